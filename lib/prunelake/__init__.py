@@ -1,0 +1,1 @@
+"""PruneLake: what removing attention layers does to accuracy, confidence and explanations."""

@@ -1,0 +1,83 @@
+"""Every error that PruneLake raises on purpose.
+
+PruneLakeError
+├── InvalidSpec           a sweep that cannot be run as written
+├── ModelError
+│   ├── ModelNotFound     no weights behind a model reference
+│   ├── UnsupportedModel  weights, but no attention layers that could be found and removed
+│   └── UnknownLayer      a layer or level beyond those of the model
+├── TaskError
+│   ├── UnknownTask       no such task in the catalog
+│   ├── DatasetNotFound   the task's rows are neither in PRUNELAKE_DATA nor on the hub
+│   ├── BadRow            a row lacks a column, or its label names no option
+│   ├── EmptySelection    the row selection leaves nothing to evaluate
+│   └── ExampleTooLong    an example does not fit into the model's context
+└── LakeError
+    ├── CorruptFile       a file that is not what was written
+    ├── WrongFormat       a lake written by another format version
+    └── QueryError        SQL that DuckDB refuses
+"""
+
+
+class PruneLakeError(Exception):
+    """One clear line: what is wrong, where, and what would do."""
+
+
+class InvalidSpec(PruneLakeError):
+    """A sweep that cannot be run as written."""
+
+
+class ModelError(PruneLakeError):
+    """Something about a model."""
+
+
+class ModelNotFound(ModelError):
+    """No weights behind a model reference."""
+
+
+class UnsupportedModel(ModelError):
+    """A model whose attention layers could not be found or removed."""
+
+
+class UnknownLayer(ModelError):
+    """A layer or level that the model does not have."""
+
+
+class TaskError(PruneLakeError):
+    """Something about a task or its data."""
+
+
+class UnknownTask(TaskError):
+    """No such task in the catalog."""
+
+
+class DatasetNotFound(TaskError):
+    """The rows of a task are not where they were looked for."""
+
+
+class BadRow(TaskError):
+    """A row that lacks a column or whose label names no option."""
+
+
+class EmptySelection(TaskError):
+    """A row selection that leaves nothing to evaluate."""
+
+
+class ExampleTooLong(TaskError):
+    """An example that does not fit into the model's context."""
+
+
+class LakeError(PruneLakeError):
+    """Something about the lake."""
+
+
+class CorruptFile(LakeError):
+    """A file of the lake that is not what was written."""
+
+
+class WrongFormat(LakeError):
+    """A lake written by another format version."""
+
+
+class QueryError(LakeError):
+    """SQL that DuckDB refuses."""

