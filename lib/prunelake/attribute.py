@@ -1,0 +1,170 @@
+"""Predictions -> attributions: which prompt tokens moved the model to its own prediction."""
+
+import zlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import polars as pl
+import torch
+from captum.attr import InputXGradient, KernelShap, Lime
+from numpy.typing import NDArray
+from torch import Tensor
+
+from prunelake.encoding import Encoded
+from prunelake.errors import TaskError
+from prunelake.nested import NestedModel, Progress, Query
+from prunelake.spec import Explanation, Method
+from prunelake.surgery import removed
+from prunelake.tables import ATTRIBUTIONS
+
+SAMPLES_PER_TOKEN = 3
+SAMPLING = {"kernel_shap": KernelShap, "lime": Lime}
+
+Scores = NDArray[np.float64]
+
+
+def attribute(
+    model: NestedModel,
+    predictions: pl.DataFrame,
+    examples: Sequence[Encoded],
+    levels: tuple[int, ...],
+    explanation: Explanation,
+    progress: Progress | None = None,
+) -> pl.DataFrame:
+    """Rows of `attributions` for every level, example, method and seed.
+
+    A score is the effect of one prompt token, in nats, on the log-likelihood of the option that the
+    level itself predicted. Beside the methods stands `random`: seeded uniform scores, equal at all
+    levels, whose deletion curves are what an explanation must beat.
+
+    Raises:
+        TaskError: a prompt of fewer than two tokens, between which there is nothing to share out.
+    """
+    run_id = predictions["run_id"][0]
+    chosen = {
+        (level, example_id): target
+        for level, example_id, target in predictions.select(
+            "level", "example_id", "prediction"
+        ).iter_rows()
+    }
+    rows = []
+    for done, encoded in enumerate(examples):
+        name = encoded.example.example_id
+        if len(encoded.prompt) < 2:
+            raise TaskError(
+                f"example {name} has a prompt of {len(encoded.prompt)} tokens; explaining needs two"
+            )
+        targets = {level: chosen[level, name] for level in levels}
+        scored: dict[tuple[str, int, int], Scores] = {}
+        for method in explanation.methods:
+            seeds = explanation.seeds if method in SAMPLING else (0,)
+            for seed in seeds:
+                for level, scores in _scores(
+                    model, method, seed, encoded, targets, explanation.baseline_token
+                ).items():
+                    scored[method, seed, level] = scores
+        for seed in explanation.seeds:
+            ranking = random_scores(name, seed, len(encoded.prompt))
+            scored |= {("random", seed, level): ranking for level in levels}
+        rows += [
+            {
+                "run_id": run_id,
+                "level": level,
+                "example_id": name,
+                "method": method,
+                "seed": seed,
+                "target": targets[level],
+                "scores": scores.tolist(),
+            }
+            for (method, seed, level), scores in scored.items()
+        ]
+        if progress:
+            progress(done + 1, len(examples))
+    return ATTRIBUTIONS.frame(rows).sort("level", maintain_order=True)
+
+
+def random_scores(example_id: str, seed: int, count: int) -> Scores:
+    """Uniform scores drawn for one example under one seed."""
+    return np.random.default_rng([seed, zlib.crc32(example_id.encode())]).random(count)
+
+
+def _scores(
+    model: NestedModel,
+    method: Method,
+    seed: int,
+    encoded: Encoded,
+    targets: Mapping[int, int],
+    baseline: int,
+) -> dict[int, Scores]:
+    if method == "input_x_gradient":
+        return {k: _input_x_gradient(model, encoded, k, target) for k, target in targets.items()}
+    return _sampled(model, method, seed, encoded, targets, baseline)
+
+
+def _sampled(
+    model: NestedModel,
+    method: Method,
+    seed: int,
+    encoded: Encoded,
+    targets: Mapping[int, int],
+    baseline: int,
+) -> dict[int, Scores]:
+    """LIME or KernelSHAP by captum's own sampling and regression, for all levels at once.
+
+    Under one seed captum asks for the same masks at every level, so the first level's request is
+    answered for all of them in nested passes, and the later levels find their answers ready.
+    """
+    levels = tuple(targets)
+    options = sorted(set(targets.values()))
+    answers: dict[bytes, NDArray[np.float64]] = {}  # mask -> [levels, options]
+
+    def effect(masks: Tensor, level: int) -> Tensor:
+        wanted = masks.bool().numpy()
+        keys = [mask.tobytes() for mask in wanted]
+        missing = {k: m for k, m in zip(keys, wanted, strict=True) if k not in answers}
+        queries = [
+            Query(
+                (*encoded.prefix, *np.where(mask, encoded.prompt, baseline).tolist()),
+                tuple(encoded.options[option] for option in options),
+                levels,
+            )
+            for mask in missing.values()
+        ]
+        answers.update(zip(missing, model.log_likelihoods(queries), strict=True))
+        column = options.index(targets[level])
+        values = [answers[key][levels.index(level), column] for key in keys]
+        return torch.tensor(values, dtype=torch.float32)
+
+    count = SAMPLES_PER_TOKEN * len(encoded.prompt)
+    everything_present = torch.ones(1, len(encoded.prompt))
+    scores = {}
+    for level in levels:
+        explainer = SAMPLING[method](lambda masks, level=level: effect(masks, level))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            attribution = explainer.attribute(
+                everything_present, n_samples=count, perturbations_per_eval=count
+            )
+        scores[level] = attribution[0].double().numpy()
+    return scores
+
+
+def _input_x_gradient(model: NestedModel, encoded: Encoded, level: int, target: int) -> Scores:
+    """Gradient of the target's log-likelihood times the embedding, summed over its width."""
+    network = model.model
+    option = encoded.options[target]
+    context = (*encoded.prefix, *encoded.prompt)
+    ids = torch.tensor([[*context, *option[:-1]]], device=network.device)
+    wanted = torch.tensor(option, device=network.device)
+
+    def log_likelihood(embeddings: Tensor) -> Tensor:
+        logits = network(inputs_embeds=embeddings, use_cache=False).logits.float()
+        steps = logits[:, len(context) - 1 :].log_softmax(-1)
+        return steps[:, torch.arange(len(option)), wanted].sum(-1)
+
+    embeddings = network.get_input_embeddings()(ids).detach().requires_grad_()
+    with removed(network, model.removal_order[:level]):
+        product = InputXGradient(log_likelihood).attribute(embeddings)
+    players = slice(len(encoded.prefix), len(context))
+    scores: Scores = product[0, players].double().sum(-1).detach().cpu().numpy()
+    return scores

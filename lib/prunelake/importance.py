@@ -1,0 +1,96 @@
+"""Removal orders: which attention layers go first."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity
+from transformers import PreTrainedModel
+
+from prunelake.models import AttentionLayer, attention_layers
+from prunelake.spec import Strategy
+
+
+@dataclass(frozen=True)
+class RemovalOrder:
+    """`layers`, first removed first, and the `importance` of each layer (lowest goes first)."""
+
+    layers: tuple[int, ...]
+    importance: tuple[float, ...]
+
+    @classmethod
+    def from_importance(cls, importance: Sequence[float]) -> "RemovalOrder":
+        """Least important first; of equals the one nearer to the input."""
+        order = np.argsort(np.asarray(importance), kind="stable")
+        return cls(tuple(order.tolist()), tuple(float(x) for x in importance))
+
+
+def removal_order(
+    model: PreTrainedModel, strategy: Strategy, windows: Sequence[Sequence[int]]
+) -> RemovalOrder:
+    """The removal order of a strategy; `windows` are token ids of calibration text."""
+    if strategy.name == "random":
+        count = len(attention_layers(model))
+        return RemovalOrder.from_importance(np.random.default_rng(strategy.seed).random(count))
+    return RemovalOrder.from_importance(cosine_importance(model, windows))
+
+
+@torch.inference_mode()
+def cosine_importance(model: PreTrainedModel, windows: Sequence[Sequence[int]]) -> list[float]:
+    """1 - mean over tokens of cos(x, x + a), for each attention layer, input first.
+
+    x is the residual stream in front of the block and a is what its attention adds to it: behind
+    a norm of its own in Gemma and OLMo2. Windows run one by one and only sums are kept.
+    Source: arXiv 2606.24970 (after arXiv 2406.15786).
+    """
+    layers = attention_layers(model)
+    sums = torch.zeros(len(layers), dtype=torch.float64)
+    with ExitStack() as stack:
+        for number, layer in enumerate(layers):
+            stack.enter_context(_summing(layer, sums, number))
+        for window in windows:
+            ids = torch.tensor([[*window]], device=model.device)
+            model.base_model(input_ids=ids, use_cache=False)
+    tokens = sum(len(window) for window in windows)
+    return (1 - sums / tokens).tolist()
+
+
+@contextmanager
+def _summing(layer: AttentionLayer, sums: Tensor, number: int) -> Iterator[None]:
+    """Add cos(x, x + a) over the tokens of every pass to `sums[number]`."""
+    seen: dict[str, Tensor] = {}
+
+    def enter(_: nn.Module, args: tuple[Any, ...]) -> None:
+        seen["x"] = args[0]
+
+    def attended(_: nn.Module, __: Any, output: Any) -> None:
+        seen["attention"] = seen["added"] = output[0]
+
+    def normed(_: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+        # A norm fed with the attention's very output is what the block adds in its place. (Llama
+        # has a norm of the same name that is fed with the sum, so names do not tell.)
+        if args and args[0] is seen.get("attention"):
+            seen["added"] = output
+
+    def leave(*_: Any) -> None:
+        x = seen["x"].float()
+        cosine = cosine_similarity(x, x + seen["added"].float(), dim=-1)
+        sums[number] += cosine.double().sum().cpu()
+        seen.clear()
+
+    norms = [child for name, child in layer.block.named_children() if "norm" in name]
+    hooks = [
+        layer.block.register_forward_pre_hook(enter),
+        layer.attention.register_forward_hook(attended),
+        *[norm.register_forward_hook(normed) for norm in norms],
+        layer.block.register_forward_hook(leave),
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
