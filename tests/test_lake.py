@@ -1,0 +1,301 @@
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from prunelake import lake
+from prunelake.errors import CorruptFile, LakeError, WrongFormat
+from prunelake.tables import PREDICTIONS, TABLES
+from tests.lake_rows import frames, identity_of, prediction, run_row, small_run
+
+RUN_ID = identity_of("run")[1]
+
+
+def temporary_files(folder: Path) -> list[Path]:
+    return list(folder.rglob("*.tmp"))
+
+
+def test_a_written_run_reads_back_equal(tmp_path: Path) -> None:
+    run, written = small_run()
+    assert lake.write_run(tmp_path, run, written)
+    assert lake.has_run(tmp_path, RUN_ID)
+    assert lake.run_ids(tmp_path) == [RUN_ID]
+    for name, frame in written.items():
+        assert_frame_equal(lake.read_table(tmp_path, name), frame)
+    row = lake.read_table(tmp_path, "runs").row(0, named=True)
+    assert {**run, "files": row["files"]} == row
+
+
+def test_runs_lists_rows_and_hash_of_every_other_file(tmp_path: Path) -> None:
+    run, written = small_run()
+    lake.write_run(tmp_path, run, written)
+    listed = lake.read_table(tmp_path, "runs")["files"].to_list()[0]
+    assert listed == [
+        {
+            "table": name,
+            "rows": frame.height,
+            "sha256": hashlib.sha256(
+                (tmp_path / name / f"{RUN_ID}.parquet").read_bytes()
+            ).hexdigest(),
+        }
+        for name, frame in written.items()
+    ]
+
+
+def test_every_file_names_its_table_and_format(tmp_path: Path) -> None:
+    lake.write_run(tmp_path, *small_run())
+    for name in TABLES:
+        metadata = pl.read_parquet_metadata(tmp_path / name / f"{RUN_ID}.parquet")
+        assert metadata["prunelake.table"] == name
+        assert metadata["prunelake.format_version"] == "1"
+
+
+def test_an_empty_table_is_written_too(tmp_path: Path) -> None:
+    lake.write_run(tmp_path, run_row(), frames())
+    assert (tmp_path / "attributions" / f"{RUN_ID}.parquet").is_file()
+    assert lake.read_table(tmp_path, "attributions").is_empty()
+    assert lake.doctor(tmp_path) == []
+
+
+def test_writing_a_run_again_touches_nothing(tmp_path: Path) -> None:
+    lake.write_run(tmp_path, *small_run())
+    before = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in tmp_path.rglob("*.parquet")}
+    assert not lake.write_run(tmp_path, run_row(), frames())
+    assert before == {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in before}
+
+
+def test_tables_read_over_all_runs_or_chosen_ones(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        lake.write_run(tmp_path, *small_run(name))
+    first = identity_of("first")[1]
+    assert lake.read_table(tmp_path, "predictions").height == 4
+    assert lake.read_table(tmp_path, "predictions", [first])["run_id"].unique().to_list() == [first]
+    with pytest.raises(LakeError, match="no complete run 'absent'"):
+        lake.read_table(tmp_path, "predictions", ["absent"])
+    with pytest.raises(LakeError, match=r"no table 'nope'; the lake has runs, layers"):
+        lake.read_table(tmp_path, "nope")
+
+
+def test_no_lake_yet_has_no_runs_but_cannot_be_read(tmp_path: Path) -> None:
+    absent = tmp_path / "absent"
+    assert lake.run_ids(absent) == []
+    assert not lake.has_run(absent, RUN_ID)
+    with pytest.raises(LakeError, match="no lake at"):
+        lake.read_table(absent, "runs")
+
+
+def test_a_run_without_its_runs_file_is_invisible(tmp_path: Path) -> None:
+    lake.write_run(tmp_path, *small_run())
+    (tmp_path / "runs" / f"{RUN_ID}.parquet").unlink()
+    assert lake.files(tmp_path, "predictions") == []
+    assert lake.read_table(tmp_path, "predictions").is_empty()
+
+
+PREDICTION = prediction(RUN_ID, 0, "test:0", [-1.0, -2.0])
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (
+            {"predictions": PREDICTIONS.frame([PREDICTION]).drop("gold")},
+            r"table predictions of run .*: another schema: .*gold Int32",
+        ),
+        (
+            {
+                "predictions": PREDICTIONS.frame([PREDICTION]).select(
+                    pl.col("level"), pl.exclude("level")
+                )
+            },
+            "not in the order run_id, level",
+        ),
+        (
+            {"predictions": PREDICTIONS.frame([PREDICTION, PREDICTION])},
+            r"the key \(run_id, level, example_id\) is not unique",
+        ),
+        (
+            {"predictions": PREDICTIONS.frame([PREDICTION | {"example_id": None}])},
+            "null in the key",
+        ),
+        (
+            {"predictions": PREDICTIONS.frame([PREDICTION | {"run_id": "other"}])},
+            "rows of run other instead of",
+        ),
+        ({"unknown": PREDICTIONS.frame([])}, "differing: unknown"),
+    ],
+)
+def test_frames_that_are_not_their_table_are_refused(
+    tmp_path: Path, changed: dict[str, pl.DataFrame], message: str
+) -> None:
+    with pytest.raises(LakeError, match=message):
+        lake.write_run(tmp_path, run_row(), frames() | changed)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"run_id": "../escape"}, r"run_id '\.\./escape' is no file name"),
+        ({"duration_s": "long"}, "a row of runs has a value of another type"),
+        ({"mood": "good"}, "differing: mood"),
+    ],
+)
+def test_a_run_row_that_is_none_is_refused(
+    tmp_path: Path, columns: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(LakeError, match=message):
+        lake.write_run(tmp_path, run_row(**columns), frames())
+
+
+@pytest.mark.parametrize("failing_call", range(len(TABLES)))
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_failure_at_any_file_leaves_no_run_and_no_temporary_file(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    failing_call: int,
+    error: BaseException,
+) -> None:
+    calls = 0
+    replace = os.replace
+
+    def failing_replace(source: Path, target: Path) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == failing_call + 1:
+            raise error
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", failing_replace)
+    expected = LakeError if isinstance(error, OSError) else KeyboardInterrupt
+    with pytest.raises(expected) as raised:
+        lake.write_run(tmp_path, *small_run())
+    if isinstance(error, OSError):
+        assert "No space left on device" in str(raised.value)
+        assert "\n" not in str(raised.value)
+    assert lake.run_ids(tmp_path) == []
+    assert temporary_files(tmp_path) == []
+    run, written = small_run()
+    assert lake.write_run(tmp_path, run, written)
+    assert_frame_equal(lake.read_table(tmp_path, "predictions"), written["predictions"])
+    assert lake.doctor(tmp_path) == []
+
+
+WRITER = """
+import os, signal, sys
+from pathlib import Path
+from prunelake.lake import write_run
+from tests.lake_rows import small_run
+
+replace, calls = os.replace, 0
+
+def dying_replace(source, target):
+    global calls
+    calls += 1
+    if calls == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(source, target)
+
+os.replace = dying_replace
+write_run(Path(sys.argv[1]), *small_run())
+"""
+
+
+def writer(*arguments: str, code: str = WRITER) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stderr=subprocess.PIPE,
+    )
+
+
+@pytest.mark.parametrize("killed_at", [1, 3, len(TABLES)])
+def test_a_killed_writer_leaves_no_run_and_its_leftovers_are_replaced(
+    tmp_path: Path, killed_at: int
+) -> None:
+    with writer(str(tmp_path), str(killed_at)) as process:
+        assert process.wait() == -signal.SIGKILL
+    assert lake.run_ids(tmp_path) == []
+    assert len(temporary_files(tmp_path)) == 1
+    assert {f.problem for f in lake.doctor(tmp_path)} <= {
+        "leftover: a temporary file",
+        "leftover: belongs to no complete run",
+    }
+    run, written = small_run()
+    assert lake.write_run(tmp_path, run, written)
+    for name, frame in written.items():
+        assert_frame_equal(lake.read_table(tmp_path, name), frame)
+    assert [f.problem for f in lake.doctor(tmp_path)] == ["leftover: a temporary file"]
+
+
+FULL_DISK = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600))
+from pathlib import Path
+from prunelake.errors import LakeError
+from prunelake.lake import write_run
+from tests.lake_rows import small_run
+try:
+    write_run(Path(sys.argv[1]), *small_run())
+except LakeError as error:
+    sys.exit(str(error))
+"""
+
+
+def test_a_full_disk_is_one_clear_line(tmp_path: Path) -> None:
+    with writer(str(tmp_path), code=FULL_DISK) as process:
+        _, message = process.communicate()
+    assert process.returncode == 1
+    assert message.decode().count("\n") == 1
+    assert f"run {RUN_ID} could not be written" in message.decode()
+    assert lake.run_ids(tmp_path) == []
+    assert temporary_files(tmp_path) == []
+
+
+def test_a_lake_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(LakeError, match="could not be written to"):
+        lake.write_run(tmp_path / "file", *small_run())
+
+
+def test_of_many_writers_of_one_run_exactly_one_writes(tmp_path: Path) -> None:
+    run, _ = small_run()
+    versions = [
+        frames(predictions=[prediction(RUN_ID, 0, f"test:{i}", [-1.0, -2.0])]) for i in range(8)
+    ]
+    with ThreadPoolExecutor(8) as pool:
+        wrote = list(pool.map(lambda v: lake.write_run(tmp_path, run, v), versions))
+    assert sum(wrote) == 1
+    winner = versions[wrote.index(True)]["predictions"]
+    assert_frame_equal(lake.read_table(tmp_path, "predictions"), winner)
+    assert lake.doctor(tmp_path) == []
+
+
+def test_another_format_version_says_which_and_what_to_do(tmp_path: Path) -> None:
+    lake.write_run(tmp_path, *small_run())
+    path = tmp_path / "runs" / f"{RUN_ID}.parquet"
+    frame = pl.read_parquet(path)
+    frame.write_parquet(path, metadata={"prunelake.format_version": "99"})
+    with pytest.raises(WrongFormat, match=r"of format 99, this version reads format 1; use"):
+        lake.read_table(tmp_path, "predictions")
+    frame.write_parquet(path)
+    with pytest.raises(WrongFormat, match="of format unknown"):
+        lake.check_format(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["runs", "predictions"])
+def test_a_file_that_is_no_parquet_is_named_with_the_remedy(tmp_path: Path, name: str) -> None:
+    lake.write_run(tmp_path, *small_run())
+    path = tmp_path / name / f"{RUN_ID}.parquet"
+    path.write_bytes(b"not parquet at all")
+    with pytest.raises(CorruptFile, match="prunelake doctor") as raised:
+        lake.read_table(tmp_path, name)
+    assert str(path) in str(raised.value)
+    assert f"delete {tmp_path / 'runs' / path.name} or restore" in str(raised.value)
