@@ -384,6 +384,11 @@ def test_parse_rows_lists_the_four_forms(text: str) -> None:
         assert form in message
 
 
+def test_parse_rows_of_a_long_list_with_a_slip() -> None:
+    with pytest.raises(InvalidSpec, match="no such form"):
+        tasks.parse_rows("numbers:" + ", ".join(map(str, range(200))), "rte")
+
+
 def test_parse_rows_of_a_file(tmp_path: Path) -> None:
     by_task, plain = tmp_path / "by_task.json", tmp_path / "plain.json"
     by_task.write_text('{"rte": [9, 2, 5], "sst2": [1]}')
