@@ -131,9 +131,16 @@ def doctor(lake: Path) -> list[Finding]:
         LakeError: no such folder.
     """
     _require(lake)
-    findings: list[Finding] = []
+    return [*damage(lake), *_leftovers(lake)]
+
+
+def damage(lake: Path) -> Iterator[Finding]:
+    """What is wrong with the files of complete runs: hash, schema, rows, keys, identity."""
     for run_file in files(lake, "runs"):
-        findings += _run_findings(lake, run_file)
+        yield from _run_findings(lake, run_file)
+
+
+def _leftovers(lake: Path) -> Iterator[Finding]:
     complete = set(run_ids(lake))
     for path in sorted(p for name in TABLES for p in (lake / name).glob("*")):
         if _is_hidden(path):
@@ -142,8 +149,7 @@ def doctor(lake: Path) -> list[Finding]:
             problem = "leftover: belongs to no complete run"
         else:
             continue
-        findings.append(Finding(path, problem, "delete it, unless a sweep is writing now"))
-    return findings
+        yield Finding(path, problem, "delete it, unless a sweep is writing now")
 
 
 def _run_findings(lake: Path, run_file: Path) -> Iterator[Finding]:

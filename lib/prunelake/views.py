@@ -1,0 +1,173 @@
+"""DuckDB over the lake: one typed `lake.*` relation a table, and the views of sql/ above them."""
+
+import re
+from pathlib import Path
+
+import duckdb
+import polars as pl
+
+from prunelake.errors import CorruptFile, QueryError
+from prunelake.lake import check_format, damage, files
+from prunelake.tables import TABLES, Table
+
+TYPES = {
+    pl.String(): "varchar",
+    pl.Int32(): "integer",
+    pl.Int64(): "bigint",
+    pl.Float32(): "float",
+    pl.Float64(): "double",
+    pl.Boolean(): "boolean",
+    pl.Datetime("us", "UTC"): "timestamp with time zone",
+}
+
+# What DuckDB raises, beside its plain Error, on bytes that are not what they should be.
+FILE_ERRORS = (
+    duckdb.IOException,
+    duckdb.InvalidInputException,
+    duckdb.SerializationException,
+    duckdb.InternalException,
+)
+
+
+def sql_folder() -> Path:
+    """Where the views are: `prunelake/sql` of an installed wheel, else `sql` of the repository."""
+    installed = Path(__file__).parent / "sql"
+    return installed if installed.is_dir() else Path(__file__).parents[2] / "sql"
+
+
+def connect(lake: Path) -> duckdb.DuckDBPyConnection:
+    """An in-memory database of the lake's views, over the runs that are complete now.
+
+    It reads the lake's files and no others, and its settings are locked. It can still overwrite
+    those files: run SQL of others through `select`.
+
+    Raises:
+        LakeError: no such folder.
+        WrongFormat: a run of another format version.
+        CorruptFile: a file that cannot be read or has another schema.
+    """
+    check_format(lake)
+    connection = duckdb.connect(config={"python_enable_replacements": "false"})
+    try:
+        connection.execute("set TimeZone = 'UTC'")
+        connection.execute("create schema lake")
+        readable: list[Path] = []
+        for table in TABLES.values():
+            paths = [path.resolve() for path in files(lake, table.name)]
+            connection.execute(_relation(table, paths))
+            readable += paths
+        for path in sorted(sql_folder().glob("*.sql")):
+            connection.execute(path.read_text(encoding="utf-8"))
+        connection.execute(f"set allowed_paths = {_list(readable)}")
+        connection.execute("set enable_external_access = false")
+        connection.execute("set lock_configuration = true")
+    except duckdb.Error as error:
+        connection.close()
+        _raise_if_damaged(lake, error)
+        raise
+    return connection
+
+
+def query(lake: Path, text: str) -> pl.DataFrame:
+    """The rows of one query over the lake's views.
+
+    Raises:
+        QueryError: SQL that DuckDB refuses, or that does more than read.
+        LakeError, WrongFormat, CorruptFile: as `connect`; CorruptFile also when the query meets it.
+    """
+    with connect(lake) as connection:
+        try:
+            return select(connection, text)
+        except QueryError as error:
+            cause = error.__cause__
+            if isinstance(cause, FILE_ERRORS) or type(cause) is duckdb.Error:
+                _raise_if_damaged(lake, cause)
+            raise
+
+
+def select(connection: duckdb.DuckDBPyConnection, text: str) -> pl.DataFrame:
+    """Run one reading statement: SELECT, FROM, VALUES, PIVOT, DESCRIBE, SHOW, SUMMARIZE.
+
+    Raises:
+        QueryError: SQL that DuckDB refuses, or that does more than read.
+    """
+    try:
+        statement = _reading(connection, text)
+        return pl.DataFrame(connection.sql(statement).to_arrow_table())
+    except duckdb.Error as error:
+        message = " ".join(str(error).split("\n\nLINE ")[0].split())
+        raise QueryError(f"{message} (`prunelake views` lists views and columns)") from error
+
+
+def describe(connection: duckdb.DuckDBPyConnection) -> pl.DataFrame:
+    """The views: `view`, `comment` (grain and meaning), `columns` (a list of name and type)."""
+    return select(
+        connection,
+        r"""
+        select
+            views.view_name as view,
+            regexp_replace(views.comment, '\s+', ' ', 'g') as comment,
+            list(
+                {'name': columns.column_name, 'type': lower(columns.data_type)}
+                order by columns.column_index
+            ) as columns
+        from duckdb_views() as views
+        inner join duckdb_columns() as columns
+            on views.schema_name = columns.schema_name and views.view_name = columns.table_name
+        where not views.internal and views.schema_name = 'main'
+        group by views.view_name, views.comment
+        order by views.view_name
+        """,
+    )
+
+
+def _reading(connection: duckdb.DuckDBPyConnection, text: str) -> str:
+    statements = connection.extract_statements(text)
+    if len(statements) != 1:
+        raise QueryError(f"{len(statements)} statements; give exactly one SELECT")
+    (statement,) = statements
+    # DuckDB expands a PIVOT without an IN list to several statements, and COPY in a WITH clause
+    # is a SELECT to it.
+    is_pivot = statement.type == duckdb.StatementType.MULTI and not re.search(
+        r"\bcopy\b", text, re.IGNORECASE
+    )
+    if statement.type != duckdb.StatementType.SELECT and not is_pivot:
+        kind = statement.type.name
+        raise QueryError(f"{kind} is more than reading; the lake takes SELECT, FROM, PIVOT, ...")
+    # Only what reads can be a subquery.
+    connection.execute(f"explain select * from (\n{statement.query.rstrip().rstrip(';')}\n)")
+    return statement.query
+
+
+def _relation(table: Table, paths: list[Path]) -> str:
+    if paths:
+        columns = ", ".join(table.schema)
+        source = f"select {columns} from read_parquet({_list(paths)}, hive_partitioning = false)"
+    else:
+        columns = ", ".join(f"null::{_type(t)} as {name}" for name, t in table.schema.items())
+        source = f"select {columns} where false"
+    return f"create view lake.{table.name} as {source}"
+
+
+def _type(dtype: pl.DataType) -> str:
+    if isinstance(dtype, pl.List):
+        return f"{_type(_instance(dtype.inner))}[]"
+    if isinstance(dtype, pl.Struct):
+        fields = (f'"{field.name}" {_type(_instance(field.dtype))}' for field in dtype.fields)
+        return f"struct({', '.join(fields)})"
+    return TYPES[dtype]
+
+
+def _instance(dtype: pl.DataType | pl.datatypes.DataTypeClass) -> pl.DataType:
+    return dtype if isinstance(dtype, pl.DataType) else dtype()
+
+
+def _list(paths: list[Path]) -> str:
+    quoted = ("'" + str(path).replace("'", "''") + "'" for path in paths)
+    return f"[{', '.join(quoted)}]"
+
+
+def _raise_if_damaged(lake: Path, error: duckdb.Error) -> None:
+    """Blame the file where one is damaged: DuckDB's own message may not even name it."""
+    for finding in damage(lake):
+        raise CorruptFile(f"{finding.file}: {finding.problem}; {finding.remedy}") from error

@@ -1,0 +1,46 @@
+create view paired_predictions as
+with unpruned as (
+    select
+        run_id,
+        example_id,
+        prediction,
+        is_correct,
+        confidence,
+        probabilities,
+        log_probabilities
+    from predictions
+    where level = 0 and probabilities is not null
+)
+
+select
+    pruned.run_id,
+    pruned.level,
+    pruned.example_id,
+    pruned.gold,
+    pruned.prediction,
+    unpruned.prediction as unpruned_prediction,
+    pruned.is_correct,
+    unpruned.is_correct as unpruned_is_correct,
+    pruned.confidence,
+    unpruned.confidence as unpruned_confidence,
+    pruned.prediction != unpruned.prediction as is_flip,
+    case
+        when pruned.prediction = unpruned.prediction then null
+        when unpruned.is_correct then 'harmful'
+        when pruned.is_correct then 'beneficial'
+        else 'neutral'
+    end as flip_kind,
+    -- Never negative, but the difference of two nearly equal sums may be by a rounding error.
+    greatest(
+        list_dot_product(unpruned.probabilities, unpruned.log_probabilities)
+        - list_dot_product(unpruned.probabilities, pruned.log_probabilities),
+        0
+    ) as kl_from_unpruned
+from predictions as pruned
+inner join unpruned
+    on pruned.run_id = unpruned.run_id and pruned.example_id = unpruned.example_id
+where pruned.probabilities is not null;
+
+comment on view paired_predictions is
+'run x level x example. Each prediction beside that of level 0; kl_from_unpruned is KL(unpruned ||
+level) over the options, in nats.';

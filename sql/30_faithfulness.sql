@@ -1,0 +1,66 @@
+create view faithfulness as
+with seeds_averaged as (
+    select
+        run_id,
+        level,
+        example_id,
+        method,
+        operator,
+        kind,
+        variant,
+        avg(value) as value
+    from aopc
+    group by run_id, level, example_id, method, operator, kind, variant
+),
+
+examples_averaged as (
+    select
+        run_id,
+        level,
+        method,
+        operator,
+        kind,
+        variant,
+        avg(value) as value,
+        count(value) as n
+    from seeds_averaged
+    group by run_id, level, method, operator, kind, variant
+),
+
+beside_random as (
+    select
+        run_id,
+        level,
+        method,
+        operator,
+        kind,
+        variant,
+        value,
+        max(value) filter (where method = 'random') over (
+            partition by run_id, level, operator, kind, variant
+        ) as random_value,
+        n
+    from examples_averaged
+)
+
+select
+    run_id,
+    level,
+    method,
+    operator,
+    kind,
+    variant,
+    value,
+    random_value,
+    case
+        when method = 'random' then null
+        when kind = 'comprehensiveness' then value - random_value
+        when kind = 'sufficiency' then random_value - value
+    end as advantage,
+    n
+from beside_random;
+
+comment on view faithfulness is
+'run x level x method x operator x kind x variant. Mean over examples of the seed-averaged aopc, and
+how much better than a random ranking (advantage; high comprehensiveness and low sufficiency are
+good).';
