@@ -12,6 +12,7 @@ import polars as pl
 from prunelake.lake import write_run
 from prunelake.spec import content_hash
 from prunelake.tables import TABLES
+from prunelake.views import query
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -154,3 +155,8 @@ def small_run(name: str = "run") -> tuple[dict[str, Any], dict[str, pl.DataFrame
         attributions=[attribution(run_id, 0, "test:0", [0.5, -0.25, 0.0])],
         deletions=[deletion(run_id, 0, "test:0", 0.5, 0.25)],
     )
+
+
+def rows_of(lake: Path, sql: str) -> list[dict[str, Any]]:
+    """What a query over the lake's views gives, as rows."""
+    return query(lake, sql).to_dicts()
