@@ -23,7 +23,10 @@ scored as (
         level,
         -- sum (p - onehot)^2 = sum p^2 - 2 p(gold) + 1
         avg(
-            list_dot_product(probabilities, probabilities) - 2 * probabilities[gold + 1] + 1
+            greatest(
+                list_dot_product(probabilities, probabilities) - 2 * probabilities[gold + 1] + 1,
+                0
+            )
         ) as brier,
         avg(-log_probabilities[gold + 1]) as nll,
         avg(confidence) as mean_confidence,
@@ -54,7 +57,7 @@ select
     run_levels.run_id,
     run_levels.level,
     binned.ece,
-    greatest(scored.brier, 0) as brier,
+    scored.brier,
     scored.nll,
     scored.mean_confidence,
     -- Mann-Whitney: how often a correct prediction is the more confident one, ties counting half.

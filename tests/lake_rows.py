@@ -103,7 +103,7 @@ def attribution(
         "method": method,
         "seed": seed,
         "target": 0,
-        "scores": list(scores),
+        "scores": [float(score) for score in scores],
     }
 
 
