@@ -162,6 +162,7 @@ def _input_x_gradient(model: NestedModel, encoded: Encoded, level: int, target: 
         steps = logits[:, len(context) - 1 :].log_softmax(-1)
         return steps[:, torch.arange(len(option)), wanted].sum(-1)
 
+    model.forward_tokens += ids.numel()
     embeddings = network.get_input_embeddings()(ids).detach().requires_grad_()
     with removed(network, model.removal_order[:level]):
         product = InputXGradient(log_likelihood).attribute(embeddings)

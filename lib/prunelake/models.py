@@ -1,7 +1,6 @@
 """Find a model's weights, load it, and say where its attention layers are."""
 
 import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -256,7 +255,7 @@ def _convert(file: Path, folder: Path) -> None:
             model.save_pretrained(partial)
             tokenizer.save_pretrained(partial)
         try:
-            os.replace(partial, folder)
+            partial.replace(folder)
         except OSError:
             if not folder.exists():  # otherwise another process has just done the same
                 raise

@@ -15,6 +15,7 @@ Operator = Literal["delete_text", "replace"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 SpecialTokens = Literal["tokenizer", "bos", "none"]
 Level = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0)]
 
 
 class Settings(BaseSettings):
@@ -42,7 +43,7 @@ class Rows(Frozen):
 
     first: Annotated[int, Field(ge=0)] | None = None
     sample: Annotated[int, Field(ge=0)] | None = None
-    seed: int = 0
+    seed: Seed = 0
     numbers: tuple[int, ...] | None = None
 
     @model_validator(mode="after")
@@ -56,7 +57,7 @@ class Strategy(Frozen):
     """How the removal order is found; `seed` matters to random orders only."""
 
     name: Literal["cosine", "random"] = "cosine"
-    seed: int = 0
+    seed: Seed = 0
 
     @property
     def label(self) -> str:
@@ -85,12 +86,12 @@ class Explanation(Frozen):
     """
 
     methods: Annotated[tuple[Method, ...], Field(min_length=1)] = ("kernel_shap",)
-    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     operators: tuple[Operator, ...] = ("delete_text", "replace")
     fractions: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (0.1, 0.2, 0.3, 0.4, 0.5)
     rows: Annotated[int, Field(ge=1)] | None = None
     levels: tuple[Level, ...] | None = None
-    baseline_token: int = 0
+    baseline_token: Annotated[int, Field(ge=0)] = 0
 
     @field_validator("methods", "seeds", "operators", "fractions", "levels")
     @classmethod
@@ -125,7 +126,7 @@ class RunIdentity(Frozen):
     """All that determines the numbers of a run, resolved: two runs with one id are the same run.
 
     `revision` is a hub commit or the hash of the weights, `data_hash` that of the selected
-    examples, `calibration_hash` that of the calibration text. Where a run was computed (device,
+    examples, `calibration_hash` that of the calibration windows. Where a run was computed (device,
     batch size) is not part of it.
     """
 
@@ -135,7 +136,6 @@ class RunIdentity(Frozen):
     data_hash: str
     levels: tuple[int, ...]
     strategy: Strategy
-    calibration: Calibration | None
     calibration_hash: str | None
     explain: Explanation | None
     dtype: Dtype

@@ -1,0 +1,267 @@
+"""The command line: each command does one thing and says in one line what went wrong."""
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+import yaml
+from pydantic import ValidationError
+
+from prunelake.errors import InvalidSpec, PruneLakeError
+from prunelake.spec import DEFAULT_MODEL, Settings, SweepSpec
+
+if TYPE_CHECKING:
+    import polars as pl
+
+app = typer.Typer(
+    help="What removing attention layers does to accuracy, confidence and explanations.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+LakeOption = Annotated[
+    Path | None, typer.Option("--lake", help="Folder of the lake [env PRUNELAKE_LAKE, ./lake].")
+]
+
+
+class Format(StrEnum):
+    """How rows are printed."""
+
+    table = "table"
+    csv = "csv"
+    json = "json"
+    parquet = "parquet"
+
+
+@app.command()
+def sweep(
+    spec: Annotated[Path | None, typer.Argument(help="A YAML file with a sweep spec.")] = None,
+    model: Annotated[str, typer.Option(help="Model reference.")] = DEFAULT_MODEL,
+    task: Annotated[str | None, typer.Option(help="Task; required without a spec file.")] = None,
+    rows: Annotated[
+        str, typer.Option(help="100, sample:100:SEED, numbers:3,5,8 or a JSON file of row numbers.")
+    ] = "100",
+    levels: Annotated[
+        str | None, typer.Option(help="0,4,8; default: every level up to half of the layers.")
+    ] = None,
+    methods: Annotated[
+        str, typer.Option(help="kernel_shap, lime, input_x_gradient, or none.")
+    ] = "kernel_shap",
+    seeds: Annotated[str, typer.Option(help="Seeds of the sampling methods.")] = "0",
+    operators: Annotated[
+        str, typer.Option(help="How deletion curves delete.")
+    ] = "delete_text,replace",
+    explain_rows: Annotated[
+        int | None, typer.Option(help="Explain only the first n examples.")
+    ] = None,
+    explain_levels: Annotated[
+        str | None, typer.Option(help="Explain only at these levels.")
+    ] = None,
+    strategy: Annotated[str, typer.Option(help="cosine, random or random:SEED.")] = "cosine",
+    calibration: Annotated[
+        str, typer.Option(help="bundled, c4, or a .txt or .jsonl file.")
+    ] = "bundled",
+    dtype: Annotated[str, typer.Option(envvar="PRUNELAKE_DTYPE")] = "float32",
+    special_tokens: Annotated[str, typer.Option(help="tokenizer, bos or none.")] = "tokenizer",
+    lake: LakeOption = None,
+) -> None:
+    """Evaluate one model on one task at every removal level, in this process."""
+    settings = _settings(lake)
+    if spec is not None:
+        sweep_spec = _read_spec(spec)
+    elif task is None:
+        raise InvalidSpec("give a spec file or --task; `prunelake sweep --help` lists the options")
+    else:
+        from prunelake.tasks import parse_rows
+
+        name, _, seed = strategy.partition(":")
+        fields: dict[str, Any] = {
+            "model": model,
+            "task": task,
+            "rows": parse_rows(rows, task),
+            "levels": _numbers(levels),
+            "strategy": {"name": name, "seed": seed or 0},
+            "calibration": {"source": calibration},
+            "dtype": dtype,
+            "special_tokens": special_tokens,
+            "explain": None
+            if methods == "none"
+            else {
+                "methods": methods.split(","),
+                "seeds": _numbers(seeds),
+                "operators": operators.split(","),
+                "rows": explain_rows,
+                "levels": _numbers(explain_levels),
+            },
+        }
+        sweep_spec = _valid_spec(fields, "the options")
+    run_id = _run(sweep_spec, settings)
+    _print_summary(settings.lake, [run_id])
+
+
+@app.command()
+def demo(lake: LakeOption = None, report: Path = Path("report.html")) -> None:
+    """Sweep SmolLM2-135M over the two bundled tasks and write a report."""
+    settings = _settings(lake)
+    run_ids = [_run(_valid_spec(fields, "the demo"), settings) for fields in DEMO]
+    _print_summary(settings.lake, run_ids)
+    _write_report(settings.lake, report)
+    typer.echo(f'\nReport: {report}    Ask the lake: prunelake sql "select * from correlations"')
+
+
+@app.command()
+def report(out: Path = Path("report.html"), lake: LakeOption = None) -> None:
+    """Write what the lake shows as one HTML file that needs no network."""
+    _write_report(_settings(lake).lake, out)
+    typer.echo(f"Report: {out}")
+
+
+@app.command()
+def sql(
+    query: Annotated[str, typer.Argument(help="One SELECT; `prunelake views` lists the views.")],
+    format: Format = Format.table,
+    out: Annotated[Path | None, typer.Option(help="Write here (needed for parquet).")] = None,
+    lake: LakeOption = None,
+) -> None:
+    """Ask the lake a question in SQL."""
+    from prunelake import views
+
+    _print(views.query(_settings(lake).lake, query), format, out)
+
+
+@app.command(name="views")
+def list_views(
+    format: Format = Format.table,
+    out: Annotated[Path | None, typer.Option(help="Write here (needed for parquet).")] = None,
+    lake: LakeOption = None,
+) -> None:
+    """List the views, their columns and what one row of each is."""
+    from prunelake import views
+
+    _print(views.describe(views.connect(_settings(lake).lake)), format, out)
+
+
+@app.command()
+def doctor(lake: LakeOption = None) -> None:
+    """Check every file of the lake against its run, schema and hash; changes nothing."""
+    from prunelake import lake as store
+
+    folder = _settings(lake).lake
+    findings = store.doctor(folder)
+    for finding in findings:
+        typer.echo(f"{finding.file}: {finding.problem}; {finding.remedy}")
+    if findings:
+        raise typer.Exit(1)
+    typer.echo(f"{folder}: {len(store.run_ids(folder))} runs, every file as it was written")
+
+
+DEMO: list[dict[str, Any]] = [
+    {
+        "task": task,
+        "rows": {"first": 80},
+        "levels": [0, 2, 4, 6, 8, 10, 12, 14],
+        "explain": {"methods": ["kernel_shap"], "rows": 10, "operators": ["delete_text"]},
+    }
+    for task in ("everyday_knowledge", "opinions")
+]
+
+
+def main() -> None:
+    """Run the command line; what PruneLake refuses becomes one line and exit code 1."""
+    try:
+        app()
+    except PruneLakeError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
+
+
+def _settings(lake: Path | None) -> Settings:
+    settings = Settings()
+    return settings if lake is None else settings.model_copy(update={"lake": lake})
+
+
+def _run(spec: SweepSpec, settings: Settings) -> str:
+    """Run a sweep through its flow; a spec that cannot run, or has run, starts no flow."""
+    from prunelake import lake
+    from prunelake.plan import plan
+
+    run_id = plan(spec, settings).identity.run_id
+    if lake.has_run(settings.lake, run_id):
+        typer.echo(f"run {run_id} is in the lake already; nothing to compute")
+        return run_id
+    from flows.sweep import sweep as flow
+
+    return flow(spec, settings)
+
+
+def _read_spec(file: Path) -> SweepSpec:
+    try:
+        fields = yaml.safe_load(file.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise InvalidSpec(f"{file}: cannot be read as YAML ({error})") from error
+    return _valid_spec(fields, str(file))
+
+
+def _valid_spec(fields: Any, where: str) -> SweepSpec:
+    try:
+        return SweepSpec.model_validate(fields)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in problem['loc']) or 'spec'}: {problem['msg']}"
+            for problem in error.errors()
+        )
+        raise InvalidSpec(f"{where}: {problems}") from error
+
+
+def _numbers(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise InvalidSpec(f"{text!r} is not a list of whole numbers like 0,4,8") from error
+
+
+def _write_report(lake: Path, out: Path) -> None:
+    from api.report import write_report
+
+    write_report(lake, out)
+
+
+def _print_summary(lake: Path, run_ids: list[str]) -> None:
+    from prunelake.summary import print_summary
+
+    print_summary(lake, run_ids)
+
+
+def _print(frame: "pl.DataFrame", format: Format, out: Path | None) -> None:
+    import polars as pl
+
+    if format is Format.parquet:
+        if out is None:
+            raise InvalidSpec("--format parquet needs --out FILE")
+        frame.write_parquet(out)
+        return
+    if format is Format.csv:
+        text = frame.write_csv()
+    elif format is Format.json:
+        text = json.dumps(frame.to_dicts(), default=str, indent=1, ensure_ascii=False) + "\n"
+    else:
+        with pl.Config(
+            tbl_rows=-1,
+            tbl_cols=-1,
+            fmt_str_lengths=80,
+            tbl_width_chars=200,
+            tbl_hide_column_data_types=True,
+            tbl_hide_dataframe_shape=True,
+            float_precision=4,
+        ):
+            text = f"{frame}\n"
+    if out is None:
+        typer.echo(text, nl=False)
+    else:
+        out.write_text(text)

@@ -1,0 +1,125 @@
+"""A sweep spec, resolved: which weights, which examples, which levels, and the run's identity.
+
+Whatever can be wrong with a sweep is found here, before a model is loaded.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers import AutoConfig, AutoTokenizer
+
+from prunelake import tasks
+from prunelake.encoding import Encoded, Encoder, encode
+from prunelake.errors import InvalidSpec, UnknownLayer
+from prunelake.models import ModelSource, resolve
+from prunelake.spec import Explanation, RunIdentity, Settings, SweepSpec, content_hash
+from prunelake.tables import FORMAT_VERSION
+
+CHARACTERS_PER_TOKEN = 10
+"""Calibration text fetched for each token wanted; English has 4 to 5 characters a token."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a sweep needs to know before its model is loaded.
+
+    `windows` are the token ids of the calibration text, none for orders that need no text.
+    `explanation` has its levels and its number of examples filled in.
+    """
+
+    spec: SweepSpec
+    identity: RunIdentity
+    source: ModelSource
+    split: str
+    encoder: Encoder
+    examples: tuple[Encoded, ...]
+    windows: tuple[tuple[int, ...], ...]
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """The levels of the sweep, ascending, with 0."""
+        return self.identity.levels
+
+    @property
+    def explanation(self) -> Explanation | None:
+        """What is explained, or None."""
+        return self.identity.explain
+
+    @property
+    def explained(self) -> tuple[Encoded, ...]:
+        """The examples that are explained: the first ones."""
+        return self.examples[: self.explanation.rows] if self.explanation else ()
+
+
+def plan(spec: SweepSpec, settings: Settings) -> Plan:
+    """Resolve a spec: find the weights, load and tokenise the rows, settle levels and identity.
+
+    Raises:
+        PruneLakeError: one line on what is wrong with the spec, its model or its data.
+    """
+    task = tasks.get(spec.task)
+    source = resolve(spec.model, settings.cache.expanduser())
+    levels = _levels(spec.levels, source.layer_count)
+    examples = tasks.load(task, spec.rows, settings.data)
+    encoder = Encoder(AutoTokenizer.from_pretrained(source.folder), spec.special_tokens)
+    context = AutoConfig.from_pretrained(source.folder).get_text_config().max_position_embeddings
+    encoded = encode(encoder, examples, context)
+    needs_text = spec.strategy.name == "cosine"
+    windows = _windows(spec, encoder, settings.data) if needs_text else ()
+    identity = RunIdentity(
+        format_version=FORMAT_VERSION,
+        revision=source.revision,
+        task=task.name,
+        data_hash=tasks.data_hash(examples),
+        levels=levels,
+        strategy=spec.strategy,
+        # Runs on the same text are the same run, wherever the text lay.
+        calibration_hash=content_hash(windows) if needs_text else None,
+        explain=_explanation(spec.explain, levels, len(examples)),
+        dtype=spec.dtype,
+        special_tokens=spec.special_tokens,
+    )
+    return Plan(spec, identity, source, task.split, encoder, tuple(encoded), windows)
+
+
+def _levels(levels: tuple[int, ...] | None, layer_count: int) -> tuple[int, ...]:
+    if levels is None:
+        return tuple(range(layer_count // 2 + 1))
+    if levels[-1] > layer_count:
+        raise UnknownLayer(
+            f"level {levels[-1]} is beyond the model's {layer_count} attention layers; "
+            f"levels go from 0 to {layer_count}"
+        )
+    return levels
+
+
+def _explanation(
+    explanation: Explanation | None, levels: tuple[int, ...], example_count: int
+) -> Explanation | None:
+    if explanation is None:
+        return None
+    own = levels if explanation.levels is None else tuple(sorted({0, *explanation.levels}))
+    if unknown := set(own) - set(levels):
+        raise InvalidSpec(
+            f"explain.levels {sorted(unknown)} are not among the sweep's levels {list(levels)}"
+        )
+    rows = example_count if explanation.rows is None else explanation.rows
+    if rows > example_count:
+        raise InvalidSpec(f"explain.rows {rows}: the sweep has {example_count} examples")
+    return explanation.model_copy(update={"levels": own, "rows": rows})
+
+
+def _windows(spec: SweepSpec, encoder: Encoder, data: Path | None) -> tuple[tuple[int, ...], ...]:
+    """Windows of calibration text, each behind the special tokens that prompts get."""
+    count, size = spec.calibration.windows, spec.calibration.window_tokens
+    text = tasks.calibration_text(
+        spec.calibration.source, data, count * size * CHARACTERS_PER_TOKEN
+    )
+    ids = encoder.plain(text)
+    if len(ids) < count * size:
+        raise InvalidSpec(
+            f"calibration text {spec.calibration.source} has {len(ids)} tokens, and {count} "
+            f"windows of {size} need {count * size}; take fewer windows or a longer text"
+        )
+    prefix = encoder.prefix()
+    return tuple((*prefix, *ids[n * size : (n + 1) * size]) for n in range(count))
