@@ -1,0 +1,64 @@
+"""Tiny random models of every supported family: five blocks, a vocabulary of 97."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from transformers import (
+    Gemma2Config,
+    Gemma3TextConfig,
+    GPTNeoXConfig,
+    LlamaConfig,
+    MistralConfig,
+    Olmo2Config,
+    Phi3Config,
+    PretrainedConfig,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen3Config,
+)
+from transformers.models.auto import AutoModelForCausalLM
+
+VOCABULARY = 97
+LAYERS = 5
+SHAPE: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 128,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    # Wide enough that each layer moves the logits by far more than rounding does.
+    "initializer_range": 0.3,
+    "tie_word_embeddings": False,
+}
+GROUPED = {**SHAPE, "num_key_value_heads": 2}
+HEADS = {**GROUPED, "head_dim": 8}
+
+FAMILIES: dict[str, Callable[[], PretrainedConfig]] = {
+    "llama": lambda: LlamaConfig(**GROUPED),
+    "mistral": lambda: MistralConfig(**GROUPED, sliding_window=64),
+    "qwen2": lambda: Qwen2Config(**GROUPED),
+    "qwen3": lambda: Qwen3Config(**HEADS),
+    "gemma2": lambda: Gemma2Config(**HEADS, sliding_window=64, query_pre_attn_scalar=8),
+    "gemma3": lambda: Gemma3TextConfig(**HEADS, sliding_window=64, query_pre_attn_scalar=8),
+    "phi3": lambda: Phi3Config(**GROUPED),
+    "olmo2": lambda: Olmo2Config(**GROUPED),
+    "gpt_neox": lambda: GPTNeoXConfig(**SHAPE, rotary_pct=0.5, use_parallel_residual=True),
+}
+
+
+def tiny_model(family: str, **changes: Any) -> PreTrainedModel:
+    """A model of a family with seeded random weights and, where it has them, random biases."""
+    torch.manual_seed(0)
+    config = FAMILIES[family]()
+    for name, value in changes.items():
+        setattr(config, name, value)
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias") or "norm" in name:
+            parameter.data += 0.1 * torch.randn_like(parameter)
+    return model.eval().requires_grad_(False)

@@ -1,0 +1,117 @@
+import random
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from families import FAMILIES, LAYERS, VOCABULARY, tiny_model
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from transformers import PreTrainedModel
+
+from prunelake.errors import UnknownLayer
+from prunelake.nested import NestedModel, Query
+from prunelake.surgery import removed
+
+ORDER = (3, 0, 4, 1, 2)
+
+
+@torch.inference_mode()
+def plainly(model: PreTrainedModel, query: Query, order: tuple[int, ...]) -> NDArray[np.float64]:
+    """The oracle: one pass a level and option, with the model's own masks and logits."""
+    answers = np.zeros((len(query.levels), len(query.options)))
+    for i, level in enumerate(query.levels):
+        with removed(model, order[:level]):
+            for j, option in enumerate(query.options):
+                ids = torch.tensor([[*query.prompt, *option]])
+                steps = model(input_ids=ids, use_cache=False).logits[0].double().log_softmax(-1)
+                start = len(query.prompt) - 1
+                answers[i, j] = sum(
+                    steps[start + n, token].item() for n, token in enumerate(option)
+                )
+    return answers
+
+
+def queries(count: int, seed: int = 0) -> list[Query]:
+    """Queries of unlike prompt lengths, option counts, option lengths and levels."""
+    draw = random.Random(seed)
+
+    def tokens(low: int, high: int) -> tuple[int, ...]:
+        return tuple(draw.randrange(3, VOCABULARY) for _ in range(draw.randint(low, high)))
+
+    return [
+        Query(
+            tokens(1, 12),
+            tuple(tokens(1, 5) for _ in range(draw.randint(1, 4))),
+            tuple(sorted(draw.sample(range(LAYERS + 1), draw.randint(1, LAYERS + 1)))),
+        )
+        for _ in range(count)
+    ]
+
+
+@pytest.mark.parametrize("shared_prompt", [True, False])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_one_pass_equals_separate_passes(family: str, shared_prompt: bool) -> None:
+    model = tiny_model(family)
+    nested = NestedModel(model, ORDER, token_budget=200, shared_prompt=shared_prompt)
+    asked = queries(12)
+    for query, got in zip(asked, nested.log_likelihoods(asked), strict=True):
+        np.testing.assert_allclose(got, plainly(model, query, ORDER), atol=1e-5, rtol=1e-6)
+
+
+@pytest.mark.parametrize("family", ["mistral", "gemma2", "gemma3"])
+def test_a_sequence_longer_than_the_window_uses_the_models_own_masks(family: str) -> None:
+    model = tiny_model(family, sliding_window=6)
+    asked = [Query((*range(3, 23),), ((5, 6), (7,)), (0, 2, 5))]
+    (got,) = NestedModel(model, ORDER).log_likelihoods(asked)
+    np.testing.assert_allclose(got, plainly(model, asked[0], ORDER), atol=1e-5, rtol=1e-6)
+
+
+def test_levels_share_their_passes_until_they_part() -> None:
+    nested = NestedModel(tiny_model("llama"), (4, 3, 2, 1, 0))
+    nested.log_likelihoods([Query((5, 6, 7), ((8,),), (0, 1, 2))])
+    # One state through blocks 0 to 2, two through block 3, three through block 4.
+    assert nested.forward_tokens == pytest.approx(3 * (3 * 1 + 2 + 3) / LAYERS)
+
+
+def test_the_model_is_whole_again_after_an_error() -> None:
+    model = tiny_model("llama")
+    nested = NestedModel(model, ORDER)
+    with pytest.raises(IndexError):
+        nested.log_likelihoods([Query((VOCABULARY + 1,), ((3,),), (0, 1))])
+    for module in model.modules():
+        assert not module._forward_pre_hooks
+        assert "forward" not in module.__dict__
+
+
+def test_a_level_beyond_the_layers_is_refused() -> None:
+    with pytest.raises(UnknownLayer, match="level 6: the model has 5 attention layers"):
+        NestedModel(tiny_model("llama"), ORDER).log_likelihoods([Query((3,), ((4,),), (0, 6))])
+
+
+def test_progress_counts_up_to_all_rows() -> None:
+    seen: list[tuple[int, int]] = []
+    nested = NestedModel(tiny_model("llama"), ORDER, token_budget=60)
+    nested.log_likelihoods(queries(9), lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (9, 9)
+    assert len(seen) > 1
+    assert all(a < b for (a, _), (b, _) in pairwise(seen))
+
+
+LLAMA = tiny_model("llama")
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    order=st.permutations(range(LAYERS)),
+    seed=st.integers(0, 10_000),
+    budget=st.integers(1, 400),
+)
+def test_any_order_and_any_batching_give_the_same_numbers(
+    order: list[int], seed: int, budget: int
+) -> None:
+    asked = queries(3, seed)
+    nested = NestedModel(LLAMA, order, token_budget=budget)
+    for query, got in zip(asked, nested.log_likelihoods(asked), strict=True):
+        np.testing.assert_allclose(got, plainly(LLAMA, query, tuple(order)), atol=1e-5, rtol=1e-6)
