@@ -1,0 +1,1 @@
+"""What reads the lake: queries, charts and the report."""

@@ -1,0 +1,236 @@
+import json
+from typing import Any
+from xml.etree import ElementTree
+
+import polars as pl
+import pytest
+
+from api import charts, drawing
+from tests.level_rows import levels
+
+LEVELS = levels(
+    accuracy={0: 0.61, 4: 0.6, 8: 0.4},
+    ece={0: 0.1, 4: 0.17, 8: 0.3},
+    mean_confidence={0: 0.7, 4: 0.75, 8: 0.8},
+    flip_rate={0: 0.0, 4: 0.1, 8: 0.2},
+    comprehensiveness={0: 0.3, 4: 0.2, 8: 0.1},
+    random_comprehensiveness={0: 0.1, 4: 0.11, 8: 0.12},
+    sufficiency={0: 0.1, 4: 0.2, 8: 0.3},
+    random_sufficiency={0: 0.2, 4: 0.21, 8: 0.22},
+    overlap_10={0: 1.0, 4: 0.6, 8: 0.5},
+)
+LAYERS = pl.DataFrame(
+    {
+        "layer": range(30),
+        "importance": [0.001 * (1 + (7 * i) % 30) for i in range(30)],
+        "rank": [(7 * i) % 30 for i in range(30)],
+    }
+)
+CORRELATIONS = pl.DataFrame(
+    {
+        "metric": ["ece", "comprehensiveness", "auroc"],
+        "pearson": [-0.9, 0.75, None],
+        "spearman": [-0.8, 0.7, None],
+        "kendall": [-0.7, 0.65, None],
+        "level_count": [8, 8, 2],
+        "note": [None, None, "fewer than 3 levels"],
+    }
+)
+RELIABILITY = pl.DataFrame(
+    {
+        "level": [0, 0, 4, 4, 8],
+        "bin_low": [0.5, 0.8, 0.5, 0.9, 0.9],
+        "bin_high": [0.6, 0.9, 0.6, 1.0, 1.0],
+        "n": [30, 10, 20, 20, 40],
+        "mean_confidence": [0.55, 0.85, 0.55, 0.95, 0.99],
+        "accuracy": [0.5, 0.8, 0.55, 0.45, 0.2],
+    }
+)
+
+ALL: dict[str, drawing.Chart] = {
+    "confidence": charts.levels_chart(LEVELS, charts.CONFIDENCE_PANELS),
+    "explanation": charts.levels_chart(LEVELS, charts.EXPLANATION_PANELS),
+    "importance": charts.importance_chart(LAYERS, 15),
+    "correlations": charts.correlations_chart(CORRELATIONS),
+    "reliability": charts.reliability_chart(RELIABILITY, 4),
+}
+
+
+def spec(chart: drawing.Chart) -> dict[str, Any]:
+    """The Vega-Lite of a chart, which altair validates against the schema."""
+    return chart.to_dict(validate=True)
+
+
+def rows_of(chart: drawing.Chart, *columns: str) -> pl.DataFrame:
+    """The one data set of the chart that has these columns."""
+    found = [rows for rows in spec(chart)["datasets"].values() if set(columns) <= rows[0].keys()]
+    assert len(found) == 1
+    return pl.DataFrame(found[0]).select(columns)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_chart_is_valid_and_draws_itself_without_network(name: str) -> None:
+    text = json.dumps(spec(ALL[name]))
+    assert '"url"' not in text
+    picture = ElementTree.fromstring(drawing.svg(ALL[name]))
+    assert picture.tag.endswith("svg")
+    # A phone is 360 to 430 px wide; wider charts would shrink their letters there.
+    assert 200 < float(picture.attrib["width"]) < 380
+    drawn = " ".join(part.strip() for part in picture.itertext() if part.strip())
+    for line in spec(ALL[name])["title"]["text"]:
+        assert line in drawn
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        (
+            "confidence",
+            "Accuracy holds to level 4 (0.61 to 0.60), ECE rises 0.10 to 0.17, mean confidence "
+            "rises 0.70 to 0.75 (by point estimates, n = 80)",
+        ),
+        (
+            "explanation",
+            "Accuracy holds to level 4 (0.61 to 0.60), comprehensiveness falls 0.30 to 0.20, "
+            "sufficiency rises 0.10 to 0.20 (by point estimates, n = 80, explained: n = 10)",
+        ),
+        (
+            "correlations",
+            "Spearman correlation with accuracy over 8 levels: ECE \N{MINUS SIGN}0.80, "
+            "comprehensiveness 0.70 (levels are nested, so they are no independent draws)",
+        ),
+        (
+            # (30 x 0.05 + 10 x 0.05) / 40 and (20 x 0 + 20 x 0.5) / 40
+            "reliability",
+            "Mean confidence minus accuracy: +0.05 unpruned, +0.25 at level 4 (by point "
+            "estimates, n = 40; dashed: confidence = accuracy)",
+        ),
+    ],
+)
+def test_titles_state_what_the_data_shows(name: str, title: str) -> None:
+    assert drawing.title(ALL[name]) == title
+
+
+def test_each_panel_shows_its_metric_as_given() -> None:
+    panels = spec(ALL["explanation"])["vconcat"]
+    assert [panel["title"]["text"] for panel in panels] == [
+        "Accuracy",
+        "Comprehensiveness",
+        "Sufficiency",
+        "Overlap of top 10 tokens",
+    ]
+    datasets = spec(ALL["explanation"])["datasets"]
+    for panel, metric in zip(panels, charts.EXPLANATION_PANELS, strict=True):
+        names = {layer["data"]["name"] for layer in panel["layer"] if "data" in layer}
+        names |= {panel["data"]["name"]} if "data" in panel else set()
+        shown = [datasets[name] for name in names if "metric" in datasets[name][0]]
+        assert len(shown) == 1
+        given = LEVELS.filter(metric=metric)
+        assert pl.DataFrame(shown[0])["level"].to_list() == given["level"].to_list()
+        assert pl.DataFrame(shown[0])["value"].to_list() == given["value"].to_list()
+        assert [row["random_value"] for row in shown[0]] == given["random_value"].to_list()
+
+
+def test_only_metrics_with_a_random_ranking_draw_it_dashed() -> None:
+    for panel in spec(ALL["explanation"])["vconcat"]:
+        dashed = [
+            layer
+            for layer in panel["layer"]
+            if layer["encoding"].get("y", {}).get("field") == "random_value"
+        ]
+        has_random = panel["title"]["text"] in ("Comprehensiveness", "Sufficiency")
+        assert len(dashed) == has_random
+        assert ("random ranking" in panel["title"]["subtitle"]) == has_random
+        assert all(layer["mark"]["strokeDash"] for layer in dashed)
+
+
+def test_the_band_of_accuracy_is_one_standard_error() -> None:
+    band = rows_of(charts.levels_chart(LEVELS, ["accuracy"]), "level", "low", "high")
+    error = (0.61 * 0.39 / 80) ** 0.5
+    assert band.row(0) == pytest.approx((0, 0.61 - error, 0.61 + error))
+
+
+def test_a_panel_without_values_is_left_out() -> None:
+    nothing = levels(accuracy={0: 0.5, 2: 0.5}, ece={0: None, 2: None})
+    panels = spec(charts.levels_chart(nothing, charts.CONFIDENCE_PANELS))["vconcat"]
+    assert [panel["title"]["text"] for panel in panels] == ["Accuracy"]
+
+
+def test_no_axis_makes_a_collapse_of_noise() -> None:
+    flat = levels(ece={0: 0.2, 2: 0.201})
+    (panel,) = spec(charts.levels_chart(flat, ["ece"]))["vconcat"]
+    (domain,) = [
+        layer["encoding"]["y"]["scale"]["domain"]
+        for layer in panel["layer"]
+        if "scale" in layer["encoding"].get("y", {})
+    ][:1]
+    assert domain == pytest.approx([0.1505, 0.2505])
+
+
+@pytest.mark.parametrize(
+    ("size", "rows", "per_row"), [(1, 1, 1), (16, 1, 16), (18, 2, 9), (30, 2, 15), (80, 5, 16)]
+)
+def test_the_strip_breaks_into_even_rows(size: int, rows: int, per_row: int) -> None:
+    layers = pl.DataFrame({"layer": range(size), "importance": [0.5] * size, "rank": range(size)})
+    cells = rows_of(charts.importance_chart(layers, 1), "layer", "row", "column")
+    assert cells.rows() == [(i, i // per_row, i % per_row) for i in range(size)]
+    assert cells["row"].n_unique() == rows
+
+
+def test_the_strip_tells_rank_and_what_is_removed() -> None:
+    cells = rows_of(ALL["importance"], "layer", "importance", "removed_at", "is_removed", "is_dark")
+    assert cells["importance"].to_list() == LAYERS["importance"].to_list()
+    assert cells["removed_at"].to_list() == [rank + 1 for rank in LAYERS["rank"]]
+    assert cells["is_removed"].to_list() == [rank < 15 for rank in LAYERS["rank"]]
+    by_importance = cells.sort("importance")["is_dark"].to_list()
+    assert by_importance == sorted(by_importance)
+    assert set(by_importance) == {False, True}
+    assert drawing.title(ALL["importance"]).startswith("Layer 0 goes first, layer 17 would go last")
+
+
+@pytest.mark.parametrize(("lowest", "scale"), [(0.01, "log"), (0.0, "linear"), (-1e-9, "linear")])
+def test_importance_is_on_a_log_scale_where_there_is_one(lowest: float, scale: str) -> None:
+    layers = pl.DataFrame({"layer": [0, 1], "importance": [lowest, 0.5], "rank": [0, 1]})
+    chart = charts.importance_chart(layers, 1)
+    assert spec(chart)["layer"][0]["encoding"]["color"]["scale"]["type"] == scale
+    ElementTree.fromstring(drawing.svg(chart))
+
+
+def test_correlations_show_every_coefficient_but_nulls() -> None:
+    points = rows_of(ALL["correlations"], "metric", "coefficient", "value")
+    assert sorted(points.rows()) == [
+        ("ECE", "Kendall", -0.7),
+        ("ECE", "Pearson", -0.9),
+        ("ECE", "Spearman", -0.8),
+        ("comprehensiveness", "Kendall", 0.65),
+        ("comprehensiveness", "Pearson", 0.75),
+        ("comprehensiveness", "Spearman", 0.7),
+    ]
+
+
+def test_correlations_over_differing_levels_say_so() -> None:
+    differing = CORRELATIONS.with_columns(level_count=pl.Series([8, 4, 2]))
+    assert "ECE \N{MINUS SIGN}0.80 (8 levels), comprehensiveness 0.70 (4 levels)" in drawing.title(
+        charts.correlations_chart(differing)
+    )
+
+
+@pytest.mark.parametrize(
+    ("level", "models"),
+    [(4, ["unpruned", "level 4"]), (8, ["unpruned", "level 8"]), (0, ["unpruned"])],
+)
+def test_reliability_sets_one_level_beside_the_unpruned(level: int, models: list[str]) -> None:
+    chart = charts.reliability_chart(RELIABILITY, level)
+    columns = ("level", "mean_confidence", "accuracy", "n")
+    shown = rows_of(chart, *columns)
+    given = RELIABILITY.filter(pl.col("level").is_in([0, level])).select(columns)
+    assert shown.rows() == given.rows()
+    assert rows_of(chart, "model", "n")["model"].unique(maintain_order=True).to_list() == models
+    ElementTree.fromstring(drawing.svg(chart))
+
+
+def test_a_run_of_the_unpruned_model_alone_can_be_drawn() -> None:
+    alone = levels(accuracy={0: 0.5}, ece={0: 0.1})
+    chart = charts.levels_chart(alone, charts.CONFIDENCE_PANELS)
+    assert drawing.title(chart).startswith("Accuracy is 0.50 unpruned; no pruned level")
+    ElementTree.fromstring(drawing.svg(chart))
