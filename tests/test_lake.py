@@ -224,10 +224,7 @@ def test_a_killed_writer_leaves_no_run_and_its_leftovers_are_replaced(
         assert process.wait() == -signal.SIGKILL
     assert lake.run_ids(tmp_path) == []
     assert len(temporary_files(tmp_path)) == 1
-    assert {f.problem for f in lake.doctor(tmp_path)} <= {
-        "leftover: a temporary file",
-        "leftover: belongs to no complete run",
-    }
+    assert all(f.problem.startswith("leftover") for f in lake.doctor(tmp_path))
     run, written = small_run()
     assert lake.write_run(tmp_path, run, written)
     for name, frame in written.items():

@@ -14,12 +14,13 @@ from scipy.stats import entropy, mannwhitneyu
 
 from tests.lake_rows import example, layer, prediction, rows_of, run_row, write
 
-LN2, LN3 = math.log(2), math.log(3)
+LN2 = math.log(2)
 RUN = run_row("run")
 R = str(RUN["run_id"])
 
 # Three options in proportions that are easy by hand.
 HALF = [0.0, -LN2, -LN2]  # 1/2, 1/4, 1/4
+DEEP = [-1e3, -1e3 - LN2, -1e3 - LN2]  # the same, of which every exponential is 0
 SURE = [0.0, -1e4, -1e4]  # 1, 0, 0
 SECOND = [-LN2, 0.0, -LN2]  # 1/4, 1/2, 1/4
 NAN = [math.nan, 0.0, 0.0]
@@ -31,14 +32,14 @@ def lake_of(folder: Path, predictions: list[dict[str, Any]]) -> Path:
 
 
 def test_staging_adds_the_runs_names_and_the_probabilities(tmp_path: Path) -> None:
-    lake = lake_of(tmp_path, [prediction(R, 0, "a", HALF), prediction(R, 0, "b", SURE)])
+    rows = [prediction(R, 0, *given) for given in (("a", HALF), ("b", SURE), ("c", DEEP))]
+    lake = lake_of(tmp_path, rows)
     rows = rows_of(lake, "from predictions order by example_id")
-    assert [(r["model"], r["strategy"], r["task"]) for r in rows] == [
-        ("tiny", "cosine", "demo")
-    ] * 2
+    assert {(r["model"], r["strategy"], r["task"]) for r in rows} == {("tiny", "cosine", "demo")}
     assert rows[0]["probabilities"] == pytest.approx([0.5, 0.25, 0.25])
     assert rows[1]["probabilities"] == [1, 0, 0]
     assert rows[1]["log_probabilities"] == [0, -1e4, -1e4]
+    assert rows[2]["probabilities"] == pytest.approx([0.5, 0.25, 0.25])
 
 
 def test_layers_and_examples(tmp_path: Path) -> None:
@@ -123,27 +124,15 @@ def test_paired_predictions_by_hand(tmp_path: Path) -> None:
             ("d", 0, 0, None),
         ]
     ]
-    rates = rows_of(lake, "from flips order by level")
-    assert rates[0] == {
-        "run_id": R,
-        "level": 0,
-        "flip_rate": 0,
-        "harmful_rate": 0,
-        "beneficial_rate": 0,
-        "neutral_rate": 0,
-        "mean_kl": 0,
-        "n": 4,
-    }
-    assert rates[1] == {
-        "run_id": R,
-        "level": 1,
-        "flip_rate": 0.75,
-        "harmful_rate": 0.25,
-        "beneficial_rate": 0.25,
-        "neutral_rate": 0.25,
-        "mean_kl": pytest.approx(3 / 16 * LN2),
-        "n": 4,
-    }
+    flips = rows_of(lake, "from flips order by level")
+    names = ("flip_rate", "harmful_rate", "beneficial_rate", "neutral_rate", "mean_kl", "n")
+    zero, quarter = dict.fromkeys(names, 0) | {"n": 4}, dict.fromkeys(names, 0.25)
+    assert flips == [
+        {"run_id": R, "level": 0} | zero,
+        {"run_id": R, "level": 1}
+        | quarter
+        | {"flip_rate": 0.75, "mean_kl": pytest.approx(3 / 16 * LN2), "n": 4},
+    ]
 
 
 def test_pairs_stay_within_their_run(tmp_path: Path) -> None:
