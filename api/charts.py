@@ -148,7 +148,9 @@ def correlations_chart(correlations: pl.DataFrame) -> alt.LayerChart:
     base = alt.Chart(points).encode(
         y=alt.Y("metric:N", sort=order, title=None, axis=alt.Axis(labelLimit=180, grid=True))
     )
-    dots = base.mark_point(filled=True, size=55, opacity=0.9).encode(
+    dots = base.mark_point(filled=True, size=45, opacity=1).encode(
+        # Equal coefficients would hide one another on one line.
+        yOffset=alt.YOffset("coefficient:N", sort=COEFFICIENTS),
         x=alt.X(
             "value:Q",
             title=f"correlation with accuracy, {MINUS}1 to 1",
@@ -168,7 +170,9 @@ def correlations_chart(correlations: pl.DataFrame) -> alt.LayerChart:
         ),
     )
     zero = alt.Chart(_at(0.0)).mark_rule(color=GREY).encode(x="value:Q")
-    chart = alt.LayerChart(layer=[zero, dots]).properties(width=WIDTH - 130, height=alt.Step(19))
+    chart = alt.LayerChart(layer=[zero, dots]).properties(
+        width=WIDTH - 130, height=alt.Step(27, **{"for": "position"})
+    )
     return finished(chart, title, ["levels are nested, so they are no independent draws"])
 
 
@@ -209,7 +213,6 @@ def reliability_chart(reliability: pl.DataFrame, level: int) -> alt.LayerChart:
         .mark_line(color=GREY, strokeDash=[4, 3], strokeWidth=1)
         .encode(x="mean_confidence:Q", y="accuracy:Q")
     )
-    lines = base.mark_line(strokeWidth=1, opacity=0.6)
     dots = base.mark_point(filled=True, opacity=0.85).encode(
         size=alt.Size(
             "n:Q",
@@ -219,7 +222,7 @@ def reliability_chart(reliability: pl.DataFrame, level: int) -> alt.LayerChart:
             ),
         )
     )
-    chart = alt.LayerChart(layer=[diagonal, lines, dots]).properties(width=WIDTH, height=WIDTH)
+    chart = alt.LayerChart(layer=[diagonal, dots]).properties(width=WIDTH, height=WIDTH)
     total = bins.filter(level=0)["n"].sum()
     notes = [f"by point estimates, n = {total}; dashed: confidence = accuracy"]
     return finished(chart, title, notes)
@@ -232,7 +235,9 @@ def _panel(points: pl.DataFrame, metric: str, shown: int | None, is_last: bool) 
         unit += "; dashed: random ranking"
     if metric == "accuracy":
         error = (pl.col("value") * (1 - pl.col("value")) / pl.col("n")).sqrt()
-        points = points.with_columns(low=pl.col("value") - error, high=pl.col("value") + error)
+        points = points.with_columns(
+            low=(pl.col("value") - error).clip(0, 1), high=(pl.col("value") + error).clip(0, 1)
+        )
     levels = sorted(points["level"].to_list())
     x = alt.X(
         "level:Q",

@@ -17,6 +17,11 @@ from prunelake.errors import LakeError, PruneLakeError
 
 TABLE_METRICS = ("accuracy", "ece", "comprehensiveness", "sufficiency")
 
+IMPORTANCE = {
+    "cosine": "1 minus the mean cosine similarity of the residual stream in front of and behind it",
+    "random": "a random draw",
+}
+
 Run = dict[str, Any]
 
 
@@ -68,8 +73,8 @@ def _page(lake: Path, runs: Sequence[Run], models: Sequence[str]) -> str:
     else:
         body = (
             f"<p>The lake at <code>{escape(str(lake))}</code> holds no runs yet, so there is "
-            "nothing to show. <code>prunelake demo</code> fills it with a small sweep; "
-            "<code>prunelake sweep --task boolq</code> with one of yours.</p>"
+            "nothing to show. <code class='command'>prunelake demo</code> fills it with a small "
+            "sweep, <code class='command'>prunelake sweep --task boolq</code> with your own.</p>"
         )
     ids = ", ".join(f"<code>{run['run_id']}</code>" for run in runs) or "none"
     command = f"prunelake report --lake {lake} --out report.html"
@@ -112,7 +117,9 @@ def _models(connection: queries.Connection, runs: Sequence[Run]) -> Iterator[str
         strip = ""
         if layers.height:
             chart = charts.importance_chart(layers, max(map(max, (r["levels"] for r in members))))
-            caption = f"Importance of each attention layer, as measured for run {first['run_id']}."
+            strategy = first["strategy"].partition(":")[0]
+            measure = IMPORTANCE.get(strategy, f"by the strategy {strategy}")
+            caption = f"Importance of attention layers: {measure}; from run {first['run_id']}."
             strip = f'<div class="figures">{html.figure(chart, caption)}</div>'
         yield (
             f"<section><h2>{escape(_model_name(first))}, {escape(first['strategy'])} order</h2>"
@@ -151,7 +158,7 @@ def _task(run: Run, evidence: _Evidence) -> str:
     else:
         words += (
             '<p class="soft">This run has predictions only, so panels about explanations are left '
-            "out; a sweep with <code>--methods kernel_shap</code> adds them.</p>"
+            "out; a sweep with <code class='command'>--methods kernel_shap</code> adds them.</p>"
         )
     return (
         f'<section id="{run["run_id"]}"><h3>{escape(run["task"])}</h3>{words}'
@@ -190,7 +197,7 @@ def _run_table(runs: Sequence[Run]) -> str:
         [
             run["task"],
             f"{run['example_count']:,}",
-            ", ".join(map(str, run["levels"])),
+            _ranges(run["levels"]),
             run["dtype"],
             run["device"],
             f"{run['forward_tokens']:,}",
@@ -242,6 +249,21 @@ def _correlation_table(correlations: pl.DataFrame) -> str:
         "reason noted."
     )
     return html.table(caption, header, rows, text_columns={1, 5})
+
+
+def _ranges(levels: Sequence[int]) -> str:
+    """Ascending numbers, three and more in a row as first to last: 0 to 3, 6, 8."""
+    runs: list[list[int]] = []
+    for level in levels:
+        if runs and level == runs[-1][-1] + 1:
+            runs[-1].append(level)
+        else:
+            runs.append([level])
+    parts = [
+        [f"{run[0]} to {run[-1]}"] if len(run) > 2 else [str(level) for level in run]
+        for run in runs
+    ]
+    return ", ".join(part for run_parts in parts for part in run_parts)
 
 
 def _model_name(run: Run) -> str:

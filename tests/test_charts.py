@@ -148,6 +148,9 @@ def test_the_band_of_accuracy_is_one_standard_error() -> None:
     band = rows_of(charts.levels_chart(LEVELS, ["accuracy"]), "level", "low", "high")
     error = (0.61 * 0.39 / 80) ** 0.5
     assert band.row(0) == pytest.approx((0, 0.61 - error, 0.61 + error))
+    near_one = charts.levels_chart(levels(accuracy={0: 0.99, 2: 0.01}), ["accuracy"])
+    assert rows_of(near_one, "high", "value")["high"][0] == 1.0
+    assert rows_of(near_one, "low", "value")["low"][1] == 0.0
 
 
 def test_a_panel_without_values_is_left_out() -> None:

@@ -36,8 +36,8 @@ def test_where_accuracy_holds(accuracy: Values, held: int | None, shown: int | N
                 "sufficiency": {0: 0.201, 4: 0.199},
             },
             "Accuracy falls by no more than 0.02 up to level 4 (0.61 to 0.59). At level 4 ECE "
-            "rises 0.10 to 0.17 (worse), comprehensiveness falls 0.30 to 0.20 (worse) and sufficiency "
-            "stays at 0.20.",
+            "rises 0.10 to 0.17 (worse), comprehensiveness falls 0.30 to 0.20 (worse) and "
+            "sufficiency stays at 0.20.",
         ),
         (
             {"accuracy": {0: 0.5, 2: 0.52}, "ece": {0: 0.2, 2: 0.1}},

@@ -115,6 +115,22 @@ def test_the_finding_the_caveat_and_the_tables_are_there(full: Page) -> None:
     assert "constant metric" in full.text
 
 
+@pytest.mark.parametrize(
+    ("levels", "text"),
+    [([0, 1, 2, 3], "0 to 3"), ([0, 1, 4], "0, 1, 4"), ([0, 2, 3, 4, 8], "0, 2 to 4, 8")],
+)
+def test_what_was_run_is_told(tmp_path: Path, levels: list[int], text: str) -> None:
+    explained_run(
+        tmp_path, drops={}, levels=levels, forward_tokens=1234567, duration_s=61.4, device="cuda"
+    )
+    page = report(tmp_path, tmp_path / "report.html")
+    table = re.search(r"<caption>What was run.*?</table>", page.source)
+    assert table
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", table[0])
+    assert cells[:6] == ["4", text, "float32", "cuda", "1,234,567", "61"]
+    assert f"<code>{'0' * 12}</code>" in page.source
+
+
 def test_rows_up_to_the_level_where_accuracy_holds_are_shaded(full: Page) -> None:
     levels = re.findall(r'<tr class="held"><th scope="row">(\d+)</th>', full.source)
     assert levels == ["0", "1"] * 3
