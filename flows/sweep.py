@@ -14,7 +14,7 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_progress_artifact, create_table_artifact
 from prefect.artifacts import update_progress_artifact as update_progress
 from prefect.cache_policies import NO_CACHE
-from prefect.states import State
+from prefect.client.schemas import State
 
 from prunelake import lake, views
 from prunelake.attribute import attribute

@@ -47,7 +47,7 @@ FAMILIES: dict[str, Callable[[], PretrainedConfig]] = {
     "gemma3": lambda: Gemma3TextConfig(**HEADS, sliding_window=64, query_pre_attn_scalar=8),
     "phi3": lambda: Phi3Config(**GROUPED),
     "olmo2": lambda: Olmo2Config(**GROUPED),
-    "gpt_neox": lambda: GPTNeoXConfig(**SHAPE, rotary_pct=0.5, use_parallel_residual=True),
+    "gpt_neox": lambda: GPTNeoXConfig(**SHAPE, use_parallel_residual=True),
 }
 
 
@@ -61,4 +61,5 @@ def tiny_model(family: str, **changes: Any) -> PreTrainedModel:
     for name, parameter in model.named_parameters():
         if name.endswith("bias") or "norm" in name:
             parameter.data += 0.1 * torch.randn_like(parameter)
-    return model.eval().requires_grad_(False)
+    model.eval().requires_grad_(False)
+    return model

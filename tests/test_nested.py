@@ -4,7 +4,6 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from families import FAMILIES, LAYERS, VOCABULARY, tiny_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from transformers import PreTrainedModel
 from prunelake.errors import UnknownLayer
 from prunelake.nested import NestedModel, Query
 from prunelake.surgery import removed
+from tests.families import FAMILIES, LAYERS, VOCABULARY, tiny_model
 
 ORDER = (3, 0, 4, 1, 2)
 

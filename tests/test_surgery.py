@@ -3,7 +3,6 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from families import FAMILIES, LAYERS, VOCABULARY, tiny_model
 from torch import Tensor, nn
 from transformers import GPT2Config, PreTrainedModel
 from transformers.models.auto import AutoModelForCausalLM
@@ -11,13 +10,15 @@ from transformers.models.auto import AutoModelForCausalLM
 from prunelake.errors import UnknownLayer, UnsupportedModel
 from prunelake.models import attention_layers, check_supported
 from prunelake.surgery import removed
+from tests.families import FAMILIES, LAYERS, VOCABULARY, tiny_model
 
 REMOVED = (0, 3)
 
 
 @pytest.fixture(params=FAMILIES)
 def model(request: pytest.FixtureRequest) -> PreTrainedModel:
-    return tiny_model(request.param)
+    family: str = request.param
+    return tiny_model(family)
 
 
 @pytest.fixture
@@ -98,7 +99,7 @@ def test_another_family_is_told_what_was_looked_for() -> None:
     model = AutoModelForCausalLM.from_config(
         GPT2Config(n_embd=16, n_layer=2, n_head=2, vocab_size=31)
     )
-    with pytest.raises(UnsupportedModel, match="GPT2LMHeadModel.*looked for a list `layers`"):
+    with pytest.raises(UnsupportedModel, match=r"GPT2LMHeadModel.*looked for a list `layers`"):
         attention_layers(model)
 
 

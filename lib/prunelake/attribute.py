@@ -160,7 +160,8 @@ def _input_x_gradient(model: NestedModel, encoded: Encoded, level: int, target: 
     def log_likelihood(embeddings: Tensor) -> Tensor:
         logits = network(inputs_embeds=embeddings, use_cache=False).logits.float()
         steps = logits[:, len(context) - 1 :].log_softmax(-1)
-        return steps[:, torch.arange(len(option)), wanted].sum(-1)
+        effect: Tensor = steps[:, torch.arange(len(option)), wanted].sum(-1)
+        return effect
 
     model.forward_tokens += ids.numel()
     embeddings = network.get_input_embeddings()(ids).detach().requires_grad_()

@@ -1,6 +1,7 @@
 """The command line: each command does one thing and says in one line what went wrong."""
 
 import json
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -193,6 +194,9 @@ def _run(spec: SweepSpec, settings: Settings) -> str:
     if lake.has_run(settings.lake, run_id):
         typer.echo(f"run {run_id} is in the lake already; nothing to compute")
         return run_id
+    # The flow's server lives in this process: give a busy machine time, and send nothing home.
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     from flows.sweep import sweep as flow
 
     return flow(spec, settings)

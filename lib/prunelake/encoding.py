@@ -69,7 +69,7 @@ class Encoder:
 
     def text(self, ids: Sequence[int]) -> str:
         """How token ids read."""
-        text = self.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+        text = self.tokenizer.decode([*ids], clean_up_tokenization_spaces=False)
         assert isinstance(text, str)
         return text
 

