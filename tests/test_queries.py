@@ -17,6 +17,7 @@ KERNEL, TEXT, RANDOM = "kernel_shap", "delete_text", "random"
         ([(KERNEL, TEXT), (KERNEL, "replace"), ("input_x_gradient", TEXT)], [(KERNEL, TEXT)]),
         ([("lime", "replace"), ("input_x_gradient", "replace"), (RANDOM, TEXT)],
          [("input_x_gradient", "replace")]),
+        ([("lime", "blank"), ("lime", TEXT)], [("lime", TEXT)]),
         ([(RANDOM, TEXT)], []),
         ([], []),
     ],

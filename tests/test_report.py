@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from api.html import with_distinct_ids
 from api.report import write_report
 from prunelake.errors import LakeError, PruneLakeError
 from tests.lake_rows import prediction, run_row, write
@@ -76,6 +77,14 @@ def test_what_the_page_refers_to_is_there_once(full: Page) -> None:
     targets = re.findall(r"url\(#([^)]*)\)", full.source)
     targets += [value[1:] for value in full.values("href")]
     assert set(targets) <= ids.keys()
+
+
+def test_drawings_that_number_alike_are_told_apart() -> None:
+    drawing = '<svg x="1"><a id="a_0"/><b fill="url(#a_0)"/>\n<c xlink:href="#a_0"/></svg>'
+    expected = [drawing.replace("a_0", f"drawing{i}-a_0") for i in range(2)]
+    assert with_distinct_ids(f'<i id="a_0">{drawing}</i>{drawing}') == (
+        f'<i id="a_0">{expected[0]}</i>{expected[1]}'
+    )
 
 
 def test_the_page_can_be_read_aloud_and_on_a_phone(full: Page) -> None:
