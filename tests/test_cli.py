@@ -1,0 +1,185 @@
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from prunelake import lake
+from prunelake.cli import main
+from tests.lake_rows import small_run
+
+
+@pytest.fixture
+def filled(tmp_path: Path) -> Path:
+    """A lake with one run."""
+    folder = tmp_path / "lake"
+    small_run(folder)
+    return folder
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """Run the command line in this process; the exit code."""
+    monkeypatch.setattr(sys, "argv", ["prunelake", *arguments])
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    assert isinstance(exit_.value.code, int)
+    return exit_.value.code
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {
+        str(path): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*.parquet"))
+    }
+
+
+BAD_SWEEPS = {
+    "unknown model": (["--model", "nowhere", "--task", "opinions", "--rows", "5"], "nowhere"),
+    "unknown package": (
+        ["--model", "package:absent/x.gguf", "--task", "opinions", "--rows", "5"],
+        "pip install",
+    ),
+    "unknown task": (["--task", "nothing"], "everyday_knowledge"),
+    "no task": ([], "--task"),
+    "level beyond the layers": (["--task", "opinions", "--rows", "5", "--levels", "0,31"], "30"),
+    "level that is no number": (["--task", "opinions", "--levels", "deep"], "0,4,8"),
+    "negative level": (["--task", "opinions", "--rows", "5", "--levels=-1"], "levels"),
+    "empty selection": (["--task", "opinions", "--rows", "0"], "0"),
+    "more rows than there are": (["--task", "opinions", "--rows", "100"], "80"),
+    "unknown method": (["--task", "opinions", "--rows", "5", "--methods", "magic"], "kernel_shap"),
+    "unknown strategy": (["--task", "opinions", "--rows", "5", "--strategy", "best"], "cosine"),
+    "no data": (["--task", "boolq", "--rows", "5"], "boolq"),
+    "too little calibration text": (
+        ["--task", "opinions", "--rows", "5", "--calibration", "{tmp}/short.txt"],
+        "tokens",
+    ),
+    "spec that is no YAML": (["{tmp}/broken.yaml"], "broken.yaml"),
+    "spec with an unknown field": (["{tmp}/extra.yaml"], "colour"),
+}
+
+
+@pytest.mark.usefixtures("smollm2")
+@pytest.mark.parametrize("name", BAD_SWEEPS)
+def test_a_sweep_that_cannot_run_says_why_in_one_line(
+    name: str,
+    filled: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "short.txt").write_text("Far too short.")
+    (tmp_path / "broken.yaml").write_text("task: [")
+    (tmp_path / "extra.yaml").write_text("task: opinions\ncolour: red\n")
+    monkeypatch.setenv("PRUNELAKE_DATA", str(tmp_path))
+    before = contents(filled)
+    arguments, mentioned = BAD_SWEEPS[name]
+    arguments = [argument.replace("{tmp}", str(tmp_path)) for argument in arguments]
+    assert call(monkeypatch, "sweep", *arguments, "--lake", str(filled)) == 1
+    out, err = capsys.readouterr()
+    assert err.startswith("error: ")
+    assert mentioned in err
+    assert len(err.strip().splitlines()) == 1
+    assert not out
+    assert contents(filled) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "mentioned"),
+    [
+        (["sql", "select nothing from nowhere"], "nowhere"),
+        (["sql", "drop view metrics"], "error"),
+        (["sql", "select 1", "--format", "parquet"], "--out"),
+    ],
+)
+def test_a_question_that_cannot_be_answered_says_why(
+    arguments: list[str],
+    mentioned: str,
+    filled: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = contents(filled)
+    assert call(monkeypatch, *arguments, "--lake", str(filled)) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert mentioned in err
+    assert len(err.strip().splitlines()) == 1
+    assert contents(filled) == before
+
+
+@pytest.mark.parametrize("command", [["sql", "from metrics"], ["report"], ["views"]])
+def test_a_corrupt_file_is_named(
+    command: list[str],
+    filled: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (bad,) = (filled / "predictions").glob("*.parquet")
+    bad.write_bytes(b"not parquet")
+    assert call(monkeypatch, *command, "--lake", str(filled)) == 1
+    err = capsys.readouterr().err
+    assert bad.name in err
+    assert "doctor" in err
+    assert len(err.strip().splitlines()) == 1
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_sql_prints_each_format(
+    filled: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    query = "select level, count(*) as n from predictions group by level order by level"
+
+    def printed(*options: str) -> str:
+        assert call(monkeypatch, "sql", query, *options, "--lake", str(filled)) == 0
+        return capsys.readouterr().out
+
+    rows = json.loads(printed("--format", "json"))
+    assert rows
+    assert set(rows[0]) == {"level", "n"}
+    csv = printed("--format", "csv").splitlines()
+    assert csv[0] == "level,n"
+    assert len(csv) == len(rows) + 1
+    assert "level" in printed()
+
+
+def test_views_lists_every_view_with_its_grain(
+    filled: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "views", "--format", "json", "--lake", str(filled)) == 0
+    listed = {row["view"]: row["comment"] for row in json.loads(capsys.readouterr().out)}
+    assert {"metrics", "deltas", "correlations", "summary"} <= set(listed)
+    assert all(listed.values())
+
+
+def test_doctor_is_content_with_a_good_lake_and_names_a_bad_file(
+    filled: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "doctor", "--lake", str(filled)) == 0
+    assert "1 run" in capsys.readouterr().out
+    (bad,) = (filled / "examples").glob("*.parquet")
+    bad.unlink()
+    assert call(monkeypatch, "doctor", "--lake", str(filled)) == 1
+    assert str(bad.name) in capsys.readouterr().out
+
+
+def test_report_is_written_from_the_lake(
+    filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "report.html"
+    assert call(monkeypatch, "report", "--lake", str(filled), "--out", str(out)) == 0
+    (run_id,) = lake.run_ids(filled)
+    assert run_id in out.read_text()
+
+
+@pytest.mark.parametrize("module", ["api.report", "api.charts", "prunelake.views"])
+def test_what_only_reads_the_lake_loads_no_torch(module: str) -> None:
+    code = (
+        f"import sys, {module}; "
+        "print([m for m in ('torch', 'transformers', 'captum') if m in sys.modules])"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"

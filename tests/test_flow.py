@@ -1,0 +1,111 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+from prefect import Flow
+from prefect.flows import load_flow_from_entrypoint
+from prefect.testing.utilities import prefect_test_harness
+
+from flows import sweep as flow_module
+from prunelake import lake, views
+from prunelake.spec import Calibration, Explanation, Rows, Settings, Strategy, SweepSpec
+from prunelake.tables import TABLES
+
+
+@pytest.fixture(scope="module", autouse=True)
+def prefect() -> Iterator[None]:
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(lake=tmp_path / "lake", cache=tmp_path / "cache", device="cpu")
+
+
+@pytest.fixture
+def spec(tiny_folder: Path) -> SweepSpec:
+    return SweepSpec(
+        model=str(tiny_folder),
+        task="everyday_knowledge",
+        rows=Rows(first=5),
+        levels=(0, 1, 3),
+        calibration=Calibration(windows=1, window_tokens=64),
+        explain=Explanation(methods=("kernel_shap", "lime", "input_x_gradient"), rows=2),
+    )
+
+
+def tables(settings: Settings) -> dict[str, pl.DataFrame]:
+    return {name: lake.read_table(settings.lake, name) for name in TABLES}
+
+
+def test_a_sweep_fills_every_table_at_its_grain(settings: Settings, spec: SweepSpec) -> None:
+    run_id = flow_module.sweep(spec, settings)
+    found = tables(settings)
+    assert {name: frame["run_id"].unique().to_list() for name, frame in found.items()} == {
+        name: [run_id] for name in TABLES
+    }
+    rankings = 3 * 2 * 4  # levels x examples x (three methods and the random ranking)
+    tokens = found["examples"]["prompt_tokens"].list.len()[:2]
+    fractions = sum(int(f * n + 1e-9) >= 1 for n in tokens for f in (0.1, 0.2, 0.3, 0.4, 0.5))
+    assert {name: frame.height for name, frame in found.items()} == {
+        "runs": 1,
+        "layers": 5,
+        "examples": 5,
+        "predictions": 3 * 5,
+        "attributions": rankings,
+        "deletions": 3 * 4 * fractions * 2 * 2,  # levels, rankings, operators, kinds
+    }
+    (run,) = found["runs"].to_dicts()
+    assert run["levels"] == [0, 1, 3]
+    assert sorted(run["removal_order"]) == [0, 1, 2, 3, 4]
+    assert run["forward_tokens"] > 0
+    assert SweepSpec.model_validate_json(run["spec"]) == spec
+    assert not lake.doctor(settings.lake)
+    summary = views.query(settings.lake, "select * from summary order by level")
+    assert summary["level"].to_list() == [0, 1, 3]
+    assert summary["comprehensiveness"].null_count() == 0
+    assert summary["explained_n"].to_list() == [2, 2, 2]
+
+
+def test_the_same_spec_again_does_no_model_work(
+    settings: Settings, spec: SweepSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = flow_module.sweep(spec, settings)
+    before = tables(settings)
+    monkeypatch.setattr(flow_module, "load", lambda *_: pytest.fail("the model was loaded"))
+    assert flow_module.sweep(spec, settings) == first
+    for name, frame in tables(settings).items():
+        assert_frame_equal(frame, before[name])
+
+
+def test_a_random_order_and_predictions_only(settings: Settings, spec: SweepSpec) -> None:
+    changed = spec.model_copy(update={"explain": None, "strategy": Strategy(name="random", seed=3)})
+    flow_module.sweep(changed, settings)
+    found = tables(settings)
+    assert found["runs"]["strategy"].to_list() == ["random:3"]
+    assert found["predictions"].height == 15
+    assert found["attributions"].is_empty()
+    assert found["deletions"].is_empty()
+
+
+def test_a_sweep_that_fails_late_leaves_no_run(
+    settings: Settings, spec: SweepSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(flow_module, "deletion_curves", broken)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        flow_module.sweep(spec, settings)
+    assert not lake.run_ids(settings.lake)
+
+
+def test_prefect_finds_the_flow_by_the_entrypoint_of_the_deployment() -> None:
+    root = Path(__file__).parents[1]
+    found: Flow[..., object] = load_flow_from_entrypoint(
+        f"{root}/flows/sweep.py:sweep", use_placeholder_flow=False
+    )
+    assert found.name == "sweep"
