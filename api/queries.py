@@ -1,7 +1,6 @@
 """One function a chart or table: SQL over the lake's views, rows out; no HTTP, no drawing.
 
-A run may hold several explanations. Shown is its headline: the method kernel_shap if there is one,
-else the first by name that is not random; likewise the operator delete_text; the variant eraser.
+A run may hold several explanations. Shown is its headline (view `headlines`), the variant eraser.
 """
 
 from collections.abc import Sequence
@@ -15,21 +14,10 @@ from prunelake.errors import QueryError
 Connection = duckdb.DuckDBPyConnection
 
 # Restricts d (deltas or correlations) to rows of the headline, or of no explanation at all.
-HEADLINE = """
-    headline as (
-        select
-            method,
-            operator
-        from metrics
-        where run_id = $run_id and metric = 'comprehensiveness' and method != 'random'
-        order by method != 'kernel_shap', method, operator != 'delete_text', operator
-        limit 1
-    )
-"""
 IS_HEADLINE = """
     d.run_id = $run_id
-    and (d.method is null or d.method = (select method from headline))
-    and (d.operator is null or d.operator = (select operator from headline))
+    and (d.method is null or d.method = (select method from headlines where run_id = $run_id))
+    and (d.operator is null or d.operator = (select operator from headlines where run_id = $run_id))
     and (d.variant is null or d.variant = 'eraser')
 """
 
@@ -50,7 +38,9 @@ def runs(connection: Connection, run_ids: Sequence[str] | None = None) -> pl.Dat
 
 def headline(connection: Connection, run_id: str) -> pl.DataFrame:
     """The `method` and `operator` of a run that are shown; no row where nothing is explained."""
-    return _rows(connection, f"with {HEADLINE} from headline", run_id=run_id)
+    return _rows(
+        connection, "select method, operator from headlines where run_id = $run_id", run_id=run_id
+    )
 
 
 def levels(connection: Connection, run_id: str) -> pl.DataFrame:
@@ -58,7 +48,6 @@ def levels(connection: Connection, run_id: str) -> pl.DataFrame:
     return _rows(
         connection,
         f"""
-        with {HEADLINE}
         select
             d.level,
             d.metric,
@@ -84,6 +73,13 @@ def levels(connection: Connection, run_id: str) -> pl.DataFrame:
     )
 
 
+def summary(connection: Connection, run_id: str) -> pl.DataFrame:
+    """The run's rows of the view `summary`, level 0 first."""
+    return _rows(
+        connection, "select * from summary where run_id = $run_id order by level", run_id=run_id
+    )
+
+
 def layers(connection: Connection, run_id: str) -> pl.DataFrame:
     """layer, importance, rank (0 is removed first), from the input on."""
     return _rows(
@@ -101,7 +97,6 @@ def correlations(connection: Connection, run_id: str) -> pl.DataFrame:
     return _rows(
         connection,
         f"""
-        with {HEADLINE}
         select
             d.metric,
             d.scope,

@@ -1,20 +1,5 @@
 create view summary as
-with explained as (
-    -- The ranking that a run is summed up by: KernelSHAP if it is there, deletion of text likewise.
-    select
-        run_id,
-        method,
-        operator
-    from faithfulness
-    where method != 'random'
-    group by run_id, method, operator
-    qualify row_number() over (
-        partition by run_id
-        order by method != 'kernel_shap', method, operator != 'delete_text', operator
-    ) = 1
-),
-
-headline as (
+with shown as (
     select
         deltas.run_id,
         deltas.level,
@@ -23,13 +8,13 @@ headline as (
         deltas.delta,
         deltas.n
     from deltas
-    left join explained on deltas.run_id = explained.run_id
+    left join headlines on deltas.run_id = headlines.run_id
     where
         deltas.metric in ('accuracy', 'ece')
         or (
             deltas.metric in ('comprehensiveness', 'sufficiency')
-            and deltas.method = explained.method
-            and deltas.operator = explained.operator
+            and deltas.method = headlines.method
+            and deltas.operator = headlines.operator
             and deltas.variant = 'eraser'
         )
 )
@@ -39,24 +24,24 @@ select
     runs.model,
     runs.strategy,
     runs.task,
-    headline.level,
-    any_value(explained.method) as method,
-    any_value(explained.operator) as operator,
-    max(headline.value) filter (where headline.metric = 'accuracy') as accuracy,
-    max(headline.delta) filter (where headline.metric = 'accuracy') as accuracy_delta,
-    max(headline.value) filter (where headline.metric = 'ece') as ece,
-    max(headline.delta) filter (where headline.metric = 'ece') as ece_delta,
-    max(headline.n) filter (where headline.metric = 'accuracy') as n,
-    max(headline.value) filter (where headline.metric = 'comprehensiveness') as comprehensiveness,
-    max(headline.delta) filter (where headline.metric = 'comprehensiveness')
+    shown.level,
+    any_value(headlines.method) as method,
+    any_value(headlines.operator) as operator,
+    max(shown.value) filter (where shown.metric = 'accuracy') as accuracy,
+    max(shown.delta) filter (where shown.metric = 'accuracy') as accuracy_delta,
+    max(shown.value) filter (where shown.metric = 'ece') as ece,
+    max(shown.delta) filter (where shown.metric = 'ece') as ece_delta,
+    max(shown.n) filter (where shown.metric = 'accuracy') as n,
+    max(shown.value) filter (where shown.metric = 'comprehensiveness') as comprehensiveness,
+    max(shown.delta) filter (where shown.metric = 'comprehensiveness')
         as comprehensiveness_delta,
-    max(headline.value) filter (where headline.metric = 'sufficiency') as sufficiency,
-    max(headline.delta) filter (where headline.metric = 'sufficiency') as sufficiency_delta,
-    max(headline.n) filter (where headline.metric = 'comprehensiveness') as explained_n
-from headline
-inner join runs on headline.run_id = runs.run_id
-left join explained on headline.run_id = explained.run_id
-group by runs.run_id, runs.model, runs.strategy, runs.task, headline.level;
+    max(shown.value) filter (where shown.metric = 'sufficiency') as sufficiency,
+    max(shown.delta) filter (where shown.metric = 'sufficiency') as sufficiency_delta,
+    max(shown.n) filter (where shown.metric = 'comprehensiveness') as explained_n
+from shown
+inner join runs on shown.run_id = runs.run_id
+left join headlines on shown.run_id = headlines.run_id
+group by runs.run_id, runs.model, runs.strategy, runs.task, shown.level;
 
 comment on view summary is
 'run x level. The headline metrics side by side, each with its difference from the unpruned model:

@@ -15,7 +15,7 @@ from tests.lake_rows import small_run
 def filled(tmp_path: Path) -> Path:
     """A lake with one run."""
     folder = tmp_path / "lake"
-    small_run(folder)
+    lake.write_run(folder, *small_run())
     return folder
 
 
@@ -181,5 +181,7 @@ def test_what_only_reads_the_lake_loads_no_torch(module: str) -> None:
         f"import sys, {module}; "
         "print([m for m in ('torch', 'transformers', 'captum') if m in sys.modules])"
     )
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert answer.stdout.strip() == "[]"

@@ -237,7 +237,7 @@ def _write_report(lake: Path, out: Path) -> None:
 
 
 def _print_summary(lake: Path, run_ids: list[str]) -> None:
-    from prunelake.summary import print_summary
+    from api.terminal import print_summary
 
     print_summary(lake, run_ids)
 

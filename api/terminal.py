@@ -8,38 +8,21 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from api import findings, queries
 from prunelake import views
 
 HEADLINES = ("accuracy", "ece", "comprehensiveness", "sufficiency")
-CORRELATED = ("ece", "comprehensiveness", "sufficiency")
-NAMES = {"ece": "ECE"}
+CORRELATED = HEADLINES[1:]
 
 
 def print_summary(lake: Path, run_ids: Sequence[str], console: Console | None = None) -> None:
-    """Print a table a run: the headline metrics at each level and what goes along with accuracy."""
+    """Print for each run its headline metrics by level, what they say, and the correlations."""
     console = console or Console()
     with views.connect(lake) as connection:
         for run_id in run_ids:
-            chosen = f"run_id = '{run_id}'"
-            levels = views.select(
-                connection, f"select * from summary where {chosen} order by level"
-            )
-            correlations = views.select(
-                connection,
-                f"""
-                select metric, pearson, spearman, level_count, note
-                from correlations
-                where {chosen} and coalesce(variant, 'eraser') = 'eraser' and (
-                    metric = 'ece'
-                    or (method, operator) = (
-                        select (any_value(method), any_value(operator))
-                        from summary where {chosen}
-                    )
-                )
-                """,
-            )
-            console.print(_level_table(levels.to_dicts()))
-            console.print(_correlation_lines(correlations.to_dicts()))
+            console.print(_level_table(queries.summary(connection, run_id).to_dicts()))
+            console.print(findings.summary(queries.levels(connection, run_id)), highlight=False)
+            console.print(_correlation_lines(queries.correlations(connection, run_id).to_dicts()))
 
 
 def _level_table(levels: Sequence[dict[str, Any]]) -> Table:
@@ -57,7 +40,7 @@ def _level_table(levels: Sequence[dict[str, Any]]) -> Table:
     table.add_column("removed", justify="right")
     shown = [name for name in HEADLINES if first[name] is not None]
     for name in shown:
-        table.add_column(NAMES.get(name, name), justify="right", no_wrap=True)
+        table.add_column(findings.label(name), justify="right", no_wrap=True)
     for row in levels:
         table.add_row(str(row["level"]), *[_cell(row, name) for name in shown])
     return table
@@ -73,9 +56,9 @@ def _cell(row: dict[str, Any], name: str) -> str:
 def _correlation_lines(correlations: Sequence[dict[str, Any]]) -> str:
     lines = ["Correlation with accuracy over the levels:"]
     for row in sorted(correlations, key=lambda row: row["metric"]):
-        if row["metric"] not in CORRELATED:
+        if row["metric"] not in CORRELATED or row["scope"] != "all":
             continue
-        name = NAMES.get(row["metric"], row["metric"])
+        name = findings.label(row["metric"])
         if row["pearson"] is None:
             lines.append(f"  {name}: none ({row['note']})")
         else:
@@ -83,4 +66,4 @@ def _correlation_lines(correlations: Sequence[dict[str, Any]]) -> str:
                 f"  {name}: Pearson {row['pearson']:+.2f}, Spearman {row['spearman']:+.2f} "
                 f"({row['level_count']} levels)"
             )
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
