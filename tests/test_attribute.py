@@ -1,0 +1,219 @@
+import copy
+from itertools import combinations
+from math import comb
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from captum.attr import KernelShap, Lime
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from prunelake import attribute as module
+from prunelake.attribute import attribute, random_scores
+from prunelake.encoding import Encoded
+from prunelake.errors import TaskError
+from prunelake.nested import NestedModel
+from prunelake.spec import Explanation
+from prunelake.surgery import removed
+from prunelake.tables import ATTRIBUTIONS
+from prunelake.tasks import Example
+from tests.families import tiny_model
+
+ORDER = (3, 0, 4, 1, 2)
+LEVELS = (0, 2, 5)
+LLAMA = tiny_model("llama")
+
+
+def encoded(name: str, prompt: tuple[int, ...], *options: tuple[int, ...]) -> Encoded:
+    example = Example(name, "", tuple(" x" for _ in options), 0)
+    return Encoded(example, (1,), prompt, tuple("x" for _ in prompt), options)
+
+
+EXAMPLES = [
+    encoded("test:4", (11, 52, 33, 74, 25, 96), (7, 8), (9,), (20, 21, 22)),
+    encoded("test:2", (61, 12, 83, 64), (7,), (9, 10)),
+]
+# The levels disagree about the first example.
+TARGETS = {"test:4": {0: 1, 2: 0, 5: 2}, "test:2": {0: 1, 2: 1, 5: 1}}
+
+
+def predictions(targets: dict[str, dict[int, int]]) -> pl.DataFrame:
+    return pl.DataFrame(
+        {"run_id": "r", "level": level, "example_id": name, "prediction": target}
+        for name, own in targets.items()
+        for level, target in own.items()
+    )
+
+
+def explained(
+    model: PreTrainedModel = LLAMA,
+    examples: list[Encoded] = EXAMPLES,
+    targets: dict[str, dict[int, int]] = TARGETS,
+    **explanation: Any,
+) -> pl.DataFrame:
+    levels = tuple(targets[examples[0].example.example_id])
+    nested = NestedModel(model, ORDER)
+    return attribute(nested, predictions(targets), examples, levels, Explanation(**explanation))
+
+
+def scores(frame: pl.DataFrame, **keys: Any) -> NDArray[np.float64]:
+    return frame.filter(**keys)["scores"].item().to_numpy().astype(float)
+
+
+def log_likelihood(
+    model: PreTrainedModel, level: int, prompt: tuple[int, ...], option: tuple[int, ...]
+) -> float:
+    """The oracle's own: one plain pass behind the prefix token 1."""
+    with removed(model, ORDER[:level]), torch.inference_mode():
+        logits = model(input_ids=torch.tensor([[1, *prompt, *option]]), use_cache=False).logits[0]
+    steps = logits.double().log_softmax(-1)[len(prompt) :]
+    return sum(steps[n, token].item() for n, token in enumerate(option))
+
+
+def masked(prompt: tuple[int, ...], present: Any, baseline: int) -> tuple[int, ...]:
+    return tuple(t if p else baseline for t, p in zip(prompt, present, strict=True))
+
+
+def effect_of(level: int, prompt: tuple[int, ...], option: tuple[int, ...]) -> Any:
+    """What captum explains: masks [1, tokens] -> log-likelihood of an option, absent tokens 3."""
+
+    def effect(mask: Tensor) -> Tensor:
+        changed = masked(prompt, mask[0].tolist(), 3)
+        return torch.tensor([log_likelihood(LLAMA, level, changed, option)]).float()
+
+    return effect
+
+
+@pytest.mark.parametrize(("method", "captums"), [("kernel_shap", KernelShap), ("lime", Lime)])
+@pytest.mark.parametrize("seed", [0, 5])
+def test_sampling_methods_equal_captum_run_level_by_level(
+    method: str, captums: Any, seed: int
+) -> None:
+    frame = explained(methods=(method,), seeds=(seed,), baseline_token=3)
+    largest = 0.0
+    for example in EXAMPLES:
+        name, prompt = example.example.example_id, example.prompt
+        for level, target in TARGETS[name].items():
+            torch.manual_seed(seed)
+            expected = captums(effect_of(level, prompt, example.options[target])).attribute(
+                torch.ones(1, len(prompt)), n_samples=3 * len(prompt), perturbations_per_eval=1
+            )
+            got = scores(frame, method=method, level=level, example_id=name)
+            # The weights of 1e6 on captum's end points magnify the rounding of float32.
+            np.testing.assert_allclose(got, expected[0], atol=2e-3)
+            largest = max(largest, np.abs(got).max())
+    assert largest > 0.1
+
+
+def test_kernel_shap_approaches_the_shapley_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    """6 tokens have 62 proper coalitions; of 3000 samples each one comes up some 10 to 250 times.
+
+    The estimate's error is the sampling noise, about 1 / sqrt(3000) = 2 %, of what no additive
+    function can explain, and that is not more than the largest Shapley values themselves.
+    """
+    monkeypatch.setattr(module, "SAMPLES_PER_TOKEN", 500)
+    example, count = EXAMPLES[0], len(EXAMPLES[0].prompt)
+    option = example.options[1]
+    value = {
+        coalition: log_likelihood(
+            LLAMA, 2, masked(example.prompt, [i in coalition for i in range(count)], 0), option
+        )
+        for size in range(count + 1)
+        for coalition in combinations(range(count), size)
+    }
+    exact = np.zeros(count)
+    for coalition, worth in value.items():
+        for player in set(range(count)) - set(coalition):
+            joined = tuple(sorted((*coalition, player)))
+            exact[player] += (value[joined] - worth) / count / comb(count - 1, len(coalition))
+    assert exact.sum() == pytest.approx(value[tuple(range(count))] - value[()])
+    got = scores(explained(examples=[example], targets={"test:4": {2: 1}}), method="kernel_shap")
+    np.testing.assert_allclose(got, exact, atol=0.1 * np.abs(exact).max())
+    assert np.ptp(exact) > np.abs(exact).max()
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt_neox"])
+@pytest.mark.parametrize("level", LEVELS)
+def test_input_x_gradient_is_the_slope_of_scaling_a_tokens_embedding(
+    family: str, level: int
+) -> None:
+    model, example = tiny_model(family), EXAMPLES[0]
+    option = example.options[2]
+    frame = explained(model, [example], {"test:4": {level: 2}}, methods=("input_x_gradient",))
+    exact = copy.deepcopy(model).double()
+    ids = torch.tensor([[*example.prefix, *example.prompt, *option[:-1]]])
+    start = len(example.prefix) + len(example.prompt) - 1
+
+    def scaled(place: int, factor: float) -> float:
+        embeddings = exact.get_input_embeddings()(ids).clone()
+        embeddings[:, place] *= factor
+        with removed(exact, ORDER[:level]), torch.inference_mode():
+            logits = exact(inputs_embeds=embeddings, use_cache=False).logits[0]
+        steps = logits.double().log_softmax(-1)[start:]
+        return sum(steps[n, token].item() for n, token in enumerate(option))
+
+    # Differences of fourth order, at a step that float32 norms leave exact to about 1e-4.
+    step, weights = 0.01, {-2: 1 / 12, -1: -2 / 3, 1: 2 / 3, 2: -1 / 12}
+    slopes = [
+        sum(weight * scaled(place, 1 + n * step) for n, weight in weights.items()) / step
+        for place in range(1, 1 + len(example.prompt))
+    ]
+    got = scores(frame, method="input_x_gradient")
+    assert np.abs(slopes).max() > 0.1
+    np.testing.assert_allclose(got, slopes, atol=1e-3, rtol=1e-3)
+
+
+def test_results_and_torchs_global_random_state_do_not_touch_one_another() -> None:
+    methods = ("kernel_shap", "lime", "input_x_gradient")
+    torch.manual_seed(1)
+    np.random.seed(1)  # scikit-learn draws from it, for choices that LIME's lasso does not make
+    first = explained(methods=methods)
+    torch.manual_seed(2)
+    np.random.seed(2)
+    state = torch.get_rng_state()
+    assert explained(methods=methods).equals(first)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_random_rows_are_equal_at_all_levels_and_else_all_different() -> None:
+    frame = explained(methods=("input_x_gradient",), seeds=(0, 1)).filter(method="random")
+    rankings = frame.group_by("example_id", "seed").agg(pl.col("scores").unique())
+    assert len(rankings) == 4
+    assert rankings["scores"].list.len().to_list() == [1] * 4
+    drawn = [random_scores(name, seed, 6) for name in ("test:1", "test:2") for seed in (0, 1)]
+    assert all(((values >= 0) & (values < 1)).all() for values in drawn)
+    assert len({values.tobytes() for values in drawn}) == 4
+    assert np.array_equal(random_scores("test:1", 1, 6), drawn[1])
+
+
+def test_rows_are_complete() -> None:
+    methods = ("kernel_shap", "input_x_gradient")
+    frame = explained(methods=methods, seeds=(4, 2))
+    assert frame.schema == ATTRIBUTIONS.schema
+    expected = {
+        (level, name, method, seed, TARGETS[name][level])
+        for level in LEVELS
+        for name in TARGETS
+        for method, seeds in (
+            ("kernel_shap", (2, 4)),
+            ("input_x_gradient", (0,)),
+            ("random", (2, 4)),
+        )
+        for seed in seeds
+    }
+    rows = frame.select("level", "example_id", "method", "seed", "target").rows()
+    assert len(rows) == len(expected)
+    assert set(rows) == expected
+    assert frame["level"].is_sorted()
+    lengths = {e.example.example_id: len(e.prompt) for e in EXAMPLES}
+    assert all(len(row["scores"]) == lengths[row["example_id"]] for row in frame.to_dicts())
+
+
+def test_a_prompt_of_one_token_is_named() -> None:
+    example = encoded("dev:8", (5,), (7,), (9,))
+    with pytest.raises(TaskError, match=r"dev:8 has a prompt of 1 tokens; explaining needs two"):
+        explained(examples=[example], targets={"dev:8": {0: 0}})

@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from prunelake.importance import RemovalOrder, cosine_importance, removal_order
+from prunelake.models import attention_layers
+from prunelake.spec import Strategy
+from tests.families import FAMILIES, LAYERS, VOCABULARY, tiny_model
+
+LENGTHS = (3, 17, 8)
+
+
+@pytest.fixture
+def windows() -> list[list[int]]:
+    draw = torch.Generator().manual_seed(3)
+    return [torch.randint(3, VOCABULARY, (n,), generator=draw).tolist() for n in LENGTHS]
+
+
+@torch.inference_mode()
+def without_its_mlp(model: PreTrainedModel, layer: int, window: list[int]) -> tuple[Tensor, Tensor]:
+    """What goes into a block and what comes out while its MLP gives zero: x and x + a."""
+    block = attention_layers(model)[layer].block
+    seen: list[Tensor] = []
+
+    def keep(_module: object, args: tuple[Tensor, ...], output: Tensor) -> None:
+        seen.extend((args[0][0].double(), output[0].double()))
+
+    hooks = [
+        block.get_submodule("mlp").register_forward_hook(
+            lambda _module, _args, output: torch.zeros_like(output)
+        ),
+        block.register_forward_hook(keep),
+    ]
+    model(input_ids=torch.tensor([window]), use_cache=False)
+    for hook in hooks:
+        hook.remove()
+    before, after = seen
+    return before, after
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_cosine_importance_is_one_less_the_mean_cosine_over_all_tokens(
+    family: str, windows: list[list[int]]
+) -> None:
+    model = tiny_model(family)
+    expected = []
+    for layer in range(LAYERS):
+        pairs = [without_its_mlp(model, layer, window) for window in windows]
+        x, y = (torch.cat(part).numpy() for part in zip(*pairs, strict=True))
+        cosines = (x * y).sum(1) / np.linalg.norm(x, axis=1) / np.linalg.norm(y, axis=1)
+        assert len(cosines) == sum(LENGTHS)
+        expected.append(1 - cosines.mean())
+    assert np.ptp(expected) > 0.05
+    np.testing.assert_allclose(cosine_importance(model, windows), expected, atol=1e-5)
+
+
+def test_the_least_important_layer_goes_first(windows: list[list[int]]) -> None:
+    model = tiny_model("llama")
+    order = removal_order(model, Strategy(), windows)
+    assert order.importance == tuple(cosine_importance(model, windows))
+    assert order.layers == tuple(sorted(range(LAYERS), key=order.importance.__getitem__))
+
+
+def test_of_equals_the_one_nearer_to_the_input_goes_first() -> None:
+    order = RemovalOrder.from_importance([0.5, 0.1, 0.5, 0.1, 0.0])
+    assert order == RemovalOrder((4, 1, 3, 0, 2), (0.5, 0.1, 0.5, 0.1, 0.0))
+
+
+def test_a_random_order_is_a_permutation_drawn_by_its_seed() -> None:
+    model = tiny_model("llama")
+    orders = [removal_order(model, Strategy(name="random", seed=n), ()) for n in range(20)]
+    assert all(sorted(order.layers) == [*range(LAYERS)] for order in orders)
+    assert orders[3] == removal_order(model, Strategy(name="random", seed=3), ())
+    # Of 120 orders, 20 draws that are all but a few the same would be no draws.
+    assert len({order.layers for order in orders}) > 10
+
+
+@pytest.mark.parametrize("bad", [False, True])
+def test_no_hook_remains(bad: bool, windows: list[list[int]]) -> None:
+    model = tiny_model("gemma2")
+    if bad:
+        with pytest.raises(IndexError):
+            cosine_importance(model, [*windows, [VOCABULARY]])
+    else:
+        cosine_importance(model, windows)
+    for module in model.modules():
+        assert not module._forward_hooks
+        assert not module._forward_pre_hooks

@@ -1,0 +1,209 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from prunelake.errors import (
+    DatasetNotFound,
+    ExampleTooLong,
+    InvalidSpec,
+    ModelNotFound,
+    PruneLakeError,
+    UnknownLayer,
+    UnknownTask,
+    UnsupportedModel,
+)
+from prunelake.plan import Plan, plan
+from prunelake.spec import Settings, SweepSpec
+from tests.families import FAMILIES, LAYERS
+from tests.tiny_tokenizer import tiny_tokenizer
+
+CONTEXT = 512
+Planner = Callable[..., Plan]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A model whose weights cannot be read: a plan never reads them."""
+    folder = tmp_path / "model"
+    config = FAMILIES["llama"]()
+    config.max_position_embeddings = CONTEXT
+    config.save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    (folder / "model.safetensors").write_bytes(b"no weights")
+    return folder
+
+
+@pytest.fixture
+def planned(folder: Path, tmp_path: Path) -> Planner:
+    """Plan a sweep of two rows of a bundled task, changed as the arguments say."""
+
+    def planned(**changes: Any) -> Plan:
+        spec = {
+            "model": str(folder),
+            "task": "opinions",
+            "rows": {"first": 2},
+            "calibration": {"windows": 2, "window_tokens": 16},
+            **changes,
+        }
+        return plan(SweepSpec.model_validate(spec), Settings(cache=tmp_path / "cache", data=None))
+
+    return planned
+
+
+def test_a_plan_is_resolved(planned: Planner) -> None:
+    work = planned(explain={"rows": 1}, special_tokens="bos")
+    assert work.levels == (0, 1, 2)  # up to half of five layers
+    assert work.explanation is not None
+    assert (work.explanation.levels, work.explanation.rows) == ((0, 1, 2), 1)
+    assert [encoded.example.example_id[-2:] for encoded in work.examples] == [":0", ":1"]
+    assert work.explained == work.examples[:1]
+    assert [len(window) for window in work.windows] == [17, 17]
+    assert all(window[0] == tiny_tokenizer().bos_token_id for window in work.windows)
+    assert work.source.layer_count == LAYERS
+
+
+def test_level_0_is_always_there(planned: Planner) -> None:
+    work = planned(levels=[3, 5], explain={"levels": [5]})
+    assert work.levels == (0, 3, 5)
+    assert work.explanation is not None
+    assert work.explanation.levels == (0, 5)
+
+
+def test_all_rows_are_explained_unless_fewer_are_asked_for(planned: Planner) -> None:
+    assert planned().explained == planned().examples
+    assert planned(explain=None).explained == ()
+
+
+def test_a_random_order_needs_no_text(planned: Planner) -> None:
+    work = planned(strategy={"name": "random"}, calibration={"source": "nowhere.txt"})
+    assert work.windows == ()
+    assert work.identity.calibration_hash is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"levels": [6]}, UnknownLayer, "level 6 is beyond the model's 5 attention layers"),
+        ({"explain": {"levels": [1, 4]}}, InvalidSpec, r"\[4\] are not among .* \[0, 1, 2\]"),
+        ({"explain": {"rows": 3}}, InvalidSpec, "explain.rows 3: the sweep has 2 examples"),
+        ({"explain": {"baseline_token": 97}}, InvalidSpec, "baseline_token 97: .* 0 to 96"),
+        ({"calibration": {"window_tokens": 513}}, InvalidSpec, "513: .* 512 tokens.* at most 512"),
+        (
+            {"calibration": {"window_tokens": 512}, "special_tokens": "bos"},
+            InvalidSpec,
+            "512: .* 1 of them special ones; take at most 511",
+        ),
+        (
+            {"calibration": {"windows": 10_000}},
+            InvalidSpec,
+            "bundled has .* tokens, and 10000 windows of 512 need 5120000",
+        ),
+        ({"calibration": {"source": "nowhere.txt"}}, DatasetNotFound, "'nowhere.txt'"),
+        ({"task": "opinion"}, UnknownTask, "unknown task 'opinion'"),
+        ({"rows": {"numbers": [10**6]}}, InvalidSpec, "no row 1000000"),
+        ({"model": "nowhere"}, ModelNotFound, "no folder with config.json"),
+    ],
+)
+def test_what_is_wrong_is_said_before_the_model_is_loaded(
+    changes: dict[str, Any], error: type[PruneLakeError], message: str, planned: Planner
+) -> None:
+    with pytest.raises(error, match=message) as caught:
+        planned(**changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_without_known_layers_is_refused_before_it_is_loaded(
+    planned: Planner, folder: Path
+) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "gpt2"}))
+    with pytest.raises(UnsupportedModel, match="looked for a list `layers`"):
+        planned()
+
+
+def test_an_example_beyond_the_models_context_is_refused(planned: Planner, folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 40}))
+    with pytest.raises(ExampleTooLong, match="the model's context 40"):
+        planned()
+
+
+def test_an_empty_set_of_methods_is_no_spec(planned: Planner) -> None:
+    with pytest.raises(ValidationError):
+        planned(explain={"methods": []})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"levels": [0, 1]},
+        {"rows": {"first": 3}},
+        {"rows": {"numbers": [1, 0]}},
+        {"task": "everyday_knowledge"},
+        {"strategy": {"name": "random"}},
+        {"calibration": {"windows": 1, "window_tokens": 16}},
+        {"calibration": {"windows": 2, "window_tokens": 15}},
+        {"explain": None},
+        {"explain": {"rows": 1}},
+        {"explain": {"levels": [0]}},
+        {"explain": {"methods": ["lime"]}},
+        {"explain": {"seeds": [1]}},
+        {"explain": {"operators": ["replace"]}},
+        {"explain": {"fractions": [0.5]}},
+        {"explain": {"baseline_token": 1}},
+        {"dtype": "bfloat16"},
+        {"special_tokens": "bos"},
+    ],
+)
+def test_whatever_changes_the_numbers_changes_the_run(
+    changes: dict[str, Any], planned: Planner
+) -> None:
+    assert planned(**changes).identity.run_id != planned().identity.run_id
+
+
+def test_random_orders_of_two_seeds_are_two_runs(planned: Planner) -> None:
+    runs = {planned(strategy={"name": "random", "seed": n}).identity.run_id for n in (0, 1)}
+    assert len(runs) == 2
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
+def test_another_model_is_another_run(name: str, planned: Planner, folder: Path) -> None:
+    before = planned().identity.run_id
+    (folder / name).write_bytes((folder / name).read_bytes() + b" ")
+    assert planned().identity.run_id != before
+
+
+def test_what_does_not_change_the_numbers_does_not_change_the_run(
+    planned: Planner, folder: Path, tmp_path: Path
+) -> None:
+    run_id = planned().identity.run_id
+    shutil.copytree(folder, tmp_path / "elsewhere")
+    for changes in (
+        {"model": str(tmp_path / "elsewhere")},
+        {"levels": [0, 1, 2]},
+        {"rows": {"numbers": [0, 1]}},
+        {"strategy": {"name": "cosine", "seed": 5}},
+        {"explain": {"rows": 2, "levels": [1, 2], "seeds": [0, 0]}},
+    ):
+        assert planned(**changes).identity.run_id == run_id, changes
+
+
+def test_the_same_calibration_text_from_two_places_is_the_same_run(
+    planned: Planner, tmp_path: Path
+) -> None:
+    text = "Kites need wind. " * 9
+    (tmp_path / "one.txt").write_text(text)
+    (tmp_path / "two.jsonl").write_text(json.dumps({"text": text.strip()}) + "\n")
+    (tmp_path / "other.txt").write_text(text.upper())
+    runs = [
+        planned(
+            calibration={"source": str(tmp_path / name), "windows": 2, "window_tokens": 16}
+        ).identity.run_id
+        for name in ("one.txt", "two.jsonl", "other.txt")
+    ]
+    assert runs[0] == runs[1] != runs[2]
