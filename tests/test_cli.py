@@ -123,7 +123,7 @@ def test_a_corrupt_file_is_named(
     assert call(monkeypatch, *command, "--lake", str(filled)) == 1
     err = capsys.readouterr().err
     assert bad.name in err
-    assert "doctor" in err
+    assert "restore the file" in err
     assert len(err.strip().splitlines()) == 1
     assert not (tmp_path / "report.html").exists()
 

@@ -11,7 +11,7 @@ import typer
 import yaml
 from pydantic import ValidationError
 
-from prunelake.errors import InvalidSpec, PruneLakeError
+from prunelake.errors import InvalidSpec, PruneLakeError, one_line
 from prunelake.spec import DEFAULT_MODEL, Settings, SweepSpec
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ def _read_spec(file: Path) -> SweepSpec:
     try:
         fields = yaml.safe_load(file.read_text())
     except (OSError, yaml.YAMLError) as error:
-        raise InvalidSpec(f"{file}: cannot be read as YAML ({error})") from error
+        raise InvalidSpec(f"{file}: cannot be read as YAML ({one_line(error)})") from error
     return _valid_spec(fields, str(file))
 
 
