@@ -105,7 +105,7 @@ def test_another_family_is_told_what_was_looked_for() -> None:
 
 def test_a_block_without_attention_is_named() -> None:
     model = tiny_model("llama")
-    del model.base_model.layers[2].self_attn
+    del attention_layers(model)[2].block.self_attn
     with pytest.raises(UnsupportedModel, match="block 2 has no such attention"):
         attention_layers(model)
 
@@ -115,9 +115,9 @@ def test_every_family_passes_the_check(model: PreTrainedModel) -> None:
     assert not [*hooks(model)]
 
 
-def test_logits_made_otherwise_are_refused() -> None:
+def test_logits_made_otherwise_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model("llama")
     model.lm_head.register_forward_hook(lambda _module, _args, output: output * 2)
-    model.get_output_embeddings = lambda: nn.Linear(32, VOCABULARY)
+    monkeypatch.setattr(model, "get_output_embeddings", lambda: nn.Linear(32, VOCABULARY))
     with pytest.raises(UnsupportedModel, match="its logits are not"):
         check_supported(model)
