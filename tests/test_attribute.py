@@ -61,7 +61,7 @@ def explained(
 
 
 def scores(frame: pl.DataFrame, **keys: Any) -> NDArray[np.float64]:
-    return frame.filter(**keys)["scores"].item().to_numpy().astype(float)
+    return np.array(frame.filter(**keys)["scores"].item(), dtype=float)
 
 
 def log_likelihood(
@@ -71,7 +71,7 @@ def log_likelihood(
     with removed(model, ORDER[:level]), torch.inference_mode():
         logits = model(input_ids=torch.tensor([[1, *prompt, *option]]), use_cache=False).logits[0]
     steps = logits.double().log_softmax(-1)[len(prompt) :]
-    return sum(steps[n, token].item() for n, token in enumerate(option))
+    return float(sum(steps[n, token].item() for n, token in enumerate(option)))
 
 
 def masked(prompt: tuple[int, ...], present: Any, baseline: int) -> tuple[int, ...]:
@@ -154,7 +154,7 @@ def test_input_x_gradient_is_the_slope_of_scaling_a_tokens_embedding(
         with removed(exact, ORDER[:level]), torch.inference_mode():
             logits = exact(inputs_embeds=embeddings, use_cache=False).logits[0]
         steps = logits.double().log_softmax(-1)[start:]
-        return sum(steps[n, token].item() for n, token in enumerate(option))
+        return float(sum(steps[n, token].item() for n, token in enumerate(option)))
 
     # Differences of fourth order, at a step that float32 norms leave exact to about 1e-4.
     step, weights = 0.01, {-2: 1 / 12, -1: -2 / 3, 1: 2 / 3, 2: -1 / 12}

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 from transformers import AutoTokenizer, GPT2Config, T5Config
 
 from prunelake import sources
@@ -116,7 +117,8 @@ def test_a_package_that_is_not_installed_says_how_to_get_it(tmp_path: Path) -> N
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_every_family_is_supported_in_half_precision(family: str, dtype: torch.dtype) -> None:
-    model = tiny_model(family).to(dtype)
+    model = tiny_model(family)
+    nn.Module.to(model, dtype)
     check_supported(model)
     ids = torch.tensor([[5, 6, 7]])
     hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state

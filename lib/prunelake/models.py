@@ -67,7 +67,8 @@ def load(source: ModelSource, dtype: Dtype = "float32", device: str = "cpu") -> 
     tokenizer = load_tokenizer(source)
     with quiet():
         model = with_all_weights(source.folder, dtype=getattr(torch, dtype))
-    model.to(torch.device(device)).eval().requires_grad_(False)
+    nn.Module.to(model, torch.device(device))  # the model's own `to` has lost its types
+    model.eval().requires_grad_(False)
     check_supported(model)
     return LoadedModel(model, tokenizer, source)
 
@@ -164,10 +165,9 @@ def _unsupported(model: PreTrainedModel, found: str) -> UnsupportedModel:
 
 def with_all_weights(folder: Path, **options: Any) -> PreTrainedModel:
     """Load a model whose files hold all of its weights: transformers makes up those they lack."""
+    loaded: Any = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, **options)
     model: PreTrainedModel
-    model, report = AutoModelForCausalLM.from_pretrained(
-        folder, output_loading_info=True, **options
-    )
+    model, report = loaded
     if missing := sorted(report["missing_keys"]):
         raise ModelNotFound(f"model {folder} lacks {len(missing)} weights, first {missing[0]}")
     return model
