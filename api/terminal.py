@@ -36,7 +36,7 @@ def _level_table(levels: Sequence[dict[str, Any]]) -> Table:
         caption="in brackets: difference from the unpruned model (0 layers removed)",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
-        pad_edge=False,
+        padding=0,
     )
     table.add_column("removed", justify="right", no_wrap=True)
     shown = [name for name in HEADLINES if first[name] is not None]
