@@ -12,5 +12,5 @@ qualify row_number() over (
 ) = 1;
 
 comment on view headlines is
-'run that explains. The method and operator it is summed up by: kernel_shap if there is one, else
-the first by name that is not random; delete_text likewise.';
+'run: one row a run that explains. The method and operator it is summed up by: kernel_shap if there
+is one, else the first by name that is not random; delete_text likewise.';

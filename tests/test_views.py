@@ -13,6 +13,8 @@ from tests.lake_rows import identity_of, small_run
 
 RUN_ID = identity_of("run")[1]
 VIEWS = {
+    "headlines",
+    "summary",
     "accuracy",
     "agreement",
     "aopc",

@@ -19,7 +19,7 @@ PruneLakeError
 """
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """An error of another library, to be quoted in a message of ours."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 

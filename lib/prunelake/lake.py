@@ -18,7 +18,7 @@ from typing import Any
 
 import polars as pl
 
-from prunelake.errors import CorruptFile, LakeError, WrongFormat
+from prunelake.errors import CorruptFile, LakeError, WrongFormat, one_line
 from prunelake.spec import content_hash
 from prunelake.tables import FORMAT_VERSION, RUNS, TABLES, Table
 
@@ -119,7 +119,7 @@ def write_run(lake: Path, run: Mapping[str, Any], frames: Mapping[str, pl.DataFr
             return True
     except (OSError, pl.exceptions.PolarsError) as error:
         raise LakeError(
-            f"run {run_id} could not be written to {lake}: {_one_line(error)}; make room or fix "
+            f"run {run_id} could not be written to {lake}: {one_line(error)}; make room or fix "
             "the permissions and sweep again"
         ) from error
 
@@ -205,8 +205,11 @@ def _table_problems(
         if _sha256(path) != recorded["sha256"]:
             yield "its bytes are not those that were written (SHA-256 differs)"
         frame = _read(path, table)
-    except (LakeError, OSError) as error:
-        yield _one_line(error)
+    except LakeError as error:
+        yield str(error)
+        return
+    except OSError as error:
+        yield one_line(error)
         return
     if frame.height != recorded["rows"]:
         yield f"{frame.height} rows instead of the {recorded['rows']} written"
@@ -241,7 +244,7 @@ def _run_frame(row: dict[str, Any]) -> pl.DataFrame:
     try:
         return RUNS.frame([row])
     except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
-        raise LakeError(f"a row of runs has a value of another type: {_one_line(error)}") from error
+        raise LakeError(f"a row of runs has a value of another type: {one_line(error)}") from error
 
 
 def _check_frames(run_id: str, frames: Mapping[str, pl.DataFrame]) -> None:
@@ -324,7 +327,7 @@ def _metadata(path: Path) -> dict[str, str]:
 def _corrupt(path: Path, error: BaseException) -> CorruptFile:
     run_file = path.parent.parent / "runs" / path.name
     return CorruptFile(
-        f"{path} does not open as Parquet ({_one_line(error)}); {RESTORE}: delete {run_file} or "
+        f"{path} does not open as Parquet ({one_line(error)}); {RESTORE}: delete {run_file} or "
         "restore the file, and sweep again"
     )
 
@@ -345,7 +348,3 @@ def _is_hidden(path: Path) -> bool:
 def _sha256(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
