@@ -57,12 +57,17 @@ def attribute(
         targets = {level: chosen[level, name] for level in levels}
         scored: dict[tuple[str, int, int], Scores] = {}
         for method in explanation.methods:
-            seeds = explanation.seeds if method in SAMPLING else (0,)
-            for seed in seeds:
-                for level, scores in _scores(
-                    model, method, seed, encoded, targets, explanation.baseline_token
-                ).items():
-                    scored[method, seed, level] = scores
+            if method in SAMPLING:
+                for seed in explanation.seeds:
+                    own = _sampled(
+                        model, method, seed, encoded, targets, explanation.baseline_token
+                    )
+                    scored |= {(method, seed, level): scores for level, scores in own.items()}
+            else:
+                scored |= {
+                    (method, 0, level): _input_x_gradient(model, encoded, level, target)
+                    for level, target in targets.items()
+                }
         for seed in explanation.seeds:
             ranking = random_scores(name, seed, len(encoded.prompt))
             scored |= {("random", seed, level): ranking for level in levels}
@@ -86,19 +91,6 @@ def attribute(
 def random_scores(example_id: str, seed: int, count: int) -> Scores:
     """Uniform scores drawn for one example under one seed."""
     return np.random.default_rng([seed, zlib.crc32(example_id.encode())]).random(count)
-
-
-def _scores(
-    model: NestedModel,
-    method: Method,
-    seed: int,
-    encoded: Encoded,
-    targets: Mapping[int, int],
-    baseline: int,
-) -> dict[int, Scores]:
-    if method == "input_x_gradient":
-        return {k: _input_x_gradient(model, encoded, k, target) for k, target in targets.items()}
-    return _sampled(model, method, seed, encoded, targets, baseline)
 
 
 def _sampled(
