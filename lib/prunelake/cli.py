@@ -160,14 +160,15 @@ def doctor(lake: LakeOption = None) -> None:
     typer.echo(f"{folder}: {len(store.run_ids(folder))} runs, every file as it was written")
 
 
+# Prompts of opinions are twice as long, and explaining costs with the square of the length.
 DEMO: list[dict[str, Any]] = [
     {
         "task": task,
         "rows": {"first": 80},
         "levels": [0, 2, 4, 6, 8, 10, 12, 14],
-        "explain": {"methods": ["kernel_shap"], "rows": 10, "operators": ["delete_text"]},
+        "explain": {"methods": ["kernel_shap"], "rows": rows, "operators": ["delete_text"]},
     }
-    for task in ("everyday_knowledge", "opinions")
+    for task, rows in (("everyday_knowledge", 10), ("opinions", 5))
 ]
 
 
