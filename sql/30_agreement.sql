@@ -33,6 +33,8 @@ explained as (
         level,
         method
     from attributions
+    -- The random ranking is one and the same at all levels.
+    where method != 'random'
 )
 
 select
@@ -53,4 +55,4 @@ left join examples_averaged
 
 comment on view agreement is
 'run x level x method. Mean over examples of the seed-averaged agreement with level 0 (see
-paired_attributions).';
+paired_attributions); without the random ranking, which is the same at all levels.';

@@ -248,3 +248,17 @@ def test_advantage_compares_within_level_and_run(tmp_path: Path) -> None:
         "where variant = 'eraser' and method = 'lime' order by level",
     )
     assert [r["advantage"] for r in rows] == [None, 0.125]
+
+
+def test_the_random_ranking_is_no_method_whose_agreement_is_shown(tmp_path: Path) -> None:
+    run = run_row()
+    write(
+        tmp_path,
+        run,
+        attributions=[
+            attribution(run["run_id"], level, "test:0", [0.5, 0.25, 0.0], method=method)
+            for level in (0, 1)
+            for method in ("lime", "random")
+        ],
+    )
+    assert rows_of(tmp_path, "select distinct method from agreement") == [{"method": "lime"}]
