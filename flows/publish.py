@@ -1,0 +1,24 @@
+"""The lake as one DuckDB file, for those who only read."""
+
+from prefect import flow, get_run_logger
+
+from prunelake import publish as snapshot
+from prunelake.spec import Settings
+
+
+@flow(name="publish")
+def publish(settings: Settings | None = None) -> str:
+    """Bring `<lake>/prunelake.duckdb` up to date with the lake's complete runs; returns its path.
+
+    A snapshot that is current is not written again. Readers see the old one or the new one, never
+    a part.
+    """
+    settings = settings or Settings()
+    logger = get_run_logger()
+    if snapshot.is_current(settings.lake):
+        path = settings.lake / snapshot.NAME
+        logger.info("%s is current already; nothing to publish", path)
+    else:
+        path = snapshot.publish(settings.lake)
+        logger.info("%s is published: %d bytes", path, path.stat().st_size)
+    return str(path)

@@ -1,0 +1,142 @@
+"""The snapshot: a lake as one DuckDB file that opens without PruneLake and its Parquet files."""
+
+import fcntl
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import duckdb
+
+from prunelake.errors import CorruptFile, LakeError, one_line
+from prunelake.lake import check_format, damage, run_ids
+from prunelake.spec import content_hash
+from prunelake.tables import FORMAT_VERSION, TABLES
+from prunelake.views import connect, sql_folder
+
+NAME = "prunelake.duckdb"
+
+# The oldest DuckDB that PruneLake runs on: an analyst's own may be older than the one here.
+STORAGE_VERSION = "v1.4.0"
+
+
+def snapshot_id(runs: Iterable[str]) -> str:
+    """What a snapshot of these complete runs is called: 16 hex digits of a SHA-256."""
+    return content_hash({"format_version": FORMAT_VERSION, "run_ids": sorted(runs)})[:16]
+
+
+def is_current(lake: Path) -> bool:
+    """Whether the lake's snapshot holds its complete runs and this version's views.
+
+    False also where there is no snapshot, or none that opens.
+    """
+    try:
+        # Connecting to its path would give what this process has open, perhaps an older file.
+        with duckdb.connect() as connection:
+            path = str(lake / NAME).replace("'", "''")
+            connection.execute(f"attach '{path}' as published (read_only)")
+            connection.execute("select snapshot_id, views_hash from published.snapshot")
+            found = connection.fetchone()
+    except duckdb.Error:
+        return False
+    return found == (snapshot_id(run_ids(lake)), _views_hash())
+
+
+def publish(lake: Path) -> Path:
+    """Write `<lake>/prunelake.duckdb` anew, unless it is current; its path.
+
+    It holds the rows of every complete run as tables `lake.*`, the views of sql/ above them, and
+    in `snapshot` one row on itself. The file appears whole: who has the old one open reads on in
+    the old one (also by a new connection to the path in the same process, as DuckDB shares what
+    a process has open).
+
+    Raises:
+        LakeError: no such folder, or a snapshot that cannot be made.
+        WrongFormat: a run of another format version.
+        CorruptFile: a file of the lake that is not what was written; all are checked.
+    """
+    check_format(lake)
+    path = lake / NAME
+    try:
+        with _building(lake) as folder:
+            if is_current(lake):
+                return path
+            with connect(lake) as source:
+                for finding in damage(lake):
+                    raise CorruptFile(f"{finding.file}: {finding.problem}; {finding.remedy}")
+                _build(source, folder / NAME)
+            # What someone wrote into the old snapshot and did not close would break the new one.
+            path.with_name(f"{NAME}.wal").unlink(missing_ok=True)
+            (folder / NAME).replace(path)
+    except (OSError, duckdb.Error) as error:
+        raise LakeError(
+            f"{path} could not be made: {one_line(error)}; make room or fix the permissions "
+            "and publish again"
+        ) from error
+    return path
+
+
+@contextmanager
+def _building(lake: Path) -> Iterator[Path]:
+    """An empty folder for what is not finished, of one publisher at a time; gone afterwards."""
+    folder = lake / ".publish"
+    with (lake / ".publish.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        # A publisher that was killed left it.
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder)
+
+
+def _build(source: duckdb.DuckDBPyConnection, path: Path) -> None:
+    with duckdb.connect(
+        path,
+        config={
+            "python_enable_replacements": "false",
+            "storage_compatibility_version": STORAGE_VERSION,
+        },
+    ) as snapshot:
+        snapshot.execute("set TimeZone = 'UTC'")
+        snapshot.execute("create schema lake")
+        for table in TABLES.values():
+            # A run that is completed meanwhile may be in some tables, but is not in runs.
+            rows = source.sql(
+                f"from lake.{table.name} where run_id in (select run_id from lake.runs)"
+            )
+            snapshot.register("arriving", rows.to_arrow_reader())
+            key = ", ".join(table.key)
+            snapshot.execute(f"create table lake.{table.name} as from arriving order by {key}")
+            snapshot.unregister("arriving")
+            snapshot.execute(f"comment on table lake.{table.name} is '{table.grain}'")
+        for file in sorted(sql_folder().glob("*.sql")):
+            snapshot.execute(file.read_text(encoding="utf-8"))
+        runs = [run_id for (run_id,) in snapshot.sql("select run_id from lake.runs").fetchall()]
+        snapshot.execute(
+            "create table snapshot (snapshot_id varchar, created_at timestamp with time zone, "
+            "run_count integer, code_version varchar, format_version integer, views_hash varchar)"
+        )
+        snapshot.execute(
+            "insert into snapshot values (?, ?, ?, ?, ?, ?)",
+            [
+                snapshot_id(runs),
+                datetime.now(UTC),
+                len(runs),
+                version("prunelake"),
+                FORMAT_VERSION,
+                _views_hash(),
+            ],
+        )
+        snapshot.execute(
+            "comment on table snapshot is 'one row. What this file holds: snapshot_id is the hash "
+            "of its run ids and format version, views_hash that of its views.'"
+        )
+
+
+def _views_hash() -> str:
+    files = sorted(sql_folder().glob("*.sql"))
+    return content_hash([file.read_text(encoding="utf-8") for file in files])[:16]

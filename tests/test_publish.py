@@ -1,0 +1,247 @@
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+from prefect import Flow
+from prefect.flows import load_flow_from_entrypoint
+from prefect.logging import disable_run_logger
+
+from prunelake import lake as store
+from prunelake import publish as module
+from prunelake import views
+from prunelake.errors import CorruptFile, LakeError, WrongFormat
+from prunelake.publish import NAME, is_current, publish, snapshot_id
+from prunelake.spec import Settings
+from prunelake.tables import FORMAT_VERSION, TABLES
+from tests.lake_rows import identity_of, small_run
+from tests.level_rows import explained_run
+
+ROOT = Path(__file__).parents[1]
+DROPS = {(method, op): 0.5 for method in ("lime", "random") for op in ("delete_text", "replace")}
+OPENS = """
+import sys, duckdb
+snapshot = duckdb.connect(sys.argv[1], read_only=True)
+assert "prunelake" not in sys.modules
+print(snapshot.sql("select count(*) from accuracy").fetchall())
+"""
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Path:
+    """A lake of two small runs, in a folder whose name needs quoting."""
+    folder = tmp_path / "o'lake"
+    for name in ("first", "second"):
+        store.write_run(folder, *small_run(name))
+    return folder
+
+
+def rows(path: Path, sql: str) -> pl.DataFrame:
+    """What the snapshot as it is on disk now answers, whatever this process has open."""
+    with duckdb.connect() as connection:
+        connection.execute("set TimeZone = 'UTC'")
+        quoted = str(path).replace("'", "''")
+        connection.execute(f"attach '{quoted}' as published (read_only)")
+        connection.execute("use published")
+        return views.select(connection, sql)
+
+
+def without_publishing(lake: Path) -> list[str]:
+    """The names in the lake's folder, but for the lock, which stays."""
+    return sorted(p.name for p in lake.iterdir() if p.name != ".publish.lock")
+
+
+def test_every_table_and_view_is_that_of_the_lake(lake: Path) -> None:
+    explained_run(lake, "explained", DROPS)
+    path = publish(lake)
+    assert path == lake / NAME
+    with views.connect(lake) as live, duckdb.connect(path, read_only=True) as snapshot:
+        snapshot.execute("set TimeZone = 'UTC'")
+        described = views.describe(live)
+        assert_frame_equal(views.describe(snapshot), described)
+        for name in [*described["view"], *(f"lake.{table}" for table in TABLES)]:
+            expected = views.select(live, f"from {name} order by all")
+            assert_frame_equal(views.select(snapshot, f"from {name} order by all"), expected)
+            # Of these rows nothing is excluded.
+            assert expected.is_empty() == (name == "excluded")
+
+
+def test_tables_lie_sorted_by_their_keys(lake: Path) -> None:
+    path = publish(lake)
+    for table in TABLES.values():
+        found = rows(path, f"from lake.{table.name}")
+        assert_frame_equal(found, found.sort(table.key))
+
+
+def test_the_snapshot_says_what_it_holds(lake: Path) -> None:
+    (found,) = rows(publish(lake), "from snapshot").to_dicts()
+    assert found["snapshot_id"] == snapshot_id(store.run_ids(lake))
+    assert found["run_count"] == 2
+    assert found["format_version"] == FORMAT_VERSION
+    assert re.fullmatch(r"\d+\.\d+.*", found["code_version"])
+    assert found["created_at"].tzname() == "UTC"
+
+
+def test_an_id_depends_on_the_runs_and_not_on_their_order() -> None:
+    assert snapshot_id(["a", "b"]) == snapshot_id(["b", "a"])
+    assert len({snapshot_id([]), snapshot_id(["a"]), snapshot_id(["a", "b"])}) == 3
+
+
+def test_a_current_snapshot_is_left_alone_and_an_older_one_replaced(lake: Path) -> None:
+    assert not is_current(lake)
+    path = publish(lake)
+    assert is_current(lake)
+    before = (path.stat().st_ino, path.read_bytes())
+    assert publish(lake) == path
+    assert (path.stat().st_ino, path.read_bytes()) == before
+    store.write_run(lake, *small_run("third"))
+    assert not is_current(lake)
+    publish(lake)
+    assert is_current(lake)
+    assert rows(path, "from runs").height == 3
+
+
+def test_other_views_make_a_snapshot_of_the_same_runs_outdated(
+    lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = publish(lake)
+    changed = shutil.copytree(views.sql_folder(), tmp_path / "sql")
+    (changed / "90_added.sql").write_text("create view added as select run_id from runs")
+    monkeypatch.setattr(module, "sql_folder", lambda: changed)
+    assert not is_current(lake)
+    publish(lake)
+    assert rows(path, "from added").height == 2
+
+
+def test_a_reader_of_the_old_snapshot_goes_on(lake: Path) -> None:
+    path = publish(lake)
+    with duckdb.connect(path, read_only=True) as reader:
+        store.write_run(lake, *small_run("third"))
+        publish(lake)
+        assert views.select(reader, "from runs").height == 2
+        assert views.select(reader, "from accuracy").height == 4
+        assert rows(path, "from runs").height == 3
+        assert is_current(lake)
+
+
+def fail(*_: Any) -> None:
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("stage", "had_one"),
+    [("replace", True), ("replace", False), ("views", True), ("damage", True), ("exit", True)],
+)
+def test_a_failure_leaves_the_old_snapshot_and_no_temporary_file(
+    lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, had_one: bool
+) -> None:
+    if had_one:
+        publish(lake)
+    store.write_run(lake, *small_run("third"))
+    before = without_publishing(lake)
+    content = (lake / NAME).read_bytes() if had_one else None
+    expected: type[BaseException] = LakeError
+    message = r"prunelake.duckdb could not be made: .*; make room"
+    with monkeypatch.context() as patch:
+        if stage == "replace":
+            patch.setattr(os, "replace", fail)
+        elif stage == "views":
+            (tmp_path / "10_broken.sql").write_text("create view broken as from nothing")
+            patch.setattr(module, "sql_folder", lambda: tmp_path)
+        elif stage == "damage":
+            damaged = lake / "layers" / f"{identity_of('third')[1]}.parquet"
+            damaged.write_bytes(damaged.read_bytes() + b"x")
+            expected, message = CorruptFile, re.escape(str(damaged))
+        else:
+            patch.setattr(module, "_views_hash", lambda: sys.exit(9))
+            expected, message = SystemExit, "9"
+        with pytest.raises(expected, match=message) as raised:
+            publish(lake)
+    assert "\n" not in str(raised.value)
+    assert without_publishing(lake) == before
+    assert ((lake / NAME).read_bytes() if had_one else None) == content
+
+
+def test_what_a_killed_publisher_left_is_cleared(lake: Path) -> None:
+    (lake / ".publish").mkdir()
+    (lake / ".publish" / NAME).write_text("half")
+    (lake / NAME).write_text("not a database")
+    (lake / f"{NAME}.wal").write_text("of another file")
+    assert not is_current(lake)
+    assert rows(publish(lake), "from runs").height == 2
+    assert not {".publish", f"{NAME}.wal"} & set(without_publishing(lake))
+
+
+def test_it_opens_elsewhere_without_prunelake_and_without_the_lake(
+    lake: Path, tmp_path: Path
+) -> None:
+    moved = publish(lake).rename(tmp_path / "results of two runs.duckdb")
+    moved.chmod(0o444)
+    shutil.rmtree(lake)
+    found = subprocess.run(
+        [sys.executable, "-I", "-c", OPENS, moved], capture_output=True, text=True, check=True
+    )
+    assert found.stdout == "[(4,)]\n"
+
+
+def test_opened_read_only_it_cannot_be_changed(lake: Path) -> None:
+    path = publish(lake)
+    before = path.read_bytes()
+    with duckdb.connect(path, read_only=True) as snapshot:
+        for text in ("delete from lake.runs", "drop view summary", "create table t as select 1"):
+            with pytest.raises(duckdb.InvalidInputException, match="read-only"):
+                snapshot.execute(text)
+    assert path.read_bytes() == before
+
+
+def test_it_can_be_read_by_the_oldest_duckdb_that_is_supported(lake: Path) -> None:
+    path = publish(lake)
+    with duckdb.connect(path, read_only=True) as snapshot:
+        tags = "select tags['storage_version'] from duckdb_databases() where not internal"
+        ((written_for,),) = snapshot.sql(tags).fetchall()
+    assert written_for.startswith("v1.4.")
+    assert '"duckdb>=1.4"' in (ROOT / "pyproject.toml").read_text()
+
+
+def test_the_doctor_finds_nothing_wrong_with_it(lake: Path) -> None:
+    publish(lake)
+    assert not store.doctor(lake)
+
+
+def test_an_empty_lake_has_an_empty_snapshot(tmp_path: Path) -> None:
+    path = publish(tmp_path)
+    assert rows(path, "from summary").is_empty()
+    assert rows(path, "from snapshot")["run_count"].item() == 0
+
+
+def test_no_lake_and_another_format_are_refused(lake: Path, tmp_path: Path) -> None:
+    assert not is_current(tmp_path / "absent")
+    with pytest.raises(LakeError, match="no lake at"):
+        publish(tmp_path / "absent")
+    assert not (tmp_path / "absent").exists()
+    path = lake / "runs" / f"{identity_of('first')[1]}.parquet"
+    pl.read_parquet(path).write_parquet(path, metadata={"prunelake.format_version": "0"})
+    with pytest.raises(WrongFormat, match="format 0"):
+        publish(lake)
+
+
+def test_the_flow_publishes_once(lake: Path) -> None:
+    flow: Flow[..., Any] = load_flow_from_entrypoint(
+        f"{ROOT}/flows/publish.py:publish", use_placeholder_flow=False
+    )
+    assert flow.name == "publish"
+    # The flow has no task, so its function needs no server.
+    with disable_run_logger():
+        path = Path(str(flow.fn(Settings(lake=lake))))
+        written = path.stat().st_mtime_ns
+        assert flow.fn(Settings(lake=lake)) == str(path)
+    assert path == lake / NAME
+    assert path.stat().st_mtime_ns == written
+    assert rows(path, "from runs").height == 2
