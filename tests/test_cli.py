@@ -166,6 +166,16 @@ def test_doctor_is_content_with_a_good_lake_and_names_a_bad_file(
     assert str(bad.name) in capsys.readouterr().out
 
 
+def test_publish_says_whether_there_was_anything_to_do(
+    filled: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    snapshot = filled / "prunelake.duckdb"
+    assert call(monkeypatch, "publish", "--lake", str(filled)) == 0
+    assert capsys.readouterr().out == f"Published: {snapshot}\n"
+    assert call(monkeypatch, "publish", "--lake", str(filled)) == 0
+    assert capsys.readouterr().out == f"{snapshot} is current already\n"
+
+
 def test_report_is_written_from_the_lake(
     filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

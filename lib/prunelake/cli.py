@@ -147,6 +147,17 @@ def list_views(
 
 
 @app.command()
+def publish(lake: LakeOption = None) -> None:
+    """Write the lake as one DuckDB file, prunelake.duckdb, that opens without PruneLake."""
+    from prunelake import publish as snapshot
+
+    folder = _settings(lake).lake
+    is_current = snapshot.is_current(folder)
+    path = snapshot.publish(folder)
+    typer.echo(f"{path} is current already" if is_current else f"Published: {path}")
+
+
+@app.command()
 def doctor(lake: LakeOption = None) -> None:
     """Check every file of the lake against its run, schema and hash; changes nothing."""
     from prunelake import lake as store
