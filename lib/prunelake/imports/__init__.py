@@ -1,0 +1,1 @@
+"""Results that other evaluators measured, as runs of the lake: one module a log format."""
