@@ -229,7 +229,7 @@ def test_rows_that_are_not_those_of_the_results_are_refused(tmp_path: Path) -> N
 def test_results_that_cannot_be_read_are_refused(tmp_path: Path, text: str) -> None:
     path = save(tmp_path, logged(0))
     (tmp_path / "results_2026-01-02T03-04-05.678.json").write_text(text)
-    with pytest.raises(BadRow, match="results_.*restore or move it"):
+    with pytest.raises(BadRow, match=r"results_.*restore or move it"):
         read_harness(path)
 
 
