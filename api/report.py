@@ -124,8 +124,9 @@ def _models(connection: queries.Connection, runs: Sequence[Run]) -> Iterator[str
         yield (
             f"<section><h2>{escape(_model_name(first))}, {escape(first['strategy'])} order</h2>"
             f"<p class='soft'>Model <code>{escape(first['model'])}</code>, revision "
-            f"<code>{escape(first['revision'].removeprefix('sha256:')[:12])}</code>, {first['layer_count']} attention "
-            f"layers.</p>{_run_table(members)}{strip}{''.join(sections)}</section>"
+            f"<code>{escape(first['revision'].removeprefix('sha256:')[:12])}</code>, "
+            f"{first['layer_count']} attention layers.</p>"
+            f"{_run_table(members)}{strip}{''.join(sections)}</section>"
         )
 
 
