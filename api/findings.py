@@ -49,6 +49,11 @@ def label(metric: str) -> str:
     return LABELS.get(metric, metric.replace("_", " "))
 
 
+def order(strategy: str) -> str:
+    """How the removal order of a run reads; imported runs may not say theirs."""
+    return f"{strategy} order" if strategy else "order not known"
+
+
 def number(value: float | None, decimals: int = 2) -> str:
     """A value with a real minus sign; an absent one is a dash."""
     return DASH if value is None else _with_minus(f"{value:.{decimals}f}")

@@ -121,11 +121,13 @@ def _models(connection: queries.Connection, runs: Sequence[Run]) -> Iterator[str
             measure = IMPORTANCE.get(strategy, f"by the strategy {strategy}")
             caption = f"Importance of attention layers: {measure}; from run {first['run_id']}."
             strip = f'<div class="figures">{html.figure(chart, caption)}</div>'
+        revision = first["revision"].removeprefix("sha256:")[:12] or "not known"
         yield (
-            f"<section><h2>{escape(_model_name(first))}, {escape(first['strategy'])} order</h2>"
+            f"<section><h2>{escape(_model_name(first))}, "
+            f"{escape(findings.order(first['strategy']))}</h2>"
             f"<p class='soft'>Model <code>{escape(first['model'])}</code>, revision "
-            f"<code>{escape(first['revision'].removeprefix('sha256:')[:12])}</code>, "
-            f"{first['layer_count']} attention layers.</p>"
+            f"<code>{escape(revision)}</code>, {first['layer_count'] or 'number not known of'} "
+            "attention layers.</p>"
             f"{_run_table(members)}{strip}{''.join(sections)}</section>"
         )
 

@@ -27,7 +27,7 @@ def print_summary(lake: Path, run_ids: Sequence[str], console: Console | None = 
 
 def _level_table(levels: Sequence[dict[str, Any]]) -> Table:
     first = levels[0]
-    title = f"{first['task']}, {first['strategy']} order: {first['n']} examples"
+    title = f"{first['task']}, {findings.order(first['strategy'])}: {first['n']} examples"
     if first["method"]:
         title += f", {first['explained_n']} of them explained by {first['method']}"
     table = Table(

@@ -91,6 +91,7 @@ def test_a_sweep_that_cannot_run_says_why_in_one_line(
         (["sql", "select nothing from nowhere"], "nowhere"),
         (["sql", "drop view metrics"], "error"),
         (["sql", "select 1", "--format", "parquet"], "--out"),
+        (["sql", "select 1", "--format", "csv", "--out", "/proc/no/such"], "--out"),
     ],
 )
 def test_a_question_that_cannot_be_answered_says_why(
@@ -164,6 +165,26 @@ def test_doctor_is_content_with_a_good_lake_and_names_a_bad_file(
     bad.unlink()
     assert call(monkeypatch, "doctor", "--lake", str(filled)) == 1
     assert str(bad.name) in capsys.readouterr().out
+
+
+def test_logs_of_others_are_imported_level_by_level(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs, folder = Path(__file__).parent / "data" / "harness", tmp_path / "lake"
+    levels = ["--level", f"0={logs / 'level_0'}", "--level", f"1={logs / 'level_1'}"]
+    assert call(monkeypatch, "import", "harness", *levels, "--lake", str(folder)) == 0
+    assert "removed" in capsys.readouterr().out
+    (run_id,) = lake.run_ids(folder)
+    assert call(monkeypatch, "import", "harness", *levels, "--lake", str(folder)) == 0
+    assert f"run {run_id} is in the lake already" in capsys.readouterr().out
+    assert call(monkeypatch, "import", "harness", "--level", "deep", "--lake", str(folder)) == 1
+    assert "LEVEL=PATH" in capsys.readouterr().err
+    assert not lake.doctor(folder)
+    out = tmp_path / "report.html"
+    assert call(monkeypatch, "report", "--lake", str(folder), "--out", str(out)) == 0
+    page = out.read_text(encoding="utf-8")
+    assert "order not known" in page
+    assert "None" not in page
 
 
 def test_publish_says_whether_there_was_anything_to_do(

@@ -55,3 +55,8 @@ def test_else_by_the_first_method_by_name(tmp_path: Path) -> None:
     assert rows_of(tmp_path, "select method, operator from headlines") == [
         {"method": "lime", "operator": "replace"}
     ]
+
+
+def test_a_run_without_a_known_order_says_so(tmp_path: Path) -> None:
+    title = printed(tmp_path, explained_run(tmp_path, strategy=""))[0]
+    assert title.startswith("demo, order not known: 4 examples")

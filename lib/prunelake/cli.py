@@ -1,21 +1,18 @@
 """The command line: each command does one thing and says in one line what went wrong."""
 
-import json
 import os
 import sys
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 import yaml
 from pydantic import ValidationError
 
+from prunelake.cli_import import imports
+from prunelake.console import Format, LakeOption, print_frame, print_summary, settings_for
 from prunelake.errors import InvalidSpec, PruneLakeError, one_line
 from prunelake.spec import DEFAULT_MODEL, Settings, SweepSpec
-
-if TYPE_CHECKING:
-    import polars as pl
 
 app = typer.Typer(
     help="What removing attention layers does to accuracy, confidence and explanations.",
@@ -23,19 +20,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-LakeOption = Annotated[
-    Path | None, typer.Option("--lake", help="Folder of the lake [env PRUNELAKE_LAKE, ./lake].")
-]
-
-
-class Format(StrEnum):
-    """How rows are printed."""
-
-    table = "table"
-    csv = "csv"
-    json = "json"
-    parquet = "parquet"
+app.add_typer(imports, name="import")
 
 
 @app.command()
@@ -71,7 +56,7 @@ def sweep(
     lake: LakeOption = None,
 ) -> None:
     """Evaluate one model on one task at every removal level, in this process."""
-    settings = _settings(lake)
+    settings = settings_for(lake)
     if spec is not None:
         sweep_spec = _read_spec(spec)
     elif task is None:
@@ -101,15 +86,15 @@ def sweep(
         }
         sweep_spec = _valid_spec(fields, "the options")
     run_id = _run(sweep_spec, settings)
-    _print_summary(settings.lake, [run_id])
+    print_summary(settings.lake, [run_id])
 
 
 @app.command()
 def demo(lake: LakeOption = None, report: Path = Path("report.html")) -> None:
     """Sweep SmolLM2-135M over the two bundled tasks and write a report."""
-    settings = _settings(lake)
+    settings = settings_for(lake)
     run_ids = [_run(_valid_spec(fields, "the demo"), settings) for fields in DEMO]
-    _print_summary(settings.lake, run_ids)
+    print_summary(settings.lake, run_ids)
     _write_report(settings.lake, report)
     typer.echo(f'\nReport: {report}    Ask the lake: prunelake sql "select * from correlations"')
 
@@ -117,7 +102,7 @@ def demo(lake: LakeOption = None, report: Path = Path("report.html")) -> None:
 @app.command()
 def report(out: Path = Path("report.html"), lake: LakeOption = None) -> None:
     """Write what the lake shows as one HTML file that needs no network."""
-    _write_report(_settings(lake).lake, out)
+    _write_report(settings_for(lake).lake, out)
     typer.echo(f"Report: {out}")
 
 
@@ -131,7 +116,7 @@ def sql(
     """Ask the lake a question in SQL."""
     from prunelake import views
 
-    _print(views.query(_settings(lake).lake, query), format, out)
+    print_frame(views.query(settings_for(lake).lake, query), format, out)
 
 
 @app.command(name="views")
@@ -143,7 +128,7 @@ def list_views(
     """List the views, their columns and what one row of each is."""
     from prunelake import views
 
-    _print(views.describe(views.connect(_settings(lake).lake)), format, out)
+    print_frame(views.describe(views.connect(settings_for(lake).lake)), format, out)
 
 
 @app.command()
@@ -151,7 +136,7 @@ def publish(lake: LakeOption = None) -> None:
     """Write the lake as one DuckDB file, prunelake.duckdb, that opens without PruneLake."""
     from prunelake import publish as snapshot
 
-    folder = _settings(lake).lake
+    folder = settings_for(lake).lake
     is_current = snapshot.is_current(folder)
     path = snapshot.publish(folder)
     typer.echo(f"{path} is current already" if is_current else f"Published: {path}")
@@ -162,7 +147,7 @@ def doctor(lake: LakeOption = None) -> None:
     """Check every file of the lake against its run, schema and hash; changes nothing."""
     from prunelake import lake as store
 
-    folder = _settings(lake).lake
+    folder = settings_for(lake).lake
     findings = store.doctor(folder)
     for finding in findings:
         typer.echo(f"{finding.file}: {finding.problem}; {finding.remedy}")
@@ -190,11 +175,6 @@ def main() -> None:
     except PruneLakeError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)
-
-
-def _settings(lake: Path | None) -> Settings:
-    settings = Settings()
-    return settings if lake is None else settings.model_copy(update={"lake": lake})
 
 
 def _run(spec: SweepSpec, settings: Settings) -> str:
@@ -246,38 +226,3 @@ def _write_report(lake: Path, out: Path) -> None:
     from api.report import write_report
 
     write_report(lake, out)
-
-
-def _print_summary(lake: Path, run_ids: list[str]) -> None:
-    from api.terminal import print_summary
-
-    print_summary(lake, run_ids)
-
-
-def _print(frame: "pl.DataFrame", format: Format, out: Path | None) -> None:
-    import polars as pl
-
-    if format is Format.parquet:
-        if out is None:
-            raise InvalidSpec("--format parquet needs --out FILE")
-        frame.write_parquet(out)
-        return
-    if format is Format.csv:
-        text = frame.write_csv()
-    elif format is Format.json:
-        text = json.dumps(frame.to_dicts(), default=str, indent=1, ensure_ascii=False) + "\n"
-    else:
-        with pl.Config(
-            tbl_rows=-1,
-            tbl_cols=-1,
-            fmt_str_lengths=80,
-            tbl_width_chars=200,
-            tbl_hide_column_data_types=True,
-            tbl_hide_dataframe_shape=True,
-            float_precision=4,
-        ):
-            text = f"{frame}\n"
-    if out is None:
-        typer.echo(text, nl=False)
-    else:
-        out.write_text(text)

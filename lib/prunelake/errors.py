@@ -1,7 +1,7 @@
 """Every error that PruneLake raises on purpose.
 
 PruneLakeError
-├── InvalidSpec           a sweep that cannot be run as written
+├── InvalidSpec           a sweep, option or log that cannot be used as it is
 ├── ModelError
 │   ├── ModelNotFound     no weights behind a model reference
 │   ├── UnsupportedModel  weights, but no attention layers that could be found and removed
@@ -29,7 +29,7 @@ class PruneLakeError(Exception):
 
 
 class InvalidSpec(PruneLakeError):
-    """A sweep that cannot be run as written."""
+    """A sweep, an option or a log to import that cannot be used as it is."""
 
 
 class ModelError(PruneLakeError):
