@@ -21,7 +21,8 @@ def print_summary(lake: Path, run_ids: Sequence[str], console: Console | None = 
     with views.connect(lake) as connection:
         for run_id in run_ids:
             console.print(_level_table(queries.summary(connection, run_id).to_dicts()))
-            console.print(findings.summary(queries.levels(connection, run_id)), highlight=False)
+            levels = queries.levels(connection, run_id)
+            console.print(f"{findings.summary(levels)} {findings.caveat(levels)}", highlight=False)
             console.print(_correlation_lines(queries.correlations(connection, run_id).to_dicts()))
 
 

@@ -32,6 +32,7 @@ def test_correlations_follow_with_the_reason_where_there_is_none(tmp_path: Path)
     assert "comprehensiveness: Pearson +0.87, Spearman +0.87 (3 levels)" in text
     assert "sufficiency: none (constant metric)" in text
     assert "Accuracy falls by no more than 0.02 up to level 1 (0.75 to 0.75)." in text
+    assert "These are point estimates, not tests: n = 4 examples" in " ".join(text.split())
 
 
 def test_a_run_is_summed_up_by_kernel_shap_and_deleted_text_where_it_has_them(
