@@ -53,6 +53,7 @@ def sweep(spec: SweepSpec, settings: Settings | None = None) -> str:
     if lake.has_run(settings.lake, run_id):
         logger.info("run %s is in the lake already; nothing to compute", run_id)
         return run_id
+    lake.check_writable(settings.lake)
     loaded = load_model(work, settings)
     order = order_layers(work, loaded)
     model = NestedModel(loaded.model, order.layers)

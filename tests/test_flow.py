@@ -10,6 +10,7 @@ from prefect.testing.utilities import prefect_test_harness
 
 from flows import sweep as flow_module
 from prunelake import lake, views
+from prunelake.errors import LakeError
 from prunelake.spec import Calibration, Explanation, Rows, Settings, Strategy, SweepSpec
 from prunelake.tables import TABLES
 
@@ -79,6 +80,15 @@ def test_the_same_spec_again_does_no_model_work(
     assert flow_module.sweep(spec, settings) == first
     for name, frame in tables(settings).items():
         assert_frame_equal(frame, before[name])
+
+
+def test_a_lake_that_cannot_be_written_is_refused_before_any_model_work(
+    settings: Settings, spec: SweepSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.lake.touch()
+    monkeypatch.setattr(flow_module, "load", lambda *_: pytest.fail("the model was loaded"))
+    with pytest.raises(LakeError, match="cannot be written"):
+        flow_module.sweep(spec, settings)
 
 
 def test_a_random_order_and_predictions_only(settings: Settings, spec: SweepSpec) -> None:

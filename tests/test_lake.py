@@ -262,6 +262,15 @@ def test_a_lake_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None
         lake.write_run(tmp_path / "file", *small_run())
 
 
+def test_whether_a_lake_can_be_written_is_known_before(tmp_path: Path) -> None:
+    folder = tmp_path / "deep" / "lake"
+    lake.check_writable(folder)
+    assert [*folder.iterdir()] == []
+    (tmp_path / "file").touch()
+    with pytest.raises(LakeError, match=r"file cannot be written \(FileExistsError"):
+        lake.check_writable(tmp_path / "file")
+
+
 def test_of_many_writers_of_one_run_exactly_one_writes(tmp_path: Path) -> None:
     run, _ = small_run()
     versions = [
@@ -285,6 +294,18 @@ def test_another_format_version_says_which_and_what_to_do(tmp_path: Path) -> Non
     frame.write_parquet(path)
     with pytest.raises(WrongFormat, match="of format unknown"):
         lake.check_format(tmp_path)
+
+
+def test_no_run_joins_those_of_another_format(tmp_path: Path) -> None:
+    lake.write_run(tmp_path, *small_run())
+    path = tmp_path / "runs" / f"{RUN_ID}.parquet"
+    pl.read_parquet(path).write_parquet(path, metadata={"prunelake.format_version": "0"})
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*.parquet")}
+    with pytest.raises(WrongFormat, match="of format 0"):
+        lake.check_writable(tmp_path)
+    with pytest.raises(WrongFormat, match="of format 0"):
+        lake.write_run(tmp_path, *small_run("another"))
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*.parquet")} == before
 
 
 @pytest.mark.parametrize("name", ["runs", "predictions"])

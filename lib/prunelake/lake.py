@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+import tempfile
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -91,6 +92,25 @@ def check_format(lake: Path) -> None:
             )
 
 
+def check_writable(lake: Path) -> None:
+    """Raise unless a run can be written there; to be asked before the work that makes one.
+
+    Raises:
+        LakeError: a folder that cannot be made or written.
+        WrongFormat, CorruptFile: as `check_format`.
+    """
+    try:
+        lake.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=lake):
+            pass
+    except OSError as error:
+        raise LakeError(
+            f"lake {lake} cannot be written ({one_line(error)}); fix the permissions or choose "
+            "another folder"
+        ) from error
+    check_format(lake)
+
+
 def write_run(lake: Path, run: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> bool:
     """Write one run, all or nothing; False, with nothing touched, if the lake has it already.
 
@@ -99,6 +119,7 @@ def write_run(lake: Path, run: Mapping[str, Any], frames: Mapping[str, pl.DataFr
 
     Raises:
         LakeError: rows that are not of their table, or a folder that cannot be written.
+        WrongFormat, CorruptFile: as `check_format`; runs of two formats never share a lake.
     """
     run_id = str(run.get("run_id"))
     _check_run(run)
@@ -107,6 +128,7 @@ def write_run(lake: Path, run: Mapping[str, Any], frames: Mapping[str, pl.DataFr
         with _locked(lake):
             if has_run(lake, run_id):
                 return False
+            check_format(lake)
             written = [
                 {
                     "table": name,
