@@ -9,7 +9,7 @@ from torch import nn
 from transformers import AutoTokenizer, GPT2Config, T5Config
 
 from prunelake import sources
-from prunelake.errors import ModelNotFound, UnsupportedModel
+from prunelake.errors import ModelError, ModelNotFound, UnsupportedModel
 from prunelake.models import check_supported, head, load
 from prunelake.sources import resolve
 from tests.families import FAMILIES, LAYERS, tiny_model
@@ -69,6 +69,21 @@ def test_missing_weights_are_not_made_up(folder: Path, tmp_path: Path) -> None:
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelNotFound, match=r"lacks 1 weights, first model\.layers\.1\.self_attn"):
         load(resolve(str(folder), tmp_path))
+
+
+def test_weights_that_cannot_be_read_are_one_line(folder: Path, tmp_path: Path) -> None:
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(ModelNotFound, match=r"its weights cannot be read \(Safetensor") as caught:
+        load(resolve(str(folder), tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("device", ["nonsense", "cpu:x", "cuda:99"])
+def test_a_device_that_is_not_there_is_named(device: str, folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=rf"device '{device}' cannot be used .* auto") as caught:
+        load(resolve(str(folder), tmp_path), device=device)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_model_without_tokenizer_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -157,6 +172,17 @@ def test_a_gguf_file_is_converted_once(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(sources, "_convert", None)
     assert resolve(str(file), cache) == source
     assert [path.name for path in (cache / "models").iterdir()] == [source.folder.name]
+
+
+@pytest.mark.parametrize("end", ["x.gguf", ""])
+def test_a_cache_that_cannot_be_written_is_named(
+    end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package(tmp_path, "weights", "pass", monkeypatch)
+    (tmp_path / "weights" / "x.gguf").write_bytes(b"weights")
+    (tmp_path / "cache").touch()
+    with pytest.raises(ModelError, match=r"cache .* cannot be written .* set PRUNELAKE_CACHE"):
+        resolve(f"package:weights/{end}", tmp_path / "cache")
 
 
 @pytest.mark.usefixtures("converts")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
@@ -17,7 +18,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from prunelake.errors import ModelNotFound, UnsupportedModel, one_line
+from prunelake.errors import ModelError, ModelNotFound, UnsupportedModel, one_line
 from prunelake.spec import Dtype
 
 ATTENTION_NAMES = ("self_attn", "attention")
@@ -61,12 +62,26 @@ def load(source: ModelSource, dtype: Dtype = "float32", device: str = "cpu") -> 
     """Load a model for inference: no dropout, no gradients for its weights.
 
     Raises:
-        ModelNotFound: its files hold no tokenizer or lack some of its weights.
+        ModelError: no such device.
+        ModelNotFound: its files hold no tokenizer, cannot be read or lack some of its weights.
         UnsupportedModel: its attention layers cannot be removed (see `attention_layers`).
     """
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # no such device, or torch built without it
+        raise ModelError(
+            f"device {device!r} cannot be used ({one_line(error)}); set PRUNELAKE_DEVICE to auto, "
+            "cpu, cuda or cuda:1"
+        ) from error
     tokenizer = load_tokenizer(source)
-    with quiet():
-        model = with_all_weights(source.folder, dtype=getattr(torch, dtype))
+    try:
+        with quiet():
+            model = with_all_weights(source.folder, dtype=getattr(torch, dtype))
+    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
+        raise ModelNotFound(
+            f"model {source.reference}: its weights cannot be read ({one_line(error)}); "
+            f"fetch {source.folder} again"
+        ) from error
     nn.Module.to(model, torch.device(device))  # the model's own `to` has lost its types
     model.eval().requires_grad_(False)
     check_supported(model)

@@ -3,6 +3,8 @@
 import hashlib
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,7 +13,7 @@ import torch
 from huggingface_hub import snapshot_download
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from prunelake.errors import ModelNotFound, UnsupportedModel, one_line
+from prunelake.errors import ModelError, ModelNotFound, UnsupportedModel, one_line
 from prunelake.models import ModelSource, attention_layers, quiet, with_all_weights
 
 FORMS = (
@@ -30,6 +32,7 @@ def resolve(reference: str, cache: Path) -> ModelSource:
     Raises:
         ModelNotFound: no weights there (the message lists the forms of a reference), or their
             config.json cannot be read.
+        ModelError: `cache` cannot be written.
         UnsupportedModel: not a decoder whose attention layers can be removed.
     """
     kind, _, rest = reference.partition(":")
@@ -55,7 +58,7 @@ def _skeleton(folder: Path) -> PreTrainedModel:
             f"model {folder}: config.json cannot be read ({one_line(error)})"
         ) from error
     try:
-        with torch.device("meta"):
+        with quiet(), torch.device("meta"):
             model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
     except ValueError as error:
         raise UnsupportedModel(
@@ -105,9 +108,8 @@ def _package_file(reference: str, rest: str, cache: Path) -> Path:
         return Path(found.submodule_search_locations[0]) / file
     target = cache / "gguf" / f"{package}.gguf"
     if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".partial-") as partial:
-            whole = Path(partial) / target.name
+        with _partial(target.parent) as partial:
+            whole = partial / target.name
             try:
                 import_module(package).assemble(whole)
                 whole.replace(target)
@@ -131,27 +133,43 @@ def _from_gguf(file: Path, cache: Path) -> tuple[Path, str]:
 
 def _convert(file: Path, folder: Path) -> None:
     """Dequantise a GGUF file to float32 safetensors, moved into place when complete."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
-    try:
-        with quiet():
-            tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-            model = with_all_weights(file.parent, gguf_file=file.name, dtype=torch.float32)
-            # save_pretrained refuses while anything says that the weights are quantised.
-            vars(model).update(hf_quantizer=None, quantization_method=None, is_quantized=False)
-            if hasattr(model.config, "quantization_config"):
-                del model.config.quantization_config
-            model.save_pretrained(partial)
-            tokenizer.save_pretrained(partial)
+    with _partial(folder.parent) as partial:
         try:
-            partial.replace(folder)
-        except OSError:
-            if not folder.exists():  # otherwise another process has just done the same
-                raise
-    except Exception as error:  # transformers and gguf raise many types on a bad file
-        raise ModelNotFound(f"model {file}: cannot be read as GGUF ({one_line(error)})") from error
+            with quiet():
+                tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+                model = with_all_weights(file.parent, gguf_file=file.name, dtype=torch.float32)
+                # save_pretrained refuses while anything says that the weights are quantised.
+                vars(model).update(hf_quantizer=None, quantization_method=None, is_quantized=False)
+                if hasattr(model.config, "quantization_config"):
+                    del model.config.quantization_config
+                model.save_pretrained(partial)
+                tokenizer.save_pretrained(partial)
+            try:
+                partial.replace(folder)
+            except OSError:
+                if not folder.exists():  # otherwise another process has just done the same
+                    raise
+        except Exception as error:  # transformers and gguf raise many types on a bad file
+            raise ModelNotFound(
+                f"model {file}: cannot be read as GGUF ({one_line(error)})"
+            ) from error
+
+
+@contextmanager
+def _partial(parent: Path) -> Iterator[Path]:
+    """A folder inside `parent`, a folder of the cache, gone at the end unless it was moved."""
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=parent, prefix=".partial-"))
+    except OSError as error:
+        raise ModelError(
+            f"cache {parent} cannot be written ({one_line(error)}); set PRUNELAKE_CACHE to a "
+            "folder that can"
+        ) from error
+    try:
+        yield folder
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _hash(files: list[Path]) -> str:
