@@ -133,9 +133,27 @@ def test_an_example_beyond_the_models_context_is_refused(planned: Planner, folde
         planned()
 
 
-def test_an_empty_set_of_methods_is_no_spec(planned: Planner) -> None:
-    with pytest.raises(ValidationError):
-        planned(explain={"methods": []})
+@pytest.mark.parametrize("field", ["methods", "seeds", "operators", "fractions", "levels"])
+def test_an_explanation_of_nothing_is_no_spec(field: str, planned: Planner) -> None:
+    with pytest.raises(ValidationError, match=rf"explain\.{field}"):
+        planned(explain={field: []})
+
+
+def test_a_sweep_of_no_level_is_no_spec(planned: Planner) -> None:
+    with pytest.raises(ValidationError, match="levels"):
+        planned(levels=[])
+
+
+def test_a_seed_that_the_lake_cannot_keep_is_no_spec(planned: Planner) -> None:
+    with pytest.raises(ValidationError, match=r"explain\.seeds\.0"):
+        planned(explain={"seeds": [2**31]})
+
+
+def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRUNELAKE_LAKE", "")
+    monkeypatch.setenv("PRUNELAKE_DATA", "")
+    settings = Settings()
+    assert (settings.lake, settings.data) == (Path("lake"), None)
 
 
 @pytest.mark.parametrize(

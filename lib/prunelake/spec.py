@@ -14,14 +14,15 @@ Method = Literal["kernel_shap", "lime", "input_x_gradient"]
 Operator = Literal["delete_text", "replace"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 SpecialTokens = Literal["tokenizer", "bos", "none"]
-Level = Annotated[int, Field(ge=0)]
-Seed = Annotated[int, Field(ge=0)]
+Levels = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]  # the lake keeps 32 bits
 
 
 class Settings(BaseSettings):
     """The environment variables of PruneLake; the README's table describes each."""
 
-    model_config = SettingsConfigDict(env_prefix="PRUNELAKE_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="PRUNELAKE_", env_ignore_empty=True, frozen=True)
 
     lake: Path = Path("lake")
     data: Path | None = None
@@ -87,10 +88,10 @@ class Explanation(Frozen):
 
     methods: Annotated[tuple[Method, ...], Field(min_length=1)] = ("kernel_shap",)
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
-    operators: tuple[Operator, ...] = ("delete_text", "replace")
-    fractions: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (0.1, 0.2, 0.3, 0.4, 0.5)
+    operators: Annotated[tuple[Operator, ...], Field(min_length=1)] = ("delete_text", "replace")
+    fractions: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (0.1, 0.2, 0.3, 0.4, 0.5)
     rows: Annotated[int, Field(ge=1)] | None = None
-    levels: tuple[Level, ...] | None = None
+    levels: Levels | None = None
     baseline_token: Annotated[int, Field(ge=0)] = 0
 
     @field_validator("methods", "seeds", "operators", "fractions", "levels")
@@ -108,7 +109,7 @@ class SweepSpec(Frozen):
     model: str = DEFAULT_MODEL
     task: str
     rows: Rows = Rows(first=100)
-    levels: tuple[Level, ...] | None = None
+    levels: Levels | None = None
     strategy: Strategy = Strategy()
     calibration: Calibration = Calibration()
     explain: Explanation | None = Explanation()
