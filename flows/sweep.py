@@ -19,7 +19,7 @@ from prefect.client.schemas import State
 from prunelake import lake, views
 from prunelake.attribute import attribute
 from prunelake.encoding import Encoded
-from prunelake.errors import DatasetNotFound, ModelNotFound
+from prunelake.errors import DatasetNotFound, LakeError, ModelNotFound
 from prunelake.faithfulness import Ids, Prompt, deletion_curves
 from prunelake.importance import RemovalOrder, removal_order
 from prunelake.models import LoadedModel, load
@@ -89,10 +89,7 @@ def sweep(spec: SweepSpec, settings: Settings | None = None) -> str:
         "forward_tokens": round(model.forward_tokens) + calibration_tokens,
     }
     write(settings, run, frames)
-    summary = views.query(
-        settings.lake, f"select * exclude (run_id) from summary where run_id = '{run_id}'"
-    )
-    create_table_artifact(table=summary.to_dicts(), key="sweep-summary", description=run_id)
+    publish_summary(settings, run_id)
     logger.info(
         "run %s: %s examples, levels %s, %s forward tokens in %.0f s",
         run_id,
@@ -165,6 +162,18 @@ def explain_predictions(
 def write(settings: Settings, run: dict[str, Any], frames: dict[str, pl.DataFrame]) -> None:
     """Commit the run to the lake."""
     lake.write_run(settings.lake, run, frames)
+
+
+def publish_summary(settings: Settings, run_id: str) -> None:
+    """Show the run's summary as a table artifact; the run is written, whatever happens here."""
+    try:
+        rows = views.query(
+            settings.lake, f"select * exclude (run_id) from summary where run_id = '{run_id}'"
+        )
+    except LakeError as error:
+        get_run_logger().warning("run %s is written, but not summed up: %s", run_id, error)
+        return
+    create_table_artifact(table=rows.to_dicts(), key="sweep-summary", description=run_id)
 
 
 def layer_rows(run_id: str, order: RemovalOrder) -> pl.DataFrame:

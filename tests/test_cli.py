@@ -56,6 +56,9 @@ BAD_SWEEPS = {
         "tokens",
     ),
     "spec that is no YAML": (["{tmp}/broken.yaml"], "broken.yaml"),
+    "options beside a spec file": (["{tmp}/extra.yaml", "--rows", "9"], "--rows"),
+    "spec in another encoding": (["{tmp}/latin.yaml"], "latin.yaml"),
+    "random order of no seed": (["--task", "opinions", "--strategy", "random:"], "seed"),
     "spec with an unknown field": (["{tmp}/extra.yaml"], "colour"),
 }
 
@@ -72,6 +75,7 @@ def test_a_sweep_that_cannot_run_says_why_in_one_line(
     (tmp_path / "short.txt").write_text("Far too short.")
     (tmp_path / "broken.yaml").write_text("task: [")
     (tmp_path / "extra.yaml").write_text("task: opinions\ncolour: red\n")
+    (tmp_path / "latin.yaml").write_bytes(b"task: caf\xe9\n")
     monkeypatch.setenv("PRUNELAKE_DATA", str(tmp_path))
     before = contents(filled)
     arguments, mentioned = BAD_SWEEPS[name]
@@ -90,6 +94,7 @@ def test_a_sweep_that_cannot_run_says_why_in_one_line(
     [
         (["sql", "select nothing from nowhere"], "nowhere"),
         (["sql", "drop view metrics"], "error"),
+        (["sql", "select 1 as a, 2 as a"], "distinct"),
         (["sql", "select 1", "--format", "parquet"], "--out"),
         (["sql", "select 1", "--format", "csv", "--out", "/proc/no/such"], "--out"),
     ],
@@ -147,6 +152,16 @@ def test_sql_prints_each_format(
     assert "level" in printed()
 
 
+def test_lists_and_what_is_no_number_print_in_csv_and_json(
+    filled: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    query = "select [1.5, 'nan'::double] as a, 'inf'::double as b"
+    assert call(monkeypatch, "sql", query, "--format", "csv", "--lake", str(filled)) == 0
+    assert capsys.readouterr().out == 'a,b\n"[1.5, null]",inf\n'
+    assert call(monkeypatch, "sql", query, "--format", "json", "--lake", str(filled)) == 0
+    assert json.loads(capsys.readouterr().out) == [{"a": [1.5, None], "b": None}]
+
+
 def test_views_lists_every_view_with_its_grain(
     filled: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -154,6 +169,9 @@ def test_views_lists_every_view_with_its_grain(
     listed = {row["view"]: row["comment"] for row in json.loads(capsys.readouterr().out)}
     assert {"metrics", "deltas", "correlations", "summary"} <= set(listed)
     assert all(listed.values())
+    assert call(monkeypatch, "views", "--lake", str(filled)) == 0
+    text = capsys.readouterr().out
+    assert all(f"{name}\n  {comment}\n  columns: " in text for name, comment in listed.items())
 
 
 def test_doctor_is_content_with_a_good_lake_and_names_a_bad_file(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from prunelake.errors import UnknownLayer
+from prunelake.models import attention_layers
 from prunelake.nested import NestedModel, Query
 from prunelake.surgery import removed
 from tests.families import FAMILIES, LAYERS, VOCABULARY, tiny_model
@@ -115,3 +116,15 @@ def test_any_order_and_any_batching_give_the_same_numbers(
     nested = NestedModel(LLAMA, order, token_budget=budget)
     for query, got in zip(asked, nested.log_likelihoods(asked), strict=True):
         np.testing.assert_allclose(got, plainly(LLAMA, query, tuple(order)), atol=1e-5, rtol=1e-6)
+
+
+def test_blocks_may_take_their_hidden_states_by_keyword() -> None:
+    model = tiny_model("llama")
+    (query,) = queries(1)
+    expected = plainly(model, query, ORDER)
+    for layer in attention_layers(model):
+        layer.block.register_forward_pre_hook(
+            lambda _, args, kwargs: ((), kwargs | {"hidden_states": args[0]}), with_kwargs=True
+        )
+    (got,) = NestedModel(model, ORDER).log_likelihoods([query])
+    np.testing.assert_allclose(got, expected, atol=1e-5, rtol=1e-6)

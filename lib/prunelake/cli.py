@@ -1,5 +1,6 @@
 """The command line: each command does one thing and says in one line what went wrong."""
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -19,12 +20,14 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # it would read [brackets] and :100: in help texts
 )
 app.add_typer(imports, name="import")
 
 
 @app.command()
 def sweep(
+    context: typer.Context,
     spec: Annotated[Path | None, typer.Argument(help="A YAML file with a sweep spec.")] = None,
     model: Annotated[str, typer.Option(help="Model reference.")] = DEFAULT_MODEL,
     task: Annotated[str | None, typer.Option(help="Task; required without a spec file.")] = None,
@@ -58,19 +61,20 @@ def sweep(
     """Evaluate one model on one task at every removal level, in this process."""
     settings = settings_for(lake)
     if spec is not None:
+        _refuse_options_beside_a_file(context, spec)
         sweep_spec = _read_spec(spec)
     elif task is None:
         raise InvalidSpec("give a spec file or --task; `prunelake sweep --help` lists the options")
     else:
         from prunelake.tasks import parse_rows
 
-        name, _, seed = strategy.partition(":")
+        name, colon, seed = strategy.partition(":")
         fields: dict[str, Any] = {
             "model": model,
             "task": task,
             "rows": parse_rows(rows, task),
             "levels": _numbers(levels),
-            "strategy": {"name": name, "seed": seed or 0},
+            "strategy": {"name": name} | ({"seed": seed} if colon else {}),
             "calibration": {"source": calibration},
             "dtype": dtype,
             "special_tokens": special_tokens,
@@ -128,7 +132,14 @@ def list_views(
     """List the views, their columns and what one row of each is."""
     from prunelake import views
 
-    print_frame(views.describe(views.connect(settings_for(lake).lake)), format, out)
+    with views.connect(settings_for(lake).lake) as connection:
+        described = views.describe(connection)
+    if format is not Format.table or out is not None:
+        print_frame(described, format, out)
+        return
+    for view in described.iter_rows(named=True):
+        columns = ", ".join(f"{column['name']} {column['type']}" for column in view["columns"])
+        typer.echo(f"{view['view']}\n  {view['comment']}\n  columns: {columns}\n")
 
 
 @app.command()
@@ -186,18 +197,39 @@ def _run(spec: SweepSpec, settings: Settings) -> str:
     if lake.has_run(settings.lake, run_id):
         typer.echo(f"run {run_id} is in the lake already; nothing to compute")
         return run_id
+    lake.check_writable(settings.lake)
     # The flow's server lives in this process: give a busy machine time, and send nothing home.
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     from flows.sweep import sweep as flow
 
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logging.getLogger(name).addFilter(_without_our_traceback)
     return flow(spec, settings)
+
+
+def _without_our_traceback(record: logging.LogRecord) -> bool:
+    """Leave out the traceback of what PruneLake refuses: `main` says it in one line."""
+    if record.exc_info and isinstance(record.exc_info[1], PruneLakeError):
+        record.exc_info = None
+    return True
+
+
+def _refuse_options_beside_a_file(context: typer.Context, spec: Path) -> None:
+    given = [
+        f"--{name.replace('_', '-')}"
+        for name in context.params
+        if name not in ("spec", "lake")
+        and getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+    ]
+    if given:
+        raise InvalidSpec(f"{', '.join(given)} beside {spec}: write it into the file instead")
 
 
 def _read_spec(file: Path) -> SweepSpec:
     try:
-        fields = yaml.safe_load(file.read_text())
-    except (OSError, yaml.YAMLError) as error:
+        fields = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InvalidSpec(f"{file}: cannot be read as YAML ({one_line(error)})") from error
     return _valid_spec(fields, str(file))
 

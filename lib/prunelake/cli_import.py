@@ -9,7 +9,9 @@ from prunelake.console import LakeOption, print_summary, settings_for
 from prunelake.errors import InvalidSpec
 
 imports = typer.Typer(
-    help="Bring results that others measured into the lake.", no_args_is_help=True
+    help="Bring results that others measured into the lake.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 PathArgument = Annotated[Path | None, typer.Argument(help="The log of the unpruned model.")]
 LevelOption = Annotated[

@@ -1,9 +1,10 @@
 """What the commands share: the lake they are about, and how rows are printed."""
 
 import json
+import math
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import polars as pl
 import typer
@@ -57,11 +58,27 @@ def print_frame(frame: pl.DataFrame, format: Format, out: Path | None) -> None:
         raise InvalidSpec(f"--out {out}: cannot be written ({one_line(error)})") from error
 
 
+def _json(value: Any) -> str:
+    """JSON has no NaN and no infinity: they become null."""
+    return json.dumps(_finite(value), default=str, ensure_ascii=False, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _text(frame: pl.DataFrame, format: Format) -> str:
     if format is Format.csv:
-        return frame.write_csv()
+        nested = [name for name, kind in frame.schema.items() if kind.is_nested()]
+        as_json = [pl.Series(name, map(_json, frame[name].to_list())) for name in nested]
+        return frame.with_columns(as_json).write_csv()
     if format is Format.json:
-        return json.dumps(frame.to_dicts(), default=str, indent=1, ensure_ascii=False) + "\n"
+        rows = ",\n".join(map(_json, frame.to_dicts()))
+        return f"[{rows}]\n"
     with pl.Config(
         tbl_rows=-1,
         tbl_cols=-1,

@@ -232,7 +232,7 @@ class _Split:
         self, layer: int, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Split the states whose levels part at `layer`; line up the block's other arguments."""
-        hidden: Tensor = args[0]
+        hidden = attention_input(args, kwargs)
         rank = self.rank.get(layer, len(self.rank))
         origin: list[int] = []
         rows: list[int] = []
@@ -254,7 +254,9 @@ class _Split:
         self.layer_passes += len(rows)
         if self._is_split:
             kwargs = _pick_all(kwargs, rows, self.batch_size)
-        return (hidden, *args[1:]), kwargs
+        if args:
+            return (hidden, *args[1:]), kwargs
+        return args, kwargs | {"hidden_states": hidden}
 
     def gate(self, forward: Forward) -> Forward:
         """An attention that runs only on the states that keep it and adds nothing to the rest."""

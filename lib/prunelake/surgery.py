@@ -50,7 +50,7 @@ def replaced_forward(module: nn.Module, wrap: Callable[[Forward], Forward]) -> I
 
 
 def attention_input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    """The hidden states [rows, tokens, width] among the arguments of an attention."""
+    """The hidden states [rows, tokens, width] among the arguments of an attention or a block."""
     hidden: Tensor = args[0] if args else kwargs["hidden_states"]
     return hidden
 

@@ -7,7 +7,8 @@ from typing import Any
 import polars as pl
 
 FORMAT_VERSION = 1
-"""Changes when a file written by an older version can no longer be read as it stands."""
+"""Changes when a file of an older version can no longer be read as it stands, and when the code
+computes other numbers from the same spec: it is part of a run's identity."""
 
 
 @dataclass(frozen=True)

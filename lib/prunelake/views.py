@@ -6,7 +6,7 @@ from pathlib import Path
 import duckdb
 import polars as pl
 
-from prunelake.errors import CorruptFile, QueryError
+from prunelake.errors import CorruptFile, QueryError, one_line
 from prunelake.lake import check_format, damage, files
 from prunelake.tables import TABLES, Table
 
@@ -97,6 +97,11 @@ def select(connection: duckdb.DuckDBPyConnection, text: str) -> pl.DataFrame:
     except duckdb.Error as error:
         message = " ".join(str(error).split("\n\nLINE ")[0].split())
         raise QueryError(f"{message} (`prunelake views` lists views and columns)") from error
+    except pl.exceptions.PolarsError as error:
+        raise QueryError(
+            f"the answer does not fit into a table ({one_line(error)}); give its columns distinct "
+            "names, and cast what is no number, text, date or list"
+        ) from error
 
 
 def describe(connection: duckdb.DuckDBPyConnection) -> pl.DataFrame:
