@@ -56,6 +56,10 @@ BAD_SWEEPS = {
         "tokens",
     ),
     "spec that is no YAML": (["{tmp}/broken.yaml"], "broken.yaml"),
+    "seed beyond what the lake keeps": (
+        ["--task", "opinions", "--rows", "sample:5:99999999999"],
+        "less than 2147483648",
+    ),
     "options beside a spec file": (["{tmp}/extra.yaml", "--rows", "9"], "--rows"),
     "spec in another encoding": (["{tmp}/latin.yaml"], "latin.yaml"),
     "random order of no seed": (["--task", "opinions", "--strategy", "random:"], "seed"),

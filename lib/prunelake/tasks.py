@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 import yaml
 from huggingface_hub import hf_hub_download
-from pydantic import model_validator
+from pydantic import ValidationError, model_validator
 
 from prunelake.errors import (
     BadRow,
@@ -146,7 +146,10 @@ def parse_rows(text: str, task: str) -> Rows:
     if re.fullmatch(r"[0-9]+", text):
         return Rows(first=int(text))
     if match := re.fullmatch(r"sample:([0-9]+)(?::([0-9]+))?", text):
-        return Rows(sample=int(match[1]), seed=int(match[2] or 0))
+        try:
+            return Rows(sample=int(match[1]), seed=int(match[2] or 0))
+        except ValidationError as error:
+            raise InvalidSpec(f"rows {text!r}: {error.errors()[0]['msg']}") from error
     if match := re.fullmatch(r"numbers:([0-9]+(?:,[0-9]+)*)", text):
         return Rows(numbers=tuple(int(n) for n in match[1].split(",")))
     path, first = text, None
