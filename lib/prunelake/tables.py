@@ -19,6 +19,7 @@ class Table:
     grain: str
     key: tuple[str, ...]
     schema: Mapping[str, pl.DataType]
+    is_optional: bool = False  # a run without such rows has no such file
 
     def frame(self, rows: list[dict[str, Any]]) -> pl.DataFrame:
         """The rows as a frame of exactly this table's columns and types."""
@@ -135,6 +136,139 @@ DELETIONS = Table(
     },
 )
 
+# In the tables below, '' stands for a method, operator or variant that does not apply: a key has no
+# nulls. The views show it as null.
+CELL = ("metric", "method", "operator", "variant")
+CELL_SCHEMA = {name: pl.String() for name in CELL}
+
+BOUNDS = Table(
+    "bounds",
+    "run x level x example x operator x kind",
+    ("run_id", "level", "example_id", "operator", "kind"),
+    {
+        "run_id": pl.String(),
+        "level": pl.Int32(),
+        "example_id": pl.String(),
+        "operator": pl.String(),
+        "kind": pl.String(),
+        "lower": pl.Float64(),  # least mean drop over the fractions that the search found
+        "upper": pl.Float64(),  # greatest
+        "beam_width": pl.Int32(),
+    },
+    is_optional=True,
+)
+
+REPORTED = Table(
+    "reported",
+    "run x level x metric (x method, operator, variant)",
+    ("run_id", "level", *CELL),
+    {
+        "run_id": pl.String(),
+        "level": pl.Int32(),
+        **CELL_SCHEMA,
+        "value": pl.Float64(),  # as others published it, without the examples behind it
+    },
+    is_optional=True,
+)
+
 TABLES: Mapping[str, Table] = {
-    t.name: t for t in (RUNS, LAYERS, EXAMPLES, PREDICTIONS, ATTRIBUTIONS, DELETIONS)
+    t.name: t
+    for t in (
+        RUNS,
+        LAYERS,
+        EXAMPLES,
+        PREDICTIONS,
+        ATTRIBUTIONS,
+        DELETIONS,
+        BOUNDS,
+        REPORTED,
+    )
 }
+"""What was measured; never computed again."""
+
+ANALYSIS_VERSION = 1
+"""Changes when the code computes other statistics from the same run: older ones are ignored and can
+be computed again from the run's tables."""
+
+ANALYSES = Table(
+    "analyses",
+    "run",
+    ("run_id",),
+    {
+        "run_id": pl.String(),
+        "analysis_version": pl.Int32(),
+        "analysed_at": pl.Datetime("us", "UTC"),
+        "replicates": pl.Int32(),  # of the bootstrap
+        "seed": pl.Int32(),
+        "margin": pl.Float64(),  # of accuracy, which makes a level stable
+        "files": pl.List(
+            pl.Struct({"table": pl.String(), "rows": pl.Int64(), "sha256": pl.String()})
+        ),
+    },
+)
+
+METRICS = Table(
+    "metrics",
+    "run x level x metric (x method, operator, variant)",
+    ("run_id", "level", *CELL),
+    {
+        "run_id": pl.String(),
+        "level": pl.Int32(),
+        **CELL_SCHEMA,
+        "higher_is_better": pl.Boolean(),  # null: neither direction is
+        "is_tested": pl.Boolean(),  # whether a difference from level 0 can be by chance
+        "value": pl.Float64(),
+        "n": pl.Int64(),  # examples behind value
+        "ci_low": pl.Float64(),  # 95 %
+        "ci_high": pl.Float64(),
+        "paired_n": pl.Int64(),  # examples with a value here and at level 0: what follows is of them
+        "paired_value": pl.Float64(),
+        "unpruned_value": pl.Float64(),
+        "delta": pl.Float64(),  # paired_value - unpruned_value
+        "delta_se": pl.Float64(),
+        "delta_low": pl.Float64(),  # 95 %
+        "delta_high": pl.Float64(),
+        "equivalence_low": pl.Float64(),  # 90 %: inside a margin, two one-sided tests at 5 % pass
+        "equivalence_high": pl.Float64(),
+        "p_value": pl.Float64(),  # of no difference from level 0, two-sided
+        "note": pl.String(),  # why something is null
+    },
+)
+
+CORRELATIONS = Table(
+    "correlations",
+    "run x metric (x method, operator, variant) x scope",
+    ("run_id", *CELL, "scope"),
+    {
+        "run_id": pl.String(),
+        **CELL_SCHEMA,
+        "scope": pl.String(),  # all levels, or the stable ones
+        "level_count": pl.Int64(),
+        **{
+            f"{kind}{bound}": pl.Float64()
+            for kind in ("pearson", "spearman", "kendall", "partial")
+            for bound in ("", "_low", "_high")
+        },
+        "note": pl.String(),
+    },
+)
+
+OVERLAPS = Table(
+    "overlaps",
+    "run x method x level x other level",
+    ("run_id", "method", "level", "other_level"),
+    {
+        "run_id": pl.String(),
+        "method": pl.String(),
+        "level": pl.Int32(),
+        "other_level": pl.Int32(),
+        "overlap_5": pl.Float64(),
+        "overlap_10": pl.Float64(),
+        "overlap_20": pl.Float64(),
+        "spearman": pl.Float64(),
+        "n": pl.Int64(),
+    },
+)
+
+DERIVED: Mapping[str, Table] = {t.name: t for t in (ANALYSES, METRICS, CORRELATIONS, OVERLAPS)}
+"""What was computed from a run's tables; an analysis exists once its `analyses` file does."""
