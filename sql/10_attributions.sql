@@ -1,13 +1,36 @@
 create view attributions as
+with checked as (
+    select
+        run_id,
+        level,
+        example_id,
+        method,
+        seed,
+        target,
+        scores,
+        coalesce(
+            list_bool_and(list_transform(scores, lambda x: coalesce(isfinite(x), false))), false
+        ) as is_finite
+    from lake.attributions
+)
+
 select
-    run_id,
-    level,
-    example_id,
-    method,
-    seed,
-    target,
-    scores
-from lake.attributions;
+    checked.run_id,
+    checked.level,
+    checked.example_id,
+    checked.method,
+    checked.seed,
+    checked.target,
+    checked.scores,
+    case
+        when not checked.is_finite then 'an attribution score is NaN, infinite or missing'
+        when len(checked.scores) != nullif(len(examples.prompt_tokens), 0)
+            then 'its attribution has another number of tokens than the prompt'
+    end as problem
+from checked
+left join lake.examples as examples
+    on checked.run_id = examples.run_id and checked.example_id = examples.example_id;
 
 comment on view attributions is
-'run x level x example x method x seed. One score a prompt token: nats it adds to the target.';
+'run x level x example x method x seed. One score a prompt token: nats it adds to the target;
+problem says why the attribution is compared with no other (see excluded).';
