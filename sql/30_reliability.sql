@@ -7,8 +7,7 @@ with binned as (
         is_correct,
         -- The last bin is closed: a confidence of exactly 1 belongs to it.
         least(floor(confidence * 10), 9)::integer as bin
-    from predictions
-    where probabilities is not null
+    from scored_predictions
 )
 
 select

@@ -3,17 +3,15 @@ with ranked as (
     select
         run_id,
         level,
-        gold,
         is_correct,
         confidence,
-        probabilities,
-        log_probabilities,
+        brier,
+        nll,
         -- The average rank: peers share the mean of the ranks they take up.
         rank() over by_confidence + (
             count(*) over (by_confidence range between current row and current row) - 1
         ) / 2 as confidence_rank
-    from predictions
-    where probabilities is not null
+    from scored_predictions
     window by_confidence as (partition by run_id, level order by confidence)
 ),
 
@@ -21,14 +19,8 @@ scored as (
     select
         run_id,
         level,
-        -- sum (p - onehot)^2 = sum p^2 - 2 p(gold) + 1
-        avg(
-            greatest(
-                list_dot_product(probabilities, probabilities) - 2 * probabilities[gold + 1] + 1,
-                0
-            )
-        ) as brier,
-        avg(-log_probabilities[gold + 1]) as nll,
+        avg(brier) as brier,
+        avg(nll) as nll,
         avg(confidence) as mean_confidence,
         count(*) as n,
         count(*) filter (where is_correct) as correct_count,
