@@ -1,19 +1,5 @@
 create view agreement as
-with seeds_averaged as (
-    select
-        run_id,
-        level,
-        example_id,
-        method,
-        avg(overlap_5) as overlap_5,
-        avg(overlap_10) as overlap_10,
-        avg(overlap_20) as overlap_20,
-        avg(spearman) as spearman
-    from paired_attributions
-    group by run_id, level, example_id, method
-),
-
-examples_averaged as (
+with examples_averaged as (
     select
         run_id,
         level,
@@ -22,8 +8,8 @@ examples_averaged as (
         avg(overlap_10) as overlap_10,
         avg(overlap_20) as overlap_20,
         avg(spearman) as spearman,
-        count(*) as n
-    from seeds_averaged
+        count(overlap_10) as n
+    from example_agreement
     group by run_id, level, method
 ),
 
@@ -33,7 +19,6 @@ explained as (
         level,
         method
     from attributions
-    -- The random ranking is one and the same at all levels.
     where method != 'random'
 )
 
@@ -54,5 +39,5 @@ left join examples_averaged
         and explained.method = examples_averaged.method;
 
 comment on view agreement is
-'run x level x method. Mean over examples of the seed-averaged agreement with level 0 (see
-paired_attributions); without the random ranking, which is the same at all levels.';
+'run x level x method. Mean over n examples of the agreement with level 0 under the same seed, seeds
+averaged (see example_agreement); without the random ranking, which is the same at all levels.';

@@ -1,0 +1,159 @@
+create view example_metrics as
+with prediction_metrics as (
+    select
+        run_id,
+        level,
+        example_id,
+        is_correct::integer::double as accuracy,
+        is_correct_norm::integer::double as accuracy_norm,
+        brier,
+        nll,
+        confidence as mean_confidence
+    from scored_predictions
+),
+
+flip_metrics as (
+    select
+        run_id,
+        level,
+        example_id,
+        is_flip::integer::double as flip_rate,
+        (is_flip and flip_kind = 'harmful')::integer::double as harmful_flip_rate,
+        (is_flip and flip_kind = 'beneficial')::integer::double as beneficial_flip_rate,
+        kl_from_unpruned
+    from paired_predictions
+),
+
+seeds_averaged as (
+    select
+        run_id,
+        level,
+        example_id,
+        method,
+        operator,
+        variant,
+        kind,
+        avg(value) as value
+    from aopc
+    group by run_id, level, example_id, method, operator, variant, kind
+),
+
+beside_random as (
+    select
+        run_id,
+        level,
+        example_id,
+        method,
+        operator,
+        variant,
+        kind,
+        value,
+        max(value) filter (where method = 'random') over (
+            partition by run_id, level, example_id, operator, variant, kind
+        ) as random_value
+    from seeds_averaged
+),
+
+long_form as (
+    select
+        scored.run_id,
+        scored.level,
+        scored.example_id,
+        named.metric,
+        null::varchar as method,
+        null::varchar as operator,
+        null::varchar as variant,
+        named.value
+    from prediction_metrics as scored
+    cross join (
+        values
+        ('accuracy', scored.accuracy),
+        ('accuracy_norm', scored.accuracy_norm),
+        ('brier', scored.brier),
+        ('nll', scored.nll),
+        ('mean_confidence', scored.mean_confidence)
+    ) as named (metric, value)
+    union all
+    select
+        paired.run_id,
+        paired.level,
+        paired.example_id,
+        named.metric,
+        null as method,
+        null as operator,
+        null as variant,
+        named.value
+    from flip_metrics as paired
+    cross join (
+        values
+        ('flip_rate', paired.flip_rate),
+        ('harmful_flip_rate', paired.harmful_flip_rate),
+        ('beneficial_flip_rate', paired.beneficial_flip_rate),
+        ('kl_from_unpruned', paired.kl_from_unpruned)
+    ) as named (metric, value)
+    union all
+    select
+        example_agreement.run_id,
+        example_agreement.level,
+        example_agreement.example_id,
+        named.metric,
+        example_agreement.method,
+        null as operator,
+        null as variant,
+        named.value
+    from example_agreement
+    cross join (
+        values
+        ('overlap_5', example_agreement.overlap_5),
+        ('overlap_10', example_agreement.overlap_10),
+        ('overlap_20', example_agreement.overlap_20),
+        ('attribution_spearman', example_agreement.spearman),
+        ('cross_overlap_10', example_agreement.cross_overlap_10),
+        ('cross_spearman', example_agreement.cross_spearman),
+        ('seed_overlap_10', example_agreement.seed_overlap_10),
+        ('seed_spearman', example_agreement.seed_spearman)
+    ) as named (metric, value)
+    union all
+    select
+        run_id,
+        level,
+        example_id,
+        kind as metric,
+        method,
+        operator,
+        variant,
+        value
+    from beside_random
+    union all
+    select
+        run_id,
+        level,
+        example_id,
+        kind || '_advantage' as metric,
+        method,
+        operator,
+        variant,
+        case kind
+            when 'comprehensiveness' then value - random_value
+            when 'sufficiency' then random_value - value
+        end as value
+    from beside_random
+    where method != 'random'
+)
+
+select
+    run_id,
+    level,
+    example_id,
+    metric,
+    method,
+    operator,
+    variant,
+    value
+from long_form
+where value is not null;
+
+comment on view example_metrics is
+'run x level x example x metric (x method, operator, variant; null where they do not apply). What
+one example adds to each metric that is a mean over examples, seeds averaged; no row where it cannot
+be computed. _advantage: how much better than the random ranking of the same example.';
