@@ -1,0 +1,60 @@
+create view level_overlaps as
+with seeds_averaged as (
+    select
+        run_id,
+        method,
+        level,
+        other_level,
+        example_id,
+        avg(overlap_5) as overlap_5,
+        avg(overlap_10) as overlap_10,
+        avg(overlap_20) as overlap_20,
+        avg(spearman) as spearman
+    from attribution_pairs
+    where seed = other_seed
+    group by run_id, method, level, other_level, example_id
+),
+
+examples_averaged as (
+    select
+        run_id,
+        method,
+        level,
+        other_level,
+        avg(overlap_5) as overlap_5,
+        avg(overlap_10) as overlap_10,
+        avg(overlap_20) as overlap_20,
+        avg(spearman) as spearman,
+        count(*) as n
+    from seeds_averaged
+    group by run_id, method, level, other_level
+)
+
+select
+    run_id,
+    method,
+    level,
+    other_level,
+    overlap_5,
+    overlap_10,
+    overlap_20,
+    spearman,
+    n
+from examples_averaged
+union all
+select
+    run_id,
+    method,
+    other_level as level,
+    level as other_level,
+    overlap_5,
+    overlap_10,
+    overlap_20,
+    spearman,
+    n
+from examples_averaged
+where level != other_level;
+
+comment on view level_overlaps is
+'run x method x level x other level. Mean over n examples of the agreement between any two levels
+under the same seed, seeds averaged (see attribution_pairs): a symmetric matrix.';
