@@ -11,7 +11,7 @@ import polars as pl
 
 from prunelake.lake import write_run
 from prunelake.spec import content_hash
-from prunelake.tables import TABLES
+from prunelake.tables import ANALYSIS_VERSION, DERIVED, TABLES
 from prunelake.views import query
 
 Rows = Sequence[Mapping[str, Any]]
@@ -155,6 +155,38 @@ def small_run(name: str = "run") -> tuple[dict[str, Any], dict[str, pl.DataFrame
         attributions=[attribution(run_id, 0, "test:0", [0.5, -0.25, 0.0])],
         deletions=[deletion(run_id, 0, "test:0", 0.5, 0.25)],
     )
+
+
+def bound(run_id: str, level: int, example_id: str, **columns: Any) -> dict[str, Any]:
+    return {
+        "run_id": run_id,
+        "level": level,
+        "example_id": example_id,
+        "operator": "replace",
+        "kind": "comprehensiveness",
+        "lower": -0.25,
+        "upper": 0.5,
+        "beam_width": 5,
+    } | columns
+
+
+def small_analysis(run_id: str, **columns: Any) -> tuple[dict[str, Any], dict[str, pl.DataFrame]]:
+    """A row of analyses, and the derived tables with one row of metrics."""
+    row = {
+        "run_id": run_id,
+        "analysis_version": ANALYSIS_VERSION,
+        "analysed_at": datetime.datetime(2026, 1, 3, tzinfo=datetime.UTC),
+        "replicates": 10,
+        "seed": 0,
+        "margin": 0.02,
+    } | columns
+    cell = {"run_id": run_id, "level": 0, "metric": "accuracy"}
+    rows = {"metrics": [cell | dict.fromkeys(("method", "operator", "variant"), "")]}
+    return row, {
+        name: table.frame([dict.fromkeys(table.schema) | given for given in rows.get(name, [])])
+        for name, table in DERIVED.items()
+        if name != "analyses"
+    }
 
 
 def rows_of(lake: Path, sql: str) -> list[dict[str, Any]]:

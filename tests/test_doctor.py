@@ -4,20 +4,34 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from prunelake.doctor import Finding, doctor
 from prunelake.errors import LakeError
-from prunelake.lake import Finding, doctor, write_run
-from prunelake.tables import TABLES
-from tests.lake_rows import frames, identity_of, run_row, small_run
+from prunelake.lake import write_analysis, write_run
+from prunelake.tables import ANALYSIS_VERSION, DERIVED, TABLES
+from tests.lake_rows import (
+    bound,
+    frames,
+    identity_of,
+    run_row,
+    small_analysis,
+    small_run,
+)
 
 RUN_ID = identity_of("run")[1]
 METADATA = {"prunelake.format_version": "1"}
+HEADS = ("runs", "analyses")
+FILES = [name for name in (*TABLES, *DERIVED) if name != "reported"]
 
 
 @pytest.fixture
 def lake(tmp_path: Path) -> Path:
-    """A lake with a good run and the run `run`, which a test may damage."""
+    """A lake with a good run and the run `run`, which a test may damage; both are analysed."""
     for name in ("good", "run"):
-        write_run(tmp_path, *small_run(name))
+        run, written = small_run(name)
+        run_id = str(run["run_id"])
+        written["bounds"] = TABLES["bounds"].frame([bound(run_id, 0, "test:0")])
+        write_run(tmp_path, run, written)
+        write_analysis(tmp_path, *small_analysis(run_id))
     assert doctor(tmp_path) == []
     return tmp_path
 
@@ -34,7 +48,7 @@ def file_of(lake: Path, table: str) -> Path:
     return lake / table / f"{RUN_ID}.parquet"
 
 
-@pytest.mark.parametrize("table", [name for name in TABLES if name != "runs"])
+@pytest.mark.parametrize("table", [name for name in FILES if name not in HEADS])
 def test_a_flipped_byte_is_found_in_every_table(lake: Path, table: str) -> None:
     path = file_of(lake, table)
     content = bytearray(path.read_bytes())
@@ -43,10 +57,14 @@ def test_a_flipped_byte_is_found_in_every_table(lake: Path, table: str) -> None:
     findings = doctor(lake)
     assert {f.file for f in findings} == {path}
     assert "SHA-256 differs" in findings[0].problem
-    assert f"delete {file_of(lake, 'runs')} or restore" in findings[0].remedy
+    if table in DERIVED:
+        remedy = f"delete {file_of(lake, 'analyses')} and run `prunelake analyse`"
+    else:
+        remedy = f"delete {file_of(lake, 'runs')} or restore the file, and sweep again"
+    assert findings[0].remedy == remedy
 
 
-@pytest.mark.parametrize("table", list(TABLES))
+@pytest.mark.parametrize("table", FILES)
 def test_a_truncated_file_is_found(lake: Path, table: str) -> None:
     path = file_of(lake, table)
     path.write_bytes(path.read_bytes()[:-20])
@@ -55,8 +73,9 @@ def test_a_truncated_file_is_found(lake: Path, table: str) -> None:
     assert "does not open as Parquet" in findings[-1].problem
 
 
-def test_a_missing_file_is_found(lake: Path) -> None:
-    file_of(lake, "deletions").unlink()
+@pytest.mark.parametrize("table", [name for name in FILES if name not in HEADS])
+def test_a_missing_file_is_found(lake: Path, table: str) -> None:
+    file_of(lake, table).unlink()
     assert only_finding(lake).problem == "missing"
 
 
@@ -82,7 +101,7 @@ def test_a_foreign_schema_is_found(lake: Path) -> None:
 def test_another_row_count_is_found(lake: Path) -> None:
     frame = pl.read_parquet(file_of(lake, "layers"))
     rewrite_recorded(lake, "layers", frame.head(1))
-    assert only_finding(lake).problem == "1 rows instead of the 2 written"
+    assert only_finding(lake).problem == f"1 rows of run {RUN_ID} instead of the 2 written"
 
 
 def test_rows_of_another_run_are_found(lake: Path) -> None:
@@ -99,19 +118,21 @@ def test_a_repeated_key_is_found(lake: Path) -> None:
 
 def test_a_run_id_that_is_not_the_hash_of_its_identity_is_found(tmp_path: Path) -> None:
     write_run(tmp_path, run_row("one") | {"run_id": "0123456789abcdef"}, frames())
+    write_analysis(tmp_path, *small_analysis("0123456789abcdef"))
     problem = only_finding(tmp_path).problem
     assert problem == f"its identity hashes to {identity_of('one')[1]}, not to 0123456789abcdef"
 
 
 def test_an_identity_that_is_no_json_is_found(tmp_path: Path) -> None:
     write_run(tmp_path, run_row(identity="{"), frames())
+    write_analysis(tmp_path, *small_analysis(RUN_ID))
     assert only_finding(tmp_path).problem == "its identity is not JSON"
 
 
 def test_a_foreign_format_is_found(lake: Path) -> None:
     path = file_of(lake, "runs")
     pl.read_parquet(path).write_parquet(path, metadata={"prunelake.format_version": "7"})
-    assert only_finding(lake).problem == "format 7, this version reads format 1"
+    assert only_finding(lake).problem == "another format than 1, which this version reads"
 
 
 def test_leftovers_are_found(lake: Path) -> None:
@@ -128,3 +149,40 @@ def test_leftovers_are_found(lake: Path) -> None:
 def test_no_lake_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(LakeError, match="no lake at"):
         doctor(tmp_path / "absent")
+
+
+def test_a_file_that_no_run_lists_is_found(lake: Path) -> None:
+    runs = pl.read_parquet(file_of(lake, "runs"))
+    listed = [entry for entry in runs["files"].to_list()[0] if entry["table"] != "layers"]
+    runs = runs.with_columns(pl.Series("files", [listed], dtype=runs.schema["files"]))
+    runs.write_parquet(file_of(lake, "runs"), metadata=METADATA)
+    assert only_finding(lake).problem == "its run does not list it"
+
+
+@pytest.mark.parametrize("version", [None, ANALYSIS_VERSION - 1])
+def test_a_run_without_a_current_analysis_is_found(lake: Path, version: int | None) -> None:
+    if version is None:
+        for name in DERIVED:
+            file_of(lake, name).unlink()
+    else:
+        write_analysis(lake, *small_analysis(RUN_ID, analysis_version=version))
+    finding = only_finding(lake)
+    assert finding.file == file_of(lake, "analyses")
+    assert finding.remedy == "run `prunelake analyse`"
+
+
+def test_what_a_killed_analysis_left_is_found(lake: Path) -> None:
+    file_of(lake, "analyses").unlink()
+    findings = {f.file: f for f in doctor(lake)}
+    assert findings.keys() == {file_of(lake, name) for name in DERIVED}
+    assert {f.remedy for f in findings.values()} == {"run `prunelake analyse`"}
+    write_analysis(lake, *small_analysis(RUN_ID))
+    assert doctor(lake) == []
+
+
+def test_an_analysis_without_its_run_is_found(lake: Path) -> None:
+    for name in TABLES:
+        file_of(lake, name).unlink(missing_ok=True)
+    findings = {f.file: f.problem for f in doctor(lake)}
+    assert findings.keys() == {file_of(lake, name) for name in DERIVED}
+    assert set(findings.values()) == {"leftover: belongs to no complete run"}

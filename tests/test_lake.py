@@ -12,15 +12,29 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from prunelake import lake
+from prunelake.doctor import damage, doctor
 from prunelake.errors import CorruptFile, LakeError, WrongFormat
-from prunelake.tables import PREDICTIONS, TABLES
-from tests.lake_rows import frames, identity_of, prediction, run_row, small_run
+from prunelake.tables import ANALYSIS_VERSION, DERIVED, PREDICTIONS, TABLES
+from tests.lake_rows import (
+    bound,
+    frames,
+    identity_of,
+    prediction,
+    run_row,
+    small_analysis,
+    small_run,
+)
 
 RUN_ID = identity_of("run")[1]
+NEEDED = [name for name, table in TABLES.items() if not table.is_optional]
 
 
 def temporary_files(folder: Path) -> list[Path]:
     return list(folder.rglob("*.tmp"))
+
+
+def sha256_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_a_written_run_reads_back_equal(tmp_path: Path) -> None:
@@ -42,17 +56,16 @@ def test_runs_lists_rows_and_hash_of_every_other_file(tmp_path: Path) -> None:
         {
             "table": name,
             "rows": frame.height,
-            "sha256": hashlib.sha256(
-                (tmp_path / name / f"{RUN_ID}.parquet").read_bytes()
-            ).hexdigest(),
+            "sha256": sha256_of(tmp_path / name / f"{RUN_ID}.parquet"),
         }
         for name, frame in written.items()
+        if not TABLES[name].is_optional
     ]
 
 
 def test_every_file_names_its_table_and_format(tmp_path: Path) -> None:
     lake.write_run(tmp_path, *small_run())
-    for name in TABLES:
+    for name in NEEDED:
         metadata = pl.read_parquet_metadata(tmp_path / name / f"{RUN_ID}.parquet")
         assert metadata["prunelake.table"] == name
         assert metadata["prunelake.format_version"] == "1"
@@ -62,7 +75,35 @@ def test_an_empty_table_is_written_too(tmp_path: Path) -> None:
     lake.write_run(tmp_path, run_row(), frames())
     assert (tmp_path / "attributions" / f"{RUN_ID}.parquet").is_file()
     assert lake.read_table(tmp_path, "attributions").is_empty()
-    assert lake.doctor(tmp_path) == []
+    assert list(damage(tmp_path)) == []
+
+
+def test_an_optional_table_is_a_file_only_where_it_has_rows(tmp_path: Path) -> None:
+    run, written = small_run()
+    given = written | {"bounds": TABLES["bounds"].frame([bound(RUN_ID, 0, "test:0")])}
+    del given["reported"]
+    assert lake.write_run(tmp_path, run, given)
+    assert lake.write_run(tmp_path, *small_run("without"))
+    assert [p.stem for p in (tmp_path / "bounds").iterdir()] == [RUN_ID]
+    assert not (tmp_path / "reported").exists()
+    assert_frame_equal(lake.read_table(tmp_path, "bounds"), given["bounds"])
+    assert lake.read_table(tmp_path, "reported").is_empty()
+    assert [entry["table"] for entry in lake.read_table(tmp_path, "runs")["files"][0]] == [
+        name for name in given if name != "reported"
+    ]
+    assert list(damage(tmp_path)) == []
+    (tmp_path / "bounds" / f"{RUN_ID}.parquet").unlink()
+    with pytest.raises(CorruptFile, match="bounds"):
+        lake.read_table(tmp_path, "bounds")
+
+
+def test_what_an_unfinished_writer_left_of_an_optional_table_is_removed(tmp_path: Path) -> None:
+    left = tmp_path / "bounds" / f"{RUN_ID}.parquet"
+    left.parent.mkdir()
+    TABLES["bounds"].frame([bound(RUN_ID, 0, "test:9")]).write_parquet(left)
+    lake.write_run(tmp_path, *small_run())
+    assert not left.exists()
+    assert lake.read_table(tmp_path, "bounds").is_empty()
 
 
 def test_writing_a_run_again_touches_nothing(tmp_path: Path) -> None:
@@ -95,7 +136,6 @@ def test_no_lake_yet_has_no_runs_but_cannot_be_read(tmp_path: Path) -> None:
 def test_a_run_without_its_runs_file_is_invisible(tmp_path: Path) -> None:
     lake.write_run(tmp_path, *small_run())
     (tmp_path / "runs" / f"{RUN_ID}.parquet").unlink()
-    assert lake.files(tmp_path, "predictions") == []
     assert lake.read_table(tmp_path, "predictions").is_empty()
 
 
@@ -144,6 +184,7 @@ def test_frames_that_are_not_their_table_are_refused(
     ("columns", "message"),
     [
         ({"run_id": "../escape"}, r"run_id '\.\./escape' is no file name"),
+        ({"run_id": "segment-1"}, "run_id 'segment-1' is no file name .* not begin with segment-"),
         ({"duration_s": "long"}, "a row of runs has a value of another type"),
         ({"mood": "good"}, "differing: mood"),
     ],
@@ -155,7 +196,7 @@ def test_a_run_row_that_is_none_is_refused(
         lake.write_run(tmp_path, run_row(**columns), frames())
 
 
-@pytest.mark.parametrize("failing_call", range(len(TABLES)))
+@pytest.mark.parametrize("failing_call", range(len(NEEDED)))
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_a_failure_at_any_file_leaves_no_run_and_no_temporary_file(
     tmp_path: Path,
@@ -185,7 +226,7 @@ def test_a_failure_at_any_file_leaves_no_run_and_no_temporary_file(
     run, written = small_run()
     assert lake.write_run(tmp_path, run, written)
     assert_frame_equal(lake.read_table(tmp_path, "predictions"), written["predictions"])
-    assert lake.doctor(tmp_path) == []
+    assert list(damage(tmp_path)) == []
 
 
 WRITER = """
@@ -216,7 +257,7 @@ def writer(*arguments: str, code: str = WRITER) -> "subprocess.Popen[bytes]":
     )
 
 
-@pytest.mark.parametrize("killed_at", [1, 3, len(TABLES)])
+@pytest.mark.parametrize("killed_at", [1, 3, len(NEEDED)])
 def test_a_killed_writer_leaves_no_run_and_its_leftovers_are_replaced(
     tmp_path: Path, killed_at: int
 ) -> None:
@@ -224,12 +265,13 @@ def test_a_killed_writer_leaves_no_run_and_its_leftovers_are_replaced(
         assert process.wait() == -signal.SIGKILL
     assert lake.run_ids(tmp_path) == []
     assert len(temporary_files(tmp_path)) == 1
-    assert all(f.problem.startswith("leftover") for f in lake.doctor(tmp_path))
+    assert all(f.problem.startswith("leftover") for f in doctor(tmp_path))
     run, written = small_run()
     assert lake.write_run(tmp_path, run, written)
     for name, frame in written.items():
         assert_frame_equal(lake.read_table(tmp_path, name), frame)
-    assert [f.problem for f in lake.doctor(tmp_path)] == ["leftover: a temporary file"]
+    lake.write_analysis(tmp_path, *small_analysis(RUN_ID))
+    assert [f.problem for f in doctor(tmp_path)] == ["leftover: a temporary file"]
 
 
 FULL_DISK = """
@@ -281,7 +323,7 @@ def test_of_many_writers_of_one_run_exactly_one_writes(tmp_path: Path) -> None:
     assert sum(wrote) == 1
     winner = versions[wrote.index(True)]["predictions"]
     assert_frame_equal(lake.read_table(tmp_path, "predictions"), winner)
-    assert lake.doctor(tmp_path) == []
+    assert list(damage(tmp_path)) == []
 
 
 def test_another_format_version_says_which_and_what_to_do(tmp_path: Path) -> None:
@@ -317,3 +359,113 @@ def test_a_file_that_is_no_parquet_is_named_with_the_remedy(tmp_path: Path, name
         lake.read_table(tmp_path, name)
     assert str(path) in str(raised.value)
     assert f"delete {tmp_path / 'runs' / path.name} or restore" in str(raised.value)
+
+
+def test_an_analysis_reads_back_equal_and_is_known(tmp_path: Path) -> None:
+    lake.write_run(tmp_path, *small_run())
+    lake.write_run(tmp_path, *small_run("second"))
+    assert lake.unanalysed(tmp_path) == lake.run_ids(tmp_path)
+    row, written = small_analysis(RUN_ID)
+    lake.write_analysis(tmp_path, row, written)
+    for name, frame in written.items():
+        assert_frame_equal(lake.read_table(tmp_path, name), frame)
+    stored = lake.read_table(tmp_path, "analyses").row(0, named=True)
+    assert {**row, "files": stored["files"]} == stored
+    assert [(f["table"], f["rows"], f["sha256"]) for f in stored["files"]] == [
+        (name, written[name].height, sha256_of(tmp_path / name / f"{RUN_ID}.parquet"))
+        for name in DERIVED
+        if name != "analyses"
+    ]
+    assert lake.analysed(tmp_path) == {RUN_ID}
+    assert lake.unanalysed(tmp_path) == [identity_of("second")[1]]
+
+
+def test_an_analysis_of_another_version_is_ignored_and_replaced(tmp_path: Path) -> None:
+    lake.write_run(tmp_path, *small_run())
+    older = small_analysis(RUN_ID, analysis_version=ANALYSIS_VERSION - 1)
+    lake.write_analysis(tmp_path, *older)
+    assert lake.unanalysed(tmp_path) == [RUN_ID]
+    for name in DERIVED:
+        assert lake.read_table(tmp_path, name).is_empty()
+    lake.write_analysis(tmp_path, *small_analysis(RUN_ID, replicates=20))
+    assert lake.unanalysed(tmp_path) == []
+    assert lake.read_table(tmp_path, "analyses")["replicates"].to_list() == [20]
+
+
+@pytest.mark.parametrize("table", list(DERIVED))
+def test_a_damaged_analysis_is_replaced(tmp_path: Path, table: str) -> None:
+    lake.write_run(tmp_path, *small_run())
+    lake.write_analysis(tmp_path, *small_analysis(RUN_ID))
+    path = tmp_path / table / f"{RUN_ID}.parquet"
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(CorruptFile, match=f"analyses/{RUN_ID}.parquet and run `prunelake analyse`"):
+        lake.read_table(tmp_path, table)
+    lake.write_analysis(tmp_path, *small_analysis(RUN_ID))
+    assert doctor(tmp_path) == []
+
+
+def test_only_complete_runs_are_analysed(tmp_path: Path) -> None:
+    with pytest.raises(LakeError, match="no lake at"):
+        lake.write_analysis(tmp_path / "absent", *small_analysis(RUN_ID))
+    lake.write_run(tmp_path, *small_run("other"))
+    with pytest.raises(LakeError, match=f"no complete run '{RUN_ID}' .* sweep it first"):
+        lake.write_analysis(tmp_path, *small_analysis(RUN_ID))
+    lake.write_run(tmp_path, *small_run())
+    lake.write_analysis(tmp_path, *small_analysis(RUN_ID))
+    (tmp_path / "runs" / f"{RUN_ID}.parquet").unlink()
+    assert lake.analysed(tmp_path) == set()
+    assert lake.read_table(tmp_path, "metrics").is_empty()
+    # Swept again, it is another run to the analysis.
+    lake.write_run(tmp_path, *small_run())
+    assert lake.analysed(tmp_path) == set()
+
+
+def test_an_analysis_that_is_none_is_refused(tmp_path: Path) -> None:
+    lake.write_run(tmp_path, *small_run())
+    row, written = small_analysis(RUN_ID)
+    with pytest.raises(LakeError, match=r"tables.ANALYSES but files; differing: mood"):
+        lake.write_analysis(tmp_path, row | {"mood": "good"}, written)
+    del written["overlaps"]
+    with pytest.raises(LakeError, match="differing: overlaps"):
+        lake.write_analysis(tmp_path, row, written)
+    assert not (tmp_path / "analyses").exists()
+
+
+@pytest.mark.parametrize("failing_call", range(len(DERIVED)))
+@pytest.mark.parametrize("had_one", [True, False])
+def test_a_failure_leaves_no_part_of_an_analysis_to_be_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing_call: int, had_one: bool
+) -> None:
+    lake.write_run(tmp_path, *small_run())
+    if had_one:
+        lake.write_analysis(tmp_path, *small_analysis(RUN_ID))
+    calls = 0
+    replace = os.replace
+
+    def failing_replace(source: Path, target: Path) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == failing_call + 1:
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", failing_replace)
+        with pytest.raises(LakeError, match=r"the analysis of run .* `prunelake analyse`"):
+            lake.write_analysis(tmp_path, *small_analysis(RUN_ID, replicates=20))
+    assert lake.unanalysed(tmp_path) == [RUN_ID]
+    assert all(lake.read_table(tmp_path, name).is_empty() for name in DERIVED)
+    assert list(damage(tmp_path)) == []
+    lake.write_analysis(tmp_path, *small_analysis(RUN_ID))
+    assert doctor(tmp_path) == []
+
+
+def test_chosen_runs_are_read_without_opening_others(tmp_path: Path) -> None:
+    for name in ("run", "other"):
+        lake.write_run(tmp_path, *small_run(name))
+        lake.write_analysis(tmp_path, *small_analysis(identity_of(name)[1]))
+    for path in tmp_path.glob(f"*/{identity_of('other')[1]}.parquet"):
+        path.write_bytes(b"damaged")
+    for name in ("predictions", "metrics", "analyses"):
+        found = lake.read_table(tmp_path, name, [RUN_ID])
+        assert found["run_id"].unique().to_list() == [RUN_ID]

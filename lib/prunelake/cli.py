@@ -157,9 +157,10 @@ def publish(lake: LakeOption = None) -> None:
 def doctor(lake: LakeOption = None) -> None:
     """Check every file of the lake against its run, schema and hash; changes nothing."""
     from prunelake import lake as store
+    from prunelake.doctor import doctor as check
 
     folder = settings_for(lake).lake
-    findings = store.doctor(folder)
+    findings = check(folder)
     for finding in findings:
         typer.echo(f"{finding.file}: {finding.problem}; {finding.remedy}")
     if findings:

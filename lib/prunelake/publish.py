@@ -10,10 +10,11 @@ from pathlib import Path
 
 import duckdb
 
+from prunelake.doctor import damage
 from prunelake.errors import CorruptFile, LakeError, one_line
-from prunelake.lake import check_format, damage, run_ids
+from prunelake.lake import analysed, check_format, run_ids, unanalysed
 from prunelake.spec import content_hash
-from prunelake.tables import FORMAT_VERSION, TABLES
+from prunelake.tables import ANALYSIS_VERSION, DERIVED, FORMAT_VERSION, TABLES
 from prunelake.views import connect, sql_folder
 
 NAME = "prunelake.duckdb"
@@ -21,16 +22,29 @@ NAME = "prunelake.duckdb"
 # The oldest DuckDB that PruneLake runs on: an analyst's own may be older than the one here.
 STORAGE_VERSION = "v1.4.0"
 
+MATERIALISED = ("verdicts",)
+"""Views that take long over a whole lake: a snapshot stores their rows as `lake.<view>`."""
 
-def snapshot_id(runs: Iterable[str]) -> str:
-    """What a snapshot of these complete runs is called: 16 hex digits of a SHA-256."""
-    return content_hash({"format_version": FORMAT_VERSION, "run_ids": sorted(runs)})[:16]
+
+def snapshot_id(runs: Iterable[str], analysed: Iterable[str]) -> str:
+    """What a snapshot of these runs and analyses is called: 16 hex digits of a SHA-256."""
+    return content_hash(
+        {
+            "format_version": FORMAT_VERSION,
+            "analysis_version": ANALYSIS_VERSION,
+            "run_ids": sorted(runs),
+            "analysed": sorted(analysed),
+        }
+    )[:16]
 
 
 def is_current(lake: Path) -> bool:
-    """Whether the lake's snapshot holds its complete runs and this version's views.
+    """Whether the lake's snapshot holds its complete runs, their analyses and this version's views.
 
     False also where there is no snapshot, or none that opens.
+
+    Raises:
+        WrongFormat, CorruptFile: as `publish`.
     """
     try:
         # Connecting to its path would give what this process has open, perhaps an older file.
@@ -41,26 +55,30 @@ def is_current(lake: Path) -> bool:
             found = connection.fetchone()
     except duckdb.Error:
         return False
-    return found == (snapshot_id(run_ids(lake)), _views_hash())
+    return found == (snapshot_id(run_ids(lake), analysed(lake)), _views_hash())
 
 
 def publish(lake: Path) -> Path:
     """Write `<lake>/prunelake.duckdb` anew, unless it is current; its path.
 
-    It holds the rows of every complete run as tables `lake.*`, the views of sql/ above them, and
-    in `snapshot` one row on itself. The file appears whole: who has the old one open reads on in
-    the old one (also by a new connection to the path in the same process, as DuckDB shares what
-    a process has open).
+    Runs without an analysis are analysed first. It holds the rows of every complete run as tables
+    `lake.*`, the views of sql/ above them (some stored, see `MATERIALISED`), and in `snapshot` one
+    row on itself. The file appears whole: who has the old one open reads on in the old one (also by
+    a new connection to the path in the same process, as DuckDB shares what a process has open).
 
     Raises:
         LakeError: no such folder, or a snapshot that cannot be made.
         WrongFormat: a run of another format version.
         CorruptFile: a file of the lake that is not what was written; all are checked.
     """
+    from prunelake.analyse import analyse
+
     check_format(lake)
     path = lake / NAME
     try:
         with _building(lake) as folder:
+            for run_id in unanalysed(lake):
+                analyse(lake, run_id)
             if is_current(lake):
                 return path
             with connect(lake) as source:
@@ -103,11 +121,8 @@ def _build(source: duckdb.DuckDBPyConnection, path: Path) -> None:
     ) as snapshot:
         snapshot.execute("set TimeZone = 'UTC'")
         snapshot.execute("create schema lake")
-        for table in TABLES.values():
-            # A run that is completed meanwhile may be in some tables, but is not in runs.
-            rows = source.sql(
-                f"from lake.{table.name} where run_id in (select run_id from lake.runs)"
-            )
+        for table in (*TABLES.values(), *DERIVED.values()):
+            rows = source.sql(f"from lake.{table.name}")
             snapshot.register("arriving", rows.to_arrow_reader())
             key = ", ".join(table.key)
             snapshot.execute(f"create table lake.{table.name} as from arriving order by {key}")
@@ -115,7 +130,12 @@ def _build(source: duckdb.DuckDBPyConnection, path: Path) -> None:
             snapshot.execute(f"comment on table lake.{table.name} is '{table.grain}'")
         for file in sorted(sql_folder().glob("*.sql")):
             snapshot.execute(file.read_text(encoding="utf-8"))
-        runs = [run_id for (run_id,) in snapshot.sql("select run_id from lake.runs").fetchall()]
+        for view in MATERIALISED:
+            _materialise(snapshot, view)
+        runs, analyses = (
+            [run_id for (run_id,) in snapshot.sql(f"select run_id from lake.{name}").fetchall()]
+            for name in ("runs", "analyses")
+        )
         snapshot.execute(
             "create table snapshot (snapshot_id varchar, created_at timestamp with time zone, "
             "run_count integer, code_version varchar, format_version integer, views_hash varchar)"
@@ -123,7 +143,7 @@ def _build(source: duckdb.DuckDBPyConnection, path: Path) -> None:
         snapshot.execute(
             "insert into snapshot values (?, ?, ?, ?, ?, ?)",
             [
-                snapshot_id(runs),
+                snapshot_id(runs, analyses),
                 datetime.now(UTC),
                 len(runs),
                 version("prunelake"),
@@ -133,8 +153,23 @@ def _build(source: duckdb.DuckDBPyConnection, path: Path) -> None:
         )
         snapshot.execute(
             "comment on table snapshot is 'one row. What this file holds: snapshot_id is the hash "
-            "of its run ids and format version, views_hash that of its views.'"
+            "of its run ids, of those analysed and of the versions of format and analysis, "
+            "views_hash that of its views.'"
         )
+
+
+def _materialise(snapshot: duckdb.DuckDBPyConnection, view: str) -> None:
+    found = snapshot.execute(
+        "select comment from duckdb_views() where schema_name = 'main' and view_name = ?", [view]
+    ).fetchone()
+    if found is None:
+        return
+    columns = ", ".join(snapshot.sql(f"from {view}").columns)
+    snapshot.execute(f"create table lake.{view} as from {view} order by all")
+    snapshot.execute(f"create or replace view {view} as select {columns} from lake.{view}")
+    comment = found[0].replace("'", "''")
+    for what in (f"table lake.{view}", f"view {view}"):
+        snapshot.execute(f"comment on {what} is '{comment}'")
 
 
 def _views_hash() -> str:

@@ -1,14 +1,17 @@
 """DuckDB over the lake: one typed `lake.*` relation a table, and the views of sql/ above them."""
 
 import re
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import duckdb
 import polars as pl
 
+from prunelake.doctor import damage
 from prunelake.errors import CorruptFile, QueryError, one_line
-from prunelake.lake import check_format, damage, files
-from prunelake.tables import TABLES, Table
+from prunelake.lake import complete_parts
+from prunelake.parts import Part
+from prunelake.tables import DERIVED, TABLES, Table
 
 TYPES = {
     pl.String(): "varchar",
@@ -35,27 +38,32 @@ def sql_folder() -> Path:
     return installed if installed.is_dir() else Path(__file__).parents[2] / "sql"
 
 
-def connect(lake: Path) -> duckdb.DuckDBPyConnection:
+def connect(lake: Path, run_ids: Collection[str] | None = None) -> duckdb.DuckDBPyConnection:
     """An in-memory database of the lake's views, over the runs that are complete now.
 
-    It reads the lake's files and no others, and its settings are locked. It can still overwrite
-    those files: run SQL of others through `select`.
+    With `run_ids` it holds these runs only, and opens no other's files. `lake.*` has every table,
+    the derived ones with the analyses of this version. It reads the lake's files and no others, and
+    its settings are locked. It can still overwrite those files: run SQL of others through `select`.
 
     Raises:
-        LakeError: no such folder.
+        LakeError: no such folder, or no such run.
         WrongFormat: a run of another format version.
         CorruptFile: a file that cannot be read or has another schema.
     """
-    check_format(lake)
+    parts = complete_parts(lake, run_ids)
     connection = duckdb.connect(config={"python_enable_replacements": "false"})
     try:
         connection.execute("set TimeZone = 'UTC'")
         connection.execute("create schema lake")
         readable: list[Path] = []
-        for table in TABLES.values():
-            paths = [path.resolve() for path in files(lake, table.name)]
-            connection.execute(_relation(table, paths))
-            readable += paths
+        for table in (*TABLES.values(), *DERIVED.values()):
+            sources = [
+                (path.resolve(), part)
+                for part in parts
+                if part.run_ids and (path := part.file(table.name)) is not None
+            ]
+            connection.execute(_relation(table, sources))
+            readable += [path for path, _ in sources]
         for path in sorted(sql_folder().glob("*.sql")):
             connection.execute(path.read_text(encoding="utf-8"))
         connection.execute(f"set allowed_paths = {_list(readable)}")
@@ -144,14 +152,23 @@ def _reading(connection: duckdb.DuckDBPyConnection, text: str) -> str:
     return statement.query
 
 
-def _relation(table: Table, paths: list[Path]) -> str:
-    if paths:
-        columns = ", ".join(table.schema)
-        source = f"select {columns} from read_parquet({_list(paths)}, hive_partitioning = false)"
-    else:
-        columns = ", ".join(f"null::{_type(t)} as {name}" for name, t in table.schema.items())
-        source = f"select {columns} where false"
-    return f"create view lake.{table.name} as {source}"
+def _relation(table: Table, sources: list[tuple[Path, Part]]) -> str:
+    columns = ", ".join(table.schema)
+    whole = [path for path, part in sources if part.run_ids == part.held]
+    selects = [_select(columns, whole)] if whole else []
+    selects += [
+        f"{_select(columns, [path])} where run_id in {_list(part.run_ids)}"
+        for path, part in sources
+        if part.run_ids != part.held
+    ]
+    if not selects:
+        nulls = ", ".join(f"null::{_type(t)} as {name}" for name, t in table.schema.items())
+        selects = [f"select {nulls} where false"]
+    return f"create view lake.{table.name} as {' union all '.join(selects)}"
+
+
+def _select(columns: str, paths: list[Path]) -> str:
+    return f"select {columns} from read_parquet({_list(paths)}, hive_partitioning = false)"
 
 
 def _type(dtype: pl.DataType) -> str:
@@ -167,8 +184,8 @@ def _instance(dtype: pl.DataType | pl.datatypes.DataTypeClass) -> pl.DataType:
     return dtype if isinstance(dtype, pl.DataType) else dtype()
 
 
-def _list(paths: list[Path]) -> str:
-    quoted = ("'" + str(path).replace("'", "''") + "'" for path in paths)
+def _list(values: Iterable[Path | str]) -> str:
+    quoted = ("'" + str(value).replace("'", "''") + "'" for value in values)
     return f"[{', '.join(quoted)}]"
 
 

@@ -1,0 +1,129 @@
+"""Which files hold which runs: a part is what one head file commits, of one run or of a segment."""
+
+import json
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from prunelake import parquet
+from prunelake.errors import CorruptFile
+from prunelake.spec import content_hash
+from prunelake.tables import ANALYSES, ANALYSIS_VERSION, DERIVED, RUNS, TABLES, Table
+
+SEGMENT = "segment-"
+FILES_KEY = "prunelake.files"  # in a segment's head: a JSON list like the column `files`
+
+
+@dataclass(frozen=True)
+class Group:
+    """Tables that are written together; the file of `head` comes last and commits the others."""
+
+    head: Table
+    tables: Mapping[str, Table]
+
+
+MEASURED = Group(RUNS, TABLES)
+ANALYSED = Group(ANALYSES, DERIVED)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Files `<lake>/<table>/<name>.parquet` that one head file commits, of one run or of many."""
+
+    head: Path
+    listed: Mapping[str, Mapping[str, Any]]  # by table: rows and sha256 of its file
+    held: frozenset[str]  # the runs that it has rows of
+    run_ids: frozenset[str]  # those of them to be read from here
+
+    def file(self, table: str) -> Path | None:
+        """The file with its rows of one table; None where it has none."""
+        if table != self.head.parent.name and table not in self.listed:
+            return None
+        return self.head.parent.parent / table / self.head.name
+
+
+def parts(lake: Path, group: Group, run_ids: Collection[str] | None = None) -> list[Part]:
+    """What is committed of one group, and which runs to read from which part.
+
+    With `run_ids` only these are to be read, and no other run's own files are opened. Analyses of
+    another version are never to be read.
+
+    Raises:
+        WrongFormat: a run of another format version.
+        CorruptFile: a head file that does not open or has another schema.
+    """
+    while True:
+        loose, segments = heads(lake, group)
+        if run_ids is not None:
+            loose = [path for path in loose if path.stem in run_ids]
+        try:
+            return _parts(group, loose, segments, run_ids)
+        except CorruptFile:
+            # One that is gone by now was merged into a segment, or replaced, after it was listed.
+            if all(path.is_file() for path in (*loose, *segments)):
+                raise
+
+
+def runs_of(parts: Iterable[Part]) -> list[str]:
+    """The runs to be read from these parts, sorted."""
+    return sorted(frozenset[str]().union(*(part.run_ids for part in parts)))
+
+
+def heads(lake: Path, group: Group) -> tuple[list[Path], list[Path]]:
+    """The head files of a group, sorted: those of single runs and those of segments."""
+    # In this order: what a compaction moves between the two lists is in the second one.
+    loose = [path for path in _committed(lake, group) if not is_segment(path)]
+    segments = [path for path in _committed(lake, group) if is_segment(path)]
+    return loose, segments
+
+
+def segment_name(rows: pl.DataFrame) -> str:
+    """What a segment of these head rows is called: their hash, so a changed one shows."""
+    times = pl.selectors.datetime().dt.epoch("us")
+    return SEGMENT + content_hash(rows.with_columns(times).to_dicts())[:16]
+
+
+def is_segment(path: Path) -> bool:
+    """Whether a file is of a segment of runs."""
+    return path.name.startswith(SEGMENT)
+
+
+def _committed(lake: Path, group: Group) -> list[Path]:
+    found = (lake / group.head.name).glob("*.parquet")
+    return sorted(path for path in found if not path.name.startswith("."))
+
+
+def _parts(
+    group: Group, loose: list[Path], segments: list[Path], chosen: Collection[str] | None
+) -> list[Part]:
+    found: list[Part] = []
+    read: set[str] = set()
+    columns = [c for c in ("run_id", "files", "analysis_version") if c in group.head.schema]
+    # A run's own files come first, so they are what is read of it.
+    for paths in (loose, segments):
+        if chosen is not None and read.issuperset(chosen):
+            break
+        says = [parquet.metadata(path) for path in paths]
+        rows = parquet.read_columns(paths, group.head, columns)
+        for path, own, frame in zip(paths, says, rows, strict=True):
+            if is_segment(path):
+                listed = json.loads(own[FILES_KEY])
+            elif frame.height == 1:
+                listed = frame["files"].item()
+                frame = frame.with_columns(run_id=pl.lit(path.stem))
+            else:
+                remedy = parquet.remedy(path)
+                raise CorruptFile(f"{path} has {frame.height} rows instead of one; {remedy}")
+            files = {entry["table"]: entry for entry in listed}
+            held = frozenset(frame["run_id"])
+            current = held
+            if group is ANALYSED:
+                is_current = pl.col("analysis_version") == ANALYSIS_VERSION
+                current = frozenset(frame.filter(is_current)["run_id"])
+            to_read = (current if chosen is None else current.intersection(chosen)) - read
+            read |= to_read
+            found.append(Part(path, files, held, to_read))
+    return found
