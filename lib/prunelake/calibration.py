@@ -1,0 +1,150 @@
+"""Confidence against correctness: scores of calibration and of ranking, each for many resamples.
+
+Every function takes `confidence` [n] in [0, 1], `correct` [n] of 0 and 1, and `weights`
+[n, replicates]: how often each example counts. It returns [replicates]. Bins and bandwidths are
+those of the sample itself, each example counting once, so that all replicates measure one quantity.
+"""
+
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+from relplot import smECE
+from scipy.ndimage import gaussian_filter1d
+from scipy.sparse import csr_array
+from scipy.special import ndtr
+from sklearn.isotonic import IsotonicRegression
+
+Floats = NDArray[np.floating]
+
+BIN_COUNT = 10
+GRID_POINTS = 200  # of relplot's smooth ECE
+
+
+def ece(confidence: Floats, correct: Floats, weights: Floats) -> Floats:
+    """Expected calibration error: 10 equal-width bins, the last one closed."""
+    bins = np.minimum(np.floor(confidence * BIN_COUNT), BIN_COUNT - 1).astype(int)
+    gaps = _binned(bins, BIN_COUNT, confidence - correct, weights)
+    error: Floats = np.abs(gaps).sum(axis=0) / weights.sum(axis=0)
+    return error
+
+
+def ece_debiased(confidence: Floats, correct: Floats, weights: Floats) -> Floats:
+    """Expected calibration error over 10 equal-mass bins, less what chance alone would show.
+
+    Twice the plain value less its mean when each bin's accuracy is drawn anew from a normal
+    distribution (Kumar, Liang and Ma, NeurIPS 2019, for the absolute error), the mean being that
+    of a folded normal distribution. Equal confidences share a bin. NaN below two examples a bin.
+    """
+    bins, count = _equal_mass(confidence)
+    size = _binned(bins, count, np.ones_like(confidence), weights)
+    if np.bincount(bins).min() < 2:
+        return np.full(weights.shape[1], np.nan)
+    with np.errstate(divide="ignore", invalid="ignore"):  # a bin may be empty in a resample
+        accuracy = _binned(bins, count, correct, weights) / size
+        gap = np.abs(_binned(bins, count, confidence, weights) / size - accuracy)
+        spread = np.sqrt(accuracy * (1 - accuracy) / size)
+        ratio = gap / spread
+        folded = spread * np.sqrt(2 / np.pi) * np.exp(-(ratio**2) / 2) + gap * (
+            1 - 2 * ndtr(-ratio)
+        )
+    expected = np.where(spread > 0, folded, gap)
+    share = size / weights.sum(axis=0)
+    error: Floats = np.where(size > 0, share * (2 * gap - expected), 0).sum(axis=0)
+    return error
+
+
+def smooth_ece(confidence: Floats, correct: Floats, weights: Floats) -> Floats:
+    """Smooth calibration error (Blasiok and Nakkiran, ICLR 2024) as relplot computes it.
+
+    Resamples keep the bandwidth that relplot finds for the sample.
+    """
+    value, width = smECE(confidence, correct, return_width=True)
+    points = max(round(10 / width), GRID_POINTS)
+    place = confidence * (points - 1)
+    left = np.minimum(place.astype(int), points - 2)
+    share = place - left
+    gap = confidence - correct
+    on_grid = _binned(left, points, (1 - share) * gap, weights)
+    on_grid += _binned(left + 1, points, share * gap, weights)
+    smoothed = gaussian_filter1d(on_grid, width * (points - 1), axis=0, mode="reflect")
+    replicates = np.abs(smoothed).sum(axis=0) / weights.sum(axis=0)
+    is_sample = (weights == 1).all(axis=0)
+    error: Floats = np.where(is_sample, value, replicates)
+    return error
+
+
+def ranking(confidence: Floats, correct: Floats, weights: Floats) -> tuple[Floats, Floats]:
+    """AUROC and AURC: are the confident predictions the correct ones?
+
+    AUROC is how often a correct prediction is more confident than a wrong one, ties counting half;
+    NaN where all are correct or none is. AURC, the area under the risk-coverage curve (Geifman,
+    Uziel and El-Yaniv, ICLR 2019), is the mean over the examples of the error rate among those at
+    least as confident.
+    """
+    order = np.argsort(-confidence, kind="stable")
+    last = np.flatnonzero(np.diff(confidence[order], append=-1) < 0)  # of each equal confidence
+    sorted_weights = weights[order]
+    covered = np.cumsum(sorted_weights, axis=0)[last]
+    sorted_weights *= correct[order, None].astype(weights.dtype)
+    right = np.cumsum(sorted_weights, axis=0, out=sorted_weights)[last]
+    wrong = covered - right
+    risk = np.divide(wrong, covered, out=np.zeros_like(covered), where=covered > 0)
+    aurc = np.einsum("tr,tr->r", _steps(covered), risk) / covered[-1]
+    # A correct prediction beats the wrong ones that come later, and half of its equals.
+    beaten = wrong[-1] - wrong + _steps(wrong) / 2
+    pairs = right[-1] * wrong[-1]
+    won = np.einsum("tr,tr->r", _steps(right), beaten)
+    return np.divide(won, pairs, out=np.full_like(won, np.nan), where=pairs > 0), aurc
+
+
+SCORES = ("ece", "ece_debiased", "smooth_ece", "auroc", "aurc")
+
+
+def scores(confidence: Floats, correct: Floats, weights: Floats) -> dict[str, Floats]:
+    """Every one of SCORES: what is no mean of per-example values."""
+    auroc, aurc = ranking(confidence, correct, weights)
+    return {
+        "ece": ece(confidence, correct, weights),
+        "ece_debiased": ece_debiased(confidence, correct, weights),
+        "smooth_ece": smooth_ece(confidence, correct, weights),
+        "auroc": auroc,
+        "aurc": aurc,
+    }
+
+
+def brier_split(confidence: Floats, correct: Floats) -> tuple[Floats, Floats]:
+    """Calibration and refinement, [n] each: their means add up to that of (confidence - correct)^2.
+
+    Refinement is the squared error left after the best increasing recalibration (isotonic
+    regression on the sample itself), calibration the rest; the decomposition of Dimitriadis,
+    Gneiting and Jordan (PNAS 2021). As isotonic regression minimises the error, resampling with the
+    sample's own recalibration is right to first order.
+    """
+    recalibrated = IsotonicRegression(out_of_bounds="clip").fit_transform(confidence, correct)
+    refinement = (recalibrated - correct) ** 2
+    return (confidence - correct) ** 2 - refinement, refinement
+
+
+def _binned(bins: NDArray[np.integer], count: int, values: Floats, weights: Floats) -> Floats:
+    """Weighted sum of values [n] by bin: [count, replicates]."""
+    examples = np.arange(len(bins))
+    members = csr_array((values.astype(weights.dtype), (bins, examples)), (count, len(bins)))
+    total: Floats = members @ weights
+    return total
+
+
+def _equal_mass(confidence: Floats) -> tuple[NDArray[np.int64], int]:
+    parts = np.array_split(np.sort(confidence), BIN_COUNT)
+    parts = [part for part in parts if len(part)]
+    edges = [(a[-1] + b[0]) / 2 for a, b in pairwise(parts)]
+    found = np.searchsorted(edges, confidence, side="left")
+    used, bins = np.unique(found, return_inverse=True)
+    return bins, len(used)
+
+
+def _steps(cumulated: Floats) -> Floats:
+    """What each row adds to the one before."""
+    steps = cumulated.copy()
+    steps[1:] -= cumulated[:-1]
+    return steps

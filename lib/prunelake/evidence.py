@@ -1,0 +1,99 @@
+"""What one run says of each example, as arrays on common axes, for the statistics above it."""
+
+from dataclasses import dataclass
+
+import duckdb
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from prunelake.calibration import brier_split
+from prunelake.tables import CELL
+from prunelake.views import select
+
+Array = NDArray[np.float64]
+Cell = tuple[str, str, str, str]
+"""metric, method, operator, variant; '' where one does not apply."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One run: NaN where it says nothing of an example at a level.
+
+    `values` is [levels, examples, cells]: the mean over examples of a cell is its metric.
+    `confidence` and `correct` are [levels, examples], of the examples that could be scored.
+    """
+
+    levels: tuple[int, ...]
+    cells: tuple[Cell, ...]
+    values: Array
+    confidence: Array
+    correct: Array
+
+    @property
+    def is_explained(self) -> NDArray[np.bool_]:
+        """Which examples have a value of any explanation, at whatever level: [examples]."""
+        explanations = np.array([method != "" for _, method, _, _ in self.cells], dtype=bool)
+        known = ~np.isnan(self.values[:, :, explanations])
+        explained: NDArray[np.bool_] = known.any(axis=2).any(axis=0)
+        return explained
+
+
+def gather(connection: duckdb.DuckDBPyConnection) -> Evidence:
+    """The evidence of the one run that the connection shows."""
+    levels = select(connection, "select levels from runs")["levels"].to_list()[0]
+    long = select(
+        connection,
+        """
+        select
+            level,
+            example_id,
+            metric,
+            coalesce(method, '') as method,
+            coalesce(operator, '') as operator,
+            coalesce(variant, '') as variant,
+            value
+        from example_metrics
+        where isfinite(value)
+        """,
+    )
+    predictions = select(
+        connection,
+        """
+        select level, example_id, confidence, is_correct::double as correct
+        from predictions
+        where probabilities is not null
+        """,
+    )
+    names = pl.concat([long["example_id"], predictions["example_id"]]).unique().sort()
+    examples = pl.DataFrame({"example_id": names}).with_row_index("example")
+    places = pl.DataFrame({"level": levels}, schema={"level": pl.Int32}).with_row_index("place")
+    cells = long.select(CELL).unique().sort(CELL).with_row_index("cell")
+
+    values = np.full((len(levels), len(names), cells.height), np.nan)
+    long = long.join(examples, on="example_id").join(places, on="level").join(cells, on=CELL)
+    values[long["place"], long["example"], long["cell"]] = long["value"]
+
+    confidence, correct = np.full((2, len(levels), len(names)), np.nan)
+    predictions = predictions.join(examples, on="example_id").join(places, on="level")
+    confidence[predictions["place"], predictions["example"]] = predictions["confidence"]
+    correct[predictions["place"], predictions["example"]] = predictions["correct"]
+
+    parts = np.full((len(levels), len(names), 2), np.nan)
+    for level, part in enumerate(parts):
+        known = ~np.isnan(confidence[level])
+        if known.any():
+            part[known] = np.column_stack(
+                brier_split(confidence[level][known], correct[level][known])
+            )
+    return Evidence(
+        levels=tuple(levels),
+        cells=(
+            *cells.select(CELL).rows(),
+            ("brier_calibration", "", "", ""),
+            ("brier_refinement", "", "", ""),
+        ),
+        values=np.concatenate([values, parts], axis=2),
+        confidence=confidence,
+        correct=correct,
+    )
