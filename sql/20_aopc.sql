@@ -15,23 +15,64 @@ with curves as (
         ) as is_finite
     from deletions
     group by run_id, level, example_id, method, seed, operator, kind
+),
+
+finite_curves as (
+    select
+        * exclude (total_drop, is_finite),
+        case when is_finite then total_drop end as total_drop
+    from curves
+),
+
+spans as (
+    select
+        run_id,
+        level,
+        example_id,
+        operator,
+        kind,
+        lower,
+        -- Where every ranking drops alike, none is better than another.
+        case
+            when isfinite(lower) and isfinite(upper) and upper > lower then upper - lower
+        end as span
+    from bounds
 )
 
 select
-    curves.run_id,
-    curves.level,
-    curves.example_id,
-    curves.method,
-    curves.seed,
-    curves.operator,
-    curves.kind,
+    finite_curves.run_id,
+    finite_curves.level,
+    finite_curves.example_id,
+    finite_curves.method,
+    finite_curves.seed,
+    finite_curves.operator,
+    finite_curves.kind,
     variants.variant,
-    case
-        when curves.is_finite then curves.total_drop / (curves.point_count + variants.added)
-    end as value
-from curves
-cross join (values ('eraser', 0), ('paper', 1)) as variants (variant, added);
+    finite_curves.total_drop / (finite_curves.point_count + variants.added) as value
+from finite_curves
+cross join (values ('eraser', 0), ('paper', 1)) as variants (variant, added)
+union all
+select
+    finite_curves.run_id,
+    finite_curves.level,
+    finite_curves.example_id,
+    finite_curves.method,
+    finite_curves.seed,
+    finite_curves.operator,
+    finite_curves.kind,
+    'normalised' as variant,
+    (finite_curves.total_drop / finite_curves.point_count - spans.lower) / spans.span as value
+from finite_curves
+inner join spans
+    on
+        finite_curves.run_id = spans.run_id
+        and finite_curves.level = spans.level
+        and finite_curves.example_id = spans.example_id
+        and finite_curves.operator = spans.operator
+        and finite_curves.kind = spans.kind;
 
 comment on view aopc is
 'run x level x example x method x seed x operator x kind x variant. Area over the deletion curve:
-eraser is the mean drop over the fractions, paper their sum / (count + 1); null where a point is NaN.';
+eraser is the mean drop over the fractions, paper their sum / (count + 1), and normalised, where the
+run has bounds, (eraser - lower) / (upper - lower). That is not clipped to 0 .. 1: a beam search may
+miss the true bounds. Null where a point is NaN, normalised also where both bounds are equal.';
