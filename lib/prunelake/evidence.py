@@ -35,7 +35,7 @@ class Evidence:
         """Which examples have a value of any explanation, at whatever level: [examples]."""
         explanations = np.array([method != "" for _, method, _, _ in self.cells], dtype=bool)
         known = ~np.isnan(self.values[:, :, explanations])
-        explained: NDArray[np.bool_] = known.any(axis=2).any(axis=0)
+        explained: NDArray[np.bool_] = np.logical_or.reduce(known, axis=(0, 2))
         return explained
 
 

@@ -221,7 +221,7 @@ METRICS = Table(
         "n": pl.Int64(),  # examples behind value
         "ci_low": pl.Float64(),  # 95 %
         "ci_high": pl.Float64(),
-        "paired_n": pl.Int64(),  # examples with a value here and at level 0: what follows is of them
+        "paired_n": pl.Int64(),  # examples known here and at level 0: what follows is of them
         "paired_value": pl.Float64(),
         "unpruned_value": pl.Float64(),
         "delta": pl.Float64(),  # paired_value - unpruned_value
