@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from prunelake.analyse import analyse
 from prunelake.lake import write_run
 from prunelake.spec import content_hash
 from prunelake.tables import ANALYSIS_VERSION, DERIVED, TABLES
@@ -136,8 +137,9 @@ def frames(**rows: Rows) -> dict[str, pl.DataFrame]:
 
 
 def write(lake: Path, run: Mapping[str, Any], **rows: Rows) -> str:
-    """Write one run of the given rows into the lake; its run_id."""
+    """Write one run of the given rows into the lake, and its analysis; its run_id."""
     assert write_run(lake, run, frames(**rows))
+    analyse(lake, str(run["run_id"]))
     return str(run["run_id"])
 
 

@@ -19,13 +19,17 @@ from prefect.logging import disable_run_logger
 from prunelake import lake as store
 from prunelake import publish as module
 from prunelake import views
+from prunelake.analyse import analyse
+from prunelake.doctor import doctor
 from prunelake.errors import CorruptFile, LakeError, WrongFormat
-from prunelake.publish import NAME, is_current, publish, snapshot_id
+from prunelake.publish import MATERIALISED, NAME, is_current, publish, snapshot_id
 from prunelake.spec import Settings
-from prunelake.tables import FORMAT_VERSION, TABLES
+from prunelake.tables import ANALYSIS_VERSION, DERIVED, FORMAT_VERSION, TABLES
 from tests.lake_rows import identity_of, small_run
 from tests.level_rows import explained_run
 
+# Of these rows nothing is excluded, bounded or taken from others.
+EMPTY = {"excluded", "bounds", "reported", "lake.bounds", "lake.reported"}
 ROOT = Path(__file__).parents[1]
 DROPS = {(method, op): 0.5 for op in ("replace", "delete_text") for method in ("random", "lime")}
 OPENS = """
@@ -68,14 +72,13 @@ def test_every_table_and_view_is_that_of_the_lake(lake: Path) -> None:
         snapshot.execute("set TimeZone = 'UTC'")
         described = views.describe(live)
         assert_frame_equal(views.describe(snapshot), described)
-        for name in [*described["view"], *(f"lake.{table}" for table in TABLES)]:
+        for name in [*described["view"], *(f"lake.{table}" for table in (*TABLES, *DERIVED))]:
             expected, found = (
                 pl.DataFrame(connection.sql(f"from {name} order by all").to_arrow_table())
                 for connection in (live, snapshot)
             )
             assert_frame_equal(found, expected)
-            # Of these rows nothing is excluded.
-            assert expected.is_empty() == (name == "excluded")
+            assert expected.is_empty() == (name in EMPTY), name
 
 
 def test_tables_lie_sorted_by_their_keys(lake: Path) -> None:
@@ -83,14 +86,14 @@ def test_tables_lie_sorted_by_their_keys(lake: Path) -> None:
     written = store.read_table(lake, "deletions")
     assert not written.equals(written.sort(TABLES["deletions"].key))
     path = publish(lake)
-    for table in TABLES.values():
+    for table in {**TABLES, **DERIVED}.values():
         found = rows(path, f"from lake.{table.name}")
         assert_frame_equal(found, found.sort(table.key))
 
 
 def test_the_snapshot_says_what_it_holds(lake: Path) -> None:
     (found,) = rows(publish(lake), "from snapshot").to_dicts()
-    assert found["snapshot_id"] == snapshot_id(store.run_ids(lake))
+    assert found["snapshot_id"] == snapshot_id(store.run_ids(lake), store.run_ids(lake))
     assert found["run_count"] == 2
     assert found["format_version"] == FORMAT_VERSION
     assert re.fullmatch(r"\d+\.\d+.*", found["code_version"])
@@ -98,8 +101,41 @@ def test_the_snapshot_says_what_it_holds(lake: Path) -> None:
 
 
 def test_an_id_depends_on_the_runs_and_not_on_their_order() -> None:
-    assert snapshot_id(["a", "b"]) == snapshot_id(["b", "a"])
-    assert len({snapshot_id([]), snapshot_id(["a"]), snapshot_id(["a", "b"])}) == 3
+    assert snapshot_id(["a", "b"], ["c", "d"]) == snapshot_id(["b", "a"], ["d", "c"])
+    ids = [snapshot_id(runs, analysed) for runs in ("", "a", "ab") for analysed in ("", "a", "ab")]
+    assert len(set(ids)) == 9
+
+
+def test_runs_are_analysed_before_they_are_published(lake: Path) -> None:
+    assert store.unanalysed(lake) == store.run_ids(lake)
+    path = publish(lake)
+    assert store.unanalysed(lake) == []
+    assert sorted(rows(path, "from lake.analyses")["run_id"]) == store.run_ids(lake)
+    assert set(rows(path, "from lake.metrics")["run_id"]) == set(store.run_ids(lake))
+
+
+def test_another_analysis_version_makes_a_snapshot_outdated(
+    lake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(lake)
+    run_id = store.run_ids(lake)[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "ANALYSIS_VERSION", ANALYSIS_VERSION + 1)
+        assert not is_current(lake)
+    assert is_current(lake)
+    (lake / "analyses" / f"{run_id}.parquet").unlink()
+    assert not is_current(lake)
+
+
+@pytest.mark.parametrize("view", MATERIALISED)
+def test_views_that_take_long_are_stored(lake: Path, view: str) -> None:
+    explained_run(lake, "explained", DROPS)
+    path = publish(lake)
+    kinds = f"select table_type from information_schema.tables where table_name = '{view}'"
+    assert sorted(rows(path, kinds)["table_type"]) == ["BASE TABLE", "VIEW"]
+    assert_frame_equal(rows(path, f"from {view}"), rows(path, f"from lake.{view}"))
+    defined = rows(path, f"select sql from duckdb_views() where view_name = '{view}'")["sql"].item()
+    assert "verdicts_at" not in defined
 
 
 def test_a_current_snapshot_is_left_alone_and_an_older_one_replaced(lake: Path) -> None:
@@ -120,18 +156,19 @@ def test_a_run_that_is_completed_meanwhile_waits_for_the_next_snapshot(
     lake: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = store.run_ids(lake)
-    found = store.files
+    connect = views.connect
 
-    def found_late(folder: Path, table: str) -> list[Path]:
-        if table == "layers":
-            store.write_run(folder, *small_run("third"))
-        return found(folder, table)
+    def connected_early(folder: Path) -> duckdb.DuckDBPyConnection:
+        connection = connect(folder)
+        store.write_run(folder, *small_run("third"))
+        return connection
 
-    monkeypatch.setattr(views, "files", found_late)
+    monkeypatch.setattr(module, "connect", connected_early)
     path = publish(lake)
     for table in TABLES:
-        assert sorted(set(rows(path, f"from lake.{table}")["run_id"])) == before
-    assert rows(path, "from snapshot")["snapshot_id"].item() == snapshot_id(before)
+        found = sorted(set(rows(path, f"from lake.{table}")["run_id"]))
+        assert found == ([] if f"lake.{table}" in EMPTY else before)
+    assert rows(path, "from snapshot")["snapshot_id"].item() == snapshot_id(before, before)
     assert not is_current(lake)
 
 
@@ -179,6 +216,8 @@ def test_a_failure_leaves_the_old_snapshot_and_no_temporary_file(
     if had_one:
         publish(lake)
     store.write_run(lake, *small_run("third"))
+    for run_id in store.unanalysed(lake):
+        analyse(lake, run_id)
     before = names_in(lake)
     content = (lake / NAME).read_bytes() if had_one else None
     expected: type[BaseException] = LakeError
@@ -246,7 +285,7 @@ def test_it_can_be_read_by_the_oldest_duckdb_that_is_supported(lake: Path) -> No
 
 def test_the_doctor_finds_nothing_wrong_with_it(lake: Path) -> None:
     publish(lake)
-    assert not store.doctor(lake)
+    assert not doctor(lake)
 
 
 def test_an_empty_lake_has_an_empty_snapshot(tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ import pytest
 
 from prunelake import views
 from prunelake.errors import CorruptFile, LakeError, QueryError, WrongFormat
-from prunelake.lake import write_run
-from prunelake.tables import TABLES
-from tests.lake_rows import identity_of, small_run
+from prunelake.lake import write_analysis, write_run
+from prunelake.tables import ANALYSIS_VERSION, DERIVED, TABLES
+from tests.lake_rows import bound, identity_of, small_analysis, small_run
 
 RUN_ID = identity_of("run")[1]
 VIEWS = {
@@ -74,10 +74,10 @@ def test_an_empty_lake_has_the_same_columns_and_types_as_a_full_one(
         assert views.query(empty, f"from {name}").is_empty()
 
 
-@pytest.mark.parametrize("name", list(TABLES))
+@pytest.mark.parametrize("name", [*TABLES, *DERIVED])
 def test_lake_relations_have_the_columns_of_their_table(lake: Path, name: str) -> None:
     found = views.query(lake, f"from lake.{name}")
-    expected = TABLES[name].schema
+    expected = {**TABLES, **DERIVED}[name].schema
     assert found.columns == list(expected)
     assert [str(t) for t in found.dtypes] == [str(t) for t in expected.values()]
 
@@ -89,6 +89,46 @@ def test_only_complete_runs_are_seen(lake: Path) -> None:
     (lake / "runs" / f"{second}.parquet").unlink()
     found = views.query(lake, "select distinct run_id from predictions")
     assert found["run_id"].to_list() == [RUN_ID]
+
+
+def test_optional_tables_are_those_that_runs_list(lake: Path) -> None:
+    run, written = small_run("bounded")
+    row = bound(str(run["run_id"]), 0, "test:0")
+    write_run(lake, run, written | {"bounds": TABLES["bounds"].frame([row])})
+    assert views.query(lake, "from lake.bounds").to_dicts() == [row]
+    path = lake / "bounds" / f"{run['run_id']}.parquet"
+    path.unlink()
+    with pytest.raises(CorruptFile, match=re.escape(f"{path}: missing")):
+        views.query(lake, "from lake.bounds")
+
+
+def test_derived_tables_are_those_of_this_version_and_of_complete_runs(lake: Path) -> None:
+    for name in ("older", "lost"):
+        write_run(lake, *small_run(name))
+    older, lost = (identity_of(name)[1] for name in ("older", "lost"))
+    write_analysis(lake, *small_analysis(RUN_ID))
+    write_analysis(lake, *small_analysis(lost))
+    write_analysis(lake, *small_analysis(older, analysis_version=ANALYSIS_VERSION - 1))
+    (lake / "runs" / f"{lost}.parquet").unlink()
+    for name in ("analyses", "metrics"):
+        assert views.query(lake, f"from lake.{name}")["run_id"].to_list() == [RUN_ID]
+
+
+def test_a_connection_to_chosen_runs_opens_no_others(lake: Path) -> None:
+    other = identity_of("other")[1]
+    write_run(lake, *small_run("other"))
+    for run_id in (RUN_ID, other):
+        write_analysis(lake, *small_analysis(run_id))
+    for path in lake.glob(f"*/{other}.parquet"):
+        path.write_bytes(b"damaged")
+    with views.connect(lake, [RUN_ID]) as connection:
+        for name in ("runs", "predictions", "lake.metrics"):
+            found = views.select(connection, f"select distinct run_id from {name}")
+            assert found["run_id"].to_list() == [RUN_ID]
+    with views.connect(lake, []) as connection:
+        assert views.select(connection, "from runs").is_empty()
+    with pytest.raises(LakeError, match=r"no complete run 'absent' in .* it has 2 runs"):
+        views.connect(lake, ["absent"])
 
 
 def test_the_session_is_in_utc(lake: Path) -> None:

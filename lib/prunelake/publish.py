@@ -159,17 +159,15 @@ def _build(source: duckdb.DuckDBPyConnection, path: Path) -> None:
 
 
 def _materialise(snapshot: duckdb.DuckDBPyConnection, view: str) -> None:
-    found = snapshot.execute(
-        "select comment from duckdb_views() where schema_name = 'main' and view_name = ?", [view]
-    ).fetchone()
-    if found is None:
-        return
+    """Store the rows of a view, and let the view read them; its name, columns and comment stay."""
+    described = "select comment from duckdb_views() where schema_name = 'main' and view_name = ?"
+    ((comment,),) = snapshot.execute(described, [view]).fetchall()
+    quoted = comment.replace("'", "''")
     columns = ", ".join(snapshot.sql(f"from {view}").columns)
     snapshot.execute(f"create table lake.{view} as from {view} order by all")
     snapshot.execute(f"create or replace view {view} as select {columns} from lake.{view}")
-    comment = found[0].replace("'", "''")
     for what in (f"table lake.{view}", f"view {view}"):
-        snapshot.execute(f"comment on {what} is '{comment}'")
+        snapshot.execute(f"comment on {what} is '{quoted}'")
 
 
 def _views_hash() -> str:
