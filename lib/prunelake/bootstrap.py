@@ -91,6 +91,7 @@ class _Scorer:
             confidence = self.found.confidence[place][members]
             correct = self.found.correct[place][members]
             weights = self.weights[members]
+            weights = np.where(weights.any(axis=0), weights, np.nan)  # a resample of none of them
             if len(confidence):
                 replicates = calibration.scores(confidence, correct, weights)
                 values = calibration.scores(confidence, correct, np.ones((len(confidence), 1)))
