@@ -7,6 +7,12 @@ import typer
 
 from prunelake.console import LakeOption, print_summary, settings_for
 from prunelake.errors import InvalidSpec
+from prunelake.spec import Operator, Variant
+
+WITHOUT_EXAMPLES = (
+    "A table tells no example: its differences and correlations have no interval and no test, and "
+    "no level gets a verdict."
+)
 
 imports = typer.Typer(
     help="Bring results that others measured into the lake.",
@@ -54,6 +60,36 @@ def inspect(
     _imported(folder, *import_inspect(folder, _logs(path, level), model, strategy))
 
 
+@imports.command()
+def table(
+    file: Annotated[
+        Path, typer.Argument(metavar="CSV", help="model,task,removed_layers,accuracy,...")
+    ],
+    operator: Annotated[
+        Operator | None, typer.Option(help="How tokens were deleted for the deletion curves.")
+    ] = None,
+    variant: Annotated[
+        Variant | None, typer.Option(help="How the deletion curves were averaged.")
+    ] = None,
+    strategy: StrategyOption = "",
+    lake: LakeOption = None,
+) -> None:
+    """Import published metrics: a line a model, task and number of removed layers.
+
+    Every other column is a metric (accuracy, ece, nll, ...) or, of explanations, a metric and a
+    method (comprehensiveness_lime).
+    """
+    from prunelake.imports.table import import_table
+
+    folder = settings_for(lake).lake
+    for published, run_id, is_new in import_table(folder, file, strategy, operator, variant):
+        highest, count = max(published.levels), len(published.levels)
+        levels = f"{count} levels from 0 to {highest}" if highest else "1 level"
+        known = "" if is_new else " (in the lake already)"
+        typer.echo(f"run {run_id}: {published.model}, {published.task}, {levels}{known}")
+    typer.echo(WITHOUT_EXAMPLES)
+
+
 def _logs(path: Path | None, levels: list[str] | None) -> dict[int, Path]:
     """The log of each level: PATH is that of level 0."""
     pairs = [] if path is None else [("0", str(path))]
@@ -72,3 +108,15 @@ def _imported(lake: Path, run_id: str, is_new: bool) -> None:
     if not is_new:
         typer.echo(f"run {run_id} is in the lake already; nothing to import")
     print_summary(lake, [run_id])
+    for level, reason, count in _excluded(lake, run_id):
+        typer.echo(f"Excluded at level {level}: {count} examples, as {reason} (view excluded).")
+
+
+def _excluded(lake: Path, run_id: str) -> list[tuple[int, str, int]]:
+    from prunelake.views import query
+
+    return query(
+        lake,
+        "select level, reason, count(*) as example_count from excluded "
+        f"where run_id = '{run_id}' group by level, reason order by level, reason",
+    ).rows()

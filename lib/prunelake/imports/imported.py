@@ -1,20 +1,37 @@
-"""What every imported log becomes: one run, whose levels are logs of the same examples."""
+"""What every import becomes: a run; that of logs has levels with the same examples."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import AfterValidator, Field, FiniteFloat
 
 from prunelake import lake
+from prunelake.analyse import analyse
 from prunelake.errors import InvalidSpec
 from prunelake.spec import content_hash
-from prunelake.tables import ATTRIBUTIONS, DELETIONS, EXAMPLES, FORMAT_VERSION, LAYERS, PREDICTIONS
+from prunelake.tables import FORMAT_VERSION, RUNS, TABLES
 from prunelake.tasks import Example, data_hash
+
+HIGHEST_LEVEL = 2**31 - 1  # the lake keeps 32 bits
+NAMED = ("model", "revision", "strategy", "task", "split", "dtype")
+
+
+def _encodable(value: Any) -> Any:
+    """Refuse half a surrogate pair, which JSON can hold and UTF-8 cannot."""
+    json.dumps(value, ensure_ascii=False).encode()
+    return value
+
+
+Text = Annotated[str, AfterValidator(_encodable)]
+Content = Annotated[Any, AfterValidator(_encodable)]
+LogProbability = Annotated[FiniteFloat, Field(le=1e-3)]
+"""In nats; rounding may leave what is certain a trace above 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +76,8 @@ class Sample:
 class Imported:
     """One log: one model on one task. What the log does not tell is an empty text.
 
-    `samples` are in the order of the dataset's rows; `about` is what else the log says of itself,
-    to be kept as it is.
+    `samples` are in the order of the dataset's rows; `tokenizer` is anything that differs between
+    tokenizers; `about` is what else the log says of itself, to be kept as it is.
     """
 
     file: Path
@@ -71,6 +88,7 @@ class Imported:
     revision: str
     dtype: str
     samples: tuple[Sample, ...]
+    tokenizer: str = ""
     about: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -83,13 +101,13 @@ def write_imported(
 
     Raises:
         InvalidSpec: no level 0, a negative level, no model's name, or logs of different tasks,
-            number types or examples.
+            number types, tokenizers or examples.
         LakeError: the lake cannot be written.
     """
-    if 0 not in logs or min(logs) < 0:
+    if 0 not in logs or not 0 <= min(logs) <= max(logs) <= HIGHEST_LEVEL:
         raise InvalidSpec(
             f"levels {', '.join(map(str, sorted(logs))) or 'none'}: an import needs level 0, the "
-            "unpruned model, and beside it levels above 0 only"
+            f"unpruned model, and beside it only levels from 1 to {HIGHEST_LEVEL}"
         )
     logs = dict(sorted(logs.items()))
     unpruned = logs[0]
@@ -104,10 +122,9 @@ def write_imported(
             f"the levels were computed in {' and '.join(dtypes)}; one run compares levels of one "
             "number type"
         )
+    _check_same_tokenizer(logs)
     examples = [sample.example for sample in unpruned.samples]
     identity = {
-        "kind": "import",
-        "format_version": FORMAT_VERSION,
         "source": unpruned.source,
         "model": model,
         "revision": unpruned.revision,
@@ -118,48 +135,62 @@ def write_imported(
         "data_hash": data_hash(examples),
         "samples_hash": {str(level): _samples_hash(log) for level, log in logs.items()},
     }
-    run_id = content_hash(identity)[:16]
     about = {
         str(level): {"file": log.file.name, "model": log.model, **log.about}
         for level, log in logs.items()
     }
+    rows = {
+        "examples": [_example_row(place, example) for place, example in enumerate(examples)],
+        "predictions": [
+            _prediction_row(level, sample) for level, log in logs.items() for sample in log.samples
+        ],
+    }
+    return write_rows(folder, identity, [*logs], {"levels": about}, rows)
+
+
+def write_rows(
+    folder: Path,
+    identity: Mapping[str, Any],
+    levels: Sequence[int],
+    about: Mapping[str, Any],
+    rows: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> tuple[str, bool]:
+    """Write and analyse one run; its run_id, and whether the lake lacked it.
+
+    `identity` has source, model, strategy, task and all else that determines the rows; what it
+    lacks of `NAMED` is an empty text. `about` is kept as the run's spec. `rows` are those of each
+    table that has any, without run_id.
+
+    Raises:
+        LakeError: the lake cannot be written.
+    """
+    identity = {"kind": "import", "format_version": FORMAT_VERSION, **identity}
+    run_id = content_hash(identity)[:16]
     run = {
         "run_id": run_id,
         "created_at": datetime.now(UTC),
-        "model": model,
-        "revision": unpruned.revision,
+        **{name: identity.get(name, "") for name in NAMED},
         "architecture": "",
-        "strategy": strategy,
-        "task": unpruned.task,
-        "split": unpruned.split,
-        "example_count": len(examples),
-        "levels": [*logs],
+        "example_count": len(rows.get("examples", ())),
+        "levels": [*levels],
         "layer_count": None,
         "removal_order": [],
-        "dtype": "".join(dtypes),
         "device": "imported",
         "code_version": version("prunelake"),
-        "spec": json.dumps({"source": unpruned.source, "levels": about}, sort_keys=True),
+        "spec": json.dumps({"source": identity["source"], **about}, sort_keys=True),
         "identity": json.dumps(identity, sort_keys=True),
         "duration_s": 0.0,
         "forward_tokens": 0,
     }
     frames = {
-        "layers": LAYERS.frame([]),
-        "examples": EXAMPLES.frame(
-            [_example_row(run_id, place, example) for place, example in enumerate(examples)]
-        ),
-        "predictions": PREDICTIONS.frame(
-            [
-                _prediction_row(run_id, level, sample)
-                for level, log in logs.items()
-                for sample in log.samples
-            ]
-        ),
-        "attributions": ATTRIBUTIONS.frame([]),
-        "deletions": DELETIONS.frame([]),
+        name: table.frame([{"run_id": run_id, **row} for row in rows.get(name, ())])
+        for name, table in TABLES.items()
+        if table is not RUNS and (name in rows or not table.is_optional)
     }
-    return run_id, lake.write_run(folder, run, frames)
+    is_new = lake.write_run(folder, run, frames)
+    if is_new or run_id in lake.unanalysed(folder):
+        analyse(folder, run_id)
+    return run_id, is_new
 
 
 def _check_same_examples(unpruned: Imported, log: Imported) -> None:
@@ -182,13 +213,23 @@ def _check_same_examples(unpruned: Imported, log: Imported) -> None:
         )
 
 
+def _check_same_tokenizer(logs: Mapping[int, Imported]) -> None:
+    told = {level: log for level, log in logs.items() if log.tokenizer}
+    for level, log in told.items():
+        first = min(told)
+        if log.tokenizer != told[first].tokenizer:
+            raise InvalidSpec(
+                f"{log.file}: level {level} was tokenised with {log.tokenizer}, level {first} "
+                f"with {told[first].tokenizer}; one run compares levels of one tokenizer"
+            )
+
+
 def _samples_hash(log: Imported) -> str:
     return content_hash([[s.source_hash, s.log_likelihoods, s.option_bytes] for s in log.samples])
 
 
-def _example_row(run_id: str, position: int, example: Example) -> dict[str, Any]:
+def _example_row(position: int, example: Example) -> dict[str, Any]:
     return {
-        "run_id": run_id,
         "example_id": example.example_id,
         "position": position,
         "prompt": example.prompt,
@@ -198,10 +239,9 @@ def _example_row(run_id: str, position: int, example: Example) -> dict[str, Any]
     }
 
 
-def _prediction_row(run_id: str, level: int, sample: Sample) -> dict[str, Any]:
+def _prediction_row(level: int, sample: Sample) -> dict[str, Any]:
     gold, norm = sample.example.gold, sample.prediction_norm
     return {
-        "run_id": run_id,
         "level": level,
         "example_id": sample.example.example_id,
         "option_log_likelihoods": sample.log_likelihoods,

@@ -1,0 +1,250 @@
+"""Tables of metrics that others published: CSV, one line a model, task and level."""
+
+import csv
+import io
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import NamedTuple, get_args
+
+from prunelake.errors import InvalidSpec, one_line
+from prunelake.imports.imported import HIGHEST_LEVEL, write_rows
+from prunelake.metrics import METRICS, bounds
+from prunelake.spec import Method, Operator, Variant, content_hash
+
+SOURCE = "table"
+KEY = ("model", "task", "removed_layers")
+METHODS = (*get_args(Method), "random")
+
+# What the columns may be of a method, and what of an operator and a variant as well.
+DELETION = frozenset(
+    kind + part for kind in ("comprehensiveness", "sufficiency") for part in ("", "_advantage")
+)
+EXPLANATION = DELETION | {
+    "overlap_5",
+    "overlap_10",
+    "overlap_20",
+    "attribution_spearman",
+    "cross_overlap_10",
+    "cross_spearman",
+    "seed_overlap_10",
+    "seed_spearman",
+}
+
+# Stricter than float(), which takes 1_000 and digits of any script.
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+LEVEL = re.compile(r"\d{1,10}", re.ASCII)
+
+
+class Column(NamedTuple):
+    """What a column holds; '' where a method, operator or variant does not apply or is not told."""
+
+    metric: str
+    method: str
+    operator: str
+    variant: str
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The values of one model on one task by level; an empty cell has none."""
+
+    model: str
+    task: str
+    levels: Mapping[int, Mapping[Column, float]]
+
+
+def import_table(
+    lake: Path,
+    path: Path,
+    strategy: str = "",
+    operator: Operator | None = None,
+    variant: Variant | None = None,
+) -> list[tuple[Published, str, bool]]:
+    """Write each model and task of a table as one run: with its run_id, and whether it is new.
+
+    Raises:
+        InvalidSpec: as `read_table`; nothing is written then.
+        LakeError: the lake cannot be written.
+    """
+    return [
+        (published, *_write(lake, path, published, strategy))
+        for published in read_table(path, operator, variant)
+    ]
+
+
+def read_table(
+    path: Path, operator: Operator | None = None, variant: Variant | None = None
+) -> list[Published]:
+    """The runs of a CSV file with the columns model, task, removed_layers, accuracy and others.
+
+    Each other column is named `<metric>`, or `<metric>_<method>` where a metric is of explanations.
+    `operator` and `variant` say how its comprehensiveness and sufficiency were made. An empty cell
+    is a value that was not reported.
+
+    Raises:
+        InvalidSpec: a file that cannot be read, an unknown or missing column, a value that is no
+            number or out of its metric's range, a level for the second time, or no level 0.
+    """
+    lines = _lines(path)
+    first = next(lines, None)
+    if first is None:
+        raise InvalidSpec(f"{path} is empty; it takes a line of column names, and lines of values")
+    header = first[1]
+    columns = _columns(path, header, operator or "", variant or "")
+    runs: dict[tuple[str, str], dict[int, dict[Column, float]]] = {}
+    seen: dict[tuple[str, str, int], int] = {}
+    for number, fields in lines:
+        where = f"{path}, line {number}"
+        if len(fields) != len(header):
+            raise InvalidSpec(f"{where}: {len(fields)} values for {len(header)} columns")
+        row = dict(zip(header, fields, strict=True))
+        model, task, level = row["model"], row["task"], _level(where, row["removed_layers"])
+        for name in ("model", "task"):
+            if not row[name]:
+                raise InvalidSpec(f"{where}, column {name}: empty; each line names its {name}")
+        if (model, task, level) in seen:
+            raise InvalidSpec(
+                f"{where}: {model}, {task}, level {level} for the second time (first in line "
+                f"{seen[model, task, level]}); it takes one line each"
+            )
+        seen[model, task, level] = number
+        values = {
+            column: _value(f"{where}, column {name}", row[name], column)
+            for name, column in columns.items()
+            if row[name]
+        }
+        if not values:
+            raise InvalidSpec(f"{where}: no value of any metric; leave the line out")
+        runs.setdefault((model, task), {})[level] = values
+    if not runs:
+        raise InvalidSpec(f"{path} has column names and no values")
+    for (model, task), levels in runs.items():
+        _check_run(f"{path}: {model}, {task}", levels)
+    return [
+        Published(model, task, dict(sorted(levels.items())))
+        for (model, task), levels in sorted(runs.items())
+    ]
+
+
+def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Line number, from 1, and fields of every line that is not blank."""
+    if not path.is_file():
+        raise InvalidSpec(f"no file {path}; give a CSV file")
+    try:
+        data = path.read_bytes()
+        text = data.decode("utf-8-sig")  # spreadsheets begin UTF-8 with a byte order mark
+    except OSError as error:
+        raise InvalidSpec(f"{path} cannot be read: {one_line(error)}") from error
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise InvalidSpec(f"{path}, line {line}: not UTF-8; save it as CSV in UTF-8") from error
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        for fields in reader:
+            if any(field.strip() for field in fields):
+                yield reader.line_num, [field.strip() for field in fields]
+    except csv.Error as error:
+        raise InvalidSpec(f"{path}, line {reader.line_num}: no CSV ({error})") from error
+
+
+def _columns(path: Path, header: list[str], operator: str, variant: str) -> dict[str, Column]:
+    where = f"{path}, line 1"
+    for name in (*KEY, "accuracy"):
+        if name not in header:
+            raise InvalidSpec(
+                f"{where}: no column {name}; it has {', '.join(header)}, separated by commas, and "
+                f"needs {', '.join(KEY)}, accuracy and one other metric at least"
+            )
+    if repeated := [name for name in dict.fromkeys(header) if header.count(name) > 1]:
+        raise InvalidSpec(f"{where}: column {repeated[0]} for the second time")
+    columns = {name: _column(where, name, operator, variant) for name in header if name not in KEY}
+    if len(columns) == 1:
+        raise InvalidSpec(
+            f"{where}: no metric beside accuracy; add one of {', '.join(sorted(METRICS))}"
+        )
+    for option, value in (("--operator", operator), ("--variant", variant)):
+        if value and not any(column.metric in DELETION for column in columns.values()):
+            raise InvalidSpec(
+                f"{option} {value} says how {', '.join(sorted(DELETION))} were made, and {path} "
+                "has none of these"
+            )
+    return columns
+
+
+def _column(where: str, name: str, operator: str, variant: str) -> Column:
+    choices = {metric: (metric, "") for metric in METRICS} | {
+        f"{metric}_{method}": (metric, method)
+        for metric in METRICS
+        if metric in EXPLANATION
+        for method in METHODS
+    }
+    if name not in choices:
+        near = get_close_matches(name, [*KEY, *choices], n=3)
+        raise InvalidSpec(
+            f"{where}: column {name!r} is no metric; "
+            + (f"perhaps {' or '.join(near)}? " if near else "")
+            + f"metrics are {', '.join(METRICS)}; those of explanations may end in "
+            + ", ".join(f"_{method}" for method in METHODS)
+        )
+    metric, method = choices[name]
+    made = (operator, variant) if metric in DELETION else ("", "")
+    return Column(metric, method, *made)
+
+
+def _level(where: str, text: str) -> int:
+    if not LEVEL.fullmatch(text) or int(text) > HIGHEST_LEVEL:
+        raise InvalidSpec(
+            f"{where}, column removed_layers: {text!r}; a level is a whole number of removed "
+            f"layers from 0 to {HIGHEST_LEVEL}"
+        )
+    return int(text)
+
+
+def _value(where: str, text: str, column: Column) -> float:
+    value = float(text) if NUMBER.fullmatch(text) else math.nan
+    if not math.isfinite(value):
+        raise InvalidSpec(
+            f"{where}: {text!r} is no finite number; write one like 0.763, or nothing where none "
+            "was reported"
+        )
+    low, high = bounds(column.metric, column.variant if column.metric in DELETION else "")
+    if not low <= value <= high:
+        limits = f"at least {low:g}" + (f" and at most {high:g}" if math.isfinite(high) else "")
+        percent = f" (a percentage? write {value / 100:g})" if high < value <= 100 else ""
+        raise InvalidSpec(f"{where}: {text} is out of range: {column.metric} is {limits}{percent}")
+    return value
+
+
+def _check_run(where: str, levels: Mapping[int, Mapping[Column, float]]) -> None:
+    if 0 not in levels:
+        raise InvalidSpec(
+            f"{where}: no level 0, but {', '.join(map(str, sorted(levels)))}; every level is set "
+            "beside the unpruned model, so add its line"
+        )
+    told = {column.metric for row in levels.values() for column in row}
+    if "accuracy" not in told or len(told) == 1:
+        raise InvalidSpec(
+            f"{where}: it has values of {', '.join(sorted(told))} only; a run needs "
+            "accuracy and one other metric"
+        )
+
+
+def _write(lake: Path, path: Path, published: Published, strategy: str) -> tuple[str, bool]:
+    rows = [
+        {"level": level, **column._asdict(), "value": value}
+        for level, row in published.levels.items()
+        for column, value in sorted(row.items())
+    ]
+    identity = {
+        "source": SOURCE,
+        "model": published.model,
+        "strategy": strategy,
+        "task": published.task,
+        "values_hash": content_hash(rows),
+    }
+    about = {"file": path.name}
+    return write_rows(lake, identity, [*published.levels], about, {"reported": rows})
