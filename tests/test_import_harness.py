@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from prunelake import lake
+from prunelake.doctor import doctor
 from prunelake.errors import BadRow, InvalidSpec
 from prunelake.imports.harness import import_harness, read_harness
 from tests.lake_rows import rows_of
@@ -85,7 +87,7 @@ def test_each_prediction_is_the_one_that_was_logged(tmp_path: Path) -> None:
 
 def test_an_imported_run_passes_through_the_views_and_the_doctor(tmp_path: Path) -> None:
     import_harness(tmp_path, LEVELS, strategy="cosine")
-    assert lake.doctor(tmp_path) == []
+    assert doctor(tmp_path) == []
     assert rows_of(tmp_path, "select * from excluded") == []
     flips = {row["level"]: row for row in rows_of(tmp_path, "select * from flips")}
     assert flips[0]["flip_rate"] == 0
@@ -190,6 +192,19 @@ REFUSED: dict[str, tuple[Callable[[Log], Log], str]] = {
     "generated": (generation, r"row 0, arguments.*multiple-choice task"),
     "nan": (first(filtered_resps=[["nan", "False"], *LL[1:]]), "row 0, filtered_resps.0.0.*finite"),
     "infinite": (first(filtered_resps=[["-inf", "False"], *LL[1:]]), "row 0, filtered_resps.0.0"),
+    "null": (first(filtered_resps=[[None, "False"], *LL[1:]]), "row 0, filtered_resps.0.0"),
+    "a probability": (
+        first(filtered_resps=[["0.5", "False"], *LL[1:]]),
+        "row 0, filtered_resps.0.0: Input should be less than or equal to 0.001",
+    ),
+    "half a character": (
+        first(arguments=[["?", " \ud800"], ["?", " b"], ["?", " c"]]),
+        "row 0, arguments.0.1: .*surrogates not allowed",
+    ),
+    "no number": (no_column("doc_id"), "row 0, doc_id: Field required"),
+    "no target": (no_column("target"), "row 0, target: Field required"),
+    "no answers": (no_column("filtered_resps"), "row 0, filtered_resps: Field required"),
+    "NaN acc": (first(acc=math.nan), "doc_id 0: acc is nan"),
     "too few": (first(filtered_resps=LL[:2]), "doc_id 0: 2 answers for 3 options"),
     "twice": (lambda rows: [*rows, rows[0]], "doc_id 0 for the second time"),
     "mixed": (first(doc={"sentence": "?"}), "row 1: doc has other columns than row 0; mixed tasks"),
@@ -257,7 +272,50 @@ def test_levels_of_another_number_type_are_refused(tmp_path: Path) -> None:
         import_harness(tmp_path / "lake", {0: LEVELS[0], 1: tmp_path})
 
 
-@pytest.mark.parametrize("levels", [{}, {1: LEVELS[1]}, {-1: LEVELS[1], 0: LEVELS[0]}])
+def test_levels_of_another_tokenizer_are_refused(tmp_path: Path) -> None:
+    bos = {0: ["<s>", "1"], 1: ["<|endoftext|>", "0"]}
+    for level, folder in LEVELS.items():
+        shutil.copytree(folder, tmp_path / str(level))
+        (path,) = (tmp_path / str(level)).glob("results_*")
+        padding = {"tokenizer_pad_token": [None, str(level)]}
+        told = results(level) | padding | {"tokenizer_bos_token": bos[level]}
+        path.write_text(json.dumps(told), "utf-8")
+    paths = {level: tmp_path / str(level) for level in LEVELS}
+    with pytest.raises(InvalidSpec, match=r"level 1 was tokenised .*endoftext.*level 0 with .*<s>"):
+        import_harness(tmp_path / "lake", paths)
+    assert not (tmp_path / "lake").exists()
+    # What pads is no part of a number, and a log may not tell its tokenizer.
+    path.write_text(json.dumps(told | {"tokenizer_bos_token": bos[0]}), "utf-8")
+    assert import_harness(tmp_path / "lake", paths)[1]
+    assert import_harness(tmp_path / "lake", {0: LEVELS[0], 1: paths[1]}) == (
+        *lake.run_ids(tmp_path / "lake"),
+        False,
+    )
+
+
+def test_a_damaged_archive_is_refused(tmp_path: Path) -> None:
+    path = save(tmp_path, logged(0)).with_suffix(".jsonl.gz")
+    data = gzip.compress("".join(json.dumps(row) + "\n" for row in logged(0)).encode())
+    for place in range(10, len(data), 50):
+        damaged = bytearray(data)
+        damaged[place] ^= 0xFF
+        path.write_bytes(damaged)
+        with pytest.raises(BadRow):
+            read_harness(path)
+    path.with_suffix("").write_text('{"doc":' * 100_000, "utf-8")
+    with pytest.raises(BadRow, match="cannot be read: RecursionError"):
+        read_harness(path.with_suffix(""))
+
+
+@pytest.mark.parametrize(
+    "levels",
+    [
+        {},
+        {1: LEVELS[1]},
+        {-1: LEVELS[1], 0: LEVELS[0]},
+        {0: LEVELS[0], 2**31: LEVELS[1]},
+    ],
+)
 def test_an_import_needs_the_unpruned_model(tmp_path: Path, levels: dict[int, Path]) -> None:
     with pytest.raises(InvalidSpec, match="needs level 0"):
         import_harness(tmp_path, levels)

@@ -6,6 +6,7 @@ missing, and not answered.
 
 import json
 import math
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from prunelake import lake
+from prunelake.cli import main
+from prunelake.doctor import doctor
 from prunelake.errors import BadRow, InvalidSpec
 from prunelake.imports.inspect_log import _members, import_inspect, read_inspect
 from tests.lake_rows import rows_of
@@ -73,7 +75,7 @@ def test_what_has_no_log_likelihoods_is_excluded_and_in_no_mart(tmp_path: Path) 
     (calibration,) = rows_of(tmp_path, "select nll, n from calibration")
     nll = math.log(1 + math.exp(-1.7)) + 1.3 + math.log(1 + math.exp(-1.3) + math.exp(-2.7))
     assert calibration == {"nll": pytest.approx(nll / 2), "n": 2}
-    assert lake.doctor(tmp_path) == []
+    assert doctor(tmp_path) == []
 
 
 def test_accuracy_over_what_has_log_likelihoods_is_the_log_s_own(tmp_path: Path) -> None:
@@ -111,6 +113,48 @@ def test_levels_are_set_beside_the_unpruned_model(tmp_path: Path) -> None:
         import_inspect(tmp_path / "lake", {0: LOG, 4: save(tmp_path, log)})
 
 
+def test_a_level_with_fewer_samples_is_refused(tmp_path: Path) -> None:
+    log = content()
+    del log["samples"][-1]
+    path = save(tmp_path, log)
+    for logs, message in (
+        ({0: LOG, 1: path}, rf"{path.name} has 3 examples, .*{LOG.name} has 4"),
+        ({0: path, 1: LOG}, rf"{LOG.name} has 4 examples, .*{path.name} has 3"),
+    ):
+        with pytest.raises(InvalidSpec, match=message):
+            import_inspect(tmp_path / "lake", logs)
+    assert not (tmp_path / "lake").exists()
+
+
+def test_a_difference_counts_only_what_both_levels_have(tmp_path: Path) -> None:
+    log = content()
+    # Sample 1, which level 0 gets right, has no log-probabilities at level 2.
+    log["samples"][0]["output"]["choices"][0]["logprobs"] = None
+    run_id, _ = import_inspect(tmp_path / "lake", {0: LOG, 2: save(tmp_path, log)})
+    excluded = rows_of(tmp_path / "lake", "select * from excluded where level = 2")
+    assert "sample:1" in {row["example_id"] for row in excluded}
+    (row,) = rows_of(
+        tmp_path / "lake",
+        "select value, n, paired_n, unpruned_value, delta from lake.metrics "
+        f"where run_id = '{run_id}' and level = 2 and metric = 'accuracy'",
+    )
+    # Sample 2 alone, wrong at both levels.
+    assert row == {"value": 0, "n": 1, "paired_n": 1, "unpruned_value": 0, "delta": 0}
+
+
+def test_the_command_names_what_is_excluded_and_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["prunelake", "import", "inspect", str(LOG), "--lake", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    assert capsys.readouterr().out.endswith(
+        "Excluded at level 0: 2 examples, as a log-likelihood is infinite or missing "
+        "(view excluded).\n"
+    )
+
+
 def of_sample(number: int, **fields: Any) -> Callable[[Content], Content]:
     def change(log: Content) -> Content:
         log["samples"][number] |= fields
@@ -142,6 +186,20 @@ def nan(log: Content) -> Content:
     return log
 
 
+def probability(log: Content) -> Content:
+    top = log["samples"][0]["output"]["choices"][0]["logprobs"]["content"][-1]["top_logprobs"]
+    top[1]["logprob"] = 0.3
+    return log
+
+
+def no_field(name: str) -> Callable[[Content], Content]:
+    def change(log: Content) -> Content:
+        del log["samples"][0][name]
+        return log
+
+    return change
+
+
 def second_epoch(log: Content) -> Content:
     log["samples"].append(log["samples"][0] | {"epoch": 2})
     return log
@@ -165,6 +223,17 @@ REFUSED: dict[str, tuple[Callable[[Content], Any], str]] = {
     ),
     "drawn": (likelier_other, "sample 1: answered A, but B is more likely"),
     "nan": (nan, "logprob: .*finite number"),
+    "a probability": (probability, "logprob: Input should be less than or equal to 0.001"),
+    "half a character": (
+        of_sample(0, choices=["honey", "\ud800"]),
+        "sample 0, choices.1: .*surrogates not allowed",
+    ),
+    "no prompt": (of_sample(0, messages=[{"content": "A"}]), "sample 0, messages: .*at least 2"),
+    "no target": (no_field("target"), "sample 0, target: Field required"),
+    "no output": (no_field("output"), "sample 0, output: Field required"),
+    "no scores": (no_field("scores"), "sample 0, scores: Field required"),
+    "nameless task": (of_log(eval={"task": None, "model": "m"}), "is no log of inspect_ai"),
+    "samples of no list": (of_log(samples=7), "has no samples"),
     "epochs": (second_epoch, "sample 1: logged twice"),
 }
 

@@ -3,18 +3,27 @@
 import hashlib
 import json
 import re
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, Field, FiniteFloat, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from prunelake.errors import BadRow, InvalidSpec, one_line
-from prunelake.imports.imported import Imported, Sample, write_imported
+from prunelake.imports.imported import (
+    Content,
+    Imported,
+    LogProbability,
+    Sample,
+    Text,
+    write_imported,
+)
 from prunelake.tasks import DELIMITER, Example, lines
 
 SOURCE = "lm-evaluation-harness"
+SPECIAL = ("tokenizer_bos_token", "tokenizer_eos_token")  # padding changes no number
 NAME = re.compile(r"samples_(?P<task>.+)_(?P<date>\d{4}-\d\d-\d\dT[\d.-]+)\.jsonl(\.gz)?")
 
 
@@ -28,12 +37,12 @@ def _listed(value: Any) -> Any:
 class Row(BaseModel):
     """The columns of a logged sample that are read; others may stand beside them."""
 
-    doc_id: int
+    doc_id: Annotated[int, Field(ge=0)]
     doc: Any = None
-    target: Any
-    arguments: Annotated[list[tuple[str, str]], BeforeValidator(_listed), Field(min_length=2)]
-    filtered_resps: Annotated[list[tuple[FiniteFloat, Any]], Field(min_length=2)]
-    doc_hash: str
+    target: Content
+    arguments: Annotated[list[tuple[Text, Text]], BeforeValidator(_listed), Field(min_length=2)]
+    filtered_resps: Annotated[list[tuple[LogProbability, Any]], Field(min_length=2)]
+    doc_hash: Text
     prompt_hash: str | None = None
     target_hash: str | None = None
     acc: float
@@ -62,7 +71,8 @@ def import_harness(
 def read_harness(path: Path, task: str | None = None) -> Imported:
     """The log at `path`: a `samples_<task>_<date>.jsonl`, or a folder with one of them a task.
 
-    `results_<date>.json` beside it tells model, number type and split; without it they are empty.
+    `results_<date>.json` beside it tells model, number type, tokenizer and split; without it they
+    are empty.
     An option's size leaves out the delimiter before it, as in the harness. The lake's accuracy is
     the harness's `acc`, its accuracy_norm the harness's `acc_bytes`; the harness's `acc_norm`
     divides by characters, the same where options are ASCII.
@@ -97,6 +107,7 @@ def read_harness(path: Path, task: str | None = None) -> Imported:
         revision=config.get("model_sha") or "",
         dtype=(config.get("model_dtype") or "").removeprefix("torch."),
         samples=tuple(_samples(path, rows, split, delimiter)),
+        tokenizer=_tokenizer(results),
         about={
             "lm_eval_version": results.get("lm_eval_version"),
             "task_version": results.get("versions", {}).get(task),
@@ -137,12 +148,18 @@ def _results(samples: Path, date: str) -> dict[str, Any]:
     return value
 
 
+def _tokenizer(results: Mapping[str, Any]) -> str:
+    """Special tokens and their numbers: the harness tells no more that differs by tokenizer."""
+    told = {name: results[name] for name in SPECIAL if name in results}
+    return json.dumps(told, sort_keys=True) if told else ""
+
+
 def _rows(path: Path) -> list[Row]:
     rows: list[Row] = []
     seen: set[int] = set()
     try:
         values = [*lines(path)]
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error, RecursionError) as error:
         raise BadRow(f"{path} cannot be read: {one_line(error)}") from error
     if not values:
         raise BadRow(f"{path} has no rows")

@@ -7,19 +7,28 @@ import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from string import ascii_uppercase
-from typing import Any, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
-from pydantic import BaseModel, FiniteFloat, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from prunelake.errors import BadRow, InvalidSpec, one_line
-from prunelake.imports.imported import Imported, Sample, write_imported
+from prunelake.imports.imported import (
+    Content,
+    Imported,
+    LogProbability,
+    Sample,
+    Text,
+    write_imported,
+)
 from prunelake.spec import content_hash
 from prunelake.tasks import DELIMITER, Example
 
 SOURCE = "inspect_ai"
 ZSTANDARD = 93  # a zip method that zipfile knows from Python 3.14 on
 REMEDY = "evaluate with --logprobs --top-logprobs 20 --temperature 0"
+# RuntimeError: nested too deep, encrypted, or packed in a way that zipfile does not know.
+UNREADABLE = (OSError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error)
 VALUES = {"C": True, "I": False, "N": False, 1: True, 0: False}
 
 
@@ -27,7 +36,7 @@ class TopToken(BaseModel):
     """A token that could have stood at a place of the answer."""
 
     token: str
-    logprob: FiniteFloat
+    logprob: LogProbability
 
 
 class Token(BaseModel):
@@ -67,13 +76,13 @@ class Record(BaseModel):
 
     id: int | str
     epoch: int
-    input: Any
-    choices: list[str]
+    input: Content
+    choices: list[Text]
     target: str | list[str]
-    messages: list[dict[str, Any]]
+    messages: Annotated[list[dict[str, Content]], Field(min_length=2)]
     output: Output
     scores: dict[str, Score]
-    attachments: dict[str, str] = {}
+    attachments: dict[str, Text] = {}
 
 
 def import_inspect(
@@ -139,7 +148,7 @@ def read_inspect(path: Path) -> Imported:
         # A log has its samples in the order in which they happened to finish.
         samples=tuple(samples[key] for key in sorted(samples, key=lambda key: (len(key), key))),
         about={
-            "inspect_ai_version": (about.get("packages") or {}).get("inspect_ai"),
+            "packages": about.get("packages"),
             "task_version": about.get("task_version"),
         },
     )
@@ -217,13 +226,14 @@ def _read(path: Path) -> tuple[dict[str, Any], list[Any]]:
             samples: Any = [*members.values()]
         else:
             header = json.loads(path.read_bytes())
-            samples = header.get("samples") or [] if isinstance(header, dict) else None
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+            samples = header.get("samples") if isinstance(header, dict) else None
+    except UNREADABLE as error:
         raise InvalidSpec(f"{path} cannot be read as a log: {one_line(error)}") from error
     about = header.get("eval") if isinstance(header, dict) else None
-    if not (isinstance(about, dict) and {"task", "model"} <= about.keys()):
+    named = [about.get(name) for name in ("task", "model")] if isinstance(about, dict) else [None]
+    if not all(isinstance(name, str) and name for name in named):
         raise InvalidSpec(f"{path} is no log of inspect_ai: it has no header with task and model")
-    return header, samples
+    return header, samples if isinstance(samples, list) else []
 
 
 def _members(path: Path) -> Iterator[tuple[str, bytes]]:
