@@ -106,7 +106,9 @@ def demo(lake: LakeOption = None, report: Path = Path("report.html")) -> None:
 @app.command()
 def report(out: Path = Path("report.html"), lake: LakeOption = None) -> None:
     """Write what the lake shows as one HTML file that needs no network."""
-    _write_report(settings_for(lake).lake, out)
+    folder = settings_for(lake).lake
+    _write_report(folder, out)
+    _warn_of_unanalysed(folder)
     typer.echo(f"Report: {out}")
 
 
@@ -120,7 +122,10 @@ def sql(
     """Ask the lake a question in SQL."""
     from prunelake import views
 
-    print_frame(views.query(settings_for(lake).lake, query), format, out)
+    folder = settings_for(lake).lake
+    rows = views.query(folder, query)
+    _warn_of_unanalysed(folder)
+    print_frame(rows, format, out)
 
 
 @app.command(name="views")
@@ -253,6 +258,17 @@ def _numbers(text: str | None) -> list[int] | None:
         return [int(part) for part in text.split(",")]
     except ValueError as error:
         raise InvalidSpec(f"{text!r} is not a list of whole numbers like 0,4,8") from error
+
+
+def _warn_of_unanalysed(lake: Path) -> None:
+    from prunelake.lake import unanalysed
+
+    if count := len(unanalysed(lake)):
+        typer.echo(
+            f"runs without analysis, and so without intervals and verdicts: {count}; "
+            "`prunelake analyse` adds it",
+            err=True,
+        )
 
 
 def _write_report(lake: Path, out: Path) -> None:
