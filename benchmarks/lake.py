@@ -1,0 +1,302 @@
+"""How a lake grows: publish time, size and the time of every view, at 1, 10 and 100 x the paper.
+
+    python benchmarks/lake.py --folder FOLDER [--scales 1,10,100]
+
+The paper's size: 5 models, 8 tasks, 17 levels, 2 methods and a random ranking, 3 seeds: 0.9 M
+predictions, 0.8 M attributions of 100 tokens. The numbers are drawn, the analysis is real. Larger
+lakes hold 10 and 100 times as many runs and predictions (copies of the first under other models,
+whose explanations are left out). Writes benchmarks/results/lake.md.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Timer
+from typing import Any
+
+import duckdb
+import numpy as np
+import polars as pl
+
+from prunelake import lake
+from prunelake.analyse import analyse
+from prunelake.compact import compact
+from prunelake.publish import publish
+from prunelake.spec import content_hash
+from prunelake.tables import DERIVED, FORMAT_VERSION, TABLES
+
+MODELS, TASKS, LEVELS, EXAMPLES, EXPLAINED, TOKENS = 5, 8, 17, 1324, 131, 100
+METHODS, SEEDS, OPTIONS = ("kernel_shap", "lime", "random"), (0, 1, 2), 4
+FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5)
+TARGETS = ("metrics", "deltas", "correlations", "verdicts")
+RESULTS = Path(__file__).parent / "results"
+GIVE_UP_S = 60.0
+
+SCAN = """
+    select level, count(*), avg(confidence), avg(is_correct::integer),
+        max(option_log_likelihoods[1])
+    from {predictions} group by level order by level
+"""
+
+
+def run_row(model: int, task: int) -> dict[str, Any]:
+    identity = {"benchmark": "lake", "model": model, "task": task, "format": FORMAT_VERSION}
+    return {
+        "run_id": content_hash(identity)[:16],
+        "created_at": datetime(2026, 1, 1, tzinfo=UTC),
+        "model": f"model-{model:03}",
+        "revision": "0" * 40,
+        "architecture": "llama",
+        "strategy": "cosine",
+        "task": f"task-{task}",
+        "split": "test",
+        "example_count": EXAMPLES,
+        "levels": list(range(LEVELS)),
+        "layer_count": 2 * (LEVELS - 1),
+        "removal_order": list(range(LEVELS - 1)),
+        "dtype": "float32",
+        "device": "drawn",
+        "code_version": "0",
+        "spec": "{}",
+        "identity": json.dumps(identity),
+        "duration_s": 1.0,
+        "forward_tokens": 1,
+    }
+
+
+def drawn(run: dict[str, Any], seed: int) -> dict[str, pl.DataFrame]:
+    """Frames of one run whose accuracy, calibration and explanations decay with the level."""
+    rng = np.random.default_rng(seed)
+    examples = pl.Series("example_id", [f"test:{i}" for i in range(EXAMPLES)])
+    gold = rng.integers(OPTIONS, size=EXAMPLES)
+    logits = 2 * rng.normal(size=(EXAMPLES, OPTIONS))
+    logits[np.arange(EXAMPLES), gold] += 1.5
+    scores = rng.normal(size=(EXPLAINED, TOKENS))
+    predictions, attributions, deletions = [], [], []
+    for level in range(LEVELS):
+        noisy = logits * (1 + 0.03 * level) + 0.1 * level * rng.normal(size=logits.shape)
+        chosen = noisy.argmax(axis=1)
+        shares = np.exp(noisy - noisy.max(axis=1, keepdims=True))
+        confidence = shares.max(axis=1) / shares.sum(axis=1)
+        predictions.append(
+            pl.DataFrame(
+                {
+                    "level": np.full(EXAMPLES, level),
+                    "example_id": examples,
+                    "option_log_likelihoods": noisy,
+                    "option_bytes": np.full(noisy.shape, 4),
+                    "gold": gold,
+                    "prediction": chosen,
+                    "prediction_norm": chosen,
+                    "is_correct": chosen == gold,
+                    "is_correct_norm": chosen == gold,
+                    "confidence": confidence,
+                }
+            )
+        )
+        for method in METHODS:
+            for seed_of_method in SEEDS:
+                own = scores + (0.5 + 0.05 * level) * rng.normal(size=scores.shape)
+                key = {
+                    "level": np.full(EXPLAINED, level),
+                    "example_id": examples[:EXPLAINED],
+                    "method": [method] * EXPLAINED,
+                    "seed": np.full(EXPLAINED, seed_of_method),
+                }
+                attributions.append(
+                    pl.DataFrame(key | {"target": chosen[:EXPLAINED], "scores": own})
+                )
+                for kind in ("comprehensiveness", "sufficiency"):
+                    for fraction in FRACTIONS:
+                        drop = 0.3 * fraction - 0.004 * level * (method != "random")
+                        full = confidence[:EXPLAINED]
+                        deletions.append(
+                            pl.DataFrame(
+                                key
+                                | {
+                                    "operator": ["delete_text"] * EXPLAINED,
+                                    "kind": [kind] * EXPLAINED,
+                                    "fraction": np.full(EXPLAINED, fraction),
+                                    "top_count": np.full(EXPLAINED, int(fraction * TOKENS)),
+                                    "probability_full": full,
+                                    "probability_perturbed": full
+                                    - drop
+                                    - 0.1 * rng.normal(size=EXPLAINED),
+                                }
+                            )
+                        )
+    rows = {
+        "layers": pl.DataFrame(),
+        "examples": pl.DataFrame(
+            {
+                "example_id": examples,
+                "position": np.arange(EXAMPLES),
+                "prompt": ["a question"] * EXAMPLES,
+                "options": [["a", "b", "c", "d"]] * EXAMPLES,
+                "gold": gold,
+                "prompt_tokens": [["token"] * TOKENS] * EXAMPLES,
+            }
+        ),
+        "predictions": pl.concat(predictions),
+        "attributions": pl.concat(attributions),
+        "deletions": pl.concat(deletions),
+    }
+    return {name: conformed(name, frame, run["run_id"]) for name, frame in rows.items()}
+
+
+def conformed(name: str, frame: pl.DataFrame, run_id: str) -> pl.DataFrame:
+    table = (TABLES | DERIVED)[name]
+    if frame.is_empty():
+        return table.frame([])
+    return (
+        frame.with_columns(run_id=pl.lit(run_id))
+        .select(list(table.schema))
+        .cast(dict(table.schema))
+    )
+
+
+def make_base(folder: Path) -> float:
+    """The lake of the paper's size; the seconds that its analysis took."""
+    seconds = 0.0
+    for number in range(MODELS * TASKS):
+        run = run_row(*divmod(number, TASKS))
+        if lake.write_run(folder, run, drawn(run, number)):
+            began = time.perf_counter()
+            analyse(folder, run["run_id"])
+            seconds += time.perf_counter() - began
+        say(f"run {number + 1} of {MODELS * TASKS}")
+    return seconds
+
+
+def make_copies(base: Path, folder: Path, scale: int) -> None:
+    """`scale` times the runs of the base, without explanations, compacted on the way."""
+    sources = []
+    for number in range(MODELS * TASKS):
+        run_id = run_row(*divmod(number, TASKS))["run_id"]
+        frames = {n: lake.read_table(base, n, [run_id]) for n in ("predictions", "examples")}
+        derived = {n: pl.read_parquet(base / n / f"{run_id}.parquet") for n in DERIVED}
+        derived["metrics"] = derived["metrics"].filter(method="")
+        derived["correlations"] = derived["correlations"].filter(method="")
+        derived["overlaps"] = derived["overlaps"].clear()
+        sources.append((number % TASKS, frames, derived))
+    for copy in range(scale):
+        for number, (task, frames, derived) in enumerate(sources):
+            run = run_row(copy * MODELS + number // TASKS, task)
+            mine = {name: table.frame([]) for name, table in TABLES.items()}
+            mine |= {n: conformed(n, frame, run["run_id"]) for n, frame in frames.items()}
+            required = [n for n, t in TABLES.items() if n != "runs" and not t.is_optional]
+            lake.write_run(folder, run, {name: mine[name] for name in required})
+            (analysis,) = derived["analyses"].drop("files").to_dicts()
+            own = {n: conformed(n, f, run["run_id"]) for n, f in derived.items() if n != "analyses"}
+            lake.write_analysis(folder, analysis | {"run_id": run["run_id"]}, own)
+        if copy % 5 == 4 or copy == scale - 1:
+            compact(folder)
+        say(f"copy {copy + 1} of {scale}")
+
+
+def measure(folder: Path) -> dict[str, Any]:
+    """Publish time and size, and the median time of every view on the snapshot, in seconds."""
+    (folder / "prunelake.duckdb").unlink(missing_ok=True)
+    began = time.perf_counter()
+    path = publish(folder)
+    found: dict[str, Any] = {"publish": time.perf_counter() - began, "bytes": path.stat().st_size}
+    found["files"] = sum(1 for _ in folder.glob("*/*.parquet"))
+    found["parquet bytes"] = sum(file.stat().st_size for file in folder.glob("*/*.parquet"))
+    with duckdb.connect(path, read_only=True) as snapshot:
+        views = snapshot.sql("select view_name from duckdb_views() where not internal").fetchall()
+        found["prediction rows"] = snapshot.sql("select count(*) from lake.predictions").fetchall()[
+            0
+        ][0]
+        found["complete runs"] = snapshot.sql("select count(*) from lake.runs").fetchall()[0][0]
+        for (view,) in sorted(views):
+            # Every column of every row is computed, and a row comes back.
+            found[view] = timed(snapshot, f"select max(columns(*)) from {view}")
+            say(f"{view}: {found[view]}")
+        for view in TARGETS:
+            found[f"{view}, fetched"] = timed(snapshot, f"from {view}")
+        found["scan of the snapshot"] = timed(snapshot, SCAN.format(predictions="predictions"))
+    with duckdb.connect() as plain:
+        files = f"read_parquet('{folder}/predictions/*.parquet')"
+        found["scan of the Parquet by hand"] = timed(plain, SCAN.format(predictions=files))
+    return found
+
+
+def timed(connection: duckdb.DuckDBPyConnection, query: str, repeats: int = 5) -> float:
+    """Median seconds; infinite where one run takes longer than GIVE_UP_S."""
+    times: list[float] = []
+    while len(times) < repeats and sum(times) < GIVE_UP_S:
+        timer = Timer(GIVE_UP_S, connection.interrupt)
+        timer.start()
+        began = time.perf_counter()
+        try:
+            connection.sql(query).to_arrow_table()
+        except duckdb.InterruptException:
+            return float("inf")
+        finally:
+            timer.cancel()
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+def table(results: dict[int, dict[str, Any]]) -> Iterator[str]:
+    yield "| | " + " | ".join(f"{scale} x" for scale in results) + " |"
+    yield "|---|" + "---:|" * len(results)
+    for name in next(iter(results.values())):
+        cells = []
+        for found in results.values():
+            value = found.get(name)
+            if value is None:
+                cells.append("")
+            elif name in ("complete runs", "prediction rows", "files"):
+                cells.append(f"{value:,}")
+            elif name.endswith("bytes"):
+                cells.append(f"{value / 1e6:,.0f} MB")
+            elif value == float("inf"):
+                cells.append(f"over {GIVE_UP_S:.0f} s")
+            else:
+                cells.append(f"{value * 1e3:,.0f} ms" if value < 1 else f"{value:,.1f} s")
+        yield f"| {name} | {' | '.join(cells)} |"
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--scales", default="1,10,100")
+    options = parser.parse_args()
+    results: dict[int, dict[str, Any]] = {}
+    base = options.folder / "1"
+    analysis_s = make_base(base)
+    for scale in map(int, options.scales.split(",")):
+        folder = options.folder / str(scale)
+        if scale > 1:
+            make_copies(base, folder, scale)
+        results[scale] = measure(folder)
+        if scale > 1:
+            shutil.rmtree(folder)
+    lines = [
+        f"`python benchmarks/lake.py`, {datetime.now(UTC):%Y-%m-%d}: {platform.machine()}, "
+        f"{os.cpu_count()} cores, "
+        f"DuckDB {duckdb.__version__}, polars {pl.__version__}. Median of up to 5 runs.",
+        f"Analysis of the {MODELS * TASKS} runs of the first: {analysis_s:.0f} s.",
+        "",
+        *table(results),
+    ]
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "lake.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
