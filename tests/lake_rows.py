@@ -136,11 +136,17 @@ def frames(**rows: Rows) -> dict[str, pl.DataFrame]:
     }
 
 
+def write_raw(lake: Path, run: Mapping[str, Any], **rows: Rows) -> str:
+    """Write one run of the given rows into the lake, without an analysis; its run_id."""
+    assert write_run(lake, run, frames(**rows))
+    return str(run["run_id"])
+
+
 def write(lake: Path, run: Mapping[str, Any], **rows: Rows) -> str:
     """Write one run of the given rows into the lake, and its analysis; its run_id."""
-    assert write_run(lake, run, frames(**rows))
-    analyse(lake, str(run["run_id"]))
-    return str(run["run_id"])
+    run_id = write_raw(lake, run, **rows)
+    analyse(lake, run_id)
+    return run_id
 
 
 def small_run(name: str = "run") -> tuple[dict[str, Any], dict[str, pl.DataFrame]]:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from tests.lake_rows import attribution, deletion, prediction, rows_of, run_row, write
+from tests.lake_rows import attribution, deletion, prediction, rows_of, run_row, write_raw
 
 LN2 = math.log(2)
 RUN = run_row("run")
@@ -40,7 +40,7 @@ def curves(level: int, example_id: str, drops: dict[str, float], **columns: Any)
 
 
 def test_a_prediction_by_hand(tmp_path: Path) -> None:
-    write(
+    write_raw(
         tmp_path,
         RUN,
         predictions=[
@@ -80,7 +80,7 @@ def test_a_prediction_by_hand(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_computed_has_no_row(tmp_path: Path) -> None:
-    write(
+    write_raw(
         tmp_path,
         RUN,
         predictions=[
@@ -112,7 +112,7 @@ def test_what_cannot_be_computed_has_no_row(tmp_path: Path) -> None:
 
 
 def test_faithfulness_is_set_beside_the_random_ranking_of_the_same_example(tmp_path: Path) -> None:
-    write(
+    write_raw(
         tmp_path,
         RUN,
         deletions=[
@@ -151,7 +151,7 @@ def test_faithfulness_is_set_beside_the_random_ranking_of_the_same_example(tmp_p
 
 
 def test_an_attribution_with_a_problem_keeps_its_deletion_curve(tmp_path: Path) -> None:
-    write(
+    write_raw(
         tmp_path,
         RUN,
         attributions=[attribution(R, 0, "a", [1, math.nan])],
@@ -161,7 +161,7 @@ def test_an_attribution_with_a_problem_keeps_its_deletion_curve(tmp_path: Path) 
 
 
 def test_agreement_within_and_across_seeds_by_hand(tmp_path: Path) -> None:
-    write(
+    write_raw(
         tmp_path,
         RUN,
         attributions=[
@@ -200,7 +200,7 @@ def test_agreement_across_seeds_is_that_of_all_ordered_pairs(
     given_scores: dict[tuple[int, int], list[int]],
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        write(
+        write_raw(
             Path(folder),
             RUN,
             attributions=[
@@ -248,7 +248,7 @@ def random_run(folder: Path) -> None:
     predictions[3]["option_log_likelihoods"] = [math.nan] * 3
     predictions[16]["option_log_likelihoods"] = [math.nan] * 3
     cells = list(product((0, 1), names[:6], methods, (0, 1)))
-    write(
+    write_raw(
         folder,
         RUN,
         predictions=predictions,

@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from tests.lake_rows import deletion, rows_of, run_row, write
+from tests.lake_rows import deletion, rows_of, run_row, write_raw
 
 RUN = run_row("run")
 R = str(RUN["run_id"])
@@ -17,7 +17,7 @@ def curve(drops: list[float], **columns: Any) -> list[dict[str, Any]]:
 
 
 def test_aopc_by_hand(tmp_path: Path) -> None:
-    write(tmp_path, RUN, deletions=curve([0.125, 0.25, 0.375]))
+    write_raw(tmp_path, RUN, deletions=curve([0.125, 0.25, 0.375]))
     key = {
         "run_id": R,
         "level": 0,
@@ -34,7 +34,7 @@ def test_aopc_by_hand(tmp_path: Path) -> None:
 
 
 def test_a_curve_with_a_point_that_is_no_number_has_no_area(tmp_path: Path) -> None:
-    write(
+    write_raw(
         tmp_path,
         RUN,
         deletions=[*curve([0.5, math.nan]), *curve([0.25, 0.25], example_id="b")],
@@ -46,7 +46,7 @@ def test_a_curve_with_a_point_that_is_no_number_has_no_area(tmp_path: Path) -> N
 
 
 def test_faithfulness_averages_seeds_first_and_compares_with_random(tmp_path: Path) -> None:
-    write(
+    write_raw(
         tmp_path,
         RUN,
         deletions=[
@@ -75,7 +75,7 @@ def test_faithfulness_averages_seeds_first_and_compares_with_random(tmp_path: Pa
 
 
 def test_advantage_compares_within_level_and_run(tmp_path: Path) -> None:
-    write(
+    write_raw(
         tmp_path,
         RUN,
         deletions=[

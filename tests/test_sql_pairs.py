@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from tests.lake_rows import attribution, example, rows_of, run_row, write
+from tests.lake_rows import attribution, example, rows_of, run_row, write_raw
 
 RUN = run_row("run")
 R = str(RUN["run_id"])
@@ -60,7 +60,7 @@ def about(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def lake_of(folder: str, examples: list[Scores]) -> Path:
-    write(
+    write_raw(
         Path(folder),
         RUN,
         attributions=[
@@ -78,7 +78,7 @@ def mean(values: list[float | None]) -> float | None:
 
 
 def test_overlap_and_spearman_by_hand(tmp_path: Path) -> None:
-    write(
+    write_raw(
         tmp_path,
         RUN,
         attributions=[
@@ -105,7 +105,7 @@ def test_overlap_and_spearman_by_hand(tmp_path: Path) -> None:
 
 
 def test_of_equal_scores_the_earlier_token_is_on_top(tmp_path: Path) -> None:
-    write(
+    write_raw(
         tmp_path,
         RUN,
         attributions=[
@@ -192,7 +192,7 @@ def test_level_overlaps_average_seeds_then_examples(examples: list[Scores]) -> N
 
 def test_pairs_share_method_seed_example_and_run(tmp_path: Path) -> None:
     unpruned = [("a", "lime", 0, UP), ("a", "lime", 1, DOWN), ("a", "kernel_shap", 0, DOWN)]
-    write(
+    write_raw(
         tmp_path,
         RUN,
         attributions=[
@@ -202,7 +202,7 @@ def test_pairs_share_method_seed_example_and_run(tmp_path: Path) -> None:
         ],
     )
     other = run_row("other")
-    write(tmp_path, other, attributions=[attribution(str(other["run_id"]), 0, "a", DOWN)])
+    write_raw(tmp_path, other, attributions=[attribution(str(other["run_id"]), 0, "a", DOWN)])
     rows = rows_of(
         tmp_path,
         f"select method, seed, spearman from paired_attributions "
@@ -237,7 +237,7 @@ def test_pairs_share_method_seed_example_and_run(tmp_path: Path) -> None:
 
 
 def test_agreement_averages_seeds_first(tmp_path: Path) -> None:
-    write(
+    write_raw(
         tmp_path,
         RUN,
         attributions=[
@@ -261,7 +261,7 @@ def test_agreement_averages_seeds_first(tmp_path: Path) -> None:
 
 
 def test_seed_agreement_averages_the_pairs_of_an_example_first(tmp_path: Path) -> None:
-    write(
+    write_raw(
         tmp_path,
         RUN,
         attributions=[
@@ -281,7 +281,7 @@ def test_seed_agreement_averages_the_pairs_of_an_example_first(tmp_path: Path) -
 
 
 def test_the_random_ranking_is_compared_with_nothing(tmp_path: Path) -> None:
-    write(
+    write_raw(
         tmp_path,
         RUN,
         attributions=[
@@ -315,7 +315,7 @@ def test_the_random_ranking_is_compared_with_nothing(tmp_path: Path) -> None:
 def test_an_attribution_with_a_problem_is_in_no_pair_but_in_excluded(
     tmp_path: Path, scores: list[float | None] | None, reason: str
 ) -> None:
-    write(
+    write_raw(
         tmp_path,
         RUN,
         examples=[example(R, "a"), example(R, "b")],
@@ -341,7 +341,7 @@ def test_an_attribution_with_a_problem_is_in_no_pair_but_in_excluded(
 
 
 def test_an_example_may_be_excluded_for_several_reasons(tmp_path: Path) -> None:
-    write(
+    write_raw(
         tmp_path,
         RUN,
         examples=[example(R, "a")],
@@ -358,7 +358,7 @@ def test_an_example_may_be_excluded_for_several_reasons(tmp_path: Path) -> None:
 
 
 def test_where_the_prompts_tokens_are_unknown_unequal_counts_make_no_pair(tmp_path: Path) -> None:
-    write(
+    write_raw(
         tmp_path,
         RUN,
         examples=[example(R, "a", prompt_tokens=[])],
@@ -380,3 +380,17 @@ def test_where_the_prompts_tokens_are_unknown_unequal_counts_make_no_pair(tmp_pa
         {"level": 2}
     ]
     assert rows_of(tmp_path, "from excluded") == []
+
+
+def test_tokens_are_those_of_the_runs_own_prompt(tmp_path: Path) -> None:
+    write_raw(tmp_path, RUN, examples=[example(R, "a")], attributions=[attribution(R, 0, "a", UP)])
+    other = run_row("other")
+    o = str(other["run_id"])
+    write_raw(
+        tmp_path,
+        other,
+        examples=[example(o, "a", prompt_tokens=["Is", "it?"])],
+        attributions=[attribution(o, 0, "a", [1, 2])],
+    )
+    assert rows_of(tmp_path, "from excluded") == []
+    assert len(rows_of(tmp_path, "from attributions")) == 2

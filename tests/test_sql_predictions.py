@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.special import log_softmax, softmax
 from scipy.stats import entropy, mannwhitneyu
 
-from tests.lake_rows import example, layer, prediction, rows_of, run_row, write
+from tests.lake_rows import example, layer, prediction, rows_of, run_row, write_raw
 
 LN2 = math.log(2)
 RUN = run_row("run")
@@ -27,7 +27,7 @@ NAN = [math.nan, 0.0, 0.0]
 
 
 def lake_of(folder: Path, predictions: list[dict[str, Any]]) -> Path:
-    write(folder, RUN, predictions=predictions)
+    write_raw(folder, RUN, predictions=predictions)
     return folder
 
 
@@ -43,7 +43,7 @@ def test_staging_adds_the_runs_names_and_the_probabilities(tmp_path: Path) -> No
 
 
 def test_layers_and_examples(tmp_path: Path) -> None:
-    write(
+    write_raw(
         tmp_path,
         RUN,
         layers=[layer(R, 0, 0.5, 1), layer(R, 1, 0.25, 0)],
@@ -140,7 +140,7 @@ def test_pairs_stay_within_their_run(tmp_path: Path) -> None:
     other = run_row("other")
     lake = lake_of(tmp_path, [prediction(R, 0, "a", HALF), prediction(R, 1, "a", HALF)])
     o = str(other["run_id"])
-    write(lake, other, predictions=[prediction(o, 0, "a", SECOND), prediction(o, 1, "a", HALF)])
+    write_raw(lake, other, predictions=[prediction(o, 0, "a", SECOND), prediction(o, 1, "a", HALF)])
     rows = rows_of(lake, "select run_id, is_flip from paired_predictions where level = 1")
     assert {r["run_id"]: r["is_flip"] for r in rows} == {R: False, o: True}
 
