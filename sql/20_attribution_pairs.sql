@@ -8,8 +8,7 @@ with usable as (
         seed,
         len(scores) as token_count,
         range(len(scores)) as positions,
-        -- 0 - x, unlike -x, makes no negative zero.
-        list_transform(scores, lambda x: 0 - x) as places
+        list_transform(scores, lambda x: -x) as places
     from attributions
     -- The random ranking is one and the same at all levels.
     where problem is null and method != 'random'
