@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +70,24 @@ def changed_prompt(prompt: Prompt, kept: NDArray[np.bool_], operator: Operator, 
     return prompt.retokenised(np.asarray(prompt.tokens)[kept].tolist())
 
 
+def top_count(fraction: float, count: int) -> int:
+    """How many of `count` tokens a fraction takes, rounded down; none gives no point of a curve."""
+    # A product of binary fractions may fall just short of a whole number of tokens.
+    return math.floor(fraction * count + 1e-9)
+
+
+def ask(
+    prompt: Prompt, needed: Mapping[Ids, Collection[int]]
+) -> dict[tuple[Ids, int], NDArray[np.float64]]:
+    """Probabilities [options] at each level that a changed prompt is needed at, in one call."""
+    questions = [(ids, tuple(sorted(levels))) for ids, levels in needed.items()]
+    return {
+        (ids, level): answer
+        for (ids, levels), answers in zip(questions, prompt.probabilities(questions), strict=True)
+        for level, answer in zip(levels, answers, strict=True)
+    }
+
+
 def _curves(
     rankings: pl.DataFrame,
     full: Mapping[tuple[int, str], float],
@@ -83,8 +101,7 @@ def _curves(
         # Stable, so that of equal scores the earlier token counts as higher.
         best_first = np.argsort(-np.asarray(ranking["scores"]), kind="stable")
         for fraction in explanation.fractions:
-            # A product of binary fractions may fall just short of a whole number of tokens.
-            top = math.floor(fraction * count + 1e-9)
+            top = top_count(fraction, count)
             if top == 0:
                 continue
             is_top = np.zeros(count, dtype=bool)
@@ -104,11 +121,8 @@ def _curves(
                         "probability_full": full[ranking["level"], prompt.example_id],
                     }
                     rows.append((ids, ranking["target"], row))
-    questions = [(ids, tuple(sorted(levels))) for ids, levels in needed.items()]
-    answers = dict(zip(needed, prompt.probabilities(questions), strict=True))
-    levels_of = dict(questions)
+    answers = ask(prompt, needed)
     return [
-        row
-        | {"probability_perturbed": answers[ids][levels_of[ids].index(row["level"]), target].item()}
+        row | {"probability_perturbed": answers[ids, row["level"]][target].item()}
         for ids, target, row in rows
     ]
