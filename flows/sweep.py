@@ -18,6 +18,7 @@ from prefect.client.schemas import State
 
 from prunelake import lake, views
 from prunelake.attribute import attribute
+from prunelake.bounds import aopc_bounds, question_count
 from prunelake.encoding import Encoded
 from prunelake.errors import DatasetNotFound, LakeError, ModelNotFound
 from prunelake.faithfulness import Ids, Prompt, deletion_curves
@@ -27,7 +28,7 @@ from prunelake.nested import NestedModel, Query
 from prunelake.plan import Plan, plan
 from prunelake.predict import predict, probabilities
 from prunelake.spec import Settings, SweepSpec
-from prunelake.tables import ATTRIBUTIONS, DELETIONS, EXAMPLES, LAYERS
+from prunelake.tables import ATTRIBUTIONS, BOUNDS, DELETIONS, EXAMPLES, LAYERS
 
 SECONDS_BETWEEN_REPORTS = 10.0
 
@@ -59,12 +60,14 @@ def sweep(spec: SweepSpec, settings: Settings | None = None) -> str:
     model = NestedModel(loaded.model, order.layers)
     predictions = predict_examples(work, model)
     attributions, deletions = explain_predictions(work, model, predictions)
+    bounds = bound_curves(work, model, predictions)
     frames = {
         "layers": layer_rows(run_id, order),
         "examples": example_rows(run_id, work),
         "predictions": predictions,
         "attributions": attributions,
         "deletions": deletions,
+        "bounds": bounds,
     }
     calibration_tokens = sum(len(window) for window in work.windows)
     run = {
@@ -156,6 +159,29 @@ def explain_predictions(
         _reporter("deletion curves", "examples"),
     )
     return attributions, deletions
+
+
+@task(cache_policy=NO_CACHE)
+def bound_curves(work: Plan, model: NestedModel, predictions: pl.DataFrame) -> pl.DataFrame:
+    """The least and the greatest area that any ranking reaches, where the spec asks for them."""
+    explanation = work.explanation
+    if explanation is None or explanation.bounds_beam is None:
+        return BOUNDS.frame([])
+    prompts = [_prompt(work, model, encoded) for encoded in work.explained]
+    levels = explanation.levels or work.levels
+    get_run_logger().info(
+        "bounds: a beam of %d asks about at most %d changed prompts, each level counted",
+        explanation.bounds_beam,
+        question_count(prompts, len(levels), explanation.bounds_beam, explanation),
+    )
+    return aopc_bounds(
+        predictions,
+        prompts,
+        levels,
+        explanation.bounds_beam,
+        explanation,
+        _reporter("bounds", "sizes"),
+    )
 
 
 @task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=5)

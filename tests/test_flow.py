@@ -10,6 +10,7 @@ from prefect.testing.utilities import prefect_test_harness
 
 from flows import sweep as flow_module
 from prunelake import lake, views
+from prunelake.doctor import doctor
 from prunelake.errors import LakeError
 from prunelake.spec import Calibration, Explanation, Rows, Settings, Strategy, SweepSpec
 from prunelake.tables import TABLES
@@ -38,6 +39,15 @@ def spec(tiny_folder: Path) -> SweepSpec:
     )
 
 
+@pytest.fixture
+def bounded(spec: SweepSpec) -> SweepSpec:
+    """A sweep that also searches for bounds, of one example at a few points of the curve."""
+    explain = Explanation(
+        rows=1, levels=(0, 3), operators=("replace",), fractions=(0.1, 0.2), bounds_beam=2
+    )
+    return spec.model_copy(update={"explain": explain})
+
+
 def tables(settings: Settings) -> dict[str, pl.DataFrame]:
     return {name: lake.read_table(settings.lake, name) for name in TABLES}
 
@@ -45,13 +55,12 @@ def tables(settings: Settings) -> dict[str, pl.DataFrame]:
 def test_a_sweep_fills_every_table_at_its_grain(settings: Settings, spec: SweepSpec) -> None:
     run_id = flow_module.sweep(spec, settings)
     found = tables(settings)
-    assert {name: frame["run_id"].unique().to_list() for name, frame in found.items()} == {
-        name: [run_id] for name in TABLES
-    }
+    measured = {name: frame for name, frame in found.items() if not TABLES[name].is_optional}
+    assert all(frame["run_id"].unique().to_list() == [run_id] for frame in measured.values())
     rankings = 3 * 2 * 4  # levels x examples x (three methods and the random ranking)
     tokens = found["examples"]["prompt_tokens"].list.len()[:2]
     fractions = sum(int(f * n + 1e-9) >= 1 for n in tokens for f in (0.1, 0.2, 0.3, 0.4, 0.5))
-    assert {name: frame.height for name, frame in found.items()} == {
+    assert {name: frame.height for name, frame in measured.items()} == {
         "runs": 1,
         "layers": 5,
         "examples": 5,
@@ -64,7 +73,7 @@ def test_a_sweep_fills_every_table_at_its_grain(settings: Settings, spec: SweepS
     assert sorted(run["removal_order"]) == [0, 1, 2, 3, 4]
     assert run["forward_tokens"] > 0
     assert SweepSpec.model_validate_json(run["spec"]) == spec
-    assert not lake.doctor(settings.lake)
+    assert not doctor(settings.lake)
     summary = views.query(settings.lake, "select * from summary order by level")
     assert summary["level"].to_list() == [0, 1, 3]
     assert summary["comprehensiveness"].null_count() == 0
@@ -99,6 +108,25 @@ def test_a_random_order_and_predictions_only(settings: Settings, spec: SweepSpec
     assert found["predictions"].height == 15
     assert found["attributions"].is_empty()
     assert found["deletions"].is_empty()
+    assert found["bounds"].is_empty()
+
+
+def test_asked_for_bounds_enclose_the_curves_and_normalise_them(
+    settings: Settings, bounded: SweepSpec, caplog: pytest.LogCaptureFixture
+) -> None:
+    flow_module.sweep(bounded, settings)
+    found = tables(settings)["bounds"]
+    assert found.select("level", "operator", "kind", "beam_width").rows() == [
+        (level, "replace", kind, 2)
+        for level in (0, 3)
+        for kind in ("comprehensiveness", "sufficiency")
+    ]
+    assert (found["lower"] < found["upper"]).all()
+    assert "a beam of 2 asks about at most" in caplog.text
+    assert not doctor(settings.lake)
+    areas = views.query(settings.lake, "from aopc where variant = 'normalised'")
+    assert areas.height == 2 * 2 * 2  # levels, kinds, kernel_shap and random
+    assert areas["value"].is_between(-0.05, 1.05).all()
 
 
 def test_a_sweep_that_fails_late_leaves_no_run(

@@ -50,6 +50,10 @@ def sweep(
     explain_levels: Annotated[
         str | None, typer.Option(help="Explain only at these levels.")
     ] = None,
+    bounds_beam: Annotated[
+        int | None,
+        typer.Option(help="Search for the least and greatest AOPC with a beam of this width."),
+    ] = None,
     strategy: Annotated[str, typer.Option(help="cosine, random or random:SEED.")] = "cosine",
     calibration: Annotated[
         str, typer.Option(help="bundled, c4, or a .txt or .jsonl file.")
@@ -86,6 +90,7 @@ def sweep(
                 "operators": operators.split(","),
                 "rows": explain_rows,
                 "levels": _numbers(explain_levels),
+                "bounds_beam": bounds_beam,
             },
         }
         sweep_spec = _valid_spec(fields, "the options")
