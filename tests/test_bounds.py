@@ -163,6 +163,21 @@ def test_a_beam_follows_what_promises_most_for_the_points_to_come() -> None:
     assert wider[key] == pytest.approx(((0.1 + 0.1) / 2, (0.3 + 0.9) / 2))
 
 
+def test_between_points_a_set_with_less_behind_it_may_promise_more() -> None:
+    # Points at one and three tokens. Without 10 it drops by 0.4, without 11 by 0.3; of what
+    # follows only the loss of 11 and 12 leads on.
+    left: dict[Ids, float] = {
+        (11, 12, 13, 14): 0.5,
+        (10, 12, 13, 14): 0.6,
+        (10, 13, 14): 0.3,
+        (10, 14): 0.1,
+    }
+    prompt = Prompt("test:0", (10, 11, 12, 13, 14), Model(lambda i, _: left.get(i, 0.9)), tuple)
+    explanation = Explanation(fractions=(0.2, 0.6), operators=("delete_text",))
+    bounds = found(prompt, 2, explanation, levels=(0,))
+    assert bounds[0, "delete_text", "comprehensiveness"] == pytest.approx((0.0, (0.3 + 0.8) / 2))
+
+
 def test_of_two_ways_to_a_set_the_better_one_counts() -> None:
     # Only the first token put in differs: 10 gains more than 11, then both are gone.
     first: dict[Ids, float] = {(11, 12): 0.2, (10, 12): 0.7, (10, 11): 0.9}

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from prunelake.faithfulness import Ids, Prompt, changed_prompt, deletion_curves
+from prunelake.faithfulness import Ids, Prompt, ask, changed_prompt, deletion_curves
 from prunelake.spec import Explanation
 from prunelake.tables import ATTRIBUTIONS, DELETIONS
 
@@ -162,6 +162,14 @@ def test_changed_prompts() -> None:
     kept = np.array([True, False, True])
     assert changed_prompt(prompt, kept, "replace", 9) == (5, 9, 7)
     assert changed_prompt(prompt, kept, "delete_text", 9) == (12,)
+
+
+def test_each_level_gets_its_own_answer_whatever_the_order_it_was_needed_in() -> None:
+    asked = Asked()
+    answers = ask(Prompt("test:0", TOKENS, asked, tuple), {(10,): [8, 1], (20, 30): [8]})
+    assert asked.questions == [((10,), (1, 8)), ((20, 30), (8,))]
+    expected = {((10,), 1): 0.11, ((10,), 8): 0.81, ((20, 30), 8): 0.85}
+    assert {key: answer[1] for key, answer in answers.items()} == pytest.approx(expected)
 
 
 @settings(deadline=None)

@@ -145,7 +145,8 @@ class _Search:
     ) -> None:
         """Count each set's own drop for `points` of the curve, and keep the most promising sets.
 
-        Promising is what would gain most if the drop stayed as it is for the `points_left`.
+        Promising is what would gain most if the drop stayed as it is for the `points_left`: by past
+        gains alone, all sets between two points would come from the one that led at the first.
         """
         promise: dict[Chosen, float] = {}
         for chosen, probability in perturbed.items():
