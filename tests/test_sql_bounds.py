@@ -100,7 +100,8 @@ def test_without_bounds_there_is_no_normalised_area(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lower", "upper"), [(0.25, 0.25), (math.nan, math.nan), (0.0, math.nan), (0.0, math.inf)]
+    ("lower", "upper"),
+    [(0.25, 0.25), (math.nan, math.nan), (0.0, math.nan), (0.0, math.inf), (-math.inf, 0.0)],
 )
 def test_bounds_without_a_span_give_no_number(tmp_path: Path, lower: float, upper: float) -> None:
     write(tmp_path, RUN, deletions=curve([0.25]), bounds=[bound(lower, upper)])
