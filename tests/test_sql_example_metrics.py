@@ -126,10 +126,19 @@ def test_faithfulness_is_set_beside_the_random_ranking_of_the_same_example(tmp_p
             *curves(0, "b", {"comprehensiveness": 0.75}, method="random", operator="delete_text"),
         ],
     )
+    # Nor is a ranking of another run one to beat.
+    other = run_row("other")
+    o = str(other["run_id"])
+    drops = {"comprehensiveness": 0.75}
+    write_raw(
+        tmp_path,
+        other,
+        deletions=[row | {"run_id": o} for row in curves(0, "b", drops, method="random")],
+    )
     rows = rows_of(
         tmp_path,
         "select level, example_id, method, operator, metric, value from example_metrics "
-        "where variant = 'eraser' order by all",
+        f"where variant = 'eraser' and run_id = '{R}' order by all",
     )
     assert [tuple(row.values()) for row in rows] == [
         (0, "a", "lime", "replace", "comprehensiveness", 0.375),
