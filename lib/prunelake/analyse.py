@@ -44,7 +44,7 @@ def analyse(lake: Path, run_id: str) -> None:
     with connect(lake, [run_id]) as connection:
         reported = select(connection, f"select {', '.join(REPORTED.schema)} from lake.reported")
         if reported.is_empty():
-            metrics, correlations = tested(gather(connection))
+            metrics, correlations = tested(gather(connection), REPLICATES, SEED)
         else:
             metrics, correlations = untested(reported)
         overlaps = select(connection, "select * from level_overlaps").to_dicts()
@@ -64,9 +64,9 @@ def analyse(lake: Path, run_id: str) -> None:
     write_analysis(lake, about, frames)
 
 
-def tested(found: Evidence) -> tuple[list[Row], list[Row]]:
+def tested(found: Evidence, replicates: int, seed: int) -> tuple[list[Row], list[Row]]:
     """Rows of `metrics` and of `correlations`, all from one bootstrap over the run's examples."""
-    measured = measure(found, REPLICATES, SEED)
+    measured = measure(found, replicates, seed)
     metrics = [
         _metric_row(level, cell, one, _changes(found, place, cell))
         for place, level in enumerate(found.levels)
@@ -207,7 +207,7 @@ def _correlation_row(
         if not math.isnan(measured[level][ACCURACY].value + measured[level][cell].value)
     )
     ones, others = (
-        np.array([[m.value, *m.replicates] for m in (measured[level][c] for level in known)])
+        np.array([np.append(m.value, m.replicates) for m in (measured[k][c] for k in known)])
         for c in (ACCURACY, cell)
     )
     found, note = _correlate(np.array(known, dtype=float), ones, others)

@@ -5,8 +5,6 @@ Every function takes `confidence` [n] in [0, 1], `correct` [n] of 0 and 1, and `
 those of the sample itself, each example counting once, so that all replicates measure one quantity.
 """
 
-from itertools import pairwise
-
 import numpy as np
 from numpy.typing import NDArray
 from relplot import smECE
@@ -49,8 +47,8 @@ def ece_debiased(confidence: Floats, correct: Floats, weights: Floats) -> Floats
             1 - 2 * ndtr(-ratio)
         )
     expected = np.where(spread > 0, folded, gap)
-    share = size / weights.sum(axis=0)
-    error: Floats = np.where(size > 0, share * (2 * gap - expected), 0).sum(axis=0)
+    debiased = np.where(size > 0, size * (2 * gap - expected), 0)
+    error: Floats = debiased.sum(axis=0) / weights.sum(axis=0)
     return error
 
 
@@ -137,8 +135,8 @@ def _binned(bins: NDArray[np.integer], count: int, values: Floats, weights: Floa
 def _equal_mass(confidence: Floats) -> tuple[NDArray[np.int64], int]:
     parts = np.array_split(np.sort(confidence), BIN_COUNT)
     parts = [part for part in parts if len(part)]
-    edges = [(a[-1] + b[0]) / 2 for a, b in pairwise(parts)]
-    found = np.searchsorted(edges, confidence, side="left")
+    highest = [part[-1] for part in parts[:-1]]
+    found = np.searchsorted(highest, confidence, side="left")
     used, bins = np.unique(found, return_inverse=True)
     return bins, len(used)
 

@@ -8,12 +8,21 @@ import polars as pl
 from numpy.typing import NDArray
 
 from prunelake.calibration import brier_split
-from prunelake.tables import CELL
+from prunelake.tables import CELL, CELL_SCHEMA
 from prunelake.views import select
 
 Array = NDArray[np.float64]
 Cell = tuple[str, str, str, str]
 """metric, method, operator, variant; '' where one does not apply."""
+
+PREDICTED: tuple[Cell, ...] = tuple(
+    (name, "", "", "")
+    for name in (
+        *("accuracy", "accuracy_norm", "brier", "nll", "mean_confidence", "kl_from_unpruned"),
+        *("flip_rate", "harmful_flip_rate", "beneficial_flip_rate"),
+    )
+)
+"""What every run has, if only to say that no example could be scored."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +77,8 @@ def gather(connection: duckdb.DuckDBPyConnection) -> Evidence:
     names = pl.concat([long["example_id"], predictions["example_id"]]).unique().sort()
     examples = pl.DataFrame({"example_id": names}).with_row_index("example")
     places = pl.DataFrame({"level": levels}, schema={"level": pl.Int32}).with_row_index("place")
-    cells = long.select(CELL).unique().sort(CELL).with_row_index("cell")
+    always = pl.DataFrame(PREDICTED, schema=dict(CELL_SCHEMA), orient="row")
+    cells = pl.concat([long.select(CELL), always]).unique().sort(CELL).with_row_index("cell")
 
     values = np.full((len(levels), len(names), cells.height), np.nan)
     long = long.join(examples, on="example_id").join(places, on="level").join(cells, on=CELL)
@@ -79,7 +89,18 @@ def gather(connection: duckdb.DuckDBPyConnection) -> Evidence:
     confidence[predictions["place"], predictions["example"]] = predictions["confidence"]
     correct[predictions["place"], predictions["example"]] = predictions["correct"]
 
-    parts = np.full((len(levels), len(names), 2), np.nan)
+    return assemble(tuple(levels), tuple(cells.select(CELL).rows()), values, confidence, correct)
+
+
+def assemble(
+    levels: tuple[int, ...],
+    cells: tuple[Cell, ...],
+    values: Array,
+    confidence: Array,
+    correct: Array,
+) -> Evidence:
+    """The evidence of these arrays (shapes as in Evidence), with the parts of the Brier score."""
+    parts = np.full((*confidence.shape, 2), np.nan)
     for level, part in enumerate(parts):
         known = ~np.isnan(confidence[level])
         if known.any():
@@ -87,9 +108,9 @@ def gather(connection: duckdb.DuckDBPyConnection) -> Evidence:
                 brier_split(confidence[level][known], correct[level][known])
             )
     return Evidence(
-        levels=tuple(levels),
+        levels=levels,
         cells=(
-            *cells.select(CELL).rows(),
+            *cells,
             ("brier_calibration", "", "", ""),
             ("brier_refinement", "", "", ""),
         ),
