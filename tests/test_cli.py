@@ -7,15 +7,19 @@ from pathlib import Path
 import pytest
 
 from prunelake import lake
+from prunelake.analyse import analyse
 from prunelake.cli import main
+from prunelake.doctor import doctor
 from tests.lake_rows import small_run
 
 
 @pytest.fixture
 def filled(tmp_path: Path) -> Path:
-    """A lake with one run."""
+    """A lake with one run, analysed."""
     folder = tmp_path / "lake"
-    lake.write_run(folder, *small_run())
+    run, written = small_run()
+    lake.write_run(folder, run, written)
+    analyse(folder, str(run["run_id"]))
     return folder
 
 
@@ -189,6 +193,36 @@ def test_doctor_is_content_with_a_good_lake_and_names_a_bad_file(
     assert str(bad.name) in capsys.readouterr().out
 
 
+def test_what_lacks_an_analysis_is_analysed(
+    filled: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, written = small_run("second")
+    lake.write_run(filled, run, written)
+    assert call(monkeypatch, "doctor", "--lake", str(filled)) == 1
+    assert "run `prunelake analyse`" in capsys.readouterr().out
+    assert call(monkeypatch, "analyse", "--lake", str(filled)) == 0
+    assert capsys.readouterr().out == f"analysed run {run['run_id']}\n"
+    assert call(monkeypatch, "doctor", "--lake", str(filled)) == 0
+    capsys.readouterr()
+    assert call(monkeypatch, "analyse", "--lake", str(filled)) == 0
+    assert capsys.readouterr().out == "nothing to analyse\n"
+    assert call(monkeypatch, "analyse", "--lake", str(filled / "absent")) == 1
+    assert "no lake at" in capsys.readouterr().err
+
+
+def test_a_lake_is_compacted_and_reads_as_before(
+    filled: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, written = small_run("second")
+    lake.write_run(filled, run, written)
+    analyse(filled, str(run["run_id"]))
+    ids = lake.run_ids(filled)
+    assert call(monkeypatch, "compact", "--lake", str(filled)) == 0
+    assert capsys.readouterr().out == f"{filled}: 20 files before, 10 after\n"
+    assert call(monkeypatch, "doctor", "--lake", str(filled)) == 0
+    assert lake.run_ids(filled) == ids
+
+
 def test_logs_of_others_are_imported_level_by_level(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -201,7 +235,7 @@ def test_logs_of_others_are_imported_level_by_level(
     assert f"run {run_id} is in the lake already" in capsys.readouterr().out
     assert call(monkeypatch, "import", "harness", "--level", "deep", "--lake", str(folder)) == 1
     assert "LEVEL=PATH" in capsys.readouterr().err
-    assert not lake.doctor(folder)
+    assert not doctor(folder)
     out = tmp_path / "report.html"
     assert call(monkeypatch, "report", "--lake", str(folder), "--out", str(out)) == 0
     page = out.read_text(encoding="utf-8")

@@ -164,6 +164,31 @@ def publish(lake: LakeOption = None) -> None:
 
 
 @app.command()
+def analyse(lake: LakeOption = None) -> None:
+    """Compute the statistics of every run that has none of this version; needs no GPU."""
+    from prunelake import lake as store
+    from prunelake.analyse import analyse as compute
+
+    folder = settings_for(lake).lake
+    missing = store.unanalysed(folder)
+    for run_id in missing:
+        compute(folder, run_id)
+        typer.echo(f"analysed run {run_id}")
+    if not missing:
+        typer.echo("nothing to analyse")
+
+
+@app.command()
+def compact(lake: LakeOption = None) -> None:
+    """Merge the files of many runs into few; no answer changes."""
+    from prunelake.compact import compact as merge
+
+    folder = settings_for(lake).lake
+    before, after = merge(folder)
+    typer.echo(f"{folder}: {before} files before, {after} after")
+
+
+@app.command()
 def doctor(lake: LakeOption = None) -> None:
     """Check every file of the lake against its run, schema and hash; changes nothing."""
     from prunelake import lake as store

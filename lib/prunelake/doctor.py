@@ -53,7 +53,10 @@ def damage(lake: Path) -> Iterator[Finding]:
     for group in (MEASURED, ANALYSED):
         for paths in heads(lake, group):
             for head in paths:
-                yield from _part_findings(group, head)
+                findings = list(_part_findings(group, head))
+                # Otherwise a compaction has taken it meanwhile.
+                if head.is_file():
+                    yield from findings
 
 
 def _without_analysis(lake: Path) -> Iterator[Finding]:

@@ -17,9 +17,12 @@ from typing import Any
 import polars as pl
 
 from prunelake import parquet
-from prunelake.errors import LakeError, one_line
+from prunelake.errors import CorruptFile, LakeError, one_line
 from prunelake.parts import ANALYSED, MEASURED, SEGMENT, Group, Part, heads, parts, runs_of
 from prunelake.tables import ANALYSES, DERIVED, RUNS, TABLES, Table
+
+WRITING = ".lock"
+PUBLISHING = ".publish.lock"  # who needs both takes this one first
 
 
 def has_run(lake: Path, run_id: str) -> bool:
@@ -57,6 +60,7 @@ def analysed(lake: Path) -> set[str]:
     Raises:
         LakeError, WrongFormat, CorruptFile: as `complete_parts`.
     """
+    require(lake)
     return set(runs_of(parts(lake, ANALYSED, run_ids(lake))))
 
 
@@ -84,7 +88,12 @@ def read_table(lake: Path, name: str, run_ids: Collection[str] | None = None) ->
     for part in complete_parts(lake, run_ids):
         path = part.file(name)
         if path is not None and part.run_ids:
-            rows = parquet.read(path, table)
+            try:
+                rows = parquet.read(path, table)
+            except CorruptFile:
+                if part.head.is_file():
+                    raise
+                return read_table(lake, name, run_ids)  # a compaction has taken it
             frames.append(rows.filter(pl.col("run_id").is_in(part.run_ids)))
     return pl.concat(frames)
 
@@ -162,10 +171,10 @@ def write_analysis(
 
 
 @contextmanager
-def locked(lake: Path) -> Iterator[None]:
-    """One writer at a time: two of one run would mix their files. Dies with its process."""
+def locked(lake: Path, lock_file: str = WRITING) -> Iterator[None]:
+    """One writer, or publisher, at a time: two would mix their files. Dies with its process."""
     lake.mkdir(parents=True, exist_ok=True)
-    with (lake / ".lock").open("w") as lock:
+    with (lake / lock_file).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

@@ -14,6 +14,8 @@ from prunelake.tables import ANALYSES, DERIVED, FORMAT_VERSION, RUNS, Table
 FORMAT_KEY = "prunelake.format_version"
 TABLE_KEY = "prunelake.table"
 
+ROW_GROUP_ROWS = 65_536  # so that one run's rows are found without reading those of many
+
 RESTORE = "`prunelake doctor` names every bad file"
 
 READING_ERRORS = (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException)
@@ -27,7 +29,9 @@ def write(
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.tmp")
     keys = {FORMAT_KEY: str(FORMAT_VERSION), TABLE_KEY: table.name, **(metadata or {})}
     try:
-        frame.write_parquet(temporary, compression="zstd", metadata=keys)
+        frame.write_parquet(
+            temporary, compression="zstd", row_group_size=ROW_GROUP_ROWS, metadata=keys
+        )
         digest = sha256(temporary)
         sync(temporary)
         os.replace(temporary, path)  # noqa: PTH105  # the one call that failure tests intercept

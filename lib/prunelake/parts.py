@@ -55,12 +55,13 @@ def parts(lake: Path, group: Group, run_ids: Collection[str] | None = None) -> l
         WrongFormat: a run of another format version.
         CorruptFile: a head file that does not open or has another schema.
     """
+    chosen = None if run_ids is None else frozenset(run_ids)
     while True:
         loose, segments = heads(lake, group)
-        if run_ids is not None:
-            loose = [path for path in loose if path.stem in run_ids]
+        if chosen is not None:
+            loose = [path for path in loose if path.stem in chosen]
         try:
-            return _parts(group, loose, segments, run_ids)
+            return _parts(group, loose, segments, chosen)
         except CorruptFile:
             # One that is gone by now was merged into a segment, or replaced, after it was listed.
             if all(path.is_file() for path in (*loose, *segments)):
@@ -97,15 +98,13 @@ def _committed(lake: Path, group: Group) -> list[Path]:
 
 
 def _parts(
-    group: Group, loose: list[Path], segments: list[Path], chosen: Collection[str] | None
+    group: Group, loose: list[Path], segments: list[Path], chosen: frozenset[str] | None
 ) -> list[Part]:
     found: list[Part] = []
     read: set[str] = set()
     columns = [c for c in ("run_id", "files", "analysis_version") if c in group.head.schema]
     # A run's own files come first, so they are what is read of it.
     for paths in (loose, segments):
-        if chosen is not None and read.issuperset(chosen):
-            break
         says = [parquet.metadata(path) for path in paths]
         rows = parquet.read_columns(paths, group.head, columns)
         for path, own, frame in zip(paths, says, rows, strict=True):

@@ -1,6 +1,5 @@
 """The snapshot: a lake as one DuckDB file that opens without PruneLake and its Parquet files."""
 
-import fcntl
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ import duckdb
 
 from prunelake.doctor import damage
 from prunelake.errors import CorruptFile, LakeError, one_line
-from prunelake.lake import analysed, check_format, run_ids, unanalysed
+from prunelake.lake import PUBLISHING, analysed, check_format, locked, run_ids, unanalysed
 from prunelake.spec import content_hash
 from prunelake.tables import ANALYSIS_VERSION, DERIVED, FORMAT_VERSION, TABLES
 from prunelake.views import connect, sql_folder
@@ -100,8 +99,7 @@ def publish(lake: Path) -> Path:
 def _building(lake: Path) -> Iterator[Path]:
     """An empty folder for what is not finished, of one publisher at a time; gone afterwards."""
     folder = lake / ".publish"
-    with (lake / ".publish.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(lake, PUBLISHING):
         # A publisher that was killed left it.
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()

@@ -50,7 +50,7 @@ def connect(lake: Path, run_ids: Collection[str] | None = None) -> duckdb.DuckDB
         WrongFormat: a run of another format version.
         CorruptFile: a file that cannot be read or has another schema.
     """
-    parts = complete_parts(lake, run_ids)
+    parts = [part for part in complete_parts(lake, run_ids) if part.run_ids]
     connection = duckdb.connect(config={"python_enable_replacements": "false"})
     try:
         connection.execute("set TimeZone = 'UTC'")
@@ -60,7 +60,7 @@ def connect(lake: Path, run_ids: Collection[str] | None = None) -> duckdb.DuckDB
             sources = [
                 (path.resolve(), part)
                 for part in parts
-                if part.run_ids and (path := part.file(table.name)) is not None
+                if (path := part.file(table.name)) is not None
             ]
             connection.execute(_relation(table, sources))
             readable += [path for path, _ in sources]
@@ -72,6 +72,8 @@ def connect(lake: Path, run_ids: Collection[str] | None = None) -> duckdb.DuckDB
     except duckdb.Error as error:
         connection.close()
         _raise_if_damaged(lake, error)
+        if not all(part.head.is_file() for part in parts):
+            return connect(lake, run_ids)  # a compaction has taken it
         raise
     return connection
 
@@ -83,14 +85,17 @@ def query(lake: Path, text: str) -> pl.DataFrame:
         QueryError: SQL that DuckDB refuses, or that does more than read.
         LakeError, WrongFormat, CorruptFile: as `connect`; CorruptFile also when the query meets it.
     """
-    with connect(lake) as connection:
-        try:
+    try:
+        with connect(lake) as connection:
             return select(connection, text)
-        except QueryError as error:
-            cause = error.__cause__
-            if isinstance(cause, FILE_ERRORS) or type(cause) is duckdb.Error:
-                _raise_if_damaged(lake, cause)
+    except QueryError as error:
+        cause = error.__cause__
+        if not isinstance(cause, FILE_ERRORS) and type(cause) is not duckdb.Error:
             raise
+        _raise_if_damaged(lake, cause)
+    # Every file is whole: perhaps a compaction has taken one while it was read.
+    with connect(lake) as connection:
+        return select(connection, text)
 
 
 def select(connection: duckdb.DuckDBPyConnection, text: str) -> pl.DataFrame:

@@ -1,0 +1,162 @@
+"""Merge the files of many runs into segments: their number then follows the lake's size in rows.
+
+No answer changes: a segment holds the rows of its runs as they were, in their order. Its tables are
+written first and its head file, which lists them, last; then the files that it replaces go, head
+files first. A run's own files beat a segment's, and segments that share a run agree on it. So a
+process that is killed at any moment leaves a lake that reads the same, and the next one finishes.
+
+Who is reading the Parquet files in that moment may find one gone, and should connect again. Readers
+of the published snapshot are not touched.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import polars as pl
+
+from prunelake import parquet
+from prunelake.errors import CorruptFile, LakeError, one_line
+from prunelake.lake import PUBLISHING, locked, require, run_ids
+from prunelake.parts import (
+    ANALYSED,
+    FILES_KEY,
+    MEASURED,
+    SEGMENT,
+    Group,
+    Part,
+    heads,
+    is_segment,
+    parts,
+    segment_name,
+)
+from prunelake.tables import DERIVED, TABLES, Table
+
+SEGMENT_ROWS = 1_000_000
+"""A segment with as many rows in one of its tables is merged with no more runs."""
+
+
+def compact(lake: Path) -> tuple[int, int]:
+    """Merge what can be merged; the number of the lake's files before and after.
+
+    Waits for writers and publishers, which then wait for it.
+
+    Raises:
+        LakeError: no such folder, or one that cannot be written.
+        WrongFormat: a run of another format version.
+        CorruptFile: a file to be merged is not what was written; nothing is lost by that.
+    """
+    require(lake)
+    try:
+        with locked(lake, PUBLISHING), locked(lake):
+            before = _count(lake)
+            for group in (MEASURED, ANALYSED):
+                found = parts(lake, group, run_ids(lake))
+                # First, for what is merged may be called as one of these.
+                _remove(lake, group, [p for p in found if is_segment(p.head) and not p.run_ids])
+                for batch in _batches([part for part in found if part.run_ids]):
+                    _merge(lake, group, batch)
+            return before, _count(lake)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise LakeError(
+            f"{lake} could not be compacted: {one_line(error)}; it reads as before: make room or "
+            "fix the permissions and compact again"
+        ) from error
+
+
+def _batches(found: Sequence[Part]) -> Iterator[list[Part]]:
+    """The parts that are merged into one segment each; none where nothing would be gained."""
+    # Segments first: an analysis that beats one in a segment must not go before that segment.
+    segments = [part for part in found if is_segment(part.head) and _is_open(part)]
+    loose = [part for part in found if not is_segment(part.head)]
+    if len(segments) == 1 and not loose and segments[0].run_ids == segments[0].held:
+        return
+    batch: list[Part] = []
+    for part in (*segments, *loose):
+        batch.append(part)
+        if _size(batch) >= SEGMENT_ROWS:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _is_open(segment: Part) -> bool:
+    """Whether a segment is to be merged again: it is small, or has rows that nobody reads."""
+    return _size([segment]) < SEGMENT_ROWS or segment.run_ids != segment.held
+
+
+def _size(batch: Sequence[Part]) -> int:
+    """The rows of the largest table."""
+    names = {name for part in batch for name in part.listed}
+    return max(
+        (sum(p.listed[name]["rows"] for p in batch if name in p.listed) for name in names),
+        default=0,
+    )
+
+
+def _merge(lake: Path, group: Group, batch: Sequence[Part]) -> None:
+    """Write the segment of these parts, and remove their head files: it is read instead."""
+    for part in batch:
+        _require_whole(part, group.head)
+    rows = _rows(batch, group.head)
+    name = segment_name(rows)
+    head = lake / group.head.name / f"{name}.parquet"
+    # Where it exists, a compaction was killed before it removed the others.
+    if not head.exists():
+        listed = []
+        for table in group.tables.values():
+            if table is group.head:
+                continue
+            frame = _rows(batch, table)
+            if table.is_optional and frame.is_empty():
+                continue
+            path = lake / table.name / head.name
+            digest = parquet.write(path, table, frame)
+            listed.append({"table": table.name, "rows": frame.height, "sha256": digest})
+        parquet.write(head, group.head, rows, {FILES_KEY: json.dumps(listed)})
+    _remove(lake, group, [part for part in batch if part.head != head])
+
+
+def _rows(batch: Sequence[Part], table: Table) -> pl.DataFrame:
+    frames = [
+        parquet.read(path, table).filter(pl.col("run_id").is_in(part.run_ids))
+        for part in batch
+        if (path := part.file(table.name)) is not None
+    ]
+    # Within a run the order stays: sums of floats depend on it.
+    return pl.concat([table.frame([]), *frames]).sort("run_id", maintain_order=True)
+
+
+def _require_whole(part: Part, head: Table) -> None:
+    """Raise where a file is not the one that was written: merged, its rows would pass for whole."""
+    if is_segment(part.head) and segment_name(parquet.read(part.head, head)) != part.head.stem:
+        raise CorruptFile(f"{part.head}: other rows than written; {parquet.remedy(part.head)}")
+    for name, listed in part.listed.items():
+        path = part.head.parent.parent / name / part.head.name
+        if parquet.sha256(path) != listed["sha256"]:
+            raise CorruptFile(f"{path}: SHA-256 differs; {parquet.remedy(path)}")
+
+
+def _remove(lake: Path, group: Group, replaced: Sequence[Part]) -> None:
+    """Remove parts that are read no more, and what a killed compaction left or began."""
+    for of_many in (True, False):
+        for part in replaced:
+            if is_segment(part.head) == of_many:
+                part.head.unlink()
+        if replaced:
+            # No crash of the machine may bring back a segment, but not what beats it.
+            parquet.sync(lake / group.head.name)
+    loose, segments = ({path.stem for path in paths} for paths in heads(lake, group))
+    merged = frozenset[str]().union(*(p.held for p in parts(lake, group) if is_segment(p.head)))
+    for name in group.tables:
+        for path in (lake / name).glob("*"):
+            is_unfinished = path.name.startswith(f".{SEGMENT}")
+            is_left = is_segment(path) and path.stem not in segments
+            is_replaced = path.stem in merged and path.stem not in loose
+            if is_unfinished or is_left or is_replaced:
+                path.unlink()
+
+
+def _count(lake: Path) -> int:
+    return sum(1 for name in (*TABLES, *DERIVED) for _ in (lake / name).glob("*"))
