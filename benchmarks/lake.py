@@ -185,7 +185,7 @@ def make_copies(base: Path, folder: Path, scale: int) -> None:
         derived = {n: pl.read_parquet(base / n / f"{run_id}.parquet") for n in DERIVED}
         derived["metrics"] = derived["metrics"].filter(method="")
         derived["correlations"] = derived["correlations"].filter(method="")
-        derived["overlaps"] = derived["overlaps"].clear()
+        derived["overlap_matrix"] = derived["overlap_matrix"].clear()
         sources.append((number % TASKS, frames, derived))
     for copy in range(scale):
         for number, (task, frames, derived) in enumerate(sources):

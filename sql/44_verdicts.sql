@@ -2,119 +2,134 @@
 create macro verdicts_at(
     accuracy_margin := 0.02, metric_margin := 0.02, false_discovery_rate := 0.05, run_ids := null
 ) as table
-with cells as (
-    select
-        *,
-        row_number() over (order by p_value) as p_rank,
-        count(p_value) over () as test_count
-    from deltas
-    where
-        level > 0
-        and is_tested
-        and higher_is_better is not null
-        and (run_ids is null or list_contains(run_ids, run_id))
-),
+    with cells as (
+        select
+            *,
+            row_number() over (order by p_value) as p_rank,
+            count(p_value) over () as test_count
+        from deltas
+        where
+            level > 0
+            and is_tested
+            and higher_is_better is not null
+            and (run_ids is null or list_contains(run_ids, run_id))
+    ),
 
-adjusted as (
-    select
-        * exclude (p_rank, test_count),
-        -- Benjamini and Hochberg (1995), over all cells asked for.
-        min(least(1, p_value * test_count / p_rank)) over (
-            order by p_rank desc rows unbounded preceding
-        ) as p_adjusted
-    from cells
-),
+    adjusted as (
+        select
+            * exclude (p_rank, test_count),
+            -- Benjamini and Hochberg (1995), over all cells asked for.
+            min(
+                case when p_value is not null then least(1, p_value * test_count / p_rank) end
+            ) over (
+                order by p_rank desc rows unbounded preceding
+            ) as p_adjusted
+        from cells
+    ),
 
-accuracies as (
+    compared as (
+        select
+            *,
+            coalesce(p_adjusted <= false_discovery_rate, false) as is_changed,
+            coalesce(
+                equivalence_low > -metric_margin and equivalence_high < metric_margin, false
+            ) as is_equivalent
+        from adjusted
+    ),
+
+    accuracies as (
+        select
+            run_id,
+            level,
+            delta,
+            equivalence_low,
+            equivalence_high,
+            case
+                when n is not null
+                    then
+                        coalesce(
+                            equivalence_low > -accuracy_margin
+                            and equivalence_high < accuracy_margin,
+                            false
+                        )
+            end as is_stable,
+            is_changed and delta < 0 as is_fallen
+        from compared
+        where metric = 'accuracy'
+    ),
+
+    judged as (
+        select
+            compared.run_id,
+            compared.model,
+            compared.strategy,
+            compared.task,
+            compared.level,
+            compared.metric,
+            compared.method,
+            compared.operator,
+            compared.variant,
+            accuracies.delta as accuracy_delta,
+            accuracies.equivalence_low as accuracy_low,
+            accuracies.equivalence_high as accuracy_high,
+            accuracies.is_stable,
+            accuracies.is_fallen,
+            compared.delta,
+            compared.delta_low,
+            compared.delta_high,
+            compared.delta_se,
+            compared.p_value,
+            compared.p_adjusted,
+            compared.is_worse,
+            compared.is_changed,
+            compared.is_equivalent,
+            compared.n,
+            compared.note
+        from compared
+        left join accuracies
+            on compared.run_id = accuracies.run_id and compared.level = accuracies.level
+    )
+
     select
         run_id,
+        model,
+        strategy,
+        task,
         level,
+        metric,
+        method,
+        operator,
+        variant,
+        case
+            when n is null then null
+            when metric = 'accuracy' and is_stable then 'equivalent'
+            when is_changed and not is_worse then 'improved'
+            when metric = 'accuracy' and is_fallen then 'visible degradation'
+            when is_changed and is_stable then 'hidden degradation'
+            when is_changed and is_fallen then 'visible degradation'
+            when is_equivalent and not is_changed then 'equivalent'
+            else 'inconclusive'
+        end as verdict,
+        case
+            when p_value is null then note
+            when is_changed and is_worse and not is_stable and not is_fallen
+                then 'worse, but accuracy is neither stable nor fallen'
+            when not is_changed and not (is_equivalent or (metric = 'accuracy' and is_stable))
+                then 'a difference up to smallest_detectable could have been missed'
+        end as reason,
+        -- Found with a chance of 80 % by a single test at 5 %: the two normal quantiles added up.
+        case when not is_changed then 2.8015852 * delta_se end as smallest_detectable,
         delta,
-        equivalence_low,
-        equivalence_high,
-        coalesce(
-            equivalence_low > -accuracy_margin and equivalence_high < accuracy_margin, false
-        ) as is_stable,
-        coalesce(p_adjusted <= false_discovery_rate and delta < 0, false) as is_fallen
-    from adjusted
-    where metric = 'accuracy'
-),
-
-judged as (
-    select
-        adjusted.run_id,
-        adjusted.model,
-        adjusted.strategy,
-        adjusted.task,
-        adjusted.level,
-        adjusted.metric,
-        adjusted.method,
-        adjusted.operator,
-        adjusted.variant,
-        accuracies.delta as accuracy_delta,
-        accuracies.equivalence_low as accuracy_low,
-        accuracies.equivalence_high as accuracy_high,
-        accuracies.is_stable,
-        accuracies.is_fallen,
-        adjusted.delta,
-        adjusted.delta_low,
-        adjusted.delta_high,
-        adjusted.delta_se,
-        adjusted.p_value,
-        adjusted.p_adjusted,
-        adjusted.is_worse,
-        coalesce(adjusted.p_adjusted <= false_discovery_rate, false) as is_changed,
-        coalesce(
-            adjusted.equivalence_low > -metric_margin and adjusted.equivalence_high < metric_margin,
-            false
-        ) as is_equivalent,
-        adjusted.n,
-        adjusted.note
-    from adjusted
-    left join accuracies
-        on adjusted.run_id = accuracies.run_id and adjusted.level = accuracies.level
-)
-
-select
-    run_id,
-    model,
-    strategy,
-    task,
-    level,
-    metric,
-    method,
-    operator,
-    variant,
-    case
-        when n is null then null
-        when metric = 'accuracy' and is_stable then 'equivalent'
-        when is_changed and not is_worse then 'improved'
-        when metric = 'accuracy' and is_fallen then 'visible degradation'
-        when is_changed and is_stable then 'hidden degradation'
-        when is_changed and is_fallen then 'visible degradation'
-        when is_equivalent and not is_changed then 'equivalent'
-        else 'inconclusive'
-    end as verdict,
-    case
-        when p_value is null then note
-        when is_changed and is_worse and not is_stable and not is_fallen
-            then 'worse, but accuracy is neither stable nor fallen'
-        when not is_changed and not (is_equivalent or (metric = 'accuracy' and is_stable))
-            then 'a difference up to smallest_detectable could have been missed'
-    end as reason,
-    -- Found with a chance of 80 % by a single test at 5 %: the two normal quantiles added up.
-    case when not is_changed then 2.8015852 * delta_se end as smallest_detectable,
-    delta,
-    delta_low,
-    delta_high,
-    p_value,
-    p_adjusted,
-    accuracy_delta,
-    accuracy_low,
-    accuracy_high,
-    is_stable as is_accuracy_stable,
-    n
-from judged;
+        delta_low,
+        delta_high,
+        p_value,
+        p_adjusted,
+        accuracy_delta,
+        accuracy_low,
+        accuracy_high,
+        is_stable as is_accuracy_stable,
+        n
+    from judged;
 
 create view verdicts as
 from verdicts_at();

@@ -425,7 +425,7 @@ def test_an_analysis_that_is_none_is_refused(tmp_path: Path) -> None:
     row, written = small_analysis(RUN_ID)
     with pytest.raises(LakeError, match=r"tables.ANALYSES but files; differing: mood"):
         lake.write_analysis(tmp_path, row | {"mood": "good"}, written)
-    del written["overlaps"]
+    del written["overlap_matrix"]
     with pytest.raises(LakeError, match="differing: overlaps"):
         lake.write_analysis(tmp_path, row, written)
     assert not (tmp_path / "analyses").exists()

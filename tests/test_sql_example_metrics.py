@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
+from prunelake.analyse import analyse
 from tests.lake_rows import attribution, deletion, prediction, rows_of, run_row, write_raw
 
 LN2 = math.log(2)
@@ -332,6 +333,7 @@ MARTS = """
 
 def test_the_means_over_examples_are_the_marts_values(tmp_path: Path) -> None:
     random_run(tmp_path)
+    analyse(tmp_path, R)
     key = "level, method, operator, variant, metric"
     found, expected = (
         {

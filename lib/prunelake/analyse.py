@@ -48,7 +48,7 @@ def analyse(lake: Path, run_id: str) -> None:
         else:
             metrics, correlations = untested(reported)
         overlaps = select(connection, "select * from level_overlaps").to_dicts()
-    rows = {"metrics": metrics, "correlations": correlations, "overlaps": overlaps}
+    rows = {"metrics": metrics, "correlations": correlations, "overlap_matrix": overlaps}
     about = {
         "run_id": run_id,
         "analysis_version": ANALYSIS_VERSION,

@@ -253,8 +253,8 @@ CORRELATIONS = Table(
     },
 )
 
-OVERLAPS = Table(
-    "overlaps",
+OVERLAP_MATRIX = Table(
+    "overlap_matrix",
     "run x method x level x other level",
     ("run_id", "method", "level", "other_level"),
     {
@@ -270,5 +270,7 @@ OVERLAPS = Table(
     },
 )
 
-DERIVED: Mapping[str, Table] = {t.name: t for t in (ANALYSES, METRICS, CORRELATIONS, OVERLAPS)}
+DERIVED: Mapping[str, Table] = {
+    t.name: t for t in (ANALYSES, METRICS, CORRELATIONS, OVERLAP_MATRIX)
+}
 """What was computed from a run's tables; an analysis exists once its `analyses` file does."""
