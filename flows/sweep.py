@@ -17,6 +17,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas import State
 
 from prunelake import lake, views
+from prunelake.analyse import analyse
 from prunelake.attribute import attribute
 from prunelake.bounds import aopc_bounds, question_count
 from prunelake.encoding import Encoded
@@ -53,6 +54,8 @@ def sweep(spec: SweepSpec, settings: Settings | None = None) -> str:
     run_id = work.identity.run_id
     if lake.has_run(settings.lake, run_id):
         logger.info("run %s is in the lake already; nothing to compute", run_id)
+        if run_id in lake.unanalysed(settings.lake):
+            analyse_run(settings, run_id)
         return run_id
     lake.check_writable(settings.lake)
     loaded = load_model(work, settings)
@@ -92,6 +95,7 @@ def sweep(spec: SweepSpec, settings: Settings | None = None) -> str:
         "forward_tokens": round(model.forward_tokens) + calibration_tokens,
     }
     write(settings, run, frames)
+    analyse_run(settings, run_id)
     publish_summary(settings, run_id)
     logger.info(
         "run %s: %s examples, levels %s, %s forward tokens in %.0f s",
@@ -188,6 +192,12 @@ def bound_curves(work: Plan, model: NestedModel, predictions: pl.DataFrame) -> p
 def write(settings: Settings, run: dict[str, Any], frames: dict[str, pl.DataFrame]) -> None:
     """Commit the run to the lake."""
     lake.write_run(settings.lake, run, frames)
+
+
+@task(cache_policy=NO_CACHE)
+def analyse_run(settings: Settings, run_id: str) -> None:
+    """Compute the run's intervals, tests and correlations beside it."""
+    analyse(settings.lake, run_id)
 
 
 def publish_summary(settings: Settings, run_id: str) -> None:

@@ -29,7 +29,7 @@ from tests.lake_rows import identity_of, small_run
 from tests.level_rows import explained_run
 
 # Of these rows nothing is excluded, bounded or taken from others.
-EMPTY = {"excluded", "bounds", "reported", "lake.bounds", "lake.reported"}
+EMPTY = {"excluded", "seed_agreement", "bounds", "reported", "lake.bounds", "lake.reported"}
 ROOT = Path(__file__).parents[1]
 DROPS = {(method, op): 0.5 for op in ("replace", "delete_text") for method in ("random", "lime")}
 OPENS = """

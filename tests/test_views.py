@@ -13,27 +13,38 @@ from tests.lake_rows import bound, identity_of, small_analysis, small_run
 
 RUN_ID = identity_of("run")[1]
 VIEWS = {
-    "headlines",
-    "summary",
     "accuracy",
     "agreement",
     "aopc",
+    "attribution_pairs",
     "attributions",
+    "bounds",
     "calibration",
     "correlations",
     "deletions",
     "deltas",
+    "example_agreement",
+    "example_metrics",
     "examples",
     "excluded",
     "faithfulness",
     "flips",
+    "headlines",
     "layers",
+    "level_overlaps",
     "metrics",
+    "overlap_matrix",
     "paired_attributions",
     "paired_predictions",
+    "pooled_correlations",
     "predictions",
     "reliability",
+    "reported",
     "runs",
+    "scored_predictions",
+    "seed_agreement",
+    "summary",
+    "verdicts",
 }
 
 
@@ -49,7 +60,7 @@ def test_every_view_has_a_comment_that_names_its_grain(lake: Path) -> None:
     described = views.describe(views.connect(lake))
     assert set(described["view"]) == VIEWS
     for comment in described["comment"]:
-        assert re.match(r"run(: one| x [a-z]+)", comment), comment
+        assert re.match(r"(run|strategy)(: one| x [a-z]+)", comment), comment
         assert "\n" not in comment
 
 
@@ -59,7 +70,7 @@ def test_every_view_file_creates_the_view_of_its_name() -> None:
     }
     assert set(created) == VIEWS
     for name, text in created.items():
-        assert text.startswith(f"create view {name} as\n")
+        assert f"\ncreate view {name} as\n" in f"\n{text}"
         assert f"\ncomment on view {name} is\n" in text
 
 
