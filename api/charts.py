@@ -6,23 +6,14 @@ import altair as alt
 import polars as pl
 
 from api.drawing import BLUE, GREEN, GREY, INK, PURPLE, VERMILION, WIDTH, finished
-from api.findings import (
-    LABELS,
-    MINUS,
-    accuracy_clause,
-    change_clause,
-    count,
-    label,
-    number,
-    shown_level,
-    signed,
-)
+from api.findings import accuracy_clause, count, is_published, metric_clause, shown_level
+from api.wording import LABELS, label, listed, number, signed
 
 CONFIDENCE_PANELS = ("accuracy", "ece", "mean_confidence", "flip_rate")
 EXPLANATION_PANELS = ("accuracy", "comprehensiveness", "sufficiency", "overlap_10")
 
 PANELS = {
-    "accuracy": (BLUE, "Accuracy", "share correct, band: ± 1 standard error"),
+    "accuracy": (BLUE, "Accuracy", "share correct"),
     "ece": (VERMILION, "ECE", "0 to 1, lower is better"),
     "mean_confidence": (PURPLE, "Mean confidence", "probability of the predicted option"),
     "flip_rate": (INK, "Flip rate", "share of predictions changed, lower is better"),
@@ -34,7 +25,9 @@ PANELS = {
 SMALLEST_SPAN = 0.1
 """No y axis spans less, or noise in the third decimal would look like a collapse."""
 
-COEFFICIENTS = ["Pearson", "Spearman", "Kendall"]
+
+NAMED = 3
+"""So many correlations go into a title."""
 
 
 def levels_chart(levels: pl.DataFrame, metrics: Sequence[str]) -> alt.VConcatChart:
@@ -47,133 +40,76 @@ def levels_chart(levels: pl.DataFrame, metrics: Sequence[str]) -> alt.VConcatCha
     # A metric of a single point has nothing to set against accuracy over levels.
     known = levels.drop_nulls("value")
     present = [metric for metric in metrics if known.filter(metric=metric).height]
-    titles = [accuracy_clause(levels)]
-    if shown is not None:
-        focus = [metric for metric in present if metric not in ("accuracy", "flip_rate")][:2]
-        clauses = [change_clause(levels, metric, shown) for metric in focus]
-        titles += [clause for clause in clauses if clause]
-    subtitle = f"by point estimates, n = {count(levels, 'accuracy')}"
-    if "comprehensiveness" in present:
-        subtitle += f", explained: n = {count(levels, 'comprehensiveness')}"
+    focus = [metric for metric in present if metric != "accuracy"][:2]
+    clauses = [accuracy_clause(levels), *(metric_clause(levels, metric) for metric in focus)]
+    if is_published(levels):
+        notes = ["published without examples: no intervals, no verdicts"]
+    else:
+        explained = [m for m in present if m in ("comprehensiveness", "sufficiency")]
+        n = f"n = {count(levels, 'accuracy')}"
+        n += f", explained: n = {count(levels, explained[0])}" if explained else ""
+        notes = [f"band: 95 % interval; {n}"]
     panels = [
         _panel(known.filter(metric=metric), metric, shown, is_last=metric == present[-1])
         for metric in present
     ]
-    return finished(alt.vconcat(*panels, spacing=14), ", ".join(titles), [subtitle])
-
-
-def importance_chart(layers: pl.DataFrame, removed: int) -> alt.LayerChart:
-    """One cell a layer, in layer order; in it the level from which on the layer is removed.
-
-    Colour is importance, on a log scale where all are positive. The cells of the `removed` layers
-    that go at the deepest level have a frame.
-    """
-    size = layers.height
-    row_count = -(-size // 16)
-    per_row = -(-size // row_count)
-    is_log = bool((layers["importance"] > 0).all())
-    scaled = layers["importance"].log() if is_log else layers["importance"]
-    low, high = min(scaled.to_list()), max(scaled.to_list())
-    cells = layers.select(
-        "layer",
-        "importance",
-        (pl.col("rank") + 1).alias("removed_at"),
-        (pl.col("layer") // per_row).alias("row"),
-        (pl.col("layer") % per_row).alias("column"),
-        # White digits only on cells dark enough for them.
-        (scaled > low + 0.62 * (high - low)).alias("is_dark"),
-        (pl.col("rank") < removed).alias("is_removed"),
-    )
-    order = layers.sort("rank")["layer"].to_list()
-    x = alt.X("column:O", axis=None, scale=alt.Scale(paddingInner=0.08))
-    y = alt.Y("row:O", axis=None, scale=alt.Scale(paddingInner=0.5))
-    base = alt.Chart(cells).encode(x=x, y=y)
-    colour = alt.Color(
-        "importance:Q",
-        scale=alt.Scale(
-            type="log" if is_log else "linear", range=["#EAF3FB", "#6BA5D0", "#08306B"]
-        ),
-        legend=alt.Legend(
-            title=f"importance{' (log scale)' if is_log else ''}",
-            orient="bottom",
-            direction="horizontal",
-            offset=4,
-            gradientLength=200,
-            gradientThickness=10,
-            format=".2~g",
-            tickCount=3,
-        ),
-    )
-    rectangles = base.mark_rect().encode(color=colour)
-    frames = base.mark_rect(filled=False, stroke=VERMILION, strokeWidth=2).transform_filter(
-        "datum.is_removed"
-    )
-    ranks = base.mark_text(fontSize=11, fontWeight="bold").encode(
-        text="removed_at:Q",
-        color=alt.when("datum.is_dark").then(alt.value("white")).otherwise(alt.value(INK)),
-    )
-    numbers = base.mark_text(fontSize=9, dy=-19, color=GREY).encode(text="layer:Q")
-    chart = alt.LayerChart(layer=[rectangles, frames, ranks, numbers]).properties(
-        width=22 * per_row, height=42 * row_count
-    )
-    title = f"Layer {order[0]} goes first, layer {order[-1]} would go last"
-    notes = [
-        "above a cell: the layer, counted from the input;",
-        "in it: the level from which on its attention is gone;",
-        f"framed: gone at the deepest level evaluated ({removed})",
-    ]
-    return finished(chart, title, notes)
+    title = "; ".join(clause for clause in clauses if clause)
+    return finished(alt.vconcat(*panels, spacing=14), title, notes)
 
 
 def correlations_chart(correlations: pl.DataFrame) -> alt.LayerChart:
-    """Pearson, Spearman and Kendall of accuracy with each metric, for rows of one scope."""
-    points = (
-        correlations.unpivot(
-            ["pearson", "spearman", "kendall"], index="metric", variable_name="coefficient"
-        )
-        .drop_nulls("value")
-        .with_columns(pl.col("metric").replace(LABELS), pl.col("coefficient").str.to_titlecase())
+    """Spearman correlation of accuracy with each metric, over all and over the stable levels.
+
+    A line is the 95 % interval.
+    """
+    known = correlations.drop_nulls("spearman")
+    scopes = [scope for scope in ("all", "stable") if known.filter(scope=scope).height]
+    names = {"all": "all levels", "stable": "levels of stable accuracy"}
+    points = known.select(
+        "spearman",
+        "spearman_low",
+        "spearman_high",
+        pl.col("metric").replace(LABELS),
+        pl.col("scope").replace(names),
     )
     order = points["metric"].unique(maintain_order=True).to_list()
-    known = correlations.drop_nulls("spearman")
-    focus = known.filter(pl.col("metric").is_in(["ece", "comprehensiveness", "sufficiency"]))
-    counts = set(focus["level_count"])
-    found = [
-        f"{label(row['metric'])} {number(row['spearman'])}"
-        + (f" ({row['level_count']} levels)" if len(counts) > 1 else "")
-        for row in focus.iter_rows(named=True)
-    ]
-    over = f" over {counts.pop()} levels" if len(counts) == 1 else ""
-    title = f"Spearman correlation with accuracy{over}: {', '.join(found) or 'undefined'}"
+    domain = [names[scope] for scope in scopes]
+    y = alt.Y("metric:N", sort=order, title=None, axis=alt.Axis(labelLimit=180, grid=True))
     base = alt.Chart(points).encode(
-        y=alt.Y("metric:N", sort=order, title=None, axis=alt.Axis(labelLimit=180, grid=True))
+        y=y,
+        # Equal coefficients would hide one another on one line.
+        yOffset=alt.YOffset("scope:N", sort=domain),
+        color=alt.Color(
+            "scope:N",
+            sort=domain,
+            scale=alt.Scale(domain=domain, range=[BLUE, VERMILION][: len(domain)]),
+            legend=alt.Legend(orient="bottom", title=None),
+        ),
     )
     dots = base.mark_point(filled=True, size=45, opacity=1).encode(
-        # Equal coefficients would hide one another on one line.
-        yOffset=alt.YOffset("coefficient:N", sort=COEFFICIENTS),
         x=alt.X(
-            "value:Q",
-            title=f"correlation with accuracy, {MINUS}1 to 1",
+            "spearman:Q",
+            title="Spearman correlation with accuracy",
             scale=alt.Scale(domain=[-1, 1]),
             axis=alt.Axis(values=[-1, -0.5, 0, 0.5, 1], grid=True),
         ),
-        color=alt.Color(
-            "coefficient:N",
-            sort=COEFFICIENTS,
-            scale=alt.Scale(domain=COEFFICIENTS, range=[BLUE, VERMILION, GREEN]),
-            legend=alt.Legend(orient="bottom", title=None),
-        ),
         shape=alt.Shape(
-            "coefficient:N",
-            sort=COEFFICIENTS,
-            scale=alt.Scale(domain=COEFFICIENTS, range=["circle", "diamond", "triangle-up"]),
+            "scope:N",
+            sort=domain,
+            scale=alt.Scale(domain=domain, range=["circle", "diamond"][: len(domain)]),
         ),
     )
-    zero = alt.Chart(_at(0.0)).mark_rule(color=GREY).encode(x="value:Q")
-    chart = alt.LayerChart(layer=[zero, dots]).properties(
-        width=WIDTH - 130, height=alt.Step(27, **{"for": "position"})
+    marks = [alt.Chart(_at(0.0)).mark_rule(color=GREY).encode(x="value:Q")]
+    if points["spearman_low"].null_count() < points.height:
+        marks.append(base.mark_rule(strokeWidth=2).encode(x="spearman_low:Q", x2="spearman_high:Q"))
+        notes = ["line: 95 % interval; named if without 0;"]
+    else:
+        notes = ["no interval is known;"]
+    notes.append("levels are nested: no independent draws")
+    chart = alt.LayerChart(layer=[*marks, dots]).properties(
+        width=WIDTH - 130, height=alt.Step(24, **{"for": "position"})
     )
-    return finished(chart, title, ["levels are nested, so they are no independent draws"])
+    return finished(chart, _correlated(known), notes, letters=36)
 
 
 def reliability_chart(reliability: pl.DataFrame, level: int) -> alt.LayerChart:
@@ -224,7 +160,7 @@ def reliability_chart(reliability: pl.DataFrame, level: int) -> alt.LayerChart:
     )
     chart = alt.LayerChart(layer=[diagonal, dots]).properties(width=WIDTH, height=WIDTH)
     total = bins.filter(level=0)["n"].sum()
-    notes = [f"by point estimates, n = {total}; dashed: confidence = accuracy"]
+    notes = [f"n = {total}; dashed: confidence = accuracy"]
     return finished(chart, title, notes)
 
 
@@ -233,11 +169,6 @@ def _panel(points: pl.DataFrame, metric: str, shown: int | None, is_last: bool) 
     has_random = points["random_value"].null_count() < points.height
     if has_random:
         unit += "; dashed: random ranking"
-    if metric == "accuracy":
-        error = (pl.col("value") * (1 - pl.col("value")) / pl.col("n")).sqrt()
-        points = points.with_columns(
-            low=(pl.col("value") - error).clip(0, 1), high=(pl.col("value") + error).clip(0, 1)
-        )
     levels = sorted(points["level"].to_list())
     x = alt.X(
         "level:Q",
@@ -265,8 +196,10 @@ def _panel(points: pl.DataFrame, metric: str, shown: int | None, is_last: bool) 
         .mark_rule(color=GREY, strokeDash=[1, 3])
         .encode(y="value:Q")
     )
-    if metric == "accuracy":
-        marks.append(base.mark_area(color=colour, opacity=0.15).encode(x=x, y="low:Q", y2="high:Q"))
+    if points["ci_low"].null_count() < points.height:
+        marks.append(
+            base.mark_area(color=colour, opacity=0.15).encode(x=x, y="ci_low:Q", y2="ci_high:Q")
+        )
     if has_random:
         marks.append(
             base.mark_line(color=GREY, strokeDash=[6, 4], strokeWidth=1.5).encode(
@@ -280,11 +213,33 @@ def _panel(points: pl.DataFrame, metric: str, shown: int | None, is_last: bool) 
 
 
 def _domain(points: pl.DataFrame) -> list[float]:
-    columns = [c for c in ("value", "random_value", "low", "high") if c in points.columns]
+    columns = ("value", "random_value", "ci_low", "ci_high")
     values = [value for column in columns for value in points[column].drop_nulls().to_list()]
     low, high = min(values), max(values)
     missing = max(0.0, SMALLEST_SPAN - (high - low)) / 2
     return [low - missing, high + missing]
+
+
+def _correlated(known: pl.DataFrame) -> str:
+    """Per scope the metrics whose interval excludes 0, or, where there are none, all of them."""
+    found = []
+    for scope, levels in (("all", "levels"), ("stable", "stable levels")):
+        rows = known.filter(scope=scope)
+        if rows.is_empty():
+            continue
+        is_apart = (pl.col("spearman_low") > 0) | (pl.col("spearman_high") < 0)
+        apart = rows.filter(is_apart | pl.col("spearman_low").is_null())
+        strongest = apart.sort(pl.col("spearman").abs(), descending=True).head(NAMED)
+        values = [
+            f"{label(row['metric'])} ({number(row['spearman'])})"
+            for row in strongest.iter_rows(named=True)
+        ]
+        if apart.height > NAMED:
+            values.append(f"{apart.height - NAMED} more")
+        with_what = listed(values) if values else "nothing for sure"
+        counts = "all" if rows["level_count"].n_unique() > 1 else str(rows["level_count"][0])
+        found.append(f"over {counts} {levels} with {with_what}")
+    return f"Accuracy correlates {'; '.join(found)}" if found else "No correlation is defined"
 
 
 def _confidence_gap(bins: pl.DataFrame) -> str:

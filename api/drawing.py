@@ -27,11 +27,18 @@ Chart = alt.LayerChart | alt.VConcatChart
 AnyChart = TypeVar("AnyChart", alt.LayerChart, alt.VConcatChart)
 
 
-def finished(chart: AnyChart, title: str, subtitle: list[str]) -> AnyChart:
-    """The chart in the house style under its title, broken into lines of a chart's width."""
+def finished(chart: AnyChart, title: str, subtitle: list[str], letters: int = 42) -> AnyChart:
+    """The chart in the house style under its title, broken into lines of a chart's width.
+
+    `letters` is what fits on a line: a chart narrower than others takes less.
+    """
     text = title[:1].upper() + title[1:]
     heading = alt.TitleParams(
-        text=textwrap.wrap(text, 46), subtitle=subtitle, fontSize=13, subtitleFontSize=11, offset=10
+        text=textwrap.wrap(text, letters),
+        subtitle=subtitle,
+        fontSize=13,
+        subtitleFontSize=11,
+        offset=10,
     )
     styled: AnyChart = chart.properties(title=heading).configure(**CONFIG)
     return styled

@@ -1,36 +1,32 @@
-"""What a run's numbers say, in words; every statement is about point estimates."""
+"""What a run's verdicts say, in words; takes the rows of `queries.levels` of one run."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
-MARGIN = 0.02
-"""A fall of accuracy by at most this much counts as holding."""
+from api.wording import interval, label, listed, number, ranges
+from prunelake.analyse import MARGIN
 
-MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
+JUDGED = (
+    "accuracy",
+    "ece",
+    "brier",
+    "nll",
+    "auroc",
+    "comprehensiveness",
+    "sufficiency",
+    "comprehensiveness_advantage",
+    "sufficiency_advantage",
+    "cross_overlap_10",
+)
+"""The tested metrics that a reader is shown; the view `verdicts` has them all."""
 
-LABELS = {
-    "accuracy": "accuracy",
-    "accuracy_norm": "accuracy per byte",
-    "ece": "ECE",
-    "brier": "Brier score",
-    "nll": "NLL",
-    "mean_confidence": "mean confidence",
-    "auroc": "AUROC of confidence",
-    "comprehensiveness": "comprehensiveness",
-    "sufficiency": "sufficiency",
-    "comprehensiveness_advantage": "comprehensiveness over random",
-    "sufficiency_advantage": "sufficiency over random",
-    "overlap_5": "overlap of top 5 tokens",
-    "overlap_10": "overlap of top 10 tokens",
-    "overlap_20": "overlap of top 20 tokens",
-    "attribution_spearman": "attribution rank correlation",
-    "flip_rate": "flip rate",
-    "harmful_flip_rate": "harmful flip rate",
-    "beneficial_flip_rate": "beneficial flip rate",
-    "kl_from_unpruned": "KL from unpruned",
-}
+HEADLINES = ("ece", "comprehensiveness", "sufficiency")
+
+HIDDEN = ("hidden degradation",)
+WORSE = ("hidden degradation", "visible degradation", "worse")
 
 
 @dataclass(frozen=True)
@@ -44,28 +40,6 @@ class Guessing:
     majority: float
 
 
-def label(metric: str) -> str:
-    """How a metric reads in a sentence."""
-    return LABELS.get(metric, metric.replace("_", " "))
-
-
-def order(strategy: str) -> str:
-    """How the removal order of a run reads; imported runs may not say theirs."""
-    return f"{strategy} order" if strategy else "order not known"
-
-
-def number(value: float | None, decimals: int = 2) -> str:
-    """A value with a real minus sign; an absent one is a dash."""
-    return DASH if value is None else _with_minus(f"{value:.{decimals}f}")
-
-
-def signed(value: float | None, decimals: int = 2) -> str:
-    """A difference with its sign; what rounds to zero has none."""
-    if value is None or round(value, decimals) == 0:
-        return number(value, decimals)
-    return _with_minus(f"{value:+.{decimals}f}")
-
-
 def value_at(levels: pl.DataFrame, metric: str, level: int) -> float | None:
     """The value of a metric at a level, or None where there is none."""
     found = levels.filter(metric=metric, level=level)["value"]
@@ -74,9 +48,14 @@ def value_at(levels: pl.DataFrame, metric: str, level: int) -> float | None:
 
 
 def count(levels: pl.DataFrame, metric: str) -> int:
-    """How many examples the unpruned value of a metric rests on."""
+    """How many examples the unpruned value of a metric rests on; 0 where that is not told."""
     found = levels.filter(metric=metric, level=0)["n"]
-    return found[0] if len(found) else 0
+    return (found[0] or 0) if len(found) else 0
+
+
+def is_published(levels: pl.DataFrame) -> bool:
+    """Whether the values were published without the examples behind them."""
+    return levels.height > 0 and levels["n"].null_count() == levels.height
 
 
 def standard_error(accuracy: float, n: int) -> float:
@@ -84,112 +63,128 @@ def standard_error(accuracy: float, n: int) -> float:
     return math.sqrt(accuracy * (1 - accuracy) / n)
 
 
-def held_level(levels: pl.DataFrame) -> int | None:
-    """The deepest level up to which accuracy is nowhere more than MARGIN below the unpruned one.
+def pruned(levels: pl.DataFrame) -> list[int]:
+    """The levels above 0 that have an accuracy, ascending."""
+    known = levels.filter(pl.col("level") > 0, metric="accuracy").drop_nulls("value")
+    return sorted(known["level"].to_list())
 
-    None where no unpruned accuracy is known.
-    """
-    accuracy = levels.filter(metric="accuracy").sort("level").select("level", "value").rows()
-    unpruned = value_at(levels, "accuracy", 0)
-    if unpruned is None:
-        return None
-    held = 0
-    for level, value in accuracy:
-        # Accuracies are fractions: a fall by exactly the margin must not fail by rounding.
-        if value is None or unpruned - value > MARGIN + 1e-9:
-            break
-        held = level
-    return held
+
+def with_verdict(levels: pl.DataFrame, metric: str, verdicts: Sequence[str]) -> list[int]:
+    """The levels at which a metric has one of these verdicts, ascending."""
+    found = levels.filter(pl.col("verdict").is_in(list(verdicts)), metric=metric)
+    return sorted(found["level"].to_list())
+
+
+def stable_levels(levels: pl.DataFrame) -> list[int]:
+    """The levels above 0 whose accuracy a test places within MARGIN of the unpruned one."""
+    return with_verdict(levels, "accuracy", ["equivalent"])
 
 
 def shown_level(levels: pl.DataFrame) -> int | None:
-    """The level to set beside the unpruned model: where accuracy holds, else the first pruned.
+    """The level to set beside the unpruned model; None where there is no pruned one.
 
-    None where there is no pruned level or no accuracy.
+    It is the deepest stable level, else the first pruned one; the deepest one of published values,
+    of which no level is known to be stable.
     """
-    held = held_level(levels)
-    if held is None or held > 0:
-        return held
-    pruned = levels.filter(pl.col("level") > 0, metric="accuracy")["level"]
-    return min(pruned, default=None)
+    chosen = stable_levels(levels) or pruned(levels)[:1]
+    if is_published(levels):
+        chosen = pruned(levels)
+    return max(chosen, default=None)
 
 
 def accuracy_clause(levels: pl.DataFrame) -> str:
-    """How far accuracy holds, short enough for a chart's title."""
-    held, level = held_level(levels), shown_level(levels)
-    unpruned = value_at(levels, "accuracy", 0)
-    if held is None:
+    """What became of accuracy, short enough for a chart's title."""
+    unpruned, deepest = value_at(levels, "accuracy", 0), max(pruned(levels), default=None)
+    if levels.is_empty():
+        return "Nothing is known of this run until `prunelake analyse` has computed its metrics"
+    if unpruned is None:
         return "No accuracy could be computed"
-    if level is None:
+    if deepest is None:
         return f"Accuracy is {number(unpruned)} unpruned; no pruned level was evaluated"
-    change = f"({number(unpruned)} to {number(value_at(levels, 'accuracy', level))})"
-    if held == 0:
-        return f"Accuracy falls at level {level} {change}"
-    return f"Accuracy holds to level {held} {change}"
+    if is_published(levels):
+        last = number(value_at(levels, "accuracy", deepest))
+        return f"Published accuracy is {number(unpruned)} unpruned, {last} at level {deepest}"
+    if stable := stable_levels(levels):
+        return f"Accuracy is stable at {_at(levels, stable)}"
+    if fallen := with_verdict(levels, "accuracy", WORSE):
+        return f"Accuracy falls at {_at(levels, fallen)} and is stable at none"
+    return "No level is shown to keep accuracy"
 
 
-def change_clause(levels: pl.DataFrame, metric: str, level: int) -> str | None:
-    """How a metric moves from the unpruned model to a level; None where either is unknown."""
-    before, after = value_at(levels, metric, 0), value_at(levels, metric, level)
-    if before is None or after is None:
+def metric_clause(levels: pl.DataFrame, metric: str) -> str | None:
+    """Where a metric is worse, to follow `accuracy_clause`; None where it is not judged."""
+    if is_published(levels):
+        deepest = max(pruned(levels), default=0)
+        before, after = value_at(levels, metric, 0), value_at(levels, metric, deepest)
+        return None if None in (before, after) else f"{label(metric)} {_change(before, after)}"
+    if levels.filter(metric=metric)["verdict"].null_count() == levels.filter(metric=metric).height:
         return None
-    old, new = number(before), number(after)
-    if old == new:
-        return f"{label(metric)} stays at {old}"
-    return f"{label(metric)} {'rises' if after > before else 'falls'} {old} to {new}"
-
-
-def summary(levels: pl.DataFrame) -> str:
-    """Where accuracy holds, and what ECE, comprehensiveness and sufficiency did there."""
-    held, level = held_level(levels), shown_level(levels)
-    if held is None or level is None:
-        return f"{accuracy_clause(levels)}."
-    unpruned = number(value_at(levels, "accuracy", 0))
-    pruned = number(value_at(levels, "accuracy", level))
-    deepest = levels.filter(metric="accuracy")["level"].max()
-    if held == 0:
-        first = (
-            f"Accuracy falls by more than {MARGIN} already at level {level}, the first one "
-            f"evaluated ({unpruned} to {pruned})."
-        )
-    elif held == deepest:
-        first = (
-            f"Accuracy falls by no more than {MARGIN} at any level up to {held}, the deepest "
-            f"one evaluated ({unpruned} to {pruned})."
-        )
+    stable = stable_levels(levels)
+    if not stable:
+        worse = with_verdict(levels, metric, WORSE)
+        where = f"worse at {_at(levels, worse)}" if worse else "not shown to be worse"
+    elif hidden := with_verdict(levels, metric, HIDDEN):
+        everywhere = "at all of them" if len(stable) > 1 else "there"
+        where = f"worse {everywhere if hidden == stable else f'at {_at(levels, hidden)}'}"
+    elif set(stable) <= set(with_verdict(levels, metric, ["equivalent"])):
+        where = "equivalent there"
     else:
-        first = (
-            f"Accuracy falls by no more than {MARGIN} up to level {held} ({unpruned} to {pruned})."
-        )
-    measures = ("ece", "comprehensiveness", "sufficiency")
-    clauses = [_judged_change(levels, metric, level) for metric in measures]
-    known = [clause for clause in clauses if clause]
-    text = f"{first} At level {level} {_listed(known)}." if known else first
-    if levels.filter(metric="comprehensiveness").height and not all(clauses[1:]):
-        text += f" Explanations of levels 0 and {level} cannot be compared: not both have scores."
+        where = "not shown to be worse there"
+    return f"{label(metric)} is {where}"
+
+
+def outline(levels: pl.DataFrame) -> str:
+    """The run in a few words, for a list of runs."""
+    hidden = [label(m) for m in JUDGED if with_verdict(levels, m, HIDDEN)]
+    text = accuracy_clause(levels)
+    if stable_levels(levels):
+        text += f"; hidden degradation: {listed(hidden) if hidden else 'none shown'}"
     return text
+
+
+def summary(levels: pl.DataFrame) -> list[str]:
+    """Sentences: which levels keep accuracy, what is worse there, and what could not be told."""
+    at = shown_level(levels)
+    if value_at(levels, "accuracy", 0) is None or at is None:
+        return [f"{accuracy_clause(levels)}."]
+    if is_published(levels):
+        return _published(levels)
+    stable = stable_levels(levels)
+    sentences = [_of_accuracy(levels, stable)]
+    if stable:
+        found = _worse(levels, JUDGED, HIDDEN)
+        sentences.append(
+            f"Hidden degradation, worse while accuracy is stable: {'; '.join(found)}."
+            if found
+            else "At the stable levels no metric is shown to be worse."
+        )
+    elif found := _worse(levels, HEADLINES, WORSE):
+        sentences.append(f"Worse than unpruned, accuracy not being stable: {'; '.join(found)}.")
+    if missed := _missed(levels, at):
+        sentences.append(f"Inconclusive at level {at}: {'; '.join(missed)}.")
+    return sentences
 
 
 def caveat(levels: pl.DataFrame) -> str:
-    """How many examples the numbers rest on, and how exact the accuracy is."""
-    accuracy, n = value_at(levels, "accuracy", 0), count(levels, "accuracy")
-    if accuracy is None:
-        return "No example could be scored at level 0."
-    error = standard_error(accuracy, n)
-    text = (
-        "These are point estimates, not tests: n = "
-        f"{n} examples, and the standard error of the unpruned accuracy is {error:.3f}."
-    )
+    """How many examples the numbers rest on; empty where there are no numbers."""
+    if is_published(levels):
+        return (
+            "A table does not tell how exact its values are: no intervals, no verdicts, and "
+            "correlations of the published numbers only."
+        )
+    if value_at(levels, "accuracy", 0) is None:
+        return "" if levels.is_empty() else "No example could be scored at level 0."
+    text = f"Tests and intervals rest on n = {count(levels, 'accuracy')} examples"
     explained = count(levels, "comprehensiveness")
-    if explained and explained != n:
-        text += f" Comprehensiveness and sufficiency rest on the n = {explained} explained ones."
-    return text
+    if explained and explained != count(levels, "accuracy"):
+        text += f", those of explanations on the n = {explained} explained ones"
+    return f"{text}."
 
 
 def near_chance(levels: pl.DataFrame, guessing: Guessing) -> str | None:
     """A warning where the unpruned accuracy is not two standard errors above guessing."""
     accuracy, n = value_at(levels, "accuracy", 0), count(levels, "accuracy")
-    if accuracy is None:
+    if accuracy is None or n == 0:
         return None
     reach = 2 * standard_error(accuracy, n) + 1e-9
     guessers = [
@@ -221,21 +216,70 @@ def against_random(levels: pl.DataFrame, level: int) -> str | None:
                 )
     if not failures:
         return None
-    return f"No better than a random ranking of the tokens: {_listed(failures)}."
+    return f"No better than a random ranking of the tokens: {listed(failures)}."
 
 
-def _judged_change(levels: pl.DataFrame, metric: str, level: int) -> str | None:
-    clause = change_clause(levels, metric, level)
-    row = levels.filter(metric=metric, level=level)
-    if clause is None or "stays" in clause or row["is_worse"][0] is None:
-        return clause
-    return f"{clause} ({'worse' if row['is_worse'][0] else 'better'})"
+def _of_accuracy(levels: pl.DataFrame, stable: list[int]) -> str:
+    unpruned = number(value_at(levels, "accuracy", 0))
+    if stable:
+        sentences = [
+            f"Accuracy is stable at {_at(levels, stable)}: two one-sided tests place it within "
+            f"{MARGIN} of the unpruned {unpruned}."
+        ]
+    else:
+        sentences = [f"No level is shown to keep accuracy within {MARGIN} of {unpruned}."]
+    for verb, verdicts in (("falls", WORSE), ("rises", ["improved"])):
+        if moved := with_verdict(levels, "accuracy", verdicts):
+            last = number(value_at(levels, "accuracy", moved[-1]))
+            where = f" at level {moved[-1]}" * (len(moved) > 1)
+            sentences.append(f"It {verb} at {_at(levels, moved)}, to {last}{where}.")
+    if unclear := with_verdict(levels, "accuracy", ["inconclusive"]):
+        row = levels.filter(metric="accuracy", level=unclear[0]).row(0, named=True)
+        reach = interval(row["equivalence_low"], row["equivalence_high"])
+        where = f"at level {unclear[0]}" if len(unclear) > 1 else "there"
+        change = f"; the change {where} may be {reach} (90 % interval)" * bool(reach)
+        sentences.append(f"It is inconclusive at {_at(levels, unclear)}{change}.")
+    return " ".join(sentences)
 
 
-def _with_minus(text: str) -> str:
-    is_zero = not text.strip("-0.")
-    return text.removeprefix("-") if is_zero else text.replace("-", MINUS)
+def _worse(levels: pl.DataFrame, metrics: Sequence[str], verdicts: Sequence[str]) -> list[str]:
+    """Each metric that is worse somewhere, where, and how far at the deepest such level."""
+    found = []
+    for metric in metrics:
+        if metric != "accuracy" and (where := with_verdict(levels, metric, verdicts)):
+            change = _change(value_at(levels, metric, 0), value_at(levels, metric, where[-1]))
+            found.append(f"{label(metric)} at {_at(levels, where)} ({change})")
+    return found
 
 
-def _listed(parts: list[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+def _missed(levels: pl.DataFrame, at: int) -> list[str]:
+    """The headline metrics that are inconclusive at a level, and what could have been missed."""
+    missed = []
+    for metric in HEADLINES:
+        rows = levels.filter(metric=metric, level=at, verdict="inconclusive")
+        for row in rows.iter_rows(named=True):
+            if row["smallest_detectable"] is not None:
+                size = number(row["smallest_detectable"], 3)
+                missed.append(f"{label(metric)} (a change below {size} could have been missed)")
+            else:
+                missed.append(f"{label(metric)} ({row['note'] or 'error not known'})")
+    return missed
+
+
+def _published(levels: pl.DataFrame) -> list[str]:
+    changes = [clause for metric in HEADLINES if (clause := metric_clause(levels, metric))]
+    return [
+        accuracy_clause(levels) + (f": {', '.join(changes)}." if changes else "."),
+        "These values were published without examples, so which levels keep accuracy, and what is "
+        "worse there, cannot be known.",
+    ]
+
+
+def _change(before: float | None, after: float | None) -> str:
+    decimals = 2 if number(before) != number(after) else 3
+    return f"{number(before, decimals)} to {number(after, decimals)}"
+
+
+def _at(levels: pl.DataFrame, chosen: list[int]) -> str:
+    parts = ranges(chosen, sorted(set(levels["level"]))).split(", ")
+    return f"level{'s' * (len(chosen) > 1)} {listed(parts)}"

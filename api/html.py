@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 from itertools import count
 from xml.etree import ElementTree
@@ -39,27 +40,55 @@ def with_distinct_ids(sections: str) -> str:
     )
 
 
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table that is more than a text: a second line, a class, what a pointer shows."""
+
+    text: str
+    below: str = ""
+    kind: str = ""
+    title: str = ""
+
+
 def table(
     caption: str,
     header: Sequence[str],
-    rows: Sequence[Sequence[str]],
+    rows: Sequence[Sequence[str | Cell]],
     text_columns: set[int] | None = None,
-    shaded: int = -1,
 ) -> str:
-    """A table whose first column heads its rows; `shaded` marks rows up to this level."""
+    """A table whose first column heads its rows."""
     text = {0} | (text_columns or set())
 
-    def css(column: int) -> str:
-        return ' class="text"' if column in text else ""
+    def attributes(column: int, cell: Cell) -> str:
+        kinds = " ".join(filter(None, ("text" if column in text else "", cell.kind)))
+        found = f' class="{kinds}"' if kinds else ""
+        return found + (f' title="{escape(cell.title)}"' if cell.title else "")
 
-    head = "".join(f'<th scope="col"{css(i)}>{escape(h)}</th>' for i, h in enumerate(header))
-    body = ""
-    for row in rows:
-        cells = "".join(f"<td{css(i)}>{escape(c)}</td>" for i, c in enumerate(row) if i)
-        mark = ' class="held"' if shaded >= 0 and int(row[0]) <= shaded else ""
-        body += f'<tr{mark}><th scope="row">{escape(row[0])}</th>{cells}</tr>'
+    def markup(column: int, cell: str | Cell) -> str:
+        cell = cell if isinstance(cell, Cell) else Cell(cell)
+        below = f"<small>{escape(cell.below)}</small>" if cell.below else ""
+        tag, scope = ("td", "") if column else ("th", ' scope="row"')
+        inner = escape(cell.text) + below
+        return f"<{tag}{scope}{attributes(column, cell)}>{inner}</{tag}>"
+
+    head = "".join(
+        f'<th scope="col"{attributes(i, Cell(""))}>{escape(h)}</th>' for i, h in enumerate(header)
+    )
+    body = "".join(
+        f"<tr>{''.join(markup(i, cell) for i, cell in enumerate(row))}</tr>" for row in rows
+    )
     return (
         f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(caption)}"><table>'
-        f"<caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>"
+        f"<caption><span>{escape(caption)}</span></caption><thead><tr>{head}</tr></thead>"
         f"<tbody>{body}</tbody></table></div>"
     )
+
+
+def note(text: str) -> str:
+    """A remark that explains what stands beside it."""
+    return f'<p class="soft note">{escape(text)}</p>'
+
+
+def details(summary: str, content: str) -> str:
+    """What is shown when the reader opens it."""
+    return f"<details><summary>{escape(summary)}</summary>{content}</details>"

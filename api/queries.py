@@ -1,6 +1,6 @@
 """One function a chart or table: SQL over the lake's views, rows out; no HTTP, no drawing.
 
-A run may hold several explanations. Shown is its headline (view `headlines`), the variant eraser.
+A run may hold several explanations. Shown is the one of the view `headlines`.
 """
 
 from collections.abc import Sequence
@@ -13,13 +13,15 @@ from prunelake.errors import QueryError
 
 Connection = duckdb.DuckDBPyConnection
 
-# Restricts d (deltas or correlations) to rows of the headline, or of no explanation at all.
+# Restricts d (deltas or correlations) to rows of its run's headline h, or of no explanation at all.
 IS_HEADLINE = """
-    d.run_id = $run_id
-    and (d.method is null or d.method = (select method from headlines where run_id = $run_id))
-    and (d.operator is null or d.operator = (select operator from headlines where run_id = $run_id))
-    and (d.variant is null or d.variant = 'eraser')
+    (d.method is null or d.method is not distinct from h.method)
+    and (d.operator is null or d.operator is not distinct from h.operator)
+    and (d.variant is null or d.variant is not distinct from h.variant)
 """
+
+# A table may tell a metric of one method and, beside it, of none.
+IS_FIRST = "rank() over (partition by d.run_id, d.metric order by d.method is null) = 1"
 
 
 def runs(connection: Connection, run_ids: Sequence[str] | None = None) -> pl.DataFrame:
@@ -37,39 +39,61 @@ def runs(connection: Connection, run_ids: Sequence[str] | None = None) -> pl.Dat
 
 
 def headline(connection: Connection, run_id: str) -> pl.DataFrame:
-    """The `method` and `operator` of a run that are shown; no row where nothing is explained."""
+    """`method`, `operator` and `variant` of a run that are shown; no row where none is explained.
+
+    Null is what a published table does not tell.
+    """
     return _rows(
-        connection, "select method, operator from headlines where run_id = $run_id", run_id=run_id
+        connection,
+        "select method, operator, variant from headlines where run_id = $run_id",
+        run_id=run_id,
     )
 
 
-def levels(connection: Connection, run_id: str) -> pl.DataFrame:
-    """level x metric: value, n, unpruned_value, delta, is_worse and the random_value to beat."""
+def levels(connection: Connection, run_ids: Sequence[str]) -> pl.DataFrame:
+    """run_id x level x metric: value with interval, change, verdict, and random_value to beat.
+
+    The verdict is that of the view, but `worse` where the metric is worse and accuracy neither
+    stable nor fallen. equivalence_low and equivalence_high are the 90 % interval of the change.
+    """
     return _rows(
         connection,
         f"""
         select
+            d.run_id,
             d.level,
             d.metric,
-            d.value,
-            d.n,
-            d.unpruned_value,
+            m.value,
+            m.ci_low,
+            m.ci_high,
+            m.n,
             d.delta,
-            d.is_worse,
+            d.delta_low,
+            d.delta_high,
+            d.equivalence_low,
+            d.equivalence_high,
+            v.p_adjusted,
+            case when starts_with(v.reason, 'worse') then 'worse' else v.verdict end as verdict,
+            v.smallest_detectable,
+            coalesce(m.note, d.note) as note,
             random.value as random_value
         from deltas as d
+        left join headlines as h on d.run_id = h.run_id
+        left join metrics as m on {_same_cell("m")}
+        left join verdicts as v on {_same_cell("v")}
         left join metrics as random
             on
-                random.run_id = d.run_id
+                random.method = 'random'
+                and random.run_id = d.run_id
                 and random.level = d.level
                 and random.metric = d.metric
-                and random.method = 'random'
-                and random.operator = d.operator
-                and random.variant = d.variant
-        where {IS_HEADLINE}
-        order by d.metric, d.level
+                and random.operator is not distinct from d.operator
+                and random.variant is not distinct from d.variant
+        where list_contains($run_ids, d.run_id) and {IS_HEADLINE}
+        qualify {IS_FIRST}
+        order by d.run_id, d.metric, d.level
         """,
-        run_id=run_id,
+        run_ids=list(run_ids),
     )
 
 
@@ -90,26 +114,56 @@ def layers(connection: Connection, run_id: str) -> pl.DataFrame:
 
 
 def correlations(connection: Connection, run_id: str) -> pl.DataFrame:
-    """metric x scope: pearson, spearman, kendall with accuracy, level_count and a note on nulls.
+    """metric x scope: each correlation with accuracy and its interval, level_count and a note.
 
-    The strongest Spearman correlations come first.
+    The strongest Spearman correlations over all levels come first; scopes of a metric together.
     """
+    kinds = ("pearson", "spearman", "kendall", "partial")
+    columns = ", ".join(f"d.{kind}, d.{kind}_low, d.{kind}_high" for kind in kinds)
     return _rows(
         connection,
         f"""
-        select
-            d.metric,
-            d.scope,
-            d.pearson,
-            d.spearman,
-            d.kendall,
-            d.level_count,
-            d.note
+        select d.metric, d.scope, {columns}, d.level_count, d.note
         from correlations as d
-        where {IS_HEADLINE}
-        order by d.scope, abs(d.spearman) desc nulls last, d.metric
+        left join headlines as h on d.run_id = h.run_id
+        where d.run_id = $run_id and {IS_HEADLINE}
+        qualify {IS_FIRST}
+        order by
+            max(abs(d.spearman)) filter (where d.scope = 'all') over (partition by d.metric)
+                desc nulls last,
+            d.metric,
+            d.scope
         """,
         run_id=run_id,
+    )
+
+
+def pooled(connection: Connection) -> pl.DataFrame:
+    """Rows of `pooled_correlations` over several runs, of the explanations that headline any."""
+    return _rows(
+        connection,
+        """
+        select
+            strategy,
+            metric,
+            method,
+            operator,
+            variant,
+            repeated_measures,
+            repeated_measures_low,
+            repeated_measures_high,
+            pooled_pearson,
+            is_simpson,
+            run_count,
+            point_count
+        from pooled_correlations
+        where
+            note is null
+            and (method is null or method in (select method from headlines))
+            and (operator is null or operator in (select operator from headlines))
+            and (variant is null or variant in (select variant from headlines))
+        order by strategy, metric, method nulls first, operator nulls first, variant nulls first
+        """,
     )
 
 
@@ -154,6 +208,11 @@ def guessing(connection: Connection, run_id: str) -> pl.DataFrame:
         """,
         run_id=run_id,
     )
+
+
+def _same_cell(other: str) -> str:
+    names = ("run_id", "level", "metric", "method", "operator", "variant")
+    return " and ".join(f"d.{name} is not distinct from {other}.{name}" for name in names)
 
 
 def _rows(connection: Connection, query: str, **parameters: Any) -> pl.DataFrame:

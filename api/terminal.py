@@ -4,68 +4,107 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from api import findings, queries
+from api.wording import interval, label, order, signed
 from prunelake import views
+from prunelake.analyse import MARGIN
 
-HEADLINES = ("accuracy", "ece", "comprehensiveness", "sufficiency")
-CORRELATED = HEADLINES[1:]
+SHOWN = ("accuracy", *findings.HEADLINES)
+
+MARKS = {
+    "hidden degradation": "!",
+    "visible degradation": "v",
+    "worse": "w",
+    "equivalent": "=",
+    "improved": "+",
+    "inconclusive": "?",
+}
+LEGEND = {
+    "!": "worse while accuracy is stable",
+    "v": "worse, accuracy falls",
+    "w": "worse, accuracy inconclusive",
+    "=": f"within {MARGIN} of unpruned",
+    "+": "better",
+    "?": "inconclusive",
+}
 
 
 def print_summary(lake: Path, run_ids: Sequence[str], console: Console | None = None) -> None:
     """Print for each run its headline metrics by level, what they say, and the correlations."""
     console = console or Console()
     with views.connect(lake) as connection:
+        every = queries.levels(connection, run_ids)
+        runs = {run["run_id"]: run for run in queries.runs(connection, run_ids).to_dicts()}
         for run_id in run_ids:
-            console.print(_level_table(queries.summary(connection, run_id).to_dicts()))
-            levels = queries.levels(connection, run_id)
-            console.print(f"{findings.summary(levels)} {findings.caveat(levels)}", highlight=False)
-            console.print(_correlation_lines(queries.correlations(connection, run_id).to_dicts()))
+            levels = every.filter(run_id=run_id)
+            method = queries.headline(connection, run_id)["method"].to_list()
+            if levels.height:
+                console.print(_level_table(runs[run_id], levels, method))
+            for text in filter(None, [*findings.summary(levels), findings.caveat(levels)]):
+                console.print(text, highlight=False, markup=False)
+            correlations = queries.correlations(connection, run_id)
+            if findings.is_published(levels):
+                correlations = correlations.filter(scope="all")
+            console.print(_correlation_lines(correlations.to_dicts()), markup=False)
 
 
-def _level_table(levels: Sequence[dict[str, Any]]) -> Table:
-    first = levels[0]
-    title = f"{first['task']}, {findings.order(first['strategy'])}: {first['n']} examples"
-    if first["method"]:
-        title += f", {first['explained_n']} of them explained by {first['method']}"
+def _level_table(run: dict[str, Any], levels: pl.DataFrame, method: Sequence[str | None]) -> Table:
+    title = f"{run['task']}, {order(run['strategy'])}: "
+    if findings.is_published(levels):
+        title += "published without examples"
+    else:
+        title += f"{findings.count(levels, 'accuracy')} examples"
+        if method:
+            explained = findings.count(levels, "comprehensiveness")
+            title += f", {explained} of them explained by {method[0]}"
+    cells = {(row["level"], row["metric"]): row for row in levels.iter_rows(named=True)}
+    shown = [name for name in SHOWN if levels.filter(metric=name).drop_nulls("value").height]
+    marks = {MARKS[v] for v in levels.filter(pl.col("metric").is_in(shown))["verdict"] if v}
+    caption = "in brackets: difference from the unpruned model (0 layers removed)"
+    if marks:
+        caption += "".join(f"\n{mark} {text}" for mark, text in LEGEND.items() if mark in marks)
     table = Table(
         title=title,
         title_justify="left",
-        caption="in brackets: difference from the unpruned model (0 layers removed)",
+        caption=caption,
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         padding=0,
     )
     table.add_column("removed", justify="right", no_wrap=True)
-    shown = [name for name in HEADLINES if first[name] is not None]
     for name in shown:
-        table.add_column(findings.label(name), justify="right", no_wrap=True)
-    for row in levels:
-        table.add_row(str(row["level"]), *[_cell(row, name) for name in shown])
+        table.add_column(label(name), justify="right", no_wrap=True)
+    for level in sorted(set(levels["level"])):
+        table.add_row(str(level), *[_cell(cells.get((level, name))) for name in shown])
     return table
 
 
-def _cell(row: dict[str, Any], name: str) -> str:
-    value, delta = row[name], row[f"{name}_delta"]
-    if value is None:
+def _cell(row: dict[str, Any] | None) -> str:
+    if row is None or row["value"] is None:
         return ""
-    return f"{value:.3f}" + ("" if row["level"] == 0 else f" ({delta:+.3f})")
+    if row["level"] == 0 or row["delta"] is None:
+        return f"{row['value']:.3f}"
+    mark = f" {MARKS[row['verdict']]}" if row["verdict"] else ""
+    return f"{row['value']:.3f} ({row['delta']:+.3f}){mark}"
 
 
 def _correlation_lines(correlations: Sequence[dict[str, Any]]) -> str:
-    lines = ["Correlation with accuracy over the levels:"]
-    for row in sorted(correlations, key=lambda row: row["metric"]):
-        if row["metric"] not in CORRELATED or row["scope"] != "all":
+    lines = ["Spearman correlation with accuracy, and its 95 % interval over examples:"]
+    for row in sorted(correlations, key=lambda row: (row["metric"], row["scope"])):
+        if row["metric"] not in findings.HEADLINES:
             continue
-        name = findings.label(row["metric"])
-        if row["pearson"] is None:
-            lines.append(f"  {name}: none ({row['note']})")
+        count = row["level_count"]
+        over = f"{row['scope']} levels" + ("" if count is None else f" ({count})")
+        line = f"  {label(row['metric'])} over {over}: "
+        if row["spearman"] is None:
+            line += f"none ({row['note']})"
         else:
-            lines.append(
-                f"  {name}: Pearson {row['pearson']:+.2f}, Spearman {row['spearman']:+.2f} "
-                f"({row['level_count']} levels)"
-            )
+            reach = interval(row["spearman_low"], row["spearman_high"])
+            line += signed(row["spearman"]) + (f", {reach}" if reach else ", interval not known")
+        lines.append(line)
     return "\n".join(lines)

@@ -6,9 +6,16 @@ import polars as pl
 import pytest
 
 from api import charts, drawing
+from api.importance import importance_chart
 from tests.level_rows import levels
 
 LEVELS = levels(
+    verdicts={
+        "accuracy": {4: "equivalent", 8: "visible degradation"},
+        "ece": {4: "hidden degradation", 8: "visible degradation"},
+        "comprehensiveness": {4: "hidden degradation", 8: "visible degradation"},
+        "sufficiency": {4: "inconclusive", 8: "visible degradation"},
+    },
     accuracy={0: 0.61, 4: 0.6, 8: 0.4},
     ece={0: 0.1, 4: 0.17, 8: 0.3},
     mean_confidence={0: 0.7, 4: 0.75, 8: 0.8},
@@ -28,12 +35,12 @@ LAYERS = pl.DataFrame(
 )
 CORRELATIONS = pl.DataFrame(
     {
-        "metric": ["ece", "comprehensiveness", "auroc"],
-        "pearson": [-0.9, 0.75, None],
-        "spearman": [-0.8, 0.7, None],
-        "kendall": [-0.7, 0.65, None],
-        "level_count": [8, 8, 2],
-        "note": [None, None, "fewer than 3 levels"],
+        "metric": ["ece", "ece", "comprehensiveness", "comprehensiveness", "auroc"],
+        "scope": ["all", "stable", "all", "stable", "all"],
+        "spearman": [-0.8, 0.5, 0.7, None, None],
+        "spearman_low": [-0.9, -0.2, -0.1, None, None],
+        "spearman_high": [-0.6, 0.9, 1.0, None, None],
+        "level_count": [8, 4, 8, 2, 2],
     }
 )
 RELIABILITY = pl.DataFrame(
@@ -50,7 +57,7 @@ RELIABILITY = pl.DataFrame(
 ALL: dict[str, drawing.Chart] = {
     "confidence": charts.levels_chart(LEVELS, charts.CONFIDENCE_PANELS),
     "explanation": charts.levels_chart(LEVELS, charts.EXPLANATION_PANELS),
-    "importance": charts.importance_chart(LAYERS, 15),
+    "importance": importance_chart(LAYERS, 15),
     "correlations": charts.correlations_chart(CORRELATIONS),
     "reliability": charts.reliability_chart(RELIABILITY, 4),
 }
@@ -86,24 +93,24 @@ def test_a_chart_is_valid_and_draws_itself_without_network(name: str) -> None:
     [
         (
             "confidence",
-            "Accuracy holds to level 4 (0.61 to 0.60), ECE rises 0.10 to 0.17, mean confidence "
-            "rises 0.70 to 0.75 (by point estimates, n = 80)",
+            "Accuracy is stable at level 4; ECE is worse there (band: 95 % interval; n = 80)",
         ),
         (
             "explanation",
-            "Accuracy holds to level 4 (0.61 to 0.60), comprehensiveness falls 0.30 to 0.20, "
-            "sufficiency rises 0.10 to 0.20 (by point estimates, n = 80, explained: n = 10)",
+            "Accuracy is stable at level 4; comprehensiveness is worse there; sufficiency is "
+            "not shown to be worse there (band: 95 % interval; n = 80, explained: n = 10)",
         ),
         (
             "correlations",
-            "Spearman correlation with accuracy over 8 levels: ECE \N{MINUS SIGN}0.80, "
-            "comprehensiveness 0.70 (levels are nested, so they are no independent draws)",
+            "Accuracy correlates over 8 levels with ECE (\N{MINUS SIGN}0.80); over 4 stable levels "
+            "with nothing for sure (line: 95 % interval; named if without 0; levels are nested: no "
+            "independent draws)",
         ),
         (
             # (30 x 0.05 + 10 x 0.05) / 40 and (20 x 0 + 20 x 0.5) / 40
             "reliability",
-            "Mean confidence minus accuracy: +0.05 unpruned, +0.25 at level 4 (by point "
-            "estimates, n = 40; dashed: confidence = accuracy)",
+            "Mean confidence minus accuracy: +0.05 unpruned, +0.25 at level 4 (n = 40; "
+            "dashed: confidence = accuracy)",
         ),
     ],
 )
@@ -144,13 +151,29 @@ def test_only_metrics_with_a_random_ranking_draw_it_dashed() -> None:
         assert all(layer["mark"]["strokeDash"] for layer in dashed)
 
 
-def test_the_band_of_accuracy_is_one_standard_error() -> None:
-    band = rows_of(charts.levels_chart(LEVELS, ["accuracy"]), "level", "low", "high")
-    error = (0.61 * 0.39 / 80) ** 0.5
-    assert band.row(0) == pytest.approx((0, 0.61 - error, 0.61 + error))
-    near_one = charts.levels_chart(levels(accuracy={0: 0.99, 2: 0.01}), ["accuracy"])
-    assert rows_of(near_one, "high", "value")["high"][0] == 1.0
-    assert rows_of(near_one, "low", "value")["low"][1] == 0.0
+@pytest.mark.parametrize("metric", ["accuracy", "ece", "comprehensiveness", "flip_rate"])
+def test_the_band_is_the_interval(metric: str) -> None:
+    chart = charts.levels_chart(LEVELS, [metric])
+    (panel,) = spec(chart)["vconcat"]
+    (band,) = [layer for layer in panel["layer"] if layer["mark"]["type"] == "area"]
+    assert (band["encoding"]["y"]["field"], band["encoding"]["y2"]["field"]) == (
+        "ci_low",
+        "ci_high",
+    )
+    given = LEVELS.filter(metric=metric).select("level", "ci_low", "ci_high")
+    assert rows_of(chart, "level", "ci_low", "ci_high").rows() == given.rows()
+
+
+def test_published_values_have_no_band_and_say_so() -> None:
+    published = levels(None, None, accuracy={0: 0.6, 2: 0.5}, ece={0: 0.1, 2: 0.2})
+    chart = charts.levels_chart(published, charts.CONFIDENCE_PANELS)
+    assert drawing.title(chart) == (
+        "Published accuracy is 0.60 unpruned, 0.50 at level 2; ECE 0.10 to 0.20 (published without "
+        "examples: no intervals, no verdicts)"
+    )
+    marks = {layer["mark"]["type"] for panel in spec(chart)["vconcat"] for layer in panel["layer"]}
+    assert "area" not in marks
+    ElementTree.fromstring(drawing.svg(chart))
 
 
 def test_a_panel_without_values_is_left_out() -> None:
@@ -160,7 +183,7 @@ def test_a_panel_without_values_is_left_out() -> None:
 
 
 def test_no_axis_makes_a_collapse_of_noise() -> None:
-    flat = levels(ece={0: 0.2, 2: 0.201})
+    flat = levels(None, ece={0: 0.2, 2: 0.201})
     (panel,) = spec(charts.levels_chart(flat, ["ece"]))["vconcat"]
     (domain,) = [
         layer["encoding"]["y"]["scale"]["domain"]
@@ -175,7 +198,7 @@ def test_no_axis_makes_a_collapse_of_noise() -> None:
 )
 def test_the_strip_breaks_into_even_rows(size: int, rows: int, per_row: int) -> None:
     layers = pl.DataFrame({"layer": range(size), "importance": [0.5] * size, "rank": range(size)})
-    cells = rows_of(charts.importance_chart(layers, 1), "layer", "row", "column")
+    cells = rows_of(importance_chart(layers, 1), "layer", "row", "column")
     assert cells.rows() == [(i, i // per_row, i % per_row) for i in range(size)]
     assert cells["row"].n_unique() == rows
 
@@ -194,28 +217,53 @@ def test_the_strip_tells_rank_and_what_is_removed() -> None:
 @pytest.mark.parametrize(("lowest", "scale"), [(0.01, "log"), (0.0, "linear"), (-1e-9, "linear")])
 def test_importance_is_on_a_log_scale_where_there_is_one(lowest: float, scale: str) -> None:
     layers = pl.DataFrame({"layer": [0, 1], "importance": [lowest, 0.5], "rank": [0, 1]})
-    chart = charts.importance_chart(layers, 1)
+    chart = importance_chart(layers, 1)
     assert spec(chart)["layer"][0]["encoding"]["color"]["scale"]["type"] == scale
     ElementTree.fromstring(drawing.svg(chart))
 
 
-def test_correlations_show_every_coefficient_but_nulls() -> None:
-    points = rows_of(ALL["correlations"], "metric", "coefficient", "value")
-    assert sorted(points.rows()) == [
-        ("ECE", "Kendall", -0.7),
-        ("ECE", "Pearson", -0.9),
-        ("ECE", "Spearman", -0.8),
-        ("comprehensiveness", "Kendall", 0.65),
-        ("comprehensiveness", "Pearson", 0.75),
-        ("comprehensiveness", "Spearman", 0.7),
-    ]
-
-
-def test_correlations_over_differing_levels_say_so() -> None:
-    differing = CORRELATIONS.with_columns(level_count=pl.Series([8, 4, 2]))
-    assert "ECE \N{MINUS SIGN}0.80 (8 levels), comprehensiveness 0.70 (4 levels)" in drawing.title(
-        charts.correlations_chart(differing)
+def test_correlations_are_shown_by_scope_with_their_interval() -> None:
+    points = rows_of(
+        ALL["correlations"], "metric", "scope", "spearman", "spearman_low", "spearman_high"
     )
+    assert points.rows() == [
+        ("ECE", "all levels", -0.8, -0.9, -0.6),
+        ("ECE", "levels of stable accuracy", 0.5, -0.2, 0.9),
+        ("comprehensiveness", "all levels", 0.7, -0.1, 1.0),
+    ]
+    marks = [layer["mark"]["type"] for layer in spec(ALL["correlations"])["layer"]]
+    assert marks == ["rule", "rule", "point"]
+
+
+def test_the_strongest_correlations_are_named_and_the_rest_counted() -> None:
+    strengths = {"ece": 0.6, "nll": -0.9, "brier": -0.7, "auroc": 0.8, "sufficiency": 0.1}
+    known = pl.DataFrame(
+        {
+            "metric": list(strengths),
+            "scope": "all",
+            "spearman": list(strengths.values()),
+            "spearman_low": [s - 0.2 for s in strengths.values()],
+            "spearman_high": [s + 0.2 for s in strengths.values()],
+            "level_count": 8,
+        }
+    )
+    assert drawing.title(charts.correlations_chart(known)).startswith(
+        "Accuracy correlates over 8 levels with NLL (\N{MINUS SIGN}0.90), AUROC of confidence "
+        "(0.80), Brier score (\N{MINUS SIGN}0.70) and 1 more ("
+    )
+    differing = known.with_columns(level_count=pl.Series([8, 7, 8, 8, 8]))
+    assert "over all levels with NLL" in drawing.title(charts.correlations_chart(differing))
+
+
+def test_correlations_without_intervals_say_so() -> None:
+    untold = CORRELATIONS.filter(scope="all").with_columns(spearman_low=None, spearman_high=None)
+    chart = charts.correlations_chart(untold.cast({"spearman_low": pl.Float64}))
+    assert drawing.title(chart) == (
+        "Accuracy correlates over 8 levels with ECE (\N{MINUS SIGN}0.80) and comprehensiveness "
+        "(0.70) (no interval is known; levels are nested: no independent draws)"
+    )
+    assert [layer["mark"]["type"] for layer in spec(chart)["layer"]] == ["rule", "point"]
+    ElementTree.fromstring(drawing.svg(chart))
 
 
 @pytest.mark.parametrize(

@@ -5,75 +5,194 @@ from api import findings
 from api.findings import Guessing
 from tests.level_rows import Values, levels
 
-ACCURACY = {0: 0.61, 2: 0.62, 4: 0.59, 6: 0.5, 8: 0.61}
+ACCURACY = {0: 0.61, 2: 0.62, 4: 0.6, 6: 0.55, 8: 0.6, 10: 0.4}
+OF_ACCURACY = {
+    2: "equivalent",
+    4: "equivalent",
+    6: "inconclusive",
+    8: "equivalent",
+    10: "visible degradation",
+}
+UNSURE = dict.fromkeys((2, 4), "inconclusive")
 
 
 @pytest.mark.parametrize(
-    ("accuracy", "held", "shown"),
+    ("accuracy", "verdicts", "stable", "shown"),
     [
-        (ACCURACY, 4, 4),  # by 0.02 exactly it holds; level 8 lies behind a fall
-        ({0: 0.5, 2: 0.4, 4: 0.5}, 0, 2),
-        ({0: 0.5, 2: 0.7, 4: 0.5}, 4, 4),
-        ({0: 0.5, 2: 0.5, 4: None, 6: 0.5}, 2, 2),
-        ({0: 0.5}, 0, None),
-        ({0: None, 2: 0.5}, None, None),
+        (ACCURACY, OF_ACCURACY, [2, 4, 8], 8),
+        ({0: 0.5, 2: 0.5, 4: 0.5}, UNSURE, [], 2),
+        ({0: 0.5, 2: None, 4: 0.5}, UNSURE, [], 4),
+        ({0: 0.5}, {}, [], None),
+        ({0: None, 2: None}, {}, [], None),
     ],
 )
-def test_where_accuracy_holds(accuracy: Values, held: int | None, shown: int | None) -> None:
-    rows = levels(accuracy=accuracy).sample(fraction=1, shuffle=True, seed=3)
-    assert findings.held_level(rows) == held
+def test_which_levels_are_stable_and_which_is_shown(
+    accuracy: Values, verdicts: dict[int, str], stable: list[int], shown: int | None
+) -> None:
+    rows = levels(verdicts={"accuracy": verdicts}, accuracy=accuracy)
+    rows = rows.sample(fraction=1, shuffle=True, seed=3)
+    assert findings.stable_levels(rows) == stable
     assert findings.shown_level(rows) == shown
 
 
-@pytest.mark.parametrize(
-    ("metrics", "expected"),
-    [
-        (
-            {
-                "accuracy": ACCURACY,
-                "ece": {0: 0.1, 4: 0.174},
-                "comprehensiveness": {0: 0.3, 4: 0.2},
-                "sufficiency": {0: 0.201, 4: 0.199},
+def test_hidden_degradation_is_told_where_and_how_far() -> None:
+    rows = levels(
+        verdicts={
+            "accuracy": OF_ACCURACY,
+            "ece": {
+                2: "equivalent",
+                4: "hidden degradation",
+                6: "worse",
+                8: "hidden degradation",
+                10: "visible degradation",
             },
-            "Accuracy falls by no more than 0.02 up to level 4 (0.61 to 0.59). At level 4 ECE "
-            "rises 0.10 to 0.17 (worse), comprehensiveness falls 0.30 to 0.20 (worse) and "
-            "sufficiency stays at 0.20.",
-        ),
+            "comprehensiveness": dict.fromkeys((2, 4, 8), "hidden degradation"),
+            "sufficiency": dict.fromkeys((2, 4, 8), "inconclusive"),
+        },
+        accuracy=ACCURACY,
+        ece={0: 0.1, 2: 0.1, 4: 0.15, 6: 0.2, 8: 0.174, 10: 0.3},
+        comprehensiveness={0: 0.3, 2: 0.25, 4: 0.2, 8: 0.298},
+        sufficiency={0: 0.1, 2: 0.1, 4: 0.1, 8: 0.1},
+    )
+    assert findings.summary(rows) == [
+        "Accuracy is stable at levels 2, 4 and 8: two one-sided tests place it within 0.02 of the "
+        "unpruned 0.61. It falls at level 10, to 0.40. It is inconclusive at level 6; the change "
+        "there may be \N{MINUS SIGN}0.09 to \N{MINUS SIGN}0.03 (90 % interval).",
+        "Hidden degradation, worse while accuracy is stable: ECE at levels 4 and 8 (0.10 to 0.17); "
+        "comprehensiveness at levels 2, 4 and 8 (0.300 to 0.298).",
+        "Inconclusive at level 8: sufficiency (a change below 0.062 could have been missed).",
+    ]
+    assert findings.outline(rows) == (
+        "Accuracy is stable at levels 2, 4 and 8; hidden degradation: ECE and comprehensiveness"
+    )
+    assert findings.metric_clause(rows, "ece") == "ECE is worse at levels 4 and 8"
+    assert findings.metric_clause(rows, "comprehensiveness") == (
+        "comprehensiveness is worse at all of them"
+    )
+    assert findings.metric_clause(rows, "sufficiency") == (
+        "sufficiency is not shown to be worse there"
+    )
+    assert findings.metric_clause(rows, "flip_rate") is None
+
+
+def test_stable_levels_without_anything_worse() -> None:
+    rows = levels(
+        verdicts={
+            "accuracy": {2: "equivalent"},
+            "ece": {2: "equivalent"},
+            "auroc": {2: "improved"},
+        },
+        accuracy={0: 0.5, 2: 0.5},
+        ece={0: 0.1, 2: 0.1},
+        auroc={0: 0.5, 2: 0.6},
+    )
+    assert findings.summary(rows)[1:] == ["At the stable levels no metric is shown to be worse."]
+    assert findings.outline(rows).endswith("; hidden degradation: none shown")
+    assert findings.metric_clause(rows, "ece") == "ECE is equivalent there"
+    assert findings.metric_clause(rows, "auroc") == (
+        "AUROC of confidence is not shown to be worse there"
+    )
+
+
+def test_too_few_examples_to_show_that_accuracy_is_stable() -> None:
+    rows = levels(
+        verdicts={
+            "accuracy": UNSURE,
+            "ece": {2: "inconclusive", 4: "worse"},
+            "sufficiency": {2: "improved", 4: "improved"},
+        },
+        accuracy={0: 0.5, 2: 0.52, 4: 0.5},
+        ece={0: 0.1, 2: 0.1, 4: 0.2},
+        sufficiency={0: 0.1, 2: 0.05, 4: 0.05},
+    )
+    assert findings.summary(rows) == [
+        "No level is shown to keep accuracy within 0.02 of 0.50. It is inconclusive at levels 2 "
+        "and 4; the change at level 2 may be \N{MINUS SIGN}0.01 to 0.05 (90 % interval).",
+        "Worse than unpruned, accuracy not being stable: ECE at level 4 (0.10 to 0.20).",
+        "Inconclusive at level 2: ECE (a change below 0.062 could have been missed).",
+    ]
+    assert findings.outline(rows) == "No level is shown to keep accuracy"
+    assert findings.metric_clause(rows, "ece") == "ECE is worse at level 4"
+    assert findings.metric_clause(rows, "sufficiency") == "sufficiency is not shown to be worse"
+
+
+def test_accuracy_that_only_moves() -> None:
+    rows = levels(
+        verdicts={"accuracy": {1: "improved", 2: "visible degradation", 3: "visible degradation"}},
+        accuracy={0: 0.5, 1: 0.7, 2: 0.4, 3: 0.3},
+    )
+    assert findings.summary(rows) == [
+        "No level is shown to keep accuracy within 0.02 of 0.50. It falls at levels 2 and 3, to "
+        "0.30 at level 3. It rises at level 1, to 0.70."
+    ]
+    assert (
+        findings.accuracy_clause(rows) == "Accuracy falls at levels 2 and 3 and is stable at none"
+    )
+
+
+def test_an_error_that_is_not_known_has_its_reason() -> None:
+    rows = levels(
+        verdicts={"accuracy": {2: "equivalent"}, "sufficiency": {2: "inconclusive"}},
+        accuracy={0: 0.5, 2: 0.5},
+        sufficiency={0: 0.25, 2: 0.25},
+    ).with_columns(
+        smallest_detectable=None,
+        note=pl.lit("no variation among the examples"),
+    )
+    assert findings.summary(rows)[-1] == (
+        "Inconclusive at level 2: sufficiency (no variation among the examples)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "text"),
+    [
+        (levels(accuracy={0: 0.5}), "Accuracy is 0.50 unpruned; no pruned level was evaluated."),
+        (levels(accuracy={0: None, 2: None}), "No accuracy could be computed."),
         (
-            {"accuracy": {0: 0.5, 2: 0.52}, "ece": {0: 0.2, 2: 0.1}},
-            "Accuracy falls by no more than 0.02 at any level up to 2, the deepest one evaluated "
-            "(0.50 to 0.52). At level 2 ECE falls 0.20 to 0.10 (better).",
+            levels(),
+            "Nothing is known of this run until `prunelake analyse` has computed its metrics.",
         ),
-        (
-            {"accuracy": {0: 0.5, 2: 0.4}},
-            "Accuracy falls by more than 0.02 already at level 2, the first one evaluated "
-            "(0.50 to 0.40).",
-        ),
-        (
-            {"accuracy": {0: 0.5, 2: 0.5}, "comprehensiveness": {0: 0.1}, "sufficiency": {0: 0.1}},
-            "Accuracy falls by no more than 0.02 at any level up to 2, the deepest one evaluated "
-            "(0.50 to 0.50). Explanations of levels 0 and 2 cannot be compared: not both have "
-            "scores.",
-        ),
-        ({"accuracy": {0: 0.5}}, "Accuracy is 0.50 unpruned; no pruned level was evaluated."),
-        ({"accuracy": {0: None, 2: None}}, "No accuracy could be computed."),
     ],
 )
-def test_the_summary_in_words(metrics: dict[str, Values], expected: str) -> None:
-    assert findings.summary(levels(80, 10, **metrics)) == expected
+def test_where_there_is_nothing_to_judge(rows: pl.DataFrame, text: str) -> None:
+    assert findings.summary(rows) == [text]
 
 
-def test_the_caveat_names_n_and_standard_error() -> None:
-    accuracy = {0: 0.5}
-    text = (
-        "These are point estimates, not tests: n = 100 examples, and the standard error of the "
-        "unpruned accuracy is 0.050."
+def test_of_published_values_only_the_values_are_told() -> None:
+    rows = levels(
+        None,
+        None,
+        accuracy={0: 0.6, 1: 0.6, 2: 0.5},
+        ece={0: 0.1, 1: 0.1, 2: 0.2},
+        comprehensiveness={0: 0.25, 2: 0.25},
     )
-    assert findings.caveat(levels(n=100, accuracy=accuracy)) == text
+    assert findings.is_published(rows)
+    assert findings.shown_level(rows) == 2
+    assert findings.summary(rows) == [
+        "Published accuracy is 0.60 unpruned, 0.50 at level 2: ECE 0.10 to 0.20, comprehensiveness "
+        "0.250 to 0.250.",
+        "These values were published without examples, so which levels keep accuracy, and what is "
+        "worse there, cannot be known.",
+    ]
+    assert findings.caveat(rows).startswith("A table does not tell how exact its values are")
+    assert findings.near_chance(rows, Guessing(0.5, 0.6)) is None
+    assert not findings.is_published(levels(accuracy={0: 0.5}))
+
+
+def test_the_caveat_names_n() -> None:
+    accuracy = {0: 0.5}
+    assert findings.caveat(levels(n=100, accuracy=accuracy)) == (
+        "Tests and intervals rest on n = 100 examples."
+    )
     assert findings.caveat(
         levels(n=100, explained=10, accuracy=accuracy, comprehensiveness={0: 0.1})
-    ) == (text + " Comprehensiveness and sufficiency rest on the n = 10 explained ones.")
+    ) == (
+        "Tests and intervals rest on n = 100 examples, those of explanations on the n = 10 "
+        "explained ones."
+    )
     assert findings.caveat(levels(accuracy={0: None})) == "No example could be scored at level 0."
+    assert findings.caveat(levels()) == ""
 
 
 @pytest.mark.parametrize(
@@ -108,18 +227,3 @@ def test_an_explanation_no_better_than_random_is_named() -> None:
     )
     better = rows.filter((pl.col("metric") == "sufficiency") & (pl.col("level") == 2))
     assert findings.against_random(better, 2) is None
-
-
-@pytest.mark.parametrize(
-    ("value", "plain", "with_sign"),
-    [
-        (0.125001, "0.13", "+0.13"),
-        (-0.5, "\N{MINUS SIGN}0.50", "\N{MINUS SIGN}0.50"),
-        (-0.001, "0.00", "0.00"),
-        (0.001, "0.00", "0.00"),
-        (None, "\N{EN DASH}", "\N{EN DASH}"),
-    ],
-)
-def test_numbers_as_text(value: float | None, plain: str, with_sign: str) -> None:
-    assert findings.number(value) == plain
-    assert findings.signed(value) == with_sign

@@ -1,12 +1,13 @@
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
 from api import queries
 from prunelake import views
 from tests.lake_rows import frames, identity_of, run_row, write
-from tests.level_rows import explained_run
+from tests.level_rows import SCHEMA, explained_run, judged_run, published_run
 
 KERNEL, TEXT, RANDOM = "kernel_shap", "delete_text", "random"
 
@@ -27,7 +28,8 @@ def test_the_headline_explanation(
 ) -> None:
     run_id = explained_run(tmp_path, drops=dict.fromkeys(drops, 0.5))
     with views.connect(tmp_path) as connection:
-        assert queries.headline(connection, run_id).rows() == expected
+        rows = queries.headline(connection, run_id).rows()
+    assert rows == [(*row, "eraser") for row in expected]
 
 
 def test_levels_are_those_of_the_headline_beside_random(tmp_path: Path) -> None:
@@ -41,27 +43,97 @@ def test_levels_are_those_of_the_headline_beside_random(tmp_path: Path) -> None:
     run_id = explained_run(tmp_path, drops=drops)
     explained_run(tmp_path, "other", drops={(KERNEL, TEXT): 0.3})
     with views.connect(tmp_path) as connection:
-        rows = queries.levels(connection, run_id)
+        rows = queries.levels(connection, [run_id])
+    assert rows.schema == {"run_id": pl.String(), **SCHEMA}
     assert not rows.select("level", "metric").is_duplicated().any()
-    comprehensiveness = rows.filter(metric="comprehensiveness")
-    assert comprehensiveness.to_dict(as_series=False) == {
-        "level": [0, 1, 2],
-        "metric": ["comprehensiveness"] * 3,
-        "value": [0.5, 0.375, 0.25],
-        "n": [2, 2, 2],
-        "unpruned_value": [0.5] * 3,
-        "delta": [0.0, -0.125, -0.25],
-        "is_worse": [False, True, True],
-        "random_value": [0.4375, 0.3125, 0.1875],
-    }
+    found = rows.filter(metric="comprehensiveness")
+    assert found.select("level", "value", "n", "delta", "random_value").rows() == [
+        (0, 0.5, 2, 0.0, 0.4375),
+        (1, 0.375, 2, -0.125, 0.3125),
+        (2, 0.25, 2, -0.25, 0.1875),
+    ]
     accuracy = rows.filter(metric="accuracy").select("level", "value", "n", "random_value").rows()
     assert accuracy == [(0, 0.75, 4, None), (1, 0.75, 4, None), (2, 0.5, 4, None)]
+
+
+def test_levels_have_the_intervals_and_verdicts_of_the_views(tmp_path: Path) -> None:
+    run_id = judged_run(tmp_path)
+    with views.connect(tmp_path) as connection:
+        rows = queries.levels(connection, [run_id])
+        expected = connection.sql(
+            "select level, metric, m.ci_low, m.ci_high, d.delta_low, d.delta_high, "
+            "d.equivalence_low, d.equivalence_high, v.p_adjusted, v.smallest_detectable "
+            "from metrics m join deltas d using (level, metric) "
+            "left join verdicts v using (level, metric) order by metric, level"
+        )
+        assert rows.select(expected.columns).rows() == expected.fetchall()
+    verdicts = {(row["level"], row["metric"]): row["verdict"] for row in rows.to_dicts()}
+    assert verdicts[1, "accuracy"] == "equivalent"
+    assert verdicts[1, "ece"] == "hidden degradation"
+    assert verdicts[2, "accuracy"] == verdicts[2, "ece"] == "visible degradation"
+    assert verdicts[0, "ece"] is None
+
+
+def test_a_metric_is_worse_where_accuracy_says_nothing(tmp_path: Path) -> None:
+    run_id = judged_run(tmp_path, n=80)
+    with views.connect(tmp_path) as connection:
+        rows = queries.levels(connection, [run_id]).filter(level=1)
+        assert rows.filter(metric="accuracy")["verdict"].to_list() == ["inconclusive"]
+        assert rows.filter(metric="brier")["verdict"].to_list() == ["inconclusive"]
+        assert rows.filter(metric="ece")["verdict"].to_list() == ["worse"]
+        verdict = connection.sql("select verdict from verdicts where metric = 'ece' and level = 1")
+        assert verdict.fetchall() == [("inconclusive",)]
+
+
+def test_levels_of_several_runs_and_of_a_published_one(tmp_path: Path) -> None:
+    published = published_run(tmp_path)
+    run_id = judged_run(tmp_path)
+    judged_run(tmp_path, "other")
+    with views.connect(tmp_path) as connection:
+        rows = queries.levels(connection, [run_id, published])
+        assert queries.headline(connection, published).rows() == [("lime", None, None)]
+    assert set(rows["run_id"]) == {run_id, published}
+    rows = rows.filter(run_id=published)
+    assert rows.filter(metric="comprehensiveness").select("level", "value", "delta").rows() == [
+        (0, 0.5, 0.0),
+        (1, 0.375, -0.125),
+        (2, 0.25, -0.25),
+        (3, 0.25, -0.25),
+        (4, 0.125, -0.375),
+    ]
+    unknown = ["n", "ci_low", "delta_low", "p_adjusted", "verdict", "smallest_detectable"]
+    assert rows.select(pl.col(unknown).is_null().all()).row(0) == (True,) * len(unknown)
+
+
+def test_of_two_columns_of_a_table_the_one_with_a_method_is_shown(tmp_path: Path) -> None:
+    run = run_row(levels=[0, 1], example_count=0)
+    cell = {"run_id": run["run_id"], "operator": "", "variant": ""}
+    rows = [
+        cell | {"level": level, "metric": metric, "method": method, "value": value}
+        for level in (0, 1)
+        for metric, method, value in (
+            ("accuracy", "", 0.5),
+            ("comprehensiveness", "", 0.125),
+            ("comprehensiveness", "lime", 0.25),
+            ("overlap_10", "", 0.75),
+        )
+    ]
+    run_id = write(tmp_path, run, reported=rows)
+    with views.connect(tmp_path) as connection:
+        found = queries.levels(connection, [run_id]).filter(level=1)
+        correlations = queries.correlations(connection, run_id)
+    assert not correlations.select("metric", "scope").is_duplicated().any()
+    assert found.select("metric", "value").rows() == [
+        ("accuracy", 0.5),
+        ("comprehensiveness", 0.25),
+        ("overlap_10", 0.75),
+    ]
 
 
 def test_predictions_only_have_levels_without_explanations(tmp_path: Path) -> None:
     run_id = explained_run(tmp_path, drops={})
     with views.connect(tmp_path) as connection:
-        metrics = set(queries.levels(connection, run_id)["metric"])
+        metrics = set(queries.levels(connection, [run_id])["metric"])
     assert {"accuracy", "ece", "mean_confidence", "flip_rate"} <= metrics
     assert metrics.isdisjoint({"comprehensiveness", "sufficiency", "overlap_10"})
 
@@ -80,6 +152,49 @@ def test_correlations_have_one_row_a_metric_and_scope(tmp_path: Path) -> None:
     assert found["spearman"] == pytest.approx(3**0.5 / 2)
     assert found["level_count"] == 3
     assert everywhere.filter(metric="sufficiency")["note"].to_list() == ["constant metric"]
+
+
+def test_correlations_have_their_intervals_and_the_scopes_of_a_metric_together(
+    tmp_path: Path,
+) -> None:
+    run_id = published_run(tmp_path)
+    other = judged_run(tmp_path)
+    with views.connect(tmp_path) as connection:
+        rows = queries.correlations(connection, run_id)
+        tested = queries.correlations(connection, other).filter(metric="ece", scope="all")
+    assert rows.select("metric", "scope", "level_count").rows() == [
+        ("comprehensiveness", "all", 5),
+        ("comprehensiveness", "stable", None),
+        ("ece", "all", 5),
+        ("ece", "stable", None),
+    ]
+    row = tested.row(0, named=True)
+    assert -1 <= row["pearson_low"] < row["pearson"] < row["pearson_high"] < 0
+
+
+def test_pooled_rows_are_those_of_several_runs_and_of_what_is_shown(tmp_path: Path) -> None:
+    with views.connect(tmp_path) as connection:
+        assert queries.pooled(connection).is_empty()
+    published_run(tmp_path, "a", task="a")
+    with views.connect(tmp_path) as connection:
+        assert queries.pooled(connection).is_empty()
+    published_run(tmp_path, "b", task="b")
+    for name in ("c", "d"):
+        drops = {(KERNEL, TEXT): 0.5, (KERNEL, "replace"): 0.25, (RANDOM, TEXT): 0.25}
+        explained_run(tmp_path, name, drops=drops)
+    with views.connect(tmp_path) as connection:
+        rows = queries.pooled(connection)
+    assert set(rows["run_count"]) == {2}
+    of_comprehensiveness = rows.filter(metric="comprehensiveness")
+    assert of_comprehensiveness.select("strategy", "method", "operator").rows() == [
+        ("", "lime", None),
+        ("cosine", KERNEL, TEXT),
+    ]
+    # Both runs are the same: within them it is as in either.
+    published = np.corrcoef([0.75, 0.75, 0.5, 0.375, 0.25], [0.5, 0.375, 0.25, 0.25, 0.125])
+    assert of_comprehensiveness["repeated_measures"].to_list() == pytest.approx(
+        [published[0, 1], 3**0.5 / 2]
+    )
 
 
 def test_layers_and_reliability_of_one_run(tmp_path: Path) -> None:
@@ -114,7 +229,7 @@ def test_runs_all_or_chosen_with_models_together(tmp_path: Path) -> None:
 def test_frames_are_empty_for_a_run_without_rows(tmp_path: Path) -> None:
     run_id = write(tmp_path, run_row(), **{name: [] for name in frames()})
     with views.connect(tmp_path) as connection:
-        assert queries.levels(connection, run_id).is_empty()
+        assert queries.levels(connection, [run_id])["value"].drop_nulls().is_empty()
         assert queries.layers(connection, run_id).is_empty()
-        assert queries.correlations(connection, run_id).is_empty()
+        assert queries.correlations(connection, run_id)["pearson"].drop_nulls().is_empty()
         assert queries.reliability(connection, run_id, 0).is_empty()

@@ -6,12 +6,14 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from api.html import with_distinct_ids
 from api.report import write_report
+from prunelake.cli import app
 from prunelake.errors import LakeError, PruneLakeError
 from tests.lake_rows import prediction, run_row, write
-from tests.level_rows import explained_run
+from tests.level_rows import explained_run, judged_run, published_run
 
 DROPS = {("kernel_shap", "delete_text"): 0.5, ("random", "delete_text"): 0.25}
 
@@ -99,29 +101,139 @@ def test_the_page_can_be_read_aloud_and_on_a_phone(full: Page) -> None:
 
 
 def test_runs_of_one_model_share_a_section(full: Page) -> None:
-    assert re.findall(r"<h2>(.*?)</h2>", full.source) == ["one, cosine order", "two, cosine order"]
+    assert re.findall(r"<h2>(.*?)</h2>", full.source) == [
+        "What goes with accuracy over several runs",
+        "one, cosine order",
+        "two, cosine order",
+    ]
     assert re.findall(r"<h3>(.*?)</h3>", full.source) == ["first_task", "second_task", "first_task"]
     # A strip for each model; four charts for each explained run, three for predictions only.
     assert full.tags["svg"] == 2 + 4 + 3 + 4
 
 
-def test_the_finding_the_caveat_and_the_tables_are_there(full: Page) -> None:
-    # The prediction of every example is sure to 0.73 at level 0, which 3 of 4 deserve: ECE 0.02.
-    assert (
-        "Accuracy falls by no more than 0.02 up to level 1 (0.75 to 0.75). At level 1 ECE rises "
-        "0.02 to 0.13 (worse), comprehensiveness falls 0.50 to 0.38 (worse) and sufficiency stays "
-        "at 0.25."
-    ) in full.text
-    assert "n = 4 examples, and the standard error of the unpruned accuracy is 0.217" in full.text
+def test_the_finding_the_caveat_and_the_warnings_are_there(full: Page) -> None:
+    assert "No level is shown to keep accuracy within 0.02 of 0.75." in full.text
+    assert "could have been missed" in full.text
+    assert "Tests and intervals rest on n = 4 examples, those of explanations on" in full.text
     assert "Near chance: the unpruned accuracy 0.75" in full.text
     assert "method kernel_shap, operator delete_text, AOPC variant eraser" in full.text
-    row = re.search(r'<tr><th scope="row">2</th>(.*?)</tr>', full.source)
-    assert row
-    cells = re.findall(r"<td>(.*?)</td>", row[1])
-    minus = "\N{MINUS SIGN}"
-    assert cells[:2] == ["0.500", f"{minus}0.250"]
-    assert cells[4:] == ["0.250", f"{minus}0.250", "0.250", "0.000"]
     assert "constant metric" in full.text
+    assert "point estimate" not in full.text
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    """The report of a run whose verdicts are plain."""
+    folder = tmp_path_factory.mktemp("judged")
+    judged_run(folder)
+    return report(folder, folder / "report.html")
+
+
+def rows_of(page: Page, caption: str) -> list[list[str]]:
+    """The cells of the rows of the table whose caption begins so, tags left in."""
+    table = re.search(rf"<caption><span>{caption}.*?</table>", page.source)
+    assert table
+    body = table[0].partition("<tbody>")[2]
+    return [re.findall(r"<t[hd].*?</t[hd]>", row) for row in re.findall(r"<tr>.*?</tr>", body)]
+
+
+def test_verdicts_have_words_and_colours(judged: Page) -> None:
+    unpruned, stable, fallen = rows_of(judged, "Verdicts by level")
+    assert [cell.partition(">")[2].partition("<")[0] for cell in unpruned[:3]] == [
+        "0",
+        "0.875",
+        "0.000",
+    ]
+    assert re.fullmatch(
+        r'<td class="equivalent" title="change 0.000; n = 400; adjusted p 1.000; .*">'
+        r"stable<small>0.875 \(0.000\)</small></td>",
+        stable[1],
+    )
+    assert stable[2].startswith('<td class="hidden" title="change +0.120, 95 % interval 0.083 to ')
+    assert "; n = 400; adjusted p &lt; 0.001" in stable[2]
+    assert ">hidden<small>0.120 (+0.120)</small>" in stable[2]
+    assert ">falls<small>0.500" in fallen[1]
+    assert 'class="visible"' in fallen[2]
+    for word in ("hidden", "visible"):
+        assert f'<span class="{word}">{word}</span> worse while accuracy' in judged.source
+    assert "two one-sided tests place it within 0.02 of the unpruned 0.88" in judged.text
+
+
+def test_the_numbers_behind_a_verdict_can_be_opened(judged: Page) -> None:
+    opened = judged.source.partition("<details>")[2].partition("</details>")[0]
+    assert opened.startswith("<summary>n, intervals and adjusted p of each verdict</summary>")
+    rows = rows_of(judged, "The numbers behind the verdicts")
+    (ece,) = (row for row in rows if ">1<" in row[0] and ">ECE<" in row[1])
+    cells = [cell.partition(">")[2].removesuffix("</td>") for cell in ece[2:]]
+    assert cells[:2] == ["400", "0.120"]
+    assert cells[2] == "0.087 to 0.154"
+    assert cells[3:5] == ["+0.120", "0.083 to 0.156"]
+    assert cells[5:] == ["&lt; 0.001", "", "hidden", ""]
+    accuracy = next(row for row in rows if ">2<" in row[0])
+    assert ">accuracy<" in accuracy[1]
+
+
+def test_correlations_have_scopes_intervals_and_notes(judged: Page) -> None:
+    rows = rows_of(judged, "Correlation of each metric with accuracy")
+    everywhere, stable = (row for row in rows if ">ECE<" in row[0])
+    assert ">all (3)<" in everywhere[1]
+    minus = "\N{MINUS SIGN}"
+    assert f">{minus}0.97<small>{minus}0.99 to {minus}0.95</small>" in everywhere[2]
+    assert ">stable (2)<" in stable[1]
+    assert ">\N{EN DASH}<" in stable[2]
+    assert "fewer than 3 levels" in stable[6]
+
+
+def test_a_published_run_says_what_cannot_be_known(tmp_path: Path) -> None:
+    published_run(tmp_path, task="published_task")
+    page = report(tmp_path, tmp_path / "report.html")
+    assert "which levels keep accuracy, and what is worse there, cannot be known." in page.text
+    assert "method lime, operator not told, AOPC variant not told" in page.text
+    assert "correlations of the published numbers only" in page.text
+    rows = rows_of(page, "Published values")
+    minus = "\N{MINUS SIGN}"
+    assert [re.sub("<.*?>", "", cell) for cell in rows[4]] == [
+        "4",
+        f"0.250 ({minus}0.500)",
+        "0.500 (+0.375)",
+        f"0.125 ({minus}0.375)",
+    ]
+    assert "<details>" not in page.source
+    correlations = rows_of(page, "Correlation of each metric with accuracy over levels; no")
+    assert len(correlations) == 2
+    # Confidence, explanations, correlations: nothing for reliability or a removal order.
+    assert page.tags["svg"] == 3
+
+
+def test_several_runs_are_listed_and_pooled_with_a_warning(tmp_path: Path) -> None:
+    judged_run(tmp_path, task="judged_task")
+    for name, offset in (("a", 0.0), ("b", 0.5)):
+        run = run_row(name, levels=[0, 1, 2, 3, 4], example_count=0, task=name, strategy="random")
+        cell = {"run_id": run["run_id"], "method": "", "operator": "", "variant": ""}
+        # Within a run ECE falls where accuracy rises; between the runs both are higher.
+        reported = [
+            cell | {"level": level, "metric": metric, "value": offset + sign * level / 32 + base}
+            for level in range(5)
+            for metric, sign, base in (("accuracy", -1, 0.25), ("ece", 1, 0.125))
+        ]
+        write(tmp_path, run, reported=reported)
+    page = report(tmp_path, tmp_path / "report.html")
+    assert "judged_task : Accuracy is stable at level 1; hidden degradation: ECE," in page.text
+    assert (
+        "The runs taken together mislead (Simpson's paradox): the correlation with accuracy has "
+        "the opposite sign within them for ECE ("
+    ) in page.text
+    (row,) = rows_of(page, "Correlation of each metric with accuracy over all levels of several")
+    assert "opposite signs" in row[4]
+    assert 'class="visible"' in row[3]
+    assert "10 points" in row[1]
+
+
+def test_a_run_without_analysis_says_how_to_get_one(tmp_path: Path) -> None:
+    run_id = explained_run(tmp_path, drops={})
+    (tmp_path / "analyses" / f"{run_id}.parquet").unlink()
+    page = report(tmp_path, tmp_path / "report.html")
+    assert "Nothing is known of this run until `prunelake analyse`" in page.text
 
 
 @pytest.mark.parametrize(
@@ -133,16 +245,11 @@ def test_what_was_run_is_told(tmp_path: Path, levels: list[int], text: str) -> N
         tmp_path, drops={}, levels=levels, forward_tokens=1234567, duration_s=61.4, device="cuda"
     )
     page = report(tmp_path, tmp_path / "report.html")
-    table = re.search(r"<caption>What was run.*?</table>", page.source)
+    table = re.search(r"<caption><span>What was run.*?</table>", page.source)
     assert table
     cells = re.findall(r"<td[^>]*>(.*?)</td>", table[0])
     assert cells[:6] == ["4", text, "float32", "cuda", "1,234,567", "61"]
     assert f"<code>{'0' * 12}</code>" in page.source
-
-
-def test_rows_up_to_the_level_where_accuracy_holds_are_shaded(full: Page) -> None:
-    levels = re.findall(r'<tr class="held"><th scope="row">(\d+)</th>', full.source)
-    assert levels == ["0", "1"] * 3
 
 
 def test_the_footer_says_how_to_make_it_again(full: Page) -> None:
@@ -192,7 +299,7 @@ def test_chosen_runs_only(tmp_path: Path) -> None:
     page = report(tmp_path, tmp_path / "report.html", run_ids=[chosen])
     assert "chosen_task" in page.text
     assert "other_task" not in page.text
-    with pytest.raises(LakeError, match="no complete run absent in"):
+    with pytest.raises(LakeError, match="no complete run 'absent' in"):
         write_report(tmp_path, tmp_path / "report.html", ["absent", chosen])
 
 
@@ -238,3 +345,23 @@ def test_the_report_needs_no_torch() -> None:
         check=True,
     )
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("command", [["report"], ["sql", "select 1 as one"]])
+def test_runs_without_analysis_are_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lake = tmp_path / "lake"
+    run_id = explained_run(lake, drops={})
+    explained_run(lake, "other", drops={})
+    command = [*command, "--lake", str(lake)]
+    before = CliRunner().invoke(app, command)
+    (lake / "analyses" / f"{run_id}.parquet").unlink()
+    after = CliRunner().invoke(app, command)
+    assert (before.exit_code, before.stderr) == (0, "")
+    assert (after.exit_code, after.stdout) == (0, before.stdout)
+    assert after.stderr == (
+        "runs without analysis, and so without intervals and verdicts: 1; `prunelake analyse` "
+        "adds it\n"
+    )

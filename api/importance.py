@@ -1,0 +1,69 @@
+"""Which layers go first: the removal order of a model as a strip of its layers."""
+
+import altair as alt
+import polars as pl
+
+from api.drawing import GREY, INK, VERMILION, finished
+
+
+def importance_chart(layers: pl.DataFrame, removed: int) -> alt.LayerChart:
+    """One cell a layer, in layer order; in it the level from which on the layer is removed.
+
+    Colour is importance, on a log scale where all are positive. The cells of the `removed` layers
+    that go at the deepest level have a frame.
+    """
+    size = layers.height
+    row_count = -(-size // 16)
+    per_row = -(-size // row_count)
+    is_log = bool((layers["importance"] > 0).all())
+    scaled = layers["importance"].log() if is_log else layers["importance"]
+    low, high = min(scaled.to_list()), max(scaled.to_list())
+    cells = layers.select(
+        "layer",
+        "importance",
+        (pl.col("rank") + 1).alias("removed_at"),
+        (pl.col("layer") // per_row).alias("row"),
+        (pl.col("layer") % per_row).alias("column"),
+        # White digits only on cells dark enough for them.
+        (scaled > low + 0.62 * (high - low)).alias("is_dark"),
+        (pl.col("rank") < removed).alias("is_removed"),
+    )
+    order = layers.sort("rank")["layer"].to_list()
+    x = alt.X("column:O", axis=None, scale=alt.Scale(paddingInner=0.08))
+    y = alt.Y("row:O", axis=None, scale=alt.Scale(paddingInner=0.5))
+    base = alt.Chart(cells).encode(x=x, y=y)
+    colour = alt.Color(
+        "importance:Q",
+        scale=alt.Scale(
+            type="log" if is_log else "linear", range=["#EAF3FB", "#6BA5D0", "#08306B"]
+        ),
+        legend=alt.Legend(
+            title=f"importance{' (log scale)' if is_log else ''}",
+            orient="bottom",
+            direction="horizontal",
+            offset=4,
+            gradientLength=200,
+            gradientThickness=10,
+            format=".2~g",
+            tickCount=3,
+        ),
+    )
+    rectangles = base.mark_rect().encode(color=colour)
+    frames = base.mark_rect(filled=False, stroke=VERMILION, strokeWidth=2).transform_filter(
+        "datum.is_removed"
+    )
+    ranks = base.mark_text(fontSize=11, fontWeight="bold").encode(
+        text="removed_at:Q",
+        color=alt.when("datum.is_dark").then(alt.value("white")).otherwise(alt.value(INK)),
+    )
+    numbers = base.mark_text(fontSize=9, dy=-19, color=GREY).encode(text="layer:Q")
+    chart = alt.LayerChart(layer=[rectangles, frames, ranks, numbers]).properties(
+        width=22 * per_row, height=42 * row_count
+    )
+    title = f"Layer {order[0]} goes first, layer {order[-1]} would go last"
+    notes = [
+        "above a cell: the layer, counted from the input;",
+        "in it: the level from which on its attention is gone;",
+        f"framed: gone at the deepest level evaluated ({removed})",
+    ]
+    return finished(chart, title, notes)
