@@ -426,7 +426,7 @@ def test_an_analysis_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LakeError, match=r"tables.ANALYSES but files; differing: mood"):
         lake.write_analysis(tmp_path, row | {"mood": "good"}, written)
     del written["overlap_matrix"]
-    with pytest.raises(LakeError, match="differing: overlaps"):
+    with pytest.raises(LakeError, match="differing: overlap_matrix"):
         lake.write_analysis(tmp_path, row, written)
     assert not (tmp_path / "analyses").exists()
 
@@ -458,6 +458,42 @@ def test_a_failure_leaves_no_part_of_an_analysis_to_be_seen(
     assert list(damage(tmp_path)) == []
     lake.write_analysis(tmp_path, *small_analysis(RUN_ID))
     assert doctor(tmp_path) == []
+
+
+METADATA = {"prunelake.format_version": "1"}
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        (pl.DataFrame({"x": [1]}), "another schema: has .'x Int64'"),
+        (TABLES["runs"].frame([]), "no runs file of a run: it has 0 rows and lists no files"),
+    ],
+)
+@pytest.mark.parametrize("name", [RUN_ID, "segment-0"])
+def test_a_runs_file_that_is_none_is_named(
+    tmp_path: Path, frame: pl.DataFrame, message: str, name: str
+) -> None:
+    for given in ("run", "other"):
+        lake.write_run(tmp_path, *small_run(given))
+    path = tmp_path / "runs" / f"{name}.parquet"
+    frame.write_parquet(path, metadata=METADATA)
+    of = "segment" if name.startswith("segment") else "run"
+    with pytest.raises(CorruptFile, match=message.replace("of a run", f"of a {of}")) as raised:
+        lake.read_table(tmp_path, "layers")
+    assert str(path) in str(raised.value)
+    assert path in {finding.file for finding in damage(tmp_path)}
+
+
+def test_a_lake_may_be_named_from_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = Path("la*ke")
+    lake.write_run(folder, *small_run())
+    lake.write_analysis(folder, *small_analysis(RUN_ID))
+    assert lake.read_table(folder, "predictions").height == 2
+    assert lake.analysed(folder) == {RUN_ID}
 
 
 def test_chosen_runs_are_read_without_opening_others(tmp_path: Path) -> None:

@@ -108,15 +108,21 @@ def _parts(
         says = [parquet.metadata(path) for path in paths]
         rows = parquet.read_columns(paths, group.head, columns)
         for path, own, frame in zip(paths, says, rows, strict=True):
-            if is_segment(path):
-                listed = json.loads(own[FILES_KEY])
+            of_many = is_segment(path)
+            listed: list[dict[str, Any]] | None = None
+            if of_many:
+                listed = json.loads(own.get(FILES_KEY, "null"))
             elif frame.height == 1:
                 listed = frame["files"].item()
-                frame = frame.with_columns(run_id=pl.lit(path.stem))
-            else:
-                remedy = parquet.remedy(path)
-                raise CorruptFile(f"{path} has {frame.height} rows instead of one; {remedy}")
+            if listed is None or frame.is_empty():
+                raise CorruptFile(
+                    f"{path} is no {group.head.name} file of a {'segment' if of_many else 'run'}: "
+                    f"it has {frame.height} rows and lists "
+                    f"{'no' if listed is None else len(listed)} files; {parquet.remedy(path)}"
+                )
             files = {entry["table"]: entry for entry in listed}
+            if not of_many:
+                frame = frame.with_columns(run_id=pl.lit(path.stem))
             held = frozenset(frame["run_id"])
             current = held
             if group is ANALYSED:
