@@ -10,8 +10,8 @@ from prunelake.spec import Settings
 def publish(settings: Settings | None = None) -> str:
     """Bring `<lake>/prunelake.duckdb` up to date with the lake's complete runs; returns its path.
 
-    A snapshot that is current is not written again. Readers see the old one or the new one, never
-    a part.
+    Runs that lack an analysis of this version are analysed first. A snapshot that is current is not
+    written again. Readers see the old one or the new one, never a part.
     """
     settings = settings or Settings()
     logger = get_run_logger()
