@@ -74,7 +74,9 @@ def correlations_chart(correlations: pl.DataFrame) -> alt.LayerChart:
     )
     order = points["metric"].unique(maintain_order=True).to_list()
     domain = [names[scope] for scope in scopes]
-    y = alt.Y("metric:N", sort=order, title=None, axis=alt.Axis(labelLimit=180, grid=True))
+    y = alt.Y(
+        "metric:N", sort=order, title=None, axis=alt.Axis(minExtent=165, labelLimit=165, grid=True)
+    )
     base = alt.Chart(points).encode(
         y=y,
         # Equal coefficients would hide one another on one line.
@@ -107,9 +109,9 @@ def correlations_chart(correlations: pl.DataFrame) -> alt.LayerChart:
         notes = ["no interval is known;"]
     notes.append("levels are nested: no independent draws")
     chart = alt.LayerChart(layer=[*marks, dots]).properties(
-        width=WIDTH - 130, height=alt.Step(24, **{"for": "position"})
+        width=WIDTH - 140, height=alt.Step(24, **{"for": "position"})
     )
-    return finished(chart, _correlated(known), notes, letters=36)
+    return finished(chart, _correlated(known), notes)
 
 
 def reliability_chart(reliability: pl.DataFrame, level: int) -> alt.LayerChart:

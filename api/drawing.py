@@ -27,14 +27,11 @@ Chart = alt.LayerChart | alt.VConcatChart
 AnyChart = TypeVar("AnyChart", alt.LayerChart, alt.VConcatChart)
 
 
-def finished(chart: AnyChart, title: str, subtitle: list[str], letters: int = 42) -> AnyChart:
-    """The chart in the house style under its title, broken into lines of a chart's width.
-
-    `letters` is what fits on a line: a chart narrower than others takes less.
-    """
+def finished(chart: AnyChart, title: str, subtitle: list[str]) -> AnyChart:
+    """The chart in the house style under its title, broken into lines of a chart's width."""
     text = title[:1].upper() + title[1:]
     heading = alt.TitleParams(
-        text=textwrap.wrap(text, letters),
+        text=textwrap.wrap(text, 42),
         subtitle=subtitle,
         fontSize=13,
         subtitleFontSize=11,
