@@ -153,14 +153,12 @@ def drawn(run: dict[str, Any], seed: int) -> dict[str, pl.DataFrame]:
 
 
 def conformed(name: str, frame: pl.DataFrame, run_id: str) -> pl.DataFrame:
-    table = (TABLES | DERIVED)[name]
+    """The frame with the columns of a table, of this run."""
+    table = DERIVED.get(name) or TABLES[name]
     if frame.is_empty():
         return table.frame([])
-    return (
-        frame.with_columns(run_id=pl.lit(run_id))
-        .select(list(table.schema))
-        .cast(dict(table.schema))
-    )
+    own = frame.with_columns(run_id=pl.lit(run_id)).select(list(table.schema))
+    return own.cast(pl.Schema(table.schema))
 
 
 def make_base(folder: Path) -> float:
@@ -191,6 +189,12 @@ def make_copies(base: Path, folder: Path, scale: int) -> None:
         for number, (task, frames, derived) in enumerate(sources):
             run = run_row(copy * MODELS + number // TASKS, task)
             mine = {name: table.frame([]) for name, table in TABLES.items()}
+            # No two copies alike, or Parquet's dictionaries would make little of them.
+            other = 1 - 1e-9 * copy
+            frames["predictions"] = frames["predictions"].with_columns(
+                pl.col("option_log_likelihoods").list.eval(pl.element() * other),
+                pl.col("confidence") * other,
+            )
             mine |= {n: conformed(n, frame, run["run_id"]) for n, frame in frames.items()}
             required = [n for n, t in TABLES.items() if n != "runs" and not t.is_optional]
             lake.write_run(folder, run, {name: mine[name] for name in required})
