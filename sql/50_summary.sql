@@ -39,9 +39,7 @@ select
     any_value(headlines.operator) as operator,
     max(shown.value) filter (where shown.metric = 'accuracy') as accuracy,
     max(shown.delta) filter (where shown.metric = 'accuracy') as accuracy_delta,
-    bool_or(shown.is_accuracy_stable) filter (
-        where shown.metric = 'accuracy' and shown.verdict is not null
-    ) as is_accuracy_stable,
+    bool_or(shown.is_accuracy_stable) as is_accuracy_stable,
     max(shown.value) filter (where shown.metric = 'ece') as ece,
     max(shown.delta) filter (where shown.metric = 'ece') as ece_delta,
     max(shown.verdict) filter (where shown.metric = 'ece') as ece_verdict,

