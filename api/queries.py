@@ -75,7 +75,7 @@ def levels(connection: Connection, run_ids: Sequence[str]) -> pl.DataFrame:
             v.p_adjusted,
             case when starts_with(v.reason, 'worse') then 'worse' else v.verdict end as verdict,
             v.smallest_detectable,
-            coalesce(m.note, d.note) as note,
+            m.note,
             random.value as random_value
         from deltas as d
         left join headlines as h on d.run_id = h.run_id

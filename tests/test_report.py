@@ -115,6 +115,7 @@ def test_runs_of_one_model_share_a_section(full: Page) -> None:
 def test_the_finding_the_caveat_and_the_warnings_are_there(full: Page) -> None:
     assert "No level is shown to keep accuracy within 0.02 of 0.75." in full.text
     assert "could have been missed" in full.text
+    assert re.search(r'title="change [^"]*; a change below \d\.\d{3} could have', full.source)
     assert "Tests and intervals rest on n = 4 examples, those of explanations on" in full.text
     assert "Near chance: the unpruned accuracy 0.75" in full.text
     assert "method kernel_shap, operator delete_text, AOPC variant eraser" in full.text
