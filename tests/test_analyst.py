@@ -1,5 +1,5 @@
-import re
-import shutil
+"""The questions of docs/analyst.md: each answer by hand, or by numpy and scipy."""
+
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,147 +10,32 @@ import numpy as np
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
-from scipy.stats import binomtest, false_discovery_control, spearmanr
-from sqlfluff.core import FluffConfig, Linter
+from scipy.stats import binomtest, spearmanr
 
 from prunelake import views
-from prunelake.compact import compact
-from prunelake.lake import write_analysis
 from prunelake.publish import publish
-from prunelake.tables import ANALYSIS_VERSION
-from tests.lake_rows import (
-    attribution,
-    bound,
-    deletion,
-    example,
-    identity_of,
-    prediction,
-    run_row,
-    small_analysis,
-    write,
-    write_raw,
+from tests.analyst_rows import (
+    DROPS,
+    LOST,
+    POOLED,
+    QUESTIONS,
+    RIGHT,
+    SURE,
+    SURENESS,
+    alike_run,
+    answered_run,
+    pooled_run,
+    seeds_run,
+    spread_run,
 )
+from tests.lake_rows import identity_of
 from tests.level_rows import explained_run, judged_run, published_run
-
-ROOT = Path(__file__).parents[1]
-GUIDE = (ROOT / "docs" / "analyst.md").read_text(encoding="utf-8")
-SQL = re.findall(r"^```sql\n(.*?)^```", GUIDE, re.DOTALL | re.M)
-OTHER_MARGINS, FROM_FILES = SQL[:2]
-QUESTIONS = {
-    int(number): sql
-    for number, sql in re.findall(r"^### (\d+)\. .*?^```sql\n(.*?)^```", GUIDE, re.DOTALL | re.M)
-}
-PYTHON = re.findall(r"^```python\n(.*?)^```", GUIDE, re.DOTALL | re.M)
-DROPS = {
-    ("kernel_shap", "delete_text"): 0.5,
-    ("lime", "replace"): 0.375,
-    ("random", "delete_text"): 0.25,
-    ("random", "replace"): 0.25,
-}
-SURE = [0.99, 0.9, 0.8, 0.7, 0.65, 0.6]
-RIGHT = [True, False, True, True, False, True]
-SURENESS = [1.95, 3.0, 4.0, 4.5, 5.3, 5.3]
-LOST = [0, 1, 2, 3, 8, 100]
-POOLED = {"a": ([0.9, 0.8, 0.7], [0.3, 0.35, 0.4]), "b": ([0.5, 0.4, 0.3], [0.1, 0.12, 0.2])}
 
 
 @dataclass(frozen=True)
 class Sources:
-    lake: Path
-    live: duckdb.DuckDBPyConnection
     snapshot: duckdb.DuckDBPyConnection
     answers: dict[int, pl.DataFrame]
-
-
-def answered_run(lake: Path, name: str, lost: list[int], **columns: Any) -> None:
-    """400 examples, each eighth of them wrong; a level loses so many of the others."""
-    run = run_row(name, levels=list(range(len(lost))), example_count=400, **columns)
-    run_id = str(run["run_id"])
-    write(
-        lake,
-        run,
-        predictions=[
-            prediction(run_id, level, f"test:{i}", [-sure, 0.0] if is_wrong else [0.0, -sure])
-            for level, (count, sure) in enumerate(zip(lost, SURENESS, strict=False))
-            for i in range(400)
-            for is_wrong in [i % 8 == 0 or (i % 2 == 1 and i // 2 < count)]
-        ],
-    )
-
-
-def spread_run(lake: Path) -> None:
-    """Predictions whose confidences are spread out, and one that cannot be scored."""
-    run = run_row("spread", task="spread", levels=[0], example_count=len(SURE) + 1)
-    run_id = str(run["run_id"])
-    write(
-        lake,
-        run,
-        examples=[example(run_id, f"test:{i}", position=i) for i in range(len(SURE) + 1)],
-        predictions=[
-            *(
-                prediction(run_id, 0, f"test:{i}", np.log([p, 1 - p]).tolist(), int(not is_right))
-                for i, (p, is_right) in enumerate(zip(SURE, RIGHT, strict=True))
-            ),
-            prediction(run_id, 0, f"test:{len(SURE)}", [np.nan, -1.0]),
-        ],
-    )
-
-
-def seeds_run(lake: Path) -> None:
-    """Two seeds that agree by 0.5; at level 1, the scores of every second example are reversed."""
-    run = run_row("seeds", task="seeds", example_count=200)
-    run_id = str(run["run_id"])
-    names = [f"test:{i}" for i in range(200)]
-    scores = {0: [3.0, 2.0, 1.0], 1: [3.0, 1.0, 2.0]}
-    write(
-        lake,
-        run,
-        predictions=[prediction(run_id, k, name, [0.0, -2.0]) for k in (0, 1) for name in names],
-        attributions=[
-            attribution(run_id, k, name, [4 - x for x in given] if k * (i % 2) else given, seed=s)
-            for k in (0, 1)
-            for s, given in scores.items()
-            for i, name in enumerate(names)
-        ],
-        deletions=[
-            deletion(run_id, k, name, 0.5, drop, method=method)
-            for k in (0, 1)
-            for i, name in enumerate(names)
-            for method, drop in (("lime", 0.25 + 0.125 * (i % 2)), ("random", 0.125))
-        ],
-        bounds=[bound(run_id, k, name, lower=0.0, upper=0.5) for k in (0, 1) for name in names],
-    )
-
-
-def alike_run(lake: Path) -> None:
-    """The ten top tokens are 0 to 9, 1 to 10 and 10 to 19."""
-    run = run_row("alike", task="alike", levels=[0, 1, 2])
-    run_id = str(run["run_id"])
-    first = {0: 0, 1: 1, 2: 10}
-    write(
-        lake,
-        run,
-        predictions=[prediction(run_id, level, "test:0", [0.0, -2.0]) for level in first],
-        attributions=[
-            attribution(run_id, k, "test:0", [float(start <= i < start + 10) for i in range(20)])
-            for k, start in first.items()
-        ],
-    )
-
-
-def pooled_run(lake: Path, name: str) -> None:
-    """A published table, of accuracy and ECE at three levels."""
-    run = run_row(name, model=name, strategy="", levels=[0, 1, 2], example_count=0)
-    cell = {"run_id": run["run_id"], **dict.fromkeys(("method", "operator", "variant"), "")}
-    write(
-        lake,
-        run,
-        reported=[
-            cell | {"level": level, "metric": metric, "value": value}
-            for metric, values in zip(("accuracy", "ece"), POOLED[name], strict=True)
-            for level, value in enumerate(values)
-        ],
-    )
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +57,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sources]:
         duckdb.connect(publish(lake), read_only=True) as snapshot,
     ):
         answers = {number: views.select(live, sql) for number, sql in QUESTIONS.items()}
-        yield Sources(lake, live, snapshot, answers)
+        yield Sources(snapshot, answers)
 
 
 def answer(sources: Sources, number: int, name: str | None = None) -> list[dict[str, Any]]:
@@ -190,17 +75,6 @@ def sure(sureness: float) -> float:
     return float(1 / (1 + np.exp(-sureness)))
 
 
-def test_twenty_questions_and_two_examples_hold_every_sql_block() -> None:
-    assert list(QUESTIONS) == list(range(1, 21))
-    assert [OTHER_MARGINS, FROM_FILES, *QUESTIONS.values()] == SQL
-
-
-def test_the_sql_of_the_guide_is_written_like_that_of_the_views() -> None:
-    linter = Linter(config=FluffConfig.from_path(str(ROOT / "sql")))
-    for sql in SQL:
-        assert [error.desc() for error in linter.lint_string(sql).get_violations()] == [], sql
-
-
 @pytest.mark.parametrize("number", list(QUESTIONS))
 def test_a_question_has_the_same_answer_from_files_and_snapshot(
     sources: Sources, number: int
@@ -208,107 +82,6 @@ def test_a_question_has_the_same_answer_from_files_and_snapshot(
     found = sources.answers[number]
     assert not found.is_empty()
     assert_frame_equal(found, views.select(sources.snapshot, QUESTIONS[number]))
-
-
-def test_the_table_names_every_view_with_its_grain_and_columns_it_has(sources: Sources) -> None:
-    described = views.describe(sources.live).to_dicts()
-    listed = re.findall(r"^\| `(\w+)` \| (.+?) \| (.+) \|$", GUIDE, re.M)
-    assert {view: grain for view, grain, _ in listed} == {
-        row["view"]: re.split("[:.]", row["comment"])[0] for row in described
-    }
-    assert len(listed) == len(described)
-    columns = {row["view"]: {column["name"] for column in row["columns"]} for row in described}
-    for view, _, named in listed:
-        others = {"_delta", "_verdict", "overlap_matrix"}
-        assert set(re.findall(r"`(\w+)`", named)) - others <= columns[view], view
-
-
-def test_the_statistics_columns_and_verdicts_exist(sources: Sources) -> None:
-    described = views.describe(sources.live).to_dicts()
-    columns = {column["name"] for row in described for column in row["columns"]}
-    (table,) = re.findall(r"^\| Columns \| Meaning \|\n(.*?)\n\n", GUIDE, re.DOTALL | re.M)
-    named = re.findall(r"`(\w+)`", "".join(line.split(" | ")[0] for line in table.splitlines()))
-    assert set(named) - {"n"} <= columns
-    (table,) = re.findall(r"^\| Verdict \| Says \|\n\|---\|---\|\n(.*?)\n\n", GUIDE, re.S | re.M)
-    words = re.findall(r"^\| ([\w ]+) \|", table, re.M)
-    macro = (ROOT / "sql" / "44_verdicts.sql").read_text(encoding="utf-8")
-    cases = macro.split(" end as verdict")[0]
-    assert set(words) == set(re.findall(r"(?:then|else) '([\w ]+)'$", cases, re.M))
-
-
-def test_the_example_of_other_margins_judges_one_run_by_itself(sources: Sources) -> None:
-    run_id = identity_of("slipping")[1]
-    found = views.select(sources.live, OTHER_MARGINS.replace("0123456789abcdef", run_id)).to_dicts()
-    assert one(found, level=4, metric="ece")["verdict"] == "hidden degradation"
-    tested = views.select(
-        sources.live,
-        f"select level, metric, p_value from deltas where run_id = '{run_id}' and level > 0 "
-        "and is_tested and higher_is_better is not null and p_value is not null",
-    )
-    adjusted = false_discovery_control(tested["p_value"].to_numpy())
-    for (level, metric, _), p in zip(tested.iter_rows(), adjusted, strict=True):
-        assert one(found, level=level, metric=metric)["p_adjusted"] == pytest.approx(p)
-
-
-@pytest.mark.parametrize(
-    "state", ["plain", "compacted", "analysed again", "older beside", "unfinished", "killed"]
-)
-def test_the_guide_reads_the_files_of_every_lake(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str
-) -> None:
-    lake = tmp_path / "lake"
-    run_id = explained_run(lake, "first", DROPS)
-    explained_run(lake, "second", DROPS)
-    run = run_row("older")
-    write_raw(lake, run, predictions=[prediction(str(run["run_id"]), 0, "test:0", [-1.0, -2.0])])
-    older = ANALYSIS_VERSION - 1
-    write_analysis(lake, *small_analysis(str(run["run_id"]), analysis_version=older))
-    plain = shutil.copytree(lake, tmp_path / "plain")
-    if state == "unfinished":
-        # The files of a run that has no head file yet.
-        for table in ("predictions", "analyses", "metrics"):
-            frame = pl.read_parquet(lake / table / f"{run_id}.parquet")
-            other = frame.with_columns(run_id=pl.lit("f" * 16))
-            other.write_parquet(lake / table / f"{'f' * 16}.parquet")
-    elif state != "plain":
-        compact(lake)
-    if state == "analysed again":
-        write_analysis(lake, *small_analysis(run_id))
-    if state == "older beside":
-        write_analysis(lake, *small_analysis(run_id, analysis_version=older))
-    if state == "killed":
-        # What it has merged and not yet removed.
-        shutil.copytree(plain, lake, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {}
-    exec(PYTHON[-1], names)
-    with views.connect(lake) as live:
-        for table, key in (
-            ("predictions", ["run_id", "level", "example_id"]),
-            ("metrics", ["run_id", "level", "metric", "method", "operator", "variant"]),
-        ):
-            expected = views.select(live, f"from lake.{table} order by {', '.join(key)}")
-            assert_frame_equal(names[table].sort(key), expected)
-    with duckdb.connect() as bare:
-        found = bare.sql(FROM_FILES).pl()
-    assert_frame_equal(found.sort(key), expected.select(found.columns))
-
-
-def test_the_guide_names_the_version_of_the_analyses() -> None:
-    named = re.findall(r"analysis_version\W* ==? (\d+)", GUIDE)
-    assert named == [str(ANALYSIS_VERSION)] * 2
-
-
-def test_the_python_on_the_snapshot_runs_beside_the_lake(
-    sources: Sources, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(sources.lake.parent)
-    names: dict[str, Any] = {}
-    exec(PYTHON[0], names)
-    assert_frame_equal(
-        names["summary"].sort("run_id", "level"),
-        views.query(sources.lake, "from summary order by run_id, level"),
-    )
 
 
 def test_hidden_degradation_is_where_accuracy_is_stable(sources: Sources) -> None:
