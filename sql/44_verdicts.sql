@@ -18,6 +18,7 @@ create macro verdicts_at(
     adjusted as (
         select
             * exclude (p_rank, test_count),
+            case when metric = 'accuracy' then accuracy_margin else metric_margin end as margin,
             -- Benjamini and Hochberg (1995), over all cells asked for.
             min(
                 case when p_value is not null then least(1, p_value * test_count / p_rank) end
@@ -32,7 +33,7 @@ create macro verdicts_at(
             *,
             coalesce(p_adjusted <= false_discovery_rate, false) as is_changed,
             coalesce(
-                equivalence_low > -metric_margin and equivalence_high < metric_margin, false
+                equivalence_low > -margin and equivalence_high < margin, false
             ) as is_equivalent
         from adjusted
     ),
@@ -44,15 +45,7 @@ create macro verdicts_at(
             delta,
             equivalence_low,
             equivalence_high,
-            case
-                when n is not null
-                    then
-                        coalesce(
-                            equivalence_low > -accuracy_margin
-                            and equivalence_high < accuracy_margin,
-                            false
-                        )
-            end as is_stable,
+            case when n is not null then is_equivalent end as is_stable,
             is_changed and delta < 0 as is_fallen
         from compared
         where metric = 'accuracy'
@@ -102,7 +95,7 @@ create macro verdicts_at(
         variant,
         case
             when n is null then null
-            when metric = 'accuracy' and is_stable then 'equivalent'
+            when metric = 'accuracy' and is_equivalent then 'equivalent'
             when is_changed and not is_worse then 'improved'
             when metric = 'accuracy' and is_fallen then 'visible degradation'
             when is_changed and is_stable then 'hidden degradation'
@@ -114,7 +107,7 @@ create macro verdicts_at(
             when p_value is null then note
             when is_changed and is_worse and not is_stable and not is_fallen
                 then 'worse, but accuracy is neither stable nor fallen'
-            when not is_changed and not (is_equivalent or (metric = 'accuracy' and is_stable))
+            when not is_changed and not is_equivalent
                 then 'a difference up to smallest_detectable could have been missed'
         end as reason,
         -- Found with a chance of 80 % by a single test at 5 %: the two normal quantiles added up.
