@@ -205,10 +205,11 @@ def test_a_resample_of_no_example_has_no_score() -> None:
 @given(predictions())
 def test_the_brier_score_splits_into_calibration_and_refinement(given: Predictions) -> None:
     confidence, correct = given
-    parts, refinement = calibration.brier_split(confidence, correct)
+    parts, refinement, optimism = calibration.brier_split(confidence, correct)
     brier = (confidence - correct) ** 2
     assert parts + refinement == pytest.approx(brier)
     assert parts.mean() >= -1e-12
+    assert 0 <= optimism <= 0.5
     assert 0 <= refinement.mean() <= brier.mean() + 1e-12
     # Confidence that takes the share of right ones at each of its values needs no recalibration.
     groups = np.unique(np.round(confidence * 3), return_inverse=True)[1]
@@ -225,5 +226,20 @@ def test_refinement_is_the_least_error_of_any_increasing_recalibration() -> None
         max(min(correct[order][a : b + 1].mean() for b in range(i, 12)) for a in range(i + 1))
         for i in range(12)
     ]
-    _, refinement = calibration.brier_split(confidence, correct)
+    _, refinement, optimism = calibration.brier_split(confidence, correct)
     assert refinement[order] == pytest.approx((best - correct[order]) ** 2)
+    assert optimism == pytest.approx(sum(p * (1 - p) for p in set(np.round(best, 12))) / 6)
+
+
+def test_optimism_is_what_the_fit_to_the_sample_itself_is_off_by() -> None:
+    # Calibrated: the mean of calibration should be 0, and of refinement that of c (1 - c).
+    generator = np.random.default_rng(0)
+    found = []
+    for _ in range(200):
+        confidence = generator.uniform(0.25, 1, 300)
+        correct = (generator.random(300) < confidence).astype(float)
+        parts, _, optimism = calibration.brier_split(confidence, correct)
+        found.append((parts.mean(), optimism))
+    calibration_error, optimism = np.mean(found, axis=0)
+    assert calibration_error > 0.004
+    assert calibration_error == pytest.approx(optimism, rel=0.15)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import kendalltau, pearsonr, spearmanr
 
-from prunelake.correlation import KINDS, MIN_LEVELS, correlations, interval
+from prunelake.correlation import KINDS, MIN_LEVELS, correlations, interval, reliabilities
 
 Array = NDArray[np.float64]
 
@@ -93,22 +93,52 @@ def test_rounding_errors_make_no_ranks() -> None:
 
 def test_the_interval_reaches_as_far_as_the_replicates_do_to_either_side() -> None:
     generator = np.random.default_rng(0)
-    replicates = 0.1 + 0.1 * generator.standard_normal(100_000)  # noise pulled them down from 0.3
-    low, high = interval(0.3, replicates)
-    assert (low + high) / 2 == pytest.approx(0.3)
-    assert np.mean(np.abs(replicates - 0.3) <= high - 0.3) == pytest.approx(0.95, abs=1e-4)
+    replicates = 0.1 + 0.05 * generator.standard_normal(100_000)  # noise pulled them from 0.2
+    low, high = interval(0.2, replicates, reliability=1)
+    # About 0.2 and what it would be without the bias of noise: as much higher as they are lower,
+    # times 1 / (sqrt(2) - 1).
+    corrected = 0.2 + (0.2 - replicates.mean()) / (np.sqrt(2) - 1)
+    assert 0.2 - low == pytest.approx(high - corrected)
+    assert np.mean(np.abs(replicates - 0.2) <= 0.2 - low) == pytest.approx(0.95, abs=1e-4)
     # An interval of their own quantiles would miss the value.
-    assert np.quantile(replicates, 0.975) < 0.3
+    assert np.quantile(replicates, 0.975) < 0.2
+
+
+def test_noise_widens_the_interval_and_leaves_nothing_known_in_the_end() -> None:
+    replicates = np.tile([0.2, 0.4], 50)
+    widths = [np.ptp(interval(0.3, replicates, share)) for share in (1.0, 0.5, 0.2)]
+    assert widths == pytest.approx([0.2, 0.4, 1.0])
+    assert interval(0.3, replicates, 0.0) == (-1, 1)
+
+
+def test_the_reliability_is_the_share_of_the_variance_that_is_not_noise() -> None:
+    generator = np.random.default_rng(0)
+    levels = np.arange(200.0)
+    truth = np.sin(levels)
+    accuracy = truth + 0.5 * generator.standard_normal(200)
+    replicates = accuracy[:, None] + 0.5 * generator.standard_normal((200, 300))
+    series = np.column_stack([accuracy, replicates])
+    certain = np.repeat(truth[:, None], 301, axis=1)
+    found = reliabilities(levels, certain, series)
+    assert found["pearson"] == found["kendall"] == pytest.approx(0.5 / 0.75, abs=0.05)
+    assert found["partial"] == pytest.approx(found["pearson"], abs=0.02)  # no slope to take off
+    assert reliabilities(levels, certain, certain)["pearson"] == 1
+    # All of what differs is the slope, and what is left of it is noise.
+    sloped = series * 0.01 + 0.1 * levels[:, None]
+    noise = 0.01 * (series - truth[:, None]) + 0.1 * levels[:, None]
+    assert reliabilities(levels, sloped, noise)["pearson"] > 0.99
+    assert reliabilities(levels, sloped, noise)["partial"] < 0.2
+    assert reliabilities(levels, certain, certain[:, :1] + 0 * levels[:, None])["pearson"] == 0
 
 
 def test_the_interval_stays_between_minus_1_and_1() -> None:
-    assert interval(0.9, np.array([0.5] * 20)) == pytest.approx((0.5, 1))
-    assert interval(-0.9, np.array([-0.5] * 20)) == pytest.approx((-1, -0.5))
+    assert interval(0.9, np.array([0.5] * 20), 1) == pytest.approx((0.5, 1))
+    assert interval(-0.9, np.array([-0.5] * 20), 1) == pytest.approx((-1, -0.5))
 
 
 def test_an_interval_of_too_few_replicates_is_unknown() -> None:
-    assert np.isnan(interval(0.3, np.array([0.2, 0.4] * 8 + [np.nan] * 4))).all()
-    assert not np.isnan(interval(0.3, np.array([0.2, 0.4] * 9 + [np.nan] * 2))).any()
+    assert np.isnan(interval(0.3, np.array([0.2, 0.4] * 8 + [np.nan] * 4), 1)).all()
+    assert not np.isnan(interval(0.3, np.array([0.2, 0.4] * 9 + [np.nan] * 2), 1)).any()
 
 
 def test_three_levels_are_the_least() -> None:

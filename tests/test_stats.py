@@ -68,11 +68,12 @@ def test_the_interval_of_a_mean_is_students(n: int) -> None:
     weights = stats.resample(np.zeros(n, dtype=int), 40_000, seed=1)
     mean, _, replicates = stats.means(sample[:, None], weights)
     found = stats.estimate(float(mean[0]), n, replicates[0])
+    low, high = found.interval(0.95)
     expected = ttest_1samp(sample, 0).confidence_interval(0.95)
     # The spread of 40,000 replicates is known to 0.35 %; of their kurtosis a little more.
     assert found.se == pytest.approx(sample.std(ddof=1) / np.sqrt(n), rel=0.02)
-    assert (found.high - found.low) == pytest.approx(expected.high - expected.low, rel=0.02)
-    assert (found.high + found.low) / 2 == pytest.approx(sample.mean())
+    assert (high - low) == pytest.approx(expected.high - expected.low, rel=0.02)
+    assert (high + low) / 2 == pytest.approx(sample.mean())
 
 
 @pytest.mark.parametrize(
@@ -90,12 +91,43 @@ def test_an_error_that_cannot_be_known_is_nan(
 ) -> None:
     found = stats.estimate(value, n, np.array(replicates))
     assert found.value == value or np.isnan(value)
-    assert np.isnan([found.se, found.low, found.high]).all()
+    assert np.isnan([found.se, *found.interval(0.95)]).all()
 
 
 def test_a_tenth_of_the_replicates_may_have_no_value() -> None:
     found = stats.estimate(0.5, 9, np.array([0.4, 0.6] * 9 + [np.nan] * 2))
     assert found.se == pytest.approx(0.1 * np.sqrt(9 / 8))
+
+
+def test_the_interval_reaches_to_where_the_value_would_be_without_its_bias() -> None:
+    found = stats.Estimate(0.5, 9, 0.1)
+    low, high = found.interval(0.95)
+    assert found.interval(0.95, 0.2) == pytest.approx((low - 0.2, high))
+    assert found.interval(0.95, -0.2) == pytest.approx((low, high + 0.2))
+    assert found.interval(0.95, -0.2, 0.1) == pytest.approx((low - 0.1, high + 0.2))
+
+
+def test_the_bias_of_the_error_of_what_has_none_is_all_of_it() -> None:
+    # |mean| of 100 normal values around 0: 0.0798 on average, all of it bias.
+    generator = np.random.default_rng(0)
+    biases, errors = [], []
+    for seed in range(60):
+        sample = generator.standard_normal((100, 1))
+        weights = stats.resample(np.zeros(100, dtype=int), 500, seed)
+        mean, _, replicates = stats.means(sample, weights)
+        errors.append(abs(float(mean[0])))
+        biases.append(stats.possible_bias(errors[-1], np.abs(replicates[0])))
+    assert np.mean(errors) == pytest.approx(0.0798, abs=0.02)
+    assert np.mean(biases) == pytest.approx(np.mean(errors), abs=0.02)
+
+
+def test_a_mean_has_no_bias() -> None:
+    sample = np.random.default_rng(0).standard_normal((100, 1))
+    weights = stats.resample(np.zeros(100, dtype=int), 5000, 0)
+    mean, _, replicates = stats.means(sample, weights)
+    assert abs(stats.possible_bias(float(mean[0]), replicates[0])) < 0.1 * replicates.std()
+    assert stats.possible_bias(np.nan, replicates[0]) == 0
+    assert stats.possible_bias(0.5, np.array([np.nan])) == 0
 
 
 @patient
@@ -104,10 +136,11 @@ def test_p_of_a_difference_is_that_of_the_paired_t_test(n: int, seed: int) -> No
     one, other = np.random.default_rng(seed).normal(size=(2, n))
     difference = other - one
     se = difference.std(ddof=1) / np.sqrt(n)
-    found = stats.p_of_difference(float(difference.mean()), float(se), n)
-    assert found == pytest.approx(ttest_rel(other, one).pvalue, abs=1e-12)
+    p_value = stats.p_of_difference(float(difference.mean()), float(se), n)
+    assert p_value == pytest.approx(ttest_rel(other, one).pvalue, abs=1e-12)
     low, high = ttest_rel(other, one).confidence_interval(0.9)
-    assert 2 * stats.reach(float(se), n, 0.9) == pytest.approx(high - low)
+    found = stats.Estimate(float(difference.mean()), n, float(se)).interval(0.9)
+    assert found == pytest.approx((low, high))
 
 
 @patient

@@ -140,11 +140,12 @@ def _blank(level: int, cell: Cell) -> Row:
 def _metric_row(level: int, cell: Cell, one: Measured, changes: tuple[int, int] | None) -> Row:
     low, high = bounds(cell[0], cell[3])
     value = stats.estimate(one.value, one.n, one.replicates)
+    ci_low, ci_high = value.interval(0.95, one.bias)
     row = _blank(level, cell) | {
         "value": one.value,
         "n": one.n,
-        "ci_low": max(value.low, low),
-        "ci_high": min(value.high, high),
+        "ci_low": max(ci_low, low),
+        "ci_high": min(ci_high, high),
         "paired_n": one.paired_n,
         "paired_value": one.paired_value,
         "unpruned_value": one.unpruned_value,
@@ -153,7 +154,9 @@ def _metric_row(level: int, cell: Cell, one: Measured, changes: tuple[int, int] 
     if level == 0:
         return row | {"note": _why_unknown(cell, one.value, one.n, value.se)}
     delta = stats.estimate(row["delta"], one.paired_n, one.differences)
-    row |= {"delta_se": delta.se, "delta_low": delta.low, "delta_high": delta.high}
+    bias = one.paired_bias - one.unpruned_bias
+    row["delta_se"] = delta.se
+    row["delta_low"], row["delta_high"] = delta.interval(0.95, bias)
     row["note"] = (
         _why_unknown(cell, one.value, one.n, value.se)
         or _why_untested(row)
@@ -165,8 +168,8 @@ def _metric_row(level: int, cell: Cell, one: Measured, changes: tuple[int, int] 
         equivalence = stats.tango(*changes, one.paired_n, confidence=0.9)
         row["p_value"] = stats.mcnemar(*changes)
     else:
-        half = stats.reach(delta.se, one.paired_n, confidence=0.9)
-        equivalence = delta.value - half, delta.value + half
+        # Two biases that are alike may be so by chance, and hide a change as large as either.
+        equivalence = delta.interval(0.9, bias, one.paired_bias, -one.unpruned_bias)
         row["p_value"] = stats.p_of_difference(delta.value, delta.se, one.paired_n)
     return row | {"equivalence_low": equivalence[0], "equivalence_high": equivalence[1]}
 
@@ -222,10 +225,11 @@ def _correlate(levels: Floats, accuracy: Floats, metric: Floats) -> tuple[Row, s
     for name, values in (("accuracy", accuracy), ("metric", metric)):
         if np.ptp(np.round(values[:, 0], 12)) == 0:
             return row, f"constant {name}"
+    reliabilities = correlation.reliabilities(levels, accuracy, metric)
     for kind, values in correlation.correlations(levels, accuracy, metric).items():
         row[kind] = values[0]
-        if len(values) > 1:
-            low, high = correlation.interval(values[0], values[1:])
+        if len(values) > 1:  # replicates, too
+            low, high = correlation.interval(values[0], values[1:], reliabilities[kind])
             row[f"{kind}_low"], row[f"{kind}_high"] = low, high
     return row, None
 

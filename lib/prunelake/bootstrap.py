@@ -18,13 +18,17 @@ class Measured(NamedTuple):
     """One metric at one level, and beside level 0 over the examples known at both.
 
     `replicates` are of the value, `differences` of paired_value - unpruned_value: [replicates].
+    Each value may lie off its truth by up to its bias on average.
     """
 
     value: float
     n: int
     replicates: Replicates
+    bias: float
     paired_value: float
+    paired_bias: float
     unpruned_value: float
+    unpruned_bias: float
     paired_n: int
     differences: Replicates
 
@@ -49,18 +53,28 @@ def _means(
     value, n, replicates = stats.means(own, weights)
     delta, paired_n, differences = stats.means(own - unpruned, weights)
     unpruned_value, _, _ = stats.means(np.where(np.isnan(own), np.nan, unpruned), weights[:, :0])
+    optimism, unpruned_optimism = float(found.optimism[place]), float(found.optimism[base])
+    sign = {"brier_calibration": 1, "brier_refinement": -1}  # of those fitted to the sample
     return {
         cell: Measured(
             float(value[i]),
             int(n[i]),
             replicates[i],
+            optimism * sign.get(cell[0], 0),
             float(unpruned_value[i] + delta[i]),
+            optimism * sign.get(cell[0], 0),
             float(unpruned_value[i]),
+            unpruned_optimism * sign.get(cell[0], 0),
             int(paired_n[i]),
             differences[i],
         )
         for i, cell in enumerate(found.cells)
     }
+
+
+class _Score(NamedTuple):
+    value: float
+    replicates: Replicates
 
 
 class _Scorer:
@@ -69,7 +83,7 @@ class _Scorer:
     def __init__(self, found: Evidence, weights: NDArray[np.float32]) -> None:
         self.found = found
         self.weights = weights
-        self.done: dict[tuple[int, bytes], dict[str, tuple[float, Replicates]]] = {}
+        self.done: dict[tuple[int, bytes], dict[str, _Score]] = {}
 
     def level(self, place: int, base: int) -> dict[Cell, Measured]:
         known = ~np.isnan(self.found.confidence)
@@ -78,14 +92,21 @@ class _Scorer:
         paired, unpruned = self.scores(place, both), self.scores(base, both)
         return {
             (name, "", "", ""): Measured(
-                *(own[name][0], int(known[place].sum()), own[name][1]),
-                *(paired[name][0], unpruned[name][0], int(both.sum())),
-                paired[name][1] - unpruned[name][1],
+                own[name].value,
+                int(known[place].sum()),
+                own[name].replicates,
+                stats.possible_bias(*own[name]),
+                paired[name].value,
+                stats.possible_bias(*paired[name]),
+                unpruned[name].value,
+                stats.possible_bias(*unpruned[name]),
+                int(both.sum()),
+                paired[name].replicates - unpruned[name].replicates,
             )
             for name in own
         }
 
-    def scores(self, place: int, members: Members) -> dict[str, tuple[float, Replicates]]:
+    def scores(self, place: int, members: Members) -> dict[str, _Score]:
         key = (place, members.tobytes())
         if key not in self.done:
             confidence = self.found.confidence[place][members]
@@ -99,5 +120,7 @@ class _Scorer:
                 unknown = np.full(weights.shape[1], np.nan)
                 replicates = dict.fromkeys(calibration.SCORES, unknown)
                 values = dict.fromkeys(calibration.SCORES, unknown[:1])
-            self.done[key] = {name: (float(values[name][0]), replicates[name]) for name in values}
+            self.done[key] = {
+                name: _Score(float(values[name][0]), replicates[name]) for name in values
+            }
         return self.done[key]

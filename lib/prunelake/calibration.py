@@ -111,17 +111,24 @@ def scores(confidence: Floats, correct: Floats, weights: Floats) -> dict[str, Fl
     }
 
 
-def brier_split(confidence: Floats, correct: Floats) -> tuple[Floats, Floats]:
+def brier_split(confidence: Floats, correct: Floats) -> tuple[Floats, Floats, float]:
     """Calibration and refinement, [n] each: their means add up to that of (confidence - correct)^2.
 
     Refinement is the squared error left after the best increasing recalibration (isotonic
     regression on the sample itself), calibration the rest; the decomposition of Dimitriadis,
     Gneiting and Jordan (PNAS 2021). As isotonic regression minimises the error, resampling with the
     sample's own recalibration is right to first order.
+
+    Third comes the most that a recalibration fitted to the sample itself can move from the mean of
+    refinement to that of calibration: Efron's optimism (JASA 2004), 2 p (1 - p) / n for each
+    distinct value p that it has, one fitted parameter each (Meyer and Woodroofe, Annals of
+    Statistics 2000).
     """
     recalibrated = IsotonicRegression(out_of_bounds="clip").fit_transform(confidence, correct)
     refinement = (recalibrated - correct) ** 2
-    return (confidence - correct) ** 2 - refinement, refinement
+    fitted = np.unique(recalibrated)
+    optimism = float((2 * fitted * (1 - fitted)).sum() / len(confidence))
+    return (confidence - correct) ** 2 - refinement, refinement, optimism
 
 
 def _binned(bins: NDArray[np.integer], count: int, values: Floats, weights: Floats) -> Floats:

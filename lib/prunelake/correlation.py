@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.stats import rankdata
 
-from prunelake.stats import Floats
+from prunelake.stats import Floats, possible_bias
 
 KINDS = ("pearson", "spearman", "kendall", "partial")
 MIN_LEVELS = 3
@@ -19,28 +19,40 @@ def correlations(levels: Floats, accuracy: Floats, metric: Floats) -> dict[str, 
     """
     # The last bits of a mean depend on the order of its sum and must not make ranks.
     accuracy, metric = np.round(accuracy, 12), np.round(metric, 12)
-    pearson = _pearson(accuracy, metric)
     return {
-        "pearson": pearson,
+        "pearson": _pearson(accuracy, metric),
         "spearman": _pearson(rankdata(accuracy, axis=0), rankdata(metric, axis=0)),
         "kendall": _kendall(accuracy, metric),
-        "partial": _partial(levels, accuracy, metric, pearson),
+        "partial": _pearson(_off_line(levels, accuracy), _off_line(levels, metric)),
     }
 
 
-def interval(value: float, replicates: Floats) -> tuple[float, float]:
-    """The symmetric bootstrap interval of a correlation at 95 % (Hall, 1988).
+def reliabilities(levels: Floats, accuracy: Floats, metric: Floats) -> dict[str, float]:
+    """How much of the variance over the levels is not noise, in the noisier series: 0 to 1.
 
-    As far to both sides as 95 % of the replicates lie away from the value. Noise pulls correlations
-    towards 0, and those of resamples, which have it twice, further than the value itself: an
-    interval of the replicates' own quantiles can miss the value that it is for. NaN where over a
-    tenth of the replicates have no correlation.
+    Arguments as above, the first column being the sample and the others its replicates, whose
+    variance about it is the noise. For `partial` it is that of what a straight line leaves.
+    """
+    kept = min(_reliability(accuracy), _reliability(metric))
+    left = min(_reliability(_off_line(levels, accuracy)), _reliability(_off_line(levels, metric)))
+    return {kind: left if kind == "partial" else kept for kind in KINDS}
+
+
+def interval(value: float, replicates: Floats, reliability: float) -> tuple[float, float]:
+    """The interval of a correlation at 95 %: symmetric (Hall, 1988), and wider for noise.
+
+    It reaches as far from the value as 95 % of the replicates lie, over the reliability: noise
+    pulls the correlation of the levels' true values towards 0 (Spearman, 1904). It does so about
+    all that `possible_bias` leaves: ranks of near-equals are swapped more often than not. An
+    interval of the replicates' own quantiles can miss the very value that it is for. NaN where over
+    a tenth of the replicates have no correlation.
     """
     known = replicates[~np.isnan(replicates)]
     if len(known) < 0.9 * len(replicates):
         return np.nan, np.nan
-    half = np.quantile(np.abs(known - value), 0.95)
-    return float(max(value - half, -1)), float(min(value + half, 1))
+    half = np.quantile(np.abs(known - value), 0.95) / max(reliability, 1e-9)
+    ends = value, value - possible_bias(value, replicates)
+    return float(max(min(ends) - half, -1)), float(min(max(ends) + half, 1))
 
 
 def _pearson(one: Floats, other: Floats) -> Floats:
@@ -64,11 +76,20 @@ def _kendall(one: Floats, other: Floats) -> Floats:
     return np.where(untied > 0, product / np.sqrt(np.where(untied > 0, untied, 1)), np.nan)
 
 
-def _partial(levels: Floats, one: Floats, other: Floats, pearson: Floats) -> Floats:
-    if len(levels) < MIN_LEVELS + 1:
-        return np.full(one.shape[1], np.nan)
-    line = np.broadcast_to(levels[:, None], one.shape)
-    with_one, with_other = _pearson(line, one), _pearson(line, other)
-    left = (1 - with_one**2) * (1 - with_other**2)
-    partial = (pearson - with_one * with_other) / np.sqrt(np.where(left > 1e-12, left, 1))
-    return np.where(left > 1e-12, np.clip(partial, -1, 1), np.nan)
+def _off_line(levels: Floats, series: Floats) -> Floats:
+    """What a straight line in the level leaves of each series; NaN below four levels."""
+    if len(levels) <= MIN_LEVELS:
+        return np.full(series.shape, np.nan)
+    steps, centred = levels - levels.mean(), series - series.mean(axis=0)
+    left: Floats = centred - np.outer(steps, steps @ centred / (steps @ steps))
+    return left
+
+
+def _reliability(series: Floats) -> float:
+    shifts = series[:, 1:] - series[:, :1]
+    shifts = shifts[:, ~np.isnan(shifts).any(axis=0)]
+    if not shifts.size:
+        return 0.0
+    noise = (shifts - shifts.mean(axis=0)).var()
+    total = series[:, 0].var()
+    return float(max(0.0, 1 - noise / total)) if total > 0 else 0.0

@@ -31,6 +31,7 @@ class Evidence:
 
     `values` is [levels, examples, cells]: the mean over examples of a cell is its metric.
     `confidence` and `correct` are [levels, examples], of the examples that could be scored.
+    `optimism` [levels] is the third part of `calibration.brier_split`.
     """
 
     levels: tuple[int, ...]
@@ -38,6 +39,7 @@ class Evidence:
     values: Array
     confidence: Array
     correct: Array
+    optimism: Array
 
     @property
     def is_explained(self) -> NDArray[np.bool_]:
@@ -101,12 +103,14 @@ def assemble(
 ) -> Evidence:
     """The evidence of these arrays (shapes as in Evidence), with the parts of the Brier score."""
     parts = np.full((*confidence.shape, 2), np.nan)
+    optimism = np.zeros(len(levels))
     for level, part in enumerate(parts):
         known = ~np.isnan(confidence[level])
         if known.any():
-            part[known] = np.column_stack(
-                brier_split(confidence[level][known], correct[level][known])
+            *of_examples, optimism[level] = brier_split(
+                confidence[level][known], correct[level][known]
             )
+            part[known] = np.column_stack(of_examples)
     return Evidence(
         levels=levels,
         cells=(
@@ -117,4 +121,5 @@ def assemble(
         values=np.concatenate([values, parts], axis=2),
         confidence=confidence,
         correct=correct,
+        optimism=optimism,
     )

@@ -12,12 +12,20 @@ Array = NDArray[np.float64]
 
 
 class Estimate(NamedTuple):
-    """A value, its standard error and its 95 % interval; NaN where they cannot be known."""
+    """A value over `n` examples, and its standard error: NaN where it cannot be known."""
 
     value: float
+    n: int
     se: float
-    low: float
-    high: float
+
+    def interval(self, confidence: float, *biases: float) -> tuple[float, float]:
+        """Two-sided, by Student's t with n - 1 degrees of freedom; NaN where the error is.
+
+        It reaches about what the value is, and would be without each of these biases.
+        """
+        half = float(stdtrit(self.n - 1, (1 + confidence) / 2) * self.se)
+        values = [self.value, *(self.value - bias for bias in biases)]
+        return min(values) - half, max(values) + half
 
 
 def resample(strata: NDArray[np.integer], replicates: int, seed: int) -> NDArray[np.float32]:
@@ -54,27 +62,34 @@ def means(values: Array, weights: Floats) -> tuple[Array, Array, Array]:
 
 
 def estimate(value: float, n: int, replicates: Floats) -> Estimate:
-    """The interval of a value over n examples from its replicates: value +- t x standard error.
+    """A value over n examples with its standard error from its replicates.
 
-    The standard error is the replicates' standard deviation, corrected by n / (n - 1) in variance
-    as a resample's is too small by that factor, with Student's t of n - 1 degrees of freedom: for
-    a mean this is the usual t interval. Replicates in which the value does not exist are left out,
-    up to a tenth of them. Without variation among the replicates nothing is known about the error.
+    That is the replicates' standard deviation, corrected by n / (n - 1) in variance as a resample's
+    is too small by that factor: the interval of a mean is the usual t interval. Replicates in which
+    the value does not exist are left out, up to a tenth of them. Without variation among the
+    replicates nothing is known about the error.
     """
     known = replicates[~np.isnan(replicates)].astype(np.float64)
     if n < 2 or len(known) < 0.9 * len(replicates) or np.isnan(value):
-        return Estimate(value, np.nan, np.nan, np.nan)
-    se = known.std() * np.sqrt(n / (n - 1))
+        return Estimate(value, n, np.nan)
+    se = float(known.std() * np.sqrt(n / (n - 1)))
     # A constant sums to slightly different floats.
-    if se <= 1e-6 * max(1e-3, abs(value)):
-        return Estimate(value, np.nan, np.nan, np.nan)
-    half = reach(float(se), n, 0.95)
-    return Estimate(value, float(se), value - half, value + half)
+    return Estimate(value, n, se if se > 1e-6 * max(1e-3, abs(value)) else np.nan)
 
 
-def reach(se: float, n: int, confidence: float) -> float:
-    """Half the width of a two-sided interval of this confidence."""
-    return float(stdtrit(n - 1, (1 + confidence) / 2) * se)
+def possible_bias(value: float, replicates: Floats) -> float:
+    """The most that a value can lie off its truth on average; 0 where its replicates are unknown.
+
+    A resample adds its own noise to that of the sample, so that its spread grows by the root of 2.
+    Where noise alone makes a value (the error of what is calibrated, the ranks of equals), the
+    value is off in proportion to the spread, and a resample by as much again less 1: the bias is
+    1 / (sqrt(2) - 1) times what the mean of the replicates lies off the value. Where the value is
+    more than noise it is less.
+    """
+    known = replicates[~np.isnan(replicates)].astype(np.float64)
+    if np.isnan(value) or not len(known):
+        return 0.0
+    return float((known.mean() - value) / (np.sqrt(2) - 1))
 
 
 def p_of_difference(delta: float, se: float, n: int) -> float:
