@@ -5,22 +5,29 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scipy.stats import foldnorm
 
 from tests.lake_rows import attribution, deletion, prediction, rows_of, run_row, write
 
 RUN = run_row("run", model="m", strategy="random:1", task="t")
 R = str(RUN["run_id"])
 LN3 = math.log(3)
+SQRT_HALF = math.sqrt(0.5)
 RIGHT, WRONG = [0.0, -LN3], [-LN3, 0.0]  # 3/4 on the right option, or on the other
 
 DIRECTIONS = {
     "accuracy": True,
     "accuracy_norm": True,
     "ece": False,
+    "ece_debiased": False,
+    "smooth_ece": False,
     "brier": False,
+    "brier_calibration": False,
+    "brier_refinement": False,
     "nll": False,
     "mean_confidence": None,
     "auroc": True,
+    "aurc": False,
     "comprehensiveness": True,
     "sufficiency": False,
     "comprehensiveness_advantage": True,
@@ -80,6 +87,12 @@ def test_metrics_of_predictions(lake: Path) -> None:
         "nll": pytest.approx((math.log(4 / 3) + math.log(4)) / 2),
         "mean_confidence": pytest.approx(0.75),
         "auroc": 0.5,
+        "aurc": 0.5,
+        # One bin: 2 x 0.25 less the mean of |N(0.25, 0.5 x 0.5 / 2)|.
+        "ece_debiased": pytest.approx(0.5 - foldnorm.mean(SQRT_HALF, scale=0.5 * math.sqrt(0.5))),
+        "smooth_ece": pytest.approx(0.25, abs=1e-3),
+        "brier_calibration": pytest.approx(0.3125 - 0.25),
+        "brier_refinement": pytest.approx(0.25),
         "flip_rate": 0.5,
         "harmful_flip_rate": 0.5,
         "beneficial_flip_rate": 0,
@@ -137,6 +150,19 @@ def test_deltas_are_against_level_0_and_know_what_is_worse(lake: Path) -> None:
     assert found["overlap_5"] == (1, 1, 0, False, 1)
 
 
+def test_what_cannot_be_better_or_worse_by_chance_is_not_tested(lake: Path) -> None:
+    rows = rows_of(lake, "select distinct metric, method, is_tested from deltas")
+    not_tested = {r["metric"] for r in rows if not r["is_tested"] and r["method"] != "random"}
+    assert not_tested == {
+        *("flip_rate", "harmful_flip_rate", "beneficial_flip_rate", "kl_from_unpruned"),
+        *("overlap_5", "overlap_10", "overlap_20", "attribution_spearman"),
+    }
+    assert {r["is_tested"] for r in rows if r["method"] == "random"} == {False}
+    tested = rows_of(lake, "from deltas where p_value is not null")
+    assert {r["is_tested"] for r in tested} == {True}
+    assert {r["level"] for r in tested} == {1}
+
+
 def test_deltas_of_level_0_are_zero(lake: Path) -> None:
     rows = rows_of(lake, "from deltas where level = 0 and value is not null")
     assert {r["delta"] for r in rows} == {0}
@@ -146,3 +172,19 @@ def test_a_delta_of_what_level_0_lacks_is_null(tmp_path: Path) -> None:
     write(tmp_path, RUN, deletions=[deletion(R, 1, "a", 0.5, 0.25)])
     rows = rows_of(tmp_path, "select unpruned_value, delta, is_worse from deltas")
     assert {tuple(r.values()) for r in rows} == {(None, None, None)}
+    (row,) = rows_of(
+        tmp_path,
+        "select metrics.value, deltas.n, deltas.note from deltas inner join metrics"
+        " on metrics.metric = deltas.metric and metrics.variant = deltas.variant"
+        " and metrics.level = deltas.level"
+        " where deltas.metric = 'comprehensiveness' and deltas.variant = 'eraser'"
+        " and deltas.level = 1",
+    )
+    assert row == {"value": 0.25, "n": 0, "note": "a single example"}
+
+
+def test_views_show_only_runs_that_are_analysed(lake: Path) -> None:
+    for path in (lake / "analyses").iterdir():
+        path.unlink()
+    for view in ("metrics", "deltas", "correlations", "verdicts", "pooled_correlations"):
+        assert rows_of(lake, f"from {view}") == []

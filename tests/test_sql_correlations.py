@@ -1,4 +1,4 @@
-"""correlations: scipy on random metrics; constants, short series and gaps by hand."""
+"""correlations: scipy on random metrics; constants, short series, gaps and scopes by hand."""
 
 import math
 import tempfile
@@ -12,8 +12,11 @@ from scipy.stats import kendalltau, pearsonr, spearmanr
 
 from tests.lake_rows import deletion, prediction, rows_of, run_row, write
 
-RUN = run_row("run", model="m", strategy="cosine", task="t")
+LEVELS = list(range(8))  # more than a test gives
+RUN = run_row("run", model="m", strategy="cosine", task="t", levels=LEVELS)
 R = str(RUN["run_id"])
+KINDS = ("pearson", "spearman", "kendall")
+ENDS = [f"{kind}_{end}" for kind in (*KINDS, "partial") for end in ("low", "high")]
 KEY = ("run_id", "metric", "method", "operator", "variant")
 
 
@@ -30,8 +33,8 @@ def explained(level: int, drop: float) -> dict[str, Any]:
     return deletion(R, level, "test:0", 0.5, drop)
 
 
-def one(lake: Path, metric: str) -> dict[str, Any]:
-    where = f"metric = '{metric}' and coalesce(variant, 'eraser') = 'eraser'"
+def one(lake: Path, metric: str, scope: str = "all") -> dict[str, Any]:
+    where = f"metric = '{metric}' and coalesce(variant, 'eraser') = 'eraser' and scope = '{scope}'"
     (row,) = rows_of(lake, f"from correlations where {where}")
     return row
 
@@ -48,7 +51,8 @@ def test_correlation_by_hand(tmp_path: Path) -> None:
         deletions=[explained(0, 0.5), explained(1, 0.375), explained(2, 0.25)],
     )
     # Two of the three pairs of levels agree.
-    assert one(tmp_path, "mean_confidence") == {
+    row = one(tmp_path, "mean_confidence")
+    assert row | dict.fromkeys(ENDS) == {
         "run_id": R,
         "model": "m",
         "strategy": "cosine",
@@ -61,12 +65,15 @@ def test_correlation_by_hand(tmp_path: Path) -> None:
         "pearson": pytest.approx(0.5),
         "spearman": pytest.approx(0.5),
         "kendall": pytest.approx(1 / 3),
+        "partial": None,  # of three levels
         "level_count": 3,
         "note": None,
-    }
+    } | dict.fromkeys(ENDS)
+    for kind in KINDS:
+        assert -1 <= row[f"{kind}_low"] < row[kind] < row[f"{kind}_high"] <= 1
     row = one(tmp_path, "comprehensiveness")
     assert (row["method"], row["operator"], row["variant"]) == ("lime", "replace", "eraser")
-    assert [row[name] for name in ("pearson", "spearman", "kendall")] == [pytest.approx(1)] * 3
+    assert [row[name] for name in KINDS] == [pytest.approx(1)] * 3
 
 
 def test_metrics_of_some_levels_pair_by_level(tmp_path: Path) -> None:
@@ -105,7 +112,7 @@ def test_what_has_no_correlation_is_null_with_the_reason(
     )
     row = one(tmp_path, metric)
     assert row["note"] == note
-    assert [row[name] for name in ("pearson", "spearman", "kendall")] == [None] * 3
+    assert [row[name] for name in KINDS] == [None] * 3
 
 
 def test_rounding_errors_make_no_ranks(tmp_path: Path) -> None:
@@ -120,13 +127,39 @@ def test_rounding_errors_make_no_ranks(tmp_path: Path) -> None:
 
 def test_accuracy_is_not_correlated_with_itself_and_keys_are_unique(tmp_path: Path) -> None:
     for name in ("run", "other"):
-        run = run_row(name)
+        run = run_row(name, levels=[0, 1, 2])
         run_id = str(run["run_id"])
         rows = [p for level in range(3) for p in answers(level, 4 - level, 0.75, run_id)]
         write(tmp_path, run, predictions=rows)
+    metrics = rows_of(tmp_path, "select distinct metric from metrics")
     rows = rows_of(tmp_path, "from correlations")
-    assert len({tuple(r[name] for name in KEY) for r in rows}) == len(rows) == 2 * 10
+    keys = {(*(r[name] for name in KEY), r["scope"]) for r in rows}
+    assert len(keys) == len(rows) == 2 * 2 * (len(metrics) - 1)
     assert "accuracy" not in {r["metric"] for r in rows}
+
+
+def test_the_scope_stable_holds_the_levels_whose_accuracy_is_proven_to_stand(
+    tmp_path: Path,
+) -> None:
+    # 200 examples of which level 3 loses a half; no loss among 200 leaves less than 0.02 open.
+    right = [200, 200, 200, 100, 200]
+    write(
+        tmp_path,
+        RUN,
+        predictions=[
+            prediction(R, level, f"test:{i}", [0.0, -1.0 - level / 10], int(i >= count))
+            for level, count in enumerate(right)
+            for i in range(200)
+        ],
+    )
+    deltas = rows_of(tmp_path, "from deltas where metric = 'accuracy' and level > 0 and n > 0")
+    stable = [
+        r["level"] for r in deltas if max(-r["equivalence_low"], r["equivalence_high"]) < 0.02
+    ]
+    assert stable == [1, 2, 4]
+    row = one(tmp_path, "mean_confidence", "stable")
+    assert (row["level_count"], row["note"]) == (4, "constant accuracy")
+    assert one(tmp_path, "mean_confidence")["level_count"] == 5
 
 
 options = st.lists(st.sampled_from([-2.0, -1.0, 0.0, 0.5]), min_size=2, max_size=2)
@@ -158,7 +191,7 @@ def test_correlations_of_random_metrics_equal_scipys(
             deletions=[explained(level, drop) for level, drop in enumerate(drops)],
         )
         metrics = rows_of(lake, "from metrics where value is not null order by level")
-        correlations = rows_of(lake, "from correlations")
+        correlations = rows_of(lake, "from correlations where scope = 'all'")
     series: dict[tuple[Any, ...], dict[int, float]] = {}
     for row in metrics:
         series.setdefault(tuple(row[name] for name in KEY), {})[row["level"]] = round(
@@ -169,7 +202,7 @@ def test_correlations_of_random_metrics_equal_scipys(
     for row in correlations:
         values = series.get(tuple(row[name] for name in KEY), {})
         x, y = [accuracy[level] for level in values], list(values.values())
-        found = [row[name] for name in ("pearson", "spearman", "kendall")]
+        found = [row[name] for name in KINDS]
         assert row["level_count"] == len(y)
         if len(y) < 3 or len(set(x)) == 1 or len(set(y)) == 1:
             assert found == [None] * 3
