@@ -169,6 +169,31 @@ def test_a_mean_is_compared_as_the_paired_t_test_does(tmp_path: Path) -> None:
     assert row["delta_high"] - row["delta_low"] == pytest.approx(high - low, rel=0.06)
 
 
+def test_intervals_of_calibration_reach_to_where_there_is_no_bias(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    latent = generator.normal(size=(400, 3))
+    gold = (latent + generator.gumbel(size=latent.shape)).argmax(axis=1)
+    predictions = [
+        prediction(R, level, f"test:{i}", (sharpness * row).tolist(), int(gold[i]))
+        for level, sharpness in enumerate((1.0, 1.05, 3.0))
+        for i, row in enumerate(latent)
+    ]
+    write(tmp_path, RUN, predictions=predictions)
+    metrics = by_cell(tmp_path)
+    for name in ("ece", "smooth_ece", "brier_calibration"):
+        row = metrics[name, "", "", "", 0]  # calibrated: all of it is noise
+        assert row["ci_low"] == 0
+        row = metrics[name, "", "", "", 2]
+        # The unpruned value is too high, so that the change may be larger than it looks.
+        assert row["delta_high"] - row["delta"] > 1.05 * (row["delta"] - row["delta_low"])
+        row = metrics[name, "", "", "", 1]
+        # Both are too high, and alike: no difference is likely, a small one not excluded.
+        half = row["delta_high"] - row["delta_low"]
+        assert row["equivalence_high"] - row["equivalence_low"] > half
+    row = metrics["nll", "", "", "", 2]
+    assert row["delta_high"] - row["delta"] == pytest.approx(row["delta"] - row["delta_low"])
+
+
 def test_the_same_run_has_the_same_analysis(tmp_path: Path) -> None:
     write(tmp_path, RUN, predictions=drawn_predictions(), **drawn_explanations())
     before = {name: read_table(tmp_path, name) for name in ("metrics", "correlations")}

@@ -155,8 +155,10 @@ def _metric_row(level: int, cell: Cell, one: Measured, changes: tuple[int, int] 
         return row | {"note": _why_unknown(cell, one.value, one.n, value.se)}
     delta = stats.estimate(row["delta"], one.paired_n, one.differences)
     bias = one.paired_bias - one.unpruned_bias
+    # Where there is no change both biases are alike; where there is one, the worse has less.
+    beyond = -one.unpruned_bias if delta.value > 0 else one.paired_bias
     row["delta_se"] = delta.se
-    row["delta_low"], row["delta_high"] = delta.interval(0.95, bias)
+    row["delta_low"], row["delta_high"] = delta.interval(0.95, bias, beyond)
     row["note"] = (
         _why_unknown(cell, one.value, one.n, value.se)
         or _why_untested(row)

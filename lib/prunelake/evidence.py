@@ -27,7 +27,7 @@ PREDICTED: tuple[Cell, ...] = tuple(
 
 @dataclass(frozen=True)
 class Evidence:
-    """One run: NaN where it says nothing of an example at a level.
+    """One run: NaN where it says nothing of an example at a level. Level 0 is one of its levels.
 
     `values` is [levels, examples, cells]: the mean over examples of a cell is its metric.
     `confidence` and `correct` are [levels, examples], of the examples that could be scored.
