@@ -222,6 +222,7 @@ def _correlation_row(
 def _correlate(levels: Floats, accuracy: Floats, metric: Floats) -> tuple[Row, str | None]:
     """The correlations of the first column, intervals from the others, and why there are none."""
     row: Row = {"level_count": len(levels)}
+    note = None
     if len(levels) < correlation.MIN_LEVELS:
         return row, f"fewer than {correlation.MIN_LEVELS} levels"
     for name, values in (("accuracy", accuracy), ("metric", metric)):
@@ -233,7 +234,9 @@ def _correlate(levels: Floats, accuracy: Floats, metric: Floats) -> tuple[Row, s
         if len(values) > 1:  # replicates, too
             low, high = correlation.interval(values[0], values[1:], reliabilities[kind])
             row[f"{kind}_low"], row[f"{kind}_high"] = low, high
-    return row, None
+            if math.isnan(low) and not math.isnan(values[0]):
+                note = "no interval: a series is constant in over a tenth of the resamples"
+    return row, note
 
 
 def _storable(row: Row) -> Row:
