@@ -9,13 +9,13 @@ from api.drawing import BLUE, GREEN, GREY, INK, PURPLE, VERMILION, WIDTH, finish
 from api.findings import accuracy_clause, count, is_published, metric_clause, shown_level
 from api.wording import LABELS, label, listed, number, signed
 
-CONFIDENCE_PANELS = ("accuracy", "ece", "mean_confidence", "flip_rate")
+CONFIDENCE_PANELS = ("accuracy", "ece", "nll", "flip_rate")
 EXPLANATION_PANELS = ("accuracy", "comprehensiveness", "sufficiency", "overlap_10")
 
 PANELS = {
     "accuracy": (BLUE, "Accuracy", "share correct"),
     "ece": (VERMILION, "ECE", "0 to 1, lower is better"),
-    "mean_confidence": (PURPLE, "Mean confidence", "probability of the predicted option"),
+    "nll": (PURPLE, "NLL", "nats to the right option, lower is better"),
     "flip_rate": (INK, "Flip rate", "share of predictions changed, lower is better"),
     "comprehensiveness": (VERMILION, "Comprehensiveness", "probability lost, higher is better"),
     "sufficiency": (GREEN, "Sufficiency", "probability lost, lower is better"),
