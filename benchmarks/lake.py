@@ -38,7 +38,7 @@ METHODS, SEEDS, OPTIONS = ("kernel_shap", "lime", "random"), (0, 1, 2), 4
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5)
 TARGETS = ("metrics", "deltas", "correlations", "verdicts")
 RESULTS = Path(__file__).parent / "results"
-GIVE_UP_S = 60.0
+GIVE_UP_S = 20.0
 
 SCAN = """
     select level, count(*), avg(confidence), avg(is_correct::integer),
@@ -162,24 +162,32 @@ def conformed(name: str, frame: pl.DataFrame, run_id: str) -> pl.DataFrame:
 
 
 def make_base(folder: Path) -> float:
-    """The lake of the paper's size; the seconds that its analysis took."""
-    seconds = 0.0
+    """The lake of the paper's size; the seconds that the analysis of a run takes (median)."""
+    seconds = []
     for number in range(MODELS * TASKS):
         run = run_row(*divmod(number, TASKS))
-        if lake.write_run(folder, run, drawn(run, number)):
-            began = time.perf_counter()
-            analyse(folder, run["run_id"])
-            seconds += time.perf_counter() - began
-        say(f"run {number + 1} of {MODELS * TASKS}")
-    return seconds
+        if not lake.has_run(folder, run["run_id"]):
+            lake.write_run(folder, run, drawn(run, number))
+        elif number >= 8:  # of a lake that is there already, a few are timed again
+            continue
+        began = time.perf_counter()
+        analyse(folder, run["run_id"])
+        seconds.append(time.perf_counter() - began)
+        say(f"run {number + 1} of {MODELS * TASKS}: {seconds[-1]:.1f} s")
+    return statistics.median(seconds)
 
 
 def make_copies(base: Path, folder: Path, scale: int) -> None:
     """`scale` times the runs of the base, without explanations, compacted on the way."""
+    os.fsync = lambda fd: None  # a benchmark may lose power
     sources = []
     for number in range(MODELS * TASKS):
         run_id = run_row(*divmod(number, TASKS))["run_id"]
         frames = {n: lake.read_table(base, n, [run_id]) for n in ("predictions", "examples")}
+        # Who explains nothing needs no tokens.
+        frames["examples"] = frames["examples"].with_columns(
+            prompt_tokens=pl.lit([], pl.List(pl.String))
+        )
         derived = {n: pl.read_parquet(base / n / f"{run_id}.parquet") for n in DERIVED}
         derived["metrics"] = derived["metrics"].filter(method="")
         derived["correlations"] = derived["correlations"].filter(method="")
@@ -293,7 +301,7 @@ def main() -> None:
         f"`python benchmarks/lake.py`, {datetime.now(UTC):%Y-%m-%d}: {platform.machine()}, "
         f"{os.cpu_count()} cores, "
         f"DuckDB {duckdb.__version__}, polars {pl.__version__}. Median of up to 5 runs.",
-        f"Analysis of the {MODELS * TASKS} runs of the first: {analysis_s:.0f} s.",
+        f"Analysis of a run of the first: {analysis_s:.1f} s (median).",
         "",
         *table(results),
     ]
