@@ -179,7 +179,7 @@ def make_base(folder: Path) -> float:
 
 def make_copies(base: Path, folder: Path, scale: int) -> None:
     """`scale` times the runs of the base, without explanations, compacted on the way."""
-    os.fsync = lambda fd: None  # a benchmark may lose power
+    os.fsync = lambda fd: None  # noqa: ARG005  # mypy wants the name; a benchmark may lose power
     sources = []
     for number in range(MODELS * TASKS):
         run_id = run_row(*divmod(number, TASKS))["run_id"]
