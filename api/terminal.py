@@ -50,7 +50,8 @@ def print_summary(lake: Path, run_ids: Sequence[str], console: Console | None = 
             correlations = queries.correlations(connection, run_id)
             if findings.is_published(levels):
                 correlations = correlations.filter(scope="all")
-            console.print(_correlation_lines(correlations.to_dicts()), markup=False)
+            if not correlations.is_empty():
+                console.print(_correlation_lines(correlations.to_dicts()), markup=False)
 
 
 def _level_table(run: dict[str, Any], levels: pl.DataFrame, method: Sequence[str | None]) -> Table:

@@ -1,4 +1,4 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import polars as pl
@@ -9,7 +9,7 @@ from prefect.flows import load_flow_from_entrypoint
 from prefect.testing.utilities import prefect_test_harness
 
 from flows import sweep as flow_module
-from prunelake import lake, views
+from prunelake import cli, lake, views
 from prunelake.doctor import doctor
 from prunelake.errors import LakeError
 from prunelake.spec import Calibration, Explanation, Rows, Settings, Strategy, SweepSpec
@@ -89,6 +89,23 @@ def test_the_same_spec_again_does_no_model_work(
     assert flow_module.sweep(spec, settings) == first
     for name, frame in tables(settings).items():
         assert_frame_equal(frame, before[name])
+
+
+@pytest.mark.parametrize("again", [flow_module.sweep, cli._run], ids=["flow", "command"])
+def test_a_run_without_its_analysis_gets_it_from_the_same_spec_again(
+    settings: Settings,
+    spec: SweepSpec,
+    monkeypatch: pytest.MonkeyPatch,
+    again: Callable[[SweepSpec, Settings], str],
+) -> None:
+    run_id = flow_module.sweep(spec, settings)
+    expected = lake.read_table(settings.lake, "metrics")
+    (settings.lake / "analyses" / f"{run_id}.parquet").unlink()  # as a killed sweep leaves it
+    monkeypatch.setattr(flow_module, "load", lambda *_: pytest.fail("the model was loaded"))
+    assert lake.unanalysed(settings.lake) == [run_id]
+    assert again(spec, settings) == run_id
+    assert not doctor(settings.lake)
+    assert_frame_equal(lake.read_table(settings.lake, "metrics"), expected)
 
 
 def test_a_lake_that_cannot_be_written_is_refused_before_any_model_work(

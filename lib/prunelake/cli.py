@@ -227,11 +227,15 @@ def main() -> None:
 def _run(spec: SweepSpec, settings: Settings) -> str:
     """Run a sweep through its flow; a spec that cannot run, or has run, starts no flow."""
     from prunelake import lake
+    from prunelake.analyse import analyse as analyse_run
     from prunelake.plan import plan
 
     run_id = plan(spec, settings).identity.run_id
     if lake.has_run(settings.lake, run_id):
         typer.echo(f"run {run_id} is in the lake already; nothing to compute")
+        if run_id in lake.unanalysed(settings.lake):
+            # Who wrote it was killed before its analysis, or was of another version.
+            analyse_run(settings.lake, run_id)
         return run_id
     lake.check_writable(settings.lake)
     # The flow's server lives in this process: give a busy machine time, and send nothing home.
