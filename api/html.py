@@ -7,7 +7,7 @@ from html import escape
 from itertools import count
 from xml.etree import ElementTree
 
-from api import drawing
+from api.charts import drawing
 
 GROWTH = 1.2
 """How far a chart may grow beyond its drawn size; equal for all, so that letters are alike."""
@@ -16,7 +16,7 @@ GROWTH = 1.2
 def figure(chart: drawing.Chart, caption: str) -> str:
     """A chart with its caption; read aloud it is caption and title."""
     name = f"{caption} {drawing.title(chart)}"
-    picture = drawing.svg(chart)
+    picture = drawing.svg(drawing.spec(chart))
     width = float(ElementTree.fromstring(picture).attrib["width"])
     picture = picture.replace(
         "<svg ",

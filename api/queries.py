@@ -1,17 +1,11 @@
-"""One function a chart or table: SQL over the lake's views, rows out; no HTTP, no drawing.
+"""One function a chart or table: SQL over the lake's views; no HTTP, no drawing.
 
 A run may hold several explanations. Shown is the one of the view `headlines`.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
-import duckdb
-import polars as pl
-
-from prunelake.errors import QueryError
-
-Connection = duckdb.DuckDBPyConnection
+from api.query import Query
 
 # Restricts d (deltas or correlations) to rows of its run's headline h, or of no explanation at all.
 IS_HEADLINE = """
@@ -24,10 +18,9 @@ IS_HEADLINE = """
 IS_FIRST = "rank() over (partition by d.run_id, d.metric order by d.method is null) = 1"
 
 
-def runs(connection: Connection, run_ids: Sequence[str] | None = None) -> pl.DataFrame:
+def runs(run_ids: Sequence[str] | None = None) -> Query:
     """The rows of `runs`, or those of `run_ids`; runs of one model and order stand together."""
-    return _rows(
-        connection,
+    return Query(
         """
         select *
         from runs
@@ -38,26 +31,24 @@ def runs(connection: Connection, run_ids: Sequence[str] | None = None) -> pl.Dat
     )
 
 
-def headline(connection: Connection, run_id: str) -> pl.DataFrame:
+def headline(run_id: str) -> Query:
     """`method`, `operator` and `variant` of a run that are shown; no row where none is explained.
 
     Null is what a published table does not tell.
     """
-    return _rows(
-        connection,
+    return Query(
         "select method, operator, variant from headlines where run_id = $run_id",
         run_id=run_id,
     )
 
 
-def levels(connection: Connection, run_ids: Sequence[str]) -> pl.DataFrame:
+def levels(run_ids: Sequence[str]) -> Query:
     """run_id x level x metric: value with interval, change, verdict, and random_value to beat.
 
     The verdict is that of the view, but `worse` where the metric is worse and accuracy neither
     stable nor fallen. equivalence_low and equivalence_high are the 90 % interval of the change.
     """
-    return _rows(
-        connection,
+    return Query(
         f"""
         select
             d.run_id,
@@ -97,31 +88,27 @@ def levels(connection: Connection, run_ids: Sequence[str]) -> pl.DataFrame:
     )
 
 
-def summary(connection: Connection, run_id: str) -> pl.DataFrame:
+def summary(run_id: str) -> Query:
     """The run's rows of the view `summary`, level 0 first."""
-    return _rows(
-        connection, "select * from summary where run_id = $run_id order by level", run_id=run_id
-    )
+    return Query("select * from summary where run_id = $run_id order by level", run_id=run_id)
 
 
-def layers(connection: Connection, run_id: str) -> pl.DataFrame:
+def layers(run_id: str) -> Query:
     """layer, importance, rank (0 is removed first), from the input on."""
-    return _rows(
-        connection,
+    return Query(
         "select layer, importance, rank from layers where run_id = $run_id order by layer",
         run_id=run_id,
     )
 
 
-def correlations(connection: Connection, run_id: str) -> pl.DataFrame:
+def correlations(run_id: str) -> Query:
     """metric x scope: each correlation with accuracy and its interval, level_count and a note.
 
     The strongest Spearman correlations over all levels come first; scopes of a metric together.
     """
     kinds = ("pearson", "spearman", "kendall", "partial")
     columns = ", ".join(f"d.{kind}, d.{kind}_low, d.{kind}_high" for kind in kinds)
-    return _rows(
-        connection,
+    return Query(
         f"""
         select d.metric, d.scope, {columns}, d.level_count, d.note
         from correlations as d
@@ -138,10 +125,9 @@ def correlations(connection: Connection, run_id: str) -> pl.DataFrame:
     )
 
 
-def pooled(connection: Connection) -> pl.DataFrame:
+def pooled() -> Query:
     """Rows of `pooled_correlations` over several runs, of the explanations that headline any."""
-    return _rows(
-        connection,
+    return Query(
         """
         select
             strategy,
@@ -167,10 +153,9 @@ def pooled(connection: Connection) -> pl.DataFrame:
     )
 
 
-def reliability(connection: Connection, run_id: str, level: int) -> pl.DataFrame:
+def reliability(run_id: str, level: int) -> Query:
     """The bins of confidence of the unpruned model and of a level."""
-    return _rows(
-        connection,
+    return Query(
         """
         select
             level,
@@ -188,10 +173,9 @@ def reliability(connection: Connection, run_id: str, level: int) -> pl.DataFrame
     )
 
 
-def guessing(connection: Connection, run_id: str) -> pl.DataFrame:
+def guessing(run_id: str) -> Query:
     """One row: `uniform`, the accuracy of drawing an option; `majority`, of the commonest gold."""
-    return _rows(
-        connection,
+    return Query(
         """
         with unpruned as (
             select
@@ -215,9 +199,42 @@ def _same_cell(other: str) -> str:
     return " and ".join(f"d.{name} is not distinct from {other}.{name}" for name in names)
 
 
-def _rows(connection: Connection, query: str, **parameters: Any) -> pl.DataFrame:
-    try:
-        return pl.DataFrame(connection.sql(query, params=parameters).to_arrow_table())
-    except duckdb.Error as error:
-        first_line = str(error).partition("\n")[0]
-        raise QueryError(f"{first_line}; `prunelake doctor` checks the files") from error
+def matching_runs(
+    run_id: str | None, model: str | None, task: str | None, strategy: str | None
+) -> Query:
+    """The rows of `runs` that fit all that is given, the latest first.
+
+    A model fits by its whole reference or by the last part of it.
+    """
+    return Query(
+        """
+        select *
+        from runs
+        where
+            ($run_id is null or run_id = $run_id)
+            and (
+                $model is null
+                or model = $model
+                or regexp_extract(rtrim(model, '/'), '[^/:]+$') = $model
+            )
+            and ($task is null or task = $task)
+            and ($strategy is null or strategy = $strategy)
+        order by created_at desc, run_id
+        """,
+        run_id=run_id,
+        model=model,
+        task=task,
+        strategy=strategy,
+    )
+
+
+def run_names() -> Query:
+    """name: model, task, strategy and id of each run, at most 50."""
+    return Query(
+        """
+        select format('{}, {}, {}, {}', model, task, strategy, run_id) as name
+        from runs
+        order by model, task, strategy, run_id
+        limit 50
+        """
+    )

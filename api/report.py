@@ -10,7 +10,9 @@ from typing import Any
 import polars as pl
 
 from api import findings, html, queries, tables
-from api.importance import importance_chart
+from api.charts.catalog import CORRELATED
+from api.charts.importance import importance_chart
+from api.query import Connection
 from api.section import run_section
 from api.wording import listed, number, order
 from prunelake import views
@@ -33,9 +35,9 @@ def write_report(lake: Path, out: Path, run_ids: Sequence[str] | None = None) ->
         PruneLakeError: a file that cannot be written.
     """
     with views.connect(lake, run_ids) as connection:
-        runs = list(queries.runs(connection).iter_rows(named=True))
-        levels = queries.levels(connection, [run["run_id"] for run in runs])
-        sections = [_over_all(runs, levels, queries.pooled(connection))]
+        runs = list(queries.runs().rows(connection).iter_rows(named=True))
+        levels = queries.levels([run["run_id"] for run in runs]).rows(connection)
+        sections = [_over_all(runs, levels, queries.pooled().rows(connection))]
         sections += _models(connection, runs, levels)
         page = _page(lake, runs, sections)
     temporary = out.with_name(f".{out.name}.{uuid.uuid4().hex}.tmp")
@@ -94,7 +96,7 @@ def _over_all(runs: Sequence[Run], levels: pl.DataFrame, pooled: pl.DataFrame) -
         for run in runs
     )
     text = f"<nav aria-label='Runs'><ul>{links}</ul></nav>"
-    shown = pooled.filter(pl.col("metric").is_in(tables.CORRELATED))
+    shown = pooled.filter(pl.col("metric").is_in(CORRELATED))
     if shown.is_empty():
         return text
     misleading = [
@@ -116,9 +118,7 @@ def _over_all(runs: Sequence[Run], levels: pl.DataFrame, pooled: pl.DataFrame) -
     )
 
 
-def _models(
-    connection: queries.Connection, runs: Sequence[Run], levels: pl.DataFrame
-) -> Iterator[str]:
+def _models(connection: Connection, runs: Sequence[Run], levels: pl.DataFrame) -> Iterator[str]:
     """One section for all runs that remove the same layers of the same model in the same order."""
 
     def arrangement(run: Run) -> tuple[Any, ...]:
@@ -130,7 +130,7 @@ def _models(
         sections = [
             run_section(connection, run, levels.filter(run_id=run["run_id"])) for run in members
         ]
-        layers = queries.layers(connection, first["run_id"])
+        layers = queries.layers(first["run_id"]).rows(connection)
         strip = ""
         if layers.height:
             chart = importance_chart(layers, max(map(max, (r["levels"] for r in members))))

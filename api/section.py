@@ -6,24 +6,25 @@ from typing import Any
 
 import polars as pl
 
-from api import charts, findings, html, queries, tables
+from api import findings, html, queries, tables
+from api.charts.catalog import CHARTS, CORRELATED
+from api.query import Connection
+from api.subject import Subject, subject_of
 from prunelake.analyse import WITHOUT_EXAMPLES
+from prunelake.errors import NothingToShow
 
 
-def run_section(
-    connection: queries.Connection, run: Mapping[str, Any], levels: pl.DataFrame
-) -> str:
+def run_section(connection: Connection, run: Mapping[str, Any], levels: pl.DataFrame) -> str:
     """What one run shows; `levels` are its rows of `queries.levels`."""
     run_id = run["run_id"]
-    shown = findings.shown_level(levels) or 0
     words = "".join(f'<p class="finding">{escape(text)}</p>' for text in findings.summary(levels))
     words += "".join(
         f'<p class="warning">{escape(text)}</p>' for text in _warnings(connection, run_id, levels)
     )
     words += f'<p class="soft">{escape(findings.caveat(levels))}</p>'
     words += f'<p class="soft">{_explained_by(connection, run_id)}</p>'
-    correlations = queries.correlations(connection, run_id)
-    correlations = correlations.filter(pl.col("metric").is_in(tables.CORRELATED))
+    correlations = queries.correlations(run_id).rows(connection)
+    correlations = correlations.filter(pl.col("metric").is_in(CORRELATED))
     if findings.is_published(levels):
         # That there is no stable scope and no interval is said once, not in each row.
         correlations = correlations.filter(scope="all").with_columns(
@@ -31,8 +32,7 @@ def run_section(
         )
     figures = ""
     if findings.value_at(levels, "accuracy", 0) is not None:
-        reliability = queries.reliability(connection, run_id, shown)
-        figures = "".join(_figures(levels, correlations, reliability, shown))
+        figures = "".join(_figures(connection, subject_of(run, levels, None, None)))
     return (
         f'<section id="{run_id}"><h3>{escape(run["task"])}</h3>{words}'
         f'<div class="figures">{figures}</div>'
@@ -40,16 +40,16 @@ def run_section(
     )
 
 
-def _warnings(connection: queries.Connection, run_id: str, levels: pl.DataFrame) -> Iterator[str]:
-    uniform, majority = queries.guessing(connection, run_id).row(0)
+def _warnings(connection: Connection, run_id: str, levels: pl.DataFrame) -> Iterator[str]:
+    uniform, majority = queries.guessing(run_id).rows(connection).row(0)
     found = [findings.against_random(levels, findings.shown_level(levels) or 0)]
     if uniform is not None:
         found.insert(0, findings.near_chance(levels, findings.Guessing(uniform, majority)))
     yield from filter(None, found)
 
 
-def _explained_by(connection: queries.Connection, run_id: str) -> str:
-    rows = queries.headline(connection, run_id).rows()
+def _explained_by(connection: Connection, run_id: str) -> str:
+    rows = queries.headline(run_id).rows(connection).rows()
     if not rows:
         return (
             "This run has predictions only, so panels about explanations are left out; a sweep "
@@ -60,25 +60,13 @@ def _explained_by(connection: queries.Connection, run_id: str) -> str:
     return f"Explanations shown: {escape(', '.join(told))}."
 
 
-def _figures(
-    levels: pl.DataFrame, correlations: pl.DataFrame, reliability: pl.DataFrame, shown: int
-) -> Iterator[str]:
-    yield html.figure(
-        charts.levels_chart(levels, charts.CONFIDENCE_PANELS),
-        "Accuracy and confidence over levels.",
-    )
-    if levels.filter(metric="comprehensiveness").drop_nulls("value").height:
-        yield html.figure(
-            charts.levels_chart(levels, charts.EXPLANATION_PANELS),
-            "Accuracy and faithfulness of explanations over levels.",
-        )
-    if reliability.height:
-        yield html.figure(
-            charts.reliability_chart(reliability, shown),
-            "Reliability: accuracy against confidence, in 10 bins of confidence.",
-        )
-    if correlations.drop_nulls("spearman").height:
-        yield html.figure(
-            charts.correlations_chart(correlations),
-            "How each metric goes with accuracy over levels.",
-        )
+def _figures(connection: Connection, subject: Subject) -> Iterator[str]:
+    for kind in CHARTS.values():
+        # One strip of layers serves all runs of a model.
+        if kind.name == "importance":
+            continue
+        try:
+            rows = kind.query(subject).rows(connection)
+            yield html.figure(kind.chart(rows, subject), kind.caption)
+        except NothingToShow:
+            continue

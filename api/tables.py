@@ -12,8 +12,6 @@ from api.wording import DASH, interval, label, number, order, ranges, signed
 
 Row = Mapping[str, Any]
 
-CORRELATED = (*JUDGED[1:], "mean_confidence", "flip_rate", "overlap_10")
-
 VERDICTS = {
     "hidden degradation": ("hidden", "worse while accuracy is stable"),
     "visible degradation": ("visible", "worse while accuracy falls"),

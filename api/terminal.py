@@ -38,16 +38,16 @@ def print_summary(lake: Path, run_ids: Sequence[str], console: Console | None = 
     """Print for each run its headline metrics by level, what they say, and the correlations."""
     console = console or Console()
     with views.connect(lake) as connection:
-        every = queries.levels(connection, run_ids)
-        runs = {run["run_id"]: run for run in queries.runs(connection, run_ids).to_dicts()}
+        every = queries.levels(run_ids).rows(connection)
+        runs = {run["run_id"]: run for run in queries.runs(run_ids).rows(connection).to_dicts()}
         for run_id in run_ids:
             levels = every.filter(run_id=run_id)
-            method = queries.headline(connection, run_id)["method"].to_list()
+            method = queries.headline(run_id).rows(connection)["method"].to_list()
             if levels.height:
                 console.print(_level_table(runs[run_id], levels, method))
             for text in filter(None, [*findings.summary(levels), findings.caveat(levels)]):
                 console.print(text, highlight=False, markup=False)
-            correlations = queries.correlations(connection, run_id)
+            correlations = queries.correlations(run_id).rows(connection)
             if findings.is_published(levels):
                 correlations = correlations.filter(scope="all")
             if not correlations.is_empty():

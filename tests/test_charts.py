@@ -5,8 +5,11 @@ from xml.etree import ElementTree
 import polars as pl
 import pytest
 
-from api import charts, drawing
-from api.importance import importance_chart
+from api.charts import drawing
+from api.charts.correlations import correlations_chart
+from api.charts.importance import importance_chart
+from api.charts.levels import CONFIDENCE_PANELS, EXPLANATION_PANELS, levels_chart
+from api.charts.reliability import reliability_chart
 from tests.level_rows import levels
 
 LEVELS = levels(
@@ -55,11 +58,11 @@ RELIABILITY = pl.DataFrame(
 )
 
 ALL: dict[str, drawing.Chart] = {
-    "confidence": charts.levels_chart(LEVELS, charts.CONFIDENCE_PANELS),
-    "explanation": charts.levels_chart(LEVELS, charts.EXPLANATION_PANELS),
+    "confidence": levels_chart(LEVELS, CONFIDENCE_PANELS),
+    "explanation": levels_chart(LEVELS, EXPLANATION_PANELS),
     "importance": importance_chart(LAYERS, 15),
-    "correlations": charts.correlations_chart(CORRELATIONS),
-    "reliability": charts.reliability_chart(RELIABILITY, 4),
+    "correlations": correlations_chart(CORRELATIONS),
+    "reliability": reliability_chart(RELIABILITY, 4),
 }
 
 
@@ -79,7 +82,7 @@ def rows_of(chart: drawing.Chart, *columns: str) -> pl.DataFrame:
 def test_a_chart_is_valid_and_draws_itself_without_network(name: str) -> None:
     text = json.dumps(spec(ALL[name]))
     assert '"url"' not in text
-    picture = ElementTree.fromstring(drawing.svg(ALL[name]))
+    picture = ElementTree.fromstring(drawing.svg(drawing.spec(ALL[name])))
     assert picture.tag.endswith("svg")
     # A phone is 360 to 430 px wide; wider charts would shrink their letters there.
     assert 200 < float(picture.attrib["width"]) < 380
@@ -127,7 +130,7 @@ def test_each_panel_shows_its_metric_as_given() -> None:
         "Overlap of top 10 tokens",
     ]
     datasets = spec(ALL["explanation"])["datasets"]
-    for panel, metric in zip(panels, charts.EXPLANATION_PANELS, strict=True):
+    for panel, metric in zip(panels, EXPLANATION_PANELS, strict=True):
         names = {layer["data"]["name"] for layer in panel["layer"] if "data" in layer}
         names |= {panel["data"]["name"]} if "data" in panel else set()
         shown = [datasets[name] for name in names if "metric" in datasets[name][0]]
@@ -153,7 +156,7 @@ def test_only_metrics_with_a_random_ranking_draw_it_dashed() -> None:
 
 @pytest.mark.parametrize("metric", ["accuracy", "ece", "comprehensiveness", "flip_rate"])
 def test_the_band_is_the_interval(metric: str) -> None:
-    chart = charts.levels_chart(LEVELS, [metric])
+    chart = levels_chart(LEVELS, [metric])
     (panel,) = spec(chart)["vconcat"]
     (band,) = [layer for layer in panel["layer"] if layer["mark"]["type"] == "area"]
     assert (band["encoding"]["y"]["field"], band["encoding"]["y2"]["field"]) == (
@@ -166,25 +169,25 @@ def test_the_band_is_the_interval(metric: str) -> None:
 
 def test_published_values_have_no_band_and_say_so() -> None:
     published = levels(None, None, accuracy={0: 0.6, 2: 0.5}, ece={0: 0.1, 2: 0.2})
-    chart = charts.levels_chart(published, charts.CONFIDENCE_PANELS)
+    chart = levels_chart(published, CONFIDENCE_PANELS)
     assert drawing.title(chart) == (
         "Published accuracy is 0.60 unpruned, 0.50 at level 2; ECE 0.10 to 0.20 (published without "
         "examples: no intervals, no verdicts)"
     )
     marks = {layer["mark"]["type"] for panel in spec(chart)["vconcat"] for layer in panel["layer"]}
     assert "area" not in marks
-    ElementTree.fromstring(drawing.svg(chart))
+    ElementTree.fromstring(drawing.svg(drawing.spec(chart)))
 
 
 def test_a_panel_without_values_is_left_out() -> None:
     nothing = levels(accuracy={0: 0.5, 2: 0.5}, ece={0: None, 2: None})
-    panels = spec(charts.levels_chart(nothing, charts.CONFIDENCE_PANELS))["vconcat"]
+    panels = spec(levels_chart(nothing, CONFIDENCE_PANELS))["vconcat"]
     assert [panel["title"]["text"] for panel in panels] == ["Accuracy"]
 
 
 def test_no_axis_makes_a_collapse_of_noise() -> None:
     flat = levels(None, ece={0: 0.2, 2: 0.201})
-    (panel,) = spec(charts.levels_chart(flat, ["ece"]))["vconcat"]
+    (panel,) = spec(levels_chart(flat, ["ece"]))["vconcat"]
     (domain,) = [
         layer["encoding"]["y"]["scale"]["domain"]
         for layer in panel["layer"]
@@ -219,7 +222,7 @@ def test_importance_is_on_a_log_scale_where_there_is_one(lowest: float, scale: s
     layers = pl.DataFrame({"layer": [0, 1], "importance": [lowest, 0.5], "rank": [0, 1]})
     chart = importance_chart(layers, 1)
     assert spec(chart)["layer"][0]["encoding"]["color"]["scale"]["type"] == scale
-    ElementTree.fromstring(drawing.svg(chart))
+    ElementTree.fromstring(drawing.svg(drawing.spec(chart)))
 
 
 def test_correlations_are_shown_by_scope_with_their_interval() -> None:
@@ -247,23 +250,23 @@ def test_the_strongest_correlations_are_named_and_the_rest_counted() -> None:
             "level_count": 8,
         }
     )
-    assert drawing.title(charts.correlations_chart(known)).startswith(
+    assert drawing.title(correlations_chart(known)).startswith(
         "Accuracy correlates over 8 levels with NLL (\N{MINUS SIGN}0.90), AUROC of confidence "
         "(0.80), Brier score (\N{MINUS SIGN}0.70) and 1 more ("
     )
     differing = known.with_columns(level_count=pl.Series([8, 7, 8, 8, 8]))
-    assert "over all levels with NLL" in drawing.title(charts.correlations_chart(differing))
+    assert "over all levels with NLL" in drawing.title(correlations_chart(differing))
 
 
 def test_correlations_without_intervals_say_so() -> None:
     untold = CORRELATIONS.filter(scope="all").with_columns(spearman_low=None, spearman_high=None)
-    chart = charts.correlations_chart(untold.cast({"spearman_low": pl.Float64}))
+    chart = correlations_chart(untold.cast({"spearman_low": pl.Float64}))
     assert drawing.title(chart) == (
         "Accuracy correlates over 8 levels with ECE (\N{MINUS SIGN}0.80) and comprehensiveness "
         "(0.70) (no interval is known; levels are nested: no independent draws)"
     )
     assert [layer["mark"]["type"] for layer in spec(chart)["layer"]] == ["rule", "point"]
-    ElementTree.fromstring(drawing.svg(chart))
+    ElementTree.fromstring(drawing.svg(drawing.spec(chart)))
 
 
 @pytest.mark.parametrize(
@@ -271,17 +274,17 @@ def test_correlations_without_intervals_say_so() -> None:
     [(4, ["unpruned", "level 4"]), (8, ["unpruned", "level 8"]), (0, ["unpruned"])],
 )
 def test_reliability_sets_one_level_beside_the_unpruned(level: int, models: list[str]) -> None:
-    chart = charts.reliability_chart(RELIABILITY, level)
+    chart = reliability_chart(RELIABILITY, level)
     columns = ("level", "mean_confidence", "accuracy", "n")
     shown = rows_of(chart, *columns)
     given = RELIABILITY.filter(pl.col("level").is_in([0, level])).select(columns)
     assert shown.rows() == given.rows()
     assert rows_of(chart, "model", "n")["model"].unique(maintain_order=True).to_list() == models
-    ElementTree.fromstring(drawing.svg(chart))
+    ElementTree.fromstring(drawing.svg(drawing.spec(chart)))
 
 
 def test_a_run_of_the_unpruned_model_alone_can_be_drawn() -> None:
     alone = levels(accuracy={0: 0.5}, ece={0: 0.1})
-    chart = charts.levels_chart(alone, charts.CONFIDENCE_PANELS)
+    chart = levels_chart(alone, CONFIDENCE_PANELS)
     assert drawing.title(chart).startswith("Accuracy is 0.50 unpruned; no pruned level")
-    ElementTree.fromstring(drawing.svg(chart))
+    ElementTree.fromstring(drawing.svg(drawing.spec(chart)))

@@ -28,7 +28,7 @@ def test_the_headline_explanation(
 ) -> None:
     run_id = explained_run(tmp_path, drops=dict.fromkeys(drops, 0.5))
     with views.connect(tmp_path) as connection:
-        rows = queries.headline(connection, run_id).rows()
+        rows = queries.headline(run_id).rows(connection).rows()
     assert rows == [(*row, "eraser") for row in expected]
 
 
@@ -41,7 +41,7 @@ def test_a_table_of_another_variant_is_shown_by_eraser_where_it_has_it(tmp_path:
             rows.append(cell | {"metric": "sufficiency", "method": "lime", "variant": variant})
         run_id = write(tmp_path, run, reported=rows)
         with views.connect(tmp_path) as connection:
-            assert queries.headline(connection, run_id).rows() == [("lime", None, expected)]
+            assert queries.headline(run_id).rows(connection).rows() == [("lime", None, expected)]
 
 
 def test_levels_are_those_of_the_headline_beside_random(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_levels_are_those_of_the_headline_beside_random(tmp_path: Path) -> None:
     run_id = explained_run(tmp_path, drops=drops)
     explained_run(tmp_path, "other", drops={(KERNEL, TEXT): 0.3})
     with views.connect(tmp_path) as connection:
-        rows = queries.levels(connection, [run_id])
+        rows = queries.levels([run_id]).rows(connection)
     assert rows.schema == {"run_id": pl.String(), **SCHEMA}
     assert not rows.select("level", "metric").is_duplicated().any()
     found = rows.filter(metric="comprehensiveness")
@@ -71,7 +71,7 @@ def test_levels_are_those_of_the_headline_beside_random(tmp_path: Path) -> None:
 def test_levels_have_the_intervals_and_verdicts_of_the_views(tmp_path: Path) -> None:
     run_id = judged_run(tmp_path)
     with views.connect(tmp_path) as connection:
-        rows = queries.levels(connection, [run_id])
+        rows = queries.levels([run_id]).rows(connection)
         expected = connection.sql(
             "select level, metric, m.ci_low, m.ci_high, d.delta_low, d.delta_high, "
             "d.equivalence_low, d.equivalence_high, v.p_adjusted, v.smallest_detectable "
@@ -89,7 +89,7 @@ def test_levels_have_the_intervals_and_verdicts_of_the_views(tmp_path: Path) -> 
 def test_a_metric_is_worse_where_accuracy_says_nothing(tmp_path: Path) -> None:
     run_id = judged_run(tmp_path, n=80)
     with views.connect(tmp_path) as connection:
-        rows = queries.levels(connection, [run_id]).filter(level=1)
+        rows = queries.levels([run_id]).rows(connection).filter(level=1)
         assert rows.filter(metric="accuracy")["verdict"].to_list() == ["inconclusive"]
         assert rows.filter(metric="brier")["verdict"].to_list() == ["inconclusive"]
         assert rows.filter(metric="ece")["verdict"].to_list() == ["worse"]
@@ -102,8 +102,8 @@ def test_levels_of_several_runs_and_of_a_published_one(tmp_path: Path) -> None:
     run_id = judged_run(tmp_path)
     judged_run(tmp_path, "other")
     with views.connect(tmp_path) as connection:
-        rows = queries.levels(connection, [run_id, published])
-        assert queries.headline(connection, published).rows() == [("lime", None, None)]
+        rows = queries.levels([run_id, published]).rows(connection)
+        assert queries.headline(published).rows(connection).rows() == [("lime", None, None)]
     assert set(rows["run_id"]) == {run_id, published}
     rows = rows.filter(run_id=published)
     assert rows.filter(metric="comprehensiveness").select("level", "value", "delta").rows() == [
@@ -132,8 +132,8 @@ def test_of_two_columns_of_a_table_the_one_with_a_method_is_shown(tmp_path: Path
     ]
     run_id = write(tmp_path, run, reported=rows)
     with views.connect(tmp_path) as connection:
-        found = queries.levels(connection, [run_id]).filter(level=1)
-        correlations = queries.correlations(connection, run_id)
+        found = queries.levels([run_id]).rows(connection).filter(level=1)
+        correlations = queries.correlations(run_id).rows(connection)
     assert not correlations.select("metric", "scope").is_duplicated().any()
     assert found.select("metric", "value").rows() == [
         ("accuracy", 0.5),
@@ -145,7 +145,7 @@ def test_of_two_columns_of_a_table_the_one_with_a_method_is_shown(tmp_path: Path
 def test_predictions_only_have_levels_without_explanations(tmp_path: Path) -> None:
     run_id = explained_run(tmp_path, drops={})
     with views.connect(tmp_path) as connection:
-        metrics = set(queries.levels(connection, [run_id])["metric"])
+        metrics = set(queries.levels([run_id]).rows(connection)["metric"])
     assert {"accuracy", "ece", "mean_confidence", "flip_rate"} <= metrics
     assert metrics.isdisjoint({"comprehensiveness", "sufficiency", "overlap_10"})
 
@@ -154,7 +154,7 @@ def test_correlations_have_one_row_a_metric_and_scope(tmp_path: Path) -> None:
     drops = {(KERNEL, TEXT): 0.5, (KERNEL, "replace"): 0.25, ("lime", TEXT): 0.25}
     run_id = explained_run(tmp_path, drops=drops)
     with views.connect(tmp_path) as connection:
-        rows = queries.correlations(connection, run_id)
+        rows = queries.correlations(run_id).rows(connection)
     assert not rows.select("metric", "scope").is_duplicated().any()
     everywhere = rows.filter(scope="all")
     strengths = everywhere["spearman"].drop_nulls().abs().to_list()
@@ -172,8 +172,8 @@ def test_correlations_have_their_intervals_and_the_scopes_of_a_metric_together(
     run_id = published_run(tmp_path)
     other = judged_run(tmp_path)
     with views.connect(tmp_path) as connection:
-        rows = queries.correlations(connection, run_id)
-        tested = queries.correlations(connection, other).filter(metric="ece", scope="all")
+        rows = queries.correlations(run_id).rows(connection)
+        tested = queries.correlations(other).rows(connection).filter(metric="ece", scope="all")
     assert rows.select("metric", "scope", "level_count").rows() == [
         ("comprehensiveness", "all", 5),
         ("comprehensiveness", "stable", None),
@@ -186,16 +186,16 @@ def test_correlations_have_their_intervals_and_the_scopes_of_a_metric_together(
 
 def test_pooled_rows_are_those_of_several_runs_and_of_what_is_shown(tmp_path: Path) -> None:
     with views.connect(tmp_path) as connection:
-        assert queries.pooled(connection).is_empty()
+        assert queries.pooled().rows(connection).is_empty()
     published_run(tmp_path, "a", task="a")
     with views.connect(tmp_path) as connection:
-        assert queries.pooled(connection).is_empty()
+        assert queries.pooled().rows(connection).is_empty()
     published_run(tmp_path, "b", task="b")
     for name in ("c", "d"):
         drops = {(KERNEL, TEXT): 0.5, (KERNEL, "replace"): 0.25, (RANDOM, TEXT): 0.25}
         explained_run(tmp_path, name, drops=drops)
     with views.connect(tmp_path) as connection:
-        rows = queries.pooled(connection)
+        rows = queries.pooled().rows(connection)
     assert set(rows["run_count"]) == {2}
     of_comprehensiveness = rows.filter(metric="comprehensiveness")
     assert of_comprehensiveness.select("strategy", "method", "operator").rows() == [
@@ -213,8 +213,8 @@ def test_layers_and_reliability_of_one_run(tmp_path: Path) -> None:
     run_id = explained_run(tmp_path)
     explained_run(tmp_path, "other")
     with views.connect(tmp_path) as connection:
-        layers = queries.layers(connection, run_id).rows()
-        bins = queries.reliability(connection, run_id, 2)
+        layers = queries.layers(run_id).rows(connection).rows()
+        bins = queries.reliability(run_id, 2).rows(connection)
     assert layers == [(0, 0.5, 1), (1, 0.25, 0)]
     assert bins["level"].unique(maintain_order=True).to_list() == [0, 2]
     assert bins.group_by("level").agg(pl.sum("n"))["n"].to_list() == [4, 4]
@@ -224,24 +224,24 @@ def test_guessing_by_options_and_by_the_commonest_gold(tmp_path: Path) -> None:
     run_id = explained_run(tmp_path)
     empty = write(tmp_path, run_row("empty"))
     with views.connect(tmp_path) as connection:
-        assert queries.guessing(connection, run_id).rows() == [(0.5, 0.75)]
-        assert queries.guessing(connection, empty).rows() == [(None, None)]
+        assert queries.guessing(run_id).rows(connection).rows() == [(0.5, 0.75)]
+        assert queries.guessing(empty).rows(connection).rows() == [(None, None)]
 
 
 def test_runs_all_or_chosen_with_models_together(tmp_path: Path) -> None:
     for name, model in (("a", "second"), ("b", "first"), ("c", "second")):
         write(tmp_path, run_row(name, model=model, task=f"task_{name}"))
     with views.connect(tmp_path) as connection:
-        assert queries.runs(connection)["task"].to_list() == ["task_b", "task_a", "task_c"]
-        chosen = queries.runs(connection, [identity_of("c")[1]])
+        assert queries.runs().rows(connection)["task"].to_list() == ["task_b", "task_a", "task_c"]
+        chosen = queries.runs([identity_of("c")[1]]).rows(connection)
         assert chosen["task"].to_list() == ["task_c"]
-        assert queries.runs(connection, []).is_empty()
+        assert queries.runs([]).rows(connection).is_empty()
 
 
 def test_frames_are_empty_for_a_run_without_rows(tmp_path: Path) -> None:
     run_id = write(tmp_path, run_row(), **{name: [] for name in frames()})
     with views.connect(tmp_path) as connection:
-        assert queries.levels(connection, [run_id])["value"].drop_nulls().is_empty()
-        assert queries.layers(connection, run_id).is_empty()
-        assert queries.correlations(connection, run_id)["pearson"].drop_nulls().is_empty()
-        assert queries.reliability(connection, run_id, 0).is_empty()
+        assert queries.levels([run_id]).rows(connection)["value"].drop_nulls().is_empty()
+        assert queries.layers(run_id).rows(connection).is_empty()
+        assert queries.correlations(run_id).rows(connection)["pearson"].drop_nulls().is_empty()
+        assert queries.reliability(run_id, 0).rows(connection).is_empty()

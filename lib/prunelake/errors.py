@@ -12,11 +12,22 @@ PruneLakeError
 │   ├── BadRow            a row lacks a column, or its label names no option
 │   ├── EmptySelection    the row selection leaves nothing to evaluate
 │   └── ExampleTooLong    an example does not fit into the model's context
-└── LakeError
-    ├── CorruptFile       a file that is not what was written
-    ├── WrongFormat       a lake written by another format version
-    └── QueryError        SQL that DuckDB refuses
+├── LakeError
+│   ├── CorruptFile       a file that is not what was written
+│   ├── WrongFormat       a lake written by another format version
+│   ├── NoSnapshot        nothing was published yet, or by another version of PruneLake
+│   └── QueryError        SQL that DuckDB refuses
+└── RequestError          a request that the API cannot answer
+    ├── InvalidRequest    a parameter or value that means nothing
+    ├── NotFound          no such view, run, example or chart
+    ├── NothingToShow     a run that lacks what was asked for
+    ├── LimitExceeded     an answer beyond a limit of time, memory or size
+    ├── Outdated          a page of a snapshot that has been replaced
+    ├── Busy              no process is free to answer
+    └── Refused           no token or a wrong one, or a caller from outside
 """
+
+from collections.abc import Iterable
 
 
 def one_line(error: BaseException) -> str:
@@ -84,5 +95,45 @@ class WrongFormat(LakeError):
     """A lake written by another format version."""
 
 
+class NoSnapshot(LakeError):
+    """Nothing was published yet, or by another version of PruneLake."""
+
+
 class QueryError(LakeError):
     """SQL that DuckDB refuses."""
+
+
+class RequestError(PruneLakeError):
+    """A request that the API cannot answer; `choices` are what it could have named."""
+
+    def __init__(self, message: str, choices: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.choices = list(choices)
+
+
+class InvalidRequest(RequestError):
+    """A parameter or value that means nothing."""
+
+
+class NotFound(RequestError):
+    """No such view, run, example or chart."""
+
+
+class NothingToShow(RequestError):
+    """A run that lacks what was asked for."""
+
+
+class LimitExceeded(RequestError):
+    """An answer beyond a limit of time, memory or size."""
+
+
+class Outdated(RequestError):
+    """A page of a snapshot that has been replaced."""
+
+
+class Busy(RequestError):
+    """No process is free to answer."""
+
+
+class Refused(RequestError):
+    """No token or a wrong one, or a caller from outside."""

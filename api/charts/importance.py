@@ -3,7 +3,7 @@
 import altair as alt
 import polars as pl
 
-from api.drawing import GREY, INK, VERMILION, finished
+from api.charts.drawing import GREY, INK, VERMILION, finished
 
 
 def importance_chart(layers: pl.DataFrame, removed: int) -> alt.LayerChart:

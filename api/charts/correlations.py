@@ -1,0 +1,89 @@
+"""How accuracy goes with each metric over the levels of a run."""
+
+import altair as alt
+import polars as pl
+
+from api.charts.drawing import BLUE, GREY, VERMILION, WIDTH, at, finished
+from api.wording import LABELS, label, listed, number
+
+NAMED = 3
+"""So many correlations go into a title."""
+
+
+def correlations_chart(correlations: pl.DataFrame) -> alt.LayerChart:
+    """Spearman correlation of accuracy with each metric, over all and over the stable levels.
+
+    A line is the 95 % interval.
+    """
+    known = correlations.drop_nulls("spearman")
+    scopes = [scope for scope in ("all", "stable") if known.filter(scope=scope).height]
+    names = {"all": "all levels", "stable": "levels of stable accuracy"}
+    points = known.select(
+        "spearman",
+        "spearman_low",
+        "spearman_high",
+        pl.col("metric").replace(LABELS),
+        pl.col("scope").replace(names),
+    )
+    order = points["metric"].unique(maintain_order=True).to_list()
+    domain = [names[scope] for scope in scopes]
+    y = alt.Y(
+        "metric:N", sort=order, title=None, axis=alt.Axis(minExtent=165, labelLimit=165, grid=True)
+    )
+    base = alt.Chart(points).encode(
+        y=y,
+        # Equal coefficients would hide one another on one line.
+        yOffset=alt.YOffset("scope:N", sort=domain),
+        color=alt.Color(
+            "scope:N",
+            sort=domain,
+            scale=alt.Scale(domain=domain, range=[BLUE, VERMILION][: len(domain)]),
+            legend=alt.Legend(orient="bottom", title=None),
+        ),
+    )
+    dots = base.mark_point(filled=True, size=45, opacity=1).encode(
+        x=alt.X(
+            "spearman:Q",
+            title="Spearman correlation with accuracy",
+            scale=alt.Scale(domain=[-1, 1]),
+            axis=alt.Axis(values=[-1, -0.5, 0, 0.5, 1], grid=True),
+        ),
+        shape=alt.Shape(
+            "scope:N",
+            sort=domain,
+            scale=alt.Scale(domain=domain, range=["circle", "diamond"][: len(domain)]),
+        ),
+    )
+    marks = [alt.Chart(at(0.0)).mark_rule(color=GREY).encode(x="value:Q")]
+    if points["spearman_low"].null_count() < points.height:
+        marks.append(base.mark_rule(strokeWidth=2).encode(x="spearman_low:Q", x2="spearman_high:Q"))
+        notes = ["line: 95 % interval; named if without 0;"]
+    else:
+        notes = ["no interval is known;"]
+    notes.append("levels are nested: no independent draws")
+    chart = alt.LayerChart(layer=[*marks, dots]).properties(
+        width=WIDTH - 140, height=alt.Step(24, **{"for": "position"})
+    )
+    return finished(chart, _correlated(known), notes)
+
+
+def _correlated(known: pl.DataFrame) -> str:
+    """Per scope the metrics whose interval excludes 0, or, where there are none, all of them."""
+    found = []
+    for scope, levels in (("all", "levels"), ("stable", "stable levels")):
+        rows = known.filter(scope=scope)
+        if rows.is_empty():
+            continue
+        is_apart = (pl.col("spearman_low") > 0) | (pl.col("spearman_high") < 0)
+        apart = rows.filter(is_apart | pl.col("spearman_low").is_null())
+        strongest = apart.sort(pl.col("spearman").abs(), descending=True).head(NAMED)
+        values = [
+            f"{label(row['metric'])} ({number(row['spearman'])})"
+            for row in strongest.iter_rows(named=True)
+        ]
+        if apart.height > NAMED:
+            values.append(f"{apart.height - NAMED} more")
+        with_what = listed(values) if values else "nothing for sure"
+        counts = "all" if rows["level_count"].n_unique() > 1 else str(rows["level_count"][0])
+        found.append(f"over {counts} {levels} with {with_what}")
+    return f"Accuracy correlates {'; '.join(found)}" if found else "No correlation is defined"

@@ -1,0 +1,101 @@
+"""How every chart looks, light and dark, and a chart as a picture."""
+
+import textwrap
+from typing import Any, Literal, TypeVar
+
+import altair as alt
+import polars as pl
+import vl_convert
+
+# Okabe and Ito's palette, which stays apart under all common colour blindness.
+BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+GREY, INK = "#6B6B6B", "#222222"
+
+WIDTH = 300  # px; with its axis a chart is as wide as a phone
+
+CONFIG: dict[str, Any] = {
+    "background": "white",
+    "font": "sans-serif",
+    "view": {"stroke": None},
+    "axis": {"gridColor": "#E6E6E6", "domainColor": GREY, "tickColor": GREY, "labelColor": INK},
+    "axisX": {"titleFontWeight": "normal", "titleColor": INK, "grid": False},
+    "axisY": {"titleFontWeight": "normal", "titleColor": INK},
+    "legend": {"titleColor": INK, "labelColor": INK, "titleFontWeight": "normal"},
+    "title": {"color": INK, "subtitleColor": "#444444", "anchor": "start"},
+}
+
+Chart = alt.Chart | alt.LayerChart | alt.VConcatChart | alt.HConcatChart | alt.FacetChart
+AnyChart = TypeVar("AnyChart", bound=Chart)
+
+Theme = Literal["light", "dark"]
+
+# What each colour of the light theme becomes on dark paper, where dark ones would not be seen.
+DARK = {
+    "white": "#17181B",
+    INK: "#ECECEE",
+    GREY: "#A0A0A8",
+    "#444444": "#B9B9C0",
+    "#E6E6E6": "#33343A",
+    BLUE: "#56B4E9",
+    VERMILION: "#FF8A47",
+    GREEN: "#2FC79B",
+    PURPLE: "#DDA0C4",
+}
+
+
+def finished(chart: AnyChart, title: str, subtitle: list[str]) -> AnyChart:
+    """The chart in the house style under its title, broken into lines of a chart's width."""
+    text = title[:1].upper() + title[1:]
+    heading = alt.TitleParams(
+        text=textwrap.wrap(text, 42),
+        subtitle=subtitle,
+        fontSize=13,
+        subtitleFontSize=11,
+        offset=10,
+    )
+    styled: AnyChart = chart.properties(title=heading).configure(**CONFIG)
+    return styled
+
+
+def title(chart: Chart) -> str:
+    """A finished chart's title and subtitle on one line."""
+    heading: Any = chart.title
+    return f"{' '.join(heading.text)} ({' '.join(heading.subtitle)})"
+
+
+def spec(chart: Chart, theme: Theme = "light") -> dict[str, Any]:
+    """The chart as Vega-Lite, every colour of the palette in its shade of the theme."""
+    drawn: dict[str, Any] = chart.to_dict()
+    return drawn if theme == "light" else _recoloured(drawn)
+
+
+def _recoloured(part: Any) -> Any:
+    if isinstance(part, dict):
+        # Data may hold the name of a colour, too.
+        return {k: v if k == "datasets" else _recoloured(v) for k, v in part.items()}
+    if isinstance(part, list):
+        return [_recoloured(member) for member in part]
+    return DARK.get(part, part) if isinstance(part, str) else part
+
+
+def svg(spec: dict[str, Any]) -> str:
+    """A Vega-Lite chart as SVG text, drawn without browser or network."""
+    text: str = vl_convert.vegalite_to_svg(spec, allowed_base_urls=[])
+    return text
+
+
+def png(spec: dict[str, Any], scale: float = 2) -> bytes:
+    """A Vega-Lite chart as PNG, `scale` times as many pixels as its width says."""
+    picture: bytes = vl_convert.vegalite_to_png(spec, scale=scale, allowed_base_urls=[])
+    return picture
+
+
+def page(spec: dict[str, Any]) -> str:
+    """A Vega-Lite chart as an HTML page of its own that needs no network."""
+    text: str = vl_convert.vegalite_to_html(spec, bundle=True)
+    return text
+
+
+def at(value: float, name: str = "value") -> pl.DataFrame:
+    """The data of a rule at one value."""
+    return pl.DataFrame({name: [value]})

@@ -1,0 +1,108 @@
+"""Accuracy and metrics over the levels of a run, as small multiples."""
+
+from collections.abc import Sequence
+
+import altair as alt
+import polars as pl
+
+from api.charts.drawing import BLUE, GREEN, GREY, INK, PURPLE, VERMILION, WIDTH, at, finished
+from api.findings import accuracy_clause, count, is_published, metric_clause, shown_level
+
+CONFIDENCE_PANELS = ("accuracy", "ece", "nll", "flip_rate")
+EXPLANATION_PANELS = ("accuracy", "comprehensiveness", "sufficiency", "overlap_10")
+
+PANELS = {
+    "accuracy": (BLUE, "Accuracy", "share correct"),
+    "ece": (VERMILION, "ECE", "0 to 1, lower is better"),
+    "nll": (PURPLE, "NLL", "nats to the right option, lower is better"),
+    "flip_rate": (INK, "Flip rate", "share of predictions changed, lower is better"),
+    "comprehensiveness": (VERMILION, "Comprehensiveness", "probability lost, higher is better"),
+    "sufficiency": (GREEN, "Sufficiency", "probability lost, lower is better"),
+    "overlap_10": (PURPLE, "Overlap of top 10 tokens", "share kept from unpruned, 1 = same"),
+}
+
+SMALLEST_SPAN = 0.1
+"""No y axis spans less, or noise in the third decimal would look like a collapse."""
+
+
+def levels_chart(levels: pl.DataFrame, metrics: Sequence[str]) -> alt.VConcatChart:
+    """One panel a metric over the same axis of removed layers; metrics without values are left out.
+
+    A dotted line carries the unpruned value on, a vertical rule marks level 0 and a dashed one the
+    level that the title speaks of; dashed grey is the random ranking.
+    """
+    shown = shown_level(levels)
+    # A metric of a single point has nothing to set against accuracy over levels.
+    known = levels.drop_nulls("value")
+    present = [metric for metric in metrics if known.filter(metric=metric).height]
+    focus = [metric for metric in present if metric != "accuracy"][:2]
+    clauses = [accuracy_clause(levels), *(metric_clause(levels, metric) for metric in focus)]
+    if is_published(levels):
+        notes = ["published without examples: no intervals, no verdicts"]
+    else:
+        explained = [m for m in present if m in ("comprehensiveness", "sufficiency")]
+        n = f"n = {count(levels, 'accuracy')}"
+        n += f", explained: n = {count(levels, explained[0])}" if explained else ""
+        notes = [f"band: 95 % interval; {n}"]
+    panels = [
+        _panel(known.filter(metric=metric), metric, shown, is_last=metric == present[-1])
+        for metric in present
+    ]
+    title = "; ".join(clause for clause in clauses if clause)
+    return finished(alt.vconcat(*panels, spacing=14), title, notes)
+
+
+def _panel(points: pl.DataFrame, metric: str, shown: int | None, is_last: bool) -> alt.LayerChart:
+    colour, name, unit = PANELS[metric]
+    has_random = points["random_value"].null_count() < points.height
+    if has_random:
+        unit += "; dashed: random ranking"
+    levels = sorted(points["level"].to_list())
+    x = alt.X(
+        "level:Q",
+        title="removed attention layers (0 = unpruned)" if is_last else None,
+        scale=alt.Scale(nice=False),
+        axis=alt.Axis(values=levels, format="d", labels=is_last, labelOverlap=True),
+    )
+    y = alt.Y(
+        "value:Q",
+        title=None,
+        scale=alt.Scale(domain=_domain(points), zero=False, nice=True),
+        axis=alt.Axis(tickCount=4, minExtent=34, maxExtent=34, format=".2f"),
+    )
+    base = alt.Chart(points)
+    marks: list[alt.Chart] = [alt.Chart(at(0, "level")).mark_rule(color=GREY).encode(x="level:Q")]
+    if shown:
+        marks.append(
+            alt.Chart(at(shown, "level"))
+            .mark_rule(color=GREY, strokeDash=[2, 2])
+            .encode(x="level:Q")
+        )
+    unpruned = points.filter(level=0)
+    marks.append(
+        alt.Chart(unpruned.select("value"))
+        .mark_rule(color=GREY, strokeDash=[1, 3])
+        .encode(y="value:Q")
+    )
+    if points["ci_low"].null_count() < points.height:
+        marks.append(
+            base.mark_area(color=colour, opacity=0.15).encode(x=x, y="ci_low:Q", y2="ci_high:Q")
+        )
+    if has_random:
+        marks.append(
+            base.mark_line(color=GREY, strokeDash=[6, 4], strokeWidth=1.5).encode(
+                x=x, y="random_value:Q"
+            )
+        )
+    marks.append(base.mark_line(color=colour, strokeWidth=2).encode(x=x, y=y))
+    marks.append(base.mark_point(color=colour, filled=True, size=40, opacity=1).encode(x=x, y=y))
+    title = alt.TitleParams(text=name, subtitle=unit, fontSize=12, subtitleFontSize=10.5, offset=4)
+    return alt.LayerChart(layer=marks).properties(width=WIDTH, height=90, title=title)
+
+
+def _domain(points: pl.DataFrame) -> list[float]:
+    columns = ("value", "random_value", "ci_low", "ci_high")
+    values = [value for column in columns for value in points[column].drop_nulls().to_list()]
+    low, high = min(values), max(values)
+    missing = max(0.0, SMALLEST_SPAN - (high - low)) / 2
+    return [low - missing, high + missing]

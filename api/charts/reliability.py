@@ -1,0 +1,65 @@
+"""Accuracy against confidence, before and after pruning."""
+
+import altair as alt
+import polars as pl
+
+from api.charts.drawing import BLUE, GREY, VERMILION, WIDTH, finished
+from api.wording import signed
+
+
+def reliability_chart(reliability: pl.DataFrame, level: int) -> alt.LayerChart:
+    """Accuracy against confidence in each bin of confidence, unpruned and at a level."""
+    bins = reliability.filter(pl.col("level").is_in([0, level])).with_columns(
+        pl.when(pl.col("level") == 0)
+        .then(pl.lit("unpruned"))
+        .otherwise(pl.format("level {}", "level"))
+        .alias("model")
+    )
+    names = bins.sort("level")["model"].unique(maintain_order=True).to_list()
+    gaps = [
+        f"{_confidence_gap(bins.filter(model=name))} {'' if name == 'unpruned' else 'at '}{name}"
+        for name in names
+    ]
+    title = f"Mean confidence minus accuracy: {', '.join(gaps)}"
+    largest = max(bins["n"].to_list())
+    unit = alt.Scale(domain=[0, 1])
+    base = alt.Chart(bins).encode(
+        x=alt.X("mean_confidence:Q", title="mean confidence in the bin", scale=unit),
+        y=alt.Y("accuracy:Q", title="accuracy in the bin", scale=unit),
+        color=alt.Color(
+            "model:N",
+            sort=names,
+            scale=alt.Scale(domain=names, range=[BLUE, VERMILION][: len(names)]),
+            legend=alt.Legend(orient="bottom", title=None, symbolSize=70),
+        ),
+        shape=alt.Shape(
+            "model:N",
+            sort=names,
+            scale=alt.Scale(domain=names, range=["circle", "diamond"][: len(names)]),
+        ),
+    )
+    ends = pl.DataFrame({"mean_confidence": [0.0, 1.0], "accuracy": [0.0, 1.0]})
+    diagonal = (
+        alt.Chart(ends)
+        .mark_line(color=GREY, strokeDash=[4, 3], strokeWidth=1)
+        .encode(x="mean_confidence:Q", y="accuracy:Q")
+    )
+    dots = base.mark_point(filled=True, opacity=0.85).encode(
+        size=alt.Size(
+            "n:Q",
+            scale=alt.Scale(type="linear", domainMin=0, range=[12, 320]),
+            legend=alt.Legend(
+                orient="bottom", title="examples", values=sorted({1, -(-largest // 2), largest})
+            ),
+        )
+    )
+    chart = alt.LayerChart(layer=[diagonal, dots]).properties(width=WIDTH, height=WIDTH)
+    total = bins.filter(level=0)["n"].sum()
+    notes = [f"n = {total}; dashed: confidence = accuracy"]
+    return finished(chart, title, notes)
+
+
+def _confidence_gap(bins: pl.DataFrame) -> str:
+    gap = (pl.col("mean_confidence") - pl.col("accuracy")) * pl.col("n")
+    mean: float = bins.select(gap.sum() / pl.col("n").sum()).item()
+    return signed(mean)

@@ -1,0 +1,65 @@
+"""A question to the lake: SQL with named parameters, and the rows it gives."""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from textwrap import dedent
+from typing import Any
+
+import duckdb
+import polars as pl
+
+from prunelake.errors import QueryError
+
+Connection = duckdb.DuckDBPyConnection
+
+
+class Query:
+    """SQL whose values are bound as `$name`: they can never become part of the statement."""
+
+    def __init__(self, sql: str, **parameters: Any) -> None:
+        self.sql = dedent(sql).strip()
+        self.parameters: Mapping[str, Any] = parameters
+
+    @property
+    def text(self) -> str:
+        """The same statement with its values written out, to be run anywhere."""
+        return re.sub(r"\$(\w+)", lambda name: literal(self.parameters[name[1]]), self.sql)
+
+    def rows(self, connection: Connection) -> pl.DataFrame:
+        """What the lake answers.
+
+        Raises:
+            QueryError: DuckDB refuses.
+            duckdb.InterruptException: another thread stopped it.
+        """
+        try:
+            answer = connection.sql(self.sql, params=dict(self.parameters))
+            return pl.DataFrame(answer.to_arrow_table())
+        except duckdb.InterruptException:
+            raise
+        except duckdb.Error as error:
+            first_line = str(error).partition("\n")[0]
+            raise QueryError(f"{first_line}; `prunelake doctor` checks the files") from error
+
+
+def literal(value: Any) -> str:
+    """A value as DuckDB reads it in a statement.
+
+    Raises:
+        TypeError: a value of another type than None, bool, int, float, str, datetime or list.
+    """
+    match value:
+        case None:
+            return "null"
+        case bool() | int():
+            return str(value).lower()
+        case float():
+            return f"{value!r}::double" if value - value == 0 else f"'{value}'::double"
+        case str():
+            return "'" + value.replace("'", "''") + "'"
+        case datetime():
+            return f"timestamptz '{value.isoformat()}'"
+        case list():
+            return f"[{', '.join(map(literal, value))}]"
+    raise TypeError(f"{value!r} has no literal")
