@@ -181,6 +181,17 @@ def caveat(levels: pl.DataFrame) -> str:
     return f"{text}."
 
 
+def warnings(levels: pl.DataFrame, uniform: float | None, majority: float | None) -> list[str]:
+    """What makes the numbers of a run say less than they seem to.
+
+    `uniform` and `majority` are as in Guessing; None where they are not known.
+    """
+    found = [against_random(levels, shown_level(levels) or 0)]
+    if uniform is not None and majority is not None:
+        found.insert(0, near_chance(levels, Guessing(uniform, majority)))
+    return [text for text in found if text]
+
+
 def near_chance(levels: pl.DataFrame, guessing: Guessing) -> str | None:
     """A warning where the unpruned accuracy is not two standard errors above guessing."""
     accuracy, n = value_at(levels, "accuracy", 0), count(levels, "accuracy")

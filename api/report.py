@@ -14,7 +14,7 @@ from api.charts.catalog import CORRELATED
 from api.charts.importance import importance_chart
 from api.query import Connection
 from api.section import run_section
-from api.wording import listed, number, order
+from api.wording import listed, model_name, number, order
 from prunelake import views
 from prunelake.errors import PruneLakeError
 
@@ -91,7 +91,8 @@ order; level 0 is the unpruned model.</p>
 def _over_all(runs: Sequence[Run], levels: pl.DataFrame, pooled: pl.DataFrame) -> str:
     """Each run in a few words, and what goes with accuracy over all of them."""
     links = "".join(
-        f'<li><a href="#{run["run_id"]}">{escape(_model_name(run))}, {escape(run["task"])}</a>: '
+        f'<li><a href="#{run["run_id"]}">{escape(model_name(run["model"]))}, '
+        f"{escape(run['task'])}</a>: "
         f"{escape(findings.outline(levels.filter(run_id=run['run_id'])))}."
         for run in runs
     )
@@ -141,14 +142,9 @@ def _models(connection: Connection, runs: Sequence[Run], levels: pl.DataFrame) -
         revision = first["revision"].removeprefix("sha256:")[:12] or "not known"
         layer_count = f"{first['layer_count'] or 'unknown number of'} attention layers"
         yield (
-            f"<section><h2>{escape(_model_name(first))}, {escape(order(first['strategy']))}</h2>"
+            f"<section><h2>{escape(model_name(first['model']))}, "
+            f"{escape(order(first['strategy']))}</h2>"
             f"<p class='soft'>Model <code>{escape(first['model'])}</code>, revision "
             f"<code>{escape(revision)}</code>, {layer_count}.</p>"
             f"{tables.run_table(members)}{strip}{''.join(sections)}</section>"
         )
-
-
-def _model_name(run: Run) -> str:
-    """The last part of a model reference."""
-    name: str = run["model"]
-    return name.rstrip("/").rpartition("/")[2].rpartition(":")[2] or name

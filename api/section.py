@@ -17,9 +17,11 @@ from prunelake.errors import NothingToShow
 def run_section(connection: Connection, run: Mapping[str, Any], levels: pl.DataFrame) -> str:
     """What one run shows; `levels` are its rows of `queries.levels`."""
     run_id = run["run_id"]
+    uniform, majority = queries.guessing(run_id).rows(connection).row(0)
     words = "".join(f'<p class="finding">{escape(text)}</p>' for text in findings.summary(levels))
     words += "".join(
-        f'<p class="warning">{escape(text)}</p>' for text in _warnings(connection, run_id, levels)
+        f'<p class="warning">{escape(text)}</p>'
+        for text in findings.warnings(levels, uniform, majority)
     )
     words += f'<p class="soft">{escape(findings.caveat(levels))}</p>'
     words += f'<p class="soft">{_explained_by(connection, run_id)}</p>'
@@ -38,14 +40,6 @@ def run_section(connection: Connection, run: Mapping[str, Any], levels: pl.DataF
         f'<div class="figures">{figures}</div>'
         f"{tables.verdict_table(levels)}{tables.correlation_table(correlations)}</section>"
     )
-
-
-def _warnings(connection: Connection, run_id: str, levels: pl.DataFrame) -> Iterator[str]:
-    uniform, majority = queries.guessing(run_id).rows(connection).row(0)
-    found = [findings.against_random(levels, findings.shown_level(levels) or 0)]
-    if uniform is not None:
-        found.insert(0, findings.near_chance(levels, findings.Guessing(uniform, majority)))
-    yield from filter(None, found)
 
 
 def _explained_by(connection: Connection, run_id: str) -> str:

@@ -36,6 +36,11 @@ def label(metric: str) -> str:
     return LABELS.get(metric, metric.replace("_", " "))
 
 
+def model_name(model: str) -> str:
+    """The last part of a model reference."""
+    return model.rstrip("/").rpartition("/")[2].rpartition(":")[2] or model
+
+
 def order(strategy: str) -> str:
     """How the removal order of a run reads; imported runs may not say theirs."""
     return f"{strategy} order" if strategy else "order not known"

@@ -233,7 +233,7 @@ def test_a_failure_leaves_the_old_snapshot_and_no_temporary_file(
             damaged.write_bytes(damaged.read_bytes() + b"x")
             expected, message = CorruptFile, re.escape(str(damaged))
         else:
-            patch.setattr(module, "_views_hash", lambda: sys.exit(9))
+            patch.setattr(module, "views_hash", lambda: sys.exit(9))
             expected, message = SystemExit, "9"
         with pytest.raises(expected, match=message) as raised:
             publish(lake)

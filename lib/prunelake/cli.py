@@ -11,6 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from prunelake.cli_import import imports
+from prunelake.cli_serve import serve
 from prunelake.console import Format, LakeOption, print_frame, print_summary, settings_for
 from prunelake.errors import InvalidSpec, PruneLakeError, one_line
 from prunelake.spec import DEFAULT_MODEL, Settings, SweepSpec
@@ -23,6 +24,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # it would read [brackets] and :100: in help texts
 )
 app.add_typer(imports, name="import")
+app.command()(serve)
 
 
 @app.command()

@@ -1,15 +1,14 @@
 """What the commands share: the lake they are about, and how rows are printed."""
 
-import json
-import math
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import polars as pl
 import typer
 
 from prunelake.errors import InvalidSpec, one_line
+from prunelake.formats import RowFormat, encoded, to_json
 from prunelake.spec import Settings
 
 LakeOption = Annotated[
@@ -23,7 +22,9 @@ class Format(StrEnum):
     table = "table"
     csv = "csv"
     json = "json"
+    ndjson = "ndjson"
     parquet = "parquet"
+    arrow = "arrow"
 
 
 def settings_for(lake: Path | None) -> Settings:
@@ -43,13 +44,13 @@ def print_frame(frame: pl.DataFrame, format: Format, out: Path | None) -> None:
     """Print rows, or write them to `out`.
 
     Raises:
-        InvalidSpec: Parquet without a file to write it to, or a file that cannot be written.
+        InvalidSpec: Parquet or Arrow without a file to write to, or a file that cannot be written.
     """
     try:
-        if format is Format.parquet:
+        if format in (Format.parquet, Format.arrow):
             if out is None:
-                raise InvalidSpec("--format parquet needs --out FILE")
-            frame.write_parquet(out)
+                raise InvalidSpec(f"--format {format} needs --out FILE")
+            out.write_bytes(encoded(frame, RowFormat(format)))
         elif out is None:
             typer.echo(_text(frame, format), nl=False)
         else:
@@ -58,27 +59,12 @@ def print_frame(frame: pl.DataFrame, format: Format, out: Path | None) -> None:
         raise InvalidSpec(f"--out {out}: cannot be written ({one_line(error)})") from error
 
 
-def _json(value: Any) -> str:
-    """JSON has no NaN and no infinity: they become null."""
-    return json.dumps(_finite(value), default=str, ensure_ascii=False, allow_nan=False)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _finite(part) for name, part in value.items()}
-    if isinstance(value, list):
-        return [_finite(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def _text(frame: pl.DataFrame, format: Format) -> str:
-    if format is Format.csv:
-        nested = [name for name, kind in frame.schema.items() if kind.is_nested()]
-        as_json = [pl.Series(name, map(_json, frame[name].to_list())) for name in nested]
-        return frame.with_columns(as_json).write_csv()
     if format is Format.json:
-        rows = ",\n".join(map(_json, frame.to_dicts()))
+        rows = ",\n".join(to_json(row).decode() for row in frame.iter_rows(named=True))
         return f"[{rows}]\n"
+    if format is not Format.table:
+        return encoded(frame, RowFormat(format)).decode()
     with pl.Config(
         tbl_rows=-1,
         tbl_cols=-1,

@@ -54,7 +54,7 @@ def is_current(lake: Path) -> bool:
             found = connection.fetchone()
     except duckdb.Error:
         return False
-    return found == (snapshot_id(run_ids(lake), analysed(lake)), _views_hash())
+    return found == (snapshot_id(run_ids(lake), analysed(lake)), views_hash())
 
 
 def publish(lake: Path) -> Path:
@@ -146,7 +146,7 @@ def _build(source: duckdb.DuckDBPyConnection, path: Path) -> None:
                 len(runs),
                 version("prunelake"),
                 FORMAT_VERSION,
-                _views_hash(),
+                views_hash(),
             ],
         )
         snapshot.execute(
@@ -168,6 +168,7 @@ def _materialise(snapshot: duckdb.DuckDBPyConnection, view: str) -> None:
         snapshot.execute(f"comment on {what} is '{quoted}'")
 
 
-def _views_hash() -> str:
+def views_hash() -> str:
+    """What the views of this version are called: 16 hex digits of a SHA-256 over sql/."""
     files = sorted(sql_folder().glob("*.sql"))
     return content_hash([file.read_text(encoding="utf-8") for file in files])[:16]

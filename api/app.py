@@ -1,0 +1,44 @@
+"""The server: routes over the published snapshot of a lake."""
+
+from importlib.metadata import version
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from api import problems
+from api.cache import Cache
+from api.routes import charts, data, examples, findings, page
+from api.security import Security
+from api.settings import ApiSettings
+from api.snapshot import Snapshots
+
+DESCRIPTION = """
+What removing attention layers does to a model's accuracy, calibration and explanations. All
+answers come from one snapshot of the lake, whose id is the ETag; a newly published one is picked up
+at once.
+"""
+
+
+def create_app(lake: Path, settings: ApiSettings | None = None) -> FastAPI:
+    """The server of a lake; it opens the snapshot when it is first asked."""
+    settings = settings or ApiSettings()
+    snapshots = Snapshots(lake)
+    # The pages that FastAPI would make of its OpenAPI load scripts from other hosts.
+    app = FastAPI(
+        title="PruneLake",
+        version=version("prunelake"),
+        description=DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.settings = settings
+    app.include_router(data.view_router())
+    for router in (data.router, charts.router, findings.router, examples.router):
+        app.include_router(router)
+    page.install(app)
+    problems.install(app)
+    # The last one added is the first to see a request.
+    app.add_middleware(Cache, snapshots=snapshots, capacity=settings.cache_bytes)
+    app.add_middleware(problems.Catching)
+    app.add_middleware(Security, token=settings.token)
+    return app

@@ -1,0 +1,128 @@
+"""Every error of the API in one shape: {"error": {"code", "message", "choices"}}."""
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from prunelake import errors
+from prunelake.formats import to_json
+
+log = logging.getLogger(__name__)
+
+
+class Detail(BaseModel):
+    """What went wrong."""
+
+    code: str = Field(description="One word for programs.", examples=["not_found"])
+    message: str = Field(
+        description="What is wrong and what would do.", examples=["no view 'metric'"]
+    )
+    choices: list[str] = Field(
+        default=[], description="What could have been named.", examples=[["metrics"]]
+    )
+
+
+class Problem(BaseModel):
+    """The body of every answer whose status is 400 or more."""
+
+    error: Detail
+
+
+STATUS: Mapping[type[errors.PruneLakeError], tuple[int, str]] = {
+    errors.InvalidRequest: (422, "invalid_request"),
+    errors.QueryError: (422, "invalid_sql"),
+    errors.LimitExceeded: (422, "limit_exceeded"),
+    errors.NothingToShow: (404, "nothing_to_show"),
+    errors.NotFound: (404, "not_found"),
+    errors.Outdated: (410, "outdated"),
+    errors.Busy: (429, "busy"),
+    errors.Refused: (401, "refused"),
+    errors.NoSnapshot: (503, "no_snapshot"),
+}
+"""Status and code of what PruneLake refuses; anything else is a 500."""
+
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    422: {"model": Problem, "description": "A parameter or value that means nothing."},
+    "4XX": {"model": Problem, "description": "What is wrong with the request."},
+    "5XX": {"model": Problem, "description": "What is wrong with the server."},
+}
+"""For the OpenAPI of every route."""
+
+
+def problem(
+    status: int,
+    code: str,
+    message: str,
+    choices: list[str] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """The answer that tells of an error."""
+    detail = Detail(code=code, message=message, choices=choices or [])
+    body = to_json(Problem(error=detail).model_dump())
+    return Response(body, status, headers, media_type="application/json")
+
+
+def refusal(error: errors.PruneLakeError) -> Response:
+    """The answer to what PruneLake refuses."""
+    status, code = next(
+        (found for kind, found in STATUS.items() if isinstance(error, kind)), (500, "internal")
+    )
+    headers = {401: {"WWW-Authenticate": "Bearer"}, 429: {"Retry-After": "1"}}.get(status)
+    return problem(status, code, str(error), getattr(error, "choices", []), headers)
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of the app's routes in the one shape."""
+
+    @app.exception_handler(errors.PruneLakeError)
+    def refused(_: Request, error: errors.PruneLakeError) -> Response:
+        return refusal(error)
+
+    @app.exception_handler(HTTPException)
+    def of_http(request: Request, error: HTTPException) -> Response:
+        phrase = HTTPStatus(error.status_code).phrase
+        message = str(error.detail)
+        if error.status_code == 404:
+            message = f"nothing is at {request.url.path}; /openapi.json lists what there is"
+        code = phrase.lower().replace(" ", "_")
+        return problem(error.status_code, code, message, headers=error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(_: Request, error: RequestValidationError) -> Response:
+        found = [
+            f"{'.'.join(map(str, item['loc'][1:])) or item['loc'][0]}: {item['msg']}"
+            for item in error.errors()
+        ]
+        return problem(422, "invalid_request", "; ".join(found))
+
+
+class Catching:
+    """ASGI middleware: what no one foresaw is logged, and answered in the one shape."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        has_started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal has_started
+            has_started = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watched)
+        except Exception:
+            if scope["type"] != "http" or has_started:
+                raise
+            log.exception("%s %s failed", scope["method"], scope["path"])
+            text = "this is a fault of the server; its log has the details"
+            await problem(500, "internal", text)(scope, receive, send)

@@ -1,0 +1,156 @@
+"""Charts by name: as Vega-Lite, as a page, and as pictures."""
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from api import queries
+from api.charts import drawing
+from api.charts.catalog import CHARTS, usermeta
+from api.problems import RESPONSES
+from api.routes.data import OfSettings, OfSnapshot
+from api.subject import Subject, chosen_run, subject_of
+from prunelake.errors import NotFound
+from prunelake.formats import to_json
+
+router = APIRouter(responses=RESPONSES, tags=["charts"])
+
+
+class ChartFormat(StrEnum):
+    """How a chart is drawn."""
+
+    json = "json"
+    html = "html"
+    svg = "svg"
+    png = "png"
+
+
+class ChartTheme(StrEnum):
+    """The paper a chart is drawn for."""
+
+    light = "light"
+    dark = "dark"
+
+
+class Chosen(BaseModel):
+    """Which run an answer is about: the latest one that fits all that is given."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    run_id: str | None = None
+    model: str | None = Field(
+        default=None,
+        description="The whole reference of a model, or the last part of it.",
+        examples=["SmolLM2-360M-Instruct"],
+    )
+    task: str | None = Field(default=None, examples=["arc_easy"])
+    strategy: str | None = Field(default=None, examples=["cosine"])
+    level: int | None = Field(
+        default=None,
+        description="What to set beside the unpruned model; the deepest stable level by default.",
+        examples=[4],
+    )
+    metric: str | None = Field(default=None, examples=["nll"])
+
+
+class Drawn(Chosen):
+    """Which chart, on which paper."""
+
+    theme: ChartTheme = ChartTheme.light
+
+
+class ChartInfo(BaseModel):
+    """What a chart shows."""
+
+    name: str = Field(examples=["reliability"])
+    caption: str
+    takes: list[str] = Field(description="Parameters beside the run that change it.")
+
+
+PAGE_POLICY = (
+    "sandbox allow-scripts allow-downloads; default-src 'none'; script-src 'unsafe-inline' "
+    "'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:"
+)
+"""A chart's own page holds its scripts; shut off from all else, it may run them."""
+
+MEDIA = {
+    ChartFormat.json: "application/json",
+    ChartFormat.html: "text/html; charset=utf-8",
+    ChartFormat.svg: "image/svg+xml",
+    ChartFormat.png: "image/png",
+}
+
+CONTENT: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The chart in the format of the address.",
+        "content": {
+            "application/json": {"schema": {"type": "object", "description": "Vega-Lite 6"}},
+            "text/html": {"schema": {"type": "string"}},
+            "image/svg+xml": {"schema": {"type": "string"}},
+            "image/png": {"schema": {"type": "string", "format": "binary"}},
+        },
+    }
+}
+
+
+@router.get("/charts", summary="The charts")
+def charts() -> list[ChartInfo]:
+    """Every chart by name; GET /charts/{name}.svg draws it."""
+    return [
+        ChartInfo(name=kind.name, caption=kind.caption, takes=list(kind.takes))
+        for kind in CHARTS.values()
+    ]
+
+
+@router.get(
+    "/charts/{name}.{format}",
+    summary="A chart",
+    response_class=Response,
+    responses=CONTENT,
+)
+def chart(
+    name: str,
+    format: ChartFormat,
+    snapshot: OfSnapshot,
+    settings: OfSettings,
+    asked: Annotated[Drawn, Query()],
+) -> Response:
+    """A chart of the latest run that fits. Its `usermeta` has the SQL behind it, and the snapshot.
+
+    404 with the code `nothing_to_show` where the run lacks what the chart shows.
+    """
+    kind = CHARTS.get(name)
+    if kind is None:
+        raise NotFound(f"no chart {name!r}; GET /charts describes them", CHARTS)
+    with snapshot.reading(settings.max_seconds) as connection:
+        query = kind.query(subject := subject_for(connection, asked))
+        rows = query.rows(connection)
+    spec = drawing.spec(kind.chart(rows, subject), asked.theme.value)
+    spec["usermeta"] = usermeta(query, snapshot.id)
+    return Response(drawn(spec, format), media_type=MEDIA[format], headers=_headers(format))
+
+
+def subject_for(connection: Any, asked: Chosen) -> Subject:
+    """The run, level and metric that a request names."""
+    run = chosen_run(connection, asked.run_id, asked.model, asked.task, asked.strategy)
+    levels = queries.levels([run["run_id"]]).rows(connection)
+    return subject_of(run, levels, asked.level, asked.metric)
+
+
+def drawn(spec: dict[str, Any], format: ChartFormat) -> bytes:
+    """A Vega-Lite chart in a format."""
+    match format:
+        case ChartFormat.json:
+            return to_json(spec)
+        case ChartFormat.html:
+            return drawing.page(spec).encode()
+        case ChartFormat.svg:
+            return drawing.svg(spec).encode()
+        case ChartFormat.png:
+            return drawing.png(spec)
+
+
+def _headers(format: ChartFormat) -> dict[str, str]:
+    return {"Content-Security-Policy": PAGE_POLICY} if format is ChartFormat.html else {}

@@ -1,0 +1,263 @@
+"""Rows: every view by name, models with their runs, and the state of the server."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import BaseModel, Field
+
+from api import queries
+from api.filters import COMPARISONS, View, all_views, filter_names, page, view_named
+from api.negotiation import chosen_format
+from api.problems import RESPONSES
+from api.settings import ApiSettings
+from api.snapshot import Snapshot
+from api.wording import model_name
+from prunelake.errors import LimitExceeded
+from prunelake.formats import MEDIA_TYPES, RowFormat, encoded, to_json
+
+router = APIRouter(responses=RESPONSES)
+
+
+def snapshot_of(request: Request) -> Snapshot:
+    """The snapshot that a request is answered from."""
+    snapshot: Snapshot = request.state.snapshot
+    return snapshot
+
+
+def settings_of(request: Request) -> ApiSettings:
+    """The settings of the server."""
+    settings: ApiSettings = request.app.state.settings
+    return settings
+
+
+OfSnapshot = Annotated[Snapshot, Depends(snapshot_of)]
+OfSettings = Annotated[ApiSettings, Depends(settings_of)]
+
+
+class Health(BaseModel):
+    """The state of the server."""
+
+    status: str = Field(examples=["ok"])
+    version: str = Field(description="Of PruneLake.", examples=["0.1.0"])
+    snapshot: str = Field(description="Id of what is served.", examples=["3f2a9c0d1e4b5a67"])
+    published_at: datetime
+    run_count: int
+
+
+class ViewInfo(BaseModel):
+    """What a view is."""
+
+    name: str = Field(examples=["verdicts"])
+    comment: str = Field(description="What one row is, and what it means.")
+    columns: dict[str, str] = Field(
+        description="Each column's type.", examples=[{"level": "integer", "verdict": "varchar"}]
+    )
+    filters: list[str] = Field(description="The URL parameters that filter it.")
+
+
+class RunInfo(BaseModel):
+    """One run: a sweep of one model on one task."""
+
+    run_id: str
+    task: str
+    strategy: str
+    levels: list[int] = Field(description="How many attention layers were removed.")
+    example_count: int | None
+    explained_by: str | None = Field(description="The method of its headline explanation.")
+    dtype: str | None
+    created_at: datetime
+
+
+class ModelInfo(BaseModel):
+    """One model with its runs, the latest first."""
+
+    model: str = Field(description="The whole reference.")
+    name: str = Field(description="Its last part.", examples=["SmolLM2-360M-Instruct"])
+    revision: str
+    architecture: str | None
+    layer_count: int | None = Field(description="Attention layers.")
+    runs: list[RunInfo]
+
+
+@router.get("/health", summary="What is served", tags=["server"])
+def health(request: Request, snapshot: OfSnapshot) -> Health:
+    """The version, and the snapshot that all other answers come from."""
+    return Health(
+        status="ok",
+        version=request.app.version,
+        snapshot=snapshot.id,
+        published_at=snapshot.created_at,
+        run_count=snapshot.run_count,
+    )
+
+
+@router.get("/views", summary="The views", tags=["data"])
+def views() -> list[ViewInfo]:
+    """Every view with its columns, and the filters that GET /views/{name} takes."""
+    return [
+        ViewInfo(
+            name=view.name,
+            comment=view.comment,
+            columns=dict(view.columns),
+            filters=filter_names(view),
+        )
+        for view in all_views().values()
+    ]
+
+
+@router.get("/models", summary="Models and their runs", tags=["data"])
+def models(snapshot: OfSnapshot, settings: OfSettings) -> list[ModelInfo]:
+    """Every model, its runs and what each run has; the run ids serve all other addresses."""
+    rows = snapshot.rows(queries.model_runs(), settings.max_seconds).to_dicts()
+    found: dict[tuple[str, str], ModelInfo] = {}
+    for row in rows:
+        key = row["model"], row["revision"]
+        if key not in found:
+            found[key] = ModelInfo(**row, name=model_name(row["model"]), runs=[])
+        found[key].runs.append(RunInfo(**row))
+    return list(found.values())
+
+
+def rows_of(view: View, request: Request, snapshot: Snapshot, settings: ApiSettings) -> Response:
+    """One page of a view in the format that was asked for."""
+    parameters = request.query_params
+    wanted = page(view, parameters.multi_items(), snapshot.id, settings.max_rows)
+    format, is_negotiated = chosen_format(
+        parameters.get("format"), request.headers.get("accept", "")
+    )
+    rows = snapshot.rows(wanted.query, settings.max_seconds)
+    cursor = wanted.next_cursor(snapshot.id, rows)
+    body = encoded(rows.head(wanted.limit), format)
+    if len(body) > settings.max_bytes:
+        raise LimitExceeded(
+            f"{len(body):,} bytes are more than the {settings.max_bytes:,} of an answer; ask for "
+            f"less than limit={wanted.limit}, and for the rest by cursor"
+        )
+    headers = {}
+    if is_negotiated:
+        headers["PruneLake-Format"] = format.value
+    if cursor is not None:
+        following = request.url.include_query_params(cursor=cursor)
+        headers["Link"] = f'<{following.path}?{following.query}>; rel="next"'
+    if format is RowFormat.json:
+        head = to_json({"view": view.name, "snapshot": snapshot.id, "next": cursor})
+        body = head[:-1] + b',"rows":' + body + b"}"
+    return Response(body, headers=headers, media_type=MEDIA_TYPES[format])
+
+
+def endpoint(view: View) -> Callable[..., Response]:
+    """The endpoint of one view."""
+
+    def rows(request: Request, snapshot: OfSnapshot, settings: OfSettings) -> Response:
+        return rows_of(view, request, snapshot, settings)
+
+    return rows
+
+
+@router.get("/views/{name}", include_in_schema=False)
+def unknown_view(
+    name: str, request: Request, snapshot: OfSnapshot, settings: OfSettings
+) -> Response:
+    """Says which views there are; those that exist have routes of their own."""
+    return rows_of(view_named(name), request, snapshot, settings)
+
+
+def view_router() -> APIRouter:
+    """A route for each view, so that the OpenAPI tells its columns and filters."""
+    found = APIRouter(responses=RESPONSES)
+    paths = {f"/views/{view.name}": view for view in all_views().values()}
+    paths |= {f"/{name}": view_named(name) for name in ("correlations", "verdicts")}
+    for path, view in paths.items():
+        found.add_api_route(
+            path,
+            endpoint(view),
+            tags=["data"],
+            summary=f"Rows of {view.name}",
+            description=view.comment,
+            operation_id=path.strip("/").replace("/", "_"),
+            response_class=Response,
+            responses={200: {"description": "One page of rows.", "content": _content(view)}},
+            openapi_extra={"parameters": list(_parameters(view))},
+        )
+    return found
+
+
+JSON_TYPES: dict[str, dict[str, Any]] = {
+    "varchar": {"type": "string"},
+    "boolean": {"type": "boolean"},
+    "integer": {"type": "integer"},
+    "bigint": {"type": "integer"},
+    "double": {"type": "number"},
+    "float": {"type": "number"},
+    "timestamp with time zone": {"type": "string", "format": "date-time"},
+}
+
+
+def _schema(kind: str) -> dict[str, Any]:
+    if kind.endswith("[]"):
+        return {"type": ["array", "null"], "items": _schema(kind[:-2])}
+    known = JSON_TYPES[kind]
+    return known | {"type": [known["type"], "null"]}
+
+
+def _content(view: View) -> dict[str, Any]:
+    row = {
+        "type": "object",
+        "properties": {name: _schema(kind) for name, kind in view.columns.items()},
+        "required": list(view.columns),
+        "additionalProperties": False,
+    }
+    answer = {
+        "type": "object",
+        "properties": {
+            "view": {"type": "string", "const": view.name},
+            "snapshot": {"type": "string", "description": "Id of the snapshot."},
+            "next": {
+                "type": ["string", "null"],
+                "description": "The cursor of the next page; null on the last.",
+            },
+            "rows": {"type": "array", "items": row},
+        },
+        "required": ["view", "snapshot", "next", "rows"],
+        "additionalProperties": False,
+    }
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    content: dict[str, Any] = {"application/json": {"schema": answer}}
+    content["text/csv"] = {"schema": {"type": "string"}}
+    others = (RowFormat.ndjson, RowFormat.parquet, RowFormat.arrow)
+    return content | {MEDIA_TYPES[format]: binary for format in others}
+
+
+def _parameters(view: View) -> Any:
+    def parameter(name: str, schema: dict[str, Any], description: str, **more: Any) -> Any:
+        found = {"name": name, "in": "query", "required": False, "schema": schema}
+        return found | {"description": description} | more
+
+    filterable = dict.fromkeys(view.of_runs, "varchar") | {
+        name: kind for name, kind in view.columns.items() if kind in JSON_TYPES
+    }
+    for name, kind in filterable.items():
+        compared = (
+            ""
+            if name in view.of_runs
+            else f" Also {name}_null, {name}_ne"
+            + (
+                f", {', '.join(f'{name}_{suffix}' for suffix in list(COMPARISONS)[1:])}."
+                if kind not in ("varchar", "boolean")
+                else "."
+            )
+        )
+        schema = {"type": "array", "items": JSON_TYPES[kind]}
+        yield parameter(name, schema, f"Any of these values.{compared}", explode=True)
+    yield parameter(
+        "order",
+        {"type": "string"},
+        "Columns to sort by, separated by commas; a minus in front sorts descending.",
+        example=f"-{next(iter(view.columns))}",
+    )
+    yield parameter("limit", {"type": "integer", "minimum": 1}, "Rows of a page; 100 by default.")
+    yield parameter("cursor", {"type": "string"}, "What `next` of the page before said.")
+    formats = {"type": "string", "enum": [format.value for format in RowFormat]}
+    yield parameter("format", formats, "Also by the header Accept; JSON by default.")

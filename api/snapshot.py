@@ -1,0 +1,146 @@
+"""The published snapshot: opened read-only, and the next one picked up as soon as it is there."""
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import duckdb
+import polars as pl
+
+from api.query import Connection, Query
+from prunelake.errors import LimitExceeded, NoSnapshot
+from prunelake.publish import NAME, views_hash
+
+log = logging.getLogger(__name__)
+
+Stamp = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One published state of a lake; its connection lives as long as someone holds it."""
+
+    id: str
+    created_at: datetime
+    run_count: int
+    connection: Connection
+
+    @contextmanager
+    def reading(self, seconds: float) -> Iterator[Connection]:
+        """A connection of its own for one request, stopped after `seconds`.
+
+        Raises:
+            LimitExceeded: it was stopped.
+        """
+        with opened(self.connection) as cursor:
+            timer = threading.Timer(seconds, cursor.interrupt)
+            timer.daemon = True
+            timer.start()
+            try:
+                yield cursor
+            except duckdb.InterruptException as error:
+                raise LimitExceeded(
+                    f"this takes longer than {seconds:g} s; ask for one run (run_id=...), or for "
+                    "what is stored: metrics, deltas, correlations, verdicts"
+                ) from error
+            finally:
+                timer.cancel()
+
+    def rows(self, query: Query, seconds: float) -> pl.DataFrame:
+        """What the snapshot answers within `seconds`."""
+        with self.reading(seconds) as cursor:
+            return query.rows(cursor)
+
+
+class Snapshots:
+    """The snapshot of a lake, always the last one that was published."""
+
+    def __init__(self, lake: Path) -> None:
+        self.path = lake / NAME
+        self._lock = threading.Lock()
+        self._stamp: Stamp | None = None
+        self._current: Snapshot | None = None
+
+    def current(self) -> Snapshot:
+        """The last snapshot that could be opened; a look at the file's name costs microseconds.
+
+        Raises:
+            NoSnapshot: there is none yet.
+        """
+        stamp = _stamp(self.path)
+        if stamp is not None and stamp != self._stamp:
+            with self._lock:
+                if stamp != self._stamp:
+                    self._take(stamp)
+        if self._current is None:
+            raise NoSnapshot(f"there is no {self.path}; `prunelake publish` writes it")
+        return self._current
+
+    def _take(self, stamp: Stamp) -> None:
+        try:
+            self._current = open_snapshot(self.path)
+        except NoSnapshot as error:
+            if self._current is None:
+                raise
+            # Readers keep what they have: an old truth is better than none.
+            log.warning("%s; still serving snapshot %s", error, self._current.id)
+        self._stamp = stamp
+
+
+def open_snapshot(path: Path) -> Snapshot:
+    """Open a snapshot so that it can be read, and nothing else.
+
+    Raises:
+        NoSnapshot: no such file, none of DuckDB, or one made by another version of PruneLake.
+    """
+    # Attached to a database of its own: opening the path itself would give what this process has
+    # open under that name, perhaps an older file.
+    connection = duckdb.connect(
+        config={
+            "python_enable_replacements": "false",
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+        }
+    )
+    quoted = str(path).replace("'", "''")
+    try:
+        connection.execute("set TimeZone = 'UTC'")
+        connection.execute(f"attach '{quoted}' as prunelake (read_only)")
+        connection.execute("set enable_external_access = false")
+        connection.execute("set lock_configuration = true")
+        with opened(connection) as cursor:
+            found = cursor.execute(
+                "select snapshot_id, created_at, run_count, views_hash from snapshot"
+            ).fetchone()
+    except duckdb.Error as error:
+        connection.close()
+        first_line = str(error).partition("\n")[0]
+        raise NoSnapshot(
+            f"{path} cannot be read ({first_line}); `prunelake publish` writes it anew"
+        ) from error
+    if found is None or found[3] != views_hash():
+        connection.close()
+        raise NoSnapshot(
+            f"{path} was published by another version; `prunelake publish` writes it anew"
+        )
+    return Snapshot(found[0], found[1], found[2], connection)
+
+
+@contextmanager
+def opened(connection: Connection) -> Iterator[Connection]:
+    """A cursor on a snapshot's connection, where its views go by their plain names."""
+    with connection.cursor() as cursor:
+        cursor.execute("use prunelake")
+        yield cursor
+
+
+def _stamp(path: Path) -> Stamp | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size

@@ -1,0 +1,67 @@
+"""Rows as bytes in the formats that programs read."""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from enum import StrEnum
+from io import BytesIO
+from typing import Any
+
+import orjson
+import polars as pl
+
+
+class RowFormat(StrEnum):
+    """How rows are written."""
+
+    json = "json"
+    csv = "csv"
+    ndjson = "ndjson"
+    parquet = "parquet"
+    arrow = "arrow"
+
+
+MEDIA_TYPES: Mapping[RowFormat, str] = {
+    RowFormat.json: "application/json",
+    RowFormat.csv: "text/csv; charset=utf-8",
+    RowFormat.ndjson: "application/x-ndjson",
+    RowFormat.parquet: "application/vnd.apache.parquet",
+    RowFormat.arrow: "application/vnd.apache.arrow.stream",
+}
+
+
+def encoded(frame: pl.DataFrame, format: RowFormat) -> bytes:
+    """The rows in a format; Arrow is the IPC stream, CSV has lists and structs as JSON.
+
+    What is not a number (NaN, infinity) is null in JSON, which has no word for it.
+    """
+    match format:
+        case RowFormat.json:
+            return to_json(frame.to_dicts())
+        case RowFormat.ndjson:
+            return b"".join(to_json(row) + b"\n" for row in frame.iter_rows(named=True))
+        case RowFormat.csv:
+            nested = [name for name, kind in frame.schema.items() if kind.is_nested()]
+            as_json = [
+                pl.Series(name, [to_json(value).decode() for value in frame[name].to_list()])
+                for name in nested
+            ]
+            return frame.with_columns(as_json).write_csv().encode()
+        case RowFormat.parquet:
+            file = BytesIO()
+            frame.write_parquet(file)
+            return file.getvalue()
+        case RowFormat.arrow:
+            file = BytesIO()
+            frame.write_ipc_stream(file, compat_level=pl.CompatLevel.oldest())
+            return file.getvalue()
+
+
+def to_json(value: Any) -> bytes:
+    """A value as JSON; times are RFC 3339, decimals and what JSON does not know are texts."""
+    return orjson.dumps(value, default=_plain)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Decimal) and value == int(value) and abs(value) < 2**63:
+        return int(value)
+    return str(value)
