@@ -165,7 +165,7 @@ def test_lists_and_what_is_no_number_print_in_csv_and_json(
 ) -> None:
     query = "select [1.5, 'nan'::double] as a, 'inf'::double as b"
     assert call(monkeypatch, "sql", query, "--format", "csv", "--lake", str(filled)) == 0
-    assert capsys.readouterr().out == 'a,b\n"[1.5, null]",inf\n'
+    assert capsys.readouterr().out == 'a,b\n"[1.5,null]",inf\n'
     assert call(monkeypatch, "sql", query, "--format", "json", "--lake", str(filled)) == 0
     assert json.loads(capsys.readouterr().out) == [{"a": [1.5, None], "b": None}]
 

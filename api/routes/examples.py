@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, Field
 
-from api import queries
+from api import example_queries, queries
 from api.problems import RESPONSES
 from api.query import Connection
 from api.routes.data import OfSettings, OfSnapshot
@@ -91,7 +91,7 @@ def examples(
     """Examples at a level: explained ones first, then flips, then those whose confidence moved."""
     with snapshot.reading(settings.max_seconds) as connection:
         subject = _subject(connection, run_id, level)
-        rows = queries.example_list(run_id, subject.level, limit).rows(connection)
+        rows = example_queries.listed(run_id, subject.level, limit).rows(connection)
     lines = [ExampleLine(**row) for row in rows.fill_nan(None).to_dicts()]
     return ExampleList(run_id=run_id, level=subject.level, examples=lines)
 
@@ -108,7 +108,7 @@ def example(
     """Prediction, confidence and attributions of the unpruned model and of a level."""
     with snapshot.reading(settings.max_seconds) as connection:
         subject = _subject(connection, run_id, level)
-        found = queries.example(run_id, example_id).rows(connection).to_dicts()
+        found = example_queries.one(run_id, example_id).rows(connection).to_dicts()
         if not found:
             raise NotFound(f"run {run_id} has no example {example_id!r}; GET /examples/{run_id}")
         methods = found[0]["methods"]
@@ -116,10 +116,10 @@ def example(
             raise NotFound(f"example {example_id!r} is not explained by {method!r}", methods)
         headline = found[0]["headline"]
         method = method or (headline if headline in methods else next(iter(methods), None))
-        sides = queries.example_predictions(run_id, example_id, subject.level).rows(connection)
+        sides = example_queries.predictions(run_id, example_id, subject.level).rows(connection)
         tokens: list[dict[str, Any]] = []
         if method is not None:
-            asked = queries.example_tokens(run_id, example_id, subject.level, method)
+            asked = example_queries.tokens(run_id, example_id, subject.level, method)
             tokens = asked.rows(connection).fill_nan(None).to_dicts()
     by_level = {row["level"]: Side(**row) for row in sides.fill_nan(None).to_dicts()}
     return Example(

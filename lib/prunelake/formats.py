@@ -41,10 +41,7 @@ def encoded(frame: pl.DataFrame, format: RowFormat) -> bytes:
             return b"".join(to_json(row) + b"\n" for row in frame.iter_rows(named=True))
         case RowFormat.csv:
             nested = [name for name, kind in frame.schema.items() if kind.is_nested()]
-            as_json = [
-                pl.Series(name, [to_json(value).decode() for value in frame[name].to_list()])
-                for name in nested
-            ]
+            as_json = [pl.Series(name, map(_text, frame[name].to_list())) for name in nested]
             return frame.with_columns(as_json).write_csv().encode()
         case RowFormat.parquet:
             file = BytesIO()
@@ -59,6 +56,10 @@ def encoded(frame: pl.DataFrame, format: RowFormat) -> bytes:
 def to_json(value: Any) -> bytes:
     """A value as JSON; times are RFC 3339, decimals and what JSON does not know are texts."""
     return orjson.dumps(value, default=_plain)
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else to_json(value).decode()
 
 
 def _plain(value: object) -> object:
