@@ -37,9 +37,9 @@ class Snapshot:
             LimitExceeded: it was stopped.
         """
         with opened(self.connection) as cursor:
-            timer = threading.Timer(seconds, cursor.interrupt)
-            timer.daemon = True
-            timer.start()
+            is_done = threading.Event()
+            watch = (cursor, is_done, seconds)
+            threading.Thread(target=_interrupt_after, args=watch, daemon=True).start()
             try:
                 yield cursor
             except duckdb.InterruptException as error:
@@ -48,7 +48,7 @@ class Snapshot:
                     "what is stored: metrics, deltas, correlations, verdicts"
                 ) from error
             finally:
-                timer.cancel()
+                is_done.set()
 
     def rows(self, query: Query, seconds: float) -> pl.DataFrame:
         """What the snapshot answers within `seconds`."""
@@ -136,6 +136,13 @@ def opened(connection: Connection) -> Iterator[Connection]:
     with connection.cursor() as cursor:
         cursor.execute("use prunelake")
         yield cursor
+
+
+def _interrupt_after(cursor: Connection, is_done: threading.Event, seconds: float) -> None:
+    if not is_done.wait(seconds):
+        # An interruption between two queries is lost, so the next one is interrupted, too.
+        while not is_done.wait(0.05):
+            cursor.interrupt()
 
 
 def _stamp(path: Path) -> Stamp | None:

@@ -1,0 +1,19 @@
+"""A client of the API over a lake, in this process."""
+
+from pathlib import Path
+from typing import Any
+
+from starlette.testclient import TestClient
+
+from api.app import create_app
+from api.settings import ApiSettings
+
+
+def client_of(
+    lake: Path, caller: str = "127.0.0.1", host: str = "127.0.0.1", **settings: Any
+) -> TestClient:
+    """Asks as `caller` for `host`; `settings` are fields of ApiSettings."""
+    app = create_app(lake, ApiSettings(**settings))
+    return TestClient(
+        app, base_url=f"http://{host}", client=(caller, 50000), raise_server_exceptions=False
+    )
