@@ -9,7 +9,13 @@ import vl_convert
 
 # Okabe and Ito's palette, which stays apart under all common colour blindness.
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+ORANGE, SKY, YELLOW = "#E69F00", "#56B4E9", "#F0E442"
 GREY, INK = "#6B6B6B", "#222222"
+FAINT = "#E6E6E6"
+ON_COLOUR = "#111111"  # text on a cell of the palette, whose colours are light enough on any paper
+
+SEQUENTIAL = ("#EAF3FB", "#6BA5D0", "#08306B")
+"""From least to most; text on it is INK up to about 0.62 of the way, then `white`."""
 
 WIDTH = 300  # px; with its axis a chart is as wide as a phone
 
@@ -17,7 +23,7 @@ CONFIG: dict[str, Any] = {
     "background": "white",
     "font": "sans-serif",
     "view": {"stroke": None},
-    "axis": {"gridColor": "#E6E6E6", "domainColor": GREY, "tickColor": GREY, "labelColor": INK},
+    "axis": {"gridColor": FAINT, "domainColor": GREY, "tickColor": GREY, "labelColor": INK},
     "axisX": {"titleFontWeight": "normal", "titleColor": INK, "grid": False},
     "axisY": {"titleFontWeight": "normal", "titleColor": INK},
     "legend": {"titleColor": INK, "labelColor": INK, "titleFontWeight": "normal"},
@@ -35,11 +41,18 @@ DARK = {
     INK: "#ECECEE",
     GREY: "#A0A0A8",
     "#444444": "#B9B9C0",
-    "#E6E6E6": "#33343A",
-    BLUE: "#56B4E9",
+    FAINT: "#33343A",
+    BLUE: "#5CB5EF",
     VERMILION: "#FF8A47",
     GREEN: "#2FC79B",
     PURPLE: "#DDA0C4",
+    ORANGE: "#FFBF40",
+    SKY: "#7FC8F5",
+    YELLOW: "#F5EF9A",
+    ON_COLOUR: ON_COLOUR,
+    SEQUENTIAL[0]: "#1D2A38",
+    SEQUENTIAL[1]: "#2B5F88",
+    SEQUENTIAL[2]: "#CFE6FA",
 }
 
 

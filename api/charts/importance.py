@@ -3,7 +3,7 @@
 import altair as alt
 import polars as pl
 
-from api.charts.drawing import GREY, INK, VERMILION, finished
+from api.charts.drawing import GREY, INK, SEQUENTIAL, VERMILION, finished
 
 
 def importance_chart(layers: pl.DataFrame, removed: int) -> alt.LayerChart:
@@ -34,9 +34,7 @@ def importance_chart(layers: pl.DataFrame, removed: int) -> alt.LayerChart:
     base = alt.Chart(cells).encode(x=x, y=y)
     colour = alt.Color(
         "importance:Q",
-        scale=alt.Scale(
-            type="log" if is_log else "linear", range=["#EAF3FB", "#6BA5D0", "#08306B"]
-        ),
+        scale=alt.Scale(type="log" if is_log else "linear", range=list(SEQUENTIAL)),
         legend=alt.Legend(
             title=f"importance{' (log scale)' if is_log else ''}",
             orient="bottom",
