@@ -249,9 +249,14 @@ def test_an_answer_that_takes_too_long_is_stopped(lake: Path) -> None:
 
 def test_a_pause_between_two_queries_does_not_save_the_second(lake: Path) -> None:
     endless = Query("select count(*) as n from range(1_000_000_000_000)")
-    with pytest.raises(LimitExceeded), Snapshots(lake).current().reading(0.1) as connection:
-        time.sleep(0.3)
-        endless.rows(connection)
+
+    def pause_and_ask() -> None:
+        with Snapshots(lake).current().reading(0.1) as connection:
+            time.sleep(0.3)
+            endless.rows(connection)
+
+    with pytest.raises(LimitExceeded):
+        pause_and_ask()
 
 
 def test_correlations_and_verdicts_are_the_views(client: TestClient) -> None:
