@@ -8,19 +8,10 @@ import polars as pl
 from api import html
 from api.findings import JUDGED, is_published
 from api.html import Cell
+from api.verdicts import VERDICTS
 from api.wording import DASH, interval, label, number, order, ranges, signed
 
 Row = Mapping[str, Any]
-
-VERDICTS = {
-    "hidden degradation": ("hidden", "worse while accuracy is stable"),
-    "visible degradation": ("visible", "worse while accuracy falls"),
-    "worse": ("worse", "worse while accuracy is neither shown stable nor shown to fall"),
-    "equivalent": ("equivalent", "within 0.02 of the unpruned model"),
-    "improved": ("improved", "better than the unpruned model"),
-    "inconclusive": ("inconclusive", "neither a change nor equivalence is shown"),
-}
-"""How each verdict reads in a cell, and what it means."""
 
 OF_ACCURACY = {
     "equivalent": "stable",
@@ -141,7 +132,7 @@ def _word(row: Row) -> str:
         return ""
     if row["metric"] == "accuracy":
         return OF_ACCURACY[row["verdict"]]
-    return VERDICTS[row["verdict"]][0]
+    return VERDICTS[row["verdict"]].word
 
 
 def _verdict_cell(row: Row | None) -> str | Cell:
@@ -152,7 +143,7 @@ def _verdict_cell(row: Row | None) -> str | Cell:
     numbers = f"{number(row['value'], 3)} ({signed(row['delta'], 3)})"
     if row["verdict"] is None:
         return numbers
-    return Cell(_word(row), numbers, VERDICTS[row["verdict"]][0], "; ".join(_told(row)))
+    return Cell(_word(row), numbers, VERDICTS[row["verdict"]].word, "; ".join(_told(row)))
 
 
 def _told(row: Row) -> list[str]:
@@ -170,8 +161,8 @@ def _told(row: Row) -> list[str]:
 def _legend(known: pl.DataFrame) -> str:
     found = known.filter(pl.col("metric") != "accuracy")["verdict"].unique().to_list()
     items = "".join(
-        f'<li><span class="{word}">{word}</span> {meaning}</li>'
-        for verdict, (word, meaning) in VERDICTS.items()
+        f'<li><span class="{told.word}">{told.word}</span> {told.meaning}</li>'
+        for verdict, told in VERDICTS.items()
         if verdict in found
     )
     return f'<ul class="legend">{items}</ul>' if items else ""

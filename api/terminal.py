@@ -10,28 +10,11 @@ from rich.console import Console
 from rich.table import Table
 
 from api import findings, queries
+from api.verdicts import VERDICTS
 from api.wording import interval, label, order, signed
 from prunelake import views
-from prunelake.analyse import MARGIN
 
 SHOWN = ("accuracy", *findings.HEADLINES)
-
-MARKS = {
-    "hidden degradation": "!",
-    "visible degradation": "v",
-    "worse": "w",
-    "equivalent": "=",
-    "improved": "+",
-    "inconclusive": "?",
-}
-LEGEND = {
-    "!": "worse while accuracy is stable",
-    "v": "worse, accuracy falls",
-    "w": "worse, accuracy inconclusive",
-    "=": f"within {MARGIN} of unpruned",
-    "+": "better",
-    "?": "inconclusive",
-}
 
 
 def print_summary(lake: Path, run_ids: Sequence[str], console: Console | None = None) -> None:
@@ -65,10 +48,11 @@ def _level_table(run: dict[str, Any], levels: pl.DataFrame, method: Sequence[str
             title += f", {explained} of them explained by {method[0]}"
     cells = {(row["level"], row["metric"]): row for row in levels.iter_rows(named=True)}
     shown = [name for name in SHOWN if levels.filter(metric=name).drop_nulls("value").height]
-    marks = {MARKS[v] for v in levels.filter(pl.col("metric").is_in(shown))["verdict"] if v}
+    found = set(levels.filter(pl.col("metric").is_in(shown))["verdict"])
     caption = "in brackets: difference from the unpruned model (0 layers removed)"
-    if marks:
-        caption += "".join(f"\n{mark} {text}" for mark, text in LEGEND.items() if mark in marks)
+    for verdict, told in VERDICTS.items():
+        if verdict in found:
+            caption += f"\n{told.mark} {told.meaning}"
     table = Table(
         title=title,
         title_justify="left",
@@ -90,7 +74,7 @@ def _cell(row: dict[str, Any] | None) -> str:
         return ""
     if row["level"] == 0 or row["delta"] is None:
         return f"{row['value']:.3f}"
-    mark = f" {MARKS[row['verdict']]}" if row["verdict"] else ""
+    mark = f" {VERDICTS[row['verdict']].mark}" if row["verdict"] else ""
     return f"{row['value']:.3f} ({row['delta']:+.3f}){mark}"
 
 

@@ -34,7 +34,7 @@ def test_verdicts_stand_as_marks_and_in_words(tmp_path: Path) -> None:
     marks = [line.strip() for line in lines if line.strip()[:2] in ("! ", "v ", "= ", "? ", "w ")]
     assert marks == [
         "! worse while accuracy is stable",
-        "v worse, accuracy falls",
+        "v worse while accuracy falls",
         "= within 0.02 of unpruned",
     ]
     text = " ".join(" ".join(lines).split())
