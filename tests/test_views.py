@@ -36,6 +36,7 @@ VIEWS = {
     "overlap_matrix",
     "paired_attributions",
     "paired_predictions",
+    "pareto",
     "pooled_correlations",
     "predictions",
     "reliability",

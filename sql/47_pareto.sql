@@ -1,0 +1,104 @@
+-- The view pareto among some runs only: what no longer counts dominates nothing.
+create macro pareto_among(run_ids := null) as table
+    with known as (
+        select *
+        from metrics
+        where
+            higher_is_better is not null
+            and value is not null
+            and (run_ids is null or list_contains(run_ids, run_id))
+    ),
+
+    points as (
+        select
+            known.run_id,
+            runs.model,
+            runs.revision,
+            runs.strategy,
+            runs.task,
+            known.level,
+            nullif(runs.layer_count, 0) as layer_count,
+            known.metric,
+            known.method,
+            known.operator,
+            known.variant,
+            known.value,
+            known.ci_low,
+            known.ci_high,
+            known.higher_is_better,
+            if(known.higher_is_better, known.value, -known.value) as goodness
+        from known
+        inner join runs on known.run_id = runs.run_id
+        left join headlines on known.run_id = headlines.run_id
+        where
+            (known.method is null or known.method = headlines.method)
+            and (known.operator is null or known.operator = headlines.operator)
+            and (known.variant is null or known.variant = headlines.variant)
+        -- A published table may tell a metric of one method and, beside it, of none.
+        qualify
+            rank() over (
+                partition by known.run_id, known.metric
+                order by known.method is null, known.operator is null, known.variant is null
+            ) = 1
+    ),
+
+    rivals as (
+        select
+            *,
+            max(goodness) over as_many as best_of_as_many,
+            max(goodness) over more as best_of_more
+        from points
+        window
+            as_many as (
+                partition by model, revision, task, metric
+                order by level desc
+                range between unbounded preceding and current row
+            ),
+            more as (
+                partition by model, revision, task, metric
+                order by level desc
+                range between unbounded preceding and 1 preceding
+            )
+    )
+
+    select
+        rivals.run_id,
+        rivals.model,
+        rivals.revision,
+        rivals.strategy,
+        rivals.task,
+        rivals.level,
+        rivals.level as removed_layers,
+        rivals.layer_count,
+        rivals.level / rivals.layer_count as removed_share,
+        rivals.metric,
+        rivals.method,
+        rivals.operator,
+        rivals.variant,
+        rivals.value,
+        rivals.ci_low,
+        rivals.ci_high,
+        rivals.higher_is_better,
+        verdicts.verdict,
+        rivals.goodness >= rivals.best_of_as_many
+        and (rivals.best_of_more is null or rivals.goodness > rivals.best_of_more)
+            as is_undominated
+    from rivals
+    left join verdicts
+        on
+            rivals.run_id = verdicts.run_id
+            and rivals.level = verdicts.level
+            and rivals.metric = verdicts.metric
+            and rivals.method is not distinct from verdicts.method
+            and rivals.operator is not distinct from verdicts.operator
+            and rivals.variant is not distinct from verdicts.variant;
+
+create view pareto as
+from pareto_among();
+
+comment on view pareto is
+'run x level x metric with a direction and a value (explanations by the method, operator and variant
+of headlines). What a level costs, removed_layers of layer_count attention layers, against its
+value. is_undominated: among all runs of the same model, revision and task no level removes at least
+as many layers with a value at least as good, one of the two strictly; equal ones do not dominate
+each other. verdict is that of verdicts, null at level 0.';
