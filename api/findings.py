@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from api.wording import interval, label, listed, number, ranges
+from api.wording import at_levels, from_to, interval, label, listed, number
 from prunelake.analyse import MARGIN
 
 JUDGED = (
@@ -116,7 +116,7 @@ def metric_clause(levels: pl.DataFrame, metric: str) -> str | None:
     if is_published(levels):
         deepest = max(pruned(levels), default=0)
         before, after = value_at(levels, metric, 0), value_at(levels, metric, deepest)
-        return None if None in (before, after) else f"{label(metric)} {_change(before, after)}"
+        return None if None in (before, after) else f"{label(metric)} {from_to(before, after)}"
     if levels.filter(metric=metric)["verdict"].null_count() == levels.filter(metric=metric).height:
         return None
     stable = stable_levels(levels)
@@ -258,7 +258,7 @@ def _worse(levels: pl.DataFrame, metrics: Sequence[str], verdicts: Sequence[str]
     found = []
     for metric in metrics:
         if metric != "accuracy" and (where := with_verdict(levels, metric, verdicts)):
-            change = _change(value_at(levels, metric, 0), value_at(levels, metric, where[-1]))
+            change = from_to(value_at(levels, metric, 0), value_at(levels, metric, where[-1]))
             found.append(f"{label(metric)} at {_at(levels, where)} ({change})")
     return found
 
@@ -286,11 +286,5 @@ def _published(levels: pl.DataFrame) -> list[str]:
     ]
 
 
-def _change(before: float | None, after: float | None) -> str:
-    decimals = 2 if number(before) != number(after) else 3
-    return f"{number(before, decimals)} to {number(after, decimals)}"
-
-
 def _at(levels: pl.DataFrame, chosen: list[int]) -> str:
-    parts = ranges(chosen, sorted(set(levels["level"]))).split(", ")
-    return f"level{'s' * (len(chosen) > 1)} {listed(parts)}"
+    return at_levels(chosen, sorted(set(levels["level"])))

@@ -11,6 +11,8 @@ LABELS = {
     "ece_debiased": "debiased ECE",
     "smooth_ece": "smooth ECE",
     "brier": "Brier score",
+    "brier_calibration": "Brier calibration",
+    "brier_refinement": "Brier refinement",
     "nll": "NLL",
     "mean_confidence": "mean confidence",
     "auroc": "AUROC of confidence",
@@ -23,6 +25,9 @@ LABELS = {
     "overlap_10": "overlap of top 10 tokens",
     "overlap_20": "overlap of top 20 tokens",
     "cross_overlap_10": "overlap of top 10 tokens across seeds",
+    "cross_spearman": "rank correlation across seeds",
+    "seed_overlap_10": "overlap of top 10 tokens among seeds",
+    "seed_spearman": "rank correlation among seeds",
     "attribution_spearman": "attribution rank correlation",
     "flip_rate": "flip rate",
     "harmful_flip_rate": "harmful flip rate",
@@ -84,6 +89,18 @@ def ranges(chosen: Sequence[int], among: Sequence[int] | None = None) -> str:
             runs.append([member])
     parts = [[f"{run[0]} to {run[-1]}"] if len(run) > 2 else [str(n) for n in run] for run in runs]
     return ", ".join(part for run_parts in parts for part in run_parts)
+
+
+def at_levels(chosen: Sequence[int], among: Sequence[int]) -> str:
+    """Ascending levels of those of a run: level 4; levels 1 to 3 and 6."""
+    parts = ranges(chosen, among).split(", ")
+    return f"level{'s' * (len(chosen) > 1)} {listed(parts)}"
+
+
+def from_to(before: float | None, after: float | None) -> str:
+    """Two values, with a third decimal where two are not enough to tell them apart."""
+    decimals = 2 if number(before) != number(after) else 3
+    return f"{number(before, decimals)} to {number(after, decimals)}"
 
 
 def _with_minus(text: str) -> str:

@@ -47,6 +47,18 @@ def test_parts_are_enumerated() -> None:
 
 def test_names_read_as_in_a_sentence() -> None:
     assert wording.label("ece") == "ECE"
-    assert wording.label("brier_refinement") == "brier refinement"
+    assert wording.label("brier_refinement") == "Brier refinement"
+    assert wording.label("not_named_here") == "not named here"
     assert wording.order("random:3") == "random:3 order"
     assert wording.order("") == "order not known"
+
+
+def test_levels_are_named_by_their_ranges() -> None:
+    assert wording.at_levels([4], [0, 2, 4]) == "level 4"
+    assert wording.at_levels([1, 2, 3, 6], [0, 1, 2, 3, 4, 6]) == "levels 1 to 3 and 6"
+
+
+def test_two_values_that_differ_do_not_look_alike() -> None:
+    assert wording.from_to(0.1, 0.2) == "0.10 to 0.20"
+    assert wording.from_to(0.101, 0.104) == "0.101 to 0.104"
+    assert wording.from_to(None, 0.5) == "\N{EN DASH} to 0.50"
