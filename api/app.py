@@ -32,7 +32,7 @@ def create_app(lake: Path, settings: ApiSettings | None = None) -> FastAPI:
         redoc_url=None,
     )
     app.state.settings = settings
-    app.include_router(data.view_router())
+    app.include_router(data.view_router(settings.max_rows))
     for router in (data.router, charts.router, findings.router, examples.router):
         app.include_router(router)
     page.install(app)

@@ -4,6 +4,7 @@ import base64
 import binascii
 import json
 import math
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ SUFFIXES = {
 CONTROLS = ("order", "limit", "cursor", "format")
 DEFAULT_LIMIT = 100
 BITS = {"integer": 31, "bigint": 63}
+NOT_IN_NUMBERS = re.compile("[^-+.0-9eE]")
+"""What Python reads in numbers and other languages do not: 1_000, digits of other scripts."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +166,7 @@ def _column(view: View, parameter: str) -> tuple[str, str]:
         return column, suffix
     if parameter in view.columns:
         raise InvalidRequest(
-            f"{parameter} is a {view.columns[parameter]}: only {parameter}_null can be asked"
+            f"{parameter} is of type {view.columns[parameter]}: only {parameter}_null can be asked"
         )
     choices = [*filter_names(view), *CONTROLS]
     raise InvalidRequest(f"view {view.name} has no parameter {parameter!r}", choices)
@@ -194,6 +197,8 @@ def _value(parameter: str, kind: str, text: str) -> Any:
     try:
         if kind == "boolean":
             return {"true": True, "false": False}[text.lower()]
+        if kind in (*BITS, "double", "float") and NOT_IN_NUMBERS.search(text):
+            raise ValueError
         if kind in BITS:
             number = int(text)
             if not -(2 ** BITS[kind]) <= number < 2 ** BITS[kind]:
@@ -212,7 +217,7 @@ def _value(parameter: str, kind: str, text: str) -> Any:
         wanted = {
             "boolean": "true or false",
             "timestamp with time zone": "a time like 2026-01-31T12:00:00Z (in a URL, + is %2B)",
-            **dict.fromkeys(BITS, "a whole number"),
+            **{kind: f"a whole number of {bits + 1} bits" for kind, bits in BITS.items()},
         }.get(kind, "a number")
         raise InvalidRequest(f"{parameter}={text!r} is not {wanted}") from error
     return text

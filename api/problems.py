@@ -49,6 +49,7 @@ STATUS: Mapping[type[errors.PruneLakeError], tuple[int, str]] = {
 """Status and code of what PruneLake refuses; anything else is a 500."""
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
+    304: {"description": "If-None-Match holds what is current."},
     422: {"model": Problem, "description": "A parameter or value that means nothing."},
     "4XX": {"model": Problem, "description": "What is wrong with the request."},
     "5XX": {"model": Problem, "description": "What is wrong with the server."},
@@ -91,8 +92,15 @@ def install(app: FastAPI) -> None:
         message = str(error.detail)
         if error.status_code == 404:
             message = f"nothing is at {request.url.path}; /openapi.json lists what there is"
+        headers = dict(error.headers or {})
+        if error.status_code == 405:
+            # HEAD is answered as GET is, though no route says so.
+            methods = headers["Allow"].split(", ")
+            methods += ["HEAD"] if "GET" in methods and "HEAD" not in methods else []
+            headers["Allow"] = ", ".join(methods)
+            message = f"{request.url.path} takes {headers['Allow']}, not {request.method}"
         code = phrase.lower().replace(" ", "_")
-        return problem(error.status_code, code, message, headers=error.headers)
+        return problem(error.status_code, code, message, headers=headers)
 
     @app.exception_handler(RequestValidationError)
     def invalid(_: Request, error: RequestValidationError) -> Response:

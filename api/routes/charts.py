@@ -3,19 +3,19 @@
 from enum import StrEnum
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from api import queries
 from api.charts import drawing
 from api.charts.catalog import CHARTS, usermeta
 from api.problems import RESPONSES
-from api.routes.data import OfSettings, OfSnapshot
+from api.routes.data import OfSettings, OfSnapshot, given_once
 from api.subject import Subject, chosen_run, subject_of
 from prunelake.errors import NotFound
 from prunelake.formats import to_json
 
-router = APIRouter(responses=RESPONSES, tags=["charts"])
+router = APIRouter(responses=RESPONSES, tags=["charts"], dependencies=[Depends(given_once)])
 
 
 class ChartFormat(StrEnum):
@@ -39,26 +39,32 @@ class Chosen(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    run_id: str | None = None
+    run_id: str | None = Field(
+        default=None, description="A run; GET /models lists them.", examples=["c53497babcb1c053"]
+    )
     model: str | None = Field(
         default=None,
         description="The whole reference of a model, or the last part of it.",
         examples=["SmolLM2-360M-Instruct"],
     )
-    task: str | None = Field(default=None, examples=["arc_easy"])
-    strategy: str | None = Field(default=None, examples=["cosine"])
+    task: str | None = Field(default=None, description="Its task.", examples=["arc_easy"])
+    strategy: str | None = Field(
+        default=None, description="What ordered the layers.", examples=["cosine"]
+    )
     level: int | None = Field(
         default=None,
         description="What to set beside the unpruned model; the deepest stable level by default.",
         examples=[4],
     )
-    metric: str | None = Field(default=None, examples=["nll"])
+    metric: str | None = Field(
+        default=None, description="A metric of the run; ece by default.", examples=["nll"]
+    )
 
 
 class Drawn(Chosen):
     """Which chart, on which paper."""
 
-    theme: ChartTheme = ChartTheme.light
+    theme: ChartTheme = Field(default=ChartTheme.light, description="The paper it is drawn for.")
 
 
 class ChartInfo(BaseModel):
@@ -111,8 +117,8 @@ def charts() -> list[ChartInfo]:
     responses=CONTENT,
 )
 def chart(
-    name: str,
-    format: ChartFormat,
+    name: Annotated[str, Path(description="A chart.", json_schema_extra={"enum": [*CHARTS]})],
+    format: Annotated[ChartFormat, Path(description="How it is drawn.")],
     snapshot: OfSnapshot,
     settings: OfSettings,
     asked: Annotated[Drawn, Query()],

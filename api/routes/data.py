@@ -8,28 +8,36 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, Field
 
 from api import queries
-from api.filters import COMPARISONS, View, all_views, filter_names, page, view_named
+from api.filters import COMPARISONS, DEFAULT_LIMIT, View, all_views, filter_names, page, view_named
 from api.negotiation import chosen_format
 from api.problems import RESPONSES
 from api.settings import ApiSettings
 from api.snapshot import Snapshot
 from api.wording import model_name
-from prunelake.errors import LimitExceeded
+from prunelake.errors import InvalidRequest, LimitExceeded
 from prunelake.formats import MEDIA_TYPES, RowFormat, encoded, to_json
 
 router = APIRouter(responses=RESPONSES)
 
 
-def snapshot_of(request: Request) -> Snapshot:
+# Not async, each of these would wait for a thread.
+async def snapshot_of(request: Request) -> Snapshot:
     """The snapshot that a request is answered from."""
     snapshot: Snapshot = request.state.snapshot
     return snapshot
 
 
-def settings_of(request: Request) -> ApiSettings:
+async def settings_of(request: Request) -> ApiSettings:
     """The settings of the server."""
     settings: ApiSettings = request.app.state.settings
     return settings
+
+
+async def given_once(request: Request) -> None:
+    """Refuse a parameter that is given twice: one of its values would be passed over."""
+    for name in request.query_params:
+        if len(request.query_params.getlist(name)) > 1:
+            raise InvalidRequest(f"{name} is given twice")
 
 
 OfSnapshot = Annotated[Snapshot, Depends(snapshot_of)]
@@ -164,8 +172,8 @@ def unknown_view(
     return rows_of(view_named(name), request, snapshot, settings)
 
 
-def view_router() -> APIRouter:
-    """A route for each view, so that the OpenAPI tells its columns and filters."""
+def view_router(max_rows: int) -> APIRouter:
+    """A route for each view, so that the OpenAPI tells its columns, filters and `max_rows`."""
     found = APIRouter(responses=RESPONSES)
     paths = {f"/views/{view.name}": view for view in all_views().values()}
     paths |= {f"/{name}": view_named(name) for name in ("correlations", "verdicts")}
@@ -178,8 +186,14 @@ def view_router() -> APIRouter:
             description=view.comment,
             operation_id=path.strip("/").replace("/", "_"),
             response_class=Response,
-            responses={200: {"description": "One page of rows.", "content": _content(view)}},
-            openapi_extra={"parameters": list(_parameters(view))},
+            responses={
+                200: {
+                    "description": "One page of rows.",
+                    "content": _content(view),
+                    "headers": HEADERS,
+                }
+            },
+            openapi_extra={"parameters": list(_parameters(view, max_rows))},
         )
     return found
 
@@ -187,11 +201,29 @@ def view_router() -> APIRouter:
 JSON_TYPES: dict[str, dict[str, Any]] = {
     "varchar": {"type": "string"},
     "boolean": {"type": "boolean"},
-    "integer": {"type": "integer"},
-    "bigint": {"type": "integer"},
+    "integer": {"type": "integer", "minimum": -(2**31), "maximum": 2**31 - 1},
+    "bigint": {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1},
     "double": {"type": "number"},
     "float": {"type": "number"},
     "timestamp with time zone": {"type": "string", "format": "date-time"},
+}
+
+
+HEADERS = {
+    "ETag": {
+        "description": "The snapshot's id; send it as If-None-Match.",
+        "required": True,
+        "schema": {"type": "string"},
+    },
+    "PruneLake-Snapshot": {
+        "description": "The snapshot's id.",
+        "required": True,
+        "schema": {"type": "string"},
+    },
+    "Link": {
+        "description": 'The next page, with rel="next"; absent on the last.',
+        "schema": {"type": "string"},
+    },
 }
 
 
@@ -230,7 +262,7 @@ def _content(view: View) -> dict[str, Any]:
     return content | {MEDIA_TYPES[format]: binary for format in others}
 
 
-def _parameters(view: View) -> Any:
+def _parameters(view: View, max_rows: int) -> Any:
     def parameter(name: str, schema: dict[str, Any], description: str, **more: Any) -> Any:
         found = {"name": name, "in": "query", "required": False, "schema": schema}
         return found | {"description": description} | more
@@ -251,13 +283,17 @@ def _parameters(view: View) -> Any:
         )
         schema = {"type": "array", "items": JSON_TYPES[kind]}
         yield parameter(name, schema, f"Any of these values.{compared}", explode=True)
+    sorted_by = [f"{minus}{name}" for name in view.columns for minus in ("", "-")]
     yield parameter(
         "order",
-        {"type": "string"},
+        {"type": "array", "items": {"type": "string", "enum": sorted_by}},
         "Columns to sort by, separated by commas; a minus in front sorts descending.",
-        example=f"-{next(iter(view.columns))}",
+        explode=False,
+        example=sorted_by[1:2],
     )
-    yield parameter("limit", {"type": "integer", "minimum": 1}, "Rows of a page; 100 by default.")
-    yield parameter("cursor", {"type": "string"}, "What `next` of the page before said.")
+    rows = {"type": "integer", "minimum": 1, "maximum": max_rows}
+    yield parameter("limit", rows, f"Rows of a page; {DEFAULT_LIMIT} by default.", example=10)
+    cursor = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}
+    yield parameter("cursor", cursor, "What `next` of the page before said.")
     formats = {"type": "string", "enum": [format.value for format in RowFormat]}
     yield parameter("format", formats, "Also by the header Accept; JSON by default.")

@@ -2,23 +2,49 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query
-from pydantic import BaseModel, Field
+from fastapi import APIRouter, Depends, Path, Query
+from pydantic import BaseModel, ConfigDict, Field
 
 from api import example_queries, queries
 from api.problems import RESPONSES
 from api.query import Connection
-from api.routes.data import OfSettings, OfSnapshot
+from api.routes.data import OfSettings, OfSnapshot, given_once
 from api.subject import Subject, chosen_run, subject_of
 from prunelake.errors import NotFound
 
-router = APIRouter(responses=RESPONSES, tags=["examples"])
+router = APIRouter(responses=RESPONSES, tags=["examples"], dependencies=[Depends(given_once)])
 
-Level = Annotated[
-    int | None,
-    Query(description="What to set beside the unpruned model; the deepest stable one by default."),
+RunId = Annotated[
+    str, Path(description="A run; GET /models lists them.", examples=["c53497babcb1c053"])
 ]
-RunId = Annotated[str, Path(examples=["c53497babcb1c053"])]
+
+
+class AtLevel(BaseModel):
+    """Which level is set beside the unpruned model."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    level: int | None = Field(
+        default=None,
+        description="What to set beside the unpruned model; the deepest stable one by default.",
+        examples=[4],
+    )
+
+
+class Listed(AtLevel):
+    """How many examples are listed."""
+
+    limit: int = Field(default=20, ge=1, le=1000, description="How many.", examples=[5])
+
+
+class Explained(AtLevel):
+    """By which method an example is explained."""
+
+    method: str | None = Field(
+        default=None,
+        description="Of the attributions; the run's headline method by default.",
+        examples=["kernel_shap"],
+    )
 
 
 class ExampleLine(BaseModel):
@@ -85,13 +111,12 @@ def examples(
     run_id: RunId,
     snapshot: OfSnapshot,
     settings: OfSettings,
-    level: Level = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 20,
+    asked: Annotated[Listed, Query()],
 ) -> ExampleList:
     """Examples at a level: explained ones first, then flips, then those whose confidence moved."""
     with snapshot.reading(settings.max_seconds) as connection:
-        subject = _subject(connection, run_id, level)
-        rows = example_queries.listed(run_id, subject.level, limit).rows(connection)
+        subject = _subject(connection, run_id, asked.level)
+        rows = example_queries.listed(run_id, subject.level, asked.limit).rows(connection)
     lines = [ExampleLine(**row) for row in rows.fill_nan(None).to_dicts()]
     return ExampleList(run_id=run_id, level=subject.level, examples=lines)
 
@@ -99,28 +124,29 @@ def examples(
 @router.get("/examples/{run_id}/{example_id:path}", summary="One example, side by side")
 def example(
     run_id: RunId,
-    example_id: Annotated[str, Path(examples=["test:17"])],
+    example_id: Annotated[
+        str, Path(description="GET /examples/{run_id} lists them.", examples=["test:17"])
+    ],
     snapshot: OfSnapshot,
     settings: OfSettings,
-    level: Level = None,
-    method: Annotated[str | None, Query(examples=["kernel_shap"])] = None,
+    asked: Annotated[Explained, Query()],
 ) -> Example:
     """Prediction, confidence and attributions of the unpruned model and of a level."""
     with snapshot.reading(settings.max_seconds) as connection:
-        subject = _subject(connection, run_id, level)
+        subject = _subject(connection, run_id, asked.level)
         found = example_queries.one(run_id, example_id).rows(connection).to_dicts()
         if not found:
             raise NotFound(f"run {run_id} has no example {example_id!r}; GET /examples/{run_id}")
         methods = found[0]["methods"]
-        if method is not None and method not in methods:
-            raise NotFound(f"example {example_id!r} is not explained by {method!r}", methods)
+        if asked.method is not None and asked.method not in methods:
+            raise NotFound(f"example {example_id!r} is not explained by {asked.method!r}", methods)
         headline = found[0]["headline"]
-        method = method or (headline if headline in methods else next(iter(methods), None))
+        method = asked.method or (headline if headline in methods else next(iter(methods), None))
         sides = example_queries.predictions(run_id, example_id, subject.level).rows(connection)
         tokens: list[dict[str, Any]] = []
         if method is not None:
-            asked = example_queries.tokens(run_id, example_id, subject.level, method)
-            tokens = asked.rows(connection).fill_nan(None).to_dicts()
+            scored = example_queries.tokens(run_id, example_id, subject.level, method)
+            tokens = scored.rows(connection).fill_nan(None).to_dicts()
     by_level = {row["level"]: Side(**row) for row in sides.fill_nan(None).to_dicts()}
     return Example(
         run_id=run_id,

@@ -2,16 +2,16 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, Field
 
 from api import findings, queries
 from api.problems import RESPONSES
 from api.routes.charts import Chosen
-from api.routes.data import OfSettings, OfSnapshot
+from api.routes.data import OfSettings, OfSnapshot, given_once
 from api.subject import chosen_run, subject_of
 
-router = APIRouter(responses=RESPONSES, tags=["findings"])
+router = APIRouter(responses=RESPONSES, tags=["findings"], dependencies=[Depends(given_once)])
 
 
 class Findings(BaseModel):

@@ -11,7 +11,7 @@ FOLDER = Path(__file__).parents[1] / "page"
 router = APIRouter()
 
 
-@router.get("/", include_in_schema=False)
+@router.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
 def page() -> FileResponse:
     """The page."""
     return FileResponse(FOLDER / "index.html", headers={"Cache-Control": "no-cache"})
