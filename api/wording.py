@@ -70,6 +70,11 @@ def interval(low: float | None, high: float | None, decimals: int = 2) -> str:
     return f"{number(low, decimals)} to {number(high, decimals)}"
 
 
+def percent(share: float) -> str:
+    """A share as a whole number of percent."""
+    return f"{number(100 * share, 0)} %"
+
+
 def listed(parts: Sequence[str]) -> str:
     """Parts as they are enumerated: a, b and c."""
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
