@@ -12,11 +12,14 @@ from api.charts import drawing
 GROWTH = 1.2
 """How far a chart may grow beyond its drawn size; equal for all, so that letters are alike."""
 
+COLOUR = re.compile(r'\b(fill|stroke|stop-color)="([^"]*)"')
+
 
 def figure(chart: drawing.Chart, caption: str) -> str:
-    """A chart with its caption; read aloud it is caption and title."""
+    """A chart with its caption, for light and dark paper; read aloud it is caption and title."""
     name = f"{caption} {drawing.title(chart)}"
-    picture = drawing.svg(drawing.spec(chart))
+    light, dark = (drawing.svg(drawing.spec(chart, theme)) for theme in ("light", "dark"))
+    picture = for_either(light, dark)
     width = float(ElementTree.fromstring(picture).attrib["width"])
     picture = picture.replace(
         "<svg ",
@@ -27,6 +30,20 @@ def figure(chart: drawing.Chart, caption: str) -> str:
         f'<figure><div class="card">{picture}</div>'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
+
+
+def for_either(light: str, dark: str) -> str:
+    """A drawing in the colours of two alike, of which the reader's colour scheme chooses."""
+    pairs = zip(COLOUR.findall(light), COLOUR.findall(dark), strict=True)
+
+    def either(attribute: re.Match[str]) -> str:
+        (name, of_light), (_, of_dark) = next(pairs)
+        # What refers to a gradient is numbered anew in each drawing.
+        if of_light == of_dark or of_light.startswith("url("):
+            return attribute[0]
+        return f'{name}="light-dark({of_light}, {of_dark})"'
+
+    return COLOUR.sub(either, light)
 
 
 def with_distinct_ids(sections: str) -> str:
@@ -82,6 +99,11 @@ def table(
         f"<caption><span>{escape(caption)}</span></caption><thead><tr>{head}</tr></thead>"
         f"<tbody>{body}</tbody></table></div>"
     )
+
+
+def quoted(text: str) -> str:
+    """A text of the data inside a sentence."""
+    return f"\N{LEFT DOUBLE QUOTATION MARK}{escape(text)}\N{RIGHT DOUBLE QUOTATION MARK}"
 
 
 def note(text: str) -> str:

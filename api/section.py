@@ -8,6 +8,7 @@ import polars as pl
 
 from api import findings, html, queries, tables
 from api.charts.catalog import CHARTS, CORRELATED
+from api.examples_html import examples_section
 from api.query import Connection
 from api.subject import Subject, subject_of
 from prunelake.analyse import WITHOUT_EXAMPLES
@@ -24,7 +25,8 @@ def run_section(connection: Connection, run: Mapping[str, Any], levels: pl.DataF
         for text in findings.warnings(levels, uniform, majority)
     )
     words += f'<p class="soft">{escape(findings.caveat(levels))}</p>'
-    words += f'<p class="soft">{_explained_by(connection, run_id)}</p>'
+    headline = next(queries.headline(run_id).rows(connection).iter_rows(named=True), None)
+    words += f'<p class="soft">{_explained_by(headline)}</p>'
     correlations = queries.correlations(run_id).rows(connection)
     correlations = correlations.filter(pl.col("metric").is_in(CORRELATED))
     if findings.is_published(levels):
@@ -32,25 +34,26 @@ def run_section(connection: Connection, run: Mapping[str, Any], levels: pl.DataF
         correlations = correlations.filter(scope="all").with_columns(
             pl.col("note").replace(WITHOUT_EXAMPLES, None)
         )
-    figures = ""
+    figures = examples = ""
     if findings.value_at(levels, "accuracy", 0) is not None:
-        figures = "".join(_figures(connection, subject_of(run, levels, None, None)))
+        subject = subject_of(run, levels, None, None)
+        figures = "".join(_figures(connection, subject))
+        examples = examples_section(connection, subject, headline["method"] if headline else None)
     return (
         f'<section id="{run_id}"><h3>{escape(run["task"])}</h3>{words}'
-        f'<div class="figures">{figures}</div>'
+        f'<div class="figures">{figures}</div>{examples}'
         f"{tables.verdict_table(levels)}{tables.correlation_table(correlations)}</section>"
     )
 
 
-def _explained_by(connection: Connection, run_id: str) -> str:
-    rows = queries.headline(run_id).rows(connection).rows()
-    if not rows:
+def _explained_by(headline: Mapping[str, Any] | None) -> str:
+    if headline is None:
         return (
             "This run has predictions only, so panels about explanations are left out; a sweep "
             "with <code class='command'>--methods kernel_shap</code> adds them."
         )
-    names = ("method", "operator", "AOPC variant")
-    told = [f"{name} {value or 'not told'}" for name, value in zip(names, rows[0], strict=True)]
+    names = {"method": "method", "operator": "operator", "variant": "AOPC variant"}
+    told = [f"{name} {headline[column] or 'not told'}" for column, name in names.items()]
     return f"Explanations shown: {escape(', '.join(told))}."
 
 
