@@ -1,0 +1,57 @@
+// The native controls above the page: they show a choice, and tell of a change to it.
+
+import { label } from "./dom.js";
+import { alternatives } from "./state.js";
+
+const byId = (id) => document.getElementById(id);
+
+export const CONTROLS = ["model", "task", "strategy", "run", "level", "metric", "theme"];
+
+/** Tell `choose(name, value)` of every change. */
+export function listen(choose) {
+  for (const name of CONTROLS) {
+    byId(name).addEventListener("change", (event) => choose(name, event.target.value));
+  }
+}
+
+/** Offer the runs, with what is shown of them chosen; `run` is null where none fits. */
+export function offerRuns(runs, run) {
+  const found = alternatives(runs, run);
+  const texts = Object.fromEntries(runs.map((one) => [one.run, described(one)]));
+  fill("model", found.model, run?.model);
+  fill("task", found.task, run?.task);
+  fill("strategy", found.strategy, run?.strategy, (name) => name || "not known");
+  fill("run", found.run, run?.run, (name) => texts[name]);
+  byId("run").parentElement.hidden = run === null || found.run.length < 2;
+  byId("controls").hidden = false;
+}
+
+/** Offer the levels and metrics of a run. */
+export function offerLevels(run, levels, level, metrics, metric) {
+  const all = run.layer_count ? ` of ${run.layer_count}` : "";
+  fill("level", levels.map(String), level, (name) => `${name}${all}`);
+  fill("metric", metrics, metric, label);
+}
+
+function described(run) {
+  const facts = [
+    run.created_at.slice(0, 16).replace("T", " "),
+    run.example_count ? `${run.example_count} examples` : "no examples",
+    run.explained_by ?? "not explained",
+    run.dtype,
+    run.run.slice(0, 8),
+  ];
+  return facts.filter(Boolean).join(", ");
+}
+
+function fill(id, values, chosen, text = (value) => value) {
+  const select = byId(id);
+  const current = [...select.options].map((option) => option.value);
+  // Made anew only where they differ: an open list would close under the reader's hand.
+  if (JSON.stringify(current) !== JSON.stringify(values)) {
+    select.replaceChildren(...values.map((value) => new Option(text(value), value)));
+  } else {
+    values.forEach((value, i) => (select.options[i].text = text(value)));
+  }
+  select.selectedIndex = values.indexOf(chosen);
+}

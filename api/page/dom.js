@@ -1,0 +1,65 @@
+// Small helpers to build what is shown; all text goes in as text, never as markup.
+
+/** An element with properties (`class`, `data-*` and `aria-*` as attributes) and children. */
+export function el(tag, attributes = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
+    else made.setAttribute(name, value === true ? "" : value);
+  }
+  made.append(...children.filter((child) => child !== null && child !== undefined));
+  return made;
+}
+
+/** A message of the server: what stands between backticks is code. */
+export function words(text) {
+  return text
+    .split("`")
+    .map((part, i) => (i % 2 ? el("code", {}, part) : document.createTextNode(part)));
+}
+
+/** The same as a sentence. */
+export function sentence(message) {
+  return words(`${message[0].toUpperCase()}${message.slice(1)}.`);
+}
+
+/** A value with a real minus sign; an absent one is a dash. */
+export function number(value, decimals = 3) {
+  if (value === null || value === undefined) return "–";
+  return value.toFixed(decimals).replace(/^-(0\.?0*)$/, "$1").replace("-", "−");
+}
+
+/** A difference with its sign; what rounds to zero has none. */
+export function signed(value, decimals = 3) {
+  const text = number(value, decimals);
+  return value > 0 && Number(text) !== 0 ? `+${text}` : text;
+}
+
+/** How the name of a metric reads. */
+export function label(metric) {
+  const text = metric
+    .replaceAll("_", " ")
+    .replace(/\b(ece|nll|auroc|aurc|kl)\b/g, (name) => name.toUpperCase());
+  return text[0].toUpperCase() + text.slice(1);
+}
+
+/** What went wrong, in words, with what could have been asked, and a way to ask again. */
+export function problemBox(problem, again) {
+  const shown = problem.choices.slice(0, 12);
+  const more = problem.choices.length - shown.length;
+  return el(
+    "div",
+    { class: "notice problem", role: "alert" },
+    el("p", {}, ...sentence(problem.message)),
+    shown.length > 0
+      ? el(
+          "ul",
+          { "aria-label": "What there is" },
+          ...shown.map((choice) => el("li", {}, choice)),
+          more > 0 ? el("li", {}, `and ${more} more`) : null,
+        )
+      : null,
+    again ? el("button", { type: "button", onclick: again }, "Try again") : null,
+  );
+}

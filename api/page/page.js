@@ -1,0 +1,192 @@
+// The page: what the reader chooses, and who is told of it.
+
+import { Problem, address, events, json, latest } from "./api.js";
+import { cardsIn } from "./charts.js";
+import { listen, offerLevels, offerRuns } from "./controls.js";
+import { el, label, problemBox, words } from "./dom.js";
+import { Examples } from "./examples.js";
+import { changed, fitting, fromAddress, runsOf, toAddress } from "./state.js";
+import { tokenForm } from "./token.js";
+import { metricsAt, showMetrics, showWords } from "./verdict.js";
+
+const byId = (id) => document.getElementById(id);
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const next = latest();
+const examples = new Examples(byId("examples"), byId("list"), byId("example"), choose);
+
+let choice = fromAddress();
+let isRefused = false;
+let cards = [];
+// What the snapshot says: its runs, the one that is shown, and the findings on it.
+let runs = null;
+let run = null;
+let findings = null;
+let metrics = null;
+let notes = [];
+
+/** A change by the reader: a step of the history, and shown. */
+function choose(name, value) {
+  choice = changed(runs ?? [], run, choice, name, value);
+  toAddress(choice, true);
+  show();
+}
+
+/** Show the choice; what is already shown of it stays as it is. */
+async function show() {
+  const signal = next();
+  showTheme();
+  if (isRefused) return;
+  try {
+    if (runs === null) await loadLists(signal);
+    if (runs.length === 0) showEmpty();
+    else await showRun(signal);
+  } catch (error) {
+    if (error.name === "AbortError" || error.status === 401) return;
+    if (!(error instanceof Problem)) throw error;
+    conceal(problemBox(error, show));
+    tell(error.message);
+  }
+}
+
+async function loadLists(signal) {
+  tell("Loading …");
+  const models = await json("/models", signal);
+  const [charts, health] = await Promise.all([json("/charts", signal), json("/health", signal)]);
+  runs = runsOf(models);
+  if (cards.length === 0) cards = cardsIn(byId("cards"), charts);
+  showFooter(health);
+}
+
+async function showRun(signal) {
+  run = fitting(runs, choice)[0] ?? null;
+  offerRuns(runs, run);
+  const { model, task, strategy } = choice;
+  const asked = run ? { run_id: run.run } : { model, task, strategy, run_id: choice.run };
+  if (run === null || findings?.run_id !== run.run) {
+    forget();
+    tell("Loading …");
+    // Where no run fits, the server says best what would.
+    findings = await json(address("/findings", asked), signal);
+  }
+  choice = { ...choice, model: run.model, task: run.task, strategy: run.strategy, run: run.run };
+  const pruned = findings.levels.filter((level) => level > 0);
+  const levels = (pruned.length ? pruned : findings.levels).map(String);
+  const level = chosenOf("level", levels, String(findings.level));
+  const metric = chosenOf("metric", findings.metrics, findings.metric);
+  toAddress(choice, false);
+  offerLevels(run, levels, level, findings.metrics, metric);
+  showWords(findings);
+  reveal();
+  const { example, method } = choice;
+  for (const card of cards) card.want({ runId: run.run, level, metric, theme: theme() });
+  examples.want({ runId: run.run, level, example, method });
+  await showTiles(level, metric, signal);
+  document.title = `${run.model}, ${run.task}, level ${level} · PruneLake`;
+  tell(`Shown: ${run.model}, ${run.task}, level ${level}, ${label(metric)}.`);
+}
+
+async function showTiles(level, metric, signal) {
+  const of = `${run.run} ${level}`;
+  if (metrics?.of !== of) {
+    metrics = null;
+    byId("tiles").classList.add("pending");
+    metrics = { of, byName: await metricsAt(findings, level, signal) };
+  }
+  showMetrics(metrics.byName, level, metric);
+  byId("tiles").classList.remove("pending");
+}
+
+/** The choice of a level or metric; what the run does not have is dropped, and said so. */
+function chosenOf(name, values, usual) {
+  const wanted = choice[name];
+  if (wanted === undefined || values.includes(wanted)) return wanted ?? usual;
+  delete choice[name];
+  const read = name === "metric" ? label : (value) => value;
+  notes.push(`This run has no ${name} ${read(wanted)}; shown is ${read(usual)}.`);
+  return usual;
+}
+
+function reveal() {
+  byId("message").replaceChildren(...notes.map((note) => el("p", { class: "notice" }, note)));
+  notes = [];
+  byId("content").hidden = false;
+  byId("content").classList.remove("pending");
+  byId("verdict").removeAttribute("aria-busy");
+}
+
+/** Show a message in place of everything. */
+function conceal(message) {
+  forget();
+  byId("content").hidden = true;
+  byId("message").replaceChildren(message);
+}
+
+/** Drop what was shown, so that nothing of two runs or snapshots stands side by side. */
+function forget() {
+  findings = metrics = null;
+  byId("content").classList.add("pending");
+  byId("verdict").setAttribute("aria-busy", "true");
+  for (const card of cards) card.forget();
+  examples.forget();
+}
+
+function showEmpty() {
+  const text =
+    "The lake holds no runs yet, so there is nothing to show. `prunelake demo` fills it with a " +
+    "small sweep, `prunelake sweep --task boolq` with your own; `prunelake publish` brings what " +
+    "is new to this page.";
+  byId("controls").hidden = true;
+  conceal(el("p", { class: "notice" }, ...words(text)));
+  tell("The lake holds no runs yet.");
+}
+
+function showFooter({ snapshot, published_at: publishedAt, run_count: runCount, version }) {
+  const count = `${runCount} run${runCount === 1 ? "" : "s"}`;
+  const date = publishedAt.slice(0, 16).replace("T", " ");
+  byId("footer").replaceChildren(
+    el("p", {}, `Snapshot ${snapshot} of ${count}, published ${date} UTC. PruneLake ${version}.`),
+  );
+}
+
+function theme() {
+  return choice.theme ?? (dark.matches ? "dark" : "light");
+}
+
+function showTheme() {
+  if (!["light", "dark"].includes(choice.theme)) delete choice.theme;
+  const chosen = choice.theme ?? "";
+  byId("theme").value = chosen;
+  if (chosen) document.documentElement.dataset.theme = chosen;
+  else delete document.documentElement.dataset.theme;
+}
+
+function tell(text) {
+  byId("status").textContent = text;
+}
+
+listen(choose);
+dark.addEventListener("change", show);
+addEventListener("popstate", () => {
+  choice = fromAddress();
+  show();
+});
+events.addEventListener("refused", () => {
+  next();
+  isRefused = true;
+  byId("controls").hidden = true;
+  const again = () => {
+    isRefused = false;
+    runs = null;
+    show();
+  };
+  conceal(tokenForm(again));
+  byId("token").focus();
+  tell("The server asks for a token.");
+});
+events.addEventListener("republished", () => {
+  runs = null;
+  forget();
+  notes = ["The lake was published anew; all that is shown is of the new snapshot."];
+  show();
+});
+show();

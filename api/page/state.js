@@ -1,0 +1,82 @@
+// What is shown: the reader's choice as the address holds it, and the run that it names.
+
+const NAMES = ["model", "task", "strategy", "run", "level", "metric", "example", "method", "theme"];
+
+const OF_RUN = ["model", "task", "strategy", "run"];
+
+/** The choice in the address: only what was chosen. */
+export function fromAddress() {
+  const parameters = new URLSearchParams(location.search);
+  return Object.fromEntries(
+    NAMES.filter((name) => parameters.get(name)).map((name) => [name, parameters.get(name)]),
+  );
+}
+
+/** Write a choice into the address, as a new step of the history or in place of this one. */
+export function toAddress(choice, isStep) {
+  const given = NAMES.filter((name) => choice[name]).map((name) => [name, choice[name]]);
+  const query = new URLSearchParams(given).toString();
+  if (query === location.search.slice(1)) return;
+  const url = query ? `?${query}` : location.pathname;
+  if (isStep) history.pushState(null, "", url);
+  else history.replaceState(null, "", url);
+}
+
+/** All runs, the latest first, each with its model: by its short name where that tells it apart. */
+export function runsOf(models) {
+  const references = Map.groupBy(models, (model) => model.name);
+  return models
+    .flatMap((model) => {
+      const others = references.get(model.name).filter((other) => other.model !== model.model);
+      const name = others.length ? model.model : model.name;
+      return model.runs.map((run) => ({
+        ...run,
+        model: name,
+        reference: model.model,
+        revision: model.revision,
+        run: run.run_id,
+      }));
+    })
+    .sort((a, b) => b.created_at.localeCompare(a.created_at) || a.run.localeCompare(b.run));
+}
+
+/** The runs that fit what a choice says of model, task, strategy and run, the latest first. */
+export function fitting(runs, choice) {
+  return runs.filter((run) =>
+    OF_RUN.every(
+      (name) =>
+        choice[name] === undefined ||
+        choice[name] === run[name] ||
+        (name === "model" && choice.model === run.reference),
+    ),
+  );
+}
+
+/** What a reader can choose from beside a run: other models, its model's tasks, and so on. */
+export function alternatives(runs, run) {
+  const found = {};
+  let among = runs;
+  for (const name of OF_RUN) {
+    found[name] = [...new Set(among.map((other) => other[name]))];
+    if (name !== "run") found[name].sort();
+    among = among.filter((other) => run && other[name] === run[name]);
+  }
+  return found;
+}
+
+/** The choice after a change: of the rest, all that still fits is kept. */
+export function changed(runs, shown, choice, name, value) {
+  if (!OF_RUN.includes(name)) return { ...choice, [name]: value };
+  const kept = {};
+  for (const other of OF_RUN) {
+    const wanted = other === name ? value : other === "run" ? undefined : shown?.[other];
+    if (wanted && fitting(runs, { ...kept, [other]: wanted }).length) kept[other] = wanted;
+  }
+  const rest = Object.fromEntries(
+    Object.entries(choice).filter(([other]) => !OF_RUN.includes(other)),
+  );
+  // An example belongs to its task, what explains it to its run.
+  delete rest.method;
+  if (fitting(runs, kept)[0].task !== shown?.task) delete rest.example;
+  return { ...rest, ...kept };
+}

@@ -1,0 +1,131 @@
+// The verdict on a run in words, and what became of its metrics at a level.
+
+import { address, json } from "./api.js";
+import { el, label, number, signed } from "./dom.js";
+
+const byId = (id) => document.getElementById(id);
+
+/** What /findings says of a run, and its metrics at a level by name; both from one snapshot. */
+export async function findingsOf(runId, signal) {
+  return json(address("/findings", { run_id: runId }), signal);
+}
+
+/** The metrics at a level by name: values, difference with interval, and the verdict. */
+export async function metricsAt(findings, level, signal) {
+  const asked = { run_id: findings.run_id, level, limit: 1000 };
+  const [deltas, verdicts] = await Promise.all([
+    json(address("/views/deltas", asked), signal),
+    json(address("/verdicts", asked), signal),
+  ]);
+  const judged = headline(verdicts.rows, findings.explained_by);
+  const found = new Map();
+  for (const [metric, row] of headline(deltas.rows, findings.explained_by)) {
+    found.set(metric, { ...row, ...judgement(judged.get(metric)) });
+  }
+  return found;
+}
+
+export function showWords(findings) {
+  const strategy = findings.strategy ? `${findings.strategy} order` : "order not known";
+  byId("subject").replaceChildren(`${findings.model}, ${findings.task}, ${strategy}`);
+  byId("outline").replaceChildren(`${findings.outline}.`);
+  byId("words").replaceChildren(
+    ...findings.sentences.map((sentence) => el("p", {}, sentence)),
+    ...findings.warnings.map((warning) =>
+      el("p", { class: "warning" }, el("strong", {}, "Mind: "), warning),
+    ),
+    findings.caveat ? el("p", { class: "soft note" }, findings.caveat) : "",
+  );
+}
+
+export function showMetrics(metrics, level, metric) {
+  const chosen = [...new Set(["accuracy", metric])].filter((name) => metrics.has(name));
+  byId("tiles").replaceChildren(...chosen.map((name) => tile(metrics.get(name), level)));
+  const all = byId("all-metrics");
+  all.hidden = metrics.size === 0;
+  all.replaceChildren(
+    el("summary", {}, `All metrics at level ${level}`),
+    table([...metrics.values()], level),
+  );
+}
+
+/** One row a metric: of several explanations the one that the words speak of. */
+function headline(rows, explainedBy) {
+  const [method, operator, variant] = explainedBy ?? [null, null, null];
+  const fits = (value, wanted) => value === null || value === wanted;
+  const found = new Map();
+  for (const row of rows) {
+    const isShown =
+      fits(row.method, method) && fits(row.operator, operator) && fits(row.variant, variant);
+    // A table may tell a metric of one method and, beside it, of none.
+    if (isShown && (row.method !== null || !found.has(row.metric))) found.set(row.metric, row);
+  }
+  return found;
+}
+
+function judgement(row) {
+  if (!row) return { verdict: null, reason: "not tested" };
+  return {
+    verdict: row.reason?.startsWith("worse") ? "worse" : row.verdict,
+    reason: row.reason?.replace("smallest_detectable", number(row.smallest_detectable)) ?? "",
+  };
+}
+
+function interval(row) {
+  if (row.delta_low === null || row.delta_high === null) return "";
+  return `${signed(row.delta_low)} to ${signed(row.delta_high)}`;
+}
+
+function badge(verdict) {
+  if (!verdict) return el("span", { class: "soft" }, "not tested");
+  return el("span", { class: `badge ${verdict.split(" ")[0]}` }, verdict);
+}
+
+function tile(row, level) {
+  const better = { true: "higher is better", false: "lower is better" }[row.higher_is_better];
+  const reach = interval(row);
+  return el(
+    "div",
+    { class: "card tile", "data-metric": row.metric },
+    el("h3", {}, label(row.metric), " ", el("small", { class: "soft" }, better ?? "")),
+    el(
+      "p",
+      { class: "values" },
+      el("span", {}, number(row.unpruned_value), el("small", {}, "unpruned")),
+      el("span", { "aria-hidden": "true" }, "→"),
+      el("span", {}, number(row.value), el("small", {}, `level ${level}`)),
+    ),
+    el("p", {}, badge(row.verdict), ` ${signed(row.delta)}`, reach ? ` (95 %: ${reach})` : ""),
+    el("p", { class: "soft note" }, row.note ?? row.reason),
+  );
+}
+
+function table(rows, level) {
+  const head = ["Metric", "Unpruned", `Level ${level}`, "Change", "95 % interval", "Verdict"];
+  const name = `All metrics at level ${level}`;
+  return el(
+    "div",
+    { class: "scroll", role: "region", tabindex: "0", "aria-label": name },
+    el(
+      "table",
+      {},
+      el("thead", {}, el("tr", {}, ...head.map((text) => el("th", { scope: "col" }, text)))),
+      el(
+        "tbody",
+        {},
+        ...rows.map((row) =>
+          el(
+            "tr",
+            {},
+            el("th", { scope: "row" }, label(row.metric)),
+            el("td", {}, number(row.unpruned_value)),
+            el("td", {}, number(row.value)),
+            el("td", {}, signed(row.delta)),
+            el("td", {}, interval(row)),
+            el("td", { class: "text" }, badge(row.verdict)),
+          ),
+        ),
+      ),
+    ),
+  );
+}
