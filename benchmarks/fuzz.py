@@ -1,0 +1,289 @@
+"""Whether the API answers as its OpenAPI says: schemathesis and hostile requests, route by route.
+
+    python benchmarks/fuzz.py [--cases 1000] [--routes REGEX] [--workers 2]
+
+Serves a small lake of drawn runs. Prints one line a route, and what went wrong; the exit status is
+1 then. Every error must have the one shape, and none may be the server's.
+"""
+
+import argparse
+import http.client
+import itertools
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import httpx
+from pydantic import ValidationError
+
+from api.problems import Problem
+from benchmarks.serving import Server, served
+from prunelake.publish import publish
+from tests import level_rows
+
+LIMITS = {
+    "PRUNELAKE_API_SQL_MAX_SECONDS": "2",
+    "PRUNELAKE_API_SQL_MAX_ROWS": "100",
+    "PRUNELAKE_API_SQL_MEMORY_BYTES": "500000000",
+}
+
+METHODS = ("HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "CONNECT")
+
+# What breaks servers, as it stands in a URL.
+NASTY = (
+    "",
+    "%00",
+    "a%00b",
+    "%ED%A0%80",  # a lone surrogate
+    "%ff",
+    "%F0%9F%98%80",
+    "%D9%A3",  # a digit of another script
+    "1_0",
+    "-0",
+    "nan",
+    "1e999",
+    "9" * 5000,
+    "x" * 20_000,
+    "%27%3B%20drop%20table%20runs%3B--",
+    "%25s%7B0%7D%24p0",
+    "..%2F..%2Fetc",
+    "null",
+    "%5B%5D",
+    "W1tbW1tbW1tb",
+    "0001-01-01T00:00:00%2B23:59",
+    "9999-12-31T23:59:59-23:59",
+)
+
+BODIES = (
+    b"",
+    b"{",
+    b"[]",
+    b"null",
+    b"\xff\xfe",
+    b'"\\ud800"',
+    b'{"sql": 1}',
+    b'{"sql": "\\u0000"}',
+    b'{"sql": "\\ud800"}',
+    b'{"sql": "select 1", "unknown": 1}',
+    b'{"sql": "select 1", "sql": 2}',
+    b"[" * 50_000,
+    b'{"sql": NaN}',
+)
+
+TYPES = ("application/json", "text/plain", "application/xml", "application/json; charset=x", "")
+
+
+class Asked(NamedTuple):
+    """One request."""
+
+    method: str
+    target: str
+    body: bytes | None = None
+    type: str | None = None
+
+
+@dataclass
+class Route:
+    """A route, and what came of asking it."""
+
+    path: str
+    operations: Mapping[str, Any]
+    cases: int = 0
+    statuses: Counter[int] = field(default_factory=Counter)
+    accepted: int = 0
+    faults: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def line(self) -> str:
+        hostile = sum(self.statuses.values())
+        return (
+            f"{self.path:40} {self.cases:6,} cases ({self.accepted:,} accepted) "
+            f"{hostile:5,} hostile {len(self.faults):3} faults {self.seconds:6.1f} s"
+        )
+
+
+def make_lake(folder: Path) -> dict[str, list[str]]:
+    """A small published lake; values that its routes know, by parameter."""
+    runs = [
+        level_rows.explained_run(folder, "explained"),
+        level_rows.published_run(folder),
+        level_rows.judged_run(folder, n=40),
+    ]
+    publish(folder)
+    return {
+        "run_id": runs,
+        "example_id": ["test:0", "test:1"],
+        "model": ["tiny"],
+        "task": ["demo"],
+        "method": ["kernel_shap", "lime"],
+        "metric": ["ece", "accuracy", "nll"],
+        "body.sql": ["select * from runs", "from metrics limit 5", "select 1/0", "select nan"],
+        # Pictures take a second; some are enough.
+        "path.format": ["json"],
+    }
+
+
+def configuration(known: Mapping[str, list[str]]) -> str:
+    """What schemathesis draws from, mixed with what it makes up."""
+    lines = ["[phases.coverage]", "generate-duplicate-query-parameters = true"]
+    for number, (parameter, values) in enumerate(known.items()):
+        lines += [f"[dictionaries.d{number}]", f"values = {json.dumps(values)}"]
+        lines += [f'[parameters."{parameter}"]', f'dictionary = "d{number}"', "probability = 0.8"]
+    return "\n".join(lines)
+
+
+def without_cursors(document: dict[str, Any]) -> dict[str, Any]:
+    """The OpenAPI for schemathesis: no schema tells which cursors were given out."""
+    for operation in (o for path in document["paths"].values() for o in path.values()):
+        kept = [p for p in operation.get("parameters", []) if p["name"] != "cursor"]
+        operation["parameters"] = kept
+    return document
+
+
+def drawn(route: Route, server: Server, folder: Path, cases: int) -> None:
+    """Ask what schemathesis draws."""
+    report = folder / f"{route.path.strip('/').replace('/', '_')}.json"
+    command = [str(Path(sys.executable).with_name("schemathesis")), "--no-color"]
+    command += ["--config-file", str(folder / "fuzz.toml"), "run", str(folder / "openapi.json")]
+    command += ["--url", server.url, "--include-path", route.path, "--checks", "all"]
+    command += ["--max-examples", str(cases), "--seed", "1", "--continue-on-failure"]
+    command += ["--report", "json", "--report-json-path", str(report)]
+    command += ["--suppress-health-check", "all"]
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
+    if not report.exists():
+        route.faults.append(f"schemathesis: {ran.stdout[-2000:]}{ran.stderr[-2000:]}")
+        return
+    told = json.loads(report.read_text())
+    route.cases = told["test_cases"]["generated"]
+    rates = told["valid_rates"].values()
+    route.accepted = sum(phase["accepted"] for rate in rates for phase in rate.values())
+    if ran.returncode:
+        route.faults.append(ran.stdout)
+
+
+def hostile(route: Route, known: Mapping[str, list[str]]) -> Iterator[Asked]:
+    """Requests that no client of good will sends."""
+    names = {name: quote(values[0]) for name, values in known.items()} | {"name": "reliability"}
+    good = re.sub(
+        r"\{(\w+)\}", lambda m: names.get(m[1], names.get(f"path.{m[1]}", "x")), route.path
+    )
+    for method in METHODS:
+        yield Asked(method, good)
+    for position, part in enumerate(parts := route.path.split("/")):
+        if "{" in part:
+            filled = good.split("/")
+            for nasty in NASTY:
+                yield Asked("GET", "/".join([*filled[:position], nasty, *filled[position + 1 :]]))
+                tail = [nasty] * (len(parts) - position)
+                yield Asked("GET", "/".join([*filled[:position], *tail]))
+    method = "POST" if "post" in route.operations else "GET"
+    operation = route.operations[method.lower()]
+    named = [p["name"] for p in operation.get("parameters", []) if p["in"] == "query"]
+    # Not every filter of a view: they share their code by type.
+    for name, nasty in itertools.product([*named[:4], *named[-5:], "no_such", "%00"], NASTY):
+        yield Asked(method, f"{good}?{name}={nasty}")
+    for name in named:
+        yield Asked(method, f"{good}?{name}=1&{name}=2&{name}=1")
+    yield Asked(method, f"{good}?&&==&;=%")
+    yield Asked(method, f"{good}?{'&'.join(f'p{i}=1' for i in range(2000))}")
+    for body, kind in itertools.product(BODIES, TYPES):
+        yield Asked(method, good, body, kind)
+
+
+def ask(route: Route, server: Server, known: Mapping[str, list[str]]) -> None:
+    """Ask the hostile requests."""
+    connection = http.client.HTTPConnection(server.address, timeout=30)
+    for asked in hostile(route, known):
+        headers = {} if asked.type is None else {"Content-Type": asked.type}
+        try:
+            connection.request(asked.method, asked.target, asked.body, headers)
+            response = connection.getresponse()
+            body = response.read()
+        except (http.client.HTTPException, OSError) as error:
+            route.faults.append(f"{asked}: {error!r}"[:300])
+            connection.close()
+            continue
+        route.statuses[response.status] += 1
+        fault = objection(asked, response, body)
+        if fault is not None:
+            route.faults.append(f"{asked}: {fault}"[:500])
+    connection.close()
+
+
+def objection(asked: Asked, response: http.client.HTTPResponse, body: bytes) -> str | None:
+    """What is wrong with an answer."""
+    status = response.status
+    if status >= 500:
+        return f"{status} {body!r}"
+    if status == 405 and not response.headers["Allow"]:
+        return "405 without Allow"
+    if asked.method == "HEAD":
+        return f"HEAD with a body {body!r}" if body else None
+    if status < 400:
+        return None
+    if response.headers["Content-Type"] != "application/json":
+        return f"{status} as {response.headers['Content-Type']}"
+    try:
+        Problem.model_validate_json(body, strict=True, extra="forbid")
+    except ValidationError as error:
+        return f"{status} {body!r}: {error}"
+    return None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cases", type=int, default=1000)
+    parser.add_argument("--routes", default="", help="only those that this is found in")
+    parser.add_argument("--workers", type=int, default=2)
+    options = parser.parse_args()
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        lake = folder / "lake"
+        known = make_lake(lake)
+        with served(lake, folder / "log", **LIMITS) as server:
+            document = without_cursors(httpx.get(f"{server.url}/openapi.json").json())
+            (folder / "openapi.json").write_text(json.dumps(document))
+            (folder / "fuzz.toml").write_text(configuration(known))
+            routes = [
+                Route(path, operations)
+                for path, operations in document["paths"].items()
+                if re.search(options.routes, path)
+            ]
+
+            def fuzz(route: Route) -> Route:
+                start = time.perf_counter()
+                drawn(route, server, folder, options.cases)
+                ask(route, server, known)
+                route.seconds = time.perf_counter() - start
+                return route
+
+            with ThreadPoolExecutor(options.workers) as pool:
+                for route in pool.map(fuzz, routes):
+                    print(route.line, *route.faults, sep="\n", flush=True)
+        log = (folder / "log").read_text()
+    faults = sum(len(route.faults) for route in routes) + log.count("Traceback")
+    print(
+        f"{len(routes)} routes, {sum(route.cases for route in routes):,} cases and "
+        f"{sum(sum(route.statuses.values()) for route in routes):,} hostile requests: "
+        f"{faults} faults in {(time.perf_counter() - began) / 60:.1f} minutes"
+    )
+    if "Traceback" in log:
+        print(log)
+    if faults or not routes:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()
