@@ -71,8 +71,9 @@ def interval(low: float | None, high: float | None, decimals: int = 2) -> str:
 
 
 def percent(share: float) -> str:
-    """A share as a whole number of percent."""
-    return f"{number(100 * share, 0)} %"
+    """A share as a whole number of percent, from which no line of a title is broken off."""
+    whole = number(100 * share, 0)
+    return f"{'under 1' if whole == '0' and share > 0 else whole}\N{NO-BREAK SPACE}%"
 
 
 def listed(parts: Sequence[str]) -> str:

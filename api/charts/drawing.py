@@ -17,6 +17,12 @@ ON_COLOUR = "#111111"  # text on a cell of the palette, whose colours are light 
 SEQUENTIAL = ("#EAF3FB", "#6BA5D0", "#08306B")
 """From least to most; text on it is INK up to about 0.62 of the way, then `white`."""
 
+TINTS = ("#F1F6FB", "#4A93CC")
+"""From least to most; INK is readable on all of them."""
+
+DIVERGING = ("#DD7326", "#F4F4F4", "#4A93CC")
+"""From below zero over zero to above it; INK is readable on all of them."""
+
 WIDTH = 300  # px; with its axis a chart is as wide as a phone
 
 CONFIG: dict[str, Any] = {
@@ -53,6 +59,10 @@ DARK = {
     SEQUENTIAL[0]: "#1D2A38",
     SEQUENTIAL[1]: "#2B5F88",
     SEQUENTIAL[2]: "#CFE6FA",
+    TINTS[0]: "#20262D",
+    TINTS[1]: "#266A9E",
+    DIVERGING[0]: "#A04E0E",
+    DIVERGING[1]: "#2A2B30",
 }
 
 

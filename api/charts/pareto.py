@@ -1,0 +1,130 @@
+"""What a level costs against what it is worth: the levels that no other one beats in both."""
+
+from typing import Any
+
+import altair as alt
+import polars as pl
+
+from api.charts.drawing import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION, WIDTH, finished
+from api.charts.units import heading, unit
+from api.wording import label, number, order, percent
+from prunelake.metrics import METRICS
+
+# Four colours and five shapes: twenty pairs before one comes again.
+COLOURS = [BLUE, GREEN, PURPLE, ORANGE]
+SHAPES = ["circle", "square", "triangle-up", "cross", "triangle-down"]
+
+HIDDEN = "hidden degradation"
+
+
+def pareto_chart(points: pl.DataFrame, metric: str) -> alt.VConcatChart:
+    """Accuracy and the metric against the share of attention layers that remains.
+
+    Undominated levels are filled, and a line goes through them; a diamond surrounds those whose
+    degradation in the metric is hidden. Left is cheaper; up is better, so that the axis of a metric
+    runs downwards where lower is better. Where the number of layers is not known, removed layers
+    are counted. `points` has rows of accuracy.
+    """
+    drawn = points.with_columns(order=pl.Series([order(name) for name in points["strategy"]]))
+    shown = [name for name in dict.fromkeys(("accuracy", metric)) if name in set(drawn["metric"])]
+    hidden = drawn.filter(metric=metric, verdict=HIDDEN).select("strategy", "level")
+    notes = [
+        "left is cheaper, up is better; filled, on the line:",
+        "no other level is as cheap and as good",
+    ]
+    if drawn["ci_low"].null_count() < drawn.height:
+        notes[-1] += "; thin: 95 % interval"
+    if hidden.height:
+        notes.append(f"in a diamond: hidden degradation of {label(metric)}")
+    if metric not in shown:
+        notes.append(f"no value of {label(metric)} is known")
+    panels = [
+        _panel(drawn.filter(metric=name), hidden, name, is_last=name == shown[-1]) for name in shown
+    ]
+    chart = alt.vconcat(*panels, spacing=14)
+    return finished(chart, _worth(drawn.filter(metric="accuracy"), hidden, metric), notes)
+
+
+def _panel(
+    points: pl.DataFrame, hidden: pl.DataFrame, metric: str, is_last: bool
+) -> alt.LayerChart:
+    orders = points["order"].unique(maintain_order=True).to_list()
+    is_share = not points["remaining_share"].has_nulls()
+    counted = "attention layers that remain" if is_share else "removed attention layers"
+    x = alt.X(
+        "remaining_share:Q" if is_share else "level:Q",
+        title=counted if is_last else None,
+        scale=alt.Scale(zero=False, nice=False, padding=10, reverse=not is_share),
+        axis=alt.Axis(labels=is_last, format="%" if is_share else "d", tickCount=6),
+    )
+    y = alt.Y(
+        "value:Q",
+        title=None,
+        scale=alt.Scale(zero=False, reverse=METRICS[metric].higher_is_better is False),
+        axis=alt.Axis(tickCount=5, minExtent=34, maxExtent=34, format=".2f"),
+    )
+    legend = alt.Legend(
+        orient="bottom", title=None, columns=2, offset=8, labelLimit=WIDTH // 2, symbolOpacity=1
+    )
+    base = alt.Chart(points).encode(
+        x=x,
+        color=alt.Color(
+            "order:N", sort=orders, scale=alt.Scale(domain=orders, range=COLOURS), legend=legend
+        ),
+    )
+    shape = alt.Shape(
+        "order:N", sort=orders, scale=alt.Scale(domain=orders, range=SHAPES), legend=legend
+    )
+    front = (
+        alt.Chart(points.filter("is_undominated").unique(["level", "value"]))
+        .mark_line(
+            color=GREY, strokeWidth=1.5, interpolate="step-after" if is_share else "step-before"
+        )
+        .encode(x=x, y=y)
+    )
+    marks = [front]
+    if points["ci_low"].null_count() < points.height:
+        marks.append(base.mark_rule(opacity=0.45).encode(y="ci_low:Q", y2="ci_high:Q"))
+    marks += [
+        base.mark_point(filled=True, size=50, opacity=1)
+        .encode(y=y, shape=shape)
+        .transform_filter("datum.is_undominated"),
+        base.mark_point(fill="white", size=40, opacity=1)
+        .encode(y=y, shape=shape)
+        .transform_filter("!datum.is_undominated"),
+        alt.Chart(points.join(hidden, on=["strategy", "level"]))
+        .mark_point(shape="diamond", size=190, color=VERMILION, strokeWidth=1.5, opacity=1)
+        .encode(x=x, y=y),
+    ]
+    title = alt.TitleParams(
+        text=heading(metric),
+        subtitle=f"{unit(metric)}; {points['is_undominated'].sum()} of {points.height} undominated",
+        fontSize=12,
+        subtitleFontSize=10.5,
+        offset=4,
+    )
+    return alt.LayerChart(layer=marks).properties(width=WIDTH, height=150, title=title)
+
+
+def _worth(accuracy: pl.DataFrame, hidden: pl.DataFrame, metric: str) -> str:
+    """How cheap accuracy can be had, and what that hides; else what the cheapest level has left."""
+    stable = accuracy.filter(pl.col("level") > 0, verdict="equivalent")
+    if stable.height:
+        best = stable.sort("level", "value").row(-1, named=True)
+        worse = hidden.filter(strategy=best["strategy"], level=best["level"]).height
+        found = f"Accuracy is stable down to {_cost(best)} ({best['order']})"
+        return f"{found}, but {label(metric)} is worse there" if worse else found
+    cheapest, whole = (accuracy.sort("level", "value").row(place, named=True) for place in (-1, 0))
+    change = (
+        f"{number(whole['value'])} with {_cost(whole)}, {number(cheapest['value'])} with "
+        f"{_cost(cheapest)}"
+    )
+    if accuracy["verdict"].null_count() == accuracy.height:
+        return f"Published accuracy is {change}"
+    return f"No pruned level is shown to keep accuracy: it is {change}"
+
+
+def _cost(point: dict[str, Any]) -> str:
+    if point["remaining_share"] is None:
+        return f"{point['level']} attention layers removed"
+    return f"{percent(point['remaining_share'])} of attention layers"
