@@ -20,6 +20,6 @@ VERDICTS = {
     "worse": Verdict("w", "worse", "worse while accuracy is inconclusive"),
     "equivalent": Verdict("=", "equivalent", f"within {MARGIN} of unpruned"),
     "improved": Verdict("+", "improved", "better than unpruned"),
-    "inconclusive": Verdict("?", "inconclusive", "neither a change nor equivalence is shown"),
+    "inconclusive": Verdict("?", "inconclusive", "neither change nor equivalence is shown"),
 }
 """Each verdict of `queries.levels`, worst first."""

@@ -1,25 +1,21 @@
 """Accuracy and metrics over the levels of a run, as small multiples."""
 
 from collections.abc import Sequence
+from itertools import cycle
 
 import altair as alt
 import polars as pl
 
-from api.charts.drawing import BLUE, GREEN, GREY, INK, PURPLE, VERMILION, WIDTH, at, finished
-from api.findings import accuracy_clause, count, is_published, metric_clause, shown_level
+from api.changes import change_clause, sizes
+from api.charts.drawing import BLUE, GREEN, GREY, PURPLE, VERMILION, WIDTH, at, finished
+from api.charts.units import heading, unit
+from api.findings import accuracy_clause, is_published, metric_clause, shown_level
 
 CONFIDENCE_PANELS = ("accuracy", "ece", "nll", "flip_rate")
 EXPLANATION_PANELS = ("accuracy", "comprehensiveness", "sufficiency", "overlap_10")
 
-PANELS = {
-    "accuracy": (BLUE, "Accuracy", "share correct"),
-    "ece": (VERMILION, "ECE", "0 to 1, lower is better"),
-    "nll": (PURPLE, "NLL", "nats to the right option, lower is better"),
-    "flip_rate": (INK, "Flip rate", "share of predictions changed, lower is better"),
-    "comprehensiveness": (VERMILION, "Comprehensiveness", "probability lost, higher is better"),
-    "sufficiency": (GREEN, "Sufficiency", "probability lost, lower is better"),
-    "overlap_10": (PURPLE, "Overlap of top 10 tokens", "share kept from unpruned, 1 = same"),
-}
+COLOURS = (BLUE, VERMILION, GREEN, PURPLE)
+"""Of the panels from the top; accuracy is always the first."""
 
 SMALLEST_SPAN = 0.1
 """No y axis spans less, or noise in the third decimal would look like a collapse."""
@@ -36,33 +32,36 @@ def levels_chart(levels: pl.DataFrame, metrics: Sequence[str]) -> alt.VConcatCha
     known = levels.drop_nulls("value")
     present = [metric for metric in metrics if known.filter(metric=metric).height]
     focus = [metric for metric in present if metric != "accuracy"][:2]
-    clauses = [accuracy_clause(levels), *(metric_clause(levels, metric) for metric in focus)]
+    judged = [clause for metric in focus if (clause := metric_clause(levels, metric))]
+    # Nothing of a metric that is not tested is shown but how far it goes.
+    clauses = judged or list(filter(None, (change_clause(levels, metric) for metric in focus)))
     if is_published(levels):
         notes = ["published without examples: no intervals, no verdicts"]
     else:
-        explained = [m for m in present if m in ("comprehensiveness", "sufficiency")]
-        n = f"n = {count(levels, 'accuracy')}"
-        n += f", explained: n = {count(levels, explained[0])}" if explained else ""
-        notes = [f"band: 95 % interval; {n}"]
+        notes = [f"band: 95 % interval; {sizes(levels, present)}"]
     panels = [
-        _panel(known.filter(metric=metric), metric, shown, is_last=metric == present[-1])
-        for metric in present
+        _panel(known.filter(metric=metric), metric, colour, shown, is_last=metric == present[-1])
+        for metric, colour in zip(present, cycle(COLOURS), strict=False)
     ]
-    title = "; ".join(clause for clause in clauses if clause)
+    title = "; ".join([accuracy_clause(levels), *clauses])
     return finished(alt.vconcat(*panels, spacing=14), title, notes)
 
 
-def _panel(points: pl.DataFrame, metric: str, shown: int | None, is_last: bool) -> alt.LayerChart:
-    colour, name, unit = PANELS[metric]
+def _panel(
+    points: pl.DataFrame, metric: str, colour: str, shown: int | None, is_last: bool
+) -> alt.LayerChart:
+    subtitle = unit(metric)
     has_random = points["random_value"].null_count() < points.height
     if has_random:
-        unit += "; dashed: random ranking"
+        subtitle += "; dashed: random ranking"
     levels = sorted(points["level"].to_list())
     x = alt.X(
         "level:Q",
         title="removed attention layers (0 = unpruned)" if is_last else None,
         scale=alt.Scale(nice=False),
-        axis=alt.Axis(values=levels, format="d", labels=is_last, labelOverlap=True),
+        axis=alt.Axis(
+            values=levels, format="d", labels=is_last, labelOverlap=True, labelFlush=False
+        ),
     )
     y = alt.Y(
         "value:Q",
@@ -71,12 +70,10 @@ def _panel(points: pl.DataFrame, metric: str, shown: int | None, is_last: bool) 
         axis=alt.Axis(tickCount=4, minExtent=34, maxExtent=34, format=".2f"),
     )
     base = alt.Chart(points)
-    marks: list[alt.Chart] = [alt.Chart(at(0, "level")).mark_rule(color=GREY).encode(x="level:Q")]
+    marks: list[alt.Chart] = [alt.Chart(at(0, "level")).mark_rule(color=GREY).encode(x=x)]
     if shown:
         marks.append(
-            alt.Chart(at(shown, "level"))
-            .mark_rule(color=GREY, strokeDash=[2, 2])
-            .encode(x="level:Q")
+            alt.Chart(at(shown, "level")).mark_rule(color=GREY, strokeDash=[2, 2]).encode(x=x)
         )
     unpruned = points.filter(level=0)
     marks.append(
@@ -96,7 +93,9 @@ def _panel(points: pl.DataFrame, metric: str, shown: int | None, is_last: bool) 
         )
     marks.append(base.mark_line(color=colour, strokeWidth=2).encode(x=x, y=y))
     marks.append(base.mark_point(color=colour, filled=True, size=40, opacity=1).encode(x=x, y=y))
-    title = alt.TitleParams(text=name, subtitle=unit, fontSize=12, subtitleFontSize=10.5, offset=4)
+    title = alt.TitleParams(
+        text=heading(metric), subtitle=subtitle, fontSize=12, subtitleFontSize=10.5, offset=4
+    )
     return alt.LayerChart(layer=marks).properties(width=WIDTH, height=90, title=title)
 
 

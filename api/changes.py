@@ -1,0 +1,43 @@
+"""What became of one metric over the levels, in a clause; takes the rows of `queries.levels`."""
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from api.findings import WORSE, count, value_at, with_verdict
+from api.wording import at_levels, from_to, label, listed
+
+SHOWN = {"worse": WORSE, "better": ("improved",), "equivalent": ("equivalent",)}
+"""What verdicts show, and which ones show it."""
+
+
+def change_clause(levels: pl.DataFrame, metric: str) -> str | None:
+    """From what to what the deepest level takes a metric; None where one of both is not known."""
+    known = levels.filter(pl.col("level") > 0, metric=metric).drop_nulls("value")["level"]
+    before = value_at(levels, metric, 0)
+    if before is None or known.is_empty():
+        return None
+    deepest = max(known.to_list())
+    after = value_at(levels, metric, deepest)
+    return f"{label(metric)} goes from {from_to(before, after)} at level {deepest}"
+
+
+def verdict_clause(levels: pl.DataFrame, metric: str) -> str | None:
+    """At which levels a metric is worse, better and equivalent; None where nothing is judged."""
+    rows = levels.filter(metric=metric).drop_nulls("verdict")
+    if rows.is_empty():
+        return None
+    among = sorted(set(levels["level"]))
+    found = [
+        f"{word} at {at_levels(where, among)}"
+        for word, verdicts in SHOWN.items()
+        if (where := with_verdict(levels, metric, verdicts))
+    ]
+    return f"{label(metric)} is {listed(found) if found else 'inconclusive at every level'}"
+
+
+def sizes(levels: pl.DataFrame, metrics: Sequence[str]) -> str:
+    """How many examples metrics rest on; explanations have fewer where not all are explained."""
+    scored = count(levels, "accuracy")
+    explained = {count(levels, metric) for metric in metrics} - {0, scored}
+    return f"n = {scored}" + (f", explained: n = {min(explained)}" if explained else "")

@@ -1,0 +1,140 @@
+"""How far accuracy and a metric go from the unpruned model, with what the tests say of it."""
+
+from collections.abc import Sequence
+
+import altair as alt
+import polars as pl
+
+from api.changes import change_clause, sizes, verdict_clause
+from api.charts.drawing import FAINT, GREY, INK, WIDTH, Chart, at, finished
+from api.charts.units import UNITS, heading
+from api.charts.verdict_style import STYLES, in_order, told
+from api.findings import is_published
+from prunelake.analyse import MARGIN
+from prunelake.metrics import METRICS
+
+HEIGHT = 150
+SIDE = 18  # px above and below the points, where the sides are named
+UNTESTED = "not tested"
+
+
+def deltas_chart(levels: pl.DataFrame, metrics: Sequence[str]) -> alt.VConcatChart:
+    """Change from level 0 by level, one panel a metric; up is better, or more where neither is.
+
+    A thin bar is the 95 % interval, a thick one the 90 % interval that has to lie within the shaded
+    margin for equivalence.
+    """
+    points = levels.filter(pl.col("level") > 0, pl.col("metric").is_in(metrics)).drop_nulls("delta")
+    present = [metric for metric in metrics if points.filter(metric=metric).height]
+    clauses = [
+        verdict_clause(levels, metric) or change_clause(levels, metric) for metric in present
+    ]
+    if is_published(levels):
+        notes = ["published without examples: no intervals, no verdicts;"]
+        notes.append(f"shaded: within {MARGIN} of unpruned")
+    else:
+        notes = ["thin bar: 95 % interval; thick bar: 90 %, equivalent"]
+        notes.append(f"if within the shaded {MARGIN}; {sizes(levels, present)}")
+    drawn = points.with_columns(
+        pl.col("verdict").replace_strict(
+            {verdict: told(verdict) for verdict in STYLES}, default=UNTESTED
+        )
+    )
+    styles = {told(v): STYLES[v] for v in in_order(points["verdict"].to_list())}
+    domain = [*styles, UNTESTED] if points["verdict"].null_count() else list(styles)
+    colours = [style.colour for style in styles.values()] + ["white"]
+    shapes = [style.shape for style in styles.values()] + ["circle"]
+    legend = alt.Legend(
+        orient="bottom",
+        title=None,
+        direction="vertical",
+        labelLimit=WIDTH,
+        symbolStrokeColor=INK,
+        symbolStrokeWidth=1,
+    )
+    dots = alt.Chart().mark_point(filled=True, size=55, opacity=1, stroke=INK, strokeWidth=1)
+    marked = dots.encode(
+        color=alt.Color(
+            "verdict:N",
+            scale=alt.Scale(domain=domain, range=colours[: len(domain)]),
+            legend=legend,
+        ),
+        shape=alt.Shape(
+            "verdict:N", scale=alt.Scale(domain=domain, range=shapes[: len(domain)]), legend=legend
+        ),
+    )
+    panels = [
+        _panel(drawn.filter(metric=metric), metric, marked, is_last=metric == present[-1])
+        for metric in present
+    ]
+    title = "; ".join(clause for clause in clauses if clause)
+    return finished(alt.vconcat(*panels, spacing=14), title, notes)
+
+
+def _panel(points: pl.DataFrame, metric: str, dots: alt.Chart, is_last: bool) -> Chart:
+    better = METRICS[metric].higher_is_better
+    domain = _domain(points)
+    x = alt.X(
+        "level:Q",
+        title="removed attention layers" if is_last else None,
+        scale=alt.Scale(nice=False, zero=False, padding=10),
+        axis=alt.Axis(
+            values=sorted(points["level"].to_list()),
+            format="d",
+            labels=is_last,
+            labelOverlap=True,
+            labelFlush=False,
+        ),
+    )
+    y = alt.Y(
+        "delta:Q",
+        title=None,
+        # Where lower is better the axis runs downwards, so that up is better in every panel.
+        scale=alt.Scale(domain=domain, nice=False, zero=False, reverse=better is False),
+        axis=alt.Axis(
+            tickCount=5,
+            minExtent=38,
+            maxExtent=38,
+            labelExpr="datum.value == 0 ? '0' : format(datum.value, '+.2f')",
+        ),
+    )
+    base = alt.Chart(points)
+    margin = pl.DataFrame({"low": [-MARGIN], "high": [MARGIN]})
+    marks = [
+        alt.Chart(margin)
+        .mark_rect(color=FAINT)
+        .encode(y=alt.Y("low:Q"), y2="high:Q", x=alt.value(0), x2=alt.value(WIDTH)),
+        alt.Chart(at(0.0)).mark_rule(color=GREY).encode(y="value:Q"),
+        base.mark_rule(color=GREY, opacity=0.55, strokeWidth=5).encode(
+            x=x, y="equivalence_low:Q", y2="equivalence_high:Q"
+        ),
+        base.mark_rule(color=INK, strokeWidth=1).encode(x=x, y="delta_low:Q", y2="delta_high:Q"),
+        dots.properties(data=points).encode(x=x, y=y),
+    ]
+    sides = ("higher when pruned", "lower when pruned")
+    if better is not None:
+        sides = ("pruned better", "unpruned better")
+    for text, place in zip(sides, (7, HEIGHT - 7), strict=True):
+        arrow = "\N{UPWARDS ARROW}" if place < SIDE else "\N{DOWNWARDS ARROW}"
+        marks.append(
+            alt.Chart(pl.DataFrame({"side": [f"{arrow} {text}"]}))
+            .mark_text(color=INK, align="left", fontSize=10)
+            .encode(text="side:N", x=alt.value(4), y=alt.value(place))
+        )
+    title = alt.TitleParams(
+        text=f"{heading(metric)}: change from unpruned",
+        subtitle=UNITS[metric] + ("; downwards, as lower is better" if better is False else ""),
+        fontSize=12,
+        subtitleFontSize=10.5,
+        offset=4,
+    )
+    return alt.LayerChart(layer=marks).properties(width=WIDTH, height=HEIGHT, title=title)
+
+
+def _domain(points: pl.DataFrame) -> list[float]:
+    """All of the intervals and twice the margin, and room for the names of the sides."""
+    columns = ("delta", "delta_low", "delta_high", "equivalence_low", "equivalence_high")
+    values = [value for column in columns for value in points[column].drop_nulls().to_list()]
+    low, high = min(*values, -2 * MARGIN), max(*values, 2 * MARGIN)
+    room = (high - low) * SIDE / (HEIGHT - 2 * SIDE)
+    return [low - room, high + room]

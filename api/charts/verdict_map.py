@@ -1,0 +1,119 @@
+"""What the tests say of every metric at every level, at a glance."""
+
+import json
+from collections.abc import Iterable
+from textwrap import wrap
+
+import altair as alt
+import polars as pl
+
+from api.charts.drawing import INK, ON_COLOUR, WIDTH, finished
+from api.charts.units import heading
+from api.charts.verdict_style import STYLES, in_order, told
+from api.findings import HIDDEN, JUDGED, WORSE, accuracy_clause, stable_levels, with_verdict
+from api.verdicts import VERDICTS
+from api.wording import label, listed
+
+NAMED = 4
+"""So many metrics go into the title."""
+
+LABELS_WIDTH, LABEL_LENGTH = 100, 19  # px, characters
+ROW = 24  # px
+LINE = 11  # px
+
+
+def verdict_map(levels: pl.DataFrame) -> alt.LayerChart:
+    """One cell a level above 0 and judged metric, accuracy on top: its verdict as colour and mark.
+
+    `levels` has a verdict. A level that was not tested has no cell.
+    """
+    cells = levels.filter(pl.col("metric").is_in(JUDGED)).drop_nulls("verdict")
+    present = [metric for metric in JUDGED if cells.filter(metric=metric).height]
+    verdicts = in_order(cells["verdict"].to_list())
+    texts = {v: f"{VERDICTS[v].mark}  {told(v)}" for v in verdicts}
+    rows = {metric: heading(metric) for metric in present}
+    across = sorted(set(cells["level"].to_list()))
+    drawn = cells.select(
+        "level",
+        pl.col("metric").replace(rows),
+        pl.col("verdict").replace(texts),
+        pl.col("verdict").replace({v: VERDICTS[v].mark for v in verdicts}).alias("mark"),
+    )
+    y = alt.Y(
+        "metric:N",
+        sort=list(rows.values()),
+        axis=None,
+        scale=alt.Scale(paddingInner=0.08, paddingOuter=0.04),
+    )
+    base = alt.Chart(drawn).encode(
+        x=alt.X(
+            "level:O",
+            title="removed attention layers",
+            sort=across,
+            axis=alt.Axis(labelAngle=0, labelOverlap=True, domain=False, ticks=False),
+            scale=alt.Scale(paddingInner=0.06, paddingOuter=0.03),
+        ),
+        y=y,
+    )
+    colours = base.mark_rect().encode(
+        color=alt.Color(
+            "verdict:N",
+            scale=alt.Scale(
+                domain=list(texts.values()), range=[STYLES[v].colour for v in verdicts]
+            ),
+            legend=alt.Legend(
+                orient="none",
+                legendX=-LABELS_WIDTH,
+                legendY=ROW * len(present) + 48,
+                title=None,
+                direction="vertical",
+                labelLimit=WIDTH,
+                symbolType="square",
+                symbolSize=110,
+            ),
+        )
+    )
+    is_faint = "datum.verdict == " + json.dumps(texts.get("inconclusive"))
+    marks = base.mark_text(fontSize=11, fontWeight="bold", color=ON_COLOUR).encode(text="mark:N")
+    faint = base.mark_text(fontSize=11, color=INK).encode(text="mark:N")
+    names = alt.Chart(_lines(rows.values())).mark_text(
+        align="right", dx=-4, dy=alt.expr("datum.down"), fontSize=10, color=INK
+    )
+    layers = [
+        names.encode(x=alt.value(0), y=y, text="line:N"),
+        colours,
+        marks.transform_filter(f"!({is_faint})"),
+        faint.transform_filter(is_faint),
+    ]
+    chart = alt.LayerChart(layer=layers).properties(
+        width=max(WIDTH - LABELS_WIDTH + 30, 11 * len(across)), height=ROW * len(present)
+    )
+    notes = ["worse: adjusted p at most 0.05 (false discoveries", "controlled over all runs shown)"]
+    return finished(chart, _title(levels), notes)
+
+
+def _title(levels: pl.DataFrame) -> str:
+    """What became of accuracy, and what is worse where it is stable, or anywhere if it never is."""
+    is_stable = bool(stable_levels(levels))
+    verdicts = HIDDEN if is_stable else WORSE
+    worse = [label(m) for m in JUDGED[1:] if with_verdict(levels, m, verdicts)]
+    if len(worse) > NAMED + 1:
+        worse = [*worse[:NAMED], f"{len(worse) - NAMED} more"]
+    what = "hidden degradation of" if is_stable else "worse at some level:"
+    if not worse:
+        what, worse = ("no hidden degradation is" if is_stable else "no metric is"), ["shown"]
+    return f"{accuracy_clause(levels)}; {what} {listed(worse)}"
+
+
+def _lines(names: Iterable[str]) -> pl.DataFrame:
+    """The names of the rows in lines, each some px `down` from the middle of its row.
+
+    An axis would set the first line of a name in the middle.
+    """
+    found = []
+    for name in names:
+        lines = wrap(name, LABEL_LENGTH)
+        for i, line in enumerate(lines):
+            down = LINE * (i - (len(lines) - 1) / 2)
+            found.append({"metric": name, "line": line, "down": down})
+    return pl.DataFrame(found)
