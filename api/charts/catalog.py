@@ -8,14 +8,23 @@ import polars as pl
 
 from api import queries
 from api.charts.correlations import correlations_chart
+from api.charts.deltas import deltas_chart
 from api.charts.drawing import Chart
+from api.charts.flips import flips_chart
 from api.charts.importance import importance_chart
 from api.charts.levels import CONFIDENCE_PANELS, EXPLANATION_PANELS, levels_chart
+from api.charts.matrix import matrix_chart
+from api.charts.overlap import overlap_chart
+from api.charts.pareto import pareto_chart
+from api.charts.path import path_chart
 from api.charts.reliability import reliability_chart
+from api.charts.verdict_map import verdict_map
 from api.findings import JUDGED
 from api.query import Query
 from api.subject import Subject
+from api.wording import label
 from prunelake.errors import NothingToShow
+from prunelake.metrics import METRICS
 
 CORRELATED = (*JUDGED[1:], "mean_confidence", "flip_rate", "overlap_10")
 """The metrics whose correlation with accuracy a reader is shown."""
@@ -54,6 +63,38 @@ def _of_run(subject: Subject) -> Query:
     return queries.levels([subject.run_id])
 
 
+def _levels(rows: pl.DataFrame, subject: Subject) -> Chart:
+    return levels_chart(rows, _with_accuracy(rows, subject, "value"))
+
+
+def _deltas(rows: pl.DataFrame, subject: Subject) -> Chart:
+    above = rows.filter(pl.col("level") > 0)
+    return deltas_chart(rows, _with_accuracy(above, subject, "delta"))
+
+
+def _with_accuracy(rows: pl.DataFrame, subject: Subject, column: str) -> list[str]:
+    """Accuracy and the subject's metric, each of which has some value in a column."""
+    metrics = list(dict.fromkeys(["accuracy", subject.metric]))
+    for metric in metrics:
+        if rows.filter(metric=metric).drop_nulls(column).is_empty():
+            raise NothingToShow(f"run {subject.run_id} has no {column} of {label(metric)}")
+    return metrics
+
+
+def _verdicts(rows: pl.DataFrame, subject: Subject) -> Chart:
+    if rows.filter(pl.col("metric").is_in(JUDGED)).drop_nulls("verdict").is_empty():
+        raise NothingToShow(
+            f"run {subject.run_id} has no verdicts: they need examples, and a level above 0"
+        )
+    return verdict_map(rows)
+
+
+def _path(rows: pl.DataFrame, subject: Subject) -> Chart:
+    if subject.metric == "accuracy":
+        raise NothingToShow("a path sets accuracy against another metric; add metric=nll")
+    return path_chart(rows, subject.metric, subject.level)
+
+
 def _confidence(rows: pl.DataFrame, subject: Subject) -> Chart:
     if rows.filter(metric="accuracy").drop_nulls("value").is_empty():
         raise NothingToShow(f"no accuracy of run {subject.run_id} could be computed")
@@ -76,6 +117,38 @@ def _correlations(rows: pl.DataFrame, subject: Subject) -> Chart:
     return correlations_chart(known)
 
 
+def _correlation_matrix(rows: pl.DataFrame, subject: Subject) -> Chart:
+    known = rows.filter(pl.col("metric").is_in(CORRELATED))
+    if known.drop_nulls("spearman").is_empty():
+        raise NothingToShow(
+            "no correlation with accuracy is defined in any task of the model and strategy of run "
+            f"{subject.run_id}"
+        )
+    return matrix_chart(known)
+
+
+def _overlap(rows: pl.DataFrame, subject: Subject) -> Chart:
+    if rows.filter(pl.col("level") > 0, other_level=0).is_empty():
+        raise NothingToShow(f"run {subject.run_id} explains no pruned level")
+    return overlap_chart(rows)
+
+
+def _flips(rows: pl.DataFrame, subject: Subject) -> Chart:
+    if rows.filter(pl.col("level") > 0).drop_nulls("flip_rate").is_empty():
+        raise NothingToShow(f"run {subject.run_id} has no pruned level to set beside level 0")
+    return flips_chart(rows, subject.level)
+
+
+def _pareto(rows: pl.DataFrame, subject: Subject) -> Chart:
+    if METRICS[subject.metric].higher_is_better is None:
+        raise NothingToShow(
+            f"no value of {subject.metric} is better than another; give a metric with a direction"
+        )
+    if rows.filter(metric="accuracy").is_empty():
+        raise NothingToShow(f"no accuracy of run {subject.run_id} could be computed")
+    return pareto_chart(rows, subject.metric)
+
+
 def _importance(rows: pl.DataFrame, subject: Subject) -> Chart:
     return importance_chart(rows, max(subject.run["levels"]))
 
@@ -83,6 +156,28 @@ def _importance(rows: pl.DataFrame, subject: Subject) -> Chart:
 CHARTS = {
     kind.name: kind
     for kind in (
+        ChartKind("levels", "Accuracy and a metric over levels.", ("metric",), _of_run, _levels),
+        ChartKind(
+            "deltas",
+            "How far accuracy and a metric go from the unpruned model, level by level.",
+            ("metric",),
+            _of_run,
+            _deltas,
+        ),
+        ChartKind(
+            "verdicts",
+            "What the tests say of each metric at each level.",
+            (),
+            _of_run,
+            _verdicts,
+        ),
+        ChartKind(
+            "path",
+            "The path through accuracy and a metric, level after level.",
+            ("metric", "level"),
+            lambda subject: queries.path(subject.run_id, subject.metric),
+            _path,
+        ),
         ChartKind("confidence", "Accuracy and confidence over levels.", (), _of_run, _confidence),
         ChartKind(
             "explanations",
@@ -104,6 +199,34 @@ CHARTS = {
             (),
             lambda subject: queries.correlations(subject.run_id),
             _correlations,
+        ),
+        ChartKind(
+            "correlation_matrix",
+            "How each metric goes with accuracy in every task of the model.",
+            (),
+            lambda subject: queries.correlation_matrix(subject.run_id),
+            _correlation_matrix,
+        ),
+        ChartKind(
+            "overlap",
+            "Overlap of the top 10 tokens between the explanations of any two levels.",
+            (),
+            lambda subject: queries.overlaps(subject.run_id),
+            _overlap,
+        ),
+        ChartKind(
+            "flips",
+            "Predictions that pruning changed, and whether that did harm.",
+            ("level",),
+            lambda subject: queries.flips(subject.run_id),
+            _flips,
+        ),
+        ChartKind(
+            "pareto",
+            "What a level costs in attention layers against what it is worth.",
+            ("metric",),
+            lambda subject: queries.pareto(subject.run_id, subject.metric),
+            _pareto,
         ),
         ChartKind(
             "importance",

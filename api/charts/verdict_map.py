@@ -88,7 +88,7 @@ def verdict_map(levels: pl.DataFrame) -> alt.LayerChart:
     chart = alt.LayerChart(layer=layers).properties(
         width=max(WIDTH - LABELS_WIDTH + 30, 11 * len(across)), height=ROW * len(present)
     )
-    notes = ["worse: adjusted p at most 0.05 (false discoveries", "controlled over all runs shown)"]
+    notes = ["worse, better: p at most 0.05, adjusted for false", "discoveries over the whole lake"]
     return finished(chart, _title(levels), notes)
 
 
@@ -99,10 +99,11 @@ def _title(levels: pl.DataFrame) -> str:
     worse = [label(m) for m in JUDGED[1:] if with_verdict(levels, m, verdicts)]
     if len(worse) > NAMED + 1:
         worse = [*worse[:NAMED], f"{len(worse) - NAMED} more"]
-    what = "hidden degradation of" if is_stable else "worse at some level:"
-    if not worse:
-        what, worse = ("no hidden degradation is" if is_stable else "no metric is"), ["shown"]
-    return f"{accuracy_clause(levels)}; {what} {listed(worse)}"
+    if is_stable:
+        found = f"hidden degradation of {listed(worse)}" if worse else "no hidden degradation shown"
+    else:
+        found = f"worse at some level: {listed(worse)}" if worse else "nothing is shown to be worse"
+    return f"{accuracy_clause(levels)}; {found}"
 
 
 def _lines(names: Iterable[str]) -> pl.DataFrame:
