@@ -9,6 +9,8 @@ from api.wording import LABELS, label, listed, number
 NAMED = 3
 """So many correlations go into a title."""
 
+LABELS_WIDTH = 187  # px, which the longest label fills
+
 
 def correlations_chart(correlations: pl.DataFrame) -> alt.LayerChart:
     """Spearman correlation of accuracy with each metric, over all and over the stable levels.
@@ -28,7 +30,10 @@ def correlations_chart(correlations: pl.DataFrame) -> alt.LayerChart:
     order = points["metric"].unique(maintain_order=True).to_list()
     domain = [names[scope] for scope in scopes]
     y = alt.Y(
-        "metric:N", sort=order, title=None, axis=alt.Axis(minExtent=165, labelLimit=165, grid=True)
+        "metric:N",
+        sort=order,
+        title=None,
+        axis=alt.Axis(minExtent=LABELS_WIDTH, labelLimit=LABELS_WIDTH, grid=True),
     )
     base = alt.Chart(points).encode(
         y=y,
@@ -62,7 +67,7 @@ def correlations_chart(correlations: pl.DataFrame) -> alt.LayerChart:
         notes = ["no interval is known;"]
     notes.append("levels are nested: no independent draws")
     chart = alt.LayerChart(layer=[*marks, dots]).properties(
-        width=WIDTH - 140, height=alt.Step(24, **{"for": "position"})
+        width=WIDTH - 150, height=alt.Step(24, **{"for": "position"})
     )
     return finished(chart, _correlated(known), notes)
 

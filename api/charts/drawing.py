@@ -14,10 +14,7 @@ GREY, INK = "#6B6B6B", "#222222"
 FAINT = "#E6E6E6"
 ON_COLOUR = "#111111"  # text on a cell of the palette, whose colours are light enough on any paper
 
-SEQUENTIAL = ("#EAF3FB", "#6BA5D0", "#08306B")
-"""From least to most; text on it is INK up to about 0.62 of the way, then `white`."""
-
-TINTS = ("#F1F6FB", "#4A93CC")
+SEQUENTIAL = ("#F1F6FB", "#4A93CC")
 """From least to most; INK is readable on all of them."""
 
 DIVERGING = ("#DD7326", "#F4F4F4", "#4A93CC")
@@ -56,11 +53,8 @@ DARK = {
     SKY: "#7FC8F5",
     YELLOW: "#F5EF9A",
     ON_COLOUR: ON_COLOUR,
-    SEQUENTIAL[0]: "#1D2A38",
-    SEQUENTIAL[1]: "#2B5F88",
-    SEQUENTIAL[2]: "#CFE6FA",
-    TINTS[0]: "#20262D",
-    TINTS[1]: "#266A9E",
+    SEQUENTIAL[0]: "#20262D",
+    SEQUENTIAL[1]: "#266A9E",
     DIVERGING[0]: "#A04E0E",
     DIVERGING[1]: "#2A2B30",
 }
@@ -89,15 +83,16 @@ def title(chart: Chart) -> str:
 def spec(chart: Chart, theme: Theme = "light") -> dict[str, Any]:
     """The chart as Vega-Lite, every colour of the palette in its shade of the theme."""
     drawn: dict[str, Any] = chart.to_dict()
-    return drawn if theme == "light" else _recoloured(drawn)
+    return drawn if theme == "light" else for_dark(drawn)
 
 
-def _recoloured(part: Any) -> Any:
+def for_dark(part: Any) -> Any:
+    """A light chart's Vega-Lite, or a part of it, in the colours of the dark theme."""
     if isinstance(part, dict):
         # Data may hold the name of a colour, too.
-        return {k: v if k == "datasets" else _recoloured(v) for k, v in part.items()}
+        return {k: v if k == "datasets" else for_dark(v) for k, v in part.items()}
     if isinstance(part, list):
-        return [_recoloured(member) for member in part]
+        return [for_dark(member) for member in part]
     return DARK.get(part, part) if isinstance(part, str) else part
 
 

@@ -16,16 +16,12 @@ def importance_chart(layers: pl.DataFrame, removed: int) -> alt.LayerChart:
     row_count = -(-size // 16)
     per_row = -(-size // row_count)
     is_log = bool((layers["importance"] > 0).all())
-    scaled = layers["importance"].log() if is_log else layers["importance"]
-    low, high = min(scaled.to_list()), max(scaled.to_list())
     cells = layers.select(
         "layer",
         "importance",
         (pl.col("rank") + 1).alias("removed_at"),
         (pl.col("layer") // per_row).alias("row"),
         (pl.col("layer") % per_row).alias("column"),
-        # White digits only on cells dark enough for them.
-        (scaled > low + 0.62 * (high - low)).alias("is_dark"),
         (pl.col("rank") < removed).alias("is_removed"),
     )
     order = layers.sort("rank")["layer"].to_list()
@@ -34,7 +30,9 @@ def importance_chart(layers: pl.DataFrame, removed: int) -> alt.LayerChart:
     base = alt.Chart(cells).encode(x=x, y=y)
     colour = alt.Color(
         "importance:Q",
-        scale=alt.Scale(type="log" if is_log else "linear", range=list(SEQUENTIAL)),
+        scale=alt.Scale(
+            type="log" if is_log else "linear", range=list(SEQUENTIAL), interpolate="rgb"
+        ),
         legend=alt.Legend(
             title=f"importance{' (log scale)' if is_log else ''}",
             orient="bottom",
@@ -50,10 +48,7 @@ def importance_chart(layers: pl.DataFrame, removed: int) -> alt.LayerChart:
     frames = base.mark_rect(filled=False, stroke=VERMILION, strokeWidth=2).transform_filter(
         "datum.is_removed"
     )
-    ranks = base.mark_text(fontSize=11, fontWeight="bold").encode(
-        text="removed_at:Q",
-        color=alt.when("datum.is_dark").then(alt.value("white")).otherwise(alt.value(INK)),
-    )
+    ranks = base.mark_text(fontSize=11, fontWeight="bold", color=INK).encode(text="removed_at:Q")
     numbers = base.mark_text(fontSize=9, dy=-19, color=GREY).encode(text="layer:Q")
     chart = alt.LayerChart(layer=[rectangles, frames, ranks, numbers]).properties(
         width=22 * per_row, height=42 * row_count

@@ -3,7 +3,7 @@
 import altair as alt
 import polars as pl
 
-from api.charts.drawing import INK, TINTS, WIDTH, finished
+from api.charts.drawing import INK, SEQUENTIAL, WIDTH, finished
 from api.wording import number, percent
 
 SMALLEST_WITH_NUMBER = 15  # px of a cell
@@ -30,7 +30,7 @@ def overlap_chart(overlaps: pl.DataFrame) -> alt.LayerChart:
     rectangles = base.mark_rect().encode(
         color=alt.Color(
             "overlap:Q",
-            scale=alt.Scale(domain=[0, 1], range=list(TINTS), interpolate="rgb"),
+            scale=alt.Scale(domain=[0, 1], range=list(SEQUENTIAL), interpolate="rgb"),
             legend=alt.Legend(
                 title="share of top 10 tokens in common",
                 titleLimit=WIDTH,

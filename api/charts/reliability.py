@@ -49,7 +49,10 @@ def reliability_chart(reliability: pl.DataFrame, level: int) -> alt.LayerChart:
             "n:Q",
             scale=alt.Scale(type="linear", domainMin=0, range=[12, 320]),
             legend=alt.Legend(
-                orient="bottom", title="examples", values=sorted({1, -(-largest // 2), largest})
+                orient="bottom",
+                title="examples",
+                values=sorted({1, -(-largest // 2), largest}),
+                symbolFillColor=GREY,
             ),
         )
     )
