@@ -3,7 +3,8 @@
 from importlib.metadata import version
 from pathlib import Path
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
+from fastapi.security import HTTPBearer
 
 from api import problems
 from api.cache import Cache
@@ -30,6 +31,8 @@ def create_app(lake: Path, settings: ApiSettings | None = None) -> FastAPI:
         description=DESCRIPTION,
         docs_url=None,
         redoc_url=None,
+        # Only so that the OpenAPI tells of it: Security has refused by then who may not ask.
+        dependencies=[Depends(HTTPBearer(auto_error=False))] if settings.token else [],
     )
     app.state.settings = settings
     app.include_router(data.view_router(settings.max_rows))

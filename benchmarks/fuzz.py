@@ -129,8 +129,6 @@ def make_lake(folder: Path) -> dict[str, list[str]]:
         "method": ["kernel_shap", "lime"],
         "metric": ["ece", "accuracy", "nll"],
         "body.sql": ["select * from runs", "from metrics limit 5", "select 1/0", "select nan"],
-        # Pictures take a second; some are enough.
-        "path.format": ["json"],
     }
 
 
@@ -174,10 +172,9 @@ def drawn(route: Route, server: Server, folder: Path, cases: int) -> None:
 
 def hostile(route: Route, known: Mapping[str, list[str]]) -> Iterator[Asked]:
     """Requests that no client of good will sends."""
-    names = {name: quote(values[0]) for name, values in known.items()} | {"name": "reliability"}
-    good = re.sub(
-        r"\{(\w+)\}", lambda m: names.get(m[1], names.get(f"path.{m[1]}", "x")), route.path
-    )
+    names = {name: quote(values[0]) for name, values in known.items()}
+    names |= {"name": "reliability", "format": "json"}
+    good = re.sub(r"\{(\w+)\}", lambda found: names[found[1]], route.path)
     for method in METHODS:
         yield Asked(method, good)
     for position, part in enumerate(parts := route.path.split("/")):
