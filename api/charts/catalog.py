@@ -34,7 +34,8 @@ CORRELATED = (*JUDGED[1:], "mean_confidence", "flip_rate", "overlap_10")
 class ChartKind:
     """One chart; `takes` are the parameters beside the run that change it: level, metric.
 
-    `draw` raises NothingToShow where the run lacks what the chart shows.
+    `draw` raises NothingToShow where the run lacks what the chart shows; `needs` are the rows that
+    it is drawn from.
     """
 
     name: str
@@ -42,6 +43,7 @@ class ChartKind:
     takes: tuple[str, ...]
     query: Callable[[Subject], Query]
     draw: Callable[[pl.DataFrame, Subject], Chart]
+    needs: str = "metrics"
 
     def chart(self, rows: pl.DataFrame, subject: Subject) -> Chart:
         """The chart of the rows that `query` gives.
@@ -50,7 +52,9 @@ class ChartKind:
             NothingToShow: the run lacks what the chart shows.
         """
         if rows.is_empty():
-            raise NothingToShow(f"run {subject.run_id} has nothing that chart {self.name} shows")
+            raise NothingToShow(
+                f"run {subject.run_id} has no {self.needs}, which chart {self.name} is drawn from"
+            )
         return self.draw(rows, subject)
 
 
@@ -192,6 +196,7 @@ CHARTS = {
             ("level",),
             lambda subject: queries.reliability(subject.run_id, subject.level),
             lambda rows, subject: reliability_chart(rows, subject.level),
+            "predictions of single examples",
         ),
         ChartKind(
             "correlations",
@@ -199,6 +204,7 @@ CHARTS = {
             (),
             lambda subject: queries.correlations(subject.run_id),
             _correlations,
+            "correlations",
         ),
         ChartKind(
             "correlation_matrix",
@@ -206,6 +212,7 @@ CHARTS = {
             (),
             lambda subject: queries.correlation_matrix(subject.run_id),
             _correlation_matrix,
+            "correlations",
         ),
         ChartKind(
             "overlap",
@@ -213,6 +220,7 @@ CHARTS = {
             (),
             lambda subject: queries.overlaps(subject.run_id),
             _overlap,
+            "explanations of single examples",
         ),
         ChartKind(
             "flips",
@@ -220,6 +228,7 @@ CHARTS = {
             ("level",),
             lambda subject: queries.flips(subject.run_id),
             _flips,
+            "predictions of single examples",
         ),
         ChartKind(
             "pareto",
@@ -234,6 +243,7 @@ CHARTS = {
             (),
             lambda subject: queries.layers(subject.run_id),
             _importance,
+            "importance of layers",
         ),
     )
 }

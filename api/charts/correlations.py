@@ -43,7 +43,7 @@ def correlations_chart(correlations: pl.DataFrame) -> alt.LayerChart:
             "scope:N",
             sort=domain,
             scale=alt.Scale(domain=domain, range=[BLUE, VERMILION][: len(domain)]),
-            legend=alt.Legend(orient="bottom", title=None),
+            legend=alt.Legend(orient="bottom", direction="vertical", title=None),
         ),
     )
     dots = base.mark_point(filled=True, size=45, opacity=1).encode(
