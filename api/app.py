@@ -1,5 +1,7 @@
 """The server: routes over the published snapshot of a lake."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -8,7 +10,8 @@ from fastapi.security import HTTPBearer
 
 from api import problems
 from api.cache import Cache
-from api.routes import charts, data, examples, findings, page
+from api.guard import Guard
+from api.routes import charts, data, examples, findings, page, sql
 from api.security import Security
 from api.settings import ApiSettings
 from api.snapshot import Snapshots
@@ -24,6 +27,13 @@ def create_app(lake: Path, settings: ApiSettings | None = None) -> FastAPI:
     """The server of a lake; it opens the snapshot when it is first asked."""
     settings = settings or ApiSettings()
     snapshots = Snapshots(lake)
+    guard = Guard(lake, settings)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with guard.running():
+            yield
+
     # The pages that FastAPI would make of its OpenAPI load scripts from other hosts.
     app = FastAPI(
         title="PruneLake",
@@ -33,10 +43,12 @@ def create_app(lake: Path, settings: ApiSettings | None = None) -> FastAPI:
         redoc_url=None,
         # Only so that the OpenAPI tells of it: Security has refused by then who may not ask.
         dependencies=[Depends(HTTPBearer(auto_error=False))] if settings.token else [],
+        lifespan=lifespan,
     )
     app.state.settings = settings
+    app.state.guard = guard
     app.include_router(data.view_router(settings.max_rows))
-    for router in (data.router, charts.router, findings.router, examples.router):
+    for router in (data.router, charts.router, findings.router, examples.router, sql.router):
         app.include_router(router)
     page.install(app)
     problems.install(app)

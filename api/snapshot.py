@@ -59,8 +59,9 @@ class Snapshot:
 class Snapshots:
     """The snapshot of a lake, always the last one that was published."""
 
-    def __init__(self, lake: Path) -> None:
+    def __init__(self, lake: Path, memory_bytes: int | None = None) -> None:
         self.path = lake / NAME
+        self.memory_bytes = memory_bytes
         self._lock = threading.Lock()
         self._stamp: Stamp | None = None
         self._current: Snapshot | None = None
@@ -82,7 +83,7 @@ class Snapshots:
 
     def _take(self, stamp: Stamp) -> None:
         try:
-            self._current = open_snapshot(self.path)
+            self._current = open_snapshot(self.path, self.memory_bytes)
         except NoSnapshot as error:
             if self._current is None:
                 raise
@@ -91,26 +92,32 @@ class Snapshots:
         self._stamp = stamp
 
 
-def open_snapshot(path: Path) -> Snapshot:
+def open_snapshot(path: Path, memory_bytes: int | None = None) -> Snapshot:
     """Open a snapshot so that it can be read, and nothing else.
+
+    With `memory_bytes` it is for SQL of others: on one thread, within this memory, without a file.
 
     Raises:
         NoSnapshot: no such file, none of DuckDB, or one made by another version of PruneLake.
     """
     # Attached to a database of its own: opening the path itself would give what this process has
     # open under that name, perhaps an older file.
-    connection = duckdb.connect(
-        config={
-            "python_enable_replacements": "false",
-            "autoinstall_known_extensions": "false",
-            "autoload_known_extensions": "false",
-        }
-    )
+    config = {
+        "python_enable_replacements": "false",
+        "autoinstall_known_extensions": "false",
+        "autoload_known_extensions": "false",
+    }
+    if memory_bytes is not None:
+        config |= {"threads": "1", "memory_limit": f"{memory_bytes}B", "temp_directory": ""}
+    connection = duckdb.connect(config=config)
     quoted = str(path).replace("'", "''")
     try:
         connection.execute("set TimeZone = 'UTC'")
         connection.execute(f"attach '{quoted}' as prunelake (read_only)")
         connection.execute("set enable_external_access = false")
+        if memory_bytes is not None:
+            # Without external access DuckDB still opens what is attached, also for COPY ... TO.
+            connection.execute("set disabled_filesystems = 'LocalFileSystem'")
         connection.execute("set lock_configuration = true")
         with opened(connection) as cursor:
             found = cursor.execute(

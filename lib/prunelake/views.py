@@ -105,11 +105,10 @@ def select(connection: duckdb.DuckDBPyConnection, text: str) -> pl.DataFrame:
         QueryError: SQL that DuckDB refuses, or that does more than read.
     """
     try:
-        statement = _reading(connection, text)
+        statement = reading(connection, text)
         return pl.DataFrame(connection.sql(statement).to_arrow_table())
     except duckdb.Error as error:
-        message = " ".join(str(error).split("\n\nLINE ")[0].split())
-        raise QueryError(f"{message} (`prunelake views` lists views and columns)") from error
+        raise QueryError(f"{plain(error)} (`prunelake views` lists views and columns)") from error
     except pl.exceptions.PolarsError as error:
         raise QueryError(
             f"the answer does not fit into a table ({one_line(error)}); give its columns distinct "
@@ -139,7 +138,18 @@ def describe(connection: duckdb.DuckDBPyConnection) -> pl.DataFrame:
     )
 
 
-def _reading(connection: duckdb.DuckDBPyConnection, text: str) -> str:
+def plain(error: Exception) -> str:
+    """DuckDB's message in one line, without its drawing of the statement."""
+    return " ".join(str(error).split("\n\nLINE ")[0].split())
+
+
+def reading(connection: duckdb.DuckDBPyConnection, text: str) -> str:
+    """The one statement of a text, if it does no more than read.
+
+    Raises:
+        QueryError: another number of statements, or one that does more.
+        duckdb.Error: SQL that DuckDB refuses.
+    """
     statements = connection.extract_statements(text)
     if len(statements) != 1:
         raise QueryError(f"{len(statements)} statements; give exactly one SELECT")

@@ -1,0 +1,165 @@
+"""SQL of others: one statement that reads, within limits, in a process of its own."""
+
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
+
+from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.types import Message
+
+from api.guard import Guard
+from api.negotiation import chosen_format
+from api.problems import RESPONSES
+from api.routes.data import OfSettings
+from api.settings import ApiSettings
+from api.sql_worker import Head, Question
+from prunelake.errors import InvalidRequest, NotFound
+from prunelake.formats import MEDIA_TYPES, RowFormat
+
+MAX_CHARACTERS = 100_000
+
+MAX_BODY = 1_000_000
+"""Bytes of a request: the longest query with each character escaped, and some."""
+
+
+class BoundedRoute(APIRoute):
+    """A route whose requests are read up to `MAX_BODY` bytes."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The handler of FastAPI, fed through a counter."""
+        handler = super().get_route_handler()
+
+        async def bounded(request: Request) -> Response:
+            size = 0
+
+            async def receive() -> Message:
+                nonlocal size
+                message = await request.receive()
+                size += len(message.get("body", b""))
+                if size > MAX_BODY:
+                    raise HTTPException(413, f"a request has at most {MAX_BODY:,} bytes")
+                return message
+
+            return await handler(Request(request.scope, receive))
+
+        return bounded
+
+
+router = APIRouter(responses=RESPONSES, tags=["sql"], route_class=BoundedRoute)
+
+
+class Asked(BaseModel):
+    """A query, and what its answer may have."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    query: str = Field(
+        min_length=1,
+        max_length=MAX_CHARACTERS,
+        description="One statement that only reads: SELECT, FROM, VALUES, PIVOT, DESCRIBE, ...",
+        examples=["select task, level, accuracy, ece from summary order by all"],
+    )
+    format: RowFormat | None = Field(
+        default=None, description="Also by the header Accept; JSON by default."
+    )
+    max_rows: Annotated[int, Field(ge=1, strict=True)] | None = Field(
+        default=None, description="At most, and by default, the server's own limit."
+    )
+    max_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)] | None = Field(
+        default=None, description="At most, and by default, the server's own limit."
+    )
+
+
+class Column(BaseModel):
+    """A column of an answer."""
+
+    name: str = Field(examples=["level"])
+    type: str = Field(description="DuckDB's type.", examples=["integer"])
+
+
+class Limits(BaseModel):
+    """What a query may take."""
+
+    max_rows: int
+    max_bytes: int = Field(description="Of the answer's body.")
+    max_seconds: float = Field(description="From the request on.")
+    memory_bytes: int
+
+
+class SqlRows(BaseModel):
+    """What a query answers."""
+
+    snapshot: str = Field(description="Id of the snapshot that it read.")
+    columns: list[Column]
+    rows: list[dict[str, Any]]
+    row_count: int
+    is_truncated: bool = Field(description="Whether rows were left off, by a limit.")
+    limits: Limits
+
+
+def _content() -> dict[str, Any]:
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    others = (RowFormat.ndjson, RowFormat.parquet, RowFormat.arrow)
+    texts = {"text/csv": {"schema": {"type": "string"}}}
+    return texts | {MEDIA_TYPES[format]: binary for format in others}
+
+
+@router.post(
+    "/sql",
+    summary="Rows of a query",
+    response_class=Response,
+    responses={200: {"model": SqlRows, "description": "The rows.", "content": _content()}},
+)
+async def sql(asked: Asked, request: Request, settings: OfSettings) -> Response:
+    """Run one statement that reads, on the published snapshot.
+
+    Rows beyond a limit are left off, and the answer says so; a query that takes more time or memory
+    than it may is stopped (422, `limit_exceeded`). Headers say the same in every format:
+    PruneLake-Snapshot, -Row-Count, -Truncated, -Max-Rows, -Max-Bytes, -Max-Seconds, -Memory-Bytes.
+    What a format has no type for comes as text.
+    """
+    guard: Guard = request.app.state.guard
+    if not guard.is_on:
+        raise NotFound("SQL is off on this server; on Linux, PRUNELAKE_API_SQL=true turns it on")
+    format, _ = chosen_format(asked.format, request.headers.get("accept", ""))
+    question = question_of(asked, format, settings)
+    head, body = await guard.answer(question)
+    return Response(body, headers=_headers(head, question), media_type=MEDIA_TYPES[format])
+
+
+def question_of(asked: Asked, format: RowFormat, settings: ApiSettings) -> Question:
+    """What was asked with the limits that hold for it.
+
+    Raises:
+        InvalidRequest: a limit beyond the server's.
+    """
+    rows, seconds = settings.sql_max_rows, settings.sql_max_seconds
+    for name, given, most in (
+        ("max_rows", asked.max_rows, rows),
+        ("max_seconds", asked.max_seconds, seconds),
+    ):
+        if given is not None and given > most:
+            raise InvalidRequest(f"{name}={given:g} is beyond this server's limit of {most:g}")
+    return Question(
+        query=asked.query,
+        format=format,
+        max_rows=asked.max_rows or rows,
+        max_bytes=settings.sql_max_bytes,
+        max_seconds=asked.max_seconds or seconds,
+        memory_bytes=settings.sql_memory_bytes,
+    )
+
+
+def _headers(head: Head, question: Question) -> dict[str, str]:
+    found = {
+        "PruneLake-Snapshot": head.snapshot,
+        "PruneLake-Row-Count": str(head.row_count),
+        "PruneLake-Truncated": str(head.is_truncated).lower(),
+        "Cache-Control": "no-store",
+    }
+    limits = {
+        f"PruneLake-{name.replace('_', '-').title()}": f"{value:.15g}"
+        for name, value in question.limits.items()
+    }
+    return found | limits
