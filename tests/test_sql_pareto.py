@@ -1,39 +1,14 @@
 """pareto: given rows of lake.metrics, and a plain search for what dominates each."""
 
 import random
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from prunelake.lake import write_analysis, write_run
-from tests.lake_rows import frames, rows_of, run_row, small_analysis
+from tests.lake_rows import rows_of
 from tests.level_rows import explained_run, judged_run, published_run
-
-Values = Mapping[tuple[str, str], Mapping[int, float | None]]
-
-DIRECTIONS = {"accuracy": True, "ece": False, "comprehensiveness": True, "mean_confidence": None}
-
-
-def run_of(lake: Path, name: str, values: Values, **columns: Any) -> str:
-    """A run whose metrics are the values by (metric, method) and level; its run_id."""
-    run = run_row(name, **columns)
-    run_id = str(run["run_id"])
-    write_run(lake, run, frames())
-    about, derived = small_analysis(run_id)
-    empty = derived["metrics"].clear()
-    given = [
-        dict.fromkeys(empty.schema)
-        | {"run_id": run_id, "level": level, "metric": metric, "method": method}
-        | {"operator": "", "variant": "", "is_tested": True, "value": value}
-        | {"higher_is_better": DIRECTIONS[metric]}
-        for (metric, method), by_level in values.items()
-        for level, value in by_level.items()
-    ]
-    rows = type(empty)(given, schema=empty.schema)
-    write_analysis(lake, about, derived | {"metrics": rows})
-    return run_id
+from tests.metric_rows import Values, run_of
 
 
 def undominated(lake: Path, metric: str = "accuracy", source: str = "pareto") -> set[Any]:

@@ -12,15 +12,16 @@ SMALLEST_WITH_NUMBER = 15  # px of a cell
 def overlap_chart(overlaps: pl.DataFrame) -> alt.LayerChart:
     """level x level: the share of the top 10 tokens in common, in percent where a cell has room.
 
-    The subtitle sets the agreement of two seeds beside it, which is the explainer's own noise.
+    Levels that share no explained example with level 0 are left out. The subtitle sets the
+    agreement of two seeds beside it, which is the explainer's own noise.
     """
     levels = sorted(set(overlaps.filter(other_level=0)["level"]))
     size = WIDTH // len(levels) if len(levels) > 6 else WIDTH // 6
     axis = alt.Axis(domain=False, ticks=False, labelAngle=0, labelOverlap=True)
     scale = alt.Scale(domain=levels, paddingInner=0.04, paddingOuter=0)
-    cells = overlaps.select(
-        "level", "other_level", "overlap", (100 * pl.col("overlap")).round().alias("percent")
-    )
+    cells = overlaps.filter(
+        pl.col("level").is_in(levels), pl.col("other_level").is_in(levels)
+    ).select("level", "other_level", "overlap", (100 * pl.col("overlap")).round().alias("percent"))
     base = alt.Chart(cells).encode(
         x=alt.X(
             "other_level:O", title="removed attention layers (0 = unpruned)", scale=scale, axis=axis
