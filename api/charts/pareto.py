@@ -76,7 +76,7 @@ def _panel(
         "order:N", sort=orders, scale=alt.Scale(domain=orders, range=SHAPES), legend=legend
     )
     front = (
-        alt.Chart(points.filter("is_undominated").unique(["level", "value"]))
+        alt.Chart(points.filter("is_undominated").unique(["level", "value"], maintain_order=True))
         .mark_line(
             color=GREY, strokeWidth=1.5, interpolate="step-after" if is_share else "step-before"
         )
