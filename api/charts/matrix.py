@@ -117,7 +117,7 @@ def _throughout(known: pl.DataFrame, task_count: int) -> str:
         if same.height == task_count:
             values = sorted(same["spearman"].to_list())
             reach = number(values[0])
-            if task_count > 1:
+            if reach != number(values[-1]):
                 reach = f"from {interval(values[0], values[-1])}"
             found.append(f"{label(metric)} ({reach})")
         most = max(most, (same.height, label(metric)), key=lambda pair: pair[0])
