@@ -66,7 +66,7 @@ export class Examples {
       const chosen = example ?? this.#lines[0]?.example_id;
       this.#mark(chosen);
       if (chosen === undefined) {
-        const text = "This run has no examples: it was imported without its predictions.";
+        const text = "The lake holds no examples of this run: it was imported without them.";
         this.#place.replaceChildren(el("p", { class: "soft" }, text));
       } else {
         const found = await this.#found(runId, chosen, level, method, signal);
