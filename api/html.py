@@ -1,7 +1,7 @@
 """Parts of a page that shows the lake."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import count
@@ -12,14 +12,17 @@ from api.charts import drawing
 GROWTH = 1.2
 """How far a chart may grow beyond its drawn size; equal for all, so that letters are alike."""
 
+OF_PARTS = re.compile(r' (?:role|aria-\w+)="[^"]*"')
 COLOUR = re.compile(r'\b(fill|stroke|stop-color)="([^"]*)"')
 
 
 def figure(chart: drawing.Chart, caption: str) -> str:
     """A chart with its caption, for light and dark paper; read aloud it is caption and title."""
     name = f"{caption} {drawing.title(chart)}"
-    light, dark = (drawing.svg(drawing.spec(chart, theme)) for theme in ("light", "dark"))
-    picture = for_either(light, dark)
+    spec = drawing.spec(chart)
+    picture = for_either(drawing.svg(spec), drawing.svg(drawing.for_dark(spec)))
+    # Of a picture that has a name its parts are not read aloud, and their names take room.
+    picture = OF_PARTS.sub("", picture)
     width = float(ElementTree.fromstring(picture).attrib["width"])
     picture = picture.replace(
         "<svg ",
@@ -30,6 +33,11 @@ def figure(chart: drawing.Chart, caption: str) -> str:
         f'<figure><div class="card">{picture}</div>'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
+
+
+def figures(members: Iterable[str]) -> str:
+    """Figures side by side, as many as there is room for."""
+    return f'<div class="figures">{"".join(members)}</div>'
 
 
 def for_either(light: str, dark: str) -> str:

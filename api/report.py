@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from html import escape
 from itertools import groupby
 from pathlib import Path
@@ -10,13 +11,14 @@ from typing import Any
 import polars as pl
 
 from api import findings, html, queries, tables
-from api.charts.catalog import CORRELATED
+from api.charts.catalog import CHARTS, CORRELATED
 from api.charts.importance import importance_chart
 from api.query import Connection
 from api.section import run_section
+from api.subject import Subject
 from api.wording import listed, model_name, number, order
 from prunelake import views
-from prunelake.errors import PruneLakeError
+from prunelake.errors import NothingToShow, PruneLakeError
 
 IMPORTANCE = {
     "cosine": "1 minus the mean cosine similarity of the residual stream in front of and behind it",
@@ -125,20 +127,17 @@ def _models(connection: Connection, runs: Sequence[Run], levels: pl.DataFrame) -
     def arrangement(run: Run) -> tuple[Any, ...]:
         return run["model"], run["revision"], run["strategy"], run["removal_order"]
 
+    compared = set()
     for _, group in groupby(runs, key=arrangement):
         members = list(group)
         first = members[0]
-        sections = [
-            run_section(connection, run, levels.filter(run_id=run["run_id"])) for run in members
-        ]
-        layers = queries.layers(first["run_id"]).rows(connection)
-        strip = ""
-        if layers.height:
-            chart = importance_chart(layers, max(map(max, (r["levels"] for r in members))))
-            strategy = first["strategy"].partition(":")[0]
-            measure = IMPORTANCE.get(strategy, f"by the strategy {strategy}")
-            caption = f"Importance of attention layers: {measure}; from run {first['run_id']}."
-            strip = f'<div class="figures">{html.figure(chart, caption)}</div>'
+        sections = []
+        for run in members:
+            pair = run["model"], run["revision"], run["task"]
+            of_run = levels.filter(run_id=run["run_id"])
+            sections.append(run_section(connection, run, of_run, pair not in compared))
+            compared.add(pair)
+        figures = html.figures(_of_model(connection, members))
         revision = first["revision"].removeprefix("sha256:")[:12] or "not known"
         layer_count = f"{first['layer_count'] or 'unknown number of'} attention layers"
         yield (
@@ -146,5 +145,22 @@ def _models(connection: Connection, runs: Sequence[Run], levels: pl.DataFrame) -
             f"{escape(order(first['strategy']))}</h2>"
             f"<p class='soft'>Model <code>{escape(first['model'])}</code>, revision "
             f"<code>{escape(revision)}</code>, {layer_count}.</p>"
-            f"{tables.run_table(members)}{strip}{''.join(sections)}</section>"
+            f"{tables.run_table(members)}{figures}{''.join(sections)}</section>"
         )
+
+
+def _of_model(connection: Connection, runs: Sequence[Run]) -> Iterator[str]:
+    """What is alike for runs of one removal order: the order, and all tasks side by side."""
+    first = runs[0]
+    layers = queries.layers(first["run_id"]).rows(connection)
+    if layers.height:
+        chart = importance_chart(layers, max(map(max, (run["levels"] for run in runs))))
+        strategy = first["strategy"].partition(":")[0]
+        measure = IMPORTANCE.get(strategy, f"by the strategy {strategy}")
+        caption = f"Importance of attention layers: {measure}; from run {first['run_id']}."
+        yield html.figure(chart, caption)
+    if len({run["task"] for run in runs}) > 1:
+        kind, subject = CHARTS["correlation_matrix"], Subject(first, 0)
+        with suppress(NothingToShow):
+            matrix = kind.chart(kind.query(subject).rows(connection), subject)
+            yield html.figure(matrix, kind.caption)

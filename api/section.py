@@ -1,6 +1,6 @@
 """The section of one run in the report: findings, charts and tables."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from html import escape
 from typing import Any
 
@@ -14,9 +14,20 @@ from api.subject import Subject, subject_of
 from prunelake.analyse import WITHOUT_EXAMPLES
 from prunelake.errors import NothingToShow
 
+MAIN = ("confidence", "explanations", "verdicts", "reliability")
+"""Always to be seen; the other charts of a run are opened."""
 
-def run_section(connection: Connection, run: Mapping[str, Any], levels: pl.DataFrame) -> str:
-    """What one run shows; `levels` are its rows of `queries.levels`."""
+ELSEWHERE = ("levels", "importance", "correlation_matrix")
+"""Not shown for each run: `levels` draws panels of the main charts, the others are of a model."""
+
+
+def run_section(
+    connection: Connection, run: Mapping[str, Any], levels: pl.DataFrame, is_first: bool
+) -> str:
+    """What one run shows; `levels` are its rows of `queries.levels`.
+
+    `is_first`: it is the first one of its model and task, and shows what compares their strategies.
+    """
     run_id = run["run_id"]
     uniform, majority = queries.guessing(run_id).rows(connection).row(0)
     words = "".join(f'<p class="finding">{escape(text)}</p>' for text in findings.summary(levels))
@@ -36,12 +47,12 @@ def run_section(connection: Connection, run: Mapping[str, Any], levels: pl.DataF
         )
     figures = examples = ""
     if findings.value_at(levels, "accuracy", 0) is not None:
-        subject = subject_of(run, levels, None, None)
-        figures = "".join(_figures(connection, subject))
+        subject = subject_of(run, levels, None, _telling_metric(levels))
+        figures = _figures(connection, subject, is_first)
         examples = examples_section(connection, subject, headline["method"] if headline else None)
     return (
         f'<section id="{run_id}"><h3>{escape(run["task"])}</h3>{words}'
-        f'<div class="figures">{figures}</div>{examples}'
+        f"{figures}{examples}"
         f"{tables.verdict_table(levels)}{tables.correlation_table(correlations)}</section>"
     )
 
@@ -57,13 +68,36 @@ def _explained_by(headline: Mapping[str, Any] | None) -> str:
     return f"Explanations shown: {escape(', '.join(told))}."
 
 
-def _figures(connection: Connection, subject: Subject) -> Iterator[str]:
+def _figures(connection: Connection, subject: Subject, is_first: bool) -> str:
+    """The main charts side by side, and the others to be opened."""
+    known: dict[str, pl.DataFrame] = {}
+    found: dict[str, str] = {}
     for kind in CHARTS.values():
-        # One strip of layers serves all runs of a model.
-        if kind.name == "importance":
+        if kind.name in ELSEWHERE or (kind.name == "pareto" and not is_first):
             continue
+        query = kind.query(subject)
+        # Several charts ask for the same.
+        if query.text not in known:
+            known[query.text] = query.rows(connection)
         try:
-            rows = kind.query(subject).rows(connection)
-            yield html.figure(kind.chart(rows, subject), kind.caption)
+            chart = kind.chart(known[query.text], subject)
         except NothingToShow:
             continue
+        found[kind.name] = html.figure(chart, kind.caption)
+    others = [name for name in found if name not in MAIN]
+    text = html.figures(found[name] for name in MAIN if name in found)
+    if others:
+        text += html.details(
+            f"{len(others)} more charts: {', '.join(others)}",
+            html.figures(found[name] for name in others),
+        )
+    return text
+
+
+def _telling_metric(levels: pl.DataFrame) -> str | None:
+    """The metric that charts of one metric show: one whose degradation is hidden, or visible."""
+    for verdicts in (findings.HIDDEN, findings.WORSE):
+        for metric in findings.JUDGED[1:]:
+            if findings.with_verdict(levels, metric, verdicts):
+                return metric
+    return None

@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from api.html import with_distinct_ids
+from api.charts.catalog import CHARTS
+from api.charts.drawing import BLUE, DARK, INK
+from api.html import for_either, with_distinct_ids
 from api.report import write_report
+from api.section import MAIN
 from prunelake.cli import app
 from prunelake.errors import LakeError, PruneLakeError
 from prunelake.views import query
@@ -52,6 +55,12 @@ def report(lake: Path, out: Path, **options: list[str]) -> Page:
     return Page(out)
 
 
+@pytest.fixture
+def without_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For what is not about charts, which take most of a report's time."""
+    monkeypatch.setattr("api.section.CHARTS", {})
+
+
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Page:
     """The report of three runs: two of one model, one of another."""
@@ -90,6 +99,25 @@ def test_drawings_that_number_alike_are_told_apart() -> None:
     )
 
 
+def test_a_drawing_has_the_colours_of_both_themes() -> None:
+    light = '<a fill="#111" stroke="none">#111</a><b stop-color="red" fill="url(#g_0)"/>'
+    dark = '<a fill="#eee" stroke="none">#111</a><b stop-color="blue" fill="url(#g_1)"/>'
+    assert for_either(light, dark) == (
+        '<a fill="light-dark(#111, #eee)" stroke="none">#111</a>'
+        '<b stop-color="light-dark(red, blue)" fill="url(#g_0)"/>'
+    )
+    with pytest.raises(ValueError, match="zip"):
+        for_either(light, "<a/>")
+
+
+def test_the_charts_are_drawn_for_light_and_dark_paper(full: Page) -> None:
+    shades = {light: dark for light, dark in DARK.items() if light != dark}
+    written = "|".join(map(re.escape, shades))
+    assert not re.findall(rf'(?:fill|stroke)="({written})"', full.source)
+    for light in ("white", INK, BLUE):
+        assert f'fill="light-dark({light}, {shades[light]})"' in full.source
+
+
 def test_the_page_can_be_read_aloud_and_on_a_phone(full: Page) -> None:
     names = full.values("aria-label", "svg")
     assert full.values("role", "svg") == ["img"] * full.tags["svg"]
@@ -108,8 +136,47 @@ def test_runs_of_one_model_share_a_section(full: Page) -> None:
         "two, cosine order",
     ]
     assert re.findall(r"<h3>(.*?)</h3>", full.source) == ["first_task", "second_task", "first_task"]
-    # A strip for each model; four charts for each explained run, three for predictions only.
-    assert full.tags["svg"] == 2 + 4 + 3 + 4
+
+
+CONFIDENCE, EXPLANATIONS, VERDICTS, RELIABILITY = (CHARTS[name].caption for name in MAIN)
+OPENED = [CHARTS[name].caption for name in ("deltas", "path", "correlations", "flips", "pareto")]
+
+
+def captions(markup: str) -> tuple[list[str], list[str]]:
+    """Of the charts to be seen at once, and of those to be opened."""
+    at_once, _, opened = markup.partition("<details>")
+    caption = "<figcaption>(.*?)</figcaption>"
+    return re.findall(caption, at_once), re.findall(caption, opened)
+
+
+def test_every_chart_is_shown_once_for_each_run_or_each_model(full: Page) -> None:
+    one, two = full.source.split("<h2>")[2:]
+    of_one, first, second = one.split("<h3>")
+    overlap = CHARTS["overlap"].caption
+    opened = [*OPENED[:3], overlap, *OPENED[3:]]
+    explained = [CONFIDENCE, EXPLANATIONS, VERDICTS, RELIABILITY], opened
+    assert captions(first) == explained
+    assert captions(second) == ([CONFIDENCE, VERDICTS, RELIABILITY], OPENED)
+    assert captions(two.split("<h3>")[1]) == explained
+    importance, matrix = captions(of_one)[0]
+    assert importance.startswith("Importance of attention layers: 1 minus the mean")
+    assert matrix == CHARTS["correlation_matrix"].caption
+    # One task has nothing to set side by side.
+    assert len(captions(two.split("<h3>")[0])[0]) == 1
+
+
+def test_strategies_of_one_task_are_compared_once(tmp_path: Path) -> None:
+    for strategy in ("cosine", "random"):
+        explained_run(tmp_path, strategy, {}, strategy=strategy)
+    page = report(tmp_path, tmp_path / "report.html")
+    assert page.source.count(CHARTS["pareto"].caption) == 2  # read aloud, and below the chart
+
+
+def test_charts_of_one_metric_show_what_is_degraded(judged: Page) -> None:
+    (name,) = (
+        name for name in judged.values("aria-label", "svg") if CHARTS["deltas"].caption in name
+    )
+    assert "ECE is worse at level" in name
 
 
 def test_the_finding_the_caveat_and_the_warnings_are_there(full: Page) -> None:
@@ -168,8 +235,8 @@ def test_verdicts_have_words_and_colours(judged: Page) -> None:
 
 
 def test_the_numbers_behind_a_verdict_can_be_opened(judged: Page, judged_lake: Path) -> None:
-    opened = judged.source.partition("<details>")[2].partition("</details>")[0]
-    assert opened.startswith("<summary>n, intervals and adjusted p of each verdict</summary>")
+    summaries = re.findall("<details><summary>(.*?)</summary>", judged.source)
+    assert summaries[1:] == ["n, intervals and adjusted p of each verdict"]
     rows = rows_of(judged, "The numbers behind the verdicts")
     (ece,) = (row for row in rows if ">1<" in row[0] and ">ECE<" in row[1])
     cells = [cell.partition(">")[2].removesuffix("</td>") for cell in ece[2:]]
@@ -214,13 +281,17 @@ def test_a_published_run_says_what_cannot_be_known(tmp_path: Path) -> None:
         "0.500 (+0.375)",
         f"0.125 ({minus}0.375)",
     ]
-    assert "<details>" not in page.source
+    assert "n, intervals and adjusted p" not in page.source
     correlations = rows_of(page, "Correlation of each metric with accuracy over levels; no")
     assert [len(row) for row in correlations] == [6, 6]
-    # Confidence, explanations, correlations: nothing for reliability or a removal order.
-    assert page.tags["svg"] == 3
+    # Nothing for verdicts, reliability, flips, overlaps, or a removal order.
+    assert captions(page.source) == (
+        [CONFIDENCE, EXPLANATIONS],
+        [caption for caption in OPENED if caption != CHARTS["flips"].caption],
+    )
 
 
+@pytest.mark.usefixtures("without_charts")
 def test_several_runs_are_listed_and_pooled_with_a_warning(tmp_path: Path) -> None:
     judged_run(tmp_path, task="judged_task")
     for name, offset in (("a", 0.0), ("b", 0.5)):
@@ -259,6 +330,7 @@ def test_a_run_without_analysis_says_how_to_get_one(tmp_path: Path) -> None:
     assert "Nothing is known of this run until `prunelake analyse`" in page.text
 
 
+@pytest.mark.usefixtures("without_charts")
 @pytest.mark.parametrize(
     ("levels", "text"),
     [([0, 1, 2, 3], "0 to 3"), ([0, 1, 4], "0, 1, 4"), ([0, 2, 3, 4, 8], "0, 2 to 4, 8")],
@@ -316,6 +388,7 @@ def test_a_run_with_next_to_nothing_still_has_a_section(
     assert ("No accuracy could be computed." in page.text) != is_scored
 
 
+@pytest.mark.usefixtures("without_charts")
 def test_chosen_runs_only(tmp_path: Path) -> None:
     chosen = explained_run(tmp_path, "a", {}, task="chosen_task")
     explained_run(tmp_path, "b", {}, task="other_task")
@@ -370,6 +443,7 @@ def test_the_report_needs_no_torch() -> None:
     assert result.stdout.strip() == "[]"
 
 
+@pytest.mark.usefixtures("without_charts")
 @pytest.mark.parametrize("command", [["report"], ["sql", "select 1 as one"]])
 def test_runs_without_analysis_are_warned_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
