@@ -1,6 +1,6 @@
 """Whether the API answers as its OpenAPI says: schemathesis and hostile requests, route by route.
 
-    python benchmarks/fuzz.py [--cases 1000] [--routes REGEX] [--workers 2]
+    python -m benchmarks.fuzz [--cases 1000] [--routes REGEX] [--workers 2]
 
 Serves a small lake of drawn runs. Prints one line a route, and what went wrong; the exit status is
 1 then. Every error must have the one shape, and none may be the server's.

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 FUZZED = (
     "^/(health|views|models|charts|findings|sql|views/headlines|views/runs)$|^/examples/|^/charts/"
 )
-"""Each kind of route; `python benchmarks/fuzz.py` asks all of them, and more."""
+"""Each kind of route; `python -m benchmarks.fuzz` asks all of them, and more."""
 
 EMPTY = ("bounds", "excluded", "seed_agreement")
 """Views that have no rows of these runs."""
@@ -182,7 +182,7 @@ def test_the_token_is_declared_where_one_is_needed(tmp_path: Path) -> None:
 
 def test_what_fuzzing_asks_is_answered_as_declared() -> None:
     # A process of its own: schemathesis changes how pytest and warnings work.
-    command = [sys.executable, "benchmarks/fuzz.py", "--cases", "5", "--routes", FUZZED]
+    command = [sys.executable, "-m", "benchmarks.fuzz", "--cases", "5", "--routes", FUZZED]
     ran = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert ran.returncode == 0, ran.stdout[-5000:] + ran.stderr[-5000:]
     assert " 0 faults in " in ran.stdout

@@ -1,0 +1,266 @@
+"""What the API costs: latency and requests a second, beside bare DuckDB and datasette.
+
+    python -m benchmarks.api --lake LAKE [--datasette PATH] [--seconds 10] [--soak 60]
+
+LAKE is one of `python benchmarks/lake.py`, published. wrk asks over loopback, with 1 and 32
+clients: cold, where no question comes twice, and cached, where all are the same. DuckDB answers the
+same SQL in this process, fetched as Arrow and written as JSON; datasette (of an environment of its
+own) serves the same rows from SQLite, as many a page. Then the server is loaded while a new
+snapshot is published every 5 seconds. Writes benchmarks/results/api.md.
+"""
+
+import argparse
+import os
+import platform
+import sqlite3
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duckdb
+import fastapi
+import numpy as np
+import polars as pl
+import uvicorn
+
+from api.filters import page, view_named
+from api.query import Query
+from api.snapshot import Snapshot, open_snapshot, opened
+from benchmarks.load import Load, loaded
+from benchmarks.serving import served
+from benchmarks.soak import soak
+from prunelake.formats import RowFormat, encoded
+from prunelake.publish import NAME, publish
+
+RESULTS = Path(__file__).parent / "results"
+CLIENTS = (1, 32)
+VIEWS = {"correlations": "level_count", "verdicts": "level", "metrics": "level"}
+"""What is asked, and the column of which ever another lower bound makes a question new."""
+PICTURES = ("confidence.json", "confidence.png")
+QUESTIONS = 20_000
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    address: str
+    kind: str
+    clients: int
+    ours: Load
+    cpu_ms: float
+    duckdb: Load | None
+    datasette: Load | None
+
+
+def questions(view: str, runs: list[str], start: int) -> list[list[tuple[str, str]]]:
+    """Filters that all let 100 rows of a run through, no two alike."""
+    bound = f"{VIEWS[view]}_gte"
+    return [
+        [("run_id", runs[number % len(runs)]), (bound, str(-number))]
+        for number in range(start, start + QUESTIONS)
+    ]
+
+
+def address(view: str) -> str:
+    return f"/views/{view}" if view == "metrics" else f"/{view}"
+
+
+def targets(view: str, asked: list[list[tuple[str, str]]]) -> list[str]:
+    return [
+        f"{address(view)}?{'&'.join(f'{name}={value}' for name, value in parameters)}"
+        for parameters in asked
+    ]
+
+
+def datasette_targets(view: str, asked: list[list[tuple[str, str]]]) -> list[str]:
+    column = VIEWS[view]
+    fixed = "_shape=objects&_size=100&_nocount=1&_nofacet=1&_nosuggest=1&_sort=run_id"
+    return [
+        f"/rows/{view}.json?{fixed}&run_id={run}&{column}__gte={bound}"
+        for (_, run), (_, bound) in asked
+    ]
+
+
+def chart_targets(name: str, runs: list[str], metrics: list[str]) -> list[str]:
+    return [
+        f"/charts/{name}?run_id={run}&metric={metric}&level={level}"
+        for level in range(1, 17)
+        for metric in metrics
+        for run in runs
+    ]
+
+
+def by_duckdb(
+    snapshot: Snapshot, view: str, asked: list[list[tuple[str, str]]], clients: int, seconds: float
+) -> Load:
+    """The same SQL in this process, `clients` threads at once."""
+    queries = [page(view_named(view), one, snapshot.id, 100_000).query for one in asked[:2000]]
+    until = time.perf_counter() + seconds
+
+    def client(number: int) -> list[float]:
+        times: list[float] = []
+        with opened(snapshot.connection) as cursor:
+            while (began := time.perf_counter()) < until:
+                query = queries[(number * 97 + len(times)) % len(queries)]
+                found = cursor.sql(query.sql, params=dict(query.parameters)).to_arrow_table()
+                encoded(pl.DataFrame(found).head(100), RowFormat.json)
+                times.append((time.perf_counter() - began) * 1e3)
+        return times
+
+    began = time.perf_counter()
+    with ThreadPoolExecutor(clients) as pool:
+        times = [t for found in pool.map(client, range(clients)) for t in found]
+    p50, p95 = (float(value) for value in np.percentile(times, [50, 95]))
+    return Load(len(times), time.perf_counter() - began, p50, p95, 0, 0, frozenset())
+
+
+def make_sqlite(snapshot: Snapshot, path: Path) -> None:
+    """The rows of the views as tables of SQLite, indexed by run."""
+    with sqlite3.connect(path) as database:
+        for view in VIEWS:
+            rows = snapshot.rows(Query(f"from {view}"), 60)
+            columns = ", ".join(f'"{name}"' for name in rows.columns)
+            marks = ", ".join("?" * rows.width)
+            database.execute(f"create table {view} ({columns})")
+            database.executemany(f"insert into {view} values ({marks})", rows.iter_rows())
+            database.execute(f"create index {view}_run on {view} (run_id)")
+    database.close()
+
+
+@contextmanager
+def datasette(executable: Path, database: Path, port: int) -> Iterator[str]:
+    """Serve an SQLite file by datasette."""
+    command = [str(executable), "serve", "--immutable", str(database), "--port", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        time.sleep(5)
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def measure(options: argparse.Namespace, folder: Path) -> Iterator[Row]:
+    """Every address, cold and cached, at every number of clients, one after the other."""
+    lake: Path = options.lake
+    snapshot = open_snapshot(publish(lake))
+    runs = snapshot.rows(Query("select run_id from runs order by run_id"), 60)["run_id"].to_list()
+    metrics = ["ece", "nll", "brier", "flip_rate"]
+    make_sqlite(snapshot, folder / "rows.db")
+    started = 0
+    with served(lake, folder / "log") as server:
+
+        def ours(asked: list[str], clients: int) -> tuple[Load, float]:
+            before = cpu_seconds(server.pid)
+            found = loaded(server.address, asked, clients, options.seconds, folder)
+            return found, (cpu_seconds(server.pid) - before) / max(found.requests, 1) * 1e3
+
+        def theirs(asked: list[str], clients: int) -> Load | None:
+            if options.datasette is None:
+                return None
+            with datasette(options.datasette, folder / "rows.db", options.port) as host:
+                return loaded(host, asked, clients, options.seconds, folder)
+
+        for view in VIEWS:
+            for clients in CLIENTS:
+                started += QUESTIONS
+                asked = questions(view, runs, started)
+                yield Row(
+                    address(view),
+                    "cold",
+                    clients,
+                    *ours(targets(view, asked), clients),
+                    by_duckdb(snapshot, view, asked, clients, options.seconds),
+                    theirs(datasette_targets(view, asked), clients),
+                )
+            for clients in CLIENTS:
+                yield Row(
+                    address(view),
+                    "cached",
+                    clients,
+                    *ours(targets(view, asked[:1]), clients),
+                    None,
+                    theirs(datasette_targets(view, asked[:1]), clients),
+                )
+        for name in PICTURES:
+            asked_charts = chart_targets(name, runs, metrics)
+            for number, clients in enumerate(CLIENTS):
+                share = asked_charts[number :: len(CLIENTS)]
+                yield Row(f"/charts/{name}", "cold", clients, *ours(share, clients), None, None)
+            for clients in CLIENTS:
+                yield Row(
+                    f"/charts/{name}", "cached", clients, *ours(share[:1], clients), None, None
+                )
+
+
+def table(rows: list[Row]) -> Iterator[str]:
+    yield (
+        "| address | | clients | p50 | p95 | a second | CPU of a request | DuckDB p50 | p95 | "
+        "a second | datasette p50 | p95 | a second | ours / datasette | errors |"
+    )
+    yield "|---|---|" + "---:|" * 13
+    for row in rows:
+        ratio = f"{row.ours.rate / row.datasette.rate:.1f}" if row.datasette else ""
+        cells = [row.address, row.kind, str(row.clients), *numbers(row.ours), f"{row.cpu_ms:.2f}"]
+        cells += [*numbers(row.duckdb), *numbers(row.datasette), ratio, str(row.ours.errors)]
+        yield f"| {' | '.join(cells)} |"
+
+
+def numbers(load: Load | None) -> list[str]:
+    return [f"{load.p50:.2f}", f"{load.p95:.2f}", f"{load.rate:,.0f}"] if load else [""] * 3
+
+
+def versions(options: argparse.Namespace) -> str:
+    told = f"DuckDB {duckdb.__version__}, uvicorn {uvicorn.__version__}, "
+    told += f"FastAPI {fastapi.__version__}"
+    if options.datasette is not None:
+        asked = [options.datasette, "--version"]
+        told += ", " + subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+    return told.strip().replace(", version", "")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--lake", type=Path, required=True)
+    parser.add_argument("--datasette", type=Path)
+    parser.add_argument("--port", type=int, default=8029, help="where datasette listens")
+    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--soak", type=float, default=60)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        before = os.getloadavg()[0]
+        rows = []
+        for row in measure(options, folder):
+            rows.append(row)
+            print(list(table([row]))[-1], flush=True)
+        told = [line for real in (False, True) for line in soak(folder, options.soak, real)]
+    lines = [
+        f"`python -m benchmarks.api`, {datetime.now(UTC):%Y-%m-%d}: {platform.machine()}, "
+        f"{os.cpu_count()} cores, load average {before:.1f} at the start; {versions(options)}; "
+        f"{(options.lake / NAME).stat().st_size / 1e6:,.0f} MB of snapshot. Milliseconds; "
+        f"{options.seconds:g} s each; the server, wrk and what is compared share the cores.",
+        "",
+        *table(rows),
+        "",
+        *told,
+    ]
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "api.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
