@@ -116,11 +116,16 @@ def _panel(points: pl.DataFrame, metric: str, dots: alt.Chart, is_last: bool) ->
         sides = ("pruned better", "unpruned better")
     for text, place in zip(sides, (7, HEIGHT - 7), strict=True):
         arrow = "\N{UPWARDS ARROW}" if place < SIDE else "\N{DOWNWARDS ARROW}"
-        marks.append(
-            alt.Chart(pl.DataFrame({"side": [f"{arrow} {text}"]}))
-            .mark_text(color=INK, align="left", fontSize=10)
-            .encode(text="side:N", x=alt.value(4), y=alt.value(place))
+        side = alt.Chart(pl.DataFrame({"side": [f"{arrow} {text}"]})).encode(
+            text="side:N", x=alt.value(4), y=alt.value(place)
         )
+        # A halo, or a grid line would cross the letters.
+        for colour, width in (("white", 4), (INK, 0)):
+            marks.append(
+                side.mark_text(
+                    align="left", fontSize=10, color=colour, stroke=colour, strokeWidth=width
+                )
+            )
     title = alt.TitleParams(
         text=f"{heading(metric)}: change from unpruned",
         subtitle=UNITS[metric] + ("; downwards, as lower is better" if better is False else ""),

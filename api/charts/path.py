@@ -1,6 +1,8 @@
 """Where pruning takes a model: accuracy against a metric, level after level."""
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from math import dist
 
 import altair as alt
 import polars as pl
@@ -40,7 +42,7 @@ def path_chart(path: pl.DataFrame, metric: str, level: int) -> alt.LayerChart:
     )
     y = alt.Y(
         "value:Q",
-        title=f"{label(metric)}, {unit(metric)}",
+        title=[label(metric), unit(metric)],
         scale=alt.Scale(domain=y_domain, nice=False, zero=False),
         axis=alt.Axis(format=".2f", tickCount=5),
     )
@@ -125,14 +127,14 @@ def _labels(
         level: ((accuracy - x[0]) * x_px, (value - y[0]) * y_px)
         for level, accuracy, value in path.select("level", "accuracy", "value").rows()
     }
-    placed: dict[int, tuple[float, float]] = {}
-    deepest_first = sorted(points, reverse=True)
-    for level in dict.fromkeys([*first, *deepest_first[:1], *sorted(points)]):
-        for right, up in OFFSETS:
-            place = points[level][0] + right, points[level][1] + up
-            if _is_free(place, points.values(), placed.values()):
-                placed[level] = place
-                break
+    way = [point for one, next in pairwise(points.values()) for point in _between(one, next)]
+    placed: dict[int, Place] = {}
+    for level in dict.fromkeys([*first, max(points), *points]):
+        places = [(points[level][0] + right, points[level][1] + up) for right, up in OFFSETS]
+        free = [place for place in places if _is_free(place, points.values(), placed.values())]
+        beside = [place for place in free if _is_free(place, way, ())]
+        if free:
+            placed[level] = (beside or free)[0]
     return pl.DataFrame(
         {
             "level": list(placed),
@@ -141,6 +143,14 @@ def _labels(
         },
         schema={"level": pl.Int64, "label_x": pl.Float64, "label_y": pl.Float64},
     )
+
+
+def _between(one: Place, other: Place) -> list[Place]:
+    """Points of the straight line, at most CLEAR apart."""
+    steps = 1 + int(dist(one, other) // CLEAR)
+    ways = zip(one, other, strict=True)
+    (x, dx), (y, dy) = ((start, (end - start) / steps) for start, end in ways)
+    return [(x + dx * step, y + dy * step) for step in range(steps + 1)]
 
 
 def _is_free(place: Place, points: Iterable[Place], labels: Iterable[Place]) -> bool:
