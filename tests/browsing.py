@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
 import httpx
@@ -48,10 +48,12 @@ FAILED = re.compile(r"Failed to load resource: the server responded with a statu
 
 
 @contextmanager
-def serving(lake: Path, token: str | None = None) -> Iterator[str]:
+def serving(lake: Path, token: str | None = None, with_sql: bool = False) -> Iterator[str]:
     """The address of a server of the lake, which stops afterwards."""
     app = create_app(lake, ApiSettings(token=None if token is None else SecretStr(token)))
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", lifespan="off"))
+    # The processes for SQL start with its lifespan.
+    lifespan: Literal["on", "off"] = "on" if with_sql else "off"
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", lifespan=lifespan))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

@@ -19,7 +19,7 @@ class Card {
   #wanted = null;
   #asked = null;
   #isNear = false;
-  #picture = el("img", { class: "picture" });
+  #picture = el("img", { class: "picture", alt: "" });
   #paper = el("div", { class: "paper" });
   #links = el("p", { class: "links" });
   #sql = el("code");
@@ -110,14 +110,14 @@ class Card {
     const picture = el("img", { class: "picture", src: url, alt });
     try {
       await picture.decode();
-    } catch {
-      throw new Problem(0, "undrawable", "the browser cannot draw this chart");
-    } finally {
-      // What is decoded needs its address no longer.
+      signal.throwIfAborted();
+    } catch (error) {
       URL.revokeObjectURL(url);
+      if (error.name === "AbortError") throw error;
+      throw new Problem(0, "undrawable", "the browser cannot draw this chart");
     }
-    signal.throwIfAborted();
     picture.style.setProperty("max-width", `${GROWTH * picture.naturalWidth}px`);
+    URL.revokeObjectURL(this.#picture.src);
     this.#picture = picture;
     this.#paper.replaceChildren(picture);
   }

@@ -5,7 +5,7 @@ import { alternatives } from "./state.js";
 
 const byId = (id) => document.getElementById(id);
 
-export const CONTROLS = ["model", "task", "strategy", "run", "level", "metric", "theme"];
+const CONTROLS = ["model", "task", "strategy", "run", "level", "metric", "theme"];
 
 /** Tell `choose(name, value)` of every change. */
 export function listen(choose) {

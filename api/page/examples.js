@@ -245,6 +245,7 @@ function tokens(all, which, predicted) {
   const largest = Math.max(...scores.map((score) => Math.abs(score ?? 0)));
   const hint = "Point at a token, or go through them by the arrow keys, to read its score.";
   const readout = el("p", { class: "soft note readout", "aria-live": "polite" }, hint);
+  const spaced = all.map(({ token }) => token.match(/^( +)?(.*)$/s));
   const marked = all.map(({ token }, i) => {
     const score = scores[i];
     const part = largest ? Math.abs(score ?? 0) / largest : 0;
@@ -266,7 +267,7 @@ function tokens(all, which, predicted) {
         onfocus: tell,
         onmouseenter: tell,
       },
-      token.replaceAll("\n", "↵\n"),
+      spaced[i][2].replaceAll("\n", "↵\n"),
       el("span", { class: "visually-hidden" }, ` ${text} `),
     );
     span.style.setProperty("--strength", part.toFixed(3));
@@ -280,7 +281,8 @@ function tokens(all, which, predicted) {
       "aria-label": "Tokens with their scores; arrow keys go from one to the next",
       onkeydown: (event) => focusBeside(event, marked, "ArrowLeft", "ArrowRight"),
     },
-    ...marked,
+    // The space in front of a word is part of its token, but only the word is marked.
+    ...marked.flatMap((span, i) => [spaced[i][1] ?? "", span]),
   );
   return [strip, readout];
 }

@@ -33,7 +33,7 @@ export function runsOf(models) {
         ...run,
         model: name,
         reference: model.model,
-        revision: model.revision,
+        layer_count: model.layer_count,
         run: run.run_id,
       }));
     })

@@ -5,11 +5,6 @@ import { el, label, number, signed } from "./dom.js";
 
 const byId = (id) => document.getElementById(id);
 
-/** What /findings says of a run, and its metrics at a level by name; both from one snapshot. */
-export async function findingsOf(runId, signal) {
-  return json(address("/findings", { run_id: runId }), signal);
-}
-
 /** The metrics at a level by name: values, difference with interval, and the verdict. */
 export async function metricsAt(findings, level, signal) {
   const asked = { run_id: findings.run_id, level, limit: 1000 };
@@ -95,7 +90,8 @@ function tile(row, level) {
       el("span", { "aria-hidden": "true" }, "→"),
       el("span", {}, number(row.value), el("small", {}, `level ${level}`)),
     ),
-    el("p", {}, badge(row.verdict), ` ${signed(row.delta)}`, reach ? ` (95 %: ${reach})` : ""),
+    el("p", {}, badge(row.verdict), ` ${signed(row.delta)}`),
+    reach ? el("p", { class: "note" }, `95 % interval: ${reach}`) : null,
     el("p", { class: "soft note" }, row.note ?? row.reason),
   );
 }
