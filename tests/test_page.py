@@ -1,4 +1,3 @@
-import datetime
 import shutil
 from collections.abc import Iterator
 from itertools import pairwise
@@ -12,72 +11,12 @@ from playwright.sync_api import Browser, Route, expect, sync_playwright
 
 from api.wording import MINUS
 from prunelake.publish import publish
-from tests import lake_rows
 from tests.browsing import ARGUMENTS, Reader, reading, serving
 from tests.lake_rows import rows_of
-from tests.level_rows import explained_run, judged_run, published_run
+from tests.level_rows import explained_run
+from tests.page_lake import Runs, day, flipping_run
 
 TOKEN = "a secret of the server"
-
-ONE = {("kernel_shap", "delete_text"): 0.5}
-BOTH = {("kernel_shap", "delete_text"): 0.5, ("lime", "delete_text"): 0.25}
-
-
-def day(number: int) -> dict[str, Any]:
-    """When a run was made; the page opens with the latest."""
-    return {"created_at": datetime.datetime(2026, 1, number, tzinfo=datetime.UTC)}
-
-
-def flipping_run(lake: Path, name: str, **columns: Any) -> str:
-    """A run of three examples at levels 0 and 1: a harmful flip, a beneficial one, and none.
-
-    The first is explained by two seeds, which differ.
-    """
-    run = lake_rows.run_row(name, **{"example_count": 3} | columns)
-    run_id = str(run["run_id"])
-    no, yes = [-0.5, -1.0], [-1.0, -0.5]
-    text = {
-        "prompt": "Was it good?\nAnswer:",
-        "prompt_tokens": ["Was", " it", " good", "?\n", "Answer", ":"],
-        "options": [" no", " yes"],
-    }
-    return lake_rows.write(
-        lake,
-        run,
-        examples=[lake_rows.example(run_id, f"test:{i}", position=i, **text) for i in range(3)],
-        predictions=[
-            lake_rows.prediction(run_id, level, f"test:{i}", likelihoods)
-            for i, answers in enumerate([(no, yes), (yes, no), (no, no)])
-            for level, likelihoods in enumerate(answers)
-        ],
-        attributions=[
-            lake_rows.attribution(
-                run_id,
-                level,
-                "test:0",
-                [0.25, -1.0 + seed, 0.5, 0.0, -0.125 * level, 0.0],
-                seed=seed,
-            )
-            for level in (0, 1)
-            for seed in (0, 1)
-        ],
-    )
-
-
-class Runs:
-    """The ids of the runs in the lake of these tests."""
-
-    def __init__(self, lake: Path) -> None:
-        self.lake = lake
-        alpha: dict[str, Any] = {"model": "hub:org/alpha", "task": "questions"}
-        self.older = explained_run(lake, "older", ONE, **alpha, **day(1))
-        self.explained = explained_run(lake, "explained", BOTH, **alpha, **day(5))
-        self.judged = judged_run(lake, "judged", model="hub:org/alpha", task="reviews", **day(3))
-        self.random = explained_run(lake, "random", ONE, **alpha, **day(2), strategy="random")
-        self.beta = explained_run(lake, "beta", model="hub:org/beta", task="questions", **day(4))
-        self.flipping = flipping_run(lake, "flips", model="hub:org/beta", task="stories", **day(1))
-        self.published = published_run(lake, "table", model="a table", task="reviews", **day(2))
-        publish(lake)
 
 
 @pytest.fixture(scope="module")

@@ -63,3 +63,18 @@ export function problemBox(problem, again) {
     again ? el("button", { type: "button", onclick: again }, "Try again") : null,
   );
 }
+
+/** Move the focus along a row of elements by two arrow keys, Home and End. */
+export function focusBeside(event, all, back, forth) {
+  const at = all.indexOf(document.activeElement);
+  const last = all.length - 1;
+  const to = { [back]: at - 1, [forth]: at + 1, Home: 0, End: last }[event.key];
+  if (at < 0 || to === undefined) return;
+  event.preventDefault();
+  const target = all[Math.min(Math.max(to, 0), last)];
+  if (target.tabIndex < 0) {
+    all[at].tabIndex = -1;
+    target.tabIndex = 0;
+  }
+  target.focus();
+}
