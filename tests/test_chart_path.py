@@ -135,10 +135,14 @@ def test_the_title_has_the_correlation_and_its_interval(columns: Any, title: str
     ("level", "names"), [(2, ["unpruned", "level 2"]), (0, ["unpruned"]), (9, ["unpruned"])]
 )
 def test_level_0_and_the_shown_one_are_marked(level: int, names: list[str]) -> None:
-    points = rows_with(path_chart(FALLING, "ece", level), "accuracy")
+    chart = path_chart(FALLING, "ece", level)
+    points = rows_with(chart, "accuracy")
     marked = {point["level"]: point["marked"] for point in points if point["marked"]}
     assert list(marked.values()) == names
     assert marked[0] == "unpruned"
+    (big,) = (part for part in chart.to_dict()["layer"] if "shape" in part["encoding"])
+    assert big["transform"] == [{"filter": "isValid(datum.marked)"}]
+    assert big["encoding"]["shape"]["scale"]["domain"] == names
 
 
 def test_the_path_goes_through_the_levels_in_their_order() -> None:

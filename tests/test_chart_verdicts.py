@@ -108,6 +108,20 @@ def test_marks_and_styles_tell_all_verdicts_apart() -> None:
     assert len({style.shape for style in STYLES.values()}) == len(STYLES)
 
 
+def test_only_the_faint_cells_have_a_mark_in_the_ink_of_the_paper() -> None:
+    texts = [
+        part for part in spec()["layer"] if part["encoding"].get("text", {}).get("field") == "mark"
+    ]
+    faint = 'datum.verdict == "?  inconclusive: neither change nor equivalence is shown"'
+    assert {part["mark"]["color"]: part["transform"] for part in texts} == {
+        ON_COLOUR: [{"filter": f"!({faint})"}],
+        INK: [{"filter": faint}],
+    }
+    assert [verdict for verdict, style in STYLES.items() if style.colour == FAINT] == [
+        "inconclusive"
+    ]
+
+
 @pytest.mark.parametrize("twin", [lambda colour: colour, DARK.__getitem__])
 def test_a_mark_is_readable_on_its_colour(twin: Any) -> None:
     for style in STYLES.values():
