@@ -99,7 +99,8 @@ def install(app: FastAPI) -> None:
             methods += ["HEAD"] if "GET" in methods and "HEAD" not in methods else []
             headers["Allow"] = ", ".join(methods)
             message = f"{request.url.path} takes {headers['Allow']}, not {request.method}"
-        code = phrase.lower().replace(" ", "_")
+        # Python's phrase for 413 is another one since 3.13.
+        code = "too_large" if error.status_code == 413 else phrase.lower().replace(" ", "_")
         return problem(error.status_code, code, message, headers=headers)
 
     @app.exception_handler(RequestValidationError)

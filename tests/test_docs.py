@@ -1,8 +1,11 @@
 import re
 from pathlib import Path
 
+import pytest
 import typer
 
+from api.charts.catalog import CHARTS
+from api.settings import ApiSettings
 from prunelake.cli import app
 from prunelake.spec import Settings
 from prunelake.tasks import names
@@ -20,7 +23,19 @@ def test_the_settings_table_names_every_variable_that_is_read() -> None:
         for parameter in command.params
         if parameter.envvar
     }
-    assert listed == fields | options
+    of_server = {f"PRUNELAKE_API_{name.upper()}" for name in ApiSettings.model_fields}
+    assert listed == fields | options | of_server
+
+
+@pytest.mark.parametrize("name", ApiSettings.model_fields)
+def test_the_settings_table_tells_the_server_s_defaults(name: str) -> None:
+    row = re.search(rf"^\| `PRUNELAKE_API_{name.upper()}` \| (.*?) \| ", README, re.MULTILINE)
+    assert row
+    default = ApiSettings.model_fields[name].default
+    if default is None:
+        assert row[1].startswith("none: ")
+    else:
+        assert row[1] == f"`{str(default).lower().removesuffix('.0')}`"
 
 
 def test_every_command_that_the_readme_shows_exists() -> None:
@@ -28,6 +43,13 @@ def test_every_command_that_the_readme_shows_exists() -> None:
     commands = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]  # a group
     assert shown <= commands
     assert shown
+
+
+def test_the_charts_are_counted() -> None:
+    words = {12: "twelve", 13: "thirteen", 14: "fourteen"}
+    for name in ("README.md", "CHANGELOG.md"):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        assert re.findall(r"(\w+) charts\b(?= as|, for)", text) == [words[len(CHARTS)]]
 
 
 def test_every_task_is_named() -> None:
