@@ -26,7 +26,7 @@ at once.
 def create_app(lake: Path, settings: ApiSettings | None = None) -> FastAPI:
     """The server of a lake; it opens the snapshot when it is first asked."""
     settings = settings or ApiSettings()
-    snapshots = Snapshots(lake)
+    snapshots = Snapshots(lake, max_seconds=settings.max_seconds)
     guard = Guard(lake, settings)
 
     @asynccontextmanager

@@ -149,8 +149,11 @@ def _conditions(view: View, filters: Mapping[str, list[str]]) -> tuple[list[str]
             is_null = _value(parameter, "boolean", _single(parameter, texts))
             conditions.append(f'"{column}" is {"" if is_null else "not "}null')
         elif suffix == "":
-            values[name] = [_value(parameter, kind, text) for text in texts]
-            conditions.append(f'list_contains(${name}::{kind}[], "{column}")')
+            # Row groups are passed over for such values, which list_contains would not do.
+            names = [f"{name}_{number}" for number in range(len(texts))]
+            given = (_value(parameter, kind, text) for text in texts)
+            values |= dict(zip(names, given, strict=True))
+            conditions.append(f'"{column}" in ({", ".join(f"${n}::{kind}" for n in names)})')
         else:
             values[name] = _value(parameter, kind, _single(parameter, texts))
             conditions.append(f'"{column}" {COMPARISONS[suffix]} ${name}::{kind}')

@@ -1,6 +1,7 @@
 """The published snapshot: opened read-only, and the next one picked up as soon as it is there."""
 
 import logging
+import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,40 +29,39 @@ class Snapshot:
     created_at: datetime
     run_count: int
     connection: Connection
+    max_seconds: float | None = None
 
     @contextmanager
-    def reading(self, seconds: float) -> Iterator[Connection]:
-        """A connection of its own for one request, stopped after `seconds`.
+    def reading(self) -> Iterator[Connection]:
+        """A connection of its own for one request; DuckDB stops a query after `max_seconds`.
 
         Raises:
-            LimitExceeded: it was stopped.
+            LimitExceeded: one was stopped.
         """
         with opened(self.connection) as cursor:
-            is_done = threading.Event()
-            watch = (cursor, is_done, seconds)
-            threading.Thread(target=_interrupt_after, args=watch, daemon=True).start()
             try:
                 yield cursor
             except duckdb.InterruptException as error:
                 raise LimitExceeded(
-                    f"this takes longer than {seconds:g} s; ask for one run (run_id=...), or for "
-                    "what is stored: metrics, deltas, correlations, verdicts"
+                    f"this takes longer than {self.max_seconds:g} s; ask for one run (run_id=...), "
+                    "or for what is stored: metrics, deltas, correlations, verdicts"
                 ) from error
-            finally:
-                is_done.set()
 
-    def rows(self, query: Query, seconds: float) -> pl.DataFrame:
-        """What the snapshot answers within `seconds`."""
-        with self.reading(seconds) as cursor:
+    def rows(self, query: Query) -> pl.DataFrame:
+        """What the snapshot answers."""
+        with self.reading() as cursor:
             return query.rows(cursor)
 
 
 class Snapshots:
     """The snapshot of a lake, always the last one that was published."""
 
-    def __init__(self, lake: Path, memory_bytes: int | None = None) -> None:
+    def __init__(
+        self, lake: Path, memory_bytes: int | None = None, max_seconds: float | None = None
+    ) -> None:
         self.path = lake / NAME
         self.memory_bytes = memory_bytes
+        self.max_seconds = max_seconds
         self._lock = threading.Lock()
         self._stamp: Stamp | None = None
         self._current: Snapshot | None = None
@@ -83,7 +83,7 @@ class Snapshots:
 
     def _take(self, stamp: Stamp) -> None:
         try:
-            self._current = open_snapshot(self.path, self.memory_bytes)
+            self._current = open_snapshot(self.path, self.memory_bytes, self.max_seconds)
         except NoSnapshot as error:
             if self._current is None:
                 raise
@@ -92,17 +92,20 @@ class Snapshots:
         self._stamp = stamp
 
 
-def open_snapshot(path: Path, memory_bytes: int | None = None) -> Snapshot:
+def open_snapshot(
+    path: Path, memory_bytes: int | None = None, max_seconds: float | None = None
+) -> Snapshot:
     """Open a snapshot so that it can be read, and nothing else.
 
     With `memory_bytes` it is for SQL of others: on one thread, within this memory, without a file.
+    No query takes longer than `max_seconds`.
 
     Raises:
         NoSnapshot: no such file, none of DuckDB, or one made by another version of PruneLake.
     """
     # Attached to a database of its own: opening the path itself would give what this process has
     # open under that name, perhaps an older file.
-    config = {
+    config: dict[str, str | bool | int | float | list[str]] = {
         "python_enable_replacements": "false",
         "autoinstall_known_extensions": "false",
         "autoload_known_extensions": "false",
@@ -118,6 +121,9 @@ def open_snapshot(path: Path, memory_bytes: int | None = None) -> Snapshot:
         if memory_bytes is not None:
             # Without external access DuckDB still opens what is attached, also for COPY ... TO.
             connection.execute("set disabled_filesystems = 'LocalFileSystem'")
+        if max_seconds is not None:
+            milliseconds = math.ceil(max_seconds * 1000)
+            connection.execute(f"set global max_execution_time = {milliseconds}")
         connection.execute("set lock_configuration = true")
         with opened(connection) as cursor:
             found = cursor.execute(
@@ -134,7 +140,7 @@ def open_snapshot(path: Path, memory_bytes: int | None = None) -> Snapshot:
         raise NoSnapshot(
             f"{path} was published by another version; `prunelake publish` writes it anew"
         )
-    return Snapshot(found[0], found[1], found[2], connection)
+    return Snapshot(found[0], found[1], found[2], connection, max_seconds)
 
 
 @contextmanager
@@ -143,13 +149,6 @@ def opened(connection: Connection) -> Iterator[Connection]:
     with connection.cursor() as cursor:
         cursor.execute("use prunelake")
         yield cursor
-
-
-def _interrupt_after(cursor: Connection, is_done: threading.Event, seconds: float) -> None:
-    if not is_done.wait(seconds):
-        # An interruption between two queries is lost, so the next one is interrupted, too.
-        while not is_done.wait(0.05):
-            cursor.interrupt()
 
 
 def _stamp(path: Path) -> Stamp | None:

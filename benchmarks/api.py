@@ -125,7 +125,7 @@ def make_sqlite(snapshot: Snapshot, path: Path) -> None:
     """The rows of the views as tables of SQLite, indexed by run."""
     with sqlite3.connect(path) as database:
         for view in VIEWS:
-            rows = snapshot.rows(Query(f"from {view}"), 60)
+            rows = snapshot.rows(Query(f"from {view}"))
             columns = ", ".join(f'"{name}"' for name in rows.columns)
             marks = ", ".join("?" * rows.width)
             database.execute(f"create table {view} ({columns})")
@@ -156,7 +156,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Iterator[Row]:
     """Every address, cold and cached, at every number of clients, one after the other."""
     lake: Path = options.lake
     snapshot = open_snapshot(publish(lake))
-    runs = snapshot.rows(Query("select run_id from runs order by run_id"), 60)["run_id"].to_list()
+    runs = snapshot.rows(Query("select run_id from runs order by run_id"))["run_id"].to_list()
     metrics = ["ece", "nll", "brier", "flip_rate"]
     make_sqlite(snapshot, folder / "rows.db")
     started = 0

@@ -101,11 +101,11 @@ def test_a_page_of_the_snapshot_before_is_gone(lake: Path, client: TestClient) -
 
 def test_who_reads_the_old_snapshot_reads_on(lake: Path) -> None:
     snapshots = Snapshots(lake)
-    with snapshots.current().reading(10) as old:
+    with snapshots.current().reading() as old:
         explained_run(lake, "second")
         publish(lake)
         assert old.sql("select count(*) from runs").fetchall() == [(1,)]
-        with snapshots.current().reading(10) as new:
+        with snapshots.current().reading() as new:
             assert new.sql("select count(*) from runs").fetchall() == [(2,)]
         assert old.sql("select count(*) from runs").fetchall() == [(1,)]
 

@@ -244,14 +244,14 @@ def test_an_answer_too_large_is_refused(lake: Path) -> None:
 def test_an_answer_that_takes_too_long_is_stopped(lake: Path) -> None:
     endless = Query("select count(*) as n from range(1_000_000_000_000)")
     with pytest.raises(LimitExceeded, match=r"longer than 0\.2 s"):
-        Snapshots(lake).current().rows(endless, seconds=0.2)
+        Snapshots(lake, max_seconds=0.2).current().rows(endless)
 
 
 def test_a_pause_between_two_queries_does_not_save_the_second(lake: Path) -> None:
     endless = Query("select count(*) as n from range(1_000_000_000_000)")
 
     def pause_and_ask() -> None:
-        with Snapshots(lake).current().reading(0.1) as connection:
+        with Snapshots(lake, max_seconds=0.1).current().reading() as connection:
             time.sleep(0.3)
             endless.rows(connection)
 

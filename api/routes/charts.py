@@ -10,7 +10,7 @@ from api import queries
 from api.charts import drawing
 from api.charts.catalog import CHARTS, usermeta
 from api.problems import RESPONSES
-from api.routes.data import OfSettings, OfSnapshot, given_once
+from api.routes.data import OfSnapshot, given_once
 from api.subject import Subject, chosen_run, subject_of
 from prunelake.errors import NotFound
 from prunelake.formats import to_json
@@ -120,7 +120,6 @@ def chart(
     name: Annotated[str, Path(description="A chart.", json_schema_extra={"enum": [*CHARTS]})],
     format: Annotated[ChartFormat, Path(description="How it is drawn.")],
     snapshot: OfSnapshot,
-    settings: OfSettings,
     asked: Annotated[Drawn, Query()],
 ) -> Response:
     """A chart of the latest run that fits. Its `usermeta` has the SQL behind it, and the snapshot.
@@ -130,7 +129,7 @@ def chart(
     kind = CHARTS.get(name)
     if kind is None:
         raise NotFound(f"no chart {name!r}; GET /charts describes them", CHARTS)
-    with snapshot.reading(settings.max_seconds) as connection:
+    with snapshot.reading() as connection:
         query = kind.query(subject := subject_for(connection, asked))
         rows = query.rows(connection)
     spec = drawing.spec(kind.chart(rows, subject), asked.theme.value)

@@ -116,9 +116,9 @@ def views() -> list[ViewInfo]:
 
 
 @router.get("/models", summary="Models and their runs", tags=["data"])
-def models(snapshot: OfSnapshot, settings: OfSettings) -> list[ModelInfo]:
+def models(snapshot: OfSnapshot) -> list[ModelInfo]:
     """Every model, its runs and what each run has; the run ids serve all other addresses."""
-    rows = snapshot.rows(queries.model_runs(), settings.max_seconds).to_dicts()
+    rows = snapshot.rows(queries.model_runs()).to_dicts()
     found: dict[tuple[str, str], ModelInfo] = {}
     for row in rows:
         key = row["model"], row["revision"]
@@ -135,7 +135,7 @@ def rows_of(view: View, request: Request, snapshot: Snapshot, settings: ApiSetti
     format, is_negotiated = chosen_format(
         parameters.get("format"), request.headers.get("accept", "")
     )
-    rows = snapshot.rows(wanted.query, settings.max_seconds)
+    rows = snapshot.rows(wanted.query)
     cursor = wanted.next_cursor(snapshot.id, rows)
     body = encoded(rows.head(wanted.limit), format)
     if len(body) > settings.max_bytes:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api import example_queries, queries
 from api.problems import RESPONSES
 from api.query import Connection
-from api.routes.data import OfSettings, OfSnapshot, given_once
+from api.routes.data import OfSnapshot, given_once
 from api.subject import Subject, chosen_run, subject_of
 from prunelake.errors import NotFound
 
@@ -110,11 +110,10 @@ class Example(BaseModel):
 def examples(
     run_id: RunId,
     snapshot: OfSnapshot,
-    settings: OfSettings,
     asked: Annotated[Listed, Query()],
 ) -> ExampleList:
     """Examples at a level: explained ones first, then flips, then those whose confidence moved."""
-    with snapshot.reading(settings.max_seconds) as connection:
+    with snapshot.reading() as connection:
         subject = _subject(connection, run_id, asked.level)
         rows = example_queries.listed(run_id, subject.level, asked.limit).rows(connection)
     lines = [ExampleLine(**row) for row in rows.fill_nan(None).to_dicts()]
@@ -128,11 +127,10 @@ def example(
         str, Path(description="GET /examples/{run_id} lists them.", examples=["test:17"])
     ],
     snapshot: OfSnapshot,
-    settings: OfSettings,
     asked: Annotated[Explained, Query()],
 ) -> Example:
     """Prediction, confidence and attributions of the unpruned model and of a level."""
-    with snapshot.reading(settings.max_seconds) as connection:
+    with snapshot.reading() as connection:
         subject = _subject(connection, run_id, asked.level)
         found = example_queries.one(run_id, example_id).rows(connection).to_dicts()
         if not found:

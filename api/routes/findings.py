@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from api import findings, queries
 from api.problems import RESPONSES
 from api.routes.charts import Chosen
-from api.routes.data import OfSettings, OfSnapshot, given_once
+from api.routes.data import OfSnapshot, given_once
 from api.subject import chosen_run, subject_of
 
 router = APIRouter(responses=RESPONSES, tags=["findings"], dependencies=[Depends(given_once)])
@@ -35,11 +35,9 @@ class Findings(BaseModel):
 
 
 @router.get("/findings", summary="What a run shows, in words")
-def of_run(
-    snapshot: OfSnapshot, settings: OfSettings, asked: Annotated[Chosen, Query()]
-) -> Findings:
+def of_run(snapshot: OfSnapshot, asked: Annotated[Chosen, Query()]) -> Findings:
     """The verdict on the latest run that fits, in words, with its warnings."""
-    with snapshot.reading(settings.max_seconds) as connection:
+    with snapshot.reading() as connection:
         run = chosen_run(connection, asked.run_id, asked.model, asked.task, asked.strategy)
         run_id = run["run_id"]
         levels = queries.levels([run_id]).rows(connection)
