@@ -21,8 +21,8 @@ NAME = "prunelake.duckdb"
 # The oldest DuckDB that PruneLake runs on: an analyst's own may be older than the one here.
 STORAGE_VERSION = "v1.4.0"
 
-MATERIALISED = ("verdicts",)
-"""Views that take long over a whole lake: a snapshot stores their rows as `lake.<view>`."""
+MATERIALISED = ("correlations", "metrics", "deltas", "verdicts")
+"""Views that are asked most, or take long: a snapshot stores their rows as `stored.<view>`."""
 
 
 def snapshot_id(runs: Iterable[str], analysed: Iterable[str]) -> str:
@@ -119,6 +119,7 @@ def _build(source: duckdb.DuckDBPyConnection, path: Path) -> None:
     ) as snapshot:
         snapshot.execute("set TimeZone = 'UTC'")
         snapshot.execute("create schema lake")
+        snapshot.execute("create schema stored")
         for table in (*TABLES.values(), *DERIVED.values()):
             rows = source.sql(f"from lake.{table.name}")
             snapshot.register("arriving", rows.to_arrow_reader())
@@ -162,9 +163,9 @@ def _materialise(snapshot: duckdb.DuckDBPyConnection, view: str) -> None:
     ((comment,),) = snapshot.execute(described, [view]).fetchall()
     quoted = comment.replace("'", "''")
     columns = ", ".join(snapshot.sql(f"from {view}").columns)
-    snapshot.execute(f"create table lake.{view} as from {view} order by all")
-    snapshot.execute(f"create or replace view {view} as select {columns} from lake.{view}")
-    for what in (f"table lake.{view}", f"view {view}"):
+    snapshot.execute(f"create table stored.{view} as from {view} order by all")
+    snapshot.execute(f"create or replace view {view} as select {columns} from stored.{view}")
+    for what in (f"table stored.{view}", f"view {view}"):
         snapshot.execute(f"comment on {what} is '{quoted}'")
 
 
