@@ -48,8 +48,9 @@ def create_app(lake: Path, settings: ApiSettings | None = None) -> FastAPI:
     app.state.settings = settings
     app.state.guard = guard
     app.include_router(data.view_router(settings.max_rows))
-    for router in (data.router, charts.router, findings.router, examples.router, sql.router):
+    for router in (data.router, charts.router, findings.router, examples.router):
         app.include_router(router)
+    app.include_router(sql.router_of(settings))
     page.install(app)
     problems.install(app)
     # The last one added is the first to see a request.

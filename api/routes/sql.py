@@ -1,7 +1,7 @@
 """SQL of others: one statement that reads, within limits, in a process of its own."""
 
 from collections.abc import Callable, Coroutine
-from typing import Annotated, Any
+from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.routing import APIRoute
@@ -11,15 +11,14 @@ from starlette.types import Message
 from api.guard import Guard
 from api.negotiation import chosen_format
 from api.problems import RESPONSES
-from api.routes.data import OfSettings
 from api.settings import ApiSettings
 from api.sql_worker import Head, Question
-from prunelake.errors import InvalidRequest, NotFound
+from prunelake.errors import NotFound
 from prunelake.formats import MEDIA_TYPES, RowFormat
 
 MAX_CHARACTERS = 100_000
 
-MAX_BODY = 1_000_000
+MAX_BODY = 1_300_000
 """Bytes of a request: the longest query with each character escaped, and some."""
 
 
@@ -44,31 +43,6 @@ class BoundedRoute(APIRoute):
             return await handler(Request(request.scope, receive))
 
         return bounded
-
-
-router = APIRouter(responses=RESPONSES, tags=["sql"], route_class=BoundedRoute)
-
-
-class Asked(BaseModel):
-    """A query, and what its answer may have."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    query: str = Field(
-        min_length=1,
-        max_length=MAX_CHARACTERS,
-        description="One statement that only reads: SELECT, FROM, VALUES, PIVOT, DESCRIBE, ...",
-        examples=["select task, level, accuracy, ece from summary order by all"],
-    )
-    format: RowFormat | None = Field(
-        default=None, description="Also by the header Accept; JSON by default."
-    )
-    max_rows: Annotated[int, Field(ge=1, strict=True)] | None = Field(
-        default=None, description="At most, and by default, the server's own limit."
-    )
-    max_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)] | None = Field(
-        default=None, description="At most, and by default, the server's own limit."
-    )
 
 
 class Column(BaseModel):
@@ -98,57 +72,65 @@ class SqlRows(BaseModel):
     limits: Limits
 
 
-def _content() -> dict[str, Any]:
-    binary = {"schema": {"type": "string", "format": "binary"}}
-    others = (RowFormat.ndjson, RowFormat.parquet, RowFormat.arrow)
-    texts = {"text/csv": {"schema": {"type": "string"}}}
-    return texts | {MEDIA_TYPES[format]: binary for format in others}
+def router_of(settings: ApiSettings) -> APIRouter:
+    """The route, whose OpenAPI tells the limits of this server."""
+    router = APIRouter(responses=RESPONSES, tags=["sql"], route_class=BoundedRoute)
+    most_rows, most_seconds = settings.sql_max_rows, settings.sql_max_seconds
 
+    class SqlQuery(BaseModel):
+        """A query, and what its answer may have."""
 
-@router.post(
-    "/sql",
-    summary="Rows of a query",
-    response_class=Response,
-    responses={200: {"model": SqlRows, "description": "The rows.", "content": _content()}},
-)
-async def sql(asked: Asked, request: Request, settings: OfSettings) -> Response:
-    """Run one statement that reads, on the published snapshot.
+        model_config = ConfigDict(extra="forbid")
 
-    Rows beyond a limit are left off, and the answer says so; a query that takes more time or memory
-    than it may is stopped (422, `limit_exceeded`). Headers say the same in every format:
-    PruneLake-Snapshot, -Row-Count, -Truncated, -Max-Rows, -Max-Bytes, -Max-Seconds, -Memory-Bytes.
-    What a format has no type for comes as text.
-    """
-    guard: Guard = request.app.state.guard
-    if not guard.is_on:
-        raise NotFound("SQL is off on this server; on Linux, PRUNELAKE_API_SQL=true turns it on")
-    format, _ = chosen_format(asked.format, request.headers.get("accept", ""))
-    question = question_of(asked, format, settings)
-    head, body = await guard.answer(question)
-    return Response(body, headers=_headers(head, question), media_type=MEDIA_TYPES[format])
+        query: str = Field(
+            min_length=1,
+            max_length=MAX_CHARACTERS,
+            description="One statement that only reads: SELECT, FROM, VALUES, PIVOT, SUMMARIZE.",
+            examples=["select task, level, accuracy, ece from summary order by all"],
+        )
+        format: RowFormat | None = Field(
+            default=None, description="Also by the header Accept; JSON by default."
+        )
+        max_rows: int = Field(default=most_rows, ge=1, le=most_rows, strict=True)
+        max_seconds: float = Field(
+            default=most_seconds,
+            gt=0,
+            le=most_seconds,
+            strict=True,
+            description="From the request on, the waiting for others included.",
+        )
 
-
-def question_of(asked: Asked, format: RowFormat, settings: ApiSettings) -> Question:
-    """What was asked with the limits that hold for it.
-
-    Raises:
-        InvalidRequest: a limit beyond the server's.
-    """
-    rows, seconds = settings.sql_max_rows, settings.sql_max_seconds
-    for name, given, most in (
-        ("max_rows", asked.max_rows, rows),
-        ("max_seconds", asked.max_seconds, seconds),
-    ):
-        if given is not None and given > most:
-            raise InvalidRequest(f"{name}={given:g} is beyond this server's limit of {most:g}")
-    return Question(
-        query=asked.query,
-        format=format,
-        max_rows=asked.max_rows or rows,
-        max_bytes=settings.sql_max_bytes,
-        max_seconds=asked.max_seconds or seconds,
-        memory_bytes=settings.sql_memory_bytes,
+    @router.post(
+        "/sql",
+        summary="Rows of a query",
+        operation_id="sql",
+        response_class=Response,
+        responses={200: {"model": SqlRows, "description": "The rows.", "content": _content()}},
     )
+    async def sql(asked: SqlQuery, request: Request) -> Response:
+        """Run one statement that reads, on the published snapshot.
+
+        Rows beyond a limit are left off, and the answer says so; a query that takes more time or
+        memory than it may is stopped (422, `limit_exceeded`). Headers say the same in every format:
+        PruneLake-Snapshot, -Row-Count, -Truncated, -Max-Rows, -Max-Bytes, -Max-Seconds,
+        -Memory-Bytes. What a format has no type for comes as text.
+        """
+        guard: Guard = request.app.state.guard
+        if not guard.is_on:
+            raise NotFound("SQL is off on this server; on Linux PRUNELAKE_API_SQL=true turns it on")
+        format, _ = chosen_format(asked.format, request.headers.get("accept", ""))
+        question = Question(
+            query=asked.query,
+            format=format,
+            max_rows=asked.max_rows,
+            max_bytes=settings.sql_max_bytes,
+            max_seconds=asked.max_seconds,
+            memory_bytes=settings.sql_memory_bytes,
+        )
+        head, body = await guard.answer(question)
+        return Response(body, headers=_headers(head, question), media_type=MEDIA_TYPES[format])
+
+    return router
 
 
 def _headers(head: Head, question: Question) -> dict[str, str]:
@@ -163,3 +145,10 @@ def _headers(head: Head, question: Question) -> dict[str, str]:
         for name, value in question.limits.items()
     }
     return found | limits
+
+
+def _content() -> dict[str, Any]:
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    others = (RowFormat.ndjson, RowFormat.parquet, RowFormat.arrow)
+    texts = {"text/csv": {"schema": {"type": "string"}}}
+    return texts | {MEDIA_TYPES[format]: binary for format in others}
