@@ -11,6 +11,9 @@ from tests.level_rows import explained_run, judged_run, published_run
 ONE = {("kernel_shap", "delete_text"): 0.5}
 BOTH = {("kernel_shap", "delete_text"): 0.5, ("lime", "delete_text"): 0.25}
 
+BETA = f"package:{'a_name_without_any_space_' * 3}/beta"
+"""Wider than a phone."""
+
 
 def day(number: int) -> dict[str, Any]:
     """When a run was made; the page opens with the latest."""
@@ -63,7 +66,7 @@ class Runs:
         self.explained = explained_run(lake, "explained", BOTH, **alpha, **day(5))
         self.judged = judged_run(lake, "judged", model="hub:org/alpha", task="reviews", **day(3))
         self.random = explained_run(lake, "random", ONE, **alpha, **day(2), strategy="random")
-        self.beta = explained_run(lake, "beta", model="hub:org/beta", task="questions", **day(4))
-        self.flipping = flipping_run(lake, "flips", model="hub:org/beta", task="stories", **day(1))
+        self.beta = explained_run(lake, "beta", model=BETA, task="questions", **day(4))
+        self.flipping = flipping_run(lake, "flips", model=BETA, task="stories", **day(1))
         self.published = published_run(lake, "table", model="a table", task="reviews", **day(2))
         publish(lake)

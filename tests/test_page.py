@@ -14,7 +14,7 @@ from prunelake.publish import publish
 from tests.browsing import ARGUMENTS, Reader, reading, serving
 from tests.lake_rows import rows_of
 from tests.level_rows import explained_run
-from tests.page_lake import Runs, day, flipping_run
+from tests.page_lake import BETA, Runs, day, flipping_run
 
 TOKEN = "a secret of the server"
 
@@ -127,7 +127,7 @@ def test_another_model_and_task_change_verdict_charts_examples_and_address(
     before = reader.chart("confidence").locator("img").get_attribute("alt")
     expect(reader.examples().locator("ol button")).to_have_count(4)
     reader.choose("model", "beta")
-    expect(reader.page.locator("#subject")).to_have_text("hub:org/beta, questions, cosine order")
+    expect(reader.page.locator("#subject")).to_have_text(f"{BETA}, questions, cosine order")
     reader.choose("task", "stories")
     said = api(reader, "/findings", run_id=runs.flipping)
     expect(reader.page.locator("#outline")).to_have_text(f"{said['outline']}.")
@@ -358,7 +358,7 @@ def test_the_keyboard_alone_changes_the_run_and_opens_an_example(
     expect(page.locator(".skip")).to_be_in_viewport()
     tab_to("#model")
     page.keyboard.press("ArrowDown")
-    expect(page.locator("#subject")).to_contain_text("hub:org/beta")
+    expect(page.locator("#subject")).to_contain_text(BETA)
     expect(page.locator("#model")).to_be_focused()
     outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
     assert outline == "solid"
@@ -444,6 +444,10 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(
         reader.chart("reliability").locator("summary").click()
         assert reader.page.evaluate("document.documentElement.scrollWidth") <= 360
         reader.keep("page-phone")
+        reader.choose("model", "beta")
+        reader.choose("task", "stories")
+        reader.examples()
+        assert reader.page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
 def test_the_theme_follows_the_system_unless_it_is_chosen(
