@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from api import findings, html, queries, tables
+from api import chart_queries, findings, html, queries, tables
 from api.charts.catalog import CHARTS, CORRELATED
 from api.charts.importance import importance_chart
 from api.query import Connection
@@ -152,7 +152,7 @@ def _models(connection: Connection, runs: Sequence[Run], levels: pl.DataFrame) -
 def _of_model(connection: Connection, runs: Sequence[Run]) -> Iterator[str]:
     """What is alike for runs of one removal order: the order, and all tasks side by side."""
     first = runs[0]
-    layers = queries.layers(first["run_id"]).rows(connection)
+    layers = chart_queries.layers(first["run_id"]).rows(connection)
     if layers.height:
         chart = importance_chart(layers, max(map(max, (run["levels"] for run in runs))))
         strategy = first["strategy"].partition(":")[0]

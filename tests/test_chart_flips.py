@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 import polars as pl
 import pytest
 
-from api import queries
+from api import chart_queries
 from api.charts import drawing
 from api.charts.catalog import CHARTS
 from api.charts.flips import KINDS, flips_chart
@@ -137,7 +137,7 @@ def test_the_query_tells_shares_and_the_interval_of_their_sum(tmp_path: Path) ->
         ],
     )
     with views.connect(tmp_path) as connection:
-        rows = queries.flips(run_id).rows(connection)
+        rows = chart_queries.flips(run_id).rows(connection)
         (interval,) = views.select(
             connection,
             "select ci_low, ci_high from metrics where metric = 'flip_rate' and level = 1",
@@ -172,7 +172,7 @@ def test_what_cannot_be_shown_says_why(tmp_path: Path) -> None:
 def test_an_explained_run_can_be_drawn(tmp_path: Path) -> None:
     run_id = explained_run(tmp_path)
     with views.connect(tmp_path) as connection:
-        rows = queries.flips(run_id).rows(connection)
+        rows = chart_queries.flips(run_id).rows(connection)
     # Accuracy falls from 3 of 4 to 2 of 4 at level 2.
     assert drawing.title(flips_chart(rows, 2)).startswith(
         f"25{NBSP}% of predictions changed at level 2: 25{NBSP}% harmful ("

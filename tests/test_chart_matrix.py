@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import polars as pl
 import pytest
 
-from api import queries
+from api import chart_queries, queries
 from api.charts import drawing
 from api.charts.matrix import matrix_chart
 from api.wording import MINUS
@@ -134,7 +134,7 @@ def test_the_query_has_the_latest_run_of_each_task_and_the_run_itself(tmp_path: 
     explained_run(tmp_path, "order", task="fourth", strategy="random:0")
     explained_run(tmp_path, "revision", task="fifth", revision="1" * 40)
     with views.connect(tmp_path) as connection:
-        rows = queries.correlation_matrix(run_id).rows(connection)
+        rows = chart_queries.correlation_matrix(run_id).rows(connection)
         alone = queries.correlations(run_id).rows(connection).filter(scope="all")
     assert set(rows["task"]) == {"own", "other"}
     # The published runs have three metrics, an explained one has more.

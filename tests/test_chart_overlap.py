@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 import polars as pl
 import pytest
 
-from api import queries
+from api import chart_queries
 from api.charts import drawing
 from api.charts.overlap import overlap_chart
 from prunelake import views
@@ -77,13 +77,13 @@ def test_the_query_has_the_headline_method_with_interval_and_noise(tmp_path: Pat
     seeds_run(tmp_path)
     several = identity_of("seeds")[1]
     with views.connect(tmp_path) as connection:
-        rows = queries.overlaps(run_id).rows(connection)
+        rows = chart_queries.overlaps(run_id).rows(connection)
         stored = views.select(
             connection,
             "select level, other_level, overlap_10, n from overlap_matrix "
             f"where run_id = '{run_id}' and method = 'kernel_shap' order by all",
         )
-        seeded = queries.overlaps(several).rows(connection)
+        seeded = chart_queries.overlaps(several).rows(connection)
         agreement = views.select(
             connection,
             f"select level, overlap_10 from seed_agreement where run_id = '{several}'",
@@ -106,4 +106,4 @@ def test_the_query_has_the_headline_method_with_interval_and_noise(tmp_path: Pat
 def test_a_published_run_has_no_overlaps(tmp_path: Path) -> None:
     run_id = published_run(tmp_path)
     with views.connect(tmp_path) as connection:
-        assert queries.overlaps(run_id).rows(connection).is_empty()
+        assert chart_queries.overlaps(run_id).rows(connection).is_empty()

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import polars as pl
 import pytest
 
-from api import queries
+from api import chart_queries
 from api.charts import drawing
 from api.charts.catalog import CHARTS
 from api.charts.pareto import pareto_chart
@@ -203,7 +203,7 @@ def test_the_query_has_the_latest_run_of_each_order_and_the_run_itself(tmp_path:
     run_of(tmp_path, "model", {("accuracy", ""): {1: 1.0}}, model="m")
     run_of(tmp_path, "revision", {("accuracy", ""): {1: 1.0}}, revision="1" * 40)
     with views.connect(tmp_path) as connection:
-        rows = queries.pareto(run_id, "ece").rows(connection)
+        rows = chart_queries.pareto(run_id, "ece").rows(connection)
     columns = ("strategy", "metric", "level", "value", "remaining_share", "is_undominated")
     # Neither the later run of its own order nor the older one of the other dominates.
     assert rows.select(columns).rows() == [
@@ -217,7 +217,7 @@ def test_the_query_has_the_latest_run_of_each_order_and_the_run_itself(tmp_path:
 def test_a_run_of_a_lake_is_drawn_with_its_verdicts(tmp_path: Path) -> None:
     run_id = judged_run(tmp_path)
     with views.connect(tmp_path) as connection:
-        rows = queries.pareto(run_id, "ece").rows(connection)
+        rows = chart_queries.pareto(run_id, "ece").rows(connection)
     assert drawing.title(pareto_chart(rows, "ece")).startswith(
         f"Accuracy is stable down to 75{NBSP}% of attention layers (cosine order), but ECE is worse"
     )

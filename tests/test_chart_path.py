@@ -6,7 +6,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from api import queries
+from api import chart_queries
 from api.charts import drawing
 from api.charts.path import APART, path_chart
 from api.query import Connection
@@ -87,7 +87,7 @@ def test_the_numbers_are_those_of_the_views(
         ).fetchall()
         for name in ("accuracy", metric)
     }
-    rows = queries.path(run_id, metric).rows(connection)
+    rows = chart_queries.path(run_id, metric).rows(connection)
     assert rows.height == (3 if strategy else 5)
     names = ("level", "accuracy", "accuracy_low", "accuracy_high")
     assert rows.select(names).rows() == values["accuracy"]

@@ -9,7 +9,6 @@ from decimal import Decimal
 import polars as pl
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 from polars.testing.parametric import dataframes
 
 from prunelake.formats import RowFormat, encoded, to_json

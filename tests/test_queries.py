@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from api import queries
+from api import chart_queries, queries
 from prunelake import views
 from tests.lake_rows import frames, identity_of, run_row, write
 from tests.level_rows import SCHEMA, explained_run, judged_run, published_run
@@ -213,8 +213,8 @@ def test_layers_and_reliability_of_one_run(tmp_path: Path) -> None:
     run_id = explained_run(tmp_path)
     explained_run(tmp_path, "other")
     with views.connect(tmp_path) as connection:
-        layers = queries.layers(run_id).rows(connection).rows()
-        bins = queries.reliability(run_id, 2).rows(connection)
+        layers = chart_queries.layers(run_id).rows(connection).rows()
+        bins = chart_queries.reliability(run_id, 2).rows(connection)
     assert layers == [(0, 0.5, 1), (1, 0.25, 0)]
     assert bins["level"].unique(maintain_order=True).to_list() == [0, 2]
     assert bins.group_by("level").agg(pl.sum("n"))["n"].to_list() == [4, 4]
@@ -242,6 +242,6 @@ def test_frames_are_empty_for_a_run_without_rows(tmp_path: Path) -> None:
     run_id = write(tmp_path, run_row(), **{name: [] for name in frames()})
     with views.connect(tmp_path) as connection:
         assert queries.levels([run_id]).rows(connection)["value"].drop_nulls().is_empty()
-        assert queries.layers(run_id).rows(connection).is_empty()
+        assert chart_queries.layers(run_id).rows(connection).is_empty()
         assert queries.correlations(run_id).rows(connection)["pearson"].drop_nulls().is_empty()
-        assert queries.reliability(run_id, 0).rows(connection).is_empty()
+        assert chart_queries.reliability(run_id, 0).rows(connection).is_empty()

@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from api import queries
+from api import chart_queries, queries
 from api.charts.correlations import correlations_chart
 from api.charts.deltas import deltas_chart
 from api.charts.drawing import Chart
@@ -179,7 +179,7 @@ CHARTS = {
             "path",
             "The path through accuracy and a metric, level after level.",
             ("metric", "level"),
-            lambda subject: queries.path(subject.run_id, subject.metric),
+            lambda subject: chart_queries.path(subject.run_id, subject.metric),
             _path,
         ),
         ChartKind("confidence", "Accuracy and confidence over levels.", (), _of_run, _confidence),
@@ -194,7 +194,7 @@ CHARTS = {
             "reliability",
             "Reliability: accuracy against confidence, in 10 bins of confidence.",
             ("level",),
-            lambda subject: queries.reliability(subject.run_id, subject.level),
+            lambda subject: chart_queries.reliability(subject.run_id, subject.level),
             lambda rows, subject: reliability_chart(rows, subject.level),
             "predictions of single examples",
         ),
@@ -210,7 +210,7 @@ CHARTS = {
             "correlation_matrix",
             "How each metric goes with accuracy in every task of the model.",
             (),
-            lambda subject: queries.correlation_matrix(subject.run_id),
+            lambda subject: chart_queries.correlation_matrix(subject.run_id),
             _correlation_matrix,
             "correlations",
         ),
@@ -218,7 +218,7 @@ CHARTS = {
             "overlap",
             "Overlap of the top 10 tokens between the explanations of any two levels.",
             (),
-            lambda subject: queries.overlaps(subject.run_id),
+            lambda subject: chart_queries.overlaps(subject.run_id),
             _overlap,
             "explanations of single examples",
         ),
@@ -226,7 +226,7 @@ CHARTS = {
             "flips",
             "Predictions that pruning changed, and whether that did harm.",
             ("level",),
-            lambda subject: queries.flips(subject.run_id),
+            lambda subject: chart_queries.flips(subject.run_id),
             _flips,
             "predictions of single examples",
         ),
@@ -234,14 +234,14 @@ CHARTS = {
             "pareto",
             "What a level costs in attention layers against what it is worth.",
             ("metric",),
-            lambda subject: queries.pareto(subject.run_id, subject.metric),
+            lambda subject: chart_queries.pareto(subject.run_id, subject.metric),
             _pareto,
         ),
         ChartKind(
             "importance",
             "Importance of attention layers, and the order in which they go.",
             (),
-            lambda subject: queries.layers(subject.run_id),
+            lambda subject: chart_queries.layers(subject.run_id),
             _importance,
             "importance of layers",
         ),
