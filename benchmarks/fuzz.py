@@ -71,13 +71,13 @@ BODIES = (
     b"null",
     b"\xff\xfe",
     b'"\\ud800"',
-    b'{"sql": 1}',
-    b'{"sql": "\\u0000"}',
-    b'{"sql": "\\ud800"}',
-    b'{"sql": "select 1", "unknown": 1}',
-    b'{"sql": "select 1", "sql": 2}',
+    b'{"query": 1}',
+    b'{"query": "\\u0000"}',
+    b'{"query": "\\ud800"}',
+    b'{"query": "select 1", "unknown": 1}',
+    b'{"query": "select 1", "query": 2}',
     b"[" * 50_000,
-    b'{"sql": NaN}',
+    b'{"query": NaN}',
 )
 
 TYPES = ("application/json", "text/plain", "application/xml", "application/json; charset=x", "")
@@ -128,7 +128,7 @@ def make_lake(folder: Path) -> dict[str, list[str]]:
         "task": ["demo"],
         "method": ["kernel_shap", "lime"],
         "metric": ["ece", "accuracy", "nll"],
-        "body.sql": ["select * from runs", "from metrics limit 5", "select 1/0", "select nan"],
+        "body.query": ["select * from runs", "from metrics limit 5", "select 1/0", "select nan"],
     }
 
 
@@ -158,6 +158,9 @@ def drawn(route: Route, server: Server, folder: Path, cases: int) -> None:
     command += ["--max-examples", str(cases), "--seed", "1", "--continue-on-failure"]
     command += ["--report", "json", "--report-json-path", str(report)]
     command += ["--suppress-health-check", "all"]
+    if route.path == "/sql":
+        # No schema tells which texts are SQL.
+        command += ["--exclude-checks", "positive_data_acceptance"]
     ran = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
     if not report.exists():
         route.faults.append(f"schemathesis: {ran.stdout[-2000:]}{ran.stderr[-2000:]}")
