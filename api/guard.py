@@ -93,7 +93,11 @@ class Guard:
         return process
 
     async def _start(self) -> None:
-        while True:
+        while not await self._has_started():
+            await asyncio.sleep(1)
+
+    async def _has_started(self) -> bool:
+        try:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-I", "-m", "api.sql_worker"),
                 str(self.settings.sql_memory_bytes),
@@ -103,13 +107,16 @@ class Guard:
                 env=ENVIRONMENT,
                 start_new_session=True,
             )
-            self._alive.add(process)
-            if await _output(process).readline() == READY:
-                self._idle.put_nowait(process)
-                return
-            await self._end(process)
-            log.error("a process for SQL ended at its start with status %s", process.returncode)
-            await asyncio.sleep(1)
+        except OSError as error:
+            log.error("a process for SQL could not be started: %s", error)
+            return False
+        self._alive.add(process)
+        if await _output(process).readline() == READY:
+            self._idle.put_nowait(process)
+            return True
+        await self._end(process)
+        log.error("a process for SQL ended at its start with status %s", process.returncode)
+        return False
 
     async def _replace(self, process: Process) -> None:
         await self._end(process)

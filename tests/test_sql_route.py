@@ -1,5 +1,6 @@
 """SQL of others: what is answered, in which formats and types, and within which limits."""
 
+import asyncio
 import csv
 import io
 import json
@@ -13,10 +14,12 @@ import polars as pl
 import pytest
 from starlette.testclient import TestClient
 
+from api.guard import Guard
 from api.query import Connection
+from api.settings import ApiSettings
 from api.snapshot import open_snapshot, opened
 from api.sql_worker import Head, Question, run
-from prunelake.errors import LimitExceeded, QueryError
+from prunelake.errors import Busy, LimitExceeded, NoSnapshot, QueryError
 from prunelake.formats import RowFormat
 from prunelake.publish import publish
 from tests.api_client import client_of
@@ -350,3 +353,46 @@ def test_without_a_snapshot_there_is_nothing_to_ask(tmp_path: Path) -> None:
     with client_of(tmp_path, sql_processes=1) as client:
         answer = client.post("/sql", json={"query": "select 1"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "no_snapshot")
+
+
+def asking(query: str, seconds: float) -> Question:
+    return Question(
+        query=query,
+        format=RowFormat.csv,
+        max_rows=1,
+        max_bytes=100,
+        max_seconds=seconds,
+        memory_bytes=500_000_000,
+    )
+
+
+def test_a_process_that_ends_while_it_waits_is_replaced(lake: Path) -> None:
+    async def killed() -> bytes:
+        guard = Guard(lake, ApiSettings(sql_processes=1))
+        async with guard.running():
+            await guard.answer(asking("select 1", 30))
+            process = await guard._idle.get()
+            process.kill()
+            await process.wait()
+            guard._idle.put_nowait(process)
+            _, body = await guard.answer(asking("select 2 as x", 30))
+        assert not guard._alive
+        return body
+
+    assert asyncio.run(killed()) == b"x\n2\n"
+
+
+def test_where_no_process_starts_it_is_tried_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def late() -> None:
+        guard = Guard(tmp_path / "late", ApiSettings(sql_processes=1))
+        async with guard.running():
+            with pytest.raises(Busy, match=r"within 0\.2 s none of the 1 processes"):
+                await guard.answer(asking("select 1", 0.2))
+            (tmp_path / "late").mkdir()
+            with pytest.raises(NoSnapshot):
+                await guard.answer(asking("select 1", 30))
+
+    asyncio.run(late())
+    assert "could not be started" in caplog.text
