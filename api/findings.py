@@ -142,9 +142,12 @@ def outline(levels: pl.DataFrame) -> str:
     return text
 
 
-def summary(levels: pl.DataFrame) -> list[str]:
-    """Sentences: which levels keep accuracy, what is worse there, and what could not be told."""
-    at = shown_level(levels)
+def summary(levels: pl.DataFrame, level: int | None = None) -> list[str]:
+    """Sentences: which levels keep accuracy, what is worse there, and what could not be told.
+
+    What could not be told is that of `level`, by default of the shown one.
+    """
+    at = level or shown_level(levels)
     if value_at(levels, "accuracy", 0) is None or at is None:
         return [f"{accuracy_clause(levels)}."]
     if is_published(levels):
@@ -181,12 +184,18 @@ def caveat(levels: pl.DataFrame) -> str:
     return f"{text}."
 
 
-def warnings(levels: pl.DataFrame, uniform: float | None, majority: float | None) -> list[str]:
-    """What makes the numbers of a run say less than they seem to.
+def warnings(
+    levels: pl.DataFrame,
+    uniform: float | None,
+    majority: float | None,
+    level: int | None = None,
+) -> list[str]:
+    """What makes the numbers of a run say less than they seem to, unpruned or at a level.
 
-    `uniform` and `majority` are as in Guessing; None where they are not known.
+    `uniform` and `majority` are as in Guessing; None where they are not known. Without a level it
+    is the shown one.
     """
-    found = [against_random(levels, shown_level(levels) or 0)]
+    found = [against_random(levels, level or shown_level(levels) or 0)]
     if uniform is not None and majority is not None:
         found.insert(0, near_chance(levels, Guessing(uniform, majority)))
     return [text for text in found if text]

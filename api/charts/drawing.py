@@ -60,8 +60,13 @@ DARK = {
 }
 
 
-def finished(chart: AnyChart, title: str, subtitle: list[str]) -> AnyChart:
-    """The chart in the house style under its title, broken into lines of a chart's width."""
+def finished(
+    chart: AnyChart, title: str, subtitle: list[str], plot_width: float = WIDTH
+) -> AnyChart:
+    """The chart in the house style under its title, broken into lines of a chart's width.
+
+    Where that is the widest part, as above a narrow plot, it gets room: fonts differ in width.
+    """
     text = title[:1].upper() + title[1:]
     heading = alt.TitleParams(
         text=textwrap.wrap(text, 42),
@@ -70,7 +75,8 @@ def finished(chart: AnyChart, title: str, subtitle: list[str]) -> AnyChart:
         subtitleFontSize=11,
         offset=10,
     )
-    styled: AnyChart = chart.properties(title=heading).configure(**CONFIG)
+    room = {"left": 5, "top": 5, "bottom": 5, "right": 30 if plot_width < WIDTH - 40 else 5}
+    styled: AnyChart = chart.properties(title=heading, padding=room).configure(**CONFIG)
     return styled
 
 

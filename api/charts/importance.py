@@ -59,4 +59,4 @@ def importance_chart(layers: pl.DataFrame, removed: int) -> alt.LayerChart:
         "in it: the level from which on its attention is gone;",
         f"framed: gone at the deepest level evaluated ({removed})",
     ]
-    return finished(chart, title, notes)
+    return finished(chart, title, notes, 22 * per_row)

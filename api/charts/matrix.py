@@ -92,7 +92,7 @@ def matrix_chart(correlations: pl.DataFrame) -> alt.LayerChart:
     chart = alt.LayerChart(layer=[rectangles, frames, coefficients, intervals, names]).properties(
         width=size * len(tasks), height=alt.Step(44)
     )
-    return finished(chart, _throughout(known, len(tasks)), notes)
+    return finished(chart, _throughout(known, len(tasks)), notes, size * len(tasks))
 
 
 def _intervals(known: pl.DataFrame) -> list[str]:

@@ -52,7 +52,7 @@ def overlap_chart(overlaps: pl.DataFrame) -> alt.LayerChart:
     chart = alt.LayerChart(layer=marks).properties(
         width=size * len(levels), height=size * len(levels)
     )
-    return finished(chart, *_shared(overlaps, levels))
+    return finished(chart, *_shared(overlaps, levels), size * len(levels))
 
 
 def _shared(overlaps: pl.DataFrame, levels: list[int]) -> tuple[str, list[str]]:

@@ -54,8 +54,8 @@ def of_run(snapshot: OfSnapshot, asked: Annotated[Chosen, Query()]) -> Findings:
         levels=sorted(set(levels["level"])),
         metrics=sorted(set(levels.drop_nulls("value")["metric"])),
         outline=findings.outline(levels),
-        sentences=findings.summary(levels),
-        warnings=findings.warnings(levels, uniform, majority),
+        sentences=findings.summary(levels, subject.level),
+        warnings=findings.warnings(levels, uniform, majority, subject.level),
         caveat=findings.caveat(levels),
         explained_by=list(headline[0]) if headline else None,
     )
