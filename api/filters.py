@@ -13,8 +13,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from api.query import Query
 from prunelake import views
 from prunelake.errors import InvalidRequest, NotFound, Outdated
@@ -69,9 +67,9 @@ class Page:
     offset: int
     asked: str
 
-    def next_cursor(self, snapshot: str, rows: pl.DataFrame) -> str | None:
-        """What asks for the page after `rows`; None where there is none."""
-        if rows.height <= self.limit:
+    def next_cursor(self, snapshot: str, row_count: int) -> str | None:
+        """What asks for the next page, after `row_count` rows came; None where there is none."""
+        if row_count <= self.limit:
             return None
         state = [snapshot, self.asked, self.offset + self.limit]
         return base64.urlsafe_b64encode(json.dumps(state).encode()).decode().rstrip("=")
@@ -124,7 +122,7 @@ def page(view: View, parameters: Sequence[tuple[str, str]], snapshot: str, max_r
             controls[name] = value
     conditions, values = _conditions(view, filters)
     limit = _limit(controls.get("limit"), max_rows)
-    order = _order(view, controls.get("order", ""))
+    order = _order(view, controls.get("order"))
     asked = content_hash([view.name, sorted(filters.items()), order])[:16]
     offset = _offset(controls.get("cursor"), snapshot, asked)
     where = f"where {' and '.join(conditions)}\n" if conditions else ""
@@ -235,8 +233,8 @@ def _limit(text: str | None, max_rows: int) -> int:
     return limit
 
 
-def _order(view: View, text: str) -> list[str]:
-    asked = [part for part in text.split(",") if part]
+def _order(view: View, text: str | None) -> list[str]:
+    asked = [] if text is None else text.split(",")
     for part in asked:
         if part.removeprefix("-") not in view.columns:
             raise InvalidRequest(

@@ -1,7 +1,8 @@
 """A question to the lake: SQL with named parameters, and the rows it gives."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from textwrap import dedent
 from typing import Any
@@ -33,14 +34,31 @@ class Query:
             QueryError: DuckDB refuses.
             duckdb.InterruptException: another thread stopped it.
         """
-        try:
+        with _refusals():
             answer = connection.sql(self.sql, params=dict(self.parameters))
             return pl.DataFrame(answer.to_arrow_table())
-        except duckdb.InterruptException:
-            raise
-        except duckdb.Error as error:
-            first_line = str(error).partition("\n")[0]
-            raise QueryError(f"{first_line}; `prunelake doctor` checks the files") from error
+
+    def records(self, connection: Connection) -> list[dict[str, Any]]:
+        """What the lake answers, as Python values by name; faster than `rows` for a page of them.
+
+        Raises:
+            QueryError, duckdb.InterruptException: as `rows`.
+        """
+        with _refusals():
+            answer = connection.execute(self.sql, dict(self.parameters))
+            names = [column[0] for column in answer.description]
+            return [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
+    except duckdb.InterruptException:
+        raise
+    except duckdb.Error as error:
+        first_line = str(error).partition("\n")[0]
+        raise QueryError(f"{first_line}; `prunelake doctor` checks the files") from error
 
 
 def literal(value: Any) -> str:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import polars as pl
@@ -51,6 +52,11 @@ class Snapshot:
         """What the snapshot answers."""
         with self.reading() as cursor:
             return query.rows(cursor)
+
+    def records(self, query: Query) -> list[dict[str, Any]]:
+        """What the snapshot answers, as Python values."""
+        with self.reading() as cursor:
+            return query.records(cursor)
 
 
 class Snapshots:

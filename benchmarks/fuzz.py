@@ -31,6 +31,9 @@ from benchmarks.serving import Server, served
 from prunelake.publish import publish
 from tests import level_rows
 
+PLACES = (("path", "run_id"), ("path", "example_id"), ("body", "query"))
+"""Where what is known must mostly be said, or nothing is there."""
+
 LIMITS = {
     "PRUNELAKE_API_SQL_MAX_SECONDS": "2",
     "PRUNELAKE_API_SQL_MAX_ROWS": "100",
@@ -128,16 +131,20 @@ def make_lake(folder: Path) -> dict[str, list[str]]:
         "task": ["demo"],
         "method": ["kernel_shap", "lime"],
         "metric": ["ece", "accuracy", "nll"],
-        "body.query": ["select * from runs", "from metrics limit 5", "select 1/0", "select nan"],
+        "query": ["select * from runs", "from metrics limit 5", "select 1/0", "select nan"],
     }
 
 
 def configuration(known: Mapping[str, list[str]]) -> str:
     """What schemathesis draws from, mixed with what it makes up."""
     lines = ["[phases.coverage]", "generate-duplicate-query-parameters = true"]
-    for number, (parameter, values) in enumerate(known.items()):
-        lines += [f"[dictionaries.d{number}]", f"values = {json.dumps(values)}"]
-        lines += [f'[parameters."{parameter}"]', f'dictionary = "d{number}"', "probability = 0.8"]
+    for name, values in known.items():
+        lines += [f"[dictionaries.{name}]", f"values = {json.dumps(values)}"]
+    anything = json.dumps([value for values in known.values() for value in values])
+    lines += ["[dictionaries.any]", f"values = {anything}"]
+    lines += ["[generation.dictionaries]", 'string = {dictionary = "any", probability = 0.5}']
+    for place, name in PLACES:
+        lines += [f'[parameters."{place}.{name}"]', f'dictionary = "{name}"', "probability = 0.8"]
     return "\n".join(lines)
 
 

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import polars as pl
 import pytest
 from starlette.testclient import TestClient
 
+from api.filters import Page, page
 from api.snapshot import Snapshots
 from prunelake.errors import NoSnapshot
-from prunelake.formats import RowFormat, encoded
 from prunelake.publish import NAME, publish
 from tests.api_client import client_of
 from tests.level_rows import explained_run
@@ -118,7 +118,7 @@ def test_an_answer_is_kept_until_its_snapshot_goes(
     def refuse(*_: object) -> None:
         raise AssertionError("asked again")
 
-    monkeypatch.setattr("api.snapshot.Snapshot.rows", refuse)
+    monkeypatch.setattr("api.snapshot.Snapshot.reading", refuse)
     assert client.get("/verdicts").json() == kept
     assert client.get("/verdicts?limit=1").status_code == 500
     explained_run(lake, "second")
@@ -131,11 +131,11 @@ def test_the_oldest_answers_go_when_there_is_no_room(
 ) -> None:
     asked = []
 
-    def counted(frame: pl.DataFrame, format: RowFormat) -> bytes:
-        asked.append(format)
-        return encoded(frame, format)
+    def counted(*given: Any) -> Page:
+        asked.append(given)
+        return page(*given)
 
-    monkeypatch.setattr("api.routes.data.encoded", counted)
+    monkeypatch.setattr("api.routes.data.page", counted)
     with client_of(lake) as client:
         size = len(client.get("/verdicts?limit=1").content)
     with client_of(lake, cache_bytes=size * 9) as client:

@@ -109,7 +109,7 @@ def test_every_answer_has_the_safe_headers(
     with client_of(lake) as client:
         answers = [client.get(path) for path in ("/", "/verdicts", "/nonsense", "/verdicts?x=1")]
         answers += [client.post("/verdicts"), guarded.get("/verdicts")]
-        monkeypatch.setattr("api.snapshot.Snapshot.rows", lambda *_: 1 / 0)
+        monkeypatch.setattr("api.snapshot.Snapshot.reading", lambda *_: 1 / 0)
         answers.append(client.get("/verdicts?limit=7"))
     assert [answer.status_code for answer in answers] == [200, 200, 404, 422, 405, 401, 500]
     for answer in answers:
@@ -126,7 +126,7 @@ def test_a_fault_of_the_server_tells_nothing_of_itself(
     def fail(*_: object) -> None:
         raise RuntimeError("a secret detail")
 
-    monkeypatch.setattr("api.snapshot.Snapshot.rows", fail)
+    monkeypatch.setattr("api.snapshot.Snapshot.reading", fail)
     with client_of(lake) as client:
         answer = client.get("/verdicts?limit=8")
     assert answer.status_code == 500

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from api.query import Query, literal
 from prunelake.errors import QueryError
+from prunelake.formats import to_json
 
 # DuckDB ends a text at a NUL in a statement; no id in a lake has one.
 TEXTS = st.text(st.characters(exclude_characters="\0", codec="utf-8"))
@@ -44,6 +45,19 @@ def test_the_text_of_a_query_gives_the_rows_of_its_bound_form() -> None:
     assert bound.rows() == written.rows() == [(i, "it's $n") for i in range(3)]
 
 
+def test_records_are_the_rows_by_name() -> None:
+    query = Query(
+        "select x, $at as at, [x, null] as list, {'a': x} as struct, 'nan'::float as nothing "
+        "from range(3) as t (x)",
+        at=datetime(2026, 1, 2, tzinfo=UTC),
+    )
+    with duckdb.connect() as connection:
+        connection.execute("set TimeZone = 'UTC'")
+        records = query.records(connection)
+        assert to_json(records) == to_json(query.rows(connection).to_dicts())
+    assert records[2]["struct"] == {"a": 2}
+
+
 def test_a_point_in_time_written_out() -> None:
     at = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
     with duckdb.connect() as connection:
@@ -60,3 +74,5 @@ def test_a_value_without_a_literal_is_refused() -> None:
 def test_what_duckdb_refuses_is_a_query_error() -> None:
     with duckdb.connect() as connection, pytest.raises(QueryError, match="nonsense"):
         Query("from nonsense").rows(connection)
+    with duckdb.connect() as connection, pytest.raises(QueryError, match="nonsense"):
+        Query("from nonsense").records(connection)

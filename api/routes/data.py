@@ -118,7 +118,7 @@ def views() -> list[ViewInfo]:
 @router.get("/models", summary="Models and their runs", tags=["data"])
 def models(snapshot: OfSnapshot) -> list[ModelInfo]:
     """Every model, its runs and what each run has; the run ids serve all other addresses."""
-    rows = snapshot.rows(queries.model_runs()).to_dicts()
+    rows = snapshot.records(queries.model_runs())
     found: dict[tuple[str, str], ModelInfo] = {}
     for row in rows:
         key = row["model"], row["revision"]
@@ -135,9 +135,13 @@ def rows_of(view: View, request: Request, snapshot: Snapshot, settings: ApiSetti
     format, is_negotiated = chosen_format(
         parameters.get("format"), request.headers.get("accept", "")
     )
-    rows = snapshot.rows(wanted.query)
-    cursor = wanted.next_cursor(snapshot.id, rows)
-    body = encoded(rows.head(wanted.limit), format)
+    if format is RowFormat.json:
+        records = snapshot.records(wanted.query)
+        row_count, body = len(records), to_json(records[: wanted.limit])
+    else:
+        rows = snapshot.rows(wanted.query)
+        row_count, body = rows.height, encoded(rows.head(wanted.limit), format)
+    cursor = wanted.next_cursor(snapshot.id, row_count)
     if len(body) > settings.max_bytes:
         raise LimitExceeded(
             f"{len(body):,} bytes are more than the {settings.max_bytes:,} of an answer; ask for "
@@ -286,7 +290,7 @@ def _parameters(view: View, max_rows: int) -> Any:
     sorted_by = [f"{minus}{name}" for name in view.columns for minus in ("", "-")]
     yield parameter(
         "order",
-        {"type": "array", "items": {"type": "string", "enum": sorted_by}},
+        {"type": "array", "items": {"type": "string", "enum": sorted_by}, "minItems": 1},
         "Columns to sort by, separated by commas; a minus in front sorts descending.",
         explode=False,
         example=sorted_by[1:2],
