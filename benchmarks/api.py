@@ -152,6 +152,15 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def wait_until_idle(pid: int) -> None:
+    """Wait for what clients have asked and left: a server answers on for whoever else asks."""
+    busy = True
+    while busy:
+        before = cpu_seconds(pid)
+        time.sleep(0.5)
+        busy = cpu_seconds(pid) - before > 0.05
+
+
 def measure(options: argparse.Namespace, folder: Path) -> Iterator[Row]:
     """Every address, cold and cached, at every number of clients, one after the other."""
     lake: Path = options.lake
@@ -163,6 +172,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Iterator[Row]:
     with served(lake, folder / "log") as server:
 
         def ours(asked: list[str], clients: int) -> tuple[Load, float]:
+            wait_until_idle(server.pid)
             before = cpu_seconds(server.pid)
             found = loaded(server.address, asked, clients, options.seconds, folder)
             return found, (cpu_seconds(server.pid) - before) / max(found.requests, 1) * 1e3

@@ -1,5 +1,7 @@
 """Charts by name: as Vega-Lite, as a page, and as pictures."""
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -8,9 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api import queries
 from api.charts import drawing
-from api.charts.catalog import CHARTS, usermeta
+from api.charts.catalog import CHARTS, ChartKind, usermeta
 from api.problems import RESPONSES
 from api.routes.data import OfSnapshot, given_once
+from api.snapshot import Snapshot
 from api.subject import Subject, chosen_run, subject_of
 from prunelake.errors import NotFound
 from prunelake.formats import to_json
@@ -88,6 +91,9 @@ MEDIA = {
     ChartFormat.png: "image/png",
 }
 
+DRAWERS = ThreadPoolExecutor(2, "drawer")
+"""Threads of their own: a page of charts must not take all those that answer with rows."""
+
 CONTENT: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The chart in the format of the address.",
@@ -116,7 +122,7 @@ def charts() -> list[ChartInfo]:
     response_class=Response,
     responses=CONTENT,
 )
-def chart(
+async def chart(
     name: Annotated[str, Path(description="A chart.", json_schema_extra={"enum": [*CHARTS]})],
     format: Annotated[ChartFormat, Path(description="How it is drawn.")],
     snapshot: OfSnapshot,
@@ -129,12 +135,19 @@ def chart(
     kind = CHARTS.get(name)
     if kind is None:
         raise NotFound(f"no chart {name!r}; GET /charts describes them", CHARTS)
+    body = await asyncio.get_running_loop().run_in_executor(
+        DRAWERS, _answer, kind, format, snapshot, asked
+    )
+    return Response(body, media_type=MEDIA[format], headers=_headers(format))
+
+
+def _answer(kind: ChartKind, format: ChartFormat, snapshot: Snapshot, asked: Drawn) -> bytes:
     with snapshot.reading() as connection:
         query = kind.query(subject := subject_for(connection, asked))
         rows = query.rows(connection)
     spec = drawing.spec(kind.chart(rows, subject), asked.theme.value)
     spec["usermeta"] = usermeta(query, snapshot.id)
-    return Response(drawn(spec, format), media_type=MEDIA[format], headers=_headers(format))
+    return drawn(spec, format)
 
 
 def subject_for(connection: Any, asked: Chosen) -> Subject:
