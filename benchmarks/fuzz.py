@@ -40,7 +40,18 @@ LIMITS = {
     "PRUNELAKE_API_SQL_MEMORY_BYTES": "500000000",
 }
 
-METHODS = ("HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "CONNECT")
+METHODS = (
+    "HEAD",
+    "POST",
+    "PUT",
+    "PATCH",
+    "DELETE",
+    "OPTIONS",
+    "TRACE",
+    "PROPFIND",
+    "CONNECT",
+    "BREW",
+)
 
 # What breaks servers, as it stands in a URL.
 NASTY = (
@@ -57,6 +68,7 @@ NASTY = (
     "1e999",
     "9" * 5000,
     "x" * 20_000,
+    "x" * 100_000,
     "%27%3B%20drop%20table%20runs%3B--",
     "%25s%7B0%7D%24p0",
     "..%2F..%2Fetc",

@@ -21,6 +21,7 @@ def serve(
     from pydantic import ValidationError
 
     from api.app import create_app
+    from api.protocol import Protocol
     from api.security import is_loopback
     from api.settings import ApiSettings
     from prunelake import publish
@@ -48,6 +49,7 @@ def serve(
     typer.echo(f"PruneLake serves {folder} at http://{shown}:{taken}/ (Ctrl+C stops it)")
     config = uvicorn.Config(
         create_app(folder, settings),
+        http=Protocol,
         log_level="warning",
         server_header=False,
         # Who asks is who connects: a header may claim anything.
