@@ -140,17 +140,15 @@ async def _asked(process: Process, question: Question) -> tuple[Head, bytes]:
     try:
         process.stdin.write(question.model_dump_json().encode() + b"\n")
         await process.stdin.drain()
-        line = await output.readline()
-    except ConnectionError:
-        line = b""
-    if not line:
-        raise _died(await process.wait(), question)
-    head = Head.model_validate_json(line)
+        head = Head.model_validate_json(await output.readuntil(b"\n"))
+        body = await output.readexactly(min(head.size, question.max_bytes))
+    except (ConnectionError, asyncio.IncompleteReadError) as error:
+        raise _died(await process.wait(), question) from error
     if head.error in ERRORS:
         raise ERRORS[head.error](head.message)
-    if head.error or head.size > question.max_bytes:
+    if head.error:
         raise RuntimeError(f"a process for SQL failed: {head.message}")
-    return head, await output.readexactly(head.size)
+    return head, body
 
 
 def _died(status: int, question: Question) -> Exception:

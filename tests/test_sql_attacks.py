@@ -248,6 +248,7 @@ def client(server: Server) -> Iterator[httpx.Client]:
     headers = {"authorization": f"Bearer {TOKEN}"}
     limits = httpx.Limits(max_connections=100)
     with httpx.Client(base_url=server.url, headers=headers, timeout=30, limits=limits) as found:
+        assert found.get("/health").status_code == 200  # it has opened the snapshot
         yield found
 
 
