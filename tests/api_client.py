@@ -12,8 +12,9 @@ from api.settings import ApiSettings
 def client_of(
     lake: Path, caller: str = "127.0.0.1", host: str = "127.0.0.1", **settings: Any
 ) -> TestClient:
-    """Asks as `caller` for `host`; `settings` are fields of ApiSettings."""
-    app = create_app(lake, ApiSettings(**settings))
+    """Asks as `caller` for `host`; `settings` are fields of ApiSettings, by default without SQL."""
+    # Its processes take time to start.
+    app = create_app(lake, ApiSettings(**{"sql": False} | settings))
     return TestClient(
         app, base_url=f"http://{host}", client=(caller, 50000), raise_server_exceptions=False
     )

@@ -47,7 +47,7 @@ def connection(lake: Path) -> Iterator[Connection]:
 @pytest.fixture(scope="module")
 def client(lake: Path) -> Iterator[TestClient]:
     with client_of(
-        lake, sql_max_rows=100, sql_max_seconds=30, sql_memory_bytes=500_000_000
+        lake, sql=True, sql_max_rows=100, sql_max_seconds=30, sql_memory_bytes=500_000_000
     ) as found:
         yield found
 
@@ -310,7 +310,7 @@ def test_a_process_that_waits_reads_what_was_published_meanwhile(tmp_path: Path)
 
     add("first")
     count = {"query": "select count(*) as runs from runs"}
-    with client_of(tmp_path, sql_processes=1, sql_max_seconds=30) as client:
+    with client_of(tmp_path, sql=True, sql_processes=1, sql_max_seconds=30) as client:
         before = client.post("/sql", json=count).json()
         add("second")
         after = client.post("/sql", json=count).json()
@@ -337,20 +337,20 @@ def test_sql_can_be_turned_off(lake: Path) -> None:
 def test_who_may_not_ask_may_not_ask_sql(
     lake: Path, settings: dict[str, Any], headers: dict[str, str], status: int
 ) -> None:
-    with client_of(lake, **settings) as client:
+    with client_of(lake, sql=True, sql_processes=1, **settings) as client:
         answer = client.post("/sql", json={"query": "select 1"}, headers=headers)
     assert answer.status_code == status
 
 
 def test_the_token_opens_sql_to_others(lake: Path) -> None:
-    caller = "203.0.113.9"
-    with client_of(lake, caller, "lake.example", token="secret", sql_max_seconds=30) as client:
+    asked = {"caller": "203.0.113.9", "host": "lake.example", "token": "secret"}
+    with client_of(lake, sql=True, sql_max_seconds=30, **asked) as client:
         bearer = {"authorization": "Bearer secret"}
         assert client.post("/sql", json={"query": "select 1"}, headers=bearer).status_code == 200
 
 
 def test_without_a_snapshot_there_is_nothing_to_ask(tmp_path: Path) -> None:
-    with client_of(tmp_path, sql_processes=1) as client:
+    with client_of(tmp_path, sql=True, sql_processes=1) as client:
         answer = client.post("/sql", json={"query": "select 1"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "no_snapshot")
 
