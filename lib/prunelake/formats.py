@@ -54,12 +54,26 @@ def encoded(frame: pl.DataFrame, format: RowFormat) -> bytes:
 
 
 def to_json(value: Any) -> bytes:
-    """A value as JSON; times are RFC 3339, decimals and what JSON does not know are texts."""
-    return orjson.dumps(value, default=_plain)
+    """A value as JSON; times are RFC 3339.
+
+    Decimals, whole numbers beyond 64 bits and what JSON does not know are texts.
+    """
+    try:
+        return orjson.dumps(value, default=_plain)
+    except orjson.JSONEncodeError:
+        return orjson.dumps(_narrowed(value), default=_plain)
 
 
 def _text(value: Any) -> str | None:
     return None if value is None else to_json(value).decode()
+
+
+def _narrowed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _narrowed(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_narrowed(part) for part in value]
+    return str(value) if isinstance(value, int) and not -(2**63) <= value < 2**64 else value
 
 
 def _plain(value: object) -> object:
