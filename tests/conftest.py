@@ -5,8 +5,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from prunelake.spec import DEFAULT_MODEL, Settings
+
+# A busy machine is slow, which is no fault of what is tested.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 # No test reaches the hub; one that needs a hub starts a process with its own HF_ENDPOINT.
 os.environ["HF_HUB_OFFLINE"] = "1"
