@@ -88,6 +88,20 @@ def test_what_makes_the_numbers_say_less_stands_out(chartless: Reader, runs: Run
     assert shown == [f"Mind: {warning}" for warning in warnings]
 
 
+def test_the_words_are_about_the_level_that_is_chosen(chartless: Reader, runs: Runs) -> None:
+    said = {
+        level: api(chartless, "/findings", run_id=runs.explained, level=level)["sentences"]
+        for level in (1, 2)
+    }
+    assert said[1] != said[2]
+    words = chartless.page.locator("#words p")
+    for level in (2, 1):
+        chartless.open(f"?run={runs.explained}&level={level}")
+        assert words.all_text_contents()[: len(said[level])] == said[level]
+    chartless.page.get_by_label("Layers removed").select_option("2")
+    expect(words.nth(len(said[2]) - 1)).to_have_text(said[2][-1])
+
+
 def test_the_numbers_are_those_of_the_lake(chartless: Reader, runs: Runs) -> None:
     chartless.open(f"?run={runs.judged}&level=1&metric=ece")
     ((before, after, verdict),) = (
@@ -164,7 +178,8 @@ def test_another_level_asks_only_for_what_depends_on_it(reader: Reader, runs: Ru
     takes = {chart["name"] for chart in api(reader, "/charts") if "level" in chart["takes"]}
     again = {urlsplit(request).path.split("/")[2] for request in reader.asked("/charts/")}
     assert {name.partition(".")[0] for name in again} == takes
-    assert reader.asked("/findings") == reader.asked("/models") == []
+    assert reader.asked("/models") == []
+    assert len(reader.asked("/findings")) == 1
     assert "level=2" in reader.asked(f"/examples/{runs.explained}")[0]
     assert reader.choice()["level"] == "2"
 

@@ -21,6 +21,7 @@ let cards = [];
 let runs = null;
 let run = null;
 let findings = null;
+let usualLevel = null;
 let metrics = null;
 let notes = [];
 
@@ -67,11 +68,15 @@ async function showRun(signal) {
     tell("Loading …");
     // Where no run fits, the server says best what would.
     findings = await json(address("/findings", asked), signal);
+    usualLevel = String(findings.level);
   }
   choice = { ...choice, model: run.model, task: run.task, strategy: run.strategy, run: run.run };
   const pruned = findings.levels.filter((level) => level > 0);
   const levels = (pruned.length ? pruned : findings.levels).map(String);
-  const level = chosenOf("level", levels, String(findings.level));
+  const level = chosenOf("level", levels, usualLevel);
+  if (String(findings.level) !== level) {
+    findings = await json(address("/findings", { run_id: run.run, level }), signal);
+  }
   const metric = chosenOf("metric", findings.metrics, findings.metric);
   toAddress(choice, false);
   offerLevels(run, levels, level, findings.metrics, metric);
