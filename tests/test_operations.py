@@ -17,7 +17,7 @@ from prunelake import lake, ledger
 from prunelake.spec import Settings
 from prunelake.watch import Line, Round, State
 from prunelake.watchlist import read
-from tests.site import Site, pid, site, until
+from tests.following import Site, pid, site, until
 
 
 @dataclass
@@ -25,16 +25,17 @@ class Story:
     """What was seen while the page was followed."""
 
     site: Site
-    automations: list[str] = field(default_factory=list)
     first: FlowRun | None = None  # the sweep that was asked for by hand
     killed: FlowRun | None = None  # the sweep of `watch`, whose machine dies
     retried: FlowRun | None = None
-    published: FlowRun | None = None  # while the killed one held its worker
+    published: FlowRun | None = None
+    held: FlowRun | None = None  # the killed one, when the publication had ended
     watched: FlowRun | None = None
     dead: list[Line] = field(default_factory=list)
     done: list[Line] = field(default_factory=list)
     said: dict[str, str] = field(default_factory=dict)
     schedules: list[int] = field(default_factory=list)
+    hourly: list[FlowRun] = field(default_factory=list)
 
 
 @pytest.fixture(scope="module")
@@ -61,17 +62,18 @@ def follow(story: Story) -> None:
     (story.watched,) = place.flow_runs("watch")
     first, second = place.flow_runs("sweep")
     story.first = until(lambda: ended(place, first), "the sweep asked for by hand")
-    running = until(lambda: started(place, second), "the sweep of watch")
-    os.kill(pid(running), signal.SIGSTOP)  # it holds its worker from here on
+    waiting = until(lambda: submitted(place, second), "the sweep of watch")
+    os.kill(pid(waiting), signal.SIGSTOP)  # it keeps its worker from here on
     published = until(lambda: place.flow_runs("publish"), "a publication after the first sweep")[0]
     story.published = until(lambda: ended(place, published), "the end of the publication")
-    story.killed = place.flow_run(running.id)
+    story.held = place.flow_run(second.id)
+    os.kill(pid(waiting), signal.SIGCONT)
+    story.killed = until(lambda: running(place, second), "the sweep of watch")
     place.kill(1)
-    os.kill(pid(running), signal.SIGKILL)
+    os.kill(pid(waiting), signal.SIGKILL)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(flows.watch, "SILENCE", timedelta(seconds=1))
+        patched.setattr(flows.watch, "SILENCE", timedelta(0))
         story.dead = round_of(place)
-    print("DEAD", story.dead, running.infrastructure_pid)
     story.said["retry"] = place.run("prunelake watch watchlist.yaml --deploy --retry")
     third = place.flow_runs("sweep")[-1]
     place.again(gpu_worker)
@@ -80,6 +82,7 @@ def follow(story: Story) -> None:
     story.said["sql"] = place.run("prunelake sql")
     story.done = round_of(place)
     story.schedules.append(schedules())
+    story.hourly = until(lambda: place.flow_runs("watch", scheduled=True), "the hours to come")
     place.run("prefect deployment schedule clear")
     story.schedules.append(schedules())
     place.run("prefect deploy --name watch")
@@ -96,7 +99,12 @@ def ended(place: Site, run: FlowRun) -> FlowRun | None:
     return now if now.state is not None and now.state.is_final() else None
 
 
-def started(place: Site, run: FlowRun) -> FlowRun | None:
+def submitted(place: Site, run: FlowRun) -> FlowRun | None:
+    now = place.flow_run(run.id)
+    return now if now.infrastructure_pid else None
+
+
+def running(place: Site, run: FlowRun) -> FlowRun | None:
     now = place.flow_run(run.id)
     return now if now.state is not None and now.state.is_running() else None
 
@@ -141,9 +149,10 @@ def test_a_publication_follows_a_sweep_and_waits_for_no_gpu(story: Story) -> Non
     assert story.published is not None
     assert story.published.state is not None
     assert story.published.state.is_completed()
-    assert story.killed is not None
-    assert story.killed.state is not None
-    assert story.killed.state.is_running()  # when the publication had ended
+    assert story.held is not None
+    assert story.held.state is not None
+    assert not story.held.state.is_final()
+    assert story.held.infrastructure_pid
     assert (story.site.lake / "prunelake.duckdb").is_file()
 
 
@@ -167,6 +176,13 @@ def test_a_worker_that_was_killed_is_free_again(story: Story) -> None:
 
 def test_a_sweep_says_that_there_is_no_gpu(story: Story) -> None:
     assert "no GPU here: computing on the CPU" in story.site.log(1)
+
+
+def test_the_next_hours_are_scheduled(story: Story) -> None:
+    starts = [run.expected_start_time for run in story.hourly]
+    assert all(start is not None for start in starts)
+    first, second, *_ = sorted(start for start in starts if start is not None)
+    assert second - first == timedelta(hours=1)
 
 
 def test_a_schedule_goes_when_it_is_cleared_and_comes_with_the_next_deployment(

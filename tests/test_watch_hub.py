@@ -1,6 +1,7 @@
 """Entries of the hub, against a hub on loopback and the hub's own client."""
 
 import json
+import logging
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from huggingface_hub import HfApi, constants
 
+from flows import watch as flow_module
 from prunelake import ledger, revisions
 from prunelake.spec import Settings
 from prunelake.watch import State
@@ -140,3 +142,19 @@ def test_an_outage_of_the_hub_is_said_and_starts_nothing_twice(
     assert worker.models == ["local", "name"]
     assert len(ledger.read(settings.lake)) == 2
     assert endpoint
+
+
+def test_the_flow_ends_as_cut_off_from_the_hub_and_shows_what_is_not_done(
+    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved_model(tmp_path / "local")
+    listed = watchlist(tmp_path, {"hub": "org/name"}, {"model": "local"})
+    shown: list[dict[str, Any]] = []
+    monkeypatch.setattr(flow_module, "get_run_logger", logging.getLogger)
+    monkeypatch.setattr(flow_module, "create_table_artifact", lambda **given: shown.append(given))
+    monkeypatch.setattr(flow_module, "Deployments", lambda: Worker(flow_run="f"))
+    state = flow_module.watch.fn(listed.path, settings)
+    assert (state.name, state.message) == ("HubNotReached", "1 started, 1 hub not reached")
+    assert [row["state"] for row in shown[0]["table"]] == ["hub not reached", "started"]
+    nothing = flow_module.watch.fn(watchlist(tmp_path).path, settings)
+    assert (nothing.name, len(shown)) == ("Completed", 1)

@@ -10,6 +10,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from shutil import copytree
 from typing import TypeVar
@@ -18,12 +19,12 @@ from uuid import UUID
 import yaml
 from prefect.client.orchestration import get_client
 from prefect.client.schemas import FlowRun
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 ROOT = Path(__file__).parents[1]
-BLOCKS = re.findall(
-    r"^```sh\n(.*?)^```", (ROOT / "docs/operations.md").read_text("utf-8"), re.M | re.S
-)
+PAGE = (ROOT / "docs/operations.md").read_text("utf-8")
+COMMANDS = "".join(re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)).splitlines()
 SMALL = '"rows": {"first": 3}, "levels": [0, 1], "explain": null, "strategy": {"name": "random"}'
 PATIENCE_S = 120.0
 
@@ -69,7 +70,10 @@ class Site:
             "COLUMNS": "160",
         }
         copytree(ROOT / "flows", folder / "flows", ignore=lambda *_: {"__pycache__"})
-        (folder / "prefect.yaml").write_bytes((ROOT / "prefect.yaml").read_bytes())
+        deployments = (ROOT / "prefect.yaml").read_text("utf-8")
+        # Its hour must not strike while the page is followed.
+        later = f"{(datetime.now(UTC).minute + 30) % 60} * * * *"
+        (folder / "prefect.yaml").write_text(deployments.replace("0 * * * *", later))
         entry = {"model": str(model), "tasks": ["everyday_knowledge"], "strategies": ["random:1"]}
         small = {"rows": {"first": 3}, "levels": [0, 1], "explain": None}
         listed = {"defaults": small, "models": [entry]}
@@ -138,12 +142,12 @@ class Site:
             return bool(answer.status == 200)
         return False
 
-    def flow_runs(self, model: str = "") -> list[FlowRun]:
-        """The flow runs, in the order of their creation, or those of deployed flows so called."""
+    def flow_runs(self, name: str, scheduled: bool = False) -> list[FlowRun]:
+        """The flow runs of a flow, the oldest first: those of its schedule, or all others."""
         with get_client(sync_client=True) as client:
-            flows = {flow.id for flow in client.read_flows() if model in ("", flow.name)}
-            found = [run for run in client.read_flow_runs() if run.flow_id in flows]
-        return sorted(found, key=lambda run: run.created or run.expected_start_time)  # type: ignore[arg-type, return-value]  # both are times
+            flows = {flow.id for flow in client.read_flows() if flow.name == name}
+            found = client.read_flow_runs(sort=FlowRunSort.EXPECTED_START_TIME_ASC)
+        return [run for run in found if run.flow_id in flows and run.auto_scheduled is scheduled]
 
     def flow_run(self, run_id: UUID) -> FlowRun:
         with get_client(sync_client=True) as client:
@@ -155,7 +159,7 @@ class Site:
             process.terminate()
         for process in self._processes[1:]:
             _wait(process)
-        for run in self.flow_runs() if self._processes and self.is_healthy() else ():
+        for run in self.flow_runs("sweep") if self._processes and self.is_healthy() else ():
             if run.state is not None and run.state.is_running():
                 with suppress(ProcessLookupError):
                     os.kill(pid(run), signal.SIGKILL)
