@@ -61,19 +61,20 @@ def print_lines(lines: "Sequence[Line]") -> None:
     """Print a round as a table and a last line that sums it up."""
     from rich import box
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     from prunelake.watch import State, told
 
     console = Console()
     if lines:
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-        for column in ("state", "task", "strategy", "model"):
-            table.add_column(column, overflow="fold")
-        table.add_column("why", overflow="fold")
+        table.add_column("state", no_wrap=True)
+        # Names and reasons are long: one below the other, they stay readable in 80 columns.
+        table.add_column("what, and why", overflow="fold")
         for line in sorted(lines, key=lambda line: list(State).index(line.state)):
-            cells = (line.state, line.task, line.strategy, line.model, line.detail)
-            table.add_row(*map(escape, cells))
+            what = " ".join(filter(None, (line.task, line.strategy, line.model)))
+            why = f"\n  {line.detail}" if line.detail else ""
+            table.add_row(Text(line.state), Text(what).append(why, "dim"))
         console.print(table)
     console.print(told(lines), highlight=False, markup=False)
