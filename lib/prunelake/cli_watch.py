@@ -74,7 +74,7 @@ def print_lines(lines: "Sequence[Line]") -> None:
         table.add_column("what, and why", overflow="fold")
         for line in sorted(lines, key=lambda line: list(State).index(line.state)):
             what = " ".join(filter(None, (line.task, line.strategy, line.model)))
-            why = f"\n  {line.detail}" if line.detail else ""
+            why = f"\n{line.detail}" if line.detail else ""
             table.add_row(Text(line.state), Text(what).append(why, "dim"))
         console.print(table)
     console.print(told(lines), highlight=False, markup=False)
