@@ -16,7 +16,7 @@ from prefect.artifacts import update_progress_artifact as update_progress
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas import State
 
-from prunelake import lake, views
+from prunelake import devices, lake, views
 from prunelake.analyse import analyse
 from prunelake.attribute import attribute
 from prunelake.bounds import aopc_bounds, question_count
@@ -117,10 +117,9 @@ def prepare(spec: SweepSpec, settings: Settings) -> Plan:
 @task(cache_policy=NO_CACHE)
 def load_model(work: Plan, settings: Settings) -> LoadedModel:
     """Load the model onto the device asked for; `auto` takes a GPU where there is one."""
-    device = settings.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    get_run_logger().info("loading %s in %s on %s", work.spec.model, work.spec.dtype, device)
+    logger = get_run_logger()
+    device = devices.take(settings.device, settings.cache.expanduser(), logger.info)
+    logger.info("loading %s in %s on %s", work.spec.model, work.spec.dtype, device)
     return load(work.source, work.spec.dtype, device)
 
 

@@ -91,7 +91,7 @@ def test_the_same_spec_again_does_no_model_work(
         assert_frame_equal(frame, before[name])
 
 
-@pytest.mark.parametrize("again", [flow_module.sweep, cli._run], ids=["flow", "command"])
+@pytest.mark.parametrize("again", [flow_module.sweep, cli.run_sweep], ids=["flow", "command"])
 def test_a_run_without_its_analysis_gets_it_from_the_same_spec_again(
     settings: Settings,
     spec: SweepSpec,

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from prunelake.cli_import import imports
 from prunelake.cli_serve import serve
+from prunelake.cli_watch import watch
 from prunelake.console import Format, LakeOption, print_frame, print_summary, settings_for
 from prunelake.errors import InvalidSpec, PruneLakeError, one_line
 from prunelake.spec import DEFAULT_MODEL, Settings, SweepSpec
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 app.add_typer(imports, name="import")
 app.command()(serve)
+app.command()(watch)
 
 
 @app.command()
@@ -96,7 +98,7 @@ def sweep(
             },
         }
         sweep_spec = _valid_spec(fields, "the options")
-    run_id = _run(sweep_spec, settings)
+    run_id = run_sweep(sweep_spec, settings)
     print_summary(settings.lake, [run_id])
 
 
@@ -104,7 +106,7 @@ def sweep(
 def demo(lake: LakeOption = None, report: Path = Path("report.html")) -> None:
     """Sweep SmolLM2-135M over the two bundled tasks and write a report."""
     settings = settings_for(lake)
-    run_ids = [_run(_valid_spec(fields, "the demo"), settings) for fields in DEMO]
+    run_ids = [run_sweep(_valid_spec(fields, "the demo"), settings) for fields in DEMO]
     print_summary(settings.lake, run_ids)
     _write_report(settings.lake, report)
     typer.echo(f'\nReport: {report}    Ask the lake: prunelake sql "select * from correlations"')
@@ -226,7 +228,7 @@ def main() -> None:
         sys.exit(1)
 
 
-def _run(spec: SweepSpec, settings: Settings) -> str:
+def run_sweep(spec: SweepSpec, settings: Settings) -> str:
     """Run a sweep through its flow; a spec that cannot run, or has run, starts no flow."""
     from prunelake import lake
     from prunelake.analyse import analyse as analyse_run

@@ -4,6 +4,7 @@ PruneLakeError
 ├── InvalidSpec           a sweep, option or log that cannot be used as it is
 ├── ModelError
 │   ├── ModelNotFound     no weights behind a model reference
+│   ├── HubUnreachable    the hub, or the way to it, does not answer
 │   ├── UnsupportedModel  weights, but no attention layers that could be found and removed
 │   └── UnknownLayer      a layer or level beyond those of the model
 ├── TaskError
@@ -17,6 +18,7 @@ PruneLakeError
 │   ├── WrongFormat       a lake written by another format version
 │   ├── NoSnapshot        nothing was published yet, or by another version of PruneLake
 │   └── QueryError        SQL that DuckDB refuses
+├── NoServer              no Prefect server, or one without the deployments
 └── RequestError          a request that the API cannot answer
     ├── InvalidRequest    a parameter or value that means nothing
     ├── NotFound          no such view, run, example or chart
@@ -49,6 +51,10 @@ class ModelError(PruneLakeError):
 
 class ModelNotFound(ModelError):
     """No weights behind a model reference."""
+
+
+class HubUnreachable(ModelError):
+    """The hub, or the way to it, does not answer."""
 
 
 class UnsupportedModel(ModelError):
@@ -101,6 +107,10 @@ class NoSnapshot(LakeError):
 
 class QueryError(LakeError):
     """SQL that DuckDB refuses."""
+
+
+class NoServer(PruneLakeError):
+    """No Prefect server answers, or it does not know PruneLake's deployments."""
 
 
 class RequestError(PruneLakeError):

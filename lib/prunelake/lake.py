@@ -9,7 +9,7 @@ run, its `analyses` file last. `compact` merges the files of many runs into thos
 import fcntl
 import re
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,30 @@ def run_ids(lake: Path) -> list[str]:
     loose, segments = heads(lake, MEASURED)
     rows = parquet.read_columns(segments, RUNS, ["run_id"])
     return sorted({p.stem for p in loose}.union(*(frame["run_id"] for frame in rows)))
+
+
+def heads_of_runs(lake: Path) -> list[Path]:
+    """The files whose names change whenever a run is added."""
+    return [path for found in heads(lake, MEASURED) for path in found]
+
+
+def run_columns(lake: Path, columns: Sequence[str]) -> pl.DataFrame:
+    """Some columns of `runs` over all complete runs, and no other file opened.
+
+    A run that a compaction is just moving may be there twice. None where there is no lake yet.
+
+    Raises:
+        CorruptFile: a `runs` file that cannot be read or has another schema.
+    """
+    while True:
+        paths = heads_of_runs(lake)
+        try:
+            rows = parquet.read_columns(paths, RUNS, columns)
+        except CorruptFile:
+            if all(path.is_file() for path in paths):
+                raise
+            continue  # a compaction has taken it
+        return pl.concat([RUNS.frame([]).select(columns), *rows])
 
 
 def complete_parts(lake: Path, chosen: Collection[str] | None = None) -> list[Part]:

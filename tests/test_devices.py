@@ -1,0 +1,95 @@
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import IO
+
+import pytest
+import torch
+
+from prunelake import devices
+from prunelake.errors import ModelError
+
+HOLDER = """
+import sys
+from types import SimpleNamespace
+from pathlib import Path
+import torch
+from prunelake import devices
+torch.cuda.is_available = lambda: True
+torch.cuda.get_device_properties = lambda _: SimpleNamespace(uuid=sys.argv[2], name="drawn")
+devices.take("auto", Path(sys.argv[1]), lambda text: print(text, flush=True))
+print("has it", flush=True)
+sys.stdin.read()
+"""
+
+
+def holder(cache: Path, uuid: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", HOLDER, str(cache), uuid]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def said(process: subprocess.Popen[str]) -> str:
+    assert process.stdout
+    return process.stdout.readline().strip()
+
+
+def test_a_gpu_is_one_process_s_until_it_is_killed(tmp_path: Path) -> None:
+    first, second, third = (holder(tmp_path, uuid) for uuid in ("g0", "g0", "g1"))
+    try:
+        owner, waiter = first, second
+        if said(first).startswith("GPU g0 is taken"):
+            owner, waiter = second, first
+            assert said(second) == "computing on cuda, drawn"
+        else:
+            assert said(second) == "GPU g0 is taken by another sweep: waiting for its end"
+        assert said(owner) == "has it"
+        assert [said(third), said(third)] == ["computing on cuda, drawn", "has it"]
+        assert waiter.poll() is None
+        owner.kill()
+        assert [said(waiter), said(waiter)] == ["computing on cuda, drawn", "has it"]
+    finally:
+        for process in (first, second, third):
+            process.kill()
+            process.communicate()
+
+
+def test_a_sweep_says_which_device_it_takes_or_that_there_is_no_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[str] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert devices.take("auto", tmp_path, heard.append) == "cpu"
+    assert devices.take("cpu", tmp_path, heard.append) == "cpu"
+    assert heard == [
+        "no GPU here: computing on the CPU",
+        "computing on cpu, as PRUNELAKE_DEVICE says",
+    ]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_process_that_has_a_gpu_does_not_wait_for_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[str] = []
+    drawn = SimpleNamespace(uuid="g7", name="drawn")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: drawn)
+    held: dict[str, IO[str]] = {}
+    monkeypatch.setattr(devices, "_held", held)
+    assert devices.take("cuda:0", tmp_path, heard.append) == "cuda:0"
+    assert devices.take("auto", tmp_path, heard.append) == "cuda"
+    assert heard == ["computing on cuda:0, drawn", "computing on cuda, drawn"]
+    held["g7"].close()
+
+
+def test_a_gpu_that_is_not_there_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(_: str) -> None:
+        raise AssertionError("Invalid device id")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", absent)
+    with pytest.raises(ModelError, match="'cuda:9' cannot be used"):
+        devices.take("cuda:9", tmp_path, print)

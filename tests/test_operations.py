@@ -1,0 +1,191 @@
+"""docs/operations.md against a real server and real workers, all on loopback."""
+
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas import FlowRun
+
+import flows.watch
+from flows.watch import Deployments
+from prunelake import lake, ledger
+from prunelake.spec import Settings
+from prunelake.watch import Line, Round, State
+from prunelake.watchlist import read
+from tests.following import Site, pid, site, until
+
+
+@dataclass
+class Story:
+    """What was seen while the page was followed."""
+
+    site: Site
+    first: FlowRun | None = None  # the sweep that was asked for by hand
+    killed: FlowRun | None = None  # the sweep of `watch`, whose machine dies
+    retried: FlowRun | None = None
+    published: FlowRun | None = None
+    held: FlowRun | None = None  # the killed one, when the publication had ended
+    watched: FlowRun | None = None
+    dead: list[Line] = field(default_factory=list)
+    done: list[Line] = field(default_factory=list)
+    said: dict[str, str] = field(default_factory=dict)
+    schedules: list[int] = field(default_factory=list)
+    hourly: list[FlowRun] = field(default_factory=list)
+
+
+@pytest.fixture(scope="module")
+def story(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    with site(tmp_path_factory.mktemp("site"), tiny_folder) as place:
+        found = Story(place)
+        follow(found)
+        yield found
+
+
+def follow(story: Story) -> None:
+    place = story.site
+    place.exports()
+    place.start("prefect server start")
+    until(place.is_healthy, "the server")
+    place.run("prefect work-pool create gpu")
+    place.run("prefect work-pool create cpu")
+    place.run("prefect deploy --all")
+    gpu_worker = place.start("CUDA_VISIBLE_DEVICES=0 prefect worker start --pool gpu")
+    place.start("prefect worker start --pool cpu")
+    place.run("prefect deployment run sweep/sweep")
+    story.said["dry run"] = place.run("prunelake watch watchlist.yaml --dry-run")
+    story.said["watch"] = place.run("prefect deployment run watch/watch --watch")
+    (story.watched,) = place.flow_runs("watch")
+    first, second = place.flow_runs("sweep")
+    story.first = until(lambda: ended(place, first), "the sweep asked for by hand")
+    waiting = until(lambda: submitted(place, second), "the sweep of watch")
+    os.kill(pid(waiting), signal.SIGSTOP)  # it keeps its worker from here on
+    published = until(lambda: place.flow_runs("publish"), "a publication after the first sweep")[0]
+    story.published = until(lambda: ended(place, published), "the end of the publication")
+    story.held = place.flow_run(second.id)
+    os.kill(pid(waiting), signal.SIGCONT)
+    story.killed = until(lambda: running(place, second), "the sweep of watch")
+    place.kill(1)
+    os.kill(pid(waiting), signal.SIGKILL)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(flows.watch, "SILENCE", timedelta(0))
+        story.dead = round_of(place)
+    story.said["retry"] = place.run("prunelake watch watchlist.yaml --deploy --retry")
+    third = place.flow_runs("sweep")[-1]
+    place.again(gpu_worker)
+    story.retried = until(lambda: ended(place, third), "the sweep that was tried again")
+    story.said["list"] = place.run("prefect flow-run ls")
+    story.said["sql"] = place.run("prunelake sql")
+    story.done = round_of(place)
+    story.schedules.append(schedules())
+    story.hourly = until(lambda: place.flow_runs("watch", scheduled=True), "the hours to come")
+    place.run("prefect deployment schedule clear")
+    story.schedules.append(schedules())
+    place.run("prefect deploy --name watch")
+    story.schedules.append(schedules())
+
+
+def round_of(place: Site) -> list[Line]:
+    settings = Settings(lake=place.lake, cache=place.folder / "cache")
+    return Round(read(place.folder / "watchlist.yaml"), settings, Deployments()).run()
+
+
+def ended(place: Site, run: FlowRun) -> FlowRun | None:
+    now = place.flow_run(run.id)
+    return now if now.state is not None and now.state.is_final() else None
+
+
+def submitted(place: Site, run: FlowRun) -> FlowRun | None:
+    now = place.flow_run(run.id)
+    return now if now.infrastructure_pid else None
+
+
+def running(place: Site, run: FlowRun) -> FlowRun | None:
+    now = place.flow_run(run.id)
+    return now if now.state is not None and now.state.is_running() else None
+
+
+def schedules() -> int:
+    with get_client(sync_client=True) as client:
+        return len(client.read_deployment_by_name("watch/watch").schedules)
+
+
+def test_every_command_of_the_page_was_run(story: Story) -> None:
+    assert story.site.left == []
+
+
+def test_what_is_missing_is_started_on_a_worker_and_ends_in_the_lake(story: Story) -> None:
+    assert story.said["dry run"].splitlines()[-1] == "1 missing"
+    assert story.watched is not None
+    assert story.watched.name == "watch watchlist.yaml"
+    assert story.watched.state is not None
+    assert (story.watched.state.name, story.watched.state.message) == ("Completed", "1 started")
+    assert story.said["retry"].splitlines()[-1] == "1 started"
+    assert story.retried is not None
+    assert story.retried.state is not None
+    assert story.retried.state.is_completed()
+    assert story.said["sql"].count("random:") == 2
+    assert len(lake.run_ids(story.site.lake)) == 2
+    assert story.done == []
+    assert ledger.read(story.site.lake) == {}
+
+
+def test_one_worker_runs_one_sweep_at_a_time(story: Story) -> None:
+    assert story.first is not None
+    assert story.killed is not None
+    assert story.first.state is not None
+    assert story.first.state.is_completed()
+    assert story.first.end_time is not None
+    assert story.killed.start_time is not None
+    assert story.killed.created is not None
+    assert story.killed.created < story.first.end_time <= story.killed.start_time
+
+
+def test_a_publication_follows_a_sweep_and_waits_for_no_gpu(story: Story) -> None:
+    assert story.published is not None
+    assert story.published.state is not None
+    assert story.published.state.is_completed()
+    assert story.held is not None
+    assert story.held.state is not None
+    assert not story.held.state.is_final()
+    assert story.held.infrastructure_pid
+    assert (story.site.lake / "prunelake.duckdb").is_file()
+
+
+def test_a_sweep_whose_machine_died_is_a_failed_attempt(story: Story) -> None:
+    (line,) = story.dead
+    assert line.state is State.waiting
+    assert "attempt 1 failed" in line.detail
+    assert "no sign of life" in line.detail
+    assert story.killed is not None
+    now = story.site.flow_run(story.killed.id)
+    assert now.state is not None
+    assert now.state.is_crashed()
+
+
+def test_a_worker_that_was_killed_is_free_again(story: Story) -> None:
+    assert story.retried is not None
+    assert story.killed is not None
+    assert story.retried.id != story.killed.id
+    assert story.retried.start_time is not None
+
+
+def test_a_sweep_says_that_there_is_no_gpu(story: Story) -> None:
+    assert "no GPU here: computing on the CPU" in story.site.log(1)
+
+
+def test_the_next_hours_are_scheduled(story: Story) -> None:
+    starts = [run.expected_start_time for run in story.hourly]
+    assert all(start is not None for start in starts)
+    first, second, *_ = sorted(start for start in starts if start is not None)
+    assert second - first == timedelta(hours=1)
+
+
+def test_a_schedule_goes_when_it_is_cleared_and_comes_with_the_next_deployment(
+    story: Story,
+) -> None:
+    assert story.schedules == [1, 0, 1]

@@ -1,0 +1,94 @@
+"""A watchlist, models that are only files, and a starter that writes down what it was given."""
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from prunelake import ledger
+from prunelake.evaluations import Evaluation
+from prunelake.lake import write_run
+from prunelake.ledger import Attempt
+from prunelake.spec import Settings
+from prunelake.starter import End
+from prunelake.watch import Line, Round
+from prunelake.watchlist import Watchlist, read
+from tests.lake_rows import frames, run_row
+
+PLAIN = {"tasks": ["opinions"], "rows": {"first": 4}, "explain": None, "settle_s": 0}
+
+
+def saved_model(folder: Path, weights: str = "weights") -> Path:
+    """What looks like a saved model to who reads no weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_text(weights)
+    return folder
+
+
+def watchlist(folder: Path, *models: Mapping[str, Any], **defaults: Any) -> Watchlist:
+    path = folder / "watchlist.yaml"
+    content = {"defaults": PLAIN | defaults, "models": [dict(model) for model in models]}
+    path.write_text(yaml.safe_dump(content))
+    return read(path)
+
+
+def in_lake(lake: Path, evaluation: Evaluation, **columns: Any) -> str:
+    """Write the run that a sweep of this evaluation would write; its run_id."""
+    spec = evaluation.spec
+    row = run_row(
+        f"{evaluation.key} {json.dumps(columns, default=str)}",
+        **{
+            "model": spec.model,
+            "revision": evaluation.found.revision,
+            "task": spec.task,
+            "spec": spec.model_dump_json(),
+        }
+        | columns,
+    )
+    write_run(lake, row, frames())
+    return str(row["run_id"])
+
+
+class Worker:
+    """Does with each sweep what `work` does, on another machine if `flow_run` is given."""
+
+    def __init__(
+        self, work: Callable[[Evaluation], object] | None = None, flow_run: str | None = None
+    ) -> None:
+        self.started: list[Evaluation] = []
+        self.attempts: list[Attempt] = []
+        self.ends: dict[str, End] = {}  # by the model's name
+        self._work = work or (lambda _: None)
+        self._flow_run = flow_run
+
+    def start(self, evaluation: Evaluation, attempt: Attempt) -> str | None:
+        self.started.append(evaluation)
+        self.attempts.append(attempt)
+        self._work(evaluation)
+        return self._flow_run
+
+    def end(self, attempt: Attempt, alive_at: datetime) -> End | None:  # noqa: ARG002  # a Starter
+        return self.ends.get(Path(attempt.model).name)
+
+    @property
+    def models(self) -> list[str]:
+        return [Path(each.found.model).name for each in self.started]
+
+
+def go(watchlist: Watchlist, settings: Settings, worker: Worker, **options: bool) -> list[Line]:
+    return Round(watchlist, settings, worker, **options).run()
+
+
+def told(lines: list[Line]) -> list[tuple[str, str]]:
+    """Models by the last part of their name, and what was said of them."""
+    return [(Path(line.model).name, str(line.state)) for line in lines]
+
+
+def changed(lake: Path, **changes: Any) -> None:
+    """Change the only attempt of the ledger, as the time that passes would."""
+    (attempt,) = ledger.read(lake).values()
+    assert ledger.swap(lake, attempt, attempt.model_copy(update=changes))
