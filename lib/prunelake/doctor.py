@@ -196,6 +196,10 @@ def _part_findings(group: Group, head: Path) -> Iterator[Finding]:
             continue
         path = head.parent.parent / name / head.name
         counts = of_runs.filter(pl.col("table") == name).select("run_id", "rows")
+        if name not in by_table and group is ANALYSED:
+            problem = "its analysis is of before this table"
+            yield Finding(path, problem, "run `prunelake doctor --migrate`", Kind.foreign)
+            continue
         for problem in _table_problems(path, table, counts, by_table.get(name)):
             yield Finding(path, problem, remedy)
 

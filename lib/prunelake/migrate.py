@@ -17,9 +17,9 @@ from prunelake import parquet
 from prunelake.compact import write_segment
 from prunelake.errors import CorruptFile, WrongFormat
 from prunelake.lake import unanalysed
-from prunelake.parts import ANALYSED, MEASURED, heads, is_segment, listed_by
+from prunelake.parts import ANALYSED, MEASURED, heads, is_segment, listed_by, segment_name
 from prunelake.repair import alone
-from prunelake.tables import DERIVED, FORMAT_VERSION, RUNS, TABLES
+from prunelake.tables import DERIVED, FORMAT_VERSION, RUNS, TABLES, Table
 
 Frames = Mapping[str, pl.DataFrame]
 Step = Callable[[Frames], Frames]
@@ -88,7 +88,14 @@ def _migrate(lake: Path, head: Path, version: int) -> list[str]:
         for number in range(version, FORMAT_VERSION):
             frames = STEPS[number](frames)
         runs.append(_current(run_id, frames))
-    write_segment(lake, MEASURED, lambda table: pl.concat([frames[table.name] for frames in runs]))
+
+    def merged(table: Table) -> pl.DataFrame:
+        return pl.concat([frames[table.name] for frames in runs])
+
+    if segment_name(merged(RUNS)) == head.stem:
+        # The new segment would be the old one, and go with it.
+        raise CorruptFile(f"{head} says format {version}, but lists files of {FORMAT_VERSION}")
+    write_segment(lake, MEASURED, merged)
     _remove(head, listed)
     return [
         f"migrated run {frames[RUNS.name]['run_id'].item()} from format {version} to "
@@ -105,8 +112,8 @@ def _current(run_id: str, frames: Frames) -> Frames:
         for name, frame in found.items()
         if name != RUNS.name and not (TABLES[name].is_optional and frame.is_empty())
     ]
-    row = found[RUNS.name].with_columns(pl.Series("files", [files], RUNS.schema["files"]))
-    found[RUNS.name] = row.select(RUNS.schema)
+    listed = pl.Series("files", [files], RUNS.schema["files"])
+    found[RUNS.name] = found[RUNS.name].with_columns(listed)
     for name, frame in found.items():
         problem = parquet.schema_problem(frame, TABLES[name])
         problem = problem or next(parquet.content_problems(frame, TABLES[name], [run_id]), None)
