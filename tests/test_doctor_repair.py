@@ -5,6 +5,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
@@ -148,10 +149,8 @@ def test_every_byte_of_a_head_is_guarded(lake: Path, table: str) -> None:
         changed = bytearray(content)
         changed[place] ^= 0x10
         head.write_bytes(changed)
-        try:
+        with suppress(CorruptFile):  # it does not even open
             assert parquet.seal_problem(head), place
-        except CorruptFile:
-            pass  # it does not even open
     assert {f.file for f in damage(lake)} == {head}
 
 
