@@ -51,15 +51,22 @@ def create_app(lake: Path, settings: ApiSettings | None = None) -> FastAPI:
     app.state.guard = guard
     app.state.snapshots = snapshots
     app.state.counts = counts
-    app.include_router(data.view_router(settings.max_rows))
-    for router in (data.router, charts.router, findings.router, examples.router, metrics.router):
+    routers = (
+        *(data.view_router(settings.max_rows), data.router, charts.router, findings.router),
+        *(examples.router, metrics.router, sql.router_of(settings)),
+    )
+    for router in routers:
         app.include_router(router)
-    app.include_router(sql.router_of(settings))
     page.install(app)
     problems.install(app)
     # The last one added is the first to see a request.
     app.add_middleware(Cache, snapshots=snapshots, capacity=settings.cache_bytes)
     app.add_middleware(problems.Catching)
     app.add_middleware(Security, token=settings.token)
-    app.add_middleware(Measuring, counts=counts)
+    # An app tells no more of the routers that it includes than that something matches.
+    routes = [
+        *app.routes,
+        *(route for router in (*routers, page.router) for route in router.routes),
+    ]
+    app.add_middleware(Measuring, counts=counts, routes=routes)
     return app

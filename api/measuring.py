@@ -61,9 +61,10 @@ class Counts:
 class Measuring:
     """ASGI middleware that counts every answer, also those of the cache and those refused."""
 
-    def __init__(self, app: ASGIApp, counts: Counts) -> None:
+    def __init__(self, app: ASGIApp, counts: Counts, routes: Iterable[BaseRoute]) -> None:
         self.app = app
         self.counts = counts
+        self.routes = [route for route in routes if getattr(route, "path", None)]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -82,17 +83,16 @@ class Measuring:
             await self.app(scope, receive, watched)
         finally:
             method = scope["method"] if scope["method"] in METHODS else "other"
-            key = method, _route(scope["app"].routes, scope), status
+            key = method, self._route(scope), status
             self.counts.answered(key, time.perf_counter() - began)
+
+    def _route(self, scope: Scope) -> str:
+        """The pattern that a path is answered by, so that the number of series is bounded."""
+        for route in self.routes:
+            if route.matches(scope)[0] is not Match.NONE:
+                return str(getattr(route, "path", ""))
+        return "none"
 
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 """Others are counted as one: whoever asks must not make a new series with each request."""
-
-
-def _route(routes: Iterable[BaseRoute], scope: Scope) -> str:
-    """The pattern that a path is answered by, so that the number of series is bounded."""
-    for route in routes:
-        if route.matches(scope)[0] is not Match.NONE:
-            return str(getattr(route, "path", "")) or "mounted"
-    return "none"

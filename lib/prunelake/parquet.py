@@ -158,7 +158,11 @@ def seal_problem(path: Path) -> str | None:
     Raises:
         CorruptFile: a file that does not open as Parquet.
     """
-    told, content = says(path), path.read_bytes()
+    told = says(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise _corrupt(path, error) from error
     seal = told.get(SEAL_KEY)
     if seal is None:
         # Where the seal was lost, its name or another one is damaged.
