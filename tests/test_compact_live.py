@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from polars.testing import assert_frame_equal
@@ -27,7 +26,8 @@ from prunelake.compact import compact
 from prunelake.publish import publish
 from tests.lake_rows import small_analysis, small_run
 
-lake, role, until = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
+lake, role = Path(sys.argv[1]), sys.argv[2]
+until = time.time() + float(sys.argv[3])  # from now on: the imports took a while
 HALF_SEEN = '''
     select runs.run_id
     from runs
@@ -85,7 +85,7 @@ def test_nothing_is_lost_or_half_seen_while_all_are_at_work(tmp_path: Path) -> N
     roles = ("write", "compact", "publish", "query", "serve", "table")
     started = {
         role: subprocess.Popen(
-            [sys.executable, "-c", ROLES, str(lake), role, str(time.time() + SECONDS)],
+            [sys.executable, "-c", ROLES, str(lake), role, str(SECONDS)],
             env={
                 **os.environ,
                 "PYTHONPATH": os.pathsep.join(sys.path),
