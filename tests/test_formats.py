@@ -69,7 +69,7 @@ def test_no_frame_is_too_odd_for_json(frame: pl.DataFrame) -> None:
         (Decimal(3), b"3"),
         (Decimal("1.50"), b'"1.50"'),
         (Decimal(2**63), b'"9223372036854775808"'),
-        (b"bytes", b"\"b'bytes'\""),
+        (b"bytes", b'"b\'bytes\'"'),
     ],
 )
 def test_numbers_beyond_json_are_texts(value: object, text: bytes) -> None:
