@@ -11,7 +11,8 @@ from fastapi.security import HTTPBearer
 from api import problems
 from api.cache import Cache
 from api.guard import Guard
-from api.routes import charts, data, examples, findings, page, sql
+from api.measuring import Counts, Measuring
+from api.routes import charts, data, examples, findings, metrics, page, sql
 from api.security import Security
 from api.settings import ApiSettings
 from api.snapshot import Snapshots
@@ -28,6 +29,7 @@ def create_app(lake: Path, settings: ApiSettings | None = None) -> FastAPI:
     settings = settings or ApiSettings()
     snapshots = Snapshots(lake, max_seconds=settings.max_seconds)
     guard = Guard(lake, settings)
+    counts = Counts()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -47,14 +49,24 @@ def create_app(lake: Path, settings: ApiSettings | None = None) -> FastAPI:
     )
     app.state.settings = settings
     app.state.guard = guard
-    app.include_router(data.view_router(settings.max_rows))
-    for router in (data.router, charts.router, findings.router, examples.router):
+    app.state.snapshots = snapshots
+    app.state.counts = counts
+    routers = (
+        *(data.view_router(settings.max_rows), data.router, charts.router, findings.router),
+        *(examples.router, metrics.router, sql.router_of(settings)),
+    )
+    for router in routers:
         app.include_router(router)
-    app.include_router(sql.router_of(settings))
     page.install(app)
     problems.install(app)
     # The last one added is the first to see a request.
     app.add_middleware(Cache, snapshots=snapshots, capacity=settings.cache_bytes)
     app.add_middleware(problems.Catching)
     app.add_middleware(Security, token=settings.token)
+    # An app tells no more of the routers that it includes than that something matches.
+    routes = [
+        *app.routes,
+        *(route for router in (*routers, page.router) for route in router.routes),
+    ]
+    app.add_middleware(Measuring, counts=counts, routes=routes)
     return app

@@ -10,8 +10,8 @@ from api.problems import refusal
 from api.snapshot import Snapshots
 from prunelake.errors import NoSnapshot
 
-UNCACHED = ("/page/", "/openapi.json")
-"""What does not depend on the snapshot."""
+UNCACHED = ("/page/", "/openapi.json", "/metrics")
+"""What does not depend on the snapshot alone."""
 
 Key = tuple[str, ...]
 Answer = tuple[Message, bytes]

@@ -72,11 +72,16 @@ def problem(
 
 def refusal(error: errors.PruneLakeError) -> Response:
     """The answer to what PruneLake refuses."""
-    status, code = next(
-        (found for kind, found in STATUS.items() if isinstance(error, kind)), (500, "internal")
-    )
+    status, code = status_and_code(error)
     headers = {401: {"WWW-Authenticate": "Bearer"}, 429: {"Retry-After": "1"}}.get(status)
     return problem(status, code, str(error), getattr(error, "choices", []), headers)
+
+
+def status_and_code(error: errors.PruneLakeError) -> tuple[int, str]:
+    """The HTTP status, and one word for programs."""
+    return next(
+        (found for kind, found in STATUS.items() if isinstance(error, kind)), (500, "internal")
+    )
 
 
 def install(app: FastAPI) -> None:

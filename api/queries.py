@@ -229,3 +229,31 @@ def model_runs() -> Query:
         order by runs.model, runs.revision, runs.created_at desc, runs.run_id
         """
     )
+
+
+def totals() -> Query:
+    """By model and task: runs, examples, forward_tokens, unanalysed, hidden_degradations."""
+    return Query(
+        """
+        with hidden as (
+            select run_id, count(*) as found
+            from verdicts
+            where verdict = 'hidden degradation'
+            group by run_id
+        )
+
+        select
+            runs.model,
+            runs.task,
+            count(*) as runs,
+            sum(runs.example_count) as examples,
+            sum(runs.forward_tokens) as forward_tokens,
+            count(*) filter (where analyses.run_id is null) as unanalysed,
+            coalesce(sum(hidden.found), 0) as hidden_degradations
+        from runs
+        left join lake.analyses as analyses on runs.run_id = analyses.run_id
+        left join hidden on runs.run_id = hidden.run_id
+        group by runs.model, runs.task
+        order by runs.model, runs.task
+        """
+    )

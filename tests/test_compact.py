@@ -3,8 +3,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -27,6 +26,7 @@ from prunelake.publish import publish
 from prunelake.tables import ANALYSIS_VERSION, DERIVED, TABLES
 from tests.lake_rows import bound, identity_of, small_analysis, small_run
 from tests.level_rows import explained_run
+from tests.stopping import Stopped, before_every_step
 
 ALL = (*TABLES, *DERIVED)
 DROPS = {(method, op): 0.5 for op in ("replace", "delete_text") for method in ("random", "lime")}
@@ -245,27 +245,6 @@ def test_a_closed_segment_is_left_alone(tmp_path: Path, monkeypatch: pytest.Monk
     assert len(store.run_ids(tmp_path)) == 5
 
 
-class Stopped(BaseException):
-    """What ends a compaction in the middle."""
-
-
-@contextmanager
-def before_every_step(do: Callable[[int], None]) -> Iterator[None]:
-    """Call `do` with a count before each file appears or goes."""
-    steps = 0
-    with pytest.MonkeyPatch.context() as patch:
-        for call in (os.replace, os.unlink):
-
-            def counted(*arguments: Any, call: Callable[..., None] = call) -> None:
-                nonlocal steps
-                steps += 1
-                do(steps)
-                call(*arguments)
-
-            patch.setattr(os, call.__name__, counted)
-        yield
-
-
 @pytest.fixture(params=[2, 1_000_000])
 def segment_rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Segments that are closed after two analyses, or that stay open."""
@@ -408,7 +387,7 @@ def test_the_doctor_finds_a_flipped_byte_in_a_segment(tmp_path: Path, table: str
     if table in ("runs", "analyses"):
         frame = pl.read_parquet(path)
         metadata = pl.read_parquet_metadata(path)
-        del metadata["ARROW:schema"]
+        del metadata["ARROW:schema"], metadata["prunelake.sha256"]
         column = "duration_s" if table == "runs" else "margin"
         frame.with_columns(pl.col(column) + 1).write_parquet(path, metadata=metadata)
         problem = "its rows hash to segment-"

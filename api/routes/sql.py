@@ -9,11 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import Message
 
 from api.guard import Guard
+from api.measuring import Counts
 from api.negotiation import chosen_format
-from api.problems import RESPONSES
+from api.problems import RESPONSES, status_and_code
 from api.settings import ApiSettings
 from api.sql_worker import Head, Question
-from prunelake.errors import NotFound
+from prunelake.errors import NotFound, PruneLakeError
 from prunelake.formats import MEDIA_TYPES, RowFormat
 
 MAX_CHARACTERS = 100_000
@@ -127,7 +128,13 @@ def router_of(settings: ApiSettings) -> APIRouter:
             max_seconds=asked.max_seconds,
             memory_bytes=settings.sql_memory_bytes,
         )
-        head, body = await guard.answer(question)
+        counts: Counts = request.app.state.counts
+        try:
+            head, body = await guard.answer(question)
+        except PruneLakeError as error:
+            counts.queries[status_and_code(error)[1]] += 1
+            raise
+        counts.queries["answered"] += 1
         return Response(body, headers=_headers(head, question), media_type=MEDIA_TYPES[format])
 
     return router

@@ -11,6 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from prunelake.cli_import import imports
+from prunelake.cli_keep import doctor, retire
 from prunelake.cli_serve import serve
 from prunelake.cli_watch import watch
 from prunelake.console import Format, LakeOption, print_frame, print_summary, settings_for
@@ -27,6 +28,8 @@ app = typer.Typer(
 app.add_typer(imports, name="import")
 app.command()(serve)
 app.command()(watch)
+app.command()(doctor)
+app.command()(retire)
 
 
 @app.command()
@@ -190,21 +193,6 @@ def compact(lake: LakeOption = None) -> None:
     folder = settings_for(lake).lake
     before, after = merge(folder)
     typer.echo(f"{folder}: {before} files before, {after} after")
-
-
-@app.command()
-def doctor(lake: LakeOption = None) -> None:
-    """Check every file of the lake against its run, schema and hash; changes nothing."""
-    from prunelake import lake as store
-    from prunelake.doctor import doctor as check
-
-    folder = settings_for(lake).lake
-    findings = check(folder)
-    for finding in findings:
-        typer.echo(f"{finding.file}: {finding.problem}; {finding.remedy}")
-    if findings:
-        raise typer.Exit(1)
-    typer.echo(f"{folder}: {len(store.run_ids(folder))} runs, every file as it was written")
 
 
 # Prompts of opinions are twice as long, and explaining costs with the square of the length.

@@ -10,7 +10,8 @@ of the published snapshot are not touched.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -20,7 +21,6 @@ from prunelake.errors import CorruptFile, LakeError, one_line
 from prunelake.lake import PUBLISHING, locked, require, run_ids
 from prunelake.parts import (
     ANALYSED,
-    FILES_KEY,
     MEASURED,
     SEGMENT,
     Group,
@@ -64,6 +64,32 @@ def compact(lake: Path) -> tuple[int, int]:
         ) from error
 
 
+def drop(lake: Path, group: Group, run_ids: Collection[str]) -> None:
+    """Remove what a group has of these runs, whole: no reader sees a part of one.
+
+    A run's own files go, their head first; a segment with rows of it is written again without them.
+    Whoever calls this holds the locks of publishers and writers.
+
+    Raises:
+        WrongFormat, CorruptFile: as `compact`.
+    """
+    gone = frozenset(run_ids)
+    own = [path for path in heads(lake, group)[0] if path.stem in gone]
+    for head in own:
+        head.unlink()
+    if own:
+        parquet.sync(own[0].parent)
+    for part in parts(lake, group):
+        if is_segment(part.head) and part.held & gone:
+            rest = replace(part, run_ids=part.run_ids - gone)
+            if rest.run_ids:
+                _merge(lake, group, [rest])
+            else:
+                _remove(lake, group, [part])
+    for path in [lake / name / f"{run_id}.parquet" for name in group.tables for run_id in gone]:
+        path.unlink(missing_ok=True)
+
+
 def _batches(found: Sequence[Part]) -> Iterator[list[Part]]:
     """The parts that are merged into one segment each; none where nothing would be gained."""
     # Segments first: an analysis that beats one in a segment must not go before that segment.
@@ -99,23 +125,29 @@ def _merge(lake: Path, group: Group, batch: Sequence[Part]) -> None:
     """Write the segment of these parts, and remove their head files: it is read instead."""
     for part in batch:
         _require_whole(part, group.head)
-    rows = _rows(batch, group.head)
+    head = write_segment(lake, group, lambda table: _rows(batch, table))
+    _remove(lake, group, [part for part in batch if part.head != head])
+
+
+def write_segment(lake: Path, group: Group, rows_of: Callable[[Table], pl.DataFrame]) -> Path:
+    """Write a segment of the rows of each table, sorted by run; its head file, which comes last."""
+    rows = rows_of(group.head)
     name = segment_name(rows)
     head = lake / group.head.name / f"{name}.parquet"
-    # Where it exists, a compaction was killed before it removed the others.
+    # Where it exists, whoever wrote it was killed before removing what it replaces.
     if not head.exists():
         listed = []
         for table in group.tables.values():
             if table is group.head:
                 continue
-            frame = _rows(batch, table)
+            frame = rows_of(table)
             if table.is_optional and frame.is_empty():
                 continue
             path = lake / table.name / head.name
             digest = parquet.write(path, table, frame)
             listed.append({"table": table.name, "rows": frame.height, "sha256": digest})
-        parquet.write(head, group.head, rows, {FILES_KEY: json.dumps(listed)})
-    _remove(lake, group, [part for part in batch if part.head != head])
+        parquet.write(head, group.head, rows, {parquet.FILES_KEY: json.dumps(listed)})
+    return head
 
 
 def _rows(batch: Sequence[Part], table: Table) -> pl.DataFrame:
@@ -130,6 +162,8 @@ def _rows(batch: Sequence[Part], table: Table) -> pl.DataFrame:
 
 def _require_whole(part: Part, head: Table) -> None:
     """Raise where a file is not the one that was written: merged, its rows would pass for whole."""
+    if problem := parquet.seal_problem(part.head):
+        raise CorruptFile(f"{part.head}: {problem}; {parquet.remedy(part.head)}")
     if is_segment(part.head) and segment_name(parquet.read(part.head, head)) != part.head.stem:
         raise CorruptFile(f"{part.head}: other rows than written; {parquet.remedy(part.head)}")
     for name, listed in part.listed.items():

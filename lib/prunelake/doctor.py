@@ -3,6 +3,8 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +15,47 @@ from prunelake.errors import LakeError, WrongFormat, one_line
 from prunelake.lake import analysed, require, run_ids, unanalysed
 from prunelake.parts import (
     ANALYSED,
-    FILES_KEY,
     MEASURED,
     Group,
     heads,
     is_segment,
+    listed_by,
     segment_name,
 )
 from prunelake.spec import content_hash
 from prunelake.tables import ANALYSES, FORMAT_VERSION, Table
 
+SHARDS = ".shards"
+"""Folder of what sweeps have computed of runs that are not complete yet, one folder a run."""
+
+WATCH = ".watch"
+"""Folder of what the watcher remembers, one JSON file each."""
+
+ABANDONED = timedelta(days=7)
+"""Shards that no sweep has touched for so long are called left over."""
+
+STALE = timedelta(hours=1)
+"""So old a temporary file of the watcher, which takes no lock of the lake, is of a dead one."""
+
+
+class Kind(Enum):
+    """What may be done about a finding."""
+
+    damaged = "not what was written: it and what rests on it can be moved aside"
+    foreign = "of another format version: it can be migrated, or read by another PruneLake"
+    unanalysed = "a run without analysis: it can be computed"
+    left_over = "belongs to no complete run: it can be moved aside"
+    spent = "holds nothing that anyone needs: it can be deleted"
+
 
 @dataclass(frozen=True)
 class Finding:
-    """Something wrong with one file of a lake, and what would put it right."""
+    """Something wrong with one file or folder of a lake, and what would put it right."""
 
     file: Path
     problem: str
     remedy: str
+    kind: Kind = Kind.damaged
 
 
 def doctor(lake: Path) -> list[Finding]:
@@ -42,7 +67,7 @@ def doctor(lake: Path) -> list[Finding]:
     require(lake)
     damaged = list(damage(lake))
     try:
-        return [*damaged, *_leftovers(lake), *_without_analysis(lake)]
+        return [*damaged, *leftovers(lake), *_without_analysis(lake)]
     except LakeError:
         # Which runs there are is unknown while a head file does not open: that is found above.
         return damaged
@@ -62,17 +87,31 @@ def damage(lake: Path) -> Iterator[Finding]:
 def _without_analysis(lake: Path) -> Iterator[Finding]:
     for run_id in unanalysed(lake):
         path = lake / ANALYSES.name / f"{run_id}.parquet"
-        yield Finding(path, "missing, or of another version", "run `prunelake analyse`")
+        problem = "missing, or of another version"
+        yield Finding(path, problem, "run `prunelake analyse`", Kind.unanalysed)
 
 
-def _leftovers(lake: Path) -> Iterator[Finding]:
+def leftovers(lake: Path) -> Iterator[Finding]:
+    """What belongs to no complete run or analysis, and to no sweep that may still go on.
+
+    While a writer is at work, what it is writing is among them.
+
+    Raises:
+        WrongFormat, CorruptFile: as `lake.analysed`.
+    """
+    yield from _table_leftovers(lake)
+    yield from _shard_leftovers(lake)
+    yield from _watch_leftovers(lake)
+
+
+def _table_leftovers(lake: Path) -> Iterator[Finding]:
     runs, with_analysis = set(run_ids(lake)), analysed(lake)
     for group in (MEASURED, ANALYSED):
         committed = {path.stem for paths in heads(lake, group) for path in paths}
         for path in sorted(p for name in group.tables for p in (lake / name).glob("*")):
-            remedy = "delete it, unless a sweep is writing now"
+            remedy, kind = "delete it, unless a sweep is writing now", Kind.left_over
             if path.name.startswith("."):
-                problem = "leftover: a temporary file"
+                problem, kind = "leftover: a temporary file", Kind.spent
             elif is_segment(path) and path.stem not in committed:
                 problem, remedy = "leftover: belongs to no segment", "run `prunelake compact`"
             elif path.suffix != ".parquet" or not (is_segment(path) or path.stem in runs):
@@ -83,17 +122,61 @@ def _leftovers(lake: Path) -> Iterator[Finding]:
                 remedy = f"run `prunelake {'compact' if is_merged else 'analyse'}`"
             else:
                 continue
-            yield Finding(path, problem, remedy)
+            yield Finding(path, problem, remedy, kind)
+
+
+def _shard_leftovers(lake: Path) -> Iterator[Finding]:
+    complete = set(run_ids(lake))
+    for folder in sorted((lake / SHARDS).glob("*")):
+        remedy = "run `prunelake doctor --repair`, unless a sweep of it is running now"
+        unused = _unused_for(folder)
+        if folder.name in complete:
+            yield Finding(folder, "leftover: shards of a complete run", remedy, Kind.spent)
+        elif unused > ABANDONED:
+            problem = f"leftover: shards of no complete run, untouched for {unused.days} days"
+            yield Finding(folder, problem, f"sweep again to finish it, or {remedy}", Kind.left_over)
+
+
+def _watch_leftovers(lake: Path) -> Iterator[Finding]:
+    for path in sorted((lake / WATCH).glob("*")):
+        if path.suffix == ".tmp":
+            if _unused_for(path) > STALE:
+                problem = "leftover: a temporary file of the watcher"
+                yield Finding(path, problem, "run `prunelake doctor --repair`", Kind.spent)
+        elif path.suffix == ".json":
+            try:
+                json.loads(path.read_bytes())
+            except ValueError:
+                remedy = "run `prunelake doctor --repair`: the watcher then begins anew"
+                problem = "leftover: a memory of the watcher that is no JSON"
+                yield Finding(path, problem, remedy, Kind.left_over)
+            except FileNotFoundError:
+                pass  # what was failing has succeeded meanwhile
+
+
+def _unused_for(path: Path) -> timedelta:
+    """How long ago a file, or the last one in a folder, was written."""
+    times = []
+    for one in (path, *path.rglob("*")):
+        try:
+            times.append(one.stat().st_mtime)
+        except FileNotFoundError:
+            return timedelta(0)  # someone is at work there
+    return datetime.now(UTC) - datetime.fromtimestamp(max(times), UTC)
 
 
 def _part_findings(group: Group, head: Path) -> Iterator[Finding]:
     remedy = parquet.remedy(head)
     try:
+        problem = parquet.seal_problem(head)
+        if problem:
+            yield Finding(head, problem, remedy)
+            return
         says = parquet.metadata(head)
         rows = parquet.read(head, group.head)
     except WrongFormat:
         problem = f"another format than {FORMAT_VERSION}, which this version reads"
-        yield Finding(head, problem, "use the version that wrote it, or another lake folder")
+        yield Finding(head, problem, parquet.format_remedy(head), Kind.foreign)
         return
     except LakeError as error:
         yield Finding(head, str(error), remedy)
@@ -106,13 +189,17 @@ def _part_findings(group: Group, head: Path) -> Iterator[Finding]:
     ):
         yield Finding(head, problem, remedy)
     of_runs = rows.select("run_id", "files").explode("files").unnest("files")
-    listed = json.loads(says.get(FILES_KEY, "[]")) if is_segment(head) else of_runs.to_dicts()
+    listed = (listed_by(says) or []) if is_segment(head) else of_runs.to_dicts()
     by_table = {entry["table"]: entry for entry in listed}
     for name, table in group.tables.items():
         if table is group.head or (table.is_optional and name not in by_table):
             continue
         path = head.parent.parent / name / head.name
         counts = of_runs.filter(pl.col("table") == name).select("run_id", "rows")
+        if name not in by_table and group is ANALYSED:
+            problem = "its analysis is of before this table"
+            yield Finding(path, problem, "run `prunelake doctor --migrate`", Kind.foreign)
+            continue
         for problem in _table_problems(path, table, counts, by_table.get(name)):
             yield Finding(path, problem, remedy)
 

@@ -195,11 +195,21 @@ def write_analysis(
 
 
 @contextmanager
-def locked(lake: Path, lock_file: str = WRITING) -> Iterator[None]:
-    """One writer, or publisher, at a time: two would mix their files. Dies with its process."""
+def locked(lake: Path, lock_file: str = WRITING, waits: bool = True) -> Iterator[None]:
+    """One writer, or publisher, at a time: two would mix their files. Dies with its process.
+
+    Raises:
+        LakeError: another one is at work, and this one does not wait.
+    """
     lake.mkdir(parents=True, exist_ok=True)
     with (lake / lock_file).open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise LakeError(
+                f"{lake} is being written by another process ({lock_file} is held); ask again when "
+                "the sweep, compaction or publisher has ended"
+            ) from None
         yield
 
 

@@ -1,6 +1,7 @@
 """One Parquet file of a table: written whole or not at all, read as exactly its table."""
 
 import hashlib
+import io
 import os
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -13,6 +14,13 @@ from prunelake.tables import ANALYSES, DERIVED, FORMAT_VERSION, RUNS, Table
 
 FORMAT_KEY = "prunelake.format_version"
 TABLE_KEY = "prunelake.table"
+FILES_KEY = "prunelake.files"  # in a segment's head: a JSON list like the column `files`
+SEAL_KEY = "prunelake.sha256"  # in a head file: what its bytes hash to, with `UNSEALED` as its seal
+UNSEALED = "0" * 64
+KEYS = {FORMAT_KEY, TABLE_KEY, FILES_KEY, SEAL_KEY, "ARROW:schema"}
+
+HEADS = (RUNS, ANALYSES)
+"""Their files list the hashes of others; no file lists theirs, so they carry it themselves."""
 
 ROW_GROUP_ROWS = 65_536  # so that one run's rows are found without reading those of many
 
@@ -27,12 +35,12 @@ def write(
     """Write through a temporary name; the SHA-256 (hex) of what was written."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.tmp")
-    keys = {FORMAT_KEY: str(FORMAT_VERSION), TABLE_KEY: table.name, **(metadata or {})}
     try:
-        frame.write_parquet(
-            temporary, compression="zstd", row_group_size=ROW_GROUP_ROWS, metadata=keys
-        )
+        _write(temporary, table, frame, metadata or {})
         digest = sha256(temporary)
+        if table in HEADS:
+            temporary.write_bytes(_with_seal(temporary.read_bytes(), UNSEALED, digest))
+            digest = sha256(temporary)
         sync(temporary)
         os.replace(temporary, path)  # noqa: PTH105  # the one call that failure tests intercept
     except BaseException:
@@ -42,20 +50,36 @@ def write(
     return digest
 
 
+def digest(table: Table, frame: pl.DataFrame) -> str:
+    """The SHA-256 (hex) of the file that `write` would make of the rows of a table without seal."""
+    buffer = io.BytesIO()
+    _write(buffer, table, frame, {})
+    return hashlib.sha256(buffer.getvalue()).hexdigest()
+
+
 def read(path: Path, table: Table) -> pl.DataFrame:
     """The rows of one file.
 
     Raises:
         CorruptFile: a file that does not open or has another schema.
     """
-    try:
-        frame = pl.read_parquet(path, glob=False)
-    except READING_ERRORS as error:
-        raise _corrupt(path, error) from error
+    frame = stored(path)
     problem = schema_problem(frame, table)
     if problem:
         raise CorruptFile(f"{path} has {problem}; {RESTORE}")
     return frame
+
+
+def stored(path: Path) -> pl.DataFrame:
+    """The rows of one file of any format version.
+
+    Raises:
+        CorruptFile: a file that does not open.
+    """
+    try:
+        return pl.read_parquet(path, glob=False)
+    except READING_ERRORS as error:
+        raise _corrupt(path, error) from error
 
 
 def read_columns(paths: Sequence[Path], table: Table, columns: Sequence[str]) -> list[pl.DataFrame]:
@@ -78,24 +102,75 @@ def read_columns(paths: Sequence[Path], table: Table, columns: Sequence[str]) ->
     return [by_path.get((str(path),), rows.clear().drop("path")) for path in paths]
 
 
+def says(path: Path) -> dict[str, str]:
+    """What a file of any format version says of itself beside its rows.
+
+    Raises:
+        CorruptFile: a file that does not open as Parquet.
+    """
+    try:
+        return pl.read_parquet_metadata(path)
+    except READING_ERRORS as error:
+        raise _corrupt(path, error) from error
+
+
 def metadata(path: Path) -> dict[str, str]:
-    """What a file says of itself beside its rows.
+    """The same of a file of this format version.
 
     Raises:
         CorruptFile: a file that does not open as Parquet.
         WrongFormat: a file of another format version, or of none.
     """
-    try:
-        found = pl.read_parquet_metadata(path)
-    except READING_ERRORS as error:
-        raise _corrupt(path, error) from error
+    found = says(path)
     if found.get(FORMAT_KEY) != str(FORMAT_VERSION):
         raise WrongFormat(
             f"{path} is of format {found.get(FORMAT_KEY, 'unknown')}, this version reads format "
-            f"{FORMAT_VERSION}; use the version that wrote it, or another lake folder and sweep "
-            "again"
+            f"{FORMAT_VERSION}; {format_remedy(path)}"
         )
     return found
+
+
+def format_of(path: Path) -> int | None:
+    """The format version that a file says it is of; None where it names no number.
+
+    Raises:
+        CorruptFile: a file that does not open as Parquet.
+    """
+    try:
+        return int(says(path).get(FORMAT_KEY, ""))
+    except ValueError:
+        return None
+
+
+def format_remedy(path: Path) -> str:
+    """What would do about a file of another format version."""
+    found = format_of(path)
+    if found is not None and found < FORMAT_VERSION:
+        return "run `prunelake doctor --migrate`"
+    return "use the version that wrote it, or another lake folder and sweep again"
+
+
+def seal_problem(path: Path) -> str | None:
+    """How a head file shows that a byte of it is not what was written.
+
+    None also for one that an earlier version wrote without a seal.
+
+    Raises:
+        CorruptFile: a file that does not open as Parquet.
+    """
+    told = says(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise _corrupt(path, error) from error
+    seal = told.get(SEAL_KEY)
+    if seal is None:
+        # Where the seal was lost, its name or another one is damaged.
+        is_lost = SEAL_KEY.encode() in content or not KEYS.issuperset(told)
+        return "its seal is damaged" if is_lost else None
+    if hashlib.sha256(_with_seal(content, seal, UNSEALED)).hexdigest() == seal:
+        return None
+    return "its bytes are not those that were written (SHA-256 differs)"
 
 
 def schema_problem(frame: pl.DataFrame, table: Table) -> str | None:
@@ -146,6 +221,21 @@ def remedy(path: Path) -> str:
     return (
         f"delete {path.parent.parent / RUNS.name / path.name} or restore the file, and sweep again"
     )
+
+
+def _write(
+    target: Path | io.BytesIO, table: Table, frame: pl.DataFrame, metadata: Mapping[str, str]
+) -> None:
+    keys = {FORMAT_KEY: str(FORMAT_VERSION), TABLE_KEY: table.name, **metadata}
+    if table in HEADS:
+        keys[SEAL_KEY] = UNSEALED
+    frame.write_parquet(target, compression="zstd", row_group_size=ROW_GROUP_ROWS, metadata=keys)
+
+
+def _with_seal(content: bytes, old: str, new: str) -> bytes:
+    # The last one: metadata comes after the rows, which may hold the same text.
+    before, _, after = content.rpartition(old.encode())
+    return before + new.encode() + after
 
 
 def _corrupt(path: Path, error: BaseException) -> CorruptFile:

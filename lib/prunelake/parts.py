@@ -14,7 +14,6 @@ from prunelake.spec import content_hash
 from prunelake.tables import ANALYSES, ANALYSIS_VERSION, DERIVED, RUNS, TABLES, Table
 
 SEGMENT = "segment-"
-FILES_KEY = "prunelake.files"  # in a segment's head: a JSON list like the column `files`
 
 
 @dataclass(frozen=True)
@@ -87,6 +86,18 @@ def segment_name(rows: pl.DataFrame) -> str:
     return SEGMENT + content_hash(rows.with_columns(times).to_dicts())[:16]
 
 
+def listed_by(says: Mapping[str, str]) -> list[dict[str, Any]] | None:
+    """The files that a segment's head lists in its metadata; None where it lists none as it should.
+
+    Each has `table`, `rows` and `sha256`.
+    """
+    try:
+        found = json.loads(says.get(parquet.FILES_KEY, ""))
+        return [{"table": e["table"], "rows": e["rows"], "sha256": e["sha256"]} for e in found]
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
 def is_segment(path: Path) -> bool:
     """Whether a file is of a segment of runs."""
     return path.name.startswith(SEGMENT)
@@ -111,7 +122,7 @@ def _parts(
             of_many = is_segment(path)
             listed: list[dict[str, Any]] | None = None
             if of_many:
-                listed = json.loads(own.get(FILES_KEY, "null"))
+                listed = listed_by(own)
             elif frame.height == 1:
                 listed = frame["files"].item()
             if listed is None or frame.is_empty():

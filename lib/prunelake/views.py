@@ -32,6 +32,10 @@ FILE_ERRORS = (
 )
 
 
+ATTEMPTS = 10
+"""A query may meet as many compactions before it gives up."""
+
+
 def sql_folder() -> Path:
     """Where the views are: `prunelake/sql` of an installed wheel, else `sql` of the repository."""
     installed = Path(__file__).parent / "sql"
@@ -85,17 +89,20 @@ def query(lake: Path, text: str) -> pl.DataFrame:
         QueryError: SQL that DuckDB refuses, or that does more than read.
         LakeError, WrongFormat, CorruptFile: as `connect`; CorruptFile also when the query meets it.
     """
-    try:
-        with connect(lake) as connection:
-            return select(connection, text)
-    except QueryError as error:
-        cause = error.__cause__
-        if not isinstance(cause, FILE_ERRORS) and type(cause) is not duckdb.Error:
-            raise
-        _raise_if_damaged(lake, cause)
-    # Every file is whole: perhaps a compaction has taken one while it was read.
-    with connect(lake) as connection:
-        return select(connection, text)
+    attempts = 0
+    while True:
+        try:
+            with connect(lake) as connection:
+                return select(connection, text)
+        except QueryError as error:
+            cause = error.__cause__
+            if not isinstance(cause, FILE_ERRORS) and type(cause) is not duckdb.Error:
+                raise
+            _raise_if_damaged(lake, cause)
+            # Every file is whole: perhaps a compaction has taken one while it was read.
+            attempts += 1
+            if attempts == ATTEMPTS:
+                raise
 
 
 def select(connection: duckdb.DuckDBPyConnection, text: str) -> pl.DataFrame:
