@@ -8,6 +8,7 @@ from prefect import Flow
 from prefect.flows import load_flow_from_entrypoint
 from prefect.testing.utilities import prefect_test_harness
 
+from flows import stages
 from flows import sweep as flow_module
 from prunelake import cli, lake, views
 from prunelake.doctor import doctor
@@ -152,7 +153,7 @@ def test_a_sweep_that_fails_late_leaves_no_run(
     def broken(*_: object) -> None:
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(flow_module, "deletion_curves", broken)
+    monkeypatch.setattr(stages, "deletion_curves", broken)
     with pytest.raises(RuntimeError, match="out of memory"):
         flow_module.sweep(spec, settings)
     assert not lake.run_ids(settings.lake)

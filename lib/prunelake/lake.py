@@ -7,9 +7,10 @@ run, its `analyses` file last. `compact` merges the files of many runs into thos
 """
 
 import fcntl
+import os
 import re
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -171,12 +172,27 @@ def write_analysis(
 
 
 @contextmanager
-def locked(lake: Path, lock_file: str = WRITING) -> Iterator[None]:
-    """One writer, or publisher, at a time: two would mix their files. Dies with its process."""
+def locked(
+    lake: Path, lock_file: str = WRITING, waiting: Callable[[], None] | None = None
+) -> Iterator[None]:
+    """One writer, or publisher, at a time: two would mix their files. Dies with its process.
+
+    `waiting` is called where another one holds it.
+    """
     lake.mkdir(parents=True, exist_ok=True)
-    with (lake / lock_file).open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    path = lake / lock_file
+    while True:
+        with path.open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if waiting:
+                    waiting()
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            # One that was removed meanwhile shuts out nobody.
+            if os.fstat(lock.fileno()).st_nlink:
+                yield
+                return
 
 
 def require(lake: Path) -> None:
