@@ -71,14 +71,14 @@ def sweep(spec: SweepSpec, settings: Settings | None = None) -> str:
     def waiting() -> None:
         logger.info("run %s: another process computes it; waiting", run_id)
 
-    if not lake.has_run(settings.lake, run_id):
+    if not lake.has_run(settings.lake, run_id) or unfinished.exists():
         lake.check_writable(settings.lake)
         with unfinished.claimed(waiting):
             if not lake.has_run(settings.lake, run_id):
                 compute(work, settings, unfinished)
                 return run_id
+            unfinished.remove()
     logger.info("run %s is in the lake already; nothing to compute", run_id)
-    unfinished.remove()
     if run_id in lake.unanalysed(settings.lake):
         analyse_run(settings, run_id)
     return run_id

@@ -8,7 +8,7 @@ view sees any of this. Once the run is in the lake, its folder goes.
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,8 +111,9 @@ class Unfinished:
             try:
                 yield
             finally:
+                # Still held, so that who waits for it takes the next one.
                 if not self.folder.is_dir():
-                    self.remove()
+                    self._lock.unlink(missing_ok=True)
 
     def cost(self, name: str) -> Cost | None:
         """What a shard took; None while it is not finished.
@@ -171,8 +172,10 @@ class Unfinished:
     def remove(self) -> None:
         """Remove what is kept of a run that the lake has; what stays does no harm."""
         shutil.rmtree(self.folder, ignore_errors=True)
-        with suppress(OSError):
-            self._lock.unlink()
+
+    def exists(self) -> bool:
+        """Whether somebody computes the run, or has left something of it."""
+        return self._lock.exists()
 
     @property
     def _lock(self) -> Path:
