@@ -3,7 +3,9 @@
 import logging
 import multiprocessing
 import os
+import resource
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from prefect import Task
 
 from flows import sweep as flow_module
 from prunelake import analyse, lake
+from prunelake.errors import LakeError
 from prunelake.spec import Settings, SweepSpec
 from prunelake.tables import DERIVED, TABLES
 
@@ -56,16 +59,23 @@ def start(*arguments: Any) -> multiprocessing.process.BaseProcess:
 
 
 def child(
-    spec: SweepSpec, settings: Settings, ledger: Path, deadly_step: int | None = None
+    spec: SweepSpec,
+    settings: Settings,
+    ledger: Path,
+    deadly_step: int | None = None,
+    largest_file: int | None = None,
+    user: int | None = None,
 ) -> None:
     """Sweep. `ledger` gets a line for each shard before it is computed and for each step on disk.
 
-    In front of the `deadly_step`-th of these steps, counted from 0, the process is killed.
+    In front of the `deadly_step`-th of these steps, counted from 0, the process is killed. It may
+    write files of `largest_file` bytes, and meets the lake as `user`. What the lake refuses is a
+    line, too, and exit code 1.
     """
     patch = pytest.MonkeyPatch()
     sweep = bare_sweep(patch)
     lines = os.open(ledger, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    evaluate = flow_module.evaluate
+    evaluate, check_writable = flow_module.evaluate, lake.check_writable
     steps = 0
 
     def counted(step: Callable[..., Any]) -> Callable[..., Any]:
@@ -83,7 +93,19 @@ def child(
         os.write(lines, f"{shard.name}\n".encode())
         return evaluate(work, model, shard, report)
 
+    def as_user(folder: Path) -> None:
+        if user is not None:
+            os.setuid(user)
+        check_writable(folder)
+
     for name in ON_DISK:
         patch.setattr(os, name, counted(getattr(os, name)))
     patch.setattr(flow_module, "evaluate", noted)
-    sweep(spec, settings)
+    patch.setattr(lake, "check_writable", as_user)
+    if largest_file is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+    try:
+        sweep(spec, settings)
+    except LakeError as error:
+        os.write(lines, f"{error}\n".encode())
+        sys.exit(1)

@@ -3,6 +3,9 @@
 import errno
 import os
 import random
+import subprocess
+import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
@@ -10,7 +13,10 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import yaml
 from polars.testing import assert_frame_equal
+from prefect.settings import get_current_settings
+from prefect.testing.utilities import prefect_test_harness
 
 from prunelake import lake
 from prunelake.doctor import damage, doctor
@@ -24,6 +30,7 @@ from tests.tiny_tokenizer import tiny_tokenizer
 
 KILLS = 40
 SIGKILLED = -9
+NOBODY = 65534
 OTHER = identity_of("run")[1]
 
 
@@ -255,3 +262,85 @@ def test_a_write_that_fails_is_one_clear_line_and_the_next_sweep_goes_on(
     }
     assert any(path.stem == ORDER for path in failed)
     undisturbed.ends(place)
+
+
+def test_a_disk_that_takes_no_more_is_one_clear_line(
+    spec: SweepSpec, undisturbed: Undisturbed, place: Place
+) -> None:
+    # Enough for the removal order, too little for predictions.
+    limited = start(spec, place.settings, place.ledger, None, 3000)
+    assert ended(limited) == 1
+    (message,) = [line for line in place.noted() if "could not be written" in line]
+    assert f"shard {undisturbed.shards[0]} of run {undisturbed.run_id} could not be" in message
+    assert os.strerror(errno.EFBIG) in message
+    assert place.finished() == {ORDER}
+    assert not undisturbed.matches(place)
+    assert doctor(place.lake) == [f for f in doctor(place.lake) if "missing" in f.problem]
+    assert ended(start(spec, place.settings, place.ledger)) == 0
+    undisturbed.ends(place)
+
+
+def test_a_lake_of_somebody_else_is_refused_before_any_work(
+    spec: SweepSpec, undisturbed: Undisturbed
+) -> None:
+    # Not below pytest's own folder, into which nobody else may look.
+    with tempfile.TemporaryDirectory() as folder:
+        place = Place(Path(folder), undisturbed.run_id)
+        lake.write_run(place.lake, *small_run())
+        for path in (place.folder, place.lake, *place.lake.iterdir()):
+            if path.is_dir():
+                path.chmod(0o555)
+        user = NOBODY if os.geteuid() == 0 else None  # root may write everywhere
+        process = start(spec, place.settings, place.ledger, None, None, user)
+        assert ended(process) == 1
+        (message,) = place.noted()
+        assert f"lake {place.lake} cannot be written (PermissionError" in message
+        assert not undisturbed.matches(place)
+        for path in (place.folder, place.lake):
+            path.chmod(0o755)
+
+
+DEADLY = """
+import os, signal
+from prunelake.cli import main
+
+replace, left = os.replace, [{}]
+
+def deadly(source, target):
+    left[0] -= ".shards" in str(target)
+    if left[0] < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(source, target)
+
+os.replace = deadly
+main()
+"""
+
+
+def test_a_killed_command_goes_on_with_the_next_one(
+    spec: SweepSpec, undisturbed: Undisturbed, place: Place
+) -> None:
+    """The command line and the flow as they are, with a server behind them."""
+    file = place.folder / "sweep.yaml"
+    file.write_text(yaml.safe_dump(spec.model_dump(mode="json", exclude_none=True)))
+    with prefect_test_harness(server_startup_timeout=120):
+        env = os.environ | {
+            "PREFECT_API_URL": get_current_settings().api.url or "",
+            "PRUNELAKE_CACHE": str(place.settings.cache),
+            "PRUNELAKE_DEVICE": "cpu",
+        }
+        # The removal order is two files, a shard that explains five.
+        commands = [
+            subprocess.run(
+                [sys.executable, "-c", DEADLY.format(files), "sweep", file, "--lake", place.lake],
+                env=env,
+                capture_output=True,
+                text=True,
+                timeout=300,
+            )
+            for files in (2 + 5 + 3, 1000)
+        ]
+    assert [command.returncode for command in commands] == [SIGKILLED, 0]
+    assert "(1 of 4 shards were there already)" in commands[1].stderr
+    assert undisturbed.matches(place)
+    assert list((place.lake / ".shards").iterdir()) == []
