@@ -67,7 +67,7 @@ def write_watchlist(folder: Path) -> Watchlist:
 
 def write_runs(settings: Settings, watchlist: Watchlist, count: int, in_segments: bool) -> None:
     """`runs` files of what the watchlist asks for, up to `count`, and others up to it."""
-    from prunelake.parts import FILES_KEY
+    from prunelake.parquet import FILES_KEY
     from prunelake.revisions import Found, find
 
     (entry,) = watchlist.entries

@@ -1,111 +1,157 @@
 """One sweep of one model on one task, from spec to lake."""
 
 import time
-from collections.abc import Callable
-from datetime import UTC, datetime
-from importlib.metadata import version
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-import polars as pl
 import torch
-from numpy.typing import NDArray
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_progress_artifact, create_table_artifact
 from prefect.artifacts import update_progress_artifact as update_progress
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas import State
 
+from flows.events import emit_hidden_degradations
+from flows.stages import (
+    Frames,
+    Report,
+    evaluate,
+    example_rows,
+    layer_rows,
+    order_of,
+    prompt,
+    run_row,
+)
 from prunelake import devices, lake, views
 from prunelake.analyse import analyse
-from prunelake.attribute import attribute
-from prunelake.bounds import aopc_bounds, question_count
-from prunelake.encoding import Encoded
-from prunelake.errors import DatasetNotFound, LakeError, ModelNotFound
-from prunelake.faithfulness import Ids, Prompt, deletion_curves
+from prunelake.bounds import question_count
+from prunelake.errors import CorruptFile, DatasetNotFound, LakeError, ModelNotFound
 from prunelake.importance import RemovalOrder, removal_order
 from prunelake.models import LoadedModel, load
-from prunelake.nested import NestedModel, Query
+from prunelake.nested import NestedModel
 from prunelake.plan import Plan, plan
-from prunelake.predict import predict, probabilities
+from prunelake.shards import ORDER, Cost, Shard, Unfinished, split
 from prunelake.spec import Settings, SweepSpec
-from prunelake.tables import ATTRIBUTIONS, BOUNDS, DELETIONS, EXAMPLES, LAYERS
+from prunelake.tables import ATTRIBUTIONS, BOUNDS, DELETIONS, LAYERS, PREDICTIONS
 
 SECONDS_BETWEEN_REPORTS = 10.0
 
+SUMMARY = "select * exclude (run_id) from summary order by level"
+HIDDEN = """
+    select
+        level, metric, method, operator, variant, delta, delta_low, delta_high, p_adjusted,
+        accuracy_delta, n
+    from verdicts where verdict = 'hidden degradation'
+    order by level, metric, method, operator, variant
+"""
+
 
 def _may_pass(_task: Any, _run: Any, state: State[Any]) -> bool:
-    """Retry what a network may cure: weights or rows that could not be fetched."""
+    """Retry what a network or a disk may cure: what could not be fetched, or not be stored."""
     result = state.result(raise_on_failure=False)
+    if isinstance(result, LakeError):
+        return isinstance(result.__cause__, OSError)
     return isinstance(result, ModelNotFound | DatasetNotFound)
 
 
-@flow(name="sweep", flow_run_name="{spec.task} {spec.strategy.name} {spec.model}")
+@flow(name="sweep", flow_run_name="{spec.model} {spec.task} {spec.strategy.label}")
 def sweep(spec: SweepSpec, settings: Settings | None = None) -> str:
     """Evaluate one model on one task at every removal level; returns the run's id.
 
-    A run that the lake has already is not computed again. The lake sees the run when it is
-    complete, or not at all.
+    A run that the lake has already is not computed again, and a shard of it that is finished
+    neither. The lake sees the run when it is complete, or not at all.
     """
     settings = settings or Settings()
     logger = get_run_logger()
-    started = time.perf_counter()
     work = prepare(spec, settings)
     run_id = work.identity.run_id
-    if lake.has_run(settings.lake, run_id):
-        logger.info("run %s is in the lake already; nothing to compute", run_id)
-        if run_id in lake.unanalysed(settings.lake):
-            analyse_run(settings, run_id)
-        return run_id
-    lake.check_writable(settings.lake)
-    loaded = load_model(work, settings)
-    order = order_layers(work, loaded)
-    model = NestedModel(loaded.model, order.layers)
-    predictions = predict_examples(work, model)
-    attributions, deletions = explain_predictions(work, model, predictions)
-    bounds = bound_curves(work, model, predictions)
-    frames = {
-        "layers": layer_rows(run_id, order),
-        "examples": example_rows(run_id, work),
-        "predictions": predictions,
-        "attributions": attributions,
-        "deletions": deletions,
-        "bounds": bounds,
-    }
-    calibration_tokens = sum(len(window) for window in work.windows)
-    run = {
-        "run_id": run_id,
-        "created_at": datetime.now(UTC),
-        "model": spec.model,
-        "revision": work.source.revision,
-        "architecture": work.source.architecture,
-        "strategy": spec.strategy.label,
-        "task": spec.task,
-        "split": work.split,
-        "example_count": len(work.examples),
-        "levels": [*work.levels],
-        "layer_count": work.source.layer_count,
-        "removal_order": [*order.layers],
-        "dtype": spec.dtype,
-        "device": _device_name(loaded),
-        "code_version": version("prunelake"),
-        "spec": spec.model_dump_json(),
-        "identity": work.identity.model_dump_json(),
-        "duration_s": time.perf_counter() - started,
-        "forward_tokens": round(model.forward_tokens) + calibration_tokens,
-    }
-    write(settings, run, frames)
+    unfinished = Unfinished(settings.lake, run_id)
+
+    def waiting() -> None:
+        logger.info("run %s: another process computes it; waiting", run_id)
+
+    if not lake.has_run(settings.lake, run_id) or unfinished.exists():
+        lake.check_writable(settings.lake)
+        with unfinished.claimed(waiting):
+            if not lake.has_run(settings.lake, run_id):
+                compute(work, settings, unfinished)
+                return run_id
+            unfinished.remove()
+    logger.info("run %s is in the lake already; nothing to compute", run_id)
+    if run_id in lake.unanalysed(settings.lake):
+        analyse_run(settings, run_id)
+    return run_id
+
+
+def compute(work: Plan, settings: Settings, unfinished: Unfinished) -> None:
+    """Compute the shards of a run that are missing, commit the run and sum it up."""
+    started = time.perf_counter()
+    run_id = work.identity.run_id
+    shards = split(len(work.examples), len(work.explained))
+    costs = finished_shards(unfinished, shards)
+    missing = [shard for shard in shards if shard.name not in costs]
+    # All that is left may be to commit.
+    loaded = load_model(work, settings) if missing or ORDER not in costs else None
+    if loaded and ORDER not in costs:
+        costs[ORDER] = order_layers(work, loaded, unfinished)
+    order = order_of(unfinished.rows(LAYERS, [ORDER]))
+    report_progress = _progress(run_id, len(shards))
+    report_progress(len(shards) - len(missing))
+    if loaded:
+        _announce_bounds(work, NestedModel(loaded.model, order.layers), missing)
+        for shard in missing:
+            costs[shard.name] = measure_shard(work, loaded, order, shard, unfinished)
+            report_progress(len(costs) - 1)
+    run = run_row(work, order, [costs[ORDER], *(costs[shard.name] for shard in shards)])
+    write(
+        settings,
+        run,
+        {
+            "layers": layer_rows(run_id, order),
+            "examples": example_rows(work),
+            **{
+                table.name: unfinished.rows(table, [shard.name for shard in shards])
+                for table in (PREDICTIONS, ATTRIBUTIONS, DELETIONS, BOUNDS)
+            },
+        },
+    )
+    unfinished.remove()
     analyse_run(settings, run_id)
-    publish_summary(settings, run_id)
-    logger.info(
-        "run %s: %s examples, levels %s, %s forward tokens in %.0f s",
+    hidden = publish_verdicts(settings, run)
+    get_run_logger().info(
+        "run %s is in the lake: %s %s %s; %d examples, levels %s, %d forward tokens, %.0f s "
+        "(%d of %d shards were there already); %s",
         run_id,
+        run["model"],
+        run["task"],
+        run["strategy"],
         len(work.examples),
         list(work.levels),
         run["forward_tokens"],
-        run["duration_s"],
+        time.perf_counter() - started,
+        len(shards) - len(missing),
+        len(shards),
+        hidden,
     )
-    return run_id
+
+
+def finished_shards(unfinished: Unfinished, shards: Sequence[Shard]) -> dict[str, Cost]:
+    """What the removal order and the shards that are finished took, by name.
+
+    One that is damaged is not finished. Without the removal order that they had, none is.
+    """
+    costs: dict[str, Cost] = {}
+    for name in (ORDER, *(shard.name for shard in shards)):
+        try:
+            cost = unfinished.cost(name)
+        except CorruptFile as error:
+            get_run_logger().warning("%s; %s is computed again", error, name)
+            cost = None
+        if cost is not None:
+            costs[name] = cost
+        elif name == ORDER:
+            break
+    return costs
 
 
 @task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=10, retry_condition_fn=_may_pass)
@@ -123,72 +169,42 @@ def load_model(work: Plan, settings: Settings) -> LoadedModel:
     return load(work.source, work.spec.dtype, device)
 
 
-@task(cache_policy=NO_CACHE)
-def order_layers(work: Plan, loaded: LoadedModel) -> RemovalOrder:
-    """Find the removal order of the spec's strategy."""
+@task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=5, retry_condition_fn=_may_pass)
+def order_layers(work: Plan, loaded: LoadedModel, unfinished: Unfinished) -> Cost:
+    """Find the removal order of the spec's strategy, and keep it for all shards."""
+    started = time.perf_counter()
     order = removal_order(loaded.model, work.spec.strategy, work.windows)
     get_run_logger().info("removal order (%s): %s", work.spec.strategy.label, list(order.layers))
-    return order
+    tokens = sum(len(window) for window in work.windows)
+    cost = Cost(tokens, time.perf_counter() - started, _device_name(loaded))
+    unfinished.store(ORDER, {"layers": layer_rows(work.identity.run_id, order)}, cost)
+    return cost
 
 
-@task(cache_policy=NO_CACHE)
-def predict_examples(work: Plan, model: NestedModel) -> pl.DataFrame:
-    """Predictions and confidences of all examples at all levels."""
-    report = _reporter("predict", "rows")
-    return predict(model, work.identity.run_id, work.examples, work.levels, report)
-
-
-@task(cache_policy=NO_CACHE)
-def explain_predictions(
-    work: Plan, model: NestedModel, predictions: pl.DataFrame
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Attributions and deletion curves of the examples to explain."""
-    explanation = work.explanation
-    if explanation is None:
-        return ATTRIBUTIONS.frame([]), DELETIONS.frame([])
-    attributions = attribute(
-        model,
-        predictions,
-        work.explained,
-        explanation.levels or work.levels,
-        explanation,
-        _reporter("attribute", "examples"),
-    )
-    deletions = deletion_curves(
-        attributions,
-        predictions,
-        [_prompt(work, model, encoded) for encoded in work.explained],
-        explanation,
-        _reporter("deletion curves", "examples"),
-    )
-    return attributions, deletions
-
-
-@task(cache_policy=NO_CACHE)
-def bound_curves(work: Plan, model: NestedModel, predictions: pl.DataFrame) -> pl.DataFrame:
-    """The least and the greatest area that any ranking reaches, where the spec asks for them."""
-    explanation = work.explanation
-    if explanation is None or explanation.bounds_beam is None:
-        return BOUNDS.frame([])
-    prompts = [_prompt(work, model, encoded) for encoded in work.explained]
-    levels = explanation.levels or work.levels
+@task(
+    task_run_name="{shard}",
+    cache_policy=NO_CACHE,
+    retries=2,
+    retry_delay_seconds=5,
+    retry_condition_fn=_may_pass,
+)
+def measure_shard(
+    work: Plan, loaded: LoadedModel, order: RemovalOrder, shard: Shard, unfinished: Unfinished
+) -> Cost:
+    """Measure the examples of one shard, and keep what was found."""
+    started = time.perf_counter()
+    model = NestedModel(loaded.model, order.layers)
+    frames: Frames = evaluate(work, model, shard, _reporter(shard))
+    cost = Cost(model.forward_tokens, time.perf_counter() - started, _device_name(loaded))
+    unfinished.store(shard.name, frames, cost)
     get_run_logger().info(
-        "bounds: a beam of %d asks about at most %d changed prompts, each level counted",
-        explanation.bounds_beam,
-        question_count(prompts, len(levels), explanation.bounds_beam, explanation),
+        "%s: %.0f forward tokens in %.1f s", shard, cost.forward_tokens, cost.duration_s
     )
-    return aopc_bounds(
-        predictions,
-        prompts,
-        levels,
-        explanation.bounds_beam,
-        explanation,
-        _reporter("bounds", "sizes"),
-    )
+    return cost
 
 
-@task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=5)
-def write(settings: Settings, run: dict[str, Any], frames: dict[str, pl.DataFrame]) -> None:
+@task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=5, retry_condition_fn=_may_pass)
+def write(settings: Settings, run: dict[str, Any], frames: Frames) -> None:
     """Commit the run to the lake."""
     lake.write_run(settings.lake, run, frames)
 
@@ -199,78 +215,69 @@ def analyse_run(settings: Settings, run_id: str) -> None:
     analyse(settings.lake, run_id)
 
 
-def publish_summary(settings: Settings, run_id: str) -> None:
-    """Show the run's summary as a table artifact; the run is written, whatever happens here."""
+def publish_verdicts(settings: Settings, run: dict[str, Any]) -> str:
+    """Show the run's summary and hidden degradations as table artifacts; what they say, in short.
+
+    False discoveries are controlled over this run alone. The run is written, whatever happens here.
+    """
+    run_id = run["run_id"]
     try:
-        rows = views.query(
-            settings.lake, f"select * exclude (run_id) from summary where run_id = '{run_id}'"
-        )
+        with views.connect(settings.lake, [run_id]) as connection:
+            summary = views.select(connection, SUMMARY).to_dicts()
+            hidden = views.select(connection, HIDDEN).to_dicts()
     except LakeError as error:
         get_run_logger().warning("run %s is written, but not summed up: %s", run_id, error)
-        return
-    create_table_artifact(table=rows.to_dicts(), key="sweep-summary", description=run_id)
+        return "no verdicts"
+    levels = sorted({row["level"] for row in hidden})
+    found = f"hidden degradations at levels {levels}" if hidden else "no hidden degradation"
+    what = f"Run {run_id}: {run['model']}, {run['task']}, {run['strategy']}"
+    create_table_artifact(table=summary, key="sweep-summary", description=what)
+    create_table_artifact(table=hidden, key="hidden-degradations", description=f"{what}: {found}")
+    if hidden:
+        emit_hidden_degradations(settings.lake, run_id)
+    return found
 
 
-def layer_rows(run_id: str, order: RemovalOrder) -> pl.DataFrame:
-    """Rows of `layers`."""
-    rank = {layer: place for place, layer in enumerate(order.layers)}
-    return LAYERS.frame(
-        [
-            {"run_id": run_id, "layer": layer, "importance": importance, "rank": rank[layer]}
-            for layer, importance in enumerate(order.importance)
-        ]
-    )
+def _progress(run_id: str, total: int) -> Callable[[int], None]:
+    """Show how many shards are done as a progress artifact."""
+    artifact = create_progress_artifact(progress=0.0, description=f"Run {run_id}: {total} shards")
 
-
-def example_rows(run_id: str, work: Plan) -> pl.DataFrame:
-    """Rows of `examples`."""
-    return EXAMPLES.frame(
-        [
-            {
-                "run_id": run_id,
-                "example_id": encoded.example.example_id,
-                "position": position,
-                "prompt": encoded.example.prompt,
-                "options": [*encoded.example.options],
-                "gold": encoded.example.gold,
-                "prompt_tokens": [*encoded.texts],
-            }
-            for position, encoded in enumerate(work.examples)
-        ]
-    )
-
-
-def _prompt(work: Plan, model: NestedModel, encoded: Encoded) -> Prompt:
-    def ask(questions: Any) -> list[NDArray[np.float64]]:
-        queries = [
-            Query(work.encoder.context(ids), encoded.options, levels) for ids, levels in questions
-        ]
-        return [probabilities(answer) for answer in model.log_likelihoods(queries)]
-
-    def retokenised(ids: Any) -> Ids:
-        return work.encoder.retokenised(ids)
-
-    return Prompt(encoded.example.example_id, encoded.prompt, ask, retokenised)
-
-
-def _reporter(stage: str, unit: str) -> Callable[[int, int], None]:
-    """Report a stage's progress to the log and to Prefect, at most every few seconds."""
-    logger = get_run_logger()
-    artifact = create_progress_artifact(progress=0.0, description=stage)
-    started = time.perf_counter()
-    last = started
-
-    def report(done: int, total: int) -> None:
-        nonlocal last
-        now = time.perf_counter()
-        if done < total and now - last < SECONDS_BETWEEN_REPORTS:
-            return
-        last = now
-        left = (now - started) / done * (total - done)
-        logger.info("%s: %d of %d %s, about %.0f s left", stage, done, total, unit, left)
+    def report(done: int) -> None:
         update_progress(artifact, progress=100.0 * done / total)  # type: ignore[arg-type]  # annotated as UUID, given one
 
     return report
+
+
+def _reporter(shard: Shard) -> Report:
+    """Log how far a shard is, at most every few seconds."""
+    logger = get_run_logger()
+    last = time.perf_counter()
+
+    def report(stage: str, done: int, total: int) -> None:
+        nonlocal last
+        now = time.perf_counter()
+        if now - last > SECONDS_BETWEEN_REPORTS:
+            last = now
+            logger.info("%s: %s, %d of %d", shard, stage, done, total)
+
+    return report
+
+
+def _announce_bounds(work: Plan, model: NestedModel, missing: Sequence[Shard]) -> None:
+    explanation = work.explanation
+    if explanation is None or explanation.bounds_beam is None:
+        return
+    prompts = [
+        prompt(work, model, encoded)
+        for shard in missing
+        for encoded in work.explained[shard.start : shard.stop]
+    ]
+    level_count = len(explanation.levels or work.levels)
+    get_run_logger().info(
+        "bounds: a beam of %d asks about at most %d changed prompts, each level counted",
+        explanation.bounds_beam,
+        question_count(prompts, level_count, explanation.bounds_beam, explanation),
+    )
 
 
 def _device_name(loaded: LoadedModel) -> str:

@@ -1,19 +1,28 @@
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 from prefect import Flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.flows import load_flow_from_entrypoint
 from prefect.testing.utilities import prefect_test_harness
 
 from flows import sweep as flow_module
-from prunelake import cli, lake, views
+from prunelake import cli, lake, shards, views
 from prunelake.doctor import doctor
 from prunelake.errors import LakeError
+from prunelake.shards import ORDER
 from prunelake.spec import Calibration, Explanation, Rows, Settings, Strategy, SweepSpec
 from prunelake.tables import TABLES
+from tests import sweeping
+from tests.level_rows import judged_run
+from tests.sweeping import bare_sweep
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -146,16 +155,166 @@ def test_asked_for_bounds_enclose_the_curves_and_normalise_them(
     assert areas["value"].is_between(-0.05, 1.05).all()
 
 
-def test_a_sweep_that_fails_late_leaves_no_run(
-    settings: Settings, spec: SweepSpec, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(*_: object) -> None:
-        raise RuntimeError("out of memory")
+class Counted:
+    """A sweep without a server, and what its model is asked to do."""
 
-    monkeypatch.setattr(flow_module, "deletion_curves", broken)
-    with pytest.raises(RuntimeError, match="out of memory"):
-        flow_module.sweep(spec, settings)
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.sweep = bare_sweep(monkeypatch)
+        self.tokens = 0.0
+        self.shards: list[str] = []
+        self.failing: str | None = None
+        evaluate, order = flow_module.evaluate, flow_module.removal_order
+
+        def counted(work: Any, model: Any, shard: Any, report: Any) -> Any:
+            if shard.name == self.failing:
+                raise RuntimeError("the power is gone")
+            found = evaluate(work, model, shard, report)
+            self.tokens += model.forward_tokens
+            self.shards.append(shard.name)
+            return found
+
+        def ordered(model: Any, strategy: Any, windows: Any) -> Any:
+            self.tokens += sum(map(len, windows))
+            self.shards.append(ORDER)
+            return order(model, strategy, windows)
+
+        monkeypatch.setattr(flow_module, "evaluate", counted)
+        monkeypatch.setattr(flow_module, "removal_order", ordered)
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> Counted:
+    return Counted(monkeypatch)
+
+
+SHARDS = ["000000-000002", "000002-000005"]
+
+
+def test_an_interrupted_sweep_computes_only_what_is_missing(
+    settings: Settings, spec: SweepSpec, counted: Counted, tmp_path: Path
+) -> None:
+    undisturbed = Settings(lake=tmp_path / "undisturbed", cache=settings.cache, device="cpu")
+    counted.sweep(spec, undisturbed)
+    assert counted.shards == [ORDER, *SHARDS]
+    total = counted.tokens
+    counted.tokens, counted.shards, counted.failing = 0.0, [], SHARDS[1]
+    with pytest.raises(RuntimeError, match="the power is gone"):
+        counted.sweep(spec, settings)
+    assert counted.shards == [ORDER, SHARDS[0]]
     assert not lake.run_ids(settings.lake)
+    assert doctor(settings.lake) == []
+    counted.failing = None
+    counted.sweep(spec, settings)
+    assert counted.shards == [ORDER, *SHARDS]
+    assert counted.tokens == total
+    found = sweeping.tables(settings.lake)
+    for name, frame in sweeping.tables(undisturbed.lake).items():
+        assert_frame_equal(found[name], frame)
+    assert found["runs"]["forward_tokens"].item() == round(total)
+
+
+def test_a_run_of_which_all_shards_are_finished_is_committed_without_its_model(
+    settings: Settings, spec: SweepSpec, counted: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(lake, "write_run", lambda *_: (_ for _ in ()).throw(RuntimeError("killed")))
+        with pytest.raises(RuntimeError, match="killed"):
+            counted.sweep(spec, settings)
+    monkeypatch.setattr(flow_module, "load", lambda *_: pytest.fail("the model was loaded"))
+    run_id = counted.sweep(spec, settings)
+    assert lake.run_ids(settings.lake) == [run_id]
+    assert list((settings.lake / ".shards").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("damaged", "again"), [(SHARDS[1], [SHARDS[1]]), (ORDER, [ORDER, *SHARDS])]
+)
+def test_what_was_damaged_is_computed_again_and_told(
+    settings: Settings,
+    spec: SweepSpec,
+    counted: Counted,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    damaged: str,
+    again: list[str],
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(lake, "write_run", lambda *_: (_ for _ in ()).throw(RuntimeError("killed")))
+        with pytest.raises(RuntimeError, match="killed"):
+            counted.sweep(spec, settings)
+    counted.shards = []
+    (path,) = (settings.lake / ".shards").glob(f"*/shards/{damaged}.parquet")
+    path.write_bytes(b"damaged")
+    counted.sweep(spec, settings)
+    assert counted.shards == again
+    assert f"{path} is not the file that was written; {damaged} is computed again" in caplog.text
+
+
+def test_what_a_killed_sweep_left_behind_its_run_is_removed(
+    settings: Settings, spec: SweepSpec, counted: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(shards.Unfinished, "remove", lambda _: None)
+        run_id = counted.sweep(spec, settings)
+    assert (settings.lake / ".shards" / run_id).is_dir()
+    counted.shards = []
+    assert counted.sweep(spec, settings) == run_id
+    assert counted.shards == []
+    assert list((settings.lake / ".shards").iterdir()) == []
+
+
+def test_a_sweep_is_seen_at_a_glance(
+    settings: Settings, spec: SweepSpec, caplog: pytest.LogCaptureFixture
+) -> None:
+    run_id = flow_module.sweep(spec, settings)
+    with get_client(sync_client=True) as client:
+        (run,) = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)
+        of_run = FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
+        artifacts = client.read_artifacts(flow_run_filter=of_run)
+        deadline = time.monotonic() + 60
+        names: set[str] = set()
+        while "analyse_run" not in {name.split("-")[0] for name in names}:  # they come by and by
+            assert time.monotonic() < deadline, names
+            names = {task.name for task in client.read_task_runs(flow_run_filter=of_run)}
+    assert run.name == f"{spec.model} everyday_knowledge cosine"
+    assert {"examples 0 to 1", "examples 2 to 4"} <= names
+    progress, *shown = sorted(artifacts, key=lambda artifact: artifact.key or "")
+    assert (progress.type, progress.data) == ("progress", 100.0)
+    assert [artifact.key for artifact in shown] == ["hidden-degradations", "sweep-summary"]
+    tokens = lake.read_table(settings.lake, "runs")["forward_tokens"].item()
+    said = f"run {run_id} is in the lake: {spec.model} everyday_knowledge cosine; 5 examples, "
+    assert f"{said}levels [0, 1, 3], {tokens} forward tokens, " in caplog.text
+    assert "(0 of 2 shards were there already); no hidden degradation" in caplog.text
+
+
+def test_hidden_degradations_are_shown_and_announced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: dict[str, list[dict[str, Any]]] = {}
+    events: list[tuple[str, dict[str, str], dict[str, Any]]] = []
+
+    def create(table: list[dict[str, Any]], key: str, description: str) -> None:
+        assert run["run_id"] in description
+        shown[key] = table
+
+    def emit(event: str, resource: dict[str, str], payload: dict[str, Any]) -> None:
+        events.append((event, resource, payload))
+
+    run_id = judged_run(tmp_path, n=400)
+    bare_sweep(monkeypatch)
+    monkeypatch.setattr(flow_module, "create_table_artifact", create)
+    monkeypatch.setattr("flows.events.emit_event", emit)
+    (run,) = lake.read_table(tmp_path, "runs").to_dicts()
+    said = flow_module.publish_verdicts(Settings(lake=tmp_path), run)
+    assert said == "hidden degradations at levels [1]"
+    assert {row["level"] for row in shown["hidden-degradations"]} == {1}
+    assert "ece" in {row["metric"] for row in shown["hidden-degradations"]}
+    assert [row["level"] for row in shown["sweep-summary"]] == [0, 1, 2]
+    (event,) = events
+    name, resource, payload = event
+    assert name == "prunelake.hidden_degradation.found"
+    assert resource["prefect.resource.id"] == f"prunelake.run.{run_id}"
+    assert {row["level"] for row in payload["found"]} == {1}
 
 
 def test_prefect_finds_the_flow_by_the_entrypoint_of_the_deployment() -> None:

@@ -1,5 +1,6 @@
 import random
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from prunelake.errors import UnknownLayer
+from prunelake.errors import ModelError, UnknownLayer
 from prunelake.models import attention_layers
 from prunelake.nested import NestedModel, Query
 from prunelake.surgery import removed
@@ -128,3 +129,39 @@ def test_blocks_may_take_their_hidden_states_by_keyword() -> None:
         )
     (got,) = NestedModel(model, ORDER).log_likelihoods([query])
     np.testing.assert_allclose(got, expected, atol=1e-5, rtol=1e-6)
+
+
+def with_memory_for(nested: NestedModel, rows: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let batches of more rows than these fail; the sizes of those that were tried."""
+    score = nested._score
+    tried: list[int] = []
+
+    def limited(batch: list[Any], own_masks: bool) -> list[NDArray[np.float64]]:
+        tried.append(len(batch))
+        if len(batch) > rows:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return score(batch, own_masks)
+
+    monkeypatch.setattr(nested, "_score", limited)
+    return tried
+
+
+def test_batches_beyond_the_devices_memory_are_halved(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = [Query((*range(3, 3 + n),), ((5, 6), (7,)), (0, 2)) for n in range(4, 16)]
+    model = tiny_model("llama")
+    expected = NestedModel(model, ORDER).log_likelihoods(asked)
+    nested = NestedModel(model, ORDER, token_budget=8 * 2 * 16)
+    tried = with_memory_for(nested, 3, monkeypatch)
+    for got, wanted in zip(nested.log_likelihoods(asked), expected, strict=True):
+        np.testing.assert_allclose(got, wanted, atol=1e-5, rtol=1e-6)
+    assert max(tried) > 3
+    tried.clear()
+    nested.log_likelihoods(asked)
+    assert max(tried) <= 3  # it has learnt how much fits
+
+
+def test_a_device_too_small_for_one_sequence_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    nested = NestedModel(tiny_model("llama"), ORDER)
+    with_memory_for(nested, 0, monkeypatch)
+    with pytest.raises(ModelError, match=r"cpu has too little memory for one sequence of 4 tokens"):
+        nested.log_likelihoods([Query((3, 4, 5), ((6, 7),), (0, 1))] * 4)

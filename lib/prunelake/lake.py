@@ -7,9 +7,10 @@ run, its `analyses` file last. `compact` merges the files of many runs into thos
 """
 
 import fcntl
+import os
 import re
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -195,22 +196,38 @@ def write_analysis(
 
 
 @contextmanager
-def locked(lake: Path, lock_file: str = WRITING, waits: bool = True) -> Iterator[None]:
+def locked(
+    lake: Path,
+    lock_file: str = WRITING,
+    waits: bool = True,
+    waiting: Callable[[], None] | None = None,
+) -> Iterator[None]:
     """One writer, or publisher, at a time: two would mix their files. Dies with its process.
+
+    `waiting` is called where another one holds it.
 
     Raises:
         LakeError: another one is at work, and this one does not wait.
     """
     lake.mkdir(parents=True, exist_ok=True)
-    with (lake / lock_file).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
-        except BlockingIOError:
-            raise LakeError(
-                f"{lake} is being written by another process ({lock_file} is held); ask again when "
-                "the sweep, compaction or publisher has ended"
-            ) from None
-        yield
+    path = lake / lock_file
+    while True:
+        with path.open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not waits:
+                    raise LakeError(
+                        f"{lake} is being written by another process ({lock_file} is held); ask "
+                        "again when the sweep, compaction or publisher has ended"
+                    ) from None
+                if waiting:
+                    waiting()
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            # One that was removed meanwhile shuts out nobody.
+            if os.fstat(lock.fileno()).st_nlink:
+                yield
+                return
 
 
 def require(lake: Path) -> None:

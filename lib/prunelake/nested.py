@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from prunelake.errors import UnknownLayer
+from prunelake.errors import ModelError, UnknownLayer
 from prunelake.models import attention_layers, head, text_config
 from prunelake.surgery import Forward, attention_input, replaced_forward
 
@@ -91,6 +91,7 @@ class NestedModel:
 
         Raises:
             UnknownLayer: a level beyond the removal order.
+            ModelError: the device's memory does not hold a single row.
         """
         deepest = max((level for query in queries for level in query.levels), default=0)
         if deepest > len(self.removal_order):
@@ -113,7 +114,7 @@ class NestedModel:
         done = 0
         for rows, own_masks in ((shared, True), (plain, False)):
             for batch in self._batches(rows):
-                scored = self._score([row for row, _, _ in batch], own_masks)
+                scored = self._in_memory([row for row, _, _ in batch], own_masks)
                 for (_, n, numbers), values in zip(batch, scored, strict=True):
                     answers[n][:, numbers] = values[:, : len(numbers)]
                 done += len(batch)
@@ -136,6 +137,27 @@ class NestedModel:
             states += len(row.levels)
         if batch:
             yield batch
+
+    def _in_memory(self, rows: list[_Row], own_masks: bool) -> list[NDArray[np.float64]]:
+        """`_score`, in smaller batches from now on where the device's memory is too small."""
+        try:
+            return self._score(rows, own_masks)
+        except torch.OutOfMemoryError as error:
+            if len(rows) == 1:
+                raise ModelError(
+                    f"{self.model.device} has too little memory for one sequence of "
+                    f"{len(rows[0].tokens)} tokens at {len(rows[0].levels)} levels; take fewer "
+                    "levels, dtype bfloat16, or PRUNELAKE_DEVICE=cpu"
+                ) from error
+        # Behind the handler: until there, the error keeps the tensors of the failed batch.
+        if self.model.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.token_budget = max(1, self.token_budget // 2)
+        half = len(rows) // 2
+        return [
+            *self._in_memory(rows[:half], own_masks),
+            *self._in_memory(rows[half:], own_masks),
+        ]
 
     @torch.inference_mode()
     def _score(self, rows: list[_Row], own_masks: bool) -> list[NDArray[np.float64]]:

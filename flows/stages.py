@@ -1,0 +1,133 @@
+"""The stages of a sweep, composed: a plan and a model to the rows of a run."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from prunelake.attribute import attribute
+from prunelake.bounds import aopc_bounds
+from prunelake.encoding import Encoded
+from prunelake.faithfulness import Ids, Prompt, deletion_curves
+from prunelake.importance import RemovalOrder
+from prunelake.nested import NestedModel, Query
+from prunelake.plan import Plan
+from prunelake.predict import predict, probabilities
+from prunelake.shards import Cost, Shard
+from prunelake.tables import EXAMPLES, LAYERS
+
+Frames = dict[str, pl.DataFrame]
+Report = Callable[[str, int, int], None]
+"""Told the stage, and how much of how much is done."""
+
+
+def evaluate(work: Plan, model: NestedModel, shard: Shard, report: Report) -> Frames:
+    """What is measured on the examples of one shard: its rows of the tables, where it has any.
+
+    Predictions of all of them at all levels, and of those to explain attributions, deletion curves
+    and, where the spec asks for them, the least and the greatest area that any ranking reaches.
+    """
+    examples = work.examples[shard.start : shard.stop]
+    explained = work.explained[shard.start : shard.stop]
+    run_id = work.identity.run_id
+    predictions = predict(model, run_id, examples, work.levels, partial(report, "predict"))
+    found = {"predictions": predictions}
+    explanation = work.explanation
+    if explanation is None or not explained:
+        return found
+    levels = explanation.levels or work.levels
+    prompts = [prompt(work, model, encoded) for encoded in explained]
+    found["attributions"] = attribute(
+        model, predictions, explained, levels, explanation, partial(report, "attribute")
+    )
+    found["deletions"] = deletion_curves(
+        found["attributions"], predictions, prompts, explanation, partial(report, "delete")
+    )
+    if explanation.bounds_beam is not None:
+        beam = explanation.bounds_beam
+        found["bounds"] = aopc_bounds(
+            predictions, prompts, levels, beam, explanation, partial(report, "bound")
+        )
+    return found
+
+
+def prompt(work: Plan, model: NestedModel, encoded: Encoded) -> Prompt:
+    """One example as the scores of explanations see it: how to ask the model about it, changed."""
+
+    def ask(questions: Any) -> list[NDArray[np.float64]]:
+        queries = [
+            Query(work.encoder.context(ids), encoded.options, levels) for ids, levels in questions
+        ]
+        return [probabilities(answer) for answer in model.log_likelihoods(queries)]
+
+    def retokenised(ids: Any) -> Ids:
+        return work.encoder.retokenised(ids)
+
+    return Prompt(encoded.example.example_id, encoded.prompt, ask, retokenised)
+
+
+def layer_rows(run_id: str, order: RemovalOrder) -> pl.DataFrame:
+    """Rows of `layers`."""
+    rank = {layer: place for place, layer in enumerate(order.layers)}
+    return LAYERS.frame(
+        [
+            {"run_id": run_id, "layer": layer, "importance": importance, "rank": rank[layer]}
+            for layer, importance in enumerate(order.importance)
+        ]
+    )
+
+
+def order_of(layers: pl.DataFrame) -> RemovalOrder:
+    """The removal order that rows of `layers` tell."""
+    return RemovalOrder(
+        tuple(layers.sort("rank")["layer"]), tuple(layers.sort("layer")["importance"])
+    )
+
+
+def example_rows(work: Plan) -> pl.DataFrame:
+    """Rows of `examples`."""
+    return EXAMPLES.frame(
+        [
+            {
+                "run_id": work.identity.run_id,
+                "example_id": encoded.example.example_id,
+                "position": position,
+                "prompt": encoded.example.prompt,
+                "options": [*encoded.example.options],
+                "gold": encoded.example.gold,
+                "prompt_tokens": [*encoded.texts],
+            }
+            for position, encoded in enumerate(work.examples)
+        ]
+    )
+
+
+def run_row(work: Plan, order: RemovalOrder, costs: list[Cost]) -> dict[str, Any]:
+    """The row of `runs`; `costs` are those of its removal order and of all its shards."""
+    spec = work.spec
+    return {
+        "run_id": work.identity.run_id,
+        "created_at": datetime.now(UTC),
+        "model": spec.model,
+        "revision": work.source.revision,
+        "architecture": work.source.architecture,
+        "strategy": spec.strategy.label,
+        "task": spec.task,
+        "split": work.split,
+        "example_count": len(work.examples),
+        "levels": [*work.levels],
+        "layer_count": work.source.layer_count,
+        "removal_order": [*order.layers],
+        "dtype": spec.dtype,
+        "device": ", ".join(sorted({cost.device for cost in costs})),
+        "code_version": version("prunelake"),
+        "spec": spec.model_dump_json(),
+        "identity": work.identity.model_dump_json(),
+        "duration_s": sum(cost.duration_s for cost in costs),
+        "forward_tokens": round(sum(cost.forward_tokens for cost in costs)),
+    }

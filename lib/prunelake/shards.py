@@ -1,0 +1,200 @@
+"""What an unfinished run has computed so far, a shard of its examples at a time.
+
+`<lake>/.shards/<run_id>/<table>/<shard>.parquet`, the shard's file in `shards` written last: it
+lists the others, and a shard is finished when it is there. The removal order is kept in the same
+way, so that all shards of a run remove the same layers, wherever each of them was computed. No
+view sees any of this. Once the run is in the lake, its folder goes.
+"""
+
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from prunelake import parquet
+from prunelake.errors import CorruptFile, LakeError, one_line
+from prunelake.lake import locked
+from prunelake.tables import TABLES, Table
+
+PREDICTED = 64
+"""Examples of a shard that only predicts: a few full batches."""
+
+EXPLAINED = 4
+"""Examples of a shard that explains them, which costs hundreds of times as much."""
+
+ORDER = "order"
+"""What the removal order is called among the shards."""
+
+SHARDS = Table(
+    "shards",
+    "run x shard",
+    ("run_id", "shard"),
+    {
+        "run_id": pl.String(),
+        "shard": pl.String(),
+        "forward_tokens": pl.Float64(),
+        "duration_s": pl.Float64(),
+        "device": pl.String(),
+        "files": pl.List(
+            pl.Struct({"table": pl.String(), "rows": pl.Int64(), "sha256": pl.String()})
+        ),
+    },
+)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The examples `start` up to, not with, `stop` of a run: the unit of work, retry and resume."""
+
+    start: int
+    stop: int
+
+    @property
+    def name(self) -> str:
+        """What it is called in the lake: the places of its examples, so it says what it holds."""
+        return f"{self.start:06}-{self.stop:06}"
+
+    def __str__(self) -> str:
+        return f"examples {self.start} to {self.stop - 1}"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What computing a shard took: tokens through whole models, seconds, and where."""
+
+    forward_tokens: float
+    duration_s: float
+    device: str
+
+
+def split(example_count: int, explained_count: int) -> list[Shard]:
+    """The shards of a run whose first `explained_count` examples are explained.
+
+    They follow from the run alone: how often it was interrupted, and what computed it, changes none
+    of its numbers.
+    """
+    starts = [
+        *range(0, explained_count, EXPLAINED),
+        *range(explained_count, example_count, PREDICTED),
+    ]
+    return [Shard(*ends) for ends in zip(starts, [*starts[1:], example_count], strict=True)]
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """The finished shards of one run that is not in the lake yet."""
+
+    lake: Path
+    run_id: str
+
+    @property
+    def folder(self) -> Path:
+        """Where they lie."""
+        return self.lake / ".shards" / self.run_id
+
+    @contextmanager
+    def claimed(self, waiting: Callable[[], None]) -> Iterator[None]:
+        """Be the only one who computes this run, until the end of the block or of the process.
+
+        Where another one does, `waiting` is called first; what it finished is there afterwards.
+
+        Raises:
+            LakeError: a folder that cannot be written.
+        """
+        with ExitStack() as stack:
+            with _writing(f"the shards of run {self.run_id}", self.lake):
+                stack.enter_context(locked(self._lock.parent, self._lock.name, waiting=waiting))
+            try:
+                yield
+            finally:
+                # Still held, so that who waits for it takes the next one.
+                if not self.folder.is_dir():
+                    self._lock.unlink(missing_ok=True)
+
+    def cost(self, name: str) -> Cost | None:
+        """What a shard took; None while it is not finished.
+
+        Raises:
+            CorruptFile: a file of it is not the one that was written.
+        """
+        path = self._file(SHARDS, name)
+        if not path.is_file():
+            return None
+        try:
+            row = self._head(name)
+        except CorruptFile as error:
+            raise CorruptFile(f"{path} is not the file that was written") from error
+        for entry in row["files"]:
+            path = self._file(TABLES[entry["table"]], name)
+            if not path.is_file() or parquet.sha256(path) != entry["sha256"]:
+                raise CorruptFile(f"{path} is not the file that was written")
+        return Cost(row["forward_tokens"], row["duration_s"], row["device"])
+
+    def store(self, name: str, frames: Mapping[str, pl.DataFrame], cost: Cost) -> None:
+        """Keep a finished shard, all or nothing. Tables without rows have no file.
+
+        Raises:
+            LakeError: a folder that cannot be written.
+        """
+        with _writing(f"shard {name} of run {self.run_id}", self.lake):
+            files = [
+                {
+                    "table": table,
+                    "rows": frame.height,
+                    "sha256": parquet.write(self._file(TABLES[table], name), TABLES[table], frame),
+                }
+                for table, frame in frames.items()
+                if not frame.is_empty()
+            ]
+            row: dict[str, Any] = {"run_id": self.run_id, "shard": name, "files": files}
+            row |= {"forward_tokens": cost.forward_tokens, "duration_s": cost.duration_s}
+            row |= {"device": cost.device}
+            parquet.write(self._file(SHARDS, name), SHARDS, SHARDS.frame([row]))
+
+    def rows(self, table: Table, names: Iterable[str]) -> pl.DataFrame:
+        """The rows of one table over finished shards, in this order and level by level.
+
+        Raises:
+            CorruptFile: a file that does not open or has another schema.
+        """
+        frames = [
+            parquet.read(self._file(table, name), table)
+            for name in names
+            if any(entry["table"] == table.name for entry in self._head(name)["files"])
+        ]
+        found = pl.concat([table.frame([]), *frames])
+        return found.sort("level", maintain_order=True) if "level" in found.columns else found
+
+    def remove(self) -> None:
+        """Remove what is kept of a run that the lake has; what stays does no harm."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def exists(self) -> bool:
+        """Whether somebody computes the run, or has left something of it."""
+        return self._lock.exists()
+
+    @property
+    def _lock(self) -> Path:
+        # Beside the folder, which goes while the lock is held.
+        return self.folder.with_name(f"{self.run_id}.lock")
+
+    def _head(self, name: str) -> dict[str, Any]:
+        return parquet.read(self._file(SHARDS, name), SHARDS).row(0, named=True)
+
+    def _file(self, table: Table, name: str) -> Path:
+        return self.folder / table.name / f"{name}.parquet"
+
+
+@contextmanager
+def _writing(what: str, lake: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise LakeError(
+            f"{what} could not be written to {lake}: {one_line(error)}; make room or fix the "
+            "permissions and sweep again: finished shards are kept"
+        ) from error

@@ -1,0 +1,111 @@
+"""Sweeps without a server behind them, in this process or in one that is killed."""
+
+import logging
+import multiprocessing
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from prefect import Task
+
+from flows import sweep as flow_module
+from prunelake import analyse, lake
+from prunelake.errors import LakeError
+from prunelake.spec import Settings, SweepSpec
+from prunelake.tables import DERIVED, TABLES
+
+Sweep = Callable[[SweepSpec, Settings], str]
+
+ON_DISK = ("replace", "fsync", "unlink", "rmdir")
+VARYING = {"runs": ["created_at", "duration_s"], "analyses": ["analysed_at"]}
+
+# Forks from a process that has imported all of it, and started none of it.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload([__name__])
+
+
+def bare_sweep(patch: pytest.MonkeyPatch) -> Sweep:
+    """The body of `flows.sweep.sweep`, its tasks called plainly: no retries, no artifacts."""
+    for name, value in list(vars(flow_module).items()):
+        if isinstance(value, Task):
+            patch.setattr(flow_module, name, value.fn)
+    for name in ("create_progress_artifact", "create_table_artifact", "update_progress"):
+        patch.setattr(flow_module, name, lambda *_, **__: None)
+    patch.setattr(flow_module, "emit_event", lambda *_, **__: None)
+    patch.setattr(flow_module, "get_run_logger", lambda: logging.getLogger("sweep"))
+    patch.setattr(analyse, "REPLICATES", 50)
+    return flow_module.sweep.fn
+
+
+def tables(folder: Path, derived: bool = True) -> dict[str, pl.DataFrame]:
+    """Every table of a lake, without the columns that tell when it was written."""
+    return {
+        name: lake.read_table(folder, name).drop(VARYING.get(name, []))
+        for name in (*TABLES, *(DERIVED if derived else ()))
+    }
+
+
+def start(*arguments: Any) -> multiprocessing.process.BaseProcess:
+    """A process that runs `child` with these arguments."""
+    process = PROCESSES.Process(target=child, args=arguments)
+    process.start()
+    return process
+
+
+def child(
+    spec: SweepSpec,
+    settings: Settings,
+    ledger: Path,
+    deadly_step: int | None = None,
+    largest_file: int | None = None,
+    user: int | None = None,
+) -> None:
+    """Sweep. `ledger` gets a line for each shard before it is computed and for each step on disk.
+
+    In front of the `deadly_step`-th of these steps, counted from 0, the process is killed. It may
+    write files of `largest_file` bytes, and meets the lake as `user`. What the lake refuses is a
+    line, too, and exit code 1.
+    """
+    patch = pytest.MonkeyPatch()
+    sweep = bare_sweep(patch)
+    lines = os.open(ledger, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    evaluate, check_writable = flow_module.evaluate, lake.check_writable
+    steps = 0
+
+    def counted(step: Callable[..., Any]) -> Callable[..., Any]:
+        def counting(*given: Any, **named: Any) -> Any:
+            nonlocal steps
+            if steps == deadly_step:
+                os.kill(os.getpid(), signal.SIGKILL)
+            steps += 1
+            os.write(lines, b"step\n")
+            return step(*given, **named)
+
+        return counting
+
+    def noted(work: Any, model: Any, shard: Any, report: Any) -> Any:
+        os.write(lines, f"{shard.name}\n".encode())
+        return evaluate(work, model, shard, report)
+
+    def as_user(folder: Path) -> None:
+        if user is not None:
+            os.setuid(user)
+        check_writable(folder)
+
+    for name in ON_DISK:
+        patch.setattr(os, name, counted(getattr(os, name)))
+    patch.setattr(flow_module, "evaluate", noted)
+    patch.setattr(lake, "check_writable", as_user)
+    if largest_file is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+    try:
+        sweep(spec, settings)
+    except LakeError as error:
+        os.write(lines, f"{error}\n".encode())
+        sys.exit(1)
