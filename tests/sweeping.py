@@ -15,6 +15,7 @@ import pytest
 from prefect import Task
 
 from flows import sweep as flow_module
+from flows.stages import evaluate
 from prunelake import analyse, lake
 from prunelake.errors import LakeError
 from prunelake.spec import Settings, SweepSpec
@@ -75,7 +76,7 @@ def child(
     patch = pytest.MonkeyPatch()
     sweep = bare_sweep(patch)
     lines = os.open(ledger, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    evaluate, check_writable = flow_module.evaluate, lake.check_writable
+    check_writable = lake.check_writable
     steps = 0
 
     def counted(step: Callable[..., Any]) -> Callable[..., Any]:

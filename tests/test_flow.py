@@ -14,9 +14,11 @@ from prefect.flows import load_flow_from_entrypoint
 from prefect.testing.utilities import prefect_test_harness
 
 from flows import sweep as flow_module
+from flows.stages import evaluate
 from prunelake import cli, lake, shards, views
 from prunelake.doctor import doctor
 from prunelake.errors import LakeError
+from prunelake.importance import removal_order
 from prunelake.shards import ORDER
 from prunelake.spec import Calibration, Explanation, Rows, Settings, Strategy, SweepSpec
 from prunelake.tables import TABLES
@@ -163,7 +165,6 @@ class Counted:
         self.tokens = 0.0
         self.shards: list[str] = []
         self.failing: str | None = None
-        evaluate, order = flow_module.evaluate, flow_module.removal_order
 
         def counted(work: Any, model: Any, shard: Any, report: Any) -> Any:
             if shard.name == self.failing:
@@ -176,7 +177,7 @@ class Counted:
         def ordered(model: Any, strategy: Any, windows: Any) -> Any:
             self.tokens += sum(map(len, windows))
             self.shards.append(ORDER)
-            return order(model, strategy, windows)
+            return removal_order(model, strategy, windows)
 
         monkeypatch.setattr(flow_module, "evaluate", counted)
         monkeypatch.setattr(flow_module, "removal_order", ordered)
