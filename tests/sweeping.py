@@ -38,7 +38,7 @@ def bare_sweep(patch: pytest.MonkeyPatch) -> Sweep:
             patch.setattr(flow_module, name, value.fn)
     for name in ("create_progress_artifact", "create_table_artifact", "update_progress"):
         patch.setattr(flow_module, name, lambda *_, **__: None)
-    patch.setattr(flow_module, "emit_event", lambda *_, **__: None)
+    patch.setattr("flows.events.emit_event", lambda *_, **__: None)
     patch.setattr(flow_module, "get_run_logger", lambda: logging.getLogger("sweep"))
     patch.setattr(analyse, "REPLICATES", 50)
     return flow_module.sweep.fn
