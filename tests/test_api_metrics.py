@@ -28,7 +28,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def client(lake: Path) -> Iterator[TestClient]:
-    with client_of(lake) as found:
+    with client_of(lake, sql=True) as found:
         yield found
 
 

@@ -96,7 +96,12 @@ def query(lake: Path, text: str) -> pl.DataFrame:
                 return select(connection, text)
         except QueryError as error:
             cause = error.__cause__
-            if not isinstance(cause, FILE_ERRORS) and type(cause) is not duckdb.Error:
+            # DuckDB takes a file that has gone for a folder, which it may not look into.
+            is_gone = isinstance(cause, duckdb.PermissionException) and (
+                str(lake.resolve()) in str(cause)
+            )
+            is_of_file = isinstance(cause, FILE_ERRORS) or type(cause) is duckdb.Error
+            if not isinstance(cause, duckdb.Error) or not (is_gone or is_of_file):
                 raise
             _raise_if_damaged(lake, cause)
             # Every file is whole: perhaps a compaction has taken one while it was read.
