@@ -24,7 +24,8 @@ from prunelake.tables import DERIVED, TABLES
 Sweep = Callable[[SweepSpec, Settings], str]
 
 ON_DISK = ("replace", "fsync", "unlink", "rmdir")
-VARYING = {"runs": ["created_at", "duration_s"], "analyses": ["analysed_at"]}
+# The hashes of an analysis, too: DuckDB sums on several threads, in any order, to the last bit.
+VARYING = {"runs": ["created_at", "duration_s"], "analyses": ["analysed_at", "files"]}
 
 # Forks from a process that has imported all of it, and started none of it.
 PROCESSES = multiprocessing.get_context("forkserver")
