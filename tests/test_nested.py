@@ -73,8 +73,9 @@ def test_a_sequence_longer_than_the_window_uses_the_models_own_masks(family: str
 def test_levels_share_their_passes_until_they_part() -> None:
     nested = NestedModel(tiny_model("llama"), (4, 3, 2, 1, 0))
     nested.log_likelihoods([Query((5, 6, 7), ((8,),), (0, 1, 2))])
-    # One state through blocks 0 to 2, two through block 3, three through block 4.
-    assert nested.forward_tokens == pytest.approx(3 * (3 * 1 + 2 + 3) / LAYERS)
+    # Three tokens through blocks 0 to 2. Behind them level 2, behind block 3 level 1 has no more
+    # attention: what is read of them, a token each, shares one row of three beside the others.
+    assert nested.forward_tokens == pytest.approx((3 * 3 + (3 + 3) + (3 + 3)) / LAYERS)
 
 
 def test_the_model_is_whole_again_after_an_error() -> None:

@@ -3,14 +3,14 @@
 Level k lacks the first k layers of the removal order, so the levels are nested: two of them compute
 the same until the first layer that only one of them lacks. Rows therefore run together until their
 levels part. In front of such a layer a row is split in two, and the layer's attention runs only on
-the half that keeps it. The model's own code is unchanged: hooks in front of its blocks split the
-rows, and a gate around each attention picks those that keep it.
+the half that keeps it. Behind the last attention that its levels keep, only the tokens that are
+read go on. The model's own code is unchanged: hooks in front of its blocks split the rows, and a
+gate around each attention picks those that keep it (`states`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +20,8 @@ from transformers import PreTrainedModel
 
 from prunelake.errors import ModelError, UnknownLayer
 from prunelake.models import attention_layers, head, text_config
-from prunelake.surgery import Forward, attention_input, replaced_forward
+from prunelake.states import States
+from prunelake.surgery import replaced_forward
 
 LOGIT_ELEMENTS = 2**25
 """Logits held at a time: 128 MiB in float32, whatever the vocabulary."""
@@ -49,6 +50,11 @@ class _Row:
     segments: list[int]  # 0 for the prompt, 1.. for the options
     targets: list[tuple[int, int, int]]  # position, token, option
     levels: tuple[int, ...]
+
+    @property
+    def is_branched(self) -> bool:
+        """Whether two options stand behind the prompt, which must not see one another."""
+        return len({*self.segments}) > 2
 
 
 class NestedModel:
@@ -162,58 +168,57 @@ class NestedModel:
     @torch.inference_mode()
     def _score(self, rows: list[_Row], own_masks: bool) -> list[NDArray[np.float64]]:
         """For each row an array [levels, options] of log-likelihoods."""
-        device = self.model.device
-        length = max(len(row.tokens) for row in rows)
-        tokens = _padded([row.tokens for row in rows], length)
-        positions = _padded([row.positions for row in rows], length)
-        segments = _padded([row.segments for row in rows], length, fill=-1)
-        inputs: dict[str, Tensor] = {"input_ids": tokens.to(device)}
-        if own_masks:
-            mask = _shared_prompt_mask(segments, self.model.dtype)
-            inputs |= {"attention_mask": mask.to(device), "position_ids": positions.to(device)}
-        else:
-            inputs |= {"attention_mask": (segments >= 0).long().to(device)}
-        split = _Split(self.removal_order, [row.levels for row in rows])
-        with self._splitting(split):
+        inputs = {"input_ids": _padded([row.tokens for row in rows])}
+        # Padding is on the right, where no token looks: but for branches, being causal is enough.
+        if own_masks and any(row.is_branched for row in rows):
+            segments = [row.segments for row in rows]
+            if all(own == segments[0] for own in segments):
+                segments = segments[:1]
+            inputs["attention_mask"] = _branches_mask(_padded(segments, -1), self.model.dtype)
+            inputs["position_ids"] = _padded([row.positions for row in rows])
+        inputs = {name: tensor.to(self.model.device) for name, tensor in inputs.items()}
+        read = [sorted({position for position, _, _ in row.targets}) for row in rows]
+        states = States(self.removal_order, [row.levels for row in rows], read, len(self.layers))
+        with self._splitting(states):
             hidden = self.model.base_model(**inputs, use_cache=False).last_hidden_state
-        self.forward_tokens += split.layer_passes * length / len(self.layers)
-        return self._read(hidden, split, rows)
+        self.forward_tokens += states.tokens / len(self.layers)
+        return self._read_off(hidden, states, rows)
 
     @contextmanager
-    def _splitting(self, split: "_Split") -> Iterator[None]:
+    def _splitting(self, states: States) -> Iterator[None]:
         with ExitStack() as stack:
             for number, layer in enumerate(self.layers):
                 hook = layer.block.register_forward_pre_hook(
-                    lambda _, args, kwargs, n=number: split.enter(n, args, kwargs),
+                    lambda _, args, kwargs, n=number: states.enter(n, args, kwargs),
                     with_kwargs=True,
                 )
                 stack.callback(hook.remove)
-                stack.enter_context(replaced_forward(layer.attention, split.gate))
+                stack.enter_context(replaced_forward(layer.attention, states.gate))
             yield
 
-    def _read(self, hidden: Tensor, split: "_Split", rows: list[_Row]) -> list[NDArray[np.float64]]:
-        """Log-likelihoods of the rows' targets from the states' last hidden states.
+    def _read_off(
+        self, hidden: Tensor, states: States, rows: list[_Row]
+    ) -> list[NDArray[np.float64]]:
+        """Log-likelihoods of the rows' targets from the last hidden states.
 
         The head runs once a position that predicts something, in chunks of bounded memory.
         """
-        where: list[tuple[int, int]] = []  # state, position
+        places = states.places(hidden.shape[1])
+        where = [place for _, _, found in places for place in found]
         targets: list[tuple[int, int]] = []  # index into where, token
         owners: list[tuple[int, int]] = []  # state, option
-        for state, row in enumerate(split.rows):
-            index: dict[int, int] = {}
-            for position, token, option in rows[row].targets:
-                if position not in index:
-                    index[position] = len(where)
-                    where.append((state, position))
-                targets.append((index[position], token))
-                owners.append((state, option))
-        order = sorted(range(len(targets)), key=lambda i: targets[i][0])
+        start = 0
+        for state, (row, _, found) in enumerate(places):
+            own = sorted(rows[row].targets)
+            index = {p: start + n for n, p in enumerate(sorted({p for p, _, _ in own}))}
+            targets += [(index[position], token) for position, token, _ in own]
+            owners += [(state, option) for _, _, option in own]
+            start += len(found)
         columns, ids = (
-            torch.tensor(part, device=hidden.device)
-            for part in zip(*[targets[i] for i in order], strict=True)
+            torch.tensor(part, device=hidden.device) for part in zip(*targets, strict=True)
         )
-        state, position = torch.tensor(where, device=hidden.device).T
-        wanted = hidden[state, position]
+        row_of, column_of = torch.tensor(where, device=hidden.device).T
+        wanted = hidden[row_of, column_of]
         chunk = max(1, LOGIT_ELEMENTS // text_config(self.model).vocab_size)
         parts = []
         for start in range(0, len(where), chunk):
@@ -225,97 +230,13 @@ class NestedModel:
             parts.append(logits[column, ids[first:last]] - logits.logsumexp(-1)[column])
         values = torch.cat(parts).double().cpu().numpy()
         width = max(option for row in rows for _, _, option in row.targets) + 1
-        sums = np.zeros((len(split.rows), width))
-        np.add.at(sums, tuple(np.array([owners[i] for i in order]).T), values)
+        sums = np.zeros((len(places), width))
+        np.add.at(sums, tuple(np.array(owners).T), values)
         answers = [np.zeros((len(row.levels), width)) for row in rows]
-        for n, (row_number, levels) in enumerate(zip(split.rows, split.levels, strict=True)):
+        for own_sums, (row, levels, _) in zip(sums, places, strict=True):
             for level in levels:
-                answers[row_number][rows[row_number].levels.index(level)] = sums[n]
+                answers[row][rows[row].levels.index(level)] = own_sums
         return answers
-
-
-class _Split:
-    """Which rows and levels the states of one running forward pass stand for.
-
-    A state is a row of the tensors that run through the model; it serves one row of the batch at
-    the levels that have computed the same so far.
-    """
-
-    def __init__(self, removal_order: Sequence[int], levels: Sequence[tuple[int, ...]]) -> None:
-        self.rank = {layer: rank for rank, layer in enumerate(removal_order)}
-        self.batch_size = len(levels)
-        self.rows = [*range(len(levels))]
-        self.levels = [*levels]
-        self.layer_passes = 0
-        self._is_split = False
-        self._keeping: list[int] = []
-
-    def enter(
-        self, layer: int, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Split the states whose levels part at `layer`; line up the block's other arguments."""
-        hidden = attention_input(args, kwargs)
-        rank = self.rank.get(layer, len(self.rank))
-        origin: list[int] = []
-        rows: list[int] = []
-        levels: list[tuple[int, ...]] = []
-        keeping: list[int] = []
-        for state, (row, own) in enumerate(zip(self.rows, self.levels, strict=True)):
-            keep = tuple(level for level in own if level <= rank)
-            for part, keeps in ((keep, True), (own[len(keep) :], False)):
-                if part:
-                    if keeps:
-                        keeping.append(len(rows))
-                    origin.append(state)
-                    rows.append(row)
-                    levels.append(part)
-        if len(rows) > len(self.rows):
-            self._is_split = True
-            hidden = _pick(hidden, origin)
-        self.rows, self.levels, self._keeping = rows, levels, keeping
-        self.layer_passes += len(rows)
-        if self._is_split:
-            kwargs = _pick_all(kwargs, rows, self.batch_size)
-        if args:
-            return (hidden, *args[1:]), kwargs
-        return args, kwargs | {"hidden_states": hidden}
-
-    def gate(self, forward: Forward) -> Forward:
-        """An attention that runs only on the states that keep it and adds nothing to the rest."""
-
-        def gated(*args: Any, **kwargs: Any) -> Any:
-            keeping, count = self._keeping, len(self.rows)
-            if len(keeping) == count:
-                return forward(*args, **kwargs)
-            hidden = attention_input(args, kwargs)
-            nothing = torch.zeros_like(hidden)
-            if not keeping:
-                return nothing, None
-            if args:
-                args = (_pick(hidden, keeping), *args[1:])
-            output = forward(*args, **_pick_all(kwargs, keeping, count))[0]
-            return nothing.index_copy_(0, torch.tensor(keeping, device=hidden.device), output), None
-
-        return gated
-
-
-def _pick(tensor: Tensor, rows: Sequence[int]) -> Tensor:
-    return tensor.index_select(0, torch.tensor(rows, device=tensor.device))
-
-
-def _pick_all(kwargs: dict[str, Any], rows: Sequence[int], size: int) -> dict[str, Any]:
-    """Every tensor among `kwargs` whose first dimension is the `size` rows, at the given rows.
-
-    Tensors of first dimension 1 are broadcast by the model itself and stay.
-    """
-
-    def pick(value: Any) -> Any:
-        if isinstance(value, tuple):
-            return tuple(pick(part) for part in value)
-        batched = isinstance(value, Tensor) and value.ndim >= 2 and value.shape[0] == size > 1
-        return _pick(value, rows) if batched else value
-
-    return {name: pick(value) for name, value in kwargs.items()}
 
 
 def _lay_out(
@@ -334,11 +255,12 @@ def _lay_out(
     return _Row(tokens, positions, segments, targets, levels)
 
 
-def _padded(rows: Sequence[Sequence[int]], length: int, fill: int = 0) -> Tensor:
+def _padded(rows: Sequence[Sequence[int]], fill: int = 0) -> Tensor:
+    length = max(len(row) for row in rows)
     return torch.tensor([[*row, *[fill] * (length - len(row))] for row in rows])
 
 
-def _shared_prompt_mask(segments: Tensor, dtype: torch.dtype) -> Tensor:
+def _branches_mask(segments: Tensor, dtype: torch.dtype) -> Tensor:
     """Additive mask [rows, 1, tokens, tokens]: a token sees the prompt and its own option so far.
 
     Padding (segment -1) sees itself and the prompt, so that no row of the softmax is empty.
