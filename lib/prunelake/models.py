@@ -126,11 +126,13 @@ def attention_layers(model: PreTrainedModel) -> tuple[AttentionLayer, ...]:
 
 
 def head(model: PreTrainedModel, hidden: Tensor) -> Tensor:
-    """Logits [..., vocabulary] in float32 from the base model's last hidden states [..., width]."""
+    """Logits [..., vocabulary] from the base model's last hidden states [..., width].
+
+    In the model's own precision, which is enough to hold them, but not to add them up.
+    """
     logits: Tensor = model.get_output_embeddings()(hidden)
     cap = getattr(text_config(model), "final_logit_softcapping", None)
-    # Capped in the model's own precision, so that these are the logits of the model itself.
-    return logits.float() if cap is None else (torch.tanh(logits / cap) * cap).float()
+    return logits if cap is None else torch.tanh(logits / cap) * cap
 
 
 def text_config(model: PreTrainedModel) -> PretrainedConfig:
@@ -161,7 +163,7 @@ def check_supported(model: PreTrainedModel) -> None:
             hook.remove()
     if calls != [*range(len(layers))] * 2:
         raise _unsupported(model, "its blocks do not call their attention once, in order")
-    if not torch.allclose(head(model, hidden), logits, atol=1e-3, rtol=1e-3):
+    if not torch.allclose(head(model, hidden).float(), logits, atol=1e-3, rtol=1e-3):
         raise _unsupported(model, "its logits are not its output embedding of its last states")
 
 

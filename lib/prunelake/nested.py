@@ -26,6 +26,9 @@ from prunelake.surgery import replaced_forward
 LOGIT_ELEMENTS = 2**25
 """Logits held at a time: 128 MiB in float32, whatever the vocabulary."""
 
+CACHED_ELEMENTS = 2**19
+"""Logits that a CPU adds up at a time: with their exponentials they stay in its cache."""
+
 Progress = Callable[[int, int], None]
 
 
@@ -227,7 +230,8 @@ class NestedModel:
                 columns, torch.tensor([start, start + chunk], device=hidden.device)
             ).tolist()
             column = columns[first:last] - start
-            parts.append(logits[column, ids[first:last]] - logits.logsumexp(-1)[column])
+            chosen = logits[column, ids[first:last]].float()
+            parts.append(chosen - _log_normalisers(logits)[column])
         values = torch.cat(parts).double().cpu().numpy()
         width = max(option for row in rows for _, _, option in row.targets) + 1
         sums = np.zeros((len(places), width))
@@ -237,6 +241,15 @@ class NestedModel:
             for level in levels:
                 answers[row][rows[row].levels.index(level)] = own_sums
         return answers
+
+
+def _log_normalisers(logits: Tensor) -> Tensor:
+    """Log of the sum of each row's exponentials, added up in float32."""
+    rows = len(logits)
+    if logits.device.type == "cpu":
+        rows = max(1, CACHED_ELEMENTS // logits.shape[-1])
+    starts = range(0, len(logits), rows)
+    return torch.cat([logits[start : start + rows].float().logsumexp(-1) for start in starts])
 
 
 def _lay_out(
