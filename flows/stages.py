@@ -15,7 +15,8 @@ from prunelake.bounds import aopc_bounds
 from prunelake.encoding import Encoded
 from prunelake.faithfulness import Ids, Prompt, deletion_curves
 from prunelake.importance import RemovalOrder
-from prunelake.nested import NestedModel, Query
+from prunelake.layout import Query
+from prunelake.nested import NestedModel
 from prunelake.plan import Plan
 from prunelake.predict import predict, probabilities
 from prunelake.shards import Cost, Shard

@@ -1,4 +1,5 @@
 import copy
+from collections.abc import Sequence
 from itertools import combinations
 from math import comb
 from typing import Any
@@ -7,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from captum.attr import KernelShap, Lime
+from captum.attr import InputXGradient, KernelShap, Lime
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -16,8 +17,10 @@ from prunelake import attribute as module
 from prunelake.attribute import attribute, random_scores
 from prunelake.encoding import Encoded
 from prunelake.errors import TaskError
+from prunelake.layout import Row
 from prunelake.nested import NestedModel
 from prunelake.spec import Explanation
+from prunelake.states import States
 from prunelake.surgery import removed
 from prunelake.tables import ATTRIBUTIONS
 from prunelake.tasks import Example
@@ -165,6 +168,44 @@ def test_input_x_gradient_is_the_slope_of_scaling_a_tokens_embedding(
     got = scores(frame, method="input_x_gradient")
     assert np.abs(slopes).max() > 0.1
     np.testing.assert_allclose(got, slopes, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt_neox"])
+def test_gradients_of_all_levels_in_few_passes_are_captums_of_each(
+    family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, example = tiny_model(family), EXAMPLES[0]
+    nested = NestedModel(model, ORDER)
+    batches: list[int] = []
+    run = nested.run
+
+    def counted(rows: Sequence[Row], inputs: dict[str, Tensor]) -> tuple[Tensor, States]:
+        batches.append(len(rows))
+        return run(rows, inputs)
+
+    monkeypatch.setattr(nested, "run", counted)
+    explanation = Explanation(methods=("input_x_gradient",))
+    frame = attribute(nested, predictions(TARGETS), [example], LEVELS, explanation)
+    assert batches == [3]  # a row for each level, though they explain unlike options
+    for level, target in TARGETS["test:4"].items():
+        option = example.options[target]
+        ids = torch.tensor([[*example.prefix, *example.prompt, *option[:-1]]])
+        start = len(example.prefix) + len(example.prompt) - 1
+
+        def log_likelihood(
+            embeddings: Tensor, start: int = start, option: tuple[int, ...] = option
+        ) -> Tensor:
+            logits = model(inputs_embeds=embeddings, use_cache=False).logits
+            steps = logits[:, start:].log_softmax(-1)
+            effect: Tensor = steps[:, range(len(option)), option].sum(-1)
+            return effect
+
+        embeddings = model.get_input_embeddings()(ids).detach().requires_grad_()
+        with removed(model, ORDER[:level]):
+            product = InputXGradient(log_likelihood).attribute(embeddings)
+        wanted = product[0, len(example.prefix) : start + 1].sum(-1).detach().double().numpy()
+        got = scores(frame, level=level, method="input_x_gradient")
+        np.testing.assert_allclose(got, wanted, atol=1e-6, rtol=1e-4)
 
 
 def test_results_and_torchs_global_random_state_do_not_touch_one_another() -> None:

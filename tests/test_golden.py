@@ -15,8 +15,9 @@ from prunelake.attribute import attribute
 from prunelake.encoding import Encoded, Encoder, encode
 from prunelake.faithfulness import Prompt, deletion_curves
 from prunelake.importance import removal_order
+from prunelake.layout import Query
 from prunelake.models import LoadedModel, load
-from prunelake.nested import NestedModel, Query
+from prunelake.nested import NestedModel
 from prunelake.predict import predict, probabilities
 from prunelake.sources import resolve
 from prunelake.spec import Explanation, Strategy

@@ -1,6 +1,5 @@
 import random
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +10,9 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from prunelake.errors import ModelError, UnknownLayer
+from prunelake.layout import Query, Row
 from prunelake.models import attention_layers
-from prunelake.nested import NestedModel, Query
+from prunelake.nested import NestedModel
 from prunelake.surgery import removed
 from tests.families import FAMILIES, LAYERS, VOCABULARY, tiny_model
 
@@ -132,16 +132,31 @@ def test_blocks_may_take_their_hidden_states_by_keyword() -> None:
     np.testing.assert_allclose(got, expected, atol=1e-5, rtol=1e-6)
 
 
+def test_a_row_larger_than_the_memory_is_run_in_parts_of_its_levels(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = tiny_model("llama")
+    (query,) = [Query((*range(3, 15),), ((5, 6), (7,)), (0, 1, 2, 4, 5))]
+    (expected,) = NestedModel(model, ORDER).log_likelihoods([query])
+    for tokens in (1, 2 * 13, 3 * 13):
+        monkeypatch.setattr("prunelake.nested._fitting_tokens", lambda _, tokens=tokens: tokens)
+        nested = NestedModel(model, ORDER)
+        tried = with_memory_for(nested, 1, monkeypatch)
+        (got,) = nested.log_likelihoods([query])
+        np.testing.assert_allclose(got, expected, atol=1e-5, rtol=1e-6)
+        assert len(tried) == {1: 5, 26: 3, 39: 2}[tokens]
+
+
 def with_memory_for(nested: NestedModel, rows: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Let batches of more rows than these fail; the sizes of those that were tried."""
     score = nested._score
     tried: list[int] = []
 
-    def limited(batch: list[Any], own_masks: bool) -> list[NDArray[np.float64]]:
+    def limited(batch: list[Row]) -> list[NDArray[np.float64]]:
         tried.append(len(batch))
         if len(batch) > rows:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return score(batch, own_masks)
+        return score(batch)
 
     monkeypatch.setattr(nested, "_score", limited)
     return tried

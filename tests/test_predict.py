@@ -10,7 +10,8 @@ from scipy.special import softmax
 
 from prunelake.encoding import Encoded
 from prunelake.errors import ModelError
-from prunelake.nested import NestedModel, Progress, Query
+from prunelake.layout import Query
+from prunelake.nested import NestedModel, Progress
 from prunelake.predict import predict, probabilities
 from prunelake.tables import PREDICTIONS
 from prunelake.tasks import Example

@@ -6,15 +6,16 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import polars as pl
 import torch
-from captum.attr import InputXGradient, KernelShap, Lime
+from captum.attr import KernelShap, Lime
 from numpy.typing import NDArray
 from torch import Tensor
 
 from prunelake.encoding import Encoded
 from prunelake.errors import TaskError
-from prunelake.nested import NestedModel, Progress, Query
+from prunelake.gradients import input_x_gradient
+from prunelake.layout import Query
+from prunelake.nested import NestedModel, Progress
 from prunelake.spec import Explanation, Method
-from prunelake.surgery import removed
 from prunelake.tables import ATTRIBUTIONS
 
 SAMPLES_PER_TOKEN = 3
@@ -64,10 +65,8 @@ def attribute(
                     )
                     scored |= {(method, seed, level): scores for level, scores in own.items()}
             else:
-                scored |= {
-                    (method, 0, level): _input_x_gradient(model, encoded, level, target)
-                    for level, target in targets.items()
-                }
+                own = _input_x_gradient(model, encoded, targets)
+                scored |= {(method, 0, level): scores for level, scores in own.items()}
         for seed in explanation.seeds:
             ranking = random_scores(name, seed, len(encoded.prompt))
             scored |= {("random", seed, level): ranking for level in levels}
@@ -141,24 +140,20 @@ def _sampled(
     return scores
 
 
-def _input_x_gradient(model: NestedModel, encoded: Encoded, level: int, target: int) -> Scores:
-    """Gradient of the target's log-likelihood times the embedding, summed over its width."""
-    network = model.model
-    option = encoded.options[target]
+def _input_x_gradient(
+    model: NestedModel, encoded: Encoded, targets: Mapping[int, int]
+) -> dict[int, Scores]:
+    """The gradient method for all levels at once, those of one target in one query."""
     context = (*encoded.prefix, *encoded.prompt)
-    ids = torch.tensor([[*context, *option[:-1]]], device=network.device)
-    wanted = torch.tensor(option, device=network.device)
-
-    def log_likelihood(embeddings: Tensor) -> Tensor:
-        logits = network(inputs_embeds=embeddings, use_cache=False).logits.float()
-        steps = logits[:, len(context) - 1 :].log_softmax(-1)
-        effect: Tensor = steps[:, torch.arange(len(option)), wanted].sum(-1)
-        return effect
-
-    model.forward_tokens += ids.numel()
-    embeddings = network.get_input_embeddings()(ids).detach().requires_grad_()
-    with removed(network, model.removal_order[:level]):
-        product = InputXGradient(log_likelihood).attribute(embeddings)
-    players = slice(len(encoded.prefix), len(context))
-    scores: Scores = product[0, players].double().sum(-1).detach().cpu().numpy()
-    return scores
+    by_target = {
+        target: tuple(level for level in targets if targets[level] == target)
+        for target in sorted({*targets.values()})
+    }
+    queries = [
+        Query(context, (encoded.options[target],), levels) for target, levels in by_target.items()
+    ]
+    return {
+        level: scores[len(encoded.prefix) :]
+        for query, found in zip(queries, input_x_gradient(model, queries), strict=True)
+        for level, scores in zip(query.levels, found, strict=True)
+    }

@@ -10,7 +10,7 @@ gate around each attention picks those that keep it (`states`).
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from prunelake.errors import ModelError, UnknownLayer
+from prunelake.layout import Query, Row, inputs_of, lay_out
 from prunelake.models import attention_layers, head, text_config
 from prunelake.states import States
 from prunelake.surgery import replaced_forward
@@ -29,35 +30,19 @@ LOGIT_ELEMENTS = 2**25
 CACHED_ELEMENTS = 2**19
 """Logits that a CPU adds up at a time: with their exponentials they stay in its cache."""
 
+CPU_TOKENS = 4096
+"""Tokens that a CPU runs together: more are no faster there."""
+
+GPU_TOKENS = 2**17
+"""Tokens that a GPU runs together, where its memory holds them."""
+
+CPU_BYTES = 2**31
+"""Memory for what is computed on a CPU, beside the weights."""
+
+Array = NDArray[np.float64]
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """Score each option after the prompt, at each level (ascending). All are token ids."""
-
-    prompt: tuple[int, ...]
-    options: tuple[tuple[int, ...], ...]
-    levels: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class _Row:
-    """A query laid out as one sequence: the prompt, then each option without its last token.
-
-    Option token j is predicted at `position`: the prompt's end for the first one.
-    """
-
-    tokens: list[int]
-    positions: list[int]
-    segments: list[int]  # 0 for the prompt, 1.. for the options
-    targets: list[tuple[int, int, int]]  # position, token, option
-    levels: tuple[int, ...]
-
-    @property
-    def is_branched(self) -> bool:
-        """Whether two options stand behind the prompt, which must not see one another."""
-        return len({*self.segments}) > 2
+Score = Callable[[list[Row]], Sequence[Array]]
+"""Some rows to an array [levels, ...] for each."""
 
 
 class NestedModel:
@@ -66,7 +51,8 @@ class NestedModel:
     Args:
         model: it is used, never changed.
         removal_order: layers, first removed first.
-        token_budget: tokens x levels that run together; bounds the memory.
+        token_budget: tokens x levels that run together; by default as many as are fast, and fit
+            into the memory that is free.
         shared_prompt: lay all options behind one prompt where the attention allows it; otherwise
             each option is a row of its own.
     """
@@ -75,13 +61,16 @@ class NestedModel:
         self,
         model: PreTrainedModel,
         removal_order: Sequence[int],
-        token_budget: int = 4096,
+        token_budget: int | None = None,
         shared_prompt: bool = True,
     ) -> None:
         self.model = model
         self.layers = attention_layers(model)
         self.removal_order = tuple(removal_order)
-        self.token_budget = token_budget
+        self._largest_row = _fitting_tokens(model)
+        self.token_budget = token_budget or min(
+            self._largest_row, CPU_TOKENS if model.device.type == "cpu" else GPU_TOKENS
+        )
         self.forward_tokens = 0.0
         """Tokens that went through the whole model, counted in layer passes."""
         config = text_config(model)
@@ -95,97 +84,159 @@ class NestedModel:
 
     def log_likelihoods(
         self, queries: Sequence[Query], progress: Progress | None = None
-    ) -> list[NDArray[np.float64]]:
+    ) -> list[Array]:
         """Summed log-likelihood (nats) of each option: for each query an array [levels, options].
 
         Raises:
             UnknownLayer: a level beyond the removal order.
             ModelError: the device's memory does not hold a single row.
         """
-        deepest = max((level for query in queries for level in query.levels), default=0)
+        rows: list[Row] = []
+        owners: list[tuple[int, list[int]]] = []  # query, options
+        for n, query in enumerate(queries):
+            row = lay_out(query.prompt, query.options, query.levels)
+            if len(row.tokens) <= self._longest_shared:
+                rows.append(row)
+                owners.append((n, [*range(len(query.options))]))
+            else:
+                for number, option in enumerate(query.options):
+                    rows.append(lay_out(query.prompt, (option,), query.levels))
+                    owners.append((n, [number]))
+        answers = [np.zeros((len(q.levels), len(q.options))) for q in queries]
+        scored = self.in_batches(rows, self._score, progress=progress)
+        for (n, options), values in zip(owners, scored, strict=True):
+            answers[n][:, options] = values[:, : len(options)]
+        return answers
+
+    def in_batches(
+        self,
+        rows: Sequence[Row],
+        score: Score,
+        share: float = 1.0,
+        progress: Progress | None = None,
+    ) -> list[Array]:
+        """What `score` gives for each row, asked about rows of like length together.
+
+        A batch holds as many tokens x levels as this share of the budget allows, but at least one
+        row, or so many of its levels as memory holds.
+
+        Raises:
+            UnknownLayer, ModelError: as `log_likelihoods`.
+        """
+        deepest = max((level for row in rows for level in row.levels), default=0)
         if deepest > len(self.removal_order):
             raise UnknownLayer(
                 f"level {deepest}: the model has {len(self.removal_order)} attention layers"
             )
-        answers = [np.zeros((len(q.levels), len(q.options))) for q in queries]
-        shared: list[tuple[_Row, int, list[int]]] = []
-        plain: list[tuple[_Row, int, list[int]]] = []
-        for n, query in enumerate(queries):
-            row = _lay_out(query.prompt, query.options, query.levels)
-            if len(row.tokens) <= self._longest_shared:
-                shared.append((row, n, [*range(len(query.options))]))
-            else:
-                plain += [
-                    (_lay_out(query.prompt, (option,), query.levels), n, [number])
-                    for number, option in enumerate(query.options)
-                ]
-        total = len(shared) + len(plain)
+        answers: list[Array] = [np.empty(0)] * len(rows)
         done = 0
-        for rows, own_masks in ((shared, True), (plain, False)):
-            for batch in self._batches(rows):
-                scored = self._in_memory([row for row, _, _ in batch], own_masks)
-                for (_, n, numbers), values in zip(batch, scored, strict=True):
-                    answers[n][:, numbers] = values[:, : len(numbers)]
-                done += len(batch)
-                if progress:
-                    progress(done, total)
+        for numbers in self._batches(rows, share):
+            found = self._in_memory([rows[n] for n in numbers], score)
+            for n, answer in zip(numbers, found, strict=True):
+                answers[n] = answer
+            done += len(numbers)
+            if progress:
+                progress(done, len(rows))
         return answers
 
-    def _batches(
-        self, rows: list[tuple[_Row, int, list[int]]]
-    ) -> Iterator[list[tuple[_Row, int, list[int]]]]:
-        """Rows of like length together, as many as the token budget allows (at least one)."""
-        batch: list[tuple[_Row, int, list[int]]] = []
+    def run(self, rows: Sequence[Row], inputs: dict[str, Tensor]) -> tuple[Tensor, States]:
+        """The last hidden states of a batch, and where in there the states of its rows are."""
+        inputs = {name: tensor.to(self.model.device) for name, tensor in inputs.items()}
+        levels, read = [row.levels for row in rows], [row.read for row in rows]
+        states = States(self.removal_order, levels, read, len(self.layers))
+        with self._splitting(states):
+            hidden = self.model.base_model(**inputs, use_cache=False).last_hidden_state
+        self.forward_tokens += states.tokens / len(self.layers)
+        return hidden, states
+
+    def read_off(
+        self, hidden: Tensor, states: States, rows: Sequence[Row]
+    ) -> tuple[Tensor, list[tuple[int, int, int]]]:
+        """Log-likelihoods [targets] in float32, and of each target its row, option and level.
+
+        The levels of one state have the same: the first stands for them. The head runs once a
+        position that predicts something, in chunks of bounded memory.
+        """
+        places = states.places(hidden.shape[1])
+        where = [place for _, _, found in places for place in found]
+        targets: list[tuple[int, int]] = []  # index into where, token
+        owners: list[tuple[int, int, int]] = []
+        start = 0
+        for row, levels, found in places:
+            index = {position: start + n for n, position in enumerate(rows[row].read)}
+            own = sorted(rows[row].targets)
+            targets += [(index[position], token) for position, token, _ in own]
+            owners += [(row, option, levels[0]) for _, _, option in own]
+            start += len(found)
+        columns, ids = (
+            torch.tensor(part, device=hidden.device) for part in zip(*targets, strict=True)
+        )
+        wanted = hidden[tuple(torch.tensor(where, device=hidden.device).T)]
+        chunk = max(1, LOGIT_ELEMENTS // text_config(self.model).vocab_size)
+        parts = []
+        for start in range(0, len(where), chunk):
+            logits = head(self.model, wanted[start : start + chunk])
+            first, last = torch.searchsorted(
+                columns, torch.tensor([start, start + chunk], device=hidden.device)
+            ).tolist()
+            column = columns[first:last] - start
+            chosen = logits[column, ids[first:last]].float()
+            parts.append(chosen - _log_normalisers(logits)[column])
+        return torch.cat(parts), owners
+
+    @torch.inference_mode()
+    def _score(self, rows: list[Row]) -> list[Array]:
+        """For each row an array [levels, options] of log-likelihoods."""
+        hidden, states = self.run(rows, inputs_of(rows, self.model.dtype))
+        values, owners = self.read_off(hidden, states, rows)
+        width = max(option for row in rows for _, _, option in row.targets) + 1
+        sums = np.zeros((len(rows), width, max(row.levels[-1] for row in rows) + 1))
+        np.add.at(sums, tuple(np.array(owners).T), values.double().cpu().numpy())
+        answers = [np.zeros((len(row.levels), width)) for row in rows]
+        for row, levels in states.served():
+            for level in levels:
+                answers[row][rows[row].levels.index(level)] = sums[row, :, levels[0]]
+        return answers
+
+    def _batches(self, rows: Sequence[Row], share: float) -> Iterator[list[int]]:
+        """Numbers of rows of like length, shorter ones first."""
+        batch: list[int] = []
         states = 0
-        for item in sorted(rows, key=lambda item: len(item[0].tokens)):
-            row = item[0]
-            if batch and (states + len(row.levels)) * len(row.tokens) > self.token_budget:
+        for n in sorted(range(len(rows)), key=lambda n: len(rows[n].tokens)):
+            row = rows[n]
+            tokens = (states + len(row.levels)) * len(row.tokens)
+            if batch and tokens > self.token_budget * share:
                 yield batch
                 batch, states = [], 0
-            batch.append(item)
+            batch.append(n)
             states += len(row.levels)
         if batch:
             yield batch
 
-    def _in_memory(self, rows: list[_Row], own_masks: bool) -> list[NDArray[np.float64]]:
-        """`_score`, in smaller batches from now on where the device's memory is too small."""
-        try:
-            return self._score(rows, own_masks)
-        except torch.OutOfMemoryError as error:
-            if len(rows) == 1:
-                raise ModelError(
-                    f"{self.model.device} has too little memory for one sequence of "
-                    f"{len(rows[0].tokens)} tokens at {len(rows[0].levels)} levels; take fewer "
-                    "levels, dtype bfloat16, or PRUNELAKE_DEVICE=cpu"
-                ) from error
-        # Behind the handler: until there, the error keeps the tensors of the failed batch.
-        if self.model.device.type == "cuda":
-            torch.cuda.empty_cache()
-        self.token_budget = max(1, self.token_budget // 2)
-        half = len(rows) // 2
-        return [
-            *self._in_memory(rows[:half], own_masks),
-            *self._in_memory(rows[half:], own_masks),
-        ]
-
-    @torch.inference_mode()
-    def _score(self, rows: list[_Row], own_masks: bool) -> list[NDArray[np.float64]]:
-        """For each row an array [levels, options] of log-likelihoods."""
-        inputs = {"input_ids": _padded([row.tokens for row in rows])}
-        # Padding is on the right, where no token looks: but for branches, being causal is enough.
-        if own_masks and any(row.is_branched for row in rows):
-            segments = [row.segments for row in rows]
-            if all(own == segments[0] for own in segments):
-                segments = segments[:1]
-            inputs["attention_mask"] = _branches_mask(_padded(segments, -1), self.model.dtype)
-            inputs["position_ids"] = _padded([row.positions for row in rows])
-        inputs = {name: tensor.to(self.model.device) for name, tensor in inputs.items()}
-        read = [sorted({position for position, _, _ in row.targets}) for row in rows]
-        states = States(self.removal_order, [row.levels for row in rows], read, len(self.layers))
-        with self._splitting(states):
-            hidden = self.model.base_model(**inputs, use_cache=False).last_hidden_state
-        self.forward_tokens += states.tokens / len(self.layers)
-        return self._read_off(hidden, states, rows)
+    def _in_memory(self, rows: list[Row], score: Score) -> Sequence[Array]:
+        """`score`, in smaller batches from now on where the device's memory is too small."""
+        levels = rows[0].levels
+        is_too_large = len(levels) > 1 and len(levels) * len(rows[0].tokens) > self._largest_row
+        if len(rows) > 1 or not is_too_large:
+            try:
+                return score(rows)
+            except torch.OutOfMemoryError as error:
+                if len(rows) == len(levels) == 1:
+                    raise ModelError(
+                        f"{self.model.device} has too little memory for one sequence of "
+                        f"{len(rows[0].tokens)} tokens; take dtype bfloat16, or "
+                        "PRUNELAKE_DEVICE=cpu"
+                    ) from error
+            # Behind the handler: until there, the error keeps the tensors of the failed batch.
+            if self.model.device.type == "cuda":
+                torch.cuda.empty_cache()
+            self.token_budget = max(1, self.token_budget // 2)
+        if len(rows) > 1:
+            half = len(rows) // 2
+            return [*self._in_memory(rows[:half], score), *self._in_memory(rows[half:], score)]
+        half = len(levels) // 2
+        parts = [replace(rows[0], levels=own) for own in (levels[:half], levels[half:])]
+        return [np.concatenate([self._in_memory([part], score)[0] for part in parts])]
 
     @contextmanager
     def _splitting(self, states: States) -> Iterator[None]:
@@ -199,48 +250,15 @@ class NestedModel:
                 stack.enter_context(replaced_forward(layer.attention, states.gate))
             yield
 
-    def _read_off(
-        self, hidden: Tensor, states: States, rows: list[_Row]
-    ) -> list[NDArray[np.float64]]:
-        """Log-likelihoods of the rows' targets from the last hidden states.
 
-        The head runs once a position that predicts something, in chunks of bounded memory.
-        """
-        places = states.places(hidden.shape[1])
-        where = [place for _, _, found in places for place in found]
-        targets: list[tuple[int, int]] = []  # index into where, token
-        owners: list[tuple[int, int]] = []  # state, option
-        start = 0
-        for state, (row, _, found) in enumerate(places):
-            own = sorted(rows[row].targets)
-            index = {p: start + n for n, p in enumerate(sorted({p for p, _, _ in own}))}
-            targets += [(index[position], token) for position, token, _ in own]
-            owners += [(state, option) for _, _, option in own]
-            start += len(found)
-        columns, ids = (
-            torch.tensor(part, device=hidden.device) for part in zip(*targets, strict=True)
-        )
-        row_of, column_of = torch.tensor(where, device=hidden.device).T
-        wanted = hidden[row_of, column_of]
-        chunk = max(1, LOGIT_ELEMENTS // text_config(self.model).vocab_size)
-        parts = []
-        for start in range(0, len(where), chunk):
-            logits = head(self.model, wanted[start : start + chunk])
-            first, last = torch.searchsorted(
-                columns, torch.tensor([start, start + chunk], device=hidden.device)
-            ).tolist()
-            column = columns[first:last] - start
-            chosen = logits[column, ids[first:last]].float()
-            parts.append(chosen - _log_normalisers(logits)[column])
-        values = torch.cat(parts).double().cpu().numpy()
-        width = max(option for row in rows for _, _, option in row.targets) + 1
-        sums = np.zeros((len(places), width))
-        np.add.at(sums, tuple(np.array(owners).T), values)
-        answers = [np.zeros((len(row.levels), width)) for row in rows]
-        for own_sums, (row, levels, _) in zip(sums, places, strict=True):
-            for level in levels:
-                answers[row][rows[row].levels.index(level)] = own_sums
-        return answers
+def _fitting_tokens(model: PreTrainedModel) -> int:
+    """How many tokens may run together, by what a block holds of each at its widest."""
+    config = text_config(model)
+    widest = 8 * config.hidden_size + 4 * (getattr(config, "intermediate_size", None) or 0)
+    free = CPU_BYTES
+    if model.device.type == "cuda":
+        free = torch.cuda.mem_get_info(model.device)[0] // 2
+    return max(1, int(free / (widest * model.dtype.itemsize)))
 
 
 def _log_normalisers(logits: Tensor) -> Tensor:
@@ -250,37 +268,3 @@ def _log_normalisers(logits: Tensor) -> Tensor:
         rows = max(1, CACHED_ELEMENTS // logits.shape[-1])
     starts = range(0, len(logits), rows)
     return torch.cat([logits[start : start + rows].float().logsumexp(-1) for start in starts])
-
-
-def _lay_out(
-    prompt: Sequence[int], options: Sequence[Sequence[int]], levels: tuple[int, ...]
-) -> _Row:
-    end = len(prompt) - 1
-    tokens, positions, segments = [*prompt], [*range(len(prompt))], [0] * len(prompt)
-    targets = []
-    for number, option in enumerate(options):
-        start = len(tokens)
-        tokens += option[:-1]
-        positions += range(end + 1, end + len(option))
-        segments += [number + 1] * (len(option) - 1)
-        for place, token in enumerate(option):
-            targets.append((end if place == 0 else start + place - 1, token, number))
-    return _Row(tokens, positions, segments, targets, levels)
-
-
-def _padded(rows: Sequence[Sequence[int]], fill: int = 0) -> Tensor:
-    length = max(len(row) for row in rows)
-    return torch.tensor([[*row, *[fill] * (length - len(row))] for row in rows])
-
-
-def _branches_mask(segments: Tensor, dtype: torch.dtype) -> Tensor:
-    """Additive mask [rows, 1, tokens, tokens]: a token sees the prompt and its own option so far.
-
-    Padding (segment -1) sees itself and the prompt, so that no row of the softmax is empty.
-    """
-    length = segments.shape[1]
-    query, key = segments[:, :, None], segments[:, None, :]
-    causal = torch.ones(length, length, dtype=torch.bool).tril()
-    visible = causal & ((key == 0) | (key == query))
-    mask = torch.zeros(visible.shape, dtype=dtype).masked_fill(~visible, torch.finfo(dtype).min)
-    return mask[:, None]

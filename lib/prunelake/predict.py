@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from prunelake.encoding import Encoded
 from prunelake.errors import ModelError
-from prunelake.nested import NestedModel, Progress, Query
+from prunelake.layout import Query
+from prunelake.nested import NestedModel, Progress
 from prunelake.tables import PREDICTIONS
 
 

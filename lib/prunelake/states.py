@@ -99,6 +99,10 @@ class States:
 
         return gated
 
+    def served(self) -> list[tuple[int, tuple[int, ...]]]:
+        """The row and the levels that each state stands for."""
+        return [*self._running, *self._packed]
+
     def places(self, length: int) -> list[tuple[int, tuple[int, ...], list[tuple[int, int]]]]:
         """Where each state's read tokens are in the end: row, levels, indices into the hidden.
 
