@@ -13,6 +13,7 @@ from torch import Tensor
 from prunelake.encoding import Encoded
 from prunelake.errors import TaskError
 from prunelake.nested import NestedModel, Progress, Query
+from prunelake.shapley import drawn, shapley_values
 from prunelake.spec import Explanation, Method
 from prunelake.surgery import removed
 from prunelake.tables import ATTRIBUTIONS
@@ -63,6 +64,10 @@ def attribute(
                         model, method, seed, encoded, targets, explanation.baseline_token
                     )
                     scored |= {(method, seed, level): scores for level, scores in own.items()}
+            elif method == "leverage_shap":
+                for seed in explanation.seeds:
+                    own = _leverage_shap(model, seed, encoded, targets, explanation)
+                    scored |= {(method, seed, level): scores for level, scores in own.items()}
             else:
                 scored |= {
                     (method, 0, level): _input_x_gradient(model, encoded, level, target)
@@ -90,7 +95,11 @@ def attribute(
 
 def random_scores(example_id: str, seed: int, count: int) -> Scores:
     """Uniform scores drawn for one example under one seed."""
-    return np.random.default_rng([seed, zlib.crc32(example_id.encode())]).random(count)
+    return _generator(example_id, seed).random(count)
+
+
+def _generator(example_id: str, seed: int) -> np.random.Generator:
+    return np.random.default_rng([seed, zlib.crc32(example_id.encode())])
 
 
 def _sampled(
@@ -114,14 +123,7 @@ def _sampled(
         wanted = masks.bool().numpy()
         keys = [mask.tobytes() for mask in wanted]
         missing = {k: m for k, m in zip(keys, wanted, strict=True) if k not in answers}
-        queries = [
-            Query(
-                (*encoded.prefix, *np.where(mask, encoded.prompt, baseline).tolist()),
-                tuple(encoded.options[option] for option in options),
-                levels,
-            )
-            for mask in missing.values()
-        ]
+        queries = [_query(encoded, mask, baseline, options, levels) for mask in missing.values()]
         answers.update(zip(missing, model.log_likelihoods(queries), strict=True))
         column = options.index(targets[level])
         values = [answers[key][levels.index(level), column] for key in keys]
@@ -139,6 +141,48 @@ def _sampled(
             )
         scores[level] = attribution[0].double().numpy()
     return scores
+
+
+def _leverage_shap(
+    model: NestedModel,
+    seed: int,
+    encoded: Encoded,
+    targets: Mapping[int, int],
+    explanation: Explanation,
+) -> dict[int, Scores]:
+    """Shapley values by leverage-score sampling: one draw of masks answers all levels at once.
+
+    Unlike captum's, the masks of a seed differ from example to example, so that over examples
+    their noise averages out.
+    """
+    levels = tuple(targets)
+    options = sorted(set(targets.values()))
+    count = int(explanation.leverage_samples * len(encoded.prompt))
+    coalitions = drawn(len(encoded.prompt), count, _generator(encoded.example.example_id, seed))
+    queries = [
+        _query(encoded, mask, explanation.baseline_token, options, levels)
+        for mask in coalitions.masks
+    ]
+    answers = np.array(model.log_likelihoods(queries))  # [masks, levels, options]
+    return {
+        level: shapley_values(coalitions, answers[:, n, options.index(target)])
+        for n, (level, target) in enumerate(targets.items())
+    }
+
+
+def _query(
+    encoded: Encoded,
+    mask: NDArray[np.bool_],
+    baseline: int,
+    options: Sequence[int],
+    levels: tuple[int, ...],
+) -> Query:
+    """Score some of the options behind the prompt's tokens that `mask` leaves."""
+    return Query(
+        (*encoded.prefix, *np.where(mask, encoded.prompt, baseline).tolist()),
+        tuple(encoded.options[option] for option in options),
+        levels,
+    )
 
 
 def _input_x_gradient(model: NestedModel, encoded: Encoded, level: int, target: int) -> Scores:
