@@ -95,11 +95,7 @@ def attribute(
 
 def random_scores(example_id: str, seed: int, count: int) -> Scores:
     """Uniform scores drawn for one example under one seed."""
-    return _generator(example_id, seed).random(count)
-
-
-def _generator(example_id: str, seed: int) -> np.random.Generator:
-    return np.random.default_rng([seed, zlib.crc32(example_id.encode())])
+    return np.random.default_rng([seed, zlib.crc32(example_id.encode())]).random(count)
 
 
 def _sampled(
@@ -158,7 +154,9 @@ def _leverage_shap(
     levels = tuple(targets)
     options = sorted(set(targets.values()))
     count = int(explanation.leverage_samples * len(encoded.prompt))
-    coalitions = drawn(len(encoded.prompt), count, _generator(encoded.example.example_id, seed))
+    name = zlib.crc32(encoded.example.example_id.encode())
+    own = np.random.default_rng([seed, name, 1])  # 1: not what the random ranking is drawn from
+    coalitions = drawn(len(encoded.prompt), count, own)
     queries = [
         _query(encoded, mask, explanation.baseline_token, options, levels)
         for mask in coalitions.masks
