@@ -17,7 +17,7 @@ from prunelake import attribute as module
 from prunelake.attribute import attribute, random_scores
 from prunelake.encoding import Encoded
 from prunelake.errors import TaskError
-from prunelake.layout import Row
+from prunelake.layout import Query, Row
 from prunelake.nested import NestedModel
 from prunelake.spec import Explanation
 from prunelake.states import States
@@ -112,18 +112,12 @@ def test_sampling_methods_equal_captum_run_level_by_level(
     assert largest > 0.1
 
 
-def test_kernel_shap_approaches_the_shapley_values(monkeypatch: pytest.MonkeyPatch) -> None:
-    """6 tokens have 62 proper coalitions; of 3000 samples each one comes up some 10 to 250 times.
-
-    The estimate's error is the sampling noise, about 1 / sqrt(3000) = 2 %, of what no additive
-    function can explain, and that is not more than the largest Shapley values themselves.
-    """
-    monkeypatch.setattr(module, "SAMPLES_PER_TOKEN", 500)
-    example, count = EXAMPLES[0], len(EXAMPLES[0].prompt)
-    option = example.options[1]
+def shapley_values(example: Encoded, level: int, target: int) -> NDArray[np.float64]:
+    """By definition: what a token adds to the others' coalitions, all sizes alike."""
+    count, option = len(example.prompt), example.options[target]
     value = {
         coalition: log_likelihood(
-            LLAMA, 2, masked(example.prompt, [i in coalition for i in range(count)], 0), option
+            LLAMA, level, masked(example.prompt, [i in coalition for i in range(count)], 0), option
         )
         for size in range(count + 1)
         for coalition in combinations(range(count), size)
@@ -134,9 +128,100 @@ def test_kernel_shap_approaches_the_shapley_values(monkeypatch: pytest.MonkeyPat
             joined = tuple(sorted((*coalition, player)))
             exact[player] += (value[joined] - worth) / count / comb(count - 1, len(coalition))
     assert exact.sum() == pytest.approx(value[tuple(range(count))] - value[()])
-    got = scores(explained(examples=[example], targets={"test:4": {2: 1}}), method="kernel_shap")
+    return exact
+
+
+def test_kernel_shap_approaches_the_shapley_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    """6 tokens have 62 proper coalitions; of 3000 samples each one comes up some 10 to 250 times.
+
+    The estimate's error is the sampling noise, about 1 / sqrt(3000) = 2 %, of what no additive
+    function can explain, and that is not more than the largest Shapley values themselves.
+    """
+    monkeypatch.setattr(module, "SAMPLES_PER_TOKEN", 500)
+    exact = shapley_values(EXAMPLES[0], 2, 1)
+    got = scores(explained(examples=EXAMPLES[:1], targets={"test:4": {2: 1}}), method="kernel_shap")
     np.testing.assert_allclose(got, exact, atol=0.1 * np.abs(exact).max())
     assert np.ptp(exact) > np.abs(exact).max()
+
+
+def test_leverage_shap_equals_the_shapley_values_where_every_mask_is_asked_for() -> None:
+    """11 masks a token: 66 for 6 tokens, which have 64, and 44 for 4, which have 16."""
+    frame = explained(methods=("leverage_shap",), leverage_samples=11)
+    for example in EXAMPLES:
+        name = example.example.example_id
+        for level, target in TARGETS[name].items():
+            got = scores(frame, method="leverage_shap", level=level, example_id=name)
+            expected = shapley_values(example, level, target)
+            np.testing.assert_allclose(got, expected, atol=1e-4)
+            assert np.ptp(expected) > 0.1
+
+
+def test_leverage_shap_comes_near_the_shapley_values_with_half_of_the_masks() -> None:
+    exact = shapley_values(EXAMPLES[0], 2, 1)
+    frame = explained(
+        examples=EXAMPLES[:1],
+        targets={"test:4": {2: 1}},
+        methods=("leverage_shap",),
+        leverage_samples=32 / 6,
+        seeds=tuple(range(20)),
+    ).filter(method="leverage_shap")
+    errors = np.array(frame["scores"].to_list()) - exact
+    spread = ((exact - exact.mean()) ** 2).sum()
+    assert 0 < (errors**2).sum(axis=1).mean() < 0.2 * spread
+
+
+@pytest.mark.parametrize(("length", "masks"), [(2, 4), (3, 4), (4, 6), (6, 8)])
+def test_leverage_shap_asks_for_its_masks_once_for_all_levels(
+    length: int, masks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of the paper's 3 a token, rounded down to pairs, and at least one pair of them."""
+    asked: list[Query] = []
+    answer = NestedModel.log_likelihoods
+
+    def counted(model: NestedModel, queries: Sequence[Query]) -> list[NDArray[np.float64]]:
+        asked.extend(queries)
+        return answer(model, queries)
+
+    monkeypatch.setattr(NestedModel, "log_likelihoods", counted)
+    prompt, options = EXAMPLES[0].prompt[:length], EXAMPLES[0].options
+    example = encoded("test:4", prompt, *options)
+    frame = explained(examples=[example], methods=("leverage_shap",), baseline_token=3)
+    assert len({query.prompt for query in asked}) == len(asked) == masks
+    assert {query.levels for query in asked} == {LEVELS}
+    assert {(1, *prompt), (1, *[3] * length)} <= {query.prompt for query in asked}
+    assert all(set(query.prompt[1:]) <= {3, *prompt} for query in asked)
+    for level, target in TARGETS["test:4"].items():
+        full, empty = (
+            log_likelihood(LLAMA, level, ids, options[target]) for ids in (prompt, (3,) * length)
+        )
+        got = scores(frame, method="leverage_shap", level=level)
+        assert got.sum() == pytest.approx(full - empty, abs=1e-4)
+        assert np.abs(got).max() > 0.01
+
+
+def test_leverage_shap_does_not_depend_on_batches_other_levels_or_other_examples() -> None:
+    def explain(budget: int, examples: list[Encoded], *levels: int) -> pl.DataFrame:
+        frame = attribute(
+            NestedModel(LLAMA, ORDER, token_budget=budget),
+            predictions(TARGETS),
+            examples,
+            levels,
+            Explanation(methods=("leverage_shap",), seeds=(3, 4), leverage_samples=2),
+        )
+        return frame.filter(level=5, method="leverage_shap", example_id="test:4")
+
+    together = np.array(explain(4096, EXAMPLES, *LEVELS)["scores"].to_list())
+    alone = np.array(explain(1, EXAMPLES[:1], 5)["scores"].to_list())
+    np.testing.assert_allclose(together, alone, atol=1e-4)
+    assert np.abs(together[0] - together[1]).max() > 0.01
+
+
+def test_leverage_shap_draws_other_masks_for_other_examples() -> None:
+    twins = [encoded(name, EXAMPLES[0].prompt, (7, 8), (9,)) for name in ("test:1", "test:2")]
+    targets = {"test:1": {0: 1}, "test:2": {0: 1}}
+    frame = explained(examples=twins, targets=targets, methods=("leverage_shap",))
+    one, other = frame.filter(method="leverage_shap")["scores"].to_list()
+    assert np.abs(np.subtract(one, other)).max() > 0.01
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2", "gpt_neox"])
@@ -209,7 +294,7 @@ def test_gradients_of_all_levels_in_few_passes_are_captums_of_each(
 
 
 def test_results_and_torchs_global_random_state_do_not_touch_one_another() -> None:
-    methods = ("kernel_shap", "lime", "input_x_gradient")
+    methods = ("kernel_shap", "leverage_shap", "lime", "input_x_gradient")
     torch.manual_seed(1)
     np.random.seed(1)  # scikit-learn draws from it, for choices that LIME's lasso does not make
     first = explained(methods=methods)
@@ -232,7 +317,7 @@ def test_random_rows_are_equal_at_all_levels_and_else_all_different() -> None:
 
 
 def test_rows_are_complete() -> None:
-    methods = ("kernel_shap", "input_x_gradient")
+    methods = ("kernel_shap", "leverage_shap", "input_x_gradient")
     frame = explained(methods=methods, seeds=(4, 2))
     assert frame.schema == ATTRIBUTIONS.schema
     expected = {
@@ -241,6 +326,7 @@ def test_rows_are_complete() -> None:
         for name in TARGETS
         for method, seeds in (
             ("kernel_shap", (2, 4)),
+            ("leverage_shap", (2, 4)),
             ("input_x_gradient", (0,)),
             ("random", (2, 4)),
         )

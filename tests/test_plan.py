@@ -177,6 +177,7 @@ def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
         {"explain": {"rows": 1}},
         {"explain": {"levels": [0]}},
         {"explain": {"methods": ["lime"]}},
+        {"explain": {"methods": ["leverage_shap"]}},
         {"explain": {"seeds": [1]}},
         {"explain": {"operators": ["replace"]}},
         {"explain": {"fractions": [0.5]}},
@@ -192,7 +193,7 @@ def test_whatever_changes_the_numbers_changes_the_run(
     assert planned(**changes).identity.run_id != planned().identity.run_id
 
 
-def test_runs_without_bounds_keep_the_identity_they_had_before_there_were_bounds() -> None:
+def test_runs_keep_the_identity_they_had_before_there_were_bounds_and_leverage() -> None:
     identity = RunIdentity(
         format_version=1,
         revision="0" * 40,
@@ -207,7 +208,9 @@ def test_runs_without_bounds_keep_the_identity_they_had_before_there_were_bounds
     )
     assert identity.run_id == "501abe524e0e5f69"
     assert content_hash(json.loads(identity.model_dump_json()))[:16] == identity.run_id
-    assert "bounds" not in SweepSpec(task="opinions").model_dump_json()
+    text = SweepSpec(task="opinions").model_dump_json()
+    assert "bounds" not in text
+    assert "leverage" not in text
 
 
 def test_asked_for_bounds_are_part_of_spec_and_identity(planned: Planner) -> None:
@@ -216,6 +219,35 @@ def test_asked_for_bounds_are_part_of_spec_and_identity(planned: Planner) -> Non
     assert work.explanation.bounds_beam == 3
     assert RunIdentity.model_validate_json(work.identity.model_dump_json()) == work.identity
     assert SweepSpec.model_validate_json(work.spec.model_dump_json()) == work.spec
+
+
+def test_samples_of_leverage_shap_are_part_of_the_identity_where_it_is_a_method(
+    planned: Planner,
+) -> None:
+    default, given = (
+        planned(explain={"methods": ["leverage_shap"], **samples})
+        for samples in ({}, {"leverage_samples": 2})
+    )
+    assert default.identity.run_id != given.identity.run_id
+    for work in (default, given):
+        assert RunIdentity.model_validate_json(work.identity.model_dump_json()) == work.identity
+        assert SweepSpec.model_validate_json(work.spec.model_dump_json()) == work.spec
+    same = planned(explain={"methods": ["leverage_shap"], "leverage_samples": 1.5})
+    assert same.identity.run_id == default.identity.run_id
+
+
+@pytest.mark.parametrize(
+    ("explain", "told"),
+    [
+        ({"leverage_samples": 2}, "leverage_shap, which is not among the methods kernel_shap"),
+        ({"methods": ["leverage_shap"], "leverage_samples": 0}, "leverage_samples"),
+    ],
+)
+def test_samples_for_no_method_and_no_samples_are_no_spec(
+    explain: dict[str, Any], told: str, planned: Planner
+) -> None:
+    with pytest.raises(ValidationError, match=told):
+        planned(explain=explain)
 
 
 def test_a_beam_of_nothing_is_no_spec(planned: Planner) -> None:

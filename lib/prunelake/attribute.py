@@ -15,6 +15,7 @@ from prunelake.errors import TaskError
 from prunelake.gradients import input_x_gradient
 from prunelake.layout import Query
 from prunelake.nested import NestedModel, Progress
+from prunelake.shapley import drawn, shapley_values
 from prunelake.spec import Explanation, Method
 from prunelake.tables import ATTRIBUTIONS
 
@@ -63,6 +64,10 @@ def attribute(
                     own = _sampled(
                         model, method, seed, encoded, targets, explanation.baseline_token
                     )
+                    scored |= {(method, seed, level): scores for level, scores in own.items()}
+            elif method == "leverage_shap":
+                for seed in explanation.seeds:
+                    own = _leverage_shap(model, seed, encoded, targets, explanation)
                     scored |= {(method, seed, level): scores for level, scores in own.items()}
             else:
                 own = _input_x_gradient(model, encoded, targets)
@@ -113,14 +118,7 @@ def _sampled(
         wanted = masks.bool().numpy()
         keys = [mask.tobytes() for mask in wanted]
         missing = {k: m for k, m in zip(keys, wanted, strict=True) if k not in answers}
-        queries = [
-            Query(
-                (*encoded.prefix, *np.where(mask, encoded.prompt, baseline).tolist()),
-                tuple(encoded.options[option] for option in options),
-                levels,
-            )
-            for mask in missing.values()
-        ]
+        queries = [_query(encoded, mask, baseline, options, levels) for mask in missing.values()]
         answers.update(zip(missing, model.log_likelihoods(queries), strict=True))
         column = options.index(targets[level])
         values = [answers[key][levels.index(level), column] for key in keys]
@@ -138,6 +136,50 @@ def _sampled(
             )
         scores[level] = attribution[0].double().numpy()
     return scores
+
+
+def _leverage_shap(
+    model: NestedModel,
+    seed: int,
+    encoded: Encoded,
+    targets: Mapping[int, int],
+    explanation: Explanation,
+) -> dict[int, Scores]:
+    """Shapley values by leverage-score sampling: one draw of masks answers all levels at once.
+
+    Unlike captum's, the masks of a seed differ from example to example, so that over examples
+    their noise averages out.
+    """
+    levels = tuple(targets)
+    options = sorted(set(targets.values()))
+    count = int(explanation.leverage_samples * len(encoded.prompt))
+    name = zlib.crc32(encoded.example.example_id.encode())
+    own = np.random.default_rng([seed, name, 1])  # 1: not what the random ranking is drawn from
+    coalitions = drawn(len(encoded.prompt), count, own)
+    queries = [
+        _query(encoded, mask, explanation.baseline_token, options, levels)
+        for mask in coalitions.masks
+    ]
+    answers = np.array(model.log_likelihoods(queries))  # [masks, levels, options]
+    return {
+        level: shapley_values(coalitions, answers[:, n, options.index(target)])
+        for n, (level, target) in enumerate(targets.items())
+    }
+
+
+def _query(
+    encoded: Encoded,
+    mask: NDArray[np.bool_],
+    baseline: int,
+    options: Sequence[int],
+    levels: tuple[int, ...],
+) -> Query:
+    """Score some of the options behind the prompt's tokens that `mask` leaves."""
+    return Query(
+        (*encoded.prefix, *np.where(mask, encoded.prompt, baseline).tolist()),
+        tuple(encoded.options[option] for option in options),
+        levels,
+    )
 
 
 def _input_x_gradient(

