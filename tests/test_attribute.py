@@ -293,6 +293,22 @@ def test_gradients_of_all_levels_in_few_passes_are_captums_of_each(
         np.testing.assert_allclose(got, wanted, atol=1e-6, rtol=1e-4)
 
 
+def test_no_masked_prompt_is_asked_about_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    nested = NestedModel(LLAMA, ORDER)
+    asked: list[Query] = []
+    answer = nested.log_likelihoods
+
+    def recorded(queries: Sequence[Query]) -> list[NDArray[np.float64]]:
+        asked.extend(queries)
+        return answer(queries)
+
+    monkeypatch.setattr(nested, "log_likelihoods", recorded)
+    explanation = Explanation(methods=("kernel_shap", "leverage_shap", "lime"), seeds=(0, 1))
+    attribute(nested, predictions(TARGETS), [EXAMPLES[1]], LEVELS, explanation)
+    # Four tokens have 16 masks, of which the methods and seeds draw most, and some often.
+    assert 10 < len(asked) == len({*asked}) <= 16
+
+
 def test_results_and_torchs_global_random_state_do_not_touch_one_another() -> None:
     methods = ("kernel_shap", "leverage_shap", "lime", "input_x_gradient")
     torch.manual_seed(1)

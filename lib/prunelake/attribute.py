@@ -58,16 +58,15 @@ def attribute(
             )
         targets = {level: chosen[level, name] for level in levels}
         scored: dict[tuple[str, int, int], Scores] = {}
+        effects = _Effects(model, encoded, targets, explanation.baseline_token)
         for method in explanation.methods:
             if method in SAMPLING:
                 for seed in explanation.seeds:
-                    own = _sampled(
-                        model, method, seed, encoded, targets, explanation.baseline_token
-                    )
+                    own = _sampled(effects, method, seed)
                     scored |= {(method, seed, level): scores for level, scores in own.items()}
             elif method == "leverage_shap":
                 for seed in explanation.seeds:
-                    own = _leverage_shap(model, seed, encoded, targets, explanation)
+                    own = _leverage_shap(effects, seed, explanation.leverage_samples)
                     scored |= {(method, seed, level): scores for level, scores in own.items()}
             else:
                 own = _input_x_gradient(model, encoded, targets)
@@ -97,89 +96,77 @@ def random_scores(example_id: str, seed: int, count: int) -> Scores:
     return np.random.default_rng([seed, zlib.crc32(example_id.encode())]).random(count)
 
 
-def _sampled(
-    model: NestedModel,
-    method: Method,
-    seed: int,
-    encoded: Encoded,
-    targets: Mapping[int, int],
-    baseline: int,
-) -> dict[int, Scores]:
+class _Effects:
+    """What masked prompts of one example do at each level; each mask is asked about once.
+
+    So levels, methods and seeds share the masks that they have in common.
+    """
+
+    def __init__(
+        self, model: NestedModel, encoded: Encoded, targets: Mapping[int, int], baseline: int
+    ) -> None:
+        self.encoded = encoded
+        self.levels = tuple(targets)
+        self._model = model
+        self._baseline = baseline
+        self._options = sorted({*targets.values()})
+        self._columns = [self._options.index(target) for target in targets.values()]
+        self._answers: dict[bytes, Scores] = {}  # mask -> [levels]
+
+    def of(self, masks: NDArray[np.bool_]) -> Scores:
+        """Log-likelihoods [masks, levels] of each level's target behind the tokens masks keep."""
+        keys = [mask.tobytes() for mask in masks]
+        missing = {k: m for k, m in zip(keys, masks, strict=True) if k not in self._answers}
+        for key, found in zip(
+            missing, self._model.log_likelihoods([*map(self._query, missing.values())]), strict=True
+        ):
+            self._answers[key] = found[range(len(self.levels)), self._columns]
+        return np.array([self._answers[key] for key in keys])
+
+    def _query(self, mask: NDArray[np.bool_]) -> Query:
+        tokens = np.where(mask, self.encoded.prompt, self._baseline).tolist()
+        options = tuple(self.encoded.options[option] for option in self._options)
+        return Query((*self.encoded.prefix, *tokens), options, self.levels)
+
+
+def _sampled(effects: _Effects, method: Method, seed: int) -> dict[int, Scores]:
     """LIME or KernelSHAP by captum's own sampling and regression, for all levels at once.
 
     Under one seed captum asks for the same masks at every level, so the first level's request is
     answered for all of them in nested passes, and the later levels find their answers ready.
     """
-    levels = tuple(targets)
-    options = sorted(set(targets.values()))
-    answers: dict[bytes, NDArray[np.float64]] = {}  # mask -> [levels, options]
-
-    def effect(masks: Tensor, level: int) -> Tensor:
-        wanted = masks.bool().numpy()
-        keys = [mask.tobytes() for mask in wanted]
-        missing = {k: m for k, m in zip(keys, wanted, strict=True) if k not in answers}
-        queries = [_query(encoded, mask, baseline, options, levels) for mask in missing.values()]
-        answers.update(zip(missing, model.log_likelihoods(queries), strict=True))
-        column = options.index(targets[level])
-        values = [answers[key][levels.index(level), column] for key in keys]
-        return torch.tensor(values, dtype=torch.float32)
-
-    count = SAMPLES_PER_TOKEN * len(encoded.prompt)
-    everything_present = torch.ones(1, len(encoded.prompt))
+    count = SAMPLES_PER_TOKEN * len(effects.encoded.prompt)
+    everything_present = torch.ones(1, len(effects.encoded.prompt))
     scores = {}
-    for level in levels:
-        explainer = SAMPLING[method](lambda masks, level=level: effect(masks, level))
+    for n, level in enumerate(effects.levels):
+
+        def effect(masks: Tensor, n: int = n) -> Tensor:
+            return torch.tensor(effects.of(masks.bool().numpy())[:, n], dtype=torch.float32)
+
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach GPUs too
-            attribution = explainer.attribute(
+            attribution = SAMPLING[method](effect).attribute(
                 everything_present, n_samples=count, perturbations_per_eval=count
             )
         scores[level] = attribution[0].double().numpy()
     return scores
 
 
-def _leverage_shap(
-    model: NestedModel,
-    seed: int,
-    encoded: Encoded,
-    targets: Mapping[int, int],
-    explanation: Explanation,
-) -> dict[int, Scores]:
+def _leverage_shap(effects: _Effects, seed: int, samples_per_token: float) -> dict[int, Scores]:
     """Shapley values by leverage-score sampling: one draw of masks answers all levels at once.
 
     Unlike captum's, the masks of a seed differ from example to example, so that over examples
     their noise averages out.
     """
-    levels = tuple(targets)
-    options = sorted(set(targets.values()))
-    count = int(explanation.leverage_samples * len(encoded.prompt))
+    encoded = effects.encoded
+    count = int(samples_per_token * len(encoded.prompt))
     name = zlib.crc32(encoded.example.example_id.encode())
     own = np.random.default_rng([seed, name, 1])  # 1: not what the random ranking is drawn from
     coalitions = drawn(len(encoded.prompt), count, own)
-    queries = [
-        _query(encoded, mask, explanation.baseline_token, options, levels)
-        for mask in coalitions.masks
-    ]
-    answers = np.array(model.log_likelihoods(queries))  # [masks, levels, options]
+    values = effects.of(coalitions.masks)
     return {
-        level: shapley_values(coalitions, answers[:, n, options.index(target)])
-        for n, (level, target) in enumerate(targets.items())
+        level: shapley_values(coalitions, values[:, n]) for n, level in enumerate(effects.levels)
     }
-
-
-def _query(
-    encoded: Encoded,
-    mask: NDArray[np.bool_],
-    baseline: int,
-    options: Sequence[int],
-    levels: tuple[int, ...],
-) -> Query:
-    """Score some of the options behind the prompt's tokens that `mask` leaves."""
-    return Query(
-        (*encoded.prefix, *np.where(mask, encoded.prompt, baseline).tolist()),
-        tuple(encoded.options[option] for option in options),
-        levels,
-    )
 
 
 def _input_x_gradient(
