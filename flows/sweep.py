@@ -25,7 +25,7 @@ from flows.stages import (
 from prunelake import devices, lake, views
 from prunelake.analyse import analyse
 from prunelake.bounds import question_count
-from prunelake.errors import CorruptFile, DatasetNotFound, LakeError, ModelNotFound
+from prunelake.errors import CorruptFile, DatasetNotFound, LakeError, ModelNotFound, one_line
 from prunelake.importance import RemovalOrder, removal_order
 from prunelake.models import LoadedModel, load
 from prunelake.nested import NestedModel
@@ -216,25 +216,28 @@ def analyse_run(settings: Settings, run_id: str) -> None:
 
 
 def publish_verdicts(settings: Settings, run: dict[str, Any]) -> str:
-    """Show the run's summary and hidden degradations as table artifacts; what they say, in short.
+    """Show and announce the run's summary and hidden degradations; what they say, in short.
 
     False discoveries are controlled over this run alone. The run is written, whatever happens here.
     """
     run_id = run["run_id"]
+    what = f"Run {run_id}: {run['model']}, {run['task']}, {run['strategy']}"
     try:
         with views.connect(settings.lake, [run_id]) as connection:
             summary = views.select(connection, SUMMARY).to_dicts()
             hidden = views.select(connection, HIDDEN).to_dicts()
-    except LakeError as error:
-        get_run_logger().warning("run %s is written, but not summed up: %s", run_id, error)
-        return "no verdicts"
-    levels = sorted({row["level"] for row in hidden})
-    found = f"hidden degradations at levels {levels}" if hidden else "no hidden degradation"
-    what = f"Run {run_id}: {run['model']}, {run['task']}, {run['strategy']}"
-    create_table_artifact(table=summary, key="sweep-summary", description=what)
-    create_table_artifact(table=hidden, key="hidden-degradations", description=f"{what}: {found}")
-    if hidden:
-        emit_hidden_degradations(settings.lake, run_id)
+        levels = sorted({row["level"] for row in hidden})
+        found = f"hidden degradations at levels {levels}" if hidden else "no hidden degradation"
+        create_table_artifact(table=summary, key="sweep-summary", description=what)
+        create_table_artifact(
+            table=hidden, key="hidden-degradations", description=f"{what}: {found}"
+        )
+        emit_hidden_degradations(run, hidden)
+    except Exception as error:  # of the lake, DuckDB, the server or the way to it: all only show
+        get_run_logger().warning(
+            "run %s is written, but its verdicts are not shown: %s", run_id, one_line(error)
+        )
+        return "verdicts not shown"
     return found
 
 

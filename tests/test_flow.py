@@ -318,6 +318,26 @@ def test_hidden_degradations_are_shown_and_announced(
     assert {row["level"] for row in payload["found"]} == {1}
 
 
+@pytest.mark.parametrize("broken", ["views.connect", "create_table_artifact", "emit_event"])
+def test_what_only_shows_a_run_cannot_fail_it(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    broken: str,
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("gone")
+
+    judged_run(tmp_path, n=400)
+    bare_sweep(monkeypatch)
+    where = "flows.events" if broken == "emit_event" else "flows.sweep"
+    monkeypatch.setattr(f"{where}.{broken}", fail)
+    (run,) = lake.read_table(tmp_path, "runs").to_dicts()
+    said = flow_module.publish_verdicts(Settings(lake=tmp_path), run)
+    assert said == "verdicts not shown"
+    assert "is written, but its verdicts are not shown: RuntimeError: gone" in caplog.text
+
+
 def test_prefect_finds_the_flow_by_the_entrypoint_of_the_deployment() -> None:
     root = Path(__file__).parents[1]
     found: Flow[..., object] = load_flow_from_entrypoint(
