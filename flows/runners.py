@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -23,6 +24,9 @@ Measure = Callable[[Task[..., Cost], Calls], Iterator[tuple[str, Cost]]]
 """Runs a task for each shard; the shards and what they took, as each is finished."""
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+OBJECT_STORE_BYTES = 200_000_000
+"""Of a cluster that is started for a sweep: what shards are given and return is small."""
+
 PATIENCE_S = 60.0
 """How long a shared folder may take to show here what another machine wrote: NFS caches."""
 
@@ -32,9 +36,9 @@ def runner(settings: Settings, unfinished: Unfinished) -> Iterator[Measure]:
     """Who runs tasks, as PRUNELAKE_TASK_RUNNER says, until the end of the block.
 
     `local` is this process, one shard after the other. `ray` is the cluster of
-    PRUNELAKE_RAY_ADDRESS or RAY_ADDRESS, or without them the one that this machine belongs to, or
-    else one that is started for this block; as many shards at once as it has room for. A shard
-    whose worker or machine dies is computed by another one.
+    PRUNELAKE_RAY_ADDRESS or RAY_ADDRESS, or without them one of this machine alone that is started
+    for this block; as many shards at once as it has room for. A shard whose worker or machine dies
+    is computed by another one.
 
     Raises:
         NoCluster: Ray is not installed, no cluster answers, or its workers die.
@@ -78,16 +82,17 @@ def _on_ray(settings: Settings, unfinished: Unfinished) -> Iterator[Measure]:
             "(docs/operations.md)"
         )
     address = settings.ray_address or os.environ.get("RAY_ADDRESS")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # of a cluster that is started here
     options = {"logging_level": logging.WARNING, "log_to_driver": False, "include_dashboard": False}
+    if address:
+        _check_answers(address)
+    else:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        options["object_store_memory"] = OBJECT_STORE_BYTES
     with ExitStack() as stack:
         try:
-            cluster = stack.enter_context(RayTaskRunner[Cost](address, options))
+            cluster = stack.enter_context(RayTaskRunner[Cost](address or "local", options))
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise NoCluster(
-                f"no Ray cluster answers at {address or 'this machine'} ({one_line(error)}); set "
-                "PRUNELAKE_RAY_ADDRESS to the address that `ray start --head` printed"
-            ) from error
+            raise _no_answer(address or "this machine", error) from error
         nodes = [node for node in ray.nodes() if node["Alive"]]
         _check_reachable(server, {node["NodeManagerAddress"] for node in nodes})
         wanted = {"CPU": settings.ray_cpus, "GPU": settings.ray_gpus}
@@ -111,6 +116,22 @@ def _on_ray(settings: Settings, unfinished: Unfinished) -> Iterator[Measure]:
                 yield name, cost
 
         yield measure
+
+
+def _check_answers(address: str) -> None:
+    """Raise where nobody listens: Ray itself would wait for a cluster that is gone, for ever."""
+    where = urlsplit(f"//{address.rpartition('://')[2]}")
+    try:
+        socket.create_connection((where.hostname or "", where.port or 0), timeout=10).close()
+    except (OSError, ValueError) as error:
+        raise _no_answer(address, error) from error
+
+
+def _no_answer(address: str, error: Exception) -> NoCluster:
+    return NoCluster(
+        f"no Ray cluster answers at {address} ({one_line(error)}); set PRUNELAKE_RAY_ADDRESS to "
+        "host:port of its head, as `ray start --head` prints it"
+    )
 
 
 def _check_reachable(server: str, hosts: Collection[str]) -> None:
