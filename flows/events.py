@@ -1,46 +1,37 @@
 """What the flows tell Prefect beyond their states; `automations/` waits for it."""
 
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from prefect.events import Event, emit_event
-
-from prunelake.views import connect, select
+from prefect.events import emit_event
 
 HIDDEN_DEGRADATION = "prunelake.hidden_degradation.found"
 
+ABOUT = ("model", "revision", "task", "strategy")
+FOUND = ("level", "metric", "method", "operator", "variant", "delta")
 
-def emit_hidden_degradations(lake: Path, run_id: str) -> Event | None:
+
+def emit_hidden_degradations(run: Mapping[str, Any], hidden: Sequence[Mapping[str, Any]]) -> None:
     """Tell of the levels where a run's metrics are worse and its accuracy stable, if there are any.
 
-    The false discovery rate is that of this run's tests alone. The event's resource is
+    `run` is its row of `runs`, `hidden` its rows of `verdicts` that say so. The event's resource is
     `prunelake.run.<run_id>`, with the labels prunelake.model, .revision, .task and .strategy; its
     payload has run_id, count, and in `found` the level, metric, method, operator, variant and delta
     of each.
-
-    Raises:
-        LakeError, WrongFormat, CorruptFile: as `views.connect`.
     """
-    with connect(lake, [run_id]) as connection:
-        about = select(connection, "select model, revision, task, strategy from runs").row(
-            0, named=True
-        )
-        found = select(
-            connection,
-            """
-            select level, metric, method, operator, variant, delta
-            from verdicts
-            where verdict = 'hidden degradation'
-            order by all
-            """,
-        ).to_dicts()
-    if not found:
-        return None
-    return emit_event(
+    if not hidden:
+        return
+    run_id = run["run_id"]
+    emit_event(
         HIDDEN_DEGRADATION,
         resource={
             "prefect.resource.id": f"prunelake.run.{run_id}",
-            "prefect.resource.name": f"{about['task']} {about['strategy']} {about['model']}",
-            **{f"prunelake.{name}": value for name, value in about.items()},
+            "prefect.resource.name": f"{run['task']} {run['strategy']} {run['model']}",
+            **{f"prunelake.{name}": run[name] for name in ABOUT},
         },
-        payload={"run_id": run_id, "count": len(found), "found": found},
+        payload={
+            "run_id": run_id,
+            "count": len(hidden),
+            "found": [{name: row[name] for name in FOUND} for row in hidden],
+        },
     )

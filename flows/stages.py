@@ -1,6 +1,7 @@
 """The stages of a sweep, composed: a plan and a model to the rows of a run."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
@@ -12,14 +13,16 @@ from numpy.typing import NDArray
 
 from prunelake.attribute import attribute
 from prunelake.bounds import aopc_bounds
-from prunelake.encoding import Encoded
-from prunelake.faithfulness import Ids, Prompt, deletion_curves
+from prunelake.encoding import Encoded, Encoder
+from prunelake.faithfulness import Prompt, deletion_curves
 from prunelake.importance import RemovalOrder
 from prunelake.layout import Query
+from prunelake.models import ModelSource
 from prunelake.nested import NestedModel
 from prunelake.plan import Plan
 from prunelake.predict import predict, probabilities
 from prunelake.shards import Cost, Shard
+from prunelake.spec import Dtype, Explanation, SpecialTokens
 from prunelake.tables import EXAMPLES, LAYERS
 
 Frames = dict[str, pl.DataFrame]
@@ -27,24 +30,54 @@ Report = Callable[[str, int, int], None]
 """Told the stage, and how much of how much is done."""
 
 
-def evaluate(work: Plan, model: NestedModel, shard: Shard, report: Report) -> Frames:
+@dataclass(frozen=True)
+class Part:
+    """The examples of one shard and how they are measured: small, and enough for who measures them.
+
+    `explanation` is None where none of them is explained.
+    """
+
+    shard: Shard
+    run_id: str
+    source: ModelSource
+    dtype: Dtype
+    special_tokens: SpecialTokens
+    levels: tuple[int, ...]
+    explanation: Explanation | None
+    examples: tuple[Encoded, ...]
+
+
+def part(work: Plan, shard: Shard) -> Part:
+    """What the measuring of one shard takes of a plan."""
+    return Part(
+        shard,
+        work.identity.run_id,
+        work.source,
+        work.spec.dtype,
+        work.spec.special_tokens,
+        work.levels,
+        work.explanation if shard.start < len(work.explained) else None,
+        work.examples[shard.start : shard.stop],
+    )
+
+
+def evaluate(work: Part, encoder: Encoder, model: NestedModel, report: Report) -> Frames:
     """What is measured on the examples of one shard: its rows of the tables, where it has any.
 
-    Predictions of all of them at all levels, and of those to explain attributions, deletion curves
-    and, where the spec asks for them, the least and the greatest area that any ranking reaches.
+    Predictions at all levels, and where they are explained attributions, deletion curves and, where
+    the spec asks for them, the least and the greatest area that any ranking reaches.
     """
-    examples = work.examples[shard.start : shard.stop]
-    explained = work.explained[shard.start : shard.stop]
-    run_id = work.identity.run_id
-    predictions = predict(model, run_id, examples, work.levels, partial(report, "predict"))
+    predictions = predict(
+        model, work.run_id, work.examples, work.levels, partial(report, "predict")
+    )
     found = {"predictions": predictions}
     explanation = work.explanation
-    if explanation is None or not explained:
+    if explanation is None:
         return found
     levels = explanation.levels or work.levels
-    prompts = [prompt(work, model, encoded) for encoded in explained]
+    prompts = [prompt(encoder, model, encoded) for encoded in work.examples]
     found["attributions"] = attribute(
-        model, predictions, explained, levels, explanation, partial(report, "attribute")
+        model, predictions, work.examples, levels, explanation, partial(report, "attribute")
     )
     found["deletions"] = deletion_curves(
         found["attributions"], predictions, prompts, explanation, partial(report, "delete")
@@ -57,19 +90,16 @@ def evaluate(work: Plan, model: NestedModel, shard: Shard, report: Report) -> Fr
     return found
 
 
-def prompt(work: Plan, model: NestedModel, encoded: Encoded) -> Prompt:
+def prompt(encoder: Encoder, model: NestedModel, encoded: Encoded) -> Prompt:
     """One example as the scores of explanations see it: how to ask the model about it, changed."""
 
     def ask(questions: Any) -> list[NDArray[np.float64]]:
         queries = [
-            Query(work.encoder.context(ids), encoded.options, levels) for ids, levels in questions
+            Query(encoder.context(ids), encoded.options, levels) for ids, levels in questions
         ]
         return [probabilities(answer) for answer in model.log_likelihoods(queries)]
 
-    def retokenised(ids: Any) -> Ids:
-        return work.encoder.retokenised(ids)
-
-    return Prompt(encoded.example.example_id, encoded.prompt, ask, retokenised)
+    return Prompt(encoded.example.example_id, encoded.prompt, ask, encoder.retokenised)
 
 
 def layer_rows(run_id: str, order: RemovalOrder) -> pl.DataFrame:

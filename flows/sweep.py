@@ -2,39 +2,27 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
-import torch
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_progress_artifact, create_table_artifact
 from prefect.artifacts import update_progress_artifact as update_progress
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas import State
 
 from flows.events import emit_hidden_degradations
-from flows.stages import (
-    Frames,
-    Report,
-    evaluate,
-    example_rows,
-    layer_rows,
-    order_of,
-    prompt,
-    run_row,
-)
-from prunelake import devices, lake, views
+from flows.runners import runner
+from flows.shards import finished, may_pass, measure_shard, order_layers
+from flows.stages import Frames, example_rows, layer_rows, order_of, part, run_row
+from prunelake import lake, views
 from prunelake.analyse import analyse
 from prunelake.bounds import question_count
-from prunelake.errors import CorruptFile, DatasetNotFound, LakeError, ModelNotFound
-from prunelake.importance import RemovalOrder, removal_order
-from prunelake.models import LoadedModel, load
-from prunelake.nested import NestedModel
+from prunelake.errors import one_line
 from prunelake.plan import Plan, plan
 from prunelake.shards import ORDER, Cost, Shard, Unfinished, split
+from prunelake.sources import pinned
 from prunelake.spec import Settings, SweepSpec
 from prunelake.tables import ATTRIBUTIONS, BOUNDS, DELETIONS, LAYERS, PREDICTIONS
-
-SECONDS_BETWEEN_REPORTS = 10.0
 
 SUMMARY = "select * exclude (run_id) from summary order by level"
 HIDDEN = """
@@ -44,14 +32,6 @@ HIDDEN = """
     from verdicts where verdict = 'hidden degradation'
     order by level, metric, method, operator, variant
 """
-
-
-def _may_pass(_task: Any, _run: Any, state: State[Any]) -> bool:
-    """Retry what a network or a disk may cure: what could not be fetched, or not be stored."""
-    result = state.result(raise_on_failure=False)
-    if isinstance(result, LakeError):
-        return isinstance(result.__cause__, OSError)
-    return isinstance(result, ModelNotFound | DatasetNotFound)
 
 
 @flow(name="sweep", flow_run_name="{spec.model} {spec.task} {spec.strategy.label}")
@@ -65,7 +45,7 @@ def sweep(spec: SweepSpec, settings: Settings | None = None) -> str:
     logger = get_run_logger()
     work = prepare(spec, settings)
     run_id = work.identity.run_id
-    unfinished = Unfinished(settings.lake, run_id)
+    unfinished = Unfinished(settings.lake.absolute(), run_id)
 
     def waiting() -> None:
         logger.info("run %s: another process computes it; waiting", run_id)
@@ -90,18 +70,24 @@ def compute(work: Plan, settings: Settings, unfinished: Unfinished) -> None:
     shards = split(len(work.examples), len(work.explained))
     costs = finished_shards(unfinished, shards)
     missing = [shard for shard in shards if shard.name not in costs]
-    # All that is left may be to commit.
-    loaded = load_model(work, settings) if missing or ORDER not in costs else None
-    if loaded and ORDER not in costs:
-        costs[ORDER] = order_layers(work, loaded, unfinished)
-    order = order_of(unfinished.rows(LAYERS, [ORDER]))
     report_progress = _progress(run_id, len(shards))
     report_progress(len(shards) - len(missing))
-    if loaded:
-        _announce_bounds(work, NestedModel(loaded.model, order.layers), missing)
-        for shard in missing:
-            costs[shard.name] = measure_shard(work, loaded, order, shard, unfinished)
-            report_progress(len(costs) - 1)
+    if missing or ORDER not in costs:  # otherwise all that is left is to commit
+        _announce_bounds(work, missing)
+        with runner(settings, unfinished) as measure:
+            common = {"settings": settings, "unfinished": unfinished}
+            if ORDER not in costs:
+                unfinished.remove()  # shards of another order are of no use
+                costs |= measure(order_layers, {ORDER: {"work": work, **common}})
+            order = order_of(unfinished.rows(LAYERS, [ORDER]))
+            calls = {
+                shard.name: {"work": part(work, shard), "order": order, **common}
+                for shard in missing
+            }
+            for name, cost in measure(measure_shard, calls):
+                costs[name] = cost
+                report_progress(len(costs) - 1)
+    order = order_of(unfinished.rows(LAYERS, [ORDER]))
     run = run_row(work, order, [costs[ORDER], *(costs[shard.name] for shard in shards)])
     write(
         settings,
@@ -142,11 +128,7 @@ def finished_shards(unfinished: Unfinished, shards: Sequence[Shard]) -> dict[str
     """
     costs: dict[str, Cost] = {}
     for name in (ORDER, *(shard.name for shard in shards)):
-        try:
-            cost = unfinished.cost(name)
-        except CorruptFile as error:
-            get_run_logger().warning("%s; %s is computed again", error, name)
-            cost = None
+        cost = finished(unfinished, name)
         if cost is not None:
             costs[name] = cost
         elif name == ORDER:
@@ -154,56 +136,14 @@ def finished_shards(unfinished: Unfinished, shards: Sequence[Shard]) -> dict[str
     return costs
 
 
-@task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=10, retry_condition_fn=_may_pass)
+@task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=10, retry_condition_fn=may_pass)
 def prepare(spec: SweepSpec, settings: Settings) -> Plan:
     """Resolve the spec: weights, rows, levels, identity."""
-    return plan(spec, settings)
+    work = plan(spec, settings)
+    return replace(work, source=pinned(work.source))
 
 
-@task(cache_policy=NO_CACHE)
-def load_model(work: Plan, settings: Settings) -> LoadedModel:
-    """Load the model onto the device asked for; `auto` takes a GPU where there is one."""
-    logger = get_run_logger()
-    device = devices.take(settings.device, settings.cache.expanduser(), logger.info)
-    logger.info("loading %s in %s on %s", work.spec.model, work.spec.dtype, device)
-    return load(work.source, work.spec.dtype, device)
-
-
-@task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=5, retry_condition_fn=_may_pass)
-def order_layers(work: Plan, loaded: LoadedModel, unfinished: Unfinished) -> Cost:
-    """Find the removal order of the spec's strategy, and keep it for all shards."""
-    started = time.perf_counter()
-    order = removal_order(loaded.model, work.spec.strategy, work.windows)
-    get_run_logger().info("removal order (%s): %s", work.spec.strategy.label, list(order.layers))
-    tokens = sum(len(window) for window in work.windows)
-    cost = Cost(tokens, time.perf_counter() - started, _device_name(loaded))
-    unfinished.store(ORDER, {"layers": layer_rows(work.identity.run_id, order)}, cost)
-    return cost
-
-
-@task(
-    task_run_name="{shard}",
-    cache_policy=NO_CACHE,
-    retries=2,
-    retry_delay_seconds=5,
-    retry_condition_fn=_may_pass,
-)
-def measure_shard(
-    work: Plan, loaded: LoadedModel, order: RemovalOrder, shard: Shard, unfinished: Unfinished
-) -> Cost:
-    """Measure the examples of one shard, and keep what was found."""
-    started = time.perf_counter()
-    model = NestedModel(loaded.model, order.layers)
-    frames: Frames = evaluate(work, model, shard, _reporter(shard))
-    cost = Cost(model.forward_tokens, time.perf_counter() - started, _device_name(loaded))
-    unfinished.store(shard.name, frames, cost)
-    get_run_logger().info(
-        "%s: %.0f forward tokens in %.1f s", shard, cost.forward_tokens, cost.duration_s
-    )
-    return cost
-
-
-@task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=5, retry_condition_fn=_may_pass)
+@task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=5, retry_condition_fn=may_pass)
 def write(settings: Settings, run: dict[str, Any], frames: Frames) -> None:
     """Commit the run to the lake."""
     lake.write_run(settings.lake, run, frames)
@@ -216,25 +156,28 @@ def analyse_run(settings: Settings, run_id: str) -> None:
 
 
 def publish_verdicts(settings: Settings, run: dict[str, Any]) -> str:
-    """Show the run's summary and hidden degradations as table artifacts; what they say, in short.
+    """Show and announce the run's summary and hidden degradations; what they say, in short.
 
     False discoveries are controlled over this run alone. The run is written, whatever happens here.
     """
     run_id = run["run_id"]
+    what = f"Run {run_id}: {run['model']}, {run['task']}, {run['strategy']}"
     try:
         with views.connect(settings.lake, [run_id]) as connection:
             summary = views.select(connection, SUMMARY).to_dicts()
             hidden = views.select(connection, HIDDEN).to_dicts()
-    except LakeError as error:
-        get_run_logger().warning("run %s is written, but not summed up: %s", run_id, error)
-        return "no verdicts"
-    levels = sorted({row["level"] for row in hidden})
-    found = f"hidden degradations at levels {levels}" if hidden else "no hidden degradation"
-    what = f"Run {run_id}: {run['model']}, {run['task']}, {run['strategy']}"
-    create_table_artifact(table=summary, key="sweep-summary", description=what)
-    create_table_artifact(table=hidden, key="hidden-degradations", description=f"{what}: {found}")
-    if hidden:
-        emit_hidden_degradations(settings.lake, run_id)
+        levels = sorted({row["level"] for row in hidden})
+        found = f"hidden degradations at levels {levels}" if hidden else "no hidden degradation"
+        create_table_artifact(table=summary, key="sweep-summary", description=what)
+        create_table_artifact(
+            table=hidden, key="hidden-degradations", description=f"{what}: {found}"
+        )
+        emit_hidden_degradations(run, hidden)
+    except Exception as error:  # of the lake, DuckDB, the server or the way to it: all only show
+        get_run_logger().warning(
+            "run %s is written, but its verdicts are not shown: %s", run_id, one_line(error)
+        )
+        return "verdicts not shown"
     return found
 
 
@@ -248,27 +191,12 @@ def _progress(run_id: str, total: int) -> Callable[[int], None]:
     return report
 
 
-def _reporter(shard: Shard) -> Report:
-    """Log how far a shard is, at most every few seconds."""
-    logger = get_run_logger()
-    last = time.perf_counter()
-
-    def report(stage: str, done: int, total: int) -> None:
-        nonlocal last
-        now = time.perf_counter()
-        if now - last > SECONDS_BETWEEN_REPORTS:
-            last = now
-            logger.info("%s: %s, %d of %d", shard, stage, done, total)
-
-    return report
-
-
-def _announce_bounds(work: Plan, model: NestedModel, missing: Sequence[Shard]) -> None:
+def _announce_bounds(work: Plan, missing: Sequence[Shard]) -> None:
     explanation = work.explanation
     if explanation is None or explanation.bounds_beam is None:
         return
-    prompts = [
-        prompt(work, model, encoded)
+    token_counts = [
+        len(encoded.prompt)
         for shard in missing
         for encoded in work.explained[shard.start : shard.stop]
     ]
@@ -276,10 +204,5 @@ def _announce_bounds(work: Plan, model: NestedModel, missing: Sequence[Shard]) -
     get_run_logger().info(
         "bounds: a beam of %d asks about at most %d changed prompts, each level counted",
         explanation.bounds_beam,
-        question_count(prompts, level_count, explanation.bounds_beam, explanation),
+        question_count(token_counts, level_count, explanation.bounds_beam, explanation),
     )
-
-
-def _device_name(loaded: LoadedModel) -> str:
-    device = loaded.model.device
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from shutil import copytree
+from shutil import copytree, rmtree
+from tempfile import mkdtemp
 from typing import TypeVar
 from uuid import UUID
 
@@ -53,6 +54,7 @@ class Site:
         self.left = list(COMMANDS)
         self.model = model
         self._port = str(_free_port())
+        self._ray_port = str(_free_port("127.0.0.2"))
         self._processes: list[subprocess.Popen[bytes]] = []
         self._env = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")} | {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -68,6 +70,8 @@ class Site:
             "NO_PROXY": "127.0.0.1",
             "OMP_NUM_THREADS": "1",
             "COLUMNS": "160",
+            # The sockets in it may not have long names.
+            "RAY_TMPDIR": mkdtemp(prefix="ray"),
         }
         copytree(ROOT / "flows", folder / "flows", ignore=lambda *_: {"__pycache__"})
         deployments = (ROOT / "prefect.yaml").read_text("utf-8")
@@ -137,6 +141,11 @@ class Site:
         """What a started command has printed."""
         return (self.folder / f"{place}.log").read_text("utf-8")
 
+    def ray_logs(self) -> str:
+        """What the workers of the page's Ray cluster have printed."""
+        logs = Path(self._env["RAY_TMPDIR"]).glob("ray/session_latest/logs/worker-*")
+        return "".join(log.read_text("utf-8") for log in logs)
+
     def is_healthy(self) -> bool:
         with suppress(OSError), urllib.request.urlopen(f"{self.url}/health", timeout=2) as answer:
             return bool(answer.status == 200)
@@ -166,11 +175,13 @@ class Site:
         for process in self._processes[:1]:
             process.terminate()
             _wait(process)
+        rmtree(self._env["RAY_TMPDIR"], ignore_errors=True)
 
     def _next(self, begins: str) -> str:
         command = self.left.pop(0)
         assert begins in command, f"the page goes on with {command!r}, not with {begins!r}"
-        command = command.replace("4200", self._port).replace('"rows": {"first": 20}', SMALL)
+        command = command.replace("4200", self._port).replace("6379", self._ray_port)
+        command = command.replace('"rows": {"first": 20}', SMALL)
         return re.sub(r"package:[\w./-]+", str(self.model), command)
 
 
@@ -197,6 +208,6 @@ def _wait(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+def _free_port(host: str = "127.0.0.1") -> int:
+    with socket.create_server((host, 0)) as listener:
         return int(listener.getsockname()[1])

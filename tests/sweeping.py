@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 from prefect import Task
 
+from flows import shards as shard_module
 from flows import sweep as flow_module
 from flows.stages import evaluate
 from prunelake import analyse, lake
@@ -40,7 +41,8 @@ def bare_sweep(patch: pytest.MonkeyPatch) -> Sweep:
     for name in ("create_progress_artifact", "create_table_artifact", "update_progress"):
         patch.setattr(flow_module, name, lambda *_, **__: None)
     patch.setattr("flows.events.emit_event", lambda *_, **__: None)
-    patch.setattr(flow_module, "get_run_logger", lambda: logging.getLogger("sweep"))
+    for module in (flow_module, shard_module):
+        patch.setattr(module, "get_run_logger", lambda: logging.getLogger("sweep"))
     patch.setattr(analyse, "REPLICATES", 50)
     return flow_module.sweep.fn
 
@@ -91,9 +93,9 @@ def child(
 
         return counting
 
-    def noted(work: Any, model: Any, shard: Any, report: Any) -> Any:
-        os.write(lines, f"{shard.name}\n".encode())
-        return evaluate(work, model, shard, report)
+    def noted(work: Any, *given: Any) -> Any:
+        os.write(lines, f"{work.shard.name}\n".encode())
+        return evaluate(work, *given)
 
     def as_user(folder: Path) -> None:
         if user is not None:
@@ -102,7 +104,7 @@ def child(
 
     for name in ON_DISK:
         patch.setattr(os, name, counted(getattr(os, name)))
-    patch.setattr(flow_module, "evaluate", noted)
+    patch.setattr(shard_module, "evaluate", noted)
     patch.setattr(lake, "check_writable", as_user)
     if largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))

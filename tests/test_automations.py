@@ -21,6 +21,8 @@ from prefect.testing.utilities import prefect_test_harness
 
 from flows import events
 from flows.events import HIDDEN_DEGRADATION, emit_hidden_degradations
+from flows.sweep import HIDDEN
+from prunelake import lake, views
 from tests.level_rows import explained_run, judged_run
 
 FOLDER = Path(__file__).parents[1] / "automations"
@@ -55,6 +57,13 @@ def event(name: str, resource: dict[str, str], flow: str | None = None) -> Recei
 
 def of_flow(name: str, flow: str) -> ReceivedEvent:
     return event(name, {"prefect.resource.id": f"prefect.flow-run.{uuid4()}"}, flow)
+
+
+def judged(folder: Path, run_id: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A run, and its verdicts that are hidden degradations."""
+    (run,) = lake.read_table(folder, "runs").filter(run_id=run_id).to_dicts()
+    with views.connect(folder, [run_id]) as connection:
+        return run, views.select(connection, HIDDEN).to_dicts()
 
 
 @pytest.fixture
@@ -117,7 +126,7 @@ def test_a_run_with_hidden_degradations_emits_the_event_that_is_waited_for(
     tmp_path: Path, told: list[Event]
 ) -> None:
     run_id = judged_run(tmp_path, model="hub:org/model", task="opinions")
-    emit_hidden_degradations(tmp_path, run_id)
+    emit_hidden_degradations(*judged(tmp_path, run_id))
     (found,) = told
     assert found.event == HIDDEN_DEGRADATION
     assert found.resource["prefect.resource.id"] == f"prunelake.run.{run_id}"
@@ -134,7 +143,7 @@ def test_a_run_with_hidden_degradations_emits_the_event_that_is_waited_for(
 
 
 def test_a_run_without_hidden_degradations_emits_nothing(tmp_path: Path, told: list[Event]) -> None:
-    assert emit_hidden_degradations(tmp_path, explained_run(tmp_path)) is None
+    emit_hidden_degradations(*judged(tmp_path, explained_run(tmp_path)))
     assert told == []
 
 

@@ -207,16 +207,18 @@ def test_each_size_is_one_call_that_asks_about_no_prompt_twice() -> None:
     texts = {halved([i for i in range(10, 16) if i != gone]) for gone in range(10, 16)}
     assert {ids for ids, _ in calls[0] if len(ids) == 5} == texts
     asked = sum(len(levels) for questions in calls for _, levels in questions)
-    assert asked <= question_count([prompt], 2, 2, EXPLANATION)
+    assert asked <= question_count([len(prompt.tokens)], 2, 2, EXPLANATION)
 
 
 def test_the_announced_number_counts_the_sets_of_every_size() -> None:
     explanation = Explanation(fractions=(0.5,), operators=("replace",))
     prompt = prompt_of(6, rugged(0))
     # Levels x kinds x directions; of one token six sets, then what two sets grow to.
-    assert question_count([prompt, prompt], 3, 2, explanation) == 2 * (3 * 2 * 2) * (6 + 10 + 8)
-    assert question_count([prompt], 1, EVERY_SET, explanation) == 2 * 2 * (6 + 15 + 20)
-    assert question_count([prompt], 1, 1, Explanation(fractions=(0.1,))) == 0
+    assert question_count([len(prompt.tokens)] * 2, 3, 2, explanation) == 2 * (3 * 2 * 2) * (
+        6 + 10 + 8
+    )
+    assert question_count([len(prompt.tokens)], 1, EVERY_SET, explanation) == 2 * 2 * (6 + 15 + 20)
+    assert question_count([len(prompt.tokens)], 1, 1, Explanation(fractions=(0.1,))) == 0
 
 
 def test_a_ranking_over_a_point_that_is_no_number_has_no_area() -> None:

@@ -18,6 +18,7 @@ from polars.testing import assert_frame_equal
 from prefect.settings import get_current_settings
 from prefect.testing.utilities import prefect_test_harness
 
+from flows import shards as shard_module
 from flows import sweep as flow_module
 from prunelake import lake
 from prunelake.doctor import damage, doctor
@@ -247,7 +248,7 @@ def test_a_write_that_fails_is_one_clear_line_and_the_next_sweep_goes_on(
     work = plan(spec, place.settings)
     loaded = load(work.source)
     monkeypatch.setattr(flow_module, "plan", lambda *_: work)
-    monkeypatch.setattr(flow_module, "load", lambda *_: loaded)
+    monkeypatch.setattr(shard_module, "loaded_model", lambda *_: loaded)
     sweep = bare_sweep(monkeypatch)
     monkeypatch.setattr(os, "replace", failing)
     attempts = 1

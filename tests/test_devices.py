@@ -63,7 +63,7 @@ def test_a_sweep_says_which_device_it_takes_or_that_there_is_no_gpu(
     assert devices.take("cpu", tmp_path, heard.append) == "cpu"
     assert heard == [
         "no GPU here: computing on the CPU",
-        "computing on cpu, as PRUNELAKE_DEVICE says",
+        "computing on cpu, as the settings say",
     ]
     assert not list(tmp_path.iterdir())
 

@@ -13,6 +13,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.flows import load_flow_from_entrypoint
 from prefect.testing.utilities import prefect_test_harness
 
+from flows import shards as shard_module
 from flows import sweep as flow_module
 from flows.stages import evaluate
 from prunelake import cli, lake, shards, views
@@ -96,7 +97,7 @@ def test_the_same_spec_again_does_no_model_work(
 ) -> None:
     first = flow_module.sweep(spec, settings)
     before = tables(settings)
-    monkeypatch.setattr(flow_module, "load", lambda *_: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(shard_module, "loaded_model", lambda *_: pytest.fail("loaded"))
     assert flow_module.sweep(spec, settings) == first
     for name, frame in tables(settings).items():
         assert_frame_equal(frame, before[name])
@@ -112,7 +113,7 @@ def test_a_run_without_its_analysis_gets_it_from_the_same_spec_again(
     run_id = flow_module.sweep(spec, settings)
     expected = lake.read_table(settings.lake, "metrics")
     (settings.lake / "analyses" / f"{run_id}.parquet").unlink()  # as a killed sweep leaves it
-    monkeypatch.setattr(flow_module, "load", lambda *_: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(shard_module, "loaded_model", lambda *_: pytest.fail("loaded"))
     assert lake.unanalysed(settings.lake) == [run_id]
     assert again(spec, settings) == run_id
     assert not doctor(settings.lake)
@@ -123,7 +124,7 @@ def test_a_lake_that_cannot_be_written_is_refused_before_any_model_work(
     settings: Settings, spec: SweepSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.lake.touch()
-    monkeypatch.setattr(flow_module, "load", lambda *_: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(shard_module, "loaded_model", lambda *_: pytest.fail("loaded"))
     with pytest.raises(LakeError, match="cannot be written"):
         flow_module.sweep(spec, settings)
 
@@ -166,12 +167,12 @@ class Counted:
         self.shards: list[str] = []
         self.failing: str | None = None
 
-        def counted(work: Any, model: Any, shard: Any, report: Any) -> Any:
-            if shard.name == self.failing:
+        def counted(work: Any, encoder: Any, model: Any, report: Any) -> Any:
+            if work.shard.name == self.failing:
                 raise RuntimeError("the power is gone")
-            found = evaluate(work, model, shard, report)
+            found = evaluate(work, encoder, model, report)
             self.tokens += model.forward_tokens
-            self.shards.append(shard.name)
+            self.shards.append(work.shard.name)
             return found
 
         def ordered(model: Any, strategy: Any, windows: Any) -> Any:
@@ -179,8 +180,8 @@ class Counted:
             self.shards.append(ORDER)
             return removal_order(model, strategy, windows)
 
-        monkeypatch.setattr(flow_module, "evaluate", counted)
-        monkeypatch.setattr(flow_module, "removal_order", ordered)
+        monkeypatch.setattr(shard_module, "evaluate", counted)
+        monkeypatch.setattr(shard_module, "removal_order", ordered)
 
 
 @pytest.fixture
@@ -221,7 +222,7 @@ def test_a_run_of_which_all_shards_are_finished_is_committed_without_its_model(
         patch.setattr(lake, "write_run", lambda *_: (_ for _ in ()).throw(RuntimeError("killed")))
         with pytest.raises(RuntimeError, match="killed"):
             counted.sweep(spec, settings)
-    monkeypatch.setattr(flow_module, "load", lambda *_: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(shard_module, "loaded_model", lambda *_: pytest.fail("loaded"))
     run_id = counted.sweep(spec, settings)
     assert lake.run_ids(settings.lake) == [run_id]
     assert list((settings.lake / ".shards").iterdir()) == []
@@ -316,6 +317,26 @@ def test_hidden_degradations_are_shown_and_announced(
     assert name == "prunelake.hidden_degradation.found"
     assert resource["prefect.resource.id"] == f"prunelake.run.{run_id}"
     assert {row["level"] for row in payload["found"]} == {1}
+
+
+@pytest.mark.parametrize("broken", ["views.connect", "create_table_artifact", "emit_event"])
+def test_what_only_shows_a_run_cannot_fail_it(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    broken: str,
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("gone")
+
+    judged_run(tmp_path, n=400)
+    bare_sweep(monkeypatch)
+    where = "flows.events" if broken == "emit_event" else "flows.sweep"
+    monkeypatch.setattr(f"{where}.{broken}", fail)
+    (run,) = lake.read_table(tmp_path, "runs").to_dicts()
+    said = flow_module.publish_verdicts(Settings(lake=tmp_path), run)
+    assert said == "verdicts not shown"
+    assert "is written, but its verdicts are not shown: RuntimeError: gone" in caplog.text
 
 
 def test_prefect_finds_the_flow_by_the_entrypoint_of_the_deployment() -> None:

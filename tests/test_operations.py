@@ -34,8 +34,10 @@ class Story:
     dead: list[Line] = field(default_factory=list)
     done: list[Line] = field(default_factory=list)
     said: dict[str, str] = field(default_factory=dict)
+    on_ray: str = ""  # what the cluster's workers said
     schedules: list[int] = field(default_factory=list)
     hourly: list[FlowRun] = field(default_factory=list)
+    pair: list[FlowRun] = field(default_factory=list)  # asked for at once, of two workers
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +89,19 @@ def follow(story: Story) -> None:
     story.schedules.append(schedules())
     place.run("prefect deploy --name watch")
     story.schedules.append(schedules())
+    place.start("prefect worker start --pool gpu --name second-gpu-0")
+    until(lambda: "started" in place.log(4), "the second worker")
+    for _ in range(2):
+        place.run("prefect deployment run sweep/sweep")
+    for run in place.flow_runs("sweep")[-2:]:
+        story.pair.append(until(lambda run=run: ended(place, run), "two sweeps on two workers"))  # type: ignore[misc]  # mypy infers no type of such a lambda
+    place.start("ray start --head")
+    until(lambda: "Ray runtime started" in place.log(5), "the head of the Ray cluster")
+    place.start("ray start --address")
+    until(lambda: "Ray runtime started" in place.log(6), "the second node of the Ray cluster")
+    place.exports()
+    place.run("prunelake sweep")
+    story.on_ray = place.ray_logs()
 
 
 def round_of(place: Site) -> list[Line]:
@@ -114,6 +129,18 @@ def schedules() -> int:
         return len(client.read_deployment_by_name("watch/watch").schedules)
 
 
+def test_two_sweeps_spread_over_two_workers_of_a_pool(story: Story) -> None:
+    assert all(run.state is not None and run.state.is_completed() for run in story.pair)
+    taken = [[str(run.id) in story.site.log(place) for run in story.pair] for place in (3, 4)]
+    assert sorted(taken) == [[False, True], [True, False]]
+
+
+def test_a_sweep_with_the_variables_of_the_page_runs_on_ray(story: Story) -> None:
+    for shard in ("examples 0 to 3", "examples 4 to 7", "examples 8 to 11"):
+        assert f"{shard}: " in story.on_ray
+    assert "random:4" in lake.read_table(story.site.lake, "runs")["strategy"].to_list()
+
+
 def test_every_command_of_the_page_was_run(story: Story) -> None:
     assert story.site.left == []
 
@@ -129,7 +156,7 @@ def test_what_is_missing_is_started_on_a_worker_and_ends_in_the_lake(story: Stor
     assert story.retried.state is not None
     assert story.retried.state.is_completed()
     assert story.said["sql"].count("random:") == 2
-    assert len(lake.run_ids(story.site.lake)) == 2
+    assert len(lake.run_ids(story.site.lake)) == 5
     assert story.done == []
     assert ledger.read(story.site.lake) == {}
 

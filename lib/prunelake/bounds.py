@@ -53,7 +53,7 @@ def aopc_bounds(
             "run_id", "level", "example_id", "prediction", "confidence"
         ).iter_rows(named=True)
     }
-    points = [_points(prompt, explanation) for prompt in prompts]
+    points = [_points(len(prompt.tokens), explanation) for prompt in prompts]
     total = sum(max(own, default=0) for own in points)
     done = 0
     rows: list[dict[str, Any]] = []
@@ -101,14 +101,16 @@ def aopc_bounds(
 
 
 def question_count(
-    prompts: Sequence[Prompt], level_count: int, beam_width: int, explanation: Explanation
+    token_counts: Sequence[int], level_count: int, beam_width: int, explanation: Explanation
 ) -> int:
-    """At most how many changed prompts `aopc_bounds` asks about, each counted at each level."""
+    """At most how many changed prompts `aopc_bounds` asks about, each counted at each level.
+
+    `token_counts` are the numbers of tokens of the prompts.
+    """
     searches = level_count * len(explanation.operators) * len(KINDS) * len((UP, DOWN))
     sets = 0
-    for prompt in prompts:
-        count = len(prompt.tokens)
-        for size in range(1, max(_points(prompt, explanation), default=0) + 1):
+    for count in token_counts:
+        for size in range(1, max(_points(count, explanation), default=0) + 1):
             sets += min(beam_width * (count - size + 1), math.comb(count, size))
     return searches * sets
 
@@ -164,9 +166,9 @@ class _Search:
         return [self.direction * gain for gain in self.gains.values() if math.isfinite(gain)]
 
 
-def _points(prompt: Prompt, explanation: Explanation) -> Counter[int]:
-    """How many fractions take each number of the prompt's tokens."""
-    counts = (top_count(fraction, len(prompt.tokens)) for fraction in explanation.fractions)
+def _points(token_count: int, explanation: Explanation) -> Counter[int]:
+    """How many fractions take each number of a prompt's tokens."""
+    counts = (top_count(fraction, token_count) for fraction in explanation.fractions)
     return Counter(count for count in counts if count)
 
 

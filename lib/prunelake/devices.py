@@ -12,12 +12,16 @@ from prunelake.errors import ModelError, one_line
 _held: dict[str, IO[str]] = {}
 
 
-def take(wanted: str, cache: Path, say: Callable[[str], None]) -> str:
+def take(wanted: str, cache: Path, say: Callable[[str], None], is_allotted: bool = False) -> str:
     """The device to compute on; `auto` is a GPU where there is one. Waits while it is taken.
 
     A lock of the operating system holds a GPU, by its own id, for the life of this process: no
     process, killed or orphaned, can leave it behind or share it. It binds all who use the same
     `cache`. `say` is told which device it is, and what is waited for. A CPU is shared.
+
+    A GPU that `is_allotted`, as Ray allots GPUs or shares of them to its workers, is held together
+    with others to whom it is allotted: who shares it is not for this lock to say. It keeps out
+    those who want one alone, such as the sweeps of a Prefect worker on the same machine.
 
     Raises:
         ModelError: no such GPU, or a cache that cannot be written.
@@ -28,7 +32,7 @@ def take(wanted: str, cache: Path, say: Callable[[str], None]) -> str:
         return "cpu"
     device = "cuda" if wanted == "auto" else wanted
     if not device.startswith("cuda") or not is_there:
-        say(f"computing on {device}, as PRUNELAKE_DEVICE says")
+        say(f"computing on {device}, as the settings say")
         return device
     try:
         properties = torch.cuda.get_device_properties(device)
@@ -37,12 +41,12 @@ def take(wanted: str, cache: Path, say: Callable[[str], None]) -> str:
             f"device {device!r} cannot be used ({one_line(error)}); set PRUNELAKE_DEVICE to auto, "
             "cpu, cuda or cuda:1"
         ) from error
-    _alone(str(properties.uuid), cache / "devices", say)
+    _hold(str(properties.uuid), cache / "devices", say, is_allotted)
     say(f"computing on {device}, {properties.name}")
     return device
 
 
-def _alone(uuid: str, folder: Path, say: Callable[[str], None]) -> None:
+def _hold(uuid: str, folder: Path, say: Callable[[str], None], is_allotted: bool) -> None:
     if uuid in _held:
         return
     try:
@@ -53,9 +57,10 @@ def _alone(uuid: str, folder: Path, say: Callable[[str], None]) -> None:
             f"{folder} cannot be written ({one_line(error)}); set PRUNELAKE_CACHE to a folder "
             "that can"
         ) from error
+    how = fcntl.LOCK_SH if is_allotted else fcntl.LOCK_EX
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, how | fcntl.LOCK_NB)
     except BlockingIOError:
         say(f"GPU {uuid} is taken by another sweep: waiting for its end")
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        fcntl.flock(lock, how)
     _held[uuid] = lock

@@ -19,6 +19,7 @@ PruneLakeError
 │   ├── NoSnapshot        nothing was published yet, or by another version of PruneLake
 │   └── QueryError        SQL that DuckDB refuses
 ├── NoServer              no Prefect server, or one without the deployments
+├── NoCluster             no Ray, or no cluster of it that computes what it is given
 └── RequestError          a request that the API cannot answer
     ├── InvalidRequest    a parameter or value that means nothing
     ├── NotFound          no such view, run, example or chart
@@ -111,6 +112,10 @@ class QueryError(LakeError):
 
 class NoServer(PruneLakeError):
     """No Prefect server answers, or it does not know PruneLake's deployments."""
+
+
+class NoCluster(PruneLakeError):
+    """No Ray is installed, or no cluster of it answers and computes what it is given."""
 
 
 class RequestError(PruneLakeError):

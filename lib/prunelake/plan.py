@@ -32,7 +32,6 @@ class Plan:
     identity: RunIdentity
     source: ModelSource
     split: str
-    encoder: Encoder
     examples: tuple[Encoded, ...]
     windows: tuple[tuple[int, ...], ...]
 
@@ -82,7 +81,7 @@ def plan(spec: SweepSpec, settings: Settings) -> Plan:
         dtype=spec.dtype,
         special_tokens=spec.special_tokens,
     )
-    return Plan(spec, identity, source, task.split, encoder, tuple(encoded), windows)
+    return Plan(spec, identity, source, task.split, tuple(encoded), windows)
 
 
 def _levels(levels: tuple[int, ...] | None, layer_count: int) -> tuple[int, ...]:

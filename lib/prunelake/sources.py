@@ -1,5 +1,7 @@
 """Find the weights behind a model reference."""
 
+import platform
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -42,6 +44,37 @@ def resolve(reference: str, cache: Path) -> ModelSource:
     skeleton = _skeleton(folder)
     layer_count = len(attention_layers(skeleton))
     return ModelSource(reference, revision, folder, type(skeleton).__name__, layer_count)
+
+
+def pinned(source: ModelSource) -> ModelSource:
+    """The same weights, under a reference that means them on another machine and on another day.
+
+    A hub repository is named with its commit and a path in full.
+    """
+    kind, _, rest = source.reference.partition(":")
+    if kind == "hub":
+        reference = f"hub:{rest.partition('@')[0]}@{source.revision}"
+    elif kind == "package":
+        reference = source.reference
+    else:
+        reference = str(Path(source.reference).expanduser().absolute())
+    return replace(source, reference=reference)
+
+
+def found_again(source: ModelSource, cache: Path) -> ModelSource:
+    """Where the weights of a `pinned` source lie on this machine.
+
+    Raises:
+        ModelNotFound: there are others under its reference here.
+        ModelError: as `resolve`.
+    """
+    found = resolve(source.reference, cache)
+    if found.revision != source.revision:
+        raise ModelNotFound(
+            f"model {source.reference} is {found.revision} on {platform.node()}, and "
+            f"{source.revision} where the sweep was planned; all machines need the same weights"
+        )
+    return found
 
 
 def _skeleton(folder: Path) -> PreTrainedModel:

@@ -42,6 +42,10 @@ class Settings(BaseSettings):
     data: Path | None = None
     cache: Path = Path("~/.cache/prunelake")
     device: str = "auto"
+    task_runner: Literal["local", "ray"] = "local"
+    ray_address: str | None = None
+    ray_cpus: Annotated[int, Field(ge=1)] = 1
+    ray_gpus: Annotated[float, Field(ge=0)] = 0
 
 
 class Frozen(BaseModel):

@@ -1,0 +1,134 @@
+"""What of a sweep may run elsewhere: its removal order and its shards, each a task.
+
+A task takes little, which can be sent, loads the model where it runs, and keeps its own result.
+"""
+
+import time
+from typing import Any
+
+import torch
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas import State
+
+from flows.stages import Frames, Part, Report, evaluate, layer_rows
+from prunelake import devices
+from prunelake.encoding import Encoder
+from prunelake.errors import CorruptFile, DatasetNotFound, LakeError, ModelNotFound
+from prunelake.importance import RemovalOrder, removal_order
+from prunelake.models import LoadedModel, ModelSource, load
+from prunelake.nested import NestedModel
+from prunelake.plan import Plan
+from prunelake.shards import ORDER, Cost, Shard, Unfinished
+from prunelake.sources import found_again
+from prunelake.spec import Dtype, Settings
+
+SECONDS_BETWEEN_REPORTS = 10.0
+
+_loaded: dict[tuple[str, Dtype, str], LoadedModel] = {}
+
+
+def may_pass(_task: Any, _run: Any, state: State[Any]) -> bool:
+    """Retry what a network or a disk may cure: what could not be fetched, or not be stored."""
+    result = state.result(raise_on_failure=False)
+    if isinstance(result, LakeError):
+        return isinstance(result.__cause__, OSError)
+    return isinstance(result, ModelNotFound | DatasetNotFound)
+
+
+@task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=5, retry_condition_fn=may_pass)
+def order_layers(work: Plan, settings: Settings, unfinished: Unfinished) -> Cost:
+    """Find the removal order of the spec's strategy, and keep it for all shards."""
+    if cost := finished(unfinished, ORDER):
+        return cost
+    loaded = loaded_model(work.source, work.spec.dtype, settings)
+    started = time.perf_counter()
+    order = removal_order(loaded.model, work.spec.strategy, work.windows)
+    get_run_logger().info("removal order (%s): %s", work.spec.strategy.label, list(order.layers))
+    tokens = sum(len(window) for window in work.windows)
+    cost = Cost(tokens, time.perf_counter() - started, _device_name(loaded))
+    unfinished.store(ORDER, {"layers": layer_rows(work.identity.run_id, order)}, cost)
+    return cost
+
+
+@task(
+    task_run_name="{work.shard}",
+    cache_policy=NO_CACHE,
+    retries=2,
+    retry_delay_seconds=5,
+    retry_condition_fn=may_pass,
+)
+def measure_shard(
+    work: Part, order: RemovalOrder, settings: Settings, unfinished: Unfinished
+) -> Cost:
+    """Measure the examples of one shard, and keep what was found."""
+    # Ray runs a task again whose worker died, also where all that it still owed was its answer.
+    if cost := finished(unfinished, work.shard.name):
+        return cost
+    loaded = loaded_model(work.source, work.dtype, settings)
+    started = time.perf_counter()
+    encoder = Encoder(loaded.tokenizer, work.special_tokens)
+    model = NestedModel(loaded.model, order.layers)
+    frames: Frames = evaluate(work, encoder, model, _reporter(work.shard))
+    cost = Cost(model.forward_tokens, time.perf_counter() - started, _device_name(loaded))
+    unfinished.store(work.shard.name, frames, cost)
+    get_run_logger().info(
+        "%s: %.0f forward tokens in %.1f s", work.shard, cost.forward_tokens, cost.duration_s
+    )
+    return cost
+
+
+def finished(unfinished: Unfinished, name: str) -> Cost | None:
+    """What a shard took; None where it is not finished, or damaged."""
+    try:
+        return unfinished.cost(name)
+    except CorruptFile as error:
+        get_run_logger().warning("%s; %s is computed again", error, name)
+        return None
+
+
+def loaded_model(source: ModelSource, dtype: Dtype, settings: Settings) -> LoadedModel:
+    """A model on the device that the settings ask for, loaded once a process.
+
+    The process keeps it until it needs another one. A worker of Ray finds the weights on its own
+    machine, and has a GPU where shards are to have one.
+
+    Raises:
+        ModelError: as `sources.resolve`, `devices.take` and `models.load`.
+    """
+    key = (source.revision, dtype, settings.device)
+    if key in _loaded:
+        return _loaded[key]
+    logger = get_run_logger()
+    cache = settings.cache.expanduser()
+    device = settings.device
+    is_on_ray = settings.task_runner == "ray"
+    if is_on_ray:
+        source = found_again(source, cache)
+        if device == "auto":
+            device = "cuda" if settings.ray_gpus else "cpu"
+    device = devices.take(device, cache, logger.info, is_allotted=is_on_ray)
+    logger.info("loading %s in %s on %s", source.reference, dtype, device)
+    _loaded.clear()  # before the next one comes: two may not fit
+    _loaded[key] = load(source, dtype, device)
+    return _loaded[key]
+
+
+def _reporter(shard: Shard) -> Report:
+    """Log how far a shard is, at most every few seconds."""
+    logger = get_run_logger()
+    last = time.perf_counter()
+
+    def report(stage: str, done: int, total: int) -> None:
+        nonlocal last
+        now = time.perf_counter()
+        if now - last > SECONDS_BETWEEN_REPORTS:
+            last = now
+            logger.info("%s: %s, %d of %d", shard, stage, done, total)
+
+    return report
+
+
+def _device_name(loaded: LoadedModel) -> str:
+    device = loaded.model.device
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)

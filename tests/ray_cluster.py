@@ -1,0 +1,41 @@
+"""A cluster of Ray on this machine: each node has a process and workers of its own."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psutil
+from ray.cluster_utils import Cluster
+
+
+@contextmanager
+def two_nodes() -> Iterator[Cluster]:
+    """A cluster of two nodes with a core each; no process of it outlives the block."""
+    # The name of this folder is short: sockets lie in it, and their names may not be long.
+    with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
+        node: dict[str, Any] = {
+            "num_cpus": 1,
+            "object_store_memory": 100 * 2**20,
+            "include_dashboard": False,
+        }
+        node["node_ip_address"] = "127.0.0.2"  # Ray takes 127.0.0.1 for a way to say none
+        before = descendants(os.getpid())
+        cluster = Cluster(initialize_head=True, head_node_args={**node, "temp_dir": folder})
+        try:
+            cluster.add_node(**node)
+            cluster.wait_for_nodes()
+            yield cluster
+        finally:
+            started = descendants(os.getpid()) - before
+            cluster.shutdown()
+            for process in started:
+                if process.is_running():
+                    process.kill()
+            psutil.wait_procs(started, timeout=60)
+
+
+def descendants(pid: int) -> set[psutil.Process]:
+    """What a process has started, and what that has."""
+    return set(psutil.Process(pid).children(recursive=True))
