@@ -1,16 +1,16 @@
 """One sweep of one model on one task, from spec to lake."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_progress_artifact, create_table_artifact
-from prefect.artifacts import update_progress_artifact as update_progress
+from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from flows.events import emit_hidden_degradations
+from flows.progress import reporter
 from flows.runners import runner
 from flows.shards import finished, may_pass, measure_shard, order_layers
 from flows.stages import Frames, example_rows, layer_rows, order_of, part, run_row
@@ -70,8 +70,7 @@ def compute(work: Plan, settings: Settings, unfinished: Unfinished) -> None:
     shards = split(len(work.examples), len(work.explained))
     costs = finished_shards(unfinished, shards)
     missing = [shard for shard in shards if shard.name not in costs]
-    report_progress = _progress(run_id, len(shards))
-    report_progress(len(shards) - len(missing))
+    progressed = reporter(work, shards, missing)
     if missing or ORDER not in costs:  # otherwise all that is left is to commit
         _announce_bounds(work, missing)
         with runner(settings, unfinished) as measure:
@@ -84,9 +83,10 @@ def compute(work: Plan, settings: Settings, unfinished: Unfinished) -> None:
                 shard.name: {"work": part(work, shard), "order": order, **common}
                 for shard in missing
             }
+            by_name = {shard.name: shard for shard in missing}
             for name, cost in measure(measure_shard, calls):
                 costs[name] = cost
-                report_progress(len(costs) - 1)
+                progressed(by_name[name], cost)
     order = order_of(unfinished.rows(LAYERS, [ORDER]))
     run = run_row(work, order, [costs[ORDER], *(costs[shard.name] for shard in shards)])
     write(
@@ -179,16 +179,6 @@ def publish_verdicts(settings: Settings, run: dict[str, Any]) -> str:
         )
         return "verdicts not shown"
     return found
-
-
-def _progress(run_id: str, total: int) -> Callable[[int], None]:
-    """Show how many shards are done as a progress artifact."""
-    artifact = create_progress_artifact(progress=0.0, description=f"Run {run_id}: {total} shards")
-
-    def report(done: int) -> None:
-        update_progress(artifact, progress=100.0 * done / total)  # type: ignore[arg-type]  # annotated as UUID, given one
-
-    return report
 
 
 def _announce_bounds(work: Plan, missing: Sequence[Shard]) -> None:

@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 from prefect import Task
 
+from flows import progress as progress_module
 from flows import shards as shard_module
 from flows import sweep as flow_module
 from flows.stages import evaluate
@@ -38,10 +39,11 @@ def bare_sweep(patch: pytest.MonkeyPatch) -> Sweep:
     for name, value in list(vars(flow_module).items()):
         if isinstance(value, Task):
             patch.setattr(flow_module, name, value.fn)
-    for name in ("create_progress_artifact", "create_table_artifact", "update_progress"):
-        patch.setattr(flow_module, name, lambda *_, **__: None)
+    patch.setattr(flow_module, "create_table_artifact", lambda *_, **__: None)
+    for name in ("create_progress_artifact", "update_progress_artifact"):
+        patch.setattr(progress_module, name, lambda *_, **__: None)
     patch.setattr("flows.events.emit_event", lambda *_, **__: None)
-    for module in (flow_module, shard_module):
+    for module in (flow_module, shard_module, progress_module):
         patch.setattr(module, "get_run_logger", lambda: logging.getLogger("sweep"))
     patch.setattr(analyse, "REPLICATES", 50)
     return flow_module.sweep.fn

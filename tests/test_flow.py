@@ -1,5 +1,6 @@
+import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ from prefect.testing.utilities import prefect_test_harness
 
 from flows import shards as shard_module
 from flows import sweep as flow_module
+from flows.progress import token_count
 from flows.stages import evaluate
 from prunelake import cli, lake, shards, views
 from prunelake.doctor import doctor
 from prunelake.errors import LakeError
 from prunelake.importance import removal_order
-from prunelake.shards import ORDER
+from prunelake.plan import Plan
+from prunelake.shards import ORDER, Shard
 from prunelake.spec import Calibration, Explanation, Rows, Settings, Strategy, SweepSpec
 from prunelake.tables import TABLES
 from tests import sweeping
@@ -265,6 +268,25 @@ def test_what_a_killed_sweep_left_behind_its_run_is_removed(
     assert list((settings.lake / ".shards").iterdir()) == []
 
 
+def test_shards_are_weighed_by_what_they_cost(
+    settings: Settings, spec: SweepSpec, counted: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weighed: dict[str, tuple[float, float]] = {}
+
+    def reporter(work: Plan, shards: Sequence[Shard], _: Collection[Shard]) -> Any:
+        del shards
+        return lambda shard, cost: weighed.update(
+            {shard.name: (token_count(work, shard), cost.forward_tokens)}
+        )
+
+    monkeypatch.setattr(flow_module, "reporter", reporter)
+    counted.sweep(spec, settings)
+    (explained, its_tokens), (predicted, their_tokens) = (weighed[name] for name in SHARDS)
+    # Levels share passes, and equal prompts are asked about once: that takes a part of each.
+    assert 0.5 < (explained / predicted) / (its_tokens / their_tokens) < 2
+    assert its_tokens > 20 * their_tokens
+
+
 def test_a_sweep_is_seen_at_a_glance(
     settings: Settings, spec: SweepSpec, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -284,6 +306,9 @@ def test_a_sweep_is_seen_at_a_glance(
     assert (progress.type, progress.data) == ("progress", 100.0)
     assert [artifact.key for artifact in shown] == ["hidden-degradations", "sweep-summary"]
     tokens = lake.read_table(settings.lake, "runs")["forward_tokens"].item()
+    assert re.search(
+        r"5 of 5 examples, \d+ forward tokens a second; about 0:00:00 left", caplog.text
+    )
     said = f"run {run_id} is in the lake: {spec.model} everyday_knowledge cosine; 5 examples, "
     assert f"{said}levels [0, 1, 3], {tokens} forward tokens, " in caplog.text
     assert "(0 of 2 shards were there already); no hidden degradation" in caplog.text

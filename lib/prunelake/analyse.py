@@ -47,7 +47,7 @@ def analyse(lake: Path, run_id: str) -> None:
             metrics, correlations = tested(gather(connection), REPLICATES, SEED)
         else:
             metrics, correlations = untested(reported)
-        overlaps = select(connection, "select * from level_overlaps").to_dicts()
+        overlaps = select(connection, "select * from level_overlaps order by all").to_dicts()
     rows = {"metrics": metrics, "correlations": correlations, "overlap_matrix": overlaps}
     about = {
         "run_id": run_id,

@@ -91,6 +91,21 @@ def attribute(
     return ATTRIBUTIONS.frame(rows).sort("level", maintain_order=True)
 
 
+def masked_prompt_count(explanation: Explanation, count: int) -> int:
+    """How many masked prompts explaining one of `count` tokens asks about, before any is shared.
+
+    A gradient counts as the three passes that its backward pass costs.
+    """
+    drawn_per_seed = {
+        **dict.fromkeys(SAMPLING, SAMPLES_PER_TOKEN * count),
+        "leverage_shap": int(explanation.leverage_samples * count),
+    }
+    return sum(
+        len(explanation.seeds) * drawn_per_seed[method] if method in drawn_per_seed else 3
+        for method in explanation.methods
+    )
+
+
 def random_scores(example_id: str, seed: int, count: int) -> Scores:
     """Uniform scores drawn for one example under one seed."""
     return np.random.default_rng([seed, zlib.crc32(example_id.encode())]).random(count)

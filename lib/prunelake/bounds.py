@@ -11,17 +11,15 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import polars as pl
 
-from prunelake.faithfulness import Ids, Prompt, ask, changed_prompt, top_count
+from prunelake.faithfulness import KINDS, Ids, Kind, Prompt, ask, changed_prompt, top_count
 from prunelake.spec import Explanation, Operator
 from prunelake.tables import BOUNDS
 
-Kind = Literal["comprehensiveness", "sufficiency"]
-KINDS: tuple[Kind, ...] = ("comprehensiveness", "sufficiency")
 UP, DOWN = 1, -1
 
 Chosen = frozenset[int]

@@ -4,7 +4,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -14,6 +14,9 @@ from prunelake.spec import Explanation, Operator
 from prunelake.tables import DELETIONS
 
 Ids = tuple[int, ...]
+
+Kind = Literal["comprehensiveness", "sufficiency"]
+KINDS: tuple[Kind, ...] = ("comprehensiveness", "sufficiency")
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,13 @@ def deletion_curves(
         if progress:
             progress(done + 1, len(prompts))
     return DELETIONS.frame(rows).sort("level", maintain_order=True)
+
+
+def changed_prompt_count(explanation: Explanation, count: int) -> int:
+    """How many changed prompts the curves of one of `count` tokens need, before any is shared."""
+    points = sum(top_count(fraction, count) > 0 for fraction in explanation.fractions)
+    rankings = len(explanation.seeds) * (1 + len(explanation.methods))  # 1: the random one
+    return rankings * points * len(KINDS) * len(explanation.operators)
 
 
 def changed_prompt(prompt: Prompt, kept: NDArray[np.bool_], operator: Operator, base: int) -> Ids:
@@ -106,7 +116,7 @@ def _curves(
                 continue
             is_top = np.zeros(count, dtype=bool)
             is_top[best_first[:top]] = True
-            for kind, kept in (("comprehensiveness", ~is_top), ("sufficiency", is_top)):
+            for kind, kept in zip(KINDS, (~is_top, is_top), strict=True):
                 for operator in explanation.operators:
                     ids = changed_prompt(prompt, kept, operator, explanation.baseline_token)
                     needed[ids].add(ranking["level"])

@@ -1,0 +1,71 @@
+"""How far a sweep is: examples done, tokens a second, time left."""
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from datetime import timedelta
+
+from prefect import get_run_logger
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+
+from prunelake.attribute import masked_prompt_count
+from prunelake.bounds import question_count
+from prunelake.encoding import Encoded
+from prunelake.faithfulness import changed_prompt_count
+from prunelake.plan import Plan
+from prunelake.shards import Cost, Shard
+
+Finished = Callable[[Shard, Cost], None]
+
+
+def reporter(work: Plan, shards: Sequence[Shard], missing: Collection[Shard]) -> Finished:
+    """Shows an artifact of the run's progress, and logs it as each shard is finished.
+
+    The time left is that of the tokens which are left, at the speed of this sweep so far.
+    """
+    logger = get_run_logger()
+    total = sum(token_count(work, shard) for shard in shards)
+    left = sum(token_count(work, shard) for shard in missing)
+    examples_left = sum(shard.stop - shard.start for shard in missing)
+    begun_with, began, forward_tokens = left, time.perf_counter(), 0.0
+    artifact = create_progress_artifact(
+        progress=100.0 * (1 - left / total),
+        description=f"Run {work.identity.run_id}: {len(shards)} shards",
+    )
+
+    def finished(shard: Shard, cost: Cost) -> None:
+        nonlocal left, examples_left, forward_tokens
+        left -= token_count(work, shard)
+        examples_left -= shard.stop - shard.start
+        forward_tokens += cost.forward_tokens
+        seconds = time.perf_counter() - began
+        update_progress_artifact(artifact, progress=100.0 * (1 - left / total))  # type: ignore[arg-type]  # annotated as UUID, given one
+        logger.info(
+            "%d of %d examples, %.0f forward tokens a second; about %s left",
+            len(work.examples) - examples_left,
+            len(work.examples),
+            forward_tokens / seconds,
+            timedelta(seconds=round(seconds * left / (begun_with - left))),
+        )
+
+    return finished
+
+
+def token_count(work: Plan, shard: Shard) -> int:
+    """About how many tokens the model is asked about for a shard, each level counted."""
+    examples = work.examples[shard.start : shard.stop]
+    tokens = sum(len(work.levels) * _length(encoded) for encoded in examples)
+    explanation = work.explanation
+    if explanation is None:
+        return tokens
+    level_count = len(explanation.levels or work.levels)
+    for encoded in work.explained[shard.start : shard.stop]:
+        count = len(encoded.prompt)
+        asked = masked_prompt_count(explanation, count) + changed_prompt_count(explanation, count)
+        tokens += level_count * asked * _length(encoded)
+        if beam := explanation.bounds_beam:
+            tokens += question_count([count], level_count, beam, explanation) * _length(encoded)
+    return tokens
+
+
+def _length(encoded: Encoded) -> int:
+    return len(encoded.prefix) + len(encoded.prompt) + sum(len(o) - 1 for o in encoded.options)
