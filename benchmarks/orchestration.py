@@ -1,7 +1,10 @@
-"""What watching costs: deciding over a lake of many runs, and rounds with nothing to do.
+"""What orchestration costs: watching, the flow around a sweep, workers of a pool, nodes of Ray.
 
-`python benchmarks/orchestration.py` draws a lake of 10,000 runs (their `runs` files: nothing else
-is read to decide), and prints a table. `--runs` and `--rounds` change the sizes.
+    python benchmarks/orchestration.py [--parts watch,flow,workers,ray]
+
+`watch` draws a lake of 10,000 runs (their `runs` files: nothing else is read to decide). The others
+sweep SmolLM2-135M against a Prefect server of their own. Writes its part of
+benchmarks/results/orchestration.md.
 """
 
 import argparse
@@ -10,14 +13,17 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 import polars as pl
 import yaml
 
+from benchmarks.sweeps import flow_overhead, one_thread, ray, server, workers
 from prunelake import parquet
 from prunelake.evaluations import Evaluation
 from prunelake.ledger import Attempt
@@ -30,6 +36,7 @@ from prunelake.watchlist import Watchlist, read
 TASKS = ("everyday_knowledge", "opinions")
 SEEDS = 5
 REPEATS = 5
+RESULT = Path(__file__).parent / "results" / "orchestration.md"
 
 
 class Nobody:
@@ -149,29 +156,57 @@ def bytes_of(*folders: Path) -> tuple[int, int]:
     return len(files), sum(path.stat().st_size for path in files)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=10_000)
-    parser.add_argument("--rounds", type=int, default=1_000)
-    options = parser.parse_args()
-    print(f"`python benchmarks/orchestration.py`, {datetime.now(UTC):%Y-%m-%d}: ", end="")
-    print(f"{os.cpu_count()} cores, polars {pl.__version__}.\n")
-    print("| watch | |\n|---|---:|")
+def watch(runs: int = 10_000, rounds: int = 1_000) -> Iterator[str]:
     for in_segments in (False, True):
-        with drawn(options.runs, 100, in_segments) as (watchlist, settings):
+        with drawn(runs, 100, in_segments) as (watchlist, settings):
             seconds = decide(watchlist, settings, 100)
         kept = "in segments" if in_segments else "a file each"
-        print(f"| decides, {options.runs:,} runs {kept} | {seconds:.2f} s |")
+        yield f"| decides, {runs:,} runs {kept} | {seconds:.2f} s |"
     with drawn(100, 0, False) as (watchlist, settings):
         before = bytes_of(settings.lake, settings.cache)
         began = time.perf_counter()
-        for _ in range(options.rounds):
+        for _ in range(rounds):
             assert Round(watchlist, settings, Nobody()).run() == []
-        each = (time.perf_counter() - began) / options.rounds
+        each = (time.perf_counter() - began) / rounds
         after = bytes_of(settings.lake, settings.cache)
-    print(f"| an empty round, 100 runs, 10 models | {each * 1e3:.0f} ms |")
+    yield f"| an empty round, 100 runs, 10 models | {each * 1e3:.0f} ms |"
     grown = f"{after[0] - before[0]} files, {after[1] - before[1]} bytes"
-    print(f"| what {options.rounds:,} empty rounds leave in lake and cache | {grown} |")
+    yield f"| what {rounds:,} empty rounds leave in lake and cache | {grown} |"
+
+
+PARTS: dict[str, Callable[[], Iterator[str]]] = {
+    "watch": watch,
+    "flow": partial(flow_overhead, rows=12),
+    "workers": partial(workers, rows=8),
+    "ray": partial(ray, rows=12),
+}
+
+
+def write(part: str, lines: list[str]) -> None:
+    """Put a part of the results in the place of an older one."""
+    old = RESULT.read_text("utf-8").split("## ")[1:] if RESULT.exists() else []
+    parts = {text.partition("\n")[0]: text for text in old}
+    parts[part] = "\n".join([part, "", *lines, ""])
+    RESULT.write_text("\n".join(f"## {parts[p].strip()}\n" for p in PARTS if p in parts), "utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--parts", default=",".join(PARTS))
+    one_thread()
+    for part in parser.parse_args().parts.split(","):
+        before = os.getloadavg()[0]
+        with nullcontext() if part == "watch" else server():
+            rows = [*PARTS[part]()]
+        said = (
+            f"`python benchmarks/orchestration.py --parts {part}`, {datetime.now(UTC):%Y-%m-%d}: "
+            f"{os.cpu_count()} cores, prefect {version('prefect')}, torch {version('torch')}, "
+            f"polars {pl.__version__}. Load of the machine before {before:.1f}, after "
+            f"{os.getloadavg()[0]:.1f} (of this alone: up to 1, with two workers or nodes 2)."
+        )
+        lines = [said, "", "| | |", "|---|---:|", *rows]
+        write(part, lines)
+        print("\n".join(lines), flush=True)
 
 
 if __name__ == "__main__":

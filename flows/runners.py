@@ -130,7 +130,7 @@ def _check_answers(address: str) -> None:
 def _no_answer(address: str, error: Exception) -> NoCluster:
     return NoCluster(
         f"no Ray cluster answers at {address} ({one_line(error)}); set PRUNELAKE_RAY_ADDRESS to "
-        "host:port of its head, as `ray start --head` prints it"
+        "host:port of its head, and RAY_AUTH_MODE and RAY_AUTH_TOKEN to those of the cluster"
     )
 
 

@@ -16,6 +16,9 @@ settings.load_profile("patient")
 # No test reaches the hub; one that needs a hub starts a process with its own HF_ENDPOINT.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+# Nor does it meet a token that this machine has for other clusters of Ray.
+os.environ["RAY_AUTH_MODE"] = "disabled"
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:

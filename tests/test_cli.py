@@ -39,6 +39,15 @@ def contents(folder: Path) -> dict[str, str]:
     }
 
 
+def test_a_variable_that_means_nothing_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PRUNELAKE_TASK_RUNNER", "magic")
+    assert call(monkeypatch, "views") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: PRUNELAKE_TASK_RUNNER=magic: Input should be 'local' or 'ray'")
+
+
 BAD_SWEEPS = {
     "unknown model": (["--model", "nowhere", "--task", "opinions", "--rows", "5"], "nowhere"),
     "unknown package": (

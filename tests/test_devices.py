@@ -18,14 +18,15 @@ import torch
 from prunelake import devices
 torch.cuda.is_available = lambda: True
 torch.cuda.get_device_properties = lambda _: SimpleNamespace(uuid=sys.argv[2], name="drawn")
-devices.take("auto", Path(sys.argv[1]), lambda text: print(text, flush=True))
+say = lambda text: print(text, flush=True)
+devices.take("auto", Path(sys.argv[1]), say, is_allotted=sys.argv[3] == "allotted")
 print("has it", flush=True)
 sys.stdin.read()
 """
 
 
-def holder(cache: Path, uuid: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", HOLDER, str(cache), uuid]
+def holder(cache: Path, uuid: str, how: str = "alone") -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", HOLDER, str(cache), uuid, how]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
@@ -50,6 +51,25 @@ def test_a_gpu_is_one_process_s_until_it_is_killed(tmp_path: Path) -> None:
         assert [said(waiter), said(waiter)] == ["computing on cuda, drawn", "has it"]
     finally:
         for process in (first, second, third):
+            process.kill()
+            process.communicate()
+
+
+def test_who_is_allotted_a_gpu_shares_it_and_keeps_others_out(tmp_path: Path) -> None:
+    sharers = [holder(tmp_path, "g0", "allotted") for _ in range(2)]
+    everybody = [*sharers]
+    try:
+        for sharer in sharers:
+            assert [said(sharer), said(sharer)] == ["computing on cuda, drawn", "has it"]
+        alone = holder(tmp_path, "g0")
+        everybody.append(alone)
+        assert said(alone) == "GPU g0 is taken by another sweep: waiting for its end"
+        for sharer in sharers:
+            assert alone.poll() is None
+            sharer.kill()
+        assert [said(alone), said(alone)] == ["computing on cuda, drawn", "has it"]
+    finally:
+        for process in everybody:
             process.kill()
             process.communicate()
 

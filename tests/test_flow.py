@@ -17,12 +17,13 @@ from prefect.testing.utilities import prefect_test_harness
 from flows import shards as shard_module
 from flows import sweep as flow_module
 from flows.progress import token_count
-from flows.stages import evaluate
+from flows.stages import evaluate, part
 from prunelake import cli, lake, shards, views
 from prunelake.doctor import doctor
 from prunelake.errors import LakeError
 from prunelake.importance import removal_order
-from prunelake.plan import Plan
+from prunelake.models import load
+from prunelake.plan import Plan, plan
 from prunelake.shards import ORDER, Shard
 from prunelake.spec import Calibration, Explanation, Rows, Settings, Strategy, SweepSpec
 from prunelake.tables import TABLES
@@ -216,6 +217,21 @@ def test_an_interrupted_sweep_computes_only_what_is_missing(
     for name, frame in sweeping.tables(undisturbed.lake).items():
         assert_frame_equal(found[name], frame)
     assert found["runs"]["forward_tokens"].item() == round(total)
+
+
+def test_a_shard_that_is_finished_is_not_measured_again(
+    settings: Settings, spec: SweepSpec, counted: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Ray asks for it, whose worker died when it had stored a shard and not yet said so."""
+    work = plan(spec, settings)
+    unfinished = shards.Unfinished(settings.lake, work.identity.run_id)
+    order = removal_order(load(work.source).model, Strategy(name="random"), ())
+    whole = part(work, shards.Shard(0, 2))
+    measure = shard_module.measure_shard.fn
+    first = measure(whole, order, settings, unfinished)
+    monkeypatch.setattr(shard_module, "loaded_model", lambda *_: pytest.fail("loaded"))
+    assert measure(whole, order, settings, unfinished) == first
+    assert counted.shards == ["000000-000002"]
 
 
 def test_a_run_of_which_all_shards_are_finished_is_committed_without_its_model(

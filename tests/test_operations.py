@@ -95,6 +95,7 @@ def follow(story: Story) -> None:
         place.run("prefect deployment run sweep/sweep")
     for run in place.flow_runs("sweep")[-2:]:
         story.pair.append(until(lambda run=run: ended(place, run), "two sweeps on two workers"))  # type: ignore[misc]  # mypy infers no type of such a lambda
+    place.exports()
     place.start("ray start --head")
     until(lambda: "Ray runtime started" in place.log(5), "the head of the Ray cluster")
     place.start("ray start --address")

@@ -19,6 +19,7 @@ from flows.stages import evaluate
 from flows.sweep import sweep
 from prunelake import lake
 from prunelake.doctor import doctor
+from prunelake.errors import NoCluster, UnsupportedModel
 from prunelake.spec import Calibration, Explanation, Rows, Settings, SweepSpec
 from tests.ray_cluster import descendants, two_nodes
 from tests.sweeping import tables
@@ -33,7 +34,7 @@ def prefect() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     with two_nodes() as found:
         yield found
@@ -58,6 +59,37 @@ def spec(tiny_folder: Path) -> SweepSpec:
         calibration=Calibration(windows=1, window_tokens=64),
         explain=Explanation(operators=("replace",), fractions=(0.2,)),
     )
+
+
+def on_ray(cluster: Cluster, folder: Path, **changed: Any) -> Settings:
+    return Settings(
+        lake=folder / "lake",
+        cache=folder / "cache",
+        device="cpu",
+        task_runner="ray",
+        ray_address=cluster.address,
+    ).model_copy(update=changed)
+
+
+def test_what_a_shard_refuses_is_refused_here_as_it_is(
+    cluster: Cluster, spec: SweepSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise UnsupportedModel("not this one")
+
+    monkeypatch.setattr(shard_module, "evaluate", refuse)
+    with pytest.raises(UnsupportedModel, match="not this one"):
+        sweep(spec, on_ray(cluster, tmp_path))
+    assert not lake.run_ids(tmp_path / "lake")
+
+
+def test_a_shard_that_kills_its_workers_is_named(
+    cluster: Cluster, spec: SweepSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shard_module, "evaluate", lambda *_: os.kill(os.getpid(), 9))
+    with pytest.raises(NoCluster, match="could not compute shard 0000"):
+        sweep(spec, on_ray(cluster, tmp_path))
+    assert not lake.run_ids(tmp_path / "lake")
 
 
 def test_a_node_that_is_killed_changes_nothing(
@@ -110,13 +142,7 @@ def test_a_node_that_is_killed_changes_nothing(
     undisturbed = Settings(lake=tmp_path / "undisturbed", cache=tmp_path / "cache", device="cpu")
     sweep(spec, undisturbed)
     monkeypatch.setattr(shard_module, "evaluate", staged)
-    settings = undisturbed.model_copy(
-        update={
-            "lake": tmp_path / "lake",
-            "task_runner": "ray",
-            "ray_address": cluster.address,
-        }
-    )
+    settings = on_ray(cluster, tmp_path)
     killer = threading.Thread(target=kill)
     killer.start()
     sweep(spec, settings)

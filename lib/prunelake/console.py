@@ -6,6 +6,7 @@ from typing import Annotated
 
 import polars as pl
 import typer
+from pydantic import ValidationError
 
 from prunelake.errors import InvalidSpec, one_line
 from prunelake.formats import RowFormat, encoded, to_json
@@ -28,8 +29,19 @@ class Format(StrEnum):
 
 
 def settings_for(lake: Path | None) -> Settings:
-    """The settings of the environment, with the lake of `--lake` if it was given."""
-    settings = Settings()
+    """The settings of the environment, with the lake of `--lake` if it was given.
+
+    Raises:
+        InvalidSpec: a variable has a value that means nothing.
+    """
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        problems = "; ".join(
+            f"PRUNELAKE_{str(problem['loc'][0]).upper()}={problem['input']}: {problem['msg']}"
+            for problem in error.errors()
+        )
+        raise InvalidSpec(problems) from error
     return settings if lake is None else settings.model_copy(update={"lake": lake})
 
 

@@ -1,0 +1,253 @@
+"""What running a sweep costs beside its stages: the flow, the workers of a pool, the nodes of Ray.
+
+Every process computes with one thread, on the CPU.
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+import torch
+from polars.testing import assert_frame_equal
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_LEVEL, temporary_settings
+
+from flows import shards as shard_tasks
+from flows.stages import evaluate, example_rows, layer_rows, part, run_row
+from flows.sweep import sweep
+from prunelake import lake
+from prunelake.analyse import analyse
+from prunelake.encoding import Encoder
+from prunelake.importance import removal_order
+from prunelake.models import load
+from prunelake.nested import NestedModel
+from prunelake.plan import plan
+from prunelake.shards import Cost, split
+from prunelake.spec import Explanation, Rows, Settings, Strategy, SweepSpec
+
+ROOT = Path(__file__).parents[1]
+PORT, RAY_PORT, RAY_HOST = 4287, 6387, "127.0.0.2"
+PAIRS = 3
+
+
+def spec_of(rows: int, seed: int | None = None) -> SweepSpec:
+    """Rows that are all explained, at three levels."""
+    return SweepSpec(
+        task="everyday_knowledge",
+        rows=Rows(first=rows),
+        levels=(0, 2, 4),
+        strategy=Strategy() if seed is None else Strategy(name="random", seed=seed),
+        explain=Explanation(operators=("replace",), fractions=(0.2, 0.4)),
+    )
+
+
+def direct(spec: SweepSpec, settings: Settings) -> None:
+    """The stages of a sweep called one after the other: no flow, and no shard is kept."""
+    work = plan(spec, settings)
+    run_id = work.identity.run_id
+    loaded = load(work.source, spec.dtype, "cpu")
+    order = removal_order(loaded.model, spec.strategy, work.windows)
+    encoder = Encoder(loaded.tokenizer, spec.special_tokens)
+    costs, found = [Cost(0.0, 0.0, "cpu")], []
+    for shard in split(len(work.examples), len(work.explained)):
+        model = NestedModel(loaded.model, order.layers)
+        found.append(evaluate(part(work, shard), encoder, model, lambda *_: None))
+        costs.append(Cost(model.forward_tokens, 0.0, "cpu"))
+    frames = {name: pl.concat([frames[name] for frames in found]) for name in found[0]}
+    frames |= {"layers": layer_rows(run_id, order), "examples": example_rows(work)}
+    lake.write_run(settings.lake, run_row(work, order, costs), frames)
+    analyse(settings.lake, run_id)
+
+
+def flow(spec: SweepSpec, settings: Settings) -> None:
+    shard_tasks._loaded.clear()  # a process of its own has no model yet
+    sweep(spec, settings)
+
+
+@dataclass(frozen=True)
+class Time:
+    wall: float
+    cpu: float
+    rows: pl.DataFrame
+
+
+def timed(
+    run: Callable[[SweepSpec, Settings], None], spec: SweepSpec, **settings: str | None
+) -> Time:
+    """Seconds of a sweep into a lake of its own, and CPU seconds of this process."""
+    with tempfile.TemporaryDirectory() as folder:
+        chosen = Settings(lake=Path(folder) / "lake", device="cpu", **settings)  # type: ignore[arg-type]  # values of fields
+        wall, cpu = time.perf_counter(), time.process_time()
+        run(spec, chosen)
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        return Time(wall, cpu, lake.read_table(chosen.lake, "deletions").sort(pl.all()))
+
+
+def flow_overhead(rows: int) -> Iterator[str]:
+    """Both by turns, so that what else the machine does meets both."""
+    spec = spec_of(rows)
+    timed(direct, spec_of(1))
+    timed(flow, spec_of(1))
+    pairs = []
+    for number in range(PAIRS):
+        print(f"pair {number + 1} of {PAIRS}, {load_of()}", file=sys.stderr)
+        order = (direct, flow) if number % 2 == 0 else (flow, direct)
+        found = {run: timed(run, spec) for run in order}
+        assert_frame_equal(found[direct].rows, found[flow].rows)
+        pairs.append((found[direct], found[flow]))
+    yield f"| stages called directly, {rows} rows | {spread([d.wall for d, _ in pairs])} s |"
+    yield f"| the flow | {spread([f.wall for _, f in pairs])} s |"
+    wall = [100 * (f.wall / d.wall - 1) for d, f in pairs]
+    yield f"| overhead of the flow | {spread(wall)} % |"
+    cpu = [100 * (f.cpu / d.cpu - 1) for d, f in pairs]
+    yield f"| the same in CPU time of the process | {spread(cpu)} % |"
+
+
+def workers(rows: int) -> Iterator[str]:
+    """Two sweeps on one worker of a pool, then two on two workers."""
+    took = {}
+    shards = len(split(rows, rows))
+    for count in (1, 2):
+        with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+            for number in range(count):
+                stack.enter_context(worker(f"{count}-{number}", Path(folder)))
+            time.sleep(10)  # until they ask for work
+            print(f"{count} workers, {load_of()}", file=sys.stderr)
+            took[count] = swept([spec_of(rows, seed) for seed in (1, 2)])
+            runs = lake.read_table(Path(folder) / "lake", "runs")
+        assert runs.height == 2
+        outside = (count * took[count] - float(runs["duration_s"].sum())) / (2 * shards)
+        yield f"| 2 sweeps of {shards} shards, workers: {count} | {took[count]:.1f} s |"
+        yield f"| outside of measuring, per shard and worker | {outside:.1f} s |"
+    yield f"| two workers against one | {took[1] / took[2]:.2f} x |"
+
+
+def ray(rows: int) -> Iterator[str]:
+    """A sweep in this process, then on two nodes of Ray with a core each."""
+    spec, shards = spec_of(rows, 1), len(split(rows, rows))
+    here = timed(flow, spec)
+    with two_nodes() as address:
+        print(f"Ray, {load_of()}", file=sys.stderr)
+        there = timed(flow, spec, task_runner="ray", ray_address=address)
+    assert_frame_equal(here.rows, there.rows)
+    yield f"| a sweep of {shards} shards in this process | {here.wall:.1f} s |"
+    yield f"| on two Ray nodes of a core each | {there.wall:.1f} s |"
+    yield f"| two Ray nodes against one process | {here.wall / there.wall:.2f} x |"
+    beyond = (there.wall - here.wall / 2) / shards
+    yield f"| beyond half of the time here, per shard | {beyond:.1f} s |"
+
+
+@contextmanager
+def server() -> Iterator[None]:
+    """A Prefect server with the deployment of sweeps; flows of this process use it, too."""
+    url = f"http://127.0.0.1:{PORT}/api"
+    with tempfile.TemporaryDirectory() as home, ExitStack() as stack:
+        os.environ |= {
+            "PREFECT_HOME": home,
+            "PREFECT_API_URL": url,
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_WORKER_QUERY_SECONDS": "1",
+            "PYTHONPATH": os.pathsep.join([f"{ROOT}/lib", str(ROOT)]),
+        }
+        stack.enter_context(
+            temporary_settings({PREFECT_API_URL: url, PREFECT_LOGGING_LEVEL: "WARNING"})
+        )
+        stack.enter_context(started("prefect", "server", "start", "--port", str(PORT)))
+        while not _is_healthy(url):
+            time.sleep(0.5)
+        prefect("work-pool", "create", "gpu", "--type", "process")
+        prefect("deploy", "--name", "sweep")
+        yield
+
+
+@contextmanager
+def worker(name: str, folder: Path) -> Iterator[None]:
+    options = {"PRUNELAKE_LAKE": str(folder / "lake"), "PRUNELAKE_DEVICE": "cpu"}
+    command = ("prefect", "worker", "start", "--pool", "gpu", "--name", name, "--limit", "1")
+    with started(*command, **options):
+        yield
+
+
+@contextmanager
+def two_nodes() -> Iterator[str]:
+    address = f"{RAY_HOST}:{RAY_PORT}"
+    own = ("--node-ip-address", RAY_HOST, "--num-cpus", "1", "--object-store-memory", "100000000")
+    head = ("--head", "--port", str(RAY_PORT), "--include-dashboard=false", "--disable-usage-stats")
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ray"))
+        for node in (head, ("--address", address)):
+            command = ("ray", "start", *node, *own, "--block")
+            stack.enter_context(started(*command, RAY_TMPDIR=folder))
+            time.sleep(15)
+        yield address
+
+
+@contextmanager
+def started(*command: str, **variables: str) -> Iterator[None]:
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=os.environ | variables,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def prefect(*arguments: str) -> None:
+    subprocess.run(
+        ["prefect", "--no-prompt", *arguments], cwd=ROOT, check=True, stdout=subprocess.DEVNULL
+    )
+
+
+def swept(specs: list[SweepSpec]) -> float:
+    """Seconds until the workers have done these sweeps."""
+    with get_client(sync_client=True) as client:
+        deployment = client.read_deployment_by_name("sweep/sweep").id
+        began = time.perf_counter()
+        runs = [
+            client.create_flow_run_from_deployment(
+                deployment, parameters={"spec": spec.model_dump(mode="json")}
+            )
+            for spec in specs
+        ]
+        states = [run.state for run in runs]
+        while not all(state is not None and state.is_final() for state in states):
+            time.sleep(0.2)
+            states = [client.read_flow_run(run.id).state for run in runs]
+        took = time.perf_counter() - began
+    assert all(state is not None and state.is_completed() for state in states), states
+    return took
+
+
+def spread(values: list[float]) -> str:
+    """Median, and from least to greatest."""
+    return f"{statistics.median(values):.1f} ({min(values):.1f} to {max(values):.1f})"
+
+
+def load_of() -> str:
+    return f"load {os.getloadavg()[0]:.1f}"
+
+
+def _is_healthy(url: str) -> bool:
+    with suppress(OSError), urllib.request.urlopen(f"{url}/health", timeout=2) as answer:
+        return bool(answer.status == 200)
+    return False
+
+
+def one_thread() -> None:
+    os.environ |= {"OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "disabled"}
+    torch.set_num_threads(1)
