@@ -178,7 +178,7 @@ PARTS: dict[str, Callable[[], Iterator[str]]] = {
     "watch": watch,
     "flow": partial(flow_overhead, rows=12),
     "workers": partial(workers, rows=8),
-    "ray": partial(ray, rows=12),
+    "ray": partial(ray, rows=8),
 }
 
 

@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/operations.md").read_text("utf-8")
 COMMANDS = "".join(re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)).splitlines()
 SMALL = '"rows": {"first": 3}, "levels": [0, 1], "explain": null, "strategy": {"name": "random"}'
-PATIENCE_S = 120.0
+PATIENCE_S = 240.0
 
 T = TypeVar("T")
 
