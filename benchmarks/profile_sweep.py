@@ -1,7 +1,6 @@
 """Where the time of a sweep goes, measured around the real stages: `evaluate` and the writing."""
 
 import tempfile
-import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from benchmarks.subject import Subject, now
@@ -20,6 +20,8 @@ from prunelake.importance import RemovalOrder
 from prunelake.nested import NestedModel, Progress, Query
 from prunelake.shards import ORDER, Cost, Unfinished, split
 from prunelake.tables import ATTRIBUTIONS, DELETIONS, LAYERS, PREDICTIONS
+
+CPU = torch.device("cpu")
 
 COLUMNS = ("part of a sweep", "s", "%")
 
@@ -45,11 +47,11 @@ class Clock:
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:
         """Give the time of a block to `part`, but for what others inside it took."""
-        before, began = self.inside, time.perf_counter()
+        before, began = self.inside, now(CPU)
         try:
             yield
         finally:
-            self.seconds[part] += time.perf_counter() - began - (self.inside - before)
+            self.seconds[part] += now(CPU) - began - (self.inside - before)
 
 
 @dataclass(frozen=True)
@@ -112,10 +114,10 @@ def hooked(subject: Subject, clock: Clock) -> Iterator[None]:
 def profile(subject: Subject) -> Iterator[list[str]]:
     """The rows of the table, of one sweep of the subject's rows into a lake of its own."""
     clock = Clock()
-    began = time.perf_counter()
+    began = now(CPU)
     with tempfile.TemporaryDirectory() as folder, hooked(subject, clock):
         _sweep(subject, Path(folder), clock)
-    total = time.perf_counter() - began
+    total = now(CPU) - began
     parts = [LAYERS_OF_MODEL, HEAD, AROUND, TOKENISING, REGRESSION, WRITING]
     clock.seconds[REST] += total - clock.inside
     for part in [*parts, REST]:
@@ -137,13 +139,13 @@ def _sweep(subject: Subject, folder: Path, clock: Clock) -> None:
     model.clock = clock
     order = RemovalOrder(subject.order, (0.0,) * len(subject.order))
     unfinished = Unfinished(folder, work.identity.run_id)
-    stage_began, inside = time.perf_counter(), clock.inside
+    stage_began, inside = now(CPU), clock.inside
 
     def report(stage: str, done: int, total: int) -> None:
         """A stage's last word ends it; what `attribute` did outside the model is REGRESSION."""
         nonlocal stage_began, inside
         if done == total:
-            ended = time.perf_counter()
+            ended = now(CPU)
             if stage == "attribute":
                 clock.seconds[REGRESSION] += ended - stage_began - (clock.inside - inside)
             stage_began, inside = ended, clock.inside
@@ -152,7 +154,7 @@ def _sweep(subject: Subject, folder: Path, clock: Clock) -> None:
     with clock.timed(WRITING):
         unfinished.store(ORDER, {"layers": layer_rows(work.identity.run_id, order)}, Cost(0, 0, ""))
     for shard in shards:
-        stage_began, inside = time.perf_counter(), clock.inside
+        stage_began, inside = now(CPU), clock.inside
         frames = evaluate(work, model, shard, report)
         with clock.timed(WRITING):
             unfinished.store(shard.name, frames, Cost(0, 0, ""))

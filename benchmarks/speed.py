@@ -14,7 +14,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import torch
@@ -23,6 +23,7 @@ from benchmarks import against, formats, limits, profile_sweep, report
 from benchmarks.against import Timed
 from benchmarks.subject import (
     BFLOAT16,
+    CLOCK,
     FLOAT32,
     MIXED,
     Explained,
@@ -63,6 +64,15 @@ LIMITS = (
 
 def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
+
+
+def shown(rows: Iterable[list[str]]) -> list[list[str]]:
+    """The rows; each is told when it is there."""
+    found = []
+    for row in rows:
+        say(" | ".join(row))
+        found.append(row)
+    return found
 
 
 def options_of(settings: Settings) -> argparse.Namespace:
@@ -147,23 +157,25 @@ def lines(options: argparse.Namespace, settings: Settings) -> Iterator[str]:
     work = plan_of(options.task, options.rows, options.levels, settings, seeds)
     order = order_of(work, settings)
     ours, theirs = compare(work, order, settings)
-    rows = [*against.explained_rows(ours, theirs), *predictions(options, order, settings)]
+    rows = shown(against.explained_rows(ours, theirs))
+    rows += shown(predictions(options, order, settings))
     small = plan_of(options.task, 1, options.levels, settings)
-    limit_rows = [*against_limits(small, order, settings, FORMATS)]
+    limit_rows = shown(against_limits(small, order, settings, FORMATS))
     some = tuple(sorted({work.levels[0], work.levels[len(work.levels) // 2], work.levels[-1]}))
     say("formats")
     few = plan_of(options.task, options.format_rows, some, settings, seeds)
-    format_rows = [*formats.measure(few, order, settings, FORMATS)]
+    format_rows = shown(formats.measure(few, order, settings, FORMATS))
     say("profile")
     with prepared(work, order, settings, BFLOAT16) as subject:
-        profile_rows = [*profile_sweep.profile(subject)]
+        profile_rows = shown(profile_sweep.profile(subject))
     command = " ".join(["python -m benchmarks.speed", *sys.argv[1:]])
     yield report.head(command, device_of(settings), PACKAGES, load)
     yield ""
     counts = [len(encoded.prompt) for encoded in work.explained]
     yield (
         f"{work.spec.model}; {options.task}, {len(counts)} rows of {counts} prompt tokens, seeds "
-        f"{list(seeds)}, levels {list(work.levels)} of the cosine order in float32. {WAYS}"
+        f"{list(seeds)}, levels {list(work.levels)} of the cosine order in float32. "
+        f"Seconds are {'CPU seconds' if CLOCK == 'cpu' else 'wall time'}. {WAYS}"
     )
     yield ""
     yield from report.table(against.COLUMNS, rows)

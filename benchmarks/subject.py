@@ -1,5 +1,6 @@
 """What the benchmarks of speed measure: a model, rows of a task, and our way to explain them."""
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from prunelake.nested import NestedModel
 from prunelake.plan import Plan, plan
 from prunelake.predict import predict
 from prunelake.spec import Dtype, Explanation, Rows, Settings, SweepSpec
+
+CLOCK = os.environ.get("PRUNELAKE_BENCH_CLOCK", "wall")
 
 
 @dataclass(frozen=True)
@@ -116,10 +119,14 @@ def prepared(
 
 
 def now(device: torch.device) -> float:
-    """Seconds, when all that the device was given is done."""
+    """Seconds, when all that the device was given is done.
+
+    PRUNELAKE_BENCH_CLOCK=cpu counts this process's CPU seconds: ratios from a machine that others
+    use as well, where OMP_NUM_THREADS=1, since threads that wait for each other count, too.
+    """
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter()
+    return time.process_time() if CLOCK == "cpu" else time.perf_counter()
 
 
 def explain(subject: Subject) -> Explained:
