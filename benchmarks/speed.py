@@ -15,7 +15,6 @@ import os
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 
 import torch
 
@@ -32,6 +31,7 @@ from benchmarks.subject import (
     explain,
     order_of,
     plan_of,
+    predicted,
     prepared,
     settings_of,
 )
@@ -110,7 +110,7 @@ def compare(
     for number in FORMATS:
         with prepared(work, order, settings, number) as subject:
             say(f"ours, {number.name}")
-            explain(subject.of(replace(work, examples=work.examples[:1])))  # first calls are slow
+            predicted(subject)  # the first calls of a model are slow
             ours[number.name] = explain(subject)
             if number is not MIXED:
                 say(f"captum, interpreto, {number.name}")

@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import polars as pl
@@ -54,10 +54,6 @@ class Subject:
 
     def nested(self) -> NestedModel:
         return NestedModel(self.loaded.model, self.order)
-
-    def of(self, work: Plan) -> "Subject":
-        """The same model before other rows."""
-        return replace(self, plan=work)
 
 
 @dataclass(frozen=True)
