@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test lint check
+.PHONY: setup demo test lint check bench
 
 setup: .venv/ready
 
@@ -29,3 +29,8 @@ lint: setup
 	$(BIN)/sqlfluff lint --disable-progress-bar sql
 
 check: lint test
+
+# Ten to twenty minutes; BENCH=--quick takes about two.
+bench: setup
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	$(BIN)/python -m benchmarks.speed $(BENCH)

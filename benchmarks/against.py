@@ -1,0 +1,242 @@
+"""Ours beside the other ways: numbers first, then times, as the rows of one table.
+
+A baseline runs at the first and the last level only, between which its cost falls evenly with each
+layer removed; its time for all levels is the mean of the two times their number.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+import polars as pl
+import torch
+
+from benchmarks.baselines import (
+    Harness,
+    Interpreto,
+    at_level,
+    captum_scores,
+    curves,
+)
+from benchmarks.subject import Explained, Format, Subject, now, option_of, predicted
+from prunelake.encoding import Encoded
+
+COLUMNS = (
+    "against",
+    "ours in, s",
+    "theirs in, s for all levels",
+    "theirs was run",
+    "ratio",
+    "at least",
+    "largest difference",
+)
+
+Found = TypeVar("Found")
+
+FASTEST = {"default": "30 x", "best": "12 x"}
+
+BATCHES = (8, 32, 128)
+"""Batch sizes of which a baseline takes its fastest."""
+
+TOLERANCE = {
+    # float32: captum's weights of 1e6 magnify rounding; bfloat16 has 8 bits: only blunders stop it.
+    "float32": {"scores": 5e-3, "probability": 1e-3, "log-likelihood": 2e-3},
+    "bfloat16": {"scores": 2.0, "probability": 0.3, "log-likelihood": 2.0},
+}
+
+
+class Mismatch(SystemExit):
+    """The numbers differ, so that times say nothing."""
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Seconds of the baselines for all rows at all levels, and how far each is from ours.
+
+    Both by way: captum's default and best, the curves that either needs, interpreto batched.
+    """
+
+    seconds: dict[str, float]
+    differences: dict[str, float]
+    batch: int
+    ran: str
+
+
+def hold(subject: Subject, kind: str, what: str, difference: float) -> None:
+    dtype = str(subject.loaded.model.dtype).removeprefix("torch.")
+    if not difference <= TOLERANCE[dtype][kind]:
+        raise Mismatch(
+            f"{what} in {dtype}: differs from ours by {difference:.3g}, "
+            f"more than {TOLERANCE[dtype][kind]:g}: no times are shown"
+        )
+
+
+def clocked(subject: Subject, work: Callable[[], Found]) -> tuple[Found, float]:
+    device = subject.loaded.model.device
+    began = now(device)
+    found = work()
+    return found, now(device) - began
+
+
+def ends(levels: Sequence[int]) -> tuple[int, ...]:
+    return tuple(sorted({levels[0], levels[-1]}))
+
+
+def explaining(subject: Subject, found: Explained, batched: Subject) -> Timed:
+    """Run captum both ways, the curves and interpreto on the rows that `found` is of.
+
+    `batched` is the same model once more: interpreto changes its embeddings.
+    """
+    levels, examples = ends(subject.plan.levels), subject.plan.explained
+    batch = fastest(lambda size: interpreto_s(batched, found, examples[0], size))
+    seconds: dict[str, float] = defaultdict(float)
+    off: dict[str, float] = defaultdict(float)
+    for level in levels:
+        for encoded in examples:
+            for seed in subject.explanation.seeds:
+                with at_level(subject, level), at_level(batched, level):
+                    cell = one_cell(
+                        subject, Interpreto(batched, batch), found, level, encoded, seed
+                    )
+                for way, (took, difference) in cell.items():
+                    seconds[way] += took
+                    off[way] = max(off[way], difference)
+    hold(subject, "scores", "captum at its best, scores", off["best"])
+    hold(subject, "probability", "deletion curves pass by pass", off["curves"])
+    hold(subject, "log-likelihood", "interpreto of the unchanged prompt", off["batched"])
+    scale = len(subject.plan.levels) / len(levels)
+    ran = f"{len(examples)} rows, levels {' and '.join(map(str, levels))}, x {scale:g}"
+    return Timed({way: took * scale for way, took in seconds.items()}, off, batch, ran)
+
+
+def one_cell(
+    subject: Subject, way: Interpreto, found: Explained, level: int, encoded: Encoded, seed: int
+) -> dict[str, tuple[float, float]]:
+    """Seconds of every baseline at one level, of one example and seed, and how far it is from ours.
+
+    interpreto explains its own masks, so its view of the unchanged prompt is compared.
+    """
+    option = option_of(found.predictions, level, encoded)
+    own, curve = scores_of(found, level, encoded, seed), curve_of(found, level, encoded, seed)
+    cell = {}
+    for name, by_token in (("default", True), ("best", False)):
+        run = partial(captum_scores, subject, encoded, option, seed, by_token)
+        theirs, took = clocked(subject, run)
+        cell[name] = (took, float(np.abs(theirs - own).max()))
+    points, took = clocked(subject, partial(curves, subject, encoded, own.tolist(), option))
+    assert points.keys() == curve.keys()
+    cell["curves"] = (took, max(abs(points[place] - curve[place]) for place in points))
+    _, took = clocked(subject, partial(way.scores, encoded, option))
+    sums = log_likelihoods_of(found.predictions, level, encoded)
+    cell["batched"] = (took, abs(way.log_likelihood(encoded, option) - float(sums[option])))
+    return cell
+
+
+def interpreto_s(subject: Subject, found: Explained, encoded: Encoded, batch: int) -> float:
+    option = option_of(found.predictions, 0, encoded)
+    with at_level(subject, 0):
+        return clocked(subject, lambda: Interpreto(subject, batch).scores(encoded, option))[1]
+
+
+def fastest(seconds: Callable[[int], float]) -> int:
+    """The batch size that took least, of those that fit into memory."""
+    took: dict[int, float] = {}
+    for batch in BATCHES:
+        try:
+            took[batch] = seconds(batch)
+        except torch.OutOfMemoryError:
+            break
+    return min(took, key=lambda batch: took[batch])
+
+
+def predicting(subject: Subject, number: Format) -> list[str]:
+    """The row of one task's predictions beside the harness."""
+    found, own_s, _ = predicted(subject)
+    levels, examples = ends(subject.plan.levels), subject.plan.examples
+    some = examples[: max(BATCHES) // 4]
+    batch = fastest(
+        lambda size: clocked(subject, lambda: Harness(subject, size).log_likelihoods(some))[1]
+    )
+    took, off, flips = 0.0, 0.0, 0
+    for level in levels:
+        with at_level(subject, level):
+            way = Harness(subject, batch)
+            answers, seconds = clocked(subject, partial(way.log_likelihoods, examples))
+        took += seconds
+        for encoded, theirs in zip(examples, answers, strict=True):
+            own = log_likelihoods_of(found, level, encoded)
+            off = max(off, float(np.abs(theirs - own).max()))
+            flips += int(theirs.argmax() != own.argmax())
+    hold(subject, "log-likelihood", f"lm-evaluation-harness, {subject.plan.spec.task}", off)
+    scale = len(subject.plan.levels) / len(levels)
+    return [
+        f"lm-evaluation-harness: {subject.plan.spec.task}, {len(examples)} rows",
+        f"{number.name}, {own_s:.1f}",
+        f"the same, {took * scale:.1f}",
+        f"levels {' and '.join(map(str, levels))}, x {scale:g}, batch {batch}",
+        f"{took * scale / own_s:.1f} x",
+        "5 x",
+        f"{off:.1g} nats, {flips} of {len(levels) * len(examples)} predictions",
+    ]
+
+
+def explained_rows(ours: dict[str, Explained], theirs: dict[str, Timed]) -> Iterator[list[str]]:
+    """The rows of explaining: every format of ours beside float32 baselines and those of its own.
+
+    The paper's way and captum at its best are held to float32, their default; interpreto is held
+    to the same format.
+    """
+    for name, own in ours.items():
+        whole, attributed = sum(own.seconds.values()), own.seconds["attribute"]
+        for base, timed in theirs.items():
+            if base not in (name, "float32"):
+                continue
+            wanted = {"default": "8 x", "best": "5 x"} if name == "float32" else FASTEST
+            for way, label in (("default", "the paper's way"), ("best", "captum at its best")):
+                seconds = timed.seconds[way] + timed.seconds["curves"]
+                least = wanted[way] if base == "float32" else ""
+                off = f"scores {timed.differences[way]:.1g}"
+                off += f", curves {timed.differences['curves']:.1g}"
+                yield row(label, name, whole, base, seconds, timed.ran, least, off)
+            if name == base:
+                label, seconds = "interpreto, attribution only", timed.seconds["batched"]
+                ran, nats = f"{timed.ran}, batch {timed.batch}", timed.differences["batched"]
+                yield row(label, name, attributed, base, seconds, ran, "2.5 x", f"{nats:.1g} nats")
+
+
+def row(
+    label: str, name: str, own_s: float, base: str, their_s: float, ran: str, least: str, off: str
+) -> list[str]:
+    return [
+        label,
+        f"{name}, {own_s:.1f}",
+        f"{base}, {their_s:.1f}",
+        ran,
+        f"{their_s / own_s:.1f} x",
+        least,
+        off,
+    ]
+
+
+def scores_of(found: Explained, level: int, encoded: Encoded, seed: int) -> np.ndarray:
+    name = encoded.example.example_id
+    picked = found.attributions.filter(level=level, example_id=name, seed=seed)
+    return np.array(picked["scores"].item(), dtype=float)
+
+
+def curve_of(
+    found: Explained, level: int, encoded: Encoded, seed: int
+) -> dict[tuple[str, float], float]:
+    name = encoded.example.example_id
+    picked = found.deletions.filter(level=level, example_id=name, seed=seed)
+    columns = picked.select("kind", "fraction", "probability_perturbed")
+    return {(kind, fraction): p for kind, fraction, p in columns.iter_rows()}
+
+
+def log_likelihoods_of(found: pl.DataFrame, level: int, encoded: Encoded) -> np.ndarray:
+    name = encoded.example.example_id
+    picked = found.filter(level=level, example_id=name)["option_log_likelihoods"]
+    return np.array(picked.item(), dtype=float)

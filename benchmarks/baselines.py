@@ -1,0 +1,162 @@
+"""The ways that ours is measured against, each at one removal level of the same model.
+
+Every one runs inside `prunelake.surgery.removed`, as its users would prune the model.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from captum.attr import KernelShap, LLMAttribution, TextTokenInput
+from numpy.typing import NDArray
+from transformers import PreTrainedModel
+
+from benchmarks.subject import Subject
+from prunelake.attribute import SAMPLES_PER_TOKEN
+from prunelake.encoding import Encoded
+from prunelake.faithfulness import top_count
+from prunelake.surgery import removed
+
+Scores = NDArray[np.float64]
+Curve = dict[tuple[str, float], float]
+
+
+@contextmanager
+def at_level(subject: Subject, level: int) -> Iterator[None]:
+    with removed(subject.loaded.model, subject.order[:level]):
+        yield
+
+
+def captum_scores(
+    subject: Subject, encoded: Encoded, option: int, seed: int, by_token: bool
+) -> Scores:
+    """captum's KernelSHAP of one example; `by_token` (its default) asks for each token of the
+    option in a pass of its own, over its cache."""
+    model, tokenizer = subject.loaded.model, subject.loaded.tokenizer
+    text = encoded.example.prompt.rstrip()
+    explained = TextTokenInput(text, tokenizer, baselines=subject.explanation.baseline_token)
+    assert explained.n_itp_features == len(encoded.prompt)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        result = LLMAttribution(KernelShap(model), tokenizer).attribute(
+            explained,
+            target=torch.tensor(encoded.options[option]),
+            n_samples=SAMPLES_PER_TOKEN * len(encoded.prompt),
+            forward_in_tokens=by_token,
+            use_cached_outputs=by_token,
+        )
+    scores: Scores = result.seq_attr.double().cpu().numpy()
+    return scores
+
+
+@torch.inference_mode()
+def log_likelihoods(
+    model: PreTrainedModel, context: Sequence[int], options: Sequence[Sequence[int]]
+) -> Scores:
+    """Summed log-likelihood of each option, a pass of batch 1 for each."""
+    sums = []
+    for option in options:
+        ids = torch.tensor([[*context, *option]], device=model.device)
+        logits = model(input_ids=ids, use_cache=False).logits[0, len(context) - 1 : -1].float()
+        steps = logits.log_softmax(-1)
+        sums.append(steps.gather(1, torch.tensor([[*option]], device=model.device).T).sum().item())
+    return np.array(sums)
+
+
+def shares(sums: Scores) -> Scores:
+    """Softmax."""
+    powers = np.exp(sums - sums.max())
+    found: Scores = powers / powers.sum()
+    return found
+
+
+def curves(subject: Subject, encoded: Encoded, scores: Sequence[float], option: int) -> Curve:
+    """Probability of the option after deletion, (kind, fraction) -> p: a pass an option and bin."""
+    encoder, ids = subject.encoder, np.asarray(encoded.prompt)
+    model = subject.loaded.model
+    # The unchanged prompt, which the paper asks about too.
+    log_likelihoods(model, encoder.context(encoded.prompt), encoded.options)
+    best_first = np.argsort(-np.asarray(scores), kind="stable")
+    found: Curve = {}
+    for fraction in subject.explanation.fractions:
+        count = top_count(fraction, len(ids))
+        if count == 0:
+            continue
+        top = np.sort(best_first[:count])
+        rest = np.sort(best_first[count:])
+        for kind, kept in (("comprehensiveness", rest), ("sufficiency", top)):
+            changed = encoder.context(encoder.retokenised(ids[kept].tolist()))
+            answers = shares(log_likelihoods(model, changed, encoded.options))
+            found[kind, fraction] = float(answers[option])
+    return found
+
+
+class Interpreto:
+    """interpreto's batched KernelSHAP. It resizes the embeddings: give it a model of its own."""
+
+    def __init__(self, subject: Subject, batch_size: int) -> None:
+        self.subject, self.batch_size = subject, batch_size
+
+    def _explainer(self, samples: int) -> Any:
+        from interpreto import Granularity
+        from interpreto import KernelShap as Batched
+        from interpreto.attributions import InferenceModes
+
+        loaded = self.subject.loaded
+        return Batched(
+            loaded.model,
+            loaded.tokenizer,
+            batch_size=self.batch_size,
+            granularity=Granularity.TOKEN,
+            inference_mode=InferenceModes.LOG_SOFTMAX,
+            n_perturbations=samples,
+            device=loaded.model.device,
+        )
+
+    def scores(self, encoded: Encoded, option: int) -> Scores:
+        """Scores of the prompt's tokens, from as many samples as ours; the sampling is its own."""
+        explainer = self._explainer(SAMPLES_PER_TOKEN * len(encoded.prompt))
+        target = torch.tensor([encoded.options[option]])  # it squeezes the first dimension
+        (result,) = explainer(encoded.example.prompt.rstrip(), target)
+        per_token = result.attributions[:, : len(encoded.prompt)]
+        assert result.attributions.shape == (target.numel(), len(encoded.prompt) + target.numel())
+        scores: Scores = per_token.double().nansum(0).cpu().numpy()
+        return scores
+
+    @torch.inference_mode()
+    def log_likelihood(self, encoded: Encoded, option: int) -> float:
+        """What it thinks of the unchanged prompt: its scores stand on this."""
+        wrapper = self._explainer(1).inference_wrapper
+        ids = torch.tensor([[*encoded.prompt, *encoded.options[option]]])
+        inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        (values,) = wrapper(iter([inputs]), iter([torch.tensor(encoded.options[option])]))
+        return float(values.double().sum())
+
+
+class Harness:
+    """lm-evaluation-harness: its model class and its own tokenising and batching."""
+
+    def __init__(self, subject: Subject, batch_size: int) -> None:
+        from lm_eval.models.huggingface import HFLM
+
+        loaded = subject.loaded
+        self.model: Any = HFLM(
+            pretrained=loaded.model,
+            tokenizer=loaded.tokenizer,
+            batch_size=batch_size,
+            device=str(loaded.model.device),
+        )
+
+    def log_likelihoods(self, examples: Sequence[Encoded]) -> list[Scores]:
+        """Of each example the log-likelihood of each option."""
+        from lm_eval.api.instance import Instance
+
+        asked = [
+            Instance("loglikelihood", {}, (encoded.example.prompt, option), number)
+            for encoded in examples
+            for number, option in enumerate(encoded.example.options)
+        ]
+        answers = iter(self.model.loglikelihood(asked, disable_tqdm=True))
+        return [np.array([next(answers)[0] for _ in encoded.options]) for encoded in examples]

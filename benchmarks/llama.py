@@ -1,0 +1,130 @@
+"""Explaining a large model on a GPU: random weights of a Llama shape, no download.
+
+    python -m benchmarks.llama --device cuda [--shape 7b] [--rows 1]
+
+Predictions, KernelSHAP and deletion curves of a few rows of every task at all levels, in bfloat16.
+Prints and writes tokens per second, the share of what plain matrix products reach on the same
+device, and what the paper's whole protocol would take. The tokenizer is the default model's.
+Writes
+benchmarks/results/llama.md. The shape tiny only shows that the script runs.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from benchmarks import limits, report
+from benchmarks.subject import Subject, device_of, explain, plan_of, settings_of
+from prunelake.importance import removal_order
+from prunelake.models import LoadedModel, load_tokenizer
+from prunelake.spec import Settings, Strategy
+
+SHAPES = {
+    # layers, width, inner width, heads
+    "7b": (32, 4096, 11008, 32),
+    "tiny": (4, 64, 176, 4),
+}
+ROWS, METHODS, SEEDS = 200, 2, 3
+"""The paper's protocol, of each of its eight tasks."""
+
+PAPER = (
+    "arc_challenge",
+    "arc_easy",
+    "boolq",
+    "openbookqa",
+    "rotten_tomatoes",
+    "rte",
+    "sst2",
+    "tweet_eval",
+)
+BUNDLED = ("everyday_knowledge", "opinions")
+COLUMNS = ("task", "prompt tokens", "forward tokens", "s", "forward tokens a second")
+
+
+def drawn(shape: str, vocabulary: int, device: str) -> LlamaForCausalLM:
+    """A Llama of random weights in bfloat16, made where it runs."""
+    layers, width, inner, heads = SHAPES[shape]
+    config = LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=width,
+        intermediate_size=inner,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        max_position_embeddings=4096,
+        dtype="bfloat16",
+    )
+    with torch.device(device):
+        torch.manual_seed(0)
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(torch.bfloat16)
+        try:
+            model = LlamaForCausalLM(config)
+        finally:
+            torch.set_default_dtype(before)
+    model.eval().requires_grad_(False)
+    return model
+
+
+def lines(options: argparse.Namespace, settings: Settings) -> Iterator[str]:
+    load, device = os.getloadavg()[0], device_of(settings)
+    names = options.tasks.split(",") if options.tasks else PAPER if settings.data else BUNDLED
+    levels = range(SHAPES[options.shape][0] // 2 + 1)
+    plans = [plan_of(name, options.rows, tuple(levels), settings) for name in names]
+    tokenizer = load_tokenizer(plans[0].source)
+    model = drawn(options.shape, len(tokenizer), device)
+    order = removal_order(model, Strategy(name="random"), ()).layers
+    loaded = LoadedModel(model, tokenizer, plans[0].source)
+    rows, total = [], 0.0
+    explain(Subject(replace(plans[0], examples=plans[0].examples[:1]), loaded, order))
+    for name, work in zip(names, plans, strict=True):
+        found = explain(Subject(work, loaded, order))
+        seconds, tokens = sum(found.seconds.values()), sum(found.tokens.values())
+        total += seconds
+        length = sum(len(encoded.prompt) for encoded in work.examples) / len(work.examples)
+        cells = (f"{length:.0f}", f"{tokens:,.0f}", f"{seconds:.2f}", f"{tokens / seconds:,.0f}")
+        rows.append([name, *cells])
+    ours, plain, _ = limits.throughput(Subject(plans[0], loaded, order))
+    whole = total / options.rows * ROWS * METHODS * SEEDS
+    command = " ".join(["python -m benchmarks.llama", *sys.argv[1:]])
+    yield report.head(command, device, ("torch", "transformers"), load)
+    yield ""
+    yield (
+        f"Llama of shape {options.shape}, random weights, bfloat16, "
+        f"{sum(p.numel() for p in model.parameters()) / 1e9:.2f} G parameters; {options.rows} rows "
+        f"a task, {len(levels)} levels of a random order, KernelSHAP, 1 seed, deleted text."
+    )
+    yield ""
+    yield from report.table(COLUMNS, rows)
+    yield ""
+    yield (
+        f"{names[0]}: {ours / 1e12:.3g} TFLOP/s in products of linear layers, "
+        f"{100 * ours / plain:.0f} % of the {plain / 1e12:.3g} TFLOP/s that plain products of the "
+        "same shapes reach."
+    )
+    yield (
+        f"{ROWS} rows of these {len(names)} tasks, {len(levels)} levels, {METHODS} methods, "
+        f"{SEEDS} seeds: {whole / 3600:.1f} hours, estimated from the {total:.0f} s above."
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--shape", choices=SHAPES, default="7b")
+    parser.add_argument("--tasks", help="arc_easy,sst2; default: the paper's eight, or the bundled")
+    parser.add_argument("--rows", type=int, default=1, help="of each task")
+    parser.add_argument("--device", help="cpu, cuda; default: PRUNELAKE_DEVICE")
+    options = parser.parse_args()
+    found = [*lines(options, settings_of(options.device))]
+    if options.shape == "tiny":
+        print("\n".join(found))
+    else:
+        report.write("llama", found)
+
+
+if __name__ == "__main__":
+    main()

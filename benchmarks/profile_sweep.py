@@ -1,0 +1,166 @@
+"""Where the time of a sweep goes, measured around the real stages: `evaluate` and the writing."""
+
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.subject import Subject, now
+from flows.stages import evaluate, example_rows, layer_rows, part, run_row
+from prunelake import lake
+from prunelake.encoding import Encoder, encode
+from prunelake.importance import RemovalOrder
+from prunelake.layout import Query
+from prunelake.nested import NestedModel, Progress
+from prunelake.shards import ORDER, Cost, Unfinished, split
+from prunelake.tables import ATTRIBUTIONS, DELETIONS, LAYERS, PREDICTIONS
+
+CPU = torch.device("cpu")
+
+COLUMNS = ("part of a sweep", "s", "%")
+
+LAYERS_OF_MODEL = "forward: the layers"
+HEAD = "forward: the output head's product"
+AROUND = "forward: softmax, batches, masks"
+TOKENISING = "tokenising"
+REGRESSION = "masks and regression of KernelSHAP"
+WRITING = "writing"
+REST = "rest"
+
+
+@dataclass
+class Clock:
+    """Seconds by part. `inside` is what has been given to parts already, for outer ones to know."""
+
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    @property
+    def inside(self) -> float:
+        return sum(self.seconds.values())
+
+    @contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        """Give the time of a block to `part`, but for what others inside it took."""
+        before, began = self.inside, now(CPU)
+        try:
+            yield
+        finally:
+            self.seconds[part] += now(CPU) - began - (self.inside - before)
+
+
+@dataclass(frozen=True)
+class TimedEncoder(Encoder):
+    """An encoder that tells a clock of its work."""
+
+    clock: Clock = field(default_factory=Clock)
+
+    def plain(self, text: str) -> list[int]:
+        with self.clock.timed(TOKENISING):
+            return super().plain(text)
+
+    def text(self, ids: Sequence[int]) -> str:
+        with self.clock.timed(TOKENISING):
+            return super().text(ids)
+
+
+class TimedModel(NestedModel):
+    """A nested model that tells a clock of its work."""
+
+    clock: Clock
+
+    def log_likelihoods(
+        self, queries: Sequence[Query], progress: Progress | None = None
+    ) -> list[NDArray[np.float64]]:
+        with self.clock.timed(AROUND):
+            return super().log_likelihoods(queries, progress)
+
+
+@contextmanager
+def hooked(subject: Subject, clock: Clock) -> Iterator[None]:
+    """Tell the clock of the model's own parts."""
+    model = subject.loaded.model
+    began: list[tuple[float, float]] = []
+
+    def enter(*_: Any) -> None:
+        began.append((now(model.device), clock.inside))
+
+    def leave(part: str) -> Any:
+        def left(*_: Any) -> None:
+            start, inside = began.pop()
+            clock.seconds[part] += now(model.device) - start - (clock.inside - inside)
+
+        return left
+
+    hooks = []
+    parts = ((model.base_model, LAYERS_OF_MODEL), (model.get_output_embeddings(), HEAD))
+    for module, name in parts:
+        hooks += [
+            module.register_forward_pre_hook(enter),
+            module.register_forward_hook(leave(name)),
+        ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def profile(subject: Subject) -> Iterator[list[str]]:
+    """The rows of the table, of one sweep of the subject's rows into a lake of its own."""
+    clock = Clock()
+    began = now(CPU)
+    with tempfile.TemporaryDirectory() as folder, hooked(subject, clock):
+        _sweep(subject, Path(folder), clock)
+    total = now(CPU) - began
+    parts = [LAYERS_OF_MODEL, HEAD, AROUND, TOKENISING, REGRESSION, WRITING]
+    clock.seconds[REST] += total - clock.inside
+    for name in [*parts, REST]:
+        seconds = clock.seconds[name]
+        yield [name, f"{seconds:.2f}", f"{100 * seconds / total:.1f}"]
+    passes = sum(clock.seconds[name] for name in (LAYERS_OF_MODEL, HEAD, AROUND))
+    yield [
+        "all but the forward passes",
+        f"{total - passes:.2f}",
+        f"{100 - 100 * passes / total:.1f}",
+    ]
+
+
+def _sweep(subject: Subject, folder: Path, clock: Clock) -> None:
+    encoder = TimedEncoder(subject.loaded.tokenizer, clock=clock)
+    examples = [encoded.example for encoded in subject.plan.examples]
+    work = replace(subject.plan, examples=tuple(encode(encoder, examples, 10**6)))
+    model = TimedModel(subject.loaded.model, subject.order)
+    model.clock = clock
+    order = RemovalOrder(subject.order, (0.0,) * len(subject.order))
+    unfinished = Unfinished(folder, work.identity.run_id)
+    stage_began, inside = now(CPU), clock.inside
+
+    def report(stage: str, done: int, total: int) -> None:
+        """A stage's last word ends it; what `attribute` did outside the model is REGRESSION."""
+        nonlocal stage_began, inside
+        if done == total:
+            ended = now(CPU)
+            if stage == "attribute":
+                clock.seconds[REGRESSION] += ended - stage_began - (clock.inside - inside)
+            stage_began, inside = ended, clock.inside
+
+    shards = split(len(work.examples), len(work.explained))
+    with clock.timed(WRITING):
+        unfinished.store(ORDER, {"layers": layer_rows(work.identity.run_id, order)}, Cost(0, 0, ""))
+    for shard in shards:
+        stage_began, inside = now(CPU), clock.inside
+        frames = evaluate(part(work, shard), encoder, model, report)
+        with clock.timed(WRITING):
+            unfinished.store(shard.name, frames, Cost(0, 0, ""))
+    with clock.timed(WRITING):
+        names = [shard.name for shard in shards]
+        rows = {t.name: unfinished.rows(t, names) for t in (PREDICTIONS, ATTRIBUTIONS, DELETIONS)}
+        rows |= {"layers": unfinished.rows(LAYERS, [ORDER]), "examples": example_rows(work)}
+        lake.write_run(folder, run_row(work, order, [Cost(0, 0, "")]), rows)

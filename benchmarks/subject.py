@@ -1,0 +1,161 @@
+"""What the benchmarks of speed measure: a model, rows of a task, and our way to explain them."""
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import polars as pl
+import torch
+
+from flows.stages import prompt
+from prunelake import devices
+from prunelake.attribute import attribute
+from prunelake.encoding import Encoded, Encoder
+from prunelake.faithfulness import deletion_curves
+from prunelake.importance import removal_order
+from prunelake.models import LoadedModel, load
+from prunelake.nested import NestedModel
+from prunelake.plan import Plan, plan
+from prunelake.predict import predict
+from prunelake.spec import Dtype, Explanation, Rows, Settings, SweepSpec
+
+CLOCK = os.environ.get("PRUNELAKE_BENCH_CLOCK", "wall")
+
+
+@dataclass(frozen=True)
+class Format:
+    """A number format, by the name that tables give it."""
+
+    name: str
+    dtype: Dtype
+
+
+FLOAT32 = Format("float32", "float32")
+MIXED = Format("float32, bfloat16 products", "float32_bf16")
+BFLOAT16 = Format("bfloat16", "bfloat16")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A loaded model, a plan of rows and levels, and the removal order of all formats."""
+
+    plan: Plan
+    loaded: LoadedModel
+    order: tuple[int, ...]
+
+    @property
+    def encoder(self) -> Encoder:
+        return Encoder(self.loaded.tokenizer, self.plan.spec.special_tokens)
+
+    @property
+    def explanation(self) -> Explanation:
+        assert self.plan.explanation is not None
+        return self.plan.explanation
+
+    def nested(self) -> NestedModel:
+        return NestedModel(self.loaded.model, self.order)
+
+
+@dataclass(frozen=True)
+class Explained:
+    """What was found, in how many seconds and forward tokens of each stage."""
+
+    predictions: pl.DataFrame
+    attributions: pl.DataFrame
+    deletions: pl.DataFrame
+    seconds: dict[str, float]
+    tokens: dict[str, float]
+
+
+def settings_of(device: str | None) -> Settings:
+    """The environment's settings; an option for the device goes before."""
+    settings = Settings()
+    return settings if device is None else settings.model_copy(update={"device": device})
+
+
+def plan_of(
+    task: str,
+    rows: int,
+    levels: Sequence[int] | None,
+    settings: Settings,
+    seeds: Sequence[int] = (0,),
+) -> Plan:
+    """Sampled rows of a task, explained as the paper does: KernelSHAP, deleted text."""
+    explanation = Explanation(seeds=tuple(seeds), operators=("delete_text",))
+    spec = SweepSpec(
+        task=task,
+        rows=Rows(sample=rows),
+        levels=None if levels is None else tuple(levels),
+        explain=explanation,
+    )
+    return plan(spec, settings)
+
+
+def order_of(work: Plan, settings: Settings) -> tuple[int, ...]:
+    """The removal order in float32, which every format and every way uses."""
+    loaded = load(work.source, "float32", device_of(settings))
+    return removal_order(loaded.model, work.spec.strategy, work.windows).layers
+
+
+def device_of(settings: Settings) -> str:
+    return devices.take(settings.device, settings.cache.expanduser(), lambda _: None)
+
+
+def prepared(work: Plan, order: tuple[int, ...], settings: Settings, number: Format) -> Subject:
+    """The subject in one number format."""
+    return Subject(work, load(work.source, number.dtype, device_of(settings)), order)
+
+
+def now(device: torch.device) -> float:
+    """Seconds, when all that the device was given is done.
+
+    PRUNELAKE_BENCH_CLOCK=cpu counts this process's CPU seconds: ratios from a machine that others
+    use as well, where OMP_NUM_THREADS=1, since threads that wait for each other count, too.
+    """
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.process_time() if CLOCK == "cpu" else time.perf_counter()
+
+
+def explain(subject: Subject) -> Explained:
+    """Our way: predictions, attributions and deletion curves of all rows at all levels.
+
+    The curves of random rankings are left out: the ways compared have none.
+    """
+    work, model, device = subject.plan, subject.nested(), subject.loaded.model.device
+    seconds: dict[str, float] = {}
+    tokens: dict[str, float] = {}
+    began, counted = now(device), 0.0
+
+    def done(stage: str) -> None:
+        nonlocal began, counted
+        ended = now(device)
+        seconds[stage], tokens[stage] = ended - began, model.forward_tokens - counted
+        began, counted = ended, model.forward_tokens
+
+    run_id = work.identity.run_id
+    predictions = predict(model, run_id, work.examples, work.levels)
+    done("predict")
+    attributions = attribute(model, predictions, work.explained, work.levels, subject.explanation)
+    done("attribute")
+    prompts = [prompt(subject.encoder, model, encoded) for encoded in work.explained]
+    ranked = attributions.filter(method="kernel_shap")
+    deletions = deletion_curves(ranked, predictions, prompts, subject.explanation)
+    done("delete")
+    return Explained(predictions, ranked, deletions, seconds, tokens)
+
+
+def predicted(subject: Subject) -> tuple[pl.DataFrame, float, float]:
+    """Our predictions of all rows at all levels, seconds, and forward tokens."""
+    model, device = subject.nested(), subject.loaded.model.device
+    began = now(device)
+    found = predict(model, "-", subject.plan.examples, subject.plan.levels)
+    return found, now(device) - began, model.forward_tokens
+
+
+def option_of(found: pl.DataFrame, level: int, encoded: Encoded) -> int:
+    """The option that a level predicts."""
+    name = encoded.example.example_id
+    chosen: int = found.filter(level=level, example_id=name)["prediction"].item()
+    return chosen
