@@ -1,15 +1,14 @@
 """What the flows tell Prefect beyond their states; `automations/` waits for it."""
 
-from pathlib import Path
-
 from prefect.events import Event, emit_event
 
+from prunelake.storage import Location
 from prunelake.views import connect, select
 
 HIDDEN_DEGRADATION = "prunelake.hidden_degradation.found"
 
 
-def emit_hidden_degradations(lake: Path, run_id: str) -> Event | None:
+def emit_hidden_degradations(lake: Location, run_id: str) -> Event | None:
     """Tell of the levels where a run's metrics are worse and its accuracy stable, if there are any.
 
     The false discovery rate is that of this run's tests alone. The event's resource is

@@ -8,7 +8,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 from prunelake import ledger, revisions
@@ -17,6 +16,7 @@ from prunelake.evaluations import Allowance, Evaluation, Held
 from prunelake.ledger import Attempt
 from prunelake.spec import Settings
 from prunelake.starter import SILENCE, Starter
+from prunelake.storage import Location
 from prunelake.watchlist import Watchlist
 
 FIRST_RETRY = timedelta(hours=1)  # then twice as long each time
@@ -254,7 +254,7 @@ def moment(at: datetime) -> str:
 
 
 @contextmanager
-def _showing_life(lake: Path, attempt: Attempt) -> Iterator[None]:
+def _showing_life(lake: Location, attempt: Attempt) -> Iterator[None]:
     """Show life from a thread: a sweep takes hours, and one that dies shows none."""
     is_over = threading.Event()
 
