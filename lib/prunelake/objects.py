@@ -277,7 +277,7 @@ def _fetched(path: ObjectPath) -> ObjectPath:
     return path.fetched()
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=16_384)
 def _version(path: ObjectPath, etag: str) -> bytes:
     return path.read_tagged(IfMatch=etag)[0]
 

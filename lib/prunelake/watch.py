@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from prunelake import ledger, revisions
-from prunelake.errors import HubUnreachable, ModelError, NoServer, PruneLakeError, one_line
+from prunelake.errors import HubUnreachable, LakeError, ModelError, NoServer, PruneLakeError, one_line
 from prunelake.evaluations import Allowance, Evaluation, Held
 from prunelake.ledger import Attempt
 from prunelake.spec import Settings
@@ -260,7 +260,7 @@ def _showing_life(lake: Location, attempt: Attempt) -> Iterator[None]:
 
     def show() -> None:
         while not is_over.wait(SILENCE.total_seconds() / 10):
-            with suppress(OSError):
+            with suppress(OSError, LakeError):
                 ledger.show_life(lake, attempt)
 
     thread = threading.Thread(target=show, daemon=True)
