@@ -1,15 +1,17 @@
 """A lake in an object store answers as one in a folder does, and tells what is wrong with it."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
 from api.snapshot import Snapshots
-from prunelake import lake, views
+from prunelake import duckdb_objects, lake, views
 from prunelake.analyse import analyse
 from prunelake.compact import compact
 from prunelake.doctor import Kind, doctor
@@ -249,6 +251,42 @@ def test_a_damaged_object_is_blamed_by_queries(remote: ObjectPath) -> None:
         views.query(remote, "select count(*), sum(confidence) from lake.predictions")
     with pytest.raises(CorruptFile, match=str(path)):
         publish(remote)
+
+
+def test_threads_that_share_an_open_object_read_what_they_ask_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(duckdb_objects, "BLOCK_BYTES", 4)
+    path = new_lake() / "object"
+    path.put(b"0123456789")
+    shared = duckdb_objects.Objects().open(str(path))
+    shared.seek(6)
+    with ThreadPoolExecutor(1) as other:
+        assert other.submit(lambda: (shared.seek(1), shared.read(3))).result() == (1, b"123")
+    assert shared.read(3) == b"678"
+    assert shared.tell() == 9
+    assert shared.read() == b"9"
+    assert shared.read(5) == b""
+
+
+def test_many_threads_read_a_large_object(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(duckdb_objects, "BLOCK_BYTES", 2**16)
+    monkeypatch.setattr(duckdb_objects, "KEPT_BYTES", 2**19)
+    drawn = np.random.default_rng(0)
+    frame = pl.DataFrame({name: drawn.random(400_000) for name in "xy"})
+    frame.write_parquet(tmp_path / "large.parquet", row_group_size=20_000)
+    path = new_lake() / "large.parquet"
+    path.upload(str(tmp_path / "large.parquet"), {})
+    asked = "select sum(hash(x)), sum(hash(y)) from read_parquet('{}')"
+    gets: list[str] = []
+    with (
+        duckdb.connect(config={"threads": 8}) as connection,
+        before_every_request(lambda operation, _: gets.append(operation)),
+    ):
+        connection.register_filesystem(duckdb_objects.Objects())
+        expected = connection.sql(asked.format(tmp_path / "large.parquet")).fetchall()
+        assert connection.sql(asked.format(path)).fetchall() == expected
+    assert len(gets) > 50
 
 
 def test_names_of_lakes() -> None:

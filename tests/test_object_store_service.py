@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import polars as pl
 import pytest
 
 from api import mirror as mirroring
@@ -165,24 +164,3 @@ def test_without_keys_or_the_package_what_would_do_is_said(
         with pytest.raises(LakeError, match=r"pip install 'prunelake\[s3\]'"):
             lake.write_run(new_lake(), *small_run())
     objects._client.cache_clear()
-
-
-def test_large_objects_are_read_in_parts(
-    remote: ObjectPath, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from prunelake import duckdb_objects
-
-    assert lake.write_run(remote, *small_run("one"))
-    expected = views.query(remote, "from lake.deletions")
-    monkeypatch.setattr(duckdb_objects, "BLOCK_BYTES", 700)
-    parts = []
-
-    def ask(operation: str, told: dict[str, Any]) -> None:
-        if "Range" in told and not told["Range"].startswith("bytes=0-"):
-            parts.append(operation)
-
-    with before_every_request(ask):
-        found = views.query(remote, "from lake.deletions")
-    assert found.equals(expected)
-    assert parts
-    assert isinstance(found, pl.DataFrame)

@@ -11,7 +11,14 @@ from enum import StrEnum
 from typing import Any
 
 from prunelake import ledger, revisions
-from prunelake.errors import HubUnreachable, LakeError, ModelError, NoServer, PruneLakeError, one_line
+from prunelake.errors import (
+    HubUnreachable,
+    LakeError,
+    ModelError,
+    NoServer,
+    PruneLakeError,
+    one_line,
+)
 from prunelake.evaluations import Allowance, Evaluation, Held
 from prunelake.ledger import Attempt
 from prunelake.spec import Settings
