@@ -15,6 +15,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from prunelake import lake, leases, ledger, objects, storage
+from prunelake.compact import compact
 from prunelake.doctor import Kind, doctor
 from prunelake.errors import LakeError
 from prunelake.lake import locked, write_run
@@ -231,6 +232,29 @@ def test_who_has_lost_a_lease_deletes_nothing_and_says_so(remote: ObjectPath) ->
     assert not other.is_file()
     assert kept.is_file()
     assert b"who took it over" in (remote / lake.WRITING).read_bytes()
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_writer_that_slept_through_a_compaction_commits_nothing(remote: ObjectPath) -> None:
+    """What it has put is gone by then, as the run of another one was merged."""
+
+    def meanwhile() -> None:
+        (remote / lake.WRITING).put(b'{"holder": "who took it over", "beat": 1}')
+        time.sleep(leases.TIME_TO_LIVE)
+        (remote / lake.WRITING).remove()
+        with pytest.MonkeyPatch.context() as another_process:
+            another_process.setattr(leases, "_held", set())
+            assert write_run(remote, *run_of(0.75))
+            compact(remote)
+
+    # Before the last of its data; the head comes after that.
+    with (
+        before_every_request(Steps(6, meanwhile)),
+        pytest.raises(LakeError, match="was not renewed"),
+    ):
+        write_run(remote, *run_of(0.5))
+    assert importance_in(remote) == 0.75
+    assert {each.kind for each in doctor(remote)} <= {Kind.unanalysed, Kind.left_over}
 
 
 def test_a_put_whose_answer_was_lost_is_known_again(

@@ -27,7 +27,6 @@ from prunelake.parts import (
     heads,
     is_segment,
     listed_file,
-    owner,
     parts,
     segment_name,
 )
@@ -76,7 +75,7 @@ def drop(lake: Location, group: Group, run_ids: Collection[str]) -> None:
         WrongFormat, CorruptFile: as `compact`.
     """
     gone = frozenset(run_ids)
-    own = [path for path in heads(lake, group)[0] if owner(path) in gone]
+    own = [path for path in heads(lake, group)[0] if parquet.owner(path) in gone]
     for head in own:
         delete(head)
     if own:
@@ -90,7 +89,7 @@ def drop(lake: Location, group: Group, run_ids: Collection[str]) -> None:
                 _remove(lake, group, [part])
     for name in group.tables if gone else ():
         for path in (lake / name).glob("*"):
-            if owner(path) in gone:
+            if parquet.owner(path) in gone:
                 delete(path)
 
 
@@ -171,7 +170,9 @@ def _require_whole(part: Part, head: Table) -> None:
     whole = read_now(part.head)
     if problem := parquet.seal_problem(whole):
         raise CorruptFile(f"{part.head}: {problem}; {parquet.remedy(part.head)}")
-    if is_segment(part.head) and segment_name(parquet.read(whole, head)) != owner(part.head):
+    if is_segment(part.head) and segment_name(parquet.read(whole, head)) != parquet.owner(
+        part.head
+    ):
         raise CorruptFile(f"{part.head}: other rows than written; {parquet.remedy(part.head)}")
     for listed in part.listed.values():
         path = listed_file(part.head, listed)
@@ -188,13 +189,13 @@ def _remove(lake: Location, group: Group, replaced: Sequence[Part]) -> None:
         if replaced:
             # No crash of the machine may bring back a segment, but not what beats it.
             sync(lake / group.head.name)
-    loose, segments = ({owner(path) for path in paths} for paths in heads(lake, group))
+    loose, segments = ({parquet.owner(path) for path in paths} for paths in heads(lake, group))
     merged = frozenset[str]().union(*(p.held for p in parts(lake, group) if is_segment(p.head)))
     for name in group.tables:
         for path in (lake / name).glob("*"):
             is_unfinished = path.name.startswith(f".{SEGMENT}")
-            is_left = is_segment(path) and owner(path) not in segments
-            is_replaced = owner(path) in merged and owner(path) not in loose
+            is_left = is_segment(path) and parquet.owner(path) not in segments
+            is_replaced = parquet.owner(path) in merged and parquet.owner(path) not in loose
             if is_unfinished or is_left or is_replaced:
                 delete(path)
 

@@ -22,7 +22,6 @@ from prunelake.parts import (
     is_segment,
     listed_by,
     listed_file,
-    owner,
     parts,
     segment_name,
 )
@@ -127,17 +126,17 @@ def leftovers(lake: Location) -> Iterator[Finding]:
 def _table_leftovers(lake: Location) -> Iterator[Finding]:
     runs, with_analysis = set(run_ids(lake)), analysed(lake)
     for group in (MEASURED, ANALYSED):
-        committed = {owner(path) for paths in heads(lake, group) for path in paths}
+        committed = {parquet.owner(path) for paths in heads(lake, group) for path in paths}
         listed = _listed(lake, group)
         for path in [p for name in sorted(group.tables) for p in listing(lake / name)]:
             remedy, kind = "delete it, unless a sweep is writing now", Kind.left_over
             if path.name.startswith("."):
                 problem, kind = "leftover: a temporary file", Kind.spent
-            elif is_segment(path) and owner(path) not in committed:
+            elif is_segment(path) and parquet.owner(path) not in committed:
                 problem, remedy = "leftover: belongs to no segment", "run `prunelake compact`"
-            elif path.suffix != ".parquet" or not (is_segment(path) or owner(path) in runs):
+            elif path.suffix != ".parquet" or not (is_segment(path) or parquet.owner(path) in runs):
                 problem = "leftover: belongs to no complete run"
-            elif owner(path) not in committed:
+            elif parquet.owner(path) not in committed:
                 problem = f"leftover: its run has no {group.head.name} file of its own"
                 is_merged = group is MEASURED or path.stem in with_analysis
                 remedy = f"run `prunelake {'compact' if is_merged else 'analyse'}`"
@@ -221,7 +220,7 @@ def _part_findings(group: Group, head: Location) -> Iterator[Finding]:
     except LakeError as error:
         yield Finding(head, str(error), remedy)
         return
-    runs = rows["run_id"].drop_nulls().to_list() if is_segment(head) else [owner(head)]
+    runs = rows["run_id"].drop_nulls().to_list() if is_segment(head) else [parquet.owner(head)]
     for problem in (
         *_head_problems(head, rows),
         *parquet.content_problems(rows, group.head, runs),
@@ -248,7 +247,7 @@ def _part_findings(group: Group, head: Location) -> Iterator[Finding]:
 def _head_problems(head: Location, rows: pl.DataFrame) -> Iterator[str]:
     if not is_segment(head) and rows.height != 1:
         yield f"{rows.height} rows instead of one"
-    if is_segment(head) and segment_name(rows) != owner(head):
+    if is_segment(head) and segment_name(rows) != parquet.owner(head):
         yield f"its rows hash to {segment_name(rows)}"
 
 

@@ -32,7 +32,6 @@ from prunelake.parts import (
     Part,
     heads,
     listed_file,
-    owner,
     parts,
     runs_of,
 )
@@ -52,7 +51,7 @@ def run_ids(lake: Location) -> list[str]:
     """The complete runs, sorted; none where there is no lake yet."""
     loose, segments = heads(lake, MEASURED)
     rows = parquet.read_columns(segments, RUNS, ["run_id"])
-    return sorted({owner(p) for p in loose}.union(*(frame["run_id"] for frame in rows)))
+    return sorted({parquet.owner(p) for p in loose}.union(*(frame["run_id"] for frame in rows)))
 
 
 def heads_of_runs(lake: Location) -> list[Location]:

@@ -17,7 +17,7 @@ from prunelake import parquet
 from prunelake.compact import write_segment
 from prunelake.errors import CorruptFile, WrongFormat
 from prunelake.lake import unanalysed
-from prunelake.parts import ANALYSED, MEASURED, heads, is_segment, listed_by, owner, segment_name
+from prunelake.parts import ANALYSED, MEASURED, heads, is_segment, listed_by, segment_name
 from prunelake.repair import alone
 from prunelake.storage import Location, delete, sync
 from prunelake.tables import DERIVED, FORMAT_VERSION, RUNS, TABLES, Table
@@ -93,7 +93,7 @@ def _migrate(lake: Location, head: Location, version: int) -> list[str]:
     def merged(table: Table) -> pl.DataFrame:
         return pl.concat([frames[table.name] for frames in runs])
 
-    if segment_name(merged(RUNS)) == owner(head):
+    if segment_name(merged(RUNS)) == parquet.owner(head):
         # The new segment would be the old one, and go with it.
         raise CorruptFile(f"{head} says format {version}, but lists files of {FORMAT_VERSION}")
     write_segment(lake, MEASURED, merged)

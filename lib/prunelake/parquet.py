@@ -9,6 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
+from prunelake import leases
 from prunelake.errors import CorruptFile, WrongFormat, one_line
 from prunelake.objects import ObjectPath
 from prunelake.storage import Location, Place, fetched, sync
@@ -78,11 +79,21 @@ def data_file(path: Place, digest: str) -> Place:
     return path
 
 
+def owner(path: Location) -> str:
+    """The run or segment that a file is of: neither has a dot in its name."""
+    return path.name.split(".")[0]
+
+
 def create_head(
     path: Location, table: Table, frame: pl.DataFrame, metadata: Mapping[str, str] | None = None
 ) -> bool:
-    """Write a head; False, with nothing changed, where an object store has it already."""
+    """Write a head; False, with nothing changed, where an object store has it already.
+
+    Raises:
+        LakeError: a lease was lost: what the head lists may be gone by now.
+    """
     if isinstance(path, ObjectPath):
+        leases.check(path)
         return path.create(_content(table, frame, metadata or {})) is not None
     write(path, table, frame, metadata)
     return True
@@ -92,8 +103,12 @@ def replace_head(path: Location, table: Table, frame: pl.DataFrame, etag: str | 
     """Write a head in place of the object with this tag, None being none; False if it is no more.
 
     Of this machine's files, which have no tags, it replaces any.
+
+    Raises:
+        LakeError: as `create_head`.
     """
     if isinstance(path, ObjectPath) and etag is not None:
+        leases.check(path)
         return path.replace(_content(table, frame, {}), etag) is not None
     return create_head(path, table, frame)
 
@@ -264,12 +279,10 @@ def sha256(path: Location) -> str:
 
 def remedy(path: Location) -> str:
     """What would put a damaged file of a lake right: what it belongs to can be made again."""
+    lake, name = path.parent.parent, f"{owner(path)}.parquet"
     if path.parent.name in DERIVED:
-        head = path.parent.parent / ANALYSES.name / path.name
-        return f"delete {head} and run `prunelake analyse`"
-    return (
-        f"delete {path.parent.parent / RUNS.name / path.name} or restore the file, and sweep again"
-    )
+        return f"delete {lake / ANALYSES.name / name} and run `prunelake analyse`"
+    return f"delete {lake / RUNS.name / name} or restore the file, and sweep again"
 
 
 def _write(

@@ -60,7 +60,7 @@ def parts(lake: Location, group: Group, run_ids: Collection[str] | None = None) 
     while True:
         loose, segments = heads(lake, group)
         if chosen is not None:
-            loose = [path for path in loose if owner(path) in chosen]
+            loose = [path for path in loose if parquet.owner(path) in chosen]
         try:
             return _parts(group, loose, segments, chosen)
         except CorruptFile:
@@ -107,11 +107,6 @@ def listed_file(head: Location, entry: Mapping[str, Any]) -> Location:
     return parquet.data_file(head.parent.parent / table / head.name, digest)
 
 
-def owner(path: Location) -> str:
-    """The run or segment that a file is of: neither has a dot in its name."""
-    return path.name.split(".")[0]
-
-
 def is_segment(path: Location) -> bool:
     """Whether a file is of a segment of runs."""
     return path.name.startswith(SEGMENT)
@@ -148,7 +143,7 @@ def _parts(
                 )
             files = {entry["table"]: entry for entry in listed}
             if not of_many:
-                frame = frame.with_columns(run_id=pl.lit(owner(path)))
+                frame = frame.with_columns(run_id=pl.lit(parquet.owner(path)))
             held = frozenset(frame["run_id"])
             current = held
             if group is ANALYSED:

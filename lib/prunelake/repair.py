@@ -20,7 +20,7 @@ from prunelake.doctor import Kind, damage, doctor, leftovers
 from prunelake.errors import CorruptFile, LakeError, one_line
 from prunelake.lake import PUBLISHING, locked, require, run_ids
 from prunelake.objects import ObjectPath
-from prunelake.parts import ANALYSED, MEASURED, SEGMENT, Group, is_segment, owner, parts
+from prunelake.parts import ANALYSED, MEASURED, SEGMENT, Group, is_segment, parts
 from prunelake.publish import NAME
 from prunelake.spec import SweepSpec
 from prunelake.storage import Location, delete, delete_folder, move, within, write_text
@@ -50,8 +50,8 @@ def repair(lake: Location) -> list[str]:
         return done
     for finding in found:
         if finding.kind is Kind.unanalysed:
-            analyse(lake, owner(finding.file))
-            done.append(f"analysed run {owner(finding.file)}")
+            analyse(lake, parquet.owner(finding.file))
+            done.append(f"analysed run {parquet.owner(finding.file)}")
     return done
 
 
@@ -73,7 +73,9 @@ def quarantine(lake: Location) -> list[str]:
         # Analyses first: without those that are damaged, others can be dropped from segments.
         for group in (ANALYSED, MEASURED):
             names = dict.fromkeys(
-                f"{owner(f.file)}.parquet" for f in bad if f.file.parent.name in group.tables
+                f"{parquet.owner(f.file)}.parquet"
+                for f in bad
+                if f.file.parent.name in group.tables
             )
             for name in names:
                 done += _part_aside(lake, aside, group, name)
@@ -148,7 +150,7 @@ def _part_aside(lake: Location, aside: _Aside, group: Group, name: str) -> list[
         path
         for table in group.tables
         for path in (lake / table).glob("*.parquet")
-        if owner(path) == run
+        if parquet.owner(path) == run
     ]
     held = _held(files, name)
     specs = _specs(lake, name, held) if group is MEASURED else {}
