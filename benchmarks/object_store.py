@@ -16,7 +16,7 @@ from typing import Any
 
 import polars as pl
 
-from prunelake import lake, objects, views
+from prunelake import lake, s3, views
 from prunelake.analyse import analyse
 from prunelake.compact import compact
 from prunelake.doctor import doctor
@@ -102,16 +102,16 @@ def main() -> None:
 
 def measure(runs: int) -> None:
     """Print a line for each thing that is done."""
-    asked = objects._asked
+    asked = s3.ask
     counts: Counter[str] = Counter()
 
-    def counted(path: ObjectPath, operation: str, *arguments: Any, **named: Any) -> Any:
+    def counted(bucket: str, key: str, operation: str, *arguments: Any, **named: Any) -> Any:
         counts[KINDS.get(operation, operation)] += 1
-        return asked(path, operation, *arguments, **named)
+        return asked(bucket, key, operation, *arguments, **named)
 
     place = ObjectPath("lakes", "lake")
-    asked(place, "create_bucket", Bucket=place.bucket)
-    objects._asked = counted
+    asked(place.bucket, "", "create_bucket", Bucket=place.bucket)
+    s3.ask = counted
 
     def line(what: str, do: Callable[[], object]) -> None:
         counts.clear()

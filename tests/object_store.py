@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from prunelake import objects
+from prunelake import s3
 from prunelake.errors import LakeError
 from prunelake.objects import ObjectPath
 from tests.stopping import Stopped
@@ -45,13 +45,13 @@ def running() -> Iterator[str]:
         url = f"http://127.0.0.1:{int(process.stdout.readline())}"
         for name, value in environment(url).items():
             patch.setenv(name, value)
-        objects._client.cache_clear()
-        objects._client(os.getpid()).create_bucket(Bucket=BUCKET)
+        s3.client_of.cache_clear()
+        s3.client_of(os.getpid()).create_bucket(Bucket=BUCKET)
         try:
             yield url
         finally:
-            objects._client(os.getpid()).close()
-            objects._client.cache_clear()
+            s3.client_of(os.getpid()).close()
+            s3.client_of.cache_clear()
             process.stdin.close()
 
 
@@ -80,14 +80,14 @@ def names(lake: ObjectPath) -> set[str]:
 @contextmanager
 def before_every_request(do: Callable[[str, dict[str, Any]], None]) -> Iterator[None]:
     """Call `do` with the operation and its parameters before each request."""
-    asked = objects._asked
+    asked = s3.ask
 
-    def told(path: ObjectPath, operation: str, *arguments: Any, **named: Any) -> Any:
-        do(operation, {"path": path, **named})
-        return asked(path, operation, *arguments, **named)
+    def told(bucket: str, key: str, operation: str, *arguments: Any, **named: Any) -> Any:
+        do(operation, {"key": key, **named})
+        return asked(bucket, key, operation, *arguments, **named)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(objects, "_asked", told)
+        patch.setattr(s3, "ask", told)
         yield
 
 

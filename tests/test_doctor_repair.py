@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from prunelake import lake as store
-from prunelake import parquet, views
+from prunelake import locks, parquet, views
 from prunelake.analyse import analyse
 from prunelake.cli import main
 from prunelake.compact import compact
@@ -310,7 +310,7 @@ def test_no_numbers_are_computed_from_damaged_files(lake: Path) -> None:
     assert run_id in store.unanalysed(lake)
 
 
-@pytest.mark.parametrize("lock", [store.WRITING, store.PUBLISHING])
+@pytest.mark.parametrize("lock", [locks.WRITING, locks.PUBLISHING])
 @pytest.mark.parametrize("act", [quarantine, repair])
 def test_a_lake_with_a_writer_at_work_is_left_alone(
     lake: Path, lock: str, act: Callable[[Path], list[str]]
@@ -318,7 +318,7 @@ def test_a_lake_with_a_writer_at_work_is_left_alone(
     (lake / "layers" / ".being.written.tmp").write_bytes(b"")
     (lake / "examples" / f"{identity_of('three')[1]}.parquet").write_bytes(b"")
     before = files_of(lake)
-    with store.locked(lake, lock), pytest.raises(LakeError, match=f"{lock} is held"):
+    with locks.locked(lake, lock), pytest.raises(LakeError, match=f"{lock} is held"):
         act(lake)
     assert files_of(lake) == before
     with pytest.raises(LakeError, match="no lake at"):

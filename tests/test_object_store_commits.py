@@ -14,12 +14,13 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from prunelake import lake, leases, ledger, objects, storage
+from prunelake import lake, leases, ledger, s3, storage
 from prunelake.compact import compact
 from prunelake.doctor import Kind, doctor
 from prunelake.errors import LakeError
-from prunelake.lake import locked, write_run
+from prunelake.lake import write_run
 from prunelake.ledger import Attempt
+from prunelake.locks import WRITING, locked
 from prunelake.objects import ObjectPath
 from prunelake.repair import repair
 from prunelake.shards import Cost, Unfinished
@@ -87,7 +88,7 @@ def test_a_writer_that_lost_its_lock_harms_no_committed_run() -> None:
         won: dict[str, bool] = {}
 
         def take_over(remote: ObjectPath = remote, won: dict[str, bool] = won) -> None:
-            (remote / lake.WRITING).remove()
+            (remote / WRITING).remove()
             won["other"] = write_run(remote, *run_of(0.75))
 
         with before_every_request(Steps(step, take_over)), suppress(LakeError):
@@ -114,7 +115,7 @@ def test_a_writer_may_die_before_any_request() -> None:
             lake.read_table(remote, "layers")
         assert write_run(remote, *run_of(0.75)) is not is_committed
         assert importance_in(remote) == (0.5 if is_committed else 0.75)
-        assert lake.WRITING not in names(remote)
+        assert WRITING not in names(remote)
         assert {each.kind for each in doctor(remote)} <= {Kind.unanalysed, Kind.left_over}
         if step in REPAIRED:
             repair(remote)
@@ -123,20 +124,20 @@ def test_a_writer_may_die_before_any_request() -> None:
 
 KILLED = """
 import os, signal, sys
-from prunelake import leases, objects
+from prunelake import leases, s3
 from prunelake.lake import write_run
 from prunelake.objects import object_path
 from prunelake.tables import TABLES
 from tests.lake_rows import small_run
 leases.TIME_TO_LIVE = 0.6
-asked, count = objects._asked, 0
-def told(path, operation, *arguments, **named):
+asked, count = s3.ask, 0
+def told(bucket, key, operation, *arguments, **named):
     global count
     count += operation == "put_object"
     if count == int(sys.argv[2]):
         os.kill(os.getpid(), signal.SIGKILL)
-    return asked(path, operation, *arguments, **named)
-objects._asked = told
+    return asked(bucket, key, operation, *arguments, **named)
+s3.ask = told
 write_run(object_path(sys.argv[1]), *small_run())
 """
 
@@ -146,11 +147,11 @@ write_run(object_path(sys.argv[1]), *small_run())
 def test_a_killed_writer_leaves_no_half_run(remote: ObjectPath, put: int) -> None:
     command = [sys.executable, "-c", KILLED, str(remote), str(put)]
     assert subprocess.run(command, timeout=120).returncode == -signal.SIGKILL
-    assert lake.WRITING in names(remote)
+    assert WRITING in names(remote)
     assert lake.run_ids(remote) == []
     assert write_run(remote, *small_run())
     assert {finding.kind for finding in doctor(remote)} == {Kind.unanalysed}
-    assert lake.WRITING not in names(remote)
+    assert WRITING not in names(remote)
 
 
 @pytest.mark.usefixtures("quick")
@@ -205,7 +206,7 @@ def test_a_living_holder_is_waited_for_and_a_dead_one_is_not(remote: ObjectPath)
     thread.join()
     assert order == ["waiting", "holder", "waiter"]
 
-    (remote / lake.WRITING).put(b'{"holder": "somebody dead", "beat": 1}')
+    (remote / WRITING).put(b'{"holder": "somebody dead", "beat": 1}')
     with locked(remote, waits=False):
         order.append("after the dead")
     assert order[-1] == "after the dead"
@@ -221,7 +222,7 @@ def test_who_has_lost_a_lease_deletes_nothing_and_says_so(remote: ObjectPath) ->
 
     def work() -> None:
         with locked(remote):
-            (remote / lake.WRITING).put(b'{"holder": "who took it over", "beat": 1}')
+            (remote / WRITING).put(b'{"holder": "who took it over", "beat": 1}')
             time.sleep(leases.TIME_TO_LIVE)
             with pytest.raises(LakeError, match="was not renewed"):
                 storage.delete(kept)
@@ -231,7 +232,7 @@ def test_who_has_lost_a_lease_deletes_nothing_and_says_so(remote: ObjectPath) ->
         work()
     assert not other.is_file()
     assert kept.is_file()
-    assert b"who took it over" in (remote / lake.WRITING).read_bytes()
+    assert b"who took it over" in (remote / WRITING).read_bytes()
 
 
 @pytest.mark.usefixtures("quick")
@@ -239,9 +240,9 @@ def test_a_writer_that_slept_through_a_compaction_commits_nothing(remote: Object
     """What it has put is gone by then, as the run of another one was merged."""
 
     def meanwhile() -> None:
-        (remote / lake.WRITING).put(b'{"holder": "who took it over", "beat": 1}')
+        (remote / WRITING).put(b'{"holder": "who took it over", "beat": 1}')
         time.sleep(leases.TIME_TO_LIVE)
-        (remote / lake.WRITING).remove()
+        (remote / WRITING).remove()
         with pytest.MonkeyPatch.context() as another_process:
             another_process.setattr(leases, "_held", set())
             assert write_run(remote, *run_of(0.75))
@@ -260,14 +261,14 @@ def test_a_writer_that_slept_through_a_compaction_commits_nothing(remote: Object
 def test_a_put_whose_answer_was_lost_is_known_again(
     remote: ObjectPath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = objects._asked
+    asked = s3.ask
 
-    def twice(path: ObjectPath, operation: str, *arguments: Any, **named: Any) -> Any:
+    def twice(bucket: str, key: str, operation: str, *arguments: Any, **named: Any) -> Any:
         if operation == "put_object":
-            asked(path, operation, *arguments, **named)
-        return asked(path, operation, *arguments, **named)
+            asked(bucket, key, operation, *arguments, **named)
+        return asked(bucket, key, operation, *arguments, **named)
 
-    monkeypatch.setattr(objects, "_asked", twice)
+    monkeypatch.setattr(s3, "ask", twice)
     path = remote / "object"
     etag = path.create(b"one")
     assert etag is not None

@@ -15,7 +15,7 @@ from api import mirror as mirroring
 from api.app import create_app
 from api.mirror import Mirror
 from api.snapshot import Snapshots
-from prunelake import lake, objects, views
+from prunelake import lake, s3, views
 from prunelake.doctor import doctor
 from prunelake.errors import LakeError, NoSnapshot
 from prunelake.objects import ObjectPath
@@ -155,12 +155,12 @@ def test_without_keys_or_the_package_what_would_do_is_said(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.delenv("AWS_ACCESS_KEY_ID")
-        objects._client.cache_clear()
+        s3.client_of.cache_clear()
         with pytest.raises(LakeError, match=r"NoCredentialsError.*AWS_ACCESS_KEY_ID"):
             views.query(new_lake(), "select 1")
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "boto3", None)
-        objects._client.cache_clear()
+        s3.client_of.cache_clear()
         with pytest.raises(LakeError, match=r"pip install 'prunelake\[s3\]'"):
             lake.write_run(new_lake(), *small_run())
-    objects._client.cache_clear()
+    s3.client_of.cache_clear()

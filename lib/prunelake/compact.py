@@ -17,7 +17,8 @@ import polars as pl
 
 from prunelake import parquet
 from prunelake.errors import CorruptFile, LakeError, one_line
-from prunelake.lake import PUBLISHING, locked, require, run_ids
+from prunelake.lake import require, run_ids
+from prunelake.locks import PUBLISHING, locked
 from prunelake.parts import (
     ANALYSED,
     MEASURED,

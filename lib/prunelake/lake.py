@@ -10,19 +10,18 @@ the begin of its SHA-256 in its name, `<run_id>.<hash>.parquet`, and the file th
 only where there is none: the first of two writers wins, and nobody can change what a run lists.
 """
 
-import fcntl
-import os
 import re
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from prunelake import leases, parquet
+from prunelake import parquet
 from prunelake.errors import CorruptFile, LakeError, one_line
+from prunelake.locks import locked
 from prunelake.objects import ObjectPath
 from prunelake.parts import (
     ANALYSED,
@@ -37,9 +36,6 @@ from prunelake.parts import (
 )
 from prunelake.storage import Location, delete, fetched, sync
 from prunelake.tables import ANALYSES, DERIVED, RUNS, TABLES, Table
-
-WRITING = ".lock"
-PUBLISHING = ".publish.lock"  # who needs both takes this one first
 
 
 def has_run(lake: Location, run_id: str) -> bool:
@@ -224,46 +220,6 @@ def write_analysis(
             _replace(lake, run_id, analysis, frames)
         else:
             _write(lake, ANALYSED, analysis, frames)
-
-
-@contextmanager
-def locked(
-    lake: Location,
-    lock_file: str = WRITING,
-    waits: bool = True,
-    waiting: Callable[[], None] | None = None,
-) -> Iterator[None]:
-    """One writer, or publisher, at a time: two would mix their files. Dies with its process.
-
-    `waiting` is called where another one holds it.
-
-    Raises:
-        LakeError: another one is at work, and this one does not wait; in an object store also
-            where the lock was lost, since this process did not run for a while.
-    """
-    if isinstance(lake, ObjectPath):
-        with leases.held(lake / lock_file, waits, waiting):
-            yield
-        return
-    lake.mkdir(parents=True, exist_ok=True)
-    path = lake / lock_file
-    while True:
-        with path.open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if not waits:
-                    raise LakeError(
-                        f"{lake} is being written by another process ({lock_file} is held); ask "
-                        "again when the sweep, compaction or publisher has ended"
-                    ) from None
-                if waiting:
-                    waiting()
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            # One that was removed meanwhile shuts out nobody.
-            if os.fstat(lock.fileno()).st_nlink:
-                yield
-                return
 
 
 def require(lake: Location) -> None:

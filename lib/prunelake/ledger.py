@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, Field, ValidationError
 
 from prunelake.errors import CorruptFile, LakeError, one_line
-from prunelake.lake import locked
+from prunelake.locks import locked
 from prunelake.objects import ObjectPath
 from prunelake.spec import Frozen
 from prunelake.storage import Location, fetched, listing

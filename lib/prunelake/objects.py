@@ -1,12 +1,9 @@
 """Objects in a store that speaks S3, under paths that are used as those of pathlib are.
 
-The store and its keys come from the environment that every AWS tool reads. Each call is answered
-whole or not at all, and sees what every earlier call has written.
+Each call is answered whole or not at all, and sees what every earlier call has written. Every one
+may raise a LakeError: no such bucket, no permission, no store that answers.
 """
 
-import errno
-import os
-import time
 import uuid
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,21 +14,11 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from prunelake.errors import LakeError, one_line
+from prunelake import s3
+from prunelake.errors import LakeError
+from prunelake.s3 import AT_ONCE, ATTEMPTS, Changed
 
 SCHEME = "s3://"
-
-CONNECT_SECONDS, READ_SECONDS, ATTEMPTS = 5, 30, 4  # of one request
-AT_ONCE = 32  # requests
-
-CONFLICTS = 20
-"""So often a put is tried again that met another one to the same object."""
-
-MISSING = {"NoSuchKey", "404"}
-
-
-class Changed(Exception):  # nothing is wrong: somebody was first
-    """An object is not, or no more, as the request requires."""
 
 
 class Status(NamedTuple):
@@ -113,7 +100,7 @@ class ObjectPath:
     def is_dir(self) -> bool:
         """Whether there is any object in such a folder."""
         prefix = f"{self.key}/" if self.key else ""
-        return bool(_call(self, "list_objects_v2", Prefix=prefix, MaxKeys=1)["KeyCount"])
+        return bool(self.request("list_objects_v2", Prefix=prefix, MaxKeys=1)["KeyCount"])
 
     def exists(self) -> bool:
         """Whether there is such an object or folder."""
@@ -165,12 +152,12 @@ class ObjectPath:
 
         part = {} if count is None else {"Range": f"bytes={first}-{first + count - 1}"}
         for attempt in range(ATTEMPTS):
-            found = _call(self, "get_object", Key=self.key, **part, **condition)
+            found = self.request("get_object", Key=self.key, **part, **condition)
             try:
                 content = found["Body"].read()
             except BotoCoreError as error:  # while it was sent
                 if attempt + 1 == ATTEMPTS:
-                    raise _silent(self, error) from _cause(error)
+                    raise s3.silent(self.bucket, self.key, error) from s3.passing(error)
                 continue
             size = found.get("ContentRange", "").rpartition("/")[2] or len(content)
             return content, found["ETag"], int(size)
@@ -186,7 +173,7 @@ class ObjectPath:
 
     def put(self, content: bytes) -> None:
         """Make it hold this, whatever it held."""
-        _call(self, "put_object", Key=self.key, Body=content)
+        self.request("put_object", Key=self.key, Body=content)
 
     def create(self, content: bytes) -> str | None:
         """Make it, and return its tag; None, with nothing changed, if there is one already."""
@@ -200,7 +187,7 @@ class ObjectPath:
         writer = uuid.uuid4().hex
         sent = {"Key": self.key, "Body": content, "Metadata": {"writer": writer}, **condition}
         try:
-            etag: str = _call(self, "put_object", **sent)["ETag"]
+            etag: str = self.request("put_object", **sent)["ETag"]
         except FileNotFoundError:
             return None
         except Changed:
@@ -215,13 +202,13 @@ class ObjectPath:
     def remove(self, etag: str | None = None) -> bool:
         """Remove it; with `etag` only if it still holds what has this tag, else False."""
         if etag is None:
-            _call(self, "delete_object", Key=self.key)
+            self.request("delete_object", Key=self.key)
             return True
         try:
             # Not every store looks at the condition of a deletion.
             if self.metadata()[0] != etag:
                 return False
-            _call(self, "delete_object", Key=self.key, IfMatch=etag)
+            self.request("delete_object", Key=self.key, IfMatch=etag)
         except (FileNotFoundError, Changed):
             return False
         return True
@@ -232,11 +219,12 @@ class ObjectPath:
         Raises:
             FileNotFoundError: no such object.
         """
-        _whole(self, "copy", {"Bucket": other.bucket, "Key": other.key}, self.bucket, self.key)
+        self.transfer("copy", {"Bucket": other.bucket, "Key": other.key}, self.bucket, self.key)
 
     def upload(self, file: str, beside: dict[str, str]) -> None:
         """Make it hold what a file of this machine holds, of any size."""
-        _whole(self, "upload_file", file, self.bucket, self.key, ExtraArgs={"Metadata": beside})
+        told = {"Metadata": beside}
+        self.transfer("upload_file", file, self.bucket, self.key, ExtraArgs=told)
 
     def download(self, file: str) -> None:
         """Write what it holds into a file of this machine.
@@ -244,7 +232,16 @@ class ObjectPath:
         Raises:
             FileNotFoundError: no such object.
         """
-        _whole(self, "download_file", self.bucket, self.key, file)
+        self.transfer("download_file", self.bucket, self.key, file)
+
+    def request(self, operation: str, **parameters: Any) -> dict[str, Any]:
+        """One request about it, as `s3.call`."""
+        found = s3.call(self.bucket, self.key, operation, Bucket=self.bucket, **parameters)
+        return dict(found)
+
+    def transfer(self, operation: str, *arguments: Any, **named: Any) -> None:
+        """A transfer of what may need many requests; the object appears at their end."""
+        s3.call(self.bucket, self.key, operation, *arguments, **named)
 
 
 def object_path(url: str) -> ObjectPath:
@@ -286,7 +283,7 @@ def _listed(folder: ObjectPath, delimiter: str) -> Iterator[ObjectPath]:
     prefix = f"{folder.key}/" if folder.key else ""
     asked = {"Prefix": prefix, "Delimiter": delimiter}
     while True:
-        page = _call(folder, "list_objects_v2", **asked)
+        page = folder.request("list_objects_v2", **asked)
         for each in page.get("CommonPrefixes", ()):
             yield ObjectPath(folder.bucket, each["Prefix"].rstrip("/"))
         for each in page.get("Contents", ()):
@@ -299,127 +296,4 @@ def _listed(folder: ObjectPath, delimiter: str) -> Iterator[ObjectPath]:
 
 
 def _head(path: ObjectPath) -> dict[str, Any]:
-    return _call(path, "head_object", Key=path.key)
-
-
-def _call(path: ObjectPath, operation: str, **parameters: Any) -> dict[str, Any]:
-    """One request.
-
-    Raises:
-        FileNotFoundError: no such object.
-        Changed: a condition does not hold.
-        LakeError: no such bucket, no permission, no store that answers, ...
-    """
-    for attempt in range(CONFLICTS):
-        try:
-            found: dict[str, Any] = _asked(path, operation, Bucket=path.bucket, **parameters)
-            return found
-        except _Conflict as error:
-            if attempt + 1 == CONFLICTS:
-                raise Changed from error
-            time.sleep(0.1)
-    raise AssertionError
-
-
-def _whole(path: ObjectPath, operation: str, *arguments: Any, **named: Any) -> None:
-    """A transfer of what may need many requests; the object appears at their end."""
-    _asked(path, operation, *arguments, **named)
-
-
-class _Conflict(Exception):
-    """Two requests to one object met in the store: neither is known to have won."""
-
-
-def _asked(path: ObjectPath, operation: str, *arguments: Any, **named: Any) -> Any:
-    client = _client(os.getpid())
-    from boto3.exceptions import Boto3Error
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    try:
-        return getattr(client, operation)(*arguments, **named)
-    except (BotoCoreError, Boto3Error) as error:
-        raise _silent(path, error) from _cause(error)
-    except ClientError as error:
-        told = error.response.get("Error", {})
-        code = told.get("Code", "")
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        if code in MISSING:
-            missing = FileNotFoundError(errno.ENOENT, "no such object", str(path))
-            raise missing from error
-        if status == 412:
-            raise Changed from error
-        if status == 409:
-            raise _Conflict from error
-        raise LakeError(_refusal(path, code, told.get("Message", ""))) from (
-            _cause(error) if status >= 500 else error
-        )
-
-
-def _refusal(path: ObjectPath, code: str, message: str) -> str:
-    asked = f"{path}: {_endpoint()} refuses"
-    if code == "NoSuchBucket":
-        return (
-            f"{asked}: it has no bucket {path.bucket!r}; make it, or name another one in "
-            "PRUNELAKE_LAKE, or another store in AWS_ENDPOINT_URL"
-        )
-    if code in ("AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch"):
-        return (
-            f"{asked} ({code}); who AWS_ACCESS_KEY_ID or AWS_PROFILE names must be allowed to "
-            f"list, get, put and delete in {path.bucket!r}"
-        )
-    return f"{asked} ({code}: {message}); see AWS_ENDPOINT_URL and AWS_REGION"
-
-
-def _silent(path: ObjectPath, error: Exception) -> LakeError:
-    return LakeError(
-        f"{path}: {_endpoint()} cannot be asked ({one_line(error)}); see AWS_ENDPOINT_URL, "
-        "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or AWS_PROFILE, and the network"
-    )
-
-
-def _cause(error: Exception) -> OSError:
-    """The error as one of those that may pass, which sweeps try again."""
-    cause = ConnectionError(one_line(error))
-    cause.__cause__ = error
-    return cause
-
-
-def _endpoint() -> str:
-    return _own_endpoint() or "Amazon S3"
-
-
-def _own_endpoint() -> str | None:
-    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-
-
-@lru_cache(maxsize=1)
-def _client(_process: int) -> Any:
-    """The client of this process: a fork gets one of its own."""
-    try:
-        import boto3
-        from botocore.config import Config
-        from botocore.exceptions import BotoCoreError
-    except ModuleNotFoundError as error:
-        raise LakeError(
-            "a lake on object storage needs boto3, which is not installed; "
-            "pip install 'prunelake[s3]'"
-        ) from error
-
-    config = Config(
-        connect_timeout=CONNECT_SECONDS,
-        read_timeout=READ_SECONDS,
-        retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
-        max_pool_connections=AT_ONCE,
-        # Bucket names of other stores are seldom host names.
-        s3={"addressing_style": "path"} if _own_endpoint() else None,
-    )
-    region = None
-    if _own_endpoint() and not os.environ.get("AWS_REGION"):
-        region = os.environ.get("AWS_DEFAULT_REGION", "us-east-1")
-    try:
-        return boto3.session.Session().client("s3", config=config, region_name=region)
-    except (BotoCoreError, ValueError) as error:
-        raise LakeError(
-            f"no client of {_endpoint()}: {one_line(error)}; see AWS_ENDPOINT_URL, AWS_REGION and "
-            "AWS_PROFILE"
-        ) from error
+    return path.request("head_object", Key=path.key)

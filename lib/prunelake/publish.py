@@ -13,7 +13,8 @@ import duckdb
 from prunelake import leases
 from prunelake.doctor import damage
 from prunelake.errors import CorruptFile, LakeError, one_line
-from prunelake.lake import PUBLISHING, analysed, check_format, locked, run_ids, unanalysed
+from prunelake.lake import analysed, check_format, run_ids, unanalysed
+from prunelake.locks import PUBLISHING, locked
 from prunelake.objects import ObjectPath
 from prunelake.spec import content_hash
 from prunelake.storage import Location, Place

@@ -18,7 +18,8 @@ from prunelake import parquet
 from prunelake.compact import drop
 from prunelake.doctor import Kind, damage, doctor, leftovers
 from prunelake.errors import CorruptFile, LakeError, one_line
-from prunelake.lake import PUBLISHING, locked, require, run_ids
+from prunelake.lake import require, run_ids
+from prunelake.locks import PUBLISHING, locked
 from prunelake.objects import ObjectPath
 from prunelake.parts import ANALYSED, MEASURED, SEGMENT, Group, is_segment, parts
 from prunelake.publish import NAME

@@ -13,7 +13,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from prunelake.compact import drop
-from prunelake.lake import PUBLISHING, locked, read_table, require
+from prunelake.lake import read_table, require
+from prunelake.locks import PUBLISHING, locked
 from prunelake.parts import ANALYSED, MEASURED
 from prunelake.spec import SweepSpec
 from prunelake.storage import Location

@@ -16,7 +16,7 @@ import polars as pl
 
 from prunelake import parquet
 from prunelake.errors import CorruptFile, LakeError, one_line
-from prunelake.lake import locked
+from prunelake.locks import locked
 from prunelake.objects import ObjectPath
 from prunelake.storage import Location, delete_folder
 from prunelake.tables import TABLES, Table
