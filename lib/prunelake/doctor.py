@@ -127,7 +127,7 @@ def _table_leftovers(lake: Location) -> Iterator[Finding]:
     runs, with_analysis = set(run_ids(lake)), analysed(lake)
     for group in (MEASURED, ANALYSED):
         committed = {parquet.owner(path) for paths in heads(lake, group) for path in paths}
-        listed = _listed(lake, group)
+        listed = _listed(lake, group) if isinstance(lake, ObjectPath) else set()
         for path in [p for name in sorted(group.tables) for p in listing(lake / name)]:
             remedy, kind = "delete it, unless a sweep is writing now", Kind.left_over
             if path.name.startswith("."):
@@ -138,7 +138,7 @@ def _table_leftovers(lake: Location) -> Iterator[Finding]:
                 problem = "leftover: belongs to no complete run"
             elif parquet.owner(path) not in committed:
                 problem = f"leftover: its run has no {group.head.name} file of its own"
-                is_merged = group is MEASURED or path.stem in with_analysis
+                is_merged = group is MEASURED or parquet.owner(path) in with_analysis
                 remedy = f"run `prunelake {'compact' if is_merged else 'analyse'}`"
             elif isinstance(path, ObjectPath) and path not in listed:
                 problem = "leftover: its run lists another file in its place"
