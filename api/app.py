@@ -1,5 +1,6 @@
 """The server: routes over the published snapshot of a lake."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -12,10 +13,14 @@ from api import problems
 from api.cache import Cache
 from api.guard import Guard
 from api.measuring import Counts, Measuring
+from api.mirror import Mirror
 from api.routes import charts, data, examples, findings, metrics, page, sql
 from api.security import Security
 from api.settings import ApiSettings
 from api.snapshot import Snapshots
+from prunelake.objects import ObjectPath
+from prunelake.spec import Settings
+from prunelake.storage import Location
 
 DESCRIPTION = """
 What removing attention layers does to a model's accuracy, calibration and explanations. All
@@ -24,17 +29,33 @@ at once.
 """
 
 
-def create_app(lake: Path, settings: ApiSettings | None = None) -> FastAPI:
-    """The server of a lake; it opens the snapshot when it is first asked."""
+def create_app(
+    lake: Location, settings: ApiSettings | None = None, cache: Path | None = None
+) -> FastAPI:
+    """The server of a lake; it opens the snapshot when it is first asked.
+
+    Of a lake in an object store it keeps the snapshot in `cache` (PRUNELAKE_CACHE by default).
+    """
     settings = settings or ApiSettings()
-    snapshots = Snapshots(lake, max_seconds=settings.max_seconds)
-    guard = Guard(lake, settings)
+    mirror: Mirror | None = None
+    if isinstance(lake, ObjectPath):
+        mirror = Mirror(lake, cache or Settings().cache)
+        folder = mirror.folder
+        folder.mkdir(parents=True, exist_ok=True)
+    else:
+        folder = lake
+    snapshots = Snapshots(folder, max_seconds=settings.max_seconds, mirror=mirror)
+    guard = Guard(folder, settings)
     counts = Counts()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with guard.running():
+            following = asyncio.create_task(mirror.follow()) if mirror else None
             yield
+            if following:
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
 
     # The pages that FastAPI would make of its OpenAPI load scripts from other hosts.
     app = FastAPI(

@@ -19,6 +19,7 @@ from api.subject import Subject
 from api.wording import listed, model_name, number, order
 from prunelake import views
 from prunelake.errors import NothingToShow, PruneLakeError
+from prunelake.storage import Location
 
 IMPORTANCE = {
     "cosine": "1 minus the mean cosine similarity of the residual stream in front of and behind it",
@@ -28,7 +29,7 @@ IMPORTANCE = {
 Run = dict[str, Any]
 
 
-def write_report(lake: Path, out: Path, run_ids: Sequence[str] | None = None) -> None:
+def write_report(lake: Location, out: Path, run_ids: Sequence[str] | None = None) -> None:
     """Write the report of all runs, or of `run_ids`, to `out`, whole or not at all.
 
     Raises:
@@ -53,7 +54,7 @@ def write_report(lake: Path, out: Path, run_ids: Sequence[str] | None = None) ->
         ) from error
 
 
-def _page(lake: Path, runs: Sequence[Run], sections: Sequence[str]) -> str:
+def _page(lake: Location, runs: Sequence[Run], sections: Sequence[str]) -> str:
     css = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
     if runs:
         body = html.with_distinct_ids("".join(sections))

@@ -13,6 +13,7 @@ from typing import Any
 import duckdb
 import polars as pl
 
+from api.mirror import Mirror
 from api.query import Connection, Query
 from prunelake.errors import LimitExceeded, NoSnapshot
 from prunelake.publish import NAME, views_hash
@@ -60,12 +61,20 @@ class Snapshot:
 
 
 class Snapshots:
-    """The snapshot of a lake, always the last one that was published."""
+    """The snapshot of a lake, always the last one that was published.
+
+    Of a lake in an object store `lake` is the folder of its `mirror`.
+    """
 
     def __init__(
-        self, lake: Path, memory_bytes: int | None = None, max_seconds: float | None = None
+        self,
+        lake: Path,
+        memory_bytes: int | None = None,
+        max_seconds: float | None = None,
+        mirror: Mirror | None = None,
     ) -> None:
         self.path = lake / NAME
+        self._mirror = mirror
         self.memory_bytes = memory_bytes
         self.max_seconds = max_seconds
         self._lock = threading.Lock()
@@ -83,6 +92,10 @@ class Snapshots:
             with self._lock:
                 if stamp != self._stamp:
                     self._take(stamp)
+        if self._current is None and self._mirror is not None:
+            self._mirror.require()
+            self._mirror = None
+            return self.current()
         if self._current is None:
             raise NoSnapshot(f"there is no {self.path}; `prunelake publish` writes it")
         return self._current

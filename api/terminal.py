@@ -1,7 +1,6 @@
 """What a sweep showed, as tables for a terminal."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -13,11 +12,12 @@ from api import findings, queries
 from api.verdicts import VERDICTS
 from api.wording import interval, label, order, signed
 from prunelake import views
+from prunelake.storage import Location
 
 SHOWN = ("accuracy", *findings.HEADLINES)
 
 
-def print_summary(lake: Path, run_ids: Sequence[str], console: Console | None = None) -> None:
+def print_summary(lake: Location, run_ids: Sequence[str], console: Console | None = None) -> None:
     """Print for each run its headline metrics by level, what they say, and the correlations."""
     console = console or Console()
     with views.connect(lake) as connection:

@@ -85,13 +85,13 @@ def write_runs(settings: Settings, watchlist: Watchlist, count: int, in_segments
     for number in range(count):
         model, spec = wanted[number] if number < len(wanted) else (models[0], other)
         rows.append(run_row(number, model.model, model.revision, spec))
-    (settings.lake / "runs").mkdir(parents=True)
+    (Path(str(settings.lake)) / "runs").mkdir(parents=True)
     size = 1000 if in_segments else 1
     for start in range(0, count, size):
         chunk = rows[start : start + size]
         name = f"segment-{start:016}" if in_segments else chunk[0]["run_id"]
         RUNS.frame(chunk).write_parquet(
-            settings.lake / "runs" / f"{name}.parquet",
+            Path(str(settings.lake)) / "runs" / f"{name}.parquet",
             compression="zstd",
             metadata={
                 parquet.FORMAT_KEY: "1",
@@ -163,12 +163,12 @@ def watch(runs: int = 10_000, rounds: int = 1_000) -> Iterator[str]:
         kept = "in segments" if in_segments else "a file each"
         yield f"| decides, {runs:,} runs {kept} | {seconds:.2f} s |"
     with drawn(100, 0, False) as (watchlist, settings):
-        before = bytes_of(settings.lake, settings.cache)
+        before = bytes_of(Path(str(settings.lake)), settings.cache)
         began = time.perf_counter()
         for _ in range(rounds):
             assert Round(watchlist, settings, Nobody()).run() == []
         each = (time.perf_counter() - began) / rounds
-        after = bytes_of(settings.lake, settings.cache)
+        after = bytes_of(Path(str(settings.lake)), settings.cache)
     yield f"| an empty round, 100 runs, 10 models | {each * 1e3:.0f} ms |"
     grown = f"{after[0] - before[0]} files, {after[1] - before[1]} bytes"
     yield f"| what {rounds:,} empty rounds leave in lake and cache | {grown} |"

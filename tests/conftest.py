@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import os
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -52,3 +53,12 @@ def tiny_folder(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     tokenizer.save_pretrained(folder)
     tiny_model("llama", vocab_size=len(tokenizer)).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def object_store() -> Iterator[str]:
+    """The address of an object store on loopback, which the environment names meanwhile."""
+    from tests.object_store import running
+
+    with running() as url:
+        yield url

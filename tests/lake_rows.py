@@ -4,7 +4,6 @@ import datetime
 import json
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -12,6 +11,7 @@ import polars as pl
 from prunelake.analyse import analyse
 from prunelake.lake import write_run
 from prunelake.spec import content_hash
+from prunelake.storage import Location
 from prunelake.tables import ANALYSIS_VERSION, DERIVED, TABLES
 from prunelake.views import query
 
@@ -136,13 +136,13 @@ def frames(**rows: Rows) -> dict[str, pl.DataFrame]:
     }
 
 
-def write_raw(lake: Path, run: Mapping[str, Any], **rows: Rows) -> str:
+def write_raw(lake: Location, run: Mapping[str, Any], **rows: Rows) -> str:
     """Write one run of the given rows into the lake, without an analysis; its run_id."""
     assert write_run(lake, run, frames(**rows))
     return str(run["run_id"])
 
 
-def write(lake: Path, run: Mapping[str, Any], **rows: Rows) -> str:
+def write(lake: Location, run: Mapping[str, Any], **rows: Rows) -> str:
     """Write one run of the given rows into the lake, and its analysis; its run_id."""
     run_id = write_raw(lake, run, **rows)
     analyse(lake, run_id)
@@ -197,6 +197,6 @@ def small_analysis(run_id: str, **columns: Any) -> tuple[dict[str, Any], dict[st
     }
 
 
-def rows_of(lake: Path, sql: str) -> list[dict[str, Any]]:
+def rows_of(lake: Location, sql: str) -> list[dict[str, Any]]:
     """What a query over the lake's views gives, as rows."""
     return query(lake, sql).to_dicts()

@@ -1,11 +1,11 @@
 """Given rows of `queries.levels`, and a run with explanations for what reads a whole lake."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from prunelake.storage import Location
 from tests import lake_rows
 
 SCHEMA = {
@@ -66,7 +66,7 @@ def levels(
 
 
 def explained_run(
-    lake: Path,
+    lake: Location,
     name: str = "run",
     drops: Mapping[tuple[str, str], float] = {("kernel_shap", "delete_text"): 0.5},  # a constant
     **columns: Any,
@@ -131,7 +131,7 @@ def explained_run(
     )
 
 
-def published_run(lake: Path, name: str = "published", **columns: Any) -> str:
+def published_run(lake: Location, name: str = "published", **columns: Any) -> str:
     """A run of a published table: five levels, explanations of lime by an untold operator."""
     run = lake_rows.run_row(
         name, **{"levels": [0, 1, 2, 3, 4], "example_count": 0, "strategy": ""} | columns
@@ -160,7 +160,7 @@ def published_run(lake: Path, name: str = "published", **columns: Any) -> str:
     )
 
 
-def judged_run(lake: Path, name: str = "judged", n: int = 400, **columns: Any) -> str:
+def judged_run(lake: Location, name: str = "judged", n: int = 400, **columns: Any) -> str:
     """A run of n examples and three levels whose verdicts are plain.
 
     Every eighth example is wrong at levels 0 and 1, every second one at level 2. Confidence is

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from prunelake import lake as store
-from prunelake import parquet, views
+from prunelake import locks, parquet, views
 from prunelake.analyse import analyse
 from prunelake.cli import main
 from prunelake.compact import compact
@@ -28,6 +28,7 @@ from prunelake.repair import quarantine, repair
 from prunelake.spec import SweepSpec
 from prunelake.tables import DERIVED, TABLES
 from tests.lake_rows import bound, identity_of, small_analysis, small_run
+from tests.places import local
 
 ALL = (*TABLES, *DERIVED)
 
@@ -239,7 +240,7 @@ def test_the_spec_of_a_lost_run_sweeps_it_again(
     assert f"`prunelake sweep {file} --lake {tmp_path}` makes it again" in told
     from prunelake.cli import _read_spec
 
-    assert _read_spec(file).model_dump_json() == SPEC
+    assert _read_spec(str(file)).model_dump_json() == SPEC
 
 
 def test_what_was_imported_or_is_unknown_is_said(tmp_path: Path) -> None:
@@ -272,7 +273,7 @@ def test_repair_clears_what_no_run_needs(lake: Path) -> None:
     lost = identity_of("four")[1]
     for table in DERIVED:
         (lake / table / f"{lost}.parquet").unlink()
-    assert {str(f.file.relative_to(lake)): f.kind for f in doctor(lake)} == {
+    assert {str(local(f.file).relative_to(lake)): f.kind for f in doctor(lake)} == {
         "layers/.dead.123.tmp": Kind.spent,
         "layers/dead.parquet": Kind.left_over,
         ".shards/dead": Kind.left_over,
@@ -309,7 +310,7 @@ def test_no_numbers_are_computed_from_damaged_files(lake: Path) -> None:
     assert run_id in store.unanalysed(lake)
 
 
-@pytest.mark.parametrize("lock", [store.WRITING, store.PUBLISHING])
+@pytest.mark.parametrize("lock", [locks.WRITING, locks.PUBLISHING])
 @pytest.mark.parametrize("act", [quarantine, repair])
 def test_a_lake_with_a_writer_at_work_is_left_alone(
     lake: Path, lock: str, act: Callable[[Path], list[str]]
@@ -317,7 +318,7 @@ def test_a_lake_with_a_writer_at_work_is_left_alone(
     (lake / "layers" / ".being.written.tmp").write_bytes(b"")
     (lake / "examples" / f"{identity_of('three')[1]}.parquet").write_bytes(b"")
     before = files_of(lake)
-    with store.locked(lake, lock), pytest.raises(LakeError, match=f"{lock} is held"):
+    with locks.locked(lake, lock), pytest.raises(LakeError, match=f"{lock} is held"):
         act(lake)
     assert files_of(lake) == before
     with pytest.raises(LakeError, match="no lake at"):

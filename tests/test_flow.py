@@ -29,6 +29,7 @@ from prunelake.spec import Calibration, Explanation, Rows, Settings, Strategy, S
 from prunelake.tables import TABLES
 from tests import sweeping
 from tests.level_rows import judged_run
+from tests.places import local
 from tests.sweeping import bare_sweep
 
 
@@ -116,7 +117,9 @@ def test_a_run_without_its_analysis_gets_it_from_the_same_spec_again(
 ) -> None:
     run_id = flow_module.sweep(spec, settings)
     expected = lake.read_table(settings.lake, "metrics")
-    (settings.lake / "analyses" / f"{run_id}.parquet").unlink()  # as a killed sweep leaves it
+    (
+        local(settings.lake) / "analyses" / f"{run_id}.parquet"
+    ).unlink()  # as a killed sweep leaves it
     monkeypatch.setattr(shard_module, "loaded_model", lambda *_: pytest.fail("loaded"))
     assert lake.unanalysed(settings.lake) == [run_id]
     assert again(spec, settings) == run_id
@@ -127,7 +130,7 @@ def test_a_run_without_its_analysis_gets_it_from_the_same_spec_again(
 def test_a_lake_that_cannot_be_written_is_refused_before_any_model_work(
     settings: Settings, spec: SweepSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings.lake.touch()
+    local(settings.lake).touch()
     monkeypatch.setattr(shard_module, "loaded_model", lambda *_: pytest.fail("loaded"))
     with pytest.raises(LakeError, match="cannot be written"):
         flow_module.sweep(spec, settings)
@@ -213,8 +216,8 @@ def test_an_interrupted_sweep_computes_only_what_is_missing(
     counted.sweep(spec, settings)
     assert counted.shards == [ORDER, *SHARDS]
     assert counted.tokens == total
-    found = sweeping.tables(settings.lake)
-    for name, frame in sweeping.tables(undisturbed.lake).items():
+    found = sweeping.tables(local(settings.lake))
+    for name, frame in sweeping.tables(local(undisturbed.lake)).items():
         assert_frame_equal(found[name], frame)
     assert found["runs"]["forward_tokens"].item() == round(total)
 
@@ -244,7 +247,7 @@ def test_a_run_of_which_all_shards_are_finished_is_committed_without_its_model(
     monkeypatch.setattr(shard_module, "loaded_model", lambda *_: pytest.fail("loaded"))
     run_id = counted.sweep(spec, settings)
     assert lake.run_ids(settings.lake) == [run_id]
-    assert list((settings.lake / ".shards").iterdir()) == []
+    assert list((local(settings.lake) / ".shards").iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -264,7 +267,7 @@ def test_what_was_damaged_is_computed_again_and_told(
         with pytest.raises(RuntimeError, match="killed"):
             counted.sweep(spec, settings)
     counted.shards = []
-    (path,) = (settings.lake / ".shards").glob(f"*/shards/{damaged}.parquet")
+    (path,) = (local(settings.lake) / ".shards").glob(f"*/shards/{damaged}.parquet")
     path.write_bytes(b"damaged")
     counted.sweep(spec, settings)
     assert counted.shards == again
@@ -281,7 +284,7 @@ def test_what_a_killed_sweep_left_behind_its_run_is_removed(
     counted.shards = []
     assert counted.sweep(spec, settings) == run_id
     assert counted.shards == []
-    assert list((settings.lake / ".shards").iterdir()) == []
+    assert list((local(settings.lake) / ".shards").iterdir()) == []
 
 
 def test_shards_are_weighed_by_what_they_cost(

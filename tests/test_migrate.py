@@ -11,8 +11,8 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from prunelake import lake as store
+from prunelake import locks, parquet, views
 from prunelake import migrate as module
-from prunelake import parquet, views
 from prunelake.cli import main
 from prunelake.compact import compact
 from prunelake.doctor import Kind, doctor
@@ -217,7 +217,7 @@ def test_a_step_that_leaves_another_schema_writes_nothing(
 
 
 def test_a_lake_that_is_being_written_is_not_migrated(before_overlaps: Path) -> None:
-    with store.locked(before_overlaps), pytest.raises(LakeError, match="by another process"):
+    with locks.locked(before_overlaps), pytest.raises(LakeError, match="by another process"):
         migrate(before_overlaps)
 
 

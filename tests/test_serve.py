@@ -13,13 +13,14 @@ from pathlib import Path
 import httpx
 import pytest
 
+from prunelake.storage import Location
 from tests.level_rows import explained_run
 
 PRUNELAKE = [sys.executable, "-c", "from prunelake.cli import main; main()"]
 
 
 @contextmanager
-def serving(lake: Path, *options: str, **environment: str) -> Iterator[tuple[str, str]]:
+def serving(lake: Location, *options: str, **environment: str) -> Iterator[tuple[str, str]]:
     """The address of a server on a free port, and what it printed before."""
     command = [*PRUNELAKE, "serve", "--lake", str(lake), "--port", "0", *options]
     process = subprocess.Popen(

@@ -12,6 +12,7 @@ from prunelake.errors import CorruptFile, LakeError
 from prunelake.shards import EXPLAINED, PREDICTED, Cost, Shard, Unfinished, split
 from prunelake.tables import DELETIONS, PREDICTIONS
 from tests.lake_rows import prediction
+from tests.places import local
 
 COST = Cost(12.5, 0.25, "cpu")
 
@@ -59,7 +60,7 @@ def test_finished_shards_read_back_in_their_order_level_by_level(tmp_path: Path)
 def test_a_shard_is_finished_when_its_last_file_is_there(tmp_path: Path) -> None:
     kept = Unfinished(tmp_path, "run")
     kept.store("a", {"predictions": rows("test:0")}, COST)
-    (kept.folder / "shards" / "a.parquet").unlink()
+    (local(kept.folder) / "shards" / "a.parquet").unlink()
     assert (kept.folder / "predictions" / "a.parquet").is_file()
     assert kept.cost("a") is None
 
@@ -69,7 +70,7 @@ def test_a_shard_is_finished_when_its_last_file_is_there(tmp_path: Path) -> None
 def test_a_damaged_shard_is_told(tmp_path: Path, table: str, harm: str) -> None:
     kept = Unfinished(tmp_path, "run")
     kept.store("a", {"predictions": rows("test:0")}, COST)
-    path = kept.folder / table / "a.parquet"
+    path = local(kept.folder) / table / "a.parquet"
     path.write_bytes(path.read_bytes()[:-5] if harm == "shortened" else b"")
     if harm == "gone":
         path.unlink()
@@ -89,13 +90,14 @@ def test_shards_are_no_part_of_the_lake(tmp_path: Path) -> None:
         assert kept.exists()
         kept.remove()
     assert not kept.exists()
-    assert list(kept.folder.parent.iterdir()) == []
+    assert list(local(kept.folder).parent.iterdir()) == []
 
 
 def test_a_shard_that_cannot_be_stored_is_one_clear_line(tmp_path: Path) -> None:
     kept = Unfinished(tmp_path, "run")
-    kept.folder.parent.mkdir()
-    kept.folder.touch()
+    folder = local(kept.folder)
+    folder.parent.mkdir()
+    folder.touch()
     with pytest.raises(
         LakeError, match=r"shard a of run run could not be written .* kept$"
     ) as told:
@@ -157,4 +159,4 @@ def test_a_claim_under_which_nothing_was_finished_leaves_nothing(tmp_path: Path)
     kept = Unfinished(tmp_path, "run")
     with pytest.raises(RuntimeError, match="no model"), kept.claimed(pytest.fail):
         raise RuntimeError("no model")
-    assert list(kept.folder.parent.iterdir()) == []
+    assert list(local(kept.folder).parent.iterdir()) == []

@@ -13,6 +13,7 @@ from prunelake.ledger import Attempt
 from prunelake.spec import Calibration, Settings, Strategy, SweepSpec
 from prunelake.starter import End, ThisProcess
 from prunelake.watch import State
+from tests.places import local
 from tests.watching import Worker, changed, go, in_lake, saved_model, told, watchlist
 
 PAST = datetime.now(UTC) - timedelta(days=3)
@@ -26,7 +27,7 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture
 def writes(settings: Settings) -> Worker:
     """A worker whose sweeps end in the lake, in this process."""
-    return Worker(lambda evaluation: in_lake(settings.lake, evaluation))
+    return Worker(lambda evaluation: in_lake(local(settings.lake), evaluation))
 
 
 def fails(*names: str) -> Callable[[Evaluation], None]:
@@ -113,7 +114,7 @@ def test_a_spec_that_is_spelled_otherwise_is_the_same(tmp_path: Path, settings: 
     listed = watchlist(tmp_path, {"model": "m", "levels": [2, 4]})
     go(listed, settings, worker, is_dry=True)
     worker = Worker(
-        lambda each: in_lake(settings.lake, each, spec=each.spec.model_dump_json(indent=3))
+        lambda each: in_lake(local(settings.lake), each, spec=each.spec.model_dump_json(indent=3))
     )
     go(listed, settings, worker)
     assert go(watchlist(tmp_path, {"model": "m", "levels": [4, 2, 0]}), settings, worker) == []
@@ -127,14 +128,14 @@ def test_a_sweep_that_finds_its_run_under_another_spec_is_not_started_again(
     # The default levels of this model, spelled out: only a sweep can know that they are.
     worker = Worker(
         lambda each: in_lake(
-            settings.lake,
+            local(settings.lake),
             each,
             spec=each.spec.model_copy(update={"levels": (0, 1)}).model_dump_json(),
         )
     )
     assert told(go(listed, settings, worker)) == [("m", "evaluated")]
     assert go(listed, settings, worker) == []
-    for file in settings.lake.glob("runs/*"):
+    for file in local(settings.lake).glob("runs/*"):
         file.unlink()
     assert told(go(listed, settings, worker)) == [("m", "evaluated")]
 
@@ -169,7 +170,7 @@ def test_what_another_has_computed_since_the_round_began_is_not_started(
     go(listed, settings, Worker(both.append, flow_run="1"), is_dry=False)
     for attempt in ledger.read(settings.lake).values():
         ledger.swap(settings.lake, attempt, None)
-    worker = Worker(lambda _: [in_lake(settings.lake, each) for each in both])
+    worker = Worker(lambda _: [in_lake(local(settings.lake), each) for each in both])
     assert told(go(listed, settings, worker)) == [("a", "evaluated")]
     assert worker.models == ["a"]
     assert ledger.read(settings.lake) == {}
@@ -189,7 +190,7 @@ def test_a_failing_model_is_retried_with_back_off_and_parked_and_blocks_no_other
     assert told(go(listed, settings, worker)) == [("bad", "waiting"), ("good", "evaluated")]
     pauses = []
     listed = watchlist(tmp_path, {"model": "models/bad"}, budget={"runs_per_day": 99})
-    for file in (settings.lake / ".watch").glob("*.json"):
+    for file in (local(settings.lake) / ".watch").glob("*.json"):
         file.unlink()
     for _ in range(4):
         go(listed, settings, worker)
@@ -197,7 +198,7 @@ def test_a_failing_model_is_retried_with_back_off_and_parked_and_blocks_no_other
         assert attempt.retry_at
         pauses.append(round((attempt.retry_at - datetime.now(UTC)) / timedelta(hours=1)))
         assert told(go(listed, settings, worker)) == [("bad", "waiting")]
-        changed(settings.lake, retry_at=PAST)
+        changed(local(settings.lake), retry_at=PAST)
     assert pauses == [1, 2, 4, 8]
     (line,) = go(listed, settings, worker)
     assert line.detail.endswith("(parked)")
@@ -215,7 +216,7 @@ def test_what_is_parked_is_tried_again_after_a_change_or_when_asked(
     worker = Worker(fails("m"))
     listed = watchlist(tmp_path, {"model": "m"})
     go(listed, settings, worker)
-    changed(settings.lake, number=5, retry_at=None)
+    changed(local(settings.lake), number=5, retry_at=None)
     assert told(go(listed, settings, worker)) == [("m", "parked")]
     if change == "revision":
         saved_model(tmp_path / "m", "others")
@@ -238,12 +239,12 @@ def test_a_flow_run_is_in_flight_until_it_ends_and_its_end_counts(
     (line,) = go(listed, settings, worker)
     assert line.state is State.waiting
     assert "attempt 1 failed: flow run x crashed" in line.detail
-    changed(settings.lake, retry_at=PAST)
+    changed(local(settings.lake), retry_at=PAST)
     assert told(go(listed, settings, worker)) == [("m", "started")]
     worker.ends["m"] = End(True, "flow run x completed")
     (line,) = go(listed, settings, worker)
     assert "not in this lake" in line.detail
-    in_lake(settings.lake, worker.started[0])
+    in_lake(local(settings.lake), worker.started[0])
     assert go(listed, settings, worker) == []
     assert ledger.read(settings.lake) == {}
     assert len({attempt.idempotency_key for attempt in worker.attempts}) == 2
@@ -261,9 +262,9 @@ def test_a_process_that_died_counts_as_failed(tmp_path: Path, settings: Settings
     here = ThisProcess(lambda _: pytest.fail("started"))
     assert told(go(listed, settings, here)) == [("m", "in flight")]  # type: ignore[arg-type]  # no Worker
     (attempt,) = ledger.read(settings.lake).values()
-    changed(settings.lake, started_at=PAST)
+    changed(local(settings.lake), started_at=PAST)
     old = PAST.timestamp()
-    os.utime(settings.lake / ".watch" / f"{attempt.key}.json", (old, old))
+    os.utime(local(settings.lake) / ".watch" / f"{attempt.key}.json", (old, old))
     (line,) = go(listed, settings, here)  # type: ignore[arg-type]  # no Worker
     assert line.state is State.waiting
     assert "ended without a word" in line.detail
@@ -299,7 +300,7 @@ def test_budgets_hold_by_round_by_day_and_by_size(tmp_path: Path, settings: Sett
     saved_model(tmp_path / "models" / "large", "x" * 2000)
     budget = {"runs_per_round": 2, "runs_per_day": 3, "max_model_gb": 1e-6}
     listed = watchlist(tmp_path, {"folder": "models"}, budget=budget)
-    worker = Worker(lambda each: in_lake(settings.lake, each, created_at=datetime.now(UTC)))
+    worker = Worker(lambda each: in_lake(local(settings.lake), each, created_at=datetime.now(UTC)))
     lines = go(listed, settings, worker)
     assert {line.detail for line in lines if line.state is State.waiting} == {
         "the entry's budget is 2 runs a round"
@@ -321,13 +322,13 @@ def test_rounds_with_nothing_to_do_and_dry_ones_leave_no_trace(
     assert told(go(listed, settings, writes, is_dry=True)) == [("m", "missing")]
     assert not settings.lake.exists()
     go(listed, settings, writes)
-    before = everything(settings.lake)
+    before = everything(local(settings.lake))
     for _ in range(5):
         assert go(listed, settings, writes) == []
-    assert everything(settings.lake) == before
+    assert everything(local(settings.lake)) == before
     saved_model(tmp_path / "m", "new")
     assert told(go(listed, settings, writes, is_dry=True)) == [("m", "missing")]
-    assert everything(settings.lake) == before
+    assert everything(local(settings.lake)) == before
 
 
 def test_attempts_at_what_is_not_wanted_any_more_are_forgotten(

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from prunelake.evidence import Cell, Evidence, gather
 from prunelake.lake import write_analysis
 from prunelake.metrics import METRICS, bounds
 from prunelake.stats import Floats
+from prunelake.storage import Location
 from prunelake.tables import ANALYSIS_VERSION, CELL, DERIVED, REPORTED
 from prunelake.views import connect, select
 
@@ -34,7 +34,7 @@ UNDEFINED = {
 Row = dict[str, Any]
 
 
-def analyse(lake: Path, run_id: str) -> None:
+def analyse(lake: Location, run_id: str) -> None:
     """Compute the statistics of one run from its tables, and write them beside it.
 
     Raises:

@@ -17,6 +17,7 @@ from prunelake.cli_watch import watch
 from prunelake.console import Format, LakeOption, print_frame, print_summary, settings_for
 from prunelake.errors import InvalidSpec, PruneLakeError, one_line
 from prunelake.spec import DEFAULT_MODEL, Settings, SweepSpec
+from prunelake.storage import Location, location
 
 app = typer.Typer(
     help="What removing attention layers does to accuracy, confidence and explanations.",
@@ -35,7 +36,9 @@ app.command()(retire)
 @app.command()
 def sweep(
     context: typer.Context,
-    spec: Annotated[Path | None, typer.Argument(help="A YAML file with a sweep spec.")] = None,
+    spec: Annotated[
+        str | None, typer.Argument(metavar="[SPEC]", help="A YAML file with a sweep spec.")
+    ] = None,
     model: Annotated[str, typer.Option(help="Model reference.")] = DEFAULT_MODEL,
     task: Annotated[str | None, typer.Option(help="Task; required without a spec file.")] = None,
     rows: Annotated[
@@ -247,7 +250,7 @@ def _without_our_traceback(record: logging.LogRecord) -> bool:
     return True
 
 
-def _refuse_options_beside_a_file(context: typer.Context, spec: Path) -> None:
+def _refuse_options_beside_a_file(context: typer.Context, spec: str) -> None:
     given = [
         f"--{name.replace('_', '-')}"
         for name in context.params
@@ -258,9 +261,10 @@ def _refuse_options_beside_a_file(context: typer.Context, spec: Path) -> None:
         raise InvalidSpec(f"{', '.join(given)} beside {spec}: write it into the file instead")
 
 
-def _read_spec(file: Path) -> SweepSpec:
+def _read_spec(file: str) -> SweepSpec:
     try:
-        fields = yaml.safe_load(file.read_text(encoding="utf-8"))
+        # `doctor --quarantine` leaves specs beside what it has moved, in the lake.
+        fields = yaml.safe_load(location(file).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InvalidSpec(f"{file}: cannot be read as YAML ({one_line(error)})") from error
     return _valid_spec(fields, str(file))
@@ -286,7 +290,7 @@ def _numbers(text: str | None) -> list[int] | None:
         raise InvalidSpec(f"{text!r} is not a list of whole numbers like 0,4,8") from error
 
 
-def _warn_of_unanalysed(lake: Path) -> None:
+def _warn_of_unanalysed(lake: Location) -> None:
     from prunelake.lake import unanalysed
 
     if count := len(unanalysed(lake)):
@@ -297,7 +301,7 @@ def _warn_of_unanalysed(lake: Path) -> None:
         )
 
 
-def _write_report(lake: Path, out: Path) -> None:
+def _write_report(lake: Location, out: Path) -> None:
     from api.report import write_report
 
     write_report(lake, out)

@@ -8,6 +8,7 @@ import typer
 from prunelake.console import LakeOption, print_summary, settings_for
 from prunelake.errors import InvalidSpec
 from prunelake.spec import Operator, Variant
+from prunelake.storage import Location
 
 WITHOUT_EXAMPLES = (
     "A table tells no example: its differences and correlations have no interval and no test, and "
@@ -104,7 +105,7 @@ def _logs(path: Path | None, levels: list[str] | None) -> dict[int, Path]:
     return logs
 
 
-def _imported(lake: Path, run_id: str, is_new: bool) -> None:
+def _imported(lake: Location, run_id: str, is_new: bool) -> None:
     if not is_new:
         typer.echo(f"run {run_id} is in the lake already; nothing to import")
     print_summary(lake, [run_id])
@@ -112,7 +113,7 @@ def _imported(lake: Path, run_id: str, is_new: bool) -> None:
         typer.echo(f"Excluded at level {level}: {count} examples, as {reason} (view excluded).")
 
 
-def _excluded(lake: Path, run_id: str) -> list[tuple[int, str, int]]:
+def _excluded(lake: Location, run_id: str) -> list[tuple[int, str, int]]:
     from prunelake.views import query
 
     return query(

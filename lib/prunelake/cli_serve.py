@@ -26,7 +26,8 @@ def serve(
     from api.settings import ApiSettings
     from prunelake import publish
 
-    folder = settings_for(lake).lake
+    own = settings_for(lake)
+    folder = own.lake
     try:
         settings = ApiSettings()
     except ValidationError as error:
@@ -48,7 +49,7 @@ def serve(
     shown = f"[{host}]" if ":" in host else host
     typer.echo(f"PruneLake serves {folder} at http://{shown}:{taken}/ (Ctrl+C stops it)")
     config = uvicorn.Config(
-        create_app(folder, settings),
+        create_app(folder, settings, own.cache),
         http=Protocol,
         log_level="warning",
         server_header=False,

@@ -12,13 +12,13 @@ of the published snapshot are not touched.
 import json
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import polars as pl
 
 from prunelake import parquet
 from prunelake.errors import CorruptFile, LakeError, one_line
-from prunelake.lake import PUBLISHING, locked, require, run_ids
+from prunelake.lake import require, run_ids
+from prunelake.locks import PUBLISHING, locked
 from prunelake.parts import (
     ANALYSED,
     MEASURED,
@@ -27,16 +27,18 @@ from prunelake.parts import (
     Part,
     heads,
     is_segment,
+    listed_file,
     parts,
     segment_name,
 )
+from prunelake.storage import Location, delete, read_now, sync
 from prunelake.tables import DERIVED, TABLES, Table
 
 SEGMENT_ROWS = 1_000_000
 """A segment with as many rows in one of its tables is merged with no more runs."""
 
 
-def compact(lake: Path) -> tuple[int, int]:
+def compact(lake: Location) -> tuple[int, int]:
     """Merge what can be merged; the number of the lake's files before and after.
 
     Waits for writers and publishers, which then wait for it.
@@ -64,7 +66,7 @@ def compact(lake: Path) -> tuple[int, int]:
         ) from error
 
 
-def drop(lake: Path, group: Group, run_ids: Collection[str]) -> None:
+def drop(lake: Location, group: Group, run_ids: Collection[str]) -> None:
     """Remove what a group has of these runs, whole: no reader sees a part of one.
 
     A run's own files go, their head first; a segment with rows of it is written again without them.
@@ -74,11 +76,11 @@ def drop(lake: Path, group: Group, run_ids: Collection[str]) -> None:
         WrongFormat, CorruptFile: as `compact`.
     """
     gone = frozenset(run_ids)
-    own = [path for path in heads(lake, group)[0] if path.stem in gone]
+    own = [path for path in heads(lake, group)[0] if parquet.owner(path) in gone]
     for head in own:
-        head.unlink()
+        delete(head)
     if own:
-        parquet.sync(own[0].parent)
+        sync(own[0].parent)
     for part in parts(lake, group):
         if is_segment(part.head) and part.held & gone:
             rest = replace(part, run_ids=part.run_ids - gone)
@@ -86,8 +88,10 @@ def drop(lake: Path, group: Group, run_ids: Collection[str]) -> None:
                 _merge(lake, group, [rest])
             else:
                 _remove(lake, group, [part])
-    for path in [lake / name / f"{run_id}.parquet" for name in group.tables for run_id in gone]:
-        path.unlink(missing_ok=True)
+    for name in group.tables if gone else ():
+        for path in (lake / name).glob("*"):
+            if parquet.owner(path) in gone:
+                delete(path)
 
 
 def _batches(found: Sequence[Part]) -> Iterator[list[Part]]:
@@ -121,7 +125,7 @@ def _size(batch: Sequence[Part]) -> int:
     )
 
 
-def _merge(lake: Path, group: Group, batch: Sequence[Part]) -> None:
+def _merge(lake: Location, group: Group, batch: Sequence[Part]) -> None:
     """Write the segment of these parts, and remove their head files: it is read instead."""
     for part in batch:
         _require_whole(part, group.head)
@@ -129,7 +133,9 @@ def _merge(lake: Path, group: Group, batch: Sequence[Part]) -> None:
     _remove(lake, group, [part for part in batch if part.head != head])
 
 
-def write_segment(lake: Path, group: Group, rows_of: Callable[[Table], pl.DataFrame]) -> Path:
+def write_segment(
+    lake: Location, group: Group, rows_of: Callable[[Table], pl.DataFrame]
+) -> Location:
     """Write a segment of the rows of each table, sorted by run; its head file, which comes last."""
     rows = rows_of(group.head)
     name = segment_name(rows)
@@ -144,9 +150,9 @@ def write_segment(lake: Path, group: Group, rows_of: Callable[[Table], pl.DataFr
             if table.is_optional and frame.is_empty():
                 continue
             path = lake / table.name / head.name
-            digest = parquet.write(path, table, frame)
+            digest = parquet.write_data(path, table, frame)
             listed.append({"table": table.name, "rows": frame.height, "sha256": digest})
-        parquet.write(head, group.head, rows, {parquet.FILES_KEY: json.dumps(listed)})
+        parquet.create_head(head, group.head, rows, {parquet.FILES_KEY: json.dumps(listed)})
     return head
 
 
@@ -162,35 +168,38 @@ def _rows(batch: Sequence[Part], table: Table) -> pl.DataFrame:
 
 def _require_whole(part: Part, head: Table) -> None:
     """Raise where a file is not the one that was written: merged, its rows would pass for whole."""
-    if problem := parquet.seal_problem(part.head):
+    whole = read_now(part.head)
+    if problem := parquet.seal_problem(whole):
         raise CorruptFile(f"{part.head}: {problem}; {parquet.remedy(part.head)}")
-    if is_segment(part.head) and segment_name(parquet.read(part.head, head)) != part.head.stem:
+    if is_segment(part.head) and segment_name(parquet.read(whole, head)) != parquet.owner(
+        part.head
+    ):
         raise CorruptFile(f"{part.head}: other rows than written; {parquet.remedy(part.head)}")
-    for name, listed in part.listed.items():
-        path = part.head.parent.parent / name / part.head.name
+    for listed in part.listed.values():
+        path = listed_file(part.head, listed)
         if parquet.sha256(path) != listed["sha256"]:
             raise CorruptFile(f"{path}: SHA-256 differs; {parquet.remedy(path)}")
 
 
-def _remove(lake: Path, group: Group, replaced: Sequence[Part]) -> None:
+def _remove(lake: Location, group: Group, replaced: Sequence[Part]) -> None:
     """Remove parts that are read no more, and what a killed compaction left or began."""
     for of_many in (True, False):
         for part in replaced:
             if is_segment(part.head) == of_many:
-                part.head.unlink()
+                delete(part.head)
         if replaced:
             # No crash of the machine may bring back a segment, but not what beats it.
-            parquet.sync(lake / group.head.name)
-    loose, segments = ({path.stem for path in paths} for paths in heads(lake, group))
+            sync(lake / group.head.name)
+    loose, segments = ({parquet.owner(path) for path in paths} for paths in heads(lake, group))
     merged = frozenset[str]().union(*(p.held for p in parts(lake, group) if is_segment(p.head)))
     for name in group.tables:
         for path in (lake / name).glob("*"):
             is_unfinished = path.name.startswith(f".{SEGMENT}")
-            is_left = is_segment(path) and path.stem not in segments
-            is_replaced = path.stem in merged and path.stem not in loose
+            is_left = is_segment(path) and parquet.owner(path) not in segments
+            is_replaced = parquet.owner(path) in merged and parquet.owner(path) not in loose
             if is_unfinished or is_left or is_replaced:
-                path.unlink()
+                delete(path)
 
 
-def _count(lake: Path) -> int:
+def _count(lake: Location) -> int:
     return sum(1 for name in (*TABLES, *DERIVED) for _ in (lake / name).glob("*"))

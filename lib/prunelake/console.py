@@ -11,9 +11,15 @@ from pydantic import ValidationError
 from prunelake.errors import InvalidSpec, one_line
 from prunelake.formats import RowFormat, encoded, to_json
 from prunelake.spec import Settings
+from prunelake.storage import Location, location
 
 LakeOption = Annotated[
-    Path | None, typer.Option("--lake", help="Folder of the lake [env PRUNELAKE_LAKE, ./lake].")
+    str | None,
+    typer.Option(
+        "--lake",
+        metavar="PATH",
+        help="Folder of the lake, or s3://BUCKET/PREFIX [env PRUNELAKE_LAKE, ./lake].",
+    ),
 ]
 
 
@@ -28,7 +34,7 @@ class Format(StrEnum):
     arrow = "arrow"
 
 
-def settings_for(lake: Path | None) -> Settings:
+def settings_for(lake: str | None) -> Settings:
     """The settings of the environment, with the lake of `--lake` if it was given.
 
     Raises:
@@ -42,10 +48,10 @@ def settings_for(lake: Path | None) -> Settings:
             for problem in error.errors()
         )
         raise InvalidSpec(problems) from error
-    return settings if lake is None else settings.model_copy(update={"lake": lake})
+    return settings if lake is None else settings.model_copy(update={"lake": location(lake)})
 
 
-def print_summary(lake: Path, run_ids: list[str]) -> None:
+def print_summary(lake: Location, run_ids: list[str]) -> None:
     """Print what runs show, as tables and in words."""
     from api import terminal
 

@@ -1,11 +1,11 @@
 """Whether every file of a lake is as it was written; finds what is wrong and changes nothing."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -13,6 +13,7 @@ import polars as pl
 from prunelake import parquet
 from prunelake.errors import LakeError, WrongFormat, one_line
 from prunelake.lake import analysed, require, run_ids, unanalysed
+from prunelake.objects import ObjectPath
 from prunelake.parts import (
     ANALYSED,
     MEASURED,
@@ -20,9 +21,12 @@ from prunelake.parts import (
     heads,
     is_segment,
     listed_by,
+    listed_file,
+    parts,
     segment_name,
 )
 from prunelake.spec import content_hash
+from prunelake.storage import Location, listing, read_now
 from prunelake.tables import ANALYSES, FORMAT_VERSION, Table
 
 SHARDS = ".shards"
@@ -33,6 +37,9 @@ WATCH = ".watch"
 
 ABANDONED = timedelta(days=7)
 """Shards that no sweep has touched for so long are called left over."""
+
+AT_ONCE = 8
+"""Runs that are checked at once where each file is a request."""
 
 STALE = timedelta(hours=1)
 """So old a temporary file of the watcher, which takes no lock of the lake, is of a dead one."""
@@ -52,13 +59,13 @@ class Kind(Enum):
 class Finding:
     """Something wrong with one file or folder of a lake, and what would put it right."""
 
-    file: Path
+    file: Location
     problem: str
     remedy: str
     kind: Kind = Kind.damaged
 
 
-def doctor(lake: Path) -> list[Finding]:
+def doctor(lake: Location) -> list[Finding]:
     """Check every file of every complete run and analysis, and name what belongs to none.
 
     Raises:
@@ -73,25 +80,37 @@ def doctor(lake: Path) -> list[Finding]:
         return damaged
 
 
-def damage(lake: Path) -> Iterator[Finding]:
+def damage(lake: Location) -> Iterator[Finding]:
     """What is wrong with the files of runs and analyses: hash, schema, rows, keys, identity."""
     for group in (MEASURED, ANALYSED):
         for paths in heads(lake, group):
-            for head in paths:
-                findings = list(_part_findings(group, head))
+            for head, findings in _examined(group, paths):
                 # Otherwise a compaction has taken it meanwhile.
-                if head.is_file():
+                if findings and head.is_file():
                     yield from findings
 
 
-def _without_analysis(lake: Path) -> Iterator[Finding]:
+def _examined(group: Group, paths: Sequence[Location]) -> Iterator[tuple[Location, list[Finding]]]:
+    """Each head, and what is wrong with the files that it commits."""
+    if not any(isinstance(path, ObjectPath) for path in paths):
+        for head in paths:
+            yield head, list(_part_findings(group, head))
+        return
+    pool = ThreadPoolExecutor(AT_ONCE)
+    try:
+        yield from pool.map(lambda head: (head, list(_part_findings(group, head))), paths)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _without_analysis(lake: Location) -> Iterator[Finding]:
     for run_id in unanalysed(lake):
         path = lake / ANALYSES.name / f"{run_id}.parquet"
         problem = "missing, or of another version"
         yield Finding(path, problem, "run `prunelake analyse`", Kind.unanalysed)
 
 
-def leftovers(lake: Path) -> Iterator[Finding]:
+def leftovers(lake: Location) -> Iterator[Finding]:
     """What belongs to no complete run or analysis, and to no sweep that may still go on.
 
     While a writer is at work, what it is writing is among them.
@@ -104,30 +123,43 @@ def leftovers(lake: Path) -> Iterator[Finding]:
     yield from _watch_leftovers(lake)
 
 
-def _table_leftovers(lake: Path) -> Iterator[Finding]:
+def _table_leftovers(lake: Location) -> Iterator[Finding]:
     runs, with_analysis = set(run_ids(lake)), analysed(lake)
     for group in (MEASURED, ANALYSED):
-        committed = {path.stem for paths in heads(lake, group) for path in paths}
-        for path in sorted(p for name in group.tables for p in (lake / name).glob("*")):
+        committed = {parquet.owner(path) for paths in heads(lake, group) for path in paths}
+        listed = _listed(lake, group) if isinstance(lake, ObjectPath) else set()
+        for path in [p for name in sorted(group.tables) for p in listing(lake / name)]:
             remedy, kind = "delete it, unless a sweep is writing now", Kind.left_over
             if path.name.startswith("."):
                 problem, kind = "leftover: a temporary file", Kind.spent
-            elif is_segment(path) and path.stem not in committed:
+            elif is_segment(path) and parquet.owner(path) not in committed:
                 problem, remedy = "leftover: belongs to no segment", "run `prunelake compact`"
-            elif path.suffix != ".parquet" or not (is_segment(path) or path.stem in runs):
+            elif path.suffix != ".parquet" or not (is_segment(path) or parquet.owner(path) in runs):
                 problem = "leftover: belongs to no complete run"
-            elif path.stem not in committed:
+            elif parquet.owner(path) not in committed:
                 problem = f"leftover: its run has no {group.head.name} file of its own"
-                is_merged = group is MEASURED or path.stem in with_analysis
+                is_merged = group is MEASURED or parquet.owner(path) in with_analysis
                 remedy = f"run `prunelake {'compact' if is_merged else 'analyse'}`"
+            elif isinstance(path, ObjectPath) and path not in listed:
+                problem = "leftover: its run lists another file in its place"
             else:
                 continue
             yield Finding(path, problem, remedy, kind)
 
 
-def _shard_leftovers(lake: Path) -> Iterator[Finding]:
+def _listed(lake: Location, group: Group) -> set[Location]:
+    """The files that head files commit, and these."""
+    return {
+        file
+        for part in parts(lake, group)
+        for name in (group.head.name, *part.listed)
+        if (file := part.file(name)) is not None
+    }
+
+
+def _shard_leftovers(lake: Location) -> Iterator[Finding]:
     complete = set(run_ids(lake))
-    for folder in sorted((lake / SHARDS).glob("*")):
+    for folder in listing(lake / SHARDS):
         remedy = "run `prunelake doctor --repair`, unless a sweep of it is running now"
         unused = _unused_for(folder)
         if folder.name in complete:
@@ -137,8 +169,8 @@ def _shard_leftovers(lake: Path) -> Iterator[Finding]:
             yield Finding(folder, problem, f"sweep again to finish it, or {remedy}", Kind.left_over)
 
 
-def _watch_leftovers(lake: Path) -> Iterator[Finding]:
-    for path in sorted((lake / WATCH).glob("*")):
+def _watch_leftovers(lake: Location) -> Iterator[Finding]:
+    for path in listing(lake / WATCH):
         if path.suffix == ".tmp":
             if _unused_for(path) > STALE:
                 problem = "leftover: a temporary file of the watcher"
@@ -154,26 +186,33 @@ def _watch_leftovers(lake: Path) -> Iterator[Finding]:
                 pass  # what was failing has succeeded meanwhile
 
 
-def _unused_for(path: Path) -> timedelta:
+def _unused_for(path: Location) -> timedelta:
     """How long ago a file, or the last one in a folder, was written."""
     times = []
-    for one in (path, *path.rglob("*")):
+    if isinstance(path, ObjectPath):
+        each: Iterable[Location] = path.objects() if path.status is None else [path]
+    else:
+        each = (path, *path.rglob("*"))
+    for one in each:
         try:
             times.append(one.stat().st_mtime)
         except FileNotFoundError:
             return timedelta(0)  # someone is at work there
+    if not times:
+        return timedelta(0)
     return datetime.now(UTC) - datetime.fromtimestamp(max(times), UTC)
 
 
-def _part_findings(group: Group, head: Path) -> Iterator[Finding]:
+def _part_findings(group: Group, head: Location) -> Iterator[Finding]:
     remedy = parquet.remedy(head)
     try:
-        problem = parquet.seal_problem(head)
+        whole = read_now(head)
+        problem = parquet.seal_problem(whole)
         if problem:
             yield Finding(head, problem, remedy)
             return
-        says = parquet.metadata(head)
-        rows = parquet.read(head, group.head)
+        says = parquet.metadata(whole)
+        rows = parquet.read(whole, group.head)
     except WrongFormat:
         problem = f"another format than {FORMAT_VERSION}, which this version reads"
         yield Finding(head, problem, parquet.format_remedy(head), Kind.foreign)
@@ -181,7 +220,7 @@ def _part_findings(group: Group, head: Path) -> Iterator[Finding]:
     except LakeError as error:
         yield Finding(head, str(error), remedy)
         return
-    runs = rows["run_id"].drop_nulls().to_list() if is_segment(head) else [head.stem]
+    runs = rows["run_id"].drop_nulls().to_list() if is_segment(head) else [parquet.owner(head)]
     for problem in (
         *_head_problems(head, rows),
         *parquet.content_problems(rows, group.head, runs),
@@ -194,20 +233,21 @@ def _part_findings(group: Group, head: Path) -> Iterator[Finding]:
     for name, table in group.tables.items():
         if table is group.head or (table.is_optional and name not in by_table):
             continue
-        path = head.parent.parent / name / head.name
+        entry = by_table.get(name)
+        path = head.parent.parent / name / head.name if entry is None else listed_file(head, entry)
         counts = of_runs.filter(pl.col("table") == name).select("run_id", "rows")
         if name not in by_table and group is ANALYSED:
             problem = "its analysis is of before this table"
             yield Finding(path, problem, "run `prunelake doctor --migrate`", Kind.foreign)
             continue
-        for problem in _table_problems(path, table, counts, by_table.get(name)):
+        for problem in _table_problems(path, table, counts, entry):
             yield Finding(path, problem, remedy)
 
 
-def _head_problems(head: Path, rows: pl.DataFrame) -> Iterator[str]:
+def _head_problems(head: Location, rows: pl.DataFrame) -> Iterator[str]:
     if not is_segment(head) and rows.height != 1:
         yield f"{rows.height} rows instead of one"
-    if is_segment(head) and segment_name(rows) != head.stem:
+    if is_segment(head) and segment_name(rows) != parquet.owner(head):
         yield f"its rows hash to {segment_name(rows)}"
 
 
@@ -223,12 +263,13 @@ def _identity_problems(runs: pl.DataFrame) -> Iterator[str]:
 
 
 def _table_problems(
-    path: Path, table: Table, counts: pl.DataFrame, listed: Mapping[str, Any] | None
+    path: Location, table: Table, counts: pl.DataFrame, listed: Mapping[str, Any] | None
 ) -> Iterator[str]:
     """What is wrong with a file, which should have `counts` rows of each run."""
     if listed is None:
         yield "its run does not list it"
         return
+    path = read_now(path)
     if not path.is_file():
         yield "missing"
         return

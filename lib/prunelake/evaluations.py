@@ -5,7 +5,6 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property, lru_cache
-from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -13,6 +12,7 @@ from prunelake import lake
 from prunelake.ledger import Attempt
 from prunelake.revisions import Found
 from prunelake.spec import Calibration, Strategy, SweepSpec, content_hash
+from prunelake.storage import Location
 from prunelake.watchlist import Entry
 
 DAY = timedelta(days=1)
@@ -53,7 +53,7 @@ class Held:
         CorruptFile: a `runs` file that cannot be read.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Location) -> None:
         self._lake = folder
         self._read()
 

@@ -4,14 +4,16 @@
 that reads the lake sees what complete runs list. An analysis is stored in the same way beside its
 run, its `analyses` file last. `compact` merges the files of many runs into those of a segment,
 `<lake>/<table>/segment-<hash>.parquet`; a run's own files beat a segment's.
+
+In an object store nothing can be renamed, and a lock may be lost. There a file that is listed has
+the begin of its SHA-256 in its name, `<run_id>.<hash>.parquet`, and the file that lists it is put
+only where there is none: the first of two writers wins, and nobody can change what a run lists.
 """
 
-import fcntl
-import os
 import re
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,31 +21,41 @@ import polars as pl
 
 from prunelake import parquet
 from prunelake.errors import CorruptFile, LakeError, one_line
-from prunelake.parts import ANALYSED, MEASURED, SEGMENT, Group, Part, heads, parts, runs_of
+from prunelake.locks import locked
+from prunelake.objects import ObjectPath
+from prunelake.parts import (
+    ANALYSED,
+    MEASURED,
+    SEGMENT,
+    Group,
+    Part,
+    heads,
+    listed_file,
+    parts,
+    runs_of,
+)
+from prunelake.storage import Location, delete, fetched, sync
 from prunelake.tables import ANALYSES, DERIVED, RUNS, TABLES, Table
 
-WRITING = ".lock"
-PUBLISHING = ".publish.lock"  # who needs both takes this one first
 
-
-def has_run(lake: Path, run_id: str) -> bool:
+def has_run(lake: Location, run_id: str) -> bool:
     """Whether the lake holds this run, complete."""
     return _file(lake, RUNS.name, run_id).is_file() or run_id in run_ids(lake)
 
 
-def run_ids(lake: Path) -> list[str]:
+def run_ids(lake: Location) -> list[str]:
     """The complete runs, sorted; none where there is no lake yet."""
     loose, segments = heads(lake, MEASURED)
     rows = parquet.read_columns(segments, RUNS, ["run_id"])
-    return sorted({p.stem for p in loose}.union(*(frame["run_id"] for frame in rows)))
+    return sorted({parquet.owner(p) for p in loose}.union(*(frame["run_id"] for frame in rows)))
 
 
-def heads_of_runs(lake: Path) -> list[Path]:
+def heads_of_runs(lake: Location) -> list[Location]:
     """The files whose names change whenever a run is added."""
     return [path for found in heads(lake, MEASURED) for path in found]
 
 
-def run_columns(lake: Path, columns: Sequence[str]) -> pl.DataFrame:
+def run_columns(lake: Location, columns: Sequence[str]) -> pl.DataFrame:
     """Some columns of `runs` over all complete runs, and no other file opened.
 
     A run that a compaction is just moving may be there twice. None where there is no lake yet.
@@ -62,7 +74,7 @@ def run_columns(lake: Path, columns: Sequence[str]) -> pl.DataFrame:
         return pl.concat([RUNS.frame([]).select(columns), *rows])
 
 
-def complete_parts(lake: Path, chosen: Collection[str] | None = None) -> list[Part]:
+def complete_parts(lake: Location, chosen: Collection[str] | None = None) -> list[Part]:
     """The parts with all complete runs, or the chosen ones, and with their current analyses.
 
     Raises:
@@ -79,7 +91,7 @@ def complete_parts(lake: Path, chosen: Collection[str] | None = None) -> list[Pa
     return [*measured, *parts(lake, ANALYSED, frozenset(complete))]
 
 
-def analysed(lake: Path) -> set[str]:
+def analysed(lake: Location) -> set[str]:
     """The complete runs with an analysis of this version.
 
     Raises:
@@ -89,7 +101,7 @@ def analysed(lake: Path) -> set[str]:
     return set(runs_of(parts(lake, ANALYSED, run_ids(lake))))
 
 
-def unanalysed(lake: Path) -> list[str]:
+def unanalysed(lake: Location) -> list[str]:
     """The complete runs without an analysis of this version, sorted.
 
     Raises:
@@ -98,7 +110,7 @@ def unanalysed(lake: Path) -> list[str]:
     return sorted(set(run_ids(lake)) - analysed(lake))
 
 
-def read_table(lake: Path, name: str, run_ids: Collection[str] | None = None) -> pl.DataFrame:
+def read_table(lake: Location, name: str, run_ids: Collection[str] | None = None) -> pl.DataFrame:
     """The rows of one table over all complete runs, or over those of `run_ids`.
 
     Raises:
@@ -110,20 +122,23 @@ def read_table(lake: Path, name: str, run_ids: Collection[str] | None = None) ->
     if table is None:
         raise LakeError(f"no table {name!r}; the lake has {', '.join((*TABLES, *DERIVED))}")
     frames = [table.frame([])]
-    for part in complete_parts(lake, run_ids):
-        path = part.file(name)
-        if path is not None and part.run_ids:
-            try:
-                rows = parquet.read(path, table)
-            except CorruptFile:
-                if part.head.is_file():
-                    raise
-                return read_table(lake, name, run_ids)  # a compaction has taken it
-            frames.append(rows.filter(pl.col("run_id").is_in(part.run_ids)))
+    sources = [
+        (part, path)
+        for part in complete_parts(lake, run_ids)
+        if (path := part.file(name)) is not None and part.run_ids
+    ]
+    for (part, _), path in zip(sources, fetched([path for _, path in sources]), strict=True):
+        try:
+            rows = parquet.read(path, table)
+        except CorruptFile:
+            if part.head.is_file():
+                raise
+            return read_table(lake, name, run_ids)  # a compaction has taken it
+        frames.append(rows.filter(pl.col("run_id").is_in(part.run_ids)))
     return pl.concat(frames)
 
 
-def check_format(lake: Path) -> None:
+def check_format(lake: Location) -> None:
     """Raise unless every complete run opens and is of this format version.
 
     Raises:
@@ -135,7 +150,7 @@ def check_format(lake: Path) -> None:
     parts(lake, MEASURED)
 
 
-def check_writable(lake: Path) -> None:
+def check_writable(lake: Location) -> None:
     """Raise unless a run can be written there; to be asked before the work that makes one.
 
     Raises:
@@ -143,18 +158,23 @@ def check_writable(lake: Path) -> None:
         WrongFormat, CorruptFile: as `check_format`.
     """
     try:
-        lake.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=lake):
-            pass
+        if isinstance(lake, ObjectPath):
+            probe = lake / ".probe"
+            probe.put(b"")
+            probe.remove()
+        else:
+            lake.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=lake):
+                pass
     except OSError as error:
         raise LakeError(
             f"lake {lake} cannot be written ({one_line(error)}); fix the permissions or choose "
             "another folder"
         ) from error
-    check_format(lake)
+    parts(lake, MEASURED)
 
 
-def write_run(lake: Path, run: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> bool:
+def write_run(lake: Location, run: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> bool:
     """Write one run, all or nothing; False, with nothing touched, if the lake has it already.
 
     `run` is the row of `runs` without `files`; `frames` has every other table, empty where the run
@@ -167,17 +187,21 @@ def write_run(lake: Path, run: Mapping[str, Any], frames: Mapping[str, pl.DataFr
     """
     run_id = _check(MEASURED, run, frames)
     with _writing(lake, f"run {run_id}", "sweep again"):
+        analysis = _file(lake, ANALYSES.name, run_id)
+        lost = _tag(analysis)
         if has_run(lake, run_id):
             return False
         check_format(lake)
         # An analysis of a run that was lost says nothing of this one.
-        _file(lake, ANALYSES.name, run_id).unlink(missing_ok=True)
-        _write(lake, MEASURED, run, frames)
-        return True
+        if isinstance(analysis, Path):
+            analysis.unlink(missing_ok=True)
+        elif lost is not None:
+            analysis.remove(lost)
+        return _write(lake, MEASURED, run, frames)
 
 
 def write_analysis(
-    lake: Path, analysis: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]
+    lake: Location, analysis: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]
 ) -> None:
     """Write the analysis of one complete run, all or nothing, in place of an earlier one.
 
@@ -192,45 +216,13 @@ def write_analysis(
     with _writing(lake, f"the analysis of run {run_id}", "run `prunelake analyse`"):
         if not has_run(lake, run_id):
             raise LakeError(f"no complete run {run_id!r} in {lake} to be analysed; sweep it first")
-        _write(lake, ANALYSED, analysis, frames)
+        if isinstance(lake, ObjectPath):
+            _replace(lake, run_id, analysis, frames)
+        else:
+            _write(lake, ANALYSED, analysis, frames)
 
 
-@contextmanager
-def locked(
-    lake: Path,
-    lock_file: str = WRITING,
-    waits: bool = True,
-    waiting: Callable[[], None] | None = None,
-) -> Iterator[None]:
-    """One writer, or publisher, at a time: two would mix their files. Dies with its process.
-
-    `waiting` is called where another one holds it.
-
-    Raises:
-        LakeError: another one is at work, and this one does not wait.
-    """
-    lake.mkdir(parents=True, exist_ok=True)
-    path = lake / lock_file
-    while True:
-        with path.open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if not waits:
-                    raise LakeError(
-                        f"{lake} is being written by another process ({lock_file} is held); ask "
-                        "again when the sweep, compaction or publisher has ended"
-                    ) from None
-                if waiting:
-                    waiting()
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            # One that was removed meanwhile shuts out nobody.
-            if os.fstat(lock.fileno()).st_nlink:
-                yield
-                return
-
-
-def require(lake: Path) -> None:
+def require(lake: Location) -> None:
     """Raise LakeError where there is no lake."""
     if not lake.is_dir():
         raise LakeError(f"no lake at {lake}; set PRUNELAKE_LAKE, or sweep into it first")
@@ -279,29 +271,65 @@ def _head_frame(head: Table, row: Mapping[str, Any], files: list[dict[str, Any]]
 
 
 def _write(
-    lake: Path, group: Group, row: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]
-) -> None:
-    """The files of one run, of which nothing is seen until the last one, its head, is there."""
+    lake: Location, group: Group, row: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]
+) -> bool:
+    """The files of one run, of which nothing is seen until the last one, its head, is there.
+
+    False where somebody else has put it there.
+    """
     run_id = str(row["run_id"])
     head = _file(lake, group.head.name, run_id)
-    if head.exists():
+    if isinstance(head, Path) and head.exists():
         head.unlink()
-        parquet.sync(head.parent)
+        sync(head.parent)
+    files = _write_data(lake, group, run_id, frames)
+    return parquet.create_head(head, group.head, _head_frame(group.head, row, files))
+
+
+def _write_data(
+    lake: Location, group: Group, run_id: str, frames: Mapping[str, pl.DataFrame]
+) -> list[dict[str, Any]]:
+    """The files that a head lists, and what it lists of them."""
     files = []
     for name, table in group.tables.items():
         path = _file(lake, name, run_id)
         if table is group.head:
             continue
         if table.is_optional and (name not in frames or frames[name].is_empty()):
-            path.unlink(missing_ok=True)
+            if isinstance(path, Path):
+                path.unlink(missing_ok=True)
             continue
-        digest = parquet.write(path, table, frames[name])
+        digest = parquet.write_data(path, table, frames[name])
         files.append({"table": name, "rows": frames[name].height, "sha256": digest})
-    parquet.write(head, group.head, _head_frame(group.head, row, files))
+    return files
+
+
+def _replace(
+    lake: Location, run_id: str, row: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]
+) -> None:
+    """Put an analysis into an object store, where its readers see the old one or the new one."""
+    head = _file(lake, ANALYSES.name, run_id)
+    while True:
+        (old,) = fetched([head])
+        assert isinstance(old, ObjectPath)
+        files = _write_data(lake, ANALYSED, run_id, frames)
+        if parquet.replace_head(head, ANALYSES, _head_frame(ANALYSES, row, files), old.etag):
+            break
+    if old.etag is not None:
+        left = set(_listed(old)).difference(_listed(head))
+        for path in left:
+            delete(path)
+
+
+def _listed(head: Location) -> Iterator[Location]:
+    """The files of one analysis; none where its head is damaged: they are left over then."""
+    with suppress(CorruptFile):
+        for entry in parquet.stored(head)["files"].explode().drop_nulls():
+            yield listed_file(head, entry)
 
 
 @contextmanager
-def _writing(lake: Path, what: str, retry: str) -> Iterator[None]:
+def _writing(lake: Location, what: str, retry: str) -> Iterator[None]:
     try:
         with locked(lake):
             yield
@@ -312,5 +340,15 @@ def _writing(lake: Path, what: str, retry: str) -> Iterator[None]:
         ) from error
 
 
-def _file(lake: Path, table: str, run_id: str) -> Path:
+def _tag(path: Location) -> str | None:
+    """The tag of an object; None where there is none, and for this machine's files."""
+    if isinstance(path, Path):
+        return None
+    try:
+        return path.metadata()[0]
+    except FileNotFoundError:
+        return None
+
+
+def _file(lake: Location, table: str, run_id: str) -> Location:
     return lake / table / f"{run_id}.parquet"

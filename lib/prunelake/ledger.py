@@ -2,20 +2,21 @@
 
 `<lake>/.watch/<key>.json`, one small file for each evaluation that is missing and was tried; none
 once its run is in the lake. A file is only ever put in place of the very one that its writer has
-read, so of two watchers one wins, and the other sees it.
+read, so of two watchers one wins, and the other sees it. An object store does that by itself.
 """
 
 import os
 import uuid
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field, ValidationError
 
 from prunelake.errors import CorruptFile, LakeError, one_line
-from prunelake.lake import locked
+from prunelake.locks import locked
+from prunelake.objects import ObjectPath
 from prunelake.spec import Frozen
+from prunelake.storage import Location, fetched, listing
 
 FOLDER = ".watch"
 LOCK = ".lock"
@@ -49,21 +50,21 @@ class Attempt(Frozen):
         return f"{self.key}-{self.number}-{self.nonce}"
 
 
-def read(lake: Path) -> dict[str, Attempt]:
+def read(lake: Location) -> dict[str, Attempt]:
     """The attempts by key; none where there is no lake.
 
     Raises:
         CorruptFile: a file that is no attempt.
     """
     found = {}
-    for path in sorted((lake / FOLDER).glob("*.json")):
+    for path in fetched(listing(lake / FOLDER, "*.json")):
         attempt = _read(path)
         if attempt is not None:
             found[attempt.key] = attempt
     return found
 
 
-def swap(lake: Path, old: Attempt | None, new: Attempt | None) -> bool:
+def swap(lake: Location, old: Attempt | None, new: Attempt | None) -> bool:
     """Put `new` where `old` is, None being no file; False where another has been there first.
 
     Raises:
@@ -73,6 +74,8 @@ def swap(lake: Path, old: Attempt | None, new: Attempt | None) -> bool:
     given = new or old
     assert given is not None  # nothing for nothing is no change
     path = _path(lake, given.key)
+    if isinstance(path, ObjectPath):
+        return _swap_object(path, old, new)
     try:
         with locked(lake / FOLDER, LOCK):
             if _read(path) != old:
@@ -82,7 +85,7 @@ def swap(lake: Path, old: Attempt | None, new: Attempt | None) -> bool:
                 return True
             temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.tmp")
             try:
-                temporary.write_text(new.model_dump_json(indent=1), encoding="utf-8")
+                temporary.write_bytes(_content(new))
                 if old is None:
                     # Exclusive also where a lock of another machine is not seen.
                     path.hardlink_to(temporary)
@@ -99,7 +102,7 @@ def swap(lake: Path, old: Attempt | None, new: Attempt | None) -> bool:
         ) from error
 
 
-def alive_at(lake: Path, attempt: Attempt) -> datetime:
+def alive_at(lake: Location, attempt: Attempt) -> datetime:
     """When its process has last shown that it works on it; `started_at` at the least."""
     try:
         touched = datetime.fromtimestamp(_path(lake, attempt.key).stat().st_mtime, UTC)
@@ -108,16 +111,34 @@ def alive_at(lake: Path, attempt: Attempt) -> datetime:
     return max(touched, attempt.started_at)
 
 
-def show_life(lake: Path, attempt: Attempt) -> None:
+def show_life(lake: Location, attempt: Attempt) -> None:
     """Say that this process still works on it."""
-    os.utime(_path(lake, attempt.key))
+    path = _path(lake, attempt.key)
+    if isinstance(path, ObjectPath):
+        _swap_object(path, attempt, attempt)
+    else:
+        os.utime(path)
 
 
-def _path(lake: Path, key: str) -> Path:
+def _swap_object(path: ObjectPath, old: Attempt | None, new: Attempt | None) -> bool:
+    now = path.fetched()
+    if _read(now) != old:
+        return False
+    if new is not None:
+        content = _content(new)
+        return bool(path.replace(content, now.etag) if now.etag else path.create(content))
+    return now.etag is not None and path.remove(now.etag)
+
+
+def _content(attempt: Attempt) -> bytes:
+    return attempt.model_dump_json(indent=1).encode()
+
+
+def _path(lake: Location, key: str) -> Location:
     return lake / FOLDER / f"{key}.json"
 
 
-def _read(path: Path) -> Attempt | None:
+def _read(path: Location) -> Attempt | None:
     try:
         return Attempt.model_validate_json(path.read_bytes())
     except FileNotFoundError:

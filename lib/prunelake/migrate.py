@@ -19,6 +19,7 @@ from prunelake.errors import CorruptFile, WrongFormat
 from prunelake.lake import unanalysed
 from prunelake.parts import ANALYSED, MEASURED, heads, is_segment, listed_by, segment_name
 from prunelake.repair import alone
+from prunelake.storage import Location, delete, sync
 from prunelake.tables import DERIVED, FORMAT_VERSION, RUNS, TABLES, Table
 
 Frames = Mapping[str, pl.DataFrame]
@@ -30,7 +31,7 @@ its row of `runs`, to those of the next version. `files` of that row is filled i
 as long as FORMAT_VERSION is 1, the first."""
 
 
-def migrate(lake: Path) -> list[str]:
+def migrate(lake: Location) -> list[str]:
     """Bring every run to this format version, and say in a line each what was done.
 
     Analyses that an older version wrote, or that lack a table of this one, are computed again.
@@ -57,7 +58,7 @@ def migrate(lake: Path) -> list[str]:
     return done
 
 
-def _version(head: Path) -> int:
+def _version(head: Location) -> int:
     version = parquet.format_of(head)
     if version is None or version > FORMAT_VERSION:
         parquet.metadata(head)  # which says what would do
@@ -72,11 +73,11 @@ def _version(head: Path) -> int:
     return version
 
 
-def _migrate(lake: Path, head: Path, version: int) -> list[str]:
+def _migrate(lake: Location, head: Location, version: int) -> list[str]:
     listed = _listed(head)
     stored = {RUNS.name: parquet.stored(head)}
     for name, digest in listed.items():
-        path = lake / name / head.name
+        path = parquet.data_file(lake / name / head.name, digest)
         if not path.is_file() or parquet.sha256(path) != digest:
             raise CorruptFile(f"{path} is not what was written; {parquet.remedy(path)}")
         stored[name] = parquet.stored(path)
@@ -92,7 +93,7 @@ def _migrate(lake: Path, head: Path, version: int) -> list[str]:
     def merged(table: Table) -> pl.DataFrame:
         return pl.concat([frames[table.name] for frames in runs])
 
-    if segment_name(merged(RUNS)) == head.stem:
+    if segment_name(merged(RUNS)) == parquet.owner(head):
         # The new segment would be the old one, and go with it.
         raise CorruptFile(f"{head} says format {version}, but lists files of {FORMAT_VERSION}")
     write_segment(lake, MEASURED, merged)
@@ -122,7 +123,7 @@ def _current(run_id: str, frames: Frames) -> Frames:
     return found
 
 
-def _is_outdated(head: Path) -> bool:
+def _is_outdated(head: Location) -> bool:
     """Whether an analysis is of an older format, or from before one of its tables had its name."""
     version = parquet.format_of(head)
     if version is not None and version > FORMAT_VERSION:
@@ -131,7 +132,7 @@ def _is_outdated(head: Path) -> bool:
     return version != FORMAT_VERSION or not needed <= {*_listed(head), head.parent.name}
 
 
-def _listed(head: Path) -> dict[str, str]:
+def _listed(head: Location) -> dict[str, str]:
     """The SHA-256 of the other files of a head, by table."""
     if is_segment(head):
         entries = listed_by(parquet.says(head))
@@ -143,12 +144,13 @@ def _listed(head: Path) -> dict[str, str]:
     return {entry["table"]: entry["sha256"] for entry in entries}
 
 
-def _remove(head: Path, listed: Mapping[str, str]) -> None:
+def _remove(head: Location, listed: Mapping[str, str]) -> None:
     """Remove a head, then the files that it listed, and folders of tables that are no more."""
-    head.unlink()
-    parquet.sync(head.parent)
-    for name in listed:
+    delete(head)
+    sync(head.parent)
+    for name, digest in listed.items():
         folder = head.parent.parent / name
-        (folder / head.name).unlink(missing_ok=True)
-        if name not in TABLES and name not in DERIVED and not any(folder.iterdir()):
+        delete(parquet.data_file(folder / head.name, digest), missing_ok=True)
+        is_known = name in TABLES or name in DERIVED
+        if isinstance(folder, Path) and not is_known and not any(folder.iterdir()):
             folder.rmdir()

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import polars as pl
 
+from prunelake import leases
 from prunelake.errors import CorruptFile, WrongFormat, one_line
+from prunelake.objects import ObjectPath
+from prunelake.storage import Location, Place, fetched, sync
 from prunelake.tables import ANALYSES, DERIVED, FORMAT_VERSION, RUNS, Table
 
 FORMAT_KEY = "prunelake.format_version"
@@ -30,9 +33,13 @@ READING_ERRORS = (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicExcepti
 
 
 def write(
-    path: Path, table: Table, frame: pl.DataFrame, metadata: Mapping[str, str] | None = None
+    path: Location, table: Table, frame: pl.DataFrame, metadata: Mapping[str, str] | None = None
 ) -> str:
-    """Write through a temporary name; the SHA-256 (hex) of what was written."""
+    """Write it whole, through a temporary name here; the SHA-256 (hex) of what was written."""
+    if isinstance(path, ObjectPath):
+        content = _content(table, frame, metadata or {})
+        path.put(content)
+        return hashlib.sha256(content).hexdigest()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.tmp")
     try:
@@ -50,14 +57,68 @@ def write(
     return digest
 
 
+def write_data(path: Location, table: Table, frame: pl.DataFrame) -> str:
+    """Write a file that a head lists, to `data_file` of this path; its SHA-256 (hex)."""
+    if not isinstance(path, ObjectPath):
+        return write(path, table, frame)
+    content = _content(table, frame, {})
+    found = hashlib.sha256(content).hexdigest()
+    path = data_file(path, found)
+    path.put(content)
+    return found
+
+
+def data_file(path: Place, digest: str) -> Place:
+    """Where the file of this name and SHA-256 is, which a head lists.
+
+    In an object store names of data tell their content: nobody, however late, puts another content
+    into what a head lists. Here the lock sees to that.
+    """
+    if isinstance(path, ObjectPath):
+        return path.with_name(f"{path.stem}.{digest[:16]}.parquet")
+    return path
+
+
+def owner(path: Location) -> str:
+    """The run or segment that a file is of: neither has a dot in its name."""
+    return path.name.split(".")[0]
+
+
+def create_head(
+    path: Location, table: Table, frame: pl.DataFrame, metadata: Mapping[str, str] | None = None
+) -> bool:
+    """Write a head; False, with nothing changed, where an object store has it already.
+
+    Raises:
+        LakeError: a lease was lost: what the head lists may be gone by now.
+    """
+    if isinstance(path, ObjectPath):
+        leases.check(path)
+        return path.create(_content(table, frame, metadata or {})) is not None
+    write(path, table, frame, metadata)
+    return True
+
+
+def replace_head(path: Location, table: Table, frame: pl.DataFrame, etag: str | None) -> bool:
+    """Write a head in place of the object with this tag, None being none; False if it is no more.
+
+    Of this machine's files, which have no tags, it replaces any.
+
+    Raises:
+        LakeError: as `create_head`.
+    """
+    if isinstance(path, ObjectPath) and etag is not None:
+        leases.check(path)
+        return path.replace(_content(table, frame, {}), etag) is not None
+    return create_head(path, table, frame)
+
+
 def digest(table: Table, frame: pl.DataFrame) -> str:
     """The SHA-256 (hex) of the file that `write` would make of the rows of a table without seal."""
-    buffer = io.BytesIO()
-    _write(buffer, table, frame, {})
-    return hashlib.sha256(buffer.getvalue()).hexdigest()
+    return hashlib.sha256(_content(table, frame, {})).hexdigest()
 
 
-def read(path: Path, table: Table) -> pl.DataFrame:
+def read(path: Location, table: Table) -> pl.DataFrame:
     """The rows of one file.
 
     Raises:
@@ -70,19 +131,26 @@ def read(path: Path, table: Table) -> pl.DataFrame:
     return frame
 
 
-def stored(path: Path) -> pl.DataFrame:
+def stored(path: Location) -> pl.DataFrame:
     """The rows of one file of any format version.
 
     Raises:
         CorruptFile: a file that does not open.
     """
     try:
-        return pl.read_parquet(path, glob=False)
+        return pl.read_parquet(source(path), glob=False)
     except READING_ERRORS as error:
         raise _corrupt(path, error) from error
 
 
-def read_columns(paths: Sequence[Path], table: Table, columns: Sequence[str]) -> list[pl.DataFrame]:
+def source(path: Location) -> Path | io.BytesIO:
+    """What polars reads of a file."""
+    return path if isinstance(path, Path) else io.BytesIO(path.read_bytes())
+
+
+def read_columns(
+    paths: Sequence[Location], table: Table, columns: Sequence[str]
+) -> list[pl.DataFrame]:
     """Some columns of many files of one table at once, a frame for each path.
 
     Raises:
@@ -90,9 +158,12 @@ def read_columns(paths: Sequence[Path], table: Table, columns: Sequence[str]) ->
     """
     if not paths:
         return []
+    files = [path for path in paths if isinstance(path, Path)]
+    if len(files) < len(paths):
+        return [read(path, table).select(columns) for path in fetched(paths)]
     try:
         rows = (
-            pl.scan_parquet(list(paths), glob=False, include_file_paths="path")
+            pl.scan_parquet(files, glob=False, include_file_paths="path")
             .select("path", *columns)
             .collect()
         )
@@ -102,19 +173,19 @@ def read_columns(paths: Sequence[Path], table: Table, columns: Sequence[str]) ->
     return [by_path.get((str(path),), rows.clear().drop("path")) for path in paths]
 
 
-def says(path: Path) -> dict[str, str]:
+def says(path: Location) -> dict[str, str]:
     """What a file of any format version says of itself beside its rows.
 
     Raises:
         CorruptFile: a file that does not open as Parquet.
     """
     try:
-        return pl.read_parquet_metadata(path)
+        return pl.read_parquet_metadata(source(path))
     except READING_ERRORS as error:
         raise _corrupt(path, error) from error
 
 
-def metadata(path: Path) -> dict[str, str]:
+def metadata(path: Location) -> dict[str, str]:
     """The same of a file of this format version.
 
     Raises:
@@ -130,7 +201,7 @@ def metadata(path: Path) -> dict[str, str]:
     return found
 
 
-def format_of(path: Path) -> int | None:
+def format_of(path: Location) -> int | None:
     """The format version that a file says it is of; None where it names no number.
 
     Raises:
@@ -142,7 +213,7 @@ def format_of(path: Path) -> int | None:
         return None
 
 
-def format_remedy(path: Path) -> str:
+def format_remedy(path: Location) -> str:
     """What would do about a file of another format version."""
     found = format_of(path)
     if found is not None and found < FORMAT_VERSION:
@@ -150,7 +221,7 @@ def format_remedy(path: Path) -> str:
     return "use the version that wrote it, or another lake folder and sweep again"
 
 
-def seal_problem(path: Path) -> str | None:
+def seal_problem(path: Location) -> str | None:
     """How a head file shows that a byte of it is not what was written.
 
     None also for one that an earlier version wrote without a seal.
@@ -198,29 +269,20 @@ def content_problems(frame: pl.DataFrame, table: Table, run_ids: Collection[str]
         yield f"the key ({', '.join(table.key)}) is not unique"
 
 
-def sha256(path: Path) -> str:
+def sha256(path: Location) -> str:
     """The SHA-256 (hex) of a file's bytes."""
+    if isinstance(path, ObjectPath):
+        return hashlib.sha256(path.read_bytes()).hexdigest()
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def sync(path: Path) -> None:
-    """Bring a file, or the names in a folder, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def remedy(path: Path) -> str:
+def remedy(path: Location) -> str:
     """What would put a damaged file of a lake right: what it belongs to can be made again."""
+    lake, name = path.parent.parent, f"{owner(path)}.parquet"
     if path.parent.name in DERIVED:
-        head = path.parent.parent / ANALYSES.name / path.name
-        return f"delete {head} and run `prunelake analyse`"
-    return (
-        f"delete {path.parent.parent / RUNS.name / path.name} or restore the file, and sweep again"
-    )
+        return f"delete {lake / ANALYSES.name / name} and run `prunelake analyse`"
+    return f"delete {lake / RUNS.name / name} or restore the file, and sweep again"
 
 
 def _write(
@@ -232,13 +294,23 @@ def _write(
     frame.write_parquet(target, compression="zstd", row_group_size=ROW_GROUP_ROWS, metadata=keys)
 
 
+def _content(table: Table, frame: pl.DataFrame, metadata: Mapping[str, str]) -> bytes:
+    """All bytes of a file, sealed if it is a head."""
+    buffer = io.BytesIO()
+    _write(buffer, table, frame, metadata)
+    content = buffer.getvalue()
+    if table in HEADS:
+        content = _with_seal(content, UNSEALED, hashlib.sha256(content).hexdigest())
+    return content
+
+
 def _with_seal(content: bytes, old: str, new: str) -> bytes:
     # The last one: metadata comes after the rows, which may hold the same text.
     before, _, after = content.rpartition(old.encode())
     return before + new.encode() + after
 
 
-def _corrupt(path: Path, error: BaseException) -> CorruptFile:
+def _corrupt(path: Location, error: BaseException) -> CorruptFile:
     return CorruptFile(
         f"{path} does not open as Parquet ({one_line(error)}); {RESTORE}: {remedy(path)}"
     )

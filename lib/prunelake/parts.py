@@ -3,7 +3,6 @@
 import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -11,6 +10,7 @@ import polars as pl
 from prunelake import parquet
 from prunelake.errors import CorruptFile
 from prunelake.spec import content_hash
+from prunelake.storage import Location, fetched, listing
 from prunelake.tables import ANALYSES, ANALYSIS_VERSION, DERIVED, RUNS, TABLES, Table
 
 SEGMENT = "segment-"
@@ -30,21 +30,23 @@ ANALYSED = Group(ANALYSES, DERIVED)
 
 @dataclass(frozen=True)
 class Part:
-    """Files `<lake>/<table>/<name>.parquet` that one head file commits, of one run or of many."""
+    """Files that one head file `<lake>/<table>/<name>.parquet` commits, of one run or of many."""
 
-    head: Path
+    head: Location
     listed: Mapping[str, Mapping[str, Any]]  # by table: rows and sha256 of its file
     held: frozenset[str]  # the runs that it has rows of
     run_ids: frozenset[str]  # those of them to be read from here
 
-    def file(self, table: str) -> Path | None:
+    def file(self, table: str) -> Location | None:
         """The file with its rows of one table; None where it has none."""
-        if table != self.head.parent.name and table not in self.listed:
+        if table == self.head.parent.name:
+            return self.head
+        if table not in self.listed:
             return None
-        return self.head.parent.parent / table / self.head.name
+        return listed_file(self.head, self.listed[table])
 
 
-def parts(lake: Path, group: Group, run_ids: Collection[str] | None = None) -> list[Part]:
+def parts(lake: Location, group: Group, run_ids: Collection[str] | None = None) -> list[Part]:
     """What is committed of one group, and which runs to read from which part.
 
     With `run_ids` only these are to be read, and no other run's own files are opened. Analyses of
@@ -58,7 +60,7 @@ def parts(lake: Path, group: Group, run_ids: Collection[str] | None = None) -> l
     while True:
         loose, segments = heads(lake, group)
         if chosen is not None:
-            loose = [path for path in loose if path.stem in chosen]
+            loose = [path for path in loose if parquet.owner(path) in chosen]
         try:
             return _parts(group, loose, segments, chosen)
         except CorruptFile:
@@ -72,7 +74,7 @@ def runs_of(parts: Iterable[Part]) -> list[str]:
     return sorted(frozenset[str]().union(*(part.run_ids for part in parts)))
 
 
-def heads(lake: Path, group: Group) -> tuple[list[Path], list[Path]]:
+def heads(lake: Location, group: Group) -> tuple[list[Location], list[Location]]:
     """The head files of a group, sorted: those of single runs and those of segments."""
     # In this order: what a compaction moves between the two lists is in the second one.
     loose = [path for path in _committed(lake, group) if not is_segment(path)]
@@ -98,26 +100,34 @@ def listed_by(says: Mapping[str, str]) -> list[dict[str, Any]] | None:
         return None
 
 
-def is_segment(path: Path) -> bool:
+def listed_file(head: Location, entry: Mapping[str, Any]) -> Location:
+    """Where a file is that a head lists, as one of `table` and `sha256`."""
+    table: str = entry["table"]
+    digest: str = entry["sha256"]
+    return parquet.data_file(head.parent.parent / table / head.name, digest)
+
+
+def is_segment(path: Location) -> bool:
     """Whether a file is of a segment of runs."""
     return path.name.startswith(SEGMENT)
 
 
-def _committed(lake: Path, group: Group) -> list[Path]:
-    found = (lake / group.head.name).glob("*.parquet")
-    return sorted(path for path in found if not path.name.startswith("."))
+def _committed(lake: Location, group: Group) -> list[Location]:
+    found = listing(lake / group.head.name, "*.parquet")
+    return [path for path in found if not path.name.startswith(".")]
 
 
 def _parts(
-    group: Group, loose: list[Path], segments: list[Path], chosen: frozenset[str] | None
+    group: Group, loose: list[Location], segments: list[Location], chosen: frozenset[str] | None
 ) -> list[Part]:
     found: list[Part] = []
     read: set[str] = set()
     columns = [c for c in ("run_id", "files", "analysis_version") if c in group.head.schema]
     # A run's own files come first, so they are what is read of it.
     for paths in (loose, segments):
-        says = [parquet.metadata(path) for path in paths]
-        rows = parquet.read_columns(paths, group.head, columns)
+        whole = fetched(paths)
+        says = [parquet.metadata(path) for path in whole]
+        rows = parquet.read_columns(whole, group.head, columns)
         for path, own, frame in zip(paths, says, rows, strict=True):
             of_many = is_segment(path)
             listed: list[dict[str, Any]] | None = None
@@ -133,7 +143,7 @@ def _parts(
                 )
             files = {entry["table"]: entry for entry in listed}
             if not of_many:
-                frame = frame.with_columns(run_id=pl.lit(path.stem))
+                frame = frame.with_columns(run_id=pl.lit(parquet.owner(path)))
             held = frozenset(frame["run_id"])
             current = held
             if group is ANALYSED:

@@ -6,17 +6,27 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import duckdb
 
+from prunelake import leases
 from prunelake.doctor import damage
 from prunelake.errors import CorruptFile, LakeError, one_line
-from prunelake.lake import PUBLISHING, analysed, check_format, locked, run_ids, unanalysed
+from prunelake.lake import analysed, check_format, run_ids, unanalysed
+from prunelake.locks import PUBLISHING, locked
+from prunelake.objects import ObjectPath
 from prunelake.spec import content_hash
+from prunelake.storage import Location, Place
 from prunelake.tables import ANALYSIS_VERSION, DERIVED, FORMAT_VERSION, TABLES
 from prunelake.views import connect, sql_folder
 
 NAME = "prunelake.duckdb"
+
+ID_KEY, VIEWS_KEY = (
+    "snapshot-id",
+    "views-hash",
+)  # beside the object, as its table `snapshot` has them
 
 # The oldest DuckDB that PruneLake runs on: an analyst's own may be older than the one here.
 STORAGE_VERSION = "v1.4.0"
@@ -37,7 +47,7 @@ def snapshot_id(runs: Iterable[str], analysed: Iterable[str]) -> str:
     )[:16]
 
 
-def is_current(lake: Path) -> bool:
+def is_current(lake: Location) -> bool:
     """Whether the lake's snapshot holds its complete runs, their analyses and this version's views.
 
     False also where there is no snapshot, or none that opens.
@@ -45,19 +55,31 @@ def is_current(lake: Path) -> bool:
     Raises:
         WrongFormat, CorruptFile: as `publish`.
     """
+    found = _object_says(lake / NAME) if isinstance(lake, ObjectPath) else _file_says(lake / NAME)
+    return found is not None and found == (snapshot_id(run_ids(lake), analysed(lake)), views_hash())
+
+
+def _file_says(path: Path) -> tuple[str, str] | None:
     try:
         # Connecting to its path would give what this process has open, perhaps an older file.
         with duckdb.connect() as connection:
-            path = str(lake / NAME).replace("'", "''")
-            connection.execute(f"attach '{path}' as published (read_only)")
+            quoted = str(path).replace("'", "''")
+            connection.execute(f"attach '{quoted}' as published (read_only)")
             connection.execute("select snapshot_id, views_hash from published.snapshot")
-            found = connection.fetchone()
+            return connection.fetchone()
     except duckdb.Error:
-        return False
-    return found == (snapshot_id(run_ids(lake), analysed(lake)), views_hash())
+        return None
 
 
-def publish(lake: Path) -> Path:
+def _object_says(path: ObjectPath) -> tuple[str, str] | None:
+    try:
+        _, beside = path.metadata()
+    except FileNotFoundError:
+        return None
+    return beside.get(ID_KEY, ""), beside.get(VIEWS_KEY, "")
+
+
+def publish(lake: Place) -> Place:
     """Write `<lake>/prunelake.duckdb` anew, unless it is current; its path.
 
     Runs without an analysis are analysed first. It holds the rows of every complete run as tables
@@ -83,7 +105,11 @@ def publish(lake: Path) -> Path:
             with connect(lake) as source:
                 for finding in damage(lake):
                     raise CorruptFile(f"{finding.file}: {finding.problem}; {finding.remedy}")
-                _build(source, folder / NAME)
+                built = _build(source, folder / NAME)
+            if isinstance(path, ObjectPath):
+                leases.check(path)
+                path.upload(str(folder / NAME), {ID_KEY: built, VIEWS_KEY: views_hash()})
+                return path
             # What someone wrote into the old snapshot and did not close would break the new one.
             path.with_name(f"{NAME}.wal").unlink(missing_ok=True)
             (folder / NAME).replace(path)
@@ -96,8 +122,12 @@ def publish(lake: Path) -> Path:
 
 
 @contextmanager
-def _building(lake: Path) -> Iterator[Path]:
+def _building(lake: Location) -> Iterator[Path]:
     """An empty folder for what is not finished, of one publisher at a time; gone afterwards."""
+    if isinstance(lake, ObjectPath):
+        with locked(lake, PUBLISHING), TemporaryDirectory(prefix="prunelake-") as temporary:
+            yield Path(temporary)
+        return
     folder = lake / ".publish"
     with locked(lake, PUBLISHING):
         # A publisher that was killed left it.
@@ -109,7 +139,8 @@ def _building(lake: Path) -> Iterator[Path]:
             shutil.rmtree(folder)
 
 
-def _build(source: duckdb.DuckDBPyConnection, path: Path) -> None:
+def _build(source: duckdb.DuckDBPyConnection, path: Path) -> str:
+    """Write the snapshot of a lake; its snapshot_id."""
     with duckdb.connect(
         path,
         config={
@@ -142,7 +173,7 @@ def _build(source: duckdb.DuckDBPyConnection, path: Path) -> None:
         snapshot.execute(
             "insert into snapshot values (?, ?, ?, ?, ?, ?)",
             [
-                snapshot_id(runs, analyses),
+                found := snapshot_id(runs, analyses),
                 datetime.now(UTC),
                 len(runs),
                 version("prunelake"),
@@ -155,6 +186,7 @@ def _build(source: duckdb.DuckDBPyConnection, path: Path) -> None:
             "of its run ids, of those analysed and of the versions of format and analysis, "
             "views_hash that of its views.'"
         )
+    return found
 
 
 def _materialise(snapshot: duckdb.DuckDBPyConnection, view: str) -> None:

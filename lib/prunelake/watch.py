@@ -8,15 +8,22 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 from prunelake import ledger, revisions
-from prunelake.errors import HubUnreachable, ModelError, NoServer, PruneLakeError, one_line
+from prunelake.errors import (
+    HubUnreachable,
+    LakeError,
+    ModelError,
+    NoServer,
+    PruneLakeError,
+    one_line,
+)
 from prunelake.evaluations import Allowance, Evaluation, Held
 from prunelake.ledger import Attempt
 from prunelake.spec import Settings
 from prunelake.starter import SILENCE, Starter
+from prunelake.storage import Location
 from prunelake.watchlist import Watchlist
 
 FIRST_RETRY = timedelta(hours=1)  # then twice as long each time
@@ -254,13 +261,13 @@ def moment(at: datetime) -> str:
 
 
 @contextmanager
-def _showing_life(lake: Path, attempt: Attempt) -> Iterator[None]:
+def _showing_life(lake: Location, attempt: Attempt) -> Iterator[None]:
     """Show life from a thread: a sweep takes hours, and one that dies shows none."""
     is_over = threading.Event()
 
     def show() -> None:
         while not is_over.wait(SILENCE.total_seconds() / 10):
-            with suppress(OSError):
+            with suppress(OSError, LakeError):
                 ledger.show_life(lake, attempt)
 
     thread = threading.Thread(target=show, daemon=True)

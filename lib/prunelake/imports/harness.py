@@ -20,6 +20,7 @@ from prunelake.imports.imported import (
     Text,
     write_imported,
 )
+from prunelake.storage import Location
 from prunelake.tasks import DELIMITER, Example, lines
 
 SOURCE = "lm-evaluation-harness"
@@ -52,7 +53,7 @@ class Row(BaseModel):
 
 
 def import_harness(
-    lake: Path,
+    lake: Location,
     paths: Mapping[int, Path],
     model: str | None = None,
     strategy: str = "",

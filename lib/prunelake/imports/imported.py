@@ -15,6 +15,7 @@ from prunelake import lake
 from prunelake.analyse import analyse
 from prunelake.errors import InvalidSpec
 from prunelake.spec import content_hash
+from prunelake.storage import Location
 from prunelake.tables import FORMAT_VERSION, RUNS, TABLES
 from prunelake.tasks import Example, data_hash
 
@@ -93,7 +94,7 @@ class Imported:
 
 
 def write_imported(
-    folder: Path, logs: Mapping[int, Imported], model: str | None = None, strategy: str = ""
+    folder: Location, logs: Mapping[int, Imported], model: str | None = None, strategy: str = ""
 ) -> tuple[str, bool]:
     """Write logs of the same examples, by level, as one run; its run_id, and whether it is new.
 
@@ -149,7 +150,7 @@ def write_imported(
 
 
 def write_rows(
-    folder: Path,
+    folder: Location,
     identity: Mapping[str, Any],
     levels: Sequence[int],
     about: Mapping[str, Any],

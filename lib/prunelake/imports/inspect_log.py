@@ -22,6 +22,7 @@ from prunelake.imports.imported import (
     write_imported,
 )
 from prunelake.spec import content_hash
+from prunelake.storage import Location
 from prunelake.tasks import DELIMITER, Example
 
 SOURCE = "inspect_ai"
@@ -86,7 +87,7 @@ class Record(BaseModel):
 
 
 def import_inspect(
-    lake: Path,
+    lake: Location,
     paths: Mapping[int, Path],
     model: str | None = None,
     strategy: str = "",

@@ -14,6 +14,7 @@ from prunelake.errors import InvalidSpec, one_line
 from prunelake.imports.imported import HIGHEST_LEVEL, write_rows
 from prunelake.metrics import METRICS, bounds
 from prunelake.spec import Method, Operator, Variant, content_hash
+from prunelake.storage import Location
 
 SOURCE = "table"
 KEY = ("model", "task", "removed_layers")
@@ -58,7 +59,7 @@ class Published:
 
 
 def import_table(
-    lake: Path,
+    lake: Location,
     path: Path,
     strategy: str = "",
     operator: Operator | None = None,
@@ -233,7 +234,7 @@ def _check_run(where: str, levels: Mapping[int, Mapping[Column, float]]) -> None
         )
 
 
-def _write(lake: Path, path: Path, published: Published, strategy: str) -> tuple[str, bool]:
+def _write(lake: Location, path: Path, published: Published, strategy: str) -> tuple[str, bool]:
     rows = [
         {"level": level, **column._asdict(), "value": value}
         for level, row in published.levels.items()

@@ -1,0 +1,141 @@
+"""How many requests a lake in an object store costs, by what is done with it.
+
+`python benchmarks/object_store.py` starts moto's S3 on loopback, writes runs of made-up rows there
+and counts. The counts are those of any store; times would be those of moto, so none are told.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import polars as pl
+
+from prunelake import lake, s3, views
+from prunelake.analyse import analyse
+from prunelake.compact import compact
+from prunelake.doctor import doctor
+from prunelake.objects import ObjectPath
+from prunelake.publish import is_current, publish
+from prunelake.spec import content_hash
+from prunelake.tables import FORMAT_VERSION, TABLES
+
+SERVER = """
+import sys
+from moto.server import ThreadedMotoServer
+server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+server.start()
+print(server.get_host_and_port()[1], flush=True)
+sys.stdin.read()
+"""
+
+KINDS = {
+    "put_object": "put",
+    "upload_file": "put",
+    "get_object": "get",
+    "head_object": "head",
+    "list_objects_v2": "list",
+    "delete_object": "delete",
+}
+
+
+def run_of(number: int) -> tuple[dict[str, Any], dict[str, pl.DataFrame]]:
+    """A run of 20 examples and two levels that only predicts."""
+    identity = {"number": number, "format_version": FORMAT_VERSION}
+    run_id = content_hash(identity)[:16]
+    row: dict[str, Any] = {
+        name: {pl.String(): "", pl.Float64(): 0.0, pl.Int32(): 2, pl.Int64(): 2}.get(dtype, [0, 1])
+        for name, dtype in TABLES["runs"].schema.items()
+        if name != "files"
+    }
+    row |= {"run_id": run_id, "created_at": datetime.now(UTC), "identity": json.dumps(identity)}
+    row |= {"model": f"model {number}", "strategy": "cosine", "task": "made up", "spec": "{}"}
+    predictions = [
+        {
+            "run_id": run_id,
+            "level": level,
+            "example_id": f"test:{example}",
+            "option_log_likelihoods": [-1.0, -2.0 - example],
+            "option_bytes": [2, 2],
+            "gold": example % 2,
+            "prediction": 0,
+            "prediction_norm": 0,
+            "is_correct": example % 2 == 0,
+            "is_correct_norm": example % 2 == 0,
+            "confidence": 0.75,
+        }
+        for level in (0, 1)
+        for example in range(20)
+    ]
+    frames = {name: table.frame([]) for name, table in TABLES.items() if name != "runs"}
+    return row, frames | {"predictions": TABLES["predictions"].frame(predictions)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=20)
+    options = parser.parse_args()
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        os.environ |= {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{int(server.stdout.readline())}",
+            "AWS_ACCESS_KEY_ID": "someone",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+        }
+        try:
+            measure(options.runs)
+        finally:
+            server.stdin.close()
+
+
+def measure(runs: int) -> None:
+    """Print a line for each thing that is done."""
+    asked = s3.ask
+    counts: Counter[str] = Counter()
+
+    def counted(bucket: str, key: str, operation: str, *arguments: Any, **named: Any) -> Any:
+        counts[KINDS.get(operation, operation)] += 1
+        return asked(bucket, key, operation, *arguments, **named)
+
+    place = ObjectPath("lakes", "lake")
+    asked(place.bucket, "", "create_bucket", Bucket=place.bucket)
+    s3.ask = counted
+
+    def line(what: str, do: Callable[[], object]) -> None:
+        counts.clear()
+        do()
+        print(f"| {what} | {' | '.join(str(counts[kind]) for kind in kinds)} |")
+
+    kinds = list(dict.fromkeys(KINDS.values()))
+    print(f"| {runs} runs | {' | '.join(kinds)} |")
+    print("|---|--:|--:|--:|--:|--:|")
+    for number in range(runs - 1):
+        lake.write_run(place, *run_of(number))
+    last = run_of(runs - 1)
+    line("write a run", lambda: lake.write_run(place, *last))
+    line("analyse a run", lambda: analyse(place, last[0]["run_id"]))
+    for run_id in lake.unanalysed(place):
+        analyse(place, run_id)
+    ask = "select count(*) from deltas"
+    line("`prunelake sql`, not compacted", lambda: views.query(place, ask))
+    line("`prunelake doctor`, not compacted", lambda: doctor(place))
+    line("`prunelake compact`", lambda: compact(place))
+    line("`prunelake sql`, compacted", lambda: views.query(place, ask))
+    line("`prunelake publish`, compacted", lambda: publish(place))
+    line("see that nothing is to be published", lambda: is_current(place))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""Requests to a store that speaks S3, and what it means when one fails.
+
+The store and its keys come from the environment that every AWS tool reads.
+"""
+
+import errno
+import os
+import time
+from functools import lru_cache
+from typing import Any
+
+from prunelake.errors import LakeError, one_line
+
+CONNECT_SECONDS, READ_SECONDS, ATTEMPTS = 5, 30, 4  # of one request
+AT_ONCE = 32  # requests
+
+CONFLICTS = 20
+"""So often a request is sent again that met another one to the same object."""
+
+MISSING = {"NoSuchKey", "404"}
+
+
+class Changed(Exception):  # nothing is wrong: somebody was first
+    """An object is not, or no more, as the request requires."""
+
+
+class _Conflict(Exception):
+    """Two requests to one object met in the store: neither is known to have won."""
+
+
+def call(bucket: str, key: str, operation: str, *arguments: Any, **named: Any) -> Any:
+    """What the client answers, asked about an object or about the folder of this name.
+
+    Raises:
+        FileNotFoundError: no such object.
+        Changed: a condition does not hold.
+        LakeError: no such bucket, no permission, no store that answers, ...
+    """
+    for attempt in range(CONFLICTS):
+        try:
+            return ask(bucket, key, operation, *arguments, **named)
+        except _Conflict as error:
+            if attempt + 1 == CONFLICTS:
+                raise Changed from error
+            time.sleep(0.1)
+    raise AssertionError
+
+
+def ask(bucket: str, key: str, operation: str, *arguments: Any, **named: Any) -> Any:
+    """The same, asked once."""
+    client = client_of(os.getpid())
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        return getattr(client, operation)(*arguments, **named)
+    except (BotoCoreError, Boto3Error) as error:
+        raise silent(bucket, key, error) from passing(error)
+    except ClientError as error:
+        told = error.response.get("Error", {})
+        code = told.get("Code", "")
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        if code in MISSING:
+            missing = FileNotFoundError(errno.ENOENT, "no such object", _url(bucket, key))
+            raise missing from error
+        if status == 412:
+            raise Changed from error
+        if status == 409:
+            raise _Conflict from error
+        raise LakeError(_refusal(bucket, key, code, told.get("Message", ""))) from (
+            passing(error) if status >= 500 else error
+        )
+
+
+def _refusal(bucket: str, key: str, code: str, message: str) -> str:
+    asked = f"{_url(bucket, key)}: {_endpoint()} refuses"
+    if code == "NoSuchBucket":
+        return (
+            f"{asked}: it has no bucket {bucket!r}; make it, or name another one in "
+            "PRUNELAKE_LAKE, or another store in AWS_ENDPOINT_URL"
+        )
+    if code in ("AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch"):
+        return (
+            f"{asked} ({code}); who AWS_ACCESS_KEY_ID or AWS_PROFILE names must be allowed to "
+            f"list, get, put and delete in {bucket!r}"
+        )
+    return f"{asked} ({code}: {message}); see AWS_ENDPOINT_URL and AWS_REGION"
+
+
+def silent(bucket: str, key: str, error: Exception) -> LakeError:
+    """The error of a store that gives no answer."""
+    return LakeError(
+        f"{_url(bucket, key)}: {_endpoint()} cannot be asked ({one_line(error)}); see "
+        "AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or AWS_PROFILE, and the "
+        "network"
+    )
+
+
+def passing(error: Exception) -> OSError:
+    """The error as one of those that may pass, which sweeps try again."""
+    cause = ConnectionError(one_line(error))
+    cause.__cause__ = error
+    return cause
+
+
+def _endpoint() -> str:
+    return _own_endpoint() or "Amazon S3"
+
+
+def _own_endpoint() -> str | None:
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+
+
+@lru_cache(maxsize=1)
+def client_of(_process: int) -> Any:
+    """The client of this process: a fork gets one of its own."""
+    try:
+        import boto3
+        from botocore.config import Config
+        from botocore.exceptions import BotoCoreError
+    except ModuleNotFoundError as error:
+        raise LakeError(
+            "a lake on object storage needs boto3, which is not installed; "
+            "pip install 'prunelake[s3]'"
+        ) from error
+
+    config = Config(
+        connect_timeout=CONNECT_SECONDS,
+        read_timeout=READ_SECONDS,
+        retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+        max_pool_connections=AT_ONCE,
+        # Bucket names of other stores are seldom host names.
+        s3={"addressing_style": "path"} if _own_endpoint() else None,
+    )
+    region = None
+    if _own_endpoint() and not os.environ.get("AWS_REGION"):
+        region = os.environ.get("AWS_DEFAULT_REGION", "us-east-1")
+    try:
+        return boto3.session.Session().client("s3", config=config, region_name=region)
+    except (BotoCoreError, ValueError) as error:
+        raise LakeError(
+            f"no client of {_endpoint()}: {one_line(error)}; see AWS_ENDPOINT_URL, AWS_REGION and "
+            "AWS_PROFILE"
+        ) from error
+
+
+def _url(bucket: str, key: str) -> str:
+    return f"s3://{bucket}/{key}".rstrip("/")

@@ -1,0 +1,334 @@
+"""Commits in an object store: nobody sees a part of a run, and nobody late can harm one."""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from prunelake import lake, leases, ledger, s3, storage
+from prunelake.compact import compact
+from prunelake.doctor import Kind, doctor
+from prunelake.errors import LakeError
+from prunelake.lake import write_run
+from prunelake.ledger import Attempt
+from prunelake.locks import WRITING, locked
+from prunelake.objects import ObjectPath
+from prunelake.repair import repair
+from prunelake.shards import Cost, Unfinished
+from prunelake.tables import TABLES
+from tests.lake_rows import layer, small_analysis, small_run
+from tests.object_store import Death, Steps, before_every_request, names, new_lake
+from tests.stopping import Stopped
+
+pytestmark = pytest.mark.usefixtures("object_store")
+
+REPAIRED = (4, 8)
+"""The steps after which the lake is repaired, too: it takes longest."""
+
+
+@pytest.fixture
+def remote() -> ObjectPath:
+    return new_lake()
+
+
+@pytest.fixture(autouse=True)
+def few_replicates(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prunelake.analyse.REPLICATES", 50)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leases of dead holders are taken over soon."""
+    monkeypatch.setattr(leases, "TIME_TO_LIVE", 0.6)
+
+
+def run_of(importance: float) -> tuple[dict[str, Any], dict[str, pl.DataFrame]]:
+    """The one run, as a writer has computed it whose machine rounds in its own way."""
+    run, frames = small_run()
+    rows = [layer(run["run_id"], 0, importance, 1), layer(run["run_id"], 1, 0.25, 0)]
+    return run, frames | {"layers": pl.DataFrame(rows, schema=frames["layers"].schema)}
+
+
+def importance_in(place: ObjectPath) -> float:
+    found = lake.read_table(place, "layers").sort("layer")["importance"]
+    assert len(found) == 2
+    return float(found[0])
+
+
+def requests_of_a_commit() -> int:
+    """How many requests change something in the commit of a run."""
+    steps = Steps()
+    with before_every_request(steps):
+        assert write_run(new_lake(), *run_of(0.5))
+    return steps.count
+
+
+def test_of_two_writers_at_once_one_wins(remote: ObjectPath) -> None:
+    values = [0.5, 0.625, 0.75]
+    with ThreadPoolExecutor(3) as pool:
+        won = list(pool.map(lambda value: write_run(remote, *run_of(value)), values))
+    assert sorted(won) == [False, False, True]
+    assert importance_in(remote) == values[won.index(True)]
+    assert {finding.kind for finding in doctor(remote)} == {Kind.unanalysed}
+
+
+def test_a_writer_that_lost_its_lock_harms_no_committed_run() -> None:
+    """Before each of its requests in turn, another one takes the lock over and commits the run."""
+    for step in range(2, requests_of_a_commit() + 1):
+        remote = new_lake()
+        won: dict[str, bool] = {}
+
+        def take_over(remote: ObjectPath = remote, won: dict[str, bool] = won) -> None:
+            (remote / WRITING).remove()
+            won["other"] = write_run(remote, *run_of(0.75))
+
+        with before_every_request(Steps(step, take_over)), suppress(LakeError):
+            won["late"] = write_run(remote, *run_of(0.5))
+        # Who puts the head first has won; the late one may only learn that its lock was lost.
+        expected = 0.75 if won["other"] else 0.5
+        assert importance_in(remote) == expected
+        assert not (won.get("late") and won["other"])
+        assert {each.kind for each in doctor(remote)} <= {Kind.unanalysed, Kind.left_over}
+        if step in REPAIRED:
+            repair(remote)
+            assert doctor(remote) == []
+            assert importance_in(remote) == expected
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_writer_may_die_before_any_request() -> None:
+    for step in range(1, requests_of_a_commit() + 1):
+        remote = new_lake()
+        with before_every_request(Death(step)), pytest.raises(Stopped):
+            write_run(remote, *run_of(0.5))
+        is_committed = lake.run_ids(remote) != []
+        if remote.is_dir():
+            lake.read_table(remote, "layers")
+        assert write_run(remote, *run_of(0.75)) is not is_committed
+        assert importance_in(remote) == (0.5 if is_committed else 0.75)
+        assert WRITING not in names(remote)
+        assert {each.kind for each in doctor(remote)} <= {Kind.unanalysed, Kind.left_over}
+        if step in REPAIRED:
+            repair(remote)
+            assert doctor(remote) == []
+
+
+KILLED = """
+import os, signal, sys
+from prunelake import leases, s3
+from prunelake.lake import write_run
+from prunelake.objects import object_path
+from prunelake.tables import TABLES
+from tests.lake_rows import small_run
+leases.TIME_TO_LIVE = 0.6
+asked, count = s3.ask, 0
+def told(bucket, key, operation, *arguments, **named):
+    global count
+    count += operation == "put_object"
+    if count == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return asked(bucket, key, operation, *arguments, **named)
+s3.ask = told
+write_run(object_path(sys.argv[1]), *small_run())
+"""
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("put", [3, 7])  # among the data; the head
+def test_a_killed_writer_leaves_no_half_run(remote: ObjectPath, put: int) -> None:
+    command = [sys.executable, "-c", KILLED, str(remote), str(put)]
+    assert subprocess.run(command, timeout=120).returncode == -signal.SIGKILL
+    assert WRITING in names(remote)
+    assert lake.run_ids(remote) == []
+    assert write_run(remote, *small_run())
+    assert {finding.kind for finding in doctor(remote)} == {Kind.unanalysed}
+    assert WRITING not in names(remote)
+
+
+@pytest.mark.usefixtures("quick")
+def test_an_analysis_that_dies_before_any_request_leaves_the_old_one_or_the_new(
+    remote: ObjectPath,
+) -> None:
+    run, frames = small_run()
+    write_run(remote, run, frames)
+    row, rows = small_analysis(run["run_id"])
+    lake.write_analysis(remote, row, rows)
+    for step in range(1, 20):
+        told = row | {"analysed_at": datetime(2026, 2, step, tzinfo=UTC)}
+        told_rows = rows | {"metrics": rows["metrics"].with_columns(value=pl.lit(float(step)))}
+        try:
+            with before_every_request(Death(step)):
+                lake.write_analysis(remote, told, told_rows)
+        except Stopped:
+            at = lake.read_table(remote, "analyses")["analysed_at"].item()
+            value = lake.read_table(remote, "metrics")["value"].item()
+            assert value is None or at == datetime(2026, 2, int(value), tzinfo=UTC)
+            if step in REPAIRED:
+                assert {each.kind for each in doctor(remote)} <= {Kind.left_over}
+        else:
+            break
+    assert step > 6
+    assert lake.read_table(remote, "metrics")["value"].item() == step
+    repair(remote)
+    assert doctor(remote) == []
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_living_holder_is_waited_for_and_a_dead_one_is_not(remote: ObjectPath) -> None:
+    order = []
+    is_held = threading.Event()
+
+    def hold() -> None:
+        with locked(remote):
+            is_held.set()
+            time.sleep(3 * leases.TIME_TO_LIVE)
+            order.append("holder")
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert is_held.wait(60)
+    with (
+        pytest.raises(LakeError, match="is being written by another process"),
+        locked(remote, waits=False),
+    ):
+        pass
+    with locked(remote, waiting=lambda: order.append("waiting")):
+        order.append("waiter")
+    thread.join()
+    assert order == ["waiting", "holder", "waiter"]
+
+    (remote / WRITING).put(b'{"holder": "somebody dead", "beat": 1}')
+    with locked(remote, waits=False):
+        order.append("after the dead")
+    assert order[-1] == "after the dead"
+    assert names(remote) == set()
+
+
+@pytest.mark.usefixtures("quick")
+def test_who_has_lost_a_lease_deletes_nothing_and_says_so(remote: ObjectPath) -> None:
+    kept = remote / "layers" / "a.parquet"
+    kept.put(b"rows")
+    other = new_lake() / "b.parquet"
+    other.put(b"of another lake")
+
+    def work() -> None:
+        with locked(remote):
+            (remote / WRITING).put(b'{"holder": "who took it over", "beat": 1}')
+            time.sleep(leases.TIME_TO_LIVE)
+            with pytest.raises(LakeError, match="was not renewed"):
+                storage.delete(kept)
+            storage.delete(other)
+
+    with pytest.raises(LakeError, match="another process may write now"):
+        work()
+    assert not other.is_file()
+    assert kept.is_file()
+    assert b"who took it over" in (remote / WRITING).read_bytes()
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_writer_that_slept_through_a_compaction_commits_nothing(remote: ObjectPath) -> None:
+    """What it has put is gone by then, as the run of another one was merged."""
+
+    def meanwhile() -> None:
+        (remote / WRITING).put(b'{"holder": "who took it over", "beat": 1}')
+        time.sleep(leases.TIME_TO_LIVE)
+        (remote / WRITING).remove()
+        with pytest.MonkeyPatch.context() as another_process:
+            another_process.setattr(leases, "_held", set())
+            assert write_run(remote, *run_of(0.75))
+            compact(remote)
+
+    # Before the last of its data; the head comes after that.
+    with (
+        before_every_request(Steps(6, meanwhile)),
+        pytest.raises(LakeError, match="was not renewed"),
+    ):
+        write_run(remote, *run_of(0.5))
+    assert importance_in(remote) == 0.75
+    assert {each.kind for each in doctor(remote)} <= {Kind.unanalysed, Kind.left_over}
+
+
+def test_a_put_whose_answer_was_lost_is_known_again(
+    remote: ObjectPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = s3.ask
+
+    def twice(bucket: str, key: str, operation: str, *arguments: Any, **named: Any) -> Any:
+        if operation == "put_object":
+            asked(bucket, key, operation, *arguments, **named)
+        return asked(bucket, key, operation, *arguments, **named)
+
+    monkeypatch.setattr(s3, "ask", twice)
+    path = remote / "object"
+    etag = path.create(b"one")
+    assert etag is not None
+    assert path.create(b"one") is None
+    changed = path.replace(b"two", etag)
+    assert changed is not None
+    assert path.replace(b"three", etag) is None
+    assert path.read_bytes() == b"two"
+    assert not path.remove(etag)
+    assert path.remove(changed)
+    assert path.replace(b"four", changed) is None
+    assert names(remote) == set()
+
+
+def attempt(**changes: Any) -> Attempt:
+    known: dict[str, Any] = {"key": "0" * 16, "watchlist": "w", "entry": "e", "model": "m"}
+    known |= {"revision": "r", "task": "t", "strategy": "cosine", "state": "running", "number": 1}
+    known |= {"nonce": "n", "started_at": datetime.now(UTC)}
+    return Attempt.model_validate(known | changes)
+
+
+def test_of_two_watchers_one_starts(remote: ObjectPath) -> None:
+    """Each reads the ledger before the other one writes."""
+    first, second, third = attempt(nonce="1"), attempt(nonce="2"), attempt(nonce="3")
+    for old, mine, theirs in ((None, first, second), (second, first, third), (third, None, second)):
+
+        def before_it(old: Attempt | None = old, theirs: Attempt = theirs) -> None:
+            assert ledger.swap(remote, old, theirs)
+
+        with before_every_request(Steps(1, before_it)):
+            assert not ledger.swap(remote, old, mine)
+        assert ledger.read(remote) == {theirs.key: theirs}
+    before = ledger.alive_at(remote, second)
+    time.sleep(1.1)  # the store tells whole seconds
+    ledger.show_life(remote, second)
+    assert ledger.alive_at(remote, second) > before
+    ledger.show_life(remote, third)  # of another one, by now
+    assert ledger.read(remote) == {second.key: second}
+    assert ledger.swap(remote, second, None)
+    assert ledger.read(remote) == {}
+    assert names(remote) == set()
+
+
+def test_shards_are_kept_and_go_with_their_run(remote: ObjectPath) -> None:
+    run, frames = small_run()
+    unfinished = Unfinished(remote, run["run_id"])
+    with unfinished.claimed(lambda: pytest.fail("waited")):
+        unfinished.store("a", {"predictions": frames["predictions"]}, Cost(10, 1.0, "cpu"))
+        assert unfinished.cost("a") == Cost(10, 1.0, "cpu")
+        assert unfinished.cost("b") is None
+    assert unfinished.exists()
+    assert_frame_equal(
+        unfinished.rows(TABLES["predictions"], ["a"]), frames["predictions"].sort("level")
+    )
+    (path,) = (unfinished.folder / "predictions").glob("*")
+    assert isinstance(path, ObjectPath)
+    path.put(b"damaged")
+    with pytest.raises(LakeError, match="is not the file that was written"):
+        unfinished.cost("a")
+    with unfinished.claimed(lambda: pytest.fail("waited")):
+        unfinished.remove()
+    assert not unfinished.exists()
+    assert names(remote) == set()

@@ -1,0 +1,166 @@
+"""The commands over a lake in an object store, as users run them: processes of their own."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from api import mirror as mirroring
+from api.app import create_app
+from api.mirror import Mirror
+from api.snapshot import Snapshots
+from prunelake import lake, s3, views
+from prunelake.doctor import doctor
+from prunelake.errors import LakeError, NoSnapshot
+from prunelake.objects import ObjectPath
+from prunelake.publish import NAME, publish
+from tests.lake_rows import small_run
+from tests.object_store import before_every_request, environment, names, new_lake
+from tests.test_serve import PRUNELAKE, serving
+
+
+@pytest.fixture
+def remote(object_store: str) -> ObjectPath:  # noqa: ARG001  # it must run
+    return new_lake()
+
+
+def prunelake(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*PRUNELAKE, *arguments],
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_a_sweep_fills_it_and_leaves_nothing_else(
+    remote: ObjectPath, tiny_folder: Path, tmp_path: Path
+) -> None:
+    asked = ["sweep", "--model", str(tiny_folder), "--task", "opinions", "--rows", "5"]
+    asked += [
+        "--strategy",
+        "random:1",
+        "--levels",
+        "0,1",
+        "--explain-rows",
+        "1",
+        "--methods",
+        "input_x_gradient",
+    ]
+    told = {"PRUNELAKE_LAKE": str(remote), "PREFECT_HOME": str(tmp_path / "prefect")}
+    told |= {
+        "PRUNELAKE_CACHE": str(tmp_path / "cache"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    }
+    done = prunelake(*asked, **told)
+    assert done.returncode == 0, done.stderr
+    assert doctor(remote) == []
+    assert lake.read_table(remote, "predictions").height == 10
+    assert lake.read_table(remote, "deletions").height > 0
+    assert not {name for name in names(remote) if name.startswith(".")}
+
+
+def test_it_is_served_and_what_is_published_later_too(remote: ObjectPath, tmp_path: Path) -> None:
+    run, frames = small_run("one")
+    lake.write_run(remote, run, frames)
+    cache = tmp_path / "cache"
+    with serving(remote, PRUNELAKE_CACHE=str(cache)) as (address, printed):
+        assert f"PruneLake serves {remote}" in printed
+        assert httpx.get(f"{address}/health").json()["run_count"] == 1
+        query = {"query": "select count(*) as n from runs"}
+        found = httpx.post(f"{address}/sql", json=query, timeout=60)
+        assert found.status_code == 200, found.text
+        assert lake.write_run(remote, *small_run("two"))
+        publish(remote)
+        until = time.monotonic() + 120
+        while httpx.get(f"{address}/health").json()["run_count"] == 1:
+            assert time.monotonic() < until
+            time.sleep(0.5)
+    assert [path.name for path in cache.glob("snapshots/*/*")] == [NAME]
+
+
+def test_a_store_that_is_away_stops_no_answer(
+    remote: ObjectPath,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    copy = Mirror(remote, tmp_path)
+    with pytest.raises(NoSnapshot, match="prunelake publish"):
+        Snapshots(copy.folder, mirror=copy).current()
+    assert lake.write_run(remote, *small_run("one"))
+    publish(remote)
+    snapshots = Snapshots(copy.folder, mirror=copy)
+    assert snapshots.current().run_count == 1
+    requests = 0
+
+    def away(_: str, __: dict[str, Any]) -> None:
+        nonlocal requests
+        requests += 1
+        raise LakeError("the store is away")
+
+    monkeypatch.setattr(mirroring, "SECONDS_BETWEEN_LOOKS", 0.01)
+
+    async def follow() -> None:
+        task = asyncio.create_task(copy.follow())
+        while requests < 3:
+            await asyncio.sleep(0.01)
+            assert snapshots.current().run_count == 1
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    with before_every_request(away):
+        for _ in range(3):
+            assert snapshots.current().run_count == 1
+        assert requests == 0
+        asyncio.run(follow())
+    assert [record.message for record in caplog.records].count(
+        f"the store is away; still serving the copy in {copy.folder}"
+    ) == 1
+
+
+def test_an_app_of_an_object_store_needs_no_lake_here(remote: ObjectPath, tmp_path: Path) -> None:
+    assert create_app(remote, cache=tmp_path).state.snapshots.path.parent.is_dir()
+
+
+def refused(*arguments: str, **variables: str) -> str:
+    done = prunelake(*arguments, **variables)
+    assert done.returncode == 1, done
+    assert done.stderr.count("\n") == 1, done.stderr
+    return done.stderr
+
+
+def test_what_the_store_refuses_is_one_clear_line(object_store: str) -> None:
+    told = refused("views", "--lake", "s3://nowhere/lake")
+    assert "it has no bucket 'nowhere'" in told
+    assert object_store in told
+    assert "AWS_ENDPOINT_URL" in told
+    dead = environment("http://127.0.0.1:9")
+    told = refused("doctor", "--lake", "s3://lakes/lake", **dead)
+    assert "http://127.0.0.1:9 cannot be asked (EndpointConnectionError" in told
+    told = refused("views", "--lake", "gs://lakes/lake")
+    assert "give a folder, or s3://BUCKET/PREFIX" in told
+
+
+@pytest.mark.usefixtures("object_store")
+def test_without_keys_or_the_package_what_would_do_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.delenv("AWS_ACCESS_KEY_ID")
+        s3.client_of.cache_clear()
+        with pytest.raises(LakeError, match=r"NoCredentialsError.*AWS_ACCESS_KEY_ID"):
+            views.query(new_lake(), "select 1")
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "boto3", None)
+        s3.client_of.cache_clear()
+        with pytest.raises(LakeError, match=r"pip install 'prunelake\[s3\]'"):
+            lake.write_run(new_lake(), *small_run())
+    s3.client_of.cache_clear()
