@@ -10,11 +10,19 @@ import typer
 import yaml
 from pydantic import ValidationError
 
+from prunelake.cli_export import export
 from prunelake.cli_import import imports
 from prunelake.cli_keep import doctor, retire
 from prunelake.cli_serve import serve
 from prunelake.cli_watch import watch
-from prunelake.console import Format, LakeOption, print_frame, print_summary, settings_for
+from prunelake.console import (
+    Format,
+    LakeOption,
+    print_frame,
+    print_summary,
+    settings_for,
+    strategy_fields,
+)
 from prunelake.errors import InvalidSpec, PruneLakeError, one_line
 from prunelake.spec import DEFAULT_MODEL, Settings, SweepSpec
 from prunelake.storage import Location, location
@@ -31,6 +39,7 @@ app.command()(serve)
 app.command()(watch)
 app.command()(doctor)
 app.command()(retire)
+app.command()(export)
 
 
 @app.command()
@@ -82,13 +91,12 @@ def sweep(
     else:
         from prunelake.tasks import parse_rows
 
-        name, colon, seed = strategy.partition(":")
         fields: dict[str, Any] = {
             "model": model,
             "task": task,
             "rows": parse_rows(rows, task),
             "levels": _numbers(levels),
-            "strategy": {"name": name} | ({"seed": seed} if colon else {}),
+            "strategy": strategy_fields(strategy),
             "calibration": {"source": calibration},
             "dtype": dtype,
             "special_tokens": special_tokens,

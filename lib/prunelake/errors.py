@@ -6,7 +6,8 @@ PruneLakeError
 │   ├── ModelNotFound     no weights behind a model reference
 │   ├── HubUnreachable    the hub, or the way to it, does not answer
 │   ├── UnsupportedModel  weights, but no attention layers that could be found and removed
-│   └── UnknownLayer      a layer or level beyond those of the model
+│   ├── UnknownLayer      a layer or level beyond those of the model
+│   └── ExportError       a checkpoint that could not be written, or was not right
 ├── TaskError
 │   ├── UnknownTask       no such task in the catalog
 │   ├── DatasetNotFound   the task's rows are neither in PRUNELAKE_DATA nor on the hub
@@ -64,6 +65,10 @@ class UnsupportedModel(ModelError):
 
 class UnknownLayer(ModelError):
     """A layer or level that the model does not have."""
+
+
+class ExportError(ModelError):
+    """A checkpoint that could not be written, or that answers otherwise than it should."""
 
 
 class TaskError(PruneLakeError):

@@ -1,5 +1,6 @@
 """Load a model, and say where its attention layers are."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,22 +9,32 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import (
+    CONFIG_MAPPING,
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    GenerationConfig,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 from transformers.utils import logging as transformers_logging
 
+from prunelake.absent import AbsentAttention, take_out
 from prunelake.errors import ModelError, ModelNotFound, UnsupportedModel, one_line
 from prunelake.precision import keep_freed_memory, set_products, stored
 from prunelake.spec import Dtype
 
 ATTENTION_NAMES = ("self_attn", "attention")
 PROJECTION_NAMES = ("o_proj", "dense", "out_proj")
+
+COMPACT = "prunelake_compact"
+"""The model type in config.json of a checkpoint that lacks attention layers. transformers knows no
+such type; under any of its own it would make up random weights for what is missing."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +73,8 @@ class AttentionLayer:
 def load(source: ModelSource, dtype: Dtype = "float32", device: str = "cpu") -> LoadedModel:
     """Load a model for inference: no dropout, no gradients for its weights.
 
+    What a compact checkpoint lacks (`surgery.save_compact`) is absent from the model, too.
+
     Raises:
         ModelError: no such device, or one that does not compute in this number format.
         ModelNotFound: its files hold no tokenizer, cannot be read or lack some of its weights.
@@ -77,7 +90,8 @@ def load(source: ModelSource, dtype: Dtype = "float32", device: str = "cpu") -> 
     tokenizer = load_tokenizer(source)
     try:
         with quiet():
-            model = with_all_weights(source.folder, dtype=stored(dtype))
+            read = _compact if is_compact(source.folder) else with_all_weights
+            model = read(source.folder, dtype=stored(dtype))
     except (SafetensorError, OSError, RuntimeError, ValueError) as error:
         raise ModelNotFound(
             f"model {source.reference}: its weights cannot be read ({one_line(error)}); "
@@ -105,6 +119,35 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
             f"model {source.reference}: no tokenizer in {source.folder} ({one_line(error)})"
         ) from error
     return tokenizer
+
+
+def config_of(folder: Path) -> PretrainedConfig:
+    """The configuration of a model; of a compact one that of the whole model.
+
+    Raises:
+        OSError, ValueError: config.json cannot be read, or means no model.
+    """
+    config: PretrainedConfig
+    if marker := _marker(folder):
+        own = marker["config"]
+        config = CONFIG_MAPPING[own["model_type"]].from_dict(own)
+    else:
+        config = AutoConfig.from_pretrained(folder)
+    return config
+
+
+def is_compact(folder: Path) -> bool:
+    """Whether a saved model lacks attention layers."""
+    return _marker(folder) is not None
+
+
+def absent_layers(model: PreTrainedModel) -> tuple[int, ...]:
+    """The attention layers that are gone from a model that was loaded from a compact checkpoint."""
+    return tuple(
+        number
+        for number, layer in enumerate(attention_layers(model))
+        if isinstance(layer.attention, AbsentAttention)
+    )
 
 
 def attention_layers(model: PreTrainedModel) -> tuple[AttentionLayer, ...]:
@@ -186,11 +229,61 @@ def _unsupported(model: PreTrainedModel, found: str) -> UnsupportedModel:
 def with_all_weights(folder: Path, **options: Any) -> PreTrainedModel:
     """Load a model whose files hold all of its weights: transformers makes up those they lack."""
     loaded: Any = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, **options)
-    model: PreTrainedModel
-    model, report = loaded
+    return _whole(folder, *loaded)
+
+
+def _compact(folder: Path, **options: Any) -> PreTrainedModel:
+    """Load a compact checkpoint; nothing is ever allocated for the attention that it lacks."""
+    marker = _marker(folder)
+    assert marker is not None
+    config = config_of(folder)
+    plain: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+
+    def build(self: Any, config: PretrainedConfig) -> None:
+        plain.__init__(self, config)
+        layers = attention_layers(self)
+        for number in marker["absent_attention"]:
+            take_out(layers[number].block, layers[number].attention, number)
+
+    name = plain.__name__
+    kind: Any = type(
+        name,
+        (plain,),
+        {"__init__": build, "__module__": plain.__module__, "save_pretrained": _refuse_to_save},
+    )
+    weights: dict[str, Tensor] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        weights |= load_file(file)
+    loaded = kind.from_pretrained(
+        None, config=config, state_dict=weights, output_loading_info=True, **options
+    )
+    model = _whole(folder, *loaded)
+    if (folder / "generation_config.json").is_file():
+        model.generation_config = GenerationConfig.from_pretrained(folder)
+    return model
+
+
+def _whole(folder: Path, model: PreTrainedModel, report: dict[str, Any]) -> PreTrainedModel:
     if missing := sorted(report["missing_keys"]):
         raise ModelNotFound(f"model {folder} lacks {len(missing)} weights, first {missing[0]}")
     return model
+
+
+def _refuse_to_save(*_: Any, **__: Any) -> None:
+    raise UnsupportedModel(
+        "transformers would save this model so that it loads with random weights in place of the "
+        "attention that it lacks; write it with prunelake.surgery.save_compact"
+    )
+
+
+def _marker(folder: Path) -> dict[str, Any] | None:
+    """What config.json of a compact checkpoint says; None for another model."""
+    try:
+        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # told by who reads it in earnest
+        return None
+    is_ours = isinstance(found, dict) and found.get("model_type") == COMPACT
+    return found if is_ours else None
 
 
 @contextmanager

@@ -6,12 +6,10 @@ Whatever can be wrong with a sweep is found here, before a model is loaded.
 from dataclasses import dataclass
 from pathlib import Path
 
-from transformers import AutoConfig
-
 from prunelake import corpus, tasks
 from prunelake.encoding import Encoded, Encoder, encode
 from prunelake.errors import InvalidSpec, UnknownLayer
-from prunelake.models import ModelSource, load_tokenizer
+from prunelake.models import ModelSource, config_of, load_tokenizer
 from prunelake.sources import resolve
 from prunelake.spec import Explanation, RunIdentity, Settings, Strategy, SweepSpec, content_hash
 from prunelake.tables import FORMAT_VERSION
@@ -62,7 +60,7 @@ def plan(spec: SweepSpec, settings: Settings) -> Plan:
     levels = _levels(spec.levels, source.layer_count)
     examples = tasks.load(task, spec.rows, settings.data)
     encoder = Encoder(load_tokenizer(source), spec.special_tokens)
-    config = AutoConfig.from_pretrained(source.folder).get_text_config()
+    config = config_of(source.folder).get_text_config()
     context = config.max_position_embeddings
     encoded = encode(encoder, examples, context)
     needs_text = spec.strategy.name == "cosine"

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import snapshot_download
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from prunelake.errors import ModelNotFound, UnsupportedModel, one_line
-from prunelake.models import ModelSource, attention_layers, quiet, with_all_weights
+from prunelake.models import ModelSource, attention_layers, config_of, quiet, with_all_weights
 from prunelake.references import (
     FILES,
     FORMS,
@@ -80,8 +80,8 @@ def found_again(source: ModelSource, cache: Path) -> ModelSource:
 def _skeleton(folder: Path) -> PreTrainedModel:
     """The model's modules without weights: enough to see whether it is supported."""
     try:
-        config = AutoConfig.from_pretrained(folder)
-    except (OSError, ValueError) as error:
+        config = config_of(folder)
+    except (OSError, ValueError, KeyError) as error:
         raise ModelNotFound(
             f"model {folder}: config.json cannot be read ({one_line(error)})"
         ) from error

@@ -1,15 +1,18 @@
-"""Run a model with attention layers removed; it is whole again afterwards."""
+"""Run a model with attention layers removed, whole again afterwards; save one without them."""
 
+import json
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import save_torch_state_dict
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from prunelake.errors import UnknownLayer
-from prunelake.models import attention_layers
+from prunelake.models import COMPACT, AttentionLayer, absent_layers, attention_layers
 
 Forward = Callable[..., Any]
 
@@ -24,14 +27,59 @@ def removed(model: PreTrainedModel, layers: Collection[int]) -> Iterator[None]:
     Raises:
         UnknownLayer: a layer that the model does not have.
     """
+    with ExitStack() as stack:
+        for layer in _chosen(model, layers):
+            stack.enter_context(replaced_forward(layer.attention, lambda _: _nothing))
+        yield
+
+
+def zero_out(model: PreTrainedModel, layers: Collection[int]) -> None:
+    """Zero the output projections of the attention of `layers`, for good: it then adds nothing.
+
+    Raises:
+        UnknownLayer: a layer that the model does not have.
+    """
+    for layer in _chosen(model, layers):
+        for parameter in layer.projection.parameters():
+            parameter.data.zero_()
+
+
+def save_compact(model: PreTrainedModel, layers: Collection[int], folder: Path) -> None:
+    """Save a model without the attention of `layers`, and without what it lacks already.
+
+    `models.load` loads it. Plain loading by transformers fails at the model type and, where a
+    model's own class is told to load it, at the name of the weights: it never makes up what is
+    missing.
+
+    Raises:
+        UnknownLayer: a layer that the model does not have.
+    """
+    gone = {id(layer.attention) for layer in _chosen(model, layers)}
+    within = tuple(f"{name}." for name, module in model.named_modules() if id(module) in gone)
+    weights = {k: v for k, v in model.state_dict().items() if not k.startswith(within)}
+    save_torch_state_dict(
+        weights, folder, filename_pattern="compact{suffix}.safetensors", metadata={"format": "pt"}
+    )
+    config = json.loads(model.config.to_json_string())
+    config |= {"architectures": [type(model).__name__], "dtype": str(model.dtype).split(".")[-1]}
+    marker = {
+        "model_type": COMPACT,
+        "loads_with": "prunelake.models.load",
+        "absent_attention": sorted({*layers, *absent_layers(model)}),
+        "config": config,
+    }
+    text = json.dumps(marker, indent=2) + "\n"
+    (folder / "config.json").write_text(text, encoding="utf-8")
+    if model.generation_config is not None:
+        model.generation_config.save_pretrained(folder)
+
+
+def _chosen(model: PreTrainedModel, layers: Collection[int]) -> list[AttentionLayer]:
     found = attention_layers(model)
     for layer in layers:
         if not 0 <= layer < len(found):
             raise UnknownLayer(f"layer {layer}: the model has layers 0 to {len(found) - 1}")
-    with ExitStack() as stack:
-        for layer in set(layers):
-            stack.enter_context(replaced_forward(found[layer].attention, lambda _: _nothing))
-        yield
+    return [found[layer] for layer in sorted({*layers})]
 
 
 @contextmanager

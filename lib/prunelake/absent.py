@@ -1,0 +1,67 @@
+"""What stands in for an attention that is gone: no weights, and no width in the KV cache."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Cache
+from transformers.cache_utils import DynamicLayer
+
+
+class CountedTokens(DynamicLayer):
+    """The place of a gone attention in a growing cache: keys without width, one a token.
+
+    Models ask the first place of a cache how many tokens it holds, and a DynamicLayer whose keys
+    have no numbers says none.
+    """
+
+    def get_seq_length(self) -> int:
+        """The tokens seen."""
+        return 0 if self.keys is None else self.keys.shape[-2]
+
+
+class AbsentAttention(nn.Module):
+    """Adds nothing to the residual stream, as attention whose output projection is zero.
+
+    Args:
+        layer: its number among the blocks, which is its place in a cache.
+    """
+
+    def __init__(self, layer: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.o_proj = nn.Identity()  # where `models.attention_layers` looks for one
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        *_: Any,
+        past_key_values: Cache | None = None,
+        layer_past: Cache | None = None,  # its name in GPT-NeoX
+        **__: Any,
+    ) -> tuple[Tensor, None]:
+        """Zeros of the shape of `hidden_states`, and no attention weights."""
+        cache = layer_past if past_key_values is None else past_key_values
+        if cache is not None:
+            _count(cache, self.layer, hidden_states)
+        return torch.zeros_like(hidden_states), None
+
+
+def take_out(block: nn.Module, attention: nn.Module, layer: int) -> None:
+    """Put nothing in the place of a block's attention."""
+    name = next(name for name, child in block.named_children() if child is attention)
+    setattr(block, name, AbsentAttention(layer))
+
+
+def _count(cache: Cache, layer: int, hidden_states: Tensor) -> None:
+    """Let a place in a cache know of more tokens; other kinds of places count by themselves."""
+    if cache.layer_class_to_replicate is not None:  # a cache that grows place by place
+        while len(cache.layers) <= layer:
+            cache.layers.append(cache.layer_class_to_replicate())
+    place = cache.layers[layer]
+    is_growing = isinstance(place, DynamicLayer) and not place.is_sliding
+    if is_growing and not isinstance(place, CountedTokens):
+        cache.layers[layer] = CountedTokens()  # type: ignore[no-untyped-call]  # nor is its parent
+    rows, tokens, _ = hidden_states.shape
+    nothing = hidden_states.new_empty(rows, 1, tokens, 0)
+    cache.update(nothing, nothing, layer)

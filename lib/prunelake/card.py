@@ -1,0 +1,190 @@
+"""The model card of an exported checkpoint: what it is, and what was and was not measured of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib.metadata import version
+from typing import Any
+
+import polars as pl
+
+from prunelake.measured import PastRun
+from prunelake.spec import Dtype
+
+METRICS = ("accuracy", "ece", "comprehensiveness")
+NAMES = {"accuracy": "accuracy", "ece": "ECE", "comprehensiveness": "comprehensiveness"}
+
+
+class Kind(StrEnum):
+    """A checkpoint that any transformers loads, or one without the weights of what is removed."""
+
+    portable = "portable"
+    compact = "compact"
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """A model without some of its attention layers; `origin` says where their choice is from."""
+
+    reference: str
+    revision: str
+    architecture: str
+    layer_count: int
+    strategy: str
+    level: int
+    layers: tuple[int, ...]
+    origin: str
+    dtype: Dtype
+
+
+def stored_dtype(dtype: Dtype) -> Dtype:
+    """The number format of the weights; how they multiply is not a matter of a checkpoint."""
+    return "float32" if dtype == "float32_bf16" else dtype
+
+
+def unmeasured(pruned: Pruned, runs: Sequence[PastRun]) -> str | None:
+    """Why nothing is known of this model, in a sentence; None where some run evaluated it."""
+    if not runs:
+        return f"Nothing was measured: the lake has no run of this model by {pruned.strategy}."
+    if not any(pruned.level in run.levels for run in runs):
+        levels = sorted({level for run in runs for level in run.levels})
+        return (
+            f"Nothing was measured at level {pruned.level}: the lake's runs have the levels "
+            f"{', '.join(map(str, levels))}."
+        )
+    return None
+
+
+def card(pruned: Pruned, kind: Kind, runs: Sequence[PastRun], figures: pl.DataFrame) -> str:
+    """The text of README.md; `runs` remove the same layers, `figures` are `measured.figures`."""
+    base = pruned.reference.removeprefix("hub:").partition("@")[0]
+    header = ["---", "tags: [attention-removal]"]
+    if pruned.reference.startswith("hub:"):
+        header.insert(1, f"base_model: {base}")
+    removed = ", ".join(map(str, sorted(pruned.layers)))
+    return "\n".join(
+        [
+            *header,
+            "---",
+            "",
+            f"# {base.rpartition('/')[2]} without {pruned.level} of its {pruned.layer_count} "
+            "attention layers",
+            "",
+            "The blocks named below add nothing by attention; their MLPs still run. No weight was "
+            "trained or changed otherwise.",
+            "",
+            "| | |",
+            "|---|---|",
+            f"| model | `{pruned.reference}` |",
+            f"| revision | `{pruned.revision}` |",
+            f"| architecture | {pruned.architecture} |",
+            f"| removed attention layers (the first is 0) | {removed} |",
+            f"| chosen by | {pruned.strategy}, level {pruned.level} |",
+            f"| the choice is from | {pruned.origin} |",
+            f"| number format of the weights | {stored_dtype(pruned.dtype)} |",
+            f"| written by | PruneLake {version('prunelake')} |",
+            "",
+            "The licence is that of the model it was made from.",
+            "",
+            "## Load it",
+            "",
+            *_loading(kind),
+            "",
+            "## What was measured",
+            "",
+            *_measured(pruned, runs, figures),
+        ]
+    )
+
+
+def _loading(kind: Kind) -> list[str]:
+    if kind is Kind.portable:
+        return [
+            "```python",
+            "from transformers import AutoModelForCausalLM, AutoTokenizer",
+            "",
+            'model = AutoModelForCausalLM.from_pretrained("FOLDER")',
+            'tokenizer = AutoTokenizer.from_pretrained("FOLDER")',
+            "```",
+            "",
+            "The output projections of the removed layers are zero. Their weights are still there, "
+            "and so is their KV cache: this checkpoint is as large and as slow as the model.",
+        ]
+    return [
+        "```python",
+        "from pathlib import Path",
+        "from prunelake.models import load",
+        "from prunelake.sources import resolve",
+        "",
+        'loaded = load(resolve("FOLDER", Path("cache")))',
+        "model, tokenizer = loaded.model, loaded.tokenizer",
+        "```",
+        "",
+        "The weights of the removed layers and their KV cache are gone. transformers has no "
+        "configuration for that, so that `from_pretrained` refuses this folder: it would fill in "
+        "random weights.",
+    ]
+
+
+def _measured(pruned: Pruned, runs: Sequence[PastRun], figures: pl.DataFrame) -> list[str]:
+    if reason := unmeasured(pruned, runs):
+        return [reason, ""]
+    measured = [run for run in runs if pruned.level in run.levels]
+    lines = [
+        f"At level {pruned.level}, beside the unpruned model (level 0), with 95 % intervals over "
+        "the examples of a task. A verdict is of the change: hidden degradation is a metric that "
+        "is worse while accuracy is stable.",
+        "",
+        "| task | metric | level 0 | here | 95 % | change | 95 % | verdict | examples | run |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    lacking: list[str] = []
+    for run in measured:
+        rows = {row["metric"]: row for row in figures.iter_rows(named=True) if _is_of(row, run)}
+        lines += [_row(run, rows[metric]) for metric in METRICS if metric in rows]
+        lacking += [f"{NAMES[metric]} on {run.task}" for metric in METRICS if metric not in rows]
+        if not rows:
+            lacking.append(f"run {run.run_id} has no analysis (`prunelake analyse` adds it)")
+    lines += ["", "## What was not measured", ""]
+    lines += [f"- {what}" for what in lacking]
+    stored = stored_dtype(pruned.dtype)
+    if others := sorted({run.dtype for run in measured} - {stored}):
+        lines.append(
+            f"- what computing in {stored} changes: the runs in {', '.join(others)} did not"
+        )
+    lines.append("- any other task, text that the model writes, its speed and its memory")
+    return [*lines, ""]
+
+
+def _is_of(row: dict[str, Any], run: PastRun) -> bool:
+    return bool(row["run_id"] == run.run_id)
+
+
+def _row(run: PastRun, row: dict[str, Any]) -> str:
+    how = " ".join(filter(None, (row["method"], row["operator"], row["variant"])))
+    verdict = row["verdict"] or "none"
+    if row["metric"] == "accuracy" and row["is_accuracy_stable"]:
+        verdict = "stable"
+    cells = (
+        run.task,
+        NAMES[row["metric"]] + (f" ({how})" if how else ""),
+        _number(row["unpruned_value"]),
+        _number(row["value"]),
+        _interval(row["ci_low"], row["ci_high"]),
+        _number(row["delta"], "+"),
+        _interval(row["delta_low"], row["delta_high"], "+"),
+        verdict,
+        "" if row["n"] is None else str(row["n"]),
+        f"`{run.run_id}` ({run.dtype})",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _number(value: float | None, sign: str = "") -> str:
+    return "" if value is None else f"{value:{sign}.3f}"
+
+
+def _interval(low: float | None, high: float | None, sign: str = "") -> str:
+    if low is None or high is None:
+        return "none"  # too few examples
+    return f"{_number(low, sign)} to {_number(high, sign)}"

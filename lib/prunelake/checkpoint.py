@@ -1,0 +1,124 @@
+"""Write a pruned checkpoint, all or nothing, and only if it answers as the pruned model does."""
+
+import secrets
+import shutil
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from prunelake.card import Kind
+from prunelake.errors import ExportError, one_line
+from prunelake.models import ModelSource, load, quiet, text_config
+from prunelake.spec import Dtype
+from prunelake.surgery import removed, save_compact, zero_out
+
+PROBE_TOKENS, PREFILLED = 12, 5
+TOLERANCE = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+"""Largest deviation of a logit, as a share of the largest one, that is rounding: decoding with a
+cache computes in other shapes."""
+
+
+def refuse_taken(out: Path) -> None:
+    """Raise unless `out` is free: not there, or an empty folder.
+
+    Raises:
+        ExportError: something is there.
+    """
+    if out.is_symlink() or (out.exists() and not (out.is_dir() and not any(out.iterdir()))):
+        raise ExportError(f"{out} is there already, and stays as it is; give --out a new folder")
+
+
+def write(
+    source: ModelSource,
+    layers: Collection[int],
+    kind: Kind,
+    out: Path,
+    card: str,
+    dtype: Dtype = "float32",
+    device: str = "cpu",
+) -> int:
+    """Write a model without the attention of `layers` to a new folder; the bytes of its weights.
+
+    It is written beside `out`, loaded again, compared with the pruned model, also in decoding with
+    a cache, and then renamed. What is left of a process that was killed is named `.<out>.<hex>`.
+
+    Raises:
+        ExportError: `out` is taken or cannot be written, or the checkpoint answers otherwise.
+        ModelError: as `models.load`.
+    """
+    refuse_taken(out)
+    loaded = load(source, dtype, device)
+    with removed(loaded.model, layers):
+        expected = _logits(loaded.model)
+    with _renamed_at_the_end(out) as partial:
+        with quiet():
+            if kind is Kind.compact:
+                save_compact(loaded.model, layers, partial)
+            else:
+                zero_out(loaded.model, layers)
+                loaded.model.save_pretrained(partial)
+            loaded.tokenizer.save_pretrained(partial)
+        (partial / "README.md").write_text(card, encoding="utf-8")
+        del loaded  # before it comes again: two may not fit
+        again = load(replace(source, folder=partial), dtype, device).model
+        for logits, how in ((_logits(again), "without"), (_decoded(again), "with")):
+            _compare(logits, expected, f"{source.architecture} {how} a cache")
+        return sum(file.stat().st_size for file in partial.glob("*.safetensors"))
+
+
+@contextmanager
+def _renamed_at_the_end(out: Path) -> Iterator[Path]:
+    """A new folder beside `out`: renamed to it after the block, gone after an error."""
+    partial = out.absolute().parent / f".{out.name}.{secrets.token_hex(4)}"
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        refuse_taken(out)
+        partial.rename(out)
+    except (OSError, SafetensorError) as error:
+        raise ExportError(
+            f"{out} cannot be written ({one_line(error)}); nothing of it was kept: make room, or "
+            "give --out another place"
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _probe(model: PreTrainedModel) -> Tensor:
+    """Tokens [1, PROBE_TOKENS] from all over the vocabulary."""
+    spread = torch.arange(1, PROBE_TOKENS + 1, device=model.device) * 7919
+    vocabulary: int = text_config(model).vocab_size
+    return spread[None] % vocabulary
+
+
+@torch.inference_mode()
+def _logits(model: PreTrainedModel) -> Tensor:
+    logits: Tensor = model(input_ids=_probe(model), use_cache=False).logits
+    return logits
+
+
+@torch.inference_mode()
+def _decoded(model: PreTrainedModel) -> Tensor:
+    """The same logits, the last tokens one by one."""
+    cache, parts = None, []
+    for part in torch.split(_probe(model), [PREFILLED, *[1] * (PROBE_TOKENS - PREFILLED)], dim=1):
+        answer = model(input_ids=part, past_key_values=cache, use_cache=True)
+        cache = answer.past_key_values
+        parts.append(answer.logits)
+    return torch.cat(parts, dim=1)
+
+
+def _compare(found: Tensor, expected: Tensor, what: str) -> None:
+    deviation = float((found - expected).abs().max())
+    tolerance = TOLERANCE[expected.dtype] * float(expected.abs().max())
+    if not deviation <= tolerance:  # also where it is no number
+        raise ExportError(
+            f"{what}: a logit of the checkpoint is {deviation:.3g} off the pruned model's (at most "
+            f"{tolerance:.3g} is rounding); it was not kept"
+        )

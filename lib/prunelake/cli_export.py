@@ -1,0 +1,55 @@
+"""`prunelake export`: a pruned checkpoint."""
+
+from pathlib import Path
+from typing import Annotated, get_args
+
+import typer
+from pydantic import ValidationError
+
+from prunelake.card import Kind
+from prunelake.console import LakeOption, settings_for, strategy_fields
+from prunelake.errors import InvalidSpec
+from prunelake.spec import Calibration, Dtype, Strategy
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="Model reference, as of a sweep.")],
+    level: Annotated[int, typer.Option(help="How many attention layers are removed.")],
+    out: Annotated[Path, typer.Option(help="A new folder.")],
+    strategy: Annotated[str, typer.Option(help="cosine, random or random:SEED.")] = "cosine",
+    kind: Annotated[
+        Kind, typer.Option(help="Loads anywhere, or lacks the weights and loads by PruneLake.")
+    ] = Kind.portable,
+    dtype: Annotated[
+        str | None, typer.Option(help="Number format [that of the lake's runs, else float32].")
+    ] = None,
+    run: Annotated[
+        str | None, typer.Option(help="The run whose removal order counts, if several differ.")
+    ] = None,
+    calibration: Annotated[
+        str, typer.Option(help="Text for an order that the lake lacks: bundled, c4, or a file.")
+    ] = "bundled",
+    lake: LakeOption = None,
+) -> None:
+    """Write a checkpoint without the attention layers of a level, and a card of what is known."""
+    if dtype is not None and dtype not in get_args(Dtype):
+        raise InvalidSpec(f"--dtype {dtype}: choose {', '.join(get_args(Dtype))}")
+    try:
+        wanted = Strategy.model_validate(strategy_fields(strategy))
+    except ValidationError as error:
+        told = "; ".join(problem["msg"] for problem in error.errors())
+        raise InvalidSpec(f"--strategy {strategy}: {told}") from error
+    from prunelake.export import Order
+    from prunelake.export import export as write
+
+    settings = settings_for(lake)
+    text = Calibration(source=calibration)
+    order = Order(model, wanted, level, kind, dtype, run, text)  # type: ignore[arg-type]  # checked above
+    found = write(order, out, settings, typer.echo)
+    typer.echo(
+        f"{out}: {model} without the attention of layers "
+        f"{', '.join(map(str, sorted(found.pruned.layers)))} ({kind}, {found.pruned.dtype}, "
+        f"{found.weight_bytes / 1e6:.1f} MB of weights)\nThe choice is from {found.pruned.origin}."
+    )
+    if found.warning is not None:
+        typer.echo(f"warning: {found.warning}", err=True)

@@ -1,0 +1,97 @@
+"""docs/checkpoints.md: its commands and programs run, in its order, on SmolLM2."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+
+from prunelake.encoding import Encoder
+from prunelake.layout import Query
+from prunelake.measured import past_runs
+from prunelake.models import attention_layers, load
+from prunelake.nested import NestedModel
+from prunelake.sources import resolve
+from prunelake.spec import DEFAULT_MODEL, Settings
+
+GUIDE = (Path(__file__).parents[1] / "docs" / "checkpoints.md").read_text(encoding="utf-8")
+LEVEL = 4
+QUESTIONS = {
+    "The capital of France is": (" Paris", " London", " made of cheese"),
+    "Question: Do fish live in water?\nAnswer:": (" yes", " no"),
+    "Water freezes when it is": (" cold enough", " hot"),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the commands of the guide have run."""
+    assert smollm2.is_dir()
+    folder = tmp_path_factory.mktemp("guide")
+    program = "\n".join(re.findall(r"^```python\n(.*?)^```", GUIDE, re.DOTALL | re.M))
+    (folder / "program.py").write_text(program)
+    commands = "\n".join(re.findall(r"^```sh\n(.*?)^```", GUIDE, re.DOTALL | re.M))
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    ended = subprocess.run(
+        ["sh", "-ec", f"{commands}\npython program.py"],
+        cwd=folder,
+        env={k: v for k, v in os.environ.items() if k != "PRUNELAKE_LAKE"} | {"PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "model type `prunelake_compact`" in ended.stdout
+    assert "no file named model.safetensors" in ended.stdout
+    return folder
+
+
+@pytest.mark.parametrize("name", ["smollm2-4", "smollm2-4-compact"])
+def test_an_export_has_the_log_likelihoods_of_its_level(name: str, folder: Path) -> None:
+    source = resolve(DEFAULT_MODEL, Settings().cache.expanduser())
+    runs = past_runs(folder / "lake", source.revision, "cosine")
+    whole = load(source)
+    exported = load(resolve(str(folder / name), folder))
+    before, after = (Encoder(loaded.tokenizer) for loaded in (whole, exported))
+    queries = []
+    for prompt, options in QUESTIONS.items():
+        assert before.plain(prompt) == after.plain(prompt)
+        answers = tuple(tuple(before.plain(option)) for option in options)
+        queries.append(Query(tuple(before.plain(prompt)), answers, (0, LEVEL)))
+    order = runs[0].removal_order
+    expected = NestedModel(whole.model, order).log_likelihoods(queries)
+    at_level_0 = NestedModel(exported.model, order).log_likelihoods(queries)
+    for answer, wanted in zip(at_level_0, expected, strict=True):
+        np.testing.assert_allclose(answer[0], wanted[1], atol=1e-3)
+        assert abs(wanted[1] - wanted[0]).max() > 1e-2
+
+
+def test_a_compact_export_is_smaller_by_what_was_removed(folder: Path) -> None:
+    portable = folder / "smollm2-4" / "model.safetensors"
+    compact = folder / "smollm2-4-compact" / "compact.safetensors"
+    gone = json.loads((compact.parent / "config.json").read_text())["absent_attention"]
+    assert len(gone) == LEVEL
+    whole = load(resolve(str(portable.parent), folder)).model
+    layers = [attention_layers(whole)[number] for number in gone]
+    assert not any(p.any() for layer in layers for p in layer.projection.parameters())
+    count = sum(p.numel() for layer in layers for p in layer.attention.parameters())
+    sizes = []
+    for file in (portable, compact):
+        with safe_open(file, "np") as stored:
+            shapes = [stored.get_slice(name).get_shape() for name in stored.keys()]  # noqa: SIM118  # no mapping
+        sizes.append(sum(int(np.prod(shape)) for shape in shapes))
+    assert sizes[0] - sizes[1] == count > 0
+
+
+def test_the_card_names_its_run(folder: Path) -> None:
+    for name in ("smollm2-4", "smollm2-4-compact"):
+        card = (folder / name / "README.md").read_text()
+        (run_id,) = (file.stem for file in (folder / "lake" / "runs").glob("*.parquet"))
+        assert f"| the choice is from | run {run_id} of the lake |" in card
+        assert "| opinions | accuracy | " in card
+        assert "- comprehensiveness on opinions\n" in card
