@@ -251,6 +251,20 @@ def test_a_lost_weight_of_a_compact_checkpoint_is_not_made_up(tmp_path: Path) ->
         read(tmp_path / "saved", "compact")
 
 
+def test_a_compact_checkpoint_may_lie_in_several_files(tmp_path: Path) -> None:
+    again, _ = round_trip(tiny_model("llama"), (0,), "compact", tmp_path / "saved")
+    file = tmp_path / "saved" / "compact.safetensors"
+    weights = [*load_file(file).items()]
+    file.unlink()
+    for number, part in enumerate((weights[:9], weights[9:])):
+        save_file(dict(part), file.with_name(f"compact-0000{number + 1}-of-00002.safetensors"))
+    ids = prompts(7)[0][None]
+    assert torch.equal(logits_of(read(file.parent, "compact"), ids), logits_of(again, ids))
+    file.with_name("compact-00002-of-00002.safetensors").unlink()
+    with pytest.raises(ModelNotFound, match="lacks"):
+        read(file.parent, "compact")
+
+
 @pytest.mark.parametrize("config", ["{}", '{"model_type": "abacus"}'])
 def test_a_compact_checkpoint_of_nothing_known_is_one_line(config: str, tmp_path: Path) -> None:
     save(tiny_model("llama"), (0,), "compact", tmp_path / "saved")

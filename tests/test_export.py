@@ -89,6 +89,8 @@ def test_the_lake_s_order_is_exported(
     assert tokenizer.encode("Is it yes?") == tiny_tokenizer().encode("Is it yes?")
     assert {p.name for p in Path().iterdir()} == {"lake", "out", "tiny"}
     assert Path("out").stat().st_mode == Path("tiny").stat().st_mode
+    assert len({path.stat().st_mode for path in Path("out").iterdir()}) == 1
+    assert str(Path.cwd()) not in Path("out/config.json").read_text()
 
 
 def test_the_card_tells_what_the_lake_has_measured(
@@ -120,7 +122,7 @@ def test_the_card_tells_what_the_lake_has_measured(
         interval = f"{row['ci_low']:.3f} to {row['ci_high']:.3f}"
         assert cells[2:5] == [f"{row['unpruned_value']:.3f}", f"{row['value']:.3f}", interval]
         assert cells[5] == f"{row['delta']:+.3f}"
-        assert cells[7] in (row["verdict"], "none", "stable")
+        assert cells[7] == row["verdict"]
         assert cells[8:] == [str(row["n"]), f"`{run_id}` (float32)"]
     assert [line.split("|")[2].strip() for line in rows] == [
         "accuracy",

@@ -162,9 +162,6 @@ def _is_of(row: dict[str, Any], run: PastRun) -> bool:
 
 def _row(run: PastRun, row: dict[str, Any]) -> str:
     how = " ".join(filter(None, (row["method"], row["operator"], row["variant"])))
-    verdict = row["verdict"] or "none"
-    if row["metric"] == "accuracy" and row["is_accuracy_stable"]:
-        verdict = "stable"
     cells = (
         run.task,
         NAMES[row["metric"]] + (f" ({how})" if how else ""),
@@ -173,7 +170,7 @@ def _row(run: PastRun, row: dict[str, Any]) -> str:
         _interval(row["ci_low"], row["ci_high"]),
         _number(row["delta"], "+"),
         _interval(row["delta_low"], row["delta_high"], "+"),
-        verdict,
+        row["verdict"] or "none",
         "" if row["n"] is None else str(row["n"]),
         f"`{run.run_id}` ({run.dtype})",
     )
