@@ -10,15 +10,16 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from prunelake import checkpoint
+from prunelake.card import Kind
 from prunelake.cli import main
 from prunelake.importance import removal_order
 from prunelake.models import load
 from prunelake.plan import plan
 from prunelake.sources import resolve
-from prunelake.spec import Rows, Settings, Strategy, SweepSpec
+from prunelake.spec import Dtype, Rows, Settings, Strategy, SweepSpec
 from prunelake.surgery import removed
 from prunelake.views import query
-from tests.families import LAYERS, tiny_model
+from tests.families import FAMILIES, LAYERS, tiny_model
 from tests.lake_rows import run_row, write_raw
 from tests.level_rows import explained_run
 from tests.tiny_tokenizer import tiny_tokenizer
@@ -326,3 +327,14 @@ def test_a_checkpoint_that_answers_otherwise_is_not_kept(
     assert call(monkeypatch, "tiny", "--level", "2", "--kind", kind, "--out", "out") == 1
     assert f"error: LlamaForCausalLM {how}: a logit" in capsys.readouterr().err
     assert {p.name for p in Path().iterdir()} == {"lake", "tiny"}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_passes_the_comparison(family: str, kind: Kind, dtype: Dtype) -> None:
+    tiny_model(family).save_pretrained(family)
+    tiny_tokenizer().save_pretrained(family)
+    source = resolve(family, Path("cache"))
+    for number, layers in enumerate(([0, 3], range(LAYERS))):
+        assert checkpoint.write(source, layers, kind, Path(f"out{number}"), "", dtype) > 0
