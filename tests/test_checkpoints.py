@@ -198,6 +198,16 @@ def test_plain_loading_of_a_compact_checkpoint_fails(family: str, tmp_path: Path
         type(model).from_pretrained(tmp_path / "saved")
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_configuration_of_transformers_leaves_out_attention(family: str) -> None:
+    # Once this fails, a compact checkpoint of the family can be one that plain loading reads.
+    config = FAMILIES[family]()
+    config.per_layer_config = {0: {"skip": ["attention"]}}
+    assert config.per_layer_config[0].skip == ["attention"]
+    model = AutoModelForCausalLM.from_config(config)
+    assert model.num_parameters() == tiny_model(family).num_parameters()
+
+
 def test_a_compact_model_is_not_saved_as_a_plain_one(tmp_path: Path) -> None:
     again, _ = round_trip(tiny_model("llama"), (0, 3), "compact", tmp_path / "saved")
     with pytest.raises(UnsupportedModel, match=r"surgery\.save_compact"):
@@ -249,6 +259,20 @@ def test_a_lost_weight_of_a_compact_checkpoint_is_not_made_up(tmp_path: Path) ->
     save_file(weights, file)
     with pytest.raises(ModelNotFound, match=r"lacks 1 weights, first model\.layers\.1\.self_attn"):
         read(tmp_path / "saved", "compact")
+
+
+def test_a_compact_checkpoint_may_lie_in_several_files(tmp_path: Path) -> None:
+    again, _ = round_trip(tiny_model("llama"), (0,), "compact", tmp_path / "saved")
+    file = tmp_path / "saved" / "compact.safetensors"
+    weights = [*load_file(file).items()]
+    file.unlink()
+    for number, part in enumerate((weights[:9], weights[9:])):
+        save_file(dict(part), file.with_name(f"compact-0000{number + 1}-of-00002.safetensors"))
+    ids = prompts(7)[0][None]
+    assert torch.equal(logits_of(read(file.parent, "compact"), ids), logits_of(again, ids))
+    file.with_name("compact-00002-of-00002.safetensors").unlink()
+    with pytest.raises(ModelNotFound, match="lacks"):
+        read(file.parent, "compact")
 
 
 @pytest.mark.parametrize("config", ["{}", '{"model_type": "abacus"}'])

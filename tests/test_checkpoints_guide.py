@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors import safe_open
 
 from prunelake.encoding import Encoder
@@ -86,6 +87,20 @@ def test_a_compact_export_is_smaller_by_what_was_removed(folder: Path) -> None:
             shapes = [stored.get_slice(name).get_shape() for name in stored.keys()]  # noqa: SIM118  # no mapping
         sizes.append(sum(int(np.prod(shape)) for shape in shapes))
     assert sizes[0] - sizes[1] == count > 0
+    parameters = [f"{size / 1e6:.1f}" for size in sizes]
+    megabytes = [f"{file.stat().st_size / 1e6:.1f}" for file in (portable, compact)]
+    assert f"{parameters[1]} of {parameters[0]}\nmillion parameters" in GUIDE
+    assert f"({megabytes[1]} of {megabytes[0]} MB in float32" in GUIDE
+
+
+def test_the_guide_s_bytes_of_cache(folder: Path) -> None:
+    cached = []
+    for name in ("smollm2-4-compact", "smollm2-4"):
+        model = load(resolve(str(folder / name), folder)).model
+        with torch.inference_mode():
+            cache = model(input_ids=torch.tensor([[5, 6, 7]])).past_key_values
+        cached.append(sum((keys.nbytes + values.nbytes) // 3 for keys, values, _ in cache))
+    assert f"{cached[0]:,} of {cached[1]:,} bytes of KV cache a token" in GUIDE
 
 
 def test_the_card_names_its_run(folder: Path) -> None:

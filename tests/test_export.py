@@ -10,15 +10,16 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from prunelake import checkpoint
+from prunelake.card import Kind
 from prunelake.cli import main
 from prunelake.importance import removal_order
 from prunelake.models import load
 from prunelake.plan import plan
 from prunelake.sources import resolve
-from prunelake.spec import Rows, Settings, Strategy, SweepSpec
+from prunelake.spec import Dtype, Rows, Settings, Strategy, SweepSpec
 from prunelake.surgery import removed
 from prunelake.views import query
-from tests.families import LAYERS, tiny_model
+from tests.families import FAMILIES, LAYERS, tiny_model
 from tests.lake_rows import run_row, write_raw
 from tests.level_rows import explained_run
 from tests.tiny_tokenizer import tiny_tokenizer
@@ -89,6 +90,8 @@ def test_the_lake_s_order_is_exported(
     assert tokenizer.encode("Is it yes?") == tiny_tokenizer().encode("Is it yes?")
     assert {p.name for p in Path().iterdir()} == {"lake", "out", "tiny"}
     assert Path("out").stat().st_mode == Path("tiny").stat().st_mode
+    assert len({path.stat().st_mode for path in Path("out").iterdir()}) == 1
+    assert str(Path.cwd()) not in Path("out/config.json").read_text()
 
 
 def test_the_card_tells_what_the_lake_has_measured(
@@ -120,7 +123,7 @@ def test_the_card_tells_what_the_lake_has_measured(
         interval = f"{row['ci_low']:.3f} to {row['ci_high']:.3f}"
         assert cells[2:5] == [f"{row['unpruned_value']:.3f}", f"{row['value']:.3f}", interval]
         assert cells[5] == f"{row['delta']:+.3f}"
-        assert cells[7] in (row["verdict"], "none", "stable")
+        assert cells[7] == row["verdict"]
         assert cells[8:] == [str(row["n"]), f"`{run_id}` (float32)"]
     assert [line.split("|")[2].strip() for line in rows] == [
         "accuracy",
@@ -324,3 +327,14 @@ def test_a_checkpoint_that_answers_otherwise_is_not_kept(
     assert call(monkeypatch, "tiny", "--level", "2", "--kind", kind, "--out", "out") == 1
     assert f"error: LlamaForCausalLM {how}: a logit" in capsys.readouterr().err
     assert {p.name for p in Path().iterdir()} == {"lake", "tiny"}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_passes_the_comparison(family: str, kind: Kind, dtype: Dtype) -> None:
+    tiny_model(family).save_pretrained(family)
+    tiny_tokenizer().save_pretrained(family)
+    source = resolve(family, Path("cache"))
+    for number, layers in enumerate(([0, 3], range(LAYERS))):
+        assert checkpoint.write(source, layers, kind, Path(f"out{number}"), "", dtype) > 0

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from prunelake.measured import PastRun
 from prunelake.spec import Dtype
+
+if TYPE_CHECKING:  # the command line needs `Kind` before it needs a lake
+    from prunelake.measured import PastRun
 
 METRICS = ("accuracy", "ece", "comprehensiveness")
 NAMES = {"accuracy": "accuracy", "ece": "ECE", "comprehensiveness": "comprehensiveness"}
@@ -42,7 +44,7 @@ def stored_dtype(dtype: Dtype) -> Dtype:
     return "float32" if dtype == "float32_bf16" else dtype
 
 
-def unmeasured(pruned: Pruned, runs: Sequence[PastRun]) -> str | None:
+def unmeasured(pruned: Pruned, runs: Sequence["PastRun"]) -> str | None:
     """Why nothing is known of this model, in a sentence; None where some run evaluated it."""
     if not runs:
         return f"Nothing was measured: the lake has no run of this model by {pruned.strategy}."
@@ -55,7 +57,7 @@ def unmeasured(pruned: Pruned, runs: Sequence[PastRun]) -> str | None:
     return None
 
 
-def card(pruned: Pruned, kind: Kind, runs: Sequence[PastRun], figures: pl.DataFrame) -> str:
+def card(pruned: Pruned, kind: Kind, runs: Sequence["PastRun"], figures: pl.DataFrame) -> str:
     """The text of README.md; `runs` remove the same layers, `figures` are `measured.figures`."""
     base = pruned.reference.removeprefix("hub:").partition("@")[0]
     header = ["---", "tags: [attention-removal]"]
@@ -126,7 +128,7 @@ def _loading(kind: Kind) -> list[str]:
     ]
 
 
-def _measured(pruned: Pruned, runs: Sequence[PastRun], figures: pl.DataFrame) -> list[str]:
+def _measured(pruned: Pruned, runs: Sequence["PastRun"], figures: pl.DataFrame) -> list[str]:
     if reason := unmeasured(pruned, runs):
         return [reason, ""]
     measured = [run for run in runs if pruned.level in run.levels]
@@ -156,15 +158,12 @@ def _measured(pruned: Pruned, runs: Sequence[PastRun], figures: pl.DataFrame) ->
     return [*lines, ""]
 
 
-def _is_of(row: dict[str, Any], run: PastRun) -> bool:
+def _is_of(row: dict[str, Any], run: "PastRun") -> bool:
     return bool(row["run_id"] == run.run_id)
 
 
-def _row(run: PastRun, row: dict[str, Any]) -> str:
+def _row(run: "PastRun", row: dict[str, Any]) -> str:
     how = " ".join(filter(None, (row["method"], row["operator"], row["variant"])))
-    verdict = row["verdict"] or "none"
-    if row["metric"] == "accuracy" and row["is_accuracy_stable"]:
-        verdict = "stable"
     cells = (
         run.task,
         NAMES[row["metric"]] + (f" ({how})" if how else ""),
@@ -173,7 +172,7 @@ def _row(run: PastRun, row: dict[str, Any]) -> str:
         _interval(row["ci_low"], row["ci_high"]),
         _number(row["delta"], "+"),
         _interval(row["delta_low"], row["delta_high"], "+"),
-        verdict,
+        row["verdict"] or "none",
         "" if row["n"] is None else str(row["n"]),
         f"`{run.run_id}` ({run.dtype})",
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from prunelake.card import Kind
@@ -19,9 +19,8 @@ from prunelake.spec import Dtype
 from prunelake.surgery import removed, save_compact, zero_out
 
 PROBE_TOKENS, PREFILLED = 12, 5
-TOLERANCE = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1}
-"""Largest deviation of a logit, as a share of the largest one, that is rounding: decoding with a
-cache computes in other shapes."""
+TOLERANCE = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 2e-2}
+"""Largest deviation of a logit, as a share of the largest one, that is rounding."""
 
 
 def refuse_taken(out: Path) -> None:
@@ -67,9 +66,14 @@ def write(
         (partial / "README.md").write_text(card, encoding="utf-8")
         del loaded  # before it comes again: two may not fit
         again = load(replace(source, folder=partial), dtype, device).model
-        for logits, how in ((_logits(again), "without"), (_decoded(again), "with")):
-            _compare(logits, expected, f"{source.architecture} {how} a cache")
-        return sum(file.stat().st_size for file in partial.glob("*.safetensors"))
+        _compare(_logits(again), expected, f"{source.architecture} without a cache")
+        # Decoding computes in other shapes, which half precision rounds too differently.
+        nn.Module.to(again, torch.float32)
+        _compare(_decoded(again), _logits(again), f"{source.architecture} with a cache")
+        weights = [*partial.glob("*.safetensors")]
+        for file in weights:  # which safetensors lets nobody else read
+            file.chmod((partial / "README.md").stat().st_mode)
+        return sum(file.stat().st_size for file in weights)
 
 
 @contextmanager
@@ -105,7 +109,7 @@ def _logits(model: PreTrainedModel) -> Tensor:
 
 @torch.inference_mode()
 def _decoded(model: PreTrainedModel) -> Tensor:
-    """The same logits, the last tokens one by one."""
+    """The logits of `_logits`, the last tokens one by one."""
     cache, parts = None, []
     for part in torch.split(_probe(model), [PREFILLED, *[1] * (PROBE_TOKENS - PREFILLED)], dim=1):
         answer = model(input_ids=part, past_key_values=cache, use_cache=True)

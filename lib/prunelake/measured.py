@@ -101,7 +101,7 @@ def figures(lake: Location, run_ids: Collection[str], level: int) -> pl.DataFram
             metrics.run_id, metrics.metric, metrics.method, metrics.operator, metrics.variant,
             metrics.value, metrics.ci_low, metrics.ci_high, metrics.n,
             deltas.unpruned_value, deltas.delta, deltas.delta_low, deltas.delta_high,
-            verdicts.verdict, verdicts.is_accuracy_stable
+            verdicts.verdict
         from metrics
         left join headlines using (run_id)
         left join deltas

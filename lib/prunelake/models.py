@@ -228,8 +228,8 @@ def _unsupported(model: PreTrainedModel, found: str) -> UnsupportedModel:
 
 def with_all_weights(folder: Path, **options: Any) -> PreTrainedModel:
     """Load a model whose files hold all of its weights: transformers makes up those they lack."""
-    loaded: Any = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, **options)
-    return _whole(folder, *loaded)
+    auto: Any = AutoModelForCausalLM
+    return _whole(folder, *auto.from_pretrained(folder, output_loading_info=True, **options))
 
 
 def _compact(folder: Path, **options: Any) -> PreTrainedModel:
@@ -245,12 +245,8 @@ def _compact(folder: Path, **options: Any) -> PreTrainedModel:
         for number in marker["absent_attention"]:
             take_out(layers[number].block, layers[number].attention, number)
 
-    name = plain.__name__
-    kind: Any = type(
-        name,
-        (plain,),
-        {"__init__": build, "__module__": plain.__module__, "save_pretrained": _refuse_to_save},
-    )
+    own = {"__init__": build, "__module__": plain.__module__, "save_pretrained": _refuse_to_save}
+    kind: Any = type(plain.__name__, (plain,), own)
     weights: dict[str, Tensor] = {}
     for file in sorted(folder.glob("*.safetensors")):
         weights |= load_file(file)
