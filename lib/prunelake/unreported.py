@@ -34,10 +34,11 @@ def unreported(
         if example.prompt not in prompts:
             found[number] = example
     if len(found) < count:
+        there = f"{len(found)} that are not reported" if found else "none that is not reported"
+        lower = f", or set strategy.search_rows to at most {len(found)}" if found else ""
         raise InvalidSpec(
-            f"{task.name}: {count} rows are to be searched on, and {origin} has {len(found)} that "
-            "are not reported; report fewer rows, or set strategy.search_rows to at most "
-            f"{len(found)}"
+            f"{task.name}: {count} rows are to be searched on, and {origin} has {there}; report "
+            f"fewer rows{lower}"
         )
     return [found[number] for number in sorted(found)]
 
