@@ -49,7 +49,12 @@ def order_layers(work: Plan, settings: Settings, unfinished: Unfinished) -> Cost
     order = removal_order(
         loaded.model, strategy, work.windows, work.questions, work.levels[-1], report
     )
-    get_run_logger().info("removal order (%s): %s", strategy.label, list(order.layers))
+    get_run_logger().info(
+        "removal order (%s, %.0f forward tokens): %s",
+        strategy.label,
+        order.forward_tokens,
+        list(order.layers),
+    )
     cost = Cost(order.forward_tokens, time.perf_counter() - started, _device_name(loaded))
     unfinished.store(ORDER, {"layers": layer_rows(work.identity.run_id, order)}, cost)
     return cost
