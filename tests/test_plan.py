@@ -96,12 +96,17 @@ def test_only_what_is_measured_on_text_needs_it(name: str, planned: Planner) -> 
     assert work.identity.calibration_hash is None
 
 
-@pytest.mark.parametrize(("name", "count"), [("cosine", 6), ("iterative", 6), ("loss", 2)])
-def test_loss_reads_every_fourth_window(name: str, count: int, planned: Planner) -> None:
-    calibration = {"windows": 6, "window_tokens": 16}
-    every = planned(calibration=calibration).windows
+@pytest.mark.parametrize(
+    ("name", "size", "read"),
+    [("cosine", 16, 16), ("iterative", 16, 16), ("loss", 16, 3), ("loss", 5, 2), ("loss", 2, 2)],
+)
+def test_loss_reads_the_first_fifth_of_each_window(
+    name: str, size: int, read: int, planned: Planner
+) -> None:
+    calibration = {"windows": 3, "window_tokens": size}
+    whole = planned(calibration=calibration).windows
     work = planned(strategy={"name": name}, calibration=calibration)
-    assert work.windows == (every if count == 6 else (every[0], every[4]))
+    assert work.windows == tuple(window[:read] for window in whole)
     assert work.identity.calibration_hash == content_hash(work.windows)
 
 

@@ -20,8 +20,8 @@ from prunelake.unreported import unreported
 CHARACTERS_PER_TOKEN = 10
 """Calibration text fetched for each token wanted; English has 4 to 5 characters a token."""
 
-LOSS_STRIDE = 4
-"""`loss` reads its text once a step and candidate, so it takes one window of these."""
+LOSS_SHARE = 5
+"""`loss` reads its text once a step and candidate: so only the beginning of each window."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def plan(spec: SweepSpec, settings: Settings) -> Plan:
     strategy = spec.strategy
     windows = _windows(spec, encoder, settings.data, context) if strategy.reads_text else ()
     if strategy.name == "loss":
-        windows = windows[::LOSS_STRIDE]
+        windows = tuple(window[: max(2, len(window) // LOSS_SHARE)] for window in windows)
     searched = (
         unreported(task, strategy.search_rows, examples, settings.data)
         if strategy.reads_rows

@@ -128,7 +128,7 @@ class Calibration(Frozen):
 
     `source` is `bundled` (prose that the package carries), `c4` (the paper's), or the path of a
     `.txt` file or of a `.jsonl` file with a column `text`. The strategy `loss`, which reads its
-    text many times, takes every fourth window.
+    text many times, takes the first fifth of each window.
     """
 
     source: str = "bundled"
