@@ -159,7 +159,7 @@ def test_the_rows_of_a_search_are_part_of_the_identity(
         (
             {"rows": {"first": 70}, "strategy": {"name": "divergence"}},
             InvalidSpec,
-            "24 rows are to be searched on, .*opinions.jsonl has 10 that are not reported; report "
+            "20 rows are to be searched on, .*opinions.jsonl has 10 that are not reported; report "
             "fewer rows, or set strategy.search_rows to at most 10",
         ),
         ({"model": "nowhere"}, ModelNotFound, "no folder with config.json"),

