@@ -23,6 +23,12 @@ from prunelake.storage import Location
 
 IMPORTANCE = {
     "cosine": "1 minus the mean cosine similarity of the residual stream in front of and behind it",
+    "divergence": "how far its removal moved the option distributions from the unpruned model's "
+    "(mean KL divergence in nats), beyond what was removed before it",
+    "iterative": "as of cosine, of the model without the layers removed before it",
+    "last": "how many layers stand behind it",
+    "loss": "how much its removal raised the loss of the next token (nats), beyond what was "
+    "removed before it",
     "random": "a random draw",
 }
 

@@ -4,6 +4,7 @@ A task takes little, which can be sent, loads the model where it runs, and keeps
 """
 
 import time
+from functools import partial
 from typing import Any
 
 import torch
@@ -43,10 +44,18 @@ def order_layers(work: Plan, settings: Settings, unfinished: Unfinished) -> Cost
         return cost
     loaded = loaded_model(work.source, work.spec.dtype, settings)
     started = time.perf_counter()
-    order = removal_order(loaded.model, work.spec.strategy, work.windows)
-    get_run_logger().info("removal order (%s): %s", work.spec.strategy.label, list(order.layers))
-    tokens = sum(len(window) for window in work.windows)
-    cost = Cost(tokens, time.perf_counter() - started, _device_name(loaded))
+    strategy = work.spec.strategy
+    report = partial(_reporter("removal order"), strategy.label)
+    order = removal_order(
+        loaded.model, strategy, work.windows, work.questions, work.levels[-1], report
+    )
+    get_run_logger().info(
+        "removal order (%s, %.0f forward tokens): %s",
+        strategy.label,
+        order.forward_tokens,
+        list(order.layers),
+    )
+    cost = Cost(order.forward_tokens, time.perf_counter() - started, _device_name(loaded))
     unfinished.store(ORDER, {"layers": layer_rows(work.identity.run_id, order)}, cost)
     return cost
 
@@ -114,8 +123,8 @@ def loaded_model(source: ModelSource, dtype: Dtype, settings: Settings) -> Loade
     return _loaded[key]
 
 
-def _reporter(shard: Shard) -> Report:
-    """Log how far a shard is, at most every few seconds."""
+def _reporter(what: Shard | str) -> Report:
+    """Log how far a shard or the search for an order is, at most every few seconds."""
     logger = get_run_logger()
     last = time.perf_counter()
 
@@ -124,7 +133,7 @@ def _reporter(shard: Shard) -> Report:
         now = time.perf_counter()
         if now - last > SECONDS_BETWEEN_REPORTS:
             last = now
-            logger.info("%s: %s, %d of %d", shard, stage, done, total)
+            logger.info("%s: %s, %d of %d", what, stage, done, total)
 
     return report
 

@@ -62,7 +62,11 @@ BAD_SWEEPS = {
     "empty selection": (["--task", "opinions", "--rows", "0"], "0"),
     "more rows than there are": (["--task", "opinions", "--rows", "100"], "80"),
     "unknown method": (["--task", "opinions", "--rows", "5", "--methods", "magic"], "kernel_shap"),
-    "unknown strategy": (["--task", "opinions", "--rows", "5", "--strategy", "best"], "cosine"),
+    "unknown strategy": (["--task", "opinions", "--rows", "5", "--strategy", "best"], "divergence"),
+    "too few rows to search on": (
+        ["--task", "opinions", "--rows", "61", "--strategy", "divergence"],
+        "19 that are not reported",
+    ),
     "no data": (["--task", "boolq", "--rows", "5"], "boolq"),
     "too little calibration text": (
         ["--task", "opinions", "--rows", "5", "--calibration", "{tmp}/short.txt"],

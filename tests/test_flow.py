@@ -97,6 +97,26 @@ def test_a_sweep_fills_every_table_at_its_grain(settings: Settings, spec: SweepS
     assert summary["explained_n"].to_list() == [2, 2, 2]
 
 
+@pytest.mark.parametrize("name", ["iterative", "loss", "divergence", "last"])
+def test_a_sweep_takes_its_order_from_its_strategy(
+    name: str, settings: Settings, spec: SweepSpec, counted: "Counted"
+) -> None:
+    strategy = Strategy.model_validate({"name": name})
+    spec = spec.model_copy(update={"strategy": strategy, "explain": None})
+    run_id = counted.sweep(spec, settings)
+    work = plan(spec, settings)
+    assert work.identity.run_id == run_id
+    model = shard_module.loaded_model(work.source, spec.dtype, settings).model
+    order = removal_order(model, strategy, work.windows, work.questions, depth=3)
+    (run,) = lake.read_table(settings.lake, "runs").to_dicts()
+    assert (run["strategy"], run["removal_order"]) == (name, [*order.layers])
+    layers = lake.read_table(settings.lake, "layers").sort("layer")
+    assert tuple(layers["importance"]) == pytest.approx(order.importance)
+    predicting = counted.tokens - sum(map(len, work.windows))
+    assert run["forward_tokens"] == round(predicting + order.forward_tokens)
+    assert not doctor(settings.lake)
+
+
 def test_the_same_spec_again_does_no_model_work(
     settings: Settings, spec: SweepSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,10 +202,10 @@ class Counted:
             self.shards.append(work.shard.name)
             return found
 
-        def ordered(model: Any, strategy: Any, windows: Any) -> Any:
+        def ordered(model: Any, strategy: Any, windows: Any, *others: Any) -> Any:
             self.tokens += sum(map(len, windows))
             self.shards.append(ORDER)
-            return removal_order(model, strategy, windows)
+            return removal_order(model, strategy, windows, *others)
 
         monkeypatch.setattr(shard_module, "evaluate", counted)
         monkeypatch.setattr(shard_module, "removal_order", ordered)

@@ -61,6 +61,13 @@ def test_the_least_important_layer_goes_first(windows: list[list[int]]) -> None:
     order = removal_order(model, Strategy(), windows)
     assert order.importance == tuple(cosine_importance(model, windows))
     assert order.layers == tuple(sorted(range(LAYERS), key=order.importance.__getitem__))
+    assert order.forward_tokens == sum(LENGTHS)
+
+
+def test_last_removes_the_deepest_layer_first_and_computes_nothing() -> None:
+    order = removal_order(tiny_model("llama"), Strategy(name="last"), ())
+    assert order == RemovalOrder((4, 3, 2, 1, 0), (4, 3, 2, 1, 0))
+    assert order.forward_tokens == 0
 
 
 def test_of_equals_the_one_nearer_to_the_input_goes_first() -> None:

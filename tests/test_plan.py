@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from prunelake import plan as plan_module
 from prunelake.errors import (
     DatasetNotFound,
     ExampleTooLong,
@@ -19,6 +20,7 @@ from prunelake.errors import (
 )
 from prunelake.plan import Plan, plan
 from prunelake.spec import (
+    SEARCH_ROWS,
     Explanation,
     RunIdentity,
     Settings,
@@ -26,6 +28,7 @@ from prunelake.spec import (
     SweepSpec,
     content_hash,
 )
+from prunelake.tasks import data_hash
 from tests.families import FAMILIES, LAYERS
 from tests.tiny_tokenizer import tiny_tokenizer
 
@@ -86,10 +89,50 @@ def test_all_rows_are_explained_unless_fewer_are_asked_for(planned: Planner) -> 
     assert planned(explain=None).explained == ()
 
 
-def test_a_random_order_needs_no_text(planned: Planner) -> None:
-    work = planned(strategy={"name": "random"}, calibration={"source": "nowhere.txt"})
+@pytest.mark.parametrize("name", ["random", "last", "divergence"])
+def test_only_what_is_measured_on_text_needs_it(name: str, planned: Planner) -> None:
+    work = planned(strategy={"name": name}, calibration={"source": "nowhere.txt"})
     assert work.windows == ()
     assert work.identity.calibration_hash is None
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "read"),
+    [("cosine", 16, 16), ("iterative", 16, 16), ("loss", 16, 3), ("loss", 5, 2), ("loss", 2, 2)],
+)
+def test_loss_reads_the_first_fifth_of_each_window(
+    name: str, size: int, read: int, planned: Planner
+) -> None:
+    calibration = {"windows": 3, "window_tokens": size}
+    whole = planned(calibration=calibration).windows
+    work = planned(strategy={"name": name}, calibration=calibration)
+    assert work.windows == tuple(window[:read] for window in whole)
+    assert work.identity.calibration_hash == content_hash(work.windows)
+
+
+def test_divergence_searches_on_rows_that_are_not_reported(planned: Planner) -> None:
+    work = planned(rows={"sample": 50, "seed": 1}, strategy={"name": "divergence"})
+    searched = {question.example.example_id for question in work.questions}
+    assert len(searched) == SEARCH_ROWS
+    assert searched.isdisjoint(encoded.example.example_id for encoded in work.examples)
+    for name in ("cosine", "loss", "last"):
+        assert planned(strategy={"name": name}).questions == ()
+
+
+def test_the_rows_of_a_search_are_part_of_the_identity(
+    planned: Planner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {"strategy": {"name": "divergence", "search_rows": 3}}
+    work = planned(**asked)
+    assert work.identity.search_hash == data_hash([q.example for q in work.questions])
+    assert RunIdentity.model_validate_json(work.identity.model_dump_json()) == work.identity
+    assert SweepSpec.model_validate_json(work.spec.model_dump_json()) == work.spec
+    assert planned(strategy={"name": "divergence"}).identity.run_id != work.identity.run_id
+    fewer = [question.example for question in work.questions[1:]]
+    monkeypatch.setattr(plan_module, "unreported", lambda *_: fewer)
+    same_but_searched_elsewhere = planned(**asked).identity
+    assert same_but_searched_elsewhere.data_hash == work.identity.data_hash
+    assert same_but_searched_elsewhere.run_id != work.identity.run_id
 
 
 @pytest.mark.parametrize(
@@ -113,6 +156,12 @@ def test_a_random_order_needs_no_text(planned: Planner) -> None:
         ({"calibration": {"source": "nowhere.txt"}}, DatasetNotFound, "'nowhere.txt'"),
         ({"task": "opinion"}, UnknownTask, "unknown task 'opinion'"),
         ({"rows": {"numbers": [10**6]}}, InvalidSpec, "no row 1000000"),
+        (
+            {"rows": {"first": 70}, "strategy": {"name": "divergence"}},
+            InvalidSpec,
+            "20 rows are to be searched on, .*opinions.jsonl has 10 that are not reported; report "
+            "fewer rows, or set strategy.search_rows to at most 10",
+        ),
         ({"model": "nowhere"}, ModelNotFound, "no folder with config.json"),
     ],
 )
@@ -171,6 +220,10 @@ def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
         {"rows": {"numbers": [1, 0]}},
         {"task": "everyday_knowledge"},
         {"strategy": {"name": "random"}},
+        {"strategy": {"name": "last"}},
+        {"strategy": {"name": "iterative"}},
+        {"strategy": {"name": "loss"}},
+        {"strategy": {"name": "divergence"}},
         {"calibration": {"windows": 1, "window_tokens": 16}},
         {"calibration": {"windows": 2, "window_tokens": 15}},
         {"explain": None},
@@ -193,7 +246,7 @@ def test_whatever_changes_the_numbers_changes_the_run(
     assert planned(**changes).identity.run_id != planned().identity.run_id
 
 
-def test_runs_keep_the_identity_they_had_before_there_were_bounds_and_leverage() -> None:
+def test_runs_keep_the_identity_they_had_before_there_were_further_fields() -> None:
     identity = RunIdentity(
         format_version=1,
         revision="0" * 40,
@@ -211,6 +264,9 @@ def test_runs_keep_the_identity_they_had_before_there_were_bounds_and_leverage()
     text = SweepSpec(task="opinions").model_dump_json()
     assert "bounds" not in text
     assert "leverage" not in text
+    assert "search" not in text
+    drawn = identity.model_copy(update={"strategy": Strategy(name="random", seed=3)})
+    assert drawn.run_id == "5e61650070dc8afb"
 
 
 def test_asked_for_bounds_are_part_of_spec_and_identity(planned: Planner) -> None:
@@ -250,6 +306,12 @@ def test_samples_for_no_method_and_no_samples_are_no_spec(
         planned(explain=explain)
 
 
+@pytest.mark.parametrize("name", ["cosine", "loss", "random"])
+def test_search_rows_for_no_search_are_no_spec(name: str, planned: Planner) -> None:
+    with pytest.raises(ValidationError, match=f"search_rows is for divergence, not for {name}"):
+        planned(strategy={"name": name, "search_rows": 5})
+
+
 def test_a_beam_of_nothing_is_no_spec(planned: Planner) -> None:
     with pytest.raises(ValidationError, match=r"explain\.bounds_beam"):
         planned(explain={"bounds_beam": 0})
@@ -277,6 +339,7 @@ def test_what_does_not_change_the_numbers_does_not_change_the_run(
         {"levels": [0, 1, 2]},
         {"rows": {"numbers": [0, 1]}},
         {"strategy": {"name": "cosine", "seed": 5}},
+        {"strategy": {"name": "cosine", "search_rows": SEARCH_ROWS}},
         {"explain": {"rows": 2, "levels": [1, 2], "seeds": [0, 0]}},
     ):
         assert planned(**changes).identity.run_id == run_id, changes

@@ -106,6 +106,10 @@ def test_a_spec_that_is_spelled_otherwise_is_the_same(tmp_path: Path, settings: 
     assert spec_key(random) != spec_key(plain)
     on_other_text = random.model_copy(update={"calibration": Calibration(windows=3)})
     assert spec_key(on_other_text) == spec_key(random)
+    named = [Strategy.model_validate({"name": n}) for n in ("cosine", "iterative", "loss", "last")]
+    named += [Strategy(name="divergence"), Strategy(name="divergence", search_rows=9)]
+    keys = {spec_key(plain.model_copy(update={"strategy": strategy})) for strategy in named}
+    assert len(keys) == len(named)
     assert spec_key(SweepSpec(task="opinions", levels=(4, 2))) == spec_key(
         SweepSpec(task="opinions", levels=(0, 2, 4))
     )

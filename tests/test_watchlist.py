@@ -21,7 +21,7 @@ defaults:
 models:
 - hub: org/name@main
 - query: {author: org, tags: [text-generation], min_downloads: 5, limit: 3}
-  strategies: [cosine, random:3, {name: random, seed: 4}]
+  strategies: [cosine, random:3, {name: random, seed: 4}, loss]
   tasks: [opinions]
 - folder: checkpoints
   dtype: bfloat16
@@ -39,6 +39,7 @@ def test_entries_take_what_they_do_not_say_from_the_defaults(tmp_path: Path) -> 
         Strategy(),
         Strategy(name="random", seed=3),
         Strategy(name="random", seed=4),
+        Strategy(name="loss"),
     ]
     assert {spec.task for spec in query.specs("m")} == {"opinions"}
     assert folder.folder == tmp_path / "checkpoints"

@@ -73,7 +73,9 @@ def sweep(
         int | None,
         typer.Option(help="Search for the least and greatest AOPC with a beam of this width."),
     ] = None,
-    strategy: Annotated[str, typer.Option(help="cosine, random or random:SEED.")] = "cosine",
+    strategy: Annotated[
+        str, typer.Option(help="cosine, iterative, loss, divergence, last, random or random:SEED.")
+    ] = "cosine",
     calibration: Annotated[
         str, typer.Option(help="bundled, c4, or a .txt or .jsonl file.")
     ] = "bundled",

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from prunelake import lake
 from prunelake.ledger import Attempt
 from prunelake.revisions import Found
-from prunelake.spec import Calibration, Strategy, SweepSpec, content_hash
+from prunelake.spec import Calibration, SweepSpec, content_hash
 from prunelake.storage import Location
 from prunelake.watchlist import Entry
 
@@ -39,11 +39,9 @@ class Evaluation:
 
 def spec_key(spec: SweepSpec) -> str:
     """Equal for specs that say the same of any model, however they are spelled."""
-    if spec.strategy.name == "random":  # needs no text
-        plain = spec.model_copy(update={"calibration": Calibration()})
-    else:  # draws nothing
-        plain = spec.model_copy(update={"strategy": Strategy()})
-    return content_hash(plain.model_dump(mode="json", exclude={"model"}))
+    if not spec.strategy.reads_text:
+        spec = spec.model_copy(update={"calibration": Calibration()})
+    return content_hash(spec.model_dump(mode="json", exclude={"model"}))
 
 
 class Held:

@@ -6,6 +6,9 @@ levels part. In front of such a layer a row is split in two, and the layer's att
 the half that keeps it. Behind the last attention that its levels keep, only the tokens that are
 read go on. The model's own code is unchanged: hooks in front of its blocks split the rows, and a
 gate around each attention picks those that keep it (`states`).
+
+A search for a removal order asks the same way about levels that are not nested: candidates which
+each lack the layers removed so far and one more, and so share all that is in front of it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +25,7 @@ from prunelake.errors import ModelError, UnknownLayer
 from prunelake.layout import Query, Row, inputs_of, lay_out
 from prunelake.models import attention_layers, head, text_config
 from prunelake.precision import products
-from prunelake.states import States
+from prunelake.states import States, Variants
 from prunelake.surgery import replaced_forward
 
 LOGIT_ELEMENTS = 2**25
@@ -67,7 +70,8 @@ class NestedModel:
     ) -> None:
         self.model = model
         self.layers = attention_layers(model)
-        self.removal_order = tuple(removal_order)
+        self.variants = Variants.nested(tuple(removal_order), len(self.layers))
+        """What each level lacks; a search sets its candidates here."""
         self._largest_row = _fitting_tokens(model)
         self.token_budget = token_budget or min(
             self._largest_row, CPU_TOKENS if model.device.type == "cpu" else GPU_TOKENS
@@ -125,9 +129,9 @@ class NestedModel:
             UnknownLayer, ModelError: as `log_likelihoods`.
         """
         deepest = max((level for row in rows for level in row.levels), default=0)
-        if deepest > len(self.removal_order):
+        if deepest >= self.variants.count:
             raise UnknownLayer(
-                f"level {deepest}: the model has {len(self.removal_order)} attention layers"
+                f"level {deepest}: the model has {self.variants.count - 1} attention layers"
             )
         answers: list[Array] = [np.empty(0)] * len(rows)
         done = 0
@@ -145,7 +149,7 @@ class NestedModel:
         """The last hidden states of a batch, and where in there the states of its rows are."""
         inputs = {name: tensor.to(self.model.device) for name, tensor in inputs.items()}
         levels, read = [row.levels for row in rows], [row.read for row in rows]
-        states = States(self.removal_order, levels, read, len(self.layers))
+        states = States(self.variants, levels, read)
         with self._splitting(states):
             hidden = self.model.base_model(**inputs, use_cache=False).last_hidden_state
         self.forward_tokens += states.tokens / len(self.layers)

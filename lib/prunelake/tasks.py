@@ -57,7 +57,8 @@ class Task(Frozen):
 
     `prompt` is a format string over the row's text columns. `options` are the same for all rows,
     or name the column that holds each row's (a dot steps into a struct: `choices.text`). The rows
-    are a `bundled` file of the catalog, or are found in a data folder or on the `hub`.
+    are a `bundled` file of the catalog, or are found in a data folder or on the `hub`. `spare`
+    names splits that are never reported, which a search may read, the best first.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Task(Frozen):
     gold: Gold
     hub: Hub | None = None
     bundled: str | None = None
+    spare: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -127,9 +129,9 @@ def load(task: Task, rows: Rows, data: Path | None) -> list[Example]:
         EmptySelection: the selection asks for no row.
         BadRow: a selected row lacks what the task needs.
     """
-    origin, records = _records(task, data)
-    selected = _select(rows, len(records), f"{task.name} ({task.split})")
-    return [_example(task, f"{origin}, row {n}", n, records[n]) for n in selected]
+    origin, found = records(task, data)
+    selected = _select(rows, len(found), f"{task.name} ({task.split})")
+    return [example(task, origin, n, found[n]) for n in selected]
 
 
 def data_hash(examples: Sequence[Example]) -> str:
@@ -175,8 +177,12 @@ def lines(path: Path) -> Iterator[Any]:
                 raise BadRow(f"{path}, row {number}: not JSON ({error})") from error
 
 
-def _records(task: Task, data: Path | None) -> tuple[Path, list[Any]]:
-    """Where the rows of a task stand, and the rows."""
+def records(task: Task, data: Path | None) -> tuple[Path, list[Any]]:
+    """Where all rows of a task's split stand, and the rows.
+
+    Raises:
+        DatasetNotFound, BadRow: as `load`.
+    """
     if task.bundled is not None:
         path = CATALOG / task.bundled
     elif data is not None:
@@ -244,7 +250,13 @@ def _select(rows: Rows, size: int, where: str) -> list[int]:
     return list(rows.numbers or ())
 
 
-def _example(task: Task, where: str, number: int, record: Any) -> Example:
+def example(task: Task, origin: Path, number: int, record: Any) -> Example:
+    """Row `number` of the rows that stand in `origin`.
+
+    Raises:
+        BadRow: it lacks what the task needs.
+    """
+    where = f"{origin}, row {number}"
     prompt = task.prompt.format(**{c: text_of(record, c, where) for c in task.columns})
     if isinstance(task.options, str):
         options = _list(record, task.options, where)
