@@ -149,7 +149,7 @@ def test_a_level_that_no_run_has_is_exported_with_a_warning(
     assert "| demo |" not in Path("out/README.md").read_text()
 
 
-@pytest.mark.parametrize("strategy", ["cosine", "random:3"])
+@pytest.mark.parametrize("strategy", ["cosine", "random:3", "iterative", "last"])
 def test_an_order_that_the_lake_lacks_is_that_of_a_sweep(
     strategy: str,
     revision: str,
@@ -162,7 +162,7 @@ def test_an_order_that_the_lake_lacks_is_that_of_a_sweep(
     spec = SweepSpec(model="tiny", task="everyday_knowledge", rows=Rows(first=1), strategy=wanted)
     work = plan(spec, Settings())
     assert work.source.revision == revision
-    order = removal_order(load(work.source).model, wanted, work.windows).layers
+    order = removal_order(load(work.source).model, wanted, work.windows, depth=3).layers
     arguments = ("tiny", "--level", "3", "--strategy", strategy, "--out", "out")
     assert call(monkeypatch, *arguments) == 0
     out, err = capsys.readouterr()
@@ -170,8 +170,20 @@ def test_an_order_that_the_lake_lacks_is_that_of_a_sweep(
     assert f"attention of layers {', '.join(map(str, sorted(order[:3])))} (" in out
     assert err.startswith("warning: Nothing was measured: the lake has no run")
     card = Path("out/README.md").read_text()
-    text = "bundled" if name == "cosine" else "none"
+    text = "bundled" if name in ("cosine", "iterative") else "none"
     assert f"computed for this export (calibration text: {text})" in card
+
+
+def test_an_order_searched_on_examples_is_taken_from_a_run_only(
+    revision: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a_run(revision)
+    arguments = ("tiny", "--level", "2", "--strategy", "divergence", "--out", "out")
+    assert call(monkeypatch, *arguments) == 1
+    assert "searched on examples of a task: sweep first" in capsys.readouterr().err
+    assert not Path("out").exists()
+    a_run(revision, "searched", strategy="divergence")
+    assert call(monkeypatch, *arguments) == 0
 
 
 def test_runs_that_part_have_to_be_chosen_from(

@@ -16,7 +16,9 @@ def export(
     model: Annotated[str, typer.Argument(help="Model reference, as of a sweep.")],
     level: Annotated[int, typer.Option(help="How many attention layers are removed.")],
     out: Annotated[Path, typer.Option(help="A new folder.")],
-    strategy: Annotated[str, typer.Option(help="cosine, random or random:SEED.")] = "cosine",
+    strategy: Annotated[
+        str, typer.Option(help="As of `prunelake sweep`: cosine, loss, random:SEED, ...")
+    ] = "cosine",
     kind: Annotated[
         Kind, typer.Option(help="Loads anywhere, or lacks the weights and loads by PruneLake.")
     ] = Kind.portable,

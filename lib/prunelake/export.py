@@ -9,7 +9,7 @@ import polars as pl
 from prunelake import devices
 from prunelake.card import Kind, Pruned, card, stored_dtype, unmeasured
 from prunelake.checkpoint import refuse_taken, write
-from prunelake.errors import UnknownLayer
+from prunelake.errors import InvalidSpec, UnknownLayer
 from prunelake.importance import removal_order
 from prunelake.measured import PastRun, agreeing, dtype_of, figures, past_runs
 from prunelake.models import ModelSource, load
@@ -94,7 +94,16 @@ def _computed(
     settings: Settings,
     say: Callable[[str], None],
 ) -> tuple[int, ...]:
-    """The layers that a sweep of this model would remove."""
+    """The layers that a sweep of this model would remove.
+
+    Raises:
+        InvalidSpec: an order that is searched on examples, which are those of some task.
+    """
+    if order.strategy.reads_rows:
+        raise InvalidSpec(
+            f"an order by {order.strategy.label} is searched on examples of a task: sweep first, "
+            "then export from the lake that has the run"
+        )
     spec = SweepSpec(
         model=order.model,
         task="opinions",  # a plan is of some task; this one's rows are at hand
@@ -108,11 +117,12 @@ def _computed(
     work = plan(spec, settings)
     device = devices.take(settings.device, settings.cache.expanduser(), say)
     model = load(source, dtype, device).model
-    return removal_order(model, order.strategy, work.windows).layers[: order.level]
+    found = removal_order(model, order.strategy, work.windows, depth=order.level)
+    return found.layers[: order.level]
 
 
 def _text(order: Order) -> str:
-    return order.calibration.source if order.strategy.name != "random" else "none"
+    return order.calibration.source if order.strategy.reads_text else "none"
 
 
 def _figures(lake: Location, runs: list[PastRun], level: int) -> pl.DataFrame:
