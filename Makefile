@@ -18,8 +18,9 @@ setup: .venv/ready
 demo: setup
 	$(BIN)/prunelake demo
 
+# Two processes of one thread: torch slows down by far more than half where threads share cores.
 test: setup
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff format --check .
