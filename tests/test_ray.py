@@ -21,6 +21,7 @@ from prunelake import lake
 from prunelake.doctor import doctor
 from prunelake.errors import NoCluster, UnsupportedModel
 from prunelake.spec import Calibration, Explanation, Rows, Settings, SweepSpec
+from prunelake.tables import TABLES
 from tests.ray_cluster import descendants, two_nodes
 from tests.sweeping import tables
 
@@ -153,7 +154,8 @@ def test_a_node_that_is_killed_changes_nothing(
     assert [where for name, where, _ in begun() if name == first] == [doomed_id]
     found = tables(settings.lake)
     for name, frame in tables(undisturbed.lake).items():
-        assert_frame_equal(found[name], frame, check_exact=True)
+        # DuckDB sums what is derived on several threads, in any order, to the last bit.
+        assert_frame_equal(found[name], frame, check_exact=name in TABLES)
     assert not doctor(settings.lake)
     assert list((settings.lake / ".shards").iterdir()) == []
     assert len(lake.run_ids(settings.lake)) == 1
