@@ -147,6 +147,7 @@ class Harness:
             tokenizer=loaded.tokenizer,
             batch_size=batch_size,
             device=str(loaded.model.device),
+            softmax_dtype="float32",  # sums of bfloat16 would be nats off
         )
 
     def log_likelihoods(self, examples: Sequence[Encoded]) -> list[Scores]:
