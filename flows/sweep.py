@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_table_artifact
+from prefect.artifacts import create_link_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from flows.events import emit_hidden_degradations
@@ -172,6 +172,13 @@ def publish_verdicts(settings: Settings, run: dict[str, Any]) -> str:
         create_table_artifact(
             table=hidden, key="hidden-degradations", description=f"{what}: {found}"
         )
+        if settings.page_url:
+            create_link_artifact(
+                link=f"{settings.page_url.rstrip('/')}/?run={run_id}",
+                link_text=what,
+                key="charts",
+                description=f"{what}: charts, once the lake is published",
+            )
         emit_hidden_degradations(run, hidden)
     except Exception as error:  # of the lake, DuckDB, the server or the way to it: all only show
         get_run_logger().warning(

@@ -329,6 +329,7 @@ def test_shards_are_weighed_by_what_they_cost(
 def test_a_sweep_is_seen_at_a_glance(
     settings: Settings, spec: SweepSpec, caplog: pytest.LogCaptureFixture
 ) -> None:
+    settings = settings.model_copy(update={"page_url": "http://lake.example:8000/"})
     run_id = flow_module.sweep(spec, settings)
     with get_client(sync_client=True) as client:
         (run,) = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)
@@ -343,7 +344,9 @@ def test_a_sweep_is_seen_at_a_glance(
     assert {"examples 0 to 1", "examples 2 to 4"} <= names
     progress, *shown = sorted(artifacts, key=lambda artifact: artifact.key or "")
     assert (progress.type, progress.data) == ("progress", 100.0)
-    assert [artifact.key for artifact in shown] == ["hidden-degradations", "sweep-summary"]
+    keys = ["charts", "hidden-degradations", "sweep-summary"]
+    assert [artifact.key for artifact in shown] == keys
+    assert f"(http://lake.example:8000/?run={run_id})" in str(shown[0].data)
     tokens = lake.read_table(settings.lake, "runs")["forward_tokens"].item()
     assert re.search(
         r"5 of 5 examples, \d+ forward tokens a second; about 0:00:00 left", caplog.text

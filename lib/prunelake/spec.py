@@ -63,6 +63,7 @@ class Settings(BaseSettings):
     ray_address: str | None = None
     ray_cpus: Annotated[int, Field(ge=1)] = 1
     ray_gpus: Annotated[float, Field(ge=0)] = 0
+    page_url: str | None = None
 
 
 class Frozen(BaseModel):
