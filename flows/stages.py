@@ -148,7 +148,7 @@ def run_row(work: Plan, order: RemovalOrder, costs: list[Cost]) -> dict[str, Any
         "revision": work.source.revision,
         "architecture": work.source.architecture,
         "strategy": spec.strategy.label,
-        "task": spec.task,
+        "task": spec.task_name,
         "split": work.split,
         "example_count": len(work.examples),
         "levels": [*work.levels],

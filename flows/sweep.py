@@ -34,7 +34,7 @@ HIDDEN = """
 """
 
 
-@flow(name="sweep", flow_run_name="{spec.model} {spec.task} {spec.strategy.label}")
+@flow(name="sweep", flow_run_name="{spec.model} {spec.task_name} {spec.strategy.label}")
 def sweep(spec: SweepSpec, settings: Settings | None = None) -> str:
     """Evaluate one model on one task at every removal level; returns the run's id.
 

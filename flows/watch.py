@@ -82,7 +82,7 @@ class Deployments:
         with _server() as client:
             run = client.create_flow_run_from_deployment(
                 client.read_deployment_by_name(DEPLOYMENT).id,
-                name=f"{spec.model} {spec.task} {spec.strategy.label}",
+                name=f"{spec.model} {spec.task_name} {spec.strategy.label}",
                 parameters={"spec": spec.model_dump(mode="json")},
                 idempotency_key=attempt.idempotency_key,
             )

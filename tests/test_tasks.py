@@ -6,12 +6,13 @@ from typing import Any
 
 import polars as pl
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from prunelake import tasks
 from prunelake.errors import BadRow, DatasetNotFound, EmptySelection, InvalidSpec, UnknownTask
-from prunelake.spec import Rows
+from prunelake.spec import Rows, SweepSpec
 from prunelake.tasks import Example
 from tests.hub import hub, run_against
 
@@ -178,6 +179,90 @@ def test_catalog_has_the_tasks_of_the_paper_and_the_demo() -> None:
 def test_unknown_task_lists_the_choices() -> None:
     with pytest.raises(UnknownTask, match=r"unknown task 'bolq'; choose from .*boolq.*tweet_eval"):
         tasks.get("bolq")
+
+
+OWN = {
+    "name": "colours",
+    "description": "Which colour?",
+    "source": "ours",
+    "license": "ours",
+    "split": "test",
+    "prompt": "The {thing} is",
+    "options": ["red", "blue"],
+    "gold": {"column": "label"},
+}
+REVIEWS = Path(__file__).parents[1] / "docs" / "tasks"
+SKY = {"thing": "sky", "label": 1}
+
+
+def task_file(where: Path, **changes: object) -> str:
+    path = where / "colours.yaml"
+    path.write_text(yaml.safe_dump(OWN | changes), encoding="utf-8")
+    return str(path)
+
+
+def test_task_of_a_file_with_its_rows_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = task_file(tmp_path, bundled="rows.jsonl")
+    (tmp_path / "rows.jsonl").write_text(json.dumps(SKY), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    for reference in (path, "colours.yaml"):
+        (example,) = tasks.load(tasks.get(reference), Rows(first=1), None)
+        assert example == Example("test:0", "The sky is", (" red", " blue"), 1)
+    assert SweepSpec(task=path).task_name == "colours"
+    (tmp_path / "rows.jsonl").unlink()
+    with pytest.raises(DatasetNotFound, match=r"task colours: no file .*rows.jsonl"):
+        tasks.load(tasks.get(path), Rows(first=1), None)
+
+
+def test_task_of_a_file_with_another_task_s_rows(tmp_path: Path) -> None:
+    path = task_file(tmp_path, folder="things", hub={"repo": "our/things", "config": "default"})
+    rows = tmp_path / "things" / "test.jsonl"
+    rows.parent.mkdir()
+    rows.write_text(json.dumps(SKY), encoding="utf-8")
+    (example,) = tasks.load(tasks.get(path), Rows(first=1), tmp_path)
+    assert example.prompt == "The sky is"
+
+
+@pytest.mark.parametrize("path", sorted(REVIEWS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_tasks_of_the_documentation_show_the_data_of_the_catalog(path: Path, shared: Path) -> None:
+    own = tasks.get(str(path))
+    assert own.folder is not None
+    rows = [
+        tasks.load(task, Rows(first=5), shared / "data") for task in (own, tasks.get(own.folder))
+    ]
+    for mine, theirs in zip(*rows, strict=True):
+        text = mine.prompt.removeprefix("Review: ").removesuffix("\nSentiment:")
+        assert theirs.prompt.startswith(text + "\n")
+        assert (mine.options, mine.gold) == (theirs.options, theirs.gold)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, "give exactly one of hub, bundled"),
+        ({"bundled": "rows.jsonl", "name": "sst2"}, r"its name is 'sst2'; name it 'colours'"),
+        ({"bundled": "rows.jsonl", "prompt": None}, "prompt: Input should be a valid string"),
+    ],
+)
+def test_task_file_that_is_wrong(changes: dict[str, object], message: str, tmp_path: Path) -> None:
+    with pytest.raises(UnknownTask, match=message):
+        tasks.get(task_file(tmp_path, **changes))
+
+
+def test_task_file_that_is_not_there_no_yaml_or_named_as_one_of_the_catalog(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(UnknownTask, match=r"absent\.yaml cannot be read"):
+        tasks.get(str(tmp_path / "absent.yaml"))
+    (tmp_path / "sst2.yaml").write_text("a: [", encoding="utf-8")
+    with pytest.raises(UnknownTask, match="cannot be read"):
+        tasks.get(str(tmp_path / "sst2.yaml"))
+    mine = OWN | {"name": "sst2", "bundled": "rows.jsonl"}
+    (tmp_path / "sst2.yaml").write_text(yaml.safe_dump(mine), encoding="utf-8")
+    with pytest.raises(UnknownTask, match="the catalog has a task 'sst2'"):
+        tasks.get(str(tmp_path / "sst2.yaml"))
 
 
 @pytest.mark.parametrize("name", ROWS)

@@ -24,7 +24,7 @@ from prunelake.console import (
     strategy_fields,
 )
 from prunelake.errors import InvalidSpec, PruneLakeError, one_line
-from prunelake.spec import DEFAULT_MODEL, Settings, SweepSpec
+from prunelake.spec import DEFAULT_MODEL, Settings, SweepSpec, task_name
 from prunelake.storage import Location, location
 
 app = typer.Typer(
@@ -49,7 +49,9 @@ def sweep(
         str | None, typer.Argument(metavar="[SPEC]", help="A YAML file with a sweep spec.")
     ] = None,
     model: Annotated[str, typer.Option(help="Model reference.")] = DEFAULT_MODEL,
-    task: Annotated[str | None, typer.Option(help="Task; required without a spec file.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="Task, or the path of a .yaml file that describes one.")
+    ] = None,
     rows: Annotated[
         str, typer.Option(help="100, sample:100:SEED, numbers:3,5,8 or a JSON file of row numbers.")
     ] = "100",
@@ -96,7 +98,7 @@ def sweep(
         fields: dict[str, Any] = {
             "model": model,
             "task": task,
-            "rows": parse_rows(rows, task),
+            "rows": parse_rows(rows, task_name(task)),
             "levels": _numbers(levels),
             "strategy": strategy_fields(strategy),
             "calibration": {"source": calibration},

@@ -47,7 +47,7 @@ def watch(
 
         def run(evaluation: "Evaluation") -> None:
             spec = evaluation.spec
-            typer.echo(f"{spec.task}, {spec.strategy.label}, {spec.model}:")
+            typer.echo(f"{spec.task_name}, {spec.strategy.label}, {spec.model}:")
             run_sweep(spec, settings)
 
         starter = ThisProcess(run)

@@ -61,7 +61,7 @@ class Held:
 
     def has_task(self, wanted: Evaluation) -> bool:
         """Whether the lake has any run of this revision on this task."""
-        return (wanted.found.revision, wanted.spec.task) in self._tasks
+        return (wanted.found.revision, wanted.spec.task_name) in self._tasks
 
     def count_since(self, wanted: Evaluation, moment: datetime) -> int:
         """How many runs of this spec, of any revision of the model, were made since then."""

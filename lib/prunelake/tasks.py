@@ -1,4 +1,4 @@
-"""What is asked: a task is a source of rows, a prompt and options, written down in `catalog/`."""
+"""What is asked: a task is a source of rows, a prompt and options, written down in YAML."""
 
 import gzip
 import json
@@ -9,13 +9,13 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from string import Formatter
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 import polars as pl
 import yaml
 from huggingface_hub import hf_hub_download
-from pydantic import ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from prunelake.errors import (
     BadRow,
@@ -25,7 +25,7 @@ from prunelake.errors import (
     UnknownTask,
     one_line,
 )
-from prunelake.spec import Frozen, Rows, content_hash
+from prunelake.spec import TASK_FILES, Frozen, Rows, content_hash
 
 CATALOG = Path(str(files("prunelake") / "catalog"))
 DELIMITER = " "  # between prompt and option, lm-evaluation-harness's default
@@ -53,15 +53,16 @@ class Gold(Frozen):
 
 
 class Task(Frozen):
-    """One task of the catalog.
+    """One task, of the catalog or of a file of the user's own.
 
     `prompt` is a format string over the row's text columns. `options` are the same for all rows,
     or name the column that holds each row's (a dot steps into a struct: `choices.text`). The rows
-    are a `bundled` file of the catalog, or are found in a data folder or on the `hub`. `spare`
-    names splits that are never reported, which a search may read, the best first.
+    are a `bundled` file beside the task's own, or are found on the `hub` or in `folder` of a data
+    folder (by default one of the task's name). `spare` names splits that are never reported, which
+    a search may read, the best first.
     """
 
-    name: str
+    name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
     description: str
     source: str
     license: str
@@ -71,6 +72,7 @@ class Task(Frozen):
     gold: Gold
     hub: Hub | None = None
     bundled: str | None = None
+    folder: str | None = None
     spare: tuple[str, ...] = ()
 
     @model_validator(mode="after")
@@ -82,7 +84,7 @@ class Task(Frozen):
     @property
     def file(self) -> str:
         """The path of the rows below a data folder."""
-        return f"{self.name}/{self.split}.jsonl"
+        return f"{self.folder or self.name}/{self.split}.jsonl"
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -105,16 +107,50 @@ def names() -> list[str]:
     return sorted(path.stem for path in CATALOG.glob("*.yaml"))
 
 
-@cache
-def get(name: str) -> Task:
-    """The task of that name.
+def get(task: str) -> Task:
+    """The task of that name, or of that YAML file.
 
     Raises:
-        UnknownTask: none has it; the message lists those there are.
+        UnknownTask: the catalog has no such name (the message lists those there are), or the file
+            does not describe a task of its own name.
     """
-    if name not in names():
-        raise UnknownTask(f"unknown task {name!r}; choose from {', '.join(names())}")
+    if task.endswith(TASK_FILES):
+        return _own(Path(task))
+    if task not in names():
+        raise UnknownTask(
+            f"unknown task {task!r}; choose from {', '.join(names())}, or give the path of a "
+            ".yaml file"
+        )
+    return _of_catalog(task)
+
+
+@cache
+def _of_catalog(name: str) -> Task:
     return Task.model_validate(yaml.safe_load((CATALOG / f"{name}.yaml").read_text("utf-8")))
+
+
+def _own(path: Path) -> Task:
+    """The task that a file of the user's own describes."""
+    try:
+        task = Task.model_validate(yaml.safe_load(path.read_text("utf-8")))
+    except ValidationError as error:
+        told = "; ".join(
+            f"{'.'.join(map(str, problem['loc'])) or 'the file'}: {problem['msg']}"
+            for problem in error.errors()
+        )
+        raise UnknownTask(f"task file {path}: {told}") from error
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UnknownTask(f"task file {path} cannot be read: {one_line(error)}") from error
+    # Runs are compared by the task's name: it has to be told from a path, and mean one thing.
+    if task.name != path.stem:
+        raise UnknownTask(f"task file {path}: its name is {task.name!r}; name it {path.stem!r}")
+    if task.name in names():
+        raise UnknownTask(
+            f"task file {path}: the catalog has a task {task.name!r}; give yours another name"
+        )
+    if task.bundled is None:
+        return task
+    return task.model_copy(update={"bundled": str((path.parent / task.bundled).resolve())})
 
 
 def load(task: Task, rows: Rows, data: Path | None) -> list[Example]:
@@ -185,6 +221,8 @@ def records(task: Task, data: Path | None) -> tuple[Path, list[Any]]:
     """
     if task.bundled is not None:
         path = CATALOG / task.bundled
+        if not path.is_file():
+            raise DatasetNotFound(f"task {task.name}: no file {path}, which its `bundled` names")
     elif data is not None:
         path = data / task.file
         require(path, f"task {task.name}")

@@ -193,7 +193,7 @@ class Round:
             entry=evaluation.entry.label,
             model=evaluation.found.model,
             revision=evaluation.found.revision,
-            task=evaluation.spec.task,
+            task=evaluation.spec.task_name,
             strategy=evaluation.spec.strategy.label,
             state="running",
             number=open_.failures + 1,
@@ -235,7 +235,7 @@ class Round:
 
     def _say(self, evaluation: Evaluation, state: State, detail: str = "") -> None:
         spec = evaluation.spec
-        line = Line(evaluation.found.model, spec.task, spec.strategy.label, state, detail)
+        line = Line(evaluation.found.model, spec.task_name, spec.strategy.label, state, detail)
         self._lines.append(line)
 
 
