@@ -285,3 +285,21 @@ def test_what_only_reads_the_lake_loads_no_torch(module: str) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert answer.stdout.strip() == "[]"
+
+
+def test_nothing_is_said_behind_the_last_word() -> None:
+    # As DuckDB's binding does after a flow has run: tell what it takes for leaked.
+    code = (
+        "import os, sys\n"
+        "class Leaked:\n"
+        "    def __del__(self, write=os.write):\n"
+        "        write(2, b'leaked')\n"
+        "sys.leaked = Leaked()\n"
+        "from prunelake.cli import main\n"
+        "sys.argv = ['prunelake', 'sweep', '--task', 'bolq']\n"
+        "main()\n"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert answer.returncode == 1
+    assert answer.stderr.startswith("error: unknown task 'bolq'; choose from arc_challenge")
+    assert "leaked" not in answer.stderr

@@ -1,5 +1,6 @@
 """The command line: each command does one thing and says in one line what went wrong."""
 
+import atexit
 import logging
 import os
 import sys
@@ -224,11 +225,22 @@ DEMO: list[dict[str, Any]] = [
 
 def main() -> None:
     """Run the command line; what PruneLake refuses becomes one line and exit code 1."""
+    atexit.register(_say_no_more)  # the first one in is the last one out
     try:
         app()
     except PruneLakeError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)
+
+
+def _say_no_more() -> None:
+    """Close stderr for what is left of the process.
+
+    Prefect keeps a flow's parameter types beyond the interpreter's end, and through them DuckDB's
+    binding, which then prints a page on the objects that it has "leaked".
+    """
+    sys.stderr.flush()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def run_sweep(spec: SweepSpec, settings: Settings) -> str:
