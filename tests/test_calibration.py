@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import foldnorm
 from sklearn.metrics import roc_auc_score
 
-from prunelake import calibration
+from prunelake import calibration, stats
 
 Array = NDArray[np.float64]
 Predictions = tuple[Array, Array]
@@ -243,3 +243,16 @@ def test_optimism_is_what_the_fit_to_the_sample_itself_is_off_by() -> None:
     calibration_error, optimism = np.mean(found, axis=0)
     assert calibration_error > 0.004
     assert calibration_error == pytest.approx(optimism, rel=0.15)
+
+
+def test_working_in_blocks_changes_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(0)
+    confidence = np.round(generator.random(60), 1)  # with ties
+    correct = (generator.random(60) < confidence).astype(float)
+    weights = stats.resample(np.zeros(60, dtype=int), 25, seed=0)
+    whole = calibration.scores(confidence, correct, weights)
+    monkeypatch.setattr(calibration, "BLOCK_ELEMENTS", 7 * 60)
+    in_blocks = calibration.scores(confidence, correct, weights)
+    for name, values in whole.items():
+        np.testing.assert_array_equal(in_blocks[name], values)
+        assert len(values) == 25

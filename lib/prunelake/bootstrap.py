@@ -111,8 +111,10 @@ class _Scorer:
         if key not in self.done:
             confidence = self.found.confidence[place][members]
             correct = self.found.correct[place][members]
-            weights = self.weights[members]
-            weights = np.where(weights.any(axis=0), weights, np.nan)  # a resample of none of them
+            weights = self.weights
+            if not members.all():
+                weights = weights[members]
+                weights[:, ~weights.any(axis=0)] = np.nan  # a resample of none of them
             if len(confidence):
                 replicates = calibration.scores(confidence, correct, weights)
                 values = calibration.scores(confidence, correct, np.ones((len(confidence), 1)))

@@ -3,7 +3,10 @@
 Every function takes `confidence` [n] in [0, 1], `correct` [n] of 0 and 1, and `weights`
 [n, replicates]: how often each example counts. It returns [replicates]. Bins and bandwidths are
 those of the sample itself, each example counting once, so that all replicates measure one quantity.
+Replicates are worked through in blocks, so that the memory for it depends little on n.
 """
+
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +20,18 @@ Floats = NDArray[np.floating]
 
 BIN_COUNT = 10
 GRID_POINTS = 200  # of relplot's smooth ECE
+BLOCK_ELEMENTS = 2**21
+"""Examples x replicates that are worked through together."""
 
 
 def ece(confidence: Floats, correct: Floats, weights: Floats) -> Floats:
     """Expected calibration error: 10 equal-width bins, the last one closed."""
     bins = np.minimum(np.floor(confidence * BIN_COUNT), BIN_COUNT - 1).astype(int)
-    gaps = _binned(bins, BIN_COUNT, confidence - correct, weights)
-    error: Floats = np.abs(gaps).sum(axis=0) / weights.sum(axis=0)
-    return error
+    errors = []
+    for block in _blocks(weights):
+        gaps = _binned(bins, BIN_COUNT, confidence - correct, block)
+        errors.append(np.abs(gaps).sum(axis=0) / block.sum(axis=0))
+    return np.concatenate(errors)
 
 
 def ece_debiased(confidence: Floats, correct: Floats, weights: Floats) -> Floats:
@@ -35,21 +42,23 @@ def ece_debiased(confidence: Floats, correct: Floats, weights: Floats) -> Floats
     of a folded normal distribution. Equal confidences share a bin. NaN below two examples a bin.
     """
     bins, count = _equal_mass(confidence)
-    size = _binned(bins, count, np.ones_like(confidence), weights)
     if np.bincount(bins).min() < 2:
         return np.full(weights.shape[1], np.nan)
-    with np.errstate(divide="ignore", invalid="ignore"):  # a bin may be empty in a resample
-        accuracy = _binned(bins, count, correct, weights) / size
-        gap = np.abs(_binned(bins, count, confidence, weights) / size - accuracy)
-        spread = np.sqrt(accuracy * (1 - accuracy) / size)
-        ratio = gap / spread
-        folded = spread * np.sqrt(2 / np.pi) * np.exp(-(ratio**2) / 2) + gap * (
-            1 - 2 * ndtr(-ratio)
-        )
-    expected = np.where(spread > 0, folded, gap)
-    debiased = np.where(size > 0, size * (2 * gap - expected), 0)
-    error: Floats = debiased.sum(axis=0) / weights.sum(axis=0)
-    return error
+    errors = []
+    for block in _blocks(weights):
+        size = _binned(bins, count, np.ones_like(confidence), block)
+        with np.errstate(divide="ignore", invalid="ignore"):  # a bin may be empty in a resample
+            accuracy = _binned(bins, count, correct, block) / size
+            gap = np.abs(_binned(bins, count, confidence, block) / size - accuracy)
+            spread = np.sqrt(accuracy * (1 - accuracy) / size)
+            ratio = gap / spread
+            folded = spread * np.sqrt(2 / np.pi) * np.exp(-(ratio**2) / 2) + gap * (
+                1 - 2 * ndtr(-ratio)
+            )
+        expected = np.where(spread > 0, folded, gap)
+        debiased = np.where(size > 0, size * (2 * gap - expected), 0)
+        errors.append(debiased.sum(axis=0) / block.sum(axis=0))
+    return np.concatenate(errors)
 
 
 def smooth_ece(confidence: Floats, correct: Floats, weights: Floats) -> Floats:
@@ -63,13 +72,15 @@ def smooth_ece(confidence: Floats, correct: Floats, weights: Floats) -> Floats:
     left = np.minimum(place.astype(int), points - 2)
     share = place - left
     gap = confidence - correct
-    on_grid = _binned(left, points, (1 - share) * gap, weights)
-    on_grid += _binned(left + 1, points, share * gap, weights)
-    smoothed = gaussian_filter1d(on_grid, width * (points - 1), axis=0, mode="reflect")
-    replicates = np.abs(smoothed).sum(axis=0) / weights.sum(axis=0)
-    is_sample = (weights == 1).all(axis=0)
-    error: Floats = np.where(is_sample, value, replicates)
-    return error
+    errors = []
+    for block in _blocks(weights):
+        on_grid = _binned(left, points, (1 - share) * gap, block)
+        on_grid += _binned(left + 1, points, share * gap, block)
+        smoothed = gaussian_filter1d(on_grid, width * (points - 1), axis=0, mode="reflect")
+        replicates = np.abs(smoothed).sum(axis=0) / block.sum(axis=0)
+        is_sample = (block == 1).all(axis=0)
+        errors.append(np.where(is_sample, value, replicates))
+    return np.concatenate(errors)
 
 
 def ranking(confidence: Floats, correct: Floats, weights: Floats) -> tuple[Floats, Floats]:
@@ -82,10 +93,15 @@ def ranking(confidence: Floats, correct: Floats, weights: Floats) -> tuple[Float
     """
     order = np.argsort(-confidence, kind="stable")
     last = np.flatnonzero(np.diff(confidence[order], append=-1) < 0)  # of each equal confidence
-    sorted_weights = weights[order]
-    covered = np.cumsum(sorted_weights, axis=0)[last]
-    sorted_weights *= correct[order, None].astype(weights.dtype)
-    right = np.cumsum(sorted_weights, axis=0, out=sorted_weights)[last]
+    found = [_ranked(block[order], correct[order], last) for block in _blocks(weights)]
+    auroc, aurc = (np.concatenate(part) for part in zip(*found, strict=True))
+    return auroc, aurc
+
+
+def _ranked(weights: Floats, correct: Floats, last: NDArray[np.integer]) -> tuple[Floats, Floats]:
+    """AUROC and AURC of examples that are sorted, of which `last` are the last of their equals."""
+    covered = np.cumsum(weights, axis=0)[last]
+    right = np.cumsum(weights * correct[:, None].astype(weights.dtype), axis=0)[last]
     wrong = covered - right
     risk = np.divide(wrong, covered, out=np.zeros_like(covered), where=covered > 0)
     aurc = np.einsum("tr,tr->r", _steps(covered), risk) / covered[-1]
@@ -129,6 +145,14 @@ def brier_split(confidence: Floats, correct: Floats) -> tuple[Floats, Floats, fl
     fitted = np.unique(recalibrated)
     optimism = float((2 * fitted * (1 - fitted)).sum() / len(confidence))
     return (confidence - correct) ** 2 - refinement, refinement, optimism
+
+
+def _blocks(weights: Floats) -> Iterator[Floats]:
+    """The weights, some replicates at a time; at least one block."""
+    count = weights.shape[1]
+    width = max(1, BLOCK_ELEMENTS // max(1, len(weights)))
+    for start in range(0, max(count, 1), width):
+        yield weights[:, start : start + width]
 
 
 def _binned(bins: NDArray[np.integer], count: int, values: Floats, weights: Floats) -> Floats:

@@ -38,9 +38,9 @@ def resample(strata: NDArray[np.integer], replicates: int, seed: int) -> NDArray
     weights = np.zeros((len(strata), replicates), dtype=np.float32)
     for stratum in np.unique(strata):
         members = np.flatnonzero(strata == stratum)
-        drawn = generator.integers(len(members), size=(replicates, len(members)))
-        counts = [np.bincount(row, minlength=len(members)) for row in drawn]
-        weights[members] = np.array(counts, dtype=np.float32).T
+        for replicate in range(replicates):  # one at a time: all draws would fill the memory
+            drawn = generator.integers(len(members), size=len(members))
+            weights[members, replicate] = np.bincount(drawn, minlength=len(members))
     return weights
 
 
@@ -53,7 +53,7 @@ def means(values: Array, weights: Floats) -> tuple[Array, Array, Array]:
     known = ~np.isnan(values)
     used = known.any(axis=1)
     known, filled = known[used], np.where(known, values, 0)[used]
-    drawn = weights[used]
+    drawn = weights if used.all() else weights[used]
     n = known.sum(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         total = filled.astype(drawn.dtype).T @ drawn
