@@ -72,13 +72,13 @@ def run_row(model: int, task: int) -> dict[str, Any]:
     }
 
 
-def drawn(run: dict[str, Any], seed: int) -> dict[str, pl.DataFrame]:
+def drawn(run: dict[str, Any], seed: int, count: int = EXAMPLES) -> dict[str, pl.DataFrame]:
     """Frames of one run whose accuracy, calibration and explanations decay with the level."""
     rng = np.random.default_rng(seed)
-    examples = pl.Series("example_id", [f"test:{i}" for i in range(EXAMPLES)])
-    gold = rng.integers(OPTIONS, size=EXAMPLES)
-    logits = 2 * rng.normal(size=(EXAMPLES, OPTIONS))
-    logits[np.arange(EXAMPLES), gold] += 1.5
+    examples = pl.Series("example_id", [f"test:{i}" for i in range(count)])
+    gold = rng.integers(OPTIONS, size=count)
+    logits = 2 * rng.normal(size=(count, OPTIONS))
+    logits[np.arange(count), gold] += 1.5
     scores = rng.normal(size=(EXPLAINED, TOKENS))
     predictions, attributions, deletions = [], [], []
     for level in range(LEVELS):
@@ -89,7 +89,7 @@ def drawn(run: dict[str, Any], seed: int) -> dict[str, pl.DataFrame]:
         predictions.append(
             pl.DataFrame(
                 {
-                    "level": np.full(EXAMPLES, level),
+                    "level": np.full(count, level),
                     "example_id": examples,
                     "option_log_likelihoods": noisy,
                     "option_bytes": np.full(noisy.shape, 4),
@@ -138,11 +138,11 @@ def drawn(run: dict[str, Any], seed: int) -> dict[str, pl.DataFrame]:
         "examples": pl.DataFrame(
             {
                 "example_id": examples,
-                "position": np.arange(EXAMPLES),
-                "prompt": ["a question"] * EXAMPLES,
-                "options": [["a", "b", "c", "d"]] * EXAMPLES,
+                "position": np.arange(count),
+                "prompt": ["a question"] * count,
+                "options": [["a", "b", "c", "d"]] * count,
                 "gold": gold,
-                "prompt_tokens": [["token"] * TOKENS] * EXAMPLES,
+                "prompt_tokens": [["token"] * TOKENS] * count,
             }
         ),
         "predictions": pl.concat(predictions),
