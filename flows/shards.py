@@ -77,7 +77,7 @@ def measure_shard(
     loaded = loaded_model(work.source, work.dtype, settings)
     started = time.perf_counter()
     encoder = Encoder(loaded.tokenizer, work.special_tokens)
-    model = NestedModel(loaded.model, order.layers)
+    model = NestedModel(loaded.model, order.layers, unit=work.unit)
     frames: Frames = evaluate(work, encoder, model, _reporter(work.shard))
     cost = Cost(model.forward_tokens, time.perf_counter() - started, _device_name(loaded))
     unfinished.store(work.shard.name, frames, cost)

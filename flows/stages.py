@@ -22,7 +22,7 @@ from prunelake.nested import NestedModel
 from prunelake.plan import Plan
 from prunelake.predict import predict, probabilities
 from prunelake.shards import Cost, Shard
-from prunelake.spec import Dtype, Explanation, SpecialTokens
+from prunelake.spec import Dtype, Explanation, SpecialTokens, Unit
 from prunelake.tables import EXAMPLES, LAYERS
 
 Frames = dict[str, pl.DataFrame]
@@ -41,6 +41,7 @@ class Part:
     run_id: str
     source: ModelSource
     dtype: Dtype
+    unit: Unit
     special_tokens: SpecialTokens
     levels: tuple[int, ...]
     explanation: Explanation | None
@@ -54,6 +55,7 @@ def part(work: Plan, shard: Shard) -> Part:
         work.identity.run_id,
         work.source,
         work.spec.dtype,
+        work.spec.strategy.unit,
         work.spec.special_tokens,
         work.levels,
         work.explanation if shard.start < len(work.explained) else None,

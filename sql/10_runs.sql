@@ -6,6 +6,10 @@ select
     revision,
     architecture,
     strategy,
+    case
+        when split_part(strategy, ':', 1) in ('mlp', 'block') then split_part(strategy, ':', 1)
+        else 'attention'
+    end as unit,
     task,
     split,
     example_count,
@@ -22,4 +26,5 @@ select
 from lake.runs;
 
 comment on view runs is
-'run: one complete sweep of one model on one task. run_id is the hash of identity.';
+'run: one complete sweep of one model on one task. run_id is the hash of identity. unit is what
+a level removes of a layer: its attention, its mlp, or both, its whole block.';

@@ -1,6 +1,6 @@
 """Tiny random models of every supported family: five blocks, a vocabulary of 97."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -18,6 +18,8 @@ from transformers import (
     Qwen3Config,
 )
 from transformers.models.auto import AutoModelForCausalLM
+
+from prunelake.spec import Unit
 
 VOCABULARY = 97
 LAYERS = 5
@@ -38,6 +40,8 @@ SHAPE: dict[str, Any] = {
 GROUPED = {**SHAPE, "num_key_value_heads": 2}
 HEADS = {**GROUPED, "head_dim": 8}
 
+ENDS = ("self_attn.o_proj", "attention.dense", "mlp.down_proj", "mlp.dense_4h_to_h")
+
 FAMILIES: dict[str, Callable[[], PretrainedConfig]] = {
     "llama": lambda: LlamaConfig(**GROUPED),
     "mistral": lambda: MistralConfig(**GROUPED, sliding_window=64),
@@ -49,6 +53,16 @@ FAMILIES: dict[str, Callable[[], PretrainedConfig]] = {
     "olmo2": lambda: Olmo2Config(**GROUPED),
     "gpt_neox": lambda: GPTNeoXConfig(**SHAPE, use_parallel_residual=True),
 }
+
+
+def zero_projections(model: PreTrainedModel, layers: Collection[int], unit: Unit) -> None:
+    """The oracle of a removal: zero what ends the attention, the MLP, or both, by its name."""
+    ends = {"attention": ENDS[:2], "mlp": ENDS[2:], "block": ENDS}[unit]
+    for name, parameter in model.named_parameters():
+        _, found, rest = name.partition("layers.")
+        number, _, own = rest.partition(".")
+        if found and int(number) in layers and own.rpartition(".")[0] in ends:
+            parameter.data.zero_()
 
 
 def tiny_model(family: str, **changes: Any) -> PreTrainedModel:

@@ -19,11 +19,14 @@ from transformers import (
     PreTrainedModel,
 )
 
+from prunelake.absent import AbsentMLP, absent_layers
+from prunelake.blocks import attention_layers
 from prunelake.errors import ModelNotFound, UnsupportedModel
 from prunelake.layout import Query
-from prunelake.models import absent_layers, attention_layers, load
+from prunelake.models import load
 from prunelake.nested import NestedModel
 from prunelake.sources import resolve
+from prunelake.spec import UNIT_NAMES, Unit
 from prunelake.surgery import removed, save_compact, zero_out
 from tests.families import FAMILIES, LAYERS, VOCABULARY, tiny_model
 from tests.tiny_tokenizer import tiny_tokenizer
@@ -36,13 +39,15 @@ NEW = 8
 GREEDY = {"max_new_tokens": NEW, "do_sample": False, "pad_token_id": 0}
 
 
-def save(model: PreTrainedModel, layers: Layers, kind: str, folder: Path) -> None:
+def save(
+    model: PreTrainedModel, layers: Layers, kind: str, folder: Path, unit: Unit = "attention"
+) -> None:
     folder.mkdir()
     if kind == "compact":
-        save_compact(model, layers, folder)
+        save_compact(model, layers, folder, unit)
     else:
         zeroed = copy.deepcopy(model)
-        zero_out(zeroed, layers)
+        zero_out(zeroed, layers, unit)
         zeroed.save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
 
@@ -86,28 +91,34 @@ def generated(model: PreTrainedModel, rows: list[Tensor], **options: object) -> 
 
 
 def round_trip(
-    model: PreTrainedModel, layers: Layers, kind: str, folder: Path
+    model: PreTrainedModel, layers: Layers, kind: str, folder: Path, unit: Unit = "attention"
 ) -> tuple[PreTrainedModel, Callable[[list[Tensor]], Tensor]]:
     """The model loaded again, and what it should say behind each of some prompts."""
-    save(model, layers, kind, folder)
+    save(model, layers, kind, folder, unit)
 
     def expected(rows: list[Tensor]) -> Tensor:
-        with removed(model, layers):
+        with removed(model, layers, unit):
             return torch.stack([continued(model, row) for row in rows])
 
     return read(folder, kind), expected
 
 
+@pytest.mark.parametrize(
+    ("unit", "choice"),
+    [
+        *(("attention", choice) for choice in CHOICES),
+        *((unit, choice) for unit in ("mlp", "block") for choice in ("block 0", "all")),
+    ],
+)
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("choice", CHOICES)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_saved_model_answers_as_the_pruned_one(
-    family: str, choice: str, kind: str, tmp_path: Path
+    family: str, choice: str, kind: str, unit: Unit, tmp_path: Path
 ) -> None:
     model, layers = tiny_model(family), CHOICES[choice]
-    again, expected = round_trip(model, layers, kind, tmp_path / "saved")
+    again, expected = round_trip(model, layers, kind, tmp_path / "saved", unit)
     ids = torch.stack(prompts(11, 11))
-    with removed(model, layers):
+    with removed(model, layers, unit):
         wanted = logits_of(model, ids)
     assert torch.equal(logits_of(again, ids), wanted)
     assert (wanted - logits_of(model, ids)).abs().max() > 1e-2
@@ -131,10 +142,11 @@ def test_decoding_past_a_sliding_window(
     assert torch.equal(generated(again, rows), expected(rows))
 
 
+@pytest.mark.parametrize("unit", UNIT_NAMES)
 @pytest.mark.parametrize("choice", CHOICES)
-def test_a_static_cache(choice: str, tmp_path: Path) -> None:
+def test_a_static_cache(choice: str, unit: Unit, tmp_path: Path) -> None:
     model = tiny_model("llama")
-    again, expected = round_trip(model, CHOICES[choice], "compact", tmp_path / "saved")
+    again, expected = round_trip(model, CHOICES[choice], "compact", tmp_path / "saved", unit)
     rows = prompts(9, 4)
     assert torch.equal(generated(again, rows, cache_implementation="static"), expected(rows))
 
@@ -149,13 +161,14 @@ def test_beams_reorder_a_cache(choice: str, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("unit", ["attention", "block"])
 @pytest.mark.parametrize("choice", CHOICES)
 @pytest.mark.parametrize("has_config", [True, False])
 def test_the_cache_holds_nothing_for_absent_attention(
-    has_config: bool, choice: str, tmp_path: Path
+    has_config: bool, choice: str, unit: Unit, tmp_path: Path
 ) -> None:
     model, layers = tiny_model("llama"), CHOICES[choice]
-    again, _ = round_trip(model, layers, "compact", tmp_path / "saved")
+    again, _ = round_trip(model, layers, "compact", tmp_path / "saved", unit)
     cache = DynamicCache(config=again.config if has_config else None)
     ids = torch.stack(prompts(11, 11))
     wanted = logits_of(again, ids)
@@ -172,24 +185,35 @@ def test_the_cache_holds_nothing_for_absent_attention(
     torch.testing.assert_close(part, wanted[:, 7:], atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("unit", UNIT_NAMES)
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_compact_checkpoint_holds_the_weights_that_stay(
-    family: str, tied: bool, tmp_path: Path
+    family: str, tied: bool, unit: Unit, tmp_path: Path
 ) -> None:
     model = tiny_model(family, tie_word_embeddings=tied)
-    gone = sum(p.numel() for n in (0, 3) for p in attention_layers(model)[n].attention.parameters())
-    again, _ = round_trip(model, (0, 3), "compact", tmp_path / "saved")
+    name = {"attention": "att", "mlp": "mlp.", "block": ""}[unit]
+    gone = sum(
+        weight.numel()
+        for n in (0, 3)
+        for of, weight in attention_layers(model)[n].block.named_parameters()
+        if name in of and (not name or "norm" not in of.partition(".")[0])
+    )
+    again, _ = round_trip(model, (0, 3), "compact", tmp_path / "saved", unit)
     assert again.num_parameters() == model.num_parameters() - gone > 0
-    assert absent_layers(again) == (0, 3)
+    assert absent_layers(again) == (() if unit == "mlp" else (0, 3))
+    assert absent_layers(again, AbsentMLP) == (() if unit == "attention" else (0, 3))
     stored = load_file(tmp_path / "saved" / "compact.safetensors")
     assert sum(weight.numel() for weight in stored.values()) == again.num_parameters()
 
 
+@pytest.mark.parametrize("unit", UNIT_NAMES)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_plain_loading_of_a_compact_checkpoint_fails(family: str, tmp_path: Path) -> None:
+def test_plain_loading_of_a_compact_checkpoint_fails(
+    family: str, unit: Unit, tmp_path: Path
+) -> None:
     model = tiny_model(family)
-    save(model, (0, 3), "compact", tmp_path / "saved")
+    save(model, (0, 3), "compact", tmp_path / "saved", unit)
     for plain in (AutoConfig, AutoModelForCausalLM):
         with pytest.raises(ValueError, match="model type `prunelake_compact`"):
             plain.from_pretrained(tmp_path / "saved")
@@ -221,14 +245,42 @@ def test_a_compact_model_is_not_saved_as_a_plain_one(tmp_path: Path) -> None:
     assert torch.equal(logits_of(twice, prompts(7)[0][None]), wanted)
 
 
-def test_a_compact_checkpoint_can_be_evaluated(tmp_path: Path) -> None:
+def test_attention_and_mlp_may_go_one_after_the_other(tmp_path: Path) -> None:
+    model = tiny_model("olmo2")
+    without_attention, _ = round_trip(model, (0, 3), "compact", tmp_path / "first")
+    save(without_attention, (1, 3), "compact", tmp_path / "both", "mlp")
+    both = read(tmp_path / "both", "compact")
+    assert (absent_layers(both), absent_layers(both, AbsentMLP)) == ((0, 3), (1, 3))
+    assert not [*attention_layers(both)[3].block.parameters()]
+    assert [*attention_layers(both)[1].block.parameters()]
+    ids = prompts(7)[0][None]
+    with removed(model, (0, 3)), removed(model, (1, 3), "mlp"):
+        assert torch.equal(logits_of(both, ids), logits_of(model, ids))
+
+
+def test_a_checkpoint_written_before_mlps_could_be_absent_is_read(tmp_path: Path) -> None:
+    model = tiny_model("llama")
+    save(model, (0, 3), "compact", tmp_path / "saved")
+    file = tmp_path / "saved" / "config.json"
+    marker = json.loads(file.read_text())
+    assert marker.pop("absent_mlp") == []
+    file.write_text(json.dumps(marker))
+    ids = prompts(7)[0][None]
+    with removed(model, (0, 3)):
+        assert torch.equal(logits_of(read(file.parent, "compact"), ids), logits_of(model, ids))
+
+
+@pytest.mark.parametrize("unit", UNIT_NAMES)
+def test_a_compact_checkpoint_can_be_evaluated(unit: Unit, tmp_path: Path) -> None:
     model, order = tiny_model("llama"), (3, 0, 2, 1, 4)
-    again, _ = round_trip(model, order[:2], "compact", tmp_path / "saved")
+    again, _ = round_trip(model, order[:2], "compact", tmp_path / "saved", unit)
     query = Query(tuple(prompts(9)[0].tolist()), ((5, 6), (7,)), (2, 4))
-    expected = NestedModel(model, order).log_likelihoods([query])[0]
-    got = NestedModel(again, order).log_likelihoods([query])[0]
+    expected = NestedModel(model, order, unit=unit).log_likelihoods([query])[0]
+    got = NestedModel(again, order, unit=unit).log_likelihoods([query])[0]
     assert abs(got - expected).max() < 1e-5
-    unpruned = NestedModel(again, order).log_likelihoods([replace(query, levels=(0,))])[0]
+    unpruned = NestedModel(again, order, unit=unit).log_likelihoods([replace(query, levels=(0,))])[
+        0
+    ]
     assert abs(unpruned - expected[:1]).max() < 1e-5
 
 

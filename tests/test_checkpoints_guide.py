@@ -12,10 +12,11 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from prunelake.blocks import attention_layers
 from prunelake.encoding import Encoder
 from prunelake.layout import Query
 from prunelake.measured import past_runs
-from prunelake.models import attention_layers, load
+from prunelake.models import load
 from prunelake.nested import NestedModel
 from prunelake.sources import resolve
 from prunelake.spec import DEFAULT_MODEL, Settings

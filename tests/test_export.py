@@ -16,7 +16,7 @@ from prunelake.importance import removal_order
 from prunelake.models import load
 from prunelake.plan import plan
 from prunelake.sources import resolve
-from prunelake.spec import Dtype, Rows, Settings, Strategy, SweepSpec
+from prunelake.spec import UNIT_NAMES, Dtype, Rows, Settings, Strategy, SweepSpec, Unit
 from prunelake.surgery import removed
 from prunelake.views import query
 from tests.families import FAMILIES, LAYERS, tiny_model
@@ -74,7 +74,7 @@ def test_the_lake_s_order_is_exported(
     run_id = a_run(revision)
     assert call(monkeypatch, "tiny", "--level", "2", "--kind", kind, "--out", "out") == 0
     out, err = capsys.readouterr()
-    assert "without the attention of layers 0, 3" in out
+    assert "without attention layers 0, 3" in out
     assert f"The choice is from run {run_id} of the lake." in out
     assert not err
     whole = load(resolve("tiny", Path("cache"))).model
@@ -167,7 +167,7 @@ def test_an_order_that_the_lake_lacks_is_that_of_a_sweep(
     assert call(monkeypatch, *arguments) == 0
     out, err = capsys.readouterr()
     assert f"has no run of this model by {strategy}: computing its order" in out
-    assert f"attention of layers {', '.join(map(str, sorted(order[:3])))} (" in out
+    assert f"attention layers {', '.join(map(str, sorted(order[:3])))} (" in out
     assert err.startswith("warning: Nothing was measured: the lake has no run")
     card = Path("out/README.md").read_text()
     text = "bundled" if name in ("cosine", "iterative") else "none"
@@ -242,6 +242,8 @@ def test_the_number_format_is_that_of_the_runs(
     ("arguments", "mentioned"),
     [
         (["--level", "6"], "level 6: the model has 5 attention layers"),
+        (["--level", "6", "--strategy", "block:last"], "level 6: the model has 5 blocks"),
+        (["--level", "1", "--strategy", "ffn:last"], "--strategy ffn:last: Input should be"),
         (["--level", "0"], "go from 1 to 5"),
         (["--level", "1", "--strategy", "best"], "--strategy best: Input should be 'cosine'"),
         (["--level", "1", "--strategy", "random:x"], "--strategy random:x"),
@@ -341,12 +343,59 @@ def test_a_checkpoint_that_answers_otherwise_is_not_kept(
     assert {p.name for p in Path().iterdir()} == {"lake", "tiny"}
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("unit", ["mlp", "block"])
+@pytest.mark.parametrize("kind", ["portable", "compact"])
+def test_mlps_and_blocks_are_exported(
+    kind: str,
+    unit: Unit,
+    revision: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    a_run(revision)  # says nothing of the order of another unit
+    run_id = a_run(revision, unit, strategy=f"{unit}:cosine", removal_order=[1, 4, 0, 2, 3])
+    arguments = ("tiny", "--level", "2", "--strategy", f"{unit}:cosine", "--kind", kind)
+    assert call(monkeypatch, *arguments, "--out", "out") == 0
+    assert f"tiny without {UNIT_NAMES[unit]} 1, 4 ({kind}" in capsys.readouterr().out
+    whole = load(resolve("tiny", Path("cache"))).model
+    with removed(whole, [1, 4], unit):
+        expected = logits(whole)
+    again = load(resolve("out", Path("cache"))).model
+    assert torch.equal(logits(again), expected)
+    card = Path("out/README.md").read_text()
+    assert f"# tiny without 2 of its 5 {UNIT_NAMES[unit]}\n" in card
+    assert f"| removed {UNIT_NAMES[unit]} (the first is 0) | 1, 4 |" in card
+    assert f"| chosen by | {unit}:cosine, level 2 |" in card
+    assert f"`{run_id}`" in card
+    assert ("KV cache" in card) is (unit == "block")
+
+
+def test_an_order_of_mlps_that_the_lake_lacks_is_computed(
+    revision: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a_run(revision)
+    arguments = ("tiny", "--level", "1", "--strategy", "mlp:last", "--out", "out")
+    assert call(monkeypatch, *arguments) == 0
+    assert "tiny without MLPs 4 (portable" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("dtype", "unit"),
+    [
+        *((dtype, "attention") for dtype in ("float32", "bfloat16", "float16")),
+        ("float32", "mlp"),
+        ("bfloat16", "block"),
+    ],
+)
 @pytest.mark.parametrize("kind", Kind)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_family_passes_the_comparison(family: str, kind: Kind, dtype: Dtype) -> None:
+def test_every_family_passes_the_comparison(
+    family: str, kind: Kind, dtype: Dtype, unit: Unit
+) -> None:
     tiny_model(family).save_pretrained(family)
     tiny_tokenizer().save_pretrained(family)
     source = resolve(family, Path("cache"))
     for number, layers in enumerate(([0, 3], range(LAYERS))):
-        assert checkpoint.write(source, layers, kind, Path(f"out{number}"), "", dtype) > 0
+        assert (
+            checkpoint.write(source, layers, kind, Path(f"out{number}"), "", dtype, unit=unit) > 0
+        )

@@ -23,7 +23,9 @@ from prunelake.doctor import doctor
 from prunelake.errors import LakeError
 from prunelake.importance import removal_order
 from prunelake.models import load
+from prunelake.nested import NestedModel
 from prunelake.plan import Plan, plan
+from prunelake.predict import predict
 from prunelake.shards import ORDER, Shard
 from prunelake.spec import Calibration, Explanation, Rows, Settings, Strategy, SweepSpec
 from prunelake.tables import TABLES
@@ -97,11 +99,13 @@ def test_a_sweep_fills_every_table_at_its_grain(settings: Settings, spec: SweepS
     assert summary["explained_n"].to_list() == [2, 2, 2]
 
 
-@pytest.mark.parametrize("name", ["iterative", "loss", "divergence", "last"])
+@pytest.mark.parametrize(
+    "name", ["iterative", "loss", "divergence", "last", "mlp:cosine", "block:loss"]
+)
 def test_a_sweep_takes_its_order_from_its_strategy(
     name: str, settings: Settings, spec: SweepSpec, counted: "Counted"
 ) -> None:
-    strategy = Strategy.model_validate({"name": name})
+    strategy = Strategy.model_validate(name)
     spec = spec.model_copy(update={"strategy": strategy, "explain": None})
     run_id = counted.sweep(spec, settings)
     work = plan(spec, settings)
@@ -115,6 +119,13 @@ def test_a_sweep_takes_its_order_from_its_strategy(
     predicting = counted.tokens - sum(map(len, work.windows))
     assert run["forward_tokens"] == round(predicting + order.forward_tokens)
     assert not doctor(settings.lake)
+    (unit,) = views.query(settings.lake, "select unit from runs")["unit"]
+    assert unit == strategy.unit
+    nested = NestedModel(model, order.layers, unit=strategy.unit)
+    expected = predict(nested, run_id, work.examples, work.levels)
+    assert_frame_equal(
+        lake.read_table(settings.lake, "predictions"), expected, check_row_order=False
+    )
 
 
 def test_the_same_spec_again_does_no_model_work(

@@ -11,7 +11,7 @@ from prunelake.encoding import Encoded
 from prunelake.errors import ModelError
 from prunelake.greedy import greedy
 from prunelake.importance import RemovalOrder, cosine_importance, removal_order
-from prunelake.spec import Strategy
+from prunelake.spec import Strategy, Unit
 from prunelake.surgery import removed
 from prunelake.tasks import Example
 from tests.families import FAMILIES, LAYERS, VOCABULARY, tiny_model
@@ -67,16 +67,18 @@ def divergence_from(unpruned: list[list[float]]) -> Damage:
     return lambda model: float(np.mean(entropy(unpruned, shares(model), axis=1)))
 
 
-def one_by_one(model: PreTrainedModel, damage: Damage, depth: int) -> RemovalOrder:
+def one_by_one(
+    model: PreTrainedModel, damage: Damage, depth: int, unit: Unit = "attention"
+) -> RemovalOrder:
     """The oracle: a plain loop which removes one candidate at a time."""
     order: list[int] = []
     importance = [0.0] * LAYERS
     for _ in range(depth):
-        with removed(model, order):
+        with removed(model, order, unit):
             before = damage(model)
         increase = {}
         for layer in set(range(LAYERS)) - set(order):
-            with removed(model, [*order, layer]):
+            with removed(model, [*order, layer], unit):
                 increase[layer] = damage(model) - before
         for layer, value in increase.items():
             importance[layer] = value
@@ -85,8 +87,8 @@ def one_by_one(model: PreTrainedModel, damage: Damage, depth: int) -> RemovalOrd
     return RemovalOrder((*order, *left), tuple(importance))
 
 
-def searched(name: str, model: PreTrainedModel, depth: int | None = None) -> RemovalOrder:
-    strategy = Strategy.model_validate({"name": name})
+def searched(label: str, model: PreTrainedModel, depth: int | None = None) -> RemovalOrder:
+    strategy = Strategy.model_validate(label)
     return removal_order(model, strategy, WINDOWS, QUESTIONS, depth)
 
 
@@ -105,21 +107,34 @@ def test_candidates_in_one_pass_are_worth_what_they_are_alone(
     assert np.ptp(found.importance) > 1e-3
 
 
+@pytest.mark.parametrize("unit", ["mlp", "block"])
+@pytest.mark.parametrize("name", ["loss", "divergence"])
+def test_other_units_are_searched_the_same_way(name: str, unit: Unit) -> None:
+    model = tiny_model("gemma3")
+    damage = loss if name == "loss" else divergence_from(shares(model))
+    expected = one_by_one(model, damage, 3, unit)
+    found = searched(f"{unit}:{name}", model, 3)
+    assert found.layers == expected.layers
+    np.testing.assert_allclose(found.importance, expected.importance, atol=1e-5, rtol=1e-4)
+    assert found.importance != searched(name, model, 3).importance
+
+
 @pytest.mark.parametrize("depth", [2, 5])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_iterative_measures_again_after_each_removal(family: str, depth: int) -> None:
     model = tiny_model(family)
+    unit: Unit = "attention" if depth == 5 else "mlp" if family == "llama" else "block"
     order: list[int] = []
     importance = [0.0] * LAYERS
     for _ in range(depth):
-        with removed(model, order):
-            measured = cosine_importance(model, WINDOWS)
+        with removed(model, order, unit):
+            measured = cosine_importance(model, WINDOWS, unit)
         left = [layer for layer in range(LAYERS) if layer not in order]
         for layer in left:
             importance[layer] = measured[layer]
         order.append(left[int(np.argmin([measured[layer] for layer in left]))])
     order += sorted(set(range(LAYERS)) - set(order), key=importance.__getitem__)
-    found = searched("iterative", model, depth)
+    found = searched(f"{unit}:iterative", model, depth)
     assert found == RemovalOrder(tuple(order), tuple(importance))
     assert found.forward_tokens == depth * sum(map(len, WINDOWS))
 
@@ -186,7 +201,7 @@ def test_what_is_left_follows_by_its_worth_in_the_last_step() -> None:
 
 
 def test_numbers_that_overflow_are_an_error() -> None:
-    with pytest.raises(ModelError, match=r"without the attention of layers \[1\].*overflow"):
+    with pytest.raises(ModelError, match=r"without attention layers \[1\].*overflow"):
         greedy(3, 3, worths({0: 1, 1: 0, 2: 1}, {0: float("nan"), 2: 1}))
 
 

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from prunelake.blocks import attention_layers
 from prunelake.importance import RemovalOrder, cosine_importance, removal_order
-from prunelake.models import attention_layers
-from prunelake.spec import Strategy
+from prunelake.spec import UNIT_NAMES, Strategy, Unit
 from tests.families import FAMILIES, LAYERS, VOCABULARY, tiny_model
 
 LENGTHS = (3, 17, 8)
@@ -19,8 +19,8 @@ def windows() -> list[list[int]]:
 
 
 @torch.inference_mode()
-def without_its_mlp(model: PreTrainedModel, layer: int, window: list[int]) -> tuple[Tensor, Tensor]:
-    """What goes into a block and what comes out while its MLP gives zero: x and x + a."""
+def through(model: PreTrainedModel, layer: int, window: list[int], has_mlp: bool) -> list[Tensor]:
+    """What goes into a block, and what comes out, with its MLP or while that gives zero."""
     block = attention_layers(model)[layer].block
     seen: list[Tensor] = []
 
@@ -29,31 +29,40 @@ def without_its_mlp(model: PreTrainedModel, layer: int, window: list[int]) -> tu
 
     hooks = [
         block.get_submodule("mlp").register_forward_hook(
-            lambda _module, _args, output: torch.zeros_like(output)
+            lambda _module, _args, output: output if has_mlp else torch.zeros_like(output)
         ),
         block.register_forward_hook(keep),
     ]
     model(input_ids=torch.tensor([window]), use_cache=False)
     for hook in hooks:
         hook.remove()
-    before, after = seen
-    return before, after
+    return seen
 
 
+def without_and_with(
+    model: PreTrainedModel, layer: int, window: list[int], unit: Unit
+) -> tuple[Tensor, Tensor]:
+    """The residual stream behind a block, without and with what a unit adds to it."""
+    x, attended = through(model, layer, window, has_mlp=False)
+    _, y = through(model, layer, window, has_mlp=True)
+    return {"attention": (x, attended), "mlp": (attended, y), "block": (x, y)}[unit]
+
+
+@pytest.mark.parametrize("unit", UNIT_NAMES)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_cosine_importance_is_one_less_the_mean_cosine_over_all_tokens(
-    family: str, windows: list[list[int]]
+    family: str, unit: Unit, windows: list[list[int]]
 ) -> None:
     model = tiny_model(family)
     expected = []
     for layer in range(LAYERS):
-        pairs = [without_its_mlp(model, layer, window) for window in windows]
+        pairs = [without_and_with(model, layer, window, unit) for window in windows]
         x, y = (torch.cat(part).numpy() for part in zip(*pairs, strict=True))
         cosines = (x * y).sum(1) / np.linalg.norm(x, axis=1) / np.linalg.norm(y, axis=1)
         assert len(cosines) == sum(LENGTHS)
         expected.append(1 - cosines.mean())
     assert np.ptp(expected) > 0.05
-    np.testing.assert_allclose(cosine_importance(model, windows), expected, atol=1e-5)
+    np.testing.assert_allclose(cosine_importance(model, windows, unit), expected, atol=1e-5)
 
 
 def test_the_least_important_layer_goes_first(windows: list[list[int]]) -> None:
@@ -84,14 +93,15 @@ def test_a_random_order_is_a_permutation_drawn_by_its_seed() -> None:
     assert len({order.layers for order in orders}) > 10
 
 
+@pytest.mark.parametrize("unit", UNIT_NAMES)
 @pytest.mark.parametrize("bad", [False, True])
-def test_no_hook_remains(bad: bool, windows: list[list[int]]) -> None:
+def test_no_hook_remains(bad: bool, unit: Unit, windows: list[list[int]]) -> None:
     model = tiny_model("gemma2")
     if bad:
         with pytest.raises(IndexError):
-            cosine_importance(model, [*windows, [VOCABULARY]])
+            cosine_importance(model, [*windows, [VOCABULARY]], unit)
     else:
-        cosine_importance(model, windows)
+        cosine_importance(model, windows, unit)
     for module in model.modules():
         assert not module._forward_hooks
         assert not module._forward_pre_hooks

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
+from prunelake.blocks import attention_layers
 from prunelake.errors import ModelError, UnknownLayer
 from prunelake.layout import Query, Row
-from prunelake.models import attention_layers
 from prunelake.nested import NestedModel
+from prunelake.spec import UNIT_NAMES, Unit
 from prunelake.surgery import removed
 from tests.families import FAMILIES, LAYERS, VOCABULARY, tiny_model
 
@@ -20,11 +21,13 @@ ORDER = (3, 0, 4, 1, 2)
 
 
 @torch.inference_mode()
-def plainly(model: PreTrainedModel, query: Query, order: tuple[int, ...]) -> NDArray[np.float64]:
+def plainly(
+    model: PreTrainedModel, query: Query, order: tuple[int, ...], unit: Unit = "attention"
+) -> NDArray[np.float64]:
     """The oracle: one pass a level and option, with the model's own masks and logits."""
     answers = np.zeros((len(query.levels), len(query.options)))
     for i, level in enumerate(query.levels):
-        with removed(model, order[:level]):
+        with removed(model, order[:level], unit):
             for j, option in enumerate(query.options):
                 ids = torch.tensor([[*query.prompt, *option]])
                 steps = model(input_ids=ids, use_cache=False).logits[0].double().log_softmax(-1)
@@ -53,13 +56,14 @@ def queries(count: int, seed: int = 0) -> list[Query]:
 
 
 @pytest.mark.parametrize("shared_prompt", [True, False])
+@pytest.mark.parametrize("unit", UNIT_NAMES)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_one_pass_equals_separate_passes(family: str, shared_prompt: bool) -> None:
+def test_one_pass_equals_separate_passes(family: str, unit: Unit, shared_prompt: bool) -> None:
     model = tiny_model(family)
-    nested = NestedModel(model, ORDER, token_budget=200, shared_prompt=shared_prompt)
+    nested = NestedModel(model, ORDER, 200, shared_prompt, unit)
     asked = queries(12)
     for query, got in zip(asked, nested.log_likelihoods(asked), strict=True):
-        np.testing.assert_allclose(got, plainly(model, query, ORDER), atol=1e-5, rtol=1e-6)
+        np.testing.assert_allclose(got, plainly(model, query, ORDER, unit), atol=1e-5, rtol=1e-6)
 
 
 @pytest.mark.parametrize("family", ["mistral", "gemma2", "gemma3"])
@@ -78,9 +82,23 @@ def test_levels_share_their_passes_until_they_part() -> None:
     assert nested.forward_tokens == pytest.approx((3 * 3 + (3 + 3) + (3 + 3)) / LAYERS)
 
 
-def test_the_model_is_whole_again_after_an_error() -> None:
+def test_a_level_pays_for_the_blocks_that_it_keeps() -> None:
+    nested = NestedModel(tiny_model("llama"), (4, 3, 2, 1, 0), unit="block")
+    nested.log_likelihoods([Query((5, 6, 7), ((8,),), (0, 1, 2))])
+    # Three tokens through blocks 0 to 2, then levels 0 and 1, then level 0 alone.
+    assert nested.forward_tokens == pytest.approx((3 * 3 + 3 + 3) / LAYERS)
+
+
+def test_without_mlps_all_tokens_mix_to_the_end() -> None:
+    nested = NestedModel(tiny_model("llama"), (4, 3, 2, 1, 0), unit="mlp")
+    nested.log_likelihoods([Query((5, 6, 7), ((8,),), (0, 1, 2))])
+    assert nested.forward_tokens == pytest.approx((3 * 3 + 2 * 3 + 3 * 3) / LAYERS)
+
+
+@pytest.mark.parametrize("unit", UNIT_NAMES)
+def test_the_model_is_whole_again_after_an_error(unit: Unit) -> None:
     model = tiny_model("llama")
-    nested = NestedModel(model, ORDER)
+    nested = NestedModel(model, ORDER, unit=unit)
     with pytest.raises(IndexError):
         nested.log_likelihoods([Query((VOCABULARY + 1,), ((3,),), (0, 1))])
     for module in model.modules():
@@ -110,14 +128,16 @@ LLAMA = tiny_model("llama")
     order=st.permutations(range(LAYERS)),
     seed=st.integers(0, 10_000),
     budget=st.integers(1, 400),
+    unit=st.sampled_from([*UNIT_NAMES]),
 )
 def test_any_order_and_any_batching_give_the_same_numbers(
-    order: list[int], seed: int, budget: int
+    order: list[int], seed: int, budget: int, unit: Unit
 ) -> None:
     asked = queries(3, seed)
-    nested = NestedModel(LLAMA, order, token_budget=budget)
+    nested = NestedModel(LLAMA, order, token_budget=budget, unit=unit)
     for query, got in zip(asked, nested.log_likelihoods(asked), strict=True):
-        np.testing.assert_allclose(got, plainly(LLAMA, query, tuple(order)), atol=1e-5, rtol=1e-6)
+        expected = plainly(LLAMA, query, tuple(order), unit)
+        np.testing.assert_allclose(got, expected, atol=1e-5, rtol=1e-6)
 
 
 def test_blocks_may_take_their_hidden_states_by_keyword() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from transformers import MixtralConfig
 
 from prunelake import plan as plan_module
 from prunelake.errors import (
@@ -139,6 +140,7 @@ def test_the_rows_of_a_search_are_part_of_the_identity(
     ("changes", "error", "message"),
     [
         ({"levels": [6]}, UnknownLayer, "level 6 is beyond the model's 5 attention layers"),
+        ({"levels": [6], "strategy": "mlp:last"}, UnknownLayer, "the model's 5 MLPs; levels go"),
         ({"explain": {"levels": [1, 4]}}, InvalidSpec, r"\[4\] are not among .* \[0, 1, 2\]"),
         ({"explain": {"rows": 3}}, InvalidSpec, "explain.rows 3: the sweep has 2 examples"),
         ({"explain": {"baseline_token": 97}}, InvalidSpec, "baseline_token 97: .* 0 to 96"),
@@ -224,6 +226,8 @@ def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
         {"strategy": {"name": "iterative"}},
         {"strategy": {"name": "loss"}},
         {"strategy": {"name": "divergence"}},
+        {"strategy": {"unit": "mlp"}},
+        {"strategy": {"unit": "block"}},
         {"calibration": {"windows": 1, "window_tokens": 16}},
         {"calibration": {"windows": 2, "window_tokens": 15}},
         {"explain": None},
@@ -265,6 +269,7 @@ def test_runs_keep_the_identity_they_had_before_there_were_further_fields() -> N
     assert "bounds" not in text
     assert "leverage" not in text
     assert "search" not in text
+    assert "unit" not in text
     drawn = identity.model_copy(update={"strategy": Strategy(name="random", seed=3)})
     assert drawn.run_id == "5e61650070dc8afb"
 
@@ -304,6 +309,37 @@ def test_samples_for_no_method_and_no_samples_are_no_spec(
 ) -> None:
     with pytest.raises(ValidationError, match=told):
         planned(explain=explain)
+
+
+def test_a_strategy_may_be_given_by_its_label(planned: Planner) -> None:
+    for label, fields in {
+        "cosine": {"name": "cosine"},
+        "random:3": {"name": "random", "seed": 3},
+        "mlp:cosine": {"name": "cosine", "unit": "mlp"},
+        "block:random:3": {"name": "random", "seed": 3, "unit": "block"},
+    }.items():
+        work = planned(strategy=label)
+        assert work.identity == planned(strategy=fields).identity
+        assert work.spec.strategy.label == label
+        assert RunIdentity.model_validate_json(work.identity.model_dump_json()) == work.identity
+    assert Strategy.model_validate("attention:last") == Strategy(name="last")
+
+
+@pytest.mark.parametrize("label", ["mlp", "mlp:", "ffn:cosine", "cosine:mlp", "mlp:block:last", ""])
+def test_a_label_of_no_strategy_is_no_spec(label: str, planned: Planner) -> None:
+    with pytest.raises(ValidationError, match=r"strategy\.(name|seed)"):
+        planned(strategy=label)
+
+
+def test_a_unit_that_the_model_lacks_is_refused_before_it_is_loaded(
+    planned: Planner, folder: Path
+) -> None:
+    config = MixtralConfig(vocab_size=97, hidden_size=32, num_hidden_layers=5)
+    config.save_pretrained(folder)
+    assert planned().source.layer_count == LAYERS
+    for unit in ("mlp", "block"):
+        with pytest.raises(UnsupportedModel, match="supported for attention layers only"):
+            planned(strategy={"unit": unit})
 
 
 @pytest.mark.parametrize("name", ["cosine", "loss", "random"])

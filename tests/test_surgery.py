@@ -7,10 +7,12 @@ from torch import Tensor, nn
 from transformers import GPT2Config, PreTrainedModel
 from transformers.models.auto import AutoModelForCausalLM
 
+from prunelake.blocks import attention_layers
 from prunelake.errors import UnknownLayer, UnsupportedModel
-from prunelake.models import attention_layers, check_supported
-from prunelake.surgery import removed
-from tests.families import FAMILIES, LAYERS, VOCABULARY, tiny_model
+from prunelake.models import check_supported
+from prunelake.spec import UNIT_NAMES, Unit
+from prunelake.surgery import removed, zero_out
+from tests.families import FAMILIES, LAYERS, VOCABULARY, tiny_model, zero_projections
 
 REMOVED = (0, 3)
 
@@ -39,22 +41,43 @@ def hooks(model: nn.Module) -> Iterator[object]:
             yield module
 
 
-def test_removal_equals_zeroed_output_projections(model: PreTrainedModel, ids: Tensor) -> None:
-    zeroed = copy.deepcopy(model)
-    for layer in REMOVED:
-        for parameter in attention_layers(zeroed)[layer].projection.parameters():
-            parameter.data.zero_()
-    with removed(model, REMOVED):
-        got = logits(model, ids)
+@pytest.mark.parametrize("unit", UNIT_NAMES)
+def test_removal_equals_zeroed_output_projections(
+    unit: Unit, model: PreTrainedModel, ids: Tensor
+) -> None:
+    zeroed, answers = copy.deepcopy(model), []
+    zero_projections(zeroed, REMOVED, unit)
+    for unlike in UNIT_NAMES:
+        with removed(model, REMOVED, unlike):
+            answers.append(logits(model, ids))
+    got = answers.pop([*UNIT_NAMES].index(unit))
     torch.testing.assert_close(got, logits(zeroed, ids), atol=1e-5, rtol=0)
-    assert (got - logits(model, ids)).abs().max() > 1e-2
+    for other in (*answers, logits(model, ids)):
+        assert (got - other).abs().max() > 1e-2
 
 
+def test_zeroed_for_good_is_removed(model: PreTrainedModel, ids: Tensor) -> None:
+    for unit in UNIT_NAMES:
+        zeroed = copy.deepcopy(model)
+        zero_out(zeroed, REMOVED, unit)
+        with removed(model, REMOVED, unit):
+            assert torch.equal(logits(zeroed, ids), logits(model, ids))
+
+
+def test_a_model_without_blocks_is_its_embedding_and_its_head(model: PreTrainedModel) -> None:
+    ids = torch.tensor([[5, 6, 7]])
+    with removed(model, range(LAYERS), "block"):
+        whole = logits(model, ids)
+        for n in range(3):  # each token by itself: nothing mixes them any more
+            torch.testing.assert_close(logits(model, ids[:, n : n + 1]), whole[:, n : n + 1])
+
+
+@pytest.mark.parametrize("unit", UNIT_NAMES)
 def test_the_model_is_bit_for_bit_the_old_one_afterwards(
-    model: PreTrainedModel, ids: Tensor
+    unit: Unit, model: PreTrainedModel, ids: Tensor
 ) -> None:
     before, weights = logits(model, ids), copy.deepcopy(model.state_dict())
-    with removed(model, range(LAYERS)):
+    with removed(model, range(LAYERS), unit):
         logits(model, ids)
     assert torch.equal(logits(model, ids), before)
     assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
@@ -110,9 +133,31 @@ def test_a_block_without_attention_is_named() -> None:
         attention_layers(model)
 
 
-def test_every_family_passes_the_check(model: PreTrainedModel) -> None:
+@pytest.mark.parametrize("unit", ["mlp", "block"])
+def test_blocks_without_an_mlp_keep_their_attention_removable(unit: Unit, ids: Tensor) -> None:
+    model = tiny_model("llama")
+    for layer in attention_layers(model):
+        layer.block.mlp = nn.Identity()  # as of experts, which end in many projections
     check_supported(model)
+    with removed(model, [0]):
+        logits(model, ids)
+    with pytest.raises(UnsupportedModel, match=r"attention layers only: .* named mlp .*block 0"):
+        removed(model, [0], unit).__enter__()
+
+
+@pytest.mark.parametrize("unit", UNIT_NAMES)
+def test_every_family_passes_the_check(unit: Unit, model: PreTrainedModel) -> None:
+    check_supported(model, unit)
     assert not [*hooks(model)]
+
+
+def test_an_mlp_that_is_called_twice_is_refused() -> None:
+    model = tiny_model("llama")
+    block = attention_layers(model)[1].block
+    block.register_forward_hook(lambda _module, _args, output: block.mlp(output))
+    check_supported(model)
+    with pytest.raises(UnsupportedModel, match="do not call their attention and MLP once"):
+        check_supported(model, "mlp")
 
 
 def test_logits_made_otherwise_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,11 +1,14 @@
-"""What stands in for an attention that is gone: no weights, and no width in the KV cache."""
+"""What stands in for parts of a block that are gone: no weights, and no width in the KV cache."""
 
+from collections.abc import Collection
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Cache
+from transformers import Cache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
+
+from prunelake.blocks import attention_layers, parts
 
 
 class CountedTokens(DynamicLayer):
@@ -30,7 +33,7 @@ class AbsentAttention(nn.Module):
     def __init__(self, layer: int) -> None:
         super().__init__()
         self.layer = layer
-        self.o_proj = nn.Identity()  # where `models.attention_layers` looks for one
+        self.o_proj = nn.Identity()  # where `blocks.attention_layers` looks for one
 
     def forward(
         self,
@@ -47,10 +50,56 @@ class AbsentAttention(nn.Module):
         return torch.zeros_like(hidden_states), None
 
 
-def take_out(block: nn.Module, attention: nn.Module, layer: int) -> None:
-    """Put nothing in the place of a block's attention."""
-    name = next(name for name, child in block.named_children() if child is attention)
-    setattr(block, name, AbsentAttention(layer))
+class AbsentMLP(nn.Module):
+    """Adds nothing to the residual stream, as an MLP whose down projection is zero."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down_proj = nn.Identity()  # where `blocks.parts` looks for one
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """Zeros of the shape of `hidden_states`."""
+        return torch.zeros_like(hidden_states)
+
+
+def leave_out(
+    model: PreTrainedModel, attention: Collection[int], mlps: Collection[int] = ()
+) -> None:
+    """Put nothing in the place of the attention of some blocks and of the MLPs of some.
+
+    A block that has lost both loses its norms, too: they are fed with nothing, or feed what is
+    gone.
+
+    Raises:
+        UnsupportedModel: as `blocks.parts`.
+    """
+    for number, layer in enumerate(attention_layers(model)):
+        if number in attention:
+            _replace(layer.block, layer.attention, AbsentAttention(number))
+    if mlps:
+        for number, (mlp,) in enumerate(parts(model, "mlp")):
+            block = attention_layers(model)[number].block
+            if number in mlps:
+                _replace(block, mlp.module, AbsentMLP())
+            if number in mlps and number in attention:
+                for name, child in [*block.named_children()]:
+                    if any(True for _ in child.parameters()):
+                        setattr(block, name, nn.Identity())
+
+
+def absent_layers(
+    model: PreTrainedModel, kind: type[nn.Module] = AbsentAttention
+) -> tuple[int, ...]:
+    """The blocks of a loaded compact checkpoint that lack their attention, or MLP, by its kind."""
+    return tuple(
+        number
+        for number, layer in enumerate(attention_layers(model))
+        if any(isinstance(child, kind) for child in layer.block.children())
+    )
+
+
+def _replace(block: nn.Module, child: nn.Module, stand_in: nn.Module) -> None:
+    setattr(block, next(name for name, own in block.named_children() if own is child), stand_in)
 
 
 def _count(cache: Cache, layer: int, hidden_states: Tensor) -> None:

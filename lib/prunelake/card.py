@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from prunelake.spec import Dtype
+from prunelake.spec import UNIT_NAMES, Dtype, Unit
 
 if TYPE_CHECKING:  # the command line needs `Kind` before it needs a lake
     from prunelake.measured import PastRun
 
 METRICS = ("accuracy", "ece", "comprehensiveness")
+REMOVED: dict[Unit, str] = {
+    "attention": "The blocks named below add nothing by attention; their MLPs still run.",
+    "mlp": "The blocks named below add nothing by MLP; their attention still runs.",
+    "block": "The blocks named below add nothing.",
+}
 NAMES = {"accuracy": "accuracy", "ece": "ECE", "comprehensiveness": "comprehensiveness"}
 
 
@@ -26,13 +31,14 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Pruned:
-    """A model without some of its attention layers; `origin` says where their choice is from."""
+    """A model that lacks a unit of some layers; `origin` says where their choice is from."""
 
     reference: str
     revision: str
     architecture: str
     layer_count: int
     strategy: str
+    unit: Unit
     level: int
     layers: tuple[int, ...]
     origin: str
@@ -63,6 +69,7 @@ def card(pruned: Pruned, kind: Kind, runs: Sequence["PastRun"], figures: pl.Data
     header = ["---", "tags: [attention-removal]"]
     if pruned.reference.startswith("hub:"):
         header.insert(1, f"base_model: {base}")
+    unit = UNIT_NAMES[pruned.unit]
     removed = ", ".join(map(str, sorted(pruned.layers)))
     return "\n".join(
         [
@@ -70,17 +77,16 @@ def card(pruned: Pruned, kind: Kind, runs: Sequence["PastRun"], figures: pl.Data
             "---",
             "",
             f"# {base.rpartition('/')[2]} without {pruned.level} of its {pruned.layer_count} "
-            "attention layers",
+            f"{unit}",
             "",
-            "The blocks named below add nothing by attention; their MLPs still run. No weight was "
-            "trained or changed otherwise.",
+            f"{REMOVED[pruned.unit]} No weight was trained or changed otherwise.",
             "",
             "| | |",
             "|---|---|",
             f"| model | `{pruned.reference}` |",
             f"| revision | `{pruned.revision}` |",
             f"| architecture | {pruned.architecture} |",
-            f"| removed attention layers (the first is 0) | {removed} |",
+            f"| removed {unit} (the first is 0) | {removed} |",
             f"| chosen by | {pruned.strategy}, level {pruned.level} |",
             f"| the choice is from | {pruned.origin} |",
             f"| number format of the weights | {stored_dtype(pruned.dtype)} |",
@@ -90,7 +96,7 @@ def card(pruned: Pruned, kind: Kind, runs: Sequence["PastRun"], figures: pl.Data
             "",
             "## Load it",
             "",
-            *_loading(kind),
+            *_loading(kind, pruned.unit),
             "",
             "## What was measured",
             "",
@@ -99,8 +105,10 @@ def card(pruned: Pruned, kind: Kind, runs: Sequence["PastRun"], figures: pl.Data
     )
 
 
-def _loading(kind: Kind) -> list[str]:
+def _loading(kind: Kind, unit: Unit) -> list[str]:
+    has_cache = unit != "mlp"
     if kind is Kind.portable:
+        cached = ", and so is their KV cache" if has_cache else ""
         return [
             "```python",
             "from transformers import AutoModelForCausalLM, AutoTokenizer",
@@ -109,9 +117,10 @@ def _loading(kind: Kind) -> list[str]:
             'tokenizer = AutoTokenizer.from_pretrained("FOLDER")',
             "```",
             "",
-            "The output projections of the removed layers are zero. Their weights are still there, "
-            "and so is their KV cache: this checkpoint is as large and as slow as the model.",
+            f"The output projections of the removed {UNIT_NAMES[unit]} are zero. Their weights are "
+            f"still there{cached}: this checkpoint is as large and as slow as the model.",
         ]
+    cached = " and their KV cache" if has_cache else ""
     return [
         "```python",
         "from pathlib import Path",
@@ -122,7 +131,7 @@ def _loading(kind: Kind) -> list[str]:
         "model, tokenizer = loaded.model, loaded.tokenizer",
         "```",
         "",
-        "The weights of the removed layers and their KV cache are gone. transformers has no "
+        f"The weights of the removed {UNIT_NAMES[unit]}{cached} are gone. transformers has no "
         "configuration for that, so that `from_pretrained` refuses this folder: it would fill in "
         "random weights.",
     ]

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from prunelake.card import Kind
 from prunelake.errors import ExportError, one_line
 from prunelake.models import ModelSource, load, quiet, text_config
-from prunelake.spec import Dtype
+from prunelake.spec import Dtype, Unit
 from prunelake.surgery import removed, save_compact, zero_out
 
 PROBE_TOKENS, PREFILLED = 12, 5
@@ -41,8 +41,9 @@ def write(
     card: str,
     dtype: Dtype = "float32",
     device: str = "cpu",
+    unit: Unit = "attention",
 ) -> int:
-    """Write a model without the attention of `layers` to a new folder; the bytes of its weights.
+    """Write a model without a unit of `layers` to a new folder; the bytes of its weights.
 
     It is written beside `out`, loaded again, compared with the pruned model, also in decoding with
     a cache, and then renamed. What is left of a process that was killed is named `.<out>.<hex>`.
@@ -53,14 +54,14 @@ def write(
     """
     refuse_taken(out)
     loaded = load(source, dtype, device)
-    with removed(loaded.model, layers):
+    with removed(loaded.model, layers, unit):
         expected = _logits(loaded.model)
     with _renamed_at_the_end(out) as partial:
         with quiet():
             if kind is Kind.compact:
-                save_compact(loaded.model, layers, partial)
+                save_compact(loaded.model, layers, partial, unit)
             else:
-                zero_out(loaded.model, layers)
+                zero_out(loaded.model, layers, unit)
                 loaded.model.save_pretrained(partial)
             loaded.tokenizer.save_pretrained(partial)
         (partial / "README.md").write_text(card, encoding="utf-8")

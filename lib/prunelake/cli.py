@@ -22,7 +22,6 @@ from prunelake.console import (
     print_frame,
     print_summary,
     settings_for,
-    strategy_fields,
 )
 from prunelake.errors import InvalidSpec, PruneLakeError, one_line
 from prunelake.spec import DEFAULT_MODEL, Settings, SweepSpec, task_name
@@ -77,7 +76,11 @@ def sweep(
         typer.Option(help="Search for the least and greatest AOPC with a beam of this width."),
     ] = None,
     strategy: Annotated[
-        str, typer.Option(help="cosine, iterative, loss, divergence, last, random or random:SEED.")
+        str,
+        typer.Option(
+            help="cosine, iterative, loss, divergence, last, random or random:SEED; of MLPs or "
+            "whole blocks: mlp:cosine, block:cosine, ..."
+        ),
     ] = "cosine",
     calibration: Annotated[
         str, typer.Option(help="bundled, c4, or a .txt or .jsonl file.")
@@ -101,7 +104,7 @@ def sweep(
             "task": task,
             "rows": parse_rows(rows, task_name(task)),
             "levels": _numbers(levels),
-            "strategy": strategy_fields(strategy),
+            "strategy": strategy,
             "calibration": {"source": calibration},
             "dtype": dtype,
             "special_tokens": special_tokens,

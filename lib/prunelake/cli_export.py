@@ -7,17 +7,17 @@ import typer
 from pydantic import ValidationError
 
 from prunelake.card import Kind
-from prunelake.console import LakeOption, settings_for, strategy_fields
+from prunelake.console import LakeOption, settings_for
 from prunelake.errors import InvalidSpec
-from prunelake.spec import Calibration, Dtype, Strategy
+from prunelake.spec import UNIT_NAMES, Calibration, Dtype, Strategy
 
 
 def export(
     model: Annotated[str, typer.Argument(help="Model reference, as of a sweep.")],
-    level: Annotated[int, typer.Option(help="How many attention layers are removed.")],
+    level: Annotated[int, typer.Option(help="How many layers are removed.")],
     out: Annotated[Path, typer.Option(help="A new folder.")],
     strategy: Annotated[
-        str, typer.Option(help="As of `prunelake sweep`: cosine, loss, random:SEED, ...")
+        str, typer.Option(help="As of `prunelake sweep`: cosine, random:SEED, mlp:cosine, ...")
     ] = "cosine",
     kind: Annotated[
         Kind, typer.Option(help="Loads anywhere, or lacks the weights and loads by PruneLake.")
@@ -33,11 +33,11 @@ def export(
     ] = "bundled",
     lake: LakeOption = None,
 ) -> None:
-    """Write a checkpoint without the attention layers of a level, and a card of what is known."""
+    """Write a checkpoint without what a level removes, and a card of what is known."""
     if dtype is not None and dtype not in get_args(Dtype):
         raise InvalidSpec(f"--dtype {dtype}: choose {', '.join(get_args(Dtype))}")
     try:
-        wanted = Strategy.model_validate(strategy_fields(strategy))
+        wanted = Strategy.model_validate(strategy)
     except ValidationError as error:
         told = "; ".join(problem["msg"] for problem in error.errors())
         raise InvalidSpec(f"--strategy {strategy}: {told}") from error
@@ -49,7 +49,7 @@ def export(
     order = Order(model, wanted, level, kind, dtype, run, text)  # type: ignore[arg-type]  # checked above
     found = write(order, out, settings, typer.echo)
     typer.echo(
-        f"{out}: {model} without the attention of layers "
+        f"{out}: {model} without {UNIT_NAMES[wanted.unit]} "
         f"{', '.join(map(str, sorted(found.pruned.layers)))} ({kind}, {found.pruned.dtype}, "
         f"{found.weight_bytes / 1e6:.1f} MB of weights)\nThe choice is from {found.pruned.origin}."
     )

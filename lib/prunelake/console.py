@@ -51,12 +51,6 @@ def settings_for(lake: str | None) -> Settings:
     return settings if lake is None else settings.model_copy(update={"lake": location(lake)})
 
 
-def strategy_fields(text: str) -> dict[str, str]:
-    """The fields of a strategy that is given as `cosine` or `random:SEED`."""
-    name, colon, seed = text.partition(":")
-    return {"name": name} | ({"seed": seed} if colon else {})
-
-
 def print_summary(lake: Location, run_ids: list[str]) -> None:
     """Print what runs show, as tables and in words."""
     from api import terminal

@@ -5,7 +5,7 @@ PruneLakeError
 ├── ModelError
 │   ├── ModelNotFound     no weights behind a model reference
 │   ├── HubUnreachable    the hub, or the way to it, does not answer
-│   ├── UnsupportedModel  weights, but no attention layers that could be found and removed
+│   ├── UnsupportedModel  weights, but no layers that could be found and removed
 │   ├── UnknownLayer      a layer or level beyond those of the model
 │   └── ExportError       a checkpoint that could not be written, or was not right
 ├── TaskError
@@ -60,7 +60,7 @@ class HubUnreachable(ModelError):
 
 
 class UnsupportedModel(ModelError):
-    """A model whose attention layers could not be found or removed."""
+    """A model whose attention layers, or MLPs, could not be found or removed."""
 
 
 class UnknownLayer(ModelError):

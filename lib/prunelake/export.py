@@ -1,4 +1,4 @@
-"""Export a model without its least important attention layers, with a card of what is known."""
+"""Export a model without its least important layers, with a card of what is known."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from prunelake.measured import PastRun, agreeing, dtype_of, figures, past_runs
 from prunelake.models import ModelSource, load
 from prunelake.plan import plan
 from prunelake.sources import resolve
-from prunelake.spec import Calibration, Dtype, Rows, Settings, Strategy, SweepSpec
+from prunelake.spec import UNIT_NAMES, Calibration, Dtype, Rows, Settings, Strategy, SweepSpec
 from prunelake.storage import Location
 
 
@@ -55,10 +55,11 @@ def export(order: Order, out: Path, settings: Settings, say: Callable[[str], Non
         ModelError, LakeError: as what it calls.
     """
     refuse_taken(out)
-    source = resolve(order.model, settings.cache.expanduser())
+    unit = order.strategy.unit
+    source = resolve(order.model, settings.cache.expanduser(), unit)
     if not 1 <= order.level <= source.layer_count:
         raise UnknownLayer(
-            f"level {order.level}: the model has {source.layer_count} attention layers, so that "
+            f"level {order.level}: the model has {source.layer_count} {UNIT_NAMES[unit]}, so that "
             f"levels to export go from 1 to {source.layer_count}"
         )
     label = order.strategy.label
@@ -77,13 +78,14 @@ def export(order: Order, out: Path, settings: Settings, say: Callable[[str], Non
         source.architecture,
         source.layer_count,
         label,
+        unit,
         order.level,
         layers,
         origin,
         dtype,
     )
     text = card(pruned, order.kind, runs, _figures(settings.lake, runs, order.level))
-    size = write(source, layers, order.kind, out, text, stored_dtype(dtype))
+    size = write(source, layers, order.kind, out, text, stored_dtype(dtype), unit=unit)
     return Exported(pruned, size, unmeasured(pruned, runs))
 
 

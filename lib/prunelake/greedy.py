@@ -16,6 +16,7 @@ from prunelake.encoding import Encoded
 from prunelake.errors import ModelError
 from prunelake.layout import Query
 from prunelake.nested import Array, NestedModel, Progress
+from prunelake.spec import UNIT_NAMES, Unit
 from prunelake.states import Variants
 
 Measure = Callable[[tuple[int, ...]], Mapping[int, float]]
@@ -26,7 +27,11 @@ Damage = Callable[[Sequence[Array]], NDArray[np.float64]]
 
 
 def greedy(
-    layer_count: int, depth: int, measure: Measure, progress: Progress | None = None
+    layer_count: int,
+    depth: int,
+    measure: Measure,
+    progress: Progress | None = None,
+    unit: Unit = "attention",
 ) -> tuple[tuple[int, ...], tuple[float, ...]]:
     """An order that removes what is worth least, measured again after each removal, and the worths.
 
@@ -44,7 +49,7 @@ def greedy(
         found = measure(tuple(order))
         if not np.isfinite([*found.values()]).all():
             raise ModelError(
-                f"without the attention of layers {order} the model makes of its layers "
+                f"without {UNIT_NAMES[unit]} {order} the model makes of the others "
                 f"{[*found.values()]}; its numbers overflow: take dtype float32 or bfloat16"
             )
         worth |= found
@@ -74,7 +79,7 @@ def divergence_increase(model: NestedModel, examples: Iterable[Encoded]) -> Meas
     log-likelihoods, of the unpruned and of the pruned model.
     """
     asked = [Query((*e.prefix, *e.prompt), e.options, (0,)) for e in examples]
-    model.variants = Variants([()], len(model.layers))
+    model.variants = Variants([()], len(model.layers), model.unit)
     unpruned = [log_softmax(answer[0]) for answer in model.log_likelihoods(asked)]
 
     def divergence(answers: Sequence[Array]) -> NDArray[np.float64]:
@@ -92,7 +97,8 @@ def _increase(model: NestedModel, asked: Sequence[Query], damage: Damage) -> Mea
 
     def measure(removed: tuple[int, ...]) -> dict[int, float]:
         left = [layer for layer in range(count) if layer not in removed]
-        model.variants = Variants([removed, *((*removed, layer) for layer in left)], count)
+        lacking = [removed, *((*removed, layer) for layer in left)]
+        model.variants = Variants(lacking, count, model.unit)
         levels = tuple(range(model.variants.count))
         found = damage(model.log_likelihoods([Query(q.prompt, q.options, levels) for q in asked]))
         return dict(zip(left, (found[1:] - found[0]).tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""Removal orders: which attention layers go first."""
+"""Removal orders: which attention layers, MLPs or blocks go first."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 from transformers import PreTrainedModel
 
+from prunelake.blocks import Part, attention_layers, parts
 from prunelake.encoding import Encoded
 from prunelake.greedy import divergence_increase, greedy, loss_increase
-from prunelake.models import AttentionLayer, attention_layers
+from prunelake.models import check_supported
 from prunelake.nested import NestedModel, Progress
 from prunelake.precision import products
-from prunelake.spec import Strategy
+from prunelake.spec import Strategy, Unit
 from prunelake.surgery import removed
 
 
@@ -50,7 +51,7 @@ def removal_order(
 ) -> RemovalOrder:
     """The removal order of a strategy, and what importance it gave each layer.
 
-    - `cosine`: `cosine_importance` of the unpruned model, lowest first (the paper's);
+    - `cosine`: `cosine_importance` of the unpruned model, lowest first (the paper's, of attention);
     - `random`: a uniform draw, lowest first;
     - `last`: how many layers stand behind, lowest first;
     - `iterative`: `cosine_importance` of the model without the layers removed so far;
@@ -72,7 +73,10 @@ def removal_order(
 
     Raises:
         ModelError: numbers that overflow, or too little memory for a single row.
+        UnsupportedModel: a unit that could not be found in the model, or is not what it runs.
     """
+    unit = strategy.unit
+    check_supported(model, unit)
     count = len(attention_layers(model))
     if strategy.name == "random":
         drawn = np.random.default_rng(strategy.seed).random(count)
@@ -81,7 +85,7 @@ def removal_order(
         return RemovalOrder.from_importance(range(count - 1, -1, -1))
     tokens = sum(len(window) for window in windows)
     if strategy.name == "cosine":
-        return RemovalOrder.from_importance(cosine_importance(model, windows), tokens)
+        return RemovalOrder.from_importance(cosine_importance(model, windows, unit), tokens)
     steps = count if depth is None else depth
     if strategy.name == "iterative":
         passes = 0
@@ -89,33 +93,38 @@ def removal_order(
         def measure(gone: tuple[int, ...]) -> dict[int, float]:
             nonlocal passes
             passes += 1
-            with removed(model, gone):
-                found = cosine_importance(model, windows)
+            with removed(model, gone, unit):
+                found = cosine_importance(model, windows, unit)
             return {layer: found[layer] for layer in range(count) if layer not in gone}
 
-        return RemovalOrder(*greedy(count, steps, measure, progress), passes * tokens)
-    nested = NestedModel(model, ())
+        return RemovalOrder(*greedy(count, steps, measure, progress, unit), passes * tokens)
+    nested = NestedModel(model, (), unit=unit)
     increase = (
         loss_increase(nested, windows)
         if strategy.name == "loss"
         else divergence_increase(nested, questions)
     )
-    return RemovalOrder(*greedy(count, steps, increase, progress), nested.forward_tokens)
+    return RemovalOrder(*greedy(count, steps, increase, progress, unit), nested.forward_tokens)
 
 
 @torch.inference_mode()
-def cosine_importance(model: PreTrainedModel, windows: Sequence[Sequence[int]]) -> list[float]:
-    """1 - mean over tokens of cos(x, x + a), for each attention layer, input first.
+def cosine_importance(
+    model: PreTrainedModel, windows: Sequence[Sequence[int]], unit: Unit = "attention"
+) -> list[float]:
+    """1 - mean over tokens of the cosine of the residual stream without and with a unit's output.
 
-    x is the residual stream in front of the block and a is what its attention adds to it: behind
-    a norm of its own in Gemma and OLMo2. Windows run one by one and only sums are kept.
-    Source: arXiv 2606.24970 (after arXiv 2406.15786).
+    x is the stream in front of the block, a and m what its attention and its MLP add to it: behind
+    norms of their own in Gemma and OLMo2. An attention is worth 1 - cos(x, x + a), an MLP
+    1 - cos(x + a, x + a + m) and a block 1 - cos(x, x + a + m). One number a layer, input first.
+    Windows run one by one and only sums are kept.
+    Source: arXiv 2406.15786; for attention arXiv 2606.24970.
     """
     layers = attention_layers(model)
     sums = torch.zeros(len(layers), dtype=torch.float64)
+    adding = parts(model, "attention" if unit == "attention" else "block")
     with products(model), ExitStack() as stack:
         for number, layer in enumerate(layers):
-            stack.enter_context(_summing(layer, sums, number))
+            stack.enter_context(_summing(layer.block, adding[number], unit, sums, number))
         for window in windows:
             ids = torch.tensor([[*window]], device=model.device)
             model.base_model(input_ids=ids, use_cache=False)
@@ -124,34 +133,47 @@ def cosine_importance(model: PreTrainedModel, windows: Sequence[Sequence[int]]) 
 
 
 @contextmanager
-def _summing(layer: AttentionLayer, sums: Tensor, number: int) -> Iterator[None]:
-    """Add cos(x, x + a) over the tokens of every pass to `sums[number]`."""
-    seen: dict[str, Tensor] = {}
+def _summing(
+    block: nn.Module, adding: Sequence[Part], unit: Unit, sums: Tensor, number: int
+) -> Iterator[None]:
+    """Add the cosines over the tokens of every pass to `sums[number]`."""
+    x: list[Tensor] = []
+    outputs: list[Tensor] = []
+    added: list[Tensor] = []
 
     def enter(_: nn.Module, args: tuple[Any, ...]) -> None:
-        seen["x"] = args[0]
+        x.append(args[0].float())
 
     def attended(_: nn.Module, __: Any, output: Any) -> None:
-        seen["attention"] = seen["added"] = output[0]
+        answered(_, __, output[0])
+
+    def answered(_: nn.Module, __: Any, output: Tensor) -> None:
+        outputs.append(output)
+        added.append(output)
 
     def normed(_: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-        # A norm fed with the attention's very output is what the block adds in its place. (Llama
+        # A norm fed with the very output of a part is what the block adds in its place. (Llama
         # has a norm of the same name that is fed with the sum, so names do not tell.)
-        if args and args[0] is seen.get("attention"):
-            seen["added"] = output
+        if args and outputs and args[0] is outputs[-1]:
+            added[-1] = output
 
     def leave(*_: Any) -> None:
-        x = seen["x"].float()
-        cosine = cosine_similarity(x, x + seen["added"].float(), dim=-1)
-        sums[number] += cosine.double().sum().cpu()
-        seen.clear()
+        terms = [term.float() for term in added]
+        before = x[0] + terms[0] if unit == "mlp" else x[0]
+        after = sum(terms, x[0])
+        sums[number] += cosine_similarity(before, after, dim=-1).double().sum().cpu()
+        for seen in (x, outputs, added):
+            seen.clear()
 
-    norms = [child for name, child in layer.block.named_children() if "norm" in name]
+    norms = [child for name, child in block.named_children() if "norm" in name]
     hooks = [
-        layer.block.register_forward_pre_hook(enter),
-        layer.attention.register_forward_hook(attended),
+        block.register_forward_pre_hook(enter),
+        *[
+            part.module.register_forward_hook(attended if part.is_attention else answered)
+            for part in adding
+        ],
         *[norm.register_forward_hook(normed) for norm in norms],
-        layer.block.register_forward_hook(leave),
+        block.register_forward_hook(leave),
     ]
     try:
         yield

@@ -1,4 +1,4 @@
-"""Load a model, and say where its attention layers are."""
+"""Load a model, also one that lacks some of its parts, and read its logits off."""
 
 import json
 from collections.abc import Iterator
@@ -24,17 +24,15 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from prunelake.absent import AbsentAttention, take_out
+from prunelake.absent import leave_out
+from prunelake.blocks import parts, unsupported
 from prunelake.errors import ModelError, ModelNotFound, UnsupportedModel, one_line
 from prunelake.precision import keep_freed_memory, set_products, stored
-from prunelake.spec import Dtype
-
-ATTENTION_NAMES = ("self_attn", "attention")
-PROJECTION_NAMES = ("o_proj", "dense", "out_proj")
+from prunelake.spec import Dtype, Unit
 
 COMPACT = "prunelake_compact"
-"""The model type in config.json of a checkpoint that lacks attention layers. transformers knows no
-such type; under any of its own it would make up random weights for what is missing."""
+"""The model type in config.json of a checkpoint that lacks parts of its blocks. transformers knows
+no such type; under any of its own it would make up random weights for what is missing."""
 
 
 @dataclass(frozen=True)
@@ -59,15 +57,6 @@ class LoadedModel:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     source: ModelSource
-
-
-@dataclass(frozen=True)
-class AttentionLayer:
-    """One block of a decoder, its attention, and the projection that ends the attention."""
-
-    block: nn.Module
-    attention: nn.Module
-    projection: nn.Module
 
 
 def load(source: ModelSource, dtype: Dtype = "float32", device: str = "cpu") -> LoadedModel:
@@ -137,38 +126,8 @@ def config_of(folder: Path) -> PretrainedConfig:
 
 
 def is_compact(folder: Path) -> bool:
-    """Whether a saved model lacks attention layers."""
+    """Whether a saved model lacks parts of its blocks."""
     return _marker(folder) is not None
-
-
-def absent_layers(model: PreTrainedModel) -> tuple[int, ...]:
-    """The attention layers that are gone from a model that was loaded from a compact checkpoint."""
-    return tuple(
-        number
-        for number, layer in enumerate(attention_layers(model))
-        if isinstance(layer.attention, AbsentAttention)
-    )
-
-
-def attention_layers(model: PreTrainedModel) -> tuple[AttentionLayer, ...]:
-    """The attention layers of a decoder, input first.
-
-    Raises:
-        UnsupportedModel: names what was looked for and where it was missing.
-    """
-    blocks = getattr(model.base_model, "layers", None)
-    if not isinstance(blocks, nn.ModuleList) or not blocks:
-        raise _unsupported(model, "its decoder has no such list")
-    found = []
-    for number, block in enumerate(blocks):
-        attention = _child(block, ATTENTION_NAMES)
-        if attention is None:
-            raise _unsupported(model, f"block {number} has no such attention")
-        projection = _child(attention, PROJECTION_NAMES)
-        if projection is None:
-            raise _unsupported(model, f"the attention of block {number} has no such projection")
-        found.append(AttentionLayer(block, attention, projection))
-    return tuple(found)
 
 
 def head(model: PreTrainedModel, hidden: Tensor) -> Tensor:
@@ -188,17 +147,17 @@ def text_config(model: PreTrainedModel) -> PretrainedConfig:
 
 
 @torch.inference_mode()
-def check_supported(model: PreTrainedModel) -> None:
+def check_supported(model: PreTrainedModel, unit: Unit = "attention") -> None:
     """Check on four tokens that the parts found are the parts that the model computes with.
 
     Raises:
-        UnsupportedModel: an attention is not called once a pass, or the logits are made otherwise.
+        UnsupportedModel: a part is not called once a pass, or the logits are made otherwise.
     """
-    layers = attention_layers(model)
+    found = [part for own in parts(model, unit) for part in own]
     calls: list[int] = []
     hooks = [
-        layer.attention.register_forward_hook(lambda *_, n=n: calls.append(n))
-        for n, layer in enumerate(layers)
+        part.module.register_forward_hook(lambda *_, n=n: calls.append(n))
+        for n, part in enumerate(found)
     ]
     ids = torch.arange(4, device=model.device)[None] % text_config(model).vocab_size
     try:
@@ -207,23 +166,11 @@ def check_supported(model: PreTrainedModel) -> None:
     finally:
         for hook in hooks:
             hook.remove()
-    if calls != [*range(len(layers))] * 2:
-        raise _unsupported(model, "its blocks do not call their attention once, in order")
+    if calls != [*range(len(found))] * 2:
+        what = "attention" if unit == "attention" else "attention and MLP"
+        raise unsupported(model, f"its blocks do not call their {what} once, in order")
     if not torch.allclose(head(model, hidden).float(), logits, atol=1e-3, rtol=1e-3):
-        raise _unsupported(model, "its logits are not its output embedding of its last states")
-
-
-def _child(module: nn.Module, names: tuple[str, ...]) -> nn.Module | None:
-    children = dict(module.named_children())
-    return next((children[name] for name in names if name in children), None)
-
-
-def _unsupported(model: PreTrainedModel, found: str) -> UnsupportedModel:
-    return UnsupportedModel(
-        f"{type(model).__name__} is not supported: looked for a list `layers` of blocks, each with "
-        f"an attention named {' or '.join(ATTENTION_NAMES)} that ends in a projection named "
-        f"{', '.join(PROJECTION_NAMES)}, but {found}"
-    )
+        raise unsupported(model, "its logits are not its output embedding of its last states")
 
 
 def with_all_weights(folder: Path, **options: Any) -> PreTrainedModel:
@@ -233,7 +180,7 @@ def with_all_weights(folder: Path, **options: Any) -> PreTrainedModel:
 
 
 def _compact(folder: Path, **options: Any) -> PreTrainedModel:
-    """Load a compact checkpoint; nothing is ever allocated for the attention that it lacks."""
+    """Load a compact checkpoint; nothing is ever allocated for what it lacks."""
     marker = _marker(folder)
     assert marker is not None
     config = config_of(folder)
@@ -241,9 +188,7 @@ def _compact(folder: Path, **options: Any) -> PreTrainedModel:
 
     def build(self: Any, config: PretrainedConfig) -> None:
         plain.__init__(self, config)
-        layers = attention_layers(self)
-        for number in marker["absent_attention"]:
-            take_out(layers[number].block, layers[number].attention, number)
+        leave_out(self, marker["absent_attention"], marker.get("absent_mlp", ()))
 
     own = {"__init__": build, "__module__": plain.__module__, "save_pretrained": _refuse_to_save}
     kind: Any = type(plain.__name__, (plain,), own)
@@ -267,8 +212,8 @@ def _whole(folder: Path, model: PreTrainedModel, report: dict[str, Any]) -> PreT
 
 def _refuse_to_save(*_: Any, **__: Any) -> None:
     raise UnsupportedModel(
-        "transformers would save this model so that it loads with random weights in place of the "
-        "attention that it lacks; write it with prunelake.surgery.save_compact"
+        "transformers would save this model so that it loads with random weights in place of "
+        "those that it lacks; write it with prunelake.surgery.save_compact"
     )
 
 

@@ -2,10 +2,10 @@
 
 Level k lacks the first k layers of the removal order, so the levels are nested: two of them compute
 the same until the first layer that only one of them lacks. Rows therefore run together until their
-levels part. In front of such a layer a row is split in two, and the layer's attention runs only on
-the half that keeps it. Behind the last attention that its levels keep, only the tokens that are
-read go on. The model's own code is unchanged: hooks in front of its blocks split the rows, and a
-gate around each attention picks those that keep it (`states`).
+levels part. In front of such a layer a row is split in two, and what is removed of the layer (its
+attention, its MLP, or both) runs only on the half that keeps it. Behind the last attention that its
+levels keep, only the tokens that are read go on. The model's own code is unchanged: hooks in front
+of its blocks split the rows, and a gate around what is removed picks those that keep it (`states`).
 
 A search for a removal order asks the same way about levels that are not nested: candidates which
 each lack the layers removed so far and one more, and so share all that is in front of it.
@@ -14,6 +14,7 @@ each lack the layers removed so far and one more, and so share all that is in fr
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -21,10 +22,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from prunelake.blocks import attention_layers, parts
 from prunelake.errors import ModelError, UnknownLayer
 from prunelake.layout import Query, Row, inputs_of, lay_out
-from prunelake.models import attention_layers, head, text_config
+from prunelake.models import head, text_config
 from prunelake.precision import products
+from prunelake.spec import UNIT_NAMES, Unit
 from prunelake.states import States, Variants
 from prunelake.surgery import replaced_forward
 
@@ -59,6 +62,10 @@ class NestedModel:
             into the memory that is free.
         shared_prompt: lay all options behind one prompt where the attention allows it; otherwise
             each option is a row of its own.
+        unit: what of a layer is removed.
+
+    Raises:
+        UnsupportedModel: as `blocks.parts`.
     """
 
     def __init__(
@@ -67,10 +74,13 @@ class NestedModel:
         removal_order: Sequence[int],
         token_budget: int | None = None,
         shared_prompt: bool = True,
+        unit: Unit = "attention",
     ) -> None:
         self.model = model
+        self.unit = unit
         self.layers = attention_layers(model)
-        self.variants = Variants.nested(tuple(removal_order), len(self.layers))
+        self._parts = parts(model, unit)
+        self.variants = Variants.nested(tuple(removal_order), len(self.layers), unit)
         """What each level lacks; a search sets its candidates here."""
         self._largest_row = _fitting_tokens(model)
         self.token_budget = token_budget or min(
@@ -131,7 +141,7 @@ class NestedModel:
         deepest = max((level for row in rows for level in row.levels), default=0)
         if deepest >= self.variants.count:
             raise UnknownLayer(
-                f"level {deepest}: the model has {self.variants.count - 1} attention layers"
+                f"level {deepest}: the model has {self.variants.count - 1} {UNIT_NAMES[self.unit]}"
             )
         answers: list[Array] = [np.empty(0)] * len(rows)
         done = 0
@@ -253,7 +263,9 @@ class NestedModel:
                     with_kwargs=True,
                 )
                 stack.callback(hook.remove)
-                stack.enter_context(replaced_forward(layer.attention, states.gate))
+                for part in self._parts[number]:
+                    gate = partial(states.gate, is_attention=part.is_attention)
+                    stack.enter_context(replaced_forward(part.module, gate))
             yield
 
 

@@ -11,7 +11,14 @@ from prunelake.encoding import Encoded, Encoder, encode
 from prunelake.errors import InvalidSpec, UnknownLayer
 from prunelake.models import ModelSource, config_of, load_tokenizer
 from prunelake.sources import resolve
-from prunelake.spec import Explanation, RunIdentity, Settings, SweepSpec, content_hash
+from prunelake.spec import (
+    UNIT_NAMES,
+    Explanation,
+    RunIdentity,
+    Settings,
+    SweepSpec,
+    content_hash,
+)
 from prunelake.tables import FORMAT_VERSION
 from prunelake.unreported import unreported
 
@@ -62,8 +69,8 @@ def plan(spec: SweepSpec, settings: Settings) -> Plan:
         PruneLakeError: one line on what is wrong with the spec, its model or its data.
     """
     task = tasks.get(spec.task)
-    source = resolve(spec.model, settings.cache.expanduser())
-    levels = _levels(spec.levels, source.layer_count)
+    source = resolve(spec.model, settings.cache.expanduser(), spec.strategy.unit)
+    levels = _levels(spec, source.layer_count)
     examples = tasks.load(task, spec.rows, settings.data)
     encoder = Encoder(load_tokenizer(source), spec.special_tokens)
     config = config_of(source.folder).get_text_config()
@@ -96,13 +103,14 @@ def plan(spec: SweepSpec, settings: Settings) -> Plan:
     return Plan(spec, identity, source, task.split, tuple(encoded), windows, tuple(questions))
 
 
-def _levels(levels: tuple[int, ...] | None, layer_count: int) -> tuple[int, ...]:
+def _levels(spec: SweepSpec, layer_count: int) -> tuple[int, ...]:
+    levels = spec.levels
     if levels is None:
         return tuple(range(layer_count // 2 + 1))
     if levels[-1] > layer_count:
         raise UnknownLayer(
-            f"level {levels[-1]} is beyond the model's {layer_count} attention layers; "
-            f"levels go from 0 to {layer_count}"
+            f"level {levels[-1]} is beyond the model's {layer_count} "
+            f"{UNIT_NAMES[spec.strategy.unit]}; levels go from 0 to {layer_count}"
         )
     return levels
 

@@ -8,8 +8,9 @@ import torch
 from huggingface_hub import snapshot_download
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
+from prunelake.blocks import parts
 from prunelake.errors import ModelNotFound, UnsupportedModel, one_line
-from prunelake.models import ModelSource, attention_layers, config_of, quiet, with_all_weights
+from prunelake.models import ModelSource, config_of, quiet, with_all_weights
 from prunelake.references import (
     FILES,
     FORMS,
@@ -19,9 +20,10 @@ from prunelake.references import (
     package_file,
     partial_folder,
 )
+from prunelake.spec import Unit
 
 
-def resolve(reference: str, cache: Path) -> ModelSource:
+def resolve(reference: str, cache: Path, unit: Unit = "attention") -> ModelSource:
     """Find the weights behind a model reference, without loading them.
 
     A GGUF file is dequantised once and kept as safetensors under `cache`, by the hash of the file.
@@ -30,7 +32,7 @@ def resolve(reference: str, cache: Path) -> ModelSource:
         ModelNotFound: no weights there (the message lists the forms of a reference), or their
             config.json cannot be read.
         ModelError: `cache` cannot be written.
-        UnsupportedModel: not a decoder whose attention layers can be removed.
+        UnsupportedModel: not a decoder of which this unit can be removed.
     """
     kind, _, rest = reference.partition(":")
     if kind == "hub":
@@ -42,7 +44,7 @@ def resolve(reference: str, cache: Path) -> ModelSource:
     else:
         folder, revision = _from_folder(Path(reference).expanduser())
     skeleton = _skeleton(folder)
-    layer_count = len(attention_layers(skeleton))
+    layer_count = len(parts(skeleton, unit))
     return ModelSource(reference, revision, folder, type(skeleton).__name__, layer_count)
 
 

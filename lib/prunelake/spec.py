@@ -39,6 +39,12 @@ Variant = Literal["eraser", "paper", "normalised"]
 Dtype = Literal["float32", "float32_bf16", "bfloat16", "float16"]
 """How numbers are stored; `float32_bf16` stores float32 and multiplies bfloat16, adding in float32.
 """
+Unit = Literal["attention", "mlp", "block"]
+"""What is removed of a layer: its attention, its MLP, or both, which is its whole block."""
+
+UNIT_NAMES: dict[Unit, str] = {"attention": "attention layers", "mlp": "MLPs", "block": "blocks"}
+"""How the units read in a sentence: without attention layers 0, 3; of 30 blocks."""
+
 SpecialTokens = Literal["tokenizer", "bos", "none"]
 Levels = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -97,17 +103,20 @@ class Strategy(Frozen):
     """How the removal order is found: `importance.removal_order` says what each name means.
 
     `seed` matters to random orders only, and is 0 elsewhere. `search_rows` is how many examples
-    `divergence` is measured on, which are never those that the sweep reports.
+    `divergence` is measured on, which are never those that the sweep reports. `unit` is what is
+    removed of a layer. A strategy may also be given by its label: `random:3`, `mlp:cosine`.
     """
 
     name: Literal["cosine", "iterative", "loss", "divergence", "last", "random"] = "cosine"
     seed: Seed = 0
     search_rows: Annotated[int, Field(ge=1)] = SEARCH_ROWS
+    unit: Unit = "attention"
 
     @property
     def label(self) -> str:
-        """The name under which results of this strategy are compared: cosine, random:3."""
-        return f"{self.name}:{self.seed}" if self.name == "random" else self.name
+        """The name under which results are compared: cosine, random:3, mlp:cosine."""
+        label = f"{self.name}:{self.seed}" if self.name == "random" else self.name
+        return label if self.unit == "attention" else f"{self.unit}:{label}"
 
     @property
     def reads_text(self) -> bool:
@@ -118,6 +127,17 @@ class Strategy(Frozen):
     def reads_rows(self) -> bool:
         """Whether examples of the task determine the order."""
         return self.name == "divergence"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_label(cls, value: Any) -> Any:
+        """The fields of a strategy that is given as [UNIT:]NAME or [UNIT:]random:SEED."""
+        if not isinstance(value, str):
+            return value
+        unit, colon, rest = value.partition(":")
+        own = {"unit": unit} if colon and unit in UNIT_NAMES else {}
+        name, colon, seed = (rest if own else value).partition(":")
+        return own | {"name": name} | ({"seed": seed} if colon else {})
 
     @field_validator("seed")
     @classmethod
@@ -137,6 +157,8 @@ class Strategy(Frozen):
         fields: dict[str, Any] = default(self)
         if not self.reads_rows:
             fields.pop("search_rows", None)
+        if self.unit == "attention":
+            fields.pop("unit", None)
         return fields
 
 

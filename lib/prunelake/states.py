@@ -4,6 +4,7 @@ A state is a row of the tensors that run through the model; it serves one row of
 levels that have computed the same so far. In front of a layer that only some of its levels keep it
 is split in two. Once its levels keep no attention any more, its tokens do not see one another: the
 tokens that nobody reads are dropped, and the others of all such states are packed into shared rows.
+Where MLPs are removed every level keeps all attention, and tokens run to the end.
 
 What a level lacks is any set of layers: the first ones of a removal order, so that the levels are
 nested, or those removed so far and one more, as the candidates of a search lack them.
@@ -15,33 +16,46 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from prunelake.surgery import Forward, attention_input
+from prunelake.spec import Unit
+from prunelake.surgery import Forward, hidden_states
 
 
 class Variants:
-    """Which levels keep which attention.
+    """Which levels keep which layers.
 
     Args:
-        removed: the layers that each level lacks, level 0 first.
+        removed: the layers whose unit each level lacks, level 0 first.
         layer_count: how many blocks the model has.
+        unit: what of a layer is removed.
     """
 
-    def __init__(self, removed: Sequence[Collection[int]], layer_count: int) -> None:
+    def __init__(
+        self,
+        removed: Sequence[Collection[int]],
+        layer_count: int,
+        unit: Unit = "attention",
+    ) -> None:
         self.count = len(removed)
+        self.unit = unit
         self.keeping = [
             frozenset(level for level, lacked in enumerate(removed) if layer not in lacked)
             for layer in range(layer_count)
         ]
         """The levels that keep a layer."""
+        everyone = frozenset(range(self.count))
         self.attending = [
-            frozenset[int]().union(*self.keeping[layer:]) for layer in range(layer_count)
+            everyone if unit == "mlp" else frozenset[int]().union(*self.keeping[layer:])
+            for layer in range(layer_count)
         ]
-        """The levels that keep this layer or one behind it."""
+        """The levels that keep the attention of this layer or of one behind it."""
 
     @classmethod
-    def nested(cls, removal_order: Sequence[int], layer_count: int) -> "Variants":
-        """Level k lacks the first k layers of an order."""
-        return cls([removal_order[:k] for k in range(len(removal_order) + 1)], layer_count)
+    def nested(
+        cls, removal_order: Sequence[int], layer_count: int, unit: Unit = "attention"
+    ) -> "Variants":
+        """Level k lacks the unit of the first k layers of an order."""
+        removed = [removal_order[:k] for k in range(len(removal_order) + 1)]
+        return cls(removed, layer_count, unit)
 
 
 class States:
@@ -68,13 +82,13 @@ class States:
         self._keeping: list[int] = []
         self._is_changed = False
         self.tokens = 0
-        """Tokens that went through a block so far, each block counted."""
+        """Tokens that went through a block so far, each block counted that they do not lack."""
 
     def enter(
         self, layer: int, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Split and pack in front of a block; line up its other arguments with the states."""
-        hidden = attention_input(args, kwargs)
+        hidden = hidden_states(args, kwargs)
         keeping_levels = self._variants.keeping[layer]
         attending_levels = self._variants.attending[layer]
         origin: list[int] = []
@@ -96,7 +110,8 @@ class States:
             hidden = self._repacked(hidden, origin, leaving)
             self._is_changed = True
         self._running, self._keeping = running, keeping
-        self.tokens += hidden.shape[0] * hidden.shape[1]
+        count = len(keeping) if self._variants.unit == "block" else hidden.shape[0]
+        self.tokens += count * hidden.shape[1]
         if self._is_changed:
             # What packed rows are given matters only to attention, which they never reach.
             fillers = [0] * (hidden.shape[0] - len(running))
@@ -106,22 +121,26 @@ class States:
             return (hidden, *args[1:]), kwargs
         return args, kwargs | {"hidden_states": hidden}
 
-    def gate(self, forward: Forward) -> Forward:
-        """An attention that runs only on the states that keep it and adds nothing to the rest."""
+    def gate(self, forward: Forward, is_attention: bool) -> Forward:
+        """An attention or MLP that runs only on the states that keep it; to others it adds nothing.
+
+        It answers as the one it stands for, a tuple or a tensor.
+        """
 
         def gated(*args: Any, **kwargs: Any) -> Any:
-            hidden = attention_input(args, kwargs)
+            hidden = hidden_states(args, kwargs)
             keeping, count = self._keeping, hidden.shape[0]
             if len(keeping) == count:
                 return forward(*args, **kwargs)
-            nothing = torch.zeros_like(hidden)
-            if not keeping:
-                return nothing, None
-            kwargs = _pick_all(kwargs, keeping, count)
-            if args:
-                args = (_pick(hidden, keeping), *args[1:])
-            output = forward(*args, **kwargs)[0]
-            return nothing.index_copy_(0, torch.tensor(keeping, device=hidden.device), output), None
+            added = torch.zeros_like(hidden)
+            if keeping:
+                kwargs = _pick_all(kwargs, keeping, count)
+                if args:
+                    args = (_pick(hidden, keeping), *args[1:])
+                output = forward(*args, **kwargs)
+                own = output[0] if is_attention else output
+                added.index_copy_(0, torch.tensor(keeping, device=hidden.device), own)
+            return (added, None) if is_attention else added
 
         return gated
 

@@ -1,8 +1,9 @@
-"""Run a model with attention layers removed, whole again afterwards; save one without them."""
+"""Run a model with parts of its blocks removed, whole again afterwards; save one without them."""
 
 import json
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,50 +12,66 @@ from huggingface_hub import save_torch_state_dict
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from prunelake.absent import AbsentMLP, absent_layers
+from prunelake.blocks import Part, attention_layers, parts
 from prunelake.errors import UnknownLayer
-from prunelake.models import COMPACT, AttentionLayer, absent_layers, attention_layers
+from prunelake.models import COMPACT
+from prunelake.spec import Unit
 
 Forward = Callable[..., Any]
 
 
 @contextmanager
-def removed(model: PreTrainedModel, layers: Collection[int]) -> Iterator[None]:
-    """Run `model` without the attention of `layers`; their MLPs still run.
+def removed(
+    model: PreTrainedModel, layers: Collection[int], unit: Unit = "attention"
+) -> Iterator[None]:
+    """Run `model` without a unit of `layers`: their attention, their MLPs, or both.
 
-    One loaded model serves a whole sweep: the attention is put back on exit, also after an error.
+    One loaded model serves a whole sweep: what is removed is back on exit, also after an error.
     Not for cached decoding: a removed first layer leaves the cache at length 0.
 
     Raises:
         UnknownLayer: a layer that the model does not have.
+        UnsupportedModel: MLPs that could not be found.
     """
     with ExitStack() as stack:
-        for layer in _chosen(model, layers):
-            stack.enter_context(replaced_forward(layer.attention, lambda _: _nothing))
+        for part in _chosen(model, layers, unit):
+            nothing = _no_attention if part.is_attention else _no_mlp
+            stack.enter_context(replaced_forward(part.module, partial(_instead, nothing)))
         yield
 
 
-def zero_out(model: PreTrainedModel, layers: Collection[int]) -> None:
-    """Zero the output projections of the attention of `layers`, for good: it then adds nothing.
+def zero_out(model: PreTrainedModel, layers: Collection[int], unit: Unit = "attention") -> None:
+    """Zero the projections that end a unit of `layers`, for good: it then adds nothing.
 
     Raises:
-        UnknownLayer: a layer that the model does not have.
+        UnknownLayer, UnsupportedModel: as `removed`.
     """
-    for layer in _chosen(model, layers):
-        for parameter in layer.projection.parameters():
+    for part in _chosen(model, layers, unit):
+        for parameter in part.projection.parameters():
             parameter.data.zero_()
 
 
-def save_compact(model: PreTrainedModel, layers: Collection[int], folder: Path) -> None:
-    """Save a model without the attention of `layers`, and without what it lacks already.
+def save_compact(
+    model: PreTrainedModel, layers: Collection[int], folder: Path, unit: Unit = "attention"
+) -> None:
+    """Save a model without a unit of `layers`, and without what it lacks already.
 
     `models.load` loads it. Plain loading by transformers fails at the model type and, where a
     model's own class is told to load it, at the name of the weights: it never makes up what is
     missing.
 
     Raises:
-        UnknownLayer: a layer that the model does not have.
+        UnknownLayer, UnsupportedModel: as `removed`.
     """
-    gone = {id(layer.attention) for layer in _chosen(model, layers)}
+    gone = {id(part.module) for part in _chosen(model, layers, unit)}
+    attention, mlps = {*absent_layers(model)}, {*absent_layers(model, AbsentMLP)}
+    if unit != "mlp":
+        attention |= {*layers}
+    if unit != "attention":
+        mlps |= {*layers}
+    blocks = attention_layers(model)
+    gone |= {id(blocks[number].block) for number in attention & mlps}
     within = tuple(f"{name}." for name, module in model.named_modules() if id(module) in gone)
     weights = {k: v for k, v in model.state_dict().items() if not k.startswith(within)}
     save_torch_state_dict(
@@ -65,7 +82,8 @@ def save_compact(model: PreTrainedModel, layers: Collection[int], folder: Path) 
     marker = {
         "model_type": COMPACT,
         "loads_with": "prunelake.models.load",
-        "absent_attention": sorted({*layers, *absent_layers(model)}),
+        "absent_attention": sorted(attention),
+        "absent_mlp": sorted(mlps),
         "config": config,
     }
     text = json.dumps(marker, indent=2) + "\n"
@@ -74,12 +92,12 @@ def save_compact(model: PreTrainedModel, layers: Collection[int], folder: Path) 
         model.generation_config.save_pretrained(folder)
 
 
-def _chosen(model: PreTrainedModel, layers: Collection[int]) -> list[AttentionLayer]:
-    found = attention_layers(model)
+def _chosen(model: PreTrainedModel, layers: Collection[int], unit: Unit) -> list[Part]:
+    found = parts(model, unit)
     for layer in layers:
         if not 0 <= layer < len(found):
             raise UnknownLayer(f"layer {layer}: the model has layers 0 to {len(found) - 1}")
-    return [found[layer] for layer in sorted({*layers})]
+    return [part for layer in sorted({*layers}) for part in found[layer]]
 
 
 @contextmanager
@@ -97,11 +115,19 @@ def replaced_forward(module: nn.Module, wrap: Callable[[Forward], Forward]) -> I
             module.forward = before
 
 
-def attention_input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    """The hidden states [rows, tokens, width] among the arguments of an attention or a block."""
+def hidden_states(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """The hidden states [rows, tokens, width] among the arguments of a block or a part of it."""
     hidden: Tensor = args[0] if args else kwargs["hidden_states"]
     return hidden
 
 
-def _nothing(*args: Any, **kwargs: Any) -> tuple[Tensor, None]:
-    return torch.zeros_like(attention_input(args, kwargs)), None
+def _instead(answer: Forward, _: Forward) -> Forward:
+    return answer
+
+
+def _no_attention(*args: Any, **kwargs: Any) -> tuple[Tensor, None]:
+    return _no_mlp(*args, **kwargs), None
+
+
+def _no_mlp(*args: Any, **kwargs: Any) -> Tensor:
+    return torch.zeros_like(hidden_states(args, kwargs))

@@ -74,14 +74,6 @@ class Entry(Frozen):
                 raise ValueError(str(error)) from error
         return value
 
-    @field_validator("strategies", mode="before")
-    @classmethod
-    def _labels(cls, value: Any) -> Any:
-        """Read `random:3` as the command line does."""
-        if not isinstance(value, list | tuple):
-            return value
-        return [_strategy(item) if isinstance(item, str) else item for item in value]
-
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if sum(getattr(self, name) is not None for name in SOURCES) != 1:
@@ -171,8 +163,3 @@ def _entry(path: Path, number: int, defaults: Mapping[str, Any], given: Any) -> 
 
 def _absolute(watchlist: Path, path: Path) -> Path:
     return watchlist.absolute().parent / path.expanduser()
-
-
-def _strategy(text: str) -> dict[str, Any]:
-    name, colon, seed = text.partition(":")
-    return {"name": name} | ({"seed": seed} if colon else {})

@@ -1,0 +1,95 @@
+"""Where the blocks of a decoder are, and which modules make up a unit that can be removed."""
+
+from dataclasses import dataclass
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from prunelake.errors import UnsupportedModel
+from prunelake.spec import Unit
+
+ATTENTION_NAMES = ("self_attn", "attention")
+PROJECTION_NAMES = ("o_proj", "dense", "out_proj")
+MLP_NAMES = ("mlp",)
+DOWN_NAMES = ("down_proj", "dense_4h_to_h")
+
+
+@dataclass(frozen=True)
+class AttentionLayer:
+    """One block of a decoder, its attention, and the projection that ends the attention."""
+
+    block: nn.Module
+    attention: nn.Module
+    projection: nn.Module
+
+
+@dataclass(frozen=True)
+class Part:
+    """A module whose output a block adds to the residual stream, and the projection that ends it.
+
+    An attention answers with a tuple, of which the first is added; an MLP with what is added.
+    """
+
+    module: nn.Module
+    projection: nn.Module
+    is_attention: bool
+
+
+def attention_layers(model: PreTrainedModel) -> tuple[AttentionLayer, ...]:
+    """The attention layers of a decoder, input first.
+
+    Raises:
+        UnsupportedModel: names what was looked for and where it was missing.
+    """
+    blocks = getattr(model.base_model, "layers", None)
+    if not isinstance(blocks, nn.ModuleList) or not blocks:
+        raise unsupported(model, "its decoder has no such list")
+    found = []
+    for number, block in enumerate(blocks):
+        attention = _child(block, ATTENTION_NAMES)
+        if attention is None:
+            raise unsupported(model, f"block {number} has no such attention")
+        projection = _child(attention, PROJECTION_NAMES)
+        if projection is None:
+            raise unsupported(model, f"the attention of block {number} has no such projection")
+        found.append(AttentionLayer(block, attention, projection))
+    return tuple(found)
+
+
+def parts(model: PreTrainedModel, unit: Unit) -> tuple[tuple[Part, ...], ...]:
+    """What each block lacks where this unit of it is removed, in the order it runs; input first.
+
+    Raises:
+        UnsupportedModel: as `attention_layers`; or blocks without an MLP that could be removed.
+    """
+    found: list[tuple[Part, ...]] = []
+    for number, layer in enumerate(attention_layers(model)):
+        attention = Part(layer.attention, layer.projection, is_attention=True)
+        if unit == "attention":
+            found.append((attention,))
+            continue
+        mlp = _child(layer.block, MLP_NAMES)
+        projection = mlp and _child(mlp, DOWN_NAMES)
+        if mlp is None or projection is None:
+            raise UnsupportedModel(
+                f"{type(model).__name__} is supported for attention layers only: looked for an MLP "
+                f"named {' or '.join(MLP_NAMES)} in each block, which ends in a projection named "
+                f"{' or '.join(DOWN_NAMES)}, but block {number} has none"
+            )
+        own = Part(mlp, projection, is_attention=False)
+        found.append((own,) if unit == "mlp" else (attention, own))
+    return tuple(found)
+
+
+def unsupported(model: PreTrainedModel, found: str) -> UnsupportedModel:
+    """The error that says what was looked for in a model, and what was found."""
+    return UnsupportedModel(
+        f"{type(model).__name__} is not supported: looked for a list `layers` of blocks, each with "
+        f"an attention named {' or '.join(ATTENTION_NAMES)} that ends in a projection named "
+        f"{', '.join(PROJECTION_NAMES)}, but {found}"
+    )
+
+
+def _child(module: nn.Module, names: tuple[str, ...]) -> nn.Module | None:
+    children = dict(module.named_children())
+    return next((children[name] for name in names if name in children), None)
