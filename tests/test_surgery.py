@@ -154,7 +154,8 @@ def test_every_family_passes_the_check(unit: Unit, model: PreTrainedModel) -> No
 def test_an_mlp_that_is_called_twice_is_refused() -> None:
     model = tiny_model("llama")
     block = attention_layers(model)[1].block
-    block.register_forward_hook(lambda _module, _args, output: block.mlp(output))
+    mlp = block.get_submodule("mlp")
+    block.register_forward_hook(lambda _module, _args, output: mlp(output))
     check_supported(model)
     with pytest.raises(UnsupportedModel, match="do not call their attention and MLP once"):
         check_supported(model, "mlp")

@@ -64,27 +64,38 @@ class AbsentMLP(nn.Module):
 
 def leave_out(
     model: PreTrainedModel, attention: Collection[int], mlps: Collection[int] = ()
-) -> None:
+) -> list[tuple[nn.Module, str, nn.Module]]:
     """Put nothing in the place of the attention of some blocks and of the MLPs of some.
 
     A block that has lost both loses its norms, too: they are fed with nothing, or feed what is
     gone.
 
+    Returns:
+        What was there: its block, its name in that block, and the module.
+
     Raises:
         UnsupportedModel: as `blocks.parts`.
     """
+    gone: list[tuple[nn.Module, str, nn.Module]] = []
+
+    def replace(block: nn.Module, child: nn.Module, stand_in: nn.Module) -> None:
+        name = next(name for name, own in block.named_children() if own is child)
+        setattr(block, name, stand_in)
+        gone.append((block, name, child))
+
     for number, layer in enumerate(attention_layers(model)):
         if number in attention:
-            _replace(layer.block, layer.attention, AbsentAttention(number))
+            replace(layer.block, layer.attention, AbsentAttention(number))
     if mlps:
         for number, (mlp,) in enumerate(parts(model, "mlp")):
             block = attention_layers(model)[number].block
             if number in mlps:
-                _replace(block, mlp.module, AbsentMLP())
+                replace(block, mlp.module, AbsentMLP())
             if number in mlps and number in attention:
-                for name, child in [*block.named_children()]:
+                for child in [*block.children()]:
                     if any(True for _ in child.parameters()):
-                        setattr(block, name, nn.Identity())
+                        replace(block, child, nn.Identity())
+    return gone
 
 
 def absent_layers(
@@ -96,10 +107,6 @@ def absent_layers(
         for number, layer in enumerate(attention_layers(model))
         if any(isinstance(child, kind) for child in layer.block.children())
     )
-
-
-def _replace(block: nn.Module, child: nn.Module, stand_in: nn.Module) -> None:
-    setattr(block, next(name for name, own in block.named_children() if own is child), stand_in)
 
 
 def _count(cache: Cache, layer: int, hidden_states: Tensor) -> None:
