@@ -14,11 +14,13 @@ from pydantic import ValidationError
 from prunelake.cli_export import export
 from prunelake.cli_import import imports
 from prunelake.cli_keep import doctor, retire
+from prunelake.cli_profile import profile
 from prunelake.cli_serve import serve
 from prunelake.cli_watch import watch
 from prunelake.console import (
     Format,
     LakeOption,
+    numbers,
     print_frame,
     print_summary,
     settings_for,
@@ -40,6 +42,7 @@ app.command()(watch)
 app.command()(doctor)
 app.command()(retire)
 app.command()(export)
+app.command()(profile)
 
 
 @app.command()
@@ -103,7 +106,7 @@ def sweep(
             "model": model,
             "task": task,
             "rows": parse_rows(rows, task_name(task)),
-            "levels": _numbers(levels),
+            "levels": numbers(levels),
             "strategy": strategy,
             "calibration": {"source": calibration},
             "dtype": dtype,
@@ -112,10 +115,10 @@ def sweep(
             if methods == "none"
             else {
                 "methods": methods.split(","),
-                "seeds": _numbers(seeds),
+                "seeds": numbers(seeds),
                 "operators": operators.split(","),
                 "rows": explain_rows,
-                "levels": _numbers(explain_levels),
+                "levels": numbers(explain_levels),
                 "bounds_beam": bounds_beam,
             },
         }
@@ -306,15 +309,6 @@ def _valid_spec(fields: Any, where: str) -> SweepSpec:
             for problem in error.errors()
         )
         raise InvalidSpec(f"{where}: {problems}") from error
-
-
-def _numbers(text: str | None) -> list[int] | None:
-    if text is None:
-        return None
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError as error:
-        raise InvalidSpec(f"{text!r} is not a list of whole numbers like 0,4,8") from error
 
 
 def _warn_of_unanalysed(lake: Location) -> None:

@@ -4,12 +4,11 @@ from pathlib import Path
 from typing import Annotated, get_args
 
 import typer
-from pydantic import ValidationError
 
 from prunelake.card import Kind
-from prunelake.console import LakeOption, settings_for
+from prunelake.console import LakeOption, settings_for, strategy_of
 from prunelake.errors import InvalidSpec
-from prunelake.spec import UNIT_NAMES, Calibration, Dtype, Strategy
+from prunelake.spec import UNIT_NAMES, Calibration, Dtype
 
 
 def export(
@@ -36,11 +35,7 @@ def export(
     """Write a checkpoint without what a level removes, and a card of what is known."""
     if dtype is not None and dtype not in get_args(Dtype):
         raise InvalidSpec(f"--dtype {dtype}: choose {', '.join(get_args(Dtype))}")
-    try:
-        wanted = Strategy.model_validate(strategy)
-    except ValidationError as error:
-        told = "; ".join(problem["msg"] for problem in error.errors())
-        raise InvalidSpec(f"--strategy {strategy}: {told}") from error
+    wanted = strategy_of(strategy)
     from prunelake.export import Order
     from prunelake.export import export as write
 

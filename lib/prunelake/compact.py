@@ -5,6 +5,8 @@ written first and its head file, which lists them, last; then the files that it 
 files first. A run's own files beat a segment's, and segments that share a run agree on it. So a
 process that is killed at any moment leaves a lake that reads the same, and the next one finishes.
 
+Profiles, which are few and small, stay as they are.
+
 Who is reading the Parquet files in that moment may find one gone, and should connect again. Readers
 of the published snapshot are not touched.
 """
@@ -32,7 +34,7 @@ from prunelake.parts import (
     segment_name,
 )
 from prunelake.storage import Location, delete, read_now, sync
-from prunelake.tables import DERIVED, TABLES, Table
+from prunelake.tables import EVERY, Table
 
 SEGMENT_ROWS = 1_000_000
 """A segment with as many rows in one of its tables is merged with no more runs."""
@@ -202,4 +204,4 @@ def _remove(lake: Location, group: Group, replaced: Sequence[Part]) -> None:
 
 
 def _count(lake: Location) -> int:
-    return sum(1 for name in (*TABLES, *DERIVED) for _ in (lake / name).glob("*"))
+    return sum(1 for name in EVERY for _ in (lake / name).glob("*"))

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from prunelake.errors import InvalidSpec, one_line
 from prunelake.formats import RowFormat, encoded, to_json
-from prunelake.spec import Settings
+from prunelake.spec import Settings, Strategy
 from prunelake.storage import Location, location
 
 LakeOption = Annotated[
@@ -49,6 +49,33 @@ def settings_for(lake: str | None) -> Settings:
         )
         raise InvalidSpec(problems) from error
     return settings if lake is None else settings.model_copy(update={"lake": location(lake)})
+
+
+def strategy_of(text: str) -> Strategy:
+    """The strategy of this label: `cosine`, `random:3`, `mlp:cosine`.
+
+    Raises:
+        InvalidSpec: no such strategy, or a seed that is none.
+    """
+    try:
+        return Strategy.model_validate(text)
+    except ValidationError as error:
+        told = "; ".join(problem["msg"] for problem in error.errors())
+        raise InvalidSpec(f"--strategy {text}: {told}") from error
+
+
+def numbers(text: str | None) -> list[int] | None:
+    """The numbers of an option like 0,4,8.
+
+    Raises:
+        InvalidSpec: something else.
+    """
+    if text is None:
+        return None
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise InvalidSpec(f"{text!r} is not a list of whole numbers like 0,4,8") from error
 
 
 def print_summary(lake: Location, run_ids: list[str]) -> None:

@@ -16,7 +16,9 @@ from prunelake.lake import analysed, require, run_ids, unanalysed
 from prunelake.objects import ObjectPath
 from prunelake.parts import (
     ANALYSED,
+    GROUPS,
     MEASURED,
+    PROFILED,
     Group,
     heads,
     is_segment,
@@ -66,7 +68,7 @@ class Finding:
 
 
 def doctor(lake: Location) -> list[Finding]:
-    """Check every file of every complete run and analysis, and name what belongs to none.
+    """Check every file of every complete run, analysis and profile; name what belongs to none.
 
     Raises:
         LakeError: no such folder.
@@ -81,8 +83,8 @@ def doctor(lake: Location) -> list[Finding]:
 
 
 def damage(lake: Location) -> Iterator[Finding]:
-    """What is wrong with the files of runs and analyses: hash, schema, rows, keys, identity."""
-    for group in (MEASURED, ANALYSED):
+    """What is wrong with the files of runs, analyses and profiles: hash, schema, rows, keys, id."""
+    for group in GROUPS:
         for paths in heads(lake, group):
             for head, findings in _examined(group, paths):
                 # Otherwise a compaction has taken it meanwhile.
@@ -125,23 +127,26 @@ def leftovers(lake: Location) -> Iterator[Finding]:
 
 def _table_leftovers(lake: Location) -> Iterator[Finding]:
     runs, with_analysis = set(run_ids(lake)), analysed(lake)
-    for group in (MEASURED, ANALYSED):
+    for group in GROUPS:
         committed = {parquet.owner(path) for paths in heads(lake, group) for path in paths}
         listed = _listed(lake, group) if isinstance(lake, ObjectPath) else set()
+        owners, what = (committed, "profile") if group is PROFILED else (runs, "run")
         for path in [p for name in sorted(group.tables) for p in listing(lake / name)]:
             remedy, kind = "delete it, unless a sweep is writing now", Kind.left_over
             if path.name.startswith("."):
                 problem, kind = "leftover: a temporary file", Kind.spent
             elif is_segment(path) and parquet.owner(path) not in committed:
                 problem, remedy = "leftover: belongs to no segment", "run `prunelake compact`"
-            elif path.suffix != ".parquet" or not (is_segment(path) or parquet.owner(path) in runs):
-                problem = "leftover: belongs to no complete run"
+            elif path.suffix != ".parquet" or not (
+                is_segment(path) or parquet.owner(path) in owners
+            ):
+                problem = f"leftover: belongs to no complete {what}"
             elif parquet.owner(path) not in committed:
                 problem = f"leftover: its run has no {group.head.name} file of its own"
                 is_merged = group is MEASURED or parquet.owner(path) in with_analysis
                 remedy = f"run `prunelake {'compact' if is_merged else 'analyse'}`"
             elif isinstance(path, ObjectPath) and path not in listed:
-                problem = "leftover: its run lists another file in its place"
+                problem = f"leftover: its {what} lists another file in its place"
             else:
                 continue
             yield Finding(path, problem, remedy, kind)
@@ -220,22 +225,23 @@ def _part_findings(group: Group, head: Location) -> Iterator[Finding]:
     except LakeError as error:
         yield Finding(head, str(error), remedy)
         return
-    runs = rows["run_id"].drop_nulls().to_list() if is_segment(head) else [parquet.owner(head)]
+    owner = group.head.owner
+    owners = rows[owner].drop_nulls().to_list() if is_segment(head) else [parquet.owner(head)]
     for problem in (
         *_head_problems(head, rows),
-        *parquet.content_problems(rows, group.head, runs),
+        *parquet.content_problems(rows, group.head, owners),
         *(_identity_problems(rows) if group is MEASURED else ()),
     ):
         yield Finding(head, problem, remedy)
-    of_runs = rows.select("run_id", "files").explode("files").unnest("files")
-    listed = (listed_by(says) or []) if is_segment(head) else of_runs.to_dicts()
+    of_owners = rows.select(owner, "files").explode("files").unnest("files")
+    listed = (listed_by(says) or []) if is_segment(head) else of_owners.to_dicts()
     by_table = {entry["table"]: entry for entry in listed}
     for name, table in group.tables.items():
         if table is group.head or (table.is_optional and name not in by_table):
             continue
         entry = by_table.get(name)
         path = head.parent.parent / name / head.name if entry is None else listed_file(head, entry)
-        counts = of_runs.filter(pl.col("table") == name).select("run_id", "rows")
+        counts = of_owners.filter(pl.col("table") == name).select(owner, "rows")
         if name not in by_table and group is ANALYSED:
             problem = "its analysis is of before this table"
             yield Finding(path, problem, "run `prunelake doctor --migrate`", Kind.foreign)
@@ -283,11 +289,12 @@ def _table_problems(
     except OSError as error:
         yield one_line(error)
         return
-    foreign = list(parquet.content_problems(frame, table, counts["run_id"].to_list()))
+    foreign = list(parquet.content_problems(frame, table, counts[table.owner].to_list()))
     yield from foreign
     if foreign:
         return
-    found = dict(frame.group_by("run_id").len().iter_rows())
-    for run_id, rows in counts.iter_rows():
-        if found.get(run_id, 0) != rows:
-            yield f"{found.get(run_id, 0)} rows of run {run_id} instead of the {rows} written"
+    found = dict(frame.group_by(table.owner).len().iter_rows())
+    what = table.owner.removesuffix("_id")
+    for owner, rows in counts.iter_rows():
+        if found.get(owner, 0) != rows:
+            yield f"{found.get(owner, 0)} rows of {what} {owner} instead of the {rows} written"

@@ -6,16 +6,13 @@ from pathlib import Path
 
 import polars as pl
 
-from prunelake import devices
 from prunelake.card import Kind, Pruned, card, stored_dtype, unmeasured
 from prunelake.checkpoint import refuse_taken, write
-from prunelake.errors import InvalidSpec, UnknownLayer
-from prunelake.importance import removal_order
+from prunelake.errors import UnknownLayer
 from prunelake.measured import PastRun, agreeing, dtype_of, figures, past_runs
-from prunelake.models import ModelSource, load
-from prunelake.plan import plan
+from prunelake.orders import computed_order
 from prunelake.sources import resolve
-from prunelake.spec import UNIT_NAMES, Calibration, Dtype, Rows, Settings, Strategy, SweepSpec
+from prunelake.spec import UNIT_NAMES, Calibration, Dtype, Settings, Strategy
 from prunelake.storage import Location
 
 
@@ -70,7 +67,10 @@ def export(order: Order, out: Path, settings: Settings, say: Callable[[str], Non
         origin = f"run {runs[0].run_id} of the lake"
     else:
         say(f"the lake {settings.lake} has no run of this model by {label}: computing its order")
-        layers = _computed(order, source, dtype, settings, say)
+        found = computed_order(
+            source, order.strategy, order.level, order.calibration, dtype, settings, say
+        )
+        layers = found[: order.level]
         origin = f"an order computed for this export (calibration text: {_text(order)})"
     pruned = Pruned(
         source.reference,
@@ -87,40 +87,6 @@ def export(order: Order, out: Path, settings: Settings, say: Callable[[str], Non
     text = card(pruned, order.kind, runs, _figures(settings.lake, runs, order.level))
     size = write(source, layers, order.kind, out, text, stored_dtype(dtype), unit=unit)
     return Exported(pruned, size, unmeasured(pruned, runs))
-
-
-def _computed(
-    order: Order,
-    source: ModelSource,
-    dtype: Dtype,
-    settings: Settings,
-    say: Callable[[str], None],
-) -> tuple[int, ...]:
-    """The layers that a sweep of this model would remove.
-
-    Raises:
-        InvalidSpec: an order that is searched on examples, which are those of some task.
-    """
-    if order.strategy.reads_rows:
-        raise InvalidSpec(
-            f"an order by {order.strategy.label} is searched on examples of a task: sweep first, "
-            "then export from the lake that has the run"
-        )
-    spec = SweepSpec(
-        model=order.model,
-        task="opinions",  # a plan is of some task; this one's rows are at hand
-        rows=Rows(first=1),
-        levels=(0, order.level),
-        strategy=order.strategy,
-        calibration=order.calibration,
-        explain=None,
-        dtype=dtype,
-    )
-    work = plan(spec, settings)
-    device = devices.take(settings.device, settings.cache.expanduser(), say)
-    model = load(source, dtype, device).model
-    found = removal_order(model, order.strategy, work.windows, depth=order.level)
-    return found.layers[: order.level]
 
 
 def _text(order: Order) -> str:

@@ -3,7 +3,8 @@
 `<lake>/<table>/<run_id>.parquet`, the `runs` file written last. It lists the others, and everything
 that reads the lake sees what complete runs list. An analysis is stored in the same way beside its
 run, its `analyses` file last. `compact` merges the files of many runs into those of a segment,
-`<lake>/<table>/segment-<hash>.parquet`; a run's own files beat a segment's.
+`<lake>/<table>/segment-<hash>.parquet`; a run's own files beat a segment's. Profiles, which are of
+no run, are stored like runs, their `profiles` file last.
 
 In an object store nothing can be renamed, and a lock may be lost. There a file that is listed has
 the begin of its SHA-256 in its name, `<run_id>.<hash>.parquet`, and the file that lists it is put
@@ -26,6 +27,7 @@ from prunelake.objects import ObjectPath
 from prunelake.parts import (
     ANALYSED,
     MEASURED,
+    PROFILED,
     SEGMENT,
     Group,
     Part,
@@ -35,7 +37,7 @@ from prunelake.parts import (
     runs_of,
 )
 from prunelake.storage import Location, delete, fetched, sync
-from prunelake.tables import ANALYSES, DERIVED, RUNS, TABLES, Table
+from prunelake.tables import ANALYSES, EVERY, PROFILES, RUNS, SUBJECT, Table
 
 
 def has_run(lake: Location, run_id: str) -> bool:
@@ -48,6 +50,12 @@ def run_ids(lake: Location) -> list[str]:
     loose, segments = heads(lake, MEASURED)
     rows = parquet.read_columns(segments, RUNS, ["run_id"])
     return sorted({parquet.owner(p) for p in loose}.union(*(frame["run_id"] for frame in rows)))
+
+
+def profile_ids(lake: Location) -> list[str]:
+    """The complete profiles, sorted; none where there is no lake yet."""
+    loose, _ = heads(lake, PROFILED)
+    return [parquet.owner(path) for path in loose]
 
 
 def heads_of_runs(lake: Location) -> list[Location]:
@@ -75,7 +83,9 @@ def run_columns(lake: Location, columns: Sequence[str]) -> pl.DataFrame:
 
 
 def complete_parts(lake: Location, chosen: Collection[str] | None = None) -> list[Part]:
-    """The parts with all complete runs, or the chosen ones, and with their current analyses.
+    """The parts with all complete runs, or the chosen ones, their current analyses, and profiles.
+
+    The profiles are all of the lake, for they are of no run.
 
     Raises:
         LakeError: no lake, or no such run.
@@ -88,7 +98,7 @@ def complete_parts(lake: Location, chosen: Collection[str] | None = None) -> lis
         if run_id not in complete:
             count = len(run_ids(lake))
             raise LakeError(f"no complete run {run_id!r} in {lake}; it has {count} runs")
-    return [*measured, *parts(lake, ANALYSED, frozenset(complete))]
+    return [*measured, *parts(lake, ANALYSED, frozenset(complete)), *parts(lake, PROFILED)]
 
 
 def analysed(lake: Location) -> set[str]:
@@ -113,14 +123,16 @@ def unanalysed(lake: Location) -> list[str]:
 def read_table(lake: Location, name: str, run_ids: Collection[str] | None = None) -> pl.DataFrame:
     """The rows of one table over all complete runs, or over those of `run_ids`.
 
+    Those of a table of profiles are of all profiles.
+
     Raises:
         LakeError: no lake, no such table, or no such run.
         WrongFormat: a run of another format version.
         CorruptFile: a file that cannot be read or has another schema.
     """
-    table = {**TABLES, **DERIVED}.get(name)
+    table = EVERY.get(name)
     if table is None:
-        raise LakeError(f"no table {name!r}; the lake has {', '.join((*TABLES, *DERIVED))}")
+        raise LakeError(f"no table {name!r}; the lake has {', '.join(EVERY)}")
     frames = [table.frame([])]
     sources = [
         (part, path)
@@ -134,7 +146,7 @@ def read_table(lake: Location, name: str, run_ids: Collection[str] | None = None
             if part.head.is_file():
                 raise
             return read_table(lake, name, run_ids)  # a compaction has taken it
-        frames.append(rows.filter(pl.col("run_id").is_in(part.run_ids)))
+        frames.append(rows.filter(pl.col(table.owner).is_in(part.run_ids)))
     return pl.concat(frames)
 
 
@@ -222,6 +234,35 @@ def write_analysis(
             _write(lake, ANALYSED, analysis, frames)
 
 
+def write_profile(
+    lake: Location, profile: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]
+) -> None:
+    """Write one profile, all or nothing, and then remove earlier ones of the same `SUBJECT`.
+
+    `profile` is the row of `profiles` without `files`, under an id that the lake has not; `frames`
+    has every other table of a profile.
+
+    Raises:
+        LakeError: rows that are not of their table, or a folder that cannot be written.
+        WrongFormat, CorruptFile: as `check_format`, or a damaged profile.
+    """
+    profile_id = _check(PROFILED, profile, frames)
+    with _writing(lake, f"profile {profile_id}", "measure again"):
+        check_format(lake)
+        _write(lake, PROFILED, profile, frames)
+        found = parts(lake, PROFILED)
+        rows = parquet.read_columns([part.head for part in found], PROFILES, SUBJECT)
+        for part, row in zip(found, rows, strict=True):
+            is_same = row.row(0) == tuple(profile[name] for name in SUBJECT)
+            if is_same and parquet.owner(part.head) != profile_id:
+                files = [part.file(name) for name in part.listed]
+                delete(part.head)
+                sync(part.head.parent)
+                for path in files:
+                    if path is not None:
+                        delete(path, missing_ok=True)
+
+
 def require(lake: Location) -> None:
     """Raise LakeError where there is no lake."""
     if not lake.is_dir():
@@ -229,7 +270,7 @@ def require(lake: Location) -> None:
 
 
 def _check(group: Group, row: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> str:
-    """The run_id of a row and frames that can be written as they are."""
+    """The run, or profile, of a row and frames that can be written as they are."""
     head = group.head
     expected = set(head.schema) - {"files"}
     if set(row) != expected:
@@ -237,11 +278,12 @@ def _check(group: Group, row: Mapping[str, Any], frames: Mapping[str, pl.DataFra
             f"a row of {head.name} has exactly the columns of tables.{head.name.upper()} but "
             f"files; differing: {', '.join(sorted(expected ^ set(row)))}"
         )
-    run_id = str(row["run_id"])
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", run_id) or run_id.startswith(SEGMENT):
+    owner = str(row[head.owner])
+    what = head.owner.removesuffix("_id")
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", owner) or owner.startswith(SEGMENT):
         raise LakeError(
-            f"run_id {run_id!r} is no file name of a run; use letters, digits, - and _, and do "
-            f"not begin with {SEGMENT}"
+            f"{head.owner} {owner!r} is no file name of a {what}; use letters, digits, - and _, "
+            f"and do not begin with {SEGMENT}"
         )
     _head_frame(head, row, [])
     known = group.tables.keys() - {head.name}
@@ -255,10 +297,10 @@ def _check(group: Group, row: Mapping[str, Any], frames: Mapping[str, pl.DataFra
     for name, frame in frames.items():
         table = group.tables[name]
         problem = parquet.schema_problem(frame, table)
-        problem = problem or next(parquet.content_problems(frame, table, [run_id]), None)
+        problem = problem or next(parquet.content_problems(frame, table, [owner]), None)
         if problem:
-            raise LakeError(f"table {name} of run {run_id}: {problem}")
-    return run_id
+            raise LakeError(f"table {name} of {what} {owner}: {problem}")
+    return owner
 
 
 def _head_frame(head: Table, row: Mapping[str, Any], files: list[dict[str, Any]]) -> pl.DataFrame:
@@ -277,22 +319,22 @@ def _write(
 
     False where somebody else has put it there.
     """
-    run_id = str(row["run_id"])
-    head = _file(lake, group.head.name, run_id)
+    owner = str(row[group.head.owner])
+    head = _file(lake, group.head.name, owner)
     if isinstance(head, Path) and head.exists():
         head.unlink()
         sync(head.parent)
-    files = _write_data(lake, group, run_id, frames)
+    files = _write_data(lake, group, owner, frames)
     return parquet.create_head(head, group.head, _head_frame(group.head, row, files))
 
 
 def _write_data(
-    lake: Location, group: Group, run_id: str, frames: Mapping[str, pl.DataFrame]
+    lake: Location, group: Group, owner: str, frames: Mapping[str, pl.DataFrame]
 ) -> list[dict[str, Any]]:
     """The files that a head lists, and what it lists of them."""
     files = []
     for name, table in group.tables.items():
-        path = _file(lake, name, run_id)
+        path = _file(lake, name, owner)
         if table is group.head:
             continue
         if table.is_optional and (name not in frames or frames[name].is_empty()):
@@ -350,5 +392,5 @@ def _tag(path: Location) -> str | None:
         return None
 
 
-def _file(lake: Location, table: str, run_id: str) -> Location:
-    return lake / table / f"{run_id}.parquet"
+def _file(lake: Location, table: str, owner: str) -> Location:
+    return lake / table / f"{owner}.parquet"

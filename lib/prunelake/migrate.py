@@ -2,7 +2,8 @@
 
 The runs of an old head file are written as a segment of this version, whose head file comes last;
 then the old head goes, and the files that it listed. Killed at any moment the lake has every run,
-old or new, and the next migration finishes. Analyses are not migrated but computed again.
+old or new, and the next migration finishes. Analyses are not migrated but computed again; profiles
+are not older than format 1.
 
 A run keeps its id and its identity: the format version in there is that of the code which computed
 its numbers, and remains true. A sweep of the same spec by this version is another run.

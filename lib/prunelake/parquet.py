@@ -13,7 +13,7 @@ from prunelake import leases
 from prunelake.errors import CorruptFile, WrongFormat, one_line
 from prunelake.objects import ObjectPath
 from prunelake.storage import Location, Place, fetched, sync
-from prunelake.tables import ANALYSES, DERIVED, FORMAT_VERSION, RUNS, Table
+from prunelake.tables import ANALYSES, COSTS, DERIVED, FORMAT_VERSION, PROFILES, RUNS, Table
 
 FORMAT_KEY = "prunelake.format_version"
 TABLE_KEY = "prunelake.table"
@@ -22,7 +22,7 @@ SEAL_KEY = "prunelake.sha256"  # in a head file: what its bytes hash to, with `U
 UNSEALED = "0" * 64
 KEYS = {FORMAT_KEY, TABLE_KEY, FILES_KEY, SEAL_KEY, "ARROW:schema"}
 
-HEADS = (RUNS, ANALYSES)
+HEADS = (RUNS, ANALYSES, PROFILES)
 """Their files list the hashes of others; no file lists theirs, so they carry it themselves."""
 
 ROW_GROUP_ROWS = 65_536  # so that one run's rows are found without reading those of many
@@ -256,12 +256,16 @@ def schema_problem(frame: pl.DataFrame, table: Table) -> str | None:
     return f"another schema: has {differing or 'nothing more'}, lacks {missing or 'nothing'}"
 
 
-def content_problems(frame: pl.DataFrame, table: Table, run_ids: Collection[str]) -> Iterator[str]:
-    """What is wrong with rows that have the table's schema and should be of these runs."""
-    foreign = frame.filter(~pl.col("run_id").is_in(list(run_ids)).fill_null(value=False))
+def content_problems(frame: pl.DataFrame, table: Table, owners: Collection[str]) -> Iterator[str]:
+    """What is wrong with rows that have the table's schema and should be of these runs.
+
+    Of a table of profiles `owners` are profiles.
+    """
+    foreign = frame.filter(~pl.col(table.owner).is_in(list(owners)).fill_null(value=False))
     if not foreign.is_empty():
-        expected = next(iter(run_ids)) if len(run_ids) == 1 else f"the {len(run_ids)} it is of"
-        yield f"rows of run {foreign['run_id'][0]} instead of {expected}"
+        expected = next(iter(owners)) if len(owners) == 1 else f"the {len(owners)} it is of"
+        what = table.owner.removesuffix("_id")
+        yield f"rows of {what} {foreign[table.owner][0]} instead of {expected}"
     keys = frame.select(table.key)
     if any(column.null_count() for column in keys.get_columns()):
         yield f"null in the key ({', '.join(table.key)})"
@@ -280,6 +284,8 @@ def sha256(path: Location) -> str:
 def remedy(path: Location) -> str:
     """What would put a damaged file of a lake right: what it belongs to can be made again."""
     lake, name = path.parent.parent, f"{owner(path)}.parquet"
+    if path.parent.name in COSTS:
+        return f"delete {lake / PROFILES.name / name} and run `prunelake profile` again"
     if path.parent.name in DERIVED:
         return f"delete {lake / ANALYSES.name / name} and run `prunelake analyse`"
     return f"delete {lake / RUNS.name / name} or restore the file, and sweep again"

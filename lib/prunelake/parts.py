@@ -11,7 +11,16 @@ from prunelake import parquet
 from prunelake.errors import CorruptFile
 from prunelake.spec import content_hash
 from prunelake.storage import Location, fetched, listing
-from prunelake.tables import ANALYSES, ANALYSIS_VERSION, DERIVED, RUNS, TABLES, Table
+from prunelake.tables import (
+    ANALYSES,
+    ANALYSIS_VERSION,
+    COSTS,
+    DERIVED,
+    PROFILES,
+    RUNS,
+    TABLES,
+    Table,
+)
 
 SEGMENT = "segment-"
 
@@ -26,6 +35,8 @@ class Group:
 
 MEASURED = Group(RUNS, TABLES)
 ANALYSED = Group(ANALYSES, DERIVED)
+PROFILED = Group(PROFILES, COSTS)  # of no run: its parts hold profiles, each on its own
+GROUPS = (MEASURED, ANALYSED, PROFILED)
 
 
 @dataclass(frozen=True)
@@ -122,7 +133,8 @@ def _parts(
 ) -> list[Part]:
     found: list[Part] = []
     read: set[str] = set()
-    columns = [c for c in ("run_id", "files", "analysis_version") if c in group.head.schema]
+    key = group.head.owner
+    columns = [c for c in (key, "files", "analysis_version") if c in group.head.schema]
     # A run's own files come first, so they are what is read of it.
     for paths in (loose, segments):
         whole = fetched(paths)
@@ -143,12 +155,12 @@ def _parts(
                 )
             files = {entry["table"]: entry for entry in listed}
             if not of_many:
-                frame = frame.with_columns(run_id=pl.lit(parquet.owner(path)))
-            held = frozenset(frame["run_id"])
+                frame = frame.with_columns(pl.lit(parquet.owner(path)).alias(key))
+            held = frozenset(frame[key])
             current = held
             if group is ANALYSED:
                 is_current = pl.col("analysis_version") == ANALYSIS_VERSION
-                current = frozenset(frame.filter(is_current)["run_id"])
+                current = frozenset(frame.filter(is_current)[key])
             to_read = (current if chosen is None else current.intersection(chosen)) - read
             read |= to_read
             found.append(Part(path, files, held, to_read))

@@ -13,12 +13,12 @@ import duckdb
 from prunelake import leases
 from prunelake.doctor import damage
 from prunelake.errors import CorruptFile, LakeError, one_line
-from prunelake.lake import analysed, check_format, run_ids, unanalysed
+from prunelake.lake import analysed, check_format, profile_ids, run_ids, unanalysed
 from prunelake.locks import PUBLISHING, locked
 from prunelake.objects import ObjectPath
 from prunelake.spec import content_hash
 from prunelake.storage import Location, Place
-from prunelake.tables import ANALYSIS_VERSION, DERIVED, FORMAT_VERSION, TABLES
+from prunelake.tables import ANALYSIS_VERSION, EVERY, FORMAT_VERSION
 from prunelake.views import connect, sql_folder
 
 NAME = "prunelake.duckdb"
@@ -35,28 +35,33 @@ MATERIALISED = ("correlations", "metrics", "deltas", "verdicts")
 """Views that are asked most, or take long: a snapshot stores their rows as `stored.<view>`."""
 
 
-def snapshot_id(runs: Iterable[str], analysed: Iterable[str]) -> str:
-    """What a snapshot of these runs and analyses is called: 16 hex digits of a SHA-256."""
-    return content_hash(
-        {
-            "format_version": FORMAT_VERSION,
-            "analysis_version": ANALYSIS_VERSION,
-            "run_ids": sorted(runs),
-            "analysed": sorted(analysed),
-        }
-    )[:16]
+def snapshot_id(runs: Iterable[str], analysed: Iterable[str], profiles: Iterable[str] = ()) -> str:
+    """What a snapshot of these runs, analyses and profiles is called: 16 hex digits (SHA-256)."""
+    held = {
+        "format_version": FORMAT_VERSION,
+        "analysis_version": ANALYSIS_VERSION,
+        "run_ids": sorted(runs),
+        "analysed": sorted(analysed),
+    }
+    # Younger than the lake: a snapshot without profiles keeps the name it had.
+    profiled = sorted(profiles)
+    return content_hash(held | ({"profiles": profiled} if profiled else {}))[:16]
 
 
 def is_current(lake: Location) -> bool:
-    """Whether the lake's snapshot holds its complete runs, their analyses and this version's views.
+    """Whether the lake's snapshot holds all that the lake has, and the views of this version.
 
-    False also where there is no snapshot, or none that opens.
+    That is its complete runs, their analyses and its profiles. False also where there is no
+    snapshot, or none that opens.
 
     Raises:
         WrongFormat, CorruptFile: as `publish`.
     """
     found = _object_says(lake / NAME) if isinstance(lake, ObjectPath) else _file_says(lake / NAME)
-    return found is not None and found == (snapshot_id(run_ids(lake), analysed(lake)), views_hash())
+    if found is None:
+        return False
+    held = snapshot_id(run_ids(lake), analysed(lake), profile_ids(lake))
+    return found == (held, views_hash())
 
 
 def _file_says(path: Path) -> tuple[str, str] | None:
@@ -82,10 +87,11 @@ def _object_says(path: ObjectPath) -> tuple[str, str] | None:
 def publish(lake: Place) -> Place:
     """Write `<lake>/prunelake.duckdb` anew, unless it is current; its path.
 
-    Runs without an analysis are analysed first. It holds the rows of every complete run as tables
-    `lake.*`, the views of sql/ above them (some stored, see `MATERIALISED`), and in `snapshot` one
-    row on itself. The file appears whole: who has the old one open reads on in the old one (also by
-    a new connection to the path in the same process, as DuckDB shares what a process has open).
+    Runs without an analysis are analysed first. It holds the rows of every complete run, and of
+    every profile, as tables `lake.*`, the views of sql/ above them (some stored, see
+    `MATERIALISED`), and in `snapshot` one row on itself. The file appears whole: who has the old
+    one open reads on in the old one (also by a new connection to the path in the same process, as
+    DuckDB shares what a process has open).
 
     Raises:
         LakeError: no such folder, or a snapshot that cannot be made.
@@ -151,7 +157,7 @@ def _build(source: duckdb.DuckDBPyConnection, path: Path) -> str:
         snapshot.execute("set TimeZone = 'UTC'")
         snapshot.execute("create schema lake")
         snapshot.execute("create schema stored")
-        for table in (*TABLES.values(), *DERIVED.values()):
+        for table in EVERY.values():
             rows = source.sql(f"from lake.{table.name}")
             snapshot.register("arriving", rows.to_arrow_reader())
             key = ", ".join(table.key)
@@ -162,9 +168,13 @@ def _build(source: duckdb.DuckDBPyConnection, path: Path) -> str:
             snapshot.execute(file.read_text(encoding="utf-8"))
         for view in MATERIALISED:
             _materialise(snapshot, view)
-        runs, analyses = (
-            [run_id for (run_id,) in snapshot.sql(f"select run_id from lake.{name}").fetchall()]
-            for name in ("runs", "analyses")
+        runs, analyses, profiles = (
+            [owner for (owner,) in snapshot.sql(f"select {ids} from lake.{name}").fetchall()]
+            for name, ids in (
+                ("runs", "run_id"),
+                ("analyses", "run_id"),
+                ("profiles", "profile_id"),
+            )
         )
         snapshot.execute(
             "create table snapshot (snapshot_id varchar, created_at timestamp with time zone, "
@@ -173,7 +183,7 @@ def _build(source: duckdb.DuckDBPyConnection, path: Path) -> str:
         snapshot.execute(
             "insert into snapshot values (?, ?, ?, ?, ?, ?)",
             [
-                found := snapshot_id(runs, analyses),
+                found := snapshot_id(runs, analyses, profiles),
                 datetime.now(UTC),
                 len(runs),
                 version("prunelake"),
@@ -183,8 +193,8 @@ def _build(source: duckdb.DuckDBPyConnection, path: Path) -> str:
         )
         snapshot.execute(
             "comment on table snapshot is 'one row. What this file holds: snapshot_id is the hash "
-            "of its run ids, of those analysed and of the versions of format and analysis, "
-            "views_hash that of its views.'"
+            "of its run ids, of those analysed, of its profile ids and of the versions of format "
+            "and analysis, views_hash that of its views.'"
         )
     return found
 

@@ -21,7 +21,7 @@ from prunelake.errors import CorruptFile, LakeError, one_line
 from prunelake.lake import require, run_ids
 from prunelake.locks import PUBLISHING, locked
 from prunelake.objects import ObjectPath
-from prunelake.parts import ANALYSED, MEASURED, SEGMENT, Group, is_segment, parts
+from prunelake.parts import ANALYSED, MEASURED, PROFILED, SEGMENT, Group, is_segment, parts
 from prunelake.publish import NAME
 from prunelake.spec import SweepSpec
 from prunelake.storage import Location, delete, delete_folder, move, within, write_text
@@ -72,7 +72,7 @@ def quarantine(lake: Location) -> list[str]:
             return []
         aside, done = _Aside(lake), []
         # Analyses first: without those that are damaged, others can be dropped from segments.
-        for group in (ANALYSED, MEASURED):
+        for group in (PROFILED, ANALYSED, MEASURED):
             names = dict.fromkeys(
                 f"{parquet.owner(f.file)}.parquet"
                 for f in bad
@@ -157,6 +157,8 @@ def _part_aside(lake: Location, aside: _Aside, group: Group, name: str) -> list[
     specs = _specs(lake, name, held) if group is MEASURED else {}
     for path in files:  # the head is the first
         aside.take(path)
+    if group is PROFILED:
+        return [f"moved profile {run} to {aside.folder}; `prunelake profile` measures it again"]
     if group is ANALYSED:
         return [
             f"moved the analysis of run {run_id} to {aside.folder}; `prunelake doctor --repair` "

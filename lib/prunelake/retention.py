@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import polars as pl
 from pydantic import ValidationError
 
 from prunelake.compact import drop
 from prunelake.lake import read_table, require
 from prunelake.locks import PUBLISHING, locked
-from prunelake.parts import ANALYSED, MEASURED
+from prunelake.parts import ANALYSED, MEASURED, PROFILED
 from prunelake.spec import SweepSpec
 from prunelake.storage import Location
 
@@ -69,7 +70,8 @@ def superseded(lake: Location, keep: int = 1, imports: bool = False) -> list[Sup
 def retire(lake: Location, keep: int = 1, imports: bool = False) -> list[Superseded]:
     """Remove the superseded runs whole, with their analyses; those that were removed.
 
-    No reader sees a part of one. The published snapshot is not touched.
+    The profiles of revisions that no run is of any more go with them. No reader sees a part of one.
+    The published snapshot is not touched.
 
     Raises:
         LakeError: no such folder, or one that cannot be written.
@@ -82,6 +84,9 @@ def retire(lake: Location, keep: int = 1, imports: bool = False) -> list[Superse
         # An analysis without its run is not seen, a run without its analysis would be.
         for group in (MEASURED, ANALYSED):
             drop(lake, group, gone)
+        lost = {run.revision for run in found}.difference(read_table(lake, "runs")["revision"])
+        profiles = read_table(lake, "profiles")
+        drop(lake, PROFILED, profiles.filter(pl.col("revision").is_in(lost))["profile_id"])
     return found
 
 

@@ -12,7 +12,7 @@ from huggingface_hub import save_torch_state_dict
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from prunelake.absent import AbsentMLP, absent_layers
+from prunelake.absent import AbsentMLP, absent_layers, leave_out
 from prunelake.blocks import Part, attention_layers, parts
 from prunelake.errors import UnknownLayer
 from prunelake.models import COMPACT
@@ -28,7 +28,7 @@ def removed(
     """Run `model` without a unit of `layers`: their attention, their MLPs, or both.
 
     One loaded model serves a whole sweep: what is removed is back on exit, also after an error.
-    Not for cached decoding: a removed first layer leaves the cache at length 0.
+    Not for cached decoding: a removed first layer leaves the cache at length 0 (see `taken_out`).
 
     Raises:
         UnknownLayer: a layer that the model does not have.
@@ -39,6 +39,30 @@ def removed(
             nothing = _no_attention if part.is_attention else _no_mlp
             stack.enter_context(replaced_forward(part.module, partial(_instead, nothing)))
         yield
+
+
+@contextmanager
+def taken_out(
+    model: PreTrainedModel, layers: Collection[int], unit: Unit = "attention"
+) -> Iterator[list[nn.Module]]:
+    """Run `model` really without a unit of `layers`, cached decoding included.
+
+    Nothing of it is computed or cached, and its weights are not among the model's parameters. All
+    is put back on exit, also after an error; the block is given the modules meanwhile, to move them
+    off a device.
+
+    Raises:
+        UnknownLayer, UnsupportedModel: as `removed`.
+    """
+    _chosen(model, layers, unit)
+    gone = leave_out(
+        model, layers if unit != "mlp" else (), layers if unit != "attention" else ()
+    )
+    try:
+        yield [module for _, _, module in gone]
+    finally:
+        for block, name, module in gone:
+            setattr(block, name, module)
 
 
 def zero_out(model: PreTrainedModel, layers: Collection[int], unit: Unit = "attention") -> None:

@@ -13,7 +13,7 @@ from prunelake.lake import complete_parts
 from prunelake.objects import ObjectPath
 from prunelake.parts import Part
 from prunelake.storage import Location
-from prunelake.tables import DERIVED, TABLES, Table
+from prunelake.tables import EVERY, Table
 
 TYPES = {
     pl.String(): "varchar",
@@ -48,8 +48,9 @@ def connect(lake: Location, run_ids: Collection[str] | None = None) -> duckdb.Du
     """An in-memory database of the lake's views, over the runs that are complete now.
 
     With `run_ids` it holds these runs only, and opens no other's files. `lake.*` has every table,
-    the derived ones with the analyses of this version. It reads the lake's files and no others, and
-    its settings are locked. It can still overwrite those files: run SQL of others through `select`.
+    the derived ones with the analyses of this version, those of profiles with all of the lake. It
+    reads the lake's files and no others, and its settings are locked. It can still overwrite those
+    files: run SQL of others through `select`.
 
     Raises:
         LakeError: no such folder, or no such run.
@@ -66,7 +67,7 @@ def connect(lake: Location, run_ids: Collection[str] | None = None) -> duckdb.Du
         connection.execute("set TimeZone = 'UTC'")
         connection.execute("create schema lake")
         readable: list[Location] = []
-        for table in (*TABLES.values(), *DERIVED.values()):
+        for table in EVERY.values():
             sources = [
                 (path.resolve() if isinstance(path, Path) else path, part)
                 for part in parts
@@ -192,7 +193,7 @@ def _relation(table: Table, sources: list[tuple[Location, Part]]) -> str:
     whole = [path for path, part in sources if part.run_ids == part.held]
     selects = [_select(columns, whole)] if whole else []
     selects += [
-        f"{_select(columns, [path])} where run_id in {_list(part.run_ids)}"
+        f"{_select(columns, [path])} where {table.owner} in {_list(part.run_ids)}"
         for path, part in sources
         if part.run_ids != part.held
     ]

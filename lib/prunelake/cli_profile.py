@@ -1,0 +1,86 @@
+"""`prunelake profile`: what each level costs on this machine."""
+
+from typing import Annotated, get_args
+
+import typer
+from pydantic import ValidationError
+
+from prunelake.console import Format, LakeOption, numbers, print_frame, settings_for, strategy_of
+from prunelake.errors import InvalidSpec
+from prunelake.spec import DEFAULT_MODEL, Calibration, Dtype
+
+TABLE = """
+    select
+        level,
+        parameter_count / 1e6 as "parameters, M",
+        weight_bytes / 1e6 as "weights, MB",
+        kv_bytes_per_token / 1e3 as "KV, kB a token",
+        peak_bytes / 1e6 as "peak, MB",
+        prefill_tokens_per_second as "prefill, tokens/s",
+        prefill_speedup as "speed-up",
+        decode_tokens_per_second as "decode, tokens/s",
+        decode_speedup as "speed-up of it"
+    from costs
+    where profile_id = '{}'
+    order by level
+"""
+
+
+def profile(
+    model: Annotated[str, typer.Option(help="Model reference, as of a sweep.")] = DEFAULT_MODEL,
+    strategy: Annotated[
+        str, typer.Option(help="As of `prunelake sweep`: cosine, random:SEED, mlp:cosine, ...")
+    ] = "cosine",
+    levels: Annotated[
+        str | None, typer.Option(help="0,4,8; default: those of the lake's runs, else up to half.")
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="Number format [that of the lake's runs, else float32].")
+    ] = None,
+    run: Annotated[
+        str | None, typer.Option(help="The run whose removal order counts, if several differ.")
+    ] = None,
+    prompt_tokens: Annotated[int, typer.Option(help="Tokens of a prompt, in one pass.")] = 512,
+    new_tokens: Annotated[int, typer.Option(help="Tokens decoded behind it, one by one.")] = 32,
+    batch: Annotated[int, typer.Option(help="Sequences at once.")] = 1,
+    repeats: Annotated[int, typer.Option(help="Each level is timed as often.")] = 5,
+    calibration: Annotated[
+        str, typer.Option(help="Text for an order that the lake lacks: bundled, c4, or a file.")
+    ] = "bundled",
+    lake: LakeOption = None,
+) -> None:
+    """Measure weights, KV cache, speed and memory of each level, really without its layers.
+
+    On a machine that does nothing else: numbers of a busy one are worthless.
+    """
+    settings = settings_for(lake)
+    if dtype is not None and dtype not in get_args(Dtype):
+        raise InvalidSpec(f"--dtype {dtype}: choose {', '.join(get_args(Dtype))}")
+    wanted_strategy, wanted_levels = strategy_of(strategy), numbers(levels)
+    from prunelake import views
+    from prunelake.cost import Load
+    from prunelake.profiles import Wanted
+    from prunelake.profiles import profile as measure
+
+    try:
+        load = Load(
+            batch=batch, prompt_tokens=prompt_tokens, new_tokens=new_tokens, repeats=repeats
+        )
+    except ValidationError as error:
+        told = "; ".join(
+            f"--{str(problem['loc'][0]).replace('_', '-')} {problem['input']}: {problem['msg']}"
+            for problem in error.errors()
+        )
+        raise InvalidSpec(told) from error
+    wanted = Wanted(
+        model,
+        wanted_strategy,
+        None if wanted_levels is None else tuple(wanted_levels),
+        dtype,  # type: ignore[arg-type]  # checked above
+        run,
+        load,
+        Calibration(source=calibration),
+    )
+    profile_id = measure(wanted, settings, typer.echo)
+    print_frame(views.query(settings.lake, TABLE.format(profile_id)), Format.table, None)
+    typer.echo(f"profile {profile_id} is in the lake {settings.lake}")

@@ -1,0 +1,49 @@
+"""The removal order that a sweep of a model would find, for those who need no sweep."""
+
+from collections.abc import Callable
+
+from prunelake import devices
+from prunelake.errors import InvalidSpec
+from prunelake.importance import removal_order
+from prunelake.models import ModelSource, load
+from prunelake.plan import plan
+from prunelake.spec import Calibration, Dtype, Rows, Settings, Strategy, SweepSpec
+
+
+def computed_order(
+    source: ModelSource,
+    strategy: Strategy,
+    depth: int,
+    calibration: Calibration,
+    dtype: Dtype,
+    settings: Settings,
+    say: Callable[[str], None],
+) -> tuple[int, ...]:
+    """The layers that a sweep of this model would remove, all of them, first removed first.
+
+    Behind the first `depth` their order is of no meaning where the strategy measures again after
+    each removal.
+
+    Raises:
+        InvalidSpec: an order that is searched on examples, which are those of some task.
+        ModelError: as what it calls.
+    """
+    if strategy.reads_rows:
+        raise InvalidSpec(
+            f"an order by {strategy.label} is searched on examples of a task: sweep first, "
+            "and take the order from the lake that has the run"
+        )
+    spec = SweepSpec(
+        model=source.reference,
+        task="opinions",  # a plan is of some task; this one's rows are at hand
+        rows=Rows(first=1),
+        levels=(0, depth),
+        strategy=strategy,
+        calibration=calibration,
+        explain=None,
+        dtype=dtype,
+    )
+    work = plan(spec, settings)
+    device = devices.take(settings.device, settings.cache.expanduser(), say)
+    model = load(source, dtype, device).model
+    return removal_order(model, strategy, work.windows, depth=depth).layers

@@ -1,0 +1,28 @@
+create view profiles as
+select
+    profile_id,
+    created_at,
+    model,
+    revision,
+    architecture,
+    strategy,
+    layer_count,
+    removal_order,
+    levels,
+    dtype,
+    device,
+    device_name,
+    threads,
+    load_average,
+    torch_version,
+    code_version,
+    batch,
+    prompt_tokens,
+    new_tokens,
+    repeats
+from lake.profiles;
+
+comment on view profiles is
+'profile: what the levels of one removal order cost on one device, measured by prunelake profile.
+load_average is how many processes wanted a core over the minute before: numbers of a busy machine
+are worthless.';
