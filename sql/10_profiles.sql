@@ -23,6 +23,7 @@ select
 from lake.profiles;
 
 comment on view profiles is
-'profile: what the levels of one removal order cost on one device, measured by prunelake profile.
+'profile: one measurement, by prunelake profile, of what the levels of a removal order cost on a
+device. device is as torch names it, device_name what it is, of a CPU with the threads that computed.
 load_average is how many processes wanted a core over the minute before: numbers of a busy machine
 are worthless.';

@@ -76,8 +76,8 @@ from speeds
 inner join profiles on speeds.profile_id = profiles.profile_id;
 
 comment on view costs is
-'profile x level. Parameters, bytes of weights, bytes of keys and values of a token of one sequence,
-tokens a second of prefill and of decoding (median, least and greatest over the repeats) and peak
-memory, measured without the removed layers; and each beside level 0 of the same profile: a speed-up
-is the median, least and greatest over the repeats of the seconds of level 0 through those of the
-level, a share is what is left of 1.';
+'profile x level. device is the name of what computed. Parameters, bytes of weights, bytes of keys
+and values of a token of one sequence, tokens a second of prefill and of decoding (median, least and
+greatest over the repeats) and peak memory, measured without the removed layers; and each beside
+level 0 of the same profile: a speed-up is the median, least and greatest over the repeats of the
+seconds of level 0 through those of the level, a share is what is left of 1.';

@@ -42,6 +42,23 @@ create macro pareto_among(run_ids := null) as table
             ) = 1
     ),
 
+    -- Of several devices, the one that was measured last.
+    cost as (
+        select
+            run_id,
+            level,
+            prefill_speedup,
+            decode_speedup,
+            weight_share,
+            kv_share
+        from efficiency
+        qualify
+            rank() over (
+                partition by run_id
+                order by profiled_at desc, profile_id asc
+            ) = 1
+    ),
+
     rivals as (
         select
             *,
@@ -79,11 +96,16 @@ create macro pareto_among(run_ids := null) as table
         rivals.ci_low,
         rivals.ci_high,
         rivals.higher_is_better,
+        cost.prefill_speedup,
+        cost.decode_speedup,
+        cost.weight_share,
+        cost.kv_share,
         verdicts.verdict,
         rivals.goodness >= rivals.best_of_as_many
         and (rivals.best_of_more is null or rivals.goodness > rivals.best_of_more)
             as is_undominated
     from rivals
+    left join cost on rivals.run_id = cost.run_id and rivals.level = cost.level
     left join verdicts
         on
             rivals.run_id = verdicts.run_id
@@ -99,6 +121,7 @@ from pareto_among();
 comment on view pareto is
 'run x level x metric with a direction and a value (explanations by the method, operator and variant
 of headlines). What a level costs, removed_layers of layer_count attention layers, against its
-value. is_undominated: among all runs of the same model, revision and task no level removes at least
+value; and what it saves, as efficiency tells of the device that was profiled last (null where none
+was). is_undominated: among all runs of the same model, revision and task no level removes at least
 as many layers with a value at least as good, one of the two strictly; equal ones do not dominate
 each other. verdict is that of verdicts, null at level 0.';

@@ -24,9 +24,10 @@ from prunelake.doctor import doctor
 from prunelake.errors import CorruptFile, LakeError, WrongFormat
 from prunelake.publish import MATERIALISED, NAME, is_current, publish, snapshot_id
 from prunelake.spec import Settings
-from prunelake.tables import ANALYSIS_VERSION, DERIVED, FORMAT_VERSION, TABLES
+from prunelake.tables import ANALYSIS_VERSION, EVERY, FORMAT_VERSION, TABLES
 from tests.lake_rows import identity_of, small_run
 from tests.level_rows import explained_run
+from tests.profile_rows import profiled
 
 # Of these rows nothing is excluded, bounded or taken from others.
 EMPTY = {"excluded", "seed_agreement", "bounds", "reported", "lake.bounds", "lake.reported"}
@@ -66,13 +67,14 @@ def names_in(lake: Path) -> list[str]:
 
 def test_every_table_and_view_is_that_of_the_lake(lake: Path) -> None:
     explained_run(lake, "explained", DROPS)
+    profiled(lake, removal_order=[2, 1])
     path = publish(lake)
     assert path == lake / NAME
     with views.connect(lake) as live, duckdb.connect(path, read_only=True) as snapshot:
         snapshot.execute("set TimeZone = 'UTC'")
         described = views.describe(live)
         assert_frame_equal(views.describe(snapshot), described)
-        for name in [*described["view"], *(f"lake.{table}" for table in (*TABLES, *DERIVED))]:
+        for name in [*described["view"], *(f"lake.{table}" for table in EVERY)]:
             expected, found = (
                 pl.DataFrame(connection.sql(f"from {name} order by all").to_arrow_table())
                 for connection in (live, snapshot)
@@ -86,7 +88,7 @@ def test_tables_lie_sorted_by_their_keys(lake: Path) -> None:
     written = store.read_table(lake, "deletions")
     assert not written.equals(written.sort(TABLES["deletions"].key))
     path = publish(lake)
-    for table in {**TABLES, **DERIVED}.values():
+    for table in EVERY.values():
         found = rows(path, f"from lake.{table.name}")
         assert_frame_equal(found, found.sort(table.key))
 
@@ -104,6 +106,20 @@ def test_an_id_depends_on_the_runs_and_not_on_their_order() -> None:
     assert snapshot_id(["a", "b"], ["c", "d"]) == snapshot_id(["b", "a"], ["d", "c"])
     ids = [snapshot_id(runs, analysed) for runs in ("", "a", "ab") for analysed in ("", "a", "ab")]
     assert len(set(ids)) == 9
+
+
+def test_a_profile_makes_a_snapshot_outdated_and_so_does_one_in_its_place(lake: Path) -> None:
+    publish(lake)
+    for name in ("first", "again"):
+        profile_id = profiled(lake, name)
+        assert not is_current(lake)
+        path = publish(lake)
+        assert is_current(lake)
+        assert rows(path, "from profiles")["profile_id"].to_list() == [profile_id]
+        analysed = store.run_ids(lake)
+        found = rows(path, "from snapshot")["snapshot_id"].item()
+        assert found == snapshot_id(analysed, analysed, [profile_id])
+        assert found != snapshot_id(analysed, analysed)
 
 
 def test_runs_are_analysed_before_they_are_published(lake: Path) -> None:

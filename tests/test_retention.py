@@ -21,6 +21,7 @@ from prunelake.retention import retire, superseded
 from prunelake.spec import SweepSpec
 from prunelake.tables import DERIVED, TABLES
 from tests.lake_rows import identity_of, run_row, small_analysis, small_run
+from tests.profile_rows import profiled
 from tests.stopping import Stopped, before_every_step
 
 
@@ -128,6 +129,16 @@ def test_what_is_superseded_goes_whole_and_all_else_stays(lake: Path, is_compact
     assert not any(p.stem in gone for p in lake.rglob("*.parquet"))
     with duckdb.connect(publish(lake), read_only=True) as reader:
         assert reader.execute("select count(*) from runs").fetchone() == (4,)
+
+
+def test_profiles_go_with_the_last_run_of_their_revision(lake: Path) -> None:
+    for revision in ("a1", "a2", "a3", "of no run"):
+        profiled(lake, revision, revision=revision)
+    retire(lake)
+    left = store.read_table(lake, "profiles")["revision"].sort().to_list()
+    assert left == ["a1", "a3", "of no run"]  # b, c and d are of a1
+    assert store.read_table(lake, "efficiency")["profile_id"].n_unique() == 3
+    assert doctor(lake) == []
 
 
 @pytest.mark.parametrize("is_compacted", [False, True])

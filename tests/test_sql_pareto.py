@@ -1,6 +1,7 @@
 """pareto: given rows of lake.metrics, and a plain search for what dominates each."""
 
 import random
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from tests.lake_rows import rows_of
 from tests.level_rows import explained_run, judged_run, published_run
 from tests.metric_rows import Values, run_of
+from tests.profile_rows import DAY, profiled
 
 
 def undominated(lake: Path, metric: str = "accuracy", source: str = "pareto") -> set[Any]:
@@ -75,11 +77,26 @@ def test_a_point_tells_its_cost_value_and_interval(tmp_path: Path) -> None:
         "ci_low": metric["ci_low"],
         "ci_high": metric["ci_high"],
         "higher_is_better": False,
+        **dict.fromkeys(("prefill_speedup", "decode_speedup", "weight_share", "kv_share")),
         "verdict": "hidden degradation",
         "is_undominated": True,
     }
     assert row["value"] is not None
     assert row["ci_low"] is not None
+
+
+def test_a_point_tells_what_its_level_saves_on_the_device_that_was_profiled_last(
+    tmp_path: Path,
+) -> None:
+    judged_run(tmp_path)
+    profiled(tmp_path, "new", {0: [4.0], 1: [1.0]}, created_at=DAY + timedelta(1), device_name="n")
+    profiled(tmp_path, "old", {0: [4.0], 1: [2.0], 2: [2.0]}, device_name="o")
+    columns = "level, prefill_speedup, decode_speedup, weight_share, kv_share"
+    sql = f"select {columns} from pareto where metric = 'ece' order by level"
+    assert [tuple(row.values()) for row in rows_of(tmp_path, sql)][:2] == [
+        (0, 1.0, 1.0, 1.0, 1.0),
+        (1, 4.0, 4.0, 0.9, 0.75),
+    ]
 
 
 def test_what_has_no_value_or_no_direction_has_no_point(tmp_path: Path) -> None:

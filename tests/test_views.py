@@ -8,7 +8,7 @@ import pytest
 from prunelake import views
 from prunelake.errors import CorruptFile, LakeError, QueryError, WrongFormat
 from prunelake.lake import write_analysis, write_run
-from prunelake.tables import ANALYSIS_VERSION, DERIVED, TABLES
+from prunelake.tables import ANALYSIS_VERSION, EVERY, TABLES
 from tests.lake_rows import bound, identity_of, small_analysis, small_run
 
 RUN_ID = identity_of("run")[1]
@@ -21,8 +21,10 @@ VIEWS = {
     "bounds",
     "calibration",
     "correlations",
+    "costs",
     "deletions",
     "deltas",
+    "efficiency",
     "example_agreement",
     "example_metrics",
     "examples",
@@ -39,6 +41,7 @@ VIEWS = {
     "pareto",
     "pooled_correlations",
     "predictions",
+    "profiles",
     "reliability",
     "reported",
     "runs",
@@ -61,7 +64,7 @@ def test_every_view_has_a_comment_that_names_its_grain(lake: Path) -> None:
     described = views.describe(views.connect(lake))
     assert set(described["view"]) == VIEWS
     for comment in described["comment"]:
-        assert re.match(r"(run|strategy)(: one| x [a-z]+)", comment), comment
+        assert re.match(r"(run|strategy|profile)(: one| x [a-z]+)", comment), comment
         assert "\n" not in comment
 
 
@@ -86,10 +89,10 @@ def test_an_empty_lake_has_the_same_columns_and_types_as_a_full_one(
         assert views.query(empty, f"from {name}").is_empty()
 
 
-@pytest.mark.parametrize("name", [*TABLES, *DERIVED])
+@pytest.mark.parametrize("name", EVERY)
 def test_lake_relations_have_the_columns_of_their_table(lake: Path, name: str) -> None:
     found = views.query(lake, f"from lake.{name}")
-    expected = {**TABLES, **DERIVED}[name].schema
+    expected = EVERY[name].schema
     assert found.columns == list(expected)
     assert [str(t) for t in found.dtypes] == [str(t) for t in expected.values()]
 

@@ -1,0 +1,228 @@
+"""Taken out: nothing computed, nothing cached, the same answers; and what is said to be left."""
+
+import copy
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+
+from prunelake import cost
+from prunelake.cost import Load, kv_bytes_per_token, measure
+from prunelake.errors import InvalidSpec, UnknownLayer
+from prunelake.models import attention_layers
+from prunelake.surgery import removed, taken_out
+from tests.families import FAMILIES, LAYERS, VOCABULARY, tiny_model
+
+CHOICES = {"block 0": (0, 3), "later ones": (1, 2), "all": tuple(range(LAYERS))}
+KV_BYTES = 2 * 2 * 8 * 4  # keys and values, heads, width, bytes of float32: of a layer
+SMALL = Load(batch=2, prompt_tokens=6, new_tokens=3, repeats=2)
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+def ids(tokens: int = 12) -> Tensor:
+    return torch.randint(3, VOCABULARY, (2, tokens), generator=torch.Generator().manual_seed(1))
+
+
+@torch.inference_mode()
+def logits(model: PreTrainedModel, tokens: Tensor) -> Tensor:
+    answer: Tensor = model(input_ids=tokens, use_cache=False).logits
+    return answer
+
+
+@torch.inference_mode()
+def decoded(model: PreTrainedModel, tokens: Tensor, first: int = 5) -> tuple[Tensor, DynamicCache]:
+    """The logits with a cache: `first` tokens at once, then one by one."""
+    cache, found = None, []
+    for part in torch.split(tokens, [first, *[1] * (tokens.shape[1] - first)], dim=1):
+        answer = model(input_ids=part, past_key_values=cache, use_cache=True)
+        cache = answer.past_key_values
+        found.append(answer.logits)
+    assert isinstance(cache, DynamicCache)
+    return torch.cat(found, dim=1), cache
+
+
+@pytest.mark.parametrize("layers", CHOICES.values(), ids=CHOICES)
+def test_cached_decoding_equals_the_model_with_these_layers_removed(
+    family: str, layers: tuple[int, ...]
+) -> None:
+    model = tiny_model(family)
+    with removed(model, layers):
+        expected = logits(model, ids())
+    with taken_out(model, layers):
+        assert torch.equal(logits(model, ids()), expected)
+        found, cache = decoded(model, ids())
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-5)
+    assert cache.get_seq_length() == ids().shape[1]
+
+
+def test_the_weights_are_no_parameters_meanwhile_and_all_is_as_before_afterwards(
+    family: str,
+) -> None:
+    model = tiny_model(family)
+    before, names = logits(model, ids()), [*model.state_dict()]
+    attentions = [layer.attention for layer in attention_layers(model)]
+    within = {id(p) for number in (0, 3) for p in attentions[number].parameters()}
+    with suppress(ZeroDivisionError), taken_out(model, (3, 0)) as gone:
+        assert gone == [attentions[0], attentions[3]]
+        left = {id(parameter) for parameter in model.parameters()}
+        assert not left & within
+        assert len(left) == len(names) - len(within)
+        raise ZeroDivisionError
+    assert [*model.state_dict()] == names
+    assert torch.equal(logits(model, ids()), before)
+    assert [layer.attention for layer in attention_layers(model)] == attentions
+
+
+def test_an_unknown_layer_takes_nothing_out() -> None:
+    model = tiny_model("llama")
+    names = [*model.state_dict()]
+    with pytest.raises(UnknownLayer, match="layer 5"), taken_out(model, (0, 5)):
+        pass
+    assert [*model.state_dict()] == names
+
+
+def say_nothing(_: str) -> None:
+    pass
+
+
+def measured(model: PreTrainedModel, levels: Sequence[int], load: Load = SMALL) -> list[Any]:
+    return measure(model, (3, 0, 1, 4, 2), levels, load, say_nothing)
+
+
+def test_sizes_are_those_of_what_is_left(family: str) -> None:
+    model = tiny_model(family)
+    attentions = [layer.attention for layer in attention_layers(model)]
+    every = sum(p.numel() for p in model.parameters())
+    own = [sum(p.numel() for p in attention.parameters()) for attention in attentions]
+    rows = measured(model, (0, 2, 5))
+    expected = [every, every - own[3] - own[0], every - sum(own)]
+    assert [row["level"] for row in rows] == [0, 2, 5]
+    assert [row["parameter_count"] for row in rows] == expected
+    assert [row["weight_bytes"] for row in rows] == [4 * count for count in expected]
+    heads = getattr(model.config, "num_key_value_heads", model.config.num_attention_heads)
+    assert heads in (2, 4)
+    per_layer = KV_BYTES * heads // 2
+    assert [row["kv_bytes_per_token"] for row in rows] == [5 * per_layer, 3 * per_layer, 0]
+
+
+def test_tied_weights_count_once_and_halves_weigh_half() -> None:
+    model = tiny_model("llama", tie_word_embeddings=True).to(torch.bfloat16)
+    (row,) = measured(model, (0,))
+    shared = model.get_input_embeddings().weight
+    assert model.get_output_embeddings().weight is shared
+    every = sum(value.numel() for value in model.state_dict().values()) - shared.numel()
+    assert row["parameter_count"] == every
+    assert row["weight_bytes"] == 2 * every
+    assert row["kv_bytes_per_token"] == 5 * KV_BYTES // 2
+
+
+def test_the_cache_is_as_large_as_it_is_said_to_be(family: str) -> None:
+    model = tiny_model(family)
+    with taken_out(model, (0, 3)):
+        _, cache = decoded(model, ids())
+    held = sum(t.nbytes for layer in cache.layers for t in (layer.keys, layer.values))  # type: ignore[union-attr]  # of full attention
+    assert held == kv_bytes_per_token(cache) * ids().numel()
+
+
+def test_a_full_window_does_not_make_a_token_cheaper() -> None:
+    model = tiny_model("mistral", sliding_window=4)
+    (row,) = measured(model, (0,))
+    assert row["kv_bytes_per_token"] == 5 * KV_BYTES
+
+
+def test_peak_memory_holds_weights_and_cache_and_falls_with_them() -> None:
+    model = tiny_model("llama")
+    rows = measured(model, (0, 5))
+    tokens = SMALL.batch * (SMALL.prompt_tokens + SMALL.new_tokens)
+    for row in rows:
+        least = row["weight_bytes"] + row["kv_bytes_per_token"] * tokens
+        assert least < row["peak_bytes"] < 2 * least
+    gone = rows[0]["weight_bytes"] - rows[1]["weight_bytes"]
+    assert rows[0]["peak_bytes"] - rows[1]["peak_bytes"] >= gone
+
+
+def test_peak_memory_sees_a_large_tensor_come_and_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model("llama")
+    (before,) = measured(model, (0,))
+    real = cost._step
+
+    def wasteful(*arguments: Any) -> Any:
+        torch.zeros(1_000_000)
+        return real(*arguments)
+
+    monkeypatch.setattr(cost, "_step", wasteful)
+    (row,) = measured(model, (0,))
+    assert 3_500_000 < row["peak_bytes"] - before["peak_bytes"] <= 4_000_000
+
+
+def test_levels_take_turns_upwards_and_downwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that only the model moves: 7 s a step of the unpruned one, 3 s of the other."""
+    model = tiny_model("llama")
+    seconds, ran, real = 0, [], cost._step
+
+    def step(model: PreTrainedModel, tokens: Tensor, cache: Any) -> Any:
+        nonlocal seconds
+        is_whole = all(
+            any(True for _ in layer.attention.parameters()) for layer in attention_layers(model)
+        )
+        seconds += 7 if is_whole else 3
+        if cache is None:
+            ran.append((is_whole, tokens.shape))
+        return real(model, tokens, cache)
+
+    monkeypatch.setattr(cost, "_step", step)
+    monkeypatch.setattr(cost, "_now", lambda _: seconds)
+    rows = measured(model, (0, 1), SMALL.model_copy(update={"repeats": 3}))
+    assert [row["prefill_seconds"] for row in rows] == [[7] * 3, [3] * 3]
+    assert [row["decode_seconds"] for row in rows] == [[21] * 3, [9] * 3]
+    warm = [True, True, False, False]
+    assert [whole for whole, _ in ran] == [*warm, True, False, False, True, True, False]
+    assert {shape for _, shape in ran} == {(2, 6)}
+
+
+def test_what_is_decoded_is_what_the_model_would_say() -> None:
+    model = tiny_model("llama")
+    prompt = (torch.arange(1, 13) * 7919).view(2, 6) % VOCABULARY
+    expected = prompt
+    with taken_out(model, (0,)):
+        run = cost._run(model, SMALL)
+        for _ in range(SMALL.new_tokens):
+            expected = torch.cat([expected, logits(model, expected)[:, -1:].argmax(-1)], dim=1)
+        keys = run.cache.layers[1].keys  # type: ignore[union-attr]  # a growing layer
+        with torch.inference_mode():
+            whole = model(input_ids=expected, use_cache=True).past_key_values.layers[1].keys
+    torch.testing.assert_close(keys, whole, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("level", [-1, 6])
+def test_a_level_beyond_the_order_is_refused(level: int) -> None:
+    with pytest.raises(UnknownLayer, match=f"level {level}: the removal order has levels 0 to 5"):
+        measured(tiny_model("llama"), (0, level))
+
+
+def test_more_tokens_than_the_context_are_refused() -> None:
+    load = SMALL.model_copy(update={"prompt_tokens": 126})
+    with pytest.raises(InvalidSpec, match=r"126 prompt tokens and 3 new ones are 129.*has 128"):
+        measured(tiny_model("llama"), (0,), load)
+
+
+def test_the_model_is_whole_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model("llama")
+    weights = copy.deepcopy(model.state_dict())
+
+    def fail(*_: Any) -> Any:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(cost, "_step", fail)
+    with pytest.raises(ZeroDivisionError):
+        measured(model, (2,))
+    assert [*model.state_dict()] == [*weights]
