@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import OutOfMemoryError
 
-from prunelake import cost, devices, lake
+from prunelake import cost, lake
 from prunelake.cli import main
 from prunelake.importance import removal_order
-from prunelake.models import load
+from prunelake.models import attention_layers, load
 from prunelake.sources import resolve
 from prunelake.spec import Strategy
 from prunelake.views import query
@@ -98,7 +99,7 @@ def test_the_levels_and_the_order_are_those_of_the_lakes_run(
     whole = tiny_model("llama")
     every = sum(parameter.numel() for parameter in whole.parameters())
     assert found[0]["parameter_count"] == every
-    attention = sum(p.numel() for p in whole.base_model.layers[0].self_attn.parameters())
+    attention = sum(p.numel() for p in attention_layers(whole)[0].attention.parameters())
     assert found[2]["parameter_count"] == every - 3 * attention
     assert found[2]["kv_share"] == pytest.approx(2 / 5)
     assert found[2]["decode_tokens_per_second"] > 0
@@ -212,7 +213,7 @@ def test_a_device_that_is_not_there_is_one_line(
     revision: str, profile: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PRUNELAKE_DEVICE", "cuda:99")
-    monkeypatch.setattr(devices.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     err = profile.fails("--strategy", "last")
     assert "device 'cuda:99' cannot be used" in err
     assert revision
@@ -223,7 +224,7 @@ def test_too_little_memory_is_one_line(
     revision: str, profile: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any) -> Any:
-        raise cost.torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 1 GiB")
+        raise OutOfMemoryError("CUDA out of memory.\nTried to allocate 1 GiB")
 
     monkeypatch.setattr(cost, "_step", fail)
     err = profile.fails("--strategy", "last", "--batch", "9")
