@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
 from prunelake import cost
+from prunelake.blocks import attention_layers, parts
 from prunelake.cost import Load, kv_bytes_per_token, measure
 from prunelake.errors import InvalidSpec, UnknownLayer
-from prunelake.models import attention_layers
+from prunelake.spec import Unit
 from prunelake.surgery import removed, taken_out
 from tests.families import FAMILIES, LAYERS, VOCABULARY, tiny_model
 
@@ -51,13 +52,14 @@ def decoded(model: PreTrainedModel, tokens: Tensor, first: int = 5) -> tuple[Ten
 
 
 @pytest.mark.parametrize("layers", CHOICES.values(), ids=CHOICES)
+@pytest.mark.parametrize("unit", get_args(Unit))
 def test_cached_decoding_equals_the_model_with_these_layers_removed(
-    family: str, layers: tuple[int, ...]
+    family: str, layers: tuple[int, ...], unit: Unit
 ) -> None:
     model = tiny_model(family)
-    with removed(model, layers):
+    with removed(model, layers, unit):
         expected = logits(model, ids())
-    with taken_out(model, layers):
+    with taken_out(model, layers, unit):
         assert torch.equal(logits(model, ids()), expected)
         found, cache = decoded(model, ids())
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-5)
@@ -112,6 +114,23 @@ def test_sizes_are_those_of_what_is_left(family: str) -> None:
     assert heads in (2, 4)
     per_layer = KV_BYTES * heads // 2
     assert [row["kv_bytes_per_token"] for row in rows] == [5 * per_layer, 3 * per_layer, 0]
+
+
+@pytest.mark.parametrize("unit", ["mlp", "block"])
+def test_sizes_without_mlps_and_blocks_are_those_of_what_is_left(family: str, unit: Unit) -> None:
+    model = tiny_model(family)
+    every = sum(p.numel() for p in model.parameters())
+    gone = [
+        attention_layers(model)[3].block if unit == "block" else part.module
+        for part in parts(model, unit)[3][-1:]
+    ]
+    one = sum(p.numel() for module in gone for p in module.parameters())
+    rows = measure(model, (3, 0, 1, 4, 2), (0, 1, 5), SMALL, say_nothing, unit)
+    assert [row["parameter_count"] for row in rows] == [every, every - one, every - 5 * one]
+    whole = rows[0]["kv_bytes_per_token"]
+    cache = [whole] * 3 if unit == "mlp" else [whole, whole * 4 // 5, 0]
+    assert [row["kv_bytes_per_token"] for row in rows] == cache
+    assert sum(p.numel() for p in model.parameters()) == every
 
 
 def test_tied_weights_count_once_and_halves_weigh_half() -> None:

@@ -8,9 +8,10 @@ import pytest
 from torch import OutOfMemoryError
 
 from prunelake import cost, lake
+from prunelake.blocks import attention_layers
 from prunelake.cli import main
 from prunelake.importance import removal_order
-from prunelake.models import attention_layers, load
+from prunelake.models import load
 from prunelake.sources import resolve
 from prunelake.spec import Strategy
 from prunelake.views import query
@@ -116,6 +117,18 @@ def test_an_order_that_the_lake_lacks_is_that_of_a_sweep(revision: str, profile:
     assert the_profile()["revision"] == revision
 
 
+def test_mlps_are_measured_without_mlps(revision: str, profile: Command) -> None:
+    run_id = a_run(revision, strategy="mlp:cosine")
+    a_run(revision, "attention", removal_order=[1, 2, 3, 4, 0])
+    profile("--strategy", "mlp:cosine")
+    sql = "select run_id, kv_share, parameter_share < 1 as lighter from efficiency where level = 3"
+    found = query(Path("lake"), sql).to_dicts()
+    assert found == [{"run_id": run_id, "kv_share": 1.0, "lighter": True}]
+    assert "level 6: the model has 5 MLPs" in profile.fails(
+        "--strategy", "mlp:last", "--levels", "6"
+    )
+
+
 def test_without_a_run_the_levels_go_up_to_half_of_the_layers(
     revision: str, profile: Command
 ) -> None:
@@ -172,7 +185,7 @@ def test_of_runs_in_several_formats_the_order_is_of_the_one_measured(
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (("--levels", "0,6"), "level 6: the model has 5 attention layers, so that levels go from"),
+        (("--levels", "0,6"), "level 6: the model has 5 attention layers, so that levels go"),
         (("--levels", "-1"), "level -1: the model has 5 attention layers"),
         (("--levels", "two"), "'two' is not a list of whole numbers like 0,4,8"),
         (("--repeats", "0"), "--repeats 0: Input should be greater than or equal to 1"),

@@ -217,9 +217,7 @@ def _now(model: PreTrainedModel) -> float:
     return time.perf_counter()
 
 
-def _sizes(
-    model: PreTrainedModel, layers: Sequence[int], load: Load, unit: Unit
-) -> dict[str, Any]:
+def _sizes(model: PreTrainedModel, layers: Sequence[int], load: Load, unit: Unit) -> dict[str, Any]:
     with taken_out(model, layers, unit) as gone:
         cache = _run(model, load).cache
         parameters = [*model.parameters()]

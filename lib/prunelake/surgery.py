@@ -55,9 +55,7 @@ def taken_out(
         UnknownLayer, UnsupportedModel: as `removed`.
     """
     _chosen(model, layers, unit)
-    gone = leave_out(
-        model, layers if unit != "mlp" else (), layers if unit != "attention" else ()
-    )
+    gone = leave_out(model, layers if unit != "mlp" else (), layers if unit != "attention" else ())
     try:
         yield [module for _, _, module in gone]
     finally:
