@@ -11,6 +11,7 @@ LABELS = {
     "ece_debiased": "debiased ECE",
     "smooth_ece": "smooth ECE",
     "brier": "Brier score",
+    "top_label_brier": "top-label Brier score",
     "brier_calibration": "Brier calibration",
     "brier_refinement": "Brier refinement",
     "nll": "NLL",

@@ -70,7 +70,8 @@ def drawn(
         scores = 0.25 + own + ANEW * generator.standard_normal(own.shape)
         values[place, :explained, 4:] = scores - [loss, loss, 0, 0]
     levels = tuple(range(len(changes) + 1))
-    return assemble(levels, CELLS, values, values[:, :, 3], values[:, :, 0])
+    names = tuple(f"test:{i}" for i in range(n))
+    return assemble(levels, CELLS, values, values[:, :, 3], values[:, :, 0], names)
 
 
 def verdicts(runs: list[list[Row]]) -> Iterator[list[Row]]:
@@ -252,7 +253,8 @@ def correlated(generator: np.random.Generator, share: float) -> Iterator[str]:
                 anew = ANEW * generator.standard_normal((17, EXPLAINED))
                 values[:, :EXPLAINED, 1] = metric[:, None] + own + anew
                 unknown = np.full((17, n), np.nan)
-                run = assemble(tuple(range(17)), cells, values, unknown, unknown)
+                names = tuple(f"test:{i}" for i in range(n))
+                run = assemble(tuple(range(17)), cells, values, unknown, unknown, names)
                 rows += [
                     row
                     for row in tested(run, REPLICATES, seed)[1]

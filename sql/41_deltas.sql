@@ -33,4 +33,5 @@ comment on view deltas is
 'run x level x metric (x method, operator, variant). Each metric beside level 0, over the n examples
 that have it at both: the difference with its 95 % interval (delta_low, delta_high), the 90 % one
 that has to lie within a margin to pass two one-sided tests (equivalence_low, equivalence_high), and
-the two-sided p of no difference; is_worse is of the estimate alone.';
+the two-sided p of no difference; is_worse is of the estimate alone. A recalibrated metric (variant
+is its calibrator) is set beside level 0 as it was.';

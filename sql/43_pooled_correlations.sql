@@ -1,5 +1,10 @@
 create view pooled_correlations as
-with paired as (
+with calibrated as (
+    select distinct calibrator
+    from lake.calibrators
+),
+
+paired as (
     select
         metrics.run_id,
         metrics.strategy,
@@ -18,6 +23,10 @@ with paired as (
     where
         accuracies.metric = 'accuracy'
         and metrics.metric != 'accuracy'
+        -- Recalibrated, a metric is no other one.
+        and not exists (
+            select 1 from calibrated where metrics.variant = calibrated.calibrator
+        )
         and metrics.value is not null
         and accuracies.value is not null
     window

@@ -20,7 +20,7 @@ with shown as (
             and deltas.operator is not distinct from verdicts.operator
             and deltas.variant is not distinct from verdicts.variant
     where
-        deltas.metric in ('accuracy', 'ece')
+        (deltas.metric in ('accuracy', 'ece') and deltas.variant is null)
         or (
             deltas.metric in ('comprehensiveness', 'sufficiency')
             and deltas.method is not distinct from headlines.method

@@ -179,7 +179,7 @@ def bound(run_id: str, level: int, example_id: str, **columns: Any) -> dict[str,
 
 
 def small_analysis(run_id: str, **columns: Any) -> tuple[dict[str, Any], dict[str, pl.DataFrame]]:
-    """A row of analyses, and the derived tables with one row of metrics."""
+    """A row of analyses, and the derived tables with one row of most."""
     row = {
         "run_id": run_id,
         "analysis_version": ANALYSIS_VERSION,
@@ -189,7 +189,13 @@ def small_analysis(run_id: str, **columns: Any) -> tuple[dict[str, Any], dict[st
         "margin": 0.02,
     } | columns
     cell = {"run_id": run_id, "level": 0, "metric": "accuracy"}
-    rows = {"metrics": [cell | dict.fromkeys(("method", "operator", "variant"), "")]}
+    calibrated = {"run_id": run_id, "level": 0, "calibrator": "temperature"}
+    rows = {
+        "metrics": [cell | dict.fromkeys(("method", "operator", "variant"), "")],
+        "recalibrated": [calibrated | {"metric": "ece"}],
+        "calibrators": [calibrated],
+        "recalibrated_reliability": [calibrated | {"bin": 9}],
+    }
     return row, {
         name: table.frame([dict.fromkeys(table.schema) | given for given in rows.get(name, [])])
         for name, table in DERIVED.items()

@@ -129,7 +129,8 @@ def test_metrics_are_those_of_the_marts(tmp_path: Path, seed: int) -> None:
         seen.add(key)
     rest = metrics.keys() - seen
     assert {metric for metric, *_ in rest} == WITHOUT_MART
-    assert {metric for metric, *_ in metrics} == set(METRICS)
+    # The rows are too few to recalibrate, whose metric the other one is.
+    assert {metric for metric, *_ in metrics} == set(METRICS) - {"top_label_brier"}
     assert [metrics["aurc", "", "", "", level]["n"] for level in (0, 1, 2)] == [30, 29, 30]
 
 

@@ -26,7 +26,8 @@ def evidence(seed: int = 0, levels: int = 3, n: int = 40, explained: int = 12) -
     values[:, :, 0] = correct
     values[:, :explained, 1] = generator.normal(size=(levels, explained))
     values[1, 3, 1] = np.nan
-    return assemble(tuple(range(levels)), (ACCURACY, DROP), values, confidence, correct)
+    names = tuple(f"test:{i}" for i in range(n))
+    return assemble(tuple(range(levels)), (ACCURACY, DROP), values, confidence, correct, names)
 
 
 def repeated(found: Evidence) -> list[NDArray[np.int64]]:

@@ -287,7 +287,9 @@ def test_repair_clears_what_no_run_needs(lake: Path) -> None:
     assert sum("; deleted" in line for line in done) == 3
     assert done[-1] == f"analysed run {lost}"
     assert doctor(lake) == []
-    assert files_of(lake).keys() == before.keys()
+    # Its one example is too few for what is of a recalibrated run.
+    binned = f"recalibrated_reliability/{lost}.parquet"
+    assert files_of(lake).keys() == before.keys() - {binned}
     (folder,) = (lake / ".quarantine").iterdir()
     assert {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()} == {
         "layers/dead.parquet",

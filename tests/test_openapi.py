@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 FUZZED = "^/(health|findings|sql|views/headlines)$|^/examples/.*example_id|^/charts/"
 """Each kind of route; `python -m benchmarks.fuzz` asks all of them, and more."""
 
-EMPTY = ("bounds", "excluded", "seed_agreement")
+EMPTY = ("bounds", "excluded", "recalibrated_reliability", "seed_agreement")
 """Views that have no rows of these runs."""
 
 KINDS: dict[str, type | tuple[type, ...]] = {

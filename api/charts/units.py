@@ -10,6 +10,7 @@ UNITS = {
     "ece_debiased": "at most 1",
     "smooth_ece": "0 to 1",
     "brier": "0 to 2",
+    "top_label_brier": "0 to 1",
     "brier_calibration": "0 to 1",
     "brier_refinement": "0 to 1",
     "nll": "nats to the right option",

@@ -1,4 +1,4 @@
-"""One run -> its metrics with intervals and tests, its correlations, its overlap matrix."""
+"""One run -> its metrics with intervals and tests, its correlations, its recalibration."""
 
 import math
 from collections.abc import Mapping
@@ -9,10 +9,11 @@ import numpy as np
 import polars as pl
 
 from prunelake import correlation, stats
-from prunelake.bootstrap import Measured, measure
-from prunelake.evidence import Cell, Evidence, gather
+from prunelake.bootstrap import Measured, measure, why_unknown
+from prunelake.evidence import Cell, Evidence, gather, gather_options
 from prunelake.lake import write_analysis
 from prunelake.metrics import METRICS, bounds
+from prunelake.recalibration import recalibrate
 from prunelake.stats import Floats
 from prunelake.storage import Location
 from prunelake.tables import ANALYSIS_VERSION, CELL, DERIVED, REPORTED
@@ -25,11 +26,6 @@ MARGIN = 0.02
 
 ACCURACY: Cell = ("accuracy", "", "", "")
 WITHOUT_EXAMPLES = "published without examples: no interval, no test"
-
-UNDEFINED = {
-    "auroc": "all predictions are right, or none",
-    "ece_debiased": "a bin of fewer than 2 examples",
-}
 
 Row = dict[str, Any]
 
@@ -44,11 +40,18 @@ def analyse(lake: Location, run_id: str) -> None:
     with connect(lake, [run_id]) as connection:
         reported = select(connection, f"select {', '.join(REPORTED.schema)} from lake.reported")
         if reported.is_empty():
-            metrics, correlations = tested(gather(connection), REPLICATES, SEED)
+            found = gather(connection)
+            metrics, correlations = tested(found, REPLICATES, SEED)
+            again = recalibrate(found, gather_options(connection, found), REPLICATES, SEED)
         else:
             metrics, correlations = untested(reported)
+            again = {"metrics": []}  # there is nothing to fit to
         overlaps = select(connection, "select * from level_overlaps order by all").to_dicts()
-    rows = {"metrics": metrics, "correlations": correlations, "overlap_matrix": overlaps}
+    rows = again | {
+        "metrics": metrics + again["metrics"],
+        "correlations": correlations,
+        "overlap_matrix": overlaps,
+    }
     about = {
         "run_id": run_id,
         "analysis_version": ANALYSIS_VERSION,
@@ -138,31 +141,26 @@ def _blank(level: int, cell: Cell) -> Row:
 
 
 def _metric_row(level: int, cell: Cell, one: Measured, changes: tuple[int, int] | None) -> Row:
-    low, high = bounds(cell[0], cell[3])
-    value = stats.estimate(one.value, one.n, one.replicates)
-    ci_low, ci_high = value.interval(0.95, one.bias)
+    ci_low, ci_high = one.interval(*bounds(cell[0], cell[3]))
+    se = one.estimate.se
     row = _blank(level, cell) | {
         "value": one.value,
         "n": one.n,
-        "ci_low": max(ci_low, low),
-        "ci_high": min(ci_high, high),
+        "ci_low": ci_low,
+        "ci_high": ci_high,
         "paired_n": one.paired_n,
         "paired_value": one.paired_value,
         "unpruned_value": one.unpruned_value,
         "delta": one.paired_value - one.unpruned_value,
     }
     if level == 0:
-        return row | {"note": _why_unknown(cell, one.value, one.n, value.se)}
-    delta = stats.estimate(row["delta"], one.paired_n, one.differences)
-    bias = one.paired_bias - one.unpruned_bias
-    # Where there is no change both biases are alike; where there is one, the worse has less.
-    beyond = -one.unpruned_bias if delta.value > 0 else one.paired_bias
-    row["delta_se"] = delta.se
-    row["delta_low"], row["delta_high"] = delta.interval(0.95, bias, beyond)
+        return row | {"note": why_unknown(cell[0], one.value, one.n, se)}
+    delta = one.difference
+    row |= {"delta_se": delta.se, "delta_low": delta.low, "delta_high": delta.high}
     row["note"] = (
-        _why_unknown(cell, one.value, one.n, value.se)
+        why_unknown(cell[0], one.value, one.n, se)
         or _why_untested(row)
-        or _why_unknown(cell, delta.value, one.paired_n, delta.se)
+        or why_unknown(cell[0], delta.value, one.paired_n, delta.se)
     )
     if not row["is_tested"]:
         return row
@@ -170,9 +168,8 @@ def _metric_row(level: int, cell: Cell, one: Measured, changes: tuple[int, int] 
         equivalence = stats.tango(*changes, one.paired_n, confidence=0.9)
         row["p_value"] = stats.mcnemar(*changes)
     else:
-        # Two biases that are alike may be so by chance, and hide a change as large as either.
-        equivalence = delta.interval(0.9, bias, one.paired_bias, -one.unpruned_bias)
-        row["p_value"] = stats.p_of_difference(delta.value, delta.se, one.paired_n)
+        equivalence = delta.equivalence_low, delta.equivalence_high
+        row["p_value"] = delta.p_value
     return row | {"equivalence_low": equivalence[0], "equivalence_high": equivalence[1]}
 
 
@@ -191,16 +188,6 @@ def _why_untested(row: Row) -> str | None:
     if row["method"] == "random":
         return "a ranking by chance: not tested"
     return "compares with level 0 by itself: not tested"
-
-
-def _why_unknown(cell: Cell, value: float, n: int, se: float) -> str | None:
-    if n == 0:
-        return "no example could be scored"
-    if math.isnan(value):
-        return UNDEFINED.get(cell[0], "undefined")
-    if n == 1:
-        return "a single example"
-    return "no variation among the examples" if math.isnan(se) else None
 
 
 def _correlation_row(

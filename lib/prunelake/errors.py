@@ -19,6 +19,7 @@ PruneLakeError
 │   ├── WrongFormat       a lake written by another format version
 │   ├── NoSnapshot        nothing was published yet, or by another version of PruneLake
 │   └── QueryError        SQL that DuckDB refuses
+├── InvalidCalibrator     a calibrator that cannot be applied, or that the lake lacks
 ├── NoServer              no Prefect server, or one without the deployments
 ├── NoCluster             no Ray, or no cluster of it that computes what it is given
 └── RequestError          a request that the API cannot answer
@@ -113,6 +114,10 @@ class NoSnapshot(LakeError):
 
 class QueryError(LakeError):
     """SQL that DuckDB refuses."""
+
+
+class InvalidCalibrator(PruneLakeError):
+    """A calibrator that cannot be applied, or that the lake does not have."""
 
 
 class NoServer(PruneLakeError):

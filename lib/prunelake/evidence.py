@@ -31,7 +31,7 @@ class Evidence:
 
     `values` is [levels, examples, cells]: the mean over examples of a cell is its metric.
     `confidence` and `correct` are [levels, examples], of the examples that could be scored.
-    `optimism` [levels] is the third part of `calibration.brier_split`.
+    `optimism` [levels] is the third part of `calibration.brier_split`. `examples` are their ids.
     """
 
     levels: tuple[int, ...]
@@ -40,6 +40,7 @@ class Evidence:
     confidence: Array
     correct: Array
     optimism: Array
+    examples: tuple[str, ...]
 
     @property
     def is_explained(self) -> NDArray[np.bool_]:
@@ -48,6 +49,20 @@ class Evidence:
         known = ~np.isnan(self.values[:, :, explanations])
         explained: NDArray[np.bool_] = np.logical_or.reduce(known, axis=(0, 2))
         return explained
+
+
+@dataclass(frozen=True)
+class Options:
+    """What one run says of each option, on the levels and examples of its Evidence.
+
+    `log_likelihoods` is [levels, examples, options], shifted by their maximum: NaN throughout an
+    example that could not be scored, -inf where an example has fewer options. `gold` is [levels,
+    examples], -1 where nothing is known; `prompts` [examples].
+    """
+
+    log_likelihoods: Array
+    gold: NDArray[np.int64]
+    prompts: tuple[str, ...]
 
 
 def gather(connection: duckdb.DuckDBPyConnection) -> Evidence:
@@ -91,7 +106,43 @@ def gather(connection: duckdb.DuckDBPyConnection) -> Evidence:
     confidence[predictions["place"], predictions["example"]] = predictions["confidence"]
     correct[predictions["place"], predictions["example"]] = predictions["correct"]
 
-    return assemble(tuple(levels), tuple(cells.select(CELL).rows()), values, confidence, correct)
+    return assemble(
+        tuple(levels),
+        tuple(cells.select(CELL).rows()),
+        values,
+        confidence,
+        correct,
+        tuple(names),
+    )
+
+
+def gather_options(connection: duckdb.DuckDBPyConnection, found: Evidence) -> Options:
+    """The options of the one run that the connection shows, on the axes of its evidence.
+
+    An example whose prompt the run does not tell has its id in place of it.
+    """
+    predictions = select(
+        connection,
+        """
+        select level, example_id, gold, log_probabilities
+        from predictions
+        where log_probabilities is not null
+        """,
+    )
+    told = select(connection, "select example_id, prompt from examples where prompt is not null")
+    prompts = dict(told.iter_rows())
+    width = max(map(len, predictions["log_probabilities"]), default=1)
+    shape = len(found.levels), len(found.examples)
+    log_likelihoods = np.full((*shape, width), np.nan)
+    gold = np.full(shape, -1)
+    levels = {level: place for place, level in enumerate(found.levels)}
+    examples = {name: place for place, name in enumerate(found.examples)}
+    for level, name, right, options in predictions.iter_rows():
+        place = levels[level], examples[name]
+        log_likelihoods[place] = -np.inf
+        log_likelihoods[place][: len(options)] = np.array(options) - max(options)
+        gold[place] = right
+    return Options(log_likelihoods, gold, tuple(prompts.get(name, name) for name in found.examples))
 
 
 def assemble(
@@ -100,6 +151,7 @@ def assemble(
     values: Array,
     confidence: Array,
     correct: Array,
+    examples: tuple[str, ...],
 ) -> Evidence:
     """The evidence of these arrays (shapes as in Evidence), with the parts of the Brier score."""
     parts = np.full((*confidence.shape, 2), np.nan)
@@ -122,4 +174,5 @@ def assemble(
         confidence=confidence,
         correct=correct,
         optimism=optimism,
+        examples=examples,
     )

@@ -113,7 +113,7 @@ def figures(lake: Location, run_ids: Collection[str], level: int) -> pl.DataFram
             and metrics.level = {level}
             and metrics.value is not null
             and (
-                metrics.metric in ('accuracy', 'ece')
+                (metrics.metric in ('accuracy', 'ece') and metrics.variant is null)
                 or (
                     metrics.metric = 'comprehensiveness'
                     and metrics.method is not distinct from headlines.method

@@ -27,6 +27,7 @@ METRICS: Mapping[str, Metric] = {
     "ece_debiased": Metric(False, low=-1.0),  # what is taken off may exceed the rest
     "smooth_ece": Metric(False),
     "brier": Metric(False, high=2.0),
+    "top_label_brier": Metric(False),
     "brier_calibration": Metric(False),
     "brier_refinement": Metric(False),
     "nll": Metric(False, high=math.inf),

@@ -191,7 +191,7 @@ TABLES: Mapping[str, Table] = {
 }
 """What was measured; never computed again."""
 
-ANALYSIS_VERSION = 1
+ANALYSIS_VERSION = 2
 """Changes when the code computes other statistics from the same run: older ones are ignored and can
 be computed again from the run's tables."""
 
@@ -275,8 +275,83 @@ OVERLAP_MATRIX = Table(
     },
 )
 
+RECALIBRATED = Table(
+    "recalibrated",
+    "run x level x calibrator x metric",
+    ("run_id", "level", "calibrator", "metric"),
+    {
+        "run_id": pl.String(),
+        "level": pl.Int32(),
+        "calibrator": pl.String(),
+        "metric": pl.String(),
+        "higher_is_better": pl.Boolean(),
+        "before": pl.Float64(),  # of the same level, as the model gave its confidence
+        "before_low": pl.Float64(),  # 95 %, as all _low and _high here but equivalence
+        "before_high": pl.Float64(),
+        "value": pl.Float64(),  # recalibrated: no example by a calibrator that has seen it
+        "ci_low": pl.Float64(),
+        "ci_high": pl.Float64(),
+        "n": pl.Int64(),
+        "gain": pl.Float64(),  # how much better value is than before, in the metric's direction
+        "gain_low": pl.Float64(),
+        "gain_high": pl.Float64(),
+        "gain_p_value": pl.Float64(),  # of no gain and no loss, two-sided
+        "unpruned_value": pl.Float64(),  # of level 0, not recalibrated
+        "delta": pl.Float64(),  # value - unpruned_value, over the examples known at both
+        "delta_se": pl.Float64(),
+        "delta_low": pl.Float64(),
+        "delta_high": pl.Float64(),
+        "equivalence_low": pl.Float64(),  # 90 %
+        "equivalence_high": pl.Float64(),
+        "p_value": pl.Float64(),  # of no difference from unpruned_value, two-sided
+        "note": pl.String(),  # why something is null
+    },
+    is_optional=True,
+)
+
+CALIBRATORS = Table(
+    "calibrators",
+    "run x level x calibrator",
+    ("run_id", "level", "calibrator"),
+    {
+        "run_id": pl.String(),
+        "level": pl.Int32(),
+        "calibrator": pl.String(),
+        "parameters": pl.String(),  # JSON; fitted to all rows of the run that could be scored
+        "fit": pl.String(),  # how the reported metrics were kept apart from the rows of the fit
+        "fit_rows": pl.Int64(),
+        "note": pl.String(),  # why it could not be fitted
+    },
+    is_optional=True,
+)
+
+RECALIBRATED_RELIABILITY = Table(
+    "recalibrated_reliability",
+    "run x level x calibrator x bin",
+    ("run_id", "level", "calibrator", "bin"),
+    {
+        "run_id": pl.String(),
+        "level": pl.Int32(),
+        "calibrator": pl.String(),
+        "bin": pl.Int32(),  # of 10, equal in width
+        "n": pl.Int64(),
+        "mean_confidence": pl.Float64(),
+        "accuracy": pl.Float64(),
+    },
+    is_optional=True,
+)
+
 DERIVED: Mapping[str, Table] = {
-    t.name: t for t in (ANALYSES, METRICS, CORRELATIONS, OVERLAP_MATRIX)
+    t.name: t
+    for t in (
+        ANALYSES,
+        METRICS,
+        CORRELATIONS,
+        OVERLAP_MATRIX,
+        RECALIBRATED,
+        CALIBRATORS,
+        RECALIBRATED_RELIABILITY,
+    )
 }
 """What was computed from a run's tables; an analysis exists once its `analyses` file does."""
 

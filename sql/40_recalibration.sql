@@ -1,0 +1,40 @@
+create view recalibration as
+select
+    recalibrated.run_id,
+    runs.model,
+    runs.strategy,
+    runs.task,
+    recalibrated.level,
+    recalibrated.calibrator,
+    recalibrated.metric,
+    recalibrated.before,
+    recalibrated.before_low,
+    recalibrated.before_high,
+    recalibrated.value,
+    recalibrated.ci_low,
+    recalibrated.ci_high,
+    recalibrated.n,
+    recalibrated.gain,
+    recalibrated.gain_low,
+    recalibrated.gain_high,
+    recalibrated.gain_p_value,
+    recalibrated.unpruned_value,
+    recalibrated.delta,
+    recalibrated.delta_low,
+    recalibrated.delta_high,
+    recalibrated.delta_se,
+    recalibrated.equivalence_low,
+    recalibrated.equivalence_high,
+    recalibrated.p_value,
+    recalibrated.higher_is_better,
+    recalibrated.note
+from lake.recalibrated as recalibrated
+inner join lake.runs as runs on recalibrated.run_id = runs.run_id;
+
+comment on view recalibration is
+'run x level x calibrator x metric. A metric of confidence before and after recalibration, over n
+examples, each recalibrated by what was fitted to the others. gain: how much better after than
+before (positive is better, whatever the direction of the metric), with its 95 % interval and
+two-sided p. delta: after recalibration beside unpruned_value, that of level 0 as it was; its 95 %
+interval, the 90 % one (equivalence_low, equivalence_high) and two-sided p. No prediction changes,
+and so no accuracy. Where value is null, note says why.';
