@@ -29,7 +29,7 @@ from tests.lake_rows import identity_of, small_run
 from tests.level_rows import explained_run
 from tests.profile_rows import profiled
 
-# Of these rows nothing is excluded, bounded or taken from others, and they are too few to calibrate.
+# Of these rows nothing is excluded, bounded or taken from others; they are too few to calibrate.
 EMPTY = {
     *("excluded", "seed_agreement", "bounds", "reported", "lake.bounds", "lake.reported"),
     *("recalibrated_reliability", "lake.recalibrated_reliability"),
