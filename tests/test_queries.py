@@ -76,7 +76,8 @@ def test_levels_have_the_intervals_and_verdicts_of_the_views(tmp_path: Path) -> 
             "select level, metric, m.ci_low, m.ci_high, d.delta_low, d.delta_high, "
             "d.equivalence_low, d.equivalence_high, v.p_adjusted, v.smallest_detectable "
             "from metrics m join deltas d using (level, metric) "
-            "left join verdicts v using (level, metric) order by metric, level"
+            "left join verdicts v using (level, metric) "
+            "where m.variant is null and d.variant is null order by metric, level"
         )
         assert rows.select(expected.columns).rows() == expected.fetchall()
     verdicts = {(row["level"], row["metric"]): row["verdict"] for row in rows.to_dicts()}

@@ -244,7 +244,8 @@ def test_the_numbers_behind_a_verdict_can_be_opened(judged: Page, judged_lake: P
     (known,) = query(
         judged_lake,
         "select ci_low, ci_high, delta_low, delta_high from metrics inner join deltas "
-        "using (level, metric) where level = 1 and metric = 'ece'",
+        "using (level, metric) where level = 1 and metric = 'ece' "
+        "and metrics.variant is null and deltas.variant is null",
     ).rows()
     ci_low, ci_high, delta_low, delta_high = (f"{value:.3f}" for value in known)
     assert cells[2:5] == [f"{ci_low} to {ci_high}", "+0.120", f"{delta_low} to {delta_high}"]
