@@ -25,7 +25,9 @@ paired as (
         and metrics.metric != 'accuracy'
         -- Recalibrated, a metric is no other one.
         and not exists (
-            select 1 from calibrated where metrics.variant = calibrated.calibrator
+            select 1
+            from calibrated
+            where metrics.variant = calibrated.calibrator
         )
         and metrics.value is not null
         and accuracies.value is not null
