@@ -2,10 +2,11 @@
 
 import secrets
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from safetensors import SafetensorError
@@ -42,11 +43,13 @@ def write(
     dtype: Dtype = "float32",
     device: str = "cpu",
     unit: Unit = "attention",
+    beside: Mapping[str, str] = MappingProxyType({}),
 ) -> int:
     """Write a model without a unit of `layers` to a new folder; the bytes of its weights.
 
     It is written beside `out`, loaded again, compared with the pruned model, also in decoding with
     a cache, and then renamed. What is left of a process that was killed is named `.<out>.<hex>`.
+    `beside` has more text files, by name.
 
     Raises:
         ExportError: `out` is taken or cannot be written, or the checkpoint answers otherwise.
@@ -64,7 +67,8 @@ def write(
                 zero_out(loaded.model, layers, unit)
                 loaded.model.save_pretrained(partial)
             loaded.tokenizer.save_pretrained(partial)
-        (partial / "README.md").write_text(card, encoding="utf-8")
+        for name, text in {**beside, "README.md": card}.items():
+            (partial / name).write_text(text, encoding="utf-8")
         del loaded  # before it comes again: two may not fit
         again = load(replace(source, folder=partial), dtype, device).model
         _compare(_logits(again), expected, f"{source.architecture} without a cache")

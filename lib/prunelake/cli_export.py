@@ -30,6 +30,10 @@ def export(
     calibration: Annotated[
         str, typer.Option(help="Text for an order that the lake lacks: bundled, c4, or a file.")
     ] = "bundled",
+    calibrator: Annotated[
+        str | None,
+        typer.Option(help="Also a calibrator of the level: temperature, affine, isotonic, ..."),
+    ] = None,
     lake: LakeOption = None,
 ) -> None:
     """Write a checkpoint without what a level removes, and a card of what is known."""
@@ -41,12 +45,17 @@ def export(
 
     settings = settings_for(lake)
     text = Calibration(source=calibration)
-    order = Order(model, wanted, level, kind, dtype, run, text)  # type: ignore[arg-type]  # checked above
+    order = Order(model, wanted, level, kind, dtype, run, text, calibrator)  # type: ignore[arg-type]  # checked above
     found = write(order, out, settings, typer.echo)
     typer.echo(
         f"{out}: {model} without {UNIT_NAMES[wanted.unit]} "
         f"{', '.join(map(str, sorted(found.pruned.layers)))} ({kind}, {found.pruned.dtype}, "
         f"{found.weight_bytes / 1e6:.1f} MB of weights)\nThe choice is from {found.pruned.origin}."
     )
+    if found.calibrator is not None:
+        typer.echo(
+            f"calibrator.json: {found.calibrator.name}, fitted to {found.calibrator.fit_rows} "
+            f"predictions on {found.calibrator.run.task} of run {found.calibrator.run.run_id}."
+        )
     if found.warning is not None:
         typer.echo(f"warning: {found.warning}", err=True)

@@ -11,6 +11,7 @@ from prunelake.checkpoint import refuse_taken, write
 from prunelake.errors import UnknownLayer
 from prunelake.measured import PastRun, agreeing, dtype_of, figures, past_runs
 from prunelake.orders import computed_order
+from prunelake.shipped import FILE, Shipped, shipped
 from prunelake.sources import resolve
 from prunelake.spec import UNIT_NAMES, Calibration, Dtype, Settings, Strategy
 from prunelake.storage import Location
@@ -22,6 +23,7 @@ class Order:
 
     `run` is the run to take the order from where several differ. `dtype` None is that of the runs,
     or float32. `calibration` is the text that an order is computed on which the lake lacks.
+    `calibrator` is one of `crossfit.CALIBRATORS`, to be written beside the weights.
     """
 
     model: str
@@ -31,6 +33,7 @@ class Order:
     dtype: Dtype | None = None
     run: str | None = None
     calibration: Calibration = field(default_factory=Calibration)
+    calibrator: str | None = None
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Exported:
     pruned: Pruned
     weight_bytes: int
     warning: str | None
+    calibrator: Shipped | None
 
 
 def export(order: Order, out: Path, settings: Settings, say: Callable[[str], None]) -> Exported:
@@ -49,6 +53,7 @@ def export(order: Order, out: Path, settings: Settings, say: Callable[[str], Non
         ExportError: as `checkpoint.write`.
         UnknownLayer: a level that the model does not have, or 0, which removes nothing.
         InvalidSpec: as `measured.agreeing` and `measured.dtype_of`.
+        InvalidCalibrator: as `shipped.shipped`.
         ModelError, LakeError: as what it calls.
     """
     refuse_taken(out)
@@ -61,6 +66,11 @@ def export(order: Order, out: Path, settings: Settings, say: Callable[[str], Non
         )
     label = order.strategy.label
     runs = agreeing(past_runs(settings.lake, source.revision, label), order.level, order.run)
+    taken = None
+    if order.calibrator is not None:
+        taken = shipped(
+            settings.lake, runs[:1] if order.run else runs, order.level, order.calibrator
+        )
     dtype = order.dtype or (dtype_of(runs[:1] if order.run else runs) if runs else "float32")
     if runs:
         layers = runs[0].removal_order[: order.level]
@@ -85,8 +95,14 @@ def export(order: Order, out: Path, settings: Settings, say: Callable[[str], Non
         dtype,
     )
     text = card(pruned, order.kind, runs, _figures(settings.lake, runs, order.level))
-    size = write(source, layers, order.kind, out, text, stored_dtype(dtype), unit=unit)
-    return Exported(pruned, size, unmeasured(pruned, runs))
+    beside = {}
+    if taken is not None:
+        text += "\n".join(["", *taken.section()])
+        beside[FILE] = taken.to_json()
+    size = write(
+        source, layers, order.kind, out, text, stored_dtype(dtype), unit=unit, beside=beside
+    )
+    return Exported(pruned, size, unmeasured(pruned, runs), taken)
 
 
 def _text(order: Order) -> str:
