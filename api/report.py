@@ -16,13 +16,15 @@ from api.charts.importance import importance_chart
 from api.query import Connection
 from api.section import run_section
 from api.subject import Subject
-from api.wording import listed, model_name, number, order
+from api.wording import listed, model_name, number, order, units
 from prunelake import views
 from prunelake.errors import NothingToShow, PruneLakeError
 from prunelake.storage import Location
 
 IMPORTANCE = {
     "cosine": "1 minus the mean cosine similarity of the residual stream in front of and behind it",
+    "balanced": "how much its removal took from accuracy, calibration and explanations together, "
+    "beyond what was removed before it",
     "divergence": "how far its removal moved the option distributions from the unpruned model's "
     "(mean KL divergence in nats), beyond what was removed before it",
     "iterative": "as of cosine, of the model without the layers removed before it",
@@ -146,7 +148,7 @@ def _models(connection: Connection, runs: Sequence[Run], levels: pl.DataFrame) -
             compared.add(pair)
         figures = html.figures(_of_model(connection, members))
         revision = first["revision"].removeprefix("sha256:")[:12] or "not known"
-        layer_count = f"{first['layer_count'] or 'unknown number of'} attention layers"
+        layer_count = f"{first['layer_count'] or 'unknown number of'} layers"
         yield (
             f"<section><h2>{escape(model_name(first['model']))}, "
             f"{escape(order(first['strategy']))}</h2>"
@@ -162,9 +164,12 @@ def _of_model(connection: Connection, runs: Sequence[Run]) -> Iterator[str]:
     layers = chart_queries.layers(first["run_id"]).rows(connection)
     if layers.height:
         chart = importance_chart(layers, max(map(max, (run["levels"] for run in runs))))
-        strategy = first["strategy"].partition(":")[0]
+        own = first["strategy"].removeprefix("mlp:").removeprefix("block:")
+        strategy = own.partition(":")[0]
         measure = IMPORTANCE.get(strategy, f"by the strategy {strategy}")
-        caption = f"Importance of attention layers: {measure}; from run {first['run_id']}."
+        caption = (
+            f"Importance of {units(first['strategy'])}: {measure}; from run {first['run_id']}."
+        )
         yield html.figure(chart, caption)
     if len({run["task"] for run in runs}) > 1:
         kind, subject = CHARTS["correlation_matrix"], Subject(first, 0)

@@ -52,6 +52,12 @@ def order(strategy: str) -> str:
     return f"{strategy} order" if strategy else "order not known"
 
 
+def units(strategy: str) -> str:
+    """What a run removes, by the label of its strategy: attention layers, MLPs or blocks."""
+    unit = strategy.partition(":")[0]
+    return {"mlp": "MLPs", "block": "blocks"}.get(unit, "attention layers")
+
+
 def number(value: float | None, decimals: int = 2) -> str:
     """A value with a real minus sign; an absent one is a dash."""
     return DASH if value is None else _with_minus(f"{value:.{decimals}f}")

@@ -174,15 +174,19 @@ def test_an_order_that_the_lake_lacks_is_that_of_a_sweep(
     assert f"computed for this export (calibration text: {text})" in card
 
 
+@pytest.mark.parametrize("strategy", ["divergence", "balanced"])
 def test_an_order_searched_on_examples_is_taken_from_a_run_only(
-    revision: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    strategy: str,
+    revision: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     a_run(revision)
-    arguments = ("tiny", "--level", "2", "--strategy", "divergence", "--out", "out")
+    arguments = ("tiny", "--level", "2", "--strategy", strategy, "--out", "out")
     assert call(monkeypatch, *arguments) == 1
     assert "searched on examples of a task: sweep first" in capsys.readouterr().err
     assert not Path("out").exists()
-    a_run(revision, "searched", strategy="divergence")
+    a_run(revision, "searched", strategy=strategy)
     assert call(monkeypatch, *arguments) == 0
 
 

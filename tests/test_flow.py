@@ -100,7 +100,7 @@ def test_a_sweep_fills_every_table_at_its_grain(settings: Settings, spec: SweepS
 
 
 @pytest.mark.parametrize(
-    "name", ["iterative", "loss", "divergence", "last", "mlp:cosine", "block:loss"]
+    "name", ["iterative", "loss", "divergence", "balanced", "last", "mlp:cosine", "block:loss"]
 )
 def test_a_sweep_takes_its_order_from_its_strategy(
     name: str, settings: Settings, spec: SweepSpec, counted: "Counted"

@@ -90,7 +90,7 @@ def test_all_rows_are_explained_unless_fewer_are_asked_for(planned: Planner) -> 
     assert planned(explain=None).explained == ()
 
 
-@pytest.mark.parametrize("name", ["random", "last", "divergence"])
+@pytest.mark.parametrize("name", ["random", "last", "divergence", "balanced"])
 def test_only_what_is_measured_on_text_needs_it(name: str, planned: Planner) -> None:
     work = planned(strategy={"name": name}, calibration={"source": "nowhere.txt"})
     assert work.windows == ()
@@ -111,8 +111,9 @@ def test_loss_reads_the_first_fifth_of_each_window(
     assert work.identity.calibration_hash == content_hash(work.windows)
 
 
-def test_divergence_searches_on_rows_that_are_not_reported(planned: Planner) -> None:
-    work = planned(rows={"sample": 50, "seed": 1}, strategy={"name": "divergence"})
+@pytest.mark.parametrize("name", ["divergence", "balanced"])
+def test_a_search_is_on_rows_that_are_not_reported(name: str, planned: Planner) -> None:
+    work = planned(rows={"sample": 50, "seed": 1}, strategy={"name": name})
     searched = {question.example.example_id for question in work.questions}
     assert len(searched) == SEARCH_ROWS
     assert searched.isdisjoint(encoded.example.example_id for encoded in work.examples)
@@ -226,6 +227,7 @@ def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
         {"strategy": {"name": "iterative"}},
         {"strategy": {"name": "loss"}},
         {"strategy": {"name": "divergence"}},
+        {"strategy": {"name": "balanced"}},
         {"strategy": {"unit": "mlp"}},
         {"strategy": {"unit": "block"}},
         {"calibration": {"windows": 1, "window_tokens": 16}},
@@ -344,7 +346,7 @@ def test_a_unit_that_the_model_lacks_is_refused_before_it_is_loaded(
 
 @pytest.mark.parametrize("name", ["cosine", "loss", "random"])
 def test_search_rows_for_no_search_are_no_spec(name: str, planned: Planner) -> None:
-    with pytest.raises(ValidationError, match=f"search_rows is for divergence, not for {name}"):
+    with pytest.raises(ValidationError, match=f"divergence and balanced, not for {name}"):
         planned(strategy={"name": name, "search_rows": 5})
 
 

@@ -76,7 +76,7 @@ def _panel(points: pl.DataFrame, metric: str, dots: alt.Chart, is_last: bool) ->
     domain = _domain(points)
     x = alt.X(
         "level:Q",
-        title="removed attention layers" if is_last else None,
+        title="removed layers" if is_last else None,
         scale=alt.Scale(nice=False, zero=False, padding=10),
         axis=alt.Axis(
             values=sorted(points["level"].to_list()),

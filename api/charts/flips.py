@@ -32,7 +32,7 @@ def flips_chart(flips: pl.DataFrame, level: int) -> alt.LayerChart:
     )
     x = alt.X(
         "level:O",
-        title="removed attention layers (0 = unpruned)",
+        title="removed layers (0 = unpruned)",
         scale=alt.Scale(domain=known["level"].to_list(), paddingInner=0.15),
         axis=alt.Axis(labelAngle=0, labelOverlap=True),
     )

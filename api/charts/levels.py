@@ -57,7 +57,7 @@ def _panel(
     levels = sorted(points["level"].to_list())
     x = alt.X(
         "level:Q",
-        title="removed attention layers (0 = unpruned)" if is_last else None,
+        title="removed layers (0 = unpruned)" if is_last else None,
         scale=alt.Scale(nice=False),
         axis=alt.Axis(
             values=levels, format="d", labels=is_last, labelOverlap=True, labelFlush=False

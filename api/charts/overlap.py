@@ -23,10 +23,8 @@ def overlap_chart(overlaps: pl.DataFrame) -> alt.LayerChart:
         pl.col("level").is_in(levels), pl.col("other_level").is_in(levels)
     ).select("level", "other_level", "overlap", (100 * pl.col("overlap")).round().alias("percent"))
     base = alt.Chart(cells).encode(
-        x=alt.X(
-            "other_level:O", title="removed attention layers (0 = unpruned)", scale=scale, axis=axis
-        ),
-        y=alt.Y("level:O", title="removed attention layers", scale=scale, axis=axis),
+        x=alt.X("other_level:O", title="removed layers (0 = unpruned)", scale=scale, axis=axis),
+        y=alt.Y("level:O", title="removed layers", scale=scale, axis=axis),
     )
     rectangles = base.mark_rect().encode(
         color=alt.Color(

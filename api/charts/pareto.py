@@ -7,7 +7,7 @@ import polars as pl
 
 from api.charts.drawing import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION, WIDTH, finished
 from api.charts.units import heading, unit
-from api.wording import label, number, order, percent
+from api.wording import label, number, order, percent, units
 from prunelake.metrics import METRICS
 
 # Four colours and five shapes: twenty pairs before one comes again.
@@ -18,7 +18,7 @@ HIDDEN = "hidden degradation"
 
 
 def pareto_chart(points: pl.DataFrame, metric: str) -> alt.VConcatChart:
-    """Accuracy and the metric against the share of attention layers that remains.
+    """Accuracy and the metric against the share of layers that remains.
 
     Undominated levels are filled, and a line goes through them; a diamond surrounds those whose
     degradation in the metric is hidden. Left is cheaper; up is better, so that the axis of a metric
@@ -50,7 +50,7 @@ def _panel(
 ) -> alt.LayerChart:
     orders = points["order"].unique(maintain_order=True).to_list()
     is_share = not points["remaining_share"].has_nulls()
-    counted = "attention layers that remain" if is_share else "removed attention layers"
+    counted = "layers that remain" if is_share else "removed layers"
     x = alt.X(
         "remaining_share:Q" if is_share else "level:Q",
         title=counted if is_last else None,
@@ -126,5 +126,5 @@ def _worth(accuracy: pl.DataFrame, hidden: pl.DataFrame, metric: str) -> str:
 
 def _cost(point: dict[str, Any]) -> str:
     if point["remaining_share"] is None:
-        return f"{point['level']} attention layers removed"
-    return f"{percent(point['remaining_share'])} of attention layers"
+        return f"{point['level']} {units(point['strategy'])} removed"
+    return f"{percent(point['remaining_share'])} of {units(point['strategy'])}"

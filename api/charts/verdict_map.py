@@ -48,7 +48,7 @@ def verdict_map(levels: pl.DataFrame) -> alt.LayerChart:
     base = alt.Chart(drawn).encode(
         x=alt.X(
             "level:O",
-            title="removed attention layers",
+            title="removed layers",
             sort=across,
             axis=alt.Axis(labelAngle=0, labelOverlap=True, domain=False, ticks=False),
             scale=alt.Scale(paddingInner=0.06, paddingOuter=0.03),

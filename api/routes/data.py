@@ -71,7 +71,7 @@ class RunInfo(BaseModel):
     run_id: str
     task: str
     strategy: str
-    levels: list[int] = Field(description="How many attention layers were removed.")
+    levels: list[int] = Field(description="How many layers were removed.")
     example_count: int | None
     explained_by: str | None = Field(description="The method of its headline explanation.")
     dtype: str | None
@@ -85,7 +85,7 @@ class ModelInfo(BaseModel):
     name: str = Field(description="Its last part.", examples=["SmolLM2-360M-Instruct"])
     revision: str
     architecture: str | None
-    layer_count: int | None = Field(description="Attention layers.")
+    layer_count: int | None = Field(description="Its layers.")
     runs: list[RunInfo]
 
 

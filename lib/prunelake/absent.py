@@ -77,6 +77,7 @@ def leave_out(
         UnsupportedModel: as `blocks.parts`.
     """
     gone: list[tuple[nn.Module, str, nn.Module]] = []
+    found = parts(model, "mlp") if mlps else ()
 
     def replace(block: nn.Module, child: nn.Module, stand_in: nn.Module) -> None:
         name = next(name for name, own in block.named_children() if own is child)
@@ -86,15 +87,14 @@ def leave_out(
     for number, layer in enumerate(attention_layers(model)):
         if number in attention:
             replace(layer.block, layer.attention, AbsentAttention(number))
-    if mlps:
-        for number, (mlp,) in enumerate(parts(model, "mlp")):
-            block = attention_layers(model)[number].block
-            if number in mlps:
-                replace(block, mlp.module, AbsentMLP())
-            if number in mlps and number in attention:
-                for child in [*block.children()]:
-                    if any(True for _ in child.parameters()):
-                        replace(block, child, nn.Identity())
+    for number, (mlp,) in enumerate(found):
+        block = attention_layers(model)[number].block
+        if number in mlps:
+            replace(block, mlp.module, AbsentMLP())
+        if number in mlps and number in attention:
+            for child in [*block.children()]:
+                if any(True for _ in child.parameters()):
+                    replace(block, child, nn.Identity())
     return gone
 
 

@@ -81,7 +81,8 @@ def sweep(
     strategy: Annotated[
         str,
         typer.Option(
-            help="cosine, iterative, loss, divergence, last, random or random:SEED; of MLPs or "
+            help="cosine, iterative, loss, divergence, balanced, last, random or random:SEED; of "
+            "MLPs or "
             "whole blocks: mlp:cosine, block:cosine, ..."
         ),
     ] = "cosine",

@@ -69,7 +69,7 @@ def loss_increase(model: NestedModel, windows: Iterable[Sequence[int]]) -> Measu
     def loss(answers: Sequence[Array]) -> NDArray[np.float64]:
         return np.asarray(-np.sum([answer[:, 0] for answer in answers], axis=0) / tokens)
 
-    return _increase(model, asked, loss)
+    return increase(model, asked, loss)
 
 
 def divergence_increase(model: NestedModel, examples: Iterable[Encoded]) -> Measure:
@@ -89,18 +89,30 @@ def divergence_increase(model: NestedModel, examples: Iterable[Encoded]) -> Meas
         ]
         return np.asarray(np.mean(rows, axis=0))
 
-    return _increase(model, asked, divergence)
+    return increase(model, asked, divergence)
 
 
-def _increase(model: NestedModel, asked: Sequence[Query], damage: Damage) -> Measure:
+def increase(
+    model: NestedModel, asked: Sequence[Query], damage: Damage, breadth: int | None = None
+) -> Measure:
+    """How far each further removal raises the damage, over that without the layers removed so far.
+
+    Of more than `breadth` layers that are left, those are measured that were worth least when they
+    were measured last; first, all are.
+    """
     count = len(model.layers)
+    known: dict[int, float] = {}
 
     def measure(removed: tuple[int, ...]) -> dict[int, float]:
         left = [layer for layer in range(count) if layer not in removed]
+        if known and breadth is not None:
+            left = sorted(sorted(left, key=known.__getitem__)[:breadth])
         lacking = [removed, *((*removed, layer) for layer in left)]
         model.variants = Variants(lacking, count, model.unit)
         levels = tuple(range(model.variants.count))
         found = damage(model.log_likelihoods([Query(q.prompt, q.options, levels) for q in asked]))
-        return dict(zip(left, (found[1:] - found[0]).tolist(), strict=True))
+        worth = dict(zip(left, (found[1:] - found[0]).tolist(), strict=True))
+        known.update(worth)
+        return worth
 
     return measure

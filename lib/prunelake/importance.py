@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 from transformers import PreTrainedModel
 
+from prunelake.balanced import balanced_increase
 from prunelake.blocks import Part, attention_layers, parts
 from prunelake.encoding import Encoded
 from prunelake.greedy import divergence_increase, greedy, loss_increase
@@ -58,21 +59,23 @@ def removal_order(
     - `loss`: the increase of the next token's mean loss (nats) over the model without the layers
       removed so far;
     - `divergence`: the same of the mean divergence (nats) of option distributions from those of
-      the unpruned model.
+      the unpruned model;
+    - `balanced`: the same of the damage to accuracy, calibration and explanations (`balanced`).
 
-    The last three are greedy: they measure again after each removal (`greedy.greedy`), and a
+    The last four are greedy: they measure again after each removal (`greedy.greedy`), and a
     layer's importance is that of the step which removed it, or of the last step.
 
     Args:
         model: it is used, never changed.
         strategy: what decides.
         windows: token ids of calibration text, for `cosine`, `iterative` and `loss`.
-        questions: examples that are not reported, for `divergence`.
+        questions: examples that are not reported, for `divergence` and `balanced`.
         depth: the deepest level of the sweep: behind it nothing is measured again; None is all.
         progress: told how many steps of a greedy search are done.
 
     Raises:
         ModelError: numbers that overflow, or too little memory for a single row.
+        TaskError: prompts too short for `balanced`.
         UnsupportedModel: a unit that could not be found in the model, or is not what it runs.
     """
     unit = strategy.unit
@@ -99,11 +102,12 @@ def removal_order(
 
         return RemovalOrder(*greedy(count, steps, measure, progress, unit), passes * tokens)
     nested = NestedModel(model, (), unit=unit)
-    increase = (
-        loss_increase(nested, windows)
-        if strategy.name == "loss"
-        else divergence_increase(nested, questions)
-    )
+    if strategy.name == "loss":
+        increase = loss_increase(nested, windows)
+    elif strategy.name == "divergence":
+        increase = divergence_increase(nested, questions)
+    else:
+        increase = balanced_increase(nested, questions)
     return RemovalOrder(*greedy(count, steps, increase, progress, unit), nested.forward_tokens)
 
 

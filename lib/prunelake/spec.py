@@ -103,11 +103,14 @@ class Strategy(Frozen):
     """How the removal order is found: `importance.removal_order` says what each name means.
 
     `seed` matters to random orders only, and is 0 elsewhere. `search_rows` is how many examples
-    `divergence` is measured on, which are never those that the sweep reports. `unit` is what is
-    removed of a layer. A strategy may also be given by its label: `random:3`, `mlp:cosine`.
+    `divergence` and `balanced` are measured on, which are never those that the sweep reports.
+    `unit` is what is removed of a layer. A strategy may also be given by its label: `random:3`,
+    `mlp:cosine`.
     """
 
-    name: Literal["cosine", "iterative", "loss", "divergence", "last", "random"] = "cosine"
+    name: Literal["cosine", "iterative", "loss", "divergence", "balanced", "last", "random"] = (
+        "cosine"
+    )
     seed: Seed = 0
     search_rows: Annotated[int, Field(ge=1)] = SEARCH_ROWS
     unit: Unit = "attention"
@@ -126,7 +129,7 @@ class Strategy(Frozen):
     @property
     def reads_rows(self) -> bool:
         """Whether examples of the task determine the order."""
-        return self.name == "divergence"
+        return self.name in ("divergence", "balanced")
 
     @model_validator(mode="before")
     @classmethod
@@ -148,7 +151,7 @@ class Strategy(Frozen):
     @model_validator(mode="after")
     def _no_rows_for_nothing(self) -> Self:
         if self.search_rows != SEARCH_ROWS and not self.reads_rows:
-            raise ValueError(f"search_rows is for divergence, not for {self.name}")
+            raise ValueError(f"search_rows is for divergence and balanced, not for {self.name}")
         return self
 
     @model_serializer(mode="wrap")
