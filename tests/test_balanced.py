@@ -15,7 +15,7 @@ from prunelake.importance import RemovalOrder, removal_order
 from prunelake.layout import Query
 from prunelake.nested import NestedModel
 from prunelake.predict import predict
-from prunelake.spec import Strategy, Unit
+from prunelake.spec import SEARCH_ROWS, Calibration, Strategy, Unit
 from prunelake.surgery import removed
 from prunelake.tasks import Example
 from tests.families import FAMILIES, LAYERS, VOCABULARY, tiny_model
@@ -47,7 +47,8 @@ QUESTIONS = [
 def log_likelihood(model: PreTrainedModel, context: Sequence[int], option: Sequence[int]) -> float:
     ids = torch.tensor([[*context, *option]])
     steps = model(input_ids=ids, use_cache=False).logits[0].double().log_softmax(-1)
-    return sum(steps[len(context) - 1 + n, token].item() for n, token in enumerate(option))
+    chosen = steps[range(len(context) - 1, len(ids[0]) - 1), list(option)]
+    return float(chosen.sum())
 
 
 def answers(model: PreTrainedModel) -> list[list[float]]:
@@ -187,15 +188,18 @@ def test_prompts_too_short_for_a_mask_are_told() -> None:
 
 
 def test_a_search_costs_at_most_eight_times_an_order_by_cosine_and_its_evaluation() -> None:
+    # Of all that a sweep of 100 rows takes by default a fifth, so that this is quick: 30 layers to
+    # half of them, 20 rows that are evaluated, 4 that are searched on.
     model = tiny_model("llama", num_hidden_layers=30)
     drawn = np.random.default_rng(0)
     examples = [
         question(n, int(drawn.integers(20, 60)), drawn.integers(1, 8, 4).tolist(), 0)
-        for n in range(120)
+        for n in range(100 // 5 + SEARCH_ROWS // 5)
     ]
-    windows = [examples[0].prompt * 20] * 2
-    cosine = removal_order(model, Strategy(), windows)
+    calibration = Calibration()
+    window = question(0, calibration.windows * calibration.window_tokens // 5, (), 0).prompt
+    cosine = removal_order(model, Strategy(), [window])
     evaluated = NestedModel(model, cosine.layers)
-    predict(evaluated, "run", examples[20:], tuple(range(16)))
-    found = removal_order(model, Strategy(name="balanced"), (), examples[:20], 15)
+    predict(evaluated, "run", examples[:20], tuple(range(16)))
+    found = removal_order(model, Strategy(name="balanced"), (), examples[20:], 15)
     assert found.forward_tokens <= 8 * (cosine.forward_tokens + evaluated.forward_tokens)

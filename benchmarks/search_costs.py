@@ -1,0 +1,60 @@
+"""What each removal strategy's search costs: forward tokens, beside those of a cosine order.
+
+    PRUNELAKE_DATA=data python benchmarks/search_costs.py arc_easy
+    python benchmarks/search_costs.py                               # a bundled task
+
+The unit is what a cosine order and the evaluation of 100 rows at its levels (no explanations) take.
+Of a task with fewer rows than that and those of a search, fewer are evaluated, and counted up.
+"""
+
+import argparse
+
+from prunelake.importance import removal_order
+from prunelake.models import load
+from prunelake.nested import NestedModel
+from prunelake.plan import Plan, plan
+from prunelake.predict import predict
+from prunelake.spec import SEARCH_ROWS, Rows, Settings, Strategy, SweepSpec
+
+STRATEGIES = ("cosine", "iterative", "loss", "divergence", "balanced", "last", "random:0")
+ROWS, BUNDLED_ROWS = 100, 80
+
+
+def planned(task: str, rows: int, depth: int, strategy: str) -> Plan:
+    spec = SweepSpec(
+        task=task,
+        rows=Rows(sample=rows),
+        levels=tuple(range(depth + 1)),
+        strategy=Strategy.model_validate(strategy),
+        explain=None,
+    )
+    return plan(spec, Settings())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("task", nargs="?", default="everyday_knowledge")
+    parser.add_argument("--depth", type=int, default=15)
+    parser.add_argument("--strategies", default=",".join(STRATEGIES))
+    asked = parser.parse_args()
+    is_bundled = asked.task in ("everyday_knowledge", "opinions")
+    rows = BUNDLED_ROWS - SEARCH_ROWS if is_bundled else ROWS
+    work = planned(asked.task, rows, asked.depth, "cosine")
+    model = load(work.source).model
+    cosine = removal_order(model, work.spec.strategy, work.windows)
+    evaluated = NestedModel(model, cosine.layers)
+    predict(evaluated, "run", work.examples, work.levels)
+    unit = cosine.forward_tokens + evaluated.forward_tokens * ROWS / rows
+    print(f"cosine order and its evaluation on {ROWS} rows of {asked.task}: {unit:,.0f}\n")
+    print("| strategy | forward tokens | to a `cosine` order and its evaluation |\n|---|---:|---:|")
+    for label in asked.strategies.split(","):
+        work = planned(asked.task, rows, asked.depth, label)
+        order = removal_order(
+            model, work.spec.strategy, work.windows, work.questions, depth=asked.depth
+        )
+        share = order.forward_tokens / unit
+        print(f"| `{label}` | {order.forward_tokens:,.0f} | {share:.1f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
