@@ -36,7 +36,7 @@ from prunelake.nested import Array, NestedModel
 from prunelake.spec import Explanation
 from prunelake.states import Variants
 
-BREADTH = 8
+BREADTH = 6
 """How many layers a step measures behind the first, which measures all."""
 
 Scores = NDArray[np.float64]
