@@ -1,0 +1,197 @@
+-- The view criteria with other margins, by another metric of calibration or another calibrator, or
+-- over some runs only.
+create macro criteria_at(
+    accuracy_margin := 0.02,
+    faithfulness_margin := 0.02,
+    calibration_margin := 0.02,
+    calibration_metric := 'ece',
+    recalibrated_by := 'temperature',
+    run_ids := null
+) as table
+    with levels as (
+        select
+            run_id,
+            model,
+            strategy,
+            task,
+            unnest(levels) as level
+        from runs
+        where run_ids is null or list_contains(run_ids, run_id)
+    ),
+
+    calibrators as (
+        select unnest([null, recalibrated_by]) as calibrator
+    ),
+
+    criteria as (
+        select unnest(['accuracy', 'calibration', 'comprehensiveness', 'sufficiency']) as criterion
+    ),
+
+    asked as (
+        select
+            levels.*,
+            calibrators.calibrator,
+            criteria.criterion
+        from levels
+        cross join calibrators
+        cross join criteria
+        where levels.level > 0
+    ),
+
+    wanted as (
+        select
+            *,
+            if(criterion = 'calibration', calibration_metric, criterion) as metric,
+            -- Only confidence is recalibrated.
+            if(criterion = 'calibration', calibrator, null) as measured_with,
+            case criterion
+                when 'accuracy' then accuracy_margin
+                when 'calibration' then calibration_margin
+                else faithfulness_margin
+            end::double as margin
+        from asked
+    ),
+
+    headlined as (
+        select
+            deltas.*,
+            null as calibrator
+        from deltas
+        left join headlines on deltas.run_id = headlines.run_id
+        where
+            (deltas.method is null and deltas.operator is null and deltas.variant is null)
+            or (
+                deltas.metric in ('comprehensiveness', 'sufficiency')
+                and deltas.method is not distinct from headlines.method
+                and deltas.operator is not distinct from headlines.operator
+                and deltas.variant is not distinct from headlines.variant
+            )
+        -- A published table may tell a metric of one method and, beside it, of none.
+        qualify
+            rank() over (
+                partition by deltas.run_id, deltas.metric order by deltas.method is null
+            ) = 1
+    ),
+
+    measured as (
+        select
+            run_id,
+            level,
+            metric,
+            calibrator,
+            method,
+            operator,
+            variant,
+            higher_is_better,
+            unpruned_value,
+            value,
+            delta,
+            equivalence_low,
+            equivalence_high,
+            n,
+            note
+        from headlined
+        union all by name
+        select
+            run_id,
+            level,
+            metric,
+            calibrator,
+            higher_is_better,
+            unpruned_value,
+            value,
+            delta,
+            equivalence_low,
+            equivalence_high,
+            n,
+            note
+        from recalibration
+    ),
+
+    compared as (
+        select
+            wanted.*,
+            measured.method,
+            measured.operator,
+            measured.variant,
+            measured.unpruned_value,
+            measured.value,
+            measured.delta,
+            if(measured.higher_is_better, 0 - measured.delta, measured.delta) as loss,
+            if(
+                measured.higher_is_better, 0 - measured.equivalence_low, measured.equivalence_high
+            ) as loss_bound,
+            measured.n,
+            measured.note,
+            wanted.criterion in ('comprehensiveness', 'sufficiency')
+            and coalesce(measured.n, 0) = 0
+            and measured.value is null as is_unexplained
+        from wanted
+        left join measured
+            on
+                wanted.run_id = measured.run_id
+                and wanted.level = measured.level
+                and wanted.metric = measured.metric
+                and wanted.measured_with is not distinct from measured.calibrator
+    ),
+
+    judged as (
+        select
+            *,
+            coalesce(loss_bound < margin, false) as is_met,
+            not bool_or(is_unexplained) over of_level as is_level_tested,
+            bool_and(coalesce(loss_bound < margin, false)) over of_level as is_level_met
+        from compared
+        window of_level as (partition by run_id, calibrator, level)
+    )
+
+    select
+        run_id,
+        model,
+        strategy,
+        task,
+        level,
+        calibrator,
+        criterion,
+        metric,
+        method,
+        operator,
+        variant,
+        unpruned_value,
+        value,
+        delta,
+        loss,
+        loss_bound,
+        margin,
+        is_met,
+        n,
+        -- The half width of an interval goes with 1 / sqrt(n).
+        case
+            when not is_met and loss < margin
+                then try_cast(ceil(n * ((loss_bound - loss) / (margin - loss)) ** 2) as bigint)
+        end as n_needed,
+        is_level_tested,
+        is_level_met,
+        is_level_met
+        and bool_and(is_level_met or not is_level_tested) over (
+            partition by run_id, calibrator
+            order by level
+            range between unbounded preceding and current row
+        ) as is_reached,
+        case
+            when loss_bound is null and (is_unexplained or value is null)
+                then coalesce(if(is_unexplained, null, note), 'not measured')
+            when loss_bound is null then note
+        end as note
+    from judged;
+
+create view criteria as
+from criteria_at();
+
+comment on view criteria is
+'run x level above 0 x calibrator x criterion. Whether a level is shown to be no worse than the
+unpruned model, as it is (calibrator null) and with its confidence recalibrated by temperature.
+criterion: accuracy, calibration (ECE), comprehensiveness and sufficiency (as of headlines). loss is
+delta in the bad direction, loss_bound the upper end of its one-sided 95 % interval; is_met where
+that lies below margin, 0.02. n_needed: about how many examples could show it if loss stays as it
+is. is_level_met: all four are; is_reached: at every shallower level with explanations, too.';
