@@ -14,7 +14,7 @@ from api.cache import Cache
 from api.guard import Guard
 from api.measuring import Counts, Measuring
 from api.mirror import Mirror
-from api.routes import charts, data, examples, findings, metrics, page, sql
+from api.routes import charts, data, examples, findings, metrics, page, recommendations, sql
 from api.security import Security
 from api.settings import ApiSettings
 from api.snapshot import Snapshots
@@ -74,7 +74,7 @@ def create_app(
     app.state.counts = counts
     routers = (
         *(data.view_router(settings.max_rows), data.router, charts.router, findings.router),
-        *(examples.router, metrics.router, sql.router_of(settings)),
+        *(recommendations.router, examples.router, metrics.router, sql.router_of(settings)),
     )
     for router in routers:
         app.include_router(router)

@@ -14,6 +14,7 @@ from api import chart_queries, findings, html, queries, tables
 from api.charts.catalog import CHARTS, CORRELATED
 from api.charts.importance import importance_chart
 from api.query import Connection
+from api.recommended_html import recommended_section
 from api.section import run_section
 from api.subject import Subject
 from api.wording import listed, model_name, number, order, units
@@ -48,7 +49,9 @@ def write_report(lake: Location, out: Path, run_ids: Sequence[str] | None = None
     with views.connect(lake, run_ids) as connection:
         runs = list(queries.runs().rows(connection).iter_rows(named=True))
         levels = queries.levels([run["run_id"] for run in runs]).rows(connection)
-        sections = [_over_all(runs, levels, queries.pooled().rows(connection))]
+        models = list(dict.fromkeys(run["model"] for run in runs))
+        sections = [_contents(runs, levels), recommended_section(connection, models)]
+        sections.append(_over_all(queries.pooled().rows(connection)))
         sections += _models(connection, runs, levels)
         page = _page(lake, runs, sections)
     temporary = out.with_name(f".{out.name}.{uuid.uuid4().hex}.tmp")
@@ -99,18 +102,22 @@ order; level 0 is the unpruned model.</p>
 """
 
 
-def _over_all(runs: Sequence[Run], levels: pl.DataFrame, pooled: pl.DataFrame) -> str:
-    """Each run in a few words, and what goes with accuracy over all of them."""
+def _contents(runs: Sequence[Run], levels: pl.DataFrame) -> str:
+    """Each run in a few words."""
     links = "".join(
         f'<li><a href="#{run["run_id"]}">{escape(model_name(run["model"]))}, '
         f"{escape(run['task'])}</a>: "
         f"{escape(findings.outline(levels.filter(run_id=run['run_id'])))}."
         for run in runs
     )
-    text = f"<nav aria-label='Runs'><ul>{links}</ul></nav>"
+    return f"<nav aria-label='Runs'><ul>{links}</ul></nav>"
+
+
+def _over_all(pooled: pl.DataFrame) -> str:
+    """What goes with accuracy over all runs; empty where there is one."""
     shown = pooled.filter(pl.col("metric").is_in(CORRELATED))
     if shown.is_empty():
-        return text
+        return ""
     misleading = [
         f"{tables.cell_name(row)} ({number(row['pooled_pearson'])} over all points, "
         f"{number(row['repeated_measures'])} within runs)"
@@ -125,7 +132,7 @@ def _over_all(runs: Sequence[Run], levels: pl.DataFrame, pooled: pl.DataFrame) -
         else ""
     )
     return (
-        f"{text}<section><h2>What goes with accuracy over several runs</h2>{warning}"
+        f"<section><h2>What goes with accuracy over several runs</h2>{warning}"
         f"{tables.pooled_table(shown)}</section>"
     )
 

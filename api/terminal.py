@@ -1,4 +1,4 @@
-"""What a sweep showed, as tables for a terminal."""
+"""What a sweep showed, and what to remove, as tables for a terminal."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,13 +8,17 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from api import findings, queries
+from api import findings, queries, recommended
 from api.verdicts import VERDICTS
-from api.wording import interval, label, order, signed
+from api.wording import interval, label, listed, model_name, number, order, signed
 from prunelake import views
+from prunelake.candidates import Candidate, Level
+from prunelake.recommend import Recommendation
 from prunelake.storage import Location
 
 SHOWN = ("accuracy", *findings.HEADLINES)
+EXPLAINED = ("comprehensiveness", "sufficiency")
+MET, NOT_MET = "\N{CHECK MARK}", "\N{BALLOT X}"
 
 
 def print_summary(lake: Location, run_ids: Sequence[str], console: Console | None = None) -> None:
@@ -35,6 +39,62 @@ def print_summary(lake: Location, run_ids: Sequence[str], console: Console | Non
                 correlations = correlations.filter(scope="all")
             if not correlations.is_empty():
                 console.print(_correlation_lines(correlations.to_dicts()), markup=False)
+
+
+def print_recommendation(found: Recommendation, console: Console | None = None) -> None:
+    """Print both answers, the evidence of every removal order, and what would change them."""
+    console = console or Console()
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, markup=False)
+
+    say(f"{model_name(found.model)} on {listed(found.tasks)}")
+    say(f"budget: {found.budget or 'none'}; margins: {recommended.margins(found)}\n")
+    for answer in recommended.both(found):
+        say(recommended.sentence(found, answer))
+    after = found.recalibrated.candidates
+    for before, recalibrated in zip(found.as_it_is.candidates, after, strict=True):
+        console.print(_evidence_table(found, before, recalibrated))
+    say(
+        f"Shown is the largest loss that the one-sided 95 % interval leaves open, of the task "
+        f"where it is farthest from passing: {MET} below the margin, {NOT_MET} not.\n"
+    )
+    for title, lines in (
+        ("What would change the answer", recommended.changes(found)),
+        ("What it does not tell", recommended.caveats(found)),
+    ):
+        say(f"{title}:")
+        for line in lines:
+            say(f"- {line}")
+
+
+def _evidence_table(found: Recommendation, before: Candidate, after: Candidate) -> Table:
+    """The largest loss that is left open, of the worst task, by level and criterion."""
+    table = Table(
+        title=f"{order(before.strategy)}, {before.dtype or 'number format not known'}",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=0,
+    )
+    terms = [term for term in recommended.terms(found) if term.name != "removed_layers"]
+    calibration = label(found.calibration)
+    names = ("accuracy", calibration, f"recalibrated {calibration}", *EXPLAINED)
+    for name in ("removed", *(term.name for term in terms), *names):
+        table.add_column(name, justify="right")
+    for one, again in zip(before.levels, after.levels, strict=True):
+        table.add_row(
+            str(one.level),
+            *(recommended.cost(one, term) for term in terms),
+            *(_open_loss(one, name) for name in ("accuracy", "calibration")),
+            _open_loss(again, "calibration"),
+            *(_open_loss(one, name) for name in EXPLAINED),
+        )
+    return table
+
+
+def _open_loss(at: Level, criterion: str) -> str:
+    check = recommended.worst(at, criterion)
+    return f"{number(check.loss_bound, 3)} {MET if check.is_met else NOT_MET}"
 
 
 def _level_table(run: dict[str, Any], levels: pl.DataFrame, method: Sequence[str | None]) -> Table:

@@ -15,6 +15,7 @@ from prunelake.cli_export import export
 from prunelake.cli_import import imports
 from prunelake.cli_keep import doctor, retire
 from prunelake.cli_profile import profile
+from prunelake.cli_recommend import recommend
 from prunelake.cli_serve import serve
 from prunelake.cli_watch import watch
 from prunelake.console import (
@@ -43,6 +44,7 @@ app.command()(doctor)
 app.command()(retire)
 app.command()(export)
 app.command()(profile)
+app.command()(recommend)
 
 
 @app.command()

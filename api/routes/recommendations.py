@@ -1,0 +1,76 @@
+"""How much to remove, and why not more."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from api.problems import RESPONSES
+from api.recommended import Advice
+from api.routes.data import OfSnapshot, given_once
+from prunelake.budget import EXAMPLE, parse_budget
+from prunelake.recommend import (
+    CALIBRATOR,
+    MARGIN,
+    CalibrationMetric,
+    Margins,
+    Question,
+    recommend,
+)
+
+router = APIRouter(responses=RESPONSES, tags=["findings"], dependencies=[Depends(given_once)])
+
+
+class Asked(BaseModel):
+    """What is to be removed from which model, and on which terms."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str = Field(
+        description="The whole reference of a model, or the last part of it.",
+        examples=["SmolLM2-360M-Instruct"],
+    )
+    task: str | None = Field(
+        default=None,
+        description="One task, or several by commas; all that were evaluated by default.",
+        examples=["arc_easy"],
+    )
+    budget: str | None = Field(
+        default=None, description="What it may cost, terms by commas.", examples=[EXAMPLE]
+    )
+    margin: float = Field(default=MARGIN, description="How much worse each criterion may be.")
+    faithfulness_margin: float | None = Field(
+        default=None, description="Of explanations, instead of margin."
+    )
+    calibration_margin: float | None = Field(
+        default=None, description="Of calibration, instead of margin."
+    )
+    calibration: CalibrationMetric = Field(
+        default="ece", description="What calibration is measured by."
+    )
+    calibrator: str = Field(
+        default=CALIBRATOR, description="What the second answer recalibrates confidence by."
+    )
+    device: str | None = Field(
+        default=None, description="Where the budget's costs were measured, if on several."
+    )
+
+
+@router.get("/recommendations", summary="How much to remove, and why not more")
+def of_model(snapshot: OfSnapshot, asked: Annotated[Asked, Query()]) -> Advice:
+    """The deepest level that is shown to be no worse than the unpruned model.
+
+    With the evidence, what would change the answer, and what it does not tell. A level of null is
+    an answer: none.
+    """
+    question = Question(
+        model=asked.model,
+        tasks=tuple(asked.task.split(",")) if asked.task is not None else (),
+        budget=parse_budget(asked.budget),
+        margins=Margins.of(asked.margin, asked.faithfulness_margin, asked.calibration_margin),
+        calibration=asked.calibration,
+        calibrator=asked.calibrator,
+        device=asked.device,
+    )
+    with snapshot.reading() as connection:
+        return Advice.of(recommend(connection, question))
