@@ -52,25 +52,31 @@ create macro criteria_at(
         from asked
     ),
 
+    differences as (
+        select *
+        from deltas
+        where
+            metric in ('accuracy', calibration_metric, 'comprehensiveness', 'sufficiency')
+            and (run_ids is null or list_contains(run_ids, run_id))
+    ),
+
     headlined as (
         select
-            deltas.*,
+            found.*,
             null as calibrator
-        from deltas
-        left join headlines on deltas.run_id = headlines.run_id
+        from differences as found
+        left join headlines on found.run_id = headlines.run_id
         where
-            (deltas.method is null and deltas.operator is null and deltas.variant is null)
+            (found.method is null and found.operator is null and found.variant is null)
             or (
-                deltas.metric in ('comprehensiveness', 'sufficiency')
-                and deltas.method is not distinct from headlines.method
-                and deltas.operator is not distinct from headlines.operator
-                and deltas.variant is not distinct from headlines.variant
+                found.metric in ('comprehensiveness', 'sufficiency')
+                and found.method is not distinct from headlines.method
+                and found.operator is not distinct from headlines.operator
+                and found.variant is not distinct from headlines.variant
             )
         -- A published table may tell a metric of one method and, beside it, of none.
         qualify
-            rank() over (
-                partition by deltas.run_id, deltas.metric order by deltas.method is null
-            ) = 1
+            rank() over (partition by found.run_id, found.metric order by found.method is null) = 1
     ),
 
     measured as (
@@ -106,6 +112,10 @@ create macro criteria_at(
             n,
             note
         from recalibration
+        where
+            metric = calibration_metric
+            and calibrator = recalibrated_by
+            and (run_ids is null or list_contains(run_ids, run_id))
     ),
 
     compared as (

@@ -19,7 +19,9 @@ from tests import level_rows
 
 ROOT = Path(__file__).parents[1]
 
-FUZZED = "^/(health|findings|sql|views/headlines)$|^/examples/.*example_id|^/charts/"
+FUZZED = (
+    "^/(health|findings|recommendations|sql|views/headlines)$|^/examples/.*example_id|^/charts/"
+)
 """Each kind of route; `python -m benchmarks.fuzz` asks all of them, and more."""
 
 EMPTY = ("bounds", "excluded", "recalibrated_reliability", "seed_agreement")

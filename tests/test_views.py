@@ -23,6 +23,7 @@ VIEWS = {
     "calibrators",
     "correlations",
     "costs",
+    "criteria",
     "deletions",
     "deltas",
     "efficiency",
