@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from prunelake.lake import write_analysis, write_run
+from prunelake.tables import DERIVED
 from tests.lake_rows import frames, run_row, small_analysis
 
 Loss = tuple[float, float] | None
@@ -18,10 +19,18 @@ UNPRUNED = 0.5
 Levels = Mapping[int, Mapping[str, Loss]]
 
 
-def compared_run(lake: Path, name: str, levels: Levels, n: int = 400, **columns: Any) -> str:
+def compared_run(
+    lake: Path,
+    name: str,
+    levels: Levels,
+    n: int = 400,
+    recalibrated: Mapping[int, Loss] | None = None,
+    **columns: Any,
+) -> str:
     """A run of n examples with these losses by level and metric; all others are PASSING.
 
-    Explanations are of kernel_shap, delete_text, eraser.
+    Explanations are of kernel_shap, delete_text, eraser. `recalibrated` has the loss of ECE by
+    level after recalibration by temperature.
     """
     run = run_row(
         name,
@@ -44,8 +53,29 @@ def compared_run(lake: Path, name: str, levels: Levels, n: int = 400, **columns:
         for row in _metrics(level, losses, n)
     ]
     metrics = type(empty)(rows, schema=empty.schema)
-    write_analysis(lake, about, derived | {"metrics": metrics})
+    again = DERIVED["recalibrated"]
+    fitted = [
+        dict.fromkeys(again.schema) | {"run_id": run_id, "level": level} | _recalibrated(loss, n)
+        for level, loss in (recalibrated or {}).items()
+    ]
+    frames_of = {"metrics": metrics, "recalibrated": again.frame(fitted)}
+    write_analysis(lake, about, derived | frames_of)
     return run_id
+
+
+def _recalibrated(loss: Loss, n: int) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "calibrator": "temperature",
+        "metric": "ece",
+        "higher_is_better": False,
+        "n": n,
+        "unpruned_value": UNPRUNED,
+    }
+    if loss is None:
+        return row | {"unpruned_value": None, "note": "fewer than 20 examples"}
+    changed = _difference(*loss, higher_is_better=False)
+    del changed["paired_value"]  # told of metrics only
+    return row | changed
 
 
 def _metrics(level: int, losses: Mapping[str, Loss], n: int) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.profile_rows import profiled
 
 from prunelake import views
 from prunelake.budget import parse_budget
@@ -128,6 +129,83 @@ def test_levels_without_explanations_are_not_recommended(tmp_path: Path) -> None
     assert reason(tmp_path, "removed_layers>=3") == "not_tested"
 
 
+def test_recalibration_can_rescue_a_level(tmp_path: Path) -> None:
+    levels = {1: {}, 2: {"ece": BAD}, 3: {}, 4: {"accuracy": BAD}}
+    recalibrated: dict[int, Loss] = dict.fromkeys(levels, (-0.05, 0.01))
+    compared_run(tmp_path, "run", levels, recalibrated=recalibrated)
+    found = asked(tmp_path)
+    assert (found.as_it_is.level, found.recalibrated.level) == (1, 3)
+    assert found.recalibrated.calibrator == "temperature"
+    assert answered(tmp_path, "removed_layers>=2").level is None
+    assert asked(tmp_path, "removed_layers>=2").recalibrated.level == 3
+
+
+def test_recalibration_can_fail_where_the_model_as_it_is_passes(tmp_path: Path) -> None:
+    compared_run(tmp_path, "run", {1: {}, 2: {}}, recalibrated={1: (0.0, 0.01), 2: BAD})
+    found = asked(tmp_path)
+    assert (found.as_it_is.level, found.recalibrated.level) == (2, 1)
+
+
+ORDER = [3, 1, 2, 0, 4, 5, 6, 7]
+
+
+def profile_of(lake: Path, name: str, *speedups: float, **columns: Any) -> None:
+    """A profile of levels 0, 1, ... that decode so many times as fast as level 0."""
+    decode = {level: [4.0 / ratio] * 3 for level, ratio in enumerate((1.0, *speedups))}
+    profiled(lake, name, decode, **{"removal_order": ORDER, "layer_count": 8} | columns)
+
+
+def test_a_budget_of_what_was_measured(tmp_path: Path) -> None:
+    compared_run(tmp_path, "run", {1: {}, 2: {}, 3: {"ece": BAD}})
+    profile_of(tmp_path, "here", 1.1, 1.25, 1.5)
+    found = asked(tmp_path, "speedup>=1.2")
+    assert found.device == "a CPU, 1 thread"
+    assert found.as_it_is.level == 2
+    assert found.as_it_is.costs["decode_speedup"] == pytest.approx(1.25)
+    assert found.as_it_is.costs["kv_share"] == pytest.approx(32 / 64)
+    assert answered(tmp_path, "speedup<1.2").level == 1
+    assert reason(tmp_path, "speedup>=1.3") == "quality"
+    assert reason(tmp_path, "speedup>=2") == "over_budget"
+    (candidate,) = answered(tmp_path, "speedup>=2").candidates
+    near = candidate.nearest(parse_budget("speedup>=2"))
+    assert near is not None
+    assert near.level == 3
+
+
+def test_the_first_term_of_the_budget_ranks_the_orders(tmp_path: Path) -> None:
+    """Of two orders the deeper one is slower here."""
+    compared_run(tmp_path, "a", {1: {}, 2: {}})
+    compared_run(tmp_path, "b", {1: {}}, strategy="last")
+    profile_of(tmp_path, "a", 1.1, 1.2)
+    profile_of(tmp_path, "b", 1.4, strategy="last")
+    assert answered(tmp_path).strategy == "cosine"
+    assert answered(tmp_path, "speedup>=1.1").strategy == "last"
+    assert answered(tmp_path, "kv_share<=0.8, speedup>=1.1").strategy == "cosine"
+    assert answered(tmp_path, "speedup>=1.5").level is None
+
+
+def test_an_order_that_was_not_measured_is_no_answer_to_a_budget(tmp_path: Path) -> None:
+    compared_run(tmp_path, "a", {1: {}})
+    compared_run(tmp_path, "b", {1: {}, 2: {}}, strategy="last")
+    profile_of(tmp_path, "a", 1.5)
+    answer = answered(tmp_path, "speedup>=1.2")
+    assert (answer.strategy, answer.level) == ("cosine", 1)
+    assert [c.reason for c in answer.candidates] == [None, "cost_unknown"]
+
+
+def test_of_several_devices_one_has_to_be_named(tmp_path: Path) -> None:
+    compared_run(tmp_path, "run", {1: {}})
+    profile_of(tmp_path, "cpu", 1.5)
+    profile_of(tmp_path, "gpu", 1.1, device="cuda", device_name="a GPU")
+    with pytest.raises(InvalidRequest, match=r"measured on a CPU, 1 thread and a GPU; choose one"):
+        asked(tmp_path, "speedup>=1.2")
+    assert answered(tmp_path, "speedup>=1.2", device="a CPU, 1 thread").level == 1
+    assert reason(tmp_path, "speedup>=1.2", device="a GPU") == "over_budget"
+    # What is counted needs no device.
+    found = asked(tmp_path, "removed_layers>=1")
+    assert (found.as_it_is.level, found.device) == (1, None)
+
+
 def test_a_budget_chooses_among_what_passes(tmp_path: Path) -> None:
     compared_run(tmp_path, "run", {1: {}, 2: {}, 3: {"ece": BAD}, 4: {}})
     assert answered(tmp_path, "removed_layers<=1").level == 1
@@ -163,7 +241,7 @@ def test_a_model_is_named_by_its_reference_or_the_last_part_of_it(tmp_path: Path
     [
         ({"model": "absent"}, NotFound, "no run of model 'absent'; the lake has tiny"),
         ({"tasks": ("demo", "rte")}, NotFound, "tiny was not evaluated on rte; the lake has demo"),
-        ({"calibrator": "magic"}, NotFound, "no calibrator 'magic'; there are"),
+        ({"calibrator": "magic"}, NotFound, "no calibrator 'magic'; there are temperature"),
         ({"device": "abacus"}, NotFound, "no cost of tiny was measured on 'abacus'"),
         (
             {"budget": "removed_layers>=1, kv_share<=0.9"},
@@ -176,7 +254,7 @@ def test_a_model_is_named_by_its_reference_or_the_last_part_of_it(tmp_path: Path
 def test_what_cannot_be_answered_is_one_clear_line(
     tmp_path: Path, question: dict[str, Any], kind: type[PruneLakeError], words: str
 ) -> None:
-    compared_run(tmp_path, "run", {1: {}})
+    compared_run(tmp_path, "run", {1: {}}, recalibrated={1: (0.0, 0.01)})
     with pytest.raises(kind) as raised:
         asked(tmp_path, **question)
     assert str(raised.value).startswith(words)

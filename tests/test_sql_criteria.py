@@ -131,6 +131,27 @@ def test_published_values_show_nothing_and_say_so(tmp_path: Path) -> None:
     assert rows[1, "sufficiency"]["note"] == "not measured"
 
 
+def test_recalibration_changes_the_calibration_and_nothing_else(tmp_path: Path) -> None:
+    levels = {1: {"ece": BAD}, 2: {"ece": BAD, "sufficiency": BAD}, 3: {}}
+    compared_run(tmp_path, "run", levels, recalibrated={1: (-0.1, 0.01), 2: (0.0, 0.01), 3: None})
+    before = found(tmp_path)
+    after = found(tmp_path, "from criteria where calibrator = 'temperature'")
+    assert set(after) == set(before)
+    for (level, criterion), row in after.items():
+        if criterion != "calibration":
+            whole = {"calibrator", "is_level_met", "is_reached"}
+            told = {name: value for name, value in row.items() if name not in whole}
+            assert told.items() <= before[level, criterion].items()
+    assert after[1, "calibration"]["loss"] == pytest.approx(-0.1)
+    assert after[1, "calibration"]["loss_bound"] == pytest.approx(-0.09)
+    assert [after[level, "calibration"]["is_met"] for level in (1, 2, 3)] == [True, True, False]
+    assert after[3, "calibration"]["note"] == "fewer than 20 examples"
+    assert {key[0] for key, row in after.items() if row["is_reached"]} == {1}
+    assert reached(tmp_path) == set()
+    other = found(tmp_path, "from criteria_at(recalibrated_by := 'beta') where calibrator = 'beta'")
+    assert other[1, "calibration"]["note"] == "not measured"
+
+
 def test_margins_and_the_metric_of_calibration_are_parameters(tmp_path: Path) -> None:
     compared_run(tmp_path, "run", {1: dict.fromkeys(CRITERIA, (0.03, 0.01))})
 
