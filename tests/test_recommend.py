@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.profile_rows import profiled
 
 from prunelake import views
 from prunelake.budget import parse_budget
@@ -14,6 +13,7 @@ from prunelake.recommend import Answer, Margins, Question, Recommendation, recom
 from tests.criteria_rows import CRITERIA, Loss, compared_run
 from tests.lake_rows import run_row, write_raw
 from tests.level_rows import published_run
+from tests.profile_rows import profiled
 
 BAD: Loss = (0.05, 0.01)
 UNSURE: Loss = (0.01, 0.02)
