@@ -159,7 +159,7 @@ def got(client: TestClient, **parameters: Any) -> Any:
 
 
 def test_the_route_answers_as_the_command_does(lake: Path, client: TestClient) -> None:
-    options = {"model": "small", "budget": "removed_layers>=2", "margin": 0.05}
+    options: dict[str, Any] = {"model": "small", "budget": "removed_layers>=2", "margin": 0.05}
     arguments = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     command = CliRunner().invoke(
         app, ["recommend", "--lake", str(lake), "--format", "json", *arguments]
