@@ -233,3 +233,43 @@ def pareto(run_id: str, metric: str) -> Query:
         run_id=run_id,
         metric=metric,
     )
+
+
+def costs(run_id: str) -> Query:
+    """level: what it costs and saves on the device that was profiled last, and how that was asked.
+
+    Speed-ups have the least and the greatest of the repeats beside them.
+    """
+    return Query(
+        """
+        select
+            efficiency.level,
+            efficiency.device,
+            efficiency.dtype,
+            efficiency.parameter_count,
+            efficiency.weight_bytes,
+            efficiency.kv_bytes_per_token,
+            efficiency.peak_bytes,
+            efficiency.prefill_tokens_per_second,
+            efficiency.decode_tokens_per_second,
+            efficiency.prefill_speedup,
+            efficiency.prefill_speedup_low,
+            efficiency.prefill_speedup_high,
+            efficiency.decode_speedup,
+            efficiency.decode_speedup_low,
+            efficiency.decode_speedup_high,
+            efficiency.weight_share,
+            efficiency.kv_share,
+            efficiency.memory_share,
+            profiles.batch,
+            profiles.prompt_tokens,
+            profiles.new_tokens,
+            profiles.repeats
+        from efficiency
+        inner join profiles on efficiency.profile_id = profiles.profile_id
+        where efficiency.run_id = $run_id
+        qualify rank() over (order by efficiency.profiled_at desc, efficiency.profile_id) = 1
+        order by efficiency.level
+        """,
+        run_id=run_id,
+    )

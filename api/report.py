@@ -161,8 +161,25 @@ def _models(connection: Connection, runs: Sequence[Run], levels: pl.DataFrame) -
             f"{escape(order(first['strategy']))}</h2>"
             f"<p class='soft'>Model <code>{escape(first['model'])}</code>, revision "
             f"<code>{escape(revision)}</code>, {layer_count}.</p>"
-            f"{tables.run_table(members)}{figures}{''.join(sections)}</section>"
+            f"{tables.run_table(members)}{figures}{_costs(connection, members)}"
+            f"{''.join(sections)}</section>"
         )
+
+
+def _costs(connection: Connection, runs: Sequence[Run]) -> str:
+    """What the levels cost, of the run of these with most levels profiled; empty if there is none.
+
+    Runs of one removal order share their profiles, but for their levels and number formats.
+    """
+    found = [(run, chart_queries.costs(run["run_id"]).rows(connection)) for run in runs]
+    run, costs = max(found, key=lambda pair: pair[1].height)
+    if costs.is_empty():
+        return ""
+    kind, picture = CHARTS["cost"], ""
+    with suppress(NothingToShow):
+        chart = kind.chart(costs, Subject(run, 0))
+        picture = html.figures([html.figure(chart, kind.caption)])
+    return f"<h3>What its levels cost</h3>{picture}{tables.cost_table(costs)}"
 
 
 def _of_model(connection: Connection, runs: Sequence[Run]) -> Iterator[str]:

@@ -17,7 +17,7 @@ from prunelake.errors import NothingToShow
 MAIN = ("confidence", "explanations", "verdicts", "reliability")
 """Always to be seen; the other charts of a run are opened."""
 
-ELSEWHERE = ("levels", "importance", "correlation_matrix")
+ELSEWHERE = ("levels", "importance", "correlation_matrix", "cost")
 """Not shown for each run: `levels` draws panels of the main charts, the others are of a model."""
 
 

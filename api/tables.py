@@ -9,7 +9,7 @@ from api import html
 from api.findings import JUDGED, is_published
 from api.html import Cell
 from api.verdicts import VERDICTS
-from api.wording import DASH, interval, label, number, order, ranges, signed
+from api.wording import DASH, interval, label, number, order, percent, ranges, signed
 
 Row = Mapping[str, Any]
 
@@ -115,6 +115,48 @@ def pooled_table(pooled: pl.DataFrame) -> str:
         "is of."
     )
     return html.table(caption, header, rows, text_columns={4}) + html.note(note)
+
+
+def cost_table(costs: pl.DataFrame) -> str:
+    """One row a level: what it takes, and how fast it is beside the unpruned model."""
+    about = costs.row(0, named=True)
+    rows: list[list[str | Cell]] = [
+        [
+            str(row["level"]),
+            number(row["parameter_count"] / 1e6, 1),
+            _of_unpruned(row["weight_bytes"] / 1e6, row["weight_share"]),
+            _of_unpruned(row["kv_bytes_per_token"] / 1e3, row["kv_share"]),
+            number(None)
+            if row["peak_bytes"] is None
+            else _of_unpruned(row["peak_bytes"] / 1e6, row["memory_share"]),
+            *(
+                Cell(
+                    f"{row[f'{what}_tokens_per_second']:,.0f}",
+                    f"{number(row[f'{what}_speedup'])} x, "
+                    f"{interval(row[f'{what}_speedup_low'], row[f'{what}_speedup_high'])}",
+                )
+                for what in ("prefill", "decode")
+            ),
+        ]
+        for row in costs.iter_rows(named=True)
+    ]
+    header = ["level", "parameters, M", "weights, MB", "KV cache of a token, kB", "peak, MB"]
+    header += ["prefill, tokens/s", "decoding, tokens/s"]
+    caption = (
+        f"What a level costs on {about['device']}, in {about['dtype']}, measured without what it "
+        "removes."
+    )
+    note = (
+        f"{about['batch']} x {about['prompt_tokens']} prompt tokens, then {about['new_tokens']} "
+        "new ones. Speed is the median of "
+        f"{about['repeats']} repeats, and how many times that of level 0 in the same repeat, from "
+        "the least to the greatest."
+    )
+    return html.table(caption, header, rows) + html.note(note)
+
+
+def _of_unpruned(value: float, share: float | None) -> Cell:
+    return Cell(number(value, 1), "" if share is None else percent(share))
 
 
 def cell_name(row: Row) -> str:

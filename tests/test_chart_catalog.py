@@ -24,8 +24,9 @@ from prunelake.errors import NothingToShow
 from prunelake.publish import publish
 from tests.api_client import client_of
 from tests.level_rows import explained_run, published_run
+from tests.profile_rows import profiled
 
-OF_EXAMPLES = {"verdicts", "reliability", "overlap", "flips", "importance"}
+OF_EXAMPLES = {"verdicts", "reliability", "overlap", "flips", "cost", "importance"}
 """Charts of what a published table cannot tell."""
 
 COLOUR = re.compile("#[0-9A-Fa-f]{6}|white|black")
@@ -36,6 +37,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small explained run, and an older one of a published table."""
     folder = tmp_path_factory.mktemp("lake")
     explained_run(folder, name="explained")
+    profiled(folder, decode={0: [4.0, 5.0], 1: [3.0, 3.5], 2: [2.0, 2.0]}, removal_order=[2, 1])
     published_run(folder, name="published")
     publish(folder)
     return folder

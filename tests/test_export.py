@@ -22,6 +22,7 @@ from prunelake.views import query
 from tests.families import FAMILIES, LAYERS, tiny_model
 from tests.lake_rows import run_row, write_raw
 from tests.level_rows import explained_run
+from tests.profile_rows import profiled
 from tests.tiny_tokenizer import tiny_tokenizer
 
 ORDER = [3, 0, 1, 4, 2]
@@ -136,6 +137,35 @@ def test_the_card_tells_what_the_lake_has_measured(
         assert f"- {missing}" in text
     assert f"| revision | `{revision}` |" in text
     assert "| removed attention layers (the first is 0) | 3 |" in text
+    assert "text that the model writes, its speed and its memory" in text
+    assert "## What it costs" not in text
+
+
+@pytest.mark.parametrize(("kind", "like"), [("compact", "this"), ("portable", "its compact kind")])
+def test_the_card_tells_what_the_level_costs_where_it_was_profiled(
+    kind: str, like: str, revision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_run(revision)
+    a_run(revision, "another task", task="other")
+    given: dict[str, Any] = {"revision": revision, "removal_order": ORDER}
+    profiled(Path("lake"), "cpu", **given)
+    profiled(Path("lake"), "gpu", {0: [2.0], 1: [1.0]}, device_name="a GPU", **given)
+    profiled(Path("lake"), "other", {0: [2.0]}, device_name="not there", **given)
+    arguments = ("tiny", "--level", "1", "--out", "out", "--kind", kind)
+    assert call(monkeypatch, *arguments) == 0
+    text = Path("out/README.md").read_text()
+    _, _, costs = text.partition("## What it costs\n")
+    rows = [line for line in costs.splitlines() if line.startswith("| a ")]
+    sizes = "| 0.0 MB (90.0 %) | 0.0 kB (75.0 %) | 0 MB (90.0 %) |"
+    assert rows == [
+        f"| a CPU, 1 thread | float32 {sizes} 200 tokens/s (2.00 x, 2.00 to 3.00) | "
+        "10 tokens/s (2.00 x, 2.00 to 3.00) |",
+        f"| a GPU | float32 {sizes} 400 tokens/s (2.00 x, 2.00 to 2.00) | "
+        "20 tokens/s (2.00 x, 2.00 to 2.00) |",
+    ]
+    assert f"really without what is removed, as {like} is; beside level 0" in costs
+    assert "its speed and its memory" not in text
+    assert "not there" not in text
 
 
 def test_a_level_that_no_run_has_is_exported_with_a_warning(

@@ -18,6 +18,7 @@ from prunelake.errors import LakeError, PruneLakeError
 from prunelake.views import query
 from tests.lake_rows import prediction, run_row, write
 from tests.level_rows import explained_run, judged_run, published_run
+from tests.profile_rows import profiled
 
 DROPS = {("kernel_shap", "delete_text"): 0.5, ("random", "delete_text"): 0.25}
 
@@ -167,6 +168,24 @@ def test_every_chart_is_shown_once_for_each_run_or_each_model(full: Page) -> Non
     assert matrix == CHARTS["correlation_matrix"].caption
     # One task has nothing to set side by side.
     assert len(captions(two.split("<h3>")[0])[0]) == 1
+
+
+def test_what_levels_cost_is_told_once_for_a_removal_order(tmp_path: Path) -> None:
+    for task in ("first", "second"):
+        explained_run(tmp_path / "lake", task, {}, task=task)
+    assert "What its levels cost" not in report(tmp_path / "lake", tmp_path / "bare.html").source
+    decode = {0: [4.0, 5.0], 1: [4.0, 4.0], 2: [2.0, 2.5]}
+    profiled(tmp_path / "lake", decode=decode, removal_order=[2, 1])
+    page = report(tmp_path / "lake", tmp_path / "report.html")
+    assert page.source.count("<h3>What its levels cost</h3>") == 1
+    assert page.source.count(f"<figcaption>{CHARTS['cost'].caption}</figcaption>") == 1
+    rows = rows_of(page, "What a level costs on a CPU, 1 thread, in float32")
+    cells = [re.sub("<.*?>", " ", cell).split() for cell in rows[2]]
+    assert cells[0] == ["2"]
+    assert cells[2][-2:] == ["80", "%"] or cells[2][-1] == "80\N{NO-BREAK SPACE}%"
+    # 2 x 10 tokens in 2 and 2.5 seconds; each repeat beside its own level 0.
+    assert " ".join(cells[-1]) == "9 2.00 x, 2.00 to 2.00"
+    assert "2 x 100 prompt tokens, then 10 new ones" in page.text
 
 
 def test_strategies_of_one_task_are_compared_once(tmp_path: Path) -> None:

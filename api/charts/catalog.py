@@ -8,6 +8,7 @@ import polars as pl
 
 from api import chart_queries, queries
 from api.charts.correlations import correlations_chart
+from api.charts.cost import cost_chart
 from api.charts.deltas import deltas_chart
 from api.charts.drawing import Chart
 from api.charts.flips import flips_chart
@@ -153,6 +154,12 @@ def _pareto(rows: pl.DataFrame, subject: Subject) -> Chart:
     return pareto_chart(rows, subject.metric)
 
 
+def _cost(rows: pl.DataFrame, subject: Subject) -> Chart:
+    if rows.filter(pl.col("level") > 0).is_empty():
+        raise NothingToShow(f"no pruned level of run {subject.run_id} was profiled")
+    return cost_chart(rows, subject.level)
+
+
 def _importance(rows: pl.DataFrame, subject: Subject) -> Chart:
     return importance_chart(rows, max(subject.run["levels"]))
 
@@ -236,6 +243,14 @@ CHARTS = {
             ("metric",),
             lambda subject: chart_queries.pareto(subject.run_id, subject.metric),
             _pareto,
+        ),
+        ChartKind(
+            "cost",
+            "What a level saves: speed, weights, KV cache and peak memory.",
+            ("level",),
+            lambda subject: chart_queries.costs(subject.run_id),
+            _cost,
+            "measured cost (prunelake profile measures it)",
         ),
         ChartKind(
             "importance",

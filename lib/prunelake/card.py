@@ -63,8 +63,17 @@ def unmeasured(pruned: Pruned, runs: Sequence["PastRun"]) -> str | None:
     return None
 
 
-def card(pruned: Pruned, kind: Kind, runs: Sequence["PastRun"], figures: pl.DataFrame) -> str:
-    """The text of README.md; `runs` remove the same layers, `figures` are `measured.figures`."""
+def card(
+    pruned: Pruned,
+    kind: Kind,
+    runs: Sequence["PastRun"],
+    figures: pl.DataFrame,
+    costs: pl.DataFrame,
+) -> str:
+    """The text of README.md; `runs` remove the same layers.
+
+    `figures` are `measured.figures`, `costs` are `measured.costs`.
+    """
     base = pruned.reference.removeprefix("hub:").partition("@")[0]
     header = ["---", "tags: [attention-removal]"]
     if pruned.reference.startswith("hub:"):
@@ -100,7 +109,8 @@ def card(pruned: Pruned, kind: Kind, runs: Sequence["PastRun"], figures: pl.Data
             "",
             "## What was measured",
             "",
-            *_measured(pruned, runs, figures),
+            *_measured(pruned, runs, figures, costs),
+            *_spent(kind, costs),
         ]
     )
 
@@ -137,7 +147,9 @@ def _loading(kind: Kind, unit: Unit) -> list[str]:
     ]
 
 
-def _measured(pruned: Pruned, runs: Sequence["PastRun"], figures: pl.DataFrame) -> list[str]:
+def _measured(
+    pruned: Pruned, runs: Sequence["PastRun"], figures: pl.DataFrame, costs: pl.DataFrame
+) -> list[str]:
     if reason := unmeasured(pruned, runs):
         return [reason, ""]
     measured = [run for run in runs if pruned.level in run.levels]
@@ -163,8 +175,51 @@ def _measured(pruned: Pruned, runs: Sequence["PastRun"], figures: pl.DataFrame) 
         lines.append(
             f"- what computing in {stored} changes: the runs in {', '.join(others)} did not"
         )
-    lines.append("- any other task, text that the model writes, its speed and its memory")
+    beyond = "" if costs.height else ", its speed and its memory"
+    lines.append(f"- any other task, text that the model writes{beyond}")
     return [*lines, ""]
+
+
+def _spent(kind: Kind, costs: pl.DataFrame) -> list[str]:
+    """What the level costs beside level 0, a line for each device; nothing where none was profiled.
+
+    Speeds are medians, with the least and the greatest of the repeats.
+    """
+    if costs.is_empty():
+        return []
+    like = "as this checkpoint is" if kind is Kind.compact else "as its compact kind is"
+    return [
+        "## What it costs",
+        "",
+        f"Measured really without what is removed, {like}; beside level 0 on the same device.",
+        "",
+        "| device | number format | weights | KV cache of a token | peak memory | prefill | decode |",
+        "|---|---|---|---|---|---|---|",
+        *(
+            f"| {row['device']} | {row['dtype']} | {row['weight_bytes'] / 1e6:.1f} MB "
+            f"({_share(row['weight_share'])}) | {row['kv_bytes_per_token'] / 1e3:.1f} kB "
+            f"({_share(row['kv_share'])}) | {_memory(row)} | {_speed(row, 'prefill')} | "
+            f"{_speed(row, 'decode')} |"
+            for row in costs.iter_rows(named=True)
+        ),
+        "",
+    ]
+
+
+def _speed(row: dict[str, Any], what: str) -> str:
+    ratio, low, high = (row[f"{what}_speedup{bound}"] for bound in ("", "_low", "_high"))
+    per_second = row[f"{what}_tokens_per_second"]
+    return f"{per_second:.0f} tokens/s ({ratio:.2f} x, {low:.2f} to {high:.2f})"
+
+
+def _memory(row: dict[str, Any]) -> str:
+    if row["peak_bytes"] is None:
+        return "not measured"
+    return f"{row['peak_bytes'] / 1e6:.0f} MB ({_share(row['memory_share'])})"
+
+
+def _share(share: float | None) -> str:
+    return "none before" if share is None else f"{100 * share:.1f} %"
 
 
 def _is_of(row: dict[str, Any], run: "PastRun") -> bool:

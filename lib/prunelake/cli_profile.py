@@ -1,13 +1,13 @@
 """`prunelake profile`: what each level costs on this machine."""
 
-from typing import Annotated, get_args
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
 
 from prunelake.console import Format, LakeOption, numbers, print_frame, settings_for, strategy_of
 from prunelake.errors import InvalidSpec
-from prunelake.spec import DEFAULT_MODEL, Calibration, Dtype
+from prunelake.spec import DEFAULT_MODEL
 
 TABLE = """
     select
@@ -54,33 +54,38 @@ def profile(
     On a machine that does nothing else: numbers of a busy one are worthless.
     """
     settings = settings_for(lake)
-    if dtype is not None and dtype not in get_args(Dtype):
-        raise InvalidSpec(f"--dtype {dtype}: choose {', '.join(get_args(Dtype))}")
-    wanted_strategy, wanted_levels = strategy_of(strategy), numbers(levels)
+    fields: dict[str, Any] = {
+        "model": model,
+        "strategy": strategy_of(strategy),
+        "levels": numbers(levels),
+        "dtype": dtype,
+        "run": run,
+        "load": {
+            "batch": batch,
+            "prompt_tokens": prompt_tokens,
+            "new_tokens": new_tokens,
+            "repeats": repeats,
+        },
+        "calibration": {"source": calibration},
+    }
     from prunelake import views
-    from prunelake.cost import Load
     from prunelake.profiles import Wanted
     from prunelake.profiles import profile as measure
 
     try:
-        load = Load(
-            batch=batch, prompt_tokens=prompt_tokens, new_tokens=new_tokens, repeats=repeats
-        )
+        wanted = Wanted.model_validate(fields)
     except ValidationError as error:
         told = "; ".join(
-            f"--{str(problem['loc'][0]).replace('_', '-')} {problem['input']}: {problem['msg']}"
+            f"--{_option(problem['loc'])} {problem['input']}: {problem['msg']}"
             for problem in error.errors()
         )
         raise InvalidSpec(told) from error
-    wanted = Wanted(
-        model,
-        wanted_strategy,
-        None if wanted_levels is None else tuple(wanted_levels),
-        dtype,  # type: ignore[arg-type]  # checked above
-        run,
-        load,
-        Calibration(source=calibration),
-    )
     profile_id = measure(wanted, settings, typer.echo)
     print_frame(views.query(settings.lake, TABLE.format(profile_id)), Format.table, None)
     typer.echo(f"profile {profile_id} is in the lake {settings.lake}")
+
+
+def _option(place: tuple[int | str, ...]) -> str:
+    """The option that a field of `Wanted` is given by."""
+    names = [part for part in place if isinstance(part, str)]
+    return (names[1] if names[0] == "load" else names[0]).replace("_", "-")

@@ -9,12 +9,11 @@ import polars as pl
 from prunelake.card import Kind, Pruned, card, stored_dtype, unmeasured
 from prunelake.checkpoint import refuse_taken, write
 from prunelake.errors import UnknownLayer
-from prunelake.measured import PastRun, agreeing, dtype_of, figures, past_runs
+from prunelake.measured import agreeing, costs, dtype_of, figures, past_runs
 from prunelake.orders import computed_order
 from prunelake.shipped import FILE, Shipped, shipped
 from prunelake.sources import resolve
 from prunelake.spec import UNIT_NAMES, Calibration, Dtype, Settings, Strategy
-from prunelake.storage import Location
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,12 @@ def export(order: Order, out: Path, settings: Settings, say: Callable[[str], Non
         origin,
         dtype,
     )
-    text = card(pruned, order.kind, runs, _figures(settings.lake, runs, order.level))
+    run_ids = [run.run_id for run in runs if order.level in run.levels]
+    known = spent = pl.DataFrame()
+    if run_ids:
+        known = figures(settings.lake, run_ids, order.level)
+        spent = costs(settings.lake, run_ids, order.level)
+    text = card(pruned, order.kind, runs, known, spent)
     beside = {}
     if taken is not None:
         text += "\n".join(["", *taken.section()])
@@ -107,8 +111,3 @@ def export(order: Order, out: Path, settings: Settings, say: Callable[[str], Non
 
 def _text(order: Order) -> str:
     return order.calibration.source if order.strategy.reads_text else "none"
-
-
-def _figures(lake: Location, runs: list[PastRun], level: int) -> pl.DataFrame:
-    run_ids = [run.run_id for run in runs if level in run.levels]
-    return figures(lake, run_ids, level) if run_ids else pl.DataFrame()

@@ -126,6 +126,27 @@ def figures(lake: Location, run_ids: Collection[str], level: int) -> pl.DataFram
     )
 
 
+def costs(lake: Location, run_ids: Collection[str], level: int) -> pl.DataFrame:
+    """What a level of runs costs, a row for each device that it was profiled on.
+
+    The columns are those of the view `efficiency`. Runs of one removal order and number format
+    share a profile, which is told once.
+
+    Raises:
+        LakeError: as `views.query`.
+    """
+    listed = ", ".join(f"'{run_id}'" for run_id in sorted(run_ids))
+    return query(
+        lake,
+        f"""
+        from efficiency
+        where run_id in ({listed}) and level = {level}
+        qualify row_number() over (partition by profile_id order by run_id) = 1
+        order by device, dtype, profile_id
+        """,
+    )
+
+
 def _same_cell(view: str) -> str:
     same = (f"metrics.{name} = {view}.{name}" for name in ("run_id", "level", "metric"))
     apart = (

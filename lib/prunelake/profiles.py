@@ -1,7 +1,7 @@
 """Profile a model: what each level of a removal order costs here, from the order to the lake."""
 
+import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 from prunelake import devices, lake
 from prunelake.cost import Load, Subject, busy, check, measure, profile_of
@@ -10,11 +10,23 @@ from prunelake.measured import PastRun, agreeing, dtype_of, past_runs
 from prunelake.models import config_of, load
 from prunelake.orders import computed_order
 from prunelake.sources import resolve
-from prunelake.spec import UNIT_NAMES, Calibration, Dtype, Settings, Strategy, Unit
+from prunelake.spec import (
+    DEFAULT_MODEL,
+    UNIT_NAMES,
+    Calibration,
+    Dtype,
+    Frozen,
+    Levels,
+    Settings,
+    Strategy,
+    Unit,
+)
+
+BUSY = 0.5
+"""More processes than that, on average over a minute, take cores from what is measured on a CPU."""
 
 
-@dataclass(frozen=True)
-class Wanted:
+class Wanted(Frozen):
     """What is to be measured, by the removal order of the lake's runs where it has some.
 
     `levels` None are those of the runs, else every one up to half of the layers; level 0 is always
@@ -23,18 +35,19 @@ class Wanted:
     lacks.
     """
 
-    model: str
-    strategy: Strategy = field(default_factory=Strategy)
-    levels: tuple[int, ...] | None = None
+    model: str = DEFAULT_MODEL
+    strategy: Strategy = Strategy()
+    levels: Levels | None = None
     dtype: Dtype | None = None
     run: str | None = None
-    load: Load = field(default_factory=Load)
-    calibration: Calibration = field(default_factory=Calibration)
+    load: Load = Load()
+    calibration: Calibration = Calibration()
 
 
 def profile(wanted: Wanted, settings: Settings, say: Callable[[str], None]) -> str:
     """Measure what the levels cost on this machine's device, alone on a GPU; the profile's id.
 
+    `say` is told what is done, and that the machine is busy if so: its numbers are then worthless.
     It replaces an earlier profile of the same revision, removal order, number format and device.
     Whatever can be wrong is found before anything is measured, and nothing is written then.
 
@@ -43,6 +56,7 @@ def profile(wanted: Wanted, settings: Settings, say: Callable[[str], None]) -> s
         InvalidSpec: as `measured.agreeing`, `measured.dtype_of`, `orders.computed_order`, `check`.
         ModelError, LakeError: as what it calls.
     """
+    load_average = busy()  # before anything of ours computes
     source = resolve(wanted.model, settings.cache.expanduser(), wanted.strategy.unit)
     runs = _runs(wanted, past_runs(settings.lake, source.revision, wanted.strategy.label))
     levels = _levels(wanted.levels, runs, source.layer_count, wanted.strategy.unit)
@@ -63,7 +77,11 @@ def profile(wanted: Wanted, settings: Settings, say: Callable[[str], None]) -> s
     device = devices.take(settings.device, settings.cache.expanduser(), say)
     model = load(source, dtype, device).model
     lake.check_writable(settings.lake)
-    load_average = busy()
+    if load_average > BUSY and model.device.type == "cpu":
+        say(
+            f"warning: {load_average:.1f} processes wanted one of {os.cpu_count()} cores over the "
+            "last minute; numbers of a busy machine are worthless"
+        )
     rows = measure(model, order, levels, wanted.load, say, wanted.strategy.unit)
     subject = Subject(
         source.reference,
@@ -92,10 +110,9 @@ def _levels(
     if levels is None:
         levels = [level for run in runs for level in run.levels] or range(layer_count // 2 + 1)
     found = tuple(sorted({0, *levels}))
-    for level in (found[0], found[-1]):
-        if not 0 <= level <= layer_count:
-            raise UnknownLayer(
-                f"level {level}: the model has {layer_count} {UNIT_NAMES[unit]}, so that levels "
-                f"go from 0 to {layer_count}"
-            )
+    if found[-1] > layer_count:
+        raise UnknownLayer(
+            f"level {found[-1]}: the model has {layer_count} {UNIT_NAMES[unit]}, so that levels go "
+            f"from 0 to {layer_count}"
+        )
     return found

@@ -1,0 +1,102 @@
+"""What a level saves: how much faster it is, and how much memory is left of it."""
+
+import textwrap
+from typing import Any
+
+import altair as alt
+import polars as pl
+
+from api.charts.drawing import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION, WIDTH, at, finished
+from api.wording import interval, number, percent
+
+SPEEDS = {"decoding": "decode_speedup", "prefill": "prefill_speedup"}
+SHARES = {"weights": "weight_share", "KV cache": "kv_share", "peak memory": "memory_share"}
+SHAPES = ["circle", "square", "triangle-up"]
+
+
+def cost_chart(costs: pl.DataFrame, level: int) -> alt.VConcatChart:
+    """Speed-ups of decoding and prefill, and the shares of memory that are left, over levels.
+
+    Thin lines go from the least to the greatest of the repeats. The title speaks of the level, or of the
+    deepest one where that is the unpruned one. `costs` has a pruned level, of one device.
+    """
+    speeds = pl.concat(
+        costs.select(
+            "level",
+            pl.lit(name).alias("what"),
+            pl.col(column).alias("value"),
+            pl.col(f"{column}_low").alias("low"),
+            pl.col(f"{column}_high").alias("high"),
+        )
+        for name, column in SPEEDS.items()
+    )
+    shares = pl.concat(
+        costs.select("level", pl.lit(name).alias("what"), pl.col(column).alias("value"))
+        for name, column in SHARES.items()
+    ).drop_nulls("value")
+    panels = [
+        _panel(speeds, "Speed-up", "times as fast as unpruned", [VERMILION, BLUE], is_last=False),
+        _panel(shares, "Memory", "share left", [GREEN, PURPLE, ORANGE], is_last=True),
+    ]
+    chart: alt.VConcatChart = alt.vconcat(*panels, spacing=14).resolve_scale(
+        color="independent", shape="independent"
+    )
+    about = costs.row(0, named=True)
+    told = f"batch {about['batch']}, {about['prompt_tokens']} prompt and {about['new_tokens']} new"
+    notes = textwrap.wrap(f"{told} tokens, {about['dtype']}, {about['device']}", 52)
+    if about["repeats"] > 1:
+        notes.insert(0, f"thin: least to greatest of {about['repeats']} repeats")
+    known = costs.filter(pl.col("level") > 0)
+    found = known.filter(level=level) if level in known["level"] else known.tail(1)
+    return finished(chart, _saved(found.row(0, named=True)), notes)
+
+
+def _panel(
+    points: pl.DataFrame, heading: str, unit: str, colours: list[str], is_last: bool
+) -> alt.LayerChart:
+    names = points["what"].unique(maintain_order=True).to_list()
+    x = alt.X(
+        "level:Q",
+        title="removed layers (0 = unpruned)" if is_last else None,
+        scale=alt.Scale(nice=False, padding=6),
+        axis=alt.Axis(
+            values=points["level"].unique().sort().to_list(),
+            format="d",
+            labels=is_last,
+            labelOverlap=True,
+            labelFlush=False,
+        ),
+    )
+    y = alt.Y(
+        "value:Q",
+        title=None,
+        scale=alt.Scale(zero=False, nice=True),
+        axis=alt.Axis(tickCount=5, minExtent=34, maxExtent=34, format="%" if is_last else ".2f"),
+    )
+    legend = alt.Legend(orient="bottom", title=None, columns=3, offset=8)
+    colour = alt.Color("what:N", scale=alt.Scale(domain=names, range=colours), legend=legend)
+    shape = alt.Shape("what:N", scale=alt.Scale(domain=names, range=SHAPES), legend=legend)
+    base = alt.Chart(points).encode(x=x, color=colour)
+    marks = [
+        alt.Chart(at(1.0)).mark_rule(color=GREY, strokeDash=[1, 3]).encode(y="value:Q"),
+        base.mark_line(strokeWidth=1.5).encode(y=y),
+    ]
+    if "low" in points.columns:
+        marks.append(base.mark_rule(opacity=0.6).encode(y="low:Q", y2="high:Q"))
+    marks.append(base.mark_point(filled=True, size=40, opacity=1).encode(y=y, shape=shape))
+    title = alt.TitleParams(
+        text=heading, subtitle=unit, fontSize=12, subtitleFontSize=10.5, offset=4
+    )
+    return alt.LayerChart(layer=marks).properties(width=WIDTH, height=120, title=title)
+
+
+def _saved(row: dict[str, Any]) -> str:
+    """What a level saves, in a sentence."""
+    reach = interval(row["decode_speedup_low"], row["decode_speedup_high"])
+    text = (
+        f"At level {row['level']} decoding is {number(row['decode_speedup'])} times as fast "
+        f"({reach}), with {percent(row['weight_share'])} of the weights"
+    )
+    if row["kv_share"] is None:
+        return text
+    return f"{text} and {percent(row['kv_share'])} of the KV cache"

@@ -1,0 +1,32 @@
+"""What the levels of a model cost on the machine of a worker, measured into the lake."""
+
+from prefect import flow, get_run_logger
+from prefect.artifacts import create_table_artifact
+
+from prunelake import views
+from prunelake.errors import one_line
+from prunelake.profiles import Wanted, profile
+from prunelake.spec import Settings
+
+COSTS = "from costs where profile_id = '{}' order by level"
+
+
+@flow(name="cost", flow_run_name="{wanted.model} {wanted.strategy.label}")
+def cost(wanted: Wanted, settings: Settings | None = None) -> str:
+    """Measure weights, KV cache, speed and memory of each level; returns the profile's id.
+
+    A GPU is held alone meanwhile, as by a sweep. A CPU is not: a worker that profiles one should
+    have a machine that does nothing else.
+    """
+    settings = settings or Settings()
+    logger = get_run_logger()
+    profile_id = profile(wanted, settings, lambda text: logger.info("%s", text))
+    logger.info("profile %s is in the lake %s", profile_id, settings.lake)
+    try:
+        rows = views.query(settings.lake, COSTS.format(profile_id)).to_dicts()
+        create_table_artifact(
+            table=rows, key="costs", description=f"Profile {profile_id}: {wanted.model}"
+        )
+    except Exception as error:  # of the server or the way to it: the profile is written
+        logger.warning("profile %s is written, but not shown: %s", profile_id, one_line(error))
+    return profile_id
