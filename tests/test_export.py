@@ -141,7 +141,9 @@ def test_the_card_tells_what_the_lake_has_measured(
     assert "## What it costs" not in text
 
 
-@pytest.mark.parametrize(("kind", "like"), [("compact", "this"), ("portable", "its compact kind")])
+@pytest.mark.parametrize(
+    ("kind", "like"), [("compact", "this checkpoint"), ("portable", "its compact kind")]
+)
 def test_the_card_tells_what_the_level_costs_where_it_was_profiled(
     kind: str, like: str, revision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,8 +17,8 @@ SHAPES = ["circle", "square", "triangle-up"]
 def cost_chart(costs: pl.DataFrame, level: int) -> alt.VConcatChart:
     """Speed-ups of decoding and prefill, and the shares of memory that are left, over levels.
 
-    Thin lines go from the least to the greatest of the repeats. The title speaks of the level, or of the
-    deepest one where that is the unpruned one. `costs` has a pruned level, of one device.
+    Thin lines go from the least to the greatest of the repeats. The title speaks of the level, or
+    of the deepest one where that is the unpruned one. `costs` has a pruned level, of one device.
     """
     speeds = pl.concat(
         costs.select(
@@ -38,9 +38,8 @@ def cost_chart(costs: pl.DataFrame, level: int) -> alt.VConcatChart:
         _panel(speeds, "Speed-up", "times as fast as unpruned", [VERMILION, BLUE], is_last=False),
         _panel(shares, "Memory", "share left", [GREEN, PURPLE, ORANGE], is_last=True),
     ]
-    chart: alt.VConcatChart = alt.vconcat(*panels, spacing=14).resolve_scale(
-        color="independent", shape="independent"
-    )
+    stacked = alt.vconcat(*panels, spacing=14)
+    chart: alt.VConcatChart = stacked.resolve_scale(color="independent", shape="independent")
     about = costs.row(0, named=True)
     told = f"batch {about['batch']}, {about['prompt_tokens']} prompt and {about['new_tokens']} new"
     notes = textwrap.wrap(f"{told} tokens, {about['dtype']}, {about['device']}", 52)

@@ -193,7 +193,7 @@ def _spent(kind: Kind, costs: pl.DataFrame) -> list[str]:
         "",
         f"Measured really without what is removed, {like}; beside level 0 on the same device.",
         "",
-        "| device | number format | weights | KV cache of a token | peak memory | prefill | decode |",
+        "| device | number format | weights | KV cache a token | peak memory | prefill | decode |",
         "|---|---|---|---|---|---|---|",
         *(
             f"| {row['device']} | {row['dtype']} | {row['weight_bytes'] / 1e6:.1f} MB "
