@@ -2,8 +2,8 @@
 
 import copy
 from collections.abc import Sequence
-from contextlib import suppress
-from typing import Any, get_args
+from contextlib import nullcontext, suppress
+from typing import Any, cast, get_args
 
 import pytest
 import torch
@@ -171,6 +171,11 @@ def test_peak_memory_holds_weights_and_cache_and_falls_with_them() -> None:
     assert rows[0]["peak_bytes"] - rows[1]["peak_bytes"] >= gone
 
 
+def test_measuring_writes_nothing_to_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    measured(tiny_model("llama"), (0, 1))
+    assert capfd.readouterr() == ("", "")
+
+
 def test_peak_memory_sees_a_large_tensor_come_and_go(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model("llama")
     (before,) = measured(model, (0,))
@@ -183,6 +188,33 @@ def test_peak_memory_sees_a_large_tensor_come_and_go(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(cost, "_step", wasteful)
     (row,) = measured(model, (0,))
     assert 3_500_000 < row["peak_bytes"] - before["peak_bytes"] <= 4_000_000
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_on_cuda_the_allocator_tells_while_the_removed_weights_are_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    did: list[str] = []
+
+    class Module:
+        def to(self, device: Any) -> None:
+            did.append(f"to {device}")
+
+    class Model:
+        device = torch.device("cuda", 1)
+
+    def run(*_: Any) -> None:
+        did.append("run")
+        if fails:
+            raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(cost, "_run", run)
+    monkeypatch.setattr("torch.cuda.reset_peak_memory_stats", lambda _: did.append("reset"))
+    monkeypatch.setattr("torch.cuda.max_memory_allocated", lambda _: 12_345)
+    model, gone = cast(PreTrainedModel, Model()), cast(list[nn.Module], [Module()])
+    with pytest.raises(torch.OutOfMemoryError) if fails else nullcontext():
+        assert cost._peak_bytes(model, gone, SMALL) == 12_345
+    assert did == ["to cpu", "reset", "run", "to cuda:1"]
 
 
 def test_levels_take_turns_upwards_and_downwards(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -214,6 +214,18 @@ def test_what_cannot_be_measured_is_one_line_and_nothing_is_written(
     assert not Path("lake").exists()
 
 
+@pytest.mark.parametrize(("load", "is_told"), [(0.25, False), (1.5, True)])
+def test_a_busy_machine_is_told_and_remembered(
+    revision: str, profile: Command, monkeypatch: pytest.MonkeyPatch, load: float, is_told: bool
+) -> None:
+    monkeypatch.setattr("os.getloadavg", lambda: (load, 9.0, 9.0))
+    out = profile("--strategy", "last")
+    told = f"warning: {load} processes wanted one of"
+    assert (told in out) == is_told
+    assert ("numbers of a busy machine are worthless" in out) == is_told
+    assert (the_profile()["load_average"], the_profile()["revision"]) == (load, revision)
+
+
 def test_a_format_that_the_device_cannot_compute_is_one_line(
     revision: str, profile: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

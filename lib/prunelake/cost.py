@@ -244,8 +244,9 @@ def _peak_bytes(model: PreTrainedModel, gone: Sequence[nn.Module], load: Load) -
                 module.to(model.device)
     if model.device.type != "cpu":
         return None
-    # With kineto it would write lines of its own to the terminal.
-    with profile(use_kineto=False, profile_memory=True) as recorded:
+    # Else it writes lines of its own to the terminal.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    with profile(profile_memory=True) as recorded:
         _run(model, load)
     events = [e for e in recorded.kineto_results.events() if e.name() == "[memory]"]
     events.sort(key=lambda event: event.start_ns())
