@@ -5,11 +5,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
+from transformers import PreTrainedModel
 
+from prunelake import devices
 from prunelake.card import Kind, Pruned, card, stored_dtype, unmeasured
 from prunelake.checkpoint import refuse_taken, write
 from prunelake.errors import UnknownLayer
 from prunelake.measured import agreeing, costs, dtype_of, figures, past_runs
+from prunelake.models import load
 from prunelake.orders import computed_order
 from prunelake.shipped import FILE, Shipped, shipped
 from prunelake.sources import resolve
@@ -76,8 +79,13 @@ def export(order: Order, out: Path, settings: Settings, say: Callable[[str], Non
         origin = f"run {runs[0].run_id} of the lake"
     else:
         say(f"the lake {settings.lake} has no run of this model by {label}: computing its order")
+
+        def model() -> PreTrainedModel:
+            device = devices.take(settings.device, settings.cache.expanduser(), say)
+            return load(source, dtype, device).model
+
         found = computed_order(
-            source, order.strategy, order.level, order.calibration, dtype, settings, say
+            source, order.strategy, order.level, order.calibration, dtype, settings, model
         )
         layers = found[: order.level]
         origin = f"an order computed for this export (calibration text: {_text(order)})"

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 
-from prunelake import devices
+from transformers import PreTrainedModel
+
 from prunelake.errors import InvalidSpec
 from prunelake.importance import removal_order
-from prunelake.models import ModelSource, load
+from prunelake.models import ModelSource
 from prunelake.plan import plan
 from prunelake.spec import Calibration, Dtype, Rows, Settings, Strategy, SweepSpec
 
@@ -17,12 +18,12 @@ def computed_order(
     calibration: Calibration,
     dtype: Dtype,
     settings: Settings,
-    say: Callable[[str], None],
+    model: Callable[[], PreTrainedModel],
 ) -> tuple[int, ...]:
     """The layers that a sweep of this model would remove, all of them, first removed first.
 
     Behind the first `depth` their order is of no meaning where the strategy measures again after
-    each removal.
+    each removal. `model` is asked for when all else is known to be right.
 
     Raises:
         InvalidSpec: an order that is searched on examples, which are those of some task.
@@ -44,6 +45,4 @@ def computed_order(
         dtype=dtype,
     )
     work = plan(spec, settings)
-    device = devices.take(settings.device, settings.cache.expanduser(), say)
-    model = load(source, dtype, device).model
-    return removal_order(model, strategy, work.windows, depth=depth).layers
+    return removal_order(model(), strategy, work.windows, depth=depth).layers

@@ -2,6 +2,9 @@
 
 import os
 from collections.abc import Callable, Sequence
+from functools import cache
+
+from transformers import PreTrainedModel
 
 from prunelake import devices, lake
 from prunelake.cost import Load, Subject, busy, check, measure, profile_of
@@ -65,6 +68,12 @@ def profile(wanted: Wanted, settings: Settings, say: Callable[[str], None]) -> s
     dtype = wanted.dtype or (dtype_of(runs) if runs else "float32")
     context = config_of(source.folder).get_text_config().max_position_embeddings
     check(levels, range(source.layer_count), wanted.load, context)
+
+    @cache  # two would not only take twice the time: the peak memory would be that of two
+    def loaded() -> PreTrainedModel:
+        device = devices.take(settings.device, settings.cache.expanduser(), say)
+        return load(source, dtype, device).model
+
     if runs:
         order = runs[0].removal_order
         say(f"removal order of run {runs[0].run_id} of the lake")
@@ -72,10 +81,9 @@ def profile(wanted: Wanted, settings: Settings, say: Callable[[str], None]) -> s
         label = wanted.strategy.label
         say(f"the lake {settings.lake} has no run of this model by {label}: computing its order")
         order = computed_order(
-            source, wanted.strategy, levels[-1], wanted.calibration, dtype, settings, say
+            source, wanted.strategy, levels[-1], wanted.calibration, dtype, settings, loaded
         )
-    device = devices.take(settings.device, settings.cache.expanduser(), say)
-    model = load(source, dtype, device).model
+    model = loaded()
     lake.check_writable(settings.lake)
     if load_average > BUSY and model.device.type == "cpu":
         say(
