@@ -17,9 +17,9 @@ TABLE = """
         kv_bytes_per_token / 1e3 as "KV, kB a token",
         peak_bytes / 1e6 as "peak, MB",
         prefill_tokens_per_second as "prefill, tokens/s",
-        prefill_speedup as "speed-up",
+        prefill_speedup as "x level 0",
         decode_tokens_per_second as "decode, tokens/s",
-        decode_speedup as "speed-up of it"
+        decode_speedup as "x level 0 "
     from costs
     where profile_id = '{}'
     order by level
