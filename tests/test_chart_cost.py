@@ -50,7 +50,7 @@ def panels(chart: drawing.Chart) -> list[dict[str, Any]]:
 def test_the_title_tells_what_the_level_saves(level: int, found: str, costs: pl.DataFrame) -> None:
     left = {1: 75, 2: 50}[level]
     notes = (
-        "(thin: least to greatest of 3 repeats batch 2, 100 prompt and 10 new tokens, float32, a "
+        "(bars: least to greatest of 3 repeats batch 2, 100 prompt and 10 new tokens, float32, a "
         "CPU, 1 thread)"
     )
     title = drawing.title(cost_chart(costs, level))

@@ -17,7 +17,7 @@ SHAPES = ["circle", "square", "triangle-up"]
 def cost_chart(costs: pl.DataFrame, level: int) -> alt.VConcatChart:
     """Speed-ups of decoding and prefill, and the shares of memory that are left, over levels.
 
-    Thin lines go from the least to the greatest of the repeats. The title speaks of the level, or
+    Bars go from the least to the greatest of the repeats. The title speaks of the level, or
     of the deepest one where that is the unpruned one. `costs` has a pruned level, of one device.
     """
     speeds = pl.concat(
@@ -44,7 +44,7 @@ def cost_chart(costs: pl.DataFrame, level: int) -> alt.VConcatChart:
     told = f"batch {about['batch']}, {about['prompt_tokens']} prompt and {about['new_tokens']} new"
     notes = textwrap.wrap(f"{told} tokens, {about['dtype']}, {about['device']}", 52)
     if about["repeats"] > 1:
-        notes.insert(0, f"thin: least to greatest of {about['repeats']} repeats")
+        notes.insert(0, f"bars: least to greatest of {about['repeats']} repeats")
     known = costs.filter(pl.col("level") > 0)
     found = known.filter(level=level) if level in known["level"] else known.tail(1)
     return finished(chart, _saved(found.row(0, named=True)), notes)
@@ -72,7 +72,7 @@ def _panel(
         scale=alt.Scale(zero=False, nice=True),
         axis=alt.Axis(tickCount=5, minExtent=34, maxExtent=34, format="%" if is_last else ".2f"),
     )
-    legend = alt.Legend(orient="bottom", title=None, columns=3, offset=8)
+    legend = alt.Legend(orient="bottom", title=None, columns=3, offset=8, symbolOpacity=1)
     colour = alt.Color("what:N", scale=alt.Scale(domain=names, range=colours), legend=legend)
     shape = alt.Shape("what:N", scale=alt.Scale(domain=names, range=SHAPES), legend=legend)
     base = alt.Chart(points).encode(x=x, color=colour)
@@ -81,7 +81,11 @@ def _panel(
         base.mark_line(strokeWidth=1.5).encode(y=y),
     ]
     if "low" in points.columns:
-        marks.append(base.mark_rule(opacity=0.6).encode(y="low:Q", y2="high:Q"))
+        # Of two widths, so that both are seen where they lie on one another.
+        width = alt.StrokeWidth(
+            "what:N", scale=alt.Scale(domain=names, range=[5, 1.5]), legend=None
+        )
+        marks.append(base.mark_rule(opacity=0.5).encode(y="low:Q", y2="high:Q", strokeWidth=width))
     marks.append(base.mark_point(filled=True, size=40, opacity=1).encode(y=y, shape=shape))
     title = alt.TitleParams(
         text=heading, subtitle=unit, fontSize=12, subtitleFontSize=10.5, offset=4
