@@ -81,6 +81,34 @@ def reliability(run_id: str, level: int) -> Query:
     )
 
 
+def recalibration(run_id: str, metric: str) -> Query:
+    """level x calibrator: a metric before and after recalibration, with intervals.
+
+    unpruned_value is that of level 0 before; note says why there is no value after.
+    """
+    return Query(
+        """
+        select
+            level,
+            calibrator,
+            before,
+            before_low,
+            before_high,
+            value,
+            ci_low,
+            ci_high,
+            unpruned_value,
+            n,
+            note
+        from recalibration
+        where run_id = $run_id and metric = $metric
+        order by calibrator, level
+        """,
+        run_id=run_id,
+        metric=metric,
+    )
+
+
 def correlation_matrix(run_id: str) -> Query:
     """task x metric: Spearman correlation with accuracy over all levels, and its interval.
 

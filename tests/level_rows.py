@@ -69,19 +69,22 @@ def explained_run(
     lake: Location,
     name: str = "run",
     drops: Mapping[tuple[str, str], float] = {("kernel_shap", "delete_text"): 0.5},  # a constant
+    copies: int = 1,
     **columns: Any,
 ) -> str:
     """A run of four examples at levels 0, 1, 2, of which the first two are explained.
+
+    With `copies` each is there so often, which may suffice to recalibrate.
 
     `drops` has the comprehensiveness at level 0 by method and operator, the only fractions being
     0.1 and 0.2; a level takes off 0.125. Sufficiency is 0.25 throughout. Accuracy is 0.75, 0.75
     and 0.5.
     """
     run = lake_rows.run_row(
-        name, **{"levels": [0, 1, 2], "example_count": 4, "layer_count": 2} | columns
+        name, **{"levels": [0, 1, 2], "example_count": 4 * copies, "layer_count": 2} | columns
     )
     run_id = str(run["run_id"])
-    names = [f"test:{i}" for i in range(4)]
+    names = [f"test:{i}" for i in range(4 * copies)]
     wrong = {0: 1, 1: 1, 2: 2}
     return lake_rows.write(
         lake,
@@ -91,7 +94,13 @@ def explained_run(
             lake_rows.layer(run_id, 1, 0.25, 0),
         ],
         examples=[
-            lake_rows.example(run_id, name, position=i, gold=int(i == 3))
+            lake_rows.example(
+                run_id,
+                name,
+                position=i,
+                gold=int(i % 4 == 3),
+                prompt=f"Is it {i}?" if copies > 1 else "Is it?",
+            )
             for i, name in enumerate(names)
         ],
         predictions=[
@@ -99,8 +108,10 @@ def explained_run(
                 run_id,
                 level,
                 name,
-                [-2.0 - level, -1.0] if (i < wrong[level]) != (i == 3) else [-1.0, -2.0 - level],
-                gold=int(i == 3),
+                [-2.0 - level, -1.0]
+                if (i % 4 < wrong[level]) != (i % 4 == 3)
+                else [-1.0, -2.0 - level],
+                gold=int(i % 4 == 3),
             )
             for level in wrong
             for i, name in enumerate(names)

@@ -26,7 +26,15 @@ from tests.api_client import client_of
 from tests.level_rows import explained_run, published_run
 from tests.profile_rows import profiled
 
-OF_EXAMPLES = {"verdicts", "reliability", "overlap", "flips", "cost", "importance"}
+OF_EXAMPLES = {
+    "verdicts",
+    "reliability",
+    "recalibration",
+    "overlap",
+    "flips",
+    "cost",
+    "importance",
+}
 """Charts of what a published table cannot tell."""
 
 COLOUR = re.compile("#[0-9A-Fa-f]{6}|white|black")
@@ -36,7 +44,7 @@ COLOUR = re.compile("#[0-9A-Fa-f]{6}|white|black")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small explained run, and an older one of a published table."""
     folder = tmp_path_factory.mktemp("lake")
-    explained_run(folder, name="explained")
+    explained_run(folder, name="explained", copies=16)
     profiled(folder, decode={0: [4.0, 5.0], 1: [3.0, 3.5], 2: [2.0, 2.0]}, removal_order=[2, 1])
     published_run(folder, name="published")
     publish(folder)
@@ -152,13 +160,20 @@ def test_a_chart_takes_what_changes_it(name: str, drawn: Drawing) -> None:
     given = drawn.spec(name, level=1, metric="nll")
     found = {
         "level": drawn.spec(name, level=2, metric="nll") != given,
-        "metric": drawn.spec(name, level=1, metric="sufficiency") != given,
+        "metric": drawn.spec(name, level=1, metric="brier") != given,
     }
     assert {what for what, is_changed in found.items() if is_changed} == set(CHARTS[name].takes)
 
 
 def test_what_a_run_lacks_is_not_drawn(drawn: Drawing) -> None:
     of = drawn.subject(metric="accuracy")
+    with pytest.raises(NothingToShow, match=r"does not change accuracy; add metric=ece"):
+        CHARTS["recalibration"].chart(drawn.rows("recalibration", drawn.subject()), of)
+    few = drawn.rows("recalibration", drawn.subject()).with_columns(
+        value=pl.lit(None, dtype=pl.Float64()), note=pl.lit("4 scored rows")
+    )
+    with pytest.raises(NothingToShow, match="is not recalibrated: 4 scored rows"):
+        CHARTS["recalibration"].chart(few, drawn.subject())
     with pytest.raises(NothingToShow, match="against another metric"):
         CHARTS["path"].chart(drawn.rows("path", of), of)
     for name in ("levels", "deltas"):

@@ -18,6 +18,7 @@ from api.charts.matrix import matrix_chart
 from api.charts.overlap import overlap_chart
 from api.charts.pareto import pareto_chart
 from api.charts.path import path_chart
+from api.charts.recalibration import recalibration_chart
 from api.charts.reliability import reliability_chart
 from api.charts.verdict_map import verdict_map
 from api.findings import JUDGED
@@ -26,6 +27,7 @@ from api.subject import Subject
 from api.wording import label
 from prunelake.errors import NothingToShow
 from prunelake.metrics import METRICS
+from prunelake.recalibration import REPORTED
 
 CORRELATED = (*JUDGED[1:], "mean_confidence", "flip_rate", "overlap_10")
 """The metrics whose correlation with accuracy a reader is shown."""
@@ -113,6 +115,17 @@ def _explanations(rows: pl.DataFrame, subject: Subject) -> Chart:
             "explanations"
         )
     return levels_chart(rows, EXPLANATION_PANELS)
+
+
+def _recalibration(rows: pl.DataFrame, subject: Subject) -> Chart:
+    if subject.metric not in REPORTED:
+        raise NothingToShow(
+            f"recalibration does not change {label(subject.metric)}; add metric="
+            f"{', '.join(REPORTED)}"
+        )
+    if rows["value"].null_count() == rows.height:
+        raise NothingToShow(f"run {subject.run_id} is not recalibrated: {rows['note'][0]}")
+    return recalibration_chart(rows, subject.metric, subject.level)
 
 
 def _correlations(rows: pl.DataFrame, subject: Subject) -> Chart:
@@ -203,6 +216,14 @@ CHARTS = {
             ("level",),
             lambda subject: chart_queries.reliability(subject.run_id, subject.level),
             lambda rows, subject: reliability_chart(rows, subject.level),
+            "predictions of single examples",
+        ),
+        ChartKind(
+            "recalibration",
+            "A metric of confidence before and after recalibration, level by level.",
+            ("metric", "level"),
+            lambda subject: chart_queries.recalibration(subject.run_id, subject.metric),
+            _recalibration,
             "predictions of single examples",
         ),
         ChartKind(
