@@ -203,12 +203,13 @@ def _change(one: Candidate) -> str:
 def _need(check: Check) -> str:
     where = f"{label(check.metric)} on {check.task}"
     if check.loss_bound is None:
-        return f"{where} measured"
+        return f"{where} known (now: {check.note or 'no interval'})"
     # The least of three decimals above the bound.
     margin = (math.floor(check.loss_bound * 1000) + 1) / 1000
     text = f"a margin of {margin:.3f} for {where} (loss {number(check.loss, 3)})"
     if check.n_needed is not None:
-        text += f", or about {check.n_needed:,} examples instead of {check.n:,}"
+        kind = "explained examples" if check.method else "examples"
+        text += f", or about {check.n_needed:,} {kind} instead of {check.n:,}"
     return text
 
 
