@@ -130,12 +130,14 @@ def cost(at: Level, term: Term) -> str:
 
 
 def failure(check: Check) -> str:
-    """How a check fails: ECE on boolq may be worse by 0.034, margin 0.02."""
+    """How a check fails: ECE on boolq may be worse by up to 0.034 (loss 0.01, margin 0.02)."""
     where = f"{label(check.metric)} on {check.task}"
     if check.loss_bound is None:
         return f"{where} is not known ({check.note or 'no interval'})"
-    verb = "may be worse" if check.loss is not None and check.loss < check.margin else "is worse"
-    return f"{where} {verb} by up to {number(check.loss_bound, 3)}, margin {check.margin:g}"
+    return (
+        f"{where} may be worse by up to {number(check.loss_bound, 3)} "
+        f"(loss {number(check.loss, 3)}, margin {check.margin:g})"
+    )
 
 
 def changes(found: Recommendation) -> list[str]:
@@ -209,8 +211,14 @@ def _need(check: Check) -> str:
     text = f"a margin of {margin:.3f} for {where} (loss {number(check.loss, 3)})"
     if check.n_needed is not None:
         kind = "explained examples" if check.method else "examples"
-        text += f", or about {check.n_needed:,} {kind} instead of {check.n:,}"
+        text += f", or about {_about(check.n_needed):,} {kind} instead of {check.n:,}"
     return text
+
+
+def _about(count: int) -> int:
+    """Two digits of a count that is no more exact, rounded up."""
+    unit: int = 10 ** max(0, len(str(count)) - 2)
+    return -(-count // unit) * unit
 
 
 def _examples(found: Recommendation, task: str) -> str:

@@ -70,7 +70,7 @@ def _answers(found: Recommendation, name: str) -> Iterator[str]:
 
 def _answer(found: Recommendation, answer: Answer, name: str) -> str:
     if answer.level is None:
-        return f"Remove nothing from {name} yet. {recommended.reasons(found, answer)}"
+        return f"Remove nothing from {name} yet. {_why(found, answer)}"
     text = (
         f"You can remove {recommended.removal(found, answer)} from {name} "
         f"(layer{'s' * (answer.level > 1)} {ranges(answer.removed)}): no harm beyond the margins "
@@ -81,6 +81,18 @@ def _answer(found: Recommendation, answer: Answer, name: str) -> str:
 
 def _named(answer: Answer) -> str:
     return f"by {(answer.calibrator or '').replace('_', ' ')}"
+
+
+def _why(found: Recommendation, answer: Answer) -> str:
+    """Why nothing is recommended, without the numbers, which a table has."""
+    told = []
+    for one in answer.candidates:
+        text = recommended.why_none(found, one)
+        if one.reason == "quality" and (stop := one.stopped_at) is not None:
+            names = dict.fromkeys(label(check.metric) for check in stop.failures)
+            text = f"level {stop.level} is not shown to be harmless to {listed([*names])}"
+        told.append(f"In the {order(one.strategy)}, {text}.")
+    return " ".join(told)
 
 
 def _evidence(found: Recommendation) -> str:
@@ -117,8 +129,7 @@ def _evidence(found: Recommendation) -> str:
 
 def _row(check: Check) -> list[str | html.Cell]:
     return [
-        check.task,
-        html.Cell(COUNTS[check.criterion], below=label(check.metric)),
+        html.Cell(COUNTS[check.criterion], below=f"{label(check.metric)}, {check.task}"),
         number(check.unpruned_value, 3),
         number(check.value, 3),
         number(check.loss, 3),

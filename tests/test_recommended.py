@@ -63,12 +63,12 @@ def test_none_is_said_with_its_reasons(lake: Path, tmp_path: Path) -> None:
     text = said(lake, "removed_layers>=3")
     assert text == (
         "As it is: none. In the cosine order, level 3 fails: ECE on demo may be worse by up to "
-        "0.030, margin 0.02; sufficiency on demo is worse by up to 0.060, margin 0.02. In the "
-        "mlp:last order, no evaluated level meets removed_layers>=3; the nearest is level 1 with "
-        "removed_layers 1."
+        "0.030 (loss 0.010, margin 0.02); sufficiency on demo may be worse by up to 0.060 (loss "
+        "0.050, margin 0.02). In the mlp:last order, no evaluated level meets removed_layers>=3; the "
+        "nearest is level 1 with removed_layers 1."
     )
     compared_run(tmp_path, "a", {1: {"ece": BAD}, 2: {}, 3: {}}, task="one")
-    assert "removed_layers>=2 takes level 2 at least, but level 1 fails: ECE on one is" in said(
+    assert "removed_layers>=2 takes level 2 at least, but level 1 fails: ECE on one may" in said(
         tmp_path, "removed_layers>=2", model="tiny"
     )
     compared_run(tmp_path, "b", {1: {}}, task="two", strategy="last")
@@ -228,7 +228,7 @@ def test_the_report_says_it_to_who_decides(lake: Path, tmp_path: Path) -> None:
     assert "small On demo; margins: accuracy 0.02, ECE 0.02, explanations 0.02." in text
     assert "You can remove 2 of 8 attention layers in the cosine order from small (layers" in text
     table = text.partition("Level 2 of the cosine order beside the unpruned model")[2]
-    row = "right answers, as a share accuracy 0.500 0.500 0.000 0.010 0.02 shown"
+    row = "right answers, as a share accuracy, demo 0.500 0.500 0.000 0.010 0.02 shown"
     assert row in table
     assert "What would change this As it is, in the cosine order, level 3" in table
     assert "What could still be wrong A level passes where" in table
@@ -239,9 +239,12 @@ def test_the_report_says_to_remove_nothing_and_shows_what_failed(tmp_path: Path)
     compared_run(tmp_path, "a", {1: {"ece": BAD}, 2: {}}, model="frail")
     published_run(tmp_path, model="table")
     text = section(tmp_path, tmp_path / "report.html")
-    assert "Remove nothing from frail yet. In the cosine order, level 1 fails: ECE" in text
+    assert (
+        "Remove nothing from frail yet. In the cosine order, level 1 is not shown to be harmless "
+        "to ECE."
+    ) in text
     assert "Level 1 of the cosine order beside the unpruned model" in text
-    assert "is right ECE 0.500 0.550 0.050 0.060 0.02 not shown" in text
+    assert "is right ECE, demo 0.500 0.550 0.050 0.060 0.02 not shown" in text
     assert "table" not in text.split("margins:")[0]  # nothing is known of it
 
 
