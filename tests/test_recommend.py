@@ -197,7 +197,7 @@ def test_of_several_devices_one_has_to_be_named(tmp_path: Path) -> None:
     compared_run(tmp_path, "run", {1: {}})
     profile_of(tmp_path, "cpu", 1.5)
     profile_of(tmp_path, "gpu", 1.1, device="cuda", device_name="a GPU")
-    with pytest.raises(InvalidRequest, match=r"measured on a CPU, 1 thread and a GPU; choose one"):
+    with pytest.raises(NotFound, match=r"measured on a CPU, 1 thread and a GPU; choose one"):
         asked(tmp_path, "speedup>=1.2")
     assert answered(tmp_path, "speedup>=1.2", device="a CPU, 1 thread").level == 1
     assert reason(tmp_path, "speedup>=1.2", device="a GPU") == "over_budget"
@@ -232,7 +232,7 @@ def test_a_model_is_named_by_its_reference_or_the_last_part_of_it(tmp_path: Path
         assert asked(tmp_path, model=name).model == "hub:org/small"
     compared_run(tmp_path, "b", {1: {}}, model="/models/small/")
     assert asked(tmp_path, model="hub:org/small").model == "hub:org/small"
-    with pytest.raises(InvalidRequest, match="'small' is /models/small/ or hub:org/small: say"):
+    with pytest.raises(NotFound, match="'small' is /models/small/ or hub:org/small: say"):
         asked(tmp_path, model="small")
 
 
@@ -245,7 +245,7 @@ def test_a_model_is_named_by_its_reference_or_the_last_part_of_it(tmp_path: Path
         ({"device": "abacus"}, NotFound, "no cost of tiny was measured on 'abacus'"),
         (
             {"budget": "removed_layers>=1, kv_share<=0.9"},
-            InvalidRequest,
+            NothingToShow,
             "budget term 'kv_share<=0.9': kv_share was never measured for tiny; `prunelake profile "
             "--model tiny --strategy cosine` measures it",
         ),

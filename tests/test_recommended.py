@@ -64,8 +64,8 @@ def test_none_is_said_with_its_reasons(lake: Path, tmp_path: Path) -> None:
     assert text == (
         "As it is: none. In the cosine order, level 3 fails: ECE on demo may be worse by up to "
         "0.030 (loss 0.010, margin 0.02); sufficiency on demo may be worse by up to 0.060 (loss "
-        "0.050, margin 0.02). In the mlp:last order, no evaluated level meets removed_layers>=3; the "
-        "nearest is level 1 with removed_layers 1."
+        "0.050, margin 0.02). In the mlp:last order, no evaluated level meets removed_layers>=3; "
+        "the nearest is level 1 with removed_layers 1."
     )
     compared_run(tmp_path, "a", {1: {"ece": BAD}, 2: {}, 3: {}}, task="one")
     assert "removed_layers>=2 takes level 2 at least, but level 1 fails: ECE on one may" in said(
@@ -194,8 +194,8 @@ def test_the_route_has_the_evidence_and_the_words(client: TestClient) -> None:
         ({"model": "absent"}, 404, "not_found", "no run of model 'absent'"),
         ({"model": "small", "task": "rte"}, 404, "not_found", "was not evaluated on rte"),
         ({"model": "small", "budget": "price<3"}, 422, "invalid_request", "no cost 'price'"),
-        ({"model": "small", "budget": "speedup>=1.2"}, 422, "invalid_request", "never measured"),
-        ({"model": "small", "margin": "nan"}, 422, "invalid_request", "margin of accuracy"),
+        ({"model": "small", "budget": "speedup>=1.2"}, 404, "nothing_to_show", "never measured"),
+        ({"model": "small", "margin": "nan"}, 422, "invalid_request", "margin: Input should be"),
         ({"model": "small", "calibration": "auroc"}, 422, "invalid_request", "'ece', 'smooth_ece'"),
         ({"model": "small", "margn": "0.1"}, 422, "invalid_request", "margn: Extra inputs"),
     ],

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.problems import RESPONSES
 from api.recommended import Advice
 from api.routes.data import OfSnapshot, given_once
-from prunelake.budget import EXAMPLE, parse_budget
+from prunelake.budget import EXAMPLE, PATTERN, parse_budget
 from prunelake.recommend import (
     CALIBRATOR,
     MARGIN,
@@ -19,6 +19,8 @@ from prunelake.recommend import (
 )
 
 router = APIRouter(responses=RESPONSES, tags=["findings"], dependencies=[Depends(given_once)])
+
+Margin = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Asked(BaseModel):
@@ -36,13 +38,16 @@ class Asked(BaseModel):
         examples=["arc_easy"],
     )
     budget: str | None = Field(
-        default=None, description="What it may cost, terms by commas.", examples=[EXAMPLE]
+        default=None,
+        description="What it may cost, terms by commas.",
+        examples=[EXAMPLE.replace(" ", "")],
+        json_schema_extra={"pattern": PATTERN},
     )
-    margin: float = Field(default=MARGIN, description="How much worse each criterion may be.")
-    faithfulness_margin: float | None = Field(
+    margin: Margin = Field(default=MARGIN, description="How much worse each criterion may be.")
+    faithfulness_margin: Margin | None = Field(
         default=None, description="Of explanations, instead of margin."
     )
-    calibration_margin: float | None = Field(
+    calibration_margin: Margin | None = Field(
         default=None, description="Of calibration, instead of margin."
     )
     calibration: CalibrationMetric = Field(

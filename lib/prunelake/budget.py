@@ -5,7 +5,6 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from math import isfinite
 
 from prunelake.errors import InvalidRequest
 
@@ -35,7 +34,13 @@ COMPARISONS: Mapping[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
 }
 
-TERM = re.compile(r"(?P<name>\w+)\s*(?P<comparison>>=|<=|>|<)\s*(?P<bound>[0-9.]+(e[-+]?[0-9]+)?)")
+NUMBER = r"[0-9]{1,9}(?:\.[0-9]{1,9})?"
+
+TERM = re.compile(rf"(?P<name>\w+)\s*(?P<comparison>>=|<=|>|<)\s*(?P<bound>{NUMBER})")
+
+_WRITTEN = rf"(?:{'|'.join(NAMES)})(?:>=|<=|>|<){NUMBER}"
+PATTERN = rf"^{_WRITTEN}(?:,{_WRITTEN})*$"
+"""Budgets as a program writes them, for a schema."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,8 @@ class Term:
         return abs(value - self.bound) / (abs(self.bound) or 1)
 
     def __str__(self) -> str:
-        return f"{self.name}{self.comparison}{self.bound:.15g}"
+        bound = f"{self.bound:.9f}".rstrip("0").removesuffix(".")
+        return f"{self.name}{self.comparison}{bound}"
 
 
 @dataclass(frozen=True)
@@ -97,8 +103,8 @@ def _term(text: str) -> Term:
     found = TERM.fullmatch(text)
     if found is None:
         raise InvalidRequest(
-            f"budget term {text!r}: not a name, one of {' '.join(COMPARISONS)} and a number of at "
-            f"least 0, as in {EXAMPLE!r}"
+            f"budget term {text!r}: not a name, one of {' '.join(COMPARISONS)} and a number, "
+            f"as in {EXAMPLE!r}"
         )
     name = found["name"]
     if name not in NAMES:
@@ -108,10 +114,4 @@ def _term(text: str) -> Term:
             f"there are {', '.join(NAMES)}, as in {EXAMPLE!r}",
             NAMES,
         )
-    try:
-        bound = float(found["bound"])
-    except ValueError:
-        bound = float("inf")
-    if not isfinite(bound):
-        raise InvalidRequest(f"budget term {text!r}: {found['bound']!r} is no finite number")
-    return Term(name, found["comparison"], bound)
+    return Term(name, found["comparison"], float(found["bound"]))

@@ -113,9 +113,10 @@ def recommend(connection: duckdb.DuckDBPyConnection, question: Question) -> Reco
     all tasks must pass needs no correction (Berger 1982).
 
     Raises:
-        NotFound: no such model, task or calibrator, or nothing measured on such a device.
-        NothingToShow: no pruned level, or none with the examples behind its values.
-        InvalidRequest: a budget whose costs were never measured, or measured on several devices.
+        NotFound: no such model, task or calibrator, nothing measured on such a device, or several
+            models or devices that could be meant.
+        NothingToShow: no pruned level, none with the examples behind its values, or a budget whose
+            costs were never measured.
     """
     runs = _runs(connection, question.model)
     tasks = question.tasks or tuple(sorted(set(runs["task"])))
@@ -193,7 +194,7 @@ def _runs(connection: duckdb.DuckDBPyConnection, model: str) -> pl.DataFrame:
         told = f"the lake has {', '.join(known[:9])}" if known else "sweep or import it first"
         raise NotFound(f"no run of model {model!r}; {told}", known)
     if len(models) > 1:
-        raise InvalidRequest(f"model {model!r} is {' or '.join(models)}: say which", models)
+        raise NotFound(f"model {model!r} is {' or '.join(models)}: say which", models)
     found = found.filter(pl.col("example_count") > 0)
     if found.is_empty():
         raise NothingToShow(
@@ -268,12 +269,12 @@ def _costs(
     of_device = measured.filter(device=device) if device else measured.clear()
     for term in asked:
         if measured[term.column].null_count() == measured.height:
-            raise InvalidRequest(
+            raise NothingToShow(
                 f"budget term '{term}': {term.name} was never measured for {model}; "
                 f"`prunelake profile --model {model} --strategy {runs['strategy'][0]}` measures it"
             )
         if device is None:
-            raise InvalidRequest(
+            raise NotFound(
                 f"budget term '{term}': {term.name} was measured on {' and '.join(devices)}; "
                 "choose one by device",
                 devices,
