@@ -24,7 +24,10 @@ FUZZED = (
 )
 """Each kind of route; `python -m benchmarks.fuzz` asks all of them, and more."""
 
-EMPTY = ("bounds", "excluded", "recalibrated_reliability", "seed_agreement")
+EMPTY = (
+    *("bounds", "excluded", "recalibrated_reliability", "seed_agreement"),
+    *("costs", "efficiency", "profiles"),
+)
 """Views that have no rows of these runs."""
 
 KINDS: dict[str, type | tuple[type, ...]] = {
