@@ -124,8 +124,12 @@ def gather_options(connection: duckdb.DuckDBPyConnection, found: Evidence) -> Op
     predictions = select(
         connection,
         """
-        select level, example_id, gold, log_probabilities
+        select predictions.level, example_id, gold, log_probabilities
         from predictions
+        inner join runs
+            on
+                predictions.run_id = runs.run_id
+                and list_contains(runs.levels, predictions.level)
         where log_probabilities is not null
         """,
     )
