@@ -4,6 +4,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -22,6 +23,8 @@ def two_nodes() -> Iterator[Cluster]:
         }
         node["node_ip_address"] = "127.0.0.2"  # Ray takes 127.0.0.1 for a way to say none
         before = descendants(os.getpid())
+        # There Ray writes the address of a cluster of several nodes, and expects that it exists.
+        Path(tempfile.gettempdir(), "ray").mkdir(exist_ok=True)
         cluster = Cluster(initialize_head=True, head_node_args={**node, "temp_dir": folder})
         try:
             cluster.add_node(**node)
