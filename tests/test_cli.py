@@ -231,7 +231,7 @@ def test_a_lake_is_compacted_and_reads_as_before(
     analyse(filled, str(run["run_id"]))
     ids = lake.run_ids(filled)
     assert call(monkeypatch, "compact", "--lake", str(filled)) == 0
-    assert capsys.readouterr().out == f"{filled}: 20 files before, 10 after\n"
+    assert capsys.readouterr().out == f"{filled}: 24 files before, 12 after\n"
     assert call(monkeypatch, "doctor", "--lake", str(filled)) == 0
     assert lake.run_ids(filled) == ids
 
