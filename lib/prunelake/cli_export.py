@@ -6,7 +6,15 @@ from typing import Annotated, get_args
 import typer
 
 from prunelake.card import Kind
-from prunelake.console import LakeOption, settings_for, strategy_of
+from prunelake.console import (
+    LakeOption,
+    OrderDtypeOption,
+    OrderOption,
+    OrderRunOption,
+    OrderTextOption,
+    settings_for,
+    strategy_of,
+)
 from prunelake.errors import InvalidSpec
 from prunelake.spec import UNIT_NAMES, Calibration, Dtype
 
@@ -15,21 +23,13 @@ def export(
     model: Annotated[str, typer.Argument(help="Model reference, as of a sweep.")],
     level: Annotated[int, typer.Option(help="How many layers are removed.")],
     out: Annotated[Path, typer.Option(help="A new folder.")],
-    strategy: Annotated[
-        str, typer.Option(help="As of `prunelake sweep`: cosine, random:SEED, mlp:cosine, ...")
-    ] = "cosine",
+    strategy: OrderOption = "cosine",
     kind: Annotated[
         Kind, typer.Option(help="Loads anywhere, or lacks the weights and loads by PruneLake.")
     ] = Kind.portable,
-    dtype: Annotated[
-        str | None, typer.Option(help="Number format [that of the lake's runs, else float32].")
-    ] = None,
-    run: Annotated[
-        str | None, typer.Option(help="The run whose removal order counts, if several differ.")
-    ] = None,
-    calibration: Annotated[
-        str, typer.Option(help="Text for an order that the lake lacks: bundled, c4, or a file.")
-    ] = "bundled",
+    dtype: OrderDtypeOption = None,
+    run: OrderRunOption = None,
+    calibration: OrderTextOption = "bundled",
     calibrator: Annotated[
         str | None,
         typer.Option(help="Also a calibrator of the level: temperature, affine, isotonic, ..."),

@@ -5,7 +5,18 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from prunelake.console import Format, LakeOption, numbers, print_frame, settings_for, strategy_of
+from prunelake.console import (
+    Format,
+    LakeOption,
+    OrderDtypeOption,
+    OrderOption,
+    OrderRunOption,
+    OrderTextOption,
+    numbers,
+    print_frame,
+    settings_for,
+    strategy_of,
+)
 from prunelake.errors import InvalidSpec
 from prunelake.spec import DEFAULT_MODEL
 
@@ -28,25 +39,17 @@ TABLE = """
 
 def profile(
     model: Annotated[str, typer.Option(help="Model reference, as of a sweep.")] = DEFAULT_MODEL,
-    strategy: Annotated[
-        str, typer.Option(help="As of `prunelake sweep`: cosine, random:SEED, mlp:cosine, ...")
-    ] = "cosine",
+    strategy: OrderOption = "cosine",
     levels: Annotated[
         str | None, typer.Option(help="0,4,8; default: those of the lake's runs, else up to half.")
     ] = None,
-    dtype: Annotated[
-        str | None, typer.Option(help="Number format [that of the lake's runs, else float32].")
-    ] = None,
-    run: Annotated[
-        str | None, typer.Option(help="The run whose removal order counts, if several differ.")
-    ] = None,
+    dtype: OrderDtypeOption = None,
+    run: OrderRunOption = None,
     prompt_tokens: Annotated[int, typer.Option(help="Tokens of a prompt, in one pass.")] = 512,
     new_tokens: Annotated[int, typer.Option(help="Tokens decoded behind it, one by one.")] = 32,
     batch: Annotated[int, typer.Option(help="Sequences at once.")] = 1,
     repeats: Annotated[int, typer.Option(help="Each level is timed as often.")] = 5,
-    calibration: Annotated[
-        str, typer.Option(help="Text for an order that the lake lacks: bundled, c4, or a file.")
-    ] = "bundled",
+    calibration: OrderTextOption = "bundled",
     lake: LakeOption = None,
 ) -> None:
     """Measure weights, KV cache, speed and memory of each level, really without its layers.

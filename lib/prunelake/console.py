@@ -22,6 +22,28 @@ LakeOption = Annotated[
     ),
 ]
 
+# Which removal order a command is about that sweeps nothing: of the lake's runs, or computed.
+OrderOption = Annotated[
+    str,
+    typer.Option(
+        "--strategy", help="As of `prunelake sweep`: cosine, random:SEED, mlp:cosine, ..."
+    ),
+]
+OrderDtypeOption = Annotated[
+    str | None,
+    typer.Option("--dtype", help="Number format [that of the lake's runs, else float32]."),
+]
+OrderRunOption = Annotated[
+    str | None,
+    typer.Option("--run", help="The run whose removal order counts, if several differ."),
+]
+OrderTextOption = Annotated[
+    str,
+    typer.Option(
+        "--calibration", help="Text for an order that the lake lacks: bundled, c4, or a file."
+    ),
+]
+
 
 class Format(StrEnum):
     """How rows are printed."""

@@ -115,7 +115,7 @@ class _Measure:
             after = self._beside((state, place), (0, self.base))
             change = self._beside((state, place), (0, place))
             for metric in REPORTED:
-                low, high = before[metric].interval(*bounds(metric, name))
+                low, high = before[metric].interval(*bounds(metric, ""))
                 row = {
                     **head,
                     "metric": metric,
