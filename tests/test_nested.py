@@ -1,4 +1,5 @@
 import random
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -39,20 +40,27 @@ def plainly(
 
 
 def queries(count: int, seed: int = 0) -> list[Query]:
-    """Queries of unlike prompt lengths, option counts, option lengths and levels."""
+    """Queries of unlike prompt lengths, option counts, option lengths and levels.
+
+    Each other one is asked at the levels of the one before it, about its prompt with one token
+    changed.
+    """
     draw = random.Random(seed)
 
     def tokens(low: int, high: int) -> tuple[int, ...]:
         return tuple(draw.randrange(3, VOCABULARY) for _ in range(draw.randint(low, high)))
 
-    return [
-        Query(
-            tokens(1, 12),
-            tuple(tokens(1, 5) for _ in range(draw.randint(1, 4))),
-            tuple(sorted(draw.sample(range(LAYERS + 1), draw.randint(1, LAYERS + 1)))),
-        )
-        for _ in range(count)
-    ]
+    found: list[Query] = []
+    for n in range(count):
+        prompt = tokens(1, 12)
+        levels = tuple(sorted(draw.sample(range(LAYERS + 1), draw.randint(1, LAYERS + 1))))
+        if n % 2:
+            prompt, levels = found[-1].prompt, found[-1].levels
+            place = draw.randrange(len(prompt))
+            prompt = (*prompt[:place], *tokens(1, 1), *prompt[place + 1 :])
+        options = tuple(tokens(1, 5) for _ in range(draw.randint(1, 4)))
+        found.append(Query(prompt, options, levels))
+    return found
 
 
 @pytest.mark.parametrize("shared_prompt", [True, False])
@@ -80,6 +88,35 @@ def test_levels_share_their_passes_until_they_part() -> None:
     # Three tokens through blocks 0 to 2. Behind them level 2, behind block 3 level 1 has no more
     # attention: what is read of them, a token each, shares one row of three beside the others.
     assert nested.forward_tokens == pytest.approx((3 * 3 + (3 + 3) + (3 + 3)) / LAYERS)
+
+
+def test_queries_that_begin_alike_share_their_passes() -> None:
+    nested = NestedModel(tiny_model("llama"), ORDER)
+    asked = [Query(prompt, ((8,),), (0,)) for prompt in [(3, 4, 5), (3, 4, 6), (3, 7, 5)]]
+    nested.log_likelihoods(asked)
+    # Tokens 3, 34, 345, 346, 37, 375, but behind the last attention only the last of each prompt.
+    assert nested.forward_tokens == pytest.approx(6)
+    nested.log_likelihoods([replace(asked[0], levels=(1,))])
+    assert nested.forward_tokens == pytest.approx(6 + 3)
+
+
+def test_a_batch_is_padded_by_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    nested = NestedModel(tiny_model("llama"), ORDER, token_budget=160)
+    sizes: list[tuple[int, int]] = []
+    score = nested._score
+
+    def noting(batch: list[Row]) -> list[NDArray[np.float64]]:
+        lengths = [len(row.tokens) for row in batch]
+        sizes.append((sum(lengths), max(lengths) * len(batch)))
+        return score(batch)
+
+    monkeypatch.setattr(nested, "_score", noting)
+    monkeypatch.setattr("prunelake.layout.TREE_TOKENS", 0)
+    lengths = [3, 3, 3, 4, 9, 20, 20, 21, 90]
+    nested.log_likelihoods(
+        [Query((n, *range(3, 2 + m)), ((5,),), (0,)) for n, m in enumerate(lengths)]
+    )
+    assert sizes == [(13, 16), (9, 9), (61, 63), (90, 90)]
 
 
 def test_a_level_pays_for_the_blocks_that_it_keeps() -> None:
@@ -111,11 +148,13 @@ def test_a_level_beyond_the_layers_is_refused() -> None:
         NestedModel(tiny_model("llama"), ORDER).log_likelihoods([Query((3,), ((4,),), (0, 6))])
 
 
-def test_progress_counts_up_to_all_rows() -> None:
+def test_progress_counts_up_to_all_options() -> None:
     seen: list[tuple[int, int]] = []
     nested = NestedModel(tiny_model("llama"), ORDER, token_budget=60)
-    nested.log_likelihoods(queries(9), lambda done, total: seen.append((done, total)))
-    assert seen[-1] == (9, 9)
+    asked = queries(9)
+    nested.log_likelihoods(asked, lambda done, total: seen.append((done, total)))
+    count = sum(len(query.options) for query in asked)
+    assert seen[-1] == (count, count)
     assert len(seen) > 1
     assert all(a < b for (a, _), (b, _) in pairwise(seen))
 
@@ -183,7 +222,8 @@ def with_memory_for(nested: NestedModel, rows: int, monkeypatch: pytest.MonkeyPa
 
 
 def test_batches_beyond_the_devices_memory_are_halved(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = [Query((*range(3, 3 + n),), ((5, 6), (7,)), (0, 2)) for n in range(4, 16)]
+    monkeypatch.setattr("prunelake.layout.TREE_TOKENS", 0)  # each query is a row of its own
+    asked = [Query((*range(n, 20),), ((5, 6), (7,)), (0, 2)) for n in range(4, 16)]
     model = tiny_model("llama")
     expected = NestedModel(model, ORDER).log_likelihoods(asked)
     nested = NestedModel(model, ORDER, token_budget=8 * 2 * 16)

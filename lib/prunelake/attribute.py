@@ -1,7 +1,7 @@
 """Predictions -> attributions: which prompt tokens moved the model to its own prediction."""
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import polars as pl
@@ -15,7 +15,7 @@ from prunelake.errors import TaskError
 from prunelake.gradients import input_x_gradient
 from prunelake.layout import Query
 from prunelake.nested import NestedModel, Progress
-from prunelake.shapley import drawn, shapley_values
+from prunelake.shapley import Coalitions, drawn, shapley_values
 from prunelake.spec import Explanation, Method
 from prunelake.tables import ATTRIBUTIONS
 
@@ -59,6 +59,7 @@ def attribute(
         targets = {level: chosen[level, name] for level in levels}
         scored: dict[tuple[str, int, int], Scores] = {}
         effects = _Effects(model, encoded, targets, explanation.baseline_token)
+        effects.ask(_masks(encoded, explanation))
         for method in explanation.methods:
             if method in SAMPLING:
                 for seed in explanation.seeds:
@@ -128,15 +129,18 @@ class _Effects:
         self._columns = [self._options.index(target) for target in targets.values()]
         self._answers: dict[bytes, Scores] = {}  # mask -> [levels]
 
-    def of(self, masks: NDArray[np.bool_]) -> Scores:
-        """Log-likelihoods [masks, levels] of each level's target behind the tokens masks keep."""
-        keys = [mask.tobytes() for mask in masks]
-        missing = {k: m for k, m in zip(keys, masks, strict=True) if k not in self._answers}
+    def ask(self, masks: Sequence[NDArray[np.bool_]]) -> None:
+        """Ask about all that were not asked about yet, together: they share how they begin."""
+        missing = {key: m for m in masks if (key := m.tobytes()) not in self._answers}
         for key, found in zip(
             missing, self._model.log_likelihoods([*map(self._query, missing.values())]), strict=True
         ):
             self._answers[key] = found[range(len(self.levels)), self._columns]
-        return np.array([self._answers[key] for key in keys])
+
+    def of(self, masks: NDArray[np.bool_]) -> Scores:
+        """Log-likelihoods [masks, levels] of each level's target behind the tokens masks keep."""
+        self.ask([*masks])
+        return np.array([self._answers[mask.tobytes()] for mask in masks])
 
     def _query(self, mask: NDArray[np.bool_]) -> Query:
         tokens = np.where(mask, self.encoded.prompt, self._baseline).tolist()
@@ -144,40 +148,61 @@ class _Effects:
         return Query((*self.encoded.prefix, *tokens), options, self.levels)
 
 
-def _sampled(effects: _Effects, method: Method, seed: int) -> dict[int, Scores]:
-    """LIME or KernelSHAP by captum's own sampling and regression, for all levels at once.
+def _masks(encoded: Encoded, explanation: Explanation) -> list[NDArray[np.bool_]]:
+    """Which tokens the sampling methods keep, under all seeds."""
+    masks: list[NDArray[np.bool_]] = []
 
-    Under one seed captum asks for the same masks at every level, so the first level's request is
-    answered for all of them in nested passes, and the later levels find their answers ready.
-    """
-    count = SAMPLES_PER_TOKEN * len(effects.encoded.prompt)
-    everything_present = torch.ones(1, len(effects.encoded.prompt))
+    def note(asked: Tensor) -> Tensor:
+        masks.extend(asked.bool().numpy())
+        return torch.zeros(len(asked))
+
+    for seed in explanation.seeds:
+        for method in explanation.methods:
+            if method in SAMPLING:
+                _by_captum(note, method, seed, len(encoded.prompt))
+            elif method == "leverage_shap":
+                masks += [*_coalitions(encoded, seed, explanation.leverage_samples).masks]
+    return masks
+
+
+def _by_captum(effect: Callable[[Tensor], Tensor], method: Method, seed: int, count: int) -> Scores:
+    """What LIME or KernelSHAP by captum's own sampling and regression make of `count` tokens."""
+    samples = SAMPLES_PER_TOKEN * count
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach GPUs too
+        attribution = SAMPLING[method](effect).attribute(
+            torch.ones(1, count), n_samples=samples, perturbations_per_eval=samples
+        )
+    scores: Scores = attribution[0].double().numpy()
+    return scores
+
+
+def _sampled(effects: _Effects, method: Method, seed: int) -> dict[int, Scores]:
+    """LIME or KernelSHAP at each level; under one seed all levels have the same masks."""
     scores = {}
     for n, level in enumerate(effects.levels):
 
         def effect(masks: Tensor, n: int = n) -> Tensor:
             return torch.tensor(effects.of(masks.bool().numpy())[:, n], dtype=torch.float32)
 
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach GPUs too
-            attribution = SAMPLING[method](effect).attribute(
-                everything_present, n_samples=count, perturbations_per_eval=count
-            )
-        scores[level] = attribution[0].double().numpy()
+        scores[level] = _by_captum(effect, method, seed, len(effects.encoded.prompt))
     return scores
 
 
-def _leverage_shap(effects: _Effects, seed: int, samples_per_token: float) -> dict[int, Scores]:
-    """Shapley values by leverage-score sampling: one draw of masks answers all levels at once.
+def _coalitions(encoded: Encoded, seed: int, samples_per_token: float) -> Coalitions:
+    """One draw for all levels.
 
     Unlike captum's, the masks of a seed differ from example to example, so that over examples
     their noise averages out.
     """
-    encoded = effects.encoded
-    count = int(samples_per_token * len(encoded.prompt))
     name = zlib.crc32(encoded.example.example_id.encode())
     own = np.random.default_rng([seed, name, 1])  # 1: not what the random ranking is drawn from
-    coalitions = drawn(len(encoded.prompt), count, own)
+    return drawn(len(encoded.prompt), int(samples_per_token * len(encoded.prompt)), own)
+
+
+def _leverage_shap(effects: _Effects, seed: int, samples_per_token: float) -> dict[int, Scores]:
+    """Shapley values by leverage-score sampling."""
+    coalitions = _coalitions(effects.encoded, seed, samples_per_token)
     values = effects.of(coalitions.masks)
     return {
         level: shapley_values(coalitions, values[:, n]) for n, level in enumerate(effects.levels)

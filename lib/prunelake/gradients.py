@@ -1,6 +1,7 @@
 """Gradients of log-likelihoods to the prompt's embeddings, for many levels in one pass."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -23,9 +24,7 @@ def input_x_gradient(model: NestedModel, queries: Sequence[Query]) -> list[Array
         UnknownLayer, ModelError: as `NestedModel.log_likelihoods`.
     """
     rows = [
-        lay_out(query.prompt, query.options, (level,))
-        for query in queries
-        for level in query.levels
+        lay_out([replace(query, levels=(level,))]) for query in queries for level in query.levels
     ]
     lengths = [len(query.prompt) for query in queries for _ in query.levels]
 

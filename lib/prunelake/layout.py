@@ -1,10 +1,23 @@
-"""Queries to a model, and how they are laid out as rows of tokens."""
+"""Queries to a model, and how they are laid out as rows of tokens.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+Queries that begin alike are laid out as one tree, in which what they share stands once: the prompt
+of some options, or the first tokens of a prompt's many masked and shortened copies. A token sees
+its ancestors and itself, so that it computes what it would in a sequence of its own.
+"""
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
 import torch
 from torch import Tensor
+
+TREE_TOKENS = 128
+"""Tokens of a tree of many queries. A larger one shares little more, and its attention costs more,
+since every token is multiplied with every other."""
+
+LEAST_SHARED = 1 / 16
+"""Of the tokens of its queries, those that a tree must save: fewer are not worth its mask."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,21 +31,35 @@ class Query:
 
 @dataclass(frozen=True)
 class Row:
-    """A query laid out as one sequence: the prompt, then each option without its last token.
+    """A tree of tokens: each query's prompt, and behind it each option without its last token.
 
-    Option token j is predicted at `position`: the prompt's end for the first one.
+    A target is a token that is predicted at `position`, the index of a token of the row, and part
+    of an answer: the options of the row's queries, counted from 0 in their order.
     """
 
-    tokens: list[int]
-    positions: list[int]
-    segments: list[int]  # 0 for the prompt, 1.. for the options
-    targets: list[tuple[int, int, int]]  # position, token, option
     levels: tuple[int, ...]
+    tokens: list[int] = field(default_factory=list)
+    parents: list[int] = field(default_factory=list)
+    """The index of the token in front of each, -1 for none; ancestors stand before descendants."""
+    targets: list[tuple[int, int, int]] = field(default_factory=list)  # position, token, answer
 
     @property
     def is_branched(self) -> bool:
-        """Whether two options stand behind the prompt, which must not see one another."""
-        return len({*self.segments}) > 2
+        """Whether a token must not see all that stand before it."""
+        return self.parents != [*range(-1, len(self.parents) - 1)]
+
+    @property
+    def positions(self) -> list[int]:
+        """How many tokens are in front of each in its sequence."""
+        positions: list[int] = []
+        for parent in self.parents:
+            positions.append(positions[parent] + 1 if parent >= 0 else 0)
+        return positions
+
+    @property
+    def answer_count(self) -> int:
+        """The options of all its queries."""
+        return 1 + max(answer for _, _, answer in self.targets)
 
     @property
     def read(self) -> list[int]:
@@ -40,32 +67,102 @@ class Row:
         return sorted({position for position, _, _ in self.targets})
 
 
-def lay_out(
-    prompt: Sequence[int], options: Sequence[Sequence[int]], levels: tuple[int, ...]
-) -> Row:
-    """The row of some options behind one prompt."""
-    end = len(prompt) - 1
-    tokens, positions, segments = [*prompt], [*range(len(prompt))], [0] * len(prompt)
-    targets = []
-    for number, option in enumerate(options):
-        start = len(tokens)
-        tokens += option[:-1]
-        positions += range(end + 1, end + len(option))
-        segments += [number + 1] * (len(option) - 1)
-        for place, token in enumerate(option):
-            targets.append((end if place == 0 else start + place - 1, token, number))
-    return Row(tokens, positions, segments, targets, levels)
+class _Tree:
+    """A row that grows by queries."""
+
+    def __init__(self, levels: tuple[int, ...]) -> None:
+        self.row = Row(levels)
+        self._nodes: dict[tuple[int, int], int] = {}  # parent, token -> index
+        self._answers = 0
+
+    def shared(self, prompt: Sequence[int]) -> int:
+        """How many of a prompt's first tokens are there."""
+        parent = -1
+        for count, token in enumerate(prompt):
+            if (parent, token) not in self._nodes:
+                return count
+            parent = self._nodes[parent, token]
+        return len(prompt)
+
+    def add(self, query: Query) -> None:
+        end = -1
+        for token in query.prompt:
+            end = self._after(end, token)
+        for option in query.options:
+            position = end
+            for token, following in zip(option, (*option[1:], None), strict=True):
+                self.row.targets.append((position, token, self._answers))
+                if following is not None:
+                    position = self._after(position, token)
+            self._answers += 1
+
+    def _after(self, parent: int, token: int) -> int:
+        row = self.row
+        node = self._nodes.setdefault((parent, token), len(row.tokens))
+        if node == len(row.tokens):
+            row.tokens.append(token)
+            row.parents.append(parent)
+        return node
+
+
+def lay_out(queries: Sequence[Query]) -> Row:
+    """The row of queries at the same levels; the prompt of the first one stands in front."""
+    tree = _Tree(queries[0].levels)
+    for query in queries:
+        tree.add(query)
+    return tree.row
+
+
+def lay_out_all(
+    queries: Sequence[Query], longest: int
+) -> Iterator[tuple[Row, list[tuple[int, int]]]]:
+    """All queries as rows, and of each answer of a row the number of its query and of its option.
+
+    Rows of more than one option or query have at most `longest` tokens.
+    """
+    for group in _grouped(queries, longest):
+        shared = lay_out([queries[n] for n in group])
+        alone = sum(_size(queries[n]) for n in group)
+        is_worth_it = len(shared.tokens) <= (1 - LEAST_SHARED) * alone
+        for own in [group] if is_worth_it else [[n] for n in group]:
+            row = lay_out([queries[n] for n in own])
+            owners = [(n, option) for n in own for option in range(len(queries[n].options))]
+            if len(row.tokens) <= longest:
+                yield row, owners
+                continue
+            for n, option in owners:
+                query = replace(queries[n], options=(queries[n].options[option],))
+                yield lay_out([query]), [(n, option)]
+
+
+def _grouped(queries: Sequence[Query], longest: int) -> Iterator[list[int]]:
+    """Numbers of queries that begin alike, as many as a tree may have tokens."""
+    group: list[int] = []
+    tree = _Tree(())
+    for n in sorted(range(len(queries)), key=lambda n: (queries[n].levels, queries[n].prompt)):
+        query = queries[n]
+        grown = len(tree.row.tokens) + _size(query) - tree.shared(query.prompt)
+        if tree.row.levels != query.levels or grown > min(TREE_TOKENS, longest):
+            if group:
+                yield group
+            group, tree = [], _Tree(query.levels)
+        tree.add(query)
+        group.append(n)
+    if group:
+        yield group
+
+
+def _size(query: Query) -> int:
+    """Tokens of a query that shares none."""
+    return len(query.prompt) + sum(len(option) - 1 for option in query.options)
 
 
 def inputs_of(rows: Sequence[Row], dtype: torch.dtype) -> dict[str, Tensor]:
     """What a model is given to run these rows as one batch, padded on the right."""
     inputs = {"input_ids": padded([row.tokens for row in rows])}
-    # No token looks to the right: but for branches, being causal is enough.
+    # Without a branch no token needs more than to be kept from what stands to its right.
     if any(row.is_branched for row in rows):
-        segments = [row.segments for row in rows]
-        if all(own == segments[0] for own in segments):
-            segments = segments[:1]
-        inputs["attention_mask"] = _branches_mask(padded(segments, -1), dtype)
+        inputs["attention_mask"] = _ancestors_mask(rows, inputs["input_ids"].shape[1], dtype)
         inputs["position_ids"] = padded([row.positions for row in rows])
     return inputs
 
@@ -76,14 +173,15 @@ def padded(rows: Sequence[Sequence[int]], fill: int = 0) -> Tensor:
     return torch.tensor([[*row, *[fill] * (length - len(row))] for row in rows])
 
 
-def _branches_mask(segments: Tensor, dtype: torch.dtype) -> Tensor:
-    """Additive mask [rows, 1, tokens, tokens]: a token sees the prompt and its own option so far.
+def _ancestors_mask(rows: Sequence[Row], length: int, dtype: torch.dtype) -> Tensor:
+    """Additive mask [rows, 1, tokens, tokens]: a token sees itself and its ancestors.
 
-    Padding (segment -1) sees itself and the prompt, so that no row of the softmax is empty.
+    Padding sees itself, so that no row of the softmax is empty.
     """
-    length = segments.shape[1]
-    query, key = segments[:, :, None], segments[:, None, :]
-    causal = torch.ones(length, length, dtype=torch.bool).tril()
-    visible = causal & ((key == 0) | (key == query))
-    mask = torch.zeros(visible.shape, dtype=dtype).masked_fill(~visible, torch.finfo(dtype).min)
-    return mask[:, None]
+    visible = np.tile(np.eye(length, dtype=bool), (len(rows), 1, 1))
+    for row, own in zip(rows, visible, strict=True):
+        for token, parent in enumerate(row.parents):
+            if parent >= 0:
+                own[token] |= own[parent]
+    hidden = ~torch.from_numpy(visible)[:, None]
+    return torch.zeros(hidden.shape, dtype=dtype).masked_fill_(hidden, torch.finfo(dtype).min)

@@ -24,7 +24,7 @@ from transformers import PreTrainedModel
 
 from prunelake.blocks import attention_layers, parts
 from prunelake.errors import ModelError, UnknownLayer
-from prunelake.layout import Query, Row, inputs_of, lay_out
+from prunelake.layout import Query, Row, inputs_of, lay_out_all
 from prunelake.models import head, text_config
 from prunelake.precision import products
 from prunelake.spec import UNIT_NAMES, Unit
@@ -43,6 +43,9 @@ CPU_TOKENS = 4096
 GPU_TOKENS = 2**17
 """Tokens that a GPU runs together, where its memory holds them."""
 
+PADDING = 1 / 16
+"""Of the budget: a batch that would be padded by more costs more than another pass."""
+
 CPU_BYTES = 2**31
 """Memory for what is computed on a CPU, beside the weights."""
 
@@ -60,8 +63,8 @@ class NestedModel:
         removal_order: layers, first removed first.
         token_budget: tokens x levels that run together; by default as many as are fast, and fit
             into the memory that is free.
-        shared_prompt: lay all options behind one prompt where the attention allows it; otherwise
-            each option is a row of its own.
+        shared_prompt: lay out queries that begin alike as one row where the attention allows it;
+            otherwise each option of each query is a row of its own.
         unit: what of a layer is removed.
 
     Raises:
@@ -106,21 +109,13 @@ class NestedModel:
             UnknownLayer: a level beyond the removal order.
             ModelError: the device's memory does not hold a single row.
         """
-        rows: list[Row] = []
-        owners: list[tuple[int, list[int]]] = []  # query, options
-        for n, query in enumerate(queries):
-            row = lay_out(query.prompt, query.options, query.levels)
-            if len(row.tokens) <= self._longest_shared:
-                rows.append(row)
-                owners.append((n, [*range(len(query.options))]))
-            else:
-                for number, option in enumerate(query.options):
-                    rows.append(lay_out(query.prompt, (option,), query.levels))
-                    owners.append((n, [number]))
+        laid_out = [*lay_out_all(queries, self._longest_shared)]
         answers = [np.zeros((len(q.levels), len(q.options))) for q in queries]
+        rows = [row for row, _ in laid_out]
         scored = self.in_batches(rows, self._score, progress=progress)
-        for (n, options), values in zip(owners, scored, strict=True):
-            answers[n][:, options] = values[:, : len(options)]
+        for (_, owners), values in zip(laid_out, scored, strict=True):
+            for answer, (n, option) in enumerate(owners):
+                answers[n][:, option] = values[:, answer]
         return answers
 
     def in_batches(
@@ -133,7 +128,7 @@ class NestedModel:
         """What `score` gives for each row, asked about rows of like length together.
 
         A batch holds as many tokens x levels as this share of the budget allows, but at least one
-        row, or so many of its levels as memory holds.
+        row, or so many of its levels as memory holds. `progress` is told of answers.
 
         Raises:
             UnknownLayer, ModelError: as `log_likelihoods`.
@@ -144,15 +139,15 @@ class NestedModel:
                 f"level {deepest}: the model has {self.variants.count - 1} {UNIT_NAMES[self.unit]}"
             )
         answers: list[Array] = [np.empty(0)] * len(rows)
-        done = 0
+        done, total = 0, sum(row.answer_count for row in rows)
         for numbers in self._batches(rows, share):
             with products(self.model):
                 found = self._in_memory([rows[n] for n in numbers], score)
             for n, answer in zip(numbers, found, strict=True):
                 answers[n] = answer
-            done += len(numbers)
+            done += sum(rows[n].answer_count for n in numbers)
             if progress:
-                progress(done, len(rows))
+                progress(done, total)
         return answers
 
     def run(self, rows: Sequence[Row], inputs: dict[str, Tensor]) -> tuple[Tensor, States]:
@@ -168,7 +163,7 @@ class NestedModel:
     def read_off(
         self, hidden: Tensor, states: States, rows: Sequence[Row]
     ) -> tuple[Tensor, list[tuple[int, int, int]]]:
-        """Log-likelihoods [targets] in float32, and of each target its row, option and level.
+        """Log-likelihoods [targets] in float32, and of each target its row, answer and level.
 
         The levels of one state have the same: the first stands for them. The head runs once a
         position that predicts something, in chunks of bounded memory.
@@ -182,7 +177,7 @@ class NestedModel:
             index = {position: start + n for n, position in enumerate(rows[row].read)}
             own = sorted(rows[row].targets)
             targets += [(index[position], token) for position, token, _ in own]
-            owners += [(row, option, levels[0]) for _, _, option in own]
+            owners += [(row, answer, levels[0]) for _, _, answer in own]
             start += len(found)
         columns, ids = (
             torch.tensor(part, device=hidden.device) for part in zip(*targets, strict=True)
@@ -202,10 +197,10 @@ class NestedModel:
 
     @torch.inference_mode()
     def _score(self, rows: list[Row]) -> list[Array]:
-        """For each row an array [levels, options] of log-likelihoods."""
+        """For each row an array [levels, answers] of log-likelihoods."""
         hidden, states = self.run(rows, inputs_of(rows, self.model.dtype))
         values, owners = self.read_off(hidden, states, rows)
-        width = max(option for row in rows for _, _, option in row.targets) + 1
+        width = max(row.answer_count for row in rows)
         sums = np.zeros((len(rows), width, max(row.levels[-1] for row in rows) + 1))
         np.add.at(sums, tuple(np.array(owners).T), values.double().cpu().numpy())
         answers = [np.zeros((len(row.levels), width)) for row in rows]
@@ -217,15 +212,17 @@ class NestedModel:
     def _batches(self, rows: Sequence[Row], share: float) -> Iterator[list[int]]:
         """Numbers of rows of like length, shorter ones first."""
         batch: list[int] = []
-        states = 0
+        states = used = 0  # of the batch, and tokens x levels without padding
         for n in sorted(range(len(rows)), key=lambda n: len(rows[n].tokens)):
-            row = rows[n]
-            tokens = (states + len(row.levels)) * len(row.tokens)
-            if batch and tokens > self.token_budget * share:
+            row, own = rows[n], len(rows[n].levels)
+            used += own * len(row.tokens)
+            tokens = (states + own) * len(row.tokens)
+            budget = self.token_budget * share
+            if batch and (tokens > budget or tokens - used > budget * PADDING):
                 yield batch
-                batch, states = [], 0
+                batch, states, used = [], 0, own * len(row.tokens)
             batch.append(n)
-            states += len(row.levels)
+            states += own
         if batch:
             yield batch
 
