@@ -152,8 +152,8 @@ def fastest(seconds: Callable[[int], float]) -> int:
     return min(took, key=lambda batch: took[batch])
 
 
-def predicting(subject: Subject, number: Format) -> list[str]:
-    """The row of one task's predictions beside the harness."""
+def predicting(subject: Subject, number: Format) -> tuple[list[str], float, float]:
+    """The row of one task's predictions beside the harness, our seconds and its."""
     found, own_s, _ = predicted(subject)
     levels, examples = ends(subject.plan.levels), subject.plan.examples
     some = examples[: max(BATCHES) // 4]
@@ -172,15 +172,17 @@ def predicting(subject: Subject, number: Format) -> list[str]:
             flips += int(theirs.argmax() != own.argmax())
     hold(subject, "log-likelihood", f"lm-evaluation-harness, {subject.plan.spec.task}", off)
     scale = len(subject.plan.levels) / len(levels)
-    return [
-        f"lm-evaluation-harness: {subject.plan.spec.task}, {len(examples)} rows",
-        f"{number.name}, {own_s:.1f}",
-        f"the same, {took * scale:.1f}",
-        f"levels {' and '.join(map(str, levels))}, x {scale:g}, batch {batch}",
-        f"{took * scale / own_s:.1f} x",
-        "5 x",
-        f"{off:.1g} nats, {flips} of {len(levels) * len(examples)} predictions",
-    ]
+    ran = f"levels {' and '.join(map(str, levels))}, x {scale:g}, batch {batch}"
+    different = f"{off:.1g} nats, {flips} of {len(levels) * len(examples)} predictions"
+    label = f"lm-evaluation-harness: {subject.plan.spec.task}, {len(examples)} rows"
+    cells = row(label, number.name, own_s, number.name, took * scale, ran, "", different)
+    return cells, own_s, took * scale
+
+
+def all_tasks(number: Format, count: int, own_s: float, their_s: float) -> list[str]:
+    """The row of several tasks' predictions together."""
+    label = f"lm-evaluation-harness: the {count} tasks together"
+    return row(label, number.name, own_s, number.name, their_s, "as above", "5 x", "as above")
 
 
 def explained_rows(ours: dict[str, Explained], theirs: dict[str, Timed]) -> Iterator[list[str]]:

@@ -1,5 +1,15 @@
-"""What a number format costs in the numbers: each beside float32 on the same rows and levels."""
+"""What a number format costs in the numbers: each beside float32 on the same rows and levels.
 
+    python -m benchmarks.formats [--quick] [--tasks arc_easy,sst2 --rows 40 --levels 0,8,15]
+
+Predictions, KernelSHAP and deletion curves in every format that the device has. The last column is
+what decides: a format is fit to be the default where it stays below 0.1 in all lines. Writes
+benchmarks/results/formats.md.
+"""
+
+import argparse
+import os
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import mean
@@ -8,20 +18,33 @@ import numpy as np
 import polars as pl
 from scipy.stats import spearmanr
 
-from benchmarks.subject import FLOAT32, Explained, Format, explain, prepared
+from benchmarks import report
+from benchmarks.subject import (
+    FLOAT32,
+    Explained,
+    Format,
+    device_of,
+    explain,
+    formats_of,
+    order_of,
+    plan_of,
+    prepared,
+    settings_of,
+)
 from prunelake.plan import Plan
 from prunelake.spec import Settings
 
 RESAMPLES = 2_000
 COLUMNS = (
+    "task",
     "format",
     "forward tokens a second",
     "against float32",
     "flipped predictions",
     "rank correlation of attributions: mean, least",
-    "error of mean comprehensiveness: largest level",
-    "its 95 % bootstrap interval is wide",
-    "error / interval",
+    "error of mean comprehensiveness, by level",
+    "width of its 95 % bootstrap interval",
+    "error / width",
 )
 
 
@@ -46,16 +69,15 @@ def measure(
         subject = prepared(work, order, settings, number)
         found.append(explain(subject))
         rate, exact_rate = rate_of(found[-1]), rate_of(found[0])
-        cells = [number.name, f"{rate:,.0f}", f"{rate / exact_rate:.2f} x"]
+        cells = [work.spec.task_name, number.name, f"{rate:,.0f}", f"{rate / exact_rate:.2f} x"]
         own = agreement(found[0], found[-1])
-        ratio = max(e / w if w else 0.0 for e, w in zip(own.errors, own.widths, strict=True))
+        ratios = [error / width for error, width in zip(own.errors, own.widths, strict=True)]
         yield [
             *cells,
             f"{own.flips} of {own.predictions}",
             f"{mean(own.correlations):.4f}, {min(own.correlations):.4f}",
-            f"{max(own.errors):.4f}",
-            f"{mean(own.widths):.4f}",
-            f"{ratio:.3f}",
+            *(", ".join(f"{x:.4f}" for x in column) for column in (own.errors, own.widths)),
+            ", ".join(f"{ratio:.3f}" for ratio in ratios),
         ]
 
 
@@ -86,3 +108,38 @@ def comprehensiveness(found: Explained) -> pl.DataFrame:
     lost = pl.col("probability_full") - pl.col("probability_perturbed")
     deleted = found.deletions.filter(kind="comprehensiveness")
     return deleted.group_by("level", "example_id").agg(lost.mean().alias("value")).sort("level")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="2 rows of one task")
+    parser.add_argument("--tasks", help="default: arc_easy and sst2, or the bundled ones")
+    parser.add_argument("--rows", type=int, help="of each task")
+    parser.add_argument("--levels", default="0,8,15")
+    parser.add_argument("--device", help="cpu, cuda; default: PRUNELAKE_DEVICE")
+    options = parser.parse_args()
+    settings = settings_of(options.device)
+    given = options.tasks or ("arc_easy,sst2" if settings.data else "everyday_knowledge,opinions")
+    tasks = given.split(",")[: 1 if options.quick else None]
+    count = options.rows or (2 if options.quick else 40)
+    levels = tuple(map(int, options.levels.split(",")))
+    load, rows = os.getloadavg()[0], []
+    for task in tasks:
+        work = plan_of(task, count, levels, settings)
+        formats = formats_of(work, settings)
+        for cells in measure(work, order_of(work, settings), settings, formats):
+            print(" | ".join(cells), file=sys.stderr, flush=True)
+            rows.append(cells)
+    command = " ".join(["python -m benchmarks.formats", *sys.argv[1:]])
+    told = (
+        f"{work.spec.model}: {count} rows of each task at levels {options.levels} of the cosine "
+        "order in float32, KernelSHAP under one seed, deleted text."
+    )
+    head = report.head(command, device_of(settings), ("torch", "transformers"), load)
+    report.write(
+        "formats", ["# Number formats", "", head, "", told, "", *report.table(COLUMNS, rows)]
+    )
+
+
+if __name__ == "__main__":
+    main()

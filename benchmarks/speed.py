@@ -4,9 +4,9 @@
 
 Predictions, KernelSHAP and deletion curves of a few rows at all levels: our nested passes against
 captum level by level, interpreto and lm-evaluation-harness, in the same run on the same rows and
-seeds; a number that differs stops it. Then what the machine could do, what each number format costs
-in the numbers, and where the time goes. Tasks come from PRUNELAKE_DATA, or are the bundled ones.
-Writes benchmarks/results/speed.md. For a GPU see benchmarks/llama.py, too.
+seeds; a number that differs stops it. Then what the machine could do, and where the time goes.
+Tasks come from PRUNELAKE_DATA, or are the bundled ones. Writes benchmarks/results/speed.md. What
+number formats cost in the numbers is in benchmarks/formats.py; for a GPU see benchmarks/llama.py.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 
 import torch
 
-from benchmarks import against, formats, limits, profile_sweep, report
+from benchmarks import against, limits, profile_sweep, report
 from benchmarks.against import Timed
 from benchmarks.subject import (
     BFLOAT16,
@@ -29,6 +29,7 @@ from benchmarks.subject import (
     Format,
     device_of,
     explain,
+    formats_of,
     order_of,
     plan_of,
     predicted,
@@ -38,7 +39,6 @@ from benchmarks.subject import (
 from prunelake.plan import Plan
 from prunelake.spec import Settings
 
-FORMATS = (FLOAT32, MIXED, BFLOAT16)
 PACKAGES = ("torch", "transformers", "captum", "interpreto", "lm_eval")
 TASKS = ("arc_easy", "arc_challenge", "openbookqa", "sst2")
 BUNDLED = ("everyday_knowledge", "opinions")
@@ -82,7 +82,6 @@ def options_of(settings: Settings) -> argparse.Namespace:
     parser.add_argument("--tasks", help="of the predictions; four by default")
     parser.add_argument("--rows", type=int, help="that are explained")
     parser.add_argument("--prediction-rows", type=int, help="float32 takes a quarter of them")
-    parser.add_argument("--format-rows", type=int, help="of the table of formats, at three levels")
     parser.add_argument("--levels", help="0,4,8; default: every one up to half of the layers")
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--device", help="cpu, cuda; default: PRUNELAKE_DEVICE")
@@ -90,7 +89,6 @@ def options_of(settings: Settings) -> argparse.Namespace:
     quick = options.quick
     options.rows = options.rows or (1 if quick else 3)
     options.prediction_rows = options.prediction_rows or (16 if quick else 200)
-    options.format_rows = options.format_rows or (2 if quick else 8)
     options.seeds = tuple(map(int, options.seeds.split(",")))
     given = options.levels or ("0,5,10,15" if quick else None)
     options.levels = tuple(map(int, given.split(","))) if given else None
@@ -103,16 +101,16 @@ def options_of(settings: Settings) -> argparse.Namespace:
 
 
 def compare(
-    work: Plan, order: tuple[int, ...], settings: Settings
+    work: Plan, order: tuple[int, ...], settings: Settings, numbers: tuple[Format, ...]
 ) -> tuple[dict[str, Explained], dict[str, Timed]]:
-    """Ours in every format, and the baselines in the two that they know."""
+    """Ours in every format, and the baselines in the two that they are held to."""
     ours, theirs = {}, {}
-    for number in FORMATS:
+    for number in numbers:
         subject = prepared(work, order, settings, number)
         say(f"ours, {number.name}")
         predicted(subject)  # the first calls of a model are slow
         ours[number.name] = explain(subject)
-        if number is not MIXED:
+        if number in (FLOAT32, BFLOAT16):
             say(f"captum, interpreto, {number.name}")
             batched = prepared(work, order, settings, number)
             theirs[number.name] = against.explaining(subject, ours[number.name], batched)
@@ -126,11 +124,15 @@ def predictions(
         (FLOAT32, max(1, options.prediction_rows // 4)),
         (BFLOAT16, options.prediction_rows),
     ):
+        own_s = their_s = 0.0
         for task in options.tasks:
             say(f"predictions of {task}, {number.name}")
             work = plan_of(task, rows, options.levels, settings)
             subject = prepared(work, order, settings, number)
-            yield against.predicting(subject, number)
+            cells, own, theirs = against.predicting(subject, number)
+            own_s, their_s = own_s + own, their_s + theirs
+            yield cells
+        yield against.all_tasks(number, len(options.tasks), own_s, their_s)
 
 
 def against_limits(
@@ -156,15 +158,12 @@ def lines(options: argparse.Namespace, settings: Settings) -> Iterator[str]:
     load, seeds = os.getloadavg()[0], options.seeds
     work = plan_of(options.task, options.rows, options.levels, settings, seeds)
     order = order_of(work, settings)
-    ours, theirs = compare(work, order, settings)
+    numbers = formats_of(work, settings)
+    ours, theirs = compare(work, order, settings, numbers)
     rows = shown(against.explained_rows(ours, theirs))
     rows += shown(predictions(options, order, settings))
     small = plan_of(options.task, 1, options.levels, settings)
-    limit_rows = shown(against_limits(small, order, settings, FORMATS))
-    some = tuple(sorted({work.levels[0], work.levels[len(work.levels) // 2], work.levels[-1]}))
-    say("formats")
-    few = plan_of(options.task, options.format_rows, some, settings, seeds)
-    format_rows = shown(formats.measure(few, order, settings, FORMATS))
+    limit_rows = shown(against_limits(small, order, settings, numbers))
     say("profile")
     subject = prepared(work, order, settings, BFLOAT16)
     profile_rows = shown(profile_sweep.profile(subject))
@@ -187,14 +186,13 @@ def lines(options: argparse.Namespace, settings: Settings) -> Iterator[str]:
     yield ""
     yield from report.table(LIMITS, limit_rows)
     yield ""
-    yield f"Number formats: {options.format_rows} rows at levels {list(some)}."
-    yield ""
-    yield from report.table(formats.COLUMNS, format_rows)
-    yield ""
     yield f"Where the time of a sweep goes: the {len(counts)} rows at all levels, bfloat16."
     yield ""
     yield from report.table(profile_sweep.COLUMNS, profile_rows)
     yield ""
+    if MIXED not in numbers:
+        yield f"This CPU does not multiply float32 in bfloat16: {MIXED.name} was left out."
+        yield ""
     if not torch.cuda.is_available():
         yield (
             "No GPU was at hand. `python -m benchmarks.speed --device cuda` and `python -m "

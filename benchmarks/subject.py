@@ -12,11 +12,13 @@ from flows.stages import prompt
 from prunelake import devices
 from prunelake.attribute import attribute
 from prunelake.encoding import Encoded, Encoder
+from prunelake.errors import ModelError
 from prunelake.faithfulness import deletion_curves
 from prunelake.importance import removal_order
 from prunelake.models import LoadedModel, load
 from prunelake.nested import NestedModel
 from prunelake.plan import Plan, plan
+from prunelake.precision import set_products
 from prunelake.predict import predict
 from prunelake.spec import Dtype, Explanation, Rows, Settings, SweepSpec
 
@@ -34,6 +36,7 @@ class Format:
 FLOAT32 = Format("float32", "float32")
 MIXED = Format("float32, bfloat16 products", "float32_bf16")
 BFLOAT16 = Format("bfloat16", "bfloat16")
+FLOAT16 = Format("float16", "float16")
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,19 @@ def device_of(settings: Settings) -> str:
 def prepared(work: Plan, order: tuple[int, ...], settings: Settings, number: Format) -> Subject:
     """The subject in one number format."""
     return Subject(work, load(work.source, number.dtype, device_of(settings)), order)
+
+
+def formats_of(work: Plan, settings: Settings) -> tuple[Format, ...]:
+    """The number formats that the device has, float32 first: float16 is for GPUs alone."""
+    device = device_of(settings)
+    model = load(work.source, "float32", device).model
+    try:
+        set_products(model, MIXED.dtype)
+    except ModelError:
+        mixed: tuple[Format, ...] = ()
+    else:
+        mixed = (MIXED,)
+    return (FLOAT32, *mixed, BFLOAT16, *((FLOAT16,) if device.startswith("cuda") else ()))
 
 
 def now(device: torch.device) -> float:

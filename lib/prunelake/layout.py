@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 TREE_TOKENS = 128
@@ -47,14 +48,6 @@ class Row:
     def is_branched(self) -> bool:
         """Whether a token must not see all that stand before it."""
         return self.parents != [*range(-1, len(self.parents) - 1)]
-
-    @property
-    def positions(self) -> list[int]:
-        """How many tokens are in front of each in its sequence."""
-        positions: list[int] = []
-        for parent in self.parents:
-            positions.append(positions[parent] + 1 if parent >= 0 else 0)
-        return positions
 
     @property
     def answer_count(self) -> int:
@@ -158,12 +151,19 @@ def _size(query: Query) -> int:
 
 
 def inputs_of(rows: Sequence[Row], dtype: torch.dtype) -> dict[str, Tensor]:
-    """What a model is given to run these rows as one batch, padded on the right."""
+    """What a model is given to run these rows as one batch, padded on the right.
+
+    With branches that is an additive mask, [rows, 1, tokens, tokens] in `dtype`, too, and how many
+    tokens are in front of each in its sequence.
+    """
     inputs = {"input_ids": padded([row.tokens for row in rows])}
     # Without a branch no token needs more than to be kept from what stands to its right.
     if any(row.is_branched for row in rows):
-        inputs["attention_mask"] = _ancestors_mask(rows, inputs["input_ids"].shape[1], dtype)
-        inputs["position_ids"] = padded([row.positions for row in rows])
+        seen = _seen(padded([row.parents for row in rows], -1).numpy())
+        hidden = ~torch.from_numpy(seen)[:, None]
+        mask = torch.zeros(hidden.shape, dtype=dtype)
+        inputs["attention_mask"] = mask.masked_fill_(hidden, torch.finfo(dtype).min)
+        inputs["position_ids"] = torch.from_numpy(seen.sum(-1) - 1)
     return inputs
 
 
@@ -173,15 +173,13 @@ def padded(rows: Sequence[Sequence[int]], fill: int = 0) -> Tensor:
     return torch.tensor([[*row, *[fill] * (length - len(row))] for row in rows])
 
 
-def _ancestors_mask(rows: Sequence[Row], length: int, dtype: torch.dtype) -> Tensor:
-    """Additive mask [rows, 1, tokens, tokens]: a token sees itself and its ancestors.
+def _seen(parents: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which tokens each one sees, [rows, tokens, tokens]: its ancestors and itself.
 
-    Padding sees itself, so that no row of the softmax is empty.
+    So does padding, whose parent is -1: no row of the softmax may be empty.
     """
-    visible = np.tile(np.eye(length, dtype=bool), (len(rows), 1, 1))
-    for row, own in zip(rows, visible, strict=True):
-        for token, parent in enumerate(row.parents):
-            if parent >= 0:
-                own[token] |= own[parent]
-    hidden = ~torch.from_numpy(visible)[:, None]
-    return torch.zeros(hidden.shape, dtype=dtype).masked_fill_(hidden, torch.finfo(dtype).min)
+    count, length = parents.shape
+    seen = np.tile(np.eye(length, dtype=bool), (count, 1, 1))
+    for token, own in enumerate(parents.T):
+        seen[:, token] |= seen[np.arange(count), own] & (own >= 0)[:, None]
+    return seen
