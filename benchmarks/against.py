@@ -44,7 +44,7 @@ BATCHES = (8, 32, 128)
 TOLERANCE = {
     # float32: captum's weights of 1e6 magnify rounding; bfloat16 has 8 bits: only blunders stop it.
     "float32": {"scores": 5e-3, "probability": 1e-3, "log-likelihood": 2e-3},
-    "bfloat16": {"scores": 2.0, "probability": 0.3, "log-likelihood": 4.0},
+    "bfloat16": {"scores": 2.0, "probability": 0.3, "log-likelihood": 8.0},
 }
 
 

@@ -15,6 +15,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import torch
 
@@ -164,6 +165,10 @@ def lines(options: argparse.Namespace, settings: Settings) -> Iterator[str]:
     rows += shown(predictions(options, order, settings))
     small = plan_of(options.task, 1, options.levels, settings)
     limit_rows = shown(against_limits(small, order, settings, numbers))
+    say("shared beginnings")
+    alone = replace(prepared(small, order, settings, BFLOAT16), shares_beginnings=False)
+    shared = replace(alone, shares_beginnings=True)
+    tokens, all_tokens = (sum(explain(own).tokens.values()) for own in (shared, alone))
     say("profile")
     subject = prepared(work, order, settings, BFLOAT16)
     profile_rows = shown(profile_sweep.profile(subject))
@@ -185,6 +190,11 @@ def lines(options: argparse.Namespace, settings: Settings) -> Iterator[str]:
     )
     yield ""
     yield from report.table(LIMITS, limit_rows)
+    yield ""
+    yield (
+        f"Of this row {tokens:,.0f} forward tokens were computed. Were nothing shared that prompts "
+        f"begin with, not even by options, they were {all_tokens:,.0f}."
+    )
     yield ""
     yield f"Where the time of a sweep goes: the {len(counts)} rows at all levels, bfloat16."
     yield ""

@@ -46,6 +46,7 @@ class Subject:
     plan: Plan
     loaded: LoadedModel
     order: tuple[int, ...]
+    shares_beginnings: bool = True
 
     @property
     def encoder(self) -> Encoder:
@@ -57,7 +58,7 @@ class Subject:
         return self.plan.explanation
 
     def nested(self) -> NestedModel:
-        return NestedModel(self.loaded.model, self.order)
+        return NestedModel(self.loaded.model, self.order, shared_prompt=self.shares_beginnings)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from prunelake import compact as module
 from prunelake import lake as store
 from prunelake import views
 from prunelake.compact import compact
-from prunelake.doctor import doctor
+from prunelake.doctor import damage, doctor
 from prunelake.errors import CorruptFile, LakeError, WrongFormat
 from prunelake.parts import is_segment
 from prunelake.publish import publish
@@ -482,3 +482,31 @@ def test_a_reader_who_meets_a_compaction_looks_again(
     assert_frame_equal(found.sort(TABLES["predictions"].key), expected)
     add(tmp_path, "three")
     assert store.read_table(tmp_path, "predictions").height == expected.height + 2
+
+
+def test_a_reader_who_meets_a_file_that_is_written_again_looks_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(tmp_path, "one")
+    expected = stored(tmp_path)["predictions"]
+    (path,) = (tmp_path / "predictions").iterdir()
+    content = path.read_bytes()
+    listed = store.complete_parts
+    met: list[Path] = []
+
+    def taken_after_listing(*arguments: Any) -> Any:
+        found = listed(*arguments)
+        if not met:
+            met.append(path)
+            path.unlink()
+        return found
+
+    def back_when_looked_at(*arguments: Any) -> Any:
+        path.write_bytes(content)
+        return damage(*arguments)
+
+    monkeypatch.setattr(views, "complete_parts", taken_after_listing)
+    monkeypatch.setattr(views, "damage", back_when_looked_at)
+    found = views.query(tmp_path, "select * from lake.predictions")
+    assert met
+    assert_frame_equal(found.sort(TABLES["predictions"].key), expected)

@@ -1,5 +1,6 @@
 """What one run says of each example, as arrays on common axes, for the statistics above it."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import duckdb
@@ -8,8 +9,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from prunelake.calibration import brier_split
-from prunelake.tables import CELL, CELL_SCHEMA
-from prunelake.views import select
+from prunelake.tables import CELL
+from prunelake.views import batches, select
 
 Array = NDArray[np.float64]
 Cell = tuple[str, str, str, str]
@@ -68,52 +69,89 @@ class Options:
 def gather(connection: duckdb.DuckDBPyConnection) -> Evidence:
     """The evidence of the one run that the connection shows."""
     levels = select(connection, "select levels from runs")["levels"].to_list()[0]
-    long = select(
-        connection,
-        """
-        select
-            level,
-            example_id,
-            metric,
-            coalesce(method, '') as method,
-            coalesce(operator, '') as operator,
-            coalesce(variant, '') as variant,
-            value
-        from example_metrics
-        where isfinite(value)
-        """,
-    )
+    cells, names = _Axis(CELL, PREDICTED), _Axis(("example_id",))
+    long = [
+        (_places(levels, part), names.places(part), cells.places(part), part["value"].to_numpy())
+        for part in batches(
+            connection,
+            """
+            select
+                example_metrics.level,
+                example_id,
+                metric,
+                coalesce(method, '') as method,
+                coalesce(operator, '') as operator,
+                coalesce(variant, '') as variant,
+                value
+            from example_metrics
+            inner join runs
+                on
+                    example_metrics.run_id = runs.run_id
+                    and list_contains(runs.levels, example_metrics.level)
+            where isfinite(value)
+            """,
+        )
+    ]
     predictions = select(
         connection,
         """
-        select level, example_id, confidence, is_correct::double as correct
+        select predictions.level, example_id, confidence, is_correct::double as correct
         from predictions
+        inner join runs
+            on
+                predictions.run_id = runs.run_id
+                and list_contains(runs.levels, predictions.level)
         where probabilities is not null
         """,
     )
-    names = pl.concat([long["example_id"], predictions["example_id"]]).unique().sort()
-    examples = pl.DataFrame({"example_id": names}).with_row_index("example")
-    places = pl.DataFrame({"level": levels}, schema={"level": pl.Int32}).with_row_index("place")
-    always = pl.DataFrame(PREDICTED, schema=dict(CELL_SCHEMA), orient="row")
-    cells = pl.concat([long.select(CELL), always]).unique().sort(CELL).with_row_index("cell")
+    scored = _places(levels, predictions), names.places(predictions)
+    by_name, by_cell = names.ranks(), cells.ranks()
 
-    values = np.full((len(levels), len(names), cells.height), np.nan)
-    long = long.join(examples, on="example_id").join(places, on="level").join(cells, on=CELL)
-    values[long["place"], long["example"], long["cell"]] = long["value"]
-
-    confidence, correct = np.full((2, len(levels), len(names)), np.nan)
-    predictions = predictions.join(examples, on="example_id").join(places, on="level")
-    confidence[predictions["place"], predictions["example"]] = predictions["confidence"]
-    correct[predictions["place"], predictions["example"]] = predictions["correct"]
+    values = np.full((len(levels), len(by_name), len(by_cell)), np.nan)
+    for place, name, cell, value in long:
+        values[place, by_name[name], by_cell[cell]] = value
+    confidence, correct = np.full((2, len(levels), len(by_name)), np.nan)
+    confidence[scored[0], by_name[scored[1]]] = predictions["confidence"]
+    correct[scored[0], by_name[scored[1]]] = predictions["correct"]
 
     return assemble(
         tuple(levels),
-        tuple(cells.select(CELL).rows()),
+        tuple((one, two, three, four) for one, two, three, four in sorted(cells.labels)),
         values,
         confidence,
         correct,
-        tuple(names),
+        tuple(name for (name,) in sorted(names.labels)),
     )
+
+
+class _Axis:
+    """The rows of some columns, of text, numbered as they come: kept small, for all of a run."""
+
+    def __init__(self, columns: Sequence[str], labels: Iterable[tuple[str, ...]] = ()) -> None:
+        self._columns = columns
+        self.labels = {label: number for number, label in enumerate(labels)}
+
+    def places(self, part: pl.DataFrame) -> NDArray[np.uint32]:
+        """The number of each row of a table."""
+        for label in part.select(self._columns).unique().iter_rows():
+            self.labels.setdefault(label, len(self.labels))
+        schema = dict.fromkeys(self._columns, pl.String())
+        known = pl.DataFrame([*self.labels], schema=schema, orient="row").with_row_index("place")
+        joined = part.join(known, on=self._columns, how="left", maintain_order="left")
+        places: NDArray[np.uint32] = joined["place"].to_numpy()
+        return places
+
+    def ranks(self) -> NDArray[np.int64]:
+        """Of each number the place of what has it in order."""
+        ranks = np.empty(len(self.labels), dtype=np.int64)
+        ranks[[self.labels[label] for label in sorted(self.labels)]] = np.arange(len(ranks))
+        return ranks
+
+
+def _places(levels: Sequence[int], part: pl.DataFrame) -> NDArray[np.int64]:
+    places = part["level"].replace_strict(levels, range(len(levels)), return_dtype=pl.Int64)
+    numbers: NDArray[np.int64] = places.to_numpy()
+    return numbers
 
 
 def gather_options(connection: duckdb.DuckDBPyConnection, found: Evidence) -> Options:

@@ -1,7 +1,7 @@
 """DuckDB over the lake: one typed `lake.*` relation a table, and the views of sql/ above them."""
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 import duckdb
@@ -35,7 +35,7 @@ FILE_ERRORS = (
 
 
 ATTEMPTS = 10
-"""A query may meet as many compactions before it gives up."""
+"""A reader may meet as many compactions before it gives up."""
 
 
 def sql_folder() -> Path:
@@ -57,6 +57,19 @@ def connect(lake: Location, run_ids: Collection[str] | None = None) -> duckdb.Du
         WrongFormat: a run of another format version.
         CorruptFile: a file that cannot be read or has another schema.
     """
+    attempts = 0
+    while True:
+        try:
+            return _connected(lake, run_ids)
+        except duckdb.Error as error:
+            _raise_if_damaged(lake, error)
+            # Every file is whole: perhaps one was taken, by a compaction or to be written again.
+            attempts += 1
+            if attempts == ATTEMPTS or not _is_of_file(error):
+                raise
+
+
+def _connected(lake: Location, run_ids: Collection[str] | None) -> duckdb.DuckDBPyConnection:
     parts = [part for part in complete_parts(lake, run_ids) if part.run_ids]
     connection = duckdb.connect(config={"python_enable_replacements": "false"})
     try:
@@ -80,11 +93,8 @@ def connect(lake: Location, run_ids: Collection[str] | None = None) -> duckdb.Du
         connection.execute(f"set allowed_paths = {_list(readable)}")
         connection.execute("set enable_external_access = false")
         connection.execute("set lock_configuration = true")
-    except duckdb.Error as error:
+    except duckdb.Error:
         connection.close()
-        _raise_if_damaged(lake, error)
-        if not all(part.head.is_file() for part in parts):
-            return connect(lake, run_ids)  # a compaction has taken it
         raise
     return connection
 
@@ -109,14 +119,17 @@ def query(lake: Location, text: str) -> pl.DataFrame:
                 and isinstance(cause, duckdb.PermissionException)
                 and str(lake.resolve()) in str(cause)
             )
-            is_of_file = isinstance(cause, FILE_ERRORS) or type(cause) is duckdb.Error
-            if not isinstance(cause, duckdb.Error) or not (is_gone or is_of_file):
+            if not isinstance(cause, duckdb.Error) or not (is_gone or _is_of_file(cause)):
                 raise
             _raise_if_damaged(lake, cause)
             # Every file is whole: perhaps a compaction has taken one while it was read.
             attempts += 1
             if attempts == ATTEMPTS:
                 raise
+
+
+def _is_of_file(error: duckdb.Error) -> bool:
+    return isinstance(error, FILE_ERRORS) or type(error) is duckdb.Error
 
 
 def select(connection: duckdb.DuckDBPyConnection, text: str) -> pl.DataFrame:
@@ -135,6 +148,21 @@ def select(connection: duckdb.DuckDBPyConnection, text: str) -> pl.DataFrame:
             f"the answer does not fit into a table ({one_line(error)}); give its columns distinct "
             "names, and cast what is no number, text, date or list"
         ) from error
+
+
+def batches(
+    connection: duckdb.DuckDBPyConnection, text: str, rows: int = 2**20
+) -> Iterator[pl.DataFrame]:
+    """The answer to one of our own statements, so many rows at a time, as it is computed.
+
+    Raises:
+        QueryError: a file that DuckDB cannot read.
+    """
+    try:
+        for batch in connection.sql(text).to_arrow_reader(rows):
+            yield pl.DataFrame(batch)
+    except duckdb.Error as error:
+        raise QueryError(plain(error)) from error
 
 
 def describe(connection: duckdb.DuckDBPyConnection) -> pl.DataFrame:
