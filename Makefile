@@ -31,7 +31,7 @@ lint: setup
 
 check: lint test
 
-# Ten to twenty minutes; BENCH=--quick takes about two.
+# Half an hour; BENCH=--quick takes a few minutes.
 bench: setup
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python -m benchmarks.speed $(BENCH)
