@@ -113,13 +113,13 @@ def lay_out_all(
 
     Rows of more than one option or query have at most `longest` tokens.
     """
-    for group in _grouped(queries, longest):
-        shared = lay_out([queries[n] for n in group])
+    for group in _grouped(queries, min(TREE_TOKENS, longest)):
+        rows = [(group, lay_out([queries[n] for n in group]))]
         alone = sum(_size(queries[n]) for n in group)
-        is_worth_it = len(shared.tokens) <= (1 - LEAST_SHARED) * alone
-        for own in [group] if is_worth_it else [[n] for n in group]:
-            row = lay_out([queries[n] for n in own])
-            owners = [(n, option) for n in own for option in range(len(queries[n].options))]
+        if len(group) > 1 and len(rows[0][1].tokens) > (1 - LEAST_SHARED) * alone:
+            rows = [([n], lay_out([queries[n]])) for n in group]
+        for numbers, row in rows:
+            owners = [(n, option) for n in numbers for option in range(len(queries[n].options))]
             if len(row.tokens) <= longest:
                 yield row, owners
                 continue
@@ -128,14 +128,17 @@ def lay_out_all(
                 yield lay_out([query]), [(n, option)]
 
 
-def _grouped(queries: Sequence[Query], longest: int) -> Iterator[list[int]]:
-    """Numbers of queries that begin alike, as many as a tree may have tokens."""
+def _grouped(queries: Sequence[Query], limit: int) -> Iterator[list[int]]:
+    """Numbers of queries whose tree has at most `limit` tokens; larger ones stand alone."""
     group: list[int] = []
     tree = _Tree(())
     for n in sorted(range(len(queries)), key=lambda n: (queries[n].levels, queries[n].prompt)):
         query = queries[n]
+        if _size(query) > limit:
+            yield [n]
+            continue
         grown = len(tree.row.tokens) + _size(query) - tree.shared(query.prompt)
-        if tree.row.levels != query.levels or grown > min(TREE_TOKENS, longest):
+        if tree.row.levels != query.levels or grown > limit:
             if group:
                 yield group
             group, tree = [], _Tree(query.levels)
