@@ -1,6 +1,7 @@
 """docs/operations.md, run command by command against a server and workers of its own."""
 
 import os
+import random
 import re
 import signal
 import socket
@@ -209,5 +210,8 @@ def _wait(process: subprocess.Popen[bytes]) -> None:
 
 
 def _free_port(host: str = "127.0.0.1") -> int:
-    with socket.create_server((host, 0)) as listener:
-        return int(listener.getsockname()[1])
+    """A port below those that systems give to outgoing connections: nobody takes it meanwhile."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 30_000)
+        with suppress(OSError), socket.create_server((host, port)):
+            return port
