@@ -31,7 +31,7 @@ lint: setup
 
 check: lint test
 
-# Half an hour; BENCH=--quick takes a few minutes.
+# The first takes 20 minutes on two quiet cores; BENCH=--quick takes fewer rows and levels.
 bench: setup
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python -m benchmarks.speed $(BENCH)

@@ -71,7 +71,7 @@ def measure(
         rate, exact_rate = rate_of(found[-1]), rate_of(found[0])
         cells = [work.spec.task_name, number.name, f"{rate:,.0f}", f"{rate / exact_rate:.2f} x"]
         own = agreement(found[0], found[-1])
-        ratios = [error / width for error, width in zip(own.errors, own.widths, strict=True)]
+        ratios = [e / w if w else np.nan for e, w in zip(own.errors, own.widths, strict=True)]
         yield [
             *cells,
             f"{own.flips} of {own.predictions}",
