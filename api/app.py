@@ -18,9 +18,9 @@ from api.routes import charts, data, examples, findings, metrics, page, recommen
 from api.security import Security
 from api.settings import ApiSettings
 from api.snapshot import Snapshots
-from prunelake.objects import ObjectPath
-from prunelake.spec import Settings
-from prunelake.storage import Location
+from prunelake.lake.objects import ObjectPath
+from prunelake.lake.storage import Location
+from prunelake.settings import Settings
 
 DESCRIPTION = """
 What removing attention layers does to a model's accuracy, calibration and explanations. All

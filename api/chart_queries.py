@@ -1,7 +1,7 @@
 """One function a chart of its own numbers: SQL over the lake's views; no HTTP, no drawing."""
 
 from api.queries import IS_FIRST, IS_HEADLINE
-from api.query import Query
+from prunelake.lake.bound_query import Query
 
 
 def layers(run_id: str) -> Query:

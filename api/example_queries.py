@@ -1,6 +1,6 @@
 """Questions about single examples: SQL over the lake's views; no HTTP, no drawing."""
 
-from api.query import Query
+from prunelake.lake.bound_query import Query
 
 
 def listed(run_id: str, level: int, limit: int) -> Query:

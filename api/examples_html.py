@@ -7,9 +7,9 @@ from typing import Any
 import polars as pl
 
 from api import example_queries, html
-from api.query import Connection
 from api.subject import Subject
 from api.wording import number, signed
+from prunelake.lake.bound_query import Connection
 
 SHOWN = 3
 """So many examples a run."""

@@ -13,9 +13,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from api.query import Query
-from prunelake import views
 from prunelake.errors import InvalidRequest, NotFound, Outdated
+from prunelake.lake import views
+from prunelake.lake.bound_query import Query
 from prunelake.spec import content_hash
 
 COMPARISONS = {"ne": "is distinct from", "lt": "<", "lte": "<=", "gt": ">", "gte": ">="}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from api.wording import at_levels, from_to, interval, label, listed, number
-from prunelake.analyse import MARGIN
+from prunelake.analysis.analyse import MARGIN
 
 JUDGED = (
     "accuracy",

@@ -8,8 +8,8 @@ import threading
 from pathlib import Path
 
 from prunelake.errors import LakeError, NoSnapshot
-from prunelake.objects import ObjectPath
-from prunelake.publish import NAME
+from prunelake.lake.objects import ObjectPath
+from prunelake.lake.publish import NAME
 from prunelake.spec import content_hash
 
 log = logging.getLogger(__name__)

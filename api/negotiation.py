@@ -1,7 +1,7 @@
 """Which format an answer has: `format=csv`, else the header Accept, else JSON."""
 
 from prunelake.errors import InvalidRequest
-from prunelake.formats import MEDIA_TYPES, RowFormat
+from prunelake.schema.row_formats import MEDIA_TYPES, RowFormat
 
 BY_TYPE = {kind.partition(";")[0]: format for format, kind in MEDIA_TYPES.items()} | {
     "application/*": RowFormat.json,

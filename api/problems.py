@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from prunelake import errors
-from prunelake.formats import to_json
+from prunelake.schema.row_formats import to_json
 
 log = logging.getLogger(__name__)
 

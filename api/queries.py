@@ -5,7 +5,7 @@ A run may hold several explanations. Shown is the one of the view `headlines`.
 
 from collections.abc import Sequence
 
-from api.query import Query
+from prunelake.lake.bound_query import Query
 
 # Restricts d (deltas or correlations) to rows of its run's headline h, or of no explanation at all.
 IS_HEADLINE = """

@@ -6,9 +6,9 @@ from typing import Self
 from pydantic import Field
 
 from api.wording import label, listed, number, order, percent, ranges
-from prunelake.budget import Budget, Term, parse_budget
-from prunelake.candidates import Candidate, Check, Level
-from prunelake.recommend import Answer, Recommendation
+from prunelake.recommend.budget import Budget, Term, parse_budget
+from prunelake.recommend.candidates import Candidate, Check, Level
+from prunelake.recommend.recommendation import Answer, Recommendation
 
 UNITS = {"mlp": "MLPs", "block": "blocks"}
 """What a strategy removes, by the part of its name in front of a colon; else attention layers."""

@@ -4,11 +4,11 @@ from collections.abc import Iterator, Sequence
 from html import escape
 
 from api import html, recommended
-from api.query import Connection
 from api.wording import label, listed, model_name, number, order, ranges
-from prunelake.candidates import Candidate, Check, Level
 from prunelake.errors import NothingToShow
-from prunelake.recommend import Answer, Question, Recommendation, recommend
+from prunelake.lake.bound_query import Connection
+from prunelake.recommend.candidates import Candidate, Check, Level
+from prunelake.recommend.recommendation import Answer, Question, Recommendation, recommend
 
 COUNTS = {
     "accuracy": "right answers, as a share",

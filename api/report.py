@@ -13,14 +13,14 @@ import polars as pl
 from api import chart_queries, findings, html, queries, tables
 from api.charts.catalog import CHARTS, CORRELATED
 from api.charts.importance import importance_chart
-from api.query import Connection
 from api.recommended_html import recommended_section
 from api.section import run_section
 from api.subject import Subject
 from api.wording import listed, model_name, number, order, units
-from prunelake import views
 from prunelake.errors import NothingToShow, PruneLakeError
-from prunelake.storage import Location
+from prunelake.lake import views
+from prunelake.lake.bound_query import Connection
+from prunelake.lake.storage import Location
 
 IMPORTANCE = {
     "cosine": "1 minus the mean cosine similarity of the residual stream in front of and behind it",

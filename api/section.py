@@ -9,10 +9,10 @@ import polars as pl
 from api import findings, html, queries, tables
 from api.charts.catalog import CHARTS, CORRELATED
 from api.examples_html import examples_section
-from api.query import Connection
 from api.subject import Subject, subject_of
-from prunelake.analyse import WITHOUT_EXAMPLES
+from prunelake.analysis.analyse import WITHOUT_EXAMPLES
 from prunelake.errors import NothingToShow
+from prunelake.lake.bound_query import Connection
 
 MAIN = ("confidence", "explanations", "verdicts", "reliability")
 """Always to be seen; the other charts of a run are opened."""

@@ -14,9 +14,9 @@ import duckdb
 import polars as pl
 
 from api.mirror import Mirror
-from api.query import Connection, Query
 from prunelake.errors import LimitExceeded, NoSnapshot
-from prunelake.publish import NAME, views_hash
+from prunelake.lake.bound_query import Connection, Query
+from prunelake.lake.publish import NAME, views_hash
 
 log = logging.getLogger(__name__)
 

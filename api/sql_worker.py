@@ -23,11 +23,11 @@ import polars as pl
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 from pydantic import BaseModel
 
-from api.query import Connection
 from api.snapshot import Snapshots, opened
 from prunelake.errors import LimitExceeded, NoSnapshot, PruneLakeError, QueryError, one_line
-from prunelake.formats import RowFormat, encoded, to_json
-from prunelake.views import plain, reading
+from prunelake.lake.bound_query import Connection
+from prunelake.lake.views import plain, reading
+from prunelake.schema.row_formats import RowFormat, encoded, to_json
 
 READY = b"ready\n"
 

@@ -7,8 +7,8 @@ from typing import Any
 import polars as pl
 
 from api import findings, queries
-from api.query import Connection
 from prunelake.errors import NotFound, NothingToShow
+from prunelake.lake.bound_query import Connection
 
 DEFAULT_METRIC = "ece"
 

@@ -11,10 +11,10 @@ from rich.table import Table
 from api import findings, queries, recommended
 from api.verdicts import VERDICTS
 from api.wording import interval, label, listed, model_name, number, order, signed
-from prunelake import views
-from prunelake.candidates import Candidate, Level
-from prunelake.recommend import Recommendation
-from prunelake.storage import Location
+from prunelake.lake import views
+from prunelake.lake.storage import Location
+from prunelake.recommend.candidates import Candidate, Level
+from prunelake.recommend.recommendation import Recommendation
 
 SHOWN = ("accuracy", *findings.HEADLINES)
 EXPLAINED = ("comprehensiveness", "sufficiency")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from prunelake.analyse import MARGIN
+from prunelake.analysis.analyse import MARGIN
 
 
 @dataclass(frozen=True)

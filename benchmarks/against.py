@@ -14,15 +14,9 @@ import numpy as np
 import polars as pl
 import torch
 
-from benchmarks.baselines import (
-    Harness,
-    Interpreto,
-    at_level,
-    captum_scores,
-    curves,
-)
+from benchmarks.baselines import Harness, Interpreto, at_level, captum_scores, curves
 from benchmarks.subject import Explained, Format, Subject, now, option_of, predicted
-from prunelake.encoding import Encoded
+from prunelake.tasks.encoding import Encoded
 
 COLUMNS = (
     "against",

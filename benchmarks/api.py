@@ -31,13 +31,13 @@ import polars as pl
 import uvicorn
 
 from api.filters import page, view_named
-from api.query import Query
 from api.snapshot import Snapshot, open_snapshot, opened
 from benchmarks.load import Load, loaded
 from benchmarks.serving import served
 from benchmarks.soak import soak
-from prunelake.formats import RowFormat, encoded
-from prunelake.publish import NAME, publish
+from prunelake.lake.bound_query import Query
+from prunelake.lake.publish import NAME, publish
+from prunelake.schema.row_formats import RowFormat, encoded
 
 RESULTS = Path(__file__).parent / "results"
 CLIENTS = (1, 32)

@@ -1,6 +1,6 @@
 """The ways that ours is measured against, each at one removal level of the same model.
 
-Every one runs inside `prunelake.surgery.removed`, as its users would prune the model.
+Every one runs inside `prunelake.models.removal.removed`, as its users would prune the model.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from benchmarks.subject import Subject
-from prunelake.attribute import SAMPLES_PER_TOKEN
-from prunelake.encoding import Encoded
-from prunelake.faithfulness import top_count
-from prunelake.surgery import removed
+from prunelake.evaluation.attributions import SAMPLES_PER_TOKEN
+from prunelake.evaluation.deletion_curves import top_count
+from prunelake.models.removal import removed
+from prunelake.tasks.encoding import Encoded
 
 Scores = NDArray[np.float64]
 Curve = dict[tuple[str, float], float]

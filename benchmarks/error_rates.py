@@ -19,13 +19,14 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
-from prunelake import stats
-from prunelake.analyse import ACCURACY, tested
-from prunelake.bootstrap import measure
-from prunelake.correlation import KINDS, correlations
-from prunelake.evidence import Cell, Evidence, assemble
-from prunelake.tables import DERIVED, RUNS
-from prunelake.views import sql_folder
+from prunelake.analysis import statistics
+from prunelake.analysis.analyse import ACCURACY, tested
+from prunelake.analysis.bootstrap import measure
+from prunelake.analysis.correlation import KINDS, correlations
+from prunelake.analysis.example_scores import Cell, Evidence, assemble
+from prunelake.lake.views import sql_folder
+from prunelake.schema.analysis_tables import DERIVED
+from prunelake.schema.run_tables import RUNS
 
 Array = NDArray[np.float64]
 Row = dict[str, Any]
@@ -219,7 +220,7 @@ def fallen(generator: np.random.Generator, share: float) -> Iterator[str]:
         for n in (200, 1000, 3000):
             counts = generator.multinomial(n, [won + 0.02, won, 0.98 - 2 * won], count)
             different, times = np.unique(counts[:, :2], axis=0, return_counts=True)
-            bounds = [stats.tango(int(x), int(y), n, confidence=0.9) for x, y in different]
+            bounds = [statistics.tango(int(x), int(y), n, confidence=0.9) for x, y in different]
             stable = np.array([low > -0.02 and high < 0.02 for low, high in bounds])
             rate = float(stable @ times) / count
             yield f"| {won} | {n} | {count} | {rate:.4f} | {_se(rate, count):.4f} |"

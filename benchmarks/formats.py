@@ -31,8 +31,8 @@ from benchmarks.subject import (
     prepared,
     settings_of,
 )
-from prunelake.plan import Plan
-from prunelake.spec import Settings
+from prunelake.settings import Settings
+from prunelake.sweep.plan import Plan
 
 RESAMPLES = 2_000
 COLUMNS = (

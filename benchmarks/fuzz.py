@@ -28,7 +28,7 @@ from pydantic import ValidationError
 
 from api.problems import Problem
 from benchmarks.serving import Server, served
-from prunelake.publish import publish
+from prunelake.lake.publish import publish
 from tests import level_rows
 
 PLACES = (("path", "run_id"), ("path", "example_id"), ("body", "query"))

@@ -26,12 +26,14 @@ import duckdb
 import numpy as np
 import polars as pl
 
-from prunelake import lake
-from prunelake.analyse import analyse
-from prunelake.compact import compact
-from prunelake.publish import publish
+from prunelake.analysis.analyse import analyse
+from prunelake.lake import commit, read
+from prunelake.lake.compact import compact
+from prunelake.lake.publish import publish
+from prunelake.schema.analysis_tables import DERIVED
+from prunelake.schema.run_tables import TABLES
+from prunelake.schema.table import FORMAT_VERSION
 from prunelake.spec import content_hash
-from prunelake.tables import DERIVED, FORMAT_VERSION, TABLES
 
 MODELS, TASKS, LEVELS, EXAMPLES, EXPLAINED, TOKENS = 5, 8, 17, 1324, 131, 100
 METHODS, SEEDS, OPTIONS = ("kernel_shap", "lime", "random"), (0, 1, 2), 4
@@ -166,8 +168,8 @@ def make_base(folder: Path) -> float:
     seconds = []
     for number in range(MODELS * TASKS):
         run = run_row(*divmod(number, TASKS))
-        if not lake.has_run(folder, run["run_id"]):
-            lake.write_run(folder, run, drawn(run, number))
+        if not read.has_run(folder, run["run_id"]):
+            commit.write_run(folder, run, drawn(run, number))
         elif number >= 8:  # of a lake that is there already, a few are timed again
             continue
         began = time.perf_counter()
@@ -183,7 +185,7 @@ def make_copies(base: Path, folder: Path, scale: int) -> None:
     sources = []
     for number in range(MODELS * TASKS):
         run_id = run_row(*divmod(number, TASKS))["run_id"]
-        frames = {n: lake.read_table(base, n, [run_id]) for n in ("predictions", "examples")}
+        frames = {n: read.read_table(base, n, [run_id]) for n in ("predictions", "examples")}
         # Who explains nothing needs no tokens.
         frames["examples"] = frames["examples"].with_columns(
             prompt_tokens=pl.lit([], pl.List(pl.String))
@@ -205,10 +207,10 @@ def make_copies(base: Path, folder: Path, scale: int) -> None:
             )
             mine |= {n: conformed(n, frame, run["run_id"]) for n, frame in frames.items()}
             required = [n for n, t in TABLES.items() if n != "runs" and not t.is_optional]
-            lake.write_run(folder, run, {name: mine[name] for name in required})
+            commit.write_run(folder, run, {name: mine[name] for name in required})
             (analysis,) = derived["analyses"].drop("files").to_dicts()
             own = {n: conformed(n, f, run["run_id"]) for n, f in derived.items() if n != "analyses"}
-            lake.write_analysis(folder, analysis | {"run_id": run["run_id"]}, own)
+            commit.write_analysis(folder, analysis | {"run_id": run["run_id"]}, own)
         if copy % 5 == 4 or copy == scale - 1:
             compact(folder)
         say(f"copy {copy + 1} of {scale}")

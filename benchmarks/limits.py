@@ -11,8 +11,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.subject import Explained, Subject, explain, now
-from prunelake.layout import Query
-from prunelake.precision import products as in_precision_of
+from prunelake.inference.prefix_tree import Query
+from prunelake.models.precision import products as in_precision_of
 
 Shape = tuple[int, int, int]
 """Rows, inner and outer width of a matrix product."""

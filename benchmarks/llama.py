@@ -20,9 +20,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks import limits, report
 from benchmarks.subject import Subject, device_of, explain, plan_of, settings_of
-from prunelake.importance import removal_order
-from prunelake.models import LoadedModel, load_tokenizer
-from prunelake.spec import Settings, Strategy
+from prunelake.models.loading import LoadedModel, load_tokenizer
+from prunelake.settings import Settings
+from prunelake.spec import Strategy
+from prunelake.strategies.importance import removal_order
 
 SHAPES = {
     # layers, width, inner width, heads

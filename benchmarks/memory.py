@@ -22,11 +22,14 @@ import yaml
 from benchmarks import report
 from benchmarks.lake import drawn, run_row
 from flows.sweep import sweep
-from prunelake import lake, tasks
-from prunelake.analyse import analyse
-from prunelake.models import load
-from prunelake.sources import resolve
-from prunelake.spec import DEFAULT_MODEL, Explanation, Rows, Settings, SweepSpec
+from prunelake.analysis.analyse import analyse
+from prunelake.lake import commit
+from prunelake.models.loading import load
+from prunelake.models.sources import resolve
+from prunelake.settings import Settings
+from prunelake.spec import DEFAULT_MODEL, Explanation, Rows, SweepSpec
+from prunelake.tasks import catalogue
+from prunelake.tasks import rows as tasks_rows
 
 COLUMNS = ("what runs", "peak, MB", "beside the weights, MB")
 TASK = "opinions"
@@ -43,8 +46,8 @@ def loaded() -> int:
 
 def swept(rows: int, folder: Path) -> None:
     """A sweep of so many rows: those of a bundled task, again and again."""
-    task = tasks.get(TASK)
-    _, known = tasks.records(task, None)
+    task = catalogue.get(TASK)
+    _, known = tasks_rows.records(task, None)
     with (folder / "many.jsonl").open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(known[n % len(known)]) + "\n" for n in range(rows))
     own = task.model_dump(mode="json", exclude_none=True)
@@ -63,7 +66,7 @@ def swept(rows: int, folder: Path) -> None:
 def analysed(rows: int, folder: Path) -> None:
     """The analysis of a run of so many rows, drawn, at 17 levels; a tenth are explained."""
     run = run_row(0, 0) | {"example_count": rows}
-    lake.write_run(folder / "lake", run, drawn(run, 0, rows))
+    commit.write_run(folder / "lake", run, drawn(run, 0, rows))
     analyse(folder / "lake", run["run_id"])
 
 

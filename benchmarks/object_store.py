@@ -16,14 +16,15 @@ from typing import Any
 
 import polars as pl
 
-from prunelake import lake, s3, views
-from prunelake.analyse import analyse
-from prunelake.compact import compact
-from prunelake.doctor import doctor
-from prunelake.objects import ObjectPath
-from prunelake.publish import is_current, publish
+from prunelake.analysis.analyse import analyse
+from prunelake.lake import commit, read, s3, views
+from prunelake.lake.compact import compact
+from prunelake.lake.objects import ObjectPath
+from prunelake.lake.publish import is_current, publish
+from prunelake.lake.verify import doctor
+from prunelake.schema.run_tables import TABLES
+from prunelake.schema.table import FORMAT_VERSION
 from prunelake.spec import content_hash
-from prunelake.tables import FORMAT_VERSION, TABLES
 
 SERVER = """
 import sys
@@ -122,11 +123,11 @@ def measure(runs: int) -> None:
     print(f"| {runs} runs | {' | '.join(kinds)} |")
     print("|---|--:|--:|--:|--:|--:|")
     for number in range(runs - 1):
-        lake.write_run(place, *run_of(number))
+        commit.write_run(place, *run_of(number))
     last = run_of(runs - 1)
-    line("write a run", lambda: lake.write_run(place, *last))
+    line("write a run", lambda: commit.write_run(place, *last))
     line("analyse a run", lambda: analyse(place, last[0]["run_id"]))
-    for run_id in lake.unanalysed(place):
+    for run_id in read.unanalysed(place):
         analyse(place, run_id)
     ask = "select count(*) from deltas"
     line("`prunelake sql`, not compacted", lambda: views.query(place, ask))

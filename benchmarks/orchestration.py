@@ -24,14 +24,15 @@ import polars as pl
 import yaml
 
 from benchmarks.sweeps import flow_overhead, one_thread, ray, server, workers
-from prunelake import parquet
-from prunelake.evaluations import Evaluation
-from prunelake.ledger import Attempt
-from prunelake.spec import Rows, Settings, SweepSpec
-from prunelake.starter import End
-from prunelake.tables import RUNS
-from prunelake.watch import Round, State
-from prunelake.watchlist import Watchlist, read
+from prunelake.lake import parquet
+from prunelake.lake.attempt_log import Attempt
+from prunelake.schema.run_tables import RUNS
+from prunelake.settings import Settings
+from prunelake.spec import Rows, SweepSpec
+from prunelake.watch.evaluations import Evaluation
+from prunelake.watch.launcher import End
+from prunelake.watch.rounds import Round, State
+from prunelake.watch.watchlist import Watchlist, read
 
 TASKS = ("everyday_knowledge", "opinions")
 SEEDS = 5
@@ -74,8 +75,8 @@ def write_watchlist(folder: Path) -> Watchlist:
 
 def write_runs(settings: Settings, watchlist: Watchlist, count: int, in_segments: bool) -> None:
     """`runs` files of what the watchlist asks for, up to `count`, and others up to it."""
-    from prunelake.parquet import FILES_KEY
-    from prunelake.revisions import Found, find
+    from prunelake.lake.parquet import FILES_KEY
+    from prunelake.watch.revisions import Found, find
 
     (entry,) = watchlist.entries
     models = [found for found in find(entry, settings.cache) if isinstance(found, Found)]

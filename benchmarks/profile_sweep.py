@@ -13,14 +13,16 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.subject import Subject, now
-from flows.stages import evaluate, example_rows, layer_rows, part, run_row
-from prunelake import lake
-from prunelake.encoding import Encoder, encode
-from prunelake.importance import RemovalOrder
-from prunelake.layout import Query
-from prunelake.nested import NestedModel, Progress
-from prunelake.shards import ORDER, Cost, Unfinished, split
-from prunelake.tables import ATTRIBUTIONS, DELETIONS, LAYERS, PREDICTIONS
+from prunelake.inference.nested import NestedModel, Progress
+from prunelake.inference.prefix_tree import Query
+from prunelake.lake import commit
+from prunelake.lake.partial_runs import ORDER, Cost, Unfinished
+from prunelake.schema.run_tables import ATTRIBUTIONS, DELETIONS, LAYERS, PREDICTIONS
+from prunelake.strategies.importance import RemovalOrder
+from prunelake.sweep.run_rows import example_rows, layer_rows, run_row
+from prunelake.sweep.shard_work import evaluate, part
+from prunelake.sweep.shards import split
+from prunelake.tasks.encoding import Encoder, encode
 
 CPU = torch.device("cpu")
 
@@ -163,4 +165,4 @@ def _sweep(subject: Subject, folder: Path, clock: Clock) -> None:
         names = [shard.name for shard in shards]
         rows = {t.name: unfinished.rows(t, names) for t in (PREDICTIONS, ATTRIBUTIONS, DELETIONS)}
         rows |= {"layers": unfinished.rows(LAYERS, [ORDER]), "examples": example_rows(work)}
-        lake.write_run(folder, run_row(work, order, [Cost(0, 0, "")]), rows)
+        commit.write_run(folder, run_row(work, order, [Cost(0, 0, "")]), rows)

@@ -9,12 +9,13 @@ Of a task with fewer rows than that and those of a search, fewer are evaluated, 
 
 import argparse
 
-from prunelake.importance import removal_order
-from prunelake.models import load
-from prunelake.nested import NestedModel
-from prunelake.plan import Plan, plan
-from prunelake.predict import predict
-from prunelake.spec import SEARCH_ROWS, Rows, Settings, Strategy, SweepSpec
+from prunelake.evaluation.predictions import predict
+from prunelake.inference.nested import NestedModel
+from prunelake.models.loading import load
+from prunelake.settings import Settings
+from prunelake.spec import SEARCH_ROWS, Rows, Strategy, SweepSpec
+from prunelake.strategies.importance import removal_order
+from prunelake.sweep.plan import Plan, plan
 
 STRATEGIES = ("cosine", "iterative", "loss", "divergence", "balanced", "last", "random:0")
 ROWS, BUNDLED_ROWS = 100, 80

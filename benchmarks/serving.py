@@ -26,7 +26,7 @@ class Server:
 @contextmanager
 def served(lake: Path, log: Path, **settings: str) -> Iterator[Server]:
     """Serve a lake at a free port; `settings` are environment variables, stderr goes to `log`."""
-    command = [sys.executable, "-c", "from prunelake.cli import main; main()"]
+    command = [sys.executable, "-c", "from prunelake.cli.app import main; main()"]
     with log.open("wb") as errors:
         process = subprocess.Popen(
             [*command, "serve", "--lake", str(lake), "--port", "0"],

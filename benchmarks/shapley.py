@@ -27,15 +27,16 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from prunelake import shapley
-from prunelake.encoding import Encoded
-from prunelake.importance import removal_order
-from prunelake.layout import Query
-from prunelake.models import load
-from prunelake.nested import NestedModel
-from prunelake.plan import plan
-from prunelake.shapley import drawn, shapley_values
-from prunelake.spec import Rows, Settings, SweepSpec
+from prunelake.evaluation import shapley
+from prunelake.evaluation.shapley import drawn, shapley_values
+from prunelake.inference.nested import NestedModel
+from prunelake.inference.prefix_tree import Query
+from prunelake.models.loading import load
+from prunelake.settings import Settings
+from prunelake.spec import Rows, SweepSpec
+from prunelake.strategies.importance import removal_order
+from prunelake.sweep.plan import plan
+from prunelake.tasks.encoding import Encoded
 
 LEVELS = (0, 4, 8)
 PROMPTS = {"openbookqa": {8: 3, 9: 3, 10: 2, 11: 1}, "everyday_knowledge": {12: 1}}  # by tokens

@@ -11,7 +11,7 @@ import httpx
 
 from benchmarks.load import loaded
 from benchmarks.serving import Server, served
-from prunelake.publish import NAME, publish
+from prunelake.lake.publish import NAME, publish
 from tests import level_rows
 
 EVERY_S = 5.0

@@ -37,8 +37,8 @@ from benchmarks.subject import (
     prepared,
     settings_of,
 )
-from prunelake.plan import Plan
-from prunelake.spec import Settings
+from prunelake.settings import Settings
+from prunelake.sweep.plan import Plan
 
 PACKAGES = ("torch", "transformers", "captum", "interpreto", "lm_eval")
 TASKS = ("arc_easy", "arc_challenge", "openbookqa", "sst2")

@@ -8,19 +8,20 @@ from dataclasses import dataclass
 import polars as pl
 import torch
 
-from flows.stages import prompt
-from prunelake import devices
-from prunelake.attribute import attribute
-from prunelake.encoding import Encoded, Encoder
 from prunelake.errors import ModelError
-from prunelake.faithfulness import deletion_curves
-from prunelake.importance import removal_order
-from prunelake.models import LoadedModel, load
-from prunelake.nested import NestedModel
-from prunelake.plan import Plan, plan
-from prunelake.precision import set_products
-from prunelake.predict import predict
-from prunelake.spec import Dtype, Explanation, Rows, Settings, SweepSpec
+from prunelake.evaluation.attributions import attribute
+from prunelake.evaluation.deletion_curves import deletion_curves
+from prunelake.evaluation.predictions import predict
+from prunelake.inference.nested import NestedModel
+from prunelake.models import devices
+from prunelake.models.loading import LoadedModel, load
+from prunelake.models.precision import set_products
+from prunelake.settings import Settings
+from prunelake.spec import Dtype, Explanation, Rows, SweepSpec
+from prunelake.strategies.importance import removal_order
+from prunelake.sweep.plan import Plan, plan
+from prunelake.sweep.shard_work import prompt
+from prunelake.tasks.encoding import Encoded, Encoder
 
 CLOCK = os.environ.get("PRUNELAKE_BENCH_CLOCK", "wall")
 

@@ -22,17 +22,20 @@ from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_LEVEL, temporary_settings
 
 from flows import shards as shard_tasks
-from flows.stages import evaluate, example_rows, layer_rows, part, run_row
 from flows.sweep import sweep
-from prunelake import lake
-from prunelake.analyse import analyse
-from prunelake.encoding import Encoder
-from prunelake.importance import removal_order
-from prunelake.models import load
-from prunelake.nested import NestedModel
-from prunelake.plan import plan
-from prunelake.shards import Cost, split
-from prunelake.spec import Explanation, Rows, Settings, Strategy, SweepSpec
+from prunelake.analysis.analyse import analyse
+from prunelake.inference.nested import NestedModel
+from prunelake.lake import commit, read
+from prunelake.lake.partial_runs import Cost
+from prunelake.models.loading import load
+from prunelake.settings import Settings
+from prunelake.spec import Explanation, Rows, Strategy, SweepSpec
+from prunelake.strategies.importance import removal_order
+from prunelake.sweep.plan import plan
+from prunelake.sweep.run_rows import example_rows, layer_rows, run_row
+from prunelake.sweep.shard_work import evaluate, part
+from prunelake.sweep.shards import split
+from prunelake.tasks.encoding import Encoder
 
 ROOT = Path(__file__).parents[1]
 PORT, RAY_PORT, RAY_HOST = 4287, 6387, "127.0.0.2"
@@ -64,7 +67,7 @@ def direct(spec: SweepSpec, settings: Settings) -> None:
         costs.append(Cost(model.forward_tokens, 0.0, "cpu"))
     frames = {name: pl.concat([frames[name] for frames in found]) for name in found[0]}
     frames |= {"layers": layer_rows(run_id, order), "examples": example_rows(work)}
-    lake.write_run(settings.lake, run_row(work, order, costs), frames)
+    commit.write_run(settings.lake, run_row(work, order, costs), frames)
     analyse(settings.lake, run_id)
 
 
@@ -89,7 +92,7 @@ def timed(
         wall, cpu = time.perf_counter(), time.process_time()
         run(spec, chosen)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        return Time(wall, cpu, lake.read_table(chosen.lake, "deletions").sort(pl.all()))
+        return Time(wall, cpu, read.read_table(chosen.lake, "deletions").sort(pl.all()))
 
 
 def flow_overhead(rows: int) -> Iterator[str]:
@@ -123,7 +126,7 @@ def workers(rows: int) -> Iterator[str]:
             time.sleep(10)  # until they ask for work
             print(f"{count} workers, {load_of()}", file=sys.stderr)
             took[count] = swept([spec_of(rows, seed) for seed in (1, 2)])
-            runs = lake.read_table(Path(folder) / "lake", "runs")
+            runs = read.read_table(Path(folder) / "lake", "runs")
         assert runs.height == 2
         outside = (count * took[count] - float(runs["duration_s"].sum())) / (2 * shards)
         yield f"| 2 sweeps of {shards} shards, workers: {count} | {took[count]:.1f} s |"

@@ -3,10 +3,10 @@
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
 
-from prunelake import views
 from prunelake.errors import one_line
-from prunelake.profiles import Wanted, profile
-from prunelake.spec import Settings
+from prunelake.lake import views
+from prunelake.profiling.profile import Wanted, profile
+from prunelake.settings import Settings
 
 COSTS = "from costs where profile_id = '{}' order by level"
 

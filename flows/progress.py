@@ -7,12 +7,13 @@ from datetime import timedelta
 from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
-from prunelake.attribute import masked_prompt_count
-from prunelake.bounds import question_count
-from prunelake.encoding import Encoded
-from prunelake.faithfulness import changed_prompt_count
-from prunelake.plan import Plan
-from prunelake.shards import Cost, Shard
+from prunelake.evaluation.aopc_bounds import question_count
+from prunelake.evaluation.attributions import masked_prompt_count
+from prunelake.evaluation.deletion_curves import changed_prompt_count
+from prunelake.lake.partial_runs import Cost
+from prunelake.sweep.plan import Plan
+from prunelake.sweep.shards import Shard
+from prunelake.tasks.encoding import Encoded
 
 Finished = Callable[[Shard, Cost], None]
 

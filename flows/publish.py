@@ -2,8 +2,8 @@
 
 from prefect import flow, get_run_logger
 
-from prunelake import publish as snapshot
-from prunelake.spec import Settings
+from prunelake.lake import publish as snapshot
+from prunelake.settings import Settings
 
 
 @flow(name="publish")

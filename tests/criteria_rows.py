@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from prunelake.lake import write_analysis, write_run
-from prunelake.tables import DERIVED
+from prunelake.lake.commit import write_analysis, write_run
+from prunelake.schema.analysis_tables import DERIVED
 from tests.lake_rows import frames, run_row, small_analysis
 
 Loss = tuple[float, float] | None

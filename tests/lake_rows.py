@@ -8,12 +8,13 @@ from typing import Any
 
 import polars as pl
 
-from prunelake.analyse import analyse
-from prunelake.lake import write_run
+from prunelake.analysis.analyse import analyse
+from prunelake.lake.commit import write_run
+from prunelake.lake.storage import Location
+from prunelake.lake.views import query
+from prunelake.schema.analysis_tables import ANALYSIS_VERSION, DERIVED
+from prunelake.schema.run_tables import TABLES
 from prunelake.spec import content_hash
-from prunelake.storage import Location
-from prunelake.tables import ANALYSIS_VERSION, DERIVED, TABLES
-from prunelake.views import query
 
 Rows = Sequence[Mapping[str, Any]]
 

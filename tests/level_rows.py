@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from prunelake.storage import Location
+from prunelake.lake.storage import Location
 from tests import lake_rows
 
 SCHEMA = {

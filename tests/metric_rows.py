@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from prunelake.lake import write_analysis, write_run
+from prunelake.lake.commit import write_analysis, write_run
 from tests.lake_rows import frames, run_row, small_analysis
 
 Values = Mapping[tuple[str, str], Mapping[int, float | None]]

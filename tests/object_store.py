@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from prunelake import s3
 from prunelake.errors import LakeError
-from prunelake.objects import ObjectPath
+from prunelake.lake import s3
+from prunelake.lake.objects import ObjectPath
 from tests.stopping import Stopped
 
 BUCKET = "lakes"

@@ -4,7 +4,7 @@ import datetime
 from pathlib import Path
 from typing import Any
 
-from prunelake.publish import publish
+from prunelake.lake.publish import publish
 from tests import lake_rows
 from tests.level_rows import explained_run, judged_run, published_run
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from prunelake.storage import Location
+from prunelake.lake.storage import Location
 
 
 def local(place: Location) -> Path:

@@ -6,10 +6,10 @@ from typing import Any
 
 import polars as pl
 
-from prunelake.lake import write_profile
+from prunelake.lake.commit import write_profile
+from prunelake.lake.storage import Location
+from prunelake.schema.profile_tables import EFFICIENCY
 from prunelake.spec import content_hash
-from prunelake.storage import Location
-from prunelake.tables import EFFICIENCY
 
 Seconds = Mapping[int, Sequence[float]]
 

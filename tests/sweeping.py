@@ -17,11 +17,14 @@ from prefect import Task
 from flows import progress as progress_module
 from flows import shards as shard_module
 from flows import sweep as flow_module
-from flows.stages import evaluate
-from prunelake import analyse, lake
+from prunelake.analysis import analyse
 from prunelake.errors import LakeError
-from prunelake.spec import Settings, SweepSpec
-from prunelake.tables import DERIVED, TABLES
+from prunelake.lake import commit, read
+from prunelake.schema.analysis_tables import DERIVED
+from prunelake.schema.run_tables import TABLES
+from prunelake.settings import Settings
+from prunelake.spec import SweepSpec
+from prunelake.sweep.shard_work import evaluate
 
 Sweep = Callable[[SweepSpec, Settings], str]
 
@@ -52,7 +55,7 @@ def bare_sweep(patch: pytest.MonkeyPatch) -> Sweep:
 def tables(folder: Path, derived: bool = True) -> dict[str, pl.DataFrame]:
     """Every table of a lake, without the columns that tell when it was written."""
     return {
-        name: lake.read_table(folder, name).drop(VARYING.get(name, []))
+        name: read.read_table(folder, name).drop(VARYING.get(name, []))
         for name in (*TABLES, *(DERIVED if derived else ()))
     }
 
@@ -81,7 +84,7 @@ def child(
     patch = pytest.MonkeyPatch()
     sweep = bare_sweep(patch)
     lines = os.open(ledger, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    check_writable = lake.check_writable
+    check_writable = commit.check_writable
     steps = 0
 
     def counted(step: Callable[..., Any]) -> Callable[..., Any]:
@@ -107,7 +110,7 @@ def child(
     for name in ON_DISK:
         patch.setattr(os, name, counted(getattr(os, name)))
     patch.setattr(shard_module, "evaluate", noted)
-    patch.setattr(lake, "check_writable", as_user)
+    patch.setattr(commit, "check_writable", as_user)
     if largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     try:

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_rel
 
-from prunelake import calibration
-from prunelake.analyse import REPLICATES, SEED, WITHOUT_EXAMPLES, analyse
+from prunelake.analysis import calibration
+from prunelake.analysis.analyse import REPLICATES, SEED, WITHOUT_EXAMPLES, analyse
 from prunelake.errors import LakeError
-from prunelake.lake import read_table
-from prunelake.metrics import METRICS
-from prunelake.tables import CELL
+from prunelake.lake.read import read_table
+from prunelake.schema.metrics import METRICS
+from prunelake.schema.table import CELL
 from tests.lake_rows import attribution, deletion, example, prediction, rows_of, run_row, write
 
 RUN = run_row("run", levels=[0, 1, 2])

@@ -12,8 +12,8 @@ import pytest
 from polars.testing import assert_frame_equal
 from scipy.stats import binomtest, spearmanr
 
-from prunelake import views
-from prunelake.publish import publish
+from prunelake.lake import views
+from prunelake.lake.publish import publish
 from tests.analyst_rows import (
     DROPS,
     LOST,

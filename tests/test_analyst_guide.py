@@ -13,11 +13,11 @@ import pytest
 from polars.testing import assert_frame_equal
 from scipy.stats import false_discovery_control
 
-from prunelake import views
-from prunelake.compact import compact
-from prunelake.lake import write_analysis
-from prunelake.publish import publish
-from prunelake.tables import ANALYSIS_VERSION
+from prunelake.lake import views
+from prunelake.lake.commit import write_analysis
+from prunelake.lake.compact import compact
+from prunelake.lake.publish import publish
+from prunelake.schema.analysis_tables import ANALYSIS_VERSION
 from tests.analyst_rows import DROPS, GUIDE, LOST, QUESTIONS, answered_run
 from tests.lake_rows import identity_of, prediction, run_row, small_analysis, write_raw
 from tests.level_rows import explained_run, judged_run

@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 from api.filters import Page, page
 from api.snapshot import Snapshots
 from prunelake.errors import NoSnapshot
-from prunelake.publish import NAME, publish
+from prunelake.lake.publish import NAME, publish
 from tests.api_client import client_of
 from tests.level_rows import explained_run
 
@@ -172,7 +172,7 @@ def test_a_snapshot_of_other_views_is_refused_and_the_old_one_served_on(
     before = client.get("/health").json()
     explained_run(lake, "second")
     with monkeypatch.context() as patch:
-        patch.setattr("prunelake.publish.views_hash", lambda: "0" * 16)
+        patch.setattr("prunelake.lake.publish.views_hash", lambda: "0" * 16)
         publish(lake)
     assert client.get("/health").json() == before
     with pytest.raises(NoSnapshot, match="another version"):

@@ -12,12 +12,12 @@ import pytest
 from starlette.testclient import TestClient
 
 from api.filters import all_views
-from api.query import Query
 from api.snapshot import Snapshots
-from prunelake import views
 from prunelake.errors import LimitExceeded
-from prunelake.formats import MEDIA_TYPES, RowFormat
-from prunelake.publish import publish
+from prunelake.lake import views
+from prunelake.lake.bound_query import Query
+from prunelake.lake.publish import publish
+from prunelake.schema.row_formats import MEDIA_TYPES, RowFormat
 from tests.api_client import client_of
 from tests.lake_rows import prediction, run_row, write
 from tests.level_rows import explained_run

@@ -9,8 +9,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from api import findings, queries
-from prunelake import views
-from prunelake.publish import publish
+from prunelake.lake import views
+from prunelake.lake.publish import publish
 from tests.api_client import client_of
 from tests.lake_rows import attribution, example, prediction, run_row, write
 from tests.level_rows import explained_run

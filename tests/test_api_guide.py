@@ -15,9 +15,9 @@ from api.app import create_app
 from api.charts.catalog import CHARTS
 from api.filters import CONTROLS
 from api.problems import STATUS
-from prunelake.formats import RowFormat
-from prunelake.publish import publish
-from prunelake.views import query
+from prunelake.lake.publish import publish
+from prunelake.lake.views import query
+from prunelake.schema.row_formats import RowFormat
 from tests.browsing import serving
 from tests.level_rows import explained_run, judged_run
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from prunelake.publish import publish
+from prunelake.lake.publish import publish
 from tests.api_client import client_of
 from tests.level_rows import explained_run
 

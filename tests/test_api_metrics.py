@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
-from prunelake.publish import publish
+from prunelake.lake.publish import publish
 from tests.api_client import client_of
 from tests.level_rows import explained_run, judged_run
 

@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from api.problems import Problem
-from prunelake.publish import publish
+from prunelake.lake.publish import publish
 from tests.api_client import client_of
 from tests.level_rows import explained_run
 

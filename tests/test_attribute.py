@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from prunelake import attribute as module
-from prunelake.attribute import attribute, random_scores
-from prunelake.encoding import Encoded
 from prunelake.errors import TaskError
-from prunelake.layout import Query, Row
-from prunelake.nested import NestedModel
+from prunelake.evaluation import attributions as module
+from prunelake.evaluation.attributions import attribute, random_scores
+from prunelake.inference.branches import States
+from prunelake.inference.nested import NestedModel
+from prunelake.inference.prefix_tree import Query, Row
+from prunelake.models.removal import removed
+from prunelake.schema.run_tables import ATTRIBUTIONS
 from prunelake.spec import Explanation
-from prunelake.states import States
-from prunelake.surgery import removed
-from prunelake.tables import ATTRIBUTIONS
-from prunelake.tasks import Example
+from prunelake.tasks.encoding import Encoded
+from prunelake.tasks.rows import Example
 from tests.families import tiny_model
 
 ORDER = (3, 0, 4, 1, 2)

@@ -22,7 +22,8 @@ from prefect.testing.utilities import prefect_test_harness
 from flows import events
 from flows.events import HIDDEN_DEGRADATION, emit_hidden_degradations
 from flows.sweep import HIDDEN
-from prunelake import lake, views
+from prunelake.lake import read as lake_read
+from prunelake.lake import views
 from tests.level_rows import explained_run, judged_run
 
 FOLDER = Path(__file__).parents[1] / "automations"
@@ -61,7 +62,7 @@ def of_flow(name: str, flow: str) -> ReceivedEvent:
 
 def judged(folder: Path, run_id: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """A run, and its verdicts that are hidden degradations."""
-    (run,) = lake.read_table(folder, "runs").filter(run_id=run_id).to_dicts()
+    (run,) = lake_read.read_table(folder, "runs").filter(run_id=run_id).to_dicts()
     with views.connect(folder, [run_id]) as connection:
         return run, views.select(connection, HIDDEN).to_dicts()
 

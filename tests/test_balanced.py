@@ -6,18 +6,18 @@ import torch
 from sklearn.metrics import brier_score_loss
 from transformers import PreTrainedModel
 
-from prunelake import balanced as balanced_module
-from prunelake.balanced import balanced_increase, masked_contexts
-from prunelake.encoding import Encoded
 from prunelake.errors import TaskError
-from prunelake.greedy import increase
-from prunelake.importance import RemovalOrder, removal_order
-from prunelake.layout import Query
-from prunelake.nested import NestedModel
-from prunelake.predict import predict
+from prunelake.evaluation.predictions import predict
+from prunelake.inference.nested import NestedModel
+from prunelake.inference.prefix_tree import Query
+from prunelake.models.removal import removed
 from prunelake.spec import SEARCH_ROWS, Calibration, Strategy, Unit
-from prunelake.surgery import removed
-from prunelake.tasks import Example
+from prunelake.strategies import balanced as balanced_module
+from prunelake.strategies.balanced import balanced_increase, masked_contexts
+from prunelake.strategies.greedy import increase
+from prunelake.strategies.importance import RemovalOrder, removal_order
+from prunelake.tasks.encoding import Encoded
+from prunelake.tasks.rows import Example
 from tests.families import FAMILIES, LAYERS, VOCABULARY, tiny_model
 
 

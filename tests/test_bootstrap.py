@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from prunelake import calibration, stats
-from prunelake.bootstrap import Measured, measure
-from prunelake.evidence import Cell, Evidence, assemble
+from prunelake.analysis import calibration, statistics
+from prunelake.analysis.bootstrap import Measured, measure
+from prunelake.analysis.example_scores import Cell, Evidence, assemble
 
 Array = NDArray[np.float64]
 
@@ -32,7 +32,7 @@ def evidence(seed: int = 0, levels: int = 3, n: int = 40, explained: int = 12) -
 
 def repeated(found: Evidence) -> list[NDArray[np.int64]]:
     """The examples of each resample, as often as it has them."""
-    weights = stats.resample(found.is_explained.astype(int), REPLICATES, SEED)
+    weights = statistics.resample(found.is_explained.astype(int), REPLICATES, SEED)
     return [np.repeat(np.arange(len(weights)), column.astype(int)) for column in weights.T]
 
 
@@ -147,6 +147,6 @@ def test_a_resample_of_none_of_a_levels_examples_has_no_value() -> None:
         array[1, np.arange(40) != only] = np.nan
         array[1, only] = 0.5
     one = measure(found, 200, SEED)[1]["ece", "", "", ""]
-    weights = stats.resample(found.is_explained.astype(int), 200, SEED)
+    weights = statistics.resample(found.is_explained.astype(int), 200, SEED)
     assert 0 < (weights[only] == 0).sum() < 200
     assert np.array_equal(np.isnan(one.replicates), weights[only] == 0)

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from prunelake.bounds import aopc_bounds, question_count
-from prunelake.faithfulness import Ids, Prompt, changed_prompt, deletion_curves
+from prunelake.evaluation.aopc_bounds import aopc_bounds, question_count
+from prunelake.evaluation.deletion_curves import Ids, Prompt, changed_prompt, deletion_curves
+from prunelake.schema.run_tables import ATTRIBUTIONS, BOUNDS
 from prunelake.spec import Explanation
-from prunelake.tables import ATTRIBUTIONS, BOUNDS
 
 EVERY_SET = 20  # no fewer than the sets of one size of six tokens
 LEVELS = (0, 3)

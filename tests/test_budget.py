@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunelake.budget import COMPARISONS, NAMES, PATTERN, Budget, Term, parse_budget
 from prunelake.errors import InvalidRequest
+from prunelake.recommend.budget import COMPARISONS, NAMES, PATTERN, Budget, Term, parse_budget
 
 TERMS = st.builds(
     Term,

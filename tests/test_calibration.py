@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import foldnorm
 from sklearn.metrics import roc_auc_score
 
-from prunelake import calibration, stats
+from prunelake.analysis import calibration, statistics
 
 Array = NDArray[np.float64]
 Predictions = tuple[Array, Array]
@@ -249,7 +249,7 @@ def test_working_in_blocks_changes_no_number(monkeypatch: pytest.MonkeyPatch) ->
     generator = np.random.default_rng(0)
     confidence = np.round(generator.random(60), 1)  # with ties
     correct = (generator.random(60) < confidence).astype(float)
-    weights = stats.resample(np.zeros(60, dtype=int), 25, seed=0)
+    weights = statistics.resample(np.zeros(60, dtype=int), 25, seed=0)
     whole = calibration.scores(confidence, correct, weights)
     monkeypatch.setattr(calibration, "BLOCK_ELEMENTS", 7 * 60)
     in_blocks = calibration.scores(confidence, correct, weights)

@@ -16,8 +16,8 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 from sklearn.isotonic import IsotonicRegression
 
-from prunelake import calibrators
-from prunelake.calibrators import KINDS, Calibrator, fit, of_json
+from prunelake.analysis import calibrators
+from prunelake.analysis.calibrators import KINDS, Calibrator, fit, of_json
 from prunelake.errors import InvalidCalibrator
 
 Array = NDArray[np.float64]

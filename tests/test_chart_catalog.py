@@ -15,13 +15,13 @@ from api import queries
 from api.charts import drawing
 from api.charts.catalog import CHARTS
 from api.charts.drawing import Theme
-from api.query import Connection, Query
 from api.routes.charts import ChartFormat
 from api.routes.charts import drawn as in_format
 from api.subject import Subject, chosen_run, subject_of
-from prunelake import views
 from prunelake.errors import NothingToShow
-from prunelake.publish import publish
+from prunelake.lake import views
+from prunelake.lake.bound_query import Connection, Query
+from prunelake.lake.publish import publish
 from tests.api_client import client_of
 from tests.level_rows import explained_run, published_run
 from tests.profile_rows import profiled

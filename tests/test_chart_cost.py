@@ -10,8 +10,8 @@ from api.charts import drawing
 from api.charts.catalog import CHARTS
 from api.charts.cost import cost_chart
 from api.subject import Subject
-from prunelake import views
 from prunelake.errors import NothingToShow
+from prunelake.lake import views
 from tests.level_rows import explained_run
 from tests.profile_rows import DAY, profiled
 

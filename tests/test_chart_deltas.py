@@ -9,10 +9,10 @@ from api import queries
 from api.charts import drawing
 from api.charts.deltas import deltas_chart
 from api.charts.verdict_style import told
-from api.query import Connection
-from prunelake import views
-from prunelake.analyse import MARGIN
-from prunelake.metrics import METRICS
+from prunelake.analysis.analyse import MARGIN
+from prunelake.lake import views
+from prunelake.lake.bound_query import Connection
+from prunelake.schema.metrics import METRICS
 from tests.level_rows import judged_run, levels
 
 NUMBERS = ["delta", "delta_low", "delta_high", "equivalence_low", "equivalence_high"]

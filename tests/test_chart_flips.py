@@ -10,8 +10,8 @@ from api.charts import drawing
 from api.charts.catalog import CHARTS
 from api.charts.flips import KINDS, flips_chart
 from api.subject import Subject
-from prunelake import views
 from prunelake.errors import NothingToShow
+from prunelake.lake import views
 from tests.lake_rows import prediction, run_row, write
 from tests.level_rows import explained_run, published_run
 

@@ -6,7 +6,7 @@ from api.charts import drawing
 from api.charts.levels import CONFIDENCE_PANELS, levels_chart
 from api.charts.units import UNITS
 from api.wording import label
-from prunelake.metrics import METRICS
+from prunelake.schema.metrics import METRICS
 from tests.level_rows import levels
 
 ACCURACY = {0: 0.5, 1: 0.5, 2: 0.25, 5: 0.125}

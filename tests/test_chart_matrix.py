@@ -10,7 +10,7 @@ from api import chart_queries, queries
 from api.charts import drawing
 from api.charts.matrix import matrix_chart
 from api.wording import MINUS
-from prunelake import views
+from prunelake.lake import views
 from tests.level_rows import explained_run, published_run
 
 Cell = tuple[str, str, float | None, float | None, float | None]

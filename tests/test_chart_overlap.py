@@ -8,7 +8,7 @@ import pytest
 from api import chart_queries
 from api.charts import drawing
 from api.charts.overlap import overlap_chart
-from prunelake import views
+from prunelake.lake import views
 from tests.analyst_rows import seeds_run
 from tests.lake_rows import identity_of
 from tests.level_rows import explained_run, published_run

@@ -11,8 +11,8 @@ from api.charts import drawing
 from api.charts.catalog import CHARTS
 from api.charts.pareto import pareto_chart
 from api.subject import Subject
-from prunelake import views
 from prunelake.errors import NothingToShow
+from prunelake.lake import views
 from tests.level_rows import judged_run, published_run
 from tests.metric_rows import run_of
 

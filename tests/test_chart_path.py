@@ -9,8 +9,8 @@ import pytest
 from api import chart_queries
 from api.charts import drawing
 from api.charts.path import APART, path_chart
-from api.query import Connection
-from prunelake import views
+from prunelake.lake import views
+from prunelake.lake.bound_query import Connection
 from tests.level_rows import explained_run, published_run
 
 MINUS = "\N{MINUS SIGN}"

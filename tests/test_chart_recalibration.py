@@ -7,7 +7,7 @@ import pytest
 
 from api.charts import drawing
 from api.charts.recalibration import recalibration_chart
-from prunelake.crossfit import CALIBRATORS
+from prunelake.analysis.cross_fitting import CALIBRATORS
 
 SCHEMA = {
     "level": pl.Int32(),

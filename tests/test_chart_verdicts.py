@@ -10,9 +10,9 @@ from api.charts import drawing
 from api.charts.drawing import DARK, FAINT, INK, ON_COLOUR
 from api.charts.verdict_map import verdict_map
 from api.charts.verdict_style import STYLES
-from api.query import Connection
 from api.verdicts import VERDICTS
-from prunelake import views
+from prunelake.lake import views
+from prunelake.lake.bound_query import Connection
 from tests.level_rows import judged_run, levels
 
 VALUES = {0: 0.5, 1: 0.5, 2: 0.5}

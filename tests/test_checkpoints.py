@@ -19,15 +19,15 @@ from transformers import (
     PreTrainedModel,
 )
 
-from prunelake.absent import AbsentMLP, absent_layers
-from prunelake.blocks import attention_layers
 from prunelake.errors import ModelNotFound, UnsupportedModel
-from prunelake.layout import Query
-from prunelake.models import load
-from prunelake.nested import NestedModel
-from prunelake.sources import resolve
+from prunelake.inference.nested import NestedModel
+from prunelake.inference.prefix_tree import Query
+from prunelake.models.decoder_map import attention_layers
+from prunelake.models.loading import load
+from prunelake.models.placeholders import AbsentMLP, absent_layers
+from prunelake.models.removal import removed, save_compact, zero_out
+from prunelake.models.sources import resolve
 from prunelake.spec import UNIT_NAMES, Unit
-from prunelake.surgery import removed, save_compact, zero_out
 from tests.families import FAMILIES, LAYERS, VOCABULARY, tiny_model
 from tests.tiny_tokenizer import tiny_tokenizer
 

@@ -12,14 +12,15 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from prunelake.blocks import attention_layers
-from prunelake.encoding import Encoder
-from prunelake.layout import Query
-from prunelake.measured import past_runs
-from prunelake.models import load
-from prunelake.nested import NestedModel
-from prunelake.sources import resolve
-from prunelake.spec import DEFAULT_MODEL, Settings
+from prunelake.inference.nested import NestedModel
+from prunelake.inference.prefix_tree import Query
+from prunelake.lake.run_lookup import past_runs
+from prunelake.models.decoder_map import attention_layers
+from prunelake.models.loading import load
+from prunelake.models.sources import resolve
+from prunelake.settings import Settings
+from prunelake.spec import DEFAULT_MODEL
+from prunelake.tasks.encoding import Encoder
 
 GUIDE = (Path(__file__).parents[1] / "docs" / "checkpoints.md").read_text(encoding="utf-8")
 LEVEL = 4

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from prunelake import lake
-from prunelake.analyse import analyse
-from prunelake.cli import main
-from prunelake.doctor import doctor
+from prunelake.analysis.analyse import analyse
+from prunelake.cli.app import main
+from prunelake.lake import commit, read
+from prunelake.lake.verify import doctor
 from tests.lake_rows import small_run
 
 
@@ -18,7 +18,7 @@ def filled(tmp_path: Path) -> Path:
     """A lake with one run, analysed."""
     folder = tmp_path / "lake"
     run, written = small_run()
-    lake.write_run(folder, run, written)
+    commit.write_run(folder, run, written)
     analyse(folder, str(run["run_id"]))
     return folder
 
@@ -210,7 +210,7 @@ def test_what_lacks_an_analysis_is_analysed(
     filled: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, written = small_run("second")
-    lake.write_run(filled, run, written)
+    commit.write_run(filled, run, written)
     assert call(monkeypatch, "doctor", "--lake", str(filled)) == 1
     assert "run `prunelake analyse`" in capsys.readouterr().out
     assert call(monkeypatch, "analyse", "--lake", str(filled)) == 0
@@ -227,13 +227,13 @@ def test_a_lake_is_compacted_and_reads_as_before(
     filled: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, written = small_run("second")
-    lake.write_run(filled, run, written)
+    commit.write_run(filled, run, written)
     analyse(filled, str(run["run_id"]))
-    ids = lake.run_ids(filled)
+    ids = read.run_ids(filled)
     assert call(monkeypatch, "compact", "--lake", str(filled)) == 0
     assert capsys.readouterr().out == f"{filled}: 24 files before, 12 after\n"
     assert call(monkeypatch, "doctor", "--lake", str(filled)) == 0
-    assert lake.run_ids(filled) == ids
+    assert read.run_ids(filled) == ids
 
 
 def test_logs_of_others_are_imported_level_by_level(
@@ -243,7 +243,7 @@ def test_logs_of_others_are_imported_level_by_level(
     levels = ["--level", f"0={logs / 'level_0'}", "--level", f"1={logs / 'level_1'}"]
     assert call(monkeypatch, "import", "harness", *levels, "--lake", str(folder)) == 0
     assert "removed" in capsys.readouterr().out
-    (run_id,) = lake.run_ids(folder)
+    (run_id,) = read.run_ids(folder)
     assert call(monkeypatch, "import", "harness", *levels, "--lake", str(folder)) == 0
     assert f"run {run_id} is in the lake already" in capsys.readouterr().out
     assert call(monkeypatch, "import", "harness", "--level", "deep", "--lake", str(folder)) == 1
@@ -271,11 +271,11 @@ def test_report_is_written_from_the_lake(
 ) -> None:
     out = tmp_path / "report.html"
     assert call(monkeypatch, "report", "--lake", str(filled), "--out", str(out)) == 0
-    (run_id,) = lake.run_ids(filled)
+    (run_id,) = read.run_ids(filled)
     assert run_id in out.read_text()
 
 
-@pytest.mark.parametrize("module", ["api.report", "api.charts", "prunelake.views"])
+@pytest.mark.parametrize("module", ["api.report", "api.charts", "prunelake.lake.views"])
 def test_what_only_reads_the_lake_loads_no_torch(module: str) -> None:
     code = (
         f"import sys, {module}; "
@@ -295,7 +295,7 @@ def test_nothing_is_said_behind_the_last_word() -> None:
         "    def __del__(self, write=os.write):\n"
         "        write(2, b'leaked')\n"
         "sys.leaked = Leaked()\n"
-        "from prunelake.cli import main\n"
+        "from prunelake.cli.app import main\n"
         "sys.argv = ['prunelake', 'sweep', '--task', 'bolq']\n"
         "main()\n"
     )

@@ -15,15 +15,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from prunelake import compact as module
-from prunelake import lake as store
-from prunelake import views
-from prunelake.compact import compact
-from prunelake.doctor import damage, doctor
 from prunelake.errors import CorruptFile, LakeError, WrongFormat
-from prunelake.parts import is_segment
-from prunelake.publish import publish
-from prunelake.tables import ANALYSIS_VERSION, DERIVED, TABLES
+from prunelake.lake import commit as store_commit
+from prunelake.lake import compact as module
+from prunelake.lake import read as store_read
+from prunelake.lake import views
+from prunelake.lake.compact import compact
+from prunelake.lake.manifests import is_segment
+from prunelake.lake.publish import publish
+from prunelake.lake.verify import damage, doctor
+from prunelake.schema.analysis_tables import ANALYSIS_VERSION, DERIVED
+from prunelake.schema.run_tables import TABLES
 from tests.lake_rows import bound, identity_of, small_analysis, small_run
 from tests.level_rows import explained_run
 from tests.stopping import Stopped, before_every_step
@@ -38,9 +40,9 @@ def add(lake: Path, name: str, analysed: bool = True, **analysis: Any) -> str:
     run_id = str(run["run_id"])
     if name.startswith("bounded"):
         written["bounds"] = TABLES["bounds"].frame([bound(run_id, 0, "test:0")])
-    assert store.write_run(lake, run, written)
+    assert store_commit.write_run(lake, run, written)
     if analysed:
-        store.write_analysis(lake, *small_analysis(run_id, **analysis))
+        store_commit.write_analysis(lake, *small_analysis(run_id, **analysis))
     return run_id
 
 
@@ -67,7 +69,7 @@ def halfway(lake: Path) -> Path:
     add(lake, "bounded")
     again = add(lake, "again")
     compact(lake)
-    store.write_analysis(lake, *small_analysis(again, replicates=99))
+    store_commit.write_analysis(lake, *small_analysis(again, replicates=99))
     add(lake, "bounded later")
     return lake
 
@@ -75,7 +77,8 @@ def halfway(lake: Path) -> Path:
 def stored(lake: Path) -> dict[str, pl.DataFrame]:
     """The rows of every table; on them alone every view rests."""
     return {
-        name: store.read_table(lake, name).sort({**TABLES, **DERIVED}[name].key) for name in ALL
+        name: store_read.read_table(lake, name).sort({**TABLES, **DERIVED}[name].key)
+        for name in ALL
     }
 
 
@@ -108,13 +111,13 @@ def without_an_analysis(lake: Path) -> list[str]:
 
 
 def test_no_answer_changes(lake: Path) -> None:
-    before, ids = answers(lake), store.run_ids(lake)
-    analysed, count = store.analysed(lake), len(files_of(lake))
+    before, ids = answers(lake), store_read.run_ids(lake)
+    analysed, count = store_read.analysed(lake), len(files_of(lake))
     assert compact(lake) == (count, len(files_of(lake)))
     assert_same(answers(lake), before)
-    assert store.run_ids(lake) == ids
-    assert all(store.has_run(lake, run_id) for run_id in ids)
-    assert store.analysed(lake) == analysed
+    assert store_read.run_ids(lake) == ids
+    assert all(store_read.has_run(lake, run_id) for run_id in ids)
+    assert store_read.analysed(lake) == analysed
     assert without_an_analysis(lake) == []
     heads = {path.parent.name: path for path in files_of(lake) if is_segment(path)}
     # Nothing is left beside the segment but an analysis that nobody reads, until it is replaced.
@@ -140,7 +143,7 @@ def snapshot_of(path: Path) -> dict[str, pl.DataFrame]:
 
 
 def test_a_snapshot_stays_current(tmp_path: Path) -> None:
-    from prunelake.publish import is_current
+    from prunelake.lake.publish import is_current
 
     for name in ("one", "two"):
         add(tmp_path, name)
@@ -155,7 +158,7 @@ def test_chosen_runs_are_read_from_a_segment(lake: Path) -> None:
         before = views.select(connection, "from metrics order by all")
     compact(lake)
     for name in ("runs", "predictions", "metrics"):
-        assert set(store.read_table(lake, name, [run_id])["run_id"]) == {run_id}
+        assert set(store_read.read_table(lake, name, [run_id])["run_id"]) == {run_id}
     with views.connect(lake, [run_id]) as connection:
         assert views.select(connection, "from runs").height == 1
         assert_frame_equal(views.select(connection, "from metrics order by all"), before)
@@ -170,15 +173,15 @@ def test_compacting_again_changes_nothing(lake: Path) -> None:
 
 def test_a_run_keeps_the_order_of_its_rows(lake: Path) -> None:
     run_id = identity_of("explained")[1]
-    before = store.read_table(lake, "deletions", [run_id])
+    before = store_read.read_table(lake, "deletions", [run_id])
     assert not before.equals(before.sort(TABLES["deletions"].key))
     compact(lake)
-    assert_frame_equal(store.read_table(lake, "deletions", [run_id]), before)
+    assert_frame_equal(store_read.read_table(lake, "deletions", [run_id]), before)
 
 
 def test_a_run_in_a_segment_is_not_written_again(lake: Path) -> None:
     compact(lake)
-    assert not store.write_run(lake, *small_run("plain"))
+    assert not store_commit.write_run(lake, *small_run("plain"))
     assert not any((lake / name / f"{identity_of('plain')[1]}.parquet").exists() for name in ALL)
 
 
@@ -186,11 +189,11 @@ def test_an_analysis_beats_that_of_a_segment_and_joins_the_next(lake: Path) -> N
     compact(lake)
     plain, older = (identity_of(name)[1] for name in ("plain", "older"))
     for run_id in (plain, older):
-        store.write_analysis(lake, *small_analysis(run_id, replicates=99))
+        store_commit.write_analysis(lake, *small_analysis(run_id, replicates=99))
     before = answers(lake)
     replicates = dict(before["lake.analyses"].select("run_id", "replicates").iter_rows())
     assert replicates[plain] == replicates[older] == 99
-    assert replicates.keys() == store.analysed(lake)
+    assert replicates.keys() == store_read.analysed(lake)
     compact(lake)
     assert_same(answers(lake), before)
     assert all(is_segment(path) for path in files_of(lake))
@@ -201,13 +204,13 @@ def test_analyses_of_an_earlier_version_are_dropped(
     lake: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compact(lake)
-    monkeypatch.setattr("prunelake.parts.ANALYSIS_VERSION", ANALYSIS_VERSION + 1)
-    assert store.unanalysed(lake) == store.run_ids(lake)
+    monkeypatch.setattr("prunelake.lake.manifests.ANALYSIS_VERSION", ANALYSIS_VERSION + 1)
+    assert store_read.unanalysed(lake) == store_read.run_ids(lake)
     run_id = identity_of("plain")[1]
     newer = small_analysis(run_id, analysis_version=ANALYSIS_VERSION + 1)
-    store.write_analysis(lake, *newer)
+    store_commit.write_analysis(lake, *newer)
     compact(lake)
-    assert store.analysed(lake) == {run_id}
+    assert store_read.analysed(lake) == {run_id}
     (head,) = (path for path in (lake / "analyses").iterdir() if is_segment(path))
     assert pl.read_parquet(head)["run_id"].to_list() == [run_id]
 
@@ -229,7 +232,7 @@ def test_the_number_of_files_follows_the_rows_and_not_the_runs(
     assert sorted(pl.read_parquet(p).height for p in (tmp_path / "runs").iterdir()) == [2, 4, 4]
     # Analyses are one row each here: more of them fit.
     assert len(list((tmp_path / "metrics").iterdir())) == 2
-    assert len(store.run_ids(tmp_path)) == 10
+    assert len(store_read.run_ids(tmp_path)) == 10
     assert doctor(tmp_path) == []
 
 
@@ -242,7 +245,7 @@ def test_a_closed_segment_is_left_alone(tmp_path: Path, monkeypatch: pytest.Monk
     add(tmp_path, "another")
     compact(tmp_path)
     assert before.items() <= {path: path.stat().st_mtime_ns for path in files_of(tmp_path)}.items()
-    assert len(store.run_ids(tmp_path)) == 5
+    assert len(store_read.run_ids(tmp_path)) == 5
 
 
 @pytest.fixture(params=[2, 1_000_000])
@@ -317,7 +320,7 @@ def test_whatever_happens_in_any_order_the_latest_is_read(steps: list[Any]) -> N
                 latest[add(lake, f"run {count}", replicates=count)] = count
             elif step[0] == "analyse":
                 run_id = list(latest)[step[1] % len(latest)]
-                store.write_analysis(lake, *small_analysis(run_id, replicates=count))
+                store_commit.write_analysis(lake, *small_analysis(run_id, replicates=count))
                 latest[run_id] = count
             else:
 
@@ -327,10 +330,10 @@ def test_whatever_happens_in_any_order_the_latest_is_read(steps: list[Any]) -> N
 
                 with before_every_step(stop), suppress(Stopped):
                     compact(lake)
-            assert store.run_ids(lake) == sorted(latest)
-            found = store.read_table(lake, "analyses").select("run_id", "replicates")
+            assert store_read.run_ids(lake) == sorted(latest)
+            found = store_read.read_table(lake, "analyses").select("run_id", "replicates")
             assert sorted(found.iter_rows()) == sorted(latest.items())
-            assert store.read_table(lake, "predictions").height == 2 * len(latest)
+            assert store_read.read_table(lake, "predictions").height == 2 * len(latest)
         assert doctor(lake) == []
         assert all(is_segment(path) for path in files_of(lake))
 
@@ -338,7 +341,7 @@ def test_whatever_happens_in_any_order_the_latest_is_read(steps: list[Any]) -> N
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from prunelake.compact import compact
+from prunelake.lake.compact import compact
 
 steps = 0
 
@@ -360,7 +363,7 @@ compact(Path(sys.argv[1]))
 def test_a_killed_compaction_changes_no_answer(lake: Path, step: int) -> None:
     compact(lake)
     add(lake, "another one")
-    store.write_analysis(lake, *small_analysis(identity_of("plain")[1], replicates=99))
+    store_commit.write_analysis(lake, *small_analysis(identity_of("plain")[1], replicates=99))
     explained_run(lake, "one more", DROPS, task="third")
     before = answers(lake)
     killed = subprocess.run(
@@ -408,7 +411,7 @@ def test_the_doctor_finds_runs_and_rows_that_a_segment_lost(tmp_path: Path) -> N
     compact(tmp_path)
     (path,) = (tmp_path / "predictions").iterdir()
     pl.read_parquet(path).head(3).write_parquet(path)
-    lost = store.run_ids(tmp_path)[1]
+    lost = store_read.run_ids(tmp_path)[1]
     assert f"1 rows of run {lost} instead of the 2 written" in {f.problem for f in doctor(tmp_path)}
     path.unlink()
     assert [(f.file, f.problem) for f in doctor(tmp_path)] == [(path, "missing")]
@@ -454,7 +457,7 @@ def test_no_lake_and_another_format_are_refused(tmp_path: Path) -> None:
     compact(tmp_path)
     (path,) = (tmp_path / "runs").iterdir()
     pl.read_parquet(path).write_parquet(path, metadata={"prunelake.format_version": "0"})
-    for reads in (compact, store.check_writable, views.connect):
+    for reads in (compact, store_commit.check_writable, views.connect):
         with pytest.raises(WrongFormat, match="format 0"):
             reads(tmp_path)
 
@@ -469,7 +472,7 @@ def test_a_reader_who_meets_a_compaction_looks_again(
     for name in ("one", "two"):
         add(tmp_path, name)
     expected = stored(tmp_path)["predictions"]
-    listed = store.complete_parts
+    listed = store_read.complete_parts
 
     def listed_before(*arguments: Any) -> Any:
         found = listed(*arguments)
@@ -477,11 +480,11 @@ def test_a_reader_who_meets_a_compaction_looks_again(
         return found
 
     monkeypatch.setattr(views, "complete_parts", listed_before)
-    monkeypatch.setattr(store, "complete_parts", listed_before)
+    monkeypatch.setattr(store_read, "complete_parts", listed_before)
     found = views.query(tmp_path, "select * from lake.predictions")
     assert_frame_equal(found.sort(TABLES["predictions"].key), expected)
     add(tmp_path, "three")
-    assert store.read_table(tmp_path, "predictions").height == expected.height + 2
+    assert store_read.read_table(tmp_path, "predictions").height == expected.height + 2
 
 
 def test_a_reader_who_meets_a_file_that_is_written_again_looks_again(
@@ -491,7 +494,7 @@ def test_a_reader_who_meets_a_file_that_is_written_again_looks_again(
     expected = stored(tmp_path)["predictions"]
     (path,) = (tmp_path / "predictions").iterdir()
     content = path.read_bytes()
-    listed = store.complete_parts
+    listed = store_read.complete_parts
     met: list[Path] = []
 
     def taken_after_listing(*arguments: Any) -> Any:

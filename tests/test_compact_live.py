@@ -7,11 +7,13 @@ from pathlib import Path
 
 from polars.testing import assert_frame_equal
 
-from prunelake import lake as store
-from prunelake.compact import compact
-from prunelake.doctor import doctor
-from prunelake.parts import is_segment
-from prunelake.tables import DERIVED, TABLES
+from prunelake.lake import commit as store_commit
+from prunelake.lake import read as store_read
+from prunelake.lake.compact import compact
+from prunelake.lake.manifests import is_segment
+from prunelake.lake.verify import doctor
+from prunelake.schema.analysis_tables import DERIVED
+from prunelake.schema.run_tables import TABLES
 from tests.lake_rows import small_analysis, small_run
 
 SECONDS = 8.0
@@ -19,11 +21,11 @@ SECONDS = 8.0
 ROLES = """
 import sys, time
 from pathlib import Path
-from api.query import Query
+from prunelake.lake.bound_query import Query
 from api.snapshot import Snapshots
 from prunelake import lake as store, views
-from prunelake.compact import compact
-from prunelake.publish import publish
+from prunelake.lake.compact import compact
+from prunelake.lake.publish import publish
 from tests.lake_rows import small_analysis, small_run
 
 lake, role = Path(sys.argv[1]), sys.argv[2]
@@ -77,10 +79,10 @@ print(turns)
 
 
 def test_nothing_is_lost_or_half_seen_while_all_are_at_work(tmp_path: Path) -> None:
-    from prunelake.publish import publish
+    from prunelake.lake.publish import publish
 
     lake = tmp_path / "lake"
-    store.write_run(lake, *small_run("first"))
+    store_commit.write_run(lake, *small_run("first"))
     publish(lake)
     roles = ("write", "compact", "publish", "query", "serve", "table")
     started = {
@@ -104,22 +106,22 @@ def test_nothing_is_lost_or_half_seen_while_all_are_at_work(tmp_path: Path) -> N
         turns[role] = int(out)
     assert min(turns.values()) >= 1, turns
     quiet = tmp_path / "quiet"
-    store.write_run(quiet, *small_run("first"))
-    store.write_analysis(quiet, *small_analysis(store.run_ids(quiet)[0]))
+    store_commit.write_run(quiet, *small_run("first"))
+    store_commit.write_analysis(quiet, *small_analysis(store_read.run_ids(quiet)[0]))
     for count in range(turns["write"]):
         run, frames = small_run(f"run {count}")
-        store.write_run(quiet, run, frames)
-        store.write_analysis(quiet, *small_analysis(str(run["run_id"])))
+        store_commit.write_run(quiet, run, frames)
+        store_commit.write_analysis(quiet, *small_analysis(str(run["run_id"])))
     compact(lake)
-    store.write_analysis(lake, *small_analysis(str(small_run("first")[0]["run_id"])))
-    for run_id in store.run_ids(lake):
+    store_commit.write_analysis(lake, *small_analysis(str(small_run("first")[0]["run_id"])))
+    for run_id in store_read.run_ids(lake):
         # A publisher may have analysed a run before its writer did.
-        store.write_analysis(lake, *small_analysis(run_id))
+        store_commit.write_analysis(lake, *small_analysis(run_id))
     compact(lake)
     assert doctor(lake) == []
     assert all(is_segment(path) for path in (lake / "runs").iterdir())
     for name, table in {**TABLES, **DERIVED}.items():
-        found, expected = (store.read_table(at, name).sort(table.key) for at in (lake, quiet))
+        found, expected = (store_read.read_table(at, name).sort(table.key) for at in (lake, quiet))
         if name == "analyses":
             found, expected = found.drop("files"), expected.drop("files")
         assert_frame_equal(found, expected)

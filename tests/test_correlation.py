@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import kendalltau, pearsonr, spearmanr
 
-from prunelake.correlation import KINDS, MIN_LEVELS, correlations, interval, reliabilities
+from prunelake.analysis.correlation import KINDS, MIN_LEVELS, correlations, interval, reliabilities
 
 Array = NDArray[np.float64]
 

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
-from prunelake import cost
-from prunelake.blocks import attention_layers, parts
-from prunelake.cost import Load, kv_bytes_per_token, measure
 from prunelake.errors import InvalidSpec, UnknownLayer
+from prunelake.models.decoder_map import attention_layers, parts
+from prunelake.models.removal import removed, taken_out
+from prunelake.profiling import measurement
+from prunelake.profiling.measurement import Load, kv_bytes_per_token, measure
 from prunelake.spec import Unit
-from prunelake.surgery import removed, taken_out
 from tests.families import FAMILIES, LAYERS, VOCABULARY, tiny_model
 
 CHOICES = {"block 0": (0, 3), "later ones": (1, 2), "all": tuple(range(LAYERS))}
@@ -179,13 +179,13 @@ def test_measuring_writes_nothing_to_the_terminal(capfd: pytest.CaptureFixture[s
 def test_peak_memory_sees_a_large_tensor_come_and_go(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model("llama")
     (before,) = measured(model, (0,))
-    real = cost._step
+    real = measurement._step
 
     def wasteful(*arguments: Any) -> Any:
         torch.zeros(1_000_000)
         return real(*arguments)
 
-    monkeypatch.setattr(cost, "_step", wasteful)
+    monkeypatch.setattr(measurement, "_step", wasteful)
     (row,) = measured(model, (0,))
     assert 3_500_000 < row["peak_bytes"] - before["peak_bytes"] <= 4_000_000
 
@@ -208,19 +208,19 @@ def test_on_cuda_the_allocator_tells_while_the_removed_weights_are_elsewhere(
         if fails:
             raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(cost, "_run", run)
+    monkeypatch.setattr(measurement, "_run", run)
     monkeypatch.setattr("torch.cuda.reset_peak_memory_stats", lambda _: did.append("reset"))
     monkeypatch.setattr("torch.cuda.max_memory_allocated", lambda _: 12_345)
     model, gone = cast(PreTrainedModel, Model()), cast(list[nn.Module], [Module()])
     with pytest.raises(torch.OutOfMemoryError) if fails else nullcontext():
-        assert cost._peak_bytes(model, gone, SMALL) == 12_345
+        assert measurement._peak_bytes(model, gone, SMALL) == 12_345
     assert did == ["to cpu", "reset", "run", "to cuda:1"]
 
 
 def test_levels_take_turns_upwards_and_downwards(monkeypatch: pytest.MonkeyPatch) -> None:
     """A clock that only the model moves: 7 s a step of the unpruned one, 3 s of the other."""
     model = tiny_model("llama")
-    seconds, ran, real = 0, [], cost._step
+    seconds, ran, real = 0, [], measurement._step
 
     def step(model: PreTrainedModel, tokens: Tensor, cache: Any) -> Any:
         nonlocal seconds
@@ -232,8 +232,8 @@ def test_levels_take_turns_upwards_and_downwards(monkeypatch: pytest.MonkeyPatch
             ran.append((is_whole, tokens.shape))
         return real(model, tokens, cache)
 
-    monkeypatch.setattr(cost, "_step", step)
-    monkeypatch.setattr(cost, "_now", lambda _: seconds)
+    monkeypatch.setattr(measurement, "_step", step)
+    monkeypatch.setattr(measurement, "_now", lambda _: seconds)
     rows = measured(model, (0, 1), SMALL.model_copy(update={"repeats": 3}))
     assert [row["prefill_seconds"] for row in rows] == [[7] * 3, [3] * 3]
     assert [row["decode_seconds"] for row in rows] == [[21] * 3, [9] * 3]
@@ -247,7 +247,7 @@ def test_what_is_decoded_is_what_the_model_would_say() -> None:
     prompt = (torch.arange(1, 13) * 7919).view(2, 6) % VOCABULARY
     expected = prompt
     with taken_out(model, (0,)):
-        run = cost._run(model, SMALL)
+        run = measurement._run(model, SMALL)
         for _ in range(SMALL.new_tokens):
             expected = torch.cat([expected, logits(model, expected)[:, -1:].argmax(-1)], dim=1)
         keys = run.cache.layers[1].keys  # type: ignore[union-attr]  # a growing layer
@@ -275,7 +275,7 @@ def test_the_model_is_whole_after_an_error(monkeypatch: pytest.MonkeyPatch) -> N
     def fail(*_: Any) -> Any:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(cost, "_step", fail)
+    monkeypatch.setattr(measurement, "_step", fail)
     with pytest.raises(ZeroDivisionError):
         measured(model, (2,))
     assert [*model.state_dict()] == [*weights]

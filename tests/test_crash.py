@@ -20,13 +20,14 @@ from prefect.testing.utilities import prefect_test_harness
 
 from flows import shards as shard_module
 from flows import sweep as flow_module
-from prunelake import lake
-from prunelake.doctor import damage, doctor
 from prunelake.errors import LakeError
-from prunelake.models import load
-from prunelake.plan import plan
-from prunelake.shards import ORDER, SHARDS, Unfinished
-from prunelake.spec import Calibration, Explanation, Rows, Settings, SweepSpec
+from prunelake.lake import commit, read
+from prunelake.lake.partial_runs import ORDER, SHARDS, Unfinished
+from prunelake.lake.verify import damage, doctor
+from prunelake.models.loading import load
+from prunelake.settings import Settings
+from prunelake.spec import Calibration, Explanation, Rows, SweepSpec
+from prunelake.sweep.plan import plan
 from tests.families import tiny_model
 from tests.lake_rows import identity_of, small_run
 from tests.sweeping import Sweep, bare_sweep, start, tables
@@ -86,9 +87,9 @@ class Undisturbed:
 
     def matches(self, place: Place) -> bool:
         """Whether the run is in a lake: all of it, or nothing; the other run is as it was."""
-        is_there = lake.has_run(place.lake, self.run_id)
+        is_there = read.has_run(place.lake, self.run_id)
         found = tables(place.lake, derived=False)
-        if is_there == lake.has_run(place.lake, self.run_id):  # otherwise it came in between
+        if is_there == read.has_run(place.lake, self.run_id):  # otherwise it came in between
             for name, frame in found.items():
                 assert_frame_equal(frame, (self.tables if is_there else self.without)[name])
         return is_there
@@ -128,12 +129,12 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> SweepSpec:
 def undisturbed(spec: SweepSpec, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     for _ in range(2):  # the first one also starts the process that the others are forked from
         place = Place(tmp_path_factory.mktemp("undisturbed"))
-        lake.write_run(place.lake, *small_run())
+        commit.write_run(place.lake, *small_run())
         without = tables(place.lake, derived=False)
         began = time.perf_counter()
         assert ended(start(spec, place.settings, place.ledger)) == 0
         seconds = time.perf_counter() - began
-    (run_id,) = set(lake.run_ids(place.lake)) - {OTHER}
+    (run_id,) = set(read.run_ids(place.lake)) - {OTHER}
     noted = place.noted()
     shards = [line for line in noted if line != "step"]
     assert len(shards) == 4
@@ -145,7 +146,7 @@ def undisturbed(spec: SweepSpec, tmp_path_factory: pytest.TempPathFactory) -> Un
 @pytest.fixture
 def place(tmp_path: Path, undisturbed: Undisturbed) -> Place:
     place = Place(tmp_path, undisturbed.run_id)
-    lake.write_run(place.lake, *small_run())
+    commit.write_run(place.lake, *small_run())
     return place
 
 
@@ -163,7 +164,7 @@ def test_a_sweep_killed_at_any_moment_goes_on_where_it_was(
     while kills < KILLS or place is not None:
         if place is None:
             place = Place(tmp_path / str(lakes), undisturbed.run_id)
-            lake.write_run(place.lake, *small_run())
+            commit.write_run(place.lake, *small_run())
             lakes += 1
         finished = place.finished()
         # By turns in front of a step on disk, at any time, and at last not at all.
@@ -292,7 +293,7 @@ def test_a_lake_of_somebody_else_is_refused_before_any_work(
     # Not below pytest's own folder, into which nobody else may look.
     with tempfile.TemporaryDirectory() as folder:
         place = Place(Path(folder), undisturbed.run_id)
-        lake.write_run(place.lake, *small_run())
+        commit.write_run(place.lake, *small_run())
         for path in (place.folder, place.lake, *place.lake.iterdir()):
             if path.is_dir():
                 path.chmod(0o555)
@@ -308,7 +309,7 @@ def test_a_lake_of_somebody_else_is_refused_before_any_work(
 
 DEADLY = """
 import os, signal
-from prunelake.cli import main
+from prunelake.cli.app import main
 
 replace, left = os.replace, [{}]
 

@@ -7,8 +7,8 @@ from typing import IO
 import pytest
 import torch
 
-from prunelake import devices
 from prunelake.errors import ModelError
+from prunelake.models import devices
 
 HOLDER = """
 import sys

@@ -6,9 +6,9 @@ import typer
 
 from api.charts.catalog import CHARTS
 from api.settings import ApiSettings
-from prunelake.cli import app
-from prunelake.spec import Settings
-from prunelake.tasks import names
+from prunelake.cli.app import app
+from prunelake.settings import Settings
+from prunelake.tasks.catalogue import names
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

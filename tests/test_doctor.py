@@ -4,18 +4,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from prunelake.doctor import Finding, doctor
 from prunelake.errors import LakeError
-from prunelake.lake import write_analysis, write_run
-from prunelake.tables import ANALYSIS_VERSION, DERIVED, TABLES
-from tests.lake_rows import (
-    bound,
-    frames,
-    identity_of,
-    run_row,
-    small_analysis,
-    small_run,
-)
+from prunelake.lake.commit import write_analysis, write_run
+from prunelake.lake.verify import Finding, doctor
+from prunelake.schema.analysis_tables import ANALYSIS_VERSION, DERIVED
+from prunelake.schema.run_tables import TABLES
+from tests.lake_rows import bound, frames, identity_of, run_row, small_analysis, small_run
 
 RUN_ID = identity_of("run")[1]
 METADATA = {"prunelake.format_version": "1"}

@@ -16,17 +16,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from prunelake import lake as store
-from prunelake import locks, parquet, views
-from prunelake.analyse import analyse
-from prunelake.cli import main
-from prunelake.compact import compact
-from prunelake.doctor import Kind, damage, doctor
+from prunelake.analysis.analyse import analyse
+from prunelake.cli.app import main
 from prunelake.errors import CorruptFile, LakeError
-from prunelake.publish import publish
-from prunelake.repair import quarantine, repair
+from prunelake.lake import commit as store_commit
+from prunelake.lake import locks, parquet, views
+from prunelake.lake import read as store_read
+from prunelake.lake.compact import compact
+from prunelake.lake.publish import publish
+from prunelake.lake.repair import quarantine, repair
+from prunelake.lake.verify import Kind, damage, doctor
+from prunelake.schema.analysis_tables import DERIVED
+from prunelake.schema.run_tables import TABLES
 from prunelake.spec import SweepSpec
-from prunelake.tables import DERIVED, TABLES
 from tests.lake_rows import bound, identity_of, small_analysis, small_run
 from tests.places import local
 
@@ -37,9 +39,9 @@ def add(lake: Path, name: str, spec: str = "{}", analysed: bool = True) -> str:
     run, written = small_run(name)
     run_id = str(run["run_id"])
     written["bounds"] = TABLES["bounds"].frame([bound(run_id, 0, "test:0")])
-    store.write_run(lake, run | {"spec": spec}, written)
+    store_commit.write_run(lake, run | {"spec": spec}, written)
     if analysed:
-        store.write_analysis(lake, *small_analysis(run_id))
+        store_commit.write_analysis(lake, *small_analysis(run_id))
     return run_id
 
 
@@ -115,7 +117,7 @@ def test_any_damage_is_found_and_moved_aside_and_all_else_stays(which: int, act:
         quarantine(lake)
         repair(lake)
         lost = runs_in(name) if Path(name).parent.name in TABLES else set()
-        assert set(store.run_ids(lake)) == set(store.run_ids(whole())) - lost
+        assert set(store_read.run_ids(lake)) == set(store_read.run_ids(whole())) - lost
         # But for analyses of lost runs, which a segment may share with others, all stays.
         assert doctor(lake) == []
         after = files_of(lake)
@@ -128,10 +130,10 @@ def test_any_damage_is_found_and_moved_aside_and_all_else_stays(which: int, act:
             if stays:
                 assert after[other] == was, other
         for table in TABLES:
-            expected = store.read_table(whole(), table).filter(~pl.col("run_id").is_in(lost))
-            assert_frame_equal(store.read_table(lake, table), expected, check_row_order=False)
+            expected = store_read.read_table(whole(), table).filter(~pl.col("run_id").is_in(lost))
+            assert_frame_equal(store_read.read_table(lake, table), expected, check_row_order=False)
         assert set(views.query(lake, "select distinct run_id from metrics")["run_id"]) == set(
-            store.run_ids(lake)
+            store_read.run_ids(lake)
         )
         # Nothing is gone: what was moved is aside, as it was.
         aside = [path.read_bytes() for path in (lake / ".quarantine").rglob("*.parquet")]
@@ -207,9 +209,9 @@ def test_a_run_that_is_lost_takes_its_analysis_out_of_a_segment(tmp_path: Path) 
     (tmp_path / "runs" / f"{lost}.parquet").write_bytes(b"nothing")
     quarantine(tmp_path)
     assert doctor(tmp_path) == []
-    assert store.analysed(tmp_path) == {kept}
+    assert store_read.analysed(tmp_path) == {kept}
     add(tmp_path, "one", analysed=False)
-    assert store.unanalysed(tmp_path) == [lost]
+    assert store_read.unanalysed(tmp_path) == [lost]
 
 
 SPEC = SweepSpec(task="opinions", levels=(0, 2)).model_dump_json()
@@ -238,7 +240,7 @@ def test_the_spec_of_a_lost_run_sweeps_it_again(
     (folder,) = (tmp_path / ".quarantine").iterdir()
     file = folder / f"{run_id}.yaml"
     assert f"`prunelake sweep {file} --lake {tmp_path}` makes it again" in told
-    from prunelake.cli import _read_spec
+    from prunelake.cli.sweep import _read_spec
 
     assert _read_spec(str(file)).model_dump_json() == SPEC
 
@@ -309,7 +311,7 @@ def test_no_numbers_are_computed_from_damaged_files(lake: Path) -> None:
     content[10] ^= 1
     path.write_bytes(content)
     assert repair(lake) == []
-    assert run_id in store.unanalysed(lake)
+    assert run_id in store_read.unanalysed(lake)
 
 
 @pytest.mark.parametrize("lock", [locks.WRITING, locks.PUBLISHING])

@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from prunelake.encoding import Encoded, Encoder, encode
 from prunelake.errors import BadRow, ExampleTooLong, InvalidSpec
-from prunelake.tasks import Example
+from prunelake.tasks.encoding import Encoded, Encoder, encode
+from prunelake.tasks.rows import Example
 from tests.tiny_tokenizer import ids, tiny_tokenizer
 
 

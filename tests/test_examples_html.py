@@ -7,7 +7,7 @@ import pytest
 from api import queries
 from api.examples_html import examples_section
 from api.subject import Subject
-from prunelake import views
+from prunelake.lake import views
 from tests import lake_rows
 from tests.level_rows import explained_run
 

@@ -9,16 +9,17 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from prunelake import checkpoint
-from prunelake.card import Kind
-from prunelake.cli import main
-from prunelake.importance import removal_order
-from prunelake.models import load
-from prunelake.plan import plan
-from prunelake.sources import resolve
-from prunelake.spec import UNIT_NAMES, Dtype, Rows, Settings, Strategy, SweepSpec, Unit
-from prunelake.surgery import removed
-from prunelake.views import query
+from prunelake.cli.app import main
+from prunelake.export import checkpoint
+from prunelake.export.model_card import Kind
+from prunelake.lake.views import query
+from prunelake.models.loading import load
+from prunelake.models.removal import removed
+from prunelake.models.sources import resolve
+from prunelake.settings import Settings
+from prunelake.spec import UNIT_NAMES, Dtype, Rows, Strategy, SweepSpec, Unit
+from prunelake.strategies.importance import removal_order
+from prunelake.sweep.plan import plan
 from tests.families import FAMILIES, LAYERS, tiny_model
 from tests.lake_rows import run_row, write_raw
 from tests.level_rows import explained_run
@@ -372,7 +373,7 @@ def test_a_checkpoint_that_answers_otherwise_is_not_kept(
         monkeypatch.setattr(checkpoint, "zero_out", lambda *_: None)
         how = "without a cache"
     else:  # the tokens of a gone attention are not counted
-        monkeypatch.setattr("prunelake.absent._count", lambda *_: None)
+        monkeypatch.setattr("prunelake.models.placeholders._count", lambda *_: None)
         how = "with a cache"
     assert call(monkeypatch, "tiny", "--level", "2", "--kind", kind, "--out", "out") == 1
     assert f"error: LlamaForCausalLM {how}: a logit" in capsys.readouterr().err

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prunelake.analyse import analyse
-from prunelake.calibrators import load
-from prunelake.cli import main
-from prunelake.crossfit import CALIBRATORS, UNPRUNED
-from prunelake.sources import resolve
+from prunelake.analysis.analyse import analyse
+from prunelake.analysis.calibrators import load
+from prunelake.analysis.cross_fitting import CALIBRATORS, UNPRUNED
+from prunelake.cli.app import main
+from prunelake.models.sources import resolve
 from tests.families import tiny_model
 from tests.lake_rows import prediction, rows_of, run_row, write_raw
 from tests.tiny_tokenizer import tiny_tokenizer

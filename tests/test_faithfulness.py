@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from prunelake.faithfulness import Ids, Prompt, ask, changed_prompt, deletion_curves
+from prunelake.evaluation.deletion_curves import Ids, Prompt, ask, changed_prompt, deletion_curves
+from prunelake.schema.run_tables import ATTRIBUTIONS, DELETIONS
 from prunelake.spec import Explanation
-from prunelake.tables import ATTRIBUTIONS, DELETIONS
 
 TOKENS = (10, 20, 30, 40, 50)
 SCORES = (0.1, 0.5, 0.3, 0.2, 0.4)

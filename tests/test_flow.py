@@ -17,18 +17,22 @@ from prefect.testing.utilities import prefect_test_harness
 from flows import shards as shard_module
 from flows import sweep as flow_module
 from flows.progress import token_count
-from flows.stages import evaluate, part
-from prunelake import cli, lake, shards, views
-from prunelake.doctor import doctor
+from prunelake.cli import sweep
 from prunelake.errors import LakeError
-from prunelake.importance import removal_order
-from prunelake.models import load
-from prunelake.nested import NestedModel
-from prunelake.plan import Plan, plan
-from prunelake.predict import predict
-from prunelake.shards import ORDER, Shard
-from prunelake.spec import Calibration, Explanation, Rows, Settings, Strategy, SweepSpec
-from prunelake.tables import TABLES
+from prunelake.evaluation.predictions import predict
+from prunelake.inference.nested import NestedModel
+from prunelake.lake import commit, partial_runs, read, views
+from prunelake.lake.partial_runs import ORDER
+from prunelake.lake.verify import doctor
+from prunelake.models.loading import load
+from prunelake.schema.run_tables import TABLES
+from prunelake.settings import Settings
+from prunelake.spec import Calibration, Explanation, Rows, Strategy, SweepSpec
+from prunelake.strategies.importance import removal_order
+from prunelake.sweep import shards
+from prunelake.sweep.plan import Plan, plan
+from prunelake.sweep.shard_work import evaluate, part
+from prunelake.sweep.shards import Shard
 from tests import sweeping
 from tests.level_rows import judged_run
 from tests.places import local
@@ -68,7 +72,7 @@ def bounded(spec: SweepSpec) -> SweepSpec:
 
 
 def tables(settings: Settings) -> dict[str, pl.DataFrame]:
-    return {name: lake.read_table(settings.lake, name) for name in TABLES}
+    return {name: read.read_table(settings.lake, name) for name in TABLES}
 
 
 def test_a_sweep_fills_every_table_at_its_grain(settings: Settings, spec: SweepSpec) -> None:
@@ -112,9 +116,9 @@ def test_a_sweep_takes_its_order_from_its_strategy(
     assert work.identity.run_id == run_id
     model = shard_module.loaded_model(work.source, spec.dtype, settings).model
     order = removal_order(model, strategy, work.windows, work.questions, depth=3)
-    (run,) = lake.read_table(settings.lake, "runs").to_dicts()
+    (run,) = read.read_table(settings.lake, "runs").to_dicts()
     assert (run["strategy"], run["removal_order"]) == (name, [*order.layers])
-    layers = lake.read_table(settings.lake, "layers").sort("layer")
+    layers = read.read_table(settings.lake, "layers").sort("layer")
     assert tuple(layers["importance"]) == pytest.approx(order.importance)
     predicting = counted.tokens - sum(map(len, work.windows))
     assert run["forward_tokens"] == round(predicting + order.forward_tokens)
@@ -124,7 +128,7 @@ def test_a_sweep_takes_its_order_from_its_strategy(
     nested = NestedModel(model, order.layers, unit=strategy.unit)
     expected = predict(nested, run_id, work.examples, work.levels)
     assert_frame_equal(
-        lake.read_table(settings.lake, "predictions"), expected, check_row_order=False
+        read.read_table(settings.lake, "predictions"), expected, check_row_order=False
     )
 
 
@@ -139,7 +143,7 @@ def test_the_same_spec_again_does_no_model_work(
         assert_frame_equal(frame, before[name])
 
 
-@pytest.mark.parametrize("again", [flow_module.sweep, cli.run_sweep], ids=["flow", "command"])
+@pytest.mark.parametrize("again", [flow_module.sweep, sweep.run_sweep], ids=["flow", "command"])
 def test_a_run_without_its_analysis_gets_it_from_the_same_spec_again(
     settings: Settings,
     spec: SweepSpec,
@@ -147,15 +151,15 @@ def test_a_run_without_its_analysis_gets_it_from_the_same_spec_again(
     again: Callable[[SweepSpec, Settings], str],
 ) -> None:
     run_id = flow_module.sweep(spec, settings)
-    expected = lake.read_table(settings.lake, "metrics")
+    expected = read.read_table(settings.lake, "metrics")
     (
         local(settings.lake) / "analyses" / f"{run_id}.parquet"
     ).unlink()  # as a killed sweep leaves it
     monkeypatch.setattr(shard_module, "loaded_model", lambda *_: pytest.fail("loaded"))
-    assert lake.unanalysed(settings.lake) == [run_id]
+    assert read.unanalysed(settings.lake) == [run_id]
     assert again(spec, settings) == run_id
     assert not doctor(settings.lake)
-    assert_frame_equal(lake.read_table(settings.lake, "metrics"), expected)
+    assert_frame_equal(read.read_table(settings.lake, "metrics"), expected)
 
 
 def test_a_lake_that_cannot_be_written_is_refused_before_any_model_work(
@@ -241,7 +245,7 @@ def test_an_interrupted_sweep_computes_only_what_is_missing(
     with pytest.raises(RuntimeError, match="the power is gone"):
         counted.sweep(spec, settings)
     assert counted.shards == [ORDER, SHARDS[0]]
-    assert not lake.run_ids(settings.lake)
+    assert not read.run_ids(settings.lake)
     assert doctor(settings.lake) == []
     counted.failing = None
     counted.sweep(spec, settings)
@@ -258,7 +262,7 @@ def test_a_shard_that_is_finished_is_not_measured_again(
 ) -> None:
     """As Ray asks for it, whose worker died when it had stored a shard and not yet said so."""
     work = plan(spec, settings)
-    unfinished = shards.Unfinished(settings.lake, work.identity.run_id)
+    unfinished = partial_runs.Unfinished(settings.lake, work.identity.run_id)
     order = removal_order(load(work.source).model, Strategy(name="random"), ())
     whole = part(work, shards.Shard(0, 2))
     measure = shard_module.measure_shard.fn
@@ -272,12 +276,12 @@ def test_a_run_of_which_all_shards_are_finished_is_committed_without_its_model(
     settings: Settings, spec: SweepSpec, counted: Counted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(lake, "write_run", lambda *_: (_ for _ in ()).throw(RuntimeError("killed")))
+        patch.setattr(commit, "write_run", lambda *_: (_ for _ in ()).throw(RuntimeError("killed")))
         with pytest.raises(RuntimeError, match="killed"):
             counted.sweep(spec, settings)
     monkeypatch.setattr(shard_module, "loaded_model", lambda *_: pytest.fail("loaded"))
     run_id = counted.sweep(spec, settings)
-    assert lake.run_ids(settings.lake) == [run_id]
+    assert read.run_ids(settings.lake) == [run_id]
     assert list((local(settings.lake) / ".shards").iterdir()) == []
 
 
@@ -294,7 +298,7 @@ def test_what_was_damaged_is_computed_again_and_told(
     again: list[str],
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(lake, "write_run", lambda *_: (_ for _ in ()).throw(RuntimeError("killed")))
+        patch.setattr(commit, "write_run", lambda *_: (_ for _ in ()).throw(RuntimeError("killed")))
         with pytest.raises(RuntimeError, match="killed"):
             counted.sweep(spec, settings)
     counted.shards = []
@@ -309,7 +313,7 @@ def test_what_a_killed_sweep_left_behind_its_run_is_removed(
     settings: Settings, spec: SweepSpec, counted: Counted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(shards.Unfinished, "remove", lambda _: None)
+        patch.setattr(partial_runs.Unfinished, "remove", lambda _: None)
         run_id = counted.sweep(spec, settings)
     assert (settings.lake / ".shards" / run_id).is_dir()
     counted.shards = []
@@ -358,7 +362,7 @@ def test_a_sweep_is_seen_at_a_glance(
     keys = ["charts", "hidden-degradations", "sweep-summary"]
     assert [artifact.key for artifact in shown] == keys
     assert f"(http://lake.example:8000/?run={run_id})" in str(shown[0].data)
-    tokens = lake.read_table(settings.lake, "runs")["forward_tokens"].item()
+    tokens = read.read_table(settings.lake, "runs")["forward_tokens"].item()
     assert re.search(
         r"5 of 5 examples, \d+ forward tokens a second; about 0:00:00 left", caplog.text
     )
@@ -384,7 +388,7 @@ def test_hidden_degradations_are_shown_and_announced(
     bare_sweep(monkeypatch)
     monkeypatch.setattr(flow_module, "create_table_artifact", create)
     monkeypatch.setattr("flows.events.emit_event", emit)
-    (run,) = lake.read_table(tmp_path, "runs").to_dicts()
+    (run,) = read.read_table(tmp_path, "runs").to_dicts()
     said = flow_module.publish_verdicts(Settings(lake=tmp_path), run)
     assert said == "hidden degradations at levels [1]"
     assert {row["level"] for row in shown["hidden-degradations"]} == {1}
@@ -411,7 +415,7 @@ def test_what_only_shows_a_run_cannot_fail_it(
     bare_sweep(monkeypatch)
     where = "flows.events" if broken == "emit_event" else "flows.sweep"
     monkeypatch.setattr(f"{where}.{broken}", fail)
-    (run,) = lake.read_table(tmp_path, "runs").to_dicts()
+    (run,) = read.read_table(tmp_path, "runs").to_dicts()
     said = flow_module.publish_verdicts(Settings(lake=tmp_path), run)
     assert said == "verdicts not shown"
     assert "is written, but its verdicts are not shown: RuntimeError: gone" in caplog.text

@@ -10,11 +10,12 @@ from prefect import Flow
 from prefect.flows import load_flow_from_entrypoint
 
 from flows import cost as flow_module
-from prunelake import lake
-from prunelake.cost import Load
 from prunelake.errors import UnknownLayer
-from prunelake.profiles import Wanted
-from prunelake.spec import Settings, Strategy
+from prunelake.lake import read
+from prunelake.profiling.measurement import Load
+from prunelake.profiling.profile import Wanted
+from prunelake.settings import Settings
+from prunelake.spec import Strategy
 from tests.families import tiny_model
 from tests.tiny_tokenizer import tiny_tokenizer
 
@@ -51,7 +52,7 @@ def test_a_worker_writes_the_profile_and_shows_it(
     settings = Settings(lake=tmp_path / "lake", cache=tmp_path / "cache", device="cpu")
     with caplog.at_level(logging.INFO):
         profile_id = flow_module.cost.fn(wanted, settings)
-    assert lake.profile_ids(settings.lake) == [profile_id]
+    assert read.profile_ids(settings.lake) == [profile_id]
     assert [(row["profile_id"], row["level"]) for row in shown] == [
         (profile_id, 0),
         (profile_id, 2),
@@ -72,7 +73,7 @@ def test_what_only_shows_a_profile_cannot_fail_it(
     monkeypatch.setattr(flow_module, "create_table_artifact", fail)
     settings = Settings(lake=tmp_path / "lake", cache=tmp_path / "cache", device="cpu")
     profile_id = flow_module.cost.fn(wanted, settings)
-    assert lake.profile_ids(settings.lake) == [profile_id]
+    assert read.profile_ids(settings.lake) == [profile_id]
     assert "is written, but not shown: RuntimeError: gone" in caplog.text
 
 

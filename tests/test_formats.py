@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from polars.testing.parametric import dataframes
 
-from prunelake.formats import RowFormat, encoded, to_json
+from prunelake.schema.row_formats import RowFormat, encoded, to_json
 
 FRAME = pl.DataFrame(
     {

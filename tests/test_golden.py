@@ -10,18 +10,18 @@ import polars as pl
 import pytest
 from numpy.typing import NDArray
 
-from prunelake import corpus
-from prunelake.attribute import attribute
-from prunelake.encoding import Encoded, Encoder, encode
-from prunelake.faithfulness import Prompt, deletion_curves
-from prunelake.importance import removal_order
-from prunelake.layout import Query
-from prunelake.models import LoadedModel, load
-from prunelake.nested import NestedModel
-from prunelake.predict import predict, probabilities
-from prunelake.sources import resolve
+from prunelake.evaluation.attributions import attribute
+from prunelake.evaluation.deletion_curves import Prompt, deletion_curves
+from prunelake.evaluation.predictions import predict, probabilities
+from prunelake.inference.nested import NestedModel
+from prunelake.inference.prefix_tree import Query
+from prunelake.models.loading import LoadedModel, load
+from prunelake.models.sources import resolve
 from prunelake.spec import Explanation, Strategy
-from prunelake.tasks import Example
+from prunelake.strategies.importance import removal_order
+from prunelake.tasks import calibration_text
+from prunelake.tasks.encoding import Encoded, Encoder, encode
+from prunelake.tasks.rows import Example
 
 LEVELS = (0, 8)
 EXPLAINED = ("arc_easy:0", "arc_easy:1", "arc_easy:2")
@@ -142,7 +142,7 @@ def test_removal_order(
     golden: dict[str, Any], loaded: LoadedModel, encoder: Encoder, shared: Path
 ) -> None:
     # 8 windows of 512 tokens, documents joined, no special tokens: meta.removal_calibration.
-    text = corpus.calibration_text("c4", shared / "data", 30_000)
+    text = calibration_text.calibration_text("c4", shared / "data", 30_000)
     ids = encoder.plain(text)
     windows = [ids[start : start + 512] for start in range(0, 8 * 512, 512)]
     order = removal_order(loaded.model, Strategy(), windows)

@@ -6,14 +6,14 @@ import torch
 from scipy.stats import entropy
 from transformers import PreTrainedModel
 
-from prunelake import nested as nested_module
-from prunelake.encoding import Encoded
 from prunelake.errors import ModelError
-from prunelake.greedy import greedy
-from prunelake.importance import RemovalOrder, cosine_importance, removal_order
+from prunelake.inference import nested as nested_module
+from prunelake.models.removal import removed
 from prunelake.spec import Strategy, Unit
-from prunelake.surgery import removed
-from prunelake.tasks import Example
+from prunelake.strategies.greedy import greedy
+from prunelake.strategies.importance import RemovalOrder, cosine_importance, removal_order
+from prunelake.tasks.encoding import Encoded
+from prunelake.tasks.rows import Example
 from tests.families import FAMILIES, LAYERS, VOCABULARY, tiny_model
 
 Damage = Callable[[PreTrainedModel], float]

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from prunelake import lake
-from prunelake.doctor import doctor
 from prunelake.errors import BadRow, InvalidSpec
 from prunelake.imports.harness import import_harness, read_harness
+from prunelake.lake import read
+from prunelake.lake.verify import doctor
 from tests.lake_rows import rows_of
 
 LOGS = Path(__file__).parent / "data" / "harness"
@@ -288,7 +288,7 @@ def test_levels_of_another_tokenizer_are_refused(tmp_path: Path) -> None:
     path.write_text(json.dumps(told | {"tokenizer_bos_token": bos[0]}), "utf-8")
     assert import_harness(tmp_path / "lake", paths)[1]
     assert import_harness(tmp_path / "lake", {0: LEVELS[0], 1: paths[1]}) == (
-        *lake.run_ids(tmp_path / "lake"),
+        *read.run_ids(tmp_path / "lake"),
         False,
     )
 

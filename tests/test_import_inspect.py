@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from prunelake.cli import main
-from prunelake.doctor import doctor
+from prunelake.cli.app import main
 from prunelake.errors import BadRow, InvalidSpec
 from prunelake.imports.inspect_log import _members, import_inspect, read_inspect
+from prunelake.lake.verify import doctor
 from tests.lake_rows import rows_of
 
 LOG = Path(__file__).parent / "data" / "inspect" / "mini.eval"

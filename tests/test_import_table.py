@@ -10,12 +10,12 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from prunelake import lake
-from prunelake.cli import main
-from prunelake.doctor import doctor
+from prunelake.cli.app import main
 from prunelake.errors import InvalidSpec
 from prunelake.imports.table import EXPLANATION, import_table, read_table
-from prunelake.metrics import METRICS
+from prunelake.lake import read
+from prunelake.lake.verify import doctor
+from prunelake.schema.metrics import METRICS
 from tests.lake_rows import rows_of
 
 HEADER = "model,task,removed_layers,accuracy,ece,comprehensiveness_lime,kl_from_unpruned"
@@ -93,9 +93,9 @@ def test_an_import_that_was_cut_off_before_its_analysis_is_analysed_by_the_next(
     folder = tmp_path / "lake"
     run_id = import_table(folder, published(tmp_path))[0][1]
     (folder / "analyses" / f"{run_id}.parquet").unlink()
-    assert lake.unanalysed(folder) == [run_id]
+    assert read.unanalysed(folder) == [run_id]
     import_table(folder, published(tmp_path))
-    assert lake.unanalysed(folder) == []
+    assert read.unanalysed(folder) == []
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ def test_the_command_says_what_it_wrote_and_what_a_table_cannot_tell(
     first, *others, last = capsys.readouterr().out.splitlines()
     assert first.endswith(": m, boolq, 1 level")
     assert others[0].endswith(": m, rte, 2 levels from 0 to 2")
-    assert sorted(line.split()[1].strip(":") for line in (first, *others)) == lake.run_ids(
+    assert sorted(line.split()[1].strip(":") for line in (first, *others)) == read.run_ids(
         tmp_path / "lake"
     )
     assert last.startswith("A table tells no example")

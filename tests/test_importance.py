@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from prunelake.blocks import attention_layers
-from prunelake.importance import RemovalOrder, cosine_importance, removal_order
+from prunelake.models.decoder_map import attention_layers
 from prunelake.spec import UNIT_NAMES, Strategy, Unit
+from prunelake.strategies.importance import RemovalOrder, cosine_importance, removal_order
 from tests.families import FAMILIES, LAYERS, VOCABULARY, tiny_model
 
 LENGTHS = (3, 17, 8)

@@ -7,15 +7,16 @@ from typing import Any
 import pytest
 from polars.testing import assert_frame_equal
 
-from prunelake import lake as store
-from prunelake.compact import compact
-from prunelake.doctor import doctor
 from prunelake.errors import CorruptFile, LakeError
+from prunelake.lake import commit as store_commit
+from prunelake.lake import read as store_read
+from prunelake.lake.compact import compact
+from prunelake.lake.manifests import PROFILED, parts
+from prunelake.lake.repair import quarantine, repair
+from prunelake.lake.storage import Location
+from prunelake.lake.verify import doctor
 from prunelake.migrate import migrate
-from prunelake.parts import PROFILED, parts
-from prunelake.repair import quarantine, repair
-from prunelake.storage import Location
-from prunelake.tables import COSTS, SUBJECT
+from prunelake.schema.profile_tables import COSTS, SUBJECT
 from tests.lake_rows import small_analysis, small_run
 from tests.object_store import new_lake
 from tests.places import local
@@ -37,10 +38,10 @@ def names(lake: Location) -> list[str]:
 
 def test_a_written_profile_reads_back_equal(lake: Location) -> None:
     row, frames = small_profile()
-    store.write_profile(lake, row, frames)
-    assert store.profile_ids(lake) == [row["profile_id"]]
-    assert_frame_equal(store.read_table(lake, "efficiency"), frames["efficiency"])
-    (found,) = store.read_table(lake, "profiles").to_dicts()
+    store_commit.write_profile(lake, row, frames)
+    assert store_read.profile_ids(lake) == [row["profile_id"]]
+    assert_frame_equal(store_read.read_table(lake, "efficiency"), frames["efficiency"])
+    (found,) = store_read.read_table(lake, "profiles").to_dicts()
     assert {**row, "files": found["files"]} == found
     assert [(entry["table"], entry["rows"]) for entry in found["files"]] == [("efficiency", 2)]
     assert doctor(lake) == []
@@ -49,9 +50,9 @@ def test_a_written_profile_reads_back_equal(lake: Location) -> None:
 def test_one_that_is_measured_again_takes_the_place_of_the_earlier_one(lake: Location) -> None:
     first, again = profiled(lake, "first"), profiled(lake, "again", {0: [1.0]})
     assert first != again
-    assert store.profile_ids(lake) == [again]
+    assert store_read.profile_ids(lake) == [again]
     assert names(lake) == [again, again]
-    assert store.read_table(lake, "efficiency")["decode_seconds"].to_list() == [[1.0]]
+    assert store_read.read_table(lake, "efficiency")["decode_seconds"].to_list() == [[1.0]]
 
 
 OTHER: dict[str, Any] = {
@@ -68,7 +69,7 @@ def test_profiles_of_other_subjects_stay(tmp_path: Path) -> None:
     ids = {profiled(tmp_path)} | {
         profiled(tmp_path, name, **{name: value}) for name, value in OTHER.items()
     }
-    assert set(store.profile_ids(tmp_path)) == ids
+    assert set(store_read.profile_ids(tmp_path)) == ids
     assert len(ids) == 6
 
 
@@ -87,11 +88,11 @@ def test_killed_at_any_moment_there_is_the_old_one_or_the_new_one_or_both(tmp_pa
                 break
             except Stopped:
                 pass
-        found = set(store.read_table(lake, "efficiency")["profile_id"])
+        found = set(store_read.read_table(lake, "efficiency")["profile_id"])
         assert found
         assert found <= {first, small_profile("again")[0]["profile_id"]}
         again = profiled(lake, "again")
-        assert store.profile_ids(lake) == [again]
+        assert store_read.profile_ids(lake) == [again]
     assert last > 4
 
 
@@ -99,8 +100,8 @@ def test_a_run_of_the_lake_and_its_compaction_leave_profiles_alone(tmp_path: Pat
     profile_id = profiled(tmp_path)
     for name in ("one", "two"):
         run, frames = small_run(name)
-        store.write_run(tmp_path, run, frames)
-        store.write_analysis(tmp_path, *small_analysis(str(run["run_id"])))
+        store_commit.write_run(tmp_path, run, frames)
+        store_commit.write_analysis(tmp_path, *small_analysis(str(run["run_id"])))
     before = {path: path.read_bytes() for path in tmp_path.glob(f"*/{profile_id}.parquet")}
     assert len(before) == 2
     compact(tmp_path)
@@ -108,8 +109,8 @@ def test_a_run_of_the_lake_and_its_compaction_leave_profiles_alone(tmp_path: Pat
     assert repair(tmp_path) == []
     assert {path: path.read_bytes() for path in before} == before
     assert doctor(tmp_path) == []
-    assert store.read_table(tmp_path, "profiles").height == 1
-    assert store.read_table(tmp_path, "runs").height == 2
+    assert store_read.read_table(tmp_path, "profiles").height == 1
+    assert store_read.read_table(tmp_path, "runs").height == 2
 
 
 @pytest.mark.parametrize("table", COSTS)
@@ -132,7 +133,7 @@ def test_a_flipped_byte_is_found_and_the_profile_moved_aside(lake: Location, tab
     (line,) = quarantine(lake)
     assert line.startswith(f"moved profile {bad} to ")
     assert line.endswith("; `prunelake profile` measures it again")
-    assert store.profile_ids(lake) == [good]
+    assert store_read.profile_ids(lake) == [good]
     assert names(lake) == [good, good]
     assert doctor(lake) == []
 
@@ -143,7 +144,7 @@ def test_what_a_killed_writer_left_is_found_and_cleared(tmp_path: Path) -> None:
     head.unlink()
     (finding,) = doctor(tmp_path)
     assert finding.problem == "leftover: belongs to no complete profile"
-    assert store.read_table(tmp_path, "efficiency").is_empty()
+    assert store_read.read_table(tmp_path, "efficiency").is_empty()
     repair(tmp_path)
     assert doctor(tmp_path) == []
     assert names(tmp_path) == []
@@ -154,7 +155,7 @@ def test_a_profile_that_lacks_its_file_is_not_read_in_part(tmp_path: Path) -> No
     path = tmp_path / "efficiency" / f"{profile_id}.parquet"
     path.unlink()
     with pytest.raises(CorruptFile, match="efficiency"):
-        store.read_table(tmp_path, "efficiency")
+        store_read.read_table(tmp_path, "efficiency")
     (finding,) = doctor(tmp_path)
     assert (finding.file, finding.problem) == (path, "missing")
 
@@ -170,15 +171,17 @@ def test_rows_of_another_profile_or_of_none_are_refused_and_nothing_is_written(
         ({**frames, "metrics": frames["efficiency"]}, "a row of profiles has a frame"),
     ):
         with pytest.raises(LakeError, match=told):
-            store.write_profile(tmp_path, row, given)
+            store_commit.write_profile(tmp_path, row, given)
     with pytest.raises(LakeError, match="profile_id 'a/b' is no file name of a profile"):
-        store.write_profile(tmp_path, row | {"profile_id": "a/b"}, frames)
+        store_commit.write_profile(tmp_path, row | {"profile_id": "a/b"}, frames)
     with pytest.raises(LakeError, match="PROFILES but files; differing: threads"):
-        store.write_profile(tmp_path, {k: v for k, v in row.items() if k != "threads"}, frames)
+        store_commit.write_profile(
+            tmp_path, {k: v for k, v in row.items() if k != "threads"}, frames
+        )
     assert not any(tmp_path.iterdir())
 
 
 def test_of_two_at_once_the_later_one_is_written_whole(tmp_path: Path) -> None:
     profiled(tmp_path, "one")
     later = profiled(tmp_path, "two", created_at=DAY + timedelta(days=1))
-    assert store.read_table(tmp_path, "profiles")["profile_id"].to_list() == [later]
+    assert store_read.read_table(tmp_path, "profiles")["profile_id"].to_list() == [later]

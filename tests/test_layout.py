@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunelake.layout import Query, Row, inputs_of, lay_out, lay_out_all
+from prunelake.inference.prefix_tree import Query, Row, inputs_of, lay_out, lay_out_all
 
 TOKENS = st.lists(st.integers(1, 3), min_size=1, max_size=8).map(tuple)
 QUERIES = st.lists(

@@ -10,17 +10,19 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from prunelake import lake as store
-from prunelake import locks, parquet, views
 from prunelake import migrate as module
-from prunelake.cli import main
-from prunelake.compact import compact
-from prunelake.doctor import Kind, doctor
+from prunelake.cli.app import main
 from prunelake.errors import CorruptFile, LakeError, WrongFormat
+from prunelake.lake import commit as store_commit
+from prunelake.lake import locks, parquet, views
+from prunelake.lake import read as store_read
+from prunelake.lake.compact import compact
+from prunelake.lake.parquet import FILES_KEY
+from prunelake.lake.verify import Kind, doctor
 from prunelake.migrate import Frames, migrate
-from prunelake.parquet import FILES_KEY
+from prunelake.schema.analysis_tables import DERIVED
+from prunelake.schema.run_tables import TABLES
 from prunelake.spec import content_hash
-from prunelake.tables import DERIVED, TABLES
 from tests.lake_rows import small_run
 from tests.stopping import Stopped, before_every_step
 
@@ -75,9 +77,9 @@ def test_the_lake_of_an_earlier_commit_is_migrated_by_the_command(
             main()
         return int(exit_.value.code or 0), capsys.readouterr().out
 
-    before = {name: store.read_table(before_overlaps, name) for name in TABLES}
+    before = {name: store_read.read_table(before_overlaps, name) for name in TABLES}
     measured = {p: b for p, b in contents(before_overlaps).items() if p.parent.name in TABLES}
-    assert store.read_table(before_overlaps, "overlap_matrix").is_empty()
+    assert store_read.read_table(before_overlaps, "overlap_matrix").is_empty()
     code, told = doctor_says()
     assert code == 1
     assert told.count("run `prunelake doctor --migrate`") == 2
@@ -88,8 +90,8 @@ def test_the_lake_of_an_earlier_commit_is_migrated_by_the_command(
     # What was measured was of this format already.
     assert measured.items() <= contents(before_overlaps).items()
     for name, rows in before.items():
-        assert_frame_equal(store.read_table(before_overlaps, name), rows)
-    overlaps = store.read_table(before_overlaps, "overlap_matrix")
+        assert_frame_equal(store_read.read_table(before_overlaps, name), rows)
+    overlaps = store_read.read_table(before_overlaps, "overlap_matrix")
     expected = pl.concat(
         pl.read_parquet(p) for p in (GOLDEN / "before_overlap_matrix" / "overlaps").iterdir()
     )
@@ -106,7 +108,7 @@ def test_a_lake_of_format_0_becomes_one_of_this_format(format_0: Path) -> None:
     assert {f.kind for f in doctor(format_0)} == {Kind.foreign}
     assert {f.remedy for f in doctor(format_0)} == {"run `prunelake doctor --migrate`"}
     with pytest.raises(WrongFormat, match=r"of format 0.*doctor --migrate"):
-        store.read_table(format_0, "runs")
+        store_read.read_table(format_0, "runs")
     old = {name: old_rows(format_0, name) for name in TABLES if name not in ("bounds", "reported")}
     done = migrate(format_0)
     assert sorted(done) == sorted(
@@ -115,15 +117,15 @@ def test_a_lake_of_format_0_becomes_one_of_this_format(format_0: Path) -> None:
     )
     assert doctor(format_0) == []
     for name, rows in old.items():
-        found = store.read_table(format_0, name).sort(TABLES[name].key)
+        found = store_read.read_table(format_0, name).sort(TABLES[name].key)
         kept = [column for column in rows.columns if column != "files"]
         assert_frame_equal(found.select(kept), rows.select(kept))
     # All options are of two bytes here: by bytes the same one is the likeliest.
-    predictions = store.read_table(format_0, "predictions")
+    predictions = store_read.read_table(format_0, "predictions")
     assert predictions["prediction_norm"].equals(predictions["prediction"])
     assert predictions["is_correct_norm"].equals(predictions["is_correct"])
     for run_id, identity in (
-        store.read_table(format_0, "runs").select("run_id", "identity").iter_rows()
+        store_read.read_table(format_0, "runs").select("run_id", "identity").iter_rows()
     ):
         assert content_hash(json.loads(identity))[:16] == run_id
         assert json.loads(identity)["format_version"] == 0
@@ -131,9 +133,9 @@ def test_a_lake_of_format_0_becomes_one_of_this_format(format_0: Path) -> None:
     assert {parquet.format_of(path) for path in contents(format_0)} == {1}
     assert migrate(format_0) == []
     # A run of this version joins them, and all are merged.
-    store.write_run(format_0, *small_run("new"))
+    store_commit.write_run(format_0, *small_run("new"))
     compact(format_0)
-    assert {*store.run_ids(format_0)} > {*ids.values()}
+    assert {*store_read.run_ids(format_0)} > {*ids.values()}
 
 
 @pytest.mark.usefixtures("a_step")
@@ -141,10 +143,12 @@ def test_a_migrated_run_lists_the_files_that_a_sweep_would_have_written(
     format_0: Path, tmp_path: Path
 ) -> None:
     migrate(format_0)
-    for row in store.read_table(format_0, "runs").to_dicts():
+    for row in store_read.read_table(format_0, "runs").to_dicts():
         files = row.pop("files")
-        frames = {n: store.read_table(format_0, n, [row["run_id"]]) for n in TABLES if n != "runs"}
-        store.write_run(tmp_path / "fresh", row, frames)
+        frames = {
+            n: store_read.read_table(format_0, n, [row["run_id"]]) for n in TABLES if n != "runs"
+        }
+        store_commit.write_run(tmp_path / "fresh", row, frames)
         for entry in files:
             path = tmp_path / "fresh" / entry["table"] / f"{row['run_id']}.parquet"
             assert hashlib.sha256(path.read_bytes()).hexdigest() == entry["sha256"]
@@ -154,10 +158,10 @@ def test_a_migrated_run_lists_the_files_that_a_sweep_would_have_written(
 def test_a_migration_that_ends_at_any_step_loses_no_run_and_is_finished_by_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("prunelake.analyse.analyse", lambda *_: None)
+    monkeypatch.setattr("prunelake.analysis.analyse.analyse", lambda *_: None)
     finished = shutil.copytree(GOLDEN / "format_0", tmp_path / "finished")
     migrate(finished)
-    expected = {name: store.read_table(finished, name) for name in TABLES}
+    expected = {name: store_read.read_table(finished, name) for name in TABLES}
     for last in range(1, 1000):
         lake = shutil.copytree(GOLDEN / "format_0", tmp_path / str(last))
 
@@ -173,7 +177,7 @@ def test_a_migration_that_ends_at_any_step_loses_no_run_and_is_finished_by_the_n
                 pass
         migrate(lake)
         for name, rows in expected.items():
-            assert_frame_equal(store.read_table(lake, name), rows)
+            assert_frame_equal(store_read.read_table(lake, name), rows)
         assert {f.kind for f in doctor(lake)} <= {Kind.unanalysed, Kind.left_over}
     assert last > 20
 
@@ -223,10 +227,10 @@ def test_a_lake_that_is_being_written_is_not_migrated(before_overlaps: Path) -> 
 
 def test_every_file_says_its_format_and_table(tmp_path: Path) -> None:
     for name in ("one", "two", "three"):
-        store.write_run(tmp_path, *small_run(name))
-    from prunelake.analyse import analyse
+        store_commit.write_run(tmp_path, *small_run(name))
+    from prunelake.analysis.analyse import analyse
 
-    for run_id in store.run_ids(tmp_path):
+    for run_id in store_read.run_ids(tmp_path):
         analyse(tmp_path, run_id)
 
     def says() -> set[tuple[str, str, bool]]:
@@ -249,7 +253,7 @@ def test_every_file_says_its_format_and_table(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("a_step")
 def test_a_segment_that_only_says_that_it_is_old_is_not_lost(tmp_path: Path) -> None:
     for name in ("one", "two"):
-        store.write_run(tmp_path, *small_run(name))
+        store_commit.write_run(tmp_path, *small_run(name))
     compact(tmp_path)
     (head,) = (tmp_path / "runs").iterdir()
     keys = {"prunelake.format_version": "0", "prunelake.files": parquet.says(head)[FILES_KEY]}

@@ -8,10 +8,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoTokenizer, GPT2Config, T5Config
 
-from prunelake import sources
 from prunelake.errors import ModelError, ModelNotFound, UnsupportedModel
-from prunelake.models import check_supported, head, load
-from prunelake.sources import resolve
+from prunelake.models import sources
+from prunelake.models.loading import check_supported, head, load
+from prunelake.models.sources import resolve
 from tests.families import FAMILIES, LAYERS, tiny_model
 from tests.hub import COMMIT, hub, run_against
 from tests.tiny_tokenizer import tiny_tokenizer
@@ -241,8 +241,8 @@ def test_a_model_from_the_hub_has_its_commit_for_revision(folder: Path, tmp_path
     code = (
         "from pathlib import Path\n"
         "from prunelake.errors import ModelNotFound\n"
-        "from prunelake.models import load\n"
-        "from prunelake.sources import resolve\n"
+        "from prunelake.models.loading import load\n"
+        "from prunelake.models.sources import resolve\n"
         "for name in ('org/tiny', 'org/tiny@v1'):\n"
         "    source = resolve(f'hub:{name}', Path('unused'))\n"
         "    print(source.revision, source.layer_count, load(source).model.dtype)\n"

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from prunelake.blocks import attention_layers
 from prunelake.errors import ModelError, UnknownLayer
-from prunelake.layout import Query, Row
-from prunelake.nested import NestedModel
+from prunelake.inference.nested import NestedModel
+from prunelake.inference.prefix_tree import Query, Row
+from prunelake.models.decoder_map import attention_layers
+from prunelake.models.removal import removed
 from prunelake.spec import UNIT_NAMES, Unit
-from prunelake.surgery import removed
 from tests.families import FAMILIES, LAYERS, VOCABULARY, tiny_model
 
 ORDER = (3, 0, 4, 1, 2)
@@ -111,7 +111,7 @@ def test_a_batch_is_padded_by_little(monkeypatch: pytest.MonkeyPatch) -> None:
         return score(batch)
 
     monkeypatch.setattr(nested, "_score", noting)
-    monkeypatch.setattr("prunelake.layout.TREE_TOKENS", 0)
+    monkeypatch.setattr("prunelake.inference.prefix_tree.TREE_TOKENS", 0)
     lengths = [3, 3, 3, 4, 9, 20, 20, 21, 90]
     nested.log_likelihoods(
         [Query((n, *range(3, 2 + m)), ((5,),), (0,)) for n, m in enumerate(lengths)]
@@ -198,7 +198,9 @@ def test_a_row_larger_than_the_memory_is_run_in_parts_of_its_levels(
     (query,) = [Query((*range(3, 15),), ((5, 6), (7,)), (0, 1, 2, 4, 5))]
     (expected,) = NestedModel(model, ORDER).log_likelihoods([query])
     for tokens in (1, 2 * 13, 3 * 13):
-        monkeypatch.setattr("prunelake.nested._fitting_tokens", lambda _, tokens=tokens: tokens)
+        monkeypatch.setattr(
+            "prunelake.inference.nested._fitting_tokens", lambda _, tokens=tokens: tokens
+        )
         nested = NestedModel(model, ORDER)
         tried = with_memory_for(nested, 1, monkeypatch)
         (got,) = nested.log_likelihoods([query])
@@ -222,7 +224,9 @@ def with_memory_for(nested: NestedModel, rows: int, monkeypatch: pytest.MonkeyPa
 
 
 def test_batches_beyond_the_devices_memory_are_halved(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prunelake.layout.TREE_TOKENS", 0)  # each query is a row of its own
+    monkeypatch.setattr(
+        "prunelake.inference.prefix_tree.TREE_TOKENS", 0
+    )  # each query is a row of its own
     asked = [Query((*range(n, 20),), ((5, 6), (7,)), (0, 2)) for n in range(4, 16)]
     model = tiny_model("llama")
     expected = NestedModel(model, ORDER).log_likelihoods(asked)

@@ -11,18 +11,20 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from api.snapshot import Snapshots
-from prunelake import duckdb_objects, lake, views
-from prunelake.analyse import analyse
-from prunelake.compact import compact
-from prunelake.doctor import Kind, doctor
+from prunelake.analysis.analyse import analyse
 from prunelake.errors import CorruptFile, LakeError, QueryError
-from prunelake.objects import ObjectPath
-from prunelake.publish import NAME, is_current, publish
-from prunelake.repair import quarantine, repair
-from prunelake.retention import retire
-from prunelake.spec import Settings
-from prunelake.storage import Location, location
-from prunelake.tables import DERIVED, TABLES
+from prunelake.lake import commit, duckdb_filesystem, views
+from prunelake.lake import read as lake_read
+from prunelake.lake.compact import compact
+from prunelake.lake.objects import ObjectPath
+from prunelake.lake.publish import NAME, is_current, publish
+from prunelake.lake.repair import quarantine, repair
+from prunelake.lake.retention import retire
+from prunelake.lake.storage import Location, location
+from prunelake.lake.verify import Kind, doctor
+from prunelake.schema.analysis_tables import DERIVED
+from prunelake.schema.run_tables import TABLES
+from prunelake.settings import Settings
 from tests.lake_rows import identity_of, small_run
 from tests.level_rows import explained_run
 from tests.object_store import before_every_request, names, new_lake
@@ -36,13 +38,13 @@ def fill(place: Location) -> None:
     """Two analysed runs and one without analysis."""
     explained_run(place, "one")
     explained_run(place, "two", strategy="random:1")
-    assert lake.write_run(place, *small_run("three"))
+    assert commit.write_run(place, *small_run("three"))
 
 
 @pytest.fixture(scope="module", autouse=True)
 def few_replicates() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("prunelake.analyse.REPLICATES", 50)
+        patch.setattr("prunelake.analysis.analyse.REPLICATES", 50)
         yield
 
 
@@ -72,15 +74,15 @@ def remote(filled: ObjectPath) -> ObjectPath:
 def rows(place: Location) -> Iterator[tuple[str, pl.DataFrame]]:
     """Every table and every view, in one order."""
     for name in (*TABLES, *DERIVED):
-        yield name, lake.read_table(place, name).drop(WHEN.get(name, [])).sort("run_id")
+        yield name, lake_read.read_table(place, name).drop(WHEN.get(name, [])).sort("run_id")
     with views.connect(place) as connection:
         for name in views.describe(connection)["view"]:
             yield f"view {name}", views.select(connection, f"select * from {name} order by all")
 
 
 def test_tables_and_views_are_those_of_a_folder(folder: Path, filled: ObjectPath) -> None:
-    assert lake.run_ids(filled) == lake.run_ids(folder)
-    assert lake.unanalysed(filled) == lake.unanalysed(folder)
+    assert lake_read.run_ids(filled) == lake_read.run_ids(folder)
+    assert lake_read.unanalysed(filled) == lake_read.unanalysed(folder)
     expected = dict(rows(folder))
     assert len(expected) > 30
     for name, found in rows(filled):
@@ -98,13 +100,13 @@ def test_compaction_changes_no_answer(folder: Path, remote: ObjectPath) -> None:
 
 
 def test_readers_go_on_while_it_is_compacted(remote: ObjectPath) -> None:
-    expected = lake.read_table(remote, "predictions").sort("run_id", maintain_order=True)
+    expected = lake_read.read_table(remote, "predictions").sort("run_id", maintain_order=True)
     asked = "select count(*) from lake.predictions"
     seen: list[int] = []
 
     def read(operation: str, _: object) -> None:
         if operation == "delete_object" and len(seen) < 6:
-            found = lake.read_table(remote, "predictions").sort("run_id", maintain_order=True)
+            found = lake_read.read_table(remote, "predictions").sort("run_id", maintain_order=True)
             assert_frame_equal(found, expected)
             seen.append(views.query(remote, asked).item())
 
@@ -160,10 +162,10 @@ def test_what_is_published_is_one_object_that_anyone_opens(
     assert snapshot.run_count == 3
     with snapshot.reading() as cursor:
         found = pl.DataFrame(cursor.sql("from lake.predictions").to_arrow_table())
-    expected = lake.read_table(folder, "predictions")
+    expected = lake_read.read_table(folder, "predictions")
     keys = list(TABLES["predictions"].key)
     assert_frame_equal(found.sort(keys), expected.sort(keys))
-    assert lake.write_run(remote, *small_run("four"))
+    assert commit.write_run(remote, *small_run("four"))
     assert not is_current(remote)
 
 
@@ -197,9 +199,9 @@ def test_doctor_finds_what_is_not_what_was_written(
     assert not [finding for finding in doctor(remote) if finding.kind is Kind.damaged]
     repair(remote)
     assert doctor(remote) == []
-    assert lake.has_run(remote, identity_of("two")[1])
+    assert lake_read.has_run(remote, identity_of("two")[1])
     if table != "metrics":
-        assert not lake.has_run(remote, run_id)
+        assert not lake_read.has_run(remote, run_id)
         assert not any(run_id in name for name in names(remote) if not name.startswith(".quar"))
 
 
@@ -209,33 +211,33 @@ def test_what_no_head_lists_is_left_over_and_cleared(remote: ObjectPath) -> None
     (remote / ".shards" / run_id / "shards" / "a.parquet").put(b"of a run that is complete")
     left = [f for f in doctor(remote) if f.kind in (Kind.left_over, Kind.spent)]
     assert {f.file.name for f in left} == {f"{run_id}.0123456789abcdef.parquet", run_id}
-    before = lake.read_table(remote, "layers")
+    before = lake_read.read_table(remote, "layers")
     repair(remote)
     assert doctor(remote) == []
-    assert_frame_equal(lake.read_table(remote, "layers"), before)
+    assert_frame_equal(lake_read.read_table(remote, "layers"), before)
     assert any(name.startswith(".quarantine/") for name in names(remote))
 
 
 def test_a_superseded_run_goes_whole(remote: ObjectPath) -> None:
     run, frames = small_run("newer")
     run["revision"] = "1" * 40
-    assert lake.write_run(remote, run, frames)
+    assert commit.write_run(remote, run, frames)
     old = identity_of("three")[1]
     compact(remote)
     assert old in [each.run_id for each in retire(remote)]
-    assert old not in lake.run_ids(remote)
-    assert old not in lake.read_table(remote, "predictions")["run_id"]
+    assert old not in lake_read.run_ids(remote)
+    assert old not in lake_read.read_table(remote, "predictions")["run_id"]
     assert {finding.kind for finding in doctor(remote)} == {Kind.unanalysed}
 
 
 def test_an_analysis_is_replaced_whole(remote: ObjectPath) -> None:
     run_id = identity_of("one")[1]
-    before = lake.read_table(remote, "metrics", [run_id])
+    before = lake_read.read_table(remote, "metrics", [run_id])
     states = []
 
     def read(operation: str, _: object) -> None:
         if operation in ("put_object", "delete_object"):
-            states.append(lake.read_table(remote, "metrics", [run_id]).equals(before))
+            states.append(lake_read.read_table(remote, "metrics", [run_id]).equals(before))
 
     with before_every_request(read):
         analyse(remote, run_id)
@@ -256,10 +258,10 @@ def test_a_damaged_object_is_blamed_by_queries(remote: ObjectPath) -> None:
 def test_threads_that_share_an_open_object_read_what_they_ask_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(duckdb_objects, "BLOCK_BYTES", 4)
+    monkeypatch.setattr(duckdb_filesystem, "BLOCK_BYTES", 4)
     path = new_lake() / "object"
     path.put(b"0123456789")
-    shared = duckdb_objects.Objects().open(str(path))
+    shared = duckdb_filesystem.Objects().open(str(path))
     shared.seek(6)
     with ThreadPoolExecutor(1) as other:
         assert other.submit(lambda: (shared.seek(1), shared.read(3))).result() == (1, b"123")
@@ -270,8 +272,8 @@ def test_threads_that_share_an_open_object_read_what_they_ask_for(
 
 
 def test_many_threads_read_a_large_object(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(duckdb_objects, "BLOCK_BYTES", 2**16)
-    monkeypatch.setattr(duckdb_objects, "KEPT_BYTES", 2**19)
+    monkeypatch.setattr(duckdb_filesystem, "BLOCK_BYTES", 2**16)
+    monkeypatch.setattr(duckdb_filesystem, "KEPT_BYTES", 2**19)
     drawn = np.random.default_rng(0)
     frame = pl.DataFrame({name: drawn.random(400_000) for name in "xy"})
     frame.write_parquet(tmp_path / "large.parquet", row_group_size=20_000)
@@ -283,7 +285,7 @@ def test_many_threads_read_a_large_object(monkeypatch: pytest.MonkeyPatch, tmp_p
         duckdb.connect(config={"threads": 8}) as connection,
         before_every_request(lambda operation, _: gets.append(operation)),
     ):
-        connection.register_filesystem(duckdb_objects.Objects())
+        connection.register_filesystem(duckdb_filesystem.Objects())
         expected = connection.sql(asked.format(tmp_path / "large.parquet")).fetchall()
         assert connection.sql(asked.format(path)).fetchall() == expected
     assert len(gets) > 50
@@ -304,4 +306,4 @@ def test_names_of_lakes() -> None:
 def test_a_prefix_without_objects_is_no_lake() -> None:
     with pytest.raises(LakeError, match="no lake at s3://lakes/team/"):
         views.query(new_lake(), "select 1")
-    lake.check_writable(new_lake())
+    commit.check_writable(new_lake())

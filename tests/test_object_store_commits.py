@@ -14,17 +14,17 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from prunelake import lake, leases, ledger, s3, storage
-from prunelake.compact import compact
-from prunelake.doctor import Kind, doctor
 from prunelake.errors import LakeError
-from prunelake.lake import write_run
-from prunelake.ledger import Attempt
-from prunelake.locks import WRITING, locked
-from prunelake.objects import ObjectPath
-from prunelake.repair import repair
-from prunelake.shards import Cost, Unfinished
-from prunelake.tables import TABLES
+from prunelake.lake import attempt_log, commit, leases, read, s3, storage
+from prunelake.lake.attempt_log import Attempt
+from prunelake.lake.commit import write_run
+from prunelake.lake.compact import compact
+from prunelake.lake.locks import WRITING, locked
+from prunelake.lake.objects import ObjectPath
+from prunelake.lake.partial_runs import Cost, Unfinished
+from prunelake.lake.repair import repair
+from prunelake.lake.verify import Kind, doctor
+from prunelake.schema.run_tables import TABLES
 from tests.lake_rows import layer, small_analysis, small_run
 from tests.object_store import Death, Steps, before_every_request, names, new_lake
 from tests.stopping import Stopped
@@ -42,7 +42,7 @@ def remote() -> ObjectPath:
 
 @pytest.fixture(autouse=True)
 def few_replicates(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prunelake.analyse.REPLICATES", 50)
+    monkeypatch.setattr("prunelake.analysis.analyse.REPLICATES", 50)
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def run_of(importance: float) -> tuple[dict[str, Any], dict[str, pl.DataFrame]]:
 
 
 def importance_in(place: ObjectPath) -> float:
-    found = lake.read_table(place, "layers").sort("layer")["importance"]
+    found = read.read_table(place, "layers").sort("layer")["importance"]
     assert len(found) == 2
     return float(found[0])
 
@@ -110,9 +110,9 @@ def test_a_writer_may_die_before_any_request() -> None:
         remote = new_lake()
         with before_every_request(Death(step)), pytest.raises(Stopped):
             write_run(remote, *run_of(0.5))
-        is_committed = lake.run_ids(remote) != []
+        is_committed = read.run_ids(remote) != []
         if remote.is_dir():
-            lake.read_table(remote, "layers")
+            read.read_table(remote, "layers")
         assert write_run(remote, *run_of(0.75)) is not is_committed
         assert importance_in(remote) == (0.5 if is_committed else 0.75)
         assert WRITING not in names(remote)
@@ -125,9 +125,9 @@ def test_a_writer_may_die_before_any_request() -> None:
 KILLED = """
 import os, signal, sys
 from prunelake import leases, s3
-from prunelake.lake import write_run
-from prunelake.objects import object_path
-from prunelake.tables import TABLES
+from prunelake.lake.read import write_run
+from prunelake.lake.objects import object_path
+from prunelake.schema.tables import TABLES
 from tests.lake_rows import small_run
 leases.TIME_TO_LIVE = 0.6
 asked, count = s3.ask, 0
@@ -148,7 +148,7 @@ def test_a_killed_writer_leaves_no_half_run(remote: ObjectPath, put: int) -> Non
     command = [sys.executable, "-c", KILLED, str(remote), str(put)]
     assert subprocess.run(command, timeout=120).returncode == -signal.SIGKILL
     assert WRITING in names(remote)
-    assert lake.run_ids(remote) == []
+    assert read.run_ids(remote) == []
     assert write_run(remote, *small_run())
     assert {finding.kind for finding in doctor(remote)} == {Kind.unanalysed}
     assert WRITING not in names(remote)
@@ -160,16 +160,16 @@ def test_an_analysis_that_dies_before_any_request_leaves_the_old_one_or_the_new(
     run, frames = small_run()
     write_run(remote, run, frames)
     row, rows = small_analysis(run["run_id"])
-    lake.write_analysis(remote, row, rows)
+    commit.write_analysis(remote, row, rows)
     for step in range(1, 20):
         told = row | {"analysed_at": datetime(2026, 2, step, tzinfo=UTC)}
         told_rows = rows | {"metrics": rows["metrics"].with_columns(value=pl.lit(float(step)))}
         try:
             with before_every_request(Death(step)):
-                lake.write_analysis(remote, told, told_rows)
+                commit.write_analysis(remote, told, told_rows)
         except Stopped:
-            at = lake.read_table(remote, "analyses")["analysed_at"].item()
-            value = lake.read_table(remote, "metrics")["value"].item()
+            at = read.read_table(remote, "analyses")["analysed_at"].item()
+            value = read.read_table(remote, "metrics")["value"].item()
             assert value is None or at == datetime(2026, 2, int(value), tzinfo=UTC)
             if step in REPAIRED:
                 assert {each.kind for each in doctor(remote)} <= {Kind.left_over}
@@ -178,7 +178,7 @@ def test_an_analysis_that_dies_before_any_request_leaves_the_old_one_or_the_new(
         else:
             break
     assert step > 6
-    assert lake.read_table(remote, "metrics")["value"].item() == step
+    assert read.read_table(remote, "metrics")["value"].item() == step
     repair(remote)
     assert doctor(remote) == []
 
@@ -297,19 +297,19 @@ def test_of_two_watchers_one_starts(remote: ObjectPath) -> None:
     for old, mine, theirs in ((None, first, second), (second, first, third), (third, None, second)):
 
         def before_it(old: Attempt | None = old, theirs: Attempt = theirs) -> None:
-            assert ledger.swap(remote, old, theirs)
+            assert attempt_log.swap(remote, old, theirs)
 
         with before_every_request(Steps(1, before_it)):
-            assert not ledger.swap(remote, old, mine)
-        assert ledger.read(remote) == {theirs.key: theirs}
-    before = ledger.alive_at(remote, second)
+            assert not attempt_log.swap(remote, old, mine)
+        assert attempt_log.read(remote) == {theirs.key: theirs}
+    before = attempt_log.alive_at(remote, second)
     time.sleep(1.1)  # the store tells whole seconds
-    ledger.show_life(remote, second)
-    assert ledger.alive_at(remote, second) > before
-    ledger.show_life(remote, third)  # of another one, by now
-    assert ledger.read(remote) == {second.key: second}
-    assert ledger.swap(remote, second, None)
-    assert ledger.read(remote) == {}
+    attempt_log.show_life(remote, second)
+    assert attempt_log.alive_at(remote, second) > before
+    attempt_log.show_life(remote, third)  # of another one, by now
+    assert attempt_log.read(remote) == {second.key: second}
+    assert attempt_log.swap(remote, second, None)
+    assert attempt_log.read(remote) == {}
     assert names(remote) == set()
 
 

@@ -15,11 +15,11 @@ from api import mirror as mirroring
 from api.app import create_app
 from api.mirror import Mirror
 from api.snapshot import Snapshots
-from prunelake import lake, s3, views
-from prunelake.doctor import doctor
 from prunelake.errors import LakeError, NoSnapshot
-from prunelake.objects import ObjectPath
-from prunelake.publish import NAME, publish
+from prunelake.lake import commit, read, s3, views
+from prunelake.lake.objects import ObjectPath
+from prunelake.lake.publish import NAME, publish
+from prunelake.lake.verify import doctor
 from tests.lake_rows import small_run
 from tests.object_store import before_every_request, environment, names, new_lake
 from tests.test_serve import PRUNELAKE, serving
@@ -62,14 +62,14 @@ def test_a_sweep_fills_it_and_leaves_nothing_else(
     done = prunelake(*asked, **told)
     assert done.returncode == 0, done.stderr
     assert doctor(remote) == []
-    assert lake.read_table(remote, "predictions").height == 10
-    assert lake.read_table(remote, "deletions").height > 0
+    assert read.read_table(remote, "predictions").height == 10
+    assert read.read_table(remote, "deletions").height > 0
     assert not {name for name in names(remote) if name.startswith(".")}
 
 
 def test_it_is_served_and_what_is_published_later_too(remote: ObjectPath, tmp_path: Path) -> None:
     run, frames = small_run("one")
-    lake.write_run(remote, run, frames)
+    commit.write_run(remote, run, frames)
     cache = tmp_path / "cache"
     with serving(remote, PRUNELAKE_CACHE=str(cache)) as (address, printed):
         assert f"PruneLake serves {remote}" in printed
@@ -77,7 +77,7 @@ def test_it_is_served_and_what_is_published_later_too(remote: ObjectPath, tmp_pa
         query = {"query": "select count(*) as n from runs"}
         found = httpx.post(f"{address}/sql", json=query, timeout=60)
         assert found.status_code == 200, found.text
-        assert lake.write_run(remote, *small_run("two"))
+        assert commit.write_run(remote, *small_run("two"))
         publish(remote)
         until = time.monotonic() + 120
         while httpx.get(f"{address}/health").json()["run_count"] == 1:
@@ -95,7 +95,7 @@ def test_a_store_that_is_away_stops_no_answer(
     copy = Mirror(remote, tmp_path)
     with pytest.raises(NoSnapshot, match="prunelake publish"):
         Snapshots(copy.folder, mirror=copy).current()
-    assert lake.write_run(remote, *small_run("one"))
+    assert commit.write_run(remote, *small_run("one"))
     publish(remote)
     snapshots = Snapshots(copy.folder, mirror=copy)
     assert snapshots.current().run_count == 1
@@ -162,5 +162,5 @@ def test_without_keys_or_the_package_what_would_do_is_said(
         patch.setitem(sys.modules, "boto3", None)
         s3.client_of.cache_clear()
         with pytest.raises(LakeError, match=r"pip install 'prunelake\[s3\]'"):
-            lake.write_run(new_lake(), *small_run())
+            commit.write_run(new_lake(), *small_run())
     s3.client_of.cache_clear()

@@ -14,7 +14,7 @@ from api.app import create_app
 from api.filters import all_views
 from api.problems import Problem
 from api.settings import ApiSettings
-from prunelake.publish import publish
+from prunelake.lake.publish import publish
 from tests import level_rows
 
 ROOT = Path(__file__).parents[1]

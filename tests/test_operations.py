@@ -13,10 +13,11 @@ from prefect.client.schemas import FlowRun
 
 import flows.watch
 from flows.watch import Deployments
-from prunelake import lake, ledger
-from prunelake.spec import Settings
-from prunelake.watch import Line, Round, State
-from prunelake.watchlist import read
+from prunelake.lake import attempt_log
+from prunelake.lake import read as lake_read
+from prunelake.settings import Settings
+from prunelake.watch.rounds import Line, Round, State
+from prunelake.watch.watchlist import read
 from tests.following import Site, pid, site, until
 
 
@@ -145,7 +146,7 @@ def test_two_sweeps_spread_over_two_workers_of_a_pool(story: Story) -> None:
 def test_a_sweep_with_the_variables_of_the_page_runs_on_ray(story: Story) -> None:
     for shard in ("examples 0 to 3", "examples 4 to 7", "examples 8 to 11"):
         assert f"{shard}: " in story.on_ray
-    assert "random:4" in lake.read_table(story.site.lake, "runs")["strategy"].to_list()
+    assert "random:4" in lake_read.read_table(story.site.lake, "runs")["strategy"].to_list()
 
 
 def test_every_command_of_the_page_was_run(story: Story) -> None:
@@ -163,9 +164,9 @@ def test_what_is_missing_is_started_on_a_worker_and_ends_in_the_lake(story: Stor
     assert story.retried.state is not None
     assert story.retried.state.is_completed()
     assert story.said["sql"].count("random:") == 2
-    assert len(lake.run_ids(story.site.lake)) == 5
+    assert len(lake_read.run_ids(story.site.lake)) == 5
     assert story.done == []
-    assert ledger.read(story.site.lake) == {}
+    assert attempt_log.read(story.site.lake) == {}
 
 
 def test_one_worker_runs_one_sweep_at_a_time(story: Story) -> None:

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Route, expect, sync_playwright
 
 from api.wording import MINUS
-from prunelake.publish import publish
+from prunelake.lake.publish import publish
 from tests.browsing import ARGUMENTS, Reader, reading, serving
 from tests.lake_rows import rows_of
 from tests.level_rows import explained_run

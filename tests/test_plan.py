@@ -8,7 +8,6 @@ import pytest
 from pydantic import ValidationError
 from transformers import MixtralConfig
 
-from prunelake import plan as plan_module
 from prunelake.errors import (
     DatasetNotFound,
     ExampleTooLong,
@@ -19,17 +18,11 @@ from prunelake.errors import (
     UnknownTask,
     UnsupportedModel,
 )
-from prunelake.plan import Plan, plan
-from prunelake.spec import (
-    SEARCH_ROWS,
-    Explanation,
-    RunIdentity,
-    Settings,
-    Strategy,
-    SweepSpec,
-    content_hash,
-)
-from prunelake.tasks import data_hash
+from prunelake.settings import Settings
+from prunelake.spec import SEARCH_ROWS, Explanation, RunIdentity, Strategy, SweepSpec, content_hash
+from prunelake.sweep import plan as plan_module
+from prunelake.sweep.plan import Plan, plan
+from prunelake.tasks.rows import data_hash
 from tests.families import FAMILIES, LAYERS
 from tests.tiny_tokenizer import tiny_tokenizer
 

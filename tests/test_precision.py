@@ -2,13 +2,13 @@ import numpy as np
 import pytest
 import torch
 
-from prunelake import precision
 from prunelake.errors import ModelError
-from prunelake.importance import removal_order
-from prunelake.layout import Query
-from prunelake.nested import NestedModel
-from prunelake.precision import products, set_products, stored
+from prunelake.inference.nested import NestedModel
+from prunelake.inference.prefix_tree import Query
+from prunelake.models import precision
+from prunelake.models.precision import products, set_products, stored
 from prunelake.spec import Strategy
+from prunelake.strategies.importance import removal_order
 from tests.families import tiny_model
 
 QUERIES = [Query((*range(3, 40),), ((5, 6), (7,)), (0, 2, 5))]

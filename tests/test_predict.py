@@ -8,13 +8,13 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from prunelake.encoding import Encoded
 from prunelake.errors import ModelError
-from prunelake.layout import Query
-from prunelake.nested import NestedModel, Progress
-from prunelake.predict import predict, probabilities
-from prunelake.tables import PREDICTIONS
-from prunelake.tasks import Example
+from prunelake.evaluation.predictions import predict, probabilities
+from prunelake.inference.nested import NestedModel, Progress
+from prunelake.inference.prefix_tree import Query
+from prunelake.schema.run_tables import PREDICTIONS
+from prunelake.tasks.encoding import Encoded
+from prunelake.tasks.rows import Example
 from tests.families import tiny_model
 
 

@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 from torch import OutOfMemoryError
 
-from prunelake import cost, lake
-from prunelake.blocks import attention_layers
-from prunelake.cli import main
-from prunelake.importance import removal_order
-from prunelake.models import load
-from prunelake.sources import resolve
+from prunelake.cli.app import main
+from prunelake.lake import read
+from prunelake.lake.views import query
+from prunelake.models.decoder_map import attention_layers
+from prunelake.models.loading import load
+from prunelake.models.sources import resolve
+from prunelake.profiling import measurement
 from prunelake.spec import Strategy
-from prunelake.views import query
+from prunelake.strategies.importance import removal_order
 from tests.families import tiny_model
 from tests.lake_rows import run_row, write_raw
 from tests.tiny_tokenizer import tiny_tokenizer
@@ -73,7 +74,7 @@ def a_run(revision: str, name: str = "run", **columns: Any) -> str:
 
 
 def the_profile() -> dict[str, Any]:
-    (row,) = lake.read_table(Path("lake"), "profiles").to_dicts()
+    (row,) = read.read_table(Path("lake"), "profiles").to_dicts()
     return row
 
 
@@ -229,7 +230,7 @@ def test_a_busy_machine_is_told_and_remembered(
 def test_a_format_that_the_device_cannot_compute_is_one_line(
     revision: str, profile: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("prunelake.precision._rounds_products", lambda _: False)
+    monkeypatch.setattr("prunelake.models.precision._rounds_products", lambda _: False)
     err = profile.fails("--dtype", "float32_bf16", "--strategy", "last")
     assert "does not multiply float32 in bfloat16" in err
     assert len(err.splitlines()) == 1
@@ -254,7 +255,7 @@ def test_too_little_memory_is_one_line(
     def fail(*_: Any) -> Any:
         raise OutOfMemoryError("CUDA out of memory.\nTried to allocate 1 GiB")
 
-    monkeypatch.setattr(cost, "_step", fail)
+    monkeypatch.setattr(measurement, "_step", fail)
     err = profile.fails("--strategy", "last", "--batch", "9")
     assert "9 sequences of 4 tokens do not fit into memory (OutOfMemoryError: CUDA out of" in err
     assert len(err.splitlines()) == 1
@@ -268,7 +269,7 @@ def test_a_lake_that_cannot_be_written_is_told_before_anything_is_measured(
     def fail(*_: Any) -> Any:
         raise AssertionError("measured")
 
-    monkeypatch.setattr(cost, "_run", fail)
+    monkeypatch.setattr(measurement, "_run", fail)
     Path("lake").write_text("a file")
     err = profile.fails("--strategy", "last")
     assert "lake" in err

@@ -16,15 +16,19 @@ from prefect import Flow
 from prefect.flows import load_flow_from_entrypoint
 from prefect.logging import disable_run_logger
 
-from prunelake import lake as store
-from prunelake import publish as module
-from prunelake import views
-from prunelake.analyse import analyse
-from prunelake.doctor import doctor
+from prunelake.analysis.analyse import analyse
 from prunelake.errors import CorruptFile, LakeError, WrongFormat
-from prunelake.publish import MATERIALISED, NAME, is_current, publish, snapshot_id
-from prunelake.spec import Settings
-from prunelake.tables import ANALYSIS_VERSION, EVERY, FORMAT_VERSION, TABLES
+from prunelake.lake import commit as store_commit
+from prunelake.lake import publish as module
+from prunelake.lake import read as store_read
+from prunelake.lake import views
+from prunelake.lake.publish import MATERIALISED, NAME, is_current, publish, snapshot_id
+from prunelake.lake.verify import doctor
+from prunelake.schema.analysis_tables import ANALYSIS_VERSION
+from prunelake.schema.run_tables import TABLES
+from prunelake.schema.table import FORMAT_VERSION
+from prunelake.schema.tables import EVERY
+from prunelake.settings import Settings
 from tests.lake_rows import identity_of, small_run
 from tests.level_rows import explained_run
 from tests.profile_rows import profiled
@@ -49,7 +53,7 @@ def lake(tmp_path: Path) -> Path:
     """A lake of two small runs, in a folder whose name needs quoting."""
     folder = tmp_path / "o'lake"
     for name in ("first", "second"):
-        store.write_run(folder, *small_run(name))
+        store_commit.write_run(folder, *small_run(name))
     return folder
 
 
@@ -88,7 +92,7 @@ def test_every_table_and_view_is_that_of_the_lake(lake: Path) -> None:
 
 def test_tables_lie_sorted_by_their_keys(lake: Path) -> None:
     explained_run(lake, "explained", DROPS)
-    written = store.read_table(lake, "deletions")
+    written = store_read.read_table(lake, "deletions")
     assert not written.equals(written.sort(TABLES["deletions"].key))
     path = publish(lake)
     for table in EVERY.values():
@@ -98,7 +102,7 @@ def test_tables_lie_sorted_by_their_keys(lake: Path) -> None:
 
 def test_the_snapshot_says_what_it_holds(lake: Path) -> None:
     (found,) = rows(publish(lake), "from snapshot").to_dicts()
-    assert found["snapshot_id"] == snapshot_id(store.run_ids(lake), store.run_ids(lake))
+    assert found["snapshot_id"] == snapshot_id(store_read.run_ids(lake), store_read.run_ids(lake))
     assert found["run_count"] == 2
     assert found["format_version"] == FORMAT_VERSION
     assert re.fullmatch(r"\d+\.\d+.*", found["code_version"])
@@ -119,25 +123,25 @@ def test_a_profile_makes_a_snapshot_outdated_and_so_does_one_in_its_place(lake: 
         path = publish(lake)
         assert is_current(lake)
         assert rows(path, "from profiles")["profile_id"].to_list() == [profile_id]
-        analysed = store.run_ids(lake)
+        analysed = store_read.run_ids(lake)
         found = rows(path, "from snapshot")["snapshot_id"].item()
         assert found == snapshot_id(analysed, analysed, [profile_id])
         assert found != snapshot_id(analysed, analysed)
 
 
 def test_runs_are_analysed_before_they_are_published(lake: Path) -> None:
-    assert store.unanalysed(lake) == store.run_ids(lake)
+    assert store_read.unanalysed(lake) == store_read.run_ids(lake)
     path = publish(lake)
-    assert store.unanalysed(lake) == []
-    assert sorted(rows(path, "from lake.analyses")["run_id"]) == store.run_ids(lake)
-    assert set(rows(path, "from lake.metrics")["run_id"]) == set(store.run_ids(lake))
+    assert store_read.unanalysed(lake) == []
+    assert sorted(rows(path, "from lake.analyses")["run_id"]) == store_read.run_ids(lake)
+    assert set(rows(path, "from lake.metrics")["run_id"]) == set(store_read.run_ids(lake))
 
 
 def test_another_analysis_version_makes_a_snapshot_outdated(
     lake: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(lake)
-    run_id = store.run_ids(lake)[0]
+    run_id = store_read.run_ids(lake)[0]
     with monkeypatch.context() as patch:
         patch.setattr(module, "ANALYSIS_VERSION", ANALYSIS_VERSION + 1)
         assert not is_current(lake)
@@ -165,7 +169,7 @@ def test_a_current_snapshot_is_left_alone_and_an_older_one_replaced(lake: Path) 
     before = (path.stat().st_ino, path.read_bytes())
     assert publish(lake) == path
     assert (path.stat().st_ino, path.read_bytes()) == before
-    store.write_run(lake, *small_run("third"))
+    store_commit.write_run(lake, *small_run("third"))
     assert not is_current(lake)
     publish(lake)
     assert is_current(lake)
@@ -175,12 +179,12 @@ def test_a_current_snapshot_is_left_alone_and_an_older_one_replaced(lake: Path) 
 def test_a_run_that_is_completed_meanwhile_waits_for_the_next_snapshot(
     lake: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = store.run_ids(lake)
+    before = store_read.run_ids(lake)
     connect = views.connect
 
     def connected_early(folder: Path) -> duckdb.DuckDBPyConnection:
         connection = connect(folder)
-        store.write_run(folder, *small_run("third"))
+        store_commit.write_run(folder, *small_run("third"))
         return connection
 
     monkeypatch.setattr(module, "connect", connected_early)
@@ -214,7 +218,7 @@ def test_other_views_make_a_snapshot_of_the_same_runs_outdated(
 def test_a_reader_of_the_old_snapshot_goes_on(lake: Path) -> None:
     path = publish(lake)
     with duckdb.connect(path, read_only=True) as reader:
-        store.write_run(lake, *small_run("third"))
+        store_commit.write_run(lake, *small_run("third"))
         publish(lake)
         assert views.select(reader, "from runs").height == 2
         assert views.select(reader, "from accuracy").height == 4
@@ -235,8 +239,8 @@ def test_a_failure_leaves_the_old_snapshot_and_no_temporary_file(
 ) -> None:
     if had_one:
         publish(lake)
-    store.write_run(lake, *small_run("third"))
-    for run_id in store.unanalysed(lake):
+    store_commit.write_run(lake, *small_run("third"))
+    for run_id in store_read.unanalysed(lake):
         analyse(lake, run_id)
     before = names_in(lake)
     content = (lake / NAME).read_bytes() if had_one else None

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from api import chart_queries, queries
-from prunelake import views
+from prunelake.lake import views
 from tests.lake_rows import frames, identity_of, run_row, write
 from tests.level_rows import SCHEMA, explained_run, judged_run, published_run
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.query import Query, literal
 from prunelake.errors import QueryError
-from prunelake.formats import to_json
+from prunelake.lake.bound_query import Query, literal
+from prunelake.schema.row_formats import to_json
 
 # DuckDB ends a text at a NUL in a statement; no id in a lake has one.
 TEXTS = st.text(st.characters(exclude_characters="\0", codec="utf-8"))

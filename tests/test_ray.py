@@ -15,13 +15,14 @@ from prefect.testing.utilities import prefect_test_harness
 from ray.cluster_utils import Cluster
 
 from flows import shards as shard_module
-from flows.stages import evaluate
 from flows.sweep import sweep
-from prunelake import lake
-from prunelake.doctor import doctor
 from prunelake.errors import NoCluster, UnsupportedModel
-from prunelake.spec import Calibration, Explanation, Rows, Settings, SweepSpec
-from prunelake.tables import TABLES
+from prunelake.lake import read
+from prunelake.lake.verify import doctor
+from prunelake.schema.run_tables import TABLES
+from prunelake.settings import Settings
+from prunelake.spec import Calibration, Explanation, Rows, SweepSpec
+from prunelake.sweep.shard_work import evaluate
 from tests.ray_cluster import descendants, two_nodes
 from tests.sweeping import tables
 
@@ -81,7 +82,7 @@ def test_what_a_shard_refuses_is_refused_here_as_it_is(
     monkeypatch.setattr(shard_module, "evaluate", refuse)
     with pytest.raises(UnsupportedModel, match="not this one"):
         sweep(spec, on_ray(cluster, tmp_path))
-    assert not lake.run_ids(tmp_path / "lake")
+    assert not read.run_ids(tmp_path / "lake")
 
 
 def test_a_shard_that_kills_its_workers_is_named(
@@ -90,7 +91,7 @@ def test_a_shard_that_kills_its_workers_is_named(
     monkeypatch.setattr(shard_module, "evaluate", lambda *_: os.kill(os.getpid(), 9))
     with pytest.raises(NoCluster, match="could not compute shard 0000"):
         sweep(spec, on_ray(cluster, tmp_path))
-    assert not lake.run_ids(tmp_path / "lake")
+    assert not read.run_ids(tmp_path / "lake")
 
 
 def test_a_node_that_is_killed_changes_nothing(
@@ -158,4 +159,4 @@ def test_a_node_that_is_killed_changes_nothing(
         assert_frame_equal(found[name], frame, check_exact=name in TABLES)
     assert not doctor(settings.lake)
     assert list((settings.lake / ".shards").iterdir()) == []
-    assert len(lake.run_ids(settings.lake)) == 1
+    assert len(read.run_ids(settings.lake)) == 1

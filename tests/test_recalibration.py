@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 from scipy.stats import ttest_rel
 
-from prunelake import calibration, stats
-from prunelake.analyse import REPLICATES, SEED
-from prunelake.calibrators import KINDS, fit, of_json
-from prunelake.crossfit import CALIBRATORS, FOLDS, UNPRUNED, cross_fit, folds
-from prunelake.evidence import Evidence, Options, assemble
-from prunelake.recalibration import CONFIDENCE_ONLY, KEEPS_ORDER, TESTED, recalibrate
+from prunelake.analysis import calibration, statistics
+from prunelake.analysis.analyse import REPLICATES, SEED
+from prunelake.analysis.calibrators import KINDS, fit, of_json
+from prunelake.analysis.cross_fitting import CALIBRATORS, FOLDS, UNPRUNED, cross_fit, folds
+from prunelake.analysis.example_scores import Evidence, Options, assemble
+from prunelake.analysis.recalibration import CONFIDENCE_ONLY, KEEPS_ORDER, TESTED, recalibrate
 from tests.lake_rows import example, prediction, rows_of, run_row, write, write_raw
 
 Array = NDArray[np.float64]
@@ -409,9 +409,9 @@ def test_where_there_is_nothing_to_gain_hardly_any_gain_is_found() -> None:
 
 
 def test_the_resamples_are_those_of_the_metrics(lake: Path) -> None:
-    weights = stats.resample(np.zeros(200, dtype=int), REPLICATES, SEED)
+    weights = statistics.resample(np.zeros(200, dtype=int), REPLICATES, SEED)
     log_likelihoods, gold = drawn()
     nll = -np.log(softmax(log_likelihoods[1], axis=1)[np.arange(200), gold])
-    value = stats.estimate(float(nll.mean()), 200, (nll @ weights) / 200)
+    value = statistics.estimate(float(nll.mean()), 200, (nll @ weights) / 200)
     (row,) = rows(lake, "level = 1 and calibrator = 'temperature' and metric = 'nll'")
     assert (row["before_low"], row["before_high"]) == pytest.approx(value.interval(0.95), rel=1e-4)

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from prunelake import views
-from prunelake.budget import parse_budget
 from prunelake.errors import InvalidRequest, NotFound, NothingToShow, PruneLakeError
-from prunelake.recommend import Answer, Margins, Question, Recommendation, recommend
+from prunelake.lake import views
+from prunelake.recommend.budget import parse_budget
+from prunelake.recommend.recommendation import Answer, Margins, Question, Recommendation, recommend
 from tests.criteria_rows import CRITERIA, Loss, compared_run
 from tests.lake_rows import run_row, write_raw
 from tests.level_rows import published_run

@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 
 from api import recommended
 from api.report import write_report
-from prunelake import views
-from prunelake.budget import parse_budget
-from prunelake.cli import app
-from prunelake.publish import publish
-from prunelake.recommend import Question, Recommendation, recommend
+from prunelake.cli.app import app
+from prunelake.lake import views
+from prunelake.lake.publish import publish
+from prunelake.recommend.budget import parse_budget
+from prunelake.recommend.recommendation import Question, Recommendation, recommend
 from tests.api_client import client_of
 from tests.criteria_rows import Loss, compared_run
 from tests.level_rows import judged_run, published_run

@@ -13,9 +13,9 @@ from api.charts.drawing import BLUE, DARK, INK
 from api.html import for_either, with_distinct_ids
 from api.report import write_report
 from api.section import MAIN
-from prunelake.cli import app
+from prunelake.cli.app import app
 from prunelake.errors import LakeError, PruneLakeError
-from prunelake.views import query
+from prunelake.lake.views import query
 from tests.lake_rows import prediction, run_row, write
 from tests.level_rows import explained_run, judged_run, published_run
 from tests.profile_rows import profiled

@@ -10,16 +10,18 @@ import duckdb
 import pytest
 from polars.testing import assert_frame_equal
 
-from prunelake import lake as store
-from prunelake import views
-from prunelake.cli import main
-from prunelake.compact import compact
-from prunelake.doctor import doctor
+from prunelake.cli.app import main
 from prunelake.errors import LakeError
-from prunelake.publish import publish
-from prunelake.retention import retire, superseded
+from prunelake.lake import commit as store_commit
+from prunelake.lake import read as store_read
+from prunelake.lake import views
+from prunelake.lake.compact import compact
+from prunelake.lake.publish import publish
+from prunelake.lake.retention import retire, superseded
+from prunelake.lake.verify import doctor
+from prunelake.schema.analysis_tables import DERIVED
+from prunelake.schema.run_tables import TABLES
 from prunelake.spec import SweepSpec
-from prunelake.tables import DERIVED, TABLES
 from tests.lake_rows import identity_of, run_row, small_analysis, small_run
 from tests.profile_rows import profiled
 from tests.stopping import Stopped, before_every_step
@@ -38,8 +40,8 @@ def add(
     run, written = small_run(name)
     when = datetime.datetime(2026, 3, day, tzinfo=datetime.UTC)
     about = {"created_at": when, "model": model, "revision": revision, "task": task}
-    store.write_run(lake, run | about | {"spec": spec.model_dump_json()}, written)
-    store.write_analysis(lake, *small_analysis(str(run["run_id"])))
+    store_commit.write_run(lake, run | about | {"spec": spec.model_dump_json()}, written)
+    store_commit.write_analysis(lake, *small_analysis(str(run["run_id"])))
     return str(run["run_id"])
 
 
@@ -48,8 +50,8 @@ def add_import(lake: Path, name: str, day: int) -> str:
     identity = '{"kind": "import"}'
     when = datetime.datetime(2026, 3, day, tzinfo=datetime.UTC)
     about = {"created_at": when, "revision": "", "identity": identity, "spec": '{"source": "a"}'}
-    store.write_run(lake, run | about, written)
-    store.write_analysis(lake, *small_analysis(str(run["run_id"])))
+    store_commit.write_run(lake, run | about, written)
+    store_commit.write_analysis(lake, *small_analysis(str(run["run_id"])))
     return str(run["run_id"])
 
 
@@ -101,7 +103,7 @@ def test_runs_of_a_spec_that_is_none_are_alike_only_in_the_same_words(tmp_path: 
     for day, (name, spec) in enumerate((("a1", "{}"), ("a2", "{}"), ("b", '{"x": 1}')), 1):
         when = datetime.datetime(2026, 3, day, tzinfo=datetime.UTC)
         about = run_row(name, created_at=when, revision=name, spec=spec)
-        store.write_run(tmp_path, about, small_run(name)[1])
+        store_commit.write_run(tmp_path, about, small_run(name)[1])
     assert names(tmp_path) == ["a1"]
 
 
@@ -111,7 +113,7 @@ def test_what_is_superseded_goes_whole_and_all_else_stays(lake: Path, is_compact
     if is_compacted:
         compact(lake)
     before = {
-        name: store.read_table(lake, name).sort(table.key)
+        name: store_read.read_table(lake, name).sort(table.key)
         for name, table in {**TABLES, **DERIVED}.items()
     }
     snapshot = publish(lake)
@@ -123,7 +125,7 @@ def test_what_is_superseded_goes_whole_and_all_else_stays(lake: Path, is_compact
     assert snapshot.read_bytes() == published
     assert doctor(lake) == []
     for name, rows in before.items():
-        left = store.read_table(lake, name).sort({**TABLES, **DERIVED}[name].key)
+        left = store_read.read_table(lake, name).sort({**TABLES, **DERIVED}[name].key)
         assert_frame_equal(left, rows.filter(~rows["run_id"].is_in(list(gone))))
     assert superseded(lake) == []
     assert not any(p.stem in gone for p in lake.rglob("*.parquet"))
@@ -135,9 +137,9 @@ def test_profiles_go_with_the_last_run_of_their_revision(lake: Path) -> None:
     for revision in ("a1", "a2", "a3", "of no run"):
         profiled(lake, revision, revision=revision)
     retire(lake)
-    left = store.read_table(lake, "profiles")["revision"].sort().to_list()
+    left = store_read.read_table(lake, "profiles")["revision"].sort().to_list()
     assert left == ["a1", "a3", "of no run"]  # b, c and d are of a1
-    assert store.read_table(lake, "efficiency")["profile_id"].n_unique() == 3
+    assert store_read.read_table(lake, "efficiency")["profile_id"].n_unique() == 3
     assert doctor(lake) == []
 
 
@@ -147,14 +149,14 @@ def test_no_part_of_a_run_is_ever_seen_and_the_next_finishes(
 ) -> None:
     if is_compacted:
         compact(lake)
-    runs = set(store.run_ids(lake))
+    runs = set(store_read.run_ids(lake))
     gone = {identity_of("a1")[1], identity_of("a2")[1]}
 
     def look(copy: Path) -> None:
-        left = set(store.run_ids(copy))
+        left = set(store_read.run_ids(copy))
         assert runs - gone <= left
-        assert store.read_table(copy, "predictions").height == 2 * len(left)
-        assert store.read_table(copy, "layers").height == 2 * len(left)
+        assert store_read.read_table(copy, "predictions").height == 2 * len(left)
+        assert store_read.read_table(copy, "layers").height == 2 * len(left)
 
     for last in range(1, 1000, 3):
         copy = shutil.copytree(lake, tmp_path / "copies" / str(last))
@@ -172,7 +174,7 @@ def test_no_part_of_a_run_is_ever_seen_and_the_next_finishes(
                 pass
         look(copy)
         retire(copy)
-        assert set(store.run_ids(copy)) == runs - gone
+        assert set(store_read.run_ids(copy)) == runs - gone
     assert last > 10
 
 
@@ -186,18 +188,18 @@ def test_the_command_lists_and_removes_only_when_told(
         captured = capsys.readouterr()
         return captured.out if not exit_.value.code else captured.err
 
-    ids = store.run_ids(lake)
+    ids = store_read.run_ids(lake)
     listed = told()
     assert f"superseded: run {identity_of('a1')[1]} of 2026-03-01 (hub:org/model a1" in listed
     assert f"by run {identity_of('a3')[1]}" in listed
     assert "runs superseded: 2; add --delete to remove them" in listed
-    assert store.run_ids(lake) == ids
+    assert store_read.run_ids(lake) == ids
     assert "--keep" in told("--delete", "--keep", "0")
-    assert store.run_ids(lake) == ids
+    assert store_read.run_ids(lake) == ids
     assert told("--delete", "--keep", "2").count("removed: run") == 1
     assert told("--delete").count("removed: run") == 1
     assert told("--delete") == "no run is superseded\n"
-    assert len(store.run_ids(lake)) == 4
+    assert len(store_read.run_ids(lake)) == 4
     assert views.query(lake, "select count(*) as n from runs")["n"].item() == 4
 
 

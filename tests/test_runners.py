@@ -11,8 +11,8 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from flows import runners
 from flows.runners import runner
 from prunelake.errors import InvalidSpec, LakeError, NoCluster, NoServer
-from prunelake.shards import Unfinished
-from prunelake.spec import Settings
+from prunelake.lake.partial_runs import Unfinished
+from prunelake.settings import Settings
 
 SERVER = {PREFECT_API_URL: "http://127.0.0.1:4200/api"}
 

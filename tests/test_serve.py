@@ -13,10 +13,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from prunelake.storage import Location
+from prunelake.lake.storage import Location
 from tests.level_rows import explained_run
 
-PRUNELAKE = [sys.executable, "-c", "from prunelake.cli import main; main()"]
+PRUNELAKE = [sys.executable, "-c", "from prunelake.cli.app import main; main()"]
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from prunelake.shapley import RIDGE, Coalitions, drawn, shapley_values
+from prunelake.evaluation.shapley import RIDGE, Coalitions, drawn, shapley_values
 
 Floats = NDArray[np.float64]
 PLAYERS = st.integers(2, 8)

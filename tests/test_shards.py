@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from prunelake import lake
 from prunelake.errors import CorruptFile, LakeError
-from prunelake.shards import EXPLAINED, PREDICTED, Cost, Shard, Unfinished, split
-from prunelake.tables import DELETIONS, PREDICTIONS
+from prunelake.lake import read
+from prunelake.lake.partial_runs import Cost, Unfinished
+from prunelake.schema.run_tables import DELETIONS, PREDICTIONS
+from prunelake.sweep.shards import EXPLAINED, PREDICTED, Shard, split
 from tests.lake_rows import prediction
 from tests.places import local
 
@@ -84,8 +85,8 @@ def test_a_damaged_shard_is_told(tmp_path: Path, table: str, harm: str) -> None:
 def test_shards_are_no_part_of_the_lake(tmp_path: Path) -> None:
     kept = Unfinished(tmp_path, "run")
     kept.store("a", {"predictions": rows("test:0")}, COST)
-    assert lake.run_ids(tmp_path) == []
-    assert lake.read_table(tmp_path, "predictions").is_empty()
+    assert read.run_ids(tmp_path) == []
+    assert read.read_table(tmp_path, "predictions").is_empty()
     with kept.claimed(pytest.fail):
         assert kept.exists()
         kept.remove()

@@ -19,13 +19,13 @@ import duckdb
 import httpx
 import pytest
 
-from api.query import Connection
 from api.snapshot import open_snapshot, opened
 from api.sql_worker import Question, run
 from benchmarks.serving import Server, served
 from prunelake.errors import QueryError
-from prunelake.formats import RowFormat
-from prunelake.publish import NAME, publish
+from prunelake.lake.bound_query import Connection
+from prunelake.lake.publish import NAME, publish
+from prunelake.schema.row_formats import RowFormat
 from tests.level_rows import explained_run
 from tests.sql_attacks import BOMBS, DEEP, GIANTS, READS, WRITES
 

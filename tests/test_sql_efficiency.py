@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from prunelake.lake import write_profile
+from prunelake.lake.commit import write_profile
 from tests.lake_rows import rows_of, run_row, write_raw
 from tests.profile_rows import DAY, profiled, small_profile
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from prunelake.analyse import analyse
+from prunelake.analysis.analyse import analyse
 from tests.lake_rows import attribution, deletion, prediction, rows_of, run_row, write_raw
 
 LN2 = math.log(2)

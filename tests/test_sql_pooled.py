@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prunelake.lake import write_analysis, write_run
+from prunelake.lake.commit import write_analysis, write_run
 from tests.lake_rows import frames, rows_of, run_row, small_analysis
 
 Pairs = Sequence[tuple[float | None, float | None]]

@@ -15,13 +15,13 @@ import pytest
 from starlette.testclient import TestClient
 
 from api.guard import Guard
-from api.query import Connection
 from api.settings import ApiSettings
 from api.snapshot import open_snapshot, opened
 from api.sql_worker import Head, Question, run
 from prunelake.errors import Busy, LimitExceeded, NoSnapshot, QueryError
-from prunelake.formats import RowFormat
-from prunelake.publish import publish
+from prunelake.lake.bound_query import Connection
+from prunelake.lake.publish import publish
+from prunelake.schema.row_formats import RowFormat
 from tests.api_client import client_of
 from tests.lake_rows import small_run, write
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
-from prunelake.lake import write_analysis, write_run
+from prunelake.lake.commit import write_analysis, write_run
 from tests.lake_rows import frames, rows_of, run_row, small_analysis
 
 Row = dict[str, Any]

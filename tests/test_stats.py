@@ -11,24 +11,24 @@ from scipy.special import xlogy
 from scipy.stats import multinomial, norm, ttest_1samp, ttest_rel
 from statsmodels.stats.contingency_tables import mcnemar
 
-from prunelake import stats
+from prunelake.analysis import statistics
 
 patient = settings(deadline=None)  # a busy machine is no defect
 
 
 def test_resamples_keep_the_size_of_each_stratum_and_follow_from_the_seed() -> None:
     strata = np.array([0, 1, 0, 0, 1, 1, 1, 0, 2])
-    weights = stats.resample(strata, 50, seed=3)
+    weights = statistics.resample(strata, 50, seed=3)
     assert weights.shape == (9, 50)
     for stratum, size in ((0, 4), (1, 4), (2, 1)):
         assert (weights[strata == stratum].sum(axis=0) == size).all()
     assert len(np.unique(weights, axis=1).T) > 40
-    assert (weights == stats.resample(strata, 50, seed=3)).all()
-    assert (weights != stats.resample(strata, 50, seed=4)).any()
+    assert (weights == statistics.resample(strata, 50, seed=3)).all()
+    assert (weights != statistics.resample(strata, 50, seed=4)).any()
 
 
 def test_every_example_is_drawn_alike() -> None:
-    weights = stats.resample(np.zeros(20, dtype=int), 5000, seed=0)
+    weights = statistics.resample(np.zeros(20, dtype=int), 5000, seed=0)
     # Binomial of 20 draws at 1/20 each: mean 1 and variance 0.95.
     assert weights.mean(axis=1) == pytest.approx(1, abs=5 * np.sqrt(0.95 / 5000))
     assert weights.var() == pytest.approx(0.95, abs=0.05)
@@ -52,7 +52,7 @@ def test_means_are_those_of_the_repeated_rows(
 ) -> None:
     table, picked = np.array(given[0]), given[1]
     weights = np.bincount(picked, minlength=len(table))[:, None].astype(np.float32)
-    mean, n, replicates = stats.means(table, weights)
+    mean, n, replicates = statistics.means(table, weights)
     for k, column in enumerate(table.T):
         known = column[~np.isnan(column)]
         repeated = column[picked][~np.isnan(column[picked])]
@@ -65,9 +65,9 @@ def test_means_are_those_of_the_repeated_rows(
 @pytest.mark.parametrize("n", [5, 50])
 def test_the_interval_of_a_mean_is_students(n: int) -> None:
     sample = np.random.default_rng(n).gamma(2, size=n)
-    weights = stats.resample(np.zeros(n, dtype=int), 40_000, seed=1)
-    mean, _, replicates = stats.means(sample[:, None], weights)
-    found = stats.estimate(float(mean[0]), n, replicates[0])
+    weights = statistics.resample(np.zeros(n, dtype=int), 40_000, seed=1)
+    mean, _, replicates = statistics.means(sample[:, None], weights)
+    found = statistics.estimate(float(mean[0]), n, replicates[0])
     low, high = found.interval(0.95)
     expected = ttest_1samp(sample, 0).confidence_interval(0.95)
     # The spread of 40,000 replicates is known to 0.35 %; of their kurtosis a little more.
@@ -89,18 +89,18 @@ def test_the_interval_of_a_mean_is_students(n: int) -> None:
 def test_an_error_that_cannot_be_known_is_nan(
     value: float, n: int, replicates: list[float]
 ) -> None:
-    found = stats.estimate(value, n, np.array(replicates))
+    found = statistics.estimate(value, n, np.array(replicates))
     assert found.value == value or np.isnan(value)
     assert np.isnan([found.se, *found.interval(0.95)]).all()
 
 
 def test_a_tenth_of_the_replicates_may_have_no_value() -> None:
-    found = stats.estimate(0.5, 9, np.array([0.4, 0.6] * 9 + [np.nan] * 2))
+    found = statistics.estimate(0.5, 9, np.array([0.4, 0.6] * 9 + [np.nan] * 2))
     assert found.se == pytest.approx(0.1 * np.sqrt(9 / 8))
 
 
 def test_the_interval_reaches_to_where_the_value_would_be_without_its_bias() -> None:
-    found = stats.Estimate(0.5, 9, 0.1)
+    found = statistics.Estimate(0.5, 9, 0.1)
     low, high = found.interval(0.95)
     assert found.interval(0.95, 0.2) == pytest.approx((low - 0.2, high))
     assert found.interval(0.95, -0.2) == pytest.approx((low, high + 0.2))
@@ -113,21 +113,21 @@ def test_the_bias_of_the_error_of_what_has_none_is_all_of_it() -> None:
     biases, errors = [], []
     for seed in range(60):
         sample = generator.standard_normal((100, 1))
-        weights = stats.resample(np.zeros(100, dtype=int), 500, seed)
-        mean, _, replicates = stats.means(sample, weights)
+        weights = statistics.resample(np.zeros(100, dtype=int), 500, seed)
+        mean, _, replicates = statistics.means(sample, weights)
         errors.append(abs(float(mean[0])))
-        biases.append(stats.possible_bias(errors[-1], np.abs(replicates[0])))
+        biases.append(statistics.possible_bias(errors[-1], np.abs(replicates[0])))
     assert np.mean(errors) == pytest.approx(0.0798, abs=0.02)
     assert np.mean(biases) == pytest.approx(np.mean(errors), abs=0.02)
 
 
 def test_a_mean_has_no_bias() -> None:
     sample = np.random.default_rng(0).standard_normal((100, 1))
-    weights = stats.resample(np.zeros(100, dtype=int), 5000, 0)
-    mean, _, replicates = stats.means(sample, weights)
-    assert abs(stats.possible_bias(float(mean[0]), replicates[0])) < 0.1 * replicates.std()
-    assert stats.possible_bias(np.nan, replicates[0]) == 0
-    assert stats.possible_bias(0.5, np.array([np.nan])) == 0
+    weights = statistics.resample(np.zeros(100, dtype=int), 5000, 0)
+    mean, _, replicates = statistics.means(sample, weights)
+    assert abs(statistics.possible_bias(float(mean[0]), replicates[0])) < 0.1 * replicates.std()
+    assert statistics.possible_bias(np.nan, replicates[0]) == 0
+    assert statistics.possible_bias(0.5, np.array([np.nan])) == 0
 
 
 @patient
@@ -136,10 +136,10 @@ def test_p_of_a_difference_is_that_of_the_paired_t_test(n: int, seed: int) -> No
     one, other = np.random.default_rng(seed).normal(size=(2, n))
     difference = other - one
     se = difference.std(ddof=1) / np.sqrt(n)
-    p_value = stats.p_of_difference(float(difference.mean()), float(se), n)
+    p_value = statistics.p_of_difference(float(difference.mean()), float(se), n)
     assert p_value == pytest.approx(ttest_rel(other, one).pvalue, abs=1e-12)
     low, high = ttest_rel(other, one).confidence_interval(0.9)
-    found = stats.Estimate(float(difference.mean()), n, float(se)).interval(0.9)
+    found = statistics.Estimate(float(difference.mean()), n, float(se)).interval(0.9)
     assert found == pytest.approx((low, high))
 
 
@@ -147,7 +147,7 @@ def test_p_of_a_difference_is_that_of_the_paired_t_test(n: int, seed: int) -> No
 @given(st.integers(0, 60), st.integers(0, 60))
 def test_mcnemar_is_statsmodels(lost: int, won: int) -> None:
     expected = mcnemar([[5, lost], [won, 7]], exact=True).pvalue
-    assert stats.mcnemar(lost, won) == pytest.approx(expected)
+    assert statistics.mcnemar(lost, won) == pytest.approx(expected)
 
 
 @st.composite
@@ -163,7 +163,7 @@ def test_the_ends_of_tangos_interval_satisfy_the_score_equation(
     given: tuple[int, int, int], confidence: float
 ) -> None:
     lost, won, n = given
-    low, high = stats.tango(lost, won, n, confidence)
+    low, high = statistics.tango(lost, won, n, confidence)
     estimate = (won - lost) / n
     assert -1 <= low <= estimate <= high <= 1
     z = norm.ppf((1 + confidence) / 2)
@@ -171,7 +171,7 @@ def test_the_ends_of_tangos_interval_satisfy_the_score_equation(
         if abs(end) < 0.999:
             assert abs(_score(lost, won, n, end)) == pytest.approx(z, rel=1e-3)
     # Losing and winning are the same thing seen from two sides.
-    assert stats.tango(won, lost, n, confidence) == pytest.approx((-high, -low), abs=1e-9)
+    assert statistics.tango(won, lost, n, confidence) == pytest.approx((-high, -low), abs=1e-9)
 
 
 def _score(lost: int, won: int, n: int, delta: float) -> float:
@@ -191,7 +191,7 @@ def _score(lost: int, won: int, n: int, delta: float) -> float:
 
 
 def test_no_change_among_few_examples_leaves_much_open() -> None:
-    low, high = stats.tango(0, 0, 20, 0.9)
+    low, high = statistics.tango(0, 0, 20, 0.9)
     assert high == pytest.approx(-low)
     assert high == pytest.approx(1.645**2 / (20 + 1.645**2), rel=1e-3)  # Wilson's score interval
 
@@ -203,7 +203,7 @@ def test_two_one_sided_tests_keep_their_size(n: int, margin: float) -> None:
     near = [(lost, won) for lost, won in outcomes if abs(won - lost) / n < margin]
     stable = []
     for lost, won in near:
-        low, high = stats.tango(lost, won, n, confidence=0.9)
+        low, high = statistics.tango(lost, won, n, confidence=0.9)
         if low > -margin and high < margin:
             stable.append((lost, won, n - lost - won))
     assert stable
@@ -218,7 +218,7 @@ def test_two_one_sided_tests_keep_their_size(n: int, margin: float) -> None:
 @patient
 @given(changes())
 def test_a_wider_confidence_holds_the_narrower(given: tuple[int, int, int]) -> None:
-    low, high = stats.tango(*given, confidence=0.9)
-    wider_low, wider_high = stats.tango(*given, confidence=0.95)
+    low, high = statistics.tango(*given, confidence=0.9)
+    wider_low, wider_high = statistics.tango(*given, confidence=0.95)
     assert wider_low <= low
     assert high <= wider_high

@@ -7,11 +7,11 @@ from torch import Tensor, nn
 from transformers import GPT2Config, PreTrainedModel
 from transformers.models.auto import AutoModelForCausalLM
 
-from prunelake.blocks import attention_layers
 from prunelake.errors import UnknownLayer, UnsupportedModel
-from prunelake.models import check_supported
+from prunelake.models.decoder_map import attention_layers
+from prunelake.models.loading import check_supported
+from prunelake.models.removal import removed, zero_out
 from prunelake.spec import UNIT_NAMES, Unit
-from prunelake.surgery import removed, zero_out
 from tests.families import FAMILIES, LAYERS, VOCABULARY, tiny_model, zero_projections
 
 REMOVED = (0, 3)

@@ -10,10 +10,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunelake import tasks
 from prunelake.errors import BadRow, DatasetNotFound, EmptySelection, InvalidSpec, UnknownTask
 from prunelake.spec import Rows, SweepSpec
-from prunelake.tasks import Example
+from prunelake.tasks import catalogue
+from prunelake.tasks import rows as tasks_rows
+from prunelake.tasks.rows import Example
 from tests.hub import hub, run_against
 
 # One made-up row for each task, in the columns of its dataset, and what the model is to see.
@@ -156,7 +157,7 @@ FIRST_ROWS = {
 
 
 def write_rows(data: Path, name: str, *rows: Any) -> Path:
-    path = data / tasks.get(name).file
+    path = data / catalogue.get(name).file
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     return path
@@ -171,14 +172,14 @@ def row_numbers(examples: list[Example]) -> list[int]:
 
 
 def test_catalog_has_the_tasks_of_the_paper_and_the_demo() -> None:
-    assert tasks.names() == sorted([*ROWS, "everyday_knowledge", "opinions"])
-    for name in tasks.names():
-        assert tasks.get(name).name == name
+    assert catalogue.names() == sorted([*ROWS, "everyday_knowledge", "opinions"])
+    for name in catalogue.names():
+        assert catalogue.get(name).name == name
 
 
 def test_unknown_task_lists_the_choices() -> None:
     with pytest.raises(UnknownTask, match=r"unknown task 'bolq'; choose from .*boolq.*tweet_eval"):
-        tasks.get("bolq")
+        catalogue.get("bolq")
 
 
 OWN = {
@@ -208,12 +209,12 @@ def test_task_of_a_file_with_its_rows_beside_it(
     (tmp_path / "rows.jsonl").write_text(json.dumps(SKY), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     for reference in (path, "colours.yaml"):
-        (example,) = tasks.load(tasks.get(reference), Rows(first=1), None)
+        (example,) = tasks_rows.load(catalogue.get(reference), Rows(first=1), None)
         assert example == Example("test:0", "The sky is", (" red", " blue"), 1)
     assert SweepSpec(task=path).task_name == "colours"
     (tmp_path / "rows.jsonl").unlink()
     with pytest.raises(DatasetNotFound, match=r"task colours: no file .*rows.jsonl"):
-        tasks.load(tasks.get(path), Rows(first=1), None)
+        tasks_rows.load(catalogue.get(path), Rows(first=1), None)
 
 
 def test_task_of_a_file_with_another_task_s_rows(tmp_path: Path) -> None:
@@ -221,16 +222,17 @@ def test_task_of_a_file_with_another_task_s_rows(tmp_path: Path) -> None:
     rows = tmp_path / "things" / "test.jsonl"
     rows.parent.mkdir()
     rows.write_text(json.dumps(SKY), encoding="utf-8")
-    (example,) = tasks.load(tasks.get(path), Rows(first=1), tmp_path)
+    (example,) = tasks_rows.load(catalogue.get(path), Rows(first=1), tmp_path)
     assert example.prompt == "The sky is"
 
 
 @pytest.mark.parametrize("path", sorted(REVIEWS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_tasks_of_the_documentation_show_the_data_of_the_catalog(path: Path, shared: Path) -> None:
-    own = tasks.get(str(path))
+    own = catalogue.get(str(path))
     assert own.folder is not None
     rows = [
-        tasks.load(task, Rows(first=5), shared / "data") for task in (own, tasks.get(own.folder))
+        tasks_rows.load(task, Rows(first=5), shared / "data")
+        for task in (own, catalogue.get(own.folder))
     ]
     for mine, theirs in zip(*rows, strict=True):
         text = mine.prompt.removeprefix("Review: ").removesuffix("\nSentiment:")
@@ -248,34 +250,34 @@ def test_tasks_of_the_documentation_show_the_data_of_the_catalog(path: Path, sha
 )
 def test_task_file_that_is_wrong(changes: dict[str, object], message: str, tmp_path: Path) -> None:
     with pytest.raises(UnknownTask, match=message):
-        tasks.get(task_file(tmp_path, **changes))
+        catalogue.get(task_file(tmp_path, **changes))
 
 
 def test_task_file_that_is_not_there_no_yaml_or_named_as_one_of_the_catalog(
     tmp_path: Path,
 ) -> None:
     with pytest.raises(UnknownTask, match=r"absent\.yaml cannot be read"):
-        tasks.get(str(tmp_path / "absent.yaml"))
+        catalogue.get(str(tmp_path / "absent.yaml"))
     (tmp_path / "sst2.yaml").write_text("a: [", encoding="utf-8")
     with pytest.raises(UnknownTask, match="cannot be read"):
-        tasks.get(str(tmp_path / "sst2.yaml"))
+        catalogue.get(str(tmp_path / "sst2.yaml"))
     mine = OWN | {"name": "sst2", "bundled": "rows.jsonl"}
     (tmp_path / "sst2.yaml").write_text(yaml.safe_dump(mine), encoding="utf-8")
     with pytest.raises(UnknownTask, match="the catalog has a task 'sst2'"):
-        tasks.get(str(tmp_path / "sst2.yaml"))
+        catalogue.get(str(tmp_path / "sst2.yaml"))
 
 
 @pytest.mark.parametrize("name", ROWS)
 def test_row_becomes_example(name: str, tmp_path: Path) -> None:
     row, example = ROWS[name]
     write_rows(tmp_path, name, row)
-    assert tasks.load(tasks.get(name), Rows(first=1), tmp_path) == [example]
+    assert tasks_rows.load(catalogue.get(name), Rows(first=1), tmp_path) == [example]
 
 
 @pytest.mark.parametrize("name", FIRST_ROWS)
 def test_first_row_of_the_real_data(name: str, shared: Path) -> None:
     start, end, option, gold = FIRST_ROWS[name]
-    (example,) = tasks.load(tasks.get(name), Rows(first=1), shared / "data")
+    (example,) = tasks_rows.load(catalogue.get(name), Rows(first=1), shared / "data")
     assert example.prompt.startswith(start)
     assert example.prompt.endswith(end)
     assert example.options[0] == option
@@ -285,7 +287,7 @@ def test_first_row_of_the_real_data(name: str, shared: Path) -> None:
 def test_every_row_of_the_real_data_is_an_example(shared: Path) -> None:
     sizes = {"arc_challenge": 1172, "openbookqa": 500, "sst2": 872, "tweet_eval": 2000}
     for name, size in sizes.items():
-        examples = tasks.load(tasks.get(name), Rows(first=size), shared / "data")
+        examples = tasks_rows.load(catalogue.get(name), Rows(first=size), shared / "data")
         assert all(0 <= e.gold < len(e.options) for e in examples)
 
 
@@ -328,14 +330,14 @@ def test_bad_row_names_file_row_and_column(
 ) -> None:
     path = write_rows(tmp_path, name, ROWS[name][0] | change)
     with pytest.raises(BadRow) as caught:
-        tasks.load(tasks.get(name), Rows(first=1), tmp_path)
+        tasks_rows.load(catalogue.get(name), Rows(first=1), tmp_path)
     assert str(caught.value) == f"{path}, {message}"
 
 
 def test_bad_row_that_was_not_selected_does_no_harm(tmp_path: Path) -> None:
     good = ROWS["sst2"][0]
     write_rows(tmp_path, "sst2", good, {"sentence": "no label"}, good)
-    examples = tasks.load(tasks.get("sst2"), Rows(numbers=(2, 0)), tmp_path)
+    examples = tasks_rows.load(catalogue.get("sst2"), Rows(numbers=(2, 0)), tmp_path)
     assert row_numbers(examples) == [2, 0]
 
 
@@ -345,12 +347,12 @@ def test_line_that_is_not_json(line: bytes, tmp_path: Path) -> None:
     with path.open("ab") as file:
         file.write(line + b"\n")
     with pytest.raises(BadRow, match=r"validation\.jsonl, row 1: not JSON"):
-        tasks.load(tasks.get("sst2"), Rows(first=1), tmp_path)
+        tasks_rows.load(catalogue.get("sst2"), Rows(first=1), tmp_path)
 
 
 def test_missing_data_file_names_the_path_and_both_remedies(tmp_path: Path) -> None:
     with pytest.raises(DatasetNotFound) as caught:
-        tasks.load(tasks.get("rte"), Rows(first=1), tmp_path)
+        tasks_rows.load(catalogue.get("rte"), Rows(first=1), tmp_path)
     assert str(caught.value) == (
         f"task rte: no file {tmp_path / 'rte' / 'validation.jsonl'}; put it there, "
         "or unset PRUNELAKE_DATA to read the hub"
@@ -375,7 +377,7 @@ def test_selection_that_cannot_be_made(
 ) -> None:
     sst2_rows(tmp_path, 5)
     with pytest.raises(error) as caught:
-        tasks.load(tasks.get("sst2"), rows, tmp_path)
+        tasks_rows.load(catalogue.get("sst2"), rows, tmp_path)
     assert str(caught.value) == f"sst2 (validation): {message}"
 
 
@@ -390,17 +392,19 @@ def thirty_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_sample_is_seeded_sorted_and_without_repetition(
     thirty_rows: Path, count: int, seed: int
 ) -> None:
-    task = tasks.get("sst2")
-    drawn = row_numbers(tasks.load(task, Rows(sample=count, seed=seed), thirty_rows))
+    task = catalogue.get("sst2")
+    drawn = row_numbers(tasks_rows.load(task, Rows(sample=count, seed=seed), thirty_rows))
     assert drawn == sorted(set(drawn))
     assert len(drawn) == count
     assert set(drawn) <= set(range(30))
-    assert drawn == row_numbers(tasks.load(task, Rows(sample=count, seed=seed), thirty_rows))
+    assert drawn == row_numbers(tasks_rows.load(task, Rows(sample=count, seed=seed), thirty_rows))
 
 
 def test_sample_depends_on_the_seed_and_stays_what_it_was(thirty_rows: Path) -> None:
     draws = {
-        seed: row_numbers(tasks.load(tasks.get("sst2"), Rows(sample=6, seed=seed), thirty_rows))
+        seed: row_numbers(
+            tasks_rows.load(catalogue.get("sst2"), Rows(sample=6, seed=seed), thirty_rows)
+        )
         for seed in (0, 1)
     }
     assert draws == {0: [1, 7, 8, 13, 16, 21], 1: [1, 4, 11, 13, 20, 26]}
@@ -408,14 +412,14 @@ def test_sample_depends_on_the_seed_and_stays_what_it_was(thirty_rows: Path) -> 
 
 @given(numbers=st.lists(st.integers(0, 29), min_size=1, unique=True))
 def test_numbers_keep_their_order(thirty_rows: Path, numbers: list[int]) -> None:
-    examples = tasks.load(tasks.get("sst2"), Rows(numbers=tuple(numbers)), thirty_rows)
+    examples = tasks_rows.load(catalogue.get("sst2"), Rows(numbers=tuple(numbers)), thirty_rows)
     assert row_numbers(examples) == numbers
     assert [e.prompt.split("\n")[0] for e in examples] == [f"film {n}" for n in numbers]
 
 
 @given(count=st.integers(1, 30))
 def test_first_rows(thirty_rows: Path, count: int) -> None:
-    examples = tasks.load(tasks.get("sst2"), Rows(first=count), thirty_rows)
+    examples = tasks_rows.load(catalogue.get("sst2"), Rows(first=count), thirty_rows)
     assert row_numbers(examples) == list(range(count))
 
 
@@ -430,7 +434,7 @@ def test_data_hash_sees_every_field_and_the_order() -> None:
         [base, Example("test:1", "b", (" x", " y"), 0)],
         [Example("test:1", "b", (" x", " y"), 0), base],
     ]
-    hashes = [tasks.data_hash(v) for v in variants]
+    hashes = [tasks_rows.data_hash(v) for v in variants]
     assert len(set(hashes)) == len(variants)
     assert hashes[0] == hashlib.sha256(b'[["test:0","a",[" x"," y"],0]]').hexdigest()
 
@@ -446,7 +450,7 @@ def test_data_hash_sees_every_field_and_the_order() -> None:
     ],
 )
 def test_parse_rows(text: str, rows: Rows) -> None:
-    assert tasks.parse_rows(text, "rte") == rows
+    assert tasks_rows.parse_rows(text, "rte") == rows
 
 
 @pytest.mark.parametrize(
@@ -455,7 +459,7 @@ def test_parse_rows(text: str, rows: Rows) -> None:
 )
 def test_parse_rows_lists_the_four_forms(text: str) -> None:
     with pytest.raises(InvalidSpec) as caught:
-        tasks.parse_rows(text, "rte")
+        tasks_rows.parse_rows(text, "rte")
     message = str(caught.value)
     assert repr(text) in message
     for form in ("200", "sample:200:7", "numbers:3,5,8", "JSON file"):
@@ -464,16 +468,16 @@ def test_parse_rows_lists_the_four_forms(text: str) -> None:
 
 def test_parse_rows_of_a_long_list_with_a_slip() -> None:
     with pytest.raises(InvalidSpec, match="no such form"):
-        tasks.parse_rows("numbers:" + ", ".join(map(str, range(200))), "rte")
+        tasks_rows.parse_rows("numbers:" + ", ".join(map(str, range(200))), "rte")
 
 
 def test_parse_rows_of_a_file(tmp_path: Path) -> None:
     by_task, plain = tmp_path / "by_task.json", tmp_path / "plain.json"
     by_task.write_text('{"rte": [9, 2, 5], "sst2": [1]}')
     plain.write_text("[4, 3]")
-    assert tasks.parse_rows(str(by_task), "rte") == Rows(numbers=(9, 2, 5))
-    assert tasks.parse_rows(f"{by_task}:2", "rte") == Rows(numbers=(9, 2))
-    assert tasks.parse_rows(str(plain), "rte") == Rows(numbers=(4, 3))
+    assert tasks_rows.parse_rows(str(by_task), "rte") == Rows(numbers=(9, 2, 5))
+    assert tasks_rows.parse_rows(f"{by_task}:2", "rte") == Rows(numbers=(9, 2))
+    assert tasks_rows.parse_rows(str(plain), "rte") == Rows(numbers=(4, 3))
 
 
 @pytest.mark.parametrize(
@@ -491,20 +495,20 @@ def test_parse_rows_of_a_bad_file(content: str, suffix: str, message: str, tmp_p
     path = tmp_path / "rows.json"
     path.write_text(content)
     with pytest.raises(InvalidSpec, match=message):
-        tasks.parse_rows(f"{path}{suffix}", "rte")
+        tasks_rows.parse_rows(f"{path}{suffix}", "rte")
 
 
 def test_rows_of_the_paper(shared: Path) -> None:
-    rows = tasks.parse_rows(f"{shared / 'data' / 'partitions.json'}:24", "boolq")
-    examples = tasks.load(tasks.get("boolq"), rows, shared / "data")
+    rows = tasks_rows.parse_rows(f"{shared / 'data' / 'partitions.json'}:24", "boolq")
+    examples = tasks_rows.load(catalogue.get("boolq"), rows, shared / "data")
     assert len(examples) == 24
     assert row_numbers(examples[:3]) == [1183, 1943, 3006]
 
 
 def test_everyday_knowledge_is_well_formed() -> None:
-    examples = tasks.load(tasks.get("everyday_knowledge"), Rows(first=80), None)
+    examples = tasks_rows.load(catalogue.get("everyday_knowledge"), Rows(first=80), None)
     with pytest.raises(InvalidSpec, match="it has 80"):
-        tasks.load(tasks.get("everyday_knowledge"), Rows(first=81), None)
+        tasks_rows.load(catalogue.get("everyday_knowledge"), Rows(first=81), None)
     assert len({e.prompt for e in examples}) == 80
     assert Counter(e.gold for e in examples) == {0: 20, 1: 20, 2: 20, 3: 20}
     for example in examples:
@@ -515,9 +519,9 @@ def test_everyday_knowledge_is_well_formed() -> None:
 
 
 def test_opinions_are_well_formed() -> None:
-    examples = tasks.load(tasks.get("opinions"), Rows(first=80), None)
+    examples = tasks_rows.load(catalogue.get("opinions"), Rows(first=80), None)
     with pytest.raises(InvalidSpec, match="it has 80"):
-        tasks.load(tasks.get("opinions"), Rows(first=81), None)
+        tasks_rows.load(catalogue.get("opinions"), Rows(first=81), None)
     assert len({e.prompt for e in examples}) == 80
     assert Counter(e.gold for e in examples) == {0: 40, 1: 40}
     assert all(8 <= len(e.prompt.split("\n")[0].split()) <= 16 for e in examples)
@@ -526,8 +530,10 @@ def test_opinions_are_well_formed() -> None:
 
 
 def test_bundled_task_ignores_the_data_folder(tmp_path: Path) -> None:
-    task = tasks.get("opinions")
-    assert tasks.load(task, Rows(first=3), tmp_path) == tasks.load(task, Rows(first=3), None)
+    task = catalogue.get("opinions")
+    assert tasks_rows.load(task, Rows(first=3), tmp_path) == tasks_rows.load(
+        task, Rows(first=3), None
+    )
 
 
 PREAMBLE = (
@@ -570,4 +576,4 @@ def test_hub_failure_is_one_line_with_its_reason(
 def test_offline_names_both_remedies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(DatasetNotFound, match=r"go online, or set PRUNELAKE_DATA .*rte/validation"):
-        tasks.load(tasks.get("rte"), Rows(first=1), None)
+        tasks_rows.load(catalogue.get("rte"), Rows(first=1), None)

@@ -4,11 +4,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from prunelake import tasks
 from prunelake.errors import BadRow, DatasetNotFound, InvalidSpec
 from prunelake.spec import Rows
-from prunelake.tasks import Example
-from prunelake.unreported import unreported
+from prunelake.tasks import catalogue, hub
+from prunelake.tasks import rows as tasks_rows
+from prunelake.tasks.rows import Example
+from prunelake.tasks.search_split import unreported
 
 SPLITS = {
     "arc_challenge": "validation",
@@ -32,7 +33,7 @@ def write(data: Path, task: str, split: str, sentences: list[str]) -> None:
 @pytest.fixture
 def reported(tmp_path: Path) -> list[Example]:
     write(tmp_path, "sst2", "validation", [f"film {n}" for n in range(4)])
-    return tasks.load(tasks.get("sst2"), Rows(first=4), tmp_path)
+    return tasks_rows.load(catalogue.get("sst2"), Rows(first=4), tmp_path)
 
 
 def ids(examples: list[Example]) -> list[str]:
@@ -41,9 +42,9 @@ def ids(examples: list[Example]) -> list[str]:
 
 @pytest.mark.parametrize("name", sorted(SPLITS))
 def test_every_task_has_rows_of_another_split(name: str, shared: Path) -> None:
-    task = tasks.get(name)
+    task = catalogue.get(name)
     assert task.split not in task.spare
-    reported = tasks.load(task, Rows(sample=200), shared / "data")
+    reported = tasks_rows.load(task, Rows(sample=200), shared / "data")
     found = unreported(task, 24, reported, shared / "data")
     assert {example.example_id.partition(":")[0] for example in found} == {SPLITS[name]}
     assert {e.prompt for e in found}.isdisjoint(e.prompt for e in reported)
@@ -53,7 +54,7 @@ def test_every_task_has_rows_of_another_split(name: str, shared: Path) -> None:
 
 def test_the_first_split_at_hand_is_taken(tmp_path: Path, reported: list[Example]) -> None:
     write(tmp_path, "sst2", "train_sample", ["a", "b", "c"])
-    task = tasks.get("sst2")
+    task = catalogue.get("sst2")
     assert ids(unreported(task, 3, reported, tmp_path)) == [f"train_sample:{n}" for n in range(3)]
     write(tmp_path, "sst2", "train", ["d", "e", "f"])
     assert ids(unreported(task, 3, reported, tmp_path)) == [f"train:{n}" for n in range(3)]
@@ -63,12 +64,12 @@ def test_a_reported_prompt_is_left_out_also_of_another_split(
     tmp_path: Path, reported: list[Example]
 ) -> None:
     write(tmp_path, "sst2", "train", ["film 2", "x", "film 0", "y"])
-    assert ids(unreported(tasks.get("sst2"), 2, reported, tmp_path)) == ["train:1", "train:3"]
+    assert ids(unreported(catalogue.get("sst2"), 2, reported, tmp_path)) == ["train:1", "train:3"]
 
 
 def test_a_task_of_one_split_gives_its_other_rows() -> None:
-    task = tasks.get("opinions")
-    reported = tasks.load(task, Rows(sample=60), None)
+    task = catalogue.get("opinions")
+    reported = tasks_rows.load(task, Rows(sample=60), None)
     found = unreported(task, 20, reported, None)
     assert sorted([*ids(found), *ids(reported)]) == sorted(f"test:{n}" for n in range(80))
     assert unreported(task, 20, reported, None) == found
@@ -82,9 +83,9 @@ def test_too_few_rows_are_an_error_that_counts_them(
 ) -> None:
     write(tmp_path, "sst2", "train", ["x", "film 1", "y"])
     with pytest.raises(InvalidSpec, match=r"sst2: 3 rows .*train\.jsonl has 2 .* at most 2$"):
-        unreported(tasks.get("sst2"), 3, reported, tmp_path)
-    task = tasks.get("opinions")
-    everything = tasks.load(task, Rows(first=80), None)
+        unreported(catalogue.get("sst2"), 3, reported, tmp_path)
+    task = catalogue.get("opinions")
+    everything = tasks_rows.load(task, Rows(first=80), None)
     with pytest.raises(InvalidSpec, match=r"opinions: 1 rows .* has none that is not reported"):
         unreported(task, 1, everything, None)
 
@@ -93,7 +94,7 @@ def test_a_folder_without_such_a_split_is_told_which_files_would_do(
     tmp_path: Path, reported: list[Example]
 ) -> None:
     with pytest.raises(DatasetNotFound, match=r"train\.jsonl or .*train_sample\.jsonl to search"):
-        unreported(tasks.get("sst2"), 3, reported, tmp_path)
+        unreported(catalogue.get("sst2"), 3, reported, tmp_path)
 
 
 def test_on_the_hub_it_is_the_best_of_the_splits(
@@ -107,12 +108,12 @@ def test_on_the_hub_it_is_the_best_of_the_splits(
         asked.append((repo, filename))
         return path
 
-    monkeypatch.setattr(tasks, "download", download)
-    assert ids(unreported(tasks.get("sst2"), 2, reported, None)) == ["train:0", "train:1"]
+    monkeypatch.setattr(hub, "download", download)
+    assert ids(unreported(catalogue.get("sst2"), 2, reported, None)) == ["train:0", "train:1"]
     assert asked == [("nyu-mll/glue", "sst2/train/0000.parquet")]
 
 
 def test_a_bad_row_that_is_drawn_is_named(tmp_path: Path, reported: list[Example]) -> None:
     write(tmp_path, "sst2", "train", ["x", " "])
     with pytest.raises(BadRow, match=r"train\.jsonl, row 1, column sentence"):
-        unreported(tasks.get("sst2"), 2, reported, tmp_path)
+        unreported(catalogue.get("sst2"), 2, reported, tmp_path)

@@ -5,10 +5,12 @@ import duckdb
 import polars as pl
 import pytest
 
-from prunelake import views
 from prunelake.errors import CorruptFile, LakeError, QueryError, WrongFormat
-from prunelake.lake import write_analysis, write_run
-from prunelake.tables import ANALYSIS_VERSION, EVERY, TABLES
+from prunelake.lake import views
+from prunelake.lake.commit import write_analysis, write_run
+from prunelake.schema.analysis_tables import ANALYSIS_VERSION
+from prunelake.schema.run_tables import TABLES
+from prunelake.schema.tables import EVERY
 from tests.lake_rows import bound, identity_of, small_analysis, small_run
 
 RUN_ID = identity_of("run")[1]

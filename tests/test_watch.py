@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from prunelake import ledger, revisions
 from prunelake.errors import CorruptFile, NoServer
-from prunelake.evaluations import Evaluation, spec_key
-from prunelake.ledger import Attempt
-from prunelake.spec import Calibration, Settings, Strategy, SweepSpec
-from prunelake.starter import End, ThisProcess
-from prunelake.watch import State
+from prunelake.lake import attempt_log
+from prunelake.lake.attempt_log import Attempt
+from prunelake.settings import Settings
+from prunelake.spec import Calibration, Strategy, SweepSpec
+from prunelake.watch import revisions
+from prunelake.watch.evaluations import Evaluation, spec_key
+from prunelake.watch.launcher import End, ThisProcess
+from prunelake.watch.rounds import State
 from tests.places import local
 from tests.watching import Worker, changed, go, in_lake, saved_model, told, watchlist
 
@@ -74,7 +76,7 @@ def test_a_new_revision_of_a_known_model_is_a_new_evaluation(
 def test_a_revision_is_the_one_that_a_sweep_writes_into_the_lake(
     tmp_path: Path, tiny_folder: Path
 ) -> None:
-    from prunelake.sources import resolve
+    from prunelake.models.sources import resolve
 
     (entry,) = watchlist(tmp_path, {"model": str(tiny_folder)}).entries
     (found,) = revisions.find(entry, tmp_path / "cache")
@@ -172,12 +174,12 @@ def test_what_another_has_computed_since_the_round_began_is_not_started(
     listed = watchlist(tmp_path, {"folder": "models"})
     both: list[Evaluation] = []
     go(listed, settings, Worker(both.append, flow_run="1"), is_dry=False)
-    for attempt in ledger.read(settings.lake).values():
-        ledger.swap(settings.lake, attempt, None)
+    for attempt in attempt_log.read(settings.lake).values():
+        attempt_log.swap(settings.lake, attempt, None)
     worker = Worker(lambda _: [in_lake(local(settings.lake), each) for each in both])
     assert told(go(listed, settings, worker)) == [("a", "evaluated")]
     assert worker.models == ["a"]
-    assert ledger.read(settings.lake) == {}
+    assert attempt_log.read(settings.lake) == {}
 
 
 def test_a_failing_model_is_retried_with_back_off_and_parked_and_blocks_no_other(
@@ -198,7 +200,7 @@ def test_a_failing_model_is_retried_with_back_off_and_parked_and_blocks_no_other
         file.unlink()
     for _ in range(4):
         go(listed, settings, worker)
-        (attempt,) = ledger.read(settings.lake).values()
+        (attempt,) = attempt_log.read(settings.lake).values()
         assert attempt.retry_at
         pauses.append(round((attempt.retry_at - datetime.now(UTC)) / timedelta(hours=1)))
         assert told(go(listed, settings, worker)) == [("bad", "waiting")]
@@ -227,7 +229,7 @@ def test_what_is_parked_is_tried_again_after_a_change_or_when_asked(
     if change == "entry":
         listed = watchlist(tmp_path, {"model": "m", "dtype": "bfloat16"})
     assert told(go(listed, settings, worker, is_retry=change == "retry")) == [("m", "failed")]
-    (attempt,) = ledger.read(settings.lake).values()
+    (attempt,) = attempt_log.read(settings.lake).values()
     assert attempt.number == 1
 
 
@@ -250,7 +252,7 @@ def test_a_flow_run_is_in_flight_until_it_ends_and_its_end_counts(
     assert "not in this lake" in line.detail
     in_lake(local(settings.lake), worker.started[0])
     assert go(listed, settings, worker) == []
-    assert ledger.read(settings.lake) == {}
+    assert attempt_log.read(settings.lake) == {}
     assert len({attempt.idempotency_key for attempt in worker.attempts}) == 2
 
 
@@ -265,7 +267,7 @@ def test_a_process_that_died_counts_as_failed(tmp_path: Path, settings: Settings
         go(listed, settings, Worker(killed))
     here = ThisProcess(lambda _: pytest.fail("started"))
     assert told(go(listed, settings, here)) == [("m", "in flight")]  # type: ignore[arg-type]  # no Worker
-    (attempt,) = ledger.read(settings.lake).values()
+    (attempt,) = attempt_log.read(settings.lake).values()
     changed(local(settings.lake), started_at=PAST)
     old = PAST.timestamp()
     os.utime(local(settings.lake) / ".watch" / f"{attempt.key}.json", (old, old))
@@ -282,7 +284,7 @@ def test_who_stops_a_watch_has_not_failed(tmp_path: Path, settings: Settings) ->
 
     with pytest.raises(KeyboardInterrupt):
         go(watchlist(tmp_path, {"model": "m"}), settings, Worker(stopped))
-    assert ledger.read(settings.lake) == {}
+    assert attempt_log.read(settings.lake) == {}
 
 
 def test_a_claim_stays_when_the_server_is_lost(tmp_path: Path, settings: Settings) -> None:
@@ -342,11 +344,11 @@ def test_attempts_at_what_is_not_wanted_any_more_are_forgotten(
         saved_model(tmp_path / name, name)
     worker = Worker(fails("a", "b"))
     go(watchlist(tmp_path, {"model": "a"}, {"model": "b"}), settings, worker)
-    assert len(ledger.read(settings.lake)) == 2
+    assert len(attempt_log.read(settings.lake)) == 2
     # An entry that cannot be looked up just now keeps its own.
     (tmp_path / "b" / "config.json").unlink()
     go(watchlist(tmp_path, {"model": "b"}), settings, worker)
-    assert [attempt.entry for attempt in ledger.read(settings.lake).values()] == [
+    assert [attempt.entry for attempt in attempt_log.read(settings.lake).values()] == [
         f"model {tmp_path / 'b'}"
     ]
 
@@ -381,13 +383,13 @@ def test_of_two_writers_of_an_attempt_one_wins(tmp_path: Path) -> None:
         started_at=PAST,
     )
     second = first.model_copy(update={"nonce": "2"})
-    assert ledger.swap(tmp_path, None, first)
-    assert not ledger.swap(tmp_path, None, second)
-    assert not ledger.swap(tmp_path, second, None)
-    assert ledger.swap(tmp_path, first, second)
-    assert ledger.read(tmp_path) == {first.key: second}
+    assert attempt_log.swap(tmp_path, None, first)
+    assert not attempt_log.swap(tmp_path, None, second)
+    assert not attempt_log.swap(tmp_path, second, None)
+    assert attempt_log.swap(tmp_path, first, second)
+    assert attempt_log.read(tmp_path) == {first.key: second}
     assert not list((tmp_path / ".watch").glob("*.tmp"))
-    assert ledger.swap(tmp_path, second, None)
+    assert attempt_log.swap(tmp_path, second, None)
     (tmp_path / ".watch" / f"{first.key}.json").write_text("no attempt")
     with pytest.raises(CorruptFile, match="delete it"):
-        ledger.read(tmp_path)
+        attempt_log.read(tmp_path)

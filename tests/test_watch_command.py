@@ -5,11 +5,13 @@ from typing import Any
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from prunelake import cli, lake
-from prunelake.cli import main
+from prunelake.cli import sweep as cli_sweep
+from prunelake.cli.app import main
 from prunelake.errors import ModelNotFound
-from prunelake.spec import Settings, SweepSpec
-from prunelake.tables import TABLES
+from prunelake.lake import commit
+from prunelake.schema.run_tables import TABLES
+from prunelake.settings import Settings
+from prunelake.spec import SweepSpec
 from tests.lake_rows import run_row
 from tests.watching import saved_model, watchlist
 
@@ -22,7 +24,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def sweep(spec: SweepSpec, settings: Settings) -> str:
         """Fail for models called bad; for others, write the run that a sweep would."""
-        from prunelake.references import hash_of, model_files
+        from prunelake.models.references import hash_of, model_files
 
         if spec.model.endswith("bad"):
             raise ModelNotFound("no weights [here]")
@@ -34,10 +36,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             revision=hash_of(model_files(Path(spec.model))),
         )
         frames = {n: t.frame([]) for n, t in TABLES.items() if n != "runs" and not t.is_optional}
-        lake.write_run(settings.lake, row, frames)
+        commit.write_run(settings.lake, row, frames)
         return str(row["run_id"])
 
-    monkeypatch.setattr(cli, "run_sweep", sweep)
+    monkeypatch.setattr(cli_sweep, "run_sweep", sweep)
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:

@@ -11,9 +11,10 @@ import pytest
 from huggingface_hub import HfApi, constants
 
 from flows import watch as flow_module
-from prunelake import ledger, revisions
-from prunelake.spec import Settings
-from prunelake.watch import State
+from prunelake.lake import attempt_log
+from prunelake.settings import Settings
+from prunelake.watch import revisions
+from prunelake.watch.rounds import State
 from tests.hub import hub
 from tests.watching import Worker, go, saved_model, told, watchlist
 
@@ -140,7 +141,7 @@ def test_an_outage_of_the_hub_is_said_and_starts_nothing_twice(
         ("local", "in flight"),
     ]
     assert worker.models == ["local", "name"]
-    assert len(ledger.read(settings.lake)) == 2
+    assert len(attempt_log.read(settings.lake)) == 2
     assert endpoint
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from prunelake.errors import InvalidSpec
 from prunelake.spec import Calibration, Rows, Strategy
-from prunelake.watchlist import Query, read
+from prunelake.watch.watchlist import Query, read
 
 
 def write(folder: Path, text: str) -> Path:

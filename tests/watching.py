@@ -8,14 +8,14 @@ from typing import Any
 
 import yaml
 
-from prunelake import ledger
-from prunelake.evaluations import Evaluation
-from prunelake.lake import write_run
-from prunelake.ledger import Attempt
-from prunelake.spec import Settings
-from prunelake.starter import End
-from prunelake.watch import Line, Round
-from prunelake.watchlist import Watchlist, read
+from prunelake.lake import attempt_log
+from prunelake.lake.attempt_log import Attempt
+from prunelake.lake.commit import write_run
+from prunelake.settings import Settings
+from prunelake.watch.evaluations import Evaluation
+from prunelake.watch.launcher import End
+from prunelake.watch.rounds import Line, Round
+from prunelake.watch.watchlist import Watchlist, read
 from tests.lake_rows import frames, run_row
 
 PLAIN = {"tasks": ["opinions"], "rows": {"first": 4}, "explain": None, "settle_s": 0}
@@ -90,5 +90,5 @@ def told(lines: list[Line]) -> list[tuple[str, str]]:
 
 def changed(lake: Path, **changes: Any) -> None:
     """Change the only attempt of the ledger, as the time that passes would."""
-    (attempt,) = ledger.read(lake).values()
-    assert ledger.swap(lake, attempt, attempt.model_copy(update=changes))
+    (attempt,) = attempt_log.read(lake).values()
+    assert attempt_log.swap(lake, attempt, attempt.model_copy(update=changes))

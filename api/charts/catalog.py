@@ -22,12 +22,12 @@ from api.charts.recalibration import recalibration_chart
 from api.charts.reliability import reliability_chart
 from api.charts.verdict_map import verdict_map
 from api.findings import JUDGED
-from api.query import Query
 from api.subject import Subject
 from api.wording import label
+from prunelake.analysis.recalibration import REPORTED
 from prunelake.errors import NothingToShow
-from prunelake.metrics import METRICS
-from prunelake.recalibration import REPORTED
+from prunelake.lake.bound_query import Query
+from prunelake.schema.metrics import METRICS
 
 CORRELATED = (*JUDGED[1:], "mean_confidence", "flip_rate", "overlap_10")
 """The metrics whose correlation with accuracy a reader is shown."""

@@ -10,8 +10,8 @@ from api.charts.drawing import FAINT, GREY, INK, WIDTH, Chart, at, finished
 from api.charts.units import UNITS, heading
 from api.charts.verdict_style import STYLES, in_order, told
 from api.findings import is_published
-from prunelake.analyse import MARGIN
-from prunelake.metrics import METRICS
+from prunelake.analysis.analyse import MARGIN
+from prunelake.schema.metrics import METRICS
 
 HEIGHT = 150
 SIDE = 18  # px above and below the points, where the sides are named

@@ -8,7 +8,7 @@ import polars as pl
 from api.charts.drawing import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION, WIDTH, finished
 from api.charts.units import heading, unit
 from api.wording import label, number, order, percent, units
-from prunelake.metrics import METRICS
+from prunelake.schema.metrics import METRICS
 
 # Four colours and five shapes: twenty pairs before one comes again.
 COLOURS = [BLUE, GREEN, PURPLE, ORANGE]

@@ -6,7 +6,7 @@ import polars as pl
 from api.charts.drawing import BLUE, FAINT, GREY, INK, WIDTH, at, finished
 from api.charts.units import heading, unit
 from api.wording import label, number
-from prunelake.crossfit import CALIBRATORS, UNPRUNED
+from prunelake.analysis.cross_fitting import CALIBRATORS, UNPRUNED
 
 HEIGHT = 62
 

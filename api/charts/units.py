@@ -1,7 +1,7 @@
 """What a metric is counted in, and which way is better, as its axis says."""
 
 from api.wording import label
-from prunelake.metrics import METRICS
+from prunelake.schema.metrics import METRICS
 
 UNITS = {
     "accuracy": "share correct",

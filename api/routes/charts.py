@@ -16,7 +16,7 @@ from api.routes.data import OfSnapshot, given_once
 from api.snapshot import Snapshot
 from api.subject import Subject, chosen_run, subject_of
 from prunelake.errors import NotFound
-from prunelake.formats import to_json
+from prunelake.schema.row_formats import to_json
 
 router = APIRouter(responses=RESPONSES, tags=["charts"], dependencies=[Depends(given_once)])
 

@@ -15,7 +15,7 @@ from api.settings import ApiSettings
 from api.snapshot import Snapshot
 from api.wording import model_name
 from prunelake.errors import InvalidRequest, LimitExceeded
-from prunelake.formats import MEDIA_TYPES, RowFormat, encoded, to_json
+from prunelake.schema.row_formats import MEDIA_TYPES, RowFormat, encoded, to_json
 
 router = APIRouter(responses=RESPONSES)
 

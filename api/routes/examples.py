@@ -7,10 +7,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api import example_queries, queries
 from api.problems import RESPONSES
-from api.query import Connection
 from api.routes.data import OfSnapshot, given_once
 from api.subject import Subject, chosen_run, subject_of
 from prunelake.errors import NotFound
+from prunelake.lake.bound_query import Connection
 
 router = APIRouter(responses=RESPONSES, tags=["examples"], dependencies=[Depends(given_once)])
 

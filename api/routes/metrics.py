@@ -13,8 +13,8 @@ from api.measuring import Counts
 from api.openmetrics import END, MEDIA_TYPE, Family, written
 from api.problems import RESPONSES
 from api.snapshot import Snapshot, Snapshots
-from prunelake.doctor import WATCH
 from prunelake.errors import NoSnapshot
+from prunelake.lake.verify import WATCH
 
 router = APIRouter(responses=RESPONSES, tags=["server"])
 

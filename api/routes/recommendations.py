@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.problems import RESPONSES
 from api.recommended import Advice
 from api.routes.data import OfSnapshot, given_once
-from prunelake.budget import EXAMPLE, PATTERN, parse_budget
-from prunelake.recommend import (
+from prunelake.recommend.budget import EXAMPLE, PATTERN, parse_budget
+from prunelake.recommend.recommendation import (
     CALIBRATOR,
     MARGIN,
     CalibrationMetric,

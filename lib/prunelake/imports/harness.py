@@ -20,8 +20,9 @@ from prunelake.imports.imported import (
     Text,
     write_imported,
 )
-from prunelake.storage import Location
-from prunelake.tasks import DELIMITER, Example, lines
+from prunelake.lake.storage import Location
+from prunelake.tasks.hub import lines
+from prunelake.tasks.rows import DELIMITER, Example
 
 SOURCE = "lm-evaluation-harness"
 SPECIAL = ("tokenizer_bos_token", "tokenizer_eos_token")  # padding changes no number

@@ -11,13 +11,14 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import AfterValidator, Field, FiniteFloat
 
-from prunelake import lake
-from prunelake.analyse import analyse
+from prunelake.analysis.analyse import analyse
 from prunelake.errors import InvalidSpec
+from prunelake.lake import commit, read
+from prunelake.lake.storage import Location
+from prunelake.schema.run_tables import RUNS, TABLES
+from prunelake.schema.table import FORMAT_VERSION
 from prunelake.spec import content_hash
-from prunelake.storage import Location
-from prunelake.tables import FORMAT_VERSION, RUNS, TABLES
-from prunelake.tasks import Example, data_hash
+from prunelake.tasks.rows import Example, data_hash
 
 HIGHEST_LEVEL = 2**31 - 1  # the lake keeps 32 bits
 NAMED = ("model", "revision", "strategy", "task", "split", "dtype")
@@ -188,8 +189,8 @@ def write_rows(
         for name, table in TABLES.items()
         if table is not RUNS and (name in rows or not table.is_optional)
     }
-    is_new = lake.write_run(folder, run, frames)
-    if is_new or run_id in lake.unanalysed(folder):
+    is_new = commit.write_run(folder, run, frames)
+    if is_new or run_id in read.unanalysed(folder):
         analyse(folder, run_id)
     return run_id, is_new
 

@@ -21,9 +21,9 @@ from prunelake.imports.imported import (
     Text,
     write_imported,
 )
+from prunelake.lake.storage import Location
 from prunelake.spec import content_hash
-from prunelake.storage import Location
-from prunelake.tasks import DELIMITER, Example
+from prunelake.tasks.rows import DELIMITER, Example
 
 SOURCE = "inspect_ai"
 ZSTANDARD = 93  # a zip method that zipfile knows from Python 3.14 on

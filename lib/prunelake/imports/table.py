@@ -12,9 +12,9 @@ from typing import NamedTuple, get_args
 
 from prunelake.errors import InvalidSpec, one_line
 from prunelake.imports.imported import HIGHEST_LEVEL, write_rows
-from prunelake.metrics import METRICS, bounds
+from prunelake.lake.storage import Location
+from prunelake.schema.metrics import METRICS, bounds
 from prunelake.spec import Method, Operator, Variant, content_hash
-from prunelake.storage import Location
 
 SOURCE = "table"
 KEY = ("model", "task", "removed_layers")

@@ -1,0 +1,123 @@
+"""The commands that bring results of others into the lake."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from prunelake.cli.console import LakeOption, print_summary, settings_for
+from prunelake.errors import InvalidSpec
+from prunelake.lake.storage import Location
+from prunelake.spec import Operator, Variant
+
+WITHOUT_EXAMPLES = (
+    "A table tells no example: its differences and correlations have no interval and no test, and "
+    "no level gets a verdict."
+)
+
+imports = typer.Typer(
+    help="Bring results that others measured into the lake.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+PathArgument = Annotated[Path | None, typer.Argument(help="The log of the unpruned model.")]
+LevelOption = Annotated[
+    list[str] | None, typer.Option("--level", help="LEVEL=PATH, a log a level; may be repeated.")
+]
+ModelOption = Annotated[str | None, typer.Option("--model", help="Name of the model [the log's].")]
+StrategyOption = Annotated[
+    str, typer.Option("--strategy", help="How the levels' layers were chosen, if known.")
+]
+
+
+@imports.command()
+def harness(
+    path: PathArgument = None,
+    level: LevelOption = None,
+    task: Annotated[str | None, typer.Option(help="Which task of a folder of logs.")] = None,
+    model: ModelOption = None,
+    strategy: StrategyOption = "",
+    lake: LakeOption = None,
+) -> None:
+    """Import sample logs of lm-evaluation-harness (--log_samples), multiple choice."""
+    from prunelake.imports.harness import import_harness
+
+    folder = settings_for(lake).lake
+    _imported(folder, *import_harness(folder, _logs(path, level), model, strategy, task))
+
+
+@imports.command()
+def inspect(
+    path: PathArgument = None,
+    level: LevelOption = None,
+    model: ModelOption = None,
+    strategy: StrategyOption = "",
+    lake: LakeOption = None,
+) -> None:
+    """Import logs of inspect_ai (.json, .eval), multiple choice with log-probabilities."""
+    from prunelake.imports.inspect_log import import_inspect
+
+    folder = settings_for(lake).lake
+    _imported(folder, *import_inspect(folder, _logs(path, level), model, strategy))
+
+
+@imports.command()
+def table(
+    file: Annotated[
+        Path, typer.Argument(metavar="CSV", help="model,task,removed_layers,accuracy,...")
+    ],
+    operator: Annotated[
+        Operator | None, typer.Option(help="How tokens were deleted for the deletion curves.")
+    ] = None,
+    variant: Annotated[
+        Variant | None, typer.Option(help="How the deletion curves were averaged.")
+    ] = None,
+    strategy: StrategyOption = "",
+    lake: LakeOption = None,
+) -> None:
+    """Import published metrics: a line a model, task and number of removed layers.
+
+    Every other column is a metric (accuracy, ece, nll, ...) or, of explanations, a metric and a
+    method (comprehensiveness_lime).
+    """
+    from prunelake.imports.table import import_table
+
+    folder = settings_for(lake).lake
+    for published, run_id, is_new in import_table(folder, file, strategy, operator, variant):
+        highest, count = max(published.levels), len(published.levels)
+        levels = f"{count} levels from 0 to {highest}" if highest else "1 level"
+        known = "" if is_new else " (in the lake already)"
+        typer.echo(f"run {run_id}: {published.model}, {published.task}, {levels}{known}")
+    typer.echo(WITHOUT_EXAMPLES)
+
+
+def _logs(path: Path | None, levels: list[str] | None) -> dict[int, Path]:
+    """The log of each level: PATH is that of level 0."""
+    pairs = [] if path is None else [("0", str(path))]
+    for text in levels or []:
+        number, sign, file = text.partition("=")
+        if not (sign and file and number.isascii() and number.isdecimal()):
+            raise InvalidSpec(f"--level {text!r}: write LEVEL=PATH, like 4=logs/level_4")
+        pairs.append((number, file))
+    logs = {int(number): Path(file) for number, file in pairs}
+    if not logs or len(logs) < len(pairs):
+        raise InvalidSpec("give one log a level: PATH, or --level 0=PATH --level 4=PATH")
+    return logs
+
+
+def _imported(lake: Location, run_id: str, is_new: bool) -> None:
+    if not is_new:
+        typer.echo(f"run {run_id} is in the lake already; nothing to import")
+    print_summary(lake, [run_id])
+    for level, reason, count in _excluded(lake, run_id):
+        typer.echo(f"Excluded at level {level}: {count} examples, as {reason} (view excluded).")
+
+
+def _excluded(lake: Location, run_id: str) -> list[tuple[int, str, int]]:
+    from prunelake.lake.views import query
+
+    return query(
+        lake,
+        "select level, reason, count(*) as example_count from excluded "
+        f"where run_id = '{run_id}' group by level, reason order by level, reason",
+    ).rows()

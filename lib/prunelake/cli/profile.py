@@ -1,0 +1,94 @@
+"""`prunelake profile`: what each level costs on this machine."""
+
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from prunelake.cli.console import (
+    Format,
+    LakeOption,
+    OrderDtypeOption,
+    OrderOption,
+    OrderRunOption,
+    OrderTextOption,
+    numbers,
+    print_frame,
+    settings_for,
+    strategy_of,
+)
+from prunelake.errors import InvalidSpec
+from prunelake.spec import DEFAULT_MODEL
+
+TABLE = """
+    select
+        level,
+        parameter_count / 1e6 as "parameters, M",
+        weight_bytes / 1e6 as "weights, MB",
+        kv_bytes_per_token / 1e3 as "KV, kB a token",
+        peak_bytes / 1e6 as "peak, MB",
+        prefill_tokens_per_second as "prefill, tokens/s",
+        prefill_speedup as "x level 0",
+        decode_tokens_per_second as "decode, tokens/s",
+        decode_speedup as "x level 0 "
+    from costs
+    where profile_id = '{}'
+    order by level
+"""
+
+
+def profile(
+    model: Annotated[str, typer.Option(help="Model reference, as of a sweep.")] = DEFAULT_MODEL,
+    strategy: OrderOption = "cosine",
+    levels: Annotated[
+        str | None, typer.Option(help="0,4,8; default: those of the lake's runs, else up to half.")
+    ] = None,
+    dtype: OrderDtypeOption = None,
+    run: OrderRunOption = None,
+    prompt_tokens: Annotated[int, typer.Option(help="Tokens of a prompt, in one pass.")] = 512,
+    new_tokens: Annotated[int, typer.Option(help="Tokens decoded behind it, one by one.")] = 32,
+    batch: Annotated[int, typer.Option(help="Sequences at once.")] = 1,
+    repeats: Annotated[int, typer.Option(help="Each level is timed as often.")] = 5,
+    calibration: OrderTextOption = "bundled",
+    lake: LakeOption = None,
+) -> None:
+    """Measure weights, KV cache, speed and memory of each level, really without its layers.
+
+    On a machine that does nothing else: numbers of a busy one are worthless.
+    """
+    settings = settings_for(lake)
+    fields: dict[str, Any] = {
+        "model": model,
+        "strategy": strategy_of(strategy),
+        "levels": numbers(levels),
+        "dtype": dtype,
+        "run": run,
+        "load": {
+            "batch": batch,
+            "prompt_tokens": prompt_tokens,
+            "new_tokens": new_tokens,
+            "repeats": repeats,
+        },
+        "calibration": {"source": calibration},
+    }
+    from prunelake.lake import views
+    from prunelake.profiling.profile import Wanted
+    from prunelake.profiling.profile import profile as measure
+
+    try:
+        wanted = Wanted.model_validate(fields)
+    except ValidationError as error:
+        told = "; ".join(
+            f"--{_option(problem['loc'])} {problem['input']}: {problem['msg']}"
+            for problem in error.errors()
+        )
+        raise InvalidSpec(told) from error
+    profile_id = measure(wanted, settings, typer.echo)
+    print_frame(views.query(settings.lake, TABLE.format(profile_id)), Format.table, None)
+    typer.echo(f"profile {profile_id} is in the lake {settings.lake}")
+
+
+def _option(place: tuple[int | str, ...]) -> str:
+    """The option that a field of `Wanted` is given by."""
+    names = [part for part in place if isinstance(part, str)]
+    return (names[1] if names[0] == "load" else names[0]).replace("_", "-")

@@ -1,0 +1,190 @@
+"""`prunelake sweep` and `prunelake demo`: evaluate a model."""
+
+import logging
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from pydantic import ValidationError
+
+from prunelake.cli.app import app
+from prunelake.cli.console import (
+    LakeOption,
+    numbers,
+    print_summary,
+    settings_for,
+)
+from prunelake.cli.read import _write_report
+from prunelake.errors import InvalidSpec, PruneLakeError, one_line
+from prunelake.lake.storage import location
+from prunelake.settings import Settings
+from prunelake.spec import DEFAULT_MODEL, SweepSpec, task_name
+
+
+@app.command()
+def sweep(
+    context: typer.Context,
+    spec: Annotated[
+        str | None, typer.Argument(metavar="[SPEC]", help="A YAML file with a sweep spec.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="Model reference.")] = DEFAULT_MODEL,
+    task: Annotated[
+        str | None, typer.Option(help="Task, or the path of a .yaml file that describes one.")
+    ] = None,
+    rows: Annotated[
+        str, typer.Option(help="100, sample:100:SEED, numbers:3,5,8 or a JSON file of row numbers.")
+    ] = "100",
+    levels: Annotated[
+        str | None, typer.Option(help="0,4,8; default: every level up to half of the layers.")
+    ] = None,
+    methods: Annotated[
+        str, typer.Option(help="kernel_shap, leverage_shap, lime, input_x_gradient, or none.")
+    ] = "kernel_shap",
+    seeds: Annotated[str, typer.Option(help="Seeds of the sampling methods.")] = "0",
+    operators: Annotated[
+        str, typer.Option(help="How deletion curves delete.")
+    ] = "delete_text,replace",
+    explain_rows: Annotated[
+        int | None, typer.Option(help="Explain only the first n examples.")
+    ] = None,
+    explain_levels: Annotated[
+        str | None, typer.Option(help="Explain only at these levels.")
+    ] = None,
+    bounds_beam: Annotated[
+        int | None,
+        typer.Option(help="Search for the least and greatest AOPC with a beam of this width."),
+    ] = None,
+    strategy: Annotated[
+        str,
+        typer.Option(
+            help="cosine, iterative, loss, divergence, balanced, last, random or random:SEED; of "
+            "MLPs or "
+            "whole blocks: mlp:cosine, block:cosine, ..."
+        ),
+    ] = "cosine",
+    calibration: Annotated[
+        str, typer.Option(help="bundled, c4, or a .txt or .jsonl file.")
+    ] = "bundled",
+    dtype: Annotated[str, typer.Option(envvar="PRUNELAKE_DTYPE")] = "float32",
+    special_tokens: Annotated[str, typer.Option(help="tokenizer, bos or none.")] = "tokenizer",
+    lake: LakeOption = None,
+) -> None:
+    """Evaluate one model on one task at every removal level, in this process."""
+    settings = settings_for(lake)
+    if spec is not None:
+        _refuse_options_beside_a_file(context, spec)
+        sweep_spec = _read_spec(spec)
+    elif task is None:
+        raise InvalidSpec("give a spec file or --task; `prunelake sweep --help` lists the options")
+    else:
+        from prunelake.tasks.rows import parse_rows
+
+        fields: dict[str, Any] = {
+            "model": model,
+            "task": task,
+            "rows": parse_rows(rows, task_name(task)),
+            "levels": numbers(levels),
+            "strategy": strategy,
+            "calibration": {"source": calibration},
+            "dtype": dtype,
+            "special_tokens": special_tokens,
+            "explain": None
+            if methods == "none"
+            else {
+                "methods": methods.split(","),
+                "seeds": numbers(seeds),
+                "operators": operators.split(","),
+                "rows": explain_rows,
+                "levels": numbers(explain_levels),
+                "bounds_beam": bounds_beam,
+            },
+        }
+        sweep_spec = _valid_spec(fields, "the options")
+    run_id = run_sweep(sweep_spec, settings)
+    print_summary(settings.lake, [run_id])
+
+
+@app.command()
+def demo(lake: LakeOption = None, report: Path = Path("report.html")) -> None:
+    """Sweep SmolLM2-135M over the two bundled tasks and write a report."""
+    settings = settings_for(lake)
+    run_ids = [run_sweep(_valid_spec(fields, "the demo"), settings) for fields in DEMO]
+    print_summary(settings.lake, run_ids)
+    _write_report(settings.lake, report)
+    typer.echo(f'\nReport: {report}    Ask the lake: prunelake sql "select * from correlations"')
+
+
+# Prompts of opinions are twice as long, and explaining costs with the square of the length.
+DEMO: list[dict[str, Any]] = [
+    {
+        "task": task,
+        "rows": {"first": 80},
+        "levels": [0, 2, 4, 6, 8, 10, 12, 14],
+        "explain": {"methods": ["kernel_shap"], "rows": rows, "operators": ["delete_text"]},
+    }
+    for task, rows in (("everyday_knowledge", 10), ("opinions", 5))
+]
+
+
+def run_sweep(spec: SweepSpec, settings: Settings) -> str:
+    """Run a sweep through its flow; a spec that cannot run, or has run, starts no flow."""
+    from prunelake.analysis.analyse import analyse as analyse_run
+    from prunelake.lake import commit, read
+    from prunelake.sweep.plan import plan
+
+    run_id = plan(spec, settings).identity.run_id
+    if read.has_run(settings.lake, run_id):
+        typer.echo(f"run {run_id} is in the lake already; nothing to compute")
+        if run_id in read.unanalysed(settings.lake):
+            # Who wrote it was killed before its analysis, or was of another version.
+            analyse_run(settings.lake, run_id)
+        return run_id
+    commit.check_writable(settings.lake)
+    # The flow's server lives in this process: give a busy machine time, and send nothing home.
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    from flows.sweep import sweep as flow
+
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logging.getLogger(name).addFilter(_without_our_traceback)
+    return flow(spec, settings)
+
+
+def _without_our_traceback(record: logging.LogRecord) -> bool:
+    """Leave out the traceback of what PruneLake refuses: `main` says it in one line."""
+    if record.exc_info and isinstance(record.exc_info[1], PruneLakeError):
+        record.exc_info = None
+    return True
+
+
+def _refuse_options_beside_a_file(context: typer.Context, spec: str) -> None:
+    given = [
+        f"--{name.replace('_', '-')}"
+        for name in context.params
+        if name not in ("spec", "lake")
+        and getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+    ]
+    if given:
+        raise InvalidSpec(f"{', '.join(given)} beside {spec}: write it into the file instead")
+
+
+def _read_spec(file: str) -> SweepSpec:
+    try:
+        # `doctor --quarantine` leaves specs beside what it has moved, in the lake.
+        fields = yaml.safe_load(location(file).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InvalidSpec(f"{file}: cannot be read as YAML ({one_line(error)})") from error
+    return _valid_spec(fields, str(file))
+
+
+def _valid_spec(fields: Any, where: str) -> SweepSpec:
+    try:
+        return SweepSpec.model_validate(fields)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in problem['loc']) or 'spec'}: {problem['msg']}"
+            for problem in error.errors()
+        )
+        raise InvalidSpec(f"{where}: {problems}") from error

@@ -1,0 +1,80 @@
+"""`prunelake watch`: evaluate what is new or changed."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from prunelake.cli.console import LakeOption, settings_for
+
+if TYPE_CHECKING:
+    from prunelake.watch.evaluations import Evaluation
+    from prunelake.watch.rounds import Line
+
+
+def watch(
+    watchlist: Annotated[Path, typer.Argument(help="A YAML file; docs/operations.md tells more.")],
+    deploy: Annotated[
+        bool,
+        typer.Option(
+            "--deploy",
+            help="Hand the sweeps to the workers of the Prefect server at PREFECT_API_URL.",
+        ),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what is missing; start nothing.")
+    ] = False,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Try at once what failed, parked or not.")
+    ] = False,
+    lake: LakeOption = None,
+) -> None:
+    """Evaluate what a watchlist asks for and the lake lacks, in this process by default."""
+    from prunelake.watch.launcher import Starter, ThisProcess
+    from prunelake.watch.rounds import Round, State
+    from prunelake.watch.watchlist import read
+
+    settings = settings_for(lake)
+    listed = read(watchlist)
+    starter: Starter
+    if deploy:
+        from flows.watch import Deployments
+
+        starter = Deployments()
+    else:
+        from prunelake.cli.sweep import run_sweep
+
+        def run(evaluation: "Evaluation") -> None:
+            spec = evaluation.spec
+            typer.echo(f"{spec.task_name}, {spec.strategy.label}, {spec.model}:")
+            run_sweep(spec, settings)
+
+        starter = ThisProcess(run)
+    lines = Round(listed, settings, starter, is_retry=retry, is_dry=dry_run).run()
+    print_lines(lines)
+    if any(line.state in (State.failed, State.unreachable) for line in lines):
+        raise typer.Exit(1)
+
+
+def print_lines(lines: "Sequence[Line]") -> None:
+    """Print a round as a table and a last line that sums it up."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from prunelake.watch.rounds import State, told
+
+    console = Console()
+    if lines:
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+        table.add_column("state", no_wrap=True)
+        # Names and reasons are long: one below the other, they stay readable in 80 columns.
+        table.add_column("what, and why", overflow="fold")
+        for line in sorted(lines, key=lambda line: list(State).index(line.state)):
+            what = " ".join(filter(None, (line.task, line.strategy, line.model)))
+            why = f"\n{line.detail}" if line.detail else ""
+            table.add_row(Text(line.state), Text(what).append(why, "dim"))
+        console.print(table)
+    console.print(told(lines), highlight=False, markup=False)

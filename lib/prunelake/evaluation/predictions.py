@@ -1,0 +1,66 @@
+"""Examples -> option log-likelihoods and predictions, at every level of a sweep."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from prunelake.errors import ModelError
+from prunelake.inference.nested import NestedModel, Progress
+from prunelake.inference.prefix_tree import Query
+from prunelake.schema.run_tables import PREDICTIONS
+from prunelake.tasks.encoding import Encoded
+
+
+def predict(
+    model: NestedModel,
+    run_id: str,
+    examples: Sequence[Encoded],
+    levels: tuple[int, ...],
+    progress: Progress | None = None,
+) -> pl.DataFrame:
+    """One row of `predictions` for each level and example.
+
+    A tie goes to the first of the options.
+
+    Raises:
+        ModelError: a log-likelihood that is no number, as of a model that overflows its type.
+    """
+    queries = [Query((*e.prefix, *e.prompt), e.options, levels) for e in examples]
+    rows = []
+    for encoded, answers in zip(examples, model.log_likelihoods(queries, progress), strict=True):
+        example = encoded.example
+        sizes = [len(option.lstrip(" ").encode()) for option in example.options]
+        for level, log_likelihoods in zip(levels, answers, strict=True):
+            if not np.isfinite(log_likelihoods).all():
+                raise ModelError(
+                    f"at level {level} the model gives example {example.example_id} the "
+                    f"log-likelihoods {log_likelihoods.tolist()}; its numbers overflow: take dtype "
+                    "float32 or bfloat16"
+                )
+            prediction = int(log_likelihoods.argmax())
+            prediction_norm = int((log_likelihoods / sizes).argmax())
+            rows.append(
+                {
+                    "run_id": run_id,
+                    "level": level,
+                    "example_id": example.example_id,
+                    "option_log_likelihoods": log_likelihoods.tolist(),
+                    "option_bytes": sizes,
+                    "gold": example.gold,
+                    "prediction": prediction,
+                    "prediction_norm": prediction_norm,
+                    "is_correct": prediction == example.gold,
+                    "is_correct_norm": prediction_norm == example.gold,
+                    "confidence": float(probabilities(log_likelihoods)[prediction]),
+                }
+            )
+    return PREDICTIONS.frame(rows).sort("level", maintain_order=True)
+
+
+def probabilities(log_likelihoods: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Softmax over the last axis: how the options share the belief."""
+    shifted = np.exp(log_likelihoods - log_likelihoods.max(axis=-1, keepdims=True))
+    shares: NDArray[np.float64] = shifted / shifted.sum(axis=-1, keepdims=True)
+    return shares

@@ -1,0 +1,285 @@
+"""One forward pass for all levels of a sweep.
+
+Level k lacks the first k layers of the removal order, so the levels are nested: two of them compute
+the same until the first layer that only one of them lacks. Rows therefore run together until their
+levels part. In front of such a layer a row is split in two, and what is removed of the layer (its
+attention, its MLP, or both) runs only on the half that keeps it. Behind the last attention that its
+levels keep, only the tokens that are read go on. The model's own code is unchanged: hooks in front
+of its blocks split the rows, and a gate around what is removed picks those that keep it (`states`).
+
+A search for a removal order asks the same way about levels that are not nested: candidates which
+each lack the layers removed so far and one more, and so share all that is in front of it.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from prunelake.errors import ModelError, UnknownLayer
+from prunelake.inference.branches import States, Variants
+from prunelake.inference.prefix_tree import Query, Row, inputs_of, lay_out_all
+from prunelake.models.decoder_map import attention_layers, parts
+from prunelake.models.loading import head, text_config
+from prunelake.models.precision import products
+from prunelake.models.removal import replaced_forward
+from prunelake.spec import UNIT_NAMES, Unit
+
+LOGIT_ELEMENTS = 2**25
+"""Logits held at a time: 128 MiB in float32, whatever the vocabulary."""
+
+CACHED_ELEMENTS = 2**19
+"""Logits that a CPU adds up at a time: with their exponentials they stay in its cache."""
+
+CPU_TOKENS = 4096
+"""Tokens that a CPU runs together: more are no faster there."""
+
+GPU_TOKENS = 2**17
+"""Tokens that a GPU runs together, where its memory holds them."""
+
+PADDING = 1 / 16
+"""Of the budget: a batch that would be padded by more costs more than another pass."""
+
+CPU_BYTES = 2**31
+"""Memory for what is computed on a CPU, beside the weights."""
+
+Array = NDArray[np.float64]
+Progress = Callable[[int, int], None]
+Score = Callable[[list[Row]], Sequence[Array]]
+"""Some rows to an array [levels, ...] for each."""
+
+
+class NestedModel:
+    """A model that answers queries at many removal levels at once.
+
+    Args:
+        model: it is used, never changed.
+        removal_order: layers, first removed first.
+        token_budget: tokens x levels that run together; by default as many as are fast, and fit
+            into the memory that is free.
+        shared_prompt: lay out queries that begin alike as one row where the attention allows it;
+            otherwise each option of each query is a row of its own.
+        unit: what of a layer is removed.
+
+    Raises:
+        UnsupportedModel: as `decoder_map.parts`.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        removal_order: Sequence[int],
+        token_budget: int | None = None,
+        shared_prompt: bool = True,
+        unit: Unit = "attention",
+    ) -> None:
+        self.model = model
+        self.unit = unit
+        self.layers = attention_layers(model)
+        self._parts = parts(model, unit)
+        self.variants = Variants.nested(tuple(removal_order), len(self.layers), unit)
+        """What each level lacks; a search sets its candidates here."""
+        self._largest_row = _fitting_tokens(model)
+        self.token_budget = token_budget or min(
+            self._largest_row, CPU_TOKENS if model.device.type == "cpu" else GPU_TOKENS
+        )
+        self.forward_tokens = 0.0
+        """Tokens that went through the whole model, counted in layer passes."""
+        config = text_config(model)
+        takes_masks = config._attn_implementation in ("sdpa", "eager")
+        # A window shorter than the sequence needs the model's own masks.
+        self._longest_shared = (
+            (getattr(config, "sliding_window", None) or config.max_position_embeddings)
+            if shared_prompt and takes_masks
+            else 0
+        )
+
+    def log_likelihoods(
+        self, queries: Sequence[Query], progress: Progress | None = None
+    ) -> list[Array]:
+        """Summed log-likelihood (nats) of each option: for each query an array [levels, options].
+
+        Raises:
+            UnknownLayer: a level beyond the removal order.
+            ModelError: the device's memory does not hold a single row.
+        """
+        laid_out = [*lay_out_all(queries, self._longest_shared)]
+        answers = [np.zeros((len(q.levels), len(q.options))) for q in queries]
+        rows = [row for row, _ in laid_out]
+        scored = self.in_batches(rows, self._score, progress=progress)
+        for (_, owners), values in zip(laid_out, scored, strict=True):
+            for answer, (n, option) in enumerate(owners):
+                answers[n][:, option] = values[:, answer]
+        return answers
+
+    def in_batches(
+        self,
+        rows: Sequence[Row],
+        score: Score,
+        share: float = 1.0,
+        progress: Progress | None = None,
+    ) -> list[Array]:
+        """What `score` gives for each row, asked about rows of like length together.
+
+        A batch holds as many tokens x levels as this share of the budget allows, but at least one
+        row, or so many of its levels as memory holds. `progress` is told of answers.
+
+        Raises:
+            UnknownLayer, ModelError: as `log_likelihoods`.
+        """
+        deepest = max((level for row in rows for level in row.levels), default=0)
+        if deepest >= self.variants.count:
+            raise UnknownLayer(
+                f"level {deepest}: the model has {self.variants.count - 1} {UNIT_NAMES[self.unit]}"
+            )
+        answers: list[Array] = [np.empty(0)] * len(rows)
+        done, total = 0, sum(row.answer_count for row in rows)
+        for numbers in self._batches(rows, share):
+            with products(self.model):
+                found = self._in_memory([rows[n] for n in numbers], score)
+            for n, answer in zip(numbers, found, strict=True):
+                answers[n] = answer
+            done += sum(rows[n].answer_count for n in numbers)
+            if progress:
+                progress(done, total)
+        return answers
+
+    def run(self, rows: Sequence[Row], inputs: dict[str, Tensor]) -> tuple[Tensor, States]:
+        """The last hidden states of a batch, and where in there the states of its rows are."""
+        inputs = {name: tensor.to(self.model.device) for name, tensor in inputs.items()}
+        levels, read = [row.levels for row in rows], [row.read for row in rows]
+        states = States(self.variants, levels, read)
+        with self._splitting(states):
+            hidden = self.model.base_model(**inputs, use_cache=False).last_hidden_state
+        self.forward_tokens += states.tokens / len(self.layers)
+        return hidden, states
+
+    def read_off(
+        self, hidden: Tensor, states: States, rows: Sequence[Row]
+    ) -> tuple[Tensor, list[tuple[int, int, int]]]:
+        """Log-likelihoods [targets] in float32, and of each target its row, answer and level.
+
+        The levels of one state have the same: the first stands for them. The head runs once a
+        position that predicts something, in chunks of bounded memory.
+        """
+        places = states.places(hidden.shape[1])
+        where = [place for _, _, found in places for place in found]
+        targets: list[tuple[int, int]] = []  # index into where, token
+        owners: list[tuple[int, int, int]] = []
+        start = 0
+        for row, levels, found in places:
+            index = {position: start + n for n, position in enumerate(rows[row].read)}
+            own = sorted(rows[row].targets)
+            targets += [(index[position], token) for position, token, _ in own]
+            owners += [(row, answer, levels[0]) for _, _, answer in own]
+            start += len(found)
+        columns, ids = (
+            torch.tensor(part, device=hidden.device) for part in zip(*targets, strict=True)
+        )
+        wanted = hidden[tuple(torch.tensor(where, device=hidden.device).T)]
+        chunk = max(1, LOGIT_ELEMENTS // text_config(self.model).vocab_size)
+        parts = []
+        for start in range(0, len(where), chunk):
+            logits = head(self.model, wanted[start : start + chunk])
+            first, last = torch.searchsorted(
+                columns, torch.tensor([start, start + chunk], device=hidden.device)
+            ).tolist()
+            column = columns[first:last] - start
+            chosen = logits[column, ids[first:last]].float()
+            parts.append(chosen - _log_normalisers(logits)[column])
+        return torch.cat(parts), owners
+
+    @torch.inference_mode()
+    def _score(self, rows: list[Row]) -> list[Array]:
+        """For each row an array [levels, answers] of log-likelihoods."""
+        hidden, states = self.run(rows, inputs_of(rows, self.model.dtype))
+        values, owners = self.read_off(hidden, states, rows)
+        width = max(row.answer_count for row in rows)
+        sums = np.zeros((len(rows), width, max(row.levels[-1] for row in rows) + 1))
+        np.add.at(sums, tuple(np.array(owners).T), values.double().cpu().numpy())
+        answers = [np.zeros((len(row.levels), width)) for row in rows]
+        for row, levels in states.served():
+            for level in levels:
+                answers[row][rows[row].levels.index(level)] = sums[row, :, levels[0]]
+        return answers
+
+    def _batches(self, rows: Sequence[Row], share: float) -> Iterator[list[int]]:
+        """Numbers of rows of like length, shorter ones first."""
+        batch: list[int] = []
+        states = used = 0  # of the batch, and tokens x levels without padding
+        for n in sorted(range(len(rows)), key=lambda n: len(rows[n].tokens)):
+            row, own = rows[n], len(rows[n].levels)
+            used += own * len(row.tokens)
+            tokens = (states + own) * len(row.tokens)
+            budget = self.token_budget * share
+            if batch and (tokens > budget or tokens - used > budget * PADDING):
+                yield batch
+                batch, states, used = [], 0, own * len(row.tokens)
+            batch.append(n)
+            states += own
+        if batch:
+            yield batch
+
+    def _in_memory(self, rows: list[Row], score: Score) -> Sequence[Array]:
+        """`score`, in smaller batches from now on where the device's memory is too small."""
+        levels = rows[0].levels
+        is_too_large = len(levels) > 1 and len(levels) * len(rows[0].tokens) > self._largest_row
+        if len(rows) > 1 or not is_too_large:
+            try:
+                return score(rows)
+            except torch.OutOfMemoryError as error:
+                if len(rows) == len(levels) == 1:
+                    raise ModelError(
+                        f"{self.model.device} has too little memory for one sequence of "
+                        f"{len(rows[0].tokens)} tokens; take dtype bfloat16, or "
+                        "PRUNELAKE_DEVICE=cpu"
+                    ) from error
+            # Behind the handler: until there, the error keeps the tensors of the failed batch.
+            if self.model.device.type == "cuda":
+                torch.cuda.empty_cache()
+            self.token_budget = max(1, self.token_budget // 2)
+        if len(rows) > 1:
+            half = len(rows) // 2
+            return [*self._in_memory(rows[:half], score), *self._in_memory(rows[half:], score)]
+        half = len(levels) // 2
+        parts = [replace(rows[0], levels=own) for own in (levels[:half], levels[half:])]
+        return [np.concatenate([self._in_memory([part], score)[0] for part in parts])]
+
+    @contextmanager
+    def _splitting(self, states: States) -> Iterator[None]:
+        with ExitStack() as stack:
+            for number, layer in enumerate(self.layers):
+                hook = layer.block.register_forward_pre_hook(
+                    lambda _, args, kwargs, n=number: states.enter(n, args, kwargs),
+                    with_kwargs=True,
+                )
+                stack.callback(hook.remove)
+                for part in self._parts[number]:
+                    gate = partial(states.gate, is_attention=part.is_attention)
+                    stack.enter_context(replaced_forward(part.module, gate))
+            yield
+
+
+def _fitting_tokens(model: PreTrainedModel) -> int:
+    """How many tokens may run together, by what a block holds of each at its widest."""
+    config = text_config(model)
+    widest = 8 * config.hidden_size + 4 * (getattr(config, "intermediate_size", None) or 0)
+    free = CPU_BYTES
+    if model.device.type == "cuda":
+        free = torch.cuda.mem_get_info(model.device)[0] // 2
+    return max(1, int(free / (widest * model.dtype.itemsize)))
+
+
+def _log_normalisers(logits: Tensor) -> Tensor:
+    """Log of the sum of each row's exponentials, added up in float32."""
+    rows = len(logits)
+    if logits.device.type == "cpu":
+        rows = max(1, CACHED_ELEMENTS // logits.shape[-1])
+    starts = range(0, len(logits), rows)
+    return torch.cat([logits[start : start + rows].float().logsumexp(-1) for start in starts])

@@ -1,0 +1,156 @@
+"""What a lake says of one removal level: which layers it lacks, and what was measured there."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from prunelake.errors import InvalidSpec
+from prunelake.lake.read import run_columns
+from prunelake.lake.storage import Location
+from prunelake.lake.views import query
+from prunelake.spec import Dtype
+
+
+@dataclass(frozen=True)
+class PastRun:
+    """A run of the lake; `removal_order` has all layers, first removed first."""
+
+    run_id: str
+    task: str
+    dtype: Dtype
+    levels: tuple[int, ...]
+    removal_order: tuple[int, ...]
+
+    def removed(self, level: int) -> frozenset[int]:
+        """The layers that this run removes at a level."""
+        return frozenset(self.removal_order[:level])
+
+
+def past_runs(lake: Location, revision: str, strategy: str) -> list[PastRun]:
+    """The runs of one revision of a model by one strategy (its label), by task and id.
+
+    None where there is no lake yet.
+
+    Raises:
+        CorruptFile: a `runs` file that cannot be read or has another schema.
+    """
+    columns = ["run_id", "task", "dtype", "levels", "removal_order", "revision", "strategy"]
+    rows = run_columns(lake, columns).unique("run_id").sort("task", "run_id")
+    return [
+        PastRun(run_id, task, dtype, tuple(levels), tuple(order))
+        for run_id, task, dtype, levels, order, *its in rows.iter_rows()
+        if its == [revision, strategy] and order
+    ]
+
+
+def agreeing(runs: Sequence[PastRun], level: int, chosen: str | None = None) -> list[PastRun]:
+    """The runs that remove the same layers at a level, the chosen one first.
+
+    Raises:
+        InvalidSpec: no such run, or none is chosen and they remove different layers, as runs with
+            other calibration text or in another number format may.
+    """
+    if chosen is not None:
+        first = next((run for run in runs if run.run_id == chosen), None)
+        if first is None:
+            known = ", ".join(run.run_id for run in runs) or "none"
+            raise InvalidSpec(
+                f"run {chosen!r} is not one of this model, revision and strategy; "
+                f"the lake's are: {known}"
+            )
+        others = [run for run in runs if run != first]
+        return [first, *(run for run in others if run.removed(level) == first.removed(level))]
+    by_layers = {run.removed(level): run for run in runs}
+    if len(by_layers) > 1:
+        told = "; ".join(
+            f"run {run.run_id} ({run.task}, {run.dtype}) {sorted(layers)}"
+            for layers, run in by_layers.items()
+        )
+        raise InvalidSpec(
+            f"the lake's runs remove different layers at level {level}: {told}; choose one by --run"
+        )
+    return [*runs]
+
+
+def dtype_of(runs: Sequence[PastRun]) -> Dtype:
+    """The number format that all of some runs share.
+
+    Raises:
+        InvalidSpec: they have several.
+    """
+    dtypes = sorted({run.dtype for run in runs})
+    if len(dtypes) > 1:
+        raise InvalidSpec(f"the lake has runs in {' and in '.join(dtypes)}: choose one by --dtype")
+    return dtypes[0]
+
+
+def figures(lake: Location, run_ids: Collection[str], level: int) -> pl.DataFrame:
+    """Accuracy, ECE and comprehensiveness of runs at a level, beside level 0: a row each.
+
+    Comprehensiveness is that of the view `headlines`. What a run has not measured has no row.
+
+    Raises:
+        LakeError: as `views.query`.
+    """
+    listed = ", ".join(f"'{run_id}'" for run_id in sorted(run_ids))
+    return query(
+        lake,
+        f"""
+        select
+            metrics.run_id, metrics.metric, metrics.method, metrics.operator, metrics.variant,
+            metrics.value, metrics.ci_low, metrics.ci_high, metrics.n,
+            deltas.unpruned_value, deltas.delta, deltas.delta_low, deltas.delta_high,
+            verdicts.verdict
+        from metrics
+        left join headlines using (run_id)
+        left join deltas
+            on {_same_cell("deltas")}
+        left join verdicts
+            on {_same_cell("verdicts")}
+        where
+            metrics.run_id in ({listed})
+            and metrics.level = {level}
+            and metrics.value is not null
+            and (
+                (metrics.metric in ('accuracy', 'ece') and metrics.variant is null)
+                or (
+                    metrics.metric = 'comprehensiveness'
+                    and metrics.method is not distinct from headlines.method
+                    and metrics.operator is not distinct from headlines.operator
+                    and metrics.variant is not distinct from headlines.variant
+                )
+            )
+        order by metrics.task, metrics.run_id, metrics.metric
+        """,
+    )
+
+
+def costs(lake: Location, run_ids: Collection[str], level: int) -> pl.DataFrame:
+    """What a level of runs costs, a row for each device that it was profiled on.
+
+    The columns are those of the view `efficiency`. Runs of one removal order and number format
+    share a profile, which is told once.
+
+    Raises:
+        LakeError: as `views.query`.
+    """
+    listed = ", ".join(f"'{run_id}'" for run_id in sorted(run_ids))
+    return query(
+        lake,
+        f"""
+        from efficiency
+        where run_id in ({listed}) and level = {level}
+        qualify row_number() over (partition by profile_id order by run_id) = 1
+        order by device, dtype, profile_id
+        """,
+    )
+
+
+def _same_cell(view: str) -> str:
+    same = (f"metrics.{name} = {view}.{name}" for name in ("run_id", "level", "metric"))
+    apart = (
+        f"metrics.{name} is not distinct from {view}.{name}"
+        for name in ("method", "operator", "variant")
+    )
+    return " and ".join((*same, *apart))

@@ -1,0 +1,157 @@
+"""Find the weights behind a model reference."""
+
+import platform
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from huggingface_hub import snapshot_download
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+from prunelake.errors import ModelNotFound, UnsupportedModel, one_line
+from prunelake.models.decoder_map import parts
+from prunelake.models.loading import ModelSource, config_of, quiet, with_all_weights
+from prunelake.models.references import (
+    FILES,
+    FORMS,
+    hash_of,
+    is_model,
+    model_files,
+    package_file,
+    partial_folder,
+)
+from prunelake.spec import Unit
+
+
+def resolve(reference: str, cache: Path, unit: Unit = "attention") -> ModelSource:
+    """Find the weights behind a model reference, without loading them.
+
+    A GGUF file is dequantised once and kept as safetensors under `cache`, by the hash of the file.
+
+    Raises:
+        ModelNotFound: no weights there (the message lists the forms of a reference), or their
+            config.json cannot be read.
+        ModelError: `cache` cannot be written.
+        UnsupportedModel: not a decoder of which this unit can be removed.
+    """
+    kind, _, rest = reference.partition(":")
+    if kind == "hub":
+        folder, revision = _from_hub(rest)
+    elif kind == "package":
+        folder, revision = _from_gguf(package_file(reference, rest, cache), cache)
+    elif reference.endswith(".gguf"):
+        folder, revision = _from_gguf(Path(reference).expanduser(), cache)
+    else:
+        folder, revision = _from_folder(Path(reference).expanduser())
+    skeleton = _skeleton(folder)
+    layer_count = len(parts(skeleton, unit))
+    return ModelSource(reference, revision, folder, type(skeleton).__name__, layer_count)
+
+
+def pinned(source: ModelSource) -> ModelSource:
+    """The same weights, under a reference that means them on another machine and on another day.
+
+    A hub repository is named with its commit and a path in full.
+    """
+    kind, _, rest = source.reference.partition(":")
+    if kind == "hub":
+        reference = f"hub:{rest.partition('@')[0]}@{source.revision}"
+    elif kind == "package":
+        reference = source.reference
+    else:
+        reference = str(Path(source.reference).expanduser().absolute())
+    return replace(source, reference=reference)
+
+
+def found_again(source: ModelSource, cache: Path) -> ModelSource:
+    """Where the weights of a `pinned` source lie on this machine.
+
+    Raises:
+        ModelNotFound: there are others under its reference here.
+        ModelError: as `resolve`.
+    """
+    found = resolve(source.reference, cache)
+    if found.revision != source.revision:
+        raise ModelNotFound(
+            f"model {source.reference} is {found.revision} on {platform.node()}, and "
+            f"{source.revision} where the sweep was planned; all machines need the same weights"
+        )
+    return found
+
+
+def _skeleton(folder: Path) -> PreTrainedModel:
+    """The model's modules without weights: enough to see whether it is supported."""
+    try:
+        config = config_of(folder)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelNotFound(
+            f"model {folder}: config.json cannot be read ({one_line(error)})"
+        ) from error
+    try:
+        with quiet(), torch.device("meta"):
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+    except ValueError as error:
+        raise UnsupportedModel(
+            f"{type(config).__name__} is not supported: transformers has no causal language model "
+            "for it"
+        ) from error
+    return model
+
+
+def _from_hub(name: str) -> tuple[Path, str]:
+    repository, _, revision = name.partition("@")
+    try:
+        folder = Path(
+            snapshot_download(repository, revision=revision or None, allow_patterns=[*FILES])
+        )
+    except Exception as error:  # the hub client raises many unrelated types; all mean "not there"
+        raise ModelNotFound(
+            f"model hub:{name} could not be fetched ({one_line(error)}); "
+            "check the name, the revision and the network"
+        ) from error
+    if not any(folder.glob("*.safetensors")):
+        raise ModelNotFound(f"model hub:{name} has no *.safetensors; other weights are not read")
+    return folder, folder.name
+
+
+def _from_folder(folder: Path) -> tuple[Path, str]:
+    if not is_model(folder):
+        raise ModelNotFound(
+            f"model {folder}: no folder with config.json and *.safetensors there; "
+            f"a model is given as {FORMS}"
+        )
+    return folder, hash_of(model_files(folder))
+
+
+def _from_gguf(file: Path, cache: Path) -> tuple[Path, str]:
+    if not file.is_file():
+        raise ModelNotFound(f"model {file}: no such file; a model is given as {FORMS}")
+    revision = hash_of([file])
+    folder = cache / "models" / revision.removeprefix("sha256:")[:16]
+    if not folder.exists():
+        _convert(file, folder)
+    return folder, revision
+
+
+def _convert(file: Path, folder: Path) -> None:
+    """Dequantise a GGUF file to float32 safetensors, moved into place when complete."""
+    with partial_folder(folder.parent) as partial:
+        try:
+            with quiet():
+                tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+                model = with_all_weights(file.parent, gguf_file=file.name, dtype=torch.float32)
+                # save_pretrained refuses while anything says that the weights are quantised.
+                vars(model).update(hf_quantizer=None, quantization_method=None, is_quantized=False)
+                if hasattr(model.config, "quantization_config"):
+                    del model.config.quantization_config
+                model.save_pretrained(partial)
+                tokenizer.save_pretrained(partial)
+            try:
+                partial.replace(folder)
+            except OSError:
+                if not folder.exists():  # otherwise another process has just done the same
+                    raise
+        except Exception as error:  # transformers and gguf raise many types on a bad file
+            raise ModelNotFound(
+                f"model {file}: cannot be read as GGUF ({one_line(error)})"
+            ) from error

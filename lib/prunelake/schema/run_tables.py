@@ -1,0 +1,154 @@
+"""The tables of a run: what was measured; never computed again."""
+
+from collections.abc import Mapping
+
+import polars as pl
+
+from prunelake.schema.table import CELL, CELL_SCHEMA, Table
+
+RUNS = Table(
+    "runs",
+    "one sweep of one model on one task",
+    ("run_id",),
+    {
+        "run_id": pl.String(),
+        "created_at": pl.Datetime("us", "UTC"),
+        "model": pl.String(),
+        "revision": pl.String(),
+        "architecture": pl.String(),
+        "strategy": pl.String(),
+        "task": pl.String(),
+        "split": pl.String(),
+        "example_count": pl.Int32(),
+        "levels": pl.List(pl.Int32()),
+        "layer_count": pl.Int32(),
+        "removal_order": pl.List(pl.Int32()),
+        "dtype": pl.String(),
+        "device": pl.String(),
+        "code_version": pl.String(),
+        "spec": pl.String(),  # JSON of the SweepSpec, as asked for
+        "identity": pl.String(),  # JSON of the RunIdentity; run_id is its hash
+        "duration_s": pl.Float64(),
+        "forward_tokens": pl.Int64(),  # tokens through whole models: layer passes / layers
+        "files": pl.List(
+            pl.Struct({"table": pl.String(), "rows": pl.Int64(), "sha256": pl.String()})
+        ),
+    },
+)
+LAYERS = Table(
+    "layers",
+    "run x attention layer",
+    ("run_id", "layer"),
+    {
+        "run_id": pl.String(),
+        "layer": pl.Int32(),  # from the input, 0 first
+        "importance": pl.Float64(),
+        "rank": pl.Int32(),  # place in the removal order, 0 is removed first
+    },
+)
+EXAMPLES = Table(
+    "examples",
+    "run x example",
+    ("run_id", "example_id"),
+    {
+        "run_id": pl.String(),
+        "example_id": pl.String(),  # split:row
+        "position": pl.Int32(),  # place in the run's selection, from 0
+        "prompt": pl.String(),
+        "options": pl.List(pl.String()),
+        "gold": pl.Int32(),
+        "prompt_tokens": pl.List(pl.String()),  # texts, without special tokens
+    },
+)
+PREDICTIONS = Table(
+    "predictions",
+    "run x level x example",
+    ("run_id", "level", "example_id"),
+    {
+        "run_id": pl.String(),
+        "level": pl.Int32(),
+        "example_id": pl.String(),
+        "option_log_likelihoods": pl.List(pl.Float64()),  # nats, summed over the option's tokens
+        "option_bytes": pl.List(pl.Int32()),  # UTF-8, without the space before the option
+        "gold": pl.Int32(),
+        "prediction": pl.Int32(),  # highest log-likelihood
+        "prediction_norm": pl.Int32(),  # highest log-likelihood per byte
+        "is_correct": pl.Boolean(),
+        "is_correct_norm": pl.Boolean(),
+        "confidence": pl.Float64(),  # softmax over the options, of the predicted one
+    },
+)
+ATTRIBUTIONS = Table(
+    "attributions",
+    "run x level x example x method x seed",
+    ("run_id", "level", "example_id", "method", "seed"),
+    {
+        "run_id": pl.String(),
+        "level": pl.Int32(),
+        "example_id": pl.String(),
+        "method": pl.String(),  # also `random`: a seeded ranking to beat
+        "seed": pl.Int32(),  # 0 for methods that draw nothing
+        "target": pl.Int32(),  # the option explained: the level's own prediction
+        "scores": pl.List(pl.Float32()),  # nats per prompt token
+    },
+)
+DELETIONS = Table(
+    "deletions",
+    "run x level x example x method x seed x operator x kind x fraction",
+    ("run_id", "level", "example_id", "method", "seed", "operator", "kind", "fraction"),
+    {
+        "run_id": pl.String(),
+        "level": pl.Int32(),
+        "example_id": pl.String(),
+        "method": pl.String(),
+        "seed": pl.Int32(),
+        "operator": pl.String(),  # delete_text or replace
+        "kind": pl.String(),  # comprehensiveness or sufficiency
+        "fraction": pl.Float64(),
+        "top_count": pl.Int32(),  # floor(fraction x tokens), at least 1: deleted, or all that stays
+        "probability_full": pl.Float64(),
+        "probability_perturbed": pl.Float64(),
+    },
+)
+BOUNDS = Table(
+    "bounds",
+    "run x level x example x operator x kind",
+    ("run_id", "level", "example_id", "operator", "kind"),
+    {
+        "run_id": pl.String(),
+        "level": pl.Int32(),
+        "example_id": pl.String(),
+        "operator": pl.String(),
+        "kind": pl.String(),
+        "lower": pl.Float64(),  # least mean drop over the fractions that the search found
+        "upper": pl.Float64(),  # greatest
+        "beam_width": pl.Int32(),
+    },
+    is_optional=True,
+)
+REPORTED = Table(
+    "reported",
+    "run x level x metric (x method, operator, variant)",
+    ("run_id", "level", *CELL),
+    {
+        "run_id": pl.String(),
+        "level": pl.Int32(),
+        **CELL_SCHEMA,
+        "value": pl.Float64(),  # as others published it, without the examples behind it
+    },
+    is_optional=True,
+)
+TABLES: Mapping[str, Table] = {
+    t.name: t
+    for t in (
+        RUNS,
+        LAYERS,
+        EXAMPLES,
+        PREDICTIONS,
+        ATTRIBUTIONS,
+        DELETIONS,
+        BOUNDS,
+        REPORTED,
+    )
+}
+"""What was measured; never computed again."""

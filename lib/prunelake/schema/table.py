@@ -1,0 +1,37 @@
+"""A table of the lake: its grain, its key and its columns."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+FORMAT_VERSION = 1
+"""Changes when a file of an older version can no longer be read as it stands, and when the code
+computes other numbers from the same spec: it is part of a run's identity."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table: a Parquet file a run, or a profile, whose rows are unique in `key`."""
+
+    name: str
+    grain: str
+    key: tuple[str, ...]
+    schema: Mapping[str, pl.DataType]
+    is_optional: bool = False  # a run without such rows has no such file
+
+    @property
+    def owner(self) -> str:
+        """The column that says which run, or profile, a row is of."""
+        return self.key[0]
+
+    def frame(self, rows: list[dict[str, Any]]) -> pl.DataFrame:
+        """The rows as a frame of exactly this table's columns and types."""
+        return pl.DataFrame(rows, schema=dict(self.schema), orient="row", strict=True)
+
+
+# In the tables below, '' stands for a method, operator or variant that does not apply: a key has no
+# nulls. The views show it as null.
+CELL = ("metric", "method", "operator", "variant")
+CELL_SCHEMA = {name: pl.String() for name in CELL}

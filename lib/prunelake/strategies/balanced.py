@@ -1,0 +1,118 @@
+"""Greedy search by what a removal does to accuracy, calibration and explanations together.
+
+The damage of a model, on rows that are never reported, is the mean of three terms. Each is 0 for
+the unpruned model, and has the size of what is at stake as its unit:
+
+- accuracy: by how much the mean probability of the right option has fallen, and
+- calibration: by how much the mean Brier score over all options has risen (0 to 2; a proper score),
+  both divided by the mean over the rows of 1 - 1 / options. That is what parts a model that knows
+  every answer from one that knows none: their probabilities are 1 and 1 / options, and their Brier
+  scores 0 and 1 - 1 / options.
+- explanations: sum |r - r0| / sum |r0| over masked prompts. r is by how many nats a mask moves the
+  log-likelihood of the option that the unpruned model predicts, and r0 the same of the unpruned
+  model. 1 is a model that does not respond at all. Attributions by masks are linear in these
+  responses (`attribute`), so this is how far they drift, for a cost that a search can pay.
+
+Each row has one pair of complementary masks, drawn by its example's id: half of the prompt's tokens
+are replaced, then the others, by the baseline token of explanations. All candidates and all steps
+share them.
+
+A step measures the BREADTH layers that were worth least when they were last measured, and not all,
+so that the masks can be afforded.
+"""
+
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+
+from prunelake.errors import TaskError
+from prunelake.inference.branches import Variants
+from prunelake.inference.nested import Array, NestedModel
+from prunelake.inference.prefix_tree import Query
+from prunelake.spec import Explanation
+from prunelake.strategies.greedy import Measure, increase
+from prunelake.tasks.encoding import Encoded
+
+BREADTH = 6
+"""How many layers a step measures behind the first, which measures all."""
+
+Scores = NDArray[np.float64]
+
+
+def balanced_increase(model: NestedModel, examples: Sequence[Encoded]) -> Measure:
+    """How far each further removal raises the damage to accuracy, calibration and explanations.
+
+    Raises:
+        TaskError: no prompt of two tokens or more, of which some could be masked.
+    """
+    whole = [Query((*e.prefix, *e.prompt), e.options, (0,)) for e in examples]
+    model.variants = Variants([()], len(model.layers), model.unit)
+    answers = model.log_likelihoods(whole)
+    predicted = [int(answer[0].argmax()) for answer in answers]
+    masked = [
+        (number, Query(context, (e.options[predicted[number]],), (0,)))
+        for number, e in enumerate(examples)
+        for context in masked_contexts(e)
+    ]
+    if not masked:
+        raise TaskError(
+            "balanced measures how explanations drift, and no prompt of its search rows has two "
+            "tokens between which one could share something out"
+        )
+    queries = [query for _, query in masked]
+    rows = len(examples)
+    stake = float(np.mean([1 - 1 / len(e.options) for e in examples]))
+
+    def responses(answers: Sequence[Array]) -> Scores:
+        """By how much each mask moves the log-likelihood of what is predicted [masks, levels]."""
+        return np.array(
+            [
+                answer[:, 0] - answers[number][:, predicted[number]]
+                for (number, _), answer in zip(masked, answers[rows:], strict=True)
+            ]
+        )
+
+    unpruned = [*answers, *model.log_likelihoods(queries)]
+    right, brier = _right_and_brier(unpruned[:rows], examples)
+    response = responses(unpruned)
+
+    def damage(answers: Sequence[Array]) -> Scores:
+        own_right, own_brier = _right_and_brier(answers[:rows], examples)
+        drift = np.abs(responses(answers) - response).sum(axis=0) / np.abs(response).sum()
+        return np.asarray(((right - own_right + own_brier - brier) / stake + drift) / 3)
+
+    return increase(model, [*whole, *queries], damage, BREADTH)
+
+
+def masked_contexts(encoded: Encoded) -> list[tuple[int, ...]]:
+    """The prompt with one half of its tokens replaced, and with the others; none of fewer than two.
+
+    Behind the special tokens that go in front of it. The larger half is replaced second.
+    """
+    count = len(encoded.prompt)
+    if count < 2:
+        return []
+    drawn = np.random.default_rng([0, zlib.crc32(encoded.example.example_id.encode())])
+    is_kept = np.zeros(count, dtype=bool)
+    is_kept[drawn.choice(count, count - count // 2, replace=False)] = True
+    baseline = Explanation().baseline_token
+    return [
+        (*encoded.prefix, *np.where(mask, encoded.prompt, baseline).tolist())
+        for mask in (is_kept, ~is_kept)
+    ]
+
+
+def _right_and_brier(
+    answers: Sequence[Array], examples: Sequence[Encoded]
+) -> tuple[Scores, Scores]:
+    """Means over rows [levels] of the right option's probability, and of the Brier score."""
+    right, brier = [], []
+    for answer, encoded in zip(answers, examples, strict=True):
+        shares = softmax(answer, axis=1)
+        is_right = np.arange(shares.shape[1]) == encoded.example.gold
+        right.append(shares[:, encoded.example.gold])
+        brier.append(((shares - is_right) ** 2).sum(axis=1))
+    return np.mean(right, axis=0), np.mean(brier, axis=0)

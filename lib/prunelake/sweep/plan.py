@@ -1,0 +1,157 @@
+"""A sweep spec, resolved: which weights, which examples, which levels, and the run's identity.
+
+Whatever can be wrong with a sweep is found here, before a model is loaded.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from prunelake.errors import InvalidSpec, UnknownLayer
+from prunelake.models.loading import ModelSource, config_of, load_tokenizer
+from prunelake.models.sources import resolve
+from prunelake.schema.table import FORMAT_VERSION
+from prunelake.settings import Settings
+from prunelake.spec import UNIT_NAMES, Explanation, RunIdentity, SweepSpec, content_hash
+from prunelake.tasks import calibration_text, catalogue
+from prunelake.tasks import rows as tasks_rows
+from prunelake.tasks.encoding import Encoded, Encoder, encode
+from prunelake.tasks.search_split import unreported
+
+CHARACTERS_PER_TOKEN = 10
+"""Calibration text fetched for each token wanted; English has 4 to 5 characters a token."""
+
+LOSS_SHARE = 5
+"""`loss` reads its text once a step and candidate: so only the beginning of each window."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a sweep needs to know before its model is loaded.
+
+    `windows` are the token ids of the calibration text, none for orders that need no text;
+    `questions` the examples to search the order on, which are not among those of the sweep.
+    `explanation` has its levels and its number of examples filled in.
+    """
+
+    spec: SweepSpec
+    identity: RunIdentity
+    source: ModelSource
+    split: str
+    examples: tuple[Encoded, ...]
+    windows: tuple[tuple[int, ...], ...]
+    questions: tuple[Encoded, ...]
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """The levels of the sweep, ascending, with 0."""
+        return self.identity.levels
+
+    @property
+    def explanation(self) -> Explanation | None:
+        """What is explained, or None."""
+        return self.identity.explain
+
+    @property
+    def explained(self) -> tuple[Encoded, ...]:
+        """The examples that are explained: the first ones."""
+        return self.examples[: self.explanation.rows] if self.explanation else ()
+
+
+def plan(spec: SweepSpec, settings: Settings) -> Plan:
+    """Resolve a spec: find the weights, load and tokenise the rows, settle levels and identity.
+
+    Raises:
+        PruneLakeError: one line on what is wrong with the spec, its model or its data.
+    """
+    task = catalogue.get(spec.task)
+    source = resolve(spec.model, settings.cache.expanduser(), spec.strategy.unit)
+    levels = _levels(spec, source.layer_count)
+    examples = tasks_rows.load(task, spec.rows, settings.data)
+    encoder = Encoder(load_tokenizer(source), spec.special_tokens)
+    config = config_of(source.folder).get_text_config()
+    context = config.max_position_embeddings
+    encoded = encode(encoder, examples, context)
+    strategy = spec.strategy
+    windows = _windows(spec, encoder, settings.data, context) if strategy.reads_text else ()
+    if strategy.name == "loss":
+        windows = tuple(window[: max(2, len(window) // LOSS_SHARE)] for window in windows)
+    searched = (
+        unreported(task, strategy.search_rows, examples, settings.data)
+        if strategy.reads_rows
+        else []
+    )
+    identity = RunIdentity(
+        format_version=FORMAT_VERSION,
+        revision=source.revision,
+        task=task.name,
+        data_hash=tasks_rows.data_hash(examples),
+        levels=levels,
+        strategy=strategy,
+        # Runs on the same text are the same run, wherever the text lay.
+        calibration_hash=content_hash(windows) if strategy.reads_text else None,
+        explain=_explanation(spec.explain, levels, len(examples), config.vocab_size),
+        dtype=spec.dtype,
+        special_tokens=spec.special_tokens,
+        search_hash=tasks_rows.data_hash(searched) if strategy.reads_rows else None,
+    )
+    questions = encode(encoder, searched, context)
+    return Plan(spec, identity, source, task.split, tuple(encoded), windows, tuple(questions))
+
+
+def _levels(spec: SweepSpec, layer_count: int) -> tuple[int, ...]:
+    levels = spec.levels
+    if levels is None:
+        return tuple(range(layer_count // 2 + 1))
+    if levels[-1] > layer_count:
+        raise UnknownLayer(
+            f"level {levels[-1]} is beyond the model's {layer_count} "
+            f"{UNIT_NAMES[spec.strategy.unit]}; levels go from 0 to {layer_count}"
+        )
+    return levels
+
+
+def _explanation(
+    explanation: Explanation | None,
+    levels: tuple[int, ...],
+    example_count: int,
+    vocabulary: int,
+) -> Explanation | None:
+    if explanation is None:
+        return None
+    own = levels if explanation.levels is None else tuple(sorted({0, *explanation.levels}))
+    if unknown := set(own) - set(levels):
+        raise InvalidSpec(
+            f"explain.levels {sorted(unknown)} are not among the sweep's levels {list(levels)}"
+        )
+    rows = example_count if explanation.rows is None else explanation.rows
+    if rows > example_count:
+        raise InvalidSpec(f"explain.rows {rows}: the sweep has {example_count} examples")
+    if explanation.baseline_token >= vocabulary:
+        raise InvalidSpec(
+            f"explain.baseline_token {explanation.baseline_token}: the model's tokens go from 0 to "
+            f"{vocabulary - 1}"
+        )
+    return explanation.model_copy(update={"levels": own, "rows": rows})
+
+
+def _windows(
+    spec: SweepSpec, encoder: Encoder, data: Path | None, context: int
+) -> tuple[tuple[int, ...], ...]:
+    """Windows of calibration text, each behind the special tokens that prompts get."""
+    count, size = spec.calibration.windows, spec.calibration.window_tokens
+    prefix = encoder.prefix()
+    if len(prefix) + size > context:
+        raise InvalidSpec(
+            f"calibration.window_tokens {size}: the model's context has {context} tokens, "
+            f"{len(prefix)} of them special ones; take at most {context - len(prefix)}"
+        )
+    text = calibration_text.calibration_text(
+        spec.calibration.source, data, count * size * CHARACTERS_PER_TOKEN
+    )
+    ids = encoder.plain(text)
+    if len(ids) < count * size:
+        raise InvalidSpec(
+            f"calibration text {spec.calibration.source} has {len(ids)} tokens, and {count} "
+            f"windows of {size} need {count * size}; take fewer windows or a longer text"
+        )
+    return tuple((*prefix, *ids[n * size : (n + 1) * size]) for n in range(count))

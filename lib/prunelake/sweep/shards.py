@@ -1,0 +1,37 @@
+"""The shards of a sweep: a few examples each, the unit of work, retry and resume."""
+
+from dataclasses import dataclass
+
+PREDICTED = 64
+"""Examples of a shard that only predicts: a few full batches."""
+EXPLAINED = 4
+"""Examples of a shard that explains them, which costs hundreds of times as much."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The examples `start` up to, not with, `stop` of a run: the unit of work, retry and resume."""
+
+    start: int
+    stop: int
+
+    @property
+    def name(self) -> str:
+        """What it is called in the lake: the places of its examples, so it says what it holds."""
+        return f"{self.start:06}-{self.stop:06}"
+
+    def __str__(self) -> str:
+        return f"examples {self.start} to {self.stop - 1}"
+
+
+def split(example_count: int, explained_count: int) -> list[Shard]:
+    """The shards of a run whose first `explained_count` examples are explained.
+
+    They follow from the run alone: how often it was interrupted, and what computed it, changes none
+    of its numbers.
+    """
+    starts = [
+        *range(0, explained_count, EXPLAINED),
+        *range(explained_count, example_count, PREDICTED),
+    ]
+    return [Shard(*ends) for ends in zip(starts, [*starts[1:], example_count], strict=True)]
