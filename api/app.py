@@ -9,15 +9,15 @@ from pathlib import Path
 from fastapi import Depends, FastAPI
 from fastapi.security import HTTPBearer
 
-from api import problems
-from api.cache import Cache
-from api.guard import Guard
-from api.measuring import Counts, Measuring
-from api.mirror import Mirror
+from api.http import problems
+from api.http.cache import CacheMiddleware
+from api.http.request_counters import RequestCounters, RequestCountingMiddleware
+from api.http.security import SecurityMiddleware
+from api.queries.snapshot import LatestSnapshot
+from api.queries.snapshot_mirror import SnapshotMirror
 from api.routes import charts, data, examples, findings, metrics, page, recommendations, sql
-from api.security import Security
+from api.sandbox.worker_pool import WorkerPool
 from api.settings import ApiSettings
-from api.snapshot import Snapshots
 from prunelake.lake.objects import ObjectPath
 from prunelake.lake.storage import Location
 from prunelake.settings import Settings
@@ -37,21 +37,21 @@ def create_app(
     Of a lake in an object store it keeps the snapshot in `cache` (PRUNELAKE_CACHE by default).
     """
     settings = settings or ApiSettings()
-    mirror: Mirror | None = None
+    mirror: SnapshotMirror | None = None
     if isinstance(lake, ObjectPath):
-        mirror = Mirror(lake, cache or Settings().cache)
+        mirror = SnapshotMirror(lake, cache or Settings().cache)
         folder = mirror.folder
         folder.mkdir(parents=True, exist_ok=True)
     else:
         folder = lake
-    snapshots = Snapshots(folder, max_seconds=settings.max_seconds, mirror=mirror)
-    guard = Guard(folder, settings)
-    counts = Counts()
+    snapshots = LatestSnapshot(folder, max_seconds=settings.max_seconds, mirror=mirror)
+    guard = WorkerPool(folder, settings)
+    counts = RequestCounters()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with guard.running():
-            following = asyncio.create_task(mirror.follow()) if mirror else None
+        async with guard.started():
+            following = asyncio.create_task(mirror.poll()) if mirror else None
             yield
             if following:
                 following.cancel()
@@ -74,20 +74,20 @@ def create_app(
     app.state.counts = counts
     routers = (
         *(data.view_router(settings.max_rows), data.router, charts.router, findings.router),
-        *(recommendations.router, examples.router, metrics.router, sql.router_of(settings)),
+        *(recommendations.router, examples.router, metrics.router, sql.sql_router(settings)),
     )
     for router in routers:
         app.include_router(router)
-    page.install(app)
-    problems.install(app)
+    page.mount_page(app)
+    problems.install_error_handlers(app)
     # The last one added is the first to see a request.
-    app.add_middleware(Cache, snapshots=snapshots, capacity=settings.cache_bytes)
-    app.add_middleware(problems.Catching)
-    app.add_middleware(Security, token=settings.token)
+    app.add_middleware(CacheMiddleware, snapshots=snapshots, capacity=settings.cache_bytes)
+    app.add_middleware(problems.UnexpectedErrorMiddleware)
+    app.add_middleware(SecurityMiddleware, token=settings.token)
     # An app tells no more of the routers that it includes than that something matches.
     routes = [
         *app.routes,
         *(route for router in (*routers, page.router) for route in router.routes),
     ]
-    app.add_middleware(Measuring, counts=counts, routes=routes)
+    app.add_middleware(RequestCountingMiddleware, counts=counts, routes=routes)
     return app

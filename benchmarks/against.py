@@ -15,8 +15,8 @@ import polars as pl
 import torch
 
 from benchmarks.baselines import Harness, Interpreto, at_level, captum_scores, curves
-from benchmarks.subject import Explained, Format, Subject, now, option_of, predicted
-from prunelake.tasks.encoding import Encoded
+from benchmarks.subject import BenchmarkCase, Explained, NumberFormat, now, option_of, predicted
+from prunelake.tasks.encoding import EncodedExample
 
 COLUMNS = (
     "against",
@@ -59,7 +59,7 @@ class Timed:
     ran: str
 
 
-def hold(subject: Subject, kind: str, what: str, difference: float) -> None:
+def check_difference(subject: BenchmarkCase, kind: str, what: str, difference: float) -> None:
     dtype = str(subject.loaded.model.dtype).removeprefix("torch.")
     if not difference <= TOLERANCE[dtype][kind]:
         raise Mismatch(
@@ -68,7 +68,7 @@ def hold(subject: Subject, kind: str, what: str, difference: float) -> None:
         )
 
 
-def clocked(subject: Subject, work: Callable[[], Found]) -> tuple[Found, float]:
+def clocked(subject: BenchmarkCase, work: Callable[[], Found]) -> tuple[Found, float]:
     device = subject.loaded.model.device
     began = now(device)
     found = work()
@@ -79,13 +79,13 @@ def ends(levels: Sequence[int]) -> tuple[int, ...]:
     return tuple(sorted({levels[0], levels[-1]}))
 
 
-def explaining(subject: Subject, found: Explained, batched: Subject) -> Timed:
+def explaining(subject: BenchmarkCase, found: Explained, batched: BenchmarkCase) -> Timed:
     """Run captum both ways, the curves and interpreto on the rows that `found` is of.
 
     `batched` is the same model once more: interpreto changes its embeddings.
     """
-    levels, examples = ends(subject.plan.levels), subject.plan.explained
-    batch = fastest(lambda size: interpreto_s(batched, found, examples[0], size))
+    levels, examples = ends(subject.plan.levels), subject.plan.explained_examples
+    batch = fastest_batch(lambda size: interpreto_s(batched, found, examples[0], size))
     seconds: dict[str, float] = defaultdict(float)
     off: dict[str, float] = defaultdict(float)
     for level in levels:
@@ -98,16 +98,23 @@ def explaining(subject: Subject, found: Explained, batched: Subject) -> Timed:
                 for way, (took, difference) in cell.items():
                     seconds[way] += took
                     off[way] = max(off[way], difference)
-    hold(subject, "scores", "captum at its best, scores", off["best"])
-    hold(subject, "probability", "deletion curves pass by pass", off["curves"])
-    hold(subject, "log-likelihood", "interpreto of the unchanged prompt", off["batched"])
+    check_difference(subject, "scores", "captum at its best, scores", off["best"])
+    check_difference(subject, "probability", "deletion curves pass by pass", off["curves"])
+    check_difference(
+        subject, "log-likelihood", "interpreto of the unchanged prompt", off["batched"]
+    )
     scale = len(subject.plan.levels) / len(levels)
     ran = f"{len(examples)} rows, levels {' and '.join(map(str, levels))}, x {scale:g}"
     return Timed({way: took * scale for way, took in seconds.items()}, off, batch, ran)
 
 
 def one_cell(
-    subject: Subject, way: Interpreto, found: Explained, level: int, encoded: Encoded, seed: int
+    subject: BenchmarkCase,
+    way: Interpreto,
+    found: Explained,
+    level: int,
+    encoded: EncodedExample,
+    seed: int,
 ) -> dict[str, tuple[float, float]]:
     """Seconds of every baseline at one level, of one example and seed, and how far it is from ours.
 
@@ -129,13 +136,15 @@ def one_cell(
     return cell
 
 
-def interpreto_s(subject: Subject, found: Explained, encoded: Encoded, batch: int) -> float:
+def interpreto_s(
+    subject: BenchmarkCase, found: Explained, encoded: EncodedExample, batch: int
+) -> float:
     option = option_of(found.predictions, 0, encoded)
     with at_level(subject, 0):
         return clocked(subject, lambda: Interpreto(subject, batch).scores(encoded, option))[1]
 
 
-def fastest(seconds: Callable[[int], float]) -> int:
+def fastest_batch(seconds: Callable[[int], float]) -> int:
     """The batch size that took least, of those that fit into memory."""
     took: dict[int, float] = {}
     for batch in BATCHES:
@@ -146,12 +155,12 @@ def fastest(seconds: Callable[[int], float]) -> int:
     return min(took, key=lambda batch: took[batch])
 
 
-def predicting(subject: Subject, number: Format) -> tuple[list[str], float, float]:
+def predicting(subject: BenchmarkCase, number: NumberFormat) -> tuple[list[str], float, float]:
     """The row of one task's predictions beside the harness, our seconds and its."""
     found, own_s, _ = predicted(subject)
     levels, examples = ends(subject.plan.levels), subject.plan.examples
     some = examples[: max(BATCHES) // 4]
-    batch = fastest(
+    batch = fastest_batch(
         lambda size: clocked(subject, lambda: Harness(subject, size).log_likelihoods(some))[1]
     )
     took, off, flips = 0.0, 0.0, 0
@@ -164,7 +173,9 @@ def predicting(subject: Subject, number: Format) -> tuple[list[str], float, floa
             own = log_likelihoods_of(found, level, encoded)
             off = max(off, float(np.abs(theirs - own).max()))
             flips += int(theirs.argmax() != own.argmax())
-    hold(subject, "log-likelihood", f"lm-evaluation-harness, {subject.plan.spec.task}", off)
+    check_difference(
+        subject, "log-likelihood", f"lm-evaluation-harness, {subject.plan.spec.task}", off
+    )
     scale = len(subject.plan.levels) / len(levels)
     ran = f"levels {' and '.join(map(str, levels))}, x {scale:g}, batch {batch}"
     different = f"{off:.1g} nats, {flips} of {len(levels) * len(examples)} predictions"
@@ -173,7 +184,7 @@ def predicting(subject: Subject, number: Format) -> tuple[list[str], float, floa
     return cells, own_s, took * scale
 
 
-def all_tasks(number: Format, count: int, own_s: float, their_s: float) -> list[str]:
+def all_tasks(number: NumberFormat, count: int, own_s: float, their_s: float) -> list[str]:
     """The row of several tasks' predictions together."""
     label = f"lm-evaluation-harness: the {count} tasks together"
     return row(label, number.name, own_s, number.name, their_s, "as above", "5 x", "as above")
@@ -217,14 +228,14 @@ def row(
     ]
 
 
-def scores_of(found: Explained, level: int, encoded: Encoded, seed: int) -> np.ndarray:
+def scores_of(found: Explained, level: int, encoded: EncodedExample, seed: int) -> np.ndarray:
     name = encoded.example.example_id
     picked = found.attributions.filter(level=level, example_id=name, seed=seed)
     return np.array(picked["scores"].item(), dtype=float)
 
 
 def curve_of(
-    found: Explained, level: int, encoded: Encoded, seed: int
+    found: Explained, level: int, encoded: EncodedExample, seed: int
 ) -> dict[tuple[str, float], float]:
     name = encoded.example.example_id
     picked = found.deletions.filter(level=level, example_id=name, seed=seed)
@@ -232,7 +243,7 @@ def curve_of(
     return {(kind, fraction): p for kind, fraction, p in columns.iter_rows()}
 
 
-def log_likelihoods_of(found: pl.DataFrame, level: int, encoded: Encoded) -> np.ndarray:
+def log_likelihoods_of(found: pl.DataFrame, level: int, encoded: EncodedExample) -> np.ndarray:
     name = encoded.example.example_id
     picked = found.filter(level=level, example_id=name)["option_log_likelihoods"]
     return np.array(picked.item(), dtype=float)

@@ -30,14 +30,15 @@ import numpy as np
 import polars as pl
 import uvicorn
 
-from api.filters import page, view_named
-from api.snapshot import Snapshot, open_snapshot, opened
-from benchmarks.load import Load, loaded
+from api.queries.snapshot import Snapshot, open_cursor, open_snapshot
+from api.queries.view_rows import row_page, view_named
+from benchmarks.load import LoadResult, run_load
 from benchmarks.serving import served
 from benchmarks.soak import soak
-from prunelake.lake.bound_query import Query
-from prunelake.lake.publish import NAME, publish
-from prunelake.schema.row_formats import RowFormat, encoded
+from prunelake.analysis.analyse import analyse
+from prunelake.lake.bound_query import BoundQuery
+from prunelake.lake.publish import SNAPSHOT_FILE, publish
+from prunelake.schema.row_formats import RowFormat, encode_rows
 
 RESULTS = Path(__file__).parent / "results"
 CLIENTS = (1, 32)
@@ -54,10 +55,10 @@ class Row:
     address: str
     kind: str
     clients: int
-    ours: Load
+    ours: LoadResult
     cpu_ms: float
-    duckdb: Load | None
-    datasette: Load | None
+    duckdb: LoadResult | None
+    datasette: LoadResult | None
 
 
 def questions(view: str, runs: list[str], start: int) -> list[list[tuple[str, str]]]:
@@ -100,18 +101,18 @@ def chart_targets(name: str, runs: list[str], metrics: list[str]) -> list[str]:
 
 def by_duckdb(
     snapshot: Snapshot, view: str, asked: list[list[tuple[str, str]]], clients: int, seconds: float
-) -> Load:
+) -> LoadResult:
     """The same SQL in this process, `clients` threads at once."""
-    queries = [page(view_named(view), one, snapshot.id, 100_000).query for one in asked[:2000]]
+    queries = [row_page(view_named(view), one, snapshot.id, 100_000).query for one in asked[:2000]]
     until = time.perf_counter() + seconds
 
     def client(number: int) -> list[float]:
         times: list[float] = []
-        with opened(snapshot.connection) as cursor:
+        with open_cursor(snapshot.connection) as cursor:
             while (began := time.perf_counter()) < until:
                 query = queries[(number * 97 + len(times)) % len(queries)]
                 found = cursor.sql(query.sql, params=dict(query.parameters)).to_arrow_table()
-                encoded(pl.DataFrame(found).head(100), RowFormat.json)
+                encode_rows(pl.DataFrame(found).head(100), RowFormat.json)
                 times.append((time.perf_counter() - began) * 1e3)
         return times
 
@@ -119,14 +120,14 @@ def by_duckdb(
     with ThreadPoolExecutor(clients) as pool:
         times = [t for found in pool.map(client, range(clients)) for t in found]
     p50, p95 = (float(value) for value in np.percentile(times, [50, 95]))
-    return Load(len(times), time.perf_counter() - began, p50, p95, 0, 0, frozenset())
+    return LoadResult(len(times), time.perf_counter() - began, p50, p95, 0, 0, frozenset())
 
 
 def make_sqlite(snapshot: Snapshot, path: Path) -> None:
     """The rows of the views as tables of SQLite, indexed by run."""
     with sqlite3.connect(path) as database:
         for view in VIEWS:
-            rows = snapshot.rows(Query(f"from {view}"))
+            rows = snapshot.rows(BoundQuery(f"from {view}"))
             columns = ", ".join(f'"{name}"' for name in rows.columns)
             marks = ", ".join("?" * rows.width)
             database.execute(f"create table {view} ({columns})")
@@ -156,28 +157,28 @@ def cpu_seconds(pid: int) -> float:
 def measure(options: argparse.Namespace, folder: Path) -> Iterator[Row]:
     """Every address, cold and cached, at every number of clients, one after the other."""
     lake: Path = options.lake
-    snapshot = open_snapshot(publish(lake))
-    runs = snapshot.rows(Query("select run_id from runs order by run_id"))["run_id"].to_list()
+    snapshot = open_snapshot(publish(lake, analyse))
+    runs = snapshot.rows(BoundQuery("select run_id from runs order by run_id"))["run_id"].to_list()
     metrics = ["ece", "nll", "brier", "flip_rate"]
     make_sqlite(snapshot, folder / "rows.db")
     started = 0
     with served(lake, folder / "log") as server:
 
-        def ours(asked: list[str], clients: int) -> tuple[Load, float]:
+        def ours(asked: list[str], clients: int) -> tuple[LoadResult, float]:
             before = cpu_seconds(server.pid)
-            found = loaded(server.address, asked, clients, options.seconds, folder)
+            found = run_load(server.address, asked, clients, options.seconds, folder)
             return found, (cpu_seconds(server.pid) - before) / max(found.requests, 1) * 1e3
 
-        def kept(target: str, clients: int) -> tuple[Load, float]:
+        def kept(target: str, clients: int) -> tuple[LoadResult, float]:
             # Once for the cache, and behind all that clients have asked and left.
             httpx.get(f"{server.url}{target}", timeout=600).raise_for_status()
             return ours([target], clients)
 
-        def theirs(asked: list[str], clients: int) -> Load | None:
+        def theirs(asked: list[str], clients: int) -> LoadResult | None:
             if options.datasette is None:
                 return None
             with datasette(options.datasette, folder / "rows.db", options.port) as host:
-                return loaded(host, asked, clients, options.seconds, folder)
+                return run_load(host, asked, clients, options.seconds, folder)
 
         for view in VIEWS:
             for clients in CLIENTS:
@@ -224,7 +225,7 @@ def table(rows: list[Row]) -> Iterator[str]:
         yield f"| {' | '.join(cells)} |"
 
 
-def numbers(load: Load | None) -> list[str]:
+def numbers(load: LoadResult | None) -> list[str]:
     return [f"{load.p50:.2f}", f"{load.p95:.2f}", f"{load.rate:,.0f}"] if load else [""] * 3
 
 
@@ -256,7 +257,7 @@ def main() -> None:
     lines = [
         f"`python -m benchmarks.api`, {datetime.now(UTC):%Y-%m-%d}: {platform.machine()}, "
         f"{os.cpu_count()} cores, load average {before:.1f} at the start; {versions(options)}; "
-        f"{(options.lake / NAME).stat().st_size / 1e6:,.0f} MB of snapshot. Milliseconds; "
+        f"{(options.lake / SNAPSHOT_FILE).stat().st_size / 1e6:,.0f} MB of snapshot. Milliseconds; "
         f"{options.seconds:g} s each; the server, wrk and what is compared share the cores.",
         "",
         *table(rows),

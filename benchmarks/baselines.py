@@ -13,24 +13,24 @@ from captum.attr import KernelShap, LLMAttribution, TextTokenInput
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from benchmarks.subject import Subject
+from benchmarks.subject import BenchmarkCase
 from prunelake.evaluation.attributions import SAMPLES_PER_TOKEN
 from prunelake.evaluation.deletion_curves import top_count
 from prunelake.models.removal import removed
-from prunelake.tasks.encoding import Encoded
+from prunelake.tasks.encoding import EncodedExample
 
 Scores = NDArray[np.float64]
 Curve = dict[tuple[str, float], float]
 
 
 @contextmanager
-def at_level(subject: Subject, level: int) -> Iterator[None]:
+def at_level(subject: BenchmarkCase, level: int) -> Iterator[None]:
     with removed(subject.loaded.model, subject.order[:level]):
         yield
 
 
 def captum_scores(
-    subject: Subject, encoded: Encoded, option: int, seed: int, by_token: bool
+    subject: BenchmarkCase, encoded: EncodedExample, option: int, seed: int, by_token: bool
 ) -> Scores:
     """captum's KernelSHAP of one example; `by_token` (its default) asks for each token of the
     option in a pass of its own, over its cache."""
@@ -72,12 +72,14 @@ def shares(sums: Scores) -> Scores:
     return found
 
 
-def curves(subject: Subject, encoded: Encoded, scores: Sequence[float], option: int) -> Curve:
+def curves(
+    subject: BenchmarkCase, encoded: EncodedExample, scores: Sequence[float], option: int
+) -> Curve:
     """Probability of the option after deletion, (kind, fraction) -> p: a pass an option and bin."""
     encoder, ids = subject.encoder, np.asarray(encoded.prompt)
     model = subject.loaded.model
     # The unchanged prompt, which the paper asks about too.
-    log_likelihoods(model, encoder.context(encoded.prompt), encoded.options)
+    log_likelihoods(model, encoder.context_ids(encoded.prompt), encoded.options)
     best_first = np.argsort(-np.asarray(scores), kind="stable")
     found: Curve = {}
     for fraction in subject.explanation.fractions:
@@ -87,7 +89,7 @@ def curves(subject: Subject, encoded: Encoded, scores: Sequence[float], option: 
         top = np.sort(best_first[:count])
         rest = np.sort(best_first[count:])
         for kind, kept in (("comprehensiveness", rest), ("sufficiency", top)):
-            changed = encoder.context(encoder.retokenised(ids[kept].tolist()))
+            changed = encoder.context_ids(encoder.retokenise(ids[kept].tolist()))
             answers = shares(log_likelihoods(model, changed, encoded.options))
             found[kind, fraction] = float(answers[option])
     return found
@@ -96,7 +98,7 @@ def curves(subject: Subject, encoded: Encoded, scores: Sequence[float], option: 
 class Interpreto:
     """interpreto's batched KernelSHAP. It resizes the embeddings: give it a model of its own."""
 
-    def __init__(self, subject: Subject, batch_size: int) -> None:
+    def __init__(self, subject: BenchmarkCase, batch_size: int) -> None:
         self.subject, self.batch_size = subject, batch_size
 
     def _explainer(self, samples: int) -> Any:
@@ -115,7 +117,7 @@ class Interpreto:
             device=loaded.model.device,
         )
 
-    def scores(self, encoded: Encoded, option: int) -> Scores:
+    def scores(self, encoded: EncodedExample, option: int) -> Scores:
         """Scores of the prompt's tokens, from as many samples as ours; the sampling is its own."""
         explainer = self._explainer(SAMPLES_PER_TOKEN * len(encoded.prompt))
         target = torch.tensor([encoded.options[option]])  # it squeezes the first dimension
@@ -126,7 +128,7 @@ class Interpreto:
         return scores
 
     @torch.inference_mode()
-    def log_likelihood(self, encoded: Encoded, option: int) -> float:
+    def log_likelihood(self, encoded: EncodedExample, option: int) -> float:
         """What it thinks of the unchanged prompt: its scores stand on this."""
         wrapper = self._explainer(1).inference_wrapper
         ids = torch.tensor([[*encoded.prompt, *encoded.options[option]]])
@@ -138,7 +140,7 @@ class Interpreto:
 class Harness:
     """lm-evaluation-harness: its model class and its own tokenising and batching."""
 
-    def __init__(self, subject: Subject, batch_size: int) -> None:
+    def __init__(self, subject: BenchmarkCase, batch_size: int) -> None:
         from lm_eval.models.huggingface import HFLM
 
         loaded = subject.loaded
@@ -150,7 +152,7 @@ class Harness:
             softmax_dtype="float32",  # sums of bfloat16 would be nats off
         )
 
-    def log_likelihoods(self, examples: Sequence[Encoded]) -> list[Scores]:
+    def log_likelihoods(self, examples: Sequence[EncodedExample]) -> list[Scores]:
         """Of each example the log-likelihood of each option."""
         from lm_eval.api.instance import Instance
 

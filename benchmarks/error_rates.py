@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 
 from prunelake.analysis import statistics
-from prunelake.analysis.analyse import ACCURACY, tested
-from prunelake.analysis.bootstrap import measure
-from prunelake.analysis.correlation import KINDS, correlations
-from prunelake.analysis.example_scores import Cell, Evidence, assemble
-from prunelake.lake.views import sql_folder
-from prunelake.schema.analysis_tables import DERIVED
+from prunelake.analysis.analyse import ACCURACY_KEY, tested_rows
+from prunelake.analysis.bootstrap import bootstrap_metrics
+from prunelake.analysis.correlation import CORRELATION_KINDS, correlations
+from prunelake.analysis.example_scores import ExampleScores, MetricKey, build_example_scores
+from prunelake.lake.view_files import sql_folder
+from prunelake.schema.analysis_tables import ANALYSIS_TABLES
 from prunelake.schema.run_tables import RUNS
 
 Array = NDArray[np.float64]
@@ -34,10 +34,13 @@ Row = dict[str, Any]
 REPLICATES = 500  # fewer than an analysis draws: its errors are a little smaller
 EXPLAINED = 100
 SPREAD, NOISE = 1.5, 0.15  # of latent scores, and of what a level adds to them
-OWN, ANEW = 0.2, 0.1  # spread of a faithfulness score between examples, and between levels
+BETWEEN_EXAMPLES_SD, BETWEEN_LEVELS_SD = (
+    0.2,
+    0.1,
+)  # spread of a faithfulness score between examples, and between levels
 POPULATION = 400_000
 PREDICTED = ("accuracy", "brier", "nll", "mean_confidence")
-CELLS: tuple[Cell, ...] = (
+CELLS: tuple[MetricKey, ...] = (
     *((name, "", "", "") for name in PREDICTED),
     *(
         (name, method, "delete_text", "eraser")
@@ -51,13 +54,13 @@ Change = tuple[float, float]
 SAME: Change = (1.0, 0.0)
 
 
-def drawn(
+def simulated_run(
     generator: np.random.Generator, n: int, explained: int, changes: list[Change], scale: float
-) -> Evidence:
+) -> ExampleScores:
     """A run of level 0, which changes nothing, and of one level a change."""
     latent = SPREAD * generator.standard_normal((n, 4))
     gold = (latent + generator.gumbel(size=latent.shape)).argmax(axis=1)
-    own = OWN * generator.standard_normal((explained, 4))
+    own = BETWEEN_EXAMPLES_SD * generator.standard_normal((explained, 4))
     values = np.full((len(changes) + 1, n, len(CELLS)), np.nan)
     for place, (sharpness, loss) in enumerate([SAME, *changes]):
         noisy = latent + NOISE * generator.standard_normal(latent.shape)
@@ -68,17 +71,17 @@ def drawn(
         values[place, :, 1] = (p**2).sum(axis=1) - 2 * np.exp(right) + 1
         values[place, :, 2] = -right
         values[place, :, 3] = p.max(axis=1)
-        scores = 0.25 + own + ANEW * generator.standard_normal(own.shape)
+        scores = 0.25 + own + BETWEEN_LEVELS_SD * generator.standard_normal(own.shape)
         values[place, :explained, 4:] = scores - [loss, loss, 0, 0]
     levels = tuple(range(len(changes) + 1))
     names = tuple(f"test:{i}" for i in range(n))
-    return assemble(levels, CELLS, values, values[:, :, 3], values[:, :, 0], names)
+    return build_example_scores(levels, CELLS, values, values[:, :, 3], values[:, :, 0], names)
 
 
 def verdicts(runs: list[list[Row]]) -> Iterator[list[Row]]:
     """The verdicts on each run's rows of metrics, by the macro of sql/44."""
     metrics = pl.concat(
-        DERIVED["metrics"].frame(
+        ANALYSIS_TABLES["metrics"].frame(
             [
                 {k: None if v != v else v for k, v in row.items()} | {"run_id": str(run)}
                 for row in rows
@@ -92,14 +95,16 @@ def verdicts(runs: list[list[Row]]) -> Iterator[list[Row]]:
         for name, frame in (("metrics", metrics), ("runs", RUNS.frame(about))):
             connection.register("given", frame.to_arrow())
             connection.execute(f"create table lake.{name} as from given")
-        for name in ("41_deltas", "44_verdicts"):
-            connection.execute((sql_folder() / f"{name}.sql").read_text(encoding="utf-8"))
+        for name in ("deltas", "verdicts"):
+            connection.execute(
+                (sql_folder() / "comparisons" / f"{name}.sql").read_text(encoding="utf-8")
+            )
         for run in range(len(runs)):
             answer = connection.sql("from verdicts_at(run_ids := [?])", params=[str(run)])
             yield pl.DataFrame(answer.to_arrow_table()).to_dicts()
 
 
-def by_chance(generator: np.random.Generator, share: float) -> Iterator[str]:
+def null_levels(generator: np.random.Generator, share: float) -> Iterator[str]:
     """Levels that differ from level 0 by noise alone."""
     yield "| law | n | runs | levels stable | cells hidden | runs with one | with any change | se |"
     yield "|---|---|---|---|---|---|---|---|"
@@ -140,7 +145,7 @@ def simulated(
 ) -> list[list[Row]]:
     """The rows of metrics of so many runs."""
     return [
-        tested(drawn(generator, n, EXPLAINED, changes, scale), REPLICATES, seed)[0]
+        tested_rows(simulated_run(generator, n, EXPLAINED, changes, scale), REPLICATES, seed)[0]
         for seed in range(count)
     ]
 
@@ -160,7 +165,7 @@ PLANTED: dict[str, tuple[Change, tuple[str, ...]]] = {
 def planted(generator: np.random.Generator, share: float) -> Iterator[str]:
     """Levels that keep their accuracy and lose something else; coverage on the same runs."""
     changes = [change for change, _ in PLANTED.values()]
-    truth = measure(drawn(generator, POPULATION, POPULATION, changes, 1.0), 1, 0)
+    truth = bootstrap_metrics(simulated_run(generator, POPULATION, POPULATION, changes, 1.0), 1, 0)
     covered: dict[tuple[str, str], list[bool]] = {}
     yield "| planted | metric | n | runs | hidden degradation | worse | se at most |"
     yield "|---|---|---|---|---|---|---|"
@@ -211,7 +216,7 @@ def _cover(
         covered.setdefault((row["metric"], kind), []).append(low <= value <= high)
 
 
-def fallen(generator: np.random.Generator, share: float) -> Iterator[str]:
+def accuracy_at_margin(generator: np.random.Generator, share: float) -> Iterator[str]:
     """Accuracy that truly fell by exactly the margin, and may not be called stable."""
     yield "| won (lost is 0.02 more) | n | runs | called stable | se |"
     yield "|---|---|---|---|---|"
@@ -220,7 +225,9 @@ def fallen(generator: np.random.Generator, share: float) -> Iterator[str]:
         for n in (200, 1000, 3000):
             counts = generator.multinomial(n, [won + 0.02, won, 0.98 - 2 * won], count)
             different, times = np.unique(counts[:, :2], axis=0, return_counts=True)
-            bounds = [statistics.tango(int(x), int(y), n, confidence=0.9) for x, y in different]
+            bounds = [
+                statistics.tango_interval(int(x), int(y), n, confidence=0.9) for x, y in different
+            ]
             stable = np.array([low > -0.02 and high < 0.02 for low, high in bounds])
             rate = float(stable @ times) / count
             yield f"| {won} | {n} | {count} | {rate:.4f} | {_se(rate, count):.4f} |"
@@ -236,10 +243,13 @@ SHAPES: dict[str, tuple[Array, Array]] = {
 
 def correlated(generator: np.random.Generator, share: float) -> Iterator[str]:
     """Coverage of the intervals of correlations: accuracy against comprehensiveness."""
-    kinds = [f"{kind} | width" for kind in KINDS]
+    kinds = [f"{kind} | width" for kind in CORRELATION_KINDS]
     yield f"| shape | n | runs | {' | '.join(kinds)} |"
     yield f"|---|---|---|{'---|' * (2 * len(kinds))}"
-    cells: tuple[Cell, ...] = (ACCURACY, ("comprehensiveness", "lime", "delete_text", "eraser"))
+    cells: tuple[MetricKey, ...] = (
+        ACCURACY_KEY,
+        ("comprehensiveness", "lime", "delete_text", "eraser"),
+    )
     for name, (accuracy, metric) in SHAPES.items():
         for n in (200, 2000):
             count = max(2, round(150 * share))
@@ -250,15 +260,15 @@ def correlated(generator: np.random.Generator, share: float) -> Iterator[str]:
                 kept = generator.random((17, n)) < 0.9
                 luck = generator.random((17, n))
                 values[:, :, 0] = np.where(kept, luck[0], luck) < accuracy[:, None]
-                own = OWN * generator.standard_normal(EXPLAINED)
-                anew = ANEW * generator.standard_normal((17, EXPLAINED))
+                own = BETWEEN_EXAMPLES_SD * generator.standard_normal(EXPLAINED)
+                anew = BETWEEN_LEVELS_SD * generator.standard_normal((17, EXPLAINED))
                 values[:, :EXPLAINED, 1] = metric[:, None] + own + anew
                 unknown = np.full((17, n), np.nan)
                 names = tuple(f"test:{i}" for i in range(n))
-                run = assemble(tuple(range(17)), cells, values, unknown, unknown, names)
+                run = build_example_scores(tuple(range(17)), cells, values, unknown, unknown, names)
                 rows += [
                     row
-                    for row in tested(run, REPLICATES, seed)[1]
+                    for row in tested_rows(run, REPLICATES, seed)[1]
                     if row["metric"] == "comprehensiveness" and row["scope"] == "all"
                 ]
             columns = []
@@ -271,14 +281,14 @@ def correlated(generator: np.random.Generator, share: float) -> Iterator[str]:
 
 def _truth(accuracy: Array, metric: Array) -> dict[str, float]:
     found = correlations(np.arange(17.0), accuracy[:, None], metric[:, None])
-    return {kind: float(found[kind][0]) for kind in KINDS}
+    return {kind: float(found[kind][0]) for kind in CORRELATION_KINDS}
 
 
 def speed(generator: np.random.Generator, _share: float) -> Iterator[str]:
     """Time of the statistics of one run: all metrics at 17 levels, 2,000 replicates."""
-    run = drawn(generator, 3000, EXPLAINED, [SAME] * 16, 1.0)
+    run = simulated_run(generator, 3000, EXPLAINED, [SAME] * 16, 1.0)
     wall, cpu = time.perf_counter(), time.process_time()
-    tested(run, replicates=2000, seed=0)
+    tested_rows(run, replicates=2000, seed=0)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     yield f"3,000 examples x 17 levels x 2,000 replicates: {wall:.1f} s ({cpu:.1f} s of CPU)"
 
@@ -288,9 +298,9 @@ def _se(rate: float, count: int) -> float:
 
 
 PARTS: dict[str, Callable[[np.random.Generator, float], Iterator[str]]] = {
-    "Changes by chance": by_chance,
+    "Changes by chance": null_levels,
     "Planted changes, and coverage": planted,
-    "Accuracy fallen by the margin": fallen,
+    "Accuracy fallen by the margin": accuracy_at_margin,
     "Correlations": correlated,
     "Speed": speed,
 }

@@ -22,7 +22,7 @@ from benchmarks import report
 from benchmarks.subject import (
     FLOAT32,
     Explained,
-    Format,
+    NumberFormat,
     device_of,
     explain,
     formats_of,
@@ -32,7 +32,7 @@ from benchmarks.subject import (
     settings_of,
 )
 from prunelake.settings import Settings
-from prunelake.sweep.plan import Plan
+from prunelake.sweep.plan import SweepPlan
 
 RESAMPLES = 2_000
 COLUMNS = (
@@ -60,7 +60,7 @@ class Agreement:
 
 
 def measure(
-    work: Plan, order: tuple[int, ...], settings: Settings, formats: Sequence[Format]
+    work: SweepPlan, order: tuple[int, ...], settings: Settings, formats: Sequence[NumberFormat]
 ) -> Iterator[list[str]]:
     """The rows of the table; the first of the formats is float32."""
     assert formats[0] is FLOAT32

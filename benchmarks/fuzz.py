@@ -26,12 +26,13 @@ from urllib.parse import quote
 import httpx
 from pydantic import ValidationError
 
-from api.problems import Problem
+from api.http.problems import Problem
 from benchmarks.serving import Server, served
+from prunelake.analysis.analyse import analyse
 from prunelake.lake.publish import publish
-from tests import level_rows
+from tests.support import example_runs
 
-PLACES = (("path", "run_id"), ("path", "example_id"), ("body", "query"))
+PATH_AND_BODY_PARAMETERS = (("path", "run_id"), ("path", "example_id"), ("body", "query"))
 """Where what is known must mostly be said, or nothing is there."""
 
 LIMITS = {
@@ -54,7 +55,7 @@ METHODS = (
 )
 
 # What breaks servers, as it stands in a URL.
-NASTY = (
+HOSTILE_VALUES = (
     "",
     "%00",
     "a%00b",
@@ -98,7 +99,7 @@ BODIES = (
 TYPES = ("application/json", "text/plain", "application/xml", "application/json; charset=x", "")
 
 
-class Asked(NamedTuple):
+class FuzzRequest(NamedTuple):
     """One request."""
 
     method: str
@@ -131,11 +132,11 @@ class Route:
 def make_lake(folder: Path) -> dict[str, list[str]]:
     """A small published lake; values that its routes know, by parameter."""
     runs = [
-        level_rows.explained_run(folder, "explained"),
-        level_rows.published_run(folder),
-        level_rows.judged_run(folder, n=40),
+        example_runs.explained_run(folder, "explained"),
+        example_runs.published_run(folder),
+        example_runs.judged_run(folder, n=40),
     ]
-    publish(folder)
+    publish(folder, analyse)
     return {
         "run_id": runs,
         "example_id": ["test:0", "test:1"],
@@ -155,7 +156,7 @@ def configuration(known: Mapping[str, list[str]]) -> str:
     anything = json.dumps([value for values in known.values() for value in values])
     lines += ["[dictionaries.any]", f"values = {anything}"]
     lines += ["[generation.dictionaries]", 'string = {dictionary = "any", probability = 0.5}']
-    for place, name in PLACES:
+    for place, name in PATH_AND_BODY_PARAMETERS:
         lines += [f'[parameters."{place}.{name}"]', f'dictionary = "{name}"', "probability = 0.8"]
     return "\n".join(lines)
 
@@ -168,7 +169,7 @@ def without_cursors(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
-def drawn(route: Route, server: Server, folder: Path, cases: int) -> None:
+def fuzz_with_schemathesis(route: Route, server: Server, folder: Path, cases: int) -> None:
     """Ask what schemathesis draws."""
     report = folder / f"{route.path.strip('/').replace('/', '_')}.json"
     command = [str(Path(sys.executable).with_name("schemathesis")), "--no-color"]
@@ -192,38 +193,42 @@ def drawn(route: Route, server: Server, folder: Path, cases: int) -> None:
         route.faults.append(ran.stdout)
 
 
-def hostile(route: Route, known: Mapping[str, list[str]]) -> Iterator[Asked]:
+def hostile_requests(route: Route, known: Mapping[str, list[str]]) -> Iterator[FuzzRequest]:
     """Requests that no client of good will sends."""
     names = {name: quote(values[0]) for name, values in known.items()}
     names |= {"name": "reliability", "format": "json"}
     good = re.sub(r"\{(\w+)\}", lambda found: names[found[1]], route.path)
     for method in METHODS:
-        yield Asked(method, good)
+        yield FuzzRequest(method, good)
     for position, part in enumerate(parts := route.path.split("/")):
         if "{" in part:
             filled = good.split("/")
-            for nasty in NASTY:
-                yield Asked("GET", "/".join([*filled[:position], nasty, *filled[position + 1 :]]))
+            for nasty in HOSTILE_VALUES:
+                yield FuzzRequest(
+                    "GET", "/".join([*filled[:position], nasty, *filled[position + 1 :]])
+                )
                 tail = [nasty] * (len(parts) - position)
-                yield Asked("GET", "/".join([*filled[:position], *tail]))
+                yield FuzzRequest("GET", "/".join([*filled[:position], *tail]))
     method = "POST" if "post" in route.operations else "GET"
     operation = route.operations[method.lower()]
     named = [p["name"] for p in operation.get("parameters", []) if p["in"] == "query"]
     # Not every filter of a view: they share their code by type.
-    for name, nasty in itertools.product([*named[:4], *named[-5:], "no_such", "%00"], NASTY):
-        yield Asked(method, f"{good}?{name}={nasty}")
+    for name, nasty in itertools.product(
+        [*named[:4], *named[-5:], "no_such", "%00"], HOSTILE_VALUES
+    ):
+        yield FuzzRequest(method, f"{good}?{name}={nasty}")
     for name in named:
-        yield Asked(method, f"{good}?{name}=1&{name}=2&{name}=1")
-    yield Asked(method, f"{good}?&&==&;=%")
-    yield Asked(method, f"{good}?{'&'.join(f'p{i}=1' for i in range(2000))}")
+        yield FuzzRequest(method, f"{good}?{name}=1&{name}=2&{name}=1")
+    yield FuzzRequest(method, f"{good}?&&==&;=%")
+    yield FuzzRequest(method, f"{good}?{'&'.join(f'p{i}=1' for i in range(2000))}")
     for body, kind in itertools.product(BODIES, TYPES):
-        yield Asked(method, good, body, kind)
+        yield FuzzRequest(method, good, body, kind)
 
 
 def ask(route: Route, server: Server, known: Mapping[str, list[str]]) -> None:
     """Ask the hostile requests."""
     connection = http.client.HTTPConnection(server.address, timeout=30)
-    for asked in hostile(route, known):
+    for asked in hostile_requests(route, known):
         headers = {} if asked.type is None else {"Content-Type": asked.type}
         try:
             connection.request(asked.method, asked.target, asked.body, headers)
@@ -234,13 +239,15 @@ def ask(route: Route, server: Server, known: Mapping[str, list[str]]) -> None:
             connection.close()
             continue
         route.statuses[response.status] += 1
-        fault = objection(asked, response, body)
+        fault = response_fault(asked, response, body)
         if fault is not None:
             route.faults.append(f"{asked}: {fault}"[:500])
     connection.close()
 
 
-def objection(asked: Asked, response: http.client.HTTPResponse, body: bytes) -> str | None:
+def response_fault(
+    asked: FuzzRequest, response: http.client.HTTPResponse, body: bytes
+) -> str | None:
     """What is wrong with an answer."""
     status = response.status
     if status >= 500:
@@ -283,7 +290,7 @@ def main() -> None:
 
             def fuzz(route: Route) -> Route:
                 start = time.perf_counter()
-                drawn(route, server, folder, options.cases)
+                fuzz_with_schemathesis(route, server, folder, options.cases)
                 ask(route, server, known)
                 route.seconds = time.perf_counter() - start
                 return route

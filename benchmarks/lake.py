@@ -30,8 +30,8 @@ from prunelake.analysis.analyse import analyse
 from prunelake.lake import commit, read
 from prunelake.lake.compact import compact
 from prunelake.lake.publish import publish
-from prunelake.schema.analysis_tables import DERIVED
-from prunelake.schema.run_tables import TABLES
+from prunelake.schema.analysis_tables import ANALYSIS_TABLES
+from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.schema.table import FORMAT_VERSION
 from prunelake.spec import content_hash
 
@@ -40,7 +40,7 @@ METHODS, SEEDS, OPTIONS = ("kernel_shap", "lime", "random"), (0, 1, 2), 4
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5)
 TARGETS = ("metrics", "deltas", "correlations", "verdicts")
 RESULTS = Path(__file__).parent / "results"
-GIVE_UP_S = 20.0
+TIMEOUT_S = 20.0
 
 SCAN = """
     select level, count(*), avg(confidence), avg(is_correct::integer),
@@ -74,7 +74,7 @@ def run_row(model: int, task: int) -> dict[str, Any]:
     }
 
 
-def drawn(run: dict[str, Any], seed: int, count: int = EXAMPLES) -> dict[str, pl.DataFrame]:
+def random_run(run: dict[str, Any], seed: int, count: int = EXAMPLES) -> dict[str, pl.DataFrame]:
     """Frames of one run whose accuracy, calibration and explanations decay with the level."""
     rng = np.random.default_rng(seed)
     examples = pl.Series("example_id", [f"test:{i}" for i in range(count)])
@@ -151,12 +151,12 @@ def drawn(run: dict[str, Any], seed: int, count: int = EXAMPLES) -> dict[str, pl
         "attributions": pl.concat(attributions),
         "deletions": pl.concat(deletions),
     }
-    return {name: conformed(name, frame, run["run_id"]) for name, frame in rows.items()}
+    return {name: with_schema(name, frame, run["run_id"]) for name, frame in rows.items()}
 
 
-def conformed(name: str, frame: pl.DataFrame, run_id: str) -> pl.DataFrame:
+def with_schema(name: str, frame: pl.DataFrame, run_id: str) -> pl.DataFrame:
     """The frame with the columns of a table, of this run."""
-    table = DERIVED.get(name) or TABLES[name]
+    table = ANALYSIS_TABLES.get(name) or RUN_TABLES[name]
     if frame.is_empty():
         return table.frame([])
     own = frame.with_columns(run_id=pl.lit(run_id)).select(list(table.schema))
@@ -169,7 +169,7 @@ def make_base(folder: Path) -> float:
     for number in range(MODELS * TASKS):
         run = run_row(*divmod(number, TASKS))
         if not read.has_run(folder, run["run_id"]):
-            commit.write_run(folder, run, drawn(run, number))
+            commit.write_run(folder, run, random_run(run, number))
         elif number >= 8:  # of a lake that is there already, a few are timed again
             continue
         began = time.perf_counter()
@@ -190,7 +190,7 @@ def make_copies(base: Path, folder: Path, scale: int) -> None:
         frames["examples"] = frames["examples"].with_columns(
             prompt_tokens=pl.lit([], pl.List(pl.String))
         )
-        derived = {n: pl.read_parquet(base / n / f"{run_id}.parquet") for n in DERIVED}
+        derived = {n: pl.read_parquet(base / n / f"{run_id}.parquet") for n in ANALYSIS_TABLES}
         derived["metrics"] = derived["metrics"].filter(method="")
         derived["correlations"] = derived["correlations"].filter(method="")
         derived["overlap_matrix"] = derived["overlap_matrix"].clear()
@@ -198,18 +198,20 @@ def make_copies(base: Path, folder: Path, scale: int) -> None:
     for copy in range(scale):
         for number, (task, frames, derived) in enumerate(sources):
             run = run_row(copy * MODELS + number // TASKS, task)
-            mine = {name: table.frame([]) for name, table in TABLES.items()}
+            mine = {name: table.frame([]) for name, table in RUN_TABLES.items()}
             # No two copies alike, or Parquet's dictionaries would make little of them.
             other = 1 - 1e-9 * copy
             frames["predictions"] = frames["predictions"].with_columns(
                 pl.col("option_log_likelihoods").list.eval(pl.element() * other),
                 pl.col("confidence") * other,
             )
-            mine |= {n: conformed(n, frame, run["run_id"]) for n, frame in frames.items()}
-            required = [n for n, t in TABLES.items() if n != "runs" and not t.is_optional]
+            mine |= {n: with_schema(n, frame, run["run_id"]) for n, frame in frames.items()}
+            required = [n for n, t in RUN_TABLES.items() if n != "runs" and not t.is_optional]
             commit.write_run(folder, run, {name: mine[name] for name in required})
             (analysis,) = derived["analyses"].drop("files").to_dicts()
-            own = {n: conformed(n, f, run["run_id"]) for n, f in derived.items() if n != "analyses"}
+            own = {
+                n: with_schema(n, f, run["run_id"]) for n, f in derived.items() if n != "analyses"
+            }
             commit.write_analysis(folder, analysis | {"run_id": run["run_id"]}, own)
         if copy % 5 == 4 or copy == scale - 1:
             compact(folder)
@@ -220,7 +222,7 @@ def measure(folder: Path) -> dict[str, Any]:
     """Publish time and size, and the median time of every view on the snapshot, in seconds."""
     (folder / "prunelake.duckdb").unlink(missing_ok=True)
     began = time.perf_counter()
-    path = publish(folder)
+    path = publish(folder, analyse)
     found: dict[str, Any] = {"publish": time.perf_counter() - began, "bytes": path.stat().st_size}
     found["files"] = sum(1 for _ in folder.glob("*/*.parquet"))
     found["parquet bytes"] = sum(file.stat().st_size for file in folder.glob("*/*.parquet"))
@@ -246,8 +248,8 @@ def measure(folder: Path) -> dict[str, Any]:
 def timed(connection: duckdb.DuckDBPyConnection, query: str, repeats: int = 5) -> float:
     """Median seconds; infinite where one run takes longer than GIVE_UP_S."""
     times: list[float] = []
-    while len(times) < repeats and sum(times) < GIVE_UP_S:
-        timer = Timer(GIVE_UP_S, connection.interrupt)
+    while len(times) < repeats and sum(times) < TIMEOUT_S:
+        timer = Timer(TIMEOUT_S, connection.interrupt)
         timer.start()
         began = time.perf_counter()
         try:
@@ -274,7 +276,7 @@ def table(results: dict[int, dict[str, Any]]) -> Iterator[str]:
             elif name.endswith("bytes"):
                 cells.append(f"{value / 1e6:,.0f} MB")
             elif value == float("inf"):
-                cells.append(f"over {GIVE_UP_S:.0f} s")
+                cells.append(f"over {TIMEOUT_S:.0f} s")
             else:
                 cells.append(f"{value * 1e3:,.0f} ms" if value < 1 else f"{value:,.1f} s")
         yield f"| {name} | {' | '.join(cells)} |"

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks.subject import Explained, Subject, explain, now
-from prunelake.inference.prefix_tree import Query
-from prunelake.models.precision import products as in_precision_of
+from benchmarks.subject import BenchmarkCase, Explained, explain, now
+from prunelake.inference.prefix_tree import ScoringQuery
+from prunelake.models.precision import matmul_precision as in_precision_of
 
 Shape = tuple[int, int, int]
 """Rows, inner and outer width of a matrix product."""
@@ -88,7 +88,7 @@ def counted() -> Iterator[Counter[Shape]]:
         yield products.count
 
 
-def throughput(subject: Subject) -> tuple[float, float, Explained]:
+def throughput(subject: BenchmarkCase) -> tuple[float, float, Explained]:
     """FLOP/s of our sweep of the subject's rows, those of plain products, and what was found.
 
     Only the products of linear layers count as ours; all of the time does.
@@ -103,17 +103,17 @@ def throughput(subject: Subject) -> tuple[float, float, Explained]:
         return ours, plain_rate(products, model.dtype, model.device), found
 
 
-def nesting(subject: Subject) -> tuple[float, float]:
+def nesting(subject: BenchmarkCase) -> tuple[float, float]:
     """How much longer all levels take than level 0 alone: measured, and by layer passes.
 
     The first example, with half of its tokens replaced at random, again and again.
     """
-    encoded, levels = subject.plan.explained[0], subject.plan.levels
+    encoded, levels = subject.plan.explained_examples[0], subject.plan.levels
     drawn = np.random.default_rng(0).random((MASKS, len(encoded.prompt))) < 0.5
     prompts = [(*encoded.prefix, *np.where(kept, encoded.prompt, 0).tolist()) for kept in drawn]
     seconds, tokens = [], []
     for asked in ((0,), levels):
-        queries = [Query(ids, encoded.options[:1], asked) for ids in prompts]
+        queries = [ScoringQuery(ids, encoded.options[:1], asked) for ids in prompts]
         model, device = subject.nested(), subject.loaded.model.device
         model.log_likelihoods(queries[:8])
         before, began = model.forward_tokens, now(device)

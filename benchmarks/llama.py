@@ -19,7 +19,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks import limits, report
-from benchmarks.subject import Subject, device_of, explain, plan_of, settings_of
+from benchmarks.subject import BenchmarkCase, device_of, explain, plan_of, settings_of
 from prunelake.models.loading import LoadedModel, load_tokenizer
 from prunelake.settings import Settings
 from prunelake.spec import Strategy
@@ -47,7 +47,7 @@ BUNDLED = ("everyday_knowledge", "opinions")
 COLUMNS = ("task", "prompt tokens", "forward tokens", "s", "forward tokens a second")
 
 
-def drawn(shape: str, vocabulary: int, device: str) -> LlamaForCausalLM:
+def random_model(shape: str, vocabulary: int, device: str) -> LlamaForCausalLM:
     """A Llama of random weights in bfloat16, made where it runs."""
     layers, width, inner, heads = SHAPES[shape]
     config = LlamaConfig(
@@ -77,19 +77,19 @@ def lines(options: argparse.Namespace, settings: Settings) -> Iterator[str]:
     levels = range(SHAPES[options.shape][0] // 2 + 1)
     plans = [plan_of(name, options.rows, tuple(levels), settings) for name in names]
     tokenizer = load_tokenizer(plans[0].source)
-    model = drawn(options.shape, len(tokenizer), device)
+    model = random_model(options.shape, len(tokenizer), device)
     order = removal_order(model, Strategy(name="random"), ()).layers
     loaded = LoadedModel(model, tokenizer, plans[0].source)
     rows, total = [], 0.0
-    explain(Subject(replace(plans[0], examples=plans[0].examples[:1]), loaded, order))
+    explain(BenchmarkCase(replace(plans[0], examples=plans[0].examples[:1]), loaded, order))
     for name, work in zip(names, plans, strict=True):
-        found = explain(Subject(work, loaded, order))
+        found = explain(BenchmarkCase(work, loaded, order))
         seconds, tokens = sum(found.seconds.values()), sum(found.tokens.values())
         total += seconds
         length = sum(len(encoded.prompt) for encoded in work.examples) / len(work.examples)
         cells = (f"{length:.0f}", f"{tokens:,.0f}", f"{seconds:.2f}", f"{tokens / seconds:,.0f}")
         rows.append([name, *cells])
-    ours, plain, _ = limits.throughput(Subject(plans[0], loaded, order))
+    ours, plain, _ = limits.throughput(BenchmarkCase(plans[0], loaded, order))
     whole = total / options.rows * ROWS * METHODS * SEEDS
     command = " ".join(["python -m benchmarks.llama", *sys.argv[1:]])
     yield report.head(command, device, ("torch", "transformers"), load)

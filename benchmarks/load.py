@@ -10,7 +10,7 @@ LUA = Path(__file__).parent / "load.lua"
 
 
 @dataclass(frozen=True)
-class Load:
+class LoadResult:
     """What came of it: percentiles in milliseconds; errors are bad statuses and lost sockets."""
 
     requests: int
@@ -31,14 +31,14 @@ class Load:
         return self.status_errors + self.socket_errors
 
 
-def loaded(
+def run_load(
     host: str,
     targets: Sequence[str],
     clients: int,
     seconds: float,
     folder: Path,
     snapshots: bool = False,
-) -> Load:
+) -> LoadResult:
     """Ask the targets in turn, by so many clients at once; with `snapshots` tell which answered."""
     file = folder / "targets.txt"
     file.write_text("\n".join(targets) + "\n")
@@ -51,7 +51,7 @@ def loaded(
         # wrk says what is wrong, and exits with 0.
         raise SystemExit(f"wrk failed: {told.stdout}{told.stderr}")
     found = json.loads(result)
-    return Load(
+    return LoadResult(
         requests=found["requests"],
         seconds=found["seconds"],
         p50=found["p50"],

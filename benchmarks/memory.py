@@ -20,12 +20,12 @@ import torch
 import yaml
 
 from benchmarks import report
-from benchmarks.lake import drawn, run_row
+from benchmarks.lake import random_run, run_row
 from flows.sweep import sweep
 from prunelake.analysis.analyse import analyse
 from prunelake.lake import commit
-from prunelake.models.loading import load
-from prunelake.models.sources import resolve
+from prunelake.models.loading import load_model
+from prunelake.models.sources import resolve_model
 from prunelake.settings import Settings
 from prunelake.spec import DEFAULT_MODEL, Explanation, Rows, SweepSpec
 from prunelake.tasks import catalogue
@@ -37,17 +37,17 @@ LEVELS = (0, 8, 15)
 EXPLAINED = 4
 
 
-def loaded() -> int:
+def load_bytes() -> int:
     """The bytes of the weights, loaded as a sweep does."""
-    source = resolve(DEFAULT_MODEL, Settings().cache.expanduser())
-    model = load(source, "float32", "cpu").model
+    source = resolve_model(DEFAULT_MODEL, Settings().cache.expanduser())
+    model = load_model(source, "float32", "cpu").model
     return sum(p.numel() * p.element_size() for p in model.parameters())
 
 
-def swept(rows: int, folder: Path) -> None:
+def sweep_bytes(rows: int, folder: Path) -> None:
     """A sweep of so many rows: those of a bundled task, again and again."""
-    task = catalogue.get(TASK)
-    _, known = tasks_rows.records(task, None)
+    task = catalogue.get_task(TASK)
+    _, known = tasks_rows.read_records(task, None)
     with (folder / "many.jsonl").open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(known[n % len(known)]) + "\n" for n in range(rows))
     own = task.model_dump(mode="json", exclude_none=True)
@@ -63,21 +63,21 @@ def swept(rows: int, folder: Path) -> None:
     sweep(spec, Settings(lake=folder / "lake", data=None))
 
 
-def analysed(rows: int, folder: Path) -> None:
+def analysis_bytes(rows: int, folder: Path) -> None:
     """The analysis of a run of so many rows, drawn, at 17 levels; a tenth are explained."""
     run = run_row(0, 0) | {"example_count": rows}
-    commit.write_run(folder / "lake", run, drawn(run, 0, rows))
+    commit.write_run(folder / "lake", run, random_run(run, 0, rows))
     analyse(folder / "lake", run["run_id"])
 
 
 def child(what: str, rows: int) -> None:
     """Do one thing and print what it took, in bytes."""
     with tempfile.TemporaryDirectory() as folder:
-        weights = 0 if what == "analyse" else loaded()
+        weights = 0 if what == "analyse" else load_bytes()
         if what == "sweep":
-            swept(rows, Path(folder))
+            sweep_bytes(rows, Path(folder))
         elif what == "analyse":
-            analysed(rows, Path(folder))
+            analysis_bytes(rows, Path(folder))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(json.dumps({"peak": peak, "weights": weights}))
 

@@ -21,8 +21,8 @@ from prunelake.lake import commit, read, s3, views
 from prunelake.lake.compact import compact
 from prunelake.lake.objects import ObjectPath
 from prunelake.lake.publish import is_current, publish
-from prunelake.lake.verify import doctor
-from prunelake.schema.run_tables import TABLES
+from prunelake.lake.verify import verify_lake
+from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.schema.table import FORMAT_VERSION
 from prunelake.spec import content_hash
 
@@ -51,7 +51,7 @@ def run_of(number: int) -> tuple[dict[str, Any], dict[str, pl.DataFrame]]:
     run_id = content_hash(identity)[:16]
     row: dict[str, Any] = {
         name: {pl.String(): "", pl.Float64(): 0.0, pl.Int32(): 2, pl.Int64(): 2}.get(dtype, [0, 1])
-        for name, dtype in TABLES["runs"].schema.items()
+        for name, dtype in RUN_TABLES["runs"].schema.items()
         if name != "files"
     }
     row |= {"run_id": run_id, "created_at": datetime.now(UTC), "identity": json.dumps(identity)}
@@ -73,8 +73,8 @@ def run_of(number: int) -> tuple[dict[str, Any], dict[str, pl.DataFrame]]:
         for level in (0, 1)
         for example in range(20)
     ]
-    frames = {name: table.frame([]) for name, table in TABLES.items() if name != "runs"}
-    return row, frames | {"predictions": TABLES["predictions"].frame(predictions)}
+    frames = {name: table.frame([]) for name, table in RUN_TABLES.items() if name != "runs"}
+    return row, frames | {"predictions": RUN_TABLES["predictions"].frame(predictions)}
 
 
 def main() -> None:
@@ -103,7 +103,7 @@ def main() -> None:
 
 def measure(runs: int) -> None:
     """Print a line for each thing that is done."""
-    asked = s3.ask
+    asked = s3.call_once
     counts: Counter[str] = Counter()
 
     def counted(bucket: str, key: str, operation: str, *arguments: Any, **named: Any) -> Any:
@@ -112,7 +112,7 @@ def measure(runs: int) -> None:
 
     place = ObjectPath("lakes", "lake")
     asked(place.bucket, "", "create_bucket", Bucket=place.bucket)
-    s3.ask = counted
+    s3.call_once = counted
 
     def line(what: str, do: Callable[[], object]) -> None:
         counts.clear()
@@ -127,14 +127,14 @@ def measure(runs: int) -> None:
     last = run_of(runs - 1)
     line("write a run", lambda: commit.write_run(place, *last))
     line("analyse a run", lambda: analyse(place, last[0]["run_id"]))
-    for run_id in read.unanalysed(place):
+    for run_id in read.unanalysed_run_ids(place):
         analyse(place, run_id)
     ask = "select count(*) from deltas"
     line("`prunelake sql`, not compacted", lambda: views.query(place, ask))
-    line("`prunelake doctor`, not compacted", lambda: doctor(place))
+    line("`prunelake doctor`, not compacted", lambda: verify_lake(place))
     line("`prunelake compact`", lambda: compact(place))
     line("`prunelake sql`, compacted", lambda: views.query(place, ask))
-    line("`prunelake publish`, compacted", lambda: publish(place))
+    line("`prunelake publish`, compacted", lambda: publish(place, analyse))
     line("see that nothing is to be published", lambda: is_current(place))
 
 

@@ -30,9 +30,9 @@ from prunelake.schema.run_tables import RUNS
 from prunelake.settings import Settings
 from prunelake.spec import Rows, SweepSpec
 from prunelake.watch.evaluations import Evaluation
-from prunelake.watch.launcher import End
-from prunelake.watch.rounds import Round, State
-from prunelake.watch.watchlist import Watchlist, read
+from prunelake.watch.launcher import AttemptOutcome
+from prunelake.watch.rounds import EvaluationState, WatchRound
+from prunelake.watch.watchlist import Watchlist, read_watchlist
 
 TASKS = ("everyday_knowledge", "opinions")
 SEEDS = 5
@@ -40,13 +40,13 @@ REPEATS = 5
 RESULT = Path(__file__).parent / "results" / "orchestration.md"
 
 
-class Nobody:
+class RefusingLauncher:
     """Starts nothing: what it is asked for is an error."""
 
     def start(self, evaluation: Evaluation, attempt: Attempt) -> str | None:  # noqa: ARG002  # a Starter
         raise AssertionError(f"{evaluation.spec} was started")
 
-    def end(self, attempt: Attempt, alive_at: datetime) -> End | None:  # noqa: ARG002  # a Starter
+    def outcome(self, attempt: Attempt, alive_at: datetime) -> AttemptOutcome | None:  # noqa: ARG002  # a Starter
         return None
 
 
@@ -70,17 +70,19 @@ def write_watchlist(folder: Path) -> Watchlist:
         "explain": None,
     }
     path.write_text(yaml.safe_dump({"models": [entry]}))
-    return read(path)
+    return read_watchlist(path)
 
 
 def write_runs(settings: Settings, watchlist: Watchlist, count: int, in_segments: bool) -> None:
     """`runs` files of what the watchlist asks for, up to `count`, and others up to it."""
     from prunelake.lake.parquet import FILES_KEY
-    from prunelake.watch.revisions import Found, find
+    from prunelake.watch.revisions import ModelRevision, find_revisions
 
     (entry,) = watchlist.entries
-    models = [found for found in find(entry, settings.cache) if isinstance(found, Found)]
-    wanted = [(model, spec) for model in models for spec in entry.specs(model.model)]
+    models = [
+        found for found in find_revisions(entry, settings.cache) if isinstance(found, ModelRevision)
+    ]
+    wanted = [(model, spec) for model in models for spec in entry.sweep_specs(model.model)]
     other = SweepSpec(task="opinions", rows=Rows(first=5))
     rows = []
     for number in range(count):
@@ -132,16 +134,18 @@ def decide(watchlist: Watchlist, settings: Settings, missing: int) -> float:
     times = []
     for _ in range(REPEATS):
         began = time.perf_counter()
-        lines = Round(watchlist, settings, Nobody(), is_dry=True).run()
+        lines = WatchRound(watchlist, settings, RefusingLauncher(), is_dry=True).run()
         times.append(time.perf_counter() - began)
         states = [line.state for line in lines]
-        found = states.count(State.missing) + states.count(State.waiting)
+        found = states.count(EvaluationState.missing) + states.count(EvaluationState.waiting)
         assert found == missing, f"{found} missing instead of {missing}"
     return statistics.median(times)
 
 
 @contextmanager
-def drawn(runs: int, missing: int, in_segments: bool) -> Iterator[tuple[Watchlist, Settings]]:
+def prepared_watchlist(
+    runs: int, missing: int, in_segments: bool
+) -> Iterator[tuple[Watchlist, Settings]]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         settings = Settings(lake=folder / "lake", cache=folder / "cache")
@@ -159,15 +163,15 @@ def bytes_of(*folders: Path) -> tuple[int, int]:
 
 def watch(runs: int = 10_000, rounds: int = 1_000) -> Iterator[str]:
     for in_segments in (False, True):
-        with drawn(runs, 100, in_segments) as (watchlist, settings):
+        with prepared_watchlist(runs, 100, in_segments) as (watchlist, settings):
             seconds = decide(watchlist, settings, 100)
         kept = "in segments" if in_segments else "a file each"
         yield f"| decides, {runs:,} runs {kept} | {seconds:.2f} s |"
-    with drawn(100, 0, False) as (watchlist, settings):
+    with prepared_watchlist(100, 0, False) as (watchlist, settings):
         before = bytes_of(Path(str(settings.lake)), settings.cache)
         began = time.perf_counter()
         for _ in range(rounds):
-            assert Round(watchlist, settings, Nobody()).run() == []
+            assert WatchRound(watchlist, settings, RefusingLauncher()).run() == []
         each = (time.perf_counter() - began) / rounds
         after = bytes_of(Path(str(settings.lake)), settings.cache)
     yield f"| an empty round, 100 runs, 10 models | {each * 1e3:.0f} ms |"

@@ -1,4 +1,4 @@
-"""Where the time of a sweep goes, measured around the real stages: `evaluate` and the writing."""
+"""Measure the time of each stage of a sweep: `evaluate_shard` and the writing."""
 
 import tempfile
 from collections import defaultdict
@@ -12,17 +12,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.subject import Subject, now
+from benchmarks.subject import BenchmarkCase, now
 from prunelake.inference.nested import NestedModel, Progress
-from prunelake.inference.prefix_tree import Query
+from prunelake.inference.prefix_tree import ScoringQuery
 from prunelake.lake import commit
-from prunelake.lake.partial_runs import ORDER, Cost, Unfinished
+from prunelake.lake.partial_runs import ORDER_SHARD, ComputeCost, PartialRun
 from prunelake.schema.run_tables import ATTRIBUTIONS, DELETIONS, LAYERS, PREDICTIONS
 from prunelake.strategies.importance import RemovalOrder
 from prunelake.sweep.run_rows import example_rows, layer_rows, run_row
-from prunelake.sweep.shard_work import evaluate, part
-from prunelake.sweep.shards import split
-from prunelake.tasks.encoding import Encoder, encode
+from prunelake.sweep.shard_work import evaluate_shard, shard_work
+from prunelake.sweep.shards import split_into_shards
+from prunelake.tasks.encoding import Encoder, encode_examples
 
 CPU = torch.device("cpu")
 
@@ -49,7 +49,7 @@ class Clock:
 
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:
-        """Give the time of a block to `part`, but for what others inside it took."""
+        """Give the time of a block to `shard_work`, but for what others inside it took."""
         before, began = self.inside, now(CPU)
         try:
             yield
@@ -63,13 +63,13 @@ class TimedEncoder(Encoder):
 
     clock: Clock = field(default_factory=Clock)
 
-    def plain(self, text: str) -> list[int]:
+    def encode_text(self, text: str) -> list[int]:
         with self.clock.timed(TOKENISING):
-            return super().plain(text)
+            return super().encode_text(text)
 
-    def text(self, ids: Sequence[int]) -> str:
+    def decode(self, ids: Sequence[int]) -> str:
         with self.clock.timed(TOKENISING):
-            return super().text(ids)
+            return super().decode(ids)
 
 
 class TimedModel(NestedModel):
@@ -78,14 +78,14 @@ class TimedModel(NestedModel):
     clock: Clock
 
     def log_likelihoods(
-        self, queries: Sequence[Query], progress: Progress | None = None
+        self, queries: Sequence[ScoringQuery], progress: Progress | None = None
     ) -> list[NDArray[np.float64]]:
         with self.clock.timed(AROUND):
             return super().log_likelihoods(queries, progress)
 
 
 @contextmanager
-def hooked(subject: Subject, clock: Clock) -> Iterator[None]:
+def hooked(subject: BenchmarkCase, clock: Clock) -> Iterator[None]:
     """Tell the clock of the model's own parts."""
     model = subject.loaded.model
     began: list[tuple[float, float]] = []
@@ -114,7 +114,7 @@ def hooked(subject: Subject, clock: Clock) -> Iterator[None]:
             hook.remove()
 
 
-def profile(subject: Subject) -> Iterator[list[str]]:
+def profile(subject: BenchmarkCase) -> Iterator[list[str]]:
     """The rows of the table, of one sweep of the subject's rows into a lake of its own."""
     clock = Clock()
     began = now(CPU)
@@ -134,14 +134,14 @@ def profile(subject: Subject) -> Iterator[list[str]]:
     ]
 
 
-def _sweep(subject: Subject, folder: Path, clock: Clock) -> None:
+def _sweep(subject: BenchmarkCase, folder: Path, clock: Clock) -> None:
     encoder = TimedEncoder(subject.loaded.tokenizer, clock=clock)
     examples = [encoded.example for encoded in subject.plan.examples]
-    work = replace(subject.plan, examples=tuple(encode(encoder, examples, 10**6)))
+    work = replace(subject.plan, examples=tuple(encode_examples(encoder, examples, 10**6)))
     model = TimedModel(subject.loaded.model, subject.order)
     model.clock = clock
     order = RemovalOrder(subject.order, (0.0,) * len(subject.order))
-    unfinished = Unfinished(folder, work.identity.run_id)
+    unfinished = PartialRun(folder, work.identity.run_id)
     stage_began, inside = now(CPU), clock.inside
 
     def report(stage: str, done: int, total: int) -> None:
@@ -153,16 +153,23 @@ def _sweep(subject: Subject, folder: Path, clock: Clock) -> None:
                 clock.seconds[REGRESSION] += ended - stage_began - (clock.inside - inside)
             stage_began, inside = ended, clock.inside
 
-    shards = split(len(work.examples), len(work.explained))
+    shards = split_into_shards(len(work.examples), len(work.explained_examples))
     with clock.timed(WRITING):
-        unfinished.store(ORDER, {"layers": layer_rows(work.identity.run_id, order)}, Cost(0, 0, ""))
+        unfinished.write_shard(
+            ORDER_SHARD, {"layers": layer_rows(work.identity.run_id, order)}, ComputeCost(0, 0, "")
+        )
     for shard in shards:
         stage_began, inside = now(CPU), clock.inside
-        frames = evaluate(part(work, shard), encoder, model, report)
+        frames = evaluate_shard(shard_work(work, shard), encoder, model, report)
         with clock.timed(WRITING):
-            unfinished.store(shard.name, frames, Cost(0, 0, ""))
+            unfinished.write_shard(shard.name, frames, ComputeCost(0, 0, ""))
     with clock.timed(WRITING):
         names = [shard.name for shard in shards]
-        rows = {t.name: unfinished.rows(t, names) for t in (PREDICTIONS, ATTRIBUTIONS, DELETIONS)}
-        rows |= {"layers": unfinished.rows(LAYERS, [ORDER]), "examples": example_rows(work)}
-        commit.write_run(folder, run_row(work, order, [Cost(0, 0, "")]), rows)
+        rows = {
+            t.name: unfinished.read_table(t, names) for t in (PREDICTIONS, ATTRIBUTIONS, DELETIONS)
+        }
+        rows |= {
+            "layers": unfinished.read_table(LAYERS, [ORDER_SHARD]),
+            "examples": example_rows(work),
+        }
+        commit.write_run(folder, run_row(work, order, [ComputeCost(0, 0, "")]), rows)

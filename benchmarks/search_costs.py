@@ -11,17 +11,17 @@ import argparse
 
 from prunelake.evaluation.predictions import predict
 from prunelake.inference.nested import NestedModel
-from prunelake.models.loading import load
+from prunelake.models.loading import load_model
 from prunelake.settings import Settings
-from prunelake.spec import SEARCH_ROWS, Rows, Strategy, SweepSpec
+from prunelake.spec import DEFAULT_SEARCH_ROWS, Rows, Strategy, SweepSpec
 from prunelake.strategies.importance import removal_order
-from prunelake.sweep.plan import Plan, plan
+from prunelake.sweep.plan import SweepPlan, plan_sweep
 
 STRATEGIES = ("cosine", "iterative", "loss", "divergence", "balanced", "last", "random:0")
 ROWS, BUNDLED_ROWS = 100, 80
 
 
-def planned(task: str, rows: int, depth: int, strategy: str) -> Plan:
+def planned(task: str, rows: int, depth: int, strategy: str) -> SweepPlan:
     spec = SweepSpec(
         task=task,
         rows=Rows(sample=rows),
@@ -29,7 +29,7 @@ def planned(task: str, rows: int, depth: int, strategy: str) -> Plan:
         strategy=Strategy.model_validate(strategy),
         explain=None,
     )
-    return plan(spec, Settings())
+    return plan_sweep(spec, Settings())
 
 
 def main() -> None:
@@ -39,10 +39,10 @@ def main() -> None:
     parser.add_argument("--strategies", default=",".join(STRATEGIES))
     asked = parser.parse_args()
     is_bundled = asked.task in ("everyday_knowledge", "opinions")
-    rows = BUNDLED_ROWS - SEARCH_ROWS if is_bundled else ROWS
+    rows = BUNDLED_ROWS - DEFAULT_SEARCH_ROWS if is_bundled else ROWS
     work = planned(asked.task, rows, asked.depth, "cosine")
-    model = load(work.source).model
-    cosine = removal_order(model, work.spec.strategy, work.windows)
+    model = load_model(work.source).model
+    cosine = removal_order(model, work.spec.strategy, work.calibration_windows)
     evaluated = NestedModel(model, cosine.layers)
     predict(evaluated, "run", work.examples, work.levels)
     unit = cosine.forward_tokens + evaluated.forward_tokens * ROWS / rows
@@ -51,7 +51,11 @@ def main() -> None:
     for label in asked.strategies.split(","):
         work = planned(asked.task, rows, asked.depth, label)
         order = removal_order(
-            model, work.spec.strategy, work.windows, work.questions, depth=asked.depth
+            model,
+            work.spec.strategy,
+            work.calibration_windows,
+            work.search_examples,
+            depth=asked.depth,
         )
         share = order.forward_tokens / unit
         print(f"| `{label}` | {order.forward_tokens:,.0f} | {share:.1f} |", flush=True)

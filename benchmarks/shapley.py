@@ -28,15 +28,15 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from prunelake.evaluation import shapley
-from prunelake.evaluation.shapley import drawn, shapley_values
+from prunelake.evaluation.shapley import sample_coalitions, shapley_values
 from prunelake.inference.nested import NestedModel
-from prunelake.inference.prefix_tree import Query
-from prunelake.models.loading import load
+from prunelake.inference.prefix_tree import ScoringQuery
+from prunelake.models.loading import load_model
 from prunelake.settings import Settings
 from prunelake.spec import Rows, SweepSpec
 from prunelake.strategies.importance import removal_order
-from prunelake.sweep.plan import plan
-from prunelake.tasks.encoding import Encoded
+from prunelake.sweep.plan import plan_sweep
+from prunelake.tasks.encoding import EncodedExample
 
 LEVELS = (0, 4, 8)
 PROMPTS = {"openbookqa": {8: 3, 9: 3, 10: 2, 11: 1}, "everyday_knowledge": {12: 1}}  # by tokens
@@ -60,7 +60,7 @@ class Game:
     def of_table(cls, values: Floats) -> "Game":
         """A game of [levels, 2^tokens] values, token i present where bit i of the place is set."""
         count = values.shape[1].bit_length() - 1
-        every = drawn(count, 2**count, np.random.default_rng(0))
+        every = sample_coalitions(count, 2**count, np.random.default_rng(0))
         exact = [shapley_values(every, own[places(every.masks)]) for own in values]
         return cls(lambda masks, level: np.asarray(values[level, places(masks)]), np.array(exact))
 
@@ -90,17 +90,19 @@ def places(masks: NDArray[np.bool_]) -> NDArray[np.int64]:
     return np.asarray(masks @ (1 << np.arange(masks.shape[1])))
 
 
-def play(model: NestedModel, encoded: Encoded) -> Game:
+def play(model: NestedModel, encoded: EncodedExample) -> Game:
     """Ask for every mask; each level explains its own prediction."""
     count = len(encoded.prompt)
     context = (*encoded.prefix, *encoded.prompt)
-    (answer,) = model.log_likelihoods([Query(context, encoded.options, LEVELS)])
+    (answer,) = model.log_likelihoods([ScoringQuery(context, encoded.options, LEVELS)])
     targets = answer.argmax(axis=1)
     chosen = sorted(set(targets.tolist()))
     options = tuple(encoded.options[option] for option in chosen)
     masks = np.arange(2**count)[:, None] >> np.arange(count) & 1
     queries = [
-        Query((*encoded.prefix, *np.where(mask, encoded.prompt, 0).tolist()), options, LEVELS)
+        ScoringQuery(
+            (*encoded.prefix, *np.where(mask, encoded.prompt, 0).tolist()), options, LEVELS
+        )
         for mask in masks
     ]
     answers = np.array(model.log_likelihoods(queries))  # [masks, levels, options]
@@ -121,7 +123,7 @@ def kernel_shap(game: Game, level: int, masks: int, seed: int) -> Floats:
 
 
 def leverage_shap(game: Game, level: int, masks: int, seed: int) -> Floats:
-    coalitions = drawn(game.exact.shape[1], masks, np.random.default_rng(seed))
+    coalitions = sample_coalitions(game.exact.shape[1], masks, np.random.default_rng(seed))
     return shapley_values(coalitions, game.of(coalitions.masks, level))
 
 
@@ -263,10 +265,12 @@ def games_of_smollm2() -> tuple[list[Game], float]:
     model, games = None, []
     for task, wanted in PROMPTS.items():
         spec = SweepSpec(task=task, rows=Rows(first=60), levels=LEVELS, explain=None)
-        work = plan(spec, settings)
+        work = plan_sweep(spec, settings)
         if model is None:
-            loaded = load(work.source, spec.dtype).model
-            model = NestedModel(loaded, removal_order(loaded, spec.strategy, work.windows).layers)
+            loaded = load_model(work.source, spec.dtype).model
+            model = NestedModel(
+                loaded, removal_order(loaded, spec.strategy, work.calibration_windows).layers
+            )
         left = dict(wanted)
         for encoded in work.examples:
             count = len(encoded.prompt)

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.load import loaded
+from benchmarks.load import run_load
 from benchmarks.serving import Server, served
-from prunelake.lake.publish import NAME, publish
-from tests import level_rows
+from prunelake.analysis.analyse import analyse
+from prunelake.lake.publish import SNAPSHOT_FILE, publish
+from tests.support import example_runs
 
 EVERY_S = 5.0
 CLIENTS = 32
@@ -24,7 +25,7 @@ TARGETS = [
 
 
 @dataclass
-class Watched:
+class Observations:
     """What one more client saw, and the server's memory (MB) and open files over time."""
 
     snapshots: list[str] = field(default_factory=list)
@@ -38,10 +39,10 @@ def prepared(lake: Path, folder: Path, count: int) -> list[Path]:
     """Snapshots of a lake that grows by a run each."""
     found = []
     for number in range(count):
-        level_rows.explained_run(lake, f"run {number}", levels=[0, 1, 2])
-        publish(lake)
+        example_runs.explained_run(lake, f"run {number}", levels=[0, 1, 2])
+        publish(lake, analyse)
         found.append(folder / f"{number}.duckdb")
-        shutil.copy(lake / NAME, found[-1])
+        shutil.copy(lake / SNAPSHOT_FILE, found[-1])
     return found
 
 
@@ -52,7 +53,7 @@ def replaced(lake: Path, snapshots: list[Path], stop: threading.Event) -> None:
         number += 1
         arriving = lake / "arriving"
         shutil.copy(snapshots[number % len(snapshots)], arriving)
-        arriving.replace(lake / NAME)
+        arriving.replace(lake / SNAPSHOT_FILE)
 
 
 def published(lake: Path, stop: threading.Event) -> None:
@@ -60,11 +61,11 @@ def published(lake: Path, stop: threading.Event) -> None:
     number = 0
     while not stop.wait(EVERY_S):
         number += 1
-        level_rows.explained_run(lake, f"new {number}")
-        publish(lake)
+        example_runs.explained_run(lake, f"new {number}")
+        publish(lake, analyse)
 
 
-def watch(server: Server, stop: threading.Event, watched: Watched) -> None:
+def watch(server: Server, stop: threading.Event, watched: Observations) -> None:
     """Ask with the last ETag: 304 while the snapshot stays, then a whole answer of the next."""
     tag = ""
     with httpx.Client(base_url=server.url, timeout=30) as client:
@@ -90,7 +91,7 @@ def soak(folder: Path, seconds: float, is_real: bool) -> Iterator[str]:
     lake = folder / ("written" if is_real else "replaced")
     lake.mkdir()
     snapshots = prepared(lake, folder, 1 if is_real else 4)
-    watched, stop = Watched(), threading.Event()
+    watched, stop = Observations(), threading.Event()
     with served(lake, folder / "soak.log") as server:
         publisher = (
             threading.Thread(target=published, args=(lake, stop))
@@ -100,7 +101,7 @@ def soak(folder: Path, seconds: float, is_real: bool) -> Iterator[str]:
         watcher = threading.Thread(target=watch, args=(server, stop, watched))
         for thread in (publisher, watcher):
             thread.start()
-        load = loaded(server.address, TARGETS, CLIENTS, seconds, folder, snapshots=True)
+        load = run_load(server.address, TARGETS, CLIENTS, seconds, folder, snapshots=True)
         stop.set()
         for thread in (publisher, watcher):
             thread.join()
@@ -110,13 +111,13 @@ def soak(folder: Path, seconds: float, is_real: bool) -> Iterator[str]:
         f"({load.rate:,.0f} a second, p95 {load.p95:.1f} ms), {load.errors} errors; answers of "
         f"{len(load.snapshots)} snapshots; one more client saw {len(watched.snapshots)} of them, "
         f"{watched.unchanged} times 304, {len(watched.faults)} faults {watched.faults[:3] or ''}; "
-        f"most in each third of the time: {thirds(watched.memory)} MB of memory, "
-        f"{thirds(watched.files)} open files."
+        f"most in each third of the time: {maxima_by_third(watched.memory)} MB of memory, "
+        f"{maxima_by_third(watched.files)} open files."
     )
     yield ""
 
 
-def thirds(values: list[float]) -> str:
+def maxima_by_third(values: list[float]) -> str:
     """The most in the first, second and last third."""
     third = max(len(values) // 3, 1)
     parts = values[:third], values[third : 2 * third], values[2 * third :]

@@ -27,7 +27,7 @@ from benchmarks.subject import (
     FLOAT32,
     MIXED,
     Explained,
-    Format,
+    NumberFormat,
     device_of,
     explain,
     formats_of,
@@ -38,7 +38,7 @@ from benchmarks.subject import (
     settings_of,
 )
 from prunelake.settings import Settings
-from prunelake.sweep.plan import Plan
+from prunelake.sweep.plan import SweepPlan
 
 PACKAGES = ("torch", "transformers", "captum", "interpreto", "lm_eval")
 TASKS = ("arc_easy", "arc_challenge", "openbookqa", "sst2")
@@ -102,7 +102,7 @@ def options_of(settings: Settings) -> argparse.Namespace:
 
 
 def compare(
-    work: Plan, order: tuple[int, ...], settings: Settings, numbers: tuple[Format, ...]
+    work: SweepPlan, order: tuple[int, ...], settings: Settings, numbers: tuple[NumberFormat, ...]
 ) -> tuple[dict[str, Explained], dict[str, Timed]]:
     """Ours in every format, and the baselines in the two that they are held to."""
     ours, theirs = {}, {}
@@ -137,7 +137,7 @@ def predictions(
 
 
 def against_limits(
-    work: Plan, order: tuple[int, ...], settings: Settings, numbers: tuple[Format, ...]
+    work: SweepPlan, order: tuple[int, ...], settings: Settings, numbers: tuple[NumberFormat, ...]
 ) -> Iterator[list[str]]:
     for number in numbers:
         say(f"limits, {number.name}")
@@ -175,7 +175,7 @@ def lines(options: argparse.Namespace, settings: Settings) -> Iterator[str]:
     command = " ".join(["python -m benchmarks.speed", *sys.argv[1:]])
     yield report.head(command, device_of(settings), PACKAGES, load)
     yield ""
-    counts = [len(encoded.prompt) for encoded in work.explained]
+    counts = [len(encoded.prompt) for encoded in work.explained_examples]
     yield (
         f"{work.spec.model}; {options.task}, {len(counts)} rows of {counts} prompt tokens, seeds "
         f"{list(seeds)}, levels {list(work.levels)} of the cosine order in float32. "

@@ -9,42 +9,42 @@ import polars as pl
 import torch
 
 from prunelake.errors import ModelError
-from prunelake.evaluation.attributions import attribute
+from prunelake.evaluation.attributions import compute_attributions
 from prunelake.evaluation.deletion_curves import deletion_curves
 from prunelake.evaluation.predictions import predict
 from prunelake.inference.nested import NestedModel
 from prunelake.models import devices
-from prunelake.models.loading import LoadedModel, load
-from prunelake.models.precision import set_products
+from prunelake.models.loading import LoadedModel, load_model
+from prunelake.models.precision import set_matmul_precision
 from prunelake.settings import Settings
 from prunelake.spec import Dtype, Explanation, Rows, SweepSpec
 from prunelake.strategies.importance import removal_order
-from prunelake.sweep.plan import Plan, plan
-from prunelake.sweep.shard_work import prompt
-from prunelake.tasks.encoding import Encoded, Encoder
+from prunelake.sweep.plan import SweepPlan, plan_sweep
+from prunelake.sweep.shard_work import explained_prompt
+from prunelake.tasks.encoding import EncodedExample, Encoder
 
 CLOCK = os.environ.get("PRUNELAKE_BENCH_CLOCK", "wall")
 
 
 @dataclass(frozen=True)
-class Format:
+class NumberFormat:
     """A number format, by the name that tables give it."""
 
     name: str
     dtype: Dtype
 
 
-FLOAT32 = Format("float32", "float32")
-MIXED = Format("float32, bfloat16 products", "float32_bf16")
-BFLOAT16 = Format("bfloat16", "bfloat16")
-FLOAT16 = Format("float16", "float16")
+FLOAT32 = NumberFormat("float32", "float32")
+MIXED = NumberFormat("float32, bfloat16 products", "float32_bf16")
+BFLOAT16 = NumberFormat("bfloat16", "bfloat16")
+FLOAT16 = NumberFormat("float16", "float16")
 
 
 @dataclass(frozen=True)
-class Subject:
+class BenchmarkCase:
     """A loaded model, a plan of rows and levels, and the removal order of all formats."""
 
-    plan: Plan
+    plan: SweepPlan
     loaded: LoadedModel
     order: tuple[int, ...]
     shares_beginnings: bool = True
@@ -85,7 +85,7 @@ def plan_of(
     levels: Sequence[int] | None,
     settings: Settings,
     seeds: Sequence[int] = (0,),
-) -> Plan:
+) -> SweepPlan:
     """Sampled rows of a task, explained as the paper does: KernelSHAP, deleted text."""
     explanation = Explanation(seeds=tuple(seeds), operators=("delete_text",))
     spec = SweepSpec(
@@ -94,32 +94,34 @@ def plan_of(
         levels=None if levels is None else tuple(levels),
         explain=explanation,
     )
-    return plan(spec, settings)
+    return plan_sweep(spec, settings)
 
 
-def order_of(work: Plan, settings: Settings) -> tuple[int, ...]:
+def order_of(work: SweepPlan, settings: Settings) -> tuple[int, ...]:
     """The removal order in float32, which every format and every way uses."""
-    loaded = load(work.source, "float32", device_of(settings))
-    return removal_order(loaded.model, work.spec.strategy, work.windows).layers
+    loaded = load_model(work.source, "float32", device_of(settings))
+    return removal_order(loaded.model, work.spec.strategy, work.calibration_windows).layers
 
 
 def device_of(settings: Settings) -> str:
-    return devices.take(settings.device, settings.cache.expanduser(), lambda _: None)
+    return devices.acquire_device(settings.device, settings.cache.expanduser(), lambda _: None)
 
 
-def prepared(work: Plan, order: tuple[int, ...], settings: Settings, number: Format) -> Subject:
+def prepared(
+    work: SweepPlan, order: tuple[int, ...], settings: Settings, number: NumberFormat
+) -> BenchmarkCase:
     """The subject in one number format."""
-    return Subject(work, load(work.source, number.dtype, device_of(settings)), order)
+    return BenchmarkCase(work, load_model(work.source, number.dtype, device_of(settings)), order)
 
 
-def formats_of(work: Plan, settings: Settings) -> tuple[Format, ...]:
+def formats_of(work: SweepPlan, settings: Settings) -> tuple[NumberFormat, ...]:
     """The number formats that the device has, float32 first: float16 is for GPUs alone."""
     device = device_of(settings)
-    model = load(work.source, "float32", device).model
+    model = load_model(work.source, "float32", device).model
     try:
-        set_products(model, MIXED.dtype)
+        set_matmul_precision(model, MIXED.dtype)
     except ModelError:
-        mixed: tuple[Format, ...] = ()
+        mixed: tuple[NumberFormat, ...] = ()
     else:
         mixed = (MIXED,)
     return (FLOAT32, *mixed, BFLOAT16, *((FLOAT16,) if device.startswith("cuda") else ()))
@@ -136,7 +138,7 @@ def now(device: torch.device) -> float:
     return time.process_time() if CLOCK == "cpu" else time.perf_counter()
 
 
-def explain(subject: Subject) -> Explained:
+def explain(subject: BenchmarkCase) -> Explained:
     """Our way: predictions, attributions and deletion curves of all rows at all levels.
 
     The curves of random rankings are left out: the ways compared have none.
@@ -155,16 +157,20 @@ def explain(subject: Subject) -> Explained:
     run_id = work.identity.run_id
     predictions = predict(model, run_id, work.examples, work.levels)
     done("predict")
-    attributions = attribute(model, predictions, work.explained, work.levels, subject.explanation)
+    attributions = compute_attributions(
+        model, predictions, work.explained_examples, work.levels, subject.explanation
+    )
     done("attribute")
-    prompts = [prompt(subject.encoder, model, encoded) for encoded in work.explained]
+    prompts = [
+        explained_prompt(subject.encoder, model, encoded) for encoded in work.explained_examples
+    ]
     ranked = attributions.filter(method="kernel_shap")
     deletions = deletion_curves(ranked, predictions, prompts, subject.explanation)
     done("delete")
     return Explained(predictions, ranked, deletions, seconds, tokens)
 
 
-def predicted(subject: Subject) -> tuple[pl.DataFrame, float, float]:
+def predicted(subject: BenchmarkCase) -> tuple[pl.DataFrame, float, float]:
     """Our predictions of all rows at all levels, seconds, and forward tokens."""
     model, device = subject.nested(), subject.loaded.model.device
     began = now(device)
@@ -172,7 +178,7 @@ def predicted(subject: Subject) -> tuple[pl.DataFrame, float, float]:
     return found, now(device) - began, model.forward_tokens
 
 
-def option_of(found: pl.DataFrame, level: int, encoded: Encoded) -> int:
+def option_of(found: pl.DataFrame, level: int, encoded: EncodedExample) -> int:
     """The option that a level predicts."""
     name = encoded.example.example_id
     chosen: int = found.filter(level=level, example_id=name)["prediction"].item()

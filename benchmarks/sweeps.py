@@ -26,15 +26,15 @@ from flows.sweep import sweep
 from prunelake.analysis.analyse import analyse
 from prunelake.inference.nested import NestedModel
 from prunelake.lake import commit, read
-from prunelake.lake.partial_runs import Cost
-from prunelake.models.loading import load
+from prunelake.lake.partial_runs import ComputeCost
+from prunelake.models.loading import load_model
 from prunelake.settings import Settings
 from prunelake.spec import Explanation, Rows, Strategy, SweepSpec
 from prunelake.strategies.importance import removal_order
-from prunelake.sweep.plan import plan
+from prunelake.sweep.plan import plan_sweep
 from prunelake.sweep.run_rows import example_rows, layer_rows, run_row
-from prunelake.sweep.shard_work import evaluate, part
-from prunelake.sweep.shards import split
+from prunelake.sweep.shard_work import evaluate_shard, shard_work
+from prunelake.sweep.shards import split_into_shards
 from prunelake.tasks.encoding import Encoder
 
 ROOT = Path(__file__).parents[1]
@@ -55,16 +55,16 @@ def spec_of(rows: int, seed: int | None = None) -> SweepSpec:
 
 def direct(spec: SweepSpec, settings: Settings) -> None:
     """The stages of a sweep called one after the other: no flow, and no shard is kept."""
-    work = plan(spec, settings)
+    work = plan_sweep(spec, settings)
     run_id = work.identity.run_id
-    loaded = load(work.source, spec.dtype, "cpu")
-    order = removal_order(loaded.model, spec.strategy, work.windows)
+    loaded = load_model(work.source, spec.dtype, "cpu")
+    order = removal_order(loaded.model, spec.strategy, work.calibration_windows)
     encoder = Encoder(loaded.tokenizer, spec.special_tokens)
-    costs, found = [Cost(0.0, 0.0, "cpu")], []
-    for shard in split(len(work.examples), len(work.explained)):
+    costs, found = [ComputeCost(0.0, 0.0, "cpu")], []
+    for shard in split_into_shards(len(work.examples), len(work.explained_examples)):
         model = NestedModel(loaded.model, order.layers)
-        found.append(evaluate(part(work, shard), encoder, model, lambda *_: None))
-        costs.append(Cost(model.forward_tokens, 0.0, "cpu"))
+        found.append(evaluate_shard(shard_work(work, shard), encoder, model, lambda *_: None))
+        costs.append(ComputeCost(model.forward_tokens, 0.0, "cpu"))
     frames = {name: pl.concat([frames[name] for frames in found]) for name in found[0]}
     frames |= {"layers": layer_rows(run_id, order), "examples": example_rows(work)}
     commit.write_run(settings.lake, run_row(work, order, costs), frames)
@@ -72,7 +72,7 @@ def direct(spec: SweepSpec, settings: Settings) -> None:
 
 
 def flow(spec: SweepSpec, settings: Settings) -> None:
-    shard_tasks._loaded.clear()  # a process of its own has no model yet
+    shard_tasks._model_cache.clear()  # a process of its own has no model yet
     sweep(spec, settings)
 
 
@@ -118,7 +118,7 @@ def flow_overhead(rows: int) -> Iterator[str]:
 def workers(rows: int) -> Iterator[str]:
     """Two sweeps on one worker of a pool, then two on two workers."""
     took = {}
-    shards = len(split(rows, rows))
+    shards = len(split_into_shards(rows, rows))
     for count in (1, 2):
         with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
             for number in range(count):
@@ -136,7 +136,7 @@ def workers(rows: int) -> Iterator[str]:
 
 def ray(rows: int) -> Iterator[str]:
     """A sweep in this process, then on two nodes of Ray with a core each."""
-    spec, shards = spec_of(rows, 1), len(split(rows, rows))
+    spec, shards = spec_of(rows, 1), len(split_into_shards(rows, rows))
     here = timed(flow, spec)
     with two_nodes() as address:
         print(f"Ray, {load_of()}", file=sys.stderr)

@@ -5,14 +5,14 @@ from prefect.artifacts import create_table_artifact
 
 from prunelake.errors import one_line
 from prunelake.lake import views
-from prunelake.profiling.profile import Wanted, profile
+from prunelake.profiling.profile import ProfileRequest, profile_model
 from prunelake.settings import Settings
 
-COSTS = "from costs where profile_id = '{}' order by level"
+COSTS_QUERY = "from costs where profile_id = '{}' order by level"
 
 
 @flow(name="cost", flow_run_name="{wanted.model} {wanted.strategy.label}")
-def cost(wanted: Wanted, settings: Settings | None = None) -> str:
+def cost(wanted: ProfileRequest, settings: Settings | None = None) -> str:
     """Measure weights, KV cache, speed and memory of each level; returns the profile's id.
 
     A GPU is held alone meanwhile, as by a sweep. A CPU is not: a worker that profiles one should
@@ -20,10 +20,10 @@ def cost(wanted: Wanted, settings: Settings | None = None) -> str:
     """
     settings = settings or Settings()
     logger = get_run_logger()
-    profile_id = profile(wanted, settings, lambda text: logger.info("%s", text))
+    profile_id = profile_model(wanted, settings, lambda text: logger.info("%s", text))
     logger.info("profile %s is in the lake %s", profile_id, settings.lake)
     try:
-        rows = views.query(settings.lake, COSTS.format(profile_id)).to_dicts()
+        rows = views.query(settings.lake, COSTS_QUERY.format(profile_id)).to_dicts()
         create_table_artifact(
             table=rows, key="costs", description=f"Profile {profile_id}: {wanted.model}"
         )

@@ -7,8 +7,8 @@ from prefect.events import emit_event
 
 HIDDEN_DEGRADATION = "prunelake.hidden_degradation.found"
 
-ABOUT = ("model", "revision", "task", "strategy")
-FOUND = ("level", "metric", "method", "operator", "variant", "delta")
+RESOURCE_COLUMNS = ("model", "revision", "task", "strategy")
+PAYLOAD_COLUMNS = ("level", "metric", "method", "operator", "variant", "delta")
 
 
 def emit_hidden_degradations(run: Mapping[str, Any], hidden: Sequence[Mapping[str, Any]]) -> None:
@@ -27,11 +27,11 @@ def emit_hidden_degradations(run: Mapping[str, Any], hidden: Sequence[Mapping[st
         resource={
             "prefect.resource.id": f"prunelake.run.{run_id}",
             "prefect.resource.name": f"{run['task']} {run['strategy']} {run['model']}",
-            **{f"prunelake.{name}": run[name] for name in ABOUT},
+            **{f"prunelake.{name}": run[name] for name in RESOURCE_COLUMNS},
         },
         payload={
             "run_id": run_id,
             "count": len(hidden),
-            "found": [{name: row[name] for name in FOUND} for row in hidden],
+            "found": [{name: row[name] for name in PAYLOAD_COLUMNS} for row in hidden],
         },
     )

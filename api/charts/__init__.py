@@ -1,1 +1,1 @@
-"""Frames of `queries` -> charts, with the finding as the title; no SQL here."""
+"""Charts: one file for each drawing."""

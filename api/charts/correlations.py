@@ -3,10 +3,10 @@
 import altair as alt
 import polars as pl
 
-from api.charts.drawing import BLUE, GREY, VERMILION, WIDTH, at, finished
-from api.wording import LABELS, label, listed, number
+from api.charts.drawing import BLUE, GREY, VERMILION, WIDTH, rule_data, with_house_style
+from api.findings.wording import LABELS, label, listed, number
 
-NAMED = 3
+MAX_NAMED_METRICS = 3
 """So many correlations go into a title."""
 
 LABELS_WIDTH = 187  # px, which the longest label fills
@@ -59,7 +59,7 @@ def correlations_chart(correlations: pl.DataFrame) -> alt.LayerChart:
             scale=alt.Scale(domain=domain, range=["circle", "diamond"][: len(domain)]),
         ),
     )
-    marks = [alt.Chart(at(0.0)).mark_rule(color=GREY).encode(x="value:Q")]
+    marks = [alt.Chart(rule_data(0.0)).mark_rule(color=GREY).encode(x="value:Q")]
     if points["spearman_low"].null_count() < points.height:
         marks.append(base.mark_rule(strokeWidth=2).encode(x="spearman_low:Q", x2="spearman_high:Q"))
         notes = ["line: 95 % interval; named if without 0;"]
@@ -69,7 +69,7 @@ def correlations_chart(correlations: pl.DataFrame) -> alt.LayerChart:
     chart = alt.LayerChart(layer=[*marks, dots]).properties(
         width=WIDTH - 150, height=alt.Step(24, **{"for": "position"})
     )
-    return finished(chart, _correlated(known), notes)
+    return with_house_style(chart, _correlated(known), notes)
 
 
 def _correlated(known: pl.DataFrame) -> str:
@@ -81,13 +81,13 @@ def _correlated(known: pl.DataFrame) -> str:
             continue
         is_apart = (pl.col("spearman_low") > 0) | (pl.col("spearman_high") < 0)
         apart = rows.filter(is_apart | pl.col("spearman_low").is_null())
-        strongest = apart.sort(pl.col("spearman").abs(), descending=True).head(NAMED)
+        strongest = apart.sort(pl.col("spearman").abs(), descending=True).head(MAX_NAMED_METRICS)
         values = [
             f"{label(row['metric'])} ({number(row['spearman'])})"
             for row in strongest.iter_rows(named=True)
         ]
-        if apart.height > NAMED:
-            values.append(f"{apart.height - NAMED} more")
+        if apart.height > MAX_NAMED_METRICS:
+            values.append(f"{apart.height - MAX_NAMED_METRICS} more")
         with_what = listed(values) if values else "nothing for sure"
         counts = "all" if rows["level_count"].n_unique() > 1 else str(rows["level_count"][0])
         found.append(f"over {counts} {levels} with {with_what}")

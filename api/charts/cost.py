@@ -6,8 +6,18 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from api.charts.drawing import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION, WIDTH, at, finished
-from api.wording import interval, number, percent
+from api.charts.drawing import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    VERMILION,
+    WIDTH,
+    rule_data,
+    with_house_style,
+)
+from api.findings.wording import interval, number, percent
 
 SPEEDS = {"decoding": "decode_speedup", "prefill": "prefill_speedup"}
 SHARES = {"weights": "weight_share", "KV cache": "kv_share", "peak memory": "memory_share"}
@@ -47,7 +57,7 @@ def cost_chart(costs: pl.DataFrame, level: int) -> alt.VConcatChart:
         notes.insert(0, f"bars: least to greatest of {about['repeats']} repeats")
     known = costs.filter(pl.col("level") > 0)
     found = known.filter(level=level) if level in known["level"] else known.tail(1)
-    return finished(chart, _saved(found.row(0, named=True)), notes)
+    return with_house_style(chart, _saved(found.row(0, named=True)), notes)
 
 
 def _panel(
@@ -77,7 +87,7 @@ def _panel(
     shape = alt.Shape("what:N", scale=alt.Scale(domain=names, range=SHAPES), legend=legend)
     base = alt.Chart(points).encode(x=x, color=colour)
     marks = [
-        alt.Chart(at(1.0)).mark_rule(color=GREY, strokeDash=[1, 3]).encode(y="value:Q"),
+        alt.Chart(rule_data(1.0)).mark_rule(color=GREY, strokeDash=[1, 3]).encode(y="value:Q"),
         base.mark_line(strokeWidth=1.5).encode(y=y),
     ]
     if "low" in points.columns:

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import altair as alt
 import polars as pl
 
-from api.changes import change_clause, sizes, verdict_clause
-from api.charts.drawing import FAINT, GREY, INK, WIDTH, Chart, at, finished
-from api.charts.units import UNITS, heading
-from api.charts.verdict_style import STYLES, in_order, told
-from api.findings import is_published
-from prunelake.analysis.analyse import MARGIN
-from prunelake.schema.metrics import METRICS
+from api.charts.axis_titles import METRIC_UNITS, capitalised_label
+from api.charts.drawing import FAINT, GREY, INK, WIDTH, Chart, rule_data, with_house_style
+from api.charts.verdict_style import VERDICT_STYLES, by_severity, legend_label
+from api.findings.changes import change_clause, sample_sizes, verdict_clause
+from api.findings.sentences import is_published
+from prunelake.analysis.analyse import ACCURACY_MARGIN
+from prunelake.schema.metrics import METRIC_DEFINITIONS
 
 HEIGHT = 150
 SIDE = 18  # px above and below the points, where the sides are named
@@ -31,16 +31,16 @@ def deltas_chart(levels: pl.DataFrame, metrics: Sequence[str]) -> alt.VConcatCha
     ]
     if is_published(levels):
         notes = ["published without examples: no intervals, no verdicts;"]
-        notes.append(f"shaded: within {MARGIN} of unpruned")
+        notes.append(f"shaded: within {ACCURACY_MARGIN} of unpruned")
     else:
         notes = ["thin bar: 95 % interval; thick bar: 90 %, equivalent"]
-        notes.append(f"if within the shaded {MARGIN}; {sizes(levels, present)}")
+        notes.append(f"if within the shaded {ACCURACY_MARGIN}; {sample_sizes(levels, present)}")
     drawn = points.with_columns(
         pl.col("verdict").replace_strict(
-            {verdict: told(verdict) for verdict in STYLES}, default=UNTESTED
+            {verdict: legend_label(verdict) for verdict in VERDICT_STYLES}, default=UNTESTED
         )
     )
-    styles = {told(v): STYLES[v] for v in in_order(points["verdict"].to_list())}
+    styles = {legend_label(v): VERDICT_STYLES[v] for v in by_severity(points["verdict"].to_list())}
     domain = [*styles, UNTESTED] if points["verdict"].null_count() else list(styles)
     colours = [style.colour for style in styles.values()] + ["white"]
     shapes = [style.shape for style in styles.values()] + ["circle"]
@@ -68,11 +68,11 @@ def deltas_chart(levels: pl.DataFrame, metrics: Sequence[str]) -> alt.VConcatCha
         for metric in present
     ]
     title = "; ".join(clause for clause in clauses if clause)
-    return finished(alt.vconcat(*panels, spacing=14), title, notes)
+    return with_house_style(alt.vconcat(*panels, spacing=14), title, notes)
 
 
 def _panel(points: pl.DataFrame, metric: str, dots: alt.Chart, is_last: bool) -> Chart:
-    better = METRICS[metric].higher_is_better
+    better = METRIC_DEFINITIONS[metric].higher_is_better
     domain = _domain(points)
     x = alt.X(
         "level:Q",
@@ -99,12 +99,12 @@ def _panel(points: pl.DataFrame, metric: str, dots: alt.Chart, is_last: bool) ->
         ),
     )
     base = alt.Chart(points)
-    margin = pl.DataFrame({"low": [-MARGIN], "high": [MARGIN]})
+    margin = pl.DataFrame({"low": [-ACCURACY_MARGIN], "high": [ACCURACY_MARGIN]})
     marks = [
         alt.Chart(margin)
         .mark_rect(color=FAINT)
         .encode(y=alt.Y("low:Q"), y2="high:Q", x=alt.value(0), x2=alt.value(WIDTH)),
-        alt.Chart(at(0.0)).mark_rule(color=GREY).encode(y="value:Q"),
+        alt.Chart(rule_data(0.0)).mark_rule(color=GREY).encode(y="value:Q"),
         base.mark_rule(color=GREY, opacity=0.55, strokeWidth=5).encode(
             x=x, y="equivalence_low:Q", y2="equivalence_high:Q"
         ),
@@ -127,8 +127,9 @@ def _panel(points: pl.DataFrame, metric: str, dots: alt.Chart, is_last: bool) ->
                 )
             )
     title = alt.TitleParams(
-        text=f"{heading(metric)}: change from unpruned",
-        subtitle=UNITS[metric] + ("; downwards, as lower is better" if better is False else ""),
+        text=f"{capitalised_label(metric)}: change from unpruned",
+        subtitle=METRIC_UNITS[metric]
+        + ("; downwards, as lower is better" if better is False else ""),
         fontSize=12,
         subtitleFontSize=10.5,
         offset=4,
@@ -140,6 +141,6 @@ def _domain(points: pl.DataFrame) -> list[float]:
     """All of the intervals and twice the margin, and room for the names of the sides."""
     columns = ("delta", "delta_low", "delta_high", "equivalence_low", "equivalence_high")
     values = [value for column in columns for value in points[column].drop_nulls().to_list()]
-    low, high = min(*values, -2 * MARGIN), max(*values, 2 * MARGIN)
+    low, high = min(*values, -2 * ACCURACY_MARGIN), max(*values, 2 * ACCURACY_MARGIN)
     room = (high - low) * SIDE / (HEIGHT - 2 * SIDE)
     return [low - room, high + room]

@@ -60,7 +60,7 @@ DARK = {
 }
 
 
-def finished(
+def with_house_style(
     chart: AnyChart, title: str, subtitle: list[str], plot_width: float = WIDTH
 ) -> AnyChart:
     """The chart in the house style under its title, broken into lines of a chart's width.
@@ -86,19 +86,19 @@ def title(chart: Chart) -> str:
     return f"{' '.join(heading.text)} ({' '.join(heading.subtitle)})"
 
 
-def spec(chart: Chart, theme: Theme = "light") -> dict[str, Any]:
+def vega_lite(chart: Chart, theme: Theme = "light") -> dict[str, Any]:
     """The chart as Vega-Lite, every colour of the palette in its shade of the theme."""
     drawn: dict[str, Any] = chart.to_dict()
-    return drawn if theme == "light" else for_dark(drawn)
+    return drawn if theme == "light" else dark_theme(drawn)
 
 
-def for_dark(part: Any) -> Any:
+def dark_theme(part: Any) -> Any:
     """A light chart's Vega-Lite, or a part of it, in the colours of the dark theme."""
     if isinstance(part, dict):
         # Data may hold the name of a colour, too.
-        return {k: v if k == "datasets" else for_dark(v) for k, v in part.items()}
+        return {k: v if k == "datasets" else dark_theme(v) for k, v in part.items()}
     if isinstance(part, list):
-        return [for_dark(member) for member in part]
+        return [dark_theme(member) for member in part]
     return DARK.get(part, part) if isinstance(part, str) else part
 
 
@@ -114,12 +114,12 @@ def png(spec: dict[str, Any], scale: float = 2) -> bytes:
     return picture
 
 
-def page(spec: dict[str, Any]) -> str:
+def html_page(spec: dict[str, Any]) -> str:
     """A Vega-Lite chart as an HTML page of its own that needs no network."""
     text: str = vl_convert.vegalite_to_html(spec, bundle=True)
     return text
 
 
-def at(value: float, name: str = "value") -> pl.DataFrame:
+def rule_data(value: float, name: str = "value") -> pl.DataFrame:
     """The data of a rule at one value."""
     return pl.DataFrame({name: [value]})

@@ -5,8 +5,8 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from api.charts.drawing import BLUE, GREY, INK, SKY, VERMILION, WIDTH, finished
-from api.wording import number, percent
+from api.charts.drawing import BLUE, GREY, INK, SKY, VERMILION, WIDTH, with_house_style
+from api.findings.wording import number, percent
 
 KINDS = {
     "harmful": "harmful: right before, wrong now",
@@ -76,7 +76,7 @@ def flips_chart(flips: pl.DataFrame, level: int) -> alt.LayerChart:
     title = _changed(row)
     if at < known["level"][-1]:
         title += f"; {percent(known['flip_rate'][-1])} at level {known['level'][-1]}"
-    return finished(chart, title, notes)
+    return with_house_style(chart, title, notes)
 
 
 def _changed(row: dict[str, Any]) -> str:

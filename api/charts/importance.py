@@ -3,7 +3,7 @@
 import altair as alt
 import polars as pl
 
-from api.charts.drawing import GREY, INK, SEQUENTIAL, VERMILION, finished
+from api.charts.drawing import GREY, INK, SEQUENTIAL, VERMILION, with_house_style
 
 
 def importance_chart(layers: pl.DataFrame, removed: int) -> alt.LayerChart:
@@ -59,4 +59,4 @@ def importance_chart(layers: pl.DataFrame, removed: int) -> alt.LayerChart:
         "in it: the level from which on its attention is gone;",
         f"framed: gone at the deepest level evaluated ({removed})",
     ]
-    return finished(chart, title, notes, 22 * per_row)
+    return with_house_style(chart, title, notes, 22 * per_row)

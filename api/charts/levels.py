@@ -6,10 +6,19 @@ from itertools import cycle
 import altair as alt
 import polars as pl
 
-from api.changes import change_clause, sizes
-from api.charts.drawing import BLUE, GREEN, GREY, PURPLE, VERMILION, WIDTH, at, finished
-from api.charts.units import heading, unit
-from api.findings import accuracy_clause, is_published, metric_clause, shown_level
+from api.charts.axis_titles import axis_title, capitalised_label
+from api.charts.drawing import (
+    BLUE,
+    GREEN,
+    GREY,
+    PURPLE,
+    VERMILION,
+    WIDTH,
+    rule_data,
+    with_house_style,
+)
+from api.findings.changes import change_clause, sample_sizes
+from api.findings.sentences import accuracy_clause, default_level, is_published, metric_clause
 
 CONFIDENCE_PANELS = ("accuracy", "ece", "nll", "flip_rate")
 EXPLANATION_PANELS = ("accuracy", "comprehensiveness", "sufficiency", "overlap_10")
@@ -27,7 +36,7 @@ def levels_chart(levels: pl.DataFrame, metrics: Sequence[str]) -> alt.VConcatCha
     A dotted line carries the unpruned value on, a vertical rule marks level 0 and a dashed one the
     level that the title speaks of; dashed grey is the random ranking.
     """
-    shown = shown_level(levels)
+    shown = default_level(levels)
     # A metric of a single point has nothing to set against accuracy over levels.
     known = levels.drop_nulls("value")
     present = [metric for metric in metrics if known.filter(metric=metric).height]
@@ -38,19 +47,19 @@ def levels_chart(levels: pl.DataFrame, metrics: Sequence[str]) -> alt.VConcatCha
     if is_published(levels):
         notes = ["published without examples: no intervals, no verdicts"]
     else:
-        notes = [f"band: 95 % interval; {sizes(levels, present)}"]
+        notes = [f"band: 95 % interval; {sample_sizes(levels, present)}"]
     panels = [
         _panel(known.filter(metric=metric), metric, colour, shown, is_last=metric == present[-1])
         for metric, colour in zip(present, cycle(COLOURS), strict=False)
     ]
     title = "; ".join([accuracy_clause(levels), *clauses])
-    return finished(alt.vconcat(*panels, spacing=14), title, notes)
+    return with_house_style(alt.vconcat(*panels, spacing=14), title, notes)
 
 
 def _panel(
     points: pl.DataFrame, metric: str, colour: str, shown: int | None, is_last: bool
 ) -> alt.LayerChart:
-    subtitle = unit(metric)
+    subtitle = axis_title(metric)
     has_random = points["random_value"].null_count() < points.height
     if has_random:
         subtitle += "; dashed: random ranking"
@@ -70,10 +79,12 @@ def _panel(
         axis=alt.Axis(tickCount=4, minExtent=34, maxExtent=34, format=".2f"),
     )
     base = alt.Chart(points)
-    marks: list[alt.Chart] = [alt.Chart(at(0, "level")).mark_rule(color=GREY).encode(x=x)]
+    marks: list[alt.Chart] = [alt.Chart(rule_data(0, "level")).mark_rule(color=GREY).encode(x=x)]
     if shown:
         marks.append(
-            alt.Chart(at(shown, "level")).mark_rule(color=GREY, strokeDash=[2, 2]).encode(x=x)
+            alt.Chart(rule_data(shown, "level"))
+            .mark_rule(color=GREY, strokeDash=[2, 2])
+            .encode(x=x)
         )
     unpruned = points.filter(level=0)
     marks.append(
@@ -94,7 +105,11 @@ def _panel(
     marks.append(base.mark_line(color=colour, strokeWidth=2).encode(x=x, y=y))
     marks.append(base.mark_point(color=colour, filled=True, size=40, opacity=1).encode(x=x, y=y))
     title = alt.TitleParams(
-        text=heading(metric), subtitle=subtitle, fontSize=12, subtitleFontSize=10.5, offset=4
+        text=capitalised_label(metric),
+        subtitle=subtitle,
+        fontSize=12,
+        subtitleFontSize=10.5,
+        offset=4,
     )
     return alt.LayerChart(layer=marks).properties(width=WIDTH, height=90, title=title)
 

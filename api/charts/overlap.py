@@ -3,8 +3,8 @@
 import altair as alt
 import polars as pl
 
-from api.charts.drawing import INK, SEQUENTIAL, WIDTH, finished
-from api.wording import number, percent
+from api.charts.drawing import INK, SEQUENTIAL, WIDTH, with_house_style
+from api.findings.wording import number, percent
 
 SMALLEST_WITH_NUMBER = 15  # px of a cell
 
@@ -50,7 +50,7 @@ def overlap_chart(overlaps: pl.DataFrame) -> alt.LayerChart:
     chart = alt.LayerChart(layer=marks).properties(
         width=size * len(levels), height=size * len(levels)
     )
-    return finished(chart, *_shared(overlaps, levels), size * len(levels))
+    return with_house_style(chart, *_shared(overlaps, levels), size * len(levels))
 
 
 def _shared(overlaps: pl.DataFrame, levels: list[int]) -> tuple[str, list[str]]:

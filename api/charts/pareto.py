@@ -5,16 +5,16 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from api.charts.drawing import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION, WIDTH, finished
-from api.charts.units import heading, unit
-from api.wording import label, number, order, percent, units
-from prunelake.schema.metrics import METRICS
+from api.charts.axis_titles import axis_title, capitalised_label
+from api.charts.drawing import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION, WIDTH, with_house_style
+from api.findings.wording import label, number, order_name, percent, removed_modules
+from prunelake.schema.metrics import METRIC_DEFINITIONS
 
 # Four colours and five shapes: twenty pairs before one comes again.
 COLOURS = [BLUE, GREEN, PURPLE, ORANGE]
 SHAPES = ["circle", "square", "triangle-up", "cross", "triangle-down"]
 
-HIDDEN = "hidden degradation"
+HIDDEN_DEGRADATION = "hidden degradation"
 
 
 def pareto_chart(points: pl.DataFrame, metric: str) -> alt.VConcatChart:
@@ -25,9 +25,9 @@ def pareto_chart(points: pl.DataFrame, metric: str) -> alt.VConcatChart:
     runs downwards where lower is better. Where the number of layers is not known, removed layers
     are counted. `points` has rows of accuracy.
     """
-    drawn = points.with_columns(order=pl.Series([order(name) for name in points["strategy"]]))
+    drawn = points.with_columns(order=pl.Series([order_name(name) for name in points["strategy"]]))
     shown = [name for name in dict.fromkeys(("accuracy", metric)) if name in set(drawn["metric"])]
-    hidden = drawn.filter(metric=metric, verdict=HIDDEN).select("strategy", "level")
+    hidden = drawn.filter(metric=metric, verdict=HIDDEN_DEGRADATION).select("strategy", "level")
     notes = [
         "left is cheaper, up is better; filled, on the line:",
         "no other level is as cheap and as good",
@@ -42,7 +42,7 @@ def pareto_chart(points: pl.DataFrame, metric: str) -> alt.VConcatChart:
         _panel(drawn.filter(metric=name), hidden, name, is_last=name == shown[-1]) for name in shown
     ]
     chart = alt.vconcat(*panels, spacing=14)
-    return finished(chart, _worth(drawn.filter(metric="accuracy"), hidden, metric), notes)
+    return with_house_style(chart, _worth(drawn.filter(metric="accuracy"), hidden, metric), notes)
 
 
 def _panel(
@@ -60,7 +60,7 @@ def _panel(
     y = alt.Y(
         "value:Q",
         title=None,
-        scale=alt.Scale(zero=False, reverse=METRICS[metric].higher_is_better is False),
+        scale=alt.Scale(zero=False, reverse=METRIC_DEFINITIONS[metric].higher_is_better is False),
         axis=alt.Axis(tickCount=5, minExtent=34, maxExtent=34, format=".2f"),
     )
     legend = alt.Legend(
@@ -97,8 +97,9 @@ def _panel(
         .encode(x=x, y=y),
     ]
     title = alt.TitleParams(
-        text=heading(metric),
-        subtitle=f"{unit(metric)}; {points['is_undominated'].sum()} of {points.height} undominated",
+        text=capitalised_label(metric),
+        subtitle=f"{axis_title(metric)}; {points['is_undominated'].sum()} of {points.height} "
+        "undominated",
         fontSize=12,
         subtitleFontSize=10.5,
         offset=4,
@@ -126,5 +127,5 @@ def _worth(accuracy: pl.DataFrame, hidden: pl.DataFrame, metric: str) -> str:
 
 def _cost(point: dict[str, Any]) -> str:
     if point["remaining_share"] is None:
-        return f"{point['level']} {units(point['strategy'])} removed"
-    return f"{percent(point['remaining_share'])} of {units(point['strategy'])}"
+        return f"{point['level']} {removed_modules(point['strategy'])} removed"
+    return f"{percent(point['remaining_share'])} of {removed_modules(point['strategy'])}"

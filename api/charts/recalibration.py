@@ -3,10 +3,10 @@
 import altair as alt
 import polars as pl
 
-from api.charts.drawing import BLUE, FAINT, GREY, INK, WIDTH, at, finished
-from api.charts.units import heading, unit
-from api.wording import label, number
-from prunelake.analysis.cross_fitting import CALIBRATORS, UNPRUNED
+from api.charts.axis_titles import axis_title, capitalised_label
+from api.charts.drawing import BLUE, FAINT, GREY, INK, WIDTH, rule_data, with_house_style
+from api.findings.wording import label, number
+from prunelake.analysis.cross_fitting import CALIBRATOR_NAMES, UNPRUNED_TEMPERATURE
 
 HEIGHT = 62
 
@@ -17,7 +17,7 @@ def recalibration_chart(rows: pl.DataFrame, metric: str, level: int) -> alt.VCon
     All panels share their axes. Calibrators that do not define the metric are left out.
     """
     known = rows.drop_nulls("value")
-    present = [name for name in CALIBRATORS if known.filter(calibrator=name).height]
+    present = [name for name in CALIBRATOR_NAMES if known.filter(calibrator=name).height]
     domain = _domain(known)
     panels = [
         _panel(known.filter(calibrator=name), name, domain, is_last=name == present[-1])
@@ -27,10 +27,10 @@ def recalibration_chart(rows: pl.DataFrame, metric: str, level: int) -> alt.VCon
     notes = [
         "grey: as the model gives it; blue: each example by what",
         f"was fitted to others; bars: 95 % interval; n = {count};",
-        f"{unit(metric)}",
+        f"{axis_title(metric)}",
     ]
     chart = alt.vconcat(*panels, spacing=12)
-    return finished(chart, f"{heading(metric)} {_told(known, level)}", notes)
+    return with_house_style(chart, f"{capitalised_label(metric)} {_told(known, level)}", notes)
 
 
 def _told(known: pl.DataFrame, level: int) -> str:
@@ -43,8 +43,8 @@ def _told(known: pl.DataFrame, level: int) -> str:
     told = f"{where} is {number(before, 3)}"
     if "temperature" in here:
         told += f", and {number(here['temperature']['value'], 3)} at its own temperature"
-    if shown > 0 and UNPRUNED in here:
-        told += f", {number(here[UNPRUNED]['value'], 3)} at the unpruned model's"
+    if shown > 0 and UNPRUNED_TEMPERATURE in here:
+        told += f", {number(here[UNPRUNED_TEMPERATURE]['value'], 3)} at the unpruned model's"
     return told
 
 
@@ -69,7 +69,9 @@ def _panel(points: pl.DataFrame, name: str, domain: list[float], is_last: bool) 
     unpruned = points["unpruned_value"].drop_nulls()
     if len(unpruned):
         marks.append(
-            alt.Chart(at(unpruned[0])).mark_rule(color=GREY, strokeDash=[1, 3]).encode(y="value:Q")
+            alt.Chart(rule_data(unpruned[0]))
+            .mark_rule(color=GREY, strokeDash=[1, 3])
+            .encode(y="value:Q")
         )
     for column, low, high, colour, moved in (
         ("before", "before_low", "before_high", GREY, None),

@@ -3,8 +3,8 @@
 import altair as alt
 import polars as pl
 
-from api.charts.drawing import BLUE, GREY, VERMILION, WIDTH, finished
-from api.wording import signed
+from api.charts.drawing import BLUE, GREY, VERMILION, WIDTH, with_house_style
+from api.findings.wording import signed
 
 
 def reliability_chart(reliability: pl.DataFrame, level: int) -> alt.LayerChart:
@@ -59,7 +59,7 @@ def reliability_chart(reliability: pl.DataFrame, level: int) -> alt.LayerChart:
     chart = alt.LayerChart(layer=[diagonal, dots]).properties(width=WIDTH, height=WIDTH)
     total = bins.filter(level=0)["n"].sum()
     notes = [f"n = {total}; dashed: confidence = accuracy"]
-    return finished(chart, title, notes)
+    return with_house_style(chart, title, notes)
 
 
 def _confidence_gap(bins: pl.DataFrame) -> str:

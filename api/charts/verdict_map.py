@@ -7,19 +7,26 @@ from textwrap import wrap
 import altair as alt
 import polars as pl
 
-from api.charts.drawing import INK, ON_COLOUR, WIDTH, finished
-from api.charts.units import heading
-from api.charts.verdict_style import STYLES, in_order, told
-from api.findings import HIDDEN, JUDGED, WORSE, accuracy_clause, stable_levels, with_verdict
-from api.verdicts import VERDICTS
-from api.wording import label, listed
+from api.charts.axis_titles import capitalised_label
+from api.charts.drawing import INK, ON_COLOUR, WIDTH, with_house_style
+from api.charts.verdict_style import VERDICT_STYLES, by_severity, legend_label
+from api.findings.sentences import (
+    HIDDEN_VERDICTS,
+    JUDGED_METRICS,
+    WORSE_VERDICTS,
+    accuracy_clause,
+    levels_with_verdict,
+    stable_levels,
+)
+from api.findings.verdict_labels import VERDICT_LABELS
+from api.findings.wording import label, listed
 
-NAMED = 4
+MAX_NAMED_METRICS = 4
 """So many metrics go into the title."""
 
 LABELS_WIDTH, LABEL_LENGTH = 100, 19  # px, characters
-ROW = 24  # px
-LINE = 11  # px
+ROW_HEIGHT = 24  # px
+LINE_HEIGHT = 11  # px
 
 
 def verdict_map(levels: pl.DataFrame) -> alt.LayerChart:
@@ -27,17 +34,17 @@ def verdict_map(levels: pl.DataFrame) -> alt.LayerChart:
 
     `levels` has a verdict. A level that was not tested has no cell.
     """
-    cells = levels.filter(pl.col("metric").is_in(JUDGED)).drop_nulls("verdict")
-    present = [metric for metric in JUDGED if cells.filter(metric=metric).height]
-    verdicts = in_order(cells["verdict"].to_list())
-    texts = {v: f"{VERDICTS[v].mark}  {told(v)}" for v in verdicts}
-    rows = {metric: heading(metric) for metric in present}
+    cells = levels.filter(pl.col("metric").is_in(JUDGED_METRICS)).drop_nulls("verdict")
+    present = [metric for metric in JUDGED_METRICS if cells.filter(metric=metric).height]
+    verdicts = by_severity(cells["verdict"].to_list())
+    texts = {v: f"{VERDICT_LABELS[v].mark}  {legend_label(v)}" for v in verdicts}
+    rows = {metric: capitalised_label(metric) for metric in present}
     across = sorted(set(cells["level"].to_list()))
     drawn = cells.select(
         "level",
         pl.col("metric").replace(rows),
         pl.col("verdict").replace(texts),
-        pl.col("verdict").replace({v: VERDICTS[v].mark for v in verdicts}).alias("mark"),
+        pl.col("verdict").replace({v: VERDICT_LABELS[v].mark for v in verdicts}).alias("mark"),
     )
     y = alt.Y(
         "metric:N",
@@ -59,12 +66,12 @@ def verdict_map(levels: pl.DataFrame) -> alt.LayerChart:
         color=alt.Color(
             "verdict:N",
             scale=alt.Scale(
-                domain=list(texts.values()), range=[STYLES[v].colour for v in verdicts]
+                domain=list(texts.values()), range=[VERDICT_STYLES[v].colour for v in verdicts]
             ),
             legend=alt.Legend(
                 orient="none",
                 legendX=-LABELS_WIDTH,
-                legendY=ROW * len(present) + 48,
+                legendY=ROW_HEIGHT * len(present) + 48,
                 title=None,
                 direction="vertical",
                 labelLimit=WIDTH,
@@ -86,19 +93,19 @@ def verdict_map(levels: pl.DataFrame) -> alt.LayerChart:
         faint.transform_filter(is_faint),
     ]
     chart = alt.LayerChart(layer=layers).properties(
-        width=max(WIDTH - LABELS_WIDTH + 30, 11 * len(across)), height=ROW * len(present)
+        width=max(WIDTH - LABELS_WIDTH + 30, 11 * len(across)), height=ROW_HEIGHT * len(present)
     )
     notes = ["worse, better: p at most 0.05, adjusted for false", "discoveries over the whole lake"]
-    return finished(chart, _title(levels), notes)
+    return with_house_style(chart, _title(levels), notes)
 
 
 def _title(levels: pl.DataFrame) -> str:
     """What became of accuracy, and what is worse where it is stable, or anywhere if it never is."""
     is_stable = bool(stable_levels(levels))
-    verdicts = HIDDEN if is_stable else WORSE
-    worse = [label(m) for m in JUDGED[1:] if with_verdict(levels, m, verdicts)]
-    if len(worse) > NAMED + 1:
-        worse = [*worse[:NAMED], f"{len(worse) - NAMED} more"]
+    verdicts = HIDDEN_VERDICTS if is_stable else WORSE_VERDICTS
+    worse = [label(m) for m in JUDGED_METRICS[1:] if levels_with_verdict(levels, m, verdicts)]
+    if len(worse) > MAX_NAMED_METRICS + 1:
+        worse = [*worse[:MAX_NAMED_METRICS], f"{len(worse) - MAX_NAMED_METRICS} more"]
     if is_stable:
         found = f"hidden degradation of {listed(worse)}" if worse else "no hidden degradation shown"
     else:
@@ -115,6 +122,6 @@ def _lines(names: Iterable[str]) -> pl.DataFrame:
     for name in names:
         lines = wrap(name, LABEL_LENGTH)
         for i, line in enumerate(lines):
-            down = LINE * (i - (len(lines) - 1) / 2)
+            down = LINE_HEIGHT * (i - (len(lines) - 1) / 2)
             found.append({"metric": name, "line": line, "down": down})
     return pl.DataFrame(found)

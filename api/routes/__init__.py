@@ -1,1 +1,1 @@
-"""The addresses of the API; no SQL here."""
+"""The addresses of the API."""

@@ -8,17 +8,19 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from api import queries
 from api.charts import drawing
-from api.charts.catalog import CHARTS, ChartKind, usermeta
-from api.problems import RESPONSES
-from api.routes.data import OfSnapshot, given_once
-from api.snapshot import Snapshot
-from api.subject import Subject, chosen_run, subject_of
+from api.charts.catalog import CHARTS, ChartDefinition, usermeta
+from api.findings.selection import Selection, checked_selection, find_run
+from api.http.problems import ERROR_RESPONSES
+from api.queries import runs
+from api.queries.snapshot import Snapshot
+from api.routes.data import SnapshotDependency, reject_repeated_parameters
 from prunelake.errors import NotFound
 from prunelake.schema.row_formats import to_json
 
-router = APIRouter(responses=RESPONSES, tags=["charts"], dependencies=[Depends(given_once)])
+router = APIRouter(
+    responses=ERROR_RESPONSES, tags=["charts"], dependencies=[Depends(reject_repeated_parameters)]
+)
 
 
 class ChartFormat(StrEnum):
@@ -37,7 +39,7 @@ class ChartTheme(StrEnum):
     dark = "dark"
 
 
-class Chosen(BaseModel):
+class RunParameters(BaseModel):
     """Which run an answer is about: the latest one that fits all that is given."""
 
     model_config = ConfigDict(extra="forbid")
@@ -64,7 +66,7 @@ class Chosen(BaseModel):
     )
 
 
-class Drawn(Chosen):
+class ChartParameters(RunParameters):
     """Which chart, on which paper."""
 
     theme: ChartTheme = Field(default=ChartTheme.light, description="The paper it is drawn for.")
@@ -84,14 +86,14 @@ PAGE_POLICY = (
 )
 """A chart's own page holds its scripts; shut off from all else, it may run them."""
 
-MEDIA = {
+CHART_MEDIA_TYPES = {
     ChartFormat.json: "application/json",
     ChartFormat.html: "text/html; charset=utf-8",
     ChartFormat.svg: "image/svg+xml",
     ChartFormat.png: "image/png",
 }
 
-DRAWERS = ThreadPoolExecutor(2, "drawer")
+DRAWING_POOL = ThreadPoolExecutor(2, "drawer")
 """Threads of their own: a page of charts must not take all those that answer with rows."""
 
 CONTENT: dict[int | str, dict[str, Any]] = {
@@ -124,9 +126,9 @@ def charts() -> list[ChartInfo]:
 )
 async def chart(
     name: Annotated[str, Path(description="A chart.", json_schema_extra={"enum": [*CHARTS]})],
-    format: Annotated[ChartFormat, Path(description="How it is drawn.")],
-    snapshot: OfSnapshot,
-    asked: Annotated[Drawn, Query()],
+    format: Annotated[ChartFormat, Path(description="How it is encode_chart.")],
+    snapshot: SnapshotDependency,
+    asked: Annotated[ChartParameters, Query()],
 ) -> Response:
     """A chart of the latest run that fits. Its `usermeta` has the SQL behind it, and the snapshot.
 
@@ -136,34 +138,36 @@ async def chart(
     if kind is None:
         raise NotFound(f"no chart {name!r}; GET /charts describes them", CHARTS)
     body = await asyncio.get_running_loop().run_in_executor(
-        DRAWERS, _answer, kind, format, snapshot, asked
+        DRAWING_POOL, _answer, kind, format, snapshot, asked
     )
-    return Response(body, media_type=MEDIA[format], headers=_headers(format))
+    return Response(body, media_type=CHART_MEDIA_TYPES[format], headers=_headers(format))
 
 
-def _answer(kind: ChartKind, format: ChartFormat, snapshot: Snapshot, asked: Drawn) -> bytes:
-    with snapshot.reading() as connection:
-        query = kind.query(subject := subject_for(connection, asked))
+def _answer(
+    kind: ChartDefinition, format: ChartFormat, snapshot: Snapshot, asked: ChartParameters
+) -> bytes:
+    with snapshot.cursor() as connection:
+        query = kind.query(subject := selection_for(connection, asked))
         rows = query.rows(connection)
-    spec = drawing.spec(kind.chart(rows, subject), asked.theme.value)
+    spec = drawing.vega_lite(kind.chart(rows, subject), asked.theme.value)
     spec["usermeta"] = usermeta(query, snapshot.id)
-    return drawn(spec, format)
+    return encode_chart(spec, format)
 
 
-def subject_for(connection: Any, asked: Chosen) -> Subject:
+def selection_for(connection: Any, asked: RunParameters) -> Selection:
     """The run, level and metric that a request names."""
-    run = chosen_run(connection, asked.run_id, asked.model, asked.task, asked.strategy)
-    levels = queries.levels([run["run_id"]]).rows(connection)
-    return subject_of(run, levels, asked.level, asked.metric)
+    run = find_run(connection, asked.run_id, asked.model, asked.task, asked.strategy)
+    levels = runs.headline_metrics([run["run_id"]]).rows(connection)
+    return checked_selection(run, levels, asked.level, asked.metric)
 
 
-def drawn(spec: dict[str, Any], format: ChartFormat) -> bytes:
+def encode_chart(spec: dict[str, Any], format: ChartFormat) -> bytes:
     """A Vega-Lite chart in a format."""
     match format:
         case ChartFormat.json:
             return to_json(spec)
         case ChartFormat.html:
-            return drawing.page(spec).encode()
+            return drawing.html_page(spec).encode()
         case ChartFormat.svg:
             return drawing.svg(spec).encode()
         case ChartFormat.png:

@@ -7,17 +7,25 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, Field
 
-from api import queries
-from api.filters import COMPARISONS, DEFAULT_LIMIT, View, all_views, filter_names, page, view_named
-from api.negotiation import chosen_format
-from api.problems import RESPONSES
+from api.findings.wording import model_name
+from api.http.negotiation import chosen_format
+from api.http.problems import ERROR_RESPONSES
+from api.queries import runs as queries_runs
+from api.queries.snapshot import Snapshot
+from api.queries.view_rows import (
+    DEFAULT_LIMIT,
+    SQL_OPERATORS,
+    View,
+    all_views,
+    filter_names,
+    row_page,
+    view_named,
+)
 from api.settings import ApiSettings
-from api.snapshot import Snapshot
-from api.wording import model_name
 from prunelake.errors import InvalidRequest, LimitExceeded
-from prunelake.schema.row_formats import MEDIA_TYPES, RowFormat, encoded, to_json
+from prunelake.schema.row_formats import MEDIA_TYPES, RowFormat, encode_rows, to_json
 
-router = APIRouter(responses=RESPONSES)
+router = APIRouter(responses=ERROR_RESPONSES)
 
 
 # Not async, each of these would wait for a thread.
@@ -33,15 +41,15 @@ async def settings_of(request: Request) -> ApiSettings:
     return settings
 
 
-async def given_once(request: Request) -> None:
+async def reject_repeated_parameters(request: Request) -> None:
     """Refuse a parameter that is given twice: one of its values would be passed over."""
     for name in request.query_params:
         if len(request.query_params.getlist(name)) > 1:
             raise InvalidRequest(f"{name} is given twice")
 
 
-OfSnapshot = Annotated[Snapshot, Depends(snapshot_of)]
-OfSettings = Annotated[ApiSettings, Depends(settings_of)]
+SnapshotDependency = Annotated[Snapshot, Depends(snapshot_of)]
+SettingsDependency = Annotated[ApiSettings, Depends(settings_of)]
 
 
 class Health(BaseModel):
@@ -90,7 +98,7 @@ class ModelInfo(BaseModel):
 
 
 @router.get("/health", summary="What is served", tags=["server"])
-def health(request: Request, snapshot: OfSnapshot) -> Health:
+def health(request: Request, snapshot: SnapshotDependency) -> Health:
     """The version, and the snapshot that all other answers come from."""
     return Health(
         status="ok",
@@ -116,9 +124,9 @@ def views() -> list[ViewInfo]:
 
 
 @router.get("/models", summary="Models and their runs", tags=["data"])
-def models(snapshot: OfSnapshot) -> list[ModelInfo]:
+def models(snapshot: SnapshotDependency) -> list[ModelInfo]:
     """Every model, its runs and what each run has; the run ids serve all other addresses."""
-    rows = snapshot.records(queries.model_runs())
+    rows = snapshot.records(queries_runs.model_runs())
     found: dict[tuple[str, str], ModelInfo] = {}
     for row in rows:
         key = row["model"], row["revision"]
@@ -128,10 +136,12 @@ def models(snapshot: OfSnapshot) -> list[ModelInfo]:
     return list(found.values())
 
 
-def rows_of(view: View, request: Request, snapshot: Snapshot, settings: ApiSettings) -> Response:
+def view_response(
+    view: View, request: Request, snapshot: Snapshot, settings: ApiSettings
+) -> Response:
     """One page of a view in the format that was asked for."""
     parameters = request.query_params
-    wanted = page(view, parameters.multi_items(), snapshot.id, settings.max_rows)
+    wanted = row_page(view, parameters.multi_items(), snapshot.id, settings.max_rows)
     format, is_negotiated = chosen_format(
         parameters.get("format"), request.headers.get("accept", "")
     )
@@ -140,7 +150,7 @@ def rows_of(view: View, request: Request, snapshot: Snapshot, settings: ApiSetti
         row_count, body = len(records), to_json(records[: wanted.limit])
     else:
         rows = snapshot.rows(wanted.query)
-        row_count, body = rows.height, encoded(rows.head(wanted.limit), format)
+        row_count, body = rows.height, encode_rows(rows.head(wanted.limit), format)
     cursor = wanted.next_cursor(snapshot.id, row_count)
     if len(body) > settings.max_bytes:
         raise LimitExceeded(
@@ -159,32 +169,34 @@ def rows_of(view: View, request: Request, snapshot: Snapshot, settings: ApiSetti
     return Response(body, headers=headers, media_type=MEDIA_TYPES[format])
 
 
-def endpoint(view: View) -> Callable[..., Response]:
+def view_endpoint(view: View) -> Callable[..., Response]:
     """The endpoint of one view."""
 
-    def rows(request: Request, snapshot: OfSnapshot, settings: OfSettings) -> Response:
-        return rows_of(view, request, snapshot, settings)
+    def rows(
+        request: Request, snapshot: SnapshotDependency, settings: SettingsDependency
+    ) -> Response:
+        return view_response(view, request, snapshot, settings)
 
     return rows
 
 
 @router.get("/views/{name}", include_in_schema=False)
 def unknown_view(
-    name: str, request: Request, snapshot: OfSnapshot, settings: OfSettings
+    name: str, request: Request, snapshot: SnapshotDependency, settings: SettingsDependency
 ) -> Response:
     """Says which views there are; those that exist have routes of their own."""
-    return rows_of(view_named(name), request, snapshot, settings)
+    return view_response(view_named(name), request, snapshot, settings)
 
 
 def view_router(max_rows: int) -> APIRouter:
     """A route for each view, so that the OpenAPI tells its columns, filters and `max_rows`."""
-    found = APIRouter(responses=RESPONSES)
+    found = APIRouter(responses=ERROR_RESPONSES)
     paths = {f"/views/{view.name}": view for view in all_views().values()}
     paths |= {f"/{name}": view_named(name) for name in ("correlations", "verdicts")}
     for path, view in paths.items():
         found.add_api_route(
             path,
-            endpoint(view),
+            view_endpoint(view),
             tags=["data"],
             summary=f"Rows of {view.name}",
             description=view.comment,
@@ -194,7 +206,7 @@ def view_router(max_rows: int) -> APIRouter:
                 200: {
                     "description": "One page of rows.",
                     "content": _content(view),
-                    "headers": HEADERS,
+                    "headers": ROW_RESPONSE_HEADERS,
                 }
             },
             openapi_extra={"parameters": list(_parameters(view, max_rows))},
@@ -213,7 +225,7 @@ JSON_TYPES: dict[str, dict[str, Any]] = {
 }
 
 
-HEADERS = {
+ROW_RESPONSE_HEADERS = {
     "ETag": {
         "description": "The snapshot's id; send it as If-None-Match.",
         "required": True,
@@ -271,16 +283,16 @@ def _parameters(view: View, max_rows: int) -> Any:
         found = {"name": name, "in": "query", "required": False, "schema": schema}
         return found | {"description": description} | more
 
-    filterable = dict.fromkeys(view.of_runs, "varchar") | {
+    filterable = dict.fromkeys(view.run_columns, "varchar") | {
         name: kind for name, kind in view.columns.items() if kind in JSON_TYPES
     }
     for name, kind in filterable.items():
         compared = (
             ""
-            if name in view.of_runs
+            if name in view.run_columns
             else f" Also {name}_null, {name}_ne"
             + (
-                f", {', '.join(f'{name}_{suffix}' for suffix in list(COMPARISONS)[1:])}."
+                f", {', '.join(f'{name}_{suffix}' for suffix in list(SQL_OPERATORS)[1:])}."
                 if kind not in ("varchar", "boolean")
                 else "."
             )

@@ -5,21 +5,24 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from api import example_queries, queries
-from api.problems import RESPONSES
-from api.routes.data import OfSnapshot, given_once
-from api.subject import Subject, chosen_run, subject_of
+from api.findings.selection import Selection, checked_selection, find_run
+from api.http.problems import ERROR_RESPONSES
+from api.queries import examples as queries_examples
+from api.queries import runs
+from api.routes.data import SnapshotDependency, reject_repeated_parameters
 from prunelake.errors import NotFound
 from prunelake.lake.bound_query import Connection
 
-router = APIRouter(responses=RESPONSES, tags=["examples"], dependencies=[Depends(given_once)])
+router = APIRouter(
+    responses=ERROR_RESPONSES, tags=["examples"], dependencies=[Depends(reject_repeated_parameters)]
+)
 
 RunId = Annotated[
     str, Path(description="A run; GET /models lists them.", examples=["c53497babcb1c053"])
 ]
 
 
-class AtLevel(BaseModel):
+class LevelParameter(BaseModel):
     """Which level is set beside the unpruned model."""
 
     model_config = ConfigDict(extra="forbid")
@@ -31,13 +34,13 @@ class AtLevel(BaseModel):
     )
 
 
-class Listed(AtLevel):
+class ExampleListParameters(LevelParameter):
     """How many examples are listed."""
 
     limit: int = Field(default=20, ge=1, le=1000, description="How many.", examples=[5])
 
 
-class Explained(AtLevel):
+class ExampleParameters(LevelParameter):
     """By which method an example is explained."""
 
     method: str | None = Field(
@@ -109,13 +112,15 @@ class Example(BaseModel):
 @router.get("/examples/{run_id}", summary="The examples of a run that show most")
 def examples(
     run_id: RunId,
-    snapshot: OfSnapshot,
-    asked: Annotated[Listed, Query()],
+    snapshot: SnapshotDependency,
+    asked: Annotated[ExampleListParameters, Query()],
 ) -> ExampleList:
     """Examples at a level: explained ones first, then flips, then those whose confidence moved."""
-    with snapshot.reading() as connection:
+    with snapshot.cursor() as connection:
         subject = _subject(connection, run_id, asked.level)
-        rows = example_queries.listed(run_id, subject.level, asked.limit).rows(connection)
+        rows = queries_examples.notable_examples(run_id, subject.level, asked.limit).rows(
+            connection
+        )
     lines = [ExampleLine(**row) for row in rows.fill_nan(None).to_dicts()]
     return ExampleList(run_id=run_id, level=subject.level, examples=lines)
 
@@ -126,13 +131,13 @@ def example(
     example_id: Annotated[
         str, Path(description="GET /examples/{run_id} lists them.", examples=["test:17"])
     ],
-    snapshot: OfSnapshot,
-    asked: Annotated[Explained, Query()],
+    snapshot: SnapshotDependency,
+    asked: Annotated[ExampleParameters, Query()],
 ) -> Example:
     """Prediction, confidence and attributions of the unpruned model and of a level."""
-    with snapshot.reading() as connection:
+    with snapshot.cursor() as connection:
         subject = _subject(connection, run_id, asked.level)
-        found = example_queries.one(run_id, example_id).rows(connection).to_dicts()
+        found = queries_examples.example(run_id, example_id).rows(connection).to_dicts()
         if not found:
             raise NotFound(f"run {run_id} has no example {example_id!r}; GET /examples/{run_id}")
         methods = found[0]["methods"]
@@ -140,10 +145,10 @@ def example(
             raise NotFound(f"example {example_id!r} is not explained by {asked.method!r}", methods)
         headline = found[0]["headline"]
         method = asked.method or (headline if headline in methods else next(iter(methods), None))
-        sides = example_queries.predictions(run_id, example_id, subject.level).rows(connection)
+        sides = queries_examples.predictions(run_id, example_id, subject.level).rows(connection)
         tokens: list[dict[str, Any]] = []
         if method is not None:
-            scored = example_queries.tokens(run_id, example_id, subject.level, method)
+            scored = queries_examples.token_scores(run_id, example_id, subject.level, method)
             tokens = scored.rows(connection).fill_nan(None).to_dicts()
     by_level = {row["level"]: Side(**row) for row in sides.fill_nan(None).to_dicts()}
     return Example(
@@ -162,6 +167,6 @@ def example(
     )
 
 
-def _subject(connection: Connection, run_id: str, level: int | None) -> Subject:
-    run = chosen_run(connection, run_id)
-    return subject_of(run, queries.levels([run_id]).rows(connection), level, None)
+def _subject(connection: Connection, run_id: str, level: int | None) -> Selection:
+    run = find_run(connection, run_id)
+    return checked_selection(run, runs.headline_metrics([run_id]).rows(connection), level, None)

@@ -5,13 +5,16 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, Field
 
-from api import findings, queries
-from api.problems import RESPONSES
-from api.routes.charts import Chosen
-from api.routes.data import OfSnapshot, given_once
-from api.subject import chosen_run, subject_of
+from api.findings import sentences as findings_sentences
+from api.findings.selection import checked_selection, find_run
+from api.http.problems import ERROR_RESPONSES
+from api.queries import runs
+from api.routes.charts import RunParameters
+from api.routes.data import SnapshotDependency, reject_repeated_parameters
 
-router = APIRouter(responses=RESPONSES, tags=["findings"], dependencies=[Depends(given_once)])
+router = APIRouter(
+    responses=ERROR_RESPONSES, tags=["findings"], dependencies=[Depends(reject_repeated_parameters)]
+)
 
 
 class Findings(BaseModel):
@@ -35,15 +38,15 @@ class Findings(BaseModel):
 
 
 @router.get("/findings", summary="What a run shows, in words")
-def of_run(snapshot: OfSnapshot, asked: Annotated[Chosen, Query()]) -> Findings:
+def of_run(snapshot: SnapshotDependency, asked: Annotated[RunParameters, Query()]) -> Findings:
     """The verdict on the latest run that fits, in words, with its warnings."""
-    with snapshot.reading() as connection:
-        run = chosen_run(connection, asked.run_id, asked.model, asked.task, asked.strategy)
+    with snapshot.cursor() as connection:
+        run = find_run(connection, asked.run_id, asked.model, asked.task, asked.strategy)
         run_id = run["run_id"]
-        levels = queries.levels([run_id]).rows(connection)
-        subject = subject_of(run, levels, asked.level, asked.metric)
-        headline = queries.headline(run_id).rows(connection).rows()
-        uniform, majority = queries.guessing(run_id).rows(connection).row(0)
+        levels = runs.headline_metrics([run_id]).rows(connection)
+        subject = checked_selection(run, levels, asked.level, asked.metric)
+        headline = runs.headline_explanation(run_id).rows(connection).rows()
+        uniform, majority = runs.guessing_accuracy(run_id).rows(connection).row(0)
     return Findings(
         run_id=run_id,
         model=run["model"],
@@ -53,9 +56,9 @@ def of_run(snapshot: OfSnapshot, asked: Annotated[Chosen, Query()]) -> Findings:
         metric=subject.metric,
         levels=sorted(set(levels["level"])),
         metrics=sorted(set(levels.drop_nulls("value")["metric"])),
-        outline=findings.outline(levels),
-        sentences=findings.summary(levels, subject.level),
-        warnings=findings.warnings(levels, uniform, majority, subject.level),
-        caveat=findings.caveat(levels),
+        outline=findings_sentences.one_line_summary(levels),
+        sentences=findings_sentences.summary_sentences(levels, subject.level),
+        warnings=findings_sentences.warnings(levels, uniform, majority, subject.level),
+        caveat=findings_sentences.sample_size_note(levels),
         explained_by=list(headline[0]) if headline else None,
     )

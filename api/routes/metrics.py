@@ -8,15 +8,15 @@ from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
 
-from api import queries
-from api.measuring import Counts
-from api.openmetrics import END, MEDIA_TYPE, Family, written
-from api.problems import RESPONSES
-from api.snapshot import Snapshot, Snapshots
+from api.http.openmetrics import EOF_LINE, MEDIA_TYPE, MetricFamily, render
+from api.http.problems import ERROR_RESPONSES
+from api.http.request_counters import RequestCounters
+from api.queries import runs
+from api.queries.snapshot import LatestSnapshot, Snapshot
 from prunelake.errors import NoSnapshot
-from prunelake.lake.verify import WATCH
+from prunelake.lake.verify import ATTEMPTS_FOLDER
 
-router = APIRouter(responses=RESPONSES, tags=["server"])
+router = APIRouter(responses=ERROR_RESPONSES, tags=["server"])
 
 
 @router.head("/metrics", include_in_schema=False)
@@ -32,45 +32,54 @@ def metrics(request: Request) -> Response:
     What is of the lake is of its published snapshot; before the first one it is left out. It is
     never cached.
     """
-    snapshots: Snapshots = request.app.state.snapshots
-    counts: Counts = request.app.state.counts
-    families: list[Family] = []
+    snapshots: LatestSnapshot = request.app.state.snapshots
+    counts: RequestCounters = request.app.state.counts
+    families: list[MetricFamily] = []
     with suppress(NoSnapshot):  # a server without one is to be seen, too
-        families += of_snapshot(snapshots.current())
-    families += [*counts.families(), *of_watch(snapshots.path.parent / WATCH)]
-    body = written(families) + END
+        families += snapshot_families(snapshots.current())
+    families += [
+        *counts.metric_families(),
+        *watch_families(snapshots.path.parent / ATTEMPTS_FOLDER),
+    ]
+    body = render(families) + EOF_LINE
     return Response(body, headers={"Cache-Control": "no-store"}, media_type=MEDIA_TYPE)
 
 
-def of_snapshot(snapshot: Snapshot) -> Iterable[Family]:
+def snapshot_families(snapshot: Snapshot) -> Iterable[MetricFamily]:
     """What the snapshot holds, by model and task."""
-    about = Family("prunelake_snapshot", "info", "The published snapshot that is served.")
+    about = MetricFamily("prunelake_snapshot", "info", "The published snapshot that is served.")
     about.add(1, id=snapshot.id)
-    age = Family("prunelake_snapshot_age_seconds", "gauge", "Since the snapshot was published.")
+    age = MetricFamily(
+        "prunelake_snapshot_age_seconds", "gauge", "Since the snapshot was published."
+    )
     age.add(max(0.0, time.time() - snapshot.created_at.timestamp()))
     told = {
-        "runs": Family("prunelake_runs", "gauge", "Complete runs."),
-        "examples": Family("prunelake_examples", "gauge", "Examples, each run counted."),
-        "forward_tokens": Family(
+        "runs": MetricFamily("prunelake_runs", "gauge", "Complete runs."),
+        "examples": MetricFamily("prunelake_examples", "gauge", "Examples, each run counted."),
+        "forward_tokens": MetricFamily(
             "prunelake_forward_tokens", "gauge", "Tokens through whole models that runs have cost."
         ),
-        "unanalysed": Family("prunelake_analyses_missing", "gauge", "Runs without an analysis."),
-        "hidden_degradations": Family(
+        "unanalysed": MetricFamily(
+            "prunelake_analyses_missing", "gauge", "Runs without an analysis."
+        ),
+        "hidden_degradations": MetricFamily(
             "prunelake_hidden_degradations",
             "gauge",
             "Verdicts: a metric is worse where accuracy is stable.",
         ),
     }
-    for row in snapshot.rows(queries.totals()).iter_rows(named=True):
+    for row in snapshot.rows(runs.totals_by_task()).iter_rows(named=True):
         for name, family in told.items():
             family.add(row[name], model=row["model"], task=row["task"])
     return [about, age, *told.values()]
 
 
-def of_watch(folder: Path) -> Iterable[Family]:
+def watch_families(folder: Path) -> Iterable[MetricFamily]:
     """Evaluations that failed, as the watcher remembers them; a memory that is none is left out."""
-    failing = Family("prunelake_evaluations_failing", "gauge", "Evaluations that failed last.")
-    attempts = Family("prunelake_evaluation_attempts", "gauge", "How often they were tried.")
+    failing = MetricFamily(
+        "prunelake_evaluations_failing", "gauge", "Evaluations that failed last."
+    )
+    attempts = MetricFamily("prunelake_evaluation_attempts", "gauge", "How often they were tried.")
     found = {False: [0, 0], True: [0, 0]}
     for path in folder.glob("*.json"):
         try:

@@ -5,25 +5,27 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.problems import RESPONSES
-from api.recommended import Advice
-from api.routes.data import OfSnapshot, given_once
-from prunelake.recommend.budget import EXAMPLE, PATTERN, parse_budget
+from api.findings.recommendation import Advice
+from api.http.problems import ERROR_RESPONSES
+from api.routes.data import SnapshotDependency, reject_repeated_parameters
+from prunelake.recommend.budget import BUDGET_EXAMPLE, BUDGET_PATTERN, parse_budget
 from prunelake.recommend.recommendation import (
-    CALIBRATOR,
-    MARGIN,
+    DEFAULT_CALIBRATOR,
+    DEFAULT_MARGIN,
     CalibrationMetric,
     Margins,
-    Question,
+    RecommendationRequest,
     recommend,
 )
 
-router = APIRouter(responses=RESPONSES, tags=["findings"], dependencies=[Depends(given_once)])
+router = APIRouter(
+    responses=ERROR_RESPONSES, tags=["findings"], dependencies=[Depends(reject_repeated_parameters)]
+)
 
 Margin = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class Asked(BaseModel):
+class RecommendationParameters(BaseModel):
     """What is to be removed from which model, and on which terms."""
 
     model_config = ConfigDict(extra="forbid")
@@ -40,10 +42,12 @@ class Asked(BaseModel):
     budget: str | None = Field(
         default=None,
         description="What it may cost, terms by commas.",
-        examples=[EXAMPLE.replace(" ", "")],
-        json_schema_extra={"pattern": PATTERN},
+        examples=[BUDGET_EXAMPLE.replace(" ", "")],
+        json_schema_extra={"pattern": BUDGET_PATTERN},
     )
-    margin: Margin = Field(default=MARGIN, description="How much worse each criterion may be.")
+    margin: Margin = Field(
+        default=DEFAULT_MARGIN, description="How much worse each criterion may be."
+    )
     faithfulness_margin: Margin | None = Field(
         default=None, description="Of explanations, instead of margin."
     )
@@ -54,7 +58,7 @@ class Asked(BaseModel):
         default="ece", description="What calibration is measured by."
     )
     calibrator: str = Field(
-        default=CALIBRATOR, description="What the second answer recalibrates confidence by."
+        default=DEFAULT_CALIBRATOR, description="What the second answer recalibrates confidence by."
     )
     device: str | None = Field(
         default=None, description="Where the budget's costs were measured, if on several."
@@ -62,20 +66,24 @@ class Asked(BaseModel):
 
 
 @router.get("/recommendations", summary="How much to remove, and why not more")
-def of_model(snapshot: OfSnapshot, asked: Annotated[Asked, Query()]) -> Advice:
+def of_model(
+    snapshot: SnapshotDependency, asked: Annotated[RecommendationParameters, Query()]
+) -> Advice:
     """The deepest level that is shown to be no worse than the unpruned model.
 
     With the evidence, what would change the answer, and what it does not tell. A level of null is
     an answer: none.
     """
-    question = Question(
+    question = RecommendationRequest(
         model=asked.model,
         tasks=tuple(asked.task.split(",")) if asked.task is not None else (),
         budget=parse_budget(asked.budget),
-        margins=Margins.of(asked.margin, asked.faithfulness_margin, asked.calibration_margin),
+        margins=Margins.with_default(
+            asked.margin, asked.faithfulness_margin, asked.calibration_margin
+        ),
         calibration=asked.calibration,
         calibrator=asked.calibrator,
         device=asked.device,
     )
-    with snapshot.reading() as connection:
+    with snapshot.cursor() as connection:
         return Advice.of(recommend(connection, question))

@@ -8,12 +8,12 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import Message
 
-from api.guard import Guard
-from api.measuring import Counts
-from api.negotiation import chosen_format
-from api.problems import RESPONSES, status_and_code
+from api.http.negotiation import chosen_format
+from api.http.problems import ERROR_RESPONSES, status_and_code
+from api.http.request_counters import RequestCounters
+from api.sandbox.worker import SqlRequest, SqlResponseHeader
+from api.sandbox.worker_pool import WorkerPool
 from api.settings import ApiSettings
-from api.sql_worker import Head, Question
 from prunelake.errors import NotFound, PruneLakeError
 from prunelake.schema.row_formats import MEDIA_TYPES, RowFormat
 
@@ -23,7 +23,7 @@ MAX_BODY = 1_300_000
 """Bytes of a request: the longest query with each character escaped, and some."""
 
 
-class BoundedRoute(APIRoute):
+class BodyLimitRoute(APIRoute):
     """A route whose requests are read up to `MAX_BODY` bytes."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -73,9 +73,9 @@ class SqlRows(BaseModel):
     limits: Limits
 
 
-def router_of(settings: ApiSettings) -> APIRouter:
+def sql_router(settings: ApiSettings) -> APIRouter:
     """The route, whose OpenAPI tells the limits of this server."""
-    router = APIRouter(responses=RESPONSES, tags=["sql"], route_class=BoundedRoute)
+    router = APIRouter(responses=ERROR_RESPONSES, tags=["sql"], route_class=BodyLimitRoute)
     most_rows, most_seconds = settings.sql_max_rows, settings.sql_max_seconds
 
     class SqlQuery(BaseModel):
@@ -116,11 +116,11 @@ def router_of(settings: ApiSettings) -> APIRouter:
         PruneLake-Snapshot, -Row-Count, -Truncated, -Max-Rows, -Max-Bytes, -Max-Seconds,
         -Memory-Bytes. What a format has no type for comes as text.
         """
-        guard: Guard = request.app.state.guard
-        if not guard.is_on:
+        guard: WorkerPool = request.app.state.guard
+        if not guard.is_enabled:
             raise NotFound("SQL is off on this server; on Linux PRUNELAKE_API_SQL=true turns it on")
         format, _ = chosen_format(asked.format, request.headers.get("accept", ""))
-        question = Question(
+        question = SqlRequest(
             query=asked.query,
             format=format,
             max_rows=asked.max_rows,
@@ -128,9 +128,9 @@ def router_of(settings: ApiSettings) -> APIRouter:
             max_seconds=asked.max_seconds,
             memory_bytes=settings.sql_memory_bytes,
         )
-        counts: Counts = request.app.state.counts
+        counts: RequestCounters = request.app.state.counts
         try:
-            head, body = await guard.answer(question)
+            head, body = await guard.execute(question)
         except PruneLakeError as error:
             counts.queries[status_and_code(error)[1]] += 1
             raise
@@ -140,7 +140,7 @@ def router_of(settings: ApiSettings) -> APIRouter:
     return router
 
 
-def _headers(head: Head, question: Question) -> dict[str, str]:
+def _headers(head: SqlResponseHeader, question: SqlRequest) -> dict[str, str]:
     found = {
         "PruneLake-Snapshot": head.snapshot,
         "PruneLake-Row-Count": str(head.row_count),

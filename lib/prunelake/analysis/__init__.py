@@ -1,1 +1,1 @@
-"""analysis."""
+"""Statistics of a run: metrics, tests, correlations, recalibration."""

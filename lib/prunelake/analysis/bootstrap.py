@@ -9,18 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunelake.analysis import calibration, statistics
-from prunelake.analysis.example_scores import Array, Cell, Evidence
+from prunelake.analysis.example_scores import ExampleScores, MetricKey
+from prunelake.schema.arrays import AnyFloatArray, BoolArray, FloatArray
 
-Replicates = NDArray[np.floating]
-Members = NDArray[np.bool_]
-
-UNDEFINED = {
+UNDEFINED_REASONS = {
     "auroc": "all predictions are right, or none",
     "ece_debiased": "a bin of fewer than 2 examples",
 }
 
 
-class Difference(NamedTuple):
+class PairedDifference(NamedTuple):
     """How far a value lies off another: its 95 % interval, the 90 % one, and p of no difference.
 
     NaN where the standard error is unknown.
@@ -40,13 +38,13 @@ def why_unknown(metric: str, value: float, n: int, se: float) -> str | None:
     if n == 0:
         return "no example could be scored"
     if math.isnan(value):
-        return UNDEFINED.get(metric, "undefined")
+        return UNDEFINED_REASONS.get(metric, "undefined")
     if n == 1:
         return "a single example"
     return "no variation among the examples" if math.isnan(se) else None
 
 
-class Measured(NamedTuple):
+class BootstrappedMetric(NamedTuple):
     """One metric at one level, and beside level 0 over the examples known at both.
 
     `replicates` are of the value, `differences` of paired_value - unpruned_value: [replicates].
@@ -55,19 +53,19 @@ class Measured(NamedTuple):
 
     value: float
     n: int
-    replicates: Replicates
+    replicates: AnyFloatArray
     bias: float
     paired_value: float
     paired_bias: float
     unpruned_value: float
     unpruned_bias: float
     paired_n: int
-    differences: Replicates
+    differences: AnyFloatArray
 
     @property
     def estimate(self) -> statistics.Estimate:
         """The value with its standard error."""
-        return statistics.estimate(self.value, self.n, self.replicates)
+        return statistics.bootstrap_estimate(self.value, self.n, self.replicates)
 
     def interval(self, low: float, high: float) -> tuple[float, float]:
         """The 95 % interval of the value, which lies in [low, high]."""
@@ -75,65 +73,71 @@ class Measured(NamedTuple):
         return max(ci_low, low), min(ci_high, high)
 
     @property
-    def difference(self) -> Difference:
+    def difference(self) -> PairedDifference:
         """The paired value less the unpruned one."""
         delta = self.paired_value - self.unpruned_value
-        found = statistics.estimate(delta, self.paired_n, self.differences)
+        found = statistics.bootstrap_estimate(delta, self.paired_n, self.differences)
         bias = self.paired_bias - self.unpruned_bias
         # Where there is no change both biases are alike; where there is one, the worse has less.
         beyond = -self.unpruned_bias if delta > 0 else self.paired_bias
-        return Difference(
+        return PairedDifference(
             delta,
             found.se,
             *found.interval(0.95, bias, beyond),
             # Two biases that are alike may be so by chance, and hide a change as large as either.
             *found.interval(0.9, bias, self.paired_bias, -self.unpruned_bias),
-            statistics.p_of_difference(delta, found.se, self.paired_n),
+            statistics.paired_t_p_value(delta, found.se, self.paired_n),
         )
 
 
-def measure(found: Evidence, replicates: int, seed: int) -> list[Mapping[Cell, Measured]]:
+def bootstrap_metrics(
+    found: ExampleScores, replicates: int, seed: int
+) -> list[Mapping[MetricKey, BootstrappedMetric]]:
     """Every metric at every level, all from the same resamples: paired by construction."""
-    weights = statistics.resample(found.is_explained.astype(int), replicates, seed)
-    scorer = Scorer(found.confidence, found.correct, weights)
+    weights = statistics.bootstrap_weights(found.is_explained.astype(int), replicates, seed)
+    scorer = CalibrationBootstrap(found.confidence, found.correct, weights)
     base = found.levels.index(0)
-    scorer.beside(base, base)  # what every level is set beside; found ready by all
+    scorer.paired_metrics(base, base)  # what every level is set beside; found ready by all
     places = range(len(found.levels))
     with ThreadPoolExecutor() as pool:
-        means = pool.map(lambda place: _means(found, place, base, weights), places)
-        scores = pool.map(lambda place: scorer.beside(place, base), places)
+        means = pool.map(lambda place: _mean_metrics(found, place, base, weights), places)
+        scores = pool.map(lambda place: scorer.paired_metrics(place, base), places)
         return [
             mean | {(name, "", "", ""): one for name, one in score.items()}
             for mean, score in zip(means, scores, strict=True)
         ]
 
 
-def _means(
-    found: Evidence, place: int, base: int, weights: NDArray[np.float32]
-) -> dict[Cell, Measured]:
+def _mean_metrics(
+    found: ExampleScores, place: int, base: int, weights: NDArray[np.float32]
+) -> dict[MetricKey, BootstrappedMetric]:
     optimism, unpruned_optimism = float(found.optimism[place]), float(found.optimism[base])
     sign = {"brier_calibration": 1, "brier_refinement": -1}  # of those fitted to the sample
-    every = means_beside(found.values[place], found.values[base], weights)
+    every = paired_means(found.values[place], found.values[base], weights)
     return {
         cell: one._replace(
             bias=optimism * sign.get(cell[0], 0),
             paired_bias=optimism * sign.get(cell[0], 0),
             unpruned_bias=unpruned_optimism * sign.get(cell[0], 0),
         )
-        for cell, one in zip(found.cells, every, strict=True)
+        for cell, one in zip(found.metric_keys, every, strict=True)
     }
 
 
-def means_beside(own: Array, other: Array, weights: NDArray[np.float32]) -> list[Measured]:
+def paired_means(
+    own: FloatArray, other: FloatArray, weights: NDArray[np.float32]
+) -> list[BootstrappedMetric]:
     """The mean over the examples of each column of own beside that of other: [examples, columns].
 
     NaN values do not count. A mean has no bias.
     """
-    value, n, replicates = statistics.means(own, weights)
-    delta, paired_n, differences = statistics.means(own - other, weights)
-    other_value, _, _ = statistics.means(np.where(np.isnan(own), np.nan, other), weights[:, :0])
+    value, n, replicates = statistics.bootstrap_means(own, weights)
+    delta, paired_n, differences = statistics.bootstrap_means(own - other, weights)
+    other_value, _, _ = statistics.bootstrap_means(
+        np.where(np.isnan(own), np.nan, other), weights[:, :0]
+    )
     return [
-        Measured(
+        BootstrappedMetric(
             float(value[i]),
             int(n[i]),
             replicates[i],
@@ -149,50 +153,52 @@ def means_beside(own: Array, other: Array, weights: NDArray[np.float32]) -> list
     ]
 
 
-class _Score(NamedTuple):
+class _MetricReplicates(NamedTuple):
     value: float
-    replicates: Replicates
+    replicates: AnyFloatArray
 
 
-class Scorer:
+class CalibrationBootstrap:
     """The scores that are no means, each sample of a series computed once.
 
     A series is the confidence and correctness of the examples in one state of the model: rows of
     `confidence` and `correct` [series, examples], NaN where an example could not be scored.
     """
 
-    def __init__(self, confidence: Array, correct: Array, weights: NDArray[np.float32]) -> None:
+    def __init__(
+        self, confidence: FloatArray, correct: FloatArray, weights: NDArray[np.float32]
+    ) -> None:
         self.confidence = confidence
         self.correct = correct
         self.weights = weights
-        self.done: dict[tuple[int, bytes], dict[str, _Score]] = {}
+        self.cache: dict[tuple[int, bytes], dict[str, _MetricReplicates]] = {}
 
-    def beside(self, place: int, base: int) -> dict[str, Measured]:
+    def paired_metrics(self, place: int, base: int) -> dict[str, BootstrappedMetric]:
         """Every score of one series, and beside another: of calibration.SCORES."""
         known = ~np.isnan(self.confidence[[place, base]])
-        own = self.scores(place, known[0])
+        own = self.metrics(place, known[0])
         both = known[0] & known[1]
-        paired, unpruned = self.scores(place, both), self.scores(base, both)
+        paired, unpruned = self.metrics(place, both), self.metrics(base, both)
         return {
-            name: Measured(
+            name: BootstrappedMetric(
                 own[name].value,
                 int(known[0].sum()),
                 own[name].replicates,
-                statistics.possible_bias(*own[name]),
+                statistics.bias_bound(*own[name]),
                 paired[name].value,
-                statistics.possible_bias(*paired[name]),
+                statistics.bias_bound(*paired[name]),
                 unpruned[name].value,
-                statistics.possible_bias(*unpruned[name]),
+                statistics.bias_bound(*unpruned[name]),
                 int(both.sum()),
                 paired[name].replicates - unpruned[name].replicates,
             )
             for name in own
         }
 
-    def scores(self, place: int, members: Members) -> dict[str, _Score]:
+    def metrics(self, place: int, members: BoolArray) -> dict[str, _MetricReplicates]:
         """The scores of some members of a series."""
         key = (place, members.tobytes())
-        if key not in self.done:
+        if key not in self.cache:
             confidence = self.confidence[place][members]
             correct = self.correct[place][members]
             weights = self.weights
@@ -200,13 +206,15 @@ class Scorer:
                 weights = weights[members]
                 weights[:, ~weights.any(axis=0)] = np.nan  # a resample of none of them
             if len(confidence):
-                replicates = calibration.scores(confidence, correct, weights)
-                values = calibration.scores(confidence, correct, np.ones((len(confidence), 1)))
+                replicates = calibration.calibration_metrics(confidence, correct, weights)
+                values = calibration.calibration_metrics(
+                    confidence, correct, np.ones((len(confidence), 1))
+                )
             else:
                 unknown = np.full(weights.shape[1], np.nan)
-                replicates = dict.fromkeys(calibration.SCORES, unknown)
-                values = dict.fromkeys(calibration.SCORES, unknown[:1])
-            self.done[key] = {
-                name: _Score(float(values[name][0]), replicates[name]) for name in values
+                replicates = dict.fromkeys(calibration.CALIBRATION_METRICS, unknown)
+                values = dict.fromkeys(calibration.CALIBRATION_METRICS, unknown[:1])
+            self.cache[key] = {
+                name: _MetricReplicates(float(values[name][0]), replicates[name]) for name in values
             }
-        return self.done[key]
+        return self.cache[key]

@@ -3,13 +3,16 @@
 import numpy as np
 from scipy.stats import rankdata
 
-from prunelake.analysis.statistics import Floats, possible_bias
+from prunelake.analysis.statistics import bias_bound
+from prunelake.schema.arrays import AnyFloatArray
 
-KINDS = ("pearson", "spearman", "kendall", "partial")
-MIN_LEVELS = 3
+CORRELATION_KINDS = ("pearson", "spearman", "kendall", "partial")
+MIN_CORRELATION_LEVELS = 3
 
 
-def correlations(levels: Floats, accuracy: Floats, metric: Floats) -> dict[str, Floats]:
+def correlations(
+    levels: AnyFloatArray, accuracy: AnyFloatArray, metric: AnyFloatArray
+) -> dict[str, AnyFloatArray]:
     """Pearson, Spearman (average ranks), Kendall's tau-b, and Pearson given the level: [n] each.
 
     `levels` is [levels], `accuracy` and `metric` are [levels, n]: n pairs of series. NaN where a
@@ -23,27 +26,29 @@ def correlations(levels: Floats, accuracy: Floats, metric: Floats) -> dict[str, 
         "pearson": _pearson(accuracy, metric),
         "spearman": _pearson(rankdata(accuracy, axis=0), rankdata(metric, axis=0)),
         "kendall": _kendall(accuracy, metric),
-        "partial": _pearson(_off_line(levels, accuracy), _off_line(levels, metric)),
+        "partial": _pearson(_residuals(levels, accuracy), _residuals(levels, metric)),
     }
 
 
-def reliabilities(levels: Floats, accuracy: Floats, metric: Floats) -> dict[str, float]:
+def reliabilities(
+    levels: AnyFloatArray, accuracy: AnyFloatArray, metric: AnyFloatArray
+) -> dict[str, float]:
     """How much of the variance over the levels is not noise, in the noisier series: 0 to 1.
 
     Arguments as above, the first column being the sample and the others its replicates, whose
     variance about it is the noise. For `partial` it is that of what a straight line leaves.
     """
     kept = min(_reliability(accuracy), _reliability(metric))
-    left = min(_reliability(_off_line(levels, accuracy)), _reliability(_off_line(levels, metric)))
-    return {kind: left if kind == "partial" else kept for kind in KINDS}
+    left = min(_reliability(_residuals(levels, accuracy)), _reliability(_residuals(levels, metric)))
+    return {kind: left if kind == "partial" else kept for kind in CORRELATION_KINDS}
 
 
-def interval(value: float, replicates: Floats, reliability: float) -> tuple[float, float]:
+def interval(value: float, replicates: AnyFloatArray, reliability: float) -> tuple[float, float]:
     """The interval of a correlation at 95 %: symmetric (Hall, 1988), and wider for noise.
 
     It reaches as far from the value as 95 % of the replicates lie, over the reliability: noise
     pulls the correlation of the levels' true values towards 0 (Spearman, 1904). It does so about
-    all that `possible_bias` leaves: ranks of near-equals are swapped more often than not. An
+    all that `bias_bound` leaves: ranks of near-equals are swapped more often than not. An
     interval of the replicates' own quantiles can miss the very value that it is for. NaN where over
     a tenth of the replicates have no correlation.
     """
@@ -51,11 +56,11 @@ def interval(value: float, replicates: Floats, reliability: float) -> tuple[floa
     if len(known) < 0.9 * len(replicates):
         return np.nan, np.nan
     half = np.quantile(np.abs(known - value), 0.95) / max(reliability, 1e-9)
-    ends = value, value - possible_bias(value, replicates)
+    ends = value, value - bias_bound(value, replicates)
     return float(max(min(ends) - half, -1)), float(min(max(ends) + half, 1))
 
 
-def _pearson(one: Floats, other: Floats) -> Floats:
+def _pearson(one: AnyFloatArray, other: AnyFloatArray) -> AnyFloatArray:
     one, other = one - one.mean(axis=0), other - other.mean(axis=0)
     norms = (one**2).sum(axis=0) * (other**2).sum(axis=0)
     product = (one * other).sum(axis=0)
@@ -67,7 +72,7 @@ def _pearson(one: Floats, other: Floats) -> Floats:
     )
 
 
-def _kendall(one: Floats, other: Floats) -> Floats:
+def _kendall(one: AnyFloatArray, other: AnyFloatArray) -> AnyFloatArray:
     first, second = np.triu_indices(len(one), 1)
     signs = np.sign(one[first] - one[second])
     other_signs = np.sign(other[first] - other[second])
@@ -76,16 +81,16 @@ def _kendall(one: Floats, other: Floats) -> Floats:
     return np.where(untied > 0, product / np.sqrt(np.where(untied > 0, untied, 1)), np.nan)
 
 
-def _off_line(levels: Floats, series: Floats) -> Floats:
+def _residuals(levels: AnyFloatArray, series: AnyFloatArray) -> AnyFloatArray:
     """What a straight line in the level leaves of each series; NaN below four levels."""
-    if len(levels) <= MIN_LEVELS:
+    if len(levels) <= MIN_CORRELATION_LEVELS:
         return np.full(series.shape, np.nan)
     steps, centred = levels - levels.mean(), series - series.mean(axis=0)
-    left: Floats = centred - np.outer(steps, steps @ centred / (steps @ steps))
+    left: AnyFloatArray = centred - np.outer(steps, steps @ centred / (steps @ steps))
     return left
 
 
-def _reliability(series: Floats) -> float:
+def _reliability(series: AnyFloatArray) -> float:
     shifts = series[:, 1:] - series[:, :1]
     shifts = shifts[:, ~np.isnan(shifts).any(axis=0)]
     if not shifts.size:

@@ -8,15 +8,15 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from prunelake.analysis.calibration import brier_split
-from prunelake.lake.views import batches, select
-from prunelake.schema.table import CELL
+from prunelake.analysis.calibration import brier_decomposition
+from prunelake.lake.views import query_batches, select
+from prunelake.schema.arrays import BoolArray, FloatArray
+from prunelake.schema.table import METRIC_KEY
 
-Array = NDArray[np.float64]
-Cell = tuple[str, str, str, str]
+MetricKey = tuple[str, str, str, str]
 """metric, method, operator, variant; '' where one does not apply."""
 
-PREDICTED: tuple[Cell, ...] = tuple(
+PREDICTION_METRICS: tuple[MetricKey, ...] = tuple(
     (name, "", "", "")
     for name in (
         *("accuracy", "accuracy_norm", "brier", "nll", "mean_confidence", "kl_from_unpruned"),
@@ -27,33 +27,33 @@ PREDICTED: tuple[Cell, ...] = tuple(
 
 
 @dataclass(frozen=True)
-class Evidence:
+class ExampleScores:
     """One run: NaN where it says nothing of an example at a level. Level 0 is one of its levels.
 
     `values` is [levels, examples, cells]: the mean over examples of a cell is its metric.
     `confidence` and `correct` are [levels, examples], of the examples that could be scored.
-    `optimism` [levels] is the third part of `calibration.brier_split`. `examples` are their ids.
+    `optimism` [levels] is the third part of `calibration.brier_decomposition`.
     """
 
     levels: tuple[int, ...]
-    cells: tuple[Cell, ...]
-    values: Array
-    confidence: Array
-    correct: Array
-    optimism: Array
-    examples: tuple[str, ...]
+    metric_keys: tuple[MetricKey, ...]
+    values: FloatArray
+    confidence: FloatArray
+    correct: FloatArray
+    optimism: FloatArray
+    example_ids: tuple[str, ...]
 
     @property
-    def is_explained(self) -> NDArray[np.bool_]:
+    def is_explained(self) -> BoolArray:
         """Which examples have a value of any explanation, at whatever level: [examples]."""
-        explanations = np.array([method != "" for _, method, _, _ in self.cells], dtype=bool)
+        explanations = np.array([method != "" for _, method, _, _ in self.metric_keys], dtype=bool)
         known = ~np.isnan(self.values[:, :, explanations])
-        explained: NDArray[np.bool_] = np.logical_or.reduce(known, axis=(0, 2))
+        explained: BoolArray = np.logical_or.reduce(known, axis=(0, 2))
         return explained
 
 
 @dataclass(frozen=True)
-class Options:
+class OptionScores:
     """What one run says of each option, on the levels and examples of its Evidence.
 
     `log_likelihoods` is [levels, examples, options], shifted by their maximum: NaN throughout an
@@ -61,18 +61,23 @@ class Options:
     examples], -1 where nothing is known; `prompts` [examples].
     """
 
-    log_likelihoods: Array
+    log_likelihoods: FloatArray
     gold: NDArray[np.int64]
     prompts: tuple[str, ...]
 
 
-def gather(connection: duckdb.DuckDBPyConnection) -> Evidence:
+def load_example_scores(connection: duckdb.DuckDBPyConnection) -> ExampleScores:
     """The evidence of the one run that the connection shows."""
     levels = select(connection, "select levels from runs")["levels"].to_list()[0]
-    cells, names = _Axis(CELL, PREDICTED), _Axis(("example_id",))
+    cells, names = _AxisIndex(METRIC_KEY, PREDICTION_METRICS), _AxisIndex(("example_id",))
     long = [
-        (_places(levels, part), names.places(part), cells.places(part), part["value"].to_numpy())
-        for part in batches(
+        (
+            _level_indices(levels, part),
+            names.indices(part),
+            cells.indices(part),
+            part["value"].to_numpy(),
+        )
+        for part in query_batches(
             connection,
             """
             select
@@ -104,8 +109,8 @@ def gather(connection: duckdb.DuckDBPyConnection) -> Evidence:
         where probabilities is not null
         """,
     )
-    scored = _places(levels, predictions), names.places(predictions)
-    by_name, by_cell = names.ranks(), cells.ranks()
+    scored = _level_indices(levels, predictions), names.indices(predictions)
+    by_name, by_cell = names.sorted_positions(), cells.sorted_positions()
 
     values = np.full((len(levels), len(by_name), len(by_cell)), np.nan)
     for place, name, cell, value in long:
@@ -114,7 +119,7 @@ def gather(connection: duckdb.DuckDBPyConnection) -> Evidence:
     confidence[scored[0], by_name[scored[1]]] = predictions["confidence"]
     correct[scored[0], by_name[scored[1]]] = predictions["correct"]
 
-    return assemble(
+    return build_example_scores(
         tuple(levels),
         tuple((one, two, three, four) for one, two, three, four in sorted(cells.labels)),
         values,
@@ -124,14 +129,14 @@ def gather(connection: duckdb.DuckDBPyConnection) -> Evidence:
     )
 
 
-class _Axis:
+class _AxisIndex:
     """The rows of some columns, of text, numbered as they come: kept small, for all of a run."""
 
     def __init__(self, columns: Sequence[str], labels: Iterable[tuple[str, ...]] = ()) -> None:
         self._columns = columns
         self.labels = {label: number for number, label in enumerate(labels)}
 
-    def places(self, part: pl.DataFrame) -> NDArray[np.uint32]:
+    def indices(self, part: pl.DataFrame) -> NDArray[np.uint32]:
         """The number of each row of a table."""
         for label in part.select(self._columns).unique().iter_rows():
             self.labels.setdefault(label, len(self.labels))
@@ -141,20 +146,20 @@ class _Axis:
         places: NDArray[np.uint32] = joined["place"].to_numpy()
         return places
 
-    def ranks(self) -> NDArray[np.int64]:
+    def sorted_positions(self) -> NDArray[np.int64]:
         """Of each number the place of what has it in order."""
         ranks = np.empty(len(self.labels), dtype=np.int64)
         ranks[[self.labels[label] for label in sorted(self.labels)]] = np.arange(len(ranks))
         return ranks
 
 
-def _places(levels: Sequence[int], part: pl.DataFrame) -> NDArray[np.int64]:
+def _level_indices(levels: Sequence[int], part: pl.DataFrame) -> NDArray[np.int64]:
     places = part["level"].replace_strict(levels, range(len(levels)), return_dtype=pl.Int64)
     numbers: NDArray[np.int64] = places.to_numpy()
     return numbers
 
 
-def gather_options(connection: duckdb.DuckDBPyConnection, found: Evidence) -> Options:
+def load_option_scores(connection: duckdb.DuckDBPyConnection, found: ExampleScores) -> OptionScores:
     """The options of the one run that the connection shows, on the axes of its evidence.
 
     An example whose prompt the run does not tell has its id in place of it.
@@ -174,40 +179,42 @@ def gather_options(connection: duckdb.DuckDBPyConnection, found: Evidence) -> Op
     told = select(connection, "select example_id, prompt from examples where prompt is not null")
     prompts = dict(told.iter_rows())
     width = max(map(len, predictions["log_probabilities"]), default=1)
-    shape = len(found.levels), len(found.examples)
+    shape = len(found.levels), len(found.example_ids)
     log_likelihoods = np.full((*shape, width), np.nan)
     gold = np.full(shape, -1)
     levels = {level: place for place, level in enumerate(found.levels)}
-    examples = {name: place for place, name in enumerate(found.examples)}
+    examples = {name: place for place, name in enumerate(found.example_ids)}
     for level, name, right, options in predictions.iter_rows():
         place = levels[level], examples[name]
         log_likelihoods[place] = -np.inf
         log_likelihoods[place][: len(options)] = np.array(options) - max(options)
         gold[place] = right
-    return Options(log_likelihoods, gold, tuple(prompts.get(name, name) for name in found.examples))
+    return OptionScores(
+        log_likelihoods, gold, tuple(prompts.get(name, name) for name in found.example_ids)
+    )
 
 
-def assemble(
+def build_example_scores(
     levels: tuple[int, ...],
-    cells: tuple[Cell, ...],
-    values: Array,
-    confidence: Array,
-    correct: Array,
+    cells: tuple[MetricKey, ...],
+    values: FloatArray,
+    confidence: FloatArray,
+    correct: FloatArray,
     examples: tuple[str, ...],
-) -> Evidence:
+) -> ExampleScores:
     """The evidence of these arrays (shapes as in Evidence), with the parts of the Brier score."""
     parts = np.full((*confidence.shape, 2), np.nan)
     optimism = np.zeros(len(levels))
     for level, part in enumerate(parts):
         known = ~np.isnan(confidence[level])
         if known.any():
-            *of_examples, optimism[level] = brier_split(
+            *of_examples, optimism[level] = brier_decomposition(
                 confidence[level][known], correct[level][known]
             )
             part[known] = np.column_stack(of_examples)
-    return Evidence(
+    return ExampleScores(
         levels=levels,
-        cells=(
+        metric_keys=(
             *cells,
             ("brier_calibration", "", "", ""),
             ("brier_refinement", "", "", ""),
@@ -216,5 +223,5 @@ def assemble(
         confidence=confidence,
         correct=correct,
         optimism=optimism,
-        examples=examples,
+        example_ids=examples,
     )

@@ -9,43 +9,65 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from prunelake.analysis import calibration, statistics
-from prunelake.analysis.bootstrap import Measured, Scorer, means_beside, why_unknown
-from prunelake.analysis.cross_fitting import CALIBRATORS, FOLDS, UNPRUNED, Fitted, cross_fit
-from prunelake.analysis.example_scores import Array, Evidence, Options
+from prunelake.analysis.bootstrap import (
+    BootstrappedMetric,
+    CalibrationBootstrap,
+    paired_means,
+    why_unknown,
+)
+from prunelake.analysis.cross_fitting import (
+    CALIBRATOR_NAMES,
+    FOLD_COUNT,
+    UNPRUNED_TEMPERATURE,
+    CrossFittedCalibrator,
+    cross_fit,
+)
+from prunelake.analysis.example_scores import ExampleScores, OptionScores
 from prunelake.schema.analysis_tables import RECALIBRATED
-from prunelake.schema.metrics import METRICS, bounds
+from prunelake.schema.arrays import FloatArray
+from prunelake.schema.metrics import METRIC_DEFINITIONS, value_range
 
-Row = dict[str, Any]
+JsonRow = dict[str, Any]
 
-OF_RANKING = ("auroc", "aurc")
-OF_OPTIONS = ("brier", "nll")
-REPORTED = ("ece", "ece_debiased", "smooth_ece", "top_label_brier", *OF_RANKING, *OF_OPTIONS)
-MEANS = ("top_label_brier", *OF_OPTIONS)
+RANKING_METRICS = ("auroc", "aurc")
+OPTION_METRICS = ("brier", "nll")
+RECALIBRATED_METRICS = (
+    "ece",
+    "ece_debiased",
+    "smooth_ece",
+    "top_label_brier",
+    *RANKING_METRICS,
+    *OPTION_METRICS,
+)
+MEAN_METRICS = ("top_label_brier", *OPTION_METRICS)
 
 # Each of the five folds has its own map, and where a fold is right less often than the others its
 # map is the higher for it: beside one another they seem to rank worse than any one of them does.
-KEEPS_ORDER = "one map of the confidence keeps the order of the examples: as before"
-CONFIDENCE_ONLY = "calibrates the confidence in the predicted option only: not defined"
-WHY_NOT = dict.fromkeys(OF_RANKING, KEEPS_ORDER) | dict.fromkeys(OF_OPTIONS, CONFIDENCE_ONLY)
+ORDER_KEPT_NOTE = "one map of the confidence keeps the order of the examples: as before"
+CONFIDENCE_ONLY_NOTE = "calibrates the confidence in the predicted option only: not defined"
+NOT_REPORTED_NOTES = dict.fromkeys(RANKING_METRICS, ORDER_KEPT_NOTE) | dict.fromkeys(
+    OPTION_METRICS, CONFIDENCE_ONLY_NOTE
+)
 """Of the calibrators that map the confidence: what is not reported."""
 
-TESTED = "recalibrated: tested in recalibration"
+TESTED_ELSEWHERE_NOTE = "recalibrated: tested in recalibration"
 
 
 def recalibrate(
-    found: Evidence, options: Options, replicates: int, seed: int
-) -> dict[str, list[Row]]:
+    found: ExampleScores, options: OptionScores, replicates: int, seed: int
+) -> dict[str, list[JsonRow]]:
     """Rows of recalibrated, calibrators and recalibrated_reliability, and more of metrics.
 
-    The resamples are those of `bootstrap.measure`: of examples, the cross-fitted confidences being
+    The resamples are those of `bootstrap.bootstrap_metrics`: of examples, the cross-fitted
+    confidences being
     kept as they are.
     """
     fitted = cross_fit(found, options, seed)
-    measure = _Measure(
+    measure = _RecalibratedMetrics(
         found,
         options,
         fitted,
-        statistics.resample(found.is_explained.astype(int), replicates, seed),
+        statistics.bootstrap_weights(found.is_explained.astype(int), replicates, seed),
     )
     with ThreadPoolExecutor() as pool:
         by_level = list(pool.map(measure.level, range(len(found.levels))))
@@ -65,19 +87,19 @@ def recalibrate(
             for name, by_place in fitted.items()
             for place, level in enumerate(found.levels)
             if (confidence := by_place[place].confidence) is not None
-            for row in _bins(confidence, found.correct[place])
+            for row in _reliability_bins(confidence, found.correct[place])
         ],
     }
 
 
-class _Measure:
+class _RecalibratedMetrics:
     """Every metric of each calibrator at each level, all from the same resamples."""
 
     def __init__(
         self,
-        found: Evidence,
-        options: Options,
-        fitted: Mapping[str, list[Fitted]],
+        found: ExampleScores,
+        options: OptionScores,
+        fitted: Mapping[str, list[CrossFittedCalibrator]],
         weights: NDArray[np.float32],
     ) -> None:
         self.found = found
@@ -95,59 +117,65 @@ class _Measure:
                 if one.probabilities is not None:
                     probabilities[place] = one.probabilities
             self.states.append((confidence, probabilities))
-        self.means = [_means(*state, found.correct, options.gold) for state in self.states]
-        self.scorer = Scorer(
+        self.means = [_example_values(*state, found.correct, options.gold) for state in self.states]
+        self.scorer = CalibrationBootstrap(
             np.concatenate([confidence for confidence, _ in self.states]),
             np.tile(found.correct, (len(self.states), 1)),
             weights,
         )
-        self.scorer.beside(self.base, self.base)  # found ready by all
+        self.scorer.paired_metrics(self.base, self.base)  # found ready by all
 
-    def level(self, place: int) -> list[Row]:
+    def level(self, place: int) -> list[JsonRow]:
         """The rows of one level: all calibrators, all metrics."""
         level = self.found.levels[place]
         before = self._beside((0, place), (0, self.base))
         rows = []
-        for state, name in enumerate(CALIBRATORS, start=1):
+        for state, name in enumerate(CALIBRATOR_NAMES, start=1):
             one = self.fitted[name][place]
             head = {"level": level, "calibrator": name}
             if one.confidence is None:
-                note = {"value": None, "n": before["ece"].n, "note": one.why_not}
-                rows += [head | {"metric": metric} | note for metric in REPORTED]
+                note = {"value": None, "n": before["ece"].n, "note": one.failure_reason}
+                rows += [head | {"metric": metric} | note for metric in RECALIBRATED_METRICS]
                 continue
             after = self._beside((state, place), (0, self.base))
             change = self._beside((state, place), (0, place))
-            for metric in REPORTED:
-                low, high = before[metric].interval(*bounds(metric, ""))
+            for metric in RECALIBRATED_METRICS:
+                low, high = before[metric].interval(*value_range(metric, ""))
                 row = {
                     **head,
                     "metric": metric,
-                    "higher_is_better": METRICS[metric].higher_is_better,
+                    "higher_is_better": METRIC_DEFINITIONS[metric].higher_is_better,
                     "before": before[metric].value,
                     "before_low": low,
                     "before_high": high,
                     "n": before[metric].n,
                 }
-                if one.probabilities is not None or metric not in WHY_NOT:
-                    rows.append(row | _compared(metric, after[metric], change[metric]))
+                if one.probabilities is not None or metric not in NOT_REPORTED_NOTES:
+                    rows.append(row | _recalibrated_columns(metric, after[metric], change[metric]))
                 else:
-                    rows.append(row | {"value": None, "note": WHY_NOT[metric]})
+                    rows.append(row | {"value": None, "note": NOT_REPORTED_NOTES[metric]})
         return rows
 
-    def _beside(self, one: tuple[int, int], other: tuple[int, int]) -> dict[str, Measured]:
+    def _beside(
+        self, one: tuple[int, int], other: tuple[int, int]
+    ) -> dict[str, BootstrappedMetric]:
         """Every metric of a (state, place), and beside another one."""
         count = len(self.found.levels)
         (state, place), (base_state, base) = one, other
-        scores = self.scorer.beside(state * count + place, base_state * count + base)
+        scores = self.scorer.paired_metrics(state * count + place, base_state * count + base)
         own, unpruned = self.means[state][place], self.means[base_state][base]
-        return scores | dict(zip(MEANS, means_beside(own, unpruned, self.weights), strict=True))
+        return scores | dict(
+            zip(MEAN_METRICS, paired_means(own, unpruned, self.weights), strict=True)
+        )
 
 
-def _compared(metric: str, after: Measured, change: Measured) -> Row:
+def _recalibrated_columns(
+    metric: str, after: BootstrappedMetric, change: BootstrappedMetric
+) -> JsonRow:
     """A metric after recalibration: beside level 0 as it was, and beside its own level before."""
-    low, high = after.interval(*bounds(metric, ""))
+    low, high = after.interval(*value_range(metric, ""))
     delta, gain = after.difference, change.difference
-    is_up = METRICS[metric].higher_is_better
+    is_up = METRIC_DEFINITIONS[metric].higher_is_better
     return {
         "value": after.value,
         "ci_low": low,
@@ -171,9 +199,9 @@ def _compared(metric: str, after: Measured, change: Measured) -> Row:
     }
 
 
-def _means(
-    confidence: Array, probabilities: Array, correct: Array, gold: NDArray[np.int64]
-) -> Array:
+def _example_values(
+    confidence: FloatArray, probabilities: FloatArray, correct: FloatArray, gold: NDArray[np.int64]
+) -> FloatArray:
     """What each example adds to each of MEANS: [levels, examples, 3].
 
     Of `confidence` and `correct` [levels, examples], `probabilities` [levels, examples, options].
@@ -183,7 +211,7 @@ def _means(
     return np.stack([(confidence - correct) ** 2, brier, -np.log(right)], axis=2)
 
 
-def _metric_row(row: Row) -> Row:
+def _metric_row(row: JsonRow) -> JsonRow:
     """The same in `metrics`, whose variant is the calibrator."""
     names = (
         *("level", "metric", "higher_is_better", "value", "n", "ci_low", "ci_high", "paired_n"),
@@ -194,22 +222,23 @@ def _metric_row(row: Row) -> Row:
         "operator": "",
         "variant": row["calibrator"],
         "is_tested": False,
-        "note": row["note"] or TESTED,
+        "note": row["note"] or TESTED_ELSEWHERE_NOTE,
     }
 
 
-def _calibrator_row(level: int, name: str, one: Fitted) -> Row:
+def _calibrator_row(level: int, name: str, one: CrossFittedCalibrator) -> JsonRow:
     return {
         "level": level,
         "calibrator": name,
-        "parameters": None if one.whole is None else one.whole.to_json(),
-        "fit": f"{FOLDS} folds of the run's own rows{' at level 0' if name == UNPRUNED else ''}",
+        "parameters": None if one.calibrator is None else one.calibrator.to_json(),
+        "fit": f"{FOLD_COUNT} folds of the run's own rows"
+        + (" at level 0" if name == UNPRUNED_TEMPERATURE else ""),
         "fit_rows": one.fit_rows,
-        "note": one.why_not,
+        "note": one.failure_reason,
     }
 
 
-def _bins(confidence: Array, correct: Array) -> list[Row]:
+def _reliability_bins(confidence: FloatArray, correct: FloatArray) -> list[JsonRow]:
     """Confidence and accuracy in the equal-width bins, the last one closed; no empty ones."""
     known = ~np.isnan(confidence)
     confidence, correct = confidence[known], correct[known]

@@ -7,8 +7,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import bdtr, ndtri, stdtr, stdtrit
 
-Floats = NDArray[np.floating]
-Array = NDArray[np.float64]
+from prunelake.schema.arrays import AnyFloatArray, FloatArray
 
 
 class Estimate(NamedTuple):
@@ -28,7 +27,9 @@ class Estimate(NamedTuple):
         return min(values) - half, max(values) + half
 
 
-def resample(strata: NDArray[np.integer], replicates: int, seed: int) -> NDArray[np.float32]:
+def bootstrap_weights(
+    strata: NDArray[np.integer], replicates: int, seed: int
+) -> NDArray[np.float32]:
     """How often each example counts in each replicate of the bootstrap: [examples, replicates].
 
     Examples are drawn with replacement within their stratum, whose size is thereby kept: a run
@@ -44,7 +45,9 @@ def resample(strata: NDArray[np.integer], replicates: int, seed: int) -> NDArray
     return weights
 
 
-def means(values: Array, weights: Floats) -> tuple[Array, Array, Array]:
+def bootstrap_means(
+    values: FloatArray, weights: AnyFloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Mean over examples of values [examples, metrics], of which NaN ones do not count.
 
     Returns the means [metrics], the number of examples behind each [metrics], and the means of the
@@ -61,7 +64,7 @@ def means(values: Array, weights: Floats) -> tuple[Array, Array, Array]:
         return filled.sum(axis=0) / n, n, total / count
 
 
-def estimate(value: float, n: int, replicates: Floats) -> Estimate:
+def bootstrap_estimate(value: float, n: int, replicates: AnyFloatArray) -> Estimate:
     """A value over n examples with its standard error from its replicates.
 
     That is the replicates' standard deviation, corrected by n / (n - 1) in variance as a resample's
@@ -77,7 +80,7 @@ def estimate(value: float, n: int, replicates: Floats) -> Estimate:
     return Estimate(value, n, se if se > 1e-6 * max(1e-3, abs(value)) else np.nan)
 
 
-def possible_bias(value: float, replicates: Floats) -> float:
+def bias_bound(value: float, replicates: AnyFloatArray) -> float:
     """The most that a value can lie off its truth on average; 0 where its replicates are unknown.
 
     A resample adds its own noise to that of the sample, so that its spread grows by the root of 2.
@@ -92,12 +95,12 @@ def possible_bias(value: float, replicates: Floats) -> float:
     return float((known.mean() - value) / (np.sqrt(2) - 1))
 
 
-def p_of_difference(delta: float, se: float, n: int) -> float:
+def paired_t_p_value(delta: float, se: float, n: int) -> float:
     """Two-sided p of no paired difference: Student's t with n - 1 degrees of freedom."""
     return float(2 * stdtr(n - 1, -abs(delta) / se))
 
 
-def mcnemar(lost: int, won: int) -> float:
+def mcnemar_p_value(lost: int, won: int) -> float:
     """Exact two-sided p of no difference between paired proportions (McNemar).
 
     `lost` and `won` count the examples right only before and only after.
@@ -105,7 +108,7 @@ def mcnemar(lost: int, won: int) -> float:
     return float(min(1.0, 2 * bdtr(min(lost, won), lost + won, 0.5)))
 
 
-def tango(lost: int, won: int, n: int, confidence: float) -> tuple[float, float]:
+def tango_interval(lost: int, won: int, n: int, confidence: float) -> tuple[float, float]:
     """Score interval of the difference of paired proportions (Tango, Statistics in Medicine 1998).
 
     Of (won - lost) / n. Unlike a bootstrap it knows that no discordant pair among n examples

@@ -1,4 +1,4 @@
-"""The command line: each command does one thing and says in one line what went wrong."""
+"""The command line: each command does one thing; an error is one line on stderr."""
 
 import atexit
 import os
@@ -7,11 +7,13 @@ import sys
 import typer
 
 from prunelake.cli.export import export
-from prunelake.cli.imports import imports
-from prunelake.cli.maintain import doctor, retire
+from prunelake.cli.imports import import_app
+from prunelake.cli.maintain import analyse, compact, doctor, publish, retire
 from prunelake.cli.profile import profile
+from prunelake.cli.read import list_views, report, sql
 from prunelake.cli.recommend import recommend
 from prunelake.cli.serve import serve
+from prunelake.cli.sweep import demo, sweep
 from prunelake.cli.watch import watch
 from prunelake.errors import PruneLakeError
 
@@ -22,35 +24,28 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # it would read [brackets] and :100: in help texts
 )
-
-
-app.add_typer(imports, name="import")
-
-
-app.command()(serve)
-
-
+# In the order of the help: evaluate, decide, read, import, maintain.
+app.command()(demo)
+app.command()(sweep)
 app.command()(watch)
-
-
+app.command()(profile)
+app.command()(recommend)
+app.command()(export)
+app.command()(sql)
+app.command(name="views")(list_views)
+app.command()(report)
+app.command()(serve)
+app.command()(publish)
+app.add_typer(import_app, name="import")
+app.command()(analyse)
 app.command()(doctor)
-
-
+app.command()(compact)
 app.command()(retire)
 
 
-app.command()(export)
-
-
-app.command()(profile)
-
-
-app.command()(recommend)
-
-
 def main() -> None:
-    """Run the command line; what PruneLake refuses becomes one line and exit code 1."""
-    atexit.register(_say_no_more)  # the first one in is the last one out
+    """Run the command line; an error of PruneLake becomes one line and exit code 1."""
+    atexit.register(_close_stderr)  # registered first, so it runs last
     try:
         app()
     except PruneLakeError as error:
@@ -58,11 +53,11 @@ def main() -> None:
         sys.exit(1)
 
 
-def _say_no_more() -> None:
-    """Close stderr for what is left of the process.
+def _close_stderr() -> None:
+    """Close stderr for the rest of the process.
 
     Prefect keeps a flow's parameter types beyond the interpreter's end, and through them DuckDB's
-    binding, which then prints a page on the objects that it has "leaked".
+    binding, which then prints a page about the objects that it has "leaked".
     """
     sys.stderr.flush()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)

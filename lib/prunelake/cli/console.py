@@ -9,8 +9,8 @@ import typer
 from pydantic import ValidationError
 
 from prunelake.errors import InvalidSpec, one_line
-from prunelake.lake.storage import Location, location
-from prunelake.schema.row_formats import RowFormat, encoded, to_json
+from prunelake.lake.storage import Location, parse_location
+from prunelake.schema.row_formats import RowFormat, encode_rows, to_json
 from prunelake.settings import Settings
 from prunelake.spec import Strategy
 
@@ -24,7 +24,7 @@ LakeOption = Annotated[
 ]
 
 # Which removal order a command is about that sweeps nothing: of the lake's runs, or computed.
-OrderOption = Annotated[
+OrderStrategyOption = Annotated[
     str,
     typer.Option(
         "--strategy", help="As of `prunelake sweep`: cosine, random:SEED, mlp:cosine, ..."
@@ -38,7 +38,7 @@ OrderRunOption = Annotated[
     str | None,
     typer.Option("--run", help="The run whose removal order counts, if several differ."),
 ]
-OrderTextOption = Annotated[
+CalibrationTextOption = Annotated[
     str,
     typer.Option(
         "--calibration", help="Text for an order that the lake lacks: bundled, c4, or a file."
@@ -46,7 +46,7 @@ OrderTextOption = Annotated[
 ]
 
 
-class Format(StrEnum):
+class OutputFormat(StrEnum):
     """How rows are printed."""
 
     table = "table"
@@ -57,7 +57,7 @@ class Format(StrEnum):
     arrow = "arrow"
 
 
-def settings_for(lake: str | None) -> Settings:
+def load_settings(lake: str | None) -> Settings:
     """The settings of the environment, with the lake of `--lake` if it was given.
 
     Raises:
@@ -71,10 +71,10 @@ def settings_for(lake: str | None) -> Settings:
             for problem in error.errors()
         )
         raise InvalidSpec(problems) from error
-    return settings if lake is None else settings.model_copy(update={"lake": location(lake)})
+    return settings if lake is None else settings.model_copy(update={"lake": parse_location(lake)})
 
 
-def strategy_of(text: str) -> Strategy:
+def parse_strategy(text: str) -> Strategy:
     """The strategy of this label: `cosine`, `random:3`, `mlp:cosine`.
 
     Raises:
@@ -87,7 +87,7 @@ def strategy_of(text: str) -> Strategy:
         raise InvalidSpec(f"--strategy {text}: {told}") from error
 
 
-def numbers(text: str | None) -> list[int] | None:
+def parse_numbers(text: str | None) -> list[int] | None:
     """The numbers of an option like 0,4,8.
 
     Raises:
@@ -103,36 +103,36 @@ def numbers(text: str | None) -> list[int] | None:
 
 def print_summary(lake: Location, run_ids: list[str]) -> None:
     """Print what runs show, as tables and in words."""
-    from api import terminal
+    from prunelake.cli import terminal
 
     terminal.print_summary(lake, run_ids)
 
 
-def print_frame(frame: pl.DataFrame, format: Format, out: Path | None) -> None:
+def print_frame(frame: pl.DataFrame, format: OutputFormat, out: Path | None) -> None:
     """Print rows, or write them to `out`.
 
     Raises:
         InvalidSpec: Parquet or Arrow without a file to write to, or a file that cannot be written.
     """
     try:
-        if format in (Format.parquet, Format.arrow):
+        if format in (OutputFormat.parquet, OutputFormat.arrow):
             if out is None:
                 raise InvalidSpec(f"--format {format} needs --out FILE")
-            out.write_bytes(encoded(frame, RowFormat(format)))
+            out.write_bytes(encode_rows(frame, RowFormat(format)))
         elif out is None:
-            typer.echo(_text(frame, format), nl=False)
+            typer.echo(_format_frame(frame, format), nl=False)
         else:
-            out.write_text(_text(frame, format), encoding="utf-8")
+            out.write_text(_format_frame(frame, format), encoding="utf-8")
     except OSError as error:
         raise InvalidSpec(f"--out {out}: cannot be written ({one_line(error)})") from error
 
 
-def _text(frame: pl.DataFrame, format: Format) -> str:
-    if format is Format.json:
+def _format_frame(frame: pl.DataFrame, format: OutputFormat) -> str:
+    if format is OutputFormat.json:
         rows = ",\n".join(to_json(row).decode() for row in frame.iter_rows(named=True))
         return f"[{rows}]\n"
-    if format is not Format.table:
-        return encoded(frame, RowFormat(format)).decode()
+    if format is not OutputFormat.table:
+        return encode_rows(frame, RowFormat(format)).decode()
     with pl.Config(
         tbl_rows=-1,
         tbl_cols=-1,

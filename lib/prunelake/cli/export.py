@@ -6,16 +6,16 @@ from typing import Annotated, get_args
 import typer
 
 from prunelake.cli.console import (
+    CalibrationTextOption,
     LakeOption,
     OrderDtypeOption,
-    OrderOption,
     OrderRunOption,
-    OrderTextOption,
-    settings_for,
-    strategy_of,
+    OrderStrategyOption,
+    load_settings,
+    parse_strategy,
 )
 from prunelake.errors import InvalidSpec
-from prunelake.export.model_card import Kind
+from prunelake.export.model_card import CheckpointKind
 from prunelake.spec import UNIT_NAMES, Calibration, Dtype
 
 
@@ -23,13 +23,14 @@ def export(
     model: Annotated[str, typer.Argument(help="Model reference, as of a sweep.")],
     level: Annotated[int, typer.Option(help="How many layers are removed.")],
     out: Annotated[Path, typer.Option(help="A new folder.")],
-    strategy: OrderOption = "cosine",
+    strategy: OrderStrategyOption = "cosine",
     kind: Annotated[
-        Kind, typer.Option(help="Loads anywhere, or lacks the weights and loads by PruneLake.")
-    ] = Kind.portable,
+        CheckpointKind,
+        typer.Option(help="Loads anywhere, or lacks the weights and loads by PruneLake."),
+    ] = CheckpointKind.portable,
     dtype: OrderDtypeOption = None,
     run: OrderRunOption = None,
-    calibration: OrderTextOption = "bundled",
+    calibration: CalibrationTextOption = "bundled",
     calibrator: Annotated[
         str | None,
         typer.Option(help="Also a calibrator of the level: temperature, affine, isotonic, ..."),
@@ -39,13 +40,13 @@ def export(
     """Write a checkpoint without what a level removes, and a card of what is known."""
     if dtype is not None and dtype not in get_args(Dtype):
         raise InvalidSpec(f"--dtype {dtype}: choose {', '.join(get_args(Dtype))}")
-    wanted = strategy_of(strategy)
-    from prunelake.export.export import Order
-    from prunelake.export.export import export as write
+    wanted = parse_strategy(strategy)
+    from prunelake.export.export import ExportRequest
+    from prunelake.export.export import export_model as write
 
-    settings = settings_for(lake)
+    settings = load_settings(lake)
     text = Calibration(source=calibration)
-    order = Order(model, wanted, level, kind, dtype, run, text, calibrator)  # type: ignore[arg-type]  # checked above
+    order = ExportRequest(model, wanted, level, kind, dtype, run, text, calibrator)  # type: ignore[arg-type]  # checked above
     found = write(order, out, settings, typer.echo)
     typer.echo(
         f"{out}: {model} without {UNIT_NAMES[wanted.unit]} "

@@ -5,17 +5,17 @@ from typing import Annotated
 
 import typer
 
-from prunelake.cli.console import LakeOption, print_summary, settings_for
+from prunelake.cli.console import LakeOption, load_settings, print_summary
 from prunelake.errors import InvalidSpec
 from prunelake.lake.storage import Location
-from prunelake.spec import Operator, Variant
+from prunelake.spec import AopcVariant, Operator
 
-WITHOUT_EXAMPLES = (
+NO_EXAMPLES_WARNING = (
     "A table tells no example: its differences and correlations have no interval and no test, and "
     "no level gets a verdict."
 )
 
-imports = typer.Typer(
+import_app = typer.Typer(
     help="Bring results that others measured into the lake.",
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -30,7 +30,7 @@ StrategyOption = Annotated[
 ]
 
 
-@imports.command()
+@import_app.command()
 def harness(
     path: PathArgument = None,
     level: LevelOption = None,
@@ -42,11 +42,13 @@ def harness(
     """Import sample logs of lm-evaluation-harness (--log_samples), multiple choice."""
     from prunelake.imports.harness import import_harness
 
-    folder = settings_for(lake).lake
-    _imported(folder, *import_harness(folder, _logs(path, level), model, strategy, task))
+    folder = load_settings(lake).lake
+    _print_import(
+        folder, *import_harness(folder, _logs_by_level(path, level), model, strategy, task)
+    )
 
 
-@imports.command()
+@import_app.command()
 def inspect(
     path: PathArgument = None,
     level: LevelOption = None,
@@ -57,11 +59,11 @@ def inspect(
     """Import logs of inspect_ai (.json, .eval), multiple choice with log-probabilities."""
     from prunelake.imports.inspect_log import import_inspect
 
-    folder = settings_for(lake).lake
-    _imported(folder, *import_inspect(folder, _logs(path, level), model, strategy))
+    folder = load_settings(lake).lake
+    _print_import(folder, *import_inspect(folder, _logs_by_level(path, level), model, strategy))
 
 
-@imports.command()
+@import_app.command()
 def table(
     file: Annotated[
         Path, typer.Argument(metavar="CSV", help="model,task,removed_layers,accuracy,...")
@@ -70,7 +72,7 @@ def table(
         Operator | None, typer.Option(help="How tokens were deleted for the deletion curves.")
     ] = None,
     variant: Annotated[
-        Variant | None, typer.Option(help="How the deletion curves were averaged.")
+        AopcVariant | None, typer.Option(help="How the deletion curves were averaged.")
     ] = None,
     strategy: StrategyOption = "",
     lake: LakeOption = None,
@@ -82,16 +84,16 @@ def table(
     """
     from prunelake.imports.table import import_table
 
-    folder = settings_for(lake).lake
+    folder = load_settings(lake).lake
     for published, run_id, is_new in import_table(folder, file, strategy, operator, variant):
         highest, count = max(published.levels), len(published.levels)
         levels = f"{count} levels from 0 to {highest}" if highest else "1 level"
         known = "" if is_new else " (in the lake already)"
         typer.echo(f"run {run_id}: {published.model}, {published.task}, {levels}{known}")
-    typer.echo(WITHOUT_EXAMPLES)
+    typer.echo(NO_EXAMPLES_WARNING)
 
 
-def _logs(path: Path | None, levels: list[str] | None) -> dict[int, Path]:
+def _logs_by_level(path: Path | None, levels: list[str] | None) -> dict[int, Path]:
     """The log of each level: PATH is that of level 0."""
     pairs = [] if path is None else [("0", str(path))]
     for text in levels or []:
@@ -105,15 +107,15 @@ def _logs(path: Path | None, levels: list[str] | None) -> dict[int, Path]:
     return logs
 
 
-def _imported(lake: Location, run_id: str, is_new: bool) -> None:
+def _print_import(lake: Location, run_id: str, is_new: bool) -> None:
     if not is_new:
         typer.echo(f"run {run_id} is in the lake already; nothing to import")
     print_summary(lake, [run_id])
-    for level, reason, count in _excluded(lake, run_id):
+    for level, reason, count in _excluded_examples(lake, run_id):
         typer.echo(f"Excluded at level {level}: {count} examples, as {reason} (view excluded).")
 
 
-def _excluded(lake: Location, run_id: str) -> list[tuple[int, str, int]]:
+def _excluded_examples(lake: Location, run_id: str) -> list[tuple[int, str, int]]:
     from prunelake.lake.views import query
 
     return query(

@@ -6,21 +6,21 @@ import typer
 from pydantic import ValidationError
 
 from prunelake.cli.console import (
-    Format,
+    CalibrationTextOption,
     LakeOption,
     OrderDtypeOption,
-    OrderOption,
     OrderRunOption,
-    OrderTextOption,
-    numbers,
+    OrderStrategyOption,
+    OutputFormat,
+    load_settings,
+    parse_numbers,
+    parse_strategy,
     print_frame,
-    settings_for,
-    strategy_of,
 )
 from prunelake.errors import InvalidSpec
 from prunelake.spec import DEFAULT_MODEL
 
-TABLE = """
+COSTS_QUERY = """
     select
         level,
         parameter_count / 1e6 as "parameters, M",
@@ -39,7 +39,7 @@ TABLE = """
 
 def profile(
     model: Annotated[str, typer.Option(help="Model reference, as of a sweep.")] = DEFAULT_MODEL,
-    strategy: OrderOption = "cosine",
+    strategy: OrderStrategyOption = "cosine",
     levels: Annotated[
         str | None, typer.Option(help="0,4,8; default: those of the lake's runs, else up to half.")
     ] = None,
@@ -49,18 +49,18 @@ def profile(
     new_tokens: Annotated[int, typer.Option(help="Tokens decoded behind it, one by one.")] = 32,
     batch: Annotated[int, typer.Option(help="Sequences at once.")] = 1,
     repeats: Annotated[int, typer.Option(help="Each level is timed as often.")] = 5,
-    calibration: OrderTextOption = "bundled",
+    calibration: CalibrationTextOption = "bundled",
     lake: LakeOption = None,
 ) -> None:
     """Measure weights, KV cache, speed and memory of each level, really without its layers.
 
     On a machine that does nothing else: numbers of a busy one are worthless.
     """
-    settings = settings_for(lake)
+    settings = load_settings(lake)
     fields: dict[str, Any] = {
         "model": model,
-        "strategy": strategy_of(strategy),
-        "levels": numbers(levels),
+        "strategy": parse_strategy(strategy),
+        "levels": parse_numbers(levels),
         "dtype": dtype,
         "run": run,
         "load": {
@@ -72,23 +72,25 @@ def profile(
         "calibration": {"source": calibration},
     }
     from prunelake.lake import views
-    from prunelake.profiling.profile import Wanted
-    from prunelake.profiling.profile import profile as measure
+    from prunelake.profiling.profile import ProfileRequest
+    from prunelake.profiling.profile import profile_model as measure
 
     try:
-        wanted = Wanted.model_validate(fields)
+        wanted = ProfileRequest.model_validate(fields)
     except ValidationError as error:
         told = "; ".join(
-            f"--{_option(problem['loc'])} {problem['input']}: {problem['msg']}"
+            f"--{_option_name(problem['loc'])} {problem['input']}: {problem['msg']}"
             for problem in error.errors()
         )
         raise InvalidSpec(told) from error
     profile_id = measure(wanted, settings, typer.echo)
-    print_frame(views.query(settings.lake, TABLE.format(profile_id)), Format.table, None)
+    print_frame(
+        views.query(settings.lake, COSTS_QUERY.format(profile_id)), OutputFormat.table, None
+    )
     typer.echo(f"profile {profile_id} is in the lake {settings.lake}")
 
 
-def _option(place: tuple[int | str, ...]) -> str:
-    """The option that a field of `Wanted` is given by."""
+def _option_name(place: tuple[int | str, ...]) -> str:
+    """The option that a field of `ProfileRequest` is given by."""
     names = [part for part in place if isinstance(part, str)]
     return (names[1] if names[0] == "load" else names[0]).replace("_", "-")

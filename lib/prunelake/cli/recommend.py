@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from prunelake.cli.console import LakeOption, settings_for
+from prunelake.cli.console import LakeOption, load_settings
 
 
-class Calibration(StrEnum):
+class CalibrationMetricOption(StrEnum):
     """The metric of calibration that must not be worse."""
 
     ece = "ece"
@@ -40,8 +40,8 @@ def recommend(
         float | None, typer.Option(help="Of calibration, instead of --margin.")
     ] = None,
     calibration: Annotated[
-        Calibration, typer.Option(help="What calibration is measured by.")
-    ] = Calibration.ece,
+        CalibrationMetricOption, typer.Option(help="What calibration is measured by.")
+    ] = CalibrationMetricOption.ece,
     calibrator: Annotated[
         str, typer.Option(help="What the second answer recalibrates confidence by.")
     ] = "temperature",
@@ -58,25 +58,25 @@ def recommend(
     """
     from prunelake.lake import views
     from prunelake.recommend.budget import parse_budget
-    from prunelake.recommend.recommendation import Margins, Question
+    from prunelake.recommend.recommendation import Margins, RecommendationRequest
     from prunelake.recommend.recommendation import recommend as decide
 
-    question = Question(
+    question = RecommendationRequest(
         model=model,
         tasks=tuple(task.split(",")) if task is not None else (),
         budget=parse_budget(budget),
-        margins=Margins.of(margin, faithfulness_margin, calibration_margin),
+        margins=Margins.with_default(margin, faithfulness_margin, calibration_margin),
         calibration=calibration.value,
         calibrator=calibrator,
         device=device,
     )
-    with views.connect(settings_for(lake).lake) as connection:
+    with views.connect(load_settings(lake).lake) as connection:
         found = decide(connection, question)
     if format is AnswerFormat.json:
-        from api.recommended import Advice
+        from api.findings.recommendation import Advice
 
         typer.echo(Advice.of(found).model_dump_json(indent=2))
     else:
-        from api.terminal import print_recommendation
+        from prunelake.cli.terminal import print_recommendation
 
         print_recommendation(found)

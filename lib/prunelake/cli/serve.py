@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from prunelake.cli.console import LakeOption, settings_for
+from prunelake.cli.console import LakeOption, load_settings
 from prunelake.errors import InvalidSpec
 
 
@@ -21,12 +21,13 @@ def serve(
     from pydantic import ValidationError
 
     from api.app import create_app
-    from api.protocol import Protocol
-    from api.security import is_loopback
+    from api.http.protocol import JsonErrorProtocol
+    from api.http.security import is_loopback
     from api.settings import ApiSettings
+    from prunelake.analysis.analyse import analyse
     from prunelake.lake import publish
 
-    own = settings_for(lake)
+    own = load_settings(lake)
     folder = own.lake
     try:
         settings = ApiSettings()
@@ -41,16 +42,16 @@ def serve(
             f"--host {host} lets others in: set PRUNELAKE_API_TOKEN to a secret that they send, "
             "or listen on 127.0.0.1"
         )
-    listener = _listener(host, port)
+    listener = _open_socket(host, port)
     if not publish.is_current(folder):
         typer.echo("publishing the lake's runs first ...")
-        publish.publish(folder)
+        publish.publish(folder, analyse)
     taken = listener.getsockname()[1]
     shown = f"[{host}]" if ":" in host else host
     typer.echo(f"PruneLake serves {folder} at http://{shown}:{taken}/ (Ctrl+C stops it)")
     config = uvicorn.Config(
         create_app(folder, settings, own.cache),
-        http=Protocol,
+        http=JsonErrorProtocol,
         log_level="warning",
         server_header=False,
         # Who asks is who connects: a header may claim anything.
@@ -59,7 +60,7 @@ def serve(
     uvicorn.Server(config).run(sockets=[listener])
 
 
-def _listener(host: str, port: int) -> socket.socket:
+def _open_socket(host: str, port: int) -> socket.socket:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family)

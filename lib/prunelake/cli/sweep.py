@@ -9,21 +9,14 @@ import typer
 import yaml
 from pydantic import ValidationError
 
-from prunelake.cli.app import app
-from prunelake.cli.console import (
-    LakeOption,
-    numbers,
-    print_summary,
-    settings_for,
-)
+from prunelake.cli.console import LakeOption, load_settings, parse_numbers, print_summary
 from prunelake.cli.read import _write_report
 from prunelake.errors import InvalidSpec, PruneLakeError, one_line
-from prunelake.lake.storage import location
+from prunelake.lake.storage import parse_location
 from prunelake.settings import Settings
 from prunelake.spec import DEFAULT_MODEL, SweepSpec, task_name
 
 
-@app.command()
 def sweep(
     context: typer.Context,
     spec: Annotated[
@@ -34,7 +27,10 @@ def sweep(
         str | None, typer.Option(help="Task, or the path of a .yaml file that describes one.")
     ] = None,
     rows: Annotated[
-        str, typer.Option(help="100, sample:100:SEED, numbers:3,5,8 or a JSON file of row numbers.")
+        str,
+        typer.Option(
+            help="100, sample:100:SEED, parse_numbers:3,5,8 or a JSON file of row parse_numbers."
+        ),
     ] = "100",
     levels: Annotated[
         str | None, typer.Option(help="0,4,8; default: every level up to half of the layers.")
@@ -72,9 +68,9 @@ def sweep(
     lake: LakeOption = None,
 ) -> None:
     """Evaluate one model on one task at every removal level, in this process."""
-    settings = settings_for(lake)
+    settings = load_settings(lake)
     if spec is not None:
-        _refuse_options_beside_a_file(context, spec)
+        _refuse_options_with_file(context, spec)
         sweep_spec = _read_spec(spec)
     elif task is None:
         raise InvalidSpec("give a spec file or --task; `prunelake sweep --help` lists the options")
@@ -85,7 +81,7 @@ def sweep(
             "model": model,
             "task": task,
             "rows": parse_rows(rows, task_name(task)),
-            "levels": numbers(levels),
+            "levels": parse_numbers(levels),
             "strategy": strategy,
             "calibration": {"source": calibration},
             "dtype": dtype,
@@ -94,30 +90,29 @@ def sweep(
             if methods == "none"
             else {
                 "methods": methods.split(","),
-                "seeds": numbers(seeds),
+                "seeds": parse_numbers(seeds),
                 "operators": operators.split(","),
                 "rows": explain_rows,
-                "levels": numbers(explain_levels),
+                "levels": parse_numbers(explain_levels),
                 "bounds_beam": bounds_beam,
             },
         }
-        sweep_spec = _valid_spec(fields, "the options")
+        sweep_spec = _validate_spec(fields, "the options")
     run_id = run_sweep(sweep_spec, settings)
     print_summary(settings.lake, [run_id])
 
 
-@app.command()
 def demo(lake: LakeOption = None, report: Path = Path("report.html")) -> None:
     """Sweep SmolLM2-135M over the two bundled tasks and write a report."""
-    settings = settings_for(lake)
-    run_ids = [run_sweep(_valid_spec(fields, "the demo"), settings) for fields in DEMO]
+    settings = load_settings(lake)
+    run_ids = [run_sweep(_validate_spec(fields, "the demo"), settings) for fields in DEMO_SPECS]
     print_summary(settings.lake, run_ids)
     _write_report(settings.lake, report)
     typer.echo(f'\nReport: {report}    Ask the lake: prunelake sql "select * from correlations"')
 
 
 # Prompts of opinions are twice as long, and explaining costs with the square of the length.
-DEMO: list[dict[str, Any]] = [
+DEMO_SPECS: list[dict[str, Any]] = [
     {
         "task": task,
         "rows": {"first": 80},
@@ -132,12 +127,12 @@ def run_sweep(spec: SweepSpec, settings: Settings) -> str:
     """Run a sweep through its flow; a spec that cannot run, or has run, starts no flow."""
     from prunelake.analysis.analyse import analyse as analyse_run
     from prunelake.lake import commit, read
-    from prunelake.sweep.plan import plan
+    from prunelake.sweep.plan import plan_sweep
 
-    run_id = plan(spec, settings).identity.run_id
+    run_id = plan_sweep(spec, settings).identity.run_id
     if read.has_run(settings.lake, run_id):
         typer.echo(f"run {run_id} is in the lake already; nothing to compute")
-        if run_id in read.unanalysed(settings.lake):
+        if run_id in read.unanalysed_run_ids(settings.lake):
             # Who wrote it was killed before its analysis, or was of another version.
             analyse_run(settings.lake, run_id)
         return run_id
@@ -148,18 +143,18 @@ def run_sweep(spec: SweepSpec, settings: Settings) -> str:
     from flows.sweep import sweep as flow
 
     for name in ("prefect.flow_runs", "prefect.task_runs"):
-        logging.getLogger(name).addFilter(_without_our_traceback)
+        logging.getLogger(name).addFilter(_drop_own_traceback)
     return flow(spec, settings)
 
 
-def _without_our_traceback(record: logging.LogRecord) -> bool:
+def _drop_own_traceback(record: logging.LogRecord) -> bool:
     """Leave out the traceback of what PruneLake refuses: `main` says it in one line."""
     if record.exc_info and isinstance(record.exc_info[1], PruneLakeError):
         record.exc_info = None
     return True
 
 
-def _refuse_options_beside_a_file(context: typer.Context, spec: str) -> None:
+def _refuse_options_with_file(context: typer.Context, spec: str) -> None:
     given = [
         f"--{name.replace('_', '-')}"
         for name in context.params
@@ -173,13 +168,13 @@ def _refuse_options_beside_a_file(context: typer.Context, spec: str) -> None:
 def _read_spec(file: str) -> SweepSpec:
     try:
         # `doctor --quarantine` leaves specs beside what it has moved, in the lake.
-        fields = yaml.safe_load(location(file).read_text(encoding="utf-8"))
+        fields = yaml.safe_load(parse_location(file).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InvalidSpec(f"{file}: cannot be read as YAML ({one_line(error)})") from error
-    return _valid_spec(fields, str(file))
+    return _validate_spec(fields, str(file))
 
 
-def _valid_spec(fields: Any, where: str) -> SweepSpec:
+def _validate_spec(fields: Any, where: str) -> SweepSpec:
     try:
         return SweepSpec.model_validate(fields)
     except ValidationError as error:

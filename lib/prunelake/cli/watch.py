@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prunelake.cli.console import LakeOption, settings_for
+from prunelake.cli.console import LakeOption, load_settings
 
 if TYPE_CHECKING:
     from prunelake.watch.evaluations import Evaluation
-    from prunelake.watch.rounds import Line
+    from prunelake.watch.rounds import RoundLine
 
 
 def watch(
@@ -31,17 +31,17 @@ def watch(
     lake: LakeOption = None,
 ) -> None:
     """Evaluate what a watchlist asks for and the lake lacks, in this process by default."""
-    from prunelake.watch.launcher import Starter, ThisProcess
-    from prunelake.watch.rounds import Round, State
-    from prunelake.watch.watchlist import read
+    from prunelake.watch.launcher import Launcher, LocalLauncher
+    from prunelake.watch.rounds import EvaluationState, WatchRound
+    from prunelake.watch.watchlist import read_watchlist
 
-    settings = settings_for(lake)
-    listed = read(watchlist)
-    starter: Starter
+    settings = load_settings(lake)
+    listed = read_watchlist(watchlist)
+    starter: Launcher
     if deploy:
-        from flows.watch import Deployments
+        from flows.watch import DeploymentLauncher
 
-        starter = Deployments()
+        starter = DeploymentLauncher()
     else:
         from prunelake.cli.sweep import run_sweep
 
@@ -50,21 +50,21 @@ def watch(
             typer.echo(f"{spec.task_name}, {spec.strategy.label}, {spec.model}:")
             run_sweep(spec, settings)
 
-        starter = ThisProcess(run)
-    lines = Round(listed, settings, starter, is_retry=retry, is_dry=dry_run).run()
-    print_lines(lines)
-    if any(line.state in (State.failed, State.unreachable) for line in lines):
+        starter = LocalLauncher(run)
+    lines = WatchRound(listed, settings, starter, is_retry=retry, is_dry=dry_run).run()
+    print_round(lines)
+    if any(line.state in (EvaluationState.failed, EvaluationState.unreachable) for line in lines):
         raise typer.Exit(1)
 
 
-def print_lines(lines: "Sequence[Line]") -> None:
+def print_round(lines: "Sequence[RoundLine]") -> None:
     """Print a round as a table and a last line that sums it up."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    from prunelake.watch.rounds import State, told
+    from prunelake.watch.rounds import EvaluationState, summary
 
     console = Console()
     if lines:
@@ -72,9 +72,9 @@ def print_lines(lines: "Sequence[Line]") -> None:
         table.add_column("state", no_wrap=True)
         # Names and reasons are long: one below the other, they stay readable in 80 columns.
         table.add_column("what, and why", overflow="fold")
-        for line in sorted(lines, key=lambda line: list(State).index(line.state)):
+        for line in sorted(lines, key=lambda line: list(EvaluationState).index(line.state)):
             what = " ".join(filter(None, (line.task, line.strategy, line.model)))
             why = f"\n{line.detail}" if line.detail else ""
             table.add_row(Text(line.state), Text(what).append(why, "dim"))
         console.print(table)
-    console.print(told(lines), highlight=False, markup=False)
+    console.print(summary(lines), highlight=False, markup=False)

@@ -1,1 +1,1 @@
-"""evaluation."""
+"""Measurements on examples: predictions, attributions, deletion curves."""

@@ -17,26 +17,26 @@ import numpy as np
 import polars as pl
 
 from prunelake.evaluation.deletion_curves import (
-    KINDS,
-    Ids,
-    Kind,
-    Prompt,
-    ask,
-    changed_prompt,
+    CURVE_KINDS,
+    CurveKind,
+    ExplainedPrompt,
+    TokenIds,
+    perturbed_prompt,
+    query_probabilities,
     top_count,
 )
 from prunelake.schema.run_tables import BOUNDS
 from prunelake.spec import Explanation, Operator
 
-UP, DOWN = 1, -1
+MAXIMISE, MINIMISE = 1, -1
 
-Chosen = frozenset[int]
+TokenSet = frozenset[int]
 """Positions of the tokens that a ranking puts first: all deleted, or alone kept."""
 
 
 def aopc_bounds(
     predictions: pl.DataFrame,
-    prompts: Sequence[Prompt],
+    prompts: Sequence[ExplainedPrompt],
     levels: Sequence[int],
     beam_width: int,
     explanation: Explanation,
@@ -59,13 +59,13 @@ def aopc_bounds(
             "run_id", "level", "example_id", "prediction", "confidence"
         ).iter_rows(named=True)
     }
-    points = [_points(len(prompt.tokens), explanation) for prompt in prompts]
+    points = [_fraction_counts(len(prompt.tokens), explanation) for prompt in prompts]
     total = sum(max(own, default=0) for own in points)
     done = 0
     rows: list[dict[str, Any]] = []
     for prompt, own in zip(prompts, points, strict=True):
         searches = [
-            _Search(
+            _BeamSearch(
                 level,
                 operator,
                 kind,
@@ -74,20 +74,20 @@ def aopc_bounds(
                 full[level, prompt.example_id]["confidence"],
             )
             for level, operator, kind, direction in product(
-                levels, explanation.operators, KINDS, (UP, DOWN)
+                levels, explanation.operators, CURVE_KINDS, (MAXIMISE, MINIMISE)
             )
         ]
         for size in range(1, max(own, default=0) + 1):
-            answers = _grow(searches, prompt, explanation.baseline_token)
+            answers = _expand_searches(searches, prompt, explanation.baseline_token)
             left = sum(number for larger, number in own.items() if larger > size)
             for search, perturbed in zip(searches, answers, strict=True):
-                search.narrow(perturbed, own[size], left, beam_width)
+                search.keep_best(perturbed, own[size], left, beam_width)
             done += 1
             if progress:
                 progress(done, total)
-        drops: dict[tuple[int, Operator, Kind], list[float]] = defaultdict(list)
+        drops: dict[tuple[int, Operator, CurveKind], list[float]] = defaultdict(list)
         for search in searches:
-            drops[search.level, search.operator, search.kind] += search.drops()
+            drops[search.level, search.operator, search.kind] += search.summed_drops()
         rows += [
             {
                 "run_id": full[level, prompt.example_id]["run_id"],
@@ -106,23 +106,25 @@ def aopc_bounds(
     return BOUNDS.frame(rows).sort("level", maintain_order=True)
 
 
-def question_count(
+def max_perturbed_prompt_count(
     token_counts: Sequence[int], level_count: int, beam_width: int, explanation: Explanation
 ) -> int:
     """At most how many changed prompts `aopc_bounds` asks about, each counted at each level.
 
     `token_counts` are the numbers of tokens of the prompts.
     """
-    searches = level_count * len(explanation.operators) * len(KINDS) * len((UP, DOWN))
+    searches = (
+        level_count * len(explanation.operators) * len(CURVE_KINDS) * len((MAXIMISE, MINIMISE))
+    )
     sets = 0
     for count in token_counts:
-        for size in range(1, max(_points(count, explanation), default=0) + 1):
+        for size in range(1, max(_fraction_counts(count, explanation), default=0) + 1):
             sets += min(beam_width * (count - size + 1), math.comb(count, size))
     return searches * sets
 
 
 @dataclass
-class _Search:
+class _BeamSearch:
     """The search for one bound: a beam of token sets of one size, grown token by token.
 
     What comes after a set does not depend on the order that led to it, so a set is one state, with
@@ -132,15 +134,15 @@ class _Search:
 
     level: int
     operator: Operator
-    kind: Kind
+    kind: CurveKind
     direction: int
     target: int
-    full: float
-    gains: dict[Chosen, float] = field(default_factory=lambda: {frozenset(): 0.0})
+    full_probability: float
+    gains: dict[TokenSet, float] = field(default_factory=lambda: {frozenset(): 0.0})
 
-    def grow(self, count: int) -> None:
+    def expand(self, count: int) -> None:
         """Put to each set each of the prompt's `count` tokens that it lacks."""
-        grown: dict[Chosen, float] = {}
+        grown: dict[TokenSet, float] = {}
         for chosen, gain in self.gains.items():
             for token in range(count):
                 if token not in chosen:
@@ -148,17 +150,17 @@ class _Search:
                     grown[larger] = max(gain, grown.get(larger, -math.inf))
         self.gains = grown
 
-    def narrow(
-        self, perturbed: Mapping[Chosen, float], points: int, points_left: int, beam_width: int
+    def keep_best(
+        self, perturbed: Mapping[TokenSet, float], points: int, points_left: int, beam_width: int
     ) -> None:
         """Count each set's own drop for `points` of the curve, and keep the most promising sets.
 
         Promising is what would gain most if the drop stayed as it is for the `points_left`: by past
         gains alone, all sets between two points would come from the one that led at the first.
         """
-        promise: dict[Chosen, float] = {}
+        promise: dict[TokenSet, float] = {}
         for chosen, probability in perturbed.items():
-            gain = self.direction * (self.full - probability)
+            gain = self.direction * (self.full_probability - probability)
             if not math.isfinite(gain):
                 gain = -math.inf
             if points:
@@ -167,37 +169,37 @@ class _Search:
         best = sorted(promise, key=promise.__getitem__, reverse=True)[:beam_width]
         self.gains = {chosen: self.gains[chosen] for chosen in best}
 
-    def drops(self) -> list[float]:
+    def summed_drops(self) -> list[float]:
         """The sums of drops that the rankings found reach."""
         return [self.direction * gain for gain in self.gains.values() if math.isfinite(gain)]
 
 
-def _points(token_count: int, explanation: Explanation) -> Counter[int]:
+def _fraction_counts(token_count: int, explanation: Explanation) -> Counter[int]:
     """How many fractions take each number of a prompt's tokens."""
     counts = (top_count(fraction, token_count) for fraction in explanation.fractions)
     return Counter(count for count in counts if count)
 
 
-def _grow(
-    searches: Sequence[_Search], prompt: Prompt, baseline_token: int
-) -> list[dict[Chosen, float]]:
+def _expand_searches(
+    searches: Sequence[_BeamSearch], prompt: ExplainedPrompt, baseline_token: int
+) -> list[dict[TokenSet, float]]:
     """Grow every search by a token and ask, in one call, about all sets that they reach.
 
     Returns for each search the probability of its target beside each of its sets.
     """
-    changed: dict[tuple[Operator, Kind, Chosen], Ids] = {}
-    needed: dict[Ids, set[int]] = defaultdict(set)
+    changed: dict[tuple[Operator, CurveKind, TokenSet], TokenIds] = {}
+    needed: dict[TokenIds, set[int]] = defaultdict(set)
     for search in searches:
-        search.grow(len(prompt.tokens))
+        search.expand(len(prompt.tokens))
         for chosen in search.gains:
             key = (search.operator, search.kind, chosen)
             if key not in changed:
                 is_chosen = np.zeros(len(prompt.tokens), dtype=bool)
                 is_chosen[[*chosen]] = True
                 kept = is_chosen if search.kind == "sufficiency" else ~is_chosen
-                changed[key] = changed_prompt(prompt, kept, search.operator, baseline_token)
+                changed[key] = perturbed_prompt(prompt, kept, search.operator, baseline_token)
             needed[changed[key]].add(search.level)
-    answers = ask(prompt, needed)
+    answers = query_probabilities(prompt, needed)
     return [
         {
             chosen: answers[ids, search.level][search.target].item()

@@ -7,28 +7,26 @@ import numpy as np
 import polars as pl
 import torch
 from captum.attr import KernelShap, Lime
-from numpy.typing import NDArray
 from torch import Tensor
 
 from prunelake.errors import TaskError
 from prunelake.evaluation.gradients import input_x_gradient
-from prunelake.evaluation.shapley import Coalitions, drawn, shapley_values
+from prunelake.evaluation.shapley import Coalitions, sample_coalitions, shapley_values
 from prunelake.inference.nested import NestedModel, Progress
-from prunelake.inference.prefix_tree import Query
+from prunelake.inference.prefix_tree import ScoringQuery
+from prunelake.schema.arrays import BoolArray, FloatArray
 from prunelake.schema.run_tables import ATTRIBUTIONS
 from prunelake.spec import Explanation, Method
-from prunelake.tasks.encoding import Encoded
+from prunelake.tasks.encoding import EncodedExample
 
 SAMPLES_PER_TOKEN = 3
-SAMPLING = {"kernel_shap": KernelShap, "lime": Lime}
-
-Scores = NDArray[np.float64]
+CAPTUM_METHODS = {"kernel_shap": KernelShap, "lime": Lime}
 
 
-def attribute(
+def compute_attributions(
     model: NestedModel,
     predictions: pl.DataFrame,
-    examples: Sequence[Encoded],
+    examples: Sequence[EncodedExample],
     levels: tuple[int, ...],
     explanation: Explanation,
     progress: Progress | None = None,
@@ -57,13 +55,13 @@ def attribute(
                 f"example {name} has a prompt of {len(encoded.prompt)} tokens; explaining needs two"
             )
         targets = {level: chosen[level, name] for level in levels}
-        scored: dict[tuple[str, int, int], Scores] = {}
-        effects = _Effects(model, encoded, targets, explanation.baseline_token)
-        effects.ask(_masks(encoded, explanation))
+        scored: dict[tuple[str, int, int], FloatArray] = {}
+        effects = _MaskedPromptScorer(model, encoded, targets, explanation.baseline_token)
+        effects.score_masks(_sampled_masks(encoded, explanation))
         for method in explanation.methods:
-            if method in SAMPLING:
+            if method in CAPTUM_METHODS:
                 for seed in explanation.seeds:
-                    own = _sampled(effects, method, seed)
+                    own = _captum_attributions(effects, method, seed)
                     scored |= {(method, seed, level): scores for level, scores in own.items()}
             elif method == "leverage_shap":
                 for seed in explanation.seeds:
@@ -98,7 +96,7 @@ def masked_prompt_count(explanation: Explanation, count: int) -> int:
     A gradient counts as the three passes that its backward pass costs.
     """
     drawn_per_seed = {
-        **dict.fromkeys(SAMPLING, SAMPLES_PER_TOKEN * count),
+        **dict.fromkeys(CAPTUM_METHODS, SAMPLES_PER_TOKEN * count),
         "leverage_shap": int(explanation.leverage_samples * count),
     }
     return sum(
@@ -107,19 +105,19 @@ def masked_prompt_count(explanation: Explanation, count: int) -> int:
     )
 
 
-def random_scores(example_id: str, seed: int, count: int) -> Scores:
+def random_scores(example_id: str, seed: int, count: int) -> FloatArray:
     """Uniform scores drawn for one example under one seed."""
     return np.random.default_rng([seed, zlib.crc32(example_id.encode())]).random(count)
 
 
-class _Effects:
+class _MaskedPromptScorer:
     """What masked prompts of one example do at each level; each mask is asked about once.
 
     So levels, methods and seeds share the masks that they have in common.
     """
 
     def __init__(
-        self, model: NestedModel, encoded: Encoded, targets: Mapping[int, int], baseline: int
+        self, model: NestedModel, encoded: EncodedExample, targets: Mapping[int, int], baseline: int
     ) -> None:
         self.encoded = encoded
         self.levels = tuple(targets)
@@ -127,9 +125,9 @@ class _Effects:
         self._baseline = baseline
         self._options = sorted({*targets.values()})
         self._columns = [self._options.index(target) for target in targets.values()]
-        self._answers: dict[bytes, Scores] = {}  # mask -> [levels]
+        self._answers: dict[bytes, FloatArray] = {}  # mask -> [levels]
 
-    def ask(self, masks: Sequence[NDArray[np.bool_]]) -> None:
+    def score_masks(self, masks: Sequence[BoolArray]) -> None:
         """Ask about all that were not asked about yet, together: they share how they begin."""
         missing = {key: m for m in masks if (key := m.tobytes()) not in self._answers}
         for key, found in zip(
@@ -137,20 +135,20 @@ class _Effects:
         ):
             self._answers[key] = found[range(len(self.levels)), self._columns]
 
-    def of(self, masks: NDArray[np.bool_]) -> Scores:
+    def log_likelihoods(self, masks: BoolArray) -> FloatArray:
         """Log-likelihoods [masks, levels] of each level's target behind the tokens masks keep."""
-        self.ask([*masks])
+        self.score_masks([*masks])
         return np.array([self._answers[mask.tobytes()] for mask in masks])
 
-    def _query(self, mask: NDArray[np.bool_]) -> Query:
+    def _query(self, mask: BoolArray) -> ScoringQuery:
         tokens = np.where(mask, self.encoded.prompt, self._baseline).tolist()
         options = tuple(self.encoded.options[option] for option in self._options)
-        return Query((*self.encoded.prefix, *tokens), options, self.levels)
+        return ScoringQuery((*self.encoded.prefix, *tokens), options, self.levels)
 
 
-def _masks(encoded: Encoded, explanation: Explanation) -> list[NDArray[np.bool_]]:
+def _sampled_masks(encoded: EncodedExample, explanation: Explanation) -> list[BoolArray]:
     """Which tokens the sampling methods keep, under all seeds."""
-    masks: list[NDArray[np.bool_]] = []
+    masks: list[BoolArray] = []
 
     def note(asked: Tensor) -> Tensor:
         masks.extend(asked.bool().numpy())
@@ -158,38 +156,44 @@ def _masks(encoded: Encoded, explanation: Explanation) -> list[NDArray[np.bool_]
 
     for seed in explanation.seeds:
         for method in explanation.methods:
-            if method in SAMPLING:
-                _by_captum(note, method, seed, len(encoded.prompt))
+            if method in CAPTUM_METHODS:
+                _captum_scores(note, method, seed, len(encoded.prompt))
             elif method == "leverage_shap":
-                masks += [*_coalitions(encoded, seed, explanation.leverage_samples).masks]
+                masks += [*_example_coalitions(encoded, seed, explanation.leverage_samples).masks]
     return masks
 
 
-def _by_captum(effect: Callable[[Tensor], Tensor], method: Method, seed: int, count: int) -> Scores:
+def _captum_scores(
+    effect: Callable[[Tensor], Tensor], method: Method, seed: int, count: int
+) -> FloatArray:
     """What LIME or KernelSHAP by captum's own sampling and regression make of `count` tokens."""
     samples = SAMPLES_PER_TOKEN * count
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach GPUs too
-        attribution = SAMPLING[method](effect).attribute(
+        attribution = CAPTUM_METHODS[method](effect).attribute(
             torch.ones(1, count), n_samples=samples, perturbations_per_eval=samples
         )
-    scores: Scores = attribution[0].double().numpy()
+    scores: FloatArray = attribution[0].double().numpy()
     return scores
 
 
-def _sampled(effects: _Effects, method: Method, seed: int) -> dict[int, Scores]:
+def _captum_attributions(
+    effects: _MaskedPromptScorer, method: Method, seed: int
+) -> dict[int, FloatArray]:
     """LIME or KernelSHAP at each level; under one seed all levels have the same masks."""
     scores = {}
     for n, level in enumerate(effects.levels):
 
         def effect(masks: Tensor, n: int = n) -> Tensor:
-            return torch.tensor(effects.of(masks.bool().numpy())[:, n], dtype=torch.float32)
+            return torch.tensor(
+                effects.log_likelihoods(masks.bool().numpy())[:, n], dtype=torch.float32
+            )
 
-        scores[level] = _by_captum(effect, method, seed, len(effects.encoded.prompt))
+        scores[level] = _captum_scores(effect, method, seed, len(effects.encoded.prompt))
     return scores
 
 
-def _coalitions(encoded: Encoded, seed: int, samples_per_token: float) -> Coalitions:
+def _example_coalitions(encoded: EncodedExample, seed: int, samples_per_token: float) -> Coalitions:
     """One draw for all levels.
 
     Unlike captum's, the masks of a seed differ from example to example, so that over examples
@@ -197,21 +201,23 @@ def _coalitions(encoded: Encoded, seed: int, samples_per_token: float) -> Coalit
     """
     name = zlib.crc32(encoded.example.example_id.encode())
     own = np.random.default_rng([seed, name, 1])  # 1: not what the random ranking is drawn from
-    return drawn(len(encoded.prompt), int(samples_per_token * len(encoded.prompt)), own)
+    return sample_coalitions(len(encoded.prompt), int(samples_per_token * len(encoded.prompt)), own)
 
 
-def _leverage_shap(effects: _Effects, seed: int, samples_per_token: float) -> dict[int, Scores]:
+def _leverage_shap(
+    effects: _MaskedPromptScorer, seed: int, samples_per_token: float
+) -> dict[int, FloatArray]:
     """Shapley values by leverage-score sampling."""
-    coalitions = _coalitions(effects.encoded, seed, samples_per_token)
-    values = effects.of(coalitions.masks)
+    coalitions = _example_coalitions(effects.encoded, seed, samples_per_token)
+    values = effects.log_likelihoods(coalitions.masks)
     return {
         level: shapley_values(coalitions, values[:, n]) for n, level in enumerate(effects.levels)
     }
 
 
 def _input_x_gradient(
-    model: NestedModel, encoded: Encoded, targets: Mapping[int, int]
-) -> dict[int, Scores]:
+    model: NestedModel, encoded: EncodedExample, targets: Mapping[int, int]
+) -> dict[int, FloatArray]:
     """The gradient method for all levels at once, those of one target in one query."""
     context = (*encoded.prefix, *encoded.prompt)
     by_target = {
@@ -219,7 +225,8 @@ def _input_x_gradient(
         for target in sorted({*targets.values()})
     }
     queries = [
-        Query(context, (encoded.options[target],), levels) for target, levels in by_target.items()
+        ScoringQuery(context, (encoded.options[target],), levels)
+        for target, levels in by_target.items()
     ]
     return {
         level: scores[len(encoded.prefix) :]

@@ -8,19 +8,19 @@ from typing import Any, Literal
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
+from prunelake.schema.arrays import BoolArray, FloatArray
 from prunelake.schema.run_tables import DELETIONS
 from prunelake.spec import Explanation, Operator
 
-Ids = tuple[int, ...]
+TokenIds = tuple[int, ...]
 
-Kind = Literal["comprehensiveness", "sufficiency"]
-KINDS: tuple[Kind, ...] = ("comprehensiveness", "sufficiency")
+CurveKind = Literal["comprehensiveness", "sufficiency"]
+CURVE_KINDS: tuple[CurveKind, ...] = ("comprehensiveness", "sufficiency")
 
 
 @dataclass(frozen=True)
-class Prompt:
+class ExplainedPrompt:
     """The players of one example's prompt, and how to ask the model about a changed one.
 
     `probabilities` takes changed prompts, each with the levels it is needed at, and returns for
@@ -29,15 +29,15 @@ class Prompt:
     """
 
     example_id: str
-    tokens: Ids
-    probabilities: Callable[[Sequence[tuple[Ids, Ids]]], Sequence[NDArray[np.float64]]]
-    retokenised: Callable[[Sequence[int]], Ids]
+    tokens: TokenIds
+    probabilities: Callable[[Sequence[tuple[TokenIds, TokenIds]]], Sequence[FloatArray]]
+    retokenised: Callable[[Sequence[int]], TokenIds]
 
 
 def deletion_curves(
     attributions: pl.DataFrame,
     predictions: pl.DataFrame,
-    prompts: Sequence[Prompt],
+    prompts: Sequence[ExplainedPrompt],
     explanation: Explanation,
     progress: Callable[[int, int], None] | None = None,
 ) -> pl.DataFrame:
@@ -57,20 +57,22 @@ def deletion_curves(
     rows: list[dict[str, Any]] = []
     for done, prompt in enumerate(prompts):
         rankings = by_example[(prompt.example_id,)]
-        rows += _curves(rankings, full, prompt, explanation)
+        rows += _example_curves(rankings, full, prompt, explanation)
         if progress:
             progress(done + 1, len(prompts))
     return DELETIONS.frame(rows).sort("level", maintain_order=True)
 
 
-def changed_prompt_count(explanation: Explanation, count: int) -> int:
+def perturbed_prompt_count(explanation: Explanation, count: int) -> int:
     """How many changed prompts the curves of one of `count` tokens need, before any is shared."""
     points = sum(top_count(fraction, count) > 0 for fraction in explanation.fractions)
     rankings = len(explanation.seeds) * (1 + len(explanation.methods))  # 1: the random one
-    return rankings * points * len(KINDS) * len(explanation.operators)
+    return rankings * points * len(CURVE_KINDS) * len(explanation.operators)
 
 
-def changed_prompt(prompt: Prompt, kept: NDArray[np.bool_], operator: Operator, base: int) -> Ids:
+def perturbed_prompt(
+    prompt: ExplainedPrompt, kept: BoolArray, operator: Operator, base: int
+) -> TokenIds:
     """The prompt's ids with the tokens that are not `kept` deleted or replaced by `base`.
 
     `delete_text` reads the remaining tokens as text and tokenises it again, as the paper does.
@@ -86,9 +88,9 @@ def top_count(fraction: float, count: int) -> int:
     return math.floor(fraction * count + 1e-9)
 
 
-def ask(
-    prompt: Prompt, needed: Mapping[Ids, Collection[int]]
-) -> dict[tuple[Ids, int], NDArray[np.float64]]:
+def query_probabilities(
+    prompt: ExplainedPrompt, needed: Mapping[TokenIds, Collection[int]]
+) -> dict[tuple[TokenIds, int], FloatArray]:
     """Probabilities [options] at each level that a changed prompt is needed at, in one call."""
     questions = [(ids, tuple(sorted(levels))) for ids, levels in needed.items()]
     return {
@@ -98,15 +100,15 @@ def ask(
     }
 
 
-def _curves(
+def _example_curves(
     rankings: pl.DataFrame,
     full: Mapping[tuple[int, str], float],
-    prompt: Prompt,
+    prompt: ExplainedPrompt,
     explanation: Explanation,
 ) -> list[dict[str, Any]]:
     count = len(prompt.tokens)
-    needed: dict[Ids, set[int]] = defaultdict(set)  # changed prompt -> levels
-    rows: list[tuple[Ids, int, dict[str, Any]]] = []
+    needed: dict[TokenIds, set[int]] = defaultdict(set)  # changed prompt -> levels
+    rows: list[tuple[TokenIds, int, dict[str, Any]]] = []
     for ranking in rankings.iter_rows(named=True):
         # Stable, so that of equal scores the earlier token counts as higher.
         best_first = np.argsort(-np.asarray(ranking["scores"]), kind="stable")
@@ -116,9 +118,9 @@ def _curves(
                 continue
             is_top = np.zeros(count, dtype=bool)
             is_top[best_first[:top]] = True
-            for kind, kept in zip(KINDS, (~is_top, is_top), strict=True):
+            for kind, kept in zip(CURVE_KINDS, (~is_top, is_top), strict=True):
                 for operator in explanation.operators:
-                    ids = changed_prompt(prompt, kept, operator, explanation.baseline_token)
+                    ids = perturbed_prompt(prompt, kept, operator, explanation.baseline_token)
                     needed[ids].add(ranking["level"])
                     row = {
                         name: ranking[name]
@@ -131,7 +133,7 @@ def _curves(
                         "probability_full": full[ranking["level"], prompt.example_id],
                     }
                     rows.append((ids, ranking["target"], row))
-    answers = ask(prompt, needed)
+    answers = query_probabilities(prompt, needed)
     return [
         row | {"probability_perturbed": answers[ids, row["level"]][target].item()}
         for ids, target, row in rows

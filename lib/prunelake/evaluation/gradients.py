@@ -6,14 +6,15 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from prunelake.inference.nested import Array, NestedModel
-from prunelake.inference.prefix_tree import Query, Row, inputs_of, lay_out
+from prunelake.inference.nested import NestedModel
+from prunelake.inference.prefix_tree import PrefixTree, ScoringQuery, batch_inputs, build_tree
+from prunelake.schema.arrays import FloatArray
 
-BUDGET_SHARE = 1 / 8
+TOKEN_BUDGET_SHARE = 1 / 8
 """Fewer tokens run together: a backward pass needs what every block has computed."""
 
 
-def input_x_gradient(model: NestedModel, queries: Sequence[Query]) -> list[Array]:
+def input_x_gradient(model: NestedModel, queries: Sequence[ScoringQuery]) -> list[FloatArray]:
     """Gradient of an option's log-likelihood times the embeddings: [levels, prompt tokens] each.
 
     Summed over an embedding's width, in nats: how the log-likelihood changes as the token's
@@ -24,27 +25,27 @@ def input_x_gradient(model: NestedModel, queries: Sequence[Query]) -> list[Array
         UnknownLayer, ModelError: as `NestedModel.log_likelihoods`.
     """
     rows = [
-        lay_out([replace(query, levels=(level,))]) for query in queries for level in query.levels
+        build_tree([replace(query, levels=(level,))]) for query in queries for level in query.levels
     ]
     lengths = [len(query.prompt) for query in queries for _ in query.levels]
 
-    def score(batch: list[Row]) -> list[Array]:
-        return [product[None] for product in _products(model, batch)]
+    def score(batch: list[PrefixTree]) -> list[FloatArray]:
+        return [product[None] for product in _gradient_times_embedding(model, batch)]
 
-    found = model.in_batches(rows, score, BUDGET_SHARE)
+    found = model.score_in_batches(rows, score, TOKEN_BUDGET_SHARE)
     products = iter([one[0, :length] for one, length in zip(found, lengths, strict=True)])
     return [np.array([next(products) for _ in query.levels]) for query in queries]
 
 
 @torch.enable_grad()
-def _products(model: NestedModel, rows: list[Row]) -> Array:
+def _gradient_times_embedding(model: NestedModel, rows: list[PrefixTree]) -> FloatArray:
     """For each row and each of its tokens the gradient times the embedding."""
-    inputs = inputs_of(rows, model.model.dtype)
+    inputs = batch_inputs(rows, model.model.dtype)
     ids = inputs.pop("input_ids").to(model.model.device)
     embeddings = model.model.get_input_embeddings()(ids).detach().requires_grad_()
-    hidden, states = model.run(rows, inputs | {"inputs_embeds": embeddings})
-    values, _ = model.read_off(hidden, states, rows)
+    hidden, states = model.run_batch(rows, inputs | {"inputs_embeds": embeddings})
+    values, _ = model.target_log_likelihoods(hidden, states, rows)
     # A row's log-likelihood depends on no other row's embeddings.
     (gradient,) = torch.autograd.grad(values.sum(), embeddings)
-    product: Array = (gradient * embeddings).detach().double().sum(-1).cpu().numpy()
+    product: FloatArray = (gradient * embeddings).detach().double().sum(-1).cpu().numpy()
     return product

@@ -4,19 +4,19 @@ from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from prunelake.errors import ModelError
 from prunelake.inference.nested import NestedModel, Progress
-from prunelake.inference.prefix_tree import Query
+from prunelake.inference.prefix_tree import ScoringQuery
+from prunelake.schema.arrays import FloatArray
 from prunelake.schema.run_tables import PREDICTIONS
-from prunelake.tasks.encoding import Encoded
+from prunelake.tasks.encoding import EncodedExample
 
 
 def predict(
     model: NestedModel,
     run_id: str,
-    examples: Sequence[Encoded],
+    examples: Sequence[EncodedExample],
     levels: tuple[int, ...],
     progress: Progress | None = None,
 ) -> pl.DataFrame:
@@ -27,7 +27,7 @@ def predict(
     Raises:
         ModelError: a log-likelihood that is no number, as of a model that overflows its type.
     """
-    queries = [Query((*e.prefix, *e.prompt), e.options, levels) for e in examples]
+    queries = [ScoringQuery((*e.prefix, *e.prompt), e.options, levels) for e in examples]
     rows = []
     for encoded, answers in zip(examples, model.log_likelihoods(queries, progress), strict=True):
         example = encoded.example
@@ -53,14 +53,14 @@ def predict(
                     "prediction_norm": prediction_norm,
                     "is_correct": prediction == example.gold,
                     "is_correct_norm": prediction_norm == example.gold,
-                    "confidence": float(probabilities(log_likelihoods)[prediction]),
+                    "confidence": float(option_probabilities(log_likelihoods)[prediction]),
                 }
             )
     return PREDICTIONS.frame(rows).sort("level", maintain_order=True)
 
 
-def probabilities(log_likelihoods: NDArray[np.float64]) -> NDArray[np.float64]:
+def option_probabilities(log_likelihoods: FloatArray) -> FloatArray:
     """Softmax over the last axis: how the options share the belief."""
     shifted = np.exp(log_likelihoods - log_likelihoods.max(axis=-1, keepdims=True))
-    shares: NDArray[np.float64] = shifted / shifted.sum(axis=-1, keepdims=True)
+    shares: FloatArray = shifted / shifted.sum(axis=-1, keepdims=True)
     return shares

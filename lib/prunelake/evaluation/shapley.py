@@ -26,12 +26,11 @@ from fractions import Fraction
 from math import comb, floor
 
 import numpy as np
-from numpy.typing import NDArray
+
+from prunelake.schema.arrays import BoolArray, FloatArray
 
 RIDGE = 0.4
 """Chosen on three prompts that `benchmarks/shapley.py` leaves out; 0.2 to 0.8 differ little."""
-
-Scores = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -42,11 +41,11 @@ class Coalitions:
     the same order the complements of them all. `weights` [pairs] are those of the regression.
     """
 
-    masks: NDArray[np.bool_]
-    weights: Scores
+    masks: BoolArray
+    weights: FloatArray
 
 
-def drawn(player_count: int, sample_count: int, rng: np.random.Generator) -> Coalitions:
+def sample_coalitions(player_count: int, sample_count: int, rng: np.random.Generator) -> Coalitions:
     """Draw coalitions of at least two players.
 
     `sample_count` counts all of them, the empty and the full one too. Of an odd number the last is
@@ -63,14 +62,14 @@ def drawn(player_count: int, sample_count: int, rng: np.random.Generator) -> Coa
     weights = []
     for size, pairs, start, end in zip(sizes, expected, ends, ends[1:], strict=False):
         count = floor(end) - floor(start)
-        members += _distinct(player_count, size, count, rng)
+        members += _sample_distinct(player_count, size, count, rng)
         total = _leverage(player_count, size) * player_count / (size * (player_count - size))
         weights += [total / float(pairs)] * count
     half = np.array(members)
     return Coalitions(np.concatenate([half, ~half]), np.array(weights))
 
 
-def shapley_values(coalitions: Coalitions, values: Scores) -> Scores:
+def shapley_values(coalitions: Coalitions, values: FloatArray) -> FloatArray:
     """One score a player, from the game's values [masks]; they sum to f(full) - f(empty).
 
     Exact where the coalitions are all there are.
@@ -88,7 +87,7 @@ def shapley_values(coalitions: Coalitions, values: Scores) -> Scores:
     ridge = RIDGE * player_count / pair_count * (1 - pair_count / (2 ** (player_count - 1) - 1))
     # Rows sum to zero; the constant keeps the sum of the scores at zero and the matrix regular.
     gram = weighted @ rows + ridge * np.eye(player_count) + 1 / player_count
-    scores: Scores = np.linalg.solve(gram, weighted @ odd) + surplus / player_count
+    scores: FloatArray = np.linalg.solve(gram, weighted @ odd) + surplus / player_count
     return scores
 
 
@@ -114,11 +113,11 @@ def _expected_pairs(player_count: int, pair_count: int) -> list[Fraction]:
     return expected
 
 
-def _distinct(
+def _sample_distinct(
     player_count: int, size: int, count: int, rng: np.random.Generator
-) -> list[NDArray[np.bool_]]:
+) -> list[BoolArray]:
     """`count` different coalitions of a size, no two of them complements."""
-    found: dict[bytes, NDArray[np.bool_]] = {}
+    found: dict[bytes, BoolArray] = {}
     while len(found) < count:
         mask = np.zeros(player_count, dtype=bool)
         mask[rng.choice(player_count, size, replace=False)] = True

@@ -1,1 +1,1 @@
-"""export."""
+"""Write a checkpoint without the parts that a level removes."""

@@ -7,23 +7,23 @@ from typing import Any
 
 import polars as pl
 
-from prunelake.analysis.calibrators import Calibrator, of_json
-from prunelake.analysis.cross_fitting import CALIBRATORS, UNPRUNED
+from prunelake.analysis.calibrators import Calibrator, from_json
+from prunelake.analysis.cross_fitting import CALIBRATOR_NAMES, UNPRUNED_TEMPERATURE
 from prunelake.errors import InvalidCalibrator
 from prunelake.lake.run_lookup import PastRun
 from prunelake.lake.storage import Location
 from prunelake.lake.views import query
 
-FILE = "calibrator.json"
+CALIBRATOR_FILE = "calibrator.json"
 
-HOW = (
-    "prunelake.analysis.calibrators.load(FILE).confidence([[log-likelihood of each option, in nats]]): the "
-    "confidence in the most likely option. The prediction is the same as without it."
+USAGE = (
+    "prunelake.analysis.calibrators.load(FILE).confidence([[log-likelihood of each option, in "
+    "nats]]): the confidence in the most likely option. The prediction is the same as without it."
 )
 
 
 @dataclass(frozen=True)
-class Shipped:
+class ExportedCalibrator:
     """A calibrator of one run and level: `name` is that of the lake, `fit_rows` its examples.
 
     `figures` has a row a metric: metric, before, value, ci_low, ci_high, gain, gain_low, gain_high,
@@ -48,18 +48,19 @@ class Shipped:
                 "task": self.run.task,
                 "run_id": self.run.run_id,
                 "fit_rows": self.fit_rows,
-                "how_to_apply": HOW,
+                "how_to_apply": USAGE,
             },
             indent=2,
         )
 
-    def section(self) -> list[str]:
+    def card_section(self) -> list[str]:
         """What the model card says of it."""
-        source = " at level 0, of the unpruned model" if self.name == UNPRUNED else ""
+        source = " at level 0, of the unpruned model" if self.name == UNPRUNED_TEMPERATURE else ""
         lines = [
             "## Calibrator",
             "",
-            f"`{FILE}` is the {self.name} calibrator of run `{self.run.run_id}`, fitted to its "
+            f"`{CALIBRATOR_FILE}` is the {self.name} calibrator of run `{self.run.run_id}`, "
+            "fitted to its "
             f"{self.fit_rows} predictions on {self.run.task}{source}. It maps the confidence of "
             "this checkpoint on this task, and changes no prediction; on another task nothing is "
             "known of it. Before and after are of the run, where each example was calibrated by "
@@ -68,19 +69,21 @@ class Shipped:
             "| metric | before | after | 95 % | gain | 95 % | examples |",
             "|---|---|---|---|---|---|---|",
         ]
-        lines += [_row(row) for row in self.figures.iter_rows(named=True)]
+        lines += [_metric_row(row) for row in self.figures.iter_rows(named=True)]
         return [*lines, ""]
 
 
-def shipped(lake: Location, runs: Sequence[PastRun], level: int, name: str) -> Shipped:
+def find_calibrator(
+    lake: Location, runs: Sequence[PastRun], level: int, name: str
+) -> ExportedCalibrator:
     """The calibrator of a level, from the only one of `runs` that has this level.
 
     Raises:
         InvalidCalibrator: no such calibrator, no run or several with the level, or none fitted.
         LakeError: as `views.query`.
     """
-    if name not in CALIBRATORS:
-        raise InvalidCalibrator(f"--calibrator {name}: choose {', '.join(CALIBRATORS)}")
+    if name not in CALIBRATOR_NAMES:
+        raise InvalidCalibrator(f"--calibrator {name}: choose {', '.join(CALIBRATOR_NAMES)}")
     with_level = [run for run in runs if level in run.levels]
     if not with_level:
         raise InvalidCalibrator(
@@ -115,11 +118,11 @@ def shipped(lake: Location, runs: Sequence[PastRun], level: int, name: str) -> S
         order by metric
         """,
     )
-    kind = "temperature" if name == UNPRUNED else name
-    return Shipped(name, run, level, of_json(kind, parameters), fit_rows, figures)
+    kind = "temperature" if name == UNPRUNED_TEMPERATURE else name
+    return ExportedCalibrator(name, run, level, from_json(kind, parameters), fit_rows, figures)
 
 
-def _row(row: dict[str, Any]) -> str:
+def _metric_row(row: dict[str, Any]) -> str:
     cells = (
         row["metric"].replace("_", " "),
         f"{row['before']:.3f}",

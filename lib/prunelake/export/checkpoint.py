@@ -14,17 +14,17 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from prunelake.errors import ExportError, one_line
-from prunelake.export.model_card import Kind
-from prunelake.models.loading import ModelSource, load, quiet, text_config
+from prunelake.export.model_card import CheckpointKind
+from prunelake.models.loading import ModelSource, load_model, quiet_transformers, text_config
 from prunelake.models.removal import removed, save_compact, zero_out
 from prunelake.spec import Dtype, Unit
 
-PROBE_TOKENS, PREFILLED = 12, 5
-TOLERANCE = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 2e-2}
+PROBE_TOKENS, PREFILL_TOKENS = 12, 5
+LOGIT_TOLERANCE = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 2e-2}
 """Largest deviation of a logit, as a share of the largest one, that is rounding."""
 
 
-def refuse_taken(out: Path) -> None:
+def check_output_folder(out: Path) -> None:
     """Raise unless `out` is free: not there, or an empty folder.
 
     Raises:
@@ -34,10 +34,10 @@ def refuse_taken(out: Path) -> None:
         raise ExportError(f"{out} is there already, and stays as it is; give --out a new folder")
 
 
-def write(
+def write_checkpoint(
     source: ModelSource,
     layers: Collection[int],
-    kind: Kind,
+    kind: CheckpointKind,
     out: Path,
     card: str,
     dtype: Dtype = "float32",
@@ -53,15 +53,15 @@ def write(
 
     Raises:
         ExportError: `out` is taken or cannot be written, or the checkpoint answers otherwise.
-        ModelError: as `loading.load`.
+        ModelError: as `loading.load_model`.
     """
-    refuse_taken(out)
-    loaded = load(source, dtype, device)
+    check_output_folder(out)
+    loaded = load_model(source, dtype, device)
     with removed(loaded.model, layers, unit):
-        expected = _logits(loaded.model)
-    with _renamed_at_the_end(out) as partial:
-        with quiet():
-            if kind is Kind.compact:
+        expected = _uncached_logits(loaded.model)
+    with _atomic_folder(out) as partial:
+        with quiet_transformers():
+            if kind is CheckpointKind.compact:
                 save_compact(loaded.model, layers, partial, unit)
             else:
                 zero_out(loaded.model, layers, unit)
@@ -70,11 +70,13 @@ def write(
         for name, text in {**beside, "README.md": card}.items():
             (partial / name).write_text(text, encoding="utf-8")
         del loaded  # before it comes again: two may not fit
-        again = load(replace(source, folder=partial), dtype, device).model
-        _compare(_logits(again), expected, f"{source.architecture} without a cache")
+        again = load_model(replace(source, folder=partial), dtype, device).model
+        _check_logits(_uncached_logits(again), expected, f"{source.architecture} without a cache")
         # Decoding computes in other shapes, which half precision rounds too differently.
         nn.Module.to(again, torch.float32)
-        _compare(_decoded(again), _logits(again), f"{source.architecture} with a cache")
+        _check_logits(
+            _cached_logits(again), _uncached_logits(again), f"{source.architecture} with a cache"
+        )
         weights = [*partial.glob("*.safetensors")]
         for file in weights:  # which safetensors lets nobody else read
             file.chmod((partial / "README.md").stat().st_mode)
@@ -82,13 +84,13 @@ def write(
 
 
 @contextmanager
-def _renamed_at_the_end(out: Path) -> Iterator[Path]:
+def _atomic_folder(out: Path) -> Iterator[Path]:
     """A new folder beside `out`: renamed to it after the block, gone after an error."""
     partial = out.absolute().parent / f".{out.name}.{secrets.token_hex(4)}"
     try:
         partial.mkdir(parents=True)
         yield partial
-        refuse_taken(out)
+        check_output_folder(out)
         partial.rename(out)
     except (OSError, SafetensorError) as error:
         raise ExportError(
@@ -99,7 +101,7 @@ def _renamed_at_the_end(out: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _probe(model: PreTrainedModel) -> Tensor:
+def _probe_ids(model: PreTrainedModel) -> Tensor:
     """Tokens [1, PROBE_TOKENS] from all over the vocabulary."""
     spread = torch.arange(1, PROBE_TOKENS + 1, device=model.device) * 7919
     vocabulary: int = text_config(model).vocab_size
@@ -107,25 +109,27 @@ def _probe(model: PreTrainedModel) -> Tensor:
 
 
 @torch.inference_mode()
-def _logits(model: PreTrainedModel) -> Tensor:
-    logits: Tensor = model(input_ids=_probe(model), use_cache=False).logits
+def _uncached_logits(model: PreTrainedModel) -> Tensor:
+    logits: Tensor = model(input_ids=_probe_ids(model), use_cache=False).logits
     return logits
 
 
 @torch.inference_mode()
-def _decoded(model: PreTrainedModel) -> Tensor:
-    """The logits of `_logits`, the last tokens one by one."""
+def _cached_logits(model: PreTrainedModel) -> Tensor:
+    """The logits of `_uncached_logits`, the last tokens one by one."""
     cache, parts = None, []
-    for part in torch.split(_probe(model), [PREFILLED, *[1] * (PROBE_TOKENS - PREFILLED)], dim=1):
+    for part in torch.split(
+        _probe_ids(model), [PREFILL_TOKENS, *[1] * (PROBE_TOKENS - PREFILL_TOKENS)], dim=1
+    ):
         answer = model(input_ids=part, past_key_values=cache, use_cache=True)
         cache = answer.past_key_values
         parts.append(answer.logits)
     return torch.cat(parts, dim=1)
 
 
-def _compare(found: Tensor, expected: Tensor, what: str) -> None:
+def _check_logits(found: Tensor, expected: Tensor, what: str) -> None:
     deviation = float((found - expected).abs().max())
-    tolerance = TOLERANCE[expected.dtype] * float(expected.abs().max())
+    tolerance = LOGIT_TOLERANCE[expected.dtype] * float(expected.abs().max())
     if not deviation <= tolerance:  # also where it is no number
         raise ExportError(
             f"{what}: a logit of the checkpoint is {deviation:.3g} off the pruned model's (at most "

@@ -10,19 +10,19 @@ import polars as pl
 
 from prunelake.spec import UNIT_NAMES, Dtype, Unit
 
-if TYPE_CHECKING:  # the command line needs `Kind` before it needs a lake
+if TYPE_CHECKING:  # the command line needs `CheckpointKind` before it needs a lake
     from prunelake.lake.run_lookup import PastRun
 
-METRICS = ("accuracy", "ece", "comprehensiveness")
-REMOVED: dict[Unit, str] = {
+CARD_METRICS = ("accuracy", "ece", "comprehensiveness")
+REMOVAL_SENTENCES: dict[Unit, str] = {
     "attention": "The blocks named below add nothing by attention; their MLPs still run.",
     "mlp": "The blocks named below add nothing by MLP; their attention still runs.",
     "block": "The blocks named below add nothing.",
 }
-NAMES = {"accuracy": "accuracy", "ece": "ECE", "comprehensiveness": "comprehensiveness"}
+METRIC_LABELS = {"accuracy": "accuracy", "ece": "ECE", "comprehensiveness": "comprehensiveness"}
 
 
-class Kind(StrEnum):
+class CheckpointKind(StrEnum):
     """A checkpoint that any transformers loads, or one without the weights of what is removed."""
 
     portable = "portable"
@@ -30,7 +30,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True)
-class Pruned:
+class PrunedModel:
     """A model that lacks a unit of some layers; `origin` says where their choice is from."""
 
     reference: str
@@ -45,12 +45,12 @@ class Pruned:
     dtype: Dtype
 
 
-def stored_dtype(dtype: Dtype) -> Dtype:
+def weight_format(dtype: Dtype) -> Dtype:
     """The number format of the weights; how they multiply is not a matter of a checkpoint."""
     return "float32" if dtype == "float32_bf16" else dtype
 
 
-def unmeasured(pruned: Pruned, runs: Sequence["PastRun"]) -> str | None:
+def missing_evaluation(pruned: PrunedModel, runs: Sequence["PastRun"]) -> str | None:
     """Why nothing is known of this model, in a sentence; None where some run evaluated it."""
     if not runs:
         return f"Nothing was measured: the lake has no run of this model by {pruned.strategy}."
@@ -63,16 +63,16 @@ def unmeasured(pruned: Pruned, runs: Sequence["PastRun"]) -> str | None:
     return None
 
 
-def card(
-    pruned: Pruned,
-    kind: Kind,
+def render_model_card(
+    pruned: PrunedModel,
+    kind: CheckpointKind,
     runs: Sequence["PastRun"],
     figures: pl.DataFrame,
     costs: pl.DataFrame,
 ) -> str:
     """The text of README.md; `runs` remove the same layers.
 
-    `figures` are `run_lookup.figures`, `costs` are `run_lookup.costs`.
+    `figures` are `run_lookup.level_metrics`, `costs` are `run_lookup.level_costs`.
     """
     base = pruned.reference.removeprefix("hub:").partition("@")[0]
     header = ["---", "tags: [attention-removal]"]
@@ -88,7 +88,7 @@ def card(
             f"# {base.rpartition('/')[2]} without {pruned.level} of its {pruned.layer_count} "
             f"{unit}",
             "",
-            f"{REMOVED[pruned.unit]} No weight was trained or changed otherwise.",
+            f"{REMOVAL_SENTENCES[pruned.unit]} No weight was trained or changed otherwise.",
             "",
             "| | |",
             "|---|---|",
@@ -98,26 +98,26 @@ def card(
             f"| removed {unit} (the first is 0) | {removed} |",
             f"| chosen by | {pruned.strategy}, level {pruned.level} |",
             f"| the choice is from | {pruned.origin} |",
-            f"| number format of the weights | {stored_dtype(pruned.dtype)} |",
+            f"| number format of the weights | {weight_format(pruned.dtype)} |",
             f"| written by | PruneLake {version('prunelake')} |",
             "",
             "The licence is that of the model it was made from.",
             "",
             "## Load it",
             "",
-            *_loading(kind, pruned.unit),
+            *_loading_section(kind, pruned.unit),
             "",
             "## What was measured",
             "",
-            *_measured(pruned, runs, figures, costs),
-            *_spent(kind, costs),
+            *_results_section(pruned, runs, figures, costs),
+            *_cost_section(kind, costs),
         ]
     )
 
 
-def _loading(kind: Kind, unit: Unit) -> list[str]:
+def _loading_section(kind: CheckpointKind, unit: Unit) -> list[str]:
     has_cache = unit != "mlp"
-    if kind is Kind.portable:
+    if kind is CheckpointKind.portable:
         cached = ", and so is their KV cache" if has_cache else ""
         return [
             "```python",
@@ -147,10 +147,10 @@ def _loading(kind: Kind, unit: Unit) -> list[str]:
     ]
 
 
-def _measured(
-    pruned: Pruned, runs: Sequence["PastRun"], figures: pl.DataFrame, costs: pl.DataFrame
+def _results_section(
+    pruned: PrunedModel, runs: Sequence["PastRun"], figures: pl.DataFrame, costs: pl.DataFrame
 ) -> list[str]:
-    if reason := unmeasured(pruned, runs):
+    if reason := missing_evaluation(pruned, runs):
         return [reason, ""]
     measured = [run for run in runs if pruned.level in run.levels]
     lines = [
@@ -163,14 +163,20 @@ def _measured(
     ]
     lacking: list[str] = []
     for run in measured:
-        rows = {row["metric"]: row for row in figures.iter_rows(named=True) if _is_of(row, run)}
-        lines += [_row(run, rows[metric]) for metric in METRICS if metric in rows]
-        lacking += [f"{NAMES[metric]} on {run.task}" for metric in METRICS if metric not in rows]
+        rows = {
+            row["metric"]: row for row in figures.iter_rows(named=True) if _belongs_to(row, run)
+        }
+        lines += [_metric_row(run, rows[metric]) for metric in CARD_METRICS if metric in rows]
+        lacking += [
+            f"{METRIC_LABELS[metric]} on {run.task}"
+            for metric in CARD_METRICS
+            if metric not in rows
+        ]
         if not rows:
             lacking.append(f"run {run.run_id} has no analysis (`prunelake analyse` adds it)")
     lines += ["", "## What was not measured", ""]
     lines += [f"- {what}" for what in lacking]
-    stored = stored_dtype(pruned.dtype)
+    stored = weight_format(pruned.dtype)
     if others := sorted({run.dtype for run in measured} - {stored}):
         lines.append(
             f"- what computing in {stored} changes: the runs in {', '.join(others)} did not"
@@ -180,14 +186,14 @@ def _measured(
     return [*lines, ""]
 
 
-def _spent(kind: Kind, costs: pl.DataFrame) -> list[str]:
+def _cost_section(kind: CheckpointKind, costs: pl.DataFrame) -> list[str]:
     """What the level costs beside level 0, a line for each device; nothing where none was profiled.
 
     Speeds are medians, with the least and the greatest of the repeats.
     """
     if costs.is_empty():
         return []
-    like = "as this checkpoint is" if kind is Kind.compact else "as its compact kind is"
+    like = "as this checkpoint is" if kind is CheckpointKind.compact else "as its compact kind is"
     return [
         "## What it costs",
         "",
@@ -222,15 +228,15 @@ def _share(share: float | None) -> str:
     return "none before" if share is None else f"{100 * share:.1f} %"
 
 
-def _is_of(row: dict[str, Any], run: "PastRun") -> bool:
+def _belongs_to(row: dict[str, Any], run: "PastRun") -> bool:
     return bool(row["run_id"] == run.run_id)
 
 
-def _row(run: "PastRun", row: dict[str, Any]) -> str:
+def _metric_row(run: "PastRun", row: dict[str, Any]) -> str:
     how = " ".join(filter(None, (row["method"], row["operator"], row["variant"])))
     cells = (
         run.task,
-        NAMES[row["metric"]] + (f" ({how})" if how else ""),
+        METRIC_LABELS[row["metric"]] + (f" ({how})" if how else ""),
         _number(row["unpruned_value"]),
         _number(row["value"]),
         _interval(row["ci_low"], row["ci_high"]),

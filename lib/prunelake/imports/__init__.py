@@ -1,1 +1,1 @@
-"""Results that other evaluators measured, as runs of the lake: one module a log format."""
+"""Results of other tools as runs of the lake."""

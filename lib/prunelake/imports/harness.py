@@ -13,38 +13,44 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from prunelake.errors import BadRow, InvalidSpec, one_line
 from prunelake.imports.imported import (
-    Content,
-    Imported,
+    EncodableText,
+    EncodableValue,
+    ImportedLog,
     LogProbability,
     Sample,
-    Text,
-    write_imported,
+    write_logs,
 )
 from prunelake.lake.storage import Location
-from prunelake.tasks.hub import lines
-from prunelake.tasks.rows import DELIMITER, Example
+from prunelake.tasks.hub import read_json_lines
+from prunelake.tasks.rows import OPTION_DELIMITER, Example
 
 SOURCE = "lm-evaluation-harness"
-SPECIAL = ("tokenizer_bos_token", "tokenizer_eos_token")  # padding changes no number
-NAME = re.compile(r"samples_(?P<task>.+)_(?P<date>\d{4}-\d\d-\d\dT[\d.-]+)\.jsonl(\.gz)?")
+SPECIAL_TOKEN_KEYS = ("tokenizer_bos_token", "tokenizer_eos_token")  # padding changes no number
+SAMPLES_FILE_PATTERN = re.compile(
+    r"samples_(?P<task>.+)_(?P<date>\d{4}-\d\d-\d\dT[\d.-]+)\.jsonl(\.gz)?"
+)
 
 
-def _listed(value: Any) -> Any:
+def _arguments_as_lists(value: Any) -> Any:
     """`{gen_args_0: {arg_0: ..., arg_1: ...}}`, which the harness writes, as lists."""
     if isinstance(value, dict):
         return [[*v.values()] if isinstance(v, dict) else v for v in value.values()]
     return value
 
 
-class Row(BaseModel):
+class HarnessSample(BaseModel):
     """The columns of a logged sample that are read; others may stand beside them."""
 
     doc_id: Annotated[int, Field(ge=0)]
     doc: Any = None
-    target: Content
-    arguments: Annotated[list[tuple[Text, Text]], BeforeValidator(_listed), Field(min_length=2)]
+    target: EncodableValue
+    arguments: Annotated[
+        list[tuple[EncodableText, EncodableText]],
+        BeforeValidator(_arguments_as_lists),
+        Field(min_length=2),
+    ]
     filtered_resps: Annotated[list[tuple[LogProbability, Any]], Field(min_length=2)]
-    doc_hash: Text
+    doc_hash: EncodableText
     prompt_hash: str | None = None
     target_hash: str | None = None
     acc: float
@@ -63,14 +69,14 @@ def import_harness(
     """Write the logs of each level as one run; its run_id, and whether the lake lacked it.
 
     Raises:
-        InvalidSpec, BadRow: as `read_harness` and `write_imported`.
+        InvalidSpec, BadRow: as `read_harness` and `write_logs`.
         LakeError: the lake cannot be written.
     """
     logs = {level: read_harness(path, task) for level, path in paths.items()}
-    return write_imported(lake, logs, model, strategy)
+    return write_logs(lake, logs, model, strategy)
 
 
-def read_harness(path: Path, task: str | None = None) -> Imported:
+def read_harness(path: Path, task: str | None = None) -> ImportedLog:
     """The log at `path`: a `samples_<task>_<date>.jsonl`, or a folder with one of them a task.
 
     `results_<date>.json` beside it tells model, number type, tokenizer and split; without it they
@@ -85,22 +91,22 @@ def read_harness(path: Path, task: str | None = None) -> Imported:
             or scores, or have a log-likelihood that is no finite number.
     """
     path = _samples_file(path, task)
-    match = NAME.fullmatch(path.name)
+    match = SAMPLES_FILE_PATTERN.fullmatch(path.name)
     named = match["task"] if match else None
     if named is None and task is None:
         raise InvalidSpec(f"{path} is not named samples_<task>_<date>.jsonl; give --task")
     if None not in (task, named) and task != named:
         raise InvalidSpec(f"{path} is of task {named!r}, not of {task!r}")
     task = task or named or ""
-    results = _results(path, match["date"]) if match else {}
+    results = _read_results(path, match["date"]) if match else {}
     rows = _rows(path)
     _check_hashes(path, rows, results.get("task_hashes", {}).get(task))
     rows = sorted(rows, key=lambda row: row.doc_id)
     settings = results.get("configs", {}).get(task, {})
     config = results.get("config", {})
     split = settings.get("test_split") or settings.get("validation_split") or ""
-    delimiter = settings.get("target_delimiter", DELIMITER)
-    return Imported(
+    delimiter = settings.get("target_delimiter", OPTION_DELIMITER)
+    return ImportedLog(
         file=path,
         source=SOURCE,
         task=task,
@@ -110,7 +116,7 @@ def read_harness(path: Path, task: str | None = None) -> Imported:
         dtype=(config.get("model_dtype") or "").removeprefix("torch."),
         samples=tuple(_samples(path, rows, split, delimiter)),
         tokenizer=_tokenizer(results),
-        about={
+        metadata={
             "lm_eval_version": results.get("lm_eval_version"),
             "task_version": results.get("versions", {}).get(task),
             "n_shot": results.get("n-shot", {}).get(task),
@@ -123,7 +129,9 @@ def _samples_file(path: Path, task: str | None) -> Path:
         return path
     if not path.is_dir():
         raise InvalidSpec(f"no file or folder {path}; give what lm_eval --log_samples wrote")
-    matches = [match for p in sorted(path.iterdir()) if (match := NAME.fullmatch(p.name))]
+    matches = [
+        match for p in sorted(path.iterdir()) if (match := SAMPLES_FILE_PATTERN.fullmatch(p.name))
+    ]
     fitting = [match.string for match in matches if task in (None, match["task"])]
     if len(fitting) == 1:
         return path / fitting[0]
@@ -135,7 +143,7 @@ def _samples_file(path: Path, task: str | None) -> Path:
     raise InvalidSpec(f"{path}: no samples_{task or '<task>'}_<date>.jsonl; {there}")
 
 
-def _results(samples: Path, date: str) -> dict[str, Any]:
+def _read_results(samples: Path, date: str) -> dict[str, Any]:
     """What the harness wrote beside the samples of the same date, if it is still there."""
     path = samples.with_name(f"results_{date}.json")
     if not path.is_file():
@@ -152,22 +160,22 @@ def _results(samples: Path, date: str) -> dict[str, Any]:
 
 def _tokenizer(results: Mapping[str, Any]) -> str:
     """Special tokens and their numbers: the harness tells no more that differs by tokenizer."""
-    told = {name: results[name] for name in SPECIAL if name in results}
+    told = {name: results[name] for name in SPECIAL_TOKEN_KEYS if name in results}
     return json.dumps(told, sort_keys=True) if told else ""
 
 
-def _rows(path: Path) -> list[Row]:
-    rows: list[Row] = []
+def _rows(path: Path) -> list[HarnessSample]:
+    rows: list[HarnessSample] = []
     seen: set[int] = set()
     try:
-        values = [*lines(path)]
+        values = [*read_json_lines(path)]
     except (OSError, EOFError, zlib.error, RecursionError) as error:
         raise BadRow(f"{path} cannot be read: {one_line(error)}") from error
     if not values:
         raise BadRow(f"{path} has no rows")
     for number, value in enumerate(values):
         try:
-            row = Row.model_validate(value)
+            row = HarnessSample.model_validate(value)
         except ValidationError as error:
             problem = error.errors()[0]
             column = ".".join(map(str, problem["loc"])) or "row"
@@ -180,18 +188,18 @@ def _rows(path: Path) -> list[Row]:
                 f"{path}, row {number}: doc_id {row.doc_id} for the second time; it takes one task "
                 "under one filter"
             )
-        if rows and _columns(row) != _columns(rows[0]):
+        if rows and _doc_columns(row) != _doc_columns(rows[0]):
             raise BadRow(f"{path}, row {number}: doc has other columns than row 0; mixed tasks?")
         seen.add(row.doc_id)
         rows.append(row)
     return rows
 
 
-def _columns(row: Row) -> list[str] | None:
+def _doc_columns(row: HarnessSample) -> list[str] | None:
     return sorted(row.doc) if isinstance(row.doc, dict) else None
 
 
-def _check_hashes(path: Path, rows: Sequence[Row], task_hash: str | None) -> None:
+def _check_hashes(path: Path, rows: Sequence[HarnessSample], task_hash: str | None) -> None:
     """Hold the rows, in the order of the file, to the hashes that the harness gave them."""
     for row in rows:
         texts = (row.arguments[0][0], row.prompt_hash), (str(row.target), row.target_hash)
@@ -206,7 +214,7 @@ def _check_hashes(path: Path, rows: Sequence[Row], task_hash: str | None) -> Non
         )
 
 
-def _samples(path: Path, rows: Sequence[Row], split: str, delimiter: str) -> list[Sample]:
+def _samples(path: Path, rows: Sequence[HarnessSample], split: str, delimiter: str) -> list[Sample]:
     questions = []
     for row in rows:
         where = f"{path}, doc_id {row.doc_id}"
@@ -222,7 +230,9 @@ def _samples(path: Path, rows: Sequence[Row], split: str, delimiter: str) -> lis
         if not all(bare):
             raise BadRow(f"{where}: an option is empty")
         questions.append((row, bare, [option for _, option in arguments], answers))
-    golds = _golds(path, [(row, bare, _best(answers)) for row, bare, _, answers in questions])
+    golds = _gold_options(
+        path, [(row, bare, _predicted_option(answers)) for row, bare, _, answers in questions]
+    )
     samples = []
     for gold, (row, bare, options, answers) in zip(golds, questions, strict=True):
         sample = Sample(
@@ -243,11 +253,13 @@ def _samples(path: Path, rows: Sequence[Row], split: str, delimiter: str) -> lis
     return samples
 
 
-def _best(answers: Sequence[tuple[float, Any]]) -> int:
+def _predicted_option(answers: Sequence[tuple[float, Any]]) -> int:
     return int(np.argmax([value for value, _ in answers]))
 
 
-def _golds(path: Path, questions: Sequence[tuple[Row, list[str], int]]) -> list[int]:
+def _gold_options(
+    path: Path, questions: Sequence[tuple[HarnessSample, list[str], int]]
+) -> list[int]:
     """The right option of each row.
 
     The target is an option's number or its text; the log does not say which, and an option may be
@@ -298,7 +310,12 @@ def _by_text(target: str, options: list[str]) -> int:
 
 
 def _check_score(
-    path: Path, row: Row, name: str, logged: float | None, prediction: int | None, gold: int
+    path: Path,
+    row: HarnessSample,
+    name: str,
+    logged: float | None,
+    prediction: int | None,
+    gold: int,
 ) -> None:
     if logged is not None and logged != (prediction == gold):
         raise BadRow(

@@ -15,13 +15,13 @@ from prunelake.analysis.analyse import analyse
 from prunelake.errors import InvalidSpec
 from prunelake.lake import commit, read
 from prunelake.lake.storage import Location
-from prunelake.schema.run_tables import RUNS, TABLES
+from prunelake.schema.run_tables import RUN_TABLES, RUNS
 from prunelake.schema.table import FORMAT_VERSION
 from prunelake.spec import content_hash
 from prunelake.tasks.rows import Example, data_hash
 
-HIGHEST_LEVEL = 2**31 - 1  # the lake keeps 32 bits
-NAMED = ("model", "revision", "strategy", "task", "split", "dtype")
+MAX_LEVEL = 2**31 - 1  # the lake keeps 32 bits
+IDENTITY_COLUMNS = ("model", "revision", "strategy", "task", "split", "dtype")
 
 
 def _encodable(value: Any) -> Any:
@@ -30,8 +30,8 @@ def _encodable(value: Any) -> Any:
     return value
 
 
-Text = Annotated[str, AfterValidator(_encodable)]
-Content = Annotated[Any, AfterValidator(_encodable)]
+EncodableText = Annotated[str, AfterValidator(_encodable)]
+EncodableValue = Annotated[Any, AfterValidator(_encodable)]
 LogProbability = Annotated[FiniteFloat, Field(le=1e-3)]
 """In nats; rounding may leave what is certain a trace above 0."""
 
@@ -75,7 +75,7 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Imported:
+class ImportedLog:
     """One log: one model on one task. What the log does not tell is an empty text.
 
     `samples` are in the order of the dataset's rows; `tokenizer` is anything that differs between
@@ -91,11 +91,11 @@ class Imported:
     dtype: str
     samples: tuple[Sample, ...]
     tokenizer: str = ""
-    about: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
-def write_imported(
-    folder: Location, logs: Mapping[int, Imported], model: str | None = None, strategy: str = ""
+def write_logs(
+    folder: Location, logs: Mapping[int, ImportedLog], model: str | None = None, strategy: str = ""
 ) -> tuple[str, bool]:
     """Write logs of the same examples, by level, as one run; its run_id, and whether it is new.
 
@@ -106,10 +106,10 @@ def write_imported(
             number types, tokenizers or examples.
         LakeError: the lake cannot be written.
     """
-    if 0 not in logs or not 0 <= min(logs) <= max(logs) <= HIGHEST_LEVEL:
+    if 0 not in logs or not 0 <= min(logs) <= max(logs) <= MAX_LEVEL:
         raise InvalidSpec(
             f"levels {', '.join(map(str, sorted(logs))) or 'none'}: an import needs level 0, the "
-            f"unpruned model, and beside it only levels from 1 to {HIGHEST_LEVEL}"
+            f"unpruned model, and beside it only levels from 1 to {MAX_LEVEL}"
         )
     logs = dict(sorted(logs.items()))
     unpruned = logs[0]
@@ -138,7 +138,7 @@ def write_imported(
         "samples_hash": {str(level): _samples_hash(log) for level, log in logs.items()},
     }
     about = {
-        str(level): {"file": log.file.name, "model": log.model, **log.about}
+        str(level): {"file": log.file.name, "model": log.model, **log.metadata}
         for level, log in logs.items()
     }
     rows = {
@@ -147,10 +147,10 @@ def write_imported(
             _prediction_row(level, sample) for level, log in logs.items() for sample in log.samples
         ],
     }
-    return write_rows(folder, identity, [*logs], {"levels": about}, rows)
+    return write_imported_run(folder, identity, [*logs], {"levels": about}, rows)
 
 
-def write_rows(
+def write_imported_run(
     folder: Location,
     identity: Mapping[str, Any],
     levels: Sequence[int],
@@ -160,7 +160,8 @@ def write_rows(
     """Write and analyse one run; its run_id, and whether the lake lacked it.
 
     `identity` has source, model, strategy, task and all else that determines the rows; what it
-    lacks of `NAMED` is an empty text. `about` is kept as the run's spec. `rows` are those of each
+    lacks of `IDENTITY_COLUMNS` is an empty text. `about` is kept as the run's spec. `rows` are
+    those of each
     table that has any, without run_id.
 
     Raises:
@@ -171,7 +172,7 @@ def write_rows(
     run = {
         "run_id": run_id,
         "created_at": datetime.now(UTC),
-        **{name: identity.get(name, "") for name in NAMED},
+        **{name: identity.get(name, "") for name in IDENTITY_COLUMNS},
         "architecture": "",
         "example_count": len(rows.get("examples", ())),
         "levels": [*levels],
@@ -186,16 +187,16 @@ def write_rows(
     }
     frames = {
         name: table.frame([{"run_id": run_id, **row} for row in rows.get(name, ())])
-        for name, table in TABLES.items()
+        for name, table in RUN_TABLES.items()
         if table is not RUNS and (name in rows or not table.is_optional)
     }
     is_new = commit.write_run(folder, run, frames)
-    if is_new or run_id in read.unanalysed(folder):
+    if is_new or run_id in read.unanalysed_run_ids(folder):
         analyse(folder, run_id)
     return run_id, is_new
 
 
-def _check_same_examples(unpruned: Imported, log: Imported) -> None:
+def _check_same_examples(unpruned: ImportedLog, log: ImportedLog) -> None:
     if log.task != unpruned.task:
         raise InvalidSpec(
             f"{unpruned.file} is of task {unpruned.task!r}, {log.file} of task {log.task!r}; one "
@@ -215,7 +216,7 @@ def _check_same_examples(unpruned: Imported, log: Imported) -> None:
         )
 
 
-def _check_same_tokenizer(logs: Mapping[int, Imported]) -> None:
+def _check_same_tokenizer(logs: Mapping[int, ImportedLog]) -> None:
     told = {level: log for level, log in logs.items() if log.tokenizer}
     for level, log in told.items():
         first = min(told)
@@ -226,7 +227,7 @@ def _check_same_tokenizer(logs: Mapping[int, Imported]) -> None:
             )
 
 
-def _samples_hash(log: Imported) -> str:
+def _samples_hash(log: ImportedLog) -> str:
     return content_hash([[s.source_hash, s.log_likelihoods, s.option_bytes] for s in log.samples])
 
 

@@ -14,23 +14,23 @@ from pydantic import BaseModel, Field, ValidationError
 
 from prunelake.errors import BadRow, InvalidSpec, one_line
 from prunelake.imports.imported import (
-    Content,
-    Imported,
+    EncodableText,
+    EncodableValue,
+    ImportedLog,
     LogProbability,
     Sample,
-    Text,
-    write_imported,
+    write_logs,
 )
 from prunelake.lake.storage import Location
 from prunelake.spec import content_hash
-from prunelake.tasks.rows import DELIMITER, Example
+from prunelake.tasks.rows import OPTION_DELIMITER, Example
 
 SOURCE = "inspect_ai"
-ZSTANDARD = 93  # a zip method that zipfile knows from Python 3.14 on
-REMEDY = "evaluate with --logprobs --top-logprobs 20 --temperature 0"
+ZIP_ZSTANDARD = 93  # a zip method that zipfile knows from Python 3.14 on
+LOGPROBS_HINT = "evaluate with --logprobs --top-logprobs 20 --temperature 0"
 # RuntimeError: nested too deep, encrypted, or packed in a way that zipfile does not know.
-UNREADABLE = (OSError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error)
-VALUES = {"C": True, "I": False, "N": False, 1: True, 0: False}
+READ_ERRORS = (OSError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error)
+SCORE_VALUES = {"C": True, "I": False, "N": False, 1: True, 0: False}
 
 
 class TopToken(BaseModel):
@@ -40,7 +40,7 @@ class TopToken(BaseModel):
     logprob: LogProbability
 
 
-class Token(BaseModel):
+class AnswerToken(BaseModel):
     """A token of the answer, and the likeliest ones in its place."""
 
     token: str
@@ -50,7 +50,7 @@ class Token(BaseModel):
 class Logprobs(BaseModel):
     """The tokens of an answer."""
 
-    content: list[Token]
+    content: list[AnswerToken]
 
 
 class Choice(BaseModel):
@@ -72,18 +72,18 @@ class Score(BaseModel):
     answer: str | None = None
 
 
-class Record(BaseModel):
+class InspectSample(BaseModel):
     """The fields of a logged sample that are read; others may stand beside them."""
 
     id: int | str
     epoch: int
-    input: Content
-    choices: list[Text]
+    input: EncodableValue
+    choices: list[EncodableText]
     target: str | list[str]
-    messages: Annotated[list[dict[str, Content]], Field(min_length=2)]
+    messages: Annotated[list[dict[str, EncodableValue]], Field(min_length=2)]
     output: Output
     scores: dict[str, Score]
-    attachments: dict[str, Text] = {}
+    attachments: dict[str, EncodableText] = {}
 
 
 def import_inspect(
@@ -95,14 +95,14 @@ def import_inspect(
     """Write the logs of each level as one run; its run_id, and whether the lake lacked it.
 
     Raises:
-        InvalidSpec, BadRow: as `read_inspect` and `write_imported`.
+        InvalidSpec, BadRow: as `read_inspect` and `write_logs`.
         LakeError: the lake cannot be written.
     """
     logs = {level: read_inspect(path) for level, path in paths.items()}
-    return write_imported(lake, logs, model, strategy)
+    return write_logs(lake, logs, model, strategy)
 
 
-def read_inspect(path: Path) -> Imported:
+def read_inspect(path: Path) -> ImportedLog:
     """The log of a task with the solver `multiple_choice` and the scorer `choice`.
 
     The options are the letters, and an option's log-likelihood is that of its letter in the place
@@ -116,7 +116,7 @@ def read_inspect(path: Path) -> Imported:
     """
     if not path.is_file():
         raise InvalidSpec(f"no file {path}; give a log that inspect_ai wrote, .json or .eval")
-    header, records = _read(path)
+    header, records = _read_log(path)
     if header.get("status") != "success":
         raise InvalidSpec(f"{path}: status {header.get('status')!r}; import logs of finished runs")
     about = header["eval"]
@@ -125,7 +125,7 @@ def read_inspect(path: Path) -> Imported:
     samples: dict[str, Sample] = {}
     for number, value in enumerate(records):
         try:
-            record = Record.model_validate(value)
+            record = InspectSample.model_validate(value)
         except ValidationError as error:
             problem = error.errors()[0]
             field = ".".join(map(str, problem["loc"])) or "sample"
@@ -137,8 +137,10 @@ def read_inspect(path: Path) -> Imported:
             raise BadRow(f"{path}, sample {record.id}: logged twice; import a log of one epoch")
         samples[str(record.id)] = _sample(f"{path}, sample {record.id}", record)
     if all(sample.log_likelihoods is None for sample in samples.values()):
-        raise BadRow(f"{path}: no sample has the log-probabilities of all its letters; {REMEDY}")
-    return Imported(
+        raise BadRow(
+            f"{path}: no sample has the log-probabilities of all its letters; {LOGPROBS_HINT}"
+        )
+    return ImportedLog(
         file=path,
         source=SOURCE,
         task=str(about["task"]),
@@ -148,14 +150,14 @@ def read_inspect(path: Path) -> Imported:
         dtype="",
         # A log has its samples in the order in which they happened to finish.
         samples=tuple(samples[key] for key in sorted(samples, key=lambda key: (len(key), key))),
-        about={
+        metadata={
             "packages": about.get("packages"),
             "task_version": about.get("task_version"),
         },
     )
 
 
-def _sample(where: str, record: Record) -> Sample:
+def _sample(where: str, record: InspectSample) -> Sample:
     letters = ascii_uppercase[: len(record.choices)]
     target = record.target if isinstance(record.target, str) else ",".join(record.target)
     if not 2 <= len(record.choices) <= len(ascii_uppercase):
@@ -165,7 +167,7 @@ def _sample(where: str, record: Record) -> Sample:
     gold = letters.index(target)
     score = record.scores.get("choice")
     value = score.value if score else None
-    is_logged_correct = VALUES.get(value) if isinstance(value, str | int | float) else None
+    is_logged_correct = SCORE_VALUES.get(value) if isinstance(value, str | int | float) else None
     if score is None or is_logged_correct is None:
         raise BadRow(f"{where}: no score C, I or N of the scorer `choice`")
     answered = score.answer or ""
@@ -175,8 +177,8 @@ def _sample(where: str, record: Record) -> Sample:
     sample = Sample(
         example=Example(
             example_id=f"sample:{record.id}",
-            prompt="\n\n".join(_text(where, record, m) for m in record.messages[:-1]),
-            options=tuple(DELIMITER + letter for letter in letters),
+            prompt="\n\n".join(_message_text(where, record, m) for m in record.messages[:-1]),
+            options=tuple(OPTION_DELIMITER + letter for letter in letters),
             gold=gold,
         ),
         log_likelihoods=_log_likelihoods(record.output, letters, answered),
@@ -206,7 +208,7 @@ def _log_likelihoods(output: Output, letters: str, answered: str) -> tuple[float
     return tuple(likely[form] for form in forms) if likely.keys() >= set(forms) else None
 
 
-def _text(where: str, record: Record, message: Mapping[str, Any]) -> str:
+def _message_text(where: str, record: InspectSample, message: Mapping[str, Any]) -> str:
     content = message.get("content")
     parts = content if isinstance(content, list) else [{"text": content}]
     texts = [part.get("text") if isinstance(part, dict) else None for part in parts]
@@ -218,17 +220,17 @@ def _text(where: str, record: Record, message: Mapping[str, Any]) -> str:
     )
 
 
-def _read(path: Path) -> tuple[dict[str, Any], list[Any]]:
+def _read_log(path: Path) -> tuple[dict[str, Any], list[Any]]:
     """The header and the samples."""
     try:
         if zipfile.is_zipfile(path):
-            members = {name: json.loads(data) for name, data in _members(path)}
+            members = {name: json.loads(data) for name, data in _archive_members(path)}
             header = members.pop("header.json", None)
             samples: Any = [*members.values()]
         else:
             header = json.loads(path.read_bytes())
             samples = header.get("samples") if isinstance(header, dict) else None
-    except UNREADABLE as error:
+    except READ_ERRORS as error:
         raise InvalidSpec(f"{path} cannot be read as a log: {one_line(error)}") from error
     about = header.get("eval") if isinstance(header, dict) else None
     named = [about.get(name) for name in ("task", "model")] if isinstance(about, dict) else [None]
@@ -237,15 +239,18 @@ def _read(path: Path) -> tuple[dict[str, Any], list[Any]]:
     return header, samples if isinstance(samples, list) else []
 
 
-def _members(path: Path) -> Iterator[tuple[str, bytes]]:
+def _archive_members(path: Path) -> Iterator[tuple[str, bytes]]:
     with path.open("rb") as stream, zipfile.ZipFile(stream) as archive:
         for info in archive.infolist():
             if info.filename == "header.json" or info.filename.startswith("samples/"):
-                is_new = info.compress_type == ZSTANDARD
-                yield info.filename, _inflate(stream, info) if is_new else archive.read(info)
+                is_new = info.compress_type == ZIP_ZSTANDARD
+                yield (
+                    info.filename,
+                    _decompress_zstandard(stream, info) if is_new else archive.read(info),
+                )
 
 
-def _inflate(stream: BinaryIO, info: zipfile.ZipInfo) -> bytes:
+def _decompress_zstandard(stream: BinaryIO, info: zipfile.ZipInfo) -> bytes:
     stream.seek(info.header_offset)
     # The last fields of a member's header are the lengths of its name and its extra field.
     stream.seek(sum(struct.unpack("<HH", stream.read(30)[26:])), 1)

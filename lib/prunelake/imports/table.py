@@ -11,20 +11,20 @@ from pathlib import Path
 from typing import NamedTuple, get_args
 
 from prunelake.errors import InvalidSpec, one_line
-from prunelake.imports.imported import HIGHEST_LEVEL, write_rows
+from prunelake.imports.imported import MAX_LEVEL, write_imported_run
 from prunelake.lake.storage import Location
-from prunelake.schema.metrics import METRICS, bounds
-from prunelake.spec import Method, Operator, Variant, content_hash
+from prunelake.schema.metrics import METRIC_DEFINITIONS, value_range
+from prunelake.spec import AopcVariant, Method, Operator, content_hash
 
 SOURCE = "table"
-KEY = ("model", "task", "removed_layers")
+KEY_COLUMNS = ("model", "task", "removed_layers")
 METHODS = (*get_args(Method), "random")
 
 # What the columns may be of a method, and what of an operator and a variant as well.
-DELETION = frozenset(
+DELETION_METRICS = frozenset(
     kind + part for kind in ("comprehensiveness", "sufficiency") for part in ("", "_advantage")
 )
-EXPLANATION = DELETION | {
+EXPLANATION_METRICS = DELETION_METRICS | {
     "overlap_5",
     "overlap_10",
     "overlap_20",
@@ -36,11 +36,11 @@ EXPLANATION = DELETION | {
 }
 
 # Stricter than float(), which takes 1_000 and digits of any script.
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
-LEVEL = re.compile(r"\d{1,10}", re.ASCII)
+NUMBER_PATTERN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+LEVEL_PATTERN = re.compile(r"\d{1,10}", re.ASCII)
 
 
-class Column(NamedTuple):
+class MetricColumn(NamedTuple):
     """What a column holds; '' where a method, operator or variant does not apply or is not told."""
 
     metric: str
@@ -50,12 +50,12 @@ class Column(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class PublishedRun:
     """The values of one model on one task by level; an empty cell has none."""
 
     model: str
     task: str
-    levels: Mapping[int, Mapping[Column, float]]
+    levels: Mapping[int, Mapping[MetricColumn, float]]
 
 
 def import_table(
@@ -63,8 +63,8 @@ def import_table(
     path: Path,
     strategy: str = "",
     operator: Operator | None = None,
-    variant: Variant | None = None,
-) -> list[tuple[Published, str, bool]]:
+    variant: AopcVariant | None = None,
+) -> list[tuple[PublishedRun, str, bool]]:
     """Write each model and task of a table as one run: with its run_id, and whether it is new.
 
     Raises:
@@ -72,14 +72,14 @@ def import_table(
         LakeError: the lake cannot be written.
     """
     return [
-        (published, *_write(lake, path, published, strategy))
+        (published, *_write_run(lake, path, published, strategy))
         for published in read_table(path, operator, variant)
     ]
 
 
 def read_table(
-    path: Path, operator: Operator | None = None, variant: Variant | None = None
-) -> list[Published]:
+    path: Path, operator: Operator | None = None, variant: AopcVariant | None = None
+) -> list[PublishedRun]:
     """The runs of a CSV file with the columns model, task, removed_layers, accuracy and others.
 
     Each other column is named `<metric>`, or `<metric>_<method>` where a metric is of explanations.
@@ -96,7 +96,7 @@ def read_table(
         raise InvalidSpec(f"{path} is empty; it takes a line of column names, and lines of values")
     header = first[1]
     columns = _columns(path, header, operator or "", variant or "")
-    runs: dict[tuple[str, str], dict[int, dict[Column, float]]] = {}
+    runs: dict[tuple[str, str], dict[int, dict[MetricColumn, float]]] = {}
     seen: dict[tuple[str, str, int], int] = {}
     for number, fields in lines:
         where = f"{path}, line {number}"
@@ -126,7 +126,7 @@ def read_table(
     for (model, task), levels in runs.items():
         _check_run(f"{path}: {model}, {task}", levels)
     return [
-        Published(model, task, dict(sorted(levels.items())))
+        PublishedRun(model, task, dict(sorted(levels.items())))
         for (model, task), levels in sorted(runs.items())
     ]
 
@@ -152,67 +152,73 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
         raise InvalidSpec(f"{path}, line {reader.line_num}: no CSV ({error})") from error
 
 
-def _columns(path: Path, header: list[str], operator: str, variant: str) -> dict[str, Column]:
+def _columns(path: Path, header: list[str], operator: str, variant: str) -> dict[str, MetricColumn]:
     where = f"{path}, line 1"
-    for name in (*KEY, "accuracy"):
+    for name in (*KEY_COLUMNS, "accuracy"):
         if name not in header:
             raise InvalidSpec(
                 f"{where}: no column {name}; it has {', '.join(header)}, separated by commas, and "
-                f"needs {', '.join(KEY)}, accuracy and one other metric at least"
+                f"needs {', '.join(KEY_COLUMNS)}, accuracy and one other metric at least"
             )
     if repeated := [name for name in dict.fromkeys(header) if header.count(name) > 1]:
         raise InvalidSpec(f"{where}: column {repeated[0]} for the second time")
-    columns = {name: _column(where, name, operator, variant) for name in header if name not in KEY}
+    columns = {
+        name: _column(where, name, operator, variant) for name in header if name not in KEY_COLUMNS
+    }
     if len(columns) == 1:
         raise InvalidSpec(
-            f"{where}: no metric beside accuracy; add one of {', '.join(sorted(METRICS))}"
+            f"{where}: no metric beside accuracy; add one of "
+            f"{', '.join(sorted(METRIC_DEFINITIONS))}"
         )
     for option, value in (("--operator", operator), ("--variant", variant)):
-        if value and not any(column.metric in DELETION for column in columns.values()):
+        if value and not any(column.metric in DELETION_METRICS for column in columns.values()):
             raise InvalidSpec(
-                f"{option} {value} says how {', '.join(sorted(DELETION))} were made, and {path} "
+                f"{option} {value} says how {', '.join(sorted(DELETION_METRICS))} were made, and "
+                f"{path} "
                 "has none of these"
             )
     return columns
 
 
-def _column(where: str, name: str, operator: str, variant: str) -> Column:
-    choices = {metric: (metric, "") for metric in METRICS} | {
+def _column(where: str, name: str, operator: str, variant: str) -> MetricColumn:
+    choices = {metric: (metric, "") for metric in METRIC_DEFINITIONS} | {
         f"{metric}_{method}": (metric, method)
-        for metric in METRICS
-        if metric in EXPLANATION
+        for metric in METRIC_DEFINITIONS
+        if metric in EXPLANATION_METRICS
         for method in METHODS
     }
     if name not in choices:
-        near = get_close_matches(name, [*KEY, *choices], n=3)
+        near = get_close_matches(name, [*KEY_COLUMNS, *choices], n=3)
         raise InvalidSpec(
             f"{where}: column {name!r} is no metric; "
             + (f"perhaps {' or '.join(near)}? " if near else "")
-            + f"metrics are {', '.join(METRICS)}; those of explanations may end in "
+            + f"metrics are {', '.join(METRIC_DEFINITIONS)}; those of explanations may end in "
             + ", ".join(f"_{method}" for method in METHODS)
         )
     metric, method = choices[name]
-    made = (operator, variant) if metric in DELETION else ("", "")
-    return Column(metric, method, *made)
+    made = (operator, variant) if metric in DELETION_METRICS else ("", "")
+    return MetricColumn(metric, method, *made)
 
 
 def _level(where: str, text: str) -> int:
-    if not LEVEL.fullmatch(text) or int(text) > HIGHEST_LEVEL:
+    if not LEVEL_PATTERN.fullmatch(text) or int(text) > MAX_LEVEL:
         raise InvalidSpec(
             f"{where}, column removed_layers: {text!r}; a level is a whole number of removed "
-            f"layers from 0 to {HIGHEST_LEVEL}"
+            f"layers from 0 to {MAX_LEVEL}"
         )
     return int(text)
 
 
-def _value(where: str, text: str, column: Column) -> float:
-    value = float(text) if NUMBER.fullmatch(text) else math.nan
+def _value(where: str, text: str, column: MetricColumn) -> float:
+    value = float(text) if NUMBER_PATTERN.fullmatch(text) else math.nan
     if not math.isfinite(value):
         raise InvalidSpec(
             f"{where}: {text!r} is no finite number; write one like 0.763, or nothing where none "
             "was reported"
         )
-    low, high = bounds(column.metric, column.variant if column.metric in DELETION else "")
+    low, high = value_range(
+        column.metric, column.variant if column.metric in DELETION_METRICS else ""
+    )
     if not low <= value <= high:
         limits = f"at least {low:g}" + (f" and at most {high:g}" if math.isfinite(high) else "")
         percent = f" (a percentage? write {value / 100:g})" if high < value <= 100 else ""
@@ -220,7 +226,7 @@ def _value(where: str, text: str, column: Column) -> float:
     return value
 
 
-def _check_run(where: str, levels: Mapping[int, Mapping[Column, float]]) -> None:
+def _check_run(where: str, levels: Mapping[int, Mapping[MetricColumn, float]]) -> None:
     if 0 not in levels:
         raise InvalidSpec(
             f"{where}: no level 0, but {', '.join(map(str, sorted(levels)))}; every level is set "
@@ -234,7 +240,9 @@ def _check_run(where: str, levels: Mapping[int, Mapping[Column, float]]) -> None
         )
 
 
-def _write(lake: Location, path: Path, published: Published, strategy: str) -> tuple[str, bool]:
+def _write_run(
+    lake: Location, path: Path, published: PublishedRun, strategy: str
+) -> tuple[str, bool]:
     rows = [
         {"level": level, **column._asdict(), "value": value}
         for level, row in published.levels.items()
@@ -248,4 +256,4 @@ def _write(lake: Location, path: Path, published: Published, strategy: str) -> t
         "values_hash": content_hash(rows),
     }
     about = {"file": path.name}
-    return write_rows(lake, identity, [*published.levels], about, {"reported": rows})
+    return write_imported_run(lake, identity, [*published.levels], about, {"reported": rows})

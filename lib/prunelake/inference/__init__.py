@@ -1,1 +1,1 @@
-"""inference."""
+"""One forward pass that serves every level of a sweep."""

@@ -20,7 +20,7 @@ from prunelake.models.removal import Forward, hidden_states
 from prunelake.spec import Unit
 
 
-class Variants:
+class LevelMasks:
     """Which levels keep which layers.
 
     Args:
@@ -35,16 +35,16 @@ class Variants:
         layer_count: int,
         unit: Unit = "attention",
     ) -> None:
-        self.count = len(removed)
+        self.level_count = len(removed)
         self.unit = unit
-        self.keeping = [
+        self.levels_keeping = [
             frozenset(level for level, lacked in enumerate(removed) if layer not in lacked)
             for layer in range(layer_count)
         ]
         """The levels that keep a layer."""
-        everyone = frozenset(range(self.count))
-        self.attending = [
-            everyone if unit == "mlp" else frozenset[int]().union(*self.keeping[layer:])
+        everyone = frozenset(range(self.level_count))
+        self.levels_attending = [
+            everyone if unit == "mlp" else frozenset[int]().union(*self.levels_keeping[layer:])
             for layer in range(layer_count)
         ]
         """The levels that keep the attention of this layer or of one behind it."""
@@ -52,13 +52,13 @@ class Variants:
     @classmethod
     def nested(
         cls, removal_order: Sequence[int], layer_count: int, unit: Unit = "attention"
-    ) -> "Variants":
+    ) -> "LevelMasks":
         """Level k lacks the unit of the first k layers of an order."""
         removed = [removal_order[:k] for k in range(len(removal_order) + 1)]
         return cls(removed, layer_count, unit)
 
 
-class States:
+class Branches:
     """The states of one running forward pass.
 
     Args:
@@ -69,7 +69,7 @@ class States:
 
     def __init__(
         self,
-        variants: Variants,
+        variants: LevelMasks,
         levels: Sequence[tuple[int, ...]],
         read: Sequence[Sequence[int]],
     ) -> None:
@@ -81,16 +81,16 @@ class States:
         self._packed_tokens = 0
         self._keeping: list[int] = []
         self._is_changed = False
-        self.tokens = 0
+        self.block_tokens = 0
         """Tokens that went through a block so far, each block counted that they do not lack."""
 
-    def enter(
+    def enter_block(
         self, layer: int, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Split and pack in front of a block; line up its other arguments with the states."""
         hidden = hidden_states(args, kwargs)
-        keeping_levels = self._variants.keeping[layer]
-        attending_levels = self._variants.attending[layer]
+        keeping_levels = self._variants.levels_keeping[layer]
+        attending_levels = self._variants.levels_attending[layer]
         origin: list[int] = []
         running: list[tuple[int, tuple[int, ...]]] = []
         keeping: list[int] = []
@@ -111,12 +111,12 @@ class States:
             self._is_changed = True
         self._running, self._keeping = running, keeping
         count = len(keeping) if self._variants.unit == "block" else hidden.shape[0]
-        self.tokens += count * hidden.shape[1]
+        self.block_tokens += count * hidden.shape[1]
         if self._is_changed:
             # What packed rows are given matters only to attention, which they never reach.
             fillers = [0] * (hidden.shape[0] - len(running))
             rows = [row for row, _ in running] + fillers
-            kwargs = _pick_all(kwargs, rows, self._batch_size)
+            kwargs = _select_batched(kwargs, rows, self._batch_size)
         if args:
             return (hidden, *args[1:]), kwargs
         return args, kwargs | {"hidden_states": hidden}
@@ -134,9 +134,9 @@ class States:
                 return forward(*args, **kwargs)
             added = torch.zeros_like(hidden)
             if keeping:
-                kwargs = _pick_all(kwargs, keeping, count)
+                kwargs = _select_batched(kwargs, keeping, count)
                 if args:
-                    args = (_pick(hidden, keeping), *args[1:])
+                    args = (_select_rows(hidden, keeping), *args[1:])
                 output = forward(*args, **kwargs)
                 own = output[0] if is_attention else output
                 added.index_copy_(0, torch.tensor(keeping, device=hidden.device), own)
@@ -144,11 +144,13 @@ class States:
 
         return gated
 
-    def served(self) -> list[tuple[int, tuple[int, ...]]]:
+    def rows_and_levels(self) -> list[tuple[int, tuple[int, ...]]]:
         """The row and the levels that each state stands for."""
         return [*self._running, *self._packed]
 
-    def places(self, length: int) -> list[tuple[int, tuple[int, ...], list[tuple[int, int]]]]:
+    def read_locations(
+        self, length: int
+    ) -> list[tuple[int, tuple[int, ...], list[tuple[int, int]]]]:
         """Where each state's read tokens are in the end: row, levels, indices into the hidden.
 
         `length` is the number of tokens in each row of the hidden states.
@@ -172,7 +174,7 @@ class States:
     ) -> Tensor:
         """The running states, each from its origin, then all packed tokens in rows of their own."""
         if not leaving and not self._packed:
-            return _pick(hidden, origin)
+            return _select_rows(hidden, origin)
         length, width = hidden.shape[1:]
         tokens = hidden.reshape(-1, width)
         start = len(self._running) * length
@@ -191,11 +193,11 @@ class States:
         return tokens.index_select(0, index.to(hidden.device)).view(-1, length, width)
 
 
-def _pick(tensor: Tensor, rows: Sequence[int]) -> Tensor:
+def _select_rows(tensor: Tensor, rows: Sequence[int]) -> Tensor:
     return tensor.index_select(0, torch.tensor(rows, device=tensor.device))
 
 
-def _pick_all(kwargs: dict[str, Any], rows: Sequence[int], size: int) -> dict[str, Any]:
+def _select_batched(kwargs: dict[str, Any], rows: Sequence[int], size: int) -> dict[str, Any]:
     """Every tensor among `kwargs` whose first dimension is the `size` rows, at the given rows.
 
     Tensors of first dimension 1 are broadcast by the model itself and stay.
@@ -205,6 +207,6 @@ def _pick_all(kwargs: dict[str, Any], rows: Sequence[int], size: int) -> dict[st
         if isinstance(value, tuple):
             return tuple(pick(part) for part in value)
         batched = isinstance(value, Tensor) and value.ndim >= 2 and value.shape[0] == size > 1
-        return _pick(value, rows) if batched else value
+        return _select_rows(value, rows) if batched else value
 
     return {name: pick(value) for name, value in kwargs.items()}

@@ -18,40 +18,39 @@ from functools import partial
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from prunelake.errors import ModelError, UnknownLayer
-from prunelake.inference.branches import States, Variants
-from prunelake.inference.prefix_tree import Query, Row, inputs_of, lay_out_all
-from prunelake.models.decoder_map import attention_layers, parts
-from prunelake.models.loading import head, text_config
-from prunelake.models.precision import products
+from prunelake.inference.branches import Branches, LevelMasks
+from prunelake.inference.prefix_tree import PrefixTree, ScoringQuery, batch_inputs, build_trees
+from prunelake.models.decoder_map import attention_layers, removable_modules
+from prunelake.models.loading import apply_lm_head, text_config
+from prunelake.models.precision import matmul_precision
 from prunelake.models.removal import replaced_forward
+from prunelake.schema.arrays import FloatArray
 from prunelake.spec import UNIT_NAMES, Unit
 
-LOGIT_ELEMENTS = 2**25
+MAX_LOGIT_ELEMENTS = 2**25
 """Logits held at a time: 128 MiB in float32, whatever the vocabulary."""
 
-CACHED_ELEMENTS = 2**19
+CPU_CACHE_ELEMENTS = 2**19
 """Logits that a CPU adds up at a time: with their exponentials they stay in its cache."""
 
-CPU_TOKENS = 4096
+CPU_BATCH_TOKENS = 4096
 """Tokens that a CPU runs together: more are no faster there."""
 
-GPU_TOKENS = 2**17
+GPU_BATCH_TOKENS = 2**17
 """Tokens that a GPU runs together, where its memory holds them."""
 
-PADDING = 1 / 16
+MAX_PADDING_SHARE = 1 / 16
 """Of the budget: a batch that would be padded by more costs more than another pass."""
 
-CPU_BYTES = 2**31
+CPU_ACTIVATION_BYTES = 2**31
 """Memory for what is computed on a CPU, beside the weights."""
 
-Array = NDArray[np.float64]
 Progress = Callable[[int, int], None]
-Score = Callable[[list[Row]], Sequence[Array]]
+BatchScorer = Callable[[list[PrefixTree]], Sequence[FloatArray]]
 """Some rows to an array [levels, ...] for each."""
 
 
@@ -68,7 +67,7 @@ class NestedModel:
         unit: what of a layer is removed.
 
     Raises:
-        UnsupportedModel: as `decoder_map.parts`.
+        UnsupportedModel: as `decoder_map.removable_modules`.
     """
 
     def __init__(
@@ -82,12 +81,12 @@ class NestedModel:
         self.model = model
         self.unit = unit
         self.layers = attention_layers(model)
-        self._parts = parts(model, unit)
-        self.variants = Variants.nested(tuple(removal_order), len(self.layers), unit)
+        self._parts = removable_modules(model, unit)
+        self.level_masks = LevelMasks.nested(tuple(removal_order), len(self.layers), unit)
         """What each level lacks; a search sets its candidates here."""
-        self._largest_row = _fitting_tokens(model)
+        self._largest_row = _max_tokens_in_memory(model)
         self.token_budget = token_budget or min(
-            self._largest_row, CPU_TOKENS if model.device.type == "cpu" else GPU_TOKENS
+            self._largest_row, CPU_BATCH_TOKENS if model.device.type == "cpu" else GPU_BATCH_TOKENS
         )
         self.forward_tokens = 0.0
         """Tokens that went through the whole model, counted in layer passes."""
@@ -101,30 +100,30 @@ class NestedModel:
         )
 
     def log_likelihoods(
-        self, queries: Sequence[Query], progress: Progress | None = None
-    ) -> list[Array]:
+        self, queries: Sequence[ScoringQuery], progress: Progress | None = None
+    ) -> list[FloatArray]:
         """Summed log-likelihood (nats) of each option: for each query an array [levels, options].
 
         Raises:
             UnknownLayer: a level beyond the removal order.
             ModelError: the device's memory does not hold a single row.
         """
-        laid_out = [*lay_out_all(queries, self._longest_shared)]
+        laid_out = [*build_trees(queries, self._longest_shared)]
         answers = [np.zeros((len(q.levels), len(q.options))) for q in queries]
         rows = [row for row, _ in laid_out]
-        scored = self.in_batches(rows, self._score, progress=progress)
+        scored = self.score_in_batches(rows, self._score_options, progress=progress)
         for (_, owners), values in zip(laid_out, scored, strict=True):
             for answer, (n, option) in enumerate(owners):
                 answers[n][:, option] = values[:, answer]
         return answers
 
-    def in_batches(
+    def score_in_batches(
         self,
-        rows: Sequence[Row],
-        score: Score,
+        rows: Sequence[PrefixTree],
+        score: BatchScorer,
         share: float = 1.0,
         progress: Progress | None = None,
-    ) -> list[Array]:
+    ) -> list[FloatArray]:
         """What `score` gives for each row, asked about rows of like length together.
 
         A batch holds as many tokens x levels as this share of the budget allows, but at least one
@@ -134,47 +133,50 @@ class NestedModel:
             UnknownLayer, ModelError: as `log_likelihoods`.
         """
         deepest = max((level for row in rows for level in row.levels), default=0)
-        if deepest >= self.variants.count:
+        if deepest >= self.level_masks.level_count:
             raise UnknownLayer(
-                f"level {deepest}: the model has {self.variants.count - 1} {UNIT_NAMES[self.unit]}"
+                f"level {deepest}: the model has {self.level_masks.level_count - 1} "
+                f"{UNIT_NAMES[self.unit]}"
             )
-        answers: list[Array] = [np.empty(0)] * len(rows)
-        done, total = 0, sum(row.answer_count for row in rows)
+        answers: list[FloatArray] = [np.empty(0)] * len(rows)
+        done, total = 0, sum(row.option_count for row in rows)
         for numbers in self._batches(rows, share):
-            with products(self.model):
-                found = self._in_memory([rows[n] for n in numbers], score)
+            with matmul_precision(self.model):
+                found = self._score_within_memory([rows[n] for n in numbers], score)
             for n, answer in zip(numbers, found, strict=True):
                 answers[n] = answer
-            done += sum(rows[n].answer_count for n in numbers)
+            done += sum(rows[n].option_count for n in numbers)
             if progress:
                 progress(done, total)
         return answers
 
-    def run(self, rows: Sequence[Row], inputs: dict[str, Tensor]) -> tuple[Tensor, States]:
+    def run_batch(
+        self, rows: Sequence[PrefixTree], inputs: dict[str, Tensor]
+    ) -> tuple[Tensor, Branches]:
         """The last hidden states of a batch, and where in there the states of its rows are."""
         inputs = {name: tensor.to(self.model.device) for name, tensor in inputs.items()}
-        levels, read = [row.levels for row in rows], [row.read for row in rows]
-        states = States(self.variants, levels, read)
-        with self._splitting(states):
+        levels, read = [row.levels for row in rows], [row.read_positions for row in rows]
+        states = Branches(self.level_masks, levels, read)
+        with self._branching(states):
             hidden = self.model.base_model(**inputs, use_cache=False).last_hidden_state
-        self.forward_tokens += states.tokens / len(self.layers)
+        self.forward_tokens += states.block_tokens / len(self.layers)
         return hidden, states
 
-    def read_off(
-        self, hidden: Tensor, states: States, rows: Sequence[Row]
+    def target_log_likelihoods(
+        self, hidden: Tensor, states: Branches, rows: Sequence[PrefixTree]
     ) -> tuple[Tensor, list[tuple[int, int, int]]]:
         """Log-likelihoods [targets] in float32, and of each target its row, answer and level.
 
         The levels of one state have the same: the first stands for them. The head runs once a
         position that predicts something, in chunks of bounded memory.
         """
-        places = states.places(hidden.shape[1])
+        places = states.read_locations(hidden.shape[1])
         where = [place for _, _, found in places for place in found]
         targets: list[tuple[int, int]] = []  # index into where, token
         owners: list[tuple[int, int, int]] = []
         start = 0
         for row, levels, found in places:
-            index = {position: start + n for n, position in enumerate(rows[row].read)}
+            index = {position: start + n for n, position in enumerate(rows[row].read_positions)}
             own = sorted(rows[row].targets)
             targets += [(index[position], token) for position, token, _ in own]
             owners += [(row, answer, levels[0]) for _, _, answer in own]
@@ -183,10 +185,10 @@ class NestedModel:
             torch.tensor(part, device=hidden.device) for part in zip(*targets, strict=True)
         )
         wanted = hidden[tuple(torch.tensor(where, device=hidden.device).T)]
-        chunk = max(1, LOGIT_ELEMENTS // text_config(self.model).vocab_size)
+        chunk = max(1, MAX_LOGIT_ELEMENTS // text_config(self.model).vocab_size)
         parts = []
         for start in range(0, len(where), chunk):
-            logits = head(self.model, wanted[start : start + chunk])
+            logits = apply_lm_head(self.model, wanted[start : start + chunk])
             first, last = torch.searchsorted(
                 columns, torch.tensor([start, start + chunk], device=hidden.device)
             ).tolist()
@@ -196,20 +198,20 @@ class NestedModel:
         return torch.cat(parts), owners
 
     @torch.inference_mode()
-    def _score(self, rows: list[Row]) -> list[Array]:
+    def _score_options(self, rows: list[PrefixTree]) -> list[FloatArray]:
         """For each row an array [levels, answers] of log-likelihoods."""
-        hidden, states = self.run(rows, inputs_of(rows, self.model.dtype))
-        values, owners = self.read_off(hidden, states, rows)
-        width = max(row.answer_count for row in rows)
+        hidden, states = self.run_batch(rows, batch_inputs(rows, self.model.dtype))
+        values, owners = self.target_log_likelihoods(hidden, states, rows)
+        width = max(row.option_count for row in rows)
         sums = np.zeros((len(rows), width, max(row.levels[-1] for row in rows) + 1))
         np.add.at(sums, tuple(np.array(owners).T), values.double().cpu().numpy())
         answers = [np.zeros((len(row.levels), width)) for row in rows]
-        for row, levels in states.served():
+        for row, levels in states.rows_and_levels():
             for level in levels:
                 answers[row][rows[row].levels.index(level)] = sums[row, :, levels[0]]
         return answers
 
-    def _batches(self, rows: Sequence[Row], share: float) -> Iterator[list[int]]:
+    def _batches(self, rows: Sequence[PrefixTree], share: float) -> Iterator[list[int]]:
         """Numbers of rows of like length, shorter ones first."""
         batch: list[int] = []
         states = used = 0  # of the batch, and tokens x levels without padding
@@ -218,7 +220,7 @@ class NestedModel:
             used += own * len(row.tokens)
             tokens = (states + own) * len(row.tokens)
             budget = self.token_budget * share
-            if batch and (tokens > budget or tokens - used > budget * PADDING):
+            if batch and (tokens > budget or tokens - used > budget * MAX_PADDING_SHARE):
                 yield batch
                 batch, states, used = [], 0, own * len(row.tokens)
             batch.append(n)
@@ -226,7 +228,9 @@ class NestedModel:
         if batch:
             yield batch
 
-    def _in_memory(self, rows: list[Row], score: Score) -> Sequence[Array]:
+    def _score_within_memory(
+        self, rows: list[PrefixTree], score: BatchScorer
+    ) -> Sequence[FloatArray]:
         """`score`, in smaller batches from now on where the device's memory is too small."""
         levels = rows[0].levels
         is_too_large = len(levels) > 1 and len(levels) * len(rows[0].tokens) > self._largest_row
@@ -246,17 +250,20 @@ class NestedModel:
             self.token_budget = max(1, self.token_budget // 2)
         if len(rows) > 1:
             half = len(rows) // 2
-            return [*self._in_memory(rows[:half], score), *self._in_memory(rows[half:], score)]
+            return [
+                *self._score_within_memory(rows[:half], score),
+                *self._score_within_memory(rows[half:], score),
+            ]
         half = len(levels) // 2
         parts = [replace(rows[0], levels=own) for own in (levels[:half], levels[half:])]
-        return [np.concatenate([self._in_memory([part], score)[0] for part in parts])]
+        return [np.concatenate([self._score_within_memory([part], score)[0] for part in parts])]
 
     @contextmanager
-    def _splitting(self, states: States) -> Iterator[None]:
+    def _branching(self, states: Branches) -> Iterator[None]:
         with ExitStack() as stack:
             for number, layer in enumerate(self.layers):
                 hook = layer.block.register_forward_pre_hook(
-                    lambda _, args, kwargs, n=number: states.enter(n, args, kwargs),
+                    lambda _, args, kwargs, n=number: states.enter_block(n, args, kwargs),
                     with_kwargs=True,
                 )
                 stack.callback(hook.remove)
@@ -266,11 +273,11 @@ class NestedModel:
             yield
 
 
-def _fitting_tokens(model: PreTrainedModel) -> int:
+def _max_tokens_in_memory(model: PreTrainedModel) -> int:
     """How many tokens may run together, by what a block holds of each at its widest."""
     config = text_config(model)
     widest = 8 * config.hidden_size + 4 * (getattr(config, "intermediate_size", None) or 0)
-    free = CPU_BYTES
+    free = CPU_ACTIVATION_BYTES
     if model.device.type == "cuda":
         free = torch.cuda.mem_get_info(model.device)[0] // 2
     return max(1, int(free / (widest * model.dtype.itemsize)))
@@ -280,6 +287,6 @@ def _log_normalisers(logits: Tensor) -> Tensor:
     """Log of the sum of each row's exponentials, added up in float32."""
     rows = len(logits)
     if logits.device.type == "cpu":
-        rows = max(1, CACHED_ELEMENTS // logits.shape[-1])
+        rows = max(1, CPU_CACHE_ELEMENTS // logits.shape[-1])
     starts = range(0, len(logits), rows)
     return torch.cat([logits[start : start + rows].float().logsumexp(-1) for start in starts])

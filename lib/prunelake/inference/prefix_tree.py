@@ -13,16 +13,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-TREE_TOKENS = 128
+from prunelake.schema.arrays import BoolArray
+
+MAX_TREE_TOKENS = 128
 """Tokens of a tree of many queries. A larger one shares little more, and its attention costs more,
 since every token is multiplied with every other."""
 
-LEAST_SHARED = 1 / 16
+MIN_SHARED_FRACTION = 1 / 16
 """Of the tokens of its queries, those that a tree must save: fewer are not worth its mask."""
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
+class ScoringQuery:
     """Score each option after the prompt, at each level (ascending). All are token ids."""
 
     prompt: tuple[int, ...]
@@ -31,7 +33,7 @@ class Query:
 
 
 @dataclass(frozen=True)
-class Row:
+class PrefixTree:
     """A tree of tokens: each query's prompt, and behind it each option without its last token.
 
     A target is a token that is predicted at `position`, the index of a token of the row, and part
@@ -50,21 +52,21 @@ class Row:
         return self.parents != [*range(-1, len(self.parents) - 1)]
 
     @property
-    def answer_count(self) -> int:
+    def option_count(self) -> int:
         """The options of all its queries."""
         return 1 + max(answer for _, _, answer in self.targets)
 
     @property
-    def read(self) -> list[int]:
+    def read_positions(self) -> list[int]:
         """The positions that predict a target, ascending."""
         return sorted({position for position, _, _ in self.targets})
 
 
-class _Tree:
+class _PrefixTreeBuilder:
     """A row that grows by queries."""
 
     def __init__(self, levels: tuple[int, ...]) -> None:
-        self.row = Row(levels)
+        self.row = PrefixTree(levels)
         self._nodes: dict[tuple[int, int], int] = {}  # parent, token -> index
         self._answers = 0
 
@@ -77,7 +79,7 @@ class _Tree:
             parent = self._nodes[parent, token]
         return len(prompt)
 
-    def add(self, query: Query) -> None:
+    def add(self, query: ScoringQuery) -> None:
         end = -1
         for token in query.prompt:
             end = self._after(end, token)
@@ -98,26 +100,26 @@ class _Tree:
         return node
 
 
-def lay_out(queries: Sequence[Query]) -> Row:
+def build_tree(queries: Sequence[ScoringQuery]) -> PrefixTree:
     """The row of queries at the same levels; the prompt of the first one stands in front."""
-    tree = _Tree(queries[0].levels)
+    tree = _PrefixTreeBuilder(queries[0].levels)
     for query in queries:
         tree.add(query)
     return tree.row
 
 
-def lay_out_all(
-    queries: Sequence[Query], longest: int
-) -> Iterator[tuple[Row, list[tuple[int, int]]]]:
+def build_trees(
+    queries: Sequence[ScoringQuery], longest: int
+) -> Iterator[tuple[PrefixTree, list[tuple[int, int]]]]:
     """All queries as rows, and of each answer of a row the number of its query and of its option.
 
     Rows of more than one option or query have at most `longest` tokens.
     """
-    for group in _grouped(queries, min(TREE_TOKENS, longest)):
-        rows = [(group, lay_out([queries[n] for n in group]))]
-        alone = sum(_size(queries[n]) for n in group)
-        if len(group) > 1 and len(rows[0][1].tokens) > (1 - LEAST_SHARED) * alone:
-            rows = [([n], lay_out([queries[n]])) for n in group]
+    for group in _group_queries(queries, min(MAX_TREE_TOKENS, longest)):
+        rows = [(group, build_tree([queries[n] for n in group]))]
+        alone = sum(_unshared_token_count(queries[n]) for n in group)
+        if len(group) > 1 and len(rows[0][1].tokens) > (1 - MIN_SHARED_FRACTION) * alone:
+            rows = [([n], build_tree([queries[n]])) for n in group]
         for numbers, row in rows:
             owners = [(n, option) for n in numbers for option in range(len(queries[n].options))]
             if len(row.tokens) <= longest:
@@ -125,44 +127,44 @@ def lay_out_all(
                 continue
             for n, option in owners:
                 query = replace(queries[n], options=(queries[n].options[option],))
-                yield lay_out([query]), [(n, option)]
+                yield build_tree([query]), [(n, option)]
 
 
-def _grouped(queries: Sequence[Query], limit: int) -> Iterator[list[int]]:
+def _group_queries(queries: Sequence[ScoringQuery], limit: int) -> Iterator[list[int]]:
     """Numbers of queries whose tree has at most `limit` tokens; larger ones stand alone."""
     group: list[int] = []
-    tree = _Tree(())
+    tree = _PrefixTreeBuilder(())
     for n in sorted(range(len(queries)), key=lambda n: (queries[n].levels, queries[n].prompt)):
         query = queries[n]
-        if _size(query) > limit:
+        if _unshared_token_count(query) > limit:
             yield [n]
             continue
-        grown = len(tree.row.tokens) + _size(query) - tree.shared(query.prompt)
+        grown = len(tree.row.tokens) + _unshared_token_count(query) - tree.shared(query.prompt)
         if tree.row.levels != query.levels or grown > limit:
             if group:
                 yield group
-            group, tree = [], _Tree(query.levels)
+            group, tree = [], _PrefixTreeBuilder(query.levels)
         tree.add(query)
         group.append(n)
     if group:
         yield group
 
 
-def _size(query: Query) -> int:
+def _unshared_token_count(query: ScoringQuery) -> int:
     """Tokens of a query that shares none."""
     return len(query.prompt) + sum(len(option) - 1 for option in query.options)
 
 
-def inputs_of(rows: Sequence[Row], dtype: torch.dtype) -> dict[str, Tensor]:
+def batch_inputs(rows: Sequence[PrefixTree], dtype: torch.dtype) -> dict[str, Tensor]:
     """What a model is given to run these rows as one batch, padded on the right.
 
     With branches that is an additive mask, [rows, 1, tokens, tokens] in `dtype`, too, and how many
     tokens are in front of each in its sequence.
     """
-    inputs = {"input_ids": padded([row.tokens for row in rows])}
+    inputs = {"input_ids": pad_rows([row.tokens for row in rows])}
     # Without a branch no token needs more than to be kept from what stands to its right.
     if any(row.is_branched for row in rows):
-        seen = _seen(padded([row.parents for row in rows], -1).numpy())
+        seen = _attention_mask(pad_rows([row.parents for row in rows], -1).numpy())
         hidden = ~torch.from_numpy(seen)[:, None]
         mask = torch.zeros(hidden.shape, dtype=dtype)
         inputs["attention_mask"] = mask.masked_fill_(hidden, torch.finfo(dtype).min)
@@ -170,13 +172,13 @@ def inputs_of(rows: Sequence[Row], dtype: torch.dtype) -> dict[str, Tensor]:
     return inputs
 
 
-def padded(rows: Sequence[Sequence[int]], fill: int = 0) -> Tensor:
+def pad_rows(rows: Sequence[Sequence[int]], fill: int = 0) -> Tensor:
     """Rows of one length [rows, longest]."""
     length = max(len(row) for row in rows)
     return torch.tensor([[*row, *[fill] * (length - len(row))] for row in rows])
 
 
-def _seen(parents: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _attention_mask(parents: NDArray[np.int64]) -> BoolArray:
     """Which tokens each one sees, [rows, tokens, tokens]: its ancestors and itself.
 
     So does padding, whose parent is -1: no row of the softmax may be empty.

@@ -1,1 +1,1 @@
-"""lake."""
+"""The lake: storage, manifests, commits, reads, checks, SQL and snapshots."""

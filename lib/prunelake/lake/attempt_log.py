@@ -15,14 +15,14 @@ from pydantic import AwareDatetime, Field, ValidationError
 from prunelake.errors import CorruptFile, LakeError, one_line
 from prunelake.lake.locks import locked
 from prunelake.lake.objects import ObjectPath
-from prunelake.lake.storage import Location, fetched, listing
-from prunelake.spec import Frozen
+from prunelake.lake.storage import Location, list_folder, prefetch_all
+from prunelake.spec import FrozenValue
 
-FOLDER = ".watch"
-LOCK = ".lock"
+ATTEMPTS_FOLDER = ".watch"
+ATTEMPTS_LOCK = ".lock"
 
 
-class Attempt(Frozen):
+class Attempt(FrozenValue):
     """One evaluation that was tried: the last attempt, and how it went.
 
     `same` says that the sweep found its very run in the lake, there under a spec spelled otherwise.
@@ -50,21 +50,21 @@ class Attempt(Frozen):
         return f"{self.key}-{self.number}-{self.nonce}"
 
 
-def read(lake: Location) -> dict[str, Attempt]:
+def read_attempts(lake: Location) -> dict[str, Attempt]:
     """The attempts by key; none where there is no lake.
 
     Raises:
         CorruptFile: a file that is no attempt.
     """
     found = {}
-    for path in fetched(listing(lake / FOLDER, "*.json")):
-        attempt = _read(path)
+    for path in prefetch_all(list_folder(lake / ATTEMPTS_FOLDER, "*.json")):
+        attempt = _read_attempt(path)
         if attempt is not None:
             found[attempt.key] = attempt
     return found
 
 
-def swap(lake: Location, old: Attempt | None, new: Attempt | None) -> bool:
+def compare_and_swap(lake: Location, old: Attempt | None, new: Attempt | None) -> bool:
     """Put `new` where `old` is, None being no file; False where another has been there first.
 
     Raises:
@@ -73,19 +73,19 @@ def swap(lake: Location, old: Attempt | None, new: Attempt | None) -> bool:
     """
     given = new or old
     assert given is not None  # nothing for nothing is no change
-    path = _path(lake, given.key)
+    path = _attempt_file(lake, given.key)
     if isinstance(path, ObjectPath):
-        return _swap_object(path, old, new)
+        return _compare_and_swap_object(path, old, new)
     try:
-        with locked(lake / FOLDER, LOCK):
-            if _read(path) != old:
+        with locked(lake / ATTEMPTS_FOLDER, ATTEMPTS_LOCK):
+            if _read_attempt(path) != old:
                 return False
             if new is None:
                 path.unlink()
                 return True
             temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.tmp")
             try:
-                temporary.write_bytes(_content(new))
+                temporary.write_bytes(_encode(new))
                 if old is None:
                     # Exclusive also where a lock of another machine is not seen.
                     path.hardlink_to(temporary)
@@ -102,43 +102,43 @@ def swap(lake: Location, old: Attempt | None, new: Attempt | None) -> bool:
         ) from error
 
 
-def alive_at(lake: Location, attempt: Attempt) -> datetime:
+def last_heartbeat(lake: Location, attempt: Attempt) -> datetime:
     """When its process has last shown that it works on it; `started_at` at the least."""
     try:
-        touched = datetime.fromtimestamp(_path(lake, attempt.key).stat().st_mtime, UTC)
+        touched = datetime.fromtimestamp(_attempt_file(lake, attempt.key).stat().st_mtime, UTC)
     except FileNotFoundError:
         return attempt.started_at
     return max(touched, attempt.started_at)
 
 
-def show_life(lake: Location, attempt: Attempt) -> None:
+def send_heartbeat(lake: Location, attempt: Attempt) -> None:
     """Say that this process still works on it."""
-    path = _path(lake, attempt.key)
+    path = _attempt_file(lake, attempt.key)
     if isinstance(path, ObjectPath):
-        _swap_object(path, attempt, attempt)
+        _compare_and_swap_object(path, attempt, attempt)
     else:
         os.utime(path)
 
 
-def _swap_object(path: ObjectPath, old: Attempt | None, new: Attempt | None) -> bool:
-    now = path.fetched()
-    if _read(now) != old:
+def _compare_and_swap_object(path: ObjectPath, old: Attempt | None, new: Attempt | None) -> bool:
+    now = path.prefetch()
+    if _read_attempt(now) != old:
         return False
     if new is not None:
-        content = _content(new)
+        content = _encode(new)
         return bool(path.replace(content, now.etag) if now.etag else path.create(content))
     return now.etag is not None and path.remove(now.etag)
 
 
-def _content(attempt: Attempt) -> bytes:
+def _encode(attempt: Attempt) -> bytes:
     return attempt.model_dump_json(indent=1).encode()
 
 
-def _path(lake: Location, key: str) -> Location:
-    return lake / FOLDER / f"{key}.json"
+def _attempt_file(lake: Location, key: str) -> Location:
+    return lake / ATTEMPTS_FOLDER / f"{key}.json"
 
 
-def _read(path: Location) -> Attempt | None:
+def _read_attempt(path: Location) -> Attempt | None:
     try:
         return Attempt.model_validate_json(path.read_bytes())
     except FileNotFoundError:

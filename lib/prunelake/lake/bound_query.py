@@ -15,7 +15,7 @@ from prunelake.errors import QueryError
 Connection = duckdb.DuckDBPyConnection
 
 
-class Query:
+class BoundQuery:
     """SQL whose values are bound as `$name`: they can never become part of the statement."""
 
     def __init__(self, sql: str, **parameters: Any) -> None:
@@ -23,9 +23,9 @@ class Query:
         self.parameters: Mapping[str, Any] = parameters
 
     @property
-    def text(self) -> str:
+    def sql_with_values(self) -> str:
         """The same statement with its values written out, to be run anywhere."""
-        return re.sub(r"\$(\w+)", lambda name: literal(self.parameters[name[1]]), self.sql)
+        return re.sub(r"\$(\w+)", lambda name: sql_literal(self.parameters[name[1]]), self.sql)
 
     def rows(self, connection: Connection) -> pl.DataFrame:
         """What the lake answers.
@@ -34,7 +34,7 @@ class Query:
             QueryError: DuckDB refuses.
             duckdb.InterruptException: another thread stopped it.
         """
-        with _refusals():
+        with _translate_errors():
             answer = connection.sql(self.sql, params=dict(self.parameters))
             return pl.DataFrame(answer.to_arrow_table())
 
@@ -44,14 +44,14 @@ class Query:
         Raises:
             QueryError, duckdb.InterruptException: as `rows`.
         """
-        with _refusals():
+        with _translate_errors():
             answer = connection.execute(self.sql, dict(self.parameters))
             names = [column[0] for column in answer.description]
             return [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
 
 
 @contextmanager
-def _refusals() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     try:
         yield
     except duckdb.InterruptException:
@@ -61,7 +61,7 @@ def _refusals() -> Iterator[None]:
         raise QueryError(f"{first_line}; `prunelake doctor` checks the files") from error
 
 
-def literal(value: Any) -> str:
+def sql_literal(value: Any) -> str:
     """A value as DuckDB reads it in a statement.
 
     Raises:
@@ -79,5 +79,5 @@ def literal(value: Any) -> str:
         case datetime():
             return f"timestamptz '{value.isoformat()}'"
         case list():
-            return f"[{', '.join(map(literal, value))}]"
+            return f"[{', '.join(map(sql_literal, value))}]"
     raise TypeError(f"{value!r} has no literal")

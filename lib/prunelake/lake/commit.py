@@ -13,19 +13,19 @@ from prunelake.errors import CorruptFile, LakeError, one_line
 from prunelake.lake import parquet
 from prunelake.lake.locks import locked
 from prunelake.lake.manifests import (
-    ANALYSED,
-    MEASURED,
-    PROFILED,
-    SEGMENT,
-    Group,
-    listed_file,
-    parts,
+    ANALYSIS_GROUP,
+    PROFILE_GROUP,
+    RUN_GROUP,
+    SEGMENT_PREFIX,
+    TableGroup,
+    listed_path,
+    manifests,
 )
 from prunelake.lake.objects import ObjectPath
-from prunelake.lake.read import _file, check_format, has_run, require
-from prunelake.lake.storage import Location, delete, fetched, sync
+from prunelake.lake.read import _table_file, check_format, has_run, require_lake
+from prunelake.lake.storage import Location, delete, fsync, prefetch_all
 from prunelake.schema.analysis_tables import ANALYSES
-from prunelake.schema.profile_tables import PROFILES, SUBJECT
+from prunelake.schema.profile_tables import PROFILE_SUBJECT, PROFILES
 from prunelake.schema.table import Table
 
 
@@ -50,7 +50,7 @@ def check_writable(lake: Location) -> None:
             f"lake {lake} cannot be written ({one_line(error)}); fix the permissions or choose "
             "another folder"
         ) from error
-    parts(lake, MEASURED)
+    manifests(lake, RUN_GROUP)
 
 
 def write_run(lake: Location, run: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> bool:
@@ -64,10 +64,10 @@ def write_run(lake: Location, run: Mapping[str, Any], frames: Mapping[str, pl.Da
         LakeError: rows that are not of their table, or a folder that cannot be written.
         WrongFormat, CorruptFile: as `check_format`; runs of two formats never share a lake.
     """
-    run_id = _check(MEASURED, run, frames)
-    with _writing(lake, f"run {run_id}", "sweep again"):
-        analysis = _file(lake, ANALYSES.name, run_id)
-        lost = _tag(analysis)
+    run_id = _validate_entry(RUN_GROUP, run, frames)
+    with _write_lock(lake, f"run {run_id}", "sweep again"):
+        analysis = _table_file(lake, ANALYSES.name, run_id)
+        lost = _etag(analysis)
         if has_run(lake, run_id):
             return False
         check_format(lake)
@@ -76,7 +76,7 @@ def write_run(lake: Location, run: Mapping[str, Any], frames: Mapping[str, pl.Da
             analysis.unlink(missing_ok=True)
         elif lost is not None:
             analysis.remove(lost)
-        return _write(lake, MEASURED, run, frames)
+        return _write_entry(lake, RUN_GROUP, run, frames)
 
 
 def write_analysis(
@@ -90,21 +90,21 @@ def write_analysis(
         LakeError: no such run, rows that are not of their table, or a folder that cannot be
             written.
     """
-    run_id = _check(ANALYSED, analysis, frames)
-    require(lake)
-    with _writing(lake, f"the analysis of run {run_id}", "run `prunelake analyse`"):
+    run_id = _validate_entry(ANALYSIS_GROUP, analysis, frames)
+    require_lake(lake)
+    with _write_lock(lake, f"the analysis of run {run_id}", "run `prunelake analyse`"):
         if not has_run(lake, run_id):
             raise LakeError(f"no complete run {run_id!r} in {lake} to be analysed; sweep it first")
         if isinstance(lake, ObjectPath):
-            _replace(lake, run_id, analysis, frames)
+            _replace_analysis(lake, run_id, analysis, frames)
         else:
-            _write(lake, ANALYSED, analysis, frames)
+            _write_entry(lake, ANALYSIS_GROUP, analysis, frames)
 
 
 def write_profile(
     lake: Location, profile: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]
 ) -> None:
-    """Write one profile, all or nothing, and then remove earlier ones of the same `SUBJECT`.
+    """Write one profile, all or nothing; then remove earlier ones of the same `PROFILE_SUBJECT`.
 
     `profile` is the row of `profiles` without `files`, under an id that the lake has not; `frames`
     has every other table of a profile.
@@ -113,40 +113,43 @@ def write_profile(
         LakeError: rows that are not of their table, or a folder that cannot be written.
         WrongFormat, CorruptFile: as `check_format`, or a damaged profile.
     """
-    profile_id = _check(PROFILED, profile, frames)
-    with _writing(lake, f"profile {profile_id}", "measure again"):
+    profile_id = _validate_entry(PROFILE_GROUP, profile, frames)
+    with _write_lock(lake, f"profile {profile_id}", "measure again"):
         check_format(lake)
-        _write(lake, PROFILED, profile, frames)
-        found = parts(lake, PROFILED)
-        rows = parquet.read_columns([part.head for part in found], PROFILES, SUBJECT)
+        _write_entry(lake, PROFILE_GROUP, profile, frames)
+        found = manifests(lake, PROFILE_GROUP)
+        rows = parquet.read_columns([part.path for part in found], PROFILES, PROFILE_SUBJECT)
         for part, row in zip(found, rows, strict=True):
-            is_same = row.row(0) == tuple(profile[name] for name in SUBJECT)
-            if is_same and parquet.owner(part.head) != profile_id:
-                files = [part.file(name) for name in part.listed]
-                delete(part.head)
-                sync(part.head.parent)
+            is_same = row.row(0) == tuple(profile[name] for name in PROFILE_SUBJECT)
+            if is_same and parquet.owner_id(part.path) != profile_id:
+                files = [part.file(name) for name in part.files]
+                delete(part.path)
+                fsync(part.path.parent)
                 for path in files:
                     if path is not None:
                         delete(path, missing_ok=True)
 
 
-def _check(group: Group, row: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> str:
+def _validate_entry(
+    group: TableGroup, row: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]
+) -> str:
     """The run, or profile, of a row and frames that can be written as they are."""
-    head = group.head
+    head = group.manifest_table
     expected = set(head.schema) - {"files"}
     if set(row) != expected:
         raise LakeError(
             f"a row of {head.name} has exactly the columns of tables.{head.name.upper()} but "
             f"files; differing: {', '.join(sorted(expected ^ set(row)))}"
         )
-    owner = str(row[head.owner])
-    what = head.owner.removesuffix("_id")
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", owner) or owner.startswith(SEGMENT):
+    owner = str(row[head.owner_column])
+    what = head.owner_column.removesuffix("_id")
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", owner) or owner.startswith(SEGMENT_PREFIX):
         raise LakeError(
-            f"{head.owner} {owner!r} is no file name of a {what}; use letters, digits, - and _, "
-            f"and do not begin with {SEGMENT}"
+            f"{head.owner_column} {owner!r} is no file name of a {what}; use letters, digits, "
+            "- and _, "
+            f"and do not begin with {SEGMENT_PREFIX}"
         )
-    _head_frame(head, row, [])
+    _manifest_frame(head, row, [])
     known = group.tables.keys() - {head.name}
     needed = {name for name in known if not group.tables[name].is_optional}
     if not needed <= set(frames) <= known:
@@ -164,7 +167,9 @@ def _check(group: Group, row: Mapping[str, Any], frames: Mapping[str, pl.DataFra
     return owner
 
 
-def _head_frame(head: Table, row: Mapping[str, Any], files: list[dict[str, Any]]) -> pl.DataFrame:
+def _manifest_frame(
+    head: Table, row: Mapping[str, Any], files: list[dict[str, Any]]
+) -> pl.DataFrame:
     try:
         return head.frame([{**row, "files": files}])
     except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
@@ -173,30 +178,32 @@ def _head_frame(head: Table, row: Mapping[str, Any], files: list[dict[str, Any]]
         ) from error
 
 
-def _write(
-    lake: Location, group: Group, row: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]
+def _write_entry(
+    lake: Location, group: TableGroup, row: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]
 ) -> bool:
     """The files of one run, of which nothing is seen until the last one, its head, is there.
 
     False where somebody else has put it there.
     """
-    owner = str(row[group.head.owner])
-    head = _file(lake, group.head.name, owner)
+    owner = str(row[group.manifest_table.owner_column])
+    head = _table_file(lake, group.manifest_table.name, owner)
     if isinstance(head, Path) and head.exists():
         head.unlink()
-        sync(head.parent)
-    files = _write_data(lake, group, owner, frames)
-    return parquet.create_head(head, group.head, _head_frame(group.head, row, files))
+        fsync(head.parent)
+    files = _write_data_files(lake, group, owner, frames)
+    return parquet.create_manifest(
+        head, group.manifest_table, _manifest_frame(group.manifest_table, row, files)
+    )
 
 
-def _write_data(
-    lake: Location, group: Group, owner: str, frames: Mapping[str, pl.DataFrame]
+def _write_data_files(
+    lake: Location, group: TableGroup, owner: str, frames: Mapping[str, pl.DataFrame]
 ) -> list[dict[str, Any]]:
     """The files that a head lists, and what it lists of them."""
     files = []
     for name, table in group.tables.items():
-        path = _file(lake, name, owner)
-        if table is group.head:
+        path = _table_file(lake, name, owner)
+        if table is group.manifest_table:
             continue
         if table.is_optional and (name not in frames or frames[name].is_empty()):
             if isinstance(path, Path):
@@ -207,32 +214,34 @@ def _write_data(
     return files
 
 
-def _replace(
+def _replace_analysis(
     lake: Location, run_id: str, row: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]
 ) -> None:
     """Put an analysis into an object store, where its readers see the old one or the new one."""
-    head = _file(lake, ANALYSES.name, run_id)
+    head = _table_file(lake, ANALYSES.name, run_id)
     while True:
-        (old,) = fetched([head])
+        (old,) = prefetch_all([head])
         assert isinstance(old, ObjectPath)
-        files = _write_data(lake, ANALYSED, run_id, frames)
-        if parquet.replace_head(head, ANALYSES, _head_frame(ANALYSES, row, files), old.etag):
+        files = _write_data_files(lake, ANALYSIS_GROUP, run_id, frames)
+        if parquet.replace_manifest(
+            head, ANALYSES, _manifest_frame(ANALYSES, row, files), old.etag
+        ):
             break
     if old.etag is not None:
-        left = set(_listed(old)).difference(_listed(head))
+        left = set(_listed_files(old)).difference(_listed_files(head))
         for path in left:
             delete(path)
 
 
-def _listed(head: Location) -> Iterator[Location]:
+def _listed_files(head: Location) -> Iterator[Location]:
     """The files of one analysis; none where its head is damaged: they are left over then."""
     with suppress(CorruptFile):
-        for entry in parquet.stored(head)["files"].explode().drop_nulls():
-            yield listed_file(head, entry)
+        for entry in parquet.read_unchecked(head)["files"].explode().drop_nulls():
+            yield listed_path(head, entry)
 
 
 @contextmanager
-def _writing(lake: Location, what: str, retry: str) -> Iterator[None]:
+def _write_lock(lake: Location, what: str, retry: str) -> Iterator[None]:
     try:
         with locked(lake):
             yield
@@ -243,7 +252,7 @@ def _writing(lake: Location, what: str, retry: str) -> Iterator[None]:
         ) from error
 
 
-def _tag(path: Location) -> str | None:
+def _etag(path: Location) -> str | None:
     """The tag of an object; None where there is none, and for this machine's files."""
     if isinstance(path, Path):
         return None

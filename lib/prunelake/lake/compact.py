@@ -19,23 +19,23 @@ import polars as pl
 
 from prunelake.errors import CorruptFile, LakeError, one_line
 from prunelake.lake import parquet
-from prunelake.lake.locks import PUBLISHING, locked
+from prunelake.lake.locks import PUBLISH_LOCK, locked
 from prunelake.lake.manifests import (
-    ANALYSED,
-    MEASURED,
-    SEGMENT,
-    Group,
-    Part,
-    heads,
+    ANALYSIS_GROUP,
+    RUN_GROUP,
+    SEGMENT_PREFIX,
+    Manifest,
+    TableGroup,
     is_segment,
-    listed_file,
-    parts,
+    listed_path,
+    manifest_files,
+    manifests,
     segment_name,
 )
-from prunelake.lake.read import require, run_ids
-from prunelake.lake.storage import Location, delete, read_now, sync
+from prunelake.lake.read import require_lake, run_ids
+from prunelake.lake.storage import Location, delete, fsync, prefetch
 from prunelake.schema.table import Table
-from prunelake.schema.tables import EVERY
+from prunelake.schema.tables import ALL_TABLES
 
 SEGMENT_ROWS = 1_000_000
 """A segment with as many rows in one of its tables is merged with no more runs."""
@@ -51,17 +51,19 @@ def compact(lake: Location) -> tuple[int, int]:
         WrongFormat: a run of another format version.
         CorruptFile: a file to be merged is not what was written; nothing is lost by that.
     """
-    require(lake)
+    require_lake(lake)
     try:
-        with locked(lake, PUBLISHING), locked(lake):
-            before = _count(lake)
-            for group in (MEASURED, ANALYSED):
-                found = parts(lake, group, run_ids(lake))
+        with locked(lake, PUBLISH_LOCK), locked(lake):
+            before = _file_count(lake)
+            for group in (RUN_GROUP, ANALYSIS_GROUP):
+                found = manifests(lake, group, run_ids(lake))
                 # First, for what is merged may be called as one of these.
-                _remove(lake, group, [p for p in found if is_segment(p.head) and not p.run_ids])
-                for batch in _batches([part for part in found if part.run_ids]):
+                _remove_merged(
+                    lake, group, [p for p in found if is_segment(p.path) and not p.run_ids]
+                )
+                for batch in _merge_batches([part for part in found if part.run_ids]):
                     _merge(lake, group, batch)
-            return before, _count(lake)
+            return before, _file_count(lake)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise LakeError(
             f"{lake} could not be compacted: {one_line(error)}; it reads as before: make room or "
@@ -69,7 +71,7 @@ def compact(lake: Location) -> tuple[int, int]:
         ) from error
 
 
-def drop(lake: Location, group: Group, run_ids: Collection[str]) -> None:
+def delete_entries(lake: Location, group: TableGroup, run_ids: Collection[str]) -> None:
     """Remove what a group has of these runs, whole: no reader sees a part of one.
 
     A run's own files go, their head first; a segment with rows of it is written again without them.
@@ -79,75 +81,75 @@ def drop(lake: Location, group: Group, run_ids: Collection[str]) -> None:
         WrongFormat, CorruptFile: as `compact`.
     """
     gone = frozenset(run_ids)
-    own = [path for path in heads(lake, group)[0] if parquet.owner(path) in gone]
+    own = [path for path in manifest_files(lake, group)[0] if parquet.owner_id(path) in gone]
     for head in own:
         delete(head)
     if own:
-        sync(own[0].parent)
-    for part in parts(lake, group):
-        if is_segment(part.head) and part.held & gone:
+        fsync(own[0].parent)
+    for part in manifests(lake, group):
+        if is_segment(part.path) and part.all_run_ids & gone:
             rest = replace(part, run_ids=part.run_ids - gone)
             if rest.run_ids:
                 _merge(lake, group, [rest])
             else:
-                _remove(lake, group, [part])
+                _remove_merged(lake, group, [part])
     for name in group.tables if gone else ():
         for path in (lake / name).glob("*"):
-            if parquet.owner(path) in gone:
+            if parquet.owner_id(path) in gone:
                 delete(path)
 
 
-def _batches(found: Sequence[Part]) -> Iterator[list[Part]]:
+def _merge_batches(found: Sequence[Manifest]) -> Iterator[list[Manifest]]:
     """The parts that are merged into one segment each; none where nothing would be gained."""
     # Segments first: an analysis that beats one in a segment must not go before that segment.
-    segments = [part for part in found if is_segment(part.head) and _is_open(part)]
-    loose = [part for part in found if not is_segment(part.head)]
-    if len(segments) == 1 and not loose and segments[0].run_ids == segments[0].held:
+    segments = [part for part in found if is_segment(part.path) and _needs_merge(part)]
+    loose = [part for part in found if not is_segment(part.path)]
+    if len(segments) == 1 and not loose and segments[0].run_ids == segments[0].all_run_ids:
         return
-    batch: list[Part] = []
+    batch: list[Manifest] = []
     for part in (*segments, *loose):
         batch.append(part)
-        if _size(batch) >= SEGMENT_ROWS:
+        if _largest_table_rows(batch) >= SEGMENT_ROWS:
             yield batch
             batch = []
     if batch:
         yield batch
 
 
-def _is_open(segment: Part) -> bool:
+def _needs_merge(segment: Manifest) -> bool:
     """Whether a segment is to be merged again: it is small, or has rows that nobody reads."""
-    return _size([segment]) < SEGMENT_ROWS or segment.run_ids != segment.held
+    return _largest_table_rows([segment]) < SEGMENT_ROWS or segment.run_ids != segment.all_run_ids
 
 
-def _size(batch: Sequence[Part]) -> int:
+def _largest_table_rows(batch: Sequence[Manifest]) -> int:
     """The rows of the largest table."""
-    names = {name for part in batch for name in part.listed}
+    names = {name for part in batch for name in part.files}
     return max(
-        (sum(p.listed[name]["rows"] for p in batch if name in p.listed) for name in names),
+        (sum(p.files[name]["rows"] for p in batch if name in p.files) for name in names),
         default=0,
     )
 
 
-def _merge(lake: Location, group: Group, batch: Sequence[Part]) -> None:
+def _merge(lake: Location, group: TableGroup, batch: Sequence[Manifest]) -> None:
     """Write the segment of these parts, and remove their head files: it is read instead."""
     for part in batch:
-        _require_whole(part, group.head)
-    head = write_segment(lake, group, lambda table: _rows(batch, table))
-    _remove(lake, group, [part for part in batch if part.head != head])
+        _require_undamaged(part, group.manifest_table)
+    head = write_segment(lake, group, lambda table: _merged_rows(batch, table))
+    _remove_merged(lake, group, [part for part in batch if part.path != head])
 
 
 def write_segment(
-    lake: Location, group: Group, rows_of: Callable[[Table], pl.DataFrame]
+    lake: Location, group: TableGroup, rows_of: Callable[[Table], pl.DataFrame]
 ) -> Location:
     """Write a segment of the rows of each table, sorted by run; its head file, which comes last."""
-    rows = rows_of(group.head)
+    rows = rows_of(group.manifest_table)
     name = segment_name(rows)
-    head = lake / group.head.name / f"{name}.parquet"
+    head = lake / group.manifest_table.name / f"{name}.parquet"
     # Where it exists, whoever wrote it was killed before removing what it replaces.
     if not head.exists():
         listed = []
         for table in group.tables.values():
-            if table is group.head:
+            if table is group.manifest_table:
                 continue
             frame = rows_of(table)
             if table.is_optional and frame.is_empty():
@@ -155,11 +157,13 @@ def write_segment(
             path = lake / table.name / head.name
             digest = parquet.write_data(path, table, frame)
             listed.append({"table": table.name, "rows": frame.height, "sha256": digest})
-        parquet.create_head(head, group.head, rows, {parquet.FILES_KEY: json.dumps(listed)})
+        parquet.create_manifest(
+            head, group.manifest_table, rows, {parquet.FILES_KEY: json.dumps(listed)}
+        )
     return head
 
 
-def _rows(batch: Sequence[Part], table: Table) -> pl.DataFrame:
+def _merged_rows(batch: Sequence[Manifest], table: Table) -> pl.DataFrame:
     frames = [
         parquet.read(path, table).filter(pl.col("run_id").is_in(part.run_ids))
         for part in batch
@@ -169,40 +173,44 @@ def _rows(batch: Sequence[Part], table: Table) -> pl.DataFrame:
     return pl.concat([table.frame([]), *frames]).sort("run_id", maintain_order=True)
 
 
-def _require_whole(part: Part, head: Table) -> None:
+def _require_undamaged(part: Manifest, head: Table) -> None:
     """Raise where a file is not the one that was written: merged, its rows would pass for whole."""
-    whole = read_now(part.head)
-    if problem := parquet.seal_problem(whole):
-        raise CorruptFile(f"{part.head}: {problem}; {parquet.remedy(part.head)}")
-    if is_segment(part.head) and segment_name(parquet.read(whole, head)) != parquet.owner(
-        part.head
+    whole = prefetch(part.path)
+    if problem := parquet.checksum_problem(whole):
+        raise CorruptFile(f"{part.path}: {problem}; {parquet.repair_hint(part.path)}")
+    if is_segment(part.path) and segment_name(parquet.read(whole, head)) != parquet.owner_id(
+        part.path
     ):
-        raise CorruptFile(f"{part.head}: other rows than written; {parquet.remedy(part.head)}")
-    for listed in part.listed.values():
-        path = listed_file(part.head, listed)
+        raise CorruptFile(f"{part.path}: other rows than written; {parquet.repair_hint(part.path)}")
+    for listed in part.files.values():
+        path = listed_path(part.path, listed)
         if parquet.sha256(path) != listed["sha256"]:
-            raise CorruptFile(f"{path}: SHA-256 differs; {parquet.remedy(path)}")
+            raise CorruptFile(f"{path}: SHA-256 differs; {parquet.repair_hint(path)}")
 
 
-def _remove(lake: Location, group: Group, replaced: Sequence[Part]) -> None:
+def _remove_merged(lake: Location, group: TableGroup, replaced: Sequence[Manifest]) -> None:
     """Remove parts that are read no more, and what a killed compaction left or began."""
     for of_many in (True, False):
         for part in replaced:
-            if is_segment(part.head) == of_many:
-                delete(part.head)
+            if is_segment(part.path) == of_many:
+                delete(part.path)
         if replaced:
             # No crash of the machine may bring back a segment, but not what beats it.
-            sync(lake / group.head.name)
-    loose, segments = ({parquet.owner(path) for path in paths} for paths in heads(lake, group))
-    merged = frozenset[str]().union(*(p.held for p in parts(lake, group) if is_segment(p.head)))
+            fsync(lake / group.manifest_table.name)
+    loose, segments = (
+        {parquet.owner_id(path) for path in paths} for paths in manifest_files(lake, group)
+    )
+    merged = frozenset[str]().union(
+        *(p.all_run_ids for p in manifests(lake, group) if is_segment(p.path))
+    )
     for name in group.tables:
         for path in (lake / name).glob("*"):
-            is_unfinished = path.name.startswith(f".{SEGMENT}")
-            is_left = is_segment(path) and parquet.owner(path) not in segments
-            is_replaced = parquet.owner(path) in merged and parquet.owner(path) not in loose
+            is_unfinished = path.name.startswith(f".{SEGMENT_PREFIX}")
+            is_left = is_segment(path) and parquet.owner_id(path) not in segments
+            is_replaced = parquet.owner_id(path) in merged and parquet.owner_id(path) not in loose
             if is_unfinished or is_left or is_replaced:
                 delete(path)
 
 
-def _count(lake: Location) -> int:
-    return sum(1 for name in EVERY for _ in (lake / name).glob("*"))
+def _file_count(lake: Location) -> int:
+    return sum(1 for name in ALL_TABLES for _ in (lake / name).glob("*"))

@@ -8,16 +8,16 @@ from typing import Any
 
 from fsspec.spec import AbstractFileSystem
 
-from prunelake.lake.objects import SCHEME, ObjectPath, object_path
+from prunelake.lake.objects import SCHEME, ObjectPath, parse_object_path
 
 BLOCK_BYTES = 4 * 2**20
 """So much is asked for at once: most objects whole, and of large ones what a query needs."""
 
-KEPT_BYTES = 256 * 2**20
+CACHE_BYTES = 256 * 2**20
 """So much is kept: DuckDB opens some objects for every view, and large ones once a thread."""
 
 
-class Objects(AbstractFileSystem):  # type: ignore[misc]  # fsspec ships no types
+class ObjectStoreFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ships no types
     """The objects that a lake's heads list, to be read.
 
     DuckDB names them and looks for none, so each is asked for only when it is opened.
@@ -30,8 +30,8 @@ class Objects(AbstractFileSystem):  # type: ignore[misc]  # fsspec ships no type
         super().__init__()
         self._sizes: dict[ObjectPath, int] = {}
         self._blocks: OrderedDict[tuple[ObjectPath, int], bytes] = OrderedDict()
-        self._arriving: dict[tuple[ObjectPath, int], Lock] = {}
-        self._kept = 0
+        self._fetch_locks: dict[tuple[ObjectPath, int], Lock] = {}
+        self._cached_bytes = 0
         self._lock = Lock()
 
     def exists(self, path: str, **_: Any) -> bool:
@@ -44,47 +44,47 @@ class Objects(AbstractFileSystem):  # type: ignore[misc]  # fsspec ships no type
 
     def size(self, path: str) -> int:
         """Bytes of an object that is open."""
-        return self._sizes[_object(path)]
+        return self._sizes[_parse_object(path)]
 
     def modified(self, path: str) -> datetime:  # noqa: ARG002  # as fsspec has it
         """The same of all: what a head lists never changes."""
         return datetime.fromtimestamp(0, UTC)
 
-    def block(self, source: ObjectPath, number: int) -> bytes:
+    def read_block(self, source: ObjectPath, number: int) -> bytes:
         """One block of an object; of several threads that want it one asks for it."""
         key = source, number
         with self._lock:
-            arriving = self._arriving.setdefault(key, Lock())
+            arriving = self._fetch_locks.setdefault(key, Lock())
         with arriving:
             with self._lock:
                 if key in self._blocks:
                     self._blocks.move_to_end(key)
                     return self._blocks[key]
-            content, _, size = source.read_tagged(number * BLOCK_BYTES, BLOCK_BYTES)
+            content, _, size = source.read_with_etag(number * BLOCK_BYTES, BLOCK_BYTES)
             with self._lock:
                 self._sizes[source] = size
                 self._blocks[key] = content
-                self._kept += len(content)
-                while self._kept > KEPT_BYTES:
-                    self._kept -= len(self._blocks.popitem(last=False)[1])
+                self._cached_bytes += len(content)
+                while self._cached_bytes > CACHE_BYTES:
+                    self._cached_bytes -= len(self._blocks.popitem(last=False)[1])
             return content
 
-    def _open(self, path: str, mode: str = "rb", **_: Any) -> "_Reading":
+    def _open(self, path: str, mode: str = "rb", **_: Any) -> "_ObjectReader":
         if mode != "rb":
             raise PermissionError(f"{path}: only reading is allowed here")
-        source = _object(path)
-        self.block(source, 0)
-        return _Reading(self, source, self._sizes[source])
+        source = _parse_object(path)
+        self.read_block(source, 0)
+        return _ObjectReader(self, source, self._sizes[source])
 
 
-class _Reading(io.RawIOBase):
+class _ObjectReader(io.RawIOBase):
     """One object, open. DuckDB's threads share it, and each seeks before it reads."""
 
-    def __init__(self, files: Objects, source: ObjectPath, size: int) -> None:
+    def __init__(self, files: ObjectStoreFileSystem, source: ObjectPath, size: int) -> None:
         self._files = files
         self._source = source
         self._size = size
-        self._place = _Place()
+        self._place = _ThreadPosition()
 
     def readable(self) -> bool:
         return True
@@ -113,11 +113,11 @@ class _Reading(io.RawIOBase):
         return b"".join(parts)
 
 
-class _Place(local):
+class _ThreadPosition(local):
     """Where a thread reads."""
 
     at = 0
 
 
-def _object(path: str) -> ObjectPath:
-    return object_path(SCHEME + path.removeprefix(SCHEME))
+def _parse_object(path: str) -> ObjectPath:
+    return parse_object_path(SCHEME + path.removeprefix(SCHEME))

@@ -20,13 +20,13 @@ from prunelake.errors import LakeError
 from prunelake.lake.objects import ObjectPath
 
 TIME_TO_LIVE = 30.0
-BEATS = 6  # renewals in that time
-TRUSTED = 2 / 3  # the part of it in which a holder that has not renewed still acts
+RENEWALS_PER_TTL = 6  # renewals in that time
+TRUSTED_SHARE = 2 / 3  # the part of it in which a holder that has not renewed still acts
 
 # The one clock goes on while a machine sleeps; the other is what systems without it have.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
-_held: "set[Lease]" = set()
+_held_leases: "set[Lease]" = set()
 
 
 class Lease:
@@ -35,13 +35,13 @@ class Lease:
     def __init__(self, path: ObjectPath) -> None:
         self.path = path
         self._holder = f"{socket.gethostname()} {os.getpid()} {uuid.uuid4().hex}"
-        self._beat = 0
+        self._renewal_count = 0
         self._etag: str | None = None
         self._renewed_at = 0.0
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._renew, daemon=True)
 
-    def take(self, waits: bool, waiting: Callable[[], None] | None) -> None:
+    def acquire(self, waits: bool, waiting: Callable[[], None] | None) -> None:
         """Hold it, when its holder has released it or is dead.
 
         Raises:
@@ -51,7 +51,7 @@ class Lease:
         seen, since = "", 0.0
         while not self._put(None):
             try:
-                _, etag, _ = self.path.read_tagged()
+                _, etag, _ = self.path.read_with_etag()
             except FileNotFoundError:
                 continue
             if etag != seen:
@@ -61,31 +61,31 @@ class Lease:
                         f"({self.path.name} is held); ask again when the sweep, compaction or "
                         "publisher has ended"
                     )
-                seen, since = etag, _now()
-            elif _now() - since > TIME_TO_LIVE and self._put(etag):
+                seen, since = etag, _clock_seconds()
+            elif _clock_seconds() - since > TIME_TO_LIVE and self._put(etag):
                 break
             if waiting and not told:
                 told = True
                 waiting()
-            time.sleep(TIME_TO_LIVE / BEATS / 5)
+            time.sleep(TIME_TO_LIVE / RENEWALS_PER_TTL / 5)
         self._thread.start()
-        _held.add(self)
+        _held_leases.add(self)
 
-    def check(self) -> None:
+    def require_held(self) -> None:
         """Raise unless it is surely still held.
 
         Raises:
             LakeError: another process may have taken it over.
         """
-        if self._etag is None or _now() - self._renewed_at > TIME_TO_LIVE * TRUSTED:
+        if self._etag is None or _clock_seconds() - self._renewed_at > TIME_TO_LIVE * TRUSTED_SHARE:
             raise LakeError(
-                f"{self.path} was not renewed for {TIME_TO_LIVE * TRUSTED:g} s, and another "
+                f"{self.path} was not renewed for {TIME_TO_LIVE * TRUSTED_SHARE:g} s, and another "
                 "process may write now; what was committed stays, ask again for the rest"
             )
 
     def release(self) -> None:
         """Let others take it."""
-        _held.discard(self)
+        _held_leases.discard(self)
         self._is_over.set()
         self._thread.join()
         if self._etag is not None:
@@ -94,31 +94,31 @@ class Lease:
 
     def _put(self, before: str | None) -> bool:
         """Put a new content in the place of what has this tag, None being nothing."""
-        began = _now()
-        self._beat += 1
-        content = json.dumps({"holder": self._holder, "beat": self._beat}).encode()
+        began = _clock_seconds()
+        self._renewal_count += 1
+        content = json.dumps({"holder": self._holder, "beat": self._renewal_count}).encode()
         etag = self.path.create(content) if before is None else self.path.replace(content, before)
         if etag is not None:
             self._etag, self._renewed_at = etag, began
         return etag is not None
 
     def _renew(self) -> None:
-        while self._etag and not self._is_over.wait(TIME_TO_LIVE / BEATS):
+        while self._etag and not self._is_over.wait(TIME_TO_LIVE / RENEWALS_PER_TTL):
             with suppress(LakeError):  # a store that is away for a moment
                 if not self._put(self._etag):
-                    self._etag = self._own()
+                    self._etag = self._etag_if_owned()
 
-    def _own(self) -> str | None:
+    def _etag_if_owned(self) -> str | None:
         """The tag of a renewal whose answer was lost; None where another one holds it."""
         try:
-            content, etag, _ = self.path.read_tagged()
+            content, etag, _ = self.path.read_with_etag()
         except FileNotFoundError:
             return None
         return etag if json.loads(content)["holder"] == self._holder else None
 
 
 @contextmanager
-def held(
+def hold_lease(
     path: ObjectPath, waits: bool = True, waiting: Callable[[], None] | None = None
 ) -> Iterator[None]:
     """Hold a lease in the block; `waiting` is called where another one holds it.
@@ -127,24 +127,24 @@ def held(
         LakeError: another process holds it, and this one does not wait; or it was lost meanwhile.
     """
     lease = Lease(path)
-    lease.take(waits, waiting)
+    lease.acquire(waits, waiting)
     try:
         yield
-        lease.check()
+        lease.require_held()
     finally:
         lease.release()
 
 
-def check(path: ObjectPath) -> None:
+def require_leases(path: ObjectPath) -> None:
     """Raise unless every lease of this process over the folder of an object is surely still held.
 
     Raises:
         LakeError: one is not.
     """
-    for lease in tuple(_held):
-        if path.within(lease.path.parent):
-            lease.check()
+    for lease in tuple(_held_leases):
+        if path.is_relative_to(lease.path.parent):
+            lease.require_held()
 
 
-def _now() -> float:
+def _clock_seconds() -> float:
     return time.clock_gettime(_CLOCK)

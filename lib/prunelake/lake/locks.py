@@ -10,14 +10,14 @@ from prunelake.lake import leases
 from prunelake.lake.objects import ObjectPath
 from prunelake.lake.storage import Location
 
-WRITING = ".lock"
-PUBLISHING = ".publish.lock"  # who needs both takes this one first
+WRITE_LOCK = ".lock"
+PUBLISH_LOCK = ".publish.lock"  # who needs both takes this one first
 
 
 @contextmanager
 def locked(
     lake: Location,
-    lock_file: str = WRITING,
+    lock_file: str = WRITE_LOCK,
     waits: bool = True,
     waiting: Callable[[], None] | None = None,
 ) -> Iterator[None]:
@@ -30,7 +30,7 @@ def locked(
             where the lock was lost, since this process did not run for a while.
     """
     if isinstance(lake, ObjectPath):
-        with leases.held(lake / lock_file, waits, waiting):
+        with leases.hold_lease(lake / lock_file, waits, waiting):
             yield
         return
     lake.mkdir(parents=True, exist_ok=True)

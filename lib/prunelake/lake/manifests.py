@@ -9,49 +9,53 @@ import polars as pl
 
 from prunelake.errors import CorruptFile
 from prunelake.lake import parquet
-from prunelake.lake.storage import Location, fetched, listing
-from prunelake.schema.analysis_tables import ANALYSES, ANALYSIS_VERSION, DERIVED
-from prunelake.schema.profile_tables import COSTS, PROFILES
-from prunelake.schema.run_tables import RUNS, TABLES
+from prunelake.lake.storage import Location, list_folder, prefetch_all
+from prunelake.schema.analysis_tables import ANALYSES, ANALYSIS_TABLES, ANALYSIS_VERSION
+from prunelake.schema.profile_tables import PROFILE_TABLES, PROFILES
+from prunelake.schema.run_tables import RUN_TABLES, RUNS
 from prunelake.schema.table import Table
 from prunelake.spec import content_hash
 
-SEGMENT = "segment-"
+SEGMENT_PREFIX = "segment-"
 
 
 @dataclass(frozen=True)
-class Group:
+class TableGroup:
     """Tables that are written together; the file of `head` comes last and commits the others."""
 
-    head: Table
+    manifest_table: Table
     tables: Mapping[str, Table]
 
 
-MEASURED = Group(RUNS, TABLES)
-ANALYSED = Group(ANALYSES, DERIVED)
-PROFILED = Group(PROFILES, COSTS)  # of no run: its parts hold profiles, each on its own
-GROUPS = (MEASURED, ANALYSED, PROFILED)
+RUN_GROUP = TableGroup(RUNS, RUN_TABLES)
+ANALYSIS_GROUP = TableGroup(ANALYSES, ANALYSIS_TABLES)
+PROFILE_GROUP = TableGroup(
+    PROFILES, PROFILE_TABLES
+)  # of no run: its parts hold profiles, each on its own
+TABLE_GROUPS = (RUN_GROUP, ANALYSIS_GROUP, PROFILE_GROUP)
 
 
 @dataclass(frozen=True)
-class Part:
+class Manifest:
     """Files that one head file `<lake>/<table>/<name>.parquet` commits, of one run or of many."""
 
-    head: Location
-    listed: Mapping[str, Mapping[str, Any]]  # by table: rows and sha256 of its file
-    held: frozenset[str]  # the runs that it has rows of
+    path: Location
+    files: Mapping[str, Mapping[str, Any]]  # by table: rows and sha256 of its file
+    all_run_ids: frozenset[str]  # the runs that it has rows of
     run_ids: frozenset[str]  # those of them to be read from here
 
     def file(self, table: str) -> Location | None:
         """The file with its rows of one table; None where it has none."""
-        if table == self.head.parent.name:
-            return self.head
-        if table not in self.listed:
+        if table == self.path.parent.name:
+            return self.path
+        if table not in self.files:
             return None
-        return listed_file(self.head, self.listed[table])
+        return listed_path(self.path, self.files[table])
 
 
-def parts(lake: Location, group: Group, run_ids: Collection[str] | None = None) -> list[Part]:
+def manifests(
+    lake: Location, group: TableGroup, run_ids: Collection[str] | None = None
+) -> list[Manifest]:
     """What is committed of one group, and which runs to read from which part.
 
     With `run_ids` only these are to be read, and no other run's own files are opened. Analyses of
@@ -63,37 +67,37 @@ def parts(lake: Location, group: Group, run_ids: Collection[str] | None = None) 
     """
     chosen = None if run_ids is None else frozenset(run_ids)
     while True:
-        loose, segments = heads(lake, group)
+        loose, segments = manifest_files(lake, group)
         if chosen is not None:
-            loose = [path for path in loose if parquet.owner(path) in chosen]
+            loose = [path for path in loose if parquet.owner_id(path) in chosen]
         try:
-            return _parts(group, loose, segments, chosen)
+            return _read_manifests(group, loose, segments, chosen)
         except CorruptFile:
             # One that is gone by now was merged into a segment, or replaced, after it was listed.
             if all(path.is_file() for path in (*loose, *segments)):
                 raise
 
 
-def runs_of(parts: Iterable[Part]) -> list[str]:
+def readable_run_ids(parts: Iterable[Manifest]) -> list[str]:
     """The runs to be read from these parts, sorted."""
     return sorted(frozenset[str]().union(*(part.run_ids for part in parts)))
 
 
-def heads(lake: Location, group: Group) -> tuple[list[Location], list[Location]]:
+def manifest_files(lake: Location, group: TableGroup) -> tuple[list[Location], list[Location]]:
     """The head files of a group, sorted: those of single runs and those of segments."""
     # In this order: what a compaction moves between the two lists is in the second one.
-    loose = [path for path in _committed(lake, group) if not is_segment(path)]
-    segments = [path for path in _committed(lake, group) if is_segment(path)]
+    loose = [path for path in _group_manifest_files(lake, group) if not is_segment(path)]
+    segments = [path for path in _group_manifest_files(lake, group) if is_segment(path)]
     return loose, segments
 
 
 def segment_name(rows: pl.DataFrame) -> str:
     """What a segment of these head rows is called: their hash, so a changed one shows."""
     times = pl.selectors.datetime().dt.epoch("us")
-    return SEGMENT + content_hash(rows.with_columns(times).to_dicts())[:16]
+    return SEGMENT_PREFIX + content_hash(rows.with_columns(times).to_dicts())[:16]
 
 
-def listed_by(says: Mapping[str, str]) -> list[dict[str, Any]] | None:
+def segment_files(says: Mapping[str, str]) -> list[dict[str, Any]] | None:
     """The files that a segment's head lists in its metadata; None where it lists none as it should.
 
     Each has `table`, `rows` and `sha256`.
@@ -105,57 +109,61 @@ def listed_by(says: Mapping[str, str]) -> list[dict[str, Any]] | None:
         return None
 
 
-def listed_file(head: Location, entry: Mapping[str, Any]) -> Location:
+def listed_path(head: Location, entry: Mapping[str, Any]) -> Location:
     """Where a file is that a head lists, as one of `table` and `sha256`."""
     table: str = entry["table"]
     digest: str = entry["sha256"]
-    return parquet.data_file(head.parent.parent / table / head.name, digest)
+    return parquet.data_path(head.parent.parent / table / head.name, digest)
 
 
 def is_segment(path: Location) -> bool:
     """Whether a file is of a segment of runs."""
-    return path.name.startswith(SEGMENT)
+    return path.name.startswith(SEGMENT_PREFIX)
 
 
-def _committed(lake: Location, group: Group) -> list[Location]:
-    found = listing(lake / group.head.name, "*.parquet")
+def _group_manifest_files(lake: Location, group: TableGroup) -> list[Location]:
+    found = list_folder(lake / group.manifest_table.name, "*.parquet")
     return [path for path in found if not path.name.startswith(".")]
 
 
-def _parts(
-    group: Group, loose: list[Location], segments: list[Location], chosen: frozenset[str] | None
-) -> list[Part]:
-    found: list[Part] = []
+def _read_manifests(
+    group: TableGroup,
+    loose: list[Location],
+    segments: list[Location],
+    chosen: frozenset[str] | None,
+) -> list[Manifest]:
+    found: list[Manifest] = []
     read: set[str] = set()
-    key = group.head.owner
-    columns = [c for c in (key, "files", "analysis_version") if c in group.head.schema]
+    key = group.manifest_table.owner_column
+    columns = [c for c in (key, "files", "analysis_version") if c in group.manifest_table.schema]
     # A run's own files come first, so they are what is read of it.
     for paths in (loose, segments):
-        whole = fetched(paths)
-        says = [parquet.metadata(path) for path in whole]
-        rows = parquet.read_columns(whole, group.head, columns)
+        whole = prefetch_all(paths)
+        says = [parquet.checked_metadata(path) for path in whole]
+        rows = parquet.read_columns(whole, group.manifest_table, columns)
         for path, own, frame in zip(paths, says, rows, strict=True):
             of_many = is_segment(path)
             listed: list[dict[str, Any]] | None = None
             if of_many:
-                listed = listed_by(own)
+                listed = segment_files(own)
             elif frame.height == 1:
                 listed = frame["files"].item()
             if listed is None or frame.is_empty():
                 raise CorruptFile(
-                    f"{path} is no {group.head.name} file of a {'segment' if of_many else 'run'}: "
+                    f"{path} is no {group.manifest_table.name} file of a "
+                    f"{'segment' if of_many else 'run'}: "
                     f"it has {frame.height} rows and lists "
-                    f"{'no' if listed is None else len(listed)} files; {parquet.remedy(path)}"
+                    f"{'no' if listed is None else len(listed)} files; {parquet.repair_hint(path)}"
                 )
             files = {entry["table"]: entry for entry in listed}
             if not of_many:
-                frame = frame.with_columns(pl.lit(parquet.owner(path)).alias(key))
+                frame = frame.with_columns(pl.lit(parquet.owner_id(path)).alias(key))
             held = frozenset(frame[key])
             current = held
-            if group is ANALYSED:
+            if group is ANALYSIS_GROUP:
                 is_current = pl.col("analysis_version") == ANALYSIS_VERSION
                 current = frozenset(frame.filter(is_current)[key])
             to_read = (current if chosen is None else current.intersection(chosen)) - read
             read |= to_read
-            found.append(Part(path, files, held, to_read))
+            found.append(Manifest(path, files, held, to_read))
     return found

@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 
 from prunelake.errors import LakeError
 from prunelake.lake import s3
-from prunelake.lake.s3 import AT_ONCE, ATTEMPTS, Changed
+from prunelake.lake.s3 import MAX_ATTEMPTS, MAX_CONCURRENT_REQUESTS, PreconditionFailed
 
 SCHEME = "s3://"
 
 
-class Status(NamedTuple):
+class StatResult(NamedTuple):
     """What `stat` says, by the names that pathlib's has."""
 
     st_size: int
@@ -40,7 +40,7 @@ class ObjectPath:
     key: str
     content: bytes | None = field(default=None, compare=False, repr=False)
     etag: str | None = field(default=None, compare=False, repr=False)
-    status: Status | None = field(default=None, compare=False, repr=False)
+    status: StatResult | None = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
         return f"{SCHEME}{self.bucket}/{self.key}".rstrip("/")
@@ -77,26 +77,26 @@ class ObjectPath:
         """Another one in the same folder."""
         return self.parent / name
 
-    def within(self, folder: "ObjectPath") -> bool:
+    def is_relative_to(self, folder: "ObjectPath") -> bool:
         """Whether it is somewhere in a folder."""
         begin = f"{folder.key}/" if folder.key else ""
         return self.bucket == folder.bucket and self.key.startswith(begin)
 
     def glob(self, pattern: str) -> Iterator["ObjectPath"]:
         """The objects and folders in this folder whose names match, in no deeper one."""
-        for found in _listed(self, "/"):
+        for found in _list_objects(self, "/"):
             if fnmatchcase(found.name, pattern):
                 yield found
 
-    def objects(self) -> Iterator["ObjectPath"]:
+    def iter_objects(self) -> Iterator["ObjectPath"]:
         """All objects in this folder, also in deeper ones."""
-        return _listed(self, "")
+        return _list_objects(self, "")
 
     def is_file(self) -> bool:
         """Whether there is such an object."""
         try:
             if self.content is None:
-                _head(self)
+                _head_object(self)
         except FileNotFoundError:
             return False
         return True
@@ -110,7 +110,7 @@ class ObjectPath:
         """Whether there is such an object or folder."""
         return self.is_file() or self.is_dir()
 
-    def stat(self) -> Status:
+    def stat(self) -> StatResult:
         """Size in bytes and, by the store's clock, when it was written.
 
         Raises:
@@ -118,9 +118,9 @@ class ObjectPath:
         """
         if self.status is not None:
             return self.status
-        head = _head(self)
+        head = _head_object(self)
         written: datetime = head["LastModified"]
-        return Status(head["ContentLength"], written.timestamp())
+        return StatResult(head["ContentLength"], written.timestamp())
 
     def metadata(self) -> tuple[str, dict[str, str]]:
         """The tag of what it holds, and what was put beside it.
@@ -128,7 +128,7 @@ class ObjectPath:
         Raises:
             FileNotFoundError: no such object.
         """
-        head = _head(self)
+        head = _head_object(self)
         return head["ETag"], head["Metadata"]
 
     def read_bytes(self) -> bytes:
@@ -137,40 +137,42 @@ class ObjectPath:
         Raises:
             FileNotFoundError: no such object.
         """
-        return self.content if self.content is not None else self.read_tagged()[0]
+        return self.content if self.content is not None else self.read_with_etag()[0]
 
     def read_text(self, encoding: str = "utf-8") -> str:
         """What it holds, as text."""
         return self.read_bytes().decode(encoding)
 
-    def read_tagged(
+    def read_with_etag(
         self, first: int = 0, count: int | None = None, **condition: str
     ) -> tuple[bytes, str, int]:
         """What it holds, or `count` bytes of that, its tag, and its whole size.
 
         Raises:
             FileNotFoundError: no such object.
-            Changed: `IfMatch` is not its tag.
+            PreconditionFailed: `IfMatch` is not its tag.
         """
         from botocore.exceptions import BotoCoreError
 
         part = {} if count is None else {"Range": f"bytes={first}-{first + count - 1}"}
-        for attempt in range(ATTEMPTS):
+        for attempt in range(MAX_ATTEMPTS):
             found = self.request("get_object", Key=self.key, **part, **condition)
             try:
                 content = found["Body"].read()
             except BotoCoreError as error:  # while it was sent
-                if attempt + 1 == ATTEMPTS:
-                    raise s3.silent(self.bucket, self.key, error) from s3.passing(error)
+                if attempt + 1 == MAX_ATTEMPTS:
+                    raise s3.no_answer_error(self.bucket, self.key, error) from s3.transient_error(
+                        error
+                    )
                 continue
             size = found.get("ContentRange", "").rpartition("/")[2] or len(content)
             return content, found["ETag"], int(size)
         raise AssertionError
 
-    def fetched(self) -> "ObjectPath":
+    def prefetch(self) -> "ObjectPath":
         """The same, with what it holds now; without, if there is no such object."""
         try:
-            content, etag, _ = self.read_tagged()
+            content, etag, _ = self.read_with_etag()
         except FileNotFoundError:
             return self
         return replace(self, content=content, etag=etag)
@@ -194,7 +196,7 @@ class ObjectPath:
             etag: str = self.request("put_object", **sent)["ETag"]
         except FileNotFoundError:
             return None
-        except Changed:
+        except PreconditionFailed:
             # A request whose answer was lost is sent again, and then finds what it has put itself.
             try:
                 etag, beside = self.metadata()
@@ -213,7 +215,7 @@ class ObjectPath:
             if self.metadata()[0] != etag:
                 return False
             self.request("delete_object", Key=self.key, IfMatch=etag)
-        except (FileNotFoundError, Changed):
+        except (FileNotFoundError, PreconditionFailed):
             return False
         return True
 
@@ -239,16 +241,18 @@ class ObjectPath:
         self.transfer("download_file", self.bucket, self.key, file)
 
     def request(self, operation: str, **parameters: Any) -> dict[str, Any]:
-        """One request about it, as `s3.call`."""
-        found = s3.call(self.bucket, self.key, operation, Bucket=self.bucket, **parameters)
+        """One request about it, as `s3.call_with_retries`."""
+        found = s3.call_with_retries(
+            self.bucket, self.key, operation, Bucket=self.bucket, **parameters
+        )
         return dict(found)
 
     def transfer(self, operation: str, *arguments: Any, **named: Any) -> None:
         """A transfer of what may need many requests; the object appears at their end."""
-        s3.call(self.bucket, self.key, operation, *arguments, **named)
+        s3.call_with_retries(self.bucket, self.key, operation, *arguments, **named)
 
 
-def object_path(url: str) -> ObjectPath:
+def parse_object_path(url: str) -> ObjectPath:
     """The path of `s3://bucket/prefix`.
 
     Raises:
@@ -260,30 +264,30 @@ def object_path(url: str) -> ObjectPath:
     return ObjectPath(bucket, "/".join(part for part in key.split("/") if part))
 
 
-def fetched(paths: Iterable[ObjectPath]) -> list[ObjectPath]:
+def prefetch_all(paths: Iterable[ObjectPath]) -> list[ObjectPath]:
     """Each with what it holds, in this order, as `ObjectPath.fetched`; many are fetched at once.
 
     One that was just listed is not fetched again while its tag is the same.
     """
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        return list(pool.map(_fetched, paths))
+    with ThreadPoolExecutor(MAX_CONCURRENT_REQUESTS) as pool:
+        return list(pool.map(_prefetch, paths))
 
 
-def _fetched(path: ObjectPath) -> ObjectPath:
+def _prefetch(path: ObjectPath) -> ObjectPath:
     if path.content is not None:
         return path
     if path.etag is not None:
-        with suppress(Changed, FileNotFoundError):
-            return replace(path, content=_version(path, path.etag))
-    return path.fetched()
+        with suppress(PreconditionFailed, FileNotFoundError):
+            return replace(path, content=_read_version(path, path.etag))
+    return path.prefetch()
 
 
 @lru_cache(maxsize=16_384)
-def _version(path: ObjectPath, etag: str) -> bytes:
-    return path.read_tagged(IfMatch=etag)[0]
+def _read_version(path: ObjectPath, etag: str) -> bytes:
+    return path.read_with_etag(IfMatch=etag)[0]
 
 
-def _listed(folder: ObjectPath, delimiter: str) -> Iterator[ObjectPath]:
+def _list_objects(folder: ObjectPath, delimiter: str) -> Iterator[ObjectPath]:
     prefix = f"{folder.key}/" if folder.key else ""
     asked = {"Prefix": prefix, "Delimiter": delimiter}
     while True:
@@ -292,12 +296,12 @@ def _listed(folder: ObjectPath, delimiter: str) -> Iterator[ObjectPath]:
             yield ObjectPath(folder.bucket, each["Prefix"].rstrip("/"))
         for each in page.get("Contents", ()):
             if each["Key"] != prefix:  # what some tools put there so that a folder is seen
-                status = Status(each["Size"], each["LastModified"].timestamp())
+                status = StatResult(each["Size"], each["LastModified"].timestamp())
                 yield ObjectPath(folder.bucket, each["Key"], None, each["ETag"], status)
         if not page["IsTruncated"]:
             return
         asked["ContinuationToken"] = page["NextContinuationToken"]
 
 
-def _head(path: ObjectPath) -> dict[str, Any]:
+def _head_object(path: ObjectPath) -> dict[str, Any]:
     return path.request("head_object", Key=path.key)

@@ -19,10 +19,10 @@ from prunelake.lake import parquet
 from prunelake.lake.locks import locked
 from prunelake.lake.objects import ObjectPath
 from prunelake.lake.storage import Location, delete_folder
-from prunelake.schema.run_tables import TABLES
+from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.schema.table import Table
 
-ORDER = "order"
+ORDER_SHARD = "order"
 """What the removal order is called among the shards."""
 SHARDS = Table(
     "shards",
@@ -42,7 +42,7 @@ SHARDS = Table(
 
 
 @dataclass(frozen=True)
-class Cost:
+class ComputeCost:
     """What computing a shard took: tokens through whole models, seconds, and where."""
 
     forward_tokens: float
@@ -51,7 +51,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Unfinished:
+class PartialRun:
     """The finished shards of one run that is not in the lake yet."""
 
     lake: Location
@@ -63,7 +63,7 @@ class Unfinished:
         return self.lake / ".shards" / self.run_id
 
     @contextmanager
-    def claimed(self, waiting: Callable[[], None]) -> Iterator[None]:
+    def claim(self, waiting: Callable[[], None]) -> Iterator[None]:
         """Be the only one who computes this run, until the end of the block or of the process.
 
         Where another one does, `waiting` is called first; what it finished is there afterwards.
@@ -72,7 +72,7 @@ class Unfinished:
             LakeError: a folder that cannot be written.
         """
         with ExitStack() as stack:
-            with _writing(f"the shards of run {self.run_id}", self.lake):
+            with _write_errors(f"the shards of run {self.run_id}", self.lake):
                 stack.enter_context(locked(self._lock.parent, self._lock.name, waiting=waiting))
             try:
                 yield
@@ -81,7 +81,7 @@ class Unfinished:
                 if isinstance(self._lock, Path) and not self.folder.is_dir():
                     self._lock.unlink(missing_ok=True)
 
-    def cost(self, name: str) -> Cost | None:
+    def shard_cost(self, name: str) -> ComputeCost | None:
         """What a shard took; None while it is not finished.
 
         Raises:
@@ -98,21 +98,21 @@ class Unfinished:
             path = self._listed(entry, name)
             if not path.is_file() or parquet.sha256(path) != entry["sha256"]:
                 raise CorruptFile(f"{path} is not the file that was written")
-        return Cost(row["forward_tokens"], row["duration_s"], row["device"])
+        return ComputeCost(row["forward_tokens"], row["duration_s"], row["device"])
 
-    def store(self, name: str, frames: Mapping[str, pl.DataFrame], cost: Cost) -> None:
+    def write_shard(self, name: str, frames: Mapping[str, pl.DataFrame], cost: ComputeCost) -> None:
         """Keep a finished shard, all or nothing. Tables without rows have no file.
 
         Raises:
             LakeError: a folder that cannot be written.
         """
-        with _writing(f"shard {name} of run {self.run_id}", self.lake):
+        with _write_errors(f"shard {name} of run {self.run_id}", self.lake):
             files = [
                 {
                     "table": table,
                     "rows": frame.height,
                     "sha256": parquet.write_data(
-                        self._file(TABLES[table], name), TABLES[table], frame
+                        self._file(RUN_TABLES[table], name), RUN_TABLES[table], frame
                     ),
                 }
                 for table, frame in frames.items()
@@ -123,7 +123,7 @@ class Unfinished:
             row |= {"device": cost.device}
             parquet.write(self._file(SHARDS, name), SHARDS, SHARDS.frame([row]))
 
-    def rows(self, table: Table, names: Iterable[str]) -> pl.DataFrame:
+    def read_table(self, table: Table, names: Iterable[str]) -> pl.DataFrame:
         """The rows of one table over finished shards, in this order and level by level.
 
         Raises:
@@ -138,7 +138,7 @@ class Unfinished:
         found = pl.concat([table.frame([]), *frames])
         return found.sort("level", maintain_order=True) if "level" in found.columns else found
 
-    def remove(self) -> None:
+    def delete(self) -> None:
         """Remove what is kept of a run that the lake has; what stays does no harm."""
         delete_folder(self.folder, ignore_errors=True)
 
@@ -157,14 +157,14 @@ class Unfinished:
         return parquet.read(self._file(SHARDS, name), SHARDS).row(0, named=True)
 
     def _listed(self, entry: Mapping[str, Any], name: str) -> Location:
-        return parquet.data_file(self._file(TABLES[entry["table"]], name), entry["sha256"])
+        return parquet.data_path(self._file(RUN_TABLES[entry["table"]], name), entry["sha256"])
 
     def _file(self, table: Table, name: str) -> Location:
         return self.folder / table.name / f"{name}.parquet"
 
 
 @contextmanager
-def _writing(what: str, lake: Location) -> Iterator[None]:
+def _write_errors(what: str, lake: Location) -> Iterator[None]:
     try:
         yield
     except (OSError, pl.exceptions.PolarsError) as error:

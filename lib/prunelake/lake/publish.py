@@ -12,28 +12,36 @@ import duckdb
 
 from prunelake.errors import CorruptFile, LakeError, one_line
 from prunelake.lake import leases
-from prunelake.lake.locks import PUBLISHING, locked
+from prunelake.lake.locks import PUBLISH_LOCK, locked
 from prunelake.lake.objects import ObjectPath
-from prunelake.lake.read import analysed, check_format, profile_ids, run_ids, unanalysed
-from prunelake.lake.storage import Location, Place
-from prunelake.lake.verify import damage
-from prunelake.lake.views import connect, sql_folder
+from prunelake.lake.read import (
+    Analyse,
+    analysed_run_ids,
+    check_format,
+    profile_ids,
+    run_ids,
+    unanalysed_run_ids,
+)
+from prunelake.lake.storage import Location, LocationT
+from prunelake.lake.verify import find_damage
+from prunelake.lake.view_files import view_statements, views_hash
+from prunelake.lake.views import connect
 from prunelake.schema.analysis_tables import ANALYSIS_VERSION
 from prunelake.schema.table import FORMAT_VERSION
-from prunelake.schema.tables import EVERY
+from prunelake.schema.tables import ALL_TABLES
 from prunelake.spec import content_hash
 
-NAME = "prunelake.duckdb"
+SNAPSHOT_FILE = "prunelake.duckdb"
 
-ID_KEY, VIEWS_KEY = (
+SNAPSHOT_ID_KEY, VIEWS_HASH_KEY = (
     "snapshot-id",
     "views-hash",
 )  # beside the object, as its table `snapshot` has them
 
 # The oldest DuckDB that PruneLake runs on: an analyst's own may be older than the one here.
-STORAGE_VERSION = "v1.4.0"
+DUCKDB_STORAGE_VERSION = "v1.4.0"
 
-MATERIALISED = ("correlations", "metrics", "deltas", "verdicts")
+MATERIALISED_VIEWS = ("correlations", "metrics", "deltas", "verdicts")
 """Views that are asked most, or take long: a snapshot stores their rows as `stored.<view>`."""
 
 
@@ -59,14 +67,18 @@ def is_current(lake: Location) -> bool:
     Raises:
         WrongFormat, CorruptFile: as `publish`.
     """
-    found = _object_says(lake / NAME) if isinstance(lake, ObjectPath) else _file_says(lake / NAME)
+    found = (
+        _object_ids(lake / SNAPSHOT_FILE)
+        if isinstance(lake, ObjectPath)
+        else _file_ids(lake / SNAPSHOT_FILE)
+    )
     if found is None:
         return False
-    held = snapshot_id(run_ids(lake), analysed(lake), profile_ids(lake))
+    held = snapshot_id(run_ids(lake), analysed_run_ids(lake), profile_ids(lake))
     return found == (held, views_hash())
 
 
-def _file_says(path: Path) -> tuple[str, str] | None:
+def _file_ids(path: Path) -> tuple[str, str] | None:
     try:
         # Connecting to its path would give what this process has open, perhaps an older file.
         with duckdb.connect() as connection:
@@ -78,49 +90,50 @@ def _file_says(path: Path) -> tuple[str, str] | None:
         return None
 
 
-def _object_says(path: ObjectPath) -> tuple[str, str] | None:
+def _object_ids(path: ObjectPath) -> tuple[str, str] | None:
     try:
         _, beside = path.metadata()
     except FileNotFoundError:
         return None
-    return beside.get(ID_KEY, ""), beside.get(VIEWS_KEY, "")
+    return beside.get(SNAPSHOT_ID_KEY, ""), beside.get(VIEWS_HASH_KEY, "")
 
 
-def publish(lake: Place) -> Place:
+def publish(lake: LocationT, analyse: Analyse) -> LocationT:
     """Write `<lake>/prunelake.duckdb` anew, unless it is current; its path.
 
-    Runs without an analysis are analysed first. It holds the rows of every complete run, and of
-    every profile, as tables `lake.*`, the views of sql/ above them (some stored, see
-    `MATERIALISED`), and in `snapshot` one row on itself. The file appears whole: who has the old
-    one open reads on in the old one (also by a new connection to the path in the same process, as
-    DuckDB shares what a process has open).
+    `analyse` is called first for each run without an analysis. The file holds every complete run
+    and every profile as tables `lake.*`, the views of sql/ above them (`MATERIALISED_VIEWS` are
+    stored), and one row about itself in `snapshot`. It appears whole. A reader that has the old
+    file open keeps it, even with a new connection to the path in the same process, since DuckDB
+    shares the files that a process has open.
 
     Raises:
         LakeError: no such folder, or a snapshot that cannot be made.
         WrongFormat: a run of another format version.
         CorruptFile: a file of the lake that is not what was written; all are checked.
     """
-    from prunelake.analysis.analyse import analyse
-
     check_format(lake)
-    path = lake / NAME
+    path = lake / SNAPSHOT_FILE
     try:
-        with _building(lake) as folder:
-            for run_id in unanalysed(lake):
+        with _build_folder(lake) as folder:
+            for run_id in unanalysed_run_ids(lake):
                 analyse(lake, run_id)
             if is_current(lake):
                 return path
             with connect(lake) as source:
-                for finding in damage(lake):
+                for finding in find_damage(lake):
                     raise CorruptFile(f"{finding.file}: {finding.problem}; {finding.remedy}")
-                built = _build(source, folder / NAME)
+                built = _build_snapshot(source, folder / SNAPSHOT_FILE)
             if isinstance(path, ObjectPath):
-                leases.check(path)
-                path.upload(str(folder / NAME), {ID_KEY: built, VIEWS_KEY: views_hash()})
+                leases.require_leases(path)
+                path.upload(
+                    str(folder / SNAPSHOT_FILE),
+                    {SNAPSHOT_ID_KEY: built, VIEWS_HASH_KEY: views_hash()},
+                )
                 return path
             # What someone wrote into the old snapshot and did not close would break the new one.
-            path.with_name(f"{NAME}.wal").unlink(missing_ok=True)
-            (folder / NAME).replace(path)
+            path.with_name(f"{SNAPSHOT_FILE}.wal").unlink(missing_ok=True)
+            (folder / SNAPSHOT_FILE).replace(path)
     except (OSError, duckdb.Error) as error:
         raise LakeError(
             f"{path} could not be made: {one_line(error)}; make room or fix the permissions "
@@ -130,14 +143,14 @@ def publish(lake: Place) -> Place:
 
 
 @contextmanager
-def _building(lake: Location) -> Iterator[Path]:
+def _build_folder(lake: Location) -> Iterator[Path]:
     """An empty folder for what is not finished, of one publisher at a time; gone afterwards."""
     if isinstance(lake, ObjectPath):
-        with locked(lake, PUBLISHING), TemporaryDirectory(prefix="prunelake-") as temporary:
+        with locked(lake, PUBLISH_LOCK), TemporaryDirectory(prefix="prunelake-") as temporary:
             yield Path(temporary)
         return
     folder = lake / ".publish"
-    with locked(lake, PUBLISHING):
+    with locked(lake, PUBLISH_LOCK):
         # A publisher that was killed left it.
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
@@ -147,28 +160,28 @@ def _building(lake: Location) -> Iterator[Path]:
             shutil.rmtree(folder)
 
 
-def _build(source: duckdb.DuckDBPyConnection, path: Path) -> str:
+def _build_snapshot(source: duckdb.DuckDBPyConnection, path: Path) -> str:
     """Write the snapshot of a lake; its snapshot_id."""
     with duckdb.connect(
         path,
         config={
             "python_enable_replacements": "false",
-            "storage_compatibility_version": STORAGE_VERSION,
+            "storage_compatibility_version": DUCKDB_STORAGE_VERSION,
         },
     ) as snapshot:
         snapshot.execute("set TimeZone = 'UTC'")
         snapshot.execute("create schema lake")
         snapshot.execute("create schema stored")
-        for table in EVERY.values():
+        for table in ALL_TABLES.values():
             rows = source.sql(f"from lake.{table.name}")
             snapshot.register("arriving", rows.to_arrow_reader())
             key = ", ".join(table.key)
             snapshot.execute(f"create table lake.{table.name} as from arriving order by {key}")
             snapshot.unregister("arriving")
             snapshot.execute(f"comment on table lake.{table.name} is '{table.grain}'")
-        for file in sorted(sql_folder().glob("*.sql")):
-            snapshot.execute(file.read_text(encoding="utf-8"))
-        for view in MATERIALISED:
+        for statements in view_statements():
+            snapshot.execute(statements)
+        for view in MATERIALISED_VIEWS:
             _materialise(snapshot, view)
         runs, analyses, profiles = (
             [owner for (owner,) in snapshot.sql(f"select {ids} from lake.{name}").fetchall()]
@@ -211,9 +224,3 @@ def _materialise(snapshot: duckdb.DuckDBPyConnection, view: str) -> None:
     snapshot.execute(f"create or replace view {view} as select {columns} from stored.{view}")
     for what in (f"table stored.{view}", f"view {view}"):
         snapshot.execute(f"comment on {what} is '{quoted}'")
-
-
-def views_hash() -> str:
-    """What the views of this version are called: 16 hex digits of a SHA-256 over sql/."""
-    files = sorted(sql_folder().glob("*.sql"))
-    return content_hash([file.read_text(encoding="utf-8") for file in files])[:16]

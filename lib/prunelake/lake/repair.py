@@ -16,43 +16,49 @@ from pydantic import ValidationError
 
 from prunelake.errors import CorruptFile, LakeError, one_line
 from prunelake.lake import parquet
-from prunelake.lake.compact import drop
-from prunelake.lake.locks import PUBLISHING, locked
-from prunelake.lake.manifests import ANALYSED, MEASURED, PROFILED, SEGMENT, Group, is_segment, parts
+from prunelake.lake.compact import delete_entries
+from prunelake.lake.locks import PUBLISH_LOCK, locked
+from prunelake.lake.manifests import (
+    ANALYSIS_GROUP,
+    PROFILE_GROUP,
+    RUN_GROUP,
+    SEGMENT_PREFIX,
+    TableGroup,
+    is_segment,
+    manifests,
+)
 from prunelake.lake.objects import ObjectPath
-from prunelake.lake.publish import NAME
-from prunelake.lake.read import require, run_ids
-from prunelake.lake.storage import Location, delete, delete_folder, move, within, write_text
-from prunelake.lake.verify import Kind, damage, doctor, leftovers
+from prunelake.lake.publish import SNAPSHOT_FILE
+from prunelake.lake.read import Analyse, require_lake, run_ids
+from prunelake.lake.storage import Location, delete, delete_folder, move, relative_name, write_text
+from prunelake.lake.verify import FindingKind, find_damage, find_orphans, verify_lake
 from prunelake.schema.run_tables import RUNS
 from prunelake.spec import SweepSpec
 
-QUARANTINE = ".quarantine"
+QUARANTINE_FOLDER = ".quarantine"
 
 
-def repair(lake: Location) -> list[str]:
+def repair(lake: Location, analyse: Analyse) -> list[str]:
     """Do what is safe, and say in a line each what was done.
 
     Temporary files and the shards of complete runs are deleted; other files that belong to no
-    complete run are moved aside. Missing analyses are computed, unless a file is damaged: numbers
-    from such a lake would look as good as any.
+    complete run are moved aside. `analyse` computes missing analyses, unless a file is damaged:
+    numbers from such a lake would look as good as any.
 
     Raises:
         LakeError: no such folder, one that cannot be written, or a writer at work.
         WrongFormat, CorruptFile: a head file that does not open, so that it is not known which
             files belong to no run.
     """
-    from prunelake.analysis.analyse import analyse
-
-    with alone(lake):
-        done = _cleared(lake, _Aside(lake))
-    found = doctor(lake)
-    if any(finding.kind is Kind.damaged for finding in found):
+    with exclusive_access(lake):
+        done = _clean_up(lake, _QuarantineFolder(lake))
+    found = verify_lake(lake)
+    if any(finding.kind is FindingKind.damaged for finding in found):
         return done
     for finding in found:
-        if finding.kind is Kind.unanalysed:
-            analyse(lake, parquet.owner(finding.file))
-            done.append(f"analysed run {parquet.owner(finding.file)}")
+        if finding.kind is FindingKind.unanalysed:
+            analyse(lake, parquet.owner_id(finding.file))
+            done.append(f"analysed run {parquet.owner_id(finding.file)}")
     return done
 
 
@@ -66,24 +72,24 @@ def quarantine(lake: Location) -> list[str]:
         LakeError: no such folder, one that cannot be written, or a writer at work.
         WrongFormat: a lake of another format version.
     """
-    with alone(lake):
-        bad = [finding for finding in damage(lake) if finding.kind is Kind.damaged]
+    with exclusive_access(lake):
+        bad = [finding for finding in find_damage(lake) if finding.kind is FindingKind.damaged]
         if not bad:
             return []
-        aside, done = _Aside(lake), []
+        aside, done = _QuarantineFolder(lake), []
         # Analyses first: without those that are damaged, others can be dropped from segments.
-        for group in (PROFILED, ANALYSED, MEASURED):
+        for group in (PROFILE_GROUP, ANALYSIS_GROUP, RUN_GROUP):
             names = dict.fromkeys(
-                f"{parquet.owner(f.file)}.parquet"
+                f"{parquet.owner_id(f.file)}.parquet"
                 for f in bad
                 if f.file.parent.name in group.tables
             )
             for name in names:
-                done += _part_aside(lake, aside, group, name)
-        return done + _cleared(lake, aside)
+                done += _quarantine_entry(lake, aside, group, name)
+        return done + _clean_up(lake, aside)
 
 
-class _Aside:
+class _QuarantineFolder:
     """The folder of one quarantine, made when something is moved there."""
 
     def __init__(self, lake: Location) -> None:
@@ -94,28 +100,28 @@ class _Aside:
     def folder(self) -> Location:
         while self._folder is None:
             now = datetime.now(UTC)
-            folder = self.lake / QUARANTINE / f"{now:%Y-%m-%dT%H%M%S.%fZ}"
+            folder = self.lake / QUARANTINE_FOLDER / f"{now:%Y-%m-%dT%H%M%S.%fZ}"
             if not isinstance(folder, ObjectPath):
                 folder.parent.mkdir(exist_ok=True)
                 folder.mkdir()
             self._folder = folder
         return self._folder
 
-    def take(self, path: Location) -> None:
+    def add(self, path: Location) -> None:
         """Move a file or folder of the lake here, by the name that it has there."""
-        move(path, self.folder / within(path, self.lake))
+        move(path, self.folder / relative_name(path, self.lake))
 
 
 @contextmanager
-def alone(lake: Location) -> Iterator[None]:
+def exclusive_access(lake: Location) -> Iterator[None]:
     """Hold the locks of publishers and writers, or refuse where one is at work.
 
     Raises:
         LakeError: no such folder, a writer at work, or a failure to write.
     """
-    require(lake)
+    require_lake(lake)
     try:
-        with locked(lake, PUBLISHING, waits=False), locked(lake, waits=False):
+        with locked(lake, PUBLISH_LOCK, waits=False), locked(lake, waits=False):
             yield
     except OSError as error:
         raise LakeError(
@@ -124,13 +130,13 @@ def alone(lake: Location) -> Iterator[None]:
         ) from error
 
 
-def _cleared(lake: Location, aside: _Aside) -> list[str]:
+def _clean_up(lake: Location, aside: _QuarantineFolder) -> list[str]:
     """Delete what is spent and move aside what is left over; what was done."""
     done = []
-    for finding in leftovers(lake):
+    for finding in find_orphans(lake):
         path = finding.file
-        if finding.kind is Kind.left_over:
-            aside.take(path)
+        if finding.kind is FindingKind.orphaned:
+            aside.add(path)
             done.append(f"{path}: {finding.problem}; moved to {aside.folder}")
             continue
         if path.is_dir():
@@ -139,55 +145,62 @@ def _cleared(lake: Location, aside: _Aside) -> list[str]:
             delete(path)
         done.append(f"{path}: {finding.problem}; deleted")
     # Swept again, a lost run must not take up the analysis that a segment still has of it.
-    held = {run for part in parts(lake, ANALYSED) if is_segment(part.head) for run in part.held}
-    drop(lake, ANALYSED, held.difference(run_ids(lake)))
+    held = {
+        run
+        for part in manifests(lake, ANALYSIS_GROUP)
+        if is_segment(part.path)
+        for run in part.all_run_ids
+    }
+    delete_entries(lake, ANALYSIS_GROUP, held.difference(run_ids(lake)))
     return done
 
 
-def _part_aside(lake: Location, aside: _Aside, group: Group, name: str) -> list[str]:
+def _quarantine_entry(
+    lake: Location, aside: _QuarantineFolder, group: TableGroup, name: str
+) -> list[str]:
     """Move the files of a run or segment aside; how each run that is lost by that is made again."""
     run = name.removesuffix(".parquet")
     files = [
         path
         for table in group.tables
         for path in (lake / table).glob("*.parquet")
-        if parquet.owner(path) == run
+        if parquet.owner_id(path) == run
     ]
-    held = _held(files, name)
-    specs = _specs(lake, name, held) if group is MEASURED else {}
+    held = _stored_run_ids(files, name)
+    specs = _recover_specs(lake, name, held) if group is RUN_GROUP else {}
     for path in files:  # the head is the first
-        aside.take(path)
-    if group is PROFILED:
+        aside.add(path)
+    if group is PROFILE_GROUP:
         return [f"moved profile {run} to {aside.folder}; `prunelake profile` measures it again"]
-    if group is ANALYSED:
+    if group is ANALYSIS_GROUP:
         return [
             f"moved the analysis of run {run_id} to {aside.folder}; `prunelake doctor --repair` "
             "computes it again"
             for run_id in sorted(held)
         ]
     return [
-        f"moved run {run_id} to {aside.folder}; {_again(run_id, specs.get(run_id), aside)}"
+        f"moved run {run_id} to {aside.folder}; {_rerun_hint(run_id, specs.get(run_id), aside)}"
         for run_id in sorted(held.difference(run_ids(lake)))
     ]
 
 
-def _held(files: Sequence[Location], name: str) -> set[str]:
+def _stored_run_ids(files: Sequence[Location], name: str) -> set[str]:
     """The runs of a part, as far as its files still tell."""
-    if not name.startswith(SEGMENT):
+    if not name.startswith(SEGMENT_PREFIX):
         return {name.removesuffix(".parquet")}
     found: set[str] = set()
     for path in files:
-        with suppress(*parquet.READING_ERRORS):
-            read = pl.read_parquet(parquet.source(path), columns=["run_id"], glob=False)
+        with suppress(*parquet.READ_ERRORS):
+            read = pl.read_parquet(parquet.polars_source(path), columns=["run_id"], glob=False)
             found.update(read["run_id"])
     return found
 
 
-def _specs(lake: Location, name: str, held: Collection[str]) -> dict[str, str]:
+def _recover_specs(lake: Location, name: str, held: Collection[str]) -> dict[str, str]:
     """The specs of runs: as their head file has them if it is whole, else as last published."""
     head = lake / RUNS.name / name
     with suppress(CorruptFile):
-        if parquet.seal_problem(head) is None:
+        if parquet.checksum_problem(head) is None:
             (rows,) = parquet.read_columns([head], RUNS, ["run_id", "spec"])
             return dict(rows.iter_rows())
     with (
@@ -195,10 +208,10 @@ def _specs(lake: Location, name: str, held: Collection[str]) -> dict[str, str]:
         TemporaryDirectory() as folder,
         duckdb.connect() as connection,
     ):
-        published = lake / NAME
+        published = lake / SNAPSHOT_FILE
         if isinstance(published, ObjectPath):
-            published.download(f"{folder}/{NAME}")
-            published = Path(folder) / NAME
+            published.download(f"{folder}/{SNAPSHOT_FILE}")
+            published = Path(folder) / SNAPSHOT_FILE
         quoted = str(published).replace("'", "''")
         connection.execute(f"attach '{quoted}' as published (read_only)")
         connection.execute(
@@ -209,7 +222,7 @@ def _specs(lake: Location, name: str, held: Collection[str]) -> dict[str, str]:
     return {}
 
 
-def _again(run_id: str, spec: str | None, aside: _Aside) -> str:
+def _rerun_hint(run_id: str, spec: str | None, aside: _QuarantineFolder) -> str:
     """How a run is made again; its spec is written beside its files for that."""
     if spec is None:
         return "its spec is lost with it: sweep or import it again as it was asked for"

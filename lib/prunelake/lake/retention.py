@@ -13,18 +13,18 @@ from typing import Any
 import polars as pl
 from pydantic import ValidationError
 
-from prunelake.lake.compact import drop
-from prunelake.lake.locks import PUBLISHING, locked
-from prunelake.lake.manifests import ANALYSED, MEASURED, PROFILED
-from prunelake.lake.read import read_table, require
+from prunelake.lake.compact import delete_entries
+from prunelake.lake.locks import PUBLISH_LOCK, locked
+from prunelake.lake.manifests import ANALYSIS_GROUP, PROFILE_GROUP, RUN_GROUP
+from prunelake.lake.read import read_table, require_lake
 from prunelake.lake.storage import Location
 from prunelake.spec import SweepSpec
 
-Row = dict[str, Any]
+JsonRow = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Superseded:
+class SupersededRun:
     """A run whose revision is not among the newest of its model, task, strategy and settings."""
 
     run_id: str
@@ -33,11 +33,11 @@ class Superseded:
     revision: str
     task: str
     strategy: str
-    by: str
+    superseded_by: str
     """The run_id of the newest run of the same settings."""
 
 
-def superseded(lake: Location, keep: int = 1, imports: bool = False) -> list[Superseded]:
+def find_superseded(lake: Location, keep: int = 1, imports: bool = False) -> list[SupersededRun]:
     """The runs of all but the newest `keep` revisions, by model and from old to new.
 
     With `imports` also results of others that were imported again since; of them each import is a
@@ -48,26 +48,28 @@ def superseded(lake: Location, keep: int = 1, imports: bool = False) -> list[Sup
         WrongFormat, CorruptFile: as `read.read_table`.
     """
     assert keep >= 1, "the newest run is never superseded"
-    alike: dict[tuple[str, ...], dict[str, list[Row]]] = {}
+    alike: dict[tuple[str, ...], dict[str, list[JsonRow]]] = {}
     columns = ("run_id", "created_at", "model", "revision", "task", "strategy", "spec", "identity")
     for row in read_table(lake, "runs").select(columns).sort("created_at").to_dicts():
         is_import = json.loads(row["identity"]).get("kind") == "import"
         if not is_import:
-            kind, settings, revision = "sweep", _settings(row["spec"]), row["revision"]
+            kind, settings, revision = "sweep", _settings_key(row["spec"]), row["revision"]
         elif imports:
             settings = json.loads(row["spec"])["source"]
             kind, revision = "import", row["run_id"]
         else:
             continue
-        key = (kind, _unrevised(row["model"]), row["task"], row["strategy"], settings)
+        key = (kind, _without_revision(row["model"]), row["task"], row["strategy"], settings)
         # A revision that has a newer run comes last again.
         revisions = alike.setdefault(key, {})
         revisions[revision] = [*revisions.pop(revision, []), row]
-    found = [run for revisions in alike.values() for run in _older(revisions.values(), keep)]
+    found = [
+        run for revisions in alike.values() for run in _superseded_runs(revisions.values(), keep)
+    ]
     return sorted(found, key=lambda run: (run.model, run.task, run.created_at))
 
 
-def retire(lake: Location, keep: int = 1, imports: bool = False) -> list[Superseded]:
+def retire(lake: Location, keep: int = 1, imports: bool = False) -> list[SupersededRun]:
     """Remove the superseded runs whole, with their analyses; those that were removed.
 
     The profiles of revisions that no run is of any more go with them. No reader sees a part of one.
@@ -77,38 +79,44 @@ def retire(lake: Location, keep: int = 1, imports: bool = False) -> list[Superse
         LakeError: no such folder, or one that cannot be written.
         WrongFormat, CorruptFile: as `compact.compact`.
     """
-    require(lake)
-    with locked(lake, PUBLISHING), locked(lake):
-        found = superseded(lake, keep, imports)
+    require_lake(lake)
+    with locked(lake, PUBLISH_LOCK), locked(lake):
+        found = find_superseded(lake, keep, imports)
         gone = [run.run_id for run in found]
         # An analysis without its run is not seen, a run without its analysis would be.
-        for group in (MEASURED, ANALYSED):
-            drop(lake, group, gone)
+        for group in (RUN_GROUP, ANALYSIS_GROUP):
+            delete_entries(lake, group, gone)
         lost = {run.revision for run in found}.difference(read_table(lake, "runs")["revision"])
         profiles = read_table(lake, "profiles")
-        drop(lake, PROFILED, profiles.filter(pl.col("revision").is_in(lost))["profile_id"])
+        delete_entries(
+            lake, PROFILE_GROUP, profiles.filter(pl.col("revision").is_in(lost))["profile_id"]
+        )
     return found
 
 
-def _older(revisions: Iterable[list[Row]], keep: int) -> Iterable[Superseded]:
+def _superseded_runs(revisions: Iterable[list[JsonRow]], keep: int) -> Iterable[SupersededRun]:
     ordered = list(revisions)
     newest = ordered[-1][-1]["run_id"]
     for rows in ordered[:-keep]:
         for row in rows:
-            yield Superseded(
-                by=newest,
-                **{name: row[name] for name in Superseded.__dataclass_fields__ if name != "by"},
+            yield SupersededRun(
+                superseded_by=newest,
+                **{
+                    name: row[name]
+                    for name in SupersededRun.__dataclass_fields__
+                    if name != "superseded_by"
+                },
             )
 
 
-def _settings(spec: str) -> str:
+def _settings_key(spec: str) -> str:
     """What was asked for, in one spelling and without the revision of the model."""
     try:
         asked = SweepSpec.model_validate_json(spec)
     except ValidationError:
         return spec  # of a version that asked otherwise: alike are those in the same words
-    return asked.model_copy(update={"model": _unrevised(asked.model)}).model_dump_json()
+    return asked.model_copy(update={"model": _without_revision(asked.model)}).model_dump_json()
 
 
-def _unrevised(model: str) -> str:
+def _without_revision(model: str) -> str:
     return model.partition("@")[0] if model.startswith("hub:") else model

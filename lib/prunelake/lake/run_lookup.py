@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from prunelake.errors import InvalidSpec
-from prunelake.lake.read import run_columns
+from prunelake.lake.read import read_run_columns
 from prunelake.lake.storage import Location
 from prunelake.lake.views import query
 from prunelake.spec import Dtype
@@ -22,7 +22,7 @@ class PastRun:
     levels: tuple[int, ...]
     removal_order: tuple[int, ...]
 
-    def removed(self, level: int) -> frozenset[int]:
+    def removed_layers(self, level: int) -> frozenset[int]:
         """The layers that this run removes at a level."""
         return frozenset(self.removal_order[:level])
 
@@ -36,7 +36,7 @@ def past_runs(lake: Location, revision: str, strategy: str) -> list[PastRun]:
         CorruptFile: a `runs` file that cannot be read or has another schema.
     """
     columns = ["run_id", "task", "dtype", "levels", "removal_order", "revision", "strategy"]
-    rows = run_columns(lake, columns).unique("run_id").sort("task", "run_id")
+    rows = read_run_columns(lake, columns).unique("run_id").sort("task", "run_id")
     return [
         PastRun(run_id, task, dtype, tuple(levels), tuple(order))
         for run_id, task, dtype, levels, order, *its in rows.iter_rows()
@@ -44,7 +44,9 @@ def past_runs(lake: Location, revision: str, strategy: str) -> list[PastRun]:
     ]
 
 
-def agreeing(runs: Sequence[PastRun], level: int, chosen: str | None = None) -> list[PastRun]:
+def runs_removing_same_layers(
+    runs: Sequence[PastRun], level: int, chosen: str | None = None
+) -> list[PastRun]:
     """The runs that remove the same layers at a level, the chosen one first.
 
     Raises:
@@ -60,8 +62,11 @@ def agreeing(runs: Sequence[PastRun], level: int, chosen: str | None = None) -> 
                 f"the lake's are: {known}"
             )
         others = [run for run in runs if run != first]
-        return [first, *(run for run in others if run.removed(level) == first.removed(level))]
-    by_layers = {run.removed(level): run for run in runs}
+        return [
+            first,
+            *(run for run in others if run.removed_layers(level) == first.removed_layers(level)),
+        ]
+    by_layers = {run.removed_layers(level): run for run in runs}
     if len(by_layers) > 1:
         told = "; ".join(
             f"run {run.run_id} ({run.task}, {run.dtype}) {sorted(layers)}"
@@ -73,7 +78,7 @@ def agreeing(runs: Sequence[PastRun], level: int, chosen: str | None = None) -> 
     return [*runs]
 
 
-def dtype_of(runs: Sequence[PastRun]) -> Dtype:
+def shared_dtype(runs: Sequence[PastRun]) -> Dtype:
     """The number format that all of some runs share.
 
     Raises:
@@ -85,7 +90,7 @@ def dtype_of(runs: Sequence[PastRun]) -> Dtype:
     return dtypes[0]
 
 
-def figures(lake: Location, run_ids: Collection[str], level: int) -> pl.DataFrame:
+def level_metrics(lake: Location, run_ids: Collection[str], level: int) -> pl.DataFrame:
     """Accuracy, ECE and comprehensiveness of runs at a level, beside level 0: a row each.
 
     Comprehensiveness is that of the view `headlines`. What a run has not measured has no row.
@@ -105,9 +110,9 @@ def figures(lake: Location, run_ids: Collection[str], level: int) -> pl.DataFram
         from metrics
         left join headlines using (run_id)
         left join deltas
-            on {_same_cell("deltas")}
+            on {_same_metric_key("deltas")}
         left join verdicts
-            on {_same_cell("verdicts")}
+            on {_same_metric_key("verdicts")}
         where
             metrics.run_id in ({listed})
             and metrics.level = {level}
@@ -126,7 +131,7 @@ def figures(lake: Location, run_ids: Collection[str], level: int) -> pl.DataFram
     )
 
 
-def costs(lake: Location, run_ids: Collection[str], level: int) -> pl.DataFrame:
+def level_costs(lake: Location, run_ids: Collection[str], level: int) -> pl.DataFrame:
     """What a level of runs costs, a row for each device that it was profiled on.
 
     The columns are those of the view `efficiency`. Runs of one removal order and number format
@@ -147,7 +152,7 @@ def costs(lake: Location, run_ids: Collection[str], level: int) -> pl.DataFrame:
     )
 
 
-def _same_cell(view: str) -> str:
+def _same_metric_key(view: str) -> str:
     same = (f"metrics.{name} = {view}.{name}" for name in ("run_id", "level", "metric"))
     apart = (
         f"metrics.{name} is not distinct from {view}.{name}"

@@ -11,16 +11,16 @@ from typing import Any
 
 from prunelake.errors import LakeError, one_line
 
-CONNECT_SECONDS, READ_SECONDS, ATTEMPTS = 5, 30, 4  # of one request
-AT_ONCE = 32  # requests
+CONNECT_SECONDS, READ_SECONDS, MAX_ATTEMPTS = 5, 30, 4  # of one request
+MAX_CONCURRENT_REQUESTS = 32  # requests
 
-CONFLICTS = 20
+MAX_CONFLICT_RETRIES = 20
 """So often a request is sent again that met another one to the same object."""
 
-MISSING = {"NoSuchKey", "404"}
+NOT_FOUND_CODES = {"NoSuchKey", "404"}
 
 
-class Changed(Exception):  # nothing is wrong: somebody was first
+class PreconditionFailed(Exception):  # nothing is wrong: somebody was first
     """An object is not, or no more, as the request requires."""
 
 
@@ -28,51 +28,51 @@ class _Conflict(Exception):
     """Two requests to one object met in the store: neither is known to have won."""
 
 
-def call(bucket: str, key: str, operation: str, *arguments: Any, **named: Any) -> Any:
+def call_with_retries(bucket: str, key: str, operation: str, *arguments: Any, **named: Any) -> Any:
     """What the client answers, asked about an object or about the folder of this name.
 
     Raises:
         FileNotFoundError: no such object.
-        Changed: a condition does not hold.
+        PreconditionFailed: a condition does not hold.
         LakeError: no such bucket, no permission, no store that answers, ...
     """
-    for attempt in range(CONFLICTS):
+    for attempt in range(MAX_CONFLICT_RETRIES):
         try:
-            return ask(bucket, key, operation, *arguments, **named)
+            return call_once(bucket, key, operation, *arguments, **named)
         except _Conflict as error:
-            if attempt + 1 == CONFLICTS:
-                raise Changed from error
+            if attempt + 1 == MAX_CONFLICT_RETRIES:
+                raise PreconditionFailed from error
             time.sleep(0.1)
     raise AssertionError
 
 
-def ask(bucket: str, key: str, operation: str, *arguments: Any, **named: Any) -> Any:
+def call_once(bucket: str, key: str, operation: str, *arguments: Any, **named: Any) -> Any:
     """The same, asked once."""
-    client = client_of(os.getpid())
+    client = client_for_process(os.getpid())
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
         return getattr(client, operation)(*arguments, **named)
     except (BotoCoreError, Boto3Error) as error:
-        raise silent(bucket, key, error) from passing(error)
+        raise no_answer_error(bucket, key, error) from transient_error(error)
     except ClientError as error:
         told = error.response.get("Error", {})
         code = told.get("Code", "")
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        if code in MISSING:
+        if code in NOT_FOUND_CODES:
             missing = FileNotFoundError(errno.ENOENT, "no such object", _url(bucket, key))
             raise missing from error
         if status == 412:
-            raise Changed from error
+            raise PreconditionFailed from error
         if status == 409:
             raise _Conflict from error
-        raise LakeError(_refusal(bucket, key, code, told.get("Message", ""))) from (
-            passing(error) if status >= 500 else error
+        raise LakeError(_refusal_message(bucket, key, code, told.get("Message", ""))) from (
+            transient_error(error) if status >= 500 else error
         )
 
 
-def _refusal(bucket: str, key: str, code: str, message: str) -> str:
+def _refusal_message(bucket: str, key: str, code: str, message: str) -> str:
     asked = f"{_url(bucket, key)}: {_endpoint()} refuses"
     if code == "NoSuchBucket":
         return (
@@ -87,7 +87,7 @@ def _refusal(bucket: str, key: str, code: str, message: str) -> str:
     return f"{asked} ({code}: {message}); see AWS_ENDPOINT_URL and AWS_REGION"
 
 
-def silent(bucket: str, key: str, error: Exception) -> LakeError:
+def no_answer_error(bucket: str, key: str, error: Exception) -> LakeError:
     """The error of a store that gives no answer."""
     return LakeError(
         f"{_url(bucket, key)}: {_endpoint()} cannot be asked ({one_line(error)}); see "
@@ -96,7 +96,7 @@ def silent(bucket: str, key: str, error: Exception) -> LakeError:
     )
 
 
-def passing(error: Exception) -> OSError:
+def transient_error(error: Exception) -> OSError:
     """The error as one of those that may pass, which sweeps try again."""
     cause = ConnectionError(one_line(error))
     cause.__cause__ = error
@@ -104,15 +104,15 @@ def passing(error: Exception) -> OSError:
 
 
 def _endpoint() -> str:
-    return _own_endpoint() or "Amazon S3"
+    return _custom_endpoint() or "Amazon S3"
 
 
-def _own_endpoint() -> str | None:
+def _custom_endpoint() -> str | None:
     return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
 
 
 @lru_cache(maxsize=1)
-def client_of(_process: int) -> Any:
+def client_for_process(_process: int) -> Any:
     """The client of this process: a fork gets one of its own."""
     try:
         import boto3
@@ -127,13 +127,13 @@ def client_of(_process: int) -> Any:
     config = Config(
         connect_timeout=CONNECT_SECONDS,
         read_timeout=READ_SECONDS,
-        retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
-        max_pool_connections=AT_ONCE,
+        retries={"mode": "standard", "total_max_attempts": MAX_ATTEMPTS},
+        max_pool_connections=MAX_CONCURRENT_REQUESTS,
         # Bucket names of other stores are seldom host names.
-        s3={"addressing_style": "path"} if _own_endpoint() else None,
+        s3={"addressing_style": "path"} if _custom_endpoint() else None,
     )
     region = None
-    if _own_endpoint() and not os.environ.get("AWS_REGION"):
+    if _custom_endpoint() and not os.environ.get("AWS_REGION"):
         region = os.environ.get("AWS_DEFAULT_REGION", "us-east-1")
     try:
         return boto3.session.Session().client("s3", config=config, region_name=region)

@@ -12,16 +12,16 @@ from typing import TypeVar
 
 from prunelake.errors import LakeError
 from prunelake.lake import leases, objects
-from prunelake.lake.objects import SCHEME, ObjectPath, object_path
+from prunelake.lake.objects import SCHEME, ObjectPath, parse_object_path
 
 Location = Path | ObjectPath
 """A file or folder, here or in an object store."""
 
-Place = TypeVar("Place", Path, ObjectPath, Location)
+LocationT = TypeVar("LocationT", Path, ObjectPath, Location)
 """Either of them: what is made of the one is of its kind."""
 
 
-def location(place: "str | Location") -> Location:
+def parse_location(place: "str | Location") -> Location:
     """What a setting or option names: `s3://bucket/prefix`, or a path of this machine.
 
     Raises:
@@ -30,27 +30,27 @@ def location(place: "str | Location") -> Location:
     if not isinstance(place, str):
         return place
     if place.startswith(SCHEME):
-        return object_path(place)
+        return parse_object_path(place)
     if "://" in place:
         raise LakeError(f"{place!r} is no place of a lake; give a folder, or s3://BUCKET/PREFIX")
     return Path(place)
 
 
-def fetched(paths: Sequence[Location]) -> list[Location]:
+def prefetch_all(paths: Sequence[Location]) -> list[Location]:
     """The same, each object with what it holds now: they are asked for at once."""
     remote = [path for path in paths if isinstance(path, ObjectPath)]
-    return [*objects.fetched(remote)] if remote else [*paths]
+    return [*objects.prefetch_all(remote)] if remote else [*paths]
 
 
-def listing(folder: Location, pattern: str = "*") -> list[Location]:
+def list_folder(folder: Location, pattern: str = "*") -> list[Location]:
     """What is in a folder, no deeper, and matches, sorted."""
     found: list[Location] = [*folder.glob(pattern)]
     return sorted(found)
 
 
-def read_now(path: Location) -> Location:
+def prefetch(path: Location) -> Location:
     """The same, an object with what it holds now, so that it is asked for once."""
-    return path.fetched() if isinstance(path, ObjectPath) else path
+    return path.prefetch() if isinstance(path, ObjectPath) else path
 
 
 def delete(path: Location, missing_ok: bool = False) -> None:
@@ -63,7 +63,7 @@ def delete(path: Location, missing_ok: bool = False) -> None:
     if isinstance(path, Path):
         path.unlink(missing_ok=missing_ok)
     else:
-        leases.check(path)
+        leases.require_leases(path)
         path.remove()
 
 
@@ -73,7 +73,7 @@ def delete_folder(folder: Location, ignore_errors: bool = False) -> None:
         shutil.rmtree(folder, ignore_errors=ignore_errors)
     else:
         with suppress(LakeError) if ignore_errors else nullcontext():
-            for path in folder.objects():
+            for path in folder.iter_objects():
                 delete(path)
 
 
@@ -82,11 +82,11 @@ def move(path: Location, target: Location) -> None:
     if isinstance(path, Path) and isinstance(target, Path):
         target.parent.mkdir(parents=True, exist_ok=True)
         path.rename(target)
-        sync(path.parent)
+        fsync(path.parent)
         return
     assert isinstance(path, ObjectPath)
     assert isinstance(target, ObjectPath)
-    each = [path] if path.is_file() else list(path.objects())
+    each = [path] if path.is_file() else list(path.iter_objects())
     for found in each:
         own = found.key.removeprefix(path.key).strip("/")
         (target / own if own else target).copy_from(found)
@@ -101,7 +101,7 @@ def write_text(path: Location, text: str) -> None:
         path.put(text.encode())
 
 
-def within(path: Location, folder: Location) -> str:
+def relative_name(path: Location, folder: Location) -> str:
     """The name of a path as it is in a folder above it."""
     if isinstance(path, Path) and isinstance(folder, Path):
         return str(path.relative_to(folder))
@@ -110,7 +110,7 @@ def within(path: Location, folder: Location) -> str:
     return path.key.removeprefix(folder.key).strip("/")
 
 
-def sync(path: Location) -> None:
+def fsync(path: Location) -> None:
     """Bring a file, or the names in a folder, to the disk; what a store has answered is safe."""
     if isinstance(path, ObjectPath):
         return

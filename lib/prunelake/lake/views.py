@@ -8,15 +8,16 @@ import duckdb
 import polars as pl
 
 from prunelake.errors import CorruptFile, QueryError, one_line
-from prunelake.lake.manifests import Part
+from prunelake.lake.manifests import Manifest
 from prunelake.lake.objects import ObjectPath
-from prunelake.lake.read import complete_parts
+from prunelake.lake.read import complete_manifests
 from prunelake.lake.storage import Location
-from prunelake.lake.verify import damage
+from prunelake.lake.verify import find_damage
+from prunelake.lake.view_files import view_statements
 from prunelake.schema.table import Table
-from prunelake.schema.tables import EVERY
+from prunelake.schema.tables import ALL_TABLES
 
-TYPES = {
+DUCKDB_TYPES = {
     pl.String(): "varchar",
     pl.Int32(): "integer",
     pl.Int64(): "bigint",
@@ -27,7 +28,7 @@ TYPES = {
 }
 
 # What DuckDB raises, beside its plain Error, on bytes that are not what they should be.
-FILE_ERRORS = (
+DUCKDB_FILE_ERRORS = (
     duckdb.IOException,
     duckdb.InvalidInputException,
     duckdb.SerializationException,
@@ -35,14 +36,8 @@ FILE_ERRORS = (
 )
 
 
-ATTEMPTS = 10
+MAX_ATTEMPTS = 10
 """A reader may meet as many compactions before it gives up."""
-
-
-def sql_folder() -> Path:
-    """Where the views are: `prunelake/sql` of an installed wheel, else `sql` of the repository."""
-    installed = Path(__file__).parent / "sql"
-    return installed if installed.is_dir() else Path(__file__).parents[2] / "sql"
 
 
 def connect(lake: Location, run_ids: Collection[str] | None = None) -> duckdb.DuckDBPyConnection:
@@ -61,39 +56,37 @@ def connect(lake: Location, run_ids: Collection[str] | None = None) -> duckdb.Du
     attempts = 0
     while True:
         try:
-            return _connected(lake, run_ids)
+            return _connect_once(lake, run_ids)
         except duckdb.Error as error:
             _raise_if_damaged(lake, error)
             # Every file is whole: perhaps one was taken, by a compaction or to be written again.
             attempts += 1
-            if attempts == ATTEMPTS or not _is_of_file(error):
+            if attempts == MAX_ATTEMPTS or not _is_file_error(error):
                 raise
 
 
-def _connected(lake: Location, run_ids: Collection[str] | None) -> duckdb.DuckDBPyConnection:
-    parts = [part for part in complete_parts(lake, run_ids) if part.run_ids]
+def _connect_once(lake: Location, run_ids: Collection[str] | None) -> duckdb.DuckDBPyConnection:
+    parts = [part for part in complete_manifests(lake, run_ids) if part.run_ids]
     connection = duckdb.connect(config={"python_enable_replacements": "false"})
     try:
         if isinstance(lake, ObjectPath):
-            from prunelake.lake.duckdb_filesystem import (
-                Objects,  # needs fsspec, as DuckDB does for it
-            )
+            from prunelake.lake.duckdb_filesystem import ObjectStoreFileSystem
 
-            connection.register_filesystem(Objects())
+            connection.register_filesystem(ObjectStoreFileSystem())
         connection.execute("set TimeZone = 'UTC'")
         connection.execute("create schema lake")
         readable: list[Location] = []
-        for table in EVERY.values():
+        for table in ALL_TABLES.values():
             sources = [
                 (path.resolve() if isinstance(path, Path) else path, part)
                 for part in parts
                 if (path := part.file(table.name)) is not None
             ]
-            connection.execute(_relation(table, sources))
+            connection.execute(_create_view_sql(table, sources))
             readable += [path for path, _ in sources]
-        for path in sorted(sql_folder().glob("*.sql")):
-            connection.execute(path.read_text(encoding="utf-8"))
-        connection.execute(f"set allowed_paths = {_list(readable)}")
+        for statements in view_statements():
+            connection.execute(statements)
+        connection.execute(f"set allowed_paths = {_sql_list(readable)}")
         connection.execute("set enable_external_access = false")
         connection.execute("set lock_configuration = true")
     except duckdb.Error:
@@ -122,17 +115,17 @@ def query(lake: Location, text: str) -> pl.DataFrame:
                 and isinstance(cause, duckdb.PermissionException)
                 and str(lake.resolve()) in str(cause)
             )
-            if not isinstance(cause, duckdb.Error) or not (is_gone or _is_of_file(cause)):
+            if not isinstance(cause, duckdb.Error) or not (is_gone or _is_file_error(cause)):
                 raise
             _raise_if_damaged(lake, cause)
             # Every file is whole: perhaps a compaction has taken one while it was read.
             attempts += 1
-            if attempts == ATTEMPTS:
+            if attempts == MAX_ATTEMPTS:
                 raise
 
 
-def _is_of_file(error: duckdb.Error) -> bool:
-    return isinstance(error, FILE_ERRORS) or type(error) is duckdb.Error
+def _is_file_error(error: duckdb.Error) -> bool:
+    return isinstance(error, DUCKDB_FILE_ERRORS) or type(error) is duckdb.Error
 
 
 def select(connection: duckdb.DuckDBPyConnection, text: str) -> pl.DataFrame:
@@ -142,10 +135,12 @@ def select(connection: duckdb.DuckDBPyConnection, text: str) -> pl.DataFrame:
         QueryError: SQL that DuckDB refuses, or that does more than read.
     """
     try:
-        statement = reading(connection, text)
+        statement = read_only_statement(connection, text)
         return pl.DataFrame(connection.sql(statement).to_arrow_table())
     except duckdb.Error as error:
-        raise QueryError(f"{plain(error)} (`prunelake views` lists views and columns)") from error
+        raise QueryError(
+            f"{error_message(error)} (`prunelake views` lists views and columns)"
+        ) from error
     except pl.exceptions.PolarsError as error:
         raise QueryError(
             f"the answer does not fit into a table ({one_line(error)}); give its columns distinct "
@@ -153,7 +148,7 @@ def select(connection: duckdb.DuckDBPyConnection, text: str) -> pl.DataFrame:
         ) from error
 
 
-def batches(
+def query_batches(
     connection: duckdb.DuckDBPyConnection, text: str, rows: int = 2**20
 ) -> Iterator[pl.DataFrame]:
     """The answer to one of our own statements, so many rows at a time, as it is computed.
@@ -165,10 +160,10 @@ def batches(
         for batch in connection.sql(text).to_arrow_reader(rows):
             yield pl.DataFrame(batch)
     except duckdb.Error as error:
-        raise QueryError(plain(error)) from error
+        raise QueryError(error_message(error)) from error
 
 
-def describe(connection: duckdb.DuckDBPyConnection) -> pl.DataFrame:
+def describe_views(connection: duckdb.DuckDBPyConnection) -> pl.DataFrame:
     """The views: `view`, `comment` (grain and meaning), `columns` (a list of name and type)."""
     return select(
         connection,
@@ -190,12 +185,12 @@ def describe(connection: duckdb.DuckDBPyConnection) -> pl.DataFrame:
     )
 
 
-def plain(error: Exception) -> str:
+def error_message(error: Exception) -> str:
     """DuckDB's message in one line, without its drawing of the statement."""
     return " ".join(str(error).split("\n\nLINE ")[0].split())
 
 
-def reading(connection: duckdb.DuckDBPyConnection, text: str) -> str:
+def read_only_statement(connection: duckdb.DuckDBPyConnection, text: str) -> str:
     """The one statement of a text, if it does no more than read.
 
     Raises:
@@ -219,44 +214,46 @@ def reading(connection: duckdb.DuckDBPyConnection, text: str) -> str:
     return statement.query
 
 
-def _relation(table: Table, sources: list[tuple[Location, Part]]) -> str:
+def _create_view_sql(table: Table, sources: list[tuple[Location, Manifest]]) -> str:
     columns = ", ".join(table.schema)
-    whole = [path for path, part in sources if part.run_ids == part.held]
-    selects = [_select(columns, whole)] if whole else []
+    whole = [path for path, part in sources if part.run_ids == part.all_run_ids]
+    selects = [_select_sql(columns, whole)] if whole else []
     selects += [
-        f"{_select(columns, [path])} where {table.owner} in {_list(part.run_ids)}"
+        f"{_select_sql(columns, [path])} where {table.owner_column} in {_sql_list(part.run_ids)}"
         for path, part in sources
-        if part.run_ids != part.held
+        if part.run_ids != part.all_run_ids
     ]
     if not selects:
-        nulls = ", ".join(f"null::{_type(t)} as {name}" for name, t in table.schema.items())
+        nulls = ", ".join(f"null::{_duckdb_type(t)} as {name}" for name, t in table.schema.items())
         selects = [f"select {nulls} where false"]
     return f"create view lake.{table.name} as {' union all '.join(selects)}"
 
 
-def _select(columns: str, paths: list[Location]) -> str:
-    return f"select {columns} from read_parquet({_list(paths)}, hive_partitioning = false)"
+def _select_sql(columns: str, paths: list[Location]) -> str:
+    return f"select {columns} from read_parquet({_sql_list(paths)}, hive_partitioning = false)"
 
 
-def _type(dtype: pl.DataType) -> str:
+def _duckdb_type(dtype: pl.DataType) -> str:
     if isinstance(dtype, pl.List):
-        return f"{_type(_instance(dtype.inner))}[]"
+        return f"{_duckdb_type(_dtype_instance(dtype.inner))}[]"
     if isinstance(dtype, pl.Struct):
-        fields = (f'"{field.name}" {_type(_instance(field.dtype))}' for field in dtype.fields)
+        fields = (
+            f'"{field.name}" {_duckdb_type(_dtype_instance(field.dtype))}' for field in dtype.fields
+        )
         return f"struct({', '.join(fields)})"
-    return TYPES[dtype]
+    return DUCKDB_TYPES[dtype]
 
 
-def _instance(dtype: pl.DataType | pl.datatypes.DataTypeClass) -> pl.DataType:
+def _dtype_instance(dtype: pl.DataType | pl.datatypes.DataTypeClass) -> pl.DataType:
     return dtype if isinstance(dtype, pl.DataType) else dtype()
 
 
-def _list(values: Iterable[Location | str]) -> str:
+def _sql_list(values: Iterable[Location | str]) -> str:
     quoted = ("'" + str(value).replace("'", "''") + "'" for value in values)
     return f"[{', '.join(quoted)}]"
 
 
 def _raise_if_damaged(lake: Location, error: duckdb.Error) -> None:
     """Blame the file where one is damaged: DuckDB's own message may not even name it."""
-    for finding in damage(lake):
+    for finding in find_damage(lake):
         raise CorruptFile(f"{finding.file}: {finding.problem}; {finding.remedy}") from error

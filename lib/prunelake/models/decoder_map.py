@@ -9,9 +9,9 @@ from prunelake.errors import UnsupportedModel
 from prunelake.spec import Unit
 
 ATTENTION_NAMES = ("self_attn", "attention")
-PROJECTION_NAMES = ("o_proj", "dense", "out_proj")
+ATTENTION_OUTPUT_NAMES = ("o_proj", "dense", "out_proj")
 MLP_NAMES = ("mlp",)
-DOWN_NAMES = ("down_proj", "dense_4h_to_h")
+MLP_OUTPUT_NAMES = ("down_proj", "dense_4h_to_h")
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class AttentionLayer:
 
 
 @dataclass(frozen=True)
-class Part:
+class RemovableModule:
     """A module whose output a block adds to the residual stream, and the projection that ends it.
 
     An attention answers with a tuple, of which the first is added; an MLP with what is added.
@@ -43,53 +43,57 @@ def attention_layers(model: PreTrainedModel) -> tuple[AttentionLayer, ...]:
     """
     blocks = getattr(model.base_model, "layers", None)
     if not isinstance(blocks, nn.ModuleList) or not blocks:
-        raise unsupported(model, "its decoder has no such list")
+        raise unsupported_model_error(model, "its decoder has no such list")
     found = []
     for number, block in enumerate(blocks):
-        attention = _child(block, ATTENTION_NAMES)
+        attention = _first_child_named(block, ATTENTION_NAMES)
         if attention is None:
-            raise unsupported(model, f"block {number} has no such attention")
-        projection = _child(attention, PROJECTION_NAMES)
+            raise unsupported_model_error(model, f"block {number} has no such attention")
+        projection = _first_child_named(attention, ATTENTION_OUTPUT_NAMES)
         if projection is None:
-            raise unsupported(model, f"the attention of block {number} has no such projection")
+            raise unsupported_model_error(
+                model, f"the attention of block {number} has no such projection"
+            )
         found.append(AttentionLayer(block, attention, projection))
     return tuple(found)
 
 
-def parts(model: PreTrainedModel, unit: Unit) -> tuple[tuple[Part, ...], ...]:
+def removable_modules(
+    model: PreTrainedModel, unit: Unit
+) -> tuple[tuple[RemovableModule, ...], ...]:
     """What each block lacks where this unit of it is removed, in the order it runs; input first.
 
     Raises:
         UnsupportedModel: as `attention_layers`; or blocks without an MLP that could be removed.
     """
-    found: list[tuple[Part, ...]] = []
+    found: list[tuple[RemovableModule, ...]] = []
     for number, layer in enumerate(attention_layers(model)):
-        attention = Part(layer.attention, layer.projection, is_attention=True)
+        attention = RemovableModule(layer.attention, layer.projection, is_attention=True)
         if unit == "attention":
             found.append((attention,))
             continue
-        mlp = _child(layer.block, MLP_NAMES)
-        projection = mlp and _child(mlp, DOWN_NAMES)
+        mlp = _first_child_named(layer.block, MLP_NAMES)
+        projection = mlp and _first_child_named(mlp, MLP_OUTPUT_NAMES)
         if mlp is None or projection is None:
             raise UnsupportedModel(
                 f"{type(model).__name__} is supported for attention layers only: looked for an MLP "
                 f"named {' or '.join(MLP_NAMES)} in each block, which ends in a projection named "
-                f"{' or '.join(DOWN_NAMES)}, but block {number} has none"
+                f"{' or '.join(MLP_OUTPUT_NAMES)}, but block {number} has none"
             )
-        own = Part(mlp, projection, is_attention=False)
+        own = RemovableModule(mlp, projection, is_attention=False)
         found.append((own,) if unit == "mlp" else (attention, own))
     return tuple(found)
 
 
-def unsupported(model: PreTrainedModel, found: str) -> UnsupportedModel:
+def unsupported_model_error(model: PreTrainedModel, found: str) -> UnsupportedModel:
     """The error that says what was looked for in a model, and what was found."""
     return UnsupportedModel(
         f"{type(model).__name__} is not supported: looked for a list `layers` of blocks, each with "
         f"an attention named {' or '.join(ATTENTION_NAMES)} that ends in a projection named "
-        f"{', '.join(PROJECTION_NAMES)}, but {found}"
+        f"{', '.join(ATTENTION_OUTPUT_NAMES)}, but {found}"
     )
 
 
-def _child(module: nn.Module, names: tuple[str, ...]) -> nn.Module | None:
+def _first_child_named(module: nn.Module, names: tuple[str, ...]) -> nn.Module | None:
     children = dict(module.named_children())
     return next((children[name] for name in names if name in children), None)

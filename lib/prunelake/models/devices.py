@@ -9,10 +9,12 @@ import torch
 
 from prunelake.errors import ModelError, one_line
 
-_held: dict[str, IO[str]] = {}
+_gpu_locks: dict[str, IO[str]] = {}
 
 
-def take(wanted: str, cache: Path, say: Callable[[str], None], is_allotted: bool = False) -> str:
+def acquire_device(
+    wanted: str, cache: Path, say: Callable[[str], None], is_allotted: bool = False
+) -> str:
     """The device to compute on; `auto` is a GPU where there is one. Waits while it is taken.
 
     A lock of the operating system holds a GPU, by its own id, for the life of this process: no
@@ -41,13 +43,13 @@ def take(wanted: str, cache: Path, say: Callable[[str], None], is_allotted: bool
             f"device {device!r} cannot be used ({one_line(error)}); set PRUNELAKE_DEVICE to auto, "
             "cpu, cuda or cuda:1"
         ) from error
-    _hold(str(properties.uuid), cache / "devices", say, is_allotted)
+    _lock_gpu(str(properties.uuid), cache / "devices", say, is_allotted)
     say(f"computing on {device}, {properties.name}")
     return device
 
 
-def _hold(uuid: str, folder: Path, say: Callable[[str], None], is_allotted: bool) -> None:
-    if uuid in _held:
+def _lock_gpu(uuid: str, folder: Path, say: Callable[[str], None], is_allotted: bool) -> None:
+    if uuid in _gpu_locks:
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -63,4 +65,4 @@ def _hold(uuid: str, folder: Path, say: Callable[[str], None], is_allotted: bool
     except BlockingIOError:
         say(f"GPU {uuid} is taken by another sweep: waiting for its end")
         fcntl.flock(lock, how)
-    _held[uuid] = lock
+    _gpu_locks[uuid] = lock

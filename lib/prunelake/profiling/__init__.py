@@ -1,1 +1,1 @@
-"""profiling."""
+"""Measure what each level costs on this machine."""

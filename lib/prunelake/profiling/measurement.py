@@ -20,29 +20,29 @@ from transformers import Cache, PreTrainedModel
 
 from prunelake.errors import InvalidSpec, ModelError, UnknownLayer, one_line
 from prunelake.models.decoder_map import attention_layers
-from prunelake.models.loading import head, text_config
-from prunelake.models.precision import products
-from prunelake.models.removal import taken_out
-from prunelake.schema.profile_tables import EFFICIENCY, SUBJECT
-from prunelake.spec import Dtype, Frozen, Strategy, Unit, content_hash
+from prunelake.models.loading import apply_lm_head, text_config
+from prunelake.models.precision import matmul_precision
+from prunelake.models.removal import detached
+from prunelake.schema.profile_tables import EFFICIENCY, PROFILE_SUBJECT
+from prunelake.spec import Dtype, FrozenValue, Strategy, Unit, content_hash
 
-Count = Annotated[int, Field(ge=1, lt=2**31)]
+PositiveInt32 = Annotated[int, Field(ge=1, lt=2**31)]
 Say = Callable[[str], None]
 
 
-class Load(Frozen):
+class Workload(FrozenValue):
     """What is computed: `batch` sequences of `prompt_tokens` tokens in one pass, with the logits of
     the last one (prefill), then `new_tokens` tokens one after the other (decode), and all of that
     `repeats` times."""
 
-    batch: Count = 1
-    prompt_tokens: Count = 512
-    new_tokens: Count = 32
-    repeats: Count = 5
+    batch: PositiveInt32 = 1
+    prompt_tokens: PositiveInt32 = 512
+    new_tokens: PositiveInt32 = 32
+    repeats: PositiveInt32 = 5
 
 
 @dataclass(frozen=True)
-class Subject:
+class ProfiledModel:
     """Which model without what: level k lacks the strategy's unit of the first k of `order`."""
 
     reference: str
@@ -53,7 +53,9 @@ class Subject:
     dtype: Dtype
 
 
-def check(levels: Sequence[int], order: Sequence[int], load: Load, context: int) -> None:
+def check_measurable(
+    levels: Sequence[int], order: Sequence[int], load: Workload, context: int
+) -> None:
     """Raise unless all of that can be measured.
 
     Raises:
@@ -72,41 +74,41 @@ def check(levels: Sequence[int], order: Sequence[int], load: Load, context: int)
 
 
 @torch.inference_mode()
-def measure(
+def measure_levels(
     model: PreTrainedModel,
     order: Sequence[int],
     levels: Sequence[int],
-    load: Load,
+    load: Workload,
     say: Say,
     unit: Unit = "attention",
 ) -> list[dict[str, Any]]:
     """A row of `efficiency` for each level, without `profile_id`.
 
-    What is removed is really gone (`removal.taken_out`). Each level runs once before anything
+    What is removed is really gone (`removal.detached`). Each level runs once before anything
     is timed. Then all levels run in each repeat, upwards and downwards in turn, so that what slows
     the machine for a while slows all of them.
 
     - `parameter_count`, `weight_bytes`: of the parameters that are left, tied ones once;
     - `kv_bytes_per_token`: keys and values of one token of one sequence, over all layers, as long
       as no sliding window is full; from the cache's own tensors;
-    - `prefill_seconds`, `decode_seconds`: a number a repeat, as `Load` says;
+    - `prefill_seconds`, `decode_seconds`: a number a repeat, as `Workload` says;
     - `peak_bytes`: on CUDA what its allocator had given out at most during one prefill and decode,
       the removed weights moved away. On a CPU, whose allocator does not tell, the parameters and
       buffers, and the most that torch's tensors took beyond them: that of a library's own scratch
       memory, and of Python, is not in it.
 
     Raises:
-        UnknownLayer, InvalidSpec: as `check`.
-        UnsupportedModel: as `removal.taken_out`.
+        UnknownLayer, InvalidSpec: as `check_measurable`.
+        UnsupportedModel: as `removal.detached`.
         ModelError: too little memory.
     """
-    check(levels, order, load, text_config(model).max_position_embeddings)
+    check_measurable(levels, order, load, text_config(model).max_position_embeddings)
     rows: dict[int, dict[str, Any]] = {}
     try:
-        with products(model):
+        with matmul_precision(model):
             for level in levels:
                 say(f"level {level}: weights, cache and memory")
-                rows[level] = _sizes(model, order[:level], load, unit) | {
+                rows[level] = _measure_sizes(model, order[:level], load, unit) | {
                     "level": level,
                     "prefill_seconds": [],
                     "decode_seconds": [],
@@ -114,8 +116,8 @@ def measure(
             for repeat in range(load.repeats):
                 say(f"repeat {repeat + 1} of {load.repeats}: speed of {len(levels)} levels")
                 for level in levels if repeat % 2 == 0 else reversed(levels):
-                    with taken_out(model, order[:level], unit):
-                        run = _run(model, load)
+                    with detached(model, order[:level], unit):
+                        run = _generate(model, load)
                     rows[level]["prefill_seconds"].append(run.prefill_seconds)
                     rows[level]["decode_seconds"].append(run.decode_seconds)
     except torch.OutOfMemoryError as error:
@@ -126,16 +128,16 @@ def measure(
     return [rows[level] for level in levels]
 
 
-def profile_of(
-    subject: Subject,
+def profile_record(
+    subject: ProfiledModel,
     model: PreTrainedModel,
-    load: Load,
+    load: Workload,
     load_average: float,
     rows: Sequence[dict[str, Any]],
 ) -> tuple[dict[str, Any], dict[str, pl.DataFrame]]:
-    """What `commit.write_profile` takes: the row of `profiles`, and the rows of `measure`.
+    """What `commit.write_profile` takes: the row of `profiles`, and the rows of `measure_levels`.
 
-    `load_average` is that of `busy` before the measuring.
+    `load_average` is that of `system_load_average` before the measuring.
     """
     row: dict[str, Any] = {
         "created_at": datetime.now(UTC),
@@ -155,13 +157,15 @@ def profile_of(
         "code_version": version("prunelake"),
         **load.model_dump(),
     }
-    told = {name: row[name] for name in SUBJECT} | {"created_at": row["created_at"].isoformat()}
+    told = {name: row[name] for name in PROFILE_SUBJECT} | {
+        "created_at": row["created_at"].isoformat()
+    }
     profile_id = content_hash(told)[:16]
     frame = EFFICIENCY.frame([{"profile_id": profile_id, **found} for found in rows])
     return {"profile_id": profile_id, **row}, {"efficiency": frame}
 
 
-def busy() -> float:
+def system_load_average() -> float:
     """How many processes of this machine wanted a core at once, over the last minute."""
     return os.getloadavg()[0]
 
@@ -171,10 +175,10 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
-    return f"{_cpu()}, {threads} thread{'s' if threads > 1 else ''}"
+    return f"{_cpu_model_name()}, {threads} thread{'s' if threads > 1 else ''}"
 
 
-def _cpu() -> str:
+def _cpu_model_name() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -184,42 +188,44 @@ def _cpu() -> str:
 
 
 @dataclass(frozen=True)
-class _Run:
+class _TimedGeneration:
     prefill_seconds: float
     decode_seconds: float
     cache: Cache
 
 
-def _run(model: PreTrainedModel, load: Load) -> _Run:
+def _generate(model: PreTrainedModel, load: Workload) -> _TimedGeneration:
     """One prefill and decode, each next token the most probable one."""
     # What the tokens are costs nothing: these are from all over the vocabulary.
     ids = torch.arange(1, load.batch * load.prompt_tokens + 1, device=model.device) * 7919
     prompt = ids.view(load.batch, -1) % text_config(model).vocab_size
-    started = _now(model)
-    token, cache = _step(model, prompt, None)
-    prefilled = _now(model)
+    started = _synchronised_time(model)
+    token, cache = _next_token(model, prompt, None)
+    prefilled = _synchronised_time(model)
     for _ in range(load.new_tokens):
-        token, cache = _step(model, token, cache)
-    return _Run(prefilled - started, _now(model) - prefilled, cache)
+        token, cache = _next_token(model, token, cache)
+    return _TimedGeneration(prefilled - started, _synchronised_time(model) - prefilled, cache)
 
 
-def _step(model: PreTrainedModel, ids: Tensor, cache: Cache | None) -> tuple[Tensor, Cache]:
+def _next_token(model: PreTrainedModel, ids: Tensor, cache: Cache | None) -> tuple[Tensor, Cache]:
     """The next token [batch, 1] of each sequence, and the cache with what was read."""
     answer = model.base_model(input_ids=ids, past_key_values=cache, use_cache=True)
-    logits = head(model, answer.last_hidden_state[:, -1:])
+    logits = apply_lm_head(model, answer.last_hidden_state[:, -1:])
     return logits.argmax(-1), answer.past_key_values
 
 
-def _now(model: PreTrainedModel) -> float:
+def _synchronised_time(model: PreTrainedModel) -> float:
     """Seconds, when all that was asked for is computed."""
     if model.device.type != "cpu":
         torch.accelerator.synchronize(model.device)
     return time.perf_counter()
 
 
-def _sizes(model: PreTrainedModel, layers: Sequence[int], load: Load, unit: Unit) -> dict[str, Any]:
-    with taken_out(model, layers, unit) as gone:
-        cache = _run(model, load).cache
+def _measure_sizes(
+    model: PreTrainedModel, layers: Sequence[int], load: Workload, unit: Unit
+) -> dict[str, Any]:
+    with detached(model, layers, unit) as gone:
+        cache = _generate(model, load).cache
         parameters = [*model.parameters()]
         found = {
             "parameter_count": sum(p.numel() for p in parameters),
@@ -230,14 +236,14 @@ def _sizes(model: PreTrainedModel, layers: Sequence[int], load: Load, unit: Unit
         return found | {"peak_bytes": _peak_bytes(model, gone, load)}
 
 
-def _peak_bytes(model: PreTrainedModel, gone: Sequence[nn.Module], load: Load) -> int | None:
-    """As `measure` says; None on a device that is neither a CPU nor of CUDA."""
+def _peak_bytes(model: PreTrainedModel, gone: Sequence[nn.Module], load: Workload) -> int | None:
+    """As `measure_levels` says; None on a device that is neither a CPU nor of CUDA."""
     if model.device.type == "cuda":
         try:
             for module in gone:
                 module.to("cpu")
             torch.cuda.reset_peak_memory_stats(model.device)
-            _run(model, load)
+            _generate(model, load)
             return torch.cuda.max_memory_allocated(model.device)
         finally:
             for module in gone:
@@ -247,7 +253,7 @@ def _peak_bytes(model: PreTrainedModel, gone: Sequence[nn.Module], load: Load) -
     # Else it writes lines of its own to the terminal.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     with profile(profile_memory=True) as recorded:
-        _run(model, load)
+        _generate(model, load)
     events = [e for e in recorded.kineto_results.events() if e.name() == "[memory]"]
     events.sort(key=lambda event: event.start_ns())
     beyond = max(accumulate(event.nbytes() for event in events), default=0)

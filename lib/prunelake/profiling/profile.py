@@ -8,29 +8,36 @@ from transformers import PreTrainedModel
 
 from prunelake.errors import UnknownLayer
 from prunelake.lake import commit
-from prunelake.lake.run_lookup import PastRun, agreeing, dtype_of, past_runs
+from prunelake.lake.run_lookup import PastRun, past_runs, runs_removing_same_layers, shared_dtype
 from prunelake.models import devices
-from prunelake.models.loading import config_of, load
-from prunelake.models.sources import resolve
-from prunelake.profiling.measurement import Load, Subject, busy, check, measure, profile_of
+from prunelake.models.loading import load_model, read_config
+from prunelake.models.sources import resolve_model
+from prunelake.profiling.measurement import (
+    ProfiledModel,
+    Workload,
+    check_measurable,
+    measure_levels,
+    profile_record,
+    system_load_average,
+)
 from prunelake.settings import Settings
 from prunelake.spec import (
     DEFAULT_MODEL,
     UNIT_NAMES,
     Calibration,
     Dtype,
-    Frozen,
+    FrozenValue,
     Levels,
     Strategy,
     Unit,
 )
-from prunelake.sweep.orders import computed_order
+from prunelake.sweep.orders import compute_removal_order
 
-BUSY = 0.5
+MAX_LOAD_AVERAGE = 0.5
 """More processes than that, on average over a minute, take cores from what is measured on a CPU."""
 
 
-class Wanted(Frozen):
+class ProfileRequest(FrozenValue):
     """What is to be measured, by the removal order of the lake's runs where it has some.
 
     `levels` None are those of the runs, else every one up to half of the layers; level 0 is always
@@ -44,11 +51,11 @@ class Wanted(Frozen):
     levels: Levels | None = None
     dtype: Dtype | None = None
     run: str | None = None
-    load: Load = Load()
+    load: Workload = Workload()
     calibration: Calibration = Calibration()
 
 
-def profile(wanted: Wanted, settings: Settings, say: Callable[[str], None]) -> str:
+def profile_model(wanted: ProfileRequest, settings: Settings, say: Callable[[str], None]) -> str:
     """Measure what the levels cost on this machine's device, alone on a GPU; the profile's id.
 
     `say` is told what is done, and that the machine is busy if so: its numbers are then worthless.
@@ -57,23 +64,24 @@ def profile(wanted: Wanted, settings: Settings, say: Callable[[str], None]) -> s
 
     Raises:
         UnknownLayer: a level that the model does not have.
-        InvalidSpec: as `run_lookup.agreeing`, `run_lookup.dtype_of`, `orders.computed_order`, `check`.
+        InvalidSpec: as `run_lookup.runs_removing_same_layers`, `run_lookup.shared_dtype`,
+            `orders.compute_removal_order`, `check_measurable`.
         ModelError, LakeError: as what it calls.
     """
-    load_average = busy()  # before anything of ours computes
-    source = resolve(wanted.model, settings.cache.expanduser(), wanted.strategy.unit)
-    runs = _runs(wanted, past_runs(settings.lake, source.revision, wanted.strategy.label))
-    levels = _levels(wanted.levels, runs, source.layer_count, wanted.strategy.unit)
+    load_average = system_load_average()  # before anything of ours computes
+    source = resolve_model(wanted.model, settings.cache.expanduser(), wanted.strategy.unit)
+    runs = _matching_runs(wanted, past_runs(settings.lake, source.revision, wanted.strategy.label))
+    levels = _resolve_levels(wanted.levels, runs, source.layer_count, wanted.strategy.unit)
     for level in levels:
-        runs = agreeing(runs, level, wanted.run)
-    dtype = wanted.dtype or (dtype_of(runs) if runs else "float32")
-    context = config_of(source.folder).get_text_config().max_position_embeddings
-    check(levels, range(source.layer_count), wanted.load, context)
+        runs = runs_removing_same_layers(runs, level, wanted.run)
+    dtype = wanted.dtype or (shared_dtype(runs) if runs else "float32")
+    context = read_config(source.folder).get_text_config().max_position_embeddings
+    check_measurable(levels, range(source.layer_count), wanted.load, context)
 
     @cache  # two would not only take twice the time: the peak memory would be that of two
     def loaded() -> PreTrainedModel:
-        device = devices.take(settings.device, settings.cache.expanduser(), say)
-        return load(source, dtype, device).model
+        device = devices.acquire_device(settings.device, settings.cache.expanduser(), say)
+        return load_model(source, dtype, device).model
 
     if runs:
         order = runs[0].removal_order
@@ -81,18 +89,18 @@ def profile(wanted: Wanted, settings: Settings, say: Callable[[str], None]) -> s
     else:
         label = wanted.strategy.label
         say(f"the lake {settings.lake} has no run of this model by {label}: computing its order")
-        order = computed_order(
+        order = compute_removal_order(
             source, wanted.strategy, levels[-1], wanted.calibration, dtype, settings, loaded
         )
     model = loaded()
     commit.check_writable(settings.lake)
-    if load_average > BUSY and model.device.type == "cpu":
+    if load_average > MAX_LOAD_AVERAGE and model.device.type == "cpu":
         say(
             f"warning: {load_average:.1f} processes wanted one of {os.cpu_count()} cores over the "
             "last minute; numbers of a busy machine are worthless"
         )
-    rows = measure(model, order, levels, wanted.load, say, wanted.strategy.unit)
-    subject = Subject(
+    rows = measure_levels(model, order, levels, wanted.load, say, wanted.strategy.unit)
+    subject = ProfiledModel(
         source.reference,
         source.revision,
         source.architecture,
@@ -100,19 +108,19 @@ def profile(wanted: Wanted, settings: Settings, say: Callable[[str], None]) -> s
         order,
         dtype,
     )
-    row, frames = profile_of(subject, model, wanted.load, load_average, rows)
+    row, frames = profile_record(subject, model, wanted.load, load_average, rows)
     commit.write_profile(settings.lake, row, frames)
     return str(row["profile_id"])
 
 
-def _runs(wanted: Wanted, runs: list[PastRun]) -> list[PastRun]:
+def _matching_runs(wanted: ProfileRequest, runs: list[PastRun]) -> list[PastRun]:
     """The runs whose order may be meant: the chosen one, else those of the number format if any."""
     if wanted.run is not None:
-        return agreeing(runs, 0, wanted.run)[:1]
+        return runs_removing_same_layers(runs, 0, wanted.run)[:1]
     return [run for run in runs if run.dtype == wanted.dtype] or runs
 
 
-def _levels(
+def _resolve_levels(
     levels: Sequence[int] | None, runs: Sequence[PastRun], layer_count: int, unit: Unit
 ) -> tuple[int, ...]:
     """Ascending, with 0."""

@@ -1,1 +1,1 @@
-"""recommend."""
+"""Recommend a level: within margins and a cost budget."""

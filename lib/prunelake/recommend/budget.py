@@ -8,7 +8,7 @@ from difflib import get_close_matches
 
 from prunelake.errors import InvalidRequest
 
-MEASURED = {
+COST_COLUMNS = {
     "speedup": "decode_speedup",
     "decode_speedup": "decode_speedup",
     "prefill_speedup": "prefill_speedup",
@@ -20,12 +20,12 @@ MEASURED = {
 """Costs that `prunelake profile` measures, and their column in the view `efficiency`: each is a
 ratio to the unpruned model."""
 
-COUNTED = ("removed_layers", "removed_share")
+COUNTED_COSTS = ("removed_layers", "removed_share")
 """Costs that need no measurement: how many layers lose their unit, and their share of all."""
 
-NAMES = (*MEASURED, *COUNTED)
+COST_NAMES = (*COST_COLUMNS, *COUNTED_COSTS)
 
-EXAMPLE = "speedup>=1.2, kv_share<=0.8"
+BUDGET_EXAMPLE = "speedup>=1.2, kv_share<=0.8"
 
 COMPARISONS: Mapping[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
@@ -34,17 +34,19 @@ COMPARISONS: Mapping[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
 }
 
-NUMBER = r"[0-9]{1,9}(?:\.[0-9]{1,9})?"
+NUMBER_PATTERN = r"[0-9]{1,9}(?:\.[0-9]{1,9})?"
 
-TERM = re.compile(rf"(?P<name>\w+)\s*(?P<comparison>>=|<=|>|<)\s*(?P<bound>{NUMBER})")
+TERM_PATTERN = re.compile(
+    rf"(?P<name>\w+)\s*(?P<comparison>>=|<=|>|<)\s*(?P<bound>{NUMBER_PATTERN})"
+)
 
-_WRITTEN = rf"(?:{'|'.join(NAMES)})(?:>=|<=|>|<){NUMBER}"
-PATTERN = rf"^{_WRITTEN}(?:,{_WRITTEN})*$"
+_CANONICAL_TERM = rf"(?:{'|'.join(COST_NAMES)})(?:>=|<=|>|<){NUMBER_PATTERN}"
+BUDGET_PATTERN = rf"^{_CANONICAL_TERM}(?:,{_CANONICAL_TERM})*$"
 """Budgets as a program writes them, for a schema."""
 
 
 @dataclass(frozen=True)
-class Term:
+class BudgetTerm:
     """One comparison of a cost with a bound."""
 
     name: str
@@ -54,7 +56,7 @@ class Term:
     @property
     def column(self) -> str:
         """What is compared: a column of `efficiency`, or one of COUNTED."""
-        return MEASURED.get(self.name, self.name)
+        return COST_COLUMNS.get(self.name, self.name)
 
     @property
     def more_is_better(self) -> bool:
@@ -75,10 +77,10 @@ class Term:
 
 
 @dataclass(frozen=True)
-class Budget:
+class CostBudget:
     """Terms that must all be met; none of them is no budget."""
 
-    terms: tuple[Term, ...] = ()
+    terms: tuple[BudgetTerm, ...] = ()
 
     def is_met(self, costs: Mapping[str, float | None]) -> bool:
         """Whether the costs of a level, by column, meet every term."""
@@ -88,30 +90,30 @@ class Budget:
         return ", ".join(map(str, self.terms))
 
 
-def parse_budget(text: str | None) -> Budget:
+def parse_budget(text: str | None) -> CostBudget:
     """The budget that a text describes: terms joined by commas or `and`.
 
     Raises:
         InvalidRequest: a term that is none, or names no known cost.
     """
     if text is None:
-        return Budget()
-    return Budget(tuple(_term(part.strip()) for part in re.split(r",|\band\b", text)))
+        return CostBudget()
+    return CostBudget(tuple(_parse_term(part.strip()) for part in re.split(r",|\band\b", text)))
 
 
-def _term(text: str) -> Term:
-    found = TERM.fullmatch(text)
+def _parse_term(text: str) -> BudgetTerm:
+    found = TERM_PATTERN.fullmatch(text)
     if found is None:
         raise InvalidRequest(
             f"budget term {text!r}: not a name, one of {' '.join(COMPARISONS)} and a number, "
-            f"as in {EXAMPLE!r}"
+            f"as in {BUDGET_EXAMPLE!r}"
         )
     name = found["name"]
-    if name not in NAMES:
-        near = get_close_matches(name, NAMES, 1)
+    if name not in COST_NAMES:
+        near = get_close_matches(name, COST_NAMES, 1)
         raise InvalidRequest(
             f"budget term {text!r}: no cost {name!r}{f', perhaps {near[0]!r}' if near else ''}; "
-            f"there are {', '.join(NAMES)}, as in {EXAMPLE!r}",
-            NAMES,
+            f"there are {', '.join(COST_NAMES)}, as in {BUDGET_EXAMPLE!r}",
+            COST_NAMES,
         )
-    return Term(name, found["comparison"], float(found["bound"]))
+    return BudgetTerm(name, found["comparison"], float(found["bound"]))

@@ -6,13 +6,13 @@ from typing import Any, Literal
 import polars as pl
 from pydantic import Field
 
-from prunelake.recommend.budget import COUNTED, Budget
-from prunelake.spec import Frozen
+from prunelake.recommend.budget import COUNTED_COSTS, CostBudget
+from prunelake.spec import FrozenValue
 
-Costs = Mapping[str, float | None]
+CostValues = Mapping[str, float | None]
 
 
-class Check(Frozen):
+class Check(FrozenValue):
     """One criterion of one run at one level: a row of `criteria`, which says what each part is."""
 
     task: str
@@ -37,7 +37,7 @@ class Check(Frozen):
     note: str | None = Field(description="Why something is not known.")
 
 
-class Level(Frozen):
+class Level(FrozenValue):
     """One level of a candidate over all tasks."""
 
     level: int
@@ -56,10 +56,10 @@ class Level(Frozen):
         return [check for check in self.checks if not check.is_met]
 
 
-Reason = Literal["task_missing", "not_tested", "cost_unknown", "over_budget", "quality"]
+NoLevelReason = Literal["task_missing", "not_tested", "cost_unknown", "over_budget", "quality"]
 
 
-class Candidate(Frozen):
+class Candidate(FrozenValue):
     """One removal order in one number format, and how deep it may go.
 
     `level` is None where no level can be recommended, for this `reason`: it was not evaluated on
@@ -74,18 +74,18 @@ class Candidate(Frozen):
     removal_order: tuple[int, ...]
     levels: tuple[Level, ...]
     level: int | None
-    reason: Reason | None
+    reason: NoLevelReason | None
 
-    def at(self, level: int) -> Level:
+    def level_at(self, level: int) -> Level:
         """The evidence at a level."""
         return next(one for one in self.levels if one.level == level)
 
     @property
-    def stopped_at(self) -> Level | None:
+    def first_failed_level(self) -> Level | None:
         """The first tested level that fails a criterion; deeper ones are not tested after it."""
         return next((one for one in self.levels if one.is_tested and not one.is_met), None)
 
-    def nearest(self, budget: Budget) -> Level | None:
+    def nearest_level(self, budget: CostBudget) -> Level | None:
         """The level that comes closest to the budget; None where a cost of it is not known."""
 
         def distance(one: Level) -> float:
@@ -103,12 +103,12 @@ class Candidate(Frozen):
         return min(known, key=distance, default=None)
 
 
-def candidate(
+def build_candidate(
     runs: Sequence[Mapping[str, Any]],
     tasks: Sequence[str],
     checks: pl.DataFrame,
-    costs: Mapping[str, Mapping[int, Costs]],
-    budget: Budget,
+    costs: Mapping[str, Mapping[int, CostValues]],
+    budget: CostBudget,
 ) -> Candidate:
     """What the runs of one removal order, one a task, say together.
 
@@ -118,7 +118,7 @@ def candidate(
     first = runs[0]
     run_ids = tuple(run["run_id"] for run in runs)
     layer_count = first["layer_count"] or None
-    measured: dict[int, Costs] = {}
+    measured: dict[int, CostValues] = {}
     for run_id in run_ids:
         measured |= costs.get(run_id, {})
     is_whole = {run["task"] for run in runs} == set(tasks)
@@ -128,7 +128,7 @@ def candidate(
     ):
         number = int(level)
         is_everywhere = is_whole and rows["run_id"].n_unique() == len(runs)
-        its_costs = _counted(number, layer_count) | dict(measured.get(number, {}))
+        its_costs = _counted_costs(number, layer_count) | dict(measured.get(number, {}))
         levels.append(
             Level(
                 level=number,
@@ -157,10 +157,10 @@ def candidate(
     )
 
 
-def _reason(levels: Sequence[Level], is_whole: bool, budget: Budget) -> Reason:
+def _reason(levels: Sequence[Level], is_whole: bool, budget: CostBudget) -> NoLevelReason:
     if not is_whole:
         return "task_missing"
-    columns = {term.column for term in budget.terms} - set(COUNTED)
+    columns = {term.column for term in budget.terms} - set(COUNTED_COSTS)
     if not all(any(one.costs.get(name) is not None for one in levels) for name in columns):
         return "cost_unknown"
     if not any(one.is_within_budget for one in levels):
@@ -169,6 +169,6 @@ def _reason(levels: Sequence[Level], is_whole: bool, budget: Budget) -> Reason:
     return "quality" if is_tested else "not_tested"
 
 
-def _counted(level: int, layer_count: int | None) -> dict[str, float | None]:
+def _counted_costs(level: int, layer_count: int | None) -> dict[str, float | None]:
     share = level / layer_count if layer_count else None
     return {"removed_layers": float(level), "removed_share": share}

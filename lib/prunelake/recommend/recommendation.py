@@ -13,25 +13,25 @@ import polars as pl
 from pydantic import Field
 
 from prunelake.errors import InvalidRequest, NotFound, NothingToShow
-from prunelake.recommend.budget import MEASURED, Budget
-from prunelake.recommend.candidates import Candidate, Costs, Level, candidate
-from prunelake.spec import Frozen
+from prunelake.recommend.budget import COST_COLUMNS, CostBudget
+from prunelake.recommend.candidates import Candidate, CostValues, Level, build_candidate
+from prunelake.spec import FrozenValue
 
 CalibrationMetric = Literal["ece", "smooth_ece", "brier", "nll"]
 
-MARGIN = 0.02
-CALIBRATOR = "temperature"
+DEFAULT_MARGIN = 0.02
+DEFAULT_CALIBRATOR = "temperature"
 
 
-class Margins(Frozen):
+class Margins(FrozenValue):
     """How much worse each criterion may be, in its own unit."""
 
-    accuracy: float = MARGIN
-    faithfulness: float = MARGIN
-    calibration: float = MARGIN
+    accuracy: float = DEFAULT_MARGIN
+    faithfulness: float = DEFAULT_MARGIN
+    calibration: float = DEFAULT_MARGIN
 
     @classmethod
-    def of(
+    def with_default(
         cls, margin: float, faithfulness: float | None = None, calibration: float | None = None
     ) -> Self:
         """One margin for all, but for what is set apart.
@@ -50,7 +50,7 @@ class Margins(Frozen):
         return cls(**found)
 
 
-class Question(Frozen):
+class RecommendationRequest(FrozenValue):
     """What is asked: a model (its reference or the last part of it), its tasks, and the terms.
 
     Without tasks it is about all on which the model was evaluated. `device` is where the costs of
@@ -59,14 +59,14 @@ class Question(Frozen):
 
     model: str
     tasks: tuple[str, ...] = ()
-    budget: Budget = Budget()
+    budget: CostBudget = CostBudget()
     margins: Margins = Margins()
     calibration: CalibrationMetric = "ece"
-    calibrator: str = CALIBRATOR
+    calibrator: str = DEFAULT_CALIBRATOR
     device: str | None = None
 
 
-class Answer(Frozen):
+class Answer(FrozenValue):
     """What to take, of all candidates; a level of None says: none.
 
     `calibrator` is what the confidence is recalibrated by; None is the model as it is.
@@ -87,7 +87,7 @@ class Answer(Frozen):
         return next((one for one in self.candidates if one.run_ids == self.run_ids), None)
 
 
-class Recommendation(Frozen):
+class Recommendation(FrozenValue):
     """The answers before and after recalibration, and what was asked."""
 
     model: str
@@ -103,7 +103,9 @@ class Recommendation(Frozen):
     recalibrated: Answer
 
 
-def recommend(connection: duckdb.DuckDBPyConnection, question: Question) -> Recommendation:
+def recommend(
+    connection: duckdb.DuckDBPyConnection, question: RecommendationRequest
+) -> Recommendation:
     """The deepest level of the best strategy that passes every criterion on every task.
 
     A criterion is passed where the upper end of the one-sided 95 % interval of its loss against the
@@ -118,7 +120,7 @@ def recommend(connection: duckdb.DuckDBPyConnection, question: Question) -> Reco
         NothingToShow: no pruned level, none with the examples behind its values, or a budget whose
             costs were never measured.
     """
-    runs = _runs(connection, question.model)
+    runs = _latest_runs(connection, question.model)
     tasks = question.tasks or tuple(sorted(set(runs["task"])))
     if unknown := sorted(set(tasks) - set(runs["task"])):
         known = sorted(set(runs["task"]))
@@ -127,11 +129,11 @@ def recommend(connection: duckdb.DuckDBPyConnection, question: Question) -> Reco
             f"the lake has {', '.join(known)}",
             known,
         )
-    chosen = _chosen(connection, runs.filter(pl.col("task").is_in(tasks)))
+    chosen = _representative_runs(connection, runs.filter(pl.col("task").is_in(tasks)))
     run_ids = chosen["run_id"].to_list()
     _check_calibrator(connection, question.calibrator, run_ids)
-    device, costs = _costs(connection, question, runs["model"][0], chosen)
-    checks = _rows(
+    device, costs = _measured_costs(connection, question, runs["model"][0], chosen)
+    checks = _query(
         connection,
         """
         from criteria_at(
@@ -152,7 +154,7 @@ def recommend(connection: duckdb.DuckDBPyConnection, question: Question) -> Reco
     if checks.is_empty():
         raise NothingToShow(f"{runs['model'][0]}: no pruned level was evaluated; sweep some levels")
     answers = [
-        _answer(calibrator, chosen, tasks, checks, costs, question.budget)
+        _best_answer(calibrator, chosen, tasks, checks, costs, question.budget)
         for calibrator in (None, question.calibrator)
     ]
     first = runs.row(0, named=True)
@@ -171,13 +173,13 @@ def recommend(connection: duckdb.DuckDBPyConnection, question: Question) -> Reco
     )
 
 
-def _rows(connection: duckdb.DuckDBPyConnection, sql: str, **parameters: Any) -> pl.DataFrame:
+def _query(connection: duckdb.DuckDBPyConnection, sql: str, **parameters: Any) -> pl.DataFrame:
     return pl.DataFrame(connection.sql(sql, params=parameters).to_arrow_table())
 
 
-def _runs(connection: duckdb.DuckDBPyConnection, model: str) -> pl.DataFrame:
+def _latest_runs(connection: duckdb.DuckDBPyConnection, model: str) -> pl.DataFrame:
     """The runs of the latest revision of a model, the latest first."""
-    runs = _rows(
+    runs = _query(
         connection,
         """
         select *, regexp_extract(rtrim(model, '/'), '[^/:]+$') as name
@@ -204,13 +206,13 @@ def _runs(connection: duckdb.DuckDBPyConnection, model: str) -> pl.DataFrame:
     return found.filter(revision=found["revision"][0])
 
 
-def _chosen(connection: duckdb.DuckDBPyConnection, runs: pl.DataFrame) -> pl.DataFrame:
+def _representative_runs(connection: duckdb.DuckDBPyConnection, runs: pl.DataFrame) -> pl.DataFrame:
     """One run for each removal order, number format and task.
 
     The one that explains most examples counts, then the one of most examples, then the latest: what
     was asked of a run, never what came out.
     """
-    explained = _rows(
+    explained = _query(
         connection,
         """
         select run_id, max(n) as explained_count
@@ -238,17 +240,20 @@ def _check_calibrator(
     connection: duckdb.DuckDBPyConnection, calibrator: str, run_ids: Sequence[str]
 ) -> None:
     sql = "select distinct calibrator from recalibration where list_contains($run_ids, run_id)"
-    known = sorted(_rows(connection, sql, run_ids=run_ids)["calibrator"])
+    known = sorted(_query(connection, sql, run_ids=run_ids)["calibrator"])
     if known and calibrator not in known:
         raise NotFound(f"no calibrator {calibrator!r}; there are {', '.join(known)}", known)
 
 
-def _costs(
-    connection: duckdb.DuckDBPyConnection, question: Question, model: str, runs: pl.DataFrame
-) -> tuple[str | None, dict[str, dict[int, Costs]]]:
+def _measured_costs(
+    connection: duckdb.DuckDBPyConnection,
+    question: RecommendationRequest,
+    model: str,
+    runs: pl.DataFrame,
+) -> tuple[str | None, dict[str, dict[int, CostValues]]]:
     """The device, and the measured costs by run and level."""
-    columns = ", ".join(dict.fromkeys(MEASURED.values()))
-    measured = _rows(
+    columns = ", ".join(dict.fromkeys(COST_COLUMNS.values()))
+    measured = _query(
         connection,
         f"""
         select run_id, level, device, {columns}
@@ -259,7 +264,7 @@ def _costs(
     )
     devices = sorted(set(measured["device"]))
     device = question.device or (devices[0] if len(devices) == 1 else None)
-    asked = [term for term in question.budget.terms if term.name in MEASURED]
+    asked = [term for term in question.budget.terms if term.name in COST_COLUMNS]
     if question.device is not None and question.device not in devices:
         raise NotFound(
             f"no cost of {model} was measured on {question.device!r}; "
@@ -279,31 +284,31 @@ def _costs(
                 "choose one by device",
                 devices,
             )
-    found: dict[str, dict[int, Costs]] = {}
+    found: dict[str, dict[int, CostValues]] = {}
     for row in of_device.drop("device").iter_rows(named=True):
         found.setdefault(row.pop("run_id"), {})[row.pop("level")] = row
     return device, found
 
 
-def _answer(
+def _best_answer(
     calibrator: str | None,
     runs: pl.DataFrame,
     tasks: Sequence[str],
     checks: pl.DataFrame,
-    costs: Mapping[str, Mapping[int, Costs]],
-    budget: Budget,
+    costs: Mapping[str, Mapping[int, CostValues]],
+    budget: CostBudget,
 ) -> Answer:
     ours = checks.filter(pl.col("calibrator").eq_missing(pl.lit(calibrator)))
     candidates = tuple(
-        candidate(group.to_dicts(), tasks, ours, costs, budget)
+        build_candidate(group.to_dicts(), tasks, ours, costs, budget)
         for _, group in runs.group_by("strategy", "dtype", "removal_order", maintain_order=True)
     )
-    found = [(one, one.at(one.level)) for one in candidates if one.level is not None]
+    found = [(one, one.level_at(one.level)) for one in candidates if one.level is not None]
     if not found:
         nothing: dict[str, Any] = dict.fromkeys(("strategy", "dtype", "level"))
         nothing |= {"run_ids": (), "removed": (), "costs": {}}
         return Answer(calibrator=calibrator, candidates=candidates, **nothing)
-    best, at = min(found, key=lambda pair: _rank(pair[0], pair[1], budget))
+    best, at = min(found, key=lambda pair: _preference_key(pair[0], pair[1], budget))
     return Answer(
         calibrator=calibrator,
         strategy=best.strategy,
@@ -316,7 +321,7 @@ def _answer(
     )
 
 
-def _rank(one: Candidate, at: Level, budget: Budget) -> tuple[float, float, str]:
+def _preference_key(one: Candidate, at: Level, budget: CostBudget) -> tuple[float, float, str]:
     """The least is best: saves most of what the budget names first, then loses least calibration.
 
     Without a budget it is the number of layers removed.

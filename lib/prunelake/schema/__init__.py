@@ -1,1 +1,1 @@
-"""schema."""
+"""The schema of the lake: tables, metrics, row formats."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from prunelake.schema.table import CELL, CELL_SCHEMA, Table
+from prunelake.schema.table import METRIC_KEY, METRIC_KEY_SCHEMA, Table
 
 ANALYSIS_VERSION = 2
 """Changes when the code computes other statistics from the same run: older ones are ignored and can
@@ -28,11 +28,11 @@ ANALYSES = Table(
 METRICS = Table(
     "metrics",
     "run x level x metric (x method, operator, variant)",
-    ("run_id", "level", *CELL),
+    ("run_id", "level", *METRIC_KEY),
     {
         "run_id": pl.String(),
         "level": pl.Int32(),
-        **CELL_SCHEMA,
+        **METRIC_KEY_SCHEMA,
         "higher_is_better": pl.Boolean(),  # null: neither direction is
         "is_tested": pl.Boolean(),  # whether a difference from level 0 can be by chance
         "value": pl.Float64(),
@@ -55,10 +55,10 @@ METRICS = Table(
 CORRELATIONS = Table(
     "correlations",
     "run x metric (x method, operator, variant) x scope",
-    ("run_id", *CELL, "scope"),
+    ("run_id", *METRIC_KEY, "scope"),
     {
         "run_id": pl.String(),
-        **CELL_SCHEMA,
+        **METRIC_KEY_SCHEMA,
         "scope": pl.String(),  # all levels, or the stable ones
         "level_count": pl.Int64(),
         **{
@@ -148,7 +148,7 @@ RECALIBRATED_RELIABILITY = Table(
     },
     is_optional=True,
 )
-DERIVED: Mapping[str, Table] = {
+ANALYSIS_TABLES: Mapping[str, Table] = {
     t.name: t
     for t in (
         ANALYSES,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Metric:
+class MetricDefinition:
     """One metric of a level.
 
     `higher_is_better` is None where neither direction is. The value lies in [`low`, `high`].
@@ -20,40 +20,40 @@ class Metric:
     is_tested: bool = True
 
 
-METRICS: Mapping[str, Metric] = {
-    "accuracy": Metric(True),
-    "accuracy_norm": Metric(True),
-    "ece": Metric(False),
-    "ece_debiased": Metric(False, low=-1.0),  # what is taken off may exceed the rest
-    "smooth_ece": Metric(False),
-    "brier": Metric(False, high=2.0),
-    "top_label_brier": Metric(False),
-    "brier_calibration": Metric(False),
-    "brier_refinement": Metric(False),
-    "nll": Metric(False, high=math.inf),
-    "mean_confidence": Metric(None),
-    "auroc": Metric(True),
-    "aurc": Metric(False),
-    "flip_rate": Metric(False, is_tested=False),
-    "harmful_flip_rate": Metric(False, is_tested=False),
-    "beneficial_flip_rate": Metric(True, is_tested=False),
-    "kl_from_unpruned": Metric(False, high=math.inf, is_tested=False),
-    "comprehensiveness": Metric(True, low=-1.0),
-    "sufficiency": Metric(False, low=-1.0),
-    "comprehensiveness_advantage": Metric(True, low=-2.0, high=2.0),
-    "sufficiency_advantage": Metric(True, low=-2.0, high=2.0),
-    "overlap_5": Metric(True, is_tested=False),
-    "overlap_10": Metric(True, is_tested=False),
-    "overlap_20": Metric(True, is_tested=False),
-    "attribution_spearman": Metric(True, low=-1.0, is_tested=False),
-    "cross_overlap_10": Metric(True),
-    "cross_spearman": Metric(True, low=-1.0),
-    "seed_overlap_10": Metric(True),
-    "seed_spearman": Metric(True, low=-1.0),
+METRIC_DEFINITIONS: Mapping[str, MetricDefinition] = {
+    "accuracy": MetricDefinition(True),
+    "accuracy_norm": MetricDefinition(True),
+    "ece": MetricDefinition(False),
+    "ece_debiased": MetricDefinition(False, low=-1.0),  # what is taken off may exceed the rest
+    "smooth_ece": MetricDefinition(False),
+    "brier": MetricDefinition(False, high=2.0),
+    "top_label_brier": MetricDefinition(False),
+    "brier_calibration": MetricDefinition(False),
+    "brier_refinement": MetricDefinition(False),
+    "nll": MetricDefinition(False, high=math.inf),
+    "mean_confidence": MetricDefinition(None),
+    "auroc": MetricDefinition(True),
+    "aurc": MetricDefinition(False),
+    "flip_rate": MetricDefinition(False, is_tested=False),
+    "harmful_flip_rate": MetricDefinition(False, is_tested=False),
+    "beneficial_flip_rate": MetricDefinition(True, is_tested=False),
+    "kl_from_unpruned": MetricDefinition(False, high=math.inf, is_tested=False),
+    "comprehensiveness": MetricDefinition(True, low=-1.0),
+    "sufficiency": MetricDefinition(False, low=-1.0),
+    "comprehensiveness_advantage": MetricDefinition(True, low=-2.0, high=2.0),
+    "sufficiency_advantage": MetricDefinition(True, low=-2.0, high=2.0),
+    "overlap_5": MetricDefinition(True, is_tested=False),
+    "overlap_10": MetricDefinition(True, is_tested=False),
+    "overlap_20": MetricDefinition(True, is_tested=False),
+    "attribution_spearman": MetricDefinition(True, low=-1.0, is_tested=False),
+    "cross_overlap_10": MetricDefinition(True),
+    "cross_spearman": MetricDefinition(True, low=-1.0),
+    "seed_overlap_10": MetricDefinition(True),
+    "seed_spearman": MetricDefinition(True, low=-1.0),
 }
 
 
-def bounds(metric: str, variant: str) -> tuple[float, float]:
+def value_range(metric: str, variant: str) -> tuple[float, float]:
     """The range of a metric in one variant: a normalised AOPC has none, as its bounds are searched.
 
     Raises:
@@ -61,4 +61,4 @@ def bounds(metric: str, variant: str) -> tuple[float, float]:
     """
     if variant == "normalised":
         return -math.inf, math.inf
-    return METRICS[metric].low, METRICS[metric].high
+    return METRIC_DEFINITIONS[metric].low, METRIC_DEFINITIONS[metric].high

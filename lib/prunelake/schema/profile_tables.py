@@ -7,7 +7,7 @@ import polars as pl
 from prunelake.schema.table import Table
 
 # What a profile is of: one that is measured again takes the place of the earlier one.
-SUBJECT = ("revision", "strategy", "removal_order", "dtype", "device_name")
+PROFILE_SUBJECT = ("revision", "strategy", "removal_order", "dtype", "device_name")
 PROFILES = Table(
     "profiles",
     "profile: what the levels of one removal order cost on one device",
@@ -53,6 +53,6 @@ EFFICIENCY = Table(
         "peak_bytes": pl.Int64(),  # weights, cache and what computing takes
     },
 )
-COSTS: Mapping[str, Table] = {t.name: t for t in (PROFILES, EFFICIENCY)}
+PROFILE_TABLES: Mapping[str, Table] = {t.name: t for t in (PROFILES, EFFICIENCY)}
 """What running a model costs without the layers of a level; a profile exists once its `profiles`
 file does."""

@@ -29,7 +29,7 @@ MEDIA_TYPES: Mapping[RowFormat, str] = {
 }
 
 
-def encoded(frame: pl.DataFrame, format: RowFormat) -> bytes:
+def encode_rows(frame: pl.DataFrame, format: RowFormat) -> bytes:
     """The rows in a format; Arrow is the IPC stream, CSV has lists and structs as JSON.
 
     What is not a number (NaN, infinity) is null in JSON, which has no word for it.
@@ -41,7 +41,7 @@ def encoded(frame: pl.DataFrame, format: RowFormat) -> bytes:
             return b"".join(to_json(row) + b"\n" for row in frame.iter_rows(named=True))
         case RowFormat.csv:
             nested = [name for name, kind in frame.schema.items() if kind.is_nested()]
-            as_json = [pl.Series(name, map(_text, frame[name].to_list())) for name in nested]
+            as_json = [pl.Series(name, map(_json_text, frame[name].to_list())) for name in nested]
             return frame.with_columns(as_json).write_csv().encode()
         case RowFormat.parquet:
             file = BytesIO()
@@ -59,24 +59,24 @@ def to_json(value: Any) -> bytes:
     Decimals, whole numbers beyond 64 bits and what JSON does not know are texts.
     """
     try:
-        return orjson.dumps(value, default=_plain)
+        return orjson.dumps(value, default=_json_default)
     except orjson.JSONEncodeError:
-        return orjson.dumps(_narrowed(value), default=_plain)
+        return orjson.dumps(_big_ints_as_text(value), default=_json_default)
 
 
-def _text(value: Any) -> str | None:
+def _json_text(value: Any) -> str | None:
     return None if value is None else to_json(value).decode()
 
 
-def _narrowed(value: Any) -> Any:
+def _big_ints_as_text(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _narrowed(part) for name, part in value.items()}
+        return {name: _big_ints_as_text(part) for name, part in value.items()}
     if isinstance(value, list):
-        return [_narrowed(part) for part in value]
+        return [_big_ints_as_text(part) for part in value]
     return str(value) if isinstance(value, int) and not -(2**63) <= value < 2**64 else value
 
 
-def _plain(value: object) -> object:
+def _json_default(value: object) -> object:
     if isinstance(value, Decimal) and value == int(value) and abs(value) < 2**63:
         return int(value)
     return str(value)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from prunelake.schema.table import CELL, CELL_SCHEMA, Table
+from prunelake.schema.table import METRIC_KEY, METRIC_KEY_SCHEMA, Table
 
 RUNS = Table(
     "runs",
@@ -129,16 +129,16 @@ BOUNDS = Table(
 REPORTED = Table(
     "reported",
     "run x level x metric (x method, operator, variant)",
-    ("run_id", "level", *CELL),
+    ("run_id", "level", *METRIC_KEY),
     {
         "run_id": pl.String(),
         "level": pl.Int32(),
-        **CELL_SCHEMA,
+        **METRIC_KEY_SCHEMA,
         "value": pl.Float64(),  # as others published it, without the examples behind it
     },
     is_optional=True,
 )
-TABLES: Mapping[str, Table] = {
+RUN_TABLES: Mapping[str, Table] = {
     t.name: t
     for t in (
         RUNS,

@@ -22,7 +22,7 @@ class Table:
     is_optional: bool = False  # a run without such rows has no such file
 
     @property
-    def owner(self) -> str:
+    def owner_column(self) -> str:
         """The column that says which run, or profile, a row is of."""
         return self.key[0]
 
@@ -33,5 +33,5 @@ class Table:
 
 # In the tables below, '' stands for a method, operator or variant that does not apply: a key has no
 # nulls. The views show it as null.
-CELL = ("metric", "method", "operator", "variant")
-CELL_SCHEMA = {name: pl.String() for name in CELL}
+METRIC_KEY = ("metric", "method", "operator", "variant")
+METRIC_KEY_SCHEMA = {name: pl.String() for name in METRIC_KEY}

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from prunelake.schema.analysis_tables import DERIVED
-from prunelake.schema.profile_tables import COSTS
-from prunelake.schema.run_tables import TABLES
+from prunelake.schema.analysis_tables import ANALYSIS_TABLES
+from prunelake.schema.profile_tables import PROFILE_TABLES
+from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.schema.table import Table
 
-EVERY: Mapping[str, Table] = {**TABLES, **DERIVED, **COSTS}
+ALL_TABLES: Mapping[str, Table] = {**RUN_TABLES, **ANALYSIS_TABLES, **PROFILE_TABLES}
 """All tables of a lake."""

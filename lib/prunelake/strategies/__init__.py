@@ -1,1 +1,1 @@
-"""strategies."""
+"""Removal orders: which layers a sweep removes first."""

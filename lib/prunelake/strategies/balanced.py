@@ -25,35 +25,33 @@ import zlib
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import softmax
 
 from prunelake.errors import TaskError
-from prunelake.inference.branches import Variants
-from prunelake.inference.nested import Array, NestedModel
-from prunelake.inference.prefix_tree import Query
+from prunelake.inference.branches import LevelMasks
+from prunelake.inference.nested import NestedModel
+from prunelake.inference.prefix_tree import ScoringQuery
+from prunelake.schema.arrays import FloatArray
 from prunelake.spec import Explanation
-from prunelake.strategies.greedy import Measure, increase
-from prunelake.tasks.encoding import Encoded
+from prunelake.strategies.greedy import ImportanceFunction, damage_increase
+from prunelake.tasks.encoding import EncodedExample
 
-BREADTH = 6
+CANDIDATES_PER_STEP = 6
 """How many layers a step measures behind the first, which measures all."""
 
-Scores = NDArray[np.float64]
 
-
-def balanced_increase(model: NestedModel, examples: Sequence[Encoded]) -> Measure:
+def balanced_increase(model: NestedModel, examples: Sequence[EncodedExample]) -> ImportanceFunction:
     """How far each further removal raises the damage to accuracy, calibration and explanations.
 
     Raises:
         TaskError: no prompt of two tokens or more, of which some could be masked.
     """
-    whole = [Query((*e.prefix, *e.prompt), e.options, (0,)) for e in examples]
-    model.variants = Variants([()], len(model.layers), model.unit)
+    whole = [ScoringQuery((*e.prefix, *e.prompt), e.options, (0,)) for e in examples]
+    model.level_masks = LevelMasks([()], len(model.layers), model.unit)
     answers = model.log_likelihoods(whole)
     predicted = [int(answer[0].argmax()) for answer in answers]
     masked = [
-        (number, Query(context, (e.options[predicted[number]],), (0,)))
+        (number, ScoringQuery(context, (e.options[predicted[number]],), (0,)))
         for number, e in enumerate(examples)
         for context in masked_contexts(e)
     ]
@@ -66,7 +64,7 @@ def balanced_increase(model: NestedModel, examples: Sequence[Encoded]) -> Measur
     rows = len(examples)
     stake = float(np.mean([1 - 1 / len(e.options) for e in examples]))
 
-    def responses(answers: Sequence[Array]) -> Scores:
+    def responses(answers: Sequence[FloatArray]) -> FloatArray:
         """By how much each mask moves the log-likelihood of what is predicted [masks, levels]."""
         return np.array(
             [
@@ -76,18 +74,18 @@ def balanced_increase(model: NestedModel, examples: Sequence[Encoded]) -> Measur
         )
 
     unpruned = [*answers, *model.log_likelihoods(queries)]
-    right, brier = _right_and_brier(unpruned[:rows], examples)
+    right, brier = _gold_probability_and_brier(unpruned[:rows], examples)
     response = responses(unpruned)
 
-    def damage(answers: Sequence[Array]) -> Scores:
-        own_right, own_brier = _right_and_brier(answers[:rows], examples)
+    def damage(answers: Sequence[FloatArray]) -> FloatArray:
+        own_right, own_brier = _gold_probability_and_brier(answers[:rows], examples)
         drift = np.abs(responses(answers) - response).sum(axis=0) / np.abs(response).sum()
         return np.asarray(((right - own_right + own_brier - brier) / stake + drift) / 3)
 
-    return increase(model, [*whole, *queries], damage, BREADTH)
+    return damage_increase(model, [*whole, *queries], damage, CANDIDATES_PER_STEP)
 
 
-def masked_contexts(encoded: Encoded) -> list[tuple[int, ...]]:
+def masked_contexts(encoded: EncodedExample) -> list[tuple[int, ...]]:
     """The prompt with one half of its tokens replaced, and with the others; none of fewer than two.
 
     Behind the special tokens that go in front of it. The larger half is replaced second.
@@ -105,9 +103,9 @@ def masked_contexts(encoded: Encoded) -> list[tuple[int, ...]]:
     ]
 
 
-def _right_and_brier(
-    answers: Sequence[Array], examples: Sequence[Encoded]
-) -> tuple[Scores, Scores]:
+def _gold_probability_and_brier(
+    answers: Sequence[FloatArray], examples: Sequence[EncodedExample]
+) -> tuple[FloatArray, FloatArray]:
     """Means over rows [levels] of the right option's probability, and of the Brier score."""
     right, brier = [], []
     for answer, encoded in zip(answers, examples, strict=True):

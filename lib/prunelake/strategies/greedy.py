@@ -9,27 +9,27 @@ about half of asking about each candidate on its own.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import log_softmax
 
 from prunelake.errors import ModelError
-from prunelake.inference.branches import Variants
-from prunelake.inference.nested import Array, NestedModel, Progress
-from prunelake.inference.prefix_tree import Query
+from prunelake.inference.branches import LevelMasks
+from prunelake.inference.nested import NestedModel, Progress
+from prunelake.inference.prefix_tree import ScoringQuery
+from prunelake.schema.arrays import FloatArray
 from prunelake.spec import UNIT_NAMES, Unit
-from prunelake.tasks.encoding import Encoded
+from prunelake.tasks.encoding import EncodedExample
 
-Measure = Callable[[tuple[int, ...]], Mapping[int, float]]
+ImportanceFunction = Callable[[tuple[int, ...]], Mapping[int, float]]
 """The layers removed so far to what each layer that is left is worth, input first."""
 
-Damage = Callable[[Sequence[Array]], NDArray[np.float64]]
+DamageFunction = Callable[[Sequence[FloatArray]], FloatArray]
 """Arrays [levels, options] of log-likelihoods, one a query, to the damage [levels]."""
 
 
-def greedy(
+def greedy_order(
     layer_count: int,
     depth: int,
-    measure: Measure,
+    measure: ImportanceFunction,
     progress: Progress | None = None,
     unit: Unit = "attention",
 ) -> tuple[tuple[int, ...], tuple[float, ...]]:
@@ -61,40 +61,45 @@ def greedy(
     return tuple(order), tuple(worth[layer] for layer in range(layer_count))
 
 
-def loss_increase(model: NestedModel, windows: Iterable[Sequence[int]]) -> Measure:
+def loss_increase(model: NestedModel, windows: Iterable[Sequence[int]]) -> ImportanceFunction:
     """How far each further removal raises the mean loss (nats) of the next token of `windows`."""
-    asked = [Query((window[0],), (tuple(window[1:]),), (0,)) for window in windows]
+    asked = [ScoringQuery((window[0],), (tuple(window[1:]),), (0,)) for window in windows]
     tokens = sum(len(query.options[0]) for query in asked)
 
-    def loss(answers: Sequence[Array]) -> NDArray[np.float64]:
+    def loss(answers: Sequence[FloatArray]) -> FloatArray:
         return np.asarray(-np.sum([answer[:, 0] for answer in answers], axis=0) / tokens)
 
-    return increase(model, asked, loss)
+    return damage_increase(model, asked, loss)
 
 
-def divergence_increase(model: NestedModel, examples: Iterable[Encoded]) -> Measure:
+def divergence_increase(
+    model: NestedModel, examples: Iterable[EncodedExample]
+) -> ImportanceFunction:
     """How far each further removal raises the mean divergence from the unpruned model.
 
     The divergence on an example is KL(p || q) in nats: p and q are the softmax over its options'
     log-likelihoods, of the unpruned and of the pruned model.
     """
-    asked = [Query((*e.prefix, *e.prompt), e.options, (0,)) for e in examples]
-    model.variants = Variants([()], len(model.layers), model.unit)
+    asked = [ScoringQuery((*e.prefix, *e.prompt), e.options, (0,)) for e in examples]
+    model.level_masks = LevelMasks([()], len(model.layers), model.unit)
     unpruned = [log_softmax(answer[0]) for answer in model.log_likelihoods(asked)]
 
-    def divergence(answers: Sequence[Array]) -> NDArray[np.float64]:
+    def divergence(answers: Sequence[FloatArray]) -> FloatArray:
         rows = [
             (np.exp(p) * (p - log_softmax(answer, axis=1))).sum(axis=1)
             for p, answer in zip(unpruned, answers, strict=True)
         ]
         return np.asarray(np.mean(rows, axis=0))
 
-    return increase(model, asked, divergence)
+    return damage_increase(model, asked, divergence)
 
 
-def increase(
-    model: NestedModel, asked: Sequence[Query], damage: Damage, breadth: int | None = None
-) -> Measure:
+def damage_increase(
+    model: NestedModel,
+    asked: Sequence[ScoringQuery],
+    damage: DamageFunction,
+    breadth: int | None = None,
+) -> ImportanceFunction:
     """How far each further removal raises the damage, over that without the layers removed so far.
 
     Of more than `breadth` layers that are left, those are measured that were worth least when they
@@ -108,9 +113,11 @@ def increase(
         if known and breadth is not None:
             left = sorted(sorted(left, key=known.__getitem__)[:breadth])
         lacking = [removed, *((*removed, layer) for layer in left)]
-        model.variants = Variants(lacking, count, model.unit)
-        levels = tuple(range(model.variants.count))
-        found = damage(model.log_likelihoods([Query(q.prompt, q.options, levels) for q in asked]))
+        model.level_masks = LevelMasks(lacking, count, model.unit)
+        levels = tuple(range(model.level_masks.level_count))
+        found = damage(
+            model.log_likelihoods([ScoringQuery(q.prompt, q.options, levels) for q in asked])
+        )
         worth = dict(zip(left, (found[1:] - found[0]).tolist(), strict=True))
         known.update(worth)
         return worth

@@ -12,14 +12,14 @@ from torch.nn.functional import cosine_similarity
 from transformers import PreTrainedModel
 
 from prunelake.inference.nested import NestedModel, Progress
-from prunelake.models.decoder_map import Part, attention_layers, parts
+from prunelake.models.decoder_map import RemovableModule, attention_layers, removable_modules
 from prunelake.models.loading import check_supported
-from prunelake.models.precision import products
+from prunelake.models.precision import matmul_precision
 from prunelake.models.removal import removed
 from prunelake.spec import Strategy, Unit
 from prunelake.strategies.balanced import balanced_increase
-from prunelake.strategies.greedy import divergence_increase, greedy, loss_increase
-from prunelake.tasks.encoding import Encoded
+from prunelake.strategies.greedy import divergence_increase, greedy_order, loss_increase
+from prunelake.tasks.encoding import EncodedExample
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def removal_order(
     model: PreTrainedModel,
     strategy: Strategy,
     windows: Sequence[Sequence[int]],
-    questions: Sequence[Encoded] = (),
+    questions: Sequence[EncodedExample] = (),
     depth: int | None = None,
     progress: Progress | None = None,
 ) -> RemovalOrder:
@@ -62,7 +62,7 @@ def removal_order(
       the unpruned model;
     - `balanced`: the same of the damage to accuracy, calibration and explanations (`balanced`).
 
-    The last four are greedy: they measure again after each removal (`greedy.greedy`), and a
+    The last four are greedy: they measure again after each removal (`greedy.greedy_order`), and a
     layer's importance is that of the step which removed it, or of the last step.
 
     Args:
@@ -100,7 +100,7 @@ def removal_order(
                 found = cosine_importance(model, windows, unit)
             return {layer: found[layer] for layer in range(count) if layer not in gone}
 
-        return RemovalOrder(*greedy(count, steps, measure, progress, unit), passes * tokens)
+        return RemovalOrder(*greedy_order(count, steps, measure, progress, unit), passes * tokens)
     nested = NestedModel(model, (), unit=unit)
     if strategy.name == "loss":
         increase = loss_increase(nested, windows)
@@ -108,7 +108,9 @@ def removal_order(
         increase = divergence_increase(nested, questions)
     else:
         increase = balanced_increase(nested, questions)
-    return RemovalOrder(*greedy(count, steps, increase, progress, unit), nested.forward_tokens)
+    return RemovalOrder(
+        *greedy_order(count, steps, increase, progress, unit), nested.forward_tokens
+    )
 
 
 @torch.inference_mode()
@@ -125,10 +127,12 @@ def cosine_importance(
     """
     layers = attention_layers(model)
     sums = torch.zeros(len(layers), dtype=torch.float64)
-    adding = parts(model, "attention" if unit == "attention" else "block")
-    with products(model), ExitStack() as stack:
+    adding = removable_modules(model, "attention" if unit == "attention" else "block")
+    with matmul_precision(model), ExitStack() as stack:
         for number, layer in enumerate(layers):
-            stack.enter_context(_summing(layer.block, adding[number], unit, sums, number))
+            stack.enter_context(
+                _accumulate_cosines(layer.block, adding[number], unit, sums, number)
+            )
         for window in windows:
             ids = torch.tensor([[*window]], device=model.device)
             model.base_model(input_ids=ids, use_cache=False)
@@ -137,8 +141,8 @@ def cosine_importance(
 
 
 @contextmanager
-def _summing(
-    block: nn.Module, adding: Sequence[Part], unit: Unit, sums: Tensor, number: int
+def _accumulate_cosines(
+    block: nn.Module, adding: Sequence[RemovableModule], unit: Unit, sums: Tensor, number: int
 ) -> Iterator[None]:
     """Add the cosines over the tokens of every pass to `sums[number]`."""
     x: list[Tensor] = []

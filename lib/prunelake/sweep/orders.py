@@ -9,10 +9,10 @@ from prunelake.models.loading import ModelSource
 from prunelake.settings import Settings
 from prunelake.spec import Calibration, Dtype, Rows, Strategy, SweepSpec
 from prunelake.strategies.importance import removal_order
-from prunelake.sweep.plan import plan
+from prunelake.sweep.plan import plan_sweep
 
 
-def computed_order(
+def compute_removal_order(
     source: ModelSource,
     strategy: Strategy,
     depth: int,
@@ -45,5 +45,5 @@ def computed_order(
         explain=None,
         dtype=dtype,
     )
-    work = plan(spec, settings)
-    return removal_order(model(), strategy, work.windows, depth=depth).layers
+    work = plan_sweep(spec, settings)
+    return removal_order(model(), strategy, work.calibration_windows, depth=depth).layers

@@ -7,25 +7,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prunelake.errors import InvalidSpec, UnknownLayer
-from prunelake.models.loading import ModelSource, config_of, load_tokenizer
-from prunelake.models.sources import resolve
+from prunelake.models.loading import ModelSource, load_tokenizer, read_config
+from prunelake.models.sources import resolve_model
 from prunelake.schema.table import FORMAT_VERSION
 from prunelake.settings import Settings
 from prunelake.spec import UNIT_NAMES, Explanation, RunIdentity, SweepSpec, content_hash
 from prunelake.tasks import calibration_text, catalogue
 from prunelake.tasks import rows as tasks_rows
-from prunelake.tasks.encoding import Encoded, Encoder, encode
-from prunelake.tasks.search_split import unreported
+from prunelake.tasks.encoding import EncodedExample, Encoder, encode_examples
+from prunelake.tasks.search_split import draw_search_examples
 
 CHARACTERS_PER_TOKEN = 10
 """Calibration text fetched for each token wanted; English has 4 to 5 characters a token."""
 
-LOSS_SHARE = 5
+LOSS_WINDOW_DIVISOR = 5
 """`loss` reads its text once a step and candidate: so only the beginning of each window."""
 
 
 @dataclass(frozen=True)
-class Plan:
+class SweepPlan:
     """All that a sweep needs to know before its model is loaded.
 
     `windows` are the token ids of the calibration text, none for orders that need no text;
@@ -37,9 +37,9 @@ class Plan:
     identity: RunIdentity
     source: ModelSource
     split: str
-    examples: tuple[Encoded, ...]
-    windows: tuple[tuple[int, ...], ...]
-    questions: tuple[Encoded, ...]
+    examples: tuple[EncodedExample, ...]
+    calibration_windows: tuple[tuple[int, ...], ...]
+    search_examples: tuple[EncodedExample, ...]
 
     @property
     def levels(self) -> tuple[int, ...]:
@@ -52,31 +52,33 @@ class Plan:
         return self.identity.explain
 
     @property
-    def explained(self) -> tuple[Encoded, ...]:
+    def explained_examples(self) -> tuple[EncodedExample, ...]:
         """The examples that are explained: the first ones."""
         return self.examples[: self.explanation.rows] if self.explanation else ()
 
 
-def plan(spec: SweepSpec, settings: Settings) -> Plan:
+def plan_sweep(spec: SweepSpec, settings: Settings) -> SweepPlan:
     """Resolve a spec: find the weights, load and tokenise the rows, settle levels and identity.
 
     Raises:
         PruneLakeError: one line on what is wrong with the spec, its model or its data.
     """
-    task = catalogue.get(spec.task)
-    source = resolve(spec.model, settings.cache.expanduser(), spec.strategy.unit)
-    levels = _levels(spec, source.layer_count)
-    examples = tasks_rows.load(task, spec.rows, settings.data)
+    task = catalogue.get_task(spec.task)
+    source = resolve_model(spec.model, settings.cache.expanduser(), spec.strategy.unit)
+    levels = _resolve_levels(spec, source.layer_count)
+    examples = tasks_rows.load_examples(task, spec.rows, settings.data)
     encoder = Encoder(load_tokenizer(source), spec.special_tokens)
-    config = config_of(source.folder).get_text_config()
+    config = read_config(source.folder).get_text_config()
     context = config.max_position_embeddings
-    encoded = encode(encoder, examples, context)
+    encoded = encode_examples(encoder, examples, context)
     strategy = spec.strategy
-    windows = _windows(spec, encoder, settings.data, context) if strategy.reads_text else ()
+    windows = (
+        _calibration_windows(spec, encoder, settings.data, context) if strategy.reads_text else ()
+    )
     if strategy.name == "loss":
-        windows = tuple(window[: max(2, len(window) // LOSS_SHARE)] for window in windows)
+        windows = tuple(window[: max(2, len(window) // LOSS_WINDOW_DIVISOR)] for window in windows)
     searched = (
-        unreported(task, strategy.search_rows, examples, settings.data)
+        draw_search_examples(task, strategy.search_rows, examples, settings.data)
         if strategy.reads_rows
         else []
     )
@@ -89,16 +91,16 @@ def plan(spec: SweepSpec, settings: Settings) -> Plan:
         strategy=strategy,
         # Runs on the same text are the same run, wherever the text lay.
         calibration_hash=content_hash(windows) if strategy.reads_text else None,
-        explain=_explanation(spec.explain, levels, len(examples), config.vocab_size),
+        explain=_resolve_explanation(spec.explain, levels, len(examples), config.vocab_size),
         dtype=spec.dtype,
         special_tokens=spec.special_tokens,
         search_hash=tasks_rows.data_hash(searched) if strategy.reads_rows else None,
     )
-    questions = encode(encoder, searched, context)
-    return Plan(spec, identity, source, task.split, tuple(encoded), windows, tuple(questions))
+    questions = encode_examples(encoder, searched, context)
+    return SweepPlan(spec, identity, source, task.split, tuple(encoded), windows, tuple(questions))
 
 
-def _levels(spec: SweepSpec, layer_count: int) -> tuple[int, ...]:
+def _resolve_levels(spec: SweepSpec, layer_count: int) -> tuple[int, ...]:
     levels = spec.levels
     if levels is None:
         return tuple(range(layer_count // 2 + 1))
@@ -110,7 +112,7 @@ def _levels(spec: SweepSpec, layer_count: int) -> tuple[int, ...]:
     return levels
 
 
-def _explanation(
+def _resolve_explanation(
     explanation: Explanation | None,
     levels: tuple[int, ...],
     example_count: int,
@@ -134,12 +136,12 @@ def _explanation(
     return explanation.model_copy(update={"levels": own, "rows": rows})
 
 
-def _windows(
+def _calibration_windows(
     spec: SweepSpec, encoder: Encoder, data: Path | None, context: int
 ) -> tuple[tuple[int, ...], ...]:
     """Windows of calibration text, each behind the special tokens that prompts get."""
     count, size = spec.calibration.windows, spec.calibration.window_tokens
-    prefix = encoder.prefix()
+    prefix = encoder.prefix_ids()
     if len(prefix) + size > context:
         raise InvalidSpec(
             f"calibration.window_tokens {size}: the model's context has {context} tokens, "
@@ -148,7 +150,7 @@ def _windows(
     text = calibration_text.calibration_text(
         spec.calibration.source, data, count * size * CHARACTERS_PER_TOKEN
     )
-    ids = encoder.plain(text)
+    ids = encoder.encode_text(text)
     if len(ids) < count * size:
         raise InvalidSpec(
             f"calibration text {spec.calibration.source} has {len(ids)} tokens, and {count} "

@@ -6,10 +6,10 @@ from typing import Any
 
 import polars as pl
 
-from prunelake.lake.partial_runs import Cost
+from prunelake.lake.partial_runs import ComputeCost
 from prunelake.schema.run_tables import EXAMPLES, LAYERS
 from prunelake.strategies.importance import RemovalOrder
-from prunelake.sweep.plan import Plan
+from prunelake.sweep.plan import SweepPlan
 
 
 def layer_rows(run_id: str, order: RemovalOrder) -> pl.DataFrame:
@@ -23,14 +23,14 @@ def layer_rows(run_id: str, order: RemovalOrder) -> pl.DataFrame:
     )
 
 
-def order_of(layers: pl.DataFrame) -> RemovalOrder:
+def order_from_layers(layers: pl.DataFrame) -> RemovalOrder:
     """The removal order that rows of `layers` tell."""
     return RemovalOrder(
         tuple(layers.sort("rank")["layer"]), tuple(layers.sort("layer")["importance"])
     )
 
 
-def example_rows(work: Plan) -> pl.DataFrame:
+def example_rows(work: SweepPlan) -> pl.DataFrame:
     """Rows of `examples`."""
     return EXAMPLES.frame(
         [
@@ -41,14 +41,14 @@ def example_rows(work: Plan) -> pl.DataFrame:
                 "prompt": encoded.example.prompt,
                 "options": [*encoded.example.options],
                 "gold": encoded.example.gold,
-                "prompt_tokens": [*encoded.texts],
+                "prompt_tokens": [*encoded.token_texts],
             }
             for position, encoded in enumerate(work.examples)
         ]
     )
 
 
-def run_row(work: Plan, order: RemovalOrder, costs: list[Cost]) -> dict[str, Any]:
+def run_row(work: SweepPlan, order: RemovalOrder, costs: list[ComputeCost]) -> dict[str, Any]:
     """The row of `runs`; `costs` are those of its removal order and of all its shards."""
     spec = work.spec
     return {

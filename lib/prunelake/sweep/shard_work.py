@@ -5,29 +5,28 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from prunelake.evaluation.aopc_bounds import aopc_bounds
-from prunelake.evaluation.attributions import attribute
-from prunelake.evaluation.deletion_curves import Prompt, deletion_curves
-from prunelake.evaluation.predictions import predict, probabilities
+from prunelake.evaluation.attributions import compute_attributions
+from prunelake.evaluation.deletion_curves import ExplainedPrompt, deletion_curves
+from prunelake.evaluation.predictions import option_probabilities, predict
 from prunelake.inference.nested import NestedModel
-from prunelake.inference.prefix_tree import Query
+from prunelake.inference.prefix_tree import ScoringQuery
 from prunelake.models.loading import ModelSource
+from prunelake.schema.arrays import FloatArray
 from prunelake.spec import Dtype, Explanation, SpecialTokens, Unit
-from prunelake.sweep.plan import Plan
+from prunelake.sweep.plan import SweepPlan
 from prunelake.sweep.shards import Shard
-from prunelake.tasks.encoding import Encoded, Encoder
+from prunelake.tasks.encoding import EncodedExample, Encoder
 
-Frames = dict[str, pl.DataFrame]
-Report = Callable[[str, int, int], None]
+TableFrames = dict[str, pl.DataFrame]
+StageProgress = Callable[[str, int, int], None]
 """Told the stage, and how much of how much is done."""
 
 
 @dataclass(frozen=True)
-class Part:
+class ShardWork:
     """The examples of one shard and how they are measured: small, and enough for who measures them.
 
     `explanation` is None where none of them is explained.
@@ -41,12 +40,12 @@ class Part:
     special_tokens: SpecialTokens
     levels: tuple[int, ...]
     explanation: Explanation | None
-    examples: tuple[Encoded, ...]
+    examples: tuple[EncodedExample, ...]
 
 
-def part(work: Plan, shard: Shard) -> Part:
+def shard_work(work: SweepPlan, shard: Shard) -> ShardWork:
     """What the measuring of one shard takes of a plan."""
-    return Part(
+    return ShardWork(
         shard,
         work.identity.run_id,
         work.source,
@@ -54,12 +53,14 @@ def part(work: Plan, shard: Shard) -> Part:
         work.spec.strategy.unit,
         work.spec.special_tokens,
         work.levels,
-        work.explanation if shard.start < len(work.explained) else None,
+        work.explanation if shard.start < len(work.explained_examples) else None,
         work.examples[shard.start : shard.stop],
     )
 
 
-def evaluate(work: Part, encoder: Encoder, model: NestedModel, report: Report) -> Frames:
+def evaluate_shard(
+    work: ShardWork, encoder: Encoder, model: NestedModel, report: StageProgress
+) -> TableFrames:
     """What is measured on the examples of one shard: its rows of the tables, where it has any.
 
     Predictions at all levels, and where they are explained attributions, deletion curves and, where
@@ -73,8 +74,8 @@ def evaluate(work: Part, encoder: Encoder, model: NestedModel, report: Report) -
     if explanation is None:
         return found
     levels = explanation.levels or work.levels
-    prompts = [prompt(encoder, model, encoded) for encoded in work.examples]
-    found["attributions"] = attribute(
+    prompts = [explained_prompt(encoder, model, encoded) for encoded in work.examples]
+    found["attributions"] = compute_attributions(
         model, predictions, work.examples, levels, explanation, partial(report, "attribute")
     )
     found["deletions"] = deletion_curves(
@@ -88,13 +89,16 @@ def evaluate(work: Part, encoder: Encoder, model: NestedModel, report: Report) -
     return found
 
 
-def prompt(encoder: Encoder, model: NestedModel, encoded: Encoded) -> Prompt:
+def explained_prompt(
+    encoder: Encoder, model: NestedModel, encoded: EncodedExample
+) -> ExplainedPrompt:
     """One example as the scores of explanations see it: how to ask the model about it, changed."""
 
-    def ask(questions: Any) -> list[NDArray[np.float64]]:
+    def ask(questions: Any) -> list[FloatArray]:
         queries = [
-            Query(encoder.context(ids), encoded.options, levels) for ids, levels in questions
+            ScoringQuery(encoder.context_ids(ids), encoded.options, levels)
+            for ids, levels in questions
         ]
-        return [probabilities(answer) for answer in model.log_likelihoods(queries)]
+        return [option_probabilities(answer) for answer in model.log_likelihoods(queries)]
 
-    return Prompt(encoded.example.example_id, encoded.prompt, ask, encoder.retokenised)
+    return ExplainedPrompt(encoded.example.example_id, encoded.prompt, ask, encoder.retokenise)

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-PREDICTED = 64
+EXAMPLES_PER_PREDICTION_SHARD = 64
 """Examples of a shard that only predicts: a few full batches."""
-EXPLAINED = 4
+EXAMPLES_PER_EXPLANATION_SHARD = 4
 """Examples of a shard that explains them, which costs hundreds of times as much."""
 
 
@@ -24,14 +24,14 @@ class Shard:
         return f"examples {self.start} to {self.stop - 1}"
 
 
-def split(example_count: int, explained_count: int) -> list[Shard]:
+def split_into_shards(example_count: int, explained_count: int) -> list[Shard]:
     """The shards of a run whose first `explained_count` examples are explained.
 
     They follow from the run alone: how often it was interrupted, and what computed it, changes none
     of its numbers.
     """
     starts = [
-        *range(0, explained_count, EXPLAINED),
-        *range(explained_count, example_count, PREDICTED),
+        *range(0, explained_count, EXAMPLES_PER_EXPLANATION_SHARD),
+        *range(explained_count, example_count, EXAMPLES_PER_PREDICTION_SHARD),
     ]
     return [Shard(*ends) for ends in zip(starts, [*starts[1:], example_count], strict=True)]

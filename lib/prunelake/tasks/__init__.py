@@ -1,1 +1,1 @@
-"""tasks."""
+"""Tasks: the catalogue, their rows, prompts as token ids, calibration text."""

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from prunelake.errors import DatasetNotFound, InvalidSpec
-from prunelake.tasks.catalogue import CATALOG
-from prunelake.tasks.hub import download, lines, require
-from prunelake.tasks.rows import text_of
+from prunelake.tasks.catalogue import CATALOG_FOLDER
+from prunelake.tasks.hub import download_dataset_file, read_json_lines, require_data_file
+from prunelake.tasks.rows import text_value
 
 
 def calibration_text(source: str, data: Path | None, minimum_characters: int) -> str:
@@ -24,9 +24,9 @@ def calibration_text(source: str, data: Path | None, minimum_characters: int) ->
         BadRow: a line without a text.
     """
     if source == "bundled":
-        documents = _paragraphs(CATALOG / "calibration.txt")
+        documents = _paragraphs(CATALOG_FOLDER / "calibration.txt")
     elif source == "c4":
-        documents = _texts(_c4(data))
+        documents = _jsonl_texts(_c4_file(data))
     elif not Path(source).is_file():
         raise DatasetNotFound(
             f"no calibration text {source!r}; choose bundled, c4, or a .txt or .jsonl file"
@@ -34,13 +34,13 @@ def calibration_text(source: str, data: Path | None, minimum_characters: int) ->
     elif source.endswith(".txt"):
         documents = _paragraphs(Path(source))
     elif source.endswith(".jsonl"):
-        documents = _texts(Path(source))
+        documents = _jsonl_texts(Path(source))
     else:
         raise InvalidSpec(f"calibration text {source!r} is neither a .txt nor a .jsonl file")
-    return _join(documents, minimum_characters)
+    return _join_until(documents, minimum_characters)
 
 
-def _join(documents: Iterable[str], minimum_characters: int) -> str:
+def _join_until(documents: Iterable[str], minimum_characters: int) -> str:
     taken: list[str] = []
     length = 0
     for document in documents:
@@ -59,14 +59,14 @@ def _paragraphs(path: Path) -> Iterator[str]:
     return (stripped for p in paragraphs if (stripped := p.strip()))
 
 
-def _texts(path: Path) -> Iterator[str]:
-    for number, record in enumerate(lines(path)):
-        yield text_of(record, "text", f"{path}, row {number}")
+def _jsonl_texts(path: Path) -> Iterator[str]:
+    for number, record in enumerate(read_json_lines(path)):
+        yield text_value(record, "text", f"{path}, row {number}")
 
 
-def _c4(data: Path | None) -> Path:
+def _c4_file(data: Path | None) -> Path:
     file = "calibration/c4_en_sample.jsonl"
     if data is None:
-        return download("allenai/c4", "en/c4-train.00000-of-01024.json.gz", None, file)
-    require(data / file, "calibration text c4")
+        return download_dataset_file("allenai/c4", "en/c4-train.00000-of-01024.json.gz", None, file)
+    require_data_file(data / file, "calibration text c4")
     return data / file

@@ -10,26 +10,26 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from prunelake.errors import UnknownTask, one_line
-from prunelake.spec import TASK_FILES, Frozen
+from prunelake.spec import TASK_FILE_SUFFIXES, FrozenValue
 
-CATALOG = Path(str(files("prunelake") / "catalog"))
+CATALOG_FOLDER = Path(str(files("prunelake") / "tasks" / "bundled"))
 
 
-class Hub(Frozen):
+class HubDataset(FrozenValue):
     """A dataset on the Hugging Face hub."""
 
     repo: str
     config: str
 
 
-class Gold(Frozen):
+class GoldColumn(FrozenValue):
     """Where the right answer stands: an option's index in `column`, or a key among `labels`."""
 
     column: str
     labels: str | None = None
 
 
-class Task(Frozen):
+class Task(FrozenValue):
     """One task, of the catalog or of a file of the user's own.
 
     `prompt` is a format string over the row's text columns. `options` are the same for all rows,
@@ -46,8 +46,8 @@ class Task(Frozen):
     split: str
     prompt: str
     options: tuple[str, ...] | str
-    gold: Gold
-    hub: Hub | None = None
+    gold: GoldColumn
+    hub: HubDataset | None = None
     bundled: str | None = None
     folder: str | None = None
     spare: tuple[str, ...] = ()
@@ -69,34 +69,34 @@ class Task(Frozen):
         return tuple(field for _, field, _, _ in Formatter().parse(self.prompt) if field)
 
 
-def names() -> list[str]:
+def task_names() -> list[str]:
     """The tasks of the catalog, sorted."""
-    return sorted(path.stem for path in CATALOG.glob("*.yaml"))
+    return sorted(path.stem for path in CATALOG_FOLDER.glob("*.yaml"))
 
 
-def get(task: str) -> Task:
+def get_task(task: str) -> Task:
     """The task of that name, or of that YAML file.
 
     Raises:
         UnknownTask: the catalog has no such name (the message lists those there are), or the file
             does not describe a task of its own name.
     """
-    if task.endswith(TASK_FILES):
-        return _own(Path(task))
-    if task not in names():
+    if task.endswith(TASK_FILE_SUFFIXES):
+        return _task_from_file(Path(task))
+    if task not in task_names():
         raise UnknownTask(
-            f"unknown task {task!r}; choose from {', '.join(names())}, or give the path of a "
+            f"unknown task {task!r}; choose from {', '.join(task_names())}, or give the path of a "
             ".yaml file"
         )
-    return _of_catalog(task)
+    return _catalog_task(task)
 
 
 @cache
-def _of_catalog(name: str) -> Task:
-    return Task.model_validate(yaml.safe_load((CATALOG / f"{name}.yaml").read_text("utf-8")))
+def _catalog_task(name: str) -> Task:
+    return Task.model_validate(yaml.safe_load((CATALOG_FOLDER / f"{name}.yaml").read_text("utf-8")))
 
 
-def _own(path: Path) -> Task:
+def _task_from_file(path: Path) -> Task:
     """The task that a file of the user's own describes."""
     try:
         task = Task.model_validate(yaml.safe_load(path.read_text("utf-8")))
@@ -111,7 +111,7 @@ def _own(path: Path) -> Task:
     # Runs are compared by the task's name: it has to be told from a path, and mean one thing.
     if task.name != path.stem:
         raise UnknownTask(f"task file {path}: its name is {task.name!r}; name it {path.stem!r}")
-    if task.name in names():
+    if task.name in task_names():
         raise UnknownTask(
             f"task file {path}: the catalog has a task {task.name!r}; give yours another name"
         )

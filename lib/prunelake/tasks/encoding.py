@@ -11,7 +11,7 @@ from prunelake.tasks.rows import Example
 
 
 @dataclass(frozen=True, slots=True)
-class Encoded:
+class EncodedExample:
     """An example as token ids.
 
     `prefix` holds the special tokens in front, which are no players in an explanation; `prompt`
@@ -21,7 +21,7 @@ class Encoded:
     example: Example
     prefix: tuple[int, ...]
     prompt: tuple[int, ...]
-    texts: tuple[str, ...]
+    token_texts: tuple[str, ...]
     options: tuple[tuple[int, ...], ...]
 
 
@@ -36,7 +36,7 @@ class Encoder:
     tokenizer: PreTrainedTokenizerBase
     special_tokens: SpecialTokens = "tokenizer"
 
-    def prefix(self) -> tuple[int, ...]:
+    def prefix_ids(self) -> tuple[int, ...]:
         """The ids of the special tokens in front of a prompt.
 
         Raises:
@@ -49,7 +49,7 @@ class Encoder:
             if self.tokenizer.bos_token_id is None:
                 raise InvalidSpec("special_tokens bos: this tokenizer has no such token; use none")
             return (self.tokenizer.bos_token_id,)
-        bare = self.plain("a")
+        bare = self.encode_text("a")
         ids = self.tokenizer.encode("a")
         if ids[len(ids) - len(bare) :] != bare:
             raise InvalidSpec(
@@ -58,34 +58,36 @@ class Encoder:
             )
         return tuple(ids[: len(ids) - len(bare)])
 
-    def plain(self, text: str) -> list[int]:
+    def encode_text(self, text: str) -> list[int]:
         """Token ids of a text without special tokens."""
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
         return ids
 
-    def retokenised(self, ids: Sequence[int]) -> tuple[int, ...]:
+    def retokenise(self, ids: Sequence[int]) -> tuple[int, ...]:
         """The ids of the text that `ids` read as: not always the same ids."""
-        return tuple(self.plain(self.text(ids)))
+        return tuple(self.encode_text(self.decode(ids)))
 
-    def text(self, ids: Sequence[int]) -> str:
+    def decode(self, ids: Sequence[int]) -> str:
         """How token ids read."""
         text = self.tokenizer.decode([*ids], clean_up_tokenization_spaces=False)
         assert isinstance(text, str)
         return text
 
-    def context(self, prompt: tuple[int, ...]) -> tuple[int, ...]:
+    def context_ids(self, prompt: tuple[int, ...]) -> tuple[int, ...]:
         """The prefix and a prompt; where both are empty, the token that starts any text.
 
         The first token of an option needs something before it; the harness takes BOS or else EOS.
         """
-        ids = (*self.prefix(), *prompt)
+        ids = (*self.prefix_ids(), *prompt)
         if ids:
             return ids
         start = self.tokenizer.bos_token_id
         return (self.tokenizer.eos_token_id if start is None else start,)
 
 
-def encode(encoder: Encoder, examples: Sequence[Example], context_length: int) -> list[Encoded]:
+def encode_examples(
+    encoder: Encoder, examples: Sequence[Example], context_length: int
+) -> list[EncodedExample]:
     """Tokenise prompt and option together and split where the prompt's own tokens end.
 
     White space at the end of a prompt goes to its options, as in lm-evaluation-harness.
@@ -94,14 +96,14 @@ def encode(encoder: Encoder, examples: Sequence[Example], context_length: int) -
         BadRow: an option that has no token of its own, so that there is nothing to score.
         ExampleTooLong: a prompt with its longest option exceeds `context_length` tokens.
     """
-    prefix = encoder.prefix()
+    prefix = encoder.prefix_ids()
     encoded = []
     for example in examples:
         prompt_text = example.prompt.rstrip()
         gap = example.prompt[len(prompt_text) :]
-        prompt = encoder.plain(prompt_text)
+        prompt = encoder.encode_text(prompt_text)
         options = tuple(
-            tuple(encoder.plain(prompt_text + gap + option)[len(prompt) :])
+            tuple(encoder.encode_text(prompt_text + gap + option)[len(prompt) :])
             for option in example.options
         )
         for text, option in zip(example.options, options, strict=True):
@@ -116,6 +118,6 @@ def encode(encoder: Encoder, examples: Sequence[Example], context_length: int) -
                 f"example {example.example_id} has {length} tokens and the model's context "
                 f"{context_length}; leave the row out or take a model with a longer context"
             )
-        texts = tuple(encoder.text([token]) for token in prompt)
-        encoded.append(Encoded(example, prefix, tuple(prompt), texts, options))
+        texts = tuple(encoder.decode([token]) for token in prompt)
+        encoded.append(EncodedExample(example, prefix, tuple(prompt), texts, options))
     return encoded

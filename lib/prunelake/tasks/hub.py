@@ -8,16 +8,12 @@ from typing import Any
 
 from huggingface_hub import hf_hub_download
 
-from prunelake.errors import (
-    BadRow,
-    DatasetNotFound,
-    one_line,
-)
+from prunelake.errors import BadRow, DatasetNotFound, one_line
 
-PARQUET = "refs/convert/parquet"  # the hub's own conversion of every public dataset
+PARQUET_REVISION = "refs/convert/parquet"  # the hub's own conversion of every public dataset
 
 
-def lines(path: Path) -> Iterator[Any]:
+def read_json_lines(path: Path) -> Iterator[Any]:
     """The JSON values of a file of lines, packed by gzip or not.
 
     Raises:
@@ -31,7 +27,7 @@ def lines(path: Path) -> Iterator[Any]:
                 raise BadRow(f"{path}, row {number}: not JSON ({error})") from error
 
 
-def require(path: Path, what: str) -> None:
+def require_data_file(path: Path, what: str) -> None:
     """Insist on a file of the data folder.
 
     Raises:
@@ -43,7 +39,7 @@ def require(path: Path, what: str) -> None:
         )
 
 
-def download(repo: str, filename: str, revision: str | None, file: str) -> Path:
+def download_dataset_file(repo: str, filename: str, revision: str | None, file: str) -> Path:
     """A file of a dataset on the hub; in the data folder it would be `file`.
 
     Raises:

@@ -13,10 +13,15 @@ from pydantic import ValidationError
 
 from prunelake.errors import BadRow, DatasetNotFound, EmptySelection, InvalidSpec, one_line
 from prunelake.spec import Rows, content_hash
-from prunelake.tasks.catalogue import CATALOG, Gold, Task
-from prunelake.tasks.hub import PARQUET, download, lines, require
+from prunelake.tasks.catalogue import CATALOG_FOLDER, GoldColumn, Task
+from prunelake.tasks.hub import (
+    PARQUET_REVISION,
+    download_dataset_file,
+    read_json_lines,
+    require_data_file,
+)
 
-DELIMITER = " "  # between prompt and option, lm-evaluation-harness's default
+OPTION_DELIMITER = " "  # between prompt and option, lm-evaluation-harness's default
 ROW_FORMS = (
     "200 (the first 200), sample:200 or sample:200:7 (200 drawn with seed 7), numbers:3,5,8, "
     "or a JSON file with a list of row numbers or an object from task to list, "
@@ -34,7 +39,7 @@ class Example:
     gold: int
 
 
-def load(task: Task, rows: Rows, data: Path | None) -> list[Example]:
+def load_examples(task: Task, rows: Rows, data: Path | None) -> list[Example]:
     """The selected rows of a task as examples, in the order of the selection.
 
     Rows come from the bundled file if the task has one, else from the folder `data` if it is
@@ -46,9 +51,9 @@ def load(task: Task, rows: Rows, data: Path | None) -> list[Example]:
         EmptySelection: the selection asks for no row.
         BadRow: a selected row lacks what the task needs.
     """
-    origin, found = records(task, data)
-    selected = _select(rows, len(found), f"{task.name} ({task.split})")
-    return [example(task, origin, n, found[n]) for n in selected]
+    origin, found = read_records(task, data)
+    selected = _select_rows(rows, len(found), f"{task.name} ({task.split})")
+    return [build_example(task, origin, n, found[n]) for n in selected]
 
 
 def data_hash(examples: Sequence[Example]) -> str:
@@ -77,36 +82,36 @@ def parse_rows(text: str, task: str) -> Rows:
     # A mistyped list of numbers can be too long to ask the file system about.
     if text.startswith(("sample:", "numbers:")) or not Path(path).is_file():
         raise InvalidSpec(f"rows {text!r}: no such form or file; write {ROW_FORMS}")
-    return Rows(numbers=_numbers_of_file(Path(path), task, first))
+    return Rows(numbers=_read_row_numbers(Path(path), task, first))
 
 
-def records(task: Task, data: Path | None) -> tuple[Path, list[Any]]:
+def read_records(task: Task, data: Path | None) -> tuple[Path, list[Any]]:
     """Where all rows of a task's split stand, and the rows.
 
     Raises:
-        DatasetNotFound, BadRow: as `load`.
+        DatasetNotFound, BadRow: as `load_examples`.
     """
     if task.bundled is not None:
-        path = CATALOG / task.bundled
+        path = CATALOG_FOLDER / task.bundled
         if not path.is_file():
             raise DatasetNotFound(f"task {task.name}: no file {path}, which its `bundled` names")
     elif data is not None:
         path = data / task.file
-        require(path, f"task {task.name}")
+        require_data_file(path, f"task {task.name}")
     else:
         assert task.hub is not None
         filename = f"{task.hub.config}/{task.split}/0000.parquet"
-        path = download(task.hub.repo, filename, PARQUET, task.file)
+        path = download_dataset_file(task.hub.repo, filename, PARQUET_REVISION, task.file)
         try:
             return path, pl.read_parquet(path).to_dicts()
         except pl.exceptions.PolarsError as error:
             raise DatasetNotFound(
                 f"{path}, from the hub, cannot be read: {one_line(error)}"
             ) from error
-    return path, list(lines(path))
+    return path, list(read_json_lines(path))
 
 
-def _select(rows: Rows, size: int, where: str) -> list[int]:
+def _select_rows(rows: Rows, size: int, where: str) -> list[int]:
     if 0 in (rows.first, rows.sample) or rows.numbers == ():
         raise EmptySelection(f"{where}: 0 rows selected; ask for 1 to {size}")
     for count in (rows.first, rows.sample):
@@ -127,16 +132,16 @@ def _select(rows: Rows, size: int, where: str) -> list[int]:
     return list(rows.numbers or ())
 
 
-def example(task: Task, origin: Path, number: int, record: Any) -> Example:
+def build_example(task: Task, origin: Path, number: int, record: Any) -> Example:
     """Row `number` of the rows that stand in `origin`.
 
     Raises:
         BadRow: it lacks what the task needs.
     """
     where = f"{origin}, row {number}"
-    prompt = task.prompt.format(**{c: text_of(record, c, where) for c in task.columns})
+    prompt = task.prompt.format(**{c: text_value(record, c, where) for c in task.columns})
     if isinstance(task.options, str):
-        options = _list(record, task.options, where)
+        options = _list_value(record, task.options, where)
         for option in options:
             if not isinstance(option, str) or not option.strip():
                 raise BadRow(f"{where}, column {task.options}: {option!r} is not a text")
@@ -147,17 +152,17 @@ def example(task: Task, origin: Path, number: int, record: Any) -> Example:
     return Example(
         example_id=f"{task.split}:{number}",
         prompt=prompt,
-        options=tuple(DELIMITER + option for option in options),
-        gold=_gold(task.gold, record, len(options), where),
+        options=tuple(OPTION_DELIMITER + option for option in options),
+        gold=_gold_index(task.gold, record, len(options), where),
     )
 
 
-def _gold(gold: Gold, record: Any, option_count: int, where: str) -> int:
+def _gold_index(gold: GoldColumn, record: Any, option_count: int, where: str) -> int:
     key = str(_value(record, gold.column, where)).strip()
     if gold.labels is None:
         labels = [str(index) for index in range(option_count)]
     else:
-        labels = [str(label).strip() for label in _list(record, gold.labels, where)]
+        labels = [str(label).strip() for label in _list_value(record, gold.labels, where)]
         if len(labels) != option_count:
             raise BadRow(
                 f"{where}, column {gold.labels}: {len(labels)} labels for {option_count} options"
@@ -176,7 +181,7 @@ def _value(record: Any, column: str, where: str) -> Any:
     return value
 
 
-def text_of(record: Any, column: str, where: str) -> str:
+def text_value(record: Any, column: str, where: str) -> str:
     """The text in a column of a record.
 
     Raises:
@@ -188,14 +193,14 @@ def text_of(record: Any, column: str, where: str) -> str:
     return value
 
 
-def _list(record: Any, column: str, where: str) -> list[Any]:
+def _list_value(record: Any, column: str, where: str) -> list[Any]:
     value = _value(record, column, where)
     if not isinstance(value, list):
         raise BadRow(f"{where}, column {column}: {value!r} is not a list")
     return value
 
 
-def _numbers_of_file(path: Path, task: str, first: int | None) -> tuple[int, ...]:
+def _read_row_numbers(path: Path, task: str, first: int | None) -> tuple[int, ...]:
     try:
         value = json.loads(path.read_text("utf-8"))
     except ValueError as error:

@@ -11,7 +11,7 @@ from prunelake.tasks.catalogue import Task
 from prunelake.tasks.rows import Example
 
 
-def unreported(
+def draw_search_examples(
     task: Task, count: int, reported: Sequence[Example], data: Path | None
 ) -> list[Example]:
     """`count` examples, drawn with one fixed seed, in row order, none of them among `reported`.
@@ -21,17 +21,17 @@ def unreported(
     also reported counts as reported.
 
     Raises:
-        DatasetNotFound, BadRow: as `rows.load`; or a data folder has none of the spare splits.
+        DatasetNotFound, BadRow: as `rows.load_examples`; or a data folder has no spare split.
         InvalidSpec: too few rows.
     """
-    source = _source(task, data)
-    origin, records = rows.records(source, data)
+    source = _search_split(task, data)
+    origin, records = rows.read_records(source, data)
     prompts = {example.prompt for example in reported}
     found: dict[int, Example] = {}
     for number in np.random.default_rng(0).permutation(len(records)).tolist():
         if len(found) == count:
             break
-        example = rows.example(source, origin, number, records[number])
+        example = rows.build_example(source, origin, number, records[number])
         if example.prompt not in prompts:
             found[number] = example
     if len(found) < count:
@@ -44,7 +44,7 @@ def unreported(
     return [found[number] for number in sorted(found)]
 
 
-def _source(task: Task, data: Path | None) -> Task:
+def _search_split(task: Task, data: Path | None) -> Task:
     """The task with the split that these rows come from."""
     splits = [task.model_copy(update={"split": split}) for split in task.spare]
     if not splits:

@@ -1,1 +1,1 @@
-"""watch."""
+"""Evaluate new models: watchlist, revisions, attempts, rounds."""

@@ -12,18 +12,18 @@ from prunelake.lake import read
 from prunelake.lake.attempt_log import Attempt
 from prunelake.lake.storage import Location
 from prunelake.spec import Calibration, SweepSpec, content_hash
-from prunelake.watch.revisions import Found
-from prunelake.watch.watchlist import Entry
+from prunelake.watch.revisions import ModelRevision
+from prunelake.watch.watchlist import WatchlistEntry
 
-DAY = timedelta(days=1)
+QUOTA_WINDOW = timedelta(days=1)
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """One sweep of one revision of a model."""
 
-    entry: Entry
-    found: Found
+    entry: WatchlistEntry
+    model_revision: ModelRevision
     spec: SweepSpec
 
     @cached_property
@@ -34,7 +34,7 @@ class Evaluation:
     @property
     def key(self) -> str:
         """Names the revision and the spec, however the model was referred to."""
-        return content_hash([self.found.revision, self.spec_key])[:16]
+        return content_hash([self.model_revision.revision, self.spec_key])[:16]
 
 
 def spec_key(spec: SweepSpec) -> str:
@@ -44,7 +44,7 @@ def spec_key(spec: SweepSpec) -> str:
     return content_hash(spec.model_dump(mode="json", exclude={"model"}))
 
 
-class Held:
+class LakeIndex:
     """The runs of a lake, read again by `refresh` when there are others.
 
     Raises:
@@ -57,50 +57,50 @@ class Held:
 
     def has(self, wanted: Evaluation) -> bool:
         """Whether the lake has this evaluation."""
-        return (wanted.found.revision, wanted.spec_key) in self._keys
+        return (wanted.model_revision.revision, wanted.spec_key) in self._keys
 
     def has_task(self, wanted: Evaluation) -> bool:
         """Whether the lake has any run of this revision on this task."""
-        return (wanted.found.revision, wanted.spec.task_name) in self._tasks
+        return (wanted.model_revision.revision, wanted.spec.task_name) in self._tasks
 
     def count_since(self, wanted: Evaluation, moment: datetime) -> int:
         """How many runs of this spec, of any revision of the model, were made since then."""
-        made = self._made.get((wanted.found.model, wanted.spec_key), ())
+        made = self._made.get((wanted.model_revision.model, wanted.spec_key), ())
         return sum(at >= moment for at in made)
 
     def refresh(self) -> None:
         """Read the lake again if runs have come or gone."""
-        if read.heads_of_runs(self._lake) != self._heads:
+        if read.run_manifest_files(self._lake) != self._heads:
             self._read()
 
     def _read(self) -> None:
-        self._heads = read.heads_of_runs(self._lake)
+        self._heads = read.run_manifest_files(self._lake)
         columns = ["run_id", "model", "revision", "task", "spec", "created_at"]
-        rows = read.run_columns(self._lake, columns).unique("run_id")
+        rows = read.read_run_columns(self._lake, columns).unique("run_id")
         self._keys: set[tuple[str, str]] = set()
         self._tasks: set[tuple[str, str]] = set()
         self._made: dict[tuple[str, str], list[datetime]] = {}
         for _, model, revision, task, spec, created_at in rows.iter_rows():
             self._tasks.add((revision, task))
-            key = _spec_key_of(spec)
+            key = _stored_spec_key(spec)
             if key is not None:
                 self._keys.add((revision, key))
                 self._made.setdefault((model, key), []).append(created_at)
 
 
-class Allowance:
+class RunQuotaUse:
     """What the budgets of the entries still let start in this round."""
 
     def __init__(
         self,
-        held: Held,
+        held: LakeIndex,
         attempts: Iterable[Attempt],
         wanted: Collection[Evaluation],
         now: datetime,
     ) -> None:
-        since = now - DAY
-        self._round: Counter[Entry] = Counter()
-        self._day: Counter[Entry] = Counter()
+        since = now - QUOTA_WINDOW
+        self._round: Counter[WatchlistEntry] = Counter()
+        self._day: Counter[WatchlistEntry] = Counter()
         for evaluation in wanted:
             self._day[evaluation.entry] += held.count_since(evaluation, since)
         tried = Counter(a.entry for a in attempts if a.started_at >= since and a.state != "same")
@@ -116,14 +116,14 @@ class Allowance:
             return f"the entry's budget is {budget.runs_per_day} runs a day"
         return None
 
-    def take(self, wanted: Evaluation) -> None:
+    def record_start(self, wanted: Evaluation) -> None:
         """Count one that is started."""
         self._round[wanted.entry] += 1
         self._day[wanted.entry] += 1
 
 
 @lru_cache(maxsize=16_384)
-def _spec_key_of(text: str) -> str | None:
+def _stored_spec_key(text: str) -> str | None:
     """The key of a run's spec; None where the run came from elsewhere and has none."""
     try:
         return spec_key(SweepSpec.model_validate_json(text))

@@ -8,19 +8,19 @@ from typing import Protocol
 from prunelake.lake.attempt_log import Attempt
 from prunelake.watch.evaluations import Evaluation
 
-SILENCE = timedelta(minutes=10)
+HEARTBEAT_TIMEOUT = timedelta(minutes=10)
 """How long what works on an evaluation may show no life before it counts as dead."""
 
 
 @dataclass(frozen=True)
-class End:
+class AttemptOutcome:
     """How an attempt ended."""
 
     is_success: bool
     reason: str
 
 
-class Starter(Protocol):
+class Launcher(Protocol):
     """Who runs sweeps."""
 
     def start(self, evaluation: Evaluation, attempt: Attempt) -> str | None:
@@ -31,11 +31,11 @@ class Starter(Protocol):
             Exception: it was run, and failed.
         """
 
-    def end(self, attempt: Attempt, alive_at: datetime) -> End | None:
+    def outcome(self, attempt: Attempt, alive_at: datetime) -> AttemptOutcome | None:
         """How an attempt that was running has ended; None while it is alive."""
 
 
-class ThisProcess:
+class LocalLauncher:
     """Sweeps that run here, one after the other; `run` raises where one fails."""
 
     def __init__(self, run: Callable[[Evaluation], None]) -> None:
@@ -45,9 +45,9 @@ class ThisProcess:
         """Run a sweep to its end."""
         self._run(evaluation)
 
-    def end(self, attempt: Attempt, alive_at: datetime) -> End | None:
+    def outcome(self, attempt: Attempt, alive_at: datetime) -> AttemptOutcome | None:
         """Alive while its process shows life; of a flow run nothing is known here for a day."""
-        patience = timedelta(days=1) if attempt.flow_run else SILENCE
+        patience = timedelta(days=1) if attempt.flow_run else HEARTBEAT_TIMEOUT
         if datetime.now(UTC) - alive_at < patience:
             return None
-        return End(False, "what worked on it ended without a word")
+        return AttemptOutcome(False, "what worked on it ended without a word")

@@ -12,7 +12,7 @@ from prunelake.spec import (
     Calibration,
     Dtype,
     Explanation,
-    Frozen,
+    FrozenValue,
     Levels,
     Rows,
     SpecialTokens,
@@ -21,10 +21,10 @@ from prunelake.spec import (
 )
 from prunelake.tasks import catalogue
 
-SOURCES = ("hub", "query", "folder", "model")
+SOURCE_FIELDS = ("hub", "query", "folder", "model")
 
 
-class Budget(Frozen):
+class RunQuota(FrozenValue):
     """What one entry may use: runs that are started, and the bytes (1e9) of a model's weights."""
 
     runs_per_round: Annotated[int, Field(ge=1)] = 4
@@ -32,7 +32,7 @@ class Budget(Frozen):
     max_model_gb: Annotated[float, Field(gt=0)] | None = None
 
 
-class Query(Frozen):
+class HubSearch(FrozenValue):
     """Models of the hub, the most downloaded first; all `tags` have to be there."""
 
     author: str | None = None
@@ -41,7 +41,7 @@ class Query(Frozen):
     limit: Annotated[int, Field(ge=1, le=1000)] = 10
 
 
-class Entry(Frozen):
+class WatchlistEntry(FrozenValue):
     """Models from one source, and the sweeps that each of them gets: tasks times strategies.
 
     The source is exactly one of `hub` (org/name or org/name@revision), `query`, `folder` (scanned
@@ -50,7 +50,7 @@ class Entry(Frozen):
     """
 
     hub: Annotated[str, Field(pattern=r"^[\w.-]+(/[\w.-]+)?(@[^@\s]+)?$")] | None = None
-    query: Query | None = None
+    query: HubSearch | None = None
     folder: Path | None = None
     model: str | None = None
     settle_s: Annotated[float, Field(ge=0)] = 60.0
@@ -62,22 +62,22 @@ class Entry(Frozen):
     calibration: Calibration = Calibration()
     dtype: Dtype = "float32"
     special_tokens: SpecialTokens = "tokenizer"
-    budget: Budget = Budget()
+    budget: RunQuota = RunQuota()
 
     @field_validator("tasks")
     @classmethod
     def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
             try:
-                catalogue.get(name)
+                catalogue.get_task(name)
             except UnknownTask as error:
                 raise ValueError(str(error)) from error
         return value
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if sum(getattr(self, name) is not None for name in SOURCES) != 1:
-            raise ValueError(f"give exactly one of {', '.join(SOURCES)}")
+        if sum(getattr(self, name) is not None for name in SOURCE_FIELDS) != 1:
+            raise ValueError(f"give exactly one of {', '.join(SOURCE_FIELDS)}")
         return self
 
     @property
@@ -87,17 +87,21 @@ class Entry(Frozen):
             query = self.query
             said = [query.author or "any author", *query.tags]
             return f"query {', '.join(said)}"
-        return next(f"{n} {getattr(self, n)}" for n in SOURCES if getattr(self, n) is not None)
+        return next(
+            f"{n} {getattr(self, n)}" for n in SOURCE_FIELDS if getattr(self, n) is not None
+        )
 
     @property
-    def asks_hub(self) -> bool:
+    def needs_hub(self) -> bool:
         """Whether the models are looked up on the hub."""
         on_hub = self.model is not None and self.model.startswith("hub:")
         return self.hub is not None or self.query is not None or on_hub
 
-    def specs(self, model: str) -> list[SweepSpec]:
+    def sweep_specs(self, model: str) -> list[SweepSpec]:
         """The sweeps of one model of this entry."""
-        shared = {n: getattr(self, n) for n in SweepSpec.model_fields.keys() & Entry.model_fields}
+        shared = {
+            n: getattr(self, n) for n in SweepSpec.model_fields.keys() & WatchlistEntry.model_fields
+        }
         return [
             SweepSpec(**shared | {"model": model, "task": task, "strategy": strategy})
             for task in self.tasks
@@ -105,14 +109,14 @@ class Entry(Frozen):
         ]
 
 
-class Watchlist(Frozen):
+class Watchlist(FrozenValue):
     """The entries of one file."""
 
     path: Path
-    entries: tuple[Entry, ...]
+    entries: tuple[WatchlistEntry, ...]
 
 
-def read(path: Path) -> Watchlist:
+def read_watchlist(path: Path) -> Watchlist:
     """Read a YAML file with `defaults` (fields of entries) and `models` (a list of entries).
 
     Relative folders are relative to the file.
@@ -132,21 +136,25 @@ def read(path: Path) -> Watchlist:
             "a watchlist has `defaults` and `models`"
         )
     defaults = content.get("defaults") or {}
-    allowed = Entry.model_fields.keys() - {*SOURCES}
+    allowed = WatchlistEntry.model_fields.keys() - {*SOURCE_FIELDS}
     if not isinstance(defaults, Mapping) or not defaults.keys() <= allowed:
         raise InvalidSpec(f"{path}: defaults has only {', '.join(sorted(allowed))}")
-    entries = [_entry(path, n, defaults, given) for n, given in enumerate(content["models"], 1)]
+    entries = [
+        _parse_entry(path, n, defaults, given) for n, given in enumerate(content["models"], 1)
+    ]
     return Watchlist(path=path, entries=tuple(entries))
 
 
-def _entry(path: Path, number: int, defaults: Mapping[str, Any], given: Any) -> Entry:
+def _parse_entry(
+    path: Path, number: int, defaults: Mapping[str, Any], given: Any
+) -> WatchlistEntry:
     if not isinstance(given, Mapping):
         raise InvalidSpec(
             f"{path}: entry {number}: {given!r} is no entry; begin it with `hub: ...`"
         )
-    source = next((f" ({name} {given[name]})" for name in SOURCES if name in given), "")
+    source = next((f" ({name} {given[name]})" for name in SOURCE_FIELDS if name in given), "")
     try:
-        entry = Entry.model_validate({**defaults, **given})
+        entry = WatchlistEntry.model_validate({**defaults, **given})
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}".removeprefix(": ")
@@ -155,11 +163,11 @@ def _entry(path: Path, number: int, defaults: Mapping[str, Any], given: Any) -> 
         raise InvalidSpec(f"{path}: entry {number}{source}: {problems}") from error
     # A sweep may run in another folder, or on another machine that has the same one.
     if entry.folder is not None:
-        return entry.model_copy(update={"folder": _absolute(path, entry.folder)})
+        return entry.model_copy(update={"folder": _absolute_path(path, entry.folder)})
     if entry.model is not None and not entry.model.startswith(("hub:", "package:")):
-        return entry.model_copy(update={"model": str(_absolute(path, Path(entry.model)))})
+        return entry.model_copy(update={"model": str(_absolute_path(path, Path(entry.model)))})
     return entry
 
 
-def _absolute(watchlist: Path, path: Path) -> Path:
+def _absolute_path(watchlist: Path, path: Path) -> Path:
     return watchlist.absolute().parent / path.expanduser()

@@ -1,0 +1,169 @@
+"""Where pruning takes a model: accuracy against a metric, level after level."""
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from math import dist
+
+import altair as alt
+import polars as pl
+
+from api.charts.axis_titles import axis_title
+from api.charts.drawing import BLUE, GREY, INK, VERMILION, WIDTH, with_house_style
+from api.findings.wording import interval, label, number
+
+LABEL_OFFSETS = ((0, 11), (0, -11), (11, 0), (-11, 0), (9, 9), (-9, 9), (9, -9), (-9, -9))
+"""px from a point to the middle of its label, right and up, in the order they are tried."""
+
+LABEL_SPACING_PX = 12, 11  # px to the right and up from one label to the next
+LINE_CLEARANCE_PX = 8  # px from the middle of a label to a point
+PADDING = 0.06  # of the span, on both sides
+SMALLEST_SPAN = 0.1  # of an axis, or noise in the third decimal would look like a way
+
+Point = tuple[float, float]
+
+
+def path_chart(path: pl.DataFrame, metric: str, level: int) -> alt.LayerChart:
+    """The path from level 0 on through (accuracy, metric); crosses are 95 % intervals.
+
+    Level 0 and `level` are marked. Every level is labelled that has room for it.
+    """
+    known = path["level"].to_list()
+    names = {at: f"level {at}" if at else "unpruned" for at in (0, level) if at in known}
+    x_domain = _domain(path, "accuracy")
+    y_domain = _domain(path, "value")
+    points = path.with_columns(
+        pl.col("level").replace_strict(names, default=None, return_dtype=pl.String).alias("marked")
+    )
+    x = alt.X(
+        "accuracy:Q",
+        title="accuracy, share correct",
+        scale=alt.Scale(domain=x_domain, nice=False, zero=False),
+        axis=alt.Axis(format=".2f", tickCount=5, grid=True),
+    )
+    y = alt.Y(
+        "value:Q",
+        title=[label(metric), axis_title(metric)],
+        scale=alt.Scale(domain=y_domain, nice=False, zero=False),
+        axis=alt.Axis(format=".2f", tickCount=5),
+    )
+    base = alt.Chart(points).encode(x=x, y=y)
+    thin = base.mark_rule(color=GREY, opacity=0.5, strokeWidth=0.75)
+    marks: list[alt.Chart] = []
+    if points["ci_low"].null_count() < points.height:
+        marks.append(thin.encode(y="ci_low:Q", y2="ci_high:Q"))
+    if points["accuracy_low"].null_count() < points.height:
+        marks.append(thin.encode(x="accuracy_low:Q", x2="accuracy_high:Q"))
+    marks.append(
+        base.mark_line(color=GREY, strokeWidth=1.5, strokeJoin="round").encode(order="level:Q")
+    )
+    marks.append(base.mark_point(filled=True, color=INK, size=22, opacity=1))
+    domain = list(names.values())
+    marks.append(
+        base.transform_filter("isValid(datum.marked)")
+        .mark_point(filled=True, size=110, opacity=1, stroke="white", strokeWidth=1)
+        .encode(
+            color=alt.Color(
+                "marked:N",
+                scale=alt.Scale(domain=domain, range=[BLUE, VERMILION][: len(domain)]),
+                legend=alt.Legend(orient="bottom", title=None),
+            ),
+            shape=alt.Shape(
+                "marked:N",
+                scale=alt.Scale(domain=domain, range=["square", "diamond"][: len(domain)]),
+            ),
+        )
+    )
+    labels = _labels(path, x_domain, y_domain, first=list(names))
+    numbers = alt.Chart(labels).encode(x="label_x:Q", y="label_y:Q", text="level:Q")
+    # A halo, or lines would cross the digits.
+    marks.append(numbers.mark_text(fontSize=10, color="white", stroke="white", strokeWidth=3))
+    marks.append(numbers.mark_text(fontSize=10, color=INK))
+    chart = alt.LayerChart(layer=marks).properties(width=WIDTH, height=WIDTH)
+    return with_house_style(chart, _title(path, metric), _notes(path))
+
+
+def _title(path: pl.DataFrame, metric: str) -> str:
+    """How the metric goes with accuracy over levels, and whether that is more than chance."""
+    row = path.row(0, named=True)
+    name, rho = label(metric), row["spearman"]
+    if rho is None:
+        reason = f": {row['note']}" if row["note"] else ""
+        return f"No correlation of {name} with accuracy over levels is defined{reason}"
+    reach = interval(row["spearman_low"], row["spearman_high"])
+    known = f"Spearman {number(rho)} over {row['level_count']} levels"
+    known += f" (95 % interval {reach})" if reach else " (interval not known)"
+    if reach and row["spearman_low"] <= 0 <= row["spearman_high"]:
+        return f"{name} is not shown to go with accuracy: {known}"
+    return f"{name} {'falls' if rho > 0 else 'rises'} where accuracy falls: {known}"
+
+
+def _notes(path: pl.DataFrame) -> list[str]:
+    notes = ["numbers: levels, which are nested: no independent draws"]
+    scored, measured = path["accuracy_n"][0], path["n"][0]
+    if scored is None:
+        return [*notes, "published without examples: no intervals"]
+    n = f"n = {scored}" + (f", explained: n = {measured}" if measured != scored else "")
+    return [*notes, f"crosses: 95 % intervals; {n}"]
+
+
+def _domain(path: pl.DataFrame, name: str) -> tuple[float, float]:
+    """From the lowest to the highest end of any interval, with some room; never of no span."""
+    low_name, high_name = (
+        ("ci_low", "ci_high") if name == "value" else (f"{name}_low", f"{name}_high")
+    )
+    values = [v for column in (name, low_name, high_name) for v in path[column].drop_nulls()]
+    low, high = min(values), max(values)
+    missing = max(0.0, SMALLEST_SPAN - (high - low)) / 2
+    room = missing + PADDING * (high - low)
+    return low - room, high + room
+
+
+def _labels(
+    path: pl.DataFrame, x: tuple[float, float], y: tuple[float, float], first: Sequence[int]
+) -> pl.DataFrame:
+    """Where each level's number stands, `first` ones first; one without room is left out."""
+    x_px, y_px = WIDTH / (x[1] - x[0]), WIDTH / (y[1] - y[0])
+    points = {
+        level: ((accuracy - x[0]) * x_px, (value - y[0]) * y_px)
+        for level, accuracy, value in path.select("level", "accuracy", "value").rows()
+    }
+    way = [point for one, next in pairwise(points.values()) for point in _between(one, next)]
+    placed: dict[int, Point] = {}
+    for level in dict.fromkeys([*first, max(points), *points]):
+        places = [(points[level][0] + right, points[level][1] + up) for right, up in LABEL_OFFSETS]
+        free = [place for place in places if _is_free(place, points.values(), placed.values())]
+        beside = [place for place in free if _is_free(place, way, ())]
+        if free:
+            placed[level] = (beside or free)[0]
+    return pl.DataFrame(
+        {
+            "level": list(placed),
+            "label_x": [x[0] + right / x_px for right, _ in placed.values()],
+            "label_y": [y[0] + up / y_px for _, up in placed.values()],
+        },
+        schema={"level": pl.Int64, "label_x": pl.Float64, "label_y": pl.Float64},
+    )
+
+
+def _between(one: Point, other: Point) -> list[Point]:
+    """Points of the straight line, at most CLEAR apart."""
+    steps = 1 + int(dist(one, other) // LINE_CLEARANCE_PX)
+    ways = zip(one, other, strict=True)
+    (x, dx), (y, dy) = ((start, (end - start) / steps) for start, end in ways)
+    return [(x + dx * step, y + dy * step) for step in range(steps + 1)]
+
+
+def _is_free(place: Point, points: Iterable[Point], labels: Iterable[Point]) -> bool:
+    right, up = place
+    return (
+        0 <= right <= WIDTH
+        and 0 <= up <= WIDTH
+        and all(
+            abs(right - x) >= LINE_CLEARANCE_PX or abs(up - y) >= LINE_CLEARANCE_PX
+            for x, y in points
+        )
+        and all(
+            abs(right - x) >= LABEL_SPACING_PX[0] or abs(up - y) >= LABEL_SPACING_PX[1]
+            for x, y in labels
+        )
+    )

@@ -1,0 +1,135 @@
+"""Which metrics go with accuracy in every task: a model's correlations side by side."""
+
+import altair as alt
+import polars as pl
+
+from api.charts.drawing import DIVERGING, GREY, INK, WIDTH, with_house_style
+from api.findings.wording import LABELS, interval, label, listed, number
+
+MAX_NAMED_METRICS = 3
+"""So many metrics go into a title."""
+
+NARROWEST, WIDEST = 43, 110  # px of a cell, the least of which holds an interval
+VERTICAL_BELOW = 86  # px of a cell; names of tasks do not fit into less
+
+
+def matrix_chart(correlations: pl.DataFrame) -> alt.LayerChart:
+    """metric x task: Spearman correlation with accuracy over all levels, its interval beneath.
+
+    A cell whose interval holds 0 is faded in a dashed frame; one without a correlation is left
+    out. The strongest metrics stand at the top.
+    """
+    known = correlations.drop_nulls("spearman").with_columns(
+        is_apart=(pl.col("spearman_low") > 0) | (pl.col("spearman_high") < 0),
+        strength=pl.col("spearman").abs().mean().over("metric"),
+    )
+    known = known.sort("strength", "metric", "task", descending=[True, False, False])
+    metrics = [label(name) for name in known["metric"].unique(maintain_order=True)]
+    tasks = sorted(set(correlations["task"]))
+    cells = known.select(
+        "task",
+        "spearman",
+        "is_apart",
+        pl.col("metric").replace(LABELS),
+        pl.Series("coefficient", [_short(value) for value in known["spearman"]]),
+        pl.Series("interval", _intervals(known)),
+    )
+    has_intervals = known["spearman_low"].null_count() < known.height
+    size = min(WIDEST, max(NARROWEST, (WIDTH + 44) // len(tasks)))
+    x = alt.X(
+        "task:N",
+        title=None,
+        scale=alt.Scale(domain=tasks, paddingInner=0.05, paddingOuter=0),
+        axis=alt.Axis(
+            orient="top",
+            domain=False,
+            ticks=False,
+            labelPadding=0,
+            labelLimit=WIDEST,
+            labelAngle=-90 if size < VERTICAL_BELOW else 0,
+        ),
+    )
+    # A row's name stands above its cells, to leave a phone's whole width to them.
+    y = alt.Y(
+        "metric:N",
+        scale=alt.Scale(domain=metrics, paddingInner=0.36, paddingOuter=0.36),
+        axis=None,
+    )
+    base = alt.Chart(cells).encode(x=x, y=y)
+    is_faded = "datum.is_apart === false"
+    rectangles = base.mark_rect().encode(
+        color=alt.Color(
+            "spearman:Q",
+            scale=alt.Scale(domain=[-1, 0, 1], range=list(DIVERGING), interpolate="rgb"),
+            legend=alt.Legend(
+                title="Spearman correlation with accuracy",
+                orient="bottom",
+                direction="horizontal",
+                offset=4,
+                gradientLength=200,
+                gradientThickness=10,
+                values=[-1, -0.5, 0, 0.5, 1],
+            ),
+        ),
+        opacity=alt.when(is_faded).then(alt.value(0.4)).otherwise(alt.value(1)),
+    )
+    frames = base.mark_rect(filled=False, stroke=GREY, strokeDash=[3, 2]).transform_filter(is_faded)
+    coefficients = base.mark_text(fontSize=11, dy=-5 if has_intervals else 0, color=INK).encode(
+        text="coefficient:N"
+    )
+    intervals = base.mark_text(fontSize=8, dy=8, color=INK).encode(text="interval:N")
+    names = (
+        alt.Chart(pl.DataFrame({"metric": metrics}))
+        .mark_text(align="left", fontSize=10.5, dy=-21, color=INK)
+        .encode(x=alt.value(0), y=y, text="metric:N")
+    )
+    notes = ["no interval is known; levels are nested:", "no independent draws"]
+    if has_intervals:
+        notes = [
+            "small: 95 % interval; faded and dashed: it holds 0;",
+            "all levels, which are nested: no independent draws",
+        ]
+    chart = alt.LayerChart(layer=[rectangles, frames, coefficients, intervals, names]).properties(
+        width=size * len(tasks), height=alt.Step(44)
+    )
+    return with_house_style(chart, _throughout(known, len(tasks)), notes, size * len(tasks))
+
+
+def _intervals(known: pl.DataFrame) -> list[str]:
+    pairs = known.select("spearman_low", "spearman_high").rows()
+    return ["" if None in pair else f"{_short(pair[0])}, {_short(pair[1])}" for pair in pairs]
+
+
+def _throughout(known: pl.DataFrame, task_count: int) -> str:
+    """The metrics that go with accuracy in every task in one direction, the strongest first.
+
+    Where intervals are known these hold no 0.
+    """
+    found = []
+    most = (0, "")
+    for metric in known["metric"].unique(maintain_order=True):
+        rows = known.filter(metric=metric)
+        # Without any interval the direction is all there is to go by.
+        sure = rows.filter(pl.col("is_apart") | pl.col("spearman_low").is_null())
+        same = max(
+            sure.filter(pl.col("spearman") > 0), sure.filter(pl.col("spearman") < 0), key=len
+        )
+        if same.height == task_count:
+            values = sorted(same["spearman"].to_list())
+            reach = number(values[0])
+            if reach != number(values[-1]):
+                reach = f"from {interval(values[0], values[-1])}"
+            found.append(f"{label(metric)} ({reach})")
+        most = max(most, (same.height, label(metric)), key=lambda pair: pair[0])
+    where = {1: "the one task", 2: "both tasks"}.get(task_count, f"all {task_count} tasks")
+    if found:
+        more = [f"{len(found) - MAX_NAMED_METRICS} more"] if len(found) > MAX_NAMED_METRICS else []
+        return f"In {where} accuracy correlates with {listed(found[:MAX_NAMED_METRICS] + more)}"
+    nearest = f"; {most[1]} does in {most[0]}" if most[0] else ""
+    return f"No metric correlates with accuracy for sure in {where}{nearest}"
+
+
+def _short(value: float) -> str:
+    """A correlation in as little room as there is: -.45, 1."""
+    text = number(value)
+    return text.removesuffix(".00") if text.endswith(".00") else text.replace("0.", ".")

@@ -1,0 +1,1 @@
+"""Rows of queries as sentences: what a run shows."""

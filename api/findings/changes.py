@@ -1,0 +1,48 @@
+"""How one metric changes over the levels, as a clause; takes rows of `runs.headline_metrics`."""
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from api.findings.sentences import (
+    WORSE_VERDICTS,
+    baseline_example_count,
+    levels_with_verdict,
+    value_at,
+)
+from api.findings.wording import at_levels, from_to, label, listed
+
+VERDICT_GROUPS = {"worse": WORSE_VERDICTS, "better": ("improved",), "equivalent": ("equivalent",)}
+"""What verdicts show, and which ones show it."""
+
+
+def change_clause(levels: pl.DataFrame, metric: str) -> str | None:
+    """From what to what the deepest level takes a metric; None where one of both is not known."""
+    known = levels.filter(pl.col("level") > 0, metric=metric).drop_nulls("value")["level"]
+    before = value_at(levels, metric, 0)
+    if before is None or known.is_empty():
+        return None
+    deepest = max(known.to_list())
+    after = value_at(levels, metric, deepest)
+    return f"{label(metric)} goes from {from_to(before, after)} at level {deepest}"
+
+
+def verdict_clause(levels: pl.DataFrame, metric: str) -> str | None:
+    """At which levels a metric is worse, better and equivalent; None where nothing is judged."""
+    rows = levels.filter(metric=metric).drop_nulls("verdict")
+    if rows.is_empty():
+        return None
+    among = sorted(set(levels["level"]))
+    found = [
+        f"{word} at {at_levels(where, among)}"
+        for word, verdicts in VERDICT_GROUPS.items()
+        if (where := levels_with_verdict(levels, metric, verdicts))
+    ]
+    return f"{label(metric)} is {listed(found) if found else 'inconclusive at every level'}"
+
+
+def sample_sizes(levels: pl.DataFrame, metrics: Sequence[str]) -> str:
+    """How many examples metrics rest on; explanations have fewer where not all are explained."""
+    scored = baseline_example_count(levels, "accuracy")
+    explained = {baseline_example_count(levels, metric) for metric in metrics} - {0, scored}
+    return f"n = {scored}" + (f", explained: n = {min(explained)}" if explained else "")

@@ -1,0 +1,25 @@
+"""How a verdict is marked and worded, wherever it is shown."""
+
+from dataclasses import dataclass
+
+from prunelake.analysis.analyse import ACCURACY_MARGIN
+
+
+@dataclass(frozen=True)
+class VerdictLabel:
+    """The mark and the word of a narrow cell, and what they mean."""
+
+    mark: str
+    word: str
+    meaning: str
+
+
+VERDICT_LABELS = {
+    "hidden degradation": VerdictLabel("!", "hidden", "worse while accuracy is stable"),
+    "visible degradation": VerdictLabel("v", "visible", "worse while accuracy falls"),
+    "worse": VerdictLabel("w", "worse", "worse while accuracy is inconclusive"),
+    "equivalent": VerdictLabel("=", "equivalent", f"within {ACCURACY_MARGIN} of unpruned"),
+    "improved": VerdictLabel("+", "improved", "better than unpruned"),
+    "inconclusive": VerdictLabel("?", "inconclusive", "neither change nor equivalence is shown"),
+}
+"""Each verdict of `runs.headline_metrics`, worst first."""

@@ -1,0 +1,121 @@
+"""Names, numbers and lists as they read in a sentence."""
+
+from collections.abc import Sequence
+
+MINUS, MISSING = "\N{MINUS SIGN}", "\N{EN DASH}"
+
+LABELS = {
+    "accuracy": "accuracy",
+    "accuracy_norm": "accuracy per byte",
+    "ece": "ECE",
+    "ece_debiased": "debiased ECE",
+    "smooth_ece": "smooth ECE",
+    "brier": "Brier score",
+    "top_label_brier": "top-label Brier score",
+    "brier_calibration": "Brier calibration",
+    "brier_refinement": "Brier refinement",
+    "nll": "NLL",
+    "mean_confidence": "mean confidence",
+    "auroc": "AUROC of confidence",
+    "aurc": "AURC",
+    "comprehensiveness": "comprehensiveness",
+    "sufficiency": "sufficiency",
+    "comprehensiveness_advantage": "comprehensiveness over random",
+    "sufficiency_advantage": "sufficiency over random",
+    "overlap_5": "overlap of top 5 tokens",
+    "overlap_10": "overlap of top 10 tokens",
+    "overlap_20": "overlap of top 20 tokens",
+    "cross_overlap_10": "overlap of top 10 tokens across seeds",
+    "cross_spearman": "rank correlation across seeds",
+    "seed_overlap_10": "overlap of top 10 tokens among seeds",
+    "seed_spearman": "rank correlation among seeds",
+    "attribution_spearman": "attribution rank correlation",
+    "flip_rate": "flip rate",
+    "harmful_flip_rate": "harmful flip rate",
+    "beneficial_flip_rate": "beneficial flip rate",
+    "kl_from_unpruned": "KL from unpruned",
+}
+
+
+def label(metric: str) -> str:
+    """How a metric reads in a sentence."""
+    return LABELS.get(metric, metric.replace("_", " "))
+
+
+def model_name(model: str) -> str:
+    """The last part of a model reference."""
+    return model.rstrip("/").rpartition("/")[2].rpartition(":")[2] or model
+
+
+def order_name(strategy: str) -> str:
+    """How the removal order of a run reads; imported runs may not say theirs."""
+    return f"{strategy} order" if strategy else "order not known"
+
+
+def removed_modules(strategy: str) -> str:
+    """What a run removes, by the label of its strategy: attention layers, MLPs or blocks."""
+    unit = strategy.partition(":")[0]
+    return {"mlp": "MLPs", "block": "blocks"}.get(unit, "attention layers")
+
+
+def number(value: float | None, decimals: int = 2) -> str:
+    """A value with a real minus sign; an absent one is a dash."""
+    return MISSING if value is None else _with_minus(f"{value:.{decimals}f}")
+
+
+def signed(value: float | None, decimals: int = 2) -> str:
+    """A difference with its sign; what rounds to zero has none."""
+    if value is None or round(value, decimals) == 0:
+        return number(value, decimals)
+    return _with_minus(f"{value:+.{decimals}f}")
+
+
+def interval(low: float | None, high: float | None, decimals: int = 2) -> str:
+    """Both ends of an interval; empty where it is not known."""
+    if low is None or high is None:
+        return ""
+    return f"{number(low, decimals)} to {number(high, decimals)}"
+
+
+def percent(share: float) -> str:
+    """A share as a whole number of percent, from which no line of a title is broken off."""
+    whole = number(100 * share, 0)
+    return f"{'under 1' if whole == '0' and share > 0 else whole}\N{NO-BREAK SPACE}%"
+
+
+def listed(parts: Sequence[str]) -> str:
+    """Parts as they are enumerated: a, b and c."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def ranges(chosen: Sequence[int], among: Sequence[int] | None = None) -> str:
+    """Ascending numbers, three and more in a row as first to last: 0 to 3, 6, 8.
+
+    In a row are neighbours of `among`, or else of the whole numbers.
+    """
+    place = {number: i for i, number in enumerate(among)} if among else {n: n for n in chosen}
+    runs: list[list[int]] = []
+    for member in chosen:
+        if runs and place[member] == place[runs[-1][-1]] + 1:
+            runs[-1].append(member)
+        else:
+            runs.append([member])
+    parts = [[f"{run[0]} to {run[-1]}"] if len(run) > 2 else [str(n) for n in run] for run in runs]
+    return ", ".join(part for run_parts in parts for part in run_parts)
+
+
+def at_levels(chosen: Sequence[int], among: Sequence[int]) -> str:
+    """Ascending levels of those of a run: level 4; levels 1 to 3 and 6."""
+    parts = ranges(chosen, among).split(", ")
+    return f"level{'s' * (len(chosen) > 1)} {listed(parts)}"
+
+
+def from_to(before: float | None, after: float | None) -> str:
+    """Two values, with a third decimal where two are not enough to tell them apart."""
+    decimals = 2 if number(before) != number(after) else 3
+    return f"{number(before, decimals)} to {number(after, decimals)}"
+
+
+def _with_minus(text: str) -> str:
+    is_zero = not text.strip("-0.")
+    return text.removeprefix("-") if is_zero else text.replace("-", MINUS)

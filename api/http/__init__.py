@@ -1,0 +1,1 @@
+"""HTTP around the routes: errors, security, cache, counters, formats."""

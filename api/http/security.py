@@ -1,0 +1,88 @@
+"""Who may ask: a bearer of the token or, where there is none, this machine; and safe headers."""
+
+import hmac
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.http.problems import response_to
+from prunelake.errors import AccessDenied
+
+PUBLIC_PATHS = ("/", "/health")
+"""What needs no token, beside the page's own files: the page asks its reader for one."""
+
+SECURITY_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+"""On every answer; a route may set its own Content-Security-Policy."""
+
+
+class SecurityMiddleware:
+    """ASGI middleware: refuses who may not ask, and adds `SECURITY_HEADERS`.
+
+    Without a token only this machine is answered, and only under a name of its own: a page of
+    another site could otherwise have its name point here (DNS rebinding) and read the answers.
+    """
+
+    def __init__(self, app: ASGIApp, token: SecretStr | None) -> None:
+        self.app = app
+        self.token = token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def send_safely(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        reason = self._rejection_reason(scope)
+        if reason is None:
+            await self.app(scope, receive, send_safely)
+        else:
+            await response_to(AccessDenied(reason))(scope, receive, send_safely)
+
+    def _rejection_reason(self, scope: Scope) -> str | None:
+        headers = Headers(scope=scope)
+        if self.token is None:
+            client = scope.get("client")
+            if client is None or not is_loopback(client[0]):
+                return "only this machine may ask; set PRUNELAKE_API_TOKEN to let others in"
+            if not is_loopback(urlsplit(f"//{headers.get('host', '')}").hostname or ""):
+                return "ask by the name localhost or 127.0.0.1, or set PRUNELAKE_API_TOKEN"
+            return None
+        if scope["path"] in PUBLIC_PATHS or scope["path"].startswith("/page/"):
+            return None
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        expected = self.token.get_secret_value()
+        # The bytes that were sent, compared in a time that tells nothing.
+        sent = given.strip().encode("latin-1")
+        is_right = hmac.compare_digest(sent, expected.encode())
+        if scheme.lower() == "bearer" and is_right:
+            return None
+        return "send the server's token: Authorization: Bearer TOKEN"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address is this machine's own."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

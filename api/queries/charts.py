@@ -1,0 +1,303 @@
+"""One function a chart of its own numbers: SQL over the lake's views; no HTTP, no drawing."""
+
+from api.queries.runs import IS_FIRST, IS_HEADLINE
+from prunelake.lake.bound_query import BoundQuery
+
+
+def layer_importance(run_id: str) -> BoundQuery:
+    """layer, importance, rank (0 is removed first), from the input on."""
+    return BoundQuery(
+        "select layer, importance, rank from layers where run_id = $run_id order by layer",
+        run_id=run_id,
+    )
+
+
+def accuracy_path(run_id: str, metric: str) -> BoundQuery:
+    """level: accuracy and a metric with their intervals, and their correlation over all levels.
+
+    Only levels that have both; the correlation is alike in all rows.
+    """
+    return BoundQuery(
+        f"""
+        with cells as (
+            select d.level, d.metric, d.value, d.ci_low, d.ci_high, d.n
+            from metrics as d
+            left join headlines as h on d.run_id = h.run_id
+            where d.run_id = $run_id and d.metric in ('accuracy', $metric) and {IS_HEADLINE}
+            qualify {IS_FIRST}
+        ),
+
+        correlated as (
+            select d.spearman, d.spearman_low, d.spearman_high, d.level_count, d.note
+            from correlations as d
+            left join headlines as h on d.run_id = h.run_id
+            where
+                d.run_id = $run_id and d.metric = $metric and d.scope = 'all' and {IS_HEADLINE}
+            qualify {IS_FIRST}
+        )
+
+        select
+            accuracies.level,
+            accuracies.value as accuracy,
+            accuracies.ci_low as accuracy_low,
+            accuracies.ci_high as accuracy_high,
+            accuracies.n as accuracy_n,
+            cells.value,
+            cells.ci_low,
+            cells.ci_high,
+            cells.n,
+            correlated.*
+        from cells as accuracies
+        inner join cells on accuracies.level = cells.level and cells.metric = $metric
+        left join correlated on true
+        where
+            accuracies.metric = 'accuracy'
+            and accuracies.value is not null
+            and cells.value is not null
+        order by accuracies.level
+        """,
+        run_id=run_id,
+        metric=metric,
+    )
+
+
+def reliability(run_id: str, level: int) -> BoundQuery:
+    """The bins of confidence of the unpruned model and of a level."""
+    return BoundQuery(
+        """
+        select
+            level,
+            bin_low,
+            bin_high,
+            n,
+            mean_confidence,
+            accuracy
+        from reliability
+        where run_id = $run_id and level in (0, $level)
+        order by level, bin_low
+        """,
+        run_id=run_id,
+        level=level,
+    )
+
+
+def recalibration(run_id: str, metric: str) -> BoundQuery:
+    """level x calibrator: a metric before and after recalibration, with intervals.
+
+    unpruned_value is that of level 0 before; note says why there is no value after.
+    """
+    return BoundQuery(
+        """
+        select
+            level,
+            calibrator,
+            before,
+            before_low,
+            before_high,
+            value,
+            ci_low,
+            ci_high,
+            unpruned_value,
+            n,
+            note
+        from recalibration
+        where run_id = $run_id and metric = $metric
+        order by calibrator, level
+        """,
+        run_id=run_id,
+        metric=metric,
+    )
+
+
+def correlation_matrix(run_id: str) -> BoundQuery:
+    """task x metric: Spearman correlation with accuracy over all levels, and its interval.
+
+    Over the tasks of the run's model, revision and strategy: of its own task the run itself, of
+    another one the latest run.
+    """
+    return BoundQuery(
+        f"""
+        with alike as (
+            select
+                runs.run_id,
+                runs.task
+            from runs
+            inner join runs as subject
+                on
+                    runs.model = subject.model
+                    and runs.revision = subject.revision
+                    and runs.strategy = subject.strategy
+            where subject.run_id = $run_id
+            qualify row_number() over (
+                partition by runs.task
+                order by runs.run_id = $run_id desc, runs.created_at desc, runs.run_id
+            ) = 1
+        )
+
+        select
+            alike.task,
+            d.metric,
+            d.spearman,
+            d.spearman_low,
+            d.spearman_high,
+            d.level_count,
+            d.note
+        from alike
+        inner join correlations as d on alike.run_id = d.run_id
+        left join headlines as h on d.run_id = h.run_id
+        where d.scope = 'all' and {IS_HEADLINE}
+        qualify {IS_FIRST}
+        order by alike.task, d.metric
+        """,
+        run_id=run_id,
+    )
+
+
+def overlap_matrix(run_id: str) -> BoundQuery:
+    """level x other level: share of the top 10 tokens in common, by the method of the headline.
+
+    Beside level 0 with the 95 % interval; seed_overlap is that of two seeds at the level itself,
+    null where there is one.
+    """
+    return BoundQuery(
+        """
+        select
+            overlap_matrix.method,
+            overlap_matrix.level,
+            overlap_matrix.other_level,
+            overlap_matrix.overlap_10 as overlap,
+            metrics.ci_low,
+            metrics.ci_high,
+            seed_agreement.overlap_10 as seed_overlap,
+            overlap_matrix.n
+        from overlap_matrix
+        inner join headlines
+            on
+                overlap_matrix.run_id = headlines.run_id
+                and overlap_matrix.method = headlines.method
+        left join metrics
+            on
+                overlap_matrix.run_id = metrics.run_id
+                and overlap_matrix.method = metrics.method
+                and overlap_matrix.level = metrics.level
+                and overlap_matrix.other_level = 0
+                and metrics.metric = 'overlap_10'
+        left join seed_agreement
+            on
+                overlap_matrix.run_id = seed_agreement.run_id
+                and overlap_matrix.method = seed_agreement.method
+                and overlap_matrix.level = seed_agreement.level
+        where overlap_matrix.run_id = $run_id
+        order by overlap_matrix.level, overlap_matrix.other_level
+        """,
+        run_id=run_id,
+    )
+
+
+def flips(run_id: str) -> BoundQuery:
+    """Per level the shares of predictions that differ from level 0; flip_rate with its interval."""
+    return BoundQuery(
+        """
+        select
+            flips.level,
+            flips.harmful_rate,
+            flips.beneficial_rate,
+            flips.neutral_rate,
+            flips.flip_rate,
+            metrics.ci_low,
+            metrics.ci_high,
+            flips.n
+        from flips
+        left join metrics
+            on
+                flips.run_id = metrics.run_id
+                and flips.level = metrics.level
+                and metrics.metric = 'flip_rate'
+        where flips.run_id = $run_id
+        order by flips.level
+        """,
+        run_id=run_id,
+    )
+
+
+def pareto_points(run_id: str, metric: str) -> BoundQuery:
+    """strategy x level of accuracy and of a metric: what it costs, its value, and what beats it.
+
+    Over the strategies of the run's model, revision and task: of its own strategy the run itself,
+    of another one the latest run; no others dominate.
+    """
+    return BoundQuery(
+        """
+        with alike as (
+            select runs.run_id
+            from runs
+            inner join runs as subject
+                on
+                    runs.model = subject.model
+                    and runs.revision = subject.revision
+                    and runs.task = subject.task
+            where subject.run_id = $run_id
+            qualify row_number() over (
+                partition by runs.strategy
+                order by runs.run_id = $run_id desc, runs.created_at desc, runs.run_id
+            ) = 1
+        )
+
+        select
+            strategy,
+            level,
+            layer_count,
+            1 - removed_share as remaining_share,
+            metric,
+            value,
+            ci_low,
+            ci_high,
+            verdict,
+            is_undominated
+        from pareto_among(run_ids := (select list(run_id) from alike))
+        where metric in ('accuracy', $metric)
+        order by run_id != $run_id, strategy, metric, level
+        """,
+        run_id=run_id,
+        metric=metric,
+    )
+
+
+def efficiency(run_id: str) -> BoundQuery:
+    """level: what it costs and saves on the device that was profiled last, and how that was asked.
+
+    Speed-ups have the least and the greatest of the repeats beside them.
+    """
+    return BoundQuery(
+        """
+        select
+            efficiency.level,
+            efficiency.device,
+            efficiency.dtype,
+            efficiency.parameter_count,
+            efficiency.weight_bytes,
+            efficiency.kv_bytes_per_token,
+            efficiency.peak_bytes,
+            efficiency.prefill_tokens_per_second,
+            efficiency.decode_tokens_per_second,
+            efficiency.prefill_speedup,
+            efficiency.prefill_speedup_low,
+            efficiency.prefill_speedup_high,
+            efficiency.decode_speedup,
+            efficiency.decode_speedup_low,
+            efficiency.decode_speedup_high,
+            efficiency.weight_share,
+            efficiency.kv_share,
+            efficiency.memory_share,
+            profiles.batch,
+            profiles.prompt_tokens,
+            profiles.new_tokens,
+            profiles.repeats
+        from efficiency
+        inner join profiles on efficiency.profile_id = profiles.profile_id
+        where efficiency.run_id = $run_id
+        qualify rank() over (order by efficiency.profiled_at desc, efficiency.profile_id) = 1
+        order by efficiency.level
+        """,
+        run_id=run_id,
+    )

@@ -1,0 +1,179 @@
+"""The published snapshot: opened read-only, and the next one picked up as soon as it is there."""
+
+import logging
+import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import polars as pl
+
+from api.queries.snapshot_mirror import SnapshotMirror
+from prunelake.errors import LimitExceeded, NoSnapshot
+from prunelake.lake.bound_query import BoundQuery, Connection
+from prunelake.lake.publish import SNAPSHOT_FILE
+from prunelake.lake.view_files import views_hash
+
+log = logging.getLogger(__name__)
+
+FileStamp = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One published state of a lake; its connection lives as long as someone holds it."""
+
+    id: str
+    created_at: datetime
+    run_count: int
+    connection: Connection
+    max_seconds: float | None = None
+
+    @contextmanager
+    def cursor(self) -> Iterator[Connection]:
+        """A connection of its own for one request; DuckDB stops a query after `max_seconds`.
+
+        Raises:
+            LimitExceeded: one was stopped.
+        """
+        with open_cursor(self.connection) as cursor:
+            try:
+                yield cursor
+            except duckdb.InterruptException as error:
+                raise LimitExceeded(
+                    f"this takes longer than {self.max_seconds:g} s; ask for one run (run_id=...), "
+                    "or for what is stored: metrics, deltas, correlations, verdicts"
+                ) from error
+
+    def rows(self, query: BoundQuery) -> pl.DataFrame:
+        """What the snapshot answers."""
+        with self.cursor() as cursor:
+            return query.rows(cursor)
+
+    def records(self, query: BoundQuery) -> list[dict[str, Any]]:
+        """What the snapshot answers, as Python values."""
+        with self.cursor() as cursor:
+            return query.records(cursor)
+
+
+class LatestSnapshot:
+    """The snapshot of a lake, always the last one that was published.
+
+    Of a lake in an object store `lake` is the folder of its `mirror`.
+    """
+
+    def __init__(
+        self,
+        lake: Path,
+        memory_bytes: int | None = None,
+        max_seconds: float | None = None,
+        mirror: SnapshotMirror | None = None,
+    ) -> None:
+        self.path = lake / SNAPSHOT_FILE
+        self._mirror = mirror
+        self.memory_bytes = memory_bytes
+        self.max_seconds = max_seconds
+        self._lock = threading.Lock()
+        self._stamp: FileStamp | None = None
+        self._current: Snapshot | None = None
+
+    def current(self) -> Snapshot:
+        """The last snapshot that could be opened; a look at the file's name costs microseconds.
+
+        Raises:
+            NoSnapshot: there is none yet.
+        """
+        stamp = _stamp(self.path)
+        if stamp is not None and stamp != self._stamp:
+            with self._lock:
+                if stamp != self._stamp:
+                    self._take(stamp)
+        if self._current is None and self._mirror is not None:
+            self._mirror.ensure_copy()
+            self._mirror = None
+            return self.current()
+        if self._current is None:
+            raise NoSnapshot(f"there is no {self.path}; `prunelake publish` writes it")
+        return self._current
+
+    def _take(self, stamp: FileStamp) -> None:
+        try:
+            self._current = open_snapshot(self.path, self.memory_bytes, self.max_seconds)
+        except NoSnapshot as error:
+            if self._current is None:
+                raise
+            # Readers keep what they have: an old truth is better than none.
+            log.warning("%s; still serving snapshot %s", error, self._current.id)
+        self._stamp = stamp
+
+
+def open_snapshot(
+    path: Path, memory_bytes: int | None = None, max_seconds: float | None = None
+) -> Snapshot:
+    """Open a snapshot so that it can be read, and nothing else.
+
+    With `memory_bytes` it is for SQL of others: on one thread, within this memory, without a file.
+    No query takes longer than `max_seconds`.
+
+    Raises:
+        NoSnapshot: no such file, none of DuckDB, or one made by another version of PruneLake.
+    """
+    # Attached to a database of its own: opening the path itself would give what this process has
+    # open under that name, perhaps an older file.
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "python_enable_replacements": "false",
+        "autoinstall_known_extensions": "false",
+        "autoload_known_extensions": "false",
+    }
+    if memory_bytes is not None:
+        config |= {"threads": "1", "memory_limit": f"{memory_bytes}B", "temp_directory": ""}
+    connection = duckdb.connect(config=config)
+    quoted = str(path).replace("'", "''")
+    try:
+        connection.execute("set TimeZone = 'UTC'")
+        connection.execute(f"attach '{quoted}' as prunelake (read_only)")
+        connection.execute("set enable_external_access = false")
+        if memory_bytes is not None:
+            # Without external access DuckDB still opens what is attached, also for COPY ... TO.
+            connection.execute("set disabled_filesystems = 'LocalFileSystem'")
+        if max_seconds is not None:
+            milliseconds = math.ceil(max_seconds * 1000)
+            connection.execute(f"set global max_execution_time = {milliseconds}")
+        connection.execute("set lock_configuration = true")
+        with open_cursor(connection) as cursor:
+            found = cursor.execute(
+                "select snapshot_id, created_at, run_count, views_hash from snapshot"
+            ).fetchone()
+    except duckdb.Error as error:
+        connection.close()
+        first_line = str(error).partition("\n")[0]
+        raise NoSnapshot(
+            f"{path} cannot be read ({first_line}); `prunelake publish` writes it anew"
+        ) from error
+    if found is None or found[3] != views_hash():
+        connection.close()
+        raise NoSnapshot(
+            f"{path} was published by another version; `prunelake publish` writes it anew"
+        )
+    return Snapshot(found[0], found[1], found[2], connection, max_seconds)
+
+
+@contextmanager
+def open_cursor(connection: Connection) -> Iterator[Connection]:
+    """A cursor on a snapshot's connection, where its views go by their plain names."""
+    with connection.cursor() as cursor:
+        cursor.execute("use prunelake")
+        yield cursor
+
+
+def _stamp(path: Path) -> FileStamp | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size

@@ -1,0 +1,271 @@
+"""Requests for the rows of a view -> queries: filters by column, order, pages; no HTTP."""
+
+import base64
+import binascii
+import json
+import math
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from prunelake.errors import InvalidRequest, NotFound, OutdatedCursor
+from prunelake.lake import views
+from prunelake.lake.bound_query import BoundQuery
+from prunelake.spec import content_hash
+
+SQL_OPERATORS = {"ne": "is distinct from", "lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
+FILTER_SUFFIXES = {
+    "varchar": ("ne", "null"),
+    "boolean": ("null",),
+    **dict.fromkeys(
+        ("integer", "bigint", "double", "float", "timestamp with time zone"),
+        ("ne", "lt", "lte", "gt", "gte", "null"),
+    ),
+}
+"""What a column's filters may end in, by its type; lists and structs have only `null`."""
+
+CONTROL_PARAMETERS = ("order", "limit", "cursor", "format")
+DEFAULT_LIMIT = 100
+INTEGER_BITS = {"integer": 31, "bigint": 63}
+NON_NUMERIC = re.compile("[^-+.0-9eE]")
+"""What Python reads in numbers and other languages do not: 1_000, digits of other scripts."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A view of the lake: its columns (name to type) in their order, and what one row is."""
+
+    name: str
+    comment: str
+    columns: Mapping[str, str]
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The columns that are no list, which tell all rows apart; measurements come last."""
+        plain = [name for name, kind in self.columns.items() if kind in FILTER_SUFFIXES]
+        return tuple(sorted(plain, key=lambda name: self.columns[name] in ("double", "float")))
+
+    @property
+    def run_columns(self) -> tuple[str, ...]:
+        """What a row's run can be asked for, though the view does not say it."""
+        if "run_id" not in self.columns:
+            return ()
+        return tuple(name for name in ("model", "strategy", "task") if name not in self.columns)
+
+
+@dataclass(frozen=True)
+class RowPage:
+    """Which rows of a view: `query` asks for one row more than `limit`, which tells of a next."""
+
+    query: BoundQuery
+    limit: int
+    offset: int
+    request_hash: str
+
+    def next_cursor(self, snapshot: str, row_count: int) -> str | None:
+        """What asks for the next page, after `row_count` rows came; None where there is none."""
+        if row_count <= self.limit:
+            return None
+        state = [snapshot, self.request_hash, self.offset + self.limit]
+        return base64.urlsafe_b64encode(json.dumps(state).encode()).decode().rstrip("=")
+
+
+@cache
+def all_views() -> Mapping[str, View]:
+    """Every view of this version by name."""
+    with tempfile.TemporaryDirectory() as empty, views.connect(Path(empty)) as connection:
+        described = views.describe_views(connection).to_dicts()
+    return {
+        row["view"]: View(
+            row["view"], row["comment"], {c["name"]: c["type"] for c in row["columns"]}
+        )
+        for row in described
+    }
+
+
+def view_named(name: str) -> View:
+    """A view by name.
+
+    Raises:
+        NotFound: there is none; its choices are the views.
+    """
+    if name not in all_views():
+        raise NotFound(f"no view {name!r}; GET /views describes them", all_views())
+    return all_views()[name]
+
+
+def row_page(
+    view: View, parameters: Sequence[tuple[str, str]], snapshot: str, max_rows: int
+) -> RowPage:
+    """The page of a view that URL parameters ask for.
+
+    `level=0&level=4` means either, `level_lte=8` a comparison (`FILTER_SUFFIXES`),
+    `metric_null=true`
+    that nothing is there; all filters hold together. A view of runs that does not say their model,
+    strategy or task can be asked by them, too. `order=-level,metric` sorts; what is equal
+    is ordered by the key, so that pages never overlap.
+
+    Raises:
+        InvalidRequest: a parameter that the view does not have, or a value that does not fit.
+        OutdatedCursor: a cursor of another snapshot.
+    """
+    controls: dict[str, str] = {}
+    filters: dict[str, list[str]] = {}
+    for name, value in parameters:
+        if name not in CONTROL_PARAMETERS:
+            filters.setdefault(name, []).append(value)
+        elif name in controls:
+            raise InvalidRequest(f"{name} is given twice")
+        else:
+            controls[name] = value
+    conditions, values = _conditions(view, filters)
+    limit = _limit(controls.get("limit"), max_rows)
+    order = _order(view, controls.get("order"))
+    asked = content_hash([view.name, sorted(filters.items()), order])[:16]
+    offset = _offset(controls.get("cursor"), snapshot, asked)
+    where = f"where {' and '.join(conditions)}\n" if conditions else ""
+    sql = f"from {view.name}\n{where}order by {', '.join(order)}\nlimit $limit offset $offset"
+    return RowPage(BoundQuery(sql, **values, limit=limit + 1, offset=offset), limit, offset, asked)
+
+
+def _conditions(view: View, filters: Mapping[str, list[str]]) -> tuple[list[str], dict[str, Any]]:
+    conditions: list[str] = []
+    values: dict[str, Any] = {}
+    for parameter, texts in filters.items():
+        if parameter in view.run_columns:
+            name = f"p{len(values)}"
+            values[name] = texts
+            named = f"select run_id from runs where list_contains(${name}, {parameter})"
+            conditions.append(f"run_id in ({named})")
+            continue
+        column, suffix = _column(view, parameter)
+        kind = view.columns[column]
+        name = f"p{len(values)}"
+        if suffix == "null":
+            is_null = _value(parameter, "boolean", _only_value(parameter, texts))
+            conditions.append(f'"{column}" is {"" if is_null else "not "}null')
+        elif suffix == "":
+            # Row groups are passed over for such values, which list_contains would not do.
+            names = [f"{name}_{number}" for number in range(len(texts))]
+            given = (_value(parameter, kind, text) for text in texts)
+            values |= dict(zip(names, given, strict=True))
+            conditions.append(f'"{column}" in ({", ".join(f"${n}::{kind}" for n in names)})')
+        else:
+            values[name] = _value(parameter, kind, _only_value(parameter, texts))
+            conditions.append(f'"{column}" {SQL_OPERATORS[suffix]} ${name}::{kind}')
+    return conditions, values
+
+
+def _column(view: View, parameter: str) -> tuple[str, str]:
+    """The column that a parameter is about, and what it asks of it: '' for being equal."""
+    if FILTER_SUFFIXES.get(view.columns.get(parameter, "")):
+        return parameter, ""
+    column, _, suffix = parameter.rpartition("_")
+    if column in view.columns and suffix in FILTER_SUFFIXES.get(view.columns[column], ("null",)):
+        return column, suffix
+    if parameter in view.columns:
+        raise InvalidRequest(
+            f"{parameter} is of type {view.columns[parameter]}: only {parameter}_null can be asked"
+        )
+    choices = [*filter_names(view), *CONTROL_PARAMETERS]
+    raise InvalidRequest(f"view {view.name} has no parameter {parameter!r}", choices)
+
+
+def filter_names(view: View) -> list[str]:
+    """Every filter of a view."""
+    return [
+        *view.run_columns,
+        *(
+            name
+            for column, kind in view.columns.items()
+            for name in (
+                *([column] if kind in FILTER_SUFFIXES else []),
+                *(f"{column}_{suffix}" for suffix in FILTER_SUFFIXES.get(kind, ("null",))),
+            )
+        ),
+    ]
+
+
+def _only_value(parameter: str, texts: list[str]) -> str:
+    if len(texts) > 1:
+        raise InvalidRequest(f"{parameter} is given twice")
+    return texts[0]
+
+
+def _value(parameter: str, kind: str, text: str) -> Any:
+    try:
+        if kind == "boolean":
+            return {"true": True, "false": False}[text.lower()]
+        if kind in (*INTEGER_BITS, "double", "float") and NON_NUMERIC.search(text):
+            raise ValueError
+        if kind in INTEGER_BITS:
+            number = int(text)
+            if not -(2 ** INTEGER_BITS[kind]) <= number < 2 ** INTEGER_BITS[kind]:
+                raise ValueError
+            return number
+        if kind in ("double", "float"):
+            if not math.isfinite(float(text)):
+                raise ValueError
+            return float(text)
+        if kind == "timestamp with time zone":
+            at = datetime.fromisoformat(text)
+            if at.tzinfo is None:
+                raise ValueError
+            return at
+    except (ValueError, KeyError, OverflowError) as error:
+        wanted = {
+            "boolean": "true or false",
+            "timestamp with time zone": "a time like 2026-01-31T12:00:00Z (in a URL, + is %2B)",
+            **{kind: f"a whole number of {bits + 1} bits" for kind, bits in INTEGER_BITS.items()},
+        }.get(kind, "a number")
+        raise InvalidRequest(f"{parameter}={text!r} is not {wanted}") from error
+    return text
+
+
+def _limit(text: str | None, max_rows: int) -> int:
+    if text is None:
+        return min(DEFAULT_LIMIT, max_rows)
+    limit: int = _value("limit", "integer", text)
+    if not 1 <= limit <= max_rows:
+        raise InvalidRequest(f"limit={limit} is not between 1 and {max_rows}")
+    return limit
+
+
+def _order(view: View, text: str | None) -> list[str]:
+    asked = [] if text is None else text.split(",")
+    for part in asked:
+        if part.removeprefix("-") not in view.columns:
+            raise InvalidRequest(
+                f"order={text!r}: view {view.name} has no column {part!r}", view.columns
+            )
+    names = [part.removeprefix("-") for part in asked]
+    terms = [
+        f'"{name}"{" desc" if part.startswith("-") else ""} nulls last'
+        for name, part in zip(names, asked, strict=True)
+    ]
+    return terms + [f'"{name}"' for name in view.key if name not in names]
+
+
+def _offset(cursor: str | None, snapshot: str, asked: str) -> int:
+    if cursor is None:
+        return 0
+    try:
+        of_snapshot, of_query, offset = json.loads(
+            base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+        )
+        if not isinstance(offset, int) or not 0 <= offset < 2**63:
+            raise ValueError
+    except (ValueError, TypeError, binascii.Error) as error:
+        raise InvalidRequest(f"cursor={cursor!r} is none that was given out") from error
+    if of_snapshot != snapshot:
+        raise OutdatedCursor(
+            "a new snapshot has been published since the first page; start again without cursor"
+        )
+    if of_query != asked:
+        raise InvalidRequest("the cursor is of other filters or another order; start without it")
+    return offset

@@ -1,0 +1,204 @@
+"""What the lake shows, as one HTML file that needs no script, no network and no other file."""
+
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from html import escape
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from api.charts.catalog import CHARTS, CORRELATED_METRICS
+from api.charts.importance import importance_chart
+from api.findings import sentences
+from api.findings.selection import Selection
+from api.findings.wording import listed, model_name, number, order_name, removed_modules
+from api.queries import charts
+from api.queries import runs as queries_runs
+from api.report import html, tables
+from api.report.recommendations_section import recommended_section
+from api.report.run_section import run_section
+from prunelake.errors import NothingToShow, PruneLakeError
+from prunelake.lake import views
+from prunelake.lake.bound_query import Connection
+from prunelake.lake.storage import Location
+
+IMPORTANCE_DEFINITIONS = {
+    "cosine": "1 minus the mean cosine similarity of the residual stream in front of and behind it",
+    "balanced": "how much its removal took from accuracy, calibration and explanations together, "
+    "beyond what was removed before it",
+    "divergence": "how far its removal moved the option distributions from the unpruned model's "
+    "(mean KL divergence in nats), beyond what was removed before it",
+    "iterative": "as of cosine, of the model without the layers removed before it",
+    "last": "how many layers stand behind it",
+    "loss": "how much its removal raised the loss of the next token (nats), beyond what was "
+    "removed before it",
+    "random": "a random draw",
+}
+
+Run = dict[str, Any]
+
+
+def write_report(lake: Location, out: Path, run_ids: Sequence[str] | None = None) -> None:
+    """Write the report of all runs, or of `run_ids`, to `out`, whole or not at all.
+
+    Raises:
+        LakeError: no such folder or no such run.
+        WrongFormat, CorruptFile, QueryError: as `views.query`.
+        PruneLakeError: a file that cannot be written.
+    """
+    with views.connect(lake, run_ids) as connection:
+        runs = list(queries_runs.all_runs().rows(connection).iter_rows(named=True))
+        levels = queries_runs.headline_metrics([run["run_id"] for run in runs]).rows(connection)
+        models = list(dict.fromkeys(run["model"] for run in runs))
+        sections = [_contents(runs, levels), recommended_section(connection, models)]
+        sections.append(_over_all(queries_runs.pooled_correlations().rows(connection)))
+        sections += _models(connection, runs, levels)
+        page = _page(lake, runs, sections)
+    temporary = out.with_name(f".{out.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        temporary.write_text(page, encoding="utf-8")
+        temporary.replace(out)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise PruneLakeError(
+            f"{out} could not be written: {error.strerror}; give --out another path"
+        ) from error
+
+
+def _page(lake: Location, runs: Sequence[Run], sections: Sequence[str]) -> str:
+    css = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
+    if runs:
+        body = html.with_distinct_ids("".join(sections))
+    else:
+        body = (
+            f"<p>The lake at <code>{escape(str(lake))}</code> holds no runs yet, so there is "
+            "nothing to show. <code class='command'>prunelake demo</code> fills it with a small "
+            "sweep, <code class='command'>prunelake sweep --task boolq</code> with your own.</p>"
+        )
+    ids = ", ".join(f"<code>{run['run_id']}</code>" for run in runs) or "none"
+    command = f"prunelake report --lake {lake} --out report.html"
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>PruneLake report</title>
+<style>{css}</style>
+</head>
+<body>
+<header>
+<h1>What removing attention layers does to accuracy, confidence and explanations</h1>
+<p class="soft">Level k is the model without the attention of the first k layers of the removal
+order; level 0 is the unpruned model.</p>
+</header>
+<main>
+{body}
+</main>
+<footer>
+<p>Made by <code>{escape(command)}</code> from the runs {ids}.</p>
+</footer>
+</body>
+</html>
+"""
+
+
+def _contents(runs: Sequence[Run], levels: pl.DataFrame) -> str:
+    """Each run in a few words."""
+    links = "".join(
+        f'<li><a href="#{run["run_id"]}">{escape(model_name(run["model"]))}, '
+        f"{escape(run['task'])}</a>: "
+        f"{escape(sentences.one_line_summary(levels.filter(run_id=run['run_id'])))}."
+        for run in runs
+    )
+    return f"<nav aria-label='Runs'><ul>{links}</ul></nav>"
+
+
+def _over_all(pooled: pl.DataFrame) -> str:
+    """What goes with accuracy over all runs; empty where there is one."""
+    shown = pooled.filter(pl.col("metric").is_in(CORRELATED_METRICS))
+    if shown.is_empty():
+        return ""
+    misleading = [
+        f"{tables.metric_label(row)} ({number(row['pooled_pearson'])} over all points, "
+        f"{number(row['repeated_measures'])} within runs)"
+        for row in shown.filter("is_simpson").iter_rows(named=True)
+        # Within chance of 0 a sign says nothing.
+        if row["repeated_measures_low"] > 0 or row["repeated_measures_high"] < 0
+    ]
+    warning = (
+        '<p class="warning">The runs taken together mislead (Simpson\'s paradox): the correlation '
+        f"with accuracy has the opposite sign within them for {escape(listed(misleading))}.</p>"
+        if misleading
+        else ""
+    )
+    return (
+        f"<section><h2>What goes with accuracy over several runs</h2>{warning}"
+        f"{tables.pooled_table(shown)}</section>"
+    )
+
+
+def _models(connection: Connection, runs: Sequence[Run], levels: pl.DataFrame) -> Iterator[str]:
+    """One section for all runs that remove the same layers of the same model in the same order."""
+
+    def arrangement(run: Run) -> tuple[Any, ...]:
+        return run["model"], run["revision"], run["strategy"], run["removal_order"]
+
+    compared = set()
+    for _, group in groupby(runs, key=arrangement):
+        members = list(group)
+        first = members[0]
+        sections = []
+        for run in members:
+            pair = run["model"], run["revision"], run["task"]
+            of_run = levels.filter(run_id=run["run_id"])
+            sections.append(run_section(connection, run, of_run, pair not in compared))
+            compared.add(pair)
+        figures = html.figures(_of_model(connection, members))
+        revision = first["revision"].removeprefix("sha256:")[:12] or "not known"
+        layer_count = f"{first['layer_count'] or 'unknown number of'} layers"
+        yield (
+            f"<section><h2>{escape(model_name(first['model']))}, "
+            f"{escape(order_name(first['strategy']))}</h2>"
+            f"<p class='soft'>Model <code>{escape(first['model'])}</code>, revision "
+            f"<code>{escape(revision)}</code>, {layer_count}.</p>"
+            f"{tables.run_table(members)}{figures}{_costs(connection, members)}"
+            f"{''.join(sections)}</section>"
+        )
+
+
+def _costs(connection: Connection, runs: Sequence[Run]) -> str:
+    """What the levels cost, of the run of these with most levels profiled; empty if there is none.
+
+    Runs of one removal order share their profiles, but for their levels and number formats.
+    """
+    found = [(run, charts.efficiency(run["run_id"]).rows(connection)) for run in runs]
+    run, costs = max(found, key=lambda pair: pair[1].height)
+    if costs.is_empty():
+        return ""
+    kind, picture = CHARTS["cost"], ""
+    with suppress(NothingToShow):
+        chart = kind.chart(costs, Selection(run, 0))
+        picture = html.figures([html.figure(chart, kind.caption)])
+    return f"<h3>What its levels cost</h3>{picture}{tables.cost_table(costs)}"
+
+
+def _of_model(connection: Connection, runs: Sequence[Run]) -> Iterator[str]:
+    """What is alike for runs of one removal order: the order, and all tasks side by side."""
+    first = runs[0]
+    layers = charts.layer_importance(first["run_id"]).rows(connection)
+    if layers.height:
+        chart = importance_chart(layers, max(map(max, (run["levels"] for run in runs))))
+        own = first["strategy"].removeprefix("mlp:").removeprefix("block:")
+        strategy = own.partition(":")[0]
+        measure = IMPORTANCE_DEFINITIONS.get(strategy, f"by the strategy {strategy}")
+        modules = removed_modules(first["strategy"])
+        caption = f"Importance of {modules}: {measure}; from run {first['run_id']}."
+        yield html.figure(chart, caption)
+    if len({run["task"] for run in runs}) > 1:
+        kind, subject = CHARTS["correlation_matrix"], Selection(first, 0)
+        with suppress(NothingToShow):
+            matrix = kind.chart(kind.query(subject).rows(connection), subject)
+            yield html.figure(matrix, kind.caption)

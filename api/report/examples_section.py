@@ -1,0 +1,124 @@
+"""Examples in the report: what the unpruned and the pruned model answer, and by which tokens."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import polars as pl
+
+from api.findings.selection import Selection
+from api.findings.wording import number, signed
+from api.queries import examples
+from api.report import html
+from prunelake.lake.bound_query import Connection
+
+MAX_EXAMPLES = 3
+"""So many examples a run."""
+
+MIN_MARKED_SHARE = 0.05
+"""A token whose score is a smaller share of the largest one of its side is not marked."""
+
+MAX_NAMED_TOKENS = 2
+"""So many tokens for and against the prediction are named in words."""
+
+FLIP_DESCRIPTIONS = {
+    "harmful": "right unpruned, wrong pruned",
+    "beneficial": "wrong unpruned, right pruned",
+    "neutral": "another wrong answer when pruned",
+    None: "the same answer",
+}
+
+Row = Mapping[str, Any]
+TokenScores = Sequence[tuple[str, float | None]]
+
+
+def examples_section(connection: Connection, subject: Selection, method: str | None) -> str:
+    """The explained examples that show most at the subject's level; empty where there are none.
+
+    `method` is that of the run's headline.
+    """
+    if method is None or subject.level == 0:
+        return ""
+    listed = examples.notable_examples(subject.run_id, subject.level, MAX_EXAMPLES).rows(connection)
+    cards = "".join(
+        _card(connection, subject, row, method)
+        for row in listed.fill_nan(None).filter("is_explained").iter_rows(named=True)
+    )
+    if not cards:
+        return ""
+    return (
+        f"<h4>Examples at level {subject.level}, beside the unpruned model</h4>"
+        '<p class="soft note">Marked is what a token adds to the log-likelihood of the option '
+        f"that each model itself predicts (by {escape(method)}, seeds averaged): "
+        '<mark class="for" style="--s:.6">for it</mark> with a solid line, '
+        '<mark class="against" style="--s:.6">against it</mark> with a dashed one. The deeper the '
+        "colour, the larger, relative to the largest score of the same model.</p>"
+        f"{cards}"
+    )
+
+
+def _card(connection: Connection, subject: Selection, row: Row, method: str) -> str:
+    run_id, example_id = subject.run_id, row["example_id"]
+    options = examples.example(run_id, example_id).rows(connection)["options"][0].to_list()
+    tokens = examples.token_scores(run_id, example_id, subject.level, method).rows(connection)
+    answers = (
+        ("Unpruned", "unpruned", row["unpruned_prediction"], row["unpruned_confidence"]),
+        (f"Level {subject.level}", "pruned", row["prediction"], row["confidence"]),
+    )
+    sides = "".join(
+        f"<div><p><strong>{name}:</strong> {_answer(options, prediction, row['gold'])}, "
+        f"confidence {number(confidence)}</p>{_explanation(_scored(tokens, column))}</div>"
+        for name, column, prediction, confidence in answers
+    )
+    return (
+        f'<article class="example"><h5>{escape(example_id)}: '
+        f"{FLIP_DESCRIPTIONS[row['flip_kind']]}</h5>"
+        f"<p>The right answer is {_option(options, row['gold'])}.</p>"
+        f'<div class="sides">{sides}</div></article>'
+    )
+
+
+def _answer(options: Sequence[str], prediction: int, gold: int) -> str:
+    verdict = "right" if prediction == gold else "wrong"
+    return f'{_option(options, prediction)}, <span class="{verdict}">{verdict}</span>'
+
+
+def _option(options: Sequence[str], index: int) -> str:
+    return html.quoted(options[index].strip())
+
+
+def _scored(tokens: pl.DataFrame, column: str) -> TokenScores:
+    return tokens.select("token", pl.col(column).fill_nan(None)).rows()
+
+
+def _explanation(scored: TokenScores) -> str:
+    """The prompt with its tokens marked, and the strongest of them in words."""
+    largest = max((abs(score) for _, score in scored if score is not None), default=0.0)
+    text = "".join(_marked(token, score, largest) for token, score in scored)
+    known = [(token, score) for token, score in scored if score is not None]
+    words = "No token was scored." if not known else _strongest(known)
+    return f'<p class="tokens">{text}</p><p class="soft note">{words}</p>'
+
+
+def _marked(token: str, score: float | None, largest: float) -> str:
+    if score is None or abs(score) < MIN_MARKED_SHARE * largest or largest == 0:
+        return escape(token)
+    kind = "for" if score > 0 else "against"
+    # A line break has no colour by itself.
+    shown = escape(token).replace("\n", "\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}\n")
+    share = f"{abs(score) / largest:.2f}"
+    return f'<mark class="{kind}" style="--s:{share}" title="{signed(score)}">{shown}</mark>'
+
+
+def _strongest(scored: Sequence[tuple[str, float]]) -> str:
+    parts = []
+    for text, sign in (("Most for it", 1), ("most against it", -1)):
+        pushing = [(token, score) for token, score in scored if sign * score > 0]
+        strongest = sorted(pushing, key=lambda pair: -abs(pair[1]))[:MAX_NAMED_TOKENS]
+        named = ", ".join(f"{html.quoted(_name(t))} ({signed(score)})" for t, score in strongest)
+        parts.append(f"{text}: {named or 'nothing'}")
+    return f"{'; '.join(parts)}."
+
+
+def _name(token: str) -> str:
+    return token.strip() or ("line break" if "\n" in token else "space")

@@ -1,0 +1,258 @@
+"""Rows of `queries` -> tables of the report."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from api.findings.sentences import JUDGED_METRICS, is_published
+from api.findings.verdict_labels import VERDICT_LABELS
+from api.findings.wording import (
+    MISSING,
+    interval,
+    label,
+    number,
+    order_name,
+    percent,
+    ranges,
+    signed,
+)
+from api.report import html
+from api.report.html import TableCell
+
+Row = Mapping[str, Any]
+
+ACCURACY_WORDS = {
+    "equivalent": "stable",
+    "visible degradation": "falls",
+    "improved": "rises",
+    "inconclusive": "inconclusive",
+}
+
+
+def run_table(runs: Sequence[Row]) -> str:
+    """What was run: one row a run of one model."""
+    header = ["task", "examples", "levels", "dtype", "device", "forward tokens", "seconds", "run"]
+    rows = [
+        [
+            run["task"],
+            f"{run['example_count']:,}" if run["example_count"] else MISSING,
+            ranges(run["levels"]),
+            run["dtype"] or MISSING,
+            run["device"],
+            f"{run['forward_tokens']:,}" if run["forward_tokens"] else MISSING,
+            f"{run['duration_s']:,.0f}" if run["duration_s"] else MISSING,
+            run["run_id"],
+        ]
+        for run in runs
+    ]
+    return html.table("What was run.", header, rows, text_columns={2, 3, 4, 7})
+
+
+def verdict_table(levels: pl.DataFrame) -> str:
+    """level x metric: the verdict, with the value and its change; all numbers in a second table."""
+    known = levels.drop_nulls("value")
+    present = [metric for metric in JUDGED_METRICS if known.filter(metric=metric).height]
+    by_key = {(row["level"], row["metric"]): row for row in known.iter_rows(named=True)}
+    rows: list[list[str | TableCell]] = [
+        [str(level), *(_verdict_cell(by_key.get((level, metric))) for metric in present)]
+        for level in sorted(set(levels["level"]))
+    ]
+    header = ["level", *(label(metric) for metric in present)]
+    if is_published(levels):
+        caption = "Published values, and their change from level 0. There are no verdicts."
+        return html.table(caption, header, rows)
+    caption = "Verdicts by level, each with the value and its change from level 0."
+    table = html.table(caption, header, rows)
+    return f"{table}{_legend(known)}{_numbers(known, present)}"
+
+
+def correlation_table(correlations: pl.DataFrame) -> str:
+    """metric x scope: each kind of correlation with accuracy and its interval."""
+    kinds = ("pearson", "spearman", "kendall", "partial")
+    has_notes = correlations["note"].null_count() < correlations.height
+    rows: list[list[str | TableCell]] = [
+        [
+            label(row["metric"]),
+            f"{row['scope']} ({row['level_count']})",
+            *(
+                TableCell(number(row[kind]), interval(row[f"{kind}_low"], row[f"{kind}_high"]))
+                for kind in kinds
+            ),
+            *([row["note"] or ""] if has_notes else []),
+        ]
+        for row in correlations.iter_rows(named=True)
+    ]
+    if not rows:
+        return ""
+    header = ["metric", "levels", "Pearson", "Spearman", "Kendall", "given the level"]
+    header += ["note"] * has_notes
+    has_intervals = correlations["pearson_low"].null_count() < correlations.height
+    caption = "Correlation of each metric with accuracy over levels" + (
+        ", with 95 % intervals." if has_intervals else "; no interval is known."
+    )
+    note = "Given the level: Pearson of what a straight trend over the levels leaves."
+    if "stable" in correlations["scope"]:
+        note += (
+            " Stable: levels where accuracy is; those where it collapses can make a correlation by "
+            "themselves."
+        )
+    table = html.table(caption, header, rows, text_columns={1, 6})
+    return table + html.note(f"{note} A dash: not defined.")
+
+
+def pooled_table(pooled: pl.DataFrame) -> str:
+    """One row a metric: its correlation with accuracy within runs, and over all points."""
+    rows: list[list[str | TableCell]] = [
+        [
+            TableCell(
+                label(row["metric"]),
+                ", ".join([*_explanation_label(row), order_name(row["strategy"])]),
+            ),
+            TableCell(str(row["run_count"]), f"{row['point_count']} points"),
+            TableCell(
+                number(row["repeated_measures"]),
+                interval(row["repeated_measures_low"], row["repeated_measures_high"]),
+            ),
+            TableCell(number(row["pooled_pearson"]), kind="visible" if row["is_simpson"] else ""),
+            "opposite signs" if row["is_simpson"] else "",
+        ]
+        for row in pooled.iter_rows(named=True)
+    ]
+    header = ["metric", "runs", "within runs", "all points", "warning"]
+    caption = "Correlation of each metric with accuracy over all levels of several runs."
+    note = (
+        "Within runs: repeated-measures correlation, each run with its own mean, and its 95 % "
+        "interval as if levels were independent. All points: Pearson, blind to which run a point "
+        "is of."
+    )
+    return html.table(caption, header, rows, text_columns={4}) + html.note(note)
+
+
+def cost_table(costs: pl.DataFrame) -> str:
+    """One row a level: what it takes, and how fast it is beside the unpruned model."""
+    about = costs.row(0, named=True)
+    rows: list[list[str | TableCell]] = [
+        [
+            str(row["level"]),
+            number(row["parameter_count"] / 1e6, 1),
+            _of_unpruned(row["weight_bytes"] / 1e6, row["weight_share"]),
+            _of_unpruned(row["kv_bytes_per_token"] / 1e3, row["kv_share"]),
+            number(None)
+            if row["peak_bytes"] is None
+            else _of_unpruned(row["peak_bytes"] / 1e6, row["memory_share"]),
+            *(
+                TableCell(
+                    f"{row[f'{what}_tokens_per_second']:,.0f}",
+                    f"{number(row[f'{what}_speedup'])} x, "
+                    f"{interval(row[f'{what}_speedup_low'], row[f'{what}_speedup_high'])}",
+                )
+                for what in ("prefill", "decode")
+            ),
+        ]
+        for row in costs.iter_rows(named=True)
+    ]
+    header = ["level", "parameters, M", "weights, MB", "KV cache of a token, kB", "peak, MB"]
+    header += ["prefill, tokens/s", "decoding, tokens/s"]
+    caption = (
+        f"What a level costs on {about['device']}, in {about['dtype']}, measured without what it "
+        "removes."
+    )
+    note = (
+        f"{about['batch']} x {about['prompt_tokens']} prompt tokens, then {about['new_tokens']} "
+        "new ones. Speed is the median of "
+        f"{about['repeats']} repeats, and how many times that of level 0 in the same repeat, from "
+        "the least to the greatest."
+    )
+    return html.table(caption, header, rows) + html.note(note)
+
+
+def _of_unpruned(value: float, share: float | None) -> TableCell:
+    return TableCell(number(value, 1), "" if share is None else percent(share))
+
+
+def metric_label(row: Row) -> str:
+    """A metric with the method, operator and variant that it is of, where they are told."""
+    told = _explanation_label(row)
+    return label(row["metric"]) + (f" ({', '.join(told)})" if told else "")
+
+
+def _explanation_label(row: Row) -> list[str]:
+    return [row[name] for name in ("method", "operator", "variant") if row[name]]
+
+
+def _word(row: Row) -> str:
+    if row["verdict"] is None:
+        return ""
+    if row["metric"] == "accuracy":
+        return ACCURACY_WORDS[row["verdict"]]
+    return VERDICT_LABELS[row["verdict"]].word
+
+
+def _verdict_cell(row: Row | None) -> str | TableCell:
+    if row is None:
+        return number(None)
+    if row["level"] == 0:
+        return number(row["value"], 3)
+    numbers = f"{number(row['value'], 3)} ({signed(row['delta'], 3)})"
+    if row["verdict"] is None:
+        return numbers
+    return TableCell(
+        _word(row), numbers, VERDICT_LABELS[row["verdict"]].word, "; ".join(_verdict_details(row))
+    )
+
+
+def _verdict_details(row: Row) -> list[str]:
+    told = [f"change {signed(row['delta'], 3)}"]
+    if row["delta_low"] is not None:
+        told[0] += f", 95 % interval {interval(row['delta_low'], row['delta_high'], 3)}"
+    told.append(f"n = {row['n']}")
+    if row["p_adjusted"] is not None:
+        told.append(f"adjusted p {_p(row['p_adjusted'])}")
+    if row["smallest_detectable"] is not None:
+        told.append(f"a change below {row['smallest_detectable']:.3f} could have been missed")
+    return [*told, *([row["note"]] if row["note"] else [])]
+
+
+def _legend(known: pl.DataFrame) -> str:
+    found = known.filter(pl.col("metric") != "accuracy")["verdict"].unique().to_list()
+    items = "".join(
+        f'<li><span class="{told.word}">{told.word}</span> {told.meaning}</li>'
+        for verdict, told in VERDICT_LABELS.items()
+        if verdict in found
+    )
+    return f'<ul class="legend">{items}</ul>' if items else ""
+
+
+def _numbers(known: pl.DataFrame, present: Sequence[str]) -> str:
+    header = ["level", "metric", "n", "value", "95 % interval", "change", "95 % interval"]
+    header += ["adjusted p", "could be missed", "verdict", "note"]
+    shown = known.filter(pl.col("metric").is_in(present)).sort(
+        "level", pl.col("metric").cast(pl.Enum(present))
+    )
+    rows = [
+        [
+            str(row["level"]),
+            label(row["metric"]),
+            f"{row['n']:,}",
+            number(row["value"], 3),
+            interval(row["ci_low"], row["ci_high"], 3),
+            signed(row["delta"], 3) if row["level"] else "",
+            interval(row["delta_low"], row["delta_high"], 3),
+            "" if row["p_adjusted"] is None else _p(row["p_adjusted"]),
+            "" if row["smallest_detectable"] is None else f"{row['smallest_detectable']:.3f}",
+            _word(row),
+            row["note"] or "",
+        ]
+        for row in shown.iter_rows(named=True)
+    ]
+    note = (
+        "p is adjusted for false discoveries over all tests of the runs shown here. A change below "
+        "the one in 'could be missed' is found with a chance of less than 80 %."
+    )
+    table = html.table("The numbers behind the verdicts.", header, rows, text_columns={1, 9, 10})
+    return html.details("n, intervals and adjusted p of each verdict", html.note(note) + table)
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -1,0 +1,169 @@
+"""Processes that each run one query of someone else, and are killed when its time is up."""
+
+import asyncio
+import logging
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from api.sandbox.worker import READY_LINE, SqlRequest, SqlResponseHeader
+from api.settings import ApiSettings
+from prunelake.errors import LimitExceeded, NoSnapshot, PruneLakeError, QueryError, ServerBusy
+
+log = logging.getLogger(__name__)
+
+WORKER_ENVIRONMENT = {
+    "LC_ALL": "C.UTF-8",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "POLARS_MAX_THREADS": "1",
+    # Others reserve memory by the gigabyte, which counts against the limit of a process.
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+}
+"""All that a process gets: nothing of the server's own environment, where secrets are."""
+
+WORKER_ERRORS: dict[str, type[PruneLakeError]] = {
+    kind.__name__: kind for kind in (LimitExceeded, NoSnapshot, QueryError)
+}
+
+
+class WorkerPool:
+    """`sql_processes` processes at most, of which those that do not work wait for a query."""
+
+    def __init__(self, lake: Path, settings: ApiSettings) -> None:
+        self.lake = lake
+        self.settings = settings
+        self.is_enabled = settings.sql and sys.platform == "linux"  # whose limits it takes
+        self._idle: asyncio.Queue[Process] = asyncio.Queue()
+        self._alive: set[Process] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @asynccontextmanager
+    async def started(self) -> AsyncIterator[None]:
+        """Keep the processes; on leaving none is left."""
+        self._idle = asyncio.Queue()  # it belongs to one event loop
+        for _ in range(self.settings.sql_processes if self.is_enabled else 0):
+            self._in_background(self._start())
+        try:
+            yield
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.gather(*map(self._kill_worker, list(self._alive)))
+
+    async def execute(self, question: SqlRequest) -> tuple[SqlResponseHeader, bytes]:
+        """What a process answers within `max_seconds`, the waiting for it included.
+
+        Raises:
+            ServerBusy: none came free.
+            LimitExceeded: it was stopped, or met a limit.
+            QueryError, NoSnapshot: as `api.sandbox.worker`.
+        """
+        clock = asyncio.get_running_loop().time
+        began, process = clock(), None
+        try:
+            async with asyncio.timeout(question.max_seconds):
+                process = await self._take_idle_worker()
+                waited = clock() - began
+                return await _send_request(process, question)
+        except TimeoutError as error:
+            seconds = f"{question.max_seconds:g} s"
+            if process is None:
+                raise ServerBusy(
+                    f"within {seconds} none of the {self.settings.sql_processes} processes that "
+                    "run queries came free; ask again"
+                ) from error
+            waiting = f", {waited:.1f} s of them waiting for others" if waited >= 0.1 else ""
+            raise LimitExceeded(
+                f"this takes longer than {seconds}{waiting}; ask for one run, or for what is "
+                "stored: metrics, deltas, correlations, verdicts"
+            ) from error
+        finally:
+            if process is not None:
+                self._in_background(self._replace(process))
+
+    async def _take_idle_worker(self) -> Process:
+        while (process := await self._idle.get()).returncode is not None:
+            self._in_background(self._replace(process))
+        return process
+
+    async def _start(self) -> None:
+        while not await self._has_started():
+            await asyncio.sleep(1)
+
+    async def _has_started(self) -> bool:
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-I", "-m", "api.sandbox.worker"),
+                str(self.settings.sql_memory_bytes),
+                stdin=PIPE,
+                stdout=PIPE,
+                cwd=self.lake,
+                env=WORKER_ENVIRONMENT,
+                start_new_session=True,
+            )
+        except OSError as error:
+            log.error("a process for SQL could not be started: %s", error)
+            return False
+        self._alive.add(process)
+        if await _stdout(process).readline() == READY_LINE:
+            self._idle.put_nowait(process)
+            return True
+        await self._kill_worker(process)
+        log.error("a process for SQL ended at its start with status %s", process.returncode)
+        return False
+
+    async def _replace(self, process: Process) -> None:
+        await self._kill_worker(process)
+        await self._start()
+
+    async def _kill_worker(self, process: Process) -> None:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.communicate()
+        self._alive.discard(process)
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def _send_request(process: Process, question: SqlRequest) -> tuple[SqlResponseHeader, bytes]:
+    assert process.stdin is not None
+    output = _stdout(process)
+    try:
+        process.stdin.write(question.model_dump_json().encode() + b"\n")
+        await process.stdin.drain()
+        head = SqlResponseHeader.model_validate_json(await output.readuntil(b"\n"))
+        body = await output.readexactly(min(head.size, question.max_bytes))
+    except (ConnectionError, asyncio.IncompleteReadError) as error:
+        raise _exit_error(await process.wait(), question) from error
+    if head.error in WORKER_ERRORS:
+        raise WORKER_ERRORS[head.error](head.message)
+    if head.error:
+        raise RuntimeError(f"a process for SQL failed: {head.message}")
+    return head, body
+
+
+def _exit_error(status: int, question: SqlRequest) -> Exception:
+    """What ended a process that gave no answer."""
+    if status == -signal.SIGXCPU:
+        return LimitExceeded(f"this takes longer than {question.max_seconds:g} s")
+    if status in (-signal.SIGKILL, -signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS):
+        return LimitExceeded(
+            f"this ended its process ({signal.Signals(-status).name}): it takes more than the "
+            f"{question.memory_bytes:,} bytes of memory of a query, or nests too deep; ask for "
+            "less at once"
+        )
+    return RuntimeError(f"a process for SQL ended with status {status}")
+
+
+def _stdout(process: Process) -> asyncio.StreamReader:
+    assert process.stdout is not None
+    return process.stdout

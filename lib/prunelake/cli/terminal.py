@@ -1,0 +1,162 @@
+"""What a sweep showed, and what to remove, as tables for a terminal."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import polars as pl
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from api.findings import recommendation, sentences
+from api.findings.verdict_labels import VERDICT_LABELS
+from api.findings.wording import interval, label, listed, model_name, number, order_name, signed
+from api.queries import runs as queries_runs
+from prunelake.lake import views
+from prunelake.lake.storage import Location
+from prunelake.recommend.candidates import Candidate, Level
+from prunelake.recommend.recommendation import Recommendation
+
+TABLE_METRICS = ("accuracy", *sentences.HEADLINE_METRICS)
+EXPLANATION_METRICS = ("comprehensiveness", "sufficiency")
+MET_MARK, NOT_MET_MARK = "\N{CHECK MARK}", "\N{BALLOT X}"
+
+
+def print_summary(lake: Location, run_ids: Sequence[str], console: Console | None = None) -> None:
+    """Print for each run its headline metrics by level, what they say, and the correlations."""
+    console = console or Console()
+    with views.connect(lake) as connection:
+        every = queries_runs.headline_metrics(run_ids).rows(connection)
+        runs = {
+            run["run_id"]: run for run in queries_runs.all_runs(run_ids).rows(connection).to_dicts()
+        }
+        for run_id in run_ids:
+            levels = every.filter(run_id=run_id)
+            method = queries_runs.headline_explanation(run_id).rows(connection)["method"].to_list()
+            if levels.height:
+                console.print(_level_table(runs[run_id], levels, method))
+            for text in filter(
+                None, [*sentences.summary_sentences(levels), sentences.sample_size_note(levels)]
+            ):
+                console.print(text, highlight=False, markup=False)
+            correlations = queries_runs.correlations(run_id).rows(connection)
+            if sentences.is_published(levels):
+                correlations = correlations.filter(scope="all")
+            if not correlations.is_empty():
+                console.print(_correlation_lines(correlations.to_dicts()), markup=False)
+
+
+def print_recommendation(found: Recommendation, console: Console | None = None) -> None:
+    """Print both answers, the evidence of every removal order, and what would change them."""
+    console = console or Console()
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, markup=False)
+
+    say(f"{model_name(found.model)} on {listed(found.tasks)}")
+    say(f"budget: {found.budget or 'none'}; margins: {recommendation.margins_text(found)}\n")
+    for answer in recommendation.both_answers(found):
+        say(recommendation.answer_sentence(found, answer))
+    after = found.recalibrated.candidates
+    for before, recalibrated in zip(found.as_it_is.candidates, after, strict=True):
+        console.print(_evidence_table(found, before, recalibrated))
+    say(
+        f"Shown is the largest loss that the one-sided 95 % interval leaves open, of the task "
+        f"where it is farthest from passing: {MET_MARK} below the margin, {NOT_MET_MARK} not.\n"
+    )
+    for title, lines in (
+        ("What would change the answer", recommendation.what_would_change(found)),
+        ("What it does not tell", recommendation.caveats(found)),
+    ):
+        say(f"{title}:")
+        for line in lines:
+            say(f"- {line}")
+
+
+def _evidence_table(found: Recommendation, before: Candidate, after: Candidate) -> Table:
+    """The largest loss that is left open, of the worst task, by level and criterion."""
+    table = Table(
+        title=f"{order_name(before.strategy)}, {before.dtype or 'number format not known'}",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=0,
+    )
+    terms = [term for term in recommendation.budget_text(found) if term.name != "removed_layers"]
+    calibration = label(found.calibration)
+    names = ("accuracy", calibration, f"recalibrated {calibration}", *EXPLANATION_METRICS)
+    for name in ("removed", *(term.name for term in terms), *names):
+        table.add_column(name, justify="right")
+    for one, again in zip(before.levels, after.levels, strict=True):
+        table.add_row(
+            str(one.level),
+            *(recommendation.cost_text(one, term) for term in terms),
+            *(_open_loss(one, name) for name in ("accuracy", "calibration")),
+            _open_loss(again, "calibration"),
+            *(_open_loss(one, name) for name in EXPLANATION_METRICS),
+        )
+    return table
+
+
+def _open_loss(at: Level, criterion: str) -> str:
+    check = recommendation.worst_check(at, criterion)
+    return f"{number(check.loss_bound, 3)} {MET_MARK if check.is_met else NOT_MET_MARK}"
+
+
+def _level_table(run: dict[str, Any], levels: pl.DataFrame, method: Sequence[str | None]) -> Table:
+    title = f"{run['task']}, {order_name(run['strategy'])}: "
+    if sentences.is_published(levels):
+        title += "published without examples"
+    else:
+        title += f"{sentences.baseline_example_count(levels, 'accuracy')} examples"
+        if method:
+            explained = sentences.baseline_example_count(levels, "comprehensiveness")
+            title += f", {explained} of them explained by {method[0]}"
+    cells = {(row["level"], row["metric"]): row for row in levels.iter_rows(named=True)}
+    shown = [
+        name for name in TABLE_METRICS if levels.filter(metric=name).drop_nulls("value").height
+    ]
+    found = set(levels.filter(pl.col("metric").is_in(shown))["verdict"])
+    caption = "in brackets: difference from the unpruned model (0 layers removed)"
+    for verdict, told in VERDICT_LABELS.items():
+        if verdict in found:
+            caption += f"\n{told.mark} {told.meaning}"
+    table = Table(
+        title=title,
+        title_justify="left",
+        caption=caption,
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=0,
+    )
+    table.add_column("removed", justify="right", no_wrap=True)
+    for name in shown:
+        table.add_column(label(name), justify="right", no_wrap=True)
+    for level in sorted(set(levels["level"])):
+        table.add_row(str(level), *[_cell(cells.get((level, name))) for name in shown])
+    return table
+
+
+def _cell(row: dict[str, Any] | None) -> str:
+    if row is None or row["value"] is None:
+        return ""
+    if row["level"] == 0 or row["delta"] is None:
+        return f"{row['value']:.3f}"
+    mark = f" {VERDICT_LABELS[row['verdict']].mark}" if row["verdict"] else ""
+    return f"{row['value']:.3f} ({row['delta']:+.3f}){mark}"
+
+
+def _correlation_lines(correlations: Sequence[dict[str, Any]]) -> str:
+    lines = ["Spearman correlation with accuracy, and its 95 % interval over examples:"]
+    for row in sorted(correlations, key=lambda row: (row["metric"], row["scope"])):
+        if row["metric"] not in sentences.HEADLINE_METRICS:
+            continue
+        count = row["level_count"]
+        over = f"{row['scope']} levels" + ("" if count is None else f" ({count})")
+        line = f"  {label(row['metric'])} over {over}: "
+        if row["spearman"] is None:
+            line += f"none ({row['note']})"
+        else:
+            reach = interval(row["spearman_low"], row["spearman_high"])
+            line += signed(row["spearman"]) + (f", {reach}" if reach else ", interval not known")
+        lines.append(line)
+    return "\n".join(lines)

@@ -1,0 +1,51 @@
+"""The SQL files of the views, in an order in which they can be created."""
+
+import re
+from functools import cache
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+from prunelake.spec import content_hash
+
+NOT_CODE = re.compile(r"--[^\n]*|'(?:[^']|'')*'")
+"""Comments and text literals."""
+
+READS = re.compile(r"\b(?:from|join)\s+([a-z_]\w*)\b(?!\.)")
+"""The name of a view, CTE or macro behind `from` or `join`; tables have a schema in front."""
+
+CREATES = re.compile(r"\bcreate\s+(?:view|macro)\s+(\w+)")
+
+
+def sql_folder() -> Path:
+    """The folder of the views: `prunelake/sql` in a wheel, `sql` in the repository."""
+    installed = Path(__file__).parents[1] / "sql"
+    return installed if installed.is_dir() else Path(__file__).parents[3] / "sql"
+
+
+def view_statements() -> tuple[str, ...]:
+    """The text of each file of sql/, every file after the files whose views it reads.
+
+    The names that a file reads are found in its SQL. Files that do not depend on each other come
+    in alphabetical order, so that the order is the same everywhere.
+
+    Raises:
+        graphlib.CycleError: views that read each other.
+    """
+    return _in_order(sql_folder())
+
+
+@cache
+def _in_order(folder: Path) -> tuple[str, ...]:
+    paths = sorted(folder.rglob("*.sql"), key=lambda path: path.stem)
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in paths}
+    creator = {name: stem for stem, text in texts.items() for name in CREATES.findall(text.lower())}
+    sorter: TopologicalSorter[str] = TopologicalSorter()
+    for stem, text in texts.items():
+        read = {creator[name] for name in READS.findall(NOT_CODE.sub("", text)) if name in creator}
+        sorter.add(stem, *sorted(read - {stem}))
+    return tuple(texts[stem] for stem in sorter.static_order())
+
+
+def views_hash() -> str:
+    """The identity of this version's views: the first 16 hex digits of a SHA-256 over sql/."""
+    return content_hash(sorted(view_statements()))[:16]

@@ -1,0 +1,260 @@
+"""Calibration and ranking: plain loops, other libraries, and weights against repeated rows."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import relplot
+from calibration.utils import normal_debiased_ce
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.stats import foldnorm
+from sklearn.metrics import roc_auc_score
+
+from prunelake.analysis import calibration, statistics
+
+Array = NDArray[np.float64]
+Predictions = tuple[Array, Array]
+Score = Callable[[Array, Array, Array], NDArray[np.floating]]
+
+patient = settings(deadline=None)  # a busy machine is no defect
+
+confidences = st.one_of(st.floats(0, 1), st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.75, 1.0]))
+
+
+@st.composite
+def predictions(draw: st.DrawFn, least: int = 1) -> Predictions:
+    """Few or many, with ties, constants, and at times all right or all wrong."""
+    rows = draw(st.lists(st.tuples(confidences, st.booleans()), min_size=least, max_size=40))
+    confidence, correct = np.array(rows, dtype=float).T
+    return confidence, correct
+
+
+@st.composite
+def resampled(draw: st.DrawFn) -> tuple[Array, Array, NDArray[np.int_]]:
+    confidence, correct = draw(predictions())
+    picks = st.integers(0, len(confidence) - 1)
+    picked = draw(st.lists(picks, min_size=len(confidence), max_size=len(confidence)))
+    return confidence, correct, np.bincount(picked, minlength=len(confidence))
+
+
+def sample(seed: int, n: int) -> Predictions:
+    generator = np.random.default_rng(seed)
+    confidence = generator.uniform(0.25, 1, n)
+    return confidence, (generator.random(n) < confidence**1.5).astype(float)
+
+
+def plain(score: Score, confidence: Array, correct: Array) -> float:
+    """A score of the sample itself."""
+    (value,) = score(confidence, correct, np.ones((len(confidence), 1)))
+    return float(value)
+
+
+def weighed(score: Score, confidence: Array, correct: Array, weights: NDArray[np.int_]) -> float:
+    (value,) = score(confidence, correct, weights[:, None].astype(float))
+    return float(value)
+
+
+def auroc(confidence: Array, correct: Array, weights: Array) -> NDArray[np.floating]:
+    return calibration.ranking_metrics(confidence, correct, weights)[0]
+
+
+def aurc(confidence: Array, correct: Array, weights: Array) -> NDArray[np.floating]:
+    return calibration.ranking_metrics(confidence, correct, weights)[1]
+
+
+@patient
+@given(predictions())
+def test_ece_is_the_mean_gap_of_ten_bins(given: Predictions) -> None:
+    confidence, correct = given
+    expected = 0.0
+    for k in range(10):
+        members = [
+            i
+            for i, c in enumerate(confidence)
+            if (k <= c * 10 < k + 1) or (k == 9 and c == 1)  # the last bin is closed
+        ]
+        if members:
+            gap = confidence[members].mean() - correct[members].mean()
+            expected += len(members) / len(confidence) * abs(gap)
+    assert plain(calibration.ece, confidence, correct) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("n", [20, 37, 300])
+def test_debiased_ece_is_that_of_uncertainty_calibration(n: int) -> None:
+    confidence, correct = sample(n, n)
+    rows = np.column_stack([confidence, correct])[np.argsort(confidence)]
+    bins = [list(b) for b in np.array_split(rows, 10)]
+    np.random.seed(0)  # the other library draws from numpy's global state
+    drawn = normal_debiased_ce(bins, power=1, resamples=20_000)
+    assert plain(calibration.ece_debiased, confidence, correct) == pytest.approx(drawn, abs=4e-3)
+
+
+def test_debiased_ece_keeps_equal_confidences_in_one_bin() -> None:
+    confidence = np.full(50, 0.7)
+    correct = (np.arange(50) < 30).astype(float)
+    spread = np.sqrt(0.6 * 0.4 / 50)
+    expected = 2 * 0.1 - foldnorm.mean(0.1 / spread, scale=spread)
+    assert plain(calibration.ece_debiased, confidence, correct) == pytest.approx(expected)
+
+
+@patient
+@given(predictions(least=2))
+def test_debiased_ece_needs_two_examples_a_bin(given: Predictions) -> None:
+    confidence, correct = given
+    value = plain(calibration.ece_debiased, confidence, correct)
+    if len(set(confidence)) == len(confidence):
+        assert np.isnan(value) == (len(confidence) < 20)
+
+
+@patient
+@given(st.integers(0, 2**32 - 1))
+def test_debiased_ece_of_a_resample_keeps_the_bins_of_the_sample(seed: int) -> None:
+    confidence, correct = sample(seed, 60)
+    weights = np.random.default_rng(seed).multinomial(60, np.full(60, 1 / 60))
+    expected = 0.0
+    for members in np.array_split(np.argsort(confidence), 10):
+        repeated = np.repeat(members, weights[members])
+        if not len(repeated):
+            continue
+        right = correct[repeated].mean()
+        gap = abs(confidence[repeated].mean() - right)
+        spread = np.sqrt(right * (1 - right) / len(repeated))
+        chance = foldnorm.mean(gap / spread, scale=spread) if spread > 0 else gap
+        expected += len(repeated) / 60 * (2 * gap - chance)
+    found = weighed(calibration.ece_debiased, confidence, correct, weights)
+    assert found == pytest.approx(expected, abs=1e-12)
+
+
+@settings(deadline=None, max_examples=15)
+@given(predictions())
+def test_smooth_ece_of_the_sample_is_relplots(given: Predictions) -> None:
+    confidence, correct = given
+    assert plain(calibration.smooth_ece, confidence, correct) == relplot.smECE(confidence, correct)
+
+
+@pytest.mark.parametrize("n", [30, 300, 3000])
+@pytest.mark.parametrize("sharpness", [0.5, 1.0, 3.0])
+def test_smooth_ece_of_a_resample_is_relplots_at_the_width_of_the_sample(
+    n: int, sharpness: float
+) -> None:
+    confidence, correct = sample(n, n)
+    confidence = confidence**sharpness
+    _, width = relplot.smECE(confidence, correct, return_width=True)
+    weights = np.random.default_rng(n).multinomial(n, np.full(n, 1 / n))
+    repeated = np.repeat(np.arange(n), weights)
+    expected = relplot.smECE_sigma(confidence[repeated], correct[repeated], width)
+    found = weighed(calibration.smooth_ece, confidence, correct, weights)
+    assert found == pytest.approx(expected, abs=1e-3)
+
+
+@patient
+@given(resampled())
+def test_auroc_is_sklearns(given: tuple[Array, Array, NDArray[np.int_]]) -> None:
+    confidence, correct, weights = given
+    for counts in (np.ones_like(weights), weights):
+        found = weighed(auroc, confidence, correct, counts)
+        if len(set(correct[counts > 0])) < 2:
+            assert np.isnan(found)
+        else:
+            expected = roc_auc_score(correct, confidence, sample_weight=counts)
+            assert found == pytest.approx(expected, abs=1e-9)
+
+
+@patient
+@given(predictions())
+def test_aurc_is_the_mean_risk_of_covering_those_as_confident(given: Predictions) -> None:
+    confidence, correct = given
+    risks = [1 - correct[confidence >= c].mean() for c in confidence]
+    assert plain(aurc, confidence, correct) == pytest.approx(np.mean(risks), abs=1e-12)
+
+
+@pytest.mark.parametrize("score", [calibration.ece, auroc, aurc])
+@patient
+@given(given=resampled())
+def test_weights_count_repeated_rows(
+    score: Score, given: tuple[Array, Array, NDArray[np.int_]]
+) -> None:
+    confidence, correct, weights = given
+    repeated = np.repeat(np.arange(len(weights)), weights)
+    found = weighed(score, confidence, correct, weights)
+    expected = plain(score, confidence[repeated], correct[repeated])
+    assert found == pytest.approx(expected, abs=1e-9, nan_ok=True)
+
+
+def test_every_replicate_is_scored_by_itself_in_single_precision_too() -> None:
+    confidence, correct = sample(0, 200)
+    weights = np.random.default_rng(0).multinomial(200, np.full(200, 1 / 200), size=7).T
+    together = calibration.calibration_metrics(confidence, correct, weights.astype(np.float32))
+    assert tuple(together) == calibration.CALIBRATION_METRICS
+    for k in range(7):
+        alone = calibration.calibration_metrics(confidence, correct, weights[:, [k]].astype(float))
+        for name in calibration.CALIBRATION_METRICS:
+            assert together[name][k] == pytest.approx(alone[name][0], abs=1e-5)
+
+
+def test_a_resample_of_no_example_has_no_score() -> None:
+    confidence, correct = sample(0, 40)
+    weights = np.where([True, False], 1.0, np.nan) * np.ones((40, 1))
+    for name, values in calibration.calibration_metrics(confidence, correct, weights).items():
+        assert list(np.isnan(values)) == [False, True], name
+
+
+@patient
+@given(predictions())
+def test_the_brier_score_splits_into_calibration_and_refinement(given: Predictions) -> None:
+    confidence, correct = given
+    parts, refinement, optimism = calibration.brier_decomposition(confidence, correct)
+    brier = (confidence - correct) ** 2
+    assert parts + refinement == pytest.approx(brier)
+    assert parts.mean() >= -1e-12
+    assert 0 <= optimism <= 0.5
+    assert 0 <= refinement.mean() <= brier.mean() + 1e-12
+    # Confidence that takes the share of right ones at each of its values needs no recalibration.
+    groups = np.unique(np.round(confidence * 3), return_inverse=True)[1]
+    shares = np.bincount(groups, correct) / np.bincount(groups)
+    if (np.diff(shares) >= 0).all():
+        assert calibration.brier_decomposition(shares[groups], correct)[0] == pytest.approx(
+            0, abs=1e-12
+        )
+
+
+def test_refinement_is_the_least_error_of_any_increasing_recalibration() -> None:
+    confidence, correct = sample(1, 12)
+    order = np.argsort(confidence)
+    # Of least squares under order: the max over starts of the min over ends of the mean between.
+    best = [
+        max(min(correct[order][a : b + 1].mean() for b in range(i, 12)) for a in range(i + 1))
+        for i in range(12)
+    ]
+    _, refinement, optimism = calibration.brier_decomposition(confidence, correct)
+    assert refinement[order] == pytest.approx((best - correct[order]) ** 2)
+    assert optimism == pytest.approx(sum(p * (1 - p) for p in set(np.round(best, 12))) / 6)
+
+
+def test_optimism_is_what_the_fit_to_the_sample_itself_is_off_by() -> None:
+    # Calibrated: the mean of calibration should be 0, and of refinement that of c (1 - c).
+    generator = np.random.default_rng(0)
+    found = []
+    for _ in range(200):
+        confidence = generator.uniform(0.25, 1, 300)
+        correct = (generator.random(300) < confidence).astype(float)
+        parts, _, optimism = calibration.brier_decomposition(confidence, correct)
+        found.append((parts.mean(), optimism))
+    calibration_error, optimism = np.mean(found, axis=0)
+    assert calibration_error > 0.004
+    assert calibration_error == pytest.approx(optimism, rel=0.15)
+
+
+def test_working_in_blocks_changes_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(0)
+    confidence = np.round(generator.random(60), 1)  # with ties
+    correct = (generator.random(60) < confidence).astype(float)
+    weights = statistics.bootstrap_weights(np.zeros(60, dtype=int), 25, seed=0)
+    whole = calibration.calibration_metrics(confidence, correct, weights)
+    monkeypatch.setattr(calibration, "BLOCK_ELEMENTS", 7 * 60)
+    in_blocks = calibration.calibration_metrics(confidence, correct, weights)
+    for name, values in whole.items():
+        np.testing.assert_array_equal(in_blocks[name], values)
+        assert len(values) == 25

@@ -1,0 +1,210 @@
+"""Calibrators: scikit-learn and fine grids as oracles, and what is stored is what was fitted."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import statsmodels.api as sm
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.special import logit, softmax
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.frozen import FrozenEstimator
+from sklearn.isotonic import IsotonicRegression
+
+from prunelake.analysis import calibrators
+from prunelake.analysis.calibrators import CALIBRATOR_KINDS, Calibrator, fit, from_json
+from prunelake.errors import InvalidCalibrator
+
+Array = NDArray[np.float64]
+Drawn = tuple[Array, NDArray[np.int64], Array]
+
+
+def drawn(n: int = 2000, sharpness: float = 3.0, options: int = 4, seed: int = 0) -> Drawn:
+    """Log-likelihoods `sharpness` times as large as calibrated ones, gold, and correctness."""
+    generator = np.random.default_rng(seed)
+    latent = generator.normal(size=(n, options))
+    gold = (latent + generator.gumbel(size=latent.shape)).argmax(axis=1)
+    return sharpness * latent, gold, (latent.argmax(axis=1) == gold).astype(float)
+
+
+def confidence_of(log_likelihoods: Array) -> Array:
+    found: Array = softmax(log_likelihoods, axis=1).max(axis=1)
+    return found
+
+
+class Fixed(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # ships no types
+    """A classifier that is asked for what it is given."""
+
+    def fit(self, x: Array, y: Array) -> "Fixed":  # noqa: ARG002
+        self.classes_ = np.unique(y)
+        return self
+
+    def decision_function(self, x: Array) -> Array:
+        return x[:, 0] if x.shape[1] == 1 else x
+
+    def predict(self, x: Array) -> Array:
+        raise NotImplementedError
+
+
+def by_scikit_learn(x: Array, y: NDArray[Any], method: str) -> CalibratedClassifierCV:
+    model = FrozenEstimator(Fixed().fit(x, y))
+    return CalibratedClassifierCV(model, method=method, ensemble=False).fit(x, y)
+
+
+def test_the_temperature_is_scikit_learns() -> None:
+    log_likelihoods, gold, correct = drawn()
+    found = fit("temperature", log_likelihoods, gold, correct)
+    expected = by_scikit_learn(log_likelihoods, gold, "temperature")
+    assert found.probabilities(log_likelihoods) == pytest.approx(
+        expected.predict_proba(log_likelihoods), abs=1e-5
+    )
+
+
+@pytest.mark.parametrize("truth", [0.5, 1.0, 3.0, 40.0])
+def test_a_known_temperature_is_found_again(truth: float) -> None:
+    log_likelihoods, gold, correct = drawn(20_000, truth)
+    (found,) = fit("temperature", log_likelihoods, gold, correct).parameters.values()
+    assert found == pytest.approx(truth, rel=0.05)
+
+
+def test_no_temperature_of_a_fine_grid_is_better() -> None:
+    log_likelihoods, gold, correct = drawn(300)
+    fewer = np.arange(300) % 3 == 0  # the last option lacks where nobody chose it
+    fewer &= (gold != 3) & (log_likelihoods.argmax(axis=1) != 3)
+    assert fewer.sum() > 30
+    log_likelihoods[fewer, 3] = -np.inf
+
+    def nll(temperature: float) -> float:
+        p = softmax(log_likelihoods / temperature, axis=1)
+        return float(-np.log(p[np.arange(300), gold]).mean())
+
+    (found,) = fit("temperature", log_likelihoods, gold, correct).parameters.values()
+    assert nll(found) <= min(nll(t) for t in np.geomspace(0.05, 50, 20_001)) + 1e-12
+
+
+def test_affine_is_scikit_learns_sigmoid() -> None:
+    log_likelihoods, gold, correct = drawn()
+    confidence = confidence_of(log_likelihoods)
+    assert confidence.max() < 1 - calibrators.CONFIDENCE_CLIP
+    x = logit(confidence)[:, None]
+    expected = by_scikit_learn(x, correct, "sigmoid").predict_proba(x)[:, 1]
+    found = fit("affine", log_likelihoods, gold, correct)
+    assert found.confidence(log_likelihoods) == pytest.approx(expected, abs=1e-5)
+
+
+def test_beta_is_the_logistic_regression_of_both_logarithms() -> None:
+    log_likelihoods, gold, correct = drawn()
+    confidence = confidence_of(log_likelihoods)
+    right = correct.sum()
+    target = np.where(correct == 1, (right + 1) / (right + 2), 1 / (len(correct) - right + 2))
+    features = np.column_stack([np.log(confidence), -np.log1p(-confidence), np.ones(len(correct))])
+    expected = sm.GLM(target, features, family=sm.families.Binomial()).fit().params
+    assert min(expected[:2]) > 0
+    found = fit("beta", log_likelihoods, gold, correct)
+    assert list(found.parameters.values()) == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["affine", "beta"])
+def test_a_map_never_falls_even_where_the_confident_are_wrong(kind: str) -> None:
+    log_likelihoods, gold, correct = drawn(500)
+    found = fit(kind, log_likelihoods, gold, 1 - correct)
+    order = np.argsort(confidence_of(log_likelihoods))
+    assert (np.diff(found.confidence(log_likelihoods)[order]) >= 0).all()
+
+
+def test_isotonic_is_scikit_learns() -> None:
+    log_likelihoods, gold, correct = drawn(400)
+    other, _, _ = drawn(400, 5.0, seed=1)  # beyond the range of the fit, too
+    expected = IsotonicRegression(out_of_bounds="clip").fit(confidence_of(log_likelihoods), correct)
+    found = fit("isotonic", log_likelihoods, gold, correct)
+    assert found.confidence(other) == pytest.approx(expected.predict(confidence_of(other)))
+
+
+def test_histogram_is_the_share_of_right_ones_among_a_tenth() -> None:
+    log_likelihoods, gold, correct = drawn(400)
+    order = np.argsort(confidence_of(log_likelihoods))
+    expected = np.repeat([correct[part].mean() for part in np.split(order, 10)], 40)
+    found = fit("histogram", log_likelihoods, gold, correct).confidence(log_likelihoods)
+    assert found[order] == pytest.approx(expected)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.sampled_from([0.5, 0.6, 0.75, 1.0]), st.booleans()), min_size=1))
+def test_ties_and_few_rows_give_every_kind_a_finite_answer(rows: list[tuple[float, bool]]) -> None:
+    confidence, right = np.array(rows, dtype=float).T
+    with np.errstate(divide="ignore"):
+        log_likelihoods = np.log(np.column_stack([confidence, 1 - confidence]))
+    log_likelihoods[log_likelihoods == -np.inf] = -800  # finite, and yet no confidence below 1
+    gold = 1 - right.astype(int)
+    for kind in CALIBRATOR_KINDS:
+        found = fit(kind, log_likelihoods, gold, right)
+        answer = found.confidence(log_likelihoods)
+        assert ((answer >= 0) & (answer <= 1)).all(), kind
+        again = from_json(kind, found.to_json())
+        assert np.array_equal(again.confidence(log_likelihoods), answer), kind
+
+
+def test_no_calibrator_changes_a_prediction() -> None:
+    log_likelihoods, gold, correct = drawn(300)
+    found = fit("temperature", log_likelihoods, gold, correct)
+    probabilities = found.probabilities(log_likelihoods)
+    assert np.array_equal(probabilities.argmax(axis=1), log_likelihoods.argmax(axis=1))
+    assert np.array_equal(probabilities.max(axis=1), found.confidence(log_likelihoods))
+    for kind in set(CALIBRATOR_KINDS) - {"temperature"}:
+        with pytest.raises(InvalidCalibrator, match=f"{kind} calibrates the confidence .* take t"):
+            fit(kind, log_likelihoods, gold, correct).probabilities(log_likelihoods)
+
+
+def test_a_file_gives_its_calibrator(tmp_path: Path) -> None:
+    path = tmp_path / "calibrator.json"
+    path.write_text('{"kind": "affine", "parameters": {"slope": 2, "intercept": 0}, "run": "r"}')
+    found = calibrators.load(path)
+    assert found == Calibrator("affine", {"slope": 2, "intercept": 0})
+    # Twice the logit of 3/4 is that of 9/10.
+    assert found.confidence([[0.0, -np.log(3)]]) == pytest.approx([0.9])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is no calibrator .* writes one"),
+        ("[]", "is no calibrator"),
+        ('{"kind": "softer", "parameters": {}}', "'softer': choose temperature, affine"),
+        ('{"kind": "temperature", "parameters": {}}', "temperature has the parameters temperature"),
+        ('{"kind": "temperature", "parameters": {"temperature": "x"}}', "has the parameters"),
+        ('{"kind": "temperature", "parameters": {"temperature": -1}}', "above 0: -1"),
+        ('{"kind": "temperature", "parameters": {"temperature": [1, 2]}}', "cannot be applied"),
+        ('{"kind": "beta", "parameters": {"a": 1, "b": NaN, "c": 0}}', "cannot be applied"),
+        (
+            '{"kind": "histogram", "parameters": {"edges": [0.5], "calibrated": [0.5]}}',
+            "histogram cannot be applied",
+        ),
+    ],
+)
+def test_a_file_that_is_no_calibrator_is_named(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "calibrator.json"
+    path.write_text(content)
+    with pytest.raises(InvalidCalibrator, match=message):
+        calibrators.load(path)
+
+
+def test_a_calibrator_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidCalibrator, match=r"absent\.json is no calibrator"):
+        calibrators.load(tmp_path / "absent.json")
+
+
+def test_an_unknown_kind_is_named() -> None:
+    unknown: Any = drawn(20)
+    with pytest.raises(InvalidCalibrator, match="'softer': choose temperature, affine, isotonic"):
+        fit("softer", *unknown)
+
+
+def test_parameters_are_json() -> None:
+    for kind in CALIBRATOR_KINDS:
+        found = fit(kind, *drawn(100))
+        assert set(json.loads(found.to_json())) == set(calibrators.PARAMETER_NAMES[kind])

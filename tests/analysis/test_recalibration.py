@@ -1,0 +1,432 @@
+"""Recalibration: what is fitted to which rows, and what the lake tells of it before and after."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.special import softmax
+from scipy.stats import ttest_rel
+
+from prunelake.analysis import calibration, statistics
+from prunelake.analysis.analyse import BOOTSTRAP_REPLICATES, BOOTSTRAP_SEED
+from prunelake.analysis.calibrators import CALIBRATOR_KINDS, fit, from_json
+from prunelake.analysis.cross_fitting import (
+    CALIBRATOR_NAMES,
+    FOLD_COUNT,
+    UNPRUNED_TEMPERATURE,
+    cross_fit,
+    folds,
+)
+from prunelake.analysis.example_scores import ExampleScores, OptionScores, build_example_scores
+from prunelake.analysis.recalibration import (
+    CONFIDENCE_ONLY_NOTE,
+    ORDER_KEPT_NOTE,
+    TESTED_ELSEWHERE_NOTE,
+    recalibrate,
+)
+from tests.support.lake_rows import example, prediction, rows_of, run_row, write, write_raw
+
+Array = NDArray[np.float64]
+Rows = list[dict[str, Any]]
+
+RUN = run_row("run", levels=[0, 1], model="m", strategy="random:1", task="t")
+R = str(RUN["run_id"])
+OPTIONS = 3
+SHARPNESS = {0: 1.0, 1: 3.0}
+CONFIDENCE = {"ece", "ece_debiased", "smooth_ece", "top_label_brier"}
+RANKING = {"auroc", "aurc"}
+SCALED = {"nll", "brier"}
+
+
+def drawn(n: int = 200, seed: int = 0) -> tuple[Array, NDArray[np.int64]]:
+    """Log-likelihoods [levels, n, options] of a calibrated and of an overconfident level; gold."""
+    generator = np.random.default_rng(seed)
+    latent = generator.normal(size=(n, OPTIONS))
+    gold = (latent + generator.gumbel(size=latent.shape)).argmax(axis=1)
+    latent = np.stack([latent, latent + 0.2 * generator.normal(size=latent.shape)])
+    return latent * np.array(list(SHARPNESS.values()))[:, None, None], gold
+
+
+def evidence(
+    log_likelihoods: Array, gold: NDArray[np.int64], prompts: list[str] | None = None
+) -> tuple[ExampleScores, OptionScores]:
+    shifted = log_likelihoods - log_likelihoods.max(axis=2, keepdims=True)
+    names = tuple(prompts or (f"test:{i}" for i in range(len(gold))))
+    confidence = softmax(shifted, axis=2).max(axis=2)
+    correct = (shifted.argmax(axis=2) == gold).astype(float)
+    values = np.zeros((*confidence.shape, 0))
+    found = build_example_scores((0, 1), (), values, confidence, correct, names)
+    return found, OptionScores(shifted, np.tile(gold, (2, 1)), names)
+
+
+def predictions(log_likelihoods: Array, gold: NDArray[np.int64]) -> Rows:
+    return [
+        prediction(R, level, f"test:{i:03}", row.tolist(), int(gold[i]))
+        for level, rows in enumerate(log_likelihoods)
+        for i, row in enumerate(rows)
+    ]
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One run of 200 examples: calibrated at level 0, overconfident at level 1."""
+    folder = tmp_path_factory.mktemp("lake")
+    write(folder, RUN, predictions=predictions(*drawn()))
+    return folder
+
+
+def test_equal_prompts_share_a_fold_and_folds_are_of_equal_size() -> None:
+    prompts = [f"prompt {i // 2}" for i in range(200)]
+    found = folds(prompts, 0)
+    assert np.array_equal(found[::2], found[1::2])
+    assert np.bincount(found).tolist() == [40] * FOLD_COUNT
+    assert np.array_equal(found, folds(prompts, 0))
+    assert not np.array_equal(found, folds(prompts, 1))
+
+
+@pytest.mark.parametrize("name", CALIBRATOR_NAMES)
+def test_each_example_is_recalibrated_by_what_was_fitted_to_the_other_folds(name: str) -> None:
+    found, options = evidence(*drawn())
+    fold = folds(options.prompts, BOOTSTRAP_SEED)
+    kind, source = ("temperature", 0) if name == UNPRUNED_TEMPERATURE else (name, 1)
+    fitted = cross_fit(found, options, BOOTSTRAP_SEED)[name][1]
+    assert fitted.confidence is not None
+    for one in range(FOLD_COUNT):
+        others = fold != one
+        expected = fit(
+            kind,
+            options.log_likelihoods[source][others],
+            options.gold[source][others],
+            found.correct[source][others],
+        )
+        unseen = options.log_likelihoods[1][~others]
+        assert np.array_equal(fitted.confidence[~others], expected.confidence(unseen))
+        if fitted.probabilities is not None:
+            assert np.array_equal(fitted.probabilities[~others], expected.probabilities(unseen))
+
+
+def test_no_example_is_recalibrated_by_its_own_answer_or_its_repetition() -> None:
+    log_likelihoods, gold = drawn()
+    prompts = [f"prompt {i % 100}" for i in range(200)]
+    before = cross_fit(*evidence(log_likelihoods, gold, prompts), BOOTSTRAP_SEED)
+    told = gold.copy()
+    told[[7, 107]] = (gold[[7, 107]] + 1) % OPTIONS  # the same prompt
+    after = cross_fit(*evidence(log_likelihoods, told, prompts), BOOTSTRAP_SEED)
+    fold = folds(prompts, BOOTSTRAP_SEED)
+    for name in CALIBRATOR_NAMES:
+        one, other = before[name][1].confidence, after[name][1].confidence
+        assert one is not None
+        assert other is not None
+        own = fold == fold[7]
+        assert np.array_equal(one[own], other[own]), name
+        if name in ("temperature", "affine", UNPRUNED_TEMPERATURE):  # which every answer moves
+            assert (one[~own] != other[~own]).all(), name
+
+
+def rows(lake: Path, where: str) -> Rows:
+    return rows_of(lake, f"from recalibration where {where}")
+
+
+def test_there_is_a_row_for_every_level_calibrator_and_metric(lake: Path) -> None:
+    found = rows(lake, "true")
+    cells = {(r["level"], r["calibrator"], r["metric"]) for r in found}
+    assert cells == {
+        (level, name, metric)
+        for level in (0, 1)
+        for name in CALIBRATOR_NAMES
+        for metric in CONFIDENCE | RANKING | SCALED
+    }
+    assert len(found) == len(cells)
+    assert {(r["run_id"], r["model"], r["strategy"], r["task"]) for r in found} == {
+        (R, "m", "random:1", "t")
+    }
+    for row in found:
+        scales = row["calibrator"] in ("temperature", UNPRUNED_TEMPERATURE)
+        if row["metric"] in SCALED | RANKING and not scales:
+            assert row["value"] is None
+            assert row["note"] == (
+                CONFIDENCE_ONLY_NOTE if row["metric"] in SCALED else ORDER_KEPT_NOTE
+            )
+        else:
+            assert row["value"] is not None
+
+
+def test_before_is_the_metric_and_after_that_of_the_cross_fitted_confidence(lake: Path) -> None:
+    log_likelihoods, gold = drawn()
+    found, options = evidence(log_likelihoods, gold)
+    plain = {
+        (r["level"], r["metric"]): r
+        for r in rows_of(lake, "from metrics where method is null and variant is null")
+    }
+    fitted = cross_fit(found, OptionScores(options.log_likelihoods, options.gold, tuple(
+        f"test:{i:03}" for i in range(200))), BOOTSTRAP_SEED)  # fmt: skip
+    for row in rows(lake, "value is not null"):
+        level, name, metric = row["level"], row["calibrator"], row["metric"]
+        one = fitted[name][level]
+        assert one.confidence is not None
+        correct = found.correct[level]
+        if metric == "top_label_brier":
+            expected = ((one.confidence - correct) ** 2).mean()
+            assert row["before"] == pytest.approx(
+                plain[level, "brier_calibration"]["value"]
+                + plain[level, "brier_refinement"]["value"]
+            )
+        else:
+            if metric in SCALED:
+                assert one.probabilities is not None
+                right = one.probabilities[np.arange(200), gold]
+                brier = (one.probabilities**2).sum(axis=1) - 2 * right + 1
+                expected = (brier if metric == "brier" else -np.log(right)).mean()
+            else:
+                ones = np.ones((200, 1))
+                expected = calibration.calibration_metrics(one.confidence, correct, ones)[metric][0]
+            own = plain[level, metric]
+            assert row["before"] == pytest.approx(own["value"])
+            assert (row["before_low"], row["before_high"]) == pytest.approx(
+                (own["ci_low"], own["ci_high"])
+            )
+            assert row["unpruned_value"] == pytest.approx(plain[0, metric]["value"])
+        assert row["value"] == pytest.approx(expected), (name, metric)
+        sign = 1 if row["higher_is_better"] else -1
+        assert row["gain"] == pytest.approx(sign * (row["value"] - row["before"]), abs=1e-9)
+        assert row["delta"] == pytest.approx(row["value"] - row["unpruned_value"], abs=1e-9)
+        assert row["gain_low"] <= row["gain"] <= row["gain_high"]
+        assert row["ci_low"] <= row["value"] <= row["ci_high"]
+        assert row["n"] == 200
+
+
+def test_a_gain_is_compared_as_the_paired_t_test_does(lake: Path) -> None:
+    log_likelihoods, gold = drawn()
+    found, options = evidence(log_likelihoods, gold)
+    options = OptionScores(
+        options.log_likelihoods, options.gold, tuple(f"test:{i:03}" for i in range(200))
+    )
+    after = cross_fit(found, options, BOOTSTRAP_SEED)["temperature"][1].probabilities
+    assert after is not None
+    before = softmax(log_likelihoods[1], axis=1)
+    plain, mended = (-np.log(p[np.arange(200), gold]) for p in (before, after))
+    expected = ttest_rel(plain, mended)
+    (row,) = rows(lake, "level = 1 and calibrator = 'temperature' and metric = 'nll'")
+    low, high = expected.confidence_interval(0.95)
+    assert row["gain"] > 0
+    # The spread of 2,000 replicates is known to 1.6 %.
+    assert row["gain_high"] - row["gain_low"] == pytest.approx(high - low, rel=0.06)
+    assert row["gain_p_value"] == pytest.approx(expected.pvalue, rel=0.5)
+    unpruned = -np.log(softmax(log_likelihoods[0], axis=1)[np.arange(200), gold])
+    beside = ttest_rel(mended, unpruned)
+    assert row["p_value"] == pytest.approx(beside.pvalue, rel=0.2)
+
+
+def test_recalibration_mends_what_is_overconfident_and_no_more(lake: Path) -> None:
+    where = "metric in ('nll', 'smooth_ece') and calibrator = 'temperature'"
+    for row in rows(lake, where):
+        gained = row["gain_low"] > 0
+        assert gained == (row["level"] == 1)
+    # The unpruned model is calibrated: its temperature, near 1, leaves the level nearly as it is.
+    (moved,) = rows(lake, f"level = 1 and calibrator = '{UNPRUNED_TEMPERATURE}' and metric = 'nll'")
+    (own,) = rows(lake, "level = 1 and calibrator = 'temperature' and metric = 'nll'")
+    assert abs(moved["gain"]) < own["gain"] / 4
+    assert moved["delta"] > 4 * own["delta"]
+
+
+def test_metrics_have_the_same_by_the_variant_and_change_no_verdict(lake: Path) -> None:
+    names = ("level", "metric", "variant")
+    metrics, deltas = (
+        {tuple(r[n] for n in names): r for r in rows_of(lake, f"from {view}") if r["variant"]}
+        for view in ("metrics", "deltas")
+    )
+    known = rows(lake, "value is not null")
+    assert metrics.keys() == {(r["level"], r["metric"], r["calibrator"]) for r in known}
+    for row in known:
+        key = row["level"], row["metric"], row["calibrator"]
+        for name in ("value", "ci_low", "ci_high", "n", "higher_is_better"):
+            assert metrics[key][name] == row[name]
+        assert metrics[key]["note"] == TESTED_ELSEWHERE_NOTE
+        for name in ("unpruned_value", "delta", "delta_low", "delta_high", "delta_se"):
+            assert deltas[key][name] == row[name]
+        assert (deltas[key]["is_tested"], deltas[key]["p_value"]) == (False, None)
+    for view in ("verdicts", "correlations", "pareto", "pooled_correlations"):
+        assert rows_of(lake, f"from {view} where variant is not null") == []
+    grain = "run_id, level"
+    assert rows_of(lake, f"select {grain} from summary group by all having count(*) > 1") == []
+    for row in rows_of(lake, "from summary"):
+        (metric,) = rows_of(
+            lake,
+            f"from metrics where level = {row['level']} and metric = 'ece' and variant is null",
+        )
+        assert row["ece"] == metric["value"]
+
+
+def test_a_calibrator_is_fitted_to_all_rows_of_its_level(lake: Path) -> None:
+    log_likelihoods, gold = drawn()
+    found, options = evidence(log_likelihoods, gold)
+    for row in rows_of(lake, "from calibrators"):
+        name, level = row["calibrator"], row["level"]
+        kind, source = ("temperature", 0) if name == UNPRUNED_TEMPERATURE else (name, level)
+        expected = fit(kind, options.log_likelihoods[source], gold, found.correct[source])
+        own = from_json(kind, row["parameters"])
+        assert own.confidence(log_likelihoods[1]) == pytest.approx(
+            expected.confidence(log_likelihoods[1]), abs=1e-4
+        )
+        end = " at level 0" if name == UNPRUNED_TEMPERATURE else ""
+        assert row["fit"] == f"5 folds of the run's own rows{end}"
+        assert (row["fit_rows"], row["note"]) == (200, None)
+
+
+def test_reliability_after_is_that_of_the_recalibrated_confidence(lake: Path) -> None:
+    found = rows_of(lake, "from recalibrated_reliability order by all")
+    assert {(r["level"], r["calibrator"]) for r in found} == {
+        (level, name) for level in (0, 1) for name in CALIBRATOR_NAMES
+    }
+    for row in found:
+        assert row["bin_low"] <= row["mean_confidence"] <= row["bin_high"]
+        assert row["bin_high"] - row["bin_low"] == pytest.approx(0.1)
+    for row in rows(lake, "metric = 'ece'"):
+        bins = [
+            b for b in found if (b["level"], b["calibrator"]) == (row["level"], row["calibrator"])
+        ]
+        assert sum(b["n"] for b in bins) == 200
+        gaps = [b["n"] * abs(b["mean_confidence"] - b["accuracy"]) for b in bins]
+        assert sum(gaps) / 200 == pytest.approx(row["value"])
+
+
+def test_examples_with_fewer_options_and_without_scores_are_left_to_what_they_have(
+    tmp_path: Path,
+) -> None:
+    log_likelihoods, gold = drawn()
+    given = predictions(log_likelihoods, gold)
+    for i, level in ((3, 1), (4, 0)):  # not scored at one of the levels
+        given[200 * level + i] = prediction(R, level, f"test:{i:03}", [np.nan, 0.0, 0.0], 0)
+    for level in (0, 1):  # one of two options
+        row = log_likelihoods[level][5][:2]
+        given[200 * level + 5] = prediction(R, level, "test:005", row.tolist(), 0)
+    write(tmp_path, RUN, predictions=given)
+    (row,) = rows(tmp_path, "level = 1 and calibrator = 'temperature' and metric = 'nll'")
+    (plain,) = rows_of(
+        tmp_path, "from metrics where level = 1 and metric = 'nll' and variant is null"
+    )
+    assert row["n"] == 199
+    assert row["before"] == pytest.approx(plain["value"])
+    (delta,) = rows_of(
+        tmp_path, "from deltas where level = 1 and metric = 'nll' and variant = 'temperature'"
+    )
+    assert delta["n"] == 198
+    assert row["unpruned_value"] == delta["unpruned_value"]
+    (fitted,) = rows_of(tmp_path, "from calibrators where level = 1 and calibrator = 'beta'")
+    assert fitted["fit_rows"] == 199
+
+
+def few(n: int) -> Rows:
+    log_likelihoods, gold = drawn(n)
+    return predictions(log_likelihoods, gold)
+
+
+def all_but(wrong: int) -> Rows:
+    return [
+        prediction(R, level, f"test:{i}", [0.0, -1.0 - i / 80], int(i < wrong))
+        for level in (0, 1)
+        for i in range(80)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "examples", "note"),
+    [
+        (few(30), [], "30 scored rows: at least 50 are needed to calibrate"),
+        (
+            few(60),
+            [example(R, f"test:{i:03}", position=i, prompt=f"{i % 7}") for i in range(60)],
+            "60 scored rows of 7 different prompts: at least 50 are needed to calibrate",
+        ),
+        (
+            all_but(9),
+            [],
+            "80 scored rows, 71 of them right: at least 10 right and 10 wrong ones are needed to "
+            "calibrate",
+        ),
+    ],
+)
+def test_too_few_rows_are_told_and_give_no_number(
+    tmp_path: Path, given: Rows, examples: Rows, note: str
+) -> None:
+    write(tmp_path, RUN, predictions=given, examples=examples)
+    found = rows(tmp_path, "true")
+    assert len(found) == 2 * len(CALIBRATOR_NAMES) * len(CONFIDENCE | RANKING | SCALED)
+    moved = f"level 0: {note}"
+    for row in found:
+        is_moved = row["level"] == 1 and row["calibrator"] == UNPRUNED_TEMPERATURE
+        assert row["note"] == (moved if is_moved else note)
+        assert row["value"] is row["before"] is row["gain"] is row["delta"] is None
+        assert row["n"] == len(given) // 2
+    fitted = rows_of(tmp_path, "from calibrators")
+    assert {row["parameters"] for row in fitted} == {None}
+    assert {row["note"] for row in fitted} == {note, moved}
+    assert rows_of(tmp_path, "from recalibrated_reliability") == []
+    names = ", ".join(f"'{name}'" for name in CALIBRATOR_NAMES)
+    assert rows_of(tmp_path, f"from metrics where variant in ({names})") == []
+
+
+def test_fifty_rows_suffice(tmp_path: Path) -> None:
+    write(tmp_path, RUN, predictions=few(50))
+    assert {row["note"] for row in rows_of(tmp_path, "from calibrators")} == {None}
+
+
+def test_a_level_of_too_few_rows_still_takes_the_unpruned_temperature(tmp_path: Path) -> None:
+    given = few(60)
+    write(tmp_path, RUN, predictions=given[:60] + given[60:90])
+    for row in rows(tmp_path, "level = 1 and metric = 'nll'"):
+        is_moved = row["calibrator"] == UNPRUNED_TEMPERATURE
+        assert (row["value"] is not None) == is_moved
+        assert row["n"] == 30
+
+
+def test_a_published_run_has_no_rows_to_fit_to(tmp_path: Path) -> None:
+    cell = {"run_id": R, "metric": "ece", "method": "", "operator": "", "variant": ""}
+    reported = [{**cell, "level": k, "value": 0.1} for k in (0, 1)]
+    write(tmp_path, RUN, reported=reported)
+    for view in ("recalibration", "calibrators", "recalibrated_reliability"):
+        assert rows_of(tmp_path, f"from {view}") == []
+
+
+def test_rows_of_the_views_are_shown_only_with_a_current_analysis(tmp_path: Path) -> None:
+    write_raw(tmp_path, RUN, predictions=few(60))
+    assert rows(tmp_path, "true") == []
+
+
+def test_kinds_are_all_reported() -> None:
+    assert set(CALIBRATOR_KINDS) | {UNPRUNED_TEMPERATURE} == set(CALIBRATOR_NAMES)
+
+
+def test_where_there_is_nothing_to_gain_hardly_any_gain_is_found() -> None:
+    found = fitted_to_itself = 0
+    for seed in range(20):
+        log_likelihoods, gold = drawn(120, seed)
+        log_likelihoods[1] = log_likelihoods[0]  # calibrated at both levels
+        known, options = evidence(log_likelihoods, gold)
+        rows = recalibrate(known, options, replicates=100, seed=seed)["recalibrated"]
+        (row,) = (
+            r
+            for r in rows
+            if (r["level"], r["calibrator"], r["metric"]) == (1, "beta", "top_label_brier")
+        )
+        found += row["gain"] > 0
+        assert row["gain_low"] < 0
+        whole = fit("beta", options.log_likelihoods[1], gold, known.correct[1])
+        own = whole.confidence(log_likelihoods[1])
+        fitted_to_itself += ((own - known.correct[1]) ** 2).mean() < row["before"]
+    # Chance alone: three parameters fitted and judged on the same rows always seem to help.
+    assert fitted_to_itself >= 19
+    assert found <= 10
+
+
+def test_the_resamples_are_those_of_the_metrics(lake: Path) -> None:
+    weights = statistics.bootstrap_weights(
+        np.zeros(200, dtype=int), BOOTSTRAP_REPLICATES, BOOTSTRAP_SEED
+    )
+    log_likelihoods, gold = drawn()
+    nll = -np.log(softmax(log_likelihoods[1], axis=1)[np.arange(200), gold])
+    value = statistics.bootstrap_estimate(float(nll.mean()), 200, (nll @ weights) / 200)
+    (row,) = rows(lake, "level = 1 and calibrator = 'temperature' and metric = 'nll'")
+    assert (row["before_low"], row["before_high"]) == pytest.approx(value.interval(0.95), rel=1e-4)

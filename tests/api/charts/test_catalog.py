@@ -1,0 +1,183 @@
+"""Every chart of the catalog: it draws, says where its numbers are from, and fits its paper."""
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, get_args
+from xml.etree import ElementTree
+
+import polars as pl
+import pytest
+from starlette.testclient import TestClient
+
+from api.charts import drawing
+from api.charts.catalog import CHARTS
+from api.charts.drawing import Theme
+from api.findings.selection import Selection, checked_selection, find_run
+from api.queries import runs
+from api.routes.charts import ChartFormat
+from api.routes.charts import encode_chart as in_format
+from prunelake.analysis.analyse import analyse
+from prunelake.errors import NothingToShow
+from prunelake.lake import views
+from prunelake.lake.bound_query import BoundQuery, Connection
+from prunelake.lake.publish import publish
+from tests.support.api_client import api_client
+from tests.support.example_runs import explained_run, published_run
+from tests.support.profile_rows import profiled
+
+OF_EXAMPLES = {
+    "verdicts",
+    "reliability",
+    "recalibration",
+    "overlap",
+    "flips",
+    "cost",
+    "importance",
+}
+"""Charts of what a published table cannot tell."""
+
+COLOUR = re.compile("#[0-9A-Fa-f]{6}|white|black")
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small explained run, and an older one of a published table."""
+    folder = tmp_path_factory.mktemp("lake")
+    explained_run(folder, name="explained", copies=16)
+    profiled(folder, decode={0: [4.0, 5.0], 1: [3.0, 3.5], 2: [2.0, 2.0]}, removal_order=[2, 1])
+    published_run(folder, name="published")
+    publish(folder, analyse)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def client(lake: Path) -> Iterator[TestClient]:
+    with api_client(lake) as client:
+        yield client
+
+
+class Drawing:
+    """The charts of a lake, each drawn once."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.levels = cache(self._levels)
+        self.spec = cache(self._spec)
+        self.picture = cache(self._picture)
+
+    def _levels(self, strategy: str) -> tuple[dict[str, Any], pl.DataFrame]:
+        run = find_run(self.connection, strategy=strategy)
+        return run, runs.headline_metrics([run["run_id"]]).rows(self.connection)
+
+    def subject(
+        self, strategy: str = "cosine", level: int | None = None, metric: str | None = None
+    ) -> Selection:
+        return checked_selection(*self.levels(strategy), level, metric)
+
+    def rows(self, name: str, of: Selection) -> pl.DataFrame:
+        return CHARTS[name].query(of).rows(self.connection)
+
+    def _spec(self, name: str, theme: Theme = "light", **given: Any) -> dict[str, Any]:
+        of = self.subject(**given)
+        return drawing.vega_lite(CHARTS[name].chart(self.rows(name, of), of), theme)
+
+    def _picture(self, name: str, theme: Theme) -> ElementTree.Element:
+        return ElementTree.fromstring(drawing.svg(self.spec(name, theme)))
+
+
+@pytest.fixture(scope="module")
+def drawn(lake: Path) -> Iterator[Drawing]:
+    with views.connect(lake) as connection:
+        yield Drawing(connection)
+
+
+def colours(part: Any) -> set[str]:
+    """The colours a spec is drawn in; its data and texts are none."""
+    if isinstance(part, dict):
+        return set().union(*(colours(v) for k, v in part.items() if k not in ("datasets", "text")))
+    if isinstance(part, list):
+        return set().union(*map(colours, part))
+    return {part} if isinstance(part, str) and COLOUR.fullmatch(part) else set()
+
+
+@pytest.mark.parametrize("name", CHARTS)
+@pytest.mark.parametrize("theme", get_args(Theme))
+def test_a_chart_is_drawn_in_every_format(name: str, theme: Theme, drawn: Drawing) -> None:
+    begins = {"json": b"{", "html": b"<!DOCTYPE html>", "svg": b"<svg", "png": b"\x89PNG"}
+    assert begins.keys() == set(ChartFormat)
+    for format in ChartFormat:
+        picture = in_format(drawn.spec(name, theme), format)
+        assert picture.lstrip().startswith(begins[format])
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_the_sql_of_a_chart_gives_its_rows(name: str, client: TestClient, drawn: Drawing) -> None:
+    answer = client.get(f"/charts/{name}.json", params={"strategy": "cosine"})
+    assert answer.status_code == 200, answer.text
+    told = answer.json()["usermeta"]["prunelake"]
+    assert told["snapshot"] == client.get("/health").json()["snapshot"]
+    rows = drawn.rows(name, drawn.subject())
+    assert rows.height
+    assert BoundQuery(told["sql"]).rows(drawn.connection).equals(rows)
+    assert not {"example_id", "seed", "fraction"} & set(rows.columns)
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_of_a_published_table_there_is_what_it_tells(name: str, drawn: Drawing) -> None:
+    if name in OF_EXAMPLES:
+        with pytest.raises(NothingToShow, match=drawn.subject(strategy="").run_id):
+            drawn.spec(name, strategy="")
+    else:
+        ElementTree.fromstring(drawing.svg(drawn.spec(name, strategy="")))
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_a_chart_is_as_wide_as_a_phone(name: str, drawn: Drawing) -> None:
+    assert 270 < float(drawn.picture(name, "light").attrib["width"]) < 380
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_dark_paper_has_the_dark_twin_of_every_colour(name: str, drawn: Drawing) -> None:
+    light, dark = colours(drawn.spec(name, "light")), colours(drawn.spec(name, "dark"))
+    assert "white" in light
+    assert light <= drawing.DARK.keys()
+    assert dark == {drawing.DARK[colour] for colour in light}
+    assert not dark & {colour for colour, twin in drawing.DARK.items() if colour != twin}
+
+
+@pytest.mark.parametrize("name", CHARTS)
+@pytest.mark.parametrize("theme", get_args(Theme))
+def test_no_text_is_left_in_the_black_of_vega(name: str, theme: Theme, drawn: Drawing) -> None:
+    texts = drawn.picture(name, theme).iter("{http://www.w3.org/2000/svg}text")
+    fills = {text.attrib["fill"] for text in texts}
+    assert fills
+    assert fills <= (drawing.DARK.keys() if theme == "light" else set(drawing.DARK.values()))
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_a_chart_takes_what_changes_it(name: str, drawn: Drawing) -> None:
+    given = drawn.spec(name, level=1, metric="nll")
+    found = {
+        "level": drawn.spec(name, level=2, metric="nll") != given,
+        "metric": drawn.spec(name, level=1, metric="brier") != given,
+    }
+    assert {what for what, is_changed in found.items() if is_changed} == set(CHARTS[name].takes)
+
+
+def test_what_a_run_lacks_is_not_drawn(drawn: Drawing) -> None:
+    of = drawn.subject(metric="accuracy")
+    with pytest.raises(NothingToShow, match=r"does not change accuracy; add metric=ece"):
+        CHARTS["recalibration"].chart(drawn.rows("recalibration", drawn.subject()), of)
+    few = drawn.rows("recalibration", drawn.subject()).with_columns(
+        value=pl.lit(None, dtype=pl.Float64()), note=pl.lit("4 scored rows")
+    )
+    with pytest.raises(NothingToShow, match="is not recalibrated: 4 scored rows"):
+        CHARTS["recalibration"].chart(few, drawn.subject())
+    with pytest.raises(NothingToShow, match="against another metric"):
+        CHARTS["path"].chart(drawn.rows("path", of), of)
+    for name in ("levels", "deltas"):
+        rows = drawn.rows(name, of).filter(pl.col("metric") != "ece")
+        with pytest.raises(NothingToShow, match="ECE"):
+            CHARTS[name].chart(rows, drawn.subject())

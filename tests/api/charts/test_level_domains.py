@@ -1,0 +1,61 @@
+from typing import Any
+
+import pytest
+
+from api.charts import drawing
+from api.charts.axis_titles import METRIC_UNITS
+from api.charts.levels import CONFIDENCE_PANELS, levels_chart
+from api.findings.wording import label
+from prunelake.schema.metrics import METRIC_DEFINITIONS
+from tests.support.example_runs import metric_rows
+
+ACCURACY = {0: 0.5, 1: 0.5, 2: 0.25, 5: 0.125}
+VERDICTS = {"accuracy": {1: "equivalent", 2: "visible degradation", 5: "visible degradation"}}
+
+
+def panels(chart: drawing.Chart) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = chart.to_dict(validate=True)["vconcat"]
+    return found
+
+
+def test_every_metric_has_a_unit() -> None:
+    assert METRIC_UNITS.keys() == METRIC_DEFINITIONS.keys()
+
+
+@pytest.mark.parametrize("metric", [name for name in METRIC_DEFINITIONS if name != "accuracy"])
+def test_any_metric_stands_below_accuracy(metric: str) -> None:
+    values: dict[str, Any] = {metric: {0: 0.25, 5: 0.75}}
+    rows = metric_rows(verdicts=VERDICTS, accuracy=ACCURACY, **values)
+    chart = levels_chart(rows, ["accuracy", metric])
+    name = label(metric)[:1].upper() + label(metric)[1:]
+    assert [panel["title"]["text"] for panel in panels(chart)] == ["Accuracy", name]
+    subtitle = panels(chart)[1]["title"]["subtitle"]
+    better = METRIC_DEFINITIONS[metric].higher_is_better
+    assert subtitle.startswith(METRIC_UNITS[metric])
+    assert ("higher is better" in subtitle) == (better is True)
+    assert ("lower is better" in subtitle) == (better is False)
+    change = f"; {label(metric)} goes from 0.25 to 0.75 at level 5 ("
+    assert drawing.title(chart).startswith(f"Accuracy is stable at level 1{change}")
+
+
+def test_a_judged_metric_is_told_by_its_verdicts() -> None:
+    verdicts = VERDICTS | {"nll": {1: "hidden degradation", 2: "visible degradation"}}
+    rows = metric_rows(verdicts=verdicts, accuracy=ACCURACY, nll={0: 0.5, 1: 1.0, 2: 2.0, 5: 3.0})
+    assert drawing.title(levels_chart(rows, ["accuracy", "nll"])) == (
+        "Accuracy is stable at level 1; NLL is worse there (band: 95 % interval; n = 80)"
+    )
+
+
+def test_accuracy_alone_is_one_panel() -> None:
+    chart = levels_chart(metric_rows(accuracy=ACCURACY), ["accuracy"])
+    assert [panel["title"]["text"] for panel in panels(chart)] == ["Accuracy"]
+
+
+def test_every_level_has_a_tick_in_every_panel() -> None:
+    rows = metric_rows(verdicts=VERDICTS, accuracy=ACCURACY, ece=ACCURACY, nll=ACCURACY)
+    for panel in panels(levels_chart(rows, CONFIDENCE_PANELS)):
+        # Vega-Lite merges the axes of layers that share one: each has to know the levels.
+        axes = [x["axis"] for layer in panel["layer"] if (x := layer["encoding"].get("x"))]
+        assert axes
+        assert all(axis["values"] == [0, 1, 2, 5] for axis in axes if axis)
+        assert all(axes)

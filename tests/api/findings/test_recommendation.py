@@ -1,0 +1,258 @@
+"""A recommendation in words, at the command line, over HTTP and in the report."""
+
+import json
+import re
+from collections.abc import Iterator
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+from typer.testing import CliRunner
+
+from api.findings import recommendation
+from api.report.document import write_report
+from prunelake.analysis.analyse import analyse
+from prunelake.cli.app import app
+from prunelake.lake import views
+from prunelake.lake.publish import publish
+from prunelake.recommend.budget import parse_budget
+from prunelake.recommend.recommendation import Recommendation, RecommendationRequest, recommend
+from tests.support.api_client import api_client
+from tests.support.criteria_runs import Loss, compared_run
+from tests.support.example_runs import judged_run, published_run
+
+BAD: Loss = (0.05, 0.01)
+UNSURE: Loss = (0.01, 0.02)
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A published lake: two orders of one model, of which one goes deeper."""
+    folder = tmp_path_factory.mktemp("lake")
+    levels = {1: {}, 2: {}, 3: {"ece": UNSURE, "sufficiency": BAD}}
+    compared_run(folder, "a", levels, model="hub:org/small")
+    compared_run(folder, "b", {1: {"accuracy": BAD}}, model="hub:org/small", strategy="mlp:last")
+    publish(folder, analyse)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def client(lake: Path) -> Iterator[TestClient]:
+    with api_client(lake) as client:
+        yield client
+
+
+def found(lake: Path, budget: str | None = None, model: str = "small") -> Recommendation:
+    with views.connect(lake) as connection:
+        return recommend(
+            connection, RecommendationRequest(model=model, budget=parse_budget(budget))
+        )
+
+
+def said(lake: Path, budget: str | None = None, **question: Any) -> str:
+    answer = found(lake, budget, **question)
+    return recommendation.answer_sentence(answer, answer.as_it_is)
+
+
+def test_what_to_remove_is_said_in_a_sentence(lake: Path) -> None:
+    assert said(lake) == (
+        "As it is: remove 2 of 8 attention layers in the cosine order, layers 1, 3."
+    )
+
+
+def test_none_is_said_with_its_reasons(lake: Path, tmp_path: Path) -> None:
+    text = said(lake, "removed_layers>=3")
+    assert text == (
+        "As it is: none. In the cosine order, level 3 fails: ECE on demo may be worse by up to "
+        "0.030 (loss 0.010, margin 0.02); sufficiency on demo may be worse by up to 0.060 (loss "
+        "0.050, margin 0.02). In the mlp:last order, no evaluated level meets removed_layers>=3; "
+        "the nearest is level 1 with removed_layers 1."
+    )
+    compared_run(tmp_path, "a", {1: {"ece": BAD}, 2: {}, 3: {}}, task="one")
+    assert "removed_layers>=2 takes level 2 at least, but level 1 fails: ECE on one may" in said(
+        tmp_path, "removed_layers>=2", model="tiny"
+    )
+    compared_run(tmp_path, "b", {1: {}}, task="two", strategy="last")
+    text = said(tmp_path, model="tiny")
+    assert "In the cosine order, it was not evaluated on two." in text
+    assert "In the last order, it was not evaluated on one." in text
+    judged_run(tmp_path, model="plain")
+    assert "no level was explained on every task; sweep with --methods" in said(
+        tmp_path, model="plain"
+    )
+
+
+def test_other_units_go_by_their_names(tmp_path: Path) -> None:
+    for unit, words in (("mlp", "2 of 8 MLPs"), ("block", "2 of 8 blocks")):
+        compared_run(tmp_path, unit, {1: {}, 2: {}}, model=unit, strategy=f"{unit}:cosine")
+        assert f"remove {words} in the {unit}:cosine order" in said(tmp_path, model=unit)
+
+
+def test_what_would_change_the_answer_holds_when_it_is_done(lake: Path) -> None:
+    (cosine, *_) = recommendation.what_would_change(found(lake))
+    assert cosine == (
+        "As it is, in the cosine order, level 3 would pass with a margin of 0.031 for ECE on demo "
+        "(loss 0.010), or about 1,600 examples instead of 400; a margin of 0.061 for sufficiency "
+        "on demo (loss 0.050)."
+    )
+    run = CliRunner().invoke
+    asked = ["recommend", "--lake", str(lake), "--model", "small", "--format", "json"]
+
+    def level(*margins: str) -> int | None:
+        answer: int | None = json.loads(run(app, [*asked, *margins]).stdout)["as_it_is"]["level"]
+        return answer
+
+    assert level("--calibration-margin", "0.031", "--faithfulness-margin", "0.061") == 3
+    assert level("--calibration-margin", "0.029", "--faithfulness-margin", "0.061") == 2
+    assert level("--calibration-margin", "0.031", "--faithfulness-margin", "0.059") == 2
+
+
+def test_what_was_looked_at_and_counted_is_told(lake: Path) -> None:
+    text = " ".join(recommendation.caveats(found(lake)))
+    assert "The best of 2 removal orders is a choice after looking" in text
+    assert "It rests on 400 examples of demo (400 explained)" in text
+
+
+def printed(lake: Path, *options: str) -> str:
+    result = CliRunner().invoke(
+        app,
+        ["recommend", "--lake", str(lake), "--model", "small", *options],
+        env={"COLUMNS": "200"},
+    )
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_the_command_prints_both_answers_the_evidence_and_what_would_change(lake: Path) -> None:
+    text = printed(lake)
+    assert "small on demo\nbudget: none; margins: accuracy 0.02, ECE 0.02, explanations" in text
+    assert "As it is: remove 2 of 8 attention layers" in text
+    assert "With its confidence recalibrated (temperature): " in text
+    rows = [line.split() for line in text.splitlines() if re.match(r" +\d ", line)]
+    assert rows[1][:5] == ["2", "0.010", "✓", "0.010", "✓"]
+    assert rows[2][:5] == ["3", "0.010", "✓", "0.030", "✗"]
+    assert rows[2][-4:] == ["0.010", "✓", "0.060", "✗"]
+    assert "level 3 would pass with a margin of 0.031" in text
+    assert "a choice after looking" in text
+
+
+def test_a_budget_has_a_column_and_none_is_an_answer(lake: Path) -> None:
+    text = printed(lake, "--budget", "removed_share>=0.3")
+    assert "budget: removed_share>=0.3" in text
+    assert "As it is: none." in text
+    (line,) = (line for line in text.splitlines() if re.match(r" +3 ", line))
+    assert line.split()[1] == "0.38"
+
+
+def test_the_command_refuses_what_means_nothing(lake: Path) -> None:
+    for option, value in (("--calibration", "magic"), ("--format", "csv"), ("--margin", "wide")):
+        result = CliRunner().invoke(
+            app, ["recommend", "--lake", str(lake), "--model", "small", option, value]
+        )
+        assert result.exit_code == 2
+        assert f"'{option}'" in result.stderr
+
+
+def got(client: TestClient, **parameters: Any) -> Any:
+    answer = client.get("/recommendations", params=parameters)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_the_route_answers_as_the_command_does(lake: Path, client: TestClient) -> None:
+    options: dict[str, Any] = {"model": "small", "budget": "removed_layers>=2", "margin": 0.05}
+    arguments = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    command = CliRunner().invoke(
+        app, ["recommend", "--lake", str(lake), "--format", "json", *arguments]
+    )
+    assert got(client, **options) == json.loads(command.stdout)
+    answer = client.get("/recommendations", params=options)
+    assert answer.headers["etag"]
+    again = client.get(
+        "/recommendations", params=options, headers={"if-none-match": answer.headers["etag"]}
+    )
+    assert again.status_code == 304
+
+
+def test_the_route_has_the_evidence_and_the_words(client: TestClient) -> None:
+    answer = got(client, model="small", task="demo")
+    assert answer["as_it_is"]["level"] == 2
+    assert answer["as_it_is"]["removed"] == [1, 3]
+    assert answer["recalibrated"]["calibrator"] == "temperature"
+    assert answer["sentences"][0].startswith("As it is: remove 2 of 8")
+    assert answer["changes"]
+    assert answer["caveats"]
+    cosine = answer["as_it_is"]["candidates"][0]
+    assert [level["is_reached"] for level in cosine["levels"]] == [True, True, False]
+    check = cosine["levels"][2]["checks"][1]
+    assert (check["criterion"], check["is_met"], check["n_needed"]) == ("calibration", False, 1600)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "status", "code", "words"),
+    [
+        ({}, 422, "invalid_request", "model: Field required"),
+        ({"model": "absent"}, 404, "not_found", "no run of model 'absent'"),
+        ({"model": "small", "task": "rte"}, 404, "not_found", "was not evaluated on rte"),
+        ({"model": "small", "budget": "price<3"}, 422, "invalid_request", "no cost 'price'"),
+        ({"model": "small", "budget": "speedup>=1.2"}, 404, "nothing_to_show", "never measured"),
+        ({"model": "small", "margin": "nan"}, 422, "invalid_request", "margin: Input should be"),
+        ({"model": "small", "calibration": "auroc"}, 422, "invalid_request", "'ece', 'smooth_ece'"),
+        ({"model": "small", "margn": "0.1"}, 422, "invalid_request", "margn: Extra inputs"),
+    ],
+)
+def test_what_the_route_cannot_answer_has_the_one_shape(
+    client: TestClient, parameters: dict[str, str], status: int, code: str, words: str
+) -> None:
+    answer = client.get("/recommendations", params=parameters)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (status, code)
+    assert words in error["message"]
+
+
+def section(lake: Path, out: Path) -> str:
+    """The text of the report's section, and its tags gone."""
+    write_report(lake, out)
+    source = out.read_text(encoding="utf-8").partition("<h2>What to remove</h2>")[2]
+    return unescape(" ".join(re.sub("<.*?>", " ", source.partition("<h2>")[0]).split()))
+
+
+@pytest.fixture
+def without_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take most of a report's time."""
+    monkeypatch.setattr("api.report.run_section.CHARTS", {})
+
+
+@pytest.mark.usefixtures("without_charts")
+def test_the_report_says_it_to_who_decides(lake: Path, tmp_path: Path) -> None:
+    text = section(lake, tmp_path / "report.html")
+    assert "small On demo; margins: accuracy 0.02, ECE 0.02, explanations 0.02." in text
+    assert "You can remove 2 of 8 attention layers in the cosine order from small (layers" in text
+    table = text.partition("Level 2 of the cosine order beside the unpruned model")[2]
+    head = "what is counted unpruned pruned worse by at most margin harmless "
+    row = f"{head}right answers, as a share accuracy, demo 0.500 0.500 0.000 0.010 0.02 shown"
+    assert row in table
+    assert "What would change this As it is, in the cosine order, level 3" in table
+    assert "What could still be wrong A level passes where" in table
+
+
+@pytest.mark.usefixtures("without_charts")
+def test_the_report_says_to_remove_nothing_and_shows_what_failed(tmp_path: Path) -> None:
+    compared_run(tmp_path, "a", {1: {"ece": BAD}, 2: {}}, model="frail")
+    published_run(tmp_path, model="table")
+    text = section(tmp_path, tmp_path / "report.html")
+    assert (
+        "Remove nothing from frail yet. In the cosine order, level 1 is not shown to be harmless "
+        "to ECE."
+    ) in text
+    assert "Level 1 of the cosine order beside the unpruned model" in text
+    assert "is right ECE, demo 0.500 0.550 0.050 0.060 0.02 not shown" in text
+    assert "table" not in text.split("margins:")[0]  # nothing is known of it
+
+
+@pytest.mark.usefixtures("without_charts")
+def test_a_report_without_anything_to_say_has_no_such_section(tmp_path: Path) -> None:
+    published_run(tmp_path)
+    assert section(tmp_path, tmp_path / "report.html") == ""

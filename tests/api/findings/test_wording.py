@@ -1,0 +1,64 @@
+import pytest
+
+from api.findings import wording
+
+
+@pytest.mark.parametrize(
+    ("value", "plain", "with_sign"),
+    [
+        (0.125001, "0.13", "+0.13"),
+        (-0.5, "\N{MINUS SIGN}0.50", "\N{MINUS SIGN}0.50"),
+        (-0.001, "0.00", "0.00"),
+        (0.001, "0.00", "0.00"),
+        (None, "\N{EN DASH}", "\N{EN DASH}"),
+    ],
+)
+def test_numbers_as_text(value: float | None, plain: str, with_sign: str) -> None:
+    assert wording.number(value) == plain
+    assert wording.signed(value) == with_sign
+
+
+def test_an_interval_needs_both_ends() -> None:
+    assert wording.interval(-0.25, 0.5) == "\N{MINUS SIGN}0.25 to 0.50"
+    assert wording.interval(None, 0.5) == ""
+    assert wording.interval(0.5, None) == ""
+
+
+@pytest.mark.parametrize(
+    ("chosen", "among", "text"),
+    [
+        ([0, 1, 2, 3], None, "0 to 3"),
+        ([0, 1, 4], None, "0, 1, 4"),
+        ([0, 2, 3, 4, 8], None, "0, 2 to 4, 8"),
+        ([2, 4, 6, 10], [0, 2, 4, 6, 8, 10], "2 to 6, 10"),
+        ([1, 2, 3], [0, 1, 2, 3], "1 to 3"),
+        ([], None, ""),
+    ],
+)
+def test_numbers_in_a_row(chosen: list[int], among: list[int] | None, text: str) -> None:
+    assert wording.ranges(chosen, among) == text
+
+
+def test_parts_are_enumerated() -> None:
+    assert wording.listed(["a"]) == "a"
+    assert wording.listed(["a", "b"]) == "a and b"
+    assert wording.listed(["a", "b", "c"]) == "a, b and c"
+
+
+def test_names_read_as_in_a_sentence() -> None:
+    assert wording.label("ece") == "ECE"
+    assert wording.label("brier_refinement") == "Brier refinement"
+    assert wording.label("not_named_here") == "not named here"
+    assert wording.order_name("random:3") == "random:3 order"
+    assert wording.order_name("") == "order not known"
+
+
+def test_levels_are_named_by_their_ranges() -> None:
+    assert wording.at_levels([4], [0, 2, 4]) == "level 4"
+    assert wording.at_levels([1, 2, 3, 6], [0, 1, 2, 3, 4, 6]) == "levels 1 to 3 and 6"
+
+
+def test_two_values_that_differ_do_not_look_alike() -> None:
+    assert wording.from_to(0.1, 0.2) == "0.10 to 0.20"
+    assert wording.from_to(0.101, 0.104) == "0.101 to 0.104"
+    assert wording.from_to(None, 0.5) == "\N{EN DASH} to 0.50"

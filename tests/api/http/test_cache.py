@@ -1,0 +1,180 @@
+"""ETag and 304, what the server keeps, and that a new snapshot is picked up at once."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from api.queries.snapshot import LatestSnapshot
+from api.queries.view_rows import RowPage, row_page
+from prunelake.analysis.analyse import analyse
+from prunelake.errors import NoSnapshot
+from prunelake.lake.publish import SNAPSHOT_FILE, publish
+from tests.support.api_client import api_client
+from tests.support.example_runs import explained_run
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Path:
+    explained_run(tmp_path, "first", task="boolq")
+    publish(tmp_path, analyse)
+    return tmp_path
+
+
+@pytest.fixture
+def client(lake: Path) -> Iterator[TestClient]:
+    with api_client(lake) as client:
+        yield client
+
+
+def snapshot_of(client: TestClient) -> str:
+    found: str = client.get("/health").json()["snapshot"]
+    return found
+
+
+def test_the_etag_is_the_snapshot(client: TestClient) -> None:
+    answer = client.get("/verdicts")
+    assert answer.headers["etag"] == f'"{snapshot_of(client)}"'
+    assert answer.headers["cache-control"] == "no-cache"
+    assert answer.json()["snapshot"] == snapshot_of(client)
+
+
+@pytest.mark.parametrize("tag", ['"{0}"', 'W/"{0}"', '"other", "{0}"', "*"])
+def test_who_has_the_answer_is_told_so(client: TestClient, tag: str) -> None:
+    known = {"If-None-Match": tag.format(snapshot_of(client))}
+    for path in ("/verdicts", "/models", "/charts/confidence.svg"):
+        answer = client.get(path, headers=known)
+        assert (answer.status_code, answer.content) == (304, b""), path
+        assert answer.headers["etag"] == f'"{snapshot_of(client)}"'
+        assert "content-type" not in answer.headers
+
+
+def test_who_has_another_answer_gets_this_one(client: TestClient) -> None:
+    assert client.get("/verdicts", headers={"If-None-Match": '"other"'}).status_code == 200
+
+
+def test_an_error_is_not_taken_for_known(client: TestClient) -> None:
+    known = {"If-None-Match": f'"{snapshot_of(client)}"'}
+    answer = client.get("/views/nonsense", headers=known)
+    assert answer.status_code == 404
+    assert "etag" not in answer.headers
+    assert answer.headers["cache-control"] == "no-store"
+
+
+def test_two_formats_of_one_address_have_two_tags(client: TestClient) -> None:
+    json = client.get("/verdicts")
+    csv = client.get("/verdicts", headers={"Accept": "text/csv"})
+    assert json.headers["etag"] != csv.headers["etag"]
+    assert "Accept" in csv.headers["vary"]
+    known = {"If-None-Match": json.headers["etag"], "Accept": "text/csv"}
+    assert client.get("/verdicts", headers=known).status_code == 200
+
+
+def test_head_is_get_without_its_body(client: TestClient) -> None:
+    head, get = client.head("/verdicts"), client.get("/verdicts")
+    assert head.content == b""
+    assert head.status_code == 200
+    assert head.headers == get.headers
+
+
+def test_a_new_snapshot_is_picked_up_without_a_restart(lake: Path, client: TestClient) -> None:
+    before = client.get("/views/runs").json()
+    explained_run(lake, "second", task="rte")
+    assert client.get("/views/runs").json() == before
+    publish(lake, analyse)
+    after = client.get("/views/runs")
+    assert {row["task"] for row in after.json()["rows"]} == {"boolq", "rte"}
+    assert after.headers["etag"] != f'"{before["snapshot"]}"'
+    known = {"If-None-Match": f'"{before["snapshot"]}"'}
+    assert client.get("/views/runs", headers=known).status_code == 200
+
+
+def test_a_page_of_the_snapshot_before_is_gone(lake: Path, client: TestClient) -> None:
+    cursor = client.get("/views/metrics", params={"limit": 1}).json()["next"]
+    explained_run(lake, "second")
+    publish(lake, analyse)
+    answer = client.get("/views/metrics", params={"limit": 1, "cursor": cursor})
+    assert answer.status_code == 410
+    assert answer.json()["error"]["code"] == "outdated"
+
+
+def test_who_reads_the_old_snapshot_reads_on(lake: Path) -> None:
+    snapshots = LatestSnapshot(lake)
+    with snapshots.current().cursor() as old:
+        explained_run(lake, "second")
+        publish(lake, analyse)
+        assert old.sql("select count(*) from runs").fetchall() == [(1,)]
+        with snapshots.current().cursor() as new:
+            assert new.sql("select count(*) from runs").fetchall() == [(2,)]
+        assert old.sql("select count(*) from runs").fetchall() == [(1,)]
+
+
+def test_an_answer_is_kept_until_its_snapshot_goes(
+    lake: Path, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = client.get("/verdicts").json()
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("asked again")
+
+    monkeypatch.setattr("api.queries.snapshot.Snapshot.cursor", refuse)
+    assert client.get("/verdicts").json() == kept
+    assert client.get("/verdicts?limit=1").status_code == 500
+    explained_run(lake, "second")
+    publish(lake, analyse)
+    assert client.get("/verdicts").status_code == 500
+
+
+def test_the_oldest_answers_go_when_there_is_no_room(
+    lake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def counted(*given: Any) -> RowPage:
+        asked.append(given)
+        return row_page(*given)
+
+    monkeypatch.setattr("api.routes.data.row_page", counted)
+    with api_client(lake) as client:
+        size = len(client.get("/verdicts?limit=1").content)
+    with api_client(lake, cache_bytes=size * 9) as client:
+        asked.clear()
+        for level in range(1, 40):
+            client.get(f"/verdicts?limit=1&n_gte={-level}")
+        client.get("/verdicts?limit=1&n_gte=-39")
+        assert len(asked) == 39
+        client.get("/verdicts?limit=1&n_gte=-1")
+        assert len(asked) == 40
+
+
+def test_without_a_snapshot_it_says_what_to_run(tmp_path: Path) -> None:
+    with api_client(tmp_path) as client:
+        answer = client.get("/verdicts")
+        assert answer.status_code == 503
+        assert answer.json()["error"]["code"] == "no_snapshot"
+        assert "prunelake publish" in answer.json()["error"]["message"]
+        assert client.get("/").status_code == 200
+        explained_run(tmp_path, "first")
+        publish(tmp_path, analyse)
+        assert client.get("/verdicts").status_code == 200
+
+
+def test_a_broken_snapshot_is_no_snapshot(tmp_path: Path) -> None:
+    (tmp_path / SNAPSHOT_FILE).write_bytes(b"not a database" * 1000)
+    with pytest.raises(NoSnapshot, match="cannot be read"):
+        LatestSnapshot(tmp_path).current()
+
+
+def test_a_snapshot_of_other_views_is_refused_and_the_old_one_served_on(
+    lake: Path, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = client.get("/health").json()
+    explained_run(lake, "second")
+    with monkeypatch.context() as patch:
+        patch.setattr("prunelake.lake.publish.views_hash", lambda: "0" * 16)
+        publish(lake, analyse)
+    assert client.get("/health").json() == before
+    with pytest.raises(NoSnapshot, match="another version"):
+        LatestSnapshot(lake).current()

@@ -1,0 +1,58 @@
+"""What many clients at once do to one another."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from prunelake.analysis.analyse import analyse
+from prunelake.lake.publish import publish
+from tests.support.api_client import api_client
+from tests.support.example_runs import explained_run
+
+
+def test_charts_being_drawn_do_not_keep_rows_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    explained_run(tmp_path, "run")
+    publish(tmp_path, analyse)
+    may_go_on = threading.Event()
+
+    def slow(*_: object) -> bytes:
+        assert may_go_on.wait(60)
+        return b"{}"
+
+    monkeypatch.setattr("api.routes.charts._answer", slow)
+    with api_client(tmp_path) as client, ThreadPoolExecutor(61) as pool:
+        # More than all the threads that answer with rows.
+        asked = [pool.submit(client.get, f"/charts/confidence.json?level={i}") for i in range(60)]
+        rows = pool.submit(client.get, "/views/metrics")
+        try:
+            assert rows.result(30).status_code == 200
+            assert not any(chart.done() for chart in asked)
+        finally:
+            may_go_on.set()
+        assert {chart.result(30).status_code for chart in asked} == {200}
+
+
+def test_who_asks_the_same_at_once_waits_for_one_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    explained_run(tmp_path, "run")
+    publish(tmp_path, analyse)
+    all_are_there = threading.Event()
+    drawn = []
+
+    def counted(*_: object) -> bytes:
+        drawn.append(1)
+        assert all_are_there.wait(60)
+        return b"{}"
+
+    monkeypatch.setattr("api.routes.charts._answer", counted)
+    with api_client(tmp_path) as client, ThreadPoolExecutor(20) as pool:
+        asked = [pool.submit(client.get, "/charts/confidence.json") for _ in range(20)]
+        other = client.get("/views/metrics")
+        all_are_there.set()
+        answers = {chart.result(30).content for chart in asked}
+    assert (len(drawn), answers, other.status_code) == (1, {b"{}"}, 200)

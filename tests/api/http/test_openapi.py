@@ -1,0 +1,191 @@
+"""The OpenAPI document: complete, and kept by every answer."""
+
+import subprocess
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from pydantic import SecretStr
+
+from api.app import create_app
+from api.http.problems import Problem
+from api.queries.view_rows import all_views
+from api.settings import ApiSettings
+from prunelake.analysis.analyse import analyse
+from prunelake.lake.publish import publish
+from tests.support import example_runs
+from tests.support.paths import ROOT
+
+FUZZED = (
+    "^/(health|findings|recommendations|sql|views/headlines)$|^/examples/.*example_id|^/charts/"
+)
+"""Each kind of route; `python -m benchmarks.fuzz` asks all of them, and more."""
+
+EMPTY = (
+    *("bounds", "excluded", "recalibrated_reliability", "seed_agreement"),
+    *("costs", "efficiency", "profiles"),
+)
+"""Views that have no rows of these runs."""
+
+KINDS: dict[str, type | tuple[type, ...]] = {
+    "string": str,
+    "boolean": bool,
+    "integer": int,
+    "number": (float, int),
+    "array": list,
+    "null": type(None),
+}
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> TestClient:
+    lake = tmp_path_factory.mktemp("lake")
+    example_runs.explained_run(lake, "explained")
+    example_runs.published_run(lake)
+    example_runs.judged_run(lake, n=40)
+    publish(lake, analyse)
+    return TestClient(create_app(lake), base_url="http://localhost", client=("127.0.0.1", 1))
+
+
+@pytest.fixture(scope="module")
+def document(client: TestClient) -> dict[str, Any]:
+    found: dict[str, Any] = client.get("/openapi.json").json()
+    return found
+
+
+def operations(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {
+        f"{method} {path}": operation
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    }
+
+
+def test_every_operation_and_parameter_is_described(document: dict[str, Any]) -> None:
+    told = operations(document)
+    assert {"get /health", "get /charts/{name}.{format}", "get /views/metrics"} <= set(told)
+    for name, operation in told.items():
+        assert operation["summary"], name
+        assert operation["description"], name
+        for parameter in operation.get("parameters", []):
+            assert parameter.get("description"), (name, parameter["name"])
+
+
+def test_what_must_be_given_has_an_example_or_its_choices(document: dict[str, Any]) -> None:
+    required = [
+        (name, parameter)
+        for name, operation in operations(document).items()
+        for parameter in operation.get("parameters", [])
+        if parameter["required"]
+    ]
+    assert len(required) >= 5
+    for name, parameter in required:
+        schema = parameter["schema"]
+        if "$ref" in schema:
+            schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+        shown = {"example", "examples"} & {*parameter, *schema}
+        assert shown or "enum" in schema, (name, parameter["name"])
+
+
+def test_every_operation_declares_the_one_error_shape(document: dict[str, Any]) -> None:
+    shape = {"$ref": "#/components/schemas/Problem"}
+    for name, operation in operations(document).items():
+        for status in ("422", "4XX", "5XX"):
+            content = operation["responses"][status]["content"]
+            assert content == {"application/json": {"schema": shape}}, (name, status)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/nowhere", 404),
+        ("GET", "/views/metrik", 404),
+        ("GET", "/charts/pie.svg", 404),
+        ("GET", "/charts/reliability.gif", 422),
+        ("GET", "/findings?level=99", 404),
+        ("GET", "/findings?levle=1", 422),
+        ("GET", "/findings?level=0&level=1", 422),
+        ("GET", "/examples/x?levle=1", 422),
+        ("GET", "/views/metrics?level=1_0", 422),
+        ("GET", "/views/metrics?level=\u0663", 422),
+        ("GET", "/views/metrics?value_gt=1_0.5", 422),
+        ("GET", "/views/metrics?limit=100001", 422),
+        ("PUT", "/views/metrics", 405),
+        ("DELETE", "/", 405),
+    ],
+)
+def test_an_error_has_the_shape_that_is_declared(
+    client: TestClient, method: str, path: str, status: int
+) -> None:
+    answer = client.request(method, path)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/json"
+    problem = Problem.model_validate_json(answer.content, strict=True, extra="forbid")
+    assert problem.error.message
+
+
+def test_a_refused_method_is_told_what_the_address_takes(client: TestClient) -> None:
+    for path in ("/", "/health", "/views/metrics", "/findings"):
+        answer = client.post(path)
+        assert set(answer.headers["allow"].split(", ")) == {"GET", "HEAD"}, path
+        assert client.head(path).status_code == 200, path
+
+
+@pytest.mark.parametrize("path", [f"/views/{name}" for name in all_views()] + ["/correlations"])
+def test_rows_are_as_declared(client: TestClient, document: dict[str, Any], path: str) -> None:
+    content = document["paths"][path]["get"]["responses"]["200"]["content"]
+    answer = client.get(path, params={"limit": "1000"}).json()
+    declared = content["application/json"]["schema"]
+    assert set(answer) == set(declared["properties"]) == set(declared["required"])
+    row = declared["properties"]["rows"]["items"]
+    assert answer["rows"] or path.rpartition("/")[2] in EMPTY
+    for found in answer["rows"]:
+        assert list(found) == list(row["properties"]) == row["required"]
+        for name, schema in row["properties"].items():
+            assert fits(found[name], schema), (name, found[name], schema)
+
+
+def fits(value: Any, schema: dict[str, Any]) -> bool:
+    kinds = [kind for kind in schema["type"] if isinstance(value, KINDS[kind])]
+    # Python's true is a 1; JSON's is not.
+    if not kinds or (isinstance(value, bool) and kinds != ["boolean"]):
+        return False
+    if isinstance(value, list):
+        return all(fits(item, schema["items"]) for item in value)
+    if schema.get("format") == "date-time" and value is not None:
+        return datetime.fromisoformat(value).tzinfo is not None
+    return True
+
+
+def test_the_parameters_of_a_view_are_as_declared(document: dict[str, Any]) -> None:
+    told = {p["name"]: p for p in document["paths"]["/views/layers"]["get"]["parameters"]}
+    assert told["layer"]["schema"]["items"]["maximum"] == 2**31 - 1
+    assert told["limit"]["schema"]["maximum"] == 100_000
+    assert told["order"]["schema"]["items"]["enum"][:4] == ["run_id", "-run_id", "model", "-model"]
+    assert told["format"]["schema"]["enum"] == ["json", "csv", "ndjson", "parquet", "arrow"]
+
+
+def test_the_limit_that_is_declared_is_the_one_that_is_set(tmp_path: Path) -> None:
+    document = create_app(tmp_path, ApiSettings(max_rows=7)).openapi()
+    told = {p["name"]: p for p in document["paths"]["/verdicts"]["get"]["parameters"]}
+    assert told["limit"]["schema"]["maximum"] == 7
+
+
+def test_the_token_is_declared_where_one_is_needed(tmp_path: Path) -> None:
+    open_to_all = create_app(tmp_path, ApiSettings(token=None)).openapi()
+    assert not any("security" in told for told in operations(open_to_all).values())
+    guarded = create_app(tmp_path, ApiSettings(token=SecretStr("secret"))).openapi()
+    (scheme,) = guarded["components"]["securitySchemes"].values()
+    assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")
+    assert all(told["security"] for told in operations(guarded).values())
+
+
+def test_what_fuzzing_asks_is_answered_as_declared() -> None:
+    # A process of its own: schemathesis changes how pytest and warnings work.
+    command = [sys.executable, "-m", "benchmarks.fuzz", "--cases", "5", "--routes", FUZZED]
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert ran.returncode == 0, ran.stdout[-5000:] + ran.stderr[-5000:]
+    assert " 0 faults in " in ran.stdout

@@ -1,0 +1,155 @@
+"""GET /metrics: what it tells, in the format that monitors read, and to whom."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from starlette.testclient import TestClient
+
+from prunelake.analysis.analyse import analyse
+from prunelake.lake.publish import publish
+from tests.support.api_client import api_client
+from tests.support.example_runs import explained_run, judged_run
+
+TOKEN = "s3cret-token"
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("lake")
+    explained_run(folder, "one", model='a "quoted"\\ model\n', task="first", forward_tokens=100)
+    explained_run(folder, "two", model='a "quoted"\\ model\n', task="first", forward_tokens=50)
+    judged_run(folder, model="judged", task="second", n=400)
+    publish(folder, analyse)
+    return folder
+
+
+@pytest.fixture
+def client(lake: Path) -> Iterator[TestClient]:
+    with api_client(lake, sql=True) as found:
+        yield found
+
+
+def samples(client: TestClient) -> Samples:
+    """All samples, as the monitor's own parser reads them."""
+    answer = client.get("/metrics")
+    assert answer.status_code == 200
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+    }
+
+
+def value(found: Samples, name: str, **labels: str) -> float:
+    return found[name, frozenset(labels.items())]
+
+
+def test_what_the_snapshot_holds_is_told_by_model_and_task(client: TestClient) -> None:
+    found = samples(client)
+    model = 'a "quoted"\\ model\n'
+    assert value(found, "prunelake_runs", model=model, task="first") == 2
+    assert value(found, "prunelake_examples", model=model, task="first") == 8
+    assert value(found, "prunelake_forward_tokens", model=model, task="first") == 150
+    assert value(found, "prunelake_runs", model="judged", task="second") == 1
+    assert value(found, "prunelake_analyses_missing", model="judged", task="second") == 0
+    assert value(found, "prunelake_hidden_degradations", model=model, task="first") == 0
+    told = client.get("/verdicts", params={"verdict": "hidden degradation"}).json()["rows"]
+    hidden = value(found, "prunelake_hidden_degradations", model="judged", task="second")
+    assert hidden == len(told) > 0
+    snapshot = client.get("/health").json()["snapshot"]
+    assert value(found, "prunelake_snapshot_info", id=snapshot) == 1
+    assert 0 <= value(found, "prunelake_snapshot_age_seconds") < 3600
+
+
+def test_answers_are_counted_by_route_and_status_also_those_from_the_cache(
+    client: TestClient,
+) -> None:
+    for path in ("/views/metrics", "/views/metrics", "/views/nothing", "/nowhere", "/health"):
+        client.get(path)
+    client.head("/health")
+    client.request("BREW", "/health")
+    found = samples(client)
+    name = "prunelake_http_request_seconds_count"
+
+    def count(route: str, status: int, method: str = "GET") -> float:
+        return value(found, name, method=method, route=route, status=str(status))
+
+    assert count("/views/metrics", 200) == 2
+    assert count("/views/{name}", 404) == 1
+    assert count("none", 404) == 1
+    assert count("/health", 200) == 1
+    assert count("/health", 200, "HEAD") == 1
+    assert count("/health", 405, "other") == 1
+    assert value(samples(client), name, method="GET", route="/metrics", status="200") == 1
+    labels = {"method": "GET", "route": "/views/metrics", "status": "200"}
+    assert value(found, "prunelake_http_request_seconds_bucket", **labels, le="+Inf") == 2
+    assert value(found, "prunelake_http_request_seconds_sum", **labels) > 0
+
+
+def test_queries_of_others_are_counted_by_what_became_of_them(client: TestClient) -> None:
+    for query in ("select 1", "drop table runs", "select count(*) from range(1000000000000)"):
+        client.post("/sql", json={"query": query, "max_seconds": 1.0})
+    found = samples(client)
+    for outcome in ("answered", "invalid_sql", "limit_exceeded"):
+        assert value(found, "prunelake_sql_queries_total", outcome=outcome) == 1
+
+
+def test_failures_are_those_the_watcher_remembers(lake: Path, client: TestClient) -> None:
+    folder = lake / ".watch"
+    folder.mkdir()
+    memories = [
+        {"attempts": 2, "reason": "no such model", "parked": False},
+        {"attempts": 5, "reason": "out of memory", "parked": True},
+        {"state": "failed", "number": 3, "retry_at": None},
+        {"state": "failed", "number": 1, "retry_at": "2026-01-01T00:00:00Z"},
+        {"state": "running", "number": 7, "retry_at": None},
+        ["no", "memory"],
+    ]
+    try:
+        for place, memory in enumerate(memories):
+            (folder / f"{place}.json").write_text(json.dumps(memory))
+        (folder / "half.json").write_text('{"attem')
+        found = samples(client)
+    finally:
+        for path in folder.iterdir():
+            path.unlink()
+        folder.rmdir()
+    assert value(found, "prunelake_evaluations_failing", parked="false") == 2
+    assert value(found, "prunelake_evaluations_failing", parked="true") == 2
+    assert value(found, "prunelake_evaluation_attempts", parked="false") == 3
+    assert value(found, "prunelake_evaluation_attempts", parked="true") == 8
+    assert value(samples(client), "prunelake_evaluations_failing", parked="true") == 0
+
+
+def test_it_is_never_kept(client: TestClient) -> None:
+    first, second = client.get("/metrics"), client.get("/metrics")
+    assert first.headers["cache-control"] == "no-store"
+    assert "etag" not in first.headers
+    assert first.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
+    assert first.text != second.text
+    assert client.head("/metrics").status_code == 200
+    assert set(client.post("/metrics").headers["allow"].split(", ")) == {"GET", "HEAD"}
+
+
+def test_it_needs_the_token_and_never_tells_it(lake: Path) -> None:
+    with api_client(lake, caller="203.0.113.9", host="lake.example", token=TOKEN) as client:
+        assert client.get("/metrics").status_code == 401
+        client.get(f"/{TOKEN}", headers={"Authorization": f"Bearer {TOKEN}"})
+        client.get("/metrics", params={"token": TOKEN})
+        answer = client.get("/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
+    assert answer.status_code == 200
+    assert 'route="/metrics",status="401"' in answer.text
+    assert TOKEN not in answer.text
+
+
+def test_a_server_without_a_snapshot_is_seen(tmp_path: Path) -> None:
+    with api_client(tmp_path) as client:
+        assert client.get("/health").status_code == 503
+        found = samples(client)
+    name = "prunelake_http_request_seconds_count"
+    assert value(found, name, method="GET", route="/health", status="503") == 1
+    assert not any(name.startswith("prunelake_snapshot") for name, _ in found)

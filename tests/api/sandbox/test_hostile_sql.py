@@ -1,0 +1,310 @@
+"""Hostile SQL against a real server: refused, or stopped in time, and nothing is harmed or told."""
+
+import hashlib
+import json
+import os
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from http.client import HTTPConnection
+from pathlib import Path
+
+import duckdb
+import httpx
+import pytest
+
+from api.queries.snapshot import open_cursor, open_snapshot
+from api.sandbox.worker import SqlRequest, run_query
+from benchmarks.serving import Server, served
+from prunelake.analysis.analyse import analyse
+from prunelake.errors import QueryError
+from prunelake.lake.bound_query import Connection
+from prunelake.lake.publish import SNAPSHOT_FILE, publish
+from prunelake.schema.row_formats import RowFormat
+from tests.support.example_runs import explained_run
+from tests.support.hostile_sql import DEEPLY_NESTED, EXPENSIVE_QUERIES, LARGE_RESULTS, READS, WRITES
+
+TOKEN = "s3cret-of-the-server"
+SECONDS = 2.0
+MEMORY = 300_000_000
+SETTINGS = {
+    "PRUNELAKE_API_TOKEN": TOKEN,
+    "PRUNELAKE_API_SQL_MAX_SECONDS": str(SECONDS),
+    "PRUNELAKE_API_SQL_MEMORY_BYTES": str(MEMORY),
+    "PRUNELAKE_API_SQL_MAX_BYTES": "1000000",
+    "SOME_OTHER_SECRET": TOKEN,
+}
+
+CANARY = "what nobody may read"
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("attacked")
+    (folder / "outside.txt").write_text(CANARY)
+    explained_run(folder / "lake")
+    publish(folder / "lake", analyse)
+    return folder / "lake"
+
+
+@pytest.fixture(scope="module")
+def server(lake: Path) -> Iterator[Server]:
+    """Serves the lake; afterwards no file beside or in it has changed, and no process is left."""
+    before = hashes(lake.parent)
+    with served(lake, lake.parent.parent / "attacked.log", **SETTINGS) as found:
+        yield found
+        workers = workers_of(found.pid)
+    assert hashes(lake.parent) == before
+    assert not alive(workers)
+
+
+@pytest.fixture(scope="module")
+def client(server: Server) -> Iterator[httpx.Client]:
+    headers = {"authorization": f"Bearer {TOKEN}"}
+    limits = httpx.Limits(max_connections=100)
+    with httpx.Client(base_url=server.url, headers=headers, timeout=30, limits=limits) as found:
+        assert found.get("/health").status_code == 200  # it has opened the snapshot
+        yield found
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {
+        str(path): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
+        for path in folder.rglob("*")
+    }
+
+
+def workers_of(pid: int) -> set[int]:
+    """The processes that a process has started."""
+    found = set()
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            _, _, rest = status.read_text().rpartition(") ")
+            if int(rest.split()[1]) == pid:
+                found.add(int(status.parent.name))
+    return found
+
+
+def alive(pids: set[int]) -> set[int]:
+    """Those of the processes that still run after 10 s."""
+    until = time.monotonic() + 10
+    while left := {pid for pid in pids if Path(f"/proc/{pid}").exists()}:
+        if time.monotonic() > until:
+            return left
+        time.sleep(0.05)
+    return left
+
+
+def filled(attack: str, lake: Path) -> str:
+    """The attack with the paths of this lake."""
+    return attack.format(
+        folder=lake,
+        snapshot=lake / SNAPSHOT_FILE,
+        name=SNAPSHOT_FILE,
+        file=lake / "runs" / "new.parquet",
+        part=next(lake.glob("runs/*.parquet")),
+        outside=lake.parent / "outside.txt",
+        address="127.0.0.1:9",
+    )
+
+
+@pytest.fixture
+def connection(lake: Path) -> Iterator[Connection]:
+    """The snapshot as a process for SQL opens it."""
+    with open_cursor(open_snapshot(lake / SNAPSHOT_FILE, MEMORY).connection) as found:
+        yield found
+
+
+@pytest.fixture
+def harmless(lake: Path) -> Iterator[None]:
+    """Whatever a test does, no file changes."""
+    before = hashes(lake.parent)
+    yield
+    assert hashes(lake.parent) == before
+
+
+def refusal(connection: Connection, query: str) -> str:
+    """Why a process for SQL does not answer, or nothing."""
+    limits = {"max_rows": 100, "max_bytes": 1_000_000, "max_seconds": 1, "memory_bytes": MEMORY}
+    try:
+        run_query(connection, "", SqlRequest(query=query, format=RowFormat.json, **limits))
+    except (QueryError, duckdb.Error) as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.usefixtures("harmless")
+def test_what_does_more_than_read_is_refused(lake: Path, connection: Connection) -> None:
+    answered = [attack for attack in WRITES if not refusal(connection, filled(attack, lake))]
+    assert not answered
+
+
+@pytest.mark.usefixtures("harmless")
+def test_what_is_not_in_the_snapshot_cannot_be_read(lake: Path, connection: Connection) -> None:
+    refusals = {attack: refusal(connection, filled(attack, lake)) for attack in READS}
+    assert not [attack for attack, message in refusals.items() if not message]
+    assert CANARY not in str(refusals)
+
+
+@pytest.mark.usefixtures("harmless")
+def test_without_the_check_of_statements_duckdb_still_changes_no_file(lake: Path) -> None:
+    snapshot = open_snapshot(lake / SNAPSHOT_FILE, MEMORY)
+    # Whatever detaches the snapshot comes last.
+    for attack in sorted(WRITES + READS, key=lambda attack: attack.startswith("detach")):
+        with open_cursor(snapshot.connection) as connection, suppress(duckdb.Error):
+            relation = connection.execute(filled(attack, lake))
+            assert relation is None or CANARY not in str(relation.fetchall())
+
+
+CONFINED = """
+import sys, duckdb
+from api.sandbox.worker import Question, _confine
+path, *attacks = sys.argv[1:]
+connection = duckdb.connect(path, read_only=True)
+limits = {"max_rows": 1, "max_bytes": 1, "max_seconds": 60, "memory_bytes": 500_000_000}
+_confine(Question(query="", format="json", **limits))
+for attack in attacks:
+    try:
+        print(connection.execute(attack).fetchall())
+    except duckdb.Error:
+        pass
+print(connection.sql("select count(*) from runs").fetchall())
+"""
+
+
+@pytest.mark.usefixtures("harmless")
+def test_without_the_settings_of_duckdb_the_process_still_opens_no_file(lake: Path) -> None:
+    path = str(lake / SNAPSHOT_FILE)
+    attacks = [filled(attack, lake) for attack in WRITES if "copy" in attack]
+    attacks += [filled(attack, lake) for attack in READS if "{outside}" in attack]
+    ran = subprocess.run(
+        [sys.executable, "-c", CONFINED, path, *attacks],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert CANARY not in ran.stdout
+    assert ran.stdout.endswith("[(1,)]\n")
+
+
+def asked(client: httpx.Client, query: str, seconds: float = SECONDS) -> httpx.Response:
+    """What the server answers once a process is free, each time within the limit and 2 s."""
+    while True:
+        began = time.monotonic()
+        answer = client.post("/sql", json={"query": query, "max_seconds": seconds})
+        assert time.monotonic() - began < seconds + 2
+        if answer.status_code != 429:
+            return answer
+
+
+def code(answer: httpx.Response) -> str:
+    return str(answer.json()["error"]["code"])
+
+
+def test_attacks_over_http_are_refused(lake: Path, client: httpx.Client) -> None:
+    for attack in WRITES[:4] + READS[::8]:
+        answer = asked(client, filled(attack, lake))
+        assert (answer.status_code, code(answer)) == (422, "invalid_sql"), attack
+        assert CANARY not in answer.text
+
+
+@pytest.mark.parametrize("bomb", EXPENSIVE_QUERIES)
+def test_a_bomb_is_stopped_within_its_limits(client: httpx.Client, bomb: str) -> None:
+    answer = asked(client, bomb, 1)
+    assert answer.status_code == 422
+    assert code(answer) in ("limit_exceeded", "invalid_sql")
+
+
+@pytest.mark.parametrize("kind", DEEPLY_NESTED)
+def test_text_as_a_weapon_is_answered_or_refused(client: httpx.Client, kind: str) -> None:
+    answer = asked(client, DEEPLY_NESTED[kind])
+    assert answer.status_code in (200, 422)
+
+
+@pytest.mark.parametrize("giant", LARGE_RESULTS)
+def test_an_answer_without_end_is_cut_or_stopped(client: httpx.Client, giant: str) -> None:
+    answer = asked(client, giant)
+    if answer.status_code == 200:
+        assert answer.json()["is_truncated"]
+        assert len(answer.content) <= 1_000_000
+    else:
+        assert code(answer) == "limit_exceeded"
+
+
+def test_fifty_bombs_at_once_leave_the_server_answering(client: httpx.Client) -> None:
+    url, query = client.base_url, "select count(*) from range(1000000000000), range(100000)"
+    body = json.dumps({"query": query, "max_seconds": 1})
+    headers = {"authorization": f"Bearer {TOKEN}", "content-type": "application/json"}
+
+    def bomb(_: int) -> tuple[int, float]:
+        began = time.monotonic()
+        connection = HTTPConnection(url.host, url.port or 0)
+        with closing(connection):
+            connection.request("POST", "/sql", body, headers)
+            return connection.getresponse().status, time.monotonic() - began
+
+    waits = []
+    with ThreadPoolExecutor(50) as pool:
+        bombs = [pool.submit(bomb, number) for number in range(50)]
+        while not all(future.done() for future in bombs):
+            began = time.monotonic()
+            assert client.get("/health").status_code == 200
+            waits.append(time.monotonic() - began)
+            time.sleep(0.02)
+    statuses, seconds = zip(*(future.result() for future in bombs), strict=True)
+    assert set(statuses) <= {422, 429}
+    assert max(seconds) < 1 + 2
+    assert statistics.median(waits) < 0.2
+    assert max(waits) < 2
+    assert asked(client, "select 1").status_code == 200
+
+
+def test_no_process_knows_the_token(server: Server, client: httpx.Client) -> None:
+    assert TOKEN in Path(f"/proc/{server.pid}/environ").read_text()
+    asked(client, "select 1")
+    environments: list[str] = []
+    until = time.monotonic() + 20
+    while not any(environments) and time.monotonic() < until:
+        for worker in workers_of(server.pid):
+            with suppress(OSError):  # it has ended
+                environments.append(Path(f"/proc/{worker}/environ").read_text())
+    assert any("ARROW_DEFAULT_MEMORY_POOL" in environment for environment in environments)
+    assert not [found for found in environments if TOKEN in found or "PRUNELAKE" in found]
+    for name in ("duckdb_settings", "duckdb_variables", "duckdb_secrets"):
+        answer = asked(client, f"from {name}()")
+        assert answer.status_code == 200
+        assert TOKEN not in answer.text
+
+
+@pytest.mark.parametrize(("ending", "seconds"), [(signal.SIGTERM, 3), (signal.SIGKILL, 30)])
+def test_no_process_outlives_the_server(
+    lake: Path, tmp_path: Path, ending: signal.Signals, seconds: float
+) -> None:
+    settings = {"PRUNELAKE_API_SQL_MAX_SECONDS": "30"}
+    with (
+        served(lake, tmp_path / "log", **settings) as server,
+        httpx.Client(base_url=server.url, timeout=60) as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        body = {"query": EXPENSIVE_QUERIES[0], "max_seconds": seconds}
+        running = pool.submit(client.post, "/sql", json=body)
+        while not any(map(is_at_work, workers := workers_of(server.pid))):
+            assert not running.done()
+            time.sleep(0.01)
+        os.kill(server.pid, ending)
+        with suppress(httpx.HTTPError):
+            assert code(running.result()) == "limit_exceeded"
+    assert not alive(workers)
+
+
+def is_at_work(pid: int) -> bool:
+    """Whether a process has a query: it then can open no file."""
+    with suppress(OSError):
+        return re.search(r"Max open files +0 ", Path(f"/proc/{pid}/limits").read_text()) is not None
+    return False

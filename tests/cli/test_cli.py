@@ -1,0 +1,306 @@
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from prunelake.analysis.analyse import analyse
+from prunelake.cli.app import main
+from prunelake.lake import commit, read
+from prunelake.lake.verify import verify_lake
+from tests.support.lake_rows import small_run
+from tests.support.paths import ROOT
+
+
+@pytest.fixture
+def filled(tmp_path: Path) -> Path:
+    """A lake with one run, analysed."""
+    folder = tmp_path / "lake"
+    run, written = small_run()
+    commit.write_run(folder, run, written)
+    analyse(folder, str(run["run_id"]))
+    return folder
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """Run the command line in this process; the exit code."""
+    monkeypatch.setattr(sys, "argv", ["prunelake", *arguments])
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    assert isinstance(exit_.value.code, int)
+    return exit_.value.code
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {
+        str(path): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*.parquet"))
+    }
+
+
+def test_a_variable_that_means_nothing_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PRUNELAKE_TASK_RUNNER", "magic")
+    assert call(monkeypatch, "views") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: PRUNELAKE_TASK_RUNNER=magic: Input should be 'local' or 'ray'")
+
+
+BAD_SWEEPS = {
+    "unknown model": (["--model", "nowhere", "--task", "opinions", "--rows", "5"], "nowhere"),
+    "unknown package": (
+        ["--model", "package:absent/x.gguf", "--task", "opinions", "--rows", "5"],
+        "pip install",
+    ),
+    "unknown task": (["--task", "nothing"], "everyday_knowledge"),
+    "no task": ([], "--task"),
+    "level beyond the layers": (["--task", "opinions", "--rows", "5", "--levels", "0,31"], "30"),
+    "level that is no number": (["--task", "opinions", "--levels", "deep"], "0,4,8"),
+    "negative level": (["--task", "opinions", "--rows", "5", "--levels=-1"], "levels"),
+    "empty selection": (["--task", "opinions", "--rows", "0"], "0"),
+    "more rows than there are": (["--task", "opinions", "--rows", "100"], "80"),
+    "unknown method": (["--task", "opinions", "--rows", "5", "--methods", "magic"], "kernel_shap"),
+    "unknown strategy": (["--task", "opinions", "--rows", "5", "--strategy", "best"], "divergence"),
+    "too few rows to search on": (
+        ["--task", "opinions", "--rows", "61", "--strategy", "divergence"],
+        "19 that are not reported",
+    ),
+    "no data": (["--task", "boolq", "--rows", "5"], "boolq"),
+    "too little calibration text": (
+        ["--task", "opinions", "--rows", "5", "--calibration", "{tmp}/short.txt"],
+        "tokens",
+    ),
+    "spec that is no YAML": (["{tmp}/broken.yaml"], "broken.yaml"),
+    "seed beyond what the lake keeps": (
+        ["--task", "opinions", "--rows", "sample:5:99999999999"],
+        "less than 2147483648",
+    ),
+    "options beside a spec file": (["{tmp}/extra.yaml", "--rows", "9"], "--rows"),
+    "spec in another encoding": (["{tmp}/latin.yaml"], "latin.yaml"),
+    "random order of no seed": (["--task", "opinions", "--strategy", "random:"], "seed"),
+    "spec with an unknown field": (["{tmp}/extra.yaml"], "colour"),
+}
+
+
+@pytest.mark.usefixtures("smollm2")
+@pytest.mark.parametrize("name", BAD_SWEEPS)
+def test_a_sweep_that_cannot_run_says_why_in_one_line(
+    name: str,
+    filled: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "short.txt").write_text("Far too short.")
+    (tmp_path / "broken.yaml").write_text("task: [")
+    (tmp_path / "extra.yaml").write_text("task: opinions\ncolour: red\n")
+    (tmp_path / "latin.yaml").write_bytes(b"task: caf\xe9\n")
+    monkeypatch.setenv("PRUNELAKE_DATA", str(tmp_path))
+    before = contents(filled)
+    arguments, mentioned = BAD_SWEEPS[name]
+    arguments = [argument.replace("{tmp}", str(tmp_path)) for argument in arguments]
+    assert call(monkeypatch, "sweep", *arguments, "--lake", str(filled)) == 1
+    out, err = capsys.readouterr()
+    assert err.startswith("error: ")
+    assert mentioned in err
+    assert len(err.strip().splitlines()) == 1
+    assert not out
+    assert contents(filled) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "mentioned"),
+    [
+        (["sql", "select nothing from nowhere"], "nowhere"),
+        (["sql", "drop view metrics"], "error"),
+        (["sql", "select 1 as a, 2 as a"], "distinct"),
+        (["sql", "select 1", "--format", "parquet"], "--out"),
+        (["sql", "select 1", "--format", "csv", "--out", "/proc/no/such"], "--out"),
+    ],
+)
+def test_a_question_that_cannot_be_answered_says_why(
+    arguments: list[str],
+    mentioned: str,
+    filled: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = contents(filled)
+    assert call(monkeypatch, *arguments, "--lake", str(filled)) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert mentioned in err
+    assert len(err.strip().splitlines()) == 1
+    assert contents(filled) == before
+
+
+@pytest.mark.parametrize("command", [["sql", "from metrics"], ["report"], ["views"]])
+def test_a_corrupt_file_is_named(
+    command: list[str],
+    filled: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (bad,) = (filled / "predictions").glob("*.parquet")
+    bad.write_bytes(b"not parquet")
+    assert call(monkeypatch, *command, "--lake", str(filled)) == 1
+    err = capsys.readouterr().err
+    assert bad.name in err
+    assert "restore the file" in err
+    assert len(err.strip().splitlines()) == 1
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_sql_prints_each_format(
+    filled: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    query = "select level, count(*) as n from predictions group by level order by level"
+
+    def printed(*options: str) -> str:
+        assert call(monkeypatch, "sql", query, *options, "--lake", str(filled)) == 0
+        return capsys.readouterr().out
+
+    rows = json.loads(printed("--format", "json"))
+    assert rows
+    assert set(rows[0]) == {"level", "n"}
+    csv = printed("--format", "csv").splitlines()
+    assert csv[0] == "level,n"
+    assert len(csv) == len(rows) + 1
+    assert "level" in printed()
+
+
+def test_lists_and_what_is_no_number_print_in_csv_and_json(
+    filled: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    query = "select [1.5, 'nan'::double] as a, 'inf'::double as b"
+    assert call(monkeypatch, "sql", query, "--format", "csv", "--lake", str(filled)) == 0
+    assert capsys.readouterr().out == 'a,b\n"[1.5,null]",inf\n'
+    assert call(monkeypatch, "sql", query, "--format", "json", "--lake", str(filled)) == 0
+    assert json.loads(capsys.readouterr().out) == [{"a": [1.5, None], "b": None}]
+
+
+def test_views_lists_every_view_with_its_grain(
+    filled: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "views", "--format", "json", "--lake", str(filled)) == 0
+    listed = {row["view"]: row["comment"] for row in json.loads(capsys.readouterr().out)}
+    assert {"metrics", "deltas", "correlations", "summary"} <= set(listed)
+    assert all(listed.values())
+    assert call(monkeypatch, "views", "--lake", str(filled)) == 0
+    text = capsys.readouterr().out
+    assert all(f"{name}\n  {comment}\n  columns: " in text for name, comment in listed.items())
+
+
+def test_doctor_is_content_with_a_good_lake_and_names_a_bad_file(
+    filled: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "doctor", "--lake", str(filled)) == 0
+    assert "1 run" in capsys.readouterr().out
+    (bad,) = (filled / "examples").glob("*.parquet")
+    bad.unlink()
+    assert call(monkeypatch, "doctor", "--lake", str(filled)) == 1
+    assert str(bad.name) in capsys.readouterr().out
+
+
+def test_what_lacks_an_analysis_is_analysed(
+    filled: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, written = small_run("second")
+    commit.write_run(filled, run, written)
+    assert call(monkeypatch, "doctor", "--lake", str(filled)) == 1
+    assert "run `prunelake analyse`" in capsys.readouterr().out
+    assert call(monkeypatch, "analyse", "--lake", str(filled)) == 0
+    assert capsys.readouterr().out == f"analysed run {run['run_id']}\n"
+    assert call(monkeypatch, "doctor", "--lake", str(filled)) == 0
+    capsys.readouterr()
+    assert call(monkeypatch, "analyse", "--lake", str(filled)) == 0
+    assert capsys.readouterr().out == "nothing to analyse\n"
+    assert call(monkeypatch, "analyse", "--lake", str(filled / "absent")) == 1
+    assert "no lake at" in capsys.readouterr().err
+
+
+def test_a_lake_is_compacted_and_reads_as_before(
+    filled: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, written = small_run("second")
+    commit.write_run(filled, run, written)
+    analyse(filled, str(run["run_id"]))
+    ids = read.run_ids(filled)
+    assert call(monkeypatch, "compact", "--lake", str(filled)) == 0
+    assert capsys.readouterr().out == f"{filled}: 24 files before, 12 after\n"
+    assert call(monkeypatch, "doctor", "--lake", str(filled)) == 0
+    assert read.run_ids(filled) == ids
+
+
+def test_logs_of_others_are_imported_level_by_level(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs, folder = ROOT / "tests" / "imports" / "data" / "harness", tmp_path / "lake"
+    levels = ["--level", f"0={logs / 'level_0'}", "--level", f"1={logs / 'level_1'}"]
+    assert call(monkeypatch, "import", "harness", *levels, "--lake", str(folder)) == 0
+    assert "removed" in capsys.readouterr().out
+    (run_id,) = read.run_ids(folder)
+    assert call(monkeypatch, "import", "harness", *levels, "--lake", str(folder)) == 0
+    assert f"run {run_id} is in the lake already" in capsys.readouterr().out
+    assert call(monkeypatch, "import", "harness", "--level", "deep", "--lake", str(folder)) == 1
+    assert "LEVEL=PATH" in capsys.readouterr().err
+    assert not verify_lake(folder)
+    out = tmp_path / "report.html"
+    assert call(monkeypatch, "report", "--lake", str(folder), "--out", str(out)) == 0
+    page = out.read_text(encoding="utf-8")
+    assert "order not known" in page
+    assert "None" not in page
+
+
+def test_publish_says_whether_there_was_anything_to_do(
+    filled: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    snapshot = filled / "prunelake.duckdb"
+    assert call(monkeypatch, "publish", "--lake", str(filled)) == 0
+    assert capsys.readouterr().out == f"Published: {snapshot}\n"
+    assert call(monkeypatch, "publish", "--lake", str(filled)) == 0
+    assert capsys.readouterr().out == f"{snapshot} is current already\n"
+
+
+def test_report_is_written_from_the_lake(
+    filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "report.html"
+    assert call(monkeypatch, "report", "--lake", str(filled), "--out", str(out)) == 0
+    (run_id,) = read.run_ids(filled)
+    assert run_id in out.read_text()
+
+
+@pytest.mark.parametrize("module", ["api.report.document", "api.charts", "prunelake.lake.views"])
+def test_what_only_reads_the_lake_loads_no_torch(module: str) -> None:
+    code = (
+        f"import sys, {module}; "
+        "print([m for m in ('torch', 'transformers', 'captum') if m in sys.modules])"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.strip() == "[]"
+
+
+def test_nothing_is_said_behind_the_last_word() -> None:
+    # As DuckDB's binding does after a flow has run: tell what it takes for leaked.
+    code = (
+        "import os, sys\n"
+        "class Leaked:\n"
+        "    def __del__(self, write=os.write):\n"
+        "        write(2, b'leaked')\n"
+        "sys.leaked = Leaked()\n"
+        "from prunelake.cli.app import main\n"
+        "sys.argv = ['prunelake', 'sweep', '--task', 'bolq']\n"
+        "main()\n"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert answer.returncode == 1
+    assert answer.stderr.startswith("error: unknown task 'bolq'; choose from arc_challenge")
+    assert "leaked" not in answer.stderr

@@ -1,0 +1,277 @@
+"""`prunelake profile`: from a lake's order, or one of its own, to a profile beside the runs."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import OutOfMemoryError
+
+from prunelake.cli.app import main
+from prunelake.lake import read
+from prunelake.lake.views import query
+from prunelake.models.decoder_map import attention_layers
+from prunelake.models.loading import load_model
+from prunelake.models.sources import resolve_model
+from prunelake.profiling import measurement
+from prunelake.spec import Strategy
+from prunelake.strategies.importance import removal_order
+from tests.support.lake_rows import run_row, write_raw
+from tests.support.tiny_models import tiny_model
+from tests.support.tiny_tokenizer import tiny_tokenizer
+
+ORDER = [3, 0, 1, 4, 2]
+QUICK = ("--prompt-tokens", "4", "--new-tokens", "2", "--repeats", "2")
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("PRUNELAKE_LAKE", "PRUNELAKE_DTYPE", "PRUNELAKE_DEVICE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def revision(tmp_path: Path) -> str:
+    """That of a model in `tiny`, whose context holds calibration windows."""
+    tiny_model("llama", max_position_embeddings=2048).save_pretrained(tmp_path / "tiny")
+    tiny_tokenizer().save_pretrained(tmp_path / "tiny")
+    return resolve_model("tiny", tmp_path).revision
+
+
+class Command:
+    """`prunelake profile --model tiny` with further options."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch, self._capsys = monkeypatch, capsys
+
+    def __call__(self, *options: str) -> str:
+        code, out, err = self._run(*options)
+        assert (code, err) == (0, "")
+        return out
+
+    def fails(self, *options: str) -> str:
+        code, _, err = self._run(*options)
+        assert code != 0
+        return err
+
+    def _run(self, *options: str) -> tuple[Any, str, str]:
+        arguments = ["prunelake", "profile", "--model", "tiny", *QUICK, *options]
+        self._monkeypatch.setattr(sys, "argv", arguments)
+        with pytest.raises(SystemExit) as exit_:
+            main()
+        return (exit_.value.code, *self._capsys.readouterr())
+
+
+@pytest.fixture
+def profile(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    return Command(monkeypatch, capsys)
+
+
+def a_run(revision: str, name: str = "run", **columns: Any) -> str:
+    row: dict[str, Any] = {"revision": revision, "removal_order": ORDER, "levels": [0, 1, 3]}
+    return write_raw(Path("lake"), run_row(name, **row | columns))
+
+
+def the_profile() -> dict[str, Any]:
+    (row,) = read.read_table(Path("lake"), "profiles").to_dicts()
+    return row
+
+
+def test_the_levels_and_the_order_are_those_of_the_lakes_run(
+    revision: str, profile: Command
+) -> None:
+    run_id = a_run(revision)
+    out = profile()
+    row = the_profile()
+    assert f"removal order of run {run_id} of the lake" in out
+    assert out.endswith(f"profile {row['profile_id']} is in the lake lake\n")
+    assert {name: row[name] for name in ("model", "revision", "strategy", "dtype", "device")} == {
+        "model": "tiny",
+        "revision": revision,
+        "strategy": "cosine",
+        "dtype": "float32",
+        "device": "cpu",
+    }
+    assert (row["removal_order"], row["levels"], row["layer_count"]) == (ORDER, [0, 1, 3], 5)
+    assert (row["batch"], row["prompt_tokens"], row["new_tokens"], row["repeats"]) == (1, 4, 2, 2)
+    assert row["load_average"] >= 0
+    found = query(Path("lake"), "from efficiency order by level").to_dicts()
+    assert [(cell["run_id"], cell["level"]) for cell in found] == [(run_id, n) for n in (0, 1, 3)]
+    whole = tiny_model("llama")
+    every = sum(parameter.numel() for parameter in whole.parameters())
+    assert found[0]["parameter_count"] == every
+    attention = sum(p.numel() for p in attention_layers(whole)[0].attention.parameters())
+    assert found[2]["parameter_count"] == every - 3 * attention
+    assert found[2]["kv_share"] == pytest.approx(2 / 5)
+    assert found[2]["decode_tokens_per_second"] > 0
+
+
+def test_an_order_that_the_lake_lacks_is_that_of_a_sweep(revision: str, profile: Command) -> None:
+    out = profile("--strategy", "random:3", "--levels", "2")
+    assert "has no run of this model by random:3: computing its order" in out
+    model = load_model(resolve_model("tiny", Path())).model
+    expected = removal_order(model, Strategy(name="random", seed=3), ()).layers
+    assert the_profile()["removal_order"] == [*expected]
+    assert the_profile()["levels"] == [0, 2]
+    assert the_profile()["strategy"] == "random:3"
+    assert the_profile()["revision"] == revision
+
+
+def test_mlps_are_measured_without_mlps(revision: str, profile: Command) -> None:
+    run_id = a_run(revision, strategy="mlp:cosine")
+    a_run(revision, "attention", removal_order=[1, 2, 3, 4, 0])
+    profile("--strategy", "mlp:cosine")
+    sql = "select run_id, kv_share, parameter_share < 1 as lighter from efficiency where level = 3"
+    found = query(Path("lake"), sql).to_dicts()
+    assert found == [{"run_id": run_id, "kv_share": 1.0, "lighter": True}]
+    assert "level 6: the model has 5 MLPs" in profile.fails(
+        "--strategy", "mlp:last", "--levels", "6"
+    )
+
+
+def test_without_a_run_the_levels_go_up_to_half_of_the_layers(
+    revision: str, profile: Command
+) -> None:
+    profile("--strategy", "last")
+    assert (the_profile()["levels"], the_profile()["revision"]) == ([0, 1, 2], revision)
+
+
+def test_measured_again_there_is_one_profile(revision: str, profile: Command) -> None:
+    a_run(revision)
+    profile()
+    first = the_profile()["profile_id"]
+    profile("--levels", "1")
+    assert the_profile()["profile_id"] != first
+    assert the_profile()["levels"] == [0, 1]
+
+
+def test_runs_that_part_have_to_be_chosen_from(revision: str, profile: Command) -> None:
+    first = a_run(revision)
+    second = a_run(revision, "b", removal_order=[3, 1, 0, 2, 4], levels=[0, 2])
+    err = profile.fails()
+    assert "the lake's runs remove different layers at level 2" in err
+    assert "choose one by --run" in err
+    assert first in profile.fails("--run", "nonsense")
+    assert not Path("lake/profiles").exists()
+    profile("--run", second)
+    assert (the_profile()["removal_order"][1], the_profile()["levels"]) == (1, [0, 2])
+
+
+def test_runs_that_agree_give_all_their_levels(revision: str, profile: Command) -> None:
+    a_run(revision)
+    a_run(revision, "b", task="other", levels=[0, 2])
+    profile()
+    assert the_profile()["levels"] == [0, 1, 2, 3]
+    rows = query(Path("lake"), "select task, level from efficiency order by all").rows()
+    assert rows == [("demo", 0), ("demo", 1), ("demo", 3), ("other", 0), ("other", 2)]
+
+
+def test_of_runs_in_several_formats_the_order_is_of_the_one_measured(
+    revision: str, profile: Command
+) -> None:
+    a_run(revision)
+    a_run(revision, "b", dtype="bfloat16", removal_order=[4, 3, 2, 1, 0], levels=[0, 2])
+    assert "choose one by --run" in profile.fails()
+    profile("--dtype", "bfloat16")
+    row = the_profile()
+    assert (row["dtype"], row["removal_order"][0], row["levels"]) == ("bfloat16", 4, [0, 2])
+    found = query(Path("lake"), "select distinct dtype from efficiency")
+    assert found["dtype"].to_list() == ["bfloat16"]
+    a_run(revision, "c", dtype="float16")
+    a_run(revision, "d", removal_order=[3, 0, 1, 2, 4])
+    assert "choose one by --run" in profile.fails()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--levels", "0,6"), "level 6: the model has 5 attention layers, so that levels go"),
+        (("--levels", "-1"), "--levels -1: Input should be greater than or equal to 0"),
+        (("--levels", "two"), "'two' is not a list of whole numbers like 0,4,8"),
+        (("--repeats", "0"), "--repeats 0: Input should be greater than or equal to 1"),
+        (("--new-tokens", "0"), "--new-tokens 0: Input should be greater than"),
+        (("--batch", "-2"), "--batch -2: Input should be greater than"),
+        (("--prompt-tokens", "2047"), "2047 prompt tokens and 2 new ones are 2049; the model's"),
+        (
+            ("--dtype", "int3"),
+            "--dtype int3: Input should be 'float32', 'float32_bf16'",
+        ),
+        (("--strategy", "best"), "--strategy best: Input should be 'cosine'"),
+        (("--strategy", "divergence"), "an order by divergence is searched on examples of a task"),
+        (("--model", "absent"), "absent"),
+        (("--run", "0123"), "run '0123' is not one of this model, revision and strategy"),
+        (("--calibration", "absent.txt"), "absent.txt"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_line_and_nothing_is_written(
+    revision: str, profile: Command, options: tuple[str, ...], told: str
+) -> None:
+    assert revision
+    err = profile.fails(*options)
+    assert told in err
+    assert err.startswith("error: ")
+    assert len(err.splitlines()) == 1
+    assert not Path("lake").exists()
+
+
+@pytest.mark.parametrize(("load", "is_told"), [(0.25, False), (1.5, True)])
+def test_a_busy_machine_is_told_and_remembered(
+    revision: str, profile: Command, monkeypatch: pytest.MonkeyPatch, load: float, is_told: bool
+) -> None:
+    monkeypatch.setattr("os.getloadavg", lambda: (load, 9.0, 9.0))
+    out = profile("--strategy", "last")
+    told = f"warning: {load} processes wanted one of"
+    assert (told in out) == is_told
+    assert ("numbers of a busy machine are worthless" in out) == is_told
+    assert (the_profile()["load_average"], the_profile()["revision"]) == (load, revision)
+
+
+def test_a_format_that_the_device_cannot_compute_is_one_line(
+    revision: str, profile: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prunelake.models.precision._matmul_rounds_to_bfloat16", lambda _: False)
+    err = profile.fails("--dtype", "float32_bf16", "--strategy", "last")
+    assert "does not multiply float32 in bfloat16" in err
+    assert len(err.splitlines()) == 1
+    assert revision
+    assert not Path("lake").exists()
+
+
+def test_a_device_that_is_not_there_is_one_line(
+    revision: str, profile: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PRUNELAKE_DEVICE", "cuda:99")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    err = profile.fails("--strategy", "last")
+    assert "device 'cuda:99' cannot be used" in err
+    assert revision
+    assert not Path("lake").exists()
+
+
+def test_too_little_memory_is_one_line(
+    revision: str, profile: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> Any:
+        raise OutOfMemoryError("CUDA out of memory.\nTried to allocate 1 GiB")
+
+    monkeypatch.setattr(measurement, "_next_token", fail)
+    err = profile.fails("--strategy", "last", "--batch", "9")
+    assert "9 sequences of 4 tokens do not fit into memory (OutOfMemoryError: CUDA out of" in err
+    assert len(err.splitlines()) == 1
+    assert revision
+    assert not Path("lake/profiles").exists()
+
+
+def test_a_lake_that_cannot_be_written_is_told_before_anything_is_measured(
+    revision: str, profile: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> Any:
+        raise AssertionError("measured")
+
+    monkeypatch.setattr(measurement, "_generate", fail)
+    Path("lake").write_text("a file")
+    err = profile.fails("--strategy", "last")
+    assert "lake" in err
+    assert len(err.splitlines()) == 1
+    assert revision

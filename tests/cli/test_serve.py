@@ -1,0 +1,110 @@
+"""`prunelake serve` as a user runs it: a process of its own on a real socket."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from prunelake.lake.storage import Location
+from tests.support.example_runs import explained_run
+
+PRUNELAKE = [sys.executable, "-c", "from prunelake.cli.app import main; main()"]
+
+
+@contextmanager
+def serving(lake: Location, *options: str, **environment: str) -> Iterator[tuple[str, str]]:
+    """The address of a server on a free port, and what it printed before."""
+    command = [*PRUNELAKE, "serve", "--lake", str(lake), "--port", "0", *options]
+    process = subprocess.Popen(
+        command,
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    printed = ""
+    try:
+        while not (found := re.search(r"at (http://\S+)/ ", printed)):
+            line = process.stdout.readline()
+            assert line, printed
+            printed += line
+        yield found[1], printed
+    finally:
+        process.send_signal(signal.SIGINT)
+        rest = process.communicate(timeout=20)[0]
+    assert process.returncode == 128 + signal.SIGINT, rest
+    assert rest == ""
+
+
+def refused(*options: str, **environment: str) -> str:
+    found = subprocess.run(
+        [*PRUNELAKE, "serve", *options],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert found.returncode == 1, found
+    assert found.stderr.count("\n") == 1
+    return found.stderr
+
+
+def test_it_publishes_and_serves_and_stops(tmp_path: Path) -> None:
+    explained_run(tmp_path)
+    with serving(tmp_path) as (address, printed):
+        assert "publishing" in printed
+        assert httpx.get(f"{address}/health").json()["run_count"] == 1
+        assert "<html" in httpx.get(f"{address}/").text
+    with serving(tmp_path, "--host", "::1") as (address, printed):
+        assert "publishing" not in printed
+        assert address.startswith("http://[::1]:")
+        assert httpx.get(f"{address}/health").status_code == 200
+
+
+def test_a_public_address_needs_a_token(tmp_path: Path) -> None:
+    explained_run(tmp_path)
+    told = refused("--lake", str(tmp_path), "--host", "0.0.0.0", "--port", "0")
+    assert "PRUNELAKE_API_TOKEN" in told
+    options = ("--host", "0.0.0.0")
+    with serving(tmp_path, *options, PRUNELAKE_API_TOKEN="secret") as (address, _):
+        here = address.replace("0.0.0.0", "127.0.0.1")
+        assert httpx.get(f"{here}/models").status_code == 401
+        known = {"Authorization": "Bearer secret"}
+        assert httpx.get(f"{here}/models", headers=known).status_code == 200
+
+
+def test_a_header_cannot_claim_to_be_from_here(tmp_path: Path) -> None:
+    explained_run(tmp_path)
+    with serving(tmp_path) as (address, _):
+        claimed = {"Host": "lake.example", "X-Forwarded-Host": "localhost"}
+        assert httpx.get(f"{address}/models", headers=claimed).status_code == 401
+
+
+def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        told = refused("--lake", str(tmp_path), "--port", port)
+    assert f"port {port} cannot be listened on" in told
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("MAX_ROWS", "0"), ("SQL_MAX_SECONDS", "soon"), ("SQL", "perhaps")]
+)
+def test_a_setting_that_means_nothing_is_named(tmp_path: Path, name: str, value: str) -> None:
+    assert f"PRUNELAKE_API_{name}: " in refused(
+        "--lake", str(tmp_path), **{f"PRUNELAKE_API_{name}": value}
+    )
+
+
+def test_a_lake_that_is_not_there_is_named(tmp_path: Path) -> None:
+    told = refused("--lake", str(tmp_path / "nowhere"), "--port", "0")
+    assert "nowhere" in told

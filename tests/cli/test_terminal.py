@@ -1,0 +1,137 @@
+from io import StringIO
+from pathlib import Path
+
+from rich.console import Console
+
+from prunelake.cli.terminal import print_summary
+from tests.support.example_runs import explained_run, judged_run, published_run
+from tests.support.lake_rows import rows_of
+
+
+def printed(lake: Path, run_id: str) -> list[str]:
+    stream = StringIO()
+    print_summary(lake, [run_id], Console(file=stream, width=80))
+    return stream.getvalue().splitlines()
+
+
+def test_levels_stand_beside_the_unpruned_model(tmp_path: Path) -> None:
+    lines = printed(tmp_path, explained_run(tmp_path))
+    assert lines[0].strip() == "demo, cosine order: 4 examples, 2 of them explained by kernel_shap"
+    rows = [line.split() for line in lines]
+    assert ["removed", "accuracy", "ECE", "comprehensiveness", "sufficiency"] in rows
+    (unpruned,) = (row for row in rows if row[:1] == ["0"])
+    assert (unpruned[1], unpruned[3], unpruned[4]) == ("0.750", "0.500", "0.250")
+    (deepest,) = (row for row in rows if row[:1] == ["2"])
+    assert deepest[1:4] == ["0.500", "(-0.250)", "?"]
+    assert deepest[7:] == ["0.250", "(-0.250)", "?", "0.250", "(+0.000)", "?"]
+
+
+def test_verdicts_stand_as_marks_and_in_words(tmp_path: Path) -> None:
+    lines = printed(tmp_path, judged_run(tmp_path))
+    rows = [line.split() for line in lines]
+    assert ["1", "0.875", "(+0.000)", "=", "0.120", "(+0.120)", "!"] in rows
+    assert ["2", "0.500", "(-0.375)", "v", "0.495", "(+0.495)", "v"] in rows
+    marks = [line.strip() for line in lines if line.strip()[:2] in ("! ", "v ", "= ", "? ", "w ")]
+    assert marks == [
+        "! worse while accuracy is stable",
+        "v worse while accuracy falls",
+        "= within 0.02 of unpruned",
+    ]
+    text = " ".join(" ".join(lines).split())
+    assert "Accuracy is stable at level 1: two one-sided tests place it within 0.02" in text
+    assert (
+        "Hidden degradation, worse while accuracy is stable: ECE at level 1 (0.00 to 0.12)" in text
+    )
+
+
+def test_correlations_follow_with_interval_or_the_reason_for_none(tmp_path: Path) -> None:
+    minus = "\N{MINUS SIGN}"
+    text = "\n".join(printed(tmp_path, judged_run(tmp_path)))
+    assert f"ECE over all levels (3): {minus}0.87, {minus}0.87 to {minus}0.87" in text
+    assert "ECE over stable levels (2): none (fewer than 3 levels)" in text
+    text = "\n".join(printed(tmp_path, explained_run(tmp_path)))
+    assert "sufficiency over all levels (3): none (constant metric)" in text
+
+
+def test_a_published_run_has_values_and_says_what_is_not_known(tmp_path: Path) -> None:
+    lines = printed(tmp_path, published_run(tmp_path))
+    assert lines[0].strip() == "demo, order not known: published without examples"
+    rows = [line.split() for line in lines]
+    assert ["4", "0.250", "(-0.500)", "0.500", "(+0.375)", "0.125", "(-0.375)"] in rows
+    text = " ".join(" ".join(lines).split())
+    assert "which levels keep accuracy, and what is worse there, cannot be known." in text
+    assert "ECE over all levels (5): \N{MINUS SIGN}0.92, interval not known" in text
+    assert "stable levels" not in text
+
+
+def test_a_run_without_analysis_says_how_to_get_one(tmp_path: Path) -> None:
+    run_id = explained_run(tmp_path)
+    (tmp_path / "analyses" / f"{run_id}.parquet").unlink()
+    assert "prunelake analyse" in " ".join(printed(tmp_path, run_id))
+
+
+def test_one_row_a_level_has_the_verdicts_in_words(tmp_path: Path) -> None:
+    judged_run(tmp_path)
+    columns = "level, is_accuracy_stable, ece_verdict, comprehensiveness_verdict, n"
+    assert rows_of(tmp_path, f"select {columns} from summary order by level") == [
+        dict(zip(columns.split(", "), values, strict=True))
+        for values in (
+            (0, None, None, None, 400),
+            (1, True, "hidden degradation", None, 400),
+            (2, False, "visible degradation", None, 400),
+        )
+    ]
+
+
+def test_a_published_run_is_summed_up_without_n_and_verdict(tmp_path: Path) -> None:
+    published_run(tmp_path)
+    query = "select * exclude (run_id, model, strategy, task) from summary where level = 1"
+    assert rows_of(tmp_path, query) == [
+        {
+            "level": 1,
+            "method": "lime",
+            "operator": None,
+            "accuracy": 0.75,
+            "accuracy_delta": 0.0,
+            "is_accuracy_stable": None,
+            "ece": 0.25,
+            "ece_delta": 0.125,
+            "ece_verdict": None,
+            "n": None,
+            "comprehensiveness": 0.375,
+            "comprehensiveness_delta": -0.125,
+            "comprehensiveness_verdict": None,
+            "sufficiency": None,
+            "sufficiency_delta": None,
+            "sufficiency_verdict": None,
+            "explained_n": None,
+        }
+    ]
+
+
+def test_a_run_is_summed_up_by_kernel_shap_and_deleted_text_where_it_has_them(
+    tmp_path: Path,
+) -> None:
+    explained_run(
+        tmp_path,
+        drops={
+            ("input_x_gradient", "delete_text"): 0.125,
+            ("kernel_shap", "replace"): 0.25,
+            ("kernel_shap", "delete_text"): 0.5,
+        },
+    )
+    assert rows_of(
+        tmp_path, "select method, operator, comprehensiveness from summary where level = 0"
+    ) == [{"method": "kernel_shap", "operator": "delete_text", "comprehensiveness": 0.5}]
+
+
+def test_else_by_the_first_method_by_name(tmp_path: Path) -> None:
+    explained_run(tmp_path, drops={("lime", "replace"): 0.25, ("random", "replace"): 0.5})
+    assert rows_of(tmp_path, "from headlines select method, operator, variant") == [
+        {"method": "lime", "operator": "replace", "variant": "eraser"}
+    ]
+
+
+def test_a_run_without_a_known_order_says_so(tmp_path: Path) -> None:
+    title = printed(tmp_path, explained_run(tmp_path, strategy=""))[0]
+    assert title.startswith("demo, order not known: 4 examples")

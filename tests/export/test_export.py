@@ -1,0 +1,443 @@
+import re
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from prunelake.cli.app import main
+from prunelake.export import checkpoint
+from prunelake.export.model_card import CheckpointKind
+from prunelake.lake.views import query
+from prunelake.models.loading import load_model
+from prunelake.models.removal import removed
+from prunelake.models.sources import resolve_model
+from prunelake.settings import Settings
+from prunelake.spec import UNIT_NAMES, Dtype, Rows, Strategy, SweepSpec, Unit
+from prunelake.strategies.importance import removal_order
+from prunelake.sweep.plan import plan_sweep
+from tests.support.example_runs import explained_run
+from tests.support.lake_rows import run_row, write_raw
+from tests.support.profile_rows import profiled
+from tests.support.tiny_models import FAMILIES, LAYER_COUNT, tiny_model
+from tests.support.tiny_tokenizer import tiny_tokenizer
+
+ORDER = [3, 0, 1, 4, 2]
+IDS = torch.tensor([[5, 6, 7, 8, 9]])
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("PRUNELAKE_LAKE", "PRUNELAKE_DTYPE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def revision(tmp_path: Path) -> str:
+    """That of a model in `tiny`, whose context holds calibration windows."""
+    tiny_model("llama", max_position_embeddings=2048).save_pretrained(tmp_path / "tiny")
+    tiny_tokenizer().save_pretrained(tmp_path / "tiny")
+    return resolve_model("tiny", tmp_path).revision
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["prunelake", "export", *arguments])
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    assert isinstance(exit_.value.code, int)
+    return exit_.value.code
+
+
+def a_run(revision: str, name: str = "run", **columns: Any) -> str:
+    """A run in the lake of the tiny model: levels 0 to 2, examples and explanations."""
+    row: dict[str, Any] = {"revision": revision, "removal_order": ORDER, "task": "demo"}
+    return explained_run(Path("lake"), name, **row | columns)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(p): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def logits(model: Any) -> torch.Tensor:
+    with torch.inference_mode():
+        found: torch.Tensor = model(input_ids=IDS).logits
+    return found
+
+
+@pytest.mark.parametrize("kind", ["portable", "compact"])
+def test_the_lake_s_order_is_exported(
+    kind: str, revision: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_id = a_run(revision)
+    assert call(monkeypatch, "tiny", "--level", "2", "--kind", kind, "--out", "out") == 0
+    out, err = capsys.readouterr()
+    assert "without attention layers 0, 3" in out
+    assert f"The choice is from run {run_id} of the lake." in out
+    assert not err
+    whole = load_model(resolve_model("tiny", Path("cache"))).model
+    with removed(whole, ORDER[:2]):
+        expected = logits(whole)
+    again: Any
+    if kind == "portable":
+        again = AutoModelForCausalLM.from_pretrained("out")
+    else:
+        again = load_model(resolve_model("out", Path("cache"))).model
+    assert torch.equal(logits(again), expected)
+    tokenizer = AutoTokenizer.from_pretrained("out")
+    assert tokenizer.encode("Is it yes?") == tiny_tokenizer().encode("Is it yes?")
+    assert {p.name for p in Path().iterdir()} == {"lake", "out", "tiny"}
+    assert Path("out").stat().st_mode == Path("tiny").stat().st_mode
+    assert len({path.stat().st_mode for path in Path("out").iterdir()}) == 1
+    assert str(Path.cwd()) not in Path("out/config.json").read_text()
+
+
+def test_the_card_tells_what_the_lake_has_measured(
+    revision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = a_run(revision)
+    a_run("another", "other revision")
+    a_run(revision, "other strategy", strategy="random:0")
+    bare = write_raw(
+        Path("lake"), run_row("bare", revision=revision, removal_order=ORDER, task="sst2")
+    )
+    assert call(monkeypatch, "tiny", "--level", "1", "--out", "out") == 0
+    text = Path("out/README.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| demo")]
+    told = query(
+        Path("lake"),
+        f"""
+        select
+            metrics.value, ci_low, ci_high, metrics.n, unpruned_value, deltas.delta, verdict
+        from metrics
+        join deltas using (run_id, level, metric)
+        left join verdicts using (run_id, level, metric)
+        where run_id = '{run_id}' and level = 1 and metric in ('accuracy', 'ece')
+        order by metric
+        """,
+    ).to_dicts()
+    for line, row in zip(rows[:2], told, strict=True):
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        interval = f"{row['ci_low']:.3f} to {row['ci_high']:.3f}"
+        assert cells[2:5] == [f"{row['unpruned_value']:.3f}", f"{row['value']:.3f}", interval]
+        assert cells[5] == f"{row['delta']:+.3f}"
+        assert cells[7] == row["verdict"]
+        assert cells[8:] == [str(row["n"]), f"`{run_id}` (float32)"]
+    assert [line.split("|")[2].strip() for line in rows] == [
+        "accuracy",
+        "ECE",
+        "comprehensiveness (kernel_shap delete_text eraser)",
+    ]
+    # 0.5 less 0.125 a level, over the two examples that were explained: too few for intervals.
+    assert "| 0.500 | 0.375 | none | -0.125 | none | inconclusive | 2 |" in rows[2]
+    for missing in ("accuracy on sst2", "comprehensiveness on sst2", f"run {bare} has no analysis"):
+        assert f"- {missing}" in text
+    assert f"| revision | `{revision}` |" in text
+    assert "| removed attention layers (the first is 0) | 3 |" in text
+    assert "text that the model writes, its speed and its memory" in text
+    assert "## What it costs" not in text
+
+
+@pytest.mark.parametrize(
+    ("kind", "like"), [("compact", "this checkpoint"), ("portable", "its compact kind")]
+)
+def test_the_card_tells_what_the_level_costs_where_it_was_profiled(
+    kind: str, like: str, revision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_run(revision)
+    a_run(revision, "another task", task="other")
+    given: dict[str, Any] = {"revision": revision, "removal_order": ORDER}
+    profiled(Path("lake"), "cpu", **given)
+    profiled(Path("lake"), "gpu", {0: [2.0], 1: [1.0]}, device_name="a GPU", **given)
+    profiled(Path("lake"), "other", {0: [2.0]}, device_name="not there", **given)
+    arguments = ("tiny", "--level", "1", "--out", "out", "--kind", kind)
+    assert call(monkeypatch, *arguments) == 0
+    text = Path("out/README.md").read_text()
+    _, _, costs = text.partition("## What it costs\n")
+    rows = [line for line in costs.splitlines() if line.startswith("| a ")]
+    sizes = "| 0.0 MB (90.0 %) | 0.0 kB (75.0 %) | 0 MB (90.0 %) |"
+    assert rows == [
+        f"| a CPU, 1 thread | float32 {sizes} 200 tokens/s (2.00 x, 2.00 to 3.00) | "
+        "10 tokens/s (2.00 x, 2.00 to 3.00) |",
+        f"| a GPU | float32 {sizes} 400 tokens/s (2.00 x, 2.00 to 2.00) | "
+        "20 tokens/s (2.00 x, 2.00 to 2.00) |",
+    ]
+    assert f"really without what is removed, as {like} is; beside level 0" in costs
+    assert "its speed and its memory" not in text
+    assert "not there" not in text
+
+
+def test_a_level_that_no_run_has_is_exported_with_a_warning(
+    revision: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a_run(revision)
+    assert call(monkeypatch, "tiny", "--level", str(LAYER_COUNT), "--out", "out") == 0
+    told = "Nothing was measured at level 5: the lake's runs have the levels 0, 1, 2."
+    assert capsys.readouterr().err == f"warning: {told}\n"
+    assert told in Path("out/README.md").read_text()
+    assert "| demo |" not in Path("out/README.md").read_text()
+
+
+@pytest.mark.parametrize("strategy", ["cosine", "random:3", "iterative", "last"])
+def test_an_order_that_the_lake_lacks_is_that_of_a_sweep(
+    strategy: str,
+    revision: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    a_run("another")  # an older revision says nothing of this one
+    name, _, seed = strategy.partition(":")
+    wanted = Strategy.model_validate({"name": name, "seed": seed or 0})
+    spec = SweepSpec(model="tiny", task="everyday_knowledge", rows=Rows(first=1), strategy=wanted)
+    work = plan_sweep(spec, Settings())
+    assert work.source.revision == revision
+    order = removal_order(
+        load_model(work.source).model, wanted, work.calibration_windows, depth=3
+    ).layers
+    arguments = ("tiny", "--level", "3", "--strategy", strategy, "--out", "out")
+    assert call(monkeypatch, *arguments) == 0
+    out, err = capsys.readouterr()
+    assert f"has no run of this model by {strategy}: computing its order" in out
+    assert f"attention layers {', '.join(map(str, sorted(order[:3])))} (" in out
+    assert err.startswith("warning: Nothing was measured: the lake has no run")
+    card = Path("out/README.md").read_text()
+    text = "bundled" if name in ("cosine", "iterative") else "none"
+    assert f"computed for this export (calibration text: {text})" in card
+
+
+@pytest.mark.parametrize("strategy", ["divergence", "balanced"])
+def test_an_order_searched_on_examples_is_taken_from_a_run_only(
+    strategy: str,
+    revision: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    a_run(revision)
+    arguments = ("tiny", "--level", "2", "--strategy", strategy, "--out", "out")
+    assert call(monkeypatch, *arguments) == 1
+    assert "searched on examples of a task: sweep first" in capsys.readouterr().err
+    assert not Path("out").exists()
+    a_run(revision, "searched", strategy=strategy)
+    assert call(monkeypatch, *arguments) == 0
+
+
+def test_runs_that_part_have_to_be_chosen_from(
+    revision: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = a_run(revision), a_run(revision, "b", removal_order=[3, 1, 0, 2, 4])
+    arguments = ("tiny", "--level", "2", "--out", "out")
+    assert call(monkeypatch, *arguments) == 1
+    err = capsys.readouterr().err
+    assert "choose one by --run" in err
+    assert f"run {first} (demo, float32) [0, 3]" in err
+    assert f"run {second} (demo, float32) [1, 3]" in err
+    assert call(monkeypatch, *arguments, "--run", "nonsense") == 1
+    assert first in capsys.readouterr().err
+    assert not Path("out").exists()
+    assert call(monkeypatch, *arguments, "--run", second) == 0
+    card = Path("out/README.md").read_text()
+    assert f"`{second}`" in card
+    assert first not in card
+    # At level 1 they agree, and at level 3, which they reach by another way.
+    assert call(monkeypatch, "tiny", "--level", "1", "--out", "one") == 0
+    card = Path("one/README.md").read_text()
+    assert {f"`{first}` (float32)", f"`{second}` (float32)"} == set(
+        re.findall(r"`\w+` \(.*?\)", card)
+    )
+    assert call(monkeypatch, "tiny", "--level", "3", "--out", "three") == 0
+
+
+def test_the_number_format_is_that_of_the_runs(
+    revision: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a_run(revision, dtype="bfloat16")
+
+    def stored(folder: str) -> set[torch.dtype]:
+        return {tensor.dtype for tensor in load_file(f"{folder}/model.safetensors").values()}
+
+    assert call(monkeypatch, "tiny", "--level", "1", "--out", "out") == 0
+    assert stored("out") == {torch.bfloat16}
+    assert "- what computing in" not in Path("out/README.md").read_text()
+    arguments = ("tiny", "--level", "1", "--dtype", "float16", "--out", "half")
+    assert call(monkeypatch, *arguments) == 0
+    assert stored("half") == {torch.float16}
+    assert (
+        "computing in float16 changes: the runs in bfloat16" in Path("half/README.md").read_text()
+    )
+    a_run(revision, "b", dtype="float32_bf16")
+    capsys.readouterr()
+    assert call(monkeypatch, "tiny", "--level", "1", "--out", "either") == 1
+    assert "runs in bfloat16 and in float32_bf16: choose one by --dtype" in capsys.readouterr().err
+    arguments = ("tiny", "--level", "1", "--dtype", "float32_bf16", "--out", "either")
+    assert call(monkeypatch, *arguments) == 0
+    assert stored("either") == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "mentioned"),
+    [
+        (["--level", "6"], "level 6: the model has 5 attention layers"),
+        (["--level", "6", "--strategy", "block:last"], "level 6: the model has 5 blocks"),
+        (["--level", "1", "--strategy", "ffn:last"], "--strategy ffn:last: Input should be"),
+        (["--level", "0"], "go from 1 to 5"),
+        (["--level", "1", "--strategy", "best"], "--strategy best: Input should be 'cosine'"),
+        (["--level", "1", "--strategy", "random:x"], "--strategy random:x"),
+        (["--level", "1", "--dtype", "int8"], "--dtype int8: choose float32"),
+        (["--level", "1", "--calibration", "nothing.txt"], "nothing.txt"),
+        (["--level", "1", "--run", "abc"], "the lake's are: none"),
+    ],
+)
+def test_what_cannot_be_exported_is_one_line(
+    arguments: list[str],
+    mentioned: str,
+    revision: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert revision
+    assert call(monkeypatch, "tiny", *arguments, "--out", "out") == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert mentioned in err
+    assert len(err.splitlines()) == 1
+    assert {p.name for p in Path().iterdir()} == {"tiny"}
+
+
+def test_what_is_there_stays(
+    revision: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a_run(revision)
+    Path("full").mkdir()
+    Path("full/notes.txt").write_text("mine")
+    Path("file").write_text("mine")
+    Path("link").symlink_to("nowhere")
+    Path("empty").mkdir()
+    before = files(Path())
+    for taken in ("full", "file", "link", "tiny"):
+        assert call(monkeypatch, "tiny", "--level", "1", "--out", taken) == 1
+        assert f"error: {taken} is there already" in capsys.readouterr().err
+    assert files(Path()) == before
+    assert call(monkeypatch, "tiny", "--level", "1", "--out", "empty") == 0
+    assert Path("empty/model.safetensors").is_file()
+    assert call(monkeypatch, "tiny", "--level", "1", "--out", "new/folder") == 0
+
+
+def test_a_folder_that_was_filled_meanwhile_stays(
+    revision: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a_run(revision)
+    compare = checkpoint._check_logits
+
+    def another(*arguments: Any) -> None:
+        Path("out").mkdir(exist_ok=True)
+        Path("out/notes.txt").write_text("mine")
+        compare(*arguments)
+
+    monkeypatch.setattr(checkpoint, "_check_logits", another)
+    assert call(monkeypatch, "tiny", "--level", "1", "--out", "out") == 1
+    assert "is there already" in capsys.readouterr().err
+    assert {p.name for p in Path().iterdir()} == {"lake", "tiny", "out"}
+    assert files(Path("out")) == {"out/notes.txt": b"mine"}
+
+
+@pytest.mark.parametrize("kind", ["portable", "compact"])
+def test_no_room_on_disk_leaves_nothing(
+    kind: str,
+    revision: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    a_run(revision)
+    limit, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, most))  # less than the weights
+    try:
+        code = call(monkeypatch, "tiny", "--level", "1", "--kind", kind, "--out", "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, most))
+    assert code == 1
+    err = capsys.readouterr().err
+    assert "error: out cannot be written" in err
+    assert "File too large" in err
+    assert len(err.splitlines()) == 1
+    assert {p.name for p in Path().iterdir()} == {"lake", "tiny"}
+
+
+@pytest.mark.parametrize("kind", ["portable", "compact"])
+def test_a_checkpoint_that_answers_otherwise_is_not_kept(
+    kind: str, revision: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a_run(revision)
+    if kind == "portable":  # the projections are left as they are
+        monkeypatch.setattr(checkpoint, "zero_out", lambda *_: None)
+        how = "without a cache"
+    else:  # the tokens of a gone attention are not counted
+        monkeypatch.setattr("prunelake.models.placeholders._extend_cache", lambda *_: None)
+        how = "with a cache"
+    assert call(monkeypatch, "tiny", "--level", "2", "--kind", kind, "--out", "out") == 1
+    assert f"error: LlamaForCausalLM {how}: a logit" in capsys.readouterr().err
+    assert {p.name for p in Path().iterdir()} == {"lake", "tiny"}
+
+
+@pytest.mark.parametrize("unit", ["mlp", "block"])
+@pytest.mark.parametrize("kind", ["portable", "compact"])
+def test_mlps_and_blocks_are_exported(
+    kind: str,
+    unit: Unit,
+    revision: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    a_run(revision)  # says nothing of the order of another unit
+    run_id = a_run(revision, unit, strategy=f"{unit}:cosine", removal_order=[1, 4, 0, 2, 3])
+    arguments = ("tiny", "--level", "2", "--strategy", f"{unit}:cosine", "--kind", kind)
+    assert call(monkeypatch, *arguments, "--out", "out") == 0
+    assert f"tiny without {UNIT_NAMES[unit]} 1, 4 ({kind}" in capsys.readouterr().out
+    whole = load_model(resolve_model("tiny", Path("cache"))).model
+    with removed(whole, [1, 4], unit):
+        expected = logits(whole)
+    again = load_model(resolve_model("out", Path("cache"))).model
+    assert torch.equal(logits(again), expected)
+    card = Path("out/README.md").read_text()
+    assert f"# tiny without 2 of its 5 {UNIT_NAMES[unit]}\n" in card
+    assert f"| removed {UNIT_NAMES[unit]} (the first is 0) | 1, 4 |" in card
+    assert f"| chosen by | {unit}:cosine, level 2 |" in card
+    assert f"`{run_id}`" in card
+    assert ("KV cache" in card) is (unit == "block")
+
+
+def test_an_order_of_mlps_that_the_lake_lacks_is_computed(
+    revision: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a_run(revision)
+    arguments = ("tiny", "--level", "1", "--strategy", "mlp:last", "--out", "out")
+    assert call(monkeypatch, *arguments) == 0
+    assert "tiny without MLPs 4 (portable" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("dtype", "unit"),
+    [
+        *((dtype, "attention") for dtype in ("float32", "bfloat16", "float16")),
+        ("float32", "mlp"),
+        ("bfloat16", "block"),
+    ],
+)
+@pytest.mark.parametrize("kind", CheckpointKind)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_passes_the_comparison(
+    family: str, kind: CheckpointKind, dtype: Dtype, unit: Unit
+) -> None:
+    tiny_model(family).save_pretrained(family)
+    tiny_tokenizer().save_pretrained(family)
+    source = resolve_model(family, Path("cache"))
+    for number, layers in enumerate(([0, 3], range(LAYER_COUNT))):
+        assert (
+            checkpoint.write_checkpoint(
+                source, layers, kind, Path(f"out{number}"), "", dtype, unit=unit
+            )
+            > 0
+        )

@@ -1,0 +1,202 @@
+"""The automations that are shipped: as Prefect reads them, and on what they act."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+import yaml
+from prefect.client.orchestration import get_client
+from prefect.events import Event
+from prefect.events.schemas.automations import AutomationCore
+from prefect.server.events.schemas.automations import EventTrigger
+from prefect.server.events.schemas.events import ReceivedEvent
+from prefect.settings import PREFECT_API_URL
+from prefect.testing.utilities import prefect_test_harness
+
+from flows import events
+from flows.events import HIDDEN_DEGRADATION, emit_hidden_degradations
+from flows.sweep import HIDDEN_DEGRADATIONS_QUERY
+from prunelake.lake import read as lake_read
+from prunelake.lake import views
+from tests.support.example_runs import explained_run, judged_run
+from tests.support.paths import ROOT
+
+FOLDER = ROOT / "automations"
+NAMES = ("run_failed", "zombie_run", "hidden_degradation")
+
+
+def described(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
+    return found
+
+
+def trigger(name: str) -> EventTrigger:
+    """The trigger as the server understands it."""
+    return EventTrigger.model_validate(described(name)["trigger"])
+
+
+def event(name: str, resource: dict[str, str], flow: str | None = None) -> ReceivedEvent:
+    related = [] if flow is None else [
+        {"prefect.resource.id": f"prefect.flow.{uuid4()}", "prefect.resource.role": "flow",
+         "prefect.resource.name": flow}
+    ]  # fmt: skip
+    return ReceivedEvent.model_validate(
+        {
+            "id": uuid4(),
+            "occurred": datetime.now(UTC),
+            "event": name,
+            "resource": resource,
+            "related": related,
+        }
+    )
+
+
+def of_flow(name: str, flow: str) -> ReceivedEvent:
+    return event(name, {"prefect.resource.id": f"prefect.flow-run.{uuid4()}"}, flow)
+
+
+def judged(folder: Path, run_id: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A run, and its verdicts that are hidden degradations."""
+    (run,) = lake_read.read_table(folder, "runs").filter(run_id=run_id).to_dicts()
+    with views.connect(folder, [run_id]) as connection:
+        return run, views.select(connection, HIDDEN_DEGRADATIONS_QUERY).to_dicts()
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[Event]:
+    """The events that are emitted, which reach no server."""
+    found: list[Event] = []
+
+    def record(name: str, **about: Any) -> Event:
+        found.append(Event(event=name, **about))
+        return found[-1]
+
+    monkeypatch.setattr(events, "emit_event", record)
+    return found
+
+
+def test_every_file_is_an_automation() -> None:
+    assert sorted(path.stem for path in FOLDER.iterdir()) == sorted(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_prefect_reads_every_field(name: str) -> None:
+    given = described(name)
+    read = AutomationCore.model_validate(given)
+    assert read.enabled
+
+    def kept(part: Any, of: Any) -> None:
+        # Prefect passes over what it does not know: a misspelt field would be lost.
+        for key, value in part.items():
+            assert key in of, key
+            if isinstance(value, dict):
+                kept(value, of[key])
+
+    dumped = read.model_dump(mode="json")
+    kept(given, dumped)
+    for action, of in zip(given["actions"], dumped["actions"], strict=True):
+        kept(action, of)
+
+
+@pytest.mark.parametrize("flow", ["sweep", "watch", "publish"])
+def test_a_run_that_fails_or_crashes_is_told(flow: str) -> None:
+    failed = trigger("run_failed")
+    for state in ("Failed", "Crashed", "TimedOut"):
+        name = f"prefect.flow-run.{state}"
+        assert failed.covers(of_flow(name, flow))
+        assert failed.expects(name)
+        assert not failed.covers(of_flow(name, "another"))
+    assert not failed.expects("prefect.flow-run.Completed")
+
+
+def test_a_run_without_heartbeats_is_a_zombie_until_it_ends() -> None:
+    zombie = trigger("zombie_run")
+    assert zombie.starts_after("prefect.flow-run.heartbeat")
+    assert zombie.covers(of_flow("prefect.flow-run.heartbeat", "sweep"))
+    for state in ("Completed", "Failed", "Cancelled", "Crashed", "heartbeat"):
+        assert zombie.expects(f"prefect.flow-run.{state}")
+    assert described("zombie_run")["actions"][0]["state"] == "CRASHED"
+
+
+def test_a_run_with_hidden_degradations_emits_the_event_that_is_waited_for(
+    tmp_path: Path, told: list[Event]
+) -> None:
+    run_id = judged_run(tmp_path, model="hub:org/model", task="opinions")
+    emit_hidden_degradations(*judged(tmp_path, run_id))
+    (found,) = told
+    assert found.event == HIDDEN_DEGRADATION
+    assert found.resource["prefect.resource.id"] == f"prunelake.run.{run_id}"
+    assert found.resource["prunelake.model"] == "hub:org/model"
+    assert found.resource["prunelake.task"] == "opinions"
+    assert found.payload["run_id"] == run_id
+    assert found.payload["count"] == len(found.payload["found"]) > 0
+    # Level 1 is overconfident there, and as accurate as level 0.
+    assert {row["level"] for row in found.payload["found"]} == {1}
+    assert "ece" in {row["metric"] for row in found.payload["found"]}
+    waits = trigger("hidden_degradation")
+    assert waits.expects(found.event)
+    assert waits.covers(event(found.event, dict(found.resource)))
+
+
+def test_a_run_without_hidden_degradations_emits_nothing(tmp_path: Path, told: list[Event]) -> None:
+    emit_hidden_degradations(*judged(tmp_path, explained_run(tmp_path)))
+    assert told == []
+
+
+def test_the_notification_reads_as_it_should() -> None:
+    from prefect.server.utilities.user_templates import render_user_template_sync
+
+    action = described("hidden_degradation")["actions"][0]
+    about = {
+        "resource": {f"prunelake.{n}": n for n in ("model", "task", "strategy")},
+        "payload": {
+            "run_id": "0123",
+            "count": 2,
+            "found": [
+                {"level": 1, "metric": "ece", "delta": 0.125},
+                {"level": 2, "metric": "brier", "delta": 0.25},
+            ],
+        },
+    }
+    assert render_user_template_sync(action["body"], {"event": about}).splitlines() == [
+        "model on task (strategy):",
+        "2 metrics are worse where accuracy is stable.",
+        "level 1: ece changed by 0.125",
+        "level 2: brier changed by 0.25",
+        "Run 0123.",
+    ]
+    subject = render_user_template_sync(action["subject"], {"event": about})
+    assert subject == "PruneLake: hidden degradation in model"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """The address of a Prefect server of this test."""
+    with prefect_test_harness(server_startup_timeout=120):
+        yield str(PREFECT_API_URL.value())
+
+
+def test_the_command_creates_each_on_a_server(server: str) -> None:
+    for name in NAMES:
+        created = subprocess.run(
+            [
+                *(sys.executable, "-m", "prefect", "automation", "create"),
+                *("--from-file", str(FOLDER / f"{name}.yaml")),
+            ],
+            env={**os.environ, "PREFECT_API_URL": server},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert created.returncode == 0, created.stdout + created.stderr
+    with get_client(sync_client=True) as client:
+        found = client.request("POST", "/automations/filter").json()
+    assert {a["name"]: UUID(a["id"]).version for a in found}.keys() == {
+        described(name)["name"] for name in NAMES
+    }

@@ -1,0 +1,162 @@
+"""Sweeps on a real Ray cluster of two nodes on this machine."""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from polars.testing import assert_frame_equal
+from prefect.testing.utilities import prefect_test_harness
+from ray.cluster_utils import Cluster
+
+from flows import shards as shard_module
+from flows.sweep import sweep
+from prunelake.errors import RayUnavailable, UnsupportedModel
+from prunelake.lake import read
+from prunelake.lake.verify import verify_lake
+from prunelake.schema.run_tables import RUN_TABLES
+from prunelake.settings import Settings
+from prunelake.spec import Calibration, Explanation, Rows, SweepSpec
+from prunelake.sweep.shard_work import evaluate_shard
+from tests.support.ray_cluster import descendants, two_nodes
+from tests.support.sweep_processes import tables
+
+PATIENCE_S = 120.0
+SHARDS = ["000000-000004", "000004-000008", "000008-000012", "000012-000016", "000016-000020"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def prefect() -> Iterator[None]:
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with two_nodes() as found:
+        yield found
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As workers of Ray compute with one core; on more, last bits may differ."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def spec(tiny_folder: Path) -> SweepSpec:
+    return SweepSpec(
+        model=str(tiny_folder),
+        task="everyday_knowledge",
+        rows=Rows(first=20),
+        levels=(0, 2),
+        calibration=Calibration(windows=1, window_tokens=64),
+        explain=Explanation(operators=("replace",), fractions=(0.2,)),
+    )
+
+
+def on_ray(cluster: Cluster, folder: Path, **changed: Any) -> Settings:
+    return Settings(
+        lake=folder / "lake",
+        cache=folder / "cache",
+        device="cpu",
+        task_runner="ray",
+        ray_address=cluster.address,
+    ).model_copy(update=changed)
+
+
+def test_what_a_shard_refuses_is_refused_here_as_it_is(
+    cluster: Cluster, spec: SweepSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise UnsupportedModel("not this one")
+
+    monkeypatch.setattr(shard_module, "evaluate_shard", refuse)
+    with pytest.raises(UnsupportedModel, match="not this one"):
+        sweep(spec, on_ray(cluster, tmp_path))
+    assert not read.run_ids(tmp_path / "lake")
+
+
+def test_a_shard_that_kills_its_workers_is_named(
+    cluster: Cluster, spec: SweepSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shard_module, "evaluate_shard", lambda *_: os.kill(os.getpid(), 9))
+    with pytest.raises(RayUnavailable, match="could not compute shard 0000"):
+        sweep(spec, on_ray(cluster, tmp_path))
+    assert not read.run_ids(tmp_path / "lake")
+
+
+def test_a_node_that_is_killed_changes_nothing(
+    cluster: Cluster,
+    spec: SweepSpec,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    one_thread: None,  # noqa: ARG001  # holds while it runs
+) -> None:
+    """The doomed node finishes a shard, is killed in its next one, and the other goes on."""
+    head, doomed = cluster.head_node, next(iter(cluster.worker_nodes))
+    assert head is not None
+    ledger = tmp_path / "ledger"
+    ledger.touch()
+    doomed_id, path, patience = doomed.node_id, str(ledger), PATIENCE_S
+
+    def staged(work: Any, *given: Any) -> Any:
+        import ray
+
+        def said() -> list[list[str]]:
+            return [line.split() for line in Path(path).read_text("utf-8").splitlines()]
+
+        here = ray.get_runtime_context().get_node_id()
+        is_second = any(where == here for _, where, _ in said())
+        with Path(path).open("a", encoding="utf-8") as lines:
+            lines.write(f"{work.shard.name} {here} {os.getpid()}\n")
+        end = time.monotonic() + patience
+        while time.monotonic() < end:
+            if here != doomed_id or not is_second:
+                waits = [where for _, where, _ in said()].count(doomed_id) < 2
+                if here == doomed_id or not waits:
+                    break
+            time.sleep(0.1)
+        return evaluate_shard(work, *given)
+
+    def begun() -> list[list[str]]:
+        return [line.split() for line in ledger.read_text("utf-8").splitlines()]
+
+    def on_doomed() -> list[list[str]]:
+        return [line for line in begun() if line[1] == doomed_id]
+
+    def kill() -> None:
+        end = time.monotonic() + PATIENCE_S
+        while len(on_doomed()) < 2 and time.monotonic() < end:
+            time.sleep(0.1)
+        raylet = doomed.all_processes["raylet"][0].process.pid
+        for process in [psutil.Process(raylet), *descendants(raylet)]:
+            process.kill()
+
+    undisturbed = Settings(lake=tmp_path / "undisturbed", cache=tmp_path / "cache", device="cpu")
+    sweep(spec, undisturbed)
+    monkeypatch.setattr(shard_module, "evaluate_shard", staged)
+    settings = on_ray(cluster, tmp_path)
+    killer = threading.Thread(target=kill)
+    killer.start()
+    sweep(spec, settings)
+    killer.join()
+    (first, _, _), (second, _, _) = on_doomed()
+    assert sorted(name for name, _, _ in begun()) == sorted([*SHARDS, second])
+    assert [where for name, where, _ in begun() if name == second] == [doomed_id, head.node_id]
+    assert [where for name, where, _ in begun() if name == first] == [doomed_id]
+    found = tables(settings.lake)
+    for name, frame in tables(undisturbed.lake).items():
+        # DuckDB sums what is derived on several threads, in any order, to the last bit.
+        assert_frame_equal(found[name], frame, check_exact=name in RUN_TABLES)
+    assert not verify_lake(settings.lake)
+    assert list((settings.lake / ".shards").iterdir()) == []
+    assert len(read.run_ids(settings.lake)) == 1

@@ -1,0 +1,88 @@
+"""What is refused before a Ray cluster is asked for anything; tests/test_ray.py has a cluster."""
+
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from flows import runners
+from flows.runners import shard_executor
+from prunelake.errors import InvalidSpec, LakeError, PrefectUnavailable, RayUnavailable
+from prunelake.lake.partial_runs import PartialRun
+from prunelake.settings import Settings
+
+SERVER = {PREFECT_API_URL: "http://127.0.0.1:4200/api"}
+
+
+@pytest.fixture
+def unfinished(tmp_path: Path) -> PartialRun:
+    return PartialRun(tmp_path, "run")
+
+
+def refused(unfinished: PartialRun, **settings: Any) -> None:
+    with shard_executor(Settings(task_runner="ray", **settings), unfinished):
+        pytest.fail("accepted")
+
+
+def test_the_variables_say_where_shards_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"TASK_RUNNER": "ray", "RAY_ADDRESS": "head:1", "RAY_GPUS": "0.5"}.items():
+        monkeypatch.setenv(f"PRUNELAKE_{name}", value)
+    found = Settings()
+    assert (found.task_runner, found.ray_address, found.ray_gpus) == ("ray", "head:1", 0.5)
+
+
+@pytest.mark.parametrize("module", ["ray", "prefect_ray"])
+def test_who_lacks_the_extra_is_told_what_to_install(
+    unfinished: PartialRun, monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(RayUnavailable, match=r"pip install 'prunelake\[ray\]'"):
+        refused(unfinished)
+
+
+def test_a_flow_on_a_server_inside_its_own_process_is_refused(unfinished: PartialRun) -> None:
+    with (
+        temporary_settings(restore_defaults={PREFECT_API_URL}),
+        pytest.raises(PrefectUnavailable, match="set PREFECT_API_URL"),
+    ):
+        refused(unfinished)
+
+
+def test_a_gpu_that_ray_does_not_allot_is_refused(unfinished: PartialRun) -> None:
+    with pytest.raises(InvalidSpec, match="PRUNELAKE_DEVICE=cuda:1 on Ray: set PRUNELAKE_RAY_GPUS"):
+        refused(unfinished, device="cuda:1")
+
+
+@pytest.mark.parametrize("variable", ["PRUNELAKE_RAY_ADDRESS", "RAY_ADDRESS"])
+def test_a_cluster_that_does_not_answer_is_named(
+    unfinished: PartialRun, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    monkeypatch.setenv(variable, f"127.0.0.1:{port}")
+    with (
+        temporary_settings(SERVER),
+        pytest.raises(
+            RayUnavailable, match=f"answers at 127.0.0.1:{port} .ConnectionRefused"
+        ) as told,
+    ):
+        refused(unfinished)
+    assert "\n" not in str(told.value)
+
+
+def test_a_server_that_other_machines_cannot_reach_is_refused() -> None:
+    runners._check_reachable("http://127.0.0.1:4200/api", {"10.0.0.1"})
+    runners._check_reachable("http://server:4200/api", {"10.0.0.1", "10.0.0.2"})
+    with pytest.raises(PrefectUnavailable, match="another machine on each of the 2 machines"):
+        runners._check_reachable("http://localhost:4200/api", {"10.0.0.1", "10.0.0.2"})
+
+
+def test_shards_that_went_to_another_lake_are_missed(
+    unfinished: PartialRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runners, "SHARED_FOLDER_TIMEOUT_S", 0)
+    with pytest.raises(LakeError, match="all machines of the cluster need the same folder"):
+        runners._wait_until_visible(unfinished, "000000-000004")

@@ -1,0 +1,316 @@
+"""A lake in an object store answers as one in a folder does, and tells what is wrong with it."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from api.queries.snapshot import LatestSnapshot
+from prunelake.analysis.analyse import analyse
+from prunelake.errors import CorruptFile, LakeError, QueryError
+from prunelake.lake import commit, duckdb_filesystem, views
+from prunelake.lake import read as lake_read
+from prunelake.lake.compact import compact
+from prunelake.lake.objects import ObjectPath
+from prunelake.lake.publish import SNAPSHOT_FILE, is_current, publish
+from prunelake.lake.repair import quarantine, repair
+from prunelake.lake.retention import retire
+from prunelake.lake.storage import Location, parse_location
+from prunelake.lake.verify import FindingKind, verify_lake
+from prunelake.schema.analysis_tables import ANALYSIS_TABLES
+from prunelake.schema.run_tables import RUN_TABLES
+from prunelake.settings import Settings
+from tests.support.example_runs import explained_run
+from tests.support.lake_rows import identity_of, small_run
+from tests.support.object_store import before_every_request, new_lake, object_names
+
+pytestmark = pytest.mark.usefixtures("object_store")
+
+WHEN = {"analyses": ["analysed_at", "files"]}
+
+
+def fill(place: Location) -> None:
+    """Two analysed runs and one without analysis."""
+    explained_run(place, "one")
+    explained_run(place, "two", strategy="random:1")
+    assert commit.write_run(place, *small_run("three"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_replicates() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("prunelake.analysis.analyse.BOOTSTRAP_REPLICATES", 50)
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("lake")
+    fill(made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def filled(object_store: str) -> ObjectPath:  # noqa: ARG001  # it must run
+    made = new_lake()
+    fill(made)
+    return made
+
+
+@pytest.fixture
+def remote(filled: ObjectPath) -> ObjectPath:
+    """A copy of the lake, to be changed."""
+    made = new_lake()
+    for path in filled.iter_objects():
+        (made / path.key.removeprefix(f"{filled.key}/")).copy_from(path)
+    return made
+
+
+def rows(place: Location) -> Iterator[tuple[str, pl.DataFrame]]:
+    """Every table and every view, in one order."""
+    for name in (*RUN_TABLES, *ANALYSIS_TABLES):
+        yield name, lake_read.read_table(place, name).drop(WHEN.get(name, [])).sort("run_id")
+    with views.connect(place) as connection:
+        for name in views.describe_views(connection)["view"]:
+            yield f"view {name}", views.select(connection, f"select * from {name} order by all")
+
+
+def test_tables_and_views_are_those_of_a_folder(folder: Path, filled: ObjectPath) -> None:
+    assert lake_read.run_ids(filled) == lake_read.run_ids(folder)
+    assert lake_read.unanalysed_run_ids(filled) == lake_read.unanalysed_run_ids(folder)
+    expected = dict(rows(folder))
+    assert len(expected) > 30
+    for name, found in rows(filled):
+        assert_frame_equal(found, expected[name])
+
+
+def test_compaction_changes_no_answer(folder: Path, remote: ObjectPath) -> None:
+    before, after = compact(remote)
+    assert before > after == len(object_names(remote))
+    assert compact(remote) == (after, after)
+    assert {finding.kind for finding in verify_lake(remote)} == {FindingKind.unanalysed}
+    expected = dict(rows(folder))
+    for name, found in rows(remote):
+        assert_frame_equal(found, expected[name])
+
+
+def test_readers_go_on_while_it_is_compacted(remote: ObjectPath) -> None:
+    expected = lake_read.read_table(remote, "predictions").sort("run_id", maintain_order=True)
+    asked = "select count(*) from lake.predictions"
+    seen: list[int] = []
+
+    def read(operation: str, _: object) -> None:
+        if operation == "delete_object" and len(seen) < 6:
+            found = lake_read.read_table(remote, "predictions").sort("run_id", maintain_order=True)
+            assert_frame_equal(found, expected)
+            seen.append(views.query(remote, asked).item())
+
+    with before_every_request(read):
+        compact(remote)
+    assert seen == [expected.height] * 6
+
+
+def test_an_open_connection_that_lost_an_object_asks_again(
+    remote: ObjectPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = views.connect
+    asked: list[Location] = []
+
+    def late(place: Location, *arguments: object) -> object:
+        connection = connect(place, *arguments)  # type: ignore[arg-type]  # as they come
+        if not asked:
+            compact(place)
+        asked.append(place)
+        return connection
+
+    monkeypatch.setattr(views, "connect", late)
+    assert views.query(remote, "select count(*) from lake.deletions").item() > 0
+    assert len(asked) <= 2
+
+
+def test_sql_reads_the_objects_of_the_lake_and_nothing_else(
+    remote: ObjectPath, tmp_path: Path
+) -> None:
+    (tmp_path / "secret.csv").write_text("a,b\n1,2\n")
+    (remote / "secret.csv").put(b"a,b\n1,2\n")
+    for place in (tmp_path / "secret.csv", remote / "secret.csv", remote / "runs" / "*.parquet"):
+        reader = "parquet" if place.suffix == ".parquet" else "csv"
+        with pytest.raises(QueryError, match="Permission"):
+            views.query(remote, f"select * from read_{reader}('{place}')")
+    before = object_names(remote)
+    with views.connect(remote) as connection, pytest.raises(duckdb.Error):
+        connection.execute(f"copy (select 1 as a) to '{remote}/written.parquet'")
+    assert object_names(remote) == before
+
+
+def test_what_is_published_is_one_object_that_anyone_opens(
+    folder: Path, remote: ObjectPath, tmp_path: Path
+) -> None:
+    assert not is_current(remote)
+    assert publish(remote, analyse) == remote / SNAPSHOT_FILE
+    assert is_current(remote)
+    etag, _ = (remote / SNAPSHOT_FILE).metadata()
+    publish(remote, analyse)
+    assert (remote / SNAPSHOT_FILE).metadata()[0] == etag
+    (remote / SNAPSHOT_FILE).download(str(tmp_path / SNAPSHOT_FILE))
+    snapshot = LatestSnapshot(tmp_path).current()
+    assert snapshot.run_count == 3
+    with snapshot.cursor() as cursor:
+        found = pl.DataFrame(cursor.sql("from lake.predictions").to_arrow_table())
+    expected = lake_read.read_table(folder, "predictions")
+    keys = list(RUN_TABLES["predictions"].key)
+    assert_frame_equal(found.sort(keys), expected.sort(keys))
+    assert commit.write_run(remote, *small_run("four"))
+    assert not is_current(remote)
+
+
+@pytest.mark.parametrize(
+    ("table", "harm"),
+    [
+        ("runs", "flipped"),
+        ("runs", "gone"),
+        ("predictions", "shortened"),
+        ("predictions", "gone"),
+        ("metrics", "flipped"),
+    ],
+)
+def test_doctor_finds_what_is_not_what_was_written(
+    remote: ObjectPath, table: str, harm: str
+) -> None:
+    run_id = identity_of("one")[1]
+    (path,) = (p for p in (remote / table).glob("*") if p.name.startswith(run_id))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 1
+    path.put(bytes(content) if harm == "flipped" else bytes(content[:-5]))
+    if harm == "gone":
+        path.remove()
+    if (table, harm) == ("runs", "gone"):  # then there is no such run
+        assert {f.kind for f in verify_lake(remote)} == {
+            FindingKind.orphaned,
+            FindingKind.unanalysed,
+        }
+        return
+    bad = [finding for finding in verify_lake(remote) if finding.kind is FindingKind.damaged]
+    assert {finding.file for finding in bad} == {path}
+    told = " ".join(quarantine(remote))
+    assert run_id in told
+    assert not [finding for finding in verify_lake(remote) if finding.kind is FindingKind.damaged]
+    repair(remote, analyse)
+    assert verify_lake(remote) == []
+    assert lake_read.has_run(remote, identity_of("two")[1])
+    if table != "metrics":
+        assert not lake_read.has_run(remote, run_id)
+        assert not any(
+            run_id in name for name in object_names(remote) if not name.startswith(".quar")
+        )
+
+
+def test_what_no_head_lists_is_left_over_and_cleared(remote: ObjectPath) -> None:
+    run_id = identity_of("one")[1]
+    (remote / "layers" / f"{run_id}.0123456789abcdef.parquet").put(b"of a writer that was killed")
+    (remote / ".shards" / run_id / "shards" / "a.parquet").put(b"of a run that is complete")
+    left = [
+        f for f in verify_lake(remote) if f.kind in (FindingKind.orphaned, FindingKind.disposable)
+    ]
+    assert {f.file.name for f in left} == {f"{run_id}.0123456789abcdef.parquet", run_id}
+    before = lake_read.read_table(remote, "layers")
+    repair(remote, analyse)
+    assert verify_lake(remote) == []
+    assert_frame_equal(lake_read.read_table(remote, "layers"), before)
+    assert any(name.startswith(".quarantine/") for name in object_names(remote))
+
+
+def test_a_superseded_run_goes_whole(remote: ObjectPath) -> None:
+    run, frames = small_run("newer")
+    run["revision"] = "1" * 40
+    assert commit.write_run(remote, run, frames)
+    old = identity_of("three")[1]
+    compact(remote)
+    assert old in [each.run_id for each in retire(remote)]
+    assert old not in lake_read.run_ids(remote)
+    assert old not in lake_read.read_table(remote, "predictions")["run_id"]
+    assert {finding.kind for finding in verify_lake(remote)} == {FindingKind.unanalysed}
+
+
+def test_an_analysis_is_replaced_whole(remote: ObjectPath) -> None:
+    run_id = identity_of("one")[1]
+    before = lake_read.read_table(remote, "metrics", [run_id])
+    states = []
+
+    def read(operation: str, _: object) -> None:
+        if operation in ("put_object", "delete_object"):
+            states.append(lake_read.read_table(remote, "metrics", [run_id]).equals(before))
+
+    with before_every_request(read):
+        analyse(remote, run_id)
+    assert states
+    assert all(states)
+    assert {finding.kind for finding in verify_lake(remote)} == {FindingKind.unanalysed}
+
+
+def test_a_damaged_object_is_blamed_by_queries(remote: ObjectPath) -> None:
+    (path, *_) = (remote / "predictions").glob("*")
+    path.put(b"nothing")
+    with pytest.raises(CorruptFile, match=str(path)):
+        views.query(remote, "select count(*), sum(confidence) from lake.predictions")
+    with pytest.raises(CorruptFile, match=str(path)):
+        publish(remote, analyse)
+
+
+def test_threads_that_share_an_open_object_read_what_they_ask_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(duckdb_filesystem, "BLOCK_BYTES", 4)
+    path = new_lake() / "object"
+    path.put(b"0123456789")
+    shared = duckdb_filesystem.ObjectStoreFileSystem().open(str(path))
+    shared.seek(6)
+    with ThreadPoolExecutor(1) as other:
+        assert other.submit(lambda: (shared.seek(1), shared.read(3))).result() == (1, b"123")
+    assert shared.read(3) == b"678"
+    assert shared.tell() == 9
+    assert shared.read() == b"9"
+    assert shared.read(5) == b""
+
+
+def test_many_threads_read_a_large_object(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(duckdb_filesystem, "BLOCK_BYTES", 2**16)
+    monkeypatch.setattr(duckdb_filesystem, "CACHE_BYTES", 2**19)
+    drawn = np.random.default_rng(0)
+    frame = pl.DataFrame({name: drawn.random(400_000) for name in "xy"})
+    frame.write_parquet(tmp_path / "large.parquet", row_group_size=20_000)
+    path = new_lake() / "large.parquet"
+    path.upload(str(tmp_path / "large.parquet"), {})
+    asked = "select sum(hash(x)), sum(hash(y)) from read_parquet('{}')"
+    gets: list[str] = []
+    with (
+        duckdb.connect(config={"threads": 8}) as connection,
+        before_every_request(lambda operation, _: gets.append(operation)),
+    ):
+        connection.register_filesystem(duckdb_filesystem.ObjectStoreFileSystem())
+        expected = connection.sql(asked.format(tmp_path / "large.parquet")).fetchall()
+        assert connection.sql(asked.format(path)).fetchall() == expected
+    assert len(gets) > 50
+
+
+def test_names_of_lakes() -> None:
+    assert parse_location("s3://bucket/a//b/") == ObjectPath("bucket", "a/b")
+    assert parse_location("some/folder") == Path("some/folder")
+    assert str(ObjectPath("bucket", "a/b") / "c") == "s3://bucket/a/b/c"
+    settings = Settings(lake="s3://bucket/a")  # type: ignore[arg-type]  # as the environment has it
+    assert settings.lake == ObjectPath("bucket", "a")
+    assert Settings.model_validate_json(settings.model_dump_json()).lake == settings.lake
+    for text, told in (("gs://bucket/a", "s3://BUCKET/PREFIX"), ("s3://", "names no bucket")):
+        with pytest.raises(LakeError, match=told):
+            parse_location(text)
+
+
+def test_a_prefix_without_objects_is_no_lake() -> None:
+    with pytest.raises(LakeError, match="no lake at s3://lakes/team/"):
+        views.query(new_lake(), "select 1")
+    commit.check_writable(new_lake())

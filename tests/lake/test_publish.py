@@ -1,0 +1,353 @@
+import os
+import re
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import polars as pl
+import pytest
+import yaml
+from polars.testing import assert_frame_equal
+from prefect import Flow
+from prefect.flows import load_flow_from_entrypoint
+from prefect.logging import disable_run_logger
+
+from prunelake.analysis.analyse import analyse
+from prunelake.errors import CorruptFile, LakeError, WrongFormat
+from prunelake.lake import commit as store_commit
+from prunelake.lake import publish as module
+from prunelake.lake import read as store_read
+from prunelake.lake import view_files, views
+from prunelake.lake.publish import (
+    MATERIALISED_VIEWS,
+    SNAPSHOT_FILE,
+    is_current,
+    publish,
+    snapshot_id,
+)
+from prunelake.lake.verify import verify_lake
+from prunelake.schema.analysis_tables import ANALYSIS_VERSION
+from prunelake.schema.run_tables import RUN_TABLES
+from prunelake.schema.table import FORMAT_VERSION
+from prunelake.schema.tables import ALL_TABLES
+from prunelake.settings import Settings
+from tests.support.example_runs import explained_run
+from tests.support.lake_rows import identity_of, small_run
+from tests.support.paths import ROOT
+from tests.support.profile_rows import profiled
+
+# Of these rows nothing is excluded, bounded or taken from others; they are too few to calibrate.
+EMPTY = {
+    *("excluded", "seed_agreement", "bounds", "reported", "lake.bounds", "lake.reported"),
+    *("recalibrated_reliability", "lake.recalibrated_reliability"),
+}
+DROPS = {(method, op): 0.5 for op in ("replace", "delete_text") for method in ("random", "lime")}
+OPENS = """
+import sys, duckdb
+snapshot = duckdb.connect(sys.argv[1], read_only=True)
+assert "prunelake" not in sys.modules
+print(snapshot.sql("select count(*) from accuracy").fetchall())
+"""
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Path:
+    """A lake of two small runs, in a folder whose name needs quoting."""
+    folder = tmp_path / "o'lake"
+    for name in ("first", "second"):
+        store_commit.write_run(folder, *small_run(name))
+    return folder
+
+
+def rows(path: Path, sql: str) -> pl.DataFrame:
+    """What the snapshot as it is on disk now answers, whatever this process has open."""
+    with duckdb.connect() as connection:
+        connection.execute("set TimeZone = 'UTC'")
+        quoted = str(path).replace("'", "''")
+        connection.execute(f"attach '{quoted}' as published (read_only)")
+        connection.execute("use published")
+        return views.select(connection, sql)
+
+
+def names_in(lake: Path) -> list[str]:
+    """The names in the lake's folder, but for the publishers' lock, which stays."""
+    return sorted(p.name for p in lake.iterdir() if p.name != ".publish.lock")
+
+
+def test_every_table_and_view_is_that_of_the_lake(lake: Path) -> None:
+    explained_run(lake, "explained", DROPS)
+    profiled(lake, removal_order=[2, 1])
+    path = publish(lake, analyse)
+    assert path == lake / SNAPSHOT_FILE
+    with views.connect(lake) as live, duckdb.connect(path, read_only=True) as snapshot:
+        snapshot.execute("set TimeZone = 'UTC'")
+        described = views.describe_views(live)
+        assert_frame_equal(views.describe_views(snapshot), described)
+        for name in [*described["view"], *(f"lake.{table}" for table in ALL_TABLES)]:
+            expected, found = (
+                pl.DataFrame(connection.sql(f"from {name} order by all").to_arrow_table())
+                for connection in (live, snapshot)
+            )
+            assert_frame_equal(found, expected)
+            assert expected.is_empty() == (name in EMPTY), name
+
+
+def test_tables_lie_sorted_by_their_keys(lake: Path) -> None:
+    explained_run(lake, "explained", DROPS)
+    written = store_read.read_table(lake, "deletions")
+    assert not written.equals(written.sort(RUN_TABLES["deletions"].key))
+    path = publish(lake, analyse)
+    for table in ALL_TABLES.values():
+        found = rows(path, f"from lake.{table.name}")
+        assert_frame_equal(found, found.sort(table.key))
+
+
+def test_the_snapshot_says_what_it_holds(lake: Path) -> None:
+    (found,) = rows(publish(lake, analyse), "from snapshot").to_dicts()
+    assert found["snapshot_id"] == snapshot_id(store_read.run_ids(lake), store_read.run_ids(lake))
+    assert found["run_count"] == 2
+    assert found["format_version"] == FORMAT_VERSION
+    assert re.fullmatch(r"\d+\.\d+.*", found["code_version"])
+    assert found["created_at"].tzname() == "UTC"
+
+
+def test_an_id_depends_on_the_runs_and_not_on_their_order() -> None:
+    assert snapshot_id(["a", "b"], ["c", "d"]) == snapshot_id(["b", "a"], ["d", "c"])
+    ids = [snapshot_id(runs, analysed) for runs in ("", "a", "ab") for analysed in ("", "a", "ab")]
+    assert len(set(ids)) == 9
+
+
+def test_a_profile_makes_a_snapshot_outdated_and_so_does_one_in_its_place(lake: Path) -> None:
+    publish(lake, analyse)
+    for name in ("first", "again"):
+        profile_id = profiled(lake, name)
+        assert not is_current(lake)
+        path = publish(lake, analyse)
+        assert is_current(lake)
+        assert rows(path, "from profiles")["profile_id"].to_list() == [profile_id]
+        analysed = store_read.run_ids(lake)
+        found = rows(path, "from snapshot")["snapshot_id"].item()
+        assert found == snapshot_id(analysed, analysed, [profile_id])
+        assert found != snapshot_id(analysed, analysed)
+
+
+def test_runs_are_analysed_before_they_are_published(lake: Path) -> None:
+    assert store_read.unanalysed_run_ids(lake) == store_read.run_ids(lake)
+    path = publish(lake, analyse)
+    assert store_read.unanalysed_run_ids(lake) == []
+    assert sorted(rows(path, "from lake.analyses")["run_id"]) == store_read.run_ids(lake)
+    assert set(rows(path, "from lake.metrics")["run_id"]) == set(store_read.run_ids(lake))
+
+
+def test_another_analysis_version_makes_a_snapshot_outdated(
+    lake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(lake, analyse)
+    run_id = store_read.run_ids(lake)[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "ANALYSIS_VERSION", ANALYSIS_VERSION + 1)
+        assert not is_current(lake)
+    assert is_current(lake)
+    (lake / "analyses" / f"{run_id}.parquet").unlink()
+    assert not is_current(lake)
+
+
+@pytest.mark.parametrize("view", MATERIALISED_VIEWS)
+def test_views_that_take_long_are_stored(lake: Path, view: str) -> None:
+    explained_run(lake, "explained", DROPS)
+    path = publish(lake, analyse)
+    kinds = f"from information_schema.tables where table_name = '{view}' and table_schema != 'lake'"
+    found = rows(path, f"select table_schema, table_type {kinds} order by table_schema")
+    assert found.rows() == [("main", "VIEW"), ("stored", "BASE TABLE")]
+    assert_frame_equal(rows(path, f"from {view}"), rows(path, f"from stored.{view}"))
+    defined = rows(path, f"select sql from duckdb_views() where view_name = '{view}'")["sql"].item()
+    assert "verdicts_at" not in defined
+
+
+def test_a_current_snapshot_is_left_alone_and_an_older_one_replaced(lake: Path) -> None:
+    assert not is_current(lake)
+    path = publish(lake, analyse)
+    assert is_current(lake)
+    before = (path.stat().st_ino, path.read_bytes())
+    assert publish(lake, analyse) == path
+    assert (path.stat().st_ino, path.read_bytes()) == before
+    store_commit.write_run(lake, *small_run("third"))
+    assert not is_current(lake)
+    publish(lake, analyse)
+    assert is_current(lake)
+    assert rows(path, "from runs").height == 3
+
+
+def test_a_run_that_is_completed_meanwhile_waits_for_the_next_snapshot(
+    lake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = store_read.run_ids(lake)
+    connect = views.connect
+
+    def connected_early(folder: Path) -> duckdb.DuckDBPyConnection:
+        connection = connect(folder)
+        store_commit.write_run(folder, *small_run("third"))
+        return connection
+
+    monkeypatch.setattr(module, "connect", connected_early)
+    path = publish(lake, analyse)
+    for table in RUN_TABLES:
+        found = sorted(set(rows(path, f"from lake.{table}")["run_id"]))
+        assert found == ([] if f"lake.{table}" in EMPTY else before)
+    assert rows(path, "from snapshot")["snapshot_id"].item() == snapshot_id(before, before)
+    assert not is_current(lake)
+
+
+def test_publishers_take_turns(lake: Path) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        assert set(pool.map(publish, [lake] * 3, [analyse] * 3)) == {lake / SNAPSHOT_FILE}
+    assert rows(lake / SNAPSHOT_FILE, "from runs").height == 2
+    assert ".publish" not in names_in(lake)
+
+
+def test_other_views_make_a_snapshot_of_the_same_runs_outdated(
+    lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = publish(lake, analyse)
+    changed = shutil.copytree(view_files.sql_folder(), tmp_path / "sql")
+    (changed / "added.sql").write_text("create view added as select run_id from runs")
+    monkeypatch.setattr(view_files, "sql_folder", lambda: changed)
+    assert not is_current(lake)
+    publish(lake, analyse)
+    assert rows(path, "from added").height == 2
+
+
+def test_a_reader_of_the_old_snapshot_goes_on(lake: Path) -> None:
+    path = publish(lake, analyse)
+    with duckdb.connect(path, read_only=True) as reader:
+        store_commit.write_run(lake, *small_run("third"))
+        publish(lake, analyse)
+        assert views.select(reader, "from runs").height == 2
+        assert views.select(reader, "from accuracy").height == 4
+        assert rows(path, "from runs").height == 3
+        assert is_current(lake)
+
+
+def fail(*_: Any) -> None:
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("stage", "had_one"),
+    [("replace", True), ("replace", False), ("views", True), ("damage", True), ("exit", True)],
+)
+def test_a_failure_leaves_the_old_snapshot_and_no_temporary_file(
+    lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, had_one: bool
+) -> None:
+    if had_one:
+        publish(lake, analyse)
+    store_commit.write_run(lake, *small_run("third"))
+    for run_id in store_read.unanalysed_run_ids(lake):
+        analyse(lake, run_id)
+    before = names_in(lake)
+    content = (lake / SNAPSHOT_FILE).read_bytes() if had_one else None
+    expected: type[BaseException] = LakeError
+    message = r"prunelake.duckdb could not be made: .*; make room"
+    with monkeypatch.context() as patch:
+        if stage == "replace":
+            patch.setattr(os, "replace", fail)
+        elif stage == "views":
+            (tmp_path / "sql").mkdir()
+            (tmp_path / "sql" / "broken.sql").write_text("create view broken as from nothing")
+            patch.setattr(view_files, "sql_folder", lambda: tmp_path / "sql")
+        elif stage == "damage":
+            damaged = lake / "layers" / f"{identity_of('third')[1]}.parquet"
+            damaged.write_bytes(damaged.read_bytes() + b"x")
+            expected, message = CorruptFile, re.escape(str(damaged))
+        else:
+            patch.setattr(module, "views_hash", lambda: sys.exit(9))
+            expected, message = SystemExit, "9"
+        with pytest.raises(expected, match=message) as raised:
+            publish(lake, analyse)
+    assert "\n" not in str(raised.value)
+    assert names_in(lake) == before
+    assert ((lake / SNAPSHOT_FILE).read_bytes() if had_one else None) == content
+
+
+def test_what_a_killed_publisher_left_is_cleared(lake: Path) -> None:
+    (lake / ".publish").mkdir()
+    (lake / ".publish" / SNAPSHOT_FILE).write_text("half")
+    (lake / SNAPSHOT_FILE).write_text("not a database")
+    (lake / f"{SNAPSHOT_FILE}.wal").write_text("of another file")
+    assert not is_current(lake)
+    assert rows(publish(lake, analyse), "from runs").height == 2
+    assert not {".publish", f"{SNAPSHOT_FILE}.wal"} & set(names_in(lake))
+
+
+def test_it_opens_elsewhere_without_prunelake_and_without_the_lake(
+    lake: Path, tmp_path: Path
+) -> None:
+    moved = publish(lake, analyse).rename(tmp_path / "results of two runs.duckdb")
+    moved.chmod(0o444)
+    shutil.rmtree(lake)
+    found = subprocess.run(
+        [sys.executable, "-I", "-c", OPENS, moved], capture_output=True, text=True, check=True
+    )
+    assert found.stdout == "[(4,)]\n"
+
+
+def test_opened_read_only_it_cannot_be_changed(lake: Path) -> None:
+    path = publish(lake, analyse)
+    before = path.read_bytes()
+    with duckdb.connect(path, read_only=True) as snapshot:
+        for text in ("delete from lake.runs", "drop view summary", "create table t as select 1"):
+            with pytest.raises(duckdb.InvalidInputException, match="read-only"):
+                snapshot.execute(text)
+    assert path.read_bytes() == before
+
+
+def test_it_can_be_read_by_the_oldest_duckdb_that_is_supported(lake: Path) -> None:
+    path = publish(lake, analyse)
+    with duckdb.connect(path, read_only=True) as snapshot:
+        tags = "select tags['storage_version'] from duckdb_databases() where not internal"
+        ((written_for,),) = snapshot.sql(tags).fetchall()
+    assert written_for.startswith("v1.4.")
+    assert '"duckdb>=1.4"' in (ROOT / "pyproject.toml").read_text()
+
+
+def test_the_doctor_finds_nothing_wrong_with_it(lake: Path) -> None:
+    publish(lake, analyse)
+    assert not verify_lake(lake)
+
+
+def test_an_empty_lake_has_an_empty_snapshot(tmp_path: Path) -> None:
+    path = publish(tmp_path, analyse)
+    assert rows(path, "from summary").is_empty()
+    assert rows(path, "from snapshot")["run_count"].item() == 0
+
+
+def test_no_lake_and_another_format_are_refused(lake: Path, tmp_path: Path) -> None:
+    assert not is_current(tmp_path / "absent")
+    with pytest.raises(LakeError, match="no lake at"):
+        publish(tmp_path / "absent", analyse)
+    assert not (tmp_path / "absent").exists()
+    path = lake / "runs" / f"{identity_of('first')[1]}.parquet"
+    pl.read_parquet(path).write_parquet(path, metadata={"prunelake.format_version": "0"})
+    with pytest.raises(WrongFormat, match="format 0"):
+        publish(lake, analyse)
+
+
+def test_the_flow_publishes_once(lake: Path) -> None:
+    deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    (entrypoint,) = (d["entrypoint"] for d in deployments if d["name"] == "publish")
+    flow: Flow[..., Any] = load_flow_from_entrypoint(
+        f"{ROOT}/{entrypoint}", use_placeholder_flow=False
+    )
+    assert flow.name == "publish"
+    # The flow has no task, so its function needs no server.
+    with disable_run_logger():
+        path = Path(str(flow.fn(Settings(lake=lake))))
+        written = path.stat().st_mtime_ns
+        assert flow.fn(Settings(lake=lake)) == str(path)
+    assert path == lake / SNAPSHOT_FILE
+    assert path.stat().st_mtime_ns == written
+    assert rows(path, "from runs").height == 2

@@ -1,0 +1,296 @@
+import re
+from pathlib import Path
+
+import duckdb
+import polars as pl
+import pytest
+
+from prunelake.errors import CorruptFile, LakeError, QueryError, WrongFormat
+from prunelake.lake import views
+from prunelake.lake.commit import write_analysis, write_run
+from prunelake.lake.view_files import sql_folder
+from prunelake.schema.analysis_tables import ANALYSIS_VERSION
+from prunelake.schema.run_tables import RUN_TABLES
+from prunelake.schema.tables import ALL_TABLES
+from tests.support.lake_rows import bound, identity_of, small_analysis, small_run
+
+RUN_ID = identity_of("run")[1]
+VIEWS = {
+    "accuracy",
+    "agreement",
+    "aopc",
+    "attribution_pairs",
+    "attributions",
+    "bounds",
+    "calibration",
+    "calibrators",
+    "correlations",
+    "costs",
+    "criteria",
+    "deletions",
+    "deltas",
+    "efficiency",
+    "example_agreement",
+    "example_metrics",
+    "examples",
+    "excluded",
+    "faithfulness",
+    "flips",
+    "headlines",
+    "layers",
+    "level_overlaps",
+    "metrics",
+    "overlap_matrix",
+    "paired_attributions",
+    "paired_predictions",
+    "pareto",
+    "pooled_correlations",
+    "predictions",
+    "profiles",
+    "recalibrated_reliability",
+    "recalibration",
+    "reliability",
+    "reported",
+    "runs",
+    "scored_predictions",
+    "seed_agreement",
+    "summary",
+    "verdicts",
+}
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Path:
+    """A lake of one small run, in a folder whose name needs quoting."""
+    folder = tmp_path / "o'lake"
+    write_run(folder, *small_run())
+    return folder
+
+
+def test_every_view_has_a_comment_that_names_its_grain(lake: Path) -> None:
+    described = views.describe_views(views.connect(lake))
+    assert set(described["view"]) == VIEWS
+    for comment in described["comment"]:
+        assert re.match(r"(run|strategy|profile)(: one| x [a-z]+)", comment), comment
+        assert "\n" not in comment
+
+
+def test_every_view_file_creates_the_view_of_its_name() -> None:
+    created = {path.stem: path.read_text() for path in sql_folder().rglob("*.sql")}
+    assert set(created) == VIEWS
+    for name, text in created.items():
+        assert f"\ncreate view {name} as\n" in f"\n{text}"
+        assert f"\ncomment on view {name} is\n" in text
+
+
+def test_an_empty_lake_has_the_same_columns_and_types_as_a_full_one(
+    lake: Path, tmp_path: Path
+) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    full = views.describe_views(views.connect(lake))
+    assert views.describe_views(views.connect(empty)).equals(full)
+    for name in VIEWS:
+        assert views.query(empty, f"from {name}").is_empty()
+
+
+@pytest.mark.parametrize("name", ALL_TABLES)
+def test_lake_relations_have_the_columns_of_their_table(lake: Path, name: str) -> None:
+    found = views.query(lake, f"from lake.{name}")
+    expected = ALL_TABLES[name].schema
+    assert found.columns == list(expected)
+    assert [str(t) for t in found.dtypes] == [str(t) for t in expected.values()]
+
+
+def test_only_complete_runs_are_seen(lake: Path) -> None:
+    write_run(lake, *small_run("second"))
+    second = identity_of("second")[1]
+    assert views.query(lake, "select count(*) as n from predictions")["n"].item() == 4
+    (lake / "runs" / f"{second}.parquet").unlink()
+    found = views.query(lake, "select distinct run_id from predictions")
+    assert found["run_id"].to_list() == [RUN_ID]
+
+
+def test_optional_tables_are_those_that_runs_list(lake: Path) -> None:
+    run, written = small_run("bounded")
+    row = bound(str(run["run_id"]), 0, "test:0")
+    write_run(lake, run, written | {"bounds": RUN_TABLES["bounds"].frame([row])})
+    assert views.query(lake, "from lake.bounds").to_dicts() == [row]
+    path = lake / "bounds" / f"{run['run_id']}.parquet"
+    path.unlink()
+    with pytest.raises(CorruptFile, match=re.escape(f"{path}: missing")):
+        views.query(lake, "from lake.bounds")
+
+
+def test_derived_tables_are_those_of_this_version_and_of_complete_runs(lake: Path) -> None:
+    for name in ("older", "lost"):
+        write_run(lake, *small_run(name))
+    older, lost = (identity_of(name)[1] for name in ("older", "lost"))
+    write_analysis(lake, *small_analysis(RUN_ID))
+    write_analysis(lake, *small_analysis(lost))
+    write_analysis(lake, *small_analysis(older, analysis_version=ANALYSIS_VERSION - 1))
+    (lake / "runs" / f"{lost}.parquet").unlink()
+    for name in ("analyses", "metrics"):
+        assert views.query(lake, f"from lake.{name}")["run_id"].to_list() == [RUN_ID]
+
+
+def test_a_connection_to_chosen_runs_opens_no_others(lake: Path) -> None:
+    other = identity_of("other")[1]
+    write_run(lake, *small_run("other"))
+    for run_id in (RUN_ID, other):
+        write_analysis(lake, *small_analysis(run_id))
+    for path in lake.glob(f"*/{other}.parquet"):
+        path.write_bytes(b"damaged")
+    with views.connect(lake, [RUN_ID]) as connection:
+        for name in ("runs", "predictions", "lake.metrics"):
+            found = views.select(connection, f"select distinct run_id from {name}")
+            assert found["run_id"].to_list() == [RUN_ID]
+    with views.connect(lake, []) as connection:
+        assert views.select(connection, "from runs").is_empty()
+    with pytest.raises(LakeError, match=r"no complete run 'absent' in .* it has 2 runs"):
+        views.connect(lake, ["absent"])
+
+
+def test_the_session_is_in_utc(lake: Path) -> None:
+    found = views.query(lake, "select created_at, hour(created_at) as hour from runs")
+    assert found["hour"].item() == 3
+    assert found.schema["created_at"] == pl.Datetime("us", "UTC")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "select level from accuracy order by level",
+        "from accuracy -- a comment at the end",
+        "with a as (select 1 as x) select x from a;",
+        "values (1)",
+        "describe accuracy",
+        "show tables",
+        "summarize accuracy",
+        "pivot (select level, accuracy from accuracy) on level using max(accuracy)",
+        "pivot (select level, accuracy from accuracy) on level in (0, 1) using max(accuracy)",
+        "select 'copy' as word",
+    ],
+)
+def test_reading_statements_run(lake: Path, text: str) -> None:
+    assert views.query(lake, text).height > 0
+
+
+def test_rows_come_in_the_order_asked_for(lake: Path) -> None:
+    found = views.query(lake, "select level from accuracy order by level desc")
+    assert found["level"].to_list() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "copy (select 1) to '{outside}'",
+        "copy (select 1) to '{own}' (use_tmp_file false)",
+        "with x as (copy (select 1) to '{own}' (use_tmp_file false)) select 1",
+        "with x as (copy (select 1) to '{outside}') select * from x",
+        "with x as (copy (select 1) to '{own}' (use_tmp_file false)) "
+        "pivot accuracy on level using max(accuracy)",
+        "copy (pivot accuracy on level using max(accuracy)) to '{own}' (use_tmp_file false)",
+        "from query('with x as (copy (select 1) to ''{own}'') select 1')",
+        "explain analyze copy (select 1) to '{own}' (use_tmp_file false)",
+        "create table t as select 1",
+        "create table t as pivot accuracy on level using max(accuracy)",
+        "drop view accuracy",
+        "insert into accuracy values (1)",
+        "set threads = 1",
+        "attach '{outside}'",
+        "install httpfs",
+        "select 1; select 2",
+        "",
+        "select * from read_csv('/etc/hosts')",
+        "select * from '{outside}'",
+        "select * from glob('/etc/*')",
+        "select * from python_variable",
+        "select 1) union (select 2",
+        "select nothing from accuracy",
+        "selekt 1",
+    ],
+)
+def test_what_does_more_than_read_the_lake_is_refused(
+    lake: Path, tmp_path: Path, text: str
+) -> None:
+    python_variable = pl.DataFrame({"a": [1]})
+    outside = tmp_path / "outside.parquet"
+    python_variable.write_parquet(outside)
+    own = lake / "predictions" / f"{RUN_ID}.parquet"
+    before = (own.read_bytes(), outside.read_bytes(), sorted(tmp_path.rglob("*")))
+    quoted = {"own": str(own).replace("'", "''"), "outside": str(outside).replace("'", "''")}
+    with pytest.raises(QueryError) as raised:
+        views.query(lake, text.format(**quoted))
+    assert "\n" not in str(raised.value)
+    assert before == (own.read_bytes(), outside.read_bytes(), sorted(tmp_path.rglob("*")))
+
+
+def test_a_refused_query_says_why_and_what_would_do(lake: Path) -> None:
+    with pytest.raises(QueryError, match=r"Table with name metricz .*metrics.*`prunelake views`"):
+        views.query(lake, "select * from metricz")
+    with pytest.raises(QueryError, match="2 statements; give exactly one SELECT"):
+        views.query(lake, "select 1; select 2")
+    with pytest.raises(QueryError, match="DROP is more than reading"):
+        views.query(lake, "drop view metrics")
+
+
+def test_a_connection_reads_no_file_but_the_lakes(lake: Path, tmp_path: Path) -> None:
+    connection = views.connect(lake)
+    for text in (
+        "select * from read_text('/etc/hosts')",
+        f"copy (select 1) to '{tmp_path / 'new.csv'}'",
+        "copy (select 1) to '" + str(lake / "new.csv").replace("'", "''") + "'",
+    ):
+        with pytest.raises(duckdb.PermissionException):
+            connection.execute(text)
+    with pytest.raises(duckdb.InvalidInputException, match="locked"):
+        connection.execute("set enable_external_access = true")
+
+
+def test_a_cursor_sees_the_same_views(lake: Path) -> None:
+    with views.connect(lake) as connection, connection.cursor() as cursor:
+        assert views.select(cursor, "from accuracy").height == 2
+
+
+def test_no_lake_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(LakeError, match="no lake at"):
+        views.connect(tmp_path / "absent")
+
+
+def test_another_format_version_is_refused(lake: Path) -> None:
+    path = lake / "runs" / f"{RUN_ID}.parquet"
+    pl.read_parquet(path).write_parquet(path, metadata={"prunelake.format_version": "0"})
+    with pytest.raises(WrongFormat, match="format 0"):
+        views.query(lake, "from accuracy")
+
+
+@pytest.mark.parametrize("name", ["runs", "predictions"])
+def test_a_truncated_file_is_named(lake: Path, name: str) -> None:
+    path = lake / name / f"{RUN_ID}.parquet"
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(CorruptFile, match=re.escape(str(path))):
+        views.query(lake, "from accuracy")
+
+
+def test_a_missing_file_is_named(lake: Path) -> None:
+    path = lake / "layers" / f"{RUN_ID}.parquet"
+    path.unlink()
+    with pytest.raises(CorruptFile, match=re.escape(f"{path}: missing")):
+        views.query(lake, "from accuracy")
+
+
+def test_a_file_of_another_schema_is_named(lake: Path) -> None:
+    path = lake / "layers" / f"{RUN_ID}.parquet"
+    pl.DataFrame({"x": [1]}).write_parquet(path)
+    with pytest.raises(CorruptFile, match=re.escape(str(path))):
+        views.query(lake, "from accuracy")
+
+
+def test_damage_met_only_while_reading_is_blamed_on_the_file(lake: Path) -> None:
+    path = lake / "predictions" / f"{RUN_ID}.parquet"
+    content = bytearray(path.read_bytes())
+    content[4:40] = b"\xff" * 36
+    path.write_bytes(content)
+    with pytest.raises(CorruptFile, match=re.escape(str(path))):
+        views.query(lake, "select run_id, level from predictions")

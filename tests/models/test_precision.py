@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+import torch
+
+from prunelake.errors import ModelError
+from prunelake.inference.nested import NestedModel
+from prunelake.inference.prefix_tree import ScoringQuery
+from prunelake.models import precision
+from prunelake.models.precision import matmul_precision, set_matmul_precision, weight_dtype
+from prunelake.spec import Strategy
+from prunelake.strategies.importance import removal_order
+from tests.support.tiny_models import tiny_model
+
+QUERIES = [ScoringQuery((*range(3, 40),), ((5, 6), (7,)), (0, 2, 5))]
+ORDER = (3, 0, 4, 1, 2)
+
+
+def _can_round() -> bool:
+    model = tiny_model("llama")
+    try:
+        set_matmul_precision(model, "float32_bf16")
+    except ModelError:
+        return False
+    return True
+
+
+needs_rounding = pytest.mark.skipif(
+    not _can_round(), reason="this CPU does not multiply float32 in bfloat16"
+)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [
+        ("float32", torch.float32),
+        ("float32_bf16", torch.float32),
+        ("bfloat16", torch.bfloat16),
+        ("float16", torch.float16),
+    ],
+)
+def test_weights_are_stored_as_the_name_begins(dtype: str, expected: torch.dtype) -> None:
+    assert weight_dtype(dtype) is expected  # type: ignore[arg-type]  # one of the four
+
+
+@needs_rounding
+def test_products_are_rounded_for_the_model_that_asks_for_it_alone() -> None:
+    exact, rounding = tiny_model("llama"), tiny_model("llama")
+    set_matmul_precision(rounding, "float32_bf16")
+    (before,) = NestedModel(exact, ORDER).log_likelihoods(QUERIES)
+    (rounded,) = NestedModel(rounding, ORDER).log_likelihoods(QUERIES)
+    (after,) = NestedModel(exact, ORDER).log_likelihoods(QUERIES)
+    np.testing.assert_array_equal(before, after)
+    assert not np.array_equal(rounded, before)
+    np.testing.assert_allclose(rounded, before, rtol=0.05)
+
+
+@needs_rounding
+def test_importance_multiplies_as_the_model_does() -> None:
+    exact, rounding = tiny_model("llama"), tiny_model("llama")
+    set_matmul_precision(rounding, "float32_bf16")
+    windows = [[*range(3, 60)]]
+    one, other = (removal_order(m, Strategy(), windows).importance for m in (exact, rounding))
+    assert one != other
+    np.testing.assert_allclose(one, other, atol=0.02)
+
+
+def test_the_precision_of_others_is_back_after_an_error() -> None:
+    model = tiny_model("llama")
+    setattr(model, precision.MATMUL_PRECISION_ATTRIBUTE, "medium")
+    with pytest.raises(ModelError, match="medium"), matmul_precision(model):
+        raise ModelError(torch.get_float32_matmul_precision())
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_a_device_that_does_not_round_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Its numbers would be those of float32 under another name.
+    monkeypatch.setattr(precision, "_matmul_rounds_to_bfloat16", lambda _: False)
+    with pytest.raises(ModelError, match="cpu does not multiply float32 in bfloat16"):
+        set_matmul_precision(tiny_model("llama"), "float32_bf16")
+
+
+def test_freed_memory_is_kept_without_changing_numbers() -> None:
+    model = tiny_model("llama")
+    (before,) = NestedModel(model, ORDER).log_likelihoods(QUERIES)
+    precision.keep_freed_memory()
+    (after,) = NestedModel(model, ORDER).log_likelihoods(QUERIES)
+    np.testing.assert_array_equal(before, after)

@@ -1,0 +1,281 @@
+"""Taken out: nothing computed, nothing cached, the same answers; and what is said to be left."""
+
+import copy
+from collections.abc import Sequence
+from contextlib import nullcontext, suppress
+from typing import Any, cast, get_args
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache, PreTrainedModel
+
+from prunelake.errors import InvalidSpec, UnknownLayer
+from prunelake.models.decoder_map import attention_layers, removable_modules
+from prunelake.models.removal import detached, removed
+from prunelake.profiling import measurement
+from prunelake.profiling.measurement import Workload, kv_bytes_per_token, measure_levels
+from prunelake.spec import Unit
+from tests.support.tiny_models import FAMILIES, LAYER_COUNT, VOCABULARY, tiny_model
+
+CHOICES = {"block 0": (0, 3), "later ones": (1, 2), "all": tuple(range(LAYER_COUNT))}
+KV_BYTES = 2 * 2 * 8 * 4  # keys and values, heads, width, bytes of float32: of a layer
+SMALL = Workload(batch=2, prompt_tokens=6, new_tokens=3, repeats=2)
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+def ids(tokens: int = 12) -> Tensor:
+    return torch.randint(3, VOCABULARY, (2, tokens), generator=torch.Generator().manual_seed(1))
+
+
+@torch.inference_mode()
+def logits(model: PreTrainedModel, tokens: Tensor) -> Tensor:
+    answer: Tensor = model(input_ids=tokens, use_cache=False).logits
+    return answer
+
+
+@torch.inference_mode()
+def decoded(model: PreTrainedModel, tokens: Tensor, first: int = 5) -> tuple[Tensor, DynamicCache]:
+    """The logits with a cache: `first` tokens at once, then one by one."""
+    cache, found = None, []
+    for part in torch.split(tokens, [first, *[1] * (tokens.shape[1] - first)], dim=1):
+        answer = model(input_ids=part, past_key_values=cache, use_cache=True)
+        cache = answer.past_key_values
+        found.append(answer.logits)
+    assert isinstance(cache, DynamicCache)
+    return torch.cat(found, dim=1), cache
+
+
+@pytest.mark.parametrize("layers", CHOICES.values(), ids=CHOICES)
+@pytest.mark.parametrize("unit", get_args(Unit))
+def test_cached_decoding_equals_the_model_with_these_layers_removed(
+    family: str, layers: tuple[int, ...], unit: Unit
+) -> None:
+    model = tiny_model(family)
+    with removed(model, layers, unit):
+        expected = logits(model, ids())
+    with detached(model, layers, unit):
+        assert torch.equal(logits(model, ids()), expected)
+        found, cache = decoded(model, ids())
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-5)
+    assert cache.get_seq_length() == ids().shape[1]
+
+
+def test_the_weights_are_no_parameters_meanwhile_and_all_is_as_before_afterwards(
+    family: str,
+) -> None:
+    model = tiny_model(family)
+    before, names = logits(model, ids()), [*model.state_dict()]
+    attentions = [layer.attention for layer in attention_layers(model)]
+    within = {id(p) for number in (0, 3) for p in attentions[number].parameters()}
+    with suppress(ZeroDivisionError), detached(model, (3, 0)) as gone:
+        assert gone == [attentions[0], attentions[3]]
+        left = {id(parameter) for parameter in model.parameters()}
+        assert not left & within
+        assert len(left) == len(names) - len(within)
+        raise ZeroDivisionError
+    assert [*model.state_dict()] == names
+    assert torch.equal(logits(model, ids()), before)
+    assert [layer.attention for layer in attention_layers(model)] == attentions
+
+
+def test_an_unknown_layer_takes_nothing_out() -> None:
+    model = tiny_model("llama")
+    names = [*model.state_dict()]
+    with pytest.raises(UnknownLayer, match="layer 5"), detached(model, (0, 5)):
+        pass
+    assert [*model.state_dict()] == names
+
+
+def say_nothing(_: str) -> None:
+    pass
+
+
+def measured(model: PreTrainedModel, levels: Sequence[int], load: Workload = SMALL) -> list[Any]:
+    return measure_levels(model, (3, 0, 1, 4, 2), levels, load, say_nothing)
+
+
+def test_sizes_are_those_of_what_is_left(family: str) -> None:
+    model = tiny_model(family)
+    attentions = [layer.attention for layer in attention_layers(model)]
+    every = sum(p.numel() for p in model.parameters())
+    own = [sum(p.numel() for p in attention.parameters()) for attention in attentions]
+    rows = measured(model, (0, 2, 5))
+    expected = [every, every - own[3] - own[0], every - sum(own)]
+    assert [row["level"] for row in rows] == [0, 2, 5]
+    assert [row["parameter_count"] for row in rows] == expected
+    assert [row["weight_bytes"] for row in rows] == [4 * count for count in expected]
+    heads = getattr(model.config, "num_key_value_heads", model.config.num_attention_heads)
+    assert heads in (2, 4)
+    per_layer = KV_BYTES * heads // 2
+    assert [row["kv_bytes_per_token"] for row in rows] == [5 * per_layer, 3 * per_layer, 0]
+
+
+@pytest.mark.parametrize("unit", ["mlp", "block"])
+def test_sizes_without_mlps_and_blocks_are_those_of_what_is_left(family: str, unit: Unit) -> None:
+    model = tiny_model(family)
+    every = sum(p.numel() for p in model.parameters())
+    gone = [
+        attention_layers(model)[3].block if unit == "block" else part.module
+        for part in removable_modules(model, unit)[3][-1:]
+    ]
+    one = sum(p.numel() for module in gone for p in module.parameters())
+    rows = measure_levels(model, (3, 0, 1, 4, 2), (0, 1, 5), SMALL, say_nothing, unit)
+    assert [row["parameter_count"] for row in rows] == [every, every - one, every - 5 * one]
+    whole = rows[0]["kv_bytes_per_token"]
+    cache = [whole] * 3 if unit == "mlp" else [whole, whole * 4 // 5, 0]
+    assert [row["kv_bytes_per_token"] for row in rows] == cache
+    assert sum(p.numel() for p in model.parameters()) == every
+
+
+def test_tied_weights_count_once_and_halves_weigh_half() -> None:
+    model = tiny_model("llama", tie_word_embeddings=True)
+    nn.Module.to(model, torch.bfloat16)  # the model's own `to` has lost its types
+    (row,) = measured(model, (0,))
+    shared = model.get_input_embeddings().weight
+    assert model.get_output_embeddings().weight is shared
+    every = sum(value.numel() for value in model.state_dict().values()) - shared.numel()
+    assert row["parameter_count"] == every
+    assert row["weight_bytes"] == 2 * every
+    assert row["kv_bytes_per_token"] == 5 * KV_BYTES // 2
+
+
+def test_the_cache_is_as_large_as_it_is_said_to_be(family: str) -> None:
+    model = tiny_model(family)
+    with detached(model, (0, 3)):
+        _, cache = decoded(model, ids())
+    layers: list[Any] = cache.layers
+    held = sum(t.nbytes for layer in layers for t in (layer.keys, layer.values))
+    assert held == kv_bytes_per_token(cache) * ids().numel()
+
+
+def test_a_full_window_does_not_make_a_token_cheaper() -> None:
+    model = tiny_model("mistral", sliding_window=4)
+    (row,) = measured(model, (0,))
+    assert row["kv_bytes_per_token"] == 5 * KV_BYTES
+
+
+def test_peak_memory_holds_weights_and_cache_and_falls_with_them() -> None:
+    model = tiny_model("llama")
+    rows = measured(model, (0, 5))
+    tokens = SMALL.batch * (SMALL.prompt_tokens + SMALL.new_tokens)
+    for row in rows:
+        least = row["weight_bytes"] + row["kv_bytes_per_token"] * tokens
+        assert least < row["peak_bytes"] < 2 * least
+    gone = rows[0]["weight_bytes"] - rows[1]["weight_bytes"]
+    assert rows[0]["peak_bytes"] - rows[1]["peak_bytes"] >= gone
+
+
+def test_measuring_writes_nothing_to_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    measured(tiny_model("llama"), (0, 1))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_peak_memory_sees_a_large_tensor_come_and_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model("llama")
+    (before,) = measured(model, (0,))
+    real = measurement._next_token
+
+    def wasteful(*arguments: Any) -> Any:
+        torch.zeros(1_000_000)
+        return real(*arguments)
+
+    monkeypatch.setattr(measurement, "_next_token", wasteful)
+    (row,) = measured(model, (0,))
+    assert 3_500_000 < row["peak_bytes"] - before["peak_bytes"] <= 4_000_000
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_on_cuda_the_allocator_tells_while_the_removed_weights_are_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    did: list[str] = []
+
+    class Module:
+        def to(self, device: Any) -> None:
+            did.append(f"to {device}")
+
+    class Model:
+        device = torch.device("cuda", 1)
+
+    def run(*_: Any) -> None:
+        did.append("run")
+        if fails:
+            raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(measurement, "_generate", run)
+    monkeypatch.setattr("torch.cuda.reset_peak_memory_stats", lambda _: did.append("reset"))
+    monkeypatch.setattr("torch.cuda.max_memory_allocated", lambda _: 12_345)
+    model, gone = cast(PreTrainedModel, Model()), cast(list[nn.Module], [Module()])
+    with pytest.raises(torch.OutOfMemoryError) if fails else nullcontext():
+        assert measurement._peak_bytes(model, gone, SMALL) == 12_345
+    assert did == ["to cpu", "reset", "run", "to cuda:1"]
+
+
+def test_levels_take_turns_upwards_and_downwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that only the model moves: 7 s a step of the unpruned one, 3 s of the other."""
+    model = tiny_model("llama")
+    seconds, ran, real = 0, [], measurement._next_token
+
+    def step(model: PreTrainedModel, tokens: Tensor, cache: Any) -> Any:
+        nonlocal seconds
+        is_whole = all(
+            any(True for _ in layer.attention.parameters()) for layer in attention_layers(model)
+        )
+        seconds += 7 if is_whole else 3
+        if cache is None:
+            ran.append((is_whole, tokens.shape))
+        return real(model, tokens, cache)
+
+    monkeypatch.setattr(measurement, "_next_token", step)
+    monkeypatch.setattr(measurement, "_synchronised_time", lambda _: seconds)
+    rows = measured(model, (0, 1), SMALL.model_copy(update={"repeats": 3}))
+    assert [row["prefill_seconds"] for row in rows] == [[7] * 3, [3] * 3]
+    assert [row["decode_seconds"] for row in rows] == [[21] * 3, [9] * 3]
+    warm = [True, True, False, False]
+    assert [whole for whole, _ in ran] == [*warm, True, False, False, True, True, False]
+    assert {shape for _, shape in ran} == {(2, 6)}
+
+
+def test_what_is_decoded_is_what_the_model_would_say() -> None:
+    model = tiny_model("llama")
+    prompt = (torch.arange(1, 13) * 7919).view(2, 6) % VOCABULARY
+    expected = prompt
+    with detached(model, (0,)):
+        run = measurement._generate(model, SMALL)
+        for _ in range(SMALL.new_tokens):
+            expected = torch.cat([expected, logits(model, expected)[:, -1:].argmax(-1)], dim=1)
+        keys = run.cache.layers[1].keys  # type: ignore[union-attr]  # a growing layer
+        with torch.inference_mode():
+            whole = model(input_ids=expected, use_cache=True).past_key_values.layers[1].keys
+    torch.testing.assert_close(keys, whole, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("level", [-1, 6])
+def test_a_level_beyond_the_order_is_refused(level: int) -> None:
+    with pytest.raises(UnknownLayer, match=f"level {level}: the removal order has levels 0 to 5"):
+        measured(tiny_model("llama"), (0, level))
+
+
+def test_more_tokens_than_the_context_are_refused() -> None:
+    load = SMALL.model_copy(update={"prompt_tokens": 126})
+    with pytest.raises(InvalidSpec, match=r"126 prompt tokens and 3 new ones are 129.*has 128"):
+        measured(tiny_model("llama"), (0,), load)
+
+
+def test_the_model_is_whole_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model("llama")
+    weights = copy.deepcopy(model.state_dict())
+
+    def fail(*_: Any) -> Any:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(measurement, "_next_token", fail)
+    with pytest.raises(ZeroDivisionError):
+        measured(model, (2,))
+    assert [*model.state_dict()] == [*weights]

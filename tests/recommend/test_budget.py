@@ -1,0 +1,92 @@
+"""Budgets: what is read, what is refused, and which costs meet one."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prunelake.errors import InvalidRequest
+from prunelake.recommend.budget import (
+    BUDGET_PATTERN,
+    COMPARISONS,
+    COST_NAMES,
+    BudgetTerm,
+    CostBudget,
+    parse_budget,
+)
+
+TERMS = st.builds(
+    BudgetTerm,
+    st.sampled_from(COST_NAMES),
+    st.sampled_from(sorted(COMPARISONS)),
+    st.integers(0, 10**9).map(lambda n: n / 10**6),
+)
+
+
+@given(st.lists(TERMS, min_size=1, max_size=4), st.sampled_from([",", ", ", " and ", " ,  "]))
+def test_what_is_written_is_read(terms: list[BudgetTerm], joint: str) -> None:
+    assert parse_budget(joint.join(map(str, terms))) == CostBudget(tuple(terms))
+    assert parse_budget(str(CostBudget(tuple(terms)))) == CostBudget(tuple(terms))
+
+
+@given(st.text(max_size=20).filter(lambda text: not any(c in text for c in "<>")))
+def test_anything_else_is_refused_in_one_line(text: str) -> None:
+    with pytest.raises(InvalidRequest, match=r"^budget term [^\n]*$"):
+        parse_budget(text)
+
+
+@given(st.from_regex(BUDGET_PATTERN, fullmatch=True))
+def test_what_the_schema_describes_is_read(text: str) -> None:
+    assert parse_budget(text.rstrip("\n")).terms
+
+
+def test_none_is_no_budget() -> None:
+    assert parse_budget(None) == CostBudget()
+    assert CostBudget().is_met({})
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "budget term '': not a name, one of"),
+        ("speedup", "budget term 'speedup': not a name"),
+        ("speedup>=1.2,", "budget term '': not a name"),
+        ("speedup=>1.2", "as in 'speedup>=1.2, kv_share<=0.8'"),
+        ("speedup>=-1", "and a number, as in"),
+        ("speedup>=1.2.3", "budget term 'speedup>=1.2.3': not a name"),
+        ("speedup>=1e999", "budget term 'speedup>=1e999': not a name"),
+        (
+            "kv_shar<=0.8",
+            "no cost 'kv_shar', perhaps 'kv_share'; there are speedup, decode_speedup",
+        ),
+        ("removed_layers>=2, price<3", "budget term 'price<3': no cost 'price'; there are"),
+    ],
+)
+def test_what_is_no_budget_is_refused_with_the_term_and_the_names(text: str, words: str) -> None:
+    with pytest.raises(InvalidRequest) as raised:
+        parse_budget(text)
+    assert words in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "met"),
+    [
+        ("speedup>=1.25", True),
+        ("speedup>1.25", False),
+        ("decode_speedup<=1.25", True),
+        ("speedup<1.25", False),
+        ("speedup>=1 and kv_share<=0.8", True),
+        ("speedup>=1 and kv_share<=0.7", False),
+        ("prefill_speedup>=1", False),  # not known
+        ("removed_layers>=4, removed_share<=0.5", True),
+    ],
+)
+def test_every_term_must_be_met_by_a_known_cost(text: str, met: bool) -> None:
+    costs = {"decode_speedup": 1.25, "kv_share": 0.75, "prefill_speedup": None}
+    counted = {"removed_layers": 4.0, "removed_share": 0.4}
+    assert parse_budget(text).is_met(costs | counted) is met
+
+
+def test_speeds_and_removals_are_to_be_great_and_what_is_left_small() -> None:
+    great = {name for name in COST_NAMES if BudgetTerm(name, ">=", 1).more_is_better}
+    small = {"weight_share", "kv_share", "parameter_share", "memory_share"}
+    assert set(COST_NAMES) - great == small

@@ -1,0 +1,238 @@
+"""criteria: given differences, and whether each is shown to be no worse than a margin allows."""
+
+import math
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import ttest_1samp
+
+from tests.support.criteria_runs import CRITERIA, Levels, Loss, compared_run
+from tests.support.example_runs import judged_run, published_run
+from tests.support.lake_rows import deletion, prediction, rows_of, run_row, write
+
+AS_IT_IS = "from criteria where calibrator is null"
+NAMES = ("accuracy", "calibration", "comprehensiveness", "sufficiency")
+BAD, UNSURE = (0.05, 0.01), (0.01, 0.02)
+
+
+def found(lake: Path, sql: str = AS_IT_IS) -> dict[tuple[int, str], dict[str, Any]]:
+    return {(row["level"], row["criterion"]): row for row in rows_of(lake, sql)}
+
+
+def reached(lake: Path, source: str = "criteria") -> set[int]:
+    sql = f"select distinct level from {source} where is_reached and calibrator is null"
+    return {row["level"] for row in rows_of(lake, sql)}
+
+
+@pytest.mark.parametrize("metric", CRITERIA)
+@pytest.mark.parametrize(
+    ("loss", "is_met"),
+    [
+        ((0.0, 0.01), True),
+        ((0.01, 0.0099), True),
+        ((0.01, 0.01), False),  # it must be inside
+        ((0.05, 0.01), False),
+        ((-0.3, 0.01), True),  # better is no harm, however much
+        ((-0.3, 0.4), False),
+    ],
+)
+def test_a_loss_must_lie_below_the_margin_with_its_bound(
+    tmp_path: Path, metric: str, loss: tuple[float, float], is_met: bool
+) -> None:
+    compared_run(tmp_path, "run", {1: {metric: loss}})
+    rows = found(tmp_path)
+    criterion = "calibration" if metric == "ece" else metric
+    row = rows.pop((1, criterion))
+    assert row["is_met"] is is_met
+    assert row["loss"] == pytest.approx(loss[0])
+    assert row["loss_bound"] == pytest.approx(sum(loss))
+    assert (row["metric"], row["n"], row["margin"]) == (metric, 400, 0.02)
+    assert all(other["is_met"] for other in rows.values())
+    assert {row["is_level_met"] for row in [row, *rows.values()]} == {is_met}
+
+
+def test_a_criterion_tells_its_cell_and_its_values(tmp_path: Path) -> None:
+    run_id = compared_run(tmp_path, "run", {2: {"sufficiency": BAD}})
+    assert found(tmp_path)[2, "sufficiency"] == {
+        "run_id": run_id,
+        "model": "tiny",
+        "strategy": "cosine",
+        "task": "demo",
+        "level": 2,
+        "calibrator": None,
+        "criterion": "sufficiency",
+        "metric": "sufficiency",
+        "method": "kernel_shap",
+        "operator": "delete_text",
+        "variant": "eraser",
+        "unpruned_value": 0.5,
+        "value": 0.55,
+        "delta": 0.05,
+        "loss": 0.05,
+        "loss_bound": pytest.approx(0.06),
+        "margin": 0.02,
+        "is_met": False,
+        "n": 400,
+        "n_needed": None,
+        "is_level_tested": True,
+        "is_level_met": False,
+        "is_reached": False,
+        "note": None,
+    }
+
+
+def test_a_sequence_ends_at_its_first_failure(tmp_path: Path) -> None:
+    compared_run(tmp_path, "run", {1: {}, 2: {}, 3: {"ece": BAD}, 4: {}})
+    assert reached(tmp_path) == {1, 2}
+    met = {key: row["is_level_met"] for key, row in found(tmp_path).items()}
+    assert met[4, "accuracy"]
+
+
+def test_levels_without_explanations_are_passed_over_and_never_reached(tmp_path: Path) -> None:
+    absent: dict[str, Loss] = {"comprehensiveness": None, "sufficiency": None}
+    compared_run(tmp_path, "run", {1: absent, 2: {}, 3: absent, 4: {}, 5: {"ece": BAD}, 6: absent})
+    assert reached(tmp_path) == {2, 4}
+    rows = found(tmp_path)
+    assert rows[3, "comprehensiveness"]["note"] == "not measured"
+    assert {level for (level, _), row in rows.items() if row["is_level_tested"]} == {2, 4, 5}
+
+
+def test_what_a_level_itself_made_unknown_is_a_failure(tmp_path: Path) -> None:
+    compared_run(tmp_path, "run", {1: {}, 2: {"accuracy": None}, 3: {}})
+    assert reached(tmp_path) == {1}
+    row = found(tmp_path)[2, "accuracy"]
+    assert (row["is_level_tested"], row["note"]) == (True, "no example could be scored")
+
+
+def test_predictions_alone_reach_nothing(tmp_path: Path) -> None:
+    judged_run(tmp_path)
+    assert reached(tmp_path) == set()
+    rows = found(tmp_path)
+    assert {key: row["note"] for key, row in rows.items() if row["note"]} == {
+        (level, criterion): "not measured"
+        for level in (1, 2)
+        for criterion in ("comprehensiveness", "sufficiency")
+    }
+    assert rows[1, "accuracy"]["is_met"]
+    assert not rows[1, "calibration"]["is_met"]
+
+
+def test_published_values_show_nothing_and_say_so(tmp_path: Path) -> None:
+    published_run(tmp_path)
+    rows = found(tmp_path)
+    assert {row["is_met"] for row in rows.values()} == {False}
+    note = "published without examples: no interval, no test"
+    assert {rows[1, name]["note"] for name in NAMES[:3]} == {note}
+    assert rows[1, "sufficiency"]["note"] == "not measured"
+
+
+def test_recalibration_changes_the_calibration_and_nothing_else(tmp_path: Path) -> None:
+    levels = {1: {"ece": BAD}, 2: {"ece": BAD, "sufficiency": BAD}, 3: {}}
+    compared_run(tmp_path, "run", levels, recalibrated={1: (-0.1, 0.01), 2: (0.0, 0.01), 3: None})
+    before = found(tmp_path)
+    after = found(tmp_path, "from criteria where calibrator = 'temperature'")
+    assert set(after) == set(before)
+    for (level, criterion), row in after.items():
+        if criterion != "calibration":
+            whole = {"calibrator", "is_level_met", "is_reached"}
+            told = {name: value for name, value in row.items() if name not in whole}
+            assert told.items() <= before[level, criterion].items()
+    assert after[1, "calibration"]["loss"] == pytest.approx(-0.1)
+    assert after[1, "calibration"]["loss_bound"] == pytest.approx(-0.09)
+    assert [after[level, "calibration"]["is_met"] for level in (1, 2, 3)] == [True, True, False]
+    assert after[3, "calibration"]["note"] == "fewer than 20 examples"
+    assert {key[0] for key, row in after.items() if row["is_reached"]} == {1}
+    assert reached(tmp_path) == set()
+    other = found(tmp_path, "from criteria_at(recalibrated_by := 'beta') where calibrator = 'beta'")
+    assert other[1, "calibration"]["note"] == "not measured"
+
+
+def test_margins_and_the_metric_of_calibration_are_parameters(tmp_path: Path) -> None:
+    compared_run(tmp_path, "run", {1: dict.fromkeys(CRITERIA, (0.03, 0.01))})
+
+    def met(arguments: str) -> set[str]:
+        rows = rows_of(tmp_path, f"from criteria_at({arguments}) where calibrator is null")
+        return {row["criterion"] for row in rows if row["is_met"]}
+
+    assert met("") == set()
+    assert met("accuracy_margin := 0.05") == {"accuracy"}
+    assert met("calibration_margin := 0.05") == {"calibration"}
+    assert met("faithfulness_margin := 0.05") == {"comprehensiveness", "sufficiency"}
+    assert met("calibration_metric := 'brier', calibration_margin := 0.05") == set()
+    assert rows_of(tmp_path, "from criteria_at(run_ids := [])") == []
+    wide = "accuracy_margin := 0.05, calibration_margin := 0.05, faithfulness_margin := 0.05"
+    assert reached(tmp_path, f"criteria_at({wide})") == {1}
+
+
+def test_the_rows_needed_shrink_the_interval_to_the_margin(tmp_path: Path) -> None:
+    compared_run(tmp_path, "run", {1: {"ece": UNSURE, "sufficiency": BAD}}, n=100)
+    rows = found(tmp_path)
+    needed = rows[1, "calibration"]["n_needed"]
+    loss, half = UNSURE
+    assert loss + half * math.sqrt(100 / needed) <= 0.02 + 1e-12
+    assert loss + half * math.sqrt(100 / (needed - 2)) > 0.02
+    # More rows do not help what is worse by itself, nor what is met.
+    assert rows[1, "sufficiency"]["n_needed"] is None
+    assert rows[1, "accuracy"]["n_needed"] is None
+
+
+LOSSES = st.one_of(
+    st.just((0.0, 0.01)), st.tuples(st.sampled_from([-0.1, 0.0, 0.01, 0.1]), st.just(0.015))
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.dictionaries(
+        st.integers(1, 9), st.dictionaries(st.sampled_from(CRITERIA), LOSSES), min_size=1
+    )
+)
+def test_a_level_is_reached_where_a_plain_walk_gets(levels: Levels) -> None:
+    expected = set()
+    for level in sorted(levels):
+        if any(loss + half >= 0.02 for loss, half in filter(None, levels[level].values())):
+            break
+        expected.add(level)
+    with tempfile.TemporaryDirectory() as folder:
+        compared_run(Path(folder), "run", levels)
+        assert reached(Path(folder)) == expected
+
+
+@pytest.mark.parametrize(
+    ("shift", "spread", "is_met"),
+    [(0.0, 0.1, True), (-0.015, 0.1, False), (-0.015, 0.01, True), (-0.05, 0.01, False)],
+)
+def test_from_examples_it_is_the_one_sided_t_test(
+    tmp_path: Path, shift: float, spread: float, is_met: bool
+) -> None:
+    """Of comprehensiveness, whose drops at level 1 differ by noise and a shift from level 0."""
+    n, margin = 200, 0.02
+    drops = np.random.default_rng(0).normal(0.3, 0.05, n)
+    change = np.random.default_rng(1).normal(shift, spread, n)
+    run = run_row("run", levels=[0, 1], example_count=n)
+    run_id = str(run["run_id"])
+    names = [f"test:{i}" for i in range(n)]
+    write(
+        tmp_path,
+        run,
+        predictions=[
+            prediction(run_id, level, name, [-1.0, -2.0]) for level in (0, 1) for name in names
+        ],
+        deletions=[
+            deletion(run_id, level, name, 0.1, drop, method="kernel_shap", operator="delete_text")
+            for level, values in ((0, drops), (1, drops + change))
+            for name, drop in zip(names, values, strict=True)
+        ],
+    )
+    row = found(tmp_path)[1, "comprehensiveness"]
+    test = ttest_1samp(change, -margin, alternative="greater")
+    assert row["is_met"] is bool(test.pvalue < 0.05) is is_met
+    half = change.mean() - test.confidence_interval(0.95).low
+    assert row["loss"] == pytest.approx(-change.mean())
+    # A bootstrap of 2,000 replicates knows a standard error to within a few percent.
+    assert row["loss_bound"] - row["loss"] == pytest.approx(half, rel=0.08)

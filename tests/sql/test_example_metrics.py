@@ -1,0 +1,363 @@
+"""What each example adds to a metric: given rows and expected rows, brute force, and the marts."""
+
+import math
+import tempfile
+from itertools import permutations, product
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import spearmanr
+
+from prunelake.analysis.analyse import analyse
+from tests.support.lake_rows import attribution, deletion, prediction, rows_of, run_row, write_raw
+
+LN2 = math.log(2)
+RUN = run_row("run")
+R = str(RUN["run_id"])
+HALF = [0.0, -LN2, -LN2]  # 1/2, 1/4, 1/4
+SECOND = [-LN2, 0.0, -LN2]  # 1/4, 1/2, 1/4
+UP, DOWN = [1.0, 2.0, 3.0], [3.0, 2.0, 1.0]
+
+
+def values(lake: Path, where: str = "true") -> dict[str, float]:
+    """The values of one cell of the grain by metric."""
+    rows = rows_of(lake, f"select metric, value from example_metrics where {where}")
+    found = {row["metric"]: row["value"] for row in rows}
+    assert len(found) == len(rows)
+    return found
+
+
+def curves(level: int, example_id: str, drops: dict[str, float], **columns: Any) -> list[Any]:
+    """Deletion curves of one point, by kind."""
+    return [
+        deletion(R, level, example_id, 0.1, drop, kind=kind, **columns)
+        for kind, drop in drops.items()
+    ]
+
+
+def test_a_prediction_by_hand(tmp_path: Path) -> None:
+    write_raw(
+        tmp_path,
+        RUN,
+        predictions=[
+            *(prediction(R, 0, e, HALF, gold) for e, gold in [("a", 0), ("b", 1), ("c", 2)]),
+            *(prediction(R, 1, e, SECOND, gold) for e, gold in [("a", 0), ("b", 1), ("c", 2)]),
+        ],
+    )
+    wrong = {
+        "accuracy": 0,
+        "accuracy_norm": 0,
+        "brier": pytest.approx(1 / 4 + 9 / 16 + 1 / 16),
+        "nll": pytest.approx(2 * LN2),
+        "mean_confidence": pytest.approx(0.5),
+        "flip_rate": 0,
+        "harmful_flip_rate": 0,
+        "beneficial_flip_rate": 0,
+        "kl_from_unpruned": 0,
+    }
+    right = wrong | {
+        "accuracy": 1,
+        "accuracy_norm": 1,
+        "brier": pytest.approx(1 / 4 + 1 / 16 + 1 / 16),
+        "nll": pytest.approx(LN2),
+    }
+    flipped = {"flip_rate": 1, "kl_from_unpruned": pytest.approx(LN2 / 4)}
+    assert values(tmp_path, "level = 0 and example_id = 'a'") == right
+    assert values(tmp_path, "level = 0 and example_id = 'b'") == wrong
+    assert values(tmp_path, "level = 1 and example_id = 'a'") == (
+        wrong | flipped | {"harmful_flip_rate": 1}
+    )
+    assert values(tmp_path, "level = 1 and example_id = 'b'") == (
+        right | flipped | {"beneficial_flip_rate": 1}
+    )
+    assert values(tmp_path, "level = 1 and example_id = 'c'") == wrong | flipped
+    names = rows_of(tmp_path, "select distinct method, operator, variant from example_metrics")
+    assert names == [dict.fromkeys(("method", "operator", "variant"))]
+
+
+def test_what_cannot_be_computed_has_no_row(tmp_path: Path) -> None:
+    write_raw(
+        tmp_path,
+        RUN,
+        predictions=[
+            # Level 0 of `a`, level 1 of `b` cannot be scored.
+            prediction(R, 0, "a", [math.nan, 0.0, 0.0]),
+            prediction(R, 1, "a", HALF) | {"prediction_norm": None, "is_correct_norm": None},
+            prediction(R, 0, "b", HALF),
+            prediction(R, 1, "b", [-math.inf, 0.0, 0.0]),
+        ],
+        attributions=[attribution(R, 0, "b", [0.5, 0.5]), attribution(R, 1, "b", [1, 2])],
+        deletions=[
+            *curves(0, "b", {"comprehensiveness": math.nan}),
+            *curves(1, "b", {"comprehensiveness": 0.5}),
+            *curves(1, "b", {"comprehensiveness": math.nan}, method="random"),
+        ],
+    )
+    assert values(tmp_path, "level = 0 and example_id = 'a'") == {}
+    scored = {"accuracy", "brier", "nll", "mean_confidence"}
+    assert values(tmp_path, "level = 1 and example_id = 'a'").keys() == scored
+    unpruned = values(tmp_path, "level = 0 and example_id = 'b' and method is null")
+    assert {"accuracy_norm", "flip_rate", "kl_from_unpruned", *scored} < unpruned.keys()
+    # Equal scores have a top but no ranks; one seed has no other; a curve that is no number.
+    overlaps = {"overlap_5", "overlap_10", "overlap_20"}
+    assert values(tmp_path, "level = 0 and method is not null").keys() == overlaps
+    # Of the random ranking nothing is known, so neither is an advantage over it.
+    assert values(
+        tmp_path, "level = 1 and example_id = 'b' and coalesce(variant, 'eraser') = 'eraser'"
+    ).keys() == {"comprehensiveness", *overlaps}
+
+
+def test_faithfulness_is_set_beside_the_random_ranking_of_the_same_example(tmp_path: Path) -> None:
+    write_raw(
+        tmp_path,
+        RUN,
+        deletions=[
+            *curves(0, "a", {"comprehensiveness": 0.5, "sufficiency": 0.125}),
+            *curves(0, "a", {"comprehensiveness": 0.25, "sufficiency": 0.125}, seed=1),
+            *curves(0, "a", {"comprehensiveness": 0.125, "sufficiency": 0.5}, method="random"),
+            *curves(0, "a", {"comprehensiveness": 0.375}, method="random", seed=1),
+            *curves(0, "b", {"comprehensiveness": 0.5}),
+            # Of another level and of another operator.
+            *curves(1, "b", {"comprehensiveness": 0.75}, method="random"),
+            *curves(0, "b", {"comprehensiveness": 0.75}, method="random", operator="delete_text"),
+        ],
+    )
+    # Nor is a ranking of another run one to beat.
+    other = run_row("other")
+    o = str(other["run_id"])
+    drops = {"comprehensiveness": 0.75}
+    write_raw(
+        tmp_path,
+        other,
+        deletions=[row | {"run_id": o} for row in curves(0, "b", drops, method="random")],
+    )
+    rows = rows_of(
+        tmp_path,
+        "select level, example_id, method, operator, metric, value from example_metrics "
+        f"where variant = 'eraser' and run_id = '{R}' order by all",
+    )
+    assert [tuple(row.values()) for row in rows] == [
+        (0, "a", "lime", "replace", "comprehensiveness", 0.375),
+        (0, "a", "lime", "replace", "comprehensiveness_advantage", 0.125),
+        (0, "a", "lime", "replace", "sufficiency", 0.125),
+        (0, "a", "lime", "replace", "sufficiency_advantage", 0.375),
+        (0, "a", "random", "replace", "comprehensiveness", 0.25),
+        (0, "a", "random", "replace", "sufficiency", 0.5),
+        (0, "b", "lime", "replace", "comprehensiveness", 0.5),
+        (0, "b", "random", "delete_text", "comprehensiveness", 0.75),
+        (1, "b", "random", "replace", "comprehensiveness", 0.75),
+    ]
+    (half,) = rows_of(
+        tmp_path,
+        "select value from example_metrics where variant = 'paper' and example_id = 'b' "
+        "and method = 'lime'",
+    )
+    assert half == {"value": 0.25}
+
+
+def test_an_attribution_with_a_problem_keeps_its_deletion_curve(tmp_path: Path) -> None:
+    write_raw(
+        tmp_path,
+        RUN,
+        attributions=[attribution(R, 0, "a", [1, math.nan])],
+        deletions=curves(0, "a", {"comprehensiveness": 0.5}),
+    )
+    assert values(tmp_path, "variant is null or variant = 'eraser'") == {"comprehensiveness": 0.5}
+
+
+def test_agreement_within_and_across_seeds_by_hand(tmp_path: Path) -> None:
+    write_raw(
+        tmp_path,
+        RUN,
+        attributions=[
+            attribution(R, 0, "a", UP, seed=0),
+            attribution(R, 0, "a", DOWN, seed=1),
+            attribution(R, 1, "a", DOWN, seed=0),
+            attribution(R, 1, "a", DOWN, seed=1),
+        ],
+    )
+    overlaps = dict.fromkeys(
+        ("overlap_5", "overlap_10", "overlap_20", "cross_overlap_10", "seed_overlap_10"), 1
+    )
+    # At level 0 the noise of the method: its seeds say the opposite.
+    assert values(tmp_path, "level = 0") == overlaps | {
+        "attribution_spearman": 1,
+        "cross_spearman": -1,
+        "seed_spearman": -1,
+    }
+    assert values(tmp_path, "level = 1") == overlaps | {
+        "attribution_spearman": 0,
+        "cross_spearman": 0,
+        "seed_spearman": 1,
+    }
+
+
+SEEDS, LEVELS, TOKENS = range(3), range(3), 12
+# Few distinct scores, so that ties are common; those of one attribution are not all equal.
+scores = st.lists(st.integers(-2, 2), min_size=TOKENS, max_size=TOKENS).filter(
+    lambda values: len(set(values)) > 1
+)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.fixed_dictionaries(dict.fromkeys(product(LEVELS, SEEDS), scores)))
+def test_agreement_across_seeds_is_that_of_all_ordered_pairs(
+    given_scores: dict[tuple[int, int], list[int]],
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        write_raw(
+            Path(folder),
+            RUN,
+            attributions=[
+                attribution(R, level, "a", values, seed=seed)
+                for (level, seed), values in given_scores.items()
+            ],
+        )
+        found = {level: values(Path(folder), f"level = {level}") for level in LEVELS}
+
+    def overlap(one: tuple[int, int], other: tuple[int, int]) -> float:
+        tops = [
+            {i for _, i in sorted((-value, i) for i, value in enumerate(given_scores[place]))[:10]}
+            for place in (one, other)
+        ]
+        return len(tops[0] & tops[1]) / 10
+
+    def spearman(one: tuple[int, int], other: tuple[int, int]) -> float:
+        return float(spearmanr(given_scores[one], given_scores[other]).statistic)
+
+    different = list(permutations(SEEDS, 2))
+    for level in LEVELS:
+        for name, measure in (("overlap_10", overlap), ("spearman", spearman)):
+            same = "attribution_spearman" if name == "spearman" else name
+            expected = {
+                same: fmean(measure((level, seed), (0, seed)) for seed in SEEDS),
+                f"cross_{name}": fmean(measure((level, one), (0, two)) for one, two in different),
+                f"seed_{name}": fmean(
+                    measure((level, one), (level, two)) for one, two in different
+                ),
+            }
+            for metric, value in expected.items():
+                assert found[level][metric] == pytest.approx(value, abs=1e-12), (level, metric)
+
+
+def random_run(folder: Path) -> None:
+    """Two levels of a dozen examples, some with nothing to score, two seeds, three methods."""
+    rng = np.random.default_rng(0)
+    names = [f"test:{i:02}" for i in range(12)]
+    methods = ("lime", "kernel_shap", "random")
+    predictions = [
+        prediction(R, level, name, rng.normal(size=3).tolist(), gold=i % 3)
+        for level in (0, 1)
+        for i, name in enumerate(names)
+    ]
+    predictions[3]["option_log_likelihoods"] = [math.nan] * 3
+    predictions[16]["option_log_likelihoods"] = [math.nan] * 3
+    cells = list(product((0, 1), names[:6], methods, (0, 1)))
+    write_raw(
+        folder,
+        RUN,
+        predictions=predictions,
+        attributions=[
+            attribution(
+                R, level, name, rng.integers(-3, 4, 15 + names.index(name)).tolist(), method, seed
+            )
+            for level, name, method, seed in cells
+        ],
+        deletions=[
+            deletion(
+                R,
+                level,
+                name,
+                fraction,
+                # One curve is no number.
+                math.nan if (level, name, method, seed) == cells[0] else float(rng.normal()),
+                method=method,
+                seed=seed,
+                operator=operator,
+                kind=kind,
+            )
+            for level, name, method, seed in cells
+            for operator in ("delete_text", "replace")
+            for kind in ("comprehensiveness", "sufficiency")
+            for fraction in (0.1, 0.2)
+        ],
+    )
+
+
+MARTS = """
+    select level, null as method, null as operator, null as variant, metric, mean, n
+    from accuracy
+    cross join (
+        values ('accuracy', accuracy), ('accuracy_norm', accuracy_norm)
+    ) as v (metric, mean)
+    union all
+    select level, null, null, null, metric, mean, n
+    from calibration
+    cross join (
+        values ('brier', brier), ('nll', nll), ('mean_confidence', mean_confidence)
+    ) as v (metric, mean)
+    union all
+    select level, null, null, null, metric, mean, n
+    from flips
+    cross join (
+        values ('flip_rate', flip_rate), ('harmful_flip_rate', harmful_rate),
+        ('beneficial_flip_rate', beneficial_rate), ('kl_from_unpruned', mean_kl)
+    ) as v (metric, mean)
+    union all
+    select level, method, null, null, metric, mean, n
+    from agreement
+    cross join (
+        values ('overlap_5', overlap_5), ('overlap_10', overlap_10), ('overlap_20', overlap_20),
+        ('attribution_spearman', spearman)
+    ) as v (metric, mean)
+    union all
+    select level, method, null, null, metric, mean, n
+    from seed_agreement
+    cross join (
+        values ('seed_overlap_10', overlap_10), ('seed_spearman', spearman)
+    ) as v (metric, mean)
+    union all
+    select level, method, operator, variant, metric, mean, n
+    from faithfulness
+    cross join (
+        values (kind, value), (kind || '_advantage', advantage)
+    ) as v (metric, mean)
+    where mean is not null
+"""
+
+
+def test_the_means_over_examples_are_the_marts_values(tmp_path: Path) -> None:
+    random_run(tmp_path)
+    analyse(tmp_path, R)
+    key = "level, method, operator, variant, metric"
+    found, expected = (
+        {
+            tuple(row[name] for name in key.split(", ")): (row["value"], row["n"])
+            for row in rows_of(tmp_path, sql)
+        }
+        for sql in (
+            f"select {key}, avg(value) as value, count(*) as n from example_metrics "
+            f"where metric not like 'cross_%' group by all",
+            f"select {key}, mean as value, n from ({MARTS})",
+        )
+    )
+    assert found.keys() == expected.keys()
+    for cell, (value, n) in found.items():
+        assert value == pytest.approx(expected[cell][0], abs=1e-12), cell
+        assert n == expected[cell][1], cell
+
+
+def test_the_grain_is_unique(tmp_path: Path) -> None:
+    random_run(tmp_path)
+    duplicates = rows_of(
+        tmp_path,
+        "select columns(* exclude (value)), count(*) as count from example_metrics "
+        "group by all having count(*) > 1",
+    )
+    assert duplicates == []
+    assert rows_of(tmp_path, "select metric from example_metrics where not isfinite(value)") == []

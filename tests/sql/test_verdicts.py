@@ -1,0 +1,228 @@
+"""verdicts: given rows of lake.metrics and the verdict on each, for every branch."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from statsmodels.stats.multitest import multipletests
+
+from prunelake.lake.commit import write_analysis, write_run
+from tests.support.lake_rows import frames, rows_of, run_row, small_analysis
+
+Row = dict[str, Any]
+
+CLOSE, FAR = (-0.01, 0.005), (-0.05, 0.005)  # 90 % intervals: within the margin, and not
+FALLEN = -0.2, -0.1
+
+
+def metric(
+    name: str = "ece",
+    delta: float | None = 0.05,
+    p: float | None = 0.001,
+    equivalence: tuple[float, float] | None = (0.03, 0.07),
+    **columns: Any,
+) -> Row:
+    """A row of lake.metrics at level 1, by default one of a metric that got worse."""
+    low, high = equivalence or (None, None)
+    return {
+        "level": 1,
+        "metric": name,
+        "method": "",
+        "operator": "",
+        "variant": "",
+        "higher_is_better": name == "accuracy",
+        "is_tested": True,
+        "delta": delta,
+        "delta_se": None if delta is None else 0.01,
+        "equivalence_low": low,
+        "equivalence_high": high,
+        "p_value": p,
+        "paired_n": 100,
+    } | columns
+
+
+def accuracy(
+    delta: float | None = -0.001,
+    p: float | None = 0.9,
+    equivalence: tuple[float, float] | None = CLOSE,
+    **columns: Any,
+) -> Row:
+    return metric("accuracy", delta, p, equivalence, **columns)
+
+
+def judged(lake: Path, *rows: Row, name: str = "run", sql: str = "from verdicts") -> list[Row]:
+    run = run_row(name)
+    run_id = str(run["run_id"])
+    write_run(lake, run, frames())
+    about, derived = small_analysis(run_id)
+    table = derived["metrics"].clear()
+    given = [dict.fromkeys(table.schema) | row | {"run_id": run_id} for row in rows]
+    write_analysis(lake, about, derived | {"metrics": type(table)(given, schema=table.schema)})
+    return rows_of(lake, sql)
+
+
+STABLE = accuracy()
+UNSURE = accuracy(-0.01, 0.4, FAR)
+DOWN = accuracy(-0.15, 1e-4, FALLEN)
+UP = accuracy(0.15, 1e-4, (0.1, 0.2))
+DOWN_A_LITTLE = accuracy(-0.01, 1e-4, (-0.012, -0.008))
+UNKNOWN = accuracy(None, None, None, paired_n=0, note="no example could be scored")
+
+WORSE = metric()
+BETTER = metric(delta=-0.05, equivalence=(-0.07, -0.03))
+SAME = metric(delta=0.001, p=0.8, equivalence=CLOSE)
+OPEN = metric(delta=0.01, p=0.3, equivalence=FAR)
+WORSE_A_LITTLE = metric(delta=0.01, equivalence=(0.005, 0.015))
+LOST = metric(delta=None, p=None, equivalence=None, paired_n=0, note="no example could be scored")
+MISSED = "a difference up to smallest_detectable could have been missed"
+NEITHER = "worse, but accuracy is neither stable nor fallen"
+NO_EXAMPLE = "no example could be scored"
+
+
+@pytest.mark.parametrize(
+    ("standing", "row", "verdict", "reason"),
+    [
+        (STABLE, WORSE, "hidden degradation", None),
+        (STABLE, WORSE_A_LITTLE, "hidden degradation", None),  # proven, however small
+        (STABLE, BETTER, "improved", None),
+        (STABLE, SAME, "equivalent", None),
+        (STABLE, OPEN, "inconclusive", MISSED),
+        (STABLE, LOST, "inconclusive", NO_EXAMPLE),
+        (DOWN, WORSE, "visible degradation", None),
+        (DOWN, BETTER, "improved", None),
+        (DOWN, SAME, "equivalent", None),
+        (DOWN, OPEN, "inconclusive", MISSED),
+        # A fall that is proven to be small is none.
+        (DOWN_A_LITTLE, WORSE, "hidden degradation", None),
+        (UNSURE, WORSE, "inconclusive", NEITHER),
+        (UNSURE, BETTER, "improved", None),
+        (UNSURE, SAME, "equivalent", None),
+        (UP, WORSE, "inconclusive", NEITHER),
+        (UNKNOWN, WORSE, "inconclusive", NEITHER),
+    ],
+)
+def test_the_verdict_on_a_metric(
+    tmp_path: Path, standing: Row, row: Row, verdict: str, reason: str | None
+) -> None:
+    rows = judged(tmp_path, row, standing)
+    (found,) = (r for r in rows if r["metric"] == "ece")
+    assert (found["verdict"], found["reason"]) == (verdict, reason)
+    assert found["delta"] == row["delta"]
+    assert found["accuracy_delta"] == standing["delta"]
+
+
+@pytest.mark.parametrize(
+    ("row", "verdict", "reason"),
+    [
+        (STABLE, "equivalent", None),
+        (DOWN_A_LITTLE, "equivalent", None),
+        (DOWN, "visible degradation", None),
+        (UP, "improved", None),
+        (UNSURE, "inconclusive", MISSED),
+        (UNKNOWN, "inconclusive", NO_EXAMPLE),
+    ],
+)
+def test_the_verdict_on_accuracy_itself(
+    tmp_path: Path, row: Row, verdict: str, reason: str | None
+) -> None:
+    (found,) = judged(tmp_path, row)
+    assert (found["verdict"], found["reason"]) == (verdict, reason)
+
+
+def test_higher_is_better_turns_the_sign(tmp_path: Path) -> None:
+    columns = {"higher_is_better": True, "method": "lime"}
+    worse = metric("overlap", -0.05, 0.001, (-0.07, -0.03), **columns)
+    better = metric("agreement", 0.05, 0.001, (0.03, 0.07), **columns)
+    rows = judged(tmp_path, STABLE, worse, better)
+    found = {r["metric"]: (r["verdict"], r["method"]) for r in rows}
+    assert found["overlap"] == ("hidden degradation", "lime")
+    assert found["agreement"] == ("improved", "lime")
+
+
+def test_only_what_can_be_better_or_worse_by_chance_is_judged(tmp_path: Path) -> None:
+    rows = judged(
+        tmp_path,
+        STABLE,
+        metric("flip_rate", is_tested=False),
+        metric("mean_confidence", higher_is_better=None),
+        metric(level=0),
+    )
+    assert [r["metric"] for r in rows] == ["accuracy"]
+
+
+def test_published_numbers_have_no_verdict(tmp_path: Path) -> None:
+    note = "published without examples: no interval, no test"
+    unknown: Row = {"p_value": None, "equivalence_low": None, "equivalence_high": None}
+    unknown |= {"paired_n": None, "delta_se": None, "note": note}
+    rows = judged(tmp_path, accuracy(-0.1) | unknown, metric() | unknown)
+    assert {(r["verdict"], r["reason"]) for r in rows} == {(None, note)}
+
+
+def test_the_smallest_detectable_is_told_of_what_was_not_found(tmp_path: Path) -> None:
+    rows = judged(tmp_path, STABLE, OPEN, metric("nll"), metric("brier", p=None))
+    found = {r["metric"]: r["smallest_detectable"] for r in rows}
+    # Of a normal estimate, P(|z| > 1.96) is 80 % where its mean is 1.96 + 0.84 errors off.
+    assert found["ece"] == pytest.approx((1.959964 + 0.841621) * 0.01)
+    assert found["brier"] == pytest.approx(found["ece"])
+    assert found["nll"] is None
+
+
+def test_margins_and_the_false_discovery_rate_are_parameters(tmp_path: Path) -> None:
+    rows = [STABLE, metric(p=0.04), metric("nll", 0.001, 0.8, (-0.015, 0.015))]
+
+    def found(arguments: str) -> dict[str, str]:
+        answer = rows_of(tmp_path, f"from verdicts_at({arguments})")
+        return {r["metric"]: r["verdict"] for r in answer}
+
+    judged(tmp_path, *rows)
+    expected = {"accuracy": "equivalent", "ece": "inconclusive", "nll": "equivalent"}
+    assert found("") == expected  # p_adjusted is 0.12
+    assert found("false_discovery_rate := 0.2") == expected | {"ece": "hidden degradation"}
+    assert found("metric_margin := 0.015") == expected | {
+        "nll": "inconclusive"
+    }  # it must be inside
+    assert found("metric_margin := 0.0151") == expected
+    narrow = found("accuracy_margin := 0.01, false_discovery_rate := 0.2")
+    assert narrow == expected | {"accuracy": "inconclusive", "ece": "inconclusive"}
+    (row,) = rows_of(tmp_path, "from verdicts_at(accuracy_margin := 0.01) where metric = 'ece'")
+    assert not row["is_accuracy_stable"]
+
+
+def test_the_family_is_the_runs_asked_for(tmp_path: Path) -> None:
+    judged(tmp_path, STABLE, metric(p=0.03), name="one")
+    others = [metric(f"ece_{k}", p=0.9) for k in range(8)]
+    judged(tmp_path, STABLE, *others, name="two")
+    one, two = (run_row(name)["run_id"] for name in ("one", "two"))
+
+    def adjusted(run_ids: str) -> float:
+        sql = f"from verdicts_at(run_ids := {run_ids}) where metric = 'ece'"
+        (row,) = rows_of(tmp_path, sql)
+        return float(row["p_adjusted"])
+
+    assert adjusted(f"['{one}']") == pytest.approx(0.03 * 2)
+    assert adjusted("null") == adjusted(f"['{one}', '{two}']") == pytest.approx(0.03 * 11)
+    rows = rows_of(tmp_path, f"from verdicts_at(run_ids := ['{two}'])")
+    assert {r["run_id"] for r in rows} == {two}
+    assert rows_of(tmp_path, "from verdicts_at(run_ids := [])") == []
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.lists(
+        st.one_of(st.none(), st.floats(0, 1), st.sampled_from([0.0, 0.01, 0.04, 1.0])),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_p_is_adjusted_as_statsmodels_does(p_values: list[float | None]) -> None:
+    rows = [metric(f"ece_{i}", p=p) for i, p in enumerate(p_values)]
+    with tempfile.TemporaryDirectory() as folder:
+        found = {r["metric"]: r["p_adjusted"] for r in judged(Path(folder), *rows)}
+    known = [p for p in p_values if p is not None]
+    adjusted = iter(multipletests(known, method="fdr_bh")[1] if known else [])
+    for i, p in enumerate(p_values):
+        expected = None if p is None else pytest.approx(next(adjusted), abs=1e-12)
+        assert found[f"ece_{i}"] == expected

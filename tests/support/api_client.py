@@ -1,0 +1,20 @@
+"""A client of the API over a lake, in this process."""
+
+from pathlib import Path
+from typing import Any
+
+from starlette.testclient import TestClient
+
+from api.app import create_app
+from api.settings import ApiSettings
+
+
+def api_client(
+    lake: Path, caller: str = "127.0.0.1", host: str = "127.0.0.1", **settings: Any
+) -> TestClient:
+    """Asks as `caller` for `host`; `settings` are fields of ApiSettings, by default without SQL."""
+    # Its processes take time to start.
+    app = create_app(lake, ApiSettings(**{"sql": False} | settings))
+    return TestClient(
+        app, base_url=f"http://{host}", client=(caller, 50000), raise_server_exceptions=False
+    )

@@ -1,0 +1,120 @@
+"""Runs whose criteria come out as given, for what reads tests and not examples."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from prunelake.lake.commit import write_analysis, write_run
+from prunelake.schema.analysis_tables import ANALYSIS_TABLES
+from tests.support.lake_rows import frames, run_row, small_analysis
+
+Loss = tuple[float, float] | None
+"""How much worse a level is, and the half width of its 90 % interval; None where it is not known.
+"""
+
+CRITERIA = ("accuracy", "ece", "comprehensiveness", "sufficiency")
+PASSING: Loss = (0.0, 0.01)
+UNPRUNED = 0.5
+
+Levels = Mapping[int, Mapping[str, Loss]]
+
+
+def compared_run(
+    lake: Path,
+    name: str,
+    levels: Levels,
+    n: int = 400,
+    recalibrated: Mapping[int, Loss] | None = None,
+    **columns: Any,
+) -> str:
+    """A run of n examples with these losses by level and metric; all others are PASSING.
+
+    Explanations are of kernel_shap, delete_text, eraser. `recalibrated` has the loss of ECE by
+    level after recalibration by temperature.
+    """
+    run = run_row(
+        name,
+        **{
+            "levels": sorted({0, *levels}),
+            "example_count": n,
+            "layer_count": 8,
+            "removal_order": [3, 1, 2, 0, 4, 5, 6, 7],
+        }
+        | columns,
+    )
+    run_id = str(run["run_id"])
+    write_run(lake, run, frames())
+    about, derived = small_analysis(run_id)
+    empty = derived["metrics"].clear()
+    unpruned: Levels = {0: {}}
+    rows = [
+        dict.fromkeys(empty.schema) | {"run_id": run_id} | row
+        for level, losses in {**unpruned, **levels}.items()
+        for row in _metrics(level, losses, n)
+    ]
+    metrics = type(empty)(rows, schema=empty.schema)
+    again = ANALYSIS_TABLES["recalibrated"]
+    fitted = [
+        dict.fromkeys(again.schema) | {"run_id": run_id, "level": level} | _recalibrated(loss, n)
+        for level, loss in (recalibrated or {}).items()
+    ]
+    frames_of = {"metrics": metrics, "recalibrated": again.frame(fitted)}
+    write_analysis(lake, about, derived | frames_of)
+    return run_id
+
+
+def _recalibrated(loss: Loss, n: int) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "calibrator": "temperature",
+        "metric": "ece",
+        "higher_is_better": False,
+        "n": n,
+        "unpruned_value": UNPRUNED,
+    }
+    if loss is None:
+        return row | {"unpruned_value": None, "note": "fewer than 20 examples"}
+    changed = _difference(*loss, higher_is_better=False)
+    del changed["paired_value"]  # told of metrics only
+    return row | changed
+
+
+def _metrics(level: int, losses: Mapping[str, Loss], n: int) -> list[dict[str, Any]]:
+    rows = []
+    for metric in CRITERIA:
+        is_explanation = metric in ("comprehensiveness", "sufficiency")
+        row: dict[str, Any] = {
+            "level": level,
+            "metric": metric,
+            "method": "kernel_shap" if is_explanation else "",
+            "operator": "delete_text" if is_explanation else "",
+            "variant": "eraser" if is_explanation else "",
+            "higher_is_better": metric in ("accuracy", "comprehensiveness"),
+            "is_tested": True,
+            "n": n,
+            "paired_n": n,
+            "value": UNPRUNED,
+            "unpruned_value": UNPRUNED,
+            "paired_value": UNPRUNED,
+        }
+        loss = losses.get(metric, PASSING)
+        if loss is None:
+            missing = {"n": 0, "paired_n": 0, "value": None, "unpruned_value": None}
+            rows.append(
+                row | missing | {"paired_value": None, "note": "no example could be scored"}
+            )
+        elif level == 0:
+            rows.append(row)
+        else:
+            rows.append(row | _difference(*loss, higher_is_better=row["higher_is_better"]))
+    return rows
+
+
+def _difference(loss: float, half: float, higher_is_better: bool) -> dict[str, Any]:
+    delta = -loss if higher_is_better else loss
+    return {
+        "value": UNPRUNED + delta,
+        "paired_value": UNPRUNED + delta,
+        "delta": delta,
+        "equivalence_low": delta - half,
+        "equivalence_high": delta + half,
+    }

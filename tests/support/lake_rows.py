@@ -1,0 +1,209 @@
+"""Small builders of given rows: say what a test is about, the rest has a plain default."""
+
+import datetime
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from prunelake.analysis.analyse import analyse
+from prunelake.lake.commit import write_run
+from prunelake.lake.storage import Location
+from prunelake.lake.views import query
+from prunelake.schema.analysis_tables import ANALYSIS_TABLES, ANALYSIS_VERSION
+from prunelake.schema.run_tables import RUN_TABLES
+from prunelake.spec import content_hash
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def identity_of(name: str) -> tuple[str, str]:
+    """A run's identity (JSON) and the run_id that is its hash, distinct for each name."""
+    identity = {"name": name}
+    return json.dumps(identity), content_hash(identity)[:16]
+
+
+def run_row(name: str = "run", **columns: Any) -> dict[str, Any]:
+    """A row of runs (without `files`) whose run_id follows from the name."""
+    identity, run_id = identity_of(name)
+    return {
+        "run_id": run_id,
+        "created_at": datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC),
+        "model": "tiny",
+        "revision": "0" * 40,
+        "architecture": "llama",
+        "strategy": "cosine",
+        "task": "demo",
+        "split": "test",
+        "example_count": 2,
+        "levels": [0, 1],
+        "layer_count": 4,
+        "removal_order": [2, 1],
+        "dtype": "float32",
+        "device": "cpu",
+        "code_version": "0.1.0",
+        "spec": "{}",
+        "identity": identity,
+        "duration_s": 1.5,
+        "forward_tokens": 100,
+    } | columns
+
+
+def layer(run_id: str, layer: int = 0, importance: float = 0.5, rank: int = 0) -> dict[str, Any]:
+    return {"run_id": run_id, "layer": layer, "importance": importance, "rank": rank}
+
+
+def example(run_id: str, example_id: str, **columns: Any) -> dict[str, Any]:
+    return {
+        "run_id": run_id,
+        "example_id": example_id,
+        "position": 0,
+        "prompt": "Is it?",
+        "options": ["no", "yes"],
+        "gold": 0,
+        "prompt_tokens": ["Is", " it", "?"],
+    } | columns
+
+
+def prediction(
+    run_id: str, level: int, example_id: str, log_likelihoods: Sequence[float], gold: int = 0
+) -> dict[str, Any]:
+    """A prediction that follows from the options' log-likelihoods (each option of 2 bytes)."""
+    values = list(log_likelihoods)
+    is_finite = all(map(math.isfinite, values))
+    chosen = values.index(max(values)) if is_finite else 0
+    weights = [math.exp(v - max(values)) for v in values] if is_finite else [math.nan]
+    return {
+        "run_id": run_id,
+        "level": level,
+        "example_id": example_id,
+        "option_log_likelihoods": values,
+        "option_bytes": [2] * len(values),
+        "gold": gold,
+        "prediction": chosen,
+        "prediction_norm": chosen,
+        "is_correct": chosen == gold,
+        "is_correct_norm": chosen == gold,
+        "confidence": max(weights) / sum(weights),
+    }
+
+
+def attribution(
+    run_id: str,
+    level: int,
+    example_id: str,
+    scores: Sequence[float],
+    method: str = "lime",
+    seed: int = 0,
+) -> dict[str, Any]:
+    return {
+        "run_id": run_id,
+        "level": level,
+        "example_id": example_id,
+        "method": method,
+        "seed": seed,
+        "target": 0,
+        "scores": [float(score) for score in scores],
+    }
+
+
+def deletion(
+    run_id: str, level: int, example_id: str, fraction: float, drop: float, **columns: Any
+) -> dict[str, Any]:
+    """One point of a deletion curve where the probability falls from 0.75 by `drop`."""
+    return {
+        "run_id": run_id,
+        "level": level,
+        "example_id": example_id,
+        "method": "lime",
+        "seed": 0,
+        "operator": "replace",
+        "kind": "comprehensiveness",
+        "fraction": fraction,
+        "top_count": 1,
+        "probability_full": 0.75,
+        "probability_perturbed": 0.75 - drop,
+    } | columns
+
+
+def frames(**rows: Rows) -> dict[str, pl.DataFrame]:
+    """A frame for every table but runs, empty where no rows are given."""
+    return {
+        name: table.frame([dict(row) for row in rows.get(name, [])])
+        for name, table in RUN_TABLES.items()
+        if name != "runs"
+    }
+
+
+def write_raw(lake: Location, run: Mapping[str, Any], **rows: Rows) -> str:
+    """Write one run of the given rows into the lake, without an analysis; its run_id."""
+    assert write_run(lake, run, frames(**rows))
+    return str(run["run_id"])
+
+
+def write(lake: Location, run: Mapping[str, Any], **rows: Rows) -> str:
+    """Write one run of the given rows into the lake, and its analysis; its run_id."""
+    run_id = write_raw(lake, run, **rows)
+    analyse(lake, run_id)
+    return run_id
+
+
+def small_run(name: str = "run") -> tuple[dict[str, Any], dict[str, pl.DataFrame]]:
+    """A run with a row or two in every table."""
+    run = run_row(name)
+    run_id = str(run["run_id"])
+    return run, frames(
+        layers=[layer(run_id, 0, 0.5, 1), layer(run_id, 1, 0.25, 0)],
+        examples=[example(run_id, "test:0")],
+        predictions=[
+            prediction(run_id, 0, "test:0", [-1.0, -2.0]),
+            prediction(run_id, 1, "test:0", [-2.0, -1.0]),
+        ],
+        attributions=[attribution(run_id, 0, "test:0", [0.5, -0.25, 0.0])],
+        deletions=[deletion(run_id, 0, "test:0", 0.5, 0.25)],
+    )
+
+
+def bound(run_id: str, level: int, example_id: str, **columns: Any) -> dict[str, Any]:
+    return {
+        "run_id": run_id,
+        "level": level,
+        "example_id": example_id,
+        "operator": "replace",
+        "kind": "comprehensiveness",
+        "lower": -0.25,
+        "upper": 0.5,
+        "beam_width": 5,
+    } | columns
+
+
+def small_analysis(run_id: str, **columns: Any) -> tuple[dict[str, Any], dict[str, pl.DataFrame]]:
+    """A row of analyses, and the derived tables with one row of most."""
+    row = {
+        "run_id": run_id,
+        "analysis_version": ANALYSIS_VERSION,
+        "analysed_at": datetime.datetime(2026, 1, 3, tzinfo=datetime.UTC),
+        "replicates": 10,
+        "seed": 0,
+        "margin": 0.02,
+    } | columns
+    cell = {"run_id": run_id, "level": 0, "metric": "accuracy"}
+    calibrated = {"run_id": run_id, "level": 0, "calibrator": "temperature"}
+    rows = {
+        "metrics": [cell | dict.fromkeys(("method", "operator", "variant"), "")],
+        "recalibrated": [calibrated | {"metric": "ece"}],
+        "calibrators": [calibrated],
+        "recalibrated_reliability": [calibrated | {"bin": 9}],
+    }
+    return row, {
+        name: table.frame([dict.fromkeys(table.schema) | given for given in rows.get(name, [])])
+        for name, table in ANALYSIS_TABLES.items()
+        if name != "analyses"
+    }
+
+
+def rows_of(lake: Location, sql: str) -> list[dict[str, Any]]:
+    """What a query over the lake's views gives, as rows."""
+    return query(lake, sql).to_dicts()

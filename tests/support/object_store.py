@@ -1,0 +1,123 @@
+"""An object store on loopback: moto's S3 in a process of its own, which ends with this one."""
+
+import os
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from prunelake.errors import LakeError
+from prunelake.lake import s3
+from prunelake.lake.objects import ObjectPath
+from tests.support.interruptions import Interrupted
+
+BUCKET = "lakes"
+
+SERVER = """
+import sys
+from moto.server import ThreadedMotoServer
+server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+server.start()
+print(server.get_host_and_port()[1], flush=True)
+sys.stdin.read()
+server.stop()
+"""
+
+
+@contextmanager
+def running_store() -> Iterator[str]:
+    """A store with one bucket; the environment of this process and its children names it."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    with pytest.MonkeyPatch.context() as patch, process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        url = f"http://127.0.0.1:{int(process.stdout.readline())}"
+        for name, value in environment(url).items():
+            patch.setenv(name, value)
+        s3.client_for_process.cache_clear()
+        s3.client_for_process(os.getpid()).create_bucket(Bucket=BUCKET)
+        try:
+            yield url
+        finally:
+            s3.client_for_process(os.getpid()).close()
+            s3.client_for_process.cache_clear()
+            process.stdin.close()
+
+
+def environment(url: str) -> dict[str, str]:
+    return {
+        "AWS_ENDPOINT_URL": url,
+        "AWS_ACCESS_KEY_ID": "someone",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    }
+
+
+def new_lake() -> ObjectPath:
+    """A prefix that nobody has used."""
+    return ObjectPath(BUCKET, f"team/{uuid.uuid4().hex[:8]}/lake")
+
+
+def object_names(lake: ObjectPath) -> set[str]:
+    """The names of all objects of a lake, as they are in it."""
+    return {found.key.removeprefix(f"{lake.key}/") for found in lake.iter_objects()}
+
+
+@contextmanager
+def before_every_request(do: Callable[[str, dict[str, Any]], None]) -> Iterator[None]:
+    """Call `do` with the operation and its parameters before each request."""
+    asked = s3.call_once
+
+    def told(bucket: str, key: str, operation: str, *arguments: Any, **named: Any) -> Any:
+        do(operation, {"key": key, **named})
+        return asked(bucket, key, operation, *arguments, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(s3, "call_once", told)
+        yield
+
+
+WRITE_OPERATIONS = ("put_object", "delete_object")
+
+
+class WriteCounter:
+    """Counts the requests of the main thread that change something; `at` is called at one of them.
+
+    The threads that renew leases are not counted, as nobody knows when they ask.
+    """
+
+    def __init__(self, step: int | None = None, at: Callable[[], None] = lambda: None) -> None:
+        self.count = 0
+        self._step = step
+        self._at = at
+
+    def __call__(self, operation: str, _: object) -> None:
+        if operation in WRITE_OPERATIONS and threading.current_thread() is threading.main_thread():
+            self.count += 1
+            if self.count == self._step:
+                self._at()
+
+
+class KillBeforeWrite(WriteCounter):
+    """Ends the work of this process with the store before a request, for good."""
+
+    def __call__(self, operation: str, parameters: object) -> None:
+        super().__call__(operation, parameters)
+        assert self._step is not None
+        if self.count >= self._step:
+            is_main = threading.current_thread() is threading.main_thread()
+            raise Interrupted if is_main else LakeError("dead")

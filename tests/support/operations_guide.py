@@ -1,0 +1,220 @@
+"""docs/operations.md, run command by command against a server and workers of its own."""
+
+import os
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from shutil import copytree, rmtree
+from tempfile import mkdtemp
+from typing import TypeVar
+from uuid import UUID
+
+import yaml
+from prefect.client.orchestration import get_client
+from prefect.client.schemas import FlowRun
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from tests.support.paths import ROOT
+
+PAGE = (ROOT / "docs/operations.md").read_text("utf-8")
+COMMANDS = "".join(re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)).splitlines()
+SMALL_SWEEP = (
+    '"rows": {"first": 3}, "levels": [0, 1], "explain": null, "strategy": {"name": "random"}'
+)
+TIMEOUT_S = 240.0
+
+T = TypeVar("T")
+
+
+def wait_for(ask: Callable[[], T | None], what: str) -> T:
+    """The first answer that is something; a failure says what was waited for."""
+    end = time.monotonic() + TIMEOUT_S
+    while time.monotonic() < end:
+        answer = ask()
+        if answer:
+            return answer
+        time.sleep(0.25)
+    raise TimeoutError(f"waited {TIMEOUT_S:.0f} s for {what}")
+
+
+class GuideRun:
+    """A folder with the deployments, a watchlist and a tiny model, and the page's commands.
+
+    `run` and `start` do the command that comes next on the page, which has to be the one given.
+    """
+
+    def __init__(self, folder: Path, model: Path) -> None:
+        self.folder = folder
+        self.left = list(COMMANDS)
+        self.model = model
+        self._port = str(_free_port())
+        self._ray_port = str(_free_port("127.0.0.2"))
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._env = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")} | {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": os.pathsep.join(
+                [f"{ROOT}/lib", str(ROOT), os.environ.get("PYTHONPATH", "")]
+            ),
+            "PREFECT_HOME": str(folder / "prefect"),
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "DO_NOT_TRACK": "1",
+            "PREFECT_WORKER_QUERY_SECONDS": "1",
+            "PRUNELAKE_CACHE": str(folder / "cache"),
+            "HF_HUB_OFFLINE": "1",
+            "NO_PROXY": "127.0.0.1",
+            "OMP_NUM_THREADS": "1",
+            "COLUMNS": "160",
+            # The sockets in it may not have long names.
+            "RAY_TMPDIR": mkdtemp(prefix="ray"),
+        }
+        copytree(ROOT / "flows", folder / "flows", ignore=lambda *_: {"__pycache__"})
+        deployments = (ROOT / "prefect.yaml").read_text("utf-8")
+        # Its hour must not strike while the page is followed.
+        later = f"{(datetime.now(UTC).minute + 30) % 60} * * * *"
+        (folder / "prefect.yaml").write_text(deployments.replace("0 * * * *", later))
+        entry = {"model": str(model), "tasks": ["everyday_knowledge"], "strategies": ["random:1"]}
+        small = {"rows": {"first": 3}, "levels": [0, 1], "explain": None}
+        listed = {"defaults": small, "models": [entry]}
+        (folder / "watchlist.yaml").write_text(yaml.safe_dump(listed))
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}/api"
+
+    @property
+    def lake(self) -> Path:
+        return self.folder / "lake"
+
+    def exports(self) -> None:
+        """Set the variables that the page exports, from here on."""
+        while self.left[0].startswith("export "):
+            name, _, value = self._next("export ").removeprefix("export ").partition("=")
+            self._env[name] = value.replace("$PWD", str(self.folder))
+
+    def run(self, begins: str) -> str:
+        """Do the next command; what it printed."""
+        command = self._next(begins)
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=self.folder,
+            env=self._env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def start(self, begins: str) -> str:
+        """Start the next command and leave it running; the command."""
+        command = self._next(begins)
+        self.again(command)
+        return command
+
+    def again(self, command: str) -> None:
+        """Start a command once more."""
+        log = (self.folder / f"{len(self._processes)}.log").open("wb")
+        with log:
+            process = subprocess.Popen(
+                ["bash", "-c", f"exec env {command}"],
+                cwd=self.folder,
+                env=self._env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        self._processes.append(process)
+
+    def kill(self, place: int) -> None:
+        """Kill what was started at this place, as a machine that dies does."""
+        self._processes[place].kill()
+        self._processes[place].wait()
+
+    def log(self, place: int) -> str:
+        """What a started command has printed."""
+        return (self.folder / f"{place}.log").read_text("utf-8")
+
+    def ray_logs(self) -> str:
+        """What the workers of the page's Ray cluster have printed."""
+        logs = Path(self._env["RAY_TMPDIR"]).glob("ray/session_latest/logs/worker-*")
+        return "".join(log.read_text("utf-8") for log in logs)
+
+    def is_healthy(self) -> bool:
+        with suppress(OSError), urllib.request.urlopen(f"{self.url}/health", timeout=2) as answer:
+            return bool(answer.status == 200)
+        return False
+
+    def flow_runs(self, name: str, scheduled: bool = False) -> list[FlowRun]:
+        """The flow runs of a flow, the oldest first: those of its schedule, or all others."""
+        with get_client(sync_client=True) as client:
+            flows = {flow.id for flow in client.read_flows() if flow.name == name}
+            found = client.read_flow_runs(sort=FlowRunSort.EXPECTED_START_TIME_ASC)
+        return [run for run in found if run.flow_id in flows and run.auto_scheduled is scheduled]
+
+    def flow_run(self, run_id: UUID) -> FlowRun:
+        with get_client(sync_client=True) as client:
+            return client.read_flow_run(run_id)
+
+    def stop(self) -> None:
+        """End what was started, and what that has started."""
+        for process in reversed(self._processes[1:]):
+            process.terminate()
+        for process in self._processes[1:]:
+            _wait(process)
+        for run in self.flow_runs("sweep") if self._processes and self.is_healthy() else ():
+            if run.state is not None and run.state.is_running():
+                with suppress(ProcessLookupError):
+                    os.kill(pid(run), signal.SIGKILL)
+        for process in self._processes[:1]:
+            process.terminate()
+            _wait(process)
+        rmtree(self._env["RAY_TMPDIR"], ignore_errors=True)
+
+    def _next(self, begins: str) -> str:
+        command = self.left.pop(0)
+        assert begins in command, f"the page goes on with {command!r}, not with {begins!r}"
+        command = command.replace("4200", self._port).replace("6379", self._ray_port)
+        command = command.replace('"rows": {"first": 20}', SMALL_SWEEP)
+        return re.sub(r"package:[\w./-]+", str(self.model), command)
+
+
+@contextmanager
+def guide_run(folder: Path, model: Path) -> Iterator[GuideRun]:
+    place = GuideRun(folder, model)
+    with temporary_settings({PREFECT_API_URL: place.url}):
+        try:
+            yield place
+        finally:
+            place.stop()
+
+
+def pid(run: FlowRun) -> int:
+    """The process of a flow run that a process worker started on this machine."""
+    return int(str(run.infrastructure_pid).rpartition(":")[2])
+
+
+def _wait(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.wait(timeout=20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _free_port(host: str = "127.0.0.1") -> int:
+    """A port below those that systems give to outgoing connections: nobody takes it meanwhile."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 30_000)
+        with suppress(OSError), socket.create_server((host, port)):
+            return port

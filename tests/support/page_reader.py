@@ -1,0 +1,209 @@
+"""A server in a thread, and a reader before a browser who notes what should not happen."""
+
+import os
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import parse_qsl, urlsplit
+
+import httpx
+import uvicorn
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Error,
+    Locator,
+    Page,
+    Request,
+    Response,
+    Route,
+    expect,
+)
+from pydantic import SecretStr
+
+from api.app import create_app
+from api.settings import ApiSettings
+from tests.support.paths import ROOT
+
+ARTEFACTS = Path(os.environ.get("PRUNELAKE_ARTEFACTS") or ROOT / "artefacts")
+
+# Every one of them is a way out of this machine.
+CHROMIUM_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+expect.set_options(timeout=15_000)
+
+FAILED_LOAD = re.compile(r"Failed to load resource: the server responded with a status of (\d+)")
+
+
+@contextmanager
+def running_server(lake: Path, token: str | None = None, with_sql: bool = False) -> Iterator[str]:
+    """The address of a server of the lake, which stops afterwards."""
+    app = create_app(lake, ApiSettings(token=None if token is None else SecretStr(token)))
+    # The processes for SQL start with its lifespan.
+    lifespan: Literal["on", "off"] = "on" if with_sql else "off"
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", lifespan=lifespan))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            thread.join(0.02)
+            assert thread.is_alive(), "the server did not start"
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@dataclass
+class PageReader:
+    """Someone before the page; `requests` are the paths, with parameters, that it asked for.
+
+    `expected` are the statuses of refusals that belong to a test. That a chart has nothing to show
+    is always one.
+    """
+
+    context: BrowserContext
+    page: Page
+    address: str
+    expected: set[int] = field(default_factory=set)
+    requests: list[str] = field(default_factory=list)
+    aborted: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    refused: list[tuple[int, str]] = field(default_factory=list)
+
+    def open(self, search: str = "", until: str = "#tiles .tile") -> None:
+        """Open the page and wait until it shows what the selector names."""
+        self.page.goto(f"{self.address}/{search}")
+        expect(self.page.locator(until).first).to_be_visible()
+
+    def with_charts(self, *names: str) -> "PageReader":
+        """The same before a page that lists these charts only: drawing all takes longest."""
+
+        def listed(route: Route) -> None:
+            answer = route.fetch()
+            found = [chart for chart in answer.json() if chart["name"] in names]
+            route.fulfill(response=answer, json=found)
+
+        self.context.route("**/charts", listed)
+        return self
+
+    def choose(self, name: str, value: str) -> None:
+        """Choose in a control, and wait until that is shown."""
+        self.page.locator(f"#{name}").select_option(value)
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until the verdict and its numbers are there."""
+        expect(self.page.locator("#tiles .tile").first).to_be_visible()
+        expect(self.page.locator("#status")).to_contain_text("Shown")
+
+    def see_all(self) -> None:
+        """Bring each chart and the examples on the screen, and wait for them."""
+        for card in self.page.locator("[data-chart]").all():
+            self.look_at(card)
+        self.look_at(self.page.locator("#examples"))
+
+    def look_at(self, part: Locator) -> None:
+        """Bring a part of the page on the screen, and wait until it is loaded."""
+        part.scroll_into_view_if_needed()
+        expect(part).not_to_have_attribute("aria-busy", "true")
+
+    def chart(self, name: str) -> Locator:
+        """The card of a chart, loaded."""
+        card = self.page.locator(f"[data-chart={name}]")
+        self.look_at(card)
+        return card
+
+    def examples(self) -> Locator:
+        """The section of examples, loaded."""
+        section = self.page.locator("#examples")
+        self.look_at(section)
+        return section
+
+    def url_parameters(self) -> dict[str, str]:
+        """What the address says is chosen."""
+        return dict(parse_qsl(urlsplit(self.page.url).query))
+
+    def requests_for(self, path: str) -> list[str]:
+        """The requests whose path begins so."""
+        return [request for request in self.requests if request.startswith(path)]
+
+    def save_screenshot(self, name: str, full_page: bool = True) -> None:
+        """Keep a picture of the page for people to look at."""
+        ARTEFACTS.mkdir(parents=True, exist_ok=True)
+        self.page.evaluate("scrollTo(0, 0)")
+        self.page.screenshot(path=ARTEFACTS / f"{name}.png", full_page=full_page)
+
+    def check(self) -> None:
+        """No fault, no other host, and no refusal but those that belong here."""
+        assert self.errors == []
+        for status, url in self.refused:
+            if status not in self.expected:
+                assert (status, error_code(url)) == (404, "nothing_to_show"), (status, url)
+
+
+def error_code(url: str) -> str:
+    """The code of the error that an address answers."""
+    code: str = httpx.get(url).json()["error"]["code"]
+    return code
+
+
+@contextmanager
+def page_reader(browser: Browser, address: str, **options: Any) -> Iterator[PageReader]:
+    """A reader in a browser without history, checked at the end."""
+    context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}} | options)
+    page = context.new_page()
+    page.set_default_timeout(15_000)
+    reader = PageReader(context, page, address)
+
+    def only_here(route: Route) -> None:
+        if route.request.url.startswith((f"{reader.address}/", "blob:", "data:")):
+            route.continue_()
+        else:
+            reader.errors.append(f"asked another host: {route.request.url}")
+            route.abort()
+
+    def requested(request: Request) -> None:
+        parts = urlsplit(request.url)
+        reader.requests.append(f"{parts.path}?{parts.query}".rstrip("?"))
+
+    def failed(request: Request) -> None:
+        reader.aborted.append(urlsplit(request.url).path)
+
+    def answered(response: Response) -> None:
+        if response.status >= 400:
+            reader.refused.append((response.status, response.url))
+
+    def said(message: ConsoleMessage) -> None:
+        # Browsers write down each refusal; `refused` has them.
+        if message.type in ("error", "warning") and not FAILED_LOAD.match(message.text):
+            reader.errors.append(f"console {message.type}: {message.text}")
+
+    def broke(error: Error) -> None:
+        reader.errors.append(f"page error: {error}")
+
+    context.route("**/*", only_here)
+    page.on("request", requested)
+    page.on("requestfailed", failed)
+    page.on("response", answered)
+    page.on("console", said)
+    page.on("pageerror", broke)
+    try:
+        yield reader
+        reader.check()
+    finally:
+        context.close()

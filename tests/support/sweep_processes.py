@@ -1,0 +1,120 @@
+"""Sweeps without a server behind them, in this process or in one that is killed."""
+
+import logging
+import multiprocessing
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from prefect import Task
+
+from flows import progress as progress_module
+from flows import shards as shard_module
+from flows import sweep as flow_module
+from prunelake.analysis import analyse
+from prunelake.errors import LakeError
+from prunelake.lake import commit, read
+from prunelake.schema.analysis_tables import ANALYSIS_TABLES
+from prunelake.schema.run_tables import RUN_TABLES
+from prunelake.settings import Settings
+from prunelake.spec import SweepSpec
+from prunelake.sweep.shard_work import evaluate_shard
+
+Sweep = Callable[[SweepSpec, Settings], str]
+
+DISK_OPERATIONS = ("replace", "fsync", "unlink", "rmdir")
+# The hashes of an analysis, too: DuckDB sums on several threads, in any order, to the last bit.
+VOLATILE_COLUMNS = {"runs": ["created_at", "duration_s"], "analyses": ["analysed_at", "files"]}
+
+# Forks from a process that has imported all of it, and started none of it.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload([__name__])
+
+
+def sweep_without_prefect(patch: pytest.MonkeyPatch) -> Sweep:
+    """The body of `flows.sweep.sweep`, its tasks called plainly: no retries, no artifacts."""
+    for name, value in list(vars(flow_module).items()):
+        if isinstance(value, Task):
+            patch.setattr(flow_module, name, value.fn)
+    patch.setattr(flow_module, "create_table_artifact", lambda *_, **__: None)
+    for name in ("create_progress_artifact", "update_progress_artifact"):
+        patch.setattr(progress_module, name, lambda *_, **__: None)
+    patch.setattr("flows.events.emit_event", lambda *_, **__: None)
+    for module in (flow_module, shard_module, progress_module):
+        patch.setattr(module, "get_run_logger", lambda: logging.getLogger("sweep"))
+    patch.setattr(analyse, "BOOTSTRAP_REPLICATES", 50)
+    return flow_module.sweep.fn
+
+
+def tables(folder: Path, derived: bool = True) -> dict[str, pl.DataFrame]:
+    """Every table of a lake, without the columns that tell when it was written."""
+    return {
+        name: read.read_table(folder, name).drop(VOLATILE_COLUMNS.get(name, []))
+        for name in (*RUN_TABLES, *(ANALYSIS_TABLES if derived else ()))
+    }
+
+
+def start_sweep_process(*arguments: Any) -> multiprocessing.process.BaseProcess:
+    """A process that runs `sweep_in_child` with these arguments."""
+    process = PROCESSES.Process(target=sweep_in_child, args=arguments)
+    process.start()
+    return process
+
+
+def sweep_in_child(
+    spec: SweepSpec,
+    settings: Settings,
+    ledger: Path,
+    deadly_step: int | None = None,
+    largest_file: int | None = None,
+    user: int | None = None,
+) -> None:
+    """Sweep. `ledger` gets a line for each shard before it is computed and for each step on disk.
+
+    In front of the `deadly_step`-th of these steps, counted from 0, the process is killed. It may
+    write files of `largest_file` bytes, and meets the lake as `user`. What the lake refuses is a
+    line, too, and exit code 1.
+    """
+    patch = pytest.MonkeyPatch()
+    sweep = sweep_without_prefect(patch)
+    lines = os.open(ledger, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    check_writable = commit.check_writable
+    steps = 0
+
+    def counted(step: Callable[..., Any]) -> Callable[..., Any]:
+        def counting(*given: Any, **named: Any) -> Any:
+            nonlocal steps
+            if steps == deadly_step:
+                os.kill(os.getpid(), signal.SIGKILL)
+            steps += 1
+            os.write(lines, b"step\n")
+            return step(*given, **named)
+
+        return counting
+
+    def noted(work: Any, *given: Any) -> Any:
+        os.write(lines, f"{work.shard.name}\n".encode())
+        return evaluate_shard(work, *given)
+
+    def as_user(folder: Path) -> None:
+        if user is not None:
+            os.setuid(user)
+        check_writable(folder)
+
+    for name in DISK_OPERATIONS:
+        patch.setattr(os, name, counted(getattr(os, name)))
+    patch.setattr(shard_module, "evaluate_shard", noted)
+    patch.setattr(commit, "check_writable", as_user)
+    if largest_file is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+    try:
+        sweep(spec, settings)
+    except LakeError as error:
+        os.write(lines, f"{error}\n".encode())
+        sys.exit(1)

@@ -1,0 +1,353 @@
+"""Sweeps that are killed, that run out of disk, that meet one another."""
+
+import errno
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import polars as pl
+import pytest
+import yaml
+from polars.testing import assert_frame_equal
+from prefect.settings import get_current_settings
+from prefect.testing.utilities import prefect_test_harness
+
+from flows import shards as shard_module
+from flows import sweep as flow_module
+from prunelake.errors import LakeError
+from prunelake.lake import commit, read
+from prunelake.lake.partial_runs import ORDER_SHARD, SHARDS, PartialRun
+from prunelake.lake.verify import find_damage, verify_lake
+from prunelake.models.loading import load_model
+from prunelake.settings import Settings
+from prunelake.spec import Calibration, Explanation, Rows, SweepSpec
+from prunelake.sweep.plan import plan_sweep
+from tests.support.lake_rows import identity_of, small_run
+from tests.support.sweep_processes import Sweep, start_sweep_process, sweep_without_prefect, tables
+from tests.support.tiny_models import tiny_model
+from tests.support.tiny_tokenizer import tiny_tokenizer
+
+KILLS = 40
+SIGKILLED = -9
+NOBODY = 65534
+OTHER = identity_of("run")[1]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A lake that has another run already, and the ledger of what sweeps do there."""
+
+    folder: Path
+    run_id: str = ""
+
+    @property
+    def settings(self) -> Settings:
+        return Settings(lake=self.folder / "lake", cache=self.folder / "cache", device="cpu")
+
+    @property
+    def lake(self) -> Path:
+        return self.folder / "lake"
+
+    @property
+    def ledger(self) -> Path:
+        return self.folder / "ledger"
+
+    def finished(self) -> set[str]:
+        """The shards, and the removal order, that need not be computed."""
+        heads = (PartialRun(self.lake, self.run_id).folder / SHARDS.name).glob("*.parquet")
+        return {path.stem for path in heads if not path.name.startswith(".")}
+
+    def noted(self) -> list[str]:
+        """The lines of the ledger since they were read last."""
+        lines = self.ledger.read_text().splitlines() if self.ledger.exists() else []
+        self.ledger.unlink(missing_ok=True)
+        return lines
+
+    def computed(self) -> list[str]:
+        """The shards that were begun since the ledger was read last."""
+        return [line for line in self.noted() if line != "step"]
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """What the sweep gives when nobody disturbs it, what it does on disk and how long it takes."""
+
+    run_id: str
+    shards: list[str]
+    tables: dict[str, pl.DataFrame]
+    without: dict[str, pl.DataFrame]
+    steps: int
+    seconds: float
+
+    def matches(self, place: Place) -> bool:
+        """Whether the run is in a lake: all of it, or nothing; the other run is as it was."""
+        is_there = read.has_run(place.lake, self.run_id)
+        found = tables(place.lake, derived=False)
+        if is_there == read.has_run(place.lake, self.run_id):  # otherwise it came in between
+            for name, frame in found.items():
+                assert_frame_equal(frame, (self.tables if is_there else self.without)[name])
+        return is_there
+
+    def ends(self, place: Place) -> None:
+        """Hold that the sweep has come to its end there, and left nothing else."""
+        for name, frame in tables(place.lake).items():
+            assert_frame_equal(frame, self.tables[name])
+        assert list((place.lake / ".shards").iterdir()) == []
+        assert list(find_damage(place.lake)) == []
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory: pytest.TempPathFactory) -> SweepSpec:
+    """A sweep of three shards that explain and one that only predicts, by a model of letters."""
+    folder = tmp_path_factory.mktemp("letters")
+    tiny_tokenizer().save_pretrained(folder)
+    tiny_model("llama", max_position_embeddings=512).save_pretrained(folder)
+    return SweepSpec(
+        model=str(folder),
+        task="everyday_knowledge",
+        rows=Rows(first=12),
+        levels=(0, 1, 3),
+        calibration=Calibration(windows=1, window_tokens=64),
+        explain=Explanation(
+            methods=("input_x_gradient",),
+            operators=("replace",),
+            fractions=(0.02,),
+            rows=9,
+            levels=(0,),
+            bounds_beam=1,
+        ),
+    )
+
+
+@pytest.fixture(scope="module")
+def undisturbed(spec: SweepSpec, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    for _ in range(2):  # the first one also starts the process that the others are forked from
+        place = Place(tmp_path_factory.mktemp("undisturbed"))
+        commit.write_run(place.lake, *small_run())
+        without = tables(place.lake, derived=False)
+        began = time.perf_counter()
+        assert ended(start_sweep_process(spec, place.settings, place.ledger)) == 0
+        seconds = time.perf_counter() - began
+    (run_id,) = set(read.run_ids(place.lake)) - {OTHER}
+    noted = place.noted()
+    shards = [line for line in noted if line != "step"]
+    assert len(shards) == 4
+    found = tables(place.lake)
+    assert found["bounds"].height > 0
+    return Undisturbed(run_id, shards, found, without, noted.count("step"), seconds)
+
+
+@pytest.fixture
+def place(tmp_path: Path, undisturbed: Undisturbed) -> Place:
+    place = Place(tmp_path, undisturbed.run_id)
+    commit.write_run(place.lake, *small_run())
+    return place
+
+
+def ended(process: BaseProcess) -> int | None:
+    process.join(120)
+    return process.exitcode
+
+
+def test_a_sweep_killed_at_any_moment_goes_on_where_it_was(
+    spec: SweepSpec, undisturbed: Undisturbed, tmp_path: Path
+) -> None:
+    drawn = random.Random(5)
+    kills = lakes = resumed = 0
+    place = None
+    while kills < KILLS or place is not None:
+        if place is None:
+            place = Place(tmp_path / str(lakes), undisturbed.run_id)
+            commit.write_run(place.lake, *small_run())
+            lakes += 1
+        finished = place.finished()
+        # By turns in front of a step on disk, at any time, and at last not at all.
+        deadly_step, lifetime = None, 120.0
+        if kills < KILLS and kills % 2:
+            deadly_step = drawn.randrange(undisturbed.steps)
+        elif kills < KILLS:
+            lifetime = drawn.uniform(0, undisturbed.seconds)
+        began = time.perf_counter()
+        process = start_sweep_process(spec, place.settings, place.ledger, deadly_step)
+        while process.is_alive() and time.perf_counter() - began < lifetime:
+            undisturbed.matches(place)
+            process.join(0.1)
+        process.kill()
+        assert ended(process) in (0, SIGKILLED)
+        kills += process.exitcode == SIGKILLED
+        computed = place.computed()
+        assert not finished & set(computed), "a finished shard was computed again"
+        assert len(computed) == len(set(computed))
+        resumed += bool(finished and computed)
+        undisturbed.matches(place)
+        assert list(find_damage(place.lake)) == []
+        for finding in verify_lake(place.lake):
+            assert finding.problem.startswith(("leftover", "missing, or of another version"))
+        if process.exitcode == 0:
+            undisturbed.ends(place)
+            place = None
+    assert resumed >= 3, "too few sweeps went on to prove anything"
+
+
+def test_two_sweeps_of_one_spec_at_once_are_one(
+    spec: SweepSpec, undisturbed: Undisturbed, place: Place
+) -> None:
+    processes = [start_sweep_process(spec, place.settings, place.ledger) for _ in range(2)]
+    assert [ended(process) for process in processes] == [0, 0]
+    assert sorted(place.computed()) == sorted(undisturbed.shards)
+    undisturbed.ends(place)
+
+
+def test_who_waits_for_a_sweep_that_is_killed_takes_it_up(
+    spec: SweepSpec, undisturbed: Undisturbed, place: Place
+) -> None:
+    first = start_sweep_process(spec, place.settings, place.ledger, undisturbed.steps // 2)
+    while not place.finished():
+        first.join(0.01)
+    second = start_sweep_process(spec, place.settings, place.ledger)
+    assert [ended(first), ended(second)] == [SIGKILLED, 0]
+    # At most the one that it was at was begun twice.
+    computed = place.computed()
+    assert set(computed) == set(undisturbed.shards)
+    assert len(computed) <= len(undisturbed.shards) + 1
+    undisturbed.ends(place)
+
+
+def refusal(sweep: Sweep, spec: SweepSpec, settings: Settings) -> str | None:
+    """What a sweep says that could not be written; None where it came to its end."""
+    try:
+        sweep(spec, settings)
+    except LakeError as error:
+        return str(error)
+    return None
+
+
+def test_a_write_that_fails_is_one_clear_line_and_the_next_sweep_goes_on(
+    spec: SweepSpec, undisturbed: Undisturbed, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every file of the sweep fails to be written once: each sweep comes one file further.
+
+    By turns the disk is full and the lake can only be read.
+    """
+    failures = [OSError(number, os.strerror(number)) for number in (errno.ENOSPC, errno.EROFS)]
+    replace = os.replace
+    failed: list[Path] = []
+
+    def failing(source: Path, target: Path) -> None:
+        if target in failed:
+            replace(source, target)
+        else:
+            failed.append(target)
+            raise failures[len(failed) % 2]
+
+    work = plan_sweep(spec, place.settings)
+    loaded = load_model(work.source)
+    monkeypatch.setattr(flow_module, "plan_sweep", lambda *_: work)
+    monkeypatch.setattr(shard_module, "cached_model", lambda *_: loaded)
+    sweep = sweep_without_prefect(monkeypatch)
+    monkeypatch.setattr(os, "replace", failing)
+    attempts = 1
+    while message := refusal(sweep, spec, place.settings):
+        attempts += 1
+        assert str(failures[len(failed) % 2].strerror) in message
+        assert "make room or fix the permissions" in message
+        assert "\n" not in message
+        undisturbed.matches(place)
+        assert list(find_damage(place.lake)) == []
+        assert not list(place.lake.rglob("*.tmp"))
+    assert attempts == len(failed) + 1
+    # A sweep reports nothing of others, and this one has too few rows to be recalibrated.
+    assert {path.parent.name for path in failed} >= {*undisturbed.tables, SHARDS.name} - {
+        "reported",
+        "recalibrated_reliability",
+    }
+    assert any(path.stem == ORDER_SHARD for path in failed)
+    undisturbed.ends(place)
+
+
+def test_a_disk_that_takes_no_more_is_one_clear_line(
+    spec: SweepSpec, undisturbed: Undisturbed, place: Place
+) -> None:
+    # Enough for the removal order, too little for predictions and what comes after them.
+    limited = start_sweep_process(spec, place.settings, place.ledger, None, 4200)
+    assert ended(limited) == 1
+    (message,) = [line for line in place.noted() if "could not be written" in line]
+    assert f" of run {undisturbed.run_id} could not be written to {place.lake}: " in message
+    assert os.strerror(errno.EFBIG) in message
+    assert place.finished() <= {ORDER_SHARD}
+    assert not undisturbed.matches(place)
+    assert verify_lake(place.lake) == [f for f in verify_lake(place.lake) if "missing" in f.problem]
+    assert ended(start_sweep_process(spec, place.settings, place.ledger)) == 0
+    undisturbed.ends(place)
+
+
+def test_a_lake_of_somebody_else_is_refused_before_any_work(
+    spec: SweepSpec, undisturbed: Undisturbed
+) -> None:
+    # Not below pytest's own folder, into which nobody else may look.
+    with tempfile.TemporaryDirectory() as folder:
+        place = Place(Path(folder), undisturbed.run_id)
+        commit.write_run(place.lake, *small_run())
+        for path in (place.folder, place.lake, *place.lake.iterdir()):
+            if path.is_dir():
+                path.chmod(0o555)
+        user = NOBODY if os.geteuid() == 0 else None  # root may write everywhere
+        process = start_sweep_process(spec, place.settings, place.ledger, None, None, user)
+        assert ended(process) == 1
+        (message,) = place.noted()
+        assert f"lake {place.lake} cannot be written (PermissionError" in message
+        assert not undisturbed.matches(place)
+        for path in (place.folder, place.lake):
+            path.chmod(0o755)
+
+
+DEADLY = """
+import os, signal
+from prunelake.cli.app import main
+
+replace, left = os.replace, [{}]
+
+def deadly(source, target):
+    left[0] -= ".shards" in str(target)
+    if left[0] < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(source, target)
+
+os.replace = deadly
+main()
+"""
+
+
+def test_a_killed_command_goes_on_with_the_next_one(
+    spec: SweepSpec, undisturbed: Undisturbed, place: Place
+) -> None:
+    """The command line and the flow as they are, with a server behind them."""
+    file = place.folder / "sweep.yaml"
+    file.write_text(yaml.safe_dump(spec.model_dump(mode="json", exclude_none=True)))
+    with prefect_test_harness(server_startup_timeout=120):
+        env = os.environ | {
+            "PREFECT_API_URL": get_current_settings().api.url or "",
+            "PRUNELAKE_CACHE": str(place.settings.cache),
+            "PRUNELAKE_DEVICE": "cpu",
+        }
+        # The removal order is two files, a shard that explains five.
+        commands = [
+            subprocess.run(
+                [sys.executable, "-c", DEADLY.format(files), "sweep", file, "--lake", place.lake],
+                env=env,
+                capture_output=True,
+                text=True,
+                timeout=300,
+            )
+            for files in (2 + 5 + 3, 1000)
+        ]
+    assert [command.returncode for command in commands] == [SIGKILLED, 0]
+    assert "(1 of 4 shards were there already)" in commands[1].stderr
+    assert undisturbed.matches(place)
+    assert list((place.lake / ".shards").iterdir()) == []

@@ -1,0 +1,171 @@
+"""Entries of the hub, against a hub on loopback and the hub's own client."""
+
+import json
+import logging
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import HfApi, constants
+
+from flows import watch as flow_module
+from prunelake.lake import attempt_log
+from prunelake.settings import Settings
+from prunelake.watch import revisions
+from prunelake.watch.rounds import EvaluationState
+from tests.support.fake_launcher import (
+    FakeLauncher,
+    model_states,
+    run_round,
+    saved_model,
+    watchlist,
+)
+from tests.support.hub_server import running_hub
+
+FIRST, SECOND = "a" * 40, "b" * 40
+
+
+def model(name: str, commit: str, size: int | None = 1000, downloads: int = 0) -> dict[str, Any]:
+    files: list[dict[str, Any]] = [{"rfilename": "config.json", "size": 9}]
+    if size is not None:
+        files.append({"rfilename": "model.safetensors", "size": size})
+    return {"id": name, "sha": commit, "siblings": files, "downloads": downloads}
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(lake=tmp_path / "lake", cache=tmp_path / "cache")
+
+
+@pytest.fixture
+def pages() -> dict[str, bytes]:
+    """What the hub answers, by path; changed by tests, between rounds as well."""
+    return {}
+
+
+@pytest.fixture
+def endpoint(pages: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    with running_hub(pages) as address:
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(revisions, "HfApi", partial(HfApi, endpoint=address))
+        yield address
+
+
+def publish(pages: dict[str, bytes], *models: dict[str, Any]) -> None:
+    pages["/api/models"] = json.dumps(list(models)).encode()
+    for each in models:
+        pages[f"/api/models/{each['id']}"] = json.dumps(each).encode()
+
+
+@pytest.mark.usefixtures("endpoint")
+def test_a_new_commit_is_a_new_evaluation_and_no_weights_are_fetched(
+    tmp_path: Path, settings: Settings, pages: dict[str, bytes]
+) -> None:
+    publish(pages, model("org/name", FIRST))  # and no file of it
+    listed, worker = watchlist(tmp_path, {"hub": "org/name"}), FakeLauncher(flow_run="f")
+    assert model_states(run_round(listed, settings, worker)) == [("name", "started")]
+    assert model_states(run_round(listed, settings, worker)) == [("name", "in flight")]
+    publish(pages, model("org/name", SECOND))
+    assert model_states(run_round(listed, settings, worker)) == [("name", "started")]
+    assert [each.model_revision.revision for each in worker.started] == [FIRST, SECOND]
+    assert {each.spec.model for each in worker.started} == {"hub:org/name"}
+
+
+@pytest.mark.usefixtures("endpoint")
+def test_a_revision_is_looked_up_as_it_is_named(
+    tmp_path: Path, settings: Settings, pages: dict[str, bytes]
+) -> None:
+    pages["/api/models/org/name/revision/v1"] = json.dumps(model("org/name", FIRST)).encode()
+    worker = FakeLauncher()
+    run_round(watchlist(tmp_path, {"model": "hub:org/name@v1"}), settings, worker)
+    assert [each.model_revision.revision for each in worker.started] == [FIRST]
+    assert worker.started[0].spec.model == "hub:org/name@v1"
+
+
+@pytest.mark.usefixtures("endpoint")
+def test_a_query_takes_the_models_that_are_downloaded_enough_and_skips_what_has_no_weights(
+    tmp_path: Path, settings: Settings, pages: dict[str, bytes]
+) -> None:
+    publish(
+        pages,
+        model("org/large", FIRST, downloads=90, size=10**10),
+        model("org/liked", FIRST, downloads=50),
+        model("org/empty", FIRST, downloads=40, size=None),
+        model("org/rare", SECOND, downloads=3),
+    )
+    worker = FakeLauncher()
+    query = {"author": "org", "tags": ["text-generation"], "min_downloads": 10}
+    listed = watchlist(tmp_path, {"query": query}, budget={"max_model_gb": 5})
+    lines = run_round(listed, settings, worker)
+    assert model_states(lines) == [
+        ("large", "skipped"),
+        ("empty", "skipped"),
+        ("liked", "evaluated"),
+    ]
+    assert lines[0].detail == "its weights are 10 GB, the entry takes 5 GB"
+    assert "no *.safetensors" in lines[1].detail
+
+
+@pytest.mark.usefixtures("endpoint")
+def test_a_model_that_is_not_on_the_hub_is_no_outage(
+    tmp_path: Path, settings: Settings, pages: dict[str, bytes]
+) -> None:
+    publish(pages, model("org/there", FIRST))
+    listed = watchlist(tmp_path, {"hub": "org/gone"}, {"hub": "org/there"})
+    lines = run_round(listed, settings, FakeLauncher())
+    assert model_states(lines) == [("gone", "skipped"), ("there", "evaluated")]
+    assert "no such model or revision" in lines[0].detail
+
+
+def test_an_outage_of_the_hub_is_said_and_starts_nothing_twice(
+    tmp_path: Path, settings: Settings, pages: dict[str, bytes], endpoint: str
+) -> None:
+    saved_model(tmp_path / "local")
+    publish(pages, model("org/name", FIRST))
+    listed = watchlist(tmp_path, {"hub": "org/name"}, {"hub": "org/other"}, {"model": "local"})
+    worker = FakeLauncher(flow_run="f")
+    del pages["/api/models/org/name"]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(constants, "HF_HUB_OFFLINE", True)
+        lines = run_round(listed, settings, worker)
+    assert [line.state for line in lines] == [
+        EvaluationState.unreachable,
+        EvaluationState.unreachable,
+        EvaluationState.started,
+    ]
+    assert "tried again next round" in lines[0].detail
+    publish(pages, model("org/name", FIRST))
+    assert model_states(run_round(listed, settings, worker))[-1] == ("name", "started")
+    # The address answers no more: what is in flight is kept for when it does.
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(revisions, "HfApi", partial(HfApi, endpoint="http://127.0.0.1:9"))
+        assert [line.state for line in run_round(listed, settings, worker)] == [
+            EvaluationState.unreachable,
+            EvaluationState.unreachable,
+            EvaluationState.in_flight,
+        ]
+    assert model_states(run_round(listed, settings, worker))[-2:] == [
+        ("name", "in flight"),
+        ("local", "in flight"),
+    ]
+    assert worker.models == ["local", "name"]
+    assert len(attempt_log.read_attempts(settings.lake)) == 2
+    assert endpoint
+
+
+def test_the_flow_ends_as_cut_off_from_the_hub_and_shows_what_is_not_done(
+    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved_model(tmp_path / "local")
+    listed = watchlist(tmp_path, {"hub": "org/name"}, {"model": "local"})
+    shown: list[dict[str, Any]] = []
+    monkeypatch.setattr(flow_module, "get_run_logger", logging.getLogger)
+    monkeypatch.setattr(flow_module, "create_table_artifact", lambda **given: shown.append(given))
+    monkeypatch.setattr(flow_module, "DeploymentLauncher", lambda: FakeLauncher(flow_run="f"))
+    state = flow_module.watch.fn(listed.path, settings)
+    assert (state.name, state.message) == ("HubNotReached", "1 started, 1 hub not reached")
+    assert [row["state"] for row in shown[0]["table"]] == ["hub not reached", "started"]
+    nothing = flow_module.watch.fn(watchlist(tmp_path).path, settings)
+    assert (nothing.name, len(shown)) == ("Completed", 1)

@@ -1,0 +1,422 @@
+import os
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from prunelake.errors import CorruptFile, PrefectUnavailable
+from prunelake.lake import attempt_log
+from prunelake.lake.attempt_log import Attempt
+from prunelake.settings import Settings
+from prunelake.spec import Calibration, Strategy, SweepSpec
+from prunelake.watch import revisions
+from prunelake.watch.evaluations import Evaluation, spec_key
+from prunelake.watch.launcher import AttemptOutcome, LocalLauncher
+from prunelake.watch.rounds import EvaluationState
+from tests.support.fake_launcher import (
+    FakeLauncher,
+    change_attempt,
+    model_states,
+    run_round,
+    saved_model,
+    watchlist,
+    write_evaluated_run,
+)
+from tests.support.local_paths import local_path
+
+PAST = datetime.now(UTC) - timedelta(days=3)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(lake=tmp_path / "lake", cache=tmp_path / "cache")
+
+
+@pytest.fixture
+def writes(settings: Settings) -> FakeLauncher:
+    """A worker whose sweeps end in the lake, in this process."""
+    return FakeLauncher(
+        lambda evaluation: write_evaluated_run(local_path(settings.lake), evaluation)
+    )
+
+
+def fails(*names: str) -> Callable[[Evaluation], None]:
+    """Work that fails for these models."""
+
+    def work(evaluation: Evaluation) -> None:
+        if Path(evaluation.model_revision.model).name in names:
+            raise RuntimeError("out of memory")
+
+    return work
+
+
+def everything(folder: Path) -> dict[str, float]:
+    return {str(path): path.stat().st_mtime for path in folder.rglob("*")}
+
+
+def test_only_what_the_lake_lacks_is_started(
+    tmp_path: Path, settings: Settings, writes: FakeLauncher
+) -> None:
+    for name in ("a", "b"):
+        saved_model(tmp_path / "models" / name, name)
+    listed = watchlist(tmp_path, {"folder": "models", "strategies": ["cosine", "random:3"]})
+    assert model_states(run_round(listed, settings, writes)) == [
+        (n, "evaluated") for n in ("a", "a", "b", "b")
+    ]
+    saved_model(tmp_path / "models" / "deep" / "checkpoint-7", "c")
+    assert model_states(run_round(listed, settings, writes)) == [("checkpoint-7", "evaluated")] * 2
+    assert run_round(listed, settings, writes) == []
+    assert len(writes.started) == 6
+
+
+def test_a_new_revision_of_a_known_model_is_a_new_evaluation(
+    tmp_path: Path, settings: Settings, writes: FakeLauncher
+) -> None:
+    saved_model(tmp_path / "m", "first")
+    listed = watchlist(tmp_path, {"model": "m"})
+    run_round(listed, settings, writes)
+    saved_model(tmp_path / "m", "second")
+    run_round(listed, settings, writes)
+    first, second = writes.started
+    assert first.spec == second.spec
+    assert first.model_revision.revision != second.model_revision.revision
+    assert run_round(listed, settings, writes) == []
+
+
+def test_a_revision_is_the_one_that_a_sweep_writes_into_the_lake(
+    tmp_path: Path, tiny_folder: Path
+) -> None:
+    from prunelake.models.sources import resolve_model
+
+    (entry,) = watchlist(tmp_path, {"model": str(tiny_folder)}).entries
+    (found,) = revisions.find_revisions(entry, tmp_path / "cache")
+    assert isinstance(found, revisions.ModelRevision)
+    assert found.revision == resolve_model(str(tiny_folder), tmp_path / "cache").revision
+    assert found.weight_bytes == (tiny_folder / "model.safetensors").stat().st_size
+
+
+def test_weights_are_hashed_again_only_after_a_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = saved_model(tmp_path / "m")
+    for file in folder.iterdir():
+        os.utime(file, (PAST.timestamp(), PAST.timestamp()))
+    (entry,) = watchlist(tmp_path, {"model": "m"}).entries
+    (first,) = revisions.find_revisions(entry, tmp_path / "cache")
+    with monkeypatch.context() as patched:
+        patched.setattr(revisions, "hash_files", lambda _: pytest.fail("hashed again"))
+        assert list(revisions.find_revisions(entry, tmp_path / "cache")) == [first]
+    (folder / "model.safetensors").write_text("another")
+    assert list(revisions.find_revisions(entry, tmp_path / "cache")) != [first]
+
+
+def test_a_spec_that_is_spelled_otherwise_is_the_same(tmp_path: Path, settings: Settings) -> None:
+    plain = SweepSpec(task="opinions")
+    seeded = plain.model_copy(update={"strategy": Strategy(seed=7), "model": "another"})
+    assert spec_key(seeded) == spec_key(plain)
+    random = plain.model_copy(update={"strategy": Strategy(name="random")})
+    assert spec_key(random) != spec_key(plain)
+    on_other_text = random.model_copy(update={"calibration": Calibration(windows=3)})
+    assert spec_key(on_other_text) == spec_key(random)
+    named = [Strategy.model_validate({"name": n}) for n in ("cosine", "iterative", "loss", "last")]
+    named += [Strategy(name="divergence"), Strategy(name="divergence", search_rows=9)]
+    keys = {spec_key(plain.model_copy(update={"strategy": strategy})) for strategy in named}
+    assert len(keys) == len(named)
+    assert spec_key(SweepSpec(task="opinions", levels=(4, 2))) == spec_key(
+        SweepSpec(task="opinions", levels=(0, 2, 4))
+    )
+    saved_model(tmp_path / "m")
+    worker = FakeLauncher()
+    listed = watchlist(tmp_path, {"model": "m", "levels": [2, 4]})
+    run_round(listed, settings, worker, is_dry=True)
+    worker = FakeLauncher(
+        lambda each: write_evaluated_run(
+            local_path(settings.lake), each, spec=each.spec.model_dump_json(indent=3)
+        )
+    )
+    run_round(listed, settings, worker)
+    assert (
+        run_round(watchlist(tmp_path, {"model": "m", "levels": [4, 2, 0]}), settings, worker) == []
+    )
+
+
+def test_a_sweep_that_finds_its_run_under_another_spec_is_not_started_again(
+    tmp_path: Path, settings: Settings
+) -> None:
+    saved_model(tmp_path / "m")
+    listed = watchlist(tmp_path, {"model": "m"})
+    # The default levels of this model, spelled out: only a sweep can know that they are.
+    worker = FakeLauncher(
+        lambda each: write_evaluated_run(
+            local_path(settings.lake),
+            each,
+            spec=each.spec.model_copy(update={"levels": (0, 1)}).model_dump_json(),
+        )
+    )
+    assert model_states(run_round(listed, settings, worker)) == [("m", "evaluated")]
+    assert run_round(listed, settings, worker) == []
+    for file in local_path(settings.lake).glob("runs/*"):
+        file.unlink()
+    assert model_states(run_round(listed, settings, worker)) == [("m", "evaluated")]
+
+
+def test_two_watchers_at_once_start_it_once(tmp_path: Path, settings: Settings) -> None:
+    for n in range(5):
+        saved_model(tmp_path / "models" / str(n), str(n))
+    listed = watchlist(tmp_path, {"folder": "models"}, budget={"runs_per_round": 9})
+    together = threading.Barrier(4)
+    workers = [FakeLauncher(flow_run="1") for _ in range(4)]
+
+    def run(worker: FakeLauncher) -> None:
+        together.wait()
+        run_round(listed, settings, worker)
+
+    threads = [threading.Thread(target=run, args=[worker]) for worker in workers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    started = [model for worker in workers for model in worker.models]
+    assert sorted(started) == ["0", "1", "2", "3", "4"]
+
+
+def test_what_another_has_computed_since_the_round_began_is_not_started(
+    tmp_path: Path, settings: Settings
+) -> None:
+    for name in ("a", "b"):
+        saved_model(tmp_path / "models" / name, name)
+    listed = watchlist(tmp_path, {"folder": "models"})
+    both: list[Evaluation] = []
+    run_round(listed, settings, FakeLauncher(both.append, flow_run="1"), is_dry=False)
+    for attempt in attempt_log.read_attempts(settings.lake).values():
+        attempt_log.compare_and_swap(settings.lake, attempt, None)
+    worker = FakeLauncher(
+        lambda _: [write_evaluated_run(local_path(settings.lake), each) for each in both]
+    )
+    assert model_states(run_round(listed, settings, worker)) == [("a", "evaluated")]
+    assert worker.models == ["a"]
+    assert attempt_log.read_attempts(settings.lake) == {}
+
+
+def test_a_failing_model_is_retried_with_back_off_and_parked_and_blocks_no_other(
+    tmp_path: Path, settings: Settings
+) -> None:
+    for name in ("bad", "good"):
+        saved_model(tmp_path / "models" / name, name)
+    listed = watchlist(tmp_path, {"folder": "models"}, budget={"runs_per_round": 1})
+    worker = FakeLauncher(fails("bad"))
+    (line, waits) = run_round(listed, settings, worker)
+    assert (line.state, waits.state) == (EvaluationState.failed, EvaluationState.waiting)
+    assert line.detail.startswith("RuntimeError: out of memory (next ")
+    # The one that failed waits, and the budget is the other one's.
+    assert model_states(run_round(listed, settings, worker)) == [
+        ("bad", "waiting"),
+        ("good", "evaluated"),
+    ]
+    pauses = []
+    listed = watchlist(tmp_path, {"model": "models/bad"}, budget={"runs_per_day": 99})
+    for file in (local_path(settings.lake) / ".watch").glob("*.json"):
+        file.unlink()
+    for _ in range(4):
+        run_round(listed, settings, worker)
+        (attempt,) = attempt_log.read_attempts(settings.lake).values()
+        assert attempt.retry_at
+        pauses.append(round((attempt.retry_at - datetime.now(UTC)) / timedelta(hours=1)))
+        assert model_states(run_round(listed, settings, worker)) == [("bad", "waiting")]
+        change_attempt(local_path(settings.lake), retry_at=PAST)
+    assert pauses == [1, 2, 4, 8]
+    (line,) = run_round(listed, settings, worker)
+    assert line.detail.endswith("(parked)")
+    (line,) = run_round(listed, settings, worker)
+    assert line.state is EvaluationState.parked
+    assert line.detail == "5 attempts failed, the last one: RuntimeError: out of memory"
+    assert worker.models == ["bad", "good", *["bad"] * 5]
+
+
+@pytest.mark.parametrize("change", ["revision", "entry", "retry"])
+def test_what_is_parked_is_tried_again_after_a_change_or_when_asked(
+    change: str, tmp_path: Path, settings: Settings
+) -> None:
+    saved_model(tmp_path / "m")
+    worker = FakeLauncher(fails("m"))
+    listed = watchlist(tmp_path, {"model": "m"})
+    run_round(listed, settings, worker)
+    change_attempt(local_path(settings.lake), number=5, retry_at=None)
+    assert model_states(run_round(listed, settings, worker)) == [("m", "parked")]
+    if change == "revision":
+        saved_model(tmp_path / "m", "others")
+    if change == "entry":
+        listed = watchlist(tmp_path, {"model": "m", "dtype": "bfloat16"})
+    assert model_states(run_round(listed, settings, worker, is_retry=change == "retry")) == [
+        ("m", "failed")
+    ]
+    (attempt,) = attempt_log.read_attempts(settings.lake).values()
+    assert attempt.number == 1
+
+
+def test_a_flow_run_is_in_flight_until_it_ends_and_its_end_counts(
+    tmp_path: Path, settings: Settings
+) -> None:
+    saved_model(tmp_path / "m")
+    listed = watchlist(tmp_path, {"model": "m"})
+    worker = FakeLauncher(flow_run="f1")
+    assert model_states(run_round(listed, settings, worker)) == [("m", "started")]
+    assert model_states(run_round(listed, settings, worker)) == [("m", "in flight")]
+    worker.ends["m"] = AttemptOutcome(False, "flow run x crashed")
+    (line,) = run_round(listed, settings, worker)
+    assert line.state is EvaluationState.waiting
+    assert "attempt 1 failed: flow run x crashed" in line.detail
+    change_attempt(local_path(settings.lake), retry_at=PAST)
+    assert model_states(run_round(listed, settings, worker)) == [("m", "started")]
+    worker.ends["m"] = AttemptOutcome(True, "flow run x completed")
+    (line,) = run_round(listed, settings, worker)
+    assert "not in this lake" in line.detail
+    write_evaluated_run(local_path(settings.lake), worker.started[0])
+    assert run_round(listed, settings, worker) == []
+    assert attempt_log.read_attempts(settings.lake) == {}
+    assert len({attempt.idempotency_key for attempt in worker.attempts}) == 2
+
+
+def test_a_process_that_died_counts_as_failed(tmp_path: Path, settings: Settings) -> None:
+    saved_model(tmp_path / "m")
+    listed = watchlist(tmp_path, {"model": "m"})
+
+    def killed(_: Evaluation) -> None:
+        raise SystemExit  # nothing more is written, as after a kill
+
+    with pytest.raises(SystemExit):
+        run_round(listed, settings, FakeLauncher(killed))
+    here = LocalLauncher(lambda _: pytest.fail("started"))
+    assert model_states(run_round(listed, settings, here)) == [("m", "in flight")]  # type: ignore[arg-type]  # no Worker
+    (attempt,) = attempt_log.read_attempts(settings.lake).values()
+    change_attempt(local_path(settings.lake), started_at=PAST)
+    old = PAST.timestamp()
+    os.utime(local_path(settings.lake) / ".watch" / f"{attempt.key}.json", (old, old))
+    (line,) = run_round(listed, settings, here)  # type: ignore[arg-type]  # no Worker
+    assert line.state is EvaluationState.waiting
+    assert "ended without a word" in line.detail
+
+
+def test_who_stops_a_watch_has_not_failed(tmp_path: Path, settings: Settings) -> None:
+    saved_model(tmp_path / "m")
+
+    def stopped(_: Evaluation) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_round(watchlist(tmp_path, {"model": "m"}), settings, FakeLauncher(stopped))
+    assert attempt_log.read_attempts(settings.lake) == {}
+
+
+def test_a_claim_stays_when_the_server_is_lost(tmp_path: Path, settings: Settings) -> None:
+    saved_model(tmp_path / "m")
+
+    def lost(_: Evaluation) -> None:
+        raise PrefectUnavailable("gone")
+
+    listed, worker = watchlist(tmp_path, {"model": "m"}), FakeLauncher(lost)
+    with pytest.raises(PrefectUnavailable):
+        run_round(listed, settings, worker)
+    assert model_states(run_round(listed, settings, worker)) == [("m", "in flight")]
+    assert len(worker.started) == 1
+
+
+def test_budgets_hold_by_round_by_day_and_by_size(tmp_path: Path, settings: Settings) -> None:
+    for n in range(5):
+        saved_model(tmp_path / "models" / str(n), str(n))
+    saved_model(tmp_path / "models" / "large", "x" * 2000)
+    budget = {"runs_per_round": 2, "runs_per_day": 3, "max_model_gb": 1e-6}
+    listed = watchlist(tmp_path, {"folder": "models"}, budget=budget)
+    worker = FakeLauncher(
+        lambda each: write_evaluated_run(
+            local_path(settings.lake), each, created_at=datetime.now(UTC)
+        )
+    )
+    lines = run_round(listed, settings, worker)
+    assert {line.detail for line in lines if line.state is EvaluationState.waiting} == {
+        "the entry's budget is 2 runs a round"
+    }
+    (large,) = [line for line in lines if line.state is EvaluationState.skipped]
+    assert large.detail == "its weights are 2e-06 GB, the entry takes 1e-06 GB"
+    lines = run_round(listed, settings, worker)
+    assert worker.models == ["0", "1", "2"]
+    assert {line.detail for line in lines if line.state is EvaluationState.waiting} == {
+        "the entry's budget is 3 runs a day"
+    }
+
+
+def test_rounds_with_nothing_to_do_and_dry_ones_leave_no_trace(
+    tmp_path: Path, settings: Settings, writes: FakeLauncher
+) -> None:
+    saved_model(tmp_path / "m")
+    listed = watchlist(tmp_path, {"model": "m"})
+    assert model_states(run_round(listed, settings, writes, is_dry=True)) == [("m", "missing")]
+    assert not settings.lake.exists()
+    run_round(listed, settings, writes)
+    before = everything(local_path(settings.lake))
+    for _ in range(5):
+        assert run_round(listed, settings, writes) == []
+    assert everything(local_path(settings.lake)) == before
+    saved_model(tmp_path / "m", "new")
+    assert model_states(run_round(listed, settings, writes, is_dry=True)) == [("m", "missing")]
+    assert everything(local_path(settings.lake)) == before
+
+
+def test_attempts_at_what_is_not_wanted_any_more_are_forgotten(
+    tmp_path: Path, settings: Settings
+) -> None:
+    for name in ("a", "b"):
+        saved_model(tmp_path / name, name)
+    worker = FakeLauncher(fails("a", "b"))
+    run_round(watchlist(tmp_path, {"model": "a"}, {"model": "b"}), settings, worker)
+    assert len(attempt_log.read_attempts(settings.lake)) == 2
+    # An entry that cannot be looked up just now keeps its own.
+    (tmp_path / "b" / "config.json").unlink()
+    run_round(watchlist(tmp_path, {"model": "b"}), settings, worker)
+    assert [attempt.entry for attempt in attempt_log.read_attempts(settings.lake).values()] == [
+        f"model {tmp_path / 'b'}"
+    ]
+
+
+def test_a_checkpoint_that_is_being_written_waits(tmp_path: Path, settings: Settings) -> None:
+    saved_model(tmp_path / "models" / "m")
+    listed = watchlist(tmp_path, {"folder": "models"}, settle_s=60)
+    worker = FakeLauncher()
+    (line,) = run_round(listed, settings, worker)
+    assert line.state is EvaluationState.skipped
+    assert "looked at again once it is 60 s old" in line.detail
+    (tmp_path / "models" / "m" / "model.safetensors.index.json").write_text(
+        '{"weight_map": {"a": "model.safetensors", "b": "model-2.safetensors"}}'
+    )
+    (line,) = run_round(watchlist(tmp_path, {"folder": "models"}), settings, worker)
+    assert "model-2.safetensors, which is not there" in line.detail
+    assert worker.started == []
+
+
+def test_of_two_writers_of_an_attempt_one_wins(tmp_path: Path) -> None:
+    first = Attempt(
+        key="0" * 16,
+        watchlist="w",
+        entry="e",
+        model="m",
+        revision="r",
+        task="t",
+        strategy="cosine",
+        state="running",
+        number=1,
+        nonce="1",
+        started_at=PAST,
+    )
+    second = first.model_copy(update={"nonce": "2"})
+    assert attempt_log.compare_and_swap(tmp_path, None, first)
+    assert not attempt_log.compare_and_swap(tmp_path, None, second)
+    assert not attempt_log.compare_and_swap(tmp_path, second, None)
+    assert attempt_log.compare_and_swap(tmp_path, first, second)
+    assert attempt_log.read_attempts(tmp_path) == {first.key: second}
+    assert not list((tmp_path / ".watch").glob("*.tmp"))
+    assert attempt_log.compare_and_swap(tmp_path, second, None)
+    (tmp_path / ".watch" / f"{first.key}.json").write_text("no attempt")
+    with pytest.raises(CorruptFile, match="delete it"):
+        attempt_log.read_attempts(tmp_path)

