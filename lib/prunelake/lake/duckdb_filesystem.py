@@ -106,7 +106,7 @@ class _ObjectReader(io.RawIOBase):
         parts = []
         while at < stop:
             number, begin = divmod(at, BLOCK_BYTES)
-            part = self._files.block(self._source, number)[begin : begin + stop - at]
+            part = self._files.read_block(self._source, number)[begin : begin + stop - at]
             parts.append(part)
             at += len(part)
         self._place.at = at
