@@ -66,6 +66,9 @@ def test_calibration_text_errors(tmp_path: Path) -> None:
 def test_calibration_text_c4_from_the_hub(tmp_path: Path) -> None:
     lines = b'{"text": "one page"}\n{"text": "two pages"}\n{"broken\n'
     url = "/datasets/allenai/c4/resolve/main/en/c4-train.00000-of-01024.json.gz"
-    code = "from prunelake.tasks import calibration_text as text\nprint(text.calibration_text('c4', None, 10))"
+    code = (
+        "from prunelake.tasks.calibration_text import calibration_text\n"
+        "print(calibration_text('c4', None, 10))"
+    )
     with running_hub({url: gzip.compress(lines)}) as endpoint:
         assert run_against(endpoint, tmp_path, code) == "one page\n\ntwo pages\n"
