@@ -233,7 +233,7 @@ def test_a_failure_at_any_file_leaves_no_run_and_no_temporary_file(
 WRITER = """
 import os, signal, sys
 from pathlib import Path
-from prunelake.lake.read import write_run
+from prunelake.lake.commit import write_run
 from tests.support.lake_rows import small_run
 
 replace, calls = os.replace, 0
@@ -280,7 +280,7 @@ import resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600))
 from pathlib import Path
 from prunelake.errors import LakeError
-from prunelake.lake.read import write_run
+from prunelake.lake.commit import write_run
 from tests.support.lake_rows import small_run
 try:
     write_run(Path(sys.argv[1]), *small_run())

@@ -22,9 +22,9 @@ SECONDS = 8.0
 ROLES = """
 import sys, time
 from pathlib import Path
-from prunelake.lake.bound_query import Query
-from api.queries.snapshot import Snapshots
-from prunelake import lake as store, views
+from prunelake.lake.bound_query import BoundQuery
+from api.queries.snapshot import LatestSnapshot
+from prunelake.lake import commit, read, views
 from prunelake.lake.compact import compact
 from prunelake.lake.publish import publish
 from tests.support.lake_rows import small_analysis, small_run
@@ -45,23 +45,23 @@ HALF_SEEN = '''
 
 def write(count):
     run, frames = small_run(f"run {count}")
-    store.write_run(lake, run, frames)
-    store.write_analysis(lake, *small_analysis(str(run["run_id"])))
+    commit.write_run(lake, run, frames)
+    commit.write_analysis(lake, *small_analysis(str(run["run_id"])))
 
 def query():
     assert views.query(lake, HALF_SEEN).is_empty()
     return views.query(lake, "select count(*) as n from runs")["n"].item()
 
-def serve(snapshots=Snapshots(lake)):
+def serve(snapshots=LatestSnapshot(lake)):
     snapshot = snapshots.current()
-    assert snapshot.rows(Query(HALF_SEEN)).is_empty()
-    count = snapshot.rows(Query("select count(*) as n from runs"))["n"].item()
+    assert snapshot.rows(BoundQuery(HALF_SEEN)).is_empty()
+    count = snapshot.rows(BoundQuery("select count(*) as n from runs"))["n"].item()
     assert count == snapshot.run_count
     return count
 
 def table():
-    ids = store.run_ids(lake)
-    assert store.read_table(lake, "predictions", ids).height == 2 * len(ids)
+    ids = read.run_ids(lake)
+    assert read.read_table(lake, "predictions", ids).height == 2 * len(ids)
     return len(ids)
 
 turns = seen = 0

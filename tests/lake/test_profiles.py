@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from polars.testing import assert_frame_equal
-from prunelake.migrate import migrate
 
 from prunelake.analysis.analyse import analyse
 from prunelake.errors import CorruptFile, LakeError
@@ -108,7 +107,6 @@ def test_a_run_of_the_lake_and_its_compaction_leave_profiles_alone(tmp_path: Pat
     before = {path: path.read_bytes() for path in tmp_path.glob(f"*/{profile_id}.parquet")}
     assert len(before) == 2
     compact(tmp_path)
-    assert migrate(tmp_path) == []
     assert repair(tmp_path, analyse) == []
     assert {path: path.read_bytes() for path in before} == before
     assert verify_lake(tmp_path) == []
