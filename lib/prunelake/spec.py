@@ -9,10 +9,8 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    SerializerFunctionWrapHandler,
     ValidationInfo,
     field_validator,
-    model_serializer,
     model_validator,
 )
 
@@ -118,16 +116,6 @@ class Strategy(FrozenValue):
             raise ValueError(f"search_rows is for divergence and balanced, not for {self.name}")
         return self
 
-    @model_serializer(mode="wrap")
-    def _without_what_is_absent(self, default: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Younger than the lake: runs of other strategies keep the identity they had.
-        fields: dict[str, Any] = default(self)
-        if not self.reads_rows:
-            fields.pop("search_rows", None)
-        if self.unit == "attention":
-            fields.pop("unit", None)
-        return fields
-
 
 class Calibration(FrozenValue):
     """Text on which layer importance is measured: `windows` windows of `window_tokens` tokens.
@@ -174,16 +162,6 @@ class Explanation(FrozenValue):
                 + ", ".join(self.methods)
             )
         return self
-
-    @model_serializer(mode="wrap")
-    def _without_what_is_absent(self, default: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # These fields are younger than the lake: runs without them keep the identity they had.
-        fields: dict[str, Any] = default(self)
-        if self.bounds_beam is None:
-            fields.pop("bounds_beam", None)
-        if "leverage_shap" not in self.methods:
-            fields.pop("leverage_samples", None)
-        return fields
 
     @field_validator("methods", "seeds", "operators", "fractions", "levels")
     @classmethod
@@ -239,15 +217,7 @@ class RunIdentity(FrozenValue):
     explain: Explanation | None
     dtype: Dtype
     special_tokens: SpecialTokens
-    search_hash: str | None = None
-
-    @model_serializer(mode="wrap")
-    def _without_what_is_absent(self, default: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Younger than the lake: runs without it keep the identity they had.
-        fields: dict[str, Any] = default(self)
-        if self.search_hash is None:
-            fields.pop("search_hash", None)
-        return fields
+    search_hash: str | None
 
     @property
     def run_id(self) -> str:

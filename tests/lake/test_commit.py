@@ -16,6 +16,7 @@ from prunelake.lake import commit, read
 from prunelake.lake.verify import find_damage, verify_lake
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES, ANALYSIS_VERSION
 from prunelake.schema.run_tables import PREDICTIONS, RUN_TABLES
+from prunelake.schema.table import FORMAT_VERSION
 from tests.support.lake_rows import (
     bound,
     frames,
@@ -69,7 +70,7 @@ def test_every_file_names_its_table_and_format(tmp_path: Path) -> None:
     for name in NEEDED:
         metadata = pl.read_parquet_metadata(tmp_path / name / f"{RUN_ID}.parquet")
         assert metadata["prunelake.table"] == name
-        assert metadata["prunelake.format_version"] == "1"
+        assert metadata["prunelake.format_version"] == str(FORMAT_VERSION)
 
 
 def test_an_empty_table_is_written_too(tmp_path: Path) -> None:
@@ -332,7 +333,7 @@ def test_another_format_version_says_which_and_what_to_do(tmp_path: Path) -> Non
     path = tmp_path / "runs" / f"{RUN_ID}.parquet"
     frame = pl.read_parquet(path)
     frame.write_parquet(path, metadata={"prunelake.format_version": "99"})
-    with pytest.raises(WrongFormat, match=r"of format 99, this version reads format 1; use"):
+    with pytest.raises(WrongFormat, match=r"of format 99, this version reads format 2; use"):
         read.read_table(tmp_path, "predictions")
     frame.write_parquet(path)
     with pytest.raises(WrongFormat, match="of format unknown"):
@@ -461,7 +462,7 @@ def test_a_failure_leaves_no_part_of_an_analysis_to_be_seen(
     assert verify_lake(tmp_path) == []
 
 
-METADATA = {"prunelake.format_version": "1"}
+METADATA = {"prunelake.format_version": str(FORMAT_VERSION)}
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from prunelake.lake.repair import quarantine, repair
 from prunelake.lake.verify import FindingKind, find_damage, verify_lake
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES
 from prunelake.schema.run_tables import RUN_TABLES
+from prunelake.schema.table import FORMAT_VERSION
 from prunelake.spec import SweepSpec
 from tests.support.lake_rows import bound, identity_of, small_analysis, small_run
 from tests.support.local_paths import local_path
@@ -159,7 +160,7 @@ def test_every_byte_of_a_head_is_guarded(lake: Path, table: str) -> None:
 
 def test_a_head_without_seal_is_of_an_earlier_version_and_sound(lake: Path) -> None:
     head = lake / "runs" / f"{identity_of('three')[1]}.parquet"
-    keys = {"prunelake.format_version": "1", "prunelake.table": "runs"}
+    keys = {"prunelake.format_version": str(FORMAT_VERSION), "prunelake.table": "runs"}
     pl.read_parquet(head).write_parquet(head, metadata=keys)
     assert verify_lake(lake) == []
 

@@ -9,10 +9,11 @@ from prunelake.lake.commit import write_analysis, write_run
 from prunelake.lake.verify import Finding, verify_lake
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES, ANALYSIS_VERSION
 from prunelake.schema.run_tables import RUN_TABLES
+from prunelake.schema.table import FORMAT_VERSION
 from tests.support.lake_rows import bound, frames, identity_of, run_row, small_analysis, small_run
 
 RUN_ID = identity_of("run")[1]
-METADATA = {"prunelake.format_version": "1"}
+METADATA = {"prunelake.format_version": str(FORMAT_VERSION)}
 HEADS = ("runs", "analyses")
 FILES = [name for name in (*RUN_TABLES, *ANALYSIS_TABLES) if name != "reported"]
 
@@ -126,7 +127,7 @@ def test_an_identity_that_is_no_json_is_found(tmp_path: Path) -> None:
 def test_a_foreign_format_is_found(lake: Path) -> None:
     path = file_of(lake, "runs")
     pl.read_parquet(path).write_parquet(path, metadata={"prunelake.format_version": "7"})
-    assert only_finding(lake).problem == "another format than 1, which this version reads"
+    assert only_finding(lake).problem == "another format than 2, which this version reads"
 
 
 def test_leftovers_are_found(lake: Path) -> None:

@@ -254,9 +254,9 @@ def test_whatever_changes_the_numbers_changes_the_run(
     assert planned(**changes).identity.run_id != planned().identity.run_id
 
 
-def test_runs_keep_the_identity_they_had_before_there_were_further_fields() -> None:
+def test_the_id_of_a_run_is_the_hash_of_all_fields_of_its_identity() -> None:
     identity = RunIdentity(
-        format_version=1,
+        format_version=2,
         revision="0" * 40,
         task="opinions",
         data_hash="1" * 64,
@@ -266,16 +266,16 @@ def test_runs_keep_the_identity_they_had_before_there_were_further_fields() -> N
         explain=Explanation(rows=2, levels=(0, 1)),
         dtype="float32",
         special_tokens="tokenizer",
+        search_hash=None,
     )
-    assert identity.run_id == "501abe524e0e5f69"
-    assert content_hash(json.loads(identity.model_dump_json()))[:16] == identity.run_id
-    text = SweepSpec(task="opinions").model_dump_json()
-    assert "bounds" not in text
-    assert "leverage" not in text
-    assert "search" not in text
-    assert "unit" not in text
-    drawn = identity.model_copy(update={"strategy": Strategy(name="random", seed=3)})
-    assert drawn.run_id == "5e61650070dc8afb"
+    stored = json.loads(identity.model_dump_json())
+    assert stored.keys() == RunIdentity.model_fields.keys()
+    assert stored["strategy"].keys() == Strategy.model_fields.keys()
+    assert stored["explain"].keys() == Explanation.model_fields.keys()
+    assert content_hash(stored)[:16] == identity.run_id
+    assert identity.run_id == "d8a5bb51c6354716"
+    seeded = identity.model_copy(update={"strategy": Strategy(name="random", seed=3)})
+    assert seeded.run_id == "b76b9455907380dc"
 
 
 def test_asked_for_bounds_are_part_of_spec_and_identity(planned: Planner) -> None:

@@ -192,7 +192,7 @@ def _load_compact(folder: Path, **options: Any) -> PreTrainedModel:
 
     def build(self: Any, config: PretrainedConfig) -> None:
         plain.__init__(self, config)
-        replace_with_placeholders(self, marker["absent_attention"], marker.get("absent_mlp", ()))
+        replace_with_placeholders(self, marker["absent_attention"], marker["absent_mlp"])
 
     own = {"__init__": build, "__module__": plain.__module__, "save_pretrained": _refuse_to_save}
     kind: Any = type(plain.__name__, (plain,), own)

@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Changes when a file of an older version can no longer be read as it stands, and when the code
 computes other numbers from the same spec: it is part of a run's identity."""
 
