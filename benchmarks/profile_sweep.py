@@ -13,14 +13,15 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.subject import BenchmarkCase, now
+from prunelake.inference.branches import LevelMasks
 from prunelake.inference.nested import NestedModel, Progress
 from prunelake.inference.prefix_tree import ScoringQuery
 from prunelake.lake import commit
 from prunelake.lake.partial_runs import ORDER_SHARD, ComputeCost, PartialRun
 from prunelake.schema.run_tables import ATTRIBUTIONS, DELETIONS, LAYERS, PREDICTIONS
 from prunelake.strategies.importance import RemovalOrder
+from prunelake.sweep.evaluate import evaluate_shard, shard_work
 from prunelake.sweep.run_rows import example_rows, layer_rows, run_row
-from prunelake.sweep.shard_work import evaluate_shard, shard_work
 from prunelake.sweep.shards import split_into_shards
 from prunelake.tasks.encoding import Encoder, encode_examples
 
@@ -78,10 +79,13 @@ class TimedModel(NestedModel):
     clock: Clock
 
     def log_likelihoods(
-        self, queries: Sequence[ScoringQuery], progress: Progress | None = None
+        self,
+        queries: Sequence[ScoringQuery],
+        progress: Progress | None = None,
+        masks: LevelMasks | None = None,
     ) -> list[NDArray[np.float64]]:
         with self.clock.timed(AROUND):
-            return super().log_likelihoods(queries, progress)
+            return super().log_likelihoods(queries, progress, masks)
 
 
 @contextmanager

@@ -270,7 +270,7 @@ def test_gradients_of_all_levels_in_few_passes_are_captums_of_each(
         batches.append(len(rows))
         return run(rows, inputs)
 
-    monkeypatch.setattr(nested, "run", counted)
+    monkeypatch.setattr(nested, "run_batch", counted)
     explanation = Explanation(methods=("input_x_gradient",))
     frame = compute_attributions(nested, predictions(TARGETS), [example], LEVELS, explanation)
     assert batches == [3]  # a row for each level, though they explain unlike options

@@ -10,6 +10,7 @@ from scipy.special import softmax
 
 from prunelake.errors import ModelError
 from prunelake.evaluation.predictions import option_probabilities, predict
+from prunelake.inference.branches import LevelMasks
 from prunelake.inference.nested import NestedModel, Progress
 from prunelake.inference.prefix_tree import ScoringQuery
 from prunelake.schema.run_tables import PREDICTIONS
@@ -28,6 +29,7 @@ class Told(NestedModel):
         self,
         queries: Sequence[ScoringQuery],
         progress: Progress | None = None,  # noqa: ARG002  # as the real one takes it
+        masks: LevelMasks | None = None,  # noqa: ARG002  # as the real one takes it
     ) -> list[NDArray[np.float64]]:
         self.asked = queries
         return self.answers

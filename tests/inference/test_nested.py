@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from prunelake.errors import ModelError, UnknownLayer
+from prunelake.inference.branches import LevelMasks
 from prunelake.inference.nested import NestedModel
 from prunelake.inference.prefix_tree import PrefixTree, ScoringQuery
 from prunelake.models.decoder_map import attention_layers
@@ -107,12 +108,12 @@ def test_a_batch_is_padded_by_little(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[tuple[int, int]] = []
     score = nested._score_options
 
-    def noting(batch: list[PrefixTree]) -> list[NDArray[np.float64]]:
+    def noting(batch: list[PrefixTree], masks: LevelMasks) -> list[NDArray[np.float64]]:
         lengths = [len(row.tokens) for row in batch]
         sizes.append((sum(lengths), max(lengths) * len(batch)))
-        return score(batch)
+        return score(batch, masks)
 
-    monkeypatch.setattr(nested, "_score", noting)
+    monkeypatch.setattr(nested, "_score_options", noting)
     monkeypatch.setattr("prunelake.inference.prefix_tree.MAX_TREE_TOKENS", 0)
     lengths = [3, 3, 3, 4, 9, 20, 20, 21, 90]
     nested.log_likelihoods(
@@ -217,13 +218,13 @@ def with_memory_for(nested: NestedModel, rows: int, monkeypatch: pytest.MonkeyPa
     score = nested._score_options
     tried: list[int] = []
 
-    def limited(batch: list[PrefixTree]) -> list[NDArray[np.float64]]:
+    def limited(batch: list[PrefixTree], masks: LevelMasks) -> list[NDArray[np.float64]]:
         tried.append(len(batch))
         if len(batch) > rows:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return score(batch)
+        return score(batch, masks)
 
-    monkeypatch.setattr(nested, "_score", limited)
+    monkeypatch.setattr(nested, "_score_options", limited)
     return tried
 
 

@@ -1,4 +1,4 @@
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 import pytest
@@ -8,6 +8,7 @@ from transformers import PreTrainedModel
 
 from prunelake.errors import TaskError
 from prunelake.evaluation.predictions import predict
+from prunelake.inference.branches import LevelMasks
 from prunelake.inference.nested import NestedModel
 from prunelake.inference.prefix_tree import ScoringQuery
 from prunelake.models.removal import removed
@@ -140,7 +141,14 @@ def test_candidates_in_one_pass_are_worth_what_they_are_alone(
 
 
 def test_the_first_step_measures_all_and_the_others_the_least() -> None:
-    nested = NestedModel(tiny_model("llama"), ())
+    searched: list[LevelMasks] = []
+
+    class Recording(NestedModel):
+        def masks_without(self, removed: Sequence[Collection[int]]) -> LevelMasks:
+            searched.append(super().masks_without(removed))
+            return searched[-1]
+
+    nested = Recording(tiny_model("llama"), ())
     asked = [ScoringQuery((5, 6, 7), ((8,),), (0,))]
     costs = np.array([3.0, 1, 4, 0, 2])
     candidates: list[list[int]] = []
@@ -148,8 +156,8 @@ def test_the_first_step_measures_all_and_the_others_the_least() -> None:
     def damage(answers: Sequence[object]) -> np.ndarray:
         assert len(answers) == 1
         lacked = [
-            {n for n in range(LAYER_COUNT) if level not in nested.level_masks.levels_keeping[n]}
-            for level in range(nested.level_masks.level_count)
+            {n for n in range(LAYER_COUNT) if level not in searched[-1].levels_keeping[n]}
+            for level in range(searched[-1].level_count)
         ]
         candidates.append(sorted(max(own - lacked[0]) for own in lacked[1:]))
         return np.array([costs[[*own]].sum() for own in lacked])

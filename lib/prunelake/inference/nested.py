@@ -11,10 +11,11 @@ A search for a removal order asks the same way about levels that are not nested:
 each lack the layers removed so far and one more, and so share all that is in front of it.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
+from typing import Final
 
 import numpy as np
 import torch
@@ -82,8 +83,8 @@ class NestedModel:
         self.unit = unit
         self.layers = attention_layers(model)
         self._parts = removable_modules(model, unit)
-        self.level_masks = LevelMasks.nested(tuple(removal_order), len(self.layers), unit)
-        """What each level lacks; a search sets its candidates here."""
+        self.level_masks: Final = LevelMasks.nested(tuple(removal_order), len(self.layers), unit)
+        """The levels of the removal order; each query may be asked at other levels."""
         self._largest_row = _max_tokens_in_memory(model)
         self.token_budget = token_budget or min(
             self._largest_row, CPU_BATCH_TOKENS if model.device.type == "cpu" else GPU_BATCH_TOKENS
@@ -99,19 +100,30 @@ class NestedModel:
             else 0
         )
 
+    def masks_without(self, removed: Sequence[Collection[int]]) -> LevelMasks:
+        """Levels that each lack the unit of these layers, for a search."""
+        return LevelMasks(removed, len(self.layers), self.unit)
+
     def log_likelihoods(
-        self, queries: Sequence[ScoringQuery], progress: Progress | None = None
+        self,
+        queries: Sequence[ScoringQuery],
+        progress: Progress | None = None,
+        masks: LevelMasks | None = None,
     ) -> list[FloatArray]:
         """Summed log-likelihood (nats) of each option: for each query an array [levels, options].
 
+        The levels of a query count in `masks`, by default in the levels of the removal order.
+
         Raises:
-            UnknownLayer: a level beyond the removal order.
+            UnknownLayer: a level beyond `masks`.
             ModelError: the device's memory does not hold a single row.
         """
+        masks = masks or self.level_masks
         laid_out = [*build_trees(queries, self._longest_shared)]
         answers = [np.zeros((len(q.levels), len(q.options))) for q in queries]
         rows = [row for row, _ in laid_out]
-        scored = self.score_in_batches(rows, self._score_options, progress=progress)
+        score = partial(self._score_options, masks=masks)
+        scored = self.score_in_batches(rows, score, progress=progress, masks=masks)
         for (_, owners), values in zip(laid_out, scored, strict=True):
             for answer, (n, option) in enumerate(owners):
                 answers[n][:, option] = values[:, answer]
@@ -123,8 +135,9 @@ class NestedModel:
         score: BatchScorer,
         share: float = 1.0,
         progress: Progress | None = None,
+        masks: LevelMasks | None = None,
     ) -> list[FloatArray]:
-        """What `score` gives for each row, asked about rows of like length together.
+        """The result of `score` for each row; rows of like length run together.
 
         A batch holds as many tokens x levels as this share of the budget allows, but at least one
         row, or so many of its levels as memory holds. `progress` is told of answers.
@@ -133,10 +146,10 @@ class NestedModel:
             UnknownLayer, ModelError: as `log_likelihoods`.
         """
         deepest = max((level for row in rows for level in row.levels), default=0)
-        if deepest >= self.level_masks.level_count:
+        level_count = (masks or self.level_masks).level_count
+        if deepest >= level_count:
             raise UnknownLayer(
-                f"level {deepest}: the model has {self.level_masks.level_count - 1} "
-                f"{UNIT_NAMES[self.unit]}"
+                f"level {deepest}: the model has {level_count - 1} {UNIT_NAMES[self.unit]}"
             )
         answers: list[FloatArray] = [np.empty(0)] * len(rows)
         done, total = 0, sum(row.option_count for row in rows)
@@ -151,16 +164,19 @@ class NestedModel:
         return answers
 
     def run_batch(
-        self, rows: Sequence[PrefixTree], inputs: dict[str, Tensor]
+        self,
+        rows: Sequence[PrefixTree],
+        inputs: dict[str, Tensor],
+        masks: LevelMasks | None = None,
     ) -> tuple[Tensor, Branches]:
-        """The last hidden states of a batch, and where in there the states of its rows are."""
+        """The last hidden states of a batch, and the branches that locate its rows in them."""
         inputs = {name: tensor.to(self.model.device) for name, tensor in inputs.items()}
         levels, read = [row.levels for row in rows], [row.read_positions for row in rows]
-        states = Branches(self.level_masks, levels, read)
-        with self._branching(states):
+        branches = Branches(masks or self.level_masks, levels, read)
+        with self._branching(branches):
             hidden = self.model.base_model(**inputs, use_cache=False).last_hidden_state
-        self.forward_tokens += states.block_tokens / len(self.layers)
-        return hidden, states
+        self.forward_tokens += branches.block_tokens / len(self.layers)
+        return hidden, branches
 
     def target_log_likelihoods(
         self, hidden: Tensor, states: Branches, rows: Sequence[PrefixTree]
@@ -198,9 +214,9 @@ class NestedModel:
         return torch.cat(parts), owners
 
     @torch.inference_mode()
-    def _score_options(self, rows: list[PrefixTree]) -> list[FloatArray]:
+    def _score_options(self, rows: list[PrefixTree], masks: LevelMasks) -> list[FloatArray]:
         """For each row an array [levels, answers] of log-likelihoods."""
-        hidden, states = self.run_batch(rows, batch_inputs(rows, self.model.dtype))
+        hidden, states = self.run_batch(rows, batch_inputs(rows, self.model.dtype), masks)
         values, owners = self.target_log_likelihoods(hidden, states, rows)
         width = max(row.option_count for row in rows)
         sums = np.zeros((len(rows), width, max(row.levels[-1] for row in rows) + 1))

@@ -28,7 +28,6 @@ import numpy as np
 from scipy.special import softmax
 
 from prunelake.errors import TaskError
-from prunelake.inference.branches import LevelMasks
 from prunelake.inference.nested import NestedModel
 from prunelake.inference.prefix_tree import ScoringQuery
 from prunelake.schema.arrays import FloatArray
@@ -47,7 +46,6 @@ def balanced_increase(model: NestedModel, examples: Sequence[EncodedExample]) ->
         TaskError: no prompt of two tokens or more, of which some could be masked.
     """
     whole = [ScoringQuery((*e.prefix, *e.prompt), e.options, (0,)) for e in examples]
-    model.level_masks = LevelMasks([()], len(model.layers), model.unit)
     answers = model.log_likelihoods(whole)
     predicted = [int(answer[0].argmax()) for answer in answers]
     masked = [

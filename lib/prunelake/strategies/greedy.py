@@ -12,7 +12,6 @@ import numpy as np
 from scipy.special import log_softmax
 
 from prunelake.errors import ModelError
-from prunelake.inference.branches import LevelMasks
 from prunelake.inference.nested import NestedModel, Progress
 from prunelake.inference.prefix_tree import ScoringQuery
 from prunelake.schema.arrays import FloatArray
@@ -81,7 +80,6 @@ def divergence_increase(
     log-likelihoods, of the unpruned and of the pruned model.
     """
     asked = [ScoringQuery((*e.prefix, *e.prompt), e.options, (0,)) for e in examples]
-    model.level_masks = LevelMasks([()], len(model.layers), model.unit)
     unpruned = [log_softmax(answer[0]) for answer in model.log_likelihoods(asked)]
 
     def divergence(answers: Sequence[FloatArray]) -> FloatArray:
@@ -112,13 +110,11 @@ def damage_increase(
         left = [layer for layer in range(count) if layer not in removed]
         if known and breadth is not None:
             left = sorted(sorted(left, key=known.__getitem__)[:breadth])
-        lacking = [removed, *((*removed, layer) for layer in left)]
-        model.level_masks = LevelMasks(lacking, count, model.unit)
-        levels = tuple(range(model.level_masks.level_count))
-        found = damage(
-            model.log_likelihoods([ScoringQuery(q.prompt, q.options, levels) for q in asked])
-        )
-        worth = dict(zip(left, (found[1:] - found[0]).tolist(), strict=True))
+        masks = model.masks_without([removed, *((*removed, layer) for layer in left)])
+        levels = tuple(range(masks.level_count))
+        queries = [ScoringQuery(q.prompt, q.options, levels) for q in asked]
+        damages = damage(model.log_likelihoods(queries, masks=masks))
+        worth = dict(zip(left, (damages[1:] - damages[0]).tolist(), strict=True))
         known.update(worth)
         return worth
 
