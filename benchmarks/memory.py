@@ -21,13 +21,13 @@ import yaml
 
 from benchmarks import report
 from benchmarks.lake import random_run, run_row
-from flows.sweep import sweep
 from prunelake.analysis.analyse import analyse
 from prunelake.lake import commit
 from prunelake.models.loading import load_model
 from prunelake.models.sources import resolve_model
 from prunelake.settings import Settings
 from prunelake.spec import DEFAULT_MODEL, Explanation, Rows, SweepSpec
+from prunelake.sweep.run import run_sweep
 from prunelake.tasks import catalogue
 from prunelake.tasks import rows as tasks_rows
 
@@ -60,7 +60,7 @@ def sweep_bytes(rows: int, folder: Path) -> None:
         levels=LEVELS,
         explain=Explanation(rows=EXPLAINED, operators=("delete_text",)),
     )
-    sweep(spec, Settings(lake=folder / "lake", data=None))
+    run_sweep(spec, Settings(lake=folder / "lake", data=None))
 
 
 def analysis_bytes(rows: int, folder: Path) -> None:

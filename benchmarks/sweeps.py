@@ -21,8 +21,6 @@ from polars.testing import assert_frame_equal
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_LEVEL, temporary_settings
 
-from flows import shards as shard_tasks
-from flows.sweep import sweep
 from prunelake.analysis.analyse import analyse
 from prunelake.inference.nested import NestedModel
 from prunelake.lake import commit, read
@@ -31,9 +29,11 @@ from prunelake.models.loading import load_model
 from prunelake.settings import Settings
 from prunelake.spec import Explanation, Rows, Strategy, SweepSpec
 from prunelake.strategies.importance import removal_order
+from prunelake.sweep import steps
+from prunelake.sweep.evaluate import evaluate_shard, shard_work
 from prunelake.sweep.plan import plan_sweep
+from prunelake.sweep.run import run_sweep
 from prunelake.sweep.run_rows import example_rows, layer_rows, run_row
-from prunelake.sweep.shard_work import evaluate_shard, shard_work
 from prunelake.sweep.shards import split_into_shards
 from prunelake.tasks.encoding import Encoder
 
@@ -72,8 +72,8 @@ def direct(spec: SweepSpec, settings: Settings) -> None:
 
 
 def flow(spec: SweepSpec, settings: Settings) -> None:
-    shard_tasks._model_cache.clear()  # a process of its own has no model yet
-    sweep(spec, settings)
+    steps._model_cache.clear()  # a process of its own has no model yet
+    run_sweep(spec, settings)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Who runs the tasks of a sweep: this process, or the nodes of a Ray cluster."""
+"""Compute the shards of a sweep on a Ray cluster."""
 
 import logging
 import os
@@ -6,69 +6,47 @@ import socket
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any
 from urllib.parse import urlsplit
 
-from prefect import Task, get_run_logger
+from prefect import get_run_logger
 from prefect.futures import as_completed
 from prefect.settings import get_current_settings
 
+from flows.tasks import StepTask
 from prunelake.errors import InvalidSpec, LakeError, PrefectUnavailable, RayUnavailable, one_line
 from prunelake.lake.partial_runs import ComputeCost, PartialRun
 from prunelake.settings import Settings
 
-TaskParameters = Mapping[str, Mapping[str, Any]]
-"""What a task is called with, by the name of the shard that comes of it."""
-
-ShardExecutor = Callable[
-    [Task[..., ComputeCost], TaskParameters], Iterator[tuple[str, ComputeCost]]
-]
-"""Runs a task for each shard; the shards and what they took, as each is finished."""
+RunTasks = Callable[[Mapping[str, StepTask]], Iterator[tuple[str, ComputeCost]]]
+"""Runs a task for each shard; yields the name and the cost of each shard that is finished."""
 
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 OBJECT_STORE_BYTES = 200_000_000
-"""Of a cluster that is started for a sweep: what shards are given and return is small."""
+"""For a cluster that starts for one sweep: the inputs and results of shards are small."""
 
 SHARED_FOLDER_TIMEOUT_S = 60.0
-"""How long a shared folder may take to show here what another machine wrote: NFS caches."""
+"""A shared folder may show a file of another machine this late, since NFS caches."""
 
 
 @contextmanager
-def shard_executor(settings: Settings, unfinished: PartialRun) -> Iterator[ShardExecutor]:
-    """Who runs tasks, as PRUNELAKE_TASK_RUNNER says, until the end of the block.
+def ray_shards(settings: Settings, partial_run: PartialRun) -> Iterator[RunTasks]:
+    """A Ray cluster that runs tasks, until the end of the block.
 
-    `local` is this process, one shard after the other. `ray` is the cluster of
-    PRUNELAKE_RAY_ADDRESS or RAY_ADDRESS, or without them one of this machine alone that is started
-    for this block; as many shards at once as it has room for. A shard whose worker or machine dies
-    is computed by another one.
+    PRUNELAKE_RAY_ADDRESS or RAY_ADDRESS names the cluster. Without them, a cluster of this machine
+    alone starts for this block. As many shards run at once as the cluster has room for. If a worker
+    or a machine dies, another one computes its shard.
 
     Raises:
         RayUnavailable: Ray is not installed, no cluster answers, or its workers die.
-        PrefectUnavailable: the workers of Ray could not reach the Prefect server of this flow.
+        PrefectUnavailable: the workers of Ray cannot reach the Prefect server of this flow.
         InvalidSpec: a device that Ray does not allot.
         LakeError: the workers of Ray write to another lake.
     """
-    if settings.task_runner == "local":
-        yield _run_locally
-        return
     if settings.device.startswith("cuda") and not settings.ray_gpus:
         raise InvalidSpec(
-            f"PRUNELAKE_DEVICE={settings.device} on Ray: set PRUNELAKE_RAY_GPUS to what a shard "
-            "takes of a GPU, for example 1 or 0.5"
+            f"PRUNELAKE_DEVICE={settings.device} on Ray: set PRUNELAKE_RAY_GPUS to the share of a "
+            "GPU that a shard takes, for example 1 or 0.5"
         )
-    with _ray_executor(settings, unfinished) as measure:
-        yield measure
-
-
-def _run_locally(
-    task: Task[..., ComputeCost], calls: TaskParameters
-) -> Iterator[tuple[str, ComputeCost]]:
-    for name, parameters in calls.items():
-        yield name, task(**parameters)
-
-
-@contextmanager
-def _ray_executor(settings: Settings, unfinished: PartialRun) -> Iterator[ShardExecutor]:
     try:
         import ray
         from prefect_ray import RayTaskRunner
@@ -81,8 +59,8 @@ def _ray_executor(settings: Settings, unfinished: PartialRun) -> Iterator[ShardE
     server = get_current_settings().api.url
     if not server:
         raise PrefectUnavailable(
-            "the workers of Ray tell a Prefect server what they do, and this flow has none that "
-            "they could reach: set PREFECT_API_URL, for example to http://10.0.0.1:4200/api "
+            "the workers of Ray report to a Prefect server, and this flow has no server that they "
+            "can reach: set PREFECT_API_URL, for example to http://10.0.0.1:4200/api "
             "(docs/operations.md)"
         )
     address = settings.ray_address or os.environ.get("RAY_ADDRESS")
@@ -104,10 +82,10 @@ def _ray_executor(settings: Settings, unfinished: PartialRun) -> Iterator[ShardE
             get_run_logger().warning("no node of the Ray cluster has %s: waiting for one", wanted)
         stack.enter_context(remote_options(num_cpus=settings.ray_cpus, num_gpus=settings.ray_gpus))
 
-        def measure(
-            task: Task[..., ComputeCost], calls: TaskParameters
-        ) -> Iterator[tuple[str, ComputeCost]]:
-            names = {cluster.submit(task, {**calls[name]}): name for name in calls}
+        def run_tasks(tasks: Mapping[str, StepTask]) -> Iterator[tuple[str, ComputeCost]]:
+            names = {
+                cluster.submit(step.task, {**step.parameters}): name for name, step in tasks.items()
+            }
             for future in as_completed([*names]):
                 name = names[future]
                 try:
@@ -118,14 +96,14 @@ def _ray_executor(settings: Settings, unfinished: PartialRun) -> Iterator[ShardE
                         f"the Ray cluster could not compute shard {name} ({reason}); see the logs "
                         "of its workers and sweep again: finished shards are kept"
                     ) from error
-                _wait_until_visible(unfinished, name)
+                _wait_until_visible(partial_run, name)
                 yield name, cost
 
-        yield measure
+        yield run_tasks
 
 
 def _check_answers(address: str) -> None:
-    """Raise where nobody listens: Ray itself would wait for a cluster that is gone, for ever."""
+    """Raise if nothing listens there: Ray would wait for ever for a cluster that is gone."""
     where = urlsplit(f"//{address.rpartition('://')[2]}")
     try:
         socket.create_connection((where.hostname or "", where.port or 0), timeout=10).close()
@@ -152,17 +130,17 @@ def _has_resources(resources: Mapping[str, float], wanted: Mapping[str, float]) 
     return all(resources.get(name, 0) >= count for name, count in wanted.items())
 
 
-def _wait_until_visible(unfinished: PartialRun, name: str) -> None:
-    """See here what a worker has kept.
+def _wait_until_visible(partial_run: PartialRun, name: str) -> None:
+    """Wait until this machine sees the shard that a worker has stored.
 
     Raises:
-        LakeError: it has kept it somewhere else.
+        LakeError: the worker has stored it in another folder.
     """
     end = time.monotonic() + SHARED_FOLDER_TIMEOUT_S
-    while unfinished.shard_cost(name) is None:
+    while partial_run.shard_cost(name) is None:
         if time.monotonic() > end:
             raise LakeError(
-                f"a worker of Ray has computed shard {name}, which is not in {unfinished.folder}: "
+                f"a worker of Ray has computed shard {name}, which is not in {partial_run.folder}: "
                 "all machines of the cluster need the same folder as PRUNELAKE_LAKE"
             )
         time.sleep(0.5)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from prunelake.cli import sweep as cli_sweep
+from prunelake.cli import watch as cli_watch
 from prunelake.cli.app import main
 from prunelake.errors import ModelNotFound
 from prunelake.lake import commit
@@ -41,7 +41,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         commit.write_run(settings.lake, row, frames)
         return str(row["run_id"])
 
-    monkeypatch.setattr(cli_sweep, "run_sweep", sweep)
+    monkeypatch.setattr(cli_watch, "evaluate", sweep)
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:

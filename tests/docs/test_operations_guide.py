@@ -77,7 +77,7 @@ def follow(story: Story) -> None:
     place.kill(1)
     os.kill(pid(waiting), signal.SIGKILL)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(flows.watch, "SILENCE", timedelta(0))
+        patched.setattr(flows.watch, "HEARTBEAT_TIMEOUT", timedelta(0))
         story.dead = round_of(place)
     story.said["retry"] = place.run("prunelake watch watchlist.yaml --deploy --retry")
     third = place.flow_runs("sweep")[-1]

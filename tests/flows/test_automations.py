@@ -21,7 +21,7 @@ from prefect.testing.utilities import prefect_test_harness
 
 from flows import events
 from flows.events import HIDDEN_DEGRADATION, emit_hidden_degradations
-from flows.sweep import HIDDEN_DEGRADATIONS_QUERY
+from flows.verdicts import HIDDEN_DEGRADATIONS_QUERY
 from prunelake.lake import read as lake_read
 from prunelake.lake import views
 from tests.support.example_runs import explained_run, judged_run

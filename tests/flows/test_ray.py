@@ -14,7 +14,6 @@ from polars.testing import assert_frame_equal
 from prefect.testing.utilities import prefect_test_harness
 from ray.cluster_utils import Cluster
 
-from flows import shards as shard_module
 from flows.sweep import sweep
 from prunelake.errors import RayUnavailable, UnsupportedModel
 from prunelake.lake import read
@@ -22,7 +21,8 @@ from prunelake.lake.verify import verify_lake
 from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.settings import Settings
 from prunelake.spec import Calibration, Explanation, Rows, SweepSpec
-from prunelake.sweep.shard_work import evaluate_shard
+from prunelake.sweep import steps
+from prunelake.sweep.run import run_sweep
 from tests.support.ray_cluster import descendants, two_nodes
 from tests.support.sweep_processes import tables
 
@@ -76,10 +76,10 @@ def on_ray(cluster: Cluster, folder: Path, **changed: Any) -> Settings:
 def test_what_a_shard_refuses_is_refused_here_as_it_is(
     cluster: Cluster, spec: SweepSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: Any) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
         raise UnsupportedModel("not this one")
 
-    monkeypatch.setattr(shard_module, "evaluate_shard", refuse)
+    monkeypatch.setattr(steps, "measure_shard", refuse)
     with pytest.raises(UnsupportedModel, match="not this one"):
         sweep(spec, on_ray(cluster, tmp_path))
     assert not read.run_ids(tmp_path / "lake")
@@ -88,7 +88,10 @@ def test_what_a_shard_refuses_is_refused_here_as_it_is(
 def test_a_shard_that_kills_its_workers_is_named(
     cluster: Cluster, spec: SweepSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shard_module, "evaluate_shard", lambda *_: os.kill(os.getpid(), 9))
+    def die(*_: Any, **__: Any) -> None:
+        os.kill(os.getpid(), 9)
+
+    monkeypatch.setattr(steps, "measure_shard", die)
     with pytest.raises(RayUnavailable, match="could not compute shard 0000"):
         sweep(spec, on_ray(cluster, tmp_path))
     assert not read.run_ids(tmp_path / "lake")
@@ -107,8 +110,9 @@ def test_a_node_that_is_killed_changes_nothing(
     ledger = tmp_path / "ledger"
     ledger.touch()
     doomed_id, path, patience = doomed.node_id, str(ledger), PATIENCE_S
+    measure_shard = steps.measure_shard
 
-    def staged(work: Any, *given: Any) -> Any:
+    def staged(work: Any, *given: Any, log: Any) -> Any:
         import ray
 
         def said() -> list[list[str]]:
@@ -125,7 +129,7 @@ def test_a_node_that_is_killed_changes_nothing(
                 if here == doomed_id or not waits:
                     break
             time.sleep(0.1)
-        return evaluate_shard(work, *given)
+        return measure_shard(work, *given, log=log)
 
     def begun() -> list[list[str]]:
         return [line.split() for line in ledger.read_text("utf-8").splitlines()]
@@ -142,8 +146,8 @@ def test_a_node_that_is_killed_changes_nothing(
             process.kill()
 
     undisturbed = Settings(lake=tmp_path / "undisturbed", cache=tmp_path / "cache", device="cpu")
-    sweep(spec, undisturbed)
-    monkeypatch.setattr(shard_module, "evaluate_shard", staged)
+    run_sweep(spec, undisturbed)
+    monkeypatch.setattr(steps, "measure_shard", staged)
     settings = on_ray(cluster, tmp_path)
     killer = threading.Thread(target=kill)
     killer.start()

@@ -1,4 +1,4 @@
-"""What is refused before a Ray cluster is asked for anything; tests/test_ray.py has a cluster."""
+"""Errors before a Ray cluster starts work; tests/flows/test_ray.py has a real cluster."""
 
 import socket
 import sys
@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows import runners
-from flows.runners import shard_executor
+from flows import ray_shards as module
+from flows.ray_shards import ray_shards
 from prunelake.errors import InvalidSpec, LakeError, PrefectUnavailable, RayUnavailable
 from prunelake.lake.partial_runs import PartialRun
 from prunelake.settings import Settings
@@ -18,12 +18,12 @@ SERVER = {PREFECT_API_URL: "http://127.0.0.1:4200/api"}
 
 
 @pytest.fixture
-def unfinished(tmp_path: Path) -> PartialRun:
+def partial_run(tmp_path: Path) -> PartialRun:
     return PartialRun(tmp_path, "run")
 
 
-def refused(unfinished: PartialRun, **settings: Any) -> None:
-    with shard_executor(Settings(task_runner="ray", **settings), unfinished):
+def refused(partial_run: PartialRun, **settings: Any) -> None:
+    with ray_shards(Settings(task_runner="ray", **settings), partial_run):
         pytest.fail("accepted")
 
 
@@ -36,29 +36,29 @@ def test_the_variables_say_where_shards_run(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("module", ["ray", "prefect_ray"])
 def test_who_lacks_the_extra_is_told_what_to_install(
-    unfinished: PartialRun, monkeypatch: pytest.MonkeyPatch, module: str
+    partial_run: PartialRun, monkeypatch: pytest.MonkeyPatch, module: str
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(RayUnavailable, match=r"pip install 'prunelake\[ray\]'"):
-        refused(unfinished)
+        refused(partial_run)
 
 
-def test_a_flow_on_a_server_inside_its_own_process_is_refused(unfinished: PartialRun) -> None:
+def test_a_flow_on_a_server_inside_its_own_process_is_refused(partial_run: PartialRun) -> None:
     with (
         temporary_settings(restore_defaults={PREFECT_API_URL}),
         pytest.raises(PrefectUnavailable, match="set PREFECT_API_URL"),
     ):
-        refused(unfinished)
+        refused(partial_run)
 
 
-def test_a_gpu_that_ray_does_not_allot_is_refused(unfinished: PartialRun) -> None:
+def test_a_gpu_that_ray_does_not_allot_is_refused(partial_run: PartialRun) -> None:
     with pytest.raises(InvalidSpec, match="PRUNELAKE_DEVICE=cuda:1 on Ray: set PRUNELAKE_RAY_GPUS"):
-        refused(unfinished, device="cuda:1")
+        refused(partial_run, device="cuda:1")
 
 
 @pytest.mark.parametrize("variable", ["PRUNELAKE_RAY_ADDRESS", "RAY_ADDRESS"])
 def test_a_cluster_that_does_not_answer_is_named(
-    unfinished: PartialRun, monkeypatch: pytest.MonkeyPatch, variable: str
+    partial_run: PartialRun, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -69,20 +69,20 @@ def test_a_cluster_that_does_not_answer_is_named(
             RayUnavailable, match=f"answers at 127.0.0.1:{port} .ConnectionRefused"
         ) as told,
     ):
-        refused(unfinished)
+        refused(partial_run)
     assert "\n" not in str(told.value)
 
 
 def test_a_server_that_other_machines_cannot_reach_is_refused() -> None:
-    runners._check_reachable("http://127.0.0.1:4200/api", {"10.0.0.1"})
-    runners._check_reachable("http://server:4200/api", {"10.0.0.1", "10.0.0.2"})
+    module._check_reachable("http://127.0.0.1:4200/api", {"10.0.0.1"})
+    module._check_reachable("http://server:4200/api", {"10.0.0.1", "10.0.0.2"})
     with pytest.raises(PrefectUnavailable, match="another machine on each of the 2 machines"):
-        runners._check_reachable("http://localhost:4200/api", {"10.0.0.1", "10.0.0.2"})
+        module._check_reachable("http://localhost:4200/api", {"10.0.0.1", "10.0.0.2"})
 
 
 def test_shards_that_went_to_another_lake_are_missed(
-    unfinished: PartialRun, monkeypatch: pytest.MonkeyPatch
+    partial_run: PartialRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runners, "SHARED_FOLDER_TIMEOUT_S", 0)
+    monkeypatch.setattr(module, "SHARED_FOLDER_TIMEOUT_S", 0)
     with pytest.raises(LakeError, match="all machines of the cluster need the same folder"):
-        runners._wait_until_visible(unfinished, "000000-000004")
+        module._wait_until_visible(partial_run, "000000-000004")

@@ -1,6 +1,5 @@
-"""Sweeps without a server behind them, in this process or in one that is killed."""
+"""Sweeps in this process, or in a process that is killed."""
 
-import logging
 import multiprocessing
 import os
 import resource
@@ -12,11 +11,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from prefect import Task
 
-from flows import progress as progress_module
-from flows import shards as shard_module
-from flows import sweep as flow_module
 from prunelake.analysis import analyse
 from prunelake.errors import LakeError
 from prunelake.lake import commit, read
@@ -24,7 +19,8 @@ from prunelake.schema.analysis_tables import ANALYSIS_TABLES
 from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.settings import Settings
 from prunelake.spec import SweepSpec
-from prunelake.sweep.shard_work import evaluate_shard
+from prunelake.sweep.evaluate import evaluate_shard
+from prunelake.sweep.run import run_sweep
 
 Sweep = Callable[[SweepSpec, Settings], str]
 
@@ -37,19 +33,10 @@ PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload([__name__])
 
 
-def sweep_without_prefect(patch: pytest.MonkeyPatch) -> Sweep:
-    """The body of `flows.sweep.sweep`, its tasks called plainly: no retries, no artifacts."""
-    for name, value in list(vars(flow_module).items()):
-        if isinstance(value, Task):
-            patch.setattr(flow_module, name, value.fn)
-    patch.setattr(flow_module, "create_table_artifact", lambda *_, **__: None)
-    for name in ("create_progress_artifact", "update_progress_artifact"):
-        patch.setattr(progress_module, name, lambda *_, **__: None)
-    patch.setattr("flows.events.emit_event", lambda *_, **__: None)
-    for module in (flow_module, shard_module, progress_module):
-        patch.setattr(module, "get_run_logger", lambda: logging.getLogger("sweep"))
+def quick_sweep(patch: pytest.MonkeyPatch) -> Sweep:
+    """`run_sweep` with few replicates in its analysis."""
     patch.setattr(analyse, "BOOTSTRAP_REPLICATES", 50)
-    return flow_module.sweep.fn
+    return run_sweep
 
 
 def tables(folder: Path, derived: bool = True) -> dict[str, pl.DataFrame]:
@@ -82,7 +69,7 @@ def sweep_in_child(
     line, too, and exit code 1.
     """
     patch = pytest.MonkeyPatch()
-    sweep = sweep_without_prefect(patch)
+    sweep = quick_sweep(patch)
     lines = os.open(ledger, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     check_writable = commit.check_writable
     steps = 0
@@ -109,7 +96,7 @@ def sweep_in_child(
 
     for name in DISK_OPERATIONS:
         patch.setattr(os, name, counted(getattr(os, name)))
-    patch.setattr(shard_module, "evaluate_shard", noted)
+    patch.setattr(steps, "evaluate_shard", noted)
     patch.setattr(commit, "check_writable", as_user)
     if largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))

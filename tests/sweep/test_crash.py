@@ -15,11 +15,7 @@ import polars as pl
 import pytest
 import yaml
 from polars.testing import assert_frame_equal
-from prefect.settings import get_current_settings
-from prefect.testing.utilities import prefect_test_harness
 
-from flows import shards as shard_module
-from flows import sweep as flow_module
 from prunelake.errors import LakeError
 from prunelake.lake import commit, read
 from prunelake.lake.partial_runs import ORDER_SHARD, SHARDS, PartialRun
@@ -27,9 +23,10 @@ from prunelake.lake.verify import find_damage, verify_lake
 from prunelake.models.loading import load_model
 from prunelake.settings import Settings
 from prunelake.spec import Calibration, Explanation, Rows, SweepSpec
+from prunelake.sweep import steps
 from prunelake.sweep.plan import plan_sweep
 from tests.support.lake_rows import identity_of, small_run
-from tests.support.sweep_processes import Sweep, start_sweep_process, sweep_without_prefect, tables
+from tests.support.sweep_processes import Sweep, quick_sweep, start_sweep_process, tables
 from tests.support.tiny_models import tiny_model
 from tests.support.tiny_tokenizer import tiny_tokenizer
 
@@ -248,9 +245,9 @@ def test_a_write_that_fails_is_one_clear_line_and_the_next_sweep_goes_on(
 
     work = plan_sweep(spec, place.settings)
     loaded = load_model(work.source)
-    monkeypatch.setattr(flow_module, "plan_sweep", lambda *_: work)
-    monkeypatch.setattr(shard_module, "cached_model", lambda *_: loaded)
-    sweep = sweep_without_prefect(monkeypatch)
+    monkeypatch.setattr(steps, "plan_sweep", lambda *_: work)
+    monkeypatch.setattr(steps, "cached_model", lambda *_: loaded)
+    sweep = quick_sweep(monkeypatch)
     monkeypatch.setattr(os, "replace", failing)
     attempts = 1
     while message := refusal(sweep, spec, place.settings):
@@ -327,26 +324,20 @@ main()
 def test_a_killed_command_goes_on_with_the_next_one(
     spec: SweepSpec, undisturbed: Undisturbed, place: Place
 ) -> None:
-    """The command line and the flow as they are, with a server behind them."""
     file = place.folder / "sweep.yaml"
     file.write_text(yaml.safe_dump(spec.model_dump(mode="json", exclude_none=True)))
-    with prefect_test_harness(server_startup_timeout=120):
-        env = os.environ | {
-            "PREFECT_API_URL": get_current_settings().api.url or "",
-            "PRUNELAKE_CACHE": str(place.settings.cache),
-            "PRUNELAKE_DEVICE": "cpu",
-        }
-        # The removal order is two files, a shard that explains five.
-        commands = [
-            subprocess.run(
-                [sys.executable, "-c", DEADLY.format(files), "sweep", file, "--lake", place.lake],
-                env=env,
-                capture_output=True,
-                text=True,
-                timeout=300,
-            )
-            for files in (2 + 5 + 3, 1000)
-        ]
+    env = os.environ | {"PRUNELAKE_CACHE": str(place.settings.cache), "PRUNELAKE_DEVICE": "cpu"}
+    # The removal order is two files, a shard that explains five.
+    commands = [
+        subprocess.run(
+            [sys.executable, "-c", DEADLY.format(files), "sweep", file, "--lake", place.lake],
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        for files in (2 + 5 + 3, 1000)
+    ]
     assert [command.returncode for command in commands] == [SIGKILLED, 0]
     assert "(1 of 4 shards were there already)" in commands[1].stderr
     assert undisturbed.matches(place)

@@ -1,7 +1,5 @@
 """`prunelake sweep` and `prunelake demo`: evaluate a model."""
 
-import logging
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,10 +8,10 @@ import yaml
 from pydantic import ValidationError
 
 from prunelake.cli.console import LakeOption, load_settings, parse_numbers, print_summary
+from prunelake.cli.evaluate import evaluate
 from prunelake.cli.read import _write_report
-from prunelake.errors import InvalidSpec, PruneLakeError, one_line
+from prunelake.errors import InvalidSpec, one_line
 from prunelake.lake.storage import parse_location
-from prunelake.settings import Settings
 from prunelake.spec import DEFAULT_MODEL, SweepSpec, task_name
 
 
@@ -98,14 +96,14 @@ def sweep(
             },
         }
         sweep_spec = _validate_spec(fields, "the options")
-    run_id = run_sweep(sweep_spec, settings)
+    run_id = evaluate(sweep_spec, settings)
     print_summary(settings.lake, [run_id])
 
 
 def demo(lake: LakeOption = None, report: Path = Path("report.html")) -> None:
     """Sweep SmolLM2-135M over the two bundled tasks and write a report."""
     settings = load_settings(lake)
-    run_ids = [run_sweep(_validate_spec(fields, "the demo"), settings) for fields in DEMO_SPECS]
+    run_ids = [evaluate(_validate_spec(fields, "the demo"), settings) for fields in DEMO_SPECS]
     print_summary(settings.lake, run_ids)
     _write_report(settings.lake, report)
     typer.echo(f'\nReport: {report}    Ask the lake: prunelake sql "select * from correlations"')
@@ -121,37 +119,6 @@ DEMO_SPECS: list[dict[str, Any]] = [
     }
     for task, rows in (("everyday_knowledge", 10), ("opinions", 5))
 ]
-
-
-def run_sweep(spec: SweepSpec, settings: Settings) -> str:
-    """Run a sweep through its flow; a spec that cannot run, or has run, starts no flow."""
-    from prunelake.analysis.analyse import analyse as analyse_run
-    from prunelake.lake import commit, read
-    from prunelake.sweep.plan import plan_sweep
-
-    run_id = plan_sweep(spec, settings).identity.run_id
-    if read.has_run(settings.lake, run_id):
-        typer.echo(f"run {run_id} is in the lake already; nothing to compute")
-        if run_id in read.unanalysed_run_ids(settings.lake):
-            # Who wrote it was killed before its analysis, or was of another version.
-            analyse_run(settings.lake, run_id)
-        return run_id
-    commit.check_writable(settings.lake)
-    # The flow's server lives in this process: give a busy machine time, and send nothing home.
-    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
-    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    from flows.sweep import sweep as flow
-
-    for name in ("prefect.flow_runs", "prefect.task_runs"):
-        logging.getLogger(name).addFilter(_drop_own_traceback)
-    return flow(spec, settings)
-
-
-def _drop_own_traceback(record: logging.LogRecord) -> bool:
-    """Leave out the traceback of what PruneLake refuses: `main` says it in one line."""
-    if record.exc_info and isinstance(record.exc_info[1], PruneLakeError):
-        record.exc_info = None
-    return True
 
 
 def _refuse_options_with_file(context: typer.Context, spec: str) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from prunelake.cli.console import LakeOption, load_settings
+from prunelake.cli.evaluate import evaluate
 
 if TYPE_CHECKING:
     from prunelake.watch.evaluations import Evaluation
@@ -43,12 +44,11 @@ def watch(
 
         starter = DeploymentLauncher()
     else:
-        from prunelake.cli.sweep import run_sweep
 
         def run(evaluation: "Evaluation") -> None:
             spec = evaluation.spec
             typer.echo(f"{spec.task_name}, {spec.strategy.label}, {spec.model}:")
-            run_sweep(spec, settings)
+            evaluate(spec, settings)
 
         starter = LocalLauncher(run)
     lines = WatchRound(listed, settings, starter, is_retry=retry, is_dry=dry_run).run()

@@ -1,4 +1,4 @@
-"""The stages of a sweep, composed: a plan and a model to the rows of a run."""
+"""Evaluate one shard: its examples and a model to rows of predictions and explanations."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,14 +22,14 @@ from prunelake.tasks.encoding import EncodedExample, Encoder
 
 TableFrames = dict[str, pl.DataFrame]
 StageProgress = Callable[[str, int, int], None]
-"""Told the stage, and how much of how much is done."""
+"""Takes the name of a stage, the amount done and the total."""
 
 
 @dataclass(frozen=True)
 class ShardWork:
-    """The examples of one shard and how they are measured: small, and enough for who measures them.
+    """The examples of one shard and the settings that measure them; small enough to be sent.
 
-    `explanation` is None where none of them is explained.
+    `explanation` is None if the shard only predicts.
     """
 
     shard: Shard
@@ -43,62 +43,66 @@ class ShardWork:
     examples: tuple[EncodedExample, ...]
 
 
-def shard_work(work: SweepPlan, shard: Shard) -> ShardWork:
-    """What the measuring of one shard takes of a plan."""
+def shard_work(plan: SweepPlan, shard: Shard) -> ShardWork:
+    """The part of a plan that one shard needs."""
     return ShardWork(
         shard,
-        work.identity.run_id,
-        work.source,
-        work.spec.dtype,
-        work.spec.strategy.unit,
-        work.spec.special_tokens,
-        work.levels,
-        work.explanation if shard.start < len(work.explained_examples) else None,
-        work.examples[shard.start : shard.stop],
+        plan.identity.run_id,
+        plan.source,
+        plan.spec.dtype,
+        plan.spec.strategy.unit,
+        plan.spec.special_tokens,
+        plan.levels,
+        plan.explanation if shard.start < len(plan.explained_examples) else None,
+        plan.examples[shard.start : shard.stop],
     )
 
 
 def evaluate_shard(
     work: ShardWork, encoder: Encoder, model: NestedModel, report: StageProgress
 ) -> TableFrames:
-    """What is measured on the examples of one shard: its rows of the tables, where it has any.
+    """The rows of one shard, by table.
 
-    Predictions at all levels, and where they are explained attributions, deletion curves and, where
-    the spec asks for them, the least and the greatest area that any ranking reaches.
+    Every example gets predictions at all levels. Explained examples also get attributions and
+    deletion curves and, if the spec asks for bounds, the least and the greatest area that a search
+    finds for any ranking.
+
+    Raises:
+        ModelError: numbers that overflow, or too little memory for a single row.
     """
     predictions = predict(
         model, work.run_id, work.examples, work.levels, partial(report, "predict")
     )
-    found = {"predictions": predictions}
+    frames = {"predictions": predictions}
     explanation = work.explanation
     if explanation is None:
-        return found
+        return frames
     levels = explanation.levels or work.levels
-    prompts = [explained_prompt(encoder, model, encoded) for encoded in work.examples]
-    found["attributions"] = compute_attributions(
+    prompts = [explained_prompt(encoder, model, example) for example in work.examples]
+    frames["attributions"] = compute_attributions(
         model, predictions, work.examples, levels, explanation, partial(report, "attribute")
     )
-    found["deletions"] = deletion_curves(
-        found["attributions"], predictions, prompts, explanation, partial(report, "delete")
+    frames["deletions"] = deletion_curves(
+        frames["attributions"], predictions, prompts, explanation, partial(report, "delete")
     )
     if explanation.bounds_beam is not None:
         beam = explanation.bounds_beam
-        found["bounds"] = aopc_bounds(
+        frames["bounds"] = aopc_bounds(
             predictions, prompts, levels, beam, explanation, partial(report, "bound")
         )
-    return found
+    return frames
 
 
 def explained_prompt(
-    encoder: Encoder, model: NestedModel, encoded: EncodedExample
+    encoder: Encoder, model: NestedModel, example: EncodedExample
 ) -> ExplainedPrompt:
-    """One example as the scores of explanations see it: how to ask the model about it, changed."""
+    """An example together with a function that asks the model about changed versions of it."""
 
     def ask(questions: Any) -> list[FloatArray]:
         queries = [
-            ScoringQuery(encoder.context_ids(ids), encoded.options, levels)
+            ScoringQuery(encoder.context_ids(ids), example.options, levels)
             for ids, levels in questions
         ]
         return [option_probabilities(answer) for answer in model.log_likelihoods(queries)]
 
-    return ExplainedPrompt(encoded.example.example_id, encoded.prompt, ask, encoder.retokenise)
+    return ExplainedPrompt(example.example.example_id, example.prompt, ask, encoder.retokenise)

@@ -1,0 +1,184 @@
+"""The steps of a sweep. Each may run in another process: it takes little and stores its own result.
+
+A step takes its arguments and a `log`, so that an executor can run it anywhere (`executor.Step`).
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import polars as pl
+import torch
+
+from prunelake.analysis.analyse import analyse
+from prunelake.errors import CorruptFile
+from prunelake.inference.nested import NestedModel
+from prunelake.lake import commit
+from prunelake.lake.partial_runs import ORDER_SHARD, ComputeCost, PartialRun
+from prunelake.models import devices
+from prunelake.models.loading import LoadedModel, ModelSource, load_model
+from prunelake.models.sources import pin_source, resolve_pinned
+from prunelake.settings import Settings
+from prunelake.spec import Dtype, SweepSpec
+from prunelake.strategies.importance import RemovalOrder, removal_order
+from prunelake.sweep.evaluate import ShardWork, StageProgress, evaluate_shard
+from prunelake.sweep.executor import Log
+from prunelake.sweep.plan import SweepPlan, plan_sweep
+from prunelake.sweep.run_rows import layer_rows
+from prunelake.tasks.encoding import Encoder
+
+SECONDS_BETWEEN_REPORTS = 10.0
+
+_model_cache: dict[tuple[str, Dtype, str], LoadedModel] = {}
+
+
+def prepare(spec: SweepSpec, settings: Settings, *, log: Log) -> SweepPlan:  # noqa: ARG001  # a Step
+    """Resolve a spec: weights, rows, levels, identity.
+
+    Raises:
+        PruneLakeError: as `plan.plan_sweep`.
+    """
+    plan = plan_sweep(spec, settings)
+    return replace(plan, source=pin_source(plan.source))
+
+
+def order_layers(
+    plan: SweepPlan, settings: Settings, partial_run: PartialRun, *, log: Log
+) -> ComputeCost:
+    """Find the removal order of the spec's strategy, and store it for all shards.
+
+    Raises:
+        ModelError, TaskError: as `importance.removal_order`.
+        LakeError: the order cannot be stored.
+    """
+    if cost := finished_cost(partial_run, ORDER_SHARD, log):
+        return cost
+    loaded = cached_model(plan.source, plan.spec.dtype, settings, log)
+    started = time.perf_counter()
+    strategy = plan.spec.strategy
+    report = partial(_progress_log("removal order", log), strategy.label)
+    order = removal_order(
+        loaded.model,
+        strategy,
+        plan.calibration_windows,
+        plan.search_examples,
+        plan.levels[-1],
+        report,
+    )
+    log(
+        f"removal order ({strategy.label}, {order.forward_tokens:.0f} forward tokens): "
+        f"{list(order.layers)}"
+    )
+    seconds = time.perf_counter() - started
+    cost = ComputeCost(order.forward_tokens, seconds, _device_name(loaded))
+    partial_run.write_shard(ORDER_SHARD, {"layers": layer_rows(plan.identity.run_id, order)}, cost)
+    return cost
+
+
+def measure_shard(
+    work: ShardWork,
+    order: RemovalOrder,
+    settings: Settings,
+    partial_run: PartialRun,
+    *,
+    log: Log,
+) -> ComputeCost:
+    """Measure the examples of one shard, and store their rows.
+
+    Raises:
+        ModelError: as `evaluate.evaluate_shard`.
+        LakeError: the shard cannot be stored.
+    """
+    # Ray repeats a task when its worker dies, even if only the answer was missing.
+    if cost := finished_cost(partial_run, work.shard.name, log):
+        return cost
+    loaded = cached_model(work.source, work.dtype, settings, log)
+    started = time.perf_counter()
+    encoder = Encoder(loaded.tokenizer, work.special_tokens)
+    model = NestedModel(loaded.model, order.layers, unit=work.unit)
+    frames = evaluate_shard(work, encoder, model, _progress_log(str(work.shard), log))
+    seconds = time.perf_counter() - started
+    cost = ComputeCost(model.forward_tokens, seconds, _device_name(loaded))
+    partial_run.write_shard(work.shard.name, frames, cost)
+    log(f"{work.shard}: {cost.forward_tokens:.0f} forward tokens in {cost.duration_s:.1f} s")
+    return cost
+
+
+def commit_run(
+    settings: Settings,
+    run: Mapping[str, Any],
+    frames: Mapping[str, pl.DataFrame],
+    *,
+    log: Log,  # noqa: ARG001  # a Step
+) -> None:
+    """Write the run to the lake.
+
+    Raises:
+        LakeError: as `commit.write_run`.
+    """
+    commit.write_run(settings.lake, run, frames)
+
+
+def analyse_run(settings: Settings, run_id: str, *, log: Log) -> None:  # noqa: ARG001  # a Step
+    """Compute the run's intervals, tests and correlations, and store them beside it.
+
+    Raises:
+        LakeError: as `analyse.analyse`.
+    """
+    analyse(settings.lake, run_id)
+
+
+def finished_cost(partial_run: PartialRun, name: str, log: Log) -> ComputeCost | None:
+    """The cost of a finished shard; None if the shard is missing or damaged."""
+    try:
+        return partial_run.shard_cost(name)
+    except CorruptFile as error:
+        log(f"warning: {error}; {name} is computed again")
+        return None
+
+
+def cached_model(source: ModelSource, dtype: Dtype, settings: Settings, log: Log) -> LoadedModel:
+    """A model on the device that the settings ask for; this process loads it once.
+
+    The process keeps the model until it needs another one. A worker of Ray finds the weights on its
+    own machine, and uses a GPU if its shards are given a share of a GPU.
+
+    Raises:
+        ModelError: as `sources.resolve_model`, `devices.acquire_device` and `loading.load_model`.
+    """
+    key = (source.revision, dtype, settings.device)
+    if key in _model_cache:
+        return _model_cache[key]
+    cache = settings.cache.expanduser()
+    device = settings.device
+    is_on_ray = settings.task_runner == "ray"
+    if is_on_ray:
+        source = resolve_pinned(source, cache)
+        if device == "auto":
+            device = "cuda" if settings.ray_gpus else "cpu"
+    device = devices.acquire_device(device, cache, log, is_allotted=is_on_ray)
+    log(f"loading {source.reference} in {dtype} on {device}")
+    _model_cache.clear()  # before the next model comes: two may not fit
+    _model_cache[key] = load_model(source, dtype, device)
+    return _model_cache[key]
+
+
+def _progress_log(label: str, log: Log) -> StageProgress:
+    """Log the progress within a shard or within a search, at most every few seconds."""
+    last = time.perf_counter()
+
+    def report(stage: str, done: int, total: int) -> None:
+        nonlocal last
+        now = time.perf_counter()
+        if now - last > SECONDS_BETWEEN_REPORTS:
+            last = now
+            log(f"{label}: {stage}, {done} of {total}")
+
+    return report
+
+
+def _device_name(loaded: LoadedModel) -> str:
+    device = loaded.model.device
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)

@@ -1,0 +1,357 @@
+"""A sweep as a library function: rows, resumption, messages."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from prunelake.cli.evaluate import evaluate
+from prunelake.errors import InvalidSpec, LakeError
+from prunelake.evaluation.predictions import predict
+from prunelake.inference.nested import NestedModel
+from prunelake.lake import commit, partial_runs, read, views
+from prunelake.lake.partial_runs import ORDER_SHARD, ComputeCost
+from prunelake.lake.verify import verify_lake
+from prunelake.models.loading import load_model
+from prunelake.schema.run_tables import RUN_TABLES
+from prunelake.settings import Settings
+from prunelake.spec import Calibration, Explanation, Rows, Strategy, SweepSpec
+from prunelake.strategies.importance import removal_order
+from prunelake.sweep import shards, steps
+from prunelake.sweep.evaluate import evaluate_shard, shard_work
+from prunelake.sweep.executor import LocalExecutor
+from prunelake.sweep.plan import plan_sweep
+from prunelake.sweep.progress import ProgressMeter, estimate_token_count
+from prunelake.sweep.run import run_sweep
+from prunelake.sweep.shards import Shard
+from tests.support import sweep_processes
+from tests.support.local_paths import local_path
+from tests.support.sweep_processes import quick_sweep
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(lake=tmp_path / "lake", cache=tmp_path / "cache", device="cpu")
+
+
+@pytest.fixture
+def spec(tiny_folder: Path) -> SweepSpec:
+    return SweepSpec(
+        model=str(tiny_folder),
+        task="everyday_knowledge",
+        rows=Rows(first=5),
+        levels=(0, 1, 3),
+        calibration=Calibration(windows=1, window_tokens=64),
+        explain=Explanation(methods=("kernel_shap", "lime", "input_x_gradient"), rows=2),
+    )
+
+
+@pytest.fixture
+def bounded(spec: SweepSpec) -> SweepSpec:
+    """A sweep that also searches for bounds, of one example at a few points of the curve."""
+    explain = Explanation(
+        rows=1, levels=(0, 3), operators=("replace",), fractions=(0.1, 0.2), bounds_beam=2
+    )
+    return spec.model_copy(update={"explain": explain})
+
+
+def tables(settings: Settings) -> dict[str, pl.DataFrame]:
+    return {name: read.read_table(settings.lake, name) for name in RUN_TABLES}
+
+
+def test_a_sweep_fills_every_table_at_its_grain(settings: Settings, spec: SweepSpec) -> None:
+    run_id = run_sweep(spec, settings)
+    found = tables(settings)
+    measured = {name: frame for name, frame in found.items() if not RUN_TABLES[name].is_optional}
+    assert all(frame["run_id"].unique().to_list() == [run_id] for frame in measured.values())
+    rankings = 3 * 2 * 4  # levels x examples x (three methods and the random ranking)
+    tokens = found["examples"]["prompt_tokens"].list.len()[:2]
+    fractions = sum(int(f * n + 1e-9) >= 1 for n in tokens for f in (0.1, 0.2, 0.3, 0.4, 0.5))
+    assert {name: frame.height for name, frame in measured.items()} == {
+        "runs": 1,
+        "layers": 5,
+        "examples": 5,
+        "predictions": 3 * 5,
+        "attributions": rankings,
+        "deletions": 3 * 4 * fractions * 2 * 2,  # levels, rankings, operators, kinds
+    }
+    (run,) = found["runs"].to_dicts()
+    assert run["levels"] == [0, 1, 3]
+    assert sorted(run["removal_order"]) == [0, 1, 2, 3, 4]
+    assert run["forward_tokens"] > 0
+    assert SweepSpec.model_validate_json(run["spec"]) == spec
+    assert not verify_lake(settings.lake)
+    summary = views.query(settings.lake, "select * from summary order by level")
+    assert summary["level"].to_list() == [0, 1, 3]
+    assert summary["comprehensiveness"].null_count() == 0
+    assert summary["explained_n"].to_list() == [2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    "name", ["iterative", "loss", "divergence", "balanced", "last", "mlp:cosine", "block:loss"]
+)
+def test_a_sweep_takes_its_order_from_its_strategy(
+    name: str, settings: Settings, spec: SweepSpec, counted: "Counted"
+) -> None:
+    strategy = Strategy.model_validate(name)
+    spec = spec.model_copy(update={"strategy": strategy, "explain": None})
+    run_id = counted.sweep(spec, settings)
+    work = plan_sweep(spec, settings)
+    assert work.identity.run_id == run_id
+    model = steps.cached_model(work.source, spec.dtype, settings, print).model
+    order = removal_order(model, strategy, work.calibration_windows, work.search_examples, depth=3)
+    (run,) = read.read_table(settings.lake, "runs").to_dicts()
+    assert (run["strategy"], run["removal_order"]) == (name, [*order.layers])
+    layers = read.read_table(settings.lake, "layers").sort("layer")
+    assert tuple(layers["importance"]) == pytest.approx(order.importance)
+    predicting = counted.tokens - sum(map(len, work.calibration_windows))
+    assert run["forward_tokens"] == round(predicting + order.forward_tokens)
+    assert not verify_lake(settings.lake)
+    (unit,) = views.query(settings.lake, "select unit from runs")["unit"]
+    assert unit == strategy.unit
+    nested = NestedModel(model, order.layers, unit=strategy.unit)
+    expected = predict(nested, run_id, work.examples, work.levels)
+    assert_frame_equal(
+        read.read_table(settings.lake, "predictions"), expected, check_row_order=False
+    )
+
+
+def test_the_same_spec_again_does_no_model_work(
+    settings: Settings, spec: SweepSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run_sweep(spec, settings)
+    before = tables(settings)
+    monkeypatch.setattr(steps, "cached_model", lambda *_: pytest.fail("loaded"))
+    assert run_sweep(spec, settings) == first
+    for name, frame in tables(settings).items():
+        assert_frame_equal(frame, before[name])
+
+
+@pytest.mark.parametrize("again", [run_sweep, evaluate], ids=["library", "command"])
+def test_a_run_without_its_analysis_gets_it_from_the_same_spec_again(
+    settings: Settings,
+    spec: SweepSpec,
+    monkeypatch: pytest.MonkeyPatch,
+    again: Callable[[SweepSpec, Settings], str],
+) -> None:
+    run_id = run_sweep(spec, settings)
+    expected = read.read_table(settings.lake, "metrics")
+    (
+        local_path(settings.lake) / "analyses" / f"{run_id}.parquet"
+    ).unlink()  # as a killed sweep leaves it
+    monkeypatch.setattr(steps, "cached_model", lambda *_: pytest.fail("loaded"))
+    assert read.unanalysed_run_ids(settings.lake) == [run_id]
+    assert again(spec, settings) == run_id
+    assert not verify_lake(settings.lake)
+    assert_frame_equal(read.read_table(settings.lake, "metrics"), expected)
+
+
+def test_a_lake_that_cannot_be_written_is_refused_before_any_model_work(
+    settings: Settings, spec: SweepSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local_path(settings.lake).touch()
+    monkeypatch.setattr(steps, "cached_model", lambda *_: pytest.fail("loaded"))
+    with pytest.raises(LakeError, match="cannot be written"):
+        run_sweep(spec, settings)
+
+
+def test_a_random_order_and_predictions_only(settings: Settings, spec: SweepSpec) -> None:
+    changed = spec.model_copy(update={"explain": None, "strategy": Strategy(name="random", seed=3)})
+    run_sweep(changed, settings)
+    found = tables(settings)
+    assert found["runs"]["strategy"].to_list() == ["random:3"]
+    assert found["predictions"].height == 15
+    assert found["attributions"].is_empty()
+    assert found["deletions"].is_empty()
+    assert found["bounds"].is_empty()
+
+
+def test_asked_for_bounds_enclose_the_curves_and_normalise_them(
+    settings: Settings, bounded: SweepSpec
+) -> None:
+    lines: list[str] = []
+    run_sweep(bounded, settings, LocalExecutor(lines.append))
+    found = tables(settings)["bounds"]
+    assert found.select("level", "operator", "kind", "beam_width").rows() == [
+        (level, "replace", kind, 2)
+        for level in (0, 3)
+        for kind in ("comprehensiveness", "sufficiency")
+    ]
+    assert (found["lower"] < found["upper"]).all()
+    assert any("a beam of 2 asks about at most" in line for line in lines)
+    assert not verify_lake(settings.lake)
+    areas = views.query(settings.lake, "from aopc where variant = 'normalised'")
+    assert areas.height == 2 * 2 * 2  # levels, kinds, kernel_shap and random
+    assert areas["value"].is_between(-0.05, 1.05).all()
+
+
+class Counted:
+    """A sweep without a server, and what its model is asked to do."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.sweep = quick_sweep(monkeypatch)
+        self.tokens = 0.0
+        self.shards: list[str] = []
+        self.failing: str | None = None
+
+        def counted(work: Any, encoder: Any, model: Any, report: Any) -> Any:
+            if work.shard.name == self.failing:
+                raise RuntimeError("the power is gone")
+            found = evaluate_shard(work, encoder, model, report)
+            self.tokens += model.forward_tokens
+            self.shards.append(work.shard.name)
+            return found
+
+        def ordered(model: Any, strategy: Any, windows: Any, *others: Any) -> Any:
+            self.tokens += sum(map(len, windows))
+            self.shards.append(ORDER_SHARD)
+            return removal_order(model, strategy, windows, *others)
+
+        monkeypatch.setattr(steps, "evaluate_shard", counted)
+        monkeypatch.setattr(steps, "removal_order", ordered)
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> Counted:
+    return Counted(monkeypatch)
+
+
+SHARDS = ["000000-000002", "000002-000005"]
+
+
+def test_an_interrupted_sweep_computes_only_what_is_missing(
+    settings: Settings, spec: SweepSpec, counted: Counted, tmp_path: Path
+) -> None:
+    undisturbed = Settings(lake=tmp_path / "undisturbed", cache=settings.cache, device="cpu")
+    counted.sweep(spec, undisturbed)
+    assert counted.shards == [ORDER_SHARD, *SHARDS]
+    total = counted.tokens
+    counted.tokens, counted.shards, counted.failing = 0.0, [], SHARDS[1]
+    with pytest.raises(RuntimeError, match="the power is gone"):
+        counted.sweep(spec, settings)
+    assert counted.shards == [ORDER_SHARD, SHARDS[0]]
+    assert not read.run_ids(settings.lake)
+    assert verify_lake(settings.lake) == []
+    counted.failing = None
+    counted.sweep(spec, settings)
+    assert counted.shards == [ORDER_SHARD, *SHARDS]
+    assert counted.tokens == total
+    found = sweep_processes.tables(local_path(settings.lake))
+    for name, frame in sweep_processes.tables(local_path(undisturbed.lake)).items():
+        assert_frame_equal(found[name], frame)
+    assert found["runs"]["forward_tokens"].item() == round(total)
+
+
+def test_a_shard_that_is_finished_is_not_measured_again(
+    settings: Settings, spec: SweepSpec, counted: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Ray asks for it, whose worker died when it had stored a shard and not yet said so."""
+    work = plan_sweep(spec, settings)
+    partial_run = partial_runs.PartialRun(settings.lake, work.identity.run_id)
+    order = removal_order(load_model(work.source).model, Strategy(name="random"), ())
+    whole = shard_work(work, shards.Shard(0, 2))
+
+    def measure() -> ComputeCost:
+        return steps.measure_shard(whole, order, settings, partial_run, log=print)
+
+    first = measure()
+    monkeypatch.setattr(steps, "cached_model", lambda *_: pytest.fail("loaded"))
+    assert measure() == first
+    assert counted.shards == ["000000-000002"]
+
+
+def test_a_run_of_which_all_shards_are_finished_is_committed_without_its_model(
+    settings: Settings, spec: SweepSpec, counted: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(commit, "write_run", lambda *_: (_ for _ in ()).throw(RuntimeError("killed")))
+        with pytest.raises(RuntimeError, match="killed"):
+            counted.sweep(spec, settings)
+    monkeypatch.setattr(steps, "cached_model", lambda *_: pytest.fail("loaded"))
+    run_id = counted.sweep(spec, settings)
+    assert read.run_ids(settings.lake) == [run_id]
+    assert list((local_path(settings.lake) / ".shards").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("damaged", "again"), [(SHARDS[1], [SHARDS[1]]), (ORDER_SHARD, [ORDER_SHARD, *SHARDS])]
+)
+def test_what_was_damaged_is_computed_again_and_told(
+    settings: Settings,
+    spec: SweepSpec,
+    counted: Counted,
+    monkeypatch: pytest.MonkeyPatch,
+    damaged: str,
+    again: list[str],
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(commit, "write_run", lambda *_: (_ for _ in ()).throw(RuntimeError("killed")))
+        with pytest.raises(RuntimeError, match="killed"):
+            counted.sweep(spec, settings)
+    counted.shards = []
+    (path,) = (local_path(settings.lake) / ".shards").glob(f"*/shards/{damaged}.parquet")
+    path.write_bytes(b"damaged")
+    lines: list[str] = []
+    run_sweep(spec, settings, LocalExecutor(lines.append))
+    assert counted.shards == again
+    assert f"warning: {path} is not the file that was written; {damaged} is computed again" in lines
+
+
+def test_what_a_killed_sweep_left_behind_its_run_is_removed(
+    settings: Settings, spec: SweepSpec, counted: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(partial_runs.PartialRun, "delete", lambda _: None)
+        run_id = counted.sweep(spec, settings)
+    assert (settings.lake / ".shards" / run_id).is_dir()
+    counted.shards = []
+    assert counted.sweep(spec, settings) == run_id
+    assert counted.shards == []
+    assert list((local_path(settings.lake) / ".shards").iterdir()) == []
+
+
+def test_the_estimate_of_a_shard_follows_its_cost(
+    settings: Settings, spec: SweepSpec, counted: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    estimated: dict[str, tuple[float, float]] = {}
+    add = ProgressMeter.add
+
+    def recorded(meter: ProgressMeter, shard: Shard, cost: ComputeCost) -> Any:
+        estimated[shard.name] = estimate_token_count(meter._plan, shard), cost.forward_tokens
+        return add(meter, shard, cost)
+
+    monkeypatch.setattr(ProgressMeter, "add", recorded)
+    counted.sweep(spec, settings)
+    (explained, its_tokens), (predicted, their_tokens) = (estimated[name] for name in SHARDS)
+    # Levels share passes, and equal prompts are asked about once: that takes a part of each.
+    assert 0.5 < (explained / predicted) / (its_tokens / their_tokens) < 2
+    assert its_tokens > 20 * their_tokens
+
+
+def test_a_sweep_logs_its_progress_and_its_result(settings: Settings, spec: SweepSpec) -> None:
+    lines: list[str] = []
+    run_id = run_sweep(spec, settings, LocalExecutor(lines.append))
+    tokens = read.read_table(settings.lake, "runs")["forward_tokens"].item()
+    assert any(
+        re.fullmatch(r"5 of 5 examples, \d+ forward tokens a second; about 0:00:00 left", line)
+        for line in lines
+    )
+    assert lines[-1].startswith(
+        f"run {run_id} is in the lake: {spec.model} everyday_knowledge cosine; 5 examples, "
+        f"levels [0, 1, 3], {tokens} forward tokens, "
+    )
+    assert lines[-1].endswith("(0 of 2 shards were there already)")
+    lines.clear()
+    run_sweep(spec, settings, LocalExecutor(lines.append))
+    assert lines == [f"run {run_id} is in the lake already; nothing to compute"]
+
+
+def test_ray_without_its_flow_is_refused(settings: Settings, spec: SweepSpec) -> None:
+    settings = settings.model_copy(update={"task_runner": "ray"})
+    with pytest.raises(InvalidSpec, match="PRUNELAKE_TASK_RUNNER=ray needs the Prefect flow"):
+        run_sweep(spec, settings)
+    assert read.run_ids(settings.lake) == []
