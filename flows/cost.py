@@ -4,11 +4,9 @@ from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
 
 from prunelake.errors import one_line
-from prunelake.lake import views
+from prunelake.lake.run_lookup import profile_costs
 from prunelake.profiling.profile import ProfileRequest, profile_model
 from prunelake.settings import Settings
-
-COSTS_QUERY = "from costs where profile_id = '{}' order by level"
 
 
 @flow(name="cost", flow_run_name="{wanted.model} {wanted.strategy.label}")
@@ -23,7 +21,7 @@ def cost(wanted: ProfileRequest, settings: Settings | None = None) -> str:
     profile_id = profile_model(wanted, settings, lambda text: logger.info("%s", text))
     logger.info("profile %s is in the lake %s", profile_id, settings.lake)
     try:
-        rows = views.query(settings.lake, COSTS_QUERY.format(profile_id)).to_dicts()
+        rows = profile_costs(settings.lake, profile_id).to_dicts()
         create_table_artifact(
             table=rows, key="costs", description=f"Profile {profile_id}: {wanted.model}"
         )

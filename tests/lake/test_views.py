@@ -176,6 +176,25 @@ def test_reading_statements_run(lake: Path, text: str) -> None:
     assert views.query(lake, text).height > 0
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "select $text as word from accuracy where level = $level",
+        "with named as (select $text as word) from named where $level = 1",
+        "from (pivot (select $text as word, level from accuracy) on level in (1) using count(*)) "
+        "where $level = 1",
+    ],
+)
+def test_values_are_bound(lake: Path, text: str) -> None:
+    hostile = "'; drop view accuracy; --"
+    assert views.query(lake, text, text=hostile, level=1)["word"].to_list() == [hostile]
+
+
+def test_a_parameter_without_a_value_is_named(lake: Path) -> None:
+    with pytest.raises(QueryError, match="level"):
+        views.query(lake, "from accuracy where level = $level")
+
+
 def test_rows_come_in_the_order_asked_for(lake: Path) -> None:
     found = views.query(lake, "select level from accuracy order by level desc")
     assert found["level"].to_list() == [1, 0]

@@ -23,7 +23,6 @@ from prunelake.lake.views import connect, select
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES, ANALYSIS_VERSION
 from prunelake.schema.arrays import AnyFloatArray
 from prunelake.schema.metrics import METRIC_DEFINITIONS, value_range
-from prunelake.schema.run_tables import REPORTED
 from prunelake.schema.table import METRIC_KEY
 
 BOOTSTRAP_REPLICATES = 2000
@@ -45,7 +44,7 @@ def analyse(lake: Location, run_id: str) -> None:
         WrongFormat, CorruptFile: as `views.connect`.
     """
     with connect(lake, [run_id]) as connection:
-        reported = select(connection, f"select {', '.join(REPORTED.schema)} from lake.reported")
+        reported = select(connection, "from lake.reported")
         if reported.is_empty():
             found = load_example_scores(connection)
             metrics, correlations = tested_rows(found, BOOTSTRAP_REPLICATES, BOOTSTRAP_SEED)

@@ -120,6 +120,12 @@ def _excluded_examples(lake: Location, run_id: str) -> list[tuple[int, str, int]
 
     return query(
         lake,
-        "select level, reason, count(*) as example_count from excluded "
-        f"where run_id = '{run_id}' group by level, reason order by level, reason",
+        """
+        select level, reason, count(*) as example_count
+        from excluded
+        where run_id = $run_id
+        group by level, reason
+        order by level, reason
+        """,
+        run_id=run_id,
     ).rows()

@@ -2,6 +2,7 @@
 
 from typing import Annotated, Any
 
+import polars as pl
 import typer
 from pydantic import ValidationError
 
@@ -20,21 +21,17 @@ from prunelake.cli.console import (
 from prunelake.errors import InvalidSpec
 from prunelake.spec import DEFAULT_MODEL
 
-COSTS_QUERY = """
-    select
-        level,
-        parameter_count / 1e6 as "parameters, M",
-        weight_bytes / 1e6 as "weights, MB",
-        kv_bytes_per_token / 1e3 as "KV, kB a token",
-        peak_bytes / 1e6 as "peak, MB",
-        prefill_tokens_per_second as "prefill, tokens/s",
-        prefill_speedup as "x level 0",
-        decode_tokens_per_second as "decode, tokens/s",
-        decode_speedup as "x level 0 "
-    from costs
-    where profile_id = '{}'
-    order by level
-"""
+COST_COLUMNS = {
+    "parameter_count": ("parameters, M", 1e6),
+    "weight_bytes": ("weights, MB", 1e6),
+    "kv_bytes_per_token": ("KV, kB a token", 1e3),
+    "peak_bytes": ("peak, MB", 1e6),
+    "prefill_tokens_per_second": ("prefill, tokens/s", 1),
+    "prefill_speedup": ("x level 0", 1),
+    "decode_tokens_per_second": ("decode, tokens/s", 1),
+    "decode_speedup": ("x level 0 ", 1),
+}
+"""The title of each printed column of the view `costs`, and the divisor for its unit."""
 
 
 def profile(
@@ -71,7 +68,7 @@ def profile(
         },
         "calibration": {"source": calibration},
     }
-    from prunelake.lake import views
+    from prunelake.lake.run_lookup import profile_costs
     from prunelake.profiling.profile import ProfileRequest
     from prunelake.profiling.profile import profile_model as measure
 
@@ -84,9 +81,9 @@ def profile(
         )
         raise InvalidSpec(told) from error
     profile_id = measure(wanted, settings, typer.echo)
-    print_frame(
-        views.query(settings.lake, COSTS_QUERY.format(profile_id)), OutputFormat.table, None
-    )
+    columns = [(pl.col(name) / unit).alias(title) for name, (title, unit) in COST_COLUMNS.items()]
+    costs = profile_costs(settings.lake, profile_id).select("level", *columns)
+    print_frame(costs, OutputFormat.table, None)
     typer.echo(f"profile {profile_id} is in the lake {settings.lake}")
 
 

@@ -97,8 +97,16 @@ def find_calibrator(
             f"{level}; choose one by --run: {told}"
         )
     (run,) = with_level
-    where = f"run_id = '{run.run_id}' and level = {level} and calibrator = '{name}'"
-    rows = query(lake, f"select parameters, fit_rows, note from calibrators where {where}")
+    key = {"run_id": run.run_id, "level": level, "calibrator": name}
+    rows = query(
+        lake,
+        """
+        select parameters, fit_rows, note
+        from calibrators
+        where run_id = $run_id and level = $level and calibrator = $calibrator
+        """,
+        **key,
+    )
     if rows.is_empty():
         raise InvalidCalibrator(
             f"--calibrator {name}: run {run.run_id} has none at level {level}; `prunelake analyse` "
@@ -111,12 +119,17 @@ def find_calibrator(
         )
     figures = query(
         lake,
-        f"""
+        """
         select metric, before, value, ci_low, ci_high, gain, gain_low, gain_high, n
         from recalibration
-        where {where} and value is not null
+        where
+            run_id = $run_id
+            and level = $level
+            and calibrator = $calibrator
+            and value is not null
         order by metric
         """,
+        **key,
     )
     kind = "temperature" if name == UNPRUNED_TEMPERATURE else name
     return ExportedCalibrator(name, run, level, from_json(kind, parameters), fit_rows, figures)

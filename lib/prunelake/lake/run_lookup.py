@@ -98,7 +98,6 @@ def level_metrics(lake: Location, run_ids: Collection[str], level: int) -> pl.Da
     Raises:
         LakeError: as `views.query`.
     """
-    listed = ", ".join(f"'{run_id}'" for run_id in sorted(run_ids))
     return query(
         lake,
         f"""
@@ -114,8 +113,8 @@ def level_metrics(lake: Location, run_ids: Collection[str], level: int) -> pl.Da
         left join verdicts
             on {_same_metric_key("verdicts")}
         where
-            metrics.run_id in ({listed})
-            and metrics.level = {level}
+            list_contains($run_ids, metrics.run_id)
+            and metrics.level = $level
             and metrics.value is not null
             and (
                 (metrics.metric in ('accuracy', 'ece') and metrics.variant is null)
@@ -128,6 +127,8 @@ def level_metrics(lake: Location, run_ids: Collection[str], level: int) -> pl.Da
             )
         order by metrics.task, metrics.run_id, metrics.metric
         """,
+        run_ids=list(run_ids),
+        level=level,
     )
 
 
@@ -140,15 +141,27 @@ def level_costs(lake: Location, run_ids: Collection[str], level: int) -> pl.Data
     Raises:
         LakeError: as `views.query`.
     """
-    listed = ", ".join(f"'{run_id}'" for run_id in sorted(run_ids))
     return query(
         lake,
-        f"""
+        """
         from efficiency
-        where run_id in ({listed}) and level = {level}
+        where list_contains($run_ids, run_id) and level = $level
         qualify row_number() over (partition by profile_id order by run_id) = 1
         order by device, dtype, profile_id
         """,
+        run_ids=list(run_ids),
+        level=level,
+    )
+
+
+def profile_costs(lake: Location, profile_id: str) -> pl.DataFrame:
+    """The rows of the view `costs` for one profile, by level.
+
+    Raises:
+        LakeError: as `views.query`.
+    """
+    return query(
+        lake, "from costs where profile_id = $profile_id order by level", profile_id=profile_id
     )
 
 

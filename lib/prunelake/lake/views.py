@@ -1,8 +1,9 @@
 """DuckDB over the lake: one typed `lake.*` relation a table, and the views of sql/ above them."""
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import polars as pl
@@ -95,8 +96,10 @@ def _connect_once(lake: Location, run_ids: Collection[str] | None) -> duckdb.Duc
     return connection
 
 
-def query(lake: Location, text: str) -> pl.DataFrame:
-    """The rows of one query over the lake's views.
+def query(lake: Location, text: str, /, **parameters: Any) -> pl.DataFrame:
+    """The rows of one query over the lake's views; `$name` in it stands for a parameter.
+
+        query(lake, "select level from metrics where run_id = $run_id", run_id=run_id)
 
     Raises:
         QueryError: SQL that DuckDB refuses, or that does more than read.
@@ -106,7 +109,7 @@ def query(lake: Location, text: str) -> pl.DataFrame:
     while True:
         try:
             with connect(lake) as connection:
-                return select(connection, text)
+                return select(connection, text, **parameters)
         except QueryError as error:
             cause = error.__cause__
             # DuckDB takes a file that has gone for a folder, which it may not look into.
@@ -128,15 +131,17 @@ def _is_file_error(error: duckdb.Error) -> bool:
     return isinstance(error, DUCKDB_FILE_ERRORS) or type(error) is duckdb.Error
 
 
-def select(connection: duckdb.DuckDBPyConnection, text: str) -> pl.DataFrame:
+def select(connection: duckdb.DuckDBPyConnection, text: str, /, **parameters: Any) -> pl.DataFrame:
     """Run one reading statement: SELECT, FROM, VALUES, PIVOT, DESCRIBE, SHOW, SUMMARIZE.
+
+    Values belong into `parameters`: DuckDB binds them to `$name` and never reads them as SQL.
 
     Raises:
         QueryError: SQL that DuckDB refuses, or that does more than read.
     """
     try:
-        statement = read_only_statement(connection, text)
-        return pl.DataFrame(connection.sql(statement).to_arrow_table())
+        statement = read_only_statement(connection, text, parameters)
+        return pl.DataFrame(connection.sql(statement, params=parameters or None).to_arrow_table())
     except duckdb.Error as error:
         raise QueryError(
             f"{error_message(error)} (`prunelake views` lists views and columns)"
@@ -190,7 +195,9 @@ def error_message(error: Exception) -> str:
     return " ".join(str(error).split("\n\nLINE ")[0].split())
 
 
-def read_only_statement(connection: duckdb.DuckDBPyConnection, text: str) -> str:
+def read_only_statement(
+    connection: duckdb.DuckDBPyConnection, text: str, parameters: Mapping[str, Any] | None = None
+) -> str:
     """The one statement of a text, if it does no more than read.
 
     Raises:
@@ -210,7 +217,8 @@ def read_only_statement(connection: duckdb.DuckDBPyConnection, text: str) -> str
         kind = statement.type.name
         raise QueryError(f"{kind} is more than reading; the lake takes SELECT, FROM, PIVOT, ...")
     # Only what reads can be a subquery.
-    connection.execute(f"explain select * from (\n{statement.query.rstrip().rstrip(';')}\n)")
+    explained = f"explain select * from (\n{statement.query.rstrip().rstrip(';')}\n)"
+    connection.execute(explained, parameters or None)
     return statement.query
 
 

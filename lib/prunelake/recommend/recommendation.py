@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any, Literal, Self
 
-import duckdb
 import polars as pl
 from pydantic import Field
 
 from prunelake.errors import InvalidRequest, NotFound, NothingToShow
+from prunelake.lake.bound_query import BoundQuery, Connection
 from prunelake.recommend.budget import COST_COLUMNS, CostBudget
 from prunelake.recommend.candidates import Candidate, CostValues, Level, build_candidate
 from prunelake.spec import FrozenValue
@@ -103,9 +103,7 @@ class Recommendation(FrozenValue):
     recalibrated: Answer
 
 
-def recommend(
-    connection: duckdb.DuckDBPyConnection, question: RecommendationRequest
-) -> Recommendation:
+def recommend(connection: Connection, question: RecommendationRequest) -> Recommendation:
     """The deepest level of the best strategy that passes every criterion on every task.
 
     A criterion is passed where the upper end of the one-sided 95 % interval of its loss against the
@@ -133,8 +131,7 @@ def recommend(
     run_ids = chosen["run_id"].to_list()
     _check_calibrator(connection, question.calibrator, run_ids)
     device, costs = _measured_costs(connection, question, runs["model"][0], chosen)
-    checks = _query(
-        connection,
+    checks = BoundQuery(
         """
         from criteria_at(
             accuracy_margin := $accuracy,
@@ -150,7 +147,7 @@ def recommend(
         metric=question.calibration,
         calibrator=question.calibrator,
         run_ids=run_ids,
-    )
+    ).rows(connection)
     if checks.is_empty():
         raise NothingToShow(f"{runs['model'][0]}: no pruned level was evaluated; sweep some levels")
     answers = [
@@ -173,20 +170,15 @@ def recommend(
     )
 
 
-def _query(connection: duckdb.DuckDBPyConnection, sql: str, **parameters: Any) -> pl.DataFrame:
-    return pl.DataFrame(connection.sql(sql, params=parameters).to_arrow_table())
-
-
-def _latest_runs(connection: duckdb.DuckDBPyConnection, model: str) -> pl.DataFrame:
+def _latest_runs(connection: Connection, model: str) -> pl.DataFrame:
     """The runs of the latest revision of a model, the latest first."""
-    runs = _query(
-        connection,
+    runs = BoundQuery(
         """
         select *, regexp_extract(rtrim(model, '/'), '[^/:]+$') as name
         from runs
         order by created_at desc, run_id
-        """,
-    )
+        """
+    ).rows(connection)
     found = runs.filter(model=model)
     if found.is_empty():
         found = runs.filter(name=model)
@@ -206,21 +198,20 @@ def _latest_runs(connection: duckdb.DuckDBPyConnection, model: str) -> pl.DataFr
     return found.filter(revision=found["revision"][0])
 
 
-def _representative_runs(connection: duckdb.DuckDBPyConnection, runs: pl.DataFrame) -> pl.DataFrame:
+def _representative_runs(connection: Connection, runs: pl.DataFrame) -> pl.DataFrame:
     """One run for each removal order, number format and task.
 
     The one that explains most examples counts, then the one of most examples, then the latest: what
     was asked of a run, never what came out.
     """
-    explained = _query(
-        connection,
+    explained = BoundQuery(
         """
         select run_id, max(n) as explained_count
         from metrics
         where metric = 'comprehensiveness'
         group by run_id
-        """,
-    )
+        """
+    ).rows(connection)
     return (
         runs.join(explained, on="run_id", how="left")
         .sort(
@@ -236,32 +227,28 @@ def _representative_runs(connection: duckdb.DuckDBPyConnection, runs: pl.DataFra
     )
 
 
-def _check_calibrator(
-    connection: duckdb.DuckDBPyConnection, calibrator: str, run_ids: Sequence[str]
-) -> None:
-    sql = "select distinct calibrator from recalibration where list_contains($run_ids, run_id)"
-    known = sorted(_query(connection, sql, run_ids=run_ids)["calibrator"])
+def _check_calibrator(connection: Connection, calibrator: str, run_ids: Sequence[str]) -> None:
+    fitted = BoundQuery(
+        "select distinct calibrator from recalibration where list_contains($run_ids, run_id)",
+        run_ids=run_ids,
+    )
+    known = sorted(fitted.rows(connection)["calibrator"])
     if known and calibrator not in known:
         raise NotFound(f"no calibrator {calibrator!r}; there are {', '.join(known)}", known)
 
 
 def _measured_costs(
-    connection: duckdb.DuckDBPyConnection,
+    connection: Connection,
     question: RecommendationRequest,
     model: str,
     runs: pl.DataFrame,
 ) -> tuple[str | None, dict[str, dict[int, CostValues]]]:
     """The device, and the measured costs by run and level."""
-    columns = ", ".join(dict.fromkeys(COST_COLUMNS.values()))
-    measured = _query(
-        connection,
-        f"""
-        select run_id, level, device, {columns}
-        from efficiency
-        where list_contains($run_ids, run_id)
-        """,
-        run_ids=runs["run_id"].to_list(),
+    costs = BoundQuery(
+        "from efficiency where list_contains($run_ids, run_id)", run_ids=runs["run_id"].to_list()
     )
+    columns = dict.fromkeys(COST_COLUMNS.values())
+    measured = costs.rows(connection).select("run_id", "level", "device", *columns)
     devices = sorted(set(measured["device"]))
     device = question.device or (devices[0] if len(devices) == 1 else None)
     asked = [term for term in question.budget.terms if term.name in COST_COLUMNS]
