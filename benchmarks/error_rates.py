@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 
 from prunelake.analysis import statistics
-from prunelake.analysis.analyse import ACCURACY_KEY, tested_rows
+from prunelake.analysis.analyse import ACCURACY_KEY, analyse_examples
 from prunelake.analysis.bootstrap import bootstrap_metrics
 from prunelake.analysis.correlation import CORRELATION_KINDS, correlations
 from prunelake.analysis.example_scores import ExampleScores, MetricKey, build_example_scores
@@ -144,10 +144,8 @@ def simulated(
     generator: np.random.Generator, n: int, changes: list[Change], scale: float, count: int
 ) -> list[list[Row]]:
     """The rows of metrics of so many runs."""
-    return [
-        tested_rows(simulated_run(generator, n, EXPLAINED, changes, scale), REPLICATES, seed)[0]
-        for seed in range(count)
-    ]
+    runs = (simulated_run(generator, n, EXPLAINED, changes, scale) for _ in range(count))
+    return [analyse_examples(run, REPLICATES, seed)[0] for seed, run in enumerate(runs)]
 
 
 def is_changed(row: Row) -> bool:
@@ -268,7 +266,7 @@ def correlated(generator: np.random.Generator, share: float) -> Iterator[str]:
                 run = build_example_scores(tuple(range(17)), cells, values, unknown, unknown, names)
                 rows += [
                     row
-                    for row in tested_rows(run, REPLICATES, seed)[1]
+                    for row in analyse_examples(run, REPLICATES, seed)[1]
                     if row["metric"] == "comprehensiveness" and row["scope"] == "all"
                 ]
             columns = []
@@ -288,7 +286,7 @@ def speed(generator: np.random.Generator, _share: float) -> Iterator[str]:
     """Time of the statistics of one run: all metrics at 17 levels, 2,000 replicates."""
     run = simulated_run(generator, 3000, EXPLAINED, [SAME] * 16, 1.0)
     wall, cpu = time.perf_counter(), time.process_time()
-    tested_rows(run, replicates=2000, seed=0)
+    analyse_examples(run, replicates=2000, seed=0)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     yield f"3,000 examples x 17 levels x 2,000 replicates: {wall:.1f} s ({cpu:.1f} s of CPU)"
 

@@ -1,4 +1,4 @@
-"""The analysis of one run: its metrics are those of the marts, and bad input is named."""
+"""The analysis of one run: its metrics equal those of the marts; errors name the bad input."""
 
 import math
 from collections.abc import Iterator
@@ -36,7 +36,13 @@ Key = tuple[Any, ...]
 Rows = list[dict[str, Any]]
 
 TOKENS = 12
-WITHOUT_MART = {"ece_debiased", "smooth_ece", "aurc", "brier_calibration", "brier_refinement"}
+METRICS_WITHOUT_MART = {
+    "ece_debiased",
+    "smooth_ece",
+    "aurc",
+    "brier_calibration",
+    "brier_refinement",
+}
 
 
 def drawn_predictions(
@@ -88,7 +94,7 @@ def drawn_explanations(seed: int = 0, n: int = 8) -> dict[str, Rows]:
     }
 
 
-def by_cell(lake: Path, table: str = "metrics") -> dict[Key, dict[str, Any]]:
+def by_key(lake: Path, table: str = "metrics") -> dict[Key, dict[str, Any]]:
     rows = read_table(lake, table).to_dicts()
     last = "level" if table == "metrics" else "scope"
     found = {(*(row[name] for name in METRIC_KEY), row[last]): row for row in rows}
@@ -96,8 +102,8 @@ def by_cell(lake: Path, table: str = "metrics") -> dict[Key, dict[str, Any]]:
     return found
 
 
-def of_marts(lake: Path) -> Iterator[tuple[Key, float | None, int | None]]:
-    """Each metric as the marts have it: key of `metrics`, value, n."""
+def mart_metrics(lake: Path) -> Iterator[tuple[Key, float | None, int | None]]:
+    """Each metric in the marts: its key in `metrics`, its value and n."""
     marts = {
         "accuracy": {"accuracy": "accuracy", "accuracy_norm": "accuracy_norm"},
         "calibration": {x: x for x in ("ece", "brier", "nll", "mean_confidence", "auroc")},
@@ -130,26 +136,26 @@ def of_marts(lake: Path) -> Iterator[tuple[Key, float | None, int | None]]:
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_metrics_are_those_of_the_marts(tmp_path: Path, seed: int) -> None:
+def test_metrics_equal_those_of_the_marts(tmp_path: Path, seed: int) -> None:
     predictions = drawn_predictions(seed)
     predictions[35] = prediction(R, 1, "test:5", [math.nan, 0.0, 0.0])
     write(tmp_path, RUN, predictions=predictions, **drawn_explanations(seed))
-    metrics = by_cell(tmp_path)
+    metrics = by_key(tmp_path)
     seen = set()
-    for key, value, n in of_marts(tmp_path):
+    for key, value, n in mart_metrics(tmp_path):
         assert metrics[key]["value"] == pytest.approx(value, abs=1e-9), key
         assert metrics[key]["n"] == n, key
         seen.add(key)
     rest = metrics.keys() - seen
-    assert {metric for metric, *_ in rest} == WITHOUT_MART
-    # The rows are too few to recalibrate, whose metric the other one is.
+    assert {metric for metric, *_ in rest} == METRICS_WITHOUT_MART
+    # The rows are too few to recalibrate, which would add top_label_brier.
     assert {metric for metric, *_ in metrics} == set(METRIC_DEFINITIONS) - {"top_label_brier"}
     assert [metrics["aurc", "", "", "", level]["n"] for level in (0, 1, 2)] == [30, 29, 30]
 
 
-def test_intervals_hold_their_value_and_stay_in_range(tmp_path: Path) -> None:
+def test_intervals_cover_their_value_and_stay_in_range(tmp_path: Path) -> None:
     write(tmp_path, RUN, predictions=drawn_predictions(), **drawn_explanations())
-    for row in by_cell(tmp_path).values():
+    for row in by_key(tmp_path).values():
         metric = METRIC_DEFINITIONS[row["metric"]]
         assert row["higher_is_better"] is metric.higher_is_better
         if row["ci_low"] is not None:
@@ -161,13 +167,13 @@ def test_intervals_hold_their_value_and_stay_in_range(tmp_path: Path) -> None:
             assert row["is_tested"]
             assert row["delta"] == pytest.approx(row["paired_value"] - row["unpruned_value"])
             assert 0 <= row["p_value"] <= 1
-            if not row["metric"].startswith("accuracy"):  # a score interval, not a bootstrap's
+            if not row["metric"].startswith("accuracy"):  # whose intervals mix two methods
                 assert row["delta_low"] < row["delta"] < row["delta_high"]
                 assert row["equivalence_low"] < row["delta"] < row["equivalence_high"]
-    assert {row["scope"] for row in by_cell(tmp_path, "correlations").values()} == {"all", "stable"}
+    assert {row["scope"] for row in by_key(tmp_path, "correlations").values()} == {"all", "stable"}
 
 
-def test_a_mean_is_compared_as_the_paired_t_test_does(tmp_path: Path) -> None:
+def test_a_mean_is_compared_as_by_the_paired_t_test(tmp_path: Path) -> None:
     predictions = drawn_predictions(n=60)
     write(tmp_path, RUN, predictions=predictions)
     nll = [
@@ -176,14 +182,14 @@ def test_a_mean_is_compared_as_the_paired_t_test_does(tmp_path: Path) -> None:
         for row in predictions
     ]
     expected = ttest_rel(nll[60:120], nll[:60])
-    row = by_cell(tmp_path)["nll", "", "", "", 1]
+    row = by_key(tmp_path)["nll", "", "", "", 1]
     assert row["p_value"] == pytest.approx(expected.pvalue, rel=0.1)
     low, high = expected.confidence_interval(0.95)
-    # The spread of 2,000 replicates is known to 1.6 %.
+    # The standard deviation of 2,000 replicates is accurate to 1.6 %.
     assert row["delta_high"] - row["delta_low"] == pytest.approx(high - low, rel=0.06)
 
 
-def test_intervals_of_calibration_reach_to_where_there_is_no_bias(tmp_path: Path) -> None:
+def test_intervals_of_calibration_metrics_cover_the_value_without_its_bias(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     latent = generator.normal(size=(400, 3))
     gold = (latent + generator.gumbel(size=latent.shape)).argmax(axis=1)
@@ -193,22 +199,22 @@ def test_intervals_of_calibration_reach_to_where_there_is_no_bias(tmp_path: Path
         for i, row in enumerate(latent)
     ]
     write(tmp_path, RUN, predictions=predictions)
-    metrics = by_cell(tmp_path)
+    metrics = by_key(tmp_path)
     for name in ("ece", "smooth_ece", "brier_calibration"):
-        row = metrics[name, "", "", "", 0]  # calibrated: all of it is noise
+        row = metrics[name, "", "", "", 0]  # calibrated: the value is nothing but noise
         assert row["ci_low"] == 0
         row = metrics[name, "", "", "", 2]
-        # The unpruned value is too high, so that the change may be larger than it looks.
+        # The unpruned value is too high, so that the change may be larger than estimated.
         assert row["delta_high"] - row["delta"] > 1.05 * (row["delta"] - row["delta_low"])
         row = metrics[name, "", "", "", 1]
-        # Both are too high, and alike: no difference is likely, a small one not excluded.
+        # Both values are about equally too high: their biases may hide a small difference.
         half = row["delta_high"] - row["delta_low"]
         assert row["equivalence_high"] - row["equivalence_low"] > half
     row = metrics["nll", "", "", "", 2]
     assert row["delta_high"] - row["delta"] == pytest.approx(row["delta"] - row["delta_low"])
 
 
-def test_the_same_run_has_the_same_analysis(tmp_path: Path) -> None:
+def test_repeating_an_analysis_gives_the_same_numbers(tmp_path: Path) -> None:
     write(tmp_path, RUN, predictions=drawn_predictions(), **drawn_explanations())
     before = {name: read_table(tmp_path, name) for name in ("metrics", "correlations")}
     analyse(tmp_path, R)
@@ -218,13 +224,13 @@ def test_the_same_run_has_the_same_analysis(tmp_path: Path) -> None:
     assert (about["replicates"], about["seed"]) == (BOOTSTRAP_REPLICATES, BOOTSTRAP_SEED)
 
 
-def test_predictions_that_cannot_be_scored_leave_the_common_examples(tmp_path: Path) -> None:
+def test_pairs_lack_examples_that_cannot_be_scored_at_either_level(tmp_path: Path) -> None:
     predictions = drawn_predictions()
     for i in range(4):
         predictions[30 + i] = prediction(R, 1, f"test:{i}", [math.nan, 0.0, 0.0])
     predictions[29] = prediction(R, 0, "test:29", [-math.inf, 0.0, 0.0])
     write(tmp_path, RUN, predictions=predictions)
-    metrics = by_cell(tmp_path)
+    metrics = by_key(tmp_path)
     for name in ("accuracy", "nll", "ece", "aurc", "brier_calibration"):
         row = metrics[name, "", "", "", 1]
         assert (row["n"], row["paired_n"]) == (26, 25), name
@@ -243,10 +249,14 @@ def unscorable(level: int, n: int = 30) -> Rows:
 
 @pytest.mark.parametrize("gap", ["unscorable", "absent"])
 @pytest.mark.parametrize("level", [0, 1])
-def test_a_level_without_scores_is_null_and_says_so(tmp_path: Path, gap: str, level: int) -> None:
+def test_a_level_without_scores_is_null_with_a_note(tmp_path: Path, gap: str, level: int) -> None:
     rows = [p for p in drawn_predictions() if p["level"] != level]
-    write(tmp_path, RUN, predictions=rows + (unscorable(level) if gap == "unscorable" else []))
-    metrics = by_cell(tmp_path)
+    write(
+        tmp_path,
+        RUN,
+        predictions=rows + (unscorable(level) if gap == "unscorable" else []),
+    )
+    metrics = by_key(tmp_path)
     names = {metric for metric, *_ in metrics}
     assert {"accuracy", "ece", "auroc", "brier_calibration", "flip_rate"} <= names
     for name in names:
@@ -264,28 +274,28 @@ def test_a_level_without_scores_is_null_and_says_so(tmp_path: Path, gap: str, le
     assert (row["verdict"], row["is_accuracy_stable"]) == ("inconclusive", False)
 
 
-def test_a_run_of_nothing_that_can_be_scored_has_no_numbers(tmp_path: Path) -> None:
+def test_a_run_without_scorable_predictions_has_no_numbers(tmp_path: Path) -> None:
     write(tmp_path, RUN, predictions=[p for level in (0, 1, 2) for p in unscorable(level)])
-    metrics = by_cell(tmp_path)
+    metrics = by_key(tmp_path)
     assert {row["value"] for row in metrics.values()} == {None}
     assert {row["note"] for row in metrics.values()} == {"no example could be scored"}
-    correlations = by_cell(tmp_path, "correlations").values()
+    correlations = by_key(tmp_path, "correlations").values()
     assert {row["note"] for row in correlations} == {"fewer than 3 levels"}
     assert {row["pearson"] for row in correlations} == {None}
 
 
-def test_a_run_without_predictions_keeps_its_explanations(tmp_path: Path) -> None:
+def test_a_run_without_predictions_still_has_metrics_of_explanations(tmp_path: Path) -> None:
     write(tmp_path, RUN, **drawn_explanations())
-    metrics = by_cell(tmp_path)
+    metrics = by_key(tmp_path)
     assert metrics["accuracy", "", "", "", 0]["value"] is None
     row = metrics["comprehensiveness", "lime", "replace", "eraser", 1]
     assert row["n"] == 8
     assert row["p_value"] is not None
 
 
-def test_a_single_example_has_values_and_no_error(tmp_path: Path) -> None:
+def test_a_single_example_has_values_but_no_standard_error(tmp_path: Path) -> None:
     write(tmp_path, RUN, predictions=drawn_predictions(n=1))
-    metrics = by_cell(tmp_path)
+    metrics = by_key(tmp_path)
     row = metrics["nll", "", "", "", 1]
     assert row["value"] is not None
     assert row["delta"] is not None
@@ -295,13 +305,13 @@ def test_a_single_example_has_values_and_no_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("right", [True, False])
-def test_all_right_or_all_wrong(tmp_path: Path, right: bool) -> None:
+def test_auroc_is_null_if_all_are_right_or_all_wrong(tmp_path: Path, right: bool) -> None:
     rows = drawn_predictions()
     for row in rows:
         row["gold"] = row["prediction"] if right else (row["prediction"] + 1) % 3
         row["is_correct"] = row["is_correct_norm"] = right
     write(tmp_path, RUN, predictions=rows)
-    metrics = by_cell(tmp_path)
+    metrics = by_key(tmp_path)
     for level in (0, 1, 2):
         row = metrics["auroc", "", "", "", level]
         assert (row["value"], row["note"]) == (None, "all predictions are right, or none")
@@ -310,11 +320,11 @@ def test_all_right_or_all_wrong(tmp_path: Path, right: bool) -> None:
         assert row["note"] == "no variation among the examples"
     row = metrics["accuracy", "", "", "", 1]
     assert (row["delta"], row["p_value"]) == (0, 1)
-    # Nothing changed among 30 examples, which leaves changes of a few percent possible.
+    # None of 30 examples changed: changes of a few percent remain possible.
     assert row["equivalence_high"] == pytest.approx(1.645**2 / (30 + 1.645**2), rel=1e-3)
 
 
-def test_a_metric_of_one_value_has_no_interval(tmp_path: Path) -> None:
+def test_a_metric_without_variation_has_no_interval(tmp_path: Path) -> None:
     rows = [
         deletion(R, level, f"test:{i}", 0.5, 0.1, kind=kind)
         for level in (0, 1, 2)
@@ -323,25 +333,25 @@ def test_a_metric_of_one_value_has_no_interval(tmp_path: Path) -> None:
     ]
     write(tmp_path, RUN, predictions=drawn_predictions(), deletions=rows)
     for level in (0, 1):
-        row = by_cell(tmp_path)["sufficiency", "lime", "replace", "eraser", level]
+        row = by_key(tmp_path)["sufficiency", "lime", "replace", "eraser", level]
         assert row["value"] == pytest.approx(0.1)
         assert row["ci_low"] is row["p_value"] is None
         assert row["note"] == "no variation among the examples"
-    correlated = by_cell(tmp_path, "correlations")
+    correlated = by_key(tmp_path, "correlations")
     row = correlated["sufficiency", "lime", "replace", "eraser", "all"]
     assert (row["note"], row["pearson"]) == ("constant metric", None)
 
 
-def test_what_is_the_same_at_all_levels_is_no_finding(tmp_path: Path) -> None:
+def test_a_metric_that_does_not_change_is_not_tested(tmp_path: Path) -> None:
     write(tmp_path, RUN, predictions=drawn_predictions(shift=0.0))
-    for row in by_cell(tmp_path).values():
+    for row in by_key(tmp_path).values():
         if row["level"] == 1 and row["metric"] not in ("accuracy", "accuracy_norm"):
             assert row["delta"] in (None, pytest.approx(0, abs=1e-12))
             assert row["p_value"] is None
             assert row["note"] is not None
 
 
-def test_published_numbers_have_no_interval_and_no_test(tmp_path: Path) -> None:
+def test_published_metrics_have_no_interval_and_no_test(tmp_path: Path) -> None:
     values: dict[str, list[float]] = {
         "accuracy": [0.7, 0.6, 0.65, 0.5],
         "ece": [0.1, 0.2, 0.3],
@@ -358,13 +368,13 @@ def test_published_numbers_have_no_interval_and_no_test(tmp_path: Path) -> None:
         for level, value in enumerate(given)
     ]
     write(tmp_path, RUN | {"levels": [0, 1, 2, 3]}, reported=rows)
-    metrics = by_cell(tmp_path)
+    metrics = by_key(tmp_path)
     assert len(metrics) == 7
     row = metrics["ece", "", "", "", 1]
     assert (row["value"], row["unpruned_value"], row["delta"]) == (0.2, 0.1, pytest.approx(0.1))
     assert row["n"] is row["ci_low"] is row["p_value"] is None
     assert {row["note"] for row in metrics.values()} == {NO_EXAMPLES_NOTE}
-    correlated = by_cell(tmp_path, "correlations")
+    correlated = by_key(tmp_path, "correlations")
     row = correlated["ece", "", "", "", "all"]
     expected = np.corrcoef([0.7, 0.6, 0.65], [0.1, 0.2, 0.3])[0, 1]
     assert row["pearson"] == pytest.approx(expected)
@@ -375,11 +385,11 @@ def test_published_numbers_have_no_interval_and_no_test(tmp_path: Path) -> None:
     assert {row["verdict"] for row in rows_of(tmp_path, "from verdicts")} == {None}
 
 
-def test_scores_are_named_as_their_metrics() -> None:
+def test_calibration_metrics_are_defined_in_the_schema() -> None:
     assert set(calibration.CALIBRATION_METRICS) <= set(METRIC_DEFINITIONS)
 
 
-def test_a_run_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_run_that_does_not_exist(tmp_path: Path) -> None:
     write(tmp_path, RUN, predictions=drawn_predictions())
     with pytest.raises(LakeError, match="nowhere"):
         analyse(tmp_path, "nowhere")

@@ -1,4 +1,4 @@
-"""Calibration and ranking: plain loops, other libraries, and weights against repeated rows."""
+"""Metrics of confidence: the oracles are plain loops, other libraries and repeated rows."""
 
 from collections.abc import Callable
 
@@ -18,15 +18,15 @@ Array = NDArray[np.float64]
 Predictions = tuple[Array, Array]
 Score = Callable[[Array, Array, Array], NDArray[np.floating]]
 
-patient = settings(deadline=None)  # a busy machine is no defect
+without_deadline = settings(deadline=None)  # a busy machine may be slow
 
 confidences = st.one_of(st.floats(0, 1), st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.75, 1.0]))
 
 
 @st.composite
-def predictions(draw: st.DrawFn, least: int = 1) -> Predictions:
-    """Few or many, with ties, constants, and at times all right or all wrong."""
-    rows = draw(st.lists(st.tuples(confidences, st.booleans()), min_size=least, max_size=40))
+def predictions(draw: st.DrawFn, min_size: int = 1) -> Predictions:
+    """Confidence and correctness, with ties and constants, sometimes all right or all wrong."""
+    rows = draw(st.lists(st.tuples(confidences, st.booleans()), min_size=min_size, max_size=40))
     confidence, correct = np.array(rows, dtype=float).T
     return confidence, correct
 
@@ -45,13 +45,15 @@ def sample(seed: int, n: int) -> Predictions:
     return confidence, (generator.random(n) < confidence**1.5).astype(float)
 
 
-def plain(score: Score, confidence: Array, correct: Array) -> float:
-    """A score of the sample itself."""
+def sample_value(score: Score, confidence: Array, correct: Array) -> float:
+    """The value of a metric for the sample itself."""
     (value,) = score(confidence, correct, np.ones((len(confidence), 1)))
     return float(value)
 
 
-def weighed(score: Score, confidence: Array, correct: Array, weights: NDArray[np.int_]) -> float:
+def weighted_value(
+    score: Score, confidence: Array, correct: Array, weights: NDArray[np.int_]
+) -> float:
     (value,) = score(confidence, correct, weights[:, None].astype(float))
     return float(value)
 
@@ -64,9 +66,9 @@ def aurc(confidence: Array, correct: Array, weights: Array) -> NDArray[np.floati
     return calibration.ranking_metrics(confidence, correct, weights)[1]
 
 
-@patient
+@without_deadline
 @given(predictions())
-def test_ece_is_the_mean_gap_of_ten_bins(given: Predictions) -> None:
+def test_ece_is_the_mean_gap_over_ten_bins(given: Predictions) -> None:
     confidence, correct = given
     expected = 0.0
     for k in range(10):
@@ -78,17 +80,19 @@ def test_ece_is_the_mean_gap_of_ten_bins(given: Predictions) -> None:
         if members:
             gap = confidence[members].mean() - correct[members].mean()
             expected += len(members) / len(confidence) * abs(gap)
-    assert plain(calibration.ece, confidence, correct) == pytest.approx(expected, abs=1e-12)
+    assert sample_value(calibration.ece, confidence, correct) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("n", [20, 37, 300])
-def test_debiased_ece_is_that_of_uncertainty_calibration(n: int) -> None:
+def test_debiased_ece_equals_that_of_uncertainty_calibration(n: int) -> None:
     confidence, correct = sample(n, n)
     rows = np.column_stack([confidence, correct])[np.argsort(confidence)]
     bins = [list(b) for b in np.array_split(rows, 10)]
-    np.random.seed(0)  # the other library draws from numpy's global state
+    np.random.seed(0)  # the oracle draws from numpy's global state
     drawn = normal_debiased_ce(bins, power=1, resamples=20_000)
-    assert plain(calibration.ece_debiased, confidence, correct) == pytest.approx(drawn, abs=4e-3)
+    assert sample_value(calibration.ece_debiased, confidence, correct) == pytest.approx(
+        drawn, abs=4e-3
+    )
 
 
 def test_debiased_ece_keeps_equal_confidences_in_one_bin() -> None:
@@ -96,21 +100,21 @@ def test_debiased_ece_keeps_equal_confidences_in_one_bin() -> None:
     correct = (np.arange(50) < 30).astype(float)
     spread = np.sqrt(0.6 * 0.4 / 50)
     expected = 2 * 0.1 - foldnorm.mean(0.1 / spread, scale=spread)
-    assert plain(calibration.ece_debiased, confidence, correct) == pytest.approx(expected)
+    assert sample_value(calibration.ece_debiased, confidence, correct) == pytest.approx(expected)
 
 
-@patient
-@given(predictions(least=2))
-def test_debiased_ece_needs_two_examples_a_bin(given: Predictions) -> None:
+@without_deadline
+@given(predictions(min_size=2))
+def test_debiased_ece_is_nan_below_two_examples_a_bin(given: Predictions) -> None:
     confidence, correct = given
-    value = plain(calibration.ece_debiased, confidence, correct)
+    value = sample_value(calibration.ece_debiased, confidence, correct)
     if len(set(confidence)) == len(confidence):
         assert np.isnan(value) == (len(confidence) < 20)
 
 
-@patient
+@without_deadline
 @given(st.integers(0, 2**32 - 1))
-def test_debiased_ece_of_a_resample_keeps_the_bins_of_the_sample(seed: int) -> None:
+def test_debiased_ece_of_a_resample_uses_the_bins_of_the_sample(seed: int) -> None:
     confidence, correct = sample(seed, 60)
     weights = np.random.default_rng(seed).multinomial(60, np.full(60, 1 / 60))
     expected = 0.0
@@ -123,20 +127,22 @@ def test_debiased_ece_of_a_resample_keeps_the_bins_of_the_sample(seed: int) -> N
         spread = np.sqrt(right * (1 - right) / len(repeated))
         chance = foldnorm.mean(gap / spread, scale=spread) if spread > 0 else gap
         expected += len(repeated) / 60 * (2 * gap - chance)
-    found = weighed(calibration.ece_debiased, confidence, correct, weights)
+    found = weighted_value(calibration.ece_debiased, confidence, correct, weights)
     assert found == pytest.approx(expected, abs=1e-12)
 
 
 @settings(deadline=None, max_examples=15)
 @given(predictions())
-def test_smooth_ece_of_the_sample_is_relplots(given: Predictions) -> None:
+def test_smooth_ece_of_the_sample_equals_relplots(given: Predictions) -> None:
     confidence, correct = given
-    assert plain(calibration.smooth_ece, confidence, correct) == relplot.smECE(confidence, correct)
+    assert sample_value(calibration.smooth_ece, confidence, correct) == relplot.smECE(
+        confidence, correct
+    )
 
 
 @pytest.mark.parametrize("n", [30, 300, 3000])
 @pytest.mark.parametrize("sharpness", [0.5, 1.0, 3.0])
-def test_smooth_ece_of_a_resample_is_relplots_at_the_width_of_the_sample(
+def test_smooth_ece_of_a_resample_equals_relplots_at_the_bandwidth_of_the_sample(
     n: int, sharpness: float
 ) -> None:
     confidence, correct = sample(n, n)
@@ -145,16 +151,16 @@ def test_smooth_ece_of_a_resample_is_relplots_at_the_width_of_the_sample(
     weights = np.random.default_rng(n).multinomial(n, np.full(n, 1 / n))
     repeated = np.repeat(np.arange(n), weights)
     expected = relplot.smECE_sigma(confidence[repeated], correct[repeated], width)
-    found = weighed(calibration.smooth_ece, confidence, correct, weights)
+    found = weighted_value(calibration.smooth_ece, confidence, correct, weights)
     assert found == pytest.approx(expected, abs=1e-3)
 
 
-@patient
+@without_deadline
 @given(resampled())
-def test_auroc_is_sklearns(given: tuple[Array, Array, NDArray[np.int_]]) -> None:
+def test_auroc_equals_that_of_scikit_learn(given: tuple[Array, Array, NDArray[np.int_]]) -> None:
     confidence, correct, weights = given
     for counts in (np.ones_like(weights), weights):
-        found = weighed(auroc, confidence, correct, counts)
+        found = weighted_value(auroc, confidence, correct, counts)
         if len(set(correct[counts > 0])) < 2:
             assert np.isnan(found)
         else:
@@ -162,28 +168,30 @@ def test_auroc_is_sklearns(given: tuple[Array, Array, NDArray[np.int_]]) -> None
             assert found == pytest.approx(expected, abs=1e-9)
 
 
-@patient
+@without_deadline
 @given(predictions())
-def test_aurc_is_the_mean_risk_of_covering_those_as_confident(given: Predictions) -> None:
+def test_aurc_is_the_mean_error_rate_of_examples_at_least_as_confident(
+    given: Predictions,
+) -> None:
     confidence, correct = given
     risks = [1 - correct[confidence >= c].mean() for c in confidence]
-    assert plain(aurc, confidence, correct) == pytest.approx(np.mean(risks), abs=1e-12)
+    assert sample_value(aurc, confidence, correct) == pytest.approx(np.mean(risks), abs=1e-12)
 
 
 @pytest.mark.parametrize("score", [calibration.ece, auroc, aurc])
-@patient
+@without_deadline
 @given(given=resampled())
-def test_weights_count_repeated_rows(
+def test_weights_have_the_effect_of_repeated_rows(
     score: Score, given: tuple[Array, Array, NDArray[np.int_]]
 ) -> None:
     confidence, correct, weights = given
     repeated = np.repeat(np.arange(len(weights)), weights)
-    found = weighed(score, confidence, correct, weights)
-    expected = plain(score, confidence[repeated], correct[repeated])
+    found = weighted_value(score, confidence, correct, weights)
+    expected = sample_value(score, confidence[repeated], correct[repeated])
     assert found == pytest.approx(expected, abs=1e-9, nan_ok=True)
 
 
-def test_every_replicate_is_scored_by_itself_in_single_precision_too() -> None:
+def test_replicates_do_not_affect_each_other_in_single_precision_either() -> None:
     confidence, correct = sample(0, 200)
     weights = np.random.default_rng(0).multinomial(200, np.full(200, 1 / 200), size=7).T
     together = calibration.calibration_metrics(confidence, correct, weights.astype(np.float32))
@@ -194,16 +202,16 @@ def test_every_replicate_is_scored_by_itself_in_single_precision_too() -> None:
             assert together[name][k] == pytest.approx(alone[name][0], abs=1e-5)
 
 
-def test_a_resample_of_no_example_has_no_score() -> None:
+def test_a_resample_without_examples_has_no_value() -> None:
     confidence, correct = sample(0, 40)
     weights = np.where([True, False], 1.0, np.nan) * np.ones((40, 1))
     for name, values in calibration.calibration_metrics(confidence, correct, weights).items():
         assert list(np.isnan(values)) == [False, True], name
 
 
-@patient
+@without_deadline
 @given(predictions())
-def test_the_brier_score_splits_into_calibration_and_refinement(given: Predictions) -> None:
+def test_the_brier_score_is_the_sum_of_calibration_and_refinement(given: Predictions) -> None:
     confidence, correct = given
     parts, refinement, optimism = calibration.brier_decomposition(confidence, correct)
     brier = (confidence - correct) ** 2
@@ -211,7 +219,7 @@ def test_the_brier_score_splits_into_calibration_and_refinement(given: Predictio
     assert parts.mean() >= -1e-12
     assert 0 <= optimism <= 0.5
     assert 0 <= refinement.mean() <= brier.mean() + 1e-12
-    # Confidence that takes the share of right ones at each of its values needs no recalibration.
+    # A confidence that equals the share of right predictions needs no recalibration.
     groups = np.unique(np.round(confidence * 3), return_inverse=True)[1]
     shares = np.bincount(groups, correct) / np.bincount(groups)
     if (np.diff(shares) >= 0).all():
@@ -220,10 +228,11 @@ def test_the_brier_score_splits_into_calibration_and_refinement(given: Predictio
         )
 
 
-def test_refinement_is_the_least_error_of_any_increasing_recalibration() -> None:
+def test_refinement_is_the_smallest_error_after_any_increasing_recalibration() -> None:
     confidence, correct = sample(1, 12)
     order = np.argsort(confidence)
-    # Of least squares under order: the max over starts of the min over ends of the mean between.
+    # Isotonic regression by its min-max formula: for each index, the maximum over starts of the
+    # minimum over ends of the mean between them.
     best = [
         max(min(correct[order][a : b + 1].mean() for b in range(i, 12)) for a in range(i + 1))
         for i in range(12)
@@ -233,8 +242,8 @@ def test_refinement_is_the_least_error_of_any_increasing_recalibration() -> None
     assert optimism == pytest.approx(sum(p * (1 - p) for p in set(np.round(best, 12))) / 6)
 
 
-def test_optimism_is_what_the_fit_to_the_sample_itself_is_off_by() -> None:
-    # Calibrated: the mean of calibration should be 0, and of refinement that of c (1 - c).
+def test_optimism_is_the_error_of_a_recalibration_fitted_to_the_sample_itself() -> None:
+    # The confidences are calibrated, so that mean calibration should be 0.
     generator = np.random.default_rng(0)
     found = []
     for _ in range(200):
@@ -247,7 +256,7 @@ def test_optimism_is_what_the_fit_to_the_sample_itself_is_off_by() -> None:
     assert calibration_error == pytest.approx(optimism, rel=0.15)
 
 
-def test_working_in_blocks_changes_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_block_size_does_not_change_the_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = np.random.default_rng(0)
     confidence = np.round(generator.random(60), 1)  # with ties
     correct = (generator.random(60) < confidence).astype(float)

@@ -1,4 +1,4 @@
-"""Calibrators: scikit-learn and fine grids as oracles, and what is stored is what was fitted."""
+"""Calibrators: the oracles are scikit-learn and fine grids; JSON keeps the fitted parameters."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ Drawn = tuple[Array, NDArray[np.int64], Array]
 
 
 def drawn(n: int = 2000, sharpness: float = 3.0, options: int = 4, seed: int = 0) -> Drawn:
-    """Log-likelihoods `sharpness` times as large as calibrated ones, gold, and correctness."""
+    """Log-likelihoods, gold and correctness; overconfident if `sharpness` is above 1."""
     generator = np.random.default_rng(seed)
     latent = generator.normal(size=(n, options))
     gold = (latent + generator.gumbel(size=latent.shape)).argmax(axis=1)
@@ -38,7 +38,7 @@ def confidence_of(log_likelihoods: Array) -> Array:
 
 
 class Fixed(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # ships no types
-    """A classifier that is asked for what it is given."""
+    """A classifier whose decision function is its input."""
 
     def fit(self, x: Array, y: Array) -> "Fixed":  # noqa: ARG002
         self.classes_ = np.unique(y)
@@ -51,30 +51,30 @@ class Fixed(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # ships no t
         raise NotImplementedError
 
 
-def by_scikit_learn(x: Array, y: NDArray[Any], method: str) -> CalibratedClassifierCV:
+def scikit_learn_calibrator(x: Array, y: NDArray[Any], method: str) -> CalibratedClassifierCV:
     model = FrozenEstimator(Fixed().fit(x, y))
     return CalibratedClassifierCV(model, method=method, ensemble=False).fit(x, y)
 
 
-def test_the_temperature_is_scikit_learns() -> None:
+def test_the_temperature_equals_that_of_scikit_learn() -> None:
     log_likelihoods, gold, correct = drawn()
     found = fit("temperature", log_likelihoods, gold, correct)
-    expected = by_scikit_learn(log_likelihoods, gold, "temperature")
+    expected = scikit_learn_calibrator(log_likelihoods, gold, "temperature")
     assert found.probabilities(log_likelihoods) == pytest.approx(
         expected.predict_proba(log_likelihoods), abs=1e-5
     )
 
 
 @pytest.mark.parametrize("truth", [0.5, 1.0, 3.0, 40.0])
-def test_a_known_temperature_is_found_again(truth: float) -> None:
+def test_the_fit_recovers_a_known_temperature(truth: float) -> None:
     log_likelihoods, gold, correct = drawn(20_000, truth)
     (found,) = fit("temperature", log_likelihoods, gold, correct).parameters.values()
     assert found == pytest.approx(truth, rel=0.05)
 
 
-def test_no_temperature_of_a_fine_grid_is_better() -> None:
+def test_no_temperature_on_a_fine_grid_has_a_lower_nll() -> None:
     log_likelihoods, gold, correct = drawn(300)
-    fewer = np.arange(300) % 3 == 0  # the last option lacks where nobody chose it
+    fewer = np.arange(300) % 3 == 0  # these rows lose their last option if it is not needed
     fewer &= (gold != 3) & (log_likelihoods.argmax(axis=1) != 3)
     assert fewer.sum() > 30
     log_likelihoods[fewer, 3] = -np.inf
@@ -87,17 +87,17 @@ def test_no_temperature_of_a_fine_grid_is_better() -> None:
     assert nll(found) <= min(nll(t) for t in np.geomspace(0.05, 50, 20_001)) + 1e-12
 
 
-def test_affine_is_scikit_learns_sigmoid() -> None:
+def test_affine_equals_the_sigmoid_of_scikit_learn() -> None:
     log_likelihoods, gold, correct = drawn()
     confidence = confidence_of(log_likelihoods)
     assert confidence.max() < 1 - calibrators.CONFIDENCE_CLIP
     x = logit(confidence)[:, None]
-    expected = by_scikit_learn(x, correct, "sigmoid").predict_proba(x)[:, 1]
+    expected = scikit_learn_calibrator(x, correct, "sigmoid").predict_proba(x)[:, 1]
     found = fit("affine", log_likelihoods, gold, correct)
     assert found.confidence(log_likelihoods) == pytest.approx(expected, abs=1e-5)
 
 
-def test_beta_is_the_logistic_regression_of_both_logarithms() -> None:
+def test_beta_equals_the_logistic_regression_on_both_logarithms() -> None:
     log_likelihoods, gold, correct = drawn()
     confidence = confidence_of(log_likelihoods)
     right = correct.sum()
@@ -110,22 +110,22 @@ def test_beta_is_the_logistic_regression_of_both_logarithms() -> None:
 
 
 @pytest.mark.parametrize("kind", ["affine", "beta"])
-def test_a_map_never_falls_even_where_the_confident_are_wrong(kind: str) -> None:
+def test_a_map_never_decreases_even_if_confident_predictions_are_wrong(kind: str) -> None:
     log_likelihoods, gold, correct = drawn(500)
     found = fit(kind, log_likelihoods, gold, 1 - correct)
     order = np.argsort(confidence_of(log_likelihoods))
     assert (np.diff(found.confidence(log_likelihoods)[order]) >= 0).all()
 
 
-def test_isotonic_is_scikit_learns() -> None:
+def test_isotonic_equals_that_of_scikit_learn() -> None:
     log_likelihoods, gold, correct = drawn(400)
-    other, _, _ = drawn(400, 5.0, seed=1)  # beyond the range of the fit, too
+    other, _, _ = drawn(400, 5.0, seed=1)  # also outside the range of the fit
     expected = IsotonicRegression(out_of_bounds="clip").fit(confidence_of(log_likelihoods), correct)
     found = fit("isotonic", log_likelihoods, gold, correct)
     assert found.confidence(other) == pytest.approx(expected.predict(confidence_of(other)))
 
 
-def test_histogram_is_the_share_of_right_ones_among_a_tenth() -> None:
+def test_histogram_gives_the_share_of_right_predictions_in_each_tenth() -> None:
     log_likelihoods, gold, correct = drawn(400)
     order = np.argsort(confidence_of(log_likelihoods))
     expected = np.repeat([correct[part].mean() for part in np.split(order, 10)], 40)
@@ -135,11 +135,13 @@ def test_histogram_is_the_share_of_right_ones_among_a_tenth() -> None:
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from([0.5, 0.6, 0.75, 1.0]), st.booleans()), min_size=1))
-def test_ties_and_few_rows_give_every_kind_a_finite_answer(rows: list[tuple[float, bool]]) -> None:
+def test_every_kind_handles_ties_and_few_rows(
+    rows: list[tuple[float, bool]],
+) -> None:
     confidence, right = np.array(rows, dtype=float).T
     with np.errstate(divide="ignore"):
         log_likelihoods = np.log(np.column_stack([confidence, 1 - confidence]))
-    log_likelihoods[log_likelihoods == -np.inf] = -800  # finite, and yet no confidence below 1
+    log_likelihoods[log_likelihoods == -np.inf] = -800  # finite, but the confidence rounds to 1
     gold = 1 - right.astype(int)
     for kind in CALIBRATOR_KINDS:
         found = fit(kind, log_likelihoods, gold, right)
@@ -160,24 +162,24 @@ def test_no_calibrator_changes_a_prediction() -> None:
             fit(kind, log_likelihoods, gold, correct).probabilities(log_likelihoods)
 
 
-def test_a_file_gives_its_calibrator(tmp_path: Path) -> None:
+def test_load_reads_a_calibrator_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "calibrator.json"
     path.write_text('{"kind": "affine", "parameters": {"slope": 2, "intercept": 0}, "run": "r"}')
     found = calibrators.load(path)
     assert found == Calibrator("affine", {"slope": 2, "intercept": 0})
-    # Twice the logit of 3/4 is that of 9/10.
+    # Twice the logit of 3/4 is the logit of 9/10.
     assert found.confidence([[0.0, -np.log(3)]]) == pytest.approx([0.9])
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "is no calibrator .* writes one"),
-        ("[]", "is no calibrator"),
+        ("", "is not a calibrator .* writes one"),
+        ("[]", "is not a calibrator"),
         ('{"kind": "softer", "parameters": {}}', "'softer': choose temperature, affine"),
         ('{"kind": "temperature", "parameters": {}}', "temperature has the parameters temperature"),
         ('{"kind": "temperature", "parameters": {"temperature": "x"}}', "has the parameters"),
-        ('{"kind": "temperature", "parameters": {"temperature": -1}}', "above 0: -1"),
+        ('{"kind": "temperature", "parameters": {"temperature": -1}}', "above 0, not -1"),
         ('{"kind": "temperature", "parameters": {"temperature": [1, 2]}}', "cannot be applied"),
         ('{"kind": "beta", "parameters": {"a": 1, "b": NaN, "c": 0}}', "cannot be applied"),
         (
@@ -186,25 +188,25 @@ def test_a_file_gives_its_calibrator(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_file_that_is_no_calibrator_is_named(tmp_path: Path, content: str, message: str) -> None:
+def test_the_error_names_an_invalid_file(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "calibrator.json"
     path.write_text(content)
     with pytest.raises(InvalidCalibrator, match=message):
         calibrators.load(path)
 
 
-def test_a_calibrator_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InvalidCalibrator, match=r"absent\.json is no calibrator"):
+def test_the_error_names_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(InvalidCalibrator, match=r"absent\.json is not a calibrator"):
         calibrators.load(tmp_path / "absent.json")
 
 
-def test_an_unknown_kind_is_named() -> None:
+def test_the_error_names_an_unknown_kind() -> None:
     unknown: Any = drawn(20)
     with pytest.raises(InvalidCalibrator, match="'softer': choose temperature, affine, isotonic"):
         fit("softer", *unknown)
 
 
-def test_parameters_are_json() -> None:
+def test_to_json_writes_the_parameters_of_the_kind() -> None:
     for kind in CALIBRATOR_KINDS:
         found = fit(kind, *drawn(100))
         assert set(json.loads(found.to_json())) == set(calibrators.PARAMETER_NAMES[kind])

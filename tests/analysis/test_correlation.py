@@ -1,4 +1,4 @@
-"""Correlations over levels: scipy and pingouin on random series; intervals by hand."""
+"""Correlations over levels: the oracles are scipy and pingouin, and intervals worked by hand."""
 
 import numpy as np
 import pingouin
@@ -19,7 +19,7 @@ from prunelake.analysis.correlation import (
 
 Array = NDArray[np.float64]
 
-patient = settings(deadline=None)  # a busy machine is no defect
+without_deadline = settings(deadline=None)  # a busy machine may be slow
 values = st.one_of(st.sampled_from([-0.25, 0.0, 0.125, 0.5]), st.floats(-1, 1))
 
 
@@ -36,9 +36,9 @@ def is_constant(column: Array) -> bool:
     return len(np.unique(column)) == 1
 
 
-@patient
+@without_deadline
 @given(series())
-def test_they_are_scipys(given: tuple[Array, Array, Array]) -> None:
+def test_correlations_equal_those_of_scipy(given: tuple[Array, Array, Array]) -> None:
     levels, accuracy, metric = given
     found = correlations(levels, accuracy, metric)
     assert tuple(found) == CORRELATION_KINDS
@@ -54,9 +54,9 @@ def test_they_are_scipys(given: tuple[Array, Array, Array]) -> None:
             assert found[kind][0] == pytest.approx(expected, abs=1e-7)
 
 
-@patient
+@without_deadline
 @given(st.integers(5, 12), st.integers(0, 2**32 - 1))
-def test_the_partial_one_is_pingouins(count: int, seed: int) -> None:
+def test_the_partial_correlation_equals_that_of_pingouin(count: int, seed: int) -> None:
     levels = np.arange(float(count)) * 2
     accuracy, metric = np.random.default_rng(seed).normal(size=(2, count)).round(1)
     frame = pl.DataFrame({"level": levels, "x": accuracy, "y": metric}).to_pandas()
@@ -65,12 +65,12 @@ def test_the_partial_one_is_pingouins(count: int, seed: int) -> None:
     assert found == pytest.approx(expected, abs=1e-9)
 
 
-def test_what_a_straight_line_in_the_level_explains_leaves_no_partial_correlation() -> None:
+def test_a_straight_line_in_the_level_leaves_no_partial_correlation() -> None:
     levels = np.arange(6.0)
     bent = (levels**2)[:, None]
     assert np.isnan(correlations(levels, 0.6 - 0.01 * levels[:, None], bent)["partial"][0])
     assert np.isnan(correlations(levels[:3], bent[:3], -bent[:3])["partial"][0])
-    # Both fall, and yet: where one lies above its line the other lies below.
+    # Both series fall, but where one lies above its straight line the other lies below.
     fallen = 1 - 0.1 * levels[:, None] - 0.002 * bent
     metric = 1 - 0.1 * levels[:, None] + 0.002 * bent
     found = correlations(levels, fallen, metric)
@@ -78,7 +78,7 @@ def test_what_a_straight_line_in_the_level_explains_leaves_no_partial_correlatio
     assert found["partial"][0] == pytest.approx(-1)
 
 
-def test_pairs_of_series_are_correlated_each_by_itself() -> None:
+def test_pairs_of_series_do_not_affect_each_other() -> None:
     generator = np.random.default_rng(0)
     accuracy, metric = generator.normal(size=(2, 7, 5))
     metric[:, 2] = 0.5
@@ -90,27 +90,27 @@ def test_pairs_of_series_are_correlated_each_by_itself() -> None:
     assert np.flatnonzero(np.isnan(together["pearson"])).tolist() == [2]
 
 
-def test_rounding_errors_make_no_ranks() -> None:
+def test_rounding_errors_do_not_decide_ranks() -> None:
     accuracy = np.array([[0.5], [0.4], [0.3], [0.2]])
     constant = np.array([[0.1], [0.1 + 1e-16], [0.1 + 2e-16], [0.1 + 3e-16]])
     found = correlations(np.arange(4.0), accuracy, constant)
     assert all(np.isnan(found[kind][0]) for kind in CORRELATION_KINDS)
 
 
-def test_the_interval_reaches_as_far_as_the_replicates_do_to_either_side() -> None:
+def test_the_interval_is_symmetric_and_covers_the_value_without_its_bias() -> None:
     generator = np.random.default_rng(0)
     replicates = 0.1 + 0.05 * generator.standard_normal(100_000)  # noise pulled them from 0.2
     low, high = interval(0.2, replicates, reliability=1)
-    # About 0.2 and what it would be without the bias of noise: as much higher as they are lower,
-    # times 1 / (sqrt(2) - 1).
+    # The interval covers 0.2 and the value without its bias, which is (mean of the replicates -
+    # value) / (sqrt(2) - 1).
     corrected = 0.2 + (0.2 - replicates.mean()) / (np.sqrt(2) - 1)
     assert 0.2 - low == pytest.approx(high - corrected)
     assert np.mean(np.abs(replicates - 0.2) <= 0.2 - low) == pytest.approx(0.95, abs=1e-4)
-    # An interval of their own quantiles would miss the value.
+    # The quantiles of the replicates would exclude the value.
     assert np.quantile(replicates, 0.975) < 0.2
 
 
-def test_noise_widens_the_interval_and_leaves_nothing_known_in_the_end() -> None:
+def test_noise_widens_the_interval_up_to_all_correlations() -> None:
     replicates = np.tile([0.2, 0.4], 50)
     widths = [np.ptp(interval(0.3, replicates, share)) for share in (1.0, 0.5, 0.2)]
     assert widths == pytest.approx([0.2, 0.4, 1.0])
@@ -127,9 +127,9 @@ def test_the_reliability_is_the_share_of_the_variance_that_is_not_noise() -> Non
     certain = np.repeat(truth[:, None], 301, axis=1)
     found = reliabilities(levels, certain, series)
     assert found["pearson"] == found["kendall"] == pytest.approx(0.5 / 0.75, abs=0.05)
-    assert found["partial"] == pytest.approx(found["pearson"], abs=0.02)  # no slope to take off
+    assert found["partial"] == pytest.approx(found["pearson"], abs=0.02)  # the series have no slope
     assert reliabilities(levels, certain, certain)["pearson"] == 1
-    # All of what differs is the slope, and what is left of it is noise.
+    # The levels differ by a slope only, and the residuals from it are noise.
     sloped = series * 0.01 + 0.1 * levels[:, None]
     noise = 0.01 * (series - truth[:, None]) + 0.1 * levels[:, None]
     assert reliabilities(levels, sloped, noise)["pearson"] > 0.99
@@ -142,10 +142,10 @@ def test_the_interval_stays_between_minus_1_and_1() -> None:
     assert interval(-0.9, np.array([-0.5] * 20), 1) == pytest.approx((-1, -0.5))
 
 
-def test_an_interval_of_too_few_replicates_is_unknown() -> None:
+def test_the_interval_is_unknown_if_too_many_replicates_are() -> None:
     assert np.isnan(interval(0.3, np.array([0.2, 0.4] * 8 + [np.nan] * 4), 1)).all()
     assert not np.isnan(interval(0.3, np.array([0.2, 0.4] * 9 + [np.nan] * 2), 1)).any()
 
 
-def test_three_levels_are_the_least() -> None:
+def test_a_correlation_needs_three_levels() -> None:
     assert MIN_CORRELATION_LEVELS == 3

@@ -1,4 +1,4 @@
-"""Recalibration: what is fitted to which rows, and what the lake tells of it before and after."""
+"""Recalibration: the rows of each fit, and the metrics in the lake before and after it."""
 
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from prunelake.analysis.cross_fitting import (
     CALIBRATOR_NAMES,
     FOLD_COUNT,
     UNPRUNED_TEMPERATURE,
+    assign_folds,
     cross_fit,
-    folds,
 )
 from prunelake.analysis.example_scores import ExampleScores, OptionScores, build_example_scores
 from prunelake.analysis.recalibration import (
@@ -49,7 +49,7 @@ def drawn(n: int = 200, seed: int = 0) -> tuple[Array, NDArray[np.int64]]:
     return latent * np.array(list(SHARPNESS.values()))[:, None, None], gold
 
 
-def evidence(
+def scores_and_options(
     log_likelihoods: Array, gold: NDArray[np.int64], prompts: list[str] | None = None
 ) -> tuple[ExampleScores, OptionScores]:
     shifted = log_likelihoods - log_likelihoods.max(axis=2, keepdims=True)
@@ -77,29 +77,29 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_equal_prompts_share_a_fold_and_folds_are_of_equal_size() -> None:
+def test_equal_prompts_share_a_fold_and_folds_have_equal_sizes() -> None:
     prompts = [f"prompt {i // 2}" for i in range(200)]
-    found = folds(prompts, 0)
-    assert np.array_equal(found[::2], found[1::2])
-    assert np.bincount(found).tolist() == [40] * FOLD_COUNT
-    assert np.array_equal(found, folds(prompts, 0))
-    assert not np.array_equal(found, folds(prompts, 1))
+    folds = assign_folds(prompts, 0)
+    assert np.array_equal(folds[::2], folds[1::2])
+    assert np.bincount(folds).tolist() == [40] * FOLD_COUNT
+    assert np.array_equal(folds, assign_folds(prompts, 0))
+    assert not np.array_equal(folds, assign_folds(prompts, 1))
 
 
 @pytest.mark.parametrize("name", CALIBRATOR_NAMES)
-def test_each_example_is_recalibrated_by_what_was_fitted_to_the_other_folds(name: str) -> None:
-    found, options = evidence(*drawn())
-    fold = folds(options.prompts, BOOTSTRAP_SEED)
+def test_each_example_is_recalibrated_by_a_fit_to_the_other_folds(name: str) -> None:
+    scores, options = scores_and_options(*drawn())
+    folds = assign_folds(options.prompts, BOOTSTRAP_SEED)
     kind, source = ("temperature", 0) if name == UNPRUNED_TEMPERATURE else (name, 1)
-    fitted = cross_fit(found, options, BOOTSTRAP_SEED)[name][1]
+    fitted = cross_fit(scores, options, BOOTSTRAP_SEED)[name][1]
     assert fitted.confidence is not None
-    for one in range(FOLD_COUNT):
-        others = fold != one
+    for fold in range(FOLD_COUNT):
+        others = folds != fold
         expected = fit(
             kind,
             options.log_likelihoods[source][others],
             options.gold[source][others],
-            found.correct[source][others],
+            scores.correct[source][others],
         )
         unseen = options.log_likelihoods[1][~others]
         assert np.array_equal(fitted.confidence[~others], expected.confidence(unseen))
@@ -107,22 +107,22 @@ def test_each_example_is_recalibrated_by_what_was_fitted_to_the_other_folds(name
             assert np.array_equal(fitted.probabilities[~others], expected.probabilities(unseen))
 
 
-def test_no_example_is_recalibrated_by_its_own_answer_or_its_repetition() -> None:
+def test_the_right_option_of_an_example_does_not_affect_its_own_fold() -> None:
     log_likelihoods, gold = drawn()
     prompts = [f"prompt {i % 100}" for i in range(200)]
-    before = cross_fit(*evidence(log_likelihoods, gold, prompts), BOOTSTRAP_SEED)
-    told = gold.copy()
-    told[[7, 107]] = (gold[[7, 107]] + 1) % OPTIONS  # the same prompt
-    after = cross_fit(*evidence(log_likelihoods, told, prompts), BOOTSTRAP_SEED)
-    fold = folds(prompts, BOOTSTRAP_SEED)
+    before = cross_fit(*scores_and_options(log_likelihoods, gold, prompts), BOOTSTRAP_SEED)
+    changed_gold = gold.copy()
+    changed_gold[[7, 107]] = (gold[[7, 107]] + 1) % OPTIONS  # two examples with the same prompt
+    after = cross_fit(*scores_and_options(log_likelihoods, changed_gold, prompts), BOOTSTRAP_SEED)
+    folds = assign_folds(prompts, BOOTSTRAP_SEED)
+    is_same_fold = folds == folds[7]
     for name in CALIBRATOR_NAMES:
-        one, other = before[name][1].confidence, after[name][1].confidence
-        assert one is not None
-        assert other is not None
-        own = fold == fold[7]
-        assert np.array_equal(one[own], other[own]), name
-        if name in ("temperature", "affine", UNPRUNED_TEMPERATURE):  # which every answer moves
-            assert (one[~own] != other[~own]).all(), name
+        confidence, changed = before[name][1].confidence, after[name][1].confidence
+        assert confidence is not None
+        assert changed is not None
+        assert np.array_equal(confidence[is_same_fold], changed[is_same_fold]), name
+        if name in ("temperature", "affine", UNPRUNED_TEMPERATURE):  # every example affects these
+            assert (confidence[~is_same_fold] != changed[~is_same_fold]).all(), name
 
 
 def rows(lake: Path, where: str) -> Rows:
@@ -153,9 +153,9 @@ def test_there_is_a_row_for_every_level_calibrator_and_metric(lake: Path) -> Non
             assert row["value"] is not None
 
 
-def test_before_is_the_metric_and_after_that_of_the_cross_fitted_confidence(lake: Path) -> None:
+def test_before_equals_the_metric_and_value_that_of_the_cross_fitted_confidence(lake: Path) -> None:
     log_likelihoods, gold = drawn()
-    found, options = evidence(log_likelihoods, gold)
+    found, options = scores_and_options(log_likelihoods, gold)
     plain = {
         (r["level"], r["metric"]): r
         for r in rows_of(lake, "from metrics where method is null and variant is null")
@@ -197,9 +197,9 @@ def test_before_is_the_metric_and_after_that_of_the_cross_fitted_confidence(lake
         assert row["n"] == 200
 
 
-def test_a_gain_is_compared_as_the_paired_t_test_does(lake: Path) -> None:
+def test_a_gain_is_tested_as_by_the_paired_t_test(lake: Path) -> None:
     log_likelihoods, gold = drawn()
-    found, options = evidence(log_likelihoods, gold)
+    found, options = scores_and_options(log_likelihoods, gold)
     options = OptionScores(
         options.log_likelihoods, options.gold, tuple(f"test:{i:03}" for i in range(200))
     )
@@ -211,7 +211,7 @@ def test_a_gain_is_compared_as_the_paired_t_test_does(lake: Path) -> None:
     (row,) = rows(lake, "level = 1 and calibrator = 'temperature' and metric = 'nll'")
     low, high = expected.confidence_interval(0.95)
     assert row["gain"] > 0
-    # The spread of 2,000 replicates is known to 1.6 %.
+    # The standard deviation of 2,000 replicates is accurate to 1.6 %.
     assert row["gain_high"] - row["gain_low"] == pytest.approx(high - low, rel=0.06)
     assert row["gain_p_value"] == pytest.approx(expected.pvalue, rel=0.5)
     unpruned = -np.log(softmax(log_likelihoods[0], axis=1)[np.arange(200), gold])
@@ -219,19 +219,19 @@ def test_a_gain_is_compared_as_the_paired_t_test_does(lake: Path) -> None:
     assert row["p_value"] == pytest.approx(beside.pvalue, rel=0.2)
 
 
-def test_recalibration_mends_what_is_overconfident_and_no_more(lake: Path) -> None:
+def test_recalibration_improves_the_overconfident_level_only(lake: Path) -> None:
     where = "metric in ('nll', 'smooth_ece') and calibrator = 'temperature'"
     for row in rows(lake, where):
         gained = row["gain_low"] > 0
         assert gained == (row["level"] == 1)
-    # The unpruned model is calibrated: its temperature, near 1, leaves the level nearly as it is.
+    # The unpruned model is calibrated: its temperature is near 1 and hardly changes the level.
     (moved,) = rows(lake, f"level = 1 and calibrator = '{UNPRUNED_TEMPERATURE}' and metric = 'nll'")
     (own,) = rows(lake, "level = 1 and calibrator = 'temperature' and metric = 'nll'")
     assert abs(moved["gain"]) < own["gain"] / 4
     assert moved["delta"] > 4 * own["delta"]
 
 
-def test_metrics_have_the_same_by_the_variant_and_change_no_verdict(lake: Path) -> None:
+def test_metrics_has_recalibrated_variants_that_change_no_verdict(lake: Path) -> None:
     names = ("level", "metric", "variant")
     metrics, deltas = (
         {tuple(r[n] for n in names): r for r in rows_of(lake, f"from {view}") if r["variant"]}
@@ -261,7 +261,7 @@ def test_metrics_have_the_same_by_the_variant_and_change_no_verdict(lake: Path) 
 
 def test_a_calibrator_is_fitted_to_all_rows_of_its_level(lake: Path) -> None:
     log_likelihoods, gold = drawn()
-    found, options = evidence(log_likelihoods, gold)
+    found, options = scores_and_options(log_likelihoods, gold)
     for row in rows_of(lake, "from calibrators"):
         name, level = row["calibrator"], row["level"]
         kind, source = ("temperature", 0) if name == UNPRUNED_TEMPERATURE else (name, level)
@@ -275,7 +275,7 @@ def test_a_calibrator_is_fitted_to_all_rows_of_its_level(lake: Path) -> None:
         assert (row["fit_rows"], row["note"]) == (200, None)
 
 
-def test_reliability_after_is_that_of_the_recalibrated_confidence(lake: Path) -> None:
+def test_recalibrated_reliability_is_that_of_the_recalibrated_confidence(lake: Path) -> None:
     found = rows_of(lake, "from recalibrated_reliability order by all")
     assert {(r["level"], r["calibrator"]) for r in found} == {
         (level, name) for level in (0, 1) for name in CALIBRATOR_NAMES
@@ -292,7 +292,7 @@ def test_reliability_after_is_that_of_the_recalibrated_confidence(lake: Path) ->
         assert sum(gaps) / 200 == pytest.approx(row["value"])
 
 
-def test_examples_with_fewer_options_and_without_scores_are_left_to_what_they_have(
+def test_examples_with_fewer_options_or_without_scores_are_allowed(
     tmp_path: Path,
 ) -> None:
     log_likelihoods, gold = drawn()
@@ -318,12 +318,12 @@ def test_examples_with_fewer_options_and_without_scores_are_left_to_what_they_ha
     assert fitted["fit_rows"] == 199
 
 
-def few(n: int) -> Rows:
+def few_predictions(n: int) -> Rows:
     log_likelihoods, gold = drawn(n)
     return predictions(log_likelihoods, gold)
 
 
-def all_but(wrong: int) -> Rows:
+def mostly_right_predictions(wrong: int) -> Rows:
     return [
         prediction(R, level, f"test:{i}", [0.0, -1.0 - i / 80], int(i < wrong))
         for level in (0, 1)
@@ -334,21 +334,21 @@ def all_but(wrong: int) -> Rows:
 @pytest.mark.parametrize(
     ("given", "examples", "note"),
     [
-        (few(30), [], "30 scored rows: at least 50 are needed to calibrate"),
+        (few_predictions(30), [], "30 scored rows: at least 50 are needed to calibrate"),
         (
-            few(60),
+            few_predictions(60),
             [example(R, f"test:{i:03}", position=i, prompt=f"{i % 7}") for i in range(60)],
             "60 scored rows of 7 different prompts: at least 50 are needed to calibrate",
         ),
         (
-            all_but(9),
+            mostly_right_predictions(9),
             [],
             "80 scored rows, 71 of them right: at least 10 right and 10 wrong ones are needed to "
             "calibrate",
         ),
     ],
 )
-def test_too_few_rows_are_told_and_give_no_number(
+def test_a_note_says_that_the_rows_are_too_few(
     tmp_path: Path, given: Rows, examples: Rows, note: str
 ) -> None:
     write(tmp_path, RUN, predictions=given, examples=examples)
@@ -368,13 +368,13 @@ def test_too_few_rows_are_told_and_give_no_number(
     assert rows_of(tmp_path, f"from metrics where variant in ({names})") == []
 
 
-def test_fifty_rows_suffice(tmp_path: Path) -> None:
-    write(tmp_path, RUN, predictions=few(50))
+def test_fifty_rows_are_enough(tmp_path: Path) -> None:
+    write(tmp_path, RUN, predictions=few_predictions(50))
     assert {row["note"] for row in rows_of(tmp_path, "from calibrators")} == {None}
 
 
-def test_a_level_of_too_few_rows_still_takes_the_unpruned_temperature(tmp_path: Path) -> None:
-    given = few(60)
+def test_a_level_with_too_few_rows_still_gets_the_unpruned_temperature(tmp_path: Path) -> None:
+    given = few_predictions(60)
     write(tmp_path, RUN, predictions=given[:60] + given[60:90])
     for row in rows(tmp_path, "level = 1 and metric = 'nll'"):
         is_moved = row["calibrator"] == UNPRUNED_TEMPERATURE
@@ -382,7 +382,7 @@ def test_a_level_of_too_few_rows_still_takes_the_unpruned_temperature(tmp_path: 
         assert row["n"] == 30
 
 
-def test_a_published_run_has_no_rows_to_fit_to(tmp_path: Path) -> None:
+def test_a_published_run_has_no_calibrators(tmp_path: Path) -> None:
     cell = {"run_id": R, "metric": "ece", "method": "", "operator": "", "variant": ""}
     reported = [{**cell, "level": k, "value": 0.1} for k in (0, 1)]
     write(tmp_path, RUN, reported=reported)
@@ -390,21 +390,21 @@ def test_a_published_run_has_no_rows_to_fit_to(tmp_path: Path) -> None:
         assert rows_of(tmp_path, f"from {view}") == []
 
 
-def test_rows_of_the_views_are_shown_only_with_a_current_analysis(tmp_path: Path) -> None:
-    write_raw(tmp_path, RUN, predictions=few(60))
+def test_the_view_is_empty_without_a_current_analysis(tmp_path: Path) -> None:
+    write_raw(tmp_path, RUN, predictions=few_predictions(60))
     assert rows(tmp_path, "true") == []
 
 
-def test_kinds_are_all_reported() -> None:
+def test_every_kind_of_calibrator_is_reported() -> None:
     assert set(CALIBRATOR_KINDS) | {UNPRUNED_TEMPERATURE} == set(CALIBRATOR_NAMES)
 
 
-def test_where_there_is_nothing_to_gain_hardly_any_gain_is_found() -> None:
+def test_a_calibrated_model_seldom_seems_to_gain_by_recalibration() -> None:
     found = fitted_to_itself = 0
     for seed in range(20):
         log_likelihoods, gold = drawn(120, seed)
         log_likelihoods[1] = log_likelihoods[0]  # calibrated at both levels
-        known, options = evidence(log_likelihoods, gold)
+        known, options = scores_and_options(log_likelihoods, gold)
         rows = recalibrate(known, options, replicates=100, seed=seed)["recalibrated"]
         (row,) = (
             r
@@ -416,7 +416,7 @@ def test_where_there_is_nothing_to_gain_hardly_any_gain_is_found() -> None:
         whole = fit("beta", options.log_likelihoods[1], gold, known.correct[1])
         own = whole.confidence(log_likelihoods[1])
         fitted_to_itself += ((own - known.correct[1]) ** 2).mean() < row["before"]
-    # Chance alone: three parameters fitted and judged on the same rows always seem to help.
+    # Three parameters that are fitted to and judged by the same rows seem to help by chance.
     assert fitted_to_itself >= 19
     assert found <= 10
 

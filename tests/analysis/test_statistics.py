@@ -1,4 +1,4 @@
-"""Resampling, intervals and tests: scipy, statsmodels, and enumeration of all outcomes."""
+"""Resampling, intervals and tests: oracles are scipy, statsmodels and enumerated outcomes."""
 
 from itertools import product
 
@@ -13,10 +13,10 @@ from statsmodels.stats.contingency_tables import mcnemar
 
 from prunelake.analysis import statistics
 
-patient = settings(deadline=None)  # a busy machine is no defect
+without_deadline = settings(deadline=None)  # a busy machine may be slow
 
 
-def test_resamples_keep_the_size_of_each_stratum_and_follow_from_the_seed() -> None:
+def test_resamples_keep_the_size_of_each_stratum_and_depend_on_the_seed_only() -> None:
     strata = np.array([0, 1, 0, 0, 1, 1, 1, 0, 2])
     weights = statistics.bootstrap_weights(strata, 50, seed=3)
     assert weights.shape == (9, 50)
@@ -27,7 +27,7 @@ def test_resamples_keep_the_size_of_each_stratum_and_follow_from_the_seed() -> N
     assert (weights != statistics.bootstrap_weights(strata, 50, seed=4)).any()
 
 
-def test_every_example_is_drawn_alike() -> None:
+def test_every_example_is_drawn_equally_often() -> None:
     weights = statistics.bootstrap_weights(np.zeros(20, dtype=int), 5000, seed=0)
     # Binomial of 20 draws at 1/20 each: mean 1 and variance 0.95.
     assert weights.mean(axis=1) == pytest.approx(1, abs=5 * np.sqrt(0.95 / 5000))
@@ -45,9 +45,9 @@ def resampled_tables(draw: st.DrawFn) -> tuple[list[list[float]], list[int]]:
     return table, draw(st.lists(st.integers(0, rows - 1), min_size=rows, max_size=rows))
 
 
-@patient
+@without_deadline
 @given(resampled_tables())
-def test_means_are_those_of_the_repeated_rows(
+def test_means_equal_those_of_the_repeated_rows(
     given: tuple[list[list[float]], list[int]],
 ) -> None:
     table, picked = np.array(given[0]), given[1]
@@ -63,14 +63,14 @@ def test_means_are_those_of_the_repeated_rows(
 
 
 @pytest.mark.parametrize("n", [5, 50])
-def test_the_interval_of_a_mean_is_students(n: int) -> None:
+def test_the_interval_of_a_mean_equals_students_t_interval(n: int) -> None:
     sample = np.random.default_rng(n).gamma(2, size=n)
     weights = statistics.bootstrap_weights(np.zeros(n, dtype=int), 40_000, seed=1)
     mean, _, replicates = statistics.bootstrap_means(sample[:, None], weights)
     found = statistics.bootstrap_estimate(float(mean[0]), n, replicates[0])
     low, high = found.interval(0.95)
     expected = ttest_1samp(sample, 0).confidence_interval(0.95)
-    # The spread of 40,000 replicates is known to 0.35 %; of their kurtosis a little more.
+    # The standard deviation of 40,000 replicates is accurate to 0.35 % for normal values.
     assert found.se == pytest.approx(sample.std(ddof=1) / np.sqrt(n), rel=0.02)
     assert (high - low) == pytest.approx(expected.high - expected.low, rel=0.02)
     assert (high + low) / 2 == pytest.approx(sample.mean())
@@ -80,26 +80,24 @@ def test_the_interval_of_a_mean_is_students(n: int) -> None:
     ("value", "n", "replicates"),
     [
         (0.5, 1, [0.4, 0.5, 0.6]),  # a single example
-        (0.5, 9, [0.5] * 20),  # nothing varies
-        (0.5, 9, [0.5, 0.5 + 1e-8] * 10),  # nothing but rounding does
+        (0.5, 9, [0.5] * 20),  # no variation
+        (0.5, 9, [0.5, 0.5 + 1e-8] * 10),  # only rounding errors vary
         (np.nan, 9, [0.4, 0.5, 0.6]),  # the sample has no value
-        (0.5, 9, [0.4, 0.6] * 8 + [np.nan] * 4),  # a fifth of the resamples has none
+        (0.5, 9, [0.4, 0.6] * 8 + [np.nan] * 4),  # a fifth of the replicates have no value
     ],
 )
-def test_an_error_that_cannot_be_known_is_nan(
-    value: float, n: int, replicates: list[float]
-) -> None:
+def test_an_unknown_standard_error_is_nan(value: float, n: int, replicates: list[float]) -> None:
     found = statistics.bootstrap_estimate(value, n, np.array(replicates))
     assert found.value == value or np.isnan(value)
     assert np.isnan([found.se, *found.interval(0.95)]).all()
 
 
-def test_a_tenth_of_the_replicates_may_have_no_value() -> None:
+def test_a_tenth_of_the_replicates_may_lack_a_value() -> None:
     found = statistics.bootstrap_estimate(0.5, 9, np.array([0.4, 0.6] * 9 + [np.nan] * 2))
     assert found.se == pytest.approx(0.1 * np.sqrt(9 / 8))
 
 
-def test_the_interval_reaches_to_where_the_value_would_be_without_its_bias() -> None:
+def test_the_interval_covers_the_value_without_its_bias() -> None:
     found = statistics.Estimate(0.5, 9, 0.1)
     low, high = found.interval(0.95)
     assert found.interval(0.95, 0.2) == pytest.approx((low - 0.2, high))
@@ -107,8 +105,8 @@ def test_the_interval_reaches_to_where_the_value_would_be_without_its_bias() -> 
     assert found.interval(0.95, -0.2, 0.1) == pytest.approx((low - 0.1, high + 0.2))
 
 
-def test_the_bias_of_the_error_of_what_has_none_is_all_of_it() -> None:
-    # |mean| of 100 normal values around 0: 0.0798 on average, all of it bias.
+def test_the_bias_bound_of_pure_noise_is_the_whole_value() -> None:
+    # The expected |mean| of 100 standard normal values is 0.0798, while the true mean is 0.
     generator = np.random.default_rng(0)
     biases, errors = [], []
     for seed in range(60):
@@ -130,9 +128,9 @@ def test_a_mean_has_no_bias() -> None:
     assert statistics.bias_bound(0.5, np.array([np.nan])) == 0
 
 
-@patient
+@without_deadline
 @given(st.integers(2, 40), st.integers(0, 2**32 - 1))
-def test_p_of_a_difference_is_that_of_the_paired_t_test(n: int, seed: int) -> None:
+def test_the_p_value_of_a_difference_equals_that_of_the_paired_t_test(n: int, seed: int) -> None:
     one, other = np.random.default_rng(seed).normal(size=(2, n))
     difference = other - one
     se = difference.std(ddof=1) / np.sqrt(n)
@@ -143,22 +141,22 @@ def test_p_of_a_difference_is_that_of_the_paired_t_test(n: int, seed: int) -> No
     assert found == pytest.approx((low, high))
 
 
-@patient
+@without_deadline
 @given(st.integers(0, 60), st.integers(0, 60))
-def test_mcnemar_is_statsmodels(lost: int, won: int) -> None:
+def test_the_mcnemar_p_value_equals_that_of_statsmodels(lost: int, won: int) -> None:
     expected = mcnemar([[5, lost], [won, 7]], exact=True).pvalue
     assert statistics.mcnemar_p_value(lost, won) == pytest.approx(expected)
 
 
 @st.composite
-def changes(draw: st.DrawFn) -> tuple[int, int, int]:
+def paired_counts(draw: st.DrawFn) -> tuple[int, int, int]:
     n = draw(st.integers(1, 60))
     lost = draw(st.integers(0, n))
     return lost, draw(st.integers(0, n - lost)), n
 
 
-@patient
-@given(changes(), st.sampled_from([0.9, 0.95]))
+@without_deadline
+@given(paired_counts(), st.sampled_from([0.9, 0.95]))
 def test_the_ends_of_tangos_interval_satisfy_the_score_equation(
     given: tuple[int, int, int], confidence: float
 ) -> None:
@@ -170,14 +168,14 @@ def test_the_ends_of_tangos_interval_satisfy_the_score_equation(
     for end in (low, high):
         if abs(end) < 0.999:
             assert abs(_score(lost, won, n, end)) == pytest.approx(z, rel=1e-3)
-    # Losing and winning are the same thing seen from two sides.
+    # Swapping losses and wins mirrors the interval.
     assert statistics.tango_interval(won, lost, n, confidence) == pytest.approx(
         (-high, -low), abs=1e-9
     )
 
 
 def _score(lost: int, won: int, n: int, delta: float) -> float:
-    """The score statistic, its variance from a numeric search for the likeliest losing."""
+    """The score statistic; its variance uses the likeliest probability of losing, by search."""
 
     def unlikely(losing: float) -> float:
         winning = losing + delta
@@ -192,16 +190,16 @@ def _score(lost: int, won: int, n: int, delta: float) -> float:
     return float((won - lost - n * delta) / np.sqrt(n * variance))
 
 
-def test_no_change_among_few_examples_leaves_much_open() -> None:
+def test_no_change_among_few_examples_gives_a_wide_interval() -> None:
     low, high = statistics.tango_interval(0, 0, 20, 0.9)
     assert high == pytest.approx(-low)
     assert high == pytest.approx(1.645**2 / (20 + 1.645**2), rel=1e-3)  # Wilson's score interval
 
 
 @pytest.mark.parametrize(("n", "margin"), [(40, 0.2), (60, 0.2), (90, 0.1)])
-def test_two_one_sided_tests_keep_their_size(n: int, margin: float) -> None:
+def test_two_one_sided_tests_err_in_5_percent_of_the_cases(n: int, margin: float) -> None:
     outcomes = [(lost, won) for lost, won in product(range(n + 1), repeat=2) if lost + won <= n]
-    # An interval that holds its own estimate lies within the margin only if that does.
+    # An interval that covers its estimate can lie within the margin only if the estimate does.
     near = [(lost, won) for lost, won in outcomes if abs(won - lost) / n < margin]
     stable = []
     for lost, won in near:
@@ -213,13 +211,13 @@ def test_two_one_sided_tests_keep_their_size(n: int, margin: float) -> None:
         multinomial.pmf(stable, n, [won + margin, won, 1 - margin - 2 * won]).sum()
         for won in np.linspace(0, (1 - margin) / 2, 60)
     ]
-    # 5 % to first order; the search over all that may be true finds a little more.
+    # 5 % is exact to first order; the worst case over all true probabilities is slightly higher.
     assert 0.02 < max(rates) <= 0.06
 
 
-@patient
-@given(changes())
-def test_a_wider_confidence_holds_the_narrower(given: tuple[int, int, int]) -> None:
+@without_deadline
+@given(paired_counts())
+def test_a_higher_confidence_gives_a_wider_interval(given: tuple[int, int, int]) -> None:
     low, high = statistics.tango_interval(*given, confidence=0.9)
     wider_low, wider_high = statistics.tango_interval(*given, confidence=0.95)
     assert wider_low <= low

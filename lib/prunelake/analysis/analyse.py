@@ -1,15 +1,14 @@
-"""One run -> its metrics with intervals and tests, its correlations, its recalibration."""
+"""The analysis of one run: metrics with intervals and tests, correlations and recalibration."""
 
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
 
 import numpy as np
 import polars as pl
 
 from prunelake.analysis import correlation, statistics
-from prunelake.analysis.bootstrap import BootstrappedMetric, bootstrap_metrics, why_unknown
+from prunelake.analysis.bootstrap import BootstrappedMetric, bootstrap_metrics, undefined_reason
 from prunelake.analysis.example_scores import (
     ExampleScores,
     MetricKey,
@@ -23,44 +22,45 @@ from prunelake.lake.views import connect, select
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES, ANALYSIS_VERSION
 from prunelake.schema.arrays import AnyFloatArray
 from prunelake.schema.metrics import METRIC_DEFINITIONS, value_range
-from prunelake.schema.table import METRIC_KEY
+from prunelake.schema.table import METRIC_KEY, TableRow
 
 BOOTSTRAP_REPLICATES = 2000
 BOOTSTRAP_SEED = 0
 ACCURACY_MARGIN = 0.02
-"""Of accuracy: a level is stable where two one-sided tests at 5 % place it within the margin."""
+"""A level is stable if two one-sided tests at 5 % place its accuracy change within this margin."""
 
 ACCURACY_KEY: MetricKey = ("accuracy", "", "", "")
 NO_EXAMPLES_NOTE = "published without examples: no interval, no test"
 
-JsonRow = dict[str, Any]
-
 
 def analyse(lake: Location, run_id: str) -> None:
-    """Compute the statistics of one run from its tables, and write them beside it.
+    """Compute the statistics of one run from its tables, and write them beside the run.
+
+        analyse(Path("lake"), run_id)
+
+    The seed is fixed: repeating the analysis writes the same numbers.
 
     Raises:
-        LakeError: no such run, or a lake that cannot be written.
-        WrongFormat, CorruptFile: as `views.connect`.
+        LakeError: the lake has no such run, or cannot be written.
+        WrongFormat, CorruptFile: as `lake.views.connect`.
     """
     with connect(lake, [run_id]) as connection:
         reported = select(connection, "from lake.reported")
         if reported.is_empty():
-            found = load_example_scores(connection)
-            metrics, correlations = tested_rows(found, BOOTSTRAP_REPLICATES, BOOTSTRAP_SEED)
-            again = recalibrate(
-                found, load_option_scores(connection, found), BOOTSTRAP_REPLICATES, BOOTSTRAP_SEED
-            )
+            scores = load_example_scores(connection)
+            options = load_option_scores(connection, scores)
+            metrics, correlations = analyse_examples(scores, BOOTSTRAP_REPLICATES, BOOTSTRAP_SEED)
+            recalibrated = recalibrate(scores, options, BOOTSTRAP_REPLICATES, BOOTSTRAP_SEED)
         else:
-            metrics, correlations = published_rows(reported)
-            again = {"metrics": []}  # there is nothing to fit to
+            metrics, correlations = analyse_published(reported)
+            recalibrated = {"metrics": []}  # a calibrator needs examples to be fitted to
         overlaps = select(connection, "select * from level_overlaps order by all").to_dicts()
-    rows = again | {
-        "metrics": metrics + again["metrics"],
+    rows = recalibrated | {
+        "metrics": metrics + recalibrated["metrics"],
         "correlations": correlations,
         "overlap_matrix": overlaps,
     }
-    about = {
+    analysis = {
         "run_id": run_id,
         "analysis_version": ANALYSIS_VERSION,
         "analysed_at": datetime.now(UTC),
@@ -70,22 +70,22 @@ def analyse(lake: Location, run_id: str) -> None:
     }
     frames = {
         name: ANALYSIS_TABLES[name].frame(
-            [_nan_to_null(row) | {"run_id": run_id} for row in rows[name]]
+            [_nan_to_null(row) | {"run_id": run_id} for row in table_rows]
         )
-        for name in rows
+        for name, table_rows in rows.items()
     }
-    write_analysis(lake, about, frames)
+    write_analysis(lake, analysis, frames)
 
 
-def tested_rows(
-    found: ExampleScores, replicates: int, seed: int
-) -> tuple[list[JsonRow], list[JsonRow]]:
-    """Rows of `metrics` and of `correlations`, all from one bootstrap over the run's examples."""
-    measured = bootstrap_metrics(found, replicates, seed)
+def analyse_examples(
+    scores: ExampleScores, replicates: int, seed: int
+) -> tuple[list[TableRow], list[TableRow]]:
+    """The rows of `metrics` and of `correlations`, from one bootstrap over the examples."""
+    by_level = bootstrap_metrics(scores, replicates, seed)
     metrics = [
-        _metric_row(level, cell, one, _discordant_counts(found, place, cell))
-        for place, level in enumerate(found.levels)
-        for cell, one in measured[place].items()
+        _metric_row(level, key, metric, _discordant_counts(scores, index, key))
+        for index, level in enumerate(scores.levels)
+        for key, metric in by_level[index].items()
     ]
     stable = {0} | {
         row["level"]
@@ -96,28 +96,29 @@ def tested_rows(
         and row["equivalence_high"] < ACCURACY_MARGIN
     }
     correlations = [
-        _correlation_row(scope, cell, levels, dict(zip(found.levels, measured, strict=True)))
-        for scope, levels in (("all", set(found.levels)), ("stable", stable))
-        for cell in measured[0]
-        if cell != ACCURACY_KEY
+        _correlation_row(scope, key, levels, dict(zip(scores.levels, by_level, strict=True)))
+        for scope, levels in (("all", set(scores.levels)), ("stable", stable))
+        for key in by_level[0]
+        if key != ACCURACY_KEY
     ]
     return metrics, correlations
 
 
-def published_rows(reported: pl.DataFrame) -> tuple[list[JsonRow], list[JsonRow]]:
-    """The same of a run that was published without examples: no interval, no test, no scope stable.
+def analyse_published(reported: pl.DataFrame) -> tuple[list[TableRow], list[TableRow]]:
+    """The rows of `metrics` and of `correlations` of a run that was published without examples.
 
-    Every row says why.
+    There are no intervals, no tests and no correlations over stable levels; a note in every row
+    gives the reason.
     """
     values: dict[MetricKey, dict[int, float]] = {}
     for row in reported.iter_rows(named=True):
         values.setdefault(tuple(row[name] for name in METRIC_KEY), {})[row["level"]] = row["value"]
     metrics = []
-    for cell, by_level in values.items():
+    for key, by_level in values.items():
         for level, value in by_level.items():
             unpruned = by_level.get(0)
             metrics.append(
-                _empty_metric_row(level, cell)
+                _empty_metric_row(level, key)
                 | {
                     "value": value,
                     "paired_value": value,
@@ -126,77 +127,82 @@ def published_rows(reported: pl.DataFrame) -> tuple[list[JsonRow], list[JsonRow]
                     "note": NO_EXAMPLES_NOTE,
                 }
             )
-    correlations: list[JsonRow] = []
+    correlations: list[TableRow] = []
     accuracy = values.get(ACCURACY_KEY, {})
-    for cell, by_level in values.items():
-        if cell == ACCURACY_KEY:
+    for key, by_level in values.items():
+        if key == ACCURACY_KEY:
             continue
         levels = sorted(accuracy.keys() & by_level.keys())
         pairs = np.array([[accuracy[level], by_level[level]] for level in levels]).reshape(-1, 2)
-        found, note = _correlation_columns(np.array(levels, float), pairs[:, :1], pairs[:, 1:])
-        named = dict(zip(METRIC_KEY, cell, strict=True)) | {"level_count": len(levels)}
+        columns, note = _correlation_columns(np.array(levels, float), pairs[:, :1], pairs[:, 1:])
+        key_columns = dict(zip(METRIC_KEY, key, strict=True)) | {"level_count": len(levels)}
         correlations += [
-            named | found | {"scope": "all", "note": note or NO_EXAMPLES_NOTE},
-            named | {"scope": "stable", "level_count": None, "note": NO_EXAMPLES_NOTE},
+            key_columns | columns | {"scope": "all", "note": note or NO_EXAMPLES_NOTE},
+            key_columns | {"scope": "stable", "level_count": None, "note": NO_EXAMPLES_NOTE},
         ]
     return metrics, correlations
 
 
-def _empty_metric_row(level: int, cell: MetricKey) -> JsonRow:
-    metric = METRIC_DEFINITIONS[cell[0]]
+def _empty_metric_row(level: int, key: MetricKey) -> TableRow:
+    definition = METRIC_DEFINITIONS[key[0]]
     return dict.fromkeys(ANALYSIS_TABLES["metrics"].schema) | {
         "level": level,
-        **dict(zip(METRIC_KEY, cell, strict=True)),
-        "higher_is_better": metric.higher_is_better,
-        "is_tested": metric.is_tested and cell[1] != "random",
+        **dict(zip(METRIC_KEY, key, strict=True)),
+        "higher_is_better": definition.higher_is_better,
+        "is_tested": definition.is_tested and key[1] != "random",
     }
 
 
 def _metric_row(
-    level: int, cell: MetricKey, one: BootstrappedMetric, changes: tuple[int, int] | None
-) -> JsonRow:
-    ci_low, ci_high = one.interval(*value_range(cell[0], cell[3]))
-    se = one.estimate.se
-    row = _empty_metric_row(level, cell) | {
-        "value": one.value,
-        "n": one.n,
+    level: int, key: MetricKey, metric: BootstrappedMetric, discordant: tuple[int, int] | None
+) -> TableRow:
+    ci_low, ci_high = metric.interval(*value_range(key[0], key[3]))
+    se = metric.estimate.se
+    row = _empty_metric_row(level, key) | {
+        "value": metric.value,
+        "n": metric.n,
         "ci_low": ci_low,
         "ci_high": ci_high,
-        "paired_n": one.paired_n,
-        "paired_value": one.paired_value,
-        "unpruned_value": one.unpruned_value,
-        "delta": one.paired_value - one.unpruned_value,
+        "paired_n": metric.paired_n,
+        "paired_value": metric.paired_value,
+        "unpruned_value": metric.baseline_value,
+        "delta": metric.paired_value - metric.baseline_value,
     }
     if level == 0:
-        return row | {"note": why_unknown(cell[0], one.value, one.n, se)}
-    delta = one.difference
+        return row | {"note": undefined_reason(key[0], metric.value, metric.n, se)}
+    delta = metric.difference
     row |= {"delta_se": delta.se, "delta_low": delta.low, "delta_high": delta.high}
     row["note"] = (
-        why_unknown(cell[0], one.value, one.n, se)
-        or _why_untested(row)
-        or why_unknown(cell[0], delta.value, one.paired_n, delta.se)
+        undefined_reason(key[0], metric.value, metric.n, se)
+        or _untested_reason(row)
+        or undefined_reason(key[0], delta.value, metric.paired_n, delta.se)
     )
     if not row["is_tested"]:
         return row
-    if changes is not None and one.paired_n:
-        equivalence = statistics.tango_interval(*changes, one.paired_n, confidence=0.9)
-        row["p_value"] = statistics.mcnemar_p_value(*changes)
+    if discordant is not None and metric.paired_n:
+        equivalence = statistics.tango_interval(
+            *discordant, metric.paired_n, statistics.EQUIVALENCE_CONFIDENCE_LEVEL
+        )
+        row["p_value"] = statistics.mcnemar_p_value(*discordant)
     else:
         equivalence = delta.equivalence_low, delta.equivalence_high
         row["p_value"] = delta.p_value
     return row | {"equivalence_low": equivalence[0], "equivalence_high": equivalence[1]}
 
 
-def _discordant_counts(found: ExampleScores, place: int, cell: MetricKey) -> tuple[int, int] | None:
-    """How many examples a level lost and won against level 0; None where no example is won."""
-    if cell[0] not in ("accuracy", "accuracy_norm"):
+def _discordant_counts(scores: ExampleScores, index: int, key: MetricKey) -> tuple[int, int] | None:
+    """How many examples are right at level 0 only, and at the level only.
+
+    None for a metric that does not count right examples.
+    """
+    if key[0] not in ("accuracy", "accuracy_norm"):
         return None
-    column = found.values[:, :, found.metric_keys.index(cell)]
-    difference = column[place] - column[found.levels.index(0)]
+    column = scores.values[:, :, scores.metric_keys.index(key)]
+    difference = column[index] - column[scores.levels.index(0)]
     return int((difference < 0).sum()), int((difference > 0).sum())
 
 
-def _why_untested(row: JsonRow) -> str | None:
+def _untested_reason(row: TableRow) -> str | None:
     if row["is_tested"]:
         return None
     if row["method"] == "random":
@@ -206,38 +212,47 @@ def _why_untested(row: JsonRow) -> str | None:
 
 def _correlation_row(
     scope: str,
-    cell: MetricKey,
+    key: MetricKey,
     levels: set[int],
-    measured: Mapping[int, Mapping[MetricKey, BootstrappedMetric]],
-) -> JsonRow:
+    by_level: Mapping[int, Mapping[MetricKey, BootstrappedMetric]],
+) -> TableRow:
     known = sorted(
         level
         for level in levels
-        if not math.isnan(measured[level][ACCURACY_KEY].value + measured[level][cell].value)
+        if not math.isnan(by_level[level][ACCURACY_KEY].value + by_level[level][key].value)
     )
-    ones, others = (
-        np.array([np.append(m.value, m.replicates) for m in (measured[k][c] for k in known)])
-        for c in (ACCURACY_KEY, cell)
+    accuracy, metric = (
+        np.array(
+            [
+                np.append(by_level[level][name].value, by_level[level][name].replicates)
+                for level in known
+            ]
+        )
+        for name in (ACCURACY_KEY, key)
     )
-    found, note = _correlation_columns(np.array(known, dtype=float), ones, others)
-    return dict(zip(METRIC_KEY, cell, strict=True)) | found | {"scope": scope, "note": note}
+    columns, note = _correlation_columns(np.array(known, dtype=float), accuracy, metric)
+    return dict(zip(METRIC_KEY, key, strict=True)) | columns | {"scope": scope, "note": note}
 
 
 def _correlation_columns(
     levels: AnyFloatArray, accuracy: AnyFloatArray, metric: AnyFloatArray
-) -> tuple[JsonRow, str | None]:
-    """The correlations of the first column, intervals from the others, and why there are none."""
-    row: JsonRow = {"level_count": len(levels)}
+) -> tuple[TableRow, str | None]:
+    """The columns of a correlation, and why some are unknown.
+
+    `levels` is [levels], `accuracy` and `metric` are [levels, 1 + replicates]: the first column is
+    the sample, the others give the intervals. Without replicates there are no intervals.
+    """
+    row: TableRow = {"level_count": len(levels)}
     note = None
     if len(levels) < correlation.MIN_CORRELATION_LEVELS:
         return row, f"fewer than {correlation.MIN_CORRELATION_LEVELS} levels"
-    for name, values in (("accuracy", accuracy), ("metric", metric)):
-        if np.ptp(np.round(values[:, 0], 12)) == 0:
+    for name, series in (("accuracy", accuracy), ("metric", metric)):
+        if np.ptp(np.round(series[:, 0], 12)) == 0:
             return row, f"constant {name}"
     reliabilities = correlation.reliabilities(levels, accuracy, metric)
     for kind, values in correlation.correlations(levels, accuracy, metric).items():
         row[kind] = values[0]
-        if len(values) > 1:  # replicates, too
+        if len(values) > 1:
             low, high = correlation.interval(values[0], values[1:], reliabilities[kind])
             row[f"{kind}_low"], row[f"{kind}_high"] = low, high
             if math.isnan(low) and not math.isnan(values[0]):
@@ -245,8 +260,8 @@ def _correlation_columns(
     return row, note
 
 
-def _nan_to_null(row: JsonRow) -> JsonRow:
-    """NaN is what could not be computed; the lake keeps that as null."""
+def _nan_to_null(row: TableRow) -> TableRow:
+    """The row with null for each NaN: the lake stores an unknown number as null."""
     return {
         name: None if isinstance(value, float) and math.isnan(value) else value
         for name, value in row.items()

@@ -1,4 +1,4 @@
-"""Every metric of a level, and of its difference from level 0, over resamples of the examples."""
+"""Bootstrap of every metric at every level, and of its difference from level 0."""
 
 import math
 from collections.abc import Mapping
@@ -10,7 +10,11 @@ from numpy.typing import NDArray
 
 from prunelake.analysis import calibration, statistics
 from prunelake.analysis.example_scores import ExampleScores, MetricKey
+from prunelake.analysis.statistics import CONFIDENCE_LEVEL, EQUIVALENCE_CONFIDENCE_LEVEL
 from prunelake.schema.arrays import AnyFloatArray, BoolArray, FloatArray
+
+OPTIMISM_SIGNS = {"brier_calibration": 1, "brier_refinement": -1}
+"""The optimism of the fit adds to calibration what it takes from refinement."""
 
 UNDEFINED_REASONS = {
     "auroc": "all predictions are right, or none",
@@ -19,9 +23,10 @@ UNDEFINED_REASONS = {
 
 
 class PairedDifference(NamedTuple):
-    """How far a value lies off another: its 95 % interval, the 90 % one, and p of no difference.
+    """A difference of two values over the same examples.
 
-    NaN where the standard error is unknown.
+    [`low`, `high`] is its 95 % interval and [`equivalence_low`, `equivalence_high`] its 90 % one.
+    `p_value` tests that there is no difference. All are NaN where the standard error is unknown.
     """
 
     value: float
@@ -33,22 +38,13 @@ class PairedDifference(NamedTuple):
     p_value: float
 
 
-def why_unknown(metric: str, value: float, n: int, se: float) -> str | None:
-    """Why a metric's value, or its standard error, is not known; None where both are."""
-    if n == 0:
-        return "no example could be scored"
-    if math.isnan(value):
-        return UNDEFINED_REASONS.get(metric, "undefined")
-    if n == 1:
-        return "a single example"
-    return "no variation among the examples" if math.isnan(se) else None
-
-
 class BootstrappedMetric(NamedTuple):
-    """One metric at one level, and beside level 0 over the examples known at both.
+    """A metric at one level, and its comparison with a baseline.
 
-    `replicates` are of the value, `differences` of paired_value - unpruned_value: [replicates].
-    Each value may lie off its truth by up to its bias on average.
+    `value` is over the `n` examples that the level has. `paired_value` and `baseline_value` are
+    over the `paired_n` examples that the level and the baseline both have. `replicates` are those
+    of `value`, `differences` those of paired_value - baseline_value: [replicates] each. A bias is
+    the largest average distance of its value from the truth.
     """
 
     value: float
@@ -57,8 +53,8 @@ class BootstrappedMetric(NamedTuple):
     bias: float
     paired_value: float
     paired_bias: float
-    unpruned_value: float
-    unpruned_bias: float
+    baseline_value: float
+    baseline_bias: float
     paired_n: int
     differences: AnyFloatArray
 
@@ -68,88 +64,113 @@ class BootstrappedMetric(NamedTuple):
         return statistics.bootstrap_estimate(self.value, self.n, self.replicates)
 
     def interval(self, low: float, high: float) -> tuple[float, float]:
-        """The 95 % interval of the value, which lies in [low, high]."""
-        ci_low, ci_high = self.estimate.interval(0.95, self.bias)
+        """The 95 % interval of the value, cut to the range [low, high] of the metric."""
+        ci_low, ci_high = self.estimate.interval(CONFIDENCE_LEVEL, self.bias)
         return max(ci_low, low), min(ci_high, high)
 
     @property
     def difference(self) -> PairedDifference:
-        """The paired value less the unpruned one."""
-        delta = self.paired_value - self.unpruned_value
-        found = statistics.bootstrap_estimate(delta, self.paired_n, self.differences)
-        bias = self.paired_bias - self.unpruned_bias
-        # Where there is no change both biases are alike; where there is one, the worse has less.
-        beyond = -self.unpruned_bias if delta > 0 else self.paired_bias
+        """The paired value less the baseline value."""
+        delta = self.paired_value - self.baseline_value
+        estimate = statistics.bootstrap_estimate(delta, self.paired_n, self.differences)
+        bias = self.paired_bias - self.baseline_bias
+        # Without a change the biases are equal and cancel. With a change the larger value is closer
+        # to its truth, so that only the bias of the smaller value may remain.
+        one_sided_bias = -self.baseline_bias if delta > 0 else self.paired_bias
+        low, high = estimate.interval(CONFIDENCE_LEVEL, bias, one_sided_bias)
+        # Two biases may cancel by chance and hide a change as large as either of them.
+        equivalence_low, equivalence_high = estimate.interval(
+            EQUIVALENCE_CONFIDENCE_LEVEL, bias, self.paired_bias, -self.baseline_bias
+        )
         return PairedDifference(
-            delta,
-            found.se,
-            *found.interval(0.95, bias, beyond),
-            # Two biases that are alike may be so by chance, and hide a change as large as either.
-            *found.interval(0.9, bias, self.paired_bias, -self.unpruned_bias),
-            statistics.paired_t_p_value(delta, found.se, self.paired_n),
+            value=delta,
+            se=estimate.se,
+            low=low,
+            high=high,
+            equivalence_low=equivalence_low,
+            equivalence_high=equivalence_high,
+            p_value=statistics.paired_t_p_value(delta, estimate.se, self.paired_n),
         )
 
 
+def undefined_reason(metric: str, value: float, n: int, se: float) -> str | None:
+    """Why the value or the standard error of a metric is unknown; None if both are known."""
+    if n == 0:
+        return "no example could be scored"
+    if math.isnan(value):
+        return UNDEFINED_REASONS.get(metric, "undefined")
+    if n == 1:
+        return "a single example"
+    return "no variation among the examples" if math.isnan(se) else None
+
+
 def bootstrap_metrics(
-    found: ExampleScores, replicates: int, seed: int
+    scores: ExampleScores, replicates: int, seed: int
 ) -> list[Mapping[MetricKey, BootstrappedMetric]]:
-    """Every metric at every level, all from the same resamples: paired by construction."""
-    weights = statistics.bootstrap_weights(found.is_explained.astype(int), replicates, seed)
-    scorer = CalibrationBootstrap(found.confidence, found.correct, weights)
-    base = found.levels.index(0)
-    scorer.paired_metrics(base, base)  # what every level is set beside; found ready by all
-    places = range(len(found.levels))
+    """Bootstrap every metric at every level, with level 0 as the baseline: one mapping per level.
+
+    All metrics and levels use the same resamples, so that their differences are paired.
+    """
+    weights = statistics.bootstrap_weights(scores.is_explained.astype(int), replicates, seed)
+    bootstrap = CalibrationBootstrap(scores.confidence, scores.correct, weights)
+    baseline = scores.levels.index(0)
+    # The threads below then find the metrics of the baseline in the cache.
+    bootstrap.paired_metrics(baseline, baseline)
+    indices = range(len(scores.levels))
     with ThreadPoolExecutor() as pool:
-        means = pool.map(lambda place: _mean_metrics(found, place, base, weights), places)
-        scores = pool.map(lambda place: scorer.paired_metrics(place, base), places)
+        mean_metrics = pool.map(
+            lambda index: _mean_metrics(scores, index, baseline, weights), indices
+        )
+        calibration_metrics = pool.map(
+            lambda index: bootstrap.paired_metrics(index, baseline), indices
+        )
         return [
-            mean | {(name, "", "", ""): one for name, one in score.items()}
-            for mean, score in zip(means, scores, strict=True)
+            of_means | {(name, "", "", ""): metric for name, metric in of_calibration.items()}
+            for of_means, of_calibration in zip(mean_metrics, calibration_metrics, strict=True)
         ]
 
 
 def _mean_metrics(
-    found: ExampleScores, place: int, base: int, weights: NDArray[np.float32]
+    scores: ExampleScores, index: int, baseline: int, weights: NDArray[np.float32]
 ) -> dict[MetricKey, BootstrappedMetric]:
-    optimism, unpruned_optimism = float(found.optimism[place]), float(found.optimism[base])
-    sign = {"brier_calibration": 1, "brier_refinement": -1}  # of those fitted to the sample
-    every = paired_means(found.values[place], found.values[base], weights)
+    optimism, baseline_optimism = float(scores.optimism[index]), float(scores.optimism[baseline])
+    metrics = paired_means(scores.values[index], scores.values[baseline], weights)
     return {
-        cell: one._replace(
-            bias=optimism * sign.get(cell[0], 0),
-            paired_bias=optimism * sign.get(cell[0], 0),
-            unpruned_bias=unpruned_optimism * sign.get(cell[0], 0),
+        key: metric._replace(
+            bias=optimism * OPTIMISM_SIGNS.get(key[0], 0),
+            paired_bias=optimism * OPTIMISM_SIGNS.get(key[0], 0),
+            baseline_bias=baseline_optimism * OPTIMISM_SIGNS.get(key[0], 0),
         )
-        for cell, one in zip(found.metric_keys, every, strict=True)
+        for key, metric in zip(scores.metric_keys, metrics, strict=True)
     }
 
 
 def paired_means(
-    own: FloatArray, other: FloatArray, weights: NDArray[np.float32]
+    values: FloatArray, baseline_values: FloatArray, weights: NDArray[np.float32]
 ) -> list[BootstrappedMetric]:
-    """The mean over the examples of each column of own beside that of other: [examples, columns].
+    """Bootstrap the mean of each column of `values`, paired with that of `baseline_values`.
 
-    NaN values do not count. A mean has no bias.
+    Both are [examples, columns]; NaN is ignored. A mean has no bias.
     """
-    value, n, replicates = statistics.bootstrap_means(own, weights)
-    delta, paired_n, differences = statistics.bootstrap_means(own - other, weights)
-    other_value, _, _ = statistics.bootstrap_means(
-        np.where(np.isnan(own), np.nan, other), weights[:, :0]
+    value, n, replicates = statistics.bootstrap_means(values, weights)
+    delta, paired_n, differences = statistics.bootstrap_means(values - baseline_values, weights)
+    baseline_value, _, _ = statistics.bootstrap_means(
+        np.where(np.isnan(values), np.nan, baseline_values), weights[:, :0]
     )
     return [
         BootstrappedMetric(
-            float(value[i]),
-            int(n[i]),
-            replicates[i],
-            0.0,
-            float(other_value[i] + delta[i]),
-            0.0,
-            float(other_value[i]),
-            0.0,
-            int(paired_n[i]),
-            differences[i],
+            value=float(value[column]),
+            n=int(n[column]),
+            replicates=replicates[column],
+            bias=0.0,
+            paired_value=float(baseline_value[column] + delta[column]),
+            paired_bias=0.0,
+            baseline_value=float(baseline_value[column]),
+            baseline_bias=0.0,
+            paired_n=int(paired_n[column]),
+            differences=differences[column],
         )
-        for i in range(own.shape[1])
+        for column in range(values.shape[1])
     ]
 
 
@@ -159,10 +180,11 @@ class _MetricReplicates(NamedTuple):
 
 
 class CalibrationBootstrap:
-    """The scores that are no means, each sample of a series computed once.
+    """Bootstrap of the CALIBRATION_METRICS of several series, each sample computed once.
 
-    A series is the confidence and correctness of the examples in one state of the model: rows of
-    `confidence` and `correct` [series, examples], NaN where an example could not be scored.
+    A series is the confidence and correctness of all examples under one state of the model.
+    `confidence` and `correct` are [series, examples], NaN where an example could not be scored;
+    `weights` is [examples, replicates].
     """
 
     def __init__(
@@ -173,38 +195,38 @@ class CalibrationBootstrap:
         self.weights = weights
         self.cache: dict[tuple[int, bytes], dict[str, _MetricReplicates]] = {}
 
-    def paired_metrics(self, place: int, base: int) -> dict[str, BootstrappedMetric]:
-        """Every score of one series, and beside another: of calibration.SCORES."""
-        known = ~np.isnan(self.confidence[[place, base]])
-        own = self.metrics(place, known[0])
-        both = known[0] & known[1]
-        paired, unpruned = self.metrics(place, both), self.metrics(base, both)
+    def paired_metrics(self, series: int, baseline: int) -> dict[str, BootstrappedMetric]:
+        """The CALIBRATION_METRICS of one series, with another series as the baseline."""
+        known, baseline_known = ~np.isnan(self.confidence[[series, baseline]])
+        in_both = known & baseline_known
+        metrics = self.metrics(series, known)
+        paired, unpruned = self.metrics(series, in_both), self.metrics(baseline, in_both)
         return {
             name: BootstrappedMetric(
-                own[name].value,
-                int(known[0].sum()),
-                own[name].replicates,
-                statistics.bias_bound(*own[name]),
-                paired[name].value,
-                statistics.bias_bound(*paired[name]),
-                unpruned[name].value,
-                statistics.bias_bound(*unpruned[name]),
-                int(both.sum()),
-                paired[name].replicates - unpruned[name].replicates,
+                value=metrics[name].value,
+                n=int(known.sum()),
+                replicates=metrics[name].replicates,
+                bias=statistics.bias_bound(*metrics[name]),
+                paired_value=paired[name].value,
+                paired_bias=statistics.bias_bound(*paired[name]),
+                baseline_value=unpruned[name].value,
+                baseline_bias=statistics.bias_bound(*unpruned[name]),
+                paired_n=int(in_both.sum()),
+                differences=paired[name].replicates - unpruned[name].replicates,
             )
-            for name in own
+            for name in metrics
         }
 
-    def metrics(self, place: int, members: BoolArray) -> dict[str, _MetricReplicates]:
-        """The scores of some members of a series."""
-        key = (place, members.tobytes())
-        if key not in self.cache:
-            confidence = self.confidence[place][members]
-            correct = self.correct[place][members]
+    def metrics(self, series: int, members: BoolArray) -> dict[str, _MetricReplicates]:
+        """The CALIBRATION_METRICS of some examples of a series; `members` is [examples]."""
+        cache_key = (series, members.tobytes())
+        if cache_key not in self.cache:
+            confidence = self.confidence[series][members]
+            correct = self.correct[series][members]
             weights = self.weights
             if not members.all():
                 weights = weights[members]
-                weights[:, ~weights.any(axis=0)] = np.nan  # a resample of none of them
+                weights[:, ~weights.any(axis=0)] = np.nan  # a resample without any member
             if len(confidence):
                 replicates = calibration.calibration_metrics(confidence, correct, weights)
                 values = calibration.calibration_metrics(
@@ -214,7 +236,7 @@ class CalibrationBootstrap:
                 unknown = np.full(weights.shape[1], np.nan)
                 replicates = dict.fromkeys(calibration.CALIBRATION_METRICS, unknown)
                 values = dict.fromkeys(calibration.CALIBRATION_METRICS, unknown[:1])
-            self.cache[key] = {
+            self.cache[cache_key] = {
                 name: _MetricReplicates(float(values[name][0]), replicates[name]) for name in values
             }
-        return self.cache[key]
+        return self.cache[cache_key]

@@ -1,9 +1,10 @@
-"""Confidence against correctness: scores of calibration and of ranking, each for many resamples.
+"""Metrics of confidence against correctness, each computed for many resamples at once.
 
-Every function takes `confidence` [n] in [0, 1], `correct` [n] of 0 and 1, and `weights`
-[n, replicates]: how often each example counts. It returns [replicates]. Bins and bandwidths are
-those of the sample itself, each example counting once, so that all replicates measure one quantity.
-Replicates are worked through in blocks, so that the memory for it depends little on n.
+The metrics take `confidence` [n] in [0, 1], `correct` [n] of 0 and 1, and `weights`
+[n, replicates], which say how often each example counts. They return [replicates].
+
+Bins and bandwidths come from the sample, with each example counted once, so that all replicates
+measure the same quantity. Replicates are processed in blocks, so that memory depends little on n.
 """
 
 from collections.abc import Iterator
@@ -18,15 +19,40 @@ from sklearn.isotonic import IsotonicRegression
 
 from prunelake.schema.arrays import AnyFloatArray
 
+CALIBRATION_METRICS = ("ece", "ece_debiased", "smooth_ece", "auroc", "aurc")
+"""The metrics of this module. They are no means over examples, unlike the other metrics."""
+
 BIN_COUNT = 10
-GRID_POINTS = 200  # of relplot's smooth ECE
+GRID_POINTS = 200  # as in relplot's smooth ECE
 BLOCK_ELEMENTS = 2**21
-"""Examples x replicates that are worked through together."""
+"""Examples x replicates in one block."""
+
+
+def calibration_metrics(
+    confidence: AnyFloatArray, correct: AnyFloatArray, weights: AnyFloatArray
+) -> dict[str, AnyFloatArray]:
+    """All CALIBRATION_METRICS by name: [replicates] each."""
+    auroc, aurc = ranking_metrics(confidence, correct, weights)
+    return {
+        "ece": ece(confidence, correct, weights),
+        "ece_debiased": ece_debiased(confidence, correct, weights),
+        "smooth_ece": smooth_ece(confidence, correct, weights),
+        "auroc": auroc,
+        "aurc": aurc,
+    }
+
+
+def equal_width_bins(confidence: AnyFloatArray) -> NDArray[np.int64]:
+    """The bin of each confidence, from 0 to 9: ten bins of equal width, the last one closed."""
+    bins: NDArray[np.int64] = np.minimum(np.floor(confidence * BIN_COUNT), BIN_COUNT - 1).astype(
+        np.int64
+    )
+    return bins
 
 
 def ece(confidence: AnyFloatArray, correct: AnyFloatArray, weights: AnyFloatArray) -> AnyFloatArray:
-    """Expected calibration error: 10 equal-width bins, the last one closed."""
-    bins = np.minimum(np.floor(confidence * BIN_COUNT), BIN_COUNT - 1).astype(int)
+    """Expected calibration error over ten bins of equal width, the last one closed."""
+    bins = equal_width_bins(confidence)
     errors = []
     for block in _weight_blocks(weights):
         gaps = _bin_sums(bins, BIN_COUNT, confidence - correct, block)
@@ -37,11 +63,12 @@ def ece(confidence: AnyFloatArray, correct: AnyFloatArray, weights: AnyFloatArra
 def ece_debiased(
     confidence: AnyFloatArray, correct: AnyFloatArray, weights: AnyFloatArray
 ) -> AnyFloatArray:
-    """Expected calibration error over 10 equal-mass bins, less what chance alone would show.
+    """Expected calibration error over ten equal-mass bins, corrected for the error due to chance.
 
-    Twice the plain value less its mean when each bin's accuracy is drawn anew from a normal
-    distribution (Kumar, Liang and Ma, NeurIPS 2019, for the absolute error), the mean being that
-    of a folded normal distribution. Equal confidences share a bin. NaN below two examples a bin.
+    The value is 2 x plain - expected, where `expected` is the mean of the plain value when each
+    bin's accuracy is drawn again from a normal distribution: the mean of a folded normal
+    distribution. Source: Kumar, Liang and Ma, NeurIPS 2019, here for the absolute error. Equal
+    confidences share a bin. NaN if a bin has fewer than two examples.
     """
     bins, count = _equal_mass_bins(confidence)
     if np.bincount(bins).min() < 2:
@@ -66,20 +93,20 @@ def ece_debiased(
 def smooth_ece(
     confidence: AnyFloatArray, correct: AnyFloatArray, weights: AnyFloatArray
 ) -> AnyFloatArray:
-    """Smooth calibration error (Blasiok and Nakkiran, ICLR 2024) as relplot computes it.
+    """Smooth calibration error (Blasiok and Nakkiran, ICLR 2024), as in relplot.
 
-    Resamples keep the bandwidth that relplot finds for the sample.
+    All resamples use the bandwidth that relplot chooses for the sample.
     """
     value, width = smECE(confidence, correct, return_width=True)
     points = max(round(10 / width), GRID_POINTS)
-    place = confidence * (points - 1)
-    left = np.minimum(place.astype(int), points - 2)
-    share = place - left
+    grid_position = confidence * (points - 1)
+    left = np.minimum(grid_position.astype(int), points - 2)
+    right_share = grid_position - left
     gap = confidence - correct
     errors = []
     for block in _weight_blocks(weights):
-        on_grid = _bin_sums(left, points, (1 - share) * gap, block)
-        on_grid += _bin_sums(left + 1, points, share * gap, block)
+        on_grid = _bin_sums(left, points, (1 - right_share) * gap, block)
+        on_grid += _bin_sums(left + 1, points, right_share * gap, block)
         smoothed = gaussian_filter1d(on_grid, width * (points - 1), axis=0, mode="reflect")
         replicates = np.abs(smoothed).sum(axis=0) / block.sum(axis=0)
         is_sample = (block == 1).all(axis=0)
@@ -90,79 +117,66 @@ def smooth_ece(
 def ranking_metrics(
     confidence: AnyFloatArray, correct: AnyFloatArray, weights: AnyFloatArray
 ) -> tuple[AnyFloatArray, AnyFloatArray]:
-    """AUROC and AURC: are the confident predictions the correct ones?
+    """AUROC and AURC: whether confident predictions are more often correct. [replicates] each.
 
-    AUROC is how often a correct prediction is more confident than a wrong one, ties counting half;
-    NaN where all are correct or none is. AURC, the area under the risk-coverage curve (Geifman,
-    Uziel and El-Yaniv, ICLR 2019), is the mean over the examples of the error rate among those at
-    least as confident.
+    AUROC is the probability that a correct prediction is more confident than a wrong one; a tie
+    counts half. NaN where all predictions are correct, or none. AURC is the area under the
+    risk-coverage curve (Geifman, Uziel and El-Yaniv, ICLR 2019): for each example, the error rate
+    among the examples that are at least as confident; then the mean over the examples.
     """
     order = np.argsort(-confidence, kind="stable")
-    last = np.flatnonzero(np.diff(confidence[order], append=-1) < 0)  # of each equal confidence
-    found = [
-        _auroc_and_aurc(block[order], correct[order], last) for block in _weight_blocks(weights)
+    tie_ends = np.flatnonzero(np.diff(confidence[order], append=-1) < 0)
+    blocks = [
+        _sorted_ranking_metrics(block[order], correct[order], tie_ends)
+        for block in _weight_blocks(weights)
     ]
-    auroc, aurc = (np.concatenate(part) for part in zip(*found, strict=True))
+    auroc, aurc = (np.concatenate(values) for values in zip(*blocks, strict=True))
     return auroc, aurc
 
 
-def _auroc_and_aurc(
-    weights: AnyFloatArray, correct: AnyFloatArray, last: NDArray[np.integer]
+def _sorted_ranking_metrics(
+    weights: AnyFloatArray, correct: AnyFloatArray, tie_ends: NDArray[np.integer]
 ) -> tuple[AnyFloatArray, AnyFloatArray]:
-    """AUROC and AURC of examples that are sorted, of which `last` are the last of their equals."""
-    covered = np.cumsum(weights, axis=0)[last]
-    right = np.cumsum(weights * correct[:, None].astype(weights.dtype), axis=0)[last]
+    """AUROC and AURC of examples in descending order of confidence.
+
+    `tie_ends` are the indices of the last example of each distinct confidence.
+    """
+    covered = np.cumsum(weights, axis=0)[tie_ends]
+    right = np.cumsum(weights * correct[:, None].astype(weights.dtype), axis=0)[tie_ends]
     wrong = covered - right
     risk = np.divide(wrong, covered, out=np.zeros_like(covered), where=covered > 0)
     aurc = np.einsum("tr,tr->r", _row_differences(covered), risk) / covered[-1]
-    # A correct prediction beats the wrong ones that come later, and half of its equals.
+    # A correct prediction beats the less confident wrong ones, and half of the wrong ones it ties.
     beaten = wrong[-1] - wrong + _row_differences(wrong) / 2
     pairs = right[-1] * wrong[-1]
     won = np.einsum("tr,tr->r", _row_differences(right), beaten)
     return np.divide(won, pairs, out=np.full_like(won, np.nan), where=pairs > 0), aurc
 
 
-CALIBRATION_METRICS = ("ece", "ece_debiased", "smooth_ece", "auroc", "aurc")
-
-
-def calibration_metrics(
-    confidence: AnyFloatArray, correct: AnyFloatArray, weights: AnyFloatArray
-) -> dict[str, AnyFloatArray]:
-    """Every one of SCORES: what is no mean of per-example values."""
-    auroc, aurc = ranking_metrics(confidence, correct, weights)
-    return {
-        "ece": ece(confidence, correct, weights),
-        "ece_debiased": ece_debiased(confidence, correct, weights),
-        "smooth_ece": smooth_ece(confidence, correct, weights),
-        "auroc": auroc,
-        "aurc": aurc,
-    }
-
-
 def brier_decomposition(
     confidence: AnyFloatArray, correct: AnyFloatArray
 ) -> tuple[AnyFloatArray, AnyFloatArray, float]:
-    """Calibration and refinement, [n] each: their means add up to that of (confidence - correct)^2.
+    """The calibration and the refinement of each example, [n] each, and the optimism of the fit.
 
-    Refinement is the squared error left after the best increasing recalibration (isotonic
-    regression on the sample itself), calibration the rest; the decomposition of Dimitriadis,
-    Gneiting and Jordan (PNAS 2021). As isotonic regression minimises the error, resampling with the
-    sample's own recalibration is right to first order.
+    For each example, calibration + refinement = (confidence - correct)^2. Refinement is the squared
+    error after isotonic regression on the sample, the best increasing recalibration; calibration is
+    the rest (Dimitriadis, Gneiting and Jordan, PNAS 2021). Isotonic regression minimises the error,
+    so that resamples may keep the regression of the sample: that is exact to first order.
 
-    Third comes the most that a recalibration fitted to the sample itself can move from the mean of
-    refinement to that of calibration: Efron's optimism (JASA 2004), 2 p (1 - p) / n for each
-    distinct value p that it has, one fitted parameter each (Meyer and Woodroofe, Annals of
-    Statistics 2000).
+    The optimism is an upper bound on the amount that fitting to the sample itself moves from mean
+    refinement to mean calibration (Efron, JASA 2004). It is the sum of 2 p (1 - p) / n over the
+    distinct values p of the regression, because each is one fitted parameter (Meyer and Woodroofe,
+    Annals of Statistics 2000).
     """
     recalibrated = IsotonicRegression(out_of_bounds="clip").fit_transform(confidence, correct)
     refinement = (recalibrated - correct) ** 2
-    fitted = np.unique(recalibrated)
-    optimism = float((2 * fitted * (1 - fitted)).sum() / len(confidence))
+    distinct = np.unique(recalibrated)
+    optimism = float((2 * distinct * (1 - distinct)).sum() / len(confidence))
     return (confidence - correct) ** 2 - refinement, refinement, optimism
 
 
 def _weight_blocks(weights: AnyFloatArray) -> Iterator[AnyFloatArray]:
-    """The weights, some replicates at a time; at least one block."""
+    """Blocks of replicates; at least one block, even without replicates."""
     count = weights.shape[1]
     width = max(1, BLOCK_ELEMENTS // max(1, len(weights)))
     for start in range(0, max(count, 1), width):
@@ -172,7 +186,7 @@ def _weight_blocks(weights: AnyFloatArray) -> Iterator[AnyFloatArray]:
 def _bin_sums(
     bins: NDArray[np.integer], count: int, values: AnyFloatArray, weights: AnyFloatArray
 ) -> AnyFloatArray:
-    """Weighted sum of values [n] by bin: [count, replicates]."""
+    """The weighted sum of `values` [n] in each of `count` bins: [count, replicates]."""
     examples = np.arange(len(bins))
     members = csr_array((values.astype(weights.dtype), (bins, examples)), (count, len(bins)))
     total: AnyFloatArray = members @ weights
@@ -180,16 +194,17 @@ def _bin_sums(
 
 
 def _equal_mass_bins(confidence: AnyFloatArray) -> tuple[NDArray[np.int64], int]:
-    parts = np.array_split(np.sort(confidence), BIN_COUNT)
-    parts = [part for part in parts if len(part)]
-    highest = [part[-1] for part in parts[:-1]]
-    found = np.searchsorted(highest, confidence, side="left")
-    used, bins = np.unique(found, return_inverse=True)
+    """The bin of each confidence, and the number of bins: ten, or fewer if confidences tie."""
+    tenths = np.array_split(np.sort(confidence), BIN_COUNT)
+    tenths = [tenth for tenth in tenths if len(tenth)]
+    upper_edges = [tenth[-1] for tenth in tenths[:-1]]
+    indices = np.searchsorted(upper_edges, confidence, side="left")
+    used, bins = np.unique(indices, return_inverse=True)
     return bins, len(used)
 
 
-def _row_differences(cumulated: AnyFloatArray) -> AnyFloatArray:
-    """What each row adds to the one before."""
-    steps = cumulated.copy()
-    steps[1:] -= cumulated[:-1]
-    return steps
+def _row_differences(cumulative: AnyFloatArray) -> AnyFloatArray:
+    """Each row less the row before; the first row stays."""
+    differences = cumulative.copy()
+    differences[1:] -= cumulative[:-1]
+    return differences

@@ -1,8 +1,11 @@
-"""Post-hoc calibrators: maps of a model's confidence that never change what it predicts.
+"""Post-hoc calibrators: they map a model's confidence and never change its predictions.
 
-Each is fitted to predictions whose right option is known, and is stored as JSON. `temperature`
-divides the options' log-likelihoods; the others map the confidence in the predicted option, of the
-softmax over the options, to how often such a prediction is right.
+    calibrator = calibrators.load("checkpoint/calibrator.json")
+    confidence = calibrator.confidence(log_likelihoods)  # [n, options] -> [n]
+
+A calibrator is fitted to predictions whose right option is known, and is stored as JSON.
+`temperature` divides the log-likelihoods of the options. The other kinds map the confidence in the
+predicted option, its softmax probability, to the share of such predictions that are right.
 """
 
 import json
@@ -21,8 +24,6 @@ from sklearn.isotonic import IsotonicRegression
 from prunelake.errors import InvalidCalibrator, one_line
 from prunelake.schema.arrays import FloatArray
 
-CALIBRATOR_KINDS = ("temperature", "affine", "isotonic", "beta", "histogram")
-
 PARAMETER_NAMES: Mapping[str, tuple[str, ...]] = {
     "temperature": ("temperature",),
     "affine": ("slope", "intercept"),
@@ -30,57 +31,59 @@ PARAMETER_NAMES: Mapping[str, tuple[str, ...]] = {
     "beta": ("a", "b", "c"),
     "histogram": ("edges", "calibrated"),
 }
-"""By kind: what is fitted. Those of isotonic and histogram are lists."""
+"""The parameters of each kind: numbers, or lists of numbers for isotonic and histogram."""
+
+CALIBRATOR_KINDS = tuple(PARAMETER_NAMES)
 
 LOG_TEMPERATURE_BOUNDS = (-10.0, 10.0)
-"""Between these the temperature is sought, as by scikit-learn: beyond, nothing changes any more."""
+"""The range of the search, as in scikit-learn: beyond it, probabilities no longer change."""
 
 CONFIDENCE_CLIP = 1e-6
-"""A confidence of 0 or 1 has no logit: it counts as so far from it."""
+"""Confidences are moved this far from 0 and 1, which have no logit."""
 
-BIN_COUNT = 10
+HISTOGRAM_BIN_COUNT = 10
 
 
 @dataclass(frozen=True)
 class Calibrator:
-    """One fitted calibrator: its kind, and the parameters that PARAMETERS names."""
+    """A fitted calibrator: its kind and the parameters that PARAMETER_NAMES lists for it."""
 
     kind: str
     parameters: Mapping[str, Any]
 
     @property
     def scales_options(self) -> bool:
-        """Whether it gives every option a probability, and not only the predicted one."""
+        """Whether the calibrator gives each option a probability, not only the predicted option."""
         return self.kind == "temperature"
 
     def confidence(self, log_likelihoods: ArrayLike) -> FloatArray:
         """The calibrated confidence in the most likely option of each example: [n].
 
-        `log_likelihoods` [n, options], in nats; -inf where an example has fewer options.
+        `log_likelihoods` is [n, options], in nats; -inf where an example has fewer options.
         """
-        given = np.asarray(log_likelihoods, dtype=float)
+        matrix = np.asarray(log_likelihoods, dtype=float)
         if self.scales_options:
-            top: FloatArray = self.probabilities(given).max(axis=1)
-            return top
-        return self._mapped(softmax(given, axis=1).max(axis=1))
+            highest: FloatArray = self.probabilities(matrix).max(axis=1)
+            return highest
+        return self._map_confidence(softmax(matrix, axis=1).max(axis=1))
 
     def probabilities(self, log_likelihoods: ArrayLike) -> FloatArray:
-        """The probability of each option, [n, options], by a calibrator that scales options.
+        """The probability of each option: [n, options].
 
         Raises:
-            InvalidCalibrator: one that knows the confidence in the predicted option only.
+            InvalidCalibrator: the calibrator maps the confidence in the predicted option only.
         """
         if not self.scales_options:
             raise InvalidCalibrator(
                 f"{self.kind} calibrates the confidence in the predicted option only: for a "
                 "probability of each option, take temperature"
             )
-        found: FloatArray = np.exp(
+        probabilities: FloatArray = np.exp(
             log_probabilities(log_likelihoods, self.parameters["temperature"])
         )
-        return found
+        return probabilities
 
-    def _mapped(self, confidence: FloatArray) -> FloatArray:
+    def _map_confidence(self, confidence: FloatArray) -> FloatArray:
         p = self.parameters
         if self.kind == "isotonic":
             return np.asarray(np.interp(confidence, p["confidence"], p["calibrated"]))
@@ -95,52 +98,55 @@ class Calibrator:
         return mapped
 
     def to_json(self) -> str:
-        """The parameters as JSON."""
+        """The parameters as JSON, for `from_json`."""
         return json.dumps(self.parameters)
 
 
 def from_json(kind: str, parameters: str) -> Calibrator:
-    """The calibrator of these parameters, as `Calibrator.to_json` gave them.
+    """The calibrator with these parameters, which `Calibrator.to_json` returned.
 
     Raises:
-        InvalidCalibrator: an unknown kind, or parameters that are not its own.
+        InvalidCalibrator: an unknown kind, or parameters that do not fit the kind.
     """
     if kind not in PARAMETER_NAMES:
         raise InvalidCalibrator(f"calibrator {kind!r}: choose {', '.join(PARAMETER_NAMES)}")
-    needed = PARAMETER_NAMES[kind]
+    names = PARAMETER_NAMES[kind]
     try:
-        found = json.loads(parameters)
-        values = {name: found[name] for name in needed}
-        whole = np.concatenate([np.atleast_1d(np.asarray(v, dtype=float)) for v in values.values()])
+        content = json.loads(parameters)
+        values = {name: content[name] for name in names}
+        numbers = np.concatenate(
+            [np.atleast_1d(np.asarray(value, dtype=float)) for value in values.values()]
+        )
         lengths = {name: np.size(value) for name, value in values.items()}
     except (ValueError, TypeError, KeyError) as error:
         raise InvalidCalibrator(
-            f"{kind} has the parameters {', '.join(needed)}, and not {parameters[:80]!r}"
+            f"{kind} has the parameters {', '.join(names)}, not {parameters[:80]!r}"
         ) from error
-    is_list = kind in ("isotonic", "histogram")
-    fits = {
-        "isotonic": is_list and lengths.get("confidence") == lengths.get("calibrated"),
-        "histogram": is_list and lengths.get("edges", 0) + 1 == lengths.get("calibrated"),
-    }.get(kind, set(lengths.values()) == {1})
-    if not np.isfinite(whole).all() or not fits:
-        raise InvalidCalibrator(f"{kind} cannot be applied by the parameters {parameters[:80]!r}")
+    if kind == "isotonic":
+        has_lengths = lengths["confidence"] == lengths["calibrated"]
+    elif kind == "histogram":
+        has_lengths = lengths["edges"] + 1 == lengths["calibrated"]
+    else:
+        has_lengths = set(lengths.values()) == {1}
+    if not np.isfinite(numbers).all() or not has_lengths:
+        raise InvalidCalibrator(f"{kind} cannot be applied with the parameters {parameters[:80]!r}")
     if kind == "temperature" and values["temperature"] <= 0:
-        raise InvalidCalibrator(f"a temperature is above 0: {values['temperature']}")
+        raise InvalidCalibrator(f"the temperature must be above 0, not {values['temperature']}")
     return Calibrator(kind, values)
 
 
 def load(path: str | Path) -> Calibrator:
-    """The calibrator of a `calibrator.json`, as `prunelake export --calibrator` writes it.
+    """The calibrator in a `calibrator.json`, which `prunelake export --calibrator` writes.
 
     Raises:
-        InvalidCalibrator: a file that cannot be read or is none.
+        InvalidCalibrator: the file cannot be read, or holds no calibrator.
     """
     try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
-        kind, parameters = found["kind"], json.dumps(found["parameters"])
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        kind, parameters = content["kind"], json.dumps(content["parameters"])
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InvalidCalibrator(
-            f"{path} is no calibrator ({one_line(error)}); `prunelake export --calibrator` "
+            f"{path} is not a calibrator ({one_line(error)}); `prunelake export --calibrator` "
             "writes one"
         ) from error
     return from_json(kind, parameters)
@@ -149,16 +155,20 @@ def load(path: str | Path) -> Calibrator:
 def fit(
     kind: str, log_likelihoods: FloatArray, gold: NDArray[np.integer], correct: FloatArray
 ) -> Calibrator:
-    """The calibrator of a kind that fits these predictions best.
+    """The calibrator of this kind that fits the predictions best.
 
-    `log_likelihoods` [n, options] (-inf where there are fewer), `gold` [n] the right option,
-    `correct` [n] of 0 and 1: whether the most likely option is it.
+    `log_likelihoods` is [n, options], in nats, -inf where an example has fewer options; `gold` [n]
+    is the index of the right option; `correct` [n] is 1 where the most likely option is right, else
+    0.
+
+    Raises:
+        InvalidCalibrator: an unknown kind.
     """
     if kind == "temperature":
         return Calibrator(kind, {"temperature": _fit_temperature(log_likelihoods, gold)})
     confidence = softmax(log_likelihoods, axis=1).max(axis=1)
     clipped = np.clip(confidence, CONFIDENCE_CLIP, 1 - CONFIDENCE_CLIP)
-    if kind == "affine":  # Platt (1999), the slope not below 0: the order of confidences is kept
+    if kind == "affine":  # Platt (1999), with a slope of at least 0 to keep the order
         slope, intercept = _fit_logistic(logit(clipped)[:, None], correct)
         return Calibrator(kind, {"slope": slope, "intercept": intercept})
     if kind == "beta":  # Kull, Silva Filho and Flach (AISTATS 2017)
@@ -166,33 +176,39 @@ def fit(
         a, b, c = _fit_logistic(features, correct)
         return Calibrator(kind, {"a": a, "b": b, "c": c})
     if kind == "isotonic":  # Zadrozny and Elkan (KDD 2002)
-        steps = IsotonicRegression(y_min=0, y_max=1).fit(confidence, correct)
-        found = {"confidence": steps.X_thresholds_, "calibrated": steps.y_thresholds_}
-        return Calibrator(kind, {name: values.tolist() for name, values in found.items()})
+        regression = IsotonicRegression(y_min=0, y_max=1).fit(confidence, correct)
+        return Calibrator(
+            kind,
+            {
+                "confidence": regression.X_thresholds_.tolist(),
+                "calibrated": regression.y_thresholds_.tolist(),
+            },
+        )
     if kind == "histogram":  # Zadrozny and Elkan (ICML 2001)
         return Calibrator(kind, _fit_histogram(confidence, correct))
     raise InvalidCalibrator(f"calibrator {kind!r}: choose {', '.join(CALIBRATOR_KINDS)}")
 
 
 def log_probabilities(log_likelihoods: ArrayLike, temperature: float) -> FloatArray:
-    """Log of the softmax of log_likelihoods / temperature, [n, options]."""
-    given = np.asarray(log_likelihoods, dtype=float)
-    # Shifted by the maximum, nothing overflows at a low temperature.
-    scaled = (given - given.max(axis=1, keepdims=True)) / temperature
-    found: FloatArray = scaled - logsumexp(scaled, axis=1, keepdims=True)
-    return found
+    """The logarithm of the softmax of log_likelihoods / temperature: [n, options]."""
+    matrix = np.asarray(log_likelihoods, dtype=float)
+    # Subtracting the maximum first avoids an overflow at a low temperature.
+    scaled = (matrix - matrix.max(axis=1, keepdims=True)) / temperature
+    log_softmax: FloatArray = scaled - logsumexp(scaled, axis=1, keepdims=True)
+    return log_softmax
 
 
 def _fit_temperature(log_likelihoods: FloatArray, gold: NDArray[np.integer]) -> float:
-    """The temperature of the least nll of the right option (Guo et al., ICML 2017).
+    """The temperature that minimises the nll of the right option (Guo et al., ICML 2017).
 
-    The nll is convex in the inverse temperature, so that it has one minimum in its logarithm, too.
+    The nll is convex in the inverse temperature, so that it has one minimum, and no other local
+    minimum, in the logarithm of the temperature.
     """
     right = np.arange(len(gold)), gold
 
     def nll(log_temperature: float) -> float:
-        found = log_probabilities(log_likelihoods, math.exp(log_temperature))
-        return float(-found[right].mean())
+        scaled = log_probabilities(log_likelihoods, math.exp(log_temperature))
+        return float(-scaled[right].mean())
 
     best = minimize_scalar(
         nll,
@@ -204,10 +220,10 @@ def _fit_temperature(log_likelihoods: FloatArray, gold: NDArray[np.integer]) -> 
 
 
 def _fit_logistic(features: FloatArray, correct: FloatArray) -> list[float]:
-    """Coefficients of features [n, k], none below 0, and the intercept: logistic regression.
+    """Logistic regression: the coefficients of `features` [n, k], each >= 0, and the intercept.
 
-    The targets are Platt's, (right + 1) / (right + 2) and 1 / (wrong + 2) in place of 1 and 0:
-    with them there is a best fit also where a threshold parts the right from the wrong ones.
+    The targets are Platt's, (right + 1) / (right + 2) and 1 / (wrong + 2) instead of 1 and 0. With
+    them a best fit exists even where a threshold separates right from wrong predictions.
     """
     right = correct.sum()
     wrong = len(correct) - right
@@ -231,8 +247,8 @@ def _fit_logistic(features: FloatArray, correct: FloatArray) -> list[float]:
 
 
 def _fit_histogram(confidence: FloatArray, correct: FloatArray) -> dict[str, list[float]]:
-    """The share of right predictions in 10 bins of as many examples; equal ones share a bin."""
-    shares = np.linspace(0, 1, BIN_COUNT + 1)
+    """The share of right predictions in ten bins of equal mass; equal confidences share a bin."""
+    shares = np.linspace(0, 1, HISTOGRAM_BIN_COUNT + 1)
     edges = np.unique(np.quantile(confidence, shares, method="higher"))[1:-1]
     bins = np.searchsorted(edges, confidence, side="right")
     right = np.bincount(bins, weights=correct, minlength=len(edges) + 1)

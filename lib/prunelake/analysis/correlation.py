@@ -1,9 +1,9 @@
-"""Correlations between accuracy and a metric over the levels of a run."""
+"""Correlation of accuracy with another metric over the levels of a run."""
 
 import numpy as np
 from scipy.stats import rankdata
 
-from prunelake.analysis.statistics import bias_bound
+from prunelake.analysis.statistics import CONFIDENCE_LEVEL, MIN_DEFINED_SHARE, bias_bound
 from prunelake.schema.arrays import AnyFloatArray
 
 CORRELATION_KINDS = ("pearson", "spearman", "kendall", "partial")
@@ -13,14 +13,15 @@ MIN_CORRELATION_LEVELS = 3
 def correlations(
     levels: AnyFloatArray, accuracy: AnyFloatArray, metric: AnyFloatArray
 ) -> dict[str, AnyFloatArray]:
-    """Pearson, Spearman (average ranks), Kendall's tau-b, and Pearson given the level: [n] each.
+    """The correlations of n pairs of series, by kind: [n] each, NaN where a series is constant.
 
-    `levels` is [levels], `accuracy` and `metric` are [levels, n]: n pairs of series. NaN where a
-    series is constant. The partial correlation is that of what a straight line in the level leaves
-    of both; NaN below four levels, where the two remainders have one direction to lie in, and where
-    a line leaves nothing.
+    `levels` is [levels], `accuracy` and `metric` are [levels, n]. The kinds are Pearson's,
+    Spearman's with average ranks, Kendall's tau-b, and the partial correlation given the level:
+    Pearson's correlation of the residuals from a straight line in the level. The partial
+    correlation is NaN below four levels, where two residual series are always parallel, and where a
+    line leaves no residuals.
     """
-    # The last bits of a mean depend on the order of its sum and must not make ranks.
+    # The last bits of a mean depend on the order of its sum and must not decide a rank.
     accuracy, metric = np.round(accuracy, 12), np.round(metric, 12)
     return {
         "pearson": _pearson(accuracy, metric),
@@ -33,61 +34,64 @@ def correlations(
 def reliabilities(
     levels: AnyFloatArray, accuracy: AnyFloatArray, metric: AnyFloatArray
 ) -> dict[str, float]:
-    """How much of the variance over the levels is not noise, in the noisier series: 0 to 1.
+    """The share of the variance over the levels that is not noise, from 0 to 1, by kind.
 
-    Arguments as above, the first column being the sample and the others its replicates, whose
-    variance about it is the noise. For `partial` it is that of what a straight line leaves.
+    `levels` is [levels], `accuracy` and `metric` are [levels, 1 + replicates]: the first column is
+    the sample, and the variance of the replicates about it is the noise. The noisier of the two
+    series counts. For `partial` the shares are those of the residuals from a straight line.
     """
-    kept = min(_reliability(accuracy), _reliability(metric))
-    left = min(_reliability(_residuals(levels, accuracy)), _reliability(_residuals(levels, metric)))
-    return {kind: left if kind == "partial" else kept for kind in CORRELATION_KINDS}
+    of_series = min(_reliability(accuracy), _reliability(metric))
+    of_residuals = min(
+        _reliability(_residuals(levels, accuracy)), _reliability(_residuals(levels, metric))
+    )
+    return {kind: of_residuals if kind == "partial" else of_series for kind in CORRELATION_KINDS}
 
 
 def interval(value: float, replicates: AnyFloatArray, reliability: float) -> tuple[float, float]:
-    """The interval of a correlation at 95 %: symmetric (Hall, 1988), and wider for noise.
+    """The 95 % interval of a correlation, within [-1, 1]; NaN if over a tenth of replicates are.
 
-    It reaches as far from the value as 95 % of the replicates lie, over the reliability: noise
-    pulls the correlation of the levels' true values towards 0 (Spearman, 1904). It does so about
-    all that `bias_bound` leaves: ranks of near-equals are swapped more often than not. An
-    interval of the replicates' own quantiles can miss the very value that it is for. NaN where over
-    a tenth of the replicates have no correlation.
+    The interval is symmetric about the value (Hall, 1988): its half width is the distance within
+    which 95 % of the replicates lie, divided by the reliability, because noise pulls the
+    correlation of the true values towards 0 (Spearman, 1904). It covers the value with and without
+    the bias of `bias_bound`, because noise often swaps the ranks of nearly equal values. The
+    quantiles of the replicates would not do: their interval can exclude the value itself.
     """
     known = replicates[~np.isnan(replicates)]
-    if len(known) < 0.9 * len(replicates):
+    if len(known) < MIN_DEFINED_SHARE * len(replicates):
         return np.nan, np.nan
-    half = np.quantile(np.abs(known - value), 0.95) / max(reliability, 1e-9)
-    ends = value, value - bias_bound(value, replicates)
-    return float(max(min(ends) - half, -1)), float(min(max(ends) + half, 1))
+    half_width = np.quantile(np.abs(known - value), CONFIDENCE_LEVEL) / max(reliability, 1e-9)
+    centres = value, value - bias_bound(value, replicates)
+    return float(max(min(centres) - half_width, -1)), float(min(max(centres) + half_width, 1))
 
 
-def _pearson(one: AnyFloatArray, other: AnyFloatArray) -> AnyFloatArray:
-    one, other = one - one.mean(axis=0), other - other.mean(axis=0)
-    norms = (one**2).sum(axis=0) * (other**2).sum(axis=0)
-    product = (one * other).sum(axis=0)
-    # What is left of a constant's deviations is rounding.
-    scale = 1e-12 * len(one)
-    is_constant = (np.abs(one).max(axis=0) < scale) | (np.abs(other).max(axis=0) < scale)
+def _pearson(left: AnyFloatArray, right: AnyFloatArray) -> AnyFloatArray:
+    left, right = left - left.mean(axis=0), right - right.mean(axis=0)
+    norms = (left**2).sum(axis=0) * (right**2).sum(axis=0)
+    product = (left * right).sum(axis=0)
+    # The deviations of a constant from its mean are rounding errors.
+    rounding = 1e-12 * len(left)
+    is_constant = (np.abs(left).max(axis=0) < rounding) | (np.abs(right).max(axis=0) < rounding)
     return np.where(
         is_constant, np.nan, np.clip(product / np.sqrt(np.where(norms > 0, norms, 1)), -1, 1)
     )
 
 
-def _kendall(one: AnyFloatArray, other: AnyFloatArray) -> AnyFloatArray:
-    first, second = np.triu_indices(len(one), 1)
-    signs = np.sign(one[first] - one[second])
-    other_signs = np.sign(other[first] - other[second])
-    untied = np.abs(signs).sum(axis=0) * np.abs(other_signs).sum(axis=0)
-    product = (signs * other_signs).sum(axis=0)
+def _kendall(left: AnyFloatArray, right: AnyFloatArray) -> AnyFloatArray:
+    first, second = np.triu_indices(len(left), 1)
+    left_signs = np.sign(left[first] - left[second])
+    right_signs = np.sign(right[first] - right[second])
+    untied = np.abs(left_signs).sum(axis=0) * np.abs(right_signs).sum(axis=0)
+    product = (left_signs * right_signs).sum(axis=0)
     return np.where(untied > 0, product / np.sqrt(np.where(untied > 0, untied, 1)), np.nan)
 
 
 def _residuals(levels: AnyFloatArray, series: AnyFloatArray) -> AnyFloatArray:
-    """What a straight line in the level leaves of each series; NaN below four levels."""
+    """The residuals of each series from a straight line in the level; NaN below four levels."""
     if len(levels) <= MIN_CORRELATION_LEVELS:
         return np.full(series.shape, np.nan)
     steps, centred = levels - levels.mean(), series - series.mean(axis=0)
-    left: AnyFloatArray = centred - np.outer(steps, steps @ centred / (steps @ steps))
-    return left
+    residuals: AnyFloatArray = centred - np.outer(steps, steps @ centred / (steps @ steps))
+    return residuals
 
 
 def _reliability(series: AnyFloatArray) -> float:

@@ -1,4 +1,4 @@
-"""Calibrators fitted to a run's own predictions, each applied only to examples it has not seen."""
+"""Cross-fitting: each calibrator is applied only to examples that it was not fitted to."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,19 +15,20 @@ MIN_ROWS = 50
 MIN_OUTCOMES = 10
 
 UNPRUNED_TEMPERATURE = "unpruned_temperature"
-"""The temperature fitted to the unpruned model, applied to a level."""
+"""The temperature that is fitted to the unpruned model and applied to every level."""
 
 CALIBRATOR_NAMES = (*CALIBRATOR_KINDS, UNPRUNED_TEMPERATURE)
 
 
 @dataclass(frozen=True)
 class CrossFittedCalibrator:
-    """One calibrator at one level of a run.
+    """A calibrator at one level of a run.
 
-    `confidence` [examples] is cross-fitted: each by a calibrator fitted without the example's fold;
-    NaN where the example could not be scored. So is `probabilities` [examples, options], None of a
-    calibrator that does not scale options. `whole` is fitted to all `fit_rows` examples. Where the
-    rows do not suffice, `why_not` says so, and there is nothing else.
+    `confidence` [examples] is cross-fitted: the calibrator of an example is fitted without the
+    example's fold. NaN where the example could not be scored. `probabilities` [examples, options]
+    are cross-fitted too; None if the calibrator does not scale options. `calibrator` is fitted to
+    all `fit_rows` examples. If the examples are too few, `failure_reason` says why, and the other
+    fields are None.
     """
 
     fit_rows: int
@@ -38,37 +39,44 @@ class CrossFittedCalibrator:
 
 
 def cross_fit(
-    found: ExampleScores, options: OptionScores, seed: int
+    scores: ExampleScores, options: OptionScores, seed: int
 ) -> Mapping[str, list[CrossFittedCalibrator]]:
-    """Every one of CALIBRATORS at each level, in the order of the levels."""
-    fold = folds(options.prompts, seed)
-    base = found.levels.index(0)
-    places = range(len(found.levels))
+    """Cross-fit each of CALIBRATOR_NAMES at each level: one entry per level, in their order."""
+    folds = assign_folds(options.prompts, seed)
+    baseline = scores.levels.index(0)
+    indices = range(len(scores.levels))
     by_kind = {
-        kind: [_cross_fit_level(kind, found, options, fold, (place, place)) for place in places]
+        kind: [
+            _cross_fit_level(kind, scores, options, folds, source=index, target=index)
+            for index in indices
+        ]
         for kind in CALIBRATOR_KINDS
     }
-    moved = [
-        _cross_fit_level("temperature", found, options, fold, (base, place)) for place in places
+    unpruned_temperature = [
+        _cross_fit_level("temperature", scores, options, folds, source=baseline, target=index)
+        for index in indices
     ]
-    return by_kind | {UNPRUNED_TEMPERATURE: moved}
+    return by_kind | {UNPRUNED_TEMPERATURE: unpruned_temperature}
 
 
-def folds(prompts: Sequence[str], seed: int) -> NDArray[np.int64]:
-    """The fold of each example, from 0: equal prompts share one, the others are drawn."""
-    distinct, group = np.unique(np.array(prompts, dtype=object), return_inverse=True)
-    drawn: NDArray[np.int64] = np.random.default_rng(seed).permutation(len(distinct)) % FOLD_COUNT
-    return drawn[group]
+def assign_folds(prompts: Sequence[str], seed: int) -> NDArray[np.int64]:
+    """The fold of each example, from 0 to 4, drawn at random: [examples].
+
+    Examples with the same prompt share a fold. The folds differ by at most one prompt in size.
+    """
+    distinct, prompt_index = np.unique(np.array(prompts, dtype=object), return_inverse=True)
+    folds: NDArray[np.int64] = np.random.default_rng(seed).permutation(len(distinct)) % FOLD_COUNT
+    return folds[prompt_index]
 
 
-def why_too_few_rows(correct: FloatArray, prompts: Sequence[str]) -> str | None:
-    """Why these scored examples do not suffice to calibrate; None where they do."""
-    count, right, different = len(correct), int(correct.sum()), len(set(prompts))
+def too_few_rows_reason(correct: FloatArray, prompts: Sequence[str]) -> str | None:
+    """Why these scored examples are too few to fit a calibrator; None if they are enough."""
+    count, right, distinct = len(correct), int(correct.sum()), len(set(prompts))
     if count < MIN_ROWS:
         return f"{count} scored rows: at least {MIN_ROWS} are needed to calibrate"
-    if different < MIN_ROWS:
+    if distinct < MIN_ROWS:
         return (
-            f"{count} scored rows of {different} different prompts: at least {MIN_ROWS} are needed "
+            f"{count} scored rows of {distinct} different prompts: at least {MIN_ROWS} are needed "
             "to calibrate"
         )
     if min(right, count - right) < MIN_OUTCOMES:
@@ -81,35 +89,45 @@ def why_too_few_rows(correct: FloatArray, prompts: Sequence[str]) -> str | None:
 
 def _cross_fit_level(
     kind: str,
-    found: ExampleScores,
+    scores: ExampleScores,
     options: OptionScores,
-    fold: NDArray[np.int64],
-    places: tuple[int, int],
+    folds: NDArray[np.int64],
+    *,
+    source: int,
+    target: int,
 ) -> CrossFittedCalibrator:
-    """A calibrator fitted at one place among the levels and applied at another."""
-    source, target = places
-    known = ~np.isnan(found.confidence)
+    """Fit a calibrator at level index `source` and apply it at level index `target`."""
+    known = ~np.isnan(scores.confidence)
     rows = np.flatnonzero(known[source])
-    problem = why_too_few_rows(found.correct[source][rows], [options.prompts[row] for row in rows])
+    problem = too_few_rows_reason(
+        scores.correct[source][rows], [options.prompts[row] for row in rows]
+    )
     if problem is not None:
         return CrossFittedCalibrator(
-            len(rows), f"level 0: {problem}" if source != target else problem
+            len(rows), failure_reason=f"level 0: {problem}" if source != target else problem
         )
 
     def fit_to(chosen: NDArray[np.int64]) -> Calibrator:
-        scores, gold = options.log_likelihoods[source][chosen], options.gold[source][chosen]
-        return fit(kind, scores, gold, found.correct[source][chosen])
+        return fit(
+            kind,
+            options.log_likelihoods[source][chosen],
+            options.gold[source][chosen],
+            scores.correct[source][chosen],
+        )
 
-    scores = options.log_likelihoods[target]
-    confidence = np.full(len(fold), np.nan)
-    probabilities = np.full(scores.shape, np.nan)
-    whole = fit_to(rows)
-    for one in range(FOLD_COUNT):
-        calibrator = fit_to(rows[fold[rows] != one])
-        unseen = np.flatnonzero(known[target] & (fold == one))
-        confidence[unseen] = calibrator.confidence(scores[unseen])
+    log_likelihoods = options.log_likelihoods[target]
+    confidence = np.full(len(folds), np.nan)
+    probabilities = np.full(log_likelihoods.shape, np.nan)
+    fitted_to_all = fit_to(rows)
+    for fold in range(FOLD_COUNT):
+        calibrator = fit_to(rows[folds[rows] != fold])
+        unseen = np.flatnonzero(known[target] & (folds == fold))
+        confidence[unseen] = calibrator.confidence(log_likelihoods[unseen])
         if calibrator.scales_options:
-            probabilities[unseen] = calibrator.probabilities(scores[unseen])
+            probabilities[unseen] = calibrator.probabilities(log_likelihoods[unseen])
     return CrossFittedCalibrator(
-        len(rows), None, confidence, probabilities if whole.scales_options else None, whole
+        len(rows),
+        confidence=confidence,
+        probabilities=probabilities if fitted_to_all.scales_options else None,
+        calibrator=fitted_to_all,
     )

@@ -1,4 +1,4 @@
-"""What one run says of each example, as arrays on common axes, for the statistics above it."""
+"""The scores of every example of one run, as arrays with common axes."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from prunelake.schema.arrays import BoolArray, FloatArray
 from prunelake.schema.table import METRIC_KEY
 
 MetricKey = tuple[str, str, str, str]
-"""metric, method, operator, variant; '' where one does not apply."""
+"""metric, method, operator, variant; '' for a part that does not apply."""
 
 PREDICTION_METRICS: tuple[MetricKey, ...] = tuple(
     (name, "", "", "")
@@ -23,16 +23,16 @@ PREDICTION_METRICS: tuple[MetricKey, ...] = tuple(
         *("flip_rate", "harmful_flip_rate", "beneficial_flip_rate"),
     )
 )
-"""What every run has, if only to say that no example could be scored."""
+"""The metrics of every run, even of a run in which no example could be scored."""
 
 
 @dataclass(frozen=True)
 class ExampleScores:
-    """One run: NaN where it says nothing of an example at a level. Level 0 is one of its levels.
+    """The scores of one run; NaN where an example has none at a level. The levels include 0.
 
-    `values` is [levels, examples, cells]: the mean over examples of a cell is its metric.
-    `confidence` and `correct` are [levels, examples], of the examples that could be scored.
-    `optimism` [levels] is the third part of `calibration.brier_decomposition`.
+    `values` is [levels, examples, metric keys]: the mean over the examples is the metric.
+    `confidence` and `correct` are [levels, examples], known where the example could be scored.
+    `optimism` [levels] is the optimism of `calibration.brier_decomposition`.
     """
 
     levels: tuple[int, ...]
@@ -45,20 +45,20 @@ class ExampleScores:
 
     @property
     def is_explained(self) -> BoolArray:
-        """Which examples have a value of any explanation, at whatever level: [examples]."""
-        explanations = np.array([method != "" for _, method, _, _ in self.metric_keys], dtype=bool)
-        known = ~np.isnan(self.values[:, :, explanations])
+        """Which examples have a score of an explanation at any level: [examples]."""
+        of_explanations = np.array([key[1] != "" for key in self.metric_keys], dtype=bool)
+        known = ~np.isnan(self.values[:, :, of_explanations])
         explained: BoolArray = np.logical_or.reduce(known, axis=(0, 2))
         return explained
 
 
 @dataclass(frozen=True)
 class OptionScores:
-    """What one run says of each option, on the levels and examples of its Evidence.
+    """The scores of every option, on the levels and examples of an `ExampleScores`.
 
-    `log_likelihoods` is [levels, examples, options], shifted by their maximum: NaN throughout an
-    example that could not be scored, -inf where an example has fewer options. `gold` is [levels,
-    examples], -1 where nothing is known; `prompts` [examples].
+    `log_likelihoods` is [levels, examples, options], less the maximum over the options: all NaN for
+    an example that could not be scored, -inf where an example has fewer options. `gold` is [levels,
+    examples], -1 where it is unknown. `prompts` is [examples].
     """
 
     log_likelihoods: FloatArray
@@ -67,17 +67,17 @@ class OptionScores:
 
 
 def load_example_scores(connection: duckdb.DuckDBPyConnection) -> ExampleScores:
-    """The evidence of the one run that the connection shows."""
+    """Load the example scores of the only run that the connection shows."""
     levels = select(connection, "select levels from runs")["levels"].to_list()[0]
-    cells, names = _AxisIndex(METRIC_KEY, PREDICTION_METRICS), _AxisIndex(("example_id",))
-    long = [
+    key_axis, example_axis = _AxisIndex(METRIC_KEY, PREDICTION_METRICS), _AxisIndex(("example_id",))
+    indexed_values = [
         (
-            _level_indices(levels, part),
-            names.indices(part),
-            cells.indices(part),
-            part["value"].to_numpy(),
+            _level_indices(levels, batch),
+            example_axis.indices(batch),
+            key_axis.indices(batch),
+            batch["value"].to_numpy(),
         )
-        for part in query_batches(
+        for batch in query_batches(
             connection,
             """
             select
@@ -109,60 +109,70 @@ def load_example_scores(connection: duckdb.DuckDBPyConnection) -> ExampleScores:
         where probabilities is not null
         """,
     )
-    scored = _level_indices(levels, predictions), names.indices(predictions)
-    by_name, by_cell = names.sorted_positions(), cells.sorted_positions()
+    predicted_examples = example_axis.indices(predictions)
+    example_ranks, key_ranks = example_axis.sorted_ranks(), key_axis.sorted_ranks()
 
-    values = np.full((len(levels), len(by_name), len(by_cell)), np.nan)
-    for place, name, cell, value in long:
-        values[place, by_name[name], by_cell[cell]] = value
-    confidence, correct = np.full((2, len(levels), len(by_name)), np.nan)
-    confidence[scored[0], by_name[scored[1]]] = predictions["confidence"]
-    correct[scored[0], by_name[scored[1]]] = predictions["correct"]
+    values = np.full((len(levels), len(example_ranks), len(key_ranks)), np.nan)
+    for level_indices, example_indices, key_indices, batch_values in indexed_values:
+        values[level_indices, example_ranks[example_indices], key_ranks[key_indices]] = batch_values
+    predicted = _level_indices(levels, predictions), example_ranks[predicted_examples]
+    confidence, correct = np.full((2, len(levels), len(example_ranks)), np.nan)
+    confidence[predicted] = predictions["confidence"]
+    correct[predicted] = predictions["correct"]
 
     return build_example_scores(
         tuple(levels),
-        tuple((one, two, three, four) for one, two, three, four in sorted(cells.labels)),
+        tuple(
+            (metric, method, operator, variant)
+            for metric, method, operator, variant in sorted(key_axis.labels)
+        ),
         values,
         confidence,
         correct,
-        tuple(name for (name,) in sorted(names.labels)),
+        tuple(example_id for (example_id,) in sorted(example_axis.labels)),
     )
 
 
 class _AxisIndex:
-    """The rows of some columns, of text, numbered as they come: kept small, for all of a run."""
+    """Numbers distinct labels in order of appearance.
+
+    A label is a tuple of texts, one for each of `columns`. The numbers take little memory, so that
+    the labels of a whole run fit.
+    """
 
     def __init__(self, columns: Sequence[str], labels: Iterable[tuple[str, ...]] = ()) -> None:
         self._columns = columns
         self.labels = {label: number for number, label in enumerate(labels)}
 
-    def indices(self, part: pl.DataFrame) -> NDArray[np.uint32]:
-        """The number of each row of a table."""
-        for label in part.select(self._columns).unique().iter_rows():
+    def indices(self, frame: pl.DataFrame) -> NDArray[np.uint32]:
+        """The number of each row's label: [rows]. New labels get the next numbers."""
+        for label in frame.select(self._columns).unique().iter_rows():
             self.labels.setdefault(label, len(self.labels))
         schema = dict.fromkeys(self._columns, pl.String())
-        known = pl.DataFrame([*self.labels], schema=schema, orient="row").with_row_index("place")
-        joined = part.join(known, on=self._columns, how="left", maintain_order="left")
-        places: NDArray[np.uint32] = joined["place"].to_numpy()
-        return places
+        numbered = pl.DataFrame([*self.labels], schema=schema, orient="row").with_row_index("index")
+        joined = frame.join(numbered, on=self._columns, how="left", maintain_order="left")
+        indices: NDArray[np.uint32] = joined["index"].to_numpy()
+        return indices
 
-    def sorted_positions(self) -> NDArray[np.int64]:
-        """Of each number the place of what has it in order."""
+    def sorted_ranks(self) -> NDArray[np.int64]:
+        """The rank of each number's label among all labels in sorted order: [labels]."""
         ranks = np.empty(len(self.labels), dtype=np.int64)
         ranks[[self.labels[label] for label in sorted(self.labels)]] = np.arange(len(ranks))
         return ranks
 
 
-def _level_indices(levels: Sequence[int], part: pl.DataFrame) -> NDArray[np.int64]:
-    places = part["level"].replace_strict(levels, range(len(levels)), return_dtype=pl.Int64)
-    numbers: NDArray[np.int64] = places.to_numpy()
-    return numbers
+def _level_indices(levels: Sequence[int], frame: pl.DataFrame) -> NDArray[np.int64]:
+    column = frame["level"].replace_strict(levels, range(len(levels)), return_dtype=pl.Int64)
+    indices: NDArray[np.int64] = column.to_numpy()
+    return indices
 
 
-def load_option_scores(connection: duckdb.DuckDBPyConnection, found: ExampleScores) -> OptionScores:
-    """The options of the one run that the connection shows, on the axes of its evidence.
+def load_option_scores(
+    connection: duckdb.DuckDBPyConnection, scores: ExampleScores
+) -> OptionScores:
+    """Load the option scores of the only run that the connection shows, on the axes of `scores`.
 
-    An example whose prompt the run does not tell has its id in place of it.
+    An example whose prompt is unknown gets its id as the prompt.
     """
     predictions = select(
         connection,
@@ -176,52 +186,57 @@ def load_option_scores(connection: duckdb.DuckDBPyConnection, found: ExampleScor
         where log_probabilities is not null
         """,
     )
-    told = select(connection, "select example_id, prompt from examples where prompt is not null")
-    prompts = dict(told.iter_rows())
-    width = max(map(len, predictions["log_probabilities"]), default=1)
-    shape = len(found.levels), len(found.example_ids)
-    log_likelihoods = np.full((*shape, width), np.nan)
+    known_prompts = select(
+        connection, "select example_id, prompt from examples where prompt is not null"
+    )
+    prompts = dict(known_prompts.iter_rows())
+    option_count = max(map(len, predictions["log_probabilities"]), default=1)
+    shape = len(scores.levels), len(scores.example_ids)
+    log_likelihoods = np.full((*shape, option_count), np.nan)
     gold = np.full(shape, -1)
-    levels = {level: place for place, level in enumerate(found.levels)}
-    examples = {name: place for place, name in enumerate(found.example_ids)}
-    for level, name, right, options in predictions.iter_rows():
-        place = levels[level], examples[name]
-        log_likelihoods[place] = -np.inf
-        log_likelihoods[place][: len(options)] = np.array(options) - max(options)
-        gold[place] = right
+    level_index = {level: index for index, level in enumerate(scores.levels)}
+    example_index = {example_id: index for index, example_id in enumerate(scores.example_ids)}
+    for level, example_id, right_option, log_probabilities in predictions.iter_rows():
+        index = level_index[level], example_index[example_id]
+        shifted = np.array(log_probabilities) - max(log_probabilities)
+        log_likelihoods[index] = -np.inf
+        log_likelihoods[index][: len(shifted)] = shifted
+        gold[index] = right_option
     return OptionScores(
-        log_likelihoods, gold, tuple(prompts.get(name, name) for name in found.example_ids)
+        log_likelihoods,
+        gold,
+        tuple(prompts.get(example_id, example_id) for example_id in scores.example_ids),
     )
 
 
 def build_example_scores(
     levels: tuple[int, ...],
-    cells: tuple[MetricKey, ...],
+    metric_keys: tuple[MetricKey, ...],
     values: FloatArray,
     confidence: FloatArray,
     correct: FloatArray,
-    examples: tuple[str, ...],
+    example_ids: tuple[str, ...],
 ) -> ExampleScores:
-    """The evidence of these arrays (shapes as in Evidence), with the parts of the Brier score."""
-    parts = np.full((*confidence.shape, 2), np.nan)
+    """Build `ExampleScores` from arrays of its shapes, and add the two parts of the Brier score."""
+    brier_parts = np.full((*confidence.shape, 2), np.nan)
     optimism = np.zeros(len(levels))
-    for level, part in enumerate(parts):
-        known = ~np.isnan(confidence[level])
+    for index, parts in enumerate(brier_parts):
+        known = ~np.isnan(confidence[index])
         if known.any():
-            *of_examples, optimism[level] = brier_decomposition(
-                confidence[level][known], correct[level][known]
+            brier_calibration, brier_refinement, optimism[index] = brier_decomposition(
+                confidence[index][known], correct[index][known]
             )
-            part[known] = np.column_stack(of_examples)
+            parts[known] = np.column_stack([brier_calibration, brier_refinement])
     return ExampleScores(
         levels=levels,
         metric_keys=(
-            *cells,
+            *metric_keys,
             ("brier_calibration", "", "", ""),
             ("brier_refinement", "", "", ""),
         ),
-        values=np.concatenate([values, parts], axis=2),
+        values=np.concatenate([values, brier_parts], axis=2),
         confidence=confidence,
         correct=correct,
         optimism=optimism,
-        example_ids=examples,
+        example_ids=example_ids,
     )

@@ -1,8 +1,7 @@
-"""What recalibration makes of a run: its metrics before and after, with intervals and tests."""
+"""The metrics of a run before and after recalibration, with intervals and tests."""
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +12,7 @@ from prunelake.analysis.bootstrap import (
     BootstrappedMetric,
     CalibrationBootstrap,
     paired_means,
-    why_unknown,
+    undefined_reason,
 )
 from prunelake.analysis.cross_fitting import (
     CALIBRATOR_NAMES,
@@ -26,8 +25,7 @@ from prunelake.analysis.example_scores import ExampleScores, OptionScores
 from prunelake.schema.analysis_tables import RECALIBRATED
 from prunelake.schema.arrays import FloatArray
 from prunelake.schema.metrics import METRIC_DEFINITIONS, value_range
-
-JsonRow = dict[str, Any]
+from prunelake.schema.table import TableRow
 
 RANKING_METRICS = ("auroc", "aurc")
 OPTION_METRICS = ("brier", "nll")
@@ -40,109 +38,117 @@ RECALIBRATED_METRICS = (
     *OPTION_METRICS,
 )
 MEAN_METRICS = ("top_label_brier", *OPTION_METRICS)
+"""The metrics that are means over examples, in the order of `_example_values`."""
 
-# Each of the five folds has its own map, and where a fold is right less often than the others its
-# map is the higher for it: beside one another they seem to rank worse than any one of them does.
+# Each fold has its own map. The map of a fold is higher if the fold itself has fewer right
+# predictions than the others. Examples of all folds together would therefore seem to be ranked
+# worse than any one map ranks them.
 ORDER_KEPT_NOTE = "one map of the confidence keeps the order of the examples: as before"
 CONFIDENCE_ONLY_NOTE = "calibrates the confidence in the predicted option only: not defined"
 NOT_REPORTED_NOTES = dict.fromkeys(RANKING_METRICS, ORDER_KEPT_NOTE) | dict.fromkeys(
     OPTION_METRICS, CONFIDENCE_ONLY_NOTE
 )
-"""Of the calibrators that map the confidence: what is not reported."""
+"""Why a metric is not reported for calibrators that map the confidence only."""
 
 TESTED_ELSEWHERE_NOTE = "recalibrated: tested in recalibration"
 
 
 def recalibrate(
-    found: ExampleScores, options: OptionScores, replicates: int, seed: int
-) -> dict[str, list[JsonRow]]:
-    """Rows of recalibrated, calibrators and recalibrated_reliability, and more of metrics.
+    scores: ExampleScores, options: OptionScores, replicates: int, seed: int
+) -> dict[str, list[TableRow]]:
+    """Rows of the tables recalibrated, calibrators and recalibrated_reliability, and of metrics.
 
-    The resamples are those of `bootstrap.bootstrap_metrics`: of examples, the cross-fitted
-    confidences being
-    kept as they are.
+    The resamples are those of `bootstrap.bootstrap_metrics`. They resample examples and keep the
+    cross-fitted confidences.
     """
-    fitted = cross_fit(found, options, seed)
-    measure = _RecalibratedMetrics(
-        found,
+    fitted = cross_fit(scores, options, seed)
+    metrics = _RecalibratedMetrics(
+        scores,
         options,
         fitted,
-        statistics.bootstrap_weights(found.is_explained.astype(int), replicates, seed),
+        statistics.bootstrap_weights(scores.is_explained.astype(int), replicates, seed),
     )
     with ThreadPoolExecutor() as pool:
-        by_level = list(pool.map(measure.level, range(len(found.levels))))
-    rows = [row for rows in by_level for row in rows]
+        rows_by_level = list(pool.map(metrics.level_rows, range(len(scores.levels))))
+    rows = [row for level_rows in rows_by_level for row in level_rows]
     return {
         "recalibrated": [
             {name: row[name] for name in RECALIBRATED.schema if name in row} for row in rows
         ],
         "metrics": [_metric_row(row) for row in rows if row["value"] is not None],
         "calibrators": [
-            _calibrator_row(level, name, one)
-            for name, by_place in fitted.items()
-            for level, one in zip(found.levels, by_place, strict=True)
+            _calibrator_row(level, name, fit)
+            for name, fits in fitted.items()
+            for level, fit in zip(scores.levels, fits, strict=True)
         ],
         "recalibrated_reliability": [
             {"level": level, "calibrator": name} | row
-            for name, by_place in fitted.items()
-            for place, level in enumerate(found.levels)
-            if (confidence := by_place[place].confidence) is not None
-            for row in _reliability_bins(confidence, found.correct[place])
+            for name, fits in fitted.items()
+            for index, level in enumerate(scores.levels)
+            if (confidence := fits[index].confidence) is not None
+            for row in _reliability_bins(confidence, scores.correct[index])
         ],
     }
 
 
 class _RecalibratedMetrics:
-    """Every metric of each calibrator at each level, all from the same resamples."""
+    """The metrics of each calibrator at each level, all from the same resamples.
+
+    A state is the run under one calibrator; state 0 is the run before recalibration.
+    """
 
     def __init__(
         self,
-        found: ExampleScores,
+        scores: ExampleScores,
         options: OptionScores,
         fitted: Mapping[str, list[CrossFittedCalibrator]],
         weights: NDArray[np.float32],
     ) -> None:
-        self.found = found
+        self.scores = scores
         self.fitted = fitted
         self.weights = weights
-        self.base = found.levels.index(0)
-        shape = found.confidence.shape
-        plain = softmax(options.log_likelihoods, axis=2)
-        self.states = [(found.confidence, plain)]
-        for by_place in fitted.values():
-            confidence, probabilities = np.full(shape, np.nan), np.full(plain.shape, np.nan)
-            for place, one in enumerate(by_place):
-                if one.confidence is not None:
-                    confidence[place] = one.confidence
-                if one.probabilities is not None:
-                    probabilities[place] = one.probabilities
-            self.states.append((confidence, probabilities))
-        self.means = [_example_values(*state, found.correct, options.gold) for state in self.states]
-        self.scorer = CalibrationBootstrap(
-            np.concatenate([confidence for confidence, _ in self.states]),
-            np.tile(found.correct, (len(self.states), 1)),
+        self.baseline = scores.levels.index(0)
+        uncalibrated = softmax(options.log_likelihoods, axis=2)
+        states = [(scores.confidence, uncalibrated)]
+        for fits in fitted.values():
+            confidence = np.full(scores.confidence.shape, np.nan)
+            probabilities = np.full(uncalibrated.shape, np.nan)
+            for index, fit in enumerate(fits):
+                if fit.confidence is not None:
+                    confidence[index] = fit.confidence
+                if fit.probabilities is not None:
+                    probabilities[index] = fit.probabilities
+            states.append((confidence, probabilities))
+        self.example_values = [
+            _example_values(confidence, probabilities, scores.correct, options.gold)
+            for confidence, probabilities in states
+        ]
+        self.bootstrap = CalibrationBootstrap(
+            np.concatenate([confidence for confidence, _ in states]),
+            np.tile(scores.correct, (len(states), 1)),
             weights,
         )
-        self.scorer.paired_metrics(self.base, self.base)  # found ready by all
+        # The threads of `recalibrate` then find the metrics of the baseline in the cache.
+        self.bootstrap.paired_metrics(self.baseline, self.baseline)
 
-    def level(self, place: int) -> list[JsonRow]:
-        """The rows of one level: all calibrators, all metrics."""
-        level = self.found.levels[place]
-        before = self._beside((0, place), (0, self.base))
-        rows = []
+    def level_rows(self, index: int) -> list[TableRow]:
+        """The rows of one level: every metric of every calibrator."""
+        level = self.scores.levels[index]
+        before = self._paired_metrics((0, index), (0, self.baseline))
+        rows: list[TableRow] = []
         for state, name in enumerate(CALIBRATOR_NAMES, start=1):
-            one = self.fitted[name][place]
-            head = {"level": level, "calibrator": name}
-            if one.confidence is None:
-                note = {"value": None, "n": before["ece"].n, "note": one.failure_reason}
-                rows += [head | {"metric": metric} | note for metric in RECALIBRATED_METRICS]
+            fit = self.fitted[name][index]
+            key = {"level": level, "calibrator": name}
+            if fit.confidence is None:
+                failure = {"value": None, "n": before["ece"].n, "note": fit.failure_reason}
+                rows += [key | {"metric": metric} | failure for metric in RECALIBRATED_METRICS]
                 continue
-            after = self._beside((state, place), (0, self.base))
-            change = self._beside((state, place), (0, place))
+            after = self._paired_metrics((state, index), (0, self.baseline))
+            change = self._paired_metrics((state, index), (0, index))
             for metric in RECALIBRATED_METRICS:
                 low, high = before[metric].interval(*value_range(metric, ""))
                 row = {
-                    **head,
+                    **key,
                     "metric": metric,
                     "higher_is_better": METRIC_DEFINITIONS[metric].higher_is_better,
                     "before": before[metric].value,
@@ -150,43 +156,51 @@ class _RecalibratedMetrics:
                     "before_high": high,
                     "n": before[metric].n,
                 }
-                if one.probabilities is not None or metric not in NOT_REPORTED_NOTES:
+                if fit.probabilities is not None or metric not in NOT_REPORTED_NOTES:
                     rows.append(row | _recalibrated_columns(metric, after[metric], change[metric]))
                 else:
                     rows.append(row | {"value": None, "note": NOT_REPORTED_NOTES[metric]})
         return rows
 
-    def _beside(
-        self, one: tuple[int, int], other: tuple[int, int]
+    def _paired_metrics(
+        self, of: tuple[int, int], baseline: tuple[int, int]
     ) -> dict[str, BootstrappedMetric]:
-        """Every metric of a (state, place), and beside another one."""
-        count = len(self.found.levels)
-        (state, place), (base_state, base) = one, other
-        scores = self.scorer.paired_metrics(state * count + place, base_state * count + base)
-        own, unpruned = self.means[state][place], self.means[base_state][base]
-        return scores | dict(
-            zip(MEAN_METRICS, paired_means(own, unpruned, self.weights), strict=True)
+        """The RECALIBRATED_METRICS of one (state, level index), with another as the baseline."""
+        level_count = len(self.scores.levels)
+        (state, index), (baseline_state, baseline_index) = of, baseline
+        calibration_metrics = self.bootstrap.paired_metrics(
+            state * level_count + index, baseline_state * level_count + baseline_index
         )
+        mean_metrics = paired_means(
+            self.example_values[state][index],
+            self.example_values[baseline_state][baseline_index],
+            self.weights,
+        )
+        return calibration_metrics | dict(zip(MEAN_METRICS, mean_metrics, strict=True))
 
 
 def _recalibrated_columns(
     metric: str, after: BootstrappedMetric, change: BootstrappedMetric
-) -> JsonRow:
-    """A metric after recalibration: beside level 0 as it was, and beside its own level before."""
+) -> TableRow:
+    """The columns of a metric after recalibration.
+
+    The baseline of `after` is level 0 before recalibration, that of `change` the same level before
+    recalibration.
+    """
     low, high = after.interval(*value_range(metric, ""))
     delta, gain = after.difference, change.difference
-    is_up = METRIC_DEFINITIONS[metric].higher_is_better
+    higher_is_better = METRIC_DEFINITIONS[metric].higher_is_better
     return {
         "value": after.value,
         "ci_low": low,
         "ci_high": high,
-        "gain": gain.value if is_up else -gain.value,
-        "gain_low": gain.low if is_up else -gain.high,
-        "gain_high": gain.high if is_up else -gain.low,
+        "gain": gain.value if higher_is_better else -gain.value,
+        "gain_low": gain.low if higher_is_better else -gain.high,
+        "gain_high": gain.high if higher_is_better else -gain.low,
         "gain_p_value": gain.p_value,
         "paired_n": after.paired_n,
         "paired_value": after.paired_value,
-        "unpruned_value": after.unpruned_value,
+        "unpruned_value": after.baseline_value,
         "delta": delta.value,
         "delta_se": delta.se,
         "delta_low": delta.low,
@@ -194,25 +208,26 @@ def _recalibrated_columns(
         "equivalence_low": delta.equivalence_low,
         "equivalence_high": delta.equivalence_high,
         "p_value": delta.p_value,
-        "note": why_unknown(metric, after.value, after.n, after.estimate.se)
-        or why_unknown(metric, delta.value, after.paired_n, delta.se),
+        "note": undefined_reason(metric, after.value, after.n, after.estimate.se)
+        or undefined_reason(metric, delta.value, after.paired_n, delta.se),
     }
 
 
 def _example_values(
     confidence: FloatArray, probabilities: FloatArray, correct: FloatArray, gold: NDArray[np.int64]
 ) -> FloatArray:
-    """What each example adds to each of MEANS: [levels, examples, 3].
+    """The values of each example whose means are MEAN_METRICS: [levels, examples, 3].
 
-    Of `confidence` and `correct` [levels, examples], `probabilities` [levels, examples, options].
+    `confidence`, `correct` and `gold` are [levels, examples], `probabilities` is [levels, examples,
+    options].
     """
     right = np.take_along_axis(probabilities, np.maximum(gold, 0)[..., None], axis=2)[..., 0]
     brier = (probabilities**2).sum(axis=2) - 2 * right + 1
     return np.stack([(confidence - correct) ** 2, brier, -np.log(right)], axis=2)
 
 
-def _metric_row(row: JsonRow) -> JsonRow:
-    """The same in `metrics`, whose variant is the calibrator."""
+def _metric_row(row: TableRow) -> TableRow:
+    """The row of `metrics` for a row of `recalibrated`; its variant is the calibrator."""
     names = (
         *("level", "metric", "higher_is_better", "value", "n", "ci_low", "ci_high", "paired_n"),
         *("paired_value", "unpruned_value", "delta", "delta_se", "delta_low", "delta_high"),
@@ -226,30 +241,29 @@ def _metric_row(row: JsonRow) -> JsonRow:
     }
 
 
-def _calibrator_row(level: int, name: str, one: CrossFittedCalibrator) -> JsonRow:
+def _calibrator_row(level: int, name: str, fit: CrossFittedCalibrator) -> TableRow:
+    source = " at level 0" if name == UNPRUNED_TEMPERATURE else ""
     return {
         "level": level,
         "calibrator": name,
-        "parameters": None if one.calibrator is None else one.calibrator.to_json(),
-        "fit": f"{FOLD_COUNT} folds of the run's own rows"
-        + (" at level 0" if name == UNPRUNED_TEMPERATURE else ""),
-        "fit_rows": one.fit_rows,
-        "note": one.failure_reason,
+        "parameters": None if fit.calibrator is None else fit.calibrator.to_json(),
+        "fit": f"{FOLD_COUNT} folds of the run's own rows{source}",
+        "fit_rows": fit.fit_rows,
+        "note": fit.failure_reason,
     }
 
 
-def _reliability_bins(confidence: FloatArray, correct: FloatArray) -> list[JsonRow]:
-    """Confidence and accuracy in the equal-width bins, the last one closed; no empty ones."""
+def _reliability_bins(confidence: FloatArray, correct: FloatArray) -> list[TableRow]:
+    """Confidence and accuracy in each bin of `calibration.equal_width_bins` that has examples."""
     known = ~np.isnan(confidence)
     confidence, correct = confidence[known], correct[known]
-    last = calibration.BIN_COUNT - 1
-    bins = np.minimum(np.floor(confidence * calibration.BIN_COUNT), last).astype(int)
+    bins = calibration.equal_width_bins(confidence)
     return [
         {
-            "bin": int(one),
-            "n": int((bins == one).sum()),
-            "mean_confidence": float(confidence[bins == one].mean()),
-            "accuracy": float(correct[bins == one].mean()),
+            "bin": int(bin_index),
+            "n": int((bins == bin_index).sum()),
+            "mean_confidence": float(confidence[bins == bin_index].mean()),
+            "accuracy": float(correct[bins == bin_index].mean()),
         }
-        for one in np.unique(bins)
+        for bin_index in np.unique(bins)
     ]

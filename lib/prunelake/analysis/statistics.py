@@ -1,4 +1,4 @@
-"""One bootstrap over examples, and the tests and intervals that stand on it."""
+"""Resampling of examples, and the intervals and tests that follow from it."""
 
 from typing import NamedTuple
 
@@ -9,31 +9,41 @@ from scipy.special import bdtr, ndtri, stdtr, stdtrit
 
 from prunelake.schema.arrays import AnyFloatArray, FloatArray
 
+CONFIDENCE_LEVEL = 0.95
+"""Of the intervals that are reported."""
+
+EQUIVALENCE_CONFIDENCE_LEVEL = 0.9
+"""Of the interval that lies within a margin where two one-sided tests at 5 % pass."""
+
+MIN_DEFINED_SHARE = 0.9
+"""Of the replicates: where fewer have a value, there is no interval."""
+
 
 class Estimate(NamedTuple):
-    """A value over `n` examples, and its standard error: NaN where it cannot be known."""
+    """A value over `n` examples and its standard error, which is NaN where it is unknown."""
 
     value: float
     n: int
     se: float
 
     def interval(self, confidence: float, *biases: float) -> tuple[float, float]:
-        """Two-sided, by Student's t with n - 1 degrees of freedom; NaN where the error is.
+        """The two-sided interval by Student's t with n - 1 degrees of freedom.
 
-        It reaches about what the value is, and would be without each of these biases.
+        The interval covers the value with and without each bias. NaN where `se` is NaN.
         """
-        half = float(stdtrit(self.n - 1, (1 + confidence) / 2) * self.se)
-        values = [self.value, *(self.value - bias for bias in biases)]
-        return min(values) - half, max(values) + half
+        half_width = float(stdtrit(self.n - 1, (1 + confidence) / 2) * self.se)
+        centres = [self.value, *(self.value - bias for bias in biases)]
+        return min(centres) - half_width, max(centres) + half_width
 
 
 def bootstrap_weights(
     strata: NDArray[np.integer], replicates: int, seed: int
 ) -> NDArray[np.float32]:
-    """How often each example counts in each replicate of the bootstrap: [examples, replicates].
+    """How often each replicate of the bootstrap draws each example: [examples, replicates].
 
-    Examples are drawn with replacement within their stratum, whose size is thereby kept: a run
-    explains a fixed part of its examples.
+    `strata` [examples] numbers the stratum of each example. Examples are drawn with replacement
+    within their stratum, so that each stratum keeps its size: a run explains a fixed number of its
+    examples.
     """
     generator = np.random.default_rng(seed)
     weights = np.zeros((len(strata), replicates), dtype=np.float32)
@@ -48,32 +58,32 @@ def bootstrap_weights(
 def bootstrap_means(
     values: FloatArray, weights: AnyFloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Mean over examples of values [examples, metrics], of which NaN ones do not count.
+    """The mean of each column of `values` [examples, columns], ignoring NaN.
 
-    Returns the means [metrics], the number of examples behind each [metrics], and the means of the
-    replicates [metrics, replicates]; NaN where no example counts.
+    Returns the means [columns], the number of examples in each mean [columns], and the means of the
+    replicates [columns, replicates]. A mean over no example is NaN.
     """
     known = ~np.isnan(values)
     used = known.any(axis=1)
     known, filled = known[used], np.where(known, values, 0)[used]
-    drawn = weights if used.all() else weights[used]
+    used_weights = weights if used.all() else weights[used]
     n = known.sum(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        total = filled.astype(drawn.dtype).T @ drawn
-        count = known.astype(drawn.dtype).T @ drawn
+        total = filled.astype(used_weights.dtype).T @ used_weights
+        count = known.astype(used_weights.dtype).T @ used_weights
         return filled.sum(axis=0) / n, n, total / count
 
 
 def bootstrap_estimate(value: float, n: int, replicates: AnyFloatArray) -> Estimate:
-    """A value over n examples with its standard error from its replicates.
+    """A value over `n` examples with its standard error from its `replicates` [replicates].
 
-    That is the replicates' standard deviation, corrected by n / (n - 1) in variance as a resample's
-    is too small by that factor: the interval of a mean is the usual t interval. Replicates in which
-    the value does not exist are left out, up to a tenth of them. Without variation among the
-    replicates nothing is known about the error.
+    The standard error is the standard deviation of the replicates times sqrt(n / (n - 1)), because
+    the variance of a resample is too small by (n - 1) / n. With it, the interval of a mean is the
+    usual t interval. Replicates without a value (NaN) are ignored, up to a tenth of them. The error
+    is unknown if the replicates do not vary.
     """
     known = replicates[~np.isnan(replicates)].astype(np.float64)
-    if n < 2 or len(known) < 0.9 * len(replicates) or np.isnan(value):
+    if n < 2 or len(known) < MIN_DEFINED_SHARE * len(replicates) or np.isnan(value):
         return Estimate(value, n, np.nan)
     se = float(known.std() * np.sqrt(n / (n - 1)))
     # A constant sums to slightly different floats.
@@ -81,13 +91,13 @@ def bootstrap_estimate(value: float, n: int, replicates: AnyFloatArray) -> Estim
 
 
 def bias_bound(value: float, replicates: AnyFloatArray) -> float:
-    """The most that a value can lie off its truth on average; 0 where its replicates are unknown.
+    """The largest average distance of a value from its truth; 0 if its replicates are unknown.
 
-    A resample adds its own noise to that of the sample, so that its spread grows by the root of 2.
-    Where noise alone makes a value (the error of what is calibrated, the ranks of equals), the
-    value is off in proportion to the spread, and a resample by as much again less 1: the bias is
-    1 / (sqrt(2) - 1) times what the mean of the replicates lies off the value. Where the value is
-    more than noise it is less.
+    A resample adds its own noise to the noise of the sample, so that its spread grows by sqrt(2).
+    Where a value is nothing but noise (the calibration error of a calibrated model, the ranks of
+    equal values), its bias is proportional to the spread, and a resample adds sqrt(2) - 1 times
+    that bias. The bias is then (mean of the replicates - value) / (sqrt(2) - 1). Where the value is
+    more than noise, the bias is smaller.
     """
     known = replicates[~np.isnan(replicates)].astype(np.float64)
     if np.isnan(value) or not len(known):
@@ -96,39 +106,39 @@ def bias_bound(value: float, replicates: AnyFloatArray) -> float:
 
 
 def paired_t_p_value(delta: float, se: float, n: int) -> float:
-    """Two-sided p of no paired difference: Student's t with n - 1 degrees of freedom."""
+    """The two-sided p-value of a paired difference: Student's t with n - 1 degrees of freedom."""
     return float(2 * stdtr(n - 1, -abs(delta) / se))
 
 
 def mcnemar_p_value(lost: int, won: int) -> float:
-    """Exact two-sided p of no difference between paired proportions (McNemar).
+    """The exact two-sided p-value of a difference between paired proportions (McNemar).
 
-    `lost` and `won` count the examples right only before and only after.
+    `lost` counts the examples that are right only before, `won` those that are right only after.
     """
     return float(min(1.0, 2 * bdtr(min(lost, won), lost + won, 0.5)))
 
 
 def tango_interval(lost: int, won: int, n: int, confidence: float) -> tuple[float, float]:
-    """Score interval of the difference of paired proportions (Tango, Statistics in Medicine 1998).
+    """The score interval of (won - lost) / n, a difference of paired proportions.
 
-    Of (won - lost) / n. Unlike a bootstrap it knows that no discordant pair among n examples
-    does not mean that there is none: with lost = won = 0 it still has width.
+    Source: Tango, Statistics in Medicine 1998. A bootstrap of lost = won = 0 has no width; this
+    interval has one, because n examples without a change do not rule out a change.
     """
     z = float(ndtri((1 + confidence) / 2))
     estimate = (won - lost) / n
 
-    def statistic(delta: float) -> float:
+    def score(delta: float) -> float:
         gap = won - lost - n * delta
         if gap == 0:
             return 0.0
-        # The probability of losing, most likely under this difference: a root of a quadratic.
+        # The likeliest probability of losing under this difference: a root of a quadratic.
         b = -won - lost + (2 * n - won + lost) * delta
         c = -lost * delta * (1 - delta)
         losing = (np.sqrt(max(b * b - 8 * n * c, 0)) - b) / (4 * n)
         variance = n * (2 * losing + delta * (1 - delta))
         return float(gap / np.sqrt(variance)) if variance > 0 else float(np.copysign(np.inf, gap))
 
-    # Falling in delta: it is z at the lower end and -z at the upper.
-    low = -1.0 if statistic(-1.0) <= z else brentq(lambda d: statistic(d) - z, -1.0, estimate)
-    high = 1.0 if statistic(1.0) >= -z else brentq(lambda d: statistic(d) + z, estimate, 1.0)
+    # The score falls as delta grows: it is z at the lower end and -z at the upper end.
+    low = -1.0 if score(-1.0) <= z else brentq(lambda delta: score(delta) - z, -1.0, estimate)
+    high = 1.0 if score(1.0) >= -z else brentq(lambda delta: score(delta) + z, estimate, 1.0)
     return float(low), float(high)

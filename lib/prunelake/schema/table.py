@@ -10,6 +10,9 @@ FORMAT_VERSION = 2
 """Changes when a file of an older version can no longer be read as it stands, and when the code
 computes other numbers from the same spec: it is part of a run's identity."""
 
+TableRow = dict[str, Any]
+"""A row of a table: its values by column."""
+
 
 @dataclass(frozen=True)
 class Table:
@@ -26,7 +29,7 @@ class Table:
         """The column that says which run, or profile, a row is of."""
         return self.key[0]
 
-    def frame(self, rows: list[dict[str, Any]]) -> pl.DataFrame:
+    def frame(self, rows: list[TableRow]) -> pl.DataFrame:
         """The rows as a frame of exactly this table's columns and types."""
         return pl.DataFrame(rows, schema=dict(self.schema), orient="row", strict=True)
 
