@@ -19,6 +19,7 @@ from prunelake.schema.analysis_tables import ANALYSIS_TABLES
 from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.settings import Settings
 from prunelake.spec import SweepSpec
+from prunelake.sweep import steps
 from prunelake.sweep.evaluate import evaluate_shard
 from prunelake.sweep.run import run_sweep
 
@@ -72,14 +73,14 @@ def sweep_in_child(
     sweep = quick_sweep(patch)
     lines = os.open(ledger, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     check_writable = commit.check_writable
-    steps = 0
+    step_count = 0
 
     def counted(step: Callable[..., Any]) -> Callable[..., Any]:
         def counting(*given: Any, **named: Any) -> Any:
-            nonlocal steps
-            if steps == deadly_step:
+            nonlocal step_count
+            if step_count == deadly_step:
                 os.kill(os.getpid(), signal.SIGKILL)
-            steps += 1
+            step_count += 1
             os.write(lines, b"step\n")
             return step(*given, **named)
 
