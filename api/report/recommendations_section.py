@@ -9,12 +9,8 @@ from api.report import html
 from prunelake.errors import NothingToShow
 from prunelake.lake.bound_query import Connection
 from prunelake.recommend.candidates import Candidate, Check, Level
-from prunelake.recommend.recommendation import (
-    Answer,
-    Recommendation,
-    RecommendationRequest,
-    recommend,
-)
+from prunelake.recommend.recommendation import Answer, Recommendation, recommend
+from prunelake.recommend.request import RecommendationRequest
 
 CRITERION_HELP = {
     "accuracy": "right answers, as a share",

@@ -9,13 +9,13 @@ from api.findings.recommendation import Advice
 from api.http.problems import ERROR_RESPONSES
 from api.routes.data import SnapshotDependency, reject_repeated_parameters
 from prunelake.recommend.budget import BUDGET_EXAMPLE, BUDGET_PATTERN, parse_budget
-from prunelake.recommend.recommendation import (
+from prunelake.recommend.recommendation import recommend
+from prunelake.recommend.request import (
     DEFAULT_CALIBRATOR,
     DEFAULT_MARGIN,
     CalibrationMetric,
     Margins,
     RecommendationRequest,
-    recommend,
 )
 
 router = APIRouter(
@@ -55,7 +55,7 @@ class RecommendationParameters(BaseModel):
         default=None, description="Of calibration, instead of margin."
     )
     calibration: CalibrationMetric = Field(
-        default="ece", description="What calibration is measured by."
+        default=CalibrationMetric.ece, description="What calibration is measured by."
     )
     calibrator: str = Field(
         default=DEFAULT_CALIBRATOR, description="What the second answer recalibrates confidence by."

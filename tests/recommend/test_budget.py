@@ -1,4 +1,4 @@
-"""Budgets: what is read, what is refused, and which costs meet one."""
+"""Budgets: their text form, the errors of invalid texts, and the costs that meet a budget."""
 
 import pytest
 from hypothesis import given
@@ -23,23 +23,23 @@ TERMS = st.builds(
 
 
 @given(st.lists(TERMS, min_size=1, max_size=4), st.sampled_from([",", ", ", " and ", " ,  "]))
-def test_what_is_written_is_read(terms: list[BudgetTerm], joint: str) -> None:
+def test_a_written_budget_is_parsed_again(terms: list[BudgetTerm], joint: str) -> None:
     assert parse_budget(joint.join(map(str, terms))) == CostBudget(tuple(terms))
     assert parse_budget(str(CostBudget(tuple(terms)))) == CostBudget(tuple(terms))
 
 
 @given(st.text(max_size=20).filter(lambda text: not any(c in text for c in "<>")))
-def test_anything_else_is_refused_in_one_line(text: str) -> None:
+def test_text_without_a_comparison_is_refused_in_one_line(text: str) -> None:
     with pytest.raises(InvalidRequest, match=r"^budget term [^\n]*$"):
         parse_budget(text)
 
 
 @given(st.from_regex(BUDGET_PATTERN, fullmatch=True))
-def test_what_the_schema_describes_is_read(text: str) -> None:
+def test_every_budget_that_the_schema_allows_is_parsed(text: str) -> None:
     assert parse_budget(text.rstrip("\n")).terms
 
 
-def test_none_is_no_budget() -> None:
+def test_none_is_a_budget_without_terms() -> None:
     assert parse_budget(None) == CostBudget()
     assert CostBudget().is_met({})
 
@@ -47,21 +47,21 @@ def test_none_is_no_budget() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "budget term '': not a name, one of"),
-        ("speedup", "budget term 'speedup': not a name"),
-        ("speedup>=1.2,", "budget term '': not a name"),
+        ("", "budget term '' is not a name, one of"),
+        ("speedup", "budget term 'speedup' is not a name"),
+        ("speedup>=1.2,", "budget term '' is not a name"),
         ("speedup=>1.2", "as in 'speedup>=1.2, kv_share<=0.8'"),
         ("speedup>=-1", "and a number, as in"),
-        ("speedup>=1.2.3", "budget term 'speedup>=1.2.3': not a name"),
-        ("speedup>=1e999", "budget term 'speedup>=1e999': not a name"),
+        ("speedup>=1.2.3", "budget term 'speedup>=1.2.3' is not a name"),
+        ("speedup>=1e999", "budget term 'speedup>=1e999' is not a name"),
         (
             "kv_shar<=0.8",
-            "no cost 'kv_shar', perhaps 'kv_share'; there are speedup, decode_speedup",
+            "no cost 'kv_shar', perhaps 'kv_share'; the costs are speedup, decode_speedup",
         ),
-        ("removed_layers>=2, price<3", "budget term 'price<3': no cost 'price'; there are"),
+        ("removed_layers>=2, price<3", "budget term 'price<3': no cost 'price'; the costs are"),
     ],
 )
-def test_what_is_no_budget_is_refused_with_the_term_and_the_names(text: str, words: str) -> None:
+def test_the_error_names_the_invalid_term_and_the_costs(text: str, words: str) -> None:
     with pytest.raises(InvalidRequest) as raised:
         parse_budget(text)
     assert words in str(raised.value)
@@ -86,7 +86,7 @@ def test_every_term_must_be_met_by_a_known_cost(text: str, met: bool) -> None:
     assert parse_budget(text).is_met(costs | counted) is met
 
 
-def test_speeds_and_removals_are_to_be_great_and_what_is_left_small() -> None:
+def test_more_is_better_for_speeds_and_removals_but_not_for_remaining_shares() -> None:
     great = {name for name in COST_NAMES if BudgetTerm(name, ">=", 1).more_is_better}
     small = {"weight_share", "kv_share", "parameter_share", "memory_share"}
     assert set(COST_NAMES) - great == small

@@ -1,4 +1,4 @@
-"""Recommendations from given criteria: the level, the strategy, none, and what is refused."""
+"""Recommendations from given criteria: the level, the removal order, and the errors."""
 
 import datetime
 from pathlib import Path
@@ -9,13 +9,8 @@ import pytest
 from prunelake.errors import InvalidRequest, NotFound, NothingToShow, PruneLakeError
 from prunelake.lake import views
 from prunelake.recommend.budget import parse_budget
-from prunelake.recommend.recommendation import (
-    Answer,
-    Margins,
-    Recommendation,
-    RecommendationRequest,
-    recommend,
-)
+from prunelake.recommend.recommendation import Answer, Recommendation, recommend
+from prunelake.recommend.request import Margins, RecommendationRequest
 from tests.support.criteria_runs import CRITERIA, Loss, compared_run
 from tests.support.example_runs import published_run
 from tests.support.lake_rows import run_row, write_raw
@@ -27,25 +22,25 @@ LATER = datetime.datetime(2026, 5, 1, tzinfo=datetime.UTC)
 UNEXPLAINED: dict[str, Loss] = {"comprehensiveness": None, "sufficiency": None}
 
 
-def asked(lake: Path, budget: str | None = None, **question: Any) -> Recommendation:
+def recommendation(lake: Path, budget: str | None = None, **question: Any) -> Recommendation:
     fields: dict[str, Any] = {"model": "tiny", "budget": parse_budget(budget)} | question
     with views.connect(lake) as connection:
         return recommend(connection, RecommendationRequest(**fields))
 
 
-def answered(lake: Path, budget: str | None = None, **question: Any) -> Answer:
-    return asked(lake, budget, **question).as_it_is
+def plain_answer(lake: Path, budget: str | None = None, **question: Any) -> Answer:
+    return recommendation(lake, budget, **question).as_it_is
 
 
-def reason(lake: Path, budget: str | None = None, **question: Any) -> str | None:
-    (one,) = answered(lake, budget, **question).candidates
-    assert one.level is None
-    return one.reason
+def no_level_reason(lake: Path, budget: str | None = None, **question: Any) -> str | None:
+    (candidate,) = plain_answer(lake, budget, **question).candidates
+    assert candidate.level is None
+    return candidate.reason
 
 
 def test_the_deepest_level_before_the_first_failure_is_recommended(tmp_path: Path) -> None:
     run_id = compared_run(tmp_path, "run", {1: {}, 2: {}, 3: {"ece": UNSURE}, 4: {}})
-    answer = answered(tmp_path)
+    answer = plain_answer(tmp_path)
     assert (answer.strategy, answer.level, answer.calibrator) == ("cosine", 2, None)
     assert answer.run_ids == (run_id,)
     assert answer.removed == (1, 3)  # the first two of the order, ascending
@@ -61,185 +56,189 @@ def test_the_deepest_level_before_the_first_failure_is_recommended(tmp_path: Pat
 
 
 @pytest.mark.parametrize("metric", CRITERIA)
-def test_any_criterion_can_stop_it(tmp_path: Path, metric: str) -> None:
+def test_a_failure_of_any_criterion_prevents_a_recommendation(tmp_path: Path, metric: str) -> None:
     compared_run(tmp_path, "run", {1: {metric: BAD}, 2: {}})
-    answer = answered(tmp_path)
+    answer = plain_answer(tmp_path)
     assert (answer.strategy, answer.level, answer.removed, answer.costs) == (None, None, (), {})
     assert answer.candidate is None
-    assert reason(tmp_path) == "quality"
+    assert no_level_reason(tmp_path) == "quality"
 
 
-def test_a_margin_apart_from_the_others_lets_one_criterion_pass(tmp_path: Path) -> None:
+def test_a_margin_of_one_criterion_does_not_affect_the_others(tmp_path: Path) -> None:
     compared_run(tmp_path, "run", {1: {"ece": BAD}, 2: {"ece": BAD, "accuracy": BAD}})
-    assert answered(tmp_path, margins=Margins.with_default(0.02, calibration=0.07)).level == 1
-    assert answered(tmp_path, margins=Margins.with_default(0.07)).level == 2
-    assert answered(tmp_path, margins=Margins.with_default(0.07, faithfulness=0.005)).level is None
+    assert plain_answer(tmp_path, margins=Margins.with_default(0.02, calibration=0.07)).level == 1
+    assert plain_answer(tmp_path, margins=Margins.with_default(0.07)).level == 2
+    assert (
+        plain_answer(tmp_path, margins=Margins.with_default(0.07, faithfulness=0.005)).level is None
+    )
 
 
 def test_every_task_must_pass_at_the_same_level(tmp_path: Path) -> None:
     compared_run(tmp_path, "one", {1: {}, 2: {}, 3: {}, 4: {}}, task="one")
     compared_run(tmp_path, "two", {1: {}, 3: {}, 4: {"ece": BAD}}, task="two")
-    found = asked(tmp_path)
-    assert found.tasks == ("one", "two")
-    assert found.as_it_is.level == 3
-    assert answered(tmp_path, tasks=("one",)).level == 4
-    # 2 was not evaluated on both.
-    assert answered(tmp_path, "removed_layers<=2").level == 1
+    result = recommendation(tmp_path)
+    assert result.tasks == ("one", "two")
+    assert result.as_it_is.level == 3
+    assert plain_answer(tmp_path, tasks=("one",)).level == 4
+    # Level 2 was not evaluated on both tasks.
+    assert plain_answer(tmp_path, "removed_layers<=2").level == 1
 
 
-def test_orders_that_were_not_evaluated_on_every_task_are_no_answer(tmp_path: Path) -> None:
+def test_an_order_that_lacks_a_task_is_not_recommended(tmp_path: Path) -> None:
     compared_run(tmp_path, "one", {1: {}}, task="one")
     compared_run(tmp_path, "two", {1: {}}, task="two")
     compared_run(tmp_path, "deep", {1: {}, 2: {}}, task="one", strategy="last")
-    answer = answered(tmp_path)
+    answer = plain_answer(tmp_path)
     assert (answer.strategy, answer.level) == ("cosine", 1)
     assert [(c.strategy, c.reason) for c in answer.candidates][1] == ("last", "task_missing")
-    assert answered(tmp_path, tasks=("one",)).strategy == "last"
+    assert plain_answer(tmp_path, tasks=("one",)).strategy == "last"
 
 
-def test_an_order_that_differs_by_task_is_not_one_model(tmp_path: Path) -> None:
+def test_runs_with_different_orders_are_different_candidates(tmp_path: Path) -> None:
     for task, order in (("one", [0, 1, 2, 3]), ("two", [3, 2, 1, 0])):
         compared_run(tmp_path, task, {1: {}}, task=task, removal_order=order, strategy="divergence")
-    answer = answered(tmp_path)
+    answer = plain_answer(tmp_path)
     assert answer.level is None
     assert [c.reason for c in answer.candidates] == ["task_missing", "task_missing"]
 
 
-def test_of_several_orders_the_one_that_removes_most_is_taken(tmp_path: Path) -> None:
+def test_the_order_that_removes_most_layers_is_recommended(tmp_path: Path) -> None:
     compared_run(tmp_path, "a", {1: {}, 2: {}, 3: {"ece": BAD}})
     compared_run(tmp_path, "b", {1: {}, 2: {}, 3: {}}, strategy="last")
-    found = asked(tmp_path)
-    assert (found.as_it_is.strategy, found.as_it_is.level) == ("last", 3)
-    assert found.candidate_count == 2
+    result = recommendation(tmp_path)
+    assert (result.as_it_is.strategy, result.as_it_is.level) == ("last", 3)
+    assert result.candidate_count == 2
 
 
-def test_of_equals_the_one_of_the_least_loss_of_calibration_is_taken(tmp_path: Path) -> None:
+def test_among_equal_levels_the_smaller_loss_of_calibration_decides(tmp_path: Path) -> None:
     compared_run(tmp_path, "a", {1: {"ece": (0.005, 0.01)}})
     compared_run(tmp_path, "b", {1: {"ece": (0.001, 0.018)}}, strategy="last")
-    assert answered(tmp_path).strategy == "last"
+    assert plain_answer(tmp_path).strategy == "last"
 
 
-def test_the_run_that_asked_most_counts_whatever_came_out(tmp_path: Path) -> None:
+def test_the_run_with_the_most_explained_examples_counts_whatever_its_results(
+    tmp_path: Path,
+) -> None:
     compared_run(tmp_path, "plain", {1: {}, 2: {}}, n=500, created_at=LATER)
     explained = compared_run(tmp_path, "more", {1: {"ece": BAD}}, n=600)
     levels = {0: UNEXPLAINED, 1: UNEXPLAINED}
     compared_run(tmp_path, "latest", levels, n=900, created_at=LATER)
-    found = asked(tmp_path)
-    assert found.as_it_is.candidates[0].run_ids == (explained,)
-    assert found.as_it_is.level is None
+    result = recommendation(tmp_path)
+    assert result.as_it_is.candidates[0].run_ids == (explained,)
+    assert result.as_it_is.level is None
 
 
 def test_levels_without_explanations_are_not_recommended(tmp_path: Path) -> None:
     compared_run(tmp_path, "run", {1: UNEXPLAINED, 2: {}, 3: UNEXPLAINED})
-    assert answered(tmp_path).level == 2
-    assert reason(tmp_path, "removed_layers>=3") == "not_tested"
+    assert plain_answer(tmp_path).level == 2
+    assert no_level_reason(tmp_path, "removed_layers>=3") == "not_tested"
 
 
-def test_recalibration_can_rescue_a_level(tmp_path: Path) -> None:
+def test_recalibration_can_make_a_level_pass(tmp_path: Path) -> None:
     levels = {1: {}, 2: {"ece": BAD}, 3: {}, 4: {"accuracy": BAD}}
     recalibrated: dict[int, Loss] = dict.fromkeys(levels, (-0.05, 0.01))
     compared_run(tmp_path, "run", levels, recalibrated=recalibrated)
-    found = asked(tmp_path)
-    assert (found.as_it_is.level, found.recalibrated.level) == (1, 3)
-    assert found.recalibrated.calibrator == "temperature"
-    assert answered(tmp_path, "removed_layers>=2").level is None
-    assert asked(tmp_path, "removed_layers>=2").recalibrated.level == 3
+    result = recommendation(tmp_path)
+    assert (result.as_it_is.level, result.recalibrated.level) == (1, 3)
+    assert result.recalibrated.calibrator == "temperature"
+    assert plain_answer(tmp_path, "removed_layers>=2").level is None
+    assert recommendation(tmp_path, "removed_layers>=2").recalibrated.level == 3
 
 
-def test_recalibration_can_fail_where_the_model_as_it_is_passes(tmp_path: Path) -> None:
+def test_recalibration_can_make_a_level_fail(tmp_path: Path) -> None:
     compared_run(tmp_path, "run", {1: {}, 2: {}}, recalibrated={1: (0.0, 0.01), 2: BAD})
-    found = asked(tmp_path)
-    assert (found.as_it_is.level, found.recalibrated.level) == (2, 1)
+    result = recommendation(tmp_path)
+    assert (result.as_it_is.level, result.recalibrated.level) == (2, 1)
 
 
 ORDER = [3, 1, 2, 0, 4, 5, 6, 7]
 
 
 def profile_of(lake: Path, name: str, *speedups: float, **columns: Any) -> None:
-    """A profile of levels 0, 1, ... that decode so many times as fast as level 0."""
+    """Write a profile of levels 0, 1, ...; level k decodes speedups[k - 1] times as fast as 0."""
     decode = {level: [4.0 / ratio] * 3 for level, ratio in enumerate((1.0, *speedups))}
     profiled(lake, name, decode, **{"removal_order": ORDER, "layer_count": 8} | columns)
 
 
-def test_a_budget_of_what_was_measured(tmp_path: Path) -> None:
+def test_a_budget_limits_measured_costs(tmp_path: Path) -> None:
     compared_run(tmp_path, "run", {1: {}, 2: {}, 3: {"ece": BAD}})
     profile_of(tmp_path, "here", 1.1, 1.25, 1.5)
-    found = asked(tmp_path, "speedup>=1.2")
-    assert found.device == "a CPU, 1 thread"
-    assert found.as_it_is.level == 2
-    assert found.as_it_is.costs["decode_speedup"] == pytest.approx(1.25)
-    assert found.as_it_is.costs["kv_share"] == pytest.approx(32 / 64)
-    assert answered(tmp_path, "speedup<1.2").level == 1
-    assert reason(tmp_path, "speedup>=1.3") == "quality"
-    assert reason(tmp_path, "speedup>=2") == "over_budget"
-    (candidate,) = answered(tmp_path, "speedup>=2").candidates
+    result = recommendation(tmp_path, "speedup>=1.2")
+    assert result.device == "a CPU, 1 thread"
+    assert result.as_it_is.level == 2
+    assert result.as_it_is.costs["decode_speedup"] == pytest.approx(1.25)
+    assert result.as_it_is.costs["kv_share"] == pytest.approx(32 / 64)
+    assert plain_answer(tmp_path, "speedup<1.2").level == 1
+    assert no_level_reason(tmp_path, "speedup>=1.3") == "quality"
+    assert no_level_reason(tmp_path, "speedup>=2") == "over_budget"
+    (candidate,) = plain_answer(tmp_path, "speedup>=2").candidates
     near = candidate.nearest_level(parse_budget("speedup>=2"))
     assert near is not None
     assert near.level == 3
 
 
 def test_the_first_term_of_the_budget_ranks_the_orders(tmp_path: Path) -> None:
-    """Of two orders the deeper one is slower here."""
+    """The deeper of the two orders is slower here."""
     compared_run(tmp_path, "a", {1: {}, 2: {}})
     compared_run(tmp_path, "b", {1: {}}, strategy="last")
     profile_of(tmp_path, "a", 1.1, 1.2)
     profile_of(tmp_path, "b", 1.4, strategy="last")
-    assert answered(tmp_path).strategy == "cosine"
-    assert answered(tmp_path, "speedup>=1.1").strategy == "last"
-    assert answered(tmp_path, "kv_share<=0.8, speedup>=1.1").strategy == "cosine"
-    assert answered(tmp_path, "speedup>=1.5").level is None
+    assert plain_answer(tmp_path).strategy == "cosine"
+    assert plain_answer(tmp_path, "speedup>=1.1").strategy == "last"
+    assert plain_answer(tmp_path, "kv_share<=0.8, speedup>=1.1").strategy == "cosine"
+    assert plain_answer(tmp_path, "speedup>=1.5").level is None
 
 
-def test_an_order_that_was_not_measured_is_no_answer_to_a_budget(tmp_path: Path) -> None:
+def test_an_order_without_measured_costs_is_not_recommended_for_a_budget(tmp_path: Path) -> None:
     compared_run(tmp_path, "a", {1: {}})
     compared_run(tmp_path, "b", {1: {}, 2: {}}, strategy="last")
     profile_of(tmp_path, "a", 1.5)
-    answer = answered(tmp_path, "speedup>=1.2")
+    answer = plain_answer(tmp_path, "speedup>=1.2")
     assert (answer.strategy, answer.level) == ("cosine", 1)
     assert [c.reason for c in answer.candidates] == [None, "cost_unknown"]
 
 
-def test_of_several_devices_one_has_to_be_named(tmp_path: Path) -> None:
+def test_a_budget_needs_a_device_if_several_were_measured(tmp_path: Path) -> None:
     compared_run(tmp_path, "run", {1: {}})
     profile_of(tmp_path, "cpu", 1.5)
     profile_of(tmp_path, "gpu", 1.1, device="cuda", device_name="a GPU")
     with pytest.raises(NotFound, match=r"measured on a CPU, 1 thread and a GPU; choose one"):
-        asked(tmp_path, "speedup>=1.2")
-    assert answered(tmp_path, "speedup>=1.2", device="a CPU, 1 thread").level == 1
-    assert reason(tmp_path, "speedup>=1.2", device="a GPU") == "over_budget"
-    # What is counted needs no device.
-    found = asked(tmp_path, "removed_layers>=1")
-    assert (found.as_it_is.level, found.device) == (1, None)
+        recommendation(tmp_path, "speedup>=1.2")
+    assert plain_answer(tmp_path, "speedup>=1.2", device="a CPU, 1 thread").level == 1
+    assert no_level_reason(tmp_path, "speedup>=1.2", device="a GPU") == "over_budget"
+    # Counted costs need no device.
+    result = recommendation(tmp_path, "removed_layers>=1")
+    assert (result.as_it_is.level, result.device) == (1, None)
 
 
-def test_a_budget_chooses_among_what_passes(tmp_path: Path) -> None:
+def test_a_budget_limits_the_levels_that_pass(tmp_path: Path) -> None:
     compared_run(tmp_path, "run", {1: {}, 2: {}, 3: {"ece": BAD}, 4: {}})
-    assert answered(tmp_path, "removed_layers<=1").level == 1
-    assert answered(tmp_path, "removed_share<0.25").level == 1
-    assert answered(tmp_path, "removed_layers>=1, removed_layers<=2").level == 2
-    assert reason(tmp_path, "removed_layers>=3") == "quality"
-    assert reason(tmp_path, "removed_layers>=9") == "over_budget"
-    (candidate,) = answered(tmp_path, "removed_layers>=9").candidates
+    assert plain_answer(tmp_path, "removed_layers<=1").level == 1
+    assert plain_answer(tmp_path, "removed_share<0.25").level == 1
+    assert plain_answer(tmp_path, "removed_layers>=1, removed_layers<=2").level == 2
+    assert no_level_reason(tmp_path, "removed_layers>=3") == "quality"
+    assert no_level_reason(tmp_path, "removed_layers>=9") == "over_budget"
+    (candidate,) = plain_answer(tmp_path, "removed_layers>=9").candidates
     near = candidate.nearest_level(parse_budget("removed_layers>=9"))
     assert near is not None
     assert near.level == 4
 
 
-def test_the_latest_revision_is_what_the_model_is(tmp_path: Path) -> None:
+def test_only_the_latest_revision_of_a_model_counts(tmp_path: Path) -> None:
     compared_run(tmp_path, "old", {1: {}, 2: {}}, revision="1" * 40, task="older")
     compared_run(tmp_path, "new", {1: {}}, revision="2" * 40, created_at=LATER)
-    found = asked(tmp_path)
-    assert (found.revision, found.tasks, found.as_it_is.level) == ("2" * 40, ("demo",), 1)
+    result = recommendation(tmp_path)
+    assert (result.revision, result.tasks, result.as_it_is.level) == ("2" * 40, ("demo",), 1)
 
 
 def test_a_model_is_named_by_its_reference_or_the_last_part_of_it(tmp_path: Path) -> None:
     compared_run(tmp_path, "a", {1: {}}, model="hub:org/small")
     for name in ("hub:org/small", "small"):
-        assert asked(tmp_path, model=name).model == "hub:org/small"
+        assert recommendation(tmp_path, model=name).model == "hub:org/small"
     compared_run(tmp_path, "b", {1: {}}, model="/models/small/")
-    assert asked(tmp_path, model="hub:org/small").model == "hub:org/small"
-    with pytest.raises(NotFound, match="'small' is /models/small/ or hub:org/small: say"):
-        asked(tmp_path, model="small")
+    assert recommendation(tmp_path, model="hub:org/small").model == "hub:org/small"
+    with pytest.raises(NotFound, match="'small' may be /models/small/ or hub:org/small: choose"):
+        recommendation(tmp_path, model="small")
 
 
 @pytest.mark.parametrize(
@@ -257,33 +256,33 @@ def test_a_model_is_named_by_its_reference_or_the_last_part_of_it(tmp_path: Path
         ),
     ],
 )
-def test_what_cannot_be_answered_is_one_clear_line(
+def test_the_error_is_one_clear_line(
     tmp_path: Path, question: dict[str, Any], kind: type[PruneLakeError], words: str
 ) -> None:
     compared_run(tmp_path, "run", {1: {}}, recalibrated={1: (0.0, 0.01)})
     with pytest.raises(kind) as raised:
-        asked(tmp_path, **question)
+        recommendation(tmp_path, **question)
     assert str(raised.value).startswith(words)
     assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("margin", [0.0, -0.02, float("nan"), float("inf")])
-def test_a_margin_is_above_0_and_finite(margin: float) -> None:
+def test_a_margin_must_be_above_0_and_finite(margin: float) -> None:
     with pytest.raises(InvalidRequest, match=r"margin of accuracy: .* is not above 0"):
         Margins.with_default(margin)
     with pytest.raises(InvalidRequest, match="margin of faithfulness: "):
         Margins.with_default(0.02, faithfulness=margin)
 
 
-def test_what_was_published_without_examples_or_pruned_levels_shows_nothing(tmp_path: Path) -> None:
+def test_published_values_and_unpruned_runs_allow_no_recommendation(tmp_path: Path) -> None:
     published_run(tmp_path, model="published")
     with pytest.raises(NothingToShow, match="published has no examples in the lake"):
-        asked(tmp_path, model="published")
+        recommendation(tmp_path, model="published")
     write_raw(tmp_path, run_row("whole", levels=[0], model="whole"))
     with pytest.raises(NothingToShow, match="whole: no pruned level was evaluated"):
-        asked(tmp_path, model="whole")
+        recommendation(tmp_path, model="whole")
 
 
-def test_an_empty_lake_says_what_would_fill_it(tmp_path: Path) -> None:
+def test_the_error_of_an_empty_lake_gives_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="no run of model 'tiny'; sweep or import it first"):
-        asked(tmp_path)
+        recommendation(tmp_path)

@@ -6,19 +6,11 @@ from typing import Annotated
 import typer
 
 from prunelake.cli.console import LakeOption, load_settings
-
-
-class CalibrationMetricOption(StrEnum):
-    """The metric of calibration that must not be worse."""
-
-    ece = "ece"
-    smooth_ece = "smooth_ece"
-    brier = "brier"
-    nll = "nll"
+from prunelake.recommend.request import DEFAULT_CALIBRATOR, DEFAULT_MARGIN, CalibrationMetric
 
 
 class AnswerFormat(StrEnum):
-    """How the answer is printed."""
+    """The format of the printed answer."""
 
     text = "text"
     json = "json"
@@ -27,56 +19,58 @@ class AnswerFormat(StrEnum):
 def recommend(
     model: Annotated[str, typer.Option(help="Model reference, or its last part.")],
     task: Annotated[
-        str | None, typer.Option(help="One, or several by commas [all that were evaluated].")
+        str | None, typer.Option(help="One task, or several with commas [all evaluated tasks].")
     ] = None,
     budget: Annotated[
-        str | None, typer.Option(help="What it may cost: speedup>=1.2, kv_share<=0.8.")
+        str | None, typer.Option(help="Limits on its costs: speedup>=1.2, kv_share<=0.8.")
     ] = None,
-    margin: Annotated[float, typer.Option(help="How much worse each criterion may be.")] = 0.02,
+    margin: Annotated[
+        float, typer.Option(help="The largest allowed loss for each criterion.")
+    ] = DEFAULT_MARGIN,
     faithfulness_margin: Annotated[
-        float | None, typer.Option(help="Of explanations, instead of --margin.")
+        float | None, typer.Option(help="For explanations, instead of --margin.")
     ] = None,
     calibration_margin: Annotated[
-        float | None, typer.Option(help="Of calibration, instead of --margin.")
+        float | None, typer.Option(help="For calibration, instead of --margin.")
     ] = None,
     calibration: Annotated[
-        CalibrationMetricOption, typer.Option(help="What calibration is measured by.")
-    ] = CalibrationMetricOption.ece,
+        CalibrationMetric, typer.Option(help="The metric of calibration.")
+    ] = CalibrationMetric.ece,
     calibrator: Annotated[
-        str, typer.Option(help="What the second answer recalibrates confidence by.")
-    ] = "temperature",
+        str, typer.Option(help="The calibrator of the second answer, after recalibration.")
+    ] = DEFAULT_CALIBRATOR,
     device: Annotated[
-        str | None, typer.Option(help="Where the budget's costs were measured, if on several.")
+        str | None, typer.Option(help="The device of the costs, if several were measured.")
     ] = None,
     format: AnswerFormat = AnswerFormat.text,
     lake: LakeOption = None,
 ) -> None:
-    """Say which level and strategy to take, why not more, and what would change that.
+    """Recommend a level and a strategy, and say what would change the answer.
 
-    It is the deepest level whose accuracy, calibration and explanations are shown to be no worse
-    than the unpruned model's beyond the margins. None is an answer.
+    The answer is the deepest level whose accuracy, calibration and explanations are shown to be no
+    worse than the unpruned model's by more than the margins. With few examples, expect "none".
     """
     from prunelake.lake import views
     from prunelake.recommend.budget import parse_budget
-    from prunelake.recommend.recommendation import Margins, RecommendationRequest
-    from prunelake.recommend.recommendation import recommend as decide
+    from prunelake.recommend.recommendation import recommend as recommend_level
+    from prunelake.recommend.request import Margins, RecommendationRequest
 
-    question = RecommendationRequest(
+    request = RecommendationRequest(
         model=model,
         tasks=tuple(task.split(",")) if task is not None else (),
         budget=parse_budget(budget),
         margins=Margins.with_default(margin, faithfulness_margin, calibration_margin),
-        calibration=calibration.value,
+        calibration=calibration,
         calibrator=calibrator,
         device=device,
     )
     with views.connect(load_settings(lake).lake) as connection:
-        found = decide(connection, question)
+        recommendation = recommend_level(connection, request)
     if format is AnswerFormat.json:
         from api.findings.recommendation import Advice
 
-        typer.echo(Advice.of(found).model_dump_json(indent=2))
+        typer.echo(Advice.of(recommendation).model_dump_json(indent=2))
     else:
         from prunelake.cli.terminal import print_recommendation
 
-        print_recommendation(found)
+        print_recommendation(recommendation)

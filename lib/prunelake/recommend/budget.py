@@ -1,4 +1,4 @@
-"""What a pruned model may cost: `speedup>=1.2, kv_share<=0.8`."""
+"""Cost budgets: limits on the costs of a pruned model, as in `speedup>=1.2, kv_share<=0.8`."""
 
 import operator
 import re
@@ -17,11 +17,11 @@ COST_COLUMNS = {
     "parameter_share": "parameter_share",
     "memory_share": "memory_share",
 }
-"""Costs that `prunelake profile` measures, and their column in the view `efficiency`: each is a
-ratio to the unpruned model."""
+"""The column of the view `efficiency` for each cost that `prunelake profile` measures. Each cost is
+a ratio to the unpruned model."""
 
 COUNTED_COSTS = ("removed_layers", "removed_share")
-"""Costs that need no measurement: how many layers lose their unit, and their share of all."""
+"""Costs without a measurement: the number of layers that lose their unit, and its share of all."""
 
 COST_NAMES = (*COST_COLUMNS, *COUNTED_COSTS)
 
@@ -42,7 +42,7 @@ TERM_PATTERN = re.compile(
 
 _CANONICAL_TERM = rf"(?:{'|'.join(COST_NAMES)})(?:>=|<=|>|<){NUMBER_PATTERN}"
 BUDGET_PATTERN = rf"^{_CANONICAL_TERM}(?:,{_CANONICAL_TERM})*$"
-"""Budgets as a program writes them, for a schema."""
+"""Budgets without spaces, for the schema of the API."""
 
 
 @dataclass(frozen=True)
@@ -55,20 +55,20 @@ class BudgetTerm:
 
     @property
     def column(self) -> str:
-        """What is compared: a column of `efficiency`, or one of COUNTED."""
+        """The compared value: a column of `efficiency`, or a name of COUNTED_COSTS."""
         return COST_COLUMNS.get(self.name, self.name)
 
     @property
     def more_is_better(self) -> bool:
-        """Whether a greater value saves more, as of speeds, unlike shares of what is left."""
+        """Whether a larger value saves more: true for speeds, false for remaining shares."""
         return not self.name.endswith("_share") or self.name == "removed_share"
 
     def is_met(self, value: float | None) -> bool:
-        """Whether a value is within the bound; one that is not known is not."""
+        """Whether a value meets the bound; an unknown value does not."""
         return value is not None and COMPARISONS[self.comparison](value, self.bound)
 
     def distance(self, value: float) -> float:
-        """How far a value lies off the bound, as a share of the bound."""
+        """The distance of a value from the bound, as a share of the bound."""
         return abs(value - self.bound) / (abs(self.bound) or 1)
 
     def __str__(self) -> str:
@@ -78,12 +78,12 @@ class BudgetTerm:
 
 @dataclass(frozen=True)
 class CostBudget:
-    """Terms that must all be met; none of them is no budget."""
+    """Terms that must all be met. A budget without terms is always met."""
 
     terms: tuple[BudgetTerm, ...] = ()
 
     def is_met(self, costs: Mapping[str, float | None]) -> bool:
-        """Whether the costs of a level, by column, meet every term."""
+        """Whether the costs of a level meet every term; `costs` are by column of `efficiency`."""
         return all(term.is_met(costs.get(term.column)) for term in self.terms)
 
     def __str__(self) -> str:
@@ -91,10 +91,12 @@ class CostBudget:
 
 
 def parse_budget(text: str | None) -> CostBudget:
-    """The budget that a text describes: terms joined by commas or `and`.
+    """Parse a budget: terms separated by commas or `and`; None is a budget without terms.
+
+        parse_budget("speedup>=1.2 and kv_share<=0.8")
 
     Raises:
-        InvalidRequest: a term that is none, or names no known cost.
+        InvalidRequest: a term has another form, or names an unknown cost.
     """
     if text is None:
         return CostBudget()
@@ -102,18 +104,19 @@ def parse_budget(text: str | None) -> CostBudget:
 
 
 def _parse_term(text: str) -> BudgetTerm:
-    found = TERM_PATTERN.fullmatch(text)
-    if found is None:
+    match = TERM_PATTERN.fullmatch(text)
+    if match is None:
         raise InvalidRequest(
-            f"budget term {text!r}: not a name, one of {' '.join(COMPARISONS)} and a number, "
+            f"budget term {text!r} is not a name, one of {' '.join(COMPARISONS)} and a number, "
             f"as in {BUDGET_EXAMPLE!r}"
         )
-    name = found["name"]
+    name = match["name"]
     if name not in COST_NAMES:
         near = get_close_matches(name, COST_NAMES, 1)
+        suggestion = f", perhaps {near[0]!r}" if near else ""
         raise InvalidRequest(
-            f"budget term {text!r}: no cost {name!r}{f', perhaps {near[0]!r}' if near else ''}; "
-            f"there are {', '.join(COST_NAMES)}, as in {BUDGET_EXAMPLE!r}",
+            f"budget term {text!r}: no cost {name!r}{suggestion}; "
+            f"the costs are {', '.join(COST_NAMES)}, as in {BUDGET_EXAMPLE!r}",
             COST_NAMES,
         )
-    return BudgetTerm(name, found["comparison"], float(found["bound"]))
+    return BudgetTerm(name, match["comparison"], float(match["bound"]))

@@ -1,4 +1,4 @@
-"""A removal order as something to take: its evidence at every level, and how deep it may go."""
+"""Candidates for a recommendation: a removal order with the evidence for each of its levels."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -13,7 +13,7 @@ CostValues = Mapping[str, float | None]
 
 
 class Check(FrozenValue):
-    """One criterion of one run at one level: a row of `criteria`, which says what each part is."""
+    """One criterion of one run at one level: a row of the view `criteria`."""
 
     task: str
     run_id: str
@@ -24,17 +24,19 @@ class Check(FrozenValue):
     variant: str | None
     unpruned_value: float | None
     value: float | None
-    loss: float | None = Field(description="How much worse; negative where it is better.")
+    loss: float | None = Field(
+        description="How much worse the value is than the unpruned value; negative if it is better."
+    )
     loss_bound: float | None = Field(
         description="The upper end of the one-sided 95 % interval of the loss."
     )
     margin: float
-    is_met: bool = Field(description="Whether loss_bound lies below the margin.")
-    n: int | None = Field(description="Examples known here and at level 0.")
+    is_met: bool = Field(description="Whether loss_bound is below the margin.")
+    n: int | None = Field(description="The number of examples with values here and at level 0.")
     n_needed: int | None = Field(
-        description="About how many would show it, were the loss to stay as it is."
+        description="About how many examples would meet the criterion if the loss stayed the same."
     )
-    note: str | None = Field(description="Why something is not known.")
+    note: str | None = Field(description="Why a value is unknown.")
 
 
 class Level(FrozenValue):
@@ -42,12 +44,14 @@ class Level(FrozenValue):
 
     level: int
     costs: dict[str, float | None] = Field(
-        description="removed_layers, removed_share, and the ratios of `efficiency` that are known."
+        description="removed_layers, removed_share, and the known ratios of the view efficiency."
     )
     is_within_budget: bool
-    is_tested: bool = Field(description="Evaluated and explained on every task.")
-    is_met: bool = Field(description="No criterion fails on any task.")
-    is_reached: bool = Field(description="Met, as is every shallower level that was tested.")
+    is_tested: bool = Field(description="Whether every task was evaluated and explained here.")
+    is_met: bool = Field(description="Whether every criterion is met on every task.")
+    is_reached: bool = Field(
+        description="Whether this level and every shallower tested level are met."
+    )
     checks: tuple[Check, ...]
 
     @property
@@ -60,11 +64,12 @@ NoLevelReason = Literal["task_missing", "not_tested", "cost_unknown", "over_budg
 
 
 class Candidate(FrozenValue):
-    """One removal order in one number format, and how deep it may go.
+    """A removal order in one number format, with its deepest level that passes.
 
-    `level` is None where no level can be recommended, for this `reason`: it was not evaluated on
-    every task; no level within the budget was explained on every task; a cost of the budget was not
-    measured; no level meets the budget; or none that does passes the criteria.
+    `level` is None if no level passes, and `reason` says why: `task_missing` (not evaluated on
+    every task), `not_tested` (no level within the budget was explained on every task),
+    `cost_unknown` (a cost in the budget was not measured), `over_budget` (no level meets the
+    budget) or `quality` (no level within the budget meets all criteria).
     """
 
     strategy: str
@@ -78,27 +83,27 @@ class Candidate(FrozenValue):
 
     def level_at(self, level: int) -> Level:
         """The evidence at a level."""
-        return next(one for one in self.levels if one.level == level)
+        return next(candidate for candidate in self.levels if candidate.level == level)
 
     @property
     def first_failed_level(self) -> Level | None:
-        """The first tested level that fails a criterion; deeper ones are not tested after it."""
-        return next((one for one in self.levels if one.is_tested and not one.is_met), None)
+        """The first tested level that fails a criterion; deeper levels do not count after it."""
+        return next((level for level in self.levels if level.is_tested and not level.is_met), None)
 
     def nearest_level(self, budget: CostBudget) -> Level | None:
-        """The level that comes closest to the budget; None where a cost of it is not known."""
+        """The level that comes closest to the budget; None if no level has all costs in it."""
 
-        def distance(one: Level) -> float:
+        def distance(level: Level) -> float:
             return sum(
-                term.distance(value)
+                term.distance(cost)
                 for term in budget.terms
-                if (value := one.costs.get(term.column)) is not None and not term.is_met(value)
+                if (cost := level.costs.get(term.column)) is not None and not term.is_met(cost)
             )
 
         known = [
-            one
-            for one in self.levels
-            if all(one.costs.get(term.column) is not None for term in budget.terms)
+            level
+            for level in self.levels
+            if all(level.costs.get(term.column) is not None for term in budget.terms)
         ]
         return min(known, key=distance, default=None)
 
@@ -110,10 +115,10 @@ def build_candidate(
     costs: Mapping[str, Mapping[int, CostValues]],
     budget: CostBudget,
 ) -> Candidate:
-    """What the runs of one removal order, one a task, say together.
+    """The candidate of the runs of one removal order: rows of `runs`, one for each task.
 
-    `checks` are rows of `criteria` with one calibrator, of whatever runs; `costs` are the measured
-    ones by run and level.
+    `checks` are rows of `criteria` under one calibrator, and may include other runs. `costs` are
+    the measured costs by run id and level.
     """
     first = runs[0]
     run_ids = tuple(run["run_id"] for run in runs)
@@ -121,30 +126,30 @@ def build_candidate(
     measured: dict[int, CostValues] = {}
     for run_id in run_ids:
         measured |= costs.get(run_id, {})
-    is_whole = {run["task"] for run in runs} == set(tasks)
+    has_all_tasks = {run["task"] for run in runs} == set(tasks)
     levels = []
-    for (level,), rows in checks.filter(pl.col("run_id").is_in(run_ids)).group_by(
+    for (level_value,), rows in checks.filter(pl.col("run_id").is_in(run_ids)).group_by(
         "level", maintain_order=True
     ):
-        number = int(level)
-        is_everywhere = is_whole and rows["run_id"].n_unique() == len(runs)
-        its_costs = _counted_costs(number, layer_count) | dict(measured.get(number, {}))
+        level = int(level_value)
+        is_complete = has_all_tasks and rows["run_id"].n_unique() == len(runs)
+        level_costs = _counted_costs(level, layer_count) | dict(measured.get(level, {}))
         levels.append(
             Level(
-                level=number,
-                costs=its_costs,
-                is_within_budget=budget.is_met(its_costs),
-                is_tested=is_everywhere and all(rows["is_level_tested"]),
-                is_met=is_everywhere and all(rows["is_level_met"]),
-                is_reached=is_everywhere and all(rows["is_reached"]),
+                level=level,
+                costs=level_costs,
+                is_within_budget=budget.is_met(level_costs),
+                is_tested=is_complete and all(rows["is_level_tested"]),
+                is_met=is_complete and all(rows["is_level_met"]),
+                is_reached=is_complete and all(rows["is_reached"]),
                 checks=tuple(
                     Check(**{name: row[name] for name in Check.model_fields})
                     for row in rows.sort("task", "criterion").iter_rows(named=True)
                 ),
             )
         )
-    levels.sort(key=lambda one: one.level)
-    passing = [one.level for one in levels if one.is_reached and one.is_within_budget]
+    levels.sort(key=lambda item: item.level)
+    passing = [item.level for item in levels if item.is_reached and item.is_within_budget]
     return Candidate(
         strategy=first["strategy"],
         dtype=first["dtype"],
@@ -153,19 +158,21 @@ def build_candidate(
         removal_order=tuple(first["removal_order"] or ()),
         levels=tuple(levels),
         level=max(passing, default=None),
-        reason=None if passing else _reason(levels, is_whole, budget),
+        reason=None if passing else _no_level_reason(levels, has_all_tasks, budget),
     )
 
 
-def _reason(levels: Sequence[Level], is_whole: bool, budget: CostBudget) -> NoLevelReason:
-    if not is_whole:
+def _no_level_reason(
+    levels: Sequence[Level], has_all_tasks: bool, budget: CostBudget
+) -> NoLevelReason:
+    if not has_all_tasks:
         return "task_missing"
     columns = {term.column for term in budget.terms} - set(COUNTED_COSTS)
-    if not all(any(one.costs.get(name) is not None for one in levels) for name in columns):
+    if not all(any(level.costs.get(name) is not None for level in levels) for name in columns):
         return "cost_unknown"
-    if not any(one.is_within_budget for one in levels):
+    if not any(level.is_within_budget for level in levels):
         return "over_budget"
-    is_tested = any(one.is_tested and one.is_within_budget for one in levels)
+    is_tested = any(level.is_tested and level.is_within_budget for level in levels)
     return "quality" if is_tested else "not_tested"
 
 

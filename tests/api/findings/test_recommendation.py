@@ -18,7 +18,8 @@ from prunelake.cli.app import app
 from prunelake.lake import views
 from prunelake.lake.publish import publish
 from prunelake.recommend.budget import parse_budget
-from prunelake.recommend.recommendation import Recommendation, RecommendationRequest, recommend
+from prunelake.recommend.recommendation import Recommendation, recommend
+from prunelake.recommend.request import RecommendationRequest
 from tests.support.api_client import api_client
 from tests.support.criteria_runs import Loss, compared_run
 from tests.support.example_runs import judged_run, published_run

@@ -1,0 +1,158 @@
+"""The evidence of the lake for a recommendation: the runs of a model, their checks and costs."""
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from prunelake.errors import NotFound, NothingToShow
+from prunelake.lake.bound_query import BoundQuery, Connection
+from prunelake.recommend.budget import COST_COLUMNS
+from prunelake.recommend.candidates import CostValues
+from prunelake.recommend.request import RecommendationRequest
+
+
+def latest_runs(connection: Connection, model: str) -> pl.DataFrame:
+    """The runs of the latest revision of a model: rows of `runs`, latest first.
+
+    Raises:
+        NotFound: no run of the model, or `model` is the last part of several references.
+        NothingToShow: only values that were published without examples.
+    """
+    runs = BoundQuery(
+        """
+        select *, regexp_extract(rtrim(model, '/'), '[^/:]+$') as name
+        from runs
+        order by created_at desc, run_id
+        """
+    ).rows(connection)
+    runs_of_model = runs.filter(model=model)
+    if runs_of_model.is_empty():
+        runs_of_model = runs.filter(name=model)
+    models = sorted(set(runs_of_model["model"]))
+    if not models:
+        known = sorted(set(runs["model"]))
+        remedy = f"the lake has {', '.join(known[:9])}" if known else "sweep or import it first"
+        raise NotFound(f"no run of model {model!r}; {remedy}", known)
+    if len(models) > 1:
+        raise NotFound(f"model {model!r} may be {' or '.join(models)}: choose one", models)
+    with_examples = runs_of_model.filter(pl.col("example_count") > 0)
+    if with_examples.is_empty():
+        raise NothingToShow(
+            f"{models[0]} has no examples in the lake, only published values; without examples no "
+            "level can be shown to be safe"
+        )
+    return with_examples.filter(revision=with_examples["revision"][0])
+
+
+def representative_runs(connection: Connection, runs: pl.DataFrame) -> pl.DataFrame:
+    """One of these runs for each removal order, number format and task.
+
+    The run with the most explained examples counts, then the run with the most examples, then the
+    latest. The choice never depends on a run's results.
+    """
+    explained = BoundQuery(
+        """
+        select run_id, max(n) as explained_count
+        from metrics
+        where metric = 'comprehensiveness'
+        group by run_id
+        """
+    ).rows(connection)
+    return (
+        runs.join(explained, on="run_id", how="left")
+        .sort(
+            pl.col("explained_count").fill_null(0),
+            "example_count",
+            "created_at",
+            descending=True,
+            nulls_last=True,
+            maintain_order=True,
+        )
+        .unique(["strategy", "dtype", "removal_order", "task"], keep="first", maintain_order=True)
+        .sort("strategy", "dtype", "task", "run_id")
+    )
+
+
+def criteria_checks(
+    connection: Connection, request: RecommendationRequest, run_ids: Sequence[str]
+) -> pl.DataFrame:
+    """The rows of `criteria` of these runs, with the margins and metrics of the request.
+
+    Raises:
+        NotFound: the runs have other calibrators, but not that of the request.
+    """
+    _require_calibrator(connection, request.calibrator, run_ids)
+    return BoundQuery(
+        """
+        from criteria_at(
+            accuracy_margin := $accuracy,
+            faithfulness_margin := $faithfulness,
+            calibration_margin := $calibration,
+            calibration_metric := $metric,
+            recalibrated_by := $calibrator,
+            run_ids := $run_ids
+        )
+        order by run_id, level, criterion
+        """,
+        **request.margins.model_dump(),
+        metric=request.calibration.value,
+        calibrator=request.calibrator,
+        run_ids=run_ids,
+    ).rows(connection)
+
+
+def _require_calibrator(connection: Connection, calibrator: str, run_ids: Sequence[str]) -> None:
+    fitted = BoundQuery(
+        "select distinct calibrator from recalibration where list_contains($run_ids, run_id)",
+        run_ids=run_ids,
+    )
+    known = sorted(fitted.rows(connection)["calibrator"])
+    if known and calibrator not in known:
+        raise NotFound(f"no calibrator {calibrator!r}; there are {', '.join(known)}", known)
+
+
+def measured_costs(
+    connection: Connection, request: RecommendationRequest, model: str, runs: pl.DataFrame
+) -> tuple[str | None, dict[str, dict[int, CostValues]]]:
+    """The device of the costs, and the costs of these runs by run id and level.
+
+    The device is None, and there are no costs, if nothing was measured or several devices were and
+    the budget needs none of them.
+
+    Raises:
+        NotFound: no costs of the requested device, or the budget needs costs and several devices
+            have them.
+        NothingToShow: a cost in the budget was never measured.
+    """
+    efficiency = BoundQuery(
+        "from efficiency where list_contains($run_ids, run_id)", run_ids=runs["run_id"].to_list()
+    )
+    columns = dict.fromkeys(COST_COLUMNS.values())
+    measured = efficiency.rows(connection).select("run_id", "level", "device", *columns)
+    devices = sorted(set(measured["device"]))
+    if request.device is not None and request.device not in devices:
+        raise NotFound(
+            f"no cost of {model} was measured on {request.device!r}; "
+            f"measured devices: {', '.join(devices) or 'none'}",
+            devices,
+        )
+    device = request.device or (devices[0] if len(devices) == 1 else None)
+    for term in request.budget.terms:
+        if term.name not in COST_COLUMNS:
+            continue
+        if measured[term.column].null_count() == measured.height:
+            raise NothingToShow(
+                f"budget term '{term}': {term.name} was never measured for {model}; "
+                f"`prunelake profile --model {model} --strategy {runs['strategy'][0]}` measures it"
+            )
+        if device is None:
+            raise NotFound(
+                f"budget term '{term}': {term.name} was measured on {' and '.join(devices)}; "
+                "choose one by device",
+                devices,
+            )
+    of_device = measured.filter(device=device) if device else measured.clear()
+    costs: dict[str, dict[int, CostValues]] = {}
+    for row in of_device.drop("device").iter_rows(named=True):
+        costs.setdefault(row.pop("run_id"), {})[row.pop("level")] = row
+    return device, costs

@@ -1,0 +1,69 @@
+"""The request for a recommendation: a model, its tasks, a budget and margins."""
+
+from enum import StrEnum
+from math import isfinite
+from typing import Self
+
+from prunelake.errors import InvalidRequest
+from prunelake.recommend.budget import CostBudget
+from prunelake.spec import FrozenValue
+
+DEFAULT_MARGIN = 0.02
+DEFAULT_CALIBRATOR = "temperature"
+
+
+class CalibrationMetric(StrEnum):
+    """The metric of the criterion `calibration`."""
+
+    ece = "ece"
+    smooth_ece = "smooth_ece"
+    brier = "brier"
+    nll = "nll"
+
+
+class Margins(FrozenValue):
+    """The largest loss that is allowed for each criterion, in the unit of its metric."""
+
+    accuracy: float = DEFAULT_MARGIN
+    faithfulness: float = DEFAULT_MARGIN
+    calibration: float = DEFAULT_MARGIN
+
+    @classmethod
+    def with_default(
+        cls, margin: float, faithfulness: float | None = None, calibration: float | None = None
+    ) -> Self:
+        """The same margin for all criteria, except those with their own.
+
+        Raises:
+            InvalidRequest: a margin is not above 0, or not finite.
+        """
+        margins = {
+            "accuracy": margin,
+            "faithfulness": margin if faithfulness is None else faithfulness,
+            "calibration": margin if calibration is None else calibration,
+        }
+        for name, value in margins.items():
+            if not (isfinite(value) and value > 0):
+                raise InvalidRequest(
+                    f"margin of {name}: {value:g} is not above 0; {DEFAULT_MARGIN:g} is usual"
+                )
+        return cls(**margins)
+
+
+class RecommendationRequest(FrozenValue):
+    """A request for a recommendation.
+
+        RecommendationRequest(model="SmolLM2-135M", budget=parse_budget("speedup>=1.2"))
+
+    `model` is a model reference or its last part. Without `tasks` all tasks count on which the
+    model was evaluated. `calibrator` recalibrates the confidence for the second answer. `device` is
+    the device on which the costs were measured; it may be omitted if there is only one.
+    """
+
+    model: str
+    tasks: tuple[str, ...] = ()
+    budget: CostBudget = CostBudget()
+    margins: Margins = Margins()
+    calibration: CalibrationMetric = CalibrationMetric.ece
+    calibrator: str = DEFAULT_CALIBRATOR
+    device: str | None = None
