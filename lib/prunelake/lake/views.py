@@ -15,6 +15,7 @@ from prunelake.lake.read import complete_manifests
 from prunelake.lake.storage import Location
 from prunelake.lake.verify import find_damage
 from prunelake.lake.view_files import view_statements
+from prunelake.lake.view_template import copy_views
 from prunelake.schema.table import Table
 from prunelake.schema.tables import ALL_TABLES
 
@@ -75,7 +76,8 @@ def _connect_once(lake: Location, run_ids: Collection[str] | None) -> duckdb.Duc
 
             connection.register_filesystem(ObjectStoreFileSystem())
         connection.execute("set TimeZone = 'UTC'")
-        connection.execute("create schema lake")
+        empty = (_create_view_sql(table, []) for table in ALL_TABLES.values())
+        copy_views(connection, ("create schema lake", *empty, *view_statements()))
         readable: list[Location] = []
         for table in ALL_TABLES.values():
             sources = [
@@ -85,8 +87,6 @@ def _connect_once(lake: Location, run_ids: Collection[str] | None) -> duckdb.Duc
             ]
             connection.execute(_create_view_sql(table, sources))
             readable += [path for path, _ in sources]
-        for statements in view_statements():
-            connection.execute(statements)
         connection.execute(f"set allowed_paths = {_sql_list(readable)}")
         connection.execute("set enable_external_access = false")
         connection.execute("set lock_configuration = true")
@@ -234,7 +234,7 @@ def _create_view_sql(table: Table, sources: list[tuple[Location, Manifest]]) -> 
     if not selects:
         nulls = ", ".join(f"null::{_duckdb_type(t)} as {name}" for name, t in table.schema.items())
         selects = [f"select {nulls} where false"]
-    return f"create view lake.{table.name} as {' union all '.join(selects)}"
+    return f"create or replace view lake.{table.name} as {' union all '.join(selects)}"
 
 
 def _select_sql(columns: str, paths: list[Location]) -> str:
