@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test lint check bench
+.PHONY: setup demo test endurance lint check bench
 
 setup: .venv/ready
 
@@ -21,6 +21,10 @@ demo: setup
 # Two processes of one thread: torch slows down by far more than half where threads share cores.
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
+
+# The long form of tests that repeat something: many kills, long fuzzing, all model families.
+endurance: setup
+	PRUNELAKE_ENDURANCE=1 OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff format --check .

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 
 from prunelake.settings import Settings
 from prunelake.spec import DEFAULT_MODEL
+from tests.support.endurance import IS_ENDURANCE
 from tests.support.paths import ROOT
 
 # A busy machine is slow, which is no fault of what is tested.
@@ -21,6 +22,15 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 # Nor does it meet a token that this machine has for other clusters of Ray.
 os.environ["RAY_AUTH_MODE"] = "disabled"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip long tests outside `make endurance`."""
+    if not IS_ENDURANCE:
+        skip = pytest.mark.skip(reason="runs in `make endurance` only")
+        for item in items:
+            if item.get_closest_marker("endurance"):
+                item.add_marker(skip)
 
 
 @pytest.fixture(scope="session")
