@@ -29,9 +29,10 @@ from prunelake.lake.attempt_log import Attempt
 from prunelake.schema.run_tables import RUNS
 from prunelake.settings import Settings
 from prunelake.spec import Rows, SweepSpec
+from prunelake.watch.decision import EvaluationState
 from prunelake.watch.evaluations import Evaluation
 from prunelake.watch.launcher import AttemptOutcome
-from prunelake.watch.rounds import EvaluationState, WatchRound
+from prunelake.watch.rounds import WatchRound
 from prunelake.watch.watchlist import Watchlist, read_watchlist
 
 TASKS = ("everyday_knowledge", "opinions")
@@ -43,10 +44,10 @@ RESULT = Path(__file__).parent / "results" / "orchestration.md"
 class RefusingLauncher:
     """Starts nothing: what it is asked for is an error."""
 
-    def start(self, evaluation: Evaluation, attempt: Attempt) -> str | None:  # noqa: ARG002  # a Starter
+    def start(self, evaluation: Evaluation, attempt: Attempt) -> str | None:  # noqa: ARG002  # a Launcher
         raise AssertionError(f"{evaluation.spec} was started")
 
-    def outcome(self, attempt: Attempt, alive_at: datetime) -> AttemptOutcome | None:  # noqa: ARG002  # a Starter
+    def outcome(self, attempt: Attempt, alive_at: datetime) -> AttemptOutcome | None:  # noqa: ARG002  # a Launcher
         return None
 
 

@@ -25,9 +25,9 @@ from prefect.states import Completed, Crashed
 from prunelake.errors import PrefectUnavailable, one_line
 from prunelake.lake.attempt_log import Attempt
 from prunelake.settings import Settings
+from prunelake.watch.decision import EvaluationState
 from prunelake.watch.evaluations import Evaluation
 from prunelake.watch.launcher import HEARTBEAT_TIMEOUT, AttemptOutcome
-from prunelake.watch.rounds import EvaluationState as Of
 from prunelake.watch.rounds import RoundLine, WatchRound, summary
 from prunelake.watch.watchlist import read_watchlist
 
@@ -51,13 +51,17 @@ def watch(
         read_watchlist(watchlist), settings or Settings(), DeploymentLauncher(), is_retry=is_retry
     ).run()
     for line in lines:
-        say = logger.warning if line.state in (Of.parked, Of.unreachable) else logger.info
+        say = (
+            logger.warning
+            if line.state in (EvaluationState.parked, EvaluationState.unreachable)
+            else logger.info
+        )
         say("%s: %s", line.state, " ".join(filter(None, (line.task, line.strategy, line.model))))
         if line.detail:
             say("  %s", line.detail)
     if lines:
         create_table_artifact(table=_artifact_rows(lines), key="watch", description=summary(lines))
-    is_cut_off = any(line.state is Of.unreachable for line in lines)
+    is_cut_off = any(line.state is EvaluationState.unreachable for line in lines)
     name = "HubNotReached" if is_cut_off else "Completed"
     return Completed(name=name, message=summary(lines), data=lines)
 

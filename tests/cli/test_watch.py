@@ -52,7 +52,7 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return exit_.value.code
 
 
-def test_a_round_is_a_table_and_a_line_and_its_failures_are_the_exit_code(
+def test_a_round_prints_a_table_and_a_summary_and_failures_set_the_exit_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("bad", "good"):
@@ -74,7 +74,7 @@ def test_a_round_is_a_table_and_a_line_and_its_failures_are_the_exit_code(
     assert capsys.readouterr().out == "everything on the watchlist is in the lake\n"
 
 
-def test_to_hand_over_sweeps_needs_a_server(
+def test_deploy_needs_a_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     watchlist(tmp_path)

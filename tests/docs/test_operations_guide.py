@@ -16,7 +16,8 @@ from flows.watch import DeploymentLauncher
 from prunelake.lake import attempt_log
 from prunelake.lake import read as lake_read
 from prunelake.settings import Settings
-from prunelake.watch.rounds import EvaluationState, RoundLine, WatchRound
+from prunelake.watch.decision import EvaluationState
+from prunelake.watch.rounds import RoundLine, WatchRound
 from prunelake.watch.watchlist import read_watchlist
 from tests.support.operations_guide import GuideRun, guide_run, pid, wait_for
 

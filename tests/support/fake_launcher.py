@@ -1,4 +1,4 @@
-"""A watchlist, models that are only files, and a starter that writes down what it was given."""
+"""Watchlists, fake saved models, and a launcher that records the started evaluations."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ WATCHLIST_DEFAULTS = {"tasks": ["opinions"], "rows": {"first": 4}, "explain": No
 
 
 def saved_model(folder: Path, weights: str = "weights") -> Path:
-    """What looks like a saved model to who reads no weights."""
+    """Write files that look like a saved model to code that reads no weights."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text("{}")
     (folder / "model.safetensors").write_text(weights)
@@ -57,7 +57,7 @@ def write_evaluated_run(lake: Path, evaluation: Evaluation, **columns: Any) -> s
 
 
 class FakeLauncher:
-    """Does with each sweep what `work` does, on another machine if `flow_run` is given."""
+    """Calls `work` for each evaluation; with `flow_run` it acts as a remote launcher."""
 
     def __init__(
         self, work: Callable[[Evaluation], object] | None = None, flow_run: str | None = None
@@ -74,7 +74,7 @@ class FakeLauncher:
         self._work(evaluation)
         return self._flow_run
 
-    def outcome(self, attempt: Attempt, alive_at: datetime) -> AttemptOutcome | None:  # noqa: ARG002  # a Starter
+    def outcome(self, attempt: Attempt, alive_at: datetime) -> AttemptOutcome | None:  # noqa: ARG002  # a Launcher
         return self.ends.get(Path(attempt.model).name)
 
     @property
@@ -89,11 +89,11 @@ def run_round(
 
 
 def model_states(lines: list[RoundLine]) -> list[tuple[str, str]]:
-    """Models by the last part of their name, and what was said of them."""
+    """The last part of each model's name, and its state."""
     return [(Path(line.model).name, str(line.state)) for line in lines]
 
 
 def change_attempt(lake: Path, **changes: Any) -> None:
-    """Change the only attempt of the ledger, as the time that passes would."""
+    """Change the only attempt in the log, as passing time would."""
     (attempt,) = attempt_log.read_attempts(lake).values()
     assert attempt_log.compare_and_swap(lake, attempt, attempt.model_copy(update=changes))

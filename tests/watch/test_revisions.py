@@ -1,4 +1,4 @@
-"""Entries of the hub, against a hub on loopback and the hub's own client."""
+"""Watchlist entries on the hub, with the real client against a local hub server."""
 
 import json
 import logging
@@ -14,7 +14,7 @@ from flows import watch as flow_module
 from prunelake.lake import attempt_log
 from prunelake.settings import Settings
 from prunelake.watch import revisions
-from prunelake.watch.rounds import EvaluationState
+from prunelake.watch.decision import EvaluationState
 from tests.support.fake_launcher import (
     FakeLauncher,
     model_states,
@@ -41,7 +41,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def pages() -> dict[str, bytes]:
-    """What the hub answers, by path; changed by tests, between rounds as well."""
+    """The responses of the hub by path; tests change them, also between rounds."""
     return {}
 
 
@@ -63,7 +63,7 @@ def publish(pages: dict[str, bytes], *models: dict[str, Any]) -> None:
 def test_a_new_commit_is_a_new_evaluation_and_no_weights_are_fetched(
     tmp_path: Path, settings: Settings, pages: dict[str, bytes]
 ) -> None:
-    publish(pages, model("org/name", FIRST))  # and no file of it
+    publish(pages, model("org/name", FIRST))  # without any file
     listed, worker = watchlist(tmp_path, {"hub": "org/name"}), FakeLauncher(flow_run="f")
     assert model_states(run_round(listed, settings, worker)) == [("name", "started")]
     assert model_states(run_round(listed, settings, worker)) == [("name", "in flight")]
@@ -74,7 +74,7 @@ def test_a_new_commit_is_a_new_evaluation_and_no_weights_are_fetched(
 
 
 @pytest.mark.usefixtures("endpoint")
-def test_a_revision_is_looked_up_as_it_is_named(
+def test_a_named_revision_is_resolved(
     tmp_path: Path, settings: Settings, pages: dict[str, bytes]
 ) -> None:
     pages["/api/models/org/name/revision/v1"] = json.dumps(model("org/name", FIRST)).encode()
@@ -85,7 +85,7 @@ def test_a_revision_is_looked_up_as_it_is_named(
 
 
 @pytest.mark.usefixtures("endpoint")
-def test_a_query_takes_the_models_that_are_downloaded_enough_and_skips_what_has_no_weights(
+def test_a_query_returns_models_with_enough_downloads_and_skips_those_without_weights(
     tmp_path: Path, settings: Settings, pages: dict[str, bytes]
 ) -> None:
     publish(
@@ -109,7 +109,7 @@ def test_a_query_takes_the_models_that_are_downloaded_enough_and_skips_what_has_
 
 
 @pytest.mark.usefixtures("endpoint")
-def test_a_model_that_is_not_on_the_hub_is_no_outage(
+def test_a_model_that_the_hub_lacks_is_skipped_and_blocks_no_other(
     tmp_path: Path, settings: Settings, pages: dict[str, bytes]
 ) -> None:
     publish(pages, model("org/there", FIRST))
@@ -119,7 +119,7 @@ def test_a_model_that_is_not_on_the_hub_is_no_outage(
     assert "no such model or revision" in lines[0].detail
 
 
-def test_an_outage_of_the_hub_is_said_and_starts_nothing_twice(
+def test_an_outage_of_the_hub_is_reported_and_starts_nothing_twice(
     tmp_path: Path, settings: Settings, pages: dict[str, bytes], endpoint: str
 ) -> None:
     saved_model(tmp_path / "local")
@@ -135,10 +135,10 @@ def test_an_outage_of_the_hub_is_said_and_starts_nothing_twice(
         EvaluationState.unreachable,
         EvaluationState.started,
     ]
-    assert "tried again next round" in lines[0].detail
+    assert "the next round retries" in lines[0].detail
     publish(pages, model("org/name", FIRST))
     assert model_states(run_round(listed, settings, worker))[-1] == ("name", "started")
-    # The address answers no more: what is in flight is kept for when it does.
+    # While the hub does not answer, attempts in flight are kept.
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(revisions, "HfApi", partial(HfApi, endpoint="http://127.0.0.1:9"))
         assert [line.state for line in run_round(listed, settings, worker)] == [
@@ -155,7 +155,7 @@ def test_an_outage_of_the_hub_is_said_and_starts_nothing_twice(
     assert endpoint
 
 
-def test_the_flow_ends_as_cut_off_from_the_hub_and_shows_what_is_not_done(
+def test_the_flow_ends_as_hub_not_reached_and_lists_the_open_evaluations(
     tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved_model(tmp_path / "local")

@@ -12,9 +12,9 @@ from prunelake.lake.attempt_log import Attempt
 from prunelake.settings import Settings
 from prunelake.spec import Calibration, Strategy, SweepSpec
 from prunelake.watch import revisions
+from prunelake.watch.decision import EvaluationState
 from prunelake.watch.evaluations import Evaluation, spec_key
 from prunelake.watch.launcher import AttemptOutcome, LocalLauncher
-from prunelake.watch.rounds import EvaluationState
 from tests.support.fake_launcher import (
     FakeLauncher,
     change_attempt,
@@ -36,14 +36,14 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def writes(settings: Settings) -> FakeLauncher:
-    """A worker whose sweeps end in the lake, in this process."""
+    """A launcher whose sweeps write their run into the lake, in this process."""
     return FakeLauncher(
         lambda evaluation: write_evaluated_run(local_path(settings.lake), evaluation)
     )
 
 
 def fails(*names: str) -> Callable[[Evaluation], None]:
-    """Work that fails for these models."""
+    """Work that raises for these models."""
 
     def work(evaluation: Evaluation) -> None:
         if Path(evaluation.model_revision.model).name in names:
@@ -52,11 +52,11 @@ def fails(*names: str) -> Callable[[Evaluation], None]:
     return work
 
 
-def everything(folder: Path) -> dict[str, float]:
+def modification_times(folder: Path) -> dict[str, float]:
     return {str(path): path.stat().st_mtime for path in folder.rglob("*")}
 
 
-def test_only_what_the_lake_lacks_is_started(
+def test_only_evaluations_that_the_lake_lacks_are_started(
     tmp_path: Path, settings: Settings, writes: FakeLauncher
 ) -> None:
     for name in ("a", "b"):
@@ -85,9 +85,7 @@ def test_a_new_revision_of_a_known_model_is_a_new_evaluation(
     assert run_round(listed, settings, writes) == []
 
 
-def test_a_revision_is_the_one_that_a_sweep_writes_into_the_lake(
-    tmp_path: Path, tiny_folder: Path
-) -> None:
+def test_a_revision_equals_the_one_that_a_sweep_computes(tmp_path: Path, tiny_folder: Path) -> None:
     from prunelake.models.sources import resolve_model
 
     (entry,) = watchlist(tmp_path, {"model": str(tiny_folder)}).entries
@@ -112,7 +110,7 @@ def test_weights_are_hashed_again_only_after_a_change(
     assert list(revisions.find_revisions(entry, tmp_path / "cache")) != [first]
 
 
-def test_a_spec_that_is_spelled_otherwise_is_the_same(tmp_path: Path, settings: Settings) -> None:
+def test_equal_sweeps_have_the_same_spec_key(tmp_path: Path, settings: Settings) -> None:
     plain = SweepSpec(task="opinions")
     seeded = plain.model_copy(update={"strategy": Strategy(seed=7), "model": "another"})
     assert spec_key(seeded) == spec_key(plain)
@@ -147,7 +145,7 @@ def test_a_sweep_that_finds_its_run_under_another_spec_is_not_started_again(
 ) -> None:
     saved_model(tmp_path / "m")
     listed = watchlist(tmp_path, {"model": "m"})
-    # The default levels of this model, spelled out: only a sweep can know that they are.
+    # These levels are the default levels of this model, which only a sweep can know.
     worker = FakeLauncher(
         lambda each: write_evaluated_run(
             local_path(settings.lake),
@@ -162,7 +160,9 @@ def test_a_sweep_that_finds_its_run_under_another_spec_is_not_started_again(
     assert model_states(run_round(listed, settings, worker)) == [("m", "evaluated")]
 
 
-def test_two_watchers_at_once_start_it_once(tmp_path: Path, settings: Settings) -> None:
+def test_several_watchers_at_once_start_each_evaluation_once(
+    tmp_path: Path, settings: Settings
+) -> None:
     for n in range(5):
         saved_model(tmp_path / "models" / str(n), str(n))
     listed = watchlist(tmp_path, {"folder": "models"}, budget={"runs_per_round": 9})
@@ -182,7 +182,7 @@ def test_two_watchers_at_once_start_it_once(tmp_path: Path, settings: Settings) 
     assert sorted(started) == ["0", "1", "2", "3", "4"]
 
 
-def test_what_another_has_computed_since_the_round_began_is_not_started(
+def test_an_evaluation_that_another_process_wrote_during_the_round_is_not_started(
     tmp_path: Path, settings: Settings
 ) -> None:
     for name in ("a", "b"):
@@ -200,17 +200,17 @@ def test_what_another_has_computed_since_the_round_began_is_not_started(
     assert attempt_log.read_attempts(settings.lake) == {}
 
 
-def test_a_failing_model_is_retried_with_back_off_and_parked_and_blocks_no_other(
+def test_a_failing_model_is_retried_with_delays_then_parked_and_blocks_no_other(
     tmp_path: Path, settings: Settings
 ) -> None:
     for name in ("bad", "good"):
         saved_model(tmp_path / "models" / name, name)
     listed = watchlist(tmp_path, {"folder": "models"}, budget={"runs_per_round": 1})
     worker = FakeLauncher(fails("bad"))
-    (line, waits) = run_round(listed, settings, worker)
-    assert (line.state, waits.state) == (EvaluationState.failed, EvaluationState.waiting)
+    (line, waiting) = run_round(listed, settings, worker)
+    assert (line.state, waiting.state) == (EvaluationState.failed, EvaluationState.waiting)
     assert line.detail.startswith("RuntimeError: out of memory (next ")
-    # The one that failed waits, and the budget is the other one's.
+    # The failed model waits, so that the other model gets the budget.
     assert model_states(run_round(listed, settings, worker)) == [
         ("bad", "waiting"),
         ("good", "evaluated"),
@@ -236,7 +236,7 @@ def test_a_failing_model_is_retried_with_back_off_and_parked_and_blocks_no_other
 
 
 @pytest.mark.parametrize("change", ["revision", "entry", "retry"])
-def test_what_is_parked_is_tried_again_after_a_change_or_when_asked(
+def test_a_parked_evaluation_is_tried_again_after_a_change_or_with_retry(
     change: str, tmp_path: Path, settings: Settings
 ) -> None:
     saved_model(tmp_path / "m")
@@ -256,7 +256,7 @@ def test_what_is_parked_is_tried_again_after_a_change_or_when_asked(
     assert attempt.number == 1
 
 
-def test_a_flow_run_is_in_flight_until_it_ends_and_its_end_counts(
+def test_a_flow_run_is_in_flight_until_its_outcome_is_known(
     tmp_path: Path, settings: Settings
 ) -> None:
     saved_model(tmp_path / "m")
@@ -279,27 +279,27 @@ def test_a_flow_run_is_in_flight_until_it_ends_and_its_end_counts(
     assert len({attempt.idempotency_key for attempt in worker.attempts}) == 2
 
 
-def test_a_process_that_died_counts_as_failed(tmp_path: Path, settings: Settings) -> None:
+def test_an_attempt_without_heartbeats_counts_as_failed(tmp_path: Path, settings: Settings) -> None:
     saved_model(tmp_path / "m")
     listed = watchlist(tmp_path, {"model": "m"})
 
     def killed(_: Evaluation) -> None:
-        raise SystemExit  # nothing more is written, as after a kill
+        raise SystemExit  # like a kill: nothing more is written
 
     with pytest.raises(SystemExit):
         run_round(listed, settings, FakeLauncher(killed))
     here = LocalLauncher(lambda _: pytest.fail("started"))
-    assert model_states(run_round(listed, settings, here)) == [("m", "in flight")]  # type: ignore[arg-type]  # no Worker
+    assert model_states(run_round(listed, settings, here)) == [("m", "in flight")]  # type: ignore[arg-type]  # not a FakeLauncher
     (attempt,) = attempt_log.read_attempts(settings.lake).values()
     change_attempt(local_path(settings.lake), started_at=PAST)
     old = PAST.timestamp()
     os.utime(local_path(settings.lake) / ".watch" / f"{attempt.key}.json", (old, old))
-    (line,) = run_round(listed, settings, here)  # type: ignore[arg-type]  # no Worker
+    (line,) = run_round(listed, settings, here)  # type: ignore[arg-type]  # not a FakeLauncher
     assert line.state is EvaluationState.waiting
-    assert "ended without a word" in line.detail
+    assert "ended without reporting a result" in line.detail
 
 
-def test_who_stops_a_watch_has_not_failed(tmp_path: Path, settings: Settings) -> None:
+def test_stopping_a_watch_by_keyboard_is_not_a_failure(tmp_path: Path, settings: Settings) -> None:
     saved_model(tmp_path / "m")
 
     def stopped(_: Evaluation) -> None:
@@ -310,7 +310,7 @@ def test_who_stops_a_watch_has_not_failed(tmp_path: Path, settings: Settings) ->
     assert attempt_log.read_attempts(settings.lake) == {}
 
 
-def test_a_claim_stays_when_the_server_is_lost(tmp_path: Path, settings: Settings) -> None:
+def test_a_claim_stays_if_the_server_does_not_answer(tmp_path: Path, settings: Settings) -> None:
     saved_model(tmp_path / "m")
 
     def lost(_: Evaluation) -> None:
@@ -323,7 +323,7 @@ def test_a_claim_stays_when_the_server_is_lost(tmp_path: Path, settings: Setting
     assert len(worker.started) == 1
 
 
-def test_budgets_hold_by_round_by_day_and_by_size(tmp_path: Path, settings: Settings) -> None:
+def test_budgets_limit_a_round_a_day_and_the_size(tmp_path: Path, settings: Settings) -> None:
     for n in range(5):
         saved_model(tmp_path / "models" / str(n), str(n))
     saved_model(tmp_path / "models" / "large", "x" * 2000)
@@ -347,7 +347,7 @@ def test_budgets_hold_by_round_by_day_and_by_size(tmp_path: Path, settings: Sett
     }
 
 
-def test_rounds_with_nothing_to_do_and_dry_ones_leave_no_trace(
+def test_rounds_without_work_and_dry_rounds_change_no_file(
     tmp_path: Path, settings: Settings, writes: FakeLauncher
 ) -> None:
     saved_model(tmp_path / "m")
@@ -355,24 +355,22 @@ def test_rounds_with_nothing_to_do_and_dry_ones_leave_no_trace(
     assert model_states(run_round(listed, settings, writes, is_dry=True)) == [("m", "missing")]
     assert not settings.lake.exists()
     run_round(listed, settings, writes)
-    before = everything(local_path(settings.lake))
+    before = modification_times(local_path(settings.lake))
     for _ in range(5):
         assert run_round(listed, settings, writes) == []
-    assert everything(local_path(settings.lake)) == before
+    assert modification_times(local_path(settings.lake)) == before
     saved_model(tmp_path / "m", "new")
     assert model_states(run_round(listed, settings, writes, is_dry=True)) == [("m", "missing")]
-    assert everything(local_path(settings.lake)) == before
+    assert modification_times(local_path(settings.lake)) == before
 
 
-def test_attempts_at_what_is_not_wanted_any_more_are_forgotten(
-    tmp_path: Path, settings: Settings
-) -> None:
+def test_attempts_at_unwanted_evaluations_are_dropped(tmp_path: Path, settings: Settings) -> None:
     for name in ("a", "b"):
         saved_model(tmp_path / name, name)
     worker = FakeLauncher(fails("a", "b"))
     run_round(watchlist(tmp_path, {"model": "a"}, {"model": "b"}), settings, worker)
     assert len(attempt_log.read_attempts(settings.lake)) == 2
-    # An entry that cannot be looked up just now keeps its own.
+    # An entry whose models cannot be found now keeps its attempts.
     (tmp_path / "b" / "config.json").unlink()
     run_round(watchlist(tmp_path, {"model": "b"}), settings, worker)
     assert [attempt.entry for attempt in attempt_log.read_attempts(settings.lake).values()] == [
@@ -380,22 +378,22 @@ def test_attempts_at_what_is_not_wanted_any_more_are_forgotten(
     ]
 
 
-def test_a_checkpoint_that_is_being_written_waits(tmp_path: Path, settings: Settings) -> None:
+def test_an_incomplete_checkpoint_is_skipped(tmp_path: Path, settings: Settings) -> None:
     saved_model(tmp_path / "models" / "m")
     listed = watchlist(tmp_path, {"folder": "models"}, settle_s=60)
     worker = FakeLauncher()
     (line,) = run_round(listed, settings, worker)
     assert line.state is EvaluationState.skipped
-    assert "looked at again once it is 60 s old" in line.detail
+    assert "a round takes it once it is 60 s old" in line.detail
     (tmp_path / "models" / "m" / "model.safetensors.index.json").write_text(
         '{"weight_map": {"a": "model.safetensors", "b": "model-2.safetensors"}}'
     )
     (line,) = run_round(watchlist(tmp_path, {"folder": "models"}), settings, worker)
-    assert "model-2.safetensors, which is not there" in line.detail
+    assert "model-2.safetensors, which does not exist" in line.detail
     assert worker.started == []
 
 
-def test_of_two_writers_of_an_attempt_one_wins(tmp_path: Path) -> None:
+def test_one_of_two_writers_of_an_attempt_wins(tmp_path: Path) -> None:
     first = Attempt(
         key="0" * 16,
         watchlist="w",

@@ -31,7 +31,7 @@ models:
 """
 
 
-def test_entries_take_what_they_do_not_say_from_the_defaults(tmp_path: Path) -> None:
+def test_entries_take_missing_fields_from_the_defaults(tmp_path: Path) -> None:
     hub, query, folder, model = read_watchlist(write(tmp_path, FULL)).entries
     assert [spec.task for spec in hub.sweep_specs("hub:org/name")] == [
         "opinions",
@@ -68,9 +68,9 @@ BAD = {
     "models: [": "cannot be read as YAML",
     "- hub: org/name": "a watchlist has `models`, a list of entries",
     "models: []\ncolour: red": "unknown field colour",
-    "models: []\ndefaults: {colour: red}": "defaults has only budget, calibration, dtype",
-    "models: []\ndefaults: {hub: a/b}": "defaults has only",
-    "models: [org/name]": "entry 1: 'org/name' is no entry",
+    "models: []\ndefaults: {colour: red}": "`defaults` allows only budget, calibration, dtype",
+    "models: []\ndefaults: {hub: a/b}": "`defaults` allows only",
+    "models: [org/name]": "entry 1: 'org/name' is not an entry",
     "models: [{hub: org/name}]": "entry 1 (hub org/name): tasks: Field required",
     "models: [{hub: org/name, tasks: []}]": "entry 1 (hub org/name): tasks: ",
     "models: [{hub: 'org name', tasks: [opinions]}]": "(hub org name): hub: String should match",
@@ -86,7 +86,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("text", BAD)
-def test_what_is_wrong_is_said_with_file_entry_and_field(text: str, tmp_path: Path) -> None:
+def test_the_error_names_the_file_the_entry_and_the_field(text: str, tmp_path: Path) -> None:
     path = write(tmp_path, text)
     with pytest.raises(InvalidSpec) as caught:
         read_watchlist(path)
@@ -96,6 +96,6 @@ def test_what_is_wrong_is_said_with_file_entry_and_field(text: str, tmp_path: Pa
     assert len(message.splitlines()) == 1
 
 
-def test_a_watchlist_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_missing_watchlist(tmp_path: Path) -> None:
     with pytest.raises(InvalidSpec, match=r"absent\.yaml: cannot be read"):
         read_watchlist(tmp_path / "absent.yaml")

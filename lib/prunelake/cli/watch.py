@@ -1,4 +1,4 @@
-"""`prunelake watch`: evaluate what is new or changed."""
+"""`prunelake watch`: evaluate new and changed models."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 def watch(
-    watchlist: Annotated[Path, typer.Argument(help="A YAML file; docs/operations.md tells more.")],
+    watchlist: Annotated[
+        Path, typer.Argument(help="A YAML file; docs/operations.md describes its fields.")
+    ],
     deploy: Annotated[
         bool,
         typer.Option(
@@ -24,25 +26,26 @@ def watch(
         ),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what is missing; start nothing.")
+        bool, typer.Option("--dry-run", help="List the missing evaluations and start none.")
     ] = False,
     retry: Annotated[
-        bool, typer.Option("--retry", help="Try at once what failed, parked or not.")
+        bool, typer.Option("--retry", help="Start failed and parked evaluations at once.")
     ] = False,
     lake: LakeOption = None,
 ) -> None:
-    """Evaluate what a watchlist asks for and the lake lacks, in this process by default."""
+    """Evaluate what a watchlist wants and the lake lacks, in this process by default."""
+    from prunelake.watch.decision import EvaluationState
     from prunelake.watch.launcher import Launcher, LocalLauncher
-    from prunelake.watch.rounds import EvaluationState, WatchRound
+    from prunelake.watch.rounds import WatchRound
     from prunelake.watch.watchlist import read_watchlist
 
     settings = load_settings(lake)
-    listed = read_watchlist(watchlist)
-    starter: Launcher
+    entries = read_watchlist(watchlist)
+    launcher: Launcher
     if deploy:
         from flows.watch import DeploymentLauncher
 
-        starter = DeploymentLauncher()
+        launcher = DeploymentLauncher()
     else:
 
         def run(evaluation: "Evaluation") -> None:
@@ -50,31 +53,32 @@ def watch(
             typer.echo(f"{spec.task_name}, {spec.strategy.label}, {spec.model}:")
             evaluate(spec, settings)
 
-        starter = LocalLauncher(run)
-    lines = WatchRound(listed, settings, starter, is_retry=retry, is_dry=dry_run).run()
+        launcher = LocalLauncher(run)
+    lines = WatchRound(entries, settings, launcher, is_retry=retry, is_dry=dry_run).run()
     print_round(lines)
     if any(line.state in (EvaluationState.failed, EvaluationState.unreachable) for line in lines):
         raise typer.Exit(1)
 
 
 def print_round(lines: "Sequence[RoundLine]") -> None:
-    """Print a round as a table and a last line that sums it up."""
+    """Print the lines of a round as a table, and their summary."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    from prunelake.watch.rounds import EvaluationState, summary
+    from prunelake.watch.decision import EvaluationState
+    from prunelake.watch.rounds import summary
 
     console = Console()
     if lines:
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
         table.add_column("state", no_wrap=True)
-        # Names and reasons are long: one below the other, they stay readable in 80 columns.
-        table.add_column("what, and why", overflow="fold")
+        # Names and details are long. In one column they stay readable in 80 characters.
+        table.add_column("evaluation, and detail", overflow="fold")
         for line in sorted(lines, key=lambda line: list(EvaluationState).index(line.state)):
-            what = " ".join(filter(None, (line.task, line.strategy, line.model)))
-            why = f"\n{line.detail}" if line.detail else ""
-            table.add_row(Text(line.state), Text(what).append(why, "dim"))
+            name = " ".join(filter(None, (line.task, line.strategy, line.model)))
+            detail = f"\n{line.detail}" if line.detail else ""
+            table.add_row(Text(line.state), Text(name).append(detail, "dim"))
         console.print(table)
     console.print(summary(lines), highlight=False, markup=False)

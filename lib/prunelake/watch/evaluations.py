@@ -1,4 +1,4 @@
-"""Evaluations that a watchlist asks for: their names, whether the lake has them, their budgets."""
+"""The evaluations of a watchlist: their keys, the ones in the lake, and the use of quotas."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable
@@ -20,7 +20,7 @@ QUOTA_WINDOW = timedelta(days=1)
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One sweep of one revision of a model."""
+    """A sweep of one revision of a model."""
 
     entry: WatchlistEntry
     model_revision: ModelRevision
@@ -28,72 +28,72 @@ class Evaluation:
 
     @cached_property
     def spec_key(self) -> str:
-        """Names the spec, whatever its model."""
+        """The key of the spec without its model."""
         return spec_key(self.spec)
 
     @property
     def key(self) -> str:
-        """Names the revision and the spec, however the model was referred to."""
+        """The key of the revision and the spec: 16 hex digits. The model reference is not in it."""
         return content_hash([self.model_revision.revision, self.spec_key])[:16]
 
 
 def spec_key(spec: SweepSpec) -> str:
-    """Equal for specs that say the same of any model, however they are spelled."""
+    """The key of a spec without its model: equal for specs that give equal sweeps of any model."""
     if not spec.strategy.reads_text:
         spec = spec.model_copy(update={"calibration": Calibration()})
     return content_hash(spec.model_dump(mode="json", exclude={"model"}))
 
 
 class LakeIndex:
-    """The runs of a lake, read again by `refresh` when there are others.
+    """An index of the runs in a lake.
 
     Raises:
-        CorruptFile: a `runs` file that cannot be read.
+        CorruptFile: a `runs` file cannot be read.
     """
 
-    def __init__(self, folder: Location) -> None:
-        self._lake = folder
+    def __init__(self, lake: Location) -> None:
+        self._lake = lake
         self._read()
 
-    def has(self, wanted: Evaluation) -> bool:
-        """Whether the lake has this evaluation."""
-        return (wanted.model_revision.revision, wanted.spec_key) in self._keys
+    def has(self, evaluation: Evaluation) -> bool:
+        """Whether the lake has the run of this evaluation."""
+        return (evaluation.model_revision.revision, evaluation.spec_key) in self._keys
 
-    def has_task(self, wanted: Evaluation) -> bool:
+    def has_task(self, evaluation: Evaluation) -> bool:
         """Whether the lake has any run of this revision on this task."""
-        return (wanted.model_revision.revision, wanted.spec.task_name) in self._tasks
+        return (evaluation.model_revision.revision, evaluation.spec.task_name) in self._tasks
 
-    def count_since(self, wanted: Evaluation, moment: datetime) -> int:
-        """How many runs of this spec, of any revision of the model, were made since then."""
-        made = self._made.get((wanted.model_revision.model, wanted.spec_key), ())
-        return sum(at >= moment for at in made)
+    def count_since(self, evaluation: Evaluation, moment: datetime) -> int:
+        """The number of runs of this spec since `moment`, over all revisions of the model."""
+        key = evaluation.model_revision.model, evaluation.spec_key
+        return sum(created_at >= moment for created_at in self._creation_times.get(key, ()))
 
     def refresh(self) -> None:
-        """Read the lake again if runs have come or gone."""
-        if read.run_manifest_files(self._lake) != self._heads:
+        """Read the lake again if runs were added or removed."""
+        if read.run_manifest_files(self._lake) != self._manifest_files:
             self._read()
 
     def _read(self) -> None:
-        self._heads = read.run_manifest_files(self._lake)
+        self._manifest_files = read.run_manifest_files(self._lake)
         columns = ["run_id", "model", "revision", "task", "spec", "created_at"]
         rows = read.read_run_columns(self._lake, columns).unique("run_id")
         self._keys: set[tuple[str, str]] = set()
         self._tasks: set[tuple[str, str]] = set()
-        self._made: dict[tuple[str, str], list[datetime]] = {}
+        self._creation_times: dict[tuple[str, str], list[datetime]] = {}
         for _, model, revision, task, spec, created_at in rows.iter_rows():
             self._tasks.add((revision, task))
             key = _stored_spec_key(spec)
             if key is not None:
                 self._keys.add((revision, key))
-                self._made.setdefault((model, key), []).append(created_at)
+                self._creation_times.setdefault((model, key), []).append(created_at)
 
 
 class RunQuotaUse:
-    """What the budgets of the entries still let start in this round."""
+    """How much of each entry's quota is used, in this round and in the last day."""
 
     def __init__(
         self,
-        held: LakeIndex,
+        index: LakeIndex,
         attempts: Iterable[Attempt],
         wanted: Collection[Evaluation],
         now: datetime,
@@ -102,29 +102,33 @@ class RunQuotaUse:
         self._round: Counter[WatchlistEntry] = Counter()
         self._day: Counter[WatchlistEntry] = Counter()
         for evaluation in wanted:
-            self._day[evaluation.entry] += held.count_since(evaluation, since)
-        tried = Counter(a.entry for a in attempts if a.started_at >= since and a.state != "same")
+            self._day[evaluation.entry] += index.count_since(evaluation, since)
+        recent_attempts = Counter(
+            attempt.entry
+            for attempt in attempts
+            if attempt.started_at >= since and attempt.state != "same"
+        )
         for entry in {evaluation.entry for evaluation in wanted}:
-            self._day[entry] += tried[entry.label]
+            self._day[entry] += recent_attempts[entry.label]
 
-    def refusal(self, wanted: Evaluation) -> str | None:
-        """Why an evaluation has to wait for another round, or None."""
-        entry, budget = wanted.entry, wanted.entry.budget
-        if self._round[entry] >= budget.runs_per_round:
-            return f"the entry's budget is {budget.runs_per_round} runs a round"
-        if self._day[entry] >= budget.runs_per_day:
-            return f"the entry's budget is {budget.runs_per_day} runs a day"
+    def refusal(self, evaluation: Evaluation) -> str | None:
+        """Why the evaluation must wait for a later round; None if it may start."""
+        entry, quota = evaluation.entry, evaluation.entry.budget
+        if self._round[entry] >= quota.runs_per_round:
+            return f"the entry's budget is {quota.runs_per_round} runs a round"
+        if self._day[entry] >= quota.runs_per_day:
+            return f"the entry's budget is {quota.runs_per_day} runs a day"
         return None
 
-    def record_start(self, wanted: Evaluation) -> None:
-        """Count one that is started."""
-        self._round[wanted.entry] += 1
-        self._day[wanted.entry] += 1
+    def record_start(self, evaluation: Evaluation) -> None:
+        """Count the start of an evaluation."""
+        self._round[evaluation.entry] += 1
+        self._day[evaluation.entry] += 1
 
 
 @lru_cache(maxsize=16_384)
 def _stored_spec_key(text: str) -> str | None:
-    """The key of a run's spec; None where the run came from elsewhere and has none."""
+    """The key of a run's spec; None for an imported run, which has no spec."""
     try:
         return spec_key(SweepSpec.model_validate_json(text))
     except ValidationError:

@@ -1,4 +1,7 @@
-"""Who runs the sweeps that `watch` starts: this process, or the workers of a Prefect server."""
+"""Launchers of the sweeps that `watch` starts, and the one that runs them in this process.
+
+`flows.watch.DeploymentLauncher` hands them to the workers of a Prefect server.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,45 +12,48 @@ from prunelake.lake.attempt_log import Attempt
 from prunelake.watch.evaluations import Evaluation
 
 HEARTBEAT_TIMEOUT = timedelta(minutes=10)
-"""How long what works on an evaluation may show no life before it counts as dead."""
+"""A process that sends no heartbeat for this long counts as dead."""
 
 
 @dataclass(frozen=True)
 class AttemptOutcome:
-    """How an attempt ended."""
+    """How an attempt ended; `reason` says it in words."""
 
     is_success: bool
     reason: str
 
 
 class Launcher(Protocol):
-    """Who runs sweeps."""
+    """Starts sweeps and knows how they ended."""
 
     def start(self, evaluation: Evaluation, attempt: Attempt) -> str | None:
-        """Run it here, or hand it over and return the id of its flow run.
+        """Run the sweep here and return None, or hand it over and return the id of its flow run.
 
         Raises:
-            NoServer: nobody to hand it over to; it may have been handed over all the same.
-            Exception: it was run, and failed.
+            PrefectUnavailable: the server does not answer; it may have accepted the sweep.
+            Exception: the sweep ran here and failed.
         """
 
     def outcome(self, attempt: Attempt, alive_at: datetime) -> AttemptOutcome | None:
-        """How an attempt that was running has ended; None while it is alive."""
+        """How a running attempt ended, whose last heartbeat was at `alive_at`; None if it runs."""
 
 
 class LocalLauncher:
-    """Sweeps that run here, one after the other; `run` raises where one fails."""
+    """Runs sweeps in this process, one after the other, by `run`, which raises on failure."""
 
     def __init__(self, run: Callable[[Evaluation], None]) -> None:
         self._run = run
 
-    def start(self, evaluation: Evaluation, attempt: Attempt) -> None:  # noqa: ARG002  # a Starter
-        """Run a sweep to its end."""
+    def start(self, evaluation: Evaluation, attempt: Attempt) -> None:  # noqa: ARG002  # a Launcher
+        """Run the sweep to its end."""
         self._run(evaluation)
 
     def outcome(self, attempt: Attempt, alive_at: datetime) -> AttemptOutcome | None:
-        """Alive while its process shows life; of a flow run nothing is known here for a day."""
-        patience = timedelta(days=1) if attempt.flow_run else HEARTBEAT_TIMEOUT
-        if datetime.now(UTC) - alive_at < patience:
+        """None while the heartbeats continue.
+
+        The state of a flow run is unknown here, so that it counts as running for a day.
+        """
+        timeout = timedelta(days=1) if attempt.flow_run else HEARTBEAT_TIMEOUT
+        if datetime.now(UTC) - alive_at < timeout:
             return None
-        return AttemptOutcome(False, "what worked on it ended without a word")
+        return AttemptOutcome(False, "its process ended without reporting a result")

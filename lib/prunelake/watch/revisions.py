@@ -1,4 +1,4 @@
-"""Which models an entry of a watchlist stands for now, and their revisions; no weights are read."""
+"""The models of a watchlist entry and their current revisions. No weights are loaded."""
 
 import json
 import os
@@ -34,7 +34,7 @@ WEIGHT_INDEX_FILE = "model.safetensors.index.json"
 
 @dataclass(frozen=True)
 class ModelRevision:
-    """A model as it is now; `weight_bytes` is the size of its weights as they are stored."""
+    """A model at its current revision; `weight_bytes` is the size of its weight files."""
 
     model: str
     revision: str
@@ -43,31 +43,32 @@ class ModelRevision:
 
 @dataclass(frozen=True)
 class SkippedModel:
-    """A model that cannot be evaluated as it is: not there, not whole, or not readable."""
+    """A model that cannot be evaluated now: missing, incomplete, unreadable or too large."""
 
     model: str
     reason: str
 
 
 def find_revisions(entry: WatchlistEntry, cache: Path) -> Iterator[ModelRevision | SkippedModel]:
-    """The models of an entry, a hub's by its commit, others by the hash that a sweep uses.
+    """Find the current revisions of an entry's models.
 
-    Models beyond the entry's largest size are skipped.
+    The revision of a hub model is its commit; of other models it is the hash that a sweep computes.
+    `cache` keeps these hashes. Models above the entry's `max_model_gb` are skipped.
 
     Raises:
         ModelNotFound: no such model, package or folder.
-        HubUnreachable: the hub, or the way to it, does not answer.
+        HubUnreachable: the hub does not answer.
         ModelError: `cache` cannot be written.
     """
-    largest = entry.budget.max_model_gb
-    for found in _entry_revisions(entry, cache):
-        if isinstance(found, ModelRevision) and largest and found.weight_bytes > largest * 1e9:
-            size = f"{found.weight_bytes / 1e9:.3g} GB"
+    max_gb = entry.budget.max_model_gb
+    for model in _entry_revisions(entry, cache):
+        if isinstance(model, ModelRevision) and max_gb and model.weight_bytes > max_gb * 1e9:
+            size = f"{model.weight_bytes / 1e9:.3g} GB"
             yield SkippedModel(
-                found.model, f"its weights are {size}, the entry takes {largest:g} GB"
+                model.model, f"its weights are {size}, the entry takes {max_gb:g} GB"
             )
         else:
-            yield found
+            yield model
 
 
 def _entry_revisions(entry: WatchlistEntry, cache: Path) -> Iterator[ModelRevision | SkippedModel]:
@@ -113,48 +114,48 @@ def _folder_revisions(
         folder = Path(name)
         if is_saved_model(folder):
             try:
-                reason = _why_incomplete(folder, settle_s)
+                reason = _incomplete_reason(folder, settle_s)
                 yield (
                     SkippedModel(str(folder), reason)
                     if reason
                     else _saved_model_revision(folder, cache)
                 )
-            except OSError as error:  # gone meanwhile, or not ours to read
+            except OSError as error:  # removed since, or not readable for this user
                 yield SkippedModel(str(folder), one_line(error))
 
 
-def _why_incomplete(folder: Path, settle_s: float) -> str | None:
-    """Why a saved model is not yet, or never will be, whole."""
+def _incomplete_reason(folder: Path, settle_s: float) -> str | None:
+    """Why a saved model is incomplete or may still change; None if it is complete."""
     age = time.time() - max(path.stat().st_mtime for path in model_files(folder))
     if age < settle_s:
-        return f"it changed {age:.0f} s ago; looked at again once it is {settle_s:.0f} s old"
+        return f"it changed {age:.0f} s ago; a round takes it once it is {settle_s:.0f} s old"
     with suppress(OSError, ValueError, KeyError, AttributeError):
-        named = set(
-            json.loads((folder / WEIGHT_INDEX_FILE).read_text("utf-8"))["weight_map"].values()
-        )
-        if missing := sorted(file for file in named if not (folder / file).is_file()):
-            return f"{WEIGHT_INDEX_FILE} names {missing[0]}, which is not there"
+        weight_index = json.loads((folder / WEIGHT_INDEX_FILE).read_text("utf-8"))
+        weight_files = set(weight_index["weight_map"].values())
+        if missing := sorted(name for name in weight_files if not (folder / name).is_file()):
+            return f"{WEIGHT_INDEX_FILE} names {missing[0]}, which does not exist"
     return None
 
 
 def _cached_hash(files: list[Path], cache: Path) -> str:
-    """The hash of these files, computed again only after one has changed its size or time."""
+    """The hash of these files; computed again only if the size or time of a file has changed."""
     stats = [path.stat() for path in files]
-    seen = [
+    file_states = [
         [str(path), stat.st_size, stat.st_mtime_ns] for path, stat in zip(files, stats, strict=True)
     ]
-    remembered = cache / "revisions" / f"{content_hash(str(files[0].absolute()))[:16]}.json"
+    cache_file = cache / "revisions" / f"{content_hash(str(files[0].absolute()))[:16]}.json"
     with suppress(OSError, ValueError, KeyError, TypeError):
-        known = json.loads(remembered.read_text("utf-8"))
-        if known["files"] == seen:
-            return str(known["revision"])
+        cached = json.loads(cache_file.read_text("utf-8"))
+        if cached["files"] == file_states:
+            return str(cached["revision"])
     revision = hash_files(files)
-    # A file that was just written may change once more within the clock's grain.
+    # A new file may change again within the resolution of the file system's clock.
     if time.time() - max(stat.st_mtime for stat in stats) > 2:
-        with partial_folder(remembered.parent) as partial:
-            whole = partial / remembered.name
-            whole.write_text(json.dumps({"revision": revision, "files": seen}), encoding="utf-8")
-            whole.replace(remembered)
+        content = json.dumps({"revision": revision, "files": file_states})
+        with partial_folder(cache_file.parent) as partial:
+            temporary = partial / cache_file.name
+            temporary.write_text(content, encoding="utf-8")
+            temporary.replace(cache_file)
     return revision
 
 
@@ -171,30 +172,32 @@ def _hub_revision(name: str) -> ModelRevision:
         RevisionNotFoundError,
     ) as error:
         raise ModelNotFound(
-            f"hub:{name}: no such model or revision, or one that needs a token of yours "
+            f"hub:{name}: no such model or revision, or it needs a token: set HF_TOKEN "
             f"({type(error).__name__})"
         ) from error
-    except Exception as error:  # the client's own, of its transport, of JSON: all mean no answer
+    except Exception as error:  # errors of the client, of its transport and of JSON: no answer
         raise _hub_unreachable(error) from error
-    sizes = [f.size or 0 for f in info.siblings or () if f.rfilename.endswith(".safetensors")]
+    sizes = [
+        file.size or 0 for file in info.siblings or () if file.rfilename.endswith(".safetensors")
+    ]
     if not sizes or info.sha is None:
-        raise ModelNotFound(f"hub:{name} has no *.safetensors; other weights are not read")
+        raise ModelNotFound(f"hub:{name} has no *.safetensors file, the only supported format")
     return ModelRevision(f"hub:{name}", info.sha, sum(sizes))
 
 
 def _search_hub(query: HubSearch) -> list[str]:
     try:
-        found = HfApi().list_models(
+        models = HfApi().list_models(
             author=query.author,
             filter=list(query.tags) or None,
             sort="downloads",
             limit=query.limit,
             expand=["downloads"],
         )
-        return [info.id for info in found if (info.downloads or 0) >= query.min_downloads]
-    except Exception as error:  # as above
+        return [info.id for info in models if (info.downloads or 0) >= query.min_downloads]
+    except Exception as error:  # as in _hub_revision
         raise _hub_unreachable(error) from error
 
 
 def _hub_unreachable(error: Exception) -> HubUnreachable:
-    return HubUnreachable(f"the hub does not answer ({one_line(error)}); tried again next round")
+    return HubUnreachable(f"the hub does not answer ({one_line(error)}); the next round retries")

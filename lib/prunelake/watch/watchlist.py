@@ -1,4 +1,4 @@
-"""The watchlist: which models are evaluated by themselves, on what, and how much of it."""
+"""The watchlist: the models that `watch` evaluates, their sweeps, and quotas."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,7 +25,7 @@ SOURCE_FIELDS = ("hub", "query", "folder", "model")
 
 
 class RunQuota(FrozenValue):
-    """What one entry may use: runs that are started, and the bytes (1e9) of a model's weights."""
+    """The limits of one entry: started runs per round and per day, and 1e9 bytes of weights."""
 
     runs_per_round: Annotated[int, Field(ge=1)] = 4
     runs_per_day: Annotated[int, Field(ge=1)] = 24
@@ -33,7 +33,7 @@ class RunQuota(FrozenValue):
 
 
 class HubSearch(FrozenValue):
-    """Models of the hub, the most downloaded first; all `tags` have to be there."""
+    """A search on the hub, most downloaded models first. A model must have all `tags`."""
 
     author: str | None = None
     tags: tuple[str, ...] = ()
@@ -42,11 +42,12 @@ class HubSearch(FrozenValue):
 
 
 class WatchlistEntry(FrozenValue):
-    """Models from one source, and the sweeps that each of them gets: tasks times strategies.
+    """Models from one source, and their sweeps: every task with every strategy.
 
-    The source is exactly one of `hub` (org/name or org/name@revision), `query`, `folder` (scanned
-    for saved models at any depth) and `model` (any reference). A model in a folder counts once
-    nothing in it has changed for `settle_s` seconds. The other fields are those of a SweepSpec.
+    The source is exactly one of `hub` (org/name or org/name@revision), `query`, `folder` (searched
+    for saved models at any depth) and `model` (any model reference). A model in a folder is
+    evaluated once it has not changed for `settle_s` seconds. `budget` limits the entry. The other
+    fields are those of a SweepSpec.
     """
 
     hub: Annotated[str, Field(pattern=r"^[\w.-]+(/[\w.-]+)?(@[^@\s]+)?$")] | None = None
@@ -66,41 +67,42 @@ class WatchlistEntry(FrozenValue):
 
     @field_validator("tasks")
     @classmethod
-    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for name in value:
+    def _require_known_tasks(cls, tasks: tuple[str, ...]) -> tuple[str, ...]:
+        for name in tasks:
             try:
                 catalogue.get_task(name)
             except UnknownTask as error:
                 raise ValueError(str(error)) from error
-        return value
+        return tasks
 
     @model_validator(mode="after")
-    def _one_source(self) -> Self:
+    def _require_one_source(self) -> Self:
         if sum(getattr(self, name) is not None for name in SOURCE_FIELDS) != 1:
             raise ValueError(f"give exactly one of {', '.join(SOURCE_FIELDS)}")
         return self
 
     @property
     def label(self) -> str:
-        """The source in a few words, for people."""
+        """The source as text, such as `hub org/name`."""
         if self.query is not None:
-            query = self.query
-            said = [query.author or "any author", *query.tags]
-            return f"query {', '.join(said)}"
+            return f"query {', '.join([self.query.author or 'any author', *self.query.tags])}"
         return next(
-            f"{n} {getattr(self, n)}" for n in SOURCE_FIELDS if getattr(self, n) is not None
+            f"{name} {getattr(self, name)}"
+            for name in SOURCE_FIELDS
+            if getattr(self, name) is not None
         )
 
     @property
     def needs_hub(self) -> bool:
-        """Whether the models are looked up on the hub."""
-        on_hub = self.model is not None and self.model.startswith("hub:")
-        return self.hub is not None or self.query is not None or on_hub
+        """Whether finding the models needs the hub."""
+        is_hub_model = self.model is not None and self.model.startswith("hub:")
+        return self.hub is not None or self.query is not None or is_hub_model
 
     def sweep_specs(self, model: str) -> list[SweepSpec]:
-        """The sweeps of one model of this entry."""
+        """The sweeps of one model of this entry: every task with every strategy."""
         shared = {
-            n: getattr(self, n) for n in SweepSpec.model_fields.keys() & WatchlistEntry.model_fields
+            name: getattr(self, name)
+            for name in SweepSpec.model_fields.keys() & WatchlistEntry.model_fields
         }
         return [
             SweepSpec(**shared | {"model": model, "task": task, "strategy": strategy})
@@ -110,19 +112,19 @@ class WatchlistEntry(FrozenValue):
 
 
 class Watchlist(FrozenValue):
-    """The entries of one file."""
+    """The entries of one watchlist file."""
 
     path: Path
     entries: tuple[WatchlistEntry, ...]
 
 
 def read_watchlist(path: Path) -> Watchlist:
-    """Read a YAML file with `defaults` (fields of entries) and `models` (a list of entries).
+    """Read a YAML file with `models`, a list of entries, and `defaults`, fields for all entries.
 
-    Relative folders are relative to the file.
+    Relative paths are relative to the file.
 
     Raises:
-        InvalidSpec: what is wrong, with the file, the entry and the field.
+        InvalidSpec: the file is not a watchlist; the message names the file, entry and field.
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -138,30 +140,31 @@ def read_watchlist(path: Path) -> Watchlist:
     defaults = content.get("defaults") or {}
     allowed = WatchlistEntry.model_fields.keys() - {*SOURCE_FIELDS}
     if not isinstance(defaults, Mapping) or not defaults.keys() <= allowed:
-        raise InvalidSpec(f"{path}: defaults has only {', '.join(sorted(allowed))}")
+        raise InvalidSpec(f"{path}: `defaults` allows only {', '.join(sorted(allowed))}")
     entries = [
-        _parse_entry(path, n, defaults, given) for n, given in enumerate(content["models"], 1)
+        _parse_entry(path, number, defaults, fields)
+        for number, fields in enumerate(content["models"], 1)
     ]
     return Watchlist(path=path, entries=tuple(entries))
 
 
 def _parse_entry(
-    path: Path, number: int, defaults: Mapping[str, Any], given: Any
+    path: Path, number: int, defaults: Mapping[str, Any], fields: Any
 ) -> WatchlistEntry:
-    if not isinstance(given, Mapping):
+    if not isinstance(fields, Mapping):
         raise InvalidSpec(
-            f"{path}: entry {number}: {given!r} is no entry; begin it with `hub: ...`"
+            f"{path}: entry {number}: {fields!r} is not an entry; begin it with `hub: ...`"
         )
-    source = next((f" ({name} {given[name]})" for name in SOURCE_FIELDS if name in given), "")
+    source = next((f" ({name} {fields[name]})" for name in SOURCE_FIELDS if name in fields), "")
     try:
-        entry = WatchlistEntry.model_validate({**defaults, **given})
+        entry = WatchlistEntry.model_validate({**defaults, **fields})
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}".removeprefix(": ")
             for problem in error.errors()
         )
         raise InvalidSpec(f"{path}: entry {number}{source}: {problems}") from error
-    # A sweep may run in another folder, or on another machine that has the same one.
+    # A sweep may run in another working folder, or on another machine with the same folders.
     if entry.folder is not None:
         return entry.model_copy(update={"folder": _absolute_path(path, entry.folder)})
     if entry.model is not None and not entry.model.startswith(("hub:", "package:")):

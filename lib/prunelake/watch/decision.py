@@ -1,0 +1,101 @@
+"""The decision on one evaluation of a round: start it, wait, or leave it alone."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from prunelake.lake.attempt_log import Attempt
+from prunelake.watch.launcher import AttemptOutcome
+
+FIRST_RETRY_DELAY = timedelta(hours=1)
+"""After the first failure; each further failure doubles the delay."""
+
+MAX_ATTEMPTS = 5
+"""After so many failures an evaluation is parked."""
+
+
+class EvaluationState(StrEnum):
+    """The state of an evaluation, a model or an entry after a round."""
+
+    missing = "missing"  # in a dry run only: a real round would start it
+    started = "started"
+    evaluated = "evaluated"
+    in_flight = "in flight"
+    failed = "failed"
+    waiting = "waiting"
+    parked = "parked"
+    skipped = "skipped"
+    unreachable = "hub not reached"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The decision on one evaluation.
+
+    `attempt` is the attempt to keep in the log; None if there is none to keep. If `may_start`, the
+    evaluation may be started, after all evaluations with fewer `failures`. Otherwise `state` and
+    `detail` are reported; `state` is None if the lake has the result.
+    """
+
+    attempt: Attempt | None
+    may_start: bool = False
+    failures: int = 0
+    state: EvaluationState | None = None
+    detail: str = ""
+
+
+def next_step(
+    attempt: Attempt | None,
+    outcome: AttemptOutcome | None,
+    *,
+    has_run: bool,
+    has_task: bool,
+    is_retry: bool,
+    now: datetime,
+) -> Decision:
+    """Decide on an evaluation from its last attempt and the runs in the lake.
+
+    `outcome` is how a running attempt ended; None if it still runs. `has_run`: the lake has this
+    evaluation. `has_task`: the lake has any run of this revision on this task. `is_retry` starts
+    failed and parked evaluations at once.
+    """
+    if has_run:
+        return Decision(attempt=None)
+    if attempt is None:
+        return Decision(attempt=None, may_start=True)
+    if attempt.state == "same":
+        # The run that the attempt found may have been deleted since.
+        return Decision(attempt, may_start=not has_task)
+    if attempt.state == "running":
+        if outcome is None:
+            process = f"flow run {attempt.flow_run}" if attempt.flow_run else "a process"
+            since = f"{process} since {format_time(attempt.started_at)}"
+            return Decision(attempt, state=EvaluationState.in_flight, detail=since)
+        if outcome.is_success and has_task:
+            return Decision(attempt.model_copy(update={"state": "same"}))
+        reason = outcome.reason
+        if outcome.is_success:
+            reason += ", but its run is not in this lake: do the workers use another lake?"
+        attempt = failed_attempt(attempt, reason, now)
+    if is_retry:
+        return Decision(attempt, may_start=True)
+    if attempt.retry_at is None:
+        detail = f"{attempt.number} attempts failed, the last one: {attempt.reason}"
+        return Decision(attempt, state=EvaluationState.parked, detail=detail)
+    if now < attempt.retry_at:
+        until = f"until {format_time(attempt.retry_at)}"
+        detail = f"{until}, attempt {attempt.number} failed: {attempt.reason}"
+        return Decision(attempt, state=EvaluationState.waiting, detail=detail)
+    return Decision(attempt, may_start=True, failures=attempt.number)
+
+
+def failed_attempt(attempt: Attempt, reason: str, now: datetime) -> Attempt:
+    """The attempt as failed, with the time of its next try; none after MAX_ATTEMPTS."""
+    delay = FIRST_RETRY_DELAY * 2 ** (attempt.number - 1)
+    retry_at = now + delay if attempt.number < MAX_ATTEMPTS else None
+    return attempt.model_copy(update={"state": "failed", "reason": reason, "retry_at": retry_at})
+
+
+def format_time(moment: datetime) -> str:
+    """A time in the time zone of this machine, such as 28 Nov 03:15."""
+    return f"{moment.astimezone():%d %b %H:%M}"
