@@ -23,7 +23,7 @@ from benchmarks.subject import BenchmarkCase, device_of, explain, plan_of, setti
 from prunelake.models.loading import LoadedModel, load_tokenizer
 from prunelake.settings import Settings
 from prunelake.spec import Strategy
-from prunelake.strategies.importance import removal_order
+from prunelake.strategies.removal_order import removal_order
 
 SHAPES = {
     # layers, width, inner width, heads

@@ -19,7 +19,7 @@ from prunelake.inference.prefix_tree import ScoringQuery
 from prunelake.lake import commit
 from prunelake.lake.partial_runs import ORDER_SHARD, ComputeCost, PartialRun
 from prunelake.schema.run_tables import ATTRIBUTIONS, DELETIONS, LAYERS, PREDICTIONS
-from prunelake.strategies.importance import RemovalOrder
+from prunelake.strategies.removal_order import RemovalOrder
 from prunelake.sweep.evaluate import evaluate_shard, shard_work
 from prunelake.sweep.run_rows import example_rows, layer_rows, run_row
 from prunelake.sweep.shards import split_into_shards

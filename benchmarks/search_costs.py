@@ -14,7 +14,7 @@ from prunelake.inference.nested import NestedModel
 from prunelake.models.loading import load_model
 from prunelake.settings import Settings
 from prunelake.spec import DEFAULT_SEARCH_ROWS, Rows, Strategy, SweepSpec
-from prunelake.strategies.importance import removal_order
+from prunelake.strategies.removal_order import removal_order
 from prunelake.sweep.plan import SweepPlan, plan_sweep
 
 STRATEGIES = ("cosine", "iterative", "loss", "divergence", "balanced", "last", "random:0")

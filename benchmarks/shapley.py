@@ -34,7 +34,7 @@ from prunelake.inference.prefix_tree import ScoringQuery
 from prunelake.models.loading import load_model
 from prunelake.settings import Settings
 from prunelake.spec import Rows, SweepSpec
-from prunelake.strategies.importance import removal_order
+from prunelake.strategies.removal_order import removal_order
 from prunelake.sweep.plan import plan_sweep
 from prunelake.tasks.encoding import EncodedExample
 

@@ -18,7 +18,7 @@ from prunelake.models.loading import LoadedModel, load_model
 from prunelake.models.precision import set_matmul_precision
 from prunelake.settings import Settings
 from prunelake.spec import Dtype, Explanation, Rows, SweepSpec
-from prunelake.strategies.importance import removal_order
+from prunelake.strategies.removal_order import removal_order
 from prunelake.sweep.evaluate import explained_prompt
 from prunelake.sweep.plan import SweepPlan, plan_sweep
 from prunelake.tasks.encoding import EncodedExample, Encoder

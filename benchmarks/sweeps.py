@@ -28,7 +28,7 @@ from prunelake.lake.partial_runs import ComputeCost
 from prunelake.models.loading import load_model
 from prunelake.settings import Settings
 from prunelake.spec import Explanation, Rows, Strategy, SweepSpec
-from prunelake.strategies.importance import removal_order
+from prunelake.strategies.removal_order import removal_order
 from prunelake.sweep import steps
 from prunelake.sweep.evaluate import evaluate_shard, shard_work
 from prunelake.sweep.plan import plan_sweep

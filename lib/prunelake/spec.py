@@ -62,7 +62,7 @@ class Rows(FrozenValue):
 
 
 class Strategy(FrozenValue):
-    """How the removal order is found: `importance.removal_order` says what each name means.
+    """How the removal order is found: `removal_order.removal_order` says what each name means.
 
     `seed` matters to random orders only, and is 0 elsewhere. `search_rows` is how many examples
     `divergence` and `balanced` are measured on, which are never those that the sweep reports.

@@ -15,7 +15,7 @@ from prunelake.models.loading import load_model
 from prunelake.models.sources import resolve_model
 from prunelake.profiling import measurement
 from prunelake.spec import Strategy
-from prunelake.strategies.importance import removal_order
+from prunelake.strategies.removal_order import removal_order
 from tests.support.lake_rows import run_row, write_raw
 from tests.support.tiny_models import tiny_model
 from tests.support.tiny_tokenizer import tiny_tokenizer

@@ -18,7 +18,7 @@ from prunelake.inference.prefix_tree import ScoringQuery
 from prunelake.models.loading import LoadedModel, load_model
 from prunelake.models.sources import resolve_model
 from prunelake.spec import Explanation, Strategy
-from prunelake.strategies.importance import removal_order
+from prunelake.strategies.removal_order import removal_order
 from prunelake.tasks import calibration_text
 from prunelake.tasks.encoding import EncodedExample, Encoder, encode_examples
 from prunelake.tasks.rows import Example

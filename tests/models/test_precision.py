@@ -8,7 +8,7 @@ from prunelake.inference.prefix_tree import ScoringQuery
 from prunelake.models import precision
 from prunelake.models.precision import matmul_precision, set_matmul_precision, weight_dtype
 from prunelake.spec import Strategy
-from prunelake.strategies.importance import removal_order
+from prunelake.strategies.removal_order import removal_order
 from tests.support.tiny_models import tiny_model
 
 QUERIES = [ScoringQuery((*range(3, 40),), ((5, 6), (7,)), (0, 2, 5))]

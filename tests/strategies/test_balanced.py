@@ -16,7 +16,7 @@ from prunelake.spec import DEFAULT_SEARCH_ROWS, Calibration, Strategy, Unit
 from prunelake.strategies import balanced as balanced_module
 from prunelake.strategies.balanced import balanced_increase, masked_contexts
 from prunelake.strategies.greedy import damage_increase
-from prunelake.strategies.importance import RemovalOrder, removal_order
+from prunelake.strategies.removal_order import RemovalOrder, removal_order
 from prunelake.tasks.encoding import EncodedExample
 from prunelake.tasks.rows import Example
 from tests.support.tiny_models import FAMILIES, LAYER_COUNT, VOCABULARY, tiny_model

@@ -11,7 +11,8 @@ from prunelake.inference import nested as nested_module
 from prunelake.models.removal import removed
 from prunelake.spec import Strategy, Unit
 from prunelake.strategies.greedy import greedy_order
-from prunelake.strategies.importance import RemovalOrder, cosine_importance, removal_order
+from prunelake.strategies.importance import cosine_importance
+from prunelake.strategies.removal_order import RemovalOrder, removal_order
 from prunelake.tasks.encoding import EncodedExample
 from prunelake.tasks.rows import Example
 from tests.support.tiny_models import FAMILIES, LAYER_COUNT, VOCABULARY, tiny_model

@@ -20,7 +20,7 @@ from prunelake.models.loading import load_model
 from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.settings import Settings
 from prunelake.spec import Calibration, Explanation, Rows, Strategy, SweepSpec
-from prunelake.strategies.importance import removal_order
+from prunelake.strategies.removal_order import removal_order
 from prunelake.sweep import shards, steps
 from prunelake.sweep.evaluate import evaluate_shard, shard_work
 from prunelake.sweep.executor import LocalExecutor

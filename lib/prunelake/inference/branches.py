@@ -1,13 +1,13 @@
-"""The states that run through a nested pass: which rows, levels and tokens each stands for.
+"""The branches of a nested pass: the row, the levels and the tokens that each tensor row serves.
 
-A state is a row of the tensors that run through the model; it serves one row of the batch at the
-levels that have computed the same so far. In front of a layer that only some of its levels keep it
-is split in two. Once its levels keep no attention any more, its tokens do not see one another: the
-tokens that nobody reads are dropped, and the others of all such states are packed into shared rows.
-Where MLPs are removed every level keeps all attention, and tokens run to the end.
+A branch is one row of the tensors that run through the model. It serves one row of the batch at all
+levels that have computed the same so far. In front of a layer that only some of its levels keep,
+the branch splits in two. When its levels keep no further attention, its tokens no longer see each
+other: unread tokens are dropped, and the remaining tokens of all such branches are packed into
+shared rows. If MLPs are removed, every level keeps all attention, and no token is dropped.
 
-What a level lacks is any set of layers: the first ones of a removal order, so that the levels are
-nested, or those removed so far and one more, as the candidates of a search lack them.
+A level may lack any set of layers. In a sweep, level k lacks the first k layers of the removal
+order. In a search, each candidate lacks the layers removed so far and one more.
 """
 
 from collections.abc import Collection, Sequence
@@ -21,12 +21,12 @@ from prunelake.spec import Unit
 
 
 class LevelMasks:
-    """Which levels keep which layers.
+    """The levels that keep each layer.
 
     Args:
-        removed: the layers whose unit each level lacks, level 0 first.
-        layer_count: how many blocks the model has.
-        unit: what of a layer is removed.
+        removed: the layers that each level lacks, level 0 first.
+        layer_count: the number of blocks of the model.
+        unit: the part of a layer that is removed.
     """
 
     def __init__(
@@ -42,12 +42,12 @@ class LevelMasks:
             for layer in range(layer_count)
         ]
         """The levels that keep a layer."""
-        everyone = frozenset(range(self.level_count))
+        all_levels = frozenset(range(self.level_count))
         self.levels_attending = [
-            everyone if unit == "mlp" else frozenset[int]().union(*self.levels_keeping[layer:])
+            all_levels if unit == "mlp" else frozenset[int]().union(*self.levels_keeping[layer:])
             for layer in range(layer_count)
         ]
-        """The levels that keep the attention of this layer or of one behind it."""
+        """The levels that keep the attention of this layer or of a layer behind it."""
 
     @classmethod
     def nested(
@@ -59,21 +59,21 @@ class LevelMasks:
 
 
 class Branches:
-    """The states of one running forward pass.
+    """The branches of one running forward pass.
 
     Args:
-        variants: what the levels keep.
-        levels: of each row of the batch, ascending.
+        masks: the levels that keep each layer.
+        levels: the levels of each row of the batch, ascending.
         read: the positions of each row that are read in the end, ascending.
     """
 
     def __init__(
         self,
-        variants: LevelMasks,
+        masks: LevelMasks,
         levels: Sequence[tuple[int, ...]],
         read: Sequence[Sequence[int]],
     ) -> None:
-        self._variants = variants
+        self._masks = masks
         self._read = read
         self._batch_size = len(levels)
         self._running = [*enumerate(levels)]
@@ -82,38 +82,38 @@ class Branches:
         self._keeping: list[int] = []
         self._is_changed = False
         self.block_tokens = 0
-        """Tokens that went through a block so far, each block counted that they do not lack."""
+        """Tokens that went through blocks so far, counted once for each block."""
 
     def enter_block(
         self, layer: int, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Split and pack in front of a block; line up its other arguments with the states."""
+        """Split and pack in front of a block; align its other arguments with the branches."""
         hidden = hidden_states(args, kwargs)
-        keeping_levels = self._variants.levels_keeping[layer]
-        attending_levels = self._variants.levels_attending[layer]
+        keeping_levels = self._masks.levels_keeping[layer]
+        attending_levels = self._masks.levels_attending[layer]
         origin: list[int] = []
         running: list[tuple[int, tuple[int, ...]]] = []
         keeping: list[int] = []
         leaving: list[tuple[int, int, tuple[int, ...]]] = []
-        for state, (row, levels) in enumerate(self._running):
+        for branch, (row, levels) in enumerate(self._running):
             keep = tuple(level for level in levels if level in keeping_levels)
             rest = tuple(level for level in levels if level not in keeping_levels)
             if keep:
                 keeping.append(len(running))
             for part in (keep, rest):
                 if part and attending_levels.isdisjoint(part):
-                    leaving.append((state, row, part))
+                    leaving.append((branch, row, part))
                 elif part:
-                    origin.append(state)
+                    origin.append(branch)
                     running.append((row, part))
         if leaving or len(running) > len(self._running):
             hidden = self._repacked(hidden, origin, leaving)
             self._is_changed = True
         self._running, self._keeping = running, keeping
-        count = len(keeping) if self._variants.unit == "block" else hidden.shape[0]
+        count = len(keeping) if self._masks.unit == "block" else hidden.shape[0]
         self.block_tokens += count * hidden.shape[1]
         if self._is_changed:
-            # What packed rows are given matters only to attention, which they never reach.
+            # Packed rows may get any arguments: only attention uses them, and they skip it.
             fillers = [0] * (hidden.shape[0] - len(running))
             rows = [row for row, _ in running] + fillers
             kwargs = _select_batched(kwargs, rows, self._batch_size)
@@ -122,9 +122,9 @@ class Branches:
         return args, kwargs | {"hidden_states": hidden}
 
     def gate(self, forward: Forward, is_attention: bool) -> Forward:
-        """An attention or MLP that runs only on the states that keep it; to others it adds nothing.
+        """An attention or MLP that runs only on the branches that keep it, and adds zero to others.
 
-        It answers as the one it stands for, a tuple or a tensor.
+        It returns a tuple or a tensor, as the original does.
         """
 
         def gated(*args: Any, **kwargs: Any) -> Any:
@@ -138,33 +138,33 @@ class Branches:
                 if args:
                     args = (_select_rows(hidden, keeping), *args[1:])
                 output = forward(*args, **kwargs)
-                own = output[0] if is_attention else output
-                added.index_copy_(0, torch.tensor(keeping, device=hidden.device), own)
+                kept = output[0] if is_attention else output
+                added.index_copy_(0, torch.tensor(keeping, device=hidden.device), kept)
             return (added, None) if is_attention else added
 
         return gated
 
     def rows_and_levels(self) -> list[tuple[int, tuple[int, ...]]]:
-        """The row and the levels that each state stands for."""
+        """The row and the levels that each branch serves."""
         return [*self._running, *self._packed]
 
     def read_locations(
         self, length: int
     ) -> list[tuple[int, tuple[int, ...], list[tuple[int, int]]]]:
-        """Where each state's read tokens are in the end: row, levels, indices into the hidden.
+        """The row, the levels and the indices of the read tokens of each branch, in the end.
 
-        `length` is the number of tokens in each row of the hidden states.
+        The indices point into the hidden states, which have `length` tokens in each row.
         """
-        found = [
-            (row, levels, [(state, position) for position in self._read[row]])
-            for state, (row, levels) in enumerate(self._running)
+        locations = [
+            (row, levels, [(branch, position) for position in self._read[row]])
+            for branch, (row, levels) in enumerate(self._running)
         ]
         offset = len(self._running) * length
         for row, levels in self._packed:
             count = len(self._read[row])
-            found.append((row, levels, [divmod(offset + n, length) for n in range(count)]))
+            locations.append((row, levels, [divmod(offset + n, length) for n in range(count)]))
             offset += count
-        return found
+        return locations
 
     def _repacked(
         self,
@@ -172,23 +172,26 @@ class Branches:
         origin: Sequence[int],
         leaving: Sequence[tuple[int, int, tuple[int, ...]]],
     ) -> Tensor:
-        """The running states, each from its origin, then all packed tokens in rows of their own."""
+        """The running branches, each from its origin, then all packed tokens in further rows."""
         if not leaving and not self._packed:
             return _select_rows(hidden, origin)
         length, width = hidden.shape[1:]
         tokens = hidden.reshape(-1, width)
         start = len(self._running) * length
-        one = torch.arange(length)
+        positions = torch.arange(length)
         ends = [
             torch.arange(start, start + self._packed_tokens),
-            *(state * length + torch.tensor(self._read[row]) for state, row, _ in leaving),
+            *(branch * length + torch.tensor(self._read[row]) for branch, row, _ in leaving),
         ]
         index = torch.cat(
-            [(torch.tensor(origin, dtype=torch.long)[:, None] * length + one).flatten(), *ends]
+            [
+                (torch.tensor(origin, dtype=torch.long)[:, None] * length + positions).flatten(),
+                *ends,
+            ]
         )
         self._packed += [(row, levels) for _, row, levels in leaving]
         self._packed_tokens = len(index) - len(origin) * length
-        # Any token fills the last row up.
+        # The last row is filled with an arbitrary token.
         index = torch.cat([index, index.new_zeros(-len(index) % length)])
         return tokens.index_select(0, index.to(hidden.device)).view(-1, length, width)
 
@@ -198,9 +201,9 @@ def _select_rows(tensor: Tensor, rows: Sequence[int]) -> Tensor:
 
 
 def _select_batched(kwargs: dict[str, Any], rows: Sequence[int], size: int) -> dict[str, Any]:
-    """Every tensor among `kwargs` whose first dimension is the `size` rows, at the given rows.
+    """`kwargs` with every tensor of `size` rows reduced to the given rows.
 
-    Tensors of first dimension 1 are broadcast by the model itself and stay.
+    Tensors with one row stay: the model broadcasts them.
     """
 
     def pick(value: Any) -> Any:

@@ -1,14 +1,14 @@
 """One forward pass for all levels of a sweep.
 
-Level k lacks the first k layers of the removal order, so the levels are nested: two of them compute
+Level k lacks the first k layers of the removal order, so the levels are nested: two levels compute
 the same until the first layer that only one of them lacks. Rows therefore run together until their
-levels part. In front of such a layer a row is split in two, and what is removed of the layer (its
-attention, its MLP, or both) runs only on the half that keeps it. Behind the last attention that its
-levels keep, only the tokens that are read go on. The model's own code is unchanged: hooks in front
-of its blocks split the rows, and a gate around what is removed picks those that keep it (`states`).
+levels part. In front of such a layer a row splits in two, and the removed unit (attention, MLP, or
+both) runs only on the half that keeps it. Behind the last attention that its levels keep, only the
+tokens that are read go on. The model's own code is unchanged: hooks in front of its blocks split
+the rows, and a gate around the removed unit picks the rows that keep it (`branches`).
 
-A search for a removal order asks the same way about levels that are not nested: candidates which
-each lack the layers removed so far and one more, and so share all that is in front of it.
+A search for a removal order asks in the same way about levels that are not nested: each candidate
+lacks the layers removed so far and one more, and shares everything in front of that layer.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -33,26 +33,26 @@ from prunelake.schema.arrays import FloatArray
 from prunelake.spec import UNIT_NAMES, Unit
 
 MAX_LOGIT_ELEMENTS = 2**25
-"""Logits held at a time: 128 MiB in float32, whatever the vocabulary."""
+"""Logits in memory at a time: 128 MiB in float32 for any vocabulary."""
 
 CPU_CACHE_ELEMENTS = 2**19
-"""Logits that a CPU adds up at a time: with their exponentials they stay in its cache."""
+"""Logits that a CPU sums at a time: they and their exponentials stay in its cache."""
 
 CPU_BATCH_TOKENS = 4096
-"""Tokens that a CPU runs together: more are no faster there."""
+"""Tokens that a CPU runs together: more are not faster."""
 
 GPU_BATCH_TOKENS = 2**17
-"""Tokens that a GPU runs together, where its memory holds them."""
+"""Tokens that a GPU runs together, if its memory holds them."""
 
 MAX_PADDING_SHARE = 1 / 16
-"""Of the budget: a batch that would be padded by more costs more than another pass."""
+"""Share of the budget: a batch with more padding costs more than another pass."""
 
 CPU_ACTIVATION_BYTES = 2**31
-"""Memory for what is computed on a CPU, beside the weights."""
+"""Memory for activations on a CPU, beside the weights."""
 
 Progress = Callable[[int, int], None]
 BatchScorer = Callable[[list[PrefixTree]], Sequence[FloatArray]]
-"""Some rows to an array [levels, ...] for each."""
+"""Maps rows to an array [levels, ...] for each row."""
 
 
 class NestedModel:
@@ -61,11 +61,11 @@ class NestedModel:
     Args:
         model: it is used, never changed.
         removal_order: layers, first removed first.
-        token_budget: tokens x levels that run together; by default as many as are fast, and fit
-            into the memory that is free.
-        shared_prompt: lay out queries that begin alike as one row where the attention allows it;
+        token_budget: tokens x levels that run together; by default as many as are fast and fit
+            into the free memory.
+        shared_prompt: lay out queries that begin alike as one row, if the attention allows it;
             otherwise each option of each query is a row of its own.
-        unit: what of a layer is removed.
+        unit: the part of a layer that is removed.
 
     Raises:
         UnsupportedModel: as `decoder_map.removable_modules`.
@@ -181,7 +181,7 @@ class NestedModel:
     def target_log_likelihoods(
         self, hidden: Tensor, states: Branches, rows: Sequence[PrefixTree]
     ) -> tuple[Tensor, list[tuple[int, int, int]]]:
-        """Log-likelihoods [targets] in float32, and of each target its row, answer and level.
+        """Log-likelihoods [targets] in float32, and the row, answer and level of each target.
 
         The levels of one state have the same: the first stands for them. The head runs once a
         position that predicts something, in chunks of bounded memory.
@@ -247,7 +247,7 @@ class NestedModel:
     def _score_within_memory(
         self, rows: list[PrefixTree], score: BatchScorer
     ) -> Sequence[FloatArray]:
-        """`score`, in smaller batches from now on where the device's memory is too small."""
+        """The result of `score`; if memory is too small, batches are smaller from now on."""
         levels = rows[0].levels
         is_too_large = len(levels) > 1 and len(levels) * len(rows[0].tokens) > self._largest_row
         if len(rows) > 1 or not is_too_large:
@@ -290,7 +290,7 @@ class NestedModel:
 
 
 def _max_tokens_in_memory(model: PreTrainedModel) -> int:
-    """How many tokens may run together, by what a block holds of each at its widest."""
+    """The number of tokens that fit into memory, by the widest activations of a block."""
     config = text_config(model)
     widest = 8 * config.hidden_size + 4 * (getattr(config, "intermediate_size", None) or 0)
     free = CPU_ACTIVATION_BYTES

@@ -1,8 +1,8 @@
-"""Queries to a model, and how they are laid out as rows of tokens.
+"""Queries to a model, laid out as trees of tokens that share common beginnings.
 
-Queries that begin alike are laid out as one tree, in which what they share stands once: the prompt
-of some options, or the first tokens of a prompt's many masked and shortened copies. A token sees
-its ancestors and itself, so that it computes what it would in a sequence of its own.
+Queries that begin alike form one tree, and their common tokens stand in it once: the prompt of
+several options, or the first tokens of a prompt's many masked and shortened copies. A token sees
+its ancestors and itself, so it computes the same as in a sequence of its own.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,11 +16,11 @@ from torch import Tensor
 from prunelake.schema.arrays import BoolArray
 
 MAX_TREE_TOKENS = 128
-"""Tokens of a tree of many queries. A larger one shares little more, and its attention costs more,
-since every token is multiplied with every other."""
+"""Most tokens of a tree of several queries. A larger tree shares little more, and its attention
+costs more, since every token is multiplied with every other token."""
 
 MIN_SHARED_FRACTION = 1 / 16
-"""Of the tokens of its queries, those that a tree must save: fewer are not worth its mask."""
+"""The least share of tokens that a tree must save; a smaller saving does not pay for its mask."""
 
 
 @dataclass(frozen=True, slots=True)

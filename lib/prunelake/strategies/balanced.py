@@ -36,14 +36,14 @@ from prunelake.strategies.greedy import ImportanceFunction, damage_increase
 from prunelake.tasks.encoding import EncodedExample
 
 CANDIDATES_PER_STEP = 6
-"""How many layers a step measures behind the first, which measures all."""
+"""The number of layers that each step measures; the first step measures all."""
 
 
 def balanced_increase(model: NestedModel, examples: Sequence[EncodedExample]) -> ImportanceFunction:
-    """How far each further removal raises the damage to accuracy, calibration and explanations.
+    """The increase of the damage to accuracy, calibration and explanations by each removal.
 
     Raises:
-        TaskError: no prompt of two tokens or more, of which some could be masked.
+        TaskError: no prompt has two tokens or more, so that some could be masked.
     """
     whole = [ScoringQuery((*e.prefix, *e.prompt), e.options, (0,)) for e in examples]
     answers = model.log_likelihoods(whole)
@@ -55,15 +55,15 @@ def balanced_increase(model: NestedModel, examples: Sequence[EncodedExample]) ->
     ]
     if not masked:
         raise TaskError(
-            "balanced measures how explanations drift, and no prompt of its search rows has two "
-            "tokens between which one could share something out"
+            "strategy balanced measures the drift of explanations, and no prompt of its search "
+            "rows has two tokens; take another strategy or a task with longer prompts"
         )
     queries = [query for _, query in masked]
     rows = len(examples)
     stake = float(np.mean([1 - 1 / len(e.options) for e in examples]))
 
     def responses(answers: Sequence[FloatArray]) -> FloatArray:
-        """By how much each mask moves the log-likelihood of what is predicted [masks, levels]."""
+        """The change of the predicted option's log-likelihood by each mask [masks, levels]."""
         return np.array(
             [
                 answer[:, 0] - answers[number][:, predicted[number]]

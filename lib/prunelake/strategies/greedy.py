@@ -1,9 +1,9 @@
-"""Greedy search for a removal order: remove what does the least damage, measure again, and so on.
+"""Greedy search for a removal order: remove the layer that does the least damage, measure again.
 
-The candidates of a step, each lacking what is removed so far and one layer more, run as levels of
-one pass: they share all that is in front of that layer (`nested`). With r of L layers removed, a
-step over T tokens costs T (L + sum of (L - l) over the layers l that are left) / L forward tokens:
-about half of asking about each candidate on its own.
+The candidates of a step lack the layers removed so far and one more layer each. They run as levels
+of one pass and share everything in front of that layer (`nested`). With r of L layers removed, a
+step over T tokens costs T (L + sum of (L - l) over the remaining layers l) / L forward tokens,
+about half the cost of separate passes.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,10 +19,10 @@ from prunelake.spec import UNIT_NAMES, Unit
 from prunelake.tasks.encoding import EncodedExample
 
 ImportanceFunction = Callable[[tuple[int, ...]], Mapping[int, float]]
-"""The layers removed so far to what each layer that is left is worth, input first."""
+"""Maps the layers removed so far to the importance of each remaining layer, input first."""
 
 DamageFunction = Callable[[Sequence[FloatArray]], FloatArray]
-"""Arrays [levels, options] of log-likelihoods, one a query, to the damage [levels]."""
+"""Maps arrays [levels, options] of log-likelihoods, one for each query, to the damage [levels]."""
 
 
 def greedy_order(
@@ -32,55 +32,56 @@ def greedy_order(
     progress: Progress | None = None,
     unit: Unit = "attention",
 ) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    """An order that removes what is worth least, measured again after each removal, and the worths.
+    """The order that removes the least important layer first, and the importance of each layer.
 
-    Of equals the layer nearer to the input goes first. After `depth` removals, but at least one
-    measurement, the layers that are left follow by what they were worth in the last step. So the
-    worth of a layer is that of the step which removed it, or of the last one.
+    Importance is measured again after each removal. Among equals, the layer nearer to the input
+    goes first. After `depth` removals (and at least one measurement), the remaining layers follow
+    by their importance in the last step. The importance of a layer is its importance in the step
+    that removed it, or in the last step.
 
     Raises:
-        ModelError: a worth that is no number, as of a model that overflows its type.
+        ModelError: an importance that is not a number: the model overflows its number format.
     """
     order: list[int] = []
-    worth: dict[int, float] = {}
+    importance: dict[int, float] = {}
     steps = min(max(depth, 1), layer_count)
     for step in range(steps):
-        found = measure(tuple(order))
-        if not np.isfinite([*found.values()]).all():
+        measured = measure(tuple(order))
+        if not np.isfinite([*measured.values()]).all():
             raise ModelError(
-                f"without {UNIT_NAMES[unit]} {order} the model makes of the others "
-                f"{[*found.values()]}; its numbers overflow: take dtype float32 or bfloat16"
+                f"without {UNIT_NAMES[unit]} {order} the importance of the others is "
+                f"{[*measured.values()]}; numbers overflow: take dtype float32 or bfloat16"
             )
-        worth |= found
-        order.append(min(found, key=found.__getitem__))
+        importance |= measured
+        order.append(min(measured, key=measured.__getitem__))
         if progress:
             progress(step + 1, steps)
-    left = sorted(worth.keys() - {*order})
-    order += sorted(left, key=worth.__getitem__)
-    return tuple(order), tuple(worth[layer] for layer in range(layer_count))
+    left = sorted(importance.keys() - {*order})
+    order += sorted(left, key=importance.__getitem__)
+    return tuple(order), tuple(importance[layer] for layer in range(layer_count))
 
 
 def loss_increase(model: NestedModel, windows: Iterable[Sequence[int]]) -> ImportanceFunction:
-    """How far each further removal raises the mean loss (nats) of the next token of `windows`."""
-    asked = [ScoringQuery((window[0],), (tuple(window[1:]),), (0,)) for window in windows]
-    tokens = sum(len(query.options[0]) for query in asked)
+    """The increase of the next token's mean loss (nats) on `windows` by each further removal."""
+    queries = [ScoringQuery((window[0],), (tuple(window[1:]),), (0,)) for window in windows]
+    tokens = sum(len(query.options[0]) for query in queries)
 
     def loss(answers: Sequence[FloatArray]) -> FloatArray:
         return np.asarray(-np.sum([answer[:, 0] for answer in answers], axis=0) / tokens)
 
-    return damage_increase(model, asked, loss)
+    return damage_increase(model, queries, loss)
 
 
 def divergence_increase(
     model: NestedModel, examples: Iterable[EncodedExample]
 ) -> ImportanceFunction:
-    """How far each further removal raises the mean divergence from the unpruned model.
+    """The increase of the mean divergence from the unpruned model by each further removal.
 
-    The divergence on an example is KL(p || q) in nats: p and q are the softmax over its options'
-    log-likelihoods, of the unpruned and of the pruned model.
+    The divergence on an example is KL(p || q) in nats. p and q are the softmax over the options'
+    log-likelihoods of the unpruned and of the pruned model.
     """
-    asked = [ScoringQuery((*e.prefix, *e.prompt), e.options, (0,)) for e in examples]
-    unpruned = [log_softmax(answer[0]) for answer in model.log_likelihoods(asked)]
+    queries = [ScoringQuery((*e.prefix, *e.prompt), e.options, (0,)) for e in examples]
+    unpruned = [log_softmax(answer[0]) for answer in model.log_likelihoods(queries)]
 
     def divergence(answers: Sequence[FloatArray]) -> FloatArray:
         rows = [
@@ -89,19 +90,19 @@ def divergence_increase(
         ]
         return np.asarray(np.mean(rows, axis=0))
 
-    return damage_increase(model, asked, divergence)
+    return damage_increase(model, queries, divergence)
 
 
 def damage_increase(
     model: NestedModel,
-    asked: Sequence[ScoringQuery],
+    queries: Sequence[ScoringQuery],
     damage: DamageFunction,
     breadth: int | None = None,
 ) -> ImportanceFunction:
-    """How far each further removal raises the damage, over that without the layers removed so far.
+    """The increase of the damage by each further removal, over the layers removed so far.
 
-    Of more than `breadth` layers that are left, those are measured that were worth least when they
-    were measured last; first, all are.
+    The first step measures every layer. Later steps measure only the `breadth` remaining layers
+    that had the least importance when they were measured last; None measures all.
     """
     count = len(model.layers)
     known: dict[int, float] = {}
@@ -112,10 +113,10 @@ def damage_increase(
             left = sorted(sorted(left, key=known.__getitem__)[:breadth])
         masks = model.masks_without([removed, *((*removed, layer) for layer in left)])
         levels = tuple(range(masks.level_count))
-        queries = [ScoringQuery(q.prompt, q.options, levels) for q in asked]
-        damages = damage(model.log_likelihoods(queries, masks=masks))
-        worth = dict(zip(left, (damages[1:] - damages[0]).tolist(), strict=True))
-        known.update(worth)
-        return worth
+        at_levels = [ScoringQuery(q.prompt, q.options, levels) for q in queries]
+        damages = damage(model.log_likelihoods(at_levels, masks=masks))
+        importance = dict(zip(left, (damages[1:] - damages[0]).tolist(), strict=True))
+        known.update(importance)
+        return importance
 
     return measure

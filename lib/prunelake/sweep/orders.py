@@ -8,7 +8,7 @@ from prunelake.errors import InvalidSpec
 from prunelake.models.loading import ModelSource
 from prunelake.settings import Settings
 from prunelake.spec import Calibration, Dtype, Rows, Strategy, SweepSpec
-from prunelake.strategies.importance import removal_order
+from prunelake.strategies.removal_order import removal_order
 from prunelake.sweep.plan import plan_sweep
 
 

@@ -8,7 +8,7 @@ import polars as pl
 
 from prunelake.lake.partial_runs import ComputeCost
 from prunelake.schema.run_tables import EXAMPLES, LAYERS
-from prunelake.strategies.importance import RemovalOrder
+from prunelake.strategies.removal_order import RemovalOrder
 from prunelake.sweep.plan import SweepPlan
 
 

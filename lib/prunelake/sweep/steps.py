@@ -22,7 +22,7 @@ from prunelake.models.loading import LoadedModel, ModelSource, load_model
 from prunelake.models.sources import pin_source, resolve_pinned
 from prunelake.settings import Settings
 from prunelake.spec import Dtype, SweepSpec
-from prunelake.strategies.importance import RemovalOrder, removal_order
+from prunelake.strategies.removal_order import RemovalOrder, removal_order
 from prunelake.sweep.evaluate import ShardWork, StageProgress, evaluate_shard
 from prunelake.sweep.executor import Log
 from prunelake.sweep.plan import SweepPlan, plan_sweep
@@ -50,7 +50,7 @@ def order_layers(
     """Find the removal order of the spec's strategy, and store it for all shards.
 
     Raises:
-        ModelError, TaskError: as `importance.removal_order`.
+        ModelError, TaskError: as `removal_order.removal_order`.
         LakeError: the order cannot be stored.
     """
     if cost := finished_cost(partial_run, ORDER_SHARD, log):

@@ -6,7 +6,8 @@ from transformers import PreTrainedModel
 
 from prunelake.models.decoder_map import attention_layers
 from prunelake.spec import UNIT_NAMES, Strategy, Unit
-from prunelake.strategies.importance import RemovalOrder, cosine_importance, removal_order
+from prunelake.strategies.importance import cosine_importance
+from prunelake.strategies.removal_order import RemovalOrder, removal_order
 from tests.support.tiny_models import FAMILIES, LAYER_COUNT, VOCABULARY, tiny_model
 
 LENGTHS = (3, 17, 8)
