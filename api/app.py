@@ -9,18 +9,19 @@ from pathlib import Path
 from fastapi import Depends, FastAPI
 from fastapi.security import HTTPBearer
 
-from api.http import problems
-from api.http.cache import CacheMiddleware
-from api.http.request_counters import RequestCounters, RequestCountingMiddleware
-from api.http.security import SecurityMiddleware
-from api.queries.snapshot import LatestSnapshot
-from api.queries.snapshot_mirror import SnapshotMirror
-from api.routes import charts, data, examples, findings, metrics, page, recommendations, sql
-from api.sandbox.worker_pool import WorkerPool
-from api.settings import ApiSettings
 from prunelake.lake.objects import ObjectPath
 from prunelake.lake.storage import Location
 from prunelake.settings import Settings
+
+from .http import problems
+from .http.cache import CacheMiddleware
+from .http.request_counters import RequestCounters, RequestCountingMiddleware
+from .http.security import SecurityMiddleware
+from .queries.snapshot import LatestSnapshot
+from .queries.snapshot_mirror import SnapshotMirror
+from .routes import charts, data, examples, findings, metrics, page, recommendations, sql
+from .sandbox.worker_pool import WorkerPool
+from .settings import ApiSettings
 
 DESCRIPTION = """
 What removing attention layers does to a model's accuracy, calibration and explanations. All

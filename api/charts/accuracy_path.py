@@ -7,9 +7,9 @@ from math import dist
 import altair as alt
 import polars as pl
 
-from api.charts.axis_titles import axis_title
-from api.charts.drawing import BLUE, GREY, INK, VERMILION, WIDTH, with_house_style
-from api.findings.wording import interval, label, number
+from ..findings.wording import interval, label, number
+from .axis_titles import axis_title
+from .drawing import BLUE, GREY, INK, VERMILION, WIDTH, with_house_style
 
 LABEL_OFFSETS = ((0, 11), (0, -11), (11, 0), (-11, 0), (9, 9), (-9, 9), (9, -9), (-9, -9))
 """px from a point to the middle of its label, right and up, in the order they are tried."""

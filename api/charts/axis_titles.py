@@ -1,7 +1,8 @@
 """What a metric is counted in, and which way is better, as its axis says."""
 
-from api.findings.wording import label
 from prunelake.schema.metrics import METRIC_DEFINITIONS
+
+from ..findings.wording import label
 
 METRIC_UNITS = {
     "accuracy": "share correct",

@@ -6,28 +6,29 @@ from typing import Any
 
 import polars as pl
 
-from api.charts.accuracy_path import path_chart
-from api.charts.correlation_matrix import matrix_chart
-from api.charts.correlations import correlations_chart
-from api.charts.cost import cost_chart
-from api.charts.deltas import deltas_chart
-from api.charts.drawing import Chart
-from api.charts.flips import flips_chart
-from api.charts.importance import importance_chart
-from api.charts.levels import CONFIDENCE_PANELS, EXPLANATION_PANELS, levels_chart
-from api.charts.overlap import overlap_chart
-from api.charts.pareto import pareto_chart
-from api.charts.recalibration import recalibration_chart
-from api.charts.reliability import reliability_chart
-from api.charts.verdict_map import verdict_map
-from api.findings.selection import Selection
-from api.findings.sentences import JUDGED_METRICS
-from api.findings.wording import label
-from api.queries import charts, runs
 from prunelake.analysis.recalibration import RECALIBRATED_METRICS
 from prunelake.errors import NothingToShow
 from prunelake.lake.bound_query import BoundQuery
 from prunelake.schema.metrics import METRIC_DEFINITIONS
+
+from ..findings.selection import Selection
+from ..findings.sentences import JUDGED_METRICS
+from ..findings.wording import label
+from ..queries import charts, runs
+from .accuracy_path import path_chart
+from .correlation_matrix import matrix_chart
+from .correlations import correlations_chart
+from .cost import cost_chart
+from .deltas import deltas_chart
+from .drawing import Chart
+from .flips import flips_chart
+from .importance import importance_chart
+from .levels import CONFIDENCE_PANELS, EXPLANATION_PANELS, levels_chart
+from .overlap import overlap_chart
+from .pareto import pareto_chart
+from .recalibration import recalibration_chart
+from .reliability import reliability_chart
+from .verdict_map import verdict_map
 
 CORRELATED_METRICS = (*JUDGED_METRICS[1:], "mean_confidence", "flip_rate", "overlap_10")
 """The metrics whose correlation with accuracy a reader is shown."""

@@ -3,8 +3,8 @@
 import altair as alt
 import polars as pl
 
-from api.charts.drawing import DIVERGING, GREY, INK, WIDTH, with_house_style
-from api.findings.wording import LABELS, interval, label, listed, number
+from ..findings.wording import LABELS, interval, label, listed, number
+from .drawing import DIVERGING, GREY, INK, WIDTH, with_house_style
 
 MAX_NAMED_METRICS = 3
 """So many metrics go into a title."""

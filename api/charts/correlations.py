@@ -3,8 +3,8 @@
 import altair as alt
 import polars as pl
 
-from api.charts.drawing import BLUE, GREY, VERMILION, WIDTH, rule_data, with_house_style
-from api.findings.wording import LABELS, label, listed, number
+from ..findings.wording import LABELS, label, listed, number
+from .drawing import BLUE, GREY, VERMILION, WIDTH, rule_data, with_house_style
 
 MAX_NAMED_METRICS = 3
 """So many correlations go into a title."""

@@ -6,7 +6,8 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from api.charts.drawing import (
+from ..findings.wording import interval, number, percent
+from .drawing import (
     BLUE,
     GREEN,
     GREY,
@@ -17,7 +18,6 @@ from api.charts.drawing import (
     rule_data,
     with_house_style,
 )
-from api.findings.wording import interval, number, percent
 
 SPEEDS = {"decoding": "decode_speedup", "prefill": "prefill_speedup"}
 SHARES = {"weights": "weight_share", "KV cache": "kv_share", "peak memory": "memory_share"}

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 import altair as alt
 import polars as pl
 
-from api.charts.axis_titles import METRIC_UNITS, capitalised_label
-from api.charts.drawing import FAINT, GREY, INK, WIDTH, Chart, rule_data, with_house_style
-from api.charts.verdict_style import VERDICT_STYLES, by_severity, legend_label
-from api.findings.changes import change_clause, sample_sizes, verdict_clause
-from api.findings.sentences import is_published
 from prunelake.analysis.analyse import ACCURACY_MARGIN
 from prunelake.schema.metrics import METRIC_DEFINITIONS
+
+from ..findings.changes import change_clause, sample_sizes, verdict_clause
+from ..findings.sentences import is_published
+from .axis_titles import METRIC_UNITS, capitalised_label
+from .drawing import FAINT, GREY, INK, WIDTH, Chart, rule_data, with_house_style
+from .verdict_style import VERDICT_STYLES, by_severity, legend_label
 
 HEIGHT = 150
 SIDE = 18  # px above and below the points, where the sides are named

@@ -5,8 +5,8 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from api.charts.drawing import BLUE, GREY, INK, SKY, VERMILION, WIDTH, with_house_style
-from api.findings.wording import number, percent
+from ..findings.wording import number, percent
+from .drawing import BLUE, GREY, INK, SKY, VERMILION, WIDTH, with_house_style
 
 KINDS = {
     "harmful": "harmful: right before, wrong now",

@@ -3,7 +3,7 @@
 import altair as alt
 import polars as pl
 
-from api.charts.drawing import GREY, INK, SEQUENTIAL, VERMILION, with_house_style
+from .drawing import GREY, INK, SEQUENTIAL, VERMILION, with_house_style
 
 
 def importance_chart(layers: pl.DataFrame, removed: int) -> alt.LayerChart:

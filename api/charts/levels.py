@@ -6,8 +6,10 @@ from itertools import cycle
 import altair as alt
 import polars as pl
 
-from api.charts.axis_titles import axis_title, capitalised_label
-from api.charts.drawing import (
+from ..findings.changes import change_clause, sample_sizes
+from ..findings.sentences import accuracy_clause, default_level, is_published, metric_clause
+from .axis_titles import axis_title, capitalised_label
+from .drawing import (
     BLUE,
     GREEN,
     GREY,
@@ -17,8 +19,6 @@ from api.charts.drawing import (
     rule_data,
     with_house_style,
 )
-from api.findings.changes import change_clause, sample_sizes
-from api.findings.sentences import accuracy_clause, default_level, is_published, metric_clause
 
 CONFIDENCE_PANELS = ("accuracy", "ece", "nll", "flip_rate")
 EXPLANATION_PANELS = ("accuracy", "comprehensiveness", "sufficiency", "overlap_10")

@@ -3,8 +3,8 @@
 import altair as alt
 import polars as pl
 
-from api.charts.drawing import INK, SEQUENTIAL, WIDTH, with_house_style
-from api.findings.wording import number, percent
+from ..findings.wording import number, percent
+from .drawing import INK, SEQUENTIAL, WIDTH, with_house_style
 
 SMALLEST_WITH_NUMBER = 15  # px of a cell
 

@@ -5,10 +5,11 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from api.charts.axis_titles import axis_title, capitalised_label
-from api.charts.drawing import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION, WIDTH, with_house_style
-from api.findings.wording import label, number, order_name, percent, removed_modules
 from prunelake.schema.metrics import METRIC_DEFINITIONS
+
+from ..findings.wording import label, number, order_name, percent, removed_modules
+from .axis_titles import axis_title, capitalised_label
+from .drawing import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION, WIDTH, with_house_style
 
 # Four colours and five shapes: twenty pairs before one comes again.
 COLOURS = [BLUE, GREEN, PURPLE, ORANGE]

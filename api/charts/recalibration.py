@@ -3,10 +3,11 @@
 import altair as alt
 import polars as pl
 
-from api.charts.axis_titles import axis_title, capitalised_label
-from api.charts.drawing import BLUE, FAINT, GREY, INK, WIDTH, rule_data, with_house_style
-from api.findings.wording import label, number
 from prunelake.analysis.cross_fitting import CALIBRATOR_NAMES, UNPRUNED_TEMPERATURE
+
+from ..findings.wording import label, number
+from .axis_titles import axis_title, capitalised_label
+from .drawing import BLUE, FAINT, GREY, INK, WIDTH, rule_data, with_house_style
 
 HEIGHT = 62
 

@@ -3,8 +3,8 @@
 import altair as alt
 import polars as pl
 
-from api.charts.drawing import BLUE, GREY, VERMILION, WIDTH, with_house_style
-from api.findings.wording import signed
+from ..findings.wording import signed
+from .drawing import BLUE, GREY, VERMILION, WIDTH, with_house_style
 
 
 def reliability_chart(reliability: pl.DataFrame, level: int) -> alt.LayerChart:

@@ -7,10 +7,7 @@ from textwrap import wrap
 import altair as alt
 import polars as pl
 
-from api.charts.axis_titles import capitalised_label
-from api.charts.drawing import INK, ON_COLOUR, WIDTH, with_house_style
-from api.charts.verdict_style import VERDICT_STYLES, by_severity, legend_label
-from api.findings.sentences import (
+from ..findings.sentences import (
     HIDDEN_VERDICTS,
     JUDGED_METRICS,
     WORSE_VERDICTS,
@@ -18,8 +15,11 @@ from api.findings.sentences import (
     levels_with_verdict,
     stable_levels,
 )
-from api.findings.verdict_labels import VERDICT_LABELS
-from api.findings.wording import label, listed
+from ..findings.verdict_labels import VERDICT_LABELS
+from ..findings.wording import label, listed
+from .axis_titles import capitalised_label
+from .drawing import INK, ON_COLOUR, WIDTH, with_house_style
+from .verdict_style import VERDICT_STYLES, by_severity, legend_label
 
 MAX_NAMED_METRICS = 4
 """So many metrics go into the title."""

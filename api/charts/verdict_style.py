@@ -3,8 +3,8 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from api.charts.drawing import FAINT, GREEN, ORANGE, SKY, VERMILION, YELLOW
-from api.findings.verdict_labels import VERDICT_LABELS
+from ..findings.verdict_labels import VERDICT_LABELS
+from .drawing import FAINT, GREEN, ORANGE, SKY, VERMILION, YELLOW
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from api.findings.sentences import (
+from .sentences import (
     WORSE_VERDICTS,
     baseline_example_count,
     levels_with_verdict,
     value_at,
 )
-from api.findings.wording import at_levels, from_to, label, listed
+from .wording import at_levels, from_to, label, listed
 
 VERDICT_GROUPS = {"worse": WORSE_VERDICTS, "better": ("improved",), "equivalent": ("equivalent",)}
 """What verdicts show, and which ones show it."""

@@ -5,10 +5,11 @@ from typing import Self
 
 from pydantic import Field
 
-from api.findings.wording import label, listed, number, order_name, percent, ranges
 from prunelake.recommend.budget import BudgetTerm, CostBudget, parse_budget
 from prunelake.recommend.candidates import Candidate, Check, Level
 from prunelake.recommend.recommendation import Answer, Recommendation
+
+from .wording import label, listed, number, order_name, percent, ranges
 
 REMOVED_MODULES = {"mlp": "MLPs", "block": "blocks"}
 """What a strategy removes, by the part of its name in front of a colon; else attention layers."""

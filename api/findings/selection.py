@@ -6,10 +6,11 @@ from typing import Any
 
 import polars as pl
 
-from api.findings import sentences
-from api.queries import runs
 from prunelake.errors import NotFound, NothingToShow
 from prunelake.lake.bound_query import Connection
+
+from ..queries import runs
+from . import sentences
 
 DEFAULT_METRIC = "ece"
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from api.findings.wording import at_levels, from_to, interval, label, listed, number
 from prunelake.analysis.analyse import ACCURACY_MARGIN
+
+from .wording import at_levels, from_to, interval, label, listed, number
 
 JUDGED_METRICS = (
     "accuracy",

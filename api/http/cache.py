@@ -6,9 +6,10 @@ from collections import OrderedDict
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.http.problems import response_to
-from api.queries.snapshot import LatestSnapshot
 from prunelake.errors import NoSnapshot
+
+from ..queries.snapshot import LatestSnapshot
+from .problems import response_to
 
 UNCACHED_PATHS = ("/page/", "/openapi.json", "/metrics")
 """What does not depend on the snapshot alone."""

@@ -2,8 +2,8 @@
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from api.http.problems import error_response
-from api.http.security import SECURITY_HEADERS
+from .problems import error_response
+from .security import SECURITY_HEADERS
 
 
 class JsonErrorProtocol(HttpToolsProtocol):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.http.openmetrics import MetricFamily
+from .openmetrics import MetricFamily
 
 DURATION_BUCKETS = (0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 10.0)
 """Seconds: upper bounds of the histogram's buckets, beside infinity."""

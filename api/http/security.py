@@ -8,8 +8,9 @@ from pydantic import SecretStr
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.http.problems import response_to
 from prunelake.errors import AccessDenied
+
+from .problems import response_to
 
 PUBLIC_PATHS = ("/", "/health")
 """What needs no token, beside the page's own files: the page asks its reader for one."""

@@ -1,7 +1,8 @@
 """One function a chart of its own numbers: SQL over the lake's views; no HTTP, no drawing."""
 
-from api.queries.runs import IS_FIRST, IS_HEADLINE
 from prunelake.lake.bound_query import BoundQuery
+
+from .runs import IS_FIRST, IS_HEADLINE
 
 
 def layer_importance(run_id: str) -> BoundQuery:

@@ -13,11 +13,12 @@ from typing import Any
 import duckdb
 import polars as pl
 
-from api.queries.snapshot_mirror import SnapshotMirror
 from prunelake.errors import LimitExceeded, NoSnapshot
 from prunelake.lake.bound_query import BoundQuery, Connection
 from prunelake.lake.publish import SNAPSHOT_FILE
 from prunelake.lake.view_files import views_hash
+
+from .snapshot_mirror import SnapshotMirror
 
 log = logging.getLogger(__name__)
 

@@ -10,20 +10,21 @@ from typing import Any
 
 import polars as pl
 
-from api.charts.catalog import CHARTS, CORRELATED_METRICS
-from api.charts.importance import importance_chart
-from api.findings import sentences
-from api.findings.selection import Selection
-from api.findings.wording import listed, model_name, number, order_name, removed_modules
-from api.queries import charts
-from api.queries import runs as queries_runs
-from api.report import html, tables
-from api.report.recommendations_section import recommended_section
-from api.report.run_section import run_section
 from prunelake.errors import NothingToShow, PruneLakeError
 from prunelake.lake import views
 from prunelake.lake.bound_query import Connection
 from prunelake.lake.storage import Location
+
+from ..charts.catalog import CHARTS, CORRELATED_METRICS
+from ..charts.importance import importance_chart
+from ..findings import sentences
+from ..findings.selection import Selection
+from ..findings.wording import listed, model_name, number, order_name, removed_modules
+from ..queries import charts
+from ..queries import runs as queries_runs
+from . import html, tables
+from .recommendations_section import recommended_section
+from .run_section import run_section
 
 IMPORTANCE_DEFINITIONS = {
     "cosine": "1 minus the mean cosine similarity of the residual stream in front of and behind it",

@@ -6,11 +6,12 @@ from typing import Any
 
 import polars as pl
 
-from api.findings.selection import Selection
-from api.findings.wording import number, signed
-from api.queries import examples
-from api.report import html
 from prunelake.lake.bound_query import Connection
+
+from ..findings.selection import Selection
+from ..findings.wording import number, signed
+from ..queries import examples
+from . import html
 
 MAX_EXAMPLES = 3
 """So many examples a run."""

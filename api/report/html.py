@@ -7,7 +7,7 @@ from html import escape
 from itertools import count
 from xml.etree import ElementTree
 
-from api.charts import drawing
+from ..charts import drawing
 
 MAX_GROWTH = 1.2
 """How far a chart may grow beyond its drawn size; equal for all, so that letters are alike."""

@@ -3,14 +3,15 @@
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from api.findings import recommendation
-from api.findings.wording import label, listed, model_name, number, order_name, ranges
-from api.report import html
 from prunelake.errors import NothingToShow
 from prunelake.lake.bound_query import Connection
 from prunelake.recommend.candidates import Candidate, Check, Level
 from prunelake.recommend.recommendation import Answer, Recommendation, recommend
 from prunelake.recommend.request import RecommendationRequest
+
+from ..findings import recommendation
+from ..findings.wording import label, listed, model_name, number, order_name, ranges
+from . import html
 
 CRITERION_HELP = {
     "accuracy": "right answers, as a share",

@@ -6,15 +6,16 @@ from typing import Any
 
 import polars as pl
 
-from api.charts.catalog import CHARTS, CORRELATED_METRICS
-from api.findings import sentences
-from api.findings.selection import Selection, checked_selection
-from api.queries import runs
-from api.report import html, tables
-from api.report.examples_section import examples_section
 from prunelake.analysis.analyse import NO_EXAMPLES_NOTE
 from prunelake.errors import NothingToShow
 from prunelake.lake.bound_query import Connection
+
+from ..charts.catalog import CHARTS, CORRELATED_METRICS
+from ..findings import sentences
+from ..findings.selection import Selection, checked_selection
+from ..queries import runs
+from . import html, tables
+from .examples_section import examples_section
 
 MAIN_CHARTS = ("confidence", "explanations", "verdicts", "reliability")
 """Always to be seen; the other charts of a run are opened."""

@@ -5,9 +5,9 @@ from typing import Any
 
 import polars as pl
 
-from api.findings.sentences import JUDGED_METRICS, is_published
-from api.findings.verdict_labels import VERDICT_LABELS
-from api.findings.wording import (
+from ..findings.sentences import JUDGED_METRICS, is_published
+from ..findings.verdict_labels import VERDICT_LABELS
+from ..findings.wording import (
     MISSING,
     interval,
     label,
@@ -17,8 +17,8 @@ from api.findings.wording import (
     ranges,
     signed,
 )
-from api.report import html
-from api.report.html import TableCell
+from . import html
+from .html import TableCell
 
 Row = Mapping[str, Any]
 

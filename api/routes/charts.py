@@ -8,15 +8,16 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.charts import drawing
-from api.charts.catalog import CHARTS, ChartDefinition, usermeta
-from api.findings.selection import Selection, checked_selection, find_run
-from api.http.problems import ERROR_RESPONSES
-from api.queries import runs
-from api.queries.snapshot import Snapshot
-from api.routes.data import SnapshotDependency, reject_repeated_parameters
 from prunelake.errors import NotFound
 from prunelake.schema.row_formats import to_json
+
+from ..charts import drawing
+from ..charts.catalog import CHARTS, ChartDefinition, usermeta
+from ..findings.selection import Selection, checked_selection, find_run
+from ..http.problems import ERROR_RESPONSES
+from ..queries import runs
+from ..queries.snapshot import Snapshot
+from .data import SnapshotDependency, reject_repeated_parameters
 
 router = APIRouter(
     responses=ERROR_RESPONSES, tags=["charts"], dependencies=[Depends(reject_repeated_parameters)]

@@ -7,12 +7,15 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, Field
 
-from api.findings.wording import model_name
-from api.http.negotiation import chosen_format
-from api.http.problems import ERROR_RESPONSES
-from api.queries import runs as queries_runs
-from api.queries.snapshot import Snapshot
-from api.queries.view_rows import (
+from prunelake.errors import InvalidRequest, LimitExceeded
+from prunelake.schema.row_formats import MEDIA_TYPES, RowFormat, encode_rows, to_json
+
+from ..findings.wording import model_name
+from ..http.negotiation import chosen_format
+from ..http.problems import ERROR_RESPONSES
+from ..queries import runs as queries_runs
+from ..queries.snapshot import Snapshot
+from ..queries.view_rows import (
     DEFAULT_LIMIT,
     SQL_OPERATORS,
     View,
@@ -21,9 +24,7 @@ from api.queries.view_rows import (
     row_page,
     view_named,
 )
-from api.settings import ApiSettings
-from prunelake.errors import InvalidRequest, LimitExceeded
-from prunelake.schema.row_formats import MEDIA_TYPES, RowFormat, encode_rows, to_json
+from ..settings import ApiSettings
 
 router = APIRouter(responses=ERROR_RESPONSES)
 

@@ -5,13 +5,14 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.findings.selection import Selection, checked_selection, find_run
-from api.http.problems import ERROR_RESPONSES
-from api.queries import examples as queries_examples
-from api.queries import runs
-from api.routes.data import SnapshotDependency, reject_repeated_parameters
 from prunelake.errors import NotFound
 from prunelake.lake.bound_query import Connection
+
+from ..findings.selection import Selection, checked_selection, find_run
+from ..http.problems import ERROR_RESPONSES
+from ..queries import examples as queries_examples
+from ..queries import runs
+from .data import SnapshotDependency, reject_repeated_parameters
 
 router = APIRouter(
     responses=ERROR_RESPONSES, tags=["examples"], dependencies=[Depends(reject_repeated_parameters)]

@@ -5,12 +5,12 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, Field
 
-from api.findings import sentences as findings_sentences
-from api.findings.selection import checked_selection, find_run
-from api.http.problems import ERROR_RESPONSES
-from api.queries import runs
-from api.routes.charts import RunParameters
-from api.routes.data import SnapshotDependency, reject_repeated_parameters
+from ..findings import sentences as findings_sentences
+from ..findings.selection import checked_selection, find_run
+from ..http.problems import ERROR_RESPONSES
+from ..queries import runs
+from .charts import RunParameters
+from .data import SnapshotDependency, reject_repeated_parameters
 
 router = APIRouter(
     responses=ERROR_RESPONSES, tags=["findings"], dependencies=[Depends(reject_repeated_parameters)]

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
 
-from api.http.openmetrics import EOF_LINE, MEDIA_TYPE, MetricFamily, render
-from api.http.problems import ERROR_RESPONSES
-from api.http.request_counters import RequestCounters
-from api.queries import runs
-from api.queries.snapshot import LatestSnapshot, Snapshot
 from prunelake.errors import NoSnapshot
 from prunelake.lake.verify import ATTEMPTS_FOLDER
+
+from ..http.openmetrics import EOF_LINE, MEDIA_TYPE, MetricFamily, render
+from ..http.problems import ERROR_RESPONSES
+from ..http.request_counters import RequestCounters
+from ..queries import runs
+from ..queries.snapshot import LatestSnapshot, Snapshot
 
 router = APIRouter(responses=ERROR_RESPONSES, tags=["server"])
 

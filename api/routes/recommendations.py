@@ -5,9 +5,6 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.findings.recommendation import Advice
-from api.http.problems import ERROR_RESPONSES
-from api.routes.data import SnapshotDependency, reject_repeated_parameters
 from prunelake.recommend.budget import BUDGET_EXAMPLE, BUDGET_PATTERN, parse_budget
 from prunelake.recommend.recommendation import recommend
 from prunelake.recommend.request import (
@@ -17,6 +14,10 @@ from prunelake.recommend.request import (
     Margins,
     RecommendationRequest,
 )
+
+from ..findings.recommendation import Advice
+from ..http.problems import ERROR_RESPONSES
+from .data import SnapshotDependency, reject_repeated_parameters
 
 router = APIRouter(
     responses=ERROR_RESPONSES, tags=["findings"], dependencies=[Depends(reject_repeated_parameters)]

@@ -8,14 +8,15 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import Message
 
-from api.http.negotiation import chosen_format
-from api.http.problems import ERROR_RESPONSES, status_and_code
-from api.http.request_counters import RequestCounters
-from api.sandbox.worker import SqlRequest, SqlResponseHeader
-from api.sandbox.worker_pool import WorkerPool
-from api.settings import ApiSettings
 from prunelake.errors import NotFound, PruneLakeError
 from prunelake.schema.row_formats import MEDIA_TYPES, RowFormat
+
+from ..http.negotiation import chosen_format
+from ..http.problems import ERROR_RESPONSES, status_and_code
+from ..http.request_counters import RequestCounters
+from ..sandbox.worker import SqlRequest, SqlResponseHeader
+from ..sandbox.worker_pool import WorkerPool
+from ..settings import ApiSettings
 
 MAX_CHARACTERS = 100_000
 

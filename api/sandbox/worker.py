@@ -24,11 +24,12 @@ import polars as pl
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 from pydantic import BaseModel
 
-from api.queries.snapshot import LatestSnapshot, open_cursor
 from prunelake.errors import LimitExceeded, NoSnapshot, PruneLakeError, QueryError, one_line
 from prunelake.lake.bound_query import Connection
 from prunelake.lake.views import error_message, read_only_statement
 from prunelake.schema.row_formats import RowFormat, encode_rows, to_json
+
+from ..queries.snapshot import LatestSnapshot, open_cursor
 
 READY_LINE = b"ready\n"
 
