@@ -10,11 +10,16 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from api.sandbox.worker import READY_LINE, SqlRequest, SqlResponseHeader
-from api.settings import ApiSettings
 from prunelake.errors import LimitExceeded, NoSnapshot, PruneLakeError, QueryError, ServerBusy
 
+from ..settings import ApiSettings
+from . import worker
+from .worker import READY_LINE, SqlRequest, SqlResponseHeader
+
 log = logging.getLogger(__name__)
+
+# Its name where this is installed: within another package or not.
+WORKER_MODULE = worker.__name__
 
 WORKER_ENVIRONMENT = {
     "LC_ALL": "C.UTF-8",
@@ -99,7 +104,7 @@ class WorkerPool:
     async def _has_started(self) -> bool:
         try:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-I", "-m", "api.sandbox.worker"),
+                *(sys.executable, "-I", "-m", WORKER_MODULE),
                 str(self.settings.sql_memory_bytes),
                 stdin=PIPE,
                 stdout=PIPE,

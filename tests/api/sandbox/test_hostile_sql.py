@@ -164,11 +164,11 @@ def test_without_the_check_of_statements_duckdb_still_changes_no_file(lake: Path
 
 CONFINED = """
 import sys, duckdb
-from api.sandbox.worker import Question, _confine
+from api.sandbox.worker import SqlRequest, _limit_process
 path, *attacks = sys.argv[1:]
 connection = duckdb.connect(path, read_only=True)
 limits = {"max_rows": 1, "max_bytes": 1, "max_seconds": 60, "memory_bytes": 500_000_000}
-_confine(Question(query="", format="json", **limits))
+_limit_process(SqlRequest(query="", format="json", **limits))
 for attack in attacks:
     try:
         print(connection.execute(attack).fetchall())
