@@ -11,10 +11,10 @@ from prunelake.errors import NothingToShow
 from prunelake.lake.bound_query import BoundQuery
 from prunelake.schema.metrics import METRIC_DEFINITIONS
 
+from ..findings.level_rows import JUDGED_METRICS
 from ..findings.selection import Selection
-from ..findings.sentences import JUDGED_METRICS
 from ..findings.wording import label
-from ..queries import charts, runs
+from ..queries import charts, comparisons, run_metrics
 from .accuracy_path import path_chart
 from .correlation_matrix import matrix_chart
 from .correlations import correlations_chart
@@ -68,7 +68,7 @@ def usermeta(query: BoundQuery, snapshot: str) -> dict[str, Any]:
 
 
 def _of_run(subject: Selection) -> BoundQuery:
-    return runs.headline_metrics([subject.run_id])
+    return run_metrics.headline_metrics([subject.run_id])
 
 
 def _levels(rows: pl.DataFrame, subject: Selection) -> Chart:
@@ -235,7 +235,7 @@ CHARTS = {
             "correlations",
             "How each metric goes with accuracy over levels.",
             (),
-            lambda subject: runs.correlations(subject.run_id),
+            lambda subject: run_metrics.correlations(subject.run_id),
             _correlations,
             "correlations",
         ),
@@ -243,7 +243,7 @@ CHARTS = {
             "correlation_matrix",
             "How each metric goes with accuracy in every task of the model.",
             (),
-            lambda subject: charts.correlation_matrix(subject.run_id),
+            lambda subject: comparisons.correlation_matrix(subject.run_id),
             _correlation_matrix,
             "correlations",
         ),
@@ -267,7 +267,7 @@ CHARTS = {
             "pareto",
             "What a level costs in attention layers against what it is worth.",
             ("metric",),
-            lambda subject: charts.pareto_points(subject.run_id, subject.metric),
+            lambda subject: comparisons.pareto_points(subject.run_id, subject.metric),
             _pareto,
         ),
         ChartDefinition(

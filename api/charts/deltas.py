@@ -9,7 +9,7 @@ from prunelake.analysis.analyse import ACCURACY_MARGIN
 from prunelake.schema.metrics import METRIC_DEFINITIONS
 
 from ..findings.changes import change_clause, sample_sizes, verdict_clause
-from ..findings.sentences import is_published
+from ..findings.level_rows import is_published
 from .axis_titles import METRIC_UNITS, capitalised_label
 from .drawing import FAINT, GREY, INK, WIDTH, Chart, rule_data, with_house_style
 from .verdict_style import VERDICT_STYLES, by_severity, legend_label

@@ -7,7 +7,8 @@ import altair as alt
 import polars as pl
 
 from ..findings.changes import change_clause, sample_sizes
-from ..findings.sentences import accuracy_clause, default_level, is_published, metric_clause
+from ..findings.level_rows import default_level, is_published
+from ..findings.sentences import accuracy_clause, metric_clause
 from .axis_titles import axis_title, capitalised_label
 from .drawing import (
     BLUE,

@@ -7,14 +7,14 @@ from textwrap import wrap
 import altair as alt
 import polars as pl
 
-from ..findings.sentences import (
+from ..findings.level_rows import (
     HIDDEN_VERDICTS,
     JUDGED_METRICS,
     WORSE_VERDICTS,
-    accuracy_clause,
     levels_with_verdict,
     stable_levels,
 )
+from ..findings.sentences import accuracy_clause
 from ..findings.verdict_labels import VERDICT_LABELS
 from ..findings.wording import label, listed
 from .axis_titles import capitalised_label

@@ -1,10 +1,10 @@
-"""How one metric changes over the levels, as a clause; takes rows of `runs.headline_metrics`."""
+"""Clauses about how one metric changes over levels, from rows of `run_metrics.headline_metrics`."""
 
 from collections.abc import Sequence
 
 import polars as pl
 
-from .sentences import (
+from .level_rows import (
     WORSE_VERDICTS,
     baseline_example_count,
     levels_with_verdict,

@@ -10,7 +10,7 @@ from prunelake.errors import NotFound, NothingToShow
 from prunelake.lake.bound_query import Connection
 
 from ..queries import runs
-from . import sentences
+from . import level_rows
 
 DEFAULT_METRIC = "ece"
 
@@ -56,9 +56,9 @@ def find_run(
 def checked_selection(
     run: Mapping[str, Any], levels: pl.DataFrame, level: int | None, metric: str | None
 ) -> Selection:
-    """The subject of a run; `levels` are its rows of `runs.headline_metrics`.
+    """The subject of a run; `levels` are its rows of `run_metrics.headline_metrics`.
 
-    Without a level it is the deepest one of stable accuracy (see `sentences.default_level`).
+    Without a level it is the deepest one of stable accuracy (see `level_rows.default_level`).
 
     Raises:
         NotFound: a level or metric that the run does not have.
@@ -75,5 +75,5 @@ def checked_selection(
     if metric is not None and metric not in metrics:
         raise NotFound(f"run {run['run_id']} has no metric {metric!r}", metrics)
     if level is None:
-        level = sentences.default_level(levels) or 0
+        level = level_rows.default_level(levels) or 0
     return Selection(run, level, metric or DEFAULT_METRIC)

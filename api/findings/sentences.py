@@ -1,4 +1,4 @@
-"""What a run's verdicts say, in words; takes the rows of `runs.headline_metrics` of one run."""
+"""Sentences about a run, from its rows of `run_metrics.headline_metrics`."""
 
 import math
 from collections.abc import Sequence
@@ -8,26 +8,20 @@ import polars as pl
 
 from prunelake.analysis.analyse import ACCURACY_MARGIN
 
-from .wording import at_levels, from_to, interval, label, listed, number
-
-JUDGED_METRICS = (
-    "accuracy",
-    "ece",
-    "brier",
-    "nll",
-    "auroc",
-    "comprehensiveness",
-    "sufficiency",
-    "comprehensiveness_advantage",
-    "sufficiency_advantage",
-    "cross_overlap_10",
+from .level_rows import (
+    HEADLINE_METRICS,
+    HIDDEN_VERDICTS,
+    JUDGED_METRICS,
+    WORSE_VERDICTS,
+    baseline_example_count,
+    default_level,
+    is_published,
+    levels_with_verdict,
+    pruned_levels,
+    stable_levels,
+    value_at,
 )
-"""The tested metrics that a reader is shown; the view `verdicts` has them all."""
-
-HEADLINE_METRICS = ("ece", "comprehensiveness", "sufficiency")
-
-HIDDEN_VERDICTS = ("hidden degradation",)
-WORSE_VERDICTS = ("hidden degradation", "visible degradation", "worse")
+from .wording import at_levels, from_to, interval, label, listed, number
 
 
 @dataclass(frozen=True)
@@ -41,56 +35,9 @@ class GuessingAccuracy:
     majority: float
 
 
-def value_at(levels: pl.DataFrame, metric: str, level: int) -> float | None:
-    """The value of a metric at a level, or None where there is none."""
-    found = levels.filter(metric=metric, level=level)["value"]
-    value: float | None = found[0] if len(found) else None
-    return value
-
-
-def baseline_example_count(levels: pl.DataFrame, metric: str) -> int:
-    """How many examples the unpruned value of a metric rests on; 0 where that is not told."""
-    found = levels.filter(metric=metric, level=0)["n"]
-    return (found[0] or 0) if len(found) else 0
-
-
-def is_published(levels: pl.DataFrame) -> bool:
-    """Whether the values were published without the examples behind them."""
-    return levels.height > 0 and levels["n"].null_count() == levels.height
-
-
 def standard_error(accuracy: float, n: int) -> float:
     """Of a proportion: sqrt(p (1 - p) / n)."""
     return math.sqrt(accuracy * (1 - accuracy) / n)
-
-
-def pruned_levels(levels: pl.DataFrame) -> list[int]:
-    """The levels above 0 that have an accuracy, ascending."""
-    known = levels.filter(pl.col("level") > 0, metric="accuracy").drop_nulls("value")
-    return sorted(known["level"].to_list())
-
-
-def levels_with_verdict(levels: pl.DataFrame, metric: str, verdicts: Sequence[str]) -> list[int]:
-    """The levels at which a metric has one of these verdicts, ascending."""
-    found = levels.filter(pl.col("verdict").is_in(list(verdicts)), metric=metric)
-    return sorted(found["level"].to_list())
-
-
-def stable_levels(levels: pl.DataFrame) -> list[int]:
-    """The levels above 0 whose accuracy a test places within MARGIN of the unpruned one."""
-    return levels_with_verdict(levels, "accuracy", ["equivalent"])
-
-
-def default_level(levels: pl.DataFrame) -> int | None:
-    """The level to set beside the unpruned model; None where there is no pruned one.
-
-    It is the deepest stable level, else the first pruned one; the deepest one of published values,
-    of which no level is known to be stable.
-    """
-    chosen = stable_levels(levels) or pruned_levels(levels)[:1]
-    if is_published(levels):
-        chosen = pruned_levels(levels)
-    return max(chosen, default=None)
 
 
 def accuracy_clause(levels: pl.DataFrame) -> str:

@@ -22,4 +22,4 @@ VERDICT_LABELS = {
     "improved": VerdictLabel("+", "improved", "better than unpruned"),
     "inconclusive": VerdictLabel("?", "inconclusive", "neither change nor equivalence is shown"),
 }
-"""Each verdict of `runs.headline_metrics`, worst first."""
+"""Each verdict of `run_metrics.headline_metrics`, worst first."""

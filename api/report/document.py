@@ -20,8 +20,8 @@ from ..charts.importance import importance_chart
 from ..findings import sentences
 from ..findings.selection import Selection
 from ..findings.wording import listed, model_name, number, order_name, removed_modules
-from ..queries import charts
-from ..queries import runs as queries_runs
+from ..queries import charts, run_metrics
+from ..queries import runs as run_queries
 from . import html, tables
 from .recommendations_section import recommended_section
 from .run_section import run_section
@@ -51,11 +51,11 @@ def write_report(lake: Location, out: Path, run_ids: Sequence[str] | None = None
         PruneLakeError: a file that cannot be written.
     """
     with views.connect(lake, run_ids) as connection:
-        runs = list(queries_runs.all_runs().rows(connection).iter_rows(named=True))
-        levels = queries_runs.headline_metrics([run["run_id"] for run in runs]).rows(connection)
+        runs = list(run_queries.all_runs().rows(connection).iter_rows(named=True))
+        levels = run_metrics.headline_metrics([run["run_id"] for run in runs]).rows(connection)
         models = list(dict.fromkeys(run["model"] for run in runs))
         sections = [_contents(runs, levels), recommended_section(connection, models)]
-        sections.append(_over_all(queries_runs.pooled_correlations().rows(connection)))
+        sections.append(_over_all(run_metrics.pooled_correlations().rows(connection)))
         sections += _models(connection, runs, levels)
         page = _page(lake, runs, sections)
     temporary = out.with_name(f".{out.name}.{uuid.uuid4().hex}.tmp")

@@ -11,9 +11,9 @@ from prunelake.errors import NothingToShow
 from prunelake.lake.bound_query import Connection
 
 from ..charts.catalog import CHARTS, CORRELATED_METRICS
-from ..findings import sentences
+from ..findings import level_rows, sentences
 from ..findings.selection import Selection, checked_selection
-from ..queries import runs
+from ..queries import run_metrics, runs
 from . import html, tables
 from .examples_section import examples_section
 
@@ -27,7 +27,7 @@ OMITTED_CHARTS = ("levels", "importance", "correlation_matrix", "cost")
 def run_section(
     connection: Connection, run: Mapping[str, Any], levels: pl.DataFrame, is_first: bool
 ) -> str:
-    """What one run shows; `levels` are its rows of `runs.headline_metrics`.
+    """What one run shows; `levels` are its rows of `run_metrics.headline_metrics`.
 
     `is_first`: it is the first one of its model and task, and shows what compares their strategies.
     """
@@ -43,15 +43,15 @@ def run_section(
     words += f'<p class="soft">{escape(sentences.sample_size_note(levels))}</p>'
     headline = next(runs.headline_explanation(run_id).rows(connection).iter_rows(named=True), None)
     words += f'<p class="soft">{_explained_by(headline)}</p>'
-    correlations = runs.correlations(run_id).rows(connection)
+    correlations = run_metrics.correlations(run_id).rows(connection)
     correlations = correlations.filter(pl.col("metric").is_in(CORRELATED_METRICS))
-    if sentences.is_published(levels):
+    if level_rows.is_published(levels):
         # That there is no stable scope and no interval is said once, not in each row.
         correlations = correlations.filter(scope="all").with_columns(
             pl.col("note").replace(NO_EXAMPLES_NOTE, None)
         )
     figures = examples = ""
-    if sentences.value_at(levels, "accuracy", 0) is not None:
+    if level_rows.value_at(levels, "accuracy", 0) is not None:
         subject = checked_selection(run, levels, None, _most_degraded_metric(levels))
         figures = _figures(connection, subject, is_first)
         examples = examples_section(connection, subject, headline["method"] if headline else None)
@@ -101,8 +101,8 @@ def _figures(connection: Connection, subject: Selection, is_first: bool) -> str:
 
 def _most_degraded_metric(levels: pl.DataFrame) -> str | None:
     """The metric that charts of one metric show: one whose degradation is hidden, or visible."""
-    for verdicts in (sentences.HIDDEN_VERDICTS, sentences.WORSE_VERDICTS):
-        for metric in sentences.JUDGED_METRICS[1:]:
-            if sentences.levels_with_verdict(levels, metric, verdicts):
+    for verdicts in (level_rows.HIDDEN_VERDICTS, level_rows.WORSE_VERDICTS):
+        for metric in level_rows.JUDGED_METRICS[1:]:
+            if level_rows.levels_with_verdict(levels, metric, verdicts):
                 return metric
     return None

@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from ..findings.sentences import JUDGED_METRICS, is_published
+from ..findings.level_rows import JUDGED_METRICS, is_published
 from ..findings.verdict_labels import VERDICT_LABELS
 from ..findings.wording import (
     MISSING,

@@ -15,7 +15,7 @@ from ..charts import drawing
 from ..charts.catalog import CHARTS, ChartDefinition, usermeta
 from ..findings.selection import Selection, checked_selection, find_run
 from ..http.problems import ERROR_RESPONSES
-from ..queries import runs
+from ..queries import run_metrics
 from ..queries.snapshot import Snapshot
 from .data import SnapshotDependency, reject_repeated_parameters
 
@@ -158,7 +158,7 @@ def _answer(
 def selection_for(connection: Any, asked: RunParameters) -> Selection:
     """The run, level and metric that a request names."""
     run = find_run(connection, asked.run_id, asked.model, asked.task, asked.strategy)
-    levels = runs.headline_metrics([run["run_id"]]).rows(connection)
+    levels = run_metrics.headline_metrics([run["run_id"]]).rows(connection)
     return checked_selection(run, levels, asked.level, asked.metric)
 
 

@@ -13,7 +13,7 @@ from prunelake.schema.row_formats import MEDIA_TYPES, RowFormat, encode_rows, to
 from ..findings.wording import model_name
 from ..http.negotiation import chosen_format
 from ..http.problems import ERROR_RESPONSES
-from ..queries import runs as queries_runs
+from ..queries import runs as run_queries
 from ..queries.snapshot import Snapshot
 from ..queries.view_rows import (
     DEFAULT_LIMIT,
@@ -127,7 +127,7 @@ def views() -> list[ViewInfo]:
 @router.get("/models", summary="Models and their runs", tags=["data"])
 def models(snapshot: SnapshotDependency) -> list[ModelInfo]:
     """Every model, its runs and what each run has; the run ids serve all other addresses."""
-    rows = snapshot.records(queries_runs.model_runs())
+    rows = snapshot.records(run_queries.model_runs())
     found: dict[tuple[str, str], ModelInfo] = {}
     for row in rows:
         key = row["model"], row["revision"]

@@ -10,8 +10,8 @@ from prunelake.lake.bound_query import Connection
 
 from ..findings.selection import Selection, checked_selection, find_run
 from ..http.problems import ERROR_RESPONSES
-from ..queries import examples as queries_examples
-from ..queries import runs
+from ..queries import examples as example_queries
+from ..queries import run_metrics
 from .data import SnapshotDependency, reject_repeated_parameters
 
 router = APIRouter(
@@ -119,9 +119,7 @@ def examples(
     """Examples at a level: explained ones first, then flips, then those whose confidence moved."""
     with snapshot.cursor() as connection:
         subject = _subject(connection, run_id, asked.level)
-        rows = queries_examples.notable_examples(run_id, subject.level, asked.limit).rows(
-            connection
-        )
+        rows = example_queries.notable_examples(run_id, subject.level, asked.limit).rows(connection)
     lines = [ExampleLine(**row) for row in rows.fill_nan(None).to_dicts()]
     return ExampleList(run_id=run_id, level=subject.level, examples=lines)
 
@@ -138,7 +136,7 @@ def example(
     """Prediction, confidence and attributions of the unpruned model and of a level."""
     with snapshot.cursor() as connection:
         subject = _subject(connection, run_id, asked.level)
-        found = queries_examples.example(run_id, example_id).rows(connection).to_dicts()
+        found = example_queries.example(run_id, example_id).rows(connection).to_dicts()
         if not found:
             raise NotFound(f"run {run_id} has no example {example_id!r}; GET /examples/{run_id}")
         methods = found[0]["methods"]
@@ -146,10 +144,10 @@ def example(
             raise NotFound(f"example {example_id!r} is not explained by {asked.method!r}", methods)
         headline = found[0]["headline"]
         method = asked.method or (headline if headline in methods else next(iter(methods), None))
-        sides = queries_examples.predictions(run_id, example_id, subject.level).rows(connection)
+        sides = example_queries.predictions(run_id, example_id, subject.level).rows(connection)
         tokens: list[dict[str, Any]] = []
         if method is not None:
-            scored = queries_examples.token_scores(run_id, example_id, subject.level, method)
+            scored = example_queries.token_scores(run_id, example_id, subject.level, method)
             tokens = scored.rows(connection).fill_nan(None).to_dicts()
     by_level = {row["level"]: Side(**row) for row in sides.fill_nan(None).to_dicts()}
     return Example(
@@ -170,4 +168,6 @@ def example(
 
 def _subject(connection: Connection, run_id: str, level: int | None) -> Selection:
     run = find_run(connection, run_id)
-    return checked_selection(run, runs.headline_metrics([run_id]).rows(connection), level, None)
+    return checked_selection(
+        run, run_metrics.headline_metrics([run_id]).rows(connection), level, None
+    )

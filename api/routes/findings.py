@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from ..findings import sentences as findings_sentences
 from ..findings.selection import checked_selection, find_run
 from ..http.problems import ERROR_RESPONSES
-from ..queries import runs
+from ..queries import run_metrics, runs
 from .charts import RunParameters
 from .data import SnapshotDependency, reject_repeated_parameters
 
@@ -43,7 +43,7 @@ def of_run(snapshot: SnapshotDependency, asked: Annotated[RunParameters, Query()
     with snapshot.cursor() as connection:
         run = find_run(connection, asked.run_id, asked.model, asked.task, asked.strategy)
         run_id = run["run_id"]
-        levels = runs.headline_metrics([run_id]).rows(connection)
+        levels = run_metrics.headline_metrics([run_id]).rows(connection)
         subject = checked_selection(run, levels, asked.level, asked.metric)
         headline = runs.headline_explanation(run_id).rows(connection).rows()
         uniform, majority = runs.guessing_accuracy(run_id).rows(connection).row(0)

@@ -1,4 +1,4 @@
-"""Rows of `runs.headline_metrics`, and an explained run for tests that read a whole lake."""
+"""Rows of `run_metrics.headline_metrics`, and an explained run for tests that read a whole lake."""
 
 from collections.abc import Mapping
 from typing import Any

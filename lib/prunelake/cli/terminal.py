@@ -8,16 +8,17 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from api.findings import recommendation, sentences
+from api.findings import level_rows, recommendation, sentences
 from api.findings.verdict_labels import VERDICT_LABELS
 from api.findings.wording import interval, label, listed, model_name, number, order_name, signed
-from api.queries import runs as queries_runs
+from api.queries import run_metrics
+from api.queries import runs as run_queries
 from prunelake.lake import views
 from prunelake.lake.storage import Location
 from prunelake.recommend.candidates import Candidate, Level
 from prunelake.recommend.recommendation import Recommendation
 
-TABLE_METRICS = ("accuracy", *sentences.HEADLINE_METRICS)
+TABLE_METRICS = ("accuracy", *level_rows.HEADLINE_METRICS)
 EXPLANATION_METRICS = ("comprehensiveness", "sufficiency")
 MET_MARK, NOT_MET_MARK = "\N{CHECK MARK}", "\N{BALLOT X}"
 
@@ -26,21 +27,21 @@ def print_summary(lake: Location, run_ids: Sequence[str], console: Console | Non
     """Print for each run its headline metrics by level, what they say, and the correlations."""
     console = console or Console()
     with views.connect(lake) as connection:
-        every = queries_runs.headline_metrics(run_ids).rows(connection)
+        every = run_metrics.headline_metrics(run_ids).rows(connection)
         runs = {
-            run["run_id"]: run for run in queries_runs.all_runs(run_ids).rows(connection).to_dicts()
+            run["run_id"]: run for run in run_queries.all_runs(run_ids).rows(connection).to_dicts()
         }
         for run_id in run_ids:
             levels = every.filter(run_id=run_id)
-            method = queries_runs.headline_explanation(run_id).rows(connection)["method"].to_list()
+            method = run_queries.headline_explanation(run_id).rows(connection)["method"].to_list()
             if levels.height:
                 console.print(_level_table(runs[run_id], levels, method))
             for text in filter(
                 None, [*sentences.summary_sentences(levels), sentences.sample_size_note(levels)]
             ):
                 console.print(text, highlight=False, markup=False)
-            correlations = queries_runs.correlations(run_id).rows(connection)
-            if sentences.is_published(levels):
+            correlations = run_metrics.correlations(run_id).rows(connection)
+            if level_rows.is_published(levels):
                 correlations = correlations.filter(scope="all")
             if not correlations.is_empty():
                 console.print(_correlation_lines(correlations.to_dicts()), markup=False)
@@ -104,12 +105,12 @@ def _open_loss(at: Level, criterion: str) -> str:
 
 def _level_table(run: dict[str, Any], levels: pl.DataFrame, method: Sequence[str | None]) -> Table:
     title = f"{run['task']}, {order_name(run['strategy'])}: "
-    if sentences.is_published(levels):
+    if level_rows.is_published(levels):
         title += "published without examples"
     else:
-        title += f"{sentences.baseline_example_count(levels, 'accuracy')} examples"
+        title += f"{level_rows.baseline_example_count(levels, 'accuracy')} examples"
         if method:
-            explained = sentences.baseline_example_count(levels, "comprehensiveness")
+            explained = level_rows.baseline_example_count(levels, "comprehensiveness")
             title += f", {explained} of them explained by {method[0]}"
     cells = {(row["level"], row["metric"]): row for row in levels.iter_rows(named=True)}
     shown = [
@@ -148,7 +149,7 @@ def _cell(row: dict[str, Any] | None) -> str:
 def _correlation_lines(correlations: Sequence[dict[str, Any]]) -> str:
     lines = ["Spearman correlation with accuracy, and its 95 % interval over examples:"]
     for row in sorted(correlations, key=lambda row: (row["metric"], row["scope"])):
-        if row["metric"] not in sentences.HEADLINE_METRICS:
+        if row["metric"] not in level_rows.HEADLINE_METRICS:
             continue
         count = row["level_count"]
         over = f"{row['scope']} levels" + ("" if count is None else f" ({count})")

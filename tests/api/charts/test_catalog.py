@@ -15,7 +15,7 @@ from api.charts import drawing
 from api.charts.catalog import CHARTS
 from api.charts.drawing import Theme
 from api.findings.selection import Selection, checked_selection, find_run
-from api.queries import runs
+from api.queries import run_metrics
 from api.routes.charts import ChartFormat
 from api.routes.charts import encode_chart as in_format
 from prunelake.analysis.analyse import analyse
@@ -69,7 +69,7 @@ class Drawing:
 
     def _levels(self, strategy: str) -> tuple[dict[str, Any], pl.DataFrame]:
         run = find_run(self.connection, strategy=strategy)
-        return run, runs.headline_metrics([run["run_id"]]).rows(self.connection)
+        return run, run_metrics.headline_metrics([run["run_id"]]).rows(self.connection)
 
     def subject(
         self, strategy: str = "cosine", level: int | None = None, metric: str | None = None

@@ -9,7 +9,7 @@ import pytest
 from api.charts import drawing
 from api.charts.correlation_matrix import matrix_chart
 from api.findings.wording import MINUS
-from api.queries import charts, runs
+from api.queries import comparisons, run_metrics
 from prunelake.lake import views
 from tests.support.example_runs import explained_run, published_run
 
@@ -134,8 +134,8 @@ def test_the_query_has_the_latest_run_of_each_task_and_the_run_itself(tmp_path: 
     explained_run(tmp_path, "order", task="fourth", strategy="random:0")
     explained_run(tmp_path, "revision", task="fifth", revision="1" * 40)
     with views.connect(tmp_path) as connection:
-        rows = charts.correlation_matrix(run_id).rows(connection)
-        alone = runs.correlations(run_id).rows(connection).filter(scope="all")
+        rows = comparisons.correlation_matrix(run_id).rows(connection)
+        alone = run_metrics.correlations(run_id).rows(connection).filter(scope="all")
     assert set(rows["task"]) == {"own", "other"}
     # The published runs have three metrics, an explained one has more.
     for task in ("own", "other"):

@@ -8,7 +8,7 @@ import pytest
 from api.charts import drawing
 from api.charts.deltas import deltas_chart
 from api.charts.verdict_style import legend_label
-from api.queries import runs
+from api.queries import run_metrics
 from prunelake.analysis.analyse import ACCURACY_MARGIN
 from prunelake.lake import views
 from prunelake.lake.bound_query import Connection
@@ -61,7 +61,7 @@ def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]
 @pytest.mark.parametrize("metric", ["ece", "nll", "auroc", "mean_confidence"])
 def test_the_numbers_are_those_of_the_views(metric: str, connection: Connection) -> None:
     ((run_id,),) = connection.execute("select run_id from runs").fetchall()
-    drawn = spec(metric, runs.headline_metrics([run_id]).rows(connection))
+    drawn = spec(metric, run_metrics.headline_metrics([run_id]).rows(connection))
     for panel, name in enumerate(("accuracy", metric)):
         expected = connection.execute(
             f"""

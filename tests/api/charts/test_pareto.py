@@ -10,7 +10,7 @@ from api.charts import drawing
 from api.charts.catalog import CHARTS
 from api.charts.pareto import pareto_chart
 from api.findings.selection import Selection
-from api.queries import charts
+from api.queries import comparisons
 from prunelake.errors import NothingToShow
 from prunelake.lake import views
 from tests.support.example_runs import judged_run, published_run
@@ -205,7 +205,7 @@ def test_the_query_has_the_latest_run_of_each_order_and_the_run_itself(tmp_path:
     metric_run(tmp_path, "model", {("accuracy", ""): {1: 1.0}}, model="m")
     metric_run(tmp_path, "revision", {("accuracy", ""): {1: 1.0}}, revision="1" * 40)
     with views.connect(tmp_path) as connection:
-        rows = charts.pareto_points(run_id, "ece").rows(connection)
+        rows = comparisons.pareto_points(run_id, "ece").rows(connection)
     columns = ("strategy", "metric", "level", "value", "remaining_share", "is_undominated")
     # Neither the later run of its own order nor the older one of the other dominates.
     assert rows.select(columns).rows() == [
@@ -219,7 +219,7 @@ def test_the_query_has_the_latest_run_of_each_order_and_the_run_itself(tmp_path:
 def test_a_run_of_a_lake_is_drawn_with_its_verdicts(tmp_path: Path) -> None:
     run_id = judged_run(tmp_path)
     with views.connect(tmp_path) as connection:
-        rows = charts.pareto_points(run_id, "ece").rows(connection)
+        rows = comparisons.pareto_points(run_id, "ece").rows(connection)
     assert drawing.title(pareto_chart(rows, "ece")).startswith(
         f"Accuracy is stable down to 75{NBSP}% of attention layers (cosine order), but ECE is worse"
     )

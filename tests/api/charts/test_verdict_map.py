@@ -10,7 +10,7 @@ from api.charts.drawing import DARK, FAINT, INK, ON_COLOUR
 from api.charts.verdict_map import verdict_map
 from api.charts.verdict_style import VERDICT_STYLES
 from api.findings.verdict_labels import VERDICT_LABELS
-from api.queries import runs
+from api.queries import run_metrics
 from prunelake.lake import views
 from prunelake.lake.bound_query import Connection
 from tests.support.example_runs import judged_run, metric_rows
@@ -49,7 +49,7 @@ def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]
 
 def test_the_verdicts_are_those_of_the_view(connection: Connection) -> None:
     ((run_id,),) = connection.execute("select run_id from runs").fetchall()
-    drawn = spec(runs.headline_metrics([run_id]).rows(connection))
+    drawn = spec(run_metrics.headline_metrics([run_id]).rows(connection))
     names = {
         "accuracy": "Accuracy",
         "ece": "ECE",

@@ -1,7 +1,7 @@
 import polars as pl
 import pytest
 
-from api.findings import sentences
+from api.findings import level_rows, sentences
 from api.findings.sentences import GuessingAccuracy
 from tests.support.example_runs import Values, metric_rows
 
@@ -31,8 +31,8 @@ def test_which_levels_are_stable_and_which_is_shown(
 ) -> None:
     rows = metric_rows(verdicts={"accuracy": verdicts}, accuracy=accuracy)
     rows = rows.sample(fraction=1, shuffle=True, seed=3)
-    assert sentences.stable_levels(rows) == stable
-    assert sentences.default_level(rows) == shown
+    assert level_rows.stable_levels(rows) == stable
+    assert level_rows.default_level(rows) == shown
 
 
 def test_hidden_degradation_is_told_where_and_how_far() -> None:
@@ -172,8 +172,8 @@ def test_of_published_values_only_the_values_are_told() -> None:
         ece={0: 0.1, 1: 0.1, 2: 0.2},
         comprehensiveness={0: 0.25, 2: 0.25},
     )
-    assert sentences.is_published(rows)
-    assert sentences.default_level(rows) == 2
+    assert level_rows.is_published(rows)
+    assert level_rows.default_level(rows) == 2
     assert sentences.summary_sentences(rows) == [
         "Published accuracy is 0.60 unpruned, 0.50 at level 2: ECE 0.10 to 0.20, comprehensiveness "
         "0.250 to 0.250.",
@@ -184,7 +184,7 @@ def test_of_published_values_only_the_values_are_told() -> None:
         "A table does not tell how exact its values are"
     )
     assert sentences.near_chance_warning(rows, GuessingAccuracy(0.5, 0.6)) is None
-    assert not sentences.is_published(metric_rows(accuracy={0: 0.5}))
+    assert not level_rows.is_published(metric_rows(accuracy={0: 0.5}))
 
 
 def test_the_caveat_names_n() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from api.queries import charts, runs
+from api.queries import charts, run_metrics, runs
 from prunelake.lake import views
 from tests.support.example_runs import SCHEMA, explained_run, judged_run, published_run
 from tests.support.lake_rows import frames, identity_of, run_row, write
@@ -57,7 +57,7 @@ def test_levels_are_those_of_the_headline_beside_random(tmp_path: Path) -> None:
     run_id = explained_run(tmp_path, drops=drops)
     explained_run(tmp_path, "other", drops={(KERNEL, TEXT): 0.3})
     with views.connect(tmp_path) as connection:
-        rows = runs.headline_metrics([run_id]).rows(connection)
+        rows = run_metrics.headline_metrics([run_id]).rows(connection)
     assert rows.schema == {"run_id": pl.String(), **SCHEMA}
     assert not rows.select("level", "metric").is_duplicated().any()
     found = rows.filter(metric="comprehensiveness")
@@ -73,7 +73,7 @@ def test_levels_are_those_of_the_headline_beside_random(tmp_path: Path) -> None:
 def test_levels_have_the_intervals_and_verdicts_of_the_views(tmp_path: Path) -> None:
     run_id = judged_run(tmp_path)
     with views.connect(tmp_path) as connection:
-        rows = runs.headline_metrics([run_id]).rows(connection)
+        rows = run_metrics.headline_metrics([run_id]).rows(connection)
         expected = connection.sql(
             "select level, metric, m.ci_low, m.ci_high, d.delta_low, d.delta_high, "
             "d.equivalence_low, d.equivalence_high, v.p_adjusted, v.smallest_detectable "
@@ -92,7 +92,7 @@ def test_levels_have_the_intervals_and_verdicts_of_the_views(tmp_path: Path) -> 
 def test_a_metric_is_worse_where_accuracy_says_nothing(tmp_path: Path) -> None:
     run_id = judged_run(tmp_path, n=80)
     with views.connect(tmp_path) as connection:
-        rows = runs.headline_metrics([run_id]).rows(connection).filter(level=1)
+        rows = run_metrics.headline_metrics([run_id]).rows(connection).filter(level=1)
         assert rows.filter(metric="accuracy")["verdict"].to_list() == ["inconclusive"]
         assert rows.filter(metric="brier")["verdict"].to_list() == ["inconclusive"]
         assert rows.filter(metric="ece")["verdict"].to_list() == ["worse"]
@@ -105,7 +105,7 @@ def test_levels_of_several_runs_and_of_a_published_one(tmp_path: Path) -> None:
     run_id = judged_run(tmp_path)
     judged_run(tmp_path, "other")
     with views.connect(tmp_path) as connection:
-        rows = runs.headline_metrics([run_id, published]).rows(connection)
+        rows = run_metrics.headline_metrics([run_id, published]).rows(connection)
         assert runs.headline_explanation(published).rows(connection).rows() == [
             ("lime", None, None)
         ]
@@ -137,8 +137,8 @@ def test_of_two_columns_of_a_table_the_one_with_a_method_is_shown(tmp_path: Path
     ]
     run_id = write(tmp_path, run, reported=rows)
     with views.connect(tmp_path) as connection:
-        found = runs.headline_metrics([run_id]).rows(connection).filter(level=1)
-        correlations = runs.correlations(run_id).rows(connection)
+        found = run_metrics.headline_metrics([run_id]).rows(connection).filter(level=1)
+        correlations = run_metrics.correlations(run_id).rows(connection)
     assert not correlations.select("metric", "scope").is_duplicated().any()
     assert found.select("metric", "value").rows() == [
         ("accuracy", 0.5),
@@ -150,7 +150,7 @@ def test_of_two_columns_of_a_table_the_one_with_a_method_is_shown(tmp_path: Path
 def test_predictions_only_have_levels_without_explanations(tmp_path: Path) -> None:
     run_id = explained_run(tmp_path, drops={})
     with views.connect(tmp_path) as connection:
-        metrics = set(runs.headline_metrics([run_id]).rows(connection)["metric"])
+        metrics = set(run_metrics.headline_metrics([run_id]).rows(connection)["metric"])
     assert {"accuracy", "ece", "mean_confidence", "flip_rate"} <= metrics
     assert metrics.isdisjoint({"comprehensiveness", "sufficiency", "overlap_10"})
 
@@ -159,7 +159,7 @@ def test_correlations_have_one_row_a_metric_and_scope(tmp_path: Path) -> None:
     drops = {(KERNEL, TEXT): 0.5, (KERNEL, "replace"): 0.25, ("lime", TEXT): 0.25}
     run_id = explained_run(tmp_path, drops=drops)
     with views.connect(tmp_path) as connection:
-        rows = runs.correlations(run_id).rows(connection)
+        rows = run_metrics.correlations(run_id).rows(connection)
     assert not rows.select("metric", "scope").is_duplicated().any()
     everywhere = rows.filter(scope="all")
     strengths = everywhere["spearman"].drop_nulls().abs().to_list()
@@ -177,8 +177,8 @@ def test_correlations_have_their_intervals_and_the_scopes_of_a_metric_together(
     run_id = published_run(tmp_path)
     other = judged_run(tmp_path)
     with views.connect(tmp_path) as connection:
-        rows = runs.correlations(run_id).rows(connection)
-        tested = runs.correlations(other).rows(connection).filter(metric="ece", scope="all")
+        rows = run_metrics.correlations(run_id).rows(connection)
+        tested = run_metrics.correlations(other).rows(connection).filter(metric="ece", scope="all")
     assert rows.select("metric", "scope", "level_count").rows() == [
         ("comprehensiveness", "all", 5),
         ("comprehensiveness", "stable", None),
@@ -191,16 +191,16 @@ def test_correlations_have_their_intervals_and_the_scopes_of_a_metric_together(
 
 def test_pooled_rows_are_those_of_several_runs_and_of_what_is_shown(tmp_path: Path) -> None:
     with views.connect(tmp_path) as connection:
-        assert runs.pooled_correlations().rows(connection).is_empty()
+        assert run_metrics.pooled_correlations().rows(connection).is_empty()
     published_run(tmp_path, "a", task="a")
     with views.connect(tmp_path) as connection:
-        assert runs.pooled_correlations().rows(connection).is_empty()
+        assert run_metrics.pooled_correlations().rows(connection).is_empty()
     published_run(tmp_path, "b", task="b")
     for name in ("c", "d"):
         drops = {(KERNEL, TEXT): 0.5, (KERNEL, "replace"): 0.25, (RANDOM, TEXT): 0.25}
         explained_run(tmp_path, name, drops=drops)
     with views.connect(tmp_path) as connection:
-        rows = runs.pooled_correlations().rows(connection)
+        rows = run_metrics.pooled_correlations().rows(connection)
     assert set(rows["run_count"]) == {2}
     of_comprehensiveness = rows.filter(metric="comprehensiveness")
     assert of_comprehensiveness.select("strategy", "method", "operator").rows() == [
@@ -246,7 +246,9 @@ def test_runs_all_or_chosen_with_models_together(tmp_path: Path) -> None:
 def test_frames_are_empty_for_a_run_without_rows(tmp_path: Path) -> None:
     run_id = write(tmp_path, run_row(), **{name: [] for name in frames()})
     with views.connect(tmp_path) as connection:
-        assert runs.headline_metrics([run_id]).rows(connection)["value"].drop_nulls().is_empty()
+        assert (
+            run_metrics.headline_metrics([run_id]).rows(connection)["value"].drop_nulls().is_empty()
+        )
         assert charts.layer_importance(run_id).rows(connection).is_empty()
-        assert runs.correlations(run_id).rows(connection)["pearson"].drop_nulls().is_empty()
+        assert run_metrics.correlations(run_id).rows(connection)["pearson"].drop_nulls().is_empty()
         assert charts.reliability(run_id, 0).rows(connection).is_empty()

@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from api.findings import sentences
-from api.queries import runs
+from api.queries import run_metrics, runs
 from prunelake.analysis.analyse import analyse
 from prunelake.lake import views
 from prunelake.lake.publish import publish
@@ -99,7 +99,7 @@ def test_who_fits_nothing_is_told_the_runs(client: TestClient) -> None:
 def test_the_words_are_those_of_the_report(lake: Path, client: TestClient) -> None:
     run_id = run_named("newer")
     with views.connect(lake) as connection:
-        levels = runs.headline_metrics([run_id]).rows(connection)
+        levels = run_metrics.headline_metrics([run_id]).rows(connection)
         uniform, majority = runs.guessing_accuracy(run_id).rows(connection).row(0)
     found = got(client, "/findings", run_id=run_id)
     assert found["outline"] == sentences.one_line_summary(levels)

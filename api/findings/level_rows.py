@@ -1,0 +1,75 @@
+"""Lookups in the rows of `run_metrics.headline_metrics` of one run: values, verdicts, levels."""
+
+from collections.abc import Sequence
+
+import polars as pl
+
+JUDGED_METRICS = (
+    "accuracy",
+    "ece",
+    "brier",
+    "nll",
+    "auroc",
+    "comprehensiveness",
+    "sufficiency",
+    "comprehensiveness_advantage",
+    "sufficiency_advantage",
+    "cross_overlap_10",
+)
+"""The tested metrics that a reader is shown; the view `verdicts` has them all."""
+
+
+HEADLINE_METRICS = ("ece", "comprehensiveness", "sufficiency")
+
+
+HIDDEN_VERDICTS = ("hidden degradation",)
+
+
+WORSE_VERDICTS = ("hidden degradation", "visible degradation", "worse")
+
+
+def value_at(levels: pl.DataFrame, metric: str, level: int) -> float | None:
+    """The value of a metric at a level, or None where there is none."""
+    found = levels.filter(metric=metric, level=level)["value"]
+    value: float | None = found[0] if len(found) else None
+    return value
+
+
+def baseline_example_count(levels: pl.DataFrame, metric: str) -> int:
+    """How many examples the unpruned value of a metric rests on; 0 where that is not told."""
+    found = levels.filter(metric=metric, level=0)["n"]
+    return (found[0] or 0) if len(found) else 0
+
+
+def is_published(levels: pl.DataFrame) -> bool:
+    """Whether the values were published without the examples behind them."""
+    return levels.height > 0 and levels["n"].null_count() == levels.height
+
+
+def pruned_levels(levels: pl.DataFrame) -> list[int]:
+    """The levels above 0 that have an accuracy, ascending."""
+    known = levels.filter(pl.col("level") > 0, metric="accuracy").drop_nulls("value")
+    return sorted(known["level"].to_list())
+
+
+def levels_with_verdict(levels: pl.DataFrame, metric: str, verdicts: Sequence[str]) -> list[int]:
+    """The levels at which a metric has one of these verdicts, ascending."""
+    found = levels.filter(pl.col("verdict").is_in(list(verdicts)), metric=metric)
+    return sorted(found["level"].to_list())
+
+
+def stable_levels(levels: pl.DataFrame) -> list[int]:
+    """The levels above 0 whose accuracy a test places within MARGIN of the unpruned one."""
+    return levels_with_verdict(levels, "accuracy", ["equivalent"])
+
+
+def default_level(levels: pl.DataFrame) -> int | None:
+    """The level to set beside the unpruned model; None where there is no pruned one.
+
+    It is the deepest stable level, else the first pruned one; the deepest one of published values,
+    of which no level is known to be stable.
+    """
+    chosen = stable_levels(levels) or pruned_levels(levels)[:1]
+    if is_published(levels):
+        chosen = pruned_levels(levels)
+    return max(chosen, default=None)

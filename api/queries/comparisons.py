@@ -1,0 +1,92 @@
+"""Queries that set runs of one model side by side."""
+
+from prunelake.lake.bound_query import BoundQuery
+
+from .run_metrics import IS_FIRST, IS_HEADLINE
+
+
+def correlation_matrix(run_id: str) -> BoundQuery:
+    """task x metric: Spearman correlation with accuracy over all levels, and its interval.
+
+    Over the tasks of the run's model, revision and strategy: of its own task the run itself, of
+    another one the latest run.
+    """
+    return BoundQuery(
+        f"""
+        with alike as (
+            select
+                runs.run_id,
+                runs.task
+            from runs
+            inner join runs as subject
+                on
+                    runs.model = subject.model
+                    and runs.revision = subject.revision
+                    and runs.strategy = subject.strategy
+            where subject.run_id = $run_id
+            qualify row_number() over (
+                partition by runs.task
+                order by runs.run_id = $run_id desc, runs.created_at desc, runs.run_id
+            ) = 1
+        )
+
+        select
+            alike.task,
+            d.metric,
+            d.spearman,
+            d.spearman_low,
+            d.spearman_high,
+            d.level_count,
+            d.note
+        from alike
+        inner join correlations as d on alike.run_id = d.run_id
+        left join headlines as h on d.run_id = h.run_id
+        where d.scope = 'all' and {IS_HEADLINE}
+        qualify {IS_FIRST}
+        order by alike.task, d.metric
+        """,
+        run_id=run_id,
+    )
+
+
+def pareto_points(run_id: str, metric: str) -> BoundQuery:
+    """strategy x level of accuracy and of a metric: what it costs, its value, and what beats it.
+
+    Over the strategies of the run's model, revision and task: of its own strategy the run itself,
+    of another one the latest run; no others dominate.
+    """
+    return BoundQuery(
+        """
+        with alike as (
+            select runs.run_id
+            from runs
+            inner join runs as subject
+                on
+                    runs.model = subject.model
+                    and runs.revision = subject.revision
+                    and runs.task = subject.task
+            where subject.run_id = $run_id
+            qualify row_number() over (
+                partition by runs.strategy
+                order by runs.run_id = $run_id desc, runs.created_at desc, runs.run_id
+            ) = 1
+        )
+
+        select
+            strategy,
+            level,
+            layer_count,
+            1 - removed_share as remaining_share,
+            metric,
+            value,
+            ci_low,
+            ci_high,
+            verdict,
+            is_undominated
+        from pareto_among(run_ids := (select list(run_id) from alike))
+        where metric in ('accuracy', $metric)
+        order by run_id != $run_id, strategy, metric, level
+        """,
+        run_id=run_id,
+        metric=metric,
+    )
