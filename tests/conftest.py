@@ -67,6 +67,16 @@ def tiny_folder(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
+@pytest.fixture(scope="module")
+def few_replicates() -> Iterator[None]:
+    """Analyses of 20 bootstrap replicates, for tests of anything but intervals."""
+    from prunelake.analysis import analyse
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(analyse, "BOOTSTRAP_REPLICATES", 20)
+        yield
+
+
 @pytest.fixture(scope="session")
 def object_store() -> Iterator[str]:
     """The address of an object store on loopback, which the environment names meanwhile."""

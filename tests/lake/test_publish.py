@@ -54,13 +54,48 @@ print(snapshot.sql("select count(*) from accuracy").fetchall())
 """
 
 
-@pytest.fixture
-def lake(tmp_path: Path) -> Path:
-    """A lake of two small runs, in a folder whose name needs quoting."""
-    folder = tmp_path / "o'lake"
+pytestmark = pytest.mark.usefixtures("few_replicates")
+
+
+@pytest.fixture(scope="module")
+def analysed_lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lake of two small runs with their analyses; tests copy it."""
+    folder = tmp_path_factory.mktemp("analysed")
     for name in ("first", "second"):
-        store_commit.write_run(folder, *small_run(name))
+        run, frames = small_run(name)
+        store_commit.write_run(folder, run, frames)
+        analyse(folder, str(run["run_id"]))
     return folder
+
+
+@pytest.fixture(scope="module")
+def published_lake(analysed_lake: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The lake of two small runs with its snapshot; tests copy it."""
+    folder = shutil.copytree(analysed_lake, tmp_path_factory.mktemp("published") / "lake")
+    publish(folder, analyse)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def full_lake(analysed_lake: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A published lake with an explained run and a profile, too; tests only read it."""
+    folder = shutil.copytree(analysed_lake, tmp_path_factory.mktemp("full") / "lake")
+    explained_run(folder, "explained", DROPS)
+    profiled(folder, removal_order=[2, 1])
+    publish(folder, analyse)
+    return folder
+
+
+@pytest.fixture
+def lake(analysed_lake: Path, tmp_path: Path) -> Path:
+    """A lake of two small runs, in a folder whose name needs quoting."""
+    return shutil.copytree(analysed_lake, tmp_path / "o'lake")
+
+
+@pytest.fixture
+def published(published_lake: Path, tmp_path: Path) -> Path:
+    """The same with its snapshot."""
+    return shutil.copytree(published_lake, tmp_path / "o'lake")
 
 
 def rows(path: Path, sql: str) -> pl.DataFrame:
@@ -78,12 +113,9 @@ def names_in(lake: Path) -> list[str]:
     return sorted(p.name for p in lake.iterdir() if p.name != ".publish.lock")
 
 
-def test_every_table_and_view_is_that_of_the_lake(lake: Path) -> None:
-    explained_run(lake, "explained", DROPS)
-    profiled(lake, removal_order=[2, 1])
-    path = publish(lake, analyse)
-    assert path == lake / SNAPSHOT_FILE
-    with views.connect(lake) as live, duckdb.connect(path, read_only=True) as snapshot:
+def test_every_table_and_view_is_that_of_the_lake(full_lake: Path) -> None:
+    path = full_lake / SNAPSHOT_FILE
+    with views.connect(full_lake) as live, duckdb.connect(path, read_only=True) as snapshot:
         snapshot.execute("set TimeZone = 'UTC'")
         described = views.describe_views(live)
         assert_frame_equal(views.describe_views(snapshot), described)
@@ -96,19 +128,18 @@ def test_every_table_and_view_is_that_of_the_lake(lake: Path) -> None:
             assert expected.is_empty() == (name in EMPTY), name
 
 
-def test_tables_lie_sorted_by_their_keys(lake: Path) -> None:
-    explained_run(lake, "explained", DROPS)
-    written = store_read.read_table(lake, "deletions")
+def test_tables_lie_sorted_by_their_keys(full_lake: Path) -> None:
+    written = store_read.read_table(full_lake, "deletions")
     assert not written.equals(written.sort(RUN_TABLES["deletions"].key))
-    path = publish(lake, analyse)
     for table in ALL_TABLES.values():
-        found = rows(path, f"from lake.{table.name}")
+        found = rows(full_lake / SNAPSHOT_FILE, f"from lake.{table.name}")
         assert_frame_equal(found, found.sort(table.key))
 
 
-def test_the_snapshot_says_what_it_holds(lake: Path) -> None:
-    (found,) = rows(publish(lake, analyse), "from snapshot").to_dicts()
-    assert found["snapshot_id"] == snapshot_id(store_read.run_ids(lake), store_read.run_ids(lake))
+def test_the_snapshot_says_what_it_holds(published: Path) -> None:
+    (found,) = rows(published / SNAPSHOT_FILE, "from snapshot").to_dicts()
+    ids = store_read.run_ids(published)
+    assert found["snapshot_id"] == snapshot_id(ids, ids)
     assert found["run_count"] == 2
     assert found["format_version"] == FORMAT_VERSION
     assert re.fullmatch(r"\d+\.\d+.*", found["code_version"])
@@ -121,21 +152,21 @@ def test_an_id_depends_on_the_runs_and_not_on_their_order() -> None:
     assert len(set(ids)) == 9
 
 
-def test_a_profile_makes_a_snapshot_outdated_and_so_does_one_in_its_place(lake: Path) -> None:
-    publish(lake, analyse)
+def test_a_profile_makes_a_snapshot_outdated_and_so_does_one_in_its_place(published: Path) -> None:
     for name in ("first", "again"):
-        profile_id = profiled(lake, name)
-        assert not is_current(lake)
-        path = publish(lake, analyse)
-        assert is_current(lake)
+        profile_id = profiled(published, name)
+        assert not is_current(published)
+        path = publish(published, analyse)
+        assert is_current(published)
         assert rows(path, "from profiles")["profile_id"].to_list() == [profile_id]
-        analysed = store_read.run_ids(lake)
+        analysed = store_read.run_ids(published)
         found = rows(path, "from snapshot")["snapshot_id"].item()
         assert found == snapshot_id(analysed, analysed, [profile_id])
         assert found != snapshot_id(analysed, analysed)
 
 
 def test_runs_are_analysed_before_they_are_published(lake: Path) -> None:
+    shutil.rmtree(lake / "analyses")
     assert store_read.unanalysed_run_ids(lake) == store_read.run_ids(lake)
     path = publish(lake, analyse)
     assert store_read.unanalysed_run_ids(lake) == []
@@ -144,22 +175,20 @@ def test_runs_are_analysed_before_they_are_published(lake: Path) -> None:
 
 
 def test_another_analysis_version_makes_a_snapshot_outdated(
-    lake: Path, monkeypatch: pytest.MonkeyPatch
+    published: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publish(lake, analyse)
-    run_id = store_read.run_ids(lake)[0]
+    run_id = store_read.run_ids(published)[0]
     with monkeypatch.context() as patch:
         patch.setattr(module, "ANALYSIS_VERSION", ANALYSIS_VERSION + 1)
-        assert not is_current(lake)
-    assert is_current(lake)
-    (lake / "analyses" / f"{run_id}.parquet").unlink()
-    assert not is_current(lake)
+        assert not is_current(published)
+    assert is_current(published)
+    (published / "analyses" / f"{run_id}.parquet").unlink()
+    assert not is_current(published)
 
 
 @pytest.mark.parametrize("view", MATERIALISED_VIEWS)
-def test_views_that_take_long_are_stored(lake: Path, view: str) -> None:
-    explained_run(lake, "explained", DROPS)
-    path = publish(lake, analyse)
+def test_views_that_take_long_are_stored(full_lake: Path, view: str) -> None:
+    path = full_lake / SNAPSHOT_FILE
     kinds = f"from information_schema.tables where table_name = '{view}' and table_schema != 'lake'"
     found = rows(path, f"select table_schema, table_type {kinds} order by table_schema")
     assert found.rows() == [("main", "VIEW"), ("stored", "BASE TABLE")]
@@ -171,6 +200,7 @@ def test_views_that_take_long_are_stored(lake: Path, view: str) -> None:
 def test_a_current_snapshot_is_left_alone_and_an_older_one_replaced(lake: Path) -> None:
     assert not is_current(lake)
     path = publish(lake, analyse)
+    assert path == lake / SNAPSHOT_FILE
     assert is_current(lake)
     before = (path.stat().st_ino, path.read_bytes())
     assert publish(lake, analyse) == path
@@ -210,26 +240,25 @@ def test_publishers_take_turns(lake: Path) -> None:
 
 
 def test_other_views_make_a_snapshot_of_the_same_runs_outdated(
-    lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = publish(lake, analyse)
     changed = shutil.copytree(view_files.sql_folder(), tmp_path / "sql")
     (changed / "added.sql").write_text("create view added as select run_id from runs")
     monkeypatch.setattr(view_files, "sql_folder", lambda: changed)
-    assert not is_current(lake)
-    publish(lake, analyse)
+    assert not is_current(published)
+    path = publish(published, analyse)
     assert rows(path, "from added").height == 2
 
 
-def test_a_reader_of_the_old_snapshot_goes_on(lake: Path) -> None:
-    path = publish(lake, analyse)
+def test_a_reader_of_the_old_snapshot_goes_on(published: Path) -> None:
+    path = published / SNAPSHOT_FILE
     with duckdb.connect(path, read_only=True) as reader:
-        store_commit.write_run(lake, *small_run("third"))
-        publish(lake, analyse)
+        store_commit.write_run(published, *small_run("third"))
+        publish(published, analyse)
         assert views.select(reader, "from runs").height == 2
         assert views.select(reader, "from accuracy").height == 4
         assert rows(path, "from runs").height == 3
-        assert is_current(lake)
+        assert is_current(published)
 
 
 def fail(*_: Any) -> None:
@@ -241,10 +270,15 @@ def fail(*_: Any) -> None:
     [("replace", True), ("replace", False), ("views", True), ("damage", True), ("exit", True)],
 )
 def test_a_failure_leaves_the_old_snapshot_and_no_temporary_file(
-    lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, had_one: bool
+    lake: Path,
+    published_lake: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stage: str,
+    had_one: bool,
 ) -> None:
     if had_one:
-        publish(lake, analyse)
+        shutil.copy(published_lake / SNAPSHOT_FILE, lake)
     store_commit.write_run(lake, *small_run("third"))
     for run_id in store_read.unanalysed_run_ids(lake):
         analyse(lake, run_id)
@@ -284,19 +318,19 @@ def test_what_a_killed_publisher_left_is_cleared(lake: Path) -> None:
 
 
 def test_it_opens_elsewhere_without_prunelake_and_without_the_lake(
-    lake: Path, tmp_path: Path
+    published: Path, tmp_path: Path
 ) -> None:
-    moved = publish(lake, analyse).rename(tmp_path / "results of two runs.duckdb")
+    moved = (published / SNAPSHOT_FILE).rename(tmp_path / "results of two runs.duckdb")
     moved.chmod(0o444)
-    shutil.rmtree(lake)
+    shutil.rmtree(published)
     found = subprocess.run(
         [sys.executable, "-I", "-c", OPENS, moved], capture_output=True, text=True, check=True
     )
     assert found.stdout == "[(4,)]\n"
 
 
-def test_opened_read_only_it_cannot_be_changed(lake: Path) -> None:
-    path = publish(lake, analyse)
+def test_opened_read_only_it_cannot_be_changed(published: Path) -> None:
+    path = published / SNAPSHOT_FILE
     before = path.read_bytes()
     with duckdb.connect(path, read_only=True) as snapshot:
         for text in ("delete from lake.runs", "drop view summary", "create table t as select 1"):
@@ -305,18 +339,16 @@ def test_opened_read_only_it_cannot_be_changed(lake: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_it_can_be_read_by_the_oldest_duckdb_that_is_supported(lake: Path) -> None:
-    path = publish(lake, analyse)
-    with duckdb.connect(path, read_only=True) as snapshot:
+def test_it_can_be_read_by_the_oldest_duckdb_that_is_supported(full_lake: Path) -> None:
+    with duckdb.connect(full_lake / SNAPSHOT_FILE, read_only=True) as snapshot:
         tags = "select tags['storage_version'] from duckdb_databases() where not internal"
         ((written_for,),) = snapshot.sql(tags).fetchall()
     assert written_for.startswith("v1.4.")
     assert '"duckdb>=1.4"' in (ROOT / "pyproject.toml").read_text()
 
 
-def test_the_doctor_finds_nothing_wrong_with_it(lake: Path) -> None:
-    publish(lake, analyse)
-    assert not verify_lake(lake)
+def test_the_doctor_finds_nothing_wrong_with_it(full_lake: Path) -> None:
+    assert not verify_lake(full_lake)
 
 
 def test_an_empty_lake_has_an_empty_snapshot(tmp_path: Path) -> None:

@@ -28,8 +28,12 @@ def copy_views(connection: duckdb.DuckDBPyConnection, statements: tuple[str, ...
 @cache
 def _template_folder(pid: int, statements: tuple[str, ...]) -> "TemporaryDirectory[str]":  # noqa: ARG001  # a forked process makes its own
     folder = TemporaryDirectory(prefix="prunelake-views-")
-    with duckdb.connect(Path(folder.name) / "views.duckdb") as template:
-        template.execute("set TimeZone = 'UTC'")
-        for statement in statements:
-            template.execute(statement)
+    try:
+        with duckdb.connect(Path(folder.name) / "views.duckdb") as template:
+            template.execute("set TimeZone = 'UTC'")
+            for statement in statements:
+                template.execute(statement)
+    except BaseException:
+        folder.cleanup()
+        raise
     return folder
