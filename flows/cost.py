@@ -1,4 +1,4 @@
-"""What the levels of a model cost on the machine of a worker, measured into the lake."""
+"""Measure the cost of each level on the machine of a worker, and store it in the lake."""
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
@@ -13,8 +13,8 @@ from prunelake.settings import Settings
 def cost(wanted: ProfileRequest, settings: Settings | None = None) -> str:
     """Measure weights, KV cache, speed and memory of each level; returns the profile's id.
 
-    A GPU is held alone meanwhile, as by a sweep. A CPU is not: a worker that profiles one should
-    have a machine that does nothing else.
+    The flow holds a GPU alone, as a sweep does. It does not hold a CPU: a worker that profiles a
+    CPU needs a machine that does nothing else.
     """
     settings = settings or Settings()
     logger = get_run_logger()

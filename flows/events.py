@@ -1,4 +1,4 @@
-"""What the flows tell Prefect beyond their states; `automations/` waits for it."""
+"""Events that the flows emit; the notifications in `automations/` wait for them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,12 +12,12 @@ PAYLOAD_COLUMNS = ("level", "metric", "method", "operator", "variant", "delta")
 
 
 def emit_hidden_degradations(run: Mapping[str, Any], hidden: Sequence[Mapping[str, Any]]) -> None:
-    """Tell of the levels where a run's metrics are worse and its accuracy stable, if there are any.
+    """Emit an event about the hidden degradations of a run, if it has any.
 
-    `run` is its row of `runs`, `hidden` its rows of `verdicts` that say so. The event's resource is
-    `prunelake.run.<run_id>`, with the labels prunelake.model, .revision, .task and .strategy; its
-    payload has run_id, count, and in `found` the level, metric, method, operator, variant and delta
-    of each.
+    `run` is the row of `runs`, `hidden` the rows of `verdicts` with a hidden degradation. The
+    resource of the event is `prunelake.run.<run_id>`, with the labels prunelake.model, .revision,
+    .task and .strategy. Its payload has run_id, count and `found`: the level, metric, method,
+    operator, variant and delta of each row.
     """
     if not hidden:
         return

@@ -1,4 +1,4 @@
-"""The lake as one DuckDB file, for those who only read."""
+"""Publish the lake as one DuckDB file, for readers."""
 
 from prefect import flow, get_run_logger
 
@@ -11,8 +11,8 @@ from prunelake.settings import Settings
 def publish(settings: Settings | None = None) -> str:
     """Bring `<lake>/prunelake.duckdb` up to date with the lake's complete runs; returns its path.
 
-    Runs that lack an analysis of this version are analysed first. A snapshot that is current is not
-    written again. Readers see the old one or the new one, never a part.
+    Runs without an analysis of this version are analysed first. A current snapshot is not written
+    again. Readers see the old file or the new file, never a part.
     """
     settings = settings or Settings()
     logger = get_run_logger()

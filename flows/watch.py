@@ -1,4 +1,4 @@
-"""One round of `watch`: what the watchlist asks for and the lake lacks goes to the workers."""
+"""One round of `watch`: start missing evaluations on the workers of a Prefect server."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -41,10 +41,10 @@ def watch(
     settings: Settings | None = None,
     is_retry: bool = False,
 ) -> State[list[RoundLine]]:
-    """Start a sweep on the workers for each evaluation that is missing; returns what is not done.
+    """Start a sweep on the workers for each missing evaluation; returns the lines of the round.
 
-    Two of these at once start each sweep once. The state of this flow run says how it went; where
-    the hub did not answer, the state is called `HubNotReached`, and the next round tries again.
+    Two rounds at once start each sweep once. If the hub does not answer, the state of this flow run
+    is called `HubNotReached`, and the next round tries again.
     """
     logger = get_run_logger()
     lines = WatchRound(
@@ -67,10 +67,10 @@ def watch(
 
 
 class DeploymentLauncher:
-    """Sweeps that workers run, started on the server of PREFECT_API_URL.
+    """Starts sweeps on the workers of the server at PREFECT_API_URL.
 
     Raises:
-        PrefectUnavailable: none is set, it does not answer, or it lacks the deployment.
+        PrefectUnavailable: no server is set, it does not answer, or it lacks the deployment.
     """
 
     def __init__(self) -> None:
@@ -83,7 +83,7 @@ class DeploymentLauncher:
             client.read_deployment_by_name(SWEEP_DEPLOYMENT)
 
     def start(self, evaluation: Evaluation, attempt: Attempt) -> str:
-        """Create the flow run of an attempt, once; its id."""
+        """Create the flow run of an attempt, once; returns its id."""
         spec = evaluation.spec
         with _prefect_client() as client:
             run = client.create_flow_run_from_deployment(
@@ -95,7 +95,7 @@ class DeploymentLauncher:
         return str(run.id)
 
     def outcome(self, attempt: Attempt, alive_at: datetime) -> AttemptOutcome | None:
-        """What the server says of an attempt; who shows no life for ten minutes is dead."""
+        """The outcome of an attempt; a flow run without a heartbeat for ten minutes is dead."""
         with _prefect_client() as client:
             run = _flow_run(client, attempt)
             if run is None:
@@ -112,7 +112,7 @@ class DeploymentLauncher:
                     state.is_completed(), f"{said}: {message}" if message else said
                 )
             if _is_silent(client, run.id, state):
-                # Whoever ran it cannot say so any more; this also frees what waits for it.
+                # Its worker cannot report any more; this also frees its concurrency slot.
                 reason = f"no sign of life for {HEARTBEAT_TIMEOUT.seconds // 60} minutes"
                 client.set_flow_run_state(run.id, Crashed(message=reason), force=True)
                 return AttemptOutcome(False, f"flow run {run.name} died: {reason}")
@@ -120,7 +120,7 @@ class DeploymentLauncher:
 
 
 def _flow_run(client: SyncPrefectClient, attempt: Attempt) -> FlowRun | None:
-    if attempt.flow_run is None:  # the watcher was stopped before it could write the id down
+    if attempt.flow_run is None:  # the watcher stopped before it stored the id
         key = FlowRunFilterIdempotencyKey(any_=[attempt.idempotency_key])
         found = client.read_flow_runs(flow_run_filter=FlowRunFilter(idempotency_key=key))
         return found[0] if found else None
@@ -144,7 +144,7 @@ def _is_silent(client: SyncPrefectClient, run_id: UUID, state: State[object]) ->
 
 @contextmanager
 def _prefect_client() -> Iterator[SyncPrefectClient]:
-    """The server's client; that it does not answer, or knows no sweeps, is one error of ours."""
+    """The client of the server; its errors become `PrefectUnavailable`."""
     url = get_current_settings().api.url
     try:
         with get_client(sync_client=True) as client:

@@ -1,6 +1,6 @@
-"""A sweep spec, resolved: which weights, which examples, which levels, and the run's identity.
+"""The plan of a sweep: its weights, examples, levels and identity.
 
-Whatever can be wrong with a sweep is found here, before a model is loaded.
+Errors in a spec are found here, before a model is loaded.
 """
 
 from dataclasses import dataclass
@@ -18,19 +18,19 @@ from prunelake.tasks.encoding import EncodedExample, Encoder, encode_examples
 from prunelake.tasks.search_split import draw_search_examples
 
 CHARACTERS_PER_TOKEN = 10
-"""Calibration text fetched for each token wanted; English has 4 to 5 characters a token."""
+"""Characters of calibration text read for each token; English has 4 to 5 for a token."""
 
 LOSS_WINDOW_DIVISOR = 5
-"""`loss` reads its text once a step and candidate: so only the beginning of each window."""
+"""`loss` reads its text for every candidate of every step, so it takes 1/5 of each window."""
 
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """All that a sweep needs to know before its model is loaded.
+    """Everything that a sweep knows before its model is loaded.
 
-    `windows` are the token ids of the calibration text, none for orders that need no text;
-    `questions` the examples to search the order on, which are not among those of the sweep.
-    `explanation` has its levels and its number of examples filled in.
+    `calibration_windows` are token ids of calibration text, if the strategy reads text.
+    `search_examples` are the examples that a search reads; the sweep does not report them. The
+    levels and the number of rows of `explanation` are filled in.
     """
 
     spec: SweepSpec
@@ -48,12 +48,12 @@ class SweepPlan:
 
     @property
     def explanation(self) -> Explanation | None:
-        """What is explained, or None."""
+        """The settings of explanations; None if the sweep only predicts."""
         return self.identity.explain
 
     @property
     def explained_examples(self) -> tuple[EncodedExample, ...]:
-        """The examples that are explained: the first ones."""
+        """The explained examples: the first ones."""
         return self.examples[: self.explanation.rows] if self.explanation else ()
 
 
@@ -61,7 +61,7 @@ def plan_sweep(spec: SweepSpec, settings: Settings) -> SweepPlan:
     """Resolve a spec: find the weights, load and tokenise the rows, settle levels and identity.
 
     Raises:
-        PruneLakeError: one line on what is wrong with the spec, its model or its data.
+        PruneLakeError: the spec, its model or its data cannot be used.
     """
     task = catalogue.get_task(spec.task)
     source = resolve_model(spec.model, settings.cache.expanduser(), spec.strategy.unit)
@@ -89,7 +89,7 @@ def plan_sweep(spec: SweepSpec, settings: Settings) -> SweepPlan:
         data_hash=tasks_rows.data_hash(examples),
         levels=levels,
         strategy=strategy,
-        # Runs on the same text are the same run, wherever the text lay.
+        # The text counts, not its path: the same text gives the same run.
         calibration_hash=content_hash(windows) if strategy.reads_text else None,
         explain=_resolve_explanation(spec.explain, levels, len(examples), config.vocab_size),
         dtype=spec.dtype,
@@ -139,7 +139,7 @@ def _resolve_explanation(
 def _calibration_windows(
     spec: SweepSpec, encoder: Encoder, data: Path | None, context: int
 ) -> tuple[tuple[int, ...], ...]:
-    """Windows of calibration text, each behind the special tokens that prompts get."""
+    """Windows of calibration text, each behind the special tokens of prompts."""
     count, size = spec.calibration.windows, spec.calibration.window_tokens
     prefix = encoder.prefix_ids()
     if len(prefix) + size > context:
