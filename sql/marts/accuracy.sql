@@ -9,4 +9,5 @@ from predictions
 group by run_id, level;
 
 comment on view accuracy is
-'run x level. Share of correct predictions, by log-likelihood and by log-likelihood per byte.';
+'run x level. The share of correct predictions over n examples: by log-likelihood (accuracy) and
+by log-likelihood per byte (accuracy_norm).';

@@ -14,5 +14,5 @@ group by run_id, level, method
 having max(value) is not null;
 
 comment on view agreement is
-'run x level x method. Mean over n examples of the agreement with level 0 under the same seed, seeds
-averaged (see example_agreement); without the random ranking, which is the same at all levels.';
+'run x level x method. Mean agreement with level 0 under the same seed, over n examples; seeds are
+averaged (see example_agreement). The random ranking is left out: it is the same at all levels.';

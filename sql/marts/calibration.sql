@@ -7,7 +7,7 @@ with ranked as (
         confidence,
         brier,
         nll,
-        -- The average rank: peers share the mean of the ranks they take up.
+        -- The average rank: equal confidences share the mean of their ranks.
         rank() over by_confidence + (
             count(*) over (by_confidence range between current row and current row) - 1
         ) / 2 as confidence_rank
@@ -52,7 +52,8 @@ select
     scored.brier,
     scored.nll,
     scored.mean_confidence,
-    -- Mann-Whitney: how often a correct prediction is the more confident one, ties counting half.
+    -- Mann-Whitney: how often a correct prediction is more confident than a wrong one; a tie
+    -- counts half.
     case
         when scored.correct_count between 1 and scored.n - 1
             then
@@ -65,5 +66,6 @@ left join scored on run_levels.run_id = scored.run_id and run_levels.level = sco
 left join binned on run_levels.run_id = binned.run_id and run_levels.level = binned.level;
 
 comment on view calibration is
-'run x level. How far confidence can be trusted: ece (10 equal-width bins), multiclass Brier score,
-nll in nats, auroc of confidence against correctness (null where all are right or all wrong).';
+'run x level. Metrics of confidence over n examples: ece (10 equal-width bins), multiclass Brier
+score, nll in nats, and auroc of confidence against correctness (null if all predictions are right
+or all are wrong).';

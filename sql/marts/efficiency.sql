@@ -1,5 +1,5 @@
 create view efficiency as
--- A profile tells of a run where both remove the same layers at each level that they share.
+-- A profile applies to a run if both remove the same layers at each of their common levels.
 with fitting as (
     select
         runs.run_id,
@@ -25,7 +25,7 @@ with fitting as (
         )
 ),
 
--- Of several on one device the one that knows most levels of the run, then the latest.
+-- Of several profiles on one device the one with the most levels of the run, then the latest.
 chosen as (
     select
         run_id,
@@ -77,6 +77,6 @@ inner join costs
         and list_contains(runs.levels, costs.level);
 
 comment on view efficiency is
-'run x level x device, where the levels of the run were profiled. What costs tells of the same
-revision, strategy, number format and removed layers: tokens a second of prefill and decoding, bytes
-of weights, cache and peak memory, and each beside level 0 of the same profile.';
+'run x level x device, for runs whose levels were profiled. The costs of the same revision,
+strategy, number format and removed layers: tokens per second of prefill and decoding, bytes of
+weights, cache and peak memory, and their ratios to level 0 of the same profile (see costs).';

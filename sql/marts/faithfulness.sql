@@ -61,6 +61,6 @@ select
 from beside_random;
 
 comment on view faithfulness is
-'run x level x method x operator x kind x variant. Mean over examples of the seed-averaged aopc, and
-how much better than a random ranking (advantage; high comprehensiveness and low sufficiency are
-good).';
+'run x level x method x operator x kind x variant. The mean aopc over n examples; seeds are
+averaged. advantage: how much better it is than that of the random ranking (higher
+comprehensiveness and lower sufficiency are better).';

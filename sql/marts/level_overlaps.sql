@@ -56,5 +56,5 @@ from examples_averaged
 where level != other_level;
 
 comment on view level_overlaps is
-'run x method x level x other level. Mean over n examples of the agreement between any two levels
-under the same seed, seeds averaged (see attribution_pairs): a symmetric matrix.';
+'run x method x level x other level. Mean agreement between two levels under the same seed, over n
+examples; seeds are averaged (see attribution_pairs). The matrix is symmetric.';

@@ -17,4 +17,4 @@ inner join lake.runs as runs on stored.run_id = runs.run_id;
 
 comment on view overlap_matrix is
 'run x method x level x other level. Mean agreement between the explanations of two levels over n
-examples, as level_overlaps computes it; both orders and the diagonal.';
+examples, stored by the analysis from level_overlaps, in both orders and with the diagonal.';

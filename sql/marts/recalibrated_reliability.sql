@@ -12,5 +12,5 @@ select
 from lake.recalibrated_reliability;
 
 comment on view recalibrated_reliability is
-'run x level x calibrator x bin. As reliability, of the recalibrated confidence: each example by a
-calibrator that has not seen it.';
+'run x level x calibrator x bin. Like reliability, for the recalibrated confidence. The calibrator
+of an example was fitted without that example.';

@@ -23,4 +23,5 @@ from binned
 group by run_id, level, bin;
 
 comment on view reliability is
-'run x level x bin. Confidence and accuracy in each of 10 equal-width bins; empty ones left out.';
+'run x level x bin. Mean confidence and accuracy in each of 10 equal-width bins. An empty bin has
+no row.';

@@ -12,5 +12,5 @@ group by run_id, level, method
 having max(value) is not null;
 
 comment on view seed_agreement is
-'run x level x method of several seeds. How far a method agrees with itself: mean over n examples of
-the agreement between its different seeds at one level, seeds averaged.';
+'run x level x method with several seeds. Agreement of a method with itself: the mean agreement
+between its seeds at one level, over n examples.';

@@ -32,7 +32,7 @@ spans as (
         operator,
         kind,
         lower,
-        -- Where every ranking drops alike, none is better than another.
+        -- Where all rankings give the same drop, none is better than another.
         case
             when isfinite(lower) and isfinite(upper) and upper > lower then upper - lower
         end as span
@@ -72,7 +72,7 @@ inner join spans
         and finite_curves.kind = spans.kind;
 
 comment on view aopc is
-'run x level x example x method x seed x operator x kind x variant. Area over the deletion curve:
-eraser is the mean drop over the fractions, paper their sum / (count + 1), and normalised, where the
-run has bounds, (eraser - lower) / (upper - lower). That is not clipped to 0 .. 1: a beam search may
-miss the true bounds. Null where a point is NaN, normalised also where both bounds are equal.';
+'run x level x example x method x seed x operator x kind x variant. Area over the deletion curve.
+eraser: the mean drop over the fractions; paper: their sum / (count + 1); normalised, if the run
+has bounds: (eraser - lower) / (upper - lower), which may lie outside 0 .. 1, because a beam
+search may miss the true bounds. Null if a point is NaN; normalised also if both bounds are equal.';

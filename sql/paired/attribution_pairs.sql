@@ -10,7 +10,7 @@ with usable as (
         range(len(scores)) as positions,
         list_transform(scores, lambda x: -x) as places
     from attributions
-    -- The random ranking is one and the same at all levels.
+    -- The random ranking is the same at all levels.
     where problem is null and method != 'random'
 ),
 
@@ -40,8 +40,8 @@ summarised as materialized (
         seed,
         token_count,
         earlier_peer_first[:20] as top_positions,
-        -- A token's ranks in both orders add up to twice the mean rank of its peers; less the mean
-        -- of all, the ranks of an attribution sum to zero.
+        -- The two ranks of a token add up to twice the mean rank of the tokens with its score.
+        -- Less the mean rank of all tokens, the ranks of an attribution sum to zero.
         list_transform(
             list_zip(list_grade_up(earlier_peer_first), list_grade_up(later_peer_first, 'desc')),
             lambda x: (x[1] + x[2] - token_count - 1)::double
@@ -89,13 +89,14 @@ select
     / least(10, token_count) as overlap_10,
     len(list_intersect(top_positions, other_top_positions))
     / least(20, token_count) as overlap_20,
-    -- Pearson's correlation of average ranks; undefined where all scores of one side are equal.
+    -- Pearson's correlation of average ranks; undefined if all scores of one attribution are equal.
     case when squared_norms > 0 then product / sqrt(squared_norms) end as spearman
 from paired;
 
 comment on view attribution_pairs is
-'run x level x example x method x seed x other level x other seed. Agreement of two attributions of
-one example by one method (not random), the other one of a lower level, or of the same level and no
-higher seed: the share of common tokens among the k with the highest signed scores (of equal scores
-the earlier token; k at most the token count), and the rank correlation of all scores. Attributions
-with a problem or of different token counts make no pair.';
+'run x level x example x method x seed x other level x other seed. Agreement of two attributions
+of one example by one method. The other attribution is from a lower level, or from the same level
+with the same or a lower seed. overlap_k: the share of common tokens among the k tokens with the
+highest signed scores (of equal scores the earlier token; k is at most the token count). spearman:
+the rank correlation of all scores. Attributions with a problem, with different token counts or by
+the random method have no pairs.';

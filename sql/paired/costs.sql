@@ -24,7 +24,7 @@ with spans as (
         )
 ),
 
--- Repeat i of all levels ran side by side, so that each is compared with its own level 0.
+-- Repeat i of all levels ran at about the same time, so that each repeat has its own level 0.
 speeds as (
     select
         *,
@@ -76,8 +76,8 @@ from speeds
 inner join profiles on speeds.profile_id = profiles.profile_id;
 
 comment on view costs is
-'profile x level. device is the name of what computed. Parameters, bytes of weights, bytes of keys
-and values of a token of one sequence, tokens a second of prefill and of decoding (median, least and
-greatest over the repeats) and peak memory, measured without the removed layers; and each beside
-level 0 of the same profile: a speed-up is the median, least and greatest over the repeats of the
-seconds of level 0 through those of the level, a share is what is left of 1.';
+'profile x level. Costs without the removed layers: parameters, bytes of weights, bytes of keys
+and values for each token of a sequence, tokens per second of prefill and decoding (median,
+smallest and largest over the repeats), peak memory. A speedup is the time of level 0 divided by
+the time of the level, in the same repeat (median, smallest and largest). A share is the ratio to
+level 0. device is the name of the device.';

@@ -8,7 +8,7 @@ select
     avg(overlap_10) filter (where other_level = 0 and other_seed = seed) as overlap_10,
     avg(overlap_20) filter (where other_level = 0 and other_seed = seed) as overlap_20,
     avg(spearman) filter (where other_level = 0 and other_seed = seed) as spearman,
-    -- A pair of level 0 stands here once for its two orders, which agree alike.
+    -- A pair of seeds of level 0 has one row for its two orders, whose agreement is equal.
     avg(overlap_10) filter (where other_level = 0 and other_seed != seed) as cross_overlap_10,
     avg(spearman) filter (where other_level = 0 and other_seed != seed) as cross_spearman,
     avg(overlap_10) filter (where other_level = level and other_seed != seed) as seed_overlap_10,
@@ -18,6 +18,6 @@ where other_level = 0 or other_level = level
 group by run_id, level, example_id, method;
 
 comment on view example_agreement is
-'run x level x example x method. Means over seeds of attribution_pairs: with level 0 under the same
-seed (overlap_5, overlap_10, overlap_20, spearman), with level 0 under another seed (cross_), and
-between different seeds of the level itself (seed_); null where there is no such pair.';
+'run x level x example x method. Means over seeds of attribution_pairs: with level 0 under the
+same seed (overlap_5, overlap_10, overlap_20, spearman), with level 0 under another seed (cross_),
+and between different seeds of the same level (seed_). Null if there is no such pair.';

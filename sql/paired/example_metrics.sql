@@ -154,6 +154,7 @@ from long_form
 where value is not null;
 
 comment on view example_metrics is
-'run x level x example x metric (x method, operator, variant; null where they do not apply). What
-one example adds to each metric that is a mean over examples, seeds averaged; no row where it cannot
-be computed. _advantage: how much better than the random ranking of the same example.';
+'run x level x example x metric (x method, operator, variant; null if they do not apply). The
+value of one example for each metric that is a mean over examples; seeds are averaged. A value
+that cannot be computed has no row. _advantage: how much better the value is than that of the
+random ranking of the same example.';

@@ -15,4 +15,4 @@ where other_level = 0 and other_seed = seed;
 
 comment on view paired_attributions is
 'run x level x example x method x seed. Agreement with the attribution of level 0 under the same
-seed, from attribution_pairs; without the random ranking, which is the same at all levels.';
+seed, from attribution_pairs. The random ranking is left out: it is the same at all levels.';

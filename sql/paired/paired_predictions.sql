@@ -30,7 +30,7 @@ select
         when pruned.is_correct then 'beneficial'
         else 'neutral'
     end as flip_kind,
-    -- Never negative, but the difference of two nearly equal sums may be by a rounding error.
+    -- KL is never negative, but a rounding error of two nearly equal sums can make it so.
     greatest(
         list_dot_product(unpruned.probabilities, unpruned.log_probabilities)
         - list_dot_product(unpruned.probabilities, pruned.log_probabilities),
@@ -42,5 +42,6 @@ inner join unpruned
 where pruned.probabilities is not null;
 
 comment on view paired_predictions is
-'run x level x example. Each prediction beside that of level 0; kl_from_unpruned is KL(unpruned ||
-level) over the options, in nats.';
+'run x level x example. Each prediction with that of level 0. kl_from_unpruned: KL(unpruned ||
+level) over the options, in nats. flip_kind: harmful if level 0 was right, beneficial if the level
+is right, else neutral; null without a flip.';

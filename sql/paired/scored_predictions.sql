@@ -15,5 +15,5 @@ from predictions
 where probabilities is not null;
 
 comment on view scored_predictions is
-'run x level x example. Each prediction that can be scored (see excluded): its multiclass Brier
-score, and the nll of the right option in nats.';
+'run x level x example. Each prediction that can be scored (see excluded), with its multiclass
+Brier score and the nll of the right option in nats.';

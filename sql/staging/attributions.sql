@@ -32,5 +32,6 @@ left join lake.examples as examples
     on checked.run_id = examples.run_id and checked.example_id = examples.example_id;
 
 comment on view attributions is
-'run x level x example x method x seed. One score a prompt token: nats it adds to the target;
-problem says why the attribution is compared with no other (see excluded).';
+'run x level x example x method x seed. One score for each prompt token: how many nats the token
+adds to the log-likelihood of the target option. problem: why the attribution is not compared with
+others (see excluded); null if there is no problem.';

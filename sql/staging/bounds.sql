@@ -11,5 +11,5 @@ select
 from lake.bounds;
 
 comment on view bounds is
-'run x level x example x operator x kind. Least and greatest mean drop over the fractions of a
-deletion curve that a beam search over the rankings found.';
+'run x level x example x operator x kind. The smallest and the largest mean drop over the
+fractions of a deletion curve that a beam search over all rankings found.';

@@ -14,6 +14,7 @@ from lake.calibrators as fitted
 inner join lake.runs as runs on fitted.run_id = runs.run_id;
 
 comment on view calibrators is
-'run x level x calibrator. parameters (JSON) of the calibrator fitted to all fit_rows predictions
-that could be scored, which export ships; fit says how the rows of recalibration were kept apart.
-unpruned_temperature is that of level 0. Null where it could not be fitted: note says why.';
+'run x level x calibrator. parameters (JSON): the calibrator that was fitted to all fit_rows
+scored predictions, which export writes. fit: how examples were held out for the view
+recalibration. unpruned_temperature is the calibrator of level 0. If a calibrator could not be
+fitted, parameters is null and note gives the reason.';

@@ -14,4 +14,5 @@ select
 from lake.deletions;
 
 comment on view deletions is
-'run x level x example x method x seed x operator x kind x fraction. A point of a deletion curve.';
+'run x level x example x method x seed x operator x kind x fraction. One point of a deletion
+curve.';

@@ -10,4 +10,5 @@ select
 from lake.examples;
 
 comment on view examples is
-'run x example. What was asked; prompt_tokens are the texts that attributions score.';
+'run x example. The prompt, its options and the right one (gold). prompt_tokens are the texts of
+the tokens that attributions score.';

@@ -20,6 +20,6 @@ from attributions
 where problem is not null;
 
 comment on view excluded is
-'run x level x example x reason. Predictions that no mart counts, and examples with an attribution
-that is compared with no other (its seed is left out of agreement; deletion curves, which stand
-without the scores, still count).';
+'run x level x example x reason. Predictions that the marts ignore, and examples with an
+attribution that is not compared with others: the agreement ignores the seed of that attribution.
+Deletion curves do not depend on the scores and still count.';

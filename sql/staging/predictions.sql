@@ -12,7 +12,7 @@ with scorable as (
         is_correct,
         is_correct_norm,
         confidence,
-        -- DuckDB orders NaN above every number, so it would win every maximum.
+        -- DuckDB orders NaN above every number, so that NaN would be every maximum.
         case
             when
                 list_bool_and(
@@ -28,7 +28,7 @@ with scorable as (
 shifted as (
     select
         * exclude (finite_log_likelihoods),
-        -- Shifted by the maximum, no exponential overflows and their sum is at least 1.
+        -- After subtracting the maximum no exponential overflows, and their sum is at least 1.
         list_transform(
             finite_log_likelihoods, lambda x: x - list_max(finite_log_likelihoods)
         ) as shifted_log_likelihoods
@@ -73,5 +73,5 @@ from softmax
 inner join lake.runs as runs on softmax.run_id = runs.run_id;
 
 comment on view predictions is
-'run x level x example. probabilities: softmax of option_log_likelihoods, null where one of these is
-not finite (see excluded).';
+'run x level x example. probabilities: the softmax of option_log_likelihoods; null if a
+log-likelihood is not finite (see excluded).';

@@ -23,7 +23,7 @@ select
 from lake.profiles;
 
 comment on view profiles is
-'profile: one measurement, by prunelake profile, of what the levels of a removal order cost on a
-device. device is as torch names it, device_name what it is, of a CPU with the threads that computed.
-load_average is how many processes wanted a core over the minute before: numbers of a busy machine
-are worthless.';
+'profile: one measurement, by prunelake profile, of the costs of the levels of a removal order on
+one device. device is the name in torch; device_name is its product name, for a CPU with the
+number of threads. load_average: the number of processes that wanted a core in the minute before.
+Numbers from a busy machine are worthless.';

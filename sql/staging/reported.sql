@@ -14,5 +14,5 @@ from lake.reported as reported
 inner join lake.runs as runs on reported.run_id = runs.run_id;
 
 comment on view reported is
-'run x level x metric (x method, operator, variant; null where they do not apply or are not known).
-Values as others published them, without the examples behind them; what they did not has no row.';
+'run x level x metric (x method, operator, variant; null if they do not apply or are unknown).
+Values that were published without their examples. A value that was not published has no row.';

@@ -26,5 +26,5 @@ select
 from lake.runs;
 
 comment on view runs is
-'run: one complete sweep of one model on one task. run_id is the hash of identity. unit is what
-a level removes of a layer: its attention, its mlp, or both, its whole block.';
+'run: one complete sweep, comparison or import on one task. run_id is the hash of identity. unit:
+what a level removes from each of its layers: attention, mlp, or block (both).';
