@@ -1,4 +1,4 @@
-"""Every error that PruneLake raises on purpose.
+"""All errors that PruneLake raises on purpose.
 
 PruneLakeError
 ├── InvalidSpec           a sweep, option or log that cannot be used as it is

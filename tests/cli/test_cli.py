@@ -15,7 +15,7 @@ from tests.support.paths import ROOT
 
 
 @pytest.fixture
-def filled(tmp_path: Path) -> Path:
+def lake_with_run(tmp_path: Path) -> Path:
     """A lake with one run, analysed."""
     folder = tmp_path / "lake"
     run, written = small_run()
@@ -25,7 +25,7 @@ def filled(tmp_path: Path) -> Path:
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    """Run the command line in this process; the exit code."""
+    """Run the command line in this process, and return its exit code."""
     monkeypatch.setattr(sys, "argv", ["prunelake", *arguments])
     with pytest.raises(SystemExit) as exit_:
         main()
@@ -33,14 +33,14 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return exit_.value.code
 
 
-def contents(folder: Path) -> dict[str, str]:
+def file_hashes(folder: Path) -> dict[str, str]:
     return {
         str(path): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*.parquet"))
     }
 
 
-def test_a_variable_that_means_nothing_is_one_line(
+def test_an_invalid_variable_is_an_error_of_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PRUNELAKE_TASK_RUNNER", "magic")
@@ -87,9 +87,9 @@ BAD_SWEEPS = {
 
 @pytest.mark.usefixtures("smollm2")
 @pytest.mark.parametrize("name", BAD_SWEEPS)
-def test_a_sweep_that_cannot_run_says_why_in_one_line(
+def test_an_invalid_sweep_is_an_error_of_one_line(
     name: str,
-    filled: Path,
+    lake_with_run: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -99,16 +99,16 @@ def test_a_sweep_that_cannot_run_says_why_in_one_line(
     (tmp_path / "extra.yaml").write_text("task: opinions\ncolour: red\n")
     (tmp_path / "latin.yaml").write_bytes(b"task: caf\xe9\n")
     monkeypatch.setenv("PRUNELAKE_DATA", str(tmp_path))
-    before = contents(filled)
+    before = file_hashes(lake_with_run)
     arguments, mentioned = BAD_SWEEPS[name]
     arguments = [argument.replace("{tmp}", str(tmp_path)) for argument in arguments]
-    assert call(monkeypatch, "sweep", *arguments, "--lake", str(filled)) == 1
+    assert call(monkeypatch, "sweep", *arguments, "--lake", str(lake_with_run)) == 1
     out, err = capsys.readouterr()
     assert err.startswith("error: ")
     assert mentioned in err
     assert len(err.strip().splitlines()) == 1
     assert not out
-    assert contents(filled) == before
+    assert file_hashes(lake_with_run) == before
 
 
 @pytest.mark.parametrize(
@@ -121,34 +121,34 @@ def test_a_sweep_that_cannot_run_says_why_in_one_line(
         (["sql", "select 1", "--format", "csv", "--out", "/proc/no/such"], "--out"),
     ],
 )
-def test_a_question_that_cannot_be_answered_says_why(
+def test_an_invalid_query_is_an_error_of_one_line(
     arguments: list[str],
     mentioned: str,
-    filled: Path,
+    lake_with_run: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    before = contents(filled)
-    assert call(monkeypatch, *arguments, "--lake", str(filled)) == 1
+    before = file_hashes(lake_with_run)
+    assert call(monkeypatch, *arguments, "--lake", str(lake_with_run)) == 1
     err = capsys.readouterr().err
     assert err.startswith("error: ")
     assert mentioned in err
     assert len(err.strip().splitlines()) == 1
-    assert contents(filled) == before
+    assert file_hashes(lake_with_run) == before
 
 
 @pytest.mark.parametrize("command", [["sql", "from metrics"], ["report"], ["views"]])
-def test_a_corrupt_file_is_named(
+def test_the_error_names_a_corrupt_file(
     command: list[str],
-    filled: Path,
+    lake_with_run: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (bad,) = (filled / "predictions").glob("*.parquet")
+    (bad,) = (lake_with_run / "predictions").glob("*.parquet")
     bad.write_bytes(b"not parquet")
-    assert call(monkeypatch, *command, "--lake", str(filled)) == 1
+    assert call(monkeypatch, *command, "--lake", str(lake_with_run)) == 1
     err = capsys.readouterr().err
     assert bad.name in err
     assert "restore the file" in err
@@ -157,12 +157,12 @@ def test_a_corrupt_file_is_named(
 
 
 def test_sql_prints_each_format(
-    filled: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    lake_with_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     query = "select level, count(*) as n from predictions group by level order by level"
 
     def printed(*options: str) -> str:
-        assert call(monkeypatch, "sql", query, *options, "--lake", str(filled)) == 0
+        assert call(monkeypatch, "sql", query, *options, "--lake", str(lake_with_run)) == 0
         return capsys.readouterr().out
 
     rows = json.loads(printed("--format", "json"))
@@ -174,70 +174,70 @@ def test_sql_prints_each_format(
     assert "level" in printed()
 
 
-def test_lists_and_what_is_no_number_print_in_csv_and_json(
-    filled: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_csv_and_json_print_lists_and_nan(
+    lake_with_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     query = "select [1.5, 'nan'::double] as a, 'inf'::double as b"
-    assert call(monkeypatch, "sql", query, "--format", "csv", "--lake", str(filled)) == 0
+    assert call(monkeypatch, "sql", query, "--format", "csv", "--lake", str(lake_with_run)) == 0
     assert capsys.readouterr().out == 'a,b\n"[1.5,null]",inf\n'
-    assert call(monkeypatch, "sql", query, "--format", "json", "--lake", str(filled)) == 0
+    assert call(monkeypatch, "sql", query, "--format", "json", "--lake", str(lake_with_run)) == 0
     assert json.loads(capsys.readouterr().out) == [{"a": [1.5, None], "b": None}]
 
 
 def test_views_lists_every_view_with_its_grain(
-    filled: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    lake_with_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call(monkeypatch, "views", "--format", "json", "--lake", str(filled)) == 0
+    assert call(monkeypatch, "views", "--format", "json", "--lake", str(lake_with_run)) == 0
     listed = {row["view"]: row["comment"] for row in json.loads(capsys.readouterr().out)}
     assert {"metrics", "deltas", "correlations", "summary"} <= set(listed)
     assert all(listed.values())
-    assert call(monkeypatch, "views", "--lake", str(filled)) == 0
+    assert call(monkeypatch, "views", "--lake", str(lake_with_run)) == 0
     text = capsys.readouterr().out
     assert all(f"{name}\n  {comment}\n  columns: " in text for name, comment in listed.items())
 
 
-def test_doctor_is_content_with_a_good_lake_and_names_a_bad_file(
-    filled: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_doctor_accepts_a_good_lake_and_names_a_bad_file(
+    lake_with_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call(monkeypatch, "doctor", "--lake", str(filled)) == 0
+    assert call(monkeypatch, "doctor", "--lake", str(lake_with_run)) == 0
     assert "1 run" in capsys.readouterr().out
-    (bad,) = (filled / "examples").glob("*.parquet")
+    (bad,) = (lake_with_run / "examples").glob("*.parquet")
     bad.unlink()
-    assert call(monkeypatch, "doctor", "--lake", str(filled)) == 1
+    assert call(monkeypatch, "doctor", "--lake", str(lake_with_run)) == 1
     assert str(bad.name) in capsys.readouterr().out
 
 
-def test_what_lacks_an_analysis_is_analysed(
-    filled: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_analyse_computes_missing_analyses(
+    lake_with_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, written = small_run("second")
-    commit.write_run(filled, run, written)
-    assert call(monkeypatch, "doctor", "--lake", str(filled)) == 1
+    commit.write_run(lake_with_run, run, written)
+    assert call(monkeypatch, "doctor", "--lake", str(lake_with_run)) == 1
     assert "run `prunelake analyse`" in capsys.readouterr().out
-    assert call(monkeypatch, "analyse", "--lake", str(filled)) == 0
+    assert call(monkeypatch, "analyse", "--lake", str(lake_with_run)) == 0
     assert capsys.readouterr().out == f"analysed run {run['run_id']}\n"
-    assert call(monkeypatch, "doctor", "--lake", str(filled)) == 0
+    assert call(monkeypatch, "doctor", "--lake", str(lake_with_run)) == 0
     capsys.readouterr()
-    assert call(monkeypatch, "analyse", "--lake", str(filled)) == 0
+    assert call(monkeypatch, "analyse", "--lake", str(lake_with_run)) == 0
     assert capsys.readouterr().out == "nothing to analyse\n"
-    assert call(monkeypatch, "analyse", "--lake", str(filled / "absent")) == 1
+    assert call(monkeypatch, "analyse", "--lake", str(lake_with_run / "absent")) == 1
     assert "no lake at" in capsys.readouterr().err
 
 
-def test_a_lake_is_compacted_and_reads_as_before(
-    filled: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_compact_keeps_the_runs(
+    lake_with_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, written = small_run("second")
-    commit.write_run(filled, run, written)
-    analyse(filled, str(run["run_id"]))
-    ids = read.run_ids(filled)
-    assert call(monkeypatch, "compact", "--lake", str(filled)) == 0
-    assert capsys.readouterr().out == f"{filled}: 24 files before, 12 after\n"
-    assert call(monkeypatch, "doctor", "--lake", str(filled)) == 0
-    assert read.run_ids(filled) == ids
+    commit.write_run(lake_with_run, run, written)
+    analyse(lake_with_run, str(run["run_id"]))
+    ids = read.run_ids(lake_with_run)
+    assert call(monkeypatch, "compact", "--lake", str(lake_with_run)) == 0
+    assert capsys.readouterr().out == f"{lake_with_run}: 24 files before, 12 after\n"
+    assert call(monkeypatch, "doctor", "--lake", str(lake_with_run)) == 0
+    assert read.run_ids(lake_with_run) == ids
 
 
-def test_logs_of_others_are_imported_level_by_level(
+def test_import_harness_reads_one_log_per_level(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     logs, folder = ROOT / "tests" / "imports" / "data" / "harness", tmp_path / "lake"
@@ -257,27 +257,27 @@ def test_logs_of_others_are_imported_level_by_level(
     assert "None" not in page
 
 
-def test_publish_says_whether_there_was_anything_to_do(
-    filled: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_publish_says_whether_the_snapshot_was_current(
+    lake_with_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    snapshot = filled / "prunelake.duckdb"
-    assert call(monkeypatch, "publish", "--lake", str(filled)) == 0
+    snapshot = lake_with_run / "prunelake.duckdb"
+    assert call(monkeypatch, "publish", "--lake", str(lake_with_run)) == 0
     assert capsys.readouterr().out == f"Published: {snapshot}\n"
-    assert call(monkeypatch, "publish", "--lake", str(filled)) == 0
+    assert call(monkeypatch, "publish", "--lake", str(lake_with_run)) == 0
     assert capsys.readouterr().out == f"{snapshot} is current already\n"
 
 
-def test_report_is_written_from_the_lake(
-    filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_report_writes_a_page_with_every_run(
+    lake_with_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "report.html"
-    assert call(monkeypatch, "report", "--lake", str(filled), "--out", str(out)) == 0
-    (run_id,) = read.run_ids(filled)
+    assert call(monkeypatch, "report", "--lake", str(lake_with_run), "--out", str(out)) == 0
+    (run_id,) = read.run_ids(lake_with_run)
     assert run_id in out.read_text()
 
 
 @pytest.mark.parametrize("module", ["api.report.document", "api.charts", "prunelake.lake.views"])
-def test_what_only_reads_the_lake_loads_no_torch(module: str) -> None:
+def test_modules_that_only_read_the_lake_import_no_torch(module: str) -> None:
     code = (
         f"import sys, {module}; "
         "print([m for m in ('torch', 'transformers', 'captum') if m in sys.modules])"
@@ -288,8 +288,8 @@ def test_what_only_reads_the_lake_loads_no_torch(module: str) -> None:
     assert answer.stdout.strip() == "[]"
 
 
-def test_nothing_is_said_behind_the_last_word() -> None:
-    # As DuckDB's binding does after a flow has run: tell what it takes for leaked.
+def test_nothing_is_printed_after_the_error() -> None:
+    # DuckDB's binding prints like this object when the interpreter ends after a flow.
     code = (
         "import os, sys\n"
         "class Leaked:\n"

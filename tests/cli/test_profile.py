@@ -1,4 +1,4 @@
-"""`prunelake profile`: from a lake's order, or one of its own, to a profile beside the runs."""
+"""`prunelake profile` writes a profile of the order in the lake, or of a computed order."""
 
 import sys
 from pathlib import Path
@@ -33,7 +33,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def revision(tmp_path: Path) -> str:
-    """That of a model in `tiny`, whose context holds calibration windows."""
+    """The revision of a model in the folder `tiny`, whose context fits calibration windows."""
     tiny_model("llama", max_position_embeddings=2048).save_pretrained(tmp_path / "tiny")
     tiny_tokenizer().save_pretrained(tmp_path / "tiny")
     return resolve_model("tiny", tmp_path).revision
@@ -68,22 +68,20 @@ def profile(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     return Command(monkeypatch, capsys)
 
 
-def a_run(revision: str, name: str = "run", **columns: Any) -> str:
+def write_run_of_model(revision: str, name: str = "run", **columns: Any) -> str:
     row: dict[str, Any] = {"revision": revision, "removal_order": ORDER, "levels": [0, 1, 3]}
     return write_raw(Path("lake"), run_row(name, **row | columns))
 
 
-def the_profile() -> dict[str, Any]:
+def only_profile() -> dict[str, Any]:
     (row,) = read.read_table(Path("lake"), "profiles").to_dicts()
     return row
 
 
-def test_the_levels_and_the_order_are_those_of_the_lakes_run(
-    revision: str, profile: Command
-) -> None:
-    run_id = a_run(revision)
+def test_levels_and_order_come_from_the_run_in_the_lake(revision: str, profile: Command) -> None:
+    run_id = write_run_of_model(revision)
     out = profile()
-    row = the_profile()
+    row = only_profile()
     assert f"removal order of run {run_id} of the lake" in out
     assert out.endswith(f"profile {row['profile_id']} is in the lake lake\n")
     assert {name: row[name] for name in ("model", "revision", "strategy", "dtype", "device")} == {
@@ -107,20 +105,22 @@ def test_the_levels_and_the_order_are_those_of_the_lakes_run(
     assert found[2]["decode_tokens_per_second"] > 0
 
 
-def test_an_order_that_the_lake_lacks_is_that_of_a_sweep(revision: str, profile: Command) -> None:
+def test_an_order_that_the_lake_lacks_is_computed_as_by_a_sweep(
+    revision: str, profile: Command
+) -> None:
     out = profile("--strategy", "random:3", "--levels", "2")
     assert "has no run of this model by random:3: computing its order" in out
     model = load_model(resolve_model("tiny", Path())).model
     expected = removal_order(model, Strategy(name="random", seed=3), ()).layers
-    assert the_profile()["removal_order"] == [*expected]
-    assert the_profile()["levels"] == [0, 2]
-    assert the_profile()["strategy"] == "random:3"
-    assert the_profile()["revision"] == revision
+    assert only_profile()["removal_order"] == [*expected]
+    assert only_profile()["levels"] == [0, 2]
+    assert only_profile()["strategy"] == "random:3"
+    assert only_profile()["revision"] == revision
 
 
-def test_mlps_are_measured_without_mlps(revision: str, profile: Command) -> None:
-    run_id = a_run(revision, strategy="mlp:cosine")
-    a_run(revision, "attention", removal_order=[1, 2, 3, 4, 0])
+def test_the_strategy_mlp_removes_mlps(revision: str, profile: Command) -> None:
+    run_id = write_run_of_model(revision, strategy="mlp:cosine")
+    write_run_of_model(revision, "attention", removal_order=[1, 2, 3, 4, 0])
     profile("--strategy", "mlp:cosine")
     sql = "select run_id, kv_share, parameter_share < 1 as lighter from efficiency where level = 3"
     found = query(Path("lake"), sql).to_dicts()
@@ -134,52 +134,56 @@ def test_without_a_run_the_levels_go_up_to_half_of_the_layers(
     revision: str, profile: Command
 ) -> None:
     profile("--strategy", "last")
-    assert (the_profile()["levels"], the_profile()["revision"]) == ([0, 1, 2], revision)
+    assert (only_profile()["levels"], only_profile()["revision"]) == ([0, 1, 2], revision)
 
 
-def test_measured_again_there_is_one_profile(revision: str, profile: Command) -> None:
-    a_run(revision)
+def test_a_second_measurement_replaces_the_first(revision: str, profile: Command) -> None:
+    write_run_of_model(revision)
     profile()
-    first = the_profile()["profile_id"]
+    first = only_profile()["profile_id"]
     profile("--levels", "1")
-    assert the_profile()["profile_id"] != first
-    assert the_profile()["levels"] == [0, 1]
+    assert only_profile()["profile_id"] != first
+    assert only_profile()["levels"] == [0, 1]
 
 
-def test_runs_that_part_have_to_be_chosen_from(revision: str, profile: Command) -> None:
-    first = a_run(revision)
-    second = a_run(revision, "b", removal_order=[3, 1, 0, 2, 4], levels=[0, 2])
+def test_runs_with_different_orders_need_a_choice(revision: str, profile: Command) -> None:
+    first = write_run_of_model(revision)
+    second = write_run_of_model(revision, "b", removal_order=[3, 1, 0, 2, 4], levels=[0, 2])
     err = profile.fails()
     assert "the lake's runs remove different layers at level 2" in err
     assert "choose one by --run" in err
     assert first in profile.fails("--run", "nonsense")
     assert not Path("lake/profiles").exists()
     profile("--run", second)
-    assert (the_profile()["removal_order"][1], the_profile()["levels"]) == (1, [0, 2])
+    assert (only_profile()["removal_order"][1], only_profile()["levels"]) == (1, [0, 2])
 
 
-def test_runs_that_agree_give_all_their_levels(revision: str, profile: Command) -> None:
-    a_run(revision)
-    a_run(revision, "b", task="other", levels=[0, 2])
+def test_runs_with_the_same_order_contribute_all_their_levels(
+    revision: str, profile: Command
+) -> None:
+    write_run_of_model(revision)
+    write_run_of_model(revision, "b", task="other", levels=[0, 2])
     profile()
-    assert the_profile()["levels"] == [0, 1, 2, 3]
+    assert only_profile()["levels"] == [0, 1, 2, 3]
     rows = query(Path("lake"), "select task, level from efficiency order by all").rows()
     assert rows == [("demo", 0), ("demo", 1), ("demo", 3), ("other", 0), ("other", 2)]
 
 
-def test_of_runs_in_several_formats_the_order_is_of_the_one_measured(
+def test_the_order_comes_from_the_run_in_the_measured_number_format(
     revision: str, profile: Command
 ) -> None:
-    a_run(revision)
-    a_run(revision, "b", dtype="bfloat16", removal_order=[4, 3, 2, 1, 0], levels=[0, 2])
+    write_run_of_model(revision)
+    write_run_of_model(
+        revision, "b", dtype="bfloat16", removal_order=[4, 3, 2, 1, 0], levels=[0, 2]
+    )
     assert "choose one by --run" in profile.fails()
     profile("--dtype", "bfloat16")
-    row = the_profile()
+    row = only_profile()
     assert (row["dtype"], row["removal_order"][0], row["levels"]) == ("bfloat16", 4, [0, 2])
     found = query(Path("lake"), "select distinct dtype from efficiency")
     assert found["dtype"].to_list() == ["bfloat16"]
-    a_run(revision, "c", dtype="float16")
-    a_run(revision, "d", removal_order=[3, 0, 1, 2, 4])
+    write_run_of_model(revision, "c", dtype="float16")
+    write_run_of_model(revision, "d", removal_order=[3, 0, 1, 2, 4])
     assert "choose one by --run" in profile.fails()
 
 
@@ -204,7 +208,7 @@ def test_of_runs_in_several_formats_the_order_is_of_the_one_measured(
         (("--calibration", "absent.txt"), "absent.txt"),
     ],
 )
-def test_what_cannot_be_measured_is_one_line_and_nothing_is_written(
+def test_an_invalid_profile_is_an_error_of_one_line_and_writes_nothing(
     revision: str, profile: Command, options: tuple[str, ...], told: str
 ) -> None:
     assert revision
@@ -216,7 +220,7 @@ def test_what_cannot_be_measured_is_one_line_and_nothing_is_written(
 
 
 @pytest.mark.parametrize(("load", "is_told"), [(0.25, False), (1.5, True)])
-def test_a_busy_machine_is_told_and_remembered(
+def test_a_busy_machine_is_reported_and_stored(
     revision: str, profile: Command, monkeypatch: pytest.MonkeyPatch, load: float, is_told: bool
 ) -> None:
     monkeypatch.setattr("os.getloadavg", lambda: (load, 9.0, 9.0))
@@ -224,10 +228,10 @@ def test_a_busy_machine_is_told_and_remembered(
     told = f"warning: {load} processes wanted one of"
     assert (told in out) == is_told
     assert ("numbers of a busy machine are worthless" in out) == is_told
-    assert (the_profile()["load_average"], the_profile()["revision"]) == (load, revision)
+    assert (only_profile()["load_average"], only_profile()["revision"]) == (load, revision)
 
 
-def test_a_format_that_the_device_cannot_compute_is_one_line(
+def test_an_unsupported_number_format_is_an_error_of_one_line(
     revision: str, profile: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("prunelake.models.precision._matmul_rounds_to_bfloat16", lambda _: False)
@@ -238,7 +242,7 @@ def test_a_format_that_the_device_cannot_compute_is_one_line(
     assert not Path("lake").exists()
 
 
-def test_a_device_that_is_not_there_is_one_line(
+def test_a_missing_device_is_an_error_of_one_line(
     revision: str, profile: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PRUNELAKE_DEVICE", "cuda:99")
@@ -249,7 +253,7 @@ def test_a_device_that_is_not_there_is_one_line(
     assert not Path("lake").exists()
 
 
-def test_too_little_memory_is_one_line(
+def test_too_little_memory_is_an_error_of_one_line(
     revision: str, profile: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any) -> Any:
@@ -263,7 +267,7 @@ def test_too_little_memory_is_one_line(
     assert not Path("lake/profiles").exists()
 
 
-def test_a_lake_that_cannot_be_written_is_told_before_anything_is_measured(
+def test_a_read_only_lake_is_an_error_before_any_measurement(
     revision: str, profile: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any) -> Any:

@@ -1,4 +1,4 @@
-"""`prunelake serve` as a user runs it: a process of its own on a real socket."""
+"""`prunelake serve` as a separate process on a real socket."""
 
 import os
 import re
@@ -21,7 +21,7 @@ PRUNELAKE = [sys.executable, "-c", "from prunelake.cli.app import main; main()"]
 
 @contextmanager
 def serving(lake: Location, *options: str, **environment: str) -> Iterator[tuple[str, str]]:
-    """The address of a server on a free port, and what it printed before."""
+    """Run a server on a free port; yields its address and its output so far."""
     command = [*PRUNELAKE, "serve", "--lake", str(lake), "--port", "0", *options]
     process = subprocess.Popen(
         command,
@@ -45,7 +45,7 @@ def serving(lake: Location, *options: str, **environment: str) -> Iterator[tuple
     assert rest == ""
 
 
-def refused(*options: str, **environment: str) -> str:
+def refusal(*options: str, **environment: str) -> str:
     found = subprocess.run(
         [*PRUNELAKE, "serve", *options],
         env=os.environ | environment,
@@ -58,7 +58,7 @@ def refused(*options: str, **environment: str) -> str:
     return found.stderr
 
 
-def test_it_publishes_and_serves_and_stops(tmp_path: Path) -> None:
+def test_serve_publishes_then_serves_then_stops(tmp_path: Path) -> None:
     explained_run(tmp_path)
     with serving(tmp_path) as (address, printed):
         assert "publishing" in printed
@@ -72,8 +72,8 @@ def test_it_publishes_and_serves_and_stops(tmp_path: Path) -> None:
 
 def test_a_public_address_needs_a_token(tmp_path: Path) -> None:
     explained_run(tmp_path)
-    told = refused("--lake", str(tmp_path), "--host", "0.0.0.0", "--port", "0")
-    assert "PRUNELAKE_API_TOKEN" in told
+    error = refusal("--lake", str(tmp_path), "--host", "0.0.0.0", "--port", "0")
+    assert "PRUNELAKE_API_TOKEN" in error
     options = ("--host", "0.0.0.0")
     with serving(tmp_path, *options, PRUNELAKE_API_TOKEN="secret") as (address, _):
         here = address.replace("0.0.0.0", "127.0.0.1")
@@ -82,29 +82,29 @@ def test_a_public_address_needs_a_token(tmp_path: Path) -> None:
         assert httpx.get(f"{here}/models", headers=known).status_code == 200
 
 
-def test_a_header_cannot_claim_to_be_from_here(tmp_path: Path) -> None:
+def test_a_header_cannot_pretend_to_come_from_localhost(tmp_path: Path) -> None:
     explained_run(tmp_path)
     with serving(tmp_path) as (address, _):
         claimed = {"Host": "lake.example", "X-Forwarded-Host": "localhost"}
         assert httpx.get(f"{address}/models", headers=claimed).status_code == 401
 
 
-def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_port_in_use(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        told = refused("--lake", str(tmp_path), "--port", port)
-    assert f"port {port} cannot be listened on" in told
+        error = refusal("--lake", str(tmp_path), "--port", port)
+    assert f"cannot listen on 127.0.0.1 port {port}" in error
 
 
 @pytest.mark.parametrize(
     ("name", "value"), [("MAX_ROWS", "0"), ("SQL_MAX_SECONDS", "soon"), ("SQL", "perhaps")]
 )
-def test_a_setting_that_means_nothing_is_named(tmp_path: Path, name: str, value: str) -> None:
-    assert f"PRUNELAKE_API_{name}: " in refused(
+def test_the_error_names_an_invalid_setting(tmp_path: Path, name: str, value: str) -> None:
+    assert f"PRUNELAKE_API_{name}: " in refusal(
         "--lake", str(tmp_path), **{f"PRUNELAKE_API_{name}": value}
     )
 
 
-def test_a_lake_that_is_not_there_is_named(tmp_path: Path) -> None:
-    told = refused("--lake", str(tmp_path / "nowhere"), "--port", "0")
-    assert "nowhere" in told
+def test_the_error_names_a_missing_lake(tmp_path: Path) -> None:
+    error = refusal("--lake", str(tmp_path / "nowhere"), "--port", "0")
+    assert "nowhere" in error

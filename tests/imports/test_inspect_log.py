@@ -150,7 +150,7 @@ def test_the_command_names_what_is_excluded_and_why(
     with pytest.raises(SystemExit, match="0"):
         main()
     assert capsys.readouterr().out.endswith(
-        "Excluded at level 0: 2 examples, as a log-likelihood is infinite or missing "
+        "Excluded at level 0: 2 examples, a log-likelihood is infinite or missing "
         "(view excluded).\n"
     )
 

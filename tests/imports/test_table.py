@@ -287,7 +287,7 @@ def test_the_command_says_what_it_wrote_and_what_a_table_cannot_tell(
     assert sorted(line.split()[1].strip(":") for line in (first, *others)) == read.run_ids(
         tmp_path / "lake"
     )
-    assert last.startswith("A table tells no example")
+    assert last.startswith("A table has no examples")
     assert call(path, *made) == 0
     assert capsys.readouterr().out.count("(in the lake already)") == 3
     assert call(path, "--variant", "other") == 2

@@ -1,4 +1,4 @@
-"""The command line: each command does one thing; an error is one line on stderr."""
+"""The command line. An error is one line on stderr."""
 
 import atexit
 import os
@@ -18,13 +18,13 @@ from prunelake.cli.watch import watch
 from prunelake.errors import PruneLakeError
 
 app = typer.Typer(
-    help="What removing attention layers does to accuracy, confidence and explanations.",
+    help="Measure how removing attention layers changes accuracy, confidence and explanations.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # it would read [brackets] and :100: in help texts
+    rich_markup_mode=None,  # markup would interpret [brackets] and :100: in help texts
 )
-# In the order of the help: evaluate, decide, read, import, maintain.
+# The help lists them in this order: evaluate, decide, read, import, maintain.
 app.command()(demo)
 app.command()(sweep)
 app.command()(watch)
@@ -44,8 +44,8 @@ app.command()(retire)
 
 
 def main() -> None:
-    """Run the command line; an error of PruneLake becomes one line and exit code 1."""
-    atexit.register(_close_stderr)  # registered first, so it runs last
+    """Run the command line; a PruneLakeError becomes one line and exit code 1."""
+    atexit.register(_close_stderr)  # exit functions run in reverse order: this one runs last
     try:
         app()
     except PruneLakeError as error:
@@ -56,8 +56,8 @@ def main() -> None:
 def _close_stderr() -> None:
     """Close stderr for the rest of the process.
 
-    Prefect keeps a flow's parameter types beyond the interpreter's end, and through them DuckDB's
-    binding, which then prints a page about the objects that it has "leaked".
+    Prefect keeps references to a flow's parameter types until the interpreter has ended. Through
+    them DuckDB's binding stays alive and prints a page about "leaked" objects.
     """
     sys.stderr.flush()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)

@@ -1,6 +1,5 @@
-"""What the commands share: the lake they are about, and how rows are printed."""
+"""Options that several commands share, and the printing of rows."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -23,11 +22,11 @@ LakeOption = Annotated[
     ),
 ]
 
-# Which removal order a command is about that sweeps nothing: of the lake's runs, or computed.
+# Options that choose a removal order: that of a run in the lake, or else a computed one.
 OrderStrategyOption = Annotated[
     str,
     typer.Option(
-        "--strategy", help="As of `prunelake sweep`: cosine, random:SEED, mlp:cosine, ..."
+        "--strategy", help="As in `prunelake sweep`: cosine, random:SEED, mlp:cosine, ..."
     ),
 ]
 OrderDtypeOption = Annotated[
@@ -36,32 +35,31 @@ OrderDtypeOption = Annotated[
 ]
 OrderRunOption = Annotated[
     str | None,
-    typer.Option("--run", help="The run whose removal order counts, if several differ."),
+    typer.Option("--run", help="The run with the removal order, if the orders of runs differ."),
 ]
 CalibrationTextOption = Annotated[
     str,
     typer.Option(
-        "--calibration", help="Text for an order that the lake lacks: bundled, c4, or a file."
+        "--calibration",
+        help="The text for computing an order that the lake lacks: bundled, c4, or a file.",
     ),
 ]
 
-
-class OutputFormat(StrEnum):
-    """How rows are printed."""
-
-    table = "table"
-    csv = "csv"
-    json = "json"
-    ndjson = "ndjson"
-    parquet = "parquet"
-    arrow = "arrow"
+FormatOption = Annotated[
+    RowFormat | None,
+    typer.Option("--format", help="The format of the rows [a table for people]."),
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option("--out", help="Write the rows to this file; parquet and arrow need one."),
+]
 
 
 def load_settings(lake: str | None) -> Settings:
-    """The settings of the environment, with the lake of `--lake` if it was given.
+    """The settings from the environment; `lake`, the option `--lake`, replaces their lake.
 
     Raises:
-        InvalidSpec: a variable has a value that means nothing.
+        InvalidSpec: an environment variable has an invalid value.
     """
     try:
         settings = Settings()
@@ -75,10 +73,10 @@ def load_settings(lake: str | None) -> Settings:
 
 
 def parse_strategy(text: str) -> Strategy:
-    """The strategy of this label: `cosine`, `random:3`, `mlp:cosine`.
+    """The strategy with this label: `cosine`, `random:3`, `mlp:cosine`.
 
     Raises:
-        InvalidSpec: no such strategy, or a seed that is none.
+        InvalidSpec: no such strategy, or an invalid seed.
     """
     try:
         return Strategy.model_validate(text)
@@ -88,10 +86,10 @@ def parse_strategy(text: str) -> Strategy:
 
 
 def parse_numbers(text: str | None) -> list[int] | None:
-    """The numbers of an option like 0,4,8.
+    """The numbers in an option like 0,4,8.
 
     Raises:
-        InvalidSpec: something else.
+        InvalidSpec: the text is not a list of whole numbers.
     """
     if text is None:
         return None
@@ -102,23 +100,23 @@ def parse_numbers(text: str | None) -> list[int] | None:
 
 
 def print_summary(lake: Location, run_ids: list[str]) -> None:
-    """Print what runs show, as tables and in words."""
+    """Print the results of runs as tables and sentences."""
     from prunelake.cli import terminal
 
     terminal.print_summary(lake, run_ids)
 
 
-def print_frame(frame: pl.DataFrame, format: OutputFormat, out: Path | None) -> None:
-    """Print rows, or write them to `out`.
+def print_frame(frame: pl.DataFrame, format: RowFormat | None, out: Path | None) -> None:
+    """Print rows, or write them to the file `out`. Without a format they are a table for people.
 
     Raises:
-        InvalidSpec: Parquet or Arrow without a file to write to, or a file that cannot be written.
+        InvalidSpec: Parquet or Arrow without a file, or the file cannot be written.
     """
     try:
-        if format in (OutputFormat.parquet, OutputFormat.arrow):
+        if format in (RowFormat.parquet, RowFormat.arrow):
             if out is None:
                 raise InvalidSpec(f"--format {format} needs --out FILE")
-            out.write_bytes(encode_rows(frame, RowFormat(format)))
+            out.write_bytes(encode_rows(frame, format))
         elif out is None:
             typer.echo(_format_frame(frame, format), nl=False)
         else:
@@ -127,12 +125,12 @@ def print_frame(frame: pl.DataFrame, format: OutputFormat, out: Path | None) -> 
         raise InvalidSpec(f"--out {out}: cannot be written ({one_line(error)})") from error
 
 
-def _format_frame(frame: pl.DataFrame, format: OutputFormat) -> str:
-    if format is OutputFormat.json:
+def _format_frame(frame: pl.DataFrame, format: RowFormat | None) -> str:
+    if format is RowFormat.json:
         rows = ",\n".join(to_json(row).decode() for row in frame.iter_rows(named=True))
         return f"[{rows}]\n"
-    if format is not OutputFormat.table:
-        return encode_rows(frame, RowFormat(format)).decode()
+    if format is not None:
+        return encode_rows(frame, format).decode()
     with pl.Config(
         tbl_rows=-1,
         tbl_cols=-1,

@@ -1,4 +1,4 @@
-"""The commands that bring results of others into the lake."""
+"""`prunelake import`: bring results that were measured elsewhere into the lake."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,22 +11,25 @@ from prunelake.lake.storage import Location
 from prunelake.spec import AopcVariant, Operator
 
 NO_EXAMPLES_WARNING = (
-    "A table tells no example: its differences and correlations have no interval and no test, and "
-    "no level gets a verdict."
+    "A table has no examples: its differences and correlations get no interval and no test, and "
+    "its levels get no verdict."
 )
 
 import_app = typer.Typer(
-    help="Bring results that others measured into the lake.",
+    help="Import results that were measured elsewhere.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 PathArgument = Annotated[Path | None, typer.Argument(help="The log of the unpruned model.")]
 LevelOption = Annotated[
-    list[str] | None, typer.Option("--level", help="LEVEL=PATH, a log a level; may be repeated.")
+    list[str] | None,
+    typer.Option("--level", help="LEVEL=PATH, the log of a level; repeat it for each level."),
 ]
-ModelOption = Annotated[str | None, typer.Option("--model", help="Name of the model [the log's].")]
+ModelOption = Annotated[
+    str | None, typer.Option("--model", help="The name of the model [the name in the log].")
+]
 StrategyOption = Annotated[
-    str, typer.Option("--strategy", help="How the levels' layers were chosen, if known.")
+    str, typer.Option("--strategy", help="The strategy that chose the layers, if known.")
 ]
 
 
@@ -34,7 +37,9 @@ StrategyOption = Annotated[
 def harness(
     path: PathArgument = None,
     level: LevelOption = None,
-    task: Annotated[str | None, typer.Option(help="Which task of a folder of logs.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="The task, if a folder has logs of several.")
+    ] = None,
     model: ModelOption = None,
     strategy: StrategyOption = "",
     lake: LakeOption = None,
@@ -66,21 +71,25 @@ def inspect(
 @import_app.command()
 def table(
     file: Annotated[
-        Path, typer.Argument(metavar="CSV", help="model,task,removed_layers,accuracy,...")
+        Path,
+        typer.Argument(
+            metavar="CSV", help="A file with the columns model,task,removed_layers,accuracy,..."
+        ),
     ],
     operator: Annotated[
-        Operator | None, typer.Option(help="How tokens were deleted for the deletion curves.")
+        Operator | None, typer.Option(help="The deletion operator of the deletion curves.")
     ] = None,
     variant: Annotated[
-        AopcVariant | None, typer.Option(help="How the deletion curves were averaged.")
+        AopcVariant | None, typer.Option(help="The AOPC variant: how curves were averaged.")
     ] = None,
     strategy: StrategyOption = "",
     lake: LakeOption = None,
 ) -> None:
-    """Import published metrics: a line a model, task and number of removed layers.
+    """Import published metrics from a CSV file.
 
-    Every other column is a metric (accuracy, ece, nll, ...) or, of explanations, a metric and a
-    method (comprehensiveness_lime).
+    Each row is one model, task and number of removed layers. Each further column is a metric
+    (accuracy, ece, nll, ...) or a metric of explanations with its method
+    (comprehensiveness_lime).
     """
     from prunelake.imports.table import import_table
 
@@ -94,7 +103,11 @@ def table(
 
 
 def _logs_by_level(path: Path | None, levels: list[str] | None) -> dict[int, Path]:
-    """The log of each level: PATH is that of level 0."""
+    """The log of each level; `path` is the log of level 0.
+
+    Raises:
+        InvalidSpec: no log, a text that is not LEVEL=PATH, or two logs of one level.
+    """
     pairs = [] if path is None else [("0", str(path))]
     for text in levels or []:
         number, sign, file = text.partition("=")
@@ -103,7 +116,7 @@ def _logs_by_level(path: Path | None, levels: list[str] | None) -> dict[int, Pat
         pairs.append((number, file))
     logs = {int(number): Path(file) for number, file in pairs}
     if not logs or len(logs) < len(pairs):
-        raise InvalidSpec("give one log a level: PATH, or --level 0=PATH --level 4=PATH")
+        raise InvalidSpec("give one log for each level: PATH, or --level 0=PATH --level 4=PATH")
     return logs
 
 
@@ -112,7 +125,7 @@ def _print_import(lake: Location, run_id: str, is_new: bool) -> None:
         typer.echo(f"run {run_id} is in the lake already; nothing to import")
     print_summary(lake, [run_id])
     for level, reason, count in _excluded_examples(lake, run_id):
-        typer.echo(f"Excluded at level {level}: {count} examples, as {reason} (view excluded).")
+        typer.echo(f"Excluded at level {level}: {count} examples, {reason} (view excluded).")
 
 
 def _excluded_examples(lake: Location, run_id: str) -> list[tuple[int, str, int]]:

@@ -1,4 +1,4 @@
-"""`prunelake profile`: what each level costs on this machine."""
+"""`prunelake profile`: measure the cost of each level on this machine."""
 
 from typing import Annotated, Any
 
@@ -12,7 +12,6 @@ from prunelake.cli.console import (
     OrderDtypeOption,
     OrderRunOption,
     OrderStrategyOption,
-    OutputFormat,
     load_settings,
     parse_numbers,
     parse_strategy,
@@ -35,23 +34,25 @@ COST_COLUMNS = {
 
 
 def profile(
-    model: Annotated[str, typer.Option(help="Model reference, as of a sweep.")] = DEFAULT_MODEL,
+    model: Annotated[str, typer.Option(help="Model reference, as in a sweep.")] = DEFAULT_MODEL,
     strategy: OrderStrategyOption = "cosine",
     levels: Annotated[
-        str | None, typer.Option(help="0,4,8; default: those of the lake's runs, else up to half.")
+        str | None,
+        typer.Option(help="0,4,8; default: the levels of the lake's runs, else up to half."),
     ] = None,
     dtype: OrderDtypeOption = None,
     run: OrderRunOption = None,
-    prompt_tokens: Annotated[int, typer.Option(help="Tokens of a prompt, in one pass.")] = 512,
-    new_tokens: Annotated[int, typer.Option(help="Tokens decoded behind it, one by one.")] = 32,
-    batch: Annotated[int, typer.Option(help="Sequences at once.")] = 1,
-    repeats: Annotated[int, typer.Option(help="Each level is timed as often.")] = 5,
+    prompt_tokens: Annotated[int, typer.Option(help="Tokens in the prompt, read at once.")] = 512,
+    new_tokens: Annotated[int, typer.Option(help="Tokens generated after it, one by one.")] = 32,
+    batch: Annotated[int, typer.Option(help="Sequences in a batch.")] = 1,
+    repeats: Annotated[int, typer.Option(help="How often each level is timed.")] = 5,
     calibration: CalibrationTextOption = "bundled",
     lake: LakeOption = None,
 ) -> None:
-    """Measure weights, KV cache, speed and memory of each level, really without its layers.
+    """Measure size, speed and memory of each level.
 
-    On a machine that does nothing else: numbers of a busy one are worthless.
+    The layers are really removed. Measure on an idle machine: numbers from a busy one are
+    worthless.
     """
     settings = load_settings(lake)
     fields: dict[str, Any] = {
@@ -69,25 +70,24 @@ def profile(
         "calibration": {"source": calibration},
     }
     from prunelake.lake.run_lookup import profile_costs
-    from prunelake.profiling.profile import ProfileRequest
-    from prunelake.profiling.profile import profile_model as measure
+    from prunelake.profiling.profile import ProfileRequest, profile_model
 
     try:
-        wanted = ProfileRequest.model_validate(fields)
+        request = ProfileRequest.model_validate(fields)
     except ValidationError as error:
         told = "; ".join(
             f"--{_option_name(problem['loc'])} {problem['input']}: {problem['msg']}"
             for problem in error.errors()
         )
         raise InvalidSpec(told) from error
-    profile_id = measure(wanted, settings, typer.echo)
+    profile_id = profile_model(request, settings, typer.echo)
     columns = [(pl.col(name) / unit).alias(title) for name, (title, unit) in COST_COLUMNS.items()]
     costs = profile_costs(settings.lake, profile_id).select("level", *columns)
-    print_frame(costs, OutputFormat.table, None)
+    print_frame(costs, None, None)
     typer.echo(f"profile {profile_id} is in the lake {settings.lake}")
 
 
-def _option_name(place: tuple[int | str, ...]) -> str:
-    """The option that a field of `ProfileRequest` is given by."""
-    names = [part for part in place if isinstance(part, str)]
+def _option_name(location: tuple[int | str, ...]) -> str:
+    """The command's option for a field of `ProfileRequest`."""
+    names = [part for part in location if isinstance(part, str)]
     return (names[1] if names[0] == "load" else names[0]).replace("_", "-")

@@ -5,25 +5,37 @@ from typing import Annotated
 
 import typer
 
-from prunelake.cli.console import LakeOption, OutputFormat, load_settings, print_frame
+from prunelake.cli.console import (
+    FormatOption,
+    LakeOption,
+    OutOption,
+    load_settings,
+    print_frame,
+)
 from prunelake.lake.storage import Location
 
 
-def report(out: Path = Path("report.html"), lake: LakeOption = None) -> None:
-    """Write what the lake shows as one HTML file that needs no network."""
+def report(
+    out: Annotated[Path, typer.Option(help="The HTML file.")] = Path("report.html"),
+    lake: LakeOption = None,
+) -> None:
+    """Write a report on the lake as one HTML file.
+
+    The file needs no network.
+    """
     folder = load_settings(lake).lake
-    _write_report(folder, out)
+    write_report(folder, out)
     _warn_unanalysed_runs(folder)
     typer.echo(f"Report: {out}")
 
 
 def sql(
     query: Annotated[str, typer.Argument(help="One SELECT; `prunelake views` lists the views.")],
-    format: OutputFormat = OutputFormat.table,
-    out: Annotated[Path | None, typer.Option(help="Write here (needed for parquet).")] = None,
+    format: FormatOption = None,
+    out: OutOption = None,
     lake: LakeOption = None,
 ) -> None:
-    """Ask the lake a question in SQL."""
+    """Query the lake in SQL."""
     from prunelake.lake import views
 
     folder = load_settings(lake).lake
@@ -33,19 +45,19 @@ def sql(
 
 
 def list_views(
-    format: OutputFormat = OutputFormat.table,
-    out: Annotated[Path | None, typer.Option(help="Write here (needed for parquet).")] = None,
+    format: FormatOption = None,
+    out: OutOption = None,
     lake: LakeOption = None,
 ) -> None:
-    """List the views, their columns and what one row of each is."""
+    """List the views with their grain, meaning and columns."""
     from prunelake.lake import views
 
     with views.connect(load_settings(lake).lake) as connection:
-        described = views.describe_views(connection)
-    if format is not OutputFormat.table or out is not None:
-        print_frame(described, format, out)
+        descriptions = views.describe_views(connection)
+    if format is not None or out is not None:
+        print_frame(descriptions, format, out)
         return
-    for view in described.iter_rows(named=True):
+    for view in descriptions.iter_rows(named=True):
         columns = ", ".join(f"{column['name']} {column['type']}" for column in view["columns"])
         typer.echo(f"{view['view']}\n  {view['comment']}\n  columns: {columns}\n")
 
@@ -55,13 +67,14 @@ def _warn_unanalysed_runs(lake: Location) -> None:
 
     if count := len(unanalysed_run_ids(lake)):
         typer.echo(
-            f"runs without analysis, and so without intervals and verdicts: {count}; "
-            "`prunelake analyse` adds it",
+            f"runs without an analysis, and therefore without intervals and verdicts: {count}; "
+            "`prunelake analyse` computes it",
             err=True,
         )
 
 
-def _write_report(lake: Location, out: Path) -> None:
-    from api.report.document import write_report
+def write_report(lake: Location, out: Path) -> None:
+    """Write the report on a lake to `out`; imports the API only when it is called."""
+    from api.report import document
 
-    write_report(lake, out)
+    document.write_report(lake, out)

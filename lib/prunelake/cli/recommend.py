@@ -45,10 +45,11 @@ def recommend(
     format: AnswerFormat = AnswerFormat.text,
     lake: LakeOption = None,
 ) -> None:
-    """Recommend a level and a strategy, and say what would change the answer.
+    """Recommend how many layers to remove.
 
     The answer is the deepest level whose accuracy, calibration and explanations are shown to be no
-    worse than the unpruned model's by more than the margins. With few examples, expect "none".
+    worse than the unpruned model's by more than the margins, with the best strategy, and with what
+    would change the answer. With few examples, expect "none".
     """
     from prunelake.lake import views
     from prunelake.recommend.budget import parse_budget

@@ -1,4 +1,4 @@
-"""`prunelake serve`: the API and the page."""
+"""`prunelake serve`: run the server of the API and the page."""
 
 import socket
 from typing import Annotated
@@ -12,11 +12,13 @@ from prunelake.errors import InvalidSpec
 def serve(
     lake: LakeOption = None,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; one that others reach needs a token.")
+        str, typer.Option(help="The address to listen on; a public address needs a token.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="The port; 0 chooses a free one.")
+    ] = 8000,
 ) -> None:
-    """Serve the lake's snapshot: rows, charts, SQL, and a page to read them."""
+    """Serve the lake's rows, charts, SQL and a page."""
     import uvicorn
     from pydantic import ValidationError
 
@@ -27,8 +29,8 @@ def serve(
     from prunelake.analysis.analyse import analyse
     from prunelake.lake import publish
 
-    own = load_settings(lake)
-    folder = own.lake
+    lake_settings = load_settings(lake)
+    folder = lake_settings.lake
     try:
         settings = ApiSettings()
     except ValidationError as error:
@@ -39,22 +41,22 @@ def serve(
         raise InvalidSpec(told) from None
     if settings.token is None and not is_loopback(host):
         raise InvalidSpec(
-            f"--host {host} lets others in: set PRUNELAKE_API_TOKEN to a secret that they send, "
-            "or listen on 127.0.0.1"
+            f"--host {host} is a public address: set PRUNELAKE_API_TOKEN to the token that clients "
+            "must send, or listen on 127.0.0.1"
         )
     listener = _open_socket(host, port)
     if not publish.is_current(folder):
         typer.echo("publishing the lake's runs first ...")
         publish.publish(folder, analyse)
-    taken = listener.getsockname()[1]
-    shown = f"[{host}]" if ":" in host else host
-    typer.echo(f"PruneLake serves {folder} at http://{shown}:{taken}/ (Ctrl+C stops it)")
+    bound_port = listener.getsockname()[1]
+    url_host = f"[{host}]" if ":" in host else host
+    typer.echo(f"PruneLake serves {folder} at http://{url_host}:{bound_port}/ (Ctrl+C stops it)")
     config = uvicorn.Config(
-        create_app(folder, settings, own.cache),
+        create_app(folder, settings, lake_settings.cache),
         http=JsonErrorProtocol,
         log_level="warning",
         server_header=False,
-        # Who asks is who connects: a header may claim anything.
+        # The client's address is that of the connection: a header can name any address.
         proxy_headers=False,
     )
     uvicorn.Server(config).run(sockets=[listener])
@@ -66,6 +68,6 @@ def _open_socket(host: str, port: int) -> socket.socket:
         return socket.create_server(address[:2], family=family)
     except OSError as error:
         raise InvalidSpec(
-            f"{host} port {port} cannot be listened on ({error.strerror}); give --port another, "
-            "or --host an address of this machine"
+            f"cannot listen on {host} port {port} ({error.strerror}); choose another --port, or an "
+            "address of this machine as --host"
         ) from error

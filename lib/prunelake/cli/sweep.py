@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from prunelake.cli.console import LakeOption, load_settings, parse_numbers, print_summary
 from prunelake.cli.evaluate import evaluate
-from prunelake.cli.read import _write_report
+from prunelake.cli.read import write_report
 from prunelake.errors import InvalidSpec, one_line
 from prunelake.lake.storage import parse_location
 from prunelake.spec import DEFAULT_MODEL, SweepSpec, task_name
@@ -26,9 +26,7 @@ def sweep(
     ] = None,
     rows: Annotated[
         str,
-        typer.Option(
-            help="100, sample:100:SEED, parse_numbers:3,5,8 or a JSON file of row parse_numbers."
-        ),
+        typer.Option(help="100, sample:100:SEED, numbers:3,5,8 or a JSON file of row numbers."),
     ] = "100",
     levels: Annotated[
         str | None, typer.Option(help="0,4,8; default: every level up to half of the layers.")
@@ -105,7 +103,7 @@ def demo(lake: LakeOption = None, report: Path = Path("report.html")) -> None:
     settings = load_settings(lake)
     run_ids = [evaluate(_validate_spec(fields, "the demo"), settings) for fields in DEMO_SPECS]
     print_summary(settings.lake, run_ids)
-    _write_report(settings.lake, report)
+    write_report(settings.lake, report)
     typer.echo(f'\nReport: {report}    Ask the lake: prunelake sql "select * from correlations"')
 
 

@@ -33,7 +33,10 @@ def watch(
     ] = False,
     lake: LakeOption = None,
 ) -> None:
-    """Evaluate what a watchlist wants and the lake lacks, in this process by default."""
+    """Evaluate new and changed models on a watchlist.
+
+    Evaluations that the lake has are not repeated. By default they run in this process.
+    """
     from prunelake.watch.decision import EvaluationState
     from prunelake.watch.launcher import Launcher, LocalLauncher
     from prunelake.watch.rounds import WatchRound
