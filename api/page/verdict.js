@@ -8,16 +8,10 @@ const byId = (id) => document.getElementById(id);
 /** The metrics at a level by name: values, difference with interval, and the verdict. */
 export async function metricsAt(findings, level, signal) {
   const asked = { run_id: findings.run_id, level, limit: 1000 };
-  const [deltas, verdicts] = await Promise.all([
-    json(address("/views/deltas", asked), signal),
-    json(address("/verdicts", asked), signal),
-  ]);
-  const judged = headline(verdicts.rows, findings.explained_by);
-  const found = new Map();
-  for (const [metric, row] of headline(deltas.rows, findings.explained_by)) {
-    found.set(metric, { ...row, ...judgement(judged.get(metric)) });
-  }
-  return found;
+  const { rows } = await json(address("/views/headline_metrics", asked), signal);
+  return new Map(
+    rows.map((row) => [row.metric, { ...row, value: row.paired_value, ...judgement(row) }]),
+  );
 }
 
 export function showWords(findings) {
@@ -44,24 +38,10 @@ export function showMetrics(metrics, level, metric) {
   );
 }
 
-/** One row a metric: of several explanations the one that the words speak of. */
-function headline(rows, explainedBy) {
-  const [method, operator, variant] = explainedBy ?? [null, null, null];
-  const fits = (value, wanted) => value === null || value === wanted;
-  const found = new Map();
-  for (const row of rows) {
-    const isShown =
-      fits(row.method, method) && fits(row.operator, operator) && fits(row.variant, variant);
-    // A table may tell a metric of one method and, beside it, of none.
-    if (isShown && (row.method !== null || !found.has(row.metric))) found.set(row.metric, row);
-  }
-  return found;
-}
-
 function judgement(row) {
-  if (!row) return { verdict: null, reason: "not tested" };
+  if (!row.is_judged) return { verdict: null, reason: "not tested" };
   return {
-    verdict: row.reason?.startsWith("worse") ? "worse" : row.verdict,
+    verdict: row.verdict === "inconclusive" && row.is_shown_worse ? "worse" : row.verdict,
     reason: row.reason?.replace("smallest_detectable", number(row.smallest_detectable)) ?? "",
   };
 }

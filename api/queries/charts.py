@@ -2,8 +2,6 @@
 
 from prunelake.lake.bound_query import BoundQuery
 
-from .run_metrics import IS_FIRST, IS_HEADLINE
-
 
 def layer_importance(run_id: str) -> BoundQuery:
     """layer, importance, rank (0 is removed first), from the input on."""
@@ -19,42 +17,36 @@ def accuracy_path(run_id: str, metric: str) -> BoundQuery:
     Only levels that have both; the correlation is alike in all rows.
     """
     return BoundQuery(
-        f"""
-        with cells as (
-            select d.level, d.metric, d.value, d.ci_low, d.ci_high, d.n
-            from metrics as d
-            left join headlines as h on d.run_id = h.run_id
-            where d.run_id = $run_id and d.metric in ('accuracy', $metric) and {IS_HEADLINE}
-            qualify {IS_FIRST}
-        ),
-
-        correlated as (
-            select d.spearman, d.spearman_low, d.spearman_high, d.level_count, d.note
-            from correlations as d
-            left join headlines as h on d.run_id = h.run_id
-            where
-                d.run_id = $run_id and d.metric = $metric and d.scope = 'all' and {IS_HEADLINE}
-            qualify {IS_FIRST}
-        )
-
+        """
         select
             accuracies.level,
             accuracies.value as accuracy,
             accuracies.ci_low as accuracy_low,
             accuracies.ci_high as accuracy_high,
             accuracies.n as accuracy_n,
-            cells.value,
-            cells.ci_low,
-            cells.ci_high,
-            cells.n,
-            correlated.*
-        from cells as accuracies
-        inner join cells on accuracies.level = cells.level and cells.metric = $metric
-        left join correlated on true
+            measured.value,
+            measured.ci_low,
+            measured.ci_high,
+            measured.n,
+            correlated.spearman,
+            correlated.spearman_low,
+            correlated.spearman_high,
+            correlated.level_count,
+            correlated.note
+        from headline_metrics as accuracies
+        inner join headline_metrics as measured
+            on accuracies.run_id = measured.run_id and accuracies.level = measured.level
+        left join headline_correlations as correlated
+            on
+                measured.run_id = correlated.run_id
+                and measured.metric = correlated.metric
+                and correlated.scope = 'all'
         where
-            accuracies.metric = 'accuracy'
+            accuracies.run_id = $run_id
+            and accuracies.metric = 'accuracy'
             and accuracies.value is not null
-            and cells.value is not null
+            and measured.metric = $metric
+            and measured.value is not null
         order by accuracies.level
         """,
         run_id=run_id,

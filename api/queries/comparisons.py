@@ -2,8 +2,6 @@
 
 from prunelake.lake.bound_query import BoundQuery
 
-from .run_metrics import IS_FIRST, IS_HEADLINE
-
 
 def correlation_matrix(run_id: str) -> BoundQuery:
     """task x metric: Spearman correlation with accuracy over all levels, and its interval.
@@ -12,7 +10,7 @@ def correlation_matrix(run_id: str) -> BoundQuery:
     another one the latest run.
     """
     return BoundQuery(
-        f"""
+        """
         with alike as (
             select
                 runs.run_id,
@@ -32,18 +30,16 @@ def correlation_matrix(run_id: str) -> BoundQuery:
 
         select
             alike.task,
-            d.metric,
-            d.spearman,
-            d.spearman_low,
-            d.spearman_high,
-            d.level_count,
-            d.note
+            correlated.metric,
+            correlated.spearman,
+            correlated.spearman_low,
+            correlated.spearman_high,
+            correlated.level_count,
+            correlated.note
         from alike
-        inner join correlations as d on alike.run_id = d.run_id
-        left join headlines as h on d.run_id = h.run_id
-        where d.scope = 'all' and {IS_HEADLINE}
-        qualify {IS_FIRST}
-        order by alike.task, d.metric
+        inner join headline_correlations as correlated on alike.run_id = correlated.run_id
+        where correlated.scope = 'all'
+        order by alike.task, correlated.metric
         """,
         run_id=run_id,
     )

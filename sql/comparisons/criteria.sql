@@ -65,18 +65,13 @@ create macro criteria_at(
             found.*,
             null as calibrator
         from differences as found
-        left join headlines on found.run_id = headlines.run_id
-        where
-            (found.method is null and found.operator is null and found.variant is null)
-            or (
-                found.metric in ('comprehensiveness', 'sufficiency')
-                and found.method is not distinct from headlines.method
-                and found.operator is not distinct from headlines.operator
-                and found.variant is not distinct from headlines.variant
-            )
-        -- A published table may tell a metric of one method and, beside it, of none.
-        qualify
-            rank() over (partition by found.run_id, found.metric order by found.method is null) = 1
+        inner join headline_keys as keys
+            on
+                found.run_id = keys.run_id
+                and found.metric = keys.metric
+                and found.method is not distinct from keys.method
+                and found.operator is not distinct from keys.operator
+                and found.variant is not distinct from keys.variant
     ),
 
     measured as (

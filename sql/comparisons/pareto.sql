@@ -2,7 +2,7 @@
 create macro pareto_among(run_ids := null) as table
     with known as (
         select *
-        from metrics
+        from headline_metrics
         where
             higher_is_better is not null
             and value is not null
@@ -26,20 +26,10 @@ create macro pareto_among(run_ids := null) as table
             known.ci_low,
             known.ci_high,
             known.higher_is_better,
+            known.verdict,
             if(known.higher_is_better, known.value, -known.value) as goodness
         from known
         inner join runs on known.run_id = runs.run_id
-        left join headlines on known.run_id = headlines.run_id
-        where
-            (known.method is null or known.method = headlines.method)
-            and (known.operator is null or known.operator = headlines.operator)
-            and (known.variant is null or known.variant = headlines.variant)
-        -- A published table may tell a metric of one method and, beside it, of none.
-        qualify
-            rank() over (
-                partition by known.run_id, known.metric
-                order by known.method is null, known.operator is null, known.variant is null
-            ) = 1
     ),
 
     -- Of several devices, the one that was measured last.
@@ -100,20 +90,12 @@ create macro pareto_among(run_ids := null) as table
         cost.decode_speedup,
         cost.weight_share,
         cost.kv_share,
-        verdicts.verdict,
+        rivals.verdict,
         rivals.goodness >= rivals.best_of_as_many
         and (rivals.best_of_more is null or rivals.goodness > rivals.best_of_more)
             as is_undominated
     from rivals
-    left join cost on rivals.run_id = cost.run_id and rivals.level = cost.level
-    left join verdicts
-        on
-            rivals.run_id = verdicts.run_id
-            and rivals.level = verdicts.level
-            and rivals.metric = verdicts.metric
-            and rivals.method is not distinct from verdicts.method
-            and rivals.operator is not distinct from verdicts.operator
-            and rivals.variant is not distinct from verdicts.variant;
+    left join cost on rivals.run_id = cost.run_id and rivals.level = cost.level;
 
 create view pareto as
 from pareto_among();

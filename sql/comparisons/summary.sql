@@ -1,34 +1,4 @@
 create view summary as
-with shown as (
-    select
-        deltas.run_id,
-        deltas.level,
-        deltas.metric,
-        deltas.value,
-        deltas.delta,
-        deltas.n,
-        verdicts.verdict,
-        verdicts.is_accuracy_stable
-    from deltas
-    left join headlines on deltas.run_id = headlines.run_id
-    left join verdicts
-        on
-            deltas.run_id = verdicts.run_id
-            and deltas.level = verdicts.level
-            and deltas.metric = verdicts.metric
-            and deltas.method is not distinct from verdicts.method
-            and deltas.operator is not distinct from verdicts.operator
-            and deltas.variant is not distinct from verdicts.variant
-    where
-        (deltas.metric in ('accuracy', 'ece') and deltas.variant is null)
-        or (
-            deltas.metric in ('comprehensiveness', 'sufficiency')
-            and deltas.method is not distinct from headlines.method
-            and deltas.operator is not distinct from headlines.operator
-            and deltas.variant is not distinct from headlines.variant
-        )
-)
-
 select
     runs.run_id,
     runs.model,
@@ -37,25 +7,26 @@ select
     shown.level,
     any_value(headlines.method) as method,
     any_value(headlines.operator) as operator,
-    max(shown.value) filter (where shown.metric = 'accuracy') as accuracy,
+    max(shown.paired_value) filter (where shown.metric = 'accuracy') as accuracy,
     max(shown.delta) filter (where shown.metric = 'accuracy') as accuracy_delta,
     bool_or(shown.is_accuracy_stable) as is_accuracy_stable,
-    max(shown.value) filter (where shown.metric = 'ece') as ece,
+    max(shown.paired_value) filter (where shown.metric = 'ece') as ece,
     max(shown.delta) filter (where shown.metric = 'ece') as ece_delta,
     max(shown.verdict) filter (where shown.metric = 'ece') as ece_verdict,
-    max(shown.n) filter (where shown.metric = 'accuracy') as n,
-    max(shown.value) filter (where shown.metric = 'comprehensiveness') as comprehensiveness,
+    max(shown.paired_n) filter (where shown.metric = 'accuracy') as n,
+    max(shown.paired_value) filter (where shown.metric = 'comprehensiveness') as comprehensiveness,
     max(shown.delta) filter (where shown.metric = 'comprehensiveness')
         as comprehensiveness_delta,
     max(shown.verdict) filter (where shown.metric = 'comprehensiveness')
         as comprehensiveness_verdict,
-    max(shown.value) filter (where shown.metric = 'sufficiency') as sufficiency,
+    max(shown.paired_value) filter (where shown.metric = 'sufficiency') as sufficiency,
     max(shown.delta) filter (where shown.metric = 'sufficiency') as sufficiency_delta,
     max(shown.verdict) filter (where shown.metric = 'sufficiency') as sufficiency_verdict,
-    max(shown.n) filter (where shown.metric = 'comprehensiveness') as explained_n
-from shown
+    max(shown.paired_n) filter (where shown.metric = 'comprehensiveness') as explained_n
+from headline_metrics as shown
 inner join runs on shown.run_id = runs.run_id
 left join headlines on shown.run_id = headlines.run_id
+where shown.metric in ('accuracy', 'ece', 'comprehensiveness', 'sufficiency')
 group by runs.run_id, runs.model, runs.strategy, runs.task, shown.level;
 
 comment on view summary is

@@ -103,6 +103,7 @@ create macro verdicts_at(
             when is_equivalent and not is_changed then 'equivalent'
             else 'inconclusive'
         end as verdict,
+        is_changed and is_worse as is_shown_worse,
         case
             when p_value is null then note
             when is_changed and is_worse and not is_stable and not is_fallen
@@ -130,6 +131,7 @@ from verdicts_at();
 comment on view verdicts is
 'run x level above 0 x metric (x method, operator, variant) that can be tested. Accuracy is stable
 where its 90 % interval against level 0 (accuracy_low, accuracy_high) lies within 0.02; a metric has
-changed where p_adjusted, false-discovery controlled over all rows, is at most 0.05. verdict: hidden
-degradation (stable and worse), visible degradation (accuracy fell and worse), equivalent (within
-0.02), improved, inconclusive with its reason; null where nothing can be tested.';
+changed where p_adjusted, false-discovery controlled over all rows, is at most 0.05, and is_shown_worse if that is for the
+worse. verdict: hidden degradation (stable and worse), visible degradation (accuracy fell and
+worse), equivalent (within 0.02), improved, inconclusive with its reason; null where nothing can be
+tested.';

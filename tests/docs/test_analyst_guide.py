@@ -80,7 +80,7 @@ def test_the_statistics_columns_and_verdicts_exist(described: list[dict[str, Any
     assert set(named) - {"n"} <= columns
     (table,) = re.findall(r"^\| Verdict \| Says \|\n\|---\|---\|\n(.*?)\n\n", GUIDE, re.S | re.M)
     words = re.findall(r"^\| ([\w ]+) \|", table, re.M)
-    macro = (SQL_FOLDER / "44_verdicts.sql").read_text(encoding="utf-8")
+    macro = (SQL_FOLDER / "comparisons/verdicts.sql").read_text(encoding="utf-8")
     cases = macro.split(" end as verdict")[0]
     assert set(words) == set(re.findall(r"(?:then|else) '([\w ]+)'$", cases, re.M))
 

@@ -18,18 +18,6 @@ ALLOWED = {
         "_sql_list(paths)",  # a view takes no parameter
         "statement.query.rstrip().rstrip(';')",  # the statement that is asked, to be explained
     },
-    "lib/prunelake/lake/run_lookup.py": {
-        "_same_metric_key('deltas')",
-        "_same_metric_key('verdicts')",
-    },
-    "api/queries/charts.py": {"IS_HEADLINE", "IS_FIRST"},
-    "api/queries/runs.py": {
-        "IS_HEADLINE",
-        "IS_FIRST",
-        "_join_condition('m')",
-        "_join_condition('v')",
-        "columns",
-    },
     "api/queries/view_rows.py": {  # names that the catalogue of views has
         "view.name",
         "where",

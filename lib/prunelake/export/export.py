@@ -11,6 +11,7 @@ from prunelake.errors import UnknownLayer
 from prunelake.export.calibrator import CALIBRATOR_FILE, ExportedCalibrator, find_calibrator
 from prunelake.export.checkpoint import check_output_folder, write_checkpoint
 from prunelake.export.model_card import (
+    CARD_METRICS,
     CheckpointKind,
     PrunedModel,
     missing_evaluation,
@@ -123,7 +124,7 @@ def export_model(
     run_ids = [run.run_id for run in runs if order.level in run.levels]
     known = spent = pl.DataFrame()
     if run_ids:
-        known = level_metrics(settings.lake, run_ids, order.level)
+        known = level_metrics(settings.lake, run_ids, order.level, CARD_METRICS)
         spent = level_costs(settings.lake, run_ids, order.level)
     text = render_model_card(pruned, order.kind, runs, known, spent)
     beside = {}

@@ -41,7 +41,14 @@ SNAPSHOT_ID_KEY, VIEWS_HASH_KEY = (
 # The oldest DuckDB that PruneLake runs on: an analyst's own may be older than the one here.
 DUCKDB_STORAGE_VERSION = "v1.4.0"
 
-MATERIALISED_VIEWS = ("correlations", "metrics", "deltas", "verdicts")
+MATERIALISED_VIEWS = (
+    "correlations",
+    "metrics",
+    "deltas",
+    "verdicts",
+    "headline_keys",
+    "headline_metrics",
+)
 """Views that are asked most, or take long: a snapshot stores their rows as `stored.<view>`."""
 
 

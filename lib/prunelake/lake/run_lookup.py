@@ -90,45 +90,30 @@ def shared_dtype(runs: Sequence[PastRun]) -> Dtype:
     return dtypes[0]
 
 
-def level_metrics(lake: Location, run_ids: Collection[str], level: int) -> pl.DataFrame:
-    """Accuracy, ECE and comprehensiveness of runs at a level, beside level 0: a row each.
+def level_metrics(
+    lake: Location, run_ids: Collection[str], level: int, metrics: Collection[str]
+) -> pl.DataFrame:
+    """Metrics of runs at a level, beside level 0: the rows of the view `headline_metrics`.
 
-    Comprehensiveness is that of the view `headlines`. What a run has not measured has no row.
+    A run that has not measured a metric has no row of it.
 
     Raises:
         LakeError: as `views.query`.
     """
     return query(
         lake,
-        f"""
-        select
-            metrics.run_id, metrics.metric, metrics.method, metrics.operator, metrics.variant,
-            metrics.value, metrics.ci_low, metrics.ci_high, metrics.n,
-            deltas.unpruned_value, deltas.delta, deltas.delta_low, deltas.delta_high,
-            verdicts.verdict
-        from metrics
-        left join headlines using (run_id)
-        left join deltas
-            on {_same_metric_key("deltas")}
-        left join verdicts
-            on {_same_metric_key("verdicts")}
+        """
+        from headline_metrics
         where
-            list_contains($run_ids, metrics.run_id)
-            and metrics.level = $level
-            and metrics.value is not null
-            and (
-                (metrics.metric in ('accuracy', 'ece') and metrics.variant is null)
-                or (
-                    metrics.metric = 'comprehensiveness'
-                    and metrics.method is not distinct from headlines.method
-                    and metrics.operator is not distinct from headlines.operator
-                    and metrics.variant is not distinct from headlines.variant
-                )
-            )
-        order by metrics.task, metrics.run_id, metrics.metric
+            list_contains($run_ids, run_id)
+            and level = $level
+            and list_contains($metrics, metric)
+            and value is not null
+        order by task, run_id, metric
         """,
         run_ids=list(run_ids),
         level=level,
+        metrics=list(metrics),
     )
 
 
@@ -163,12 +148,3 @@ def profile_costs(lake: Location, profile_id: str) -> pl.DataFrame:
     return query(
         lake, "from costs where profile_id = $profile_id order by level", profile_id=profile_id
     )
-
-
-def _same_metric_key(view: str) -> str:
-    same = (f"metrics.{name} = {view}.{name}" for name in ("run_id", "level", "metric"))
-    apart = (
-        f"metrics.{name} is not distinct from {view}.{name}"
-        for name in ("method", "operator", "variant")
-    )
-    return " and ".join((*same, *apart))

@@ -1,0 +1,23 @@
+create view headline_keys as
+select distinct
+    metrics.run_id,
+    metrics.metric,
+    metrics.method,
+    metrics.operator,
+    metrics.variant
+from metrics
+left join headlines on metrics.run_id = headlines.run_id
+where
+    (metrics.method is null or metrics.method = headlines.method)
+    and (metrics.operator is null or metrics.operator = headlines.operator)
+    and (metrics.variant is null or metrics.variant = headlines.variant)
+-- A published table may give a metric of one method and, beside it, of none.
+qualify
+    rank() over (
+        partition by metrics.run_id, metrics.metric
+        order by metrics.method is null, metrics.operator is null, metrics.variant is null
+    ) = 1;
+
+comment on view headline_keys is
+'run x metric. The method, operator and variant of the rows that stand for a metric where only one
+value is shown: those of headlines, null where the metric has none.';
