@@ -1,4 +1,4 @@
-"""Processes that each run one query of someone else, and are killed when its time is up."""
+"""A pool of processes that each run one SQL statement, and are killed when its time is up."""
 
 import asyncio
 import logging
@@ -12,13 +12,14 @@ from typing import Any
 
 from prunelake.errors import LimitExceeded, NoSnapshot, PruneLakeError, QueryError, ServerBusy
 
+from ..queries.snapshot import time_limit_exceeded
 from ..settings import ApiSettings
 from . import worker
-from .worker import READY_LINE, SqlRequest, SqlResponseHeader
+from .messages import READY_LINE, SqlRequest, SqlResponseHeader
 
 log = logging.getLogger(__name__)
 
-# Its name where this is installed: within another package or not.
+# The name depends on the package in which `api` is installed.
 WORKER_MODULE = worker.__name__
 
 WORKER_ENVIRONMENT = {
@@ -26,10 +27,10 @@ WORKER_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "POLARS_MAX_THREADS": "1",
-    # Others reserve memory by the gigabyte, which counts against the limit of a process.
+    # Other memory pools reserve gigabytes, which count against the limit of a process.
     "ARROW_DEFAULT_MEMORY_POOL": "system",
 }
-"""All that a process gets: nothing of the server's own environment, where secrets are."""
+"""The whole environment of a worker: the server's own environment may hold secrets."""
 
 WORKER_ERRORS: dict[str, type[PruneLakeError]] = {
     kind.__name__: kind for kind in (LimitExceeded, NoSnapshot, QueryError)
@@ -37,20 +38,20 @@ WORKER_ERRORS: dict[str, type[PruneLakeError]] = {
 
 
 class WorkerPool:
-    """`sql_processes` processes at most, of which those that do not work wait for a query."""
+    """At most `sql_processes` processes; the idle ones are loaded and wait for a query."""
 
     def __init__(self, lake: Path, settings: ApiSettings) -> None:
         self.lake = lake
         self.settings = settings
-        self.is_enabled = settings.sql and sys.platform == "linux"  # whose limits it takes
+        self.is_enabled = settings.sql and sys.platform == "linux"  # the workers use its limits
         self._idle: asyncio.Queue[Process] = asyncio.Queue()
         self._alive: set[Process] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
     async def started(self) -> AsyncIterator[None]:
-        """Keep the processes; on leaving none is left."""
-        self._idle = asyncio.Queue()  # it belongs to one event loop
+        """Run the workers within the block; after it, all have ended."""
+        self._idle = asyncio.Queue()  # a queue belongs to one event loop
         for _ in range(self.settings.sql_processes if self.is_enabled else 0):
             self._in_background(self._start())
         try:
@@ -61,32 +62,29 @@ class WorkerPool:
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await asyncio.gather(*map(self._kill_worker, list(self._alive)))
 
-    async def execute(self, question: SqlRequest) -> tuple[SqlResponseHeader, bytes]:
-        """What a process answers within `max_seconds`, the waiting for it included.
+    async def execute(self, request: SqlRequest) -> tuple[SqlResponseHeader, bytes]:
+        """The answer of a worker within `max_seconds`, with the time spent waiting for one.
 
         Raises:
-            ServerBusy: none came free.
-            LimitExceeded: it was stopped, or met a limit.
-            QueryError, NoSnapshot: as `api.sandbox.worker`.
+            ServerBusy: no worker was idle in time.
+            LimitExceeded: the query was stopped, or met a limit.
+            QueryError, NoSnapshot: as `worker.answer_request`.
         """
         clock = asyncio.get_running_loop().time
         began, process = clock(), None
         try:
-            async with asyncio.timeout(question.max_seconds):
+            async with asyncio.timeout(request.max_seconds):
                 process = await self._take_idle_worker()
                 waited = clock() - began
-                return await _send_request(process, question)
+                return await _send_request(process, request)
         except TimeoutError as error:
-            seconds = f"{question.max_seconds:g} s"
             if process is None:
                 raise ServerBusy(
-                    f"within {seconds} none of the {self.settings.sql_processes} processes that "
-                    "run queries came free; ask again"
+                    f"within {request.max_seconds:g} s none of the {self.settings.sql_processes} "
+                    "processes that run queries came free; ask again"
                 ) from error
-            waiting = f", {waited:.1f} s of them waiting for others" if waited >= 0.1 else ""
-            raise LimitExceeded(
-                f"this takes longer than {seconds}{waiting}; ask for one run, or for what is "
-                "stored: metrics, deltas, correlations, verdicts"
+            raise time_limit_exceeded(
+                request.max_seconds, waited if waited >= 0.1 else 0
             ) from error
         finally:
             if process is not None:
@@ -139,16 +137,16 @@ class WorkerPool:
         task.add_done_callback(self._tasks.discard)
 
 
-async def _send_request(process: Process, question: SqlRequest) -> tuple[SqlResponseHeader, bytes]:
+async def _send_request(process: Process, request: SqlRequest) -> tuple[SqlResponseHeader, bytes]:
     assert process.stdin is not None
     output = _stdout(process)
     try:
-        process.stdin.write(question.model_dump_json().encode() + b"\n")
+        process.stdin.write(request.model_dump_json().encode() + b"\n")
         await process.stdin.drain()
         head = SqlResponseHeader.model_validate_json(await output.readuntil(b"\n"))
-        body = await output.readexactly(min(head.size, question.max_bytes))
+        body = await output.readexactly(min(head.size, request.max_bytes))
     except (ConnectionError, asyncio.IncompleteReadError) as error:
-        raise _exit_error(await process.wait(), question) from error
+        raise _exit_error(await process.wait(), request) from error
     if head.error in WORKER_ERRORS:
         raise WORKER_ERRORS[head.error](head.message)
     if head.error:
@@ -156,14 +154,14 @@ async def _send_request(process: Process, question: SqlRequest) -> tuple[SqlResp
     return head, body
 
 
-def _exit_error(status: int, question: SqlRequest) -> Exception:
-    """What ended a process that gave no answer."""
+def _exit_error(status: int, request: SqlRequest) -> Exception:
+    """The error that tells why a worker ended without an answer."""
     if status == -signal.SIGXCPU:
-        return LimitExceeded(f"this takes longer than {question.max_seconds:g} s")
+        return time_limit_exceeded(request.max_seconds)
     if status in (-signal.SIGKILL, -signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS):
         return LimitExceeded(
-            f"this ended its process ({signal.Signals(-status).name}): it takes more than the "
-            f"{question.memory_bytes:,} bytes of memory of a query, or nests too deep; ask for "
+            f"this query ended its process ({signal.Signals(-status).name}): it takes more than "
+            f"the {request.memory_bytes:,} bytes of memory of a query, or nests too deep; ask for "
             "less at once"
         )
     return RuntimeError(f"a process for SQL ended with status {status}")

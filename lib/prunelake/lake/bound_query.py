@@ -81,3 +81,8 @@ def sql_literal(value: Any) -> str:
         case list():
             return f"[{', '.join(map(sql_literal, value))}]"
     raise TypeError(f"{value!r} has no literal")
+
+
+def sql_identifier(name: str) -> str:
+    """A name as DuckDB reads it in a statement, whatever characters it has."""
+    return '"' + name.replace('"', '""') + '"'

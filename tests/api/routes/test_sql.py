@@ -15,7 +15,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from api.queries.snapshot import open_cursor, open_snapshot
-from api.sandbox.worker import SqlRequest, SqlResponseHeader, run_query
+from api.sandbox.limited_query import run_query
+from api.sandbox.messages import SqlRequest, SqlResponseHeader
 from api.sandbox.worker_pool import WorkerPool
 from api.settings import ApiSettings
 from prunelake.analysis.analyse import analyse

@@ -20,7 +20,8 @@ import httpx
 import pytest
 
 from api.queries.snapshot import open_cursor, open_snapshot
-from api.sandbox.worker import SqlRequest, run_query
+from api.sandbox.limited_query import run_query
+from api.sandbox.messages import SqlRequest
 from benchmarks.serving import Server, served
 from prunelake.analysis.analyse import analyse
 from prunelake.errors import QueryError
