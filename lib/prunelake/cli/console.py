@@ -8,7 +8,7 @@ import typer
 from pydantic import ValidationError
 
 from prunelake.errors import InvalidSpec, one_line
-from prunelake.lake.storage import Location, parse_location
+from prunelake.lake.storage import parse_location
 from prunelake.schema.row_formats import RowFormat, encode_rows, to_json
 from prunelake.settings import Settings
 from prunelake.spec import Strategy
@@ -97,13 +97,6 @@ def parse_numbers(text: str | None) -> list[int] | None:
         return [int(part) for part in text.split(",")]
     except ValueError as error:
         raise InvalidSpec(f"{text!r} is not a list of whole numbers like 0,4,8") from error
-
-
-def print_summary(lake: Location, run_ids: list[str]) -> None:
-    """Print the results of runs as tables and sentences."""
-    from prunelake.cli import terminal
-
-    terminal.print_summary(lake, run_ids)
 
 
 def print_frame(frame: pl.DataFrame, format: RowFormat | None, out: Path | None) -> None:

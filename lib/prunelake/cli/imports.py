@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from prunelake.cli.console import LakeOption, load_settings, print_summary
+from prunelake.cli.console import LakeOption, load_settings
 from prunelake.errors import InvalidSpec
 from prunelake.lake.storage import Location
 from prunelake.spec import AopcVariant, Operator
@@ -121,6 +121,8 @@ def _logs_by_level(path: Path | None, levels: list[str] | None) -> dict[int, Pat
 
 
 def _print_import(lake: Location, run_id: str, is_new: bool) -> None:
+    from prunelake.cli.terminal import print_summary
+
     if not is_new:
         typer.echo(f"run {run_id} is in the lake already; nothing to import")
     print_summary(lake, [run_id])

@@ -7,7 +7,7 @@ import typer
 import yaml
 from pydantic import ValidationError
 
-from prunelake.cli.console import LakeOption, load_settings, parse_numbers, print_summary
+from prunelake.cli.console import LakeOption, load_settings, parse_numbers
 from prunelake.cli.evaluate import evaluate
 from prunelake.cli.read import write_report
 from prunelake.errors import InvalidSpec, one_line
@@ -64,6 +64,8 @@ def sweep(
     lake: LakeOption = None,
 ) -> None:
     """Evaluate one model on one task at every removal level, in this process."""
+    from prunelake.cli.terminal import print_summary
+
     settings = load_settings(lake)
     if spec is not None:
         _refuse_options_with_file(context, spec)
@@ -100,6 +102,8 @@ def sweep(
 
 def demo(lake: LakeOption = None, report: Path = Path("report.html")) -> None:
     """Sweep SmolLM2-135M over the two bundled tasks and write a report."""
+    from prunelake.cli.terminal import print_summary
+
     settings = load_settings(lake)
     run_ids = [evaluate(_validate_spec(fields, "the demo"), settings) for fields in DEMO_SPECS]
     print_summary(settings.lake, run_ids)
