@@ -1,6 +1,6 @@
-"""What a monitor reads: the state of the lake and of the server, in the OpenMetrics format."""
+"""GET /metrics: the state of the lake and of the server for monitors, in the OpenMetrics format."""
 
-import json
+import logging
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -8,14 +8,16 @@ from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
 
-from prunelake.errors import NoSnapshot
-from prunelake.lake.verify import ATTEMPTS_FOLDER
+from prunelake.errors import CorruptFile, NoSnapshot
+from prunelake.lake.attempt_log import read_attempts
 
 from ..http.openmetrics import EOF_LINE, MEDIA_TYPE, MetricFamily, render
 from ..http.problems import ERROR_RESPONSES
 from ..http.request_counters import RequestCounters
 from ..queries import runs
 from ..queries.snapshot import LatestSnapshot, Snapshot
+
+log = logging.getLogger(__name__)
 
 router = APIRouter(responses=ERROR_RESPONSES, tags=["server"])
 
@@ -30,35 +32,34 @@ router = APIRouter(responses=ERROR_RESPONSES, tags=["server"])
 def metrics(request: Request) -> Response:
     """Runs, examples, tokens, degradations, the snapshot's age, requests, queries, and failures.
 
-    What is of the lake is of its published snapshot; before the first one it is left out. It is
-    never cached.
+    Numbers about the lake come from its published snapshot and are absent before the first one. The
+    answer is never cached.
     """
     snapshots: LatestSnapshot = request.app.state.snapshots
     counts: RequestCounters = request.app.state.counts
     families: list[MetricFamily] = []
-    with suppress(NoSnapshot):  # a server without one is to be seen, too
+    with suppress(NoSnapshot):  # monitors also watch a server without a snapshot
         families += snapshot_families(snapshots.current())
-    families += [
-        *counts.metric_families(),
-        *watch_families(snapshots.path.parent / ATTEMPTS_FOLDER),
-    ]
+    families += [*counts.metric_families(), *watch_families(snapshots.path.parent)]
     body = render(families) + EOF_LINE
     return Response(body, headers={"Cache-Control": "no-store"}, media_type=MEDIA_TYPE)
 
 
 def snapshot_families(snapshot: Snapshot) -> Iterable[MetricFamily]:
-    """What the snapshot holds, by model and task."""
-    about = MetricFamily("prunelake_snapshot", "info", "The published snapshot that is served.")
-    about.add(1, id=snapshot.id)
+    """The contents of the snapshot, by model and task."""
+    snapshot_info = MetricFamily(
+        "prunelake_snapshot", "info", "The published snapshot that is served."
+    )
+    snapshot_info.add(1, id=snapshot.id)
     age = MetricFamily(
         "prunelake_snapshot_age_seconds", "gauge", "Since the snapshot was published."
     )
     age.add(max(0.0, time.time() - snapshot.created_at.timestamp()))
-    told = {
+    totals = {
         "runs": MetricFamily("prunelake_runs", "gauge", "Complete runs."),
         "examples": MetricFamily("prunelake_examples", "gauge", "Examples, each run counted."),
         "forward_tokens": MetricFamily(
-            "prunelake_forward_tokens", "gauge", "Tokens through whole models that runs have cost."
+            "prunelake_forward_tokens", "gauge", "Tokens that runs passed through whole models."
         ),
         "unanalysed": MetricFamily(
             "prunelake_analyses_missing", "gauge", "Runs without an analysis."
@@ -70,31 +71,28 @@ def snapshot_families(snapshot: Snapshot) -> Iterable[MetricFamily]:
         ),
     }
     for row in snapshot.rows(runs.totals_by_task()).iter_rows(named=True):
-        for name, family in told.items():
+        for name, family in totals.items():
             family.add(row[name], model=row["model"], task=row["task"])
-    return [about, age, *told.values()]
+    return [snapshot_info, age, *totals.values()]
 
 
-def watch_families(folder: Path) -> Iterable[MetricFamily]:
-    """Evaluations that failed, as the watcher remembers them; a memory that is none is left out."""
+def watch_families(lake: Path) -> Iterable[MetricFamily]:
+    """How many evaluations of `prunelake watch` failed last, and how often they were tried.
+
+    An evaluation is parked if it is not retried. Without a readable record there are no families:
+    a monitor still sees the server, and the log names the damaged file.
+    """
+    try:
+        failed = [attempt for attempt in read_attempts(lake).values() if attempt.state == "failed"]
+    except CorruptFile as error:
+        log.warning("%s", error)
+        return []
     failing = MetricFamily(
         "prunelake_evaluations_failing", "gauge", "Evaluations that failed last."
     )
-    attempts = MetricFamily("prunelake_evaluation_attempts", "gauge", "How often they were tried.")
-    found = {False: [0, 0], True: [0, 0]}
-    for path in folder.glob("*.json"):
-        try:
-            memory = json.loads(path.read_bytes())
-            if memory.get("state", "failed") != "failed":
-                continue
-            tried = int(memory.get("attempts", memory.get("number", 1)))
-            # Who is parked is not tried again.
-            is_parked = bool(memory.get("parked", memory.get("retry_at", "") is None))
-        except (OSError, ValueError, TypeError, AttributeError):
-            continue
-        found[is_parked][0] += 1
-        found[is_parked][1] += tried
-    for is_parked, (count, tried) in found.items():
-        failing.add(count, parked=str(is_parked).lower())
-        attempts.add(tried, parked=str(is_parked).lower())
-    return [failing, attempts]
+    tries = MetricFamily("prunelake_evaluation_attempts", "gauge", "How often they were tried.")
+    for is_parked in (False, True):
+        numbers = [attempt.number for attempt in failed if (attempt.retry_at is None) is is_parked]
+        failing.add(len(numbers), parked=str(is_parked).lower())
+        tries.add(sum(numbers), parked=str(is_parked).lower())
+    return [failing, tries]

@@ -1,6 +1,6 @@
 """GET /metrics: what it tells, in the format that monitors read, and to whom."""
 
-import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from prunelake.analysis.analyse import analyse
+from prunelake.lake.attempt_log import ATTEMPTS_FOLDER, Attempt, compare_and_swap
 from prunelake.lake.publish import publish
 from tests.support.api_client import api_client
 from tests.support.example_runs import explained_run, judged_run
@@ -98,31 +99,59 @@ def test_queries_of_others_are_counted_by_what_became_of_them(client: TestClient
         assert value(found, "prunelake_sql_queries_total", outcome=outcome) == 1
 
 
-def test_failures_are_those_the_watcher_remembers(lake: Path, client: TestClient) -> None:
-    folder = lake / ".watch"
-    folder.mkdir()
-    memories = [
-        {"attempts": 2, "reason": "no such model", "parked": False},
-        {"attempts": 5, "reason": "out of memory", "parked": True},
-        {"state": "failed", "number": 3, "retry_at": None},
-        {"state": "failed", "number": 1, "retry_at": "2026-01-01T00:00:00Z"},
-        {"state": "running", "number": 7, "retry_at": None},
-        ["no", "memory"],
-    ]
-    try:
-        for place, memory in enumerate(memories):
-            (folder / f"{place}.json").write_text(json.dumps(memory))
-        (folder / "half.json").write_text('{"attem')
-        found = samples(client)
-    finally:
-        for path in folder.iterdir():
-            path.unlink()
-        folder.rmdir()
-    assert value(found, "prunelake_evaluations_failing", parked="false") == 2
-    assert value(found, "prunelake_evaluations_failing", parked="true") == 2
-    assert value(found, "prunelake_evaluation_attempts", parked="false") == 3
-    assert value(found, "prunelake_evaluation_attempts", parked="true") == 8
+def attempt(key: str, state: str, number: int, retry_at: str | None = None) -> Attempt:
+    return Attempt.model_validate(
+        {
+            "key": key * 16,
+            "watchlist": "watchlist.yaml",
+            "entry": "tiny",
+            "model": "tiny",
+            "revision": "0" * 40,
+            "task": "first",
+            "strategy": "cosine",
+            "state": state,
+            "number": number,
+            "nonce": "1",
+            "started_at": "2026-01-01T00:00:00Z",
+            "retry_at": retry_at,
+        }
+    )
+
+
+@pytest.fixture
+def attempts(lake: Path) -> Iterator[Path]:
+    """The folder of the lake's attempts: two failed, one of them parked, and one runs."""
+    for tried in (
+        attempt("a", "failed", 3),
+        attempt("b", "failed", 1, retry_at="2026-01-02T00:00:00Z"),
+        attempt("c", "running", 7),
+    ):
+        assert compare_and_swap(lake, None, tried)
+    yield lake / ATTEMPTS_FOLDER
+    shutil.rmtree(lake / ATTEMPTS_FOLDER)
+
+
+def test_failed_evaluations_are_counted(attempts: Path, client: TestClient) -> None:
+    found = samples(client)
+    assert attempts.is_dir()
+    assert value(found, "prunelake_evaluations_failing", parked="false") == 1
+    assert value(found, "prunelake_evaluations_failing", parked="true") == 1
+    assert value(found, "prunelake_evaluation_attempts", parked="false") == 1
+    assert value(found, "prunelake_evaluation_attempts", parked="true") == 3
+
+
+def test_without_attempts_no_evaluation_fails(client: TestClient) -> None:
     assert value(samples(client), "prunelake_evaluations_failing", parked="true") == 0
+
+
+def test_a_damaged_attempt_is_logged_and_the_server_still_seen(
+    attempts: Path, client: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    (attempts / "half.json").write_text('{"attem')
+    names = {name for name, _ in samples(client)}
+    assert "prunelake_runs" in names
+    assert not any(name.startswith("prunelake_evaluation") for name in names)
+    assert "half.json" in caplog.text
 
 
 def test_it_is_never_kept(client: TestClient) -> None:
