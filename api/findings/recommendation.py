@@ -7,8 +7,10 @@ from pydantic import Field
 
 from prunelake.recommend.budget import BudgetTerm, CostBudget, parse_budget
 from prunelake.recommend.candidates import Candidate, Check, Level
-from prunelake.recommend.recommendation import Answer, Recommendation
+from prunelake.recommend.recommendation import Answer, Recommendation, recommend
+from prunelake.recommend.request import RecommendationRequest
 
+from ..queries.snapshot import Snapshot
 from .wording import label, listed, number, order_name, percent, ranges
 
 REMOVED_MODULES = {"mlp": "MLPs", "block": "blocks"}
@@ -23,14 +25,26 @@ class Advice(Recommendation):
     caveats: list[str] = Field(description="What the answers do not tell.")
 
     @classmethod
-    def of(cls, found: Recommendation) -> Self:
-        """The same with its words."""
+    def of(cls, recommendation: Recommendation) -> Self:
+        """The recommendation with its words."""
         return cls(
-            **{name: getattr(found, name) for name in Recommendation.model_fields},
-            sentences=[answer_sentence(found, answer) for answer in both_answers(found)],
-            changes=what_would_change(found),
-            caveats=caveats(found),
+            **{name: getattr(recommendation, name) for name in Recommendation.model_fields},
+            sentences=[
+                answer_sentence(recommendation, answer) for answer in both_answers(recommendation)
+            ],
+            changes=what_would_change(recommendation),
+            caveats=caveats(recommendation),
         )
+
+
+def load_advice(snapshot: Snapshot, request: RecommendationRequest) -> Advice:
+    """The recommendation that a request asks for, with its words.
+
+    Raises:
+        NotFound, NothingToShow: as `prunelake.recommend.recommendation.recommend`.
+    """
+    with snapshot.cursor() as connection:
+        return Advice.of(recommend(connection, request))
 
 
 def both_answers(found: Recommendation) -> tuple[Answer, Answer]:

@@ -1,4 +1,4 @@
-"""What a chart or a finding is about: one run, a level of it and a metric."""
+"""The run, level and metric that a chart or a finding is about."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,15 +9,16 @@ import polars as pl
 from prunelake.errors import NotFound, NothingToShow
 from prunelake.lake.bound_query import Connection
 
-from ..queries import runs
-from . import level_rows
+from ..queries import run_metrics, runs
+from ..queries.snapshot import Snapshot
+from .level_rows import default_level
 
 DEFAULT_METRIC = "ece"
 
 
 @dataclass(frozen=True)
 class Selection:
-    """A run (a row of `runs`), the pruned level set beside the unpruned one, and a metric."""
+    """A run (a row of `runs`), the pruned level to compare with the unpruned one, and a metric."""
 
     run: Mapping[str, Any]
     level: int
@@ -30,50 +31,90 @@ class Selection:
         return run_id
 
 
-def find_run(
-    connection: Connection,
-    run_id: str | None = None,
-    model: str | None = None,
-    task: str | None = None,
-    strategy: str | None = None,
-) -> dict[str, Any]:
-    """The latest run that fits: a model by its whole reference, or by the last part of it.
+@dataclass(frozen=True)
+class SelectionRequest:
+    """What a reader asks for; where a field is None, the default is chosen.
+
+    The run is the latest one that matches; `model` is a whole reference or the last part of one.
+    """
+
+    run_id: str | None = None
+    model: str | None = None
+    task: str | None = None
+    strategy: str | None = None
+    level: int | None = None
+    metric: str | None = None
+
+
+def load_selection(snapshot: Snapshot, request: SelectionRequest) -> Selection:
+    """The run, level and metric that a request names.
 
     Raises:
-        NotFound: none fits; its choices are the runs.
+        NotFound, NothingToShow: as `find_run` and `checked_selection`.
     """
-    asked = {"run": run_id, "model": model, "task": task, "strategy": strategy}
-    found = runs.matching_runs(run_id, model, task, strategy).rows(connection)
-    if found.is_empty():
-        told = ", ".join(f"{name} {value!r}" for name, value in asked.items() if value is not None)
-        choices = runs.run_labels().rows(connection)
-        if choices.is_empty():
-            raise NotFound("the snapshot holds no runs; sweep or import one, then publish")
-        raise NotFound(f"no run of {told}; GET /models lists the runs", choices["name"].to_list())
-    return found.row(0, named=True)
+    with snapshot.cursor() as connection:
+        selection, _ = select_with_levels(connection, request)
+    return selection
+
+
+def select_with_levels(
+    connection: Connection, request: SelectionRequest
+) -> tuple[Selection, pl.DataFrame]:
+    """The selection, and the rows of `run_metrics.headline_metrics` of its run.
+
+    Raises:
+        NotFound, NothingToShow: as `find_run` and `checked_selection`.
+    """
+    run = find_run(connection, request)
+    levels = run_metrics.headline_metrics([run["run_id"]]).rows(connection)
+    return checked_selection(run, levels, request.level, request.metric), levels
+
+
+def find_run(connection: Connection, request: SelectionRequest) -> dict[str, Any]:
+    """The latest run that matches the run id, model, task and strategy of a request.
+
+    Raises:
+        NotFound: no run matches; the choices are the runs of the lake.
+    """
+    wanted = {
+        "run": request.run_id,
+        "model": request.model,
+        "task": request.task,
+        "strategy": request.strategy,
+    }
+    matching = runs.matching_runs(
+        request.run_id, request.model, request.task, request.strategy
+    ).rows(connection)
+    if not matching.is_empty():
+        return matching.row(0, named=True)
+    labels = runs.run_labels().rows(connection)["name"].to_list()
+    if not labels:
+        raise NotFound("the snapshot holds no runs; sweep or import one, then publish")
+    given = [f"{name} {value!r}" for name, value in wanted.items() if value is not None]
+    raise NotFound(f"no run of {', '.join(given)}; GET /models lists the runs", labels)
 
 
 def checked_selection(
     run: Mapping[str, Any], levels: pl.DataFrame, level: int | None, metric: str | None
 ) -> Selection:
-    """The subject of a run; `levels` are its rows of `run_metrics.headline_metrics`.
+    """A selection in a run whose rows of `run_metrics.headline_metrics` are `levels`.
 
-    Without a level it is the deepest one of stable accuracy (see `level_rows.default_level`).
+    The default level is the deepest one with stable accuracy (see `level_rows.default_level`).
 
     Raises:
         NotFound: a level or metric that the run does not have.
         NothingToShow: a run without any metric.
     """
-    known = sorted(set(levels["level"]))
-    if not known:
+    known_levels = sorted(set(levels["level"]))
+    if not known_levels:
         raise NothingToShow(
             f"run {run['run_id']} has no metrics; `prunelake analyse`, then publish"
         )
-    if level is not None and level not in known:
-        raise NotFound(f"run {run['run_id']} has no level {level}", map(str, known))
-    metrics = sorted(set(levels.drop_nulls("value")["metric"]))
-    if metric is not None and metric not in metrics:
-        raise NotFound(f"run {run['run_id']} has no metric {metric!r}", metrics)
+    if level is not None and level not in known_levels:
+        raise NotFound(f"run {run['run_id']} has no level {level}", map(str, known_levels))
+    known_metrics = sorted(set(levels.drop_nulls("value")["metric"]))
+    if metric is not None and metric not in known_metrics:
+        raise NotFound(f"run {run['run_id']} has no metric {metric!r}", known_metrics)
     if level is None:
-        level = level_rows.default_level(levels) or 0
+        level = default_level(levels) or 0
     return Selection(run, level, metric or DEFAULT_METRIC)

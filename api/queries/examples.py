@@ -1,10 +1,19 @@
-"""Questions about single examples: SQL over the lake's views; no HTTP, no drawing."""
+"""Queries for single examples."""
 
+from dataclasses import dataclass
+from typing import Any
+
+from prunelake.errors import NotFound
 from prunelake.lake.bound_query import BoundQuery
+
+from .snapshot import Snapshot
 
 
 def notable_examples(run_id: str, level: int, limit: int) -> BoundQuery:
-    """Examples of a run that show most at a level: explained, flipped, then confidence moved."""
+    """The examples of a run that differ most at a level from level 0.
+
+    Explained ones come first, then flips, then those whose confidence changed most.
+    """
     return BoundQuery(
         """
         with explained as (
@@ -42,7 +51,7 @@ def notable_examples(run_id: str, level: int, limit: int) -> BoundQuery:
 
 
 def example(run_id: str, example_id: str) -> BoundQuery:
-    """One example: prompt, options, gold, and the methods that explain it, the headline's first."""
+    """One example: prompt, options, gold, the methods that explain it, the headline's method."""
     return BoundQuery(
         """
         with explained as (
@@ -67,7 +76,7 @@ def example(run_id: str, example_id: str) -> BoundQuery:
 
 
 def predictions(run_id: str, example_id: str, level: int) -> BoundQuery:
-    """The prediction for an example of the unpruned model and of a level."""
+    """The predictions of the unpruned model and of a level for an example."""
     return BoundQuery(
         """
         select
@@ -87,10 +96,10 @@ def predictions(run_id: str, example_id: str, level: int) -> BoundQuery:
 
 
 def token_scores(run_id: str, example_id: str, level: int, method: str) -> BoundQuery:
-    """Every prompt token of an example with its score unpruned and at a level, seeds averaged.
+    """Every prompt token of an example with its score at level 0 and at a level, seeds averaged.
 
-    A score is what the token adds to the log-likelihood of `target`, the option that the model
-    predicts at that level; null where the level was not explained.
+    A score is the change in the log-likelihood (nats) of the option that the model predicts at that
+    level; null where the level was not explained.
     """
     return BoundQuery(
         """
@@ -132,3 +141,52 @@ def token_scores(run_id: str, example_id: str, level: int, method: str) -> Bound
         level=level,
         method=method,
     )
+
+
+@dataclass(frozen=True)
+class ExampleEvidence:
+    """One example, with the predictions and token scores of the unpruned model and of a level.
+
+    `example` has prompt, options, gold, methods and headline; `predictions` a row by level;
+    `tokens` a row for each prompt token, and none where `method` is None.
+    """
+
+    example: dict[str, Any]
+    method: str | None
+    predictions: dict[int, dict[str, Any]]
+    tokens: list[dict[str, Any]]
+
+
+def load_notable_examples(
+    snapshot: Snapshot, run_id: str, level: int, limit: int
+) -> list[dict[str, Any]]:
+    """The rows of `notable_examples`."""
+    return snapshot.rows(notable_examples(run_id, level, limit)).fill_nan(None).to_dicts()
+
+
+def load_example(
+    snapshot: Snapshot, run_id: str, example_id: str, level: int, method: str | None = None
+) -> ExampleEvidence:
+    """One example at level 0 and at `level`, explained by `method` or by the headline's method.
+
+    Where the headline's method does not explain the example, the first one that does is taken.
+
+    Raises:
+        NotFound: the run lacks the example, or the method does not explain it.
+    """
+    with snapshot.cursor() as connection:
+        examples = example(run_id, example_id).rows(connection).to_dicts()
+        if not examples:
+            raise NotFound(f"run {run_id} has no example {example_id!r}; GET /examples/{run_id}")
+        methods, headline = examples[0]["methods"], examples[0]["headline"]
+        if method is not None and method not in methods:
+            raise NotFound(f"example {example_id!r} is not explained by {method!r}", methods)
+        if method is None:
+            method = headline if headline in methods else next(iter(methods), None)
+        answers = predictions(run_id, example_id, level).rows(connection)
+        tokens: list[dict[str, Any]] = []
+        if method is not None:
+            scores = token_scores(run_id, example_id, level, method).rows(connection)
+            tokens = scores.fill_nan(None).to_dicts()
+    by_level = {row["level"]: row for row in answers.fill_nan(None).to_dicts()}
+    return ExampleEvidence(examples[0], method, by_level, tokens)

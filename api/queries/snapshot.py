@@ -46,10 +46,7 @@ class Snapshot:
             try:
                 yield cursor
             except duckdb.InterruptException as error:
-                raise LimitExceeded(
-                    f"this takes longer than {self.max_seconds:g} s; ask for one run (run_id=...), "
-                    "or for what is stored: metrics, deltas, correlations, verdicts"
-                ) from error
+                raise time_limit_exceeded(self.max_seconds or 0) from error
 
     def rows(self, query: BoundQuery) -> pl.DataFrame:
         """What the snapshot answers."""
@@ -162,6 +159,15 @@ def open_snapshot(
             f"{path} was published by another version; `prunelake publish` writes it anew"
         )
     return Snapshot(found[0], found[1], found[2], connection, max_seconds)
+
+
+def time_limit_exceeded(max_seconds: float, waiting_seconds: float = 0.0) -> LimitExceeded:
+    """The error of a query that ran into its time limit, of which it may have waited a part."""
+    waiting = f", {waiting_seconds:.1f} s of them waiting for others" if waiting_seconds else ""
+    return LimitExceeded(
+        f"this takes longer than {max_seconds:g} s{waiting}; ask for one run (run_id), or for what "
+        "is stored: metrics, deltas, correlations, verdicts"
+    )
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Charts by name: as Vega-Lite, as a page, and as pictures."""
+"""GET /charts: each chart by name, as Vega-Lite, HTML, SVG or PNG."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -6,18 +6,17 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from prunelake.errors import NotFound
 from prunelake.schema.row_formats import to_json
 
 from ..charts import drawing
 from ..charts.catalog import CHARTS, ChartDefinition, usermeta
-from ..findings.selection import Selection, checked_selection, find_run
+from ..findings.selection import load_selection
 from ..http.problems import ERROR_RESPONSES
-from ..queries import run_metrics
 from ..queries.snapshot import Snapshot
-from .data import SnapshotDependency, reject_repeated_parameters
+from .parameters import RunParameters, SnapshotDependency, reject_repeated_parameters
 
 router = APIRouter(
     responses=ERROR_RESPONSES, tags=["charts"], dependencies=[Depends(reject_repeated_parameters)]
@@ -25,7 +24,7 @@ router = APIRouter(
 
 
 class ChartFormat(StrEnum):
-    """How a chart is drawn."""
+    """The file formats of a chart."""
 
     json = "json"
     html = "html"
@@ -34,58 +33,33 @@ class ChartFormat(StrEnum):
 
 
 class ChartTheme(StrEnum):
-    """The paper a chart is drawn for."""
+    """The colour scheme of a chart."""
 
     light = "light"
     dark = "dark"
 
 
-class RunParameters(BaseModel):
-    """Which run an answer is about: the latest one that fits all that is given."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    run_id: str | None = Field(
-        default=None, description="A run; GET /models lists them.", examples=["c53497babcb1c053"]
-    )
-    model: str | None = Field(
-        default=None,
-        description="The whole reference of a model, or the last part of it.",
-        examples=["SmolLM2-360M-Instruct"],
-    )
-    task: str | None = Field(default=None, description="Its task.", examples=["arc_easy"])
-    strategy: str | None = Field(
-        default=None, description="What ordered the layers.", examples=["cosine"]
-    )
-    level: int | None = Field(
-        default=None,
-        description="What to set beside the unpruned model; the deepest stable level by default.",
-        examples=[4],
-    )
-    metric: str | None = Field(
-        default=None, description="A metric of the run; ece by default.", examples=["nll"]
-    )
-
-
 class ChartParameters(RunParameters):
-    """Which chart, on which paper."""
+    """The run, level and metric of a chart, and its colour scheme."""
 
-    theme: ChartTheme = Field(default=ChartTheme.light, description="The paper it is drawn for.")
+    theme: ChartTheme = Field(default=ChartTheme.light, description="The colour scheme.")
 
 
 class ChartInfo(BaseModel):
-    """What a chart shows."""
+    """A chart and its parameters."""
 
     name: str = Field(examples=["reliability"])
     caption: str
-    takes: list[str] = Field(description="Parameters beside the run that change it.")
+    takes: list[str] = Field(
+        description="The parameters that change it, beside those that choose the run."
+    )
 
 
 PAGE_POLICY = (
     "sandbox allow-scripts allow-downloads; default-src 'none'; script-src 'unsafe-inline' "
     "'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:"
 )
-"""A chart's own page holds its scripts; shut off from all else, it may run them."""
+"""The Content-Security-Policy of an HTML chart: it may run its own scripts and load nothing."""
 
 CHART_MEDIA_TYPES = {
     ChartFormat.json: "application/json",
@@ -95,7 +69,7 @@ CHART_MEDIA_TYPES = {
 }
 
 DRAWING_POOL = ThreadPoolExecutor(2, "drawer")
-"""Threads of their own: a page of charts must not take all those that answer with rows."""
+"""Charts have their own threads, so that a page of charts does not block requests for rows."""
 
 CONTENT: dict[int | str, dict[str, Any]] = {
     200: {
@@ -114,8 +88,8 @@ CONTENT: dict[int | str, dict[str, Any]] = {
 def charts() -> list[ChartInfo]:
     """Every chart by name; GET /charts/{name}.svg draws it."""
     return [
-        ChartInfo(name=kind.name, caption=kind.caption, takes=list(kind.takes))
-        for kind in CHARTS.values()
+        ChartInfo(name=definition.name, caption=definition.caption, takes=list(definition.takes))
+        for definition in CHARTS.values()
     ]
 
 
@@ -127,39 +101,32 @@ def charts() -> list[ChartInfo]:
 )
 async def chart(
     name: Annotated[str, Path(description="A chart.", json_schema_extra={"enum": [*CHARTS]})],
-    format: Annotated[ChartFormat, Path(description="How it is encode_chart.")],
+    format: Annotated[ChartFormat, Path(description="The file format.")],
     snapshot: SnapshotDependency,
     asked: Annotated[ChartParameters, Query()],
 ) -> Response:
-    """A chart of the latest run that fits. Its `usermeta` has the SQL behind it, and the snapshot.
+    """A chart of the latest run that matches. Its `usermeta` holds its SQL and its snapshot.
 
-    404 with the code `nothing_to_show` where the run lacks what the chart shows.
+    404 with the code `nothing_to_show` where the run lacks the data of the chart.
     """
-    kind = CHARTS.get(name)
-    if kind is None:
+    definition = CHARTS.get(name)
+    if definition is None:
         raise NotFound(f"no chart {name!r}; GET /charts describes them", CHARTS)
     body = await asyncio.get_running_loop().run_in_executor(
-        DRAWING_POOL, _answer, kind, format, snapshot, asked
+        DRAWING_POOL, _answer, definition, format, snapshot, asked
     )
     return Response(body, media_type=CHART_MEDIA_TYPES[format], headers=_headers(format))
 
 
 def _answer(
-    kind: ChartDefinition, format: ChartFormat, snapshot: Snapshot, asked: ChartParameters
+    definition: ChartDefinition, format: ChartFormat, snapshot: Snapshot, asked: ChartParameters
 ) -> bytes:
-    with snapshot.cursor() as connection:
-        query = kind.query(subject := selection_for(connection, asked))
-        rows = query.rows(connection)
-    spec = drawing.vega_lite(kind.chart(rows, subject), asked.theme.value)
+    selection = load_selection(snapshot, asked.selection_request)
+    query = definition.query(selection)
+    chart = definition.chart(snapshot.rows(query), selection)
+    spec = drawing.vega_lite(chart, asked.theme.value)
     spec["usermeta"] = usermeta(query, snapshot.id)
     return encode_chart(spec, format)
-
-
-def selection_for(connection: Any, asked: RunParameters) -> Selection:
-    """The run, level and metric that a request names."""
-    run = find_run(connection, asked.run_id, asked.model, asked.task, asked.strategy)
-    levels = run_metrics.headline_metrics([run["run_id"]]).rows(connection)
-    return checked_selection(run, levels, asked.level, asked.metric)
 
 
 def encode_chart(spec: dict[str, Any], format: ChartFormat) -> bytes:

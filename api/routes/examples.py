@@ -1,18 +1,14 @@
-"""Single examples: what the unpruned and the pruned model answer, and by which tokens."""
+"""GET /examples: the answers of the unpruned and the pruned model, and the tokens behind them."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from prunelake.errors import NotFound
-from prunelake.lake.bound_query import Connection
-
-from ..findings.selection import Selection, checked_selection, find_run
+from ..findings.selection import SelectionRequest, load_selection
 from ..http.problems import ERROR_RESPONSES
-from ..queries import examples as example_queries
-from ..queries import run_metrics
-from .data import SnapshotDependency, reject_repeated_parameters
+from ..queries.examples import load_example, load_notable_examples
+from .parameters import SnapshotDependency, reject_repeated_parameters
 
 router = APIRouter(
     responses=ERROR_RESPONSES, tags=["examples"], dependencies=[Depends(reject_repeated_parameters)]
@@ -24,29 +20,32 @@ RunId = Annotated[
 
 
 class LevelParameter(BaseModel):
-    """Which level is set beside the unpruned model."""
+    """The level to compare with the unpruned model."""
 
     model_config = ConfigDict(extra="forbid")
 
     level: int | None = Field(
         default=None,
-        description="What to set beside the unpruned model; the deepest stable one by default.",
+        description="The level to compare with the unpruned model; the deepest level with stable "
+        "accuracy by default.",
         examples=[4],
     )
 
 
 class ExampleListParameters(LevelParameter):
-    """How many examples are listed."""
+    """The level, and how many examples to list."""
 
-    limit: int = Field(default=20, ge=1, le=1000, description="How many.", examples=[5])
+    limit: int = Field(
+        default=20, ge=1, le=1000, description="The number of examples.", examples=[5]
+    )
 
 
 class ExampleParameters(LevelParameter):
-    """By which method an example is explained."""
+    """The level, and the method whose explanation is returned."""
 
     method: str | None = Field(
         default=None,
-        description="Of the attributions; the run's headline method by default.",
+        description="The attribution method; the run's headline method by default.",
         examples=["kernel_shap"],
     )
 
@@ -68,7 +67,7 @@ class ExampleLine(BaseModel):
 
 
 class ExampleList(BaseModel):
-    """The examples of a run that show most at a level."""
+    """The examples of a run that differ most at a level from level 0."""
 
     run_id: str
     level: int
@@ -76,17 +75,17 @@ class ExampleList(BaseModel):
 
 
 class Side(BaseModel):
-    """What one level answers."""
+    """The answer at one level."""
 
     level: int
     prediction: int | None
     is_correct: bool | None
     confidence: float | None = Field(description="Probability of the predicted option, 0 to 1.")
-    probabilities: list[float | None] | None = Field(description="Of every option.")
+    probabilities: list[float | None] | None = Field(description="The probability of every option.")
 
 
 class Token(BaseModel):
-    """One token of the prompt, and what it adds to each level's own prediction."""
+    """One token of the prompt, with its score at each level for that level's own prediction."""
 
     token: str
     unpruned: float | None = Field(description="Nats, seeds averaged; null if not explained.")
@@ -103,25 +102,24 @@ class Example(BaseModel):
     prompt: str
     options: list[str]
     gold: int
-    method: str | None = Field(description="Of the attributions; null if there are none.")
-    methods: list[str] = Field(description="What else explains it.")
+    method: str | None = Field(description="The attribution method; null if none explains it.")
+    methods: list[str] = Field(description="All methods that explain it.")
     unpruned: Side | None
     pruned: Side | None
     tokens: list[Token]
 
 
-@router.get("/examples/{run_id}", summary="The examples of a run that show most")
+@router.get("/examples/{run_id}", summary="The examples of a run that change most")
 def examples(
     run_id: RunId,
     snapshot: SnapshotDependency,
     asked: Annotated[ExampleListParameters, Query()],
 ) -> ExampleList:
-    """Examples at a level: explained ones first, then flips, then those whose confidence moved."""
-    with snapshot.cursor() as connection:
-        subject = _subject(connection, run_id, asked.level)
-        rows = example_queries.notable_examples(run_id, subject.level, asked.limit).rows(connection)
-    lines = [ExampleLine(**row) for row in rows.fill_nan(None).to_dicts()]
-    return ExampleList(run_id=run_id, level=subject.level, examples=lines)
+    """Examples at a level: explained ones first, then flips, then large changes of confidence."""
+    level = load_selection(snapshot, SelectionRequest(run_id=run_id, level=asked.level)).level
+    rows = load_notable_examples(snapshot, run_id, level, asked.limit)
+    lines = [ExampleLine(**row) for row in rows]
+    return ExampleList(run_id=run_id, level=level, examples=lines)
 
 
 @router.get("/examples/{run_id}/{example_id:path}", summary="One example, side by side")
@@ -134,40 +132,20 @@ def example(
     asked: Annotated[ExampleParameters, Query()],
 ) -> Example:
     """Prediction, confidence and attributions of the unpruned model and of a level."""
-    with snapshot.cursor() as connection:
-        subject = _subject(connection, run_id, asked.level)
-        found = example_queries.example(run_id, example_id).rows(connection).to_dicts()
-        if not found:
-            raise NotFound(f"run {run_id} has no example {example_id!r}; GET /examples/{run_id}")
-        methods = found[0]["methods"]
-        if asked.method is not None and asked.method not in methods:
-            raise NotFound(f"example {example_id!r} is not explained by {asked.method!r}", methods)
-        headline = found[0]["headline"]
-        method = asked.method or (headline if headline in methods else next(iter(methods), None))
-        sides = example_queries.predictions(run_id, example_id, subject.level).rows(connection)
-        tokens: list[dict[str, Any]] = []
-        if method is not None:
-            scored = example_queries.token_scores(run_id, example_id, subject.level, method)
-            tokens = scored.rows(connection).fill_nan(None).to_dicts()
-    by_level = {row["level"]: Side(**row) for row in sides.fill_nan(None).to_dicts()}
+    selection = load_selection(snapshot, SelectionRequest(run_id=run_id, level=asked.level))
+    evidence = load_example(snapshot, run_id, example_id, selection.level, asked.method)
+    sides = {level: Side(**row) for level, row in evidence.predictions.items()}
     return Example(
         run_id=run_id,
         example_id=example_id,
-        task=subject.run["task"],
-        level=subject.level,
-        prompt=found[0]["prompt"],
-        options=found[0]["options"],
-        gold=found[0]["gold"],
-        method=method,
-        methods=methods,
-        unpruned=by_level.get(0),
-        pruned=by_level.get(subject.level),
-        tokens=[Token(**token) for token in tokens],
-    )
-
-
-def _subject(connection: Connection, run_id: str, level: int | None) -> Selection:
-    run = find_run(connection, run_id)
-    return checked_selection(
-        run, run_metrics.headline_metrics([run_id]).rows(connection), level, None
+        task=selection.run["task"],
+        level=selection.level,
+        prompt=evidence.example["prompt"],
+        options=evidence.example["options"],
+        gold=evidence.example["gold"],
+        method=evidence.method,
+        methods=evidence.example["methods"],
+        unpruned=sides.get(0),
+        pruned=sides.get(selection.level),
+        tokens=[Token(**token) for token in evidence.tokens],
     )

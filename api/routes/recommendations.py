@@ -1,4 +1,4 @@
-"""How much to remove, and why not more."""
+"""GET /recommendations: how much to remove, and why not more."""
 
 from typing import Annotated
 
@@ -6,7 +6,6 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from prunelake.recommend.budget import BUDGET_EXAMPLE, BUDGET_PATTERN, parse_budget
-from prunelake.recommend.recommendation import recommend
 from prunelake.recommend.request import (
     DEFAULT_CALIBRATOR,
     DEFAULT_MARGIN,
@@ -15,9 +14,9 @@ from prunelake.recommend.request import (
     RecommendationRequest,
 )
 
-from ..findings.recommendation import Advice
+from ..findings.recommendation import Advice, load_advice
 from ..http.problems import ERROR_RESPONSES
-from .data import SnapshotDependency, reject_repeated_parameters
+from .parameters import SnapshotDependency, reject_repeated_parameters
 
 router = APIRouter(
     responses=ERROR_RESPONSES, tags=["findings"], dependencies=[Depends(reject_repeated_parameters)]
@@ -27,7 +26,7 @@ Margin = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class RecommendationParameters(BaseModel):
-    """What is to be removed from which model, and on which terms."""
+    """The model, the budget and the margins of a recommendation."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -37,12 +36,12 @@ class RecommendationParameters(BaseModel):
     )
     task: str | None = Field(
         default=None,
-        description="One task, or several by commas; all that were evaluated by default.",
+        description="One task, or several separated by commas; all evaluated tasks by default.",
         examples=["arc_easy"],
     )
     budget: str | None = Field(
         default=None,
-        description="What it may cost, terms by commas.",
+        description="What it may cost; terms are separated by commas.",
         examples=[BUDGET_EXAMPLE.replace(" ", "")],
         json_schema_extra={"pattern": BUDGET_PATTERN},
     )
@@ -50,19 +49,19 @@ class RecommendationParameters(BaseModel):
         default=DEFAULT_MARGIN, description="How much worse each criterion may be."
     )
     faithfulness_margin: Margin | None = Field(
-        default=None, description="Of explanations, instead of margin."
+        default=None, description="The margin of explanations, instead of `margin`."
     )
     calibration_margin: Margin | None = Field(
-        default=None, description="Of calibration, instead of margin."
+        default=None, description="The margin of calibration, instead of `margin`."
     )
     calibration: CalibrationMetric = Field(
-        default=CalibrationMetric.ece, description="What calibration is measured by."
+        default=CalibrationMetric.ece, description="The metric of calibration."
     )
     calibrator: str = Field(
-        default=DEFAULT_CALIBRATOR, description="What the second answer recalibrates confidence by."
+        default=DEFAULT_CALIBRATOR, description="The calibrator of the second answer."
     )
     device: str | None = Field(
-        default=None, description="Where the budget's costs were measured, if on several."
+        default=None, description="The device whose costs count, if several were profiled."
     )
 
 
@@ -70,12 +69,12 @@ class RecommendationParameters(BaseModel):
 def of_model(
     snapshot: SnapshotDependency, asked: Annotated[RecommendationParameters, Query()]
 ) -> Advice:
-    """The deepest level that is shown to be no worse than the unpruned model.
+    """The deepest level that is shown to be no worse than the unpruned model, within margins.
 
-    With the evidence, what would change the answer, and what it does not tell. A level of null is
-    an answer: none.
+    The answer includes its evidence, what would change it, and its limits. Where no level can be
+    recommended, `level` is null.
     """
-    question = RecommendationRequest(
+    request = RecommendationRequest(
         model=asked.model,
         tasks=tuple(asked.task.split(",")) if asked.task is not None else (),
         budget=parse_budget(asked.budget),
@@ -86,5 +85,4 @@ def of_model(
         calibrator=asked.calibrator,
         device=asked.device,
     )
-    with snapshot.cursor() as connection:
-        return Advice.of(recommend(connection, question))
+    return load_advice(snapshot, request)

@@ -14,9 +14,10 @@ from prunelake.schema.row_formats import MEDIA_TYPES, RowFormat
 from ..http.negotiation import chosen_format
 from ..http.problems import ERROR_RESPONSES, status_and_code
 from ..http.request_counters import RequestCounters
-from ..sandbox.worker import SqlRequest, SqlResponseHeader
+from ..sandbox.messages import SqlRequest, SqlResponseHeader
 from ..sandbox.worker_pool import WorkerPool
 from ..settings import ApiSettings
+from .view_openapi import other_formats_content
 
 MAX_CHARACTERS = 100_000
 
@@ -99,7 +100,7 @@ def sql_router(settings: ApiSettings) -> APIRouter:
             gt=0,
             le=most_seconds,
             strict=True,
-            description="From the request on, the waiting for others included.",
+            description="Counted from the request on, with the time spent waiting.",
         )
 
     @router.post(
@@ -107,7 +108,9 @@ def sql_router(settings: ApiSettings) -> APIRouter:
         summary="Rows of a query",
         operation_id="sql",
         response_class=Response,
-        responses={200: {"model": SqlRows, "description": "The rows.", "content": _content()}},
+        responses={
+            200: {"model": SqlRows, "description": "The rows.", "content": other_formats_content()}
+        },
     )
     async def sql(asked: SqlQuery, request: Request) -> Response:
         """Run one statement that reads, on the published snapshot.
@@ -153,10 +156,3 @@ def _headers(head: SqlResponseHeader, question: SqlRequest) -> dict[str, str]:
         for name, value in question.limits.items()
     }
     return found | limits
-
-
-def _content() -> dict[str, Any]:
-    binary = {"schema": {"type": "string", "format": "binary"}}
-    others = (RowFormat.ndjson, RowFormat.parquet, RowFormat.arrow)
-    texts = {"text/csv": {"schema": {"type": "string"}}}
-    return texts | {MEDIA_TYPES[format]: binary for format in others}

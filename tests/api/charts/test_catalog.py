@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 from api.charts import drawing
 from api.charts.catalog import CHARTS
 from api.charts.drawing import Theme
-from api.findings.selection import Selection, checked_selection, find_run
+from api.findings.selection import Selection, SelectionRequest, checked_selection, find_run
 from api.queries import run_metrics
 from api.routes.charts import ChartFormat
 from api.routes.charts import encode_chart as in_format
@@ -68,7 +68,7 @@ class Drawing:
         self.picture = cache(self._picture)
 
     def _levels(self, strategy: str) -> tuple[dict[str, Any], pl.DataFrame]:
-        run = find_run(self.connection, strategy=strategy)
+        run = find_run(self.connection, SelectionRequest(strategy=strategy))
         return run, run_metrics.headline_metrics([run["run_id"]]).rows(self.connection)
 
     def subject(

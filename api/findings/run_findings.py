@@ -1,0 +1,55 @@
+"""Everything that is said about one run: sentences, warnings, and the choices that remain."""
+
+from pydantic import BaseModel, Field
+
+from ..queries import runs
+from ..queries.snapshot import Snapshot
+from . import sentences
+from .selection import SelectionRequest, select_with_levels
+
+
+class Findings(BaseModel):
+    """The findings about a run, in words."""
+
+    run_id: str
+    model: str
+    task: str
+    strategy: str
+    level: int = Field(description="The level that is compared with the unpruned model.")
+    metric: str
+    levels: list[int]
+    metrics: list[str] = Field(description="The metrics that have a value.")
+    outline: str = Field(description="The verdict in one line.")
+    sentences: list[str] = Field(description="The verdict, sentence by sentence.")
+    warnings: list[str] = Field(description="Reasons to trust the numbers less.")
+    caveat: str = Field(description="The number of examples behind the numbers.")
+    explained_by: list[str | None] | None = Field(
+        description="Method, operator and AOPC variant of the explanations; null without any."
+    )
+
+
+def load_findings(snapshot: Snapshot, request: SelectionRequest) -> Findings:
+    """The findings about the run that a request names.
+
+    Raises:
+        NotFound, NothingToShow: as `selection.select_with_levels`.
+    """
+    with snapshot.cursor() as connection:
+        selection, levels = select_with_levels(connection, request)
+        headline = runs.headline_explanation(selection.run_id).rows(connection).rows()
+        uniform, majority = runs.guessing_accuracy(selection.run_id).rows(connection).row(0)
+    return Findings(
+        run_id=selection.run_id,
+        model=selection.run["model"],
+        task=selection.run["task"],
+        strategy=selection.run["strategy"],
+        level=selection.level,
+        metric=selection.metric,
+        levels=sorted(set(levels["level"])),
+        metrics=sorted(set(levels.drop_nulls("value")["metric"])),
+        outline=sentences.one_line_summary(levels),
+        sentences=sentences.summary_sentences(levels, selection.level),
+        warnings=sentences.warnings(levels, uniform, majority, selection.level),
+        caveat=sentences.sample_size_note(levels),
+        explained_by=list(headline[0]) if headline else None,
+    )
