@@ -175,7 +175,7 @@ def test_intervals_cover_their_value_and_stay_in_range(tmp_path: Path) -> None:
 
 def test_a_mean_is_compared_as_by_the_paired_t_test(tmp_path: Path) -> None:
     predictions = drawn_predictions(n=60)
-    write(tmp_path, RUN, predictions=predictions)
+    write(tmp_path, RUN, BOOTSTRAP_REPLICATES, predictions=predictions)
     nll = [
         -row["option_log_likelihoods"][row["gold"]]
         + math.log(sum(math.exp(x) for x in row["option_log_likelihoods"]))
@@ -215,7 +215,13 @@ def test_intervals_of_calibration_metrics_cover_the_value_without_its_bias(tmp_p
 
 
 def test_repeating_an_analysis_gives_the_same_numbers(tmp_path: Path) -> None:
-    write(tmp_path, RUN, predictions=drawn_predictions(), **drawn_explanations())
+    write(
+        tmp_path,
+        RUN,
+        BOOTSTRAP_REPLICATES,
+        predictions=drawn_predictions(),
+        **drawn_explanations(),
+    )
     before = {name: read_table(tmp_path, name) for name in ("metrics", "correlations")}
     analyse(tmp_path, R)
     for name, frame in before.items():

@@ -1,6 +1,7 @@
 """Small builders of given rows: say what a test is about, the rest has a plain default."""
 
 import datetime
+import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -8,15 +9,21 @@ from typing import Any
 
 import polars as pl
 
-from prunelake.analysis.analyse import analyse
-from prunelake.lake.commit import write_run
+from prunelake.analysis.analyse import analysis_of_run
+from prunelake.lake.commit import write_analysis, write_run
 from prunelake.lake.storage import Location
 from prunelake.lake.views import query
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES, ANALYSIS_VERSION
 from prunelake.schema.run_tables import RUN_TABLES
+from prunelake.schema.table import TableRow
 from prunelake.spec import content_hash
 
 Rows = Sequence[Mapping[str, Any]]
+
+FEW_REPLICATES = 200
+"""Enough where a test needs some interval; `prunelake analyse` takes ten times as many."""
+
+_analyses: dict[str, tuple[TableRow, dict[str, pl.DataFrame]]] = {}
 
 
 def identity_of(name: str) -> tuple[str, str]:
@@ -143,10 +150,18 @@ def write_raw(lake: Location, run: Mapping[str, Any], **rows: Rows) -> str:
     return str(run["run_id"])
 
 
-def write(lake: Location, run: Mapping[str, Any], **rows: Rows) -> str:
-    """Write one run of the given rows into the lake, and its analysis; its run_id."""
+def write(
+    lake: Location, run: Mapping[str, Any], replicates: int = FEW_REPLICATES, **rows: Rows
+) -> str:
+    """Write one run of the given rows into the lake, and its analysis; its run_id.
+
+    The process analyses equal rows once.
+    """
     run_id = write_raw(lake, run, **rows)
-    analyse(lake, run_id)
+    key = hashlib.sha256(repr((run, replicates, sorted(rows.items()))).encode()).hexdigest()
+    if key not in _analyses:
+        _analyses[key] = analysis_of_run(lake, run_id, replicates)
+    write_analysis(lake, *_analyses[key])
     return run_id
 
 

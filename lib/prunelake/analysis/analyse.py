@@ -44,13 +44,27 @@ def analyse(lake: Location, run_id: str) -> None:
         LakeError: the lake has no such run, or cannot be written.
         WrongFormat, CorruptFile: as `lake.views.connect`.
     """
+    write_analysis(lake, *analysis_of_run(lake, run_id, BOOTSTRAP_REPLICATES))
+
+
+def analysis_of_run(
+    lake: Location, run_id: str, replicates: int
+) -> tuple[TableRow, dict[str, pl.DataFrame]]:
+    """The row of `analyses` and the frame of every derived table, as `write_analysis` takes them.
+
+    Intervals come from `replicates` resamples.
+
+    Raises:
+        LakeError: the lake has no such run.
+        WrongFormat, CorruptFile: as `lake.views.connect`.
+    """
     with connect(lake, [run_id]) as connection:
         reported = select(connection, "from lake.reported")
         if reported.is_empty():
             scores = load_example_scores(connection)
             options = load_option_scores(connection, scores)
-            metrics, correlations = analyse_examples(scores, BOOTSTRAP_REPLICATES, BOOTSTRAP_SEED)
-            recalibrated = recalibrate(scores, options, BOOTSTRAP_REPLICATES, BOOTSTRAP_SEED)
+            metrics, correlations = analyse_examples(scores, replicates, BOOTSTRAP_SEED)
+            recalibrated = recalibrate(scores, options, replicates, BOOTSTRAP_SEED)
         else:
             metrics, correlations = analyse_published(reported)
             recalibrated = {"metrics": []}  # a calibrator needs examples to be fitted to
@@ -64,7 +78,7 @@ def analyse(lake: Location, run_id: str) -> None:
         "run_id": run_id,
         "analysis_version": ANALYSIS_VERSION,
         "analysed_at": datetime.now(UTC),
-        "replicates": BOOTSTRAP_REPLICATES,
+        "replicates": replicates,
         "seed": BOOTSTRAP_SEED,
         "margin": ACCURACY_MARGIN,
     }
@@ -74,7 +88,7 @@ def analyse(lake: Location, run_id: str) -> None:
         )
         for name, table_rows in rows.items()
     }
-    write_analysis(lake, analysis, frames)
+    return analysis, frames
 
 
 def analyse_examples(
