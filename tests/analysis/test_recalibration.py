@@ -26,6 +26,7 @@ from prunelake.analysis.recalibration import (
     TESTED_ELSEWHERE_NOTE,
     recalibrate,
 )
+from tests.support.endurance import repeats
 from tests.support.lake_rows import example, prediction, rows_of, run_row, write, write_raw
 
 Array = NDArray[np.float64]
@@ -73,7 +74,7 @@ def predictions(log_likelihoods: Array, gold: NDArray[np.int64]) -> Rows:
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One run of 200 examples: calibrated at level 0, overconfident at level 1."""
     folder = tmp_path_factory.mktemp("lake")
-    write(folder, RUN, predictions=predictions(*drawn()))
+    write(folder, RUN, BOOTSTRAP_REPLICATES, predictions=predictions(*drawn()))
     return folder
 
 
@@ -401,7 +402,8 @@ def test_every_kind_of_calibrator_is_reported() -> None:
 
 def test_a_calibrated_model_seldom_seems_to_gain_by_recalibration() -> None:
     found = fitted_to_itself = 0
-    for seed in range(20):
+    samples = repeats(10, 20)
+    for seed in range(samples):
         log_likelihoods, gold = drawn(120, seed)
         log_likelihoods[1] = log_likelihoods[0]  # calibrated at both levels
         known, options = scores_and_options(log_likelihoods, gold)
@@ -417,8 +419,8 @@ def test_a_calibrated_model_seldom_seems_to_gain_by_recalibration() -> None:
         own = whole.confidence(log_likelihoods[1])
         fitted_to_itself += ((own - known.correct[1]) ** 2).mean() < row["before"]
     # Three parameters that are fitted to and judged by the same rows seem to help by chance.
-    assert fitted_to_itself >= 19
-    assert found <= 10
+    assert fitted_to_itself >= samples - 1
+    assert found <= samples // 2
 
 
 def test_the_resamples_are_those_of_the_metrics(lake: Path) -> None:

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
+from tests.support.endurance import repeats
 from tests.support.lake_rows import attribution, example, rows_of, run_row, write, write_raw
 
 RUN = run_row("run")
@@ -120,7 +121,7 @@ def test_of_equal_scores_the_earlier_token_is_on_top(tmp_path: Path) -> None:
     assert [r["spearman"] for r in rows] == [None] * 3
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=repeats(10, 25), deadline=None)
 @given(st.lists(random_scores, min_size=1, max_size=3))
 def test_random_pairs_equal_scipys_and_those_of_sets(examples: list[Scores]) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -151,7 +152,7 @@ def test_random_pairs_equal_scipys_and_those_of_sets(examples: list[Scores]) -> 
         assert {name: row[name] for name in names} == expected[key]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=repeats(10, 25), deadline=None)
 @given(st.lists(random_scores, min_size=1, max_size=3))
 def test_level_overlaps_average_seeds_then_examples(examples: list[Scores]) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kendalltau, pearsonr, spearmanr
 
+from tests.support.endurance import repeats
 from tests.support.lake_rows import deletion, prediction, rows_of, run_row, write
 
 LEVELS = list(range(8))  # more than a test gives
@@ -165,7 +166,7 @@ def test_the_scope_stable_holds_the_levels_whose_accuracy_is_proven_to_stand(
 options = st.lists(st.sampled_from([-2.0, -1.0, 0.0, 0.5]), min_size=2, max_size=2)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=repeats(6, 12), deadline=None)
 @given(
     st.integers(3, 7).flatmap(
         lambda n: st.tuples(
@@ -183,6 +184,7 @@ def test_correlations_of_random_metrics_equal_scipys(
         write(
             lake,
             RUN,
+            50,
             predictions=[
                 prediction(R, level, f"test:{i}", log_likelihoods, i % 2)
                 for level, examples in enumerate(levels)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import ttest_1samp
 
 from tests.support.criteria_runs import CRITERIA, Levels, Loss, compared_run
+from tests.support.endurance import repeats
 from tests.support.example_runs import judged_run, published_run
 from tests.support.lake_rows import deletion, prediction, rows_of, run_row, write
 
@@ -186,7 +187,7 @@ LOSSES = st.one_of(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=repeats(10, 30), deadline=None)
 @given(
     st.dictionaries(
         st.integers(1, 9), st.dictionaries(st.sampled_from(CRITERIA), LOSSES), min_size=1

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from prunelake.analysis.analyse import analyse
+from tests.support.endurance import repeats
 from tests.support.lake_rows import attribution, deletion, prediction, rows_of, run_row, write_raw
 
 LN2 = math.log(2)
@@ -204,7 +205,7 @@ scores = st.lists(st.integers(-2, 2), min_size=TOKENS, max_size=TOKENS).filter(
 )
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=repeats(8, 15), deadline=None)
 @given(st.fixed_dictionaries(dict.fromkeys(product(LEVELS, SEEDS), scores)))
 def test_agreement_across_seeds_is_that_of_all_ordered_pairs(
     given_scores: dict[tuple[int, int], list[int]],
@@ -218,7 +219,9 @@ def test_agreement_across_seeds_is_that_of_all_ordered_pairs(
                 for (level, seed), values in given_scores.items()
             ],
         )
-        found = {level: values(Path(folder), f"level = {level}") for level in LEVELS}
+        rows = rows_of(Path(folder), "select level, metric, value from example_metrics")
+    found = {(row["level"], row["metric"]): row["value"] for row in rows}
+    assert len(found) == len(rows)
 
     def overlap(one: tuple[int, int], other: tuple[int, int]) -> float:
         tops = [
@@ -242,7 +245,7 @@ def test_agreement_across_seeds_is_that_of_all_ordered_pairs(
                 ),
             }
             for metric, value in expected.items():
-                assert found[level][metric] == pytest.approx(value, abs=1e-12), (level, metric)
+                assert found[level, metric] == pytest.approx(value, abs=1e-12), (level, metric)
 
 
 def random_run(folder: Path) -> None:

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prunelake.lake.commit import write_analysis, write_run
+from tests.support.endurance import repeats
 from tests.support.lake_rows import frames, rows_of, run_row, small_analysis
 
 Pairs = Sequence[tuple[float | None, float | None]]
@@ -47,7 +48,7 @@ def falling(start: float, count: int = 4, error: float = 0.0) -> list[tuple[floa
     return [(start - 0.1 * k, start / 2 + error - 0.1 * k) for k in range(count)]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=repeats(8, 15), deadline=None)
 @given(
     st.lists(st.integers(2, 6), min_size=3, max_size=5),
     st.integers(0, 2**32 - 1),

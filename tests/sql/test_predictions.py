@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy.special import log_softmax, softmax
 from scipy.stats import entropy, mannwhitneyu
 
+from tests.support.endurance import repeats
 from tests.support.lake_rows import example, layer, prediction, rows_of, run_row, write_raw
 
 LN2 = math.log(2)
@@ -238,7 +239,7 @@ levels_of_predictions = st.lists(
 )
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=repeats(6, 12), deadline=None)
 @given(levels_of_predictions)
 def test_marts_of_random_predictions_equal_scipys(
     levels: list[list[tuple[list[float], int]]],

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
 from prunelake.lake.commit import write_analysis, write_run
+from tests.support.endurance import repeats
 from tests.support.lake_rows import frames, rows_of, run_row, small_analysis
 
 Row = dict[str, Any]
@@ -209,7 +210,7 @@ def test_the_family_is_the_runs_asked_for(tmp_path: Path) -> None:
     assert rows_of(tmp_path, "from verdicts_at(run_ids := [])") == []
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=repeats(8, 20), deadline=None)
 @given(
     st.lists(
         st.one_of(st.none(), st.floats(0, 1), st.sampled_from([0.0, 0.01, 0.04, 1.0])),

@@ -151,7 +151,7 @@ def write_raw(lake: Location, run: Mapping[str, Any], **rows: Rows) -> str:
 
 
 def write(
-    lake: Location, run: Mapping[str, Any], replicates: int = FEW_REPLICATES, **rows: Rows
+    lake: Location, run: Mapping[str, Any], replicates: int = FEW_REPLICATES, /, **rows: Rows
 ) -> str:
     """Write one run of the given rows into the lake, and its analysis; its run_id.
 
