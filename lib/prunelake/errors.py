@@ -1,135 +1,135 @@
 """All errors that PruneLake raises on purpose.
 
 PruneLakeError
-├── InvalidSpec           a sweep, option or log that cannot be used as it is
+├── InvalidSpec             a sweep, an option or a log cannot be used
 ├── ModelError
-│   ├── ModelNotFound     no weights behind a model reference
-│   ├── HubUnreachable    the hub, or the way to it, does not answer
-│   ├── UnsupportedModel  weights, but no layers that could be found and removed
-│   ├── UnknownLayer      a layer or level beyond those of the model
-│   └── ExportError       a checkpoint that could not be written, or was not right
+│   ├── ModelNotFound       a model reference leads to no weights
+│   ├── HubUnreachable      the hub does not answer
+│   ├── UnsupportedModel    the layers of a model cannot be found or removed
+│   ├── UnknownLayer        the model has no such layer or level
+│   └── ExportError         a checkpoint cannot be written, or gives wrong answers
 ├── TaskError
-│   ├── UnknownTask       no such task in the catalog
-│   ├── DatasetNotFound   the task's rows are neither in PRUNELAKE_DATA nor on the hub
-│   ├── BadRow            a row lacks a column, or its label names no option
-│   ├── EmptySelection    the row selection leaves nothing to evaluate
-│   └── ExampleTooLong    an example does not fit into the model's context
+│   ├── UnknownTask         the catalogue has no such task
+│   ├── DatasetNotFound     neither PRUNELAKE_DATA nor the hub has the rows of a task
+│   ├── BadRow              a row lacks a column, or its label names no option
+│   ├── EmptySelection      a row selection leaves no rows
+│   └── ExampleTooLong      an example does not fit into the model's context
 ├── LakeError
-│   ├── CorruptFile       a file that is not what was written
-│   ├── WrongFormat       a lake written by another format version
-│   ├── NoSnapshot        nothing was published yet, or by another version of PruneLake
-│   └── QueryError        SQL that DuckDB refuses
-├── InvalidCalibrator     a calibrator that cannot be applied, or that the lake lacks
-├── NoServer              no Prefect server, or one without the deployments
-├── NoCluster             no Ray, or no cluster of it that computes what it is given
-└── RequestError          a request that the API cannot answer
-    ├── InvalidRequest    a parameter or value that means nothing
-    ├── NotFound          no such view, run, example or chart
-    ├── NothingToShow     a run that lacks what was asked for
-    ├── LimitExceeded     an answer beyond a limit of time, memory or size
-    ├── Outdated          a page of a snapshot that has been replaced
-    ├── Busy              no process is free to answer
-    └── Refused           no token or a wrong one, or a caller from outside
+│   ├── CorruptFile         a file is not as it was written
+│   ├── WrongFormat         a lake has another format version
+│   ├── NoSnapshot          the lake has no snapshot of this version of PruneLake
+│   └── QueryError          DuckDB rejects the SQL
+├── InvalidCalibrator       a calibrator cannot be applied, or the lake lacks it
+├── PrefectUnavailable      no Prefect server answers, or it lacks the deployments
+├── RayUnavailable          Ray is not installed, or no cluster computes
+└── RequestError            the API cannot answer a request
+    ├── InvalidRequest      a parameter or value is invalid
+    ├── NotFound            there is no such view, run, example or chart
+    ├── NothingToShow       a run lacks the requested data
+    ├── LimitExceeded       an answer exceeds a limit of time, memory or size
+    ├── OutdatedCursor      the snapshot of a page was replaced
+    ├── ServerBusy          no process is free to answer
+    └── AccessDenied        the token is missing or wrong, or the caller is not local
 """
 
 from collections.abc import Iterable
 
 
 def one_line(error: BaseException) -> str:
-    """An error of another library, to be quoted in a message of ours."""
+    """The type and message of another library's error in one line, to quote in a message."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 class PruneLakeError(Exception):
-    """One clear line: what is wrong, where, and what would do."""
+    """The base of all errors. The message is one line: the problem, its place and the remedy."""
 
 
 class InvalidSpec(PruneLakeError):
-    """A sweep, an option or a log to import that cannot be used as it is."""
+    """A sweep, an option or a log to import cannot be used."""
 
 
 class ModelError(PruneLakeError):
-    """Something about a model."""
+    """An error about a model."""
 
 
 class ModelNotFound(ModelError):
-    """No weights behind a model reference."""
+    """A model reference leads to no weights."""
 
 
 class HubUnreachable(ModelError):
-    """The hub, or the way to it, does not answer."""
+    """The hub does not answer, or the network does not reach it."""
 
 
 class UnsupportedModel(ModelError):
-    """A model whose attention layers, or MLPs, could not be found or removed."""
+    """The attention layers or MLPs of a model cannot be found or removed."""
 
 
 class UnknownLayer(ModelError):
-    """A layer or level that the model does not have."""
+    """The model has no such layer or level."""
 
 
 class ExportError(ModelError):
-    """A checkpoint that could not be written, or that answers otherwise than it should."""
+    """A checkpoint cannot be written, or answers differently from the model in the lake."""
 
 
 class TaskError(PruneLakeError):
-    """Something about a task or its data."""
+    """An error about a task or its data."""
 
 
 class UnknownTask(TaskError):
-    """No such task in the catalog."""
+    """The catalogue has no such task."""
 
 
 class DatasetNotFound(TaskError):
-    """The rows of a task are not where they were looked for."""
+    """Neither PRUNELAKE_DATA nor the hub has the rows of a task."""
 
 
 class BadRow(TaskError):
-    """A row that lacks a column or whose label names no option."""
+    """A row lacks a column, or its label names no option."""
 
 
 class EmptySelection(TaskError):
-    """A row selection that leaves nothing to evaluate."""
+    """A row selection leaves no rows to evaluate."""
 
 
 class ExampleTooLong(TaskError):
-    """An example that does not fit into the model's context."""
+    """An example does not fit into the model's context."""
 
 
 class LakeError(PruneLakeError):
-    """Something about the lake."""
+    """An error about a lake."""
 
 
 class CorruptFile(LakeError):
-    """A file of the lake that is not what was written."""
+    """A file of the lake is not as it was written."""
 
 
 class WrongFormat(LakeError):
-    """A lake written by another format version."""
+    """A lake has another format version."""
 
 
 class NoSnapshot(LakeError):
-    """Nothing was published yet, or by another version of PruneLake."""
+    """The lake has no snapshot, or one of another version of PruneLake."""
 
 
 class QueryError(LakeError):
-    """SQL that DuckDB refuses."""
+    """DuckDB rejects the SQL."""
 
 
 class InvalidCalibrator(PruneLakeError):
-    """A calibrator that cannot be applied, or that the lake does not have."""
+    """A calibrator cannot be applied, or the lake does not have it."""
 
 
 class PrefectUnavailable(PruneLakeError):
-    """No Prefect server answers, or it does not know PruneLake's deployments."""
+    """No Prefect server answers, or it lacks PruneLake's deployments."""
 
 
 class RayUnavailable(PruneLakeError):
-    """No Ray is installed, or no cluster of it answers and computes what it is given."""
+    """Ray is not installed, or no cluster of it answers and computes."""
 
 
 class RequestError(PruneLakeError):
-    """A request that the API cannot answer; `choices` are what it could have named."""
+    """The API cannot answer a request; `choices` are valid values, if there is a list of them."""
 
     def __init__(self, message: str, choices: Iterable[str] = ()) -> None:
         super().__init__(message)
@@ -137,23 +137,23 @@ class RequestError(PruneLakeError):
 
 
 class InvalidRequest(RequestError):
-    """A parameter or value that means nothing."""
+    """A parameter or value is invalid."""
 
 
 class NotFound(RequestError):
-    """No such view, run, example or chart."""
+    """There is no such view, run, example or chart."""
 
 
 class NothingToShow(RequestError):
-    """A run that lacks what was asked for."""
+    """A run lacks the requested data."""
 
 
 class LimitExceeded(RequestError):
-    """An answer beyond a limit of time, memory or size."""
+    """An answer exceeds a limit of time, memory or size."""
 
 
 class OutdatedCursor(RequestError):
-    """A page of a snapshot that has been replaced."""
+    """The snapshot of a page was replaced."""
 
 
 class ServerBusy(RequestError):
@@ -161,4 +161,4 @@ class ServerBusy(RequestError):
 
 
 class AccessDenied(RequestError):
-    """No token or a wrong one, or a caller from outside."""
+    """The token is missing or wrong, or the caller is not on this machine."""

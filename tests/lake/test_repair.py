@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 
@@ -316,7 +316,9 @@ def test_no_numbers_are_computed_from_damaged_files(lake: Path) -> None:
 
 
 @pytest.mark.parametrize("lock", [locks.WRITE_LOCK, locks.PUBLISH_LOCK])
-@pytest.mark.parametrize("act", [quarantine, repair])
+@pytest.mark.parametrize(
+    "act", [quarantine, partial(repair, analyse=analyse)], ids=["quarantine", "repair"]
+)
 def test_a_lake_with_a_writer_at_work_is_left_alone(
     lake: Path, lock: str, act: Callable[[Path], list[str]]
 ) -> None:
