@@ -241,13 +241,13 @@ def test_a_model_from_the_hub_has_its_commit_for_revision(folder: Path, tmp_path
     code = (
         "from pathlib import Path\n"
         "from prunelake.errors import ModelNotFound\n"
-        "from prunelake.models.loading import load\n"
-        "from prunelake.models.sources import resolve\n"
+        "from prunelake.models.loading import load_model\n"
+        "from prunelake.models.sources import resolve_model\n"
         "for name in ('org/tiny', 'org/tiny@v1'):\n"
-        "    source = resolve(f'hub:{name}', Path('unused'))\n"
-        "    print(source.revision, source.layer_count, load(source).model.dtype)\n"
+        "    source = resolve_model(f'hub:{name}', Path('unused'))\n"
+        "    print(source.revision, source.layer_count, load_model(source).model.dtype)\n"
         "for name in ('org/none', 'org/tiny@v2', 'not a name'):\n"
-        "    try: resolve(f'hub:{name}', Path('unused'))\n"
+        "    try: resolve_model(f'hub:{name}', Path('unused'))\n"
         "    except ModelNotFound as error: print(error)\n"
     )
     with running_hub(served) as endpoint:

@@ -134,10 +134,10 @@ def _loading_section(kind: CheckpointKind, unit: Unit) -> list[str]:
     return [
         "```python",
         "from pathlib import Path",
-        "from prunelake.models.loading import load",
-        "from prunelake.models.sources import resolve",
+        "from prunelake.models.loading import load_model",
+        "from prunelake.models.sources import resolve_model",
         "",
-        'loaded = load(resolve("FOLDER", Path("cache")))',
+        'loaded = load_model(resolve_model("FOLDER", Path("cache")))',
         "model, tokenizer = loaded.model, loaded.tokenizer",
         "```",
         "",
