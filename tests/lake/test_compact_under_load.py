@@ -24,6 +24,7 @@ import sys, time
 from pathlib import Path
 from prunelake.lake.bound_query import BoundQuery
 from api.queries.snapshot import LatestSnapshot
+from prunelake.analysis.analyse import analyse
 from prunelake.lake import commit, read, views
 from prunelake.lake.compact import compact
 from prunelake.lake.publish import publish
@@ -69,7 +70,7 @@ while time.time() < until:
     if role == "write":
         write(turns)
     elif role in ("compact", "publish"):
-        {"compact": compact, "publish": publish}[role](lake)
+        compact(lake) if role == "compact" else publish(lake, analyse)
     else:
         now = {"query": query, "serve": serve, "table": table}[role]()
         assert now >= seen, f"{seen} runs were there, now {now}"

@@ -139,8 +139,7 @@ KILLED = """
 import os, signal, sys
 from prunelake.lake import leases, s3
 from prunelake.lake.commit import write_run
-from prunelake.lake.objects import object_path
-from prunelake.schema.tables import TABLES
+from prunelake.lake.objects import parse_object_path
 from tests.support.lake_rows import small_run
 leases.TIME_TO_LIVE = 0.6
 asked, count = s3.call_once, 0
@@ -151,7 +150,7 @@ def told(bucket, key, operation, *arguments, **named):
         os.kill(os.getpid(), signal.SIGKILL)
     return asked(bucket, key, operation, *arguments, **named)
 s3.call_once = told
-write_run(object_path(sys.argv[1]), *small_run())
+write_run(parse_object_path(sys.argv[1]), *small_run())
 """
 
 
