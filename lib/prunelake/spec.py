@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -35,6 +36,17 @@ SpecialTokens = Literal["tokenizer", "bos", "none"]
 Levels = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]  # the lake keeps 32 bits
+
+
+class CheckpointKind(StrEnum):
+    """The form of an exported checkpoint.
+
+    A `portable` checkpoint loads in any transformers; its removed modules are zeroed. A `compact`
+    checkpoint lacks the weights of the removed modules and loads with PruneLake only.
+    """
+
+    portable = "portable"
+    compact = "compact"
 
 
 class FrozenValue(BaseModel):

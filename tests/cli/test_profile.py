@@ -190,19 +190,22 @@ def test_the_order_comes_from_the_run_in_the_measured_number_format(
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (("--levels", "0,6"), "level 6: the model has 5 attention layers, so that levels go"),
+        (("--levels", "0,6"), "level 6: the model has 5 attention layers; levels go"),
         (("--levels", "-1"), "--levels -1: Input should be greater than or equal to 0"),
         (("--levels", "two"), "'two' is not a list of whole numbers like 0,4,8"),
         (("--repeats", "0"), "--repeats 0: Input should be greater than or equal to 1"),
         (("--new-tokens", "0"), "--new-tokens 0: Input should be greater than"),
         (("--batch", "-2"), "--batch -2: Input should be greater than"),
-        (("--prompt-tokens", "2047"), "2047 prompt tokens and 2 new ones are 2049; the model's"),
+        (("--prompt-tokens", "2047"), "2047 prompt tokens and 2 new tokens are 2049; the"),
         (
             ("--dtype", "int3"),
             "--dtype int3: Input should be 'float32', 'float32_bf16'",
         ),
         (("--strategy", "best"), "--strategy best: Input should be 'cosine'"),
-        (("--strategy", "divergence"), "an order by divergence is searched on examples of a task"),
+        (
+            ("--strategy", "divergence"),
+            "strategy divergence searches its order on examples of a task",
+        ),
         (("--model", "absent"), "absent"),
         (("--run", "0123"), "run '0123' is not one of this model, revision and strategy"),
         (("--calibration", "absent.txt"), "absent.txt"),

@@ -1,4 +1,4 @@
-"""`prunelake export --calibrator`: what is written beside the weights, and when nothing is."""
+"""`prunelake export --calibrator`: the file beside the weights, its card section, and refusals."""
 
 import json
 import sys
@@ -22,7 +22,7 @@ LAKE = Path("lake")
 
 @pytest.fixture(autouse=True)
 def revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """That of a model in `tiny`."""
+    """The revision of a model that is saved in the folder `tiny`."""
     monkeypatch.chdir(tmp_path)
     for name in ("PRUNELAKE_LAKE", "PRUNELAKE_DTYPE"):
         monkeypatch.delenv(name, raising=False)
@@ -31,8 +31,8 @@ def revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return resolve_model("tiny", tmp_path).revision
 
 
-def a_run(revision: str, name: str, task: str, n: int = 80, is_analysed: bool = True) -> str:
-    """A run of n examples, of which each is more confident at level 1."""
+def add_run(revision: str, name: str, task: str, n: int = 80, is_analysed: bool = True) -> str:
+    """Write a run of n examples, each more confident at level 1; return its id."""
     run = run_row(
         name, revision=revision, removal_order=ORDER, layer_count=5, task=task, example_count=n
     )
@@ -52,33 +52,32 @@ def a_run(revision: str, name: str, task: str, n: int = 80, is_analysed: bool = 
     return run_id
 
 
-def call(
+def export(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
 ) -> tuple[int, str]:
-    given = ["prunelake", "export", "tiny", "--out", "out", *arguments]
-    monkeypatch.setattr(sys, "argv", given)
+    monkeypatch.setattr(sys, "argv", ["prunelake", "export", "tiny", "--out", "out", *arguments])
     with pytest.raises(SystemExit) as exit_:
         main()
-    said = capsys.readouterr()
-    return int(exit_.value.code or 0), said.out + said.err
+    captured = capsys.readouterr()
+    return int(exit_.value.code or 0), captured.out + captured.err
 
 
 @pytest.mark.parametrize("name", CALIBRATOR_NAMES)
-def test_the_calibrator_of_the_level_is_beside_the_weights(
+def test_the_calibrator_of_the_level_is_written_beside_the_weights(
     name: str,
     revision: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    run_id = a_run(revision, "run", "demo")
-    code, told = call(monkeypatch, capsys, "--level", "1", "--calibrator", name)
-    assert code == 0, told
-    assert f"calibrator.json: {name}, fitted to 80 predictions on demo of run {run_id}." in told
-    found = json.loads(Path("out/calibrator.json").read_text())
+    run_id = add_run(revision, "run", "demo")
+    code, output = export(monkeypatch, capsys, "--level", "1", "--calibrator", name)
+    assert code == 0, output
+    assert f"calibrator.json: {name}, fitted to 80 predictions on demo of run {run_id}." in output
+    written = json.loads(Path("out/calibrator.json").read_text())
     (row,) = rows_of(LAKE, f"from calibrators where level = 1 and calibrator = '{name}'")
-    assert found["parameters"] == json.loads(row["parameters"])
-    assert found["kind"] == ("temperature" if name == UNPRUNED_TEMPERATURE else name)
-    assert {key: found[key] for key in ("calibrator", "level", "task", "run_id", "fit_rows")} == {
+    assert written["parameters"] == json.loads(row["parameters"])
+    assert written["kind"] == ("temperature" if name == UNPRUNED_TEMPERATURE else name)
+    assert {key: written[key] for key in ("calibrator", "level", "task", "run_id", "fit_rows")} == {
         "calibrator": name,
         "level": 1,
         "task": "demo",
@@ -96,54 +95,56 @@ def test_the_calibrator_of_the_level_is_beside_the_weights(
     gain = f"{ece['gain']:+.3f} | {ece['gain_low']:+.3f} to {ece['gain_high']:+.3f}"
     assert f"| ece | {ece['before']:.3f} | {ece['value']:.3f} | {interval} | {gain} | 80 |" in card
     assert card.count("## What was measured") == 1
-    assert ("of the unpruned model" in card) == (name == UNPRUNED_TEMPERATURE)
+    assert ("at level 0, of the unpruned model" in card) == (name == UNPRUNED_TEMPERATURE)
 
 
-def test_without_one_nothing_is_beside_the_weights(
+def test_no_calibrator_is_written_unless_requested(
     revision: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    a_run(revision, "run", "demo")
-    assert call(monkeypatch, capsys, "--level", "1")[0] == 0
+    add_run(revision, "run", "demo")
+    assert export(monkeypatch, capsys, "--level", "1")[0] == 0
     assert not Path("out/calibrator.json").exists()
     assert "Calibrator" not in Path("out/README.md").read_text()
 
 
-def test_of_several_runs_one_is_chosen(
+def test_one_of_several_runs_has_to_be_chosen(
     revision: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_ids = {task: a_run(revision, task, task) for task in ("boolq", "rte")}
-    code, told = call(monkeypatch, capsys, "--level", "1", "--calibrator", "temperature")
+    run_ids = {task: add_run(revision, task, task) for task in ("boolq", "rte")}
+    code, output = export(monkeypatch, capsys, "--level", "1", "--calibrator", "temperature")
     assert code == 1
-    assert "a calibrator is of one task, and several runs have level 1; choose one by --run" in told
-    assert all(f"{run_id} ({task}, float32)" in told for task, run_id in run_ids.items())
+    assert (
+        "a calibrator belongs to one task, and several runs have level 1; choose one by --run"
+        in output
+    )
+    assert all(f"{run_id} ({task}, float32)" in output for task, run_id in run_ids.items())
     assert not Path("out").exists()
     chosen = ("--calibrator", "temperature", "--run", run_ids["rte"])
-    assert call(monkeypatch, capsys, "--level", "1", *chosen)[0] == 0
+    assert export(monkeypatch, capsys, "--level", "1", *chosen)[0] == 0
     assert json.loads(Path("out/calibrator.json").read_text())["task"] == "rte"
 
 
-def test_what_cannot_be_had_is_named_and_nothing_is_written(
+def test_a_missing_calibrator_is_named_and_nothing_is_written(
     revision: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refused(level: int, name: str = "temperature") -> str:
-        code, told = call(monkeypatch, capsys, "--level", str(level), "--calibrator", name)
+        code, output = export(monkeypatch, capsys, "--level", str(level), "--calibrator", name)
         assert code == 1
         assert not Path("out").exists()
-        return told
+        return output
 
     assert "sweep first" in refused(1)
-    few = a_run(revision, "few", "demo", n=30)
+    few = add_run(revision, "few", "demo", n=30)
     assert "--calibrator softer: choose temperature, affine" in refused(1, "softer")
     assert "has no run of this model by this strategy with level 2" in refused(2)
-    said = refused(1)
-    assert f"run {few} has none at level 1: 30 scored rows: at least 50 are needed" in said
+    assert f"run {few} has none at level 1: 30 scored rows: at least 50 are needed" in refused(1)
 
 
 def test_a_run_without_analysis_is_named(
     revision: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_id = a_run(revision, "bare", "demo", is_analysed=False)
-    code, told = call(monkeypatch, capsys, "--level", "1", "--calibrator", "beta")
+    run_id = add_run(revision, "bare", "demo", is_analysed=False)
+    code, output = export(monkeypatch, capsys, "--level", "1", "--calibrator", "beta")
     assert code == 1
-    assert f"run {run_id} has none at level 1; `prunelake analyse` fits them" in told
+    assert f"run {run_id} has none at level 1; `prunelake analyse` fits them" in output
     assert not Path("out").exists()

@@ -11,13 +11,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from prunelake.cli.app import main
 from prunelake.export import checkpoint
-from prunelake.export.model_card import CheckpointKind
 from prunelake.lake.views import query
 from prunelake.models.loading import load_model
 from prunelake.models.removal import removed
 from prunelake.models.sources import resolve_model
 from prunelake.settings import Settings
-from prunelake.spec import UNIT_NAMES, Dtype, Rows, Strategy, SweepSpec, Unit
+from prunelake.spec import UNIT_NAMES, CheckpointKind, Dtype, Rows, Strategy, SweepSpec, Unit
 from prunelake.strategies.removal_order import removal_order
 from prunelake.sweep.plan import plan_sweep
 from tests.support.example_runs import explained_run
@@ -31,7 +30,7 @@ IDS = torch.tensor([[5, 6, 7, 8, 9]])
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _in_a_new_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("PRUNELAKE_LAKE", "PRUNELAKE_DTYPE"):
         monkeypatch.delenv(name, raising=False)
@@ -39,13 +38,13 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def revision(tmp_path: Path) -> str:
-    """That of a model in `tiny`, whose context holds calibration windows."""
+    """The revision of a model in the folder `tiny`; its context is long enough for calibration."""
     tiny_model("llama", max_position_embeddings=2048).save_pretrained(tmp_path / "tiny")
     tiny_tokenizer().save_pretrained(tmp_path / "tiny")
     return resolve_model("tiny", tmp_path).revision
 
 
-def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+def export(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     monkeypatch.setattr(sys, "argv", ["prunelake", "export", *arguments])
     with pytest.raises(SystemExit) as exit_:
         main()
@@ -53,31 +52,31 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return exit_.value.code
 
 
-def a_run(revision: str, name: str = "run", **columns: Any) -> str:
-    """A run in the lake of the tiny model: levels 0 to 2, examples and explanations."""
+def add_run(revision: str, name: str = "run", **columns: Any) -> str:
+    """Write a run of the tiny model with levels 0 to 2 and explanations; return its id."""
     row: dict[str, Any] = {"revision": revision, "removal_order": ORDER, "task": "demo"}
     return explained_run(Path("lake"), name, **row | columns)
 
 
-def files(folder: Path) -> dict[str, bytes]:
+def file_contents(folder: Path) -> dict[str, bytes]:
     return {str(p): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 def logits(model: Any) -> torch.Tensor:
     with torch.inference_mode():
-        found: torch.Tensor = model(input_ids=IDS).logits
-    return found
+        output: torch.Tensor = model(input_ids=IDS).logits
+    return output
 
 
 @pytest.mark.parametrize("kind", ["portable", "compact"])
-def test_the_lake_s_order_is_exported(
+def test_the_order_of_the_lake_is_exported(
     kind: str, revision: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_id = a_run(revision)
-    assert call(monkeypatch, "tiny", "--level", "2", "--kind", kind, "--out", "out") == 0
+    run_id = add_run(revision)
+    assert export(monkeypatch, "tiny", "--level", "2", "--kind", kind, "--out", "out") == 0
     out, err = capsys.readouterr()
     assert "without attention layers 0, 3" in out
-    assert f"The choice is from run {run_id} of the lake." in out
+    assert f"The order comes from run {run_id} of the lake." in out
     assert not err
     whole = load_model(resolve_model("tiny", Path("cache"))).model
     with removed(whole, ORDER[:2]):
@@ -96,19 +95,19 @@ def test_the_lake_s_order_is_exported(
     assert str(Path.cwd()) not in Path("out/config.json").read_text()
 
 
-def test_the_card_tells_what_the_lake_has_measured(
+def test_the_card_shows_the_metrics_of_the_lake(
     revision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_id = a_run(revision)
-    a_run("another", "other revision")
-    a_run(revision, "other strategy", strategy="random:0")
+    run_id = add_run(revision)
+    add_run("another", "other revision")
+    add_run(revision, "other strategy", strategy="random:0")
     bare = write_raw(
         Path("lake"), run_row("bare", revision=revision, removal_order=ORDER, task="sst2")
     )
-    assert call(monkeypatch, "tiny", "--level", "1", "--out", "out") == 0
+    assert export(monkeypatch, "tiny", "--level", "1", "--out", "out") == 0
     text = Path("out/README.md").read_text()
     rows = [line for line in text.splitlines() if line.startswith("| demo")]
-    told = query(
+    expected_rows = query(
         Path("lake"),
         f"""
         select
@@ -120,7 +119,7 @@ def test_the_card_tells_what_the_lake_has_measured(
         order by metric
         """,
     ).to_dicts()
-    for line, row in zip(rows[:2], told, strict=True):
+    for line, row in zip(rows[:2], expected_rows, strict=True):
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         interval = f"{row['ci_low']:.3f} to {row['ci_high']:.3f}"
         assert cells[2:5] == [f"{row['unpruned_value']:.3f}", f"{row['value']:.3f}", interval]
@@ -132,7 +131,7 @@ def test_the_card_tells_what_the_lake_has_measured(
         "ECE",
         "comprehensiveness (kernel_shap delete_text eraser)",
     ]
-    # 0.5 less 0.125 a level, over the two examples that were explained: too few for intervals.
+    # 0.5 minus 0.125 for each level, over two explained examples: too few for intervals.
     assert "| 0.500 | 0.375 | none | -0.125 | none | inconclusive | 2 |" in rows[2]
     for missing in ("accuracy on sst2", "comprehensiveness on sst2", f"run {bare} has no analysis"):
         assert f"- {missing}" in text
@@ -143,19 +142,19 @@ def test_the_card_tells_what_the_lake_has_measured(
 
 
 @pytest.mark.parametrize(
-    ("kind", "like"), [("compact", "this checkpoint"), ("portable", "its compact kind")]
+    ("kind", "form"), [("compact", "in this checkpoint"), ("portable", "in a compact one")]
 )
-def test_the_card_tells_what_the_level_costs_where_it_was_profiled(
-    kind: str, like: str, revision: str, monkeypatch: pytest.MonkeyPatch
+def test_the_card_shows_the_cost_of_a_profiled_level(
+    kind: str, form: str, revision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    a_run(revision)
-    a_run(revision, "another task", task="other")
+    add_run(revision)
+    add_run(revision, "another task", task="other")
     given: dict[str, Any] = {"revision": revision, "removal_order": ORDER}
     profiled(Path("lake"), "cpu", **given)
     profiled(Path("lake"), "gpu", {0: [2.0], 1: [1.0]}, device_name="a GPU", **given)
     profiled(Path("lake"), "other", {0: [2.0]}, device_name="not there", **given)
     arguments = ("tiny", "--level", "1", "--out", "out", "--kind", kind)
-    assert call(monkeypatch, *arguments) == 0
+    assert export(monkeypatch, *arguments) == 0
     text = Path("out/README.md").read_text()
     _, _, costs = text.partition("## What it costs\n")
     rows = [line for line in costs.splitlines() if line.startswith("| a ")]
@@ -166,7 +165,7 @@ def test_the_card_tells_what_the_level_costs_where_it_was_profiled(
         f"| a GPU | float32 {sizes} 400 tokens/s (2.00 x, 2.00 to 2.00) | "
         "20 tokens/s (2.00 x, 2.00 to 2.00) |",
     ]
-    assert f"really without what is removed, as {like} is; beside level 0" in costs
+    assert f"the removed modules really absent, as {form}, beside level 0" in costs
     assert "its speed and its memory" not in text
     assert "not there" not in text
 
@@ -174,106 +173,107 @@ def test_the_card_tells_what_the_level_costs_where_it_was_profiled(
 def test_a_level_that_no_run_has_is_exported_with_a_warning(
     revision: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    a_run(revision)
-    assert call(monkeypatch, "tiny", "--level", str(LAYER_COUNT), "--out", "out") == 0
-    told = "Nothing was measured at level 5: the lake's runs have the levels 0, 1, 2."
-    assert capsys.readouterr().err == f"warning: {told}\n"
-    assert told in Path("out/README.md").read_text()
+    add_run(revision)
+    assert export(monkeypatch, "tiny", "--level", str(LAYER_COUNT), "--out", "out") == 0
+    warning = "Nothing was measured at level 5: the lake's runs have the levels 0, 1, 2."
+    assert capsys.readouterr().err == f"warning: {warning}\n"
+    assert warning in Path("out/README.md").read_text()
     assert "| demo |" not in Path("out/README.md").read_text()
 
 
 @pytest.mark.parametrize("strategy", ["cosine", "random:3", "iterative", "last"])
-def test_an_order_that_the_lake_lacks_is_that_of_a_sweep(
+def test_without_a_run_the_order_of_a_sweep_is_computed(
     strategy: str,
     revision: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    a_run("another")  # an older revision says nothing of this one
+    add_run("another")  # a run of another revision does not count
     name, _, seed = strategy.partition(":")
-    wanted = Strategy.model_validate({"name": name, "seed": seed or 0})
-    spec = SweepSpec(model="tiny", task="everyday_knowledge", rows=Rows(first=1), strategy=wanted)
-    work = plan_sweep(spec, Settings())
-    assert work.source.revision == revision
+    parsed = Strategy.model_validate({"name": name, "seed": seed or 0})
+    spec = SweepSpec(model="tiny", task="everyday_knowledge", rows=Rows(first=1), strategy=parsed)
+    plan = plan_sweep(spec, Settings())
+    assert plan.source.revision == revision
     order = removal_order(
-        load_model(work.source).model, wanted, work.calibration_windows, depth=3
+        load_model(plan.source).model, parsed, plan.calibration_windows, depth=3
     ).layers
     arguments = ("tiny", "--level", "3", "--strategy", strategy, "--out", "out")
-    assert call(monkeypatch, *arguments) == 0
+    assert export(monkeypatch, *arguments) == 0
     out, err = capsys.readouterr()
     assert f"has no run of this model by {strategy}: computing its order" in out
     assert f"attention layers {', '.join(map(str, sorted(order[:3])))} (" in out
     assert err.startswith("warning: Nothing was measured: the lake has no run")
     card = Path("out/README.md").read_text()
     text = "bundled" if name in ("cosine", "iterative") else "none"
-    assert f"computed for this export (calibration text: {text})" in card
+    assert f"an order computed here (calibration text: {text})" in card
 
 
 @pytest.mark.parametrize("strategy", ["divergence", "balanced"])
-def test_an_order_searched_on_examples_is_taken_from_a_run_only(
+def test_an_order_searched_on_examples_needs_a_run(
     strategy: str,
     revision: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    a_run(revision)
+    add_run(revision)
     arguments = ("tiny", "--level", "2", "--strategy", strategy, "--out", "out")
-    assert call(monkeypatch, *arguments) == 1
-    assert "searched on examples of a task: sweep first" in capsys.readouterr().err
+    assert export(monkeypatch, *arguments) == 1
+    assert "searches its order on examples of a task: run a sweep first" in capsys.readouterr().err
     assert not Path("out").exists()
-    a_run(revision, "searched", strategy=strategy)
-    assert call(monkeypatch, *arguments) == 0
+    add_run(revision, "searched", strategy=strategy)
+    assert export(monkeypatch, *arguments) == 0
 
 
-def test_runs_that_part_have_to_be_chosen_from(
+def test_one_of_several_differing_runs_has_to_be_chosen(
     revision: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first, second = a_run(revision), a_run(revision, "b", removal_order=[3, 1, 0, 2, 4])
+    first, second = add_run(revision), add_run(revision, "b", removal_order=[3, 1, 0, 2, 4])
     arguments = ("tiny", "--level", "2", "--out", "out")
-    assert call(monkeypatch, *arguments) == 1
+    assert export(monkeypatch, *arguments) == 1
     err = capsys.readouterr().err
     assert "choose one by --run" in err
     assert f"run {first} (demo, float32) [0, 3]" in err
     assert f"run {second} (demo, float32) [1, 3]" in err
-    assert call(monkeypatch, *arguments, "--run", "nonsense") == 1
+    assert export(monkeypatch, *arguments, "--run", "nonsense") == 1
     assert first in capsys.readouterr().err
     assert not Path("out").exists()
-    assert call(monkeypatch, *arguments, "--run", second) == 0
+    assert export(monkeypatch, *arguments, "--run", second) == 0
     card = Path("out/README.md").read_text()
     assert f"`{second}`" in card
     assert first not in card
-    # At level 1 they agree, and at level 3, which they reach by another way.
-    assert call(monkeypatch, "tiny", "--level", "1", "--out", "one") == 0
+    # They agree at level 1, and at level 3, which they reach in another order.
+    assert export(monkeypatch, "tiny", "--level", "1", "--out", "one") == 0
     card = Path("one/README.md").read_text()
     assert {f"`{first}` (float32)", f"`{second}` (float32)"} == set(
         re.findall(r"`\w+` \(.*?\)", card)
     )
-    assert call(monkeypatch, "tiny", "--level", "3", "--out", "three") == 0
+    assert export(monkeypatch, "tiny", "--level", "3", "--out", "three") == 0
 
 
-def test_the_number_format_is_that_of_the_runs(
+def test_the_default_number_format_is_that_of_the_runs(
     revision: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    a_run(revision, dtype="bfloat16")
+    add_run(revision, dtype="bfloat16")
 
     def stored(folder: str) -> set[torch.dtype]:
         return {tensor.dtype for tensor in load_file(f"{folder}/model.safetensors").values()}
 
-    assert call(monkeypatch, "tiny", "--level", "1", "--out", "out") == 0
+    assert export(monkeypatch, "tiny", "--level", "1", "--out", "out") == 0
     assert stored("out") == {torch.bfloat16}
-    assert "- what computing in" not in Path("out/README.md").read_text()
+    assert "- the effect of computing in" not in Path("out/README.md").read_text()
     arguments = ("tiny", "--level", "1", "--dtype", "float16", "--out", "half")
-    assert call(monkeypatch, *arguments) == 0
+    assert export(monkeypatch, *arguments) == 0
     assert stored("half") == {torch.float16}
     assert (
-        "computing in float16 changes: the runs in bfloat16" in Path("half/README.md").read_text()
+        "- the effect of computing in float16: the runs computed in bfloat16"
+        in Path("half/README.md").read_text()
     )
-    a_run(revision, "b", dtype="float32_bf16")
+    add_run(revision, "b", dtype="float32_bf16")
     capsys.readouterr()
-    assert call(monkeypatch, "tiny", "--level", "1", "--out", "either") == 1
+    assert export(monkeypatch, "tiny", "--level", "1", "--out", "either") == 1
     assert "runs in bfloat16 and in float32_bf16: choose one by --dtype" in capsys.readouterr().err
     arguments = ("tiny", "--level", "1", "--dtype", "float32_bf16", "--out", "either")
-    assert call(monkeypatch, *arguments) == 0
+    assert export(monkeypatch, *arguments) == 0
     assert stored("either") == {torch.float32}
 
 
@@ -291,7 +291,7 @@ def test_the_number_format_is_that_of_the_runs(
         (["--level", "1", "--run", "abc"], "the lake's are: none"),
     ],
 )
-def test_what_cannot_be_exported_is_one_line(
+def test_an_impossible_request_is_refused_in_one_line(
     arguments: list[str],
     mentioned: str,
     revision: str,
@@ -299,7 +299,7 @@ def test_what_cannot_be_exported_is_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert revision
-    assert call(monkeypatch, "tiny", *arguments, "--out", "out") == 1
+    assert export(monkeypatch, "tiny", *arguments, "--out", "out") == 1
     err = capsys.readouterr().err
     assert err.startswith("error: ")
     assert mentioned in err
@@ -307,29 +307,29 @@ def test_what_cannot_be_exported_is_one_line(
     assert {p.name for p in Path().iterdir()} == {"tiny"}
 
 
-def test_what_is_there_stays(
+def test_existing_files_stay(
     revision: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    a_run(revision)
+    add_run(revision)
     Path("full").mkdir()
     Path("full/notes.txt").write_text("mine")
     Path("file").write_text("mine")
     Path("link").symlink_to("nowhere")
     Path("empty").mkdir()
-    before = files(Path())
+    before = file_contents(Path())
     for taken in ("full", "file", "link", "tiny"):
-        assert call(monkeypatch, "tiny", "--level", "1", "--out", taken) == 1
-        assert f"error: {taken} is there already" in capsys.readouterr().err
-    assert files(Path()) == before
-    assert call(monkeypatch, "tiny", "--level", "1", "--out", "empty") == 0
+        assert export(monkeypatch, "tiny", "--level", "1", "--out", taken) == 1
+        assert f"error: {taken} exists already" in capsys.readouterr().err
+    assert file_contents(Path()) == before
+    assert export(monkeypatch, "tiny", "--level", "1", "--out", "empty") == 0
     assert Path("empty/model.safetensors").is_file()
-    assert call(monkeypatch, "tiny", "--level", "1", "--out", "new/folder") == 0
+    assert export(monkeypatch, "tiny", "--level", "1", "--out", "new/folder") == 0
 
 
-def test_a_folder_that_was_filled_meanwhile_stays(
+def test_a_folder_that_was_filled_during_the_export_stays(
     revision: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    a_run(revision)
+    add_run(revision)
     compare = checkpoint._check_logits
 
     def another(*arguments: Any) -> None:
@@ -338,24 +338,24 @@ def test_a_folder_that_was_filled_meanwhile_stays(
         compare(*arguments)
 
     monkeypatch.setattr(checkpoint, "_check_logits", another)
-    assert call(monkeypatch, "tiny", "--level", "1", "--out", "out") == 1
-    assert "is there already" in capsys.readouterr().err
+    assert export(monkeypatch, "tiny", "--level", "1", "--out", "out") == 1
+    assert "out exists already" in capsys.readouterr().err
     assert {p.name for p in Path().iterdir()} == {"lake", "tiny", "out"}
-    assert files(Path("out")) == {"out/notes.txt": b"mine"}
+    assert file_contents(Path("out")) == {"out/notes.txt": b"mine"}
 
 
 @pytest.mark.parametrize("kind", ["portable", "compact"])
-def test_no_room_on_disk_leaves_nothing(
+def test_a_full_disk_leaves_no_folder(
     kind: str,
     revision: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    a_run(revision)
+    add_run(revision)
     limit, most = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, most))  # less than the weights
     try:
-        code = call(monkeypatch, "tiny", "--level", "1", "--kind", kind, "--out", "out")
+        code = export(monkeypatch, "tiny", "--level", "1", "--kind", kind, "--out", "out")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, most))
     assert code == 1
@@ -367,18 +367,18 @@ def test_no_room_on_disk_leaves_nothing(
 
 
 @pytest.mark.parametrize("kind", ["portable", "compact"])
-def test_a_checkpoint_that_answers_otherwise_is_not_kept(
+def test_a_checkpoint_with_other_logits_is_not_kept(
     kind: str, revision: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    a_run(revision)
-    if kind == "portable":  # the projections are left as they are
+    add_run(revision)
+    if kind == "portable":  # the projections keep their weights
         monkeypatch.setattr(checkpoint, "zero_out", lambda *_: None)
-        how = "without a cache"
-    else:  # the tokens of a gone attention are not counted
+        comparison = "without a cache"
+    else:  # the placeholder does not count its tokens
         monkeypatch.setattr("prunelake.models.placeholders._extend_cache", lambda *_: None)
-        how = "with a cache"
-    assert call(monkeypatch, "tiny", "--level", "2", "--kind", kind, "--out", "out") == 1
-    assert f"error: LlamaForCausalLM {how}: a logit" in capsys.readouterr().err
+        comparison = "with a cache"
+    assert export(monkeypatch, "tiny", "--level", "2", "--kind", kind, "--out", "out") == 1
+    assert f"error: LlamaForCausalLM {comparison}: a logit" in capsys.readouterr().err
     assert {p.name for p in Path().iterdir()} == {"lake", "tiny"}
 
 
@@ -391,10 +391,10 @@ def test_mlps_and_blocks_are_exported(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    a_run(revision)  # says nothing of the order of another unit
-    run_id = a_run(revision, unit, strategy=f"{unit}:cosine", removal_order=[1, 4, 0, 2, 3])
+    add_run(revision)  # a run of another unit does not count
+    run_id = add_run(revision, unit, strategy=f"{unit}:cosine", removal_order=[1, 4, 0, 2, 3])
     arguments = ("tiny", "--level", "2", "--strategy", f"{unit}:cosine", "--kind", kind)
-    assert call(monkeypatch, *arguments, "--out", "out") == 0
+    assert export(monkeypatch, *arguments, "--out", "out") == 0
     assert f"tiny without {UNIT_NAMES[unit]} 1, 4 ({kind}" in capsys.readouterr().out
     whole = load_model(resolve_model("tiny", Path("cache"))).model
     with removed(whole, [1, 4], unit):
@@ -409,12 +409,12 @@ def test_mlps_and_blocks_are_exported(
     assert ("KV cache" in card) is (unit == "block")
 
 
-def test_an_order_of_mlps_that_the_lake_lacks_is_computed(
+def test_an_order_of_mlps_is_computed_without_a_run(
     revision: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    a_run(revision)
+    add_run(revision)
     arguments = ("tiny", "--level", "1", "--strategy", "mlp:last", "--out", "out")
-    assert call(monkeypatch, *arguments) == 0
+    assert export(monkeypatch, *arguments) == 0
     assert "tiny without MLPs 4 (portable" in capsys.readouterr().out
 
 
@@ -428,7 +428,7 @@ def test_an_order_of_mlps_that_the_lake_lacks_is_computed(
 )
 @pytest.mark.parametrize("kind", CheckpointKind)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_family_passes_the_comparison(
+def test_checkpoints_of_every_family_pass_the_comparison(
     family: str, kind: CheckpointKind, dtype: Dtype, unit: Unit
 ) -> None:
     tiny_model(family).save_pretrained(family)

@@ -10,7 +10,8 @@ from transformers.models.auto import AutoModelForCausalLM
 from prunelake.errors import UnknownLayer, UnsupportedModel
 from prunelake.models.decoder_map import attention_layers
 from prunelake.models.loading import check_supported
-from prunelake.models.removal import removed, zero_out
+from prunelake.models.placeholders import MLPPlaceholder
+from prunelake.models.removal import detached, removed, zero_out
 from prunelake.spec import UNIT_NAMES, Unit
 from tests.support.tiny_models import (
     FAMILIES,
@@ -173,3 +174,17 @@ def test_logits_made_otherwise_are_refused(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(model, "get_output_embeddings", lambda: nn.Linear(32, VOCABULARY))
     with pytest.raises(UnsupportedModel, match="its logits are not"):
         check_supported(model)
+
+
+def test_the_model_is_whole_after_an_error_halfway(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model("llama")
+    before = dict(model.named_modules())
+
+    def fail(self: MLPPlaceholder) -> None:
+        raise MemoryError
+
+    # By then the attention of the layer has been replaced.
+    monkeypatch.setattr(MLPPlaceholder, "__init__", fail)
+    with pytest.raises(MemoryError), detached(model, [1], "block"):
+        pass
+    assert dict(model.named_modules()) == before

@@ -258,13 +258,13 @@ def test_what_is_decoded_is_what_the_model_would_say() -> None:
 
 @pytest.mark.parametrize("level", [-1, 6])
 def test_a_level_beyond_the_order_is_refused(level: int) -> None:
-    with pytest.raises(UnknownLayer, match=f"level {level}: the removal order has levels 0 to 5"):
+    with pytest.raises(UnknownLayer, match=f"level {level}: the model has 5 attention"):
         measured(tiny_model("llama"), (0, level))
 
 
 def test_more_tokens_than_the_context_are_refused() -> None:
     load = SMALL.model_copy(update={"prompt_tokens": 126})
-    with pytest.raises(InvalidSpec, match=r"126 prompt tokens and 3 new ones are 129.*has 128"):
+    with pytest.raises(InvalidSpec, match=r"126 prompt tokens and 3 new tokens are 129.*has 128"):
         measured(tiny_model("llama"), (0,), load)
 
 

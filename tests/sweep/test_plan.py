@@ -142,7 +142,7 @@ def test_the_rows_of_a_search_are_part_of_the_identity(
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"levels": [6]}, UnknownLayer, "level 6 is beyond the model's 5 attention layers"),
+        ({"levels": [6]}, UnknownLayer, "level 6: the model has 5 attention layers; levels go"),
         ({"levels": [6], "strategy": "mlp:last"}, UnknownLayer, "the model's 5 MLPs; levels go"),
         ({"explain": {"levels": [1, 4]}}, InvalidSpec, r"\[4\] are not among .* \[0, 1, 2\]"),
         ({"explain": {"rows": 3}}, InvalidSpec, "explain.rows 3: the sweep has 2 examples"),

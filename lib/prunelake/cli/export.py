@@ -15,8 +15,7 @@ from prunelake.cli.console import (
     parse_strategy,
 )
 from prunelake.errors import InvalidSpec
-from prunelake.export.model_card import CheckpointKind
-from prunelake.spec import UNIT_NAMES, Calibration, Dtype
+from prunelake.spec import UNIT_NAMES, Calibration, CheckpointKind, Dtype
 
 
 def export(
@@ -53,7 +52,7 @@ def export(
     typer.echo(
         f"{out}: {model} without {UNIT_NAMES[chosen_strategy.unit]} "
         f"{', '.join(map(str, sorted(pruned.layers)))} ({kind}, {pruned.dtype}, "
-        f"{exported.weight_bytes / 1e6:.1f} MB of weights)\nThe choice is from {pruned.origin}."
+        f"{exported.weight_bytes / 1e6:.1f} MB of weights)\nThe order comes from {pruned.origin}."
     )
     if fitted is not None:
         typer.echo(

@@ -1,4 +1,4 @@
-"""The calibrator that goes with an exported checkpoint, and what it did on the run it is of."""
+"""The calibrator of an exported checkpoint, and its effect on the run that it was fitted to."""
 
 import json
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ import polars as pl
 from prunelake.analysis.calibrators import Calibrator, from_json
 from prunelake.analysis.cross_fitting import CALIBRATOR_NAMES, UNPRUNED_TEMPERATURE
 from prunelake.errors import InvalidCalibrator
+from prunelake.export.model_card import format_interval, format_number, table_row
 from prunelake.lake.run_lookup import PastRun
 from prunelake.lake.storage import Location
 from prunelake.lake.views import query
@@ -24,10 +25,12 @@ USAGE = (
 
 @dataclass(frozen=True)
 class ExportedCalibrator:
-    """A calibrator of one run and level: `name` is that of the lake, `fit_rows` its examples.
+    """A calibrator that was fitted to one level of one run.
 
-    `figures` has a row a metric: metric, before, value, ci_low, ci_high, gain, gain_low, gain_high,
-    n.
+    - `name`: its name in the lake.
+    - `fit_rows`: the number of examples that it was fitted to.
+    - `metrics`: one row for each metric, with the columns metric, before, value, ci_low, ci_high,
+      gain, gain_low, gain_high, n.
     """
 
     name: str
@@ -35,10 +38,10 @@ class ExportedCalibrator:
     level: int
     calibrator: Calibrator
     fit_rows: int
-    figures: pl.DataFrame
+    metrics: pl.DataFrame
 
     def to_json(self) -> str:
-        """What the file beside the weights says."""
+        """The text of the file `calibrator.json` beside the weights."""
         return json.dumps(
             {
                 "kind": self.calibrator.kind,
@@ -54,32 +57,33 @@ class ExportedCalibrator:
         )
 
     def card_section(self) -> list[str]:
-        """What the model card says of it."""
+        """The lines of its section in the model card."""
         source = " at level 0, of the unpruned model" if self.name == UNPRUNED_TEMPERATURE else ""
         lines = [
             "## Calibrator",
             "",
             f"`{CALIBRATOR_FILE}` is the {self.name} calibrator of run `{self.run.run_id}`, "
-            "fitted to its "
-            f"{self.fit_rows} predictions on {self.run.task}{source}. It maps the confidence of "
-            "this checkpoint on this task, and changes no prediction; on another task nothing is "
-            "known of it. Before and after are of the run, where each example was calibrated by "
-            "what was fitted to the others; a gain is positive where after is better.",
+            f"fitted to its {self.fit_rows} predictions on {self.run.task}{source}. It maps the "
+            "confidence of this checkpoint on this task and changes no prediction; its effect on "
+            "another task is unknown. The table compares the run before and after calibration, "
+            "where a calibrator fitted to the other examples calibrated each example. A positive "
+            "gain is an improvement.",
             "",
             "| metric | before | after | 95 % | gain | 95 % | examples |",
             "|---|---|---|---|---|---|---|",
         ]
-        lines += [_metric_row(row) for row in self.figures.iter_rows(named=True)]
+        lines += [_metric_row(row) for row in self.metrics.iter_rows(named=True)]
         return [*lines, ""]
 
 
 def find_calibrator(
     lake: Location, runs: Sequence[PastRun], level: int, name: str
 ) -> ExportedCalibrator:
-    """The calibrator of a level, from the only one of `runs` that has this level.
+    """The calibrator `name` of a level, from the only run among `runs` that has this level.
 
     Raises:
-        InvalidCalibrator: no such calibrator, no run or several with the level, or none fitted.
+        InvalidCalibrator: an unknown name, no run or several runs with this level, or a run without
+            this calibrator.
         LakeError: as `views.query`.
     """
     if name not in CALIBRATOR_NAMES:
@@ -88,13 +92,13 @@ def find_calibrator(
     if not with_level:
         raise InvalidCalibrator(
             f"--calibrator {name}: the lake has no run of this model by this strategy with level "
-            f"{level}, whose predictions it would be fitted to; sweep first"
+            f"{level}, to whose predictions it could be fitted; sweep first"
         )
     if len(with_level) > 1:
-        told = ", ".join(f"{run.run_id} ({run.task}, {run.dtype})" for run in with_level)
+        choices = ", ".join(f"{run.run_id} ({run.task}, {run.dtype})" for run in with_level)
         raise InvalidCalibrator(
-            f"--calibrator {name}: a calibrator is of one task, and several runs have level "
-            f"{level}; choose one by --run: {told}"
+            f"--calibrator {name}: a calibrator belongs to one task, and several runs have level "
+            f"{level}; choose one by --run: {choices}"
         )
     (run,) = with_level
     key = {"run_id": run.run_id, "level": level, "calibrator": name}
@@ -117,7 +121,7 @@ def find_calibrator(
         raise InvalidCalibrator(
             f"--calibrator {name}: run {run.run_id} has none at level {level}: {note}"
         )
-    figures = query(
+    metrics = query(
         lake,
         """
         select metric, before, value, ci_low, ci_high, gain, gain_low, gain_high, n
@@ -132,23 +136,16 @@ def find_calibrator(
         **key,
     )
     kind = "temperature" if name == UNPRUNED_TEMPERATURE else name
-    return ExportedCalibrator(name, run, level, from_json(kind, parameters), fit_rows, figures)
+    return ExportedCalibrator(name, run, level, from_json(kind, parameters), fit_rows, metrics)
 
 
 def _metric_row(row: dict[str, Any]) -> str:
-    cells = (
+    return table_row(
         row["metric"].replace("_", " "),
-        f"{row['before']:.3f}",
-        f"{row['value']:.3f}",
-        _interval(row["ci_low"], row["ci_high"]),
-        f"{row['gain']:+.3f}",
-        _interval(row["gain_low"], row["gain_high"], "+"),
+        format_number(row["before"]),
+        format_number(row["value"]),
+        format_interval(row["ci_low"], row["ci_high"]),
+        format_number(row["gain"], "+"),
+        format_interval(row["gain_low"], row["gain_high"], "+"),
         str(row["n"]),
     )
-    return f"| {' | '.join(cells)} |"
-
-
-def _interval(low: float | None, high: float | None, sign: str = "") -> str:
-    if low is None or high is None:
-        return "none"
-    return f"{low:{sign}.3f} to {high:{sign}.3f}"

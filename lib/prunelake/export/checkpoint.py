@@ -1,7 +1,5 @@
-"""Write a pruned checkpoint, all or nothing, and only if it answers as the pruned model does."""
+"""Write a pruned checkpoint, all or nothing, after checking that it computes the right logits."""
 
-import secrets
-import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,24 +12,29 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from prunelake.errors import ExportError, one_line
-from prunelake.export.model_card import CheckpointKind
-from prunelake.models.loading import ModelSource, load_model, quiet_transformers, text_config
+from prunelake.models.loading import (
+    ModelSource,
+    load_model,
+    quiet_transformers,
+    spread_token_ids,
+)
+from prunelake.models.references import staging_folder
 from prunelake.models.removal import removed, save_compact, zero_out
-from prunelake.spec import Dtype, Unit
+from prunelake.spec import CheckpointKind, Dtype, Unit
 
 PROBE_TOKENS, PREFILL_TOKENS = 12, 5
 LOGIT_TOLERANCE = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 2e-2}
-"""Largest deviation of a logit, as a share of the largest one, that is rounding."""
+"""The largest deviation of a logit that counts as rounding, as a share of the largest logit."""
 
 
 def check_output_folder(out: Path) -> None:
-    """Raise unless `out` is free: not there, or an empty folder.
+    """Check that nothing would be overwritten: `out` is absent or an empty folder.
 
     Raises:
-        ExportError: something is there.
+        ExportError: it is neither.
     """
     if out.is_symlink() or (out.exists() and not (out.is_dir() and not any(out.iterdir()))):
-        raise ExportError(f"{out} is there already, and stays as it is; give --out a new folder")
+        raise ExportError(f"{out} exists already and was not changed; give --out a new folder")
 
 
 def write_checkpoint(
@@ -43,95 +46,95 @@ def write_checkpoint(
     dtype: Dtype = "float32",
     device: str = "cpu",
     unit: Unit = "attention",
-    beside: Mapping[str, str] = MappingProxyType({}),
+    extra_files: Mapping[str, str] = MappingProxyType({}),
 ) -> int:
-    """Write a model without a unit of `layers` to a new folder; the bytes of its weights.
+    """Write a model without a unit of `layers` to the new folder `out`; return its weight bytes.
 
-    It is written beside `out`, loaded again, compared with the pruned model, also in decoding with
-    a cache, and then renamed. What is left of a process that was killed is named `.<out>.<hex>`.
-    `beside` has more text files, by name.
+    The checkpoint is written to a folder beside `out`, loaded again, and compared with the pruned
+    model, with and without a KV cache; only then the folder is renamed to `out`. A killed process
+    leaves the folder `.<out>.<hex>`.
+
+    Args:
+        source: the unpruned model.
+        layers: the layers that lose their unit.
+        kind: portable or compact.
+        out: a path that does not exist, or an empty folder.
+        card: the text of README.md.
+        dtype: the number format of the weights.
+        device: where the models are compared.
+        unit: what the layers lose.
+        extra_files: the texts of further files, by name.
 
     Raises:
-        ExportError: `out` is taken or cannot be written, or the checkpoint answers otherwise.
-        ModelError: as `loading.load_model`.
+        ExportError: `out` exists or cannot be written, or the checkpoint computes other logits.
+        ModelError: as `load_model`.
     """
     check_output_folder(out)
     loaded = load_model(source, dtype, device)
     with removed(loaded.model, layers, unit):
         expected = _uncached_logits(loaded.model)
-    with _atomic_folder(out) as partial:
+    with _new_folder(out) as folder:
         with quiet_transformers():
             if kind is CheckpointKind.compact:
-                save_compact(loaded.model, layers, partial, unit)
+                save_compact(loaded.model, layers, folder, unit)
             else:
                 zero_out(loaded.model, layers, unit)
-                loaded.model.save_pretrained(partial)
-            loaded.tokenizer.save_pretrained(partial)
-        for name, text in {**beside, "README.md": card}.items():
-            (partial / name).write_text(text, encoding="utf-8")
-        del loaded  # before it comes again: two may not fit
-        again = load_model(replace(source, folder=partial), dtype, device).model
-        _check_logits(_uncached_logits(again), expected, f"{source.architecture} without a cache")
-        # Decoding computes in other shapes, which half precision rounds too differently.
-        nn.Module.to(again, torch.float32)
-        _check_logits(
-            _cached_logits(again), _uncached_logits(again), f"{source.architecture} with a cache"
-        )
-        weights = [*partial.glob("*.safetensors")]
-        for file in weights:  # which safetensors lets nobody else read
-            file.chmod((partial / "README.md").stat().st_mode)
-        return sum(file.stat().st_size for file in weights)
+                loaded.model.save_pretrained(folder)
+            loaded.tokenizer.save_pretrained(folder)
+        for name, text in {**extra_files, "README.md": card}.items():
+            (folder / name).write_text(text, encoding="utf-8")
+        del loaded  # two models may not fit into memory
+        written = load_model(replace(source, folder=folder), dtype, device).model
+        name = source.architecture
+        _check_logits(_uncached_logits(written), expected, f"{name} without a cache")
+        # Decoding computes in other shapes, which round too differently in half precision.
+        nn.Module.to(written, torch.float32)
+        _check_logits(_cached_logits(written), _uncached_logits(written), f"{name} with a cache")
+        weight_files = [*folder.glob("*.safetensors")]
+        for file in weight_files:  # safetensors makes them readable for their owner only
+            file.chmod((folder / "README.md").stat().st_mode)
+        return sum(file.stat().st_size for file in weight_files)
 
 
 @contextmanager
-def _atomic_folder(out: Path) -> Iterator[Path]:
-    """A new folder beside `out`: renamed to it after the block, gone after an error."""
-    partial = out.absolute().parent / f".{out.name}.{secrets.token_hex(4)}"
+def _new_folder(out: Path) -> Iterator[Path]:
+    """A folder beside `out` that is renamed to `out` after the block, or removed after an error."""
     try:
-        partial.mkdir(parents=True)
-        yield partial
-        check_output_folder(out)
-        partial.rename(out)
+        with staging_folder(out) as folder:
+            yield folder
+            check_output_folder(out)
+            folder.rename(out)
     except (OSError, SafetensorError) as error:
         raise ExportError(
             f"{out} cannot be written ({one_line(error)}); nothing of it was kept: make room, or "
             "give --out another place"
         ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _probe_ids(model: PreTrainedModel) -> Tensor:
-    """Tokens [1, PROBE_TOKENS] from all over the vocabulary."""
-    spread = torch.arange(1, PROBE_TOKENS + 1, device=model.device) * 7919
-    vocabulary: int = text_config(model).vocab_size
-    return spread[None] % vocabulary
 
 
 @torch.inference_mode()
 def _uncached_logits(model: PreTrainedModel) -> Tensor:
-    logits: Tensor = model(input_ids=_probe_ids(model), use_cache=False).logits
+    ids = spread_token_ids(model, (1, PROBE_TOKENS))
+    logits: Tensor = model(input_ids=ids, use_cache=False).logits
     return logits
 
 
 @torch.inference_mode()
 def _cached_logits(model: PreTrainedModel) -> Tensor:
-    """The logits of `_uncached_logits`, the last tokens one by one."""
-    cache, parts = None, []
-    for part in torch.split(
-        _probe_ids(model), [PREFILL_TOKENS, *[1] * (PROBE_TOKENS - PREFILL_TOKENS)], dim=1
-    ):
-        answer = model(input_ids=part, past_key_values=cache, use_cache=True)
-        cache = answer.past_key_values
-        parts.append(answer.logits)
-    return torch.cat(parts, dim=1)
+    """Logits of the same tokens with a cache: the first in one pass, the others one by one."""
+    cache, logits = None, []
+    steps = [PREFILL_TOKENS, *[1] * (PROBE_TOKENS - PREFILL_TOKENS)]
+    for ids in torch.split(spread_token_ids(model, (1, PROBE_TOKENS)), steps, dim=1):
+        output = model(input_ids=ids, past_key_values=cache, use_cache=True)
+        cache = output.past_key_values
+        logits.append(output.logits)
+    return torch.cat(logits, dim=1)
 
 
-def _check_logits(found: Tensor, expected: Tensor, what: str) -> None:
-    deviation = float((found - expected).abs().max())
+def _check_logits(logits: Tensor, expected: Tensor, model_name: str) -> None:
+    deviation = float((logits - expected).abs().max())
     tolerance = LOGIT_TOLERANCE[expected.dtype] * float(expected.abs().max())
-    if not deviation <= tolerance:  # also where it is no number
+    if not deviation <= tolerance:  # true for NaN, too
         raise ExportError(
-            f"{what}: a logit of the checkpoint is {deviation:.3g} off the pruned model's (at most "
-            f"{tolerance:.3g} is rounding); it was not kept"
+            f"{model_name}: a logit of the checkpoint differs by {deviation:.3g} from the pruned "
+            f"model's (rounding explains at most {tolerance:.3g}); the checkpoint was not kept"
         )

@@ -1,4 +1,4 @@
-"""Export a model without its least important layers, with a card of what is known."""
+"""Export a model without the layers of one removal level, with a card of its evaluation."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,34 +12,34 @@ from prunelake.export.calibrator import CALIBRATOR_FILE, ExportedCalibrator, fin
 from prunelake.export.checkpoint import check_output_folder, write_checkpoint
 from prunelake.export.model_card import (
     CARD_METRICS,
-    CheckpointKind,
     PrunedModel,
     missing_evaluation,
     render_model_card,
-    weight_format,
 )
 from prunelake.lake.run_lookup import (
     level_costs,
     level_metrics,
     past_runs,
     runs_removing_same_layers,
-    shared_dtype,
 )
-from prunelake.models import devices
+from prunelake.models.devices import acquire_device
 from prunelake.models.loading import load_model
+from prunelake.models.precision import weight_format
 from prunelake.models.sources import resolve_model
 from prunelake.settings import Settings
-from prunelake.spec import UNIT_NAMES, Calibration, Dtype, Strategy
-from prunelake.sweep.orders import compute_removal_order
+from prunelake.spec import Calibration, CheckpointKind, Dtype, Strategy
+from prunelake.sweep.orders import find_removal_order
+from prunelake.sweep.plan import resolve_levels
 
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """What is to be exported: which level of which order, from a run of the lake where it has one.
+    """Which level of which model to export, and how.
 
-    `run` is the run to take the order from where several differ. `dtype` None is that of the runs,
-    or float32. `calibration` is the text that an order is computed on which the lake lacks.
-    `calibrator` is one of `cross_fitting.CALIBRATOR_NAMES`, to be written beside the weights.
+    - `run`: the id of the run whose removal order counts where several runs of the lake differ.
+    - `dtype`: by default that of the runs, else float32.
+    - `calibration`: the text on which the order is computed if the lake has no run.
+    - `calibrator`: one of `cross_fitting.CALIBRATOR_NAMES`, to be written beside the weights.
     """
 
     model: str
@@ -54,7 +54,7 @@ class ExportRequest:
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What was written; `warning` says why nothing is known of it, if so."""
+    """What was written; `warning` is the reason if the lake has no evaluation of this level."""
 
     pruned: PrunedModel
     weight_bytes: int
@@ -63,79 +63,85 @@ class ExportResult:
 
 
 def export_model(
-    order: ExportRequest, out: Path, settings: Settings, say: Callable[[str], None]
+    request: ExportRequest, out: Path, settings: Settings, log: Callable[[str], None]
 ) -> ExportResult:
-    """Write a checkpoint and its card to a new folder, all or nothing.
+    """Write a checkpoint and its model card to the new folder `out`, all or nothing.
+
+    Args:
+        request: the model, the level and the form of the checkpoint.
+        out: a path that does not exist, or an empty folder.
+        settings: where the lake and the cache are, and which device to use.
+        log: receives a line for each step.
 
     Raises:
-        ExportError: as `checkpoint.write_checkpoint`.
+        ExportError: as `write_checkpoint`.
         UnknownLayer: a level that the model does not have, or 0, which removes nothing.
-        InvalidSpec: as `run_lookup.runs_removing_same_layers` and `run_lookup.shared_dtype`.
-        InvalidCalibrator: as `calibrator.find_calibrator`.
-        ModelError, LakeError: as what it calls.
+        InvalidSpec: as `find_removal_order`.
+        InvalidCalibrator: as `find_calibrator`.
+        ModelError, LakeError: the model, or the lake, cannot be used.
     """
     check_output_folder(out)
-    unit = order.strategy.unit
-    source = resolve_model(order.model, settings.cache.expanduser(), unit)
-    if not 1 <= order.level <= source.layer_count:
+    strategy, level = request.strategy, request.level
+    source = resolve_model(request.model, settings.cache.expanduser(), strategy.unit)
+    resolve_levels((level,), source.layer_count, strategy.unit)
+    if level == 0:
         raise UnknownLayer(
-            f"level {order.level}: the model has {source.layer_count} {UNIT_NAMES[unit]}, so that "
-            f"levels to export go from 1 to {source.layer_count}"
+            f"level 0 removes nothing; levels to export go from 1 to {source.layer_count}"
         )
-    label = order.strategy.label
-    runs = runs_removing_same_layers(
-        past_runs(settings.lake, source.revision, label), order.level, order.run
+    past = past_runs(settings.lake, source.revision, strategy.label)
+    runs = runs_removing_same_layers(past, level, request.run)
+    calibrator = None
+    if request.calibrator is not None:
+        calibrator = find_calibrator(
+            settings.lake, runs[:1] if request.run else runs, level, request.calibrator
+        )
+
+    def load(dtype: Dtype) -> PreTrainedModel:
+        device = acquire_device(settings.device, settings.cache.expanduser(), log)
+        return load_model(source, dtype, device).model
+
+    order = find_removal_order(
+        source,
+        strategy,
+        (level,),
+        runs,
+        settings,
+        load,
+        log,
+        chosen_run=request.run,
+        dtype=request.dtype,
+        calibration=request.calibration,
     )
-    taken = None
-    if order.calibrator is not None:
-        taken = find_calibrator(
-            settings.lake, runs[:1] if order.run else runs, order.level, order.calibrator
-        )
-    dtype = order.dtype or (shared_dtype(runs[:1] if order.run else runs) if runs else "float32")
-    if runs:
-        layers = runs[0].removal_order[: order.level]
-        origin = f"run {runs[0].run_id} of the lake"
-    else:
-        say(f"the lake {settings.lake} has no run of this model by {label}: computing its order")
-
-        def model() -> PreTrainedModel:
-            device = devices.acquire_device(settings.device, settings.cache.expanduser(), say)
-            return load_model(source, dtype, device).model
-
-        found = compute_removal_order(
-            source, order.strategy, order.level, order.calibration, dtype, settings, model
-        )
-        layers = found[: order.level]
-        origin = (
-            f"an order computed for this export (calibration text: {_calibration_source(order)})"
-        )
     pruned = PrunedModel(
         source.reference,
         source.revision,
         source.architecture,
         source.layer_count,
-        label,
-        unit,
-        order.level,
-        layers,
-        origin,
-        dtype,
+        strategy.label,
+        strategy.unit,
+        level,
+        order.layers[:level],
+        order.origin,
+        order.dtype,
     )
-    run_ids = [run.run_id for run in runs if order.level in run.levels]
-    known = spent = pl.DataFrame()
+    run_ids = [run.run_id for run in runs if level in run.levels]
+    metrics = costs = pl.DataFrame()
     if run_ids:
-        known = level_metrics(settings.lake, run_ids, order.level, CARD_METRICS)
-        spent = level_costs(settings.lake, run_ids, order.level)
-    text = render_model_card(pruned, order.kind, runs, known, spent)
-    beside = {}
-    if taken is not None:
-        text += "\n".join(["", *taken.card_section()])
-        beside[CALIBRATOR_FILE] = taken.to_json()
-    size = write_checkpoint(
-        source, layers, order.kind, out, text, weight_format(dtype), unit=unit, beside=beside
+        metrics = level_metrics(settings.lake, run_ids, level, CARD_METRICS)
+        costs = level_costs(settings.lake, run_ids, level)
+    card = render_model_card(pruned, request.kind, runs, metrics, costs)
+    extra_files = {}
+    if calibrator is not None:
+        card += "\n".join(["", *calibrator.card_section()])
+        extra_files[CALIBRATOR_FILE] = calibrator.to_json()
+    weight_bytes = write_checkpoint(
+        source,
+        pruned.layers,
+        request.kind,
+        out,
+        card,
+        weight_format(order.dtype),
+        unit=strategy.unit,
+        extra_files=extra_files,
     )
-    return ExportResult(pruned, size, missing_evaluation(pruned, runs), taken)
-
-
-def _calibration_source(order: ExportRequest) -> str:
-    return order.calibration.source if order.strategy.reads_text else "none"
+    return ExportResult(pruned, weight_bytes, missing_evaluation(pruned, runs), calibrator)

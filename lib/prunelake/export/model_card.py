@@ -1,37 +1,28 @@
-"""The model card of an exported checkpoint: what it is, and what was and was not measured of it."""
+"""The model card of an exported checkpoint: its origin, how to load it, and its evaluation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 
-from prunelake.spec import UNIT_NAMES, Dtype, Unit
-
-if TYPE_CHECKING:  # the command line needs `CheckpointKind` before it needs a lake
-    from prunelake.lake.run_lookup import PastRun
+from prunelake.lake.run_lookup import PastRun
+from prunelake.models.precision import weight_format
+from prunelake.spec import UNIT_NAMES, CheckpointKind, Dtype, Unit
 
 CARD_METRICS = ("accuracy", "ece", "comprehensiveness")
 REMOVAL_SENTENCES: dict[Unit, str] = {
-    "attention": "The blocks named below add nothing by attention; their MLPs still run.",
-    "mlp": "The blocks named below add nothing by MLP; their attention still runs.",
-    "block": "The blocks named below add nothing.",
+    "attention": "The blocks named below run without their attention; their MLPs still run.",
+    "mlp": "The blocks named below run without their MLP; their attention still runs.",
+    "block": "The blocks named below pass their input on unchanged.",
 }
 METRIC_LABELS = {"accuracy": "accuracy", "ece": "ECE", "comprehensiveness": "comprehensiveness"}
 
 
-class CheckpointKind(StrEnum):
-    """A checkpoint that any transformers loads, or one without the weights of what is removed."""
-
-    portable = "portable"
-    compact = "compact"
-
-
 @dataclass(frozen=True)
 class PrunedModel:
-    """A model that lacks a unit of some layers; `origin` says where their choice is from."""
+    """A model without a unit of `layers`; `origin` says in words where their order comes from."""
 
     reference: str
     revision: str
@@ -45,13 +36,8 @@ class PrunedModel:
     dtype: Dtype
 
 
-def weight_format(dtype: Dtype) -> Dtype:
-    """The number format of the weights; how they multiply is not a matter of a checkpoint."""
-    return "float32" if dtype == "float32_bf16" else dtype
-
-
-def missing_evaluation(pruned: PrunedModel, runs: Sequence["PastRun"]) -> str | None:
-    """Why nothing is known of this model, in a sentence; None where some run evaluated it."""
+def missing_evaluation(pruned: PrunedModel, runs: Sequence[PastRun]) -> str | None:
+    """A sentence that says why the lake has no evaluation of this model; None if it has one."""
     if not runs:
         return f"Nothing was measured: the lake has no run of this model by {pruned.strategy}."
     if not any(pruned.level in run.levels for run in runs):
@@ -66,13 +52,18 @@ def missing_evaluation(pruned: PrunedModel, runs: Sequence["PastRun"]) -> str | 
 def render_model_card(
     pruned: PrunedModel,
     kind: CheckpointKind,
-    runs: Sequence["PastRun"],
-    figures: pl.DataFrame,
+    runs: Sequence[PastRun],
+    metrics: pl.DataFrame,
     costs: pl.DataFrame,
 ) -> str:
-    """The text of README.md; `runs` remove the same layers.
+    """The text of README.md.
 
-    `figures` are `run_lookup.level_metrics`, `costs` are `run_lookup.level_costs`.
+    Args:
+        pruned: the model of the checkpoint.
+        kind: portable or compact, which load differently.
+        runs: the runs of the lake that remove the same layers.
+        metrics: the rows of `run_lookup.level_metrics` of these runs.
+        costs: the rows of `run_lookup.level_costs` of these runs.
     """
     base = pruned.reference.removeprefix("hub:").partition("@")[0]
     header = ["---", "tags: [attention-removal]"]
@@ -97,11 +88,11 @@ def render_model_card(
             f"| architecture | {pruned.architecture} |",
             f"| removed {unit} (the first is 0) | {removed} |",
             f"| chosen by | {pruned.strategy}, level {pruned.level} |",
-            f"| the choice is from | {pruned.origin} |",
+            f"| the order comes from | {pruned.origin} |",
             f"| number format of the weights | {weight_format(pruned.dtype)} |",
             f"| written by | PruneLake {version('prunelake')} |",
             "",
-            "The licence is that of the model it was made from.",
+            "The licence of the unpruned model applies.",
             "",
             "## Load it",
             "",
@@ -109,7 +100,7 @@ def render_model_card(
             "",
             "## What was measured",
             "",
-            *_results_section(pruned, runs, figures, costs),
+            *_results_section(pruned, runs, metrics, costs),
             *_cost_section(kind, costs),
         ]
     )
@@ -128,7 +119,7 @@ def _loading_section(kind: CheckpointKind, unit: Unit) -> list[str]:
             "```",
             "",
             f"The output projections of the removed {UNIT_NAMES[unit]} are zero. Their weights are "
-            f"still there{cached}: this checkpoint is as large and as slow as the model.",
+            f"still there{cached}: this checkpoint is as large and as slow as the unpruned model.",
         ]
     cached = " and their KV cache" if has_cache else ""
     return [
@@ -142,79 +133,88 @@ def _loading_section(kind: CheckpointKind, unit: Unit) -> list[str]:
         "```",
         "",
         f"The weights of the removed {UNIT_NAMES[unit]}{cached} are gone. transformers has no "
-        "configuration for that, so that `from_pretrained` refuses this folder: it would fill in "
-        "random weights.",
+        "configuration for such a model and would fill in random weights, so `from_pretrained` "
+        "refuses this folder.",
     ]
 
 
 def _results_section(
-    pruned: PrunedModel, runs: Sequence["PastRun"], figures: pl.DataFrame, costs: pl.DataFrame
+    pruned: PrunedModel, runs: Sequence[PastRun], metrics: pl.DataFrame, costs: pl.DataFrame
 ) -> list[str]:
     if reason := missing_evaluation(pruned, runs):
         return [reason, ""]
     measured = [run for run in runs if pruned.level in run.levels]
     lines = [
-        f"At level {pruned.level}, beside the unpruned model (level 0), with 95 % intervals over "
-        "the examples of a task. A verdict is of the change: hidden degradation is a metric that "
+        f"Level {pruned.level} beside the unpruned model (level 0), with 95 % intervals over the "
+        "examples of a task. A verdict judges the change: hidden degradation means that the metric "
         "is worse while accuracy is stable.",
         "",
         "| task | metric | level 0 | here | 95 % | change | 95 % | verdict | examples | run |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    lacking: list[str] = []
+    missing: list[str] = []
     for run in measured:
         rows = {
-            row["metric"]: row for row in figures.iter_rows(named=True) if _belongs_to(row, run)
+            row["metric"]: row
+            for row in metrics.iter_rows(named=True)
+            if row["run_id"] == run.run_id
         }
         lines += [_metric_row(run, rows[metric]) for metric in CARD_METRICS if metric in rows]
-        lacking += [
+        missing += [
             f"{METRIC_LABELS[metric]} on {run.task}"
             for metric in CARD_METRICS
             if metric not in rows
         ]
         if not rows:
-            lacking.append(f"run {run.run_id} has no analysis (`prunelake analyse` adds it)")
+            missing.append(f"run {run.run_id} has no analysis (`prunelake analyse` adds it)")
     lines += ["", "## What was not measured", ""]
-    lines += [f"- {what}" for what in lacking]
+    lines += [f"- {item}" for item in missing]
     stored = weight_format(pruned.dtype)
-    if others := sorted({run.dtype for run in measured} - {stored}):
+    if other_formats := sorted({run.dtype for run in measured} - {stored}):
         lines.append(
-            f"- what computing in {stored} changes: the runs in {', '.join(others)} did not"
+            f"- the effect of computing in {stored}: the runs computed in "
+            f"{', '.join(other_formats)}"
         )
-    beyond = "" if costs.height else ", its speed and its memory"
-    lines.append(f"- any other task, text that the model writes{beyond}")
+    cost = "" if costs.height else ", its speed and its memory"
+    lines.append(f"- any other task, and the text that the model writes{cost}")
     return [*lines, ""]
 
 
 def _cost_section(kind: CheckpointKind, costs: pl.DataFrame) -> list[str]:
-    """What the level costs beside level 0, a line for each device; nothing where none was profiled.
+    """The cost of the level beside level 0, one line for each profiled device; empty without any.
 
     Speeds are medians, with the least and the greatest of the repeats.
     """
     if costs.is_empty():
         return []
-    like = "as this checkpoint is" if kind is CheckpointKind.compact else "as its compact kind is"
+    form = "as in this checkpoint" if kind is CheckpointKind.compact else "as in a compact one"
     return [
         "## What it costs",
         "",
-        f"Measured really without what is removed, {like}; beside level 0 on the same device.",
+        f"Measured with the removed modules really absent, {form}, beside level 0 on the same "
+        "device.",
         "",
         "| device | number format | weights | KV cache a token | peak memory | prefill | decode |",
         "|---|---|---|---|---|---|---|",
         *(
-            f"| {row['device']} | {row['dtype']} | {row['weight_bytes'] / 1e6:.1f} MB "
-            f"({_share(row['weight_share'])}) | {row['kv_bytes_per_token'] / 1e3:.1f} kB "
-            f"({_share(row['kv_share'])}) | {_memory(row)} | {_speed(row, 'prefill')} | "
-            f"{_speed(row, 'decode')} |"
+            table_row(
+                row["device"],
+                row["dtype"],
+                f"{row['weight_bytes'] / 1e6:.1f} MB ({_share(row['weight_share'])})",
+                f"{row['kv_bytes_per_token'] / 1e3:.1f} kB ({_share(row['kv_share'])})",
+                _memory(row),
+                _speed(row, "prefill"),
+                _speed(row, "decode"),
+            )
             for row in costs.iter_rows(named=True)
         ),
         "",
     ]
 
 
-def _speed(row: dict[str, Any], what: str) -> str:
-    ratio, low, high = (row[f"{what}_speedup{bound}"] for bound in ("", "_low", "_high"))
-    per_second = row[f"{what}_tokens_per_second"]
+def _speed(row: dict[str, Any], phase: str) -> str:
+    ratio, low, high = (row[f"{phase}_speedup{bound}"] for bound in ("", "_low", "_high"))
+    per_second = row[f"{phase}_tokens_per_second"]
     return f"{per_second:.0f} tokens/s ({ratio:.2f} x, {low:.2f} to {high:.2f})"
 
 
@@ -228,32 +228,34 @@ def _share(share: float | None) -> str:
     return "none before" if share is None else f"{100 * share:.1f} %"
 
 
-def _belongs_to(row: dict[str, Any], run: "PastRun") -> bool:
-    return bool(row["run_id"] == run.run_id)
-
-
-def _metric_row(run: "PastRun", row: dict[str, Any]) -> str:
-    how = " ".join(filter(None, (row["method"], row["operator"], row["variant"])))
-    cells = (
+def _metric_row(run: PastRun, row: dict[str, Any]) -> str:
+    settings = " ".join(filter(None, (row["method"], row["operator"], row["variant"])))
+    return table_row(
         run.task,
-        METRIC_LABELS[row["metric"]] + (f" ({how})" if how else ""),
-        _number(row["unpruned_value"]),
-        _number(row["value"]),
-        _interval(row["ci_low"], row["ci_high"]),
-        _number(row["delta"], "+"),
-        _interval(row["delta_low"], row["delta_high"], "+"),
+        METRIC_LABELS[row["metric"]] + (f" ({settings})" if settings else ""),
+        format_number(row["unpruned_value"]),
+        format_number(row["value"]),
+        format_interval(row["ci_low"], row["ci_high"]),
+        format_number(row["delta"], "+"),
+        format_interval(row["delta_low"], row["delta_high"], "+"),
         row["verdict"] or "none",
         "" if row["n"] is None else str(row["n"]),
         f"`{run.run_id}` ({run.dtype})",
     )
+
+
+def table_row(*cells: str) -> str:
+    """One row of a Markdown table."""
     return f"| {' | '.join(cells)} |"
 
 
-def _number(value: float | None, sign: str = "") -> str:
+def format_number(value: float | None, sign: str = "") -> str:
+    """A value with three decimals, or an empty cell; `sign` `+` also marks positive values."""
     return "" if value is None else f"{value:{sign}.3f}"
 
 
-def _interval(low: float | None, high: float | None, sign: str = "") -> str:
+def format_interval(low: float | None, high: float | None, sign: str = "") -> str:
+    """The bounds of an interval, or `none` where the examples were too few for one."""
     if low is None or high is None:
-        return "none"  # too few examples
-    return f"{_number(low, sign)} to {_number(high, sign)}"
+        return "none"
+    return f"{format_number(low, sign)} to {format_number(high, sign)}"

@@ -1,1 +1,1 @@
-"""Models: find the weights, load them, map the decoder, remove parts of it."""
+"""Models: find and load the weights, map the decoder, remove modules from it."""

@@ -1,4 +1,4 @@
-"""Where the blocks of a decoder are, and which modules make up a unit that can be removed."""
+"""Find the blocks of a decoder, and the modules of each block that can be removed."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ MLP_OUTPUT_NAMES = ("down_proj", "dense_4h_to_h")
 
 @dataclass(frozen=True)
 class AttentionLayer:
-    """One block of a decoder, its attention, and the projection that ends the attention."""
+    """A block of a decoder, its attention, and the output projection of the attention."""
 
     block: nn.Module
     attention: nn.Module
@@ -25,9 +25,9 @@ class AttentionLayer:
 
 @dataclass(frozen=True)
 class RemovableModule:
-    """A module whose output a block adds to the residual stream, and the projection that ends it.
+    """A module whose output a block adds to the residual stream, and its output projection.
 
-    An attention answers with a tuple, of which the first is added; an MLP with what is added.
+    An attention returns a tuple whose first element is added; an MLP returns the tensor itself.
     """
 
     module: nn.Module
@@ -39,12 +39,12 @@ def attention_layers(model: PreTrainedModel) -> tuple[AttentionLayer, ...]:
     """The attention layers of a decoder, input first.
 
     Raises:
-        UnsupportedModel: names what was looked for and where it was missing.
+        UnsupportedModel: a block or module was not found; the message names it and its block.
     """
     blocks = getattr(model.base_model, "layers", None)
     if not isinstance(blocks, nn.ModuleList) or not blocks:
         raise unsupported_model_error(model, "its decoder has no such list")
-    found = []
+    layers = []
     for number, block in enumerate(blocks):
         attention = _first_child_named(block, ATTENTION_NAMES)
         if attention is None:
@@ -54,23 +54,23 @@ def attention_layers(model: PreTrainedModel) -> tuple[AttentionLayer, ...]:
             raise unsupported_model_error(
                 model, f"the attention of block {number} has no such projection"
             )
-        found.append(AttentionLayer(block, attention, projection))
-    return tuple(found)
+        layers.append(AttentionLayer(block, attention, projection))
+    return tuple(layers)
 
 
 def removable_modules(
     model: PreTrainedModel, unit: Unit
 ) -> tuple[tuple[RemovableModule, ...], ...]:
-    """What each block lacks where this unit of it is removed, in the order it runs; input first.
+    """For each block, input first, the modules that make up `unit`, in the order they run.
 
     Raises:
-        UnsupportedModel: as `attention_layers`; or blocks without an MLP that could be removed.
+        UnsupportedModel: as `attention_layers`; or a block without an MLP that could be removed.
     """
-    found: list[tuple[RemovableModule, ...]] = []
+    modules: list[tuple[RemovableModule, ...]] = []
     for number, layer in enumerate(attention_layers(model)):
         attention = RemovableModule(layer.attention, layer.projection, is_attention=True)
         if unit == "attention":
-            found.append((attention,))
+            modules.append((attention,))
             continue
         mlp = _first_child_named(layer.block, MLP_NAMES)
         projection = mlp and _first_child_named(mlp, MLP_OUTPUT_NAMES)
@@ -80,17 +80,17 @@ def removable_modules(
                 f"named {' or '.join(MLP_NAMES)} in each block, which ends in a projection named "
                 f"{' or '.join(MLP_OUTPUT_NAMES)}, but block {number} has none"
             )
-        own = RemovableModule(mlp, projection, is_attention=False)
-        found.append((own,) if unit == "mlp" else (attention, own))
-    return tuple(found)
+        mlp_module = RemovableModule(mlp, projection, is_attention=False)
+        modules.append((mlp_module,) if unit == "mlp" else (attention, mlp_module))
+    return tuple(modules)
 
 
-def unsupported_model_error(model: PreTrainedModel, found: str) -> UnsupportedModel:
-    """The error that says what was looked for in a model, and what was found."""
+def unsupported_model_error(model: PreTrainedModel, problem: str) -> UnsupportedModel:
+    """An error that describes the expected structure of a model and the problem with this one."""
     return UnsupportedModel(
         f"{type(model).__name__} is not supported: looked for a list `layers` of blocks, each with "
         f"an attention named {' or '.join(ATTENTION_NAMES)} that ends in a projection named "
-        f"{', '.join(ATTENTION_OUTPUT_NAMES)}, but {found}"
+        f"{', '.join(ATTENTION_OUTPUT_NAMES)}, but {problem}"
     )
 
 

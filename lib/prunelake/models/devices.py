@@ -1,6 +1,7 @@
-"""One GPU, one job: who computes on a GPU has it alone, until the process ends."""
+"""Choose the device to compute on; lock a GPU, so that one process has it for itself."""
 
 import fcntl
+import platform
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
@@ -13,42 +14,80 @@ _gpu_locks: dict[str, IO[str]] = {}
 
 
 def acquire_device(
-    wanted: str, cache: Path, say: Callable[[str], None], is_allotted: bool = False
+    requested: str, cache: Path, log: Callable[[str], None], is_shared: bool = False
 ) -> str:
-    """The device to compute on; `auto` is a GPU where there is one. Waits while it is taken.
+    """The device to compute on: `auto` is a GPU if there is one, else the CPU.
 
-    A lock of the operating system holds a GPU, by its own id, for the life of this process: no
-    process, killed or orphaned, can leave it behind or share it. It binds all who use the same
-    `cache`. `say` is told which device it is, and what is waited for. A CPU is shared.
+    A GPU is locked, by its own id, until this process ends; while another process holds the lock,
+    this call waits. The operating system releases the lock, also of a killed process. The lock
+    binds all processes that use the same `cache`. A CPU is never locked.
 
-    A GPU that `is_allotted`, as Ray allots GPUs or shares of them to its workers, is held together
-    with others to whom it is allotted: who shares it is not for this lock to say. It keeps out
-    those who want one alone, such as the sweeps of a Prefect worker on the same machine.
+    Args:
+        requested: `auto`, `cpu`, `cuda` or `cuda:N`.
+        cache: the folder that holds the lock files, in `devices`.
+        log: receives a line that names the device, and a line before this call waits.
+        is_shared: hold the lock together with other processes that share it. Ray assigns GPUs, or
+            shares of them, to its workers, so Ray decides which of them meet on one GPU. The lock
+            then only keeps out processes that want the GPU alone, such as the sweeps of a Prefect
+            worker on the same machine.
 
     Raises:
         ModelError: no such GPU, or a cache that cannot be written.
     """
-    is_there = torch.cuda.is_available()
-    if wanted == "auto" and not is_there:
-        say("no GPU here: computing on the CPU")
+    has_gpu = torch.cuda.is_available()
+    if requested == "auto" and not has_gpu:
+        log("no GPU here: computing on the CPU")
         return "cpu"
-    device = "cuda" if wanted == "auto" else wanted
-    if not device.startswith("cuda") or not is_there:
-        say(f"computing on {device}, as the settings say")
+    device = "cuda" if requested == "auto" else requested
+    if not device.startswith("cuda") or not has_gpu:
+        log(f"computing on {device}, as the settings say")
         return device
     try:
         properties = torch.cuda.get_device_properties(device)
     except (RuntimeError, AssertionError, ValueError) as error:
-        raise ModelError(
-            f"device {device!r} cannot be used ({one_line(error)}); set PRUNELAKE_DEVICE to auto, "
-            "cpu, cuda or cuda:1"
-        ) from error
-    _lock_gpu(str(properties.uuid), cache / "devices", say, is_allotted)
-    say(f"computing on {device}, {properties.name}")
+        raise _unusable(device, error) from error
+    _lock_gpu(str(properties.uuid), cache / "devices", log, is_shared)
+    log(f"computing on {device}, {properties.name}")
     return device
 
 
-def _lock_gpu(uuid: str, folder: Path, say: Callable[[str], None], is_allotted: bool) -> None:
+def check_device(device: str) -> None:
+    """Check that torch can allocate memory on a device.
+
+    Raises:
+        ModelError: no such device, or torch was built without it.
+    """
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise _unusable(device, error) from error
+
+
+def device_name(device: torch.device) -> str:
+    """The name of a device; for a CPU with the number of threads that torch uses."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"{_cpu_model_name()}, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def _unusable(device: str, error: Exception) -> ModelError:
+    return ModelError(
+        f"device {device!r} cannot be used ({one_line(error)}); set PRUNELAKE_DEVICE to auto, "
+        "cpu, cuda or cuda:1"
+    )
+
+
+def _cpu_model_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _lock_gpu(uuid: str, folder: Path, log: Callable[[str], None], is_shared: bool) -> None:
     if uuid in _gpu_locks:
         return
     try:
@@ -59,10 +98,10 @@ def _lock_gpu(uuid: str, folder: Path, say: Callable[[str], None], is_allotted: 
             f"{folder} cannot be written ({one_line(error)}); set PRUNELAKE_CACHE to a folder "
             "that can"
         ) from error
-    how = fcntl.LOCK_SH if is_allotted else fcntl.LOCK_EX
+    mode = fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX
     try:
-        fcntl.flock(lock, how | fcntl.LOCK_NB)
+        fcntl.flock(lock, mode | fcntl.LOCK_NB)
     except BlockingIOError:
-        say(f"GPU {uuid} is taken by another sweep: waiting for its end")
-        fcntl.flock(lock, how)
+        log(f"GPU {uuid} is taken by another sweep: waiting for its end")
+        fcntl.flock(lock, mode)
     _gpu_locks[uuid] = lock

@@ -1,4 +1,4 @@
-"""Load a model, also one that lacks some of its parts, and read its logits off."""
+"""Load a model and its tokenizer, also from a compact checkpoint, and compute its logits."""
 
 import json
 from collections.abc import Iterator
@@ -24,23 +24,27 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from prunelake.errors import ModelError, ModelNotFound, UnsupportedModel, one_line
+from prunelake.errors import ModelNotFound, UnsupportedModel, one_line
 from prunelake.models.decoder_map import removable_modules, unsupported_model_error
+from prunelake.models.devices import check_device
 from prunelake.models.placeholders import replace_with_placeholders
 from prunelake.models.precision import keep_freed_memory, set_matmul_precision, weight_dtype
 from prunelake.spec import Dtype, Unit
 
 COMPACT_MODEL_TYPE = "prunelake_compact"
-"""The model type in config.json of a checkpoint that lacks parts of its blocks. transformers knows
-no such type; under any of its own it would make up random weights for what is missing."""
+"""The model type in config.json of a compact checkpoint. transformers does not know this type; for
+a type that it knows it would fill in random weights for the absent modules."""
 
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where the weights of a model lie, and which weights they are.
+    """The weights of a model: where they lie and which weights they are.
 
-    `revision` is the hub commit, or `sha256:` and the hash of the model's files. `folder` holds
-    the model in the layout of transformers.
+    - `reference`: the model reference, as the user gave it.
+    - `revision`: the hub commit, or `sha256:` and the hash of the model's files.
+    - `folder`: holds the model in the layout of transformers.
+    - `architecture`: the name of the model's class in transformers.
+    - `layer_count`: the number of its attention layers.
     """
 
     reference: str
@@ -52,7 +56,7 @@ class ModelSource:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready for inference, its tokenizer and its source."""
+    """A model that is ready for inference, its tokenizer and its source."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -60,33 +64,29 @@ class LoadedModel:
 
 
 def load_model(source: ModelSource, dtype: Dtype = "float32", device: str = "cpu") -> LoadedModel:
-    """Load a model for inference: no dropout, no gradients for its weights.
+    """Load a model for inference: without dropout and without gradients of its weights.
 
-    What a compact checkpoint lacks (`removal.save_compact`) is absent from the model, too.
+        loaded = load_model(resolve_model("hub:HuggingFaceTB/SmolLM2-135M", Path("cache")))
+
+    A model from a compact checkpoint (`removal.save_compact`) lacks the same modules.
 
     Raises:
-        ModelError: no such device, or one that does not compute in this number format.
-        ModelNotFound: its files hold no tokenizer, cannot be read or lack some of its weights.
-        UnsupportedModel: its attention layers cannot be removed (see `attention_layers`).
+        ModelError: no such device, or a device that cannot compute in this number format.
+        ModelNotFound: no tokenizer, or weights that are missing or cannot be read.
+        UnsupportedModel: a model whose attention layers cannot be removed.
     """
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:  # no such device, or torch built without it
-        raise ModelError(
-            f"device {device!r} cannot be used ({one_line(error)}); set PRUNELAKE_DEVICE to auto, "
-            "cpu, cuda or cuda:1"
-        ) from error
+    check_device(device)
     tokenizer = load_tokenizer(source)
     try:
         with quiet_transformers():
             read = _load_compact if is_compact(source.folder) else load_complete_model
             model = read(source.folder, dtype=weight_dtype(dtype))
-    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
+    except (SafetensorError, OSError, RuntimeError, ValueError, KeyError) as error:
         raise ModelNotFound(
             f"model {source.reference}: its weights cannot be read ({one_line(error)}); "
             f"fetch {source.folder} again"
         ) from error
-    nn.Module.to(model, torch.device(device))  # the model's own `to` has lost its types
+    nn.Module.to(model, torch.device(device))  # the model's own `to` has no types
     model.eval().requires_grad_(False)
     set_matmul_precision(model, dtype)
     keep_freed_memory()
@@ -98,7 +98,7 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
     """The tokenizer of a model.
 
     Raises:
-        ModelNotFound: there is none beside the weights.
+        ModelNotFound: no tokenizer beside the weights, or one that cannot be read.
     """
     try:
         with quiet_transformers():
@@ -111,29 +111,30 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
 
 
 def read_config(folder: Path) -> PretrainedConfig:
-    """The configuration of a model; of a compact one that of the whole model.
+    """The configuration of a model; for a compact checkpoint, that of the unpruned model.
 
     Raises:
-        OSError, ValueError: config.json cannot be read, or means no model.
+        OSError, ValueError, KeyError: config.json cannot be read, or describes no model.
     """
     config: PretrainedConfig
     if marker := _compact_marker(folder):
-        own = marker["config"]
-        config = CONFIG_MAPPING[own["model_type"]].from_dict(own)
+        unpruned = marker["config"]
+        config = CONFIG_MAPPING[unpruned["model_type"]].from_dict(unpruned)
     else:
         config = AutoConfig.from_pretrained(folder)
     return config
 
 
 def is_compact(folder: Path) -> bool:
-    """Whether a saved model lacks parts of its blocks."""
+    """Whether a folder holds a compact checkpoint."""
     return _compact_marker(folder) is not None
 
 
 def apply_lm_head(model: PreTrainedModel, hidden: Tensor) -> Tensor:
-    """Logits [..., vocabulary] from the base model's last hidden states [..., width].
+    """Logits [..., vocabulary] from the last hidden states [..., width] of the base model.
 
-    In the model's own precision, which is enough to hold them, but not to add them up.
+    They are in the model's number format, which is precise enough to store logits, but not to sum
+    them: convert them to float32 first.
     """
     logits: Tensor = model.get_output_embeddings()(hidden)
     cap = getattr(text_config(model), "final_logit_softcapping", None)
@@ -141,23 +142,31 @@ def apply_lm_head(model: PreTrainedModel, hidden: Tensor) -> Tensor:
 
 
 def text_config(model: PreTrainedModel) -> PretrainedConfig:
-    """The configuration of the language model, also inside a multimodal one."""
+    """The configuration of the language model, also within a multimodal model."""
     config: PretrainedConfig = model.config.get_text_config()
     return config
 
 
+def spread_token_ids(model: PreTrainedModel, shape: tuple[int, int]) -> Tensor:
+    """Token ids [rows, tokens] of the given shape, spread over the whole vocabulary."""
+    count = shape[0] * shape[1]
+    vocabulary_size: int = text_config(model).vocab_size
+    return (torch.arange(1, count + 1, device=model.device) * 7919 % vocabulary_size).view(shape)
+
+
 @torch.inference_mode()
 def check_supported(model: PreTrainedModel, unit: Unit = "attention") -> None:
-    """Check on four tokens that the parts found are the parts that the model computes with.
+    """Check on four tokens that a model computes with the modules that `removable_modules` found.
 
     Raises:
-        UnsupportedModel: a part is not called once a pass, or the logits are made otherwise.
+        UnsupportedModel: a module is not called once in each pass, in order, or the logits are not
+            those of `apply_lm_head`.
     """
-    found = [part for own in removable_modules(model, unit) for part in own]
+    removable = [module for block in removable_modules(model, unit) for module in block]
     calls: list[int] = []
     hooks = [
-        part.module.register_forward_hook(lambda *_, n=n: calls.append(n))
-        for n, part in enumerate(found)
+        removable_module.module.register_forward_hook(lambda *_, n=n: calls.append(n))
+        for n, removable_module in enumerate(removable)
     ]
     ids = torch.arange(4, device=model.device)[None] % text_config(model).vocab_size
     try:
@@ -166,17 +175,21 @@ def check_supported(model: PreTrainedModel, unit: Unit = "attention") -> None:
     finally:
         for hook in hooks:
             hook.remove()
-    if calls != [*range(len(found))] * 2:
-        what = "attention" if unit == "attention" else "attention and MLP"
-        raise unsupported_model_error(model, f"its blocks do not call their {what} once, in order")
+    if calls != [*range(len(removable))] * 2:
+        names = "attention" if unit == "attention" else "attention and MLP"
+        raise unsupported_model_error(model, f"its blocks do not call their {names} once, in order")
     if not torch.allclose(apply_lm_head(model, hidden).float(), logits, atol=1e-3, rtol=1e-3):
         raise unsupported_model_error(
-            model, "its logits are not its output embedding of its last states"
+            model, "its logits are not its output embedding applied to its last hidden states"
         )
 
 
 def load_complete_model(folder: Path, **options: Any) -> PreTrainedModel:
-    """Load a model whose files hold all of its weights: transformers makes up those they lack."""
+    """Load a model by transformers, which would fill in random weights for missing ones.
+
+    Raises:
+        ModelNotFound: the files lack some of the weights.
+    """
     auto: Any = AutoModelForCausalLM
     return _check_no_missing_weights(
         folder, *auto.from_pretrained(folder, output_loading_info=True, **options)
@@ -184,22 +197,26 @@ def load_complete_model(folder: Path, **options: Any) -> PreTrainedModel:
 
 
 def _load_compact(folder: Path, **options: Any) -> PreTrainedModel:
-    """Load a compact checkpoint; nothing is ever allocated for what it lacks."""
+    """Load a compact checkpoint, without allocating memory for the absent modules."""
     marker = _compact_marker(folder)
     assert marker is not None
     config = read_config(folder)
-    plain: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    complete_class: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
 
-    def build(self: Any, config: PretrainedConfig) -> None:
-        plain.__init__(self, config)
+    def initialise(self: Any, config: PretrainedConfig) -> None:
+        complete_class.__init__(self, config)
         replace_with_placeholders(self, marker["absent_attention"], marker["absent_mlp"])
 
-    own = {"__init__": build, "__module__": plain.__module__, "save_pretrained": _refuse_to_save}
-    kind: Any = type(plain.__name__, (plain,), own)
+    members = {
+        "__init__": initialise,
+        "__module__": complete_class.__module__,
+        "save_pretrained": _refuse_to_save,
+    }
+    compact_class: Any = type(complete_class.__name__, (complete_class,), members)
     weights: dict[str, Tensor] = {}
     for file in sorted(folder.glob("*.safetensors")):
         weights |= load_file(file)
-    loaded = kind.from_pretrained(
+    loaded = compact_class.from_pretrained(
         None, config=config, state_dict=weights, output_loading_info=True, **options
     )
     model = _check_no_missing_weights(folder, *loaded)
@@ -218,24 +235,24 @@ def _check_no_missing_weights(
 
 def _refuse_to_save(*_: Any, **__: Any) -> None:
     raise UnsupportedModel(
-        "transformers would save this model so that it loads with random weights in place of "
-        "those that it lacks; write it with prunelake.models.removal.save_compact"
+        "transformers would save this model so that it loads with random weights in place of the "
+        "absent ones; save it with prunelake.models.removal.save_compact"
     )
 
 
 def _compact_marker(folder: Path) -> dict[str, Any] | None:
-    """What config.json of a compact checkpoint says; None for another model."""
+    """The content of config.json of a compact checkpoint; None for another model."""
     try:
-        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # told by who reads it in earnest
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # loading the configuration reports it
         return None
-    is_ours = isinstance(found, dict) and found.get("model_type") == COMPACT_MODEL_TYPE
-    return found if is_ours else None
+    is_compact_config = isinstance(config, dict) and config.get("model_type") == COMPACT_MODEL_TYPE
+    return config if is_compact_config else None
 
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """No progress bars and notices of transformers while a model loads."""
+    """Hide the progress bars and notices of transformers while a model loads."""
     verbosity = transformers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()

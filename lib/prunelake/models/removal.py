@@ -1,4 +1,4 @@
-"""Run a model with parts of its blocks removed, whole again afterwards; save one without them."""
+"""Run a model with modules of its blocks removed, or save a model without them."""
 
 import json
 from collections.abc import Callable, Collection, Iterator
@@ -29,19 +29,22 @@ Forward = Callable[..., Any]
 def removed(
     model: PreTrainedModel, layers: Collection[int], unit: Unit = "attention"
 ) -> Iterator[None]:
-    """Run `model` without a unit of `layers`: their attention, their MLPs, or both.
+    """Run `model` without a unit of `layers`: the attention, the MLP, or both.
 
-    One loaded model serves a whole sweep: what is removed is back on exit, also after an error.
-    Not for cached decoding: a removed first layer leaves the cache at length 0 (see `detached`).
+        with removed(model, [3, 5], "attention"):
+            logits = model(input_ids=ids, use_cache=False).logits
+
+    The removed modules return zeros; on exit the model is whole again, also after an error. Not for
+    decoding with a cache, since a cache without its first layer reports length 0: see `detached`.
 
     Raises:
         UnknownLayer: a layer that the model does not have.
         UnsupportedModel: MLPs that could not be found.
     """
     with ExitStack() as stack:
-        for part in _selected_modules(model, layers, unit):
-            nothing = _zero_attention if part.is_attention else _zero_mlp
-            stack.enter_context(replaced_forward(part.module, partial(_replace_forward, nothing)))
+        for selected in _selected_modules(model, layers, unit):
+            zero = _zero_attention if selected.is_attention else _zero_mlp
+            stack.enter_context(replaced_forward(selected.module, partial(_replace_forward, zero)))
         yield
 
 
@@ -49,60 +52,59 @@ def removed(
 def detached(
     model: PreTrainedModel, layers: Collection[int], unit: Unit = "attention"
 ) -> Iterator[list[nn.Module]]:
-    """Run `model` really without a unit of `layers`, cached decoding included.
+    """Run `model` with a unit of `layers` really absent, also when it decodes with a cache.
 
-    Nothing of it is computed or cached, and its weights are not among the model's parameters. All
-    is put back on exit, also after an error; the block is given the modules meanwhile, to move them
-    off a device.
+    The detached modules are neither computed nor cached, and their weights are not among the
+    model's parameters. The `with` block receives them, for instance to move them off a device. On
+    exit the model is whole again, also after an error.
 
     Raises:
         UnknownLayer, UnsupportedModel: as `removed`.
     """
     _selected_modules(model, layers, unit)
-    gone = replace_with_placeholders(
+    replacements = replace_with_placeholders(
         model, layers if unit != "mlp" else (), layers if unit != "attention" else ()
     )
     try:
-        yield [module for _, _, module in gone]
+        yield [replacement.module for replacement in replacements]
     finally:
-        for block, name, module in gone:
-            setattr(block, name, module)
+        for replacement in replacements:
+            replacement.undo()
 
 
 def zero_out(model: PreTrainedModel, layers: Collection[int], unit: Unit = "attention") -> None:
-    """Zero the projections that end a unit of `layers`, for good: it then adds nothing.
+    """Set the output projections of a unit of `layers` to zero, permanently.
 
     Raises:
         UnknownLayer, UnsupportedModel: as `removed`.
     """
-    for part in _selected_modules(model, layers, unit):
-        for parameter in part.projection.parameters():
+    for selected in _selected_modules(model, layers, unit):
+        for parameter in selected.projection.parameters():
             parameter.data.zero_()
 
 
 def save_compact(
     model: PreTrainedModel, layers: Collection[int], folder: Path, unit: Unit = "attention"
 ) -> None:
-    """Save a model without a unit of `layers`, and without what it lacks already.
+    """Save a model without a unit of `layers`, and without the modules that it lacks already.
 
-    `loading.load_model` loads it. Plain loading by transformers fails at the model type and, where
-    a
-    model's own class is told to load it, at the name of the weights: it never makes up what is
-    missing.
+    `loading.load_model` loads it. transformers alone refuses it, by the model type in config.json
+    and, for the model's own class, by the file name of the weights; otherwise it would fill in
+    random weights.
 
     Raises:
         UnknownLayer, UnsupportedModel: as `removed`.
     """
-    gone = {id(part.module) for part in _selected_modules(model, layers, unit)}
+    left_out = {id(selected.module) for selected in _selected_modules(model, layers, unit)}
     attention, mlps = {*placeholder_layers(model)}, {*placeholder_layers(model, MLPPlaceholder)}
     if unit != "mlp":
         attention |= {*layers}
     if unit != "attention":
         mlps |= {*layers}
     blocks = attention_layers(model)
-    gone |= {id(blocks[number].block) for number in attention & mlps}
-    within = tuple(f"{name}." for name, module in model.named_modules() if id(module) in gone)
-    weights = {k: v for k, v in model.state_dict().items() if not k.startswith(within)}
+    left_out |= {id(blocks[number].block) for number in attention & mlps}
+    prefixes = tuple(f"{name}." for name, module in model.named_modules() if id(module) in left_out)
+    weights = {k: v for k, v in model.state_dict().items() if not k.startswith(prefixes)}
     save_torch_state_dict(
         weights, folder, filename_pattern="compact{suffix}.safetensors", metadata={"format": "pt"}
     )
@@ -124,17 +126,17 @@ def save_compact(
 def _selected_modules(
     model: PreTrainedModel, layers: Collection[int], unit: Unit
 ) -> list[RemovableModule]:
-    found = removable_modules(model, unit)
+    modules = removable_modules(model, unit)
     for layer in layers:
-        if not 0 <= layer < len(found):
-            raise UnknownLayer(f"layer {layer}: the model has layers 0 to {len(found) - 1}")
-    return [part for layer in sorted({*layers}) for part in found[layer]]
+        if not 0 <= layer < len(modules):
+            raise UnknownLayer(f"layer {layer}: the model has layers 0 to {len(modules) - 1}")
+    return [module for layer in sorted({*layers}) for module in modules[layer]]
 
 
 @contextmanager
 def replaced_forward(module: nn.Module, wrap: Callable[[Forward], Forward]) -> Iterator[None]:
-    """Let `wrap(forward)` answer for a module's forward, and put the module back on exit."""
-    # Tools like accelerate set `forward` on the instance; what was there is what comes back.
+    """Replace a module's `forward` by `wrap(forward)`, and restore it on exit."""
+    # Tools like accelerate also set `forward` on the instance, so restore theirs.
     before = module.__dict__.get("forward")
     module.forward = wrap(module.forward)
     try:
@@ -147,13 +149,13 @@ def replaced_forward(module: nn.Module, wrap: Callable[[Forward], Forward]) -> I
 
 
 def hidden_states(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    """The hidden states [rows, tokens, width] among the arguments of a block or a part of it."""
+    """The hidden states [rows, tokens, width] among the arguments of a block or of its modules."""
     hidden: Tensor = args[0] if args else kwargs["hidden_states"]
     return hidden
 
 
-def _replace_forward(answer: Forward, _: Forward) -> Forward:
-    return answer
+def _replace_forward(replacement: Forward, _: Forward) -> Forward:
+    return replacement
 
 
 def _zero_attention(*args: Any, **kwargs: Any) -> tuple[Tensor, None]:

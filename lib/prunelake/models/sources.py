@@ -19,25 +19,26 @@ from prunelake.models.loading import (
 from prunelake.models.references import (
     MODEL_FILE_PATTERNS,
     REFERENCE_FORMS,
+    cache_staging_folder,
     hash_files,
     is_saved_model,
     model_files,
     package_gguf_file,
-    partial_folder,
 )
 from prunelake.spec import Unit
 
 
 def resolve_model(reference: str, cache: Path, unit: Unit = "attention") -> ModelSource:
-    """Find the weights behind a model reference, without loading them.
+    """The weights that a model reference names, not yet loaded.
 
-    A GGUF file is dequantised once and kept as safetensors under `cache`, by the hash of the file.
+    A hub repository is downloaded. A GGUF file is dequantised once and kept as safetensors under
+    `cache`, in a folder named by the file's hash. The layer count is that of layers with this unit.
 
     Raises:
         ModelNotFound: no weights there (the message lists the forms of a reference), or their
             config.json cannot be read.
         ModelError: `cache` cannot be written.
-        UnsupportedModel: not a decoder of which this unit can be removed.
+        UnsupportedModel: not a decoder from which this unit can be removed.
     """
     kind, _, rest = reference.partition(":")
     if kind == "hub":
@@ -54,9 +55,9 @@ def resolve_model(reference: str, cache: Path, unit: Unit = "attention") -> Mode
 
 
 def pin_source(source: ModelSource) -> ModelSource:
-    """The same weights, under a reference that means them on another machine and on another day.
+    """The source under a reference that names the same weights on any machine, at any time.
 
-    A hub repository is named with its commit and a path in full.
+    A hub reference gets its commit, and a path becomes absolute.
     """
     kind, _, rest = source.reference.partition(":")
     if kind == "hub":
@@ -69,23 +70,23 @@ def pin_source(source: ModelSource) -> ModelSource:
 
 
 def resolve_pinned(source: ModelSource, cache: Path) -> ModelSource:
-    """Where the weights of a `pin_source` source lie on this machine.
+    """The same source on this machine, for a source that `pin_source` returned on another one.
 
     Raises:
-        ModelNotFound: there are others under its reference here.
+        ModelNotFound: the reference names other weights here.
         ModelError: as `resolve_model`.
     """
-    found = resolve_model(source.reference, cache)
-    if found.revision != source.revision:
+    local = resolve_model(source.reference, cache)
+    if local.revision != source.revision:
         raise ModelNotFound(
-            f"model {source.reference} is {found.revision} on {platform.node()}, and "
+            f"model {source.reference} is {local.revision} on {platform.node()}, and "
             f"{source.revision} where the sweep was planned; all machines need the same weights"
         )
-    return found
+    return local
 
 
 def _model_without_weights(folder: Path) -> PreTrainedModel:
-    """The model's modules without weights: enough to see whether it is supported."""
+    """The model's modules without weights, which show whether the model is supported."""
     try:
         config = read_config(folder)
     except (OSError, ValueError, KeyError) as error:
@@ -111,13 +112,13 @@ def _from_hub(name: str) -> tuple[Path, str]:
                 repository, revision=revision or None, allow_patterns=[*MODEL_FILE_PATTERNS]
             )
         )
-    except Exception as error:  # the hub client raises many unrelated types; all mean "not there"
+    except Exception as error:  # the hub client raises many unrelated types
         raise ModelNotFound(
             f"model hub:{name} could not be fetched ({one_line(error)}); "
             "check the name, the revision and the network"
         ) from error
     if not any(folder.glob("*.safetensors")):
-        raise ModelNotFound(f"model hub:{name} has no *.safetensors; other weights are not read")
+        raise ModelNotFound(f"model hub:{name} has no *.safetensors; no other weights are read")
     return folder, folder.name
 
 
@@ -141,22 +142,22 @@ def _from_gguf(file: Path, cache: Path) -> tuple[Path, str]:
 
 
 def _convert_gguf(file: Path, folder: Path) -> None:
-    """Dequantise a GGUF file to float32 safetensors, moved into place when complete."""
-    with partial_folder(folder.parent) as partial:
+    """Dequantise a GGUF file to float32 safetensors in `folder`, which appears when complete."""
+    with cache_staging_folder(folder) as staging:
         try:
             with quiet_transformers():
                 tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
                 model = load_complete_model(file.parent, gguf_file=file.name, dtype=torch.float32)
-                # save_pretrained refuses while anything says that the weights are quantised.
+                # save_pretrained refuses a model that is marked as quantised.
                 vars(model).update(hf_quantizer=None, quantization_method=None, is_quantized=False)
                 if hasattr(model.config, "quantization_config"):
                     del model.config.quantization_config
-                model.save_pretrained(partial)
-                tokenizer.save_pretrained(partial)
+                model.save_pretrained(staging)
+                tokenizer.save_pretrained(staging)
             try:
-                partial.replace(folder)
+                staging.replace(folder)
             except OSError:
-                if not folder.exists():  # otherwise another process has just done the same
+                if not folder.exists():  # else another process has just converted the same file
                     raise
         except Exception as error:  # transformers and gguf raise many types on a bad file
             raise ModelNotFound(

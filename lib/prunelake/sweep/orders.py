@@ -1,15 +1,80 @@
-"""The removal order that a sweep of a model would find, for those who need no sweep."""
+"""The removal order of a model without a sweep: from the runs of the lake, else computed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from transformers import PreTrainedModel
 
 from prunelake.errors import InvalidSpec
-from prunelake.models.loading import ModelSource
+from prunelake.lake.run_lookup import PastRun, runs_removing_same_layers, shared_dtype
+from prunelake.models.loading import ModelSource, load_tokenizer, read_config
 from prunelake.settings import Settings
-from prunelake.spec import Calibration, Dtype, Rows, Strategy, SweepSpec
+from prunelake.spec import Calibration, Dtype, Strategy
 from prunelake.strategies.removal_order import removal_order
-from prunelake.sweep.plan import plan_sweep
+from prunelake.sweep.plan import calibration_windows
+from prunelake.tasks.encoding import Encoder
+
+
+@dataclass(frozen=True)
+class FoundOrder:
+    """A removal order: `layers` lists all layers, first removed first.
+
+    `runs` are the runs of the lake that agree on the removed layers, the chosen one first; empty
+    for a computed order. `dtype` is the number format to load the model in. `origin` says in words
+    where the order comes from.
+    """
+
+    layers: tuple[int, ...]
+    dtype: Dtype
+    runs: tuple[PastRun, ...]
+    origin: str
+
+
+def find_removal_order(
+    source: ModelSource,
+    strategy: Strategy,
+    levels: Sequence[int],
+    runs: Sequence[PastRun],
+    settings: Settings,
+    load: Callable[[Dtype], PreTrainedModel],
+    log: Callable[[str], None],
+    *,
+    chosen_run: str | None = None,
+    dtype: Dtype | None = None,
+    calibration: Calibration,
+) -> FoundOrder:
+    """The order of the lake's runs if there are any, else the order that a sweep would compute.
+
+    Args:
+        levels: the levels at which all `runs` have to remove the same layers, ascending.
+        runs: the lake's runs of this model and strategy (`run_lookup.past_runs`).
+        load: loads the model in a number format; called only for an order that is computed.
+        log: receives one line before an order is computed.
+        chosen_run: the id of the run to follow where several differ.
+        dtype: the number format; None is that of the runs, or float32 without runs.
+        calibration: the text on which an order is computed.
+
+    Raises:
+        InvalidSpec: as `run_lookup.runs_removing_same_layers`, `run_lookup.shared_dtype` and
+            `compute_removal_order`.
+        ModelError: as `compute_removal_order`.
+    """
+    for level in levels:
+        runs = runs_removing_same_layers(runs, level, chosen_run)
+    if runs:
+        dtype = dtype or shared_dtype(runs[:1] if chosen_run else runs)
+        origin = f"run {runs[0].run_id} of the lake"
+        return FoundOrder(runs[0].removal_order, dtype, tuple(runs), origin)
+    log(
+        f"the lake {settings.lake} has no run of this model by {strategy.label}: computing its "
+        "order"
+    )
+    dtype = dtype or "float32"
+    layers = compute_removal_order(
+        source, strategy, max(levels), calibration, settings, lambda: load(dtype)
+    )
+    text = calibration.source if strategy.reads_text else "none"
+    return FoundOrder(layers, dtype, (), f"an order computed here (calibration text: {text})")
 
 
 def compute_removal_order(
@@ -17,33 +82,25 @@ def compute_removal_order(
     strategy: Strategy,
     depth: int,
     calibration: Calibration,
-    dtype: Dtype,
     settings: Settings,
-    model: Callable[[], PreTrainedModel],
+    load: Callable[[], PreTrainedModel],
 ) -> tuple[int, ...]:
-    """The layers that a sweep of this model would remove, all of them, first removed first.
+    """All layers in the order in which a sweep of this model would remove them.
 
-    Behind the first `depth` their order is of no meaning where the strategy measures again after
-    each removal. `model` is asked for when all else is known to be right.
+    A greedy strategy measures again after each removal, but only for the first `depth` removals;
+    the order behind them means nothing then. `load` is called after everything else was checked.
 
     Raises:
-        InvalidSpec: an order that is searched on examples, which are those of some task.
-        ModelError: as what it calls.
+        InvalidSpec: the strategy needs examples of a task, or the calibration text does not fit.
+        ModelError: the model cannot be loaded, or its numbers overflow.
     """
     if strategy.reads_rows:
         raise InvalidSpec(
-            f"an order by {strategy.label} is searched on examples of a task: sweep first, "
-            "and take the order from the lake that has the run"
+            f"strategy {strategy.label} searches its order on examples of a task: run a sweep "
+            "first, then the order is taken from its run in the lake"
         )
-    spec = SweepSpec(
-        model=source.reference,
-        task="opinions",  # a plan is of some task; this one's rows are at hand
-        rows=Rows(first=1),
-        levels=(0, depth),
-        strategy=strategy,
-        calibration=calibration,
-        explain=None,
-        dtype=dtype,
+    context_length = read_config(source.folder).get_text_config().max_position_embeddings
+    windows = calibration_windows(
+        strategy, calibration, Encoder(load_tokenizer(source)), settings.data, context_length
     )
-    work = plan_sweep(spec, settings)
-    return removal_order(model(), strategy, work.calibration_windows, depth=depth).layers
+    return removal_order(load(), strategy, windows, depth=depth).layers

@@ -3,6 +3,7 @@
 Errors in a spec are found here, before a model is loaded.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +12,20 @@ from prunelake.models.loading import ModelSource, load_tokenizer, read_config
 from prunelake.models.sources import resolve_model
 from prunelake.schema.table import FORMAT_VERSION
 from prunelake.settings import Settings
-from prunelake.spec import UNIT_NAMES, Explanation, RunIdentity, SweepSpec, content_hash
-from prunelake.tasks import calibration_text, catalogue
-from prunelake.tasks import rows as tasks_rows
+from prunelake.spec import (
+    UNIT_NAMES,
+    Calibration,
+    Explanation,
+    RunIdentity,
+    Strategy,
+    SweepSpec,
+    Unit,
+    content_hash,
+)
+from prunelake.tasks.calibration_text import calibration_text
+from prunelake.tasks.catalogue import get_task
 from prunelake.tasks.encoding import EncodedExample, Encoder, encode_examples
+from prunelake.tasks.rows import data_hash, load_examples
 from prunelake.tasks.search_split import draw_search_examples
 
 CHARACTERS_PER_TOKEN = 10
@@ -63,20 +74,16 @@ def plan_sweep(spec: SweepSpec, settings: Settings) -> SweepPlan:
     Raises:
         PruneLakeError: the spec, its model or its data cannot be used.
     """
-    task = catalogue.get_task(spec.task)
+    task = get_task(spec.task)
     source = resolve_model(spec.model, settings.cache.expanduser(), spec.strategy.unit)
-    levels = _resolve_levels(spec, source.layer_count)
-    examples = tasks_rows.load_examples(task, spec.rows, settings.data)
+    levels = resolve_levels(spec.levels, source.layer_count, spec.strategy.unit)
+    examples = load_examples(task, spec.rows, settings.data)
     encoder = Encoder(load_tokenizer(source), spec.special_tokens)
     config = read_config(source.folder).get_text_config()
     context = config.max_position_embeddings
     encoded = encode_examples(encoder, examples, context)
     strategy = spec.strategy
-    windows = (
-        _calibration_windows(spec, encoder, settings.data, context) if strategy.reads_text else ()
-    )
-    if strategy.name == "loss":
-        windows = tuple(window[: max(2, len(window) // LOSS_WINDOW_DIVISOR)] for window in windows)
+    windows = calibration_windows(strategy, spec.calibration, encoder, settings.data, context)
     searched = (
         draw_search_examples(task, strategy.search_rows, examples, settings.data)
         if strategy.reads_rows
@@ -86,7 +93,7 @@ def plan_sweep(spec: SweepSpec, settings: Settings) -> SweepPlan:
         format_version=FORMAT_VERSION,
         revision=source.revision,
         task=task.name,
-        data_hash=tasks_rows.data_hash(examples),
+        data_hash=data_hash(examples),
         levels=levels,
         strategy=strategy,
         # The text counts, not its path: the same text gives the same run.
@@ -94,22 +101,27 @@ def plan_sweep(spec: SweepSpec, settings: Settings) -> SweepPlan:
         explain=_resolve_explanation(spec.explain, levels, len(examples), config.vocab_size),
         dtype=spec.dtype,
         special_tokens=spec.special_tokens,
-        search_hash=tasks_rows.data_hash(searched) if strategy.reads_rows else None,
+        search_hash=data_hash(searched) if strategy.reads_rows else None,
     )
     questions = encode_examples(encoder, searched, context)
     return SweepPlan(spec, identity, source, task.split, tuple(encoded), windows, tuple(questions))
 
 
-def _resolve_levels(spec: SweepSpec, layer_count: int) -> tuple[int, ...]:
-    levels = spec.levels
+def resolve_levels(levels: Collection[int] | None, layer_count: int, unit: Unit) -> tuple[int, ...]:
+    """The given levels, ascending and with 0; by default every level up to half of the layers.
+
+    Raises:
+        UnknownLayer: a level outside 0 to `layer_count`.
+    """
     if levels is None:
         return tuple(range(layer_count // 2 + 1))
-    if levels[-1] > layer_count:
-        raise UnknownLayer(
-            f"level {levels[-1]} is beyond the model's {layer_count} "
-            f"{UNIT_NAMES[spec.strategy.unit]}; levels go from 0 to {layer_count}"
-        )
-    return levels
+    for level in levels:
+        if not 0 <= level <= layer_count:
+            raise UnknownLayer(
+                f"level {level}: the model has {layer_count} {UNIT_NAMES[unit]}; levels go from 0 "
+                f"to {layer_count}"
+            )
+    return tuple(sorted({0, *levels}))
 
 
 def _resolve_explanation(
@@ -136,24 +148,38 @@ def _resolve_explanation(
     return explanation.model_copy(update={"levels": own, "rows": rows})
 
 
-def _calibration_windows(
-    spec: SweepSpec, encoder: Encoder, data: Path | None, context: int
+def calibration_windows(
+    strategy: Strategy,
+    calibration: Calibration,
+    encoder: Encoder,
+    data_folder: Path | None,
+    context_length: int,
 ) -> tuple[tuple[int, ...], ...]:
-    """Windows of calibration text, each behind the special tokens of prompts."""
-    count, size = spec.calibration.windows, spec.calibration.window_tokens
+    """Token ids of the calibration text, one window each, behind the special tokens of prompts.
+
+    Empty for a strategy that reads no text. For `loss` only the beginning of each window.
+
+    Raises:
+        InvalidSpec: windows longer than the model's context, or a text that is too short.
+        DatasetNotFound, BadRow: as `calibration_text`.
+    """
+    if not strategy.reads_text:
+        return ()
+    count, size = calibration.windows, calibration.window_tokens
     prefix = encoder.prefix_ids()
-    if len(prefix) + size > context:
+    if len(prefix) + size > context_length:
         raise InvalidSpec(
-            f"calibration.window_tokens {size}: the model's context has {context} tokens, "
-            f"{len(prefix)} of them special ones; take at most {context - len(prefix)}"
+            f"calibration.window_tokens {size}: the model's context has {context_length} tokens, "
+            f"{len(prefix)} of them special ones; take at most {context_length - len(prefix)}"
         )
-    text = calibration_text.calibration_text(
-        spec.calibration.source, data, count * size * CHARACTERS_PER_TOKEN
-    )
+    text = calibration_text(calibration.source, data_folder, count * size * CHARACTERS_PER_TOKEN)
     ids = encoder.encode_text(text)
     if len(ids) < count * size:
         raise InvalidSpec(
-            f"calibration text {spec.calibration.source} has {len(ids)} tokens, and {count} "
+            f"calibration text {calibration.source} has {len(ids)} tokens, and {count} "
             f"windows of {size} need {count * size}; take fewer windows or a longer text"
         )
-    return tuple((*prefix, *ids[n * size : (n + 1) * size]) for n in range(count))
+    windows = tuple((*prefix, *ids[n * size : (n + 1) * size]) for n in range(count))
+    if strategy.name == "loss":
+        windows = tuple(window[: max(2, len(window) // LOSS_WINDOW_DIVISOR)] for window in windows)
+    return windows

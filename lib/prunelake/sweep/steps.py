@@ -158,7 +158,7 @@ def cached_model(source: ModelSource, dtype: Dtype, settings: Settings, log: Log
         source = resolve_pinned(source, cache)
         if device == "auto":
             device = "cuda" if settings.ray_gpus else "cpu"
-    device = devices.acquire_device(device, cache, log, is_allotted=is_on_ray)
+    device = devices.acquire_device(device, cache, log, is_shared=is_on_ray)
     log(f"loading {source.reference} in {dtype} on {device}")
     _model_cache.clear()  # before the next model comes: two may not fit
     _model_cache[key] = load_model(source, dtype, device)

@@ -19,11 +19,11 @@ from huggingface_hub.errors import (
 from prunelake.errors import HubUnreachable, ModelNotFound, one_line
 from prunelake.models.references import (
     REFERENCE_FORMS,
+    cache_staging_folder,
     hash_files,
     is_saved_model,
     model_files,
     package_gguf_file,
-    partial_folder,
 )
 from prunelake.spec import content_hash
 from prunelake.watch.watchlist import HubSearch, WatchlistEntry
@@ -152,8 +152,8 @@ def _cached_hash(files: list[Path], cache: Path) -> str:
     # A new file may change again within the resolution of the file system's clock.
     if time.time() - max(stat.st_mtime for stat in stats) > 2:
         content = json.dumps({"revision": revision, "files": file_states})
-        with partial_folder(cache_file.parent) as partial:
-            temporary = partial / cache_file.name
+        with cache_staging_folder(cache_file) as folder:
+            temporary = folder / cache_file.name
             temporary.write_text(content, encoding="utf-8")
             temporary.replace(cache_file)
     return revision
