@@ -180,7 +180,7 @@ def test_the_model_is_whole_after_an_error_halfway(monkeypatch: pytest.MonkeyPat
     model = tiny_model("llama")
     before = dict(model.named_modules())
 
-    def fail(self: MLPPlaceholder) -> None:
+    def fail(_: MLPPlaceholder) -> None:
         raise MemoryError
 
     # By then the attention of the layer has been replaced.
