@@ -29,7 +29,7 @@ from prunelake.settings import Settings
 from prunelake.spec import DEFAULT_MODEL, Explanation, Rows, SweepSpec
 from prunelake.sweep.run import run_sweep
 from prunelake.tasks import catalogue
-from prunelake.tasks import rows as tasks_rows
+from prunelake.tasks.rows import read_records
 
 COLUMNS = ("what runs", "peak, MB", "beside the weights, MB")
 TASK = "opinions"
@@ -47,7 +47,7 @@ def load_bytes() -> int:
 def sweep_bytes(rows: int, folder: Path) -> None:
     """A sweep of so many rows: those of a bundled task, again and again."""
     task = catalogue.get_task(TASK)
-    _, known = tasks_rows.read_records(task, None)
+    _, known = read_records(task, None)
     with (folder / "many.jsonl").open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(known[n % len(known)]) + "\n" for n in range(rows))
     own = task.model_dump(mode="json", exclude_none=True)

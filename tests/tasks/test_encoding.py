@@ -11,8 +11,8 @@ from tests.support.tiny_tokenizer import ids, tiny_tokenizer
 
 def encoded(prompt: str, *options: str, encoder: Encoder | None = None) -> EncodedExample:
     encoder = encoder or Encoder(tiny_tokenizer())
-    (answer,) = encode_examples(encoder, [Example("test:3", prompt, options, 0)], 64)
-    return answer
+    (example,) = encode_examples(encoder, [Example("test:3", prompt, options, 0)], 64)
+    return example
 
 
 def harness(
@@ -21,32 +21,32 @@ def harness(
     """The rule of lm-evaluation-harness, from its description."""
     stripped = context.rstrip()
     continuation = context[len(stripped) :] + continuation
-    own = tokenizer(stripped, add_special_tokens=False)["input_ids"]
+    prompt = tokenizer(stripped, add_special_tokens=False)["input_ids"]
     whole = tokenizer(stripped + continuation, add_special_tokens=False)["input_ids"]
-    return own, whole[len(own) :]
+    return prompt, whole[len(prompt) :]
 
 
-def test_prompt_and_options_part_where_the_prompts_own_tokens_end() -> None:
-    got = encoded("Is it", " yes", " no")
-    assert got.prompt == ids("I", "s", " ", "i", "t")
-    assert got.options == (ids(" ye", "s"), ids(" ", "n", "o"))
-    assert got.prefix == ()
+def test_options_begin_after_the_tokens_of_the_prompt() -> None:
+    example = encoded("Is it", " yes", " no")
+    assert example.prompt == ids("I", "s", " ", "i", "t")
+    assert example.options == (ids(" ye", "s"), ids(" ", "n", "o"))
+    assert example.prefix == ()
 
 
 @pytest.mark.parametrize("space", [" ", "  ", "\n", " \n"])
-def test_white_space_behind_the_prompt_goes_to_the_options(space: str) -> None:
-    got = encoded("Is it" + space, "no")
-    assert got.prompt == ids("I", "s", " ", "i", "t")
-    assert got.options == (ids(*space, "n", "o"),)
+def test_white_space_after_the_prompt_goes_to_the_options(space: str) -> None:
+    example = encoded("Is it" + space, "no")
+    assert example.prompt == ids("I", "s", " ", "i", "t")
+    assert example.options == (ids(*space, "n", "o"),)
 
 
-def test_a_token_over_the_border_is_cut_at_the_prompts_length() -> None:
-    # Alone "ca" is two tokens and "cabb" is c, ab, b: what lies behind two tokens is the option.
+def test_the_split_is_at_the_number_of_tokens_of_the_prompt_alone() -> None:
+    # "ca" alone has two tokens, and "cabb" is c, ab, b: the option begins after two tokens.
     assert encoded("ca", "bb").options == (ids("b"),)
 
 
 def test_an_option_without_a_token_of_its_own_is_refused() -> None:
-    with pytest.raises(BadRow, match=r"test:3: behind its prompt the option 'b' has no token"):
+    with pytest.raises(BadRow, match=r"test:3: after its prompt the option 'b' has no token"):
         encoded("ca", "b")
 
 
@@ -63,20 +63,24 @@ def test_an_option_without_a_token_of_its_own_is_refused() -> None:
         ("<s> $A </s>", "none", ()),
     ],
 )
-def test_special_tokens_stand_in_the_prefix_alone(
+def test_special_tokens_are_in_the_prefix_only(
     template: str, mode: str, prefix: tuple[int, ...]
 ) -> None:
-    encoder = Encoder(tiny_tokenizer(template), mode)  # type: ignore[arg-type]  # one of its words
-    got = encoded("ab", " c", encoder=encoder)
-    assert (got.prefix, got.prompt, got.options) == (prefix, ids("ab"), (ids(" ", "c"),))
+    encoder = Encoder(tiny_tokenizer(template), mode)  # type: ignore[arg-type]  # a valid mode
+    example = encoded("ab", " c", encoder=encoder)
+    assert (example.prefix, example.prompt, example.options) == (
+        prefix,
+        ids("ab"),
+        (ids(" ", "c"),),
+    )
 
 
-def test_a_tokenizer_that_ends_texts_is_refused() -> None:
+def test_a_tokenizer_that_appends_special_tokens_is_refused() -> None:
     with pytest.raises(InvalidSpec, match="also ends a text with special tokens; use bos or none"):
         Encoder(tiny_tokenizer("<s> $A </s>")).prefix_ids()
 
 
-def test_bos_of_a_tokenizer_without_one_is_refused() -> None:
+def test_bos_needs_a_tokenizer_that_has_it() -> None:
     with pytest.raises(InvalidSpec, match="special_tokens bos: this tokenizer has no such token"):
         Encoder(tiny_tokenizer(bos=False), "bos").prefix_ids()
 
@@ -89,7 +93,7 @@ def test_an_example_must_fit_with_its_prefix_and_longest_option() -> None:
         encode_examples(encoder, examples, 7)
 
 
-def test_an_empty_context_is_the_token_that_starts_a_text() -> None:
+def test_an_empty_context_becomes_the_token_that_begins_a_text() -> None:
     assert Encoder(tiny_tokenizer()).context_ids(()) == ids("<s>")
     assert Encoder(tiny_tokenizer(bos=False)).context_ids(()) == ids("</s>")
     assert Encoder(tiny_tokenizer("<s> $A")).context_ids(()) == ids("<s>")
@@ -97,14 +101,14 @@ def test_an_empty_context_is_the_token_that_starts_a_text() -> None:
     assert Encoder(tiny_tokenizer()).context_ids((9, 8)) == (9, 8)
 
 
-def test_texts_read_as_their_tokens() -> None:
-    got = encoded("cab, é yes", " no")
-    assert got.token_texts == ("c", "ab", ",", " ", "é", " ye", "s")
+def test_each_token_has_its_text() -> None:
+    example = encoded("cab, é yes", " no")
+    assert example.token_texts == ("c", "ab", ",", " ", "é", " ye", "s")
 
 
-def test_retokenised_ids_are_those_of_the_text() -> None:
+def test_retokenising_gives_the_ids_of_the_text() -> None:
     encoder = Encoder(tiny_tokenizer("<s> $A"))
-    # With what stood between them gone, a and b are one token.
+    # Without the token between them, a and b become one token.
     assert encoder.retokenise(ids("a", "b", " ", "c")) == ids("ab", " ", "c")
     assert encoder.retokenise(()) == ()
 
@@ -118,11 +122,11 @@ def test_retokenised_ids_are_those_of_the_text() -> None:
         ("x = 1", "0"),
     ],
 )
-def test_the_default_tokenizer_splits_as_the_harness(
+def test_the_default_tokenizer_splits_like_the_harness(
     prompt: str, option: str, smollm2: Path
 ) -> None:
     tokenizer = AutoTokenizer.from_pretrained(smollm2)
-    got = encoded(prompt, option, encoder=Encoder(tokenizer))
-    assert ([*got.prompt], [*got.options[0]]) == harness(tokenizer, prompt, option)
-    assert got.prefix == ()
-    assert len(got.token_texts) == len(got.prompt)
+    example = encoded(prompt, option, encoder=Encoder(tokenizer))
+    assert ([*example.prompt], [*example.options[0]]) == harness(tokenizer, prompt, option)
+    assert example.prefix == ()
+    assert len(example.token_texts) == len(example.prompt)

@@ -6,9 +6,8 @@ import pytest
 
 from prunelake.errors import BadRow, DatasetNotFound, InvalidSpec
 from prunelake.spec import Rows
-from prunelake.tasks import catalogue, hub
-from prunelake.tasks import rows as tasks_rows
-from prunelake.tasks.rows import Example
+from prunelake.tasks.catalogue import get_task
+from prunelake.tasks.rows import Example, load_examples
 from prunelake.tasks.search_split import draw_search_examples
 
 SPLITS = {
@@ -33,7 +32,7 @@ def write(data: Path, task: str, split: str, sentences: list[str]) -> None:
 @pytest.fixture
 def reported(tmp_path: Path) -> list[Example]:
     write(tmp_path, "sst2", "validation", [f"film {n}" for n in range(4)])
-    return tasks_rows.load_examples(catalogue.get_task("sst2"), Rows(first=4), tmp_path)
+    return load_examples(get_task("sst2"), Rows(first=4), tmp_path)
 
 
 def ids(examples: list[Example]) -> list[str]:
@@ -41,20 +40,22 @@ def ids(examples: list[Example]) -> list[str]:
 
 
 @pytest.mark.parametrize("name", sorted(SPLITS))
-def test_every_task_has_rows_of_another_split(name: str, shared: Path) -> None:
-    task = catalogue.get_task(name)
+def test_every_task_has_rows_in_another_split(name: str, shared: Path) -> None:
+    task = get_task(name)
     assert task.split not in task.spare
-    reported = tasks_rows.load_examples(task, Rows(sample=200), shared / "data")
-    found = draw_search_examples(task, 24, reported, shared / "data")
-    assert {example.example_id.partition(":")[0] for example in found} == {SPLITS[name]}
-    assert {e.prompt for e in found}.isdisjoint(e.prompt for e in reported)
-    assert len({e.example_id for e in found}) == 24
-    assert len({e.gold for e in found}) > 1  # also where a file is sorted by its labels
+    reported = load_examples(task, Rows(sample=200), shared / "data")
+    drawn = draw_search_examples(task, 24, reported, shared / "data")
+    assert {example.example_id.partition(":")[0] for example in drawn} == {SPLITS[name]}
+    assert {e.prompt for e in drawn}.isdisjoint(e.prompt for e in reported)
+    assert len({e.example_id for e in drawn}) == 24
+    assert len({e.gold for e in drawn}) > 1  # also where a file is sorted by its labels
 
 
-def test_the_first_split_at_hand_is_taken(tmp_path: Path, reported: list[Example]) -> None:
+def test_the_first_spare_split_in_the_folder_is_taken(
+    tmp_path: Path, reported: list[Example]
+) -> None:
     write(tmp_path, "sst2", "train_sample", ["a", "b", "c"])
-    task = catalogue.get_task("sst2")
+    task = get_task("sst2")
     assert ids(draw_search_examples(task, 3, reported, tmp_path)) == [
         f"train_sample:{n}" for n in range(3)
     ]
@@ -64,22 +65,22 @@ def test_the_first_split_at_hand_is_taken(tmp_path: Path, reported: list[Example
     ]
 
 
-def test_a_reported_prompt_is_left_out_also_of_another_split(
+def test_a_reported_prompt_is_left_out_of_another_split(
     tmp_path: Path, reported: list[Example]
 ) -> None:
     write(tmp_path, "sst2", "train", ["film 2", "x", "film 0", "y"])
-    assert ids(draw_search_examples(catalogue.get_task("sst2"), 2, reported, tmp_path)) == [
+    assert ids(draw_search_examples(get_task("sst2"), 2, reported, tmp_path)) == [
         "train:1",
         "train:3",
     ]
 
 
-def test_a_task_of_one_split_gives_its_other_rows() -> None:
-    task = catalogue.get_task("opinions")
-    reported = tasks_rows.load_examples(task, Rows(sample=60), None)
-    found = draw_search_examples(task, 20, reported, None)
-    assert sorted([*ids(found), *ids(reported)]) == sorted(f"test:{n}" for n in range(80))
-    assert draw_search_examples(task, 20, reported, None) == found
+def test_a_task_with_one_split_gives_its_other_rows() -> None:
+    task = get_task("opinions")
+    reported = load_examples(task, Rows(sample=60), None)
+    drawn = draw_search_examples(task, 20, reported, None)
+    assert sorted([*ids(drawn), *ids(reported)]) == sorted(f"test:{n}" for n in range(80))
+    assert draw_search_examples(task, 20, reported, None) == drawn
     numbers = [
         int(name.partition(":")[2]) for name in ids(draw_search_examples(task, 8, reported, None))
     ]
@@ -87,45 +88,45 @@ def test_a_task_of_one_split_gives_its_other_rows() -> None:
     assert numbers != sorted(set(range(80)) - {int(i.partition(":")[2]) for i in ids(reported)})[:8]
 
 
-def test_too_few_rows_are_an_error_that_counts_them(
-    tmp_path: Path, reported: list[Example]
-) -> None:
+def test_the_error_for_too_few_rows_counts_them(tmp_path: Path, reported: list[Example]) -> None:
     write(tmp_path, "sst2", "train", ["x", "film 1", "y"])
-    with pytest.raises(InvalidSpec, match=r"sst2: 3 rows .*train\.jsonl has 2 .* at most 2$"):
-        draw_search_examples(catalogue.get_task("sst2"), 3, reported, tmp_path)
-    task = catalogue.get_task("opinions")
-    everything = tasks_rows.load_examples(task, Rows(first=80), None)
-    with pytest.raises(InvalidSpec, match=r"opinions: 1 rows .* has none that is not reported"):
+    with pytest.raises(InvalidSpec, match=r"sst2: .* 3 rows .*train\.jsonl has 2; .* at most 2$"):
+        draw_search_examples(get_task("sst2"), 3, reported, tmp_path)
+    task = get_task("opinions")
+    everything = load_examples(task, Rows(first=80), None)
+    with pytest.raises(InvalidSpec, match=r"opinions: .* 1 rows .* has 0; report fewer rows$"):
         draw_search_examples(task, 1, everything, None)
 
 
-def test_a_folder_without_such_a_split_is_told_which_files_would_do(
+def test_the_error_for_a_missing_split_names_the_files(
     tmp_path: Path, reported: list[Example]
 ) -> None:
-    with pytest.raises(DatasetNotFound, match=r"train\.jsonl or .*train_sample\.jsonl to search"):
-        draw_search_examples(catalogue.get_task("sst2"), 3, reported, tmp_path)
+    with pytest.raises(
+        DatasetNotFound, match=r"rows for the search: no file .*train\.jsonl or .*train_sample"
+    ):
+        draw_search_examples(get_task("sst2"), 3, reported, tmp_path)
 
 
-def test_on_the_hub_it_is_the_best_of_the_splits(
+def test_the_hub_gives_the_first_spare_split(
     tmp_path: Path, reported: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "0000.parquet"
     pl.DataFrame({"sentence": ["x", "y"], "label": [0, 1]}).write_parquet(path)
-    asked = []
+    downloads = []
 
     def download(repo: str, filename: str, *_: object) -> Path:
-        asked.append((repo, filename))
+        downloads.append((repo, filename))
         return path
 
-    monkeypatch.setattr(hub, "download_dataset_file", download)
-    assert ids(draw_search_examples(catalogue.get_task("sst2"), 2, reported, None)) == [
+    monkeypatch.setattr("prunelake.tasks.rows.download_dataset_file", download)
+    assert ids(draw_search_examples(get_task("sst2"), 2, reported, None)) == [
         "train:0",
         "train:1",
     ]
-    assert asked == [("nyu-mll/glue", "sst2/train/0000.parquet")]
+    assert downloads == [("nyu-mll/glue", "sst2/train/0000.parquet")]
 
 
 def test_a_bad_row_that_is_drawn_is_named(tmp_path: Path, reported: list[Example]) -> None:
     write(tmp_path, "sst2", "train", ["x", " "])
     with pytest.raises(BadRow, match=r"train\.jsonl, row 1, column sentence"):
-        draw_search_examples(catalogue.get_task("sst2"), 2, reported, tmp_path)
+        draw_search_examples(get_task("sst2"), 2, reported, tmp_path)

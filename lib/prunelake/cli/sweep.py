@@ -73,7 +73,7 @@ def sweep(
     elif task is None:
         raise InvalidSpec("give a spec file or --task; `prunelake sweep --help` lists the options")
     else:
-        from prunelake.tasks.rows import parse_rows
+        from prunelake.tasks.row_selection import parse_rows
 
         fields: dict[str, Any] = {
             "model": model,

@@ -1,1 +1,1 @@
-"""Tasks: the catalogue, their rows, prompts as token ids, calibration text."""
+"""Tasks: the catalogue, rows as examples, examples as token ids, calibration text."""

@@ -1,32 +1,36 @@
-"""Calibration text: what a model reads while the importance of its layers is measured."""
+"""Calibration text: the text that a model reads while the importance of its layers is measured."""
 
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from prunelake.errors import DatasetNotFound, InvalidSpec
-from prunelake.tasks.catalogue import CATALOG_FOLDER
-from prunelake.tasks.hub import download_dataset_file, read_json_lines, require_data_file
+from prunelake.tasks.catalogue import CATALOGUE_FOLDER
+from prunelake.tasks.hub import download_dataset_file, first_data_file, read_json_lines
 from prunelake.tasks.rows import text_value
 
 
-def calibration_text(source: str, data: Path | None, minimum_characters: int) -> str:
-    """Whole documents of `source`, blank lines between them, until there are enough characters.
+def calibration_text(source: str, data_folder: Path | None, minimum_characters: int) -> str:
+    """The first documents of a source, as many as reach `minimum_characters`, else all of them.
 
-    `bundled` is prose that the package carries; `c4` is the sample in the folder `data` if that is
-    given, else the first shard of the English training split on the hub; anything else is the path
-    of a `.txt` file, whose paragraphs are its documents, or of a `.jsonl` file with a column
-    `text`. A source that has less is returned whole.
+    Documents are never cut; blank lines separate them.
+
+    Args:
+        source: `bundled` (prose in this package), `c4`, the path of a `.txt` file, whose paragraphs
+            are the documents, or the path of a `.jsonl` file with a column `text`.
+        data_folder: where the sample of `c4` lies; None means the first shard of its English
+            training split on the hub.
+        minimum_characters: the number of characters to reach.
 
     Raises:
         DatasetNotFound: no such file, or the hub cannot be reached.
-        InvalidSpec: a file of another kind.
+        InvalidSpec: a file of another kind, or a text that is not UTF-8.
         BadRow: a line without a text.
     """
     if source == "bundled":
-        documents = _paragraphs(CATALOG_FOLDER / "calibration.txt")
+        documents = _paragraphs(CATALOGUE_FOLDER / "calibration.txt")
     elif source == "c4":
-        documents = _jsonl_texts(_c4_file(data))
+        documents = _jsonl_texts(_c4_file(data_folder))
     elif not Path(source).is_file():
         raise DatasetNotFound(
             f"no calibration text {source!r}; choose bundled, c4, or a .txt or .jsonl file"
@@ -41,14 +45,14 @@ def calibration_text(source: str, data: Path | None, minimum_characters: int) ->
 
 
 def _join_until(documents: Iterable[str], minimum_characters: int) -> str:
-    taken: list[str] = []
+    chosen: list[str] = []
     length = 0
     for document in documents:
-        taken.append(document)
+        chosen.append(document)
         length += len(document) + (2 if length else 0)
         if length >= minimum_characters:
             break
-    return "\n\n".join(taken)
+    return "\n\n".join(chosen)
 
 
 def _paragraphs(path: Path) -> Iterator[str]:
@@ -64,9 +68,8 @@ def _jsonl_texts(path: Path) -> Iterator[str]:
         yield text_value(record, "text", f"{path}, row {number}")
 
 
-def _c4_file(data: Path | None) -> Path:
+def _c4_file(data_folder: Path | None) -> Path:
     file = "calibration/c4_en_sample.jsonl"
-    if data is None:
+    if data_folder is None:
         return download_dataset_file("allenai/c4", "en/c4-train.00000-of-01024.json.gz", None, file)
-    require_data_file(data / file, "calibration text c4")
-    return data / file
+    return first_data_file([data_folder / file], "calibration text c4")

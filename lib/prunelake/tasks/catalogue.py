@@ -1,4 +1,4 @@
-"""What is asked: a task is a source of rows, a prompt and options, written down in YAML."""
+"""Tasks: each is a source of rows, a prompt and options, described in a YAML file."""
 
 from functools import cache
 from importlib.resources import files
@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 from prunelake.errors import UnknownTask, one_line
 from prunelake.spec import TASK_FILE_SUFFIXES, FrozenValue
 
-CATALOG_FOLDER = Path(str(files("prunelake") / "tasks" / "bundled"))
+CATALOGUE_FOLDER = Path(str(files("prunelake") / "tasks" / "bundled"))
 
 
 class HubDataset(FrozenValue):
@@ -23,20 +23,25 @@ class HubDataset(FrozenValue):
 
 
 class GoldColumn(FrozenValue):
-    """Where the right answer stands: an option's index in `column`, or a key among `labels`."""
+    """The columns that give the right option.
+
+    `column` holds the index of the option or, if `labels` names a column with a list of labels, the
+    label of the option.
+    """
 
     column: str
     labels: str | None = None
 
 
 class Task(FrozenValue):
-    """One task, of the catalog or of a file of the user's own.
+    """One task, from the catalogue or from the user's own YAML file.
 
-    `prompt` is a format string over the row's text columns. `options` are the same for all rows,
-    or name the column that holds each row's (a dot steps into a struct: `choices.text`). The rows
-    are a `bundled` file beside the task's own, or are found on the `hub` or in `folder` of a data
-    folder (by default one of the task's name). `spare` names splits that are never reported, which
-    a search may read, the best first.
+    - `prompt`: a format string over the text columns of a row.
+    - `options`: the texts of the options, or the name of the column that lists them for each row (a
+      dot steps into a struct: `choices.text`).
+    - `bundled`: a file of rows beside the YAML file. Without it, the rows come from `hub`, or from
+      `folder` in a data folder (by default the folder with the task's name).
+    - `spare`: splits that are never reported, so that a search may read them, the best one first.
     """
 
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
@@ -60,26 +65,26 @@ class Task(FrozenValue):
 
     @property
     def file(self) -> str:
-        """The path of the rows below a data folder."""
+        """The path of the file of rows below a data folder."""
         return f"{self.folder or self.name}/{self.split}.jsonl"
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns that the prompt shows."""
+        """The columns that the prompt contains."""
         return tuple(field for _, field, _, _ in Formatter().parse(self.prompt) if field)
 
 
 def task_names() -> list[str]:
-    """The tasks of the catalog, sorted."""
-    return sorted(path.stem for path in CATALOG_FOLDER.glob("*.yaml"))
+    """The names of the tasks in the catalogue, sorted."""
+    return sorted(path.stem for path in CATALOGUE_FOLDER.glob("*.yaml"))
 
 
 def get_task(task: str) -> Task:
-    """The task of that name, or of that YAML file.
+    """The task with this name in the catalogue, or the task that this YAML file describes.
 
     Raises:
-        UnknownTask: the catalog has no such name (the message lists those there are), or the file
-            does not describe a task of its own name.
+        UnknownTask: the catalogue has no such task (the message lists its tasks), or the file does
+            not describe a task with the file's name.
     """
     if task.endswith(TASK_FILE_SUFFIXES):
         return _task_from_file(Path(task))
@@ -88,16 +93,18 @@ def get_task(task: str) -> Task:
             f"unknown task {task!r}; choose from {', '.join(task_names())}, or give the path of a "
             ".yaml file"
         )
-    return _catalog_task(task)
+    return _catalogue_task(task)
 
 
 @cache
-def _catalog_task(name: str) -> Task:
-    return Task.model_validate(yaml.safe_load((CATALOG_FOLDER / f"{name}.yaml").read_text("utf-8")))
+def _catalogue_task(name: str) -> Task:
+    return Task.model_validate(
+        yaml.safe_load((CATALOGUE_FOLDER / f"{name}.yaml").read_text("utf-8"))
+    )
 
 
 def _task_from_file(path: Path) -> Task:
-    """The task that a file of the user's own describes."""
+    """The task that the user's own YAML file describes."""
     try:
         task = Task.model_validate(yaml.safe_load(path.read_text("utf-8")))
     except ValidationError as error:
@@ -108,12 +115,12 @@ def _task_from_file(path: Path) -> Task:
         raise UnknownTask(f"task file {path}: {told}") from error
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UnknownTask(f"task file {path} cannot be read: {one_line(error)}") from error
-    # Runs are compared by the task's name: it has to be told from a path, and mean one thing.
+    # Runs are compared by the name of the task, so a path has to determine it.
     if task.name != path.stem:
         raise UnknownTask(f"task file {path}: its name is {task.name!r}; name it {path.stem!r}")
     if task.name in task_names():
         raise UnknownTask(
-            f"task file {path}: the catalog has a task {task.name!r}; give yours another name"
+            f"task file {path}: the catalogue has a task {task.name!r}; give yours another name"
         )
     if task.bundled is None:
         return task

@@ -1,4 +1,4 @@
-"""Examples as token ids, split into prompt and options as the harness does."""
+"""Examples as token ids, split into prompt and options as lm-evaluation-harness does."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +14,10 @@ from prunelake.tasks.rows import Example
 class EncodedExample:
     """An example as token ids.
 
-    `prefix` holds the special tokens in front, which are no players in an explanation; `prompt`
-    the prompt's own tokens, `texts` how each of them reads; `options` those of each option.
+    - `prefix`: the special tokens in front of the prompt; explanations do not score them.
+    - `prompt`: the tokens of the prompt itself.
+    - `token_texts`: the text of each token of `prompt`.
+    - `options`: the tokens of each option.
     """
 
     example: Example
@@ -27,10 +29,10 @@ class EncodedExample:
 
 @dataclass(frozen=True)
 class Encoder:
-    """A tokenizer together with the special tokens that go in front of a prompt.
+    """A tokenizer, and the choice of special tokens in front of a prompt.
 
-    `tokenizer` puts there what the tokenizer adds by itself, `bos` always its beginning-of-sequence
-    token, `none` nothing.
+    `special_tokens` is `tokenizer` for those that the tokenizer adds by itself, `bos` for its
+    beginning-of-sequence token, or `none`.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -40,8 +42,8 @@ class Encoder:
         """The ids of the special tokens in front of a prompt.
 
         Raises:
-            InvalidSpec: `bos` is asked for and the tokenizer has none, or it ends texts with
-                special tokens of its own, which would part a prompt from its options.
+            InvalidSpec: `bos`, but the tokenizer has no such token; or `tokenizer`, but the
+                tokenizer also appends special tokens, which would stand between prompt and option.
         """
         if self.special_tokens == "none":
             return ()
@@ -59,24 +61,26 @@ class Encoder:
         return tuple(ids[: len(ids) - len(bare)])
 
     def encode_text(self, text: str) -> list[int]:
-        """Token ids of a text without special tokens."""
+        """The token ids of a text, without special tokens."""
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
         return ids
 
     def retokenise(self, ids: Sequence[int]) -> tuple[int, ...]:
-        """The ids of the text that `ids` read as: not always the same ids."""
+        """The token ids of the text that `ids` decode to, which may be other ids."""
         return tuple(self.encode_text(self.decode(ids)))
 
     def decode(self, ids: Sequence[int]) -> str:
-        """How token ids read."""
+        """The text of token ids."""
         text = self.tokenizer.decode([*ids], clean_up_tokenization_spaces=False)
         assert isinstance(text, str)
         return text
 
     def context_ids(self, prompt: tuple[int, ...]) -> tuple[int, ...]:
-        """The prefix and a prompt; where both are empty, the token that starts any text.
+        """The prefix and the prompt; if both are empty, the token that begins a text.
 
-        The first token of an option needs something before it; the harness takes BOS or else EOS.
+        A model needs a token before the first token of an option. Like lm-evaluation-harness, this
+        takes the beginning-of-sequence token or, if the tokenizer has none, the end-of-sequence
+        token.
         """
         ids = (*self.prefix_ids(), *prompt)
         if ids:
@@ -88,12 +92,13 @@ class Encoder:
 def encode_examples(
     encoder: Encoder, examples: Sequence[Example], context_length: int
 ) -> list[EncodedExample]:
-    """Tokenise prompt and option together and split where the prompt's own tokens end.
+    """The examples as token ids: prompt and option tokenised together, split after the prompt.
 
-    White space at the end of a prompt goes to its options, as in lm-evaluation-harness.
+    The split is at the number of tokens that the prompt has alone. White space at the end of a
+    prompt goes to its options. Both are as in lm-evaluation-harness.
 
     Raises:
-        BadRow: an option that has no token of its own, so that there is nothing to score.
+        BadRow: an option without a token of its own, so that there is nothing to score.
         ExampleTooLong: a prompt with its longest option exceeds `context_length` tokens.
     """
     prefix = encoder.prefix_ids()
@@ -109,14 +114,14 @@ def encode_examples(
         for text, option in zip(example.options, options, strict=True):
             if not option:
                 raise BadRow(
-                    f"example {example.example_id}: behind its prompt the option {text!r} has no "
+                    f"example {example.example_id}: after its prompt the option {text!r} has no "
                     "token of its own; leave the row out"
                 )
         length = len(prefix) + len(prompt) + max(len(option) for option in options)
         if length > context_length:
             raise ExampleTooLong(
                 f"example {example.example_id} has {length} tokens and the model's context "
-                f"{context_length}; leave the row out or take a model with a longer context"
+                f"{context_length}; leave the row out, or take a model with a longer context"
             )
         texts = tuple(encoder.decode([token]) for token in prompt)
         encoded.append(EncodedExample(example, prefix, tuple(prompt), texts, options))

@@ -1,8 +1,8 @@
-"""Files of datasets: from the hub, or from a data folder."""
+"""Read the files of datasets, from the hub or from a data folder."""
 
 import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,10 @@ PARQUET_REVISION = "refs/convert/parquet"  # the hub's own conversion of every p
 
 
 def read_json_lines(path: Path) -> Iterator[Any]:
-    """The JSON values of a file of lines, packed by gzip or not.
+    """The JSON value of each line of a file; a file `.gz` is decompressed.
 
     Raises:
-        BadRow: a line that is no JSON.
+        BadRow: a line that is not JSON.
     """
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
         for number, line in enumerate(stream):
@@ -27,29 +27,34 @@ def read_json_lines(path: Path) -> Iterator[Any]:
                 raise BadRow(f"{path}, row {number}: not JSON ({error})") from error
 
 
-def require_data_file(path: Path, what: str) -> None:
-    """Insist on a file of the data folder.
+def first_data_file(paths: Sequence[Path], purpose: str) -> Path:
+    """The first of these files of a data folder that exists; `purpose` begins the error message.
 
     Raises:
-        DatasetNotFound: it is not there.
+        DatasetNotFound: none of them exists.
     """
-    if not path.is_file():
-        raise DatasetNotFound(
-            f"{what}: no file {path}; put it there, or unset PRUNELAKE_DATA to read the hub"
-        )
+    for path in paths:
+        if path.is_file():
+            return path
+    files = " or ".join(map(str, paths))
+    raise DatasetNotFound(
+        f"{purpose}: no file {files}; put it there, or unset PRUNELAKE_DATA to read the hub"
+    )
 
 
 def download_dataset_file(repo: str, filename: str, revision: str | None, file: str) -> Path:
-    """A file of a dataset on the hub; in the data folder it would be `file`.
+    """The local copy of a file of a dataset on the hub, downloaded if necessary.
+
+    `file` is the path of the same rows below a data folder; the error suggests it.
 
     Raises:
-        DatasetNotFound: the hub cannot be reached or does not have it.
+        DatasetNotFound: the hub cannot be reached, or does not have the file.
     """
     try:
         return Path(hf_hub_download(repo, filename, repo_type="dataset", revision=revision))
-    # The hub's client lets through errors of its own, of HTTP, of files and of values.
+    # The hub's client raises many unrelated types: its own, of HTTP, of files and of values.
     except Exception as error:
         raise DatasetNotFound(
-            f"{filename} of dataset {repo} cannot be had from the hub ({one_line(error)}); "
+            f"{filename} of dataset {repo} cannot be fetched from the hub ({one_line(error)}); "
             f"go online, or set PRUNELAKE_DATA to a folder with {file}"
         ) from error

@@ -1,103 +1,77 @@
-"""Rows of a task as examples: read, selected, and put into prompts."""
+"""Read the rows of a task and turn them into examples: prompt, options and gold option."""
 
-import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
-from pydantic import ValidationError
 
-from prunelake.errors import BadRow, DatasetNotFound, EmptySelection, InvalidSpec, one_line
+from prunelake.errors import BadRow, DatasetNotFound, one_line
 from prunelake.spec import Rows, content_hash
-from prunelake.tasks.catalogue import CATALOG_FOLDER, GoldColumn, Task
+from prunelake.tasks.catalogue import CATALOGUE_FOLDER, GoldColumn, Task
 from prunelake.tasks.hub import (
     PARQUET_REVISION,
     download_dataset_file,
+    first_data_file,
     read_json_lines,
-    require_data_file,
 )
+from prunelake.tasks.row_selection import select_rows
 
-OPTION_DELIMITER = " "  # between prompt and option, lm-evaluation-harness's default
-ROW_FORMS = (
-    "200 (the first 200), sample:200 or sample:200:7 (200 drawn with seed 7), numbers:3,5,8, "
-    "or a JSON file with a list of row numbers or an object from task to list, "
-    "optionally followed by :24 (its first 24)"
-)
+OPTION_DELIMITER = " "
+"""The text between prompt and option: the default of lm-evaluation-harness."""
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One question as the model sees it; each option begins with the delimiter space."""
+    """One question as the model sees it.
 
-    example_id: str  # "<split>:<row>"
+    - `example_id`: `<split>:<row number>`.
+    - `options`: each begins with the delimiter (`OPTION_DELIMITER`).
+    - `gold`: the index of the right option.
+    """
+
+    example_id: str
     prompt: str
     options: tuple[str, ...]
     gold: int
 
 
-def load_examples(task: Task, rows: Rows, data: Path | None) -> list[Example]:
+def load_examples(task: Task, rows: Rows, data_folder: Path | None) -> list[Example]:
     """The selected rows of a task as examples, in the order of the selection.
 
-    Rows come from the bundled file if the task has one, else from the folder `data` if it is
-    given, else from the hub. A `sample` is in row order; `numbers` keep the order given.
+        load_examples(get_task("boolq"), Rows(first=100), data_folder=None)
+
+    Rows come from the task's bundled file if it has one, else from `data_folder` if it is given,
+    else from the hub.
 
     Raises:
         DatasetNotFound: no such file, or the hub cannot be reached or read.
-        InvalidSpec: the selection asks for rows that the split does not have, or for one twice.
-        EmptySelection: the selection asks for no row.
-        BadRow: a selected row lacks what the task needs.
+        InvalidSpec, EmptySelection: as `select_rows`.
+        BadRow: a selected row lacks a column, or its label names no option.
     """
-    origin, found = read_records(task, data)
-    selected = _select_rows(rows, len(found), f"{task.name} ({task.split})")
-    return [build_example(task, origin, n, found[n]) for n in selected]
+    origin, records = read_records(task, data_folder)
+    selected = select_rows(rows, len(records), f"{task.name} ({task.split})")
+    return [build_example(task, origin, n, records[n]) for n in selected]
 
 
 def data_hash(examples: Sequence[Example]) -> str:
-    """SHA-256 (hex) of everything a model is shown and scored by, in order."""
+    """The SHA-256 (hex) of all fields of the examples, in order."""
     return content_hash([[e.example_id, e.prompt, e.options, e.gold] for e in examples])
 
 
-def parse_rows(text: str, task: str) -> Rows:
-    """A row selection as written on a command line; the message of its error lists the forms.
-
-    Raises:
-        InvalidSpec: none of the forms, or a file that does not hold what its form says.
-    """
-    if re.fullmatch(r"[0-9]+", text):
-        return Rows(first=int(text))
-    if match := re.fullmatch(r"sample:([0-9]+)(?::([0-9]+))?", text):
-        try:
-            return Rows(sample=int(match[1]), seed=int(match[2] or 0))
-        except ValidationError as error:
-            raise InvalidSpec(f"rows {text!r}: {error.errors()[0]['msg']}") from error
-    if match := re.fullmatch(r"numbers:([0-9]+(?:,[0-9]+)*)", text):
-        return Rows(numbers=tuple(int(n) for n in match[1].split(",")))
-    path, first = text, None
-    if match := re.fullmatch(r"(.+):([0-9]+)", text):
-        path, first = match[1], int(match[2])
-    # A mistyped list of numbers can be too long to ask the file system about.
-    if text.startswith(("sample:", "numbers:")) or not Path(path).is_file():
-        raise InvalidSpec(f"rows {text!r}: no such form or file; write {ROW_FORMS}")
-    return Rows(numbers=_read_row_numbers(Path(path), task, first))
-
-
-def read_records(task: Task, data: Path | None) -> tuple[Path, list[Any]]:
-    """Where all rows of a task's split stand, and the rows.
+def read_records(task: Task, data_folder: Path | None) -> tuple[Path, list[Any]]:
+    """The file that holds a task's split, and all rows in it.
 
     Raises:
         DatasetNotFound, BadRow: as `load_examples`.
     """
     if task.bundled is not None:
-        path = CATALOG_FOLDER / task.bundled
+        path = CATALOGUE_FOLDER / task.bundled
         if not path.is_file():
             raise DatasetNotFound(f"task {task.name}: no file {path}, which its `bundled` names")
-    elif data is not None:
-        path = data / task.file
-        require_data_file(path, f"task {task.name}")
+    elif data_folder is not None:
+        path = first_data_file([data_folder / task.file], f"task {task.name}")
     else:
         assert task.hub is not None
         filename = f"{task.hub.config}/{task.split}/0000.parquet"
@@ -111,32 +85,11 @@ def read_records(task: Task, data: Path | None) -> tuple[Path, list[Any]]:
     return path, list(read_json_lines(path))
 
 
-def _select_rows(rows: Rows, size: int, where: str) -> list[int]:
-    if 0 in (rows.first, rows.sample) or rows.numbers == ():
-        raise EmptySelection(f"{where}: 0 rows selected; ask for 1 to {size}")
-    for count in (rows.first, rows.sample):
-        if count is not None and count > size:
-            raise InvalidSpec(f"{where}: {count} rows asked for; it has {size}")
-    if rows.first is not None:
-        return list(range(rows.first))
-    if rows.sample is not None:
-        draw = np.random.default_rng(rows.seed).choice(size, rows.sample, replace=False)
-        return sorted(draw.tolist())
-    seen: set[int] = set()
-    for number in rows.numbers or ():
-        if not 0 <= number < size:
-            raise InvalidSpec(f"{where}: no row {number}; it has {size} rows, from 0")
-        if number in seen:
-            raise InvalidSpec(f"{where}: row {number} is asked for more than once")
-        seen.add(number)
-    return list(rows.numbers or ())
-
-
 def build_example(task: Task, origin: Path, number: int, record: Any) -> Example:
-    """Row `number` of the rows that stand in `origin`.
+    """The example that a task makes of one record, row `number` of the file `origin`.
 
     Raises:
-        BadRow: it lacks what the task needs.
+        BadRow: a column is missing or has another type, or the label names no option.
     """
     where = f"{origin}, row {number}"
     prompt = task.prompt.format(**{c: text_value(record, c, where) for c in task.columns})
@@ -182,10 +135,10 @@ def _value(record: Any, column: str, where: str) -> Any:
 
 
 def text_value(record: Any, column: str, where: str) -> str:
-    """The text in a column of a record.
+    """The text in a column of a record; `where` begins the error message.
 
     Raises:
-        BadRow: there is none, or only white space.
+        BadRow: no text, or only white space.
     """
     value = _value(record, column, where)
     if not isinstance(value, str) or not value.strip():
@@ -198,19 +151,3 @@ def _list_value(record: Any, column: str, where: str) -> list[Any]:
     if not isinstance(value, list):
         raise BadRow(f"{where}, column {column}: {value!r} is not a list")
     return value
-
-
-def _read_row_numbers(path: Path, task: str, first: int | None) -> tuple[int, ...]:
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise InvalidSpec(f"rows file {path}: not JSON ({error}); write {ROW_FORMS}") from error
-    if isinstance(value, dict):
-        if task not in value:
-            raise InvalidSpec(f"rows file {path}: no rows for {task}; it has {', '.join(value)}")
-        value = value[task]
-    if not isinstance(value, list) or any(type(n) is not int for n in value):
-        raise InvalidSpec(f"rows file {path}: not a list of row numbers; write {ROW_FORMS}")
-    if first is not None and first > len(value):
-        raise InvalidSpec(f"rows file {path}: {first} rows asked for, but it lists {len(value)}")
-    return tuple(value[:first])

@@ -1,61 +1,55 @@
-"""Rows of a task that a sweep does not report, for whatever must not see those it does."""
+"""Draw examples for a search: rows of a task that the sweep does not report."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from prunelake.errors import DatasetNotFound, InvalidSpec
-from prunelake.tasks import rows
+from prunelake.errors import InvalidSpec
 from prunelake.tasks.catalogue import Task
-from prunelake.tasks.rows import Example
+from prunelake.tasks.hub import first_data_file
+from prunelake.tasks.rows import Example, build_example, read_records
 
 
 def draw_search_examples(
-    task: Task, count: int, reported: Sequence[Example], data: Path | None
+    task: Task, example_count: int, reported: Sequence[Example], data_folder: Path | None
 ) -> list[Example]:
-    """`count` examples, drawn with one fixed seed, in row order, none of them among `reported`.
+    """`example_count` examples that are not reported, drawn with a fixed seed, in row order.
 
-    They are rows of the task's first `spare` split: on the hub, or the first that the folder `data`
-    has a file of. A task without a spare split gives further rows of its own. A row whose prompt is
-    also reported counts as reported.
+    They come from the first `spare` split of the task that the data folder has or, without a data
+    folder, from the first `spare` split on the hub. A task without a spare split gives further rows
+    of its own split. A row with the prompt of a reported row counts as reported.
 
     Raises:
-        DatasetNotFound, BadRow: as `rows.load_examples`; or a data folder has no spare split.
+        DatasetNotFound, BadRow: as `load_examples`; or the data folder has no spare split.
         InvalidSpec: too few rows.
     """
-    source = _search_split(task, data)
-    origin, records = rows.read_records(source, data)
-    prompts = {example.prompt for example in reported}
-    found: dict[int, Example] = {}
+    source = _search_split(task, data_folder)
+    origin, records = read_records(source, data_folder)
+    reported_prompts = {example.prompt for example in reported}
+    drawn: dict[int, Example] = {}
     for number in np.random.default_rng(0).permutation(len(records)).tolist():
-        if len(found) == count:
+        if len(drawn) == example_count:
             break
-        example = rows.build_example(source, origin, number, records[number])
-        if example.prompt not in prompts:
-            found[number] = example
-    if len(found) < count:
-        there = f"{len(found)} that are not reported" if found else "none that is not reported"
-        lower = f", or set strategy.search_rows to at most {len(found)}" if found else ""
+        example = build_example(source, origin, number, records[number])
+        if example.prompt not in reported_prompts:
+            drawn[number] = example
+    if len(drawn) < example_count:
+        remedy = f", or set strategy.search_rows to at most {len(drawn)}" if drawn else ""
         raise InvalidSpec(
-            f"{task.name}: {count} rows are to be searched on, and {origin} has {there}; report "
-            f"fewer rows{lower}"
+            f"{task.name}: the search needs {example_count} rows that are not reported, and "
+            f"{origin} has {len(drawn)}; report fewer rows{remedy}"
         )
-    return [found[number] for number in sorted(found)]
+    return [drawn[number] for number in sorted(drawn)]
 
 
-def _search_split(task: Task, data: Path | None) -> Task:
-    """The task with the split that these rows come from."""
+def _search_split(task: Task, data_folder: Path | None) -> Task:
+    """The task with the split from which the search draws its rows."""
     splits = [task.model_copy(update={"split": split}) for split in task.spare]
     if not splits:
         return task
-    if data is None:
+    if data_folder is None:
         return splits[0]
-    for source in splits:
-        if (data / source.file).is_file():
-            return source
-    files = " or ".join(str(data / source.file) for source in splits)
-    raise DatasetNotFound(
-        f"task {task.name}: no file {files} to search on; put one there, or unset PRUNELAKE_DATA "
-        "to read the hub"
-    )
+    paths = [data_folder / split.file for split in splits]
+    path = first_data_file(paths, f"task {task.name}, rows for the search")
+    return splits[paths.index(path)]
