@@ -1,1 +1,1 @@
-"""Measurements on examples: predictions, attributions, deletion curves."""
+"""Evaluation of examples: predictions, attributions, deletion curves and AOPC bounds."""

@@ -1,9 +1,9 @@
-"""The least and the greatest area over the deletion curve that any ranking of the tokens reaches.
+"""Bounds of the AOPC: the least and the greatest value that a search finds for any token ranking.
 
-How far a probability can fall at all depends on the model and the example, so areas of two levels
-compare only beside what each of them can reach: (area - lower) / (upper - lower), the normalised
-AOPC of Edin et al., ACL 2025, https://aclanthology.org/2025.acl-long.86. There are too many
-rankings to try them all; as there, a beam search follows the promising ones.
+How far a probability can fall depends on the model and the example, so the AOPC of two levels can
+only be compared relative to their bounds: (AOPC - lower) / (upper - lower), the normalised AOPC of
+Edin et al., ACL 2025, https://aclanthology.org/2025.acl-long.86. There are too many rankings to try
+all of them; as in that paper, a beam search follows the most promising ones.
 """
 
 import math
@@ -31,7 +31,7 @@ from prunelake.spec import Explanation, Operator
 MAXIMISE, MINIMISE = 1, -1
 
 TokenSet = frozenset[int]
-"""Positions of the tokens that a ranking puts first: all deleted, or alone kept."""
+"""The positions of the top tokens of a ranking, which are deleted, or kept alone."""
 
 
 def aopc_bounds(
@@ -42,46 +42,47 @@ def aopc_bounds(
     explanation: Explanation,
     progress: Callable[[int, int], None] | None = None,
 ) -> pl.DataFrame:
-    """Rows of `bounds` for every prompt, level, operator and kind.
+    """The frame of `bounds`: one row for each level, prompt, operator and kind, level 0 first.
 
-    The area is the mean, over the explanation's fractions that take a token, of how far the
-    probability of the level's own prediction drops. Both bounds are areas of real rankings, so the
-    true ones may lie further out; they are exact where `beam_width` is no less than the number of
-    token sets of any one size. A ranking on whose curve a point is no number has no area; where no
-    ranking found has one, both bounds are NaN. A prompt too short for any fraction has no row.
+    The AOPC is the mean drop of the probability of the level's own prediction, over the fractions
+    of the explanation that take at least one token. Both bounds are values of real rankings, so the
+    true bounds may lie further out. They are exact if `beam_width` is at least the number of token
+    sets of every size. A ranking with a NaN on its curve has no AOPC; if no ranking has one, both
+    bounds are NaN. A prompt that is too short for every fraction has no row.
 
-    Levels, operators, kinds and both directions search side by side, with one call of
-    `Prompt.probabilities` for each size of the sets; `progress` counts these sizes.
+    The searches of all levels, operators, kinds and directions share one call of
+    `ExplainedPrompt.probabilities` for each size of the token sets. `progress` receives the number
+    of finished sizes and their total.
     """
-    full = {
+    predicted = {
         (row["level"], row["example_id"]): row
         for row in predictions.select(
             "run_id", "level", "example_id", "prediction", "confidence"
         ).iter_rows(named=True)
     }
-    points = [_fraction_counts(len(prompt.tokens), explanation) for prompt in prompts]
-    total = sum(max(own, default=0) for own in points)
+    fraction_counts = [_fraction_counts(len(prompt.tokens), explanation) for prompt in prompts]
+    total = sum(max(counts, default=0) for counts in fraction_counts)
     done = 0
     rows: list[dict[str, Any]] = []
-    for prompt, own in zip(prompts, points, strict=True):
+    for prompt, counts in zip(prompts, fraction_counts, strict=True):
         searches = [
             _BeamSearch(
                 level,
                 operator,
                 kind,
                 direction,
-                full[level, prompt.example_id]["prediction"],
-                full[level, prompt.example_id]["confidence"],
+                predicted[level, prompt.example_id]["prediction"],
+                predicted[level, prompt.example_id]["confidence"],
             )
             for level, operator, kind, direction in product(
                 levels, explanation.operators, CURVE_KINDS, (MAXIMISE, MINIMISE)
             )
         ]
-        for size in range(1, max(own, default=0) + 1):
-            answers = _expand_searches(searches, prompt, explanation.baseline_token)
-            left = sum(number for larger, number in own.items() if larger > size)
-            for search, perturbed in zip(searches, answers, strict=True):
-                search.keep_best(perturbed, own[size], left, beam_width)
+        for size in range(1, max(counts, default=0) + 1):
+            perturbed = _expand_searches(searches, prompt, explanation.baseline_token)
+            points_left = sum(number for larger, number in counts.items() if larger > size)
+            for search, probabilities in zip(searches, perturbed, strict=True):
+                search.keep_best(probabilities, counts[size], points_left, beam_width)
             done += 1
             if progress:
                 progress(done, total)
@@ -90,18 +91,18 @@ def aopc_bounds(
             drops[search.level, search.operator, search.kind] += search.summed_drops()
         rows += [
             {
-                "run_id": full[level, prompt.example_id]["run_id"],
+                "run_id": predicted[level, prompt.example_id]["run_id"],
                 "level": level,
                 "example_id": prompt.example_id,
                 "operator": operator,
                 "kind": kind,
-                # Over both directions: a narrow beam may end beyond the one that sought that end.
-                "lower": min(found, default=math.nan) / own.total(),
-                "upper": max(found, default=math.nan) / own.total(),
+                # Over both directions, since a narrow beam may miss the bound that it searches for.
+                "lower": min(sums, default=math.nan) / counts.total(),
+                "upper": max(sums, default=math.nan) / counts.total(),
                 "beam_width": beam_width,
             }
-            for (level, operator, kind), found in drops.items()
-            if own
+            for (level, operator, kind), sums in drops.items()
+            if counts
         ]
     return BOUNDS.frame(rows).sort("level", maintain_order=True)
 
@@ -109,7 +110,7 @@ def aopc_bounds(
 def max_perturbed_prompt_count(
     token_counts: Sequence[int], level_count: int, beam_width: int, explanation: Explanation
 ) -> int:
-    """At most how many changed prompts `aopc_bounds` asks about, each counted at each level.
+    """The greatest number of perturbed prompts that `aopc_bounds` evaluates, summed over levels.
 
     `token_counts` are the numbers of tokens of the prompts.
     """
@@ -125,11 +126,11 @@ def max_perturbed_prompt_count(
 
 @dataclass
 class _BeamSearch:
-    """The search for one bound: a beam of token sets of one size, grown token by token.
+    """The search for one bound: a beam of token sets of equal size that grows token by token.
 
-    What comes after a set does not depend on the order that led to it, so a set is one state, with
-    the most that any order found has gained so far. Gains are sums of drops over the points of the
-    curve, negated on the way down; -inf where a point is no number.
+    The continuation of a set does not depend on the order of its tokens, so a set is one state. Its
+    gain is the greatest that any order has reached so far: the sum of the drops over the points of
+    the curve, negated when minimising, and -inf if a point is NaN.
     """
 
     level: int
@@ -141,7 +142,7 @@ class _BeamSearch:
     gains: dict[TokenSet, float] = field(default_factory=lambda: {frozenset(): 0.0})
 
     def expand(self, count: int) -> None:
-        """Put to each set each of the prompt's `count` tokens that it lacks."""
+        """Extend each set by each of the prompt's `count` tokens that it lacks."""
         grown: dict[TokenSet, float] = {}
         for chosen, gain in self.gains.items():
             for token in range(count):
@@ -153,10 +154,11 @@ class _BeamSearch:
     def keep_best(
         self, perturbed: Mapping[TokenSet, float], points: int, points_left: int, beam_width: int
     ) -> None:
-        """Count each set's own drop for `points` of the curve, and keep the most promising sets.
+        """Add each set's drop for `points` points of the curve, and keep the most promising sets.
 
-        Promising is what would gain most if the drop stayed as it is for the `points_left`: by past
-        gains alone, all sets between two points would come from the one that led at the first.
+        The most promising sets would gain most if their drop stayed the same for the `points_left`
+        later points. Ranked by past gains alone, all sets between two points of the curve would
+        descend from the best set at the first of them.
         """
         promise: dict[TokenSet, float] = {}
         for chosen, probability in perturbed.items():
@@ -170,12 +172,12 @@ class _BeamSearch:
         self.gains = {chosen: self.gains[chosen] for chosen in best}
 
     def summed_drops(self) -> list[float]:
-        """The sums of drops that the rankings found reach."""
+        """The sums of drops of the rankings that the search found."""
         return [self.direction * gain for gain in self.gains.values() if math.isfinite(gain)]
 
 
 def _fraction_counts(token_count: int, explanation: Explanation) -> Counter[int]:
-    """How many fractions take each number of a prompt's tokens."""
+    """For each number of top tokens, the number of fractions that take so many; without 0."""
     counts = (top_count(fraction, token_count) for fraction in explanation.fractions)
     return Counter(count for count in counts if count)
 
@@ -183,28 +185,28 @@ def _fraction_counts(token_count: int, explanation: Explanation) -> Counter[int]
 def _expand_searches(
     searches: Sequence[_BeamSearch], prompt: ExplainedPrompt, baseline_token: int
 ) -> list[dict[TokenSet, float]]:
-    """Grow every search by a token and ask, in one call, about all sets that they reach.
+    """Extend every search by one token and evaluate all their sets in one call.
 
-    Returns for each search the probability of its target beside each of its sets.
+    Returns, for each search, the probability of its target under each of its sets.
     """
-    changed: dict[tuple[Operator, CurveKind, TokenSet], TokenIds] = {}
+    perturbed: dict[tuple[Operator, CurveKind, TokenSet], TokenIds] = {}
     needed: dict[TokenIds, set[int]] = defaultdict(set)
     for search in searches:
         search.expand(len(prompt.tokens))
         for chosen in search.gains:
             key = (search.operator, search.kind, chosen)
-            if key not in changed:
+            if key not in perturbed:
                 is_chosen = np.zeros(len(prompt.tokens), dtype=bool)
                 is_chosen[[*chosen]] = True
                 kept = is_chosen if search.kind == "sufficiency" else ~is_chosen
-                changed[key] = perturbed_prompt(prompt, kept, search.operator, baseline_token)
-            needed[changed[key]].add(search.level)
-    answers = query_probabilities(prompt, needed)
+                perturbed[key] = perturbed_prompt(prompt, kept, search.operator, baseline_token)
+            needed[perturbed[key]].add(search.level)
+    probabilities = query_probabilities(prompt, needed)
     return [
         {
-            chosen: answers[ids, search.level][search.target].item()
+            chosen: probabilities[ids, search.level][search.target].item()
             for chosen in search.gains
-            for ids in (changed[search.operator, search.kind, chosen],)
+            for ids in (perturbed[search.operator, search.kind, chosen],)
         }
         for search in searches
     ]

@@ -1,6 +1,5 @@
-"""Predictions -> attributions: which prompt tokens moved the model to its own prediction."""
+"""Attributions: how much each prompt token moves the model towards its own prediction."""
 
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -18,6 +17,7 @@ from prunelake.schema.arrays import BoolArray, FloatArray
 from prunelake.schema.run_tables import ATTRIBUTIONS
 from prunelake.spec import Explanation, Method
 from prunelake.tasks.encoding import EncodedExample
+from prunelake.tasks.rows import example_generator
 
 SAMPLES_PER_TOKEN = 3
 CAPTUM_METHODS = {"kernel_shap": KernelShap, "lime": Lime}
@@ -31,17 +31,17 @@ def compute_attributions(
     explanation: Explanation,
     progress: Progress | None = None,
 ) -> pl.DataFrame:
-    """Rows of `attributions` for every level, example, method and seed.
+    """The frame of `attributions`: one row for each level, example, method and seed, level 0 first.
 
     A score is the effect of one prompt token, in nats, on the log-likelihood of the option that the
-    level itself predicted. Beside the methods stands `random`: seeded uniform scores, equal at all
-    levels, whose deletion curves are what an explanation must beat.
+    level itself predicts. The additional method `random` has seeded uniform scores, equal at all
+    levels: the baseline for every explanation.
 
     Raises:
-        TaskError: a prompt of fewer than two tokens, between which there is nothing to share out.
+        TaskError: a prompt with fewer than two tokens.
     """
     run_id = predictions["run_id"][0]
-    chosen = {
+    predicted = {
         (level, example_id): target
         for level, example_id, target in predictions.select(
             "level", "example_id", "prediction"
@@ -49,35 +49,36 @@ def compute_attributions(
     }
     rows = []
     for done, encoded in enumerate(examples):
-        name = encoded.example.example_id
+        example_id = encoded.example.example_id
         if len(encoded.prompt) < 2:
             raise TaskError(
-                f"example {name} has a prompt of {len(encoded.prompt)} tokens; explaining needs two"
+                f"example {example_id} has a prompt of {len(encoded.prompt)} tokens; explaining "
+                "needs two: leave the row out"
             )
-        targets = {level: chosen[level, name] for level in levels}
+        targets = {level: predicted[level, example_id] for level in levels}
         scored: dict[tuple[str, int, int], FloatArray] = {}
-        effects = _MaskedPromptScorer(model, encoded, targets, explanation.baseline_token)
-        effects.score_masks(_sampled_masks(encoded, explanation))
+        scorer = _MaskedPromptScorer(model, encoded, targets, explanation.baseline_token)
+        scorer.score_masks(_sampled_masks(encoded, explanation))
         for method in explanation.methods:
             if method in CAPTUM_METHODS:
                 for seed in explanation.seeds:
-                    own = _captum_attributions(effects, method, seed)
-                    scored |= {(method, seed, level): scores for level, scores in own.items()}
+                    by_level = _captum_attributions(scorer, method, seed)
+                    scored |= {(method, seed, level): scores for level, scores in by_level.items()}
             elif method == "leverage_shap":
                 for seed in explanation.seeds:
-                    own = _leverage_shap(effects, seed, explanation.leverage_samples)
-                    scored |= {(method, seed, level): scores for level, scores in own.items()}
+                    by_level = _leverage_shap(scorer, seed, explanation.leverage_samples)
+                    scored |= {(method, seed, level): scores for level, scores in by_level.items()}
             else:
-                own = _input_x_gradient(model, encoded, targets)
-                scored |= {(method, 0, level): scores for level, scores in own.items()}
+                by_level = _input_x_gradient(model, encoded, targets)
+                scored |= {(method, 0, level): scores for level, scores in by_level.items()}
         for seed in explanation.seeds:
-            ranking = random_scores(name, seed, len(encoded.prompt))
+            ranking = random_scores(example_id, seed, len(encoded.prompt))
             scored |= {("random", seed, level): ranking for level in levels}
         rows += [
             {
                 "run_id": run_id,
                 "level": level,
-                "example_id": name,
+                "example_id": example_id,
                 "method": method,
                 "seed": seed,
                 "target": targets[level],
@@ -90,14 +91,14 @@ def compute_attributions(
     return ATTRIBUTIONS.frame(rows).sort("level", maintain_order=True)
 
 
-def masked_prompt_count(explanation: Explanation, count: int) -> int:
-    """How many masked prompts explaining one of `count` tokens asks about, before any is shared.
+def masked_prompt_count(explanation: Explanation, token_count: int) -> int:
+    """The number of masked prompts for one prompt's attributions, before equal ones are shared.
 
-    A gradient counts as the three passes that its backward pass costs.
+    A gradient counts as three prompts, the cost of its forward and backward pass.
     """
     drawn_per_seed = {
-        **dict.fromkeys(CAPTUM_METHODS, SAMPLES_PER_TOKEN * count),
-        "leverage_shap": int(explanation.leverage_samples * count),
+        **dict.fromkeys(CAPTUM_METHODS, SAMPLES_PER_TOKEN * token_count),
+        "leverage_shap": int(explanation.leverage_samples * token_count),
     }
     return sum(
         len(explanation.seeds) * drawn_per_seed[method] if method in drawn_per_seed else 3
@@ -105,120 +106,124 @@ def masked_prompt_count(explanation: Explanation, count: int) -> int:
     )
 
 
-def random_scores(example_id: str, seed: int, count: int) -> FloatArray:
-    """Uniform scores drawn for one example under one seed."""
-    return np.random.default_rng([seed, zlib.crc32(example_id.encode())]).random(count)
+def random_scores(example_id: str, seed: int, token_count: int) -> FloatArray:
+    """Uniform scores [tokens] from 0 to 1, drawn for one example under one seed."""
+    return example_generator(example_id, seed).random(token_count)
 
 
 class _MaskedPromptScorer:
-    """What masked prompts of one example do at each level; each mask is asked about once.
+    """Evaluates masked prompts of one example at each level, and each mask only once.
 
-    So levels, methods and seeds share the masks that they have in common.
+    Levels, methods and seeds therefore share the masks that they have in common.
     """
 
     def __init__(
-        self, model: NestedModel, encoded: EncodedExample, targets: Mapping[int, int], baseline: int
+        self,
+        model: NestedModel,
+        encoded: EncodedExample,
+        targets: Mapping[int, int],
+        baseline_token: int,
     ) -> None:
         self.encoded = encoded
         self.levels = tuple(targets)
         self._model = model
-        self._baseline = baseline
+        self._baseline_token = baseline_token
         self._options = sorted({*targets.values()})
         self._columns = [self._options.index(target) for target in targets.values()]
-        self._answers: dict[bytes, FloatArray] = {}  # mask -> [levels]
+        self._known: dict[bytes, FloatArray] = {}  # mask -> log-likelihoods [levels]
 
     def score_masks(self, masks: Sequence[BoolArray]) -> None:
-        """Ask about all that were not asked about yet, together: they share how they begin."""
-        missing = {key: m for m in masks if (key := m.tobytes()) not in self._answers}
-        for key, found in zip(
-            missing, self._model.log_likelihoods([*map(self._query, missing.values())]), strict=True
-        ):
-            self._answers[key] = found[range(len(self.levels)), self._columns]
+        """Evaluate the new ones among `masks` together, so that they share common beginnings."""
+        missing = {key: m for m in masks if (key := m.tobytes()) not in self._known}
+        queries = [self._query(mask) for mask in missing.values()]
+        for key, values in zip(missing, self._model.log_likelihoods(queries), strict=True):
+            self._known[key] = values[range(len(self.levels)), self._columns]
 
     def log_likelihoods(self, masks: BoolArray) -> FloatArray:
-        """Log-likelihoods [masks, levels] of each level's target behind the tokens masks keep."""
+        """Log-likelihoods [masks, levels] of each level's target, given the kept tokens."""
         self.score_masks([*masks])
-        return np.array([self._answers[mask.tobytes()] for mask in masks])
+        return np.array([self._known[mask.tobytes()] for mask in masks])
 
     def _query(self, mask: BoolArray) -> ScoringQuery:
-        tokens = np.where(mask, self.encoded.prompt, self._baseline).tolist()
+        tokens = np.where(mask, self.encoded.prompt, self._baseline_token).tolist()
         options = tuple(self.encoded.options[option] for option in self._options)
         return ScoringQuery((*self.encoded.prefix, *tokens), options, self.levels)
 
 
 def _sampled_masks(encoded: EncodedExample, explanation: Explanation) -> list[BoolArray]:
-    """Which tokens the sampling methods keep, under all seeds."""
+    """The masks [tokens] that the sampling methods use, under all seeds."""
     masks: list[BoolArray] = []
 
-    def note(asked: Tensor) -> Tensor:
-        masks.extend(asked.bool().numpy())
-        return torch.zeros(len(asked))
+    def record(drawn: Tensor) -> Tensor:
+        masks.extend(drawn.bool().numpy())
+        return torch.zeros(len(drawn))
 
     for seed in explanation.seeds:
         for method in explanation.methods:
             if method in CAPTUM_METHODS:
-                _captum_scores(note, method, seed, len(encoded.prompt))
+                _captum_scores(record, method, seed, len(encoded.prompt))
             elif method == "leverage_shap":
                 masks += [*_example_coalitions(encoded, seed, explanation.leverage_samples).masks]
     return masks
 
 
 def _captum_scores(
-    effect: Callable[[Tensor], Tensor], method: Method, seed: int, count: int
+    effect: Callable[[Tensor], Tensor], method: Method, seed: int, token_count: int
 ) -> FloatArray:
-    """What LIME or KernelSHAP by captum's own sampling and regression make of `count` tokens."""
-    samples = SAMPLES_PER_TOKEN * count
+    """The scores [tokens] of LIME or KernelSHAP, by captum's own sampling and regression."""
+    samples = SAMPLES_PER_TOKEN * token_count
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach GPUs too
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed GPUs
         attribution = CAPTUM_METHODS[method](effect).attribute(
-            torch.ones(1, count), n_samples=samples, perturbations_per_eval=samples
+            torch.ones(1, token_count), n_samples=samples, perturbations_per_eval=samples
         )
     scores: FloatArray = attribution[0].double().numpy()
     return scores
 
 
 def _captum_attributions(
-    effects: _MaskedPromptScorer, method: Method, seed: int
+    scorer: _MaskedPromptScorer, method: Method, seed: int
 ) -> dict[int, FloatArray]:
-    """LIME or KernelSHAP at each level; under one seed all levels have the same masks."""
+    """The scores [tokens] of LIME or KernelSHAP by level, from the same masks at all levels."""
     scores = {}
-    for n, level in enumerate(effects.levels):
+    for n, level in enumerate(scorer.levels):
 
         def effect(masks: Tensor, n: int = n) -> Tensor:
             return torch.tensor(
-                effects.log_likelihoods(masks.bool().numpy())[:, n], dtype=torch.float32
+                scorer.log_likelihoods(masks.bool().numpy())[:, n], dtype=torch.float32
             )
 
-        scores[level] = _captum_scores(effect, method, seed, len(effects.encoded.prompt))
+        scores[level] = _captum_scores(effect, method, seed, len(scorer.encoded.prompt))
     return scores
 
 
 def _example_coalitions(encoded: EncodedExample, seed: int, samples_per_token: float) -> Coalitions:
-    """One draw for all levels.
+    """The coalitions of one example under one seed, equal at all levels.
 
-    Unlike captum's, the masks of a seed differ from example to example, so that over examples
-    their noise averages out.
+    Unlike captum's masks they differ between examples, so that their noise averages out over
+    examples.
     """
-    name = zlib.crc32(encoded.example.example_id.encode())
-    own = np.random.default_rng([seed, name, 1])  # 1: not what the random ranking is drawn from
-    return sample_coalitions(len(encoded.prompt), int(samples_per_token * len(encoded.prompt)), own)
+    token_count = len(encoded.prompt)
+    # Stream 1 is independent of the random ranking.
+    generator = example_generator(encoded.example.example_id, seed, 1)
+    return sample_coalitions(token_count, int(samples_per_token * token_count), generator)
 
 
 def _leverage_shap(
-    effects: _MaskedPromptScorer, seed: int, samples_per_token: float
+    scorer: _MaskedPromptScorer, seed: int, samples_per_token: float
 ) -> dict[int, FloatArray]:
-    """Shapley values by leverage-score sampling."""
-    coalitions = _example_coalitions(effects.encoded, seed, samples_per_token)
-    values = effects.log_likelihoods(coalitions.masks)
+    """The scores [tokens] of Leverage SHAP by level."""
+    coalitions = _example_coalitions(scorer.encoded, seed, samples_per_token)
+    values = scorer.log_likelihoods(coalitions.masks)
     return {
-        level: shapley_values(coalitions, values[:, n]) for n, level in enumerate(effects.levels)
+        level: shapley_values(coalitions, values[:, n]) for n, level in enumerate(scorer.levels)
     }
 
 
 def _input_x_gradient(
     model: NestedModel, encoded: EncodedExample, targets: Mapping[int, int]
 ) -> dict[int, FloatArray]:
-    """The gradient method for all levels at once, those of one target in one query."""
+    """The scores [tokens] of the gradient by level; levels with one target share a query."""
     context = (*encoded.prefix, *encoded.prompt)
     by_target = {
         target: tuple(level for level in targets if targets[level] == target)
@@ -230,6 +235,6 @@ def _input_x_gradient(
     ]
     return {
         level: scores[len(encoded.prefix) :]
-        for query, found in zip(queries, input_x_gradient(model, queries), strict=True)
-        for level, scores in zip(query.levels, found, strict=True)
+        for query, by_level in zip(queries, input_x_gradient(model, queries), strict=True)
+        for level, scores in zip(query.levels, by_level, strict=True)
     }

@@ -1,4 +1,4 @@
-"""Attributions -> deletion curves: does the prediction depend on the tokens said to matter?"""
+"""Deletion curves: how far the predicted probability falls when the top tokens are deleted."""
 
 import math
 from collections import defaultdict
@@ -21,11 +21,12 @@ CURVE_KINDS: tuple[CurveKind, ...] = ("comprehensiveness", "sufficiency")
 
 @dataclass(frozen=True)
 class ExplainedPrompt:
-    """The players of one example's prompt, and how to ask the model about a changed one.
+    """One example's prompt, and the functions that evaluate perturbed versions of it.
 
-    `probabilities` takes changed prompts, each with the levels it is needed at, and returns for
-    each an array [levels, options] that sums to 1 over the options. `retokenised` gives the ids of
-    the text that ids read as.
+    - `tokens`: the ids of the prompt's own tokens, without special tokens.
+    - `probabilities`: takes pairs of a perturbed prompt and the levels to evaluate it at; returns
+      for each an array [levels, options] that sums to 1 over the options.
+    - `retokenised`: the ids of the text that ids decode to.
     """
 
     example_id: str
@@ -41,15 +42,16 @@ def deletion_curves(
     explanation: Explanation,
     progress: Callable[[int, int], None] | None = None,
 ) -> pl.DataFrame:
-    """Rows of `deletions` for the rankings of `attributions`.
+    """The frame of `deletions`: the curves of all rankings in `attributions`, level 0 first.
 
     For each fraction the floor(fraction x tokens) tokens of highest signed score are deleted
-    (comprehensiveness) or alone kept (sufficiency); a fraction of no token gives no row. Equal
-    changed prompts, of whatever level, method or fraction, are asked about once.
+    (comprehensiveness), or only they are kept (sufficiency). A fraction that takes no token gives
+    no row. Equal perturbed prompts are evaluated once, whatever level, method or fraction they
+    come from.
     """
-    full = {
-        (level, name): confidence
-        for level, name, confidence in predictions.select(
+    full_probability = {
+        (level, example_id): confidence
+        for level, example_id, confidence in predictions.select(
             "level", "example_id", "confidence"
         ).iter_rows()
     }
@@ -57,60 +59,65 @@ def deletion_curves(
     rows: list[dict[str, Any]] = []
     for done, prompt in enumerate(prompts):
         rankings = by_example[(prompt.example_id,)]
-        rows += _example_curves(rankings, full, prompt, explanation)
+        rows += _example_curves(rankings, full_probability, prompt, explanation)
         if progress:
             progress(done + 1, len(prompts))
     return DELETIONS.frame(rows).sort("level", maintain_order=True)
 
 
-def perturbed_prompt_count(explanation: Explanation, count: int) -> int:
-    """How many changed prompts the curves of one of `count` tokens need, before any is shared."""
-    points = sum(top_count(fraction, count) > 0 for fraction in explanation.fractions)
-    rankings = len(explanation.seeds) * (1 + len(explanation.methods))  # 1: the random one
+def perturbed_prompt_count(explanation: Explanation, token_count: int) -> int:
+    """The number of perturbed prompts for one prompt's curves, before equal ones are shared."""
+    points = sum(top_count(fraction, token_count) > 0 for fraction in explanation.fractions)
+    rankings = len(explanation.seeds) * (1 + len(explanation.methods))  # 1 for the random ranking
     return rankings * points * len(CURVE_KINDS) * len(explanation.operators)
 
 
 def perturbed_prompt(
-    prompt: ExplainedPrompt, kept: BoolArray, operator: Operator, base: int
+    prompt: ExplainedPrompt, kept: BoolArray, operator: Operator, baseline_token: int
 ) -> TokenIds:
-    """The prompt's ids with the tokens that are not `kept` deleted or replaced by `base`.
+    """The prompt's ids without the tokens that the mask `kept` [tokens] excludes.
 
-    `delete_text` reads the remaining tokens as text and tokenises it again, as the paper does.
+    The operator `replace` puts `baseline_token` in their place. `delete_text` decodes the remaining
+    tokens and tokenises their text again, as in the paper.
     """
     if operator == "replace":
-        return tuple(np.where(kept, prompt.tokens, base).tolist())
+        return tuple(np.where(kept, prompt.tokens, baseline_token).tolist())
     return prompt.retokenised(np.asarray(prompt.tokens)[kept].tolist())
 
 
-def top_count(fraction: float, count: int) -> int:
-    """How many of `count` tokens a fraction takes, rounded down; none gives no point of a curve."""
+def top_count(fraction: float, token_count: int) -> int:
+    """floor(fraction x token_count): the number of top tokens at one point of a curve."""
     # A product of binary fractions may fall just short of a whole number of tokens.
-    return math.floor(fraction * count + 1e-9)
+    return math.floor(fraction * token_count + 1e-9)
 
 
 def query_probabilities(
     prompt: ExplainedPrompt, needed: Mapping[TokenIds, Collection[int]]
 ) -> dict[tuple[TokenIds, int], FloatArray]:
-    """Probabilities [options] at each level that a changed prompt is needed at, in one call."""
-    questions = [(ids, tuple(sorted(levels))) for ids, levels in needed.items()]
+    """The probabilities [options] of each perturbed prompt at its levels, from a single call.
+
+    `needed` maps a perturbed prompt to the levels at which to evaluate it. The keys of the result
+    are pairs of a perturbed prompt and a level.
+    """
+    requests = [(ids, tuple(sorted(levels))) for ids, levels in needed.items()]
     return {
-        (ids, level): answer
-        for (ids, levels), answers in zip(questions, prompt.probabilities(questions), strict=True)
-        for level, answer in zip(levels, answers, strict=True)
+        (ids, level): probabilities
+        for (ids, levels), by_level in zip(requests, prompt.probabilities(requests), strict=True)
+        for level, probabilities in zip(levels, by_level, strict=True)
     }
 
 
 def _example_curves(
     rankings: pl.DataFrame,
-    full: Mapping[tuple[int, str], float],
+    full_probability: Mapping[tuple[int, str], float],
     prompt: ExplainedPrompt,
     explanation: Explanation,
 ) -> list[dict[str, Any]]:
     count = len(prompt.tokens)
-    needed: dict[TokenIds, set[int]] = defaultdict(set)  # changed prompt -> levels
+    needed: dict[TokenIds, set[int]] = defaultdict(set)  # perturbed prompt -> levels
     rows: list[tuple[TokenIds, int, dict[str, Any]]] = []
     for ranking in rankings.iter_rows(named=True):
-        # Stable, so that of equal scores the earlier token counts as higher.
+        # A stable sort ranks the earlier one of two tokens with equal scores higher.
         best_first = np.argsort(-np.asarray(ranking["scores"]), kind="stable")
         for fraction in explanation.fractions:
             top = top_count(fraction, count)
@@ -130,11 +137,11 @@ def _example_curves(
                         "kind": kind,
                         "fraction": fraction,
                         "top_count": top,
-                        "probability_full": full[ranking["level"], prompt.example_id],
+                        "probability_full": full_probability[ranking["level"], prompt.example_id],
                     }
                     rows.append((ids, ranking["target"], row))
-    answers = query_probabilities(prompt, needed)
+    probabilities = query_probabilities(prompt, needed)
     return [
-        row | {"probability_perturbed": answers[ids, row["level"]][target].item()}
+        row | {"probability_perturbed": probabilities[ids, row["level"]][target].item()}
         for ids, target, row in rows
     ]

@@ -1,4 +1,4 @@
-"""Gradients of log-likelihoods to the prompt's embeddings, for many levels in one pass."""
+"""Gradients of log-likelihoods with respect to the prompt's embeddings, many levels in one pass."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,15 +11,15 @@ from prunelake.inference.prefix_tree import PrefixTree, ScoringQuery, batch_inpu
 from prunelake.schema.arrays import FloatArray
 
 TOKEN_BUDGET_SHARE = 1 / 8
-"""Fewer tokens run together: a backward pass needs what every block has computed."""
+"""The share of the usual tokens in a batch: a backward pass keeps the output of every block."""
 
 
 def input_x_gradient(model: NestedModel, queries: Sequence[ScoringQuery]) -> list[FloatArray]:
-    """Gradient of an option's log-likelihood times the embeddings: [levels, prompt tokens] each.
+    """For each query the gradient of its option's log-likelihood times the embeddings, in nats.
 
-    Summed over an embedding's width, in nats: how the log-likelihood changes as the token's
-    embedding is scaled. A query has one option. Every level of a query is a row of its own, for its
-    gradient is.
+    Each array is [levels, prompt tokens], summed over the width of the embeddings: the change of
+    the log-likelihood as the token's embedding is scaled. A query has exactly one option. Each
+    level of a query takes a row of its own in a batch, because its gradient differs.
 
     Raises:
         UnknownLayer, ModelError: as `NestedModel.log_likelihoods`.
@@ -29,17 +29,17 @@ def input_x_gradient(model: NestedModel, queries: Sequence[ScoringQuery]) -> lis
     ]
     lengths = [len(query.prompt) for query in queries for _ in query.levels]
 
-    def score(batch: list[PrefixTree]) -> list[FloatArray]:
+    def score_batch(batch: list[PrefixTree]) -> list[FloatArray]:
         return [product[None] for product in _gradient_times_embedding(model, batch)]
 
-    found = model.score_in_batches(rows, score, TOKEN_BUDGET_SHARE)
-    products = iter([one[0, :length] for one, length in zip(found, lengths, strict=True)])
+    padded = model.score_in_batches(rows, score_batch, TOKEN_BUDGET_SHARE)
+    products = iter([row[0, :length] for row, length in zip(padded, lengths, strict=True)])
     return [np.array([next(products) for _ in query.levels]) for query in queries]
 
 
 @torch.enable_grad()
 def _gradient_times_embedding(model: NestedModel, rows: list[PrefixTree]) -> FloatArray:
-    """For each row and each of its tokens the gradient times the embedding."""
+    """The gradient times the embedding of each token of each row: [rows, tokens]."""
     inputs = batch_inputs(rows, model.model.dtype)
     ids = inputs.pop("input_ids").to(model.model.device)
     embeddings = model.model.get_input_embeddings()(ids).detach().requires_grad_()

@@ -1,9 +1,10 @@
-"""Examples -> option log-likelihoods and predictions, at every level of a sweep."""
+"""Predict: the log-likelihoods of the options of each example, at every level of a sweep."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
+from scipy.special import softmax
 
 from prunelake.errors import ModelError
 from prunelake.inference.nested import NestedModel, Progress
@@ -20,18 +21,18 @@ def predict(
     levels: tuple[int, ...],
     progress: Progress | None = None,
 ) -> pl.DataFrame:
-    """One row of `predictions` for each level and example.
+    """The frame of `predictions`: one row for each level and example, level 0 first.
 
-    A tie goes to the first of the options.
+    A tie goes to the first option.
 
     Raises:
-        ModelError: a log-likelihood that is no number, as of a model that overflows its type.
+        ModelError: a log-likelihood that is not finite, because the model's numbers overflow.
     """
     queries = [ScoringQuery((*e.prefix, *e.prompt), e.options, levels) for e in examples]
     rows = []
     for encoded, answers in zip(examples, model.log_likelihoods(queries, progress), strict=True):
         example = encoded.example
-        sizes = [len(option.lstrip(" ").encode()) for option in example.options]
+        option_bytes = [len(option.lstrip(" ").encode()) for option in example.options]
         for level, log_likelihoods in zip(levels, answers, strict=True):
             if not np.isfinite(log_likelihoods).all():
                 raise ModelError(
@@ -40,14 +41,14 @@ def predict(
                     "float32 or bfloat16"
                 )
             prediction = int(log_likelihoods.argmax())
-            prediction_norm = int((log_likelihoods / sizes).argmax())
+            prediction_norm = int((log_likelihoods / option_bytes).argmax())
             rows.append(
                 {
                     "run_id": run_id,
                     "level": level,
                     "example_id": example.example_id,
                     "option_log_likelihoods": log_likelihoods.tolist(),
-                    "option_bytes": sizes,
+                    "option_bytes": option_bytes,
                     "gold": example.gold,
                     "prediction": prediction,
                     "prediction_norm": prediction_norm,
@@ -60,7 +61,6 @@ def predict(
 
 
 def option_probabilities(log_likelihoods: FloatArray) -> FloatArray:
-    """Softmax over the last axis: how the options share the belief."""
-    shifted = np.exp(log_likelihoods - log_likelihoods.max(axis=-1, keepdims=True))
-    shares: FloatArray = shifted / shifted.sum(axis=-1, keepdims=True)
-    return shares
+    """The softmax of log-likelihoods [..., options]: probabilities of the same shape."""
+    probabilities: FloatArray = softmax(log_likelihoods, axis=-1)
+    return probabilities

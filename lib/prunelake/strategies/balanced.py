@@ -21,7 +21,6 @@ A step measures the BREADTH layers that were worth least when they were last mea
 so that the masks can be afforded.
 """
 
-import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -34,6 +33,7 @@ from prunelake.schema.arrays import FloatArray
 from prunelake.spec import Explanation
 from prunelake.strategies.greedy import ImportanceFunction, damage_increase
 from prunelake.tasks.encoding import EncodedExample
+from prunelake.tasks.rows import example_generator
 
 CANDIDATES_PER_STEP = 6
 """The number of layers that each step measures; the first step measures all."""
@@ -91,9 +91,9 @@ def masked_contexts(encoded: EncodedExample) -> list[tuple[int, ...]]:
     count = len(encoded.prompt)
     if count < 2:
         return []
-    drawn = np.random.default_rng([0, zlib.crc32(encoded.example.example_id.encode())])
+    generator = example_generator(encoded.example.example_id, seed=0)
     is_kept = np.zeros(count, dtype=bool)
-    is_kept[drawn.choice(count, count - count // 2, replace=False)] = True
+    is_kept[generator.choice(count, count - count // 2, replace=False)] = True
     baseline = Explanation().baseline_token
     return [
         (*encoded.prefix, *np.where(mask, encoded.prompt, baseline).tolist())

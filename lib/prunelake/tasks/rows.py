@@ -1,10 +1,12 @@
 """Read the rows of a task and turn them into examples: prompt, options and gold option."""
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from prunelake.errors import BadRow, DatasetNotFound, one_line
@@ -58,6 +60,11 @@ def load_examples(task: Task, rows: Rows, data_folder: Path | None) -> list[Exam
 def data_hash(examples: Sequence[Example]) -> str:
     """The SHA-256 (hex) of all fields of the examples, in order."""
     return content_hash([[e.example_id, e.prompt, e.options, e.gold] for e in examples])
+
+
+def example_generator(example_id: str, seed: int, *stream: int) -> np.random.Generator:
+    """A random generator for one example; other `stream` numbers give independent ones."""
+    return np.random.default_rng([seed, zlib.crc32(example_id.encode()), *stream])
 
 
 def read_records(task: Task, data_folder: Path | None) -> tuple[Path, list[Any]]:
