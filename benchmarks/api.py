@@ -37,7 +37,8 @@ from benchmarks.serving import served
 from benchmarks.soak import soak
 from prunelake.analysis.analyse import analyse
 from prunelake.lake.bound_query import BoundQuery
-from prunelake.lake.publish import SNAPSHOT_FILE, publish
+from prunelake.lake.paths import SNAPSHOT_FILE
+from prunelake.lake.publish import publish
 from prunelake.schema.row_formats import RowFormat, encode_rows
 
 RESULTS = Path(__file__).parent / "results"

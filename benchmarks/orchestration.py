@@ -76,7 +76,7 @@ def write_watchlist(folder: Path) -> Watchlist:
 
 def write_runs(settings: Settings, watchlist: Watchlist, count: int, in_segments: bool) -> None:
     """`runs` files of what the watchlist asks for, up to `count`, and others up to it."""
-    from prunelake.lake.parquet import FILES_KEY
+    from prunelake.lake.manifests import FILES_KEY
     from prunelake.watch.revisions import ModelRevision, find_revisions
 
     (entry,) = watchlist.entries

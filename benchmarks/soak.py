@@ -12,7 +12,8 @@ import httpx
 from benchmarks.load import run_load
 from benchmarks.serving import Server, served
 from prunelake.analysis.analyse import analyse
-from prunelake.lake.publish import SNAPSHOT_FILE, publish
+from prunelake.lake.paths import SNAPSHOT_FILE
+from prunelake.lake.publish import publish
 from tests.support import example_runs
 
 EVERY_S = 5.0

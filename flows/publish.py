@@ -4,6 +4,7 @@ from prefect import flow, get_run_logger
 
 from prunelake.analysis.analyse import analyse
 from prunelake.lake import publish as snapshot
+from prunelake.lake.paths import SNAPSHOT_FILE
 from prunelake.settings import Settings
 
 
@@ -17,7 +18,7 @@ def publish(settings: Settings | None = None) -> str:
     settings = settings or Settings()
     logger = get_run_logger()
     if snapshot.is_current(settings.lake):
-        path = settings.lake / snapshot.SNAPSHOT_FILE
+        path = settings.lake / SNAPSHOT_FILE
         logger.info("%s is current already; nothing to publish", path)
     else:
         path = snapshot.publish(settings.lake, analyse)

@@ -15,7 +15,7 @@ import polars as pl
 
 from prunelake.errors import LimitExceeded, NoSnapshot
 from prunelake.lake.bound_query import BoundQuery, Connection
-from prunelake.lake.publish import SNAPSHOT_FILE
+from prunelake.lake.paths import SNAPSHOT_FILE
 from prunelake.lake.view_files import views_hash
 
 from .snapshot_mirror import SnapshotMirror

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from prunelake.errors import LakeError, NoSnapshot
 from prunelake.lake.objects import ObjectPath
-from prunelake.lake.publish import SNAPSHOT_FILE
+from prunelake.lake.paths import SNAPSHOT_FILE
 from prunelake.spec import content_hash
 
 log = logging.getLogger(__name__)

@@ -288,7 +288,7 @@ def test_the_default_number_format_is_that_of_the_runs(
         (["--level", "1", "--strategy", "random:x"], "--strategy random:x"),
         (["--level", "1", "--dtype", "int8"], "--dtype int8: choose float32"),
         (["--level", "1", "--calibration", "nothing.txt"], "nothing.txt"),
-        (["--level", "1", "--run", "abc"], "the lake's are: none"),
+        (["--level", "1", "--run", "abc"], "the lake has: none"),
     ],
 )
 def test_an_impossible_request_is_refused_in_one_line(

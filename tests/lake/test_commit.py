@@ -13,10 +13,12 @@ from polars.testing import assert_frame_equal
 
 from prunelake.errors import CorruptFile, LakeError, WrongFormat
 from prunelake.lake import commit, read
-from prunelake.lake.verify import find_damage, verify_lake
+from prunelake.lake.damage import find_damage
+from prunelake.lake.verify import verify_lake
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES, ANALYSIS_VERSION
 from prunelake.schema.run_tables import PREDICTIONS, RUN_TABLES
 from prunelake.schema.table import FORMAT_VERSION
+from tests.support.lake_files import set_format_version
 from tests.support.lake_rows import (
     bound,
     frames,
@@ -185,8 +187,11 @@ def test_frames_that_are_not_their_table_are_refused(
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"run_id": "../escape"}, r"run_id '\.\./escape' is no file name"),
-        ({"run_id": "segment-1"}, "run_id 'segment-1' is no file name .* not begin with segment-"),
+        ({"run_id": "../escape"}, r"run_id '\.\./escape' cannot be the file name"),
+        (
+            {"run_id": "segment-1"},
+            "run_id 'segment-1' cannot be the file name .* not begin with segment-",
+        ),
         ({"duration_s": "long"}, "a row of runs has a value of another type"),
         ({"mood": "good"}, "differing: mood"),
     ],
@@ -331,23 +336,22 @@ def test_of_many_writers_of_one_run_exactly_one_writes(tmp_path: Path) -> None:
 def test_another_format_version_says_which_and_what_to_do(tmp_path: Path) -> None:
     commit.write_run(tmp_path, *small_run())
     path = tmp_path / "runs" / f"{RUN_ID}.parquet"
-    frame = pl.read_parquet(path)
-    frame.write_parquet(path, metadata={"prunelake.format_version": "99"})
-    with pytest.raises(WrongFormat, match=r"of format 99, this version reads format 2; use"):
+    set_format_version(path, 99)
+    with pytest.raises(WrongFormat, match=r"has format 99, .* reads format 2; use the version"):
         read.read_table(tmp_path, "predictions")
-    frame.write_parquet(path)
-    with pytest.raises(WrongFormat, match="of format unknown"):
+    pl.read_parquet(path).write_parquet(path)
+    with pytest.raises(CorruptFile, match="names no format version"):
         read.check_format(tmp_path)
 
 
 def test_no_run_joins_those_of_another_format(tmp_path: Path) -> None:
     commit.write_run(tmp_path, *small_run())
     path = tmp_path / "runs" / f"{RUN_ID}.parquet"
-    pl.read_parquet(path).write_parquet(path, metadata={"prunelake.format_version": "0"})
+    set_format_version(path, 1)
     before = {p: p.read_bytes() for p in tmp_path.rglob("*.parquet")}
-    with pytest.raises(WrongFormat, match="of format 0"):
+    with pytest.raises(WrongFormat, match="has format 1"):
         commit.check_writable(tmp_path)
-    with pytest.raises(WrongFormat, match="of format 0"):
+    with pytest.raises(WrongFormat, match="has format 1"):
         commit.write_run(tmp_path, *small_run("another"))
     assert {p: p.read_bytes() for p in tmp_path.rglob("*.parquet")} == before
 
@@ -425,7 +429,7 @@ def test_only_complete_runs_are_analysed(tmp_path: Path) -> None:
 def test_an_analysis_that_is_none_is_refused(tmp_path: Path) -> None:
     commit.write_run(tmp_path, *small_run())
     row, written = small_analysis(RUN_ID)
-    with pytest.raises(LakeError, match=r"tables.ANALYSES but files; differing: mood"):
+    with pytest.raises(LakeError, match=r"a row of analyses needs exactly .*; differing: mood"):
         commit.write_analysis(tmp_path, row | {"mood": "good"}, written)
     del written["overlap_matrix"]
     with pytest.raises(LakeError, match="differing: overlap_matrix"):
@@ -469,7 +473,10 @@ METADATA = {"prunelake.format_version": str(FORMAT_VERSION)}
     ("frame", "message"),
     [
         (pl.DataFrame({"x": [1]}), "another schema: has .'x Int64'"),
-        (RUN_TABLES["runs"].frame([]), "no runs file of a run: it has 0 rows and lists no files"),
+        (
+            RUN_TABLES["runs"].frame([]),
+            "is not the runs file of a run: it has 0 rows and lists no files",
+        ),
     ],
 )
 @pytest.mark.parametrize("name", [RUN_ID, "segment-0"])

@@ -19,17 +19,21 @@ from prunelake.analysis.analyse import analyse
 from prunelake.errors import CorruptFile, LakeError, WrongFormat
 from prunelake.lake import commit as store_commit
 from prunelake.lake import compact as module
+from prunelake.lake import parquet, views
 from prunelake.lake import read as store_read
-from prunelake.lake import views
 from prunelake.lake.compact import compact
-from prunelake.lake.manifests import is_segment
+from prunelake.lake.damage import find_damage
+from prunelake.lake.manifests import FILES_KEY
+from prunelake.lake.paths import is_segment
 from prunelake.lake.publish import publish
-from prunelake.lake.verify import find_damage, verify_lake
+from prunelake.lake.verify import verify_lake
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES, ANALYSIS_VERSION
 from prunelake.schema.run_tables import RUN_TABLES
+from prunelake.schema.tables import ALL_TABLES
 from tests.support.endurance import repeats
 from tests.support.example_runs import explained_run
 from tests.support.interruptions import Interrupted, before_every_file_change
+from tests.support.lake_files import set_format_version
 from tests.support.lake_rows import bound, identity_of, small_analysis, small_run
 
 pytestmark = pytest.mark.usefixtures("few_replicates")
@@ -408,10 +412,10 @@ def test_the_doctor_finds_a_flipped_byte_in_a_segment(
     content = bytearray(path.read_bytes())
     if table in ("runs", "analyses"):
         frame = pl.read_parquet(path)
-        metadata = pl.read_parquet_metadata(path)
-        del metadata["ARROW:schema"], metadata["prunelake.sha256"]
+        files = {FILES_KEY: pl.read_parquet_metadata(path)[FILES_KEY]}
         column = "duration_s" if table == "runs" else "margin"
-        frame.with_columns(pl.col(column) + 1).write_parquet(path, metadata=metadata)
+        changed = frame.with_columns(pl.col(column) + 1)
+        parquet.write(path, ALL_TABLES[table], changed, files)
         problem = "its rows hash to segment-"
     else:
         content[10] ^= 0x01
@@ -477,9 +481,9 @@ def test_no_lake_and_another_format_are_refused(tmp_path: Path) -> None:
     add(tmp_path, "run")
     compact(tmp_path)
     (path,) = (tmp_path / "runs").iterdir()
-    pl.read_parquet(path).write_parquet(path, metadata={"prunelake.format_version": "0"})
+    set_format_version(path, 1)
     for reads in (compact, store_commit.check_writable, views.connect):
-        with pytest.raises(WrongFormat, match="format 0"):
+        with pytest.raises(WrongFormat, match="format 1"):
             reads(tmp_path)
 
 

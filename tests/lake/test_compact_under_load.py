@@ -11,7 +11,7 @@ from prunelake.analysis.analyse import analyse
 from prunelake.lake import commit as store_commit
 from prunelake.lake import read as store_read
 from prunelake.lake.compact import compact
-from prunelake.lake.manifests import is_segment
+from prunelake.lake.paths import is_segment
 from prunelake.lake.verify import verify_lake
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES
 from prunelake.schema.run_tables import RUN_TABLES

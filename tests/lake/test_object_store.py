@@ -16,12 +16,14 @@ from prunelake.errors import CorruptFile, LakeError, QueryError
 from prunelake.lake import commit, duckdb_filesystem, views
 from prunelake.lake import read as lake_read
 from prunelake.lake.compact import compact
+from prunelake.lake.findings import FindingKind
 from prunelake.lake.objects import ObjectPath
-from prunelake.lake.publish import SNAPSHOT_FILE, is_current, publish
+from prunelake.lake.paths import SNAPSHOT_FILE
+from prunelake.lake.publish import is_current, publish
 from prunelake.lake.repair import quarantine, repair
 from prunelake.lake.retention import retire
 from prunelake.lake.storage import Location, parse_location
-from prunelake.lake.verify import FindingKind, verify_lake
+from prunelake.lake.verify import verify_lake
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES
 from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.settings import Settings

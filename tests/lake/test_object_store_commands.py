@@ -19,7 +19,8 @@ from prunelake.analysis.analyse import analyse
 from prunelake.errors import LakeError, NoSnapshot
 from prunelake.lake import commit, read, s3, views
 from prunelake.lake.objects import ObjectPath
-from prunelake.lake.publish import SNAPSHOT_FILE, publish
+from prunelake.lake.paths import SNAPSHOT_FILE
+from prunelake.lake.publish import publish
 from prunelake.lake.verify import verify_lake
 from tests.cli.test_serve import PRUNELAKE, serving
 from tests.support.lake_rows import small_run

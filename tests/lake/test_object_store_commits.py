@@ -20,11 +20,12 @@ from prunelake.lake import attempt_log, commit, leases, read, s3, storage
 from prunelake.lake.attempt_log import Attempt
 from prunelake.lake.commit import write_run
 from prunelake.lake.compact import compact
+from prunelake.lake.findings import FindingKind
 from prunelake.lake.locks import WRITE_LOCK, locked
 from prunelake.lake.objects import ObjectPath
 from prunelake.lake.partial_runs import ComputeCost, PartialRun
 from prunelake.lake.repair import repair
-from prunelake.lake.verify import FindingKind, verify_lake
+from prunelake.lake.verify import verify_lake
 from prunelake.schema.run_tables import RUN_TABLES
 from tests.support.interruptions import Interrupted
 from tests.support.lake_rows import layer, small_analysis, small_run
@@ -211,16 +212,16 @@ def test_a_living_holder_is_waited_for_and_a_dead_one_is_not(remote: ObjectPath)
     assert is_held.wait(60)
     with (
         pytest.raises(LakeError, match="is being written by another process"),
-        locked(remote, waits=False),
+        locked(remote, wait=False),
     ):
         pass
-    with locked(remote, waiting=lambda: order.append("waiting")):
+    with locked(remote, on_wait=lambda: order.append("waiting")):
         order.append("waiter")
     thread.join()
     assert order == ["waiting", "holder", "waiter"]
 
     (remote / WRITE_LOCK).put(b'{"holder": "somebody dead", "beat": 1}')
-    with locked(remote, waits=False):
+    with locked(remote, wait=False):
         order.append("after the dead")
     assert order[-1] == "after the dead"
     assert object_names(remote) == set()

@@ -12,7 +12,7 @@ from prunelake.errors import CorruptFile, LakeError
 from prunelake.lake import commit as store_commit
 from prunelake.lake import read as store_read
 from prunelake.lake.compact import compact
-from prunelake.lake.manifests import PROFILE_GROUP, manifests
+from prunelake.lake.manifests import manifests
 from prunelake.lake.repair import quarantine, repair
 from prunelake.lake.storage import Location
 from prunelake.lake.verify import verify_lake
@@ -117,7 +117,7 @@ def test_a_run_of_the_lake_and_its_compaction_leave_profiles_alone(tmp_path: Pat
 @pytest.mark.parametrize("table", PROFILE_TABLES)
 def test_a_flipped_byte_is_found_and_the_profile_moved_aside(lake: Location, table: str) -> None:
     bad, good = profiled(lake, "bad"), profiled(lake, "good", dtype="bfloat16")
-    (part,) = [part for part in manifests(lake, PROFILE_GROUP) if bad in part.all_run_ids]
+    (part,) = [part for part in manifests(lake, PROFILE_TABLES) if bad in part.all_run_ids]
     path = part.file(table)
     assert path is not None
     content = bytearray(path.read_bytes())
@@ -168,14 +168,14 @@ def test_rows_of_another_profile_or_of_none_are_refused_and_nothing_is_written(
     _, others = small_profile("other")
     for given, told in (
         (others, "table efficiency of profile .* rows of profile"),
-        ({}, "a row of profiles has a frame"),
-        ({**frames, "metrics": frames["efficiency"]}, "a row of profiles has a frame"),
+        ({}, "a row of profiles needs a frame"),
+        ({**frames, "metrics": frames["efficiency"]}, "a row of profiles needs a frame"),
     ):
         with pytest.raises(LakeError, match=told):
             store_commit.write_profile(tmp_path, row, given)
-    with pytest.raises(LakeError, match="profile_id 'a/b' is no file name of a profile"):
+    with pytest.raises(LakeError, match="profile_id 'a/b' cannot be the file name of a profile"):
         store_commit.write_profile(tmp_path, row | {"profile_id": "a/b"}, frames)
-    with pytest.raises(LakeError, match="PROFILES but files; differing: threads"):
+    with pytest.raises(LakeError, match=r"profiles needs exactly .* differing: threads"):
         store_commit.write_profile(
             tmp_path, {k: v for k, v in row.items() if k != "threads"}, frames
         )

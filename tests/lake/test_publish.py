@@ -22,9 +22,9 @@ from prunelake.lake import commit as store_commit
 from prunelake.lake import publish as module
 from prunelake.lake import read as store_read
 from prunelake.lake import view_files, views
+from prunelake.lake.paths import SNAPSHOT_FILE
 from prunelake.lake.publish import (
     MATERIALISED_VIEWS,
-    SNAPSHOT_FILE,
     is_current,
     publish,
     snapshot_id,
@@ -36,6 +36,7 @@ from prunelake.schema.table import FORMAT_VERSION
 from prunelake.schema.tables import ALL_TABLES
 from prunelake.settings import Settings
 from tests.support.example_runs import explained_run
+from tests.support.lake_files import set_format_version
 from tests.support.lake_rows import identity_of, small_run
 from tests.support.paths import ROOT
 from tests.support.profile_rows import profiled
@@ -285,7 +286,7 @@ def test_a_failure_leaves_the_old_snapshot_and_no_temporary_file(
     before = names_in(lake)
     content = (lake / SNAPSHOT_FILE).read_bytes() if had_one else None
     expected: type[BaseException] = LakeError
-    message = r"prunelake.duckdb could not be made: .*; make room"
+    message = r"prunelake.duckdb could not be written: .*; make room"
     with monkeypatch.context() as patch:
         if stage == "replace":
             patch.setattr(os, "replace", fail)
@@ -363,8 +364,8 @@ def test_no_lake_and_another_format_are_refused(lake: Path, tmp_path: Path) -> N
         publish(tmp_path / "absent", analyse)
     assert not (tmp_path / "absent").exists()
     path = lake / "runs" / f"{identity_of('first')[1]}.parquet"
-    pl.read_parquet(path).write_parquet(path, metadata={"prunelake.format_version": "0"})
-    with pytest.raises(WrongFormat, match="format 0"):
+    set_format_version(path, 1)
+    with pytest.raises(WrongFormat, match="format 1"):
         publish(lake, analyse)
 
 

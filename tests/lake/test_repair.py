@@ -9,6 +9,7 @@ from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
+from typing import Any
 
 import polars as pl
 import pytest
@@ -23,9 +24,11 @@ from prunelake.lake import commit as store_commit
 from prunelake.lake import locks, parquet, views
 from prunelake.lake import read as store_read
 from prunelake.lake.compact import compact
+from prunelake.lake.damage import find_damage
+from prunelake.lake.findings import FindingKind
 from prunelake.lake.publish import publish
 from prunelake.lake.repair import quarantine, repair
-from prunelake.lake.verify import FindingKind, find_damage, verify_lake
+from prunelake.lake.verify import verify_lake
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES
 from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.schema.table import FORMAT_VERSION
@@ -36,11 +39,11 @@ from tests.support.local_paths import local_path
 ALL = (*RUN_TABLES, *ANALYSIS_TABLES)
 
 
-def add(lake: Path, name: str, spec: str = "{}", analysed: bool = True) -> str:
+def add(lake: Path, name: str, analysed: bool = True, **columns: Any) -> str:
     run, written = small_run(name)
     run_id = str(run["run_id"])
     written["bounds"] = RUN_TABLES["bounds"].frame([bound(run_id, 0, "test:0")])
-    store_commit.write_run(lake, run | {"spec": spec}, written)
+    store_commit.write_run(lake, run | columns, written)
     if analysed:
         store_commit.write_analysis(lake, *small_analysis(run_id))
     return run_id
@@ -154,15 +157,19 @@ def test_every_byte_of_a_head_is_guarded(lake: Path, table: str) -> None:
         changed[place] ^= 0x10
         head.write_bytes(changed)
         with suppress(CorruptFile):  # it does not even open
-            assert parquet.checksum_problem(head), place
+            assert parquet.manifest_problem(head), place
     assert {f.file for f in find_damage(lake)} == {head}
 
 
-def test_a_head_without_seal_is_of_an_earlier_version_and_sound(lake: Path) -> None:
-    head = lake / "runs" / f"{identity_of('three')[1]}.parquet"
-    keys = {"prunelake.format_version": str(FORMAT_VERSION), "prunelake.table": "runs"}
-    pl.read_parquet(head).write_parquet(head, metadata=keys)
-    assert verify_lake(lake) == []
+@pytest.mark.parametrize("table", ["runs", "analyses"])
+def test_a_manifest_without_checksum_is_damaged(lake: Path, table: str) -> None:
+    manifest = lake / table / f"{identity_of('three')[1]}.parquet"
+    metadata = {"prunelake.format_version": str(FORMAT_VERSION), "prunelake.table": table}
+    pl.read_parquet(manifest).write_parquet(manifest, metadata=metadata)
+    (finding,) = find_damage(lake)
+    assert (finding.file, finding.problem) == (manifest, "it has no checksum")
+    with pytest.raises(CorruptFile, match="it has no checksum"):
+        compact(lake)
 
 
 def test_a_damaged_head_is_not_merged(lake: Path) -> None:
@@ -247,8 +254,9 @@ def test_the_spec_of_a_lost_run_sweeps_it_again(
 
 
 def test_what_was_imported_or_is_unknown_is_said(tmp_path: Path) -> None:
-    for name, spec in (("one", '{"source": "harness"}'), ("two", SPEC)):
-        run_id = add(tmp_path, name, spec=spec)
+    imported: dict[str, Any] = {"spec": '{"source": "harness"}', "identity": '{"kind": "import"}'}
+    for name, columns in (("one", imported), ("two", {"spec": SPEC})):
+        run_id = add(tmp_path, name, **columns)
         damaged = "layers" if name == "one" else "runs"
         (tmp_path / damaged / f"{run_id}.parquet").write_bytes(b"nothing")
     told = " ".join(quarantine(tmp_path))

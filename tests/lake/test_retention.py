@@ -24,7 +24,7 @@ from prunelake.schema.analysis_tables import ANALYSIS_TABLES
 from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.spec import SweepSpec
 from tests.support.interruptions import Interrupted, before_every_file_change
-from tests.support.lake_rows import identity_of, run_row, small_analysis, small_run
+from tests.support.lake_rows import identity_of, small_analysis, small_run
 from tests.support.profile_rows import profiled
 
 
@@ -98,14 +98,6 @@ def test_imports_are_kept_unless_asked(tmp_path: Path) -> None:
         add_import(tmp_path, name, day)
     assert names(tmp_path) == []
     assert names(tmp_path, imports=True) == ["i1"]
-
-
-def test_runs_of_a_spec_that_is_none_are_alike_only_in_the_same_words(tmp_path: Path) -> None:
-    for day, (name, spec) in enumerate((("a1", "{}"), ("a2", "{}"), ("b", '{"x": 1}')), 1):
-        when = datetime.datetime(2026, 3, day, tzinfo=datetime.UTC)
-        about = run_row(name, created_at=when, revision=name, spec=spec)
-        store_commit.write_run(tmp_path, about, small_run(name)[1])
-    assert names(tmp_path) == ["a1"]
 
 
 @pytest.mark.parametrize("is_compacted", [False, True])

@@ -1,15 +1,18 @@
 import hashlib
+import re
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from prunelake.errors import LakeError
+from prunelake.errors import LakeError, WrongFormat
 from prunelake.lake.commit import write_analysis, write_run
-from prunelake.lake.verify import Finding, verify_lake
+from prunelake.lake.findings import Finding
+from prunelake.lake.verify import verify_lake
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES, ANALYSIS_VERSION
 from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.schema.table import FORMAT_VERSION
+from tests.support.lake_files import rewrite_manifest, set_format_version
 from tests.support.lake_rows import bound, frames, identity_of, run_row, small_analysis, small_run
 
 RUN_ID = identity_of("run")[1]
@@ -85,7 +88,7 @@ def rewrite_recorded(lake: Path, table: str, frame: pl.DataFrame) -> None:
         for entry in runs["files"].to_list()[0]
     ]
     runs = runs.with_columns(pl.Series("files", [files], dtype=runs.schema["files"]))
-    runs.write_parquet(file_of(lake, "runs"), metadata=METADATA)
+    rewrite_manifest(file_of(lake, "runs"), runs)
 
 
 def test_a_foreign_schema_is_found(lake: Path) -> None:
@@ -124,10 +127,19 @@ def test_an_identity_that_is_no_json_is_found(tmp_path: Path) -> None:
     assert only_finding(tmp_path).problem == "its identity is not JSON"
 
 
-def test_a_foreign_format_is_found(lake: Path) -> None:
+def test_another_format_is_an_error(lake: Path) -> None:
+    set_format_version(file_of(lake, "runs"), 7)
+    with pytest.raises(WrongFormat, match=r"has format 7, .* reads format 2; use the version"):
+        verify_lake(lake)
+
+
+def test_a_damaged_format_version_is_damage(lake: Path) -> None:
     path = file_of(lake, "runs")
-    pl.read_parquet(path).write_parquet(path, metadata={"prunelake.format_version": "7"})
-    assert only_finding(lake).problem == "another format than 2, which this version reads"
+    version = re.compile(rb"(?<=prunelake.format_version..)" + str(FORMAT_VERSION).encode())
+    content, changes = version.subn(b"9", path.read_bytes())
+    assert changes == 1
+    path.write_bytes(content)
+    assert "SHA-256 differs" in only_finding(lake).problem
 
 
 def test_leftovers_are_found(lake: Path) -> None:
@@ -150,8 +162,8 @@ def test_a_file_that_no_run_lists_is_found(lake: Path) -> None:
     runs = pl.read_parquet(file_of(lake, "runs"))
     listed = [entry for entry in runs["files"].to_list()[0] if entry["table"] != "layers"]
     runs = runs.with_columns(pl.Series("files", [listed], dtype=runs.schema["files"]))
-    runs.write_parquet(file_of(lake, "runs"), metadata=METADATA)
-    assert only_finding(lake).problem == "its run does not list it"
+    rewrite_manifest(file_of(lake, "runs"), runs)
+    assert only_finding(lake).problem == "its runs file does not list it"
 
 
 @pytest.mark.parametrize("version", [None, ANALYSIS_VERSION - 1])

@@ -12,6 +12,7 @@ from prunelake.lake.view_files import sql_folder
 from prunelake.schema.analysis_tables import ANALYSIS_VERSION
 from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.schema.tables import ALL_TABLES
+from tests.support.lake_files import set_format_version
 from tests.support.lake_rows import bound, identity_of, small_analysis, small_run
 
 RUN_ID = identity_of("run")[1]
@@ -282,8 +283,8 @@ def test_no_lake_is_an_error(tmp_path: Path) -> None:
 
 def test_another_format_version_is_refused(lake: Path) -> None:
     path = lake / "runs" / f"{RUN_ID}.parquet"
-    pl.read_parquet(path).write_parquet(path, metadata={"prunelake.format_version": "0"})
-    with pytest.raises(WrongFormat, match="format 0"):
+    set_format_version(path, 1)
+    with pytest.raises(WrongFormat, match="format 1"):
         views.query(lake, "from accuracy")
 
 

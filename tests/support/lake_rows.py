@@ -16,7 +16,7 @@ from prunelake.lake.views import query
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES, ANALYSIS_VERSION
 from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.schema.table import TableRow
-from prunelake.spec import content_hash
+from prunelake.spec import SweepSpec, content_hash
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -51,7 +51,7 @@ def run_row(name: str = "run", **columns: Any) -> dict[str, Any]:
         "dtype": "float32",
         "device": "cpu",
         "code_version": "0.1.0",
-        "spec": "{}",
+        "spec": SweepSpec(model="tiny", task="demo").model_dump_json(),
         "identity": identity,
         "duration_s": 1.5,
         "forward_tokens": 100,

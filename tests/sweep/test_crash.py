@@ -18,9 +18,11 @@ from polars.testing import assert_frame_equal
 
 from prunelake.errors import LakeError
 from prunelake.lake import commit, read
-from prunelake.lake.partial_runs import ORDER_SHARD, SHARDS, PartialRun
-from prunelake.lake.verify import find_damage, verify_lake
+from prunelake.lake.damage import find_damage
+from prunelake.lake.partial_runs import ORDER_SHARD, PartialRun
+from prunelake.lake.verify import verify_lake
 from prunelake.models.loading import load_model
+from prunelake.schema.run_tables import SHARDS
 from prunelake.settings import Settings
 from prunelake.spec import Calibration, Explanation, Rows, SweepSpec
 from prunelake.sweep import steps

@@ -27,7 +27,8 @@ def doctor(
     from prunelake.analysis.analyse import analyse as analyse_run
     from prunelake.lake import read
     from prunelake.lake import repair as lake_repair
-    from prunelake.lake.verify import FindingKind, verify_lake
+    from prunelake.lake.findings import FindingKind
+    from prunelake.lake.verify import verify_lake
 
     folder = load_settings(lake).lake
     if quarantine:

@@ -1,1 +1,21 @@
-"""The lake: storage, manifests, commits, reads, checks, SQL and snapshots."""
+"""The lake: the evidence of all runs as Parquet files, in a folder or under a prefix of a store.
+
+    <lake>/<table>/<run_id>.parquet         the rows of one run
+    <lake>/<table>/segment-<hash>.parquet   the rows of many runs, merged by `compact`
+    <lake>/<table>/<profile_id>.parquet     the rows of one profile
+    <lake>/.shards/<run_id>/                the finished shards of a run that is being computed
+    <lake>/.watch/<key>.json                the attempts of `prunelake watch`
+    <lake>/.quarantine/<time>/              damaged files that `prunelake doctor` moved aside
+    <lake>/prunelake.duckdb                 the published snapshot
+
+Tables come in groups: those of a run, of its analysis, and of a profile. Each group has a manifest
+table (`runs`, `analyses`, `profiles`). Its file, the manifest, is written last. It lists the data
+files of its run with their row counts and checksums, and the run exists as soon as its manifest
+does. Readers see exactly the files that manifests list. If a run has files of its own and rows in
+a segment, readers take its own files.
+
+A local file is written under a temporary name and renamed, and a lock keeps writers apart. A store
+has no renaming, and a writer may lose its lock there. So a data file in a store carries the first
+digits of its SHA-256 in its name (`<run_id>.<hash>.parquet`), and a manifest is only created where
+there is none: the first of two writers wins, and nobody can change the files that it lists.
+"""

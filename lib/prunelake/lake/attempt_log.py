@@ -1,8 +1,8 @@
-"""The ledger of attempts: what `watch` has started and what failed, until the lake has the run.
+"""The attempts of `watch`: the evaluations that it has started or that failed.
 
-`<lake>/.watch/<key>.json`, one small file for each evaluation that is missing and was tried; none
-once its run is in the lake. A file is only ever put in place of the very one that its writer has
-read, so of two watchers one wins, and the other sees it. An object store does that by itself.
+`<lake>/.watch/<key>.json` is one small file for each evaluation that was tried and whose run is not
+in the lake yet. A writer replaces a file only if it is still the one that the writer has read, so
+of two watchers one wins and the other notices. An object store checks this by itself.
 """
 
 import os
@@ -15,18 +15,19 @@ from pydantic import AwareDatetime, Field, ValidationError
 from prunelake.errors import CorruptFile, LakeError, one_line
 from prunelake.lake.locks import locked
 from prunelake.lake.objects import ObjectPath
+from prunelake.lake.paths import ATTEMPTS_FOLDER
 from prunelake.lake.storage import Location, list_folder, prefetch_all
 from prunelake.spec import FrozenValue
 
-ATTEMPTS_FOLDER = ".watch"
 ATTEMPTS_LOCK = ".lock"
 
 
 class Attempt(FrozenValue):
-    """One evaluation that was tried: the last attempt, and how it went.
+    """The last attempt at one evaluation, and its outcome.
 
-    `same` says that the sweep found its very run in the lake, there under a spec spelled otherwise.
-    `nonce` is drawn anew by each attempt: a deleted run may be computed again.
+    The state `same` means that the sweep found its run in the lake, where a spec with another
+    spelling had put it. Each attempt has a new random `nonce`, so that a deleted run can be
+    computed again.
     """
 
     key: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
@@ -46,34 +47,34 @@ class Attempt(FrozenValue):
 
     @property
     def idempotency_key(self) -> str:
-        """What keeps a server from starting this attempt twice."""
+        """The key by which a server starts this attempt only once."""
         return f"{self.key}-{self.number}-{self.nonce}"
 
 
 def read_attempts(lake: Location) -> dict[str, Attempt]:
-    """The attempts by key; none where there is no lake.
+    """The attempts by key; none if there is no lake.
 
     Raises:
-        CorruptFile: a file that is no attempt.
+        CorruptFile: a file that holds no attempt.
     """
-    found = {}
+    attempts = {}
     for path in prefetch_all(list_folder(lake / ATTEMPTS_FOLDER, "*.json")):
         attempt = _read_attempt(path)
         if attempt is not None:
-            found[attempt.key] = attempt
-    return found
+            attempts[attempt.key] = attempt
+    return attempts
 
 
 def compare_and_swap(lake: Location, old: Attempt | None, new: Attempt | None) -> bool:
-    """Put `new` where `old` is, None being no file; False where another has been there first.
+    """Replace `old` by `new`, where None means no file; False if another process was first.
 
     Raises:
         LakeError: a lake that cannot be written.
-        CorruptFile: a file that is no attempt.
+        CorruptFile: a file that holds no attempt.
     """
-    given = new or old
-    assert given is not None  # nothing for nothing is no change
-    path = _attempt_file(lake, given.key)
+    attempt = new or old
+    assert attempt is not None, "either old or new is an attempt"
+    path = _attempt_file(lake, attempt.key)
     if isinstance(path, ObjectPath):
         return _compare_and_swap_object(path, old, new)
     try:
@@ -87,7 +88,7 @@ def compare_and_swap(lake: Location, old: Attempt | None, new: Attempt | None) -
             try:
                 temporary.write_bytes(_encode(new))
                 if old is None:
-                    # Exclusive also where a lock of another machine is not seen.
+                    # Exclusive even if the lock of another machine is not visible here.
                     path.hardlink_to(temporary)
                 else:
                     temporary.replace(path)
@@ -103,16 +104,16 @@ def compare_and_swap(lake: Location, old: Attempt | None, new: Attempt | None) -
 
 
 def last_heartbeat(lake: Location, attempt: Attempt) -> datetime:
-    """When its process has last shown that it works on it; `started_at` at the least."""
+    """The time of the last heartbeat of an attempt; at least `started_at`."""
     try:
-        touched = datetime.fromtimestamp(_attempt_file(lake, attempt.key).stat().st_mtime, UTC)
+        written_at = datetime.fromtimestamp(_attempt_file(lake, attempt.key).stat().st_mtime, UTC)
     except FileNotFoundError:
         return attempt.started_at
-    return max(touched, attempt.started_at)
+    return max(written_at, attempt.started_at)
 
 
 def send_heartbeat(lake: Location, attempt: Attempt) -> None:
-    """Say that this process still works on it."""
+    """Record that this process still works on an attempt."""
     path = _attempt_file(lake, attempt.key)
     if isinstance(path, ObjectPath):
         _compare_and_swap_object(path, attempt, attempt)
@@ -121,13 +122,13 @@ def send_heartbeat(lake: Location, attempt: Attempt) -> None:
 
 
 def _compare_and_swap_object(path: ObjectPath, old: Attempt | None, new: Attempt | None) -> bool:
-    now = path.prefetch()
-    if _read_attempt(now) != old:
+    current = path.prefetch()
+    if _read_attempt(current) != old:
         return False
     if new is not None:
         content = _encode(new)
-        return bool(path.replace(content, now.etag) if now.etag else path.create(content))
-    return now.etag is not None and path.remove(now.etag)
+        return bool(path.replace(content, current.etag) if current.etag else path.create(content))
+    return current.etag is not None and path.remove(current.etag)
 
 
 def _encode(attempt: Attempt) -> bytes:
@@ -145,6 +146,6 @@ def _read_attempt(path: Location) -> Attempt | None:
         return None
     except (OSError, ValidationError) as error:
         raise CorruptFile(
-            f"{path} is no attempt of `prunelake watch` ({one_line(error)}); delete it, and the "
-            "evaluation is tried anew"
+            f"{path} holds no attempt of `prunelake watch` ({one_line(error)}); delete it, and the "
+            "evaluation is tried again"
         ) from error

@@ -1,9 +1,10 @@
-"""A question to the lake: SQL with named parameters, and the rows it gives."""
+"""SQL with values: bound as named parameters, or written out where DuckDB binds none."""
 
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
@@ -16,7 +17,7 @@ Connection = duckdb.DuckDBPyConnection
 
 
 class BoundQuery:
-    """SQL whose values are bound as `$name`: they can never become part of the statement."""
+    """A query whose values are bound to `$name`, and so can never become SQL."""
 
     def __init__(self, sql: str, **parameters: Any) -> None:
         self.sql = dedent(sql).strip()
@@ -24,22 +25,22 @@ class BoundQuery:
 
     @property
     def sql_with_values(self) -> str:
-        """The same statement with its values written out, to be run anywhere."""
-        return re.sub(r"\$(\w+)", lambda name: sql_literal(self.parameters[name[1]]), self.sql)
+        """The query with its values written out, so that any client can run it."""
+        return re.sub(r"\$(\w+)", lambda match: sql_literal(self.parameters[match[1]]), self.sql)
 
     def rows(self, connection: Connection) -> pl.DataFrame:
-        """What the lake answers.
+        """The rows of the answer.
 
         Raises:
-            QueryError: DuckDB refuses.
-            duckdb.InterruptException: another thread stopped it.
+            QueryError: DuckDB refuses the query.
+            duckdb.InterruptException: another thread stopped the query.
         """
         with _translate_errors():
             answer = connection.sql(self.sql, params=dict(self.parameters))
             return pl.DataFrame(answer.to_arrow_table())
 
     def records(self, connection: Connection) -> list[dict[str, Any]]:
-        """What the lake answers, as Python values by name; faster than `rows` for a page of them.
+        """The rows of the answer as Python values by column; faster than `rows` for few rows.
 
         Raises:
             QueryError, duckdb.InterruptException: as `rows`.
@@ -61,11 +62,22 @@ def _translate_errors() -> Iterator[None]:
         raise QueryError(f"{first_line}; `prunelake doctor` checks the files") from error
 
 
-def sql_literal(value: Any) -> str:
-    """A value as DuckDB reads it in a statement.
+def attach(connection: Connection, path: Path, name: str) -> None:
+    """Attach a DuckDB file to a connection, read-only, as the database `name`.
 
     Raises:
-        TypeError: a value of another type than None, bool, int, float, str, datetime or list.
+        duckdb.Error: a file that DuckDB cannot open.
+    """
+    connection.execute(f"attach {sql_literal(str(path))} as {name} (read_only)")
+
+
+def sql_literal(value: Any) -> str:
+    """A value as a literal of DuckDB's SQL.
+
+    Only for statements that take no parameters: paths in views and settings, and comments.
+
+    Raises:
+        TypeError: a value that is not None, a bool, int, float, str, datetime or list.
     """
     match value:
         case None:
@@ -80,7 +92,7 @@ def sql_literal(value: Any) -> str:
             return f"timestamptz '{value.isoformat()}'"
         case list():
             return f"[{', '.join(map(sql_literal, value))}]"
-    raise TypeError(f"{value!r} has no literal")
+    raise TypeError(f"{value!r} has no literal; bind it as a parameter")
 
 
 def sql_identifier(name: str) -> str:

@@ -1,8 +1,8 @@
-"""Write runs, analyses and profiles to the lake: all of one or nothing of it."""
+"""Write runs, analyses and profiles to a lake, each completely or not at all."""
 
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -12,29 +12,35 @@ import polars as pl
 from prunelake.errors import CorruptFile, LakeError, one_line
 from prunelake.lake import parquet
 from prunelake.lake.locks import locked
-from prunelake.lake.manifests import (
-    ANALYSIS_GROUP,
-    PROFILE_GROUP,
-    RUN_GROUP,
-    SEGMENT_PREFIX,
-    TableGroup,
-    listed_path,
-    manifests,
+from prunelake.lake.manifest_files import (
+    ListedFile,
+    create_manifest,
+    listed_files_as_rows,
+    parse_listed_files,
+    replace_manifest,
+    write_data_file,
 )
+from prunelake.lake.manifests import manifests
 from prunelake.lake.objects import ObjectPath
-from prunelake.lake.read import _table_file, check_format, has_run, require_lake
-from prunelake.lake.storage import Location, delete, fsync, prefetch_all
-from prunelake.schema.analysis_tables import ANALYSES
-from prunelake.schema.profile_tables import PROFILE_SUBJECT, PROFILES
-from prunelake.schema.table import Table
+from prunelake.lake.paths import SEGMENT_PREFIX, owner_id, table_file
+from prunelake.lake.read import check_format, has_run, require_lake
+from prunelake.lake.row_checks import row_problems, schema_problem
+from prunelake.lake.storage import Location, delete, fsync, prefetch
+from prunelake.schema.analysis_tables import ANALYSES, ANALYSIS_TABLES
+from prunelake.schema.profile_tables import PROFILE_SUBJECT, PROFILE_TABLES, PROFILES
+from prunelake.schema.run_tables import RUN_TABLES
+from prunelake.schema.table import Table, TableGroup
+
+Analyse = Callable[[Location, str], None]
+"""A function that computes the analysis of one run of a lake and writes it there."""
 
 
 def check_writable(lake: Location) -> None:
-    """Raise unless a run can be written there; to be asked before the work that makes one.
+    """Raise unless a run can be written there; called before the work that computes one.
 
     Raises:
-        LakeError: a folder that cannot be made or written.
-        WrongFormat, CorruptFile: as `check_format`.
+        LakeError: a folder that cannot be created or written.
+        WrongFormat, CorruptFile: as `read.check_format`.
     """
     try:
         if isinstance(lake, ObjectPath):
@@ -50,47 +56,47 @@ def check_writable(lake: Location) -> None:
             f"lake {lake} cannot be written ({one_line(error)}); fix the permissions or choose "
             "another folder"
         ) from error
-    manifests(lake, RUN_GROUP)
+    manifests(lake, RUN_TABLES)
 
 
 def write_run(lake: Location, run: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> bool:
-    """Write one run, all or nothing; False, with nothing touched, if the lake has it already.
+    """Write one run; False, with nothing changed, if the lake has it already.
 
-    `run` is the row of `runs` without `files`; `frames` has every other table, empty where the run
-    has no such rows. An optional table may be left out, and has no file where it is empty. Files
-    that an earlier, unfinished writer of this run left are replaced.
+    `run` is the row of `runs` without `files`. `frames` has every other table of a run, empty where
+    the run has no such rows; optional tables may be missing. Files that an earlier writer of this
+    run left unfinished are replaced.
 
     Raises:
-        LakeError: rows that are not of their table, or a folder that cannot be written.
-        WrongFormat, CorruptFile: as `check_format`; runs of two formats never share a lake.
+        LakeError: rows that are not those of their table, or a folder that cannot be written.
+        WrongFormat, CorruptFile: as `read.check_format`; a lake holds one format only.
     """
-    run_id = _validate_entry(RUN_GROUP, run, frames)
+    run_id = _validate_entry(RUN_TABLES, run, frames)
     with _write_lock(lake, f"run {run_id}", "sweep again"):
-        analysis = _table_file(lake, ANALYSES.name, run_id)
-        lost = _etag(analysis)
+        stale_analysis = table_file(lake, ANALYSES.name, run_id)
+        stale_etag = _etag(stale_analysis)
         if has_run(lake, run_id):
             return False
         check_format(lake)
-        # An analysis of a run that was lost says nothing of this one.
-        if isinstance(analysis, Path):
-            analysis.unlink(missing_ok=True)
-        elif lost is not None:
-            analysis.remove(lost)
-        return _write_entry(lake, RUN_GROUP, run, frames)
+        # An analysis that is left of a lost run does not describe this one.
+        if isinstance(stale_analysis, Path):
+            stale_analysis.unlink(missing_ok=True)
+        elif stale_etag is not None:
+            stale_analysis.remove(stale_etag)
+        return _write_entry(lake, RUN_TABLES, run, frames)
 
 
 def write_analysis(
     lake: Location, analysis: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]
 ) -> None:
-    """Write the analysis of one complete run, all or nothing, in place of an earlier one.
+    """Write the analysis of one complete run, replacing an earlier one.
 
-    `analysis` is the row of `analyses` without `files`; `frames` has every other derived table.
+    `analysis` is the row of `analyses` without `files`; `frames` has the other analysis tables.
 
     Raises:
-        LakeError: no such run, rows that are not of their table, or a folder that cannot be
+        LakeError: no such run, rows that are not those of their table, or a folder that cannot be
             written.
     """
-    run_id = _validate_entry(ANALYSIS_GROUP, analysis, frames)
+    run_id = _validate_entry(ANALYSIS_TABLES, analysis, frames)
     require_lake(lake)
     with _write_lock(lake, f"the analysis of run {run_id}", "run `prunelake analyse`"):
         if not has_run(lake, run_id):
@@ -98,162 +104,148 @@ def write_analysis(
         if isinstance(lake, ObjectPath):
             _replace_analysis(lake, run_id, analysis, frames)
         else:
-            _write_entry(lake, ANALYSIS_GROUP, analysis, frames)
+            _write_entry(lake, ANALYSIS_TABLES, analysis, frames)
 
 
 def write_profile(
     lake: Location, profile: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]
 ) -> None:
-    """Write one profile, all or nothing; then remove earlier ones of the same `PROFILE_SUBJECT`.
+    """Write one profile, then remove older profiles that agree with it in `PROFILE_SUBJECT`.
 
-    `profile` is the row of `profiles` without `files`, under an id that the lake has not; `frames`
-    has every other table of a profile.
+    `profile` is the row of `profiles` without `files`, under an id that the lake does not have yet;
+    `frames` has the other tables of a profile.
 
     Raises:
-        LakeError: rows that are not of their table, or a folder that cannot be written.
-        WrongFormat, CorruptFile: as `check_format`, or a damaged profile.
+        LakeError: rows that are not those of their table, or a folder that cannot be written.
+        WrongFormat, CorruptFile: as `read.check_format`, or a damaged profile.
     """
-    profile_id = _validate_entry(PROFILE_GROUP, profile, frames)
+    profile_id = _validate_entry(PROFILE_TABLES, profile, frames)
     with _write_lock(lake, f"profile {profile_id}", "measure again"):
         check_format(lake)
-        _write_entry(lake, PROFILE_GROUP, profile, frames)
-        found = manifests(lake, PROFILE_GROUP)
-        rows = parquet.read_columns([part.path for part in found], PROFILES, PROFILE_SUBJECT)
-        for part, row in zip(found, rows, strict=True):
-            is_same = row.row(0) == tuple(profile[name] for name in PROFILE_SUBJECT)
-            if is_same and parquet.owner_id(part.path) != profile_id:
-                files = [part.file(name) for name in part.files]
-                delete(part.path)
-                fsync(part.path.parent)
-                for path in files:
-                    if path is not None:
-                        delete(path, missing_ok=True)
+        _write_entry(lake, PROFILE_TABLES, profile, frames)
+        stored = manifests(lake, PROFILE_TABLES)
+        subjects = parquet.read_columns([m.path for m in stored], PROFILES, PROFILE_SUBJECT)
+        for manifest, subject in zip(stored, subjects, strict=True):
+            agrees = subject.row(0) == tuple(profile[column] for column in PROFILE_SUBJECT)
+            if agrees and owner_id(manifest.path) != profile_id:
+                # The manifest goes first, so that no reader sees a profile without its files.
+                delete(manifest.path)
+                fsync(manifest.path.parent)
+                for file in manifest.files.values():
+                    delete(file.path(manifest.path), missing_ok=True)
 
 
 def _validate_entry(
     group: TableGroup, row: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]
 ) -> str:
-    """The run, or profile, of a row and frames that can be written as they are."""
-    head = group.manifest_table
-    expected = set(head.schema) - {"files"}
-    if set(row) != expected:
+    """Check the row of a manifest table and the frames beside it; the id of the run or profile."""
+    manifest_table = group.manifest_table
+    columns = set(manifest_table.schema) - {"files"}
+    if set(row) != columns:
         raise LakeError(
-            f"a row of {head.name} has exactly the columns of tables.{head.name.upper()} but "
-            f"files; differing: {', '.join(sorted(expected ^ set(row)))}"
+            f"a row of {manifest_table.name} needs exactly the columns of that table without "
+            f"`files`; differing: {', '.join(sorted(columns ^ set(row)))}"
         )
-    owner = str(row[head.owner_column])
-    what = head.owner_column.removesuffix("_id")
+    owner, kind = str(row[group.owner_column]), manifest_table.owner_kind
     if not re.fullmatch(r"[A-Za-z0-9_-]+", owner) or owner.startswith(SEGMENT_PREFIX):
         raise LakeError(
-            f"{head.owner_column} {owner!r} is no file name of a {what}; use letters, digits, "
-            "- and _, "
-            f"and do not begin with {SEGMENT_PREFIX}"
+            f"{group.owner_column} {owner!r} cannot be the file name of a {kind}; use letters, "
+            f"digits, - and _, and do not begin with {SEGMENT_PREFIX}"
         )
-    _manifest_frame(head, row, [])
-    known = group.tables.keys() - {head.name}
-    needed = {name for name in known if not group.tables[name].is_optional}
-    if not needed <= set(frames) <= known:
+    _manifest_frame(manifest_table, row, [])
+    names = {table.name for table in group.data_tables}
+    required = {table.name for table in group.data_tables if not table.is_optional}
+    if not required <= set(frames) <= names:
+        differing = (required - set(frames)) | (set(frames) - names)
         raise LakeError(
-            f"a row of {head.name} has a frame, perhaps empty, for each of "
-            f"{', '.join(sorted(needed))}; differing: "
-            f"{', '.join(sorted((needed - set(frames)) | (set(frames) - known)))}"
+            f"a row of {manifest_table.name} needs a frame, possibly empty, for each of "
+            f"{', '.join(sorted(required))}; differing: {', '.join(sorted(differing))}"
         )
     for name, frame in frames.items():
-        table = group.tables[name]
-        problem = parquet.schema_problem(frame, table)
-        problem = problem or next(parquet.content_problems(frame, table, [owner]), None)
+        problem = schema_problem(frame, group[name])
+        problem = problem or next(row_problems(frame, group[name], [owner]), None)
         if problem:
-            raise LakeError(f"table {name} of {what} {owner}: {problem}")
+            raise LakeError(f"table {name} of {kind} {owner}: {problem}")
     return owner
 
 
 def _manifest_frame(
-    head: Table, row: Mapping[str, Any], files: list[dict[str, Any]]
+    table: Table, row: Mapping[str, Any], files: Sequence[ListedFile]
 ) -> pl.DataFrame:
     try:
-        return head.frame([{**row, "files": files}])
+        return table.frame([{**row, "files": listed_files_as_rows(files)}])
     except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
         raise LakeError(
-            f"a row of {head.name} has a value of another type: {one_line(error)}"
+            f"a row of {table.name} has a value of another type: {one_line(error)}"
         ) from error
 
 
 def _write_entry(
     lake: Location, group: TableGroup, row: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]
 ) -> bool:
-    """The files of one run, of which nothing is seen until the last one, its head, is there.
-
-    False where somebody else has put it there.
-    """
-    owner = str(row[group.manifest_table.owner_column])
-    head = _table_file(lake, group.manifest_table.name, owner)
-    if isinstance(head, Path) and head.exists():
-        head.unlink()
-        fsync(head.parent)
+    """Write the data files and then their manifest; False if a store has the manifest already."""
+    table, owner = group.manifest_table, str(row[group.owner_column])
+    path = table_file(lake, table.name, owner)
+    if isinstance(path, Path) and path.exists():
+        path.unlink()
+        fsync(path.parent)
     files = _write_data_files(lake, group, owner, frames)
-    return parquet.create_manifest(
-        head, group.manifest_table, _manifest_frame(group.manifest_table, row, files)
-    )
+    return create_manifest(path, table, _manifest_frame(table, row, files))
 
 
 def _write_data_files(
     lake: Location, group: TableGroup, owner: str, frames: Mapping[str, pl.DataFrame]
-) -> list[dict[str, Any]]:
-    """The files that a head lists, and what it lists of them."""
+) -> list[ListedFile]:
     files = []
-    for name, table in group.tables.items():
-        path = _table_file(lake, name, owner)
-        if table is group.manifest_table:
+    for table in group.data_tables:
+        frame = frames.get(table.name)
+        if frame is None or (table.is_optional and frame.is_empty()):
+            unfinished = table_file(lake, table.name, owner)
+            if isinstance(unfinished, Path):
+                unfinished.unlink(missing_ok=True)
             continue
-        if table.is_optional and (name not in frames or frames[name].is_empty()):
-            if isinstance(path, Path):
-                path.unlink(missing_ok=True)
-            continue
-        digest = parquet.write_data(path, table, frames[name])
-        files.append({"table": name, "rows": frames[name].height, "sha256": digest})
+        files.append(write_data_file(lake, table, owner, frame))
     return files
 
 
 def _replace_analysis(
     lake: Location, run_id: str, row: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]
 ) -> None:
-    """Put an analysis into an object store, where its readers see the old one or the new one."""
-    head = _table_file(lake, ANALYSES.name, run_id)
+    """Replace an analysis in a store; readers see either the old one or the new one."""
+    path = table_file(lake, ANALYSES.name, run_id)
     while True:
-        (old,) = prefetch_all([head])
+        old = prefetch(path)
         assert isinstance(old, ObjectPath)
-        files = _write_data_files(lake, ANALYSIS_GROUP, run_id, frames)
-        if parquet.replace_manifest(
-            head, ANALYSES, _manifest_frame(ANALYSES, row, files), old.etag
-        ):
+        files = _write_data_files(lake, ANALYSIS_TABLES, run_id, frames)
+        if replace_manifest(path, ANALYSES, _manifest_frame(ANALYSES, row, files), old.etag):
             break
     if old.etag is not None:
-        left = set(_listed_files(old)).difference(_listed_files(head))
-        for path in left:
-            delete(path)
+        for unlisted in set(_listed_paths(old)).difference(_listed_paths(path)):
+            delete(unlisted)
 
 
-def _listed_files(head: Location) -> Iterator[Location]:
-    """The files of one analysis; none where its head is damaged: they are left over then."""
+def _listed_paths(manifest: Location) -> Iterator[Location]:
+    """The data files of one analysis; none if its manifest is damaged: they become leftovers."""
     with suppress(CorruptFile):
-        for entry in parquet.read_unchecked(head)["files"].explode().drop_nulls():
-            yield listed_path(head, entry)
+        for entries in parquet.read(manifest, ANALYSES)["files"].drop_nulls():
+            for file in parse_listed_files(entries):
+                yield file.path(manifest)
 
 
 @contextmanager
-def _write_lock(lake: Location, what: str, retry: str) -> Iterator[None]:
+def _write_lock(lake: Location, content: str, retry: str) -> Iterator[None]:
     try:
         with locked(lake):
             yield
     except (OSError, pl.exceptions.PolarsError) as error:
         raise LakeError(
-            f"{what} could not be written to {lake}: {one_line(error)}; make room or fix the "
+            f"{content} could not be written to {lake}: {one_line(error)}; make room or fix the "
             f"permissions and {retry}"
         ) from error
 
 
 def _etag(path: Location) -> str | None:
-    """The tag of an object; None where there is none, and for this machine's files."""
+    """The tag of an object; None for local files, and if there is no such object."""
     if isinstance(path, Path):
         return None
     try:

@@ -1,14 +1,14 @@
-"""Merge the files of many runs into segments: their number then follows the lake's size in rows.
+"""Merge the files of many runs into segments, so that their number grows with the rows only.
 
-No answer changes: a segment holds the rows of its runs as they were, in their order. Its tables are
-written first and its head file, which lists them, last; then the files that it replaces go, head
-files first. A run's own files beat a segment's, and segments that share a run agree on it. So a
-process that is killed at any moment leaves a lake that reads the same, and the next one finishes.
+No answer changes: a segment holds the rows of its runs in their order. Its data files are written
+first and its manifest last; then the files that it replaces are removed, manifests first. A run's
+own files take precedence over a segment, and segments that share a run agree on it. So a process
+that is killed at any moment leaves a lake that reads the same, and the next compaction finishes.
 
-Profiles, which are few and small, stay as they are.
+Profiles are few and small, and stay as they are.
 
-Who is reading the Parquet files in that moment may find one gone, and should connect again. Readers
-of the published snapshot are not touched.
+A reader of the Parquet files may find that a file has gone, and should connect again. Readers of
+the published snapshot notice nothing.
 """
 
 import json
@@ -19,49 +19,49 @@ import polars as pl
 
 from prunelake.errors import CorruptFile, LakeError, one_line
 from prunelake.lake import parquet
+from prunelake.lake.checksums import CHECKSUM_DIFFERS, sha256
+from prunelake.lake.findings import repair_hint
 from prunelake.lake.locks import PUBLISH_LOCK, locked
+from prunelake.lake.manifest_files import create_manifest, listed_files_as_rows, write_data_file
 from prunelake.lake.manifests import (
-    ANALYSIS_GROUP,
-    RUN_GROUP,
-    SEGMENT_PREFIX,
+    FILES_KEY,
     Manifest,
-    TableGroup,
-    is_segment,
-    listed_path,
     manifest_files,
     manifests,
     segment_name,
 )
+from prunelake.lake.paths import SEGMENT_PREFIX, is_segment, owner_id, table_file
 from prunelake.lake.read import require_lake, run_ids
 from prunelake.lake.storage import Location, delete, fsync, prefetch
-from prunelake.schema.table import Table
+from prunelake.schema.analysis_tables import ANALYSIS_TABLES
+from prunelake.schema.run_tables import RUN_TABLES
+from prunelake.schema.table import Table, TableGroup
 from prunelake.schema.tables import ALL_TABLES
 
 SEGMENT_ROWS = 1_000_000
-"""A segment with as many rows in one of its tables is merged with no more runs."""
+"""A segment with this many rows in one of its tables is full: no more runs are merged into it."""
 
 
 def compact(lake: Location) -> tuple[int, int]:
-    """Merge what can be merged; the number of the lake's files before and after.
+    """Merge the files of runs and analyses; the number of the lake's files before and after.
 
-    Waits for writers and publishers, which then wait for it.
+    Waits until writers and publishers have ended; others then wait for the compaction.
 
     Raises:
         LakeError: no such folder, or one that cannot be written.
         WrongFormat: a run of another format version.
-        CorruptFile: a file to be merged is not what was written; nothing is lost by that.
+        CorruptFile: a file to be merged is damaged; nothing is lost by that.
     """
     require_lake(lake)
     try:
         with locked(lake, PUBLISH_LOCK), locked(lake):
             before = _file_count(lake)
-            for group in (RUN_GROUP, ANALYSIS_GROUP):
-                found = manifests(lake, group, run_ids(lake))
-                # First, for what is merged may be called as one of these.
-                _remove_merged(
-                    lake, group, [p for p in found if is_segment(p.path) and not p.run_ids]
-                )
-                for batch in _merge_batches([part for part in found if part.run_ids]):
+            for group in (RUN_TABLES, ANALYSIS_TABLES):
+                stored = manifests(lake, group, run_ids(lake))
+                # Unread segments go first, because a new segment may get the name of one of them.
+                unread = [m for m in stored if is_segment(m.path) and not m.run_ids]
+                _remove_merged(lake, group, unread)
+                for batch in _merge_batches([m for m in stored if m.run_ids]):
                     _merge(lake, group, batch)
             return before, _file_count(lake)
     except (OSError, pl.exceptions.PolarsError) as error:
@@ -72,43 +72,44 @@ def compact(lake: Location) -> tuple[int, int]:
 
 
 def delete_entries(lake: Location, group: TableGroup, run_ids: Collection[str]) -> None:
-    """Remove what a group has of these runs, whole: no reader sees a part of one.
+    """Remove runs (or profiles) from a group of tables; no reader sees a part of one.
 
-    A run's own files go, their head first; a segment with rows of it is written again without them.
-    Whoever calls this holds the locks of publishers and writers.
+    The manifests of single runs are deleted first. A segment with rows of a removed run is written
+    again without them. The caller holds the locks of publishers and writers.
 
     Raises:
         WrongFormat, CorruptFile: as `compact`.
     """
-    gone = frozenset(run_ids)
-    own = [path for path in manifest_files(lake, group)[0] if parquet.owner_id(path) in gone]
-    for head in own:
-        delete(head)
-    if own:
-        fsync(own[0].parent)
-    for part in manifests(lake, group):
-        if is_segment(part.path) and part.all_run_ids & gone:
-            rest = replace(part, run_ids=part.run_ids - gone)
+    removed = frozenset(run_ids)
+    single = [path for path in manifest_files(lake, group)[0] if owner_id(path) in removed]
+    for path in single:
+        delete(path)
+    if single:
+        fsync(single[0].parent)
+    for manifest in manifests(lake, group):
+        if is_segment(manifest.path) and manifest.all_run_ids & removed:
+            rest = replace(manifest, run_ids=manifest.run_ids - removed)
             if rest.run_ids:
                 _merge(lake, group, [rest])
             else:
-                _remove_merged(lake, group, [part])
-    for name in group.tables if gone else ():
+                _remove_merged(lake, group, [manifest])
+    for name in group if removed else ():
         for path in (lake / name).glob("*"):
-            if parquet.owner_id(path) in gone:
+            if owner_id(path) in removed:
                 delete(path)
 
 
-def _merge_batches(found: Sequence[Manifest]) -> Iterator[list[Manifest]]:
-    """The parts that are merged into one segment each; none where nothing would be gained."""
-    # Segments first: an analysis that beats one in a segment must not go before that segment.
-    segments = [part for part in found if is_segment(part.path) and _needs_merge(part)]
-    loose = [part for part in found if not is_segment(part.path)]
-    if len(segments) == 1 and not loose and segments[0].run_ids == segments[0].all_run_ids:
+def _merge_batches(stored: Sequence[Manifest]) -> Iterator[list[Manifest]]:
+    """The manifests to merge into one segment each; none if merging would gain nothing."""
+    # Segments come first: an analysis must not be removed before the segment whose analysis of the
+    # same run it overrides.
+    segments = [m for m in stored if is_segment(m.path) and _needs_merge(m)]
+    single = [m for m in stored if not is_segment(m.path)]
+    if len(segments) == 1 and not single and segments[0].run_ids == segments[0].all_run_ids:
         return
     batch: list[Manifest] = []
-    for part in (*segments, *loose):
-        batch.append(part)
+    for manifest in (*segments, *single):
+        batch.append(manifest)
         if _largest_table_rows(batch) >= SEGMENT_ROWS:
             yield batch
             batch = []
@@ -117,98 +118,96 @@ def _merge_batches(found: Sequence[Manifest]) -> Iterator[list[Manifest]]:
 
 
 def _needs_merge(segment: Manifest) -> bool:
-    """Whether a segment is to be merged again: it is small, or has rows that nobody reads."""
+    """Whether a segment is merged again: it is not full, or has rows that nobody reads."""
     return _largest_table_rows([segment]) < SEGMENT_ROWS or segment.run_ids != segment.all_run_ids
 
 
 def _largest_table_rows(batch: Sequence[Manifest]) -> int:
-    """The rows of the largest table."""
-    names = {name for part in batch for name in part.files}
+    """The number of rows in the largest table of a batch."""
+    names = {name for manifest in batch for name in manifest.files}
     return max(
-        (sum(p.files[name]["rows"] for p in batch if name in p.files) for name in names),
+        (sum(m.files[name].rows for m in batch if name in m.files) for name in names),
         default=0,
     )
 
 
 def _merge(lake: Location, group: TableGroup, batch: Sequence[Manifest]) -> None:
-    """Write the segment of these parts, and remove their head files: it is read instead."""
-    for part in batch:
-        _require_undamaged(part, group.manifest_table)
-    head = write_segment(lake, group, lambda table: _merged_rows(batch, table))
-    _remove_merged(lake, group, [part for part in batch if part.path != head])
+    """Write the segment of a batch, and remove the manifests that it replaces."""
+    for manifest in batch:
+        _require_undamaged(manifest, group.manifest_table)
+    segment = write_segment(lake, group, lambda table: _merged_rows(batch, table))
+    _remove_merged(lake, group, [manifest for manifest in batch if manifest.path != segment])
 
 
 def write_segment(
     lake: Location, group: TableGroup, rows_of: Callable[[Table], pl.DataFrame]
 ) -> Location:
-    """Write a segment of the rows of each table, sorted by run; its head file, which comes last."""
+    """Write a segment with the rows of each table, sorted by run; the path of its manifest.
+
+    `rows_of` is called for one table at a time, so that only one is in memory.
+    """
     rows = rows_of(group.manifest_table)
     name = segment_name(rows)
-    head = lake / group.manifest_table.name / f"{name}.parquet"
-    # Where it exists, whoever wrote it was killed before removing what it replaces.
-    if not head.exists():
-        listed = []
-        for table in group.tables.values():
-            if table is group.manifest_table:
-                continue
+    path = table_file(lake, group.manifest_table.name, name)
+    # If it exists, its writer was killed before it removed the replaced files.
+    if not path.exists():
+        files = []
+        for table in group.data_tables:
             frame = rows_of(table)
-            if table.is_optional and frame.is_empty():
-                continue
-            path = lake / table.name / head.name
-            digest = parquet.write_data(path, table, frame)
-            listed.append({"table": table.name, "rows": frame.height, "sha256": digest})
-        parquet.create_manifest(
-            head, group.manifest_table, rows, {parquet.FILES_KEY: json.dumps(listed)}
-        )
-    return head
+            if not (table.is_optional and frame.is_empty()):
+                files.append(write_data_file(lake, table, name, frame))
+        metadata = {FILES_KEY: json.dumps(listed_files_as_rows(files))}
+        create_manifest(path, group.manifest_table, rows, metadata)
+    return path
 
 
 def _merged_rows(batch: Sequence[Manifest], table: Table) -> pl.DataFrame:
     frames = [
-        parquet.read(path, table).filter(pl.col("run_id").is_in(part.run_ids))
-        for part in batch
-        if (path := part.file(table.name)) is not None
+        parquet.read(path, table).filter(pl.col("run_id").is_in(manifest.run_ids))
+        for manifest in batch
+        if (path := manifest.file(table.name)) is not None
     ]
-    # Within a run the order stays: sums of floats depend on it.
+    # The order within a run stays, because sums of floats depend on it.
     return pl.concat([table.frame([]), *frames]).sort("run_id", maintain_order=True)
 
 
-def _require_undamaged(part: Manifest, head: Table) -> None:
-    """Raise where a file is not the one that was written: merged, its rows would pass for whole."""
-    whole = prefetch(part.path)
-    if problem := parquet.checksum_problem(whole):
-        raise CorruptFile(f"{part.path}: {problem}; {parquet.repair_hint(part.path)}")
-    if is_segment(part.path) and segment_name(parquet.read(whole, head)) != parquet.owner_id(
-        part.path
-    ):
-        raise CorruptFile(f"{part.path}: other rows than written; {parquet.repair_hint(part.path)}")
-    for listed in part.files.values():
-        path = listed_path(part.path, listed)
-        if parquet.sha256(path) != listed["sha256"]:
-            raise CorruptFile(f"{path}: SHA-256 differs; {parquet.repair_hint(path)}")
+def _require_undamaged(manifest: Manifest, table: Table) -> None:
+    """Raise CorruptFile for a damaged file: merged, its rows would look undamaged."""
+    path = manifest.path
+    fetched = prefetch(path)
+    if problem := parquet.manifest_problem(fetched):
+        raise CorruptFile(f"{path}: {problem}; {repair_hint(path)}")
+    if is_segment(path) and segment_name(parquet.read(fetched, table)) != owner_id(path):
+        raise CorruptFile(f"{path}: other rows than were written; {repair_hint(path)}")
+    for file in manifest.files.values():
+        data_path = file.path(path)
+        if sha256(data_path) != file.sha256:
+            raise CorruptFile(f"{data_path}: {CHECKSUM_DIFFERS}; {repair_hint(data_path)}")
 
 
 def _remove_merged(lake: Location, group: TableGroup, replaced: Sequence[Manifest]) -> None:
-    """Remove parts that are read no more, and what a killed compaction left or began."""
-    for of_many in (True, False):
-        for part in replaced:
-            if is_segment(part.path) == of_many:
-                delete(part.path)
+    """Remove replaced manifests, then all files that no manifest needs any more.
+
+    These include files that a killed compaction left or had begun to write.
+    """
+    for segments_first in (True, False):
+        for manifest in replaced:
+            if is_segment(manifest.path) == segments_first:
+                delete(manifest.path)
         if replaced:
-            # No crash of the machine may bring back a segment, but not what beats it.
+            # A crash must not bring back a segment without the run that overrides it.
             fsync(lake / group.manifest_table.name)
-    loose, segments = (
-        {parquet.owner_id(path) for path in paths} for paths in manifest_files(lake, group)
-    )
+    single, segments = ({owner_id(path) for path in paths} for paths in manifest_files(lake, group))
     merged = frozenset[str]().union(
-        *(p.all_run_ids for p in manifests(lake, group) if is_segment(p.path))
+        *(m.all_run_ids for m in manifests(lake, group) if is_segment(m.path))
     )
-    for name in group.tables:
+    for name in group:
         for path in (lake / name).glob("*"):
+            owner = owner_id(path)
             is_unfinished = path.name.startswith(f".{SEGMENT_PREFIX}")
-            is_left = is_segment(path) and parquet.owner_id(path) not in segments
-            is_replaced = parquet.owner_id(path) in merged and parquet.owner_id(path) not in loose
-            if is_unfinished or is_left or is_replaced:
+            is_left_over = is_segment(path) and owner not in segments
+            is_replaced = owner in merged and owner not in single
+            if is_unfinished or is_left_over or is_replaced:
                 delete(path)
 
 

@@ -1,4 +1,4 @@
-"""How DuckDB reads objects: through a file system in Python, which it takes from fsspec."""
+"""The file system through which DuckDB reads objects; it implements the interface of fsspec."""
 
 import io
 from collections import OrderedDict
@@ -11,20 +11,21 @@ from fsspec.spec import AbstractFileSystem
 from prunelake.lake.objects import SCHEME, ObjectPath, parse_object_path
 
 BLOCK_BYTES = 4 * 2**20
-"""So much is asked for at once: most objects whole, and of large ones what a query needs."""
+"""The size of a request: most objects arrive whole, large ones as far as a query needs them."""
 
 CACHE_BYTES = 256 * 2**20
-"""So much is kept: DuckDB opens some objects for every view, and large ones once a thread."""
+"""The size of the cache: DuckDB opens some objects for every view, and large ones per thread."""
 
 
 class ObjectStoreFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ships no types
-    """The objects that a lake's heads list, to be read.
+    """Reads the objects that the manifests of a lake list.
 
-    DuckDB names them and looks for none, so each is asked for only when it is opened.
+    The views name every object, so DuckDB searches for none, and an object is requested only when
+    it is opened.
     """
 
     protocol = "s3"
-    cachable = False  # else fsspec keeps every one for good
+    cachable = False  # otherwise fsspec keeps every instance forever
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,27 +36,27 @@ class ObjectStoreFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec
         self._lock = Lock()
 
     def exists(self, path: str, **_: Any) -> bool:
-        """Yes: a head lists it."""
+        """True: a manifest lists the object."""
         return bool(path)
 
     def glob(self, path: str, **_: Any) -> list[str]:
-        """The path: names of runs and tables have no wildcards."""
+        """The path itself: the names of runs and tables contain no wildcards."""
         return [path]
 
     def size(self, path: str) -> int:
-        """Bytes of an object that is open."""
+        """The size in bytes of an open object."""
         return self._sizes[_parse_object(path)]
 
-    def modified(self, path: str) -> datetime:  # noqa: ARG002  # as fsspec has it
-        """The same of all: what a head lists never changes."""
+    def modified(self, path: str) -> datetime:  # noqa: ARG002  # the signature of fsspec
+        """The same time for all objects: a listed object never changes."""
         return datetime.fromtimestamp(0, UTC)
 
     def read_block(self, source: ObjectPath, number: int) -> bytes:
-        """One block of an object; of several threads that want it one asks for it."""
+        """One block of an object; threads that need the same block share one request."""
         key = source, number
         with self._lock:
-            arriving = self._fetch_locks.setdefault(key, Lock())
-        with arriving:
+            fetch_lock = self._fetch_locks.setdefault(key, Lock())
+        with fetch_lock:
             with self._lock:
                 if key in self._blocks:
                     self._blocks.move_to_end(key)
@@ -71,20 +72,20 @@ class ObjectStoreFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec
 
     def _open(self, path: str, mode: str = "rb", **_: Any) -> "_ObjectReader":
         if mode != "rb":
-            raise PermissionError(f"{path}: only reading is allowed here")
+            raise PermissionError(f"{path}: a query can only read")
         source = _parse_object(path)
         self.read_block(source, 0)
         return _ObjectReader(self, source, self._sizes[source])
 
 
 class _ObjectReader(io.RawIOBase):
-    """One object, open. DuckDB's threads share it, and each seeks before it reads."""
+    """An open object. The threads of DuckDB share it, and each seeks before it reads."""
 
     def __init__(self, files: ObjectStoreFileSystem, source: ObjectPath, size: int) -> None:
         self._files = files
         self._source = source
         self._size = size
-        self._place = _ThreadPosition()
+        self._position = _ThreadPosition()
 
     def readable(self) -> bool:
         return True
@@ -93,30 +94,31 @@ class _ObjectReader(io.RawIOBase):
         return True
 
     def tell(self) -> int:
-        return self._place.at
+        return self._position.offset
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._place.at, io.SEEK_END: self._size}[whence]
-        self._place.at = start + offset
-        return self._place.at
+        position = self._position
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: position.offset, io.SEEK_END: self._size}[whence]
+        position.offset = start + offset
+        return position.offset
 
     def read(self, size: int = -1) -> bytes:
-        at = self._place.at
-        stop = self._size if size < 0 else min(at + size, self._size)
-        parts = []
-        while at < stop:
-            number, begin = divmod(at, BLOCK_BYTES)
-            part = self._files.read_block(self._source, number)[begin : begin + stop - at]
-            parts.append(part)
-            at += len(part)
-        self._place.at = at
-        return b"".join(parts)
+        offset = self._position.offset
+        stop = self._size if size < 0 else min(offset + size, self._size)
+        pieces = []
+        while offset < stop:
+            number, start = divmod(offset, BLOCK_BYTES)
+            block = self._files.read_block(self._source, number)
+            pieces.append(block[start : start + stop - offset])
+            offset += len(pieces[-1])
+        self._position.offset = offset
+        return b"".join(pieces)
 
 
 class _ThreadPosition(local):
-    """Where a thread reads."""
+    """The position of each thread in an object."""
 
-    at = 0
+    offset = 0
 
 
 def _parse_object(path: str) -> ObjectPath:

@@ -1,36 +1,37 @@
-"""The locks of a lake: of this machine's system in a folder, leases in an object store."""
+"""The locks of a lake: locks of the operating system in a folder, leases in an object store."""
 
 import fcntl
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from prunelake.errors import LakeError
 from prunelake.lake import leases
 from prunelake.lake.objects import ObjectPath
 from prunelake.lake.storage import Location
 
 WRITE_LOCK = ".lock"
-PUBLISH_LOCK = ".publish.lock"  # who needs both takes this one first
+PUBLISH_LOCK = ".publish.lock"
+"""A process that needs both locks takes this one first."""
 
 
 @contextmanager
 def locked(
     lake: Location,
     lock_file: str = WRITE_LOCK,
-    waits: bool = True,
-    waiting: Callable[[], None] | None = None,
+    wait: bool = True,
+    on_wait: Callable[[], None] | None = None,
 ) -> Iterator[None]:
-    """One writer, or publisher, at a time: two would mix their files. Dies with its process.
+    """Hold a lock of the lake in the block, so that one writer or publisher works at a time.
 
-    `waiting` is called where another one holds it.
+    The lock ends with the process. If another process holds it, `on_wait` is called once and this
+    one waits.
 
     Raises:
-        LakeError: another one is at work, and this one does not wait; in an object store also
-            where the lock was lost, since this process did not run for a while.
+        LakeError: another process holds the lock and `wait` is false; in an object store also if
+            the lock was lost because this process was suspended for a while.
     """
     if isinstance(lake, ObjectPath):
-        with leases.hold_lease(lake / lock_file, waits, waiting):
+        with leases.hold_lease(lake / lock_file, wait, on_wait):
             yield
         return
     lake.mkdir(parents=True, exist_ok=True)
@@ -40,15 +41,12 @@ def locked(
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                if not waits:
-                    raise LakeError(
-                        f"{lake} is being written by another process ({lock_file} is held); ask "
-                        "again when the sweep, compaction or publisher has ended"
-                    ) from None
-                if waiting:
-                    waiting()
+                if not wait:
+                    raise leases.held_error(lake, lock_file) from None
+                if on_wait:
+                    on_wait()
                 fcntl.flock(lock, fcntl.LOCK_EX)
-            # One that was removed meanwhile shuts out nobody.
+            # A file that was removed meanwhile keeps nobody out: another process creates a new one.
             if os.fstat(lock.fileno()).st_nlink:
                 yield
                 return

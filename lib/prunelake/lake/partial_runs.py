@@ -1,9 +1,10 @@
-"""What an unfinished run has computed so far, a shard of its examples at a time.
+"""The finished shards of a run that is not complete yet.
 
-`<lake>/.shards/<run_id>/<table>/<shard>.parquet`, the shard's file in `shards` written last: it
-lists the others, and a shard is finished when it is there. The removal order is kept in the same
-way, so that all shards of a run remove the same layers, wherever each of them was computed. No
-view sees any of this. Once the run is in the lake, its folder goes.
+A shard is a part of the examples of a run. `<lake>/.shards/<run_id>/<table>/<shard>.parquet` holds
+its rows, and its manifest in the table `shards`, written last, lists these files: the shard is
+finished as soon as its manifest exists. The removal order is stored in the same way, so that all
+shards of a run remove the same layers, wherever they are computed. No view shows any of this. The
+folder of a run is deleted once the run is in the lake.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,34 +17,27 @@ import polars as pl
 
 from prunelake.errors import CorruptFile, LakeError, one_line
 from prunelake.lake import parquet
+from prunelake.lake.checksums import sha256
 from prunelake.lake.locks import locked
+from prunelake.lake.manifest_files import (
+    ListedFile,
+    listed_files_as_rows,
+    parse_listed_files,
+    write_data_file,
+)
 from prunelake.lake.objects import ObjectPath
+from prunelake.lake.paths import SHARDS_FOLDER, table_file
 from prunelake.lake.storage import Location, delete_folder
-from prunelake.schema.run_tables import RUN_TABLES
+from prunelake.schema.run_tables import RUN_TABLES, SHARDS
 from prunelake.schema.table import Table
 
 ORDER_SHARD = "order"
-"""What the removal order is called among the shards."""
-SHARDS = Table(
-    "shards",
-    "run x shard",
-    ("run_id", "shard"),
-    {
-        "run_id": pl.String(),
-        "shard": pl.String(),
-        "forward_tokens": pl.Float64(),
-        "duration_s": pl.Float64(),
-        "device": pl.String(),
-        "files": pl.List(
-            pl.Struct({"table": pl.String(), "rows": pl.Int64(), "sha256": pl.String()})
-        ),
-    },
-)
+"""The name of the removal order among the shards."""
 
 
 @dataclass(frozen=True)
 class ComputeCost:
-    """What computing a shard took: tokens through whole models, seconds, and where."""
+    """The cost of a shard: tokens through whole models, seconds, and the device."""
 
     forward_tokens: float
     duration_s: float
@@ -59,116 +53,125 @@ class PartialRun:
 
     @property
     def folder(self) -> Location:
-        """Where they lie."""
-        return self.lake / ".shards" / self.run_id
+        """The folder of its shards."""
+        return self.lake / SHARDS_FOLDER / self.run_id
 
     @contextmanager
-    def claim(self, waiting: Callable[[], None]) -> Iterator[None]:
-        """Be the only one who computes this run, until the end of the block or of the process.
+    def claim(self, on_wait: Callable[[], None]) -> Iterator[None]:
+        """Be the only process that computes this run, until the block or the process ends.
 
-        Where another one does, `waiting` is called first; what it finished is there afterwards.
+        If another process computes it, `on_wait` is called, and the block begins when that process
+        has ended; its finished shards are then there.
 
         Raises:
             LakeError: a folder that cannot be written.
         """
         with ExitStack() as stack:
             with _write_errors(f"the shards of run {self.run_id}", self.lake):
-                stack.enter_context(locked(self._lock.parent, self._lock.name, waiting=waiting))
+                lock = self._lock
+                stack.enter_context(locked(lock.parent, lock.name, on_wait=on_wait))
             try:
                 yield
             finally:
-                # Still held, so that who waits for it takes the next one.
-                if isinstance(self._lock, Path) and not self.folder.is_dir():
-                    self._lock.unlink(missing_ok=True)
+                # Removed while it is held, so that a waiting process creates the next one.
+                if isinstance(lock, Path) and not self.folder.is_dir():
+                    lock.unlink(missing_ok=True)
 
     def shard_cost(self, name: str) -> ComputeCost | None:
-        """What a shard took; None while it is not finished.
+        """The cost of a shard; None while the shard is not finished.
 
         Raises:
-            CorruptFile: a file of it is not the one that was written.
+            CorruptFile: a damaged file of the shard.
         """
-        path = self._file(SHARDS, name)
+        path = self._manifest(name)
         if not path.is_file():
             return None
         try:
-            row = self._head(name)
+            is_damaged = parquet.manifest_problem(path) is not None
+            row = self._row(name)
         except CorruptFile as error:
-            raise CorruptFile(f"{path} is not the file that was written") from error
-        for entry in row["files"]:
-            path = self._listed(entry, name)
-            if not path.is_file() or parquet.sha256(path) != entry["sha256"]:
-                raise CorruptFile(f"{path} is not the file that was written")
+            raise _damaged_shard(path) from error
+        if is_damaged:
+            raise _damaged_shard(path)
+        for file in parse_listed_files(row["files"]):
+            data_path = file.path(path)
+            if not data_path.is_file() or sha256(data_path) != file.sha256:
+                raise _damaged_shard(data_path)
         return ComputeCost(row["forward_tokens"], row["duration_s"], row["device"])
 
     def write_shard(self, name: str, frames: Mapping[str, pl.DataFrame], cost: ComputeCost) -> None:
-        """Keep a finished shard, all or nothing. Tables without rows have no file.
+        """Store a finished shard, completely or not at all. Tables without rows have no file.
 
         Raises:
             LakeError: a folder that cannot be written.
         """
         with _write_errors(f"shard {name} of run {self.run_id}", self.lake):
             files = [
-                {
-                    "table": table,
-                    "rows": frame.height,
-                    "sha256": parquet.write_data(
-                        self._file(RUN_TABLES[table], name), RUN_TABLES[table], frame
-                    ),
-                }
+                write_data_file(self.folder, RUN_TABLES[table], name, frame)
                 for table, frame in frames.items()
                 if not frame.is_empty()
             ]
-            row: dict[str, Any] = {"run_id": self.run_id, "shard": name, "files": files}
-            row |= {"forward_tokens": cost.forward_tokens, "duration_s": cost.duration_s}
-            row |= {"device": cost.device}
-            parquet.write(self._file(SHARDS, name), SHARDS, SHARDS.frame([row]))
+            row = {
+                "run_id": self.run_id,
+                "shard": name,
+                "forward_tokens": cost.forward_tokens,
+                "duration_s": cost.duration_s,
+                "device": cost.device,
+                "files": listed_files_as_rows(files),
+            }
+            parquet.write(self._manifest(name), SHARDS, SHARDS.frame([row]))
 
     def read_table(self, table: Table, names: Iterable[str]) -> pl.DataFrame:
-        """The rows of one table over finished shards, in this order and level by level.
+        """The rows of one table in finished shards: by level, then in the order of the names.
 
         Raises:
-            CorruptFile: a file that does not open or has another schema.
+            CorruptFile: a file that cannot be opened or has another schema.
         """
         frames = [
-            parquet.read(self._listed(entry, name), table)
+            parquet.read(file.path(self._manifest(name)), table)
             for name in names
-            for entry in self._head(name)["files"]
-            if entry["table"] == table.name
+            for file in self._files(name)
+            if file.table == table.name
         ]
-        found = pl.concat([table.frame([]), *frames])
-        return found.sort("level", maintain_order=True) if "level" in found.columns else found
+        rows = pl.concat([table.frame([]), *frames])
+        return rows.sort("level", maintain_order=True) if "level" in rows.columns else rows
 
     def delete(self) -> None:
-        """Remove what is kept of a run that the lake has; what stays does no harm."""
+        """Delete the shards of a run that is in the lake; a file that stays does no harm."""
         delete_folder(self.folder, ignore_errors=True)
 
     def exists(self) -> bool:
-        """Whether somebody computes the run, or has left something of it."""
-        if isinstance(self.lake, ObjectPath):  # where who leaves something takes his lock along
+        """Whether a process computes the run, or has left shards of it."""
+        # In a store a process that ends removes its lock, and its shards may stay.
+        if isinstance(self.lake, ObjectPath):
             return self._lock.exists() or self.folder.is_dir()
         return self._lock.exists()
 
     @property
     def _lock(self) -> Location:
-        # Beside the folder, which goes while the lock is held.
+        # Beside the folder, which is deleted while the lock is held.
         return self.folder.with_name(f"{self.run_id}.lock")
 
-    def _head(self, name: str) -> dict[str, Any]:
-        return parquet.read(self._file(SHARDS, name), SHARDS).row(0, named=True)
+    def _manifest(self, name: str) -> Location:
+        return table_file(self.folder, SHARDS.name, name)
 
-    def _listed(self, entry: Mapping[str, Any], name: str) -> Location:
-        return parquet.data_path(self._file(RUN_TABLES[entry["table"]], name), entry["sha256"])
+    def _row(self, name: str) -> dict[str, Any]:
+        return parquet.read(self._manifest(name), SHARDS).row(0, named=True)
 
-    def _file(self, table: Table, name: str) -> Location:
-        return self.folder / table.name / f"{name}.parquet"
+    def _files(self, name: str) -> list[ListedFile]:
+        return parse_listed_files(self._row(name)["files"])
+
+
+def _damaged_shard(path: Location) -> CorruptFile:
+    return CorruptFile(f"{path} is not the file that was written")
 
 
 @contextmanager
-def _write_errors(what: str, lake: Location) -> Iterator[None]:
+def _write_errors(content: str, lake: Location) -> Iterator[None]:
     try:
         yield
     except (OSError, pl.exceptions.PolarsError) as error:
         raise LakeError(
-            f"{what} could not be written to {lake}: {one_line(error)}; make room or fix the "
+            f"{content} could not be written to {lake}: {one_line(error)}; make room or fix the "
             "permissions and sweep again: finished shards are kept"
         ) from error

@@ -1,4 +1,4 @@
-"""The snapshot: a lake as one DuckDB file that opens without PruneLake and its Parquet files."""
+"""Publish a lake as a snapshot: one DuckDB file that needs neither PruneLake nor Parquet files."""
 
 import shutil
 from collections.abc import Iterable, Iterator
@@ -12,10 +12,13 @@ import duckdb
 
 from prunelake.errors import CorruptFile, LakeError, one_line
 from prunelake.lake import leases
+from prunelake.lake.bound_query import Connection, attach, sql_literal
+from prunelake.lake.commit import Analyse
+from prunelake.lake.damage import find_damage
 from prunelake.lake.locks import PUBLISH_LOCK, locked
 from prunelake.lake.objects import ObjectPath
+from prunelake.lake.paths import SNAPSHOT_FILE
 from prunelake.lake.read import (
-    Analyse,
     analysed_run_ids,
     check_format,
     profile_ids,
@@ -23,7 +26,6 @@ from prunelake.lake.read import (
     unanalysed_run_ids,
 )
 from prunelake.lake.storage import Location, LocationT
-from prunelake.lake.verify import find_damage
 from prunelake.lake.view_files import view_statements, views_hash
 from prunelake.lake.views import connect
 from prunelake.schema.analysis_tables import ANALYSIS_VERSION
@@ -31,15 +33,12 @@ from prunelake.schema.table import FORMAT_VERSION
 from prunelake.schema.tables import ALL_TABLES
 from prunelake.spec import content_hash
 
-SNAPSHOT_FILE = "prunelake.duckdb"
+SNAPSHOT_ID_KEY = "snapshot-id"
+VIEWS_HASH_KEY = "views-hash"
+"""Metadata of the snapshot in a store; the table `snapshot` in the file has the same values."""
 
-SNAPSHOT_ID_KEY, VIEWS_HASH_KEY = (
-    "snapshot-id",
-    "views-hash",
-)  # beside the object, as its table `snapshot` has them
-
-# The oldest DuckDB that PruneLake runs on: an analyst's own may be older than the one here.
 DUCKDB_STORAGE_VERSION = "v1.4.0"
+"""The oldest DuckDB that can open a snapshot: that of an analyst may be older than the one here."""
 
 MATERIALISED_VIEWS = (
     "correlations",
@@ -49,48 +48,47 @@ MATERIALISED_VIEWS = (
     "headline_keys",
     "headline_metrics",
 )
-"""Views that are asked most, or take long: a snapshot stores their rows as `stored.<view>`."""
+"""Frequent or slow views: a snapshot stores their rows as the table `stored.<view>`."""
 
 
 def snapshot_id(runs: Iterable[str], analysed: Iterable[str], profiles: Iterable[str] = ()) -> str:
-    """What a snapshot of these runs, analyses and profiles is called: 16 hex digits (SHA-256)."""
-    held = {
+    """The id of a snapshot of these runs, analyses and profiles: 16 hex digits (SHA-256)."""
+    content = {
         "format_version": FORMAT_VERSION,
         "analysis_version": ANALYSIS_VERSION,
         "run_ids": sorted(runs),
         "analysed": sorted(analysed),
+        "profiles": sorted(profiles),
     }
-    # Younger than the lake: a snapshot without profiles keeps the name it had.
-    profiled = sorted(profiles)
-    return content_hash(held | ({"profiles": profiled} if profiled else {}))[:16]
+    return content_hash(content)[:16]
 
 
 def is_current(lake: Location) -> bool:
-    """Whether the lake's snapshot holds all that the lake has, and the views of this version.
+    """Whether the snapshot has all runs, analyses and profiles, and the views of this version.
 
-    That is its complete runs, their analyses and its profiles. False also where there is no
-    snapshot, or none that opens.
+    False if there is no snapshot, or none that can be opened.
 
     Raises:
         WrongFormat, CorruptFile: as `publish`.
     """
-    found = (
+    published = (
         _object_ids(lake / SNAPSHOT_FILE)
         if isinstance(lake, ObjectPath)
         else _file_ids(lake / SNAPSHOT_FILE)
     )
-    if found is None:
+    if published is None:
         return False
-    held = snapshot_id(run_ids(lake), analysed_run_ids(lake), profile_ids(lake))
-    return found == (held, views_hash())
+    current_id = snapshot_id(run_ids(lake), analysed_run_ids(lake), profile_ids(lake))
+    return published == (current_id, views_hash())
 
 
 def _file_ids(path: Path) -> tuple[str, str] | None:
+    """The snapshot id and the hash of the views in a snapshot; None if it cannot be opened."""
     try:
-        # Connecting to its path would give what this process has open, perhaps an older file.
+        # A connection to the path itself would reuse the file that this process has open, which
+        # may be older.
         with duckdb.connect() as connection:
-            quoted = str(path).replace("'", "''")
-            connection.execute(f"attach '{quoted}' as published (read_only)")
+            attach(connection, path, "published")
             connection.execute("select snapshot_id, views_hash from published.snapshot")
             return connection.fetchone()
     except duckdb.Error:
@@ -99,25 +97,25 @@ def _file_ids(path: Path) -> tuple[str, str] | None:
 
 def _object_ids(path: ObjectPath) -> tuple[str, str] | None:
     try:
-        _, beside = path.metadata()
+        _, metadata = path.metadata()
     except FileNotFoundError:
         return None
-    return beside.get(SNAPSHOT_ID_KEY, ""), beside.get(VIEWS_HASH_KEY, "")
+    return metadata.get(SNAPSHOT_ID_KEY, ""), metadata.get(VIEWS_HASH_KEY, "")
 
 
 def publish(lake: LocationT, analyse: Analyse) -> LocationT:
-    """Write `<lake>/prunelake.duckdb` anew, unless it is current; its path.
+    """Write `<lake>/prunelake.duckdb`, unless it is current; its path.
 
     `analyse` is called first for each run without an analysis. The file holds every complete run
-    and every profile as tables `lake.*`, the views of sql/ above them (`MATERIALISED_VIEWS` are
-    stored), and one row about itself in `snapshot`. It appears whole. A reader that has the old
-    file open keeps it, even with a new connection to the path in the same process, since DuckDB
-    shares the files that a process has open.
+    and every profile as tables `lake.*`, the views of sql/ on top of them (with the rows of
+    `MATERIALISED_VIEWS` stored), and one row about itself in `snapshot`. It replaces the old file
+    as a whole. A process that has the old file open keeps it, even for new connections to the
+    path, because DuckDB shares open files within a process.
 
     Raises:
-        LakeError: no such folder, or a snapshot that cannot be made.
+        LakeError: no such folder, or a snapshot that cannot be written.
         WrongFormat: a run of another format version.
-        CorruptFile: a file of the lake that is not what was written; all are checked.
+        CorruptFile: a damaged file in the lake; all files are checked.
     """
     check_format(lake)
     path = lake / SNAPSHOT_FILE
@@ -130,20 +128,20 @@ def publish(lake: LocationT, analyse: Analyse) -> LocationT:
             with connect(lake) as source:
                 for finding in find_damage(lake):
                     raise CorruptFile(f"{finding.file}: {finding.problem}; {finding.remedy}")
-                built = _build_snapshot(source, folder / SNAPSHOT_FILE)
+                new_id = _build_snapshot(source, folder / SNAPSHOT_FILE)
             if isinstance(path, ObjectPath):
                 leases.require_leases(path)
                 path.upload(
                     str(folder / SNAPSHOT_FILE),
-                    {SNAPSHOT_ID_KEY: built, VIEWS_HASH_KEY: views_hash()},
+                    {SNAPSHOT_ID_KEY: new_id, VIEWS_HASH_KEY: views_hash()},
                 )
                 return path
-            # What someone wrote into the old snapshot and did not close would break the new one.
+            # DuckDB would apply the log of an unclosed write to the old file to the new one.
             path.with_name(f"{SNAPSHOT_FILE}.wal").unlink(missing_ok=True)
             (folder / SNAPSHOT_FILE).replace(path)
     except (OSError, duckdb.Error) as error:
         raise LakeError(
-            f"{path} could not be made: {one_line(error)}; make room or fix the permissions "
+            f"{path} could not be written: {one_line(error)}; make room or fix the permissions "
             "and publish again"
         ) from error
     return path
@@ -151,14 +149,14 @@ def publish(lake: LocationT, analyse: Analyse) -> LocationT:
 
 @contextmanager
 def _build_folder(lake: Location) -> Iterator[Path]:
-    """An empty folder for what is not finished, of one publisher at a time; gone afterwards."""
+    """An empty folder for the snapshot of one publisher at a time; deleted afterwards."""
     if isinstance(lake, ObjectPath):
         with locked(lake, PUBLISH_LOCK), TemporaryDirectory(prefix="prunelake-") as temporary:
             yield Path(temporary)
         return
     folder = lake / ".publish"
     with locked(lake, PUBLISH_LOCK):
-        # A publisher that was killed left it.
+        # A killed publisher may have left it.
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         try:
@@ -167,8 +165,8 @@ def _build_folder(lake: Location) -> Iterator[Path]:
             shutil.rmtree(folder)
 
 
-def _build_snapshot(source: duckdb.DuckDBPyConnection, path: Path) -> str:
-    """Write the snapshot of a lake; its snapshot_id."""
+def _build_snapshot(source: Connection, path: Path) -> str:
+    """Write the snapshot of a lake; its id."""
     with duckdb.connect(
         path,
         config={
@@ -181,11 +179,12 @@ def _build_snapshot(source: duckdb.DuckDBPyConnection, path: Path) -> str:
         snapshot.execute("create schema stored")
         for table in ALL_TABLES.values():
             rows = source.sql(f"from lake.{table.name}")
-            snapshot.register("arriving", rows.to_arrow_reader())
+            snapshot.register("source_rows", rows.to_arrow_reader())
             key = ", ".join(table.key)
-            snapshot.execute(f"create table lake.{table.name} as from arriving order by {key}")
-            snapshot.unregister("arriving")
-            snapshot.execute(f"comment on table lake.{table.name} is '{table.grain}'")
+            snapshot.execute(f"create table lake.{table.name} as from source_rows order by {key}")
+            snapshot.unregister("source_rows")
+            grain = sql_literal(table.grain)
+            snapshot.execute(f"comment on table lake.{table.name} is {grain}")
         for statements in view_statements():
             snapshot.execute(statements)
         for view in MATERIALISED_VIEWS:
@@ -198,6 +197,7 @@ def _build_snapshot(source: duckdb.DuckDBPyConnection, path: Path) -> str:
                 ("profiles", "profile_id"),
             )
         )
+        new_id = snapshot_id(runs, analyses, profiles)
         snapshot.execute(
             "create table snapshot (snapshot_id varchar, created_at timestamp with time zone, "
             "run_count integer, code_version varchar, format_version integer, views_hash varchar)"
@@ -205,7 +205,7 @@ def _build_snapshot(source: duckdb.DuckDBPyConnection, path: Path) -> str:
         snapshot.execute(
             "insert into snapshot values (?, ?, ?, ?, ?, ?)",
             [
-                found := snapshot_id(runs, analyses, profiles),
+                new_id,
                 datetime.now(UTC),
                 len(runs),
                 version("prunelake"),
@@ -214,20 +214,19 @@ def _build_snapshot(source: duckdb.DuckDBPyConnection, path: Path) -> str:
             ],
         )
         snapshot.execute(
-            "comment on table snapshot is 'one row. What this file holds: snapshot_id is the hash "
-            "of its run ids, of those analysed, of its profile ids and of the versions of format "
-            "and analysis, views_hash that of its views.'"
+            "comment on table snapshot is 'one row about this file: snapshot_id is the hash of its "
+            "run ids, analysed run ids, profile ids, format version and analysis version; "
+            "views_hash is the hash of its views.'"
         )
-    return found
+    return new_id
 
 
-def _materialise(snapshot: duckdb.DuckDBPyConnection, view: str) -> None:
-    """Store the rows of a view, and let the view read them; its name, columns and comment stay."""
-    described = "select comment from duckdb_views() where schema_name = 'main' and view_name = ?"
-    ((comment,),) = snapshot.execute(described, [view]).fetchall()
-    quoted = comment.replace("'", "''")
+def _materialise(snapshot: Connection, view: str) -> None:
+    """Store the rows of a view in a table, and let the view, with its comment, read that table."""
+    comments = "select comment from duckdb_views() where schema_name = 'main' and view_name = ?"
+    ((comment,),) = snapshot.execute(comments, [view]).fetchall()
     columns = ", ".join(snapshot.sql(f"from {view}").columns)
     snapshot.execute(f"create table stored.{view} as from {view} order by all")
     snapshot.execute(f"create or replace view {view} as select {columns} from stored.{view}")
-    for what in (f"table stored.{view}", f"view {view}"):
-        snapshot.execute(f"comment on {what} is '{quoted}'")
+    for relation in (f"table stored.{view}", f"view {view}"):
+        snapshot.execute(f"comment on {relation} is {sql_literal(comment)}")

@@ -1,7 +1,7 @@
-"""Runs of model revisions that newer runs supersede: which they are, and removing them.
+"""Find and remove superseded runs: those of older revisions of a model.
 
-Two runs are of the same settings where they were asked for in the same words, but for the revision
-that a model reference may name. The newest revision is the one with the newest run.
+Two runs have the same settings if their specs agree in everything except the revision in the model
+reference. The newest revision is the one with the newest run.
 """
 
 import json
@@ -11,13 +11,14 @@ from datetime import datetime
 from typing import Any
 
 import polars as pl
-from pydantic import ValidationError
 
 from prunelake.lake.compact import delete_entries
 from prunelake.lake.locks import PUBLISH_LOCK, locked
-from prunelake.lake.manifests import ANALYSIS_GROUP, PROFILE_GROUP, RUN_GROUP
-from prunelake.lake.read import read_table, require_lake
+from prunelake.lake.read import is_import, read_table, require_lake
 from prunelake.lake.storage import Location
+from prunelake.schema.analysis_tables import ANALYSIS_TABLES
+from prunelake.schema.profile_tables import PROFILE_TABLES
+from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.spec import SweepSpec
 
 JsonRow = dict[str, Any]
@@ -40,19 +41,18 @@ class SupersededRun:
 def find_superseded(lake: Location, keep: int = 1, imports: bool = False) -> list[SupersededRun]:
     """The runs of all but the newest `keep` revisions, by model and from old to new.
 
-    With `imports` also results of others that were imported again since; of them each import is a
-    revision.
+    With `imports` they include imported results that were imported again later; then each import
+    counts as a revision.
 
     Raises:
         LakeError: no such folder.
         WrongFormat, CorruptFile: as `read.read_table`.
     """
     assert keep >= 1, "the newest run is never superseded"
-    alike: dict[tuple[str, ...], dict[str, list[JsonRow]]] = {}
+    revisions_by_settings: dict[tuple[str, ...], dict[str, list[JsonRow]]] = {}
     columns = ("run_id", "created_at", "model", "revision", "task", "strategy", "spec", "identity")
     for row in read_table(lake, "runs").select(columns).sort("created_at").to_dicts():
-        is_import = json.loads(row["identity"]).get("kind") == "import"
-        if not is_import:
+        if not is_import(row["identity"]):
             kind, settings, revision = "sweep", _settings_key(row["spec"]), row["revision"]
         elif imports:
             settings = json.loads(row["spec"])["source"]
@@ -60,20 +60,22 @@ def find_superseded(lake: Location, keep: int = 1, imports: bool = False) -> lis
         else:
             continue
         key = (kind, _without_revision(row["model"]), row["task"], row["strategy"], settings)
-        # A revision that has a newer run comes last again.
-        revisions = alike.setdefault(key, {})
+        # A revision moves to the end with each newer run.
+        revisions = revisions_by_settings.setdefault(key, {})
         revisions[revision] = [*revisions.pop(revision, []), row]
-    found = [
-        run for revisions in alike.values() for run in _superseded_runs(revisions.values(), keep)
+    superseded = [
+        run
+        for revisions in revisions_by_settings.values()
+        for run in _superseded_runs(revisions.values(), keep)
     ]
-    return sorted(found, key=lambda run: (run.model, run.task, run.created_at))
+    return sorted(superseded, key=lambda run: (run.model, run.task, run.created_at))
 
 
 def retire(lake: Location, keep: int = 1, imports: bool = False) -> list[SupersededRun]:
-    """Remove the superseded runs whole, with their analyses; those that were removed.
+    """Remove the superseded runs with their analyses; the removed runs.
 
-    The profiles of revisions that no run is of any more go with them. No reader sees a part of one.
-    The published snapshot is not touched.
+    Profiles of revisions that then have no run are removed too. No reader sees a part of a run. The
+    published snapshot stays as it is.
 
     Raises:
         LakeError: no such folder, or one that cannot be written.
@@ -81,17 +83,16 @@ def retire(lake: Location, keep: int = 1, imports: bool = False) -> list[Superse
     """
     require_lake(lake)
     with locked(lake, PUBLISH_LOCK), locked(lake):
-        found = find_superseded(lake, keep, imports)
-        gone = [run.run_id for run in found]
-        # An analysis without its run is not seen, a run without its analysis would be.
-        for group in (RUN_GROUP, ANALYSIS_GROUP):
-            delete_entries(lake, group, gone)
-        lost = {run.revision for run in found}.difference(read_table(lake, "runs")["revision"])
-        profiles = read_table(lake, "profiles")
-        delete_entries(
-            lake, PROFILE_GROUP, profiles.filter(pl.col("revision").is_in(lost))["profile_id"]
-        )
-    return found
+        superseded = find_superseded(lake, keep, imports)
+        removed_ids = [run.run_id for run in superseded]
+        # Runs first: readers do not see an analysis without its run, but would see the reverse.
+        for group in (RUN_TABLES, ANALYSIS_TABLES):
+            delete_entries(lake, group, removed_ids)
+        revisions = {run.revision for run in superseded}
+        revisions.difference_update(read_table(lake, "runs")["revision"])
+        profiles = read_table(lake, "profiles").filter(pl.col("revision").is_in(revisions))
+        delete_entries(lake, PROFILE_TABLES, profiles["profile_id"])
+    return superseded
 
 
 def _superseded_runs(revisions: Iterable[list[JsonRow]], keep: int) -> Iterable[SupersededRun]:
@@ -110,12 +111,9 @@ def _superseded_runs(revisions: Iterable[list[JsonRow]], keep: int) -> Iterable[
 
 
 def _settings_key(spec: str) -> str:
-    """What was asked for, in one spelling and without the revision of the model."""
-    try:
-        asked = SweepSpec.model_validate_json(spec)
-    except ValidationError:
-        return spec  # of a version that asked otherwise: alike are those in the same words
-    return asked.model_copy(update={"model": _without_revision(asked.model)}).model_dump_json()
+    """The spec (JSON) of a sweep in one spelling, without the revision of the model."""
+    parsed = SweepSpec.model_validate_json(spec)
+    return parsed.model_copy(update={"model": _without_revision(parsed.model)}).model_dump_json()
 
 
 def _without_revision(model: str) -> str:

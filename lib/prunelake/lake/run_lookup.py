@@ -1,4 +1,4 @@
-"""What a lake says of one removal level: which layers it lacks, and what was measured there."""
+"""Look up one removal level in a lake: its removed layers, its metrics and its cost."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from prunelake.spec import Dtype
 
 @dataclass(frozen=True)
 class PastRun:
-    """A run of the lake; `removal_order` has all layers, first removed first."""
+    """A run of the lake; `removal_order` lists its layers in the order of their removal."""
 
     run_id: str
     task: str
@@ -30,59 +30,60 @@ class PastRun:
 def past_runs(lake: Location, revision: str, strategy: str) -> list[PastRun]:
     """The runs of one revision of a model by one strategy (its label), by task and id.
 
-    None where there is no lake yet.
+    Empty if there is no lake yet.
 
     Raises:
+        WrongFormat: a run of another format version.
         CorruptFile: a `runs` file that cannot be read or has another schema.
     """
     columns = ["run_id", "task", "dtype", "levels", "removal_order", "revision", "strategy"]
     rows = read_run_columns(lake, columns).unique("run_id").sort("task", "run_id")
+    of_model = rows.filter(pl.col("revision") == revision, pl.col("strategy") == strategy)
     return [
         PastRun(run_id, task, dtype, tuple(levels), tuple(order))
-        for run_id, task, dtype, levels, order, *its in rows.iter_rows()
-        if its == [revision, strategy] and order
+        for run_id, task, dtype, levels, order, *_ in of_model.iter_rows()
+        if order
     ]
 
 
 def runs_removing_same_layers(
     runs: Sequence[PastRun], level: int, chosen: str | None = None
 ) -> list[PastRun]:
-    """The runs that remove the same layers at a level, the chosen one first.
+    """The runs that remove the same layers at a level, the chosen run first.
 
     Raises:
-        InvalidSpec: no such run, or none is chosen and they remove different layers, as runs with
-            other calibration text or in another number format may.
+        InvalidSpec: the chosen run is not among them. Or no run is chosen and they remove different
+            layers, for example because they used other calibration text or number formats.
     """
     if chosen is not None:
         first = next((run for run in runs if run.run_id == chosen), None)
         if first is None:
-            known = ", ".join(run.run_id for run in runs) or "none"
+            choices = ", ".join(run.run_id for run in runs) or "none"
             raise InvalidSpec(
                 f"run {chosen!r} is not one of this model, revision and strategy; "
-                f"the lake's are: {known}"
+                f"the lake has: {choices}"
             )
-        others = [run for run in runs if run != first]
-        return [
-            first,
-            *(run for run in others if run.removed_layers(level) == first.removed_layers(level)),
-        ]
+        layers = first.removed_layers(level)
+        others = (run for run in runs if run != first and run.removed_layers(level) == layers)
+        return [first, *others]
     by_layers = {run.removed_layers(level): run for run in runs}
     if len(by_layers) > 1:
-        told = "; ".join(
+        described = "; ".join(
             f"run {run.run_id} ({run.task}, {run.dtype}) {sorted(layers)}"
             for layers, run in by_layers.items()
         )
         raise InvalidSpec(
-            f"the lake's runs remove different layers at level {level}: {told}; choose one by --run"
+            f"the lake's runs remove different layers at level {level}: {described}; choose one by "
+            "--run"
         )
     return [*runs]
 
 
 def shared_dtype(runs: Sequence[PastRun]) -> Dtype:
-    """The number format that all of some runs share.
+    """The number format of these runs.
 
     Raises:
-        InvalidSpec: they have several.
+        InvalidSpec: they have different ones.
     """
     dtypes = sorted({run.dtype for run in runs})
     if len(dtypes) > 1:
@@ -93,9 +94,9 @@ def shared_dtype(runs: Sequence[PastRun]) -> Dtype:
 def level_metrics(
     lake: Location, run_ids: Collection[str], level: int, metrics: Collection[str]
 ) -> pl.DataFrame:
-    """Metrics of runs at a level, beside level 0: the rows of the view `headline_metrics`.
+    """Metrics of these runs at a level, beside level 0: rows of the view `headline_metrics`.
 
-    A run that has not measured a metric has no row of it.
+    A metric that a run has not measured has no row.
 
     Raises:
         LakeError: as `views.query`.
@@ -118,10 +119,9 @@ def level_metrics(
 
 
 def level_costs(lake: Location, run_ids: Collection[str], level: int) -> pl.DataFrame:
-    """What a level of runs costs, a row for each device that it was profiled on.
+    """The cost of a level of these runs: one row for each device with a profile of it.
 
-    The columns are those of the view `efficiency`. Runs of one removal order and number format
-    share a profile, which is told once.
+    The columns are those of the view `efficiency`. A profile that several runs share appears once.
 
     Raises:
         LakeError: as `views.query`.

@@ -1,6 +1,6 @@
-"""Requests to a store that speaks S3, and what it means when one fails.
+"""Requests to a store with the S3 protocol, and clear errors for those that fail.
 
-The store and its keys come from the environment that every AWS tool reads.
+The store and its keys come from the environment variables that all AWS tools read.
 """
 
 import errno
@@ -11,30 +11,35 @@ from typing import Any
 
 from prunelake.errors import LakeError, one_line
 
-CONNECT_SECONDS, READ_SECONDS, MAX_ATTEMPTS = 5, 30, 4  # of one request
-MAX_CONCURRENT_REQUESTS = 32  # requests
+CONNECT_SECONDS, READ_SECONDS = 5, 30
+"""Time limits of one attempt at a request."""
+
+MAX_ATTEMPTS = 4
+"""How often a request is tried when the store does not respond."""
+
+MAX_CONCURRENT_REQUESTS = 32
 
 MAX_CONFLICT_RETRIES = 20
-"""So often a request is sent again that met another one to the same object."""
+"""How often a request is retried after a conflict on the same object."""
 
 NOT_FOUND_CODES = {"NoSuchKey", "404"}
 
 
-class PreconditionFailed(Exception):  # nothing is wrong: somebody was first
-    """An object is not, or no more, as the request requires."""
+class PreconditionFailed(Exception):  # no error of the tree: another writer was first
+    """An object does not, or no longer, meet the condition of a request."""
 
 
 class _Conflict(Exception):
-    """Two requests to one object met in the store: neither is known to have won."""
+    """Two requests changed one object at once, and neither is known to have succeeded."""
 
 
 def call_with_retries(bucket: str, key: str, operation: str, *arguments: Any, **named: Any) -> Any:
-    """What the client answers, asked about an object or about the folder of this name.
+    """The response of the client to a request about an object or a folder; conflicts are retried.
 
     Raises:
         FileNotFoundError: no such object.
         PreconditionFailed: a condition does not hold.
-        LakeError: no such bucket, no permission, no store that answers, ...
+        LakeError: no such bucket, no permission, no response from the store.
     """
     for attempt in range(MAX_CONFLICT_RETRIES):
         try:
@@ -47,7 +52,7 @@ def call_with_retries(bucket: str, key: str, operation: str, *arguments: Any, **
 
 
 def call_once(bucket: str, key: str, operation: str, *arguments: Any, **named: Any) -> Any:
-    """The same, asked once."""
+    """As `call_with_retries`, with a single attempt."""
     client = client_for_process(os.getpid())
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
@@ -57,8 +62,8 @@ def call_once(bucket: str, key: str, operation: str, *arguments: Any, **named: A
     except (BotoCoreError, Boto3Error) as error:
         raise no_answer_error(bucket, key, error) from transient_error(error)
     except ClientError as error:
-        told = error.response.get("Error", {})
-        code = told.get("Code", "")
+        details = error.response.get("Error", {})
+        code = details.get("Code", "")
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         if code in NOT_FOUND_CODES:
             missing = FileNotFoundError(errno.ENOENT, "no such object", _url(bucket, key))
@@ -67,28 +72,28 @@ def call_once(bucket: str, key: str, operation: str, *arguments: Any, **named: A
             raise PreconditionFailed from error
         if status == 409:
             raise _Conflict from error
-        raise LakeError(_refusal_message(bucket, key, code, told.get("Message", ""))) from (
+        raise LakeError(_refusal_message(bucket, key, code, details.get("Message", ""))) from (
             transient_error(error) if status >= 500 else error
         )
 
 
 def _refusal_message(bucket: str, key: str, code: str, message: str) -> str:
-    asked = f"{_url(bucket, key)}: {_endpoint()} refuses"
+    refusal = f"{_url(bucket, key)}: {_endpoint()} refuses"
     if code == "NoSuchBucket":
         return (
-            f"{asked}: it has no bucket {bucket!r}; make it, or name another one in "
+            f"{refusal}: it has no bucket {bucket!r}; create it, or name another one in "
             "PRUNELAKE_LAKE, or another store in AWS_ENDPOINT_URL"
         )
     if code in ("AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch"):
         return (
-            f"{asked} ({code}); who AWS_ACCESS_KEY_ID or AWS_PROFILE names must be allowed to "
-            f"list, get, put and delete in {bucket!r}"
+            f"{refusal} ({code}); the account of AWS_ACCESS_KEY_ID or AWS_PROFILE needs "
+            f"permission to list, get, put and delete in {bucket!r}"
         )
-    return f"{asked} ({code}: {message}); see AWS_ENDPOINT_URL and AWS_REGION"
+    return f"{refusal} ({code}: {message}); see AWS_ENDPOINT_URL and AWS_REGION"
 
 
 def no_answer_error(bucket: str, key: str, error: Exception) -> LakeError:
-    """The error of a store that gives no answer."""
+    """The error of a store that does not respond."""
     return LakeError(
         f"{_url(bucket, key)}: {_endpoint()} cannot be asked ({one_line(error)}); see "
         "AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or AWS_PROFILE, and the "
@@ -97,7 +102,7 @@ def no_answer_error(bucket: str, key: str, error: Exception) -> LakeError:
 
 
 def transient_error(error: Exception) -> OSError:
-    """The error as one of those that may pass, which sweeps try again."""
+    """The error as a ConnectionError, which may pass: sweeps try again after it."""
     cause = ConnectionError(one_line(error))
     cause.__cause__ = error
     return cause
@@ -113,7 +118,7 @@ def _custom_endpoint() -> str | None:
 
 @lru_cache(maxsize=1)
 def client_for_process(_process: int) -> Any:
-    """The client of this process: a fork gets one of its own."""
+    """The client of a process; it is cached by process id because a fork must not share it."""
     try:
         import boto3
         from botocore.config import Config
@@ -129,7 +134,7 @@ def client_for_process(_process: int) -> Any:
         read_timeout=READ_SECONDS,
         retries={"mode": "standard", "total_max_attempts": MAX_ATTEMPTS},
         max_pool_connections=MAX_CONCURRENT_REQUESTS,
-        # Bucket names of other stores are seldom host names.
+        # Other stores seldom resolve bucket names as host names.
         s3={"addressing_style": "path"} if _custom_endpoint() else None,
     )
     region = None
@@ -139,8 +144,8 @@ def client_for_process(_process: int) -> Any:
         return boto3.session.Session().client("s3", config=config, region_name=region)
     except (BotoCoreError, ValueError) as error:
         raise LakeError(
-            f"no client of {_endpoint()}: {one_line(error)}; see AWS_ENDPOINT_URL, AWS_REGION and "
-            "AWS_PROFILE"
+            f"cannot make a client for {_endpoint()}: {one_line(error)}; see AWS_ENDPOINT_URL, "
+            "AWS_REGION and AWS_PROFILE"
         ) from error
 
 

@@ -1,63 +1,87 @@
-"""Where a lake is: a folder of this machine, or a prefix in an object store. What differs is here.
+"""The storage of a lake: a local folder, or a prefix in an object store.
 
-A file is written under a temporary name, brought to the disk and renamed; an object is put whole.
+Functions here hide the difference. A local file is written under a temporary name, synced to the
+disk and renamed; an object is put whole.
 """
 
 import os
 import shutil
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
 from prunelake.errors import LakeError
-from prunelake.lake import leases, objects
+from prunelake.lake import leases
 from prunelake.lake.objects import SCHEME, ObjectPath, parse_object_path
+from prunelake.lake.s3 import MAX_CONCURRENT_REQUESTS, PreconditionFailed
 
 Location = Path | ObjectPath
-"""A file or folder, here or in an object store."""
+"""A file or folder: local, or in an object store."""
 
 LocationT = TypeVar("LocationT", Path, ObjectPath, Location)
-"""Either of them: what is made of the one is of its kind."""
+"""A local path or an object path; functions return the kind they were given."""
 
 
-def parse_location(place: "str | Location") -> Location:
-    """What a setting or option names: `s3://bucket/prefix`, or a path of this machine.
+def parse_location(text: "str | Location") -> Location:
+    """The location that a setting or option names: `s3://bucket/prefix`, or a local path.
 
     Raises:
-        LakeError: a URL of another kind, or without a bucket.
+        LakeError: a URL with another scheme, or without a bucket.
     """
-    if not isinstance(place, str):
-        return place
-    if place.startswith(SCHEME):
-        return parse_object_path(place)
-    if "://" in place:
-        raise LakeError(f"{place!r} is no place of a lake; give a folder, or s3://BUCKET/PREFIX")
-    return Path(place)
-
-
-def prefetch_all(paths: Sequence[Location]) -> list[Location]:
-    """The same, each object with what it holds now: they are asked for at once."""
-    remote = [path for path in paths if isinstance(path, ObjectPath)]
-    return [*objects.prefetch_all(remote)] if remote else [*paths]
+    if not isinstance(text, str):
+        return text
+    if text.startswith(SCHEME):
+        return parse_object_path(text)
+    if "://" in text:
+        raise LakeError(f"{text!r} cannot hold a lake; give a folder, or s3://BUCKET/PREFIX")
+    return Path(text)
 
 
 def list_folder(folder: Location, pattern: str = "*") -> list[Location]:
-    """What is in a folder, no deeper, and matches, sorted."""
-    found: list[Location] = [*folder.glob(pattern)]
-    return sorted(found)
+    """The files and folders directly in a folder whose names match, sorted."""
+    paths: list[Location] = [*folder.glob(pattern)]
+    return sorted(paths)
 
 
 def prefetch(path: Location) -> Location:
-    """The same, an object with what it holds now, so that it is asked for once."""
+    """The same path; an object path with its current content, so that it is fetched once."""
     return path.prefetch() if isinstance(path, ObjectPath) else path
 
 
+def prefetch_all(paths: Sequence[Location]) -> list[Location]:
+    """The same paths, as `prefetch`; many objects are fetched at once.
+
+    An object that was just listed is not fetched again while its tag is the same.
+    """
+    if not any(isinstance(path, ObjectPath) for path in paths):
+        return [*paths]
+    with ThreadPoolExecutor(MAX_CONCURRENT_REQUESTS) as pool:
+        return list(pool.map(_prefetch_version, paths))
+
+
+def _prefetch_version(path: Location) -> Location:
+    if isinstance(path, Path) or path.content is not None:
+        return path
+    if path.etag is not None:
+        with suppress(PreconditionFailed, FileNotFoundError):
+            return replace(path, content=_read_version(path, path.etag))
+    return path.prefetch()
+
+
+@lru_cache(maxsize=16_384)
+def _read_version(path: ObjectPath, etag: str) -> bytes:
+    return path.read_with_etag(IfMatch=etag)[0]
+
+
 def delete(path: Location, missing_ok: bool = False) -> None:
-    """Remove a file, or an object; the latter only under leases that are still held.
+    """Delete a file or an object; an object only while all leases on its lake are held.
 
     Raises:
-        FileNotFoundError: no such file, without `missing_ok`. An object is not asked for first.
+        FileNotFoundError: no such local file, without `missing_ok`.
         LakeError: a lease was lost.
     """
     if isinstance(path, Path):
@@ -68,7 +92,7 @@ def delete(path: Location, missing_ok: bool = False) -> None:
 
 
 def delete_folder(folder: Location, ignore_errors: bool = False) -> None:
-    """Remove a folder with all that is in it."""
+    """Delete a folder with all its files."""
     if isinstance(folder, Path):
         shutil.rmtree(folder, ignore_errors=ignore_errors)
     else:
@@ -78,7 +102,7 @@ def delete_folder(folder: Location, ignore_errors: bool = False) -> None:
 
 
 def move(path: Location, target: Location) -> None:
-    """Give a file or folder another name in the same lake."""
+    """Rename a file or folder within one lake."""
     if isinstance(path, Path) and isinstance(target, Path):
         target.parent.mkdir(parents=True, exist_ok=True)
         path.rename(target)
@@ -86,11 +110,10 @@ def move(path: Location, target: Location) -> None:
         return
     assert isinstance(path, ObjectPath)
     assert isinstance(target, ObjectPath)
-    each = [path] if path.is_file() else list(path.iter_objects())
-    for found in each:
-        own = found.key.removeprefix(path.key).strip("/")
-        (target / own if own else target).copy_from(found)
-        delete(found)
+    for source in [path] if path.is_file() else list(path.iter_objects()):
+        name = source.key.removeprefix(path.key).strip("/")
+        (target / name if name else target).copy_from(source)
+        delete(source)
 
 
 def write_text(path: Location, text: str) -> None:
@@ -102,7 +125,7 @@ def write_text(path: Location, text: str) -> None:
 
 
 def relative_name(path: Location, folder: Location) -> str:
-    """The name of a path as it is in a folder above it."""
+    """The name of a path relative to a folder above it."""
     if isinstance(path, Path) and isinstance(folder, Path):
         return str(path.relative_to(folder))
     assert isinstance(path, ObjectPath)
@@ -111,7 +134,7 @@ def relative_name(path: Location, folder: Location) -> str:
 
 
 def fsync(path: Location) -> None:
-    """Bring a file, or the names in a folder, to the disk; what a store has answered is safe."""
+    """Sync a local file, or the names in a folder, to the disk; a store has synced its answers."""
     if isinstance(path, ObjectPath):
         return
     descriptor = os.open(path, os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""The SQL files of the views, in an order in which they can be created."""
+"""The SQL files of the views, in the order in which they are created."""
 
 import re
 from functools import cache
@@ -11,7 +11,7 @@ NOT_CODE = re.compile(r"--[^\n]*|'(?:[^']|'')*'")
 """Comments and text literals."""
 
 READS = re.compile(r"\b(?:from|join)\s+([a-z_]\w*)\b(?!\.)")
-"""The name of a view, CTE or macro behind `from` or `join`; tables have a schema in front."""
+"""The name of a view, CTE or macro after `from` or `join`; names of tables begin with a schema."""
 
 CREATES = re.compile(r"\bcreate\s+(?:view|macro)\s+(\w+)")
 
@@ -47,5 +47,5 @@ def _in_order(folder: Path) -> tuple[str, ...]:
 
 
 def views_hash() -> str:
-    """The identity of this version's views: the first 16 hex digits of a SHA-256 over sql/."""
+    """The identity of the views of this version: 16 hex digits of a SHA-256 over sql/."""
     return content_hash(sorted(view_statements()))[:16]

@@ -12,15 +12,16 @@ from threading import Lock
 
 import duckdb
 
+from prunelake.lake.bound_query import Connection, attach
+
 _lock = Lock()
 
 
-def copy_views(connection: duckdb.DuckDBPyConnection, statements: tuple[str, ...]) -> None:
+def copy_views(connection: Connection, statements: tuple[str, ...]) -> None:
     """Create everything that `statements` create, in the schemas of a new in-memory database."""
     with _lock:
         folder = _template_folder(os.getpid(), statements)
-    path = str(Path(folder.name) / "views.duckdb").replace("'", "''")
-    connection.execute(f"attach '{path}' as view_template (read_only)")
+    attach(connection, Path(folder.name) / "views.duckdb", "view_template")
     connection.execute("copy from database view_template to memory (schema)")
     connection.execute("detach view_template")
 

@@ -1,7 +1,7 @@
-"""DuckDB over the lake: one typed `lake.*` relation a table, and the views of sql/ above them."""
+"""Query a lake with DuckDB: the tables as relations `lake.*`, and the views of sql/ on top."""
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,46 +9,35 @@ import duckdb
 import polars as pl
 
 from prunelake.errors import CorruptFile, QueryError, one_line
-from prunelake.lake.manifests import Manifest
+from prunelake.lake.bound_query import Connection, sql_literal
+from prunelake.lake.damage import find_damage
 from prunelake.lake.objects import ObjectPath
 from prunelake.lake.read import complete_manifests
+from prunelake.lake.relations import relation_sql
 from prunelake.lake.storage import Location
-from prunelake.lake.verify import find_damage
 from prunelake.lake.view_files import view_statements
 from prunelake.lake.view_template import copy_views
-from prunelake.schema.table import Table
 from prunelake.schema.tables import ALL_TABLES
 
-DUCKDB_TYPES = {
-    pl.String(): "varchar",
-    pl.Int32(): "integer",
-    pl.Int64(): "bigint",
-    pl.Float32(): "float",
-    pl.Float64(): "double",
-    pl.Boolean(): "boolean",
-    pl.Datetime("us", "UTC"): "timestamp with time zone",
-}
-
-# What DuckDB raises, beside its plain Error, on bytes that are not what they should be.
 DUCKDB_FILE_ERRORS = (
     duckdb.IOException,
     duckdb.InvalidInputException,
     duckdb.SerializationException,
     duckdb.InternalException,
 )
-
+"""The errors of DuckDB for a missing or damaged file, apart from its plain Error."""
 
 MAX_ATTEMPTS = 10
-"""A reader may meet as many compactions before it gives up."""
+"""How often a reader tries again when a compaction removes a file that it needs."""
 
 
-def connect(lake: Location, run_ids: Collection[str] | None = None) -> duckdb.DuckDBPyConnection:
-    """An in-memory database of the lake's views, over the runs that are complete now.
+def connect(lake: Location, run_ids: Collection[str] | None = None) -> Connection:
+    """An in-memory database with the views of the lake, over the runs that are complete now.
 
-    With `run_ids` it holds these runs only, and opens no other's files. `lake.*` has every table,
-    the derived ones with the analyses of this version, those of profiles with all of the lake. It
-    reads the lake's files and no others, and its settings are locked. It can still overwrite those
-    files: run SQL of others through `select`.
+    With `run_ids` it has these runs only, and opens no files of other single runs. The schema
+    `lake` has every table: those of analyses with the analyses of this version, those of profiles
+    with all profiles. The connection reads no files outside the lake, and its settings are locked.
+    It could still overwrite files of the lake, so run the SQL of users through `select`.
 
     Raises:
         LakeError: no such folder, or no such run.
@@ -61,14 +50,14 @@ def connect(lake: Location, run_ids: Collection[str] | None = None) -> duckdb.Du
             return _connect_once(lake, run_ids)
         except duckdb.Error as error:
             _raise_if_damaged(lake, error)
-            # Every file is whole: perhaps one was taken, by a compaction or to be written again.
+            # No file is damaged: a compaction or a writer may have replaced one.
             attempts += 1
             if attempts == MAX_ATTEMPTS or not _is_file_error(error):
                 raise
 
 
-def _connect_once(lake: Location, run_ids: Collection[str] | None) -> duckdb.DuckDBPyConnection:
-    parts = [part for part in complete_manifests(lake, run_ids) if part.run_ids]
+def _connect_once(lake: Location, run_ids: Collection[str] | None) -> Connection:
+    manifests = [m for m in complete_manifests(lake, run_ids) if m.run_ids]
     connection = duckdb.connect(config={"python_enable_replacements": "false"})
     try:
         if isinstance(lake, ObjectPath):
@@ -76,18 +65,19 @@ def _connect_once(lake: Location, run_ids: Collection[str] | None) -> duckdb.Duc
 
             connection.register_filesystem(ObjectStoreFileSystem())
         connection.execute("set TimeZone = 'UTC'")
-        empty = (_create_view_sql(table, []) for table in ALL_TABLES.values())
+        empty = (relation_sql(table, []) for table in ALL_TABLES.values())
         copy_views(connection, ("create schema lake", *empty, *view_statements()))
         readable: list[Location] = []
         for table in ALL_TABLES.values():
             sources = [
-                (path.resolve() if isinstance(path, Path) else path, part)
-                for part in parts
-                if (path := part.file(table.name)) is not None
+                (path.resolve() if isinstance(path, Path) else path, manifest)
+                for manifest in manifests
+                if (path := manifest.file(table.name)) is not None
             ]
-            connection.execute(_create_view_sql(table, sources))
+            connection.execute(relation_sql(table, sources))
             readable += [path for path, _ in sources]
-        connection.execute(f"set allowed_paths = {_sql_list(readable)}")
+        allowed_paths = sql_literal([str(path) for path in readable])
+        connection.execute(f"set allowed_paths = {allowed_paths}")
         connection.execute("set enable_external_access = false")
         connection.execute("set lock_configuration = true")
     except duckdb.Error:
@@ -97,13 +87,13 @@ def _connect_once(lake: Location, run_ids: Collection[str] | None) -> duckdb.Duc
 
 
 def query(lake: Location, text: str, /, **parameters: Any) -> pl.DataFrame:
-    """The rows of one query over the lake's views; `$name` in it stands for a parameter.
+    """The rows of a query over the views of the lake; `$name` in it stands for a parameter.
 
         query(lake, "select level from metrics where run_id = $run_id", run_id=run_id)
 
     Raises:
         QueryError: SQL that DuckDB refuses, or that does more than read.
-        LakeError, WrongFormat, CorruptFile: as `connect`; CorruptFile also when the query meets it.
+        LakeError, WrongFormat, CorruptFile: as `connect`; CorruptFile also while the query reads.
     """
     attempts = 0
     while True:
@@ -112,16 +102,16 @@ def query(lake: Location, text: str, /, **parameters: Any) -> pl.DataFrame:
                 return select(connection, text, **parameters)
         except QueryError as error:
             cause = error.__cause__
-            # DuckDB takes a file that has gone for a folder, which it may not look into.
-            is_gone = (
+            # DuckDB takes a path without a file for a folder, which it may not list.
+            is_missing = (
                 isinstance(lake, Path)
                 and isinstance(cause, duckdb.PermissionException)
                 and str(lake.resolve()) in str(cause)
             )
-            if not isinstance(cause, duckdb.Error) or not (is_gone or _is_file_error(cause)):
+            if not isinstance(cause, duckdb.Error) or not (is_missing or _is_file_error(cause)):
                 raise
             _raise_if_damaged(lake, cause)
-            # Every file is whole: perhaps a compaction has taken one while it was read.
+            # No file is damaged: a compaction may have removed one while it was read.
             attempts += 1
             if attempts == MAX_ATTEMPTS:
                 raise
@@ -131,10 +121,10 @@ def _is_file_error(error: duckdb.Error) -> bool:
     return isinstance(error, DUCKDB_FILE_ERRORS) or type(error) is duckdb.Error
 
 
-def select(connection: duckdb.DuckDBPyConnection, text: str, /, **parameters: Any) -> pl.DataFrame:
-    """Run one reading statement: SELECT, FROM, VALUES, PIVOT, DESCRIBE, SHOW, SUMMARIZE.
+def select(connection: Connection, text: str, /, **parameters: Any) -> pl.DataFrame:
+    """The rows of one reading statement: SELECT, FROM, VALUES, PIVOT, DESCRIBE, SHOW, SUMMARIZE.
 
-    Values belong into `parameters`: DuckDB binds them to `$name` and never reads them as SQL.
+    DuckDB binds `parameters` to `$name`, so that no value is ever read as SQL.
 
     Raises:
         QueryError: SQL that DuckDB refuses, or that does more than read.
@@ -149,14 +139,12 @@ def select(connection: duckdb.DuckDBPyConnection, text: str, /, **parameters: An
     except pl.exceptions.PolarsError as error:
         raise QueryError(
             f"the answer does not fit into a table ({one_line(error)}); give its columns distinct "
-            "names, and cast what is no number, text, date or list"
+            "names, and cast those that hold no number, text, date or list"
         ) from error
 
 
-def query_batches(
-    connection: duckdb.DuckDBPyConnection, text: str, rows: int = 2**20
-) -> Iterator[pl.DataFrame]:
-    """The answer to one of our own statements, so many rows at a time, as it is computed.
+def query_batches(connection: Connection, text: str, rows: int = 2**20) -> Iterator[pl.DataFrame]:
+    """The answer to a statement of PruneLake itself, at most `rows` rows at a time.
 
     Raises:
         QueryError: a file that DuckDB cannot read.
@@ -168,8 +156,8 @@ def query_batches(
         raise QueryError(error_message(error)) from error
 
 
-def describe_views(connection: duckdb.DuckDBPyConnection) -> pl.DataFrame:
-    """The views: `view`, `comment` (grain and meaning), `columns` (a list of name and type)."""
+def describe_views(connection: Connection) -> pl.DataFrame:
+    """The views: `view`, `comment` (grain and meaning), `columns` (a list of `name` and `type`)."""
     return select(
         connection,
         r"""
@@ -191,77 +179,38 @@ def describe_views(connection: duckdb.DuckDBPyConnection) -> pl.DataFrame:
 
 
 def error_message(error: Exception) -> str:
-    """DuckDB's message in one line, without its drawing of the statement."""
+    """The message of DuckDB in one line, without the marked copy of the statement."""
     return " ".join(str(error).split("\n\nLINE ")[0].split())
 
 
 def read_only_statement(
-    connection: duckdb.DuckDBPyConnection, text: str, parameters: Mapping[str, Any] | None = None
+    connection: Connection, text: str, parameters: Mapping[str, Any] | None = None
 ) -> str:
-    """The one statement of a text, if it does no more than read.
+    """The statement in a text, if there is exactly one and it only reads.
 
     Raises:
-        QueryError: another number of statements, or one that does more.
+        QueryError: several statements or none, or one that does more than read.
         duckdb.Error: SQL that DuckDB refuses.
     """
     statements = connection.extract_statements(text)
     if len(statements) != 1:
         raise QueryError(f"{len(statements)} statements; give exactly one SELECT")
     (statement,) = statements
-    # DuckDB expands a PIVOT without an IN list to several statements, and COPY in a WITH clause
-    # is a SELECT to it.
+    # DuckDB expands a PIVOT without an IN list to several statements, and takes a COPY in a WITH
+    # clause for a SELECT.
     is_pivot = statement.type == duckdb.StatementType.MULTI and not re.search(
         r"\bcopy\b", text, re.IGNORECASE
     )
     if statement.type != duckdb.StatementType.SELECT and not is_pivot:
         kind = statement.type.name
         raise QueryError(f"{kind} is more than reading; the lake takes SELECT, FROM, PIVOT, ...")
-    # Only what reads can be a subquery.
+    # Only statements that read can be a subquery.
     explained = f"explain select * from (\n{statement.query.rstrip().rstrip(';')}\n)"
     connection.execute(explained, parameters or None)
     return statement.query
 
 
-def _create_view_sql(table: Table, sources: list[tuple[Location, Manifest]]) -> str:
-    columns = ", ".join(table.schema)
-    whole = [path for path, part in sources if part.run_ids == part.all_run_ids]
-    selects = [_select_sql(columns, whole)] if whole else []
-    selects += [
-        f"{_select_sql(columns, [path])} where {table.owner_column} in {_sql_list(part.run_ids)}"
-        for path, part in sources
-        if part.run_ids != part.all_run_ids
-    ]
-    if not selects:
-        nulls = ", ".join(f"null::{_duckdb_type(t)} as {name}" for name, t in table.schema.items())
-        selects = [f"select {nulls} where false"]
-    return f"create or replace view lake.{table.name} as {' union all '.join(selects)}"
-
-
-def _select_sql(columns: str, paths: list[Location]) -> str:
-    return f"select {columns} from read_parquet({_sql_list(paths)}, hive_partitioning = false)"
-
-
-def _duckdb_type(dtype: pl.DataType) -> str:
-    if isinstance(dtype, pl.List):
-        return f"{_duckdb_type(_dtype_instance(dtype.inner))}[]"
-    if isinstance(dtype, pl.Struct):
-        fields = (
-            f'"{field.name}" {_duckdb_type(_dtype_instance(field.dtype))}' for field in dtype.fields
-        )
-        return f"struct({', '.join(fields)})"
-    return DUCKDB_TYPES[dtype]
-
-
-def _dtype_instance(dtype: pl.DataType | pl.datatypes.DataTypeClass) -> pl.DataType:
-    return dtype if isinstance(dtype, pl.DataType) else dtype()
-
-
-def _sql_list(values: Iterable[Location | str]) -> str:
-    quoted = ("'" + str(value).replace("'", "''") + "'" for value in values)
-    return f"[{', '.join(quoted)}]"
-
-
 def _raise_if_damaged(lake: Location, error: duckdb.Error) -> None:
-    """Blame the file where one is damaged: DuckDB's own message may not even name it."""
+    """Raise CorruptFile for the first damaged file, which the message of DuckDB may not name."""
     for finding in find_damage(lake):
         raise CorruptFile(f"{finding.file}: {finding.problem}; {finding.remedy}") from error

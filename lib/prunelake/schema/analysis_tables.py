@@ -1,14 +1,15 @@
 """The tables of an analysis: statistics of a run, which can be computed again at any time."""
 
-from collections.abc import Mapping
-
 import polars as pl
 
-from prunelake.schema.table import METRIC_KEY, METRIC_KEY_SCHEMA, Table
+from prunelake.schema.table import FILES_DTYPE, METRIC_KEY, METRIC_KEY_SCHEMA, Table, TableGroup
 
 ANALYSIS_VERSION = 2
-"""Changes when the code computes other statistics from the same run: older ones are ignored and can
-be computed again from the run's tables."""
+"""The version of the statistics: it changes when the code computes others from the same run.
+
+Analyses of another version are ignored, and can be computed again from the tables of their run.
+"""
+
 ANALYSES = Table(
     "analyses",
     "run",
@@ -19,10 +20,8 @@ ANALYSES = Table(
         "analysed_at": pl.Datetime("us", "UTC"),
         "replicates": pl.Int32(),  # of the bootstrap
         "seed": pl.Int32(),
-        "margin": pl.Float64(),  # of accuracy, which makes a level stable
-        "files": pl.List(
-            pl.Struct({"table": pl.String(), "rows": pl.Int64(), "sha256": pl.String()})
-        ),
+        "margin": pl.Float64(),  # of accuracy: a change within it is stable
+        "files": FILES_DTYPE,
     },
 )
 METRICS = Table(
@@ -33,23 +32,23 @@ METRICS = Table(
         "run_id": pl.String(),
         "level": pl.Int32(),
         **METRIC_KEY_SCHEMA,
-        "higher_is_better": pl.Boolean(),  # null: neither direction is
-        "is_tested": pl.Boolean(),  # whether a difference from level 0 can be by chance
+        "higher_is_better": pl.Boolean(),  # null: neither direction is better
+        "is_tested": pl.Boolean(),  # whether a difference from level 0 may be chance
         "value": pl.Float64(),
-        "n": pl.Int64(),  # examples behind value
-        "ci_low": pl.Float64(),  # 95 %
+        "n": pl.Int64(),  # examples that `value` rests on
+        "ci_low": pl.Float64(),  # 95 % interval
         "ci_high": pl.Float64(),
-        "paired_n": pl.Int64(),  # examples known here and at level 0: what follows is of them
+        "paired_n": pl.Int64(),  # examples scored here and at level 0; the rest uses these
         "paired_value": pl.Float64(),
         "unpruned_value": pl.Float64(),
         "delta": pl.Float64(),  # paired_value - unpruned_value
         "delta_se": pl.Float64(),
         "delta_low": pl.Float64(),  # 95 %
         "delta_high": pl.Float64(),
-        "equivalence_low": pl.Float64(),  # 90 %: inside a margin, two one-sided tests at 5 % pass
+        "equivalence_low": pl.Float64(),  # 90 %: within a margin, both one-sided 5 % tests pass
         "equivalence_high": pl.Float64(),
-        "p_value": pl.Float64(),  # of no difference from level 0, two-sided
-        "note": pl.String(),  # why something is null
+        "p_value": pl.Float64(),  # two-sided, of no difference from level 0
+        "note": pl.String(),  # why a value is null
     },
 )
 CORRELATIONS = Table(
@@ -59,7 +58,7 @@ CORRELATIONS = Table(
     {
         "run_id": pl.String(),
         **METRIC_KEY_SCHEMA,
-        "scope": pl.String(),  # all levels, or the stable ones
+        "scope": pl.String(),  # `all` levels or the `stable` ones
         "level_count": pl.Int64(),
         **{
             f"{kind}{bound}": pl.Float64()
@@ -95,26 +94,26 @@ RECALIBRATED = Table(
         "calibrator": pl.String(),
         "metric": pl.String(),
         "higher_is_better": pl.Boolean(),
-        "before": pl.Float64(),  # of the same level, as the model gave its confidence
-        "before_low": pl.Float64(),  # 95 %, as all _low and _high here but equivalence
+        "before": pl.Float64(),  # the same level, not recalibrated
+        "before_low": pl.Float64(),  # 95 %, like all intervals here except equivalence
         "before_high": pl.Float64(),
-        "value": pl.Float64(),  # recalibrated: no example by a calibrator that has seen it
+        "value": pl.Float64(),  # recalibrated, each example by a calibrator not fitted to it
         "ci_low": pl.Float64(),
         "ci_high": pl.Float64(),
         "n": pl.Int64(),
-        "gain": pl.Float64(),  # how much better value is than before, in the metric's direction
+        "gain": pl.Float64(),  # improvement of value over before; positive is better
         "gain_low": pl.Float64(),
         "gain_high": pl.Float64(),
-        "gain_p_value": pl.Float64(),  # of no gain and no loss, two-sided
-        "unpruned_value": pl.Float64(),  # of level 0, not recalibrated
-        "delta": pl.Float64(),  # value - unpruned_value, over the examples known at both
+        "gain_p_value": pl.Float64(),  # two-sided, of no gain
+        "unpruned_value": pl.Float64(),  # level 0, not recalibrated
+        "delta": pl.Float64(),  # value - unpruned_value, over examples scored at both
         "delta_se": pl.Float64(),
         "delta_low": pl.Float64(),
         "delta_high": pl.Float64(),
         "equivalence_low": pl.Float64(),  # 90 %
         "equivalence_high": pl.Float64(),
-        "p_value": pl.Float64(),  # of no difference from unpruned_value, two-sided
-        "note": pl.String(),  # why something is null
+        "p_value": pl.Float64(),  # two-sided, of no difference from unpruned_value
+        "note": pl.String(),  # why a value is null
     },
     is_optional=True,
 )
@@ -126,10 +125,10 @@ CALIBRATORS = Table(
         "run_id": pl.String(),
         "level": pl.Int32(),
         "calibrator": pl.String(),
-        "parameters": pl.String(),  # JSON; fitted to all rows of the run that could be scored
-        "fit": pl.String(),  # how the reported metrics were kept apart from the rows of the fit
+        "parameters": pl.String(),  # JSON, fitted to all scorable rows of the run
+        "fit": pl.String(),  # how the metrics avoid the rows of the fit
         "fit_rows": pl.Int64(),
-        "note": pl.String(),  # why it could not be fitted
+        "note": pl.String(),  # why there is no fit
     },
     is_optional=True,
 )
@@ -141,23 +140,20 @@ RECALIBRATED_RELIABILITY = Table(
         "run_id": pl.String(),
         "level": pl.Int32(),
         "calibrator": pl.String(),
-        "bin": pl.Int32(),  # of 10, equal in width
+        "bin": pl.Int32(),  # one of 10 bins of equal width
         "n": pl.Int64(),
         "mean_confidence": pl.Float64(),
         "accuracy": pl.Float64(),
     },
     is_optional=True,
 )
-ANALYSIS_TABLES: Mapping[str, Table] = {
-    t.name: t
-    for t in (
-        ANALYSES,
-        METRICS,
-        CORRELATIONS,
-        OVERLAP_MATRIX,
-        RECALIBRATED,
-        CALIBRATORS,
-        RECALIBRATED_RELIABILITY,
-    )
-}
-"""What was computed from a run's tables; an analysis exists once its `analyses` file does."""
+ANALYSIS_TABLES = TableGroup(
+    ANALYSES,
+    METRICS,
+    CORRELATIONS,
+    OVERLAP_MATRIX,
+    RECALIBRATED,
+    CALIBRATORS,
+    RECALIBRATED_RELIABILITY,
+)
+"""Statistics that are computed from the tables of a run."""

@@ -1,16 +1,16 @@
-"""The tables of a profile: what running a model costs without the layers of a level."""
-
-from collections.abc import Mapping
+"""The tables of a profile: the cost of running a model at each level, on one device."""
 
 import polars as pl
 
-from prunelake.schema.table import Table
+from prunelake.schema.table import FILES_DTYPE, Table, TableGroup
 
-# What a profile is of: one that is measured again takes the place of the earlier one.
 PROFILE_SUBJECT = ("revision", "strategy", "removal_order", "dtype", "device_name")
+"""The columns that say what a profile measures: a new profile replaces older ones that agree in
+all of them."""
+
 PROFILES = Table(
     "profiles",
-    "profile: what the levels of one removal order cost on one device",
+    "profile: the cost of the levels of one removal order on one device",
     ("profile_id",),
     {
         "profile_id": pl.String(),
@@ -24,18 +24,16 @@ PROFILES = Table(
         "levels": pl.List(pl.Int32()),
         "dtype": pl.String(),
         "device": pl.String(),  # as torch names it: cpu, cuda:1
-        "device_name": pl.String(),  # of a GPU; of a CPU with the threads that computed
+        "device_name": pl.String(),  # of a CPU with its number of threads
         "threads": pl.Int32(),
         "load_average": pl.Float64(),  # of the machine, over the minute before
         "torch_version": pl.String(),
         "code_version": pl.String(),
-        "batch": pl.Int32(),  # sequences at once
-        "prompt_tokens": pl.Int32(),  # of each sequence, in one pass
-        "new_tokens": pl.Int32(),  # of each sequence, one after the other
+        "batch": pl.Int32(),  # sequences that run at once
+        "prompt_tokens": pl.Int32(),  # per sequence, read in one pass
+        "new_tokens": pl.Int32(),  # per sequence, generated one after the other
         "repeats": pl.Int32(),
-        "files": pl.List(
-            pl.Struct({"table": pl.String(), "rows": pl.Int64(), "sha256": pl.String()})
-        ),
+        "files": FILES_DTYPE,
     },
 )
 EFFICIENCY = Table(
@@ -47,12 +45,11 @@ EFFICIENCY = Table(
         "level": pl.Int32(),
         "parameter_count": pl.Int64(),
         "weight_bytes": pl.Int64(),
-        "kv_bytes_per_token": pl.Int64(),  # of one sequence
-        "prefill_seconds": pl.List(pl.Float64()),  # a number a repeat; repeat i of all levels
-        "decode_seconds": pl.List(pl.Float64()),  # ran side by side
-        "peak_bytes": pl.Int64(),  # weights, cache and what computing takes
+        "kv_bytes_per_token": pl.Int64(),  # for one sequence
+        "prefill_seconds": pl.List(pl.Float64()),  # one value per repeat; each repeat
+        "decode_seconds": pl.List(pl.Float64()),  # runs all levels
+        "peak_bytes": pl.Int64(),  # weights, cache and working memory
     },
 )
-PROFILE_TABLES: Mapping[str, Table] = {t.name: t for t in (PROFILES, EFFICIENCY)}
-"""What running a model costs without the layers of a level; a profile exists once its `profiles`
-file does."""
+PROFILE_TABLES = TableGroup(PROFILES, EFFICIENCY)
+"""The measured cost of a model at each level, on one device."""

@@ -1,4 +1,4 @@
-"""Rows as bytes in the formats that programs read."""
+"""Rows encoded in the formats that programs read."""
 
 from collections.abc import Mapping
 from decimal import Decimal
@@ -11,7 +11,7 @@ import polars as pl
 
 
 class RowFormat(StrEnum):
-    """How rows are written."""
+    """The format of encoded rows."""
 
     json = "json"
     csv = "csv"
@@ -30,9 +30,9 @@ MEDIA_TYPES: Mapping[RowFormat, str] = {
 
 
 def encode_rows(frame: pl.DataFrame, format: RowFormat) -> bytes:
-    """The rows in a format; Arrow is the IPC stream, CSV has lists and structs as JSON.
+    """The rows in a format. Arrow is the IPC stream; CSV holds lists and structs as JSON.
 
-    What is not a number (NaN, infinity) is null in JSON, which has no word for it.
+    JSON has no NaN and no infinity, so they become null.
     """
     match format:
         case RowFormat.json:
@@ -54,9 +54,9 @@ def encode_rows(frame: pl.DataFrame, format: RowFormat) -> bytes:
 
 
 def to_json(value: Any) -> bytes:
-    """A value as JSON; times are RFC 3339.
+    """A value as JSON; times follow RFC 3339.
 
-    Decimals, whole numbers beyond 64 bits and what JSON does not know are texts.
+    Fractional decimals, integers beyond 64 bits and values of types that JSON lacks become text.
     """
     try:
         return orjson.dumps(value, default=_json_default)
@@ -70,9 +70,9 @@ def _json_text(value: Any) -> str | None:
 
 def _big_ints_as_text(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _big_ints_as_text(part) for name, part in value.items()}
+        return {name: _big_ints_as_text(item) for name, item in value.items()}
     if isinstance(value, list):
-        return [_big_ints_as_text(part) for part in value]
+        return [_big_ints_as_text(item) for item in value]
     return str(value) if isinstance(value, int) and not -(2**63) <= value < 2**64 else value
 
 

@@ -1,10 +1,8 @@
-"""The tables of a run: what was measured; never computed again."""
-
-from collections.abc import Mapping
+"""The tables of a run: its measurements, and the manifest of its shards while it is computed."""
 
 import polars as pl
 
-from prunelake.schema.table import METRIC_KEY, METRIC_KEY_SCHEMA, Table
+from prunelake.schema.table import FILES_DTYPE, METRIC_KEY, METRIC_KEY_SCHEMA, Table, TableGroup
 
 RUNS = Table(
     "runs",
@@ -26,13 +24,11 @@ RUNS = Table(
         "dtype": pl.String(),
         "device": pl.String(),
         "code_version": pl.String(),
-        "spec": pl.String(),  # JSON of the SweepSpec, as asked for
+        "spec": pl.String(),  # JSON of the SweepSpec as the user gave it
         "identity": pl.String(),  # JSON of the RunIdentity; run_id is its hash
         "duration_s": pl.Float64(),
         "forward_tokens": pl.Int64(),  # tokens through whole models: layer passes / layers
-        "files": pl.List(
-            pl.Struct({"table": pl.String(), "rows": pl.Int64(), "sha256": pl.String()})
-        ),
+        "files": FILES_DTYPE,
     },
 )
 LAYERS = Table(
@@ -41,9 +37,9 @@ LAYERS = Table(
     ("run_id", "layer"),
     {
         "run_id": pl.String(),
-        "layer": pl.Int32(),  # from the input, 0 first
+        "layer": pl.Int32(),  # counted from the input, from 0
         "importance": pl.Float64(),
-        "rank": pl.Int32(),  # place in the removal order, 0 is removed first
+        "rank": pl.Int32(),  # position in the removal order; 0 is removed first
     },
 )
 EXAMPLES = Table(
@@ -53,11 +49,11 @@ EXAMPLES = Table(
     {
         "run_id": pl.String(),
         "example_id": pl.String(),  # split:row
-        "position": pl.Int32(),  # place in the run's selection, from 0
+        "position": pl.Int32(),  # position in the run's selection, from 0
         "prompt": pl.String(),
         "options": pl.List(pl.String()),
         "gold": pl.Int32(),
-        "prompt_tokens": pl.List(pl.String()),  # texts, without special tokens
+        "prompt_tokens": pl.List(pl.String()),  # as text, without special tokens
     },
 )
 PREDICTIONS = Table(
@@ -68,14 +64,16 @@ PREDICTIONS = Table(
         "run_id": pl.String(),
         "level": pl.Int32(),
         "example_id": pl.String(),
-        "option_log_likelihoods": pl.List(pl.Float64()),  # nats, summed over the option's tokens
-        "option_bytes": pl.List(pl.Int32()),  # UTF-8, without the space before the option
+        "option_log_likelihoods": pl.List(
+            pl.Float64()
+        ),  # nats, summed over the tokens of an option
+        "option_bytes": pl.List(pl.Int32()),  # UTF-8 length without the space before it
         "gold": pl.Int32(),
-        "prediction": pl.Int32(),  # highest log-likelihood
-        "prediction_norm": pl.Int32(),  # highest log-likelihood per byte
+        "prediction": pl.Int32(),  # option with the highest log-likelihood
+        "prediction_norm": pl.Int32(),  # option with the highest log-likelihood per byte
         "is_correct": pl.Boolean(),
         "is_correct_norm": pl.Boolean(),
-        "confidence": pl.Float64(),  # softmax over the options, of the predicted one
+        "confidence": pl.Float64(),  # softmax over the options, at `prediction`
     },
 )
 ATTRIBUTIONS = Table(
@@ -86,10 +84,10 @@ ATTRIBUTIONS = Table(
         "run_id": pl.String(),
         "level": pl.Int32(),
         "example_id": pl.String(),
-        "method": pl.String(),  # also `random`: a seeded ranking to beat
-        "seed": pl.Int32(),  # 0 for methods that draw nothing
-        "target": pl.Int32(),  # the option explained: the level's own prediction
-        "scores": pl.List(pl.Float32()),  # nats per prompt token
+        "method": pl.String(),  # or `random`, a seeded ranking as the baseline
+        "seed": pl.Int32(),  # 0 for methods that sample nothing
+        "target": pl.Int32(),  # the explained option: what this level predicts
+        "scores": pl.List(pl.Float32()),  # nats, one per prompt token
     },
 )
 DELETIONS = Table(
@@ -105,7 +103,7 @@ DELETIONS = Table(
         "operator": pl.String(),  # delete_text or replace
         "kind": pl.String(),  # comprehensiveness or sufficiency
         "fraction": pl.Float64(),
-        "top_count": pl.Int32(),  # floor(fraction x tokens), at least 1: deleted, or all that stays
+        "top_count": pl.Int32(),  # tokens deleted or kept: floor(fraction x tokens), at least 1
         "probability_full": pl.Float64(),
         "probability_perturbed": pl.Float64(),
     },
@@ -120,8 +118,8 @@ BOUNDS = Table(
         "example_id": pl.String(),
         "operator": pl.String(),
         "kind": pl.String(),
-        "lower": pl.Float64(),  # least mean drop over the fractions that the search found
-        "upper": pl.Float64(),  # greatest
+        "lower": pl.Float64(),  # smallest mean drop over the fractions that was found
+        "upper": pl.Float64(),  # largest
         "beam_width": pl.Int32(),
     },
     is_optional=True,
@@ -134,21 +132,26 @@ REPORTED = Table(
         "run_id": pl.String(),
         "level": pl.Int32(),
         **METRIC_KEY_SCHEMA,
-        "value": pl.Float64(),  # as others published it, without the examples behind it
+        "value": pl.Float64(),  # as published elsewhere, without examples
     },
     is_optional=True,
 )
-RUN_TABLES: Mapping[str, Table] = {
-    t.name: t
-    for t in (
-        RUNS,
-        LAYERS,
-        EXAMPLES,
-        PREDICTIONS,
-        ATTRIBUTIONS,
-        DELETIONS,
-        BOUNDS,
-        REPORTED,
-    )
-}
-"""What was measured; never computed again."""
+RUN_TABLES = TableGroup(
+    RUNS, LAYERS, EXAMPLES, PREDICTIONS, ATTRIBUTIONS, DELETIONS, BOUNDS, REPORTED
+)
+"""The measurements of a run; they are never computed again."""
+
+SHARDS = Table(
+    "shards",
+    "run x shard",
+    ("run_id", "shard"),
+    {
+        "run_id": pl.String(),
+        "shard": pl.String(),
+        "forward_tokens": pl.Float64(),  # as in runs, of this shard alone
+        "duration_s": pl.Float64(),
+        "device": pl.String(),
+        "files": FILES_DTYPE,
+    },
+)
+"""The manifest table of an unfinished run: one file for each finished part of its work."""

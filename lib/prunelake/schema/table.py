@@ -1,14 +1,29 @@
-"""A table of the lake: its grain, its key and its columns."""
+"""What defines a table of the lake: its grain, its key and its columns."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
 FORMAT_VERSION = 2
-"""Changes when a file of an older version can no longer be read as it stands, and when the code
-computes other numbers from the same spec: it is part of a run's identity."""
+"""The version of the files and of the numbers in them; it is part of every run's identity.
+
+It changes when older files cannot be read as they are, and when the code computes other numbers
+from the same spec. No lake holds files of two versions.
+"""
+
+FILES_DTYPE = pl.List(pl.Struct({"table": pl.String(), "rows": pl.Int64(), "sha256": pl.String()}))
+"""The column `files` of a manifest table: the data files that the manifest commits.
+
+Each has the name of its table, its number of rows, and the SHA-256 (hex) of its bytes.
+"""
+
+METRIC_KEY = ("metric", "method", "operator", "variant")
+"""The columns that name a metric. A key has no nulls, so '' stands for a method, operator or
+variant that does not apply; the views show it as null."""
+
+METRIC_KEY_SCHEMA: Mapping[str, pl.DataType] = {name: pl.String() for name in METRIC_KEY}
 
 TableRow = dict[str, Any]
 """A row of a table: its values by column."""
@@ -16,25 +31,60 @@ TableRow = dict[str, Any]
 
 @dataclass(frozen=True)
 class Table:
-    """One table: a Parquet file a run, or a profile, whose rows are unique in `key`."""
+    """One table of the lake; its rows are unique in `key`.
+
+    `grain` says in words what a row stands for. The first column of the key names the owner of a
+    row: its run or its profile. An optional table has no file where a run has no rows for it.
+    """
 
     name: str
     grain: str
     key: tuple[str, ...]
     schema: Mapping[str, pl.DataType]
-    is_optional: bool = False  # a run without such rows has no such file
+    is_optional: bool = False
 
     @property
     def owner_column(self) -> str:
-        """The column that says which run, or profile, a row is of."""
+        """The column with the id of the run or profile that a row belongs to."""
         return self.key[0]
 
+    @property
+    def is_manifest(self) -> bool:
+        """Whether its files list data files, and commit them."""
+        return "files" in self.schema
+
+    @property
+    def owner_kind(self) -> str:
+        """What owns a row, as a word for messages: `run` or `profile`."""
+        return self.owner_column.removesuffix("_id")
+
     def frame(self, rows: list[TableRow]) -> pl.DataFrame:
-        """The rows as a frame of exactly this table's columns and types."""
+        """The rows as a frame with exactly the columns and types of this table."""
         return pl.DataFrame(rows, schema=dict(self.schema), orient="row", strict=True)
 
 
-# In the tables below, '' stands for a method, operator or variant that does not apply: a key has no
-# nulls. The views show it as null.
-METRIC_KEY = ("metric", "method", "operator", "variant")
-METRIC_KEY_SCHEMA = {name: pl.String() for name in METRIC_KEY}
+class TableGroup(Mapping[str, Table]):
+    """Tables that are written together, by name: a manifest table and its data tables.
+
+    The file of the manifest table is written last. It lists the files of the data tables, and the
+    run, analysis or profile exists as soon as it does.
+    """
+
+    def __init__(self, manifest_table: Table, *data_tables: Table) -> None:
+        self.manifest_table = manifest_table
+        self.data_tables = data_tables
+        self._tables = {table.name: table for table in (manifest_table, *data_tables)}
+
+    def __getitem__(self, name: str) -> Table:
+        return self._tables[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tables)
+
+    def __len__(self) -> int:
+        return len(self._tables)
+
+    @property
+    def owner_column(self) -> str:
+        """The column with the id of the run or profile; the same in every table of the group."""
+        return self.manifest_table.owner_column

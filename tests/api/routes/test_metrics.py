@@ -9,7 +9,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from prunelake.analysis.analyse import analyse
-from prunelake.lake.attempt_log import ATTEMPTS_FOLDER, Attempt, compare_and_swap
+from prunelake.lake.attempt_log import Attempt, compare_and_swap
+from prunelake.lake.paths import ATTEMPTS_FOLDER
 from prunelake.lake.publish import publish
 from tests.support.api_client import api_client
 from tests.support.example_runs import explained_run, judged_run
