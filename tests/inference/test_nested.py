@@ -204,7 +204,7 @@ def test_a_row_larger_than_the_memory_is_run_in_parts_of_its_levels(
     (expected,) = NestedModel(model, ORDER).log_likelihoods([query])
     for tokens in (1, 2 * 13, 3 * 13):
         monkeypatch.setattr(
-            "prunelake.inference.nested._max_tokens_in_memory", lambda _, tokens=tokens: tokens
+            "prunelake.inference.nested.max_tokens_in_memory", lambda _, tokens=tokens: tokens
         )
         nested = NestedModel(model, ORDER)
         tried = with_memory_for(nested, 1, monkeypatch)

@@ -7,7 +7,7 @@ from scipy.stats import entropy
 from transformers import PreTrainedModel
 
 from prunelake.errors import ModelError
-from prunelake.inference import nested as nested_module
+from prunelake.inference import batches
 from prunelake.models.removal import removed
 from prunelake.spec import Strategy, Unit
 from prunelake.strategies.greedy import greedy_order
@@ -181,7 +181,7 @@ def test_an_order_does_not_depend_on_how_much_runs_together(
 ) -> None:
     model = tiny_model("gemma3")
     expected = searched(name, model)
-    monkeypatch.setattr(nested_module, "CPU_BATCH_TOKENS", budget)
+    monkeypatch.setattr(batches, "CPU_BATCH_TOKENS", budget)
     found = searched(name, model)
     assert found.layers == expected.layers
     np.testing.assert_allclose(found.importance, expected.importance, atol=1e-5, rtol=1e-4)

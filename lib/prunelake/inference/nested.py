@@ -23,6 +23,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from prunelake.errors import ModelError, UnknownLayer
+from prunelake.inference.batches import batches, fastest_batch_tokens, max_tokens_in_memory
 from prunelake.inference.branches import Branches, LevelMasks
 from prunelake.inference.prefix_tree import PrefixTree, ScoringQuery, batch_inputs, build_trees
 from prunelake.models.decoder_map import attention_layers, removable_modules
@@ -37,18 +38,6 @@ MAX_LOGIT_ELEMENTS = 2**25
 
 CPU_CACHE_ELEMENTS = 2**19
 """Logits that a CPU sums at a time: they and their exponentials stay in its cache."""
-
-CPU_BATCH_TOKENS = 4096
-"""Tokens that a CPU runs together: more are not faster."""
-
-GPU_BATCH_TOKENS = 2**17
-"""Tokens that a GPU runs together, if its memory holds them."""
-
-MAX_PADDING_SHARE = 1 / 16
-"""Share of the budget: a batch with more padding costs more than another pass."""
-
-CPU_ACTIVATION_BYTES = 2**31
-"""Memory for activations on a CPU, beside the weights."""
 
 Progress = Callable[[int, int], None]
 BatchScorer = Callable[[list[PrefixTree]], Sequence[FloatArray]]
@@ -85,10 +74,8 @@ class NestedModel:
         self._parts = removable_modules(model, unit)
         self.level_masks: Final = LevelMasks.nested(tuple(removal_order), len(self.layers), unit)
         """The levels of the removal order; each query may be asked at other levels."""
-        self._largest_row = _max_tokens_in_memory(model)
-        self.token_budget = token_budget or min(
-            self._largest_row, CPU_BATCH_TOKENS if model.device.type == "cpu" else GPU_BATCH_TOKENS
-        )
+        self._largest_row = max_tokens_in_memory(model)
+        self.token_budget = token_budget or min(self._largest_row, fastest_batch_tokens(model))
         self.forward_tokens = 0.0
         """Tokens that went through the whole model, counted in layer passes."""
         config = text_config(model)
@@ -153,7 +140,7 @@ class NestedModel:
             )
         answers: list[FloatArray] = [np.empty(0)] * len(rows)
         done, total = 0, sum(row.option_count for row in rows)
-        for numbers in self._batches(rows, share):
+        for numbers in batches(rows, lambda: self.token_budget * share):
             with matmul_precision(self.model):
                 found = self._score_within_memory([rows[n] for n in numbers], score)
             for n, answer in zip(numbers, found, strict=True):
@@ -179,14 +166,14 @@ class NestedModel:
         return hidden, branches
 
     def target_log_likelihoods(
-        self, hidden: Tensor, states: Branches, rows: Sequence[PrefixTree]
+        self, hidden: Tensor, branches: Branches, rows: Sequence[PrefixTree]
     ) -> tuple[Tensor, list[tuple[int, int, int]]]:
         """Log-likelihoods [targets] in float32, and the row, answer and level of each target.
 
         The levels of one state have the same: the first stands for them. The head runs once a
         position that predicts something, in chunks of bounded memory.
         """
-        places = states.read_locations(hidden.shape[1])
+        places = branches.read_locations(hidden.shape[1])
         where = [place for _, _, found in places for place in found]
         targets: list[tuple[int, int]] = []  # index into where, token
         owners: list[tuple[int, int, int]] = []
@@ -216,33 +203,16 @@ class NestedModel:
     @torch.inference_mode()
     def _score_options(self, rows: list[PrefixTree], masks: LevelMasks) -> list[FloatArray]:
         """For each row an array [levels, answers] of log-likelihoods."""
-        hidden, states = self.run_batch(rows, batch_inputs(rows, self.model.dtype), masks)
-        values, owners = self.target_log_likelihoods(hidden, states, rows)
+        hidden, branches = self.run_batch(rows, batch_inputs(rows, self.model.dtype), masks)
+        values, owners = self.target_log_likelihoods(hidden, branches, rows)
         width = max(row.option_count for row in rows)
         sums = np.zeros((len(rows), width, max(row.levels[-1] for row in rows) + 1))
         np.add.at(sums, tuple(np.array(owners).T), values.double().cpu().numpy())
         answers = [np.zeros((len(row.levels), width)) for row in rows]
-        for row, levels in states.rows_and_levels():
+        for row, levels in branches.rows_and_levels():
             for level in levels:
                 answers[row][rows[row].levels.index(level)] = sums[row, :, levels[0]]
         return answers
-
-    def _batches(self, rows: Sequence[PrefixTree], share: float) -> Iterator[list[int]]:
-        """Numbers of rows of like length, shorter ones first."""
-        batch: list[int] = []
-        states = used = 0  # of the batch, and tokens x levels without padding
-        for n in sorted(range(len(rows)), key=lambda n: len(rows[n].tokens)):
-            row, own = rows[n], len(rows[n].levels)
-            used += own * len(row.tokens)
-            tokens = (states + own) * len(row.tokens)
-            budget = self.token_budget * share
-            if batch and (tokens > budget or tokens - used > budget * MAX_PADDING_SHARE):
-                yield batch
-                batch, states, used = [], 0, own * len(row.tokens)
-            batch.append(n)
-            states += own
-        if batch:
-            yield batch
 
     def _score_within_memory(
         self, rows: list[PrefixTree], score: BatchScorer
@@ -275,28 +245,18 @@ class NestedModel:
         return [np.concatenate([self._score_within_memory([part], score)[0] for part in parts])]
 
     @contextmanager
-    def _branching(self, states: Branches) -> Iterator[None]:
+    def _branching(self, branches: Branches) -> Iterator[None]:
         with ExitStack() as stack:
             for number, layer in enumerate(self.layers):
                 hook = layer.block.register_forward_pre_hook(
-                    lambda _, args, kwargs, n=number: states.enter_block(n, args, kwargs),
+                    lambda _, args, kwargs, n=number: branches.enter_block(n, args, kwargs),
                     with_kwargs=True,
                 )
                 stack.callback(hook.remove)
                 for part in self._parts[number]:
-                    gate = partial(states.gate, is_attention=part.is_attention)
+                    gate = partial(branches.gate, is_attention=part.is_attention)
                     stack.enter_context(replaced_forward(part.module, gate))
             yield
-
-
-def _max_tokens_in_memory(model: PreTrainedModel) -> int:
-    """The number of tokens that fit into memory, by the widest activations of a block."""
-    config = text_config(model)
-    widest = 8 * config.hidden_size + 4 * (getattr(config, "intermediate_size", None) or 0)
-    free = CPU_ACTIVATION_BYTES
-    if model.device.type == "cuda":
-        free = torch.cuda.mem_get_info(model.device)[0] // 2
-    return max(1, int(free / (widest * model.dtype.itemsize)))
 
 
 def _log_normalisers(logits: Tensor) -> Tensor:
