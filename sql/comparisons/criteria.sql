@@ -1,5 +1,5 @@
--- The view criteria with other margins, by another metric of calibration or another calibrator, or
--- over some runs only.
+-- The view criteria with other margins, another metric of calibration or another calibrator, or for
+-- some runs only.
 create macro criteria_at(
     accuracy_margin := 0.02,
     faithfulness_margin := 0.02,
@@ -42,7 +42,7 @@ create macro criteria_at(
         select
             *,
             if(criterion = 'calibration', calibration_metric, criterion) as metric,
-            -- Only confidence is recalibrated.
+            -- Recalibration changes the confidence only.
             if(criterion = 'calibration', calibrator, null) as measured_with,
             case criterion
                 when 'accuracy' then accuracy_margin
@@ -170,7 +170,7 @@ create macro criteria_at(
         margin,
         is_met,
         n,
-        -- The half width of an interval goes with 1 / sqrt(n).
+        -- The half width of an interval is proportional to 1 / sqrt(n).
         case
             when not is_met and loss < margin
                 then try_cast(ceil(n * ((loss_bound - loss) / (margin - loss)) ** 2) as bigint)
@@ -195,8 +195,9 @@ from criteria_at();
 
 comment on view criteria is
 'run x level above 0 x calibrator x criterion. Whether a level is shown to be no worse than the
-unpruned model, as it is (calibrator null) and with its confidence recalibrated by temperature.
-criterion: accuracy, calibration (ECE), comprehensiveness and sufficiency (as of headlines). loss is
-delta in the bad direction, loss_bound the upper end of its one-sided 95 % interval; is_met where
-that lies below margin, 0.02. n_needed: about how many examples could show it if loss stays as it
-is. is_level_met: all four are; is_reached: at every shallower level with explanations, too.';
+unpruned model: without recalibration (calibrator null) and with its confidence recalibrated by
+temperature. criterion: accuracy, calibration (ECE), comprehensiveness and sufficiency (of
+headlines). loss: delta in the worse direction. loss_bound: the upper end of its one-sided 95 %
+interval. is_met: loss_bound is below margin, 0.02. n_needed: about how many examples would meet
+the criterion if loss stayed the same. is_level_met: all four criteria are met. is_reached: they
+are also met at every shallower level with explanations.';

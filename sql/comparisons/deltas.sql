@@ -30,8 +30,8 @@ from lake.metrics as measured
 inner join lake.runs as runs on measured.run_id = runs.run_id;
 
 comment on view deltas is
-'run x level x metric (x method, operator, variant). Each metric beside level 0, over the n examples
-that have it at both: the difference with its 95 % interval (delta_low, delta_high), the 90 % one
-that has to lie within a margin to pass two one-sided tests (equivalence_low, equivalence_high), and
-the two-sided p of no difference; is_worse is of the estimate alone. A recalibrated metric (variant
-is its calibrator) is set beside level 0 as it was.';
+'run x level x metric (x method, operator, variant). The difference of each metric from level 0,
+over the n examples with values at both: with its 95 % interval (delta_low, delta_high), the 90 %
+interval that must lie within a margin to pass two one-sided tests (equivalence_low,
+equivalence_high), and the two-sided p-value. is_worse compares the estimates only. A recalibrated
+metric (variant is its calibrator) is compared with level 0 without recalibration.';

@@ -9,5 +9,5 @@ semi join headline_keys as keys
         and correlations.variant is not distinct from keys.variant;
 
 comment on view headline_correlations is
-'run x metric x scope. The rows of correlations that stand for a metric: their method, operator and
-variant are those of headline_keys.';
+'run x metric x scope. The rows of correlations that represent a metric, by the keys of
+headline_keys.';

@@ -11,7 +11,7 @@ where
     (metrics.method is null or metrics.method = headlines.method)
     and (metrics.operator is null or metrics.operator = headlines.operator)
     and (metrics.variant is null or metrics.variant = headlines.variant)
--- A published table may give a metric of one method and, beside it, of none.
+-- A published table may give a metric with a method and again without; the first counts.
 qualify
     rank() over (
         partition by metrics.run_id, metrics.metric
@@ -19,5 +19,5 @@ qualify
     ) = 1;
 
 comment on view headline_keys is
-'run x metric. The method, operator and variant of the rows that stand for a metric where only one
-value is shown: those of headlines, null where the metric has none.';
+'run x metric. The method, operator and variant of the rows that represent a metric where only one
+value is shown: for metrics of explanations those of headlines, for other metrics null.';

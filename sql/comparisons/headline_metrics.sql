@@ -65,7 +65,7 @@ left join metrics as random
         and metrics.variant is not distinct from random.variant;
 
 comment on view headline_metrics is
-'run x level x metric. The one row that stands for a metric (its key is in headline_keys): value
-with its 95 % interval over n examples and random_value, that of a random ranking; paired_value
-beside unpruned_value over the paired_n examples known at both, with their difference as in deltas;
-the verdict as in verdicts, null where is_judged is false.';
+'run x level x metric. The row that represents a metric, by the key of headline_keys: value with
+its 95 % interval over n examples, and random_value, the value of a random ranking. paired_value
+and unpruned_value are over the paired_n examples with values at both levels, with their
+difference as in deltas. verdict is that of verdicts, null if is_judged is false.';

@@ -19,6 +19,6 @@ qualify row_number() over (
 ) = 1;
 
 comment on view headlines is
-'run: one row a run that explains. The method, operator and variant of AOPC it is summed up by:
-kernel_shap, delete_text and eraser if there are, else the first by name; random never. Null where a
-published table does not tell.';
+'run: one row for each run with explanations. The method, operator and variant of the AOPC that
+represents the run: kernel_shap, delete_text and eraser if the run has them, else the first by
+name, but never the random ranking. Null if a published table does not give them.';

@@ -19,7 +19,7 @@ from lake.metrics as measured
 inner join lake.runs as runs on measured.run_id = runs.run_id;
 
 comment on view metrics is
-'run x level x metric (x method, operator, variant; null where they do not apply). Every metric with
-its 95 % interval over n examples; note says why something is null; higher_is_better is null where
-neither direction is. variant of a metric of confidence is a calibrator (see recalibration), null as
-the model gives it.';
+'run x level x metric (x method, operator, variant; null if they do not apply). Every metric with
+its 95 % interval over n examples. note says why a value is null. higher_is_better is null if
+neither direction is better. The variant of a metric of confidence is its calibrator (see
+recalibration), null without recalibration.';

@@ -1,4 +1,4 @@
--- The view pareto among some runs only: what no longer counts dominates nothing.
+-- The view pareto for some runs only: a level of any other run dominates nothing.
 create macro pareto_among(run_ids := null) as table
     with known as (
         select *
@@ -32,7 +32,7 @@ create macro pareto_among(run_ids := null) as table
         inner join runs on known.run_id = runs.run_id
     ),
 
-    -- Of several devices, the one that was measured last.
+    -- If several devices were measured, the last one counts.
     cost as (
         select
             run_id,
@@ -101,9 +101,9 @@ create view pareto as
 from pareto_among();
 
 comment on view pareto is
-'run x level x metric with a direction and a value (explanations by the method, operator and variant
-of headlines). What a level costs, removed_layers of layer_count attention layers, against its
-value; and what it saves, as efficiency tells of the device that was profiled last (null where none
-was). is_undominated: among all runs of the same model, revision and task no level removes at least
-as many layers with a value at least as good, one of the two strictly; equal ones do not dominate
-each other. verdict is that of verdicts, null at level 0.';
+'run x level x metric with a direction and a value (explanations by the method, operator and
+variant of headlines). The value of a metric against the number of removed layers (removed_layers
+of layer_count attention layers), with the savings in efficiency on the device that was profiled
+last (null if none was). is_undominated: no level of any run of the same model, revision and task
+removes at least as many layers with a value at least as good, and is better in one of the two.
+verdict is that of verdicts, null at level 0.';

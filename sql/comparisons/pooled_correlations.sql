@@ -23,7 +23,7 @@ paired as (
     where
         accuracies.metric = 'accuracy'
         and metrics.metric != 'accuracy'
-        -- Recalibrated, a metric is no other one.
+        -- A recalibrated metric is not a further metric.
         and not exists (
             select 1
             from calibrated
@@ -47,7 +47,7 @@ pooled as (
         variant,
         count(distinct run_id) as run_count,
         count(*) as point_count,
-        -- Bakdash and Marusich (2017): each run has its own intercept, all have one slope.
+        -- Bakdash and Marusich (2017): each run has its own intercept, all runs share one slope.
         count(*) - count(distinct run_id) - 1 as degrees_of_freedom,
         max(abs(accuracy_within)) < 1e-12 as is_accuracy_constant,
         max(abs(value_within)) < 1e-12 as is_value_constant,
@@ -93,7 +93,7 @@ select
     operator,
     variant,
     repeated_measures,
-    -- Fisher's z, whose variance is 1 / (degrees of freedom - 1); 1.96 in full.
+    -- Fisher's z has the variance 1 / (degrees of freedom - 1). The factor is 1.96 in full.
     tanh(
         atanh(repeated_measures) - 1.959963984540054 / sqrt(degrees_of_freedom - 1)
     ) as repeated_measures_low,
@@ -109,7 +109,7 @@ select
 from known;
 
 comment on view pooled_correlations is
-'strategy x metric (x method, operator, variant). Accuracy against each other metric over all levels
-of all runs (models x tasks): repeated_measures is the correlation within runs, each with its own
-mean, its interval as if levels were independent; pooled_pearson ignores which run a level is of;
-is_simpson warns that the two disagree in sign, so that the pooled one misleads.';
+'strategy x metric (x method, operator, variant). Correlation of accuracy with each other metric
+over all levels of all runs (models x tasks). repeated_measures: the correlation within runs, each
+with its own mean; its interval treats the levels as independent. pooled_pearson ignores the runs.
+is_simpson: the two have different signs, so that pooled_pearson is misleading.';

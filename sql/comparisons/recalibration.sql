@@ -33,8 +33,9 @@ inner join lake.runs as runs on recalibrated.run_id = runs.run_id;
 
 comment on view recalibration is
 'run x level x calibrator x metric. A metric of confidence before and after recalibration, over n
-examples, each recalibrated by what was fitted to the others. gain: how much better after than
-before (positive is better, whatever the direction of the metric), with its 95 % interval and
-two-sided p. delta: after recalibration beside unpruned_value, that of level 0 as it was; its 95 %
-interval, the 90 % one (equivalence_low, equivalence_high) and two-sided p. No prediction changes,
-and so no accuracy. Where value is null, note says why.';
+examples. The calibrator of an example was fitted without that example. gain: the improvement by
+recalibration (positive is better, whatever the direction of the metric), with its 95 % interval
+and two-sided p-value. delta: the difference of the recalibrated value from unpruned_value, which
+is that of level 0 without recalibration; with its 95 % interval, its 90 % interval
+(equivalence_low, equivalence_high) and two-sided p-value. Predictions and accuracy do not change.
+note says why value is null.';

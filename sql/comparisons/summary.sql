@@ -30,7 +30,7 @@ where shown.metric in ('accuracy', 'ece', 'comprehensiveness', 'sufficiency')
 group by runs.run_id, runs.model, runs.strategy, runs.task, shown.level;
 
 comment on view summary is
-'run x level. The headline metrics side by side, each with its difference from the unpruned model
-and its verdict: accuracy and ECE over n examples, comprehensiveness and sufficiency (AOPC) over
-explained_n examples by the method and operator of headlines. n, is_accuracy_stable and the verdicts
-are null where a table was published without examples.';
+'run x level. The headline metrics side by side, each with its difference from level 0 and its
+verdict: accuracy and ECE over n examples; comprehensiveness and sufficiency (AOPC) over
+explained_n examples, by the method and operator of headlines. n, is_accuracy_stable and the
+verdicts are null if a table was published without examples.';

@@ -1,4 +1,4 @@
--- The view verdicts with other margins, another false discovery rate, or over some runs only.
+-- The view verdicts with other margins, another false discovery rate, or for some runs only.
 create macro verdicts_at(
     accuracy_margin := 0.02, metric_margin := 0.02, false_discovery_rate := 0.05, run_ids := null
 ) as table
@@ -19,7 +19,7 @@ create macro verdicts_at(
         select
             * exclude (p_rank, test_count),
             case when metric = 'accuracy' then accuracy_margin else metric_margin end as margin,
-            -- Benjamini and Hochberg (1995), over all cells asked for.
+            -- Benjamini and Hochberg (1995), over all metrics of the requested runs.
             min(
                 case when p_value is not null then least(1, p_value * test_count / p_rank) end
             ) over (
@@ -111,7 +111,8 @@ create macro verdicts_at(
             when not is_changed and not is_equivalent
                 then 'a difference up to smallest_detectable could have been missed'
         end as reason,
-        -- Found with a chance of 80 % by a single test at 5 %: the two normal quantiles added up.
+        -- A single test at 5 % finds it with a probability of 80 %: the sum of the two normal
+        -- quantiles.
         case when not is_changed then 2.8015852 * delta_se end as smallest_detectable,
         delta,
         delta_low,
@@ -130,8 +131,8 @@ from verdicts_at();
 
 comment on view verdicts is
 'run x level above 0 x metric (x method, operator, variant) that can be tested. Accuracy is stable
-where its 90 % interval against level 0 (accuracy_low, accuracy_high) lies within 0.02; a metric has
-changed where p_adjusted, false-discovery controlled over all rows, is at most 0.05, and is_shown_worse if that is for the
-worse. verdict: hidden degradation (stable and worse), visible degradation (accuracy fell and
-worse), equivalent (within 0.02), improved, inconclusive with its reason; null where nothing can be
-tested.';
+if its 90 % interval against level 0 (accuracy_low, accuracy_high) lies within 0.02. A metric has
+changed if p_adjusted is at most 0.05, after correction for many tests (false discovery rate over
+all rows); is_shown_worse: it has changed for the worse. verdict: hidden degradation (worse while
+accuracy is stable), visible degradation (worse and accuracy fell), equivalent (within 0.02),
+improved, or inconclusive with its reason; null if nothing can be tested.';

@@ -11,12 +11,12 @@ R = str(RUN["run_id"])
 
 
 def curve(drops: list[float], **columns: Any) -> list[dict[str, Any]]:
-    """One deletion curve of example `a` at level 0 unless said otherwise."""
+    """A deletion curve, of example `a` at level 0 by default."""
     place: dict[str, Any] = {"level": 0, "example_id": "a"} | columns
     return [deletion(R, fraction=(i + 1) / 10, drop=drop, **place) for i, drop in enumerate(drops)]
 
 
-def test_aopc_by_hand(tmp_path: Path) -> None:
+def test_aopc_equals_values_worked_by_hand(tmp_path: Path) -> None:
     write_raw(tmp_path, RUN, deletions=curve([0.125, 0.25, 0.375]))
     key = {
         "run_id": R,
@@ -33,7 +33,7 @@ def test_aopc_by_hand(tmp_path: Path) -> None:
     ]
 
 
-def test_a_curve_with_a_point_that_is_no_number_has_no_area(tmp_path: Path) -> None:
+def test_the_area_is_null_if_a_point_is_nan(tmp_path: Path) -> None:
     write_raw(
         tmp_path,
         RUN,
@@ -45,7 +45,7 @@ def test_a_curve_with_a_point_that_is_no_number_has_no_area(tmp_path: Path) -> N
     assert rows == [{"value": 0.25, "n": 1}]
 
 
-def test_faithfulness_averages_seeds_first_and_compares_with_random(tmp_path: Path) -> None:
+def test_faithfulness_averages_seeds_then_examples_and_compares_with_random(tmp_path: Path) -> None:
     write_raw(
         tmp_path,
         RUN,

@@ -1,4 +1,4 @@
-"""Views that compare attributions: given rows and expected rows, scipy and sets on random ones."""
+"""Views that compare attributions: expected rows by hand; on random rows sets and scipy."""
 
 import math
 import tempfile
@@ -78,7 +78,7 @@ def mean(values: list[float | None]) -> float | None:
     return fmean(known) if known else None
 
 
-def test_overlap_and_spearman_by_hand(tmp_path: Path) -> None:
+def test_overlap_and_spearman_equal_values_worked_by_hand(tmp_path: Path) -> None:
     write_raw(
         tmp_path,
         RUN,
@@ -105,7 +105,7 @@ def test_overlap_and_spearman_by_hand(tmp_path: Path) -> None:
     ]
 
 
-def test_of_equal_scores_the_earlier_token_is_on_top(tmp_path: Path) -> None:
+def test_the_earlier_of_two_tokens_with_equal_scores_ranks_higher(tmp_path: Path) -> None:
     write_raw(
         tmp_path,
         RUN,
@@ -117,13 +117,13 @@ def test_of_equal_scores_the_earlier_token_is_on_top(tmp_path: Path) -> None:
     )
     rows = rows_of(tmp_path, "select overlap_5, spearman from paired_attributions order by level")
     assert [r["overlap_5"] for r in rows] == [1, 0, 1]
-    # Where all scores of one side are equal there is no rank correlation.
+    # The rank correlation is undefined if all scores of one attribution are equal.
     assert [r["spearman"] for r in rows] == [None] * 3
 
 
 @settings(max_examples=repeats(10, 25), deadline=None)
 @given(st.lists(random_scores, min_size=1, max_size=3))
-def test_random_pairs_equal_scipys_and_those_of_sets(examples: list[Scores]) -> None:
+def test_overlap_and_spearman_equal_those_of_sets_and_scipy(examples: list[Scores]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         lake = lake_of(folder, examples)
         pairs = rows_of(lake, "from attribution_pairs")
@@ -191,7 +191,7 @@ def test_level_overlaps_average_seeds_then_examples(examples: list[Scores]) -> N
             assert row["spearman"] in (1, None)
 
 
-def test_pairs_share_method_seed_example_and_run(tmp_path: Path) -> None:
+def test_pairs_have_the_same_method_example_and_run(tmp_path: Path) -> None:
     unpruned = [("a", "lime", 0, UP), ("a", "lime", 1, DOWN), ("a", "kernel_shap", 0, DOWN)]
     write(
         tmp_path,
@@ -237,7 +237,7 @@ def test_pairs_share_method_seed_example_and_run(tmp_path: Path) -> None:
     ]
 
 
-def test_agreement_averages_seeds_first(tmp_path: Path) -> None:
+def test_agreement_averages_seeds_then_examples(tmp_path: Path) -> None:
     write(
         tmp_path,
         RUN,
@@ -280,7 +280,7 @@ def test_seed_agreement_averages_the_pairs_of_an_example_first(tmp_path: Path) -
     ]
 
 
-def test_the_random_ranking_is_compared_with_nothing(tmp_path: Path) -> None:
+def test_the_random_ranking_has_no_pairs(tmp_path: Path) -> None:
     write(
         tmp_path,
         RUN,
@@ -313,7 +313,7 @@ def test_the_random_ranking_is_compared_with_nothing(tmp_path: Path) -> None:
         ([1.0, 2.0, 3.0, 4.0], OTHER_COUNT),
     ],
 )
-def test_an_attribution_with_a_problem_is_in_no_pair_but_in_excluded(
+def test_an_attribution_with_a_problem_is_excluded_and_has_no_pairs(
     tmp_path: Path, scores: list[float | None] | None, reason: str
 ) -> None:
     write(
@@ -322,7 +322,7 @@ def test_an_attribution_with_a_problem_is_in_no_pair_but_in_excluded(
         examples=[example(R, "a"), example(R, "b")],
         attributions=[
             attribution(R, 0, "a", UP),
-            # Every seed and method of it has the same problem, which is one reason.
+            # All its seeds and methods have the same problem, which is one reason.
             *(
                 attribution(R, 1, "a", [], method, seed) | {"scores": scores}
                 for method in ("lime", "kernel_shap")
@@ -356,7 +356,7 @@ def test_an_example_may_be_excluded_for_several_reasons(tmp_path: Path) -> None:
     assert rows_of(tmp_path, "select seed from paired_attributions") == [{"seed": 2}]
 
 
-def test_where_the_prompts_tokens_are_unknown_unequal_counts_make_no_pair(tmp_path: Path) -> None:
+def test_different_token_counts_make_no_pair_if_the_prompt_is_unknown(tmp_path: Path) -> None:
     write_raw(
         tmp_path,
         RUN,
@@ -365,7 +365,7 @@ def test_where_the_prompts_tokens_are_unknown_unequal_counts_make_no_pair(tmp_pa
             attribution(R, 0, "a", UP),
             attribution(R, 1, "a", DOWN),
             attribution(R, 2, "a", [1, 2]),
-            # Nor has the run an example of this one.
+            # The run has no row in examples for this one either.
             attribution(R, 0, "b", [1, 2]),
         ],
     )
@@ -381,7 +381,7 @@ def test_where_the_prompts_tokens_are_unknown_unequal_counts_make_no_pair(tmp_pa
     assert rows_of(tmp_path, "from excluded") == []
 
 
-def test_tokens_are_those_of_the_runs_own_prompt(tmp_path: Path) -> None:
+def test_token_counts_are_compared_with_the_prompt_of_the_same_run(tmp_path: Path) -> None:
     write_raw(tmp_path, RUN, examples=[example(R, "a")], attributions=[attribution(R, 0, "a", UP)])
     other = run_row("other")
     o = str(other["run_id"])

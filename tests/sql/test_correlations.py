@@ -22,7 +22,7 @@ KEY = ("run_id", "metric", "method", "operator", "variant")
 
 
 def answers(level: int, correct: int, confidence: float, run_id: str = R) -> list[dict[str, Any]]:
-    """Four predictions, so many of them correct, all of one confidence."""
+    """Four predictions with the same confidence, of which `correct` are right."""
     other = math.log(1 - confidence) - math.log(confidence)
     return [
         prediction(run_id, level, f"test:{i}", [0.0, other], 0 if i < correct else 1)
@@ -40,7 +40,7 @@ def one(lake: Path, metric: str, scope: str = "all") -> dict[str, Any]:
     return row
 
 
-def test_correlation_by_hand(tmp_path: Path) -> None:
+def test_correlations_equal_values_worked_by_hand(tmp_path: Path) -> None:
     write(
         tmp_path,
         RUN,
@@ -77,13 +77,13 @@ def test_correlation_by_hand(tmp_path: Path) -> None:
     assert [row[name] for name in KINDS] == [pytest.approx(1)] * 3
 
 
-def test_metrics_of_some_levels_pair_by_level(tmp_path: Path) -> None:
+def test_a_metric_of_some_levels_is_paired_by_level(tmp_path: Path) -> None:
     correct = [4, 1, 3, 2]
     write(
         tmp_path,
         RUN,
         predictions=[p for level in range(4) for p in answers(level, correct[level], 0.75)],
-        # Not level 1, where accuracy would turn the sign.
+        # Level 1 does not count: its accuracy would change the sign.
         deletions=[explained(0, 0.5), explained(2, 0.375), explained(3, 0.25)],
     )
     row = one(tmp_path, "comprehensiveness")
@@ -97,13 +97,13 @@ def test_metrics_of_some_levels_pair_by_level(tmp_path: Path) -> None:
         ([(4, 0.9), (2, 0.8)], "mean_confidence", "fewer than 3 levels"),
         ([(2, 0.9), (2, 0.8), (2, 0.7)], "mean_confidence", "constant accuracy"),
         ([(4, 0.75), (2, 0.75), (1, 0.75)], "mean_confidence", "constant metric"),
-        # One confidence for right and wrong alike: 1/2 wherever it is defined.
+        # The confidence does not depend on correctness: AUROC is 1/2 where it is defined.
         ([(3, 0.9), (2, 0.8), (1, 0.7)], "auroc", "constant metric"),
         ([(4, 0.9), (2, 0.8), (1, 0.7)], "auroc", "fewer than 3 levels"),
         ([(4, 0.9), (4, 0.8), (4, 0.7)], "auroc", "fewer than 3 levels"),
     ],
 )
-def test_what_has_no_correlation_is_null_with_the_reason(
+def test_an_undefined_correlation_is_null_with_the_reason(
     tmp_path: Path, levels: list[tuple[int, float]], metric: str, note: str
 ) -> None:
     write(
@@ -116,7 +116,7 @@ def test_what_has_no_correlation_is_null_with_the_reason(
     assert [row[name] for name in KINDS] == [None] * 3
 
 
-def test_rounding_errors_make_no_ranks(tmp_path: Path) -> None:
+def test_rounding_errors_do_not_decide_ranks(tmp_path: Path) -> None:
     write(
         tmp_path,
         RUN,
@@ -139,10 +139,10 @@ def test_accuracy_is_not_correlated_with_itself_and_keys_are_unique(tmp_path: Pa
     assert "accuracy" not in {r["metric"] for r in rows}
 
 
-def test_the_scope_stable_holds_the_levels_whose_accuracy_is_proven_to_stand(
+def test_the_scope_stable_covers_the_levels_with_stable_accuracy(
     tmp_path: Path,
 ) -> None:
-    # 200 examples of which level 3 loses a half; no loss among 200 leaves less than 0.02 open.
+    # Level 3 loses half of 200 examples. No loss among 200 examples shows a change below 0.02.
     right = [200, 200, 200, 100, 200]
     write(
         tmp_path,
@@ -175,7 +175,7 @@ options = st.lists(st.sampled_from([-2.0, -1.0, 0.0, 0.5]), min_size=2, max_size
         )
     )
 )
-def test_correlations_of_random_metrics_equal_scipys(
+def test_correlations_of_random_metrics_equal_those_of_scipy(
     drawn: tuple[list[list[list[float]]], list[float]],
 ) -> None:
     levels, drops = drawn

@@ -1,4 +1,4 @@
-"""criteria: given differences, and whether each is shown to be no worse than a margin allows."""
+"""criteria: from given differences, whether each is shown to be worse by less than a margin."""
 
 import math
 import tempfile
@@ -36,13 +36,13 @@ def reached(lake: Path, source: str = "criteria") -> set[int]:
     [
         ((0.0, 0.01), True),
         ((0.01, 0.0099), True),
-        ((0.01, 0.01), False),  # it must be inside
+        ((0.01, 0.01), False),  # the bound equals the margin
         ((0.05, 0.01), False),
-        ((-0.3, 0.01), True),  # better is no harm, however much
+        ((-0.3, 0.01), True),  # an improvement of any size passes
         ((-0.3, 0.4), False),
     ],
 )
-def test_a_loss_must_lie_below_the_margin_with_its_bound(
+def test_a_criterion_is_met_if_the_bound_of_the_loss_is_below_the_margin(
     tmp_path: Path, metric: str, loss: tuple[float, float], is_met: bool
 ) -> None:
     compared_run(tmp_path, "run", {1: {metric: loss}})
@@ -57,7 +57,7 @@ def test_a_loss_must_lie_below_the_margin_with_its_bound(
     assert {row["is_level_met"] for row in [row, *rows.values()]} == {is_met}
 
 
-def test_a_criterion_tells_its_cell_and_its_values(tmp_path: Path) -> None:
+def test_a_criterion_has_the_key_and_values_of_its_metric(tmp_path: Path) -> None:
     run_id = compared_run(tmp_path, "run", {2: {"sufficiency": BAD}})
     assert found(tmp_path)[2, "sufficiency"] == {
         "run_id": run_id,
@@ -87,14 +87,14 @@ def test_a_criterion_tells_its_cell_and_its_values(tmp_path: Path) -> None:
     }
 
 
-def test_a_sequence_ends_at_its_first_failure(tmp_path: Path) -> None:
+def test_no_level_after_the_first_failure_is_reached(tmp_path: Path) -> None:
     compared_run(tmp_path, "run", {1: {}, 2: {}, 3: {"ece": BAD}, 4: {}})
     assert reached(tmp_path) == {1, 2}
     met = {key: row["is_level_met"] for key, row in found(tmp_path).items()}
     assert met[4, "accuracy"]
 
 
-def test_levels_without_explanations_are_passed_over_and_never_reached(tmp_path: Path) -> None:
+def test_levels_without_explanations_are_skipped_and_never_reached(tmp_path: Path) -> None:
     absent: dict[str, Loss] = {"comprehensiveness": None, "sufficiency": None}
     compared_run(tmp_path, "run", {1: absent, 2: {}, 3: absent, 4: {}, 5: {"ece": BAD}, 6: absent})
     assert reached(tmp_path) == {2, 4}
@@ -103,14 +103,14 @@ def test_levels_without_explanations_are_passed_over_and_never_reached(tmp_path:
     assert {level for (level, _), row in rows.items() if row["is_level_tested"]} == {2, 4, 5}
 
 
-def test_what_a_level_itself_made_unknown_is_a_failure(tmp_path: Path) -> None:
+def test_an_unknown_loss_of_an_explained_level_is_a_failure(tmp_path: Path) -> None:
     compared_run(tmp_path, "run", {1: {}, 2: {"accuracy": None}, 3: {}})
     assert reached(tmp_path) == {1}
     row = found(tmp_path)[2, "accuracy"]
     assert (row["is_level_tested"], row["note"]) == (True, "no example could be scored")
 
 
-def test_predictions_alone_reach_nothing(tmp_path: Path) -> None:
+def test_no_level_is_reached_without_explanations(tmp_path: Path) -> None:
     judged_run(tmp_path)
     assert reached(tmp_path) == set()
     rows = found(tmp_path)
@@ -123,7 +123,7 @@ def test_predictions_alone_reach_nothing(tmp_path: Path) -> None:
     assert not rows[1, "calibration"]["is_met"]
 
 
-def test_published_values_show_nothing_and_say_so(tmp_path: Path) -> None:
+def test_published_values_meet_no_criterion_and_have_a_note(tmp_path: Path) -> None:
     published_run(tmp_path)
     rows = found(tmp_path)
     assert {row["is_met"] for row in rows.values()} == {False}
@@ -132,7 +132,7 @@ def test_published_values_show_nothing_and_say_so(tmp_path: Path) -> None:
     assert rows[1, "sufficiency"]["note"] == "not measured"
 
 
-def test_recalibration_changes_the_calibration_and_nothing_else(tmp_path: Path) -> None:
+def test_recalibration_changes_the_criterion_calibration_only(tmp_path: Path) -> None:
     levels = {1: {"ece": BAD}, 2: {"ece": BAD, "sufficiency": BAD}, 3: {}}
     compared_run(tmp_path, "run", levels, recalibrated={1: (-0.1, 0.01), 2: (0.0, 0.01), 3: None})
     before = found(tmp_path)
@@ -170,14 +170,14 @@ def test_margins_and_the_metric_of_calibration_are_parameters(tmp_path: Path) ->
     assert reached(tmp_path, f"criteria_at({wide})") == {1}
 
 
-def test_the_rows_needed_shrink_the_interval_to_the_margin(tmp_path: Path) -> None:
+def test_n_needed_shrinks_the_interval_to_the_margin(tmp_path: Path) -> None:
     compared_run(tmp_path, "run", {1: {"ece": UNSURE, "sufficiency": BAD}}, n=100)
     rows = found(tmp_path)
     needed = rows[1, "calibration"]["n_needed"]
     loss, half = UNSURE
     assert loss + half * math.sqrt(100 / needed) <= 0.02 + 1e-12
     assert loss + half * math.sqrt(100 / (needed - 2)) > 0.02
-    # More rows do not help what is worse by itself, nor what is met.
+    # n_needed is null if the loss itself exceeds the margin, and if the criterion is met.
     assert rows[1, "sufficiency"]["n_needed"] is None
     assert rows[1, "accuracy"]["n_needed"] is None
 
@@ -193,7 +193,7 @@ LOSSES = st.one_of(
         st.integers(1, 9), st.dictionaries(st.sampled_from(CRITERIA), LOSSES), min_size=1
     )
 )
-def test_a_level_is_reached_where_a_plain_walk_gets(levels: Levels) -> None:
+def test_is_reached_equals_a_plain_loop_over_the_levels(levels: Levels) -> None:
     expected = set()
     for level in sorted(levels):
         if any(loss + half >= 0.02 for loss, half in filter(None, levels[level].values())):
@@ -208,10 +208,10 @@ def test_a_level_is_reached_where_a_plain_walk_gets(levels: Levels) -> None:
     ("shift", "spread", "is_met"),
     [(0.0, 0.1, True), (-0.015, 0.1, False), (-0.015, 0.01, True), (-0.05, 0.01, False)],
 )
-def test_from_examples_it_is_the_one_sided_t_test(
+def test_loss_bound_equals_that_of_the_one_sided_t_test(
     tmp_path: Path, shift: float, spread: float, is_met: bool
 ) -> None:
-    """Of comprehensiveness, whose drops at level 1 differ by noise and a shift from level 0."""
+    """The drops of comprehensiveness at level 1 are those of level 0 plus noise and a shift."""
     n, margin = 200, 0.02
     drops = np.random.default_rng(0).normal(0.3, 0.05, n)
     change = np.random.default_rng(1).normal(shift, spread, n)
@@ -235,5 +235,5 @@ def test_from_examples_it_is_the_one_sided_t_test(
     assert row["is_met"] is bool(test.pvalue < 0.05) is is_met
     half = change.mean() - test.confidence_interval(0.95).low
     assert row["loss"] == pytest.approx(-change.mean())
-    # A bootstrap of 2,000 replicates knows a standard error to within a few percent.
+    # The standard error from 2,000 replicates is accurate to a few percent.
     assert row["loss_bound"] - row["loss"] == pytest.approx(half, rel=0.08)

@@ -20,7 +20,7 @@ def devices(lake: Path) -> list[tuple[Any, ...]]:
     return [(row["task"], row["level"], row["device"]) for row in rows]
 
 
-def test_a_level_tells_its_size_and_its_speed_over_the_repeats(tmp_path: Path) -> None:
+def test_costs_have_size_and_speed_over_the_repeats(tmp_path: Path) -> None:
     profile_id = profiled(tmp_path)
     rows = rows_of(tmp_path, "from costs order by level")
     assert [row["level"] for row in rows] == [0, 1]
@@ -36,16 +36,17 @@ def test_a_level_tells_its_size_and_its_speed_over_the_repeats(tmp_path: Path) -
         "parameter_count": 90,
         "weight_bytes": 360,
         "kv_bytes_per_token": 48,
-        # 2 sequences of 100 tokens in 1, 1.25 and 1 seconds.
+        # 2 sequences of 100 prompt tokens in 1, 1.25 and 1 seconds.
         "prefill_tokens_per_second": 200.0,
         "prefill_tokens_per_second_low": 160.0,
         "prefill_tokens_per_second_high": 200.0,
-        # 2 of 10 tokens in 2, 2.5 and 2 seconds.
+        # 2 sequences of 10 new tokens in 2, 2.5 and 2 seconds.
         "decode_tokens_per_second": 10.0,
         "decode_tokens_per_second_low": 8.0,
         "decode_tokens_per_second_high": 10.0,
         "peak_bytes": 900,
-        # 4, 5 and 6 seconds of level 0 beside 2, 2.5 and 2: the ratio of the medians is 2.5.
+        # Level 0 takes 4, 5 and 6 seconds, this level 2, 2.5 and 2. The median of the ratios is 2,
+        # while the ratio of the medians is 2.5.
         "prefill_speedup": 2.0,
         "prefill_speedup_low": 2.0,
         "prefill_speedup_high": 3.0,
@@ -61,7 +62,7 @@ def test_a_level_tells_its_size_and_its_speed_over_the_repeats(tmp_path: Path) -
     assert {rows[0][name] for name in ratios} == {1.0}
 
 
-def test_a_run_has_what_was_measured_of_its_levels(tmp_path: Path) -> None:
+def test_a_run_has_the_costs_of_its_levels(tmp_path: Path) -> None:
     run_id = write_raw(tmp_path, run_row(levels=[0, 2], removal_order=[2, 1, 0, 3]))
     profile_id = profiled(tmp_path, decode={0: [4.0], 1: [3.0], 2: [2.0]})
     rows = rows_of(tmp_path, "from efficiency order by level")
@@ -73,7 +74,7 @@ def test_a_run_has_what_was_measured_of_its_levels(tmp_path: Path) -> None:
     assert rows[1]["decode_speedup"] == 2.0
 
 
-def test_each_task_of_a_model_has_what_was_measured_once(tmp_path: Path) -> None:
+def test_every_task_of_a_model_has_the_costs_of_one_profile(tmp_path: Path) -> None:
     for task in ("one", "two"):
         write_raw(tmp_path, run_row(task, task=task, **RUN))
     profiled(tmp_path)
@@ -91,7 +92,7 @@ def test_each_task_of_a_model_has_what_was_measured_once(tmp_path: Path) -> None
         {"removal_order": [1, 2, 0, 3]},
     ],
 )
-def test_other_models_strategies_formats_and_layers_are_not_meant(
+def test_profiles_of_other_models_strategies_formats_or_layers_do_not_apply(
     tmp_path: Path, apart: dict[str, Any]
 ) -> None:
     write_raw(tmp_path, run_row(**RUN | apart))
@@ -99,16 +100,16 @@ def test_other_models_strategies_formats_and_layers_are_not_meant(
     assert devices(tmp_path) == []
 
 
-def test_layers_count_and_not_the_order_behind_the_levels_of_both(tmp_path: Path) -> None:
+def test_the_removed_layers_count_and_not_their_order(tmp_path: Path) -> None:
     levels = {"levels": [0, 2], "task": "same"}
     write_raw(tmp_path, run_row("same", **levels | {"removal_order": [1, 2, 3, 0]}))
     write_raw(tmp_path, run_row("other", **levels | {"removal_order": [1, 3, 2, 0]}))
     profiled(tmp_path, decode={0: [1.0], 1: [1.0], 2: [1.0]})
-    # Without layers 2 and 1, in whatever order they went.
+    # Both lack layers 2 and 1, which they remove in different orders.
     assert [(task, level) for task, level, _ in devices(tmp_path)] == [("same", 0), ("same", 2)]
 
 
-def test_devices_stand_side_by_side_and_each_has_its_own_level_0(tmp_path: Path) -> None:
+def test_each_device_has_its_own_level_0(tmp_path: Path) -> None:
     write_raw(tmp_path, run_row(**RUN))
     profiled(tmp_path, "cpu", {0: [8.0], 1: [4.0]}, device_name="cpu")
     profiled(tmp_path, "gpu", {0: [4.0], 1: [1.0]}, device_name="gpu")
@@ -116,10 +117,10 @@ def test_devices_stand_side_by_side_and_each_has_its_own_level_0(tmp_path: Path)
     assert {row["device"]: row["decode_speedup"] for row in found} == {"cpu": 2.0, "gpu": 4.0}
 
 
-def test_of_several_the_one_of_most_levels_and_then_the_latest_counts(tmp_path: Path) -> None:
+def test_the_profile_with_most_levels_then_the_latest_counts(tmp_path: Path) -> None:
     write_raw(tmp_path, run_row(levels=[0, 1, 2], removal_order=[2, 1, 0, 3]))
     every = {0: [4.0], 1: [2.0], 2: [2.0]}
-    # Orders that part behind these levels: neither takes the other's place.
+    # The orders differ after these levels, so that neither profile replaces the other.
     profiled(tmp_path, "whole", every)
     later = profiled(tmp_path, "later", every, removal_order=[2, 1, 3], created_at=DAY + HOUR)
     profiled(tmp_path, "part", {0: [4.0]}, removal_order=[2, 1], created_at=DAY + 2 * HOUR)
@@ -130,13 +131,13 @@ def test_of_several_the_one_of_most_levels_and_then_the_latest_counts(tmp_path: 
 HOUR = timedelta(hours=1)
 
 
-def test_an_order_that_ends_before_a_level_says_nothing_of_it(tmp_path: Path) -> None:
+def test_an_order_shorter_than_a_level_has_no_costs_for_it(tmp_path: Path) -> None:
     write_raw(tmp_path, run_row(levels=[0, 2], removal_order=[2, 1, 0, 3]))
     profiled(tmp_path, decode={0: [1.0], 2: [1.0]}, removal_order=[2])
     assert devices(tmp_path) == []
 
 
-def test_a_model_without_a_cache_to_share_has_no_share_of_it(tmp_path: Path) -> None:
+def test_a_model_without_a_cache_has_no_share_of_it(tmp_path: Path) -> None:
     row, frames = small_profile()
     nothing = pl.lit(0, pl.Int64).alias("kv_bytes_per_token")
     write_profile(tmp_path, row, {"efficiency": frames["efficiency"].with_columns(nothing)})

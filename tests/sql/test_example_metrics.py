@@ -1,4 +1,4 @@
-"""What each example adds to a metric: given rows and expected rows, brute force, and the marts."""
+"""The metrics of each example: expected rows by hand, brute force, and the marts."""
 
 import math
 import tempfile
@@ -26,7 +26,7 @@ UP, DOWN = [1.0, 2.0, 3.0], [3.0, 2.0, 1.0]
 
 
 def values(lake: Path, where: str = "true") -> dict[str, float]:
-    """The values of one cell of the grain by metric."""
+    """The values of one example at one level, by metric."""
     rows = rows_of(lake, f"select metric, value from example_metrics where {where}")
     found = {row["metric"]: row["value"] for row in rows}
     assert len(found) == len(rows)
@@ -34,14 +34,14 @@ def values(lake: Path, where: str = "true") -> dict[str, float]:
 
 
 def curves(level: int, example_id: str, drops: dict[str, float], **columns: Any) -> list[Any]:
-    """Deletion curves of one point, by kind."""
+    """Deletion curves with one point each, one for each kind."""
     return [
         deletion(R, level, example_id, 0.1, drop, kind=kind, **columns)
         for kind, drop in drops.items()
     ]
 
 
-def test_a_prediction_by_hand(tmp_path: Path) -> None:
+def test_metrics_of_a_prediction_equal_values_worked_by_hand(tmp_path: Path) -> None:
     write_raw(
         tmp_path,
         RUN,
@@ -81,12 +81,12 @@ def test_a_prediction_by_hand(tmp_path: Path) -> None:
     assert names == [dict.fromkeys(("method", "operator", "variant"))]
 
 
-def test_what_cannot_be_computed_has_no_row(tmp_path: Path) -> None:
+def test_a_value_that_cannot_be_computed_has_no_row(tmp_path: Path) -> None:
     write_raw(
         tmp_path,
         RUN,
         predictions=[
-            # Level 0 of `a`, level 1 of `b` cannot be scored.
+            # Level 0 of `a` and level 1 of `b` cannot be scored.
             prediction(R, 0, "a", [math.nan, 0.0, 0.0]),
             prediction(R, 1, "a", HALF) | {"prediction_norm": None, "is_correct_norm": None},
             prediction(R, 0, "b", HALF),
@@ -104,16 +104,16 @@ def test_what_cannot_be_computed_has_no_row(tmp_path: Path) -> None:
     assert values(tmp_path, "level = 1 and example_id = 'a'").keys() == scored
     unpruned = values(tmp_path, "level = 0 and example_id = 'b' and method is null")
     assert {"accuracy_norm", "flip_rate", "kl_from_unpruned", *scored} < unpruned.keys()
-    # Equal scores have a top but no ranks; one seed has no other; a curve that is no number.
+    # Equal scores have an overlap but no rank correlation; there is one seed; the curve is NaN.
     overlaps = {"overlap_5", "overlap_10", "overlap_20"}
     assert values(tmp_path, "level = 0 and method is not null").keys() == overlaps
-    # Of the random ranking nothing is known, so neither is an advantage over it.
+    # The random ranking has no value, so that there is no advantage over it.
     assert values(
         tmp_path, "level = 1 and example_id = 'b' and coalesce(variant, 'eraser') = 'eraser'"
     ).keys() == {"comprehensiveness", *overlaps}
 
 
-def test_faithfulness_is_set_beside_the_random_ranking_of_the_same_example(tmp_path: Path) -> None:
+def test_the_advantage_is_over_the_random_ranking_of_the_same_example(tmp_path: Path) -> None:
     write_raw(
         tmp_path,
         RUN,
@@ -123,12 +123,12 @@ def test_faithfulness_is_set_beside_the_random_ranking_of_the_same_example(tmp_p
             *curves(0, "a", {"comprehensiveness": 0.125, "sufficiency": 0.5}, method="random"),
             *curves(0, "a", {"comprehensiveness": 0.375}, method="random", seed=1),
             *curves(0, "b", {"comprehensiveness": 0.5}),
-            # Of another level and of another operator.
+            # Another level and another operator.
             *curves(1, "b", {"comprehensiveness": 0.75}, method="random"),
             *curves(0, "b", {"comprehensiveness": 0.75}, method="random", operator="delete_text"),
         ],
     )
-    # Nor is a ranking of another run one to beat.
+    # The random ranking of another run does not count either.
     other = run_row("other")
     o = str(other["run_id"])
     drops = {"comprehensiveness": 0.75}
@@ -171,7 +171,7 @@ def test_an_attribution_with_a_problem_keeps_its_deletion_curve(tmp_path: Path) 
     assert values(tmp_path, "variant is null or variant = 'eraser'") == {"comprehensiveness": 0.5}
 
 
-def test_agreement_within_and_across_seeds_by_hand(tmp_path: Path) -> None:
+def test_agreement_within_and_across_seeds_equals_values_worked_by_hand(tmp_path: Path) -> None:
     write_raw(
         tmp_path,
         RUN,
@@ -185,7 +185,7 @@ def test_agreement_within_and_across_seeds_by_hand(tmp_path: Path) -> None:
     overlaps = dict.fromkeys(
         ("overlap_5", "overlap_10", "overlap_20", "cross_overlap_10", "seed_overlap_10"), 1
     )
-    # At level 0 the noise of the method: its seeds say the opposite.
+    # At level 0 the seeds give opposite scores: this is the noise of the method.
     assert values(tmp_path, "level = 0") == overlaps | {
         "attribution_spearman": 1,
         "cross_spearman": -1,
@@ -199,7 +199,7 @@ def test_agreement_within_and_across_seeds_by_hand(tmp_path: Path) -> None:
 
 
 SEEDS, LEVELS, TOKENS = range(3), range(3), 12
-# Few distinct scores, so that ties are common; those of one attribution are not all equal.
+# Few distinct scores, so that ties are common, but not all scores of an attribution are equal.
 scores = st.lists(st.integers(-2, 2), min_size=TOKENS, max_size=TOKENS).filter(
     lambda values: len(set(values)) > 1
 )
@@ -207,7 +207,7 @@ scores = st.lists(st.integers(-2, 2), min_size=TOKENS, max_size=TOKENS).filter(
 
 @settings(max_examples=repeats(8, 15), deadline=None)
 @given(st.fixed_dictionaries(dict.fromkeys(product(LEVELS, SEEDS), scores)))
-def test_agreement_across_seeds_is_that_of_all_ordered_pairs(
+def test_agreement_across_seeds_equals_that_of_all_ordered_pairs(
     given_scores: dict[tuple[int, int], list[int]],
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -249,7 +249,7 @@ def test_agreement_across_seeds_is_that_of_all_ordered_pairs(
 
 
 def random_run(folder: Path) -> None:
-    """Two levels of a dozen examples, some with nothing to score, two seeds, three methods."""
+    """Two levels, a dozen examples of which some cannot be scored, two seeds, three methods."""
     rng = np.random.default_rng(0)
     names = [f"test:{i:02}" for i in range(12)]
     methods = ("lime", "kernel_shap", "random")
@@ -277,7 +277,7 @@ def random_run(folder: Path) -> None:
                 level,
                 name,
                 fraction,
-                # One curve is no number.
+                # One curve is NaN.
                 math.nan if (level, name, method, seed) == cells[0] else float(rng.normal()),
                 method=method,
                 seed=seed,
@@ -334,7 +334,7 @@ MARTS = """
 """
 
 
-def test_the_means_over_examples_are_the_marts_values(tmp_path: Path) -> None:
+def test_the_means_over_examples_equal_the_values_of_the_marts(tmp_path: Path) -> None:
     random_run(tmp_path)
     analyse(tmp_path, R)
     key = "level, method, operator, variant, metric"

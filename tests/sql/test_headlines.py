@@ -53,7 +53,7 @@ def test_explanations_are_those_of_headlines_and_others_have_no_method(tmp_path:
         ),
     ],
 )
-def test_of_several_published_values_the_most_exactly_described_stands_for_a_metric(
+def test_the_most_exactly_described_published_value_represents_a_metric(
     tmp_path: Path, told: list[tuple[str, str, str]], expected: tuple[str | None, ...]
 ) -> None:
     published(tmp_path, *(("comprehensiveness", *key) for key in told))
@@ -68,7 +68,7 @@ def test_of_several_published_values_the_most_exactly_described_stands_for_a_met
     assert rows == [expected]
 
 
-def test_there_is_one_row_a_run_level_and_metric(tmp_path: Path) -> None:
+def test_there_is_one_row_for_each_run_level_and_metric(tmp_path: Path) -> None:
     explained_run(tmp_path, drops=DROPS, copies=10)
     judged_run(tmp_path)
     published_run(tmp_path)
@@ -78,7 +78,7 @@ def test_there_is_one_row_a_run_level_and_metric(tmp_path: Path) -> None:
     assert rows.filter(metric="accuracy").height == rows.filter(metric="ece").height == levels
 
 
-def test_a_row_has_what_the_views_say_of_its_key(tmp_path: Path) -> None:
+def test_a_row_has_the_values_of_the_views_for_its_key(tmp_path: Path) -> None:
     judged_run(tmp_path)
     key = {"level": 1, "metric": "ece"}
     (row,) = query(tmp_path, "from headline_metrics").filter(**key).to_dicts()
@@ -94,7 +94,7 @@ def test_a_row_has_what_the_views_say_of_its_key(tmp_path: Path) -> None:
     assert row["verdict"] == "hidden degradation"
 
 
-def test_explanations_stand_beside_a_random_ranking(tmp_path: Path) -> None:
+def test_explanations_have_the_value_of_a_random_ranking(tmp_path: Path) -> None:
     explained_run(tmp_path, drops=DROPS)
     rows = query(
         tmp_path,
@@ -108,7 +108,7 @@ def test_explanations_stand_beside_a_random_ranking(tmp_path: Path) -> None:
     assert rows == [(0, 0.5, 0.4375), (1, 0.375, 0.3125), (2, 0.25, 0.1875)]
 
 
-def test_what_is_not_judged_has_no_verdict(tmp_path: Path) -> None:
+def test_a_metric_that_is_not_judged_has_no_verdict(tmp_path: Path) -> None:
     explained_run(tmp_path)
     rows = query(tmp_path, "from headline_metrics where not is_judged")
     assert rows["verdict"].null_count() == rows.height

@@ -45,7 +45,7 @@ DIRECTIONS = {
 
 @pytest.fixture
 def lake(tmp_path: Path) -> Path:
-    """Two levels of two examples: level 1 loses the second and explains only the first."""
+    """Two levels of two examples: level 1 gets the second wrong and explains only the first."""
     kinds = ("comprehensiveness", "sufficiency")
     write(
         tmp_path,
@@ -78,7 +78,7 @@ def values(lake: Path, where: str) -> dict[str, Any]:
     return found
 
 
-def test_metrics_of_predictions(lake: Path) -> None:
+def test_metrics_of_predictions_equal_values_worked_by_hand(lake: Path) -> None:
     assert values(lake, "level = 1 and method is null") == {
         "accuracy": 0.5,
         "accuracy_norm": 0.5,
@@ -100,7 +100,7 @@ def test_metrics_of_predictions(lake: Path) -> None:
     }
 
 
-def test_metrics_of_explanations(lake: Path) -> None:
+def test_metrics_of_explanations_equal_values_worked_by_hand(lake: Path) -> None:
     where = "level = 1 and method = 'lime' and coalesce(variant, 'eraser') = 'eraser'"
     assert values(lake, where) == {
         "overlap_5": 1,
@@ -116,7 +116,7 @@ def test_metrics_of_explanations(lake: Path) -> None:
     assert values(lake, where) == {"comprehensiveness": 0.125, "sufficiency": 0.125}
 
 
-def test_metrics_carry_the_runs_names_their_n_and_direction(lake: Path) -> None:
+def test_metrics_have_the_names_of_the_run_n_and_direction(lake: Path) -> None:
     rows = rows_of(lake, "from metrics")
     assert {(r["run_id"], r["model"], r["strategy"], r["task"]) for r in rows} == {
         (R, "m", "random:1", "t")
@@ -134,7 +134,7 @@ def test_keys_of_metrics_are_unique(lake: Path) -> None:
     assert rows_of(lake, f"select {key} from metrics group by all having count(*) > 1") == []
 
 
-def test_deltas_are_against_level_0_and_know_what_is_worse(lake: Path) -> None:
+def test_deltas_compare_with_level_0_and_flag_worse_values(lake: Path) -> None:
     rows = rows_of(lake, "from deltas where level = 1 and (variant is null or variant = 'eraser')")
     found = {
         r["metric"]: (r["unpruned_value"], r["value"], r["delta"], r["is_worse"], r["n"])
@@ -150,7 +150,7 @@ def test_deltas_are_against_level_0_and_know_what_is_worse(lake: Path) -> None:
     assert found["overlap_5"] == (1, 1, 0, False, 1)
 
 
-def test_what_cannot_be_better_or_worse_by_chance_is_not_tested(lake: Path) -> None:
+def test_metrics_that_compare_with_level_0_are_not_tested(lake: Path) -> None:
     rows = rows_of(lake, "select distinct metric, method, is_tested from deltas")
     not_tested = {r["metric"] for r in rows if not r["is_tested"] and r["method"] != "random"}
     assert not_tested == {
@@ -168,7 +168,7 @@ def test_deltas_of_level_0_are_zero(lake: Path) -> None:
     assert {r["delta"] for r in rows} == {0}
 
 
-def test_a_delta_of_what_level_0_lacks_is_null(tmp_path: Path) -> None:
+def test_the_delta_is_null_if_level_0_lacks_the_metric(tmp_path: Path) -> None:
     write(tmp_path, RUN, deletions=[deletion(R, 1, "a", 0.5, 0.25)])
     rows = rows_of(tmp_path, "select unpruned_value, delta, is_worse from deltas")
     assert {tuple(r.values()) for r in rows} == {(None, None, None)}
@@ -183,7 +183,7 @@ def test_a_delta_of_what_level_0_lacks_is_null(tmp_path: Path) -> None:
     assert row == {"value": 0.25, "n": 0, "note": "a single example"}
 
 
-def test_views_show_only_runs_that_are_analysed(lake: Path) -> None:
+def test_views_show_only_analysed_runs(lake: Path) -> None:
     for path in (lake / "analyses").iterdir():
         path.unlink()
     for view in ("metrics", "deltas", "correlations", "verdicts", "pooled_correlations"):

@@ -1,4 +1,4 @@
-"""Normalised areas: where an explanation lies between the least and the greatest of any ranking."""
+"""The normalised area: the area of a ranking between the bounds over all rankings."""
 
 import math
 from pathlib import Path
@@ -14,7 +14,7 @@ NORMALISED = "select value from aopc where variant = 'normalised'"
 
 
 def curve(drops: list[float], **columns: Any) -> list[dict[str, Any]]:
-    """One deletion curve of example `a` at level 0 unless said otherwise."""
+    """A deletion curve, of example `a` at level 0 by default."""
     place: dict[str, Any] = {"level": 0, "example_id": "a"} | columns
     return [deletion(R, fraction=(i + 1) / 10, drop=drop, **place) for i, drop in enumerate(drops)]
 
@@ -33,13 +33,13 @@ def bound(lower: float, upper: float, **columns: Any) -> dict[str, Any]:
     } | columns
 
 
-def test_bounds_are_shown_as_written(tmp_path: Path) -> None:
+def test_bounds_shows_the_written_bounds(tmp_path: Path) -> None:
     written = [bound(-0.25, 0.5), bound(0.0, 0.25, level=1, kind="sufficiency")]
     write(tmp_path, RUN, bounds=written)
     assert rows_of(tmp_path, "from bounds order by level") == written
 
 
-def test_the_normalised_area_by_hand(tmp_path: Path) -> None:
+def test_the_normalised_area_equals_values_worked_by_hand(tmp_path: Path) -> None:
     write(tmp_path, RUN, deletions=curve([0.125, 0.25, 0.375]), bounds=[bound(-0.25, 0.75)])
     key = {
         "run_id": R,
@@ -57,7 +57,7 @@ def test_the_normalised_area_by_hand(tmp_path: Path) -> None:
     ]
 
 
-def test_every_method_and_seed_is_measured_by_the_bounds_of_its_own_place(tmp_path: Path) -> None:
+def test_every_method_and_seed_uses_the_bounds_of_its_example_and_level(tmp_path: Path) -> None:
     places: list[dict[str, Any]] = [
         {},
         {"level": 1},
@@ -103,19 +103,21 @@ def test_without_bounds_there_is_no_normalised_area(tmp_path: Path) -> None:
     ("lower", "upper"),
     [(0.25, 0.25), (math.nan, math.nan), (0.0, math.nan), (0.0, math.inf), (-math.inf, 0.0)],
 )
-def test_bounds_without_a_span_give_no_number(tmp_path: Path, lower: float, upper: float) -> None:
+def test_the_normalised_area_is_null_if_the_bounds_are_equal_or_nan(
+    tmp_path: Path, lower: float, upper: float
+) -> None:
     write(tmp_path, RUN, deletions=curve([0.25]), bounds=[bound(lower, upper)])
     assert rows_of(tmp_path, NORMALISED) == [{"value": None}]
     rows = rows_of(tmp_path, "select value, n from faithfulness where variant = 'normalised'")
     assert rows == [{"value": None, "n": 0}]
 
 
-def test_a_curve_with_a_point_that_is_no_number_has_no_normalised_area(tmp_path: Path) -> None:
+def test_the_normalised_area_is_null_if_a_point_is_nan(tmp_path: Path) -> None:
     write(tmp_path, RUN, deletions=curve([0.5, math.nan]), bounds=[bound(0.0, 1.0)])
     assert rows_of(tmp_path, NORMALISED) == [{"value": None}]
 
 
-def test_what_lies_beyond_the_bounds_that_a_beam_found_is_not_clipped(tmp_path: Path) -> None:
+def test_a_value_outside_the_bounds_is_not_clipped(tmp_path: Path) -> None:
     write(
         tmp_path,
         RUN,

@@ -1,4 +1,4 @@
-"""pareto: given rows of lake.metrics, and a plain search for what dominates each."""
+"""pareto: from given rows of lake.metrics; the oracle is a search over all pairs of levels."""
 
 import random
 from datetime import timedelta
@@ -22,11 +22,11 @@ def undominated(lake: Path, metric: str = "accuracy", source: str = "pareto") ->
 def test_a_level_is_dominated_by_one_that_removes_more_and_is_no_worse(tmp_path: Path) -> None:
     accuracy = {0: 0.75, 1: 0.5, 2: 0.625, 3: 0.625, 4: 0.25}
     metric_run(tmp_path, "run", {("accuracy", ""): accuracy})
-    # 1 has less than 2, which removes more; 2 equals 3, which removes more.
+    # Level 1 is worse than level 2, which removes more. Level 2 equals level 3, which removes more.
     assert undominated(tmp_path) == {("cosine", 0), ("cosine", 3), ("cosine", 4)}
 
 
-def test_less_is_better_where_the_metric_says_so(tmp_path: Path) -> None:
+def test_a_lower_value_dominates_if_lower_is_better(tmp_path: Path) -> None:
     metric_run(tmp_path, "run", {("ece", ""): {0: 0.125, 1: 0.25, 2: 0.1875, 3: 0.0625, 4: 0.5}})
     assert undominated(tmp_path, "ece") == {("cosine", 3), ("cosine", 4)}
 
@@ -47,7 +47,7 @@ def test_only_runs_of_one_model_revision_and_task_compete(
     assert undominated(tmp_path) == {("better", 2), ("apart", 3)}
 
 
-def test_runs_that_are_not_asked_for_dominate_nothing(tmp_path: Path) -> None:
+def test_runs_outside_run_ids_dominate_nothing(tmp_path: Path) -> None:
     run_id = metric_run(tmp_path, "later", {("accuracy", ""): {1: 0.5}})
     metric_run(tmp_path, "earlier", {("accuracy", ""): {2: 0.75}}, strategy="better")
     assert undominated(tmp_path) == {("better", 2)}
@@ -55,7 +55,7 @@ def test_runs_that_are_not_asked_for_dominate_nothing(tmp_path: Path) -> None:
     assert undominated(tmp_path, source=chosen) == {("cosine", 1)}
 
 
-def test_a_point_tells_its_cost_value_and_interval(tmp_path: Path) -> None:
+def test_a_point_has_its_cost_value_and_interval(tmp_path: Path) -> None:
     run_id = judged_run(tmp_path, layer_count=8)
     (row,) = rows_of(tmp_path, "from pareto where metric = 'ece' and level = 1")
     (metric,) = rows_of(
@@ -87,7 +87,7 @@ def test_a_point_tells_its_cost_value_and_interval(tmp_path: Path) -> None:
     assert row["ci_low"] is not None
 
 
-def test_a_point_tells_what_its_level_saves_on_the_device_that_was_profiled_last(
+def test_a_point_has_the_savings_on_the_device_that_was_profiled_last(
     tmp_path: Path,
 ) -> None:
     judged_run(tmp_path)
@@ -101,14 +101,14 @@ def test_a_point_tells_what_its_level_saves_on_the_device_that_was_profiled_last
     ]
 
 
-def test_what_has_no_value_or_no_direction_has_no_point(tmp_path: Path) -> None:
+def test_a_metric_without_a_value_or_direction_has_no_point(tmp_path: Path) -> None:
     values: Values = {("accuracy", ""): {0: 0.5, 1: None}, ("mean_confidence", ""): {0: 0.5}}
     metric_run(tmp_path, "run", values, layer_count=0)
     rows = rows_of(tmp_path, "select level, metric, layer_count, removed_share from pareto")
     assert rows == [{"level": 0, "metric": "accuracy", "layer_count": None, "removed_share": None}]
 
 
-def test_an_explanation_is_that_of_the_headline(tmp_path: Path) -> None:
+def test_explanations_are_those_of_the_headline(tmp_path: Path) -> None:
     drops = {(m, o): 0.5 for m in ("lime", "kernel_shap") for o in ("replace", "delete_text")}
     explained_run(tmp_path, drops=drops)
     rows = rows_of(tmp_path, "select * from pareto where metric = 'comprehensiveness'")
@@ -128,7 +128,7 @@ def test_published_values_compete_and_have_no_verdict(tmp_path: Path) -> None:
     assert found == [{"method": "lime", "value": 0.5}]
 
 
-def test_is_undominated_is_what_a_search_over_all_pairs_finds(tmp_path: Path) -> None:
+def test_is_undominated_equals_a_search_over_all_pairs(tmp_path: Path) -> None:
     draw = random.Random(0)
     for task in range(8):
         for strategy in ("cosine", "random:0", "random:1"):

@@ -1,4 +1,4 @@
-"""pooled_correlations: pingouin on random lakes, a Simpson's paradox by construction, and gaps."""
+"""pooled_correlations: the oracle is pingouin; a constructed Simpson's paradox; gaps."""
 
 import tempfile
 import warnings
@@ -21,7 +21,7 @@ Pairs = Sequence[tuple[float | None, float | None]]
 
 
 def pool(lake: Path, *runs: Pairs, **columns: Any) -> None:
-    """Write runs of which each gives accuracy and ECE by level."""
+    """Write runs; each is a list of (accuracy, ECE) by level."""
     for k, pairs in enumerate(runs):
         run = run_row(f"{columns}{k}", model=f"m{k}", **columns)
         run_id = str(run["run_id"])
@@ -44,7 +44,7 @@ def pooled(lake: Path) -> dict[str, Any]:
 
 
 def falling(start: float, count: int = 4, error: float = 0.0) -> list[tuple[float, float]]:
-    """Accuracy and calibration error that fall together from a start."""
+    """Accuracy and calibration error that fall together, from `start`."""
     return [(start - 0.1 * k, start / 2 + error - 0.1 * k) for k in range(count)]
 
 
@@ -53,7 +53,7 @@ def falling(start: float, count: int = 4, error: float = 0.0) -> list[tuple[floa
     st.lists(st.integers(2, 6), min_size=3, max_size=5),
     st.integers(0, 2**32 - 1),
 )
-def test_it_is_the_repeated_measures_correlation_of_pingouin(sizes: list[int], seed: int) -> None:
+def test_repeated_measures_equals_that_of_pingouin(sizes: list[int], seed: int) -> None:
     generator = np.random.default_rng(seed)
     runs = [(generator.normal() + generator.normal(size=(size, 2))).tolist() for size in sizes]
     with tempfile.TemporaryDirectory() as folder:
@@ -61,13 +61,13 @@ def test_it_is_the_repeated_measures_correlation_of_pingouin(sizes: list[int], s
         row = pooled(Path(folder))
     points = [(k, *pair) for k, pairs in enumerate(runs) for pair in pairs]
     frame = pl.DataFrame(points, schema=["run", "x", "y"], orient="row").to_pandas()
-    with warnings.catch_warnings(action="ignore"):  # of pandas, about how pingouin uses it
+    with warnings.catch_warnings(action="ignore"):  # pandas warns about calls in pingouin
         expected = pingouin.rm_corr(frame, "x", "y", "run").iloc[0]
     assert row["repeated_measures"] == pytest.approx(expected["r"])
     assert row["degrees_of_freedom"] == expected["dof"]
     x, y = frame["x"].to_numpy(), frame["y"].to_numpy()
     assert row["pooled_pearson"] == pytest.approx(np.corrcoef(x, y)[0, 1])
-    # Fisher's z, as if there were two points more than degrees of freedom (pingouin rounds it).
+    # Fisher's z for two more points than degrees of freedom (pingouin rounds its interval).
     z, half = np.arctanh(expected["r"]), 1.959964 / np.sqrt(expected["dof"] - 1)
     assert row["repeated_measures_low"] == pytest.approx(np.tanh(z - half), abs=1e-6)
     assert row["repeated_measures_high"] == pytest.approx(np.tanh(z + half), abs=1e-6)
@@ -77,8 +77,8 @@ def test_it_is_the_repeated_measures_correlation_of_pingouin(sizes: list[int], s
     assert (row["run_count"], row["point_count"]) == (len(sizes), sum(sizes))
 
 
-def test_simpsons_paradox_is_warned_of(tmp_path: Path) -> None:
-    # Within a run the error falls with accuracy; the more accurate run has the smaller error.
+def test_is_simpson_warns_of_simpsons_paradox(tmp_path: Path) -> None:
+    # Within each run the error falls with accuracy, but the more accurate run has less error.
     pool(tmp_path, falling(0.9, error=-0.4), falling(0.5, error=0.4))
     row = pooled(tmp_path)
     assert row["repeated_measures"] == pytest.approx(1)
@@ -86,7 +86,7 @@ def test_simpsons_paradox_is_warned_of(tmp_path: Path) -> None:
     assert row["is_simpson"] is True
 
 
-def test_runs_that_agree_are_not_warned_of(tmp_path: Path) -> None:
+def test_is_simpson_is_false_for_runs_that_agree(tmp_path: Path) -> None:
     pool(tmp_path, falling(0.9), falling(0.8))
     assert pooled(tmp_path)["is_simpson"] is False
 
@@ -103,10 +103,10 @@ def constant(metric: float) -> Pairs:
         ([falling(0.9, 2), falling(0.8, 2)], "fewer than 2 degrees of freedom"),
         ([[(0.5, 0.1 * k) for k in range(4)]] * 2, "constant accuracy"),
         ([constant(0.5), constant(0.5)], "constant metric"),
-        ([constant(0.5), constant(0.9)], "constant metric"),  # nothing within, whatever between
+        ([constant(0.5), constant(0.9)], "constant metric"),  # constant within each run
     ],
 )
-def test_what_has_no_correlation_says_why(tmp_path: Path, runs: list[Pairs], note: str) -> None:
+def test_an_undefined_correlation_has_a_note(tmp_path: Path, runs: list[Pairs], note: str) -> None:
     pool(tmp_path, *runs)
     row = pooled(tmp_path)
     assert row["note"] == note
@@ -114,7 +114,7 @@ def test_what_has_no_correlation_says_why(tmp_path: Path, runs: list[Pairs], not
         assert row[column] is None
 
 
-def test_levels_that_lack_either_do_not_count(tmp_path: Path) -> None:
+def test_levels_without_accuracy_or_the_metric_do_not_count(tmp_path: Path) -> None:
     gaps: Pairs = [*falling(0.9), (None, 0.9), (0.1, None)]
     pool(tmp_path, gaps, falling(0.7))
     row = pooled(tmp_path)
@@ -122,7 +122,7 @@ def test_levels_that_lack_either_do_not_count(tmp_path: Path) -> None:
     assert row["repeated_measures"] == pytest.approx(1)
 
 
-def test_strategies_are_not_pooled_with_one_another(tmp_path: Path) -> None:
+def test_strategies_are_pooled_separately(tmp_path: Path) -> None:
     pool(tmp_path, falling(0.9), falling(0.8), strategy="cosine")
     pool(tmp_path, falling(0.9), falling(0.8), falling(0.7), strategy="random:1")
     rows = rows_of(tmp_path, "from pooled_correlations")

@@ -1,4 +1,4 @@
-"""Views over predictions: given rows and expected rows, and scipy on random ones."""
+"""Views over predictions: expected rows by hand; on random rows the oracle is scipy."""
 
 import math
 import tempfile
@@ -19,9 +19,9 @@ LN2 = math.log(2)
 RUN = run_row("run")
 R = str(RUN["run_id"])
 
-# Three options in proportions that are easy by hand.
+# Log-likelihoods of three options with simple probabilities.
 HALF = [0.0, -LN2, -LN2]  # 1/2, 1/4, 1/4
-DEEP = [-1e3, -1e3 - LN2, -1e3 - LN2]  # the same, of which every exponential is 0
+DEEP = [-1e3, -1e3 - LN2, -1e3 - LN2]  # the same probabilities, but every exponential is 0
 SURE = [0.0, -1e4, -1e4]  # 1, 0, 0
 SECOND = [-LN2, 0.0, -LN2]  # 1/4, 1/2, 1/4
 NAN = [math.nan, 0.0, 0.0]
@@ -32,7 +32,7 @@ def lake_of(folder: Path, predictions: list[dict[str, Any]]) -> Path:
     return folder
 
 
-def test_staging_adds_the_runs_names_and_the_probabilities(tmp_path: Path) -> None:
+def test_predictions_have_the_names_of_the_run_and_probabilities(tmp_path: Path) -> None:
     rows = [prediction(R, 0, *given) for given in (("a", HALF), ("b", SURE), ("c", DEEP))]
     lake = lake_of(tmp_path, rows)
     rows = rows_of(lake, "from predictions order by example_id")
@@ -43,7 +43,7 @@ def test_staging_adds_the_runs_names_and_the_probabilities(tmp_path: Path) -> No
     assert rows[2]["probabilities"] == pytest.approx([0.5, 0.25, 0.25])
 
 
-def test_layers_and_examples(tmp_path: Path) -> None:
+def test_layers_and_examples_show_the_written_rows(tmp_path: Path) -> None:
     write_raw(
         tmp_path,
         RUN,
@@ -68,7 +68,7 @@ def test_layers_and_examples(tmp_path: Path) -> None:
         ([None, 0.0], "a log-likelihood is infinite or missing"),
     ],
 )
-def test_what_cannot_be_scored_is_excluded_with_its_reason(
+def test_an_unscorable_prediction_is_excluded_with_its_reason(
     tmp_path: Path, log_likelihoods: list[float], reason: str
 ) -> None:
     bad = prediction(R, 0, "bad", HALF) | {"option_log_likelihoods": log_likelihoods}
@@ -82,7 +82,7 @@ def test_what_cannot_be_scored_is_excluded_with_its_reason(
     assert paired == [{"example_id": "good"}]
 
 
-def test_a_level_of_which_nothing_can_be_scored_has_null_values(tmp_path: Path) -> None:
+def test_a_level_without_scorable_predictions_has_null_values(tmp_path: Path) -> None:
     lake = lake_of(tmp_path, [prediction(R, 0, "a", HALF), prediction(R, 1, "a", NAN)])
     for mart in ("accuracy", "calibration", "flips"):
         (row,) = rows_of(lake, f"select * exclude (run_id) from {mart} where level = 1")
@@ -90,7 +90,7 @@ def test_a_level_of_which_nothing_can_be_scored_has_null_values(tmp_path: Path) 
         assert set(row.values()) == {None}
 
 
-def test_paired_predictions_by_hand(tmp_path: Path) -> None:
+def test_paired_predictions_equal_values_worked_by_hand(tmp_path: Path) -> None:
     lake = lake_of(
         tmp_path,
         [
@@ -146,7 +146,7 @@ def test_pairs_stay_within_their_run(tmp_path: Path) -> None:
     assert {r["run_id"]: r["is_flip"] for r in rows} == {R: False, o: True}
 
 
-def test_accuracy_counts_both_ways_of_choosing(tmp_path: Path) -> None:
+def test_accuracy_counts_both_kinds_of_prediction(tmp_path: Path) -> None:
     rows = [prediction(R, 0, e, HALF, gold) for e, gold in [("a", 0), ("b", 1), ("c", 2)]]
     rows[1] |= {"prediction_norm": 1, "is_correct_norm": True}
     lake = lake_of(tmp_path, rows)
@@ -164,7 +164,7 @@ def test_accuracy_counts_both_ways_of_choosing(tmp_path: Path) -> None:
 def confident(
     example_id: str, confidence: float, is_correct: bool, level: int = 0
 ) -> dict[str, Any]:
-    """A prediction with a given confidence, whatever its log-likelihoods."""
+    """A prediction with this confidence, which need not fit its log-likelihoods."""
     return prediction(R, level, example_id, HALF, 0 if is_correct else 1) | {
         "confidence": confidence
     }
@@ -199,7 +199,7 @@ def test_reliability_has_closed_lower_bounds_and_a_closed_last_bin(tmp_path: Pat
     assert calibration["ece"] == pytest.approx((1 + 0.09 + 0.4 + 0.95) / 6)
 
 
-def test_calibration_by_hand(tmp_path: Path) -> None:
+def test_calibration_equals_values_worked_by_hand(tmp_path: Path) -> None:
     lake = lake_of(tmp_path, [prediction(R, 0, "a", HALF, 0), prediction(R, 0, "b", SECOND, 0)])
     assert rows_of(lake, "from calibration") == [
         {
@@ -241,7 +241,7 @@ levels_of_predictions = st.lists(
 
 @settings(max_examples=repeats(6, 12), deadline=None)
 @given(levels_of_predictions)
-def test_marts_of_random_predictions_equal_scipys(
+def test_marts_of_random_predictions_equal_those_of_scipy(
     levels: list[list[tuple[list[float], int]]],
 ) -> None:
     golds = [gold for _, gold in levels[0]]
@@ -283,7 +283,7 @@ def test_marts_of_random_predictions_equal_scipys(
 
 
 def ece(confidence: np.ndarray[Any, Any], is_correct: np.ndarray[Any, Any]) -> float:
-    """As sum over bins of the bin's share times |accuracy - confidence|, bin by bin."""
+    """ECE: the sum over bins of the bin's share times |accuracy - confidence|."""
     total = 0.0
     for low in range(10):
         inside = (confidence * 10 >= low) & ((confidence * 10 < low + 1) | (low == 9))

@@ -1,4 +1,4 @@
-"""verdicts: given rows of lake.metrics and the verdict on each, for every branch."""
+"""verdicts: from given rows of lake.metrics, every verdict."""
 
 import tempfile
 from pathlib import Path
@@ -15,7 +15,7 @@ from tests.support.lake_rows import frames, rows_of, run_row, small_analysis
 
 Row = dict[str, Any]
 
-CLOSE, FAR = (-0.01, 0.005), (-0.05, 0.005)  # 90 % intervals: within the margin, and not
+CLOSE, FAR = (-0.01, 0.005), (-0.05, 0.005)  # 90 % intervals within and beyond the margin
 FALLEN = -0.2, -0.1
 
 
@@ -26,7 +26,7 @@ def metric(
     equivalence: tuple[float, float] | None = (0.03, 0.07),
     **columns: Any,
 ) -> Row:
-    """A row of lake.metrics at level 1, by default one of a metric that got worse."""
+    """A row of lake.metrics at level 1, by default of a metric that is worse."""
     low, high = equivalence or (None, None)
     return {
         "level": 1,
@@ -87,7 +87,7 @@ NO_EXAMPLE = "no example could be scored"
     ("standing", "row", "verdict", "reason"),
     [
         (STABLE, WORSE, "hidden degradation", None),
-        (STABLE, WORSE_A_LITTLE, "hidden degradation", None),  # proven, however small
+        (STABLE, WORSE_A_LITTLE, "hidden degradation", None),  # significant, though small
         (STABLE, BETTER, "improved", None),
         (STABLE, SAME, "equivalent", None),
         (STABLE, OPEN, "inconclusive", MISSED),
@@ -96,7 +96,7 @@ NO_EXAMPLE = "no example could be scored"
         (DOWN, BETTER, "improved", None),
         (DOWN, SAME, "equivalent", None),
         (DOWN, OPEN, "inconclusive", MISSED),
-        # A fall that is proven to be small is none.
+        # A fall that is shown to be within the margin does not count.
         (DOWN_A_LITTLE, WORSE, "hidden degradation", None),
         (UNSURE, WORSE, "inconclusive", NEITHER),
         (UNSURE, BETTER, "improved", None),
@@ -133,7 +133,7 @@ def test_the_verdict_on_accuracy_itself(
     assert (found["verdict"], found["reason"]) == (verdict, reason)
 
 
-def test_higher_is_better_turns_the_sign(tmp_path: Path) -> None:
+def test_higher_is_better_reverses_the_sign(tmp_path: Path) -> None:
     columns = {"higher_is_better": True, "method": "lime"}
     worse = metric("overlap", -0.05, 0.001, (-0.07, -0.03), **columns)
     better = metric("agreement", 0.05, 0.001, (0.03, 0.07), **columns)
@@ -143,7 +143,7 @@ def test_higher_is_better_turns_the_sign(tmp_path: Path) -> None:
     assert found["agreement"] == ("improved", "lime")
 
 
-def test_only_what_can_be_better_or_worse_by_chance_is_judged(tmp_path: Path) -> None:
+def test_only_tested_metrics_with_a_direction_are_judged(tmp_path: Path) -> None:
     rows = judged(
         tmp_path,
         STABLE,
@@ -162,10 +162,10 @@ def test_published_numbers_have_no_verdict(tmp_path: Path) -> None:
     assert {(r["verdict"], r["reason"]) for r in rows} == {(None, note)}
 
 
-def test_the_smallest_detectable_is_told_of_what_was_not_found(tmp_path: Path) -> None:
+def test_a_change_that_was_not_found_has_the_smallest_detectable_one(tmp_path: Path) -> None:
     rows = judged(tmp_path, STABLE, OPEN, metric("nll"), metric("brier", p=None))
     found = {r["metric"]: r["smallest_detectable"] for r in rows}
-    # Of a normal estimate, P(|z| > 1.96) is 80 % where its mean is 1.96 + 0.84 errors off.
+    # For a normal estimate P(|z| > 1.96) is 80 % if its mean is 1.96 + 0.84 standard errors off.
     assert found["ece"] == pytest.approx((1.959964 + 0.841621) * 0.01)
     assert found["brier"] == pytest.approx(found["ece"])
     assert found["nll"] is None
@@ -184,7 +184,7 @@ def test_margins_and_the_false_discovery_rate_are_parameters(tmp_path: Path) -> 
     assert found("false_discovery_rate := 0.2") == expected | {"ece": "hidden degradation"}
     assert found("metric_margin := 0.015") == expected | {
         "nll": "inconclusive"
-    }  # it must be inside
+    }  # the interval must lie inside the margin
     assert found("metric_margin := 0.0151") == expected
     narrow = found("accuracy_margin := 0.01, false_discovery_rate := 0.2")
     assert narrow == expected | {"accuracy": "inconclusive", "ece": "inconclusive"}
@@ -192,7 +192,7 @@ def test_margins_and_the_false_discovery_rate_are_parameters(tmp_path: Path) -> 
     assert not row["is_accuracy_stable"]
 
 
-def test_the_family_is_the_runs_asked_for(tmp_path: Path) -> None:
+def test_p_is_adjusted_over_the_requested_runs(tmp_path: Path) -> None:
     judged(tmp_path, STABLE, metric(p=0.03), name="one")
     others = [metric(f"ece_{k}", p=0.9) for k in range(8)]
     judged(tmp_path, STABLE, *others, name="two")
@@ -218,7 +218,7 @@ def test_the_family_is_the_runs_asked_for(tmp_path: Path) -> None:
         max_size=12,
     )
 )
-def test_p_is_adjusted_as_statsmodels_does(p_values: list[float | None]) -> None:
+def test_p_adjusted_equals_that_of_statsmodels(p_values: list[float | None]) -> None:
     rows = [metric(f"ece_{i}", p=p) for i, p in enumerate(p_values)]
     with tempfile.TemporaryDirectory() as folder:
         found = {r["metric"]: r["p_adjusted"] for r in judged(Path(folder), *rows)}
