@@ -24,9 +24,10 @@ from prunelake.analysis.analyse import ACCURACY_KEY, analyse_examples
 from prunelake.analysis.bootstrap import bootstrap_metrics
 from prunelake.analysis.correlation import CORRELATION_KINDS, correlations
 from prunelake.analysis.example_scores import ExampleScores, MetricKey, build_example_scores
-from prunelake.lake.view_files import sql_folder
+from prunelake.lake.view_files import view_statements
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES
 from prunelake.schema.run_tables import RUNS
+from prunelake.schema.tables import ALL_TABLES
 
 Array = NDArray[np.float64]
 Row = dict[str, Any]
@@ -92,13 +93,12 @@ def verdicts(runs: list[list[Row]]) -> Iterator[list[Row]]:
     about = [dict.fromkeys(RUNS.schema) | {"run_id": str(run)} for run in range(len(runs))]
     with duckdb.connect() as connection:
         connection.execute("create schema lake")
-        for name, frame in (("metrics", metrics), ("runs", RUNS.frame(about))):
-            connection.register("given", frame.to_arrow())
+        given = {"metrics": metrics, "runs": RUNS.frame(about)}
+        for name, table in ALL_TABLES.items():
+            connection.register("given", given.get(name, table.frame([])).to_arrow())
             connection.execute(f"create table lake.{name} as from given")
-        for name in ("deltas", "verdicts"):
-            connection.execute(
-                (sql_folder() / "comparisons" / f"{name}.sql").read_text(encoding="utf-8")
-            )
+        for statement in view_statements():
+            connection.execute(statement)
         for run in range(len(runs)):
             answer = connection.sql("from verdicts_at(run_ids := [?])", params=[str(run)])
             yield pl.DataFrame(answer.to_arrow_table()).to_dicts()

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import altair as alt
 import polars as pl
 
-from prunelake.analysis.analyse import ACCURACY_MARGIN
 from prunelake.schema.metrics import METRIC_DEFINITIONS
 
 from ..findings.changes import change_clause, sample_sizes, verdict_clause
@@ -32,10 +31,12 @@ def deltas_chart(levels: pl.DataFrame, metrics: Sequence[str]) -> alt.VConcatCha
     ]
     if is_published(levels):
         notes = ["published without examples: no intervals, no verdicts;"]
-        notes.append(f"shaded: within {ACCURACY_MARGIN} of unpruned")
+        notes.append(f"shaded: within {_margins_text(present)} of unpruned")
     else:
         notes = ["thin bar: 95 % interval; thick bar: 90 %, equivalent"]
-        notes.append(f"if within the shaded {ACCURACY_MARGIN}; {sample_sizes(levels, present)}")
+        notes.append(
+            f"if within the shaded {_margins_text(present)}; {sample_sizes(levels, present)}"
+        )
     drawn = points.with_columns(
         pl.col("verdict").replace_strict(
             {verdict: legend_label(verdict) for verdict in VERDICT_STYLES}, default=UNTESTED
@@ -73,8 +74,8 @@ def deltas_chart(levels: pl.DataFrame, metrics: Sequence[str]) -> alt.VConcatCha
 
 
 def _panel(points: pl.DataFrame, metric: str, dots: alt.Chart, is_last: bool) -> Chart:
-    better = METRIC_DEFINITIONS[metric].higher_is_better
-    domain = _domain(points)
+    better, margin = METRIC_DEFINITIONS[metric].higher_is_better, METRIC_DEFINITIONS[metric].margin
+    domain = _domain(points, margin)
     x = alt.X(
         "level:Q",
         title="removed layers" if is_last else None,
@@ -100,9 +101,8 @@ def _panel(points: pl.DataFrame, metric: str, dots: alt.Chart, is_last: bool) ->
         ),
     )
     base = alt.Chart(points)
-    margin = pl.DataFrame({"low": [-ACCURACY_MARGIN], "high": [ACCURACY_MARGIN]})
     marks = [
-        alt.Chart(margin)
+        alt.Chart(pl.DataFrame({"low": [-margin], "high": [margin]}))
         .mark_rect(color=FAINT)
         .encode(y=alt.Y("low:Q"), y2="high:Q", x=alt.value(0), x2=alt.value(WIDTH)),
         alt.Chart(rule_data(0.0)).mark_rule(color=GREY).encode(y="value:Q"),
@@ -138,10 +138,16 @@ def _panel(points: pl.DataFrame, metric: str, dots: alt.Chart, is_last: bool) ->
     return alt.LayerChart(layer=marks).properties(width=WIDTH, height=HEIGHT, title=title)
 
 
-def _domain(points: pl.DataFrame) -> list[float]:
+def _margins_text(metrics: Sequence[str]) -> str:
+    """The margins of some metrics, each once: 0.02, or 0.02 or 0.05."""
+    margins = dict.fromkeys(METRIC_DEFINITIONS[metric].margin for metric in metrics)
+    return " or ".join(f"{margin:g}" for margin in margins)
+
+
+def _domain(points: pl.DataFrame, margin: float) -> list[float]:
     """All of the intervals and twice the margin, and room for the names of the sides."""
     columns = ("delta", "delta_low", "delta_high", "equivalence_low", "equivalence_high")
     values = [value for column in columns for value in points[column].drop_nulls().to_list()]
-    low, high = min(*values, -2 * ACCURACY_MARGIN), max(*values, 2 * ACCURACY_MARGIN)
+    low, high = min(*values, -2 * margin), max(*values, 2 * margin)
     room = (high - low) * SIDE / (HEIGHT - 2 * SIDE)
     return [low - room, high + room]

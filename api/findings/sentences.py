@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from prunelake.analysis.analyse import ACCURACY_MARGIN
+from prunelake.schema.metrics import ACCURACY_MARGIN
 
 from .level_rows import (
     HEADLINE_METRICS,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from prunelake.analysis.analyse import ACCURACY_MARGIN
+from prunelake.schema.metrics import DEFAULT_MARGIN
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ VERDICT_LABELS = {
     "hidden degradation": VerdictLabel("!", "hidden", "worse while accuracy is stable"),
     "visible degradation": VerdictLabel("v", "visible", "worse while accuracy falls"),
     "worse": VerdictLabel("w", "worse", "worse while accuracy is inconclusive"),
-    "equivalent": VerdictLabel("=", "equivalent", f"within {ACCURACY_MARGIN} of unpruned"),
+    "equivalent": VerdictLabel("=", "equivalent", f"within {DEFAULT_MARGIN} of unpruned"),
     "improved": VerdictLabel("+", "improved", "better than unpruned"),
     "inconclusive": VerdictLabel("?", "inconclusive", "neither change nor equivalence is shown"),
 }

@@ -8,11 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from prunelake.recommend.budget import BUDGET_EXAMPLE, BUDGET_PATTERN, parse_budget
 from prunelake.recommend.request import (
     DEFAULT_CALIBRATOR,
-    DEFAULT_MARGIN,
     CalibrationMetric,
     Margins,
     RecommendationRequest,
 )
+from prunelake.schema.metrics import DEFAULT_MARGIN
 
 from ..findings.recommendation import Advice, load_advice
 from ..http.problems import ERROR_RESPONSES

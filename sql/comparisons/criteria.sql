@@ -1,9 +1,9 @@
 -- The view criteria with other margins, another metric of calibration or another calibrator, or for
 -- some runs only.
 create macro criteria_at(
-    accuracy_margin := 0.02,
-    faithfulness_margin := 0.02,
-    calibration_margin := 0.02,
+    accuracy_margin := null,
+    faithfulness_margin := null,
+    calibration_margin := null,
     calibration_metric := 'ece',
     recalibrated_by := 'temperature',
     run_ids := null
@@ -48,7 +48,7 @@ create macro criteria_at(
                 when 'accuracy' then accuracy_margin
                 when 'calibration' then calibration_margin
                 else faithfulness_margin
-            end::double as margin
+            end::double as asked_margin
         from asked
     ),
 
@@ -116,6 +116,7 @@ create macro criteria_at(
     compared as (
         select
             wanted.*,
+            coalesce(wanted.asked_margin, metric_definitions.margin) as margin,
             measured.method,
             measured.operator,
             measured.variant,
@@ -132,6 +133,7 @@ create macro criteria_at(
             and coalesce(measured.n, 0) = 0
             and measured.value is null as is_unexplained
         from wanted
+        left join metric_definitions on wanted.metric = metric_definitions.metric
         left join measured
             on
                 wanted.run_id = measured.run_id
@@ -198,6 +200,6 @@ comment on view criteria is
 unpruned model: without recalibration (calibrator null) and with its confidence recalibrated by
 temperature. criterion: accuracy, calibration (ECE), comprehensiveness and sufficiency (of
 headlines). loss: delta in the worse direction. loss_bound: the upper end of its one-sided 95 %
-interval. is_met: loss_bound is below margin, 0.02. n_needed: about how many examples would meet
-the criterion if loss stayed the same. is_level_met: all four criteria are met. is_reached: they
-are also met at every shallower level with explanations.';
+interval. is_met: loss_bound is below margin, that of the metric in metric_definitions. n_needed:
+about how many examples would meet the criterion if loss stayed the same. is_level_met: all four
+criteria are met. is_reached: they are also met at every shallower level with explanations.';

@@ -1,8 +1,15 @@
 -- The view verdicts with other margins, another false discovery rate, or for some runs only.
 create macro verdicts_at(
-    accuracy_margin := 0.02, metric_margin := 0.02, false_discovery_rate := 0.05, run_ids := null
+    accuracy_margin := null, metric_margin := null, false_discovery_rate := 0.05, run_ids := null
 ) as table
-    with cells as (
+    with margins as (
+        select
+            metric,
+            coalesce(if(metric = 'accuracy', accuracy_margin, metric_margin), margin) as margin
+        from metric_definitions
+    ),
+
+    cells as (
         select
             *,
             row_number() over (order by p_value) as p_rank,
@@ -18,7 +25,6 @@ create macro verdicts_at(
     adjusted as (
         select
             * exclude (p_rank, test_count),
-            case when metric = 'accuracy' then accuracy_margin else metric_margin end as margin,
             -- Benjamini and Hochberg (1995), over all metrics of the requested runs.
             min(
                 case when p_value is not null then least(1, p_value * test_count / p_rank) end
@@ -28,6 +34,14 @@ create macro verdicts_at(
         from cells
     ),
 
+    with_margin as (
+        select
+            adjusted.*,
+            margins.margin
+        from adjusted
+        left join margins on adjusted.metric = margins.metric
+    ),
+
     compared as (
         select
             *,
@@ -35,7 +49,7 @@ create macro verdicts_at(
             coalesce(
                 equivalence_low > -margin and equivalence_high < margin, false
             ) as is_equivalent
-        from adjusted
+        from with_margin
     ),
 
     accuracies as (
@@ -131,8 +145,9 @@ from verdicts_at();
 
 comment on view verdicts is
 'run x level above 0 x metric (x method, operator, variant) that can be tested. Accuracy is stable
-if its 90 % interval against level 0 (accuracy_low, accuracy_high) lies within 0.02. A metric has
-changed if p_adjusted is at most 0.05, after correction for many tests (false discovery rate over
-all rows); is_shown_worse: it has changed for the worse. verdict: hidden degradation (worse while
-accuracy is stable), visible degradation (worse and accuracy fell), equivalent (within 0.02),
-improved, or inconclusive with its reason; null if nothing can be tested.';
+if its 90 % interval against level 0 (accuracy_low, accuracy_high) lies within its margin in
+metric_definitions. A metric has changed if p_adjusted is at most 0.05, after correction for many
+tests (false discovery rate over all rows); is_shown_worse: it has changed for the worse. verdict:
+hidden degradation (worse while accuracy is stable), visible degradation (worse and accuracy fell),
+equivalent (within the margin of the metric), improved, or inconclusive with its reason; null if
+nothing can be tested.';

@@ -6,6 +6,7 @@ import typer
 from api.charts.catalog import CHARTS
 from api.settings import ApiSettings
 from prunelake.cli.app import app
+from prunelake.schema.metrics import DEFAULT_MARGIN, METRIC_DEFINITIONS
 from prunelake.settings import Settings
 from prunelake.tasks.catalogue import task_names
 from tests.support.paths import ROOT
@@ -59,3 +60,17 @@ def test_documents_link_to_files_that_exist() -> None:
     for document in (ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")):
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)\)", document.read_text("utf-8")):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+@pytest.mark.parametrize(
+    ("page", "sentence"),
+    [
+        ("README.md", "place its change within its margin ({})"),
+        ("docs/analyst.md", "by the margins of `metric_definitions` ({})"),
+        ("docs/statistics.md", "shows it; the default is {}."),
+        ("docs/recommend.md", "| how much worse each criterion may be; {} |"),
+    ],
+)
+def test_the_margin_in_the_prose_is_that_of_the_schema(page: str, sentence: str) -> None:
+    assert {metric.margin for metric in METRIC_DEFINITIONS.values()} == {DEFAULT_MARGIN}
+    assert sentence.format(f"{DEFAULT_MARGIN:g}") in (ROOT / page).read_text(encoding="utf-8")

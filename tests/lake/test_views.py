@@ -10,6 +10,7 @@ from prunelake.lake import views
 from prunelake.lake.commit import write_analysis, write_run
 from prunelake.lake.view_files import sql_folder
 from prunelake.schema.analysis_tables import ANALYSIS_VERSION
+from prunelake.schema.metrics import METRIC_DEFINITIONS
 from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.schema.tables import ALL_TABLES
 from tests.support.lake_files import set_format_version
@@ -43,6 +44,7 @@ VIEWS = {
     "headlines",
     "layers",
     "level_overlaps",
+    "metric_definitions",
     "metrics",
     "overlap_matrix",
     "paired_attributions",
@@ -75,16 +77,28 @@ def test_every_view_has_a_comment_that_names_its_grain(lake: Path) -> None:
     described = views.describe_views(views.connect(lake))
     assert set(described["view"]) == VIEWS
     for comment in described["comment"]:
-        assert re.match(r"(run|strategy|profile)(: one| x [a-z]+)", comment), comment
+        assert re.match(r"((run|strategy|profile)(: one| x [a-z]+)|metric\.)", comment), comment
         assert "\n" not in comment
 
 
 def test_every_view_file_creates_the_view_of_its_name() -> None:
     created = {path.stem: path.read_text() for path in sql_folder().rglob("*.sql")}
-    assert set(created) == VIEWS
+    assert set(created) == VIEWS - {"metric_definitions"}
     for name, text in created.items():
         assert f"\ncreate view {name} as\n" in f"\n{text}"
         assert f"\ncomment on view {name} is\n" in text
+
+
+def test_sql_reads_the_margins_and_directions_of_the_schema(lake: Path) -> None:
+    found = views.query(lake, "from metric_definitions").rows_by_key("metric", named=True)
+    assert found.keys() == METRIC_DEFINITIONS.keys()
+    for name, (row,) in found.items():
+        definition = METRIC_DEFINITIONS[name]
+        assert row == {column: getattr(definition, column) for column in row}
+    defaults = re.findall(
+        r"margin := (\S+?),", "".join(path.read_text() for path in sql_folder().rglob("*.sql"))
+    )
+    assert set(defaults) == {"null"}  # the margin of the metric
 
 
 def test_an_empty_lake_has_the_same_columns_and_types_as_a_full_one(
@@ -94,7 +108,7 @@ def test_an_empty_lake_has_the_same_columns_and_types_as_a_full_one(
     empty.mkdir()
     full = views.describe_views(views.connect(lake))
     assert views.describe_views(views.connect(empty)).equals(full)
-    for name in VIEWS:
+    for name in VIEWS - {"metric_definitions"}:
         assert views.query(empty, f"from {name}").is_empty()
 
 

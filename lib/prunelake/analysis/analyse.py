@@ -21,13 +21,11 @@ from prunelake.lake.storage import Location
 from prunelake.lake.views import connect, select
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES, ANALYSIS_VERSION
 from prunelake.schema.arrays import AnyFloatArray
-from prunelake.schema.metrics import METRIC_DEFINITIONS, value_range
+from prunelake.schema.metrics import ACCURACY_MARGIN, METRIC_DEFINITIONS, value_range
 from prunelake.schema.table import METRIC_KEY, TableRow
 
 BOOTSTRAP_REPLICATES = 2000
 BOOTSTRAP_SEED = 0
-ACCURACY_MARGIN = 0.02
-"""A level is stable if two one-sided tests at 5 % place its accuracy change within this margin."""
 
 ACCURACY_KEY: MetricKey = ("accuracy", "", "", "")
 NO_EXAMPLES_NOTE = "published without examples: no interval, no test"

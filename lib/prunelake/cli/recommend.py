@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from prunelake.cli.console import LakeOption, load_settings
-from prunelake.recommend.request import DEFAULT_CALIBRATOR, DEFAULT_MARGIN, CalibrationMetric
+from prunelake.recommend.request import DEFAULT_CALIBRATOR, CalibrationMetric
+from prunelake.schema.metrics import DEFAULT_MARGIN
 
 
 class AnswerFormat(StrEnum):

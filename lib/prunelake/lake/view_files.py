@@ -5,6 +5,8 @@ from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+from prunelake.lake.bound_query import sql_literal
+from prunelake.schema.metrics import METRIC_DEFINITIONS
 from prunelake.spec import content_hash
 
 NOT_CODE = re.compile(r"--[^\n]*|'(?:[^']|'')*'")
@@ -23,15 +25,16 @@ def sql_folder() -> Path:
 
 
 def view_statements() -> tuple[str, ...]:
-    """The text of each file of sql/, every file after the files whose views it reads.
+    """The statements that create all views, every view after the views that it reads.
 
+    The first one creates `metric_definitions`, the others are the texts of the files of sql/.
     The names that a file reads are found in its SQL. Files that do not depend on each other come
     in alphabetical order, so that the order is the same everywhere.
 
     Raises:
         graphlib.CycleError: views that read each other.
     """
-    return _in_order(sql_folder())
+    return (_metric_definitions_sql(), *_in_order(sql_folder()))
 
 
 @cache
@@ -46,6 +49,24 @@ def _in_order(folder: Path) -> tuple[str, ...]:
     return tuple(texts[stem] for stem in sorter.static_order())
 
 
+def _metric_definitions_sql() -> str:
+    """The view of `METRIC_DEFINITIONS`: SQL reads directions and margins from it."""
+    rows = (
+        (name, metric.higher_is_better, metric.is_tested, metric.margin)
+        for name, metric in METRIC_DEFINITIONS.items()
+    )
+    values = ", ".join(f"({', '.join(map(sql_literal, row))})" for row in rows)
+    comment = (
+        "metric. Its direction (null if neither is better), whether its difference from level 0 "
+        "is tested, and its margin in its own unit: a smaller change counts as no change."
+    )
+    return (
+        "create view metric_definitions as "
+        f"from (values {values}) as t (metric, higher_is_better, is_tested, margin); "
+        f"comment on view metric_definitions is {sql_literal(comment)}"
+    )
+
+
 def views_hash() -> str:
-    """The identity of the views of this version: 16 hex digits of a SHA-256 over sql/."""
+    """The identity of the views of this version: 16 hex digits of a SHA-256 over them."""
     return content_hash(sorted(view_statements()))[:16]

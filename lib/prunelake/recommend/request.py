@@ -6,9 +6,9 @@ from typing import Self
 
 from prunelake.errors import InvalidRequest
 from prunelake.recommend.budget import CostBudget
+from prunelake.schema.metrics import DEFAULT_MARGIN
 from prunelake.spec import FrozenValue
 
-DEFAULT_MARGIN = 0.02
 DEFAULT_CALIBRATOR = "temperature"
 
 

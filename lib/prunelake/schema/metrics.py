@@ -4,6 +4,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+DEFAULT_MARGIN = 0.02
+"""The margin of every metric that declares no other. A convention for scores between 0 and 1."""
+
 
 @dataclass(frozen=True)
 class MetricDefinition:
@@ -11,13 +14,15 @@ class MetricDefinition:
 
     `higher_is_better` is None where neither direction is. The value lies in [`low`, `high`].
     `is_tested` is false where the metric compares a level with the unpruned model
-    by itself: at level 0 it is a constant, and any difference from that is no finding.
+    by itself: at level 0 it is a constant, and any difference from that is no finding. A change
+    smaller than `margin`, in the unit of the metric, counts as no change (equivalence).
     """
 
     higher_is_better: bool | None
     low: float = 0.0
     high: float = 1.0
     is_tested: bool = True
+    margin: float = DEFAULT_MARGIN
 
 
 METRIC_DEFINITIONS: Mapping[str, MetricDefinition] = {
@@ -51,6 +56,10 @@ METRIC_DEFINITIONS: Mapping[str, MetricDefinition] = {
     "seed_overlap_10": MetricDefinition(True),
     "seed_spearman": MetricDefinition(True, low=-1.0),
 }
+
+
+ACCURACY_MARGIN = METRIC_DEFINITIONS["accuracy"].margin
+"""Accuracy is stable at a level if two one-sided tests at 5 % place its change within this."""
 
 
 def value_range(metric: str, variant: str) -> tuple[float, float]:

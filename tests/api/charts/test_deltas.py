@@ -9,10 +9,9 @@ from api.charts import drawing
 from api.charts.deltas import deltas_chart
 from api.charts.verdict_style import legend_label
 from api.queries import run_metrics
-from prunelake.analysis.analyse import ACCURACY_MARGIN
 from prunelake.lake import views
 from prunelake.lake.bound_query import Connection
-from prunelake.schema.metrics import METRIC_DEFINITIONS
+from prunelake.schema.metrics import ACCURACY_MARGIN, METRIC_DEFINITIONS
 from tests.support.example_runs import judged_run, metric_rows
 
 NUMBERS = ["delta", "delta_low", "delta_high", "equivalence_low", "equivalence_high"]
