@@ -1,1 +1,1 @@
-"""What reads the lake: queries, charts and the report."""
+"""The HTTP API over a lake, its charts, and the report."""

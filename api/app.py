@@ -1,4 +1,4 @@
-"""The server: routes over the published snapshot of a lake."""
+"""The server: all routes over the published snapshot of a lake."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -24,18 +24,19 @@ from .sandbox.worker_pool import WorkerPool
 from .settings import ApiSettings
 
 DESCRIPTION = """
-What removing attention layers does to a model's accuracy, calibration and explanations. All
-answers come from one snapshot of the lake, whose id is the ETag; a newly published one is picked up
-at once.
+The effect of removing attention layers on a model's accuracy, calibration and explanations. All
+answers come from one snapshot of the lake, whose id is the ETag. The server uses a new snapshot as
+soon as it is published.
 """
 
 
 def create_app(
     lake: Location, settings: ApiSettings | None = None, cache: Path | None = None
 ) -> FastAPI:
-    """The server of a lake; it opens the snapshot when it is first asked.
+    """The server of a lake; it opens the snapshot at the first request.
 
-    Of a lake in an object store it keeps the snapshot in `cache` (PRUNELAKE_CACHE by default).
+    For a lake in an object store it keeps a copy of the snapshot in `cache` (by default,
+    PRUNELAKE_CACHE).
     """
     settings = settings or ApiSettings()
     mirror: SnapshotMirror | None = None
@@ -46,31 +47,31 @@ def create_app(
     else:
         folder = lake
     snapshots = LatestSnapshot(folder, max_seconds=settings.max_seconds, mirror=mirror)
-    guard = WorkerPool(folder, settings)
+    workers = WorkerPool(folder, settings)
     counts = RequestCounters()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with guard.started():
-            following = asyncio.create_task(mirror.poll()) if mirror else None
+        async with workers.started():
+            polling = asyncio.create_task(mirror.poll()) if mirror else None
             yield
-            if following:
-                following.cancel()
-                await asyncio.gather(following, return_exceptions=True)
+            if polling:
+                polling.cancel()
+                await asyncio.gather(polling, return_exceptions=True)
 
-    # The pages that FastAPI would make of its OpenAPI load scripts from other hosts.
+    # FastAPI's own documentation pages load scripts from other hosts.
     app = FastAPI(
         title="PruneLake",
         version=version("prunelake"),
         description=DESCRIPTION,
         docs_url=None,
         redoc_url=None,
-        # Only so that the OpenAPI tells of it: Security has refused by then who may not ask.
+        # Only for the OpenAPI: SecurityMiddleware has checked the token before.
         dependencies=[Depends(HTTPBearer(auto_error=False))] if settings.token else [],
         lifespan=lifespan,
     )
     app.state.settings = settings
-    app.state.guard = guard
+    app.state.workers = workers
     app.state.snapshots = snapshots
     app.state.counts = counts
     routers = (
@@ -81,11 +82,11 @@ def create_app(
         app.include_router(router)
     page.mount_page(app)
     problems.install_error_handlers(app)
-    # The last one added is the first to see a request.
+    # Requests reach the last one first.
     app.add_middleware(CacheMiddleware, snapshots=snapshots, capacity=settings.cache_bytes)
     app.add_middleware(problems.UnexpectedErrorMiddleware)
     app.add_middleware(SecurityMiddleware, token=settings.token)
-    # An app tells no more of the routers that it includes than that something matches.
+    # An app does not say which included router matched.
     routes = [
         *app.routes,
         *(route for router in (*routers, page.router) for route in router.routes),

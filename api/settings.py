@@ -1,4 +1,4 @@
-"""What the server may be told by environment variables; the README's table describes each."""
+"""The settings of the server; the README's table describes each variable."""
 
 from typing import Annotated
 
@@ -10,7 +10,10 @@ Seconds = Annotated[float, Field(gt=0)]
 
 
 class ApiSettings(BaseSettings):
-    """The environment variables of the server: PRUNELAKE_API_TOKEN and so on."""
+    """The environment variables of the server: PRUNELAKE_API_TOKEN and so on.
+
+    Sizes are in bytes and times in seconds.
+    """
 
     model_config = SettingsConfigDict(
         env_prefix="PRUNELAKE_API_", env_ignore_empty=True, frozen=True

@@ -1,4 +1,4 @@
-"""An answer holds as long as its snapshot: it is kept, and tagged for those who keep it."""
+"""Caches answers for as long as their snapshot is the latest, and tags them for other caches."""
 
 import asyncio
 from collections import OrderedDict
@@ -12,26 +12,26 @@ from ..queries.snapshot import LatestSnapshot
 from .problems import response_to
 
 UNCACHED_PATHS = ("/page/", "/openapi.json", "/metrics")
-"""What does not depend on the snapshot alone."""
+"""Paths whose answers do not depend on the snapshot alone."""
 
 CacheKey = tuple[str, ...]
 CachedResponse = tuple[Message, bytes]
 
 
 class CacheMiddleware:
-    """ASGI middleware around what is read from the snapshot.
+    """ASGI middleware around the routes that read the snapshot.
 
-    It hands the routes one snapshot a request (`request.state.snapshot`), answers HEAD as GET,
-    gives each answer the snapshot's id as ETag, says 304 to who has it, and keeps the last answers,
-    up to `capacity` bytes.
+    It gives each request one snapshot (`request.state.snapshot`), answers HEAD like GET, sends the
+    snapshot's id as the ETag, answers 304 to clients that have it, and keeps the latest answers up
+    to `capacity` bytes.
     """
 
     def __init__(self, app: ASGIApp, snapshots: LatestSnapshot, capacity: int) -> None:
         self.app = app
         self.snapshots = snapshots
         self.capacity = capacity
-        self._kept: OrderedDict[CacheKey, CachedResponse] = OrderedDict()
-        self._asking: dict[CacheKey, asyncio.Future[CachedResponse]] = {}
+        self._answers: OrderedDict[CacheKey, CachedResponse] = OrderedDict()
+        self._pending: dict[CacheKey, asyncio.Future[CachedResponse]] = {}
         self._size = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -55,19 +55,22 @@ class CacheMiddleware:
         headers = Headers(scope=scope)
         query = scope["query_string"].decode("latin-1")
         key = (snapshot.id, scope["path"], query, headers.get("accept", ""))
-        answer = self._kept.get(key)
+        answer = self._answers.get(key)
         if answer is None:
-            # Who asks the same at the same time waits for the same answer.
-            asking = self._asking.get(key)
-            if asking is None:
-                asking = self._asking[key] = asyncio.ensure_future(self._asked(key, scope, receive))
-                asking.add_done_callback(lambda _: self._asking.pop(key))
-            answer = await asyncio.shield(asking)
+            # Equal requests at the same time wait for the same answer.
+            pending = self._pending.get(key)
+            if pending is None:
+                pending = asyncio.ensure_future(self._computed_answer(key, scope, receive))
+                self._pending[key] = pending
+                pending.add_done_callback(lambda _: self._pending.pop(key))
+            answer = await asyncio.shield(pending)
         else:
-            self._kept.move_to_end(key)
+            self._answers.move_to_end(key)
         await _send_response(answer, scope["method"], headers.get("if-none-match", ""), send)
 
-    async def _asked(self, key: CacheKey, scope: Scope, receive: Receive) -> CachedResponse:
+    async def _computed_answer(
+        self, key: CacheKey, scope: Scope, receive: Receive
+    ) -> CachedResponse:
         start: Message = {}
         parts: list[bytes] = []
 
@@ -90,21 +93,21 @@ class CacheMiddleware:
         headers["Vary"] = "Accept, Authorization"
         headers["PruneLake-Snapshot"] = snapshot_id
         if start["status"] == 200:
-            # Of two formats of one address, a cache must not take one for the other.
+            # A cache must not confuse two formats of one address.
             negotiated = headers.get("PruneLake-Format")
             tag = f"{snapshot_id}-{negotiated}" if negotiated else snapshot_id
             headers["ETag"] = f'"{tag}"'
 
     def _keep(self, key: CacheKey, answer: CachedResponse) -> None:
         size = len(answer[1])
-        # One answer must not push out all others.
+        # One large answer must not displace all others.
         if size > self.capacity // 8:
             return
-        replaced = self._kept.pop(key, None)
+        replaced = self._answers.pop(key, None)
         self._size += size - (len(replaced[1]) if replaced else 0)
-        self._kept[key] = answer
+        self._answers[key] = answer
         while self._size > self.capacity:
-            _, (_, body) = self._kept.popitem(last=False)
+            _, (_, body) = self._answers.popitem(last=False)
             self._size -= len(body)
 
 

@@ -1,4 +1,4 @@
-"""Which format an answer has: `format=csv`, else the header Accept, else JSON."""
+"""Chooses the format of an answer: `format=csv`, else the Accept header, else JSON."""
 
 from prunelake.errors import InvalidRequest
 from prunelake.schema.row_formats import MEDIA_TYPES, RowFormat
@@ -13,10 +13,10 @@ FORMAT_BY_MEDIA_TYPE = {kind.partition(";")[0]: format for format, kind in MEDIA
 
 
 def chosen_format(named: str | None, accept: str) -> tuple[RowFormat, bool]:
-    """The format, and whether the header Accept had a say in it.
+    """The format, and whether the Accept header led to it.
 
-    Of what Accept lists, the one of the highest q that there is; JSON where there is none, as
-    browsers ask for pages.
+    It is the listed format with the highest q. Without a known format it is JSON, since browsers
+    ask for HTML.
 
     Raises:
         InvalidRequest: no such format.
@@ -25,15 +25,15 @@ def chosen_format(named: str | None, accept: str) -> tuple[RowFormat, bool]:
         if named not in RowFormat.__members__:
             raise InvalidRequest(f"no format {named!r}", RowFormat.__members__)
         return RowFormat(named), False
-    wanted = []
+    accepted = []
     for position, part in enumerate(accept.split(",")):
         kind, *parameters = (piece.strip() for piece in part.split(";"))
         quality = next((p[2:] for p in parameters if p.startswith("q=")), "1")
         if kind in FORMAT_BY_MEDIA_TYPE:
-            wanted.append((-_quality_value(quality), position, FORMAT_BY_MEDIA_TYPE[kind]))
-    if not wanted:
+            accepted.append((-_quality_value(quality), position, FORMAT_BY_MEDIA_TYPE[kind]))
+    if not accepted:
         return RowFormat.json, False
-    format = min(wanted)[2]
+    format = min(accepted)[2]
     return format, format is not RowFormat.json
 
 

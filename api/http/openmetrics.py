@@ -1,4 +1,4 @@
-"""The OpenMetrics text format, version 1.0: families of samples, written out."""
+"""Writes metrics in the OpenMetrics text format, version 1.0."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ EOF_LINE = "# EOF\n"
 
 Labels = Mapping[str, str]
 Sample = tuple[str, Labels, float]
-"""What is added to the family's name, the labels, the value."""
+"""The suffix of the family's name, the labels, and the value."""
 
 
 @dataclass
@@ -29,14 +29,14 @@ class MetricFamily:
 
 
 def render(families: Iterable[MetricFamily]) -> str:
-    """The families in the text format, without the mark of its end."""
+    """The families in the text format, without the final `EOF_LINE`."""
     lines = []
     for family in families:
         lines.append(f"# TYPE {family.name} {family.kind}")
         lines.append(f"# HELP {family.name} {_escaped(family.help)}")
         for suffix, labels, value in family.samples:
-            told = ",".join(f'{name}="{_escaped(text)}"' for name, text in labels.items())
-            lines.append(f"{family.name}{suffix}{{{told}}} {value:.17g}")
+            written_labels = ",".join(f'{name}="{_escaped(text)}"' for name, text in labels.items())
+            lines.append(f"{family.name}{suffix}{{{written_labels}}} {value:.17g}")
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -1,4 +1,4 @@
-"""Every error of the API in one shape: {"error": {"code", "message", "choices"}}."""
+"""The JSON shape of every error: {"error": {"code", "message", "choices"}}."""
 
 import logging
 from collections.abc import Mapping
@@ -18,19 +18,15 @@ log = logging.getLogger(__name__)
 
 
 class Detail(BaseModel):
-    """What went wrong."""
+    """An error: a code for programs, a message for people, and the possible choices."""
 
     code: str = Field(description="One word for programs.", examples=["not_found"])
-    message: str = Field(
-        description="What is wrong and what would do.", examples=["no view 'metric'"]
-    )
-    choices: list[str] = Field(
-        default=[], description="What could have been named.", examples=[["metrics"]]
-    )
+    message: str = Field(description="The problem and its remedy.", examples=["no view 'metric'"])
+    choices: list[str] = Field(default=[], description="The valid values.", examples=[["metrics"]])
 
 
 class Problem(BaseModel):
-    """The body of every answer whose status is 400 or more."""
+    """The body of every answer with a status of 400 or more."""
 
     error: Detail
 
@@ -46,15 +42,15 @@ ERROR_STATUS: Mapping[type[errors.PruneLakeError], tuple[int, str]] = {
     errors.AccessDenied: (401, "refused"),
     errors.NoSnapshot: (503, "no_snapshot"),
 }
-"""Status and code of what PruneLake refuses; anything else is a 500."""
+"""Status and code of each error of PruneLake; any other exception is a 500."""
 
 ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
-    304: {"description": "If-None-Match holds what is current."},
-    422: {"model": Problem, "description": "A parameter or value that means nothing."},
-    "4XX": {"model": Problem, "description": "What is wrong with the request."},
-    "5XX": {"model": Problem, "description": "What is wrong with the server."},
+    304: {"description": "If-None-Match holds the current snapshot."},
+    422: {"model": Problem, "description": "An invalid parameter or value."},
+    "4XX": {"model": Problem, "description": "An error in the request."},
+    "5XX": {"model": Problem, "description": "An error in the server."},
 }
-"""For the OpenAPI of every route."""
+"""The error responses in the OpenAPI of every route."""
 
 
 def error_response(
@@ -64,48 +60,48 @@ def error_response(
     choices: list[str] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """The answer that tells of an error."""
+    """The answer with an error in the JSON shape."""
     detail = Detail(code=code, message=message, choices=choices or [])
     body = to_json(Problem(error=detail).model_dump())
     return Response(body, status, headers, media_type="application/json")
 
 
 def response_to(error: errors.PruneLakeError) -> Response:
-    """The answer to what PruneLake refuses."""
+    """The answer for an error of PruneLake."""
     status, code = status_and_code(error)
     headers = {401: {"WWW-Authenticate": "Bearer"}, 429: {"Retry-After": "1"}}.get(status)
     return error_response(status, code, str(error), getattr(error, "choices", []), headers)
 
 
 def status_and_code(error: errors.PruneLakeError) -> tuple[int, str]:
-    """The HTTP status, and one word for programs."""
+    """The HTTP status and the code of an error."""
     return next(
-        (found for kind, found in ERROR_STATUS.items() if isinstance(error, kind)),
+        (status for kind, status in ERROR_STATUS.items() if isinstance(error, kind)),
         (500, "internal"),
     )
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    """Answer every error of the app's routes in the one shape."""
+    """Answer every error of the app's routes in the JSON shape."""
 
     @app.exception_handler(errors.PruneLakeError)
     def refused(_: Request, error: errors.PruneLakeError) -> Response:
         return response_to(error)
 
     @app.exception_handler(HTTPException)
-    def of_http(request: Request, error: HTTPException) -> Response:
+    def http_error(request: Request, error: HTTPException) -> Response:
         phrase = HTTPStatus(error.status_code).phrase
         message = str(error.detail)
         if error.status_code == 404:
             message = f"nothing is at {request.url.path}; /openapi.json lists what there is"
         headers = dict(error.headers or {})
         if error.status_code == 405:
-            # HEAD is answered as GET is, though no route says so.
+            # CacheMiddleware answers HEAD like GET, without a route.
             methods = headers["Allow"].split(", ")
             methods += ["HEAD"] if "GET" in methods and "HEAD" not in methods else []
             headers["Allow"] = ", ".join(methods)
             message = f"{request.url.path} takes {headers['Allow']}, not {request.method}"
-        # Python's phrase for 413 is another one since 3.13.
+        # Python 3.13 changed its phrase for 413.
         code = "too_large" if error.status_code == 413 else phrase.lower().replace(" ", "_")
         return error_response(error.status_code, code, message, headers=headers)
 
@@ -119,7 +115,7 @@ def install_error_handlers(app: FastAPI) -> None:
 
 
 class UnexpectedErrorMiddleware:
-    """ASGI middleware: what no one foresaw is logged, and answered in the one shape."""
+    """ASGI middleware that logs unexpected exceptions and answers 500 in the JSON shape."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

@@ -1,4 +1,4 @@
-"""What is no HTTP never reaches the app; it is told so in the one shape, too."""
+"""Malformed requests never reach the app; they get the same JSON error."""
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -7,13 +7,13 @@ from .security import SECURITY_HEADERS
 
 
 class JsonErrorProtocol(HttpToolsProtocol):
-    """uvicorn's own, but for the answer to what it cannot read."""
+    """uvicorn's protocol with a JSON error for malformed requests."""
 
     def send_400_response(self, msg: str) -> None:
-        """Answer and hang up: where the next request would begin is unknown."""
-        told = f"{msg} Methods are those of HTTP in capitals, and headers have less than 64 KiB."
+        """Answer and close the connection: the start of the next request is unknown."""
+        message = f"{msg} Methods are those of HTTP in capitals, and headers have less than 64 KiB."
         response = error_response(
-            400, "bad_request", told, headers=SECURITY_HEADERS | {"Connection": "close"}
+            400, "bad_request", message, headers=SECURITY_HEADERS | {"Connection": "close"}
         )
         head = [b"HTTP/1.1 400 Bad Request"]
         head += [name + b": " + value for name, value in response.raw_headers]

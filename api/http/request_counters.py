@@ -1,4 +1,4 @@
-"""What the server has answered since its start: requests, their time, queries of others."""
+"""Counts requests, their durations and SQL queries since the start of the server."""
 
 import time
 from bisect import bisect_left
@@ -12,14 +12,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .openmetrics import MetricFamily
 
 DURATION_BUCKETS = (0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 10.0)
-"""Seconds: upper bounds of the histogram's buckets, beside infinity."""
+"""Upper bounds of the histogram's buckets in seconds; one more bucket has no bound."""
 
 CounterKey = tuple[str, str, str]
 
 
 @dataclass
 class RequestCounters:
-    """Counters of one server, from its start on."""
+    """The counters of one server since its start."""
 
     response_counts: Counter[CounterKey] = field(default_factory=Counter)
     seconds: Counter[CounterKey] = field(default_factory=Counter)
@@ -29,7 +29,7 @@ class RequestCounters:
     def count_response(self, key: CounterKey, seconds: float) -> None:
         """Count an answer by method, route and status."""
         self.response_counts[key] += 1
-        self.seconds[key] += seconds  # type: ignore[assignment]  # a Counter adds floats, too
+        self.seconds[key] += seconds  # type: ignore[assignment]  # a Counter can add floats too
         self.buckets[key, bisect_left(DURATION_BUCKETS, seconds)] += 1
 
     def metric_families(self) -> Iterable[MetricFamily]:
@@ -37,21 +37,21 @@ class RequestCounters:
         latency = MetricFamily(
             "prunelake_http_request_seconds",
             "histogram",
-            "Requests by method, route and status, and how long their answers took.",
+            "Requests and their durations by method, route and status.",
         )
         for key in sorted(self.response_counts):
             labels = dict(zip(("method", "route", "status"), key, strict=True))
             below = 0
-            for place, bound in enumerate((*DURATION_BUCKETS, float("inf"))):
-                below += self.buckets[key, place]
-                le = "+Inf" if place == len(DURATION_BUCKETS) else f"{bound}"
+            for position, bound in enumerate((*DURATION_BUCKETS, float("inf"))):
+                below += self.buckets[key, position]
+                le = "+Inf" if position == len(DURATION_BUCKETS) else f"{bound}"
                 latency.add(below, "_bucket", **labels, le=le)
             latency.add(self.response_counts[key], "_count", **labels)
             latency.add(self.seconds[key], "_sum", **labels)
         queries = MetricFamily(
             "prunelake_sql_queries",
             "counter",
-            "SQL of others by outcome: answered, invalid_sql, limit_exceeded (stopped), busy, ...",
+            "SQL queries by outcome: answered, invalid_sql, limit_exceeded (stopped), busy, ...",
         )
         for outcome, count in sorted(self.queries.items()):
             queries.add(count, outcome=outcome)
@@ -59,7 +59,7 @@ class RequestCounters:
 
 
 class RequestCountingMiddleware:
-    """ASGI middleware that counts every answer, also those of the cache and those refused."""
+    """ASGI middleware that counts every answer, cached and refused ones included."""
 
     def __init__(self, app: ASGIApp, counts: RequestCounters, routes: Iterable[BaseRoute]) -> None:
         self.app = app
@@ -71,7 +71,7 @@ class RequestCountingMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        status, began = "500", time.perf_counter()
+        status, started_at = "500", time.perf_counter()
 
         async def watched(message: Message) -> None:
             nonlocal status
@@ -84,10 +84,10 @@ class RequestCountingMiddleware:
         finally:
             method = scope["method"] if scope["method"] in KNOWN_HTTP_METHODS else "other"
             key = method, self._route(scope), status
-            self.counts.count_response(key, time.perf_counter() - began)
+            self.counts.count_response(key, time.perf_counter() - started_at)
 
     def _route(self, scope: Scope) -> str:
-        """The pattern that a path is answered by, so that the number of series is bounded."""
+        """The pattern of the matching route; it keeps the number of time series bounded."""
         for route in self.routes:
             if route.matches(scope)[0] is not Match.NONE:
                 return str(getattr(route, "path", ""))
@@ -95,4 +95,4 @@ class RequestCountingMiddleware:
 
 
 KNOWN_HTTP_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-"""Others are counted as one: whoever asks must not make a new series with each request."""
+"""Other methods count as one, so that clients cannot add a time series with each request."""

@@ -1,4 +1,4 @@
-"""Who may ask: a bearer of the token or, where there is none, this machine; and safe headers."""
+"""Admits clients with the token or, without a token, this machine; adds security headers."""
 
 import hmac
 from ipaddress import ip_address
@@ -13,7 +13,7 @@ from prunelake.errors import AccessDenied
 from .problems import response_to
 
 PUBLIC_PATHS = ("/", "/health")
-"""What needs no token, beside the page's own files: the page asks its reader for one."""
+"""Paths that need no token, beside the files of the page: the page asks its reader for it."""
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
@@ -25,14 +25,14 @@ SECURITY_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
-"""On every answer; a route may set its own Content-Security-Policy."""
+"""Headers of every answer; a route may set its own Content-Security-Policy."""
 
 
 class SecurityMiddleware:
-    """ASGI middleware: refuses who may not ask, and adds `SECURITY_HEADERS`.
+    """ASGI middleware that refuses other clients and adds `SECURITY_HEADERS`.
 
-    Without a token only this machine is answered, and only under a name of its own: a page of
-    another site could otherwise have its name point here (DNS rebinding) and read the answers.
+    Without a token the server answers localhost only, and only requests to a name of localhost:
+    otherwise another site could point its own name here (DNS rebinding) and read the answers.
     """
 
     def __init__(self, app: ASGIApp, token: SecretStr | None) -> None:
@@ -71,7 +71,7 @@ class SecurityMiddleware:
             return None
         scheme, _, given = headers.get("authorization", "").partition(" ")
         expected = self.token.get_secret_value()
-        # The bytes that were sent, compared in a time that tells nothing.
+        # The comparison takes the same time for every wrong token.
         sent = given.strip().encode("latin-1")
         is_right = hmac.compare_digest(sent, expected.encode())
         if scheme.lower() == "bearer" and is_right:

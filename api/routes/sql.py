@@ -1,4 +1,4 @@
-"""SQL of others: one statement that reads, within limits, in a process of its own."""
+"""POST /sql: one statement that reads, within limits, in a process of its own."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -22,14 +22,14 @@ from .view_openapi import other_formats_content
 MAX_CHARACTERS = 100_000
 
 MAX_BODY = 1_300_000
-"""Bytes of a request: the longest query with each character escaped, and some."""
+"""Bytes of a request: enough for the longest query with every character escaped."""
 
 
 class BodyLimitRoute(APIRoute):
-    """A route whose requests are read up to `MAX_BODY` bytes."""
+    """A route that reads at most `MAX_BODY` bytes of a request."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The handler of FastAPI, fed through a counter."""
+        """FastAPI's handler behind a byte counter."""
         handler = super().get_route_handler()
 
         async def bounded(request: Request) -> Response:
@@ -56,32 +56,32 @@ class Column(BaseModel):
 
 
 class Limits(BaseModel):
-    """What a query may take."""
+    """The limits of a query."""
 
     max_rows: int
-    max_bytes: int = Field(description="Of the answer's body.")
-    max_seconds: float = Field(description="From the request on.")
+    max_bytes: int = Field(description="Bytes of the answer's body.")
+    max_seconds: float = Field(description="Seconds from the request on.")
     memory_bytes: int
 
 
 class SqlRows(BaseModel):
-    """What a query answers."""
+    """The rows of a query."""
 
-    snapshot: str = Field(description="Id of the snapshot that it read.")
+    snapshot: str = Field(description="Id of the snapshot that the query read.")
     columns: list[Column]
     rows: list[dict[str, Any]]
     row_count: int
-    is_truncated: bool = Field(description="Whether rows were left off, by a limit.")
+    is_truncated: bool = Field(description="Whether a limit cut off rows.")
     limits: Limits
 
 
 def sql_router(settings: ApiSettings) -> APIRouter:
-    """The route, whose OpenAPI tells the limits of this server."""
+    """The route; its OpenAPI states the limits of this server."""
     router = APIRouter(responses=ERROR_RESPONSES, tags=["sql"], route_class=BodyLimitRoute)
-    most_rows, most_seconds = settings.sql_max_rows, settings.sql_max_seconds
+    server_max_rows, server_max_seconds = settings.sql_max_rows, settings.sql_max_seconds
 
     class SqlQuery(BaseModel):
-        """A query, and what its answer may have."""
+        """A query, the format of its rows, and limits below those of the server."""
 
         model_config = ConfigDict(extra="forbid")
 
@@ -92,13 +92,14 @@ def sql_router(settings: ApiSettings) -> APIRouter:
             examples=["select task, level, accuracy, ece from summary order by all"],
         )
         format: RowFormat | None = Field(
-            default=None, description="Also by the header Accept; JSON by default."
+            default=None,
+            description="The format of the rows; the Accept header works too. JSON by default.",
         )
-        max_rows: int = Field(default=most_rows, ge=1, le=most_rows, strict=True)
+        max_rows: int = Field(default=server_max_rows, ge=1, le=server_max_rows, strict=True)
         max_seconds: float = Field(
-            default=most_seconds,
+            default=server_max_seconds,
             gt=0,
-            le=most_seconds,
+            le=server_max_seconds,
             strict=True,
             description="Counted from the request on, with the time spent waiting.",
         )
@@ -115,16 +116,16 @@ def sql_router(settings: ApiSettings) -> APIRouter:
     async def sql(asked: SqlQuery, request: Request) -> Response:
         """Run one statement that reads, on the published snapshot.
 
-        Rows beyond a limit are left off, and the answer says so; a query that takes more time or
-        memory than it may is stopped (422, `limit_exceeded`). Headers say the same in every format:
+        Rows beyond a limit are cut off, and the answer says so. A query beyond its time or memory
+        limit is stopped (422, `limit_exceeded`). Headers repeat this in every format:
         PruneLake-Snapshot, -Row-Count, -Truncated, -Max-Rows, -Max-Bytes, -Max-Seconds,
-        -Memory-Bytes. What a format has no type for comes as text.
+        -Memory-Bytes. Values become text where a format has no type for them.
         """
-        guard: WorkerPool = request.app.state.guard
-        if not guard.is_enabled:
+        workers: WorkerPool = request.app.state.workers
+        if not workers.is_enabled:
             raise NotFound("SQL is off on this server; on Linux PRUNELAKE_API_SQL=true turns it on")
         format, _ = chosen_format(asked.format, request.headers.get("accept", ""))
-        question = SqlRequest(
+        sql_request = SqlRequest(
             query=asked.query,
             format=format,
             max_rows=asked.max_rows,
@@ -134,25 +135,25 @@ def sql_router(settings: ApiSettings) -> APIRouter:
         )
         counts: RequestCounters = request.app.state.counts
         try:
-            head, body = await guard.execute(question)
+            header, body = await workers.execute(sql_request)
         except PruneLakeError as error:
             counts.queries[status_and_code(error)[1]] += 1
             raise
         counts.queries["answered"] += 1
-        return Response(body, headers=_headers(head, question), media_type=MEDIA_TYPES[format])
+        return Response(body, headers=_headers(header, sql_request), media_type=MEDIA_TYPES[format])
 
     return router
 
 
-def _headers(head: SqlResponseHeader, question: SqlRequest) -> dict[str, str]:
-    found = {
-        "PruneLake-Snapshot": head.snapshot,
-        "PruneLake-Row-Count": str(head.row_count),
-        "PruneLake-Truncated": str(head.is_truncated).lower(),
+def _headers(header: SqlResponseHeader, request: SqlRequest) -> dict[str, str]:
+    headers = {
+        "PruneLake-Snapshot": header.snapshot,
+        "PruneLake-Row-Count": str(header.row_count),
+        "PruneLake-Truncated": str(header.is_truncated).lower(),
         "Cache-Control": "no-store",
     }
     limits = {
         f"PruneLake-{name.replace('_', '-').title()}": f"{value:.15g}"
-        for name, value in question.limits.items()
+        for name, value in request.limits.items()
     }
-    return found | limits
+    return headers | limits
