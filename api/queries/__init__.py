@@ -1,1 +1,1 @@
-"""SQL over the published snapshot; no HTTP and no drawing."""
+"""SQL over the lake's views; no HTTP and no drawing."""

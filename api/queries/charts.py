@@ -1,10 +1,10 @@
-"""One function a chart of its own numbers: SQL over the lake's views; no HTTP, no drawing."""
+"""Queries for charts of one run, one function for each chart."""
 
 from prunelake.lake.bound_query import BoundQuery
 
 
 def layer_importance(run_id: str) -> BoundQuery:
-    """layer, importance, rank (0 is removed first), from the input on."""
+    """layer: importance and rank (rank 0 is removed first), from the input on."""
     return BoundQuery(
         "select layer, importance, rank from layers where run_id = $run_id order by layer",
         run_id=run_id,
@@ -14,7 +14,7 @@ def layer_importance(run_id: str) -> BoundQuery:
 def accuracy_path(run_id: str, metric: str) -> BoundQuery:
     """level: accuracy and a metric with their intervals, and their correlation over all levels.
 
-    Only levels that have both; the correlation is alike in all rows.
+    Levels without both values are left out. The correlation is the same in all rows.
     """
     return BoundQuery(
         """
@@ -55,7 +55,7 @@ def accuracy_path(run_id: str, metric: str) -> BoundQuery:
 
 
 def reliability(run_id: str, level: int) -> BoundQuery:
-    """The bins of confidence of the unpruned model and of a level."""
+    """level x bin: mean confidence and accuracy, for the unpruned model and for a level."""
     return BoundQuery(
         """
         select
@@ -77,7 +77,7 @@ def reliability(run_id: str, level: int) -> BoundQuery:
 def recalibration(run_id: str, metric: str) -> BoundQuery:
     """level x calibrator: a metric before and after recalibration, with intervals.
 
-    unpruned_value is that of level 0 before; note says why there is no value after.
+    unpruned_value is the value of level 0 before; note explains a missing value after.
     """
     return BoundQuery(
         """
@@ -103,10 +103,10 @@ def recalibration(run_id: str, metric: str) -> BoundQuery:
 
 
 def overlap_matrix(run_id: str) -> BoundQuery:
-    """level x other level: share of the top 10 tokens in common, by the method of the headline.
+    """level x other level: share of the top 10 tokens in common, by the headline's method.
 
-    Beside level 0 with the 95 % interval; seed_overlap is that of two seeds at the level itself,
-    null where there is one.
+    The 95 % interval is known for pairs with level 0. seed_overlap is the share between two seeds
+    at the same level; null with one seed.
     """
     return BoundQuery(
         """
@@ -144,7 +144,7 @@ def overlap_matrix(run_id: str) -> BoundQuery:
 
 
 def flips(run_id: str) -> BoundQuery:
-    """Per level the shares of predictions that differ from level 0; flip_rate with its interval."""
+    """level: the shares of predictions that differ from level 0; flip_rate with its interval."""
     return BoundQuery(
         """
         select
@@ -170,9 +170,9 @@ def flips(run_id: str) -> BoundQuery:
 
 
 def efficiency(run_id: str) -> BoundQuery:
-    """level: what it costs and saves on the device that was profiled last, and how that was asked.
+    """level: costs and savings on the device that was profiled last, and the profile's settings.
 
-    Speed-ups have the least and the greatest of the repeats beside them.
+    The low and high of a speed-up are the least and the greatest of the repeats.
     """
     return BoundQuery(
         """

@@ -1,4 +1,4 @@
-"""Queries that set runs of one model side by side."""
+"""Queries for charts that compare runs of one model."""
 
 from prunelake.lake.bound_query import BoundQuery
 
@@ -6,12 +6,12 @@ from prunelake.lake.bound_query import BoundQuery
 def correlation_matrix(run_id: str) -> BoundQuery:
     """task x metric: Spearman correlation with accuracy over all levels, and its interval.
 
-    Over the tasks of the run's model, revision and strategy: of its own task the run itself, of
-    another one the latest run.
+    It covers all tasks of the run's model, revision and strategy: the run itself for its own task,
+    the latest run for each other task.
     """
     return BoundQuery(
         """
-        with alike as (
+        with compared as (
             select
                 runs.run_id,
                 runs.task
@@ -29,31 +29,31 @@ def correlation_matrix(run_id: str) -> BoundQuery:
         )
 
         select
-            alike.task,
+            compared.task,
             correlated.metric,
             correlated.spearman,
             correlated.spearman_low,
             correlated.spearman_high,
             correlated.level_count,
             correlated.note
-        from alike
-        inner join headline_correlations as correlated on alike.run_id = correlated.run_id
+        from compared
+        inner join headline_correlations as correlated on compared.run_id = correlated.run_id
         where correlated.scope = 'all'
-        order by alike.task, correlated.metric
+        order by compared.task, correlated.metric
         """,
         run_id=run_id,
     )
 
 
 def pareto_points(run_id: str, metric: str) -> BoundQuery:
-    """strategy x level of accuracy and of a metric: what it costs, its value, and what beats it.
+    """strategy x level x metric (accuracy and one more): cost, value, and whether it is dominated.
 
-    Over the strategies of the run's model, revision and task: of its own strategy the run itself,
-    of another one the latest run; no others dominate.
+    It covers all strategies of the run's model, revision and task: the run itself for its own
+    strategy, the latest run for each other strategy. Only these runs can dominate.
     """
     return BoundQuery(
         """
-        with alike as (
+        with compared as (
             select runs.run_id
             from runs
             inner join runs as subject
@@ -79,7 +79,7 @@ def pareto_points(run_id: str, metric: str) -> BoundQuery:
             ci_high,
             verdict,
             is_undominated
-        from pareto_among(run_ids := (select list(run_id) from alike))
+        from pareto_among(run_ids := (select list(run_id) from compared))
         where metric in ('accuracy', $metric)
         order by run_id != $run_id, strategy, metric, level
         """,

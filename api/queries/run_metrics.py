@@ -1,6 +1,7 @@
 """Queries for the metrics of runs and for their correlations with accuracy.
 
-A run may hold several explanations. These queries read the one that the view `headlines` names.
+A run may hold several explanations. These queries read its headline explanation, by the view
+`headline_keys`.
 """
 
 from collections.abc import Sequence
@@ -9,10 +10,10 @@ from prunelake.lake.bound_query import BoundQuery
 
 
 def headline_metrics(run_ids: Sequence[str]) -> BoundQuery:
-    """run_id x level x metric: value with interval, change, verdict, and random_value to beat.
+    """run_id x level x metric: value with interval, change, verdict, and value of a random ranking.
 
-    The verdict is that of the view, but `worse` where the metric is worse and accuracy neither
-    stable nor fallen. equivalence_low and equivalence_high are the 90 % interval of the change.
+    The verdict is that of the view, except `worse` where the metric is worse while accuracy is
+    inconclusive. equivalence_low and equivalence_high are the 90 % interval of the change.
     """
     return BoundQuery(
         """
@@ -45,7 +46,7 @@ def headline_metrics(run_ids: Sequence[str]) -> BoundQuery:
 def correlations(run_id: str) -> BoundQuery:
     """metric x scope: each correlation with accuracy and its interval, level_count and a note.
 
-    The strongest Spearman correlations over all levels come first; scopes of a metric together.
+    Metrics with the strongest Spearman correlation over all levels come first.
     """
     return BoundQuery(
         """
@@ -79,7 +80,7 @@ def correlations(run_id: str) -> BoundQuery:
 
 
 def pooled_correlations() -> BoundQuery:
-    """Rows of `pooled_correlations` over several runs, of the explanations that headline any."""
+    """Rows of `pooled_correlations` over several runs, for their headline explanations."""
     return BoundQuery(
         """
         select

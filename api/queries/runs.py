@@ -1,4 +1,4 @@
-"""Queries for runs: which there are, what they hold, and how well guessing would do."""
+"""Queries for runs: their rows, their names, their totals, and the accuracy of guessing."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from prunelake.lake.bound_query import BoundQuery
 
 
 def all_runs(run_ids: Sequence[str] | None = None) -> BoundQuery:
-    """The rows of `all_runs`, or those of `run_ids`; runs of one model and order stand together."""
+    """All rows of `runs`, or those of `run_ids`; runs with equal removal orders are adjacent."""
     return BoundQuery(
         """
         select *
@@ -19,9 +19,9 @@ def all_runs(run_ids: Sequence[str] | None = None) -> BoundQuery:
 
 
 def headline_explanation(run_id: str) -> BoundQuery:
-    """`method`, `operator` and `variant` of a run that are shown; no row where none is explained.
+    """`method`, `operator` and `variant` of a run's headline explanation; no row without any.
 
-    Null is what a published table does not tell.
+    A published table may leave them unknown (null).
     """
     return BoundQuery(
         "select method, operator, variant from headlines where run_id = $run_id",
@@ -30,7 +30,10 @@ def headline_explanation(run_id: str) -> BoundQuery:
 
 
 def guessing_accuracy(run_id: str) -> BoundQuery:
-    """One row: `uniform`, the accuracy of drawing an option; `majority`, of the commonest gold."""
+    """One row: the accuracy of two guessers that see no prompt.
+
+    `uniform` draws one of the options; `majority` always names the most frequent gold option.
+    """
     return BoundQuery(
         """
         with unpruned as (
@@ -53,9 +56,9 @@ def guessing_accuracy(run_id: str) -> BoundQuery:
 def matching_runs(
     run_id: str | None, model: str | None, task: str | None, strategy: str | None
 ) -> BoundQuery:
-    """The rows of `all_runs` that fit all that is given, the latest first.
+    """The rows of `runs` that match every given value, the latest first.
 
-    A model fits by its whole reference or by the last part of it.
+    A model matches by its whole reference or by the last part of it.
     """
     return BoundQuery(
         """
@@ -80,7 +83,7 @@ def matching_runs(
 
 
 def run_labels() -> BoundQuery:
-    """name: model, task, strategy and id of each run, at most 50."""
+    """name: model, task, strategy and id of each run; at most 50 rows."""
     return BoundQuery(
         """
         select format('{}, {}, {}, {}', model, task, strategy, run_id) as name
@@ -92,7 +95,7 @@ def run_labels() -> BoundQuery:
 
 
 def model_runs() -> BoundQuery:
-    """The runs of every model, the latest first, and the method of each one's headline."""
+    """The runs of every model, the latest first, with the method of the headline explanation."""
     return BoundQuery(
         """
         select
@@ -116,7 +119,10 @@ def model_runs() -> BoundQuery:
 
 
 def totals_by_task() -> BoundQuery:
-    """By model and task: runs, examples, forward_tokens, unanalysed, hidden_degradations."""
+    """model x task: the numbers of runs, examples, forward tokens and hidden degradations.
+
+    `unanalysed` counts runs without an analysis; no view lists these, so it reads `lake.analyses`.
+    """
     return BoundQuery(
         """
         with hidden as (

@@ -1,4 +1,4 @@
-"""The published snapshot: opened read-only, and the next one picked up as soon as it is there."""
+"""Opens the published snapshot read-only, and the next one as soon as it is published."""
 
 import logging
 import math
@@ -27,7 +27,7 @@ FileStamp = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One published state of a lake; its connection lives as long as someone holds it."""
+    """One published state of a lake, with an open connection to it."""
 
     id: str
     created_at: datetime
@@ -37,10 +37,10 @@ class Snapshot:
 
     @contextmanager
     def cursor(self) -> Iterator[Connection]:
-        """A connection of its own for one request; DuckDB stops a query after `max_seconds`.
+        """A separate connection for one request; DuckDB stops a query after `max_seconds`.
 
         Raises:
-            LimitExceeded: one was stopped.
+            LimitExceeded: a query was stopped.
         """
         with open_cursor(self.connection) as cursor:
             try:
@@ -49,20 +49,28 @@ class Snapshot:
                 raise time_limit_exceeded(self.max_seconds or 0) from error
 
     def rows(self, query: BoundQuery) -> pl.DataFrame:
-        """What the snapshot answers."""
+        """The rows of a query.
+
+        Raises:
+            LimitExceeded, QueryError: as `cursor` and `BoundQuery.rows`.
+        """
         with self.cursor() as cursor:
             return query.rows(cursor)
 
     def records(self, query: BoundQuery) -> list[dict[str, Any]]:
-        """What the snapshot answers, as Python values."""
+        """The rows of a query as Python values by column name.
+
+        Raises:
+            LimitExceeded, QueryError: as `cursor` and `BoundQuery.records`.
+        """
         with self.cursor() as cursor:
             return query.records(cursor)
 
 
 class LatestSnapshot:
-    """The snapshot of a lake, always the last one that was published.
+    """The latest published snapshot of a lake.
 
-    Of a lake in an object store `lake` is the folder of its `mirror`.
+    For a lake in an object store, `lake` is the folder of its `mirror`.
     """
 
     def __init__(
@@ -81,16 +89,16 @@ class LatestSnapshot:
         self._current: Snapshot | None = None
 
     def current(self) -> Snapshot:
-        """The last snapshot that could be opened; a look at the file's name costs microseconds.
+        """The latest snapshot that could be opened. Checking for a new one takes microseconds.
 
         Raises:
-            NoSnapshot: there is none yet.
+            NoSnapshot: none has been published yet.
         """
         stamp = _stamp(self.path)
         if stamp is not None and stamp != self._stamp:
             with self._lock:
                 if stamp != self._stamp:
-                    self._take(stamp)
+                    self._open_latest(stamp)
         if self._current is None and self._mirror is not None:
             self._mirror.ensure_copy()
             self._mirror = None
@@ -99,13 +107,13 @@ class LatestSnapshot:
             raise NoSnapshot(f"there is no {self.path}; `prunelake publish` writes it")
         return self._current
 
-    def _take(self, stamp: FileStamp) -> None:
+    def _open_latest(self, stamp: FileStamp) -> None:
         try:
             self._current = open_snapshot(self.path, self.memory_bytes, self.max_seconds)
         except NoSnapshot as error:
             if self._current is None:
                 raise
-            # Readers keep what they have: an old truth is better than none.
+            # An old snapshot serves readers better than none.
             log.warning("%s; still serving snapshot %s", error, self._current.id)
         self._stamp = stamp
 
@@ -113,16 +121,16 @@ class LatestSnapshot:
 def open_snapshot(
     path: Path, memory_bytes: int | None = None, max_seconds: float | None = None
 ) -> Snapshot:
-    """Open a snapshot so that it can be read, and nothing else.
+    """Open a snapshot for reading alone.
 
-    With `memory_bytes` it is for SQL of others: on one thread, within this memory, without a file.
-    No query takes longer than `max_seconds`.
+    With `memory_bytes` it serves SQL of clients: on one thread, within this memory, without
+    temporary files. DuckDB stops a query after `max_seconds`.
 
     Raises:
-        NoSnapshot: no such file, none of DuckDB, or one made by another version of PruneLake.
+        NoSnapshot: no such file, no DuckDB file, or a file of another version of PruneLake.
     """
-    # Attached to a database of its own: opening the path itself would give what this process has
-    # open under that name, perhaps an older file.
+    # Attached to a new database, since DuckDB reuses a file that this process has open under the
+    # same path, which may be an older one.
     config: dict[str, str | bool | int | float | list[str]] = {
         "python_enable_replacements": "false",
         "autoinstall_known_extensions": "false",
@@ -137,14 +145,14 @@ def open_snapshot(
         connection.execute(f"attach '{quoted}' as prunelake (read_only)")
         connection.execute("set enable_external_access = false")
         if memory_bytes is not None:
-            # Without external access DuckDB still opens what is attached, also for COPY ... TO.
+            # Without external access DuckDB still opens attached files, also for COPY ... TO.
             connection.execute("set disabled_filesystems = 'LocalFileSystem'")
         if max_seconds is not None:
             milliseconds = math.ceil(max_seconds * 1000)
             connection.execute(f"set global max_execution_time = {milliseconds}")
         connection.execute("set lock_configuration = true")
         with open_cursor(connection) as cursor:
-            found = cursor.execute(
+            row = cursor.execute(
                 "select snapshot_id, created_at, run_count, views_hash from snapshot"
             ).fetchone()
     except duckdb.Error as error:
@@ -153,16 +161,16 @@ def open_snapshot(
         raise NoSnapshot(
             f"{path} cannot be read ({first_line}); `prunelake publish` writes it anew"
         ) from error
-    if found is None or found[3] != views_hash():
+    if row is None or row[3] != views_hash():
         connection.close()
         raise NoSnapshot(
             f"{path} was published by another version; `prunelake publish` writes it anew"
         )
-    return Snapshot(found[0], found[1], found[2], connection, max_seconds)
+    return Snapshot(row[0], row[1], row[2], connection, max_seconds)
 
 
 def time_limit_exceeded(max_seconds: float, waiting_seconds: float = 0.0) -> LimitExceeded:
-    """The error of a query that ran into its time limit, of which it may have waited a part."""
+    """The error of a query beyond its time limit; it spent `waiting_seconds` in a queue."""
     waiting = f", {waiting_seconds:.1f} s of them waiting for others" if waiting_seconds else ""
     return LimitExceeded(
         f"this takes longer than {max_seconds:g} s{waiting}; ask for one run (run_id), or for what "
@@ -172,7 +180,7 @@ def time_limit_exceeded(max_seconds: float, waiting_seconds: float = 0.0) -> Lim
 
 @contextmanager
 def open_cursor(connection: Connection) -> Iterator[Connection]:
-    """A cursor on a snapshot's connection, where its views go by their plain names."""
+    """A cursor on a snapshot's connection that finds the views by their plain names."""
     with connection.cursor() as cursor:
         cursor.execute("use prunelake")
         yield cursor

@@ -1,4 +1,4 @@
-"""The snapshot of a lake in an object store, kept in a folder of this machine."""
+"""Keeps a local copy of the snapshot of a lake in an object store."""
 
 import asyncio
 import logging
@@ -15,14 +15,14 @@ from prunelake.spec import content_hash
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 5.0
-"""So much later than at once a newly published snapshot may be picked up."""
+"""The longest delay in seconds before the server uses a new snapshot."""
 
 
 class SnapshotMirror:
-    """A copy of the last published snapshot, as good as the store lets it be.
+    """A copy of the latest published snapshot, as recent as the store allows.
 
-    No request waits for the store but the first one of a machine that has no copy yet. A store that
-    is away is told to the log, and the copy is served on.
+    Only the first request on a machine without a copy waits for the store. While the store does not
+    answer, the server keeps serving the copy and logs the outage.
     """
 
     def __init__(self, lake: ObjectPath, cache: Path) -> None:
@@ -32,10 +32,10 @@ class SnapshotMirror:
         self._etag = ""
 
     def ensure_copy(self) -> None:
-        """See that there is a copy.
+        """Download a copy if there is none yet.
 
         Raises:
-            NoSnapshot: none here, and none in the store, or no store that answers.
+            NoSnapshot: the store has no snapshot, or does not answer.
         """
         if not (self.folder / SNAPSHOT_FILE).exists():
             try:
@@ -46,12 +46,12 @@ class SnapshotMirror:
                 ) from error
 
     def refresh(self) -> None:
-        """Bring the copy up to date: one request, and the transfer if there is a new one.
+        """Update the copy: one request, and a download if there is a new snapshot.
 
         Raises:
-            FileNotFoundError: nothing was published yet.
-            LakeError: a store that refuses, or does not answer.
-            OSError: no room for it.
+            FileNotFoundError: nothing has been published yet.
+            LakeError: the store refuses, or does not answer.
+            OSError: the copy cannot be written.
         """
         with self._lock:
             etag, _ = self.source.metadata()
@@ -60,23 +60,23 @@ class SnapshotMirror:
                 return
             self.folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=self.folder) as temporary:
-                arriving = Path(temporary) / SNAPSHOT_FILE
-                self.source.download(str(arriving))
-                os.replace(arriving, copy)  # noqa: PTH105  # one snapshot or the other, never a part
-            # If it was published anew in between, the next look fetches it again.
+                download = Path(temporary) / SNAPSHOT_FILE
+                self.source.download(str(download))
+                os.replace(download, copy)  # noqa: PTH105  # replaces the copy in one step
+            # After a publication in between, the next refresh downloads it again.
             self._etag = etag
 
     async def poll(self) -> None:
-        """Look every few seconds until this is cancelled."""
-        was_away = False
+        """Refresh the copy every `POLL_SECONDS` until cancelled."""
+        was_unavailable = False
         while True:
             try:
                 await asyncio.to_thread(self.refresh)
-                was_away = False
+                was_unavailable = False
             except FileNotFoundError:
-                pass  # who asks is told
+                pass  # requests get NoSnapshot
             except (LakeError, OSError) as error:
-                if not was_away:
+                if not was_unavailable:
                     log.warning("%s; still serving the copy in %s", error, self.folder)
-                was_away = True
+                was_unavailable = True
             await asyncio.sleep(POLL_SECONDS)

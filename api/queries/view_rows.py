@@ -1,4 +1,4 @@
-"""Requests for the rows of a view -> queries: filters by column, order, pages; no HTTP."""
+"""Turns parameters into queries for the rows of a view: filters by column, order, pages."""
 
 import base64
 import binascii
@@ -27,18 +27,18 @@ FILTER_SUFFIXES = {
         ("ne", "lt", "lte", "gt", "gte", "null"),
     ),
 }
-"""What a column's filters may end in, by its type; lists and structs have only `null`."""
+"""The suffixes of a column's filters, by its type; lists and structs have only `null`."""
 
 CONTROL_PARAMETERS = ("order", "limit", "cursor", "format")
 DEFAULT_LIMIT = 100
 INTEGER_BITS = {"integer": 31, "bigint": 63}
 NON_NUMERIC = re.compile("[^-+.0-9eE]")
-"""What Python reads in numbers and other languages do not: 1_000, digits of other scripts."""
+"""Characters that only Python accepts in numbers: 1_000, digits of other scripts."""
 
 
 @dataclass(frozen=True)
 class View:
-    """A view of the lake: its columns (name to type) in their order, and what one row is."""
+    """A view of the lake: its columns (name to type) in order; the comment states the grain."""
 
     name: str
     comment: str
@@ -46,13 +46,13 @@ class View:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """The columns that are no list, which tell all rows apart; measurements come last."""
+        """The columns that tell all rows apart: all except lists; measurements come last."""
         plain = [name for name, kind in self.columns.items() if kind in FILTER_SUFFIXES]
         return tuple(sorted(plain, key=lambda name: self.columns[name] in ("double", "float")))
 
     @property
     def run_columns(self) -> tuple[str, ...]:
-        """What a row's run can be asked for, though the view does not say it."""
+        """Columns of `runs` that filter the rows although the view lacks them."""
         if "run_id" not in self.columns:
             return ()
         return tuple(name for name in ("model", "strategy", "task") if name not in self.columns)
@@ -60,7 +60,7 @@ class View:
 
 @dataclass(frozen=True)
 class RowPage:
-    """Which rows of a view: `query` asks for one row more than `limit`, which tells of a next."""
+    """A page of a view. `query` asks for one row more than `limit`: it shows a next page."""
 
     query: BoundQuery
     limit: int
@@ -68,7 +68,7 @@ class RowPage:
     request_hash: str
 
     def next_cursor(self, snapshot: str, row_count: int) -> str | None:
-        """What asks for the next page, after `row_count` rows came; None where there is none."""
+        """The cursor of the next page when `query` gave `row_count` rows; None on the last page."""
         if row_count <= self.limit:
             return None
         state = [snapshot, self.request_hash, self.offset + self.limit]
@@ -92,7 +92,7 @@ def view_named(name: str) -> View:
     """A view by name.
 
     Raises:
-        NotFound: there is none; its choices are the views.
+        NotFound: no such view; the choices are all views.
     """
     if name not in all_views():
         raise NotFound(f"no view {name!r}; GET /views describes them", all_views())
@@ -104,14 +104,13 @@ def row_page(
 ) -> RowPage:
     """The page of a view that URL parameters ask for.
 
-    `level=0&level=4` means either, `level_lte=8` a comparison (`FILTER_SUFFIXES`),
-    `metric_null=true`
-    that nothing is there; all filters hold together. A view of runs that does not say their model,
-    strategy or task can be asked by them, too. `order=-level,metric` sorts; what is equal
-    is ordered by the key, so that pages never overlap.
+    `level=0&level=4` selects either level, `level_lte=8` compares (`FILTER_SUFFIXES`), and
+    `metric_null=true` selects missing values; a row has to match all filters. A view of runs that
+    lacks their model, strategy or task can still be filtered by them. `order=-level,metric` sorts;
+    equal rows are ordered by the key, so that pages never overlap.
 
     Raises:
-        InvalidRequest: a parameter that the view does not have, or a value that does not fit.
+        InvalidRequest: a parameter that the view does not have, or an invalid value.
         OutdatedCursor: a cursor of another snapshot.
     """
     controls: dict[str, str] = {}
@@ -126,11 +125,13 @@ def row_page(
     conditions, values = _conditions(view, filters)
     limit = _limit(controls.get("limit"), max_rows)
     order = _order(view, controls.get("order"))
-    asked = content_hash([view.name, sorted(filters.items()), order])[:16]
-    offset = _offset(controls.get("cursor"), snapshot, asked)
+    request_hash = content_hash([view.name, sorted(filters.items()), order])[:16]
+    offset = _offset(controls.get("cursor"), snapshot, request_hash)
     where = f"where {' and '.join(conditions)}\n" if conditions else ""
     sql = f"from {view.name}\n{where}order by {', '.join(order)}\nlimit $limit offset $offset"
-    return RowPage(BoundQuery(sql, **values, limit=limit + 1, offset=offset), limit, offset, asked)
+    return RowPage(
+        BoundQuery(sql, **values, limit=limit + 1, offset=offset), limit, offset, request_hash
+    )
 
 
 def _conditions(view: View, filters: Mapping[str, list[str]]) -> tuple[list[str], dict[str, Any]]:
@@ -150,7 +151,7 @@ def _conditions(view: View, filters: Mapping[str, list[str]]) -> tuple[list[str]
             is_null = _value(parameter, "boolean", _only_value(parameter, texts))
             conditions.append(f'"{column}" is {"" if is_null else "not "}null')
         elif suffix == "":
-            # Row groups are passed over for such values, which list_contains would not do.
+            # DuckDB skips row groups by `in`, but not by list_contains.
             names = [f"{name}_{number}" for number in range(len(texts))]
             given = (_value(parameter, kind, text) for text in texts)
             values |= dict(zip(names, given, strict=True))
@@ -162,7 +163,7 @@ def _conditions(view: View, filters: Mapping[str, list[str]]) -> tuple[list[str]
 
 
 def _column(view: View, parameter: str) -> tuple[str, str]:
-    """The column that a parameter is about, and what it asks of it: '' for being equal."""
+    """The column and the suffix of a filter; the suffix is empty for equality."""
     if FILTER_SUFFIXES.get(view.columns.get(parameter, "")):
         return parameter, ""
     column, _, suffix = parameter.rpartition("_")
@@ -170,14 +171,14 @@ def _column(view: View, parameter: str) -> tuple[str, str]:
         return column, suffix
     if parameter in view.columns:
         raise InvalidRequest(
-            f"{parameter} is of type {view.columns[parameter]}: only {parameter}_null can be asked"
+            f"{parameter} is of type {view.columns[parameter]}: the only filter is {parameter}_null"
         )
     choices = [*filter_names(view), *CONTROL_PARAMETERS]
     raise InvalidRequest(f"view {view.name} has no parameter {parameter!r}", choices)
 
 
 def filter_names(view: View) -> list[str]:
-    """Every filter of a view."""
+    """The parameters that filter a view."""
     return [
         *view.run_columns,
         *(
@@ -218,12 +219,12 @@ def _value(parameter: str, kind: str, text: str) -> Any:
                 raise ValueError
             return at
     except (ValueError, KeyError, OverflowError) as error:
-        wanted = {
+        expected = {
             "boolean": "true or false",
             "timestamp with time zone": "a time like 2026-01-31T12:00:00Z (in a URL, + is %2B)",
             **{kind: f"a whole number of {bits + 1} bits" for kind, bits in INTEGER_BITS.items()},
         }.get(kind, "a number")
-        raise InvalidRequest(f"{parameter}={text!r} is not {wanted}") from error
+        raise InvalidRequest(f"{parameter}={text!r} is not {expected}") from error
     return text
 
 
@@ -237,35 +238,39 @@ def _limit(text: str | None, max_rows: int) -> int:
 
 
 def _order(view: View, text: str | None) -> list[str]:
-    asked = [] if text is None else text.split(",")
-    for part in asked:
-        if part.removeprefix("-") not in view.columns:
+    terms = [] if text is None else text.split(",")
+    names = [term.removeprefix("-") for term in terms]
+    for name, term in zip(names, terms, strict=True):
+        if name not in view.columns:
             raise InvalidRequest(
-                f"order={text!r}: view {view.name} has no column {part!r}", view.columns
+                f"order={text!r}: view {view.name} has no column {term!r}", view.columns
             )
-    names = [part.removeprefix("-") for part in asked]
-    terms = [
-        f'"{name}"{" desc" if part.startswith("-") else ""} nulls last'
-        for name, part in zip(names, asked, strict=True)
+    return [
+        *(
+            f'"{name}"{" desc" if term.startswith("-") else ""} nulls last'
+            for name, term in zip(names, terms, strict=True)
+        ),
+        *(f'"{name}"' for name in view.key if name not in names),
     ]
-    return terms + [f'"{name}"' for name in view.key if name not in names]
 
 
-def _offset(cursor: str | None, snapshot: str, asked: str) -> int:
+def _offset(cursor: str | None, snapshot: str, request_hash: str) -> int:
     if cursor is None:
         return 0
     try:
-        of_snapshot, of_query, offset = json.loads(
+        cursor_snapshot, cursor_hash, offset = json.loads(
             base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
         )
         if not isinstance(offset, int) or not 0 <= offset < 2**63:
             raise ValueError
     except (ValueError, TypeError, binascii.Error) as error:
-        raise InvalidRequest(f"cursor={cursor!r} is none that was given out") from error
-    if of_snapshot != snapshot:
+        raise InvalidRequest(f"cursor={cursor!r} is not a cursor of this server") from error
+    if cursor_snapshot != snapshot:
         raise OutdatedCursor(
             "a new snapshot has been published since the first page; start again without cursor"
         )
-    if of_query != asked:
-        raise InvalidRequest("the cursor is of other filters or another order; start without it")
+    if cursor_hash != request_hash:
+        raise InvalidRequest(
+            "the cursor belongs to other filters or another order; start without it"
+        )
     return offset

@@ -224,7 +224,7 @@ def test_what_means_nothing_is_refused_with_the_reason(
 
 def test_a_list_can_only_be_asked_whether_it_is_there(client: TestClient) -> None:
     answer = client.get("/views/attributions?scores=1")
-    assert "only scores_null can be asked" in answer.json()["error"]["message"]
+    assert "the only filter is scores_null" in answer.json()["error"]["message"]
     assert rows(client, "/views/attributions", scores_null="false")
 
 
