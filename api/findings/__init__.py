@@ -1,1 +1,1 @@
-"""Rows of queries as sentences: what a run shows."""
+"""Sentences about runs and recommendations, from rows of queries."""

@@ -13,11 +13,11 @@ from .level_rows import (
 from .wording import at_levels, from_to, label, listed
 
 VERDICT_GROUPS = {"worse": WORSE_VERDICTS, "better": ("improved",), "equivalent": ("equivalent",)}
-"""What verdicts show, and which ones show it."""
+"""The word for each group of verdicts."""
 
 
 def change_clause(levels: pl.DataFrame, metric: str) -> str | None:
-    """From what to what the deepest level takes a metric; None where one of both is not known."""
+    """The change of a metric up to its deepest level; None where either value is unknown."""
     known = levels.filter(pl.col("level") > 0, metric=metric).drop_nulls("value")["level"]
     before = value_at(levels, metric, 0)
     if before is None or known.is_empty():
@@ -28,21 +28,21 @@ def change_clause(levels: pl.DataFrame, metric: str) -> str | None:
 
 
 def verdict_clause(levels: pl.DataFrame, metric: str) -> str | None:
-    """At which levels a metric is worse, better and equivalent; None where nothing is judged."""
+    """At which levels a metric is worse, better and equivalent; None without verdicts."""
     rows = levels.filter(metric=metric).drop_nulls("verdict")
     if rows.is_empty():
         return None
     among = sorted(set(levels["level"]))
-    found = [
+    clauses = [
         f"{word} at {at_levels(where, among)}"
         for word, verdicts in VERDICT_GROUPS.items()
         if (where := levels_with_verdict(levels, metric, verdicts))
     ]
-    return f"{label(metric)} is {listed(found) if found else 'inconclusive at every level'}"
+    return f"{label(metric)} is {listed(clauses) if clauses else 'inconclusive at every level'}"
 
 
 def sample_sizes(levels: pl.DataFrame, metrics: Sequence[str]) -> str:
-    """How many examples metrics rest on; explanations have fewer where not all are explained."""
+    """The number of examples behind metrics: all of them, and those that were explained."""
     scored = baseline_example_count(levels, "accuracy")
     explained = {baseline_example_count(levels, metric) for metric in metrics} - {0, scored}
     return f"n = {scored}" + (f", explained: n = {min(explained)}" if explained else "")

@@ -16,7 +16,7 @@ JUDGED_METRICS = (
     "sufficiency_advantage",
     "cross_overlap_10",
 )
-"""The tested metrics that a reader is shown; the view `verdicts` has them all."""
+"""The tested metrics that charts and the report show; the view `verdicts` has all of them."""
 
 
 HEADLINE_METRICS = ("ece", "comprehensiveness", "sufficiency")
@@ -29,16 +29,16 @@ WORSE_VERDICTS = ("hidden degradation", "visible degradation", "worse")
 
 
 def value_at(levels: pl.DataFrame, metric: str, level: int) -> float | None:
-    """The value of a metric at a level, or None where there is none."""
-    found = levels.filter(metric=metric, level=level)["value"]
-    value: float | None = found[0] if len(found) else None
+    """The value of a metric at a level; None without a value."""
+    values = levels.filter(metric=metric, level=level)["value"]
+    value: float | None = values[0] if len(values) else None
     return value
 
 
 def baseline_example_count(levels: pl.DataFrame, metric: str) -> int:
-    """How many examples the unpruned value of a metric rests on; 0 where that is not told."""
-    found = levels.filter(metric=metric, level=0)["n"]
-    return (found[0] or 0) if len(found) else 0
+    """The number of examples behind the unpruned value of a metric; 0 where it is unknown."""
+    counts = levels.filter(metric=metric, level=0)["n"]
+    return (counts[0] or 0) if len(counts) else 0
 
 
 def is_published(levels: pl.DataFrame) -> bool:
@@ -54,20 +54,20 @@ def pruned_levels(levels: pl.DataFrame) -> list[int]:
 
 def levels_with_verdict(levels: pl.DataFrame, metric: str, verdicts: Sequence[str]) -> list[int]:
     """The levels at which a metric has one of these verdicts, ascending."""
-    found = levels.filter(pl.col("verdict").is_in(list(verdicts)), metric=metric)
-    return sorted(found["level"].to_list())
+    rows = levels.filter(pl.col("verdict").is_in(list(verdicts)), metric=metric)
+    return sorted(rows["level"].to_list())
 
 
 def stable_levels(levels: pl.DataFrame) -> list[int]:
-    """The levels above 0 whose accuracy a test places within MARGIN of the unpruned one."""
+    """The levels above 0 whose accuracy is equivalent to the unpruned accuracy."""
     return levels_with_verdict(levels, "accuracy", ["equivalent"])
 
 
 def default_level(levels: pl.DataFrame) -> int | None:
-    """The level to set beside the unpruned model; None where there is no pruned one.
+    """The level to compare with the unpruned model; None without a pruned level.
 
-    It is the deepest stable level, else the first pruned one; the deepest one of published values,
-    of which no level is known to be stable.
+    It is the deepest stable level, else the first pruned level. For published values, whose
+    stability is unknown, it is the deepest level.
     """
     chosen = stable_levels(levels) or pruned_levels(levels)[:1]
     if is_published(levels):

@@ -1,4 +1,4 @@
-"""A recommendation in words: what to take, what stands against more, how far it can be trusted."""
+"""Sentences about a recommendation: the answer, the evidence against more, and its limits."""
 
 import math
 from typing import Self
@@ -11,22 +11,19 @@ from prunelake.recommend.recommendation import Answer, Recommendation, recommend
 from prunelake.recommend.request import RecommendationRequest
 
 from ..queries.snapshot import Snapshot
-from .wording import label, listed, number, order_name, percent, ranges
-
-REMOVED_MODULES = {"mlp": "MLPs", "block": "blocks"}
-"""What a strategy removes, by the part of its name in front of a colon; else attention layers."""
+from .wording import label, listed, number, order_name, percent, ranges, removed_modules
 
 
 class Advice(Recommendation):
-    """A recommendation with its words."""
+    """A recommendation with its sentences."""
 
-    sentences: list[str] = Field(description="The answer as it is, and after recalibration.")
+    sentences: list[str] = Field(description="The answers before and after recalibration.")
     changes: list[str] = Field(description="What would change each answer.")
-    caveats: list[str] = Field(description="What the answers do not tell.")
+    caveats: list[str] = Field(description="The limits of the answers.")
 
     @classmethod
     def of(cls, recommendation: Recommendation) -> Self:
-        """The recommendation with its words."""
+        """The recommendation with its sentences."""
         return cls(
             **{name: getattr(recommendation, name) for name in Recommendation.model_fields},
             sentences=[
@@ -38,7 +35,7 @@ class Advice(Recommendation):
 
 
 def load_advice(snapshot: Snapshot, request: RecommendationRequest) -> Advice:
-    """The recommendation that a request asks for, with its words.
+    """The recommendation for a request, with its sentences.
 
     Raises:
         NotFound, NothingToShow: as `prunelake.recommend.recommendation.recommend`.
@@ -47,173 +44,181 @@ def load_advice(snapshot: Snapshot, request: RecommendationRequest) -> Advice:
         return Advice.of(recommend(connection, request))
 
 
-def both_answers(found: Recommendation) -> tuple[Answer, Answer]:
+def both_answers(recommendation: Recommendation) -> tuple[Answer, Answer]:
     """The answers before and after recalibration."""
-    return found.as_it_is, found.recalibrated
+    return recommendation.as_it_is, recommendation.recalibrated
 
 
-def answer_sentence(found: Recommendation, answer: Answer) -> str:
-    """What to take, or that there is nothing and why."""
-    head = answer_scope(answer)
+def answer_sentence(recommendation: Recommendation, answer: Answer) -> str:
+    """What to remove, or why nothing can be recommended."""
+    scope = answer_scope(answer)
     if answer.level is None:
-        reasons = [
-            f"In the {order_name(one.strategy)}, {candidate_rejection(found, one)}."
-            for one in answer.candidates
-        ]
-        return f"{head}: none. {' '.join(reasons)}"
-    text = f"{head}: remove {removal_text(found, answer)}, layer{'s' * (answer.level > 1)} "
+        return f"{scope}: none. {rejection_reasons(recommendation, answer)}"
+    text = (
+        f"{scope}: remove {removal_text(recommendation, answer)}, layer{'s' * (answer.level > 1)} "
+    )
     text += f"{ranges(answer.removed)}."
     return f"{text} {saving}." if (saving := savings_text(answer)) else text
 
 
-def margins_text(found: Recommendation) -> str:
-    """The margins in one line."""
-    each = found.margins
+def margins_text(recommendation: Recommendation) -> str:
+    """The margins of the three criteria in one line."""
+    margins = recommendation.margins
     return (
-        f"accuracy {each.accuracy:g}, {label(found.calibration)} {each.calibration:g}, "
-        f"explanations {each.faithfulness:g}"
+        f"accuracy {margins.accuracy:g}, "
+        f"{label(recommendation.calibration)} {margins.calibration:g}, "
+        f"explanations {margins.faithfulness:g}"
     )
 
 
-def budget_text(found: Recommendation) -> tuple[BudgetTerm, ...]:
+def budget_terms(recommendation: Recommendation) -> tuple[BudgetTerm, ...]:
     """The terms of the budget."""
-    return parse_budget(found.budget or None).terms
+    return parse_budget(recommendation.budget or None).terms
 
 
 def answer_scope(answer: Answer) -> str:
-    """What an answer is about."""
+    """Whether an answer is before or after recalibration."""
     if answer.calibrator is None:
         return "As it is"
     return f"With its confidence recalibrated ({answer.calibrator.replace('_', ' ')})"
 
 
-def removal_text(found: Recommendation, answer: Answer) -> str:
-    """How many of what are removed in which order: 4 of 30 attention layers in the cosine order."""
+def removal_text(recommendation: Recommendation, answer: Answer) -> str:
+    """The removed layers of an answer: 4 of 30 attention layers in the cosine order."""
     strategy = answer.strategy or ""
-    of_all = f" of {found.layer_count}" if found.layer_count else ""
-    what = REMOVED_MODULES.get(strategy.partition(":")[0], "attention layers")
-    return f"{answer.level}{of_all} {what} in the {order_name(strategy)}"
+    total = f" of {recommendation.layer_count}" if recommendation.layer_count else ""
+    return f"{answer.level}{total} {removed_modules(strategy)} in the {order_name(strategy)}"
 
 
 def savings_text(answer: Answer) -> str:
-    """What the level costs beside the unpruned model; empty where nothing was measured."""
-    told = []
+    """The costs of the level relative to the unpruned model; empty where none was measured."""
+    clauses = []
     for name, verb in (("decode_speedup", "generates"), ("prefill_speedup", "reads prompts")):
         if (ratio := answer.costs.get(name)) is not None:
-            told.append(f"{verb} {number(ratio)} times as fast")
-    for name, what in (
+            clauses.append(f"{verb} {number(ratio)} times as fast")
+    for name, resource in (
         ("kv_share", "the cache"),
         ("weight_share", "the weights"),
         ("memory_share", "the memory"),
     ):
         if (share := answer.costs.get(name)) is not None:
-            told.append(f"takes {percent(share)} of {what}")
-    return f"It {listed(told)}" if told else ""
+            clauses.append(f"takes {percent(share)} of {resource}")
+    return f"It {listed(clauses)}" if clauses else ""
 
 
-def rejection_reasons(found: Recommendation, answer: Answer) -> str:
-    """Why nothing can be recommended, removal order by removal order."""
-    return " ".join(
-        f"In the {order_name(one.strategy)}, {candidate_rejection(found, one)}."
-        for one in answer.candidates
+def rejection_reasons(recommendation: Recommendation, answer: Answer) -> str:
+    """Why nothing can be recommended, one sentence for each removal order."""
+    reasons = (
+        (order_name(candidate.strategy), candidate_rejection(recommendation, candidate))
+        for candidate in answer.candidates
     )
+    return " ".join(f"In the {order}, {reason}." for order, reason in reasons)
 
 
-def candidate_rejection(found: Recommendation, one: Candidate) -> str:
+def candidate_rejection(recommendation: Recommendation, candidate: Candidate) -> str:
     """Why no level of a candidate can be recommended."""
-    if one.reason == "task_missing":
-        return f"it was not evaluated on {listed([t for t in found.tasks if t not in one.tasks])}"
-    if one.reason == "cost_unknown":
-        return f"what {found.budget} names was not measured; `prunelake profile` does"
-    if one.reason == "over_budget":
-        text = f"no evaluated level meets {found.budget}"
-        if (near := one.nearest_level(CostBudget(budget_text(found)))) is None:
+    if candidate.reason == "task_missing":
+        missing = [task for task in recommendation.tasks if task not in candidate.tasks]
+        return f"it was not evaluated on {listed(missing)}"
+    if candidate.reason == "cost_unknown":
+        return (
+            f"the costs in {recommendation.budget} were not measured; "
+            "`prunelake profile` measures them"
+        )
+    if candidate.reason == "over_budget":
+        text = f"no evaluated level meets {recommendation.budget}"
+        if (nearest := candidate.nearest_level(CostBudget(budget_terms(recommendation)))) is None:
             return text
-        costs = [f"{term.name} {cost_text(near, term)}" for term in budget_text(found)]
-        return f"{text}; the nearest is level {near.level} with {listed(costs)}"
-    stop = one.first_failed_level
-    if stop is None:
+        costs = [f"{term.name} {cost_text(nearest, term)}" for term in budget_terms(recommendation)]
+        return f"{text}; the nearest is level {nearest.level} with {listed(costs)}"
+    failed_level = candidate.first_failed_level
+    if failed_level is None:
         return "no level was explained on every task; sweep with --methods kernel_shap"
-    text = f"level {stop.level} fails: {'; '.join(map(failed_check_text, stop.failures))}"
-    within = [level.level for level in one.levels if level.is_within_budget]
-    if min(within) > stop.level:
-        return f"{found.budget} takes level {min(within)} at least, but {text}"
+    failures = "; ".join(map(failed_check_text, failed_level.failures))
+    text = f"level {failed_level.level} fails: {failures}"
+    within_budget = [level.level for level in candidate.levels if level.is_within_budget]
+    if min(within_budget) > failed_level.level:
+        return f"{recommendation.budget} takes level {min(within_budget)} at least, but {text}"
     return text
 
 
-def cost_text(at: Level, term: BudgetTerm) -> str:
-    """What a level costs in a term's name: two decimals of a ratio."""
-    return number(at.costs.get(term.column), 0 if term.name == "removed_layers" else 2)
+def cost_text(level: Level, term: BudgetTerm) -> str:
+    """The cost of a level in a term of the budget; a ratio has two decimals."""
+    return number(level.costs.get(term.column), 0 if term.name == "removed_layers" else 2)
 
 
 def failed_check_text(check: Check) -> str:
-    """How a check fails: ECE on boolq may be worse by up to 0.034 (loss 0.01, margin 0.02)."""
+    """A failed check: ECE on boolq may be worse by up to 0.034 (loss 0.01, margin 0.02)."""
     where = f"{label(check.metric)} on {check.task}"
     if check.loss_bound is None:
-        return f"{where} is not known ({check.note or 'no interval'})"
+        return f"{where} is unknown ({check.note or 'no interval'})"
     return (
         f"{where} may be worse by up to {number(check.loss_bound, 3)} "
         f"(loss {number(check.loss, 3)}, margin {check.margin:g})"
     )
 
 
-def what_would_change(found: Recommendation) -> list[str]:
-    """For each removal order what would change its answer, before and after recalibration."""
-    told: dict[str, list[str]] = {}
-    for answer in both_answers(found):
-        for one in answer.candidates:
-            text = f"in the {order_name(one.strategy)}, {_change(one)}."
-            told.setdefault(text, []).append(answer_scope(answer))
+def what_would_change(recommendation: Recommendation) -> list[str]:
+    """What would change the answer for each removal order, before and after recalibration."""
+    scopes: dict[str, list[str]] = {}
+    for answer in both_answers(recommendation):
+        for candidate in answer.candidates:
+            text = f"in the {order_name(candidate.strategy)}, {_change(candidate)}."
+            scopes.setdefault(text, []).append(answer_scope(answer))
     return [
-        f"{where[0]}, {text}" if len(where) == 1 else text[0].upper() + text[1:]
-        for text, where in told.items()
+        f"{text_scopes[0]}, {text}" if len(text_scopes) == 1 else text[0].upper() + text[1:]
+        for text, text_scopes in scopes.items()
     ]
 
 
-def caveats(found: Recommendation) -> list[str]:
-    """What the answers do not tell."""
-    told = [
-        "A level passes where the loss against the unpruned model is below the margin at the upper "
-        "end of its one-sided 95 % interval. Levels are tested from the shallowest to the first "
-        "that fails: for one removal order the chance to recommend a level that is worse by as "
-        "much is about 5 % at most."
+def caveats(recommendation: Recommendation) -> list[str]:
+    """The limits of the answers."""
+    sentences = [
+        "A level passes if the upper end of the one-sided 95 % interval of its loss is below the "
+        "margin. Levels are tested from the shallowest to the first that fails: for one removal "
+        "order, the chance to recommend a level that is worse by the margin is at most about 5 %."
     ]
-    if found.candidate_count > 1:
-        told.append(
-            f"The best of {found.candidate_count} removal orders is a choice after looking: the "
-            "5 % are of each by itself, not of the best."
+    if recommendation.candidate_count > 1:
+        sentences.append(
+            f"The best of {recommendation.candidate_count} removal orders is a choice after "
+            "looking: the 5 % hold for each order by itself, not for the best."
         )
-    if told_of := [text for task in found.tasks if (text := _examples(found, task))]:
-        told.append(f"It rests on {listed(told_of)}, and says nothing of other tasks or prompts.")
-    told.append(
-        "Recalibration is tested on the same examples, each by a map fitted to the others; it "
-        "changes no answer, and explanations are as measured before it."
+    if samples := [
+        text for task in recommendation.tasks if (text := _examples(recommendation, task))
+    ]:
+        sentences.append(
+            f"The answers rest on {listed(samples)}, and say nothing about other tasks or prompts."
+        )
+    sentences.append(
+        "Recalibration is tested on the same examples, each by a calibrator fitted to the others; "
+        "it changes no prediction, and explanations are measured before it."
     )
-    if found.device is not None:
-        told.append(f"Speed and memory are those of {found.device}.")
-    return told
+    if recommendation.device is not None:
+        sentences.append(f"Speed and memory were measured on {recommendation.device}.")
+    return sentences
 
 
-def worst_check(at: Level, criterion: str) -> Check:
-    """Of all tasks the check that is farthest from passing; one that is not known comes first."""
+def worst_check(level: Level, criterion: str) -> Check:
+    """Of the checks of a criterion the one farthest from passing, an unknown one first."""
 
     def excess(check: Check) -> float:
         return math.inf if check.loss_bound is None else check.loss_bound - check.margin
 
-    return max((check for check in at.checks if check.criterion == criterion), key=excess)
+    return max((check for check in level.checks if check.criterion == criterion), key=excess)
 
 
-def _change(one: Candidate) -> str:
-    if one.reason == "task_missing":
+def _change(candidate: Candidate) -> str:
+    if candidate.reason == "task_missing":
         return "levels have to be evaluated and explained on every task"
-    if one.reason == "cost_unknown":
-        return "what the budget names has to be measured"
-    if one.reason == "over_budget":
-        return "other levels have to be evaluated, or the budget be another"
-    stop = one.first_failed_level
-    if stop is not None:
-        return f"level {stop.level} would pass with {'; '.join(map(_need, stop.failures))}"
-    tested = [level.level for level in one.levels if level.is_tested]
+    if candidate.reason == "cost_unknown":
+        return "the costs in the budget have to be measured"
+    if candidate.reason == "over_budget":
+        return "other levels have to be evaluated, or the budget has to be relaxed"
+    failed_level = candidate.first_failed_level
+    if failed_level is not None:
+        needs = "; ".join(map(_need, failed_level.failures))
+        return f"level {failed_level.level} would pass with {needs}"
+    tested = [level.level for level in candidate.levels if level.is_tested]
     if not tested:
         return "levels have to be evaluated and explained on every task"
     return f"all tested levels pass, up to {max(tested)}; deeper ones would have to be tested"
@@ -223,7 +228,7 @@ def _need(check: Check) -> str:
     where = f"{label(check.metric)} on {check.task}"
     if check.loss_bound is None:
         return f"{where} known (now: {check.note or 'no interval'})"
-    # The least of three decimals above the bound.
+    # The least number with three decimals above the bound.
     margin = (math.floor(check.loss_bound * 1000) + 1) / 1000
     text = f"a margin of {margin:.3f} for {where} (loss {number(check.loss, 3)})"
     if check.n_needed is not None:
@@ -233,17 +238,17 @@ def _need(check: Check) -> str:
 
 
 def _round_up(count: int) -> int:
-    """Two digits of a count that is no more exact, rounded up."""
+    """A count rounded up to two digits; the estimate is no more exact."""
     unit: int = 10 ** max(0, len(str(count)) - 2)
     return -(-count // unit) * unit
 
 
-def _examples(found: Recommendation, task: str) -> str:
-    """How many examples of a task stand behind the checks."""
+def _examples(recommendation: Recommendation, task: str) -> str:
+    """The number of examples of a task behind the checks."""
     checks = [
         check
-        for one in found.as_it_is.candidates
-        for level in one.levels
+        for candidate in recommendation.as_it_is.candidates
+        for level in candidate.levels
         for check in level.checks
         if check.task == task and check.n
     ]

@@ -28,7 +28,7 @@ from .wording import at_levels, from_to, interval, label, listed, number
 class GuessingAccuracy:
     """The accuracy of two guessers that see no prompt.
 
-    `uniform` draws one of the options, `majority` always names the most frequent gold option.
+    `uniform` draws one of the options; `majority` always names the most frequent gold option.
     """
 
     uniform: float
@@ -36,15 +36,15 @@ class GuessingAccuracy:
 
 
 def standard_error(accuracy: float, n: int) -> float:
-    """Of a proportion: sqrt(p (1 - p) / n)."""
+    """The standard error of a proportion p over n examples: sqrt(p (1 - p) / n)."""
     return math.sqrt(accuracy * (1 - accuracy) / n)
 
 
 def accuracy_clause(levels: pl.DataFrame) -> str:
-    """What became of accuracy, short enough for a chart's title."""
+    """At which levels accuracy is stable or falls, short enough for the title of a chart."""
     unpruned, deepest = value_at(levels, "accuracy", 0), max(pruned_levels(levels), default=None)
     if levels.is_empty():
-        return "Nothing is known of this run until `prunelake analyse` has computed its metrics"
+        return "This run has no metrics until `prunelake analyse` has computed them"
     if unpruned is None:
         return "No accuracy could be computed"
     if deepest is None:
@@ -60,7 +60,7 @@ def accuracy_clause(levels: pl.DataFrame) -> str:
 
 
 def metric_clause(levels: pl.DataFrame, metric: str) -> str | None:
-    """Where a metric is worse, to follow `accuracy_clause`; None where it is not judged."""
+    """Where a metric is worse, to follow `accuracy_clause`; None for a metric without verdicts."""
     if is_published(levels):
         deepest = max(pruned_levels(levels), default=0)
         before, after = value_at(levels, metric, 0), value_at(levels, metric, deepest)
@@ -82,7 +82,7 @@ def metric_clause(levels: pl.DataFrame, metric: str) -> str | None:
 
 
 def one_line_summary(levels: pl.DataFrame) -> str:
-    """The run in a few words, for a list of runs."""
+    """The verdict on a run in one line, for a list of runs."""
     hidden = [label(m) for m in JUDGED_METRICS if levels_with_verdict(levels, m, HIDDEN_VERDICTS)]
     text = accuracy_clause(levels)
     if stable_levels(levels):
@@ -91,9 +91,9 @@ def one_line_summary(levels: pl.DataFrame) -> str:
 
 
 def summary_sentences(levels: pl.DataFrame, level: int | None = None) -> list[str]:
-    """Sentences: which levels keep accuracy, what is worse there, and what could not be told.
+    """Sentences: which levels keep accuracy, what is worse there, and what is inconclusive.
 
-    What could not be told is that of `level`, by default of the shown one.
+    Inconclusive metrics are named for `level`, by default for `level_rows.default_level`.
     """
     at = level or default_level(levels)
     if value_at(levels, "accuracy", 0) is None or at is None:
@@ -103,26 +103,23 @@ def summary_sentences(levels: pl.DataFrame, level: int | None = None) -> list[st
     stable = stable_levels(levels)
     sentences = [_accuracy_sentences(levels, stable)]
     if stable:
-        found = _worse(levels, JUDGED_METRICS, HIDDEN_VERDICTS)
+        hidden = _worse(levels, JUDGED_METRICS, HIDDEN_VERDICTS)
         sentences.append(
-            f"Hidden degradation, worse while accuracy is stable: {'; '.join(found)}."
-            if found
+            f"Hidden degradation, worse while accuracy is stable: {'; '.join(hidden)}."
+            if hidden
             else "At the stable levels no metric is shown to be worse."
         )
-    elif found := _worse(levels, HEADLINE_METRICS, WORSE_VERDICTS):
-        sentences.append(f"Worse than unpruned, accuracy not being stable: {'; '.join(found)}.")
-    if missed := _inconclusive_metrics(levels, at):
-        sentences.append(f"Inconclusive at level {at}: {'; '.join(missed)}.")
+    elif visible := _worse(levels, HEADLINE_METRICS, WORSE_VERDICTS):
+        sentences.append(f"Worse than unpruned, accuracy not being stable: {'; '.join(visible)}.")
+    if inconclusive := _inconclusive_metrics(levels, at):
+        sentences.append(f"Inconclusive at level {at}: {'; '.join(inconclusive)}.")
     return sentences
 
 
 def sample_size_note(levels: pl.DataFrame) -> str:
-    """How many examples the numbers rest on; empty where there are no numbers."""
+    """The number of examples behind the numbers; empty without numbers."""
     if is_published(levels):
-        return (
-            "A table does not tell how exact its values are: no intervals, no verdicts, and "
-            "correlations of the published numbers only."
-        )
+        return "Published averages give correlations only: intervals and verdicts need examples."
     if value_at(levels, "accuracy", 0) is None:
         return "" if levels.is_empty() else "No example could be scored at level 0."
     text = f"Tests and intervals rest on n = {baseline_example_count(levels, 'accuracy')} examples"
@@ -138,19 +135,19 @@ def warnings(
     majority: float | None,
     level: int | None = None,
 ) -> list[str]:
-    """What makes the numbers of a run say less than they seem to, unpruned or at a level.
+    """Reasons to trust the numbers of a run less, at level 0 or at a level.
 
-    `uniform` and `majority` are as in Guessing; None where they are not known. Without a level it
-    is the shown one.
+    `uniform` and `majority` are the fields of GuessingAccuracy; None where they are unknown. The
+    default level is `level_rows.default_level`.
     """
-    found = [random_baseline_warning(levels, level or default_level(levels) or 0)]
+    texts = [random_baseline_warning(levels, level or default_level(levels) or 0)]
     if uniform is not None and majority is not None:
-        found.insert(0, near_chance_warning(levels, GuessingAccuracy(uniform, majority)))
-    return [text for text in found if text]
+        texts.insert(0, near_chance_warning(levels, GuessingAccuracy(uniform, majority)))
+    return [text for text in texts if text]
 
 
 def near_chance_warning(levels: pl.DataFrame, guessing: GuessingAccuracy) -> str | None:
-    """A warning where the unpruned accuracy is not two standard errors above guessing."""
+    """A warning if the unpruned accuracy is less than two standard errors above guessing."""
     accuracy, n = value_at(levels, "accuracy", 0), baseline_example_count(levels, "accuracy")
     if accuracy is None or n == 0:
         return None
@@ -169,9 +166,9 @@ def near_chance_warning(levels: pl.DataFrame, guessing: GuessingAccuracy) -> str
 
 
 def random_baseline_warning(levels: pl.DataFrame, level: int) -> str | None:
-    """A warning where the explanation is no better than a random ranking, unpruned or at a level.
+    """A warning if explanations are no better than a random ranking, at level 0 or at a level.
 
-    High comprehensiveness and low sufficiency are good.
+    Good explanations have a high comprehensiveness and a low sufficiency.
     """
     failures = []
     for metric, sign in (("comprehensiveness", 1), ("sufficiency", -1)):
@@ -211,27 +208,27 @@ def _accuracy_sentences(levels: pl.DataFrame, stable: list[int]) -> str:
 
 
 def _worse(levels: pl.DataFrame, metrics: Sequence[str], verdicts: Sequence[str]) -> list[str]:
-    """Each metric that is worse somewhere, where, and how far at the deepest such level."""
-    found = []
+    """Each metric that is worse at some level: at which levels, and its values at the deepest."""
+    clauses = []
     for metric in metrics:
         if metric != "accuracy" and (where := levels_with_verdict(levels, metric, verdicts)):
             change = from_to(value_at(levels, metric, 0), value_at(levels, metric, where[-1]))
-            found.append(f"{label(metric)} at {_at(levels, where)} ({change})")
-    return found
+            clauses.append(f"{label(metric)} at {_at(levels, where)} ({change})")
+    return clauses
 
 
 def _inconclusive_metrics(levels: pl.DataFrame, at: int) -> list[str]:
-    """The headline metrics that are inconclusive at a level, and what could have been missed."""
-    missed = []
+    """The headline metrics that are inconclusive at a level, and the smallest detectable change."""
+    clauses = []
     for metric in HEADLINE_METRICS:
         rows = levels.filter(metric=metric, level=at, verdict="inconclusive")
         for row in rows.iter_rows(named=True):
             if row["smallest_detectable"] is not None:
                 size = number(row["smallest_detectable"], 3)
-                missed.append(f"{label(metric)} (a change below {size} could have been missed)")
+                clauses.append(f"{label(metric)} (a change below {size} could have been missed)")
             else:
-                missed.append(f"{label(metric)} ({row['note'] or 'error not known'})")
-    return missed
+                clauses.append(f"{label(metric)} ({row['note'] or 'error unknown'})")
+    return clauses
 
 
 def _published_sentences(levels: pl.DataFrame) -> list[str]:

@@ -1,4 +1,4 @@
-"""How a verdict is marked and worded, wherever it is shown."""
+"""The mark, the word and the meaning of each verdict, the same everywhere."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from prunelake.schema.metrics import DEFAULT_MARGIN
 
 @dataclass(frozen=True)
 class VerdictLabel:
-    """The mark and the word of a narrow cell, and what they mean."""
+    """The mark and the word for a narrow cell, and their meaning."""
 
     mark: str
     word: str

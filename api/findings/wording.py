@@ -1,4 +1,4 @@
-"""Names, numbers and lists as they read in a sentence."""
+"""Names, numbers and lists for sentences."""
 
 from collections.abc import Sequence
 
@@ -38,7 +38,7 @@ LABELS = {
 
 
 def label(metric: str) -> str:
-    """How a metric reads in a sentence."""
+    """The name of a metric in a sentence."""
     return LABELS.get(metric, metric.replace("_", " "))
 
 
@@ -48,55 +48,55 @@ def model_name(model: str) -> str:
 
 
 def order_name(strategy: str) -> str:
-    """How the removal order of a run reads; imported runs may not say theirs."""
+    """The name of a removal order in a sentence; imported runs may lack it."""
     return f"{strategy} order" if strategy else "order not known"
 
 
 def removed_modules(strategy: str) -> str:
-    """What a run removes, by the label of its strategy: attention layers, MLPs or blocks."""
+    """The modules that a strategy removes, by its label: attention layers, MLPs or blocks."""
     unit = strategy.partition(":")[0]
     return {"mlp": "MLPs", "block": "blocks"}.get(unit, "attention layers")
 
 
 def number(value: float | None, decimals: int = 2) -> str:
-    """A value with a real minus sign; an absent one is a dash."""
+    """A value with a real minus sign; a dash without a value."""
     return MISSING if value is None else _with_minus(f"{value:.{decimals}f}")
 
 
 def signed(value: float | None, decimals: int = 2) -> str:
-    """A difference with its sign; what rounds to zero has none."""
+    """A difference with its sign; without a sign if it rounds to zero."""
     if value is None or round(value, decimals) == 0:
         return number(value, decimals)
     return _with_minus(f"{value:+.{decimals}f}")
 
 
 def interval(low: float | None, high: float | None, decimals: int = 2) -> str:
-    """Both ends of an interval; empty where it is not known."""
+    """Both ends of an interval; empty where it is unknown."""
     if low is None or high is None:
         return ""
     return f"{number(low, decimals)} to {number(high, decimals)}"
 
 
 def percent(share: float) -> str:
-    """A share as a whole number of percent, from which no line of a title is broken off."""
+    """A share in whole percent, with a no-break space before the sign."""
     whole = number(100 * share, 0)
     return f"{'under 1' if whole == '0' and share > 0 else whole}\N{NO-BREAK SPACE}%"
 
 
 def listed(parts: Sequence[str]) -> str:
-    """Parts as they are enumerated: a, b and c."""
+    """An enumeration: a, b and c."""
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
 def ranges(chosen: Sequence[int], among: Sequence[int] | None = None) -> str:
-    """Ascending numbers, three and more in a row as first to last: 0 to 3, 6, 8.
+    """Ascending numbers, where three or more neighbours become a range: 0 to 3, 6, 8.
 
-    In a row are neighbours of `among`, or else of the whole numbers.
+    Neighbours follow each other in `among`, by default in the whole numbers.
     """
-    place = {number: i for i, number in enumerate(among)} if among else {n: n for n in chosen}
+    position = {number: i for i, number in enumerate(among)} if among else {n: n for n in chosen}
     runs: list[list[int]] = []
     for member in chosen:
-        if runs and place[member] == place[runs[-1][-1]] + 1:
+        if runs and position[member] == position[runs[-1][-1]] + 1:
             runs[-1].append(member)
         else:
             runs.append([member])
@@ -105,13 +105,13 @@ def ranges(chosen: Sequence[int], among: Sequence[int] | None = None) -> str:
 
 
 def at_levels(chosen: Sequence[int], among: Sequence[int]) -> str:
-    """Ascending levels of those of a run: level 4; levels 1 to 3 and 6."""
+    """Ascending levels of a run that has the levels `among`: level 4; levels 1 to 3 and 6."""
     parts = ranges(chosen, among).split(", ")
     return f"level{'s' * (len(chosen) > 1)} {listed(parts)}"
 
 
 def from_to(before: float | None, after: float | None) -> str:
-    """Two values, with a third decimal where two are not enough to tell them apart."""
+    """Two values, with a third decimal where two decimals would be equal."""
     decimals = 2 if number(before) != number(after) else 3
     return f"{number(before, decimals)} to {number(after, decimals)}"
 

@@ -1,4 +1,4 @@
-"""What a sweep showed, and what to remove, as tables for a terminal."""
+"""Prints the results of sweeps and recommendations as tables and sentences."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +8,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from api.findings import level_rows, recommendation, sentences
+from api.findings import level_rows, sentences
+from api.findings import recommendation as advice
 from api.findings.verdict_labels import VERDICT_LABELS
 from api.findings.wording import interval, label, listed, model_name, number, order_name, signed
 from api.queries import run_metrics
@@ -24,18 +25,19 @@ MET_MARK, NOT_MET_MARK = "\N{CHECK MARK}", "\N{BALLOT X}"
 
 
 def print_summary(lake: Location, run_ids: Sequence[str], console: Console | None = None) -> None:
-    """Print for each run its headline metrics by level, what they say, and the correlations."""
+    """Print for each run its headline metrics by level, sentences about them, and correlations."""
     console = console or Console()
     with views.connect(lake) as connection:
-        every = run_metrics.headline_metrics(run_ids).rows(connection)
+        all_levels = run_metrics.headline_metrics(run_ids).rows(connection)
         runs = {
             run["run_id"]: run for run in run_queries.all_runs(run_ids).rows(connection).to_dicts()
         }
         for run_id in run_ids:
-            levels = every.filter(run_id=run_id)
-            method = run_queries.headline_explanation(run_id).rows(connection)["method"].to_list()
+            levels = all_levels.filter(run_id=run_id)
+            headline = run_queries.headline_explanation(run_id).rows(connection)
             if levels.height:
-                console.print(_level_table(runs[run_id], levels, method))
+                methods = headline["method"].to_list()
+                console.print(_level_table(runs[run_id], levels, methods))
             for text in filter(
                 None, [*sentences.summary_sentences(levels), sentences.sample_size_note(levels)]
             ):
@@ -47,80 +49,81 @@ def print_summary(lake: Location, run_ids: Sequence[str], console: Console | Non
                 console.print(_correlation_lines(correlations.to_dicts()), markup=False)
 
 
-def print_recommendation(found: Recommendation, console: Console | None = None) -> None:
-    """Print both answers, the evidence of every removal order, and what would change them."""
+def print_recommendation(recommendation: Recommendation, console: Console | None = None) -> None:
+    """Print both answers, the evidence for every removal order, and what would change them."""
     console = console or Console()
 
     def say(text: str) -> None:
         console.print(text, highlight=False, markup=False)
 
-    say(f"{model_name(found.model)} on {listed(found.tasks)}")
-    say(f"budget: {found.budget or 'none'}; margins: {recommendation.margins_text(found)}\n")
-    for answer in recommendation.both_answers(found):
-        say(recommendation.answer_sentence(found, answer))
-    after = found.recalibrated.candidates
-    for before, recalibrated in zip(found.as_it_is.candidates, after, strict=True):
-        console.print(_evidence_table(found, before, recalibrated))
+    say(f"{model_name(recommendation.model)} on {listed(recommendation.tasks)}")
+    margins = advice.margins_text(recommendation)
+    say(f"budget: {recommendation.budget or 'none'}; margins: {margins}\n")
+    for answer in advice.both_answers(recommendation):
+        say(advice.answer_sentence(recommendation, answer))
+    after = recommendation.recalibrated.candidates
+    for before, recalibrated in zip(recommendation.as_it_is.candidates, after, strict=True):
+        console.print(_evidence_table(recommendation, before, recalibrated))
     say(
-        f"Shown is the largest loss that the one-sided 95 % interval leaves open, of the task "
-        f"where it is farthest from passing: {MET_MARK} below the margin, {NOT_MET_MARK} not.\n"
+        "Each cell is the largest loss within the one-sided 95 % interval, for the task that is "
+        f"farthest from passing: {MET_MARK} below the margin, {NOT_MET_MARK} not.\n"
     )
     for title, lines in (
-        ("What would change the answer", recommendation.what_would_change(found)),
-        ("What it does not tell", recommendation.caveats(found)),
+        ("What would change the answer", advice.what_would_change(recommendation)),
+        ("Limits of the answer", advice.caveats(recommendation)),
     ):
         say(f"{title}:")
         for line in lines:
             say(f"- {line}")
 
 
-def _evidence_table(found: Recommendation, before: Candidate, after: Candidate) -> Table:
-    """The largest loss that is left open, of the worst task, by level and criterion."""
+def _evidence_table(recommendation: Recommendation, before: Candidate, after: Candidate) -> Table:
+    """level x criterion: the largest loss within the interval, for the worst task."""
     table = Table(
         title=f"{order_name(before.strategy)}, {before.dtype or 'number format not known'}",
         title_justify="left",
         box=box.SIMPLE_HEAD,
         padding=0,
     )
-    terms = [term for term in recommendation.budget_text(found) if term.name != "removed_layers"]
-    calibration = label(found.calibration)
+    terms = [term for term in advice.budget_terms(recommendation) if term.name != "removed_layers"]
+    calibration = label(recommendation.calibration)
     names = ("accuracy", calibration, f"recalibrated {calibration}", *EXPLANATION_METRICS)
     for name in ("removed", *(term.name for term in terms), *names):
         table.add_column(name, justify="right")
-    for one, again in zip(before.levels, after.levels, strict=True):
+    for level, recalibrated in zip(before.levels, after.levels, strict=True):
         table.add_row(
-            str(one.level),
-            *(recommendation.cost_text(one, term) for term in terms),
-            *(_open_loss(one, name) for name in ("accuracy", "calibration")),
-            _open_loss(again, "calibration"),
-            *(_open_loss(one, name) for name in EXPLANATION_METRICS),
+            str(level.level),
+            *(advice.cost_text(level, term) for term in terms),
+            *(_loss_bound(level, name) for name in ("accuracy", "calibration")),
+            _loss_bound(recalibrated, "calibration"),
+            *(_loss_bound(level, name) for name in EXPLANATION_METRICS),
         )
     return table
 
 
-def _open_loss(at: Level, criterion: str) -> str:
-    check = recommendation.worst_check(at, criterion)
+def _loss_bound(level: Level, criterion: str) -> str:
+    check = advice.worst_check(level, criterion)
     return f"{number(check.loss_bound, 3)} {MET_MARK if check.is_met else NOT_MET_MARK}"
 
 
-def _level_table(run: dict[str, Any], levels: pl.DataFrame, method: Sequence[str | None]) -> Table:
+def _level_table(run: dict[str, Any], levels: pl.DataFrame, methods: Sequence[str | None]) -> Table:
     title = f"{run['task']}, {order_name(run['strategy'])}: "
     if level_rows.is_published(levels):
         title += "published without examples"
     else:
         title += f"{level_rows.baseline_example_count(levels, 'accuracy')} examples"
-        if method:
+        if methods:
             explained = level_rows.baseline_example_count(levels, "comprehensiveness")
-            title += f", {explained} of them explained by {method[0]}"
+            title += f", {explained} of them explained by {methods[0]}"
     cells = {(row["level"], row["metric"]): row for row in levels.iter_rows(named=True)}
     shown = [
         name for name in TABLE_METRICS if levels.filter(metric=name).drop_nulls("value").height
     ]
-    found = set(levels.filter(pl.col("metric").is_in(shown))["verdict"])
+    verdicts = set(levels.filter(pl.col("metric").is_in(shown))["verdict"])
     caption = "in brackets: difference from the unpruned model (0 layers removed)"
-    for verdict, told in VERDICT_LABELS.items():
-        if verdict in found:
-            caption += f"\n{told.mark} {told.meaning}"
+    for verdict, verdict_label in VERDICT_LABELS.items():
+        if verdict in verdicts:
+            caption += f"\n{verdict_label.mark} {verdict_label.meaning}"
     table = Table(
         title=title,
         title_justify="left",

@@ -113,7 +113,7 @@ def test_what_would_change_the_answer_holds_when_it_is_done(lake: Path) -> None:
 def test_what_was_looked_at_and_counted_is_told(lake: Path) -> None:
     text = " ".join(recommendation.caveats(found(lake)))
     assert "The best of 2 removal orders is a choice after looking" in text
-    assert "It rests on 400 examples of demo (400 explained)" in text
+    assert "The answers rest on 400 examples of demo (400 explained)" in text
 
 
 def printed(lake: Path, *options: str) -> str:

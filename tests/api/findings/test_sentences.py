@@ -156,7 +156,7 @@ def test_an_error_that_is_not_known_has_its_reason() -> None:
         (metric_rows(accuracy={0: None, 2: None}), "No accuracy could be computed."),
         (
             metric_rows(),
-            "Nothing is known of this run until `prunelake analyse` has computed its metrics.",
+            "This run has no metrics until `prunelake analyse` has computed them.",
         ),
     ],
 )
@@ -180,9 +180,7 @@ def test_of_published_values_only_the_values_are_told() -> None:
         "These values were published without examples, so which levels keep accuracy, and what is "
         "worse there, cannot be known.",
     ]
-    assert sentences.sample_size_note(rows).startswith(
-        "A table does not tell how exact its values are"
-    )
+    assert sentences.sample_size_note(rows).startswith("Published averages give correlations only")
     assert sentences.near_chance_warning(rows, GuessingAccuracy(0.5, 0.6)) is None
     assert not level_rows.is_published(metric_rows(accuracy={0: 0.5}))
 

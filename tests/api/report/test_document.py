@@ -351,7 +351,7 @@ def test_a_run_without_analysis_says_how_to_get_one(tmp_path: Path) -> None:
     run_id = explained_run(tmp_path, drops={})
     (tmp_path / "analyses" / f"{run_id}.parquet").unlink()
     page = report(tmp_path, tmp_path / "report.html")
-    assert "Nothing is known of this run until `prunelake analyse`" in page.text
+    assert "This run has no metrics until `prunelake analyse`" in page.text
 
 
 @pytest.mark.usefixtures("without_charts")
