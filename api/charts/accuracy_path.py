@@ -1,4 +1,4 @@
-"""Where pruning takes a model: accuracy against a metric, level after level."""
+"""Chart: accuracy against a metric, one point for each level, joined in order."""
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
@@ -12,12 +12,12 @@ from .axis_titles import axis_title
 from .drawing import BLUE, GREY, INK, VERMILION, WIDTH, with_house_style
 
 LABEL_OFFSETS = ((0, 11), (0, -11), (11, 0), (-11, 0), (9, 9), (-9, 9), (9, -9), (-9, -9))
-"""px from a point to the middle of its label, right and up, in the order they are tried."""
+"""Offsets in px (right, up) from a point to the middle of its label, in order of preference."""
 
-LABEL_SPACING_PX = 12, 11  # px to the right and up from one label to the next
+LABEL_SPACING_PX = 12, 11  # px between two labels, to the right and up
 LINE_CLEARANCE_PX = 8  # px from the middle of a label to a point
-PADDING = 0.06  # of the span, on both sides
-SMALLEST_SPAN = 0.1  # of an axis, or noise in the third decimal would look like a way
+PADDING = 0.06  # share of the span, on both sides
+SMALLEST_SPAN = 0.1  # of an axis: otherwise noise in the third decimal would look like a path
 
 Point = tuple[float, float]
 
@@ -25,10 +25,10 @@ Point = tuple[float, float]
 def path_chart(path: pl.DataFrame, metric: str, level: int) -> alt.LayerChart:
     """The path from level 0 on through (accuracy, metric); crosses are 95 % intervals.
 
-    Level 0 and `level` are marked. Every level is labelled that has room for it.
+    Level 0 and `level` are marked. Each level has a label if there is room for it.
     """
-    known = path["level"].to_list()
-    names = {at: f"level {at}" if at else "unpruned" for at in (0, level) if at in known}
+    levels = path["level"].to_list()
+    names = {at: f"level {at}" if at else "unpruned" for at in (0, level) if at in levels}
     x_domain = _domain(path, "accuracy")
     y_domain = _domain(path, "value")
     points = path.with_columns(
@@ -75,7 +75,7 @@ def path_chart(path: pl.DataFrame, metric: str, level: int) -> alt.LayerChart:
     )
     labels = _labels(path, x_domain, y_domain, first=list(names))
     numbers = alt.Chart(labels).encode(x="label_x:Q", y="label_y:Q", text="level:Q")
-    # A halo, or lines would cross the digits.
+    # A white outline keeps lines from crossing the digits.
     marks.append(numbers.mark_text(fontSize=10, color="white", stroke="white", strokeWidth=3))
     marks.append(numbers.mark_text(fontSize=10, color=INK))
     chart = alt.LayerChart(layer=marks).properties(width=WIDTH, height=WIDTH)
@@ -83,22 +83,22 @@ def path_chart(path: pl.DataFrame, metric: str, level: int) -> alt.LayerChart:
 
 
 def _title(path: pl.DataFrame, metric: str) -> str:
-    """How the metric goes with accuracy over levels, and whether that is more than chance."""
+    """The direction of the correlation with accuracy, and whether its interval excludes 0."""
     row = path.row(0, named=True)
     name, rho = label(metric), row["spearman"]
     if rho is None:
         reason = f": {row['note']}" if row["note"] else ""
         return f"No correlation of {name} with accuracy over levels is defined{reason}"
     reach = interval(row["spearman_low"], row["spearman_high"])
-    known = f"Spearman {number(rho)} over {row['level_count']} levels"
-    known += f" (95 % interval {reach})" if reach else " (interval not known)"
+    coefficient = f"Spearman {number(rho)} over {row['level_count']} levels"
+    coefficient += f" (95 % interval {reach})" if reach else " (interval not known)"
     if reach and row["spearman_low"] <= 0 <= row["spearman_high"]:
-        return f"{name} is not shown to go with accuracy: {known}"
-    return f"{name} {'falls' if rho > 0 else 'rises'} where accuracy falls: {known}"
+        return f"{name} is not shown to correlate with accuracy: {coefficient}"
+    return f"{name} {'falls' if rho > 0 else 'rises'} where accuracy falls: {coefficient}"
 
 
 def _notes(path: pl.DataFrame) -> list[str]:
-    notes = ["numbers: levels, which are nested: no independent draws"]
+    notes = ["numbers: levels, which are nested, not independent draws"]
     scored, measured = path["accuracy_n"][0], path["n"][0]
     if scored is None:
         return [*notes, "published without examples: no intervals"]
@@ -107,34 +107,39 @@ def _notes(path: pl.DataFrame) -> list[str]:
 
 
 def _domain(path: pl.DataFrame, name: str) -> tuple[float, float]:
-    """From the lowest to the highest end of any interval, with some room; never of no span."""
+    """The range of all intervals with padding, at least `SMALLEST_SPAN` wide."""
     low_name, high_name = (
         ("ci_low", "ci_high") if name == "value" else (f"{name}_low", f"{name}_high")
     )
     values = [v for column in (name, low_name, high_name) for v in path[column].drop_nulls()]
     low, high = min(values), max(values)
     missing = max(0.0, SMALLEST_SPAN - (high - low)) / 2
-    room = missing + PADDING * (high - low)
-    return low - room, high + room
+    padding = missing + PADDING * (high - low)
+    return low - padding, high + padding
 
 
 def _labels(
     path: pl.DataFrame, x: tuple[float, float], y: tuple[float, float], first: Sequence[int]
 ) -> pl.DataFrame:
-    """Where each level's number stands, `first` ones first; one without room is left out."""
+    """The places of the levels' labels, placed in order of importance, `first` ones first.
+
+    A level without room has no label.
+    """
     x_px, y_px = WIDTH / (x[1] - x[0]), WIDTH / (y[1] - y[0])
     points = {
         level: ((accuracy - x[0]) * x_px, (value - y[0]) * y_px)
         for level, accuracy, value in path.select("level", "accuracy", "value").rows()
     }
-    way = [point for one, next in pairwise(points.values()) for point in _between(one, next)]
+    line = [
+        point for start, end in pairwise(points.values()) for point in _points_between(start, end)
+    ]
     placed: dict[int, Point] = {}
     for level in dict.fromkeys([*first, max(points), *points]):
         places = [(points[level][0] + right, points[level][1] + up) for right, up in LABEL_OFFSETS]
         free = [place for place in places if _is_free(place, points.values(), placed.values())]
-        beside = [place for place in free if _is_free(place, way, ())]
+        off_the_line = [place for place in free if _is_free(place, line, ())]
         if free:
-            placed[level] = (beside or free)[0]
+            placed[level] = (off_the_line or free)[0]
     return pl.DataFrame(
         {
             "level": list(placed),
@@ -145,11 +150,11 @@ def _labels(
     )
 
 
-def _between(one: Point, other: Point) -> list[Point]:
-    """Points of the straight line, at most CLEAR apart."""
-    steps = 1 + int(dist(one, other) // LINE_CLEARANCE_PX)
-    ways = zip(one, other, strict=True)
-    (x, dx), (y, dy) = ((start, (end - start) / steps) for start, end in ways)
+def _points_between(start: Point, end: Point) -> list[Point]:
+    """Points of the straight line, at most `LINE_CLEARANCE_PX` apart."""
+    steps = 1 + int(dist(start, end) // LINE_CLEARANCE_PX)
+    x, y = start
+    dx, dy = (end[0] - x) / steps, (end[1] - y) / steps
     return [(x + dx * step, y + dy * step) for step in range(steps + 1)]
 
 

@@ -1,4 +1,4 @@
-"""What a metric is counted in, and which way is better, as its axis says."""
+"""The title of a metric's axis: its unit, and which direction is better."""
 
 from prunelake.schema.metrics import METRIC_DEFINITIONS
 
@@ -38,13 +38,13 @@ METRIC_UNITS = {
 
 
 def capitalised_label(metric: str) -> str:
-    """A metric's label as it begins a line."""
+    """A metric's label with a capital letter, for the start of a line."""
     name = label(metric)
     return name[:1].upper() + name[1:]
 
 
 def direction(metric: str) -> str:
-    """Which way is better; empty where neither is, or where it goes without saying."""
+    """Which direction is better; empty for accuracy, and for metrics without a direction."""
     better = METRIC_DEFINITIONS[metric].higher_is_better
     if better is None or metric == "accuracy":
         return ""
@@ -52,5 +52,5 @@ def direction(metric: str) -> str:
 
 
 def axis_title(metric: str) -> str:
-    """What it is counted in, and which way is better."""
+    """The unit of a metric, and which direction is better."""
     return ", ".join(filter(None, [METRIC_UNITS[metric], direction(metric)]))

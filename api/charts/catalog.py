@@ -1,4 +1,4 @@
-"""Every chart by name: what it shows, the question behind it, and how the answer is drawn."""
+"""Every chart by name: its caption, its query, and the function that draws it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,15 +31,14 @@ from .reliability import reliability_chart
 from .verdict_map import verdict_map
 
 CORRELATED_METRICS = (*JUDGED_METRICS[1:], "mean_confidence", "flip_rate", "overlap_10")
-"""The metrics whose correlation with accuracy a reader is shown."""
+"""The metrics whose correlation with accuracy charts and the report show."""
 
 
 @dataclass(frozen=True)
 class ChartDefinition:
-    """One chart; `takes` are the parameters beside the run that change it: level, metric.
+    """One chart; `takes` lists the parameters that change it, beside the run: level, metric.
 
-    `draw` raises NothingToShow where the run lacks what the chart shows; `needs` are the rows that
-    it is drawn from.
+    `draw` raises NothingToShow if the run lacks the data. `needs` names the data in the error.
     """
 
     name: str
@@ -49,201 +48,205 @@ class ChartDefinition:
     draw: Callable[[pl.DataFrame, Selection], Chart]
     needs: str = "metrics"
 
-    def chart(self, rows: pl.DataFrame, subject: Selection) -> Chart:
-        """The chart of the rows that `query` gives.
+    def chart(self, rows: pl.DataFrame, selection: Selection) -> Chart:
+        """The chart of the rows of `query`.
 
         Raises:
-            NothingToShow: the run lacks what the chart shows.
+            NothingToShow: the run lacks the data of the chart.
         """
         if rows.is_empty():
             raise NothingToShow(
-                f"run {subject.run_id} has no {self.needs}, which chart {self.name} is drawn from"
+                f"run {selection.run_id} has no {self.needs}, which chart {self.name} needs"
             )
-        return self.draw(rows, subject)
+        return self.draw(rows, selection)
 
 
 def usermeta(query: BoundQuery, snapshot: str) -> dict[str, Any]:
-    """What a chart says of itself: the SQL that gives its numbers, and the snapshot they are of."""
+    """The metadata of a chart: the SQL behind its numbers, and the id of its snapshot."""
     return {"prunelake": {"sql": query.sql_with_values, "snapshot": snapshot}}
 
 
-def _of_run(subject: Selection) -> BoundQuery:
-    return run_metrics.headline_metrics([subject.run_id])
+def _headline_metrics(selection: Selection) -> BoundQuery:
+    return run_metrics.headline_metrics([selection.run_id])
 
 
-def _levels(rows: pl.DataFrame, subject: Selection) -> Chart:
-    return levels_chart(rows, _with_accuracy(rows, subject, "value"))
+def _levels(rows: pl.DataFrame, selection: Selection) -> Chart:
+    return levels_chart(rows, _with_accuracy(rows, selection, "value"))
 
 
-def _deltas(rows: pl.DataFrame, subject: Selection) -> Chart:
+def _deltas(rows: pl.DataFrame, selection: Selection) -> Chart:
     above = rows.filter(pl.col("level") > 0)
-    return deltas_chart(rows, _with_accuracy(above, subject, "delta"))
+    return deltas_chart(rows, _with_accuracy(above, selection, "delta"))
 
 
-def _with_accuracy(rows: pl.DataFrame, subject: Selection, column: str) -> list[str]:
-    """Accuracy and the subject's metric, each of which has some value in a column."""
-    metrics = list(dict.fromkeys(["accuracy", subject.metric]))
+def _with_accuracy(rows: pl.DataFrame, selection: Selection, column: str) -> list[str]:
+    """Accuracy and the selected metric.
+
+    Raises:
+        NothingToShow: one of them has no value in the column.
+    """
+    metrics = list(dict.fromkeys(["accuracy", selection.metric]))
     for metric in metrics:
         if rows.filter(metric=metric).drop_nulls(column).is_empty():
-            raise NothingToShow(f"run {subject.run_id} has no {column} of {label(metric)}")
+            raise NothingToShow(f"run {selection.run_id} has no {column} of {label(metric)}")
     return metrics
 
 
-def _verdicts(rows: pl.DataFrame, subject: Selection) -> Chart:
+def _verdicts(rows: pl.DataFrame, selection: Selection) -> Chart:
     if rows.filter(pl.col("metric").is_in(JUDGED_METRICS)).drop_nulls("verdict").is_empty():
         raise NothingToShow(
-            f"run {subject.run_id} has no verdicts: they need examples, and a level above 0"
+            f"run {selection.run_id} has no verdicts: they need examples, and a level above 0"
         )
     return verdict_map(rows)
 
 
-def _path(rows: pl.DataFrame, subject: Selection) -> Chart:
-    if subject.metric == "accuracy":
-        raise NothingToShow("a path sets accuracy against another metric; add metric=nll")
-    return path_chart(rows, subject.metric, subject.level)
+def _path(rows: pl.DataFrame, selection: Selection) -> Chart:
+    if selection.metric == "accuracy":
+        raise NothingToShow("the path needs a metric other than accuracy; add metric=nll")
+    return path_chart(rows, selection.metric, selection.level)
 
 
-def _confidence(rows: pl.DataFrame, subject: Selection) -> Chart:
+def _confidence(rows: pl.DataFrame, selection: Selection) -> Chart:
     if rows.filter(metric="accuracy").drop_nulls("value").is_empty():
-        raise NothingToShow(f"no accuracy of run {subject.run_id} could be computed")
+        raise NothingToShow(f"no accuracy of run {selection.run_id} could be computed")
     return levels_chart(rows, CONFIDENCE_PANELS)
 
 
-def _explanations(rows: pl.DataFrame, subject: Selection) -> Chart:
+def _explanations(rows: pl.DataFrame, selection: Selection) -> Chart:
     if rows.filter(metric="comprehensiveness").drop_nulls("value").is_empty():
         raise NothingToShow(
-            f"run {subject.run_id} has predictions only; a sweep with --methods kernel_shap adds "
+            f"run {selection.run_id} has predictions only; a sweep with --methods kernel_shap adds "
             "explanations"
         )
     return levels_chart(rows, EXPLANATION_PANELS)
 
 
-def _recalibration(rows: pl.DataFrame, subject: Selection) -> Chart:
-    if subject.metric not in RECALIBRATED_METRICS:
+def _recalibration(rows: pl.DataFrame, selection: Selection) -> Chart:
+    if selection.metric not in RECALIBRATED_METRICS:
         raise NothingToShow(
-            f"recalibration does not change {label(subject.metric)}; add metric="
+            f"recalibration does not change {label(selection.metric)}; add metric="
             f"{', '.join(RECALIBRATED_METRICS)}"
         )
     if rows["value"].null_count() == rows.height:
-        raise NothingToShow(f"run {subject.run_id} is not recalibrated: {rows['note'][0]}")
-    return recalibration_chart(rows, subject.metric, subject.level)
+        raise NothingToShow(f"run {selection.run_id} is not recalibrated: {rows['note'][0]}")
+    return recalibration_chart(rows, selection.metric, selection.level)
 
 
-def _correlations(rows: pl.DataFrame, subject: Selection) -> Chart:
-    known = rows.filter(pl.col("metric").is_in(CORRELATED_METRICS))
-    if known.drop_nulls("spearman").is_empty():
-        raise NothingToShow(f"no correlation with accuracy is defined in run {subject.run_id}")
-    return correlations_chart(known)
+def _correlations(rows: pl.DataFrame, selection: Selection) -> Chart:
+    correlated = rows.filter(pl.col("metric").is_in(CORRELATED_METRICS))
+    if correlated.drop_nulls("spearman").is_empty():
+        raise NothingToShow(f"no correlation with accuracy is defined in run {selection.run_id}")
+    return correlations_chart(correlated)
 
 
-def _correlation_matrix(rows: pl.DataFrame, subject: Selection) -> Chart:
-    known = rows.filter(pl.col("metric").is_in(CORRELATED_METRICS))
-    if known.drop_nulls("spearman").is_empty():
+def _correlation_matrix(rows: pl.DataFrame, selection: Selection) -> Chart:
+    correlated = rows.filter(pl.col("metric").is_in(CORRELATED_METRICS))
+    if correlated.drop_nulls("spearman").is_empty():
         raise NothingToShow(
             "no correlation with accuracy is defined in any task of the model and strategy of run "
-            f"{subject.run_id}"
+            f"{selection.run_id}"
         )
-    return matrix_chart(known)
+    return matrix_chart(correlated)
 
 
-def _overlap(rows: pl.DataFrame, subject: Selection) -> Chart:
+def _overlap(rows: pl.DataFrame, selection: Selection) -> Chart:
     if rows.filter(pl.col("level") > 0, other_level=0).is_empty():
-        raise NothingToShow(f"run {subject.run_id} explains no pruned level")
+        raise NothingToShow(f"run {selection.run_id} explains no pruned level")
     return overlap_chart(rows)
 
 
-def _flips(rows: pl.DataFrame, subject: Selection) -> Chart:
+def _flips(rows: pl.DataFrame, selection: Selection) -> Chart:
     if rows.filter(pl.col("level") > 0).drop_nulls("flip_rate").is_empty():
-        raise NothingToShow(f"run {subject.run_id} has no pruned level to set beside level 0")
-    return flips_chart(rows, subject.level)
+        raise NothingToShow(f"run {selection.run_id} has no pruned level to compare with level 0")
+    return flips_chart(rows, selection.level)
 
 
-def _pareto(rows: pl.DataFrame, subject: Selection) -> Chart:
-    if METRIC_DEFINITIONS[subject.metric].higher_is_better is None:
+def _pareto(rows: pl.DataFrame, selection: Selection) -> Chart:
+    if METRIC_DEFINITIONS[selection.metric].higher_is_better is None:
         raise NothingToShow(
-            f"no value of {subject.metric} is better than another; give a metric with a direction"
+            f"no value of {selection.metric} is better than another; give a metric with a direction"
         )
     if rows.filter(metric="accuracy").is_empty():
-        raise NothingToShow(f"no accuracy of run {subject.run_id} could be computed")
-    return pareto_chart(rows, subject.metric)
+        raise NothingToShow(f"no accuracy of run {selection.run_id} could be computed")
+    return pareto_chart(rows, selection.metric)
 
 
-def _cost(rows: pl.DataFrame, subject: Selection) -> Chart:
+def _cost(rows: pl.DataFrame, selection: Selection) -> Chart:
     if rows.filter(pl.col("level") > 0).is_empty():
-        raise NothingToShow(f"no pruned level of run {subject.run_id} was profiled")
-    return cost_chart(rows, subject.level)
+        raise NothingToShow(f"no pruned level of run {selection.run_id} was profiled")
+    return cost_chart(rows, selection.level)
 
 
-def _importance(rows: pl.DataFrame, subject: Selection) -> Chart:
-    return importance_chart(rows, max(subject.run["levels"]))
+def _importance(rows: pl.DataFrame, selection: Selection) -> Chart:
+    return importance_chart(rows, max(selection.run["levels"]))
 
 
 CHARTS = {
-    kind.name: kind
-    for kind in (
+    definition.name: definition
+    for definition in (
         ChartDefinition(
-            "levels", "Accuracy and a metric over levels.", ("metric",), _of_run, _levels
+            "levels", "Accuracy and a metric over levels.", ("metric",), _headline_metrics, _levels
         ),
         ChartDefinition(
             "deltas",
-            "How far accuracy and a metric go from the unpruned model, level by level.",
+            "The change of accuracy and a metric from the unpruned model, level by level.",
             ("metric",),
-            _of_run,
+            _headline_metrics,
             _deltas,
         ),
         ChartDefinition(
             "verdicts",
-            "What the tests say of each metric at each level.",
+            "The verdict on each metric at each level.",
             (),
-            _of_run,
+            _headline_metrics,
             _verdicts,
         ),
         ChartDefinition(
             "path",
-            "The path through accuracy and a metric, level after level.",
+            "Accuracy against a metric, level by level.",
             ("metric", "level"),
-            lambda subject: charts.accuracy_path(subject.run_id, subject.metric),
+            lambda selection: charts.accuracy_path(selection.run_id, selection.metric),
             _path,
         ),
         ChartDefinition(
-            "confidence", "Accuracy and confidence over levels.", (), _of_run, _confidence
+            "confidence", "Accuracy and confidence over levels.", (), _headline_metrics, _confidence
         ),
         ChartDefinition(
             "explanations",
             "Accuracy and faithfulness of explanations over levels.",
             (),
-            _of_run,
+            _headline_metrics,
             _explanations,
         ),
         ChartDefinition(
             "reliability",
             "Reliability: accuracy against confidence, in 10 bins of confidence.",
             ("level",),
-            lambda subject: charts.reliability(subject.run_id, subject.level),
-            lambda rows, subject: reliability_chart(rows, subject.level),
+            lambda selection: charts.reliability(selection.run_id, selection.level),
+            lambda rows, selection: reliability_chart(rows, selection.level),
             "predictions of single examples",
         ),
         ChartDefinition(
             "recalibration",
             "A metric of confidence before and after recalibration, level by level.",
             ("metric", "level"),
-            lambda subject: charts.recalibration(subject.run_id, subject.metric),
+            lambda selection: charts.recalibration(selection.run_id, selection.metric),
             _recalibration,
             "predictions of single examples",
         ),
         ChartDefinition(
             "correlations",
-            "How each metric goes with accuracy over levels.",
+            "The correlation of each metric with accuracy over levels.",
             (),
-            lambda subject: run_metrics.correlations(subject.run_id),
+            lambda selection: run_metrics.correlations(selection.run_id),
             _correlations,
             "correlations",
         ),
         ChartDefinition(
             "correlation_matrix",
-            "How each metric goes with accuracy in every task of the model.",
+            "The correlation of each metric with accuracy in every task of the model.",
             (),
-            lambda subject: comparisons.correlation_matrix(subject.run_id),
+            lambda selection: comparisons.correlation_matrix(selection.run_id),
             _correlation_matrix,
             "correlations",
         ),
@@ -251,38 +254,38 @@ CHARTS = {
             "overlap",
             "Overlap of the top 10 tokens between the explanations of any two levels.",
             (),
-            lambda subject: charts.overlap_matrix(subject.run_id),
+            lambda selection: charts.overlap_matrix(selection.run_id),
             _overlap,
             "explanations of single examples",
         ),
         ChartDefinition(
             "flips",
-            "Predictions that pruning changed, and whether that did harm.",
+            "Predictions that pruning changed, harmful and beneficial.",
             ("level",),
-            lambda subject: charts.flips(subject.run_id),
+            lambda selection: charts.flips(selection.run_id),
             _flips,
             "predictions of single examples",
         ),
         ChartDefinition(
             "pareto",
-            "What a level costs in attention layers against what it is worth.",
+            "Accuracy and a metric against the share of layers that remains.",
             ("metric",),
-            lambda subject: comparisons.pareto_points(subject.run_id, subject.metric),
+            lambda selection: comparisons.pareto_points(selection.run_id, selection.metric),
             _pareto,
         ),
         ChartDefinition(
             "cost",
             "What a level saves: speed, weights, KV cache and peak memory.",
             ("level",),
-            lambda subject: charts.efficiency(subject.run_id),
+            lambda selection: charts.efficiency(selection.run_id),
             _cost,
             "measured cost (prunelake profile measures it)",
         ),
         ChartDefinition(
             "importance",
-            "Importance of attention layers, and the order in which they go.",
+            "Importance of attention layers, and the order in which they are removed.",
             (),
-            lambda subject: charts.layer_importance(subject.run_id),
+            lambda selection: charts.layer_importance(selection.run_id),
             _importance,
             "importance of layers",
         ),

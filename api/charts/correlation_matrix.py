@@ -1,4 +1,4 @@
-"""Which metrics go with accuracy in every task: a model's correlations side by side."""
+"""Chart: the correlation of each metric with accuracy in each task of a model."""
 
 import altair as alt
 import polars as pl
@@ -7,17 +7,17 @@ from ..findings.wording import LABELS, interval, label, listed, number
 from .drawing import DIVERGING, GREY, INK, WIDTH, with_house_style
 
 MAX_NAMED_METRICS = 3
-"""So many metrics go into a title."""
+"""The most metrics that a title names."""
 
-NARROWEST, WIDEST = 43, 110  # px of a cell, the least of which holds an interval
-VERTICAL_BELOW = 86  # px of a cell; names of tasks do not fit into less
+NARROWEST, WIDEST = 43, 110  # px of a cell; an interval fits into the narrowest
+VERTICAL_BELOW = 86  # px of a cell; in narrower ones the tasks' names are vertical
 
 
 def matrix_chart(correlations: pl.DataFrame) -> alt.LayerChart:
     """metric x task: Spearman correlation with accuracy over all levels, its interval beneath.
 
-    A cell whose interval holds 0 is faded in a dashed frame; one without a correlation is left
-    out. The strongest metrics stand at the top.
+    A cell whose interval includes 0 is faded, with a dashed frame; a cell without a correlation is
+    left out. The strongest metrics are at the top.
     """
     known = correlations.drop_nulls("spearman").with_columns(
         is_apart=(pl.col("spearman_low") > 0) | (pl.col("spearman_high") < 0),
@@ -49,7 +49,7 @@ def matrix_chart(correlations: pl.DataFrame) -> alt.LayerChart:
             labelAngle=-90 if size < VERTICAL_BELOW else 0,
         ),
     )
-    # A row's name stands above its cells, to leave a phone's whole width to them.
+    # A row's name is above its cells, so that they have the whole width of a phone.
     y = alt.Y(
         "metric:N",
         scale=alt.Scale(domain=metrics, paddingInner=0.36, paddingOuter=0.36),
@@ -83,16 +83,16 @@ def matrix_chart(correlations: pl.DataFrame) -> alt.LayerChart:
         .mark_text(align="left", fontSize=10.5, dy=-21, color=INK)
         .encode(x=alt.value(0), y=y, text="metric:N")
     )
-    notes = ["no interval is known; levels are nested:", "no independent draws"]
+    notes = ["no interval is known; levels are nested,", "not independent draws"]
     if has_intervals:
         notes = [
-            "small: 95 % interval; faded and dashed: it holds 0;",
-            "all levels, which are nested: no independent draws",
+            "small: 95 % interval; faded and dashed: includes 0;",
+            "all levels, which are nested, not independent draws",
         ]
     chart = alt.LayerChart(layer=[rectangles, frames, coefficients, intervals, names]).properties(
         width=size * len(tasks), height=alt.Step(44)
     )
-    return with_house_style(chart, _throughout(known, len(tasks)), notes, size * len(tasks))
+    return with_house_style(chart, _title(known, len(tasks)), notes, size * len(tasks))
 
 
 def _intervals(known: pl.DataFrame) -> list[str]:
@@ -100,36 +100,39 @@ def _intervals(known: pl.DataFrame) -> list[str]:
     return ["" if None in pair else f"{_short(pair[0])}, {_short(pair[1])}" for pair in pairs]
 
 
-def _throughout(known: pl.DataFrame, task_count: int) -> str:
-    """The metrics that go with accuracy in every task in one direction, the strongest first.
+def _title(known: pl.DataFrame, task_count: int) -> str:
+    """The metrics that correlate with accuracy in every task, in one direction, strongest first.
 
-    Where intervals are known these hold no 0.
+    An interval, where there is one, has to exclude 0.
     """
-    found = []
-    most = (0, "")
+    consistent = []
+    nearest = (0, "")
     for metric in known["metric"].unique(maintain_order=True):
         rows = known.filter(metric=metric)
-        # Without any interval the direction is all there is to go by.
+        # Without an interval only the direction is known.
         sure = rows.filter(pl.col("is_apart") | pl.col("spearman_low").is_null())
-        same = max(
+        agreeing = max(
             sure.filter(pl.col("spearman") > 0), sure.filter(pl.col("spearman") < 0), key=len
         )
-        if same.height == task_count:
-            values = sorted(same["spearman"].to_list())
+        if agreeing.height == task_count:
+            values = sorted(agreeing["spearman"].to_list())
             reach = number(values[0])
             if reach != number(values[-1]):
                 reach = f"from {interval(values[0], values[-1])}"
-            found.append(f"{label(metric)} ({reach})")
-        most = max(most, (same.height, label(metric)), key=lambda pair: pair[0])
+            consistent.append(f"{label(metric)} ({reach})")
+        nearest = max(nearest, (agreeing.height, label(metric)), key=lambda pair: pair[0])
     where = {1: "the one task", 2: "both tasks"}.get(task_count, f"all {task_count} tasks")
-    if found:
-        more = [f"{len(found) - MAX_NAMED_METRICS} more"] if len(found) > MAX_NAMED_METRICS else []
-        return f"In {where} accuracy correlates with {listed(found[:MAX_NAMED_METRICS] + more)}"
-    nearest = f"; {most[1]} does in {most[0]}" if most[0] else ""
-    return f"No metric correlates with accuracy for sure in {where}{nearest}"
+    if consistent:
+        named = consistent[:MAX_NAMED_METRICS]
+        if len(consistent) > len(named):
+            named.append(f"{len(consistent) - len(named)} more")
+        return f"In {where} accuracy correlates with {listed(named)}"
+    count, metric = nearest
+    best = f"; {metric} does in {count}" if count else ""
+    return f"No metric correlates with accuracy for sure in {where}{best}"
 
 
 def _short(value: float) -> str:
-    """A correlation in as little room as there is: -.45, 1."""
+    """A correlation in few characters: -.45, 1."""
     text = number(value)
     return text.removesuffix(".00") if text.endswith(".00") else text.replace("0.", ".")

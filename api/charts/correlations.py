@@ -1,4 +1,4 @@
-"""How accuracy goes with each metric over the levels of a run."""
+"""Chart: the correlation of accuracy with each metric over the levels of a run."""
 
 import altair as alt
 import polars as pl
@@ -7,15 +7,15 @@ from ..findings.wording import LABELS, label, listed, number
 from .drawing import BLUE, GREY, VERMILION, WIDTH, rule_data, with_house_style
 
 MAX_NAMED_METRICS = 3
-"""So many correlations go into a title."""
+"""The most metrics that a title names for each scope."""
 
-LABELS_WIDTH = 187  # px, which the longest label fills
+LABELS_WIDTH = 187  # px of the longest label
 
 
 def correlations_chart(correlations: pl.DataFrame) -> alt.LayerChart:
     """Spearman correlation of accuracy with each metric, over all and over the stable levels.
 
-    A line is the 95 % interval.
+    Lines are 95 % intervals.
     """
     known = correlations.drop_nulls("spearman")
     scopes = [scope for scope in ("all", "stable") if known.filter(scope=scope).height]
@@ -37,7 +37,7 @@ def correlations_chart(correlations: pl.DataFrame) -> alt.LayerChart:
     )
     base = alt.Chart(points).encode(
         y=y,
-        # Equal coefficients would hide one another on one line.
+        # On one line, equal coefficients would hide each other.
         yOffset=alt.YOffset("scope:N", sort=domain),
         color=alt.Color(
             "scope:N",
@@ -62,19 +62,19 @@ def correlations_chart(correlations: pl.DataFrame) -> alt.LayerChart:
     marks = [alt.Chart(rule_data(0.0)).mark_rule(color=GREY).encode(x="value:Q")]
     if points["spearman_low"].null_count() < points.height:
         marks.append(base.mark_rule(strokeWidth=2).encode(x="spearman_low:Q", x2="spearman_high:Q"))
-        notes = ["line: 95 % interval; named if without 0;"]
+        notes = ["line: 95 % interval; named if it excludes 0;"]
     else:
         notes = ["no interval is known;"]
-    notes.append("levels are nested: no independent draws")
+    notes.append("levels are nested, not independent draws")
     chart = alt.LayerChart(layer=[*marks, dots]).properties(
         width=WIDTH - 150, height=alt.Step(24, **{"for": "position"})
     )
-    return with_house_style(chart, _correlated(known), notes)
+    return with_house_style(chart, _title(known), notes)
 
 
-def _correlated(known: pl.DataFrame) -> str:
-    """Per scope the metrics whose interval excludes 0, or, where there are none, all of them."""
-    found = []
+def _title(known: pl.DataFrame) -> str:
+    """The metrics of each scope whose interval excludes 0; without intervals, all metrics."""
+    clauses = []
     for scope, levels in (("all", "levels"), ("stable", "stable levels")):
         rows = known.filter(scope=scope)
         if rows.is_empty():
@@ -88,7 +88,7 @@ def _correlated(known: pl.DataFrame) -> str:
         ]
         if apart.height > MAX_NAMED_METRICS:
             values.append(f"{apart.height - MAX_NAMED_METRICS} more")
-        with_what = listed(values) if values else "nothing for sure"
+        metrics = listed(values) if values else "nothing for sure"
         counts = "all" if rows["level_count"].n_unique() > 1 else str(rows["level_count"][0])
-        found.append(f"over {counts} {levels} with {with_what}")
-    return f"Accuracy correlates {'; '.join(found)}" if found else "No correlation is defined"
+        clauses.append(f"over {counts} {levels} with {metrics}")
+    return f"Accuracy correlates {'; '.join(clauses)}" if clauses else "No correlation is defined"

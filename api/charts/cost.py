@@ -1,4 +1,4 @@
-"""What a level saves: how much faster it is, and how much memory is left of it."""
+"""Chart: the speed-up of each level, and the share of memory that it still needs."""
 
 import textwrap
 from typing import Any
@@ -25,15 +25,15 @@ SHAPES = ["circle", "square", "triangle-up"]
 
 
 def cost_chart(costs: pl.DataFrame, level: int) -> alt.VConcatChart:
-    """Speed-ups of decoding and prefill, and the shares of memory that are left, over levels.
+    """Speed-ups of decoding and prefill, and the remaining shares of memory, over levels.
 
-    Bars go from the least to the greatest of the repeats. The title speaks of the level, or
-    of the deepest one where that is the unpruned one. `costs` has a pruned level, of one device.
+    Bars reach from the least to the greatest of the repeats. The title describes `level`, or the
+    deepest level if `level` is 0. `costs` holds one device and at least one pruned level.
     """
     speeds = pl.concat(
         costs.select(
             "level",
-            pl.lit(name).alias("what"),
+            pl.lit(name).alias("quantity"),
             pl.col(column).alias("value"),
             pl.col(f"{column}_low").alias("low"),
             pl.col(f"{column}_high").alias("high"),
@@ -41,7 +41,7 @@ def cost_chart(costs: pl.DataFrame, level: int) -> alt.VConcatChart:
         for name, column in SPEEDS.items()
     )
     shares = pl.concat(
-        costs.select("level", pl.lit(name).alias("what"), pl.col(column).alias("value"))
+        costs.select("level", pl.lit(name).alias("quantity"), pl.col(column).alias("value"))
         for name, column in SHARES.items()
     ).drop_nulls("value")
     panels = [
@@ -51,19 +51,21 @@ def cost_chart(costs: pl.DataFrame, level: int) -> alt.VConcatChart:
     stacked = alt.vconcat(*panels, spacing=14)
     chart: alt.VConcatChart = stacked.resolve_scale(color="independent", shape="independent")
     about = costs.row(0, named=True)
-    told = f"batch {about['batch']}, {about['prompt_tokens']} prompt and {about['new_tokens']} new"
-    notes = textwrap.wrap(f"{told} tokens, {about['dtype']}, {about['device']}", 52)
+    settings = (
+        f"batch {about['batch']}, {about['prompt_tokens']} prompt and {about['new_tokens']} new"
+    )
+    notes = textwrap.wrap(f"{settings} tokens, {about['dtype']}, {about['device']}", 52)
     if about["repeats"] > 1:
         notes.insert(0, f"bars: least to greatest of {about['repeats']} repeats")
-    known = costs.filter(pl.col("level") > 0)
-    found = known.filter(level=level) if level in known["level"] else known.tail(1)
-    return with_house_style(chart, _saved(found.row(0, named=True)), notes)
+    pruned = costs.filter(pl.col("level") > 0)
+    described = pruned.filter(level=level) if level in pruned["level"] else pruned.tail(1)
+    return with_house_style(chart, _title(described.row(0, named=True)), notes)
 
 
 def _panel(
     points: pl.DataFrame, heading: str, unit: str, colours: list[str], is_last: bool
 ) -> alt.LayerChart:
-    names = points["what"].unique(maintain_order=True).to_list()
+    names = points["quantity"].unique(maintain_order=True).to_list()
     x = alt.X(
         "level:Q",
         title="removed layers (0 = unpruned)" if is_last else None,
@@ -83,17 +85,17 @@ def _panel(
         axis=alt.Axis(tickCount=5, minExtent=34, maxExtent=34, format="%" if is_last else ".2f"),
     )
     legend = alt.Legend(orient="bottom", title=None, columns=3, offset=8, symbolOpacity=1)
-    colour = alt.Color("what:N", scale=alt.Scale(domain=names, range=colours), legend=legend)
-    shape = alt.Shape("what:N", scale=alt.Scale(domain=names, range=SHAPES), legend=legend)
+    colour = alt.Color("quantity:N", scale=alt.Scale(domain=names, range=colours), legend=legend)
+    shape = alt.Shape("quantity:N", scale=alt.Scale(domain=names, range=SHAPES), legend=legend)
     base = alt.Chart(points).encode(x=x, color=colour)
     marks = [
         alt.Chart(rule_data(1.0)).mark_rule(color=GREY, strokeDash=[1, 3]).encode(y="value:Q"),
         base.mark_line(strokeWidth=1.5).encode(y=y),
     ]
     if "low" in points.columns:
-        # Of two widths, so that both are seen where they lie on one another.
+        # The widths differ, so that both bars are visible where they overlap.
         width = alt.StrokeWidth(
-            "what:N", scale=alt.Scale(domain=names, range=[5, 1.5]), legend=None
+            "quantity:N", scale=alt.Scale(domain=names, range=[5, 1.5]), legend=None
         )
         marks.append(base.mark_rule(opacity=0.5).encode(y="low:Q", y2="high:Q", strokeWidth=width))
     marks.append(base.mark_point(filled=True, size=40, opacity=1).encode(y=y, shape=shape))
@@ -103,8 +105,7 @@ def _panel(
     return alt.LayerChart(layer=marks).properties(width=WIDTH, height=120, title=title)
 
 
-def _saved(row: dict[str, Any]) -> str:
-    """What a level saves, in a sentence."""
+def _title(row: dict[str, Any]) -> str:
     reach = interval(row["decode_speedup_low"], row["decode_speedup_high"])
     text = (
         f"At level {row['level']} decoding is {number(row['decode_speedup'])} times as fast "

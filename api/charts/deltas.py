@@ -1,4 +1,4 @@
-"""How far accuracy and a metric go from the unpruned model, with what the tests say of it."""
+"""Chart: the change of accuracy and a metric from the unpruned model, with verdicts."""
 
 from collections.abc import Sequence
 
@@ -14,15 +14,15 @@ from .drawing import FAINT, GREY, INK, WIDTH, Chart, rule_data, with_house_style
 from .verdict_style import VERDICT_STYLES, by_severity, legend_label
 
 HEIGHT = 150
-SIDE = 18  # px above and below the points, where the sides are named
+SIDE = 18  # px above and below the points, for the names of the sides
 UNTESTED = "not tested"
 
 
 def deltas_chart(levels: pl.DataFrame, metrics: Sequence[str]) -> alt.VConcatChart:
-    """Change from level 0 by level, one panel a metric; up is better, or more where neither is.
+    """The change from level 0 by level, one panel for each metric; up is better.
 
-    A thin bar is the 95 % interval, a thick one the 90 % interval that has to lie within the shaded
-    margin for equivalence.
+    For a metric without a direction, up is more. Thin bars are 95 % intervals. Thick bars are 90 %
+    intervals; a change is equivalent if its thick bar lies within the shaded margin.
     """
     points = levels.filter(pl.col("level") > 0, pl.col("metric").is_in(metrics)).drop_nulls("delta")
     present = [metric for metric in metrics if points.filter(metric=metric).height]
@@ -91,7 +91,7 @@ def _panel(points: pl.DataFrame, metric: str, dots: alt.Chart, is_last: bool) ->
     y = alt.Y(
         "delta:Q",
         title=None,
-        # Where lower is better the axis runs downwards, so that up is better in every panel.
+        # The axis is reversed where lower is better, so that up is better in every panel.
         scale=alt.Scale(domain=domain, nice=False, zero=False, reverse=better is False),
         axis=alt.Axis(
             tickCount=5,
@@ -120,7 +120,7 @@ def _panel(points: pl.DataFrame, metric: str, dots: alt.Chart, is_last: bool) ->
         side = alt.Chart(pl.DataFrame({"side": [f"{arrow} {text}"]})).encode(
             text="side:N", x=alt.value(4), y=alt.value(place)
         )
-        # A halo, or a grid line would cross the letters.
+        # A white outline keeps grid lines from crossing the letters.
         for colour, width in (("white", 4), (INK, 0)):
             marks.append(
                 side.mark_text(
@@ -139,13 +139,13 @@ def _panel(points: pl.DataFrame, metric: str, dots: alt.Chart, is_last: bool) ->
 
 
 def _margins_text(metrics: Sequence[str]) -> str:
-    """The margins of some metrics, each once: 0.02, or 0.02 or 0.05."""
+    """The distinct margins of metrics: `0.02`, or `0.02 or 0.05`."""
     margins = dict.fromkeys(METRIC_DEFINITIONS[metric].margin for metric in metrics)
     return " or ".join(f"{margin:g}" for margin in margins)
 
 
 def _domain(points: pl.DataFrame, margin: float) -> list[float]:
-    """All of the intervals and twice the margin, and room for the names of the sides."""
+    """The range of all intervals and twice the margin, with room for the names of the sides."""
     columns = ("delta", "delta_low", "delta_high", "equivalence_low", "equivalence_high")
     values = [value for column in columns for value in points[column].drop_nulls().to_list()]
     low, high = min(*values, -2 * margin), max(*values, 2 * margin)

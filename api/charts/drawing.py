@@ -1,4 +1,4 @@
-"""How every chart looks, light and dark, and a chart as a picture."""
+"""The house style of all charts, light and dark, and their conversion to pictures."""
 
 import textwrap
 from typing import Any, Literal, TypeVar
@@ -7,20 +7,20 @@ import altair as alt
 import polars as pl
 import vl_convert
 
-# Okabe and Ito's palette, which stays apart under all common colour blindness.
+# The palette of Okabe and Ito: its colours differ under all common forms of colour blindness.
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 ORANGE, SKY, YELLOW = "#E69F00", "#56B4E9", "#F0E442"
 GREY, INK = "#6B6B6B", "#222222"
 FAINT = "#E6E6E6"
-ON_COLOUR = "#111111"  # text on a cell of the palette, whose colours are light enough on any paper
+ON_COLOUR = "#111111"  # text on a cell in a colour of the palette, in both themes
 
 SEQUENTIAL = ("#F1F6FB", "#4A93CC")
-"""From least to most; INK is readable on all of them."""
+"""Colours from least to most; INK is readable on both."""
 
 DIVERGING = ("#DD7326", "#F4F4F4", "#4A93CC")
-"""From below zero over zero to above it; INK is readable on all of them."""
+"""Colours below, at and above zero; INK is readable on all of them."""
 
-WIDTH = 300  # px; with its axis a chart is as wide as a phone
+WIDTH = 300  # px; with its axis a chart fits on a phone
 
 CONFIG: dict[str, Any] = {
     "background": "white",
@@ -38,7 +38,7 @@ AnyChart = TypeVar("AnyChart", bound=Chart)
 
 Theme = Literal["light", "dark"]
 
-# What each colour of the light theme becomes on dark paper, where dark ones would not be seen.
+# The dark theme's colour for each colour of the light theme.
 DARK = {
     "white": "#17181B",
     INK: "#ECECEE",
@@ -63,9 +63,10 @@ DARK = {
 def with_house_style(
     chart: AnyChart, title: str, subtitle: list[str], plot_width: float = WIDTH
 ) -> AnyChart:
-    """The chart in the house style under its title, broken into lines of a chart's width.
+    """The chart in the house style, with a title in lines as wide as the chart.
 
-    Where that is the widest part, as above a narrow plot, it gets room: fonts differ in width.
+    Above a narrow plot the title is the widest part and gets extra room, since fonts differ in
+    width.
     """
     text = title[:1].upper() + title[1:]
     heading = alt.TitleParams(
@@ -75,27 +76,27 @@ def with_house_style(
         subtitleFontSize=11,
         offset=10,
     )
-    room = {"left": 5, "top": 5, "bottom": 5, "right": 30 if plot_width < WIDTH - 40 else 5}
-    styled: AnyChart = chart.properties(title=heading, padding=room).configure(**CONFIG)
+    padding = {"left": 5, "top": 5, "bottom": 5, "right": 30 if plot_width < WIDTH - 40 else 5}
+    styled: AnyChart = chart.properties(title=heading, padding=padding).configure(**CONFIG)
     return styled
 
 
 def title(chart: Chart) -> str:
-    """A finished chart's title and subtitle on one line."""
+    """The title and the subtitle of a chart on one line."""
     heading: Any = chart.title
     return f"{' '.join(heading.text)} ({' '.join(heading.subtitle)})"
 
 
 def vega_lite(chart: Chart, theme: Theme = "light") -> dict[str, Any]:
-    """The chart as Vega-Lite, every colour of the palette in its shade of the theme."""
+    """The chart as Vega-Lite in the colours of a theme."""
     drawn: dict[str, Any] = chart.to_dict()
     return drawn if theme == "light" else dark_theme(drawn)
 
 
 def dark_theme(part: Any) -> Any:
-    """A light chart's Vega-Lite, or a part of it, in the colours of the dark theme."""
+    """The Vega-Lite of a light chart, or a part of it, in the colours of the dark theme."""
     if isinstance(part, dict):
-        # Data may hold the name of a colour, too.
+        # Data may contain the name of a colour.
         return {k: v if k == "datasets" else dark_theme(v) for k, v in part.items()}
     if isinstance(part, list):
         return [dark_theme(member) for member in part]
@@ -103,23 +104,23 @@ def dark_theme(part: Any) -> Any:
 
 
 def svg(spec: dict[str, Any]) -> str:
-    """A Vega-Lite chart as SVG text, drawn without browser or network."""
+    """A Vega-Lite chart as SVG, drawn without a browser or the network."""
     text: str = vl_convert.vegalite_to_svg(spec, allowed_base_urls=[])
     return text
 
 
 def png(spec: dict[str, Any], scale: float = 2) -> bytes:
-    """A Vega-Lite chart as PNG, `scale` times as many pixels as its width says."""
+    """A Vega-Lite chart as PNG, with `scale` pixels for each px of the chart."""
     picture: bytes = vl_convert.vegalite_to_png(spec, scale=scale, allowed_base_urls=[])
     return picture
 
 
 def html_page(spec: dict[str, Any]) -> str:
-    """A Vega-Lite chart as an HTML page of its own that needs no network."""
+    """A Vega-Lite chart as an HTML page that needs no network."""
     text: str = vl_convert.vegalite_to_html(spec, bundle=True)
     return text
 
 
 def rule_data(value: float, name: str = "value") -> pl.DataFrame:
-    """The data of a rule at one value."""
+    """The data for a rule at one value."""
     return pl.DataFrame({name: [value]})

@@ -1,4 +1,4 @@
-"""How many predictions changed, and whether that did harm."""
+"""Chart: the share of changed predictions by level, harmful, beneficial and neutral."""
 
 from typing import Any
 
@@ -16,19 +16,19 @@ KINDS = {
 
 
 def flips_chart(flips: pl.DataFrame, level: int) -> alt.LayerChart:
-    """Shares of predictions that differ from the unpruned model's, stacked by what they did.
+    """Shares of predictions that differ from the unpruned model's, stacked by kind.
 
-    A line is the 95 % interval of their sum. The title speaks of the level, or of the deepest one
-    where that is the unpruned one. `flips` has a pruned level.
+    Lines are 95 % intervals of the sum. The title describes `level`, or the deepest level if
+    `level` is 0. `flips` has at least one pruned level.
     """
     known = flips.drop_nulls("flip_rate")
     names = list(KINDS.values())
     parts = (
         known.rename({f"{kind}_rate": name for kind, name in KINDS.items()})
         .unpivot(names, index="level", variable_name="kind", value_name="share")
-        # A share of nothing would still draw its outline.
+        # A share of 0 would still have an outline.
         .filter(pl.col("share") > 0)
-        .with_columns(place=pl.col("kind").replace_strict({n: i for i, n in enumerate(names)}))
+        .with_columns(position=pl.col("kind").replace_strict({n: i for i, n in enumerate(names)}))
     )
     x = alt.X(
         "level:O",
@@ -36,7 +36,7 @@ def flips_chart(flips: pl.DataFrame, level: int) -> alt.LayerChart:
         scale=alt.Scale(domain=known["level"].to_list(), paddingInner=0.15),
         axis=alt.Axis(labelAngle=0, labelOverlap=True),
     )
-    # Apart by fill and outline, too: full, light, and empty with a dashed line.
+    # Kinds also differ without colour: full, light, and empty with a dashed outline.
     legend = alt.Legend(
         title=None, orient="bottom", columns=1, offset=8, symbolType="square", symbolSize=110
     )
@@ -50,7 +50,7 @@ def flips_chart(flips: pl.DataFrame, level: int) -> alt.LayerChart:
                 title="share of predictions changed",
                 axis=alt.Axis(format="%", tickCount=5),
             ),
-            order="place:Q",
+            order="position:Q",
             fill=alt.Fill("kind:N", scale=_scale([VERMILION, SKY, "white"]), legend=legend),
             stroke=alt.Stroke("kind:N", scale=_scale([VERMILION, BLUE, GREY]), legend=legend),
             strokeDash=alt.StrokeDash(
@@ -73,13 +73,13 @@ def flips_chart(flips: pl.DataFrame, level: int) -> alt.LayerChart:
     if row["ci_low"] is not None:
         reach = f"{number(100 * row['ci_low'], 0)} to {percent(row['ci_high'])}"
         notes = [f"line: 95 % interval of all changed ({reach} at level {at});", *notes]
-    title = _changed(row)
+    title = _title(row)
     if at < known["level"][-1]:
         title += f"; {percent(known['flip_rate'][-1])} at level {known['level'][-1]}"
     return with_house_style(chart, title, notes)
 
 
-def _changed(row: dict[str, Any]) -> str:
+def _title(row: dict[str, Any]) -> str:
     if row["flip_rate"] == 0:
         return f"At level {row['level']} no prediction changed"
     kinds = ", ".join(

@@ -1,4 +1,4 @@
-"""Which layers go first: the removal order of a model as a strip of its layers."""
+"""Chart: the layers of a model with their importance and the level that removes them."""
 
 import altair as alt
 import polars as pl
@@ -7,10 +7,10 @@ from .drawing import GREY, INK, SEQUENTIAL, VERMILION, with_house_style
 
 
 def importance_chart(layers: pl.DataFrame, removed: int) -> alt.LayerChart:
-    """One cell a layer, in layer order; in it the level from which on the layer is removed.
+    """One cell for each layer, in layer order, with the first level that removes the layer.
 
-    Colour is importance, on a log scale where all are positive. The cells of the `removed` layers
-    that go at the deepest level have a frame.
+    The colour is the importance, on a log scale if all are positive. A frame marks the `removed`
+    layers that the deepest level removes.
     """
     size = layers.height
     row_count = -(-size // 16)
@@ -53,10 +53,10 @@ def importance_chart(layers: pl.DataFrame, removed: int) -> alt.LayerChart:
     chart = alt.LayerChart(layer=[rectangles, frames, ranks, numbers]).properties(
         width=22 * per_row, height=42 * row_count
     )
-    title = f"Layer {order[0]} goes first, layer {order[-1]} would go last"
+    title = f"Layer {order[0]} is removed first, layer {order[-1]} would be last"
     notes = [
         "above a cell: the layer, counted from the input;",
-        "in it: the level from which on its attention is gone;",
-        f"framed: gone at the deepest level evaluated ({removed})",
+        "in it: the first level without its attention;",
+        f"framed: removed at the deepest level evaluated ({removed})",
     ]
     return with_house_style(chart, title, notes, 22 * per_row)

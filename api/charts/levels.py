@@ -1,4 +1,4 @@
-"""Accuracy and metrics over the levels of a run, as small multiples."""
+"""Chart: accuracy and metrics over the levels of a run, one panel for each metric."""
 
 from collections.abc import Sequence
 from itertools import cycle
@@ -25,26 +25,25 @@ CONFIDENCE_PANELS = ("accuracy", "ece", "nll", "flip_rate")
 EXPLANATION_PANELS = ("accuracy", "comprehensiveness", "sufficiency", "overlap_10")
 
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE)
-"""Of the panels from the top; accuracy is always the first."""
+"""The colours of the panels from the top; accuracy is the first panel."""
 
 SMALLEST_SPAN = 0.1
-"""No y axis spans less, or noise in the third decimal would look like a collapse."""
+"""The least span of a y axis: otherwise noise in the third decimal would look like a collapse."""
 
 
 def levels_chart(levels: pl.DataFrame, metrics: Sequence[str]) -> alt.VConcatChart:
-    """One panel a metric over the same axis of removed layers; metrics without values are left out.
+    """One panel for each metric over the removed layers; metrics without values are left out.
 
-    A dotted line carries the unpruned value on, a vertical rule marks level 0 and a dashed one the
-    level that the title speaks of; dashed grey is the random ranking.
+    A dotted line is at the unpruned value. A vertical rule marks level 0, and a dashed rule the
+    level in the title. A dashed grey line is the random ranking.
     """
     shown = default_level(levels)
-    # A metric of a single point has nothing to set against accuracy over levels.
     known = levels.drop_nulls("value")
     present = [metric for metric in metrics if known.filter(metric=metric).height]
     focus = [metric for metric in present if metric != "accuracy"][:2]
-    judged = [clause for metric in focus if (clause := metric_clause(levels, metric))]
-    # Nothing of a metric that is not tested is shown but how far it goes.
-    clauses = judged or list(filter(None, (change_clause(levels, metric) for metric in focus)))
+    verdicts = [clause for metric in focus if (clause := metric_clause(levels, metric))]
+    # Metrics without verdicts are described by their change.
+    clauses = verdicts or list(filter(None, (change_clause(levels, metric) for metric in focus)))
     if is_published(levels):
         notes = ["published without examples: no intervals, no verdicts"]
     else:

@@ -1,4 +1,4 @@
-"""How far the explanations of any two levels name the same tokens."""
+"""Chart: the overlap of the top tokens between the explanations of any two levels."""
 
 import altair as alt
 import polars as pl
@@ -10,10 +10,10 @@ SMALLEST_WITH_NUMBER = 15  # px of a cell
 
 
 def overlap_chart(overlaps: pl.DataFrame) -> alt.LayerChart:
-    """level x level: the share of the top 10 tokens in common, in percent where a cell has room.
+    """level x level: the share of the top 10 tokens in common, in percent if a cell has room.
 
-    Levels that share no explained example with level 0 are left out. The subtitle sets the
-    agreement of two seeds beside it, which is the explainer's own noise.
+    Levels that share no explained example with level 0 are left out. The subtitle gives the overlap
+    between two seeds for comparison: it shows the noise of the explanation method.
     """
     levels = sorted(set(overlaps.filter(other_level=0)["level"]))
     size = WIDTH // len(levels) if len(levels) > 6 else WIDTH // 6
@@ -50,11 +50,11 @@ def overlap_chart(overlaps: pl.DataFrame) -> alt.LayerChart:
     chart = alt.LayerChart(layer=marks).properties(
         width=size * len(levels), height=size * len(levels)
     )
-    return with_house_style(chart, *_shared(overlaps, levels), size * len(levels))
+    return with_house_style(chart, *_title_and_notes(overlaps, levels), size * len(levels))
 
 
-def _shared(overlaps: pl.DataFrame, levels: list[int]) -> tuple[str, list[str]]:
-    """What the deepest level shares with the unpruned model, and what two seeds share."""
+def _title_and_notes(overlaps: pl.DataFrame, levels: list[int]) -> tuple[str, list[str]]:
+    """The overlap of the deepest level with the unpruned model, and that of two seeds."""
     at = levels[-1]
     deepest = overlaps.filter(level=at, other_level=0).row(0, named=True)
     title = (

@@ -1,4 +1,4 @@
-"""What a level costs against what it is worth: the levels that no other one beats in both."""
+"""Chart: accuracy and a metric against the share of layers, with the undominated levels."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from ..findings.wording import label, number, order_name, percent, removed_modul
 from .axis_titles import axis_title, capitalised_label
 from .drawing import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION, WIDTH, with_house_style
 
-# Four colours and five shapes: twenty pairs before one comes again.
+# Four colours and five shapes give twenty different pairs.
 COLOURS = [BLUE, GREEN, PURPLE, ORANGE]
 SHAPES = ["circle", "square", "triangle-up", "cross", "triangle-down"]
 
@@ -21,10 +21,10 @@ HIDDEN_DEGRADATION = "hidden degradation"
 def pareto_chart(points: pl.DataFrame, metric: str) -> alt.VConcatChart:
     """Accuracy and the metric against the share of layers that remains.
 
-    Undominated levels are filled, and a line goes through them; a diamond surrounds those whose
-    degradation in the metric is hidden. Left is cheaper; up is better, so that the axis of a metric
-    runs downwards where lower is better. Where the number of layers is not known, removed layers
-    are counted. `points` has rows of accuracy.
+    Undominated levels are filled and joined by a line. A diamond surrounds levels with hidden
+    degradation of the metric. Left is cheaper and up is better: the axis is reversed for a metric
+    where lower is better. If the number of layers is unknown, the x axis counts removed layers.
+    `points` has rows of accuracy.
     """
     drawn = points.with_columns(order=pl.Series([order_name(name) for name in points["strategy"]]))
     shown = [name for name in dict.fromkeys(("accuracy", metric)) if name in set(drawn["metric"])]
@@ -43,7 +43,7 @@ def pareto_chart(points: pl.DataFrame, metric: str) -> alt.VConcatChart:
         _panel(drawn.filter(metric=name), hidden, name, is_last=name == shown[-1]) for name in shown
     ]
     chart = alt.vconcat(*panels, spacing=14)
-    return with_house_style(chart, _worth(drawn.filter(metric="accuracy"), hidden, metric), notes)
+    return with_house_style(chart, _title(drawn.filter(metric="accuracy"), hidden, metric), notes)
 
 
 def _panel(
@@ -108,15 +108,16 @@ def _panel(
     return alt.LayerChart(layer=marks).properties(width=WIDTH, height=150, title=title)
 
 
-def _worth(accuracy: pl.DataFrame, hidden: pl.DataFrame, metric: str) -> str:
-    """How cheap accuracy can be had, and what that hides; else what the cheapest level has left."""
+def _title(accuracy: pl.DataFrame, hidden: pl.DataFrame, metric: str) -> str:
+    """The cheapest stable level, and whether the metric is worse there; else the cheapest level."""
     stable = accuracy.filter(pl.col("level") > 0, verdict="equivalent")
     if stable.height:
         best = stable.sort("level", "value").row(-1, named=True)
         worse = hidden.filter(strategy=best["strategy"], level=best["level"]).height
-        found = f"Accuracy is stable down to {_cost(best)} ({best['order']})"
-        return f"{found}, but {label(metric)} is worse there" if worse else found
-    cheapest, whole = (accuracy.sort("level", "value").row(place, named=True) for place in (-1, 0))
+        text = f"Accuracy is stable down to {_cost(best)} ({best['order']})"
+        return f"{text}, but {label(metric)} is worse there" if worse else text
+    ordered = accuracy.sort("level", "value")
+    cheapest, whole = ordered.row(-1, named=True), ordered.row(0, named=True)
     change = (
         f"{number(whole['value'])} with {_cost(whole)}, {number(cheapest['value'])} with "
         f"{_cost(cheapest)}"

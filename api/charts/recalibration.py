@@ -1,4 +1,4 @@
-"""A metric of confidence before and after recalibration, by level."""
+"""Chart: a metric of confidence before and after recalibration, by level."""
 
 import altair as alt
 import polars as pl
@@ -13,9 +13,9 @@ HEIGHT = 62
 
 
 def recalibration_chart(rows: pl.DataFrame, metric: str, level: int) -> alt.VConcatChart:
-    """One panel a calibrator: the metric after it (blue) over the one before (grey), by level.
+    """One panel for each calibrator: the metric before (grey) and after (blue), by level.
 
-    All panels share their axes. Calibrators that do not define the metric are left out.
+    The panels share their axes. Calibrators without a value of the metric are left out.
     """
     known = rows.drop_nulls("value")
     present = [name for name in CALIBRATOR_NAMES if known.filter(calibrator=name).height]
@@ -26,27 +26,33 @@ def recalibration_chart(rows: pl.DataFrame, metric: str, level: int) -> alt.VCon
     ]
     count = max(known["n"].to_list())
     notes = [
-        "grey: as the model gives it; blue: each example by what",
-        f"was fitted to others; bars: 95 % interval; n = {count};",
+        "grey: before; blue: after, each example by a calibrator",
+        f"fitted to other examples; bars: 95 % interval; n = {count};",
         f"{axis_title(metric)}",
     ]
     chart = alt.vconcat(*panels, spacing=12)
-    return with_house_style(chart, f"{capitalised_label(metric)} {_told(known, level)}", notes)
+    return with_house_style(
+        chart, f"{capitalised_label(metric)} {_change_text(known, level)}", notes
+    )
 
 
-def _told(known: pl.DataFrame, level: int) -> str:
-    """What became of the metric at a level, or at the deepest one that was recalibrated."""
+def _change_text(known: pl.DataFrame, level: int) -> str:
+    """The metric before and after recalibration at a level, or at the deepest recalibrated one."""
     levels = known["level"].unique().sort().to_list()
     shown = level if level in levels else levels[-1]
-    here = {row["calibrator"]: row for row in known.filter(level=shown).iter_rows(named=True)}
-    before = next(iter(here.values()))["before"]
+    by_calibrator = {
+        row["calibrator"]: row for row in known.filter(level=shown).iter_rows(named=True)
+    }
+    before = next(iter(by_calibrator.values()))["before"]
     where = "of the unpruned model" if shown == 0 else f"at level {shown}"
-    told = f"{where} is {number(before, 3)}"
-    if "temperature" in here:
-        told += f", and {number(here['temperature']['value'], 3)} at its own temperature"
-    if shown > 0 and UNPRUNED_TEMPERATURE in here:
-        told += f", {number(here[UNPRUNED_TEMPERATURE]['value'], 3)} at the unpruned model's"
-    return told
+    text = f"{where} is {number(before, 3)}"
+    if "temperature" in by_calibrator:
+        text += f", and {number(by_calibrator['temperature']['value'], 3)} at its own temperature"
+    if shown > 0 and UNPRUNED_TEMPERATURE in by_calibrator:
+        text += (
+            f", {number(by_calibrator[UNPRUNED_TEMPERATURE]['value'], 3)} at the unpruned model's"
+        )
+    return text
 
 
 def _panel(points: pl.DataFrame, name: str, domain: list[float], is_last: bool) -> alt.LayerChart:
@@ -65,7 +71,7 @@ def _panel(points: pl.DataFrame, name: str, domain: list[float], is_last: bool) 
     scale = alt.Scale(domain=domain, zero=False, nice=True)
     axis = alt.Axis(tickCount=3, minExtent=34, maxExtent=34, format=".2f")
     base = alt.Chart(points)
-    aside = alt.value(3)
+    offset = alt.value(3)
     marks: list[alt.Chart] = []
     unpruned = points["unpruned_value"].drop_nulls()
     if len(unpruned):
@@ -74,11 +80,11 @@ def _panel(points: pl.DataFrame, name: str, domain: list[float], is_last: bool) 
             .mark_rule(color=GREY, strokeDash=[1, 3])
             .encode(y="value:Q")
         )
-    for column, low, high, colour, moved in (
+    for column, low, high, colour, x_offset in (
         ("before", "before_low", "before_high", GREY, None),
-        ("value", "ci_low", "ci_high", BLUE, aside),
+        ("value", "ci_low", "ci_high", BLUE, offset),
     ):
-        shift = {} if moved is None else {"xOffset": moved}
+        shift = {} if x_offset is None else {"xOffset": x_offset}
         if points[low].null_count() < points.height:
             marks.append(
                 base.mark_rule(color=colour, strokeWidth=1.5, opacity=0.7).encode(

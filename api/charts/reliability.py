@@ -1,4 +1,4 @@
-"""Accuracy against confidence, before and after pruning."""
+"""Chart: accuracy against confidence, before and after pruning."""
 
 import altair as alt
 import polars as pl

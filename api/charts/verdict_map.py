@@ -1,4 +1,4 @@
-"""What the tests say of every metric at every level, at a glance."""
+"""Chart: the verdict on every metric at every level."""
 
 import json
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ from .drawing import INK, ON_COLOUR, WIDTH, with_house_style
 from .verdict_style import VERDICT_STYLES, by_severity, legend_label
 
 MAX_NAMED_METRICS = 4
-"""So many metrics go into the title."""
+"""The most metrics that the title names."""
 
 LABELS_WIDTH, LABEL_LENGTH = 100, 19  # px, characters
 ROW_HEIGHT = 24  # px
@@ -30,9 +30,9 @@ LINE_HEIGHT = 11  # px
 
 
 def verdict_map(levels: pl.DataFrame) -> alt.LayerChart:
-    """One cell a level above 0 and judged metric, accuracy on top: its verdict as colour and mark.
+    """level x metric: the verdict as colour and mark, with accuracy on top.
 
-    `levels` has a verdict. A level that was not tested has no cell.
+    Level 0 and levels without a verdict have no cells. `levels` has at least one verdict.
     """
     cells = levels.filter(pl.col("metric").is_in(JUDGED_METRICS)).drop_nulls("verdict")
     present = [metric for metric in JUDGED_METRICS if cells.filter(metric=metric).height]
@@ -100,28 +100,28 @@ def verdict_map(levels: pl.DataFrame) -> alt.LayerChart:
 
 
 def _title(levels: pl.DataFrame) -> str:
-    """What became of accuracy, and what is worse where it is stable, or anywhere if it never is."""
+    """The verdict on accuracy, and the metrics that are worse at its stable levels, or at any."""
     is_stable = bool(stable_levels(levels))
     verdicts = HIDDEN_VERDICTS if is_stable else WORSE_VERDICTS
     worse = [label(m) for m in JUDGED_METRICS[1:] if levels_with_verdict(levels, m, verdicts)]
     if len(worse) > MAX_NAMED_METRICS + 1:
         worse = [*worse[:MAX_NAMED_METRICS], f"{len(worse) - MAX_NAMED_METRICS} more"]
     if is_stable:
-        found = f"hidden degradation of {listed(worse)}" if worse else "no hidden degradation shown"
+        text = f"hidden degradation of {listed(worse)}" if worse else "no hidden degradation shown"
     else:
-        found = f"worse at some level: {listed(worse)}" if worse else "nothing is shown to be worse"
-    return f"{accuracy_clause(levels)}; {found}"
+        text = f"worse at some level: {listed(worse)}" if worse else "nothing is shown to be worse"
+    return f"{accuracy_clause(levels)}; {text}"
 
 
 def _lines(names: Iterable[str]) -> pl.DataFrame:
-    """The names of the rows in lines, each some px `down` from the middle of its row.
+    """The names of the rows in lines, each `down` px from the middle of its row.
 
-    An axis would set the first line of a name in the middle.
+    An axis would place the first line of a name in the middle.
     """
-    found = []
+    rows = []
     for name in names:
         lines = wrap(name, LABEL_LENGTH)
         for i, line in enumerate(lines):
             down = LINE_HEIGHT * (i - (len(lines) - 1) / 2)
-            found.append({"metric": name, "line": line, "down": down})
-    return pl.DataFrame(found)
+            rows.append({"metric": name, "line": line, "down": down})
+    return pl.DataFrame(rows)

@@ -1,4 +1,4 @@
-"""The colour, shape and words of verdicts, alike in every chart of them."""
+"""The colour, shape and words of verdicts, the same in every chart."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from .drawing import FAINT, GREEN, ORANGE, SKY, VERMILION, YELLOW
 
 @dataclass(frozen=True)
 class VerdictStyle:
-    """How a verdict is drawn: the colour of its cell or point, and the shape of the point."""
+    """The colour of a verdict's cell or point, and the shape of its point."""
 
     colour: str
     shape: str
@@ -26,12 +26,12 @@ VERDICT_STYLES = {
 
 
 def by_severity(verdicts: Collection[str | None]) -> list[str]:
-    """Those that there are, worst first; null is left out."""
+    """The distinct verdicts, worst first, without null."""
     return [verdict for verdict in VERDICT_LABELS if verdict in verdicts]
 
 
 def legend_label(verdict: str) -> str:
-    """A verdict's word and what it means, for a legend; the word once."""
-    found = VERDICT_LABELS[verdict]
-    has_word = found.meaning.startswith(found.word)
-    return found.meaning if has_word else f"{found.word}: {found.meaning}"
+    """The word and the meaning of a verdict, for a legend."""
+    verdict_label = VERDICT_LABELS[verdict]
+    has_word = verdict_label.meaning.startswith(verdict_label.word)
+    return verdict_label.meaning if has_word else f"{verdict_label.word}: {verdict_label.meaning}"

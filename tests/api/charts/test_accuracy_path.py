@@ -117,8 +117,9 @@ def test_the_numbers_are_those_of_the_views(
         ({"spearman": 0.5, "spearman_low": 0.125, "spearman_high": 0.9},
          "ECE falls where accuracy falls: Spearman 0.50 over 4 levels (95 % interval 0.12 to "
          "0.90)"),
-        ({"spearman_high": 0.5}, f"ECE is not shown to go with accuracy: Spearman {MINUS}0.75 over "
-                                 f"4 levels (95 % interval {MINUS}1.00 to 0.50)"),
+        ({"spearman_high": 0.5},
+         f"ECE is not shown to correlate with accuracy: Spearman {MINUS}0.75 over 4 levels (95 % "
+         f"interval {MINUS}1.00 to 0.50)"),
         ({"spearman_low": None, "spearman_high": None},
          f"ECE rises where accuracy falls: Spearman {MINUS}0.75 over 4 levels (interval not "
          "known)"),

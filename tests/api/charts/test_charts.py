@@ -106,8 +106,8 @@ def test_a_chart_is_valid_and_draws_itself_without_network(name: str) -> None:
         (
             "correlations",
             "Accuracy correlates over 8 levels with ECE (\N{MINUS SIGN}0.80); over 4 stable levels "
-            "with nothing for sure (line: 95 % interval; named if without 0; levels are nested: no "
-            "independent draws)",
+            "with nothing for sure (line: 95 % interval; named if it excludes 0; levels are "
+            "nested, not independent draws)",
         ),
         (
             # (30 x 0.05 + 10 x 0.05) / 40 and (20 x 0 + 20 x 0.5) / 40
@@ -211,7 +211,9 @@ def test_the_strip_tells_rank_and_what_is_removed() -> None:
     assert cells["importance"].to_list() == LAYERS["importance"].to_list()
     assert cells["removed_at"].to_list() == [rank + 1 for rank in LAYERS["rank"]]
     assert cells["is_removed"].to_list() == [rank < 15 for rank in LAYERS["rank"]]
-    assert drawing.title(ALL["importance"]).startswith("Layer 0 goes first, layer 17 would go last")
+    assert drawing.title(ALL["importance"]).startswith(
+        "Layer 0 is removed first, layer 17 would be last"
+    )
 
 
 @pytest.mark.parametrize(("lowest", "scale"), [(0.01, "log"), (0.0, "linear"), (-1e-9, "linear")])
@@ -260,7 +262,7 @@ def test_correlations_without_intervals_say_so() -> None:
     chart = correlations_chart(untold.cast({"spearman_low": pl.Float64}))
     assert drawing.title(chart) == (
         "Accuracy correlates over 8 levels with ECE (\N{MINUS SIGN}0.80) and comprehensiveness "
-        "(0.70) (no interval is known; levels are nested: no independent draws)"
+        "(0.70) (no interval is known; levels are nested, not independent draws)"
     )
     assert [layer["mark"]["type"] for layer in spec(chart)["layer"]] == ["rule", "point"]
     ElementTree.fromstring(drawing.svg(drawing.vega_lite(chart)))

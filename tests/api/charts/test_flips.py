@@ -161,8 +161,8 @@ def test_what_cannot_be_shown_says_why(tmp_path: Path) -> None:
         predictions=[prediction(str(alone["run_id"]), 0, f"test:{i}", [0.0, -1.0]) for i in (0, 1)],
     )
     for run_id, reason in (
-        (published, "has no predictions of single examples, which chart flips is drawn from"),
-        (str(alone["run_id"]), "has no pruned level to set beside level 0"),
+        (published, "has no predictions of single examples, which chart flips needs"),
+        (str(alone["run_id"]), "has no pruned level to compare with level 0"),
     ):
         subject = Selection({"run_id": run_id}, 0)
         with views.connect(tmp_path) as connection:

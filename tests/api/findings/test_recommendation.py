@@ -236,7 +236,7 @@ def test_the_report_says_it_to_who_decides(lake: Path, tmp_path: Path) -> None:
     row = f"{head}right answers, as a share accuracy, demo 0.500 0.500 0.000 0.010 0.02 shown"
     assert row in table
     assert "What would change this As it is, in the cosine order, level 3" in table
-    assert "What could still be wrong A level passes where" in table
+    assert "What could still be wrong A level passes if" in table
 
 
 @pytest.mark.usefixtures("without_charts")

@@ -296,7 +296,7 @@ def test_a_published_run_says_what_cannot_be_known(tmp_path: Path) -> None:
     page = report(tmp_path, tmp_path / "report.html")
     assert "which levels keep accuracy, and what is worse there, cannot be known." in page.text
     assert "method lime, operator not told, AOPC variant not told" in page.text
-    assert "correlations of the published numbers only" in page.text
+    assert "Published averages give correlations only" in page.text
     rows = rows_of(page, "Published values")
     minus = "\N{MINUS SIGN}"
     assert [re.sub("<.*?>", "", cell) for cell in rows[4]] == [
