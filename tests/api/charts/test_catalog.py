@@ -64,6 +64,7 @@ class Drawing:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.levels = cache(self._levels)
+        self.chart = cache(self._chart)
         self.spec = cache(self._spec)
         self.picture = cache(self._picture)
 
@@ -79,9 +80,12 @@ class Drawing:
     def rows(self, name: str, of: Selection) -> pl.DataFrame:
         return CHARTS[name].query(of).rows(self.connection)
 
-    def _spec(self, name: str, theme: Theme = "light", **given: Any) -> dict[str, Any]:
+    def _chart(self, name: str, **given: Any) -> drawing.Chart:
         of = self.subject(**given)
-        return drawing.vega_lite(CHARTS[name].chart(self.rows(name, of), of), theme)
+        return CHARTS[name].chart(self.rows(name, of), of)
+
+    def _spec(self, name: str, theme: Theme = "light", **given: Any) -> dict[str, Any]:
+        return drawing.vega_lite(self.chart(name, **given), theme)
 
     def _picture(self, name: str, theme: Theme) -> ElementTree.Element:
         return ElementTree.fromstring(drawing.svg(self.spec(name, theme)))

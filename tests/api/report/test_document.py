@@ -56,10 +56,15 @@ def report(lake: Path, out: Path, **options: list[str]) -> Page:
     return Page(out)
 
 
+def draw_only(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Let the sections of runs have these charts only: charts take most of a report's time."""
+    monkeypatch.setattr("api.report.run_section.CHARTS", {name: CHARTS[name] for name in names})
+
+
 @pytest.fixture
 def without_charts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For what is not about charts, which take most of a report's time."""
-    monkeypatch.setattr("api.report.run_section.CHARTS", {})
+    """For tests that are not about charts."""
+    draw_only(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -170,6 +175,7 @@ def test_every_chart_is_shown_once_for_each_run_or_each_model(full: Page) -> Non
     assert len(captions(two.split("<h3>")[0])[0]) == 1
 
 
+@pytest.mark.usefixtures("without_charts")
 def test_what_levels_cost_is_told_once_for_a_removal_order(tmp_path: Path) -> None:
     for task in ("first", "second"):
         explained_run(tmp_path / "lake", task, {}, task=task)
@@ -188,7 +194,10 @@ def test_what_levels_cost_is_told_once_for_a_removal_order(tmp_path: Path) -> No
     assert "2 x 100 prompt tokens, then 10 new ones" in page.text
 
 
-def test_strategies_of_one_task_are_compared_once(tmp_path: Path) -> None:
+def test_strategies_of_one_task_are_compared_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw_only(monkeypatch, "pareto")
     for strategy in ("cosine", "random"):
         explained_run(tmp_path, strategy, {}, strategy=strategy)
     page = report(tmp_path, tmp_path / "report.html")
@@ -223,8 +232,10 @@ def judged_lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def judged(judged_lake: Path) -> Page:
-    """The report of that run."""
-    return report(judged_lake, judged_lake / "report.html")
+    """The report of that run, with one chart."""
+    with pytest.MonkeyPatch.context() as patch:
+        draw_only(patch, "deltas")
+        return report(judged_lake, judged_lake / "report.html")
 
 
 def rows_of(page: Page, caption: str) -> list[list[str]]:
