@@ -97,9 +97,9 @@ def drawn_explanations(seed: int = 0, n: int = 8) -> dict[str, Rows]:
 def by_key(lake: Path, table: str = "metrics") -> dict[Key, dict[str, Any]]:
     rows = read_table(lake, table).to_dicts()
     last = "level" if table == "metrics" else "scope"
-    found = {(*(row[name] for name in METRIC_KEY), row[last]): row for row in rows}
-    assert len(found) == len(rows)
-    return found
+    keyed = {(*(row[name] for name in METRIC_KEY), row[last]): row for row in rows}
+    assert len(keyed) == len(rows)
+    return keyed
 
 
 def mart_metrics(lake: Path) -> Iterator[tuple[Key, float | None, int | None]]:
@@ -269,8 +269,8 @@ def test_a_level_without_scores_is_null_with_a_note(tmp_path: Path, gap: str, le
         row = metrics[name, "", "", "", level]
         assert (row["value"], row["n"], row["ci_low"]) == (None, 0, None)
         assert row["note"] == "no example could be scored"
-        for other in {1, 2} - {level} if level == 0 else {level}:
-            row = metrics[name, "", "", "", other]
+        for paired_level in {1, 2} - {level} if level == 0 else {level}:
+            row = metrics[name, "", "", "", paired_level]
             assert row["paired_n"] == 0
             for column in ("paired_value", "unpruned_value", "delta", "delta_low", "p_value"):
                 assert row[column] is None, column

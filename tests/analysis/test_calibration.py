@@ -127,8 +127,8 @@ def test_debiased_ece_of_a_resample_uses_the_bins_of_the_sample(seed: int) -> No
         spread = np.sqrt(right * (1 - right) / len(repeated))
         chance = foldnorm.mean(gap / spread, scale=spread) if spread > 0 else gap
         expected += len(repeated) / 60 * (2 * gap - chance)
-    found = weighted_value(calibration.ece_debiased, confidence, correct, weights)
-    assert found == pytest.approx(expected, abs=1e-12)
+    value = weighted_value(calibration.ece_debiased, confidence, correct, weights)
+    assert value == pytest.approx(expected, abs=1e-12)
 
 
 @settings(deadline=None, max_examples=15)
@@ -151,8 +151,8 @@ def test_smooth_ece_of_a_resample_equals_relplots_at_the_bandwidth_of_the_sample
     weights = np.random.default_rng(n).multinomial(n, np.full(n, 1 / n))
     repeated = np.repeat(np.arange(n), weights)
     expected = relplot.smECE_sigma(confidence[repeated], correct[repeated], width)
-    found = weighted_value(calibration.smooth_ece, confidence, correct, weights)
-    assert found == pytest.approx(expected, abs=1e-3)
+    value = weighted_value(calibration.smooth_ece, confidence, correct, weights)
+    assert value == pytest.approx(expected, abs=1e-3)
 
 
 @without_deadline
@@ -160,12 +160,12 @@ def test_smooth_ece_of_a_resample_equals_relplots_at_the_bandwidth_of_the_sample
 def test_auroc_equals_that_of_scikit_learn(given: tuple[Array, Array, NDArray[np.int_]]) -> None:
     confidence, correct, weights = given
     for counts in (np.ones_like(weights), weights):
-        found = weighted_value(auroc, confidence, correct, counts)
+        value = weighted_value(auroc, confidence, correct, counts)
         if len(set(correct[counts > 0])) < 2:
-            assert np.isnan(found)
+            assert np.isnan(value)
         else:
             expected = roc_auc_score(correct, confidence, sample_weight=counts)
-            assert found == pytest.approx(expected, abs=1e-9)
+            assert value == pytest.approx(expected, abs=1e-9)
 
 
 @without_deadline
@@ -186,9 +186,9 @@ def test_weights_have_the_effect_of_repeated_rows(
 ) -> None:
     confidence, correct, weights = given
     repeated = np.repeat(np.arange(len(weights)), weights)
-    found = weighted_value(score, confidence, correct, weights)
+    value = weighted_value(score, confidence, correct, weights)
     expected = sample_value(score, confidence[repeated], correct[repeated])
-    assert found == pytest.approx(expected, abs=1e-9, nan_ok=True)
+    assert value == pytest.approx(expected, abs=1e-9, nan_ok=True)
 
 
 def test_replicates_do_not_affect_each_other_in_single_precision_either() -> None:
@@ -245,13 +245,13 @@ def test_refinement_is_the_smallest_error_after_any_increasing_recalibration() -
 def test_optimism_is_the_error_of_a_recalibration_fitted_to_the_sample_itself() -> None:
     # The confidences are calibrated, so that mean calibration should be 0.
     generator = np.random.default_rng(0)
-    found = []
+    samples = []
     for _ in range(200):
         confidence = generator.uniform(0.25, 1, 300)
         correct = (generator.random(300) < confidence).astype(float)
         parts, _, optimism = calibration.brier_decomposition(confidence, correct)
-        found.append((parts.mean(), optimism))
-    calibration_error, optimism = np.mean(found, axis=0)
+        samples.append((parts.mean(), optimism))
+    calibration_error, optimism = np.mean(samples, axis=0)
     assert calibration_error > 0.004
     assert calibration_error == pytest.approx(optimism, rel=0.15)
 

@@ -33,8 +33,8 @@ def drawn(n: int = 2000, sharpness: float = 3.0, options: int = 4, seed: int = 0
 
 
 def confidence_of(log_likelihoods: Array) -> Array:
-    found: Array = softmax(log_likelihoods, axis=1).max(axis=1)
-    return found
+    fitted: Array = softmax(log_likelihoods, axis=1).max(axis=1)
+    return fitted
 
 
 class Fixed(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # ships no types
@@ -58,9 +58,9 @@ def scikit_learn_calibrator(x: Array, y: NDArray[Any], method: str) -> Calibrate
 
 def test_the_temperature_equals_that_of_scikit_learn() -> None:
     log_likelihoods, gold, correct = drawn()
-    found = fit("temperature", log_likelihoods, gold, correct)
+    fitted = fit("temperature", log_likelihoods, gold, correct)
     expected = scikit_learn_calibrator(log_likelihoods, gold, "temperature")
-    assert found.probabilities(log_likelihoods) == pytest.approx(
+    assert fitted.probabilities(log_likelihoods) == pytest.approx(
         expected.predict_proba(log_likelihoods), abs=1e-5
     )
 
@@ -68,8 +68,8 @@ def test_the_temperature_equals_that_of_scikit_learn() -> None:
 @pytest.mark.parametrize("truth", [0.5, 1.0, 3.0, 40.0])
 def test_the_fit_recovers_a_known_temperature(truth: float) -> None:
     log_likelihoods, gold, correct = drawn(20_000, truth)
-    (found,) = fit("temperature", log_likelihoods, gold, correct).parameters.values()
-    assert found == pytest.approx(truth, rel=0.05)
+    (fitted,) = fit("temperature", log_likelihoods, gold, correct).parameters.values()
+    assert fitted == pytest.approx(truth, rel=0.05)
 
 
 def test_no_temperature_on_a_fine_grid_has_a_lower_nll() -> None:
@@ -83,8 +83,8 @@ def test_no_temperature_on_a_fine_grid_has_a_lower_nll() -> None:
         p = softmax(log_likelihoods / temperature, axis=1)
         return float(-np.log(p[np.arange(300), gold]).mean())
 
-    (found,) = fit("temperature", log_likelihoods, gold, correct).parameters.values()
-    assert nll(found) <= min(nll(t) for t in np.geomspace(0.05, 50, 20_001)) + 1e-12
+    (fitted,) = fit("temperature", log_likelihoods, gold, correct).parameters.values()
+    assert nll(fitted) <= min(nll(t) for t in np.geomspace(0.05, 50, 20_001)) + 1e-12
 
 
 def test_affine_equals_the_sigmoid_of_scikit_learn() -> None:
@@ -93,8 +93,8 @@ def test_affine_equals_the_sigmoid_of_scikit_learn() -> None:
     assert confidence.max() < 1 - calibrators.CONFIDENCE_CLIP
     x = logit(confidence)[:, None]
     expected = scikit_learn_calibrator(x, correct, "sigmoid").predict_proba(x)[:, 1]
-    found = fit("affine", log_likelihoods, gold, correct)
-    assert found.confidence(log_likelihoods) == pytest.approx(expected, abs=1e-5)
+    fitted = fit("affine", log_likelihoods, gold, correct)
+    assert fitted.confidence(log_likelihoods) == pytest.approx(expected, abs=1e-5)
 
 
 def test_beta_equals_the_logistic_regression_on_both_logarithms() -> None:
@@ -105,32 +105,32 @@ def test_beta_equals_the_logistic_regression_on_both_logarithms() -> None:
     features = np.column_stack([np.log(confidence), -np.log1p(-confidence), np.ones(len(correct))])
     expected = sm.GLM(target, features, family=sm.families.Binomial()).fit().params
     assert min(expected[:2]) > 0
-    found = fit("beta", log_likelihoods, gold, correct)
-    assert list(found.parameters.values()) == pytest.approx(expected, rel=1e-3)
+    fitted = fit("beta", log_likelihoods, gold, correct)
+    assert list(fitted.parameters.values()) == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["affine", "beta"])
 def test_a_map_never_decreases_even_if_confident_predictions_are_wrong(kind: str) -> None:
     log_likelihoods, gold, correct = drawn(500)
-    found = fit(kind, log_likelihoods, gold, 1 - correct)
+    fitted = fit(kind, log_likelihoods, gold, 1 - correct)
     order = np.argsort(confidence_of(log_likelihoods))
-    assert (np.diff(found.confidence(log_likelihoods)[order]) >= 0).all()
+    assert (np.diff(fitted.confidence(log_likelihoods)[order]) >= 0).all()
 
 
 def test_isotonic_equals_that_of_scikit_learn() -> None:
     log_likelihoods, gold, correct = drawn(400)
-    other, _, _ = drawn(400, 5.0, seed=1)  # also outside the range of the fit
+    new, _, _ = drawn(400, 5.0, seed=1)  # also outside the range of the fit
     expected = IsotonicRegression(out_of_bounds="clip").fit(confidence_of(log_likelihoods), correct)
-    found = fit("isotonic", log_likelihoods, gold, correct)
-    assert found.confidence(other) == pytest.approx(expected.predict(confidence_of(other)))
+    fitted = fit("isotonic", log_likelihoods, gold, correct)
+    assert fitted.confidence(new) == pytest.approx(expected.predict(confidence_of(new)))
 
 
 def test_histogram_gives_the_share_of_right_predictions_in_each_tenth() -> None:
     log_likelihoods, gold, correct = drawn(400)
     order = np.argsort(confidence_of(log_likelihoods))
     expected = np.repeat([correct[part].mean() for part in np.split(order, 10)], 40)
-    found = fit("histogram", log_likelihoods, gold, correct).confidence(log_likelihoods)
-    assert found[order] == pytest.approx(expected)
+    fitted = fit("histogram", log_likelihoods, gold, correct).confidence(log_likelihoods)
+    assert fitted[order] == pytest.approx(expected)
 
 
 @settings(deadline=None)
@@ -144,19 +144,19 @@ def test_every_kind_handles_ties_and_few_rows(
     log_likelihoods[log_likelihoods == -np.inf] = -800  # finite, but the confidence rounds to 1
     gold = 1 - right.astype(int)
     for kind in CALIBRATOR_KINDS:
-        found = fit(kind, log_likelihoods, gold, right)
-        answer = found.confidence(log_likelihoods)
+        fitted = fit(kind, log_likelihoods, gold, right)
+        answer = fitted.confidence(log_likelihoods)
         assert ((answer >= 0) & (answer <= 1)).all(), kind
-        again = from_json(kind, found.to_json())
+        again = from_json(kind, fitted.to_json())
         assert np.array_equal(again.confidence(log_likelihoods), answer), kind
 
 
 def test_no_calibrator_changes_a_prediction() -> None:
     log_likelihoods, gold, correct = drawn(300)
-    found = fit("temperature", log_likelihoods, gold, correct)
-    probabilities = found.probabilities(log_likelihoods)
+    fitted = fit("temperature", log_likelihoods, gold, correct)
+    probabilities = fitted.probabilities(log_likelihoods)
     assert np.array_equal(probabilities.argmax(axis=1), log_likelihoods.argmax(axis=1))
-    assert np.array_equal(probabilities.max(axis=1), found.confidence(log_likelihoods))
+    assert np.array_equal(probabilities.max(axis=1), fitted.confidence(log_likelihoods))
     for kind in set(CALIBRATOR_KINDS) - {"temperature"}:
         with pytest.raises(InvalidCalibrator, match=f"{kind} calibrates the confidence .* take t"):
             fit(kind, log_likelihoods, gold, correct).probabilities(log_likelihoods)
@@ -165,10 +165,10 @@ def test_no_calibrator_changes_a_prediction() -> None:
 def test_load_reads_a_calibrator_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "calibrator.json"
     path.write_text('{"kind": "affine", "parameters": {"slope": 2, "intercept": 0}, "run": "r"}')
-    found = calibrators.load(path)
-    assert found == Calibrator("affine", {"slope": 2, "intercept": 0})
+    fitted = calibrators.load(path)
+    assert fitted == Calibrator("affine", {"slope": 2, "intercept": 0})
     # Twice the logit of 3/4 is the logit of 9/10.
-    assert found.confidence([[0.0, -np.log(3)]]) == pytest.approx([0.9])
+    assert fitted.confidence([[0.0, -np.log(3)]]) == pytest.approx([0.9])
 
 
 @pytest.mark.parametrize(
@@ -208,5 +208,5 @@ def test_the_error_names_an_unknown_kind() -> None:
 
 def test_to_json_writes_the_parameters_of_the_kind() -> None:
     for kind in CALIBRATOR_KINDS:
-        found = fit(kind, *drawn(100))
-        assert set(json.loads(found.to_json())) == set(calibrators.PARAMETER_NAMES[kind])
+        fitted = fit(kind, *drawn(100))
+        assert set(json.loads(fitted.to_json())) == set(calibrators.PARAMETER_NAMES[kind])

@@ -40,18 +40,18 @@ def is_constant(column: Array) -> bool:
 @given(series())
 def test_correlations_equal_those_of_scipy(given: tuple[Array, Array, Array]) -> None:
     levels, accuracy, metric = given
-    found = correlations(levels, accuracy, metric)
-    assert tuple(found) == CORRELATION_KINDS
+    result = correlations(levels, accuracy, metric)
+    assert tuple(result) == CORRELATION_KINDS
     for kind, function in (
         ("pearson", pearsonr),
         ("spearman", spearmanr),
         ("kendall", kendalltau),
     ):
         if is_constant(accuracy) or is_constant(metric):
-            assert np.isnan(found[kind][0])
+            assert np.isnan(result[kind][0])
         else:
             expected = function(accuracy[:, 0], metric[:, 0]).statistic
-            assert found[kind][0] == pytest.approx(expected, abs=1e-7)
+            assert result[kind][0] == pytest.approx(expected, abs=1e-7)
 
 
 @without_deadline
@@ -61,8 +61,8 @@ def test_the_partial_correlation_equals_that_of_pingouin(count: int, seed: int) 
     accuracy, metric = np.random.default_rng(seed).normal(size=(2, count)).round(1)
     frame = pl.DataFrame({"level": levels, "x": accuracy, "y": metric}).to_pandas()
     expected = pingouin.partial_corr(frame, "x", "y", "level")["r"].iloc[0]
-    (found,) = correlations(levels, accuracy[:, None], metric[:, None])["partial"]
-    assert found == pytest.approx(expected, abs=1e-9)
+    (result,) = correlations(levels, accuracy[:, None], metric[:, None])["partial"]
+    assert result == pytest.approx(expected, abs=1e-9)
 
 
 def test_a_straight_line_in_the_level_leaves_no_partial_correlation() -> None:
@@ -73,9 +73,9 @@ def test_a_straight_line_in_the_level_leaves_no_partial_correlation() -> None:
     # Both series fall, but where one lies above its straight line the other lies below.
     fallen = 1 - 0.1 * levels[:, None] - 0.002 * bent
     metric = 1 - 0.1 * levels[:, None] + 0.002 * bent
-    found = correlations(levels, fallen, metric)
-    assert found["pearson"][0] > 0.9
-    assert found["partial"][0] == pytest.approx(-1)
+    result = correlations(levels, fallen, metric)
+    assert result["pearson"][0] > 0.9
+    assert result["partial"][0] == pytest.approx(-1)
 
 
 def test_pairs_of_series_do_not_affect_each_other() -> None:
@@ -93,8 +93,8 @@ def test_pairs_of_series_do_not_affect_each_other() -> None:
 def test_rounding_errors_do_not_decide_ranks() -> None:
     accuracy = np.array([[0.5], [0.4], [0.3], [0.2]])
     constant = np.array([[0.1], [0.1 + 1e-16], [0.1 + 2e-16], [0.1 + 3e-16]])
-    found = correlations(np.arange(4.0), accuracy, constant)
-    assert all(np.isnan(found[kind][0]) for kind in CORRELATION_KINDS)
+    result = correlations(np.arange(4.0), accuracy, constant)
+    assert all(np.isnan(result[kind][0]) for kind in CORRELATION_KINDS)
 
 
 def test_the_interval_is_symmetric_and_covers_the_value_without_its_bias() -> None:
@@ -125,9 +125,11 @@ def test_the_reliability_is_the_share_of_the_variance_that_is_not_noise() -> Non
     replicates = accuracy[:, None] + 0.5 * generator.standard_normal((200, 300))
     series = np.column_stack([accuracy, replicates])
     certain = np.repeat(truth[:, None], 301, axis=1)
-    found = reliabilities(levels, certain, series)
-    assert found["pearson"] == found["kendall"] == pytest.approx(0.5 / 0.75, abs=0.05)
-    assert found["partial"] == pytest.approx(found["pearson"], abs=0.02)  # the series have no slope
+    result = reliabilities(levels, certain, series)
+    assert result["pearson"] == result["kendall"] == pytest.approx(0.5 / 0.75, abs=0.05)
+    assert result["partial"] == pytest.approx(
+        result["pearson"], abs=0.02
+    )  # the series have no slope
     assert reliabilities(levels, certain, certain)["pearson"] == 1
     # The levels differ by a slope only, and the residuals from it are noise.
     sloped = series * 0.01 + 0.1 * levels[:, None]

@@ -58,8 +58,8 @@ def scores_and_options(
     confidence = softmax(shifted, axis=2).max(axis=2)
     correct = (shifted.argmax(axis=2) == gold).astype(float)
     values = np.zeros((*confidence.shape, 0))
-    found = build_example_scores((0, 1), (), values, confidence, correct, names)
-    return found, OptionScores(shifted, np.tile(gold, (2, 1)), names)
+    scores = build_example_scores((0, 1), (), values, confidence, correct, names)
+    return scores, OptionScores(shifted, np.tile(gold, (2, 1)), names)
 
 
 def predictions(log_likelihoods: Array, gold: NDArray[np.int64]) -> Rows:
@@ -131,19 +131,19 @@ def rows(lake: Path, where: str) -> Rows:
 
 
 def test_there_is_a_row_for_every_level_calibrator_and_metric(lake: Path) -> None:
-    found = rows(lake, "true")
-    cells = {(r["level"], r["calibrator"], r["metric"]) for r in found}
-    assert cells == {
+    all_rows = rows(lake, "true")
+    keys = {(r["level"], r["calibrator"], r["metric"]) for r in all_rows}
+    assert keys == {
         (level, name, metric)
         for level in (0, 1)
         for name in CALIBRATOR_NAMES
         for metric in CONFIDENCE | RANKING | SCALED
     }
-    assert len(found) == len(cells)
-    assert {(r["run_id"], r["model"], r["strategy"], r["task"]) for r in found} == {
+    assert len(all_rows) == len(keys)
+    assert {(r["run_id"], r["model"], r["strategy"], r["task"]) for r in all_rows} == {
         (R, "m", "random:1", "t")
     }
-    for row in found:
+    for row in all_rows:
         scales = row["calibrator"] in ("temperature", UNPRUNED_TEMPERATURE)
         if row["metric"] in SCALED | RANKING and not scales:
             assert row["value"] is None
@@ -156,33 +156,35 @@ def test_there_is_a_row_for_every_level_calibrator_and_metric(lake: Path) -> Non
 
 def test_before_equals_the_metric_and_value_that_of_the_cross_fitted_confidence(lake: Path) -> None:
     log_likelihoods, gold = drawn()
-    found, options = scores_and_options(log_likelihoods, gold)
+    scores, options = scores_and_options(log_likelihoods, gold)
     plain = {
         (r["level"], r["metric"]): r
         for r in rows_of(lake, "from metrics where method is null and variant is null")
     }
-    fitted = cross_fit(found, OptionScores(options.log_likelihoods, options.gold, tuple(
+    fitted = cross_fit(scores, OptionScores(options.log_likelihoods, options.gold, tuple(
         f"test:{i:03}" for i in range(200))), BOOTSTRAP_SEED)  # fmt: skip
     for row in rows(lake, "value is not null"):
         level, name, metric = row["level"], row["calibrator"], row["metric"]
-        one = fitted[name][level]
-        assert one.confidence is not None
-        correct = found.correct[level]
+        fit_of_level = fitted[name][level]
+        assert fit_of_level.confidence is not None
+        correct = scores.correct[level]
         if metric == "top_label_brier":
-            expected = ((one.confidence - correct) ** 2).mean()
+            expected = ((fit_of_level.confidence - correct) ** 2).mean()
             assert row["before"] == pytest.approx(
                 plain[level, "brier_calibration"]["value"]
                 + plain[level, "brier_refinement"]["value"]
             )
         else:
             if metric in SCALED:
-                assert one.probabilities is not None
-                right = one.probabilities[np.arange(200), gold]
-                brier = (one.probabilities**2).sum(axis=1) - 2 * right + 1
+                assert fit_of_level.probabilities is not None
+                right = fit_of_level.probabilities[np.arange(200), gold]
+                brier = (fit_of_level.probabilities**2).sum(axis=1) - 2 * right + 1
                 expected = (brier if metric == "brier" else -np.log(right)).mean()
             else:
                 ones = np.ones((200, 1))
-                expected = calibration.calibration_metrics(one.confidence, correct, ones)[metric][0]
+                expected = calibration.calibration_metrics(fit_of_level.confidence, correct, ones)[
+                    metric
+                ][0]
             own = plain[level, metric]
             assert row["before"] == pytest.approx(own["value"])
             assert (row["before_low"], row["before_high"]) == pytest.approx(
@@ -200,11 +202,11 @@ def test_before_equals_the_metric_and_value_that_of_the_cross_fitted_confidence(
 
 def test_a_gain_is_tested_as_by_the_paired_t_test(lake: Path) -> None:
     log_likelihoods, gold = drawn()
-    found, options = scores_and_options(log_likelihoods, gold)
+    scores, options = scores_and_options(log_likelihoods, gold)
     options = OptionScores(
         options.log_likelihoods, options.gold, tuple(f"test:{i:03}" for i in range(200))
     )
-    after = cross_fit(found, options, BOOTSTRAP_SEED)["temperature"][1].probabilities
+    after = cross_fit(scores, options, BOOTSTRAP_SEED)["temperature"][1].probabilities
     assert after is not None
     before = softmax(log_likelihoods[1], axis=1)
     plain, mended = (-np.log(p[np.arange(200), gold]) for p in (before, after))
@@ -262,11 +264,11 @@ def test_metrics_has_recalibrated_variants_that_change_no_verdict(lake: Path) ->
 
 def test_a_calibrator_is_fitted_to_all_rows_of_its_level(lake: Path) -> None:
     log_likelihoods, gold = drawn()
-    found, options = scores_and_options(log_likelihoods, gold)
+    scores, options = scores_and_options(log_likelihoods, gold)
     for row in rows_of(lake, "from calibrators"):
         name, level = row["calibrator"], row["level"]
         kind, source = ("temperature", 0) if name == UNPRUNED_TEMPERATURE else (name, level)
-        expected = fit(kind, options.log_likelihoods[source], gold, found.correct[source])
+        expected = fit(kind, options.log_likelihoods[source], gold, scores.correct[source])
         own = from_json(kind, row["parameters"])
         assert own.confidence(log_likelihoods[1]) == pytest.approx(
             expected.confidence(log_likelihoods[1]), abs=1e-4
@@ -277,16 +279,18 @@ def test_a_calibrator_is_fitted_to_all_rows_of_its_level(lake: Path) -> None:
 
 
 def test_recalibrated_reliability_is_that_of_the_recalibrated_confidence(lake: Path) -> None:
-    found = rows_of(lake, "from recalibrated_reliability order by all")
-    assert {(r["level"], r["calibrator"]) for r in found} == {
+    bins_of_all = rows_of(lake, "from recalibrated_reliability order by all")
+    assert {(r["level"], r["calibrator"]) for r in bins_of_all} == {
         (level, name) for level in (0, 1) for name in CALIBRATOR_NAMES
     }
-    for row in found:
+    for row in bins_of_all:
         assert row["bin_low"] <= row["mean_confidence"] <= row["bin_high"]
         assert row["bin_high"] - row["bin_low"] == pytest.approx(0.1)
     for row in rows(lake, "metric = 'ece'"):
         bins = [
-            b for b in found if (b["level"], b["calibrator"]) == (row["level"], row["calibrator"])
+            b
+            for b in bins_of_all
+            if (b["level"], b["calibrator"]) == (row["level"], row["calibrator"])
         ]
         assert sum(b["n"] for b in bins) == 200
         gaps = [b["n"] * abs(b["mean_confidence"] - b["accuracy"]) for b in bins]
@@ -353,10 +357,10 @@ def test_a_note_says_that_the_rows_are_too_few(
     tmp_path: Path, given: Rows, examples: Rows, note: str
 ) -> None:
     write(tmp_path, RUN, predictions=given, examples=examples)
-    found = rows(tmp_path, "true")
-    assert len(found) == 2 * len(CALIBRATOR_NAMES) * len(CONFIDENCE | RANKING | SCALED)
+    all_rows = rows(tmp_path, "true")
+    assert len(all_rows) == 2 * len(CALIBRATOR_NAMES) * len(CONFIDENCE | RANKING | SCALED)
     moved = f"level 0: {note}"
-    for row in found:
+    for row in all_rows:
         is_moved = row["level"] == 1 and row["calibrator"] == UNPRUNED_TEMPERATURE
         assert row["note"] == (moved if is_moved else note)
         assert row["value"] is row["before"] is row["gain"] is row["delta"] is None
@@ -401,7 +405,7 @@ def test_every_kind_of_calibrator_is_reported() -> None:
 
 
 def test_a_calibrated_model_seldom_seems_to_gain_by_recalibration() -> None:
-    found = fitted_to_itself = 0
+    seeming_gains = fitted_to_itself = 0
     samples = repeats(10, 20)
     for seed in range(samples):
         log_likelihoods, gold = drawn(120, seed)
@@ -413,14 +417,14 @@ def test_a_calibrated_model_seldom_seems_to_gain_by_recalibration() -> None:
             for r in rows
             if (r["level"], r["calibrator"], r["metric"]) == (1, "beta", "top_label_brier")
         )
-        found += row["gain"] > 0
+        seeming_gains += row["gain"] > 0
         assert row["gain_low"] < 0
         whole = fit("beta", options.log_likelihoods[1], gold, known.correct[1])
         own = whole.confidence(log_likelihoods[1])
         fitted_to_itself += ((own - known.correct[1]) ** 2).mean() < row["before"]
     # Three parameters that are fitted to and judged by the same rows seem to help by chance.
     assert fitted_to_itself >= samples - 1
-    assert found <= samples // 2
+    assert seeming_gains <= samples // 2
 
 
 def test_the_resamples_are_those_of_the_metrics(lake: Path) -> None:

@@ -67,11 +67,11 @@ def test_the_interval_of_a_mean_equals_students_t_interval(n: int) -> None:
     sample = np.random.default_rng(n).gamma(2, size=n)
     weights = statistics.bootstrap_weights(np.zeros(n, dtype=int), 40_000, seed=1)
     mean, _, replicates = statistics.bootstrap_means(sample[:, None], weights)
-    found = statistics.bootstrap_estimate(float(mean[0]), n, replicates[0])
-    low, high = found.interval(0.95)
+    estimate = statistics.bootstrap_estimate(float(mean[0]), n, replicates[0])
+    low, high = estimate.interval(0.95)
     expected = ttest_1samp(sample, 0).confidence_interval(0.95)
     # The standard deviation of 40,000 replicates is accurate to 0.35 % for normal values.
-    assert found.se == pytest.approx(sample.std(ddof=1) / np.sqrt(n), rel=0.02)
+    assert estimate.se == pytest.approx(sample.std(ddof=1) / np.sqrt(n), rel=0.02)
     assert (high - low) == pytest.approx(expected.high - expected.low, rel=0.02)
     assert (high + low) / 2 == pytest.approx(sample.mean())
 
@@ -87,22 +87,22 @@ def test_the_interval_of_a_mean_equals_students_t_interval(n: int) -> None:
     ],
 )
 def test_an_unknown_standard_error_is_nan(value: float, n: int, replicates: list[float]) -> None:
-    found = statistics.bootstrap_estimate(value, n, np.array(replicates))
-    assert found.value == value or np.isnan(value)
-    assert np.isnan([found.se, *found.interval(0.95)]).all()
+    estimate = statistics.bootstrap_estimate(value, n, np.array(replicates))
+    assert estimate.value == value or np.isnan(value)
+    assert np.isnan([estimate.se, *estimate.interval(0.95)]).all()
 
 
 def test_a_tenth_of_the_replicates_may_lack_a_value() -> None:
-    found = statistics.bootstrap_estimate(0.5, 9, np.array([0.4, 0.6] * 9 + [np.nan] * 2))
-    assert found.se == pytest.approx(0.1 * np.sqrt(9 / 8))
+    estimate = statistics.bootstrap_estimate(0.5, 9, np.array([0.4, 0.6] * 9 + [np.nan] * 2))
+    assert estimate.se == pytest.approx(0.1 * np.sqrt(9 / 8))
 
 
 def test_the_interval_covers_the_value_without_its_bias() -> None:
-    found = statistics.Estimate(0.5, 9, 0.1)
-    low, high = found.interval(0.95)
-    assert found.interval(0.95, 0.2) == pytest.approx((low - 0.2, high))
-    assert found.interval(0.95, -0.2) == pytest.approx((low, high + 0.2))
-    assert found.interval(0.95, -0.2, 0.1) == pytest.approx((low - 0.1, high + 0.2))
+    estimate = statistics.Estimate(0.5, 9, 0.1)
+    low, high = estimate.interval(0.95)
+    assert estimate.interval(0.95, 0.2) == pytest.approx((low - 0.2, high))
+    assert estimate.interval(0.95, -0.2) == pytest.approx((low, high + 0.2))
+    assert estimate.interval(0.95, -0.2, 0.1) == pytest.approx((low - 0.1, high + 0.2))
 
 
 def test_the_bias_bound_of_pure_noise_is_the_whole_value() -> None:
@@ -131,14 +131,14 @@ def test_a_mean_has_no_bias() -> None:
 @without_deadline
 @given(st.integers(2, 40), st.integers(0, 2**32 - 1))
 def test_the_p_value_of_a_difference_equals_that_of_the_paired_t_test(n: int, seed: int) -> None:
-    one, other = np.random.default_rng(seed).normal(size=(2, n))
-    difference = other - one
+    before, after = np.random.default_rng(seed).normal(size=(2, n))
+    difference = after - before
     se = difference.std(ddof=1) / np.sqrt(n)
     p_value = statistics.paired_t_p_value(float(difference.mean()), float(se), n)
-    assert p_value == pytest.approx(ttest_rel(other, one).pvalue, abs=1e-12)
-    low, high = ttest_rel(other, one).confidence_interval(0.9)
-    found = statistics.Estimate(float(difference.mean()), n, float(se)).interval(0.9)
-    assert found == pytest.approx((low, high))
+    assert p_value == pytest.approx(ttest_rel(after, before).pvalue, abs=1e-12)
+    low, high = ttest_rel(after, before).confidence_interval(0.9)
+    interval = statistics.Estimate(float(difference.mean()), n, float(se)).interval(0.9)
+    assert interval == pytest.approx((low, high))
 
 
 @without_deadline
@@ -184,8 +184,8 @@ def _score(lost: int, won: int, n: int, delta: float) -> float:
         return float(-likelihood)
 
     ends = max(0.0, -delta), (1 - delta) / 2
-    found = minimize_scalar(unlikely, bounds=ends, method="bounded", options={"xatol": 1e-12})
-    losing = min((*ends, found.x), key=unlikely)
+    best = minimize_scalar(unlikely, bounds=ends, method="bounded", options={"xatol": 1e-12})
+    losing = min((*ends, best.x), key=unlikely)
     variance = 2 * losing + delta - delta**2
     return float((won - lost - n * delta) / np.sqrt(n * variance))
 

@@ -94,15 +94,15 @@ def test_levels_and_order_come_from_the_run_in_the_lake(revision: str, profile: 
     assert (row["removal_order"], row["levels"], row["layer_count"]) == (ORDER, [0, 1, 3], 5)
     assert (row["batch"], row["prompt_tokens"], row["new_tokens"], row["repeats"]) == (1, 4, 2, 2)
     assert row["load_average"] >= 0
-    found = query(Path("lake"), "from efficiency order by level").to_dicts()
-    assert [(cell["run_id"], cell["level"]) for cell in found] == [(run_id, n) for n in (0, 1, 3)]
+    rows = query(Path("lake"), "from efficiency order by level").to_dicts()
+    assert [(row["run_id"], row["level"]) for row in rows] == [(run_id, n) for n in (0, 1, 3)]
     whole = tiny_model("llama")
     every = sum(parameter.numel() for parameter in whole.parameters())
-    assert found[0]["parameter_count"] == every
+    assert rows[0]["parameter_count"] == every
     attention = sum(p.numel() for p in attention_layers(whole)[0].attention.parameters())
-    assert found[2]["parameter_count"] == every - 3 * attention
-    assert found[2]["kv_share"] == pytest.approx(2 / 5)
-    assert found[2]["decode_tokens_per_second"] > 0
+    assert rows[2]["parameter_count"] == every - 3 * attention
+    assert rows[2]["kv_share"] == pytest.approx(2 / 5)
+    assert rows[2]["decode_tokens_per_second"] > 0
 
 
 def test_an_order_that_the_lake_lacks_is_computed_as_by_a_sweep(
@@ -123,8 +123,8 @@ def test_the_strategy_mlp_removes_mlps(revision: str, profile: Command) -> None:
     write_run_of_model(revision, "attention", removal_order=[1, 2, 3, 4, 0])
     profile("--strategy", "mlp:cosine")
     sql = "select run_id, kv_share, parameter_share < 1 as lighter from efficiency where level = 3"
-    found = query(Path("lake"), sql).to_dicts()
-    assert found == [{"run_id": run_id, "kv_share": 1.0, "lighter": True}]
+    rows = query(Path("lake"), sql).to_dicts()
+    assert rows == [{"run_id": run_id, "kv_share": 1.0, "lighter": True}]
     assert "level 6: the model has 5 MLPs" in profile.fails(
         "--strategy", "mlp:last", "--levels", "6"
     )
@@ -180,15 +180,15 @@ def test_the_order_comes_from_the_run_in_the_measured_number_format(
     profile("--dtype", "bfloat16")
     row = only_profile()
     assert (row["dtype"], row["removal_order"][0], row["levels"]) == ("bfloat16", 4, [0, 2])
-    found = query(Path("lake"), "select distinct dtype from efficiency")
-    assert found["dtype"].to_list() == ["bfloat16"]
+    formats = query(Path("lake"), "select distinct dtype from efficiency")
+    assert formats["dtype"].to_list() == ["bfloat16"]
     write_run_of_model(revision, "c", dtype="float16")
     write_run_of_model(revision, "d", removal_order=[3, 0, 1, 2, 4])
     assert "choose one by --run" in profile.fails()
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         (("--levels", "0,6"), "level 6: the model has 5 attention layers; levels go"),
         (("--levels", "-1"), "--levels -1: Input should be greater than or equal to 0"),
@@ -212,11 +212,11 @@ def test_the_order_comes_from_the_run_in_the_measured_number_format(
     ],
 )
 def test_an_invalid_profile_is_an_error_of_one_line_and_writes_nothing(
-    revision: str, profile: Command, options: tuple[str, ...], told: str
+    revision: str, profile: Command, options: tuple[str, ...], message: str
 ) -> None:
     assert revision
     err = profile.fails(*options)
-    assert told in err
+    assert message in err
     assert err.startswith("error: ")
     assert len(err.splitlines()) == 1
     assert not Path("lake").exists()
@@ -228,8 +228,8 @@ def test_a_busy_machine_is_reported_and_stored(
 ) -> None:
     monkeypatch.setattr("os.getloadavg", lambda: (load, 9.0, 9.0))
     out = profile("--strategy", "last")
-    told = f"warning: {load} processes wanted one of"
-    assert (told in out) == is_told
+    warning = f"warning: {load} processes wanted one of"
+    assert (warning in out) == is_told
     assert ("numbers of a busy machine are worthless" in out) == is_told
     assert (only_profile()["load_average"], only_profile()["revision"]) == (load, revision)
 

@@ -33,11 +33,11 @@ def serving(lake: Location, *options: str, **environment: str) -> Iterator[tuple
     assert process.stdout is not None
     printed = ""
     try:
-        while not (found := re.search(r"at (http://\S+)/ ", printed)):
+        while not (match := re.search(r"at (http://\S+)/ ", printed)):
             line = process.stdout.readline()
             assert line, printed
             printed += line
-        yield found[1], printed
+        yield match[1], printed
     finally:
         process.send_signal(signal.SIGINT)
         rest = process.communicate(timeout=20)[0]
@@ -46,16 +46,16 @@ def serving(lake: Location, *options: str, **environment: str) -> Iterator[tuple
 
 
 def refusal(*options: str, **environment: str) -> str:
-    found = subprocess.run(
+    result = subprocess.run(
         [*PRUNELAKE, "serve", *options],
         env=os.environ | environment,
         capture_output=True,
         text=True,
         timeout=60,
     )
-    assert found.returncode == 1, found
-    assert found.stderr.count("\n") == 1
-    return found.stderr
+    assert result.returncode == 1, result
+    assert result.stderr.count("\n") == 1
+    return result.stderr
 
 
 def test_serve_publishes_then_serves_then_stops(tmp_path: Path) -> None:

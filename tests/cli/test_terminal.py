@@ -14,7 +14,7 @@ def printed(lake: Path, run_id: str) -> list[str]:
     return stream.getvalue().splitlines()
 
 
-def test_levels_stand_beside_the_unpruned_model(tmp_path: Path) -> None:
+def test_levels_are_shown_with_their_difference_from_the_unpruned_model(tmp_path: Path) -> None:
     lines = printed(tmp_path, explained_run(tmp_path))
     assert lines[0].strip() == "demo, cosine order: 4 examples, 2 of them explained by kernel_shap"
     rows = [line.split() for line in lines]
@@ -26,7 +26,7 @@ def test_levels_stand_beside_the_unpruned_model(tmp_path: Path) -> None:
     assert deepest[7:] == ["0.250", "(-0.250)", "?", "0.250", "(+0.000)", "?"]
 
 
-def test_verdicts_stand_as_marks_and_in_words(tmp_path: Path) -> None:
+def test_verdicts_are_shown_as_marks_and_sentences(tmp_path: Path) -> None:
     lines = printed(tmp_path, judged_run(tmp_path))
     rows = [line.split() for line in lines]
     assert ["1", "0.875", "(+0.000)", "=", "0.120", "(+0.120)", "!"] in rows
@@ -44,7 +44,7 @@ def test_verdicts_stand_as_marks_and_in_words(tmp_path: Path) -> None:
     )
 
 
-def test_correlations_follow_with_interval_or_the_reason_for_none(tmp_path: Path) -> None:
+def test_correlations_have_an_interval_or_a_reason(tmp_path: Path) -> None:
     minus = "\N{MINUS SIGN}"
     text = "\n".join(printed(tmp_path, judged_run(tmp_path)))
     assert f"ECE over all levels (3): {minus}0.87, {minus}0.87 to {minus}0.87" in text
@@ -53,7 +53,7 @@ def test_correlations_follow_with_interval_or_the_reason_for_none(tmp_path: Path
     assert "sufficiency over all levels (3): none (constant metric)" in text
 
 
-def test_a_published_run_has_values_and_says_what_is_not_known(tmp_path: Path) -> None:
+def test_a_published_run_shows_values_and_says_what_is_unknown(tmp_path: Path) -> None:
     lines = printed(tmp_path, published_run(tmp_path))
     assert lines[0].strip() == "demo, order not known: published without examples"
     rows = [line.split() for line in lines]
@@ -70,7 +70,7 @@ def test_a_run_without_analysis_says_how_to_get_one(tmp_path: Path) -> None:
     assert "prunelake analyse" in " ".join(printed(tmp_path, run_id))
 
 
-def test_one_row_a_level_has_the_verdicts_in_words(tmp_path: Path) -> None:
+def test_summary_has_one_row_per_level_with_verdicts(tmp_path: Path) -> None:
     judged_run(tmp_path)
     columns = "level, is_accuracy_stable, ece_verdict, comprehensiveness_verdict, n"
     assert rows_of(tmp_path, f"select {columns} from summary order by level") == [
@@ -83,7 +83,7 @@ def test_one_row_a_level_has_the_verdicts_in_words(tmp_path: Path) -> None:
     ]
 
 
-def test_a_published_run_is_summed_up_without_n_and_verdict(tmp_path: Path) -> None:
+def test_summary_of_a_published_run_has_no_n_and_no_verdict(tmp_path: Path) -> None:
     published_run(tmp_path)
     query = "select * exclude (run_id, model, strategy, task) from summary where level = 1"
     assert rows_of(tmp_path, query) == [
@@ -109,7 +109,7 @@ def test_a_published_run_is_summed_up_without_n_and_verdict(tmp_path: Path) -> N
     ]
 
 
-def test_a_run_is_summed_up_by_kernel_shap_and_deleted_text_where_it_has_them(
+def test_summary_prefers_kernel_shap_and_deleted_text(
     tmp_path: Path,
 ) -> None:
     explained_run(
@@ -125,7 +125,7 @@ def test_a_run_is_summed_up_by_kernel_shap_and_deleted_text_where_it_has_them(
     ) == [{"method": "kernel_shap", "operator": "delete_text", "comprehensiveness": 0.5}]
 
 
-def test_else_by_the_first_method_by_name(tmp_path: Path) -> None:
+def test_summary_falls_back_to_the_first_method_by_name(tmp_path: Path) -> None:
     explained_run(tmp_path, drops={("lime", "replace"): 0.25, ("random", "replace"): 0.5})
     assert rows_of(tmp_path, "from headlines select method, operator, variant") == [
         {"method": "lime", "operator": "replace", "variant": "eraser"}

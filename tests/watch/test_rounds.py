@@ -89,10 +89,10 @@ def test_a_revision_equals_the_one_that_a_sweep_computes(tmp_path: Path, tiny_fo
     from prunelake.models.sources import resolve_model
 
     (entry,) = watchlist(tmp_path, {"model": str(tiny_folder)}).entries
-    (found,) = revisions.find_revisions(entry, tmp_path / "cache")
-    assert isinstance(found, revisions.ModelRevision)
-    assert found.revision == resolve_model(str(tiny_folder), tmp_path / "cache").revision
-    assert found.weight_bytes == (tiny_folder / "model.safetensors").stat().st_size
+    (revision,) = revisions.find_revisions(entry, tmp_path / "cache")
+    assert isinstance(revision, revisions.ModelRevision)
+    assert revision.revision == resolve_model(str(tiny_folder), tmp_path / "cache").revision
+    assert revision.weight_bytes == (tiny_folder / "model.safetensors").stat().st_size
 
 
 def test_weights_are_hashed_again_only_after_a_change(

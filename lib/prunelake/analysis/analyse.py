@@ -218,8 +218,8 @@ def _untested_reason(row: TableRow) -> str | None:
     if row["is_tested"]:
         return None
     if row["method"] == "random":
-        return "a ranking by chance: not tested"
-    return "compares with level 0 by itself: not tested"
+        return "a random ranking: not tested"
+    return "the metric itself compares with level 0: not tested"
 
 
 def _correlation_row(

@@ -43,8 +43,8 @@ MEAN_METRICS = ("top_label_brier", *OPTION_METRICS)
 # Each fold has its own map. The map of a fold is higher if the fold itself has fewer right
 # predictions than the others. Examples of all folds together would therefore seem to be ranked
 # worse than any one map ranks them.
-ORDER_KEPT_NOTE = "one map of the confidence keeps the order of the examples: as before"
-CONFIDENCE_ONLY_NOTE = "calibrates the confidence in the predicted option only: not defined"
+ORDER_KEPT_NOTE = "the map of the confidence keeps the order of the examples: unchanged"
+CONFIDENCE_ONLY_NOTE = "the calibrator maps the confidence in the predicted option only: undefined"
 NOT_REPORTED_NOTES = dict.fromkeys(RANKING_METRICS, ORDER_KEPT_NOTE) | dict.fromkeys(
     OPTION_METRICS, CONFIDENCE_ONLY_NOTE
 )
