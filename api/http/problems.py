@@ -107,11 +107,12 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     def invalid(_: Request, error: RequestValidationError) -> Response:
-        found = [
-            f"{'.'.join(map(str, item['loc'][1:])) or item['loc'][0]}: {item['msg']}"
-            for item in error.errors()
-        ]
-        return error_response(422, "invalid_request", "; ".join(found))
+        # A place begins with the part of the request: query, path or body.
+        message = errors.validation_message(
+            error.errors(),
+            name_of=lambda problem: errors.dotted_path(problem["loc"][1:]) or problem["loc"][0],
+        )
+        return error_response(422, "invalid_request", message)
 
 
 class UnexpectedErrorMiddleware:

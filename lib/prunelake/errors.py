@@ -32,12 +32,39 @@ PruneLakeError
     └── AccessDenied        the token is missing or wrong, or the caller is not local
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 
 def one_line(error: BaseException) -> str:
     """The type and message of another library's error in one line, to quote in a message."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def dotted_path(place: Sequence[int | str]) -> str:
+    """The path of a field in a nested value: `explain.seeds.0`."""
+    return ".".join(map(str, place))
+
+
+def validation_message(
+    problems: Sequence[Mapping[str, Any]],
+    whole: str = "",
+    name_of: Callable[[Mapping[str, Any]], str] | None = None,
+) -> str:
+    """The problems that pydantic found in a value, in one line.
+
+        validation_message(error.errors())  # "rows: Input should be a valid integer; ..."
+
+    `problems` is `ValidationError.errors()`. `name_of` names the place of a problem, for example by
+    an option; the default is its path, or `whole` if no single field is wrong. With an empty name
+    only the message is left.
+    """
+
+    def line(problem: Mapping[str, Any]) -> str:
+        name = name_of(problem) if name_of else dotted_path(problem["loc"]) or whole
+        return f"{name}: {problem['msg']}" if name else str(problem["msg"])
+
+    return "; ".join(map(line, problems))
 
 
 class PruneLakeError(Exception):

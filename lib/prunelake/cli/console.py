@@ -7,7 +7,7 @@ import polars as pl
 import typer
 from pydantic import ValidationError
 
-from prunelake.errors import InvalidSpec, one_line
+from prunelake.errors import InvalidSpec, one_line, validation_message
 from prunelake.lake.storage import parse_location
 from prunelake.schema.row_formats import RowFormat, encode_rows, to_json
 from prunelake.settings import Settings
@@ -64,11 +64,14 @@ def load_settings(lake: str | None) -> Settings:
     try:
         settings = Settings()
     except ValidationError as error:
-        problems = "; ".join(
-            f"PRUNELAKE_{str(problem['loc'][0]).upper()}={problem['input']}: {problem['msg']}"
-            for problem in error.errors()
-        )
-        raise InvalidSpec(problems) from error
+        raise InvalidSpec(
+            validation_message(
+                error.errors(),
+                name_of=lambda problem: (
+                    f"PRUNELAKE_{problem['loc'][0]}".upper() + f"={problem['input']}"
+                ),
+            )
+        ) from error
     return settings if lake is None else settings.model_copy(update={"lake": parse_location(lake)})
 
 
@@ -81,8 +84,8 @@ def parse_strategy(text: str) -> Strategy:
     try:
         return Strategy.model_validate(text)
     except ValidationError as error:
-        told = "; ".join(problem["msg"] for problem in error.errors())
-        raise InvalidSpec(f"--strategy {text}: {told}") from error
+        problems = validation_message(error.errors(), name_of=lambda _: "")
+        raise InvalidSpec(f"--strategy {text}: {problems}") from error
 
 
 def parse_numbers(text: str | None) -> list[int] | None:

@@ -17,7 +17,7 @@ from prunelake.cli.console import (
     parse_strategy,
     print_frame,
 )
-from prunelake.errors import InvalidSpec
+from prunelake.errors import InvalidSpec, validation_message
 from prunelake.spec import DEFAULT_MODEL
 
 COST_COLUMNS = {
@@ -75,11 +75,12 @@ def profile(
     try:
         request = ProfileRequest.model_validate(fields)
     except ValidationError as error:
-        told = "; ".join(
-            f"--{_option_name(problem['loc'])} {problem['input']}: {problem['msg']}"
-            for problem in error.errors()
-        )
-        raise InvalidSpec(told) from error
+        raise InvalidSpec(
+            validation_message(
+                error.errors(),
+                name_of=lambda problem: f"--{_option_name(problem['loc'])} {problem['input']}",
+            )
+        ) from error
     profile_id = profile_model(request, settings, typer.echo)
     columns = [(pl.col(name) / unit).alias(title) for name, (title, unit) in COST_COLUMNS.items()]
     costs = profile_costs(settings.lake, profile_id).select("level", *columns)

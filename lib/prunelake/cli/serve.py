@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from prunelake.cli.console import LakeOption, load_settings
-from prunelake.errors import InvalidSpec
+from prunelake.errors import InvalidSpec, dotted_path, validation_message
 
 
 def serve(
@@ -34,11 +34,12 @@ def serve(
     try:
         settings = ApiSettings()
     except ValidationError as error:
-        told = "; ".join(
-            f"PRUNELAKE_API_{'.'.join(map(str, item['loc'])).upper()}: {item['msg']}"
-            for item in error.errors()
-        )
-        raise InvalidSpec(told) from None
+        raise InvalidSpec(
+            validation_message(
+                error.errors(),
+                name_of=lambda problem: f"PRUNELAKE_API_{dotted_path(problem['loc'])}".upper(),
+            )
+        ) from None
     if settings.token is None and not is_loopback(host):
         raise InvalidSpec(
             f"--host {host} is a public address: set PRUNELAKE_API_TOKEN to the token that clients "

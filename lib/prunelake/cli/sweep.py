@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from prunelake.cli.console import LakeOption, load_settings, parse_numbers
 from prunelake.cli.evaluate import evaluate
 from prunelake.cli.read import write_report
-from prunelake.errors import InvalidSpec, one_line
+from prunelake.errors import InvalidSpec, one_line, validation_message
 from prunelake.lake.storage import parse_location
 from prunelake.spec import DEFAULT_MODEL, SweepSpec, task_name
 
@@ -147,8 +147,5 @@ def _validate_spec(fields: Any, where: str) -> SweepSpec:
     try:
         return SweepSpec.model_validate(fields)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(str(part) for part in problem['loc']) or 'spec'}: {problem['msg']}"
-            for problem in error.errors()
-        )
+        problems = validation_message(error.errors(), whole="spec")
         raise InvalidSpec(f"{where}: {problems}") from error

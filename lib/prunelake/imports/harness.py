@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
-from prunelake.errors import BadRow, InvalidSpec, one_line
+from prunelake.errors import BadRow, InvalidSpec, one_line, validation_message
 from prunelake.imports.imported import (
     EncodableText,
     EncodableValue,
@@ -177,10 +177,9 @@ def _rows(path: Path) -> list[HarnessSample]:
         try:
             row = HarnessSample.model_validate(value)
         except ValidationError as error:
-            problem = error.errors()[0]
-            column = ".".join(map(str, problem["loc"])) or "row"
+            problem = validation_message(error.errors()[:1], whole="row")
             raise BadRow(
-                f"{path}, row {number}, {column}: {problem['msg']}; it takes the samples of a "
+                f"{path}, row {number}, {problem}; it takes the samples of a "
                 "multiple-choice task, with acc"
             ) from error
         if row.doc_id in seen:

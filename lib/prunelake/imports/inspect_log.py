@@ -12,7 +12,7 @@ from typing import Annotated, Any, BinaryIO
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 from pydantic import BaseModel, Field, ValidationError
 
-from prunelake.errors import BadRow, InvalidSpec, one_line
+from prunelake.errors import BadRow, InvalidSpec, one_line, validation_message
 from prunelake.imports.imported import (
     EncodableText,
     EncodableValue,
@@ -127,10 +127,9 @@ def read_inspect(path: Path) -> ImportedLog:
         try:
             record = InspectSample.model_validate(value)
         except ValidationError as error:
-            problem = error.errors()[0]
-            field = ".".join(map(str, problem["loc"])) or "sample"
+            problem = validation_message(error.errors()[:1], whole="sample")
             raise BadRow(
-                f"{path}, sample {number}, {field}: {problem['msg']}; it takes the samples of a "
+                f"{path}, sample {number}, {problem}; it takes the samples of a "
                 "multiple-choice task"
             ) from error
         if str(record.id) in samples:

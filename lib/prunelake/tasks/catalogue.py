@@ -9,7 +9,7 @@ from typing import Annotated, Self
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from prunelake.errors import UnknownTask, one_line
+from prunelake.errors import UnknownTask, one_line, validation_message
 from prunelake.spec import TASK_FILE_SUFFIXES, FrozenValue
 
 CATALOGUE_FOLDER = Path(str(files("prunelake") / "tasks" / "bundled"))
@@ -108,11 +108,8 @@ def _task_from_file(path: Path) -> Task:
     try:
         task = Task.model_validate(yaml.safe_load(path.read_text("utf-8")))
     except ValidationError as error:
-        told = "; ".join(
-            f"{'.'.join(map(str, problem['loc'])) or 'the file'}: {problem['msg']}"
-            for problem in error.errors()
-        )
-        raise UnknownTask(f"task file {path}: {told}") from error
+        problems = validation_message(error.errors(), whole="the file")
+        raise UnknownTask(f"task file {path}: {problems}") from error
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UnknownTask(f"task file {path} cannot be read: {one_line(error)}") from error
     # Runs are compared by the name of the task, so a path has to determine it.

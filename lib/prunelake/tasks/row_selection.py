@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
-from prunelake.errors import EmptySelection, InvalidSpec
+from prunelake.errors import EmptySelection, InvalidSpec, validation_message
 from prunelake.spec import Rows
 
 ROW_FORMS = (
@@ -31,7 +31,8 @@ def parse_rows(text: str, task: str) -> Rows:
         try:
             return Rows(sample=int(match[1]), seed=int(match[2] or 0))
         except ValidationError as error:
-            raise InvalidSpec(f"rows {text!r}: {error.errors()[0]['msg']}") from error
+            problem = validation_message(error.errors()[:1], name_of=lambda _: "")
+            raise InvalidSpec(f"rows {text!r}: {problem}") from error
     if match := re.fullmatch(r"numbers:([0-9]+(?:,[0-9]+)*)", text):
         return Rows(numbers=tuple(int(n) for n in match[1].split(",")))
     path, first = text, None

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from prunelake.errors import InvalidSpec, UnknownTask, one_line
+from prunelake.errors import InvalidSpec, UnknownTask, one_line, validation_message
 from prunelake.spec import (
     Calibration,
     Dtype,
@@ -159,10 +159,7 @@ def _parse_entry(
     try:
         entry = WatchlistEntry.model_validate({**defaults, **fields})
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}".removeprefix(": ")
-            for problem in error.errors()
-        )
+        problems = validation_message(error.errors())
         raise InvalidSpec(f"{path}: entry {number}{source}: {problems}") from error
     # A sweep may run in another working folder, or on another machine with the same folders.
     if entry.folder is not None:
