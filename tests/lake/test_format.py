@@ -1,0 +1,86 @@
+"""Every command refuses a lake of another format version, with one line that says what to do."""
+
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from prunelake.cli.app import main
+from prunelake.lake.commit import write_analysis, write_run
+from prunelake.lake.publish import publish
+from prunelake.schema.table import FORMAT_VERSION
+from tests.support.fake_launcher import watchlist
+from tests.support.lake_files import set_format_version
+from tests.support.lake_rows import small_analysis, small_run
+
+OLDER_FORMAT = FORMAT_VERSION - 1
+
+PUBLISHED_TABLE = """model,task,removed_layers,accuracy,ece
+m,rte,0,0.5,0.25
+m,rte,1,0.5,0.25
+"""
+
+COMMANDS = [
+    "analyse",
+    "compact",
+    "doctor",
+    "doctor --quarantine",
+    "doctor --repair",
+    "export {model} --level 1 --out exported",
+    "import table published.csv",
+    "profile --model {model} --levels 0,1",
+    "publish",
+    "recommend --model tiny",
+    "report",
+    "retire",
+    "retire --delete",
+    "serve --port 0",
+    "sql 'from runs'",
+    "sweep --model {model} --task opinions --rows 1 --strategy last --levels 0,1",
+    "views",
+    "watch watchlist.yaml",
+]
+
+
+@pytest.fixture(scope="module")
+def older_lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A published lake of one run and its analysis, as another version would have written it."""
+    lake = tmp_path_factory.mktemp("lake")
+    run, frames = small_run()
+    write_run(lake, run, frames)
+    write_analysis(lake, *small_analysis(str(run["run_id"])))
+    publish(lake, pytest.fail)
+    for table in ("runs", "analyses"):
+        (manifest,) = (lake / table).iterdir()
+        set_format_version(manifest, OLDER_FORMAT)
+    return lake
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_lake_of_another_format_is_one_clear_error(
+    command: str,
+    older_lake: Path,
+    tiny_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lake = shutil.copytree(older_lake, tmp_path / "lake")
+    before = {path: path.read_bytes() for path in lake.rglob("*.parquet")}
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PRUNELAKE_LAKE", str(lake))
+    monkeypatch.setenv("PRUNELAKE_CACHE", str(tmp_path / "cache"))
+    Path("published.csv").write_text(PUBLISHED_TABLE)
+    watchlist(tmp_path, {"model": str(tiny_folder)})
+    arguments = shlex.split(command.format(model=tiny_folder))
+    monkeypatch.setattr(sys, "argv", ["prunelake", *arguments])
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert exit_.value.code == 1, message
+    assert message.startswith(f"error: {lake}/")
+    assert f"has format {OLDER_FORMAT}, and this version of PruneLake reads format " in message
+    assert f"format {FORMAT_VERSION}; use the version that wrote it, or another lake" in message
+    assert {path: path.read_bytes() for path in lake.rglob("*.parquet")} == before
