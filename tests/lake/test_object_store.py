@@ -28,7 +28,7 @@ from prunelake.schema.analysis_tables import ANALYSIS_TABLES
 from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.settings import Settings
 from tests.support.example_runs import explained_run
-from tests.support.lake_rows import identity_of, small_run
+from tests.support.lake_rows import FEW_REPLICATES, identity_of, small_run
 from tests.support.object_store import before_every_request, new_lake, object_names
 
 pytestmark = pytest.mark.usefixtures("object_store")
@@ -46,7 +46,7 @@ def fill(place: Location) -> None:
 @pytest.fixture(scope="module", autouse=True)
 def few_replicates() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("prunelake.analysis.analyse.BOOTSTRAP_REPLICATES", 50)
+        patch.setattr("prunelake.analysis.analyse.BOOTSTRAP_REPLICATES", FEW_REPLICATES)
         yield
 
 

@@ -1,21 +1,21 @@
-"""What is measured at every level: the name of each metric, its range, and which way is better."""
+"""The metrics of a level: name, range, direction and margin."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 DEFAULT_MARGIN = 0.02
-"""The margin of every metric that declares no other. A convention for scores between 0 and 1."""
+"""The margin of metrics that declare no other: a convention for scores between 0 and 1."""
 
 
 @dataclass(frozen=True)
 class MetricDefinition:
     """One metric of a level.
 
-    `higher_is_better` is None where neither direction is. The value lies in [`low`, `high`].
-    `is_tested` is false where the metric compares a level with the unpruned model
-    by itself: at level 0 it is a constant, and any difference from that is no finding. A change
-    smaller than `margin`, in the unit of the metric, counts as no change (equivalence).
+    `higher_is_better` is None if neither direction is better. Values lie in [`low`, `high`].
+    `is_tested` is false for a metric that already compares a level with level 0: it is constant at
+    level 0, so a test against that constant would mean nothing. A change smaller than `margin`, in
+    the unit of the metric, counts as no change (equivalence).
     """
 
     higher_is_better: bool | None
@@ -29,7 +29,7 @@ METRIC_DEFINITIONS: Mapping[str, MetricDefinition] = {
     "accuracy": MetricDefinition(True),
     "accuracy_norm": MetricDefinition(True),
     "ece": MetricDefinition(False),
-    "ece_debiased": MetricDefinition(False, low=-1.0),  # what is taken off may exceed the rest
+    "ece_debiased": MetricDefinition(False, low=-1.0),  # the subtracted bias may exceed the rest
     "smooth_ece": MetricDefinition(False),
     "brier": MetricDefinition(False, high=2.0),
     "top_label_brier": MetricDefinition(False),
@@ -63,7 +63,9 @@ ACCURACY_MARGIN = METRIC_DEFINITIONS["accuracy"].margin
 
 
 def value_range(metric: str, variant: str) -> tuple[float, float]:
-    """The range of a metric in one variant: a normalised AOPC has none, as its bounds are searched.
+    """The range of a metric in one variant.
+
+    A normalised AOPC is unbounded, because the bounds that it is divided by are only estimates.
 
     Raises:
         KeyError: no such metric.
