@@ -3,7 +3,7 @@
 import altair as alt
 import polars as pl
 
-from ..findings.wording import LABELS, interval, label, listed, number
+from ..findings.wording import interval, label, listed, number
 from .drawing import DIVERGING, GREY, INK, WIDTH, with_house_style
 
 MAX_NAMED_METRICS = 3
@@ -30,7 +30,7 @@ def matrix_chart(correlations: pl.DataFrame) -> alt.LayerChart:
         "task",
         "spearman",
         "is_apart",
-        pl.col("metric").replace(LABELS),
+        pl.col("metric").map_elements(label, pl.String),
         pl.Series("coefficient", [_short(value) for value in known["spearman"]]),
         pl.Series("interval", _intervals(known)),
     )

@@ -3,7 +3,7 @@
 import altair as alt
 import polars as pl
 
-from ..findings.wording import LABELS, label, listed, number
+from ..findings.wording import label, listed, number
 from .drawing import BLUE, GREY, VERMILION, WIDTH, rule_data, with_house_style
 
 MAX_NAMED_METRICS = 3
@@ -24,7 +24,7 @@ def correlations_chart(correlations: pl.DataFrame) -> alt.LayerChart:
         "spearman",
         "spearman_low",
         "spearman_high",
-        pl.col("metric").replace(LABELS),
+        pl.col("metric").map_elements(label, pl.String),
         pl.col("scope").replace(names),
     )
     order = points["metric"].unique(maintain_order=True).to_list()

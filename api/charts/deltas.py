@@ -9,7 +9,7 @@ from prunelake.schema.metrics import METRIC_DEFINITIONS
 
 from ..findings.changes import change_clause, sample_sizes, verdict_clause
 from ..findings.level_rows import is_published
-from .axis_titles import METRIC_UNITS, capitalised_label
+from .axis_titles import capitalised_label
 from .drawing import FAINT, GREY, INK, WIDTH, Chart, rule_data, with_house_style
 from .verdict_style import VERDICT_STYLES, by_severity, legend_label
 
@@ -129,7 +129,7 @@ def _panel(points: pl.DataFrame, metric: str, dots: alt.Chart, is_last: bool) ->
             )
     title = alt.TitleParams(
         text=f"{capitalised_label(metric)}: change from unpruned",
-        subtitle=METRIC_UNITS[metric]
+        subtitle=METRIC_DEFINITIONS[metric].unit
         + ("; downwards, as lower is better" if better is False else ""),
         fontSize=12,
         subtitleFontSize=10.5,

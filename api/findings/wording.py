@@ -2,44 +2,15 @@
 
 from collections.abc import Sequence
 
-MINUS, MISSING = "\N{MINUS SIGN}", "\N{EN DASH}"
+from prunelake.schema.metrics import METRIC_DEFINITIONS
 
-LABELS = {
-    "accuracy": "accuracy",
-    "accuracy_norm": "accuracy per byte",
-    "ece": "ECE",
-    "ece_debiased": "debiased ECE",
-    "smooth_ece": "smooth ECE",
-    "brier": "Brier score",
-    "top_label_brier": "top-label Brier score",
-    "brier_calibration": "Brier calibration",
-    "brier_refinement": "Brier refinement",
-    "nll": "NLL",
-    "mean_confidence": "mean confidence",
-    "auroc": "AUROC of confidence",
-    "aurc": "AURC",
-    "comprehensiveness": "comprehensiveness",
-    "sufficiency": "sufficiency",
-    "comprehensiveness_advantage": "comprehensiveness over random",
-    "sufficiency_advantage": "sufficiency over random",
-    "overlap_5": "overlap of top 5 tokens",
-    "overlap_10": "overlap of top 10 tokens",
-    "overlap_20": "overlap of top 20 tokens",
-    "cross_overlap_10": "overlap of top 10 tokens across seeds",
-    "cross_spearman": "rank correlation across seeds",
-    "seed_overlap_10": "overlap of top 10 tokens among seeds",
-    "seed_spearman": "rank correlation among seeds",
-    "attribution_spearman": "attribution rank correlation",
-    "flip_rate": "flip rate",
-    "harmful_flip_rate": "harmful flip rate",
-    "beneficial_flip_rate": "beneficial flip rate",
-    "kl_from_unpruned": "KL from unpruned",
-}
+MINUS, MISSING = "\N{MINUS SIGN}", "\N{EN DASH}"
 
 
 def label(metric: str) -> str:
     """The name of a metric in a sentence."""
-    return LABELS.get(metric, metric.replace("_", " "))
+    definition = METRIC_DEFINITIONS.get(metric)
+    return metric.replace("_", " ") if definition is None else definition.label
 
 
 def model_name(model: str) -> str:

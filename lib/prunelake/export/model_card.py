@@ -9,6 +9,7 @@ import polars as pl
 
 from prunelake.lake.run_lookup import PastRun
 from prunelake.models.precision import weight_format
+from prunelake.schema.metrics import METRIC_DEFINITIONS
 from prunelake.spec import UNIT_NAMES, CheckpointKind, Dtype, Unit
 
 CARD_METRICS = ("accuracy", "ece", "comprehensiveness")
@@ -17,7 +18,6 @@ REMOVAL_SENTENCES: dict[Unit, str] = {
     "mlp": "The blocks named below run without their MLP; their attention still runs.",
     "block": "The blocks named below pass their input on unchanged.",
 }
-METRIC_LABELS = {"accuracy": "accuracy", "ece": "ECE", "comprehensiveness": "comprehensiveness"}
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def _results_section(
         }
         lines += [_metric_row(run, rows[metric]) for metric in CARD_METRICS if metric in rows]
         missing += [
-            f"{METRIC_LABELS[metric]} on {run.task}"
+            f"{METRIC_DEFINITIONS[metric].label} on {run.task}"
             for metric in CARD_METRICS
             if metric not in rows
         ]
@@ -232,7 +232,7 @@ def _metric_row(run: PastRun, row: dict[str, Any]) -> str:
     settings = " ".join(filter(None, (row["method"], row["operator"], row["variant"])))
     return table_row(
         run.task,
-        METRIC_LABELS[row["metric"]] + (f" ({settings})" if settings else ""),
+        METRIC_DEFINITIONS[row["metric"]].label + (f" ({settings})" if settings else ""),
         format_number(row["unpruned_value"]),
         format_number(row["value"]),
         format_interval(row["ci_low"], row["ci_high"]),

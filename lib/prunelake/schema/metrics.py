@@ -1,4 +1,4 @@
-"""The metrics of a level: name, range, direction and margin."""
+"""The metrics of a level: name, label, unit, direction, range and margin."""
 
 import math
 from collections.abc import Mapping
@@ -12,12 +12,15 @@ DEFAULT_MARGIN = 0.02
 class MetricDefinition:
     """One metric of a level.
 
-    `higher_is_better` is None if neither direction is better. Values lie in [`low`, `high`].
-    `is_tested` is false for a metric that already compares a level with level 0: it is constant at
-    level 0, so a test against that constant would mean nothing. A change smaller than `margin`, in
-    the unit of the metric, counts as no change (equivalence).
+    `label` is the name in sentences, `unit` the scale on an axis. `higher_is_better` is None if
+    neither direction is better. Values lie in [`low`, `high`]. `is_tested` is false for a metric
+    that already compares a level with level 0: it is constant at level 0, so a test against that
+    constant would mean nothing. A change smaller than `margin`, in the unit of the metric, counts
+    as no change (equivalence).
     """
 
+    label: str
+    unit: str
     higher_is_better: bool | None
     low: float = 0.0
     high: float = 1.0
@@ -26,35 +29,90 @@ class MetricDefinition:
 
 
 METRIC_DEFINITIONS: Mapping[str, MetricDefinition] = {
-    "accuracy": MetricDefinition(True),
-    "accuracy_norm": MetricDefinition(True),
-    "ece": MetricDefinition(False),
-    "ece_debiased": MetricDefinition(False, low=-1.0),  # the subtracted bias may exceed the rest
-    "smooth_ece": MetricDefinition(False),
-    "brier": MetricDefinition(False, high=2.0),
-    "top_label_brier": MetricDefinition(False),
-    "brier_calibration": MetricDefinition(False),
-    "brier_refinement": MetricDefinition(False),
-    "nll": MetricDefinition(False, high=math.inf),
-    "mean_confidence": MetricDefinition(None),
-    "auroc": MetricDefinition(True),
-    "aurc": MetricDefinition(False),
-    "flip_rate": MetricDefinition(False, is_tested=False),
-    "harmful_flip_rate": MetricDefinition(False, is_tested=False),
-    "beneficial_flip_rate": MetricDefinition(True, is_tested=False),
-    "kl_from_unpruned": MetricDefinition(False, high=math.inf, is_tested=False),
-    "comprehensiveness": MetricDefinition(True, low=-1.0),
-    "sufficiency": MetricDefinition(False, low=-1.0),
-    "comprehensiveness_advantage": MetricDefinition(True, low=-2.0, high=2.0),
-    "sufficiency_advantage": MetricDefinition(True, low=-2.0, high=2.0),
-    "overlap_5": MetricDefinition(True, is_tested=False),
-    "overlap_10": MetricDefinition(True, is_tested=False),
-    "overlap_20": MetricDefinition(True, is_tested=False),
-    "attribution_spearman": MetricDefinition(True, low=-1.0, is_tested=False),
-    "cross_overlap_10": MetricDefinition(True),
-    "cross_spearman": MetricDefinition(True, low=-1.0),
-    "seed_overlap_10": MetricDefinition(True),
-    "seed_spearman": MetricDefinition(True, low=-1.0),
+    "accuracy": MetricDefinition("accuracy", "share correct", higher_is_better=True),
+    "accuracy_norm": MetricDefinition("accuracy per byte", "share correct", higher_is_better=True),
+    "ece": MetricDefinition("ECE", "0 to 1", higher_is_better=False),
+    # The subtracted bias may exceed the rest.
+    "ece_debiased": MetricDefinition("debiased ECE", "at most 1", higher_is_better=False, low=-1.0),
+    "smooth_ece": MetricDefinition("smooth ECE", "0 to 1", higher_is_better=False),
+    "brier": MetricDefinition("Brier score", "0 to 2", higher_is_better=False, high=2.0),
+    "top_label_brier": MetricDefinition("top-label Brier score", "0 to 1", higher_is_better=False),
+    "brier_calibration": MetricDefinition("Brier calibration", "0 to 1", higher_is_better=False),
+    "brier_refinement": MetricDefinition("Brier refinement", "0 to 1", higher_is_better=False),
+    "nll": MetricDefinition(
+        "NLL", "nats to the right option", higher_is_better=False, high=math.inf
+    ),
+    "mean_confidence": MetricDefinition(
+        "mean confidence", "probability of the predicted option", higher_is_better=None
+    ),
+    "auroc": MetricDefinition(
+        "AUROC of confidence", "0 to 1, 0.5 by chance", higher_is_better=True
+    ),
+    "aurc": MetricDefinition("AURC", "error rate, 0 to 1", higher_is_better=False),
+    "flip_rate": MetricDefinition(
+        "flip rate", "share of predictions changed", higher_is_better=False, is_tested=False
+    ),
+    "harmful_flip_rate": MetricDefinition(
+        "harmful flip rate", "share turned wrong", higher_is_better=False, is_tested=False
+    ),
+    "beneficial_flip_rate": MetricDefinition(
+        "beneficial flip rate", "share turned right", higher_is_better=True, is_tested=False
+    ),
+    "kl_from_unpruned": MetricDefinition(
+        "KL from unpruned", "nats", higher_is_better=False, high=math.inf, is_tested=False
+    ),
+    "comprehensiveness": MetricDefinition(
+        "comprehensiveness", "probability lost", higher_is_better=True, low=-1.0
+    ),
+    "sufficiency": MetricDefinition(
+        "sufficiency", "probability lost", higher_is_better=False, low=-1.0
+    ),
+    "comprehensiveness_advantage": MetricDefinition(
+        "comprehensiveness over random", "probability", higher_is_better=True, low=-2.0, high=2.0
+    ),
+    "sufficiency_advantage": MetricDefinition(
+        "sufficiency over random", "probability", higher_is_better=True, low=-2.0, high=2.0
+    ),
+    "overlap_5": MetricDefinition(
+        "overlap of top 5 tokens",
+        "share kept from unpruned",
+        higher_is_better=True,
+        is_tested=False,
+    ),
+    "overlap_10": MetricDefinition(
+        "overlap of top 10 tokens",
+        "share kept from unpruned",
+        higher_is_better=True,
+        is_tested=False,
+    ),
+    "overlap_20": MetricDefinition(
+        "overlap of top 20 tokens",
+        "share kept from unpruned",
+        higher_is_better=True,
+        is_tested=False,
+    ),
+    "attribution_spearman": MetricDefinition(
+        "attribution rank correlation",
+        "with unpruned, \N{MINUS SIGN}1 to 1",
+        higher_is_better=True,
+        low=-1.0,
+        is_tested=False,
+    ),
+    "cross_overlap_10": MetricDefinition(
+        "overlap of top 10 tokens across seeds", "share kept from unpruned", higher_is_better=True
+    ),
+    "cross_spearman": MetricDefinition(
+        "rank correlation across seeds",
+        "with unpruned, \N{MINUS SIGN}1 to 1",
+        higher_is_better=True,
+        low=-1.0,
+    ),
+    "seed_overlap_10": MetricDefinition(
+        "overlap of top 10 tokens among seeds", "share in common", higher_is_better=True
+    ),
+    "seed_spearman": MetricDefinition(
+        "rank correlation among seeds", "\N{MINUS SIGN}1 to 1", higher_is_better=True, low=-1.0
+    ),
 }
 
 

@@ -3,7 +3,6 @@ from typing import Any
 import pytest
 
 from api.charts import drawing
-from api.charts.axis_titles import METRIC_UNITS
 from api.charts.levels import CONFIDENCE_PANELS, levels_chart
 from api.findings.wording import label
 from prunelake.schema.metrics import METRIC_DEFINITIONS
@@ -18,8 +17,11 @@ def panels(chart: drawing.Chart) -> list[dict[str, Any]]:
     return found
 
 
-def test_every_metric_has_a_unit() -> None:
-    assert METRIC_UNITS.keys() == METRIC_DEFINITIONS.keys()
+def test_every_metric_has_a_label_of_its_own_and_a_unit() -> None:
+    labels = [definition.label for definition in METRIC_DEFINITIONS.values()]
+    assert len(set(labels)) == len(METRIC_DEFINITIONS)
+    assert all(labels)
+    assert all(definition.unit for definition in METRIC_DEFINITIONS.values())
 
 
 @pytest.mark.parametrize("metric", [name for name in METRIC_DEFINITIONS if name != "accuracy"])
@@ -31,7 +33,7 @@ def test_any_metric_stands_below_accuracy(metric: str) -> None:
     assert [panel["title"]["text"] for panel in panels(chart)] == ["Accuracy", name]
     subtitle = panels(chart)[1]["title"]["subtitle"]
     better = METRIC_DEFINITIONS[metric].higher_is_better
-    assert subtitle.startswith(METRIC_UNITS[metric])
+    assert subtitle.startswith(METRIC_DEFINITIONS[metric].unit)
     assert ("higher is better" in subtitle) == (better is True)
     assert ("lower is better" in subtitle) == (better is False)
     change = f"; {label(metric)} goes from 0.25 to 0.75 at level 5 ("
