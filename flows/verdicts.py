@@ -9,6 +9,7 @@ from prefect.artifacts import create_link_artifact, create_table_artifact
 from flows.events import emit_hidden_degradations
 from prunelake.errors import one_line
 from prunelake.lake import views
+from prunelake.schema.verdicts import Verdict
 from prunelake.settings import Settings
 
 SUMMARY_QUERY = "select * exclude (run_id) from summary order by level"
@@ -16,7 +17,7 @@ HIDDEN_DEGRADATIONS_QUERY = """
     select
         level, metric, method, operator, variant, delta, delta_low, delta_high, p_adjusted,
         accuracy_delta, n
-    from verdicts where verdict = 'hidden degradation'
+    from verdicts where verdict = $verdict
     order by level, metric, method, operator, variant
 """
 
@@ -32,7 +33,9 @@ def announce_verdicts(settings: Settings, run: Mapping[str, Any]) -> str:
     try:
         with views.connect(settings.lake, [run_id]) as connection:
             summary = views.select(connection, SUMMARY_QUERY).to_dicts()
-            hidden = views.select(connection, HIDDEN_DEGRADATIONS_QUERY).to_dicts()
+            hidden = views.select(
+                connection, HIDDEN_DEGRADATIONS_QUERY, verdict=Verdict.hidden_degradation
+            ).to_dicts()
         levels = sorted({row["level"] for row in hidden})
         text = f"hidden degradations at levels {levels}" if hidden else "no hidden degradation"
         create_table_artifact(table=summary, key="sweep-summary", description=title)

@@ -6,6 +6,7 @@ import altair as alt
 import polars as pl
 
 from prunelake.schema.metrics import METRIC_DEFINITIONS
+from prunelake.schema.verdicts import Verdict
 
 from ..findings.wording import label, number, order_name, percent, removed_modules
 from .axis_titles import axis_title, capitalised_label
@@ -14,8 +15,6 @@ from .drawing import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION, WIDTH, with_h
 # Four colours and five shapes give twenty different pairs.
 COLOURS = [BLUE, GREEN, PURPLE, ORANGE]
 SHAPES = ["circle", "square", "triangle-up", "cross", "triangle-down"]
-
-HIDDEN_DEGRADATION = "hidden degradation"
 
 
 def pareto_chart(points: pl.DataFrame, metric: str) -> alt.VConcatChart:
@@ -28,7 +27,9 @@ def pareto_chart(points: pl.DataFrame, metric: str) -> alt.VConcatChart:
     """
     drawn = points.with_columns(order=pl.Series([order_name(name) for name in points["strategy"]]))
     shown = [name for name in dict.fromkeys(("accuracy", metric)) if name in set(drawn["metric"])]
-    hidden = drawn.filter(metric=metric, verdict=HIDDEN_DEGRADATION).select("strategy", "level")
+    hidden = drawn.filter(metric=metric, verdict=Verdict.hidden_degradation).select(
+        "strategy", "level"
+    )
     notes = [
         "left is cheaper, up is better; filled, on the line:",
         "no other level is as cheap and as good",
@@ -110,7 +111,7 @@ def _panel(
 
 def _title(accuracy: pl.DataFrame, hidden: pl.DataFrame, metric: str) -> str:
     """The cheapest stable level, and whether the metric is worse there; else the cheapest level."""
-    stable = accuracy.filter(pl.col("level") > 0, verdict="equivalent")
+    stable = accuracy.filter(pl.col("level") > 0, verdict=Verdict.equivalent)
     if stable.height:
         best = stable.sort("level", "value").row(-1, named=True)
         worse = hidden.filter(strategy=best["strategy"], level=best["level"]).height

@@ -7,6 +7,8 @@ from textwrap import wrap
 import altair as alt
 import polars as pl
 
+from prunelake.schema.verdicts import Verdict
+
 from ..findings.level_rows import (
     HIDDEN_VERDICTS,
     JUDGED_METRICS,
@@ -80,7 +82,7 @@ def verdict_map(levels: pl.DataFrame) -> alt.LayerChart:
             ),
         )
     )
-    is_faint = "datum.verdict == " + json.dumps(texts.get("inconclusive"))
+    is_faint = "datum.verdict == " + json.dumps(texts.get(Verdict.inconclusive))
     marks = base.mark_text(fontSize=11, fontWeight="bold", color=ON_COLOUR).encode(text="mark:N")
     faint = base.mark_text(fontSize=11, color=INK).encode(text="mark:N")
     names = alt.Chart(_lines(rows.values())).mark_text(

@@ -1,7 +1,9 @@
 """The colour, shape and words of verdicts, the same in every chart."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+
+from prunelake.schema.verdicts import Verdict
 
 from ..findings.verdict_labels import VERDICT_LABELS
 from .drawing import FAINT, GREEN, ORANGE, SKY, VERMILION, YELLOW
@@ -15,13 +17,13 @@ class VerdictStyle:
     shape: str
 
 
-VERDICT_STYLES = {
-    "hidden degradation": VerdictStyle(VERMILION, "diamond"),
-    "visible degradation": VerdictStyle(ORANGE, "triangle-down"),
-    "worse": VerdictStyle(YELLOW, "square"),
-    "equivalent": VerdictStyle(SKY, "circle"),
-    "improved": VerdictStyle(GREEN, "triangle-up"),
-    "inconclusive": VerdictStyle(FAINT, "cross"),
+VERDICT_STYLES: Mapping[str, VerdictStyle] = {
+    Verdict.hidden_degradation: VerdictStyle(VERMILION, "diamond"),
+    Verdict.visible_degradation: VerdictStyle(ORANGE, "triangle-down"),
+    Verdict.worse: VerdictStyle(YELLOW, "square"),
+    Verdict.equivalent: VerdictStyle(SKY, "circle"),
+    Verdict.improved: VerdictStyle(GREEN, "triangle-up"),
+    Verdict.inconclusive: VerdictStyle(FAINT, "cross"),
 }
 
 

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from prunelake.schema.verdicts import Verdict
+
 from .level_rows import (
     WORSE_VERDICTS,
     baseline_example_count,
@@ -12,7 +14,11 @@ from .level_rows import (
 )
 from .wording import at_levels, from_to, label, listed
 
-VERDICT_GROUPS = {"worse": WORSE_VERDICTS, "better": ("improved",), "equivalent": ("equivalent",)}
+VERDICT_GROUPS = {
+    "worse": WORSE_VERDICTS,
+    "better": (Verdict.improved,),
+    "equivalent": (Verdict.equivalent,),
+}
 """The word for each group of verdicts."""
 
 

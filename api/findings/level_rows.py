@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from prunelake.schema.verdicts import Verdict
+
 JUDGED_METRICS = (
     "accuracy",
     "ece",
@@ -22,10 +24,10 @@ JUDGED_METRICS = (
 HEADLINE_METRICS = ("ece", "comprehensiveness", "sufficiency")
 
 
-HIDDEN_VERDICTS = ("hidden degradation",)
+HIDDEN_VERDICTS = (Verdict.hidden_degradation,)
 
 
-WORSE_VERDICTS = ("hidden degradation", "visible degradation", "worse")
+WORSE_VERDICTS = (Verdict.hidden_degradation, Verdict.visible_degradation, Verdict.worse)
 
 
 def value_at(levels: pl.DataFrame, metric: str, level: int) -> float | None:
@@ -60,7 +62,7 @@ def levels_with_verdict(levels: pl.DataFrame, metric: str, verdicts: Sequence[st
 
 def stable_levels(levels: pl.DataFrame) -> list[int]:
     """The levels above 0 whose accuracy is equivalent to the unpruned accuracy."""
-    return levels_with_verdict(levels, "accuracy", ["equivalent"])
+    return levels_with_verdict(levels, "accuracy", [Verdict.equivalent])
 
 
 def default_level(levels: pl.DataFrame) -> int | None:

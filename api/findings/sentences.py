@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from prunelake.schema.metrics import ACCURACY_MARGIN
+from prunelake.schema.verdicts import Verdict
 
 from .level_rows import (
     HEADLINE_METRICS,
@@ -74,7 +75,7 @@ def metric_clause(levels: pl.DataFrame, metric: str) -> str | None:
     elif hidden := levels_with_verdict(levels, metric, HIDDEN_VERDICTS):
         everywhere = "at all of them" if len(stable) > 1 else "there"
         where = f"worse {everywhere if hidden == stable else f'at {_at(levels, hidden)}'}"
-    elif set(stable) <= set(levels_with_verdict(levels, metric, ["equivalent"])):
+    elif set(stable) <= set(levels_with_verdict(levels, metric, [Verdict.equivalent])):
         where = "equivalent there"
     else:
         where = "not shown to be worse there"
@@ -193,12 +194,12 @@ def _accuracy_sentences(levels: pl.DataFrame, stable: list[int]) -> str:
         ]
     else:
         sentences = [f"No level is shown to keep accuracy within {ACCURACY_MARGIN} of {unpruned}."]
-    for verb, verdicts in (("falls", WORSE_VERDICTS), ("rises", ["improved"])):
+    for verb, verdicts in (("falls", WORSE_VERDICTS), ("rises", [Verdict.improved])):
         if moved := levels_with_verdict(levels, "accuracy", verdicts):
             last = number(value_at(levels, "accuracy", moved[-1]))
             where = f" at level {moved[-1]}" * (len(moved) > 1)
             sentences.append(f"It {verb} at {_at(levels, moved)}, to {last}{where}.")
-    if unclear := levels_with_verdict(levels, "accuracy", ["inconclusive"]):
+    if unclear := levels_with_verdict(levels, "accuracy", [Verdict.inconclusive]):
         row = levels.filter(metric="accuracy", level=unclear[0]).row(0, named=True)
         reach = interval(row["equivalence_low"], row["equivalence_high"])
         where = f"at level {unclear[0]}" if len(unclear) > 1 else "there"
@@ -221,7 +222,7 @@ def _inconclusive_metrics(levels: pl.DataFrame, at: int) -> list[str]:
     """The headline metrics that are inconclusive at a level, and the smallest detectable change."""
     clauses = []
     for metric in HEADLINE_METRICS:
-        rows = levels.filter(metric=metric, level=at, verdict="inconclusive")
+        rows = levels.filter(metric=metric, level=at, verdict=Verdict.inconclusive)
         for row in rows.iter_rows(named=True):
             if row["smallest_detectable"] is not None:
                 size = number(row["smallest_detectable"], 3)

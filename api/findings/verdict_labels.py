@@ -1,8 +1,10 @@
 """The mark, the word and the meaning of each verdict, the same everywhere."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from prunelake.schema.metrics import DEFAULT_MARGIN
+from prunelake.schema.verdicts import Verdict
 
 
 @dataclass(frozen=True)
@@ -14,12 +16,14 @@ class VerdictLabel:
     meaning: str
 
 
-VERDICT_LABELS = {
-    "hidden degradation": VerdictLabel("!", "hidden", "worse while accuracy is stable"),
-    "visible degradation": VerdictLabel("v", "visible", "worse while accuracy falls"),
-    "worse": VerdictLabel("w", "worse", "worse while accuracy is inconclusive"),
-    "equivalent": VerdictLabel("=", "equivalent", f"within {DEFAULT_MARGIN} of unpruned"),
-    "improved": VerdictLabel("+", "improved", "better than unpruned"),
-    "inconclusive": VerdictLabel("?", "inconclusive", "neither change nor equivalence is shown"),
+VERDICT_LABELS: Mapping[str, VerdictLabel] = {
+    Verdict.hidden_degradation: VerdictLabel("!", "hidden", "worse while accuracy is stable"),
+    Verdict.visible_degradation: VerdictLabel("v", "visible", "worse while accuracy falls"),
+    Verdict.worse: VerdictLabel("w", "worse", "worse while accuracy is inconclusive"),
+    Verdict.equivalent: VerdictLabel("=", "equivalent", f"within {DEFAULT_MARGIN} of unpruned"),
+    Verdict.improved: VerdictLabel("+", "improved", "better than unpruned"),
+    Verdict.inconclusive: VerdictLabel(
+        "?", "inconclusive", "neither change nor equivalence is shown"
+    ),
 }
 """Each verdict of `run_metrics.headline_metrics`, worst first."""

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from prunelake.lake.bound_query import BoundQuery
+from prunelake.schema.verdicts import Verdict
 
 
 def all_runs(run_ids: Sequence[str] | None = None) -> BoundQuery:
@@ -128,7 +129,7 @@ def totals_by_task() -> BoundQuery:
         with hidden as (
             select run_id, count(*) as found
             from verdicts
-            where verdict = 'hidden degradation'
+            where verdict = $hidden
             group by run_id
         )
 
@@ -145,5 +146,6 @@ def totals_by_task() -> BoundQuery:
         left join hidden on runs.run_id = hidden.run_id
         group by runs.model, runs.task
         order by runs.model, runs.task
-        """
+        """,
+        hidden=Verdict.hidden_degradation,
     )

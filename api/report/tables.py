@@ -5,6 +5,8 @@ from typing import Any
 
 import polars as pl
 
+from prunelake.schema.verdicts import Verdict
+
 from ..findings.level_rows import JUDGED_METRICS, is_published
 from ..findings.verdict_labels import VERDICT_LABELS
 from ..findings.wording import (
@@ -23,10 +25,10 @@ from .html import TableCell
 Row = Mapping[str, Any]
 
 ACCURACY_WORDS = {
-    "equivalent": "stable",
-    "visible degradation": "falls",
-    "improved": "rises",
-    "inconclusive": "inconclusive",
+    Verdict.equivalent: "stable",
+    Verdict.visible_degradation: "falls",
+    Verdict.improved: "rises",
+    Verdict.inconclusive: "inconclusive",
 }
 
 

@@ -1,5 +1,6 @@
 """verdicts: from given rows of lake.metrics, every verdict."""
 
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
 from prunelake.lake.commit import write_analysis, write_run
+from prunelake.lake.view_files import sql_folder
+from prunelake.schema.verdicts import Verdict
 from tests.support.endurance import repeats
 from tests.support.lake_rows import frames, rows_of, run_row, small_analysis
 
@@ -227,3 +230,10 @@ def test_p_adjusted_equals_that_of_statsmodels(p_values: list[float | None]) -> 
     for i, p in enumerate(p_values):
         expected = None if p is None else pytest.approx(next(adjusted), abs=1e-12)
         assert found[f"ece_{i}"] == expected
+
+
+def test_the_words_of_the_view_are_the_verdicts_of_the_schema() -> None:
+    macro = (sql_folder() / "comparisons" / "verdicts.sql").read_text(encoding="utf-8")
+    (case,) = re.findall(r"case\n\s+when n is null.*?end as verdict", macro, re.DOTALL)
+    words = re.findall(r"(?:then|else) '([a-z ]+)'", case)
+    assert set(words) == set(Verdict) - {Verdict.worse}
