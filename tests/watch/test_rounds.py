@@ -1,3 +1,4 @@
+import json
 import os
 import threading
 from collections.abc import Callable
@@ -9,8 +10,9 @@ import pytest
 from prunelake.errors import CorruptFile, PrefectUnavailable
 from prunelake.lake import attempt_log
 from prunelake.lake.attempt_log import Attempt
+from prunelake.lake.commit import write_run
 from prunelake.settings import Settings
-from prunelake.spec import Calibration, Strategy, SweepSpec
+from prunelake.spec import Calibration, Strategy, SweepSpec, content_hash
 from prunelake.watch import revisions
 from prunelake.watch.decision import EvaluationState
 from prunelake.watch.evaluations import Evaluation, spec_key
@@ -24,6 +26,7 @@ from tests.support.fake_launcher import (
     watchlist,
     write_evaluated_run,
 )
+from tests.support.lake_rows import frames, run_row
 from tests.support.local_paths import local_path
 
 PAST = datetime.now(UTC) - timedelta(days=3)
@@ -158,6 +161,27 @@ def test_a_sweep_that_finds_its_run_under_another_spec_is_not_started_again(
     for file in local_path(settings.lake).glob("runs/*"):
         file.unlink()
     assert model_states(run_round(listed, settings, worker)) == [("m", "evaluated")]
+
+
+def test_imported_runs_do_not_count_as_evaluations(
+    tmp_path: Path, settings: Settings, writes: FakeLauncher
+) -> None:
+    identity = {"kind": "import", "log": "samples.jsonl"}
+    row = run_row("imported", identity=json.dumps(identity), run_id=content_hash(identity)[:16])
+    write_run(local_path(settings.lake), row | {"spec": '{"source": "a log"}'}, frames())
+    saved_model(tmp_path / "m")
+    listed = watchlist(tmp_path, {"model": "m"})
+    assert model_states(run_round(listed, settings, writes)) == [("m", "evaluated")]
+
+
+def test_the_error_names_a_run_without_the_spec_of_a_sweep(
+    tmp_path: Path, settings: Settings
+) -> None:
+    row = run_row("broken", spec='{"colour": "red"}')
+    write_run(local_path(settings.lake), row, frames())
+    listed = watchlist(tmp_path, {"model": str(saved_model(tmp_path / "m"))})
+    with pytest.raises(CorruptFile, match=f"run {row['run_id']} .* not that of a sweep"):
+        run_round(listed, settings, FakeLauncher())
 
 
 def test_several_watchers_at_once_start_each_evaluation_once(

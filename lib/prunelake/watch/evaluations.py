@@ -8,6 +8,7 @@ from functools import cached_property, lru_cache
 
 from pydantic import ValidationError
 
+from prunelake.errors import CorruptFile, one_line
 from prunelake.lake import read
 from prunelake.lake.attempt_log import Attempt
 from prunelake.lake.storage import Location
@@ -48,7 +49,7 @@ class LakeIndex:
     """An index of the runs in a lake.
 
     Raises:
-        CorruptFile: a `runs` file cannot be read.
+        CorruptFile: a `runs` file cannot be read, or a run of a sweep has no valid spec.
     """
 
     def __init__(self, lake: Location) -> None:
@@ -75,17 +76,24 @@ class LakeIndex:
 
     def _read(self) -> None:
         self._manifest_files = read.run_manifest_files(self._lake)
-        columns = ["run_id", "model", "revision", "task", "spec", "created_at"]
+        columns = ["run_id", "model", "revision", "task", "spec", "identity", "created_at"]
         rows = read.read_run_columns(self._lake, columns).unique("run_id")
         self._keys: set[tuple[str, str]] = set()
         self._tasks: set[tuple[str, str]] = set()
         self._creation_times: dict[tuple[str, str], list[datetime]] = {}
-        for _, model, revision, task, spec, created_at in rows.iter_rows():
+        for run_id, model, revision, task, spec, identity, created_at in rows.iter_rows():
             self._tasks.add((revision, task))
-            key = _stored_spec_key(spec)
-            if key is not None:
-                self._keys.add((revision, key))
-                self._creation_times.setdefault((model, key), []).append(created_at)
+            if read.is_import(identity):
+                continue
+            try:
+                key = _stored_spec_key(spec)
+            except ValidationError as error:
+                raise CorruptFile(
+                    f"run {run_id} in {self._lake}: its spec is not that of a sweep "
+                    f"({one_line(error)}); restore the run, or delete it and sweep it again"
+                ) from error
+            self._keys.add((revision, key))
+            self._creation_times.setdefault((model, key), []).append(created_at)
 
 
 class RunQuotaUse:
@@ -127,9 +135,6 @@ class RunQuotaUse:
 
 
 @lru_cache(maxsize=16_384)
-def _stored_spec_key(text: str) -> str | None:
-    """The key of a run's spec; None for an imported run, which has no spec."""
-    try:
-        return spec_key(SweepSpec.model_validate_json(text))
-    except ValidationError:
-        return None
+def _stored_spec_key(text: str) -> str:
+    """The key of a spec in JSON, cached because each refresh reads the specs of all runs."""
+    return spec_key(SweepSpec.model_validate_json(text))
