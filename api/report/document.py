@@ -1,4 +1,4 @@
-"""What the lake shows, as one HTML file that needs no script, no network and no other file."""
+"""The report of a lake: one HTML file without scripts, network access or other files."""
 
 import uuid
 from collections.abc import Iterator, Sequence
@@ -27,14 +27,14 @@ from .recommendations_section import recommended_section
 from .run_section import run_section
 
 IMPORTANCE_DEFINITIONS = {
-    "cosine": "1 minus the mean cosine similarity of the residual stream in front of and behind it",
-    "balanced": "how much its removal took from accuracy, calibration and explanations together, "
-    "beyond what was removed before it",
+    "cosine": "1 minus the mean cosine similarity of the residual stream before and after it",
+    "balanced": "how much its removal reduced accuracy, calibration and explanations together, "
+    "after the layers removed before it",
     "divergence": "how far its removal moved the option distributions from the unpruned model's "
-    "(mean KL divergence in nats), beyond what was removed before it",
-    "iterative": "as of cosine, of the model without the layers removed before it",
-    "last": "how many layers stand behind it",
-    "loss": "how much its removal raised the loss of the next token (nats), beyond what was "
+    "(mean KL divergence in nats), after the layers removed before it",
+    "iterative": "as `cosine`, on the model without the layers removed before it",
+    "last": "the number of layers after it",
+    "loss": "how much its removal raised the loss of the next token (nats), after the layers "
     "removed before it",
     "random": "a random draw",
 }
@@ -43,20 +43,20 @@ Run = dict[str, Any]
 
 
 def write_report(lake: Location, out: Path, run_ids: Sequence[str] | None = None) -> None:
-    """Write the report of all runs, or of `run_ids`, to `out`, whole or not at all.
+    """Write the report of all runs, or of `run_ids`, to `out` in one step.
 
     Raises:
         LakeError: no such folder or no such run.
         WrongFormat, CorruptFile, QueryError: as `views.query`.
-        PruneLakeError: a file that cannot be written.
+        PruneLakeError: `out` cannot be written.
     """
     with views.connect(lake, run_ids) as connection:
         runs = list(run_queries.all_runs().rows(connection).iter_rows(named=True))
         levels = run_metrics.headline_metrics([run["run_id"] for run in runs]).rows(connection)
         models = list(dict.fromkeys(run["model"] for run in runs))
         sections = [_contents(runs, levels), recommended_section(connection, models)]
-        sections.append(_over_all(run_metrics.pooled_correlations().rows(connection)))
-        sections += _models(connection, runs, levels)
+        sections.append(_pooled_section(run_metrics.pooled_correlations().rows(connection)))
+        sections += _model_sections(connection, runs, levels)
         page = _page(lake, runs, sections)
     temporary = out.with_name(f".{out.name}.{uuid.uuid4().hex}.tmp")
     try:
@@ -107,7 +107,7 @@ order; level 0 is the unpruned model.</p>
 
 
 def _contents(runs: Sequence[Run], levels: pl.DataFrame) -> str:
-    """Each run in a few words."""
+    """Links to all runs, each with its verdict in one line."""
     links = "".join(
         f'<li><a href="#{run["run_id"]}">{escape(model_name(run["model"]))}, '
         f"{escape(run['task'])}</a>: "
@@ -117,8 +117,8 @@ def _contents(runs: Sequence[Run], levels: pl.DataFrame) -> str:
     return f"<nav aria-label='Runs'><ul>{links}</ul></nav>"
 
 
-def _over_all(pooled: pl.DataFrame) -> str:
-    """What goes with accuracy over all runs; empty where there is one."""
+def _pooled_section(pooled: pl.DataFrame) -> str:
+    """The correlations with accuracy over several runs; empty with one run."""
     shown = pooled.filter(pl.col("metric").is_in(CORRELATED_METRICS))
     if shown.is_empty():
         return ""
@@ -126,7 +126,7 @@ def _over_all(pooled: pl.DataFrame) -> str:
         f"{tables.metric_label(row)} ({number(row['pooled_pearson'])} over all points, "
         f"{number(row['repeated_measures'])} within runs)"
         for row in shown.filter("is_simpson").iter_rows(named=True)
-        # Within chance of 0 a sign says nothing.
+        # A sign means nothing if the interval includes 0.
         if row["repeated_measures_low"] > 0 or row["repeated_measures_high"] < 0
     ]
     warning = (
@@ -141,23 +141,25 @@ def _over_all(pooled: pl.DataFrame) -> str:
     )
 
 
-def _models(connection: Connection, runs: Sequence[Run], levels: pl.DataFrame) -> Iterator[str]:
-    """One section for all runs that remove the same layers of the same model in the same order."""
+def _model_sections(
+    connection: Connection, runs: Sequence[Run], levels: pl.DataFrame
+) -> Iterator[str]:
+    """One section for the runs that remove the layers of a model in the same order."""
 
-    def arrangement(run: Run) -> tuple[Any, ...]:
+    def removal_key(run: Run) -> tuple[Any, ...]:
         return run["model"], run["revision"], run["strategy"], run["removal_order"]
 
     compared = set()
-    for _, group in groupby(runs, key=arrangement):
+    for _, group in groupby(runs, key=removal_key):
         members = list(group)
         first = members[0]
         sections = []
         for run in members:
-            pair = run["model"], run["revision"], run["task"]
-            of_run = levels.filter(run_id=run["run_id"])
-            sections.append(run_section(connection, run, of_run, pair not in compared))
-            compared.add(pair)
-        figures = html.figures(_of_model(connection, members))
+            comparison = run["model"], run["revision"], run["task"]
+            run_levels = levels.filter(run_id=run["run_id"])
+            sections.append(run_section(connection, run, run_levels, comparison not in compared))
+            compared.add(comparison)
+        figures = html.figures(_order_figures(connection, members))
         revision = first["revision"].removeprefix("sha256:")[:12] or "not known"
         layer_count = f"{first['layer_count'] or 'unknown number of'} layers"
         yield (
@@ -171,35 +173,35 @@ def _models(connection: Connection, runs: Sequence[Run], levels: pl.DataFrame) -
 
 
 def _costs(connection: Connection, runs: Sequence[Run]) -> str:
-    """What the levels cost, of the run of these with most levels profiled; empty if there is none.
+    """The costs of the levels, for the run with the most profiled levels; empty without a profile.
 
-    Runs of one removal order share their profiles, but for their levels and number formats.
+    Runs with the same removal order differ in their profiles only by level and number format.
     """
-    found = [(run, charts.efficiency(run["run_id"]).rows(connection)) for run in runs]
-    run, costs = max(found, key=lambda pair: pair[1].height)
+    run_costs = [(run, charts.efficiency(run["run_id"]).rows(connection)) for run in runs]
+    run, costs = max(run_costs, key=lambda pair: pair[1].height)
     if costs.is_empty():
         return ""
-    kind, picture = CHARTS["cost"], ""
+    definition, picture = CHARTS["cost"], ""
     with suppress(NothingToShow):
-        chart = kind.chart(costs, Selection(run, 0))
-        picture = html.figures([html.figure(chart, kind.caption)])
-    return f"<h3>What its levels cost</h3>{picture}{tables.cost_table(costs)}"
+        chart = definition.chart(costs, Selection(run, 0))
+        picture = html.figures([html.figure(chart, definition.caption)])
+    return f"<h3>Costs of its levels</h3>{picture}{tables.cost_table(costs)}"
 
 
-def _of_model(connection: Connection, runs: Sequence[Run]) -> Iterator[str]:
-    """What is alike for runs of one removal order: the order, and all tasks side by side."""
+def _order_figures(connection: Connection, runs: Sequence[Run]) -> Iterator[str]:
+    """The figures of all runs with one removal order: the order, and the tasks side by side."""
     first = runs[0]
     layers = charts.layer_importance(first["run_id"]).rows(connection)
     if layers.height:
         chart = importance_chart(layers, max(map(max, (run["levels"] for run in runs))))
-        own = first["strategy"].removeprefix("mlp:").removeprefix("block:")
-        strategy = own.partition(":")[0]
+        without_unit = first["strategy"].removeprefix("mlp:").removeprefix("block:")
+        strategy = without_unit.partition(":")[0]
         measure = IMPORTANCE_DEFINITIONS.get(strategy, f"by the strategy {strategy}")
         modules = removed_modules(first["strategy"])
         caption = f"Importance of {modules}: {measure}; from run {first['run_id']}."
         yield html.figure(chart, caption)
     if len({run["task"] for run in runs}) > 1:
-        kind, subject = CHARTS["correlation_matrix"], Selection(first, 0)
+        definition, selection = CHARTS["correlation_matrix"], Selection(first, 0)
         with suppress(NothingToShow):
-            matrix = kind.chart(kind.query(subject).rows(connection), subject)
-            yield html.figure(matrix, kind.caption)
+            rows = definition.query(selection).rows(connection)
+            yield html.figure(definition.chart(rows, selection), definition.caption)

@@ -1,4 +1,4 @@
-"""Examples in the report: what the unpruned and the pruned model answer, and by which tokens."""
+"""The examples in the report: answers of the unpruned and the pruned model, with their tokens."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -14,13 +14,13 @@ from ..queries import examples
 from . import html
 
 MAX_EXAMPLES = 3
-"""So many examples a run."""
+"""The most examples that the report shows of a run."""
 
 MIN_MARKED_SHARE = 0.05
-"""A token whose score is a smaller share of the largest one of its side is not marked."""
+"""Tokens are marked if their score is at least this share of the largest one of the model."""
 
 MAX_NAMED_TOKENS = 2
-"""So many tokens for and against the prediction are named in words."""
+"""The most tokens that the text names for a prediction, and the most against it."""
 
 FLIP_DESCRIPTIONS = {
     "harmful": "right unpruned, wrong pruned",
@@ -33,23 +33,25 @@ Row = Mapping[str, Any]
 TokenScores = Sequence[tuple[str, float | None]]
 
 
-def examples_section(connection: Connection, subject: Selection, method: str | None) -> str:
-    """The explained examples that show most at the subject's level; empty where there are none.
+def examples_section(connection: Connection, selection: Selection, method: str | None) -> str:
+    """The explained examples that change most at the selected level; empty without any.
 
-    `method` is that of the run's headline.
+    `method` is the method of the run's headline explanation.
     """
-    if method is None or subject.level == 0:
+    if method is None or selection.level == 0:
         return ""
-    listed = examples.notable_examples(subject.run_id, subject.level, MAX_EXAMPLES).rows(connection)
+    listed = examples.notable_examples(selection.run_id, selection.level, MAX_EXAMPLES).rows(
+        connection
+    )
     cards = "".join(
-        _card(connection, subject, row, method)
+        _card(connection, selection, row, method)
         for row in listed.fill_nan(None).filter("is_explained").iter_rows(named=True)
     )
     if not cards:
         return ""
     return (
-        f"<h4>Examples at level {subject.level}, beside the unpruned model</h4>"
-        '<p class="soft note">Marked is what a token adds to the log-likelihood of the option '
+        f"<h4>Examples at level {selection.level}, beside the unpruned model</h4>"
+        '<p class="soft note">Marks show how much a token changes the log-likelihood of the option '
         f"that each model itself predicts (by {escape(method)}, seeds averaged): "
         '<mark class="for" style="--s:.6">for it</mark> with a solid line, '
         '<mark class="against" style="--s:.6">against it</mark> with a dashed one. The deeper the '
@@ -58,13 +60,13 @@ def examples_section(connection: Connection, subject: Selection, method: str | N
     )
 
 
-def _card(connection: Connection, subject: Selection, row: Row, method: str) -> str:
-    run_id, example_id = subject.run_id, row["example_id"]
+def _card(connection: Connection, selection: Selection, row: Row, method: str) -> str:
+    run_id, example_id = selection.run_id, row["example_id"]
     options = examples.example(run_id, example_id).rows(connection)["options"][0].to_list()
-    tokens = examples.token_scores(run_id, example_id, subject.level, method).rows(connection)
+    tokens = examples.token_scores(run_id, example_id, selection.level, method).rows(connection)
     answers = (
         ("Unpruned", "unpruned", row["unpruned_prediction"], row["unpruned_confidence"]),
-        (f"Level {subject.level}", "pruned", row["prediction"], row["confidence"]),
+        (f"Level {selection.level}", "pruned", row["prediction"], row["confidence"]),
     )
     sides = "".join(
         f"<div><p><strong>{name}:</strong> {_answer(options, prediction, row['gold'])}, "
@@ -93,7 +95,7 @@ def _scored(tokens: pl.DataFrame, column: str) -> TokenScores:
 
 
 def _explanation(scored: TokenScores) -> str:
-    """The prompt with its tokens marked, and the strongest of them in words."""
+    """The prompt with marked tokens, and a sentence about the strongest ones."""
     largest = max((abs(score) for _, score in scored if score is not None), default=0.0)
     text = "".join(_marked(token, score, largest) for token, score in scored)
     known = [(token, score) for token, score in scored if score is not None]
@@ -105,7 +107,7 @@ def _marked(token: str, score: float | None, largest: float) -> str:
     if score is None or abs(score) < MIN_MARKED_SHARE * largest or largest == 0:
         return escape(token)
     kind = "for" if score > 0 else "against"
-    # A line break has no colour by itself.
+    # A line break alone would show no colour.
     shown = escape(token).replace("\n", "\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}\n")
     share = f"{abs(score) / largest:.2f}"
     return f'<mark class="{kind}" style="--s:{share}" title="{signed(score)}">{shown}</mark>'

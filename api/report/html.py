@@ -1,4 +1,4 @@
-"""Parts of a page that shows the lake."""
+"""The parts of the report's HTML: figures, tables and notes."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -10,18 +10,18 @@ from xml.etree import ElementTree
 from ..charts import drawing
 
 MAX_GROWTH = 1.2
-"""How far a chart may grow beyond its drawn size; equal for all, so that letters are alike."""
+"""The factor by which a chart may grow; the same for all, so that letters have one size."""
 
 ARIA_ATTRIBUTES = re.compile(r' (?:role|aria-\w+)="[^"]*"')
 COLOUR_ATTRIBUTES = re.compile(r'\b(fill|stroke|stop-color)="([^"]*)"')
 
 
 def figure(chart: drawing.Chart, caption: str) -> str:
-    """A chart with its caption, for light and dark paper; read aloud it is caption and title."""
+    """A chart in both themes with its caption; screen readers read its caption and title."""
     name = f"{caption} {drawing.title(chart)}"
     spec = drawing.vega_lite(chart)
     picture = merge_themes(drawing.svg(spec), drawing.svg(drawing.dark_theme(spec)))
-    # Of a picture that has a name its parts are not read aloud, and their names take room.
+    # Screen readers skip the parts of a named picture, so their names only take space.
     picture = ARIA_ATTRIBUTES.sub("", picture)
     width = float(ElementTree.fromstring(picture).attrib["width"])
     picture = picture.replace(
@@ -37,26 +37,29 @@ def figure(chart: drawing.Chart, caption: str) -> str:
 
 
 def figures(members: Iterable[str]) -> str:
-    """Figures side by side, as many as there is room for."""
+    """Figures side by side, as many as fit."""
     return f'<div class="figures">{"".join(members)}</div>'
 
 
 def merge_themes(light: str, dark: str) -> str:
-    """A drawing in the colours of two alike, of which the reader's colour scheme chooses."""
+    """A drawing with the colours of two themes; the reader's colour scheme chooses one.
+
+    `light` and `dark` are the same drawing and differ in colours alone.
+    """
     pairs = zip(COLOUR_ATTRIBUTES.findall(light), COLOUR_ATTRIBUTES.findall(dark), strict=True)
 
     def either(attribute: re.Match[str]) -> str:
-        (name, of_light), (_, of_dark) = next(pairs)
-        # What refers to a gradient is numbered anew in each drawing.
-        if of_light == of_dark or of_light.startswith("url("):
+        (name, light_colour), (_, dark_colour) = next(pairs)
+        # Each drawing numbers its gradients differently.
+        if light_colour == dark_colour or light_colour.startswith("url("):
             return attribute[0]
-        return f'{name}="light-dark({of_light}, {of_dark})"'
+        return f'{name}="light-dark({light_colour}, {dark_colour})"'
 
     return COLOUR_ATTRIBUTES.sub(either, light)
 
 
 def with_distinct_ids(sections: str) -> str:
-    """Sections whose drawings do not share ids, though each drawing numbers its own from 0."""
+    """Sections with distinct ids, since each drawing numbers its own ids from 0."""
     number_of = count()
     return re.sub(
         r"<svg .*?</svg>",
@@ -68,7 +71,7 @@ def with_distinct_ids(sections: str) -> str:
 
 @dataclass(frozen=True)
 class TableCell:
-    """A cell of a table that is more than a text: a second line, a class, what a pointer shows."""
+    """A cell of a table with a second line, a class and a tooltip."""
 
     text: str
     below: str = ""
@@ -82,13 +85,13 @@ def table(
     rows: Sequence[Sequence[str | TableCell]],
     text_columns: set[int] | None = None,
 ) -> str:
-    """A table whose first column heads its rows."""
+    """A table whose first column holds the headers of its rows."""
     text = {0} | (text_columns or set())
 
     def attributes(column: int, cell: TableCell) -> str:
         kinds = " ".join(filter(None, ("text" if column in text else "", cell.kind)))
-        found = f' class="{kinds}"' if kinds else ""
-        return found + (f' title="{escape(cell.title)}"' if cell.title else "")
+        text_class = f' class="{kinds}"' if kinds else ""
+        return text_class + (f' title="{escape(cell.title)}"' if cell.title else "")
 
     def markup(column: int, cell: str | TableCell) -> str:
         cell = cell if isinstance(cell, TableCell) else TableCell(cell)
@@ -112,15 +115,15 @@ def table(
 
 
 def quoted(text: str) -> str:
-    """A text of the data inside a sentence."""
+    """A text of the data in quotation marks, for a sentence."""
     return f"\N{LEFT DOUBLE QUOTATION MARK}{escape(text)}\N{RIGHT DOUBLE QUOTATION MARK}"
 
 
 def note(text: str) -> str:
-    """A remark that explains what stands beside it."""
+    """A remark that explains a table or a figure."""
     return f'<p class="soft note">{escape(text)}</p>'
 
 
 def details(summary: str, content: str) -> str:
-    """What is shown when the reader opens it."""
+    """Content that appears when the reader opens it."""
     return f"<details><summary>{escape(summary)}</summary>{content}</details>"

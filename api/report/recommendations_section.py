@@ -1,4 +1,4 @@
-"""What to remove, in the report: for who decides, and not for who measures."""
+"""The recommendations in the report, in words for the person who decides."""
 
 from collections.abc import Iterator, Sequence
 from html import escape
@@ -9,7 +9,7 @@ from prunelake.recommend.candidates import Candidate, Check, Level
 from prunelake.recommend.recommendation import Answer, Recommendation, recommend
 from prunelake.recommend.request import RecommendationRequest
 
-from ..findings import recommendation
+from ..findings import recommendation as advice
 from ..findings.wording import label, listed, model_name, number, order_name, ranges
 from . import html
 
@@ -19,12 +19,12 @@ CRITERION_HELP = {
     "comprehensiveness": "confidence lost without the words that its explanation names",
     "sufficiency": "confidence lost with those words alone",
 }
-"""What each criterion counts, in plain words."""
+"""The meaning of each criterion in plain words."""
 
 
 def recommended_section(connection: Connection, models: Sequence[str]) -> str:
-    """The recommendation for each model of the lake; empty where nothing can be said of any."""
-    parts = "".join(filter(None, (_of_model(connection, model) for model in models)))
+    """The recommendation for each model of the lake; empty if no model can get one."""
+    parts = "".join(filter(None, (_model_part(connection, model) for model in models)))
     if not parts:
         return ""
     return (
@@ -38,89 +38,94 @@ def recommended_section(connection: Connection, models: Sequence[str]) -> str:
     )
 
 
-def _of_model(connection: Connection, model: str) -> str | None:
+def _model_part(connection: Connection, model: str) -> str | None:
     try:
-        found = recommend(connection, RecommendationRequest(model=model))
+        recommendation = recommend(connection, RecommendationRequest(model=model))
     except NothingToShow:
         return None
-    name = model_name(found.model)
+    name = model_name(recommendation.model)
     return (
         f"<h3>{escape(name)}</h3>"
-        f'<p class="soft">On {escape(listed(found.tasks))}; margins: '
-        f"{escape(recommendation.margins_text(found))}.</p>"
-        + "".join(f'<p class="finding">{escape(text)}</p>' for text in _answers(found, name))
-        + _evidence(found)
-        + _list("What would change this", recommendation.what_would_change(found))
-        + _list("What could still be wrong", recommendation.caveats(found))
+        f'<p class="soft">On {escape(listed(recommendation.tasks))}; margins: '
+        f"{escape(advice.margins_text(recommendation))}.</p>"
+        + "".join(
+            f'<p class="finding">{escape(text)}</p>' for text in _answers(recommendation, name)
+        )
+        + _evidence(recommendation)
+        + _list("What would change this", advice.what_would_change(recommendation))
+        + _list("What could still be wrong", advice.caveats(recommendation))
     )
 
 
-def _answers(found: Recommendation, name: str) -> Iterator[str]:
-    before, after = recommendation.both_answers(found)
-    yield _answer(found, before, name)
+def _answers(recommendation: Recommendation, name: str) -> Iterator[str]:
+    before, after = advice.both_answers(recommendation)
+    yield _answer(recommendation, before, name)
     if (before.level, before.strategy) == (after.level, after.strategy):
         yield "Recalibrating its confidence would not change that."
     elif after.level is None:
         yield (
             "With recalibrated confidence nothing could be recommended: "
-            + recommendation.rejection_reasons(found, after)
+            + advice.rejection_reasons(recommendation, after)
         )
     else:
         yield (
             f"With recalibrated confidence ({_named(after)}) you can remove "
-            f"{recommendation.removal_text(found, after)}. "
-            f"{recommendation.savings_text(after)}".strip()
+            f"{advice.removal_text(recommendation, after)}. "
+            f"{advice.savings_text(after)}".strip()
         )
 
 
-def _answer(found: Recommendation, answer: Answer, name: str) -> str:
+def _answer(recommendation: Recommendation, answer: Answer, name: str) -> str:
     if answer.level is None:
-        return f"Remove nothing from {name} yet. {_why(found, answer)}"
+        return f"Remove nothing from {name} yet. {_why(recommendation, answer)}"
     text = (
-        f"You can remove {recommendation.removal_text(found, answer)} from {name} "
+        f"You can remove {advice.removal_text(recommendation, answer)} from {name} "
         f"(layer{'s' * (answer.level > 1)} {ranges(answer.removed)}): no harm beyond the margins "
         "was found there, and none that large is likely."
     )
-    return f"{text} {saving}." if (saving := recommendation.savings_text(answer)) else text
+    return f"{text} {saving}." if (saving := advice.savings_text(answer)) else text
 
 
 def _named(answer: Answer) -> str:
     return f"by {(answer.calibrator or '').replace('_', ' ')}"
 
 
-def _why(found: Recommendation, answer: Answer) -> str:
-    """Why nothing is recommended, without the numbers, which a table has."""
-    told = []
-    for one in answer.candidates:
-        text = recommendation.candidate_rejection(found, one)
-        if one.reason == "quality" and (stop := one.first_failed_level) is not None:
-            names = dict.fromkeys(label(check.metric) for check in stop.failures)
-            text = f"level {stop.level} is not shown to be harmless to {listed([*names])}"
-        told.append(f"In the {order_name(one.strategy)}, {text}.")
-    return " ".join(told)
+def _why(recommendation: Recommendation, answer: Answer) -> str:
+    """Why nothing is recommended; a table gives the numbers."""
+    sentences = []
+    for candidate in answer.candidates:
+        text = advice.candidate_rejection(recommendation, candidate)
+        failed = candidate.first_failed_level
+        if candidate.reason == "quality" and failed is not None:
+            names = dict.fromkeys(label(check.metric) for check in failed.failures)
+            text = f"level {failed.level} is not shown to be harmless to {listed([*names])}"
+        sentences.append(f"In the {order_name(candidate.strategy)}, {text}.")
+    return " ".join(sentences)
 
 
-def _evidence(found: Recommendation) -> str:
-    """The checks at the level that is recommended, else at the deepest that was the first to fail.
+def _evidence(recommendation: Recommendation) -> str:
+    """The checks at the recommended level before recalibration.
 
-    Of the model as it is.
+    Without a recommendation, the checks at the deepest of the levels that failed first.
     """
-    answer = found.as_it_is
+    answer = recommendation.as_it_is
     shown: tuple[Candidate, Level] | None = None
     if (chosen := answer.candidate) is not None and answer.level is not None:
         shown = chosen, chosen.level_at(answer.level)
     else:
-        stops = [
-            (one, stop) for one in answer.candidates if (stop := one.first_failed_level) is not None
+        failed_levels = [
+            (candidate, level)
+            for candidate in answer.candidates
+            if (level := candidate.first_failed_level) is not None
         ]
-        shown = max(stops, key=lambda pair: pair[1].level, default=None)
+        shown = max(failed_levels, key=lambda pair: pair[1].level, default=None)
     if shown is None:
         return ""
-    one, at = shown
+    candidate, level = shown
     return html.table(
-        f"Level {at.level} of the {order_name(one.strategy)} beside the unpruned model",
+        f"Level {level.level} of the {order_name(candidate.strategy)} beside the unpruned model",
         ("what is counted", "unpruned", "pruned", "worse by", "at most", "margin", "harmless"),
-        [_row(check) for check in at.checks],
+        [_row(check) for check in level.checks],
         text_columns={6},
     )
 

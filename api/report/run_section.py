@@ -18,18 +18,18 @@ from . import html, tables
 from .examples_section import examples_section
 
 MAIN_CHARTS = ("confidence", "explanations", "verdicts", "reliability")
-"""Always to be seen; the other charts of a run are opened."""
+"""The charts that are always visible; the reader opens the others."""
 
 OMITTED_CHARTS = ("levels", "importance", "correlation_matrix", "cost")
-"""Not shown for each run: `levels` draws panels of the main charts, the others are of a model."""
+"""Charts that run sections omit: `levels` repeats main charts, the others describe a model."""
 
 
 def run_section(
     connection: Connection, run: Mapping[str, Any], levels: pl.DataFrame, is_first: bool
 ) -> str:
-    """What one run shows; `levels` are its rows of `run_metrics.headline_metrics`.
+    """The section of a run; `levels` are its rows of `run_metrics.headline_metrics`.
 
-    `is_first`: it is the first one of its model and task, and shows what compares their strategies.
+    The first section of a model and task (`is_first`) also has the chart that compares strategies.
     """
     run_id = run["run_id"]
     uniform, majority = runs.guessing_accuracy(run_id).rows(connection).row(0)
@@ -46,15 +46,15 @@ def run_section(
     correlations = run_metrics.correlations(run_id).rows(connection)
     correlations = correlations.filter(pl.col("metric").is_in(CORRELATED_METRICS))
     if level_rows.is_published(levels):
-        # That there is no stable scope and no interval is said once, not in each row.
+        # One sentence says that intervals and the stable scope are missing, not every row.
         correlations = correlations.filter(scope="all").with_columns(
             pl.col("note").replace(NO_EXAMPLES_NOTE, None)
         )
     figures = examples = ""
     if level_rows.value_at(levels, "accuracy", 0) is not None:
-        subject = checked_selection(run, levels, None, _most_degraded_metric(levels))
-        figures = _figures(connection, subject, is_first)
-        examples = examples_section(connection, subject, headline["method"] if headline else None)
+        selection = checked_selection(run, levels, None, _most_degraded_metric(levels))
+        figures = _figures(connection, selection, is_first)
+        examples = examples_section(connection, selection, headline["method"] if headline else None)
     return (
         f'<section id="{run_id}"><h3>{escape(run["task"])}</h3>{words}'
         f"{figures}{examples}"
@@ -69,38 +69,38 @@ def _explained_by(headline: Mapping[str, Any] | None) -> str:
             "with <code class='command'>--methods kernel_shap</code> adds them."
         )
     names = {"method": "method", "operator": "operator", "variant": "AOPC variant"}
-    told = [f"{name} {headline[column] or 'not told'}" for column, name in names.items()]
-    return f"Explanations shown: {escape(', '.join(told))}."
+    values = [f"{name} {headline[column] or 'unknown'}" for column, name in names.items()]
+    return f"Explanations shown: {escape(', '.join(values))}."
 
 
-def _figures(connection: Connection, subject: Selection, is_first: bool) -> str:
-    """The main charts side by side, and the others to be opened."""
-    known: dict[str, pl.DataFrame] = {}
-    found: dict[str, str] = {}
-    for kind in CHARTS.values():
-        if kind.name in OMITTED_CHARTS or (kind.name == "pareto" and not is_first):
+def _figures(connection: Connection, selection: Selection, is_first: bool) -> str:
+    """The main charts side by side, and the others in a block that the reader opens."""
+    rows_by_query: dict[str, pl.DataFrame] = {}
+    figures: dict[str, str] = {}
+    for definition in CHARTS.values():
+        if definition.name in OMITTED_CHARTS or (definition.name == "pareto" and not is_first):
             continue
-        query = kind.query(subject)
-        # Several charts ask for the same.
-        if query.sql_with_values not in known:
-            known[query.sql_with_values] = query.rows(connection)
+        query = definition.query(selection)
+        # Several charts have the same query.
+        if query.sql_with_values not in rows_by_query:
+            rows_by_query[query.sql_with_values] = query.rows(connection)
         try:
-            chart = kind.chart(known[query.sql_with_values], subject)
+            chart = definition.chart(rows_by_query[query.sql_with_values], selection)
         except NothingToShow:
             continue
-        found[kind.name] = html.figure(chart, kind.caption)
-    others = [name for name in found if name not in MAIN_CHARTS]
-    text = html.figures(found[name] for name in MAIN_CHARTS if name in found)
+        figures[definition.name] = html.figure(chart, definition.caption)
+    others = [name for name in figures if name not in MAIN_CHARTS]
+    text = html.figures(figures[name] for name in MAIN_CHARTS if name in figures)
     if others:
         text += html.details(
             f"{len(others)} more charts: {', '.join(others)}",
-            html.figures(found[name] for name in others),
+            html.figures(figures[name] for name in others),
         )
     return text
 
 
 def _most_degraded_metric(levels: pl.DataFrame) -> str | None:
-    """The metric that charts of one metric show: one whose degradation is hidden, or visible."""
+    """The metric for charts of one metric: one with hidden degradation, else a visible one."""
     for verdicts in (level_rows.HIDDEN_VERDICTS, level_rows.WORSE_VERDICTS):
         for metric in level_rows.JUDGED_METRICS[1:]:
             if level_rows.levels_with_verdict(levels, metric, verdicts):

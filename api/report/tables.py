@@ -1,4 +1,4 @@
-"""Rows of `queries` -> tables of the report."""
+"""The tables of the report, from rows of `queries`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -33,7 +33,7 @@ ACCURACY_WORDS = {
 
 
 def run_table(runs: Sequence[Row]) -> str:
-    """What was run: one row a run of one model."""
+    """One row for each run of a model."""
     header = ["task", "examples", "levels", "dtype", "device", "forward tokens", "seconds", "run"]
     rows = [
         [
@@ -52,7 +52,7 @@ def run_table(runs: Sequence[Row]) -> str:
 
 
 def verdict_table(levels: pl.DataFrame) -> str:
-    """level x metric: the verdict, with the value and its change; all numbers in a second table."""
+    """level x metric: the verdict, the value and its change; a second table has all numbers."""
     known = levels.drop_nulls("value")
     present = [metric for metric in JUDGED_METRICS if known.filter(metric=metric).height]
     by_key = {(row["level"], row["metric"]): row for row in known.iter_rows(named=True)}
@@ -70,7 +70,7 @@ def verdict_table(levels: pl.DataFrame) -> str:
 
 
 def correlation_table(correlations: pl.DataFrame) -> str:
-    """metric x scope: each kind of correlation with accuracy and its interval."""
+    """metric x scope: each kind of correlation with accuracy, and its interval."""
     kinds = ("pearson", "spearman", "kendall", "partial")
     has_notes = correlations["note"].null_count() < correlations.height
     rows: list[list[str | TableCell]] = [
@@ -93,18 +93,18 @@ def correlation_table(correlations: pl.DataFrame) -> str:
     caption = "Correlation of each metric with accuracy over levels" + (
         ", with 95 % intervals." if has_intervals else "; no interval is known."
     )
-    note = "Given the level: Pearson of what a straight trend over the levels leaves."
+    note = "Given the level: Pearson correlation of the residuals of a linear trend over levels."
     if "stable" in correlations["scope"]:
         note += (
-            " Stable: levels where accuracy is; those where it collapses can make a correlation by "
-            "themselves."
+            " Stable: levels with stable accuracy; levels where it collapses can alone cause a "
+            "correlation."
         )
     table = html.table(caption, header, rows, text_columns={1, 6})
     return table + html.note(f"{note} A dash: not defined.")
 
 
 def pooled_table(pooled: pl.DataFrame) -> str:
-    """One row a metric: its correlation with accuracy within runs, and over all points."""
+    """One row for each metric: its correlation with accuracy within runs, and over all points."""
     rows: list[list[str | TableCell]] = [
         [
             TableCell(
@@ -125,15 +125,14 @@ def pooled_table(pooled: pl.DataFrame) -> str:
     caption = "Correlation of each metric with accuracy over all levels of several runs."
     note = (
         "Within runs: repeated-measures correlation, each run with its own mean, and its 95 % "
-        "interval as if levels were independent. All points: Pearson, blind to which run a point "
-        "is of."
+        "interval as if levels were independent. All points: Pearson, without regard to the runs."
     )
     return html.table(caption, header, rows, text_columns={4}) + html.note(note)
 
 
 def cost_table(costs: pl.DataFrame) -> str:
-    """One row a level: what it takes, and how fast it is beside the unpruned model."""
-    about = costs.row(0, named=True)
+    """One row for each level: its memory, and its speed relative to the unpruned model."""
+    profile = costs.row(0, named=True)
     rows: list[list[str | TableCell]] = [
         [
             str(row["level"]),
@@ -145,11 +144,11 @@ def cost_table(costs: pl.DataFrame) -> str:
             else _of_unpruned(row["peak_bytes"] / 1e6, row["memory_share"]),
             *(
                 TableCell(
-                    f"{row[f'{what}_tokens_per_second']:,.0f}",
-                    f"{number(row[f'{what}_speedup'])} x, "
-                    f"{interval(row[f'{what}_speedup_low'], row[f'{what}_speedup_high'])}",
+                    f"{row[f'{phase}_tokens_per_second']:,.0f}",
+                    f"{number(row[f'{phase}_speedup'])} x, "
+                    f"{interval(row[f'{phase}_speedup_low'], row[f'{phase}_speedup_high'])}",
                 )
-                for what in ("prefill", "decode")
+                for phase in ("prefill", "decode")
             ),
         ]
         for row in costs.iter_rows(named=True)
@@ -157,14 +156,13 @@ def cost_table(costs: pl.DataFrame) -> str:
     header = ["level", "parameters, M", "weights, MB", "KV cache of a token, kB", "peak, MB"]
     header += ["prefill, tokens/s", "decoding, tokens/s"]
     caption = (
-        f"What a level costs on {about['device']}, in {about['dtype']}, measured without what it "
-        "removes."
+        f"The costs of a level on {profile['device']}, in {profile['dtype']}, measured without the "
+        "removed layers."
     )
     note = (
-        f"{about['batch']} x {about['prompt_tokens']} prompt tokens, then {about['new_tokens']} "
-        "new ones. Speed is the median of "
-        f"{about['repeats']} repeats, and how many times that of level 0 in the same repeat, from "
-        "the least to the greatest."
+        f"{profile['batch']} x {profile['prompt_tokens']} prompt tokens, then "
+        f"{profile['new_tokens']} new ones. Speed is the median of {profile['repeats']} repeats; "
+        "beside it, the ratio to level 0 in the same repeat, with the least and the greatest."
     )
     return html.table(caption, header, rows) + html.note(note)
 
@@ -174,9 +172,9 @@ def _of_unpruned(value: float, share: float | None) -> TableCell:
 
 
 def metric_label(row: Row) -> str:
-    """A metric with the method, operator and variant that it is of, where they are told."""
-    told = _explanation_label(row)
-    return label(row["metric"]) + (f" ({', '.join(told)})" if told else "")
+    """A metric with its method, operator and variant, if they are known."""
+    explanation = _explanation_label(row)
+    return label(row["metric"]) + (f" ({', '.join(explanation)})" if explanation else "")
 
 
 def _explanation_label(row: Row) -> list[str]:
@@ -205,23 +203,23 @@ def _verdict_cell(row: Row | None) -> str | TableCell:
 
 
 def _verdict_details(row: Row) -> list[str]:
-    told = [f"change {signed(row['delta'], 3)}"]
+    details = [f"change {signed(row['delta'], 3)}"]
     if row["delta_low"] is not None:
-        told[0] += f", 95 % interval {interval(row['delta_low'], row['delta_high'], 3)}"
-    told.append(f"n = {row['n']}")
+        details[0] += f", 95 % interval {interval(row['delta_low'], row['delta_high'], 3)}"
+    details.append(f"n = {row['n']}")
     if row["p_adjusted"] is not None:
-        told.append(f"adjusted p {_p(row['p_adjusted'])}")
+        details.append(f"adjusted p {_p(row['p_adjusted'])}")
     if row["smallest_detectable"] is not None:
-        told.append(f"a change below {row['smallest_detectable']:.3f} could have been missed")
-    return [*told, *([row["note"]] if row["note"] else [])]
+        details.append(f"a change below {row['smallest_detectable']:.3f} could have been missed")
+    return [*details, *([row["note"]] if row["note"] else [])]
 
 
 def _legend(known: pl.DataFrame) -> str:
-    found = known.filter(pl.col("metric") != "accuracy")["verdict"].unique().to_list()
+    verdicts = known.filter(pl.col("metric") != "accuracy")["verdict"].unique().to_list()
     items = "".join(
-        f'<li><span class="{told.word}">{told.word}</span> {told.meaning}</li>'
-        for verdict, told in VERDICT_LABELS.items()
-        if verdict in found
+        f'<li><span class="{entry.word}">{entry.word}</span> {entry.meaning}</li>'
+        for verdict, entry in VERDICT_LABELS.items()
+        if verdict in verdicts
     )
     return f'<ul class="legend">{items}</ul>' if items else ""
 
@@ -249,8 +247,8 @@ def _numbers(known: pl.DataFrame, present: Sequence[str]) -> str:
         for row in shown.iter_rows(named=True)
     ]
     note = (
-        "p is adjusted for false discoveries over all tests of the runs shown here. A change below "
-        "the one in 'could be missed' is found with a chance of less than 80 %."
+        "p is corrected for many tests over all runs shown here. The test detects a change below "
+        "'could be missed' with a chance of less than 80 %."
     )
     table = html.table("The numbers behind the verdicts.", header, rows, text_columns={1, 9, 10})
     return html.details("n, intervals and adjusted p of each verdict", html.note(note) + table)

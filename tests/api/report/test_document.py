@@ -179,13 +179,13 @@ def test_every_chart_is_shown_once_for_each_run_or_each_model(full: Page) -> Non
 def test_what_levels_cost_is_told_once_for_a_removal_order(tmp_path: Path) -> None:
     for task in ("first", "second"):
         explained_run(tmp_path / "lake", task, {}, task=task)
-    assert "What its levels cost" not in report(tmp_path / "lake", tmp_path / "bare.html").source
+    assert "Costs of its levels" not in report(tmp_path / "lake", tmp_path / "bare.html").source
     decode = {0: [4.0, 5.0], 1: [4.0, 4.0], 2: [2.0, 2.5]}
     profiled(tmp_path / "lake", decode=decode, removal_order=[2, 1])
     page = report(tmp_path / "lake", tmp_path / "report.html")
-    assert page.source.count("<h3>What its levels cost</h3>") == 1
+    assert page.source.count("<h3>Costs of its levels</h3>") == 1
     assert page.source.count(f"<figcaption>{CHARTS['cost'].caption}</figcaption>") == 1
-    rows = rows_of(page, "What a level costs on a CPU, 1 thread, in float32")
+    rows = rows_of(page, "The costs of a level on a CPU, 1 thread, in float32")
     cells = [re.sub("<.*?>", " ", cell).split() for cell in rows[2]]
     assert cells[0] == ["2"]
     assert cells[2][-2:] == ["80", "%"] or cells[2][-1] == "80\N{NO-BREAK SPACE}%"
