@@ -1,4 +1,4 @@
-"""A server in a thread, and a reader before a browser who notes what should not happen."""
+"""A server in a thread, and a browser that records errors and requests to other hosts."""
 
 import os
 import re
@@ -32,7 +32,7 @@ from tests.support.paths import ROOT
 
 ARTEFACTS = Path(os.environ.get("PRUNELAKE_ARTEFACTS") or ROOT / "artefacts")
 
-# Every one of them is a way out of this machine.
+# Without these, Chromium sends requests to other machines.
 CHROMIUM_ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -50,9 +50,9 @@ FAILED_LOAD = re.compile(r"Failed to load resource: the server responded with a 
 
 @contextmanager
 def running_server(lake: Path, token: str | None = None, with_sql: bool = False) -> Iterator[str]:
-    """The address of a server of the lake, which stops afterwards."""
+    """The address of a server of the lake, which runs within the block."""
     app = create_app(lake, ApiSettings(token=None if token is None else SecretStr(token)))
-    # The processes for SQL start with its lifespan.
+    # The lifespan of the app starts the workers for SQL.
     lifespan: Literal["on", "off"] = "on" if with_sql else "off"
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", lifespan=lifespan))
     thread = threading.Thread(target=server.run)
@@ -70,10 +70,10 @@ def running_server(lake: Path, token: str | None = None, with_sql: bool = False)
 
 @dataclass
 class PageReader:
-    """Someone before the page; `requests` are the paths, with parameters, that it asked for.
+    """A reader of the page; `requests` holds the paths, with parameters, that the page requested.
 
-    `expected` are the statuses of refusals that belong to a test. That a chart has nothing to show
-    is always one.
+    `expected` holds the error statuses that a test expects. A chart may always have nothing to
+    show.
     """
 
     context: BrowserContext
@@ -83,7 +83,7 @@ class PageReader:
     requests: list[str] = field(default_factory=list)
     aborted: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
-    refused: list[tuple[int, str]] = field(default_factory=list)
+    failures: list[tuple[int, str]] = field(default_factory=list)
 
     def open(self, search: str = "", until: str = "#tiles .tile") -> None:
         """Open the page and wait until it shows what the selector names."""
@@ -91,34 +91,34 @@ class PageReader:
         expect(self.page.locator(until).first).to_be_visible()
 
     def with_charts(self, *names: str) -> "PageReader":
-        """The same before a page that lists these charts only: drawing all takes longest."""
+        """The same reader of a page that lists only these charts, since drawing takes longest."""
 
         def listed(route: Route) -> None:
             answer = route.fetch()
-            found = [chart for chart in answer.json() if chart["name"] in names]
-            route.fulfill(response=answer, json=found)
+            charts = [chart for chart in answer.json() if chart["name"] in names]
+            route.fulfill(response=answer, json=charts)
 
         self.context.route("**/charts", listed)
         return self
 
     def choose(self, name: str, value: str) -> None:
-        """Choose in a control, and wait until that is shown."""
+        """Choose a value in a control, and wait until the page shows it."""
         self.page.locator(f"#{name}").select_option(value)
         self.settle()
 
     def settle(self) -> None:
-        """Wait until the verdict and its numbers are there."""
+        """Wait until the page shows the verdict and its numbers."""
         expect(self.page.locator("#tiles .tile").first).to_be_visible()
         expect(self.page.locator("#status")).to_contain_text("Shown")
 
     def see_all(self) -> None:
-        """Bring each chart and the examples on the screen, and wait for them."""
+        """Scroll to each chart and to the examples, and wait for them."""
         for card in self.page.locator("[data-chart]").all():
             self.look_at(card)
         self.look_at(self.page.locator("#examples"))
 
     def look_at(self, part: Locator) -> None:
-        """Bring a part of the page on the screen, and wait until it is loaded."""
+        """Scroll to a part of the page, and wait until it is loaded."""
         part.scroll_into_view_if_needed()
         expect(part).not_to_have_attribute("aria-busy", "true")
 
@@ -135,36 +135,42 @@ class PageReader:
         return section
 
     def url_parameters(self) -> dict[str, str]:
-        """What the address says is chosen."""
+        """The parameters in the address of the page."""
         return dict(parse_qsl(urlsplit(self.page.url).query))
 
+    def api_answer(self, path: str, **parameters: Any) -> Any:
+        """The JSON that the API answers, without the page."""
+        answer = httpx.get(self.address + path, params=parameters)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
     def requests_for(self, path: str) -> list[str]:
-        """The requests whose path begins so."""
+        """The requests whose path starts with `path`."""
         return [request for request in self.requests if request.startswith(path)]
 
     def save_screenshot(self, name: str, full_page: bool = True) -> None:
-        """Keep a picture of the page for people to look at."""
+        """Save a picture of the page for people."""
         ARTEFACTS.mkdir(parents=True, exist_ok=True)
         self.page.evaluate("scrollTo(0, 0)")
         self.page.screenshot(path=ARTEFACTS / f"{name}.png", full_page=full_page)
 
     def check(self) -> None:
-        """No fault, no other host, and no refusal but those that belong here."""
+        """Assert that the page had no error, no other host and no unexpected error status."""
         assert self.errors == []
-        for status, url in self.refused:
+        for status, url in self.failures:
             if status not in self.expected:
                 assert (status, error_code(url)) == (404, "nothing_to_show"), (status, url)
 
 
 def error_code(url: str) -> str:
-    """The code of the error that an address answers."""
+    """The error code in the answer of an address."""
     code: str = httpx.get(url).json()["error"]["code"]
     return code
 
 
 @contextmanager
 def page_reader(browser: Browser, address: str, **options: Any) -> Iterator[PageReader]:
-    """A reader in a browser without history, checked at the end."""
+    """A reader in a new browser context, checked at the end."""
     context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}} | options)
     page = context.new_page()
     page.set_default_timeout(15_000)
@@ -174,7 +180,7 @@ def page_reader(browser: Browser, address: str, **options: Any) -> Iterator[Page
         if route.request.url.startswith((f"{reader.address}/", "blob:", "data:")):
             route.continue_()
         else:
-            reader.errors.append(f"asked another host: {route.request.url}")
+            reader.errors.append(f"requested another host: {route.request.url}")
             route.abort()
 
     def requested(request: Request) -> None:
@@ -186,10 +192,10 @@ def page_reader(browser: Browser, address: str, **options: Any) -> Iterator[Page
 
     def answered(response: Response) -> None:
         if response.status >= 400:
-            reader.refused.append((response.status, response.url))
+            reader.failures.append((response.status, response.url))
 
     def said(message: ConsoleMessage) -> None:
-        # Browsers write down each refusal; `refused` has them.
+        # Browsers log each error status; `failures` holds them.
         if message.type in ("error", "warning") and not FAILED_LOAD.match(message.text):
             reader.errors.append(f"console {message.type}: {message.text}")
 

@@ -1,0 +1,156 @@
+"""The choices of model, task, run and level, and the address that holds them."""
+
+from urllib.parse import urlsplit
+
+from playwright.sync_api import Browser, Route, expect
+
+from tests.support.page_lake import BETA, PageLake
+from tests.support.page_reader import PageReader, page_reader
+
+
+def test_another_model_and_task_change_verdict_charts_examples_and_address(
+    reader: PageReader, runs: PageLake
+) -> None:
+    reader.with_charts("confidence").open()
+    before = reader.chart("confidence").locator("img").get_attribute("alt")
+    expect(reader.examples().locator("ol button")).to_have_count(4)
+    reader.choose("model", "beta")
+    expect(reader.page.locator("#subject")).to_have_text(f"{BETA}, questions, cosine order")
+    reader.choose("task", "stories")
+    said = reader.api_answer("/findings", run_id=runs.flipping)
+    expect(reader.page.locator("#outline")).to_have_text(f"{said['outline']}.")
+    after = reader.chart("confidence").locator("img").get_attribute("alt")
+    assert after != before
+    expect(reader.examples().locator("ol button")).to_have_count(3)
+    assert reader.url_parameters() == {
+        "model": "beta",
+        "task": "stories",
+        "strategy": "cosine",
+        "run": runs.flipping,
+    }
+
+
+def test_of_several_runs_that_fit_one_can_be_chosen(chartless: PageReader, runs: PageLake) -> None:
+    chartless.open("?model=alpha&task=questions&strategy=cosine")
+    choices = chartless.page.locator("#run option")
+    values = [option.get_attribute("value") for option in choices.all()]
+    assert values == [runs.explained, runs.older]
+    expect(choices.nth(1)).to_contain_text("2026-01-01 00:00, 4 examples, kernel_shap")
+    chartless.choose("run", runs.older)
+    assert chartless.url_parameters()["run"] == runs.older
+    chartless.choose("strategy", "random")
+    assert chartless.url_parameters()["run"] == runs.random
+    expect(chartless.page.locator("#run")).to_be_hidden()
+
+
+def test_another_level_asks_only_for_what_depends_on_it(reader: PageReader, runs: PageLake) -> None:
+    reader.open(f"?run={runs.explained}&level=1")
+    reader.see_all()
+    reader.requests.clear()
+    reader.choose("level", "2")
+    reader.see_all()
+    takes = {chart["name"] for chart in reader.api_answer("/charts") if "level" in chart["takes"]}
+    again = {urlsplit(request).path.split("/")[2] for request in reader.requests_for("/charts/")}
+    assert {name.partition(".")[0] for name in again} == takes
+    assert reader.requests_for("/models") == []
+    assert len(reader.requests_for("/findings")) == 1
+    assert "level=2" in reader.requests_for(f"/examples/{runs.explained}")[0]
+    assert reader.url_parameters()["level"] == "2"
+
+
+def test_reload_and_a_shared_link_restore_everything(
+    chartless: PageReader, runs: PageLake, browser: Browser
+) -> None:
+    chartless.open()
+    chartless.choose("task", "reviews")
+    chartless.choose("task", "questions")
+    chartless.choose("level", "2")
+    chartless.choose("metric", "nll")
+    chartless.choose("theme", "dark")
+    chartless.examples().locator("[data-example='test:1']").click()
+    expect(chartless.page.locator("#example h3")).to_have_text("Example test:1")
+    chartless.page.locator("#method").select_option("lime")
+    expect(chartless.page.locator("#method")).to_have_value("lime")
+    expected = {
+        "model": "alpha",
+        "task": "questions",
+        "strategy": "cosine",
+        "run": runs.explained,
+        "level": "2",
+        "metric": "nll",
+        "example": "test:1",
+        "method": "lime",
+        "theme": "dark",
+    }
+
+    def shows_all(one: PageReader) -> None:
+        one.settle()
+        assert one.url_parameters() == expected
+        for name in ("model", "task", "strategy", "run", "level", "metric", "theme"):
+            expect(one.page.locator(f"#{name}")).to_have_value(expected[name])
+        expect(one.page.locator("[data-metric=nll]")).to_be_visible()
+        expect(one.examples().locator("h3")).to_have_text("Example test:1")
+        expect(one.page.locator("#method")).to_have_value("lime")
+
+    shows_all(chartless)
+    chartless.page.reload()
+    shows_all(chartless)
+    with page_reader(browser, chartless.address) as another:
+        another.with_charts().open(chartless.page.url.partition("/?")[2].join(("?", "")))
+        shows_all(another)
+
+
+def test_back_and_forward_go_through_what_was_shown(chartless: PageReader, runs: PageLake) -> None:
+    chartless.open()
+    chartless.choose("task", "reviews")
+    chartless.choose("metric", "nll")
+    chartless.page.go_back()
+    expect(chartless.page.locator("#metric")).to_have_value("ece")
+    expect(chartless.page.locator("#task")).to_have_value("reviews")
+    chartless.page.go_back()
+    expect(chartless.page.locator("#task")).to_have_value("questions")
+    said = chartless.api_answer("/findings", run_id=runs.explained)
+    expect(chartless.page.locator("#outline")).to_have_text(f"{said['outline']}.")
+    chartless.page.go_forward()
+    said = chartless.api_answer("/findings", run_id=runs.judged)
+    expect(chartless.page.locator("#outline")).to_have_text(f"{said['outline']}.")
+    assert chartless.url_parameters()["run"] == runs.judged
+
+
+def test_what_a_link_names_in_vain_is_said(chartless: PageReader, runs: PageLake) -> None:
+    chartless.open(f"?run={runs.judged}&level=17&metric=overlap_10")
+    notices = chartless.page.locator("#message .notice").all_text_contents()
+    level = chartless.api_answer("/findings", run_id=runs.judged)["level"]
+    assert notices == [
+        f"This run has no level 17; shown is {level}.",
+        "This run has no metric Overlap 10; shown is ECE.",
+    ]
+    chartless.expected.add(404)
+    chartless.open("?model=gamma", until="#message .problem")
+    expect(chartless.page.locator("#message")).to_contain_text("No run of model 'gamma'")
+    expect(chartless.page.locator("#message li").first).to_contain_text("a table, reviews")
+    expect(chartless.page.locator("#content")).to_be_hidden()
+    # From there the chartless can go on.
+    chartless.choose("model", "beta")
+    assert chartless.url_parameters()["run"] == runs.beta
+    expect(chartless.page.locator("#message")).to_be_empty()
+
+
+def test_older_answers_never_stand_beside_newer_ones(reader: PageReader, runs: PageLake) -> None:
+    reader.with_charts("confidence").open(f"?run={runs.explained}")
+    reader.chart("confidence")
+    held: list[Route] = []
+    reader.context.route(f"**/findings?run_id={runs.beta}", lambda route: held.append(route))
+    reader.page.locator("#model").select_option("beta")
+    expect(reader.page.locator("#verdict")).to_have_attribute("aria-busy", "true")
+    expect(reader.page.locator("#outline")).not_to_be_visible()
+    expect(reader.page.locator("[data-chart=confidence] img")).not_to_be_visible()
+    reader.page.locator("#task").select_option("stories")
+    reader.settle()
+    assert "/findings" in reader.aborted
+    for route in held:
+        route.continue_()
+    said = reader.api_answer("/findings", run_id=runs.flipping)
+    reader.settle()
+    expect(reader.page.locator("#outline")).to_have_text(f"{said['outline']}.")
+    assert reader.url_parameters()["run"] == runs.flipping
