@@ -1,0 +1,75 @@
+"""Workers that end, fail to start, or wait while a snapshot is published."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from api.sandbox.messages import SqlRequest
+from api.sandbox.worker_pool import WorkerPool
+from api.settings import ApiSettings
+from prunelake.analysis.analyse import analyse
+from prunelake.errors import NoSnapshot, ServerBusy
+from prunelake.lake.publish import publish
+from prunelake.schema.row_formats import RowFormat
+from tests.support.api_client import api_client
+from tests.support.lake_rows import small_run, write
+
+
+def test_a_process_that_waits_reads_what_was_published_meanwhile(tmp_path: Path) -> None:
+    def add(name: str) -> None:
+        run_row, rows = small_run(name)
+        write(tmp_path, run_row, **{name: frame.to_dicts() for name, frame in rows.items()})
+        publish(tmp_path, analyse)
+
+    add("first")
+    count = {"query": "select count(*) as runs from runs"}
+    with api_client(tmp_path, sql=True, sql_processes=1, sql_max_seconds=30) as client:
+        before = client.post("/sql", json=count).json()
+        add("second")
+        after = client.post("/sql", json=count).json()
+        assert after["snapshot"] == client.get("/health").json()["snapshot"] != before["snapshot"]
+    assert (before["rows"], after["rows"]) == ([{"runs": 1}], [{"runs": 2}])
+
+
+def request_of(query: str, seconds: float) -> SqlRequest:
+    return SqlRequest(
+        query=query,
+        format=RowFormat.csv,
+        max_rows=1,
+        max_bytes=100,
+        max_seconds=seconds,
+        memory_bytes=500_000_000,
+    )
+
+
+def test_a_process_that_ends_while_it_waits_is_replaced(sql_lake: Path) -> None:
+    async def killed() -> bytes:
+        workers = WorkerPool(sql_lake, ApiSettings(sql_processes=1))
+        async with workers.started():
+            await workers.execute(request_of("select 1", 30))
+            process = await workers._idle.get()
+            process.kill()
+            await process.wait()
+            workers._idle.put_nowait(process)
+            _, body = await workers.execute(request_of("select 2 as x", 30))
+        assert not workers._alive
+        return body
+
+    assert asyncio.run(killed()) == b"x\n2\n"
+
+
+def test_where_no_process_starts_it_is_tried_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def late() -> None:
+        workers = WorkerPool(tmp_path / "late", ApiSettings(sql_processes=1))
+        async with workers.started():
+            with pytest.raises(ServerBusy, match=r"within 0\.2 s none of the 1 processes"):
+                await workers.execute(request_of("select 1", 0.2))
+            (tmp_path / "late").mkdir()
+            with pytest.raises(NoSnapshot):
+                await workers.execute(request_of("select 1", 30))
+
+    asyncio.run(late())
+    assert "could not be started" in caplog.text
