@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -12,6 +13,9 @@ from prunelake.settings import Settings
 from prunelake.spec import DEFAULT_MODEL
 from tests.support.endurance import IS_ENDURANCE
 from tests.support.paths import ROOT
+
+if TYPE_CHECKING:
+    from tests.support.schedule import LongestFirst
 
 # A busy machine is slow, which is no fault of what is tested.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -22,6 +26,14 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 # Nor does it meet a token that this machine has for other clusters of Ray.
 os.environ["RAY_AUTH_MODE"] = "disabled"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> "LongestFirst | None":
+    """Give the longest test files to the processes first, with `--dist loadfile`."""
+    from tests.support.schedule import LongestFirst
+
+    return LongestFirst(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,0 +1,58 @@
+"""The order in which the processes of `make test` take test files.
+
+A process takes one unit of work after the other. The longest units come first, so that all
+processes end at about the same time, and units that wait for servers begin while there is other
+work for the processor.
+"""
+
+from typing import NamedTuple
+
+from xdist.scheduler import LoadFileScheduling
+from xdist.workermanage import WorkerController
+
+
+class Unit(NamedTuple):
+    """Test files that one process takes together: all files whose path begins with `path`."""
+
+    path: str
+    why_together: str = ""
+
+
+LONGEST_FIRST = (
+    Unit("tests/docs/test_operations_guide.py"),
+    Unit("tests/flows/", "they share a Prefect server"),
+    Unit("tests/sweep/test_crash.py"),
+    Unit("tests/docs/test_checkpoints_guide.py"),
+    Unit("tests/api/page/", "they share a browser"),
+    Unit("tests/cli/test_serve.py"),
+    Unit("tests/lake/test_object_store_commands.py"),
+    Unit("tests/lake/test_compact.py"),
+    Unit("tests/evaluation/test_paper_golden.py"),
+    Unit("tests/api/sandbox/test_hostile_sql.py"),
+    Unit("tests/sweep/test_run.py"),
+    Unit("tests/api/report/test_document.py"),
+    Unit("tests/export/test_export.py"),
+    Unit("tests/cli/test_cli.py"),
+    Unit("tests/lake/test_compact_under_load.py"),
+    Unit("tests/lake/test_object_store.py"),
+    Unit("tests/api/http/test_openapi.py"),
+    Unit("tests/export/test_checkpoint.py"),
+    Unit("tests/api/charts/test_catalog.py"),
+    Unit("tests/lake/test_object_store_commits.py"),
+    Unit("tests/analysis/test_recalibration.py"),
+    Unit("tests/lake/test_publish.py"),
+)
+
+
+class LongestFirst(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
+    """Gives each process the longest unit that is left; files in no unit come last, one by one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = str(super()._split_scope(nodeid))
+        return next((unit.path for unit in LONGEST_FIRST if file.startswith(unit.path)), file)
+
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        ranks = {unit.path: rank for rank, unit in enumerate(LONGEST_FIRST)}
+        longest = min(self.workqueue, key=lambda scope: ranks.get(scope, len(ranks)))
+        self.workqueue.move_to_end(longest, last=False)
+        super()._assign_work_unit(node)
