@@ -7,12 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prunelake.analysis.analyse import analyse
 from prunelake.analysis.calibrators import load
 from prunelake.analysis.cross_fitting import CALIBRATOR_NAMES, UNPRUNED_TEMPERATURE
 from prunelake.cli.app import main
 from prunelake.models.sources import resolve_model
-from tests.support.lake_rows import prediction, rows_of, run_row, write_raw
+from tests.support.lake_rows import prediction, rows_of, run_row, write, write_raw
 from tests.support.tiny_models import tiny_model
 from tests.support.tiny_tokenizer import tiny_tokenizer
 
@@ -38,7 +37,7 @@ def add_run(revision: str, name: str, task: str, n: int = 80, is_analysed: bool 
     )
     run_id = str(run["run_id"])
     latent = np.random.default_rng(0).normal(size=(n, 2))
-    write_raw(
+    (write if is_analysed else write_raw)(
         LAKE,
         run,
         predictions=[
@@ -47,8 +46,6 @@ def add_run(revision: str, name: str, task: str, n: int = 80, is_analysed: bool 
             for i, row in enumerate(latent)
         ],
     )
-    if is_analysed:
-        analyse(LAKE, run_id)
     return run_id
 
 

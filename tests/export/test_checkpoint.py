@@ -4,6 +4,7 @@ import copy
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,13 @@ from prunelake.models.placeholders import MLPPlaceholder, placeholder_layers
 from prunelake.models.removal import removed, save_compact, zero_out
 from prunelake.models.sources import resolve_model
 from prunelake.spec import UNIT_NAMES, Unit
-from tests.support.tiny_models import FAMILIES, LAYER_COUNT, VOCABULARY, tiny_model
+from tests.support.tiny_models import (
+    FAMILIES,
+    LAYER_COUNT,
+    VOCABULARY,
+    family_cases,
+    tiny_model,
+)
 from tests.support.tiny_tokenizer import tiny_tokenizer
 
 Layers = tuple[int, ...]
@@ -108,14 +115,20 @@ def round_trip(
 
 
 @pytest.mark.parametrize(
-    ("unit", "choice"),
-    [
-        *(("attention", choice) for choice in CHOICES),
-        *((unit, choice) for unit in ("mlp", "block") for choice in ("block 0", "all")),
-    ],
+    ("family", "kind", "unit", "choice"),
+    family_cases(
+        [(kind, "attention", "block 0") for kind in KINDS],
+        [
+            (kind, *case)
+            for kind in KINDS
+            for case in (
+                ("attention", "later ones"),
+                ("attention", "all"),
+                *product(("mlp", "block"), ("block 0", "all")),
+            )
+        ],
+    ),
 )
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("family", FAMILIES)
 def test_a_saved_model_answers_as_the_pruned_one(
     family: str, choice: str, kind: str, unit: Unit, tmp_path: Path
 ) -> None:
@@ -189,9 +202,12 @@ def test_the_cache_holds_nothing_for_absent_attention(
     torch.testing.assert_close(part, wanted[:, 7:], atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("unit", UNIT_NAMES)
-@pytest.mark.parametrize("tied", [False, True])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("family", "tied", "unit"),
+    family_cases(
+        [(False, "attention")], [(True, "attention"), *product((False, True), ("mlp", "block"))]
+    ),
+)
 def test_a_compact_checkpoint_holds_the_weights_that_stay(
     family: str, tied: bool, unit: Unit, tmp_path: Path
 ) -> None:
@@ -211,8 +227,7 @@ def test_a_compact_checkpoint_holds_the_weights_that_stay(
     assert sum(weight.numel() for weight in stored.values()) == again.num_parameters()
 
 
-@pytest.mark.parametrize("unit", UNIT_NAMES)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("family", "unit"), family_cases([("attention",)], [("mlp",), ("block",)]))
 def test_plain_loading_of_a_compact_checkpoint_fails(
     family: str, unit: Unit, tmp_path: Path
 ) -> None:

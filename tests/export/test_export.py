@@ -22,7 +22,11 @@ from prunelake.sweep.plan import plan_sweep
 from tests.support.example_runs import explained_run
 from tests.support.lake_rows import run_row, write_raw
 from tests.support.profile_rows import profiled
-from tests.support.tiny_models import FAMILIES, LAYER_COUNT, tiny_model
+from tests.support.tiny_models import (
+    LAYER_COUNT,
+    family_cases,
+    tiny_model,
+)
 from tests.support.tiny_tokenizer import tiny_tokenizer
 
 ORDER = [3, 0, 1, 4, 2]
@@ -419,15 +423,21 @@ def test_an_order_of_mlps_is_computed_without_a_run(
 
 
 @pytest.mark.parametrize(
-    ("dtype", "unit"),
-    [
-        *((dtype, "attention") for dtype in ("float32", "bfloat16", "float16")),
-        ("float32", "mlp"),
-        ("bfloat16", "block"),
-    ],
+    ("family", "kind", "dtype", "unit"),
+    family_cases(
+        [(kind, "float32", "attention") for kind in CheckpointKind],
+        [
+            (kind, *case)
+            for kind in CheckpointKind
+            for case in (
+                ("bfloat16", "attention"),
+                ("float16", "attention"),
+                ("float32", "mlp"),
+                ("bfloat16", "block"),
+            )
+        ],
+    ),
 )
-@pytest.mark.parametrize("kind", CheckpointKind)
-@pytest.mark.parametrize("family", FAMILIES)
 def test_checkpoints_of_every_family_pass_the_comparison(
     family: str, kind: CheckpointKind, dtype: Dtype, unit: Unit
 ) -> None:

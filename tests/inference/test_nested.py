@@ -1,6 +1,6 @@
 import random
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -17,7 +17,12 @@ from prunelake.inference.prefix_tree import PrefixTree, ScoringQuery
 from prunelake.models.decoder_map import attention_layers
 from prunelake.models.removal import removed
 from prunelake.spec import UNIT_NAMES, Unit
-from tests.support.tiny_models import FAMILIES, LAYER_COUNT, VOCABULARY, tiny_model
+from tests.support.tiny_models import (
+    LAYER_COUNT,
+    VOCABULARY,
+    family_cases,
+    tiny_model,
+)
 
 ORDER = (3, 0, 4, 1, 2)
 
@@ -66,9 +71,13 @@ def queries(count: int, seed: int = 0) -> list[ScoringQuery]:
     return found
 
 
-@pytest.mark.parametrize("shared_prompt", [True, False])
-@pytest.mark.parametrize("unit", UNIT_NAMES)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("family", "unit", "shared_prompt"),
+    family_cases(
+        [("attention", True)],
+        [*product(("mlp", "block"), (True, False)), ("attention", False)],
+    ),
+)
 def test_one_pass_equals_separate_passes(family: str, unit: Unit, shared_prompt: bool) -> None:
     model = tiny_model(family)
     nested = NestedModel(model, ORDER, 200, shared_prompt, unit)

@@ -15,7 +15,12 @@ from prunelake.strategies.importance import cosine_importance
 from prunelake.strategies.removal_order import RemovalOrder, removal_order
 from prunelake.tasks.encoding import EncodedExample
 from prunelake.tasks.rows import Example
-from tests.support.tiny_models import FAMILIES, LAYER_COUNT, VOCABULARY, tiny_model
+from tests.support.tiny_models import (
+    LAYER_COUNT,
+    VOCABULARY,
+    family_cases,
+    tiny_model,
+)
 
 Damage = Callable[[PreTrainedModel], float]
 
@@ -93,9 +98,10 @@ def searched(label: str, model: PreTrainedModel, depth: int | None = None) -> Re
     return removal_order(model, strategy, WINDOWS, QUESTIONS, depth)
 
 
-@pytest.mark.parametrize("depth", [2, 5])
-@pytest.mark.parametrize("name", ["loss", "divergence"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("family", "name", "depth"),
+    family_cases([("divergence", 2)], [("loss", 2), ("loss", 5), ("divergence", 5)]),
+)
 def test_candidates_in_one_pass_are_worth_what_they_are_alone(
     family: str, name: str, depth: int
 ) -> None:
@@ -120,8 +126,7 @@ def test_other_units_are_searched_the_same_way(name: str, unit: Unit) -> None:
     assert found.importance != searched(name, model, 3).importance
 
 
-@pytest.mark.parametrize("depth", [2, 5])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("family", "depth"), family_cases([(2,)], [(5,)]))
 def test_iterative_measures_again_after_each_removal(family: str, depth: int) -> None:
     model = tiny_model(family)
     unit: Unit = "attention" if depth == 5 else "mlp" if family == "llama" else "block"

@@ -1,6 +1,6 @@
 """Tiny random models of every supported family: five blocks, a vocabulary of 97."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
@@ -20,6 +20,9 @@ from transformers import (
 from transformers.models.auto import AutoModelForCausalLM
 
 from prunelake.spec import Unit
+from tests.support.endurance import IS_ENDURANCE
+
+Case = tuple[Any, ...]
 
 VOCABULARY = 97
 LAYER_COUNT = 5
@@ -55,6 +58,20 @@ FAMILIES: dict[str, Callable[[], PretrainedConfig]] = {
     "olmo2": lambda: Olmo2Config(**GROUPED_QUERY_CONFIG),
     "gpt_neox": lambda: GPTNeoXConfig(**CONFIG, use_parallel_residual=True),
 }
+
+
+REPRESENTATIVES = ("llama", "gemma3", "gpt_neox")
+"""Plain blocks; windows and norms after each part; attention and MLP in parallel."""
+
+SHORT_FAMILIES: Collection[str] = FAMILIES if IS_ENDURANCE else REPRESENTATIVES
+
+
+def family_cases(of_every: Sequence[Case], of_some: Sequence[Case]) -> list[tuple[Any, ...]]:
+    """A family and a case: `of_every` with every family, `of_some` with `SHORT_FAMILIES`."""
+    return [
+        *((family, *case) for family in FAMILIES for case in of_every),
+        *((family, *case) for family in SHORT_FAMILIES for case in of_some),
+    ]
 
 
 def zero_projections(model: PreTrainedModel, layers: Collection[int], unit: Unit) -> None:
