@@ -28,10 +28,10 @@ from prunelake.schema.analysis_tables import ANALYSIS_TABLES
 from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.settings import Settings
 from tests.support.example_runs import explained_run
-from tests.support.lake_rows import FEW_REPLICATES, identity_of, small_run
+from tests.support.lake_rows import identity_of, small_run
 from tests.support.object_store import before_every_request, new_lake, object_names
 
-pytestmark = pytest.mark.usefixtures("object_store")
+pytestmark = pytest.mark.usefixtures("object_store", "few_replicates")
 
 WHEN = {"analyses": ["analysed_at", "files"]}
 
@@ -41,13 +41,6 @@ def fill(place: Location) -> None:
     explained_run(place, "one")
     explained_run(place, "two", strategy="random:1")
     assert commit.write_run(place, *small_run("three"))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def few_replicates() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("prunelake.analysis.analyse.BOOTSTRAP_REPLICATES", FEW_REPLICATES)
-        yield
 
 
 @pytest.fixture(scope="module")

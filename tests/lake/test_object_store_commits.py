@@ -3,8 +3,6 @@
 import signal
 import subprocess
 import sys
-import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -31,13 +29,14 @@ from tests.support.interruptions import Interrupted
 from tests.support.lake_rows import layer, small_analysis, small_run
 from tests.support.object_store import (
     KillBeforeWrite,
+    LeaseClock,
     WriteCounter,
     before_every_request,
     new_lake,
     object_names,
 )
 
-pytestmark = pytest.mark.usefixtures("object_store")
+pytestmark = pytest.mark.usefixtures("object_store", "few_replicates")
 
 REPAIRED = (4, 8)
 """The steps after which the lake is repaired, too: it takes longest."""
@@ -48,15 +47,9 @@ def remote() -> ObjectPath:
     return new_lake()
 
 
-@pytest.fixture(autouse=True)
-def few_replicates(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prunelake.analysis.analyse.BOOTSTRAP_REPLICATES", 50)
-
-
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leases of dead holders are taken over soon."""
-    monkeypatch.setattr(leases, "TIME_TO_LIVE", 0.6)
+def clock(monkeypatch: pytest.MonkeyPatch) -> LeaseClock:
+    return LeaseClock(monkeypatch)
 
 
 def run_of(importance: float) -> tuple[dict[str, Any], dict[str, pl.DataFrame]]:
@@ -115,7 +108,7 @@ def test_a_writer_that_lost_its_lock_harms_no_committed_run() -> None:
             assert importance_in(remote) == expected
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("clock")
 def test_a_writer_may_die_before_any_request() -> None:
     for step in range(1, requests_of_a_commit() + 1):
         remote = new_lake()
@@ -142,7 +135,7 @@ from prunelake.lake import leases, s3
 from prunelake.lake.commit import write_run
 from prunelake.lake.objects import parse_object_path
 from tests.support.lake_rows import small_run
-leases.TIME_TO_LIVE = 0.6
+leases.TIME_TO_LIVE = 1e6  # no renewal is among the requests that are counted
 asked, count = s3.call_once, 0
 def told(bucket, key, operation, *arguments, **named):
     global count
@@ -155,7 +148,7 @@ write_run(parse_object_path(sys.argv[1]), *small_run())
 """
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize("put", [3, 7])  # among the data; the head
 def test_a_killed_writer_leaves_no_half_run(remote: ObjectPath, put: int) -> None:
     command = [sys.executable, "-c", KILLED, str(remote), str(put)]
@@ -196,39 +189,56 @@ def test_an_analysis_that_dies_before_any_request_leaves_the_old_one_or_the_new(
     assert verify_lake(remote) == []
 
 
-@pytest.mark.usefixtures("quick")
-def test_a_living_holder_is_waited_for_and_a_dead_one_is_not(remote: ObjectPath) -> None:
+def test_a_living_holder_is_waited_for(
+    remote: ObjectPath, clock: LeaseClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     order = []
-    is_held = threading.Event()
+    beats = 0
 
-    def hold() -> None:
-        with locked(remote):
-            is_held.set()
-            time.sleep(3 * leases.TIME_TO_LIVE)
-            order.append("holder")
+    def renew_or_release(_: float) -> None:
+        """What the holder, another process, does while this one waits."""
+        nonlocal beats
+        clock.advance(leases.TIME_TO_LIVE / 3)
+        beats += 1
+        if clock.seconds < 3 * leases.TIME_TO_LIVE:
+            (remote / WRITE_LOCK).put(f'{{"holder": "another", "beat": {beats}}}'.encode())
+        elif "released" not in order:
+            (remote / WRITE_LOCK).remove()
+            order.append("released")
 
-    thread = threading.Thread(target=hold)
-    thread.start()
-    assert is_held.wait(60)
+    monkeypatch.setattr(leases, "_sleep", renew_or_release)
+    (remote / WRITE_LOCK).put(b'{"holder": "another", "beat": 0}')
     with (
         pytest.raises(LakeError, match="is being written by another process"),
         locked(remote, wait=False),
     ):
         pass
     with locked(remote, on_wait=lambda: order.append("waiting")):
-        order.append("waiter")
-    thread.join()
-    assert order == ["waiting", "holder", "waiter"]
-
-    (remote / WRITE_LOCK).put(b'{"holder": "somebody dead", "beat": 1}')
-    with locked(remote, wait=False):
-        order.append("after the dead")
-    assert order[-1] == "after the dead"
+        order.append("locked")
+    assert order == ["waiting", "released", "locked"]
     assert object_names(remote) == set()
 
 
-@pytest.mark.usefixtures("quick")
-def test_who_has_lost_a_lease_deletes_nothing_and_says_so(remote: ObjectPath) -> None:
+def test_a_dead_holder_is_not_waited_for(remote: ObjectPath, clock: LeaseClock) -> None:
+    (remote / WRITE_LOCK).put(b'{"holder": "somebody dead", "beat": 1}')
+    with locked(remote, wait=False):
+        assert clock.seconds > leases.TIME_TO_LIVE
+    assert object_names(remote) == set()
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_holder_renews_its_lease(remote: ObjectPath, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "TIME_TO_LIVE", 0.06)
+    seen = set()
+    with locked(remote):
+        while len(seen) < 3:
+            seen.add((remote / WRITE_LOCK).read_bytes())
+    assert object_names(remote) == set()
+
+
+def test_who_has_lost_a_lease_deletes_nothing_and_says_so(
+    remote: ObjectPath, clock: LeaseClock
+) -> None:
     kept = remote / "layers" / "a.parquet"
     kept.put(b"rows")
     other = new_lake() / "b.parquet"
@@ -237,7 +247,7 @@ def test_who_has_lost_a_lease_deletes_nothing_and_says_so(remote: ObjectPath) ->
     def work() -> None:
         with locked(remote):
             (remote / WRITE_LOCK).put(b'{"holder": "who took it over", "beat": 1}')
-            time.sleep(leases.TIME_TO_LIVE)
+            clock.advance(leases.TIME_TO_LIVE)
             with pytest.raises(LakeError, match="was not renewed"):
                 storage.delete(kept)
             storage.delete(other)
@@ -249,13 +259,14 @@ def test_who_has_lost_a_lease_deletes_nothing_and_says_so(remote: ObjectPath) ->
     assert b"who took it over" in (remote / WRITE_LOCK).read_bytes()
 
 
-@pytest.mark.usefixtures("quick")
-def test_a_writer_that_slept_through_a_compaction_commits_nothing(remote: ObjectPath) -> None:
+def test_a_writer_that_slept_through_a_compaction_commits_nothing(
+    remote: ObjectPath, clock: LeaseClock
+) -> None:
     """What it has put is gone by then, as the run of another one was merged."""
 
     def meanwhile() -> None:
         (remote / WRITE_LOCK).put(b'{"holder": "who took it over", "beat": 1}')
-        time.sleep(leases.TIME_TO_LIVE)
+        clock.advance(leases.TIME_TO_LIVE)
         (remote / WRITE_LOCK).remove()
         with pytest.MonkeyPatch.context() as another_process:
             another_process.setattr(leases, "_held_leases", set())
@@ -319,9 +330,8 @@ def test_of_two_watchers_one_starts(remote: ObjectPath) -> None:
             assert not attempt_log.compare_and_swap(remote, old, mine)
         assert attempt_log.read_attempts(remote) == {theirs.key: theirs}
     before = attempt_log.last_heartbeat(remote, second)
-    time.sleep(1.1)  # the store tells whole seconds
-    attempt_log.send_heartbeat(remote, second)
-    assert attempt_log.last_heartbeat(remote, second) > before
+    while attempt_log.last_heartbeat(remote, second) <= before:  # the store tells whole seconds
+        attempt_log.send_heartbeat(remote, second)
     attempt_log.send_heartbeat(remote, third)  # of another one, by now
     assert attempt_log.read_attempts(remote) == {second.key: second}
     assert attempt_log.compare_and_swap(remote, second, None)

@@ -33,8 +33,11 @@ from prunelake.schema.analysis_tables import ANALYSIS_TABLES
 from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.schema.table import FORMAT_VERSION
 from prunelake.spec import SweepSpec
+from tests.support.endurance import repeats
 from tests.support.lake_rows import bound, identity_of, small_analysis, small_run
 from tests.support.local_paths import local_path
+
+pytestmark = pytest.mark.usefixtures("few_replicates")
 
 ALL = (*RUN_TABLES, *ANALYSIS_TABLES)
 
@@ -106,7 +109,7 @@ damages = st.one_of(
 
 
 @given(which=st.integers(0, 1_000), act=damages)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=repeats(6, 60))
 def test_any_damage_is_found_and_moved_aside_and_all_else_stays(which: int, act: Damage) -> None:
     with TemporaryDirectory() as folder:
         lake = shutil.copytree(whole(), Path(folder) / "lake")

@@ -69,7 +69,7 @@ class Lease:
             if on_wait and not is_waiting:
                 is_waiting = True
                 on_wait()
-            time.sleep(TIME_TO_LIVE / RENEWALS_PER_TTL / 5)
+            _sleep(TIME_TO_LIVE / RENEWALS_PER_TTL / 5)
         self._thread.start()
         _held_leases.add(self)
 
@@ -160,3 +160,7 @@ def held_error(lake: object, lock_file: str) -> LakeError:
 
 def _clock_seconds() -> float:
     return time.clock_gettime(_CLOCK)
+
+
+def _sleep(seconds: float) -> None:
+    time.sleep(seconds)
