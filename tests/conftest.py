@@ -81,11 +81,12 @@ def tiny_folder(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture(scope="module")
 def few_replicates() -> Iterator[None]:
-    """Analyses of 20 bootstrap replicates, for tests of anything but intervals."""
+    """Analyses of as few bootstrap replicates as those of `lake_rows.write`."""
     from prunelake.analysis import analyse
+    from tests.support.lake_rows import FEW_REPLICATES
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(analyse, "BOOTSTRAP_REPLICATES", 20)
+        patch.setattr(analyse, "BOOTSTRAP_REPLICATES", FEW_REPLICATES)
         yield
 
 
