@@ -1,4 +1,8 @@
-"""Sweeps on a real Ray cluster of two nodes on this machine."""
+"""Sweeps on a real Ray cluster of two nodes on this machine.
+
+Each worker of the cluster imports torch, which takes seconds. tests/flows/test_ray_shards.py has
+the errors of shards without a cluster.
+"""
 
 import os
 import threading
@@ -73,6 +77,7 @@ def on_ray(cluster: Cluster, folder: Path, **changed: Any) -> Settings:
     ).model_copy(update=changed)
 
 
+@pytest.mark.endurance
 def test_what_a_shard_refuses_is_refused_here_as_it_is(
     cluster: Cluster, spec: SweepSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,6 +90,7 @@ def test_what_a_shard_refuses_is_refused_here_as_it_is(
     assert not read.run_ids(tmp_path / "lake")
 
 
+@pytest.mark.endurance
 def test_a_shard_that_kills_its_workers_is_named(
     cluster: Cluster, spec: SweepSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,16 +1,27 @@
 """Errors before a Ray cluster starts work; tests/flows/test_ray.py has a real cluster."""
 
+import pickle
 import socket
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from ray.exceptions import WorkerCrashedError
 
 from flows import ray_shards as module
 from flows.ray_shards import ray_shards
-from prunelake.errors import InvalidSpec, LakeError, PrefectUnavailable, RayUnavailable
+from prunelake.errors import (
+    InvalidSpec,
+    LakeError,
+    PrefectUnavailable,
+    PruneLakeError,
+    RayUnavailable,
+    UnsupportedModel,
+)
 from prunelake.lake.partial_runs import PartialRun
 from prunelake.settings import Settings
 
@@ -86,3 +97,69 @@ def test_shards_that_went_to_another_lake_are_missed(
     monkeypatch.setattr(module, "SHARED_FOLDER_TIMEOUT_S", 0)
     with pytest.raises(LakeError, match="all machines of the cluster need the same folder"):
         module._wait_until_visible(partial_run, "000000-000004")
+
+
+class FailingRunner:
+    """Stands for `RayTaskRunner` and its futures: each task fails with the given error."""
+
+    error: Exception
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def __class_getitem__(cls, _: object) -> type["FailingRunner"]:
+        return cls
+
+    def __enter__(self) -> "FailingRunner":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def submit(self, *_: object) -> "FailingRunner":
+        return self
+
+    def result(self) -> None:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "expected", "message"),
+    [
+        (WorkerCrashedError(), RayUnavailable, "could not compute shard 000000-000004 .WorkerCr"),
+        (UnsupportedModel("not this one"), UnsupportedModel, "not this one"),
+    ],
+)
+def test_an_error_of_a_shard_names_the_shard_or_stays_as_it_is(
+    partial_run: PartialRun,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    expected: type[Exception],
+    message: str,
+) -> None:
+    node = {"Alive": True, "NodeManagerAddress": "127.0.0.1", "Resources": {"CPU": 1.0}}
+    monkeypatch.setattr(FailingRunner, "error", error, raising=False)
+    monkeypatch.setattr("prefect_ray.RayTaskRunner", FailingRunner)
+    monkeypatch.setattr("ray.nodes", lambda: [node])
+    monkeypatch.setattr(module, "as_completed", iter)
+    shard: Any = SimpleNamespace(task=None, parameters={})
+    with (
+        temporary_settings(SERVER),
+        ray_shards(Settings(task_runner="ray"), partial_run) as run_tasks,
+        pytest.raises(expected, match=message),
+    ):
+        list(run_tasks({"000000-000004": shard}))
+
+
+def all_errors(base: type[PruneLakeError] = PruneLakeError) -> Iterator[type[PruneLakeError]]:
+    for error in base.__subclasses__():
+        yield error
+        yield from all_errors(error)
+
+
+def test_errors_reach_another_process_as_they_are() -> None:
+    errors = [error("text") for error in all_errors()]
+    assert UnsupportedModel in map(type, errors)
+    for error in errors:
+        found = pickle.loads(pickle.dumps(error))
+        assert (type(found), str(found)) == (type(error), str(error))

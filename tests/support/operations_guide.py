@@ -31,7 +31,7 @@ COMMANDS = "".join(re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTA
 SMALL_SWEEP = (
     '"rows": {"first": 3}, "levels": [0, 1], "explain": null, "strategy": {"name": "random"}'
 )
-TIMEOUT_S = 240.0
+TIMEOUT_S = 900.0
 
 T = TypeVar("T")
 
@@ -43,7 +43,7 @@ def wait_for(ask: Callable[[], T | None], what: str) -> T:
         answer = ask()
         if answer:
             return answer
-        time.sleep(0.25)
+        time.sleep(1.0)
     raise TimeoutError(f"waited {TIMEOUT_S:.0f} s for {what}")
 
 
@@ -161,6 +161,12 @@ class GuideRun:
             flows = {flow.id for flow in client.read_flows() if flow.name == name}
             found = client.read_flow_runs(sort=FlowRunSort.EXPECTED_START_TIME_ASC)
         return [run for run in found if run.flow_id in flows and run.auto_scheduled is scheduled]
+
+    def pause_automations(self) -> None:
+        """Let no deployment follow another one from here on."""
+        with get_client(sync_client=True) as client:
+            for automation in client.read_automations():
+                client.pause_automation(automation.id)
 
     def flow_run(self, run_id: UUID) -> FlowRun:
         with get_client(sync_client=True) as client:
