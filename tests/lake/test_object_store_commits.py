@@ -230,7 +230,7 @@ def test_a_dead_holder_is_not_waited_for(remote: ObjectPath, clock: LeaseClock) 
 @pytest.mark.usefixtures("clock")
 def test_a_holder_renews_its_lease(remote: ObjectPath, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leases, "TIME_TO_LIVE", 0.06)
-    seen = set()
+    seen: set[bytes] = set()
     with locked(remote):
         while len(seen) < 3:
             seen.add((remote / WRITE_LOCK).read_bytes())
