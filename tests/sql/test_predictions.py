@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy.special import log_softmax, softmax
 from scipy.stats import entropy, mannwhitneyu
 
+from prunelake.analysis.calibration import BIN_COUNT, equal_width_bins
 from tests.support.endurance import repeats
 from tests.support.lake_rows import example, layer, prediction, rows_of, run_row, write_raw
 
@@ -197,6 +198,17 @@ def test_reliability_has_closed_lower_bounds_and_a_closed_last_bin(tmp_path: Pat
     (calibration,) = rows_of(lake, "from calibration")
     # 1/6 |1 - 0| + 2/6 |.5 - .545| + 1/6 |1 - .6| + 2/6 |.5 - .975|
     assert calibration["ece"] == pytest.approx((1 + 0.09 + 0.4 + 0.95) / 6)
+
+
+def test_reliability_has_the_bins_of_the_analysis(tmp_path: Path) -> None:
+    edges = np.arange(BIN_COUNT + 1) / BIN_COUNT
+    confidences = np.unique(np.concatenate([edges, edges[:-1] + 0.5 / BIN_COUNT]))
+    given_rows = [confident(f"test:{i}", float(c), True) for i, c in enumerate(confidences)]
+    rows = rows_of(lake_of(tmp_path, given_rows), "from reliability order by bin")
+    counts = np.bincount(equal_width_bins(confidences), minlength=BIN_COUNT)
+    assert [row["n"] for row in rows] == counts.tolist()
+    assert [row["bin_low"] for row in rows] == pytest.approx(edges[:-1])
+    assert [row["bin_high"] for row in rows] == pytest.approx(edges[1:])
 
 
 def test_calibration_equals_values_worked_by_hand(tmp_path: Path) -> None:
