@@ -10,9 +10,10 @@ import polars as pl
 import pytest
 from numpy.typing import NDArray
 
+from prunelake.analysis.confidence import option_probabilities
 from prunelake.evaluation.attributions import compute_attributions
 from prunelake.evaluation.deletion_curves import ExplainedPrompt, deletion_curves
-from prunelake.evaluation.predictions import option_probabilities, predict
+from prunelake.evaluation.predictions import predict
 from prunelake.inference.nested import NestedModel
 from prunelake.inference.prefix_tree import ScoringQuery
 from prunelake.models.loading import LoadedModel, load_model

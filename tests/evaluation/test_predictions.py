@@ -2,14 +2,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from scipy.special import softmax
 
 from prunelake.errors import ModelError
-from prunelake.evaluation.predictions import option_probabilities, predict
+from prunelake.evaluation.predictions import predict
 from prunelake.inference.branches import LevelMasks
 from prunelake.inference.nested import NestedModel, Progress
 from prunelake.inference.prefix_tree import ScoringQuery
@@ -75,12 +72,6 @@ def test_confidence_is_the_softmax_of_the_predicted_option() -> None:
     told = [-3.2, -1.1, -40.0]
     frame = predict(Told([told]), "r", [example(" a", " b", " c")], (0,))
     assert frame["confidence"].item() == pytest.approx(softmax(told).max(), abs=1e-15)
-
-
-@settings(deadline=None)
-@given(arrays(np.float64, (3, 4), elements=st.floats(-2000, 0)))
-def test_probabilities_equal_scipys(values: NDArray[np.float64]) -> None:
-    np.testing.assert_allclose(option_probabilities(values), softmax(values, axis=-1), atol=1e-12)
 
 
 def test_rows_are_complete_and_in_the_order_of_levels() -> None:

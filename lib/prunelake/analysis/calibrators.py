@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize, minimize_scalar
-from scipy.special import expit, log_expit, logit, logsumexp, softmax
+from scipy.special import expit, log_expit, logit, logsumexp
 from sklearn.isotonic import IsotonicRegression
 
+from prunelake.analysis.confidence import option_probabilities
 from prunelake.errors import InvalidCalibrator, one_line
 from prunelake.schema.arrays import FloatArray
 
@@ -65,7 +66,7 @@ class Calibrator:
         if self.scales_options:
             highest: FloatArray = self.probabilities(matrix).max(axis=1)
             return highest
-        return self._map_confidence(softmax(matrix, axis=1).max(axis=1))
+        return self._map_confidence(option_probabilities(matrix).max(axis=1))
 
     def probabilities(self, log_likelihoods: ArrayLike) -> FloatArray:
         """The probability of each option: [n, options].
@@ -166,7 +167,7 @@ def fit(
     """
     if kind == "temperature":
         return Calibrator(kind, {"temperature": _fit_temperature(log_likelihoods, gold)})
-    confidence = softmax(log_likelihoods, axis=1).max(axis=1)
+    confidence = option_probabilities(log_likelihoods).max(axis=1)
     clipped = np.clip(confidence, CONFIDENCE_CLIP, 1 - CONFIDENCE_CLIP)
     if kind == "affine":  # Platt (1999), with a slope of at least 0 to keep the order
         slope, intercept = _fit_logistic(logit(clipped)[:, None], correct)

@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax
 
 from prunelake.analysis import calibration, statistics
 from prunelake.analysis.bootstrap import (
@@ -14,6 +13,7 @@ from prunelake.analysis.bootstrap import (
     paired_means,
     undefined_reason,
 )
+from prunelake.analysis.confidence import option_probabilities
 from prunelake.analysis.cross_fitting import (
     CALIBRATOR_NAMES,
     FOLD_COUNT,
@@ -108,7 +108,7 @@ class _RecalibratedMetrics:
         self.fitted = fitted
         self.weights = weights
         self.baseline = scores.levels.index(0)
-        uncalibrated = softmax(options.log_likelihoods, axis=2)
+        uncalibrated = option_probabilities(options.log_likelihoods)
         states = [(scores.confidence, uncalibrated)]
         for fits in fitted.values():
             confidence = np.full(scores.confidence.shape, np.nan)

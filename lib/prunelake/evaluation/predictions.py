@@ -4,12 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
-from scipy.special import softmax
 
+from prunelake.analysis.confidence import option_probabilities
 from prunelake.errors import ModelError
 from prunelake.inference.nested import NestedModel, Progress
 from prunelake.inference.prefix_tree import ScoringQuery
-from prunelake.schema.arrays import FloatArray
 from prunelake.schema.run_tables import PREDICTIONS
 from prunelake.tasks.encoding import EncodedExample
 
@@ -58,9 +57,3 @@ def predict(
                 }
             )
     return PREDICTIONS.frame(rows).sort("level", maintain_order=True)
-
-
-def option_probabilities(log_likelihoods: FloatArray) -> FloatArray:
-    """The softmax of log-likelihoods [..., options]: probabilities of the same shape."""
-    probabilities: FloatArray = softmax(log_likelihoods, axis=-1)
-    return probabilities

@@ -24,8 +24,8 @@ so that the masks can be afforded.
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.special import softmax
 
+from prunelake.analysis.confidence import option_probabilities
 from prunelake.errors import TaskError
 from prunelake.inference.nested import NestedModel
 from prunelake.inference.prefix_tree import ScoringQuery
@@ -107,7 +107,7 @@ def _gold_probability_and_brier(
     """Means over rows [levels] of the right option's probability, and of the Brier score."""
     right, brier = [], []
     for answer, encoded in zip(answers, examples, strict=True):
-        shares = softmax(answer, axis=1)
+        shares = option_probabilities(answer)
         is_right = np.arange(shares.shape[1]) == encoded.example.gold
         right.append(shares[:, encoded.example.gold])
         brier.append(((shares - is_right) ** 2).sum(axis=1))

@@ -7,10 +7,11 @@ from typing import Any
 
 import polars as pl
 
+from prunelake.analysis.confidence import option_probabilities
 from prunelake.evaluation.aopc_bounds import aopc_bounds
 from prunelake.evaluation.attributions import compute_attributions
 from prunelake.evaluation.deletion_curves import ExplainedPrompt, deletion_curves
-from prunelake.evaluation.predictions import option_probabilities, predict
+from prunelake.evaluation.predictions import predict
 from prunelake.inference.nested import NestedModel
 from prunelake.inference.prefix_tree import ScoringQuery
 from prunelake.models.loading import ModelSource
