@@ -70,7 +70,7 @@ def matching_runs(
             and (
                 $model is null
                 or model = $model
-                or regexp_extract(rtrim(model, '/'), '[^/:]+$') = $model
+                or model_name = $model
             )
             and ($task is null or task = $task)
             and ($strategy is null or strategy = $strategy)

@@ -3,6 +3,7 @@ select
     run_id,
     created_at,
     model,
+    regexp_extract(rtrim(model, '/'), '[^/:]+$') as model_name,
     revision,
     architecture,
     strategy,
@@ -26,5 +27,6 @@ select
 from lake.runs;
 
 comment on view runs is
-'run: one complete sweep, comparison or import on one task. run_id is the hash of identity. unit:
-what a level removes from each of its layers: attention, mlp, or block (both).';
+'run: one complete sweep, comparison or import on one task. run_id is the hash of identity.
+model_name: the last part of the reference model. unit: what a level removes from each of its
+layers: attention, mlp, or block (both).';

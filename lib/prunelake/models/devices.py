@@ -63,10 +63,18 @@ def check_device(device: str) -> None:
         raise _unusable(device, error) from error
 
 
+def short_device_name(device: torch.device) -> str:
+    """The name of a GPU, or `cpu`: where a run was computed."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+
+
 def device_name(device: torch.device) -> str:
-    """The name of a device; for a CPU with the number of threads that torch uses."""
+    """The name of a device; for a CPU with the number of threads that torch uses.
+
+    A profile is measured on a device of this name.
+    """
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
+        return short_device_name(device)
     threads = torch.get_num_threads()
     return f"{_cpu_model_name()}, {threads} thread{'s' if threads > 1 else ''}"
 

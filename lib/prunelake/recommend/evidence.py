@@ -18,16 +18,10 @@ def latest_runs(connection: Connection, model: str) -> pl.DataFrame:
         NotFound: no run of the model, or `model` is the last part of several references.
         NothingToShow: only values that were published without examples.
     """
-    runs = BoundQuery(
-        """
-        select *, regexp_extract(rtrim(model, '/'), '[^/:]+$') as name
-        from runs
-        order by created_at desc, run_id
-        """
-    ).rows(connection)
+    runs = BoundQuery("from runs order by created_at desc, run_id").rows(connection)
     runs_of_model = runs.filter(model=model)
     if runs_of_model.is_empty():
-        runs_of_model = runs.filter(name=model)
+        runs_of_model = runs.filter(model_name=model)
     models = sorted(set(runs_of_model["model"]))
     if not models:
         known = sorted(set(runs["model"]))

@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any
 
 import polars as pl
-import torch
 
 from prunelake.analysis.analyse import analyse
 from prunelake.errors import CorruptFile
@@ -18,6 +17,7 @@ from prunelake.inference.nested import NestedModel
 from prunelake.lake import commit
 from prunelake.lake.partial_runs import ORDER_SHARD, ComputeCost, PartialRun
 from prunelake.models import devices
+from prunelake.models.devices import short_device_name
 from prunelake.models.loading import LoadedModel, ModelSource, load_model
 from prunelake.models.sources import pin_source, resolve_pinned
 from prunelake.settings import Settings
@@ -72,7 +72,7 @@ def order_layers(
         f"{list(order.layers)}"
     )
     seconds = time.perf_counter() - started
-    cost = ComputeCost(order.forward_tokens, seconds, _device_name(loaded))
+    cost = ComputeCost(order.forward_tokens, seconds, short_device_name(loaded.model.device))
     partial_run.write_shard(ORDER_SHARD, {"layers": layer_rows(plan.identity.run_id, order)}, cost)
     return cost
 
@@ -100,7 +100,7 @@ def measure_shard(
     model = NestedModel(loaded.model, order.layers, unit=work.unit)
     frames = evaluate_shard(work, encoder, model, _progress_log(str(work.shard), log))
     seconds = time.perf_counter() - started
-    cost = ComputeCost(model.forward_tokens, seconds, _device_name(loaded))
+    cost = ComputeCost(model.forward_tokens, seconds, short_device_name(loaded.model.device))
     partial_run.write_shard(work.shard.name, frames, cost)
     log(f"{work.shard}: {cost.forward_tokens:.0f} forward tokens in {cost.duration_s:.1f} s")
     return cost
@@ -177,8 +177,3 @@ def _progress_log(label: str, log: Log) -> StageProgress:
             log(f"{label}: {stage}, {done} of {total}")
 
     return report
-
-
-def _device_name(loaded: LoadedModel) -> str:
-    device = loaded.model.device
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)

