@@ -23,14 +23,14 @@ NO_NUMBER = "an attribution score is NaN, infinite or missing"
 OTHER_COUNT = "its attribution has another number of tokens than the prompt"
 
 # (level, seed) of a small run.
-PLACES = list(product(range(3), range(2)))
+LEVELS_AND_SEEDS = list(product(range(3), range(2)))
 Scores = dict[tuple[int, int], list[float]]
 
 # Few distinct scores make ties, also of the two zeros.
 score = st.sampled_from([-1.0, -0.5, -0.0, 0.0, 0.25, 1.0]) | st.floats(-1, 1, width=32)
 random_scores = st.integers(1, 30).flatmap(
     lambda n: st.fixed_dictionaries(
-        {place: st.lists(score, min_size=n, max_size=n) for place in PLACES}
+        {place: st.lists(score, min_size=n, max_size=n) for place in LEVELS_AND_SEEDS}
     )
 )
 
@@ -133,20 +133,20 @@ def test_overlap_and_spearman_equal_those_of_sets_and_scipy(examples: list[Score
             agreement_of(places[place], places[other]) | {"token_count": len(places[place])}
         )
         for i, places in enumerate(examples)
-        for place, other in product(PLACES, PLACES)
+        for place, other in product(LEVELS_AND_SEEDS, LEVELS_AND_SEEDS)
         if other <= place
     }
     names = ("overlap_5", "overlap_10", "overlap_20", "spearman", "token_count")
-    found = {
+    by_pair = {
         (r["example_id"], (r["level"], r["seed"]), (r["other_level"], r["other_seed"])): {
             name: r[name] for name in names
         }
         for r in pairs
     }
-    assert len(found) == len(pairs)
-    assert found == expected
+    assert len(by_pair) == len(pairs)
+    assert by_pair == expected
     # Each attribution has one pair with level 0 under its own seed.
-    assert len(paired) == len(examples) * len(PLACES)
+    assert len(paired) == len(examples) * len(LEVELS_AND_SEEDS)
     for row in paired:
         key = (row["example_id"], (row["level"], row["seed"]), (0, row["seed"]))
         assert {name: row[name] for name in names} == expected[key]

@@ -204,14 +204,14 @@ def test_correlations_of_random_metrics_equal_those_of_scipy(
     for row in correlations:
         values = series.get(tuple(row[name] for name in KEY), {})
         x, y = [accuracy[level] for level in values], list(values.values())
-        found = [row[name] for name in KINDS]
+        coefficients = [row[name] for name in KINDS]
         assert row["level_count"] == len(y)
         if len(y) < 3 or len(set(x)) == 1 or len(set(y)) == 1:
-            assert found == [None] * 3
+            assert coefficients == [None] * 3
             assert row["note"] is not None
         else:
             expected = [f(x, y).statistic for f in (pearsonr, spearmanr, kendalltau)]
-            assert found == pytest.approx(expected, abs=1e-9)
+            assert coefficients == pytest.approx(expected, abs=1e-9)
             without_interval = [
                 kind
                 for kind in (*KINDS, "partial")

@@ -21,7 +21,7 @@ NAMES = ("accuracy", "calibration", "comprehensiveness", "sufficiency")
 BAD, UNSURE = (0.05, 0.01), (0.01, 0.02)
 
 
-def found(lake: Path, sql: str = AS_IT_IS) -> dict[tuple[int, str], dict[str, Any]]:
+def criteria_rows(lake: Path, sql: str = AS_IT_IS) -> dict[tuple[int, str], dict[str, Any]]:
     return {(row["level"], row["criterion"]): row for row in rows_of(lake, sql)}
 
 
@@ -46,7 +46,7 @@ def test_a_criterion_is_met_if_the_bound_of_the_loss_is_below_the_margin(
     tmp_path: Path, metric: str, loss: tuple[float, float], is_met: bool
 ) -> None:
     compared_run(tmp_path, "run", {1: {metric: loss}})
-    rows = found(tmp_path)
+    rows = criteria_rows(tmp_path)
     criterion = "calibration" if metric == "ece" else metric
     row = rows.pop((1, criterion))
     assert row["is_met"] is is_met
@@ -59,7 +59,7 @@ def test_a_criterion_is_met_if_the_bound_of_the_loss_is_below_the_margin(
 
 def test_a_criterion_has_the_key_and_values_of_its_metric(tmp_path: Path) -> None:
     run_id = compared_run(tmp_path, "run", {2: {"sufficiency": BAD}})
-    assert found(tmp_path)[2, "sufficiency"] == {
+    assert criteria_rows(tmp_path)[2, "sufficiency"] == {
         "run_id": run_id,
         "model": "tiny",
         "strategy": "cosine",
@@ -90,7 +90,7 @@ def test_a_criterion_has_the_key_and_values_of_its_metric(tmp_path: Path) -> Non
 def test_no_level_after_the_first_failure_is_reached(tmp_path: Path) -> None:
     compared_run(tmp_path, "run", {1: {}, 2: {}, 3: {"ece": BAD}, 4: {}})
     assert reached(tmp_path) == {1, 2}
-    met = {key: row["is_level_met"] for key, row in found(tmp_path).items()}
+    met = {key: row["is_level_met"] for key, row in criteria_rows(tmp_path).items()}
     assert met[4, "accuracy"]
 
 
@@ -98,7 +98,7 @@ def test_levels_without_explanations_are_skipped_and_never_reached(tmp_path: Pat
     absent: dict[str, Loss] = {"comprehensiveness": None, "sufficiency": None}
     compared_run(tmp_path, "run", {1: absent, 2: {}, 3: absent, 4: {}, 5: {"ece": BAD}, 6: absent})
     assert reached(tmp_path) == {2, 4}
-    rows = found(tmp_path)
+    rows = criteria_rows(tmp_path)
     assert rows[3, "comprehensiveness"]["note"] == "not measured"
     assert {level for (level, _), row in rows.items() if row["is_level_tested"]} == {2, 4, 5}
 
@@ -106,14 +106,14 @@ def test_levels_without_explanations_are_skipped_and_never_reached(tmp_path: Pat
 def test_an_unknown_loss_of_an_explained_level_is_a_failure(tmp_path: Path) -> None:
     compared_run(tmp_path, "run", {1: {}, 2: {"accuracy": None}, 3: {}})
     assert reached(tmp_path) == {1}
-    row = found(tmp_path)[2, "accuracy"]
+    row = criteria_rows(tmp_path)[2, "accuracy"]
     assert (row["is_level_tested"], row["note"]) == (True, "no example could be scored")
 
 
 def test_no_level_is_reached_without_explanations(tmp_path: Path) -> None:
     judged_run(tmp_path)
     assert reached(tmp_path) == set()
-    rows = found(tmp_path)
+    rows = criteria_rows(tmp_path)
     assert {key: row["note"] for key, row in rows.items() if row["note"]} == {
         (level, criterion): "not measured"
         for level in (1, 2)
@@ -125,7 +125,7 @@ def test_no_level_is_reached_without_explanations(tmp_path: Path) -> None:
 
 def test_published_values_meet_no_criterion_and_have_a_note(tmp_path: Path) -> None:
     published_run(tmp_path)
-    rows = found(tmp_path)
+    rows = criteria_rows(tmp_path)
     assert {row["is_met"] for row in rows.values()} == {False}
     note = "published without examples: no interval, no test"
     assert {rows[1, name]["note"] for name in NAMES[:3]} == {note}
@@ -135,8 +135,8 @@ def test_published_values_meet_no_criterion_and_have_a_note(tmp_path: Path) -> N
 def test_recalibration_changes_the_criterion_calibration_only(tmp_path: Path) -> None:
     levels = {1: {"ece": BAD}, 2: {"ece": BAD, "sufficiency": BAD}, 3: {}}
     compared_run(tmp_path, "run", levels, recalibrated={1: (-0.1, 0.01), 2: (0.0, 0.01), 3: None})
-    before = found(tmp_path)
-    after = found(tmp_path, "from criteria where calibrator = 'temperature'")
+    before = criteria_rows(tmp_path)
+    after = criteria_rows(tmp_path, "from criteria where calibrator = 'temperature'")
     assert set(after) == set(before)
     for (level, criterion), row in after.items():
         if criterion != "calibration":
@@ -149,7 +149,9 @@ def test_recalibration_changes_the_criterion_calibration_only(tmp_path: Path) ->
     assert after[3, "calibration"]["note"] == "fewer than 20 examples"
     assert {key[0] for key, row in after.items() if row["is_reached"]} == {1}
     assert reached(tmp_path) == set()
-    other = found(tmp_path, "from criteria_at(recalibrated_by := 'beta') where calibrator = 'beta'")
+    other = criteria_rows(
+        tmp_path, "from criteria_at(recalibrated_by := 'beta') where calibrator = 'beta'"
+    )
     assert other[1, "calibration"]["note"] == "not measured"
 
 
@@ -172,7 +174,7 @@ def test_margins_and_the_metric_of_calibration_are_parameters(tmp_path: Path) ->
 
 def test_n_needed_shrinks_the_interval_to_the_margin(tmp_path: Path) -> None:
     compared_run(tmp_path, "run", {1: {"ece": UNSURE, "sufficiency": BAD}}, n=100)
-    rows = found(tmp_path)
+    rows = criteria_rows(tmp_path)
     needed = rows[1, "calibration"]["n_needed"]
     loss, half = UNSURE
     assert loss + half * math.sqrt(100 / needed) <= 0.02 + 1e-12
@@ -230,7 +232,7 @@ def test_loss_bound_equals_that_of_the_one_sided_t_test(
             for name, drop in zip(names, values, strict=True)
         ],
     )
-    row = found(tmp_path)[1, "comprehensiveness"]
+    row = criteria_rows(tmp_path)[1, "comprehensiveness"]
     test = ttest_1samp(change, -margin, alternative="greater")
     assert row["is_met"] is bool(test.pvalue < 0.05) is is_met
     half = change.mean() - test.confidence_interval(0.95).low

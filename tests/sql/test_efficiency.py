@@ -113,8 +113,8 @@ def test_each_device_has_its_own_level_0(tmp_path: Path) -> None:
     write_raw(tmp_path, run_row(**RUN))
     profiled(tmp_path, "cpu", {0: [8.0], 1: [4.0]}, device_name="cpu")
     profiled(tmp_path, "gpu", {0: [4.0], 1: [1.0]}, device_name="gpu")
-    found = rows_of(tmp_path, "select device, decode_speedup from efficiency where level = 1")
-    assert {row["device"]: row["decode_speedup"] for row in found} == {"cpu": 2.0, "gpu": 4.0}
+    rows = rows_of(tmp_path, "select device, decode_speedup from efficiency where level = 1")
+    assert {row["device"]: row["decode_speedup"] for row in rows} == {"cpu": 2.0, "gpu": 4.0}
 
 
 def test_the_profile_with_most_levels_then_the_latest_counts(tmp_path: Path) -> None:
@@ -124,8 +124,8 @@ def test_the_profile_with_most_levels_then_the_latest_counts(tmp_path: Path) -> 
     profiled(tmp_path, "whole", every)
     later = profiled(tmp_path, "later", every, removal_order=[2, 1, 3], created_at=DAY + HOUR)
     profiled(tmp_path, "part", {0: [4.0]}, removal_order=[2, 1], created_at=DAY + 2 * HOUR)
-    found = rows_of(tmp_path, "select distinct profile_id from efficiency")
-    assert found == [{"profile_id": later}]
+    rows = rows_of(tmp_path, "select distinct profile_id from efficiency")
+    assert rows == [{"profile_id": later}]
 
 
 HOUR = timedelta(hours=1)

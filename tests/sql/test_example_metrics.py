@@ -28,9 +28,9 @@ UP, DOWN = [1.0, 2.0, 3.0], [3.0, 2.0, 1.0]
 def values(lake: Path, where: str = "true") -> dict[str, float]:
     """The values of one example at one level, by metric."""
     rows = rows_of(lake, f"select metric, value from example_metrics where {where}")
-    found = {row["metric"]: row["value"] for row in rows}
-    assert len(found) == len(rows)
-    return found
+    result = {row["metric"]: row["value"] for row in rows}
+    assert len(result) == len(rows)
+    return result
 
 
 def curves(level: int, example_id: str, drops: dict[str, float], **columns: Any) -> list[Any]:
@@ -220,8 +220,8 @@ def test_agreement_across_seeds_equals_that_of_all_ordered_pairs(
             ],
         )
         rows = rows_of(Path(folder), "select level, metric, value from example_metrics")
-    found = {(row["level"], row["metric"]): row["value"] for row in rows}
-    assert len(found) == len(rows)
+    result = {(row["level"], row["metric"]): row["value"] for row in rows}
+    assert len(result) == len(rows)
 
     def overlap(one: tuple[int, int], other: tuple[int, int]) -> float:
         tops = [
@@ -245,7 +245,7 @@ def test_agreement_across_seeds_equals_that_of_all_ordered_pairs(
                 ),
             }
             for metric, value in expected.items():
-                assert found[level, metric] == pytest.approx(value, abs=1e-12), (level, metric)
+                assert result[level, metric] == pytest.approx(value, abs=1e-12), (level, metric)
 
 
 def random_run(folder: Path) -> None:
@@ -338,7 +338,7 @@ def test_the_means_over_examples_equal_the_values_of_the_marts(tmp_path: Path) -
     random_run(tmp_path)
     analyse(tmp_path, R)
     key = "level, method, operator, variant, metric"
-    found, expected = (
+    means, expected = (
         {
             tuple(row[name] for name in key.split(", ")): (row["value"], row["n"])
             for row in rows_of(tmp_path, sql)
@@ -349,10 +349,10 @@ def test_the_means_over_examples_equal_the_values_of_the_marts(tmp_path: Path) -
             f"select {key}, mean as value, n from ({MARTS})",
         )
     )
-    assert found.keys() == expected.keys()
-    for cell, (value, n) in found.items():
-        assert value == pytest.approx(expected[cell][0], abs=1e-12), cell
-        assert n == expected[cell][1], cell
+    assert means.keys() == expected.keys()
+    for metric_key, (value, n) in means.items():
+        assert value == pytest.approx(expected[metric_key][0], abs=1e-12), metric_key
+        assert n == expected[metric_key][1], metric_key
 
 
 def test_the_grain_is_unique(tmp_path: Path) -> None:

@@ -33,12 +33,12 @@ def published(lake: Path, *keys: Key) -> str:
 def test_explanations_are_those_of_headlines_and_others_have_no_method(tmp_path: Path) -> None:
     explained_run(tmp_path, drops=DROPS, copies=10)
     keys = query(tmp_path, "select metric, method, operator, variant from headline_keys").rows()
-    found = {metric: key for metric, *key in keys}
-    assert len(found) == len(keys)
-    assert found["accuracy"] == found["ece"] == found["flip_rate"] == [None] * 3
-    assert found["comprehensiveness"] == ["kernel_shap", "delete_text", "eraser"]
-    assert found["sufficiency_advantage"] == ["kernel_shap", "delete_text", "eraser"]
-    assert found["overlap_10"] == ["kernel_shap", None, None]
+    result = {metric: key for metric, *key in keys}
+    assert len(result) == len(keys)
+    assert result["accuracy"] == result["ece"] == result["flip_rate"] == [None] * 3
+    assert result["comprehensiveness"] == ["kernel_shap", "delete_text", "eraser"]
+    assert result["sufficiency_advantage"] == ["kernel_shap", "delete_text", "eraser"]
+    assert result["overlap_10"] == ["kernel_shap", None, None]
 
 
 @pytest.mark.parametrize(

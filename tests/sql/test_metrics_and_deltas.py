@@ -73,9 +73,9 @@ def lake(tmp_path: Path) -> Path:
 
 def values(lake: Path, where: str) -> dict[str, Any]:
     rows = rows_of(lake, f"select metric, value from metrics where {where}")
-    found = {r["metric"]: r["value"] for r in rows}
-    assert len(found) == len(rows)
-    return found
+    result = {r["metric"]: r["value"] for r in rows}
+    assert len(result) == len(rows)
+    return result
 
 
 def test_metrics_of_predictions_equal_values_worked_by_hand(lake: Path) -> None:
@@ -136,18 +136,18 @@ def test_keys_of_metrics_are_unique(lake: Path) -> None:
 
 def test_deltas_compare_with_level_0_and_flag_worse_values(lake: Path) -> None:
     rows = rows_of(lake, "from deltas where level = 1 and (variant is null or variant = 'eraser')")
-    found = {
+    result = {
         r["metric"]: (r["unpruned_value"], r["value"], r["delta"], r["is_worse"], r["n"])
         for r in rows
         if r["method"] != "random"
     }
-    assert found["accuracy"] == (1, 0.5, -0.5, True, 2)
-    assert found["flip_rate"] == (0, 0.5, 0.5, True, 2)
-    assert found["mean_confidence"][3] is None
-    assert found["auroc"] == (None, 0.5, None, None, 2)
-    assert found["comprehensiveness"] == (0.5, 0.25, -0.25, True, 1)
-    assert found["sufficiency"] == (0.5, 0.25, -0.25, False, 1)
-    assert found["overlap_5"] == (1, 1, 0, False, 1)
+    assert result["accuracy"] == (1, 0.5, -0.5, True, 2)
+    assert result["flip_rate"] == (0, 0.5, 0.5, True, 2)
+    assert result["mean_confidence"][3] is None
+    assert result["auroc"] == (None, 0.5, None, None, 2)
+    assert result["comprehensiveness"] == (0.5, 0.25, -0.25, True, 1)
+    assert result["sufficiency"] == (0.5, 0.25, -0.25, False, 1)
+    assert result["overlap_5"] == (1, 1, 0, False, 1)
 
 
 def test_metrics_that_compare_with_level_0_are_not_tested(lake: Path) -> None:

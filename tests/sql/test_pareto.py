@@ -124,8 +124,8 @@ def test_published_values_compete_and_have_no_verdict(tmp_path: Path) -> None:
     assert [r["is_undominated"] for r in rows] == [False, True, True, True, True]
     other = {("comprehensiveness", "lime"): {0: 0.5}, ("comprehensiveness", ""): {0: 0.25}}
     run_id = metric_run(tmp_path, "both", other)
-    found = rows_of(tmp_path, f"select method, value from pareto where run_id = '{run_id}'")
-    assert found == [{"method": "lime", "value": 0.5}]
+    result = rows_of(tmp_path, f"select method, value from pareto where run_id = '{run_id}'")
+    assert result == [{"method": "lime", "value": 0.5}]
 
 
 def test_is_undominated_equals_a_search_over_all_pairs(tmp_path: Path) -> None:

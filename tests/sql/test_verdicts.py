@@ -112,10 +112,10 @@ def test_the_verdict_on_a_metric(
     tmp_path: Path, standing: Row, row: Row, verdict: str, reason: str | None
 ) -> None:
     rows = judged(tmp_path, row, standing)
-    (found,) = (r for r in rows if r["metric"] == "ece")
-    assert (found["verdict"], found["reason"]) == (verdict, reason)
-    assert found["delta"] == row["delta"]
-    assert found["accuracy_delta"] == standing["delta"]
+    (result,) = (r for r in rows if r["metric"] == "ece")
+    assert (result["verdict"], result["reason"]) == (verdict, reason)
+    assert result["delta"] == row["delta"]
+    assert result["accuracy_delta"] == standing["delta"]
 
 
 @pytest.mark.parametrize(
@@ -132,8 +132,8 @@ def test_the_verdict_on_a_metric(
 def test_the_verdict_on_accuracy_itself(
     tmp_path: Path, row: Row, verdict: str, reason: str | None
 ) -> None:
-    (found,) = judged(tmp_path, row)
-    assert (found["verdict"], found["reason"]) == (verdict, reason)
+    (judged_row,) = judged(tmp_path, row)
+    assert (judged_row["verdict"], judged_row["reason"]) == (verdict, reason)
 
 
 def test_higher_is_better_reverses_the_sign(tmp_path: Path) -> None:
@@ -141,9 +141,9 @@ def test_higher_is_better_reverses_the_sign(tmp_path: Path) -> None:
     worse = metric("overlap", -0.05, 0.001, (-0.07, -0.03), **columns)
     better = metric("agreement", 0.05, 0.001, (0.03, 0.07), **columns)
     rows = judged(tmp_path, STABLE, worse, better)
-    found = {r["metric"]: (r["verdict"], r["method"]) for r in rows}
-    assert found["overlap"] == ("hidden degradation", "lime")
-    assert found["agreement"] == ("improved", "lime")
+    result = {r["metric"]: (r["verdict"], r["method"]) for r in rows}
+    assert result["overlap"] == ("hidden degradation", "lime")
+    assert result["agreement"] == ("improved", "lime")
 
 
 def test_only_tested_metrics_with_a_direction_are_judged(tmp_path: Path) -> None:
@@ -167,29 +167,29 @@ def test_published_numbers_have_no_verdict(tmp_path: Path) -> None:
 
 def test_a_change_that_was_not_found_has_the_smallest_detectable_one(tmp_path: Path) -> None:
     rows = judged(tmp_path, STABLE, OPEN, metric("nll"), metric("brier", p=None))
-    found = {r["metric"]: r["smallest_detectable"] for r in rows}
+    result = {r["metric"]: r["smallest_detectable"] for r in rows}
     # For a normal estimate P(|z| > 1.96) is 80 % if its mean is 1.96 + 0.84 standard errors off.
-    assert found["ece"] == pytest.approx((1.959964 + 0.841621) * 0.01)
-    assert found["brier"] == pytest.approx(found["ece"])
-    assert found["nll"] is None
+    assert result["ece"] == pytest.approx((1.959964 + 0.841621) * 0.01)
+    assert result["brier"] == pytest.approx(result["ece"])
+    assert result["nll"] is None
 
 
 def test_margins_and_the_false_discovery_rate_are_parameters(tmp_path: Path) -> None:
     rows = [STABLE, metric(p=0.04), metric("nll", 0.001, 0.8, (-0.015, 0.015))]
 
-    def found(arguments: str) -> dict[str, str]:
+    def verdicts_with(arguments: str) -> dict[str, str]:
         answer = rows_of(tmp_path, f"from verdicts_at({arguments})")
         return {r["metric"]: r["verdict"] for r in answer}
 
     judged(tmp_path, *rows)
     expected = {"accuracy": "equivalent", "ece": "inconclusive", "nll": "equivalent"}
-    assert found("") == expected  # p_adjusted is 0.12
-    assert found("false_discovery_rate := 0.2") == expected | {"ece": "hidden degradation"}
-    assert found("metric_margin := 0.015") == expected | {
+    assert verdicts_with("") == expected  # p_adjusted is 0.12
+    assert verdicts_with("false_discovery_rate := 0.2") == expected | {"ece": "hidden degradation"}
+    assert verdicts_with("metric_margin := 0.015") == expected | {
         "nll": "inconclusive"
     }  # the interval must lie inside the margin
-    assert found("metric_margin := 0.0151") == expected
-    narrow = found("accuracy_margin := 0.01, false_discovery_rate := 0.2")
+    assert verdicts_with("metric_margin := 0.0151") == expected
+    narrow = verdicts_with("accuracy_margin := 0.01, false_discovery_rate := 0.2")
     assert narrow == expected | {"accuracy": "inconclusive", "ece": "inconclusive"}
     (row,) = rows_of(tmp_path, "from verdicts_at(accuracy_margin := 0.01) where metric = 'ece'")
     assert not row["is_accuracy_stable"]
@@ -224,12 +224,12 @@ def test_p_is_adjusted_over_the_requested_runs(tmp_path: Path) -> None:
 def test_p_adjusted_equals_that_of_statsmodels(p_values: list[float | None]) -> None:
     rows = [metric(f"ece_{i}", p=p) for i, p in enumerate(p_values)]
     with tempfile.TemporaryDirectory() as folder:
-        found = {r["metric"]: r["p_adjusted"] for r in judged(Path(folder), *rows)}
+        result = {r["metric"]: r["p_adjusted"] for r in judged(Path(folder), *rows)}
     known = [p for p in p_values if p is not None]
     adjusted = iter(multipletests(known, method="fdr_bh")[1] if known else [])
     for i, p in enumerate(p_values):
         expected = None if p is None else pytest.approx(next(adjusted), abs=1e-12)
-        assert found[f"ece_{i}"] == expected
+        assert result[f"ece_{i}"] == expected
 
 
 def test_the_words_of_the_view_are_the_verdicts_of_the_schema() -> None:
