@@ -1,0 +1,86 @@
+"""Lakes to be compacted, and everything that a compaction must not change."""
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from polars.testing import assert_frame_equal
+
+from prunelake.lake import views
+from prunelake.lake.commit import write_analysis, write_run
+from prunelake.lake.compact import compact
+from prunelake.lake.read import read_table
+from prunelake.lake.verify import verify_lake
+from prunelake.schema.analysis_tables import ANALYSIS_TABLES, ANALYSIS_VERSION
+from prunelake.schema.run_tables import RUN_TABLES
+from prunelake.schema.tables import ALL_TABLES
+from tests.support.example_runs import explained_run
+from tests.support.lake_rows import bound, small_analysis, small_run
+
+COMPACTED_TABLES = (*RUN_TABLES, *ANALYSIS_TABLES)
+
+DROPS = {(method, op): 0.5 for op in ("replace", "delete_text") for method in ("random", "lime")}
+
+
+def add_run(lake: Path, name: str, analysed: bool = True, **analysis: Any) -> str:
+    """Write a small run, with a row of bounds if its name begins with `bounded`; its run_id."""
+    run, frames = small_run(name)
+    run_id = str(run["run_id"])
+    if name.startswith("bounded"):
+        frames["bounds"] = RUN_TABLES["bounds"].frame([bound(run_id, 0, "test:0")])
+    assert write_run(lake, run, frames)
+    if analysed:
+        write_analysis(lake, *small_analysis(run_id, **analysis))
+    return run_id
+
+
+def varied_lake(lake: Path) -> Path:
+    """A lake of runs with and without explanations, bounds, and analyses of this version."""
+    explained_run(lake, "explained", DROPS)
+    explained_run(lake, "another", DROPS, model="other", task="another")
+    add_run(lake, "plain")
+    add_run(lake, "bounded")
+    add_run(lake, "later", analysed=False)
+    add_run(lake, "older", analysis_version=ANALYSIS_VERSION - 1)
+    return lake
+
+
+def half_compacted(lake: Path) -> Path:
+    """A lake with a segment, a run after it, and a newer analysis of a run in the segment."""
+    add_run(lake, "bounded")
+    run_id = add_run(lake, "again")
+    compact(lake)
+    write_analysis(lake, *small_analysis(run_id, replicates=99))
+    add_run(lake, "bounded later")
+    return lake
+
+
+def table_rows(lake: Path) -> dict[str, pl.DataFrame]:
+    """The rows of every table; all views depend on these only."""
+    return {name: read_table(lake, name).sort(ALL_TABLES[name].key) for name in COMPACTED_TABLES}
+
+
+def view_rows(lake: Path) -> dict[str, pl.DataFrame]:
+    """The rows of every view and of every relation below the views."""
+    with views.connect(lake) as connection:
+        relations = [f"lake.{name}" for name in COMPACTED_TABLES]
+        names = [*views.describe_views(connection)["view"], *relations]
+        return {name: views.select(connection, f"from {name} order by all") for name in names}
+
+
+def assert_same_rows(actual: dict[str, pl.DataFrame], expected: dict[str, pl.DataFrame]) -> None:
+    assert actual.keys() == expected.keys()
+    for name, frame in actual.items():
+        # A sum over several runs is added in any order: the last bit of a view may differ.
+        is_exact = name in COMPACTED_TABLES or name.startswith("lake.")
+        assert_frame_equal(
+            frame, expected[name], check_exact=is_exact, rel_tol=1e-12, abs_tol=1e-12
+        )
+
+
+def table_files(lake: Path) -> list[Path]:
+    return sorted(path for name in COMPACTED_TABLES for path in (lake / name).glob("*"))
+
+
+def problems_beside_missing_analyses(lake: Path) -> list[str]:
+    return [f.problem for f in verify_lake(lake) if f.problem != "missing, or of another version"]
