@@ -9,10 +9,8 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from prunelake.analysis.analyse import analyse
-from prunelake.lake import commit as store_commit
+from prunelake.lake import commit, read, views
 from prunelake.lake import compact as module
-from prunelake.lake import read as store_read
-from prunelake.lake import views
 from prunelake.lake.compact import compact
 from prunelake.lake.paths import is_segment
 from prunelake.lake.publish import publish
@@ -44,13 +42,13 @@ def lake(varied: Path, tmp_path: Path) -> Path:
 
 
 def test_no_answer_changes(lake: Path) -> None:
-    before, ids = view_rows(lake), store_read.run_ids(lake)
-    analysed, count = store_read.analysed_run_ids(lake), len(table_files(lake))
+    before, ids = view_rows(lake), read.run_ids(lake)
+    analysed, count = read.analysed_run_ids(lake), len(table_files(lake))
     assert compact(lake) == (count, len(table_files(lake)))
     assert_same_rows(view_rows(lake), before)
-    assert store_read.run_ids(lake) == ids
-    assert all(store_read.has_run(lake, run_id) for run_id in ids)
-    assert store_read.analysed_run_ids(lake) == analysed
+    assert read.run_ids(lake) == ids
+    assert all(read.has_run(lake, run_id) for run_id in ids)
+    assert read.analysed_run_ids(lake) == analysed
     assert problems_beside_missing_analyses(lake) == []
     segments = {path.parent.name: path for path in table_files(lake) if is_segment(path)}
     # Beside the segments only an analysis of another version stays, until it is replaced.
@@ -94,7 +92,7 @@ def test_chosen_runs_are_read_from_a_segment(lake: Path) -> None:
         before = views.select(connection, "from metrics order by all")
     compact(lake)
     for name in ("runs", "predictions", "metrics"):
-        assert set(store_read.read_table(lake, name, [run_id])["run_id"]) == {run_id}
+        assert set(read.read_table(lake, name, [run_id])["run_id"]) == {run_id}
     with views.connect(lake, [run_id]) as connection:
         assert views.select(connection, "from runs").height == 1
         assert_frame_equal(views.select(connection, "from metrics order by all"), before)
@@ -109,15 +107,15 @@ def test_compacting_again_changes_nothing(lake: Path) -> None:
 
 def test_a_run_keeps_the_order_of_its_rows(lake: Path) -> None:
     run_id = identity_of("explained")[1]
-    before = store_read.read_table(lake, "deletions", [run_id])
+    before = read.read_table(lake, "deletions", [run_id])
     assert not before.equals(before.sort(RUN_TABLES["deletions"].key))
     compact(lake)
-    assert_frame_equal(store_read.read_table(lake, "deletions", [run_id]), before)
+    assert_frame_equal(read.read_table(lake, "deletions", [run_id]), before)
 
 
 def test_a_run_in_a_segment_is_not_written_again(lake: Path) -> None:
     compact(lake)
-    assert not store_commit.write_run(lake, *small_run("plain"))
+    assert not commit.write_run(lake, *small_run("plain"))
     assert not any(
         (lake / name / f"{identity_of('plain')[1]}.parquet").exists() for name in COMPACTED_TABLES
     )
@@ -127,11 +125,11 @@ def test_an_analysis_beats_that_of_a_segment_and_joins_the_next(lake: Path) -> N
     compact(lake)
     plain, older = (identity_of(name)[1] for name in ("plain", "older"))
     for run_id in (plain, older):
-        store_commit.write_analysis(lake, *small_analysis(run_id, replicates=99))
+        commit.write_analysis(lake, *small_analysis(run_id, replicates=99))
     before = view_rows(lake)
     replicates = dict(before["lake.analyses"].select("run_id", "replicates").iter_rows())
     assert replicates[plain] == replicates[older] == 99
-    assert replicates.keys() == store_read.analysed_run_ids(lake)
+    assert replicates.keys() == read.analysed_run_ids(lake)
     compact(lake)
     assert_same_rows(view_rows(lake), before)
     assert all(is_segment(path) for path in table_files(lake))
@@ -143,12 +141,12 @@ def test_analyses_of_an_earlier_version_are_dropped(
 ) -> None:
     compact(lake)
     monkeypatch.setattr("prunelake.lake.manifests.ANALYSIS_VERSION", ANALYSIS_VERSION + 1)
-    assert store_read.unanalysed_run_ids(lake) == store_read.run_ids(lake)
+    assert read.unanalysed_run_ids(lake) == read.run_ids(lake)
     run_id = identity_of("plain")[1]
     newer = small_analysis(run_id, analysis_version=ANALYSIS_VERSION + 1)
-    store_commit.write_analysis(lake, *newer)
+    commit.write_analysis(lake, *newer)
     compact(lake)
-    assert store_read.analysed_run_ids(lake) == {run_id}
+    assert read.analysed_run_ids(lake) == {run_id}
     (manifest,) = (path for path in (lake / "analyses").iterdir() if is_segment(path))
     assert pl.read_parquet(manifest)["run_id"].to_list() == [run_id]
 
@@ -170,7 +168,7 @@ def test_the_number_of_files_follows_the_rows_and_not_the_runs(
     assert sorted(pl.read_parquet(p).height for p in (tmp_path / "runs").iterdir()) == [2, 4, 4]
     # Analyses are one row each here: more of them fit.
     assert len(list((tmp_path / "metrics").iterdir())) == 2
-    assert len(store_read.run_ids(tmp_path)) == 10
+    assert len(read.run_ids(tmp_path)) == 10
     assert verify_lake(tmp_path) == []
 
 
@@ -185,7 +183,7 @@ def test_a_closed_segment_is_left_alone(tmp_path: Path, monkeypatch: pytest.Monk
     assert (
         before.items() <= {path: path.stat().st_mtime_ns for path in table_files(tmp_path)}.items()
     )
-    assert len(store_read.run_ids(tmp_path)) == 5
+    assert len(read.run_ids(tmp_path)) == 5
 
 
 @pytest.fixture(scope="module")

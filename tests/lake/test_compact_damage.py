@@ -9,9 +9,7 @@ import polars as pl
 import pytest
 
 from prunelake.errors import CorruptFile, LakeError, WrongFormat
-from prunelake.lake import commit as store_commit
-from prunelake.lake import parquet, views
-from prunelake.lake import read as store_read
+from prunelake.lake import commit, parquet, read, views
 from prunelake.lake.compact import compact
 from prunelake.lake.manifests import FILES_KEY
 from prunelake.lake.verify import verify_lake
@@ -84,7 +82,7 @@ def test_the_doctor_finds_runs_and_rows_that_a_segment_lost(tmp_path: Path) -> N
     compact(tmp_path)
     (path,) = (tmp_path / "predictions").iterdir()
     pl.read_parquet(path).head(3).write_parquet(path)
-    lost = store_read.run_ids(tmp_path)[1]
+    lost = read.run_ids(tmp_path)[1]
     assert f"1 rows of run {lost} instead of the 2 written" in {
         f.problem for f in verify_lake(tmp_path)
     }
@@ -132,6 +130,6 @@ def test_no_lake_and_another_format_are_refused(tmp_path: Path) -> None:
     compact(tmp_path)
     (path,) = (tmp_path / "runs").iterdir()
     set_format_version(path, 1)
-    for reads in (compact, store_commit.check_writable, views.connect):
+    for reads in (compact, commit.check_writable, views.connect):
         with pytest.raises(WrongFormat, match="format 1"):
             reads(tmp_path)

@@ -15,10 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from prunelake.lake import commit as store_commit
+from prunelake.lake import commit, read, views
 from prunelake.lake import compact as module
-from prunelake.lake import read as store_read
-from prunelake.lake import views
 from prunelake.lake.compact import compact
 from prunelake.lake.damage import find_damage
 from prunelake.lake.paths import is_segment
@@ -126,7 +124,7 @@ def test_readers_see_the_latest_runs_and_analyses_after_any_history(steps: list[
                 latest[add_run(lake, f"run {count}", replicates=count)] = count
             elif step[0] == "analyse":
                 run_id = list(latest)[step[1] % len(latest)]
-                store_commit.write_analysis(lake, *small_analysis(run_id, replicates=count))
+                commit.write_analysis(lake, *small_analysis(run_id, replicates=count))
                 latest[run_id] = count
             else:
 
@@ -136,10 +134,10 @@ def test_readers_see_the_latest_runs_and_analyses_after_any_history(steps: list[
 
                 with before_every_file_change(stop), suppress(Interrupted):
                     compact(lake)
-            assert store_read.run_ids(lake) == sorted(latest)
-            found = store_read.read_table(lake, "analyses").select("run_id", "replicates")
+            assert read.run_ids(lake) == sorted(latest)
+            found = read.read_table(lake, "analyses").select("run_id", "replicates")
             assert sorted(found.iter_rows()) == sorted(latest.items())
-            assert store_read.read_table(lake, "predictions").height == 2 * len(latest)
+            assert read.read_table(lake, "predictions").height == 2 * len(latest)
         assert verify_lake(lake) == []
         assert all(is_segment(path) for path in table_files(lake))
 
@@ -172,7 +170,7 @@ compact(Path(sys.argv[1]))
 def test_a_killed_compaction_changes_no_answer(lake: Path, step: int) -> None:
     compact(lake)
     add_run(lake, "another one")
-    store_commit.write_analysis(lake, *small_analysis(identity_of("plain")[1], replicates=99))
+    commit.write_analysis(lake, *small_analysis(identity_of("plain")[1], replicates=99))
     explained_run(lake, "one more", DROPS, task="third")
     before = table_rows(lake)
     killed = subprocess.run(
@@ -194,7 +192,7 @@ def test_a_reader_reads_again_after_a_compaction(
     for name in ("one", "two"):
         add_run(tmp_path, name)
     expected = table_rows(tmp_path)["predictions"]
-    listed = store_read.complete_manifests
+    listed = read.complete_manifests
 
     def listed_before(*arguments: Any) -> Any:
         found = listed(*arguments)
@@ -202,11 +200,11 @@ def test_a_reader_reads_again_after_a_compaction(
         return found
 
     monkeypatch.setattr(views, "complete_manifests", listed_before)
-    monkeypatch.setattr(store_read, "complete_manifests", listed_before)
+    monkeypatch.setattr(read, "complete_manifests", listed_before)
     found = views.query(tmp_path, "select * from lake.predictions")
     assert_frame_equal(found.sort(RUN_TABLES["predictions"].key), expected)
     add_run(tmp_path, "three")
-    assert store_read.read_table(tmp_path, "predictions").height == expected.height + 2
+    assert read.read_table(tmp_path, "predictions").height == expected.height + 2
 
 
 def test_a_reader_reads_again_when_a_file_is_being_replaced(
@@ -216,7 +214,7 @@ def test_a_reader_reads_again_when_a_file_is_being_replaced(
     expected = table_rows(tmp_path)["predictions"]
     (path,) = (tmp_path / "predictions").iterdir()
     content = path.read_bytes()
-    listed = store_read.complete_manifests
+    listed = read.complete_manifests
     met: list[Path] = []
 
     def taken_after_listing(*arguments: Any) -> Any:

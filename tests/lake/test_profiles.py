@@ -1,4 +1,4 @@
-"""Profiles in a lake: whole or not there, replaced, checked, moved aside, here and in a store."""
+"""Profiles in a folder and in a store: written completely or not at all, replaced, and checked."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -9,8 +9,7 @@ from polars.testing import assert_frame_equal
 
 from prunelake.analysis.analyse import analyse
 from prunelake.errors import CorruptFile, LakeError
-from prunelake.lake import commit as store_commit
-from prunelake.lake import read as store_read
+from prunelake.lake import commit, read
 from prunelake.lake.compact import compact
 from prunelake.lake.manifests import manifests
 from prunelake.lake.repair import quarantine, repair
@@ -32,7 +31,8 @@ def lake(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
     return new_lake()
 
 
-def names(lake: Location) -> list[str]:
+def stored_ids(lake: Location) -> list[str]:
+    """The profile of every file of a profile, sorted."""
     return sorted(
         path.name.split(".")[0] for table in PROFILE_TABLES for path in (lake / table).glob("*")
     )
@@ -40,21 +40,21 @@ def names(lake: Location) -> list[str]:
 
 def test_a_written_profile_reads_back_equal(lake: Location) -> None:
     row, frames = small_profile()
-    store_commit.write_profile(lake, row, frames)
-    assert store_read.profile_ids(lake) == [row["profile_id"]]
-    assert_frame_equal(store_read.read_table(lake, "efficiency"), frames["efficiency"])
-    (found,) = store_read.read_table(lake, "profiles").to_dicts()
+    commit.write_profile(lake, row, frames)
+    assert read.profile_ids(lake) == [row["profile_id"]]
+    assert_frame_equal(read.read_table(lake, "efficiency"), frames["efficiency"])
+    (found,) = read.read_table(lake, "profiles").to_dicts()
     assert {**row, "files": found["files"]} == found
     assert [(entry["table"], entry["rows"]) for entry in found["files"]] == [("efficiency", 2)]
     assert verify_lake(lake) == []
 
 
-def test_one_that_is_measured_again_takes_the_place_of_the_earlier_one(lake: Location) -> None:
+def test_a_profile_replaces_an_older_one_of_the_same_subject(lake: Location) -> None:
     first, again = profiled(lake, "first"), profiled(lake, "again", {0: [1.0]})
     assert first != again
-    assert store_read.profile_ids(lake) == [again]
-    assert names(lake) == [again, again]
-    assert store_read.read_table(lake, "efficiency")["decode_seconds"].to_list() == [[1.0]]
+    assert read.profile_ids(lake) == [again]
+    assert stored_ids(lake) == [again, again]
+    assert read.read_table(lake, "efficiency")["decode_seconds"].to_list() == [[1.0]]
 
 
 OTHER: dict[str, Any] = {
@@ -71,11 +71,11 @@ def test_profiles_of_other_subjects_stay(tmp_path: Path) -> None:
     ids = {profiled(tmp_path)} | {
         profiled(tmp_path, name, **{name: value}) for name, value in OTHER.items()
     }
-    assert set(store_read.profile_ids(tmp_path)) == ids
+    assert set(read.profile_ids(tmp_path)) == ids
     assert len(ids) == 6
 
 
-def test_killed_at_any_moment_there_is_the_old_one_or_the_new_one_or_both(tmp_path: Path) -> None:
+def test_a_killed_writer_leaves_the_old_profile_the_new_one_or_both(tmp_path: Path) -> None:
     for last in range(1, 100):
         lake = tmp_path / str(last)
         first = profiled(lake, "first")
@@ -90,35 +90,35 @@ def test_killed_at_any_moment_there_is_the_old_one_or_the_new_one_or_both(tmp_pa
                 break
             except Interrupted:
                 pass
-        found = set(store_read.read_table(lake, "efficiency")["profile_id"])
+        found = set(read.read_table(lake, "efficiency")["profile_id"])
         assert found
         assert found <= {first, small_profile("again")[0]["profile_id"]}
         again = profiled(lake, "again")
-        assert store_read.profile_ids(lake) == [again]
+        assert read.profile_ids(lake) == [again]
     assert last > 4
 
 
-def test_a_run_of_the_lake_and_its_compaction_leave_profiles_alone(tmp_path: Path) -> None:
+def test_runs_and_their_compaction_leave_profiles_alone(tmp_path: Path) -> None:
     profile_id = profiled(tmp_path)
     for name in ("one", "two"):
         run, frames = small_run(name)
-        store_commit.write_run(tmp_path, run, frames)
-        store_commit.write_analysis(tmp_path, *small_analysis(str(run["run_id"])))
+        commit.write_run(tmp_path, run, frames)
+        commit.write_analysis(tmp_path, *small_analysis(str(run["run_id"])))
     before = {path: path.read_bytes() for path in tmp_path.glob(f"*/{profile_id}.parquet")}
     assert len(before) == 2
     compact(tmp_path)
     assert repair(tmp_path, analyse) == []
     assert {path: path.read_bytes() for path in before} == before
     assert verify_lake(tmp_path) == []
-    assert store_read.read_table(tmp_path, "profiles").height == 1
-    assert store_read.read_table(tmp_path, "runs").height == 2
+    assert read.read_table(tmp_path, "profiles").height == 1
+    assert read.read_table(tmp_path, "runs").height == 2
 
 
 @pytest.mark.parametrize("table", PROFILE_TABLES)
 def test_a_flipped_byte_is_found_and_the_profile_moved_aside(lake: Location, table: str) -> None:
     bad, good = profiled(lake, "bad"), profiled(lake, "good", dtype="bfloat16")
-    (part,) = [part for part in manifests(lake, PROFILE_TABLES) if bad in part.all_run_ids]
-    path = part.file(table)
+    (manifest,) = [m for m in manifests(lake, PROFILE_TABLES) if bad in m.all_run_ids]
+    path = manifest.file(table)
     assert path is not None
     content = bytearray(path.read_bytes())
     content[10] ^= 1
@@ -127,62 +127,60 @@ def test_a_flipped_byte_is_found_and_the_profile_moved_aside(lake: Location, tab
     else:
         path.put(bytes(content))
     finding, *more = verify_lake(lake)
-    assert {found.file for found in (finding, *more)} == {path}
+    assert {each.file for each in (finding, *more)} == {path}
     assert "SHA-256 differs" in finding.problem
     remedy = f"delete {lake / 'profiles' / bad}.parquet and run `prunelake profile` again"
     assert finding.remedy == remedy
     (line,) = quarantine(lake)
     assert line.startswith(f"moved profile {bad} to ")
     assert line.endswith("; `prunelake profile` measures it again")
-    assert store_read.profile_ids(lake) == [good]
-    assert names(lake) == [good, good]
+    assert read.profile_ids(lake) == [good]
+    assert stored_ids(lake) == [good, good]
     assert verify_lake(lake) == []
 
 
-def test_what_a_killed_writer_left_is_found_and_cleared(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_writer_are_found_and_cleared(tmp_path: Path) -> None:
     profile_id = profiled(tmp_path)
-    head = local_path(tmp_path) / "profiles" / f"{profile_id}.parquet"
-    head.unlink()
+    manifest = local_path(tmp_path) / "profiles" / f"{profile_id}.parquet"
+    manifest.unlink()
     (finding,) = verify_lake(tmp_path)
     assert finding.problem == "leftover: belongs to no complete profile"
-    assert store_read.read_table(tmp_path, "efficiency").is_empty()
+    assert read.read_table(tmp_path, "efficiency").is_empty()
     repair(tmp_path, analyse)
     assert verify_lake(tmp_path) == []
-    assert names(tmp_path) == []
+    assert stored_ids(tmp_path) == []
 
 
-def test_a_profile_that_lacks_its_file_is_not_read_in_part(tmp_path: Path) -> None:
+def test_a_profile_without_its_data_file_is_an_error(tmp_path: Path) -> None:
     profile_id = profiled(tmp_path)
     path = tmp_path / "efficiency" / f"{profile_id}.parquet"
     path.unlink()
     with pytest.raises(CorruptFile, match="efficiency"):
-        store_read.read_table(tmp_path, "efficiency")
+        read.read_table(tmp_path, "efficiency")
     (finding,) = verify_lake(tmp_path)
     assert (finding.file, finding.problem) == (path, "missing")
 
 
-def test_rows_of_another_profile_or_of_none_are_refused_and_nothing_is_written(
+def test_invalid_profiles_are_refused_and_nothing_is_written(
     tmp_path: Path,
 ) -> None:
     row, frames = small_profile("one")
     _, others = small_profile("other")
-    for given, told in (
+    for given, message in (
         (others, "table efficiency of profile .* rows of profile"),
         ({}, "a row of profiles needs a frame"),
         ({**frames, "metrics": frames["efficiency"]}, "a row of profiles needs a frame"),
     ):
-        with pytest.raises(LakeError, match=told):
-            store_commit.write_profile(tmp_path, row, given)
+        with pytest.raises(LakeError, match=message):
+            commit.write_profile(tmp_path, row, given)
     with pytest.raises(LakeError, match="profile_id 'a/b' cannot be the file name of a profile"):
-        store_commit.write_profile(tmp_path, row | {"profile_id": "a/b"}, frames)
+        commit.write_profile(tmp_path, row | {"profile_id": "a/b"}, frames)
     with pytest.raises(LakeError, match=r"profiles needs exactly .* differing: threads"):
-        store_commit.write_profile(
-            tmp_path, {k: v for k, v in row.items() if k != "threads"}, frames
-        )
+        commit.write_profile(tmp_path, {k: v for k, v in row.items() if k != "threads"}, frames)
     assert not any(tmp_path.iterdir())
 
 
-def test_of_two_at_once_the_later_one_is_written_whole(tmp_path: Path) -> None:
+def test_the_later_of_two_profiles_stays(tmp_path: Path) -> None:
     profiled(tmp_path, "one")
     later = profiled(tmp_path, "two", created_at=DAY + timedelta(days=1))
-    assert store_read.read_table(tmp_path, "profiles")["profile_id"].to_list() == [later]
+    assert read.read_table(tmp_path, "profiles")["profile_id"].to_list() == [later]

@@ -1,3 +1,5 @@
+"""`prunelake doctor` finds every kind of damage and every leftover in a lake."""
+
 import hashlib
 import re
 from pathlib import Path
@@ -17,7 +19,7 @@ from tests.support.lake_rows import bound, frames, identity_of, run_row, small_a
 
 RUN_ID = identity_of("run")[1]
 METADATA = {"prunelake.format_version": str(FORMAT_VERSION)}
-HEADS = ("runs", "analyses")
+MANIFEST_TABLES = ("runs", "analyses")
 FILES = [name for name in (*RUN_TABLES, *ANALYSIS_TABLES) if name != "reported"]
 
 
@@ -46,7 +48,7 @@ def file_of(lake: Path, table: str) -> Path:
     return lake / table / f"{RUN_ID}.parquet"
 
 
-@pytest.mark.parametrize("table", [name for name in FILES if name not in HEADS])
+@pytest.mark.parametrize("table", [name for name in FILES if name not in MANIFEST_TABLES])
 def test_a_flipped_byte_is_found_in_every_table(lake: Path, table: str) -> None:
     path = file_of(lake, table)
     content = bytearray(path.read_bytes())
@@ -71,14 +73,14 @@ def test_a_truncated_file_is_found(lake: Path, table: str) -> None:
     assert "does not open as Parquet" in findings[-1].problem
 
 
-@pytest.mark.parametrize("table", [name for name in FILES if name not in HEADS])
+@pytest.mark.parametrize("table", [name for name in FILES if name not in MANIFEST_TABLES])
 def test_a_missing_file_is_found(lake: Path, table: str) -> None:
     file_of(lake, table).unlink()
     assert only_finding(lake).problem == "missing"
 
 
-def rewrite_recorded(lake: Path, table: str, frame: pl.DataFrame) -> None:
-    """Replace a table's file and record its hash, so that only its content is at fault."""
+def rewrite_with_checksum(lake: Path, table: str, frame: pl.DataFrame) -> None:
+    """Replace a data file and its checksum in the manifest, so that only its content is wrong."""
     path = file_of(lake, table)
     frame.write_parquet(path, metadata=METADATA)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -91,26 +93,26 @@ def rewrite_recorded(lake: Path, table: str, frame: pl.DataFrame) -> None:
     rewrite_manifest(file_of(lake, "runs"), runs)
 
 
-def test_a_foreign_schema_is_found(lake: Path) -> None:
-    rewrite_recorded(lake, "layers", pl.DataFrame({"x": [1]}))
+def test_another_schema_is_found(lake: Path) -> None:
+    rewrite_with_checksum(lake, "layers", pl.DataFrame({"x": [1]}))
     assert "another schema: has ['x Int64']" in only_finding(lake).problem
 
 
 def test_another_row_count_is_found(lake: Path) -> None:
     frame = pl.read_parquet(file_of(lake, "layers"))
-    rewrite_recorded(lake, "layers", frame.head(1))
+    rewrite_with_checksum(lake, "layers", frame.head(1))
     assert only_finding(lake).problem == f"1 rows of run {RUN_ID} instead of the 2 written"
 
 
 def test_rows_of_another_run_are_found(lake: Path) -> None:
     frame = pl.read_parquet(file_of(lake, "examples"))
-    rewrite_recorded(lake, "examples", frame.with_columns(run_id=pl.lit("other")))
+    rewrite_with_checksum(lake, "examples", frame.with_columns(run_id=pl.lit("other")))
     assert only_finding(lake).problem == f"rows of run other instead of {RUN_ID}"
 
 
 def test_a_repeated_key_is_found(lake: Path) -> None:
     frame = pl.read_parquet(file_of(lake, "layers"))
-    rewrite_recorded(lake, "layers", frame.with_columns(layer=pl.lit(0, dtype=pl.Int32)))
+    rewrite_with_checksum(lake, "layers", frame.with_columns(layer=pl.lit(0, dtype=pl.Int32)))
     assert only_finding(lake).problem == "the key (run_id, layer) is not unique"
 
 
@@ -121,7 +123,7 @@ def test_a_run_id_that_is_not_the_hash_of_its_identity_is_found(tmp_path: Path) 
     assert problem == f"its identity hashes to {identity_of('one')[1]}, not to 0123456789abcdef"
 
 
-def test_an_identity_that_is_no_json_is_found(tmp_path: Path) -> None:
+def test_an_identity_that_is_not_json_is_found(tmp_path: Path) -> None:
     write_run(tmp_path, run_row(identity="{"), frames())
     write_analysis(tmp_path, *small_analysis(RUN_ID))
     assert only_finding(tmp_path).problem == "its identity is not JSON"
@@ -158,7 +160,7 @@ def test_no_lake_is_an_error(tmp_path: Path) -> None:
         verify_lake(tmp_path / "absent")
 
 
-def test_a_file_that_no_run_lists_is_found(lake: Path) -> None:
+def test_an_unlisted_file_is_found(lake: Path) -> None:
     runs = pl.read_parquet(file_of(lake, "runs"))
     listed = [entry for entry in runs["files"].to_list()[0] if entry["table"] != "layers"]
     runs = runs.with_columns(pl.Series("files", [listed], dtype=runs.schema["files"]))
@@ -178,7 +180,7 @@ def test_a_run_without_a_current_analysis_is_found(lake: Path, version: int | No
     assert finding.remedy == "run `prunelake analyse`"
 
 
-def test_what_a_killed_analysis_left_is_found(lake: Path) -> None:
+def test_leftovers_of_a_killed_analysis_are_found(lake: Path) -> None:
     file_of(lake, "analyses").unlink()
     findings = {f.file: f for f in verify_lake(lake)}
     assert findings.keys() == {file_of(lake, name) for name in ANALYSIS_TABLES}
