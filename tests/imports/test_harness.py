@@ -1,4 +1,4 @@
-"""A true log of lm-evaluation-harness 0.4.13, of a tiny random Llama, and what may be wrong."""
+"""A real log of lm-evaluation-harness 0.4.13 (a tiny random Llama), and damaged copies of it."""
 
 import gzip
 import hashlib
@@ -23,7 +23,7 @@ LEVELS = {0: LOGS / "level_0", 1: LOGS / "level_1"}
 Log = list[dict[str, Any]]
 
 
-def logged(level: int) -> Log:
+def read_log(level: int) -> Log:
     (path,) = LEVELS[level].glob("samples_*")
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
@@ -35,7 +35,7 @@ def results(level: int) -> dict[str, Any]:
 
 
 def save(folder: Path, rows: Log, task: str = "mini") -> Path:
-    """A log without results beside it."""
+    """Write a log without a results file beside it."""
     path = folder / f"samples_{task}_2026-01-02T03-04-05.678.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     return path
@@ -49,7 +49,7 @@ def option_texts(row: dict[str, Any]) -> list[str]:
     return [argument["arg_1"].removeprefix(" ") for argument in row["arguments"].values()]
 
 
-def test_the_views_give_the_accuracies_that_the_harness_reports(tmp_path: Path) -> None:
+def test_the_accuracies_are_those_that_the_harness_reports(tmp_path: Path) -> None:
     run_id, is_new = import_harness(tmp_path, LEVELS)
     assert is_new
     found = rows_of(tmp_path, "select * from accuracy order by level")
@@ -62,19 +62,19 @@ def test_the_views_give_the_accuracies_that_the_harness_reports(tmp_path: Path) 
             "accuracy_norm": pytest.approx(reported["acc_bytes,none"], abs=1e-12),
             "n": reported["sample_len"],
         }
-    # The log tells its metrics apart, so that none can be taken for another.
+    # The three metrics differ in this log, so that none can be mistaken for another.
     unpruned = results(0)["results"]["mini"]
     assert len({unpruned[f"{name},none"] for name in ("acc", "acc_norm", "acc_bytes")}) == 3
 
 
-def test_each_prediction_is_the_one_that_was_logged(tmp_path: Path) -> None:
+def test_each_prediction_is_that_of_the_log(tmp_path: Path) -> None:
     import_harness(tmp_path, LEVELS)
     found = rows_of(
         tmp_path,
         "select *, list_max(probabilities) as highest from predictions order by level, "
         "split_part(example_id, ':', 2)::integer",
     )
-    expected = [(level, row) for level in LEVELS for row in logged(level)]
+    expected = [(level, row) for level in LEVELS for row in read_log(level)]
     for row, (level, sample) in zip(found, expected, strict=True):
         assert (row["level"], row["example_id"]) == (level, f"test:{sample['doc_id']}")
         assert row["option_log_likelihoods"] == [float(v) for v, _ in sample["filtered_resps"]]
@@ -85,7 +85,7 @@ def test_each_prediction_is_the_one_that_was_logged(tmp_path: Path) -> None:
         assert row["confidence"] == pytest.approx(row["highest"], abs=1e-12)
 
 
-def test_an_imported_run_passes_through_the_views_and_the_doctor(tmp_path: Path) -> None:
+def test_an_imported_run_is_complete_in_the_views_and_undamaged(tmp_path: Path) -> None:
     import_harness(tmp_path, LEVELS, strategy="cosine")
     assert verify_lake(tmp_path) == []
     assert rows_of(tmp_path, "select * from excluded") == []
@@ -96,7 +96,7 @@ def test_an_imported_run_passes_through_the_views_and_the_doctor(tmp_path: Path)
     assert len(rows_of(tmp_path, "select * from metrics where metric = 'ece'")) == 2
 
 
-def test_what_the_log_does_not_tell_is_left_empty(tmp_path: Path) -> None:
+def test_fields_that_the_log_lacks_are_empty(tmp_path: Path) -> None:
     import_harness(tmp_path, LEVELS)
     (run,) = rows_of(tmp_path, "select * from runs")
     assert run["model"] == "tiny"
@@ -110,7 +110,7 @@ def test_what_the_log_does_not_tell_is_left_empty(tmp_path: Path) -> None:
     assert example["prompt_tokens"] == []
 
 
-def test_importing_again_changes_nothing_and_other_answers_are_another_run(tmp_path: Path) -> None:
+def test_the_same_log_is_the_same_run_and_another_log_another_run(tmp_path: Path) -> None:
     run_id, _ = import_harness(tmp_path, LEVELS)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.parquet")}
     assert import_harness(tmp_path, dict(reversed(LEVELS.items()))) == (run_id, False)
@@ -121,8 +121,8 @@ def test_importing_again_changes_nothing_and_other_answers_are_another_run(tmp_p
     assert import_harness(tmp_path, {0: LEVELS[1]}, model="tiny")[0] != alone
 
 
-def test_a_log_without_results_is_read_in_any_order_packed_or_not(tmp_path: Path) -> None:
-    path = save(tmp_path, logged(0)[::-1])
+def test_a_log_without_results_is_read_in_any_order_and_compressed(tmp_path: Path) -> None:
+    path = save(tmp_path, read_log(0)[::-1])
     log = read_harness(path)
     assert [sample.example.example_id for sample in log.samples[:2]] == ["doc:0", "doc:1"]
     assert (log.model, log.dtype, log.split) == ("", "", "")
@@ -134,34 +134,34 @@ def test_a_log_without_results_is_read_in_any_order_packed_or_not(tmp_path: Path
     assert not (tmp_path / "lake").exists()
 
 
-def test_a_target_that_is_the_text_of_an_option_is_found(tmp_path: Path) -> None:
-    rows = [with_target(row, option_texts(row)[row["doc"]["label"]]) for row in logged(0)]
+def test_a_target_may_be_the_text_of_an_option(tmp_path: Path) -> None:
+    rows = [with_target(row, option_texts(row)[row["doc"]["label"]]) for row in read_log(0)]
     golds = [sample.example.gold for sample in read_harness(save(tmp_path, rows)).samples]
     assert golds == [row["doc"]["label"] for row in rows]
 
 
-def test_a_target_that_may_be_number_or_text_is_refused(tmp_path: Path) -> None:
-    row = logged(0)[0]
+def test_an_ambiguous_target_is_refused(tmp_path: Path) -> None:
+    row = read_log(0)[0]
     for argument, text in zip(row["arguments"].values(), (" 1", " 2", " 0"), strict=True):
         argument["arg_1"] = text
     row = {k: v for k, v in row.items() if k not in ("acc_norm", "acc_bytes")}
     answers = [["-9.0", "False"], ["-8.0", "False"], ["-7.0", "False"]]
     row |= {"filtered_resps": answers, "acc": 0.0}
-    with pytest.raises(BadRow, match="numbers or texts of options, and acc fits both"):
+    with pytest.raises(BadRow, match="numbers or texts of options, and both agree with acc"):
         read_harness(save(tmp_path, [with_target(row, "1")]))
-    # Option 2 is predicted: the text 0 is right, the number 0 is not.
+    # The prediction is option 2, whose text is 0: acc 1 excludes the number 0.
     (sample,) = read_harness(save(tmp_path, [with_target(row | {"acc": 1.0}, "0")])).samples
     assert sample.example.gold == 2
 
 
-def test_answers_without_the_prompt_are_left_out(tmp_path: Path) -> None:
-    row = logged(0)[0]
+def test_scores_without_the_prompt_are_ignored(tmp_path: Path) -> None:
+    row = read_log(0)[0]
     count = len(row["arguments"])
     for i, argument in enumerate([*row["arguments"].values()]):
         row["arguments"][f"gen_args_{count + i}"] = argument | {"arg_0": ""}
     row["filtered_resps"] += [["-1.0", "False"]] * count
     (sample,) = read_harness(save(tmp_path, [row | {"acc_mutual_info": 0.0}])).samples
-    assert sample == read_harness(save(tmp_path, logged(0)[:1])).samples[0]
+    assert sample == read_harness(save(tmp_path, read_log(0)[:1])).samples[0]
 
 
 def no_column(name: str) -> Callable[[Log], Log]:
@@ -173,8 +173,8 @@ def first(**columns: Any) -> Callable[[Log], Log]:
 
 
 def generation(rows: Log) -> Log:
-    asked = {"gen_args_0": {"arg_0": "Say something.", "arg_1": {"until": ["\n"]}}}
-    return [row | {"arguments": asked, "filtered_resps": ["a word"]} for row in rows]
+    arguments = {"gen_args_0": {"arg_0": "Say something.", "arg_1": {"until": ["\n"]}}}
+    return [row | {"arguments": arguments, "filtered_resps": ["a word"]} for row in rows]
 
 
 def own_prompts(rows: Log) -> Log:
@@ -206,16 +206,19 @@ REFUSED: dict[str, tuple[Callable[[Log], Log], str]] = {
     "no answers": (no_column("filtered_resps"), "row 0, filtered_resps: Field required"),
     "NaN acc": (first(acc=math.nan), "doc_id 0: acc is nan"),
     "too few": (first(filtered_resps=LL[:2]), "doc_id 0: 2 answers for 3 options"),
-    "twice": (lambda rows: [*rows, rows[0]], "doc_id 0 for the second time"),
-    "mixed": (first(doc={"sentence": "?"}), "row 1: doc has other columns than row 0; mixed tasks"),
-    "edited target": (first(target="2"), "doc_id 0: '2' is not what was hashed"),
+    "twice": (lambda rows: [*rows, rows[0]], "doc_id 0 appears twice"),
+    "mixed": (first(doc={"sentence": "?"}), "row 1: doc has other columns than row 0"),
+    "edited target": (first(target="2"), "doc_id 0: '2' does not match its hash"),
     "wrong acc": (first(acc=1.0), "doc_id 0: acc is 1, but .* predict option"),
     "part acc": (first(acc=0.43), "doc_id 0: acc is 0.43"),
     "wrong acc_norm": (first(acc_norm=1.0), "doc_id 0: acc_norm is 1"),
     "wrong acc_bytes": (first(acc_bytes=1.0), "doc_id 0: acc_bytes is 1"),
-    "no option": (lambda r: [with_target(r[0], "7"), *r[1:]], "doc_id 0: target '7' is not one of"),
-    "two right": (lambda r: [with_target(r[0], "[0, 1]")], r"target '\[0, 1\]' is not one of"),
-    "own prompts": (own_prompts, "each option has a prompt of its own"),
+    "no option": (
+        lambda r: [with_target(r[0], "7"), *r[1:]],
+        "doc_id 0: target '7' is neither one of",
+    ),
+    "two right": (lambda r: [with_target(r[0], "[0, 1]")], r"target '\[0, 1\]' is neither one of"),
+    "own prompts": (own_prompts, "each option has its own prompt"),
 }
 
 
@@ -223,7 +226,7 @@ REFUSED: dict[str, tuple[Callable[[Log], Log], str]] = {
 def test_a_bad_log_is_refused_in_one_line_and_nothing_is_written(
     tmp_path: Path, change: Callable[[Log], Log], message: str
 ) -> None:
-    path = save(tmp_path, change(logged(0)))
+    path = save(tmp_path, change(read_log(0)))
     with pytest.raises(BadRow, match=message) as raised:
         import_harness(tmp_path / "lake", {0: path}, model="tiny")
     assert str(path) in str(raised.value)
@@ -231,32 +234,32 @@ def test_a_bad_log_is_refused_in_one_line_and_nothing_is_written(
     assert not (tmp_path / "lake").exists()
 
 
-def test_rows_that_are_not_those_of_the_results_are_refused(tmp_path: Path) -> None:
+def test_rows_that_do_not_match_the_results_are_refused(tmp_path: Path) -> None:
     for path in LEVELS[0].iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (path,) = tmp_path.glob("samples_*")
     path.write_text("".join(path.read_text("utf-8").splitlines(keepends=True)[:-1]), "utf-8")
-    with pytest.raises(BadRow, match="its 11 rows are not those of the results file"):
+    with pytest.raises(BadRow, match="its 11 rows do not match the results file"):
         read_harness(path)
 
 
 @pytest.mark.parametrize("text", ["not json", "[]", '{"config": null}'])
-def test_results_that_cannot_be_read_are_refused(tmp_path: Path, text: str) -> None:
-    path = save(tmp_path, logged(0))
+def test_unreadable_results_are_refused(tmp_path: Path, text: str) -> None:
+    path = save(tmp_path, read_log(0))
     (tmp_path / "results_2026-01-02T03-04-05.678.json").write_text(text)
     with pytest.raises(BadRow, match=r"results_.*restore or move it"):
         read_harness(path)
 
 
-def test_levels_of_other_examples_name_the_first_that_differs(tmp_path: Path) -> None:
-    rows = logged(0)
+def test_levels_with_other_examples_are_refused(tmp_path: Path) -> None:
+    rows = read_log(0)
     rows[3]["doc_hash"] = "0" * 64
     (tmp_path / "level").mkdir()
-    unpruned = save(tmp_path, logged(0))
+    unpruned = save(tmp_path, read_log(0))
     for task, changed, message in (
         ("mini", rows, "the first that differs is doc:3 beside doc:3"),
-        ("mini", logged(0)[:-1], "has 11 examples, .* has 12"),
-        ("other", logged(0), "is of task 'mini', .* of task 'other'"),
+        ("mini", read_log(0)[:-1], "has 11 examples, .* has 12"),
+        ("other", read_log(0), "belongs to task 'mini', .* to task 'other'"),
     ):
         pruned = save(tmp_path / "level", changed, task)
         with pytest.raises(InvalidSpec, match=message):
@@ -264,7 +267,7 @@ def test_levels_of_other_examples_name_the_first_that_differs(tmp_path: Path) ->
     assert not (tmp_path / "lake").exists()
 
 
-def test_levels_of_another_number_type_are_refused(tmp_path: Path) -> None:
+def test_levels_with_another_number_format_are_refused(tmp_path: Path) -> None:
     for path in LEVELS[1].iterdir():
         text = path.read_text("utf-8").replace("torch.float32", "torch.bfloat16")
         (tmp_path / path.name).write_text(text, "utf-8")
@@ -272,20 +275,20 @@ def test_levels_of_another_number_type_are_refused(tmp_path: Path) -> None:
         import_harness(tmp_path / "lake", {0: LEVELS[0], 1: tmp_path})
 
 
-def test_levels_of_another_tokenizer_are_refused(tmp_path: Path) -> None:
+def test_levels_with_another_tokenizer_are_refused(tmp_path: Path) -> None:
     bos = {0: ["<s>", "1"], 1: ["<|endoftext|>", "0"]}
     for level, folder in LEVELS.items():
         shutil.copytree(folder, tmp_path / str(level))
         (path,) = (tmp_path / str(level)).glob("results_*")
         padding = {"tokenizer_pad_token": [None, str(level)]}
-        told = results(level) | padding | {"tokenizer_bos_token": bos[level]}
-        path.write_text(json.dumps(told), "utf-8")
+        results_file = results(level) | padding | {"tokenizer_bos_token": bos[level]}
+        path.write_text(json.dumps(results_file), "utf-8")
     paths = {level: tmp_path / str(level) for level in LEVELS}
     with pytest.raises(InvalidSpec, match=r"level 1 was tokenised .*endoftext.*level 0 with .*<s>"):
         import_harness(tmp_path / "lake", paths)
     assert not (tmp_path / "lake").exists()
-    # What pads is no part of a number, and a log may not tell its tokenizer.
-    path.write_text(json.dumps(told | {"tokenizer_bos_token": bos[0]}), "utf-8")
+    # Padding changes no number, and a log may lack its tokenizer.
+    path.write_text(json.dumps(results_file | {"tokenizer_bos_token": bos[0]}), "utf-8")
     assert import_harness(tmp_path / "lake", paths)[1]
     assert import_harness(tmp_path / "lake", {0: LEVELS[0], 1: paths[1]}) == (
         *read.run_ids(tmp_path / "lake"),
@@ -294,8 +297,8 @@ def test_levels_of_another_tokenizer_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_damaged_archive_is_refused(tmp_path: Path) -> None:
-    path = save(tmp_path, logged(0)).with_suffix(".jsonl.gz")
-    data = gzip.compress("".join(json.dumps(row) + "\n" for row in logged(0)).encode())
+    path = save(tmp_path, read_log(0)).with_suffix(".jsonl.gz")
+    data = gzip.compress("".join(json.dumps(row) + "\n" for row in read_log(0)).encode())
     for place in range(10, len(data), 50):
         damaged = bytearray(data)
         damaged[place] ^= 0xFF
@@ -321,19 +324,19 @@ def test_an_import_needs_the_unpruned_model(tmp_path: Path, levels: dict[int, Pa
         import_harness(tmp_path, levels)
 
 
-def test_the_file_to_import_must_be_clear(tmp_path: Path) -> None:
+def test_the_path_must_lead_to_one_log(tmp_path: Path) -> None:
     with pytest.raises(InvalidSpec, match=r"no file or folder .*missing"):
         read_harness(tmp_path / "missing")
-    with pytest.raises(InvalidSpec, match="it has none"):
+    with pytest.raises(InvalidSpec, match="samples of tasks: none"):
         read_harness(tmp_path)
-    path = save(tmp_path, logged(0))
-    save(tmp_path, logged(0), "other")
+    path = save(tmp_path, read_log(0))
+    save(tmp_path, read_log(0), "other")
     with pytest.raises(InvalidSpec, match=r"has samples_mini_.*samples_other_.*; give one of"):
         read_harness(tmp_path)
     assert read_harness(tmp_path, "mini").file == path
-    with pytest.raises(InvalidSpec, match="those there are of mini, other"):
+    with pytest.raises(InvalidSpec, match="samples of tasks: mini, other"):
         read_harness(tmp_path, "third")
-    with pytest.raises(InvalidSpec, match="is of task 'mini', not of 'other'"):
+    with pytest.raises(InvalidSpec, match="belongs to task 'mini', not to 'other'"):
         read_harness(path, "other")
     renamed = path.rename(tmp_path / "log.jsonl")
     with pytest.raises(InvalidSpec, match="give --task"):
@@ -341,8 +344,8 @@ def test_the_file_to_import_must_be_clear(tmp_path: Path) -> None:
     assert read_harness(renamed, "mini").task == "mini"
 
 
-def test_confidence_is_a_softmax_of_any_size_of_log_likelihood(tmp_path: Path) -> None:
-    row = no_column("acc_norm")(no_column("acc_bytes")(logged(0)[:1]))[0]
+def test_confidence_is_a_softmax_also_of_large_log_likelihoods(tmp_path: Path) -> None:
+    row = no_column("acc_norm")(no_column("acc_bytes")(read_log(0)[:1]))[0]
     row["filtered_resps"] = [["-2000.0", "False"], ["-2001.0", "False"], ["-2002.0", "False"]]
     (sample,) = read_harness(save(tmp_path, [row | {"acc": 1.0}])).samples
     assert sample.confidence == pytest.approx(1 / (1 + math.exp(-1) + math.exp(-2)), abs=1e-12)

@@ -1,7 +1,7 @@
-"""A true log of inspect_ai 0.3.285 with given answers, and what may be wrong with one.
+"""A real log of inspect_ai 0.3.285 with prescribed answers, and damaged copies of it.
 
-Its four samples: answered A, answered C where B is right, answered A with the log-probability of B
-missing, and not answered.
+Its four samples: answer A; answer C where B is right; answer A without the log-probability of B;
+and no answer.
 """
 
 import json
@@ -16,7 +16,7 @@ import pytest
 
 from prunelake.cli.app import main
 from prunelake.errors import BadRow, InvalidSpec
-from prunelake.imports.inspect_log import _archive_members, import_inspect, read_inspect
+from prunelake.imports.inspect_log import archive_members, import_inspect, read_inspect
 from prunelake.lake.verify import verify_lake
 from tests.support.lake_rows import rows_of
 
@@ -27,7 +27,7 @@ Content = dict[str, Any]
 
 def content() -> Content:
     """The log as inspect_ai writes it with the log format json."""
-    members = {name: json.loads(data) for name, data in _archive_members(LOG)}
+    members = {name: json.loads(data) for name, data in archive_members(LOG)}
     return {**members.pop("header.json"), "samples": [*members.values()]}
 
 
@@ -37,7 +37,7 @@ def save(folder: Path, log: Any) -> Path:
     return path
 
 
-def test_the_options_are_the_letters_at_the_place_of_the_answer(tmp_path: Path) -> None:
+def test_the_options_are_letters_at_the_position_of_the_answer(tmp_path: Path) -> None:
     run_id, is_new = import_inspect(tmp_path, {0: LOG})
     assert is_new
     rows = rows_of(tmp_path, "select * from predictions order by example_id")
@@ -65,7 +65,7 @@ def test_the_options_are_the_letters_at_the_place_of_the_answer(tmp_path: Path) 
     assert example["prompt"].endswith("What do bees make?\n\nA) honey\nB) paper")
 
 
-def test_what_has_no_log_likelihoods_is_excluded_and_in_no_mart(tmp_path: Path) -> None:
+def test_samples_without_log_likelihoods_are_excluded_from_the_marts(tmp_path: Path) -> None:
     import_inspect(tmp_path, {0: LOG})
     excluded = rows_of(tmp_path, "select example_id, reason from excluded order by example_id")
     assert [row["example_id"] for row in excluded] == ["sample:3", "sample:4"]
@@ -78,7 +78,7 @@ def test_what_has_no_log_likelihoods_is_excluded_and_in_no_mart(tmp_path: Path) 
     assert verify_lake(tmp_path) == []
 
 
-def test_accuracy_over_what_has_log_likelihoods_is_the_log_s_own(tmp_path: Path) -> None:
+def test_the_accuracy_of_complete_samples_is_that_of_the_log(tmp_path: Path) -> None:
     log = content()
     log["samples"] = log["samples"][:2]
     import_inspect(tmp_path / "lake", {0: save(tmp_path, log)})
@@ -87,19 +87,19 @@ def test_accuracy_over_what_has_log_likelihoods_is_the_log_s_own(tmp_path: Path)
     assert accuracy["accuracy"] == sum(scored) / len(scored)
 
 
-def test_both_formats_and_any_order_are_the_same_run(tmp_path: Path) -> None:
+def test_both_formats_and_any_order_give_the_same_run(tmp_path: Path) -> None:
     log = content()
     log["samples"].reverse()
     run_id, _ = import_inspect(tmp_path / "lake", {0: LOG})
     assert import_inspect(tmp_path / "lake", {0: save(tmp_path, log)}) == (run_id, False)
     plain = tmp_path / "plain.eval"
     with zipfile.ZipFile(plain, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in _archive_members(LOG):
+        for name, data in archive_members(LOG):
             archive.writestr(name, data)
     assert import_inspect(tmp_path / "lake", {0: plain}) == (run_id, False)
 
 
-def test_levels_are_set_beside_the_unpruned_model(tmp_path: Path) -> None:
+def test_levels_are_compared_with_the_unpruned_model(tmp_path: Path) -> None:
     log = content()
     top = log["samples"][0]["output"]["choices"][0]["logprobs"]["content"][-1]["top_logprobs"]
     top[1]["logprob"] = -1.2
@@ -126,7 +126,7 @@ def test_a_level_with_fewer_samples_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "lake").exists()
 
 
-def test_a_difference_counts_only_what_both_levels_have(tmp_path: Path) -> None:
+def test_a_difference_counts_only_samples_of_both_levels(tmp_path: Path) -> None:
     log = content()
     # Sample 1, which level 0 gets right, has no log-probabilities at level 2.
     log["samples"][0]["output"]["choices"][0]["logprobs"] = None
@@ -142,7 +142,7 @@ def test_a_difference_counts_only_what_both_levels_have(tmp_path: Path) -> None:
     assert row == {"value": 0, "n": 1, "paired_n": 1, "unpruned_value": 0, "delta": 0}
 
 
-def test_the_command_names_what_is_excluded_and_why(
+def test_the_command_prints_the_excluded_samples_and_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["prunelake", "import", "inspect", str(LOG), "--lake", str(tmp_path)]
@@ -209,8 +209,8 @@ REFUSED: dict[str, tuple[Callable[[Content], Any], str]] = {
     "no log-probabilities": (no_logprobs, "no sample has .* --logprobs --top-logprobs 20"),
     "no samples": (of_log(samples=[]), "has no samples"),
     "unfinished": (of_log(status="error"), "status 'error'"),
-    "no header": (of_log(eval=None), "is no log of inspect_ai"),
-    "a list": (lambda log: [log], "is no log of inspect_ai"),
+    "no header": (of_log(eval=None), "is not a log of inspect_ai"),
+    "a list": (lambda log: [log], "is not a log of inspect_ai"),
     "no choices": (of_sample(0, choices=None), "sample 0, choices: .*multiple-choice task"),
     "one choice": (of_sample(0, choices=["honey"]), "sample 1: 1 choices"),
     "two right": (of_sample(0, target=["A", "B"]), "sample 1: target 'A,B' is not one letter"),
@@ -219,9 +219,9 @@ REFUSED: dict[str, tuple[Callable[[Content], Any], str]] = {
     "odd score": (of_sample(0, scores={"choice": {"value": {"a": 1}}}), "sample 1: no score"),
     "false score": (
         of_sample(0, scores={"choice": {"value": "I", "answer": "A"}}),
-        "sample 1: scored I, with answer 'A' to target A",
+        "sample 1: scored I, but its answer is 'A' and its target is A",
     ),
-    "drawn": (likelier_other, "sample 1: answered A, but B is more likely"),
+    "sampled": (likelier_other, "sample 1: the answer is A, but B is more likely"),
     "nan": (nan, "logprob: .*finite number"),
     "a probability": (probability, "logprob: Input should be less than or equal to 0.001"),
     "half a character": (
@@ -232,7 +232,7 @@ REFUSED: dict[str, tuple[Callable[[Content], Any], str]] = {
     "no target": (no_field("target"), "sample 0, target: Field required"),
     "no output": (no_field("output"), "sample 0, output: Field required"),
     "no scores": (no_field("scores"), "sample 0, scores: Field required"),
-    "nameless task": (of_log(eval={"task": None, "model": "m"}), "is no log of inspect_ai"),
+    "nameless task": (of_log(eval={"task": None, "model": "m"}), "is not a log of inspect_ai"),
     "samples of no list": (of_log(samples=7), "has no samples"),
     "epochs": (second_epoch, "sample 1: logged twice"),
 }
@@ -251,7 +251,7 @@ def test_a_bad_log_is_refused_in_one_line_and_nothing_is_written(
 
 
 @pytest.mark.parametrize("data", [b"", b"not json", LOG.read_bytes()[:6000]])
-def test_a_file_that_is_no_log_is_refused(tmp_path: Path, data: bytes) -> None:
+def test_another_file_is_refused(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "log.eval").write_bytes(data)
     with pytest.raises(InvalidSpec, match="cannot be read as a log"):
         read_inspect(tmp_path / "log.eval")

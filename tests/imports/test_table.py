@@ -1,4 +1,4 @@
-"""Published tables of metrics: what lands in the lake, and what is refused."""
+"""Published tables of metrics: their runs in the lake, and refused tables."""
 
 import math
 import sys
@@ -37,7 +37,7 @@ def published(folder: Path) -> Path:
     return save(folder, HEADER, *LINES)
 
 
-def test_each_model_and_task_becomes_a_run_of_its_values(tmp_path: Path) -> None:
+def test_each_model_and_task_becomes_a_run(tmp_path: Path) -> None:
     folder = tmp_path / "lake"
     imported = import_table(folder, published(tmp_path), "cosine", "delete_text", "paper")
     assert [(p.model, p.task, [*p.levels], is_new) for p, _, is_new in imported] == [
@@ -68,12 +68,12 @@ def test_each_model_and_task_becomes_a_run_of_its_values(tmp_path: Path) -> None
     assert verify_lake(folder) == []
 
 
-def test_the_same_values_are_the_same_run_in_any_order(tmp_path: Path) -> None:
+def test_the_same_values_in_any_order_are_the_same_run(tmp_path: Path) -> None:
     folder = tmp_path / "lake"
     first = import_table(folder, published(tmp_path))
     before = {path: path.read_bytes() for path in folder.rglob("*.parquet")}
     frame = pl.read_csv(published(tmp_path), infer_schema=False)
-    # As a spreadsheet saves it: byte order mark, quotes, other line ends, a blank last line.
+    # A spreadsheet saves it like this: byte order mark, quotes, other line ends, a blank line.
     text = (
         frame.reverse()
         .select(reversed(frame.columns))
@@ -87,9 +87,7 @@ def test_the_same_values_are_the_same_run_in_any_order(tmp_path: Path) -> None:
     assert {path: path.read_bytes() for path in folder.rglob("*.parquet")} == before
 
 
-def test_an_import_that_was_cut_off_before_its_analysis_is_analysed_by_the_next(
-    tmp_path: Path,
-) -> None:
+def test_a_repeated_import_adds_a_missing_analysis(tmp_path: Path) -> None:
     folder = tmp_path / "lake"
     run_id = import_table(folder, published(tmp_path))[0][1]
     (folder / "analyses" / f"{run_id}.parquet").unlink()
@@ -107,7 +105,7 @@ def test_an_import_that_was_cut_off_before_its_analysis_is_analysed_by_the_next(
     ],
     ids=str,
 )
-def test_what_is_said_of_the_values_is_part_of_the_run(
+def test_the_description_of_the_values_is_part_of_the_run(
     tmp_path: Path, other: dict[str, Any]
 ) -> None:
     path = published(tmp_path)
@@ -118,9 +116,7 @@ def test_what_is_said_of_the_values_is_part_of_the_run(
     assert len(plain - changed) == 1
 
 
-def test_every_metric_can_be_imported_and_those_of_explanations_with_a_method(
-    tmp_path: Path,
-) -> None:
+def test_every_metric_can_be_imported_also_with_a_method(tmp_path: Path) -> None:
     assert set(METRIC_DEFINITIONS) >= EXPLANATION_METRICS
     names = [*METRIC_DEFINITIONS, *(f"{name}_kernel_shap" for name in sorted(EXPLANATION_METRICS))]
     path = save(
@@ -165,19 +161,19 @@ REFUSED: dict[str, tuple[Callable[[list[list[str]]], Any], str]] = {
     "no task": (without("task"), "line 1: no column task"),
     "no level": (without("removed_layers"), "line 1: no column removed_layers"),
     "no accuracy": (without("accuracy"), "line 1: no column accuracy"),
-    "no metric": (only(*KEY, "accuracy"), "line 1: no metric beside accuracy; add one of .*ece"),
-    "typo": (cell(1, "ece", "eec"), "line 1: column 'eec' is no metric; perhaps ece"),
+    "no metric": (only(*KEY, "accuracy"), "line 1: no metric besides accuracy; add one of .*ece"),
+    "typo": (cell(1, "ece", "eec"), "line 1: column 'eec' is not a metric; perhaps ece"),
     "typo of a method": (
         cell(1, "comprehensiveness_lime", "comprehensiveness_lmie"),
-        "'comprehensiveness_lmie' is no metric; perhaps comprehensiveness_lime .*_kernel_shap",
+        "'comprehensiveness_lmie' is not a metric; perhaps comprehensiveness_lime .*_kernel_shap",
     ),
-    "method of accuracy": (cell(1, "ece", "accuracy_lime"), "'accuracy_lime' is no metric"),
-    "no such metric": (cell(1, "ece", "zzz"), "'zzz' is no metric; metrics are accuracy, .*ece"),
-    "column twice": (cell(1, "ece", "accuracy"), "line 1: column accuracy for the second time"),
-    "nameless column": (cell(1, "ece", ""), "line 1: column '' is no metric"),
+    "method of accuracy": (cell(1, "ece", "accuracy_lime"), "'accuracy_lime' is not a metric"),
+    "no such metric": (cell(1, "ece", "zzz"), "'zzz' is not a metric; metrics are accuracy, .*ece"),
+    "column twice": (cell(1, "ece", "accuracy"), "line 1: column accuracy appears twice"),
+    "nameless column": (cell(1, "ece", ""), "line 1: column '' is not a metric"),
     "level twice": (
         cell(2, "removed_layers", "0"),
-        r"line 3: m, rte, level 0 for the second time \(first in line 2\)",
+        r"line 3: m, rte, level 0 again \(first in line 2\)",
     ),
     "no level 0": (cell(3, "removed_layers", "4"), "m, rte: no level 0, but 2, 4"),
     "negative level": (cell(2, "removed_layers", "-2"), "line 2, column removed_layers: '-2'"),
@@ -186,12 +182,12 @@ REFUSED: dict[str, tuple[Callable[[list[list[str]]], Any], str]] = {
     "huge level": (cell(2, "removed_layers", "2147483648"), "from 0 to 2147483647"),
     "nameless model": (cell(4, "model", " "), "line 4, column model: empty"),
     "nameless task": (cell(4, "task", ""), "line 4, column task: empty"),
-    "a word": (cell(4, "ece", "low"), "line 4, column ece: 'low' is no finite number"),
-    "NaN": (cell(4, "accuracy", "nan"), "line 4, column accuracy: 'nan' is no finite number"),
-    "inf": (cell(5, "kl_from_unpruned", "inf"), "line 5, column kl_from_unpruned: 'inf' is no"),
-    "overflow": (cell(5, "kl_from_unpruned", "1e999"), "'1e999' is no finite number"),
-    "underscore": (cell(5, "kl_from_unpruned", "1_0"), "'1_0' is no finite number"),
-    "percent sign": (cell(2, "accuracy", "76%"), "'76%' is no finite number; write one like"),
+    "a word": (cell(4, "ece", "low"), "line 4, column ece: 'low' is not a finite number"),
+    "NaN": (cell(4, "accuracy", "nan"), "line 4, column accuracy: 'nan' is not a finite number"),
+    "inf": (cell(5, "kl_from_unpruned", "inf"), "line 5, column kl_from_unpruned: 'inf' is not"),
+    "overflow": (cell(5, "kl_from_unpruned", "1e999"), "'1e999' is not a finite number"),
+    "underscore": (cell(5, "kl_from_unpruned", "1_0"), "'1_0' is not a finite number"),
+    "percent sign": (cell(2, "accuracy", "76%"), "'76%' is not a finite number; write one like"),
     "percentage": (
         cell(2, "accuracy", "76.3"),
         r"line 2, column accuracy: 76.3 is out of range: accuracy is at least 0 and at most 1 "
@@ -211,7 +207,7 @@ REFUSED: dict[str, tuple[Callable[[list[list[str]]], Any], str]] = {
         lambda rows: rows[1].__setitem__(slice(3, None), [""] * 4),
         "line 2: no value of any metric",
     ),
-    "accuracy not told": (cell(4, "accuracy", ""), "m, boolq: it has values of compre.* only"),
+    "accuracy not told": (cell(4, "accuracy", ""), "m, boolq: it has only values of compre"),
     "names alone": (lambda rows: rows.__delitem__(slice(1, None)), "column names and no values"),
     "nothing": (list.clear, "table.csv is empty"),
 }
@@ -238,11 +234,11 @@ def test_a_bad_table_is_refused_in_one_line_and_nothing_is_written(
         (b"\n \n", "is empty"),
         (f"{HEADER}\nm\xe9,rte,0,1,0,0,0\n".encode("latin-1"), "line 2: not UTF-8"),
         (HEADER.encode("utf-16"), "line 1: not UTF-8"),
-        (f'{HEADER}\n"m,rte,0,1,0,0,0\n'.encode(), "line 2: no CSV"),
+        (f'{HEADER}\n"m,rte,0,1,0,0,0\n'.encode(), "line 2: not CSV"),
         (HEADER.replace(",", ";").encode(), "no column model; it has model;task.*by commas"),
     ],
 )
-def test_a_file_that_is_no_table_is_refused(tmp_path: Path, data: bytes, message: str) -> None:
+def test_another_file_is_refused(tmp_path: Path, data: bytes, message: str) -> None:
     path = tmp_path / "table.csv"
     path.write_bytes(data)
     with pytest.raises(InvalidSpec, match=message):
@@ -251,7 +247,7 @@ def test_a_file_that_is_no_table_is_refused(tmp_path: Path, data: bytes, message
         read_table(tmp_path / "missing.csv")
 
 
-def test_a_normalised_aopc_has_no_bounds_as_those_were_searched(tmp_path: Path) -> None:
+def test_a_normalised_aopc_may_exceed_1(tmp_path: Path) -> None:
     path = save(tmp_path, HEADER, "m,rte,0,0.5,0.1,1.5,0")
     (run,) = read_table(path, variant="normalised")
     assert 1.5 in run.levels[0].values()
@@ -260,15 +256,15 @@ def test_a_normalised_aopc_has_no_bounds_as_those_were_searched(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("option", [{"operator": "replace"}, {"variant": "paper"}], ids=str)
-def test_an_option_that_says_nothing_of_the_table_is_refused(
+def test_an_option_that_applies_to_no_column_is_refused(
     tmp_path: Path, option: dict[str, Any]
 ) -> None:
     path = save(tmp_path, "model,task,removed_layers,accuracy,ece", "m,rte,0,0.5,0.1")
-    with pytest.raises(InvalidSpec, match=r"says how comprehensiveness.* has none of these"):
+    with pytest.raises(InvalidSpec, match=r"applies to comprehensiveness.* has none of these"):
         read_table(path, **option)
 
 
-def test_the_command_says_what_it_wrote_and_what_a_table_cannot_tell(
+def test_the_command_prints_its_runs_and_the_limits_of_a_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def call(*arguments: str) -> int:
@@ -279,8 +275,8 @@ def test_the_command_says_what_it_wrote_and_what_a_table_cannot_tell(
         return int(exit_.value.code or 0)
 
     path = str(published(tmp_path))
-    made = ("--operator", "delete_text", "--variant", "paper", "--strategy", "cosine")
-    assert call(path, *made) == 0
+    options = ("--operator", "delete_text", "--variant", "paper", "--strategy", "cosine")
+    assert call(path, *options) == 0
     first, *others, last = capsys.readouterr().out.splitlines()
     assert first.endswith(": m, boolq, 1 level")
     assert others[0].endswith(": m, rte, 2 levels from 0 to 2")
@@ -288,7 +284,7 @@ def test_the_command_says_what_it_wrote_and_what_a_table_cannot_tell(
         tmp_path / "lake"
     )
     assert last.startswith("A table has no examples")
-    assert call(path, *made) == 0
+    assert call(path, *options) == 0
     assert capsys.readouterr().out.count("(in the lake already)") == 3
     assert call(path, "--variant", "other") == 2
     assert "eraser" in capsys.readouterr().err
@@ -305,7 +301,7 @@ def llama(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     return folder, pl.read_csv(path)
 
 
-def test_the_published_values_land(llama: tuple[Path, pl.DataFrame]) -> None:
+def test_the_lake_has_the_published_values(llama: tuple[Path, pl.DataFrame]) -> None:
     folder, table = llama
     found = rows_of(folder, "select * from reported")
     names = table.columns[3:]
@@ -319,8 +315,8 @@ def test_the_published_values_land(llama: tuple[Path, pl.DataFrame]) -> None:
             row = by_cell[line["task"], line["removed_layers"], name]
             assert row["value"] == line[name]
             assert row["model"] == line["model"]
-            made = ("delete_text", "paper") if row["method"] else (None, None)
-            assert (row["operator"], row["variant"]) == made
+            settings = ("delete_text", "paper") if row["method"] else (None, None)
+            assert (row["operator"], row["variant"]) == settings
 
 
 def test_correlations_of_the_published_table_are_those_of_scipy(

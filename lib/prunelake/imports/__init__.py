@@ -1,1 +1,1 @@
-"""Results of other tools as runs of the lake."""
+"""Import results of other tools as runs of the lake."""

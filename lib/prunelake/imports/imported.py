@@ -1,4 +1,4 @@
-"""What every import becomes: a run; that of logs has levels with the same examples."""
+"""Write imported results as a run; the logs of all levels must have the same examples."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import numpy as np
 from pydantic import AfterValidator, Field, FiniteFloat
+from scipy.special import softmax
 
 from prunelake.analysis.analyse import analyse
 from prunelake.errors import InvalidSpec
@@ -25,7 +26,7 @@ IDENTITY_COLUMNS = ("model", "revision", "strategy", "task", "split", "dtype")
 
 
 def _encodable(value: Any) -> Any:
-    """Refuse half a surrogate pair, which JSON can hold and UTF-8 cannot."""
+    """Reject half a surrogate pair, which JSON can hold and UTF-8 cannot."""
     json.dumps(value, ensure_ascii=False).encode()
     return value
 
@@ -33,16 +34,17 @@ def _encodable(value: Any) -> Any:
 EncodableText = Annotated[str, AfterValidator(_encodable)]
 EncodableValue = Annotated[Any, AfterValidator(_encodable)]
 LogProbability = Annotated[FiniteFloat, Field(le=1e-3)]
-"""In nats; rounding may leave what is certain a trace above 0."""
+"""A log-likelihood in nats; rounding may leave a certain event slightly above 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One example of a log.
 
-    `log_likelihoods` are in nats and finite, one an option, or None where the log lacks any: then
-    `answer` is the option that the log says was chosen, if one was. `option_bytes` are sizes in
-    UTF-8; `source_hash` names the dataset row it was made from.
+    - `log_likelihoods`: one finite number in nats for each option, or None if the log lacks any.
+    - `option_bytes`: the size of each option in UTF-8.
+    - `source_hash`: identifies the row of the dataset.
+    - `answer`: the index of the chosen option for a log without log-likelihoods, if it names one.
     """
 
     example: Example
@@ -67,19 +69,19 @@ class Sample:
 
     @property
     def confidence(self) -> float | None:
-        """Softmax over the options, of the predicted one."""
+        """The softmax over the log-likelihoods, at the predicted option."""
         if self.log_likelihoods is None:
             return None
-        # Shifted by the maximum, which is the predicted option's, its own exponential is 1.
-        return float(1 / np.exp(np.array(self.log_likelihoods) - max(self.log_likelihoods)).sum())
+        return float(softmax(self.log_likelihoods).max())
 
 
 @dataclass(frozen=True, slots=True)
 class ImportedLog:
-    """One log: one model on one task. What the log does not tell is an empty text.
+    """The log of one model on one task; fields that the log lacks are empty.
 
-    `samples` are in the order of the dataset's rows; `tokenizer` is anything that differs between
-    tokenizers; `about` is what else the log says of itself, to be kept as it is.
+    - `samples`: in the order of the dataset's rows.
+    - `tokenizer`: any text that differs between tokenizers.
+    - `metadata`: further fields of the log, stored unchanged.
     """
 
     file: Path
@@ -97,19 +99,20 @@ class ImportedLog:
 def write_logs(
     folder: Location, logs: Mapping[int, ImportedLog], model: str | None = None, strategy: str = ""
 ) -> tuple[str, bool]:
-    """Write logs of the same examples, by level, as one run; its run_id, and whether it is new.
+    """Write the log of each level as one run; return its run_id, and whether it is new.
 
-    The model is named by `model`, else by the log of level 0, and so is the revision.
+    `model` is the name of the model, by default that in the log of level 0, which also gives the
+    revision.
 
     Raises:
-        InvalidSpec: no level 0, a negative level, no model's name, or logs of different tasks,
-            number types, tokenizers or examples.
+        InvalidSpec: no level 0, a negative level, no name of a model, or logs of different tasks,
+            number formats, tokenizers or examples.
         LakeError: the lake cannot be written.
     """
     if 0 not in logs or not 0 <= min(logs) <= max(logs) <= MAX_LEVEL:
         raise InvalidSpec(
             f"levels {', '.join(map(str, sorted(logs))) or 'none'}: an import needs level 0, the "
-            f"unpruned model, and beside it only levels from 1 to {MAX_LEVEL}"
+            f"unpruned model, and levels from 1 to {MAX_LEVEL}"
         )
     logs = dict(sorted(logs.items()))
     unpruned = logs[0]
@@ -122,7 +125,7 @@ def write_logs(
     if len(dtypes) > 1:
         raise InvalidSpec(
             f"the levels were computed in {' and '.join(dtypes)}; one run compares levels of one "
-            "number type"
+            "number format"
         )
     _check_same_tokenizer(logs)
     examples = [sample.example for sample in unpruned.samples]
@@ -137,7 +140,7 @@ def write_logs(
         "data_hash": data_hash(examples),
         "samples_hash": {str(level): _samples_hash(log) for level, log in logs.items()},
     }
-    about = {
+    log_metadata = {
         str(level): {"file": log.file.name, "model": log.model, **log.metadata}
         for level, log in logs.items()
     }
@@ -147,22 +150,25 @@ def write_logs(
             _prediction_row(level, sample) for level, log in logs.items() for sample in log.samples
         ],
     }
-    return write_imported_run(folder, identity, [*logs], {"levels": about}, rows)
+    return write_imported_run(folder, identity, [*logs], {"levels": log_metadata}, rows)
 
 
 def write_imported_run(
     folder: Location,
     identity: Mapping[str, Any],
     levels: Sequence[int],
-    about: Mapping[str, Any],
+    metadata: Mapping[str, Any],
     rows: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> tuple[str, bool]:
-    """Write and analyse one run; its run_id, and whether the lake lacked it.
+    """Write and analyse one run; return its run_id, and whether it is new.
 
-    `identity` has source, model, strategy, task and all else that determines the rows; what it
-    lacks of `IDENTITY_COLUMNS` is an empty text. `about` is kept as the run's spec. `rows` are
-    those of each
-    table that has any, without run_id.
+    Args:
+        folder: the lake.
+        identity: source, model, strategy, task and everything else that determines the rows;
+            columns of `IDENTITY_COLUMNS` that it lacks are empty.
+        levels: the levels of the run.
+        metadata: stored as the spec of the run.
+        rows: the rows of each table that has any, without run_id.
 
     Raises:
         LakeError: the lake cannot be written.
@@ -180,7 +186,7 @@ def write_imported_run(
         "removal_order": [],
         "device": "imported",
         "code_version": version("prunelake"),
-        "spec": json.dumps({"source": identity["source"], **about}, sort_keys=True),
+        "spec": json.dumps({"source": identity["source"], **metadata}, sort_keys=True),
         "identity": json.dumps(identity, sort_keys=True),
         "duration_s": 0.0,
         "forward_tokens": 0,
@@ -199,8 +205,8 @@ def write_imported_run(
 def _check_same_examples(unpruned: ImportedLog, log: ImportedLog) -> None:
     if log.task != unpruned.task:
         raise InvalidSpec(
-            f"{unpruned.file} is of task {unpruned.task!r}, {log.file} of task {log.task!r}; one "
-            "run is of one task"
+            f"{unpruned.file} belongs to task {unpruned.task!r}, {log.file} to task {log.task!r}; "
+            "one run has one task"
         )
     for ours, theirs in zip(unpruned.samples, log.samples, strict=False):
         if (ours.source_hash, ours.example) != (theirs.source_hash, theirs.example):
@@ -217,13 +223,13 @@ def _check_same_examples(unpruned: ImportedLog, log: ImportedLog) -> None:
 
 
 def _check_same_tokenizer(logs: Mapping[int, ImportedLog]) -> None:
-    told = {level: log for level, log in logs.items() if log.tokenizer}
-    for level, log in told.items():
-        first = min(told)
-        if log.tokenizer != told[first].tokenizer:
+    known = {level: log for level, log in logs.items() if log.tokenizer}
+    for level, log in known.items():
+        first = min(known)
+        if log.tokenizer != known[first].tokenizer:
             raise InvalidSpec(
                 f"{log.file}: level {level} was tokenised with {log.tokenizer}, level {first} "
-                f"with {told[first].tokenizer}; one run compares levels of one tokenizer"
+                f"with {known[first].tokenizer}; one run compares levels of one tokenizer"
             )
 
 

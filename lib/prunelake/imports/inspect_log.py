@@ -1,4 +1,4 @@
-"""Logs of inspect_ai (`.json`, `.eval`), multiple choice with log-probabilities."""
+"""Import logs of inspect_ai (`.json`, `.eval`), multiple choice with log-probabilities."""
 
 import json
 import struct
@@ -26,22 +26,22 @@ from prunelake.spec import content_hash
 from prunelake.tasks.rows import OPTION_DELIMITER, Example
 
 SOURCE = "inspect_ai"
-ZIP_ZSTANDARD = 93  # a zip method that zipfile knows from Python 3.14 on
+ZIP_ZSTANDARD = 93  # a compression method that zipfile supports from Python 3.14 on
 LOGPROBS_HINT = "evaluate with --logprobs --top-logprobs 20 --temperature 0"
-# RuntimeError: nested too deep, encrypted, or packed in a way that zipfile does not know.
+# RuntimeError: nested too deeply, encrypted, or compressed by a method that zipfile lacks.
 READ_ERRORS = (OSError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error)
 SCORE_VALUES = {"C": True, "I": False, "N": False, 1: True, 0: False}
 
 
 class TopToken(BaseModel):
-    """A token that could have stood at a place of the answer."""
+    """A candidate for one token of the answer."""
 
     token: str
     logprob: LogProbability
 
 
 class AnswerToken(BaseModel):
-    """A token of the answer, and the likeliest ones in its place."""
+    """A token of the answer, and the most likely candidates in its place."""
 
     token: str
     top_logprobs: list[TopToken] | None = None
@@ -66,14 +66,14 @@ class Output(BaseModel):
 
 
 class Score(BaseModel):
-    """What a scorer says of an answer."""
+    """The score that a scorer gave to an answer."""
 
     value: Any
     answer: str | None = None
 
 
 class InspectSample(BaseModel):
-    """The fields of a logged sample that are read; others may stand beside them."""
+    """The fields of a logged sample that an import reads; a log has more."""
 
     id: int | str
     epoch: int
@@ -92,7 +92,10 @@ def import_inspect(
     model: str | None = None,
     strategy: str = "",
 ) -> tuple[str, bool]:
-    """Write the logs of each level as one run; its run_id, and whether the lake lacked it.
+    """Write the logs of all levels as one run; return its run_id, and whether it is new.
+
+    `paths` has the log of each level. `model` is the name of the model, by default that in the log
+    of level 0. `strategy` is the name of the strategy that chose the removed layers, if known.
 
     Raises:
         InvalidSpec, BadRow: as `read_inspect` and `write_logs`.
@@ -103,15 +106,16 @@ def import_inspect(
 
 
 def read_inspect(path: Path) -> ImportedLog:
-    """The log of a task with the solver `multiple_choice` and the scorer `choice`.
+    """The log at `path`, of a task with the solver `multiple_choice` and the scorer `choice`.
 
-    The options are the letters, and an option's log-likelihood is that of its letter in the place
-    of the letter that the model answered with, given all that it wrote before. A sample whose log
-    lacks that of any letter has no log-likelihoods: it is in the view `excluded` and in no mart.
+    The options are letters. The log-likelihood of an option is that of its letter at the position
+    where the model wrote its answer, given the text before. A sample whose log lacks the
+    log-probability of a letter has no log-likelihoods: it appears in the view `excluded` and in no
+    mart.
 
     Raises:
-        InvalidSpec: no such file, no log of inspect_ai, or one that did not succeed.
-        BadRow: samples that are no multiple choice with one right answer, or whose scores
+        InvalidSpec: no such file, no log of inspect_ai, or a log of an unfinished run.
+        BadRow: samples that are not multiple choice with one right answer, or whose scores
             contradict their log-probabilities; or a log without log-probabilities.
     """
     if not path.is_file():
@@ -119,7 +123,7 @@ def read_inspect(path: Path) -> ImportedLog:
     header, records = _read_log(path)
     if header.get("status") != "success":
         raise InvalidSpec(f"{path}: status {header.get('status')!r}; import logs of finished runs")
-    about = header["eval"]
+    description = header["eval"]
     if not records:
         raise BadRow(f"{path} has no samples; log without --no-log-samples")
     samples: dict[str, Sample] = {}
@@ -142,16 +146,16 @@ def read_inspect(path: Path) -> ImportedLog:
     return ImportedLog(
         file=path,
         source=SOURCE,
-        task=str(about["task"]),
+        task=str(description["task"]),
         split="",
-        model=str(about["model"]),
+        model=str(description["model"]),
         revision="",
         dtype="",
-        # A log has its samples in the order in which they happened to finish.
+        # A log lists its samples in the order in which they finished.
         samples=tuple(samples[key] for key in sorted(samples, key=lambda key: (len(key), key))),
         metadata={
-            "packages": about.get("packages"),
-            "task_version": about.get("task_version"),
+            "packages": description.get("packages"),
+            "task_version": description.get("task_version"),
         },
     )
 
@@ -169,10 +173,14 @@ def _sample(where: str, record: InspectSample) -> Sample:
     is_logged_correct = SCORE_VALUES.get(value) if isinstance(value, str | int | float) else None
     if score is None or is_logged_correct is None:
         raise BadRow(f"{where}: no score C, I or N of the scorer `choice`")
-    answered = score.answer or ""
-    answer = letters.index(answered) if len(answered) == 1 and answered in letters else None
+    answer_text = score.answer or ""
+    is_letter = len(answer_text) == 1 and answer_text in letters
+    answer = letters.index(answer_text) if is_letter else None
     if is_logged_correct != (answer == gold):
-        raise BadRow(f"{where}: scored {score.value}, with answer {answered!r} to target {target}")
+        raise BadRow(
+            f"{where}: scored {score.value}, but its answer is {answer_text!r} and its target is "
+            f"{target}"
+        )
     sample = Sample(
         example=Example(
             example_id=f"sample:{record.id}",
@@ -180,31 +188,31 @@ def _sample(where: str, record: InspectSample) -> Sample:
             options=tuple(OPTION_DELIMITER + letter for letter in letters),
             gold=gold,
         ),
-        log_likelihoods=_log_likelihoods(record.output, letters, answered),
+        log_likelihoods=_log_likelihoods(record.output, letters, answer_text),
         option_bytes=(1,) * len(letters),
         source_hash=content_hash([record.input, record.choices, target]),
         answer=answer,
     )
     if sample.prediction != answer:
         raise BadRow(
-            f"{where}: answered {answered}, but {letters[sample.prediction or 0]} is more likely: "
-            "an answer that was drawn, or shuffled choices; evaluate with --temperature 0"
+            f"{where}: the answer is {answer_text}, but {letters[sample.prediction or 0]} is more "
+            "likely: the answer was sampled or the choices were shuffled; evaluate with "
+            "--temperature 0"
         )
     return sample
 
 
-def _log_likelihoods(output: Output, letters: str, answered: str) -> tuple[float, ...] | None:
+def _log_likelihoods(output: Output, letters: str, answer: str) -> tuple[float, ...] | None:
     logprobs = output.choices[0].logprobs if output.choices else None
-    places = [
-        token for token in (logprobs.content if logprobs else []) if token.token.strip() == answered
-    ]
-    if not answered or not places:
+    tokens = logprobs.content if logprobs else []
+    answer_tokens = [token for token in tokens if token.token.strip() == answer]
+    if not answer or not answer_tokens:
         return None
-    place = places[-1]
-    # ` A` and `A` are different tokens: the letters compete in the form of the one written.
-    likely = {top.token: top.logprob for top in place.top_logprobs or []}
-    forms = [place.token.replace(answered, letter) for letter in letters]
-    return tuple(likely[form] for form in forms) if likely.keys() >= set(forms) else None
+    last = answer_tokens[-1]
+    # ` A` and `A` are different tokens: compare the letters in the form that the model wrote.
+    logprob = {top.token: top.logprob for top in last.top_logprobs or []}
+    forms = [last.token.replace(answer, letter) for letter in letters]
+    return tuple(logprob[form] for form in forms) if logprob.keys() >= set(forms) else None
 
 
 def _message_text(where: str, record: InspectSample, message: Mapping[str, Any]) -> str:
@@ -212,18 +220,18 @@ def _message_text(where: str, record: InspectSample, message: Mapping[str, Any])
     parts = content if isinstance(content, list) else [{"text": content}]
     texts = [part.get("text") if isinstance(part, dict) else None for part in parts]
     if not all(isinstance(text, str) for text in texts):
-        raise BadRow(f"{where}: a message of its prompt is not text alone")
-    # Long texts may be kept apart, once for all that quote them.
+        raise BadRow(f"{where}: a message of its prompt is not only text")
+    # A log may store a long text once, as an attachment that messages refer to.
     return "".join(
         record.attachments.get(str(text).removeprefix("attachment://"), str(text)) for text in texts
     )
 
 
 def _read_log(path: Path) -> tuple[dict[str, Any], list[Any]]:
-    """The header and the samples."""
+    """The header and the samples of a log."""
     try:
         if zipfile.is_zipfile(path):
-            members = {name: json.loads(data) for name, data in _archive_members(path)}
+            members = {name: json.loads(data) for name, data in archive_members(path)}
             header = members.pop("header.json", None)
             samples: Any = [*members.values()]
         else:
@@ -231,30 +239,38 @@ def _read_log(path: Path) -> tuple[dict[str, Any], list[Any]]:
             samples = header.get("samples") if isinstance(header, dict) else None
     except READ_ERRORS as error:
         raise InvalidSpec(f"{path} cannot be read as a log: {one_line(error)}") from error
-    about = header.get("eval") if isinstance(header, dict) else None
-    named = [about.get(name) for name in ("task", "model")] if isinstance(about, dict) else [None]
-    if not all(isinstance(name, str) and name for name in named):
-        raise InvalidSpec(f"{path} is no log of inspect_ai: it has no header with task and model")
+    description = header.get("eval") if isinstance(header, dict) else None
+    fields = description if isinstance(description, dict) else {}
+    names = [fields.get(name) for name in ("task", "model")]
+    if not all(isinstance(name, str) and name for name in names):
+        raise InvalidSpec(
+            f"{path} is not a log of inspect_ai: it has no header with task and model"
+        )
     return header, samples if isinstance(samples, list) else []
 
 
-def _archive_members(path: Path) -> Iterator[tuple[str, bytes]]:
+def archive_members(path: Path) -> Iterator[tuple[str, bytes]]:
+    """The name and content of the header and of each sample in a log `.eval`.
+
+    Raises:
+        OSError, RuntimeError, zipfile.BadZipFile: the archive is damaged or cannot be read.
+    """
     with path.open("rb") as stream, zipfile.ZipFile(stream) as archive:
         for info in archive.infolist():
             if info.filename == "header.json" or info.filename.startswith("samples/"):
-                is_new = info.compress_type == ZIP_ZSTANDARD
+                is_zstandard = info.compress_type == ZIP_ZSTANDARD
                 yield (
                     info.filename,
-                    _decompress_zstandard(stream, info) if is_new else archive.read(info),
+                    _decompress_zstandard(stream, info) if is_zstandard else archive.read(info),
                 )
 
 
 def _decompress_zstandard(stream: BinaryIO, info: zipfile.ZipInfo) -> bytes:
     stream.seek(info.header_offset)
-    # The last fields of a member's header are the lengths of its name and its extra field.
+    # The last two fields of a member's header are the lengths of its name and its extra field.
     stream.seek(sum(struct.unpack("<HH", stream.read(30)[26:])), 1)
-    packed = pa.BufferReader(stream.read(info.compress_size))
-    data: bytes = pa.CompressedInputStream(packed, "zstd").read()
+    compressed = pa.BufferReader(stream.read(info.compress_size))
+    data: bytes = pa.CompressedInputStream(compressed, "zstd").read()
     if zlib.crc32(data) != info.CRC:
-        raise zipfile.BadZipFile(f"{info.filename} is not what was written (CRC-32 differs)")
+        raise zipfile.BadZipFile(f"{info.filename} is damaged (its CRC-32 differs)")
     return data

@@ -1,4 +1,4 @@
-"""Tables of metrics that others published: CSV, one line a model, task and level."""
+"""Import published metrics from CSV: one line for each model, task and level."""
 
 import csv
 import io
@@ -20,7 +20,7 @@ SOURCE = "table"
 KEY_COLUMNS = ("model", "task", "removed_layers")
 METHODS = (*get_args(Method), "random")
 
-# What the columns may be of a method, and what of an operator and a variant as well.
+# The metrics that depend on an operator and a variant, and those that depend on a method.
 DELETION_METRICS = frozenset(
     kind + part for kind in ("comprehensiveness", "sufficiency") for part in ("", "_advantage")
 )
@@ -35,13 +35,13 @@ EXPLANATION_METRICS = DELETION_METRICS | {
     "seed_spearman",
 }
 
-# Stricter than float(), which takes 1_000 and digits of any script.
+# Stricter than float(), which accepts 1_000 and digits of any script.
 NUMBER_PATTERN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 LEVEL_PATTERN = re.compile(r"\d{1,10}", re.ASCII)
 
 
 class MetricColumn(NamedTuple):
-    """What a column holds; '' where a method, operator or variant does not apply or is not told."""
+    """The meaning of a column; fields that do not apply or are unknown are empty."""
 
     metric: str
     method: str
@@ -51,7 +51,7 @@ class MetricColumn(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PublishedRun:
-    """The values of one model on one task by level; an empty cell has none."""
+    """The values of one model on one task, by level; an empty cell has no value."""
 
     model: str
     task: str
@@ -65,7 +65,9 @@ def import_table(
     operator: Operator | None = None,
     variant: AopcVariant | None = None,
 ) -> list[tuple[PublishedRun, str, bool]]:
-    """Write each model and task of a table as one run: with its run_id, and whether it is new.
+    """Write each model and task of a table as one run; return each with its run_id and its newness.
+
+    The last element of a tuple says whether the run is new in the lake.
 
     Raises:
         InvalidSpec: as `read_table`; nothing is written then.
@@ -82,18 +84,18 @@ def read_table(
 ) -> list[PublishedRun]:
     """The runs of a CSV file with the columns model, task, removed_layers, accuracy and others.
 
-    Each other column is named `<metric>`, or `<metric>_<method>` where a metric is of explanations.
-    `operator` and `variant` say how its comprehensiveness and sufficiency were made. An empty cell
-    is a value that was not reported.
+    The other columns are named `<metric>` or, for metrics of explanations, `<metric>_<method>`.
+    `operator` and `variant` are those of comprehensiveness and sufficiency. An empty cell means
+    that the value was not reported.
 
     Raises:
-        InvalidSpec: a file that cannot be read, an unknown or missing column, a value that is no
-            number or out of its metric's range, a level for the second time, or no level 0.
+        InvalidSpec: a file that cannot be read, an unknown or missing column, a value that is not
+            a number or outside its metric's range, a repeated level, or no level 0.
     """
     lines = _lines(path)
     first = next(lines, None)
     if first is None:
-        raise InvalidSpec(f"{path} is empty; it takes a line of column names, and lines of values")
+        raise InvalidSpec(f"{path} is empty; write a line of column names and lines of values")
     header = first[1]
     columns = _columns(path, header, operator or "", variant or "")
     runs: dict[tuple[str, str], dict[int, dict[MetricColumn, float]]] = {}
@@ -109,8 +111,8 @@ def read_table(
                 raise InvalidSpec(f"{where}, column {name}: empty; each line names its {name}")
         if (model, task, level) in seen:
             raise InvalidSpec(
-                f"{where}: {model}, {task}, level {level} for the second time (first in line "
-                f"{seen[model, task, level]}); it takes one line each"
+                f"{where}: {model}, {task}, level {level} again (first in line "
+                f"{seen[model, task, level]}); write one line for each level"
             )
         seen[model, task, level] = number
         values = {
@@ -132,24 +134,26 @@ def read_table(
 
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Line number, from 1, and fields of every line that is not blank."""
+    """The number, from 1, and the fields of each line that is not blank."""
     if not path.is_file():
         raise InvalidSpec(f"no file {path}; give a CSV file")
     try:
         data = path.read_bytes()
-        text = data.decode("utf-8-sig")  # spreadsheets begin UTF-8 with a byte order mark
+        text = data.decode("utf-8-sig")  # spreadsheets begin UTF-8 files with a byte order mark
     except OSError as error:
         raise InvalidSpec(f"{path} cannot be read: {one_line(error)}") from error
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise InvalidSpec(f"{path}, line {line}: not UTF-8; save it as CSV in UTF-8") from error
+        raise InvalidSpec(
+            f"{path}, line {line}: not UTF-8; save the file as CSV in UTF-8"
+        ) from error
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         for fields in reader:
             if any(field.strip() for field in fields):
                 yield reader.line_num, [field.strip() for field in fields]
     except csv.Error as error:
-        raise InvalidSpec(f"{path}, line {reader.line_num}: no CSV ({error})") from error
+        raise InvalidSpec(f"{path}, line {reader.line_num}: not CSV ({error})") from error
 
 
 def _columns(path: Path, header: list[str], operator: str, variant: str) -> dict[str, MetricColumn]:
@@ -158,24 +162,23 @@ def _columns(path: Path, header: list[str], operator: str, variant: str) -> dict
         if name not in header:
             raise InvalidSpec(
                 f"{where}: no column {name}; it has {', '.join(header)}, separated by commas, and "
-                f"needs {', '.join(KEY_COLUMNS)}, accuracy and one other metric at least"
+                f"needs {', '.join(KEY_COLUMNS)}, accuracy and at least one other metric"
             )
     if repeated := [name for name in dict.fromkeys(header) if header.count(name) > 1]:
-        raise InvalidSpec(f"{where}: column {repeated[0]} for the second time")
+        raise InvalidSpec(f"{where}: column {repeated[0]} appears twice")
     columns = {
         name: _column(where, name, operator, variant) for name in header if name not in KEY_COLUMNS
     }
     if len(columns) == 1:
         raise InvalidSpec(
-            f"{where}: no metric beside accuracy; add one of "
+            f"{where}: no metric besides accuracy; add one of "
             f"{', '.join(sorted(METRIC_DEFINITIONS))}"
         )
     for option, value in (("--operator", operator), ("--variant", variant)):
         if value and not any(column.metric in DELETION_METRICS for column in columns.values()):
             raise InvalidSpec(
-                f"{option} {value} says how {', '.join(sorted(DELETION_METRICS))} were made, and "
-                f"{path} "
-                "has none of these"
+                f"{option} {value} applies to {', '.join(sorted(DELETION_METRICS))}, and {path} "
+                "has none of these columns"
             )
     return columns
 
@@ -190,14 +193,14 @@ def _column(where: str, name: str, operator: str, variant: str) -> MetricColumn:
     if name not in choices:
         near = get_close_matches(name, [*KEY_COLUMNS, *choices], n=3)
         raise InvalidSpec(
-            f"{where}: column {name!r} is no metric; "
+            f"{where}: column {name!r} is not a metric; "
             + (f"perhaps {' or '.join(near)}? " if near else "")
-            + f"metrics are {', '.join(METRIC_DEFINITIONS)}; those of explanations may end in "
+            + f"metrics are {', '.join(METRIC_DEFINITIONS)}; metrics of explanations may end in "
             + ", ".join(f"_{method}" for method in METHODS)
         )
     metric, method = choices[name]
-    made = (operator, variant) if metric in DELETION_METRICS else ("", "")
-    return MetricColumn(metric, method, *made)
+    settings = (operator, variant) if metric in DELETION_METRICS else ("", "")
+    return MetricColumn(metric, method, *settings)
 
 
 def _level(where: str, text: str) -> int:
@@ -213,8 +216,8 @@ def _value(where: str, text: str, column: MetricColumn) -> float:
     value = float(text) if NUMBER_PATTERN.fullmatch(text) else math.nan
     if not math.isfinite(value):
         raise InvalidSpec(
-            f"{where}: {text!r} is no finite number; write one like 0.763, or nothing where none "
-            "was reported"
+            f"{where}: {text!r} is not a finite number; write a number like 0.763, or nothing "
+            "if none was reported"
         )
     low, high = value_range(
         column.metric, column.variant if column.metric in DELETION_METRICS else ""
@@ -229,14 +232,14 @@ def _value(where: str, text: str, column: MetricColumn) -> float:
 def _check_run(where: str, levels: Mapping[int, Mapping[MetricColumn, float]]) -> None:
     if 0 not in levels:
         raise InvalidSpec(
-            f"{where}: no level 0, but {', '.join(map(str, sorted(levels)))}; every level is set "
-            "beside the unpruned model, so add its line"
+            f"{where}: no level 0, but {', '.join(map(str, sorted(levels)))}; every level is "
+            "compared with the unpruned model, so add its line"
         )
-    told = {column.metric for row in levels.values() for column in row}
-    if "accuracy" not in told or len(told) == 1:
+    metrics = {column.metric for row in levels.values() for column in row}
+    if "accuracy" not in metrics or len(metrics) == 1:
         raise InvalidSpec(
-            f"{where}: it has values of {', '.join(sorted(told))} only; a run needs "
-            "accuracy and one other metric"
+            f"{where}: it has only values of {', '.join(sorted(metrics))}; a run needs accuracy "
+            "and one other metric"
         )
 
 
@@ -255,5 +258,5 @@ def _write_run(
         "task": published.task,
         "values_hash": content_hash(rows),
     }
-    about = {"file": path.name}
-    return write_imported_run(lake, identity, [*published.levels], about, {"reported": rows})
+    metadata = {"file": path.name}
+    return write_imported_run(lake, identity, [*published.levels], metadata, {"reported": rows})
