@@ -1,4 +1,4 @@
-"""Saved without attention layers and loaded again: the same as the model run without them."""
+"""A model that is saved without layers and loaded again equals the model run without them."""
 
 import copy
 import json
@@ -46,8 +46,8 @@ CHOICES: dict[str, Layers] = {
     "all": tuple(range(LAYER_COUNT)),
 }
 SLIDING: dict[str, Layers] = {**CHOICES, "all of one type": (0, 1, 2, 3)}
-NEW = 8
-GREEDY = {"max_new_tokens": NEW, "do_sample": False, "pad_token_id": 0}
+NEW_TOKENS = 8
+GREEDY = {"max_new_tokens": NEW_TOKENS, "do_sample": False, "pad_token_id": 0}
 
 
 def save(
@@ -82,29 +82,31 @@ def logits_of(model: PreTrainedModel, ids: Tensor) -> Tensor:
 
 
 def continued(model: PreTrainedModel, ids: Tensor) -> Tensor:
-    """The likeliest next tokens, each from a pass of its own over all that is before it."""
+    """The most likely next tokens, each from a separate pass over all tokens before it."""
     ids = ids[None]
-    for _ in range(NEW):
+    for _ in range(NEW_TOKENS):
         ids = torch.cat([ids, logits_of(model, ids)[:, -1:].argmax(-1)], dim=1)
-    return ids[0, -NEW:]
+    return ids[0, -NEW_TOKENS:]
 
 
 def generated(model: PreTrainedModel, rows: list[Tensor], **options: object) -> Tensor:
-    """The next tokens of rows that are padded on their left, by the model's own `generate`."""
+    """The next tokens by the model's own `generate`, from rows that are padded on the left."""
     longest = max(len(row) for row in rows)
     ids = torch.stack([torch.nn.functional.pad(row, (longest - len(row), 0)) for row in rows])
     sizes = torch.tensor([len(row) for row in rows])
     mask = (torch.arange(longest) >= longest - sizes[:, None]).long()
-    model.generation_config = GenerationConfig(**GREEDY, **options)  # its own has a last token
+    model.generation_config = GenerationConfig(
+        **GREEDY, **options
+    )  # the model's own configuration would stop early
     generate: Any = model.generate
-    found: Tensor = generate(ids, attention_mask=mask)
-    return found[:, longest:]
+    tokens: Tensor = generate(ids, attention_mask=mask)
+    return tokens[:, longest:]
 
 
 def round_trip(
     model: PreTrainedModel, layers: Layers, kind: str, folder: Path, unit: Unit = "attention"
 ) -> tuple[PreTrainedModel, Callable[[list[Tensor]], Tensor]]:
-    """The model loaded again, and what it should say behind each of some prompts."""
+    """The model loaded again, and a function that gives the expected next tokens of prompts."""
     save(model, layers, kind, folder, unit)
 
     def expected(rows: list[Tensor]) -> Tensor:
@@ -129,7 +131,7 @@ def round_trip(
         ],
     ),
 )
-def test_a_saved_model_answers_as_the_pruned_one(
+def test_a_saved_model_equals_the_pruned_model(
     family: str, choice: str, kind: str, unit: Unit, tmp_path: Path
 ) -> None:
     model, layers = tiny_model(family), CHOICES[choice]
@@ -150,7 +152,7 @@ def test_a_saved_model_answers_as_the_pruned_one(
 def test_decoding_past_a_sliding_window(
     family: str, choice: str, kind: str, tmp_path: Path
 ) -> None:
-    # Layer types alternate, so that both kinds of places in a cache lose their first one.
+    # Sliding and full layers both lose their first cache layer.
     types = ["sliding_attention"] * 4 + ["full_attention"]
     changes = {"sliding_window": 5} | ({} if family == "mistral" else {"layer_types": types})
     model = tiny_model(family, **changes)
@@ -161,7 +163,7 @@ def test_decoding_past_a_sliding_window(
 
 @pytest.mark.parametrize("unit", UNIT_NAMES)
 @pytest.mark.parametrize("choice", CHOICES)
-def test_a_static_cache(choice: str, unit: Unit, tmp_path: Path) -> None:
+def test_decoding_with_a_static_cache(choice: str, unit: Unit, tmp_path: Path) -> None:
     model = tiny_model("llama")
     again, expected = round_trip(model, CHOICES[choice], "compact", tmp_path / "saved", unit)
     rows = prompts(9, 4)
@@ -169,7 +171,7 @@ def test_a_static_cache(choice: str, unit: Unit, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("choice", CHOICES)
-def test_beams_reorder_a_cache(choice: str, tmp_path: Path) -> None:
+def test_beam_search_reorders_the_cache(choice: str, tmp_path: Path) -> None:
     model = tiny_model("llama")
     again, _ = round_trip(model, CHOICES[choice], "compact", tmp_path / "saved")
     rows = prompts(9, 4)
@@ -181,7 +183,7 @@ def test_beams_reorder_a_cache(choice: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("unit", ["attention", "block"])
 @pytest.mark.parametrize("choice", CHOICES)
 @pytest.mark.parametrize("has_config", [True, False])
-def test_the_cache_holds_nothing_for_absent_attention(
+def test_the_cache_is_empty_for_absent_attention(
     has_config: bool, choice: str, unit: Unit, tmp_path: Path
 ) -> None:
     model, layers = tiny_model("llama"), CHOICES[choice]
@@ -208,19 +210,19 @@ def test_the_cache_holds_nothing_for_absent_attention(
         [(False, "attention")], [(True, "attention"), *product((False, True), ("mlp", "block"))]
     ),
 )
-def test_a_compact_checkpoint_holds_the_weights_that_stay(
+def test_a_compact_checkpoint_holds_only_the_remaining_weights(
     family: str, tied: bool, unit: Unit, tmp_path: Path
 ) -> None:
     model = tiny_model(family, tie_word_embeddings=tied)
     name = {"attention": "att", "mlp": "mlp.", "block": ""}[unit]
-    gone = sum(
+    removed_count = sum(
         weight.numel()
         for n in (0, 3)
         for of, weight in attention_layers(model)[n].block.named_parameters()
         if name in of and (not name or "norm" not in of.partition(".")[0])
     )
     again, _ = round_trip(model, (0, 3), "compact", tmp_path / "saved", unit)
-    assert again.num_parameters() == model.num_parameters() - gone > 0
+    assert again.num_parameters() == model.num_parameters() - removed_count > 0
     assert placeholder_layers(again) == (() if unit == "mlp" else (0, 3))
     assert placeholder_layers(again, MLPPlaceholder) == (() if unit == "attention" else (0, 3))
     stored = load_file(tmp_path / "saved" / "compact.safetensors")
@@ -228,22 +230,20 @@ def test_a_compact_checkpoint_holds_the_weights_that_stay(
 
 
 @pytest.mark.parametrize(("family", "unit"), family_cases([("attention",)], [("mlp",), ("block",)]))
-def test_plain_loading_of_a_compact_checkpoint_fails(
-    family: str, unit: Unit, tmp_path: Path
-) -> None:
+def test_transformers_refuses_a_compact_checkpoint(family: str, unit: Unit, tmp_path: Path) -> None:
     model = tiny_model(family)
     save(model, (0, 3), "compact", tmp_path / "saved", unit)
     for plain in (AutoConfig, AutoModelForCausalLM):
         with pytest.raises(ValueError, match="model type `prunelake_compact`"):
             plain.from_pretrained(tmp_path / "saved")
-    # A model's own class warns of the model type only, and then finds no weights under its name.
+    # A model's own class only warns of the model type, and then finds no file of weights.
     with pytest.raises(OSError, match=r"no file named model\.safetensors"):
         type(model).from_pretrained(tmp_path / "saved")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_no_configuration_of_transformers_leaves_out_attention(family: str) -> None:
-    # Once this fails, a compact checkpoint of the family can be one that plain loading reads.
+def test_transformers_has_no_configuration_without_attention(family: str) -> None:
+    # Once this fails, transformers may be able to load compact checkpoints of this family.
     config = FAMILIES[family]()
     config.per_layer_config = {0: {"skip": ["attention"]}}
     assert config.per_layer_config[0].skip == ["attention"]
@@ -251,9 +251,9 @@ def test_no_configuration_of_transformers_leaves_out_attention(family: str) -> N
     assert model.num_parameters() == tiny_model(family).num_parameters()
 
 
-def test_a_compact_model_is_not_saved_as_a_plain_one(tmp_path: Path) -> None:
+def test_a_compact_model_is_saved_by_save_compact_only(tmp_path: Path) -> None:
     again, _ = round_trip(tiny_model("llama"), (0, 3), "compact", tmp_path / "saved")
-    with pytest.raises(UnsupportedModel, match=r"surgery\.save_compact"):
+    with pytest.raises(UnsupportedModel, match=r"models\.removal\.save_compact"):
         again.save_pretrained(tmp_path / "again")
     assert not (tmp_path / "again").exists()
     save(again, (1,), "compact", tmp_path / "again")
@@ -264,7 +264,7 @@ def test_a_compact_model_is_not_saved_as_a_plain_one(tmp_path: Path) -> None:
     assert torch.equal(logits_of(twice, prompts(7)[0][None]), wanted)
 
 
-def test_attention_and_mlp_may_go_one_after_the_other(tmp_path: Path) -> None:
+def test_attention_and_mlp_may_be_removed_one_after_the_other(tmp_path: Path) -> None:
     model = tiny_model("olmo2")
     without_attention, _ = round_trip(model, (0, 3), "compact", tmp_path / "first")
     save(without_attention, (1, 3), "compact", tmp_path / "both", "mlp")
@@ -275,18 +275,6 @@ def test_attention_and_mlp_may_go_one_after_the_other(tmp_path: Path) -> None:
     ids = prompts(7)[0][None]
     with removed(model, (0, 3)), removed(model, (1, 3), "mlp"):
         assert torch.equal(logits_of(both, ids), logits_of(model, ids))
-
-
-def test_a_checkpoint_written_before_mlps_could_be_absent_is_read(tmp_path: Path) -> None:
-    model = tiny_model("llama")
-    save(model, (0, 3), "compact", tmp_path / "saved")
-    file = tmp_path / "saved" / "config.json"
-    marker = json.loads(file.read_text())
-    assert marker.pop("absent_mlp") == []
-    file.write_text(json.dumps(marker))
-    ids = prompts(7)[0][None]
-    with removed(model, (0, 3)):
-        assert torch.equal(logits_of(read(file.parent, "compact"), ids), logits_of(model, ids))
 
 
 @pytest.mark.parametrize("unit", UNIT_NAMES)
@@ -303,7 +291,7 @@ def test_a_compact_checkpoint_can_be_evaluated(unit: Unit, tmp_path: Path) -> No
     assert abs(unpruned - expected[:1]).max() < 1e-5
 
 
-def test_a_compact_checkpoint_keeps_how_to_generate(tmp_path: Path) -> None:
+def test_a_compact_checkpoint_keeps_the_generation_config(tmp_path: Path) -> None:
     model = tiny_model("llama")
     model.generation_config = GenerationConfig(eos_token_id=[7, 9], pad_token_id=5)
     again, _ = round_trip(model, (1,), "compact", tmp_path / "saved")
@@ -312,7 +300,7 @@ def test_a_compact_checkpoint_keeps_how_to_generate(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_the_number_format_stays(dtype: torch.dtype, tmp_path: Path) -> None:
+def test_the_number_format_is_kept(dtype: torch.dtype, tmp_path: Path) -> None:
     model = tiny_model("gemma3")
     torch.nn.Module.to(model, dtype)
     save(model, (0,), "compact", tmp_path / "saved")
@@ -322,7 +310,7 @@ def test_the_number_format_stays(dtype: torch.dtype, tmp_path: Path) -> None:
     assert config["dtype"] == str(dtype).split(".")[1]
 
 
-def test_a_lost_weight_of_a_compact_checkpoint_is_not_made_up(tmp_path: Path) -> None:
+def test_a_missing_weight_of_a_compact_checkpoint_is_an_error(tmp_path: Path) -> None:
     save(tiny_model("llama"), (0,), "compact", tmp_path / "saved")
     file = tmp_path / "saved" / "compact.safetensors"
     weights = load_file(file)
@@ -332,7 +320,7 @@ def test_a_lost_weight_of_a_compact_checkpoint_is_not_made_up(tmp_path: Path) ->
         read(tmp_path / "saved", "compact")
 
 
-def test_a_compact_checkpoint_may_lie_in_several_files(tmp_path: Path) -> None:
+def test_a_compact_checkpoint_may_consist_of_several_files(tmp_path: Path) -> None:
     again, _ = round_trip(tiny_model("llama"), (0,), "compact", tmp_path / "saved")
     file = tmp_path / "saved" / "compact.safetensors"
     weights = [*load_file(file).items()]
@@ -347,7 +335,7 @@ def test_a_compact_checkpoint_may_lie_in_several_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("config", ["{}", '{"model_type": "abacus"}'])
-def test_a_compact_checkpoint_of_nothing_known_is_one_line(config: str, tmp_path: Path) -> None:
+def test_a_compact_checkpoint_of_an_unknown_model_is_refused(config: str, tmp_path: Path) -> None:
     save(tiny_model("llama"), (0,), "compact", tmp_path / "saved")
     marker = json.loads((tmp_path / "saved" / "config.json").read_text())
     marker["config"] = json.loads(config)

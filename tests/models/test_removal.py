@@ -37,8 +37,8 @@ def ids() -> Tensor:
 
 def logits(model: PreTrainedModel, ids: Tensor) -> Tensor:
     with torch.inference_mode():
-        answer: Tensor = model(input_ids=ids, use_cache=False).logits
-    return answer
+        output: Tensor = model(input_ids=ids, use_cache=False).logits
+    return output
 
 
 def hooks(model: nn.Module) -> Iterator[object]:
@@ -63,7 +63,7 @@ def test_removal_equals_zeroed_output_projections(
         assert (got - other).abs().max() > 1e-2
 
 
-def test_zeroed_for_good_is_removed(model: PreTrainedModel, ids: Tensor) -> None:
+def test_zero_out_equals_removal(model: PreTrainedModel, ids: Tensor) -> None:
     for unit in UNIT_NAMES:
         zeroed = copy.deepcopy(model)
         zero_out(zeroed, REMOVED, unit)
@@ -71,16 +71,16 @@ def test_zeroed_for_good_is_removed(model: PreTrainedModel, ids: Tensor) -> None
             assert torch.equal(logits(zeroed, ids), logits(model, ids))
 
 
-def test_a_model_without_blocks_is_its_embedding_and_its_head(model: PreTrainedModel) -> None:
+def test_a_model_without_blocks_treats_each_token_alone(model: PreTrainedModel) -> None:
     ids = torch.tensor([[5, 6, 7]])
     with removed(model, range(LAYER_COUNT), "block"):
         whole = logits(model, ids)
-        for n in range(3):  # each token by itself: nothing mixes them any more
+        for n in range(3):  # no attention is left to mix the tokens
             torch.testing.assert_close(logits(model, ids[:, n : n + 1]), whole[:, n : n + 1])
 
 
 @pytest.mark.parametrize("unit", UNIT_NAMES)
-def test_the_model_is_bit_for_bit_the_old_one_afterwards(
+def test_the_model_is_identical_after_a_removal(
     unit: Unit, model: PreTrainedModel, ids: Tensor
 ) -> None:
     before, weights = logits(model, ids), copy.deepcopy(model.state_dict())
@@ -91,7 +91,7 @@ def test_the_model_is_bit_for_bit_the_old_one_afterwards(
     assert not [*hooks(model)]
 
 
-def test_the_model_is_whole_again_after_an_error(model: PreTrainedModel, ids: Tensor) -> None:
+def test_the_model_is_restored_after_an_error(model: PreTrainedModel, ids: Tensor) -> None:
     before = logits(model, ids)
     with pytest.raises(RuntimeError, match="halt"), removed(model, REMOVED):
         raise RuntimeError("halt")
@@ -107,7 +107,7 @@ def test_nested_removals_add_up(ids: Tensor) -> None:
         assert torch.equal(logits(model, ids), both)
 
 
-def test_a_forward_set_by_another_tool_comes_back() -> None:
+def test_a_forward_that_another_tool_has_set_is_restored() -> None:
     model = tiny_model("llama")
     attention = attention_layers(model)[0].attention
     patched = attention.forward
@@ -118,14 +118,14 @@ def test_a_forward_set_by_another_tool_comes_back() -> None:
 
 
 @pytest.mark.parametrize("layer", [-1, LAYER_COUNT])
-def test_unknown_layer_is_named_before_anything_changes(layer: int) -> None:
+def test_an_unknown_layer_is_refused_before_anything_changes(layer: int) -> None:
     model = tiny_model("llama")
     with pytest.raises(UnknownLayer, match=rf"layer {layer}: the model has layers 0 to 4"):
         removed(model, [0, layer]).__enter__()
     assert not [*hooks(model)]
 
 
-def test_another_family_is_told_what_was_looked_for() -> None:
+def test_the_error_for_another_family_names_the_expected_structure() -> None:
     model = AutoModelForCausalLM.from_config(
         GPT2Config(n_embd=16, n_layer=2, n_head=2, vocab_size=31)
     )
@@ -144,7 +144,7 @@ def test_a_block_without_attention_is_named() -> None:
 def test_blocks_without_an_mlp_keep_their_attention_removable(unit: Unit, ids: Tensor) -> None:
     model = tiny_model("llama")
     for layer in attention_layers(model):
-        layer.block.mlp = nn.Identity()  # as of experts, which end in many projections
+        layer.block.mlp = nn.Identity()  # like experts, which have many projections
     check_supported(model)
     with removed(model, [0]):
         logits(model, ids)
@@ -168,7 +168,7 @@ def test_an_mlp_that_is_called_twice_is_refused() -> None:
         check_supported(model, "mlp")
 
 
-def test_logits_made_otherwise_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_logits_than_those_of_the_head_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model("llama")
     model.lm_head.register_forward_hook(lambda _module, _args, output: output * 2)
     monkeypatch.setattr(model, "get_output_embeddings", lambda: nn.Linear(32, VOCABULARY))
@@ -176,7 +176,7 @@ def test_logits_made_otherwise_are_refused(monkeypatch: pytest.MonkeyPatch) -> N
         check_supported(model)
 
 
-def test_the_model_is_whole_after_an_error_halfway(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_model_is_restored_after_an_error_halfway(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model("llama")
     before = dict(model.named_modules())
 

@@ -1,4 +1,4 @@
-"""Taken out: nothing computed, nothing cached, the same answers; and what is said to be left."""
+"""Detached modules leave the logits unchanged; sizes, times and peak memory of each level."""
 
 import copy
 from collections.abc import Sequence
@@ -35,13 +35,13 @@ def ids(tokens: int = 12) -> Tensor:
 
 @torch.inference_mode()
 def logits(model: PreTrainedModel, tokens: Tensor) -> Tensor:
-    answer: Tensor = model(input_ids=tokens, use_cache=False).logits
-    return answer
+    output: Tensor = model(input_ids=tokens, use_cache=False).logits
+    return output
 
 
 @torch.inference_mode()
 def decoded(model: PreTrainedModel, tokens: Tensor, first: int = 5) -> tuple[Tensor, DynamicCache]:
-    """The logits with a cache: `first` tokens at once, then one by one."""
+    """The logits and the cache of decoding: `first` tokens at once, then one by one."""
     cache, found = None, []
     for part in torch.split(tokens, [first, *[1] * (tokens.shape[1] - first)], dim=1):
         answer = model(input_ids=part, past_key_values=cache, use_cache=True)
@@ -66,9 +66,7 @@ def test_cached_decoding_equals_the_model_with_these_layers_removed(
     assert cache.get_seq_length() == ids().shape[1]
 
 
-def test_the_weights_are_no_parameters_meanwhile_and_all_is_as_before_afterwards(
-    family: str,
-) -> None:
+def test_detached_weights_are_no_parameters_and_come_back(family: str) -> None:
     model = tiny_model(family)
     before, names = logits(model, ids()), [*model.state_dict()]
     attentions = [layer.attention for layer in attention_layers(model)]
@@ -84,7 +82,7 @@ def test_the_weights_are_no_parameters_meanwhile_and_all_is_as_before_afterwards
     assert [layer.attention for layer in attention_layers(model)] == attentions
 
 
-def test_an_unknown_layer_takes_nothing_out() -> None:
+def test_an_unknown_layer_detaches_nothing() -> None:
     model = tiny_model("llama")
     names = [*model.state_dict()]
     with pytest.raises(UnknownLayer, match="layer 5"), detached(model, (0, 5)):
@@ -92,15 +90,17 @@ def test_an_unknown_layer_takes_nothing_out() -> None:
     assert [*model.state_dict()] == names
 
 
-def say_nothing(_: str) -> None:
+def ignore(_: str) -> None:
     pass
 
 
-def measured(model: PreTrainedModel, levels: Sequence[int], load: Workload = SMALL) -> list[Any]:
-    return measure_levels(model, (3, 0, 1, 4, 2), levels, load, say_nothing)
+def measured(
+    model: PreTrainedModel, levels: Sequence[int], workload: Workload = SMALL
+) -> list[Any]:
+    return measure_levels(model, (3, 0, 1, 4, 2), levels, workload, ignore)
 
 
-def test_sizes_are_those_of_what_is_left(family: str) -> None:
+def test_sizes_without_attention_count_the_remaining_weights(family: str) -> None:
     model = tiny_model(family)
     attentions = [layer.attention for layer in attention_layers(model)]
     every = sum(p.numel() for p in model.parameters())
@@ -117,7 +117,7 @@ def test_sizes_are_those_of_what_is_left(family: str) -> None:
 
 
 @pytest.mark.parametrize("unit", ["mlp", "block"])
-def test_sizes_without_mlps_and_blocks_are_those_of_what_is_left(family: str, unit: Unit) -> None:
+def test_sizes_without_mlps_or_blocks_count_the_remaining_weights(family: str, unit: Unit) -> None:
     model = tiny_model(family)
     every = sum(p.numel() for p in model.parameters())
     gone = [
@@ -125,7 +125,7 @@ def test_sizes_without_mlps_and_blocks_are_those_of_what_is_left(family: str, un
         for part in removable_modules(model, unit)[3][-1:]
     ]
     one = sum(p.numel() for module in gone for p in module.parameters())
-    rows = measure_levels(model, (3, 0, 1, 4, 2), (0, 1, 5), SMALL, say_nothing, unit)
+    rows = measure_levels(model, (3, 0, 1, 4, 2), (0, 1, 5), SMALL, ignore, unit)
     assert [row["parameter_count"] for row in rows] == [every, every - one, every - 5 * one]
     whole = rows[0]["kv_bytes_per_token"]
     cache = [whole] * 3 if unit == "mlp" else [whole, whole * 4 // 5, 0]
@@ -133,9 +133,9 @@ def test_sizes_without_mlps_and_blocks_are_those_of_what_is_left(family: str, un
     assert sum(p.numel() for p in model.parameters()) == every
 
 
-def test_tied_weights_count_once_and_halves_weigh_half() -> None:
+def test_tied_weights_count_once_and_bfloat16_weighs_half() -> None:
     model = tiny_model("llama", tie_word_embeddings=True)
-    nn.Module.to(model, torch.bfloat16)  # the model's own `to` has lost its types
+    nn.Module.to(model, torch.bfloat16)  # the model's own `to` has no types
     (row,) = measured(model, (0,))
     shared = model.get_input_embeddings().weight
     assert model.get_output_embeddings().weight is shared
@@ -145,7 +145,7 @@ def test_tied_weights_count_once_and_halves_weigh_half() -> None:
     assert row["kv_bytes_per_token"] == 5 * KV_BYTES // 2
 
 
-def test_the_cache_is_as_large_as_it_is_said_to_be(family: str) -> None:
+def test_the_cache_has_the_reported_size(family: str) -> None:
     model = tiny_model(family)
     with detached(model, (0, 3)):
         _, cache = decoded(model, ids())
@@ -154,13 +154,13 @@ def test_the_cache_is_as_large_as_it_is_said_to_be(family: str) -> None:
     assert held == kv_bytes_per_token(cache) * ids().numel()
 
 
-def test_a_full_window_does_not_make_a_token_cheaper() -> None:
+def test_a_sliding_window_does_not_change_the_size_of_a_token() -> None:
     model = tiny_model("mistral", sliding_window=4)
     (row,) = measured(model, (0,))
     assert row["kv_bytes_per_token"] == 5 * KV_BYTES
 
 
-def test_peak_memory_holds_weights_and_cache_and_falls_with_them() -> None:
+def test_peak_memory_includes_weights_and_cache() -> None:
     model = tiny_model("llama")
     rows = measured(model, (0, 5))
     tokens = SMALL.batch * (SMALL.prompt_tokens + SMALL.new_tokens)
@@ -171,12 +171,12 @@ def test_peak_memory_holds_weights_and_cache_and_falls_with_them() -> None:
     assert rows[0]["peak_bytes"] - rows[1]["peak_bytes"] >= gone
 
 
-def test_measuring_writes_nothing_to_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_measurement_writes_nothing_to_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
     measured(tiny_model("llama"), (0, 1))
     assert capfd.readouterr() == ("", "")
 
 
-def test_peak_memory_sees_a_large_tensor_come_and_go(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_peak_memory_includes_a_temporary_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model("llama")
     (before,) = measured(model, (0,))
     real = measurement._next_token
@@ -191,7 +191,7 @@ def test_peak_memory_sees_a_large_tensor_come_and_go(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_on_cuda_the_allocator_tells_while_the_removed_weights_are_elsewhere(
+def test_peak_memory_on_cuda_excludes_the_removed_weights(
     monkeypatch: pytest.MonkeyPatch, fails: bool
 ) -> None:
     did: list[str] = []
@@ -218,7 +218,7 @@ def test_on_cuda_the_allocator_tells_while_the_removed_weights_are_elsewhere(
 
 
 def test_levels_take_turns_upwards_and_downwards(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clock that only the model moves: 7 s a step of the unpruned one, 3 s of the other."""
+    """A step of the unpruned model takes 7 s of this clock, a step of the pruned model 3 s."""
     model = tiny_model("llama")
     seconds, ran, real = 0, [], measurement._next_token
 
@@ -242,7 +242,7 @@ def test_levels_take_turns_upwards_and_downwards(monkeypatch: pytest.MonkeyPatch
     assert {shape for _, shape in ran} == {(2, 6)}
 
 
-def test_what_is_decoded_is_what_the_model_would_say() -> None:
+def test_decoding_gives_the_tokens_of_the_model() -> None:
     model = tiny_model("llama")
     prompt = (torch.arange(1, 13) * 7919).view(2, 6) % VOCABULARY
     expected = prompt
@@ -257,18 +257,18 @@ def test_what_is_decoded_is_what_the_model_would_say() -> None:
 
 
 @pytest.mark.parametrize("level", [-1, 6])
-def test_a_level_beyond_the_order_is_refused(level: int) -> None:
+def test_an_unknown_level_is_refused(level: int) -> None:
     with pytest.raises(UnknownLayer, match=f"level {level}: the model has 5 attention"):
         measured(tiny_model("llama"), (0, level))
 
 
 def test_more_tokens_than_the_context_are_refused() -> None:
-    load = SMALL.model_copy(update={"prompt_tokens": 126})
+    workload = SMALL.model_copy(update={"prompt_tokens": 126})
     with pytest.raises(InvalidSpec, match=r"126 prompt tokens and 3 new tokens are 129.*has 128"):
-        measured(tiny_model("llama"), (0,), load)
+        measured(tiny_model("llama"), (0,), workload)
 
 
-def test_the_model_is_whole_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_model_is_restored_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model("llama")
     weights = copy.deepcopy(model.state_dict())
 

@@ -143,7 +143,7 @@ def test_the_rows_of_a_search_are_part_of_the_identity(
     ("changes", "error", "message"),
     [
         ({"levels": [6]}, UnknownLayer, "level 6: the model has 5 attention layers; levels go"),
-        ({"levels": [6], "strategy": "mlp:last"}, UnknownLayer, "the model's 5 MLPs; levels go"),
+        ({"levels": [6], "strategy": "mlp:last"}, UnknownLayer, "the model has 5 MLPs; levels go"),
         ({"explain": {"levels": [1, 4]}}, InvalidSpec, r"\[4\] are not among .* \[0, 1, 2\]"),
         ({"explain": {"rows": 3}}, InvalidSpec, "explain.rows 3: the sweep has 2 examples"),
         ({"explain": {"baseline_token": 97}}, InvalidSpec, "baseline_token 97: .* 0 to 96"),
@@ -164,7 +164,7 @@ def test_the_rows_of_a_search_are_part_of_the_identity(
         (
             {"rows": {"first": 70}, "strategy": {"name": "divergence"}},
             InvalidSpec,
-            "20 rows are to be searched on, .*opinions.jsonl has 10 that are not reported; report "
+            "needs 20 rows that are not reported, and .*opinions.jsonl has 10; report "
             "fewer rows, or set strategy.search_rows to at most 10",
         ),
         ({"model": "nowhere"}, ModelNotFound, "no folder with config.json"),
