@@ -32,7 +32,7 @@ Probability = Callable[[TokenIds, int], float]
 
 
 class Model:
-    """A made-up model: `probability(ids, level)` of option 1, and the rest of option 0."""
+    """A fake model: option 1 has `probability(ids, level)`, option 0 the rest."""
 
     def __init__(self, probability: Probability) -> None:
         self.probability = probability
@@ -47,12 +47,12 @@ class Model:
 
 
 def rugged(seed: int) -> Probability:
-    """Probabilities without rhyme or reason, the same for the same ids and level."""
+    """Arbitrary probabilities that depend only on ids and level."""
     return lambda ids, level: np.random.default_rng([seed, level, *ids]).random()
 
 
 def halved(ids: Sequence[int]) -> TokenIds:
-    """Ids of a text that tokenises otherwise: different tokens may read the same."""
+    """Other ids for the same text: different tokens may decode alike."""
     return tuple(i // 2 for i in ids)
 
 
@@ -79,7 +79,7 @@ def found(
     explanation: Explanation = EXPLANATION,
     levels: Sequence[int] = LEVELS,
 ) -> dict[tuple[Any, ...], tuple[float, float]]:
-    """Lower and upper bound for each level, operator and kind."""
+    """The lower and upper bound by level, operator and kind."""
     frame = aopc_bounds(predictions(levels), [prompt], levels, beam_width, explanation)
     assert frame.schema == BOUNDS.schema
     assert not frame.select(BOUNDS.key).is_duplicated().any()
@@ -108,7 +108,7 @@ def areas_of_all_rankings(
 
 
 @pytest.mark.parametrize("count", [2, 3, 4, 5, 6])
-def test_a_beam_of_every_set_finds_the_bounds_of_all_rankings(count: int) -> None:
+def test_a_beam_that_holds_every_set_finds_the_exact_bounds(count: int) -> None:
     prompt = prompt_of(count, rugged(count))
     bounds = found(prompt)
     assert len(bounds) == 2 * 2 * 2
@@ -123,7 +123,7 @@ def test_a_beam_of_every_set_finds_the_bounds_of_all_rankings(count: int) -> Non
     scores=st.lists(st.floats(-1, 1, width=32), min_size=2, max_size=6),
     beam_width=st.integers(1, 3),
 )
-def test_no_deletion_curve_leaves_exact_bounds_and_no_beam_either(
+def test_deletion_curves_and_narrow_beams_stay_within_the_exact_bounds(
     seed: int, scores: list[float], beam_width: int
 ) -> None:
     prompt = prompt_of(len(scores), rugged(seed))
@@ -151,7 +151,7 @@ def test_no_deletion_curve_leaves_exact_bounds_and_no_beam_either(
         assert lower - 1e-9 <= narrow[key][0] <= narrow[key][1] <= upper + 1e-9
 
 
-def test_a_beam_follows_what_promises_most_for_the_points_to_come() -> None:
+def test_a_beam_follows_the_sets_that_promise_most_for_later_points() -> None:
     # Deleting 10 drops the most by itself, deleting 11 and 12 the most together.
     left: dict[TokenIds, float] = {
         (11, 12, 13): 0.5,
@@ -170,7 +170,7 @@ def test_a_beam_follows_what_promises_most_for_the_points_to_come() -> None:
     assert wider[key] == pytest.approx(((0.1 + 0.1) / 2, (0.3 + 0.9) / 2))
 
 
-def test_between_points_a_set_with_less_behind_it_may_promise_more() -> None:
+def test_between_points_a_set_with_a_smaller_gain_may_promise_more() -> None:
     # Points at one and three tokens. Without 10 it drops by 0.4, without 11 by 0.3; of what
     # follows only the loss of 11 and 12 leads on.
     left: dict[TokenIds, float] = {
@@ -187,7 +187,7 @@ def test_between_points_a_set_with_less_behind_it_may_promise_more() -> None:
     assert bounds[0, "delete_text", "comprehensiveness"] == pytest.approx((0.0, (0.3 + 0.8) / 2))
 
 
-def test_of_two_ways_to_a_set_the_better_one_counts() -> None:
+def test_the_better_of_two_orders_of_a_set_counts() -> None:
     # Only the first token put in differs: 10 gains more than 11, then both are gone.
     first: dict[TokenIds, float] = {(11, 12): 0.2, (10, 12): 0.7, (10, 11): 0.9}
     prompt = ExplainedPrompt(
@@ -200,7 +200,7 @@ def test_of_two_ways_to_a_set_the_better_one_counts() -> None:
     )
 
 
-def test_each_size_is_one_call_that_asks_about_no_prompt_twice() -> None:
+def test_each_size_is_one_call_without_repeated_prompts() -> None:
     prompt = prompt_of(6, rugged(1))
     progress: list[tuple[int, int]] = []
     aopc_bounds(
@@ -221,7 +221,7 @@ def test_each_size_is_one_call_that_asks_about_no_prompt_twice() -> None:
     assert asked <= max_perturbed_prompt_count([len(prompt.tokens)], 2, 2, EXPLANATION)
 
 
-def test_the_announced_number_counts_the_sets_of_every_size() -> None:
+def test_the_maximum_prompt_count_sums_the_sets_of_all_sizes() -> None:
     explanation = Explanation(fractions=(0.5,), operators=("replace",))
     prompt = prompt_of(6, rugged(0))
     # Levels x kinds x directions; of one token six sets, then what two sets grow to.
@@ -236,7 +236,7 @@ def test_the_announced_number_counts_the_sets_of_every_size() -> None:
     )
 
 
-def test_a_ranking_over_a_point_that_is_no_number_has_no_area() -> None:
+def test_a_ranking_with_a_nan_has_no_aopc() -> None:
     def probability(ids: TokenIds, level: int) -> float:
         return math.nan if 10 in ids else rugged(5)(ids, level)
 
@@ -250,7 +250,7 @@ def test_a_ranking_over_a_point_that_is_no_number_has_no_area() -> None:
         assert bounds[0, "replace", kind] == pytest.approx((min(finite), max(finite)))
 
 
-def test_a_narrow_beam_goes_round_points_that_are_no_numbers() -> None:
+def test_a_narrow_beam_avoids_nan() -> None:
     prompt = ExplainedPrompt(
         "test:0",
         (10, 11, 12),
@@ -262,7 +262,7 @@ def test_a_narrow_beam_goes_round_points_that_are_no_numbers() -> None:
     assert bounds[0, "delete_text", "comprehensiveness"] == pytest.approx((0.5, 0.5))
 
 
-def test_where_no_ranking_has_an_area_the_bounds_are_no_numbers() -> None:
+def test_bounds_are_nan_if_no_ranking_has_an_aopc() -> None:
     bounds = found(prompt_of(4, lambda *_: math.nan))
     assert len(bounds) == 8
     assert all(math.isnan(bound) for pair in bounds.values() for bound in pair)

@@ -72,7 +72,7 @@ def scores(frame: pl.DataFrame, **keys: Any) -> NDArray[np.float64]:
 def log_likelihood(
     model: PreTrainedModel, level: int, prompt: tuple[int, ...], option: tuple[int, ...]
 ) -> float:
-    """The oracle's own: one plain pass behind the prefix token 1."""
+    """The oracle: one plain pass after the prefix token 1."""
     with removed(model, ORDER[:level]), torch.inference_mode():
         logits = model(input_ids=torch.tensor([[1, *prompt, *option]]), use_cache=False).logits[0]
     steps = logits.double().log_softmax(-1)[len(prompt) :]
@@ -84,7 +84,7 @@ def masked(prompt: tuple[int, ...], present: Any, baseline: int) -> tuple[int, .
 
 
 def effect_of(level: int, prompt: tuple[int, ...], option: tuple[int, ...]) -> Any:
-    """What captum explains: masks [1, tokens] -> log-likelihood of an option, absent tokens 3."""
+    """The function that captum explains: masks [1, tokens] to the log-likelihood of an option."""
 
     def effect(mask: Tensor) -> Tensor:
         changed = masked(prompt, mask[0].tolist(), 3)
@@ -95,9 +95,7 @@ def effect_of(level: int, prompt: tuple[int, ...], option: tuple[int, ...]) -> A
 
 @pytest.mark.parametrize(("method", "captums"), [("kernel_shap", KernelShap), ("lime", Lime)])
 @pytest.mark.parametrize("seed", [0, 5])
-def test_sampling_methods_equal_captum_run_level_by_level(
-    method: str, captums: Any, seed: int
-) -> None:
+def test_sampling_methods_equal_captum_at_each_level(method: str, captums: Any, seed: int) -> None:
     frame = explained(methods=(method,), seeds=(seed,), baseline_token=3)
     largest = 0.0
     for example in EXAMPLES:
@@ -115,7 +113,7 @@ def test_sampling_methods_equal_captum_run_level_by_level(
 
 
 def shapley_values(example: EncodedExample, level: int, target: int) -> NDArray[np.float64]:
-    """By definition: what a token adds to the others' coalitions, all sizes alike."""
+    """By definition: the mean gain from adding a token to coalitions, each size weighted alike."""
     count, option = len(example.prompt), example.options[target]
     value = {
         coalition: log_likelihood(
@@ -134,7 +132,7 @@ def shapley_values(example: EncodedExample, level: int, target: int) -> NDArray[
 
 
 def test_kernel_shap_approaches_the_shapley_values(monkeypatch: pytest.MonkeyPatch) -> None:
-    """6 tokens have 62 proper coalitions; of 3000 samples each one comes up some 10 to 250 times.
+    """6 tokens have 62 proper coalitions; each comes up about 10 to 250 times in 3000 samples.
 
     The estimate's error is the sampling noise, about 1 / sqrt(3000) = 2 %, of what no additive
     function can explain, and that is not more than the largest Shapley values themselves.
@@ -146,8 +144,8 @@ def test_kernel_shap_approaches_the_shapley_values(monkeypatch: pytest.MonkeyPat
     assert np.ptp(exact) > np.abs(exact).max()
 
 
-def test_leverage_shap_equals_the_shapley_values_where_every_mask_is_asked_for() -> None:
-    """11 masks a token: 66 for 6 tokens, which have 64, and 44 for 4, which have 16."""
+def test_leverage_shap_with_all_masks_equals_the_shapley_values() -> None:
+    """11 masks for each token are more than all coalitions: 66 of 64, and 44 of 16."""
     frame = explained(methods=("leverage_shap",), leverage_samples=11)
     for example in EXAMPLES:
         name = example.example.example_id
@@ -158,7 +156,7 @@ def test_leverage_shap_equals_the_shapley_values_where_every_mask_is_asked_for()
             assert np.ptp(expected) > 0.1
 
 
-def test_leverage_shap_comes_near_the_shapley_values_with_half_of_the_masks() -> None:
+def test_leverage_shap_with_half_of_the_masks_is_close_to_the_shapley_values() -> None:
     exact = shapley_values(EXAMPLES[0], 2, 1)
     frame = explained(
         examples=EXAMPLES[:1],
@@ -173,10 +171,10 @@ def test_leverage_shap_comes_near_the_shapley_values_with_half_of_the_masks() ->
 
 
 @pytest.mark.parametrize(("length", "masks"), [(2, 4), (3, 4), (4, 6), (6, 8)])
-def test_leverage_shap_asks_for_its_masks_once_for_all_levels(
+def test_leverage_shap_uses_the_same_masks_at_all_levels(
     length: int, masks: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Half of the paper's 3 a token, rounded down to pairs, and at least one pair of them."""
+    """1.5 masks for each token, half of the paper's, rounded down to pairs; at least one pair."""
     asked: list[ScoringQuery] = []
     answer = NestedModel.log_likelihoods
 
@@ -201,7 +199,7 @@ def test_leverage_shap_asks_for_its_masks_once_for_all_levels(
         assert np.abs(got).max() > 0.01
 
 
-def test_leverage_shap_does_not_depend_on_batches_other_levels_or_other_examples() -> None:
+def test_leverage_shap_is_independent_of_batches_levels_and_other_examples() -> None:
     def explain(budget: int, examples: list[EncodedExample], *levels: int) -> pl.DataFrame:
         frame = compute_attributions(
             NestedModel(LLAMA, ORDER, token_budget=budget),
@@ -218,7 +216,7 @@ def test_leverage_shap_does_not_depend_on_batches_other_levels_or_other_examples
     assert np.abs(together[0] - together[1]).max() > 0.01
 
 
-def test_leverage_shap_draws_other_masks_for_other_examples() -> None:
+def test_leverage_shap_draws_different_masks_for_each_example() -> None:
     twins = [encoded(name, EXAMPLES[0].prompt, (7, 8), (9,)) for name in ("test:1", "test:2")]
     targets = {"test:1": {0: 1}, "test:2": {0: 1}}
     frame = explained(examples=twins, targets=targets, methods=("leverage_shap",))
@@ -228,9 +226,7 @@ def test_leverage_shap_draws_other_masks_for_other_examples() -> None:
 
 @pytest.mark.parametrize("family", ["llama", "gemma2", "gpt_neox"])
 @pytest.mark.parametrize("level", LEVELS)
-def test_input_x_gradient_is_the_slope_of_scaling_a_tokens_embedding(
-    family: str, level: int
-) -> None:
+def test_input_x_gradient_is_the_slope_of_scaling_an_embedding(family: str, level: int) -> None:
     model, example = tiny_model(family), EXAMPLES[0]
     option = example.options[2]
     frame = explained(model, [example], {"test:4": {level: 2}}, methods=("input_x_gradient",))
@@ -258,7 +254,7 @@ def test_input_x_gradient_is_the_slope_of_scaling_a_tokens_embedding(
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2", "gpt_neox"])
-def test_gradients_of_all_levels_in_few_passes_are_captums_of_each(
+def test_batched_gradients_equal_captum_at_each_level(
     family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, example = tiny_model(family), EXAMPLES[0]
@@ -295,7 +291,7 @@ def test_gradients_of_all_levels_in_few_passes_are_captums_of_each(
         np.testing.assert_allclose(got, wanted, atol=1e-6, rtol=1e-4)
 
 
-def test_no_masked_prompt_is_asked_about_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_masked_prompt_is_evaluated_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     nested = NestedModel(LLAMA, ORDER)
     asked: list[ScoringQuery] = []
     answer = nested.log_likelihoods
@@ -311,7 +307,7 @@ def test_no_masked_prompt_is_asked_about_twice(monkeypatch: pytest.MonkeyPatch) 
     assert 10 < len(asked) == len({*asked}) <= 16
 
 
-def test_results_and_torchs_global_random_state_do_not_touch_one_another() -> None:
+def test_attributions_neither_use_nor_change_the_global_random_state() -> None:
     methods = ("kernel_shap", "leverage_shap", "lime", "input_x_gradient")
     torch.manual_seed(1)
     np.random.seed(1)  # scikit-learn draws from it, for choices that LIME's lasso does not make
@@ -323,7 +319,7 @@ def test_results_and_torchs_global_random_state_do_not_touch_one_another() -> No
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_random_rows_are_equal_at_all_levels_and_else_all_different() -> None:
+def test_random_scores_are_equal_at_all_levels_and_otherwise_differ() -> None:
     frame = explained(methods=("input_x_gradient",), seeds=(0, 1)).filter(method="random")
     rankings = frame.group_by("example_id", "seed").agg(pl.col("scores").unique())
     assert len(rankings) == 4
@@ -358,7 +354,7 @@ def test_rows_are_complete() -> None:
     assert all(len(row["scores"]) == lengths[row["example_id"]] for row in frame.to_dicts())
 
 
-def test_a_prompt_of_one_token_is_named() -> None:
+def test_a_prompt_of_one_token_is_refused() -> None:
     example = encoded("dev:8", (5,), (7,), (9,))
     with pytest.raises(TaskError, match=r"dev:8 has a prompt of 1 tokens; explaining needs two"):
         explained(examples=[example], targets={"dev:8": {0: 0}})

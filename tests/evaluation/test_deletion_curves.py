@@ -23,7 +23,7 @@ SCORES = (0.1, 0.5, 0.3, 0.2, 0.4)
 
 
 class Asked:
-    """A made-up model: option 1 gets sum(ids) / 1000 + level / 10, option 0 the rest."""
+    """A fake model: option 1 has probability sum(ids) / 1000 + level / 10, option 0 the rest."""
 
     def __init__(self) -> None:
         self.questions: list[tuple[TokenIds, TokenIds]] = []
@@ -53,7 +53,7 @@ def curves(
     asked: Asked | None = None,
     retokenised: Any = tuple,
 ) -> pl.DataFrame:
-    """Curves of one example whose full confidence at level k is 0.9 - k / 100."""
+    """The curves of one example whose confidence without deletions is 0.9 - k / 100 at level k."""
     predictions = pl.DataFrame(
         {"level": level, "example_id": "test:0", "confidence": 0.9 - level / 100}
         for level in sorted({row["level"] for row in rankings})
@@ -70,7 +70,7 @@ def values(frame: pl.DataFrame, operator: str, kind: str) -> list[float]:
     )
 
 
-def test_curves_by_hand() -> None:
+def test_curves_equal_those_computed_by_hand() -> None:
     # In order of score: 20, 50, 30, 40, 10. A deleted text comes back with each id one higher.
     explanation = Explanation(fractions=(0.2, 0.4, 0.6), baseline_token=7)
     frame = curves(
@@ -105,7 +105,7 @@ def test_the_probability_is_that_of_the_explained_option_at_the_rows_level() -> 
     ("count", "fraction", "top"),
     [(9, 0.1, 0), (10, 0.1, 1), (19, 0.1, 1), (10, 0.3, 3), (30, 0.1, 3), (3, 0.34, 1), (5, 1, 5)],
 )
-def test_the_top_is_the_floor_and_nothing_gives_no_row(
+def test_the_top_count_is_rounded_down_and_0_gives_no_row(
     count: int, fraction: float, top: int
 ) -> None:
     tokens = tuple(range(1, count + 1))
@@ -113,7 +113,7 @@ def test_the_top_is_the_floor_and_nothing_gives_no_row(
     assert set(frame["top_count"]) == ({top} if top else set())
 
 
-def test_every_whole_product_counts_in_full() -> None:
+def test_whole_products_are_not_rounded_down() -> None:
     tenths = tuple(n / 10 for n in range(1, 11))
     for count in range(10, 210, 10):
         tokens = tuple(range(1, count + 1))
@@ -124,14 +124,14 @@ def test_every_whole_product_counts_in_full() -> None:
         assert tops == [n * count // 10 for n in range(1, 11)]
 
 
-def test_scores_rank_by_sign_and_of_equals_the_earlier_is_higher() -> None:
+def test_tokens_rank_by_signed_score_and_then_by_position() -> None:
     asked = Asked()
     explanation = Explanation(fractions=(0.4,), operators=("delete_text",))
     curves([ranking((-9, 0.2, 0.0, 0.2, 0.2))], explanation, asked=asked)
     assert [ids for ids, _ in asked.questions] == [(10, 30, 50), (20, 40)]
 
 
-def test_equal_prompts_are_asked_once_with_the_levels_that_need_them() -> None:
+def test_equal_prompts_are_evaluated_once_at_the_needed_levels() -> None:
     asked = Asked()
     rankings = [
         ranking(SCORES, level=0),
@@ -163,14 +163,14 @@ def test_a_prompt_too_short_for_any_fraction_has_no_curve() -> None:
     assert frame.is_empty()
 
 
-def test_changed_prompts() -> None:
+def test_perturbed_prompts() -> None:
     prompt = ExplainedPrompt("test:0", (5, 6, 7), Asked(), lambda ids: (sum(ids),))
     kept = np.array([True, False, True])
     assert perturbed_prompt(prompt, kept, "replace", 9) == (5, 9, 7)
     assert perturbed_prompt(prompt, kept, "delete_text", 9) == (12,)
 
 
-def test_each_level_gets_its_own_answer_whatever_the_order_it_was_needed_in() -> None:
+def test_each_level_gets_its_own_probabilities_in_any_order() -> None:
     asked = Asked()
     answers = query_probabilities(
         ExplainedPrompt("test:0", TOKENS, asked, tuple), {(10,): [8, 1], (20, 30): [8]}
@@ -185,7 +185,9 @@ def test_each_level_gets_its_own_answer_whatever_the_order_it_was_needed_in() ->
     scores=st.lists(st.sampled_from([-1.0, 0.0, 0.5, 2.0]), min_size=2, max_size=30),
     fraction=st.floats(0.01, 1),
 )
-def test_what_one_kind_deletes_the_other_keeps(scores: list[float], fraction: float) -> None:
+def test_one_kind_deletes_the_tokens_that_the_other_keeps(
+    scores: list[float], fraction: float
+) -> None:
     asked = Asked()
     tokens = tuple(range(1, len(scores) + 1))
     explanation = Explanation(fractions=(fraction,), operators=("delete_text",))

@@ -16,8 +16,8 @@ from prunelake.tasks.rows import Example
 from tests.support.tiny_models import tiny_model
 
 
-class Told(NestedModel):
-    """Answers what it was told, in order, and keeps what it was asked."""
+class FixedModel(NestedModel):
+    """Returns prescribed log-likelihoods in order, and records the queries."""
 
     def __init__(self, *answers: list[list[float]]) -> None:
         self.answers = [np.array(answer) for answer in answers]
@@ -25,10 +25,10 @@ class Told(NestedModel):
     def log_likelihoods(
         self,
         queries: Sequence[ScoringQuery],
-        progress: Progress | None = None,  # noqa: ARG002  # as the real one takes it
-        masks: LevelMasks | None = None,  # noqa: ARG002  # as the real one takes it
+        progress: Progress | None = None,  # noqa: ARG002  # part of the signature
+        masks: LevelMasks | None = None,  # noqa: ARG002  # part of the signature
     ) -> list[NDArray[np.float64]]:
-        self.asked = queries
+        self.queries = queries
         return self.answers
 
 
@@ -37,15 +37,15 @@ def example(*options: str, gold: int = 0, name: str = "test:0") -> EncodedExampl
     return EncodedExample(Example(name, "Why", options, gold), (1,), (5, 6), ("W", "hy"), ids)
 
 
-def test_prompts_are_asked_behind_their_prefix_at_all_levels() -> None:
-    model = Told([[-1, -2], [-2, -1]])
+def test_queries_have_the_prefix_and_all_levels() -> None:
+    model = FixedModel([[-1, -2], [-2, -1]])
     predict(model, "r", [example(" a", " b")], (0, 3))
-    assert model.asked == [ScoringQuery((1, 5, 6), ((10,), (11,)), (0, 3))]
+    assert model.queries == [ScoringQuery((1, 5, 6), ((10,), (11,)), (0, 3))]
 
 
-def test_the_likelier_option_is_predicted_and_by_bytes_too() -> None:
+def test_the_most_likely_option_is_predicted_also_per_byte() -> None:
     # Per byte: -8/1 against -9/9, then -1/1 against -10/9.
-    model = Told([[-8, -9], [-1, -10]])
+    model = FixedModel([[-8, -9], [-1, -10]])
     frame = predict(model, "r", [example(" a", " abcdefghi", gold=1)], (0, 2))
     assert frame.schema == PREDICTIONS.schema
     assert frame.select(
@@ -57,21 +57,21 @@ def test_the_likelier_option_is_predicted_and_by_bytes_too() -> None:
 
 def test_bytes_are_counted_in_utf8_without_the_delimiter() -> None:
     # "é" has two bytes: -3/2 beats -2/1, though by characters it would not.
-    frame = predict(Told([[-2.0, -3.0]]), "r", [example(" e", " é")], (0,))
+    frame = predict(FixedModel([[-2.0, -3.0]]), "r", [example(" e", " é")], (0,))
     assert frame.row(0, named=True)["option_bytes"] == [1, 2]
     assert frame.row(0, named=True)["prediction_norm"] == 1
 
 
 def test_a_tie_goes_to_the_first_option() -> None:
-    frame = predict(Told([[-5, -2, -2]]), "r", [example(" a", " b", " c")], (0,))
+    frame = predict(FixedModel([[-5, -2, -2]]), "r", [example(" a", " b", " c")], (0,))
     row = frame.row(0, named=True)
     assert (row["prediction"], row["prediction_norm"]) == (1, 1)
 
 
 def test_confidence_is_the_softmax_of_the_predicted_option() -> None:
-    told = [-3.2, -1.1, -40.0]
-    frame = predict(Told([told]), "r", [example(" a", " b", " c")], (0,))
-    assert frame["confidence"].item() == pytest.approx(softmax(told).max(), abs=1e-15)
+    values = [-3.2, -1.1, -40.0]
+    frame = predict(FixedModel([values]), "r", [example(" a", " b", " c")], (0,))
+    assert frame["confidence"].item() == pytest.approx(softmax(values).max(), abs=1e-15)
 
 
 def test_rows_are_complete_and_in_the_order_of_levels() -> None:
@@ -89,7 +89,7 @@ def test_rows_are_complete_and_in_the_order_of_levels() -> None:
     assert [len(values) for values in frame["option_log_likelihoods"]] == [2, 3] * 3
 
 
-def test_a_model_that_overflows_is_refused() -> None:
-    told = Told([[-1.0, -2.0], [float("nan"), -2.0]])
+def test_a_log_likelihood_that_is_not_finite_is_refused() -> None:
+    model = FixedModel([[-1.0, -2.0], [float("nan"), -2.0]])
     with pytest.raises(ModelError, match=r"at level 3 the model gives example test:0 .*float32"):
-        predict(told, "r", [example(" a", " b")], (0, 3))
+        predict(model, "r", [example(" a", " b")], (0, 3))

@@ -20,7 +20,7 @@ def rng(*seed: int) -> np.random.Generator:
 
 
 def random_game(player_count: int, seed: int) -> Floats:
-    """A value for every coalition, player i in it where bit i of its place is set."""
+    """A value for every coalition; player i is a member if bit i of its index is set."""
     return np.asarray(rng(seed).normal(size=2**player_count))
 
 
@@ -34,7 +34,7 @@ def estimated(game: Floats, sample_count: int, seed: int) -> Floats:
 
 
 def exact(game: Floats) -> Floats:
-    """Shapley's definition: what a player adds to the others' coalitions, all sizes alike."""
+    """Shapley's definition: the mean gain from adding a player, each size weighted alike."""
     player_count = len(game).bit_length() - 1
     values = np.zeros(player_count)
     for player in range(player_count):
@@ -67,24 +67,20 @@ def test_coalitions_are_distinct_pairs_of_complements(players: int, count: int, 
 
 
 @given(PLAYERS, COUNTS, SEEDS)
-def test_scores_share_out_what_the_full_coalition_adds(players: int, count: int, seed: int) -> None:
+def test_scores_sum_to_the_gain_of_the_full_coalition(players: int, count: int, seed: int) -> None:
     game = random_game(players, seed)
     assert estimated(game, count, seed).sum() == pytest.approx(game[-1] - game[0], abs=1e-9)
 
 
 @given(PLAYERS, COUNTS, SEEDS)
-def test_scores_of_a_sum_of_games_are_the_sum_of_their_scores(
-    players: int, count: int, seed: int
-) -> None:
+def test_scores_are_linear_in_the_game(players: int, count: int, seed: int) -> None:
     one, other = random_game(players, seed), random_game(players, seed + 1)
     parts = 2 * estimated(one, count, seed) - 3 * estimated(other, count, seed)
     np.testing.assert_allclose(estimated(2 * one - 3 * other, count, seed), parts, atol=1e-8)
 
 
 @given(st.integers(3, 8), SEEDS)
-def test_with_all_coalitions_equal_players_score_alike_and_idle_ones_nothing(
-    players: int, seed: int
-) -> None:
+def test_equal_players_have_equal_scores_and_idle_players_0(players: int, seed: int) -> None:
     game = random_game(players, seed)
     place = np.arange(2**players)
     swapped = place & ~0b11 | (place & 1) << 1 | (place & 2) >> 1  # players 0 and 1 trade places
@@ -96,7 +92,7 @@ def test_with_all_coalitions_equal_players_score_alike_and_idle_ones_nothing(
 
 
 @given(PLAYERS, COUNTS, SEEDS)
-def test_an_additive_game_is_drawn_towards_equal_shares_and_never_beyond(
+def test_the_ridge_pulls_an_additive_game_towards_equal_shares(
     players: int, count: int, seed: int
 ) -> None:
     worth = rng(seed).normal(size=players)
@@ -109,7 +105,7 @@ def test_an_additive_game_is_drawn_towards_equal_shares_and_never_beyond(
 
 
 @pytest.mark.parametrize("missing", [2, 512])
-def test_few_missing_coalitions_make_little_difference_to_an_additive_game(missing: int) -> None:
+def test_a_few_missing_coalitions_hardly_change_an_additive_game(missing: int) -> None:
     worth = rng(3).normal(size=10)
     masks = np.arange(2**10)[:, None] >> np.arange(10) & 1
     got = estimated(masks @ worth, 2**10 - missing, 7)
@@ -118,10 +114,8 @@ def test_few_missing_coalitions_make_little_difference_to_an_additive_game(missi
 
 
 @pytest.mark.parametrize(("players", "count"), [(2, 4), (3, 4), (6, 6), (6, 16), (7, 12), (7, 60)])
-def test_weighted_sums_over_draws_are_those_over_all_coalitions_on_average(
-    players: int, count: int
-) -> None:
-    """The regression's two sums are unbiased: the identity, and the Shapley values themselves."""
+def test_weighted_sums_over_draws_are_unbiased(players: int, count: int) -> None:
+    """Both sums of the regression are unbiased: for the identity and for the Shapley values."""
     game, draws = random_game(players, 11), 3000
     share = (game[-1] - game[0]) / players
     grams, moments = [], []
@@ -142,10 +136,8 @@ def test_weighted_sums_over_draws_are_those_over_all_coalitions_on_average(
 
 
 @given(st.integers(3, 8), COUNTS, SEEDS)
-def test_scores_solve_the_constrained_problem_as_it_is_written(
-    players: int, count: int, seed: int
-) -> None:
-    """Lagrange's conditions of: least squares over the coalitions, the ridge, and the sum."""
+def test_scores_solve_the_constrained_problem(players: int, count: int, seed: int) -> None:
+    """Lagrange's conditions for least squares over the coalitions, with the ridge and the sum."""
     game = random_game(players, seed)
     coalitions = sample_coalitions(players, count, rng(seed))
     pairs = len(coalitions.weights)
@@ -162,7 +154,7 @@ def test_scores_solve_the_constrained_problem_as_it_is_written(
     np.testing.assert_allclose(estimated(game, count, seed), expected, atol=1e-6)
 
 
-def test_on_average_scores_are_the_shapley_values_but_for_the_ridge() -> None:
+def test_the_bias_of_the_scores_is_that_of_the_ridge() -> None:
     game, draws = random_game(6, 2), 2000
     expected = exact(game)
     ridge = RIDGE * 6 / 23 * (1 - 23 / 31)
@@ -173,8 +165,8 @@ def test_on_average_scores_are_the_shapley_values_but_for_the_ridge() -> None:
     assert 2 * ridge < 0.06
 
 
-def test_sizes_are_drawn_alike_but_for_those_that_run_out() -> None:
-    """20 pairs of 8 players: 8 of size 1 and 7, all there are, and of 2, 3 (2 x) and 4 (1 x)."""
+def test_all_sizes_are_drawn_alike_until_they_run_out() -> None:
+    """Sizes 1 to 3 of 8 players get equal shares of 20 pairs, size 4, its own complement, half."""
     drawn_pairs: list[Floats] = []
     for seed in range(2000):
         sizes = sample_coalitions(8, 42, rng(seed)).masks[1:21].sum(axis=1)
@@ -189,7 +181,7 @@ def test_sizes_are_drawn_alike_but_for_those_that_run_out() -> None:
     assert np.array_equal(all_of_size_one, np.ones((20, 8)))
 
 
-def test_a_seed_settles_the_draw() -> None:
+def test_the_seed_determines_the_draw() -> None:
     def draw(*seed: int) -> Coalitions:
         return sample_coalitions(9, 30, rng(*seed))
 
@@ -199,7 +191,7 @@ def test_a_seed_settles_the_draw() -> None:
 
 
 @pytest.mark.parametrize("players", [150, 1500])
-def test_long_prompts_have_more_coalitions_than_a_float_can_count(players: int) -> None:
+def test_the_number_of_coalitions_may_exceed_a_float(players: int) -> None:
     coalitions = sample_coalitions(players, 60, rng(0))
     worth = rng(1).normal(size=players)
     got = shapley_values(coalitions, coalitions.masks @ worth)
