@@ -1,4 +1,4 @@
-"""docs/checkpoints.md: its commands and programs run, in its order, on SmolLM2."""
+"""docs/checkpoints.md: its commands and programs run in their order, on SmolLM2."""
 
 import json
 import os
@@ -24,6 +24,7 @@ from prunelake.tasks.encoding import Encoder
 from tests.support.paths import ROOT
 
 GUIDE = (ROOT / "docs" / "checkpoints.md").read_text(encoding="utf-8")
+PROSE = " ".join(GUIDE.split())
 LEVEL = 4
 QUESTIONS = {
     "The capital of France is": (" Paris", " London", " made of cheese"),
@@ -34,14 +35,14 @@ QUESTIONS = {
 
 @pytest.fixture(scope="module")
 def folder(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the commands of the guide have run."""
+    """The folder in which the commands of the guide have run."""
     assert smollm2.is_dir()
     folder = tmp_path_factory.mktemp("guide")
     program = "\n".join(re.findall(r"^```python\n(.*?)^```", GUIDE, re.DOTALL | re.M))
     (folder / "program.py").write_text(program)
     commands = "\n".join(re.findall(r"^```sh\n(.*?)^```", GUIDE, re.DOTALL | re.M))
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    ended = subprocess.run(
+    completed = subprocess.run(
         ["sh", "-ec", f"{commands}\npython program.py"],
         cwd=folder,
         env={k: v for k, v in os.environ.items() if k != "PRUNELAKE_LAKE"} | {"PATH": path},
@@ -49,9 +50,9 @@ def folder(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         text=True,
         check=False,
     )
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert "model type `prunelake_compact`" in ended.stdout
-    assert "no file named model.safetensors" in ended.stdout
+    assert completed.returncode == 0, completed.stdout + completed.stderr
+    assert "model type `prunelake_compact`" in completed.stdout
+    assert "no file named model.safetensors" in completed.stdout
     return folder
 
 
@@ -92,18 +93,18 @@ def test_a_compact_export_is_smaller_by_what_was_removed(folder: Path) -> None:
     assert sizes[0] - sizes[1] == count > 0
     parameters = [f"{size / 1e6:.1f}" for size in sizes]
     megabytes = [f"{file.stat().st_size / 1e6:.1f}" for file in (portable, compact)]
-    assert f"{parameters[1]} of {parameters[0]}\nmillion parameters" in GUIDE
-    assert f"({megabytes[1]} of {megabytes[0]} MB in float32" in GUIDE
+    assert f"{parameters[1]} of {parameters[0]} million parameters" in PROSE
+    assert f"({megabytes[1]} of {megabytes[0]} MB in float32" in PROSE
 
 
-def test_the_guide_s_bytes_of_cache(folder: Path) -> None:
+def test_the_guide_states_the_bytes_of_cache(folder: Path) -> None:
     cached = []
     for name in ("smollm2-4-compact", "smollm2-4"):
         model = load_model(resolve_model(str(folder / name), folder)).model
         with torch.inference_mode():
             cache = model(input_ids=torch.tensor([[5, 6, 7]])).past_key_values
         cached.append(sum((keys.nbytes + values.nbytes) // 3 for keys, values, _ in cache))
-    assert f"{cached[0]:,} of {cached[1]:,} bytes of KV cache a token" in GUIDE
+    assert f"{cached[0]:,} of {cached[1]:,} bytes of KV cache a token" in PROSE
 
 
 def test_the_card_names_its_run(folder: Path) -> None:
