@@ -187,7 +187,10 @@ REFUSED: dict[str, tuple[Callable[[list[list[str]]], Any], str]] = {
     "inf": (cell(5, "kl_from_unpruned", "inf"), "line 5, column kl_from_unpruned: 'inf' is not"),
     "overflow": (cell(5, "kl_from_unpruned", "1e999"), "'1e999' is not a finite number"),
     "underscore": (cell(5, "kl_from_unpruned", "1_0"), "'1_0' is not a finite number"),
-    "percent sign": (cell(2, "accuracy", "76%"), "'76%' is not a finite number; write a number like"),
+    "percent sign": (
+        cell(2, "accuracy", "76%"),
+        "'76%' is not a finite number; write a number like",
+    ),
     "percentage": (
         cell(2, "accuracy", "76.3"),
         r"line 2, column accuracy: 76.3 is out of range: accuracy is at least 0 and at most 1 "
