@@ -1,3 +1,5 @@
+"""Commands in this process: output, exit codes and one-line errors."""
+
 import hashlib
 import json
 import shutil

@@ -1,3 +1,5 @@
+"""`prunelake watch`: output and exit code."""
+
 import sys
 from pathlib import Path
 from typing import Any

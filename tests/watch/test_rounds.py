@@ -1,4 +1,5 @@
-import json
+"""Rounds of `watch` over models that are only files, with a fake launcher."""
+
 import os
 import threading
 from collections.abc import Callable
@@ -7,15 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from prunelake.errors import CorruptFile, PrefectUnavailable
+from prunelake.errors import PrefectUnavailable
 from prunelake.lake import attempt_log
-from prunelake.lake.attempt_log import Attempt
-from prunelake.lake.commit import write_run
 from prunelake.settings import Settings
-from prunelake.spec import Calibration, Strategy, SweepSpec, content_hash
-from prunelake.watch import revisions
 from prunelake.watch.decision import EvaluationState
-from prunelake.watch.evaluations import Evaluation, spec_key
+from prunelake.watch.evaluations import Evaluation
 from prunelake.watch.launcher import AttemptOutcome, LocalLauncher
 from tests.support.fake_launcher import (
     FakeLauncher,
@@ -26,23 +23,9 @@ from tests.support.fake_launcher import (
     watchlist,
     write_evaluated_run,
 )
-from tests.support.lake_rows import frames, run_row
 from tests.support.local_paths import local_path
 
 PAST = datetime.now(UTC) - timedelta(days=3)
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(lake=tmp_path / "lake", cache=tmp_path / "cache")
-
-
-@pytest.fixture
-def writes(settings: Settings) -> FakeLauncher:
-    """A launcher whose sweeps write their run into the lake, in this process."""
-    return FakeLauncher(
-        lambda evaluation: write_evaluated_run(local_path(settings.lake), evaluation)
-    )
 
 
 def fails(*names: str) -> Callable[[Evaluation], None]:
@@ -88,61 +71,6 @@ def test_a_new_revision_of_a_known_model_is_a_new_evaluation(
     assert run_round(listed, settings, writes) == []
 
 
-def test_a_revision_equals_the_one_that_a_sweep_computes(tmp_path: Path, tiny_folder: Path) -> None:
-    from prunelake.models.sources import resolve_model
-
-    (entry,) = watchlist(tmp_path, {"model": str(tiny_folder)}).entries
-    (revision,) = revisions.find_revisions(entry, tmp_path / "cache")
-    assert isinstance(revision, revisions.ModelRevision)
-    assert revision.revision == resolve_model(str(tiny_folder), tmp_path / "cache").revision
-    assert revision.weight_bytes == (tiny_folder / "model.safetensors").stat().st_size
-
-
-def test_weights_are_hashed_again_only_after_a_change(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = saved_model(tmp_path / "m")
-    for file in folder.iterdir():
-        os.utime(file, (PAST.timestamp(), PAST.timestamp()))
-    (entry,) = watchlist(tmp_path, {"model": "m"}).entries
-    (first,) = revisions.find_revisions(entry, tmp_path / "cache")
-    with monkeypatch.context() as patched:
-        patched.setattr(revisions, "hash_files", lambda _: pytest.fail("hashed again"))
-        assert list(revisions.find_revisions(entry, tmp_path / "cache")) == [first]
-    (folder / "model.safetensors").write_text("another")
-    assert list(revisions.find_revisions(entry, tmp_path / "cache")) != [first]
-
-
-def test_equal_sweeps_have_the_same_spec_key(tmp_path: Path, settings: Settings) -> None:
-    plain = SweepSpec(task="opinions")
-    seeded = plain.model_copy(update={"strategy": Strategy(seed=7), "model": "another"})
-    assert spec_key(seeded) == spec_key(plain)
-    random = plain.model_copy(update={"strategy": Strategy(name="random")})
-    assert spec_key(random) != spec_key(plain)
-    on_other_text = random.model_copy(update={"calibration": Calibration(windows=3)})
-    assert spec_key(on_other_text) == spec_key(random)
-    named = [Strategy.model_validate({"name": n}) for n in ("cosine", "iterative", "loss", "last")]
-    named += [Strategy(name="divergence"), Strategy(name="divergence", search_rows=9)]
-    keys = {spec_key(plain.model_copy(update={"strategy": strategy})) for strategy in named}
-    assert len(keys) == len(named)
-    assert spec_key(SweepSpec(task="opinions", levels=(4, 2))) == spec_key(
-        SweepSpec(task="opinions", levels=(0, 2, 4))
-    )
-    saved_model(tmp_path / "m")
-    worker = FakeLauncher()
-    listed = watchlist(tmp_path, {"model": "m", "levels": [2, 4]})
-    run_round(listed, settings, worker, is_dry=True)
-    worker = FakeLauncher(
-        lambda each: write_evaluated_run(
-            local_path(settings.lake), each, spec=each.spec.model_dump_json(indent=3)
-        )
-    )
-    run_round(listed, settings, worker)
-    assert (
-        run_round(watchlist(tmp_path, {"model": "m", "levels": [4, 2, 0]}), settings, worker) == []
-    )
-
-
 def test_a_sweep_that_finds_its_run_under_another_spec_is_not_started_again(
     tmp_path: Path, settings: Settings
 ) -> None:
@@ -161,27 +89,6 @@ def test_a_sweep_that_finds_its_run_under_another_spec_is_not_started_again(
     for file in local_path(settings.lake).glob("runs/*"):
         file.unlink()
     assert model_states(run_round(listed, settings, worker)) == [("m", "evaluated")]
-
-
-def test_imported_runs_do_not_count_as_evaluations(
-    tmp_path: Path, settings: Settings, writes: FakeLauncher
-) -> None:
-    identity = {"kind": "import", "log": "samples.jsonl"}
-    row = run_row("imported", identity=json.dumps(identity), run_id=content_hash(identity)[:16])
-    write_run(local_path(settings.lake), row | {"spec": '{"source": "a log"}'}, frames())
-    saved_model(tmp_path / "m")
-    listed = watchlist(tmp_path, {"model": "m"})
-    assert model_states(run_round(listed, settings, writes)) == [("m", "evaluated")]
-
-
-def test_the_error_names_a_run_without_the_spec_of_a_sweep(
-    tmp_path: Path, settings: Settings
-) -> None:
-    row = run_row("broken", spec='{"colour": "red"}')
-    write_run(local_path(settings.lake), row, frames())
-    listed = watchlist(tmp_path, {"model": str(saved_model(tmp_path / "m"))})
-    with pytest.raises(CorruptFile, match=f"run {row['run_id']} .* not that of a sweep"):
-        run_round(listed, settings, FakeLauncher())
 
 
 def test_several_watchers_at_once_start_each_evaluation_once(
@@ -347,30 +254,6 @@ def test_a_claim_stays_if_the_server_does_not_answer(tmp_path: Path, settings: S
     assert len(worker.started) == 1
 
 
-def test_budgets_limit_a_round_a_day_and_the_size(tmp_path: Path, settings: Settings) -> None:
-    for n in range(5):
-        saved_model(tmp_path / "models" / str(n), str(n))
-    saved_model(tmp_path / "models" / "large", "x" * 2000)
-    budget = {"runs_per_round": 2, "runs_per_day": 3, "max_model_gb": 1e-6}
-    listed = watchlist(tmp_path, {"folder": "models"}, budget=budget)
-    worker = FakeLauncher(
-        lambda each: write_evaluated_run(
-            local_path(settings.lake), each, created_at=datetime.now(UTC)
-        )
-    )
-    lines = run_round(listed, settings, worker)
-    assert {line.detail for line in lines if line.state is EvaluationState.waiting} == {
-        "the entry's budget is 2 runs a round"
-    }
-    (large,) = [line for line in lines if line.state is EvaluationState.skipped]
-    assert large.detail == "its weights are 2e-06 GB, the entry takes 1e-06 GB"
-    lines = run_round(listed, settings, worker)
-    assert worker.models == ["0", "1", "2"]
-    assert {line.detail for line in lines if line.state is EvaluationState.waiting} == {
-        "the entry's budget is 3 runs a day"
-    }
-
-
 def test_rounds_without_work_and_dry_rounds_change_no_file(
     tmp_path: Path, settings: Settings, writes: FakeLauncher
 ) -> None:
@@ -400,45 +283,3 @@ def test_attempts_at_unwanted_evaluations_are_dropped(tmp_path: Path, settings: 
     assert [attempt.entry for attempt in attempt_log.read_attempts(settings.lake).values()] == [
         f"model {tmp_path / 'b'}"
     ]
-
-
-def test_an_incomplete_checkpoint_is_skipped(tmp_path: Path, settings: Settings) -> None:
-    saved_model(tmp_path / "models" / "m")
-    listed = watchlist(tmp_path, {"folder": "models"}, settle_s=60)
-    worker = FakeLauncher()
-    (line,) = run_round(listed, settings, worker)
-    assert line.state is EvaluationState.skipped
-    assert "a round takes it once it is 60 s old" in line.detail
-    (tmp_path / "models" / "m" / "model.safetensors.index.json").write_text(
-        '{"weight_map": {"a": "model.safetensors", "b": "model-2.safetensors"}}'
-    )
-    (line,) = run_round(watchlist(tmp_path, {"folder": "models"}), settings, worker)
-    assert "model-2.safetensors, which does not exist" in line.detail
-    assert worker.started == []
-
-
-def test_one_of_two_writers_of_an_attempt_wins(tmp_path: Path) -> None:
-    first = Attempt(
-        key="0" * 16,
-        watchlist="w",
-        entry="e",
-        model="m",
-        revision="r",
-        task="t",
-        strategy="cosine",
-        state="running",
-        number=1,
-        nonce="1",
-        started_at=PAST,
-    )
-    second = first.model_copy(update={"nonce": "2"})
-    assert attempt_log.compare_and_swap(tmp_path, None, first)
-    assert not attempt_log.compare_and_swap(tmp_path, None, second)
-    assert not attempt_log.compare_and_swap(tmp_path, second, None)
-    assert attempt_log.compare_and_swap(tmp_path, first, second)
-    assert attempt_log.read_attempts(tmp_path) == {first.key: second}
-    assert not list((tmp_path / ".watch").glob("*.tmp"))
-    assert attempt_log.compare_and_swap(tmp_path, second, None)
-    (tmp_path / ".watch" / f"{first.key}.json").write_text("no attempt")
-    with pytest.raises(CorruptFile, match="delete it"):
-        attempt_log.read_attempts(tmp_path)

@@ -1,3 +1,5 @@
+"""Watchlist files: entries, defaults and the errors of invalid files."""
+
 from pathlib import Path
 
 import pytest

@@ -35,11 +35,6 @@ def model(name: str, commit: str, size: int | None = 1000, downloads: int = 0) -
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(lake=tmp_path / "lake", cache=tmp_path / "cache")
-
-
-@pytest.fixture
 def pages() -> dict[str, bytes]:
     """The responses of the hub by path; tests change them, also between rounds."""
     return {}
