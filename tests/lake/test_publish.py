@@ -1,3 +1,5 @@
+"""Publish a lake as a snapshot, and replace it when the lake has changed."""
+
 import os
 import re
 import shutil
@@ -18,10 +20,8 @@ from prefect.logging import disable_run_logger
 
 from prunelake.analysis.analyse import analyse
 from prunelake.errors import CorruptFile, LakeError, WrongFormat
-from prunelake.lake import commit as store_commit
+from prunelake.lake import commit, read, view_files, views
 from prunelake.lake import publish as module
-from prunelake.lake import read as store_read
-from prunelake.lake import view_files, views
 from prunelake.lake.paths import SNAPSHOT_FILE
 from prunelake.lake.publish import (
     MATERIALISED_VIEWS,
@@ -41,7 +41,7 @@ from tests.support.lake_rows import identity_of, small_run
 from tests.support.paths import ROOT
 from tests.support.profile_rows import profiled
 
-# Of these rows nothing is excluded, bounded or taken from others; they are too few to calibrate.
+# The rows of these tests have nothing to exclude or bound, and are too few to calibrate.
 EMPTY = {
     *("excluded", "seed_agreement", "bounds", "reported", "lake.bounds", "lake.reported"),
     *("recalibrated_reliability", "lake.recalibrated_reliability"),
@@ -64,7 +64,7 @@ def analysed_lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("analysed")
     for name in ("first", "second"):
         run, frames = small_run(name)
-        store_commit.write_run(folder, run, frames)
+        commit.write_run(folder, run, frames)
         analyse(folder, str(run["run_id"]))
     return folder
 
@@ -100,7 +100,7 @@ def published(published_lake: Path, tmp_path: Path) -> Path:
 
 
 def rows(path: Path, sql: str) -> pl.DataFrame:
-    """What the snapshot as it is on disk now answers, whatever this process has open."""
+    """The answer of the snapshot that is on disk now, whatever file this process has open."""
     with duckdb.connect() as connection:
         connection.execute("set TimeZone = 'UTC'")
         quoted = str(path).replace("'", "''")
@@ -130,7 +130,7 @@ def test_every_table_and_view_is_that_of_the_lake(full_lake: Path) -> None:
 
 
 def test_tables_lie_sorted_by_their_keys(full_lake: Path) -> None:
-    written = store_read.read_table(full_lake, "deletions")
+    written = read.read_table(full_lake, "deletions")
     assert not written.equals(written.sort(RUN_TABLES["deletions"].key))
     for table in ALL_TABLES.values():
         found = rows(full_lake / SNAPSHOT_FILE, f"from lake.{table.name}")
@@ -139,7 +139,7 @@ def test_tables_lie_sorted_by_their_keys(full_lake: Path) -> None:
 
 def test_the_snapshot_says_what_it_holds(published: Path) -> None:
     (found,) = rows(published / SNAPSHOT_FILE, "from snapshot").to_dicts()
-    ids = store_read.run_ids(published)
+    ids = read.run_ids(published)
     assert found["snapshot_id"] == snapshot_id(ids, ids)
     assert found["run_count"] == 2
     assert found["format_version"] == FORMAT_VERSION
@@ -153,14 +153,14 @@ def test_an_id_depends_on_the_runs_and_not_on_their_order() -> None:
     assert len(set(ids)) == 9
 
 
-def test_a_profile_makes_a_snapshot_outdated_and_so_does_one_in_its_place(published: Path) -> None:
+def test_a_new_profile_makes_a_snapshot_outdated(published: Path) -> None:
     for name in ("first", "again"):
         profile_id = profiled(published, name)
         assert not is_current(published)
         path = publish(published, analyse)
         assert is_current(published)
         assert rows(path, "from profiles")["profile_id"].to_list() == [profile_id]
-        analysed = store_read.run_ids(published)
+        analysed = read.run_ids(published)
         found = rows(path, "from snapshot")["snapshot_id"].item()
         assert found == snapshot_id(analysed, analysed, [profile_id])
         assert found != snapshot_id(analysed, analysed)
@@ -168,17 +168,17 @@ def test_a_profile_makes_a_snapshot_outdated_and_so_does_one_in_its_place(publis
 
 def test_runs_are_analysed_before_they_are_published(lake: Path) -> None:
     shutil.rmtree(lake / "analyses")
-    assert store_read.unanalysed_run_ids(lake) == store_read.run_ids(lake)
+    assert read.unanalysed_run_ids(lake) == read.run_ids(lake)
     path = publish(lake, analyse)
-    assert store_read.unanalysed_run_ids(lake) == []
-    assert sorted(rows(path, "from lake.analyses")["run_id"]) == store_read.run_ids(lake)
-    assert set(rows(path, "from lake.metrics")["run_id"]) == set(store_read.run_ids(lake))
+    assert read.unanalysed_run_ids(lake) == []
+    assert sorted(rows(path, "from lake.analyses")["run_id"]) == read.run_ids(lake)
+    assert set(rows(path, "from lake.metrics")["run_id"]) == set(read.run_ids(lake))
 
 
 def test_another_analysis_version_makes_a_snapshot_outdated(
     published: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_id = store_read.run_ids(published)[0]
+    run_id = read.run_ids(published)[0]
     with monkeypatch.context() as patch:
         patch.setattr(module, "ANALYSIS_VERSION", ANALYSIS_VERSION + 1)
         assert not is_current(published)
@@ -188,7 +188,7 @@ def test_another_analysis_version_makes_a_snapshot_outdated(
 
 
 @pytest.mark.parametrize("view", MATERIALISED_VIEWS)
-def test_views_that_take_long_are_stored(full_lake: Path, view: str) -> None:
+def test_slow_views_are_stored(full_lake: Path, view: str) -> None:
     path = full_lake / SNAPSHOT_FILE
     kinds = f"from information_schema.tables where table_name = '{view}' and table_schema != 'lake'"
     found = rows(path, f"select table_schema, table_type {kinds} order by table_schema")
@@ -206,7 +206,7 @@ def test_a_current_snapshot_is_left_alone_and_an_older_one_replaced(lake: Path) 
     before = (path.stat().st_ino, path.read_bytes())
     assert publish(lake, analyse) == path
     assert (path.stat().st_ino, path.read_bytes()) == before
-    store_commit.write_run(lake, *small_run("third"))
+    commit.write_run(lake, *small_run("third"))
     assert not is_current(lake)
     publish(lake, analyse)
     assert is_current(lake)
@@ -216,12 +216,12 @@ def test_a_current_snapshot_is_left_alone_and_an_older_one_replaced(lake: Path) 
 def test_a_run_that_is_completed_meanwhile_waits_for_the_next_snapshot(
     lake: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = store_read.run_ids(lake)
+    before = read.run_ids(lake)
     connect = views.connect
 
     def connected_early(folder: Path) -> duckdb.DuckDBPyConnection:
         connection = connect(folder)
-        store_commit.write_run(folder, *small_run("third"))
+        commit.write_run(folder, *small_run("third"))
         return connection
 
     monkeypatch.setattr(module, "connect", connected_early)
@@ -254,7 +254,7 @@ def test_other_views_make_a_snapshot_of_the_same_runs_outdated(
 def test_a_reader_of_the_old_snapshot_goes_on(published: Path) -> None:
     path = published / SNAPSHOT_FILE
     with duckdb.connect(path, read_only=True) as reader:
-        store_commit.write_run(published, *small_run("third"))
+        commit.write_run(published, *small_run("third"))
         publish(published, analyse)
         assert views.select(reader, "from runs").height == 2
         assert views.select(reader, "from accuracy").height == 4
@@ -280,8 +280,8 @@ def test_a_failure_leaves_the_old_snapshot_and_no_temporary_file(
 ) -> None:
     if had_one:
         shutil.copy(published_lake / SNAPSHOT_FILE, lake)
-    store_commit.write_run(lake, *small_run("third"))
-    for run_id in store_read.unanalysed_run_ids(lake):
+    commit.write_run(lake, *small_run("third"))
+    for run_id in read.unanalysed_run_ids(lake):
         analyse(lake, run_id)
     before = names_in(lake)
     content = (lake / SNAPSHOT_FILE).read_bytes() if had_one else None
@@ -308,7 +308,7 @@ def test_a_failure_leaves_the_old_snapshot_and_no_temporary_file(
     assert ((lake / SNAPSHOT_FILE).read_bytes() if had_one else None) == content
 
 
-def test_what_a_killed_publisher_left_is_cleared(lake: Path) -> None:
+def test_leftovers_of_a_killed_publisher_are_cleared(lake: Path) -> None:
     (lake / ".publish").mkdir()
     (lake / ".publish" / SNAPSHOT_FILE).write_text("half")
     (lake / SNAPSHOT_FILE).write_text("not a database")

@@ -1,4 +1,4 @@
-"""What `doctor --repair` and `--quarantine` do, and that no damage escapes them."""
+"""`doctor --repair` and `--quarantine`: they find any damage, and keep all other files."""
 
 import os
 import shutil
@@ -20,9 +20,7 @@ from polars.testing import assert_frame_equal
 from prunelake.analysis.analyse import analyse
 from prunelake.cli.app import main
 from prunelake.errors import CorruptFile, LakeError
-from prunelake.lake import commit as store_commit
-from prunelake.lake import locks, parquet, views
-from prunelake.lake import read as store_read
+from prunelake.lake import commit, locks, parquet, read, views
 from prunelake.lake.compact import compact
 from prunelake.lake.damage import find_damage
 from prunelake.lake.findings import FindingKind
@@ -42,13 +40,13 @@ pytestmark = pytest.mark.usefixtures("few_replicates")
 ALL = (*RUN_TABLES, *ANALYSIS_TABLES)
 
 
-def add(lake: Path, name: str, analysed: bool = True, **columns: Any) -> str:
+def add_run(lake: Path, name: str, analysed: bool = True, **columns: Any) -> str:
     run, written = small_run(name)
     run_id = str(run["run_id"])
     written["bounds"] = RUN_TABLES["bounds"].frame([bound(run_id, 0, "test:0")])
-    store_commit.write_run(lake, run | columns, written)
+    commit.write_run(lake, run | columns, written)
     if analysed:
-        store_commit.write_analysis(lake, *small_analysis(run_id))
+        commit.write_analysis(lake, *small_analysis(run_id))
     return run_id
 
 
@@ -62,10 +60,10 @@ def lake(tmp_path: Path) -> Path:
 def whole() -> Path:
     folder = Path(mkdtemp())
     for name in ("one", "two"):
-        add(folder, name)
+        add_run(folder, name)
     compact(folder)
     for name in ("three", "four"):
-        add(folder, name)
+        add_run(folder, name)
     assert verify_lake(folder) == []
     return folder
 
@@ -78,39 +76,39 @@ def files_of(lake: Path) -> dict[str, bytes]:
 
 def runs_in(name: str) -> set[str]:
     """The runs that a file of the whole lake has rows of, or may have."""
-    head = whole() / ("runs" if Path(name).parent.name in RUN_TABLES else "analyses")
-    return set(pl.read_parquet(head / Path(name).name)["run_id"])
+    manifests = whole() / ("runs" if Path(name).parent.name in RUN_TABLES else "analyses")
+    return set(pl.read_parquet(manifests / Path(name).name)["run_id"])
 
 
 Damage = Callable[[bytes], bytes | None]
 
 
-def flipped(place: float, mask: int) -> Damage:
+def flipped(position: float, mask: int) -> Damage:
     def act(content: bytes) -> bytes:
         changed = bytearray(content)
-        changed[int(place * len(content))] ^= mask
+        changed[int(position * len(content))] ^= mask
         return bytes(changed)
 
     return act
 
 
-def cut(place: float) -> Damage:
-    return lambda content: content[: int(place * len(content))]
+def cut(position: float) -> Damage:
+    return lambda content: content[: int(position * len(content))]
 
 
 def removed(_: bytes) -> None:
     return None
 
 
-places = st.floats(0, 1, exclude_max=True)
+positions = st.floats(0, 1, exclude_max=True)
 damages = st.one_of(
-    st.builds(flipped, places, st.integers(1, 255)), st.builds(cut, places), st.just(removed)
+    st.builds(flipped, positions, st.integers(1, 255)), st.builds(cut, positions), st.just(removed)
 )
 
 
 @given(which=st.integers(0, 1_000), act=damages)
 @settings(max_examples=repeats(6, 60))
-def test_any_damage_is_found_and_moved_aside_and_all_else_stays(which: int, act: Damage) -> None:
+def test_any_damage_is_moved_aside_and_all_other_files_stay(which: int, act: Damage) -> None:
     with TemporaryDirectory() as folder:
         lake = shutil.copytree(whole(), Path(folder) / "lake")
         before = files_of(lake)
@@ -124,7 +122,7 @@ def test_any_damage_is_found_and_moved_aside_and_all_else_stays(which: int, act:
         quarantine(lake)
         repair(lake, analyse)
         lost = runs_in(name) if Path(name).parent.name in RUN_TABLES else set()
-        assert set(store_read.run_ids(lake)) == set(store_read.run_ids(whole())) - lost
+        assert set(read.run_ids(lake)) == set(read.run_ids(whole())) - lost
         # But for analyses of lost runs, which a segment may share with others, all stays.
         assert verify_lake(lake) == []
         after = files_of(lake)
@@ -137,10 +135,10 @@ def test_any_damage_is_found_and_moved_aside_and_all_else_stays(which: int, act:
             if stays:
                 assert after[other] == was, other
         for table in RUN_TABLES:
-            expected = store_read.read_table(whole(), table).filter(~pl.col("run_id").is_in(lost))
-            assert_frame_equal(store_read.read_table(lake, table), expected, check_row_order=False)
+            expected = read.read_table(whole(), table).filter(~pl.col("run_id").is_in(lost))
+            assert_frame_equal(read.read_table(lake, table), expected, check_row_order=False)
         assert set(views.query(lake, "select distinct run_id from metrics")["run_id"]) == set(
-            store_read.run_ids(lake)
+            read.run_ids(lake)
         )
         # Nothing is gone: what was moved is aside, as it was.
         aside = [path.read_bytes() for path in (lake / ".quarantine").rglob("*.parquet")]
@@ -152,16 +150,16 @@ def test_any_damage_is_found_and_moved_aside_and_all_else_stays(which: int, act:
 
 
 @pytest.mark.parametrize("table", ["runs", "analyses"])
-def test_every_byte_of_a_head_is_guarded(lake: Path, table: str) -> None:
-    head = lake / table / f"{identity_of('three')[1]}.parquet"
-    content = head.read_bytes()
-    for place in range(0, len(content), 11):
+def test_a_change_to_any_byte_of_a_manifest_is_found(lake: Path, table: str) -> None:
+    manifest = lake / table / f"{identity_of('three')[1]}.parquet"
+    content = manifest.read_bytes()
+    for position in range(0, len(content), 11):
         changed = bytearray(content)
-        changed[place] ^= 0x10
-        head.write_bytes(changed)
+        changed[position] ^= 0x10
+        manifest.write_bytes(changed)
         with suppress(CorruptFile):  # it does not even open
-            assert parquet.manifest_problem(head), place
-    assert {f.file for f in find_damage(lake)} == {head}
+            assert parquet.manifest_problem(manifest), position
+    assert {f.file for f in find_damage(lake)} == {manifest}
 
 
 @pytest.mark.parametrize("table", ["runs", "analyses"])
@@ -175,16 +173,16 @@ def test_a_manifest_without_checksum_is_damaged(lake: Path, table: str) -> None:
         compact(lake)
 
 
-def test_a_damaged_head_is_not_merged(lake: Path) -> None:
-    head = lake / "runs" / f"{identity_of('three')[1]}.parquet"
-    keys = {k: v for k, v in pl.read_parquet_metadata(head).items() if k != "ARROW:schema"}
-    rows = pl.read_parquet(head).with_columns(model=pl.lit("another"))
-    rows.write_parquet(head, metadata=keys)
+def test_a_damaged_manifest_is_not_merged(lake: Path) -> None:
+    manifest = lake / "runs" / f"{identity_of('three')[1]}.parquet"
+    keys = {k: v for k, v in pl.read_parquet_metadata(manifest).items() if k != "ARROW:schema"}
+    rows = pl.read_parquet(manifest).with_columns(model=pl.lit("another"))
+    rows.write_parquet(manifest, metadata=keys)
     with pytest.raises(CorruptFile, match=r"SHA-256 differs"):
         compact(lake)
 
 
-def test_a_quarantined_run_goes_whole_with_its_analysis(lake: Path) -> None:
+def test_a_quarantined_run_is_moved_with_its_analysis(lake: Path) -> None:
     run_id = identity_of("three")[1]
     before = files_of(lake)
     (lake / "layers" / f"{run_id}.parquet").write_bytes(b"")
@@ -198,17 +196,17 @@ def test_a_quarantined_run_goes_whole_with_its_analysis(lake: Path) -> None:
     assert files_of(lake) == {name: b for name, b in before.items() if name not in moved}
     assert quarantine(lake) == []
     # Swept again it is there again.
-    add(lake, "three")
+    add_run(lake, "three")
     assert {name: len(content) for name, content in files_of(lake).items()} == {
         name: len(content) for name, content in before.items()
     }
     assert verify_lake(lake) == []
 
 
-def test_a_run_that_is_lost_takes_its_analysis_out_of_a_segment(tmp_path: Path) -> None:
+def test_the_analysis_of_a_lost_run_is_removed_from_a_segment(tmp_path: Path) -> None:
     # The analyses share a segment, the runs do not.
     for name in ("one", "two"):
-        add(tmp_path, name)
+        add_run(tmp_path, name)
     loose = {p: p.read_bytes() for t in RUN_TABLES for p in (tmp_path / t).glob("*")}
     compact(tmp_path)
     for path in [p for table in RUN_TABLES for p in (tmp_path / table).glob("segment-*")]:
@@ -220,22 +218,22 @@ def test_a_run_that_is_lost_takes_its_analysis_out_of_a_segment(tmp_path: Path) 
     (tmp_path / "runs" / f"{lost}.parquet").write_bytes(b"nothing")
     quarantine(tmp_path)
     assert verify_lake(tmp_path) == []
-    assert store_read.analysed_run_ids(tmp_path) == {kept}
-    add(tmp_path, "one", analysed=False)
-    assert store_read.unanalysed_run_ids(tmp_path) == [lost]
+    assert read.analysed_run_ids(tmp_path) == {kept}
+    add_run(tmp_path, "one", analysed=False)
+    assert read.unanalysed_run_ids(tmp_path) == [lost]
 
 
 SPEC = SweepSpec(task="opinions", levels=(0, 2)).model_dump_json()
 
 
-@pytest.mark.parametrize("where", ["head", "snapshot"])
+@pytest.mark.parametrize("where", ["manifest", "snapshot"])
 def test_the_spec_of_a_lost_run_sweeps_it_again(
     tmp_path: Path,
     where: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    run_id = add(tmp_path, "one", spec=SPEC)
+    run_id = add_run(tmp_path, "one", spec=SPEC)
     analyse(tmp_path, run_id)
     if where == "snapshot":
         publish(tmp_path, analyse)
@@ -256,10 +254,10 @@ def test_the_spec_of_a_lost_run_sweeps_it_again(
     assert _read_spec(str(file)).model_dump_json() == SPEC
 
 
-def test_what_was_imported_or_is_unknown_is_said(tmp_path: Path) -> None:
+def test_a_lost_import_and_a_lost_spec_have_their_own_hints(tmp_path: Path) -> None:
     imported: dict[str, Any] = {"spec": '{"source": "harness"}', "identity": '{"kind": "import"}'}
     for name, columns in (("one", imported), ("two", {"spec": SPEC})):
-        run_id = add(tmp_path, name, **columns)
+        run_id = add_run(tmp_path, name, **columns)
         damaged = "layers" if name == "one" else "runs"
         (tmp_path / damaged / f"{run_id}.parquet").write_bytes(b"nothing")
     told = " ".join(quarantine(tmp_path))
@@ -267,7 +265,7 @@ def test_what_was_imported_or_is_unknown_is_said(tmp_path: Path) -> None:
     assert "its spec is lost with it" in told
 
 
-def test_repair_clears_what_no_run_needs(lake: Path) -> None:
+def test_repair_clears_leftovers(lake: Path) -> None:
     before = files_of(lake)
     (lake / "layers" / ".dead.123.tmp").write_bytes(b"")
     (lake / "layers" / "dead.parquet").write_bytes(b"rows")
@@ -323,7 +321,7 @@ def test_no_numbers_are_computed_from_damaged_files(lake: Path) -> None:
     content[10] ^= 1
     path.write_bytes(content)
     assert repair(lake, analyse) == []
-    assert run_id in store_read.unanalysed_run_ids(lake)
+    assert run_id in read.unanalysed_run_ids(lake)
 
 
 @pytest.mark.parametrize("lock", [locks.WRITE_LOCK, locks.PUBLISH_LOCK])

@@ -1,11 +1,12 @@
+"""The views of a lake: what they show, and the errors of damaged lakes."""
+
 import re
 from pathlib import Path
 
-import duckdb
 import polars as pl
 import pytest
 
-from prunelake.errors import CorruptFile, LakeError, QueryError, WrongFormat
+from prunelake.errors import CorruptFile, LakeError, WrongFormat
 from prunelake.lake import views
 from prunelake.lake.commit import write_analysis, write_run
 from prunelake.lake.view_files import sql_folder
@@ -17,6 +18,8 @@ from tests.support.lake_files import set_format_version
 from tests.support.lake_rows import bound, identity_of, small_analysis, small_run
 
 RUN_ID = identity_of("run")[1]
+
+
 VIEWS = {
     "accuracy",
     "agreement",
@@ -175,116 +178,6 @@ def test_the_session_is_in_utc(lake: Path) -> None:
     assert found.schema["created_at"] == pl.Datetime("us", "UTC")
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "select level from accuracy order by level",
-        "from accuracy -- a comment at the end",
-        "with a as (select 1 as x) select x from a;",
-        "values (1)",
-        "describe accuracy",
-        "show tables",
-        "summarize accuracy",
-        "pivot (select level, accuracy from accuracy) on level using max(accuracy)",
-        "pivot (select level, accuracy from accuracy) on level in (0, 1) using max(accuracy)",
-        "select 'copy' as word",
-    ],
-)
-def test_reading_statements_run(lake: Path, text: str) -> None:
-    assert views.query(lake, text).height > 0
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "select $text as word from accuracy where level = $level",
-        "with named as (select $text as word) from named where $level = 1",
-        "from (pivot (select $text as word, level from accuracy) on level in (1) using count(*)) "
-        "where $level = 1",
-    ],
-)
-def test_values_are_bound(lake: Path, text: str) -> None:
-    hostile = "'; drop view accuracy; --"
-    assert views.query(lake, text, text=hostile, level=1)["word"].to_list() == [hostile]
-
-
-def test_a_parameter_without_a_value_is_named(lake: Path) -> None:
-    with pytest.raises(QueryError, match="level"):
-        views.query(lake, "from accuracy where level = $level")
-
-
-def test_rows_come_in_the_order_asked_for(lake: Path) -> None:
-    found = views.query(lake, "select level from accuracy order by level desc")
-    assert found["level"].to_list() == [1, 0]
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "copy (select 1) to '{outside}'",
-        "copy (select 1) to '{own}' (use_tmp_file false)",
-        "with x as (copy (select 1) to '{own}' (use_tmp_file false)) select 1",
-        "with x as (copy (select 1) to '{outside}') select * from x",
-        "with x as (copy (select 1) to '{own}' (use_tmp_file false)) "
-        "pivot accuracy on level using max(accuracy)",
-        "copy (pivot accuracy on level using max(accuracy)) to '{own}' (use_tmp_file false)",
-        "from query('with x as (copy (select 1) to ''{own}'') select 1')",
-        "explain analyze copy (select 1) to '{own}' (use_tmp_file false)",
-        "create table t as select 1",
-        "create table t as pivot accuracy on level using max(accuracy)",
-        "drop view accuracy",
-        "insert into accuracy values (1)",
-        "set threads = 1",
-        "attach '{outside}'",
-        "install httpfs",
-        "select 1; select 2",
-        "",
-        "select * from read_csv('/etc/hosts')",
-        "select * from '{outside}'",
-        "select * from glob('/etc/*')",
-        "select * from python_variable",
-        "select 1) union (select 2",
-        "select nothing from accuracy",
-        "selekt 1",
-    ],
-)
-def test_what_does_more_than_read_the_lake_is_refused(
-    lake: Path, tmp_path: Path, text: str
-) -> None:
-    python_variable = pl.DataFrame({"a": [1]})
-    outside = tmp_path / "outside.parquet"
-    python_variable.write_parquet(outside)
-    own = lake / "predictions" / f"{RUN_ID}.parquet"
-    before = (own.read_bytes(), outside.read_bytes(), sorted(tmp_path.rglob("*")))
-    quoted = {"own": str(own).replace("'", "''"), "outside": str(outside).replace("'", "''")}
-    with pytest.raises(QueryError) as raised:
-        views.query(lake, text.format(**quoted))
-    assert "\n" not in str(raised.value)
-    assert before == (own.read_bytes(), outside.read_bytes(), sorted(tmp_path.rglob("*")))
-
-
-def test_a_refused_query_says_why_and_what_would_do(lake: Path) -> None:
-    with pytest.raises(QueryError, match=r"Table with name metricz .*metrics.*`prunelake views`"):
-        views.query(lake, "select * from metricz")
-    with pytest.raises(QueryError, match="2 statements; give exactly one SELECT"):
-        views.query(lake, "select 1; select 2")
-    with pytest.raises(QueryError, match="DROP is more than reading"):
-        views.query(lake, "drop view metrics")
-
-
-def test_a_connection_reads_no_file_but_the_lakes(lake: Path, tmp_path: Path) -> None:
-    connection = views.connect(lake)
-    for text in (
-        "select * from read_text('/etc/hosts')",
-        f"copy (select 1) to '{tmp_path / 'new.csv'}'",
-        "copy (select 1) to '" + str(lake / "new.csv").replace("'", "''") + "'",
-    ):
-        with pytest.raises(duckdb.PermissionException):
-            connection.execute(text)
-    with pytest.raises(duckdb.InvalidInputException, match="locked"):
-        connection.execute("set enable_external_access = true")
-
-
 def test_a_cursor_sees_the_same_views(lake: Path) -> None:
     with views.connect(lake) as connection, connection.cursor() as cursor:
         assert views.select(cursor, "from accuracy").height == 2
@@ -324,7 +217,7 @@ def test_a_file_of_another_schema_is_named(lake: Path) -> None:
         views.query(lake, "from accuracy")
 
 
-def test_damage_met_only_while_reading_is_blamed_on_the_file(lake: Path) -> None:
+def test_damage_that_shows_only_while_reading_names_the_file(lake: Path) -> None:
     path = lake / "predictions" / f"{RUN_ID}.parquet"
     content = bytearray(path.read_bytes())
     content[4:40] = b"\xff" * 36

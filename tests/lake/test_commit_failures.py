@@ -1,0 +1,154 @@
+"""A writer that fails, is killed or has rivals: a run is written completely or not at all."""
+
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from polars.testing import assert_frame_equal
+
+from prunelake.errors import LakeError
+from prunelake.lake import commit, read
+from prunelake.lake.damage import find_damage
+from prunelake.lake.verify import verify_lake
+from prunelake.schema.run_tables import RUN_TABLES
+from tests.support.lake_rows import (
+    frames,
+    identity_of,
+    prediction,
+    small_analysis,
+    small_run,
+)
+
+RUN_ID = identity_of("run")[1]
+
+
+REQUIRED = [name for name, table in RUN_TABLES.items() if not table.is_optional]
+
+
+def temporary_files(folder: Path) -> list[Path]:
+    return list(folder.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("failing_call", range(len(REQUIRED)))
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_failure_at_any_file_leaves_no_run_and_no_temporary_file(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    failing_call: int,
+    error: BaseException,
+) -> None:
+    calls = 0
+    replace = os.replace
+
+    def failing_replace(source: Path, target: Path) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == failing_call + 1:
+            raise error
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", failing_replace)
+    expected = LakeError if isinstance(error, OSError) else KeyboardInterrupt
+    with pytest.raises(expected) as raised:
+        commit.write_run(tmp_path, *small_run())
+    if isinstance(error, OSError):
+        assert "No space left on device" in str(raised.value)
+        assert "\n" not in str(raised.value)
+    assert read.run_ids(tmp_path) == []
+    assert temporary_files(tmp_path) == []
+    run, written = small_run()
+    assert commit.write_run(tmp_path, run, written)
+    assert_frame_equal(read.read_table(tmp_path, "predictions"), written["predictions"])
+    assert list(find_damage(tmp_path)) == []
+
+
+WRITER = """
+import os, signal, sys
+from pathlib import Path
+from prunelake.lake.commit import write_run
+from tests.support.lake_rows import small_run
+
+replace, calls = os.replace, 0
+
+def replace_or_die(source, target):
+    global calls
+    calls += 1
+    if calls == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(source, target)
+
+os.replace = replace_or_die
+write_run(Path(sys.argv[1]), *small_run())
+"""
+
+
+def start_writer(*arguments: str, code: str = WRITER) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stderr=subprocess.PIPE,
+    )
+
+
+@pytest.mark.parametrize("killed_at", [1, 3, len(REQUIRED)])
+def test_a_killed_writer_leaves_no_run_and_its_leftovers_are_replaced(
+    tmp_path: Path, killed_at: int
+) -> None:
+    with start_writer(str(tmp_path), str(killed_at)) as process:
+        assert process.wait() == -signal.SIGKILL
+    assert read.run_ids(tmp_path) == []
+    assert len(temporary_files(tmp_path)) == 1
+    assert all(f.problem.startswith("leftover") for f in verify_lake(tmp_path))
+    run, written = small_run()
+    assert commit.write_run(tmp_path, run, written)
+    for name, frame in written.items():
+        assert_frame_equal(read.read_table(tmp_path, name), frame)
+    commit.write_analysis(tmp_path, *small_analysis(RUN_ID))
+    assert [f.problem for f in verify_lake(tmp_path)] == ["leftover: a temporary file"]
+
+
+FULL_DISK = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600))
+from pathlib import Path
+from prunelake.errors import LakeError
+from prunelake.lake.commit import write_run
+from tests.support.lake_rows import small_run
+try:
+    write_run(Path(sys.argv[1]), *small_run())
+except LakeError as error:
+    sys.exit(str(error))
+"""
+
+
+def test_a_full_disk_is_one_clear_line(tmp_path: Path) -> None:
+    with start_writer(str(tmp_path), code=FULL_DISK) as process:
+        _, message = process.communicate()
+    assert process.returncode == 1
+    assert message.decode().count("\n") == 1
+    assert f"run {RUN_ID} could not be written" in message.decode()
+    assert read.run_ids(tmp_path) == []
+    assert temporary_files(tmp_path) == []
+
+
+def test_a_lake_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(LakeError, match="could not be written to"):
+        commit.write_run(tmp_path / "file", *small_run())
+
+
+def test_exactly_one_of_many_writers_of_a_run_succeeds(tmp_path: Path) -> None:
+    run, _ = small_run()
+    versions = [
+        frames(predictions=[prediction(RUN_ID, 0, f"test:{i}", [-1.0, -2.0])]) for i in range(8)
+    ]
+    with ThreadPoolExecutor(8) as pool:
+        wrote = list(pool.map(lambda v: commit.write_run(tmp_path, run, v), versions))
+    assert sum(wrote) == 1
+    winner = versions[wrote.index(True)]["predictions"]
+    assert_frame_equal(read.read_table(tmp_path, "predictions"), winner)
+    assert list(find_damage(tmp_path)) == []
