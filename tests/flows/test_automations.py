@@ -1,9 +1,5 @@
 """The automations that are shipped: as Prefect reads them, and on what they act."""
 
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,14 +12,14 @@ from prefect.events import Event
 from prefect.events.schemas.automations import AutomationCore
 from prefect.server.events.schemas.automations import EventTrigger
 from prefect.server.events.schemas.events import ReceivedEvent
-from prefect.settings import PREFECT_API_URL
-from prefect.testing.utilities import prefect_test_harness
+from prefect.testing.cli import invoke_and_assert
 
 from flows import events
 from flows.events import HIDDEN_DEGRADATION, emit_hidden_degradations
 from flows.verdicts import HIDDEN_DEGRADATIONS_QUERY
 from prunelake.lake import read as lake_read
 from prunelake.lake import views
+from prunelake.schema.verdicts import Verdict
 from tests.support.example_runs import explained_run, judged_run
 from tests.support.paths import ROOT
 
@@ -65,7 +61,10 @@ def judged(folder: Path, run_id: str) -> tuple[dict[str, Any], list[dict[str, An
     """A run, and its verdicts that are hidden degradations."""
     (run,) = lake_read.read_table(folder, "runs").filter(run_id=run_id).to_dicts()
     with views.connect(folder, [run_id]) as connection:
-        return run, views.select(connection, HIDDEN_DEGRADATIONS_QUERY).to_dicts()
+        found = views.select(
+            connection, HIDDEN_DEGRADATIONS_QUERY, verdict=Verdict.hidden_degradation
+        )
+    return run, found.to_dicts()
 
 
 @pytest.fixture
@@ -175,27 +174,12 @@ def test_the_notification_reads_as_it_should() -> None:
     assert subject == "PruneLake: hidden degradation in model"
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """The address of a Prefect server of this test."""
-    with prefect_test_harness(server_startup_timeout=120):
-        yield str(PREFECT_API_URL.value())
-
-
-def test_the_command_creates_each_on_a_server(server: str) -> None:
+def test_the_command_creates_each_on_a_server(prefect: str) -> None:
+    command = ["automation", "create", "--from-file"]
     for name in NAMES:
-        created = subprocess.run(
-            [
-                *(sys.executable, "-m", "prefect", "automation", "create"),
-                *("--from-file", str(FOLDER / f"{name}.yaml")),
-            ],
-            env={**os.environ, "PREFECT_API_URL": server},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert created.returncode == 0, created.stdout + created.stderr
+        invoke_and_assert([*command, str(FOLDER / f"{name}.yaml")], expected_code=0)
     with get_client(sync_client=True) as client:
+        assert str(client.api_url).startswith(prefect)
         found = client.request("POST", "/automations/filter").json()
     assert {a["name"]: UUID(a["id"]).version for a in found}.keys() == {
         described(name)["name"] for name in NAMES

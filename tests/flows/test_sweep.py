@@ -3,7 +3,6 @@
 import logging
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.flows import load_flow_from_entrypoint
-from prefect.testing.utilities import prefect_test_harness
 
 from flows import verdicts
 from flows.sweep import sweep
@@ -21,13 +19,8 @@ from prunelake.lake import read
 from prunelake.settings import Settings
 from prunelake.spec import Calibration, Explanation, Rows, SweepSpec
 from tests.support.example_runs import judged_run
+from tests.support.limits import HANG_S
 from tests.support.paths import ROOT
-
-
-@pytest.fixture(scope="module", autouse=True)
-def prefect() -> Iterator[None]:
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
 
 
 @pytest.fixture
@@ -47,6 +40,7 @@ def spec(tiny_folder: Path) -> SweepSpec:
     )
 
 
+@pytest.mark.usefixtures("prefect")
 def test_a_sweep_is_seen_at_a_glance(
     settings: Settings, spec: SweepSpec, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -56,7 +50,7 @@ def test_a_sweep_is_seen_at_a_glance(
         (run,) = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)
         of_run = FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
         artifacts = client.read_artifacts(flow_run_filter=of_run)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + HANG_S
         names: set[str] = set()
         while "analyse_run" not in {name.split("-")[0] for name in names}:  # they come by and by
             assert time.monotonic() < deadline, names
