@@ -1,0 +1,24 @@
+"""Accuracy against confidence."""
+
+from xml.etree import ElementTree
+
+import polars as pl
+import pytest
+
+from api.charts import drawing
+from api.charts.reliability import reliability_chart
+from tests.support.chart_rows import RELIABILITY, data_of
+
+
+@pytest.mark.parametrize(
+    ("level", "models"),
+    [(4, ["unpruned", "level 4"]), (8, ["unpruned", "level 8"]), (0, ["unpruned"])],
+)
+def test_reliability_sets_one_level_beside_the_unpruned(level: int, models: list[str]) -> None:
+    chart = reliability_chart(RELIABILITY, level)
+    columns = ("level", "mean_confidence", "accuracy", "n")
+    shown = data_of(chart, *columns)
+    given = RELIABILITY.filter(pl.col("level").is_in([0, level])).select(columns)
+    assert shown.rows() == given.rows()
+    assert data_of(chart, "model", "n")["model"].unique(maintain_order=True).to_list() == models
+    ElementTree.fromstring(drawing.svg(drawing.vega_lite(chart)))
