@@ -1,0 +1,83 @@
+"""The section of a run: its charts, sentences and warnings."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from api.charts.catalog import CHARTS
+from tests.support.example_runs import explained_run, published_run
+from tests.support.lake_rows import prediction, run_row, write
+from tests.support.report_page import (
+    CONFIDENCE,
+    EXPLANATIONS,
+    OPENED,
+    ReportPage,
+    captions,
+    report,
+    table_rows,
+)
+
+
+def test_charts_of_one_metric_show_what_is_degraded(judged: ReportPage) -> None:
+    (name,) = (
+        name for name in judged.values("aria-label", "svg") if CHARTS["deltas"].caption in name
+    )
+    assert "ECE is worse at level" in name
+
+
+def test_a_published_run_says_what_cannot_be_known(tmp_path: Path) -> None:
+    published_run(tmp_path, task="published_task")
+    page = report(tmp_path, tmp_path / "report.html")
+    assert "which levels keep accuracy, and what is worse there, cannot be known." in page.text
+    assert "method lime, operator not told, AOPC variant not told" in page.text
+    assert "Published averages give correlations only" in page.text
+    rows = table_rows(page, "Published values")
+    minus = "\N{MINUS SIGN}"
+    assert [re.sub("<.*?>", "", cell) for cell in rows[4]] == [
+        "4",
+        f"0.250 ({minus}0.500)",
+        "0.500 (+0.375)",
+        f"0.125 ({minus}0.375)",
+    ]
+    assert "n, intervals and adjusted p" not in page.source
+    correlations = table_rows(page, "Correlation of each metric with accuracy over levels; no")
+    assert [len(row) for row in correlations] == [6, 6]
+    # Nothing for verdicts, reliability, flips, overlaps, or a removal order.
+    assert captions(page.source) == (
+        [CONFIDENCE, EXPLANATIONS],
+        [caption for caption in OPENED if caption != CHARTS["flips"].caption],
+    )
+
+
+def test_a_run_without_analysis_says_how_to_get_one(tmp_path: Path) -> None:
+    run_id = explained_run(tmp_path, drops={})
+    (tmp_path / "analyses" / f"{run_id}.parquet").unlink()
+    page = report(tmp_path, tmp_path / "report.html")
+    assert "This run has no metrics until `prunelake analyse`" in page.text
+
+
+def test_predictions_only_leave_explanations_out_and_say_so(tmp_path: Path) -> None:
+    explained_run(tmp_path, drops={})
+    page = report(tmp_path, tmp_path / "report.html")
+    assert "This run has predictions only" in page.text
+    assert "Faithfulness" not in page.text
+    assert "comprehensiveness" not in page.text
+
+
+@pytest.mark.parametrize(
+    "log_likelihoods", [[], [[float("nan"), -1.0]], [[-1.0, -2.0]]], ids=["none", "nan", "one"]
+)
+def test_a_run_with_next_to_nothing_still_has_a_section(
+    tmp_path: Path, log_likelihoods: list[list[float]]
+) -> None:
+    run = run_row(task="sparse_task", levels=[0])
+    rows = [
+        prediction(str(run["run_id"]), 0, f"test:{i}", values)
+        for i, values in enumerate(log_likelihoods)
+    ]
+    write(tmp_path, run, predictions=rows)
+    page = report(tmp_path, tmp_path / "report.html")
+    assert "<h3>sparse_task</h3>" in page.source
+    is_scored = log_likelihoods == [[-1.0, -2.0]]
+    assert ("No accuracy could be computed." in page.text) != is_scored
