@@ -46,7 +46,7 @@ class RunParameters(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     run_id: str | None = Field(
-        default=None, description="A run; GET /models lists them.", examples=["c53497babcb1c053"]
+        default=None, description="A run; GET /models lists them.", examples=["6ef148d324d898b2"]
     )
     model: str | None = Field(
         default=None,

@@ -55,9 +55,9 @@ def server(lake: Path) -> Iterator[str]:
 def names(lake: Path, server: str) -> dict[str, str]:
     """What the guide calls the runs and the snapshot -> what they are called here."""
     runs = query(lake, "select task, run_id from runs").rows()
-    ids = {"opinions": "07438e0443f21d1c", "everyday_knowledge": "c53497babcb1c053"}
+    ids = {"opinions": "5d33f02c84efa268", "everyday_knowledge": "6ef148d324d898b2"}
     snapshot = httpx.get(f"{server}/health").json()["snapshot"]
-    return {ids[task]: run_id for task, run_id in runs} | {"7eecaa6ed7cf8a74": snapshot}
+    return {ids[task]: run_id for task, run_id in runs} | {"5868f73779d362af": snapshot}
 
 
 def here(text: str, server: str, names: dict[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""A lake in an object store answers as one in a folder does, and tells what is wrong with it."""
+"""A lake in an object store gives the answers and the findings of one in a folder."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,8 +13,7 @@ from polars.testing import assert_frame_equal
 from api.queries.snapshot import LatestSnapshot
 from prunelake.analysis.analyse import analyse
 from prunelake.errors import CorruptFile, LakeError, QueryError
-from prunelake.lake import commit, duckdb_filesystem, views
-from prunelake.lake import read as lake_read
+from prunelake.lake import commit, duckdb_filesystem, read, views
 from prunelake.lake.compact import compact
 from prunelake.lake.findings import FindingKind
 from prunelake.lake.objects import ObjectPath
@@ -33,14 +32,14 @@ from tests.support.object_store import before_every_request, new_lake, object_na
 
 pytestmark = pytest.mark.usefixtures("object_store", "few_replicates")
 
-WHEN = {"analyses": ["analysed_at", "files"]}
+VOLATILE_COLUMNS = {"analyses": ["analysed_at", "files"]}
 
 
-def fill(place: Location) -> None:
-    """Two analysed runs and one without analysis."""
-    explained_run(place, "one")
-    explained_run(place, "two", strategy="random:1")
-    assert commit.write_run(place, *small_run("three"))
+def fill(lake: Location) -> None:
+    """Write two analysed runs and one without analysis."""
+    explained_run(lake, "one")
+    explained_run(lake, "two", strategy="random:1")
+    assert commit.write_run(lake, *small_run("three"))
 
 
 @pytest.fixture(scope="module")
@@ -59,25 +58,25 @@ def filled(object_store: str) -> ObjectPath:  # noqa: ARG001  # it must run
 
 @pytest.fixture
 def remote(filled: ObjectPath) -> ObjectPath:
-    """A copy of the lake, to be changed."""
+    """A copy of the lake that the test may change."""
     made = new_lake()
     for path in filled.iter_objects():
         (made / path.key.removeprefix(f"{filled.key}/")).copy_from(path)
     return made
 
 
-def rows(place: Location) -> Iterator[tuple[str, pl.DataFrame]]:
+def rows(lake: Location) -> Iterator[tuple[str, pl.DataFrame]]:
     """Every table and every view, in one order."""
     for name in (*RUN_TABLES, *ANALYSIS_TABLES):
-        yield name, lake_read.read_table(place, name).drop(WHEN.get(name, [])).sort("run_id")
-    with views.connect(place) as connection:
+        yield name, read.read_table(lake, name).drop(VOLATILE_COLUMNS.get(name, [])).sort("run_id")
+    with views.connect(lake) as connection:
         for name in views.describe_views(connection)["view"]:
             yield f"view {name}", views.select(connection, f"select * from {name} order by all")
 
 
 def test_tables_and_views_are_those_of_a_folder(folder: Path, filled: ObjectPath) -> None:
-    assert lake_read.run_ids(filled) == lake_read.run_ids(folder)
-    assert lake_read.unanalysed_run_ids(filled) == lake_read.unanalysed_run_ids(folder)
+    assert read.run_ids(filled) == read.run_ids(folder)
+    assert read.unanalysed_run_ids(filled) == read.unanalysed_run_ids(folder)
     expected = dict(rows(folder))
     assert len(expected) > 30
     for name, found in rows(filled):
@@ -94,38 +93,38 @@ def test_compaction_changes_no_answer(folder: Path, remote: ObjectPath) -> None:
         assert_frame_equal(found, expected[name])
 
 
-def test_readers_go_on_while_it_is_compacted(remote: ObjectPath) -> None:
-    expected = lake_read.read_table(remote, "predictions").sort("run_id", maintain_order=True)
-    asked = "select count(*) from lake.predictions"
+def test_readers_continue_during_a_compaction(remote: ObjectPath) -> None:
+    expected = read.read_table(remote, "predictions").sort("run_id", maintain_order=True)
+    query = "select count(*) from lake.predictions"
     seen: list[int] = []
 
-    def read(operation: str, _: object) -> None:
+    def read_again(operation: str, _: object) -> None:
         if operation == "delete_object" and len(seen) < 6:
-            found = lake_read.read_table(remote, "predictions").sort("run_id", maintain_order=True)
+            found = read.read_table(remote, "predictions").sort("run_id", maintain_order=True)
             assert_frame_equal(found, expected)
-            seen.append(views.query(remote, asked).item())
+            seen.append(views.query(remote, query).item())
 
-    with before_every_request(read):
+    with before_every_request(read_again):
         compact(remote)
     assert seen == [expected.height] * 6
 
 
-def test_an_open_connection_that_lost_an_object_asks_again(
+def test_a_connection_that_lost_an_object_is_opened_again(
     remote: ObjectPath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connect = views.connect
-    asked: list[Location] = []
+    connected: list[Location] = []
 
-    def late(place: Location, *arguments: object) -> object:
-        connection = connect(place, *arguments)  # type: ignore[arg-type]  # as they come
-        if not asked:
-            compact(place)
-        asked.append(place)
+    def connect_before_compaction(lake: Location, *arguments: object) -> object:
+        connection = connect(lake, *arguments)  # type: ignore[arg-type]  # passed on unchanged
+        if not connected:
+            compact(lake)
+        connected.append(lake)
         return connection
 
-    monkeypatch.setattr(views, "connect", late)
+    monkeypatch.setattr(views, "connect", connect_before_compaction)
     assert views.query(remote, "select count(*) from lake.deletions").item() > 0
-    assert len(asked) <= 2
+    assert len(connected) <= 2
 
 
 def test_sql_reads_the_objects_of_the_lake_and_nothing_else(
@@ -133,17 +132,17 @@ def test_sql_reads_the_objects_of_the_lake_and_nothing_else(
 ) -> None:
     (tmp_path / "secret.csv").write_text("a,b\n1,2\n")
     (remote / "secret.csv").put(b"a,b\n1,2\n")
-    for place in (tmp_path / "secret.csv", remote / "secret.csv", remote / "runs" / "*.parquet"):
-        reader = "parquet" if place.suffix == ".parquet" else "csv"
+    for path in (tmp_path / "secret.csv", remote / "secret.csv", remote / "runs" / "*.parquet"):
+        reader = "parquet" if path.suffix == ".parquet" else "csv"
         with pytest.raises(QueryError, match="Permission"):
-            views.query(remote, f"select * from read_{reader}('{place}')")
+            views.query(remote, f"select * from read_{reader}('{path}')")
     before = object_names(remote)
     with views.connect(remote) as connection, pytest.raises(duckdb.Error):
         connection.execute(f"copy (select 1 as a) to '{remote}/written.parquet'")
     assert object_names(remote) == before
 
 
-def test_what_is_published_is_one_object_that_anyone_opens(
+def test_the_snapshot_is_one_object_that_opens_without_the_lake(
     folder: Path, remote: ObjectPath, tmp_path: Path
 ) -> None:
     assert not is_current(remote)
@@ -157,7 +156,7 @@ def test_what_is_published_is_one_object_that_anyone_opens(
     assert snapshot.run_count == 3
     with snapshot.cursor() as cursor:
         found = pl.DataFrame(cursor.sql("from lake.predictions").to_arrow_table())
-    expected = lake_read.read_table(folder, "predictions")
+    expected = read.read_table(folder, "predictions")
     keys = list(RUN_TABLES["predictions"].key)
     assert_frame_equal(found.sort(keys), expected.sort(keys))
     assert commit.write_run(remote, *small_run("four"))
@@ -174,9 +173,7 @@ def test_what_is_published_is_one_object_that_anyone_opens(
         ("metrics", "flipped"),
     ],
 )
-def test_doctor_finds_what_is_not_what_was_written(
-    remote: ObjectPath, table: str, harm: str
-) -> None:
+def test_doctor_finds_damaged_objects(remote: ObjectPath, table: str, harm: str) -> None:
     run_id = identity_of("one")[1]
     (path,) = (p for p in (remote / table).glob("*") if p.name.startswith(run_id))
     content = bytearray(path.read_bytes())
@@ -190,65 +187,64 @@ def test_doctor_finds_what_is_not_what_was_written(
             FindingKind.unanalysed,
         }
         return
-    bad = [finding for finding in verify_lake(remote) if finding.kind is FindingKind.damaged]
-    assert {finding.file for finding in bad} == {path}
-    told = " ".join(quarantine(remote))
-    assert run_id in told
+    damage = [finding for finding in verify_lake(remote) if finding.kind is FindingKind.damaged]
+    assert {finding.file for finding in damage} == {path}
+    assert run_id in " ".join(quarantine(remote))
     assert not [finding for finding in verify_lake(remote) if finding.kind is FindingKind.damaged]
     repair(remote, analyse)
     assert verify_lake(remote) == []
-    assert lake_read.has_run(remote, identity_of("two")[1])
+    assert read.has_run(remote, identity_of("two")[1])
     if table != "metrics":
-        assert not lake_read.has_run(remote, run_id)
+        assert not read.has_run(remote, run_id)
         assert not any(
             run_id in name for name in object_names(remote) if not name.startswith(".quar")
         )
 
 
-def test_what_no_head_lists_is_left_over_and_cleared(remote: ObjectPath) -> None:
+def test_unlisted_objects_are_leftovers_and_cleared(remote: ObjectPath) -> None:
     run_id = identity_of("one")[1]
     (remote / "layers" / f"{run_id}.0123456789abcdef.parquet").put(b"of a writer that was killed")
     (remote / ".shards" / run_id / "shards" / "a.parquet").put(b"of a run that is complete")
-    left = [
+    leftovers = [
         f for f in verify_lake(remote) if f.kind in (FindingKind.orphaned, FindingKind.disposable)
     ]
-    assert {f.file.name for f in left} == {f"{run_id}.0123456789abcdef.parquet", run_id}
-    before = lake_read.read_table(remote, "layers")
+    assert {f.file.name for f in leftovers} == {f"{run_id}.0123456789abcdef.parquet", run_id}
+    before = read.read_table(remote, "layers")
     repair(remote, analyse)
     assert verify_lake(remote) == []
-    assert_frame_equal(lake_read.read_table(remote, "layers"), before)
+    assert_frame_equal(read.read_table(remote, "layers"), before)
     assert any(name.startswith(".quarantine/") for name in object_names(remote))
 
 
-def test_a_superseded_run_goes_whole(remote: ObjectPath) -> None:
+def test_a_superseded_run_is_removed_completely(remote: ObjectPath) -> None:
     run, frames = small_run("newer")
     run["revision"] = "1" * 40
     assert commit.write_run(remote, run, frames)
     old = identity_of("three")[1]
     compact(remote)
     assert old in [each.run_id for each in retire(remote)]
-    assert old not in lake_read.run_ids(remote)
-    assert old not in lake_read.read_table(remote, "predictions")["run_id"]
+    assert old not in read.run_ids(remote)
+    assert old not in read.read_table(remote, "predictions")["run_id"]
     assert {finding.kind for finding in verify_lake(remote)} == {FindingKind.unanalysed}
 
 
-def test_an_analysis_is_replaced_whole(remote: ObjectPath) -> None:
+def test_an_analysis_is_replaced_at_once(remote: ObjectPath) -> None:
     run_id = identity_of("one")[1]
-    before = lake_read.read_table(remote, "metrics", [run_id])
+    before = read.read_table(remote, "metrics", [run_id])
     states = []
 
-    def read(operation: str, _: object) -> None:
+    def read_again(operation: str, _: object) -> None:
         if operation in ("put_object", "delete_object"):
-            states.append(lake_read.read_table(remote, "metrics", [run_id]).equals(before))
+            states.append(read.read_table(remote, "metrics", [run_id]).equals(before))
 
-    with before_every_request(read):
+    with before_every_request(read_again):
         analyse(remote, run_id)
     assert states
     assert all(states)
     assert {finding.kind for finding in verify_lake(remote)} == {FindingKind.unanalysed}
 
 
-def test_a_damaged_object_is_blamed_by_queries(remote: ObjectPath) -> None:
+def test_queries_name_a_damaged_object(remote: ObjectPath) -> None:
     (path, *_) = (remote / "predictions").glob("*")
     path.put(b"nothing")
     with pytest.raises(CorruptFile, match=str(path)):
@@ -276,20 +272,20 @@ def test_threads_that_share_an_open_object_read_what_they_ask_for(
 def test_many_threads_read_a_large_object(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(duckdb_filesystem, "BLOCK_BYTES", 2**16)
     monkeypatch.setattr(duckdb_filesystem, "CACHE_BYTES", 2**19)
-    drawn = np.random.default_rng(0)
-    frame = pl.DataFrame({name: drawn.random(400_000) for name in "xy"})
+    generator = np.random.default_rng(0)
+    frame = pl.DataFrame({name: generator.random(400_000) for name in "xy"})
     frame.write_parquet(tmp_path / "large.parquet", row_group_size=20_000)
     path = new_lake() / "large.parquet"
     path.upload(str(tmp_path / "large.parquet"), {})
-    asked = "select sum(hash(x)), sum(hash(y)) from read_parquet('{}')"
+    query = "select sum(hash(x)), sum(hash(y)) from read_parquet('{}')"
     gets: list[str] = []
     with (
         duckdb.connect(config={"threads": 8}) as connection,
         before_every_request(lambda operation, _: gets.append(operation)),
     ):
         connection.register_filesystem(duckdb_filesystem.ObjectStoreFileSystem())
-        expected = connection.sql(asked.format(tmp_path / "large.parquet")).fetchall()
-        assert connection.sql(asked.format(path)).fetchall() == expected
+        expected = connection.sql(query.format(tmp_path / "large.parquet")).fetchall()
+        assert connection.sql(query.format(path)).fetchall() == expected
     assert len(gets) > 50
 
 
@@ -297,11 +293,11 @@ def test_names_of_lakes() -> None:
     assert parse_location("s3://bucket/a//b/") == ObjectPath("bucket", "a/b")
     assert parse_location("some/folder") == Path("some/folder")
     assert str(ObjectPath("bucket", "a/b") / "c") == "s3://bucket/a/b/c"
-    settings = Settings(lake="s3://bucket/a")  # type: ignore[arg-type]  # as the environment has it
+    settings = Settings(lake="s3://bucket/a")  # type: ignore[arg-type]  # a string, as in the environment
     assert settings.lake == ObjectPath("bucket", "a")
     assert Settings.model_validate_json(settings.model_dump_json()).lake == settings.lake
-    for text, told in (("gs://bucket/a", "s3://BUCKET/PREFIX"), ("s3://", "names no bucket")):
-        with pytest.raises(LakeError, match=told):
+    for text, message in (("gs://bucket/a", "s3://BUCKET/PREFIX"), ("s3://", "names no bucket")):
+        with pytest.raises(LakeError, match=message):
             parse_location(text)
 
 

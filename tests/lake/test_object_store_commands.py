@@ -1,4 +1,4 @@
-"""The commands over a lake in an object store, as users run them: processes of their own."""
+"""The commands on a lake in an object store, run as processes as users do."""
 
 import asyncio
 import os
@@ -42,11 +42,11 @@ def prunelake(*arguments: str, **variables: str) -> subprocess.CompletedProcess[
     )
 
 
-def test_a_sweep_fills_it_and_leaves_nothing_else(
+def test_a_sweep_writes_its_run_and_leaves_no_other_objects(
     remote: ObjectPath, tiny_folder: Path, tmp_path: Path
 ) -> None:
-    asked = ["sweep", "--model", str(tiny_folder), "--task", "opinions", "--rows", "5"]
-    asked += [
+    options = ["sweep", "--model", str(tiny_folder), "--task", "opinions", "--rows", "5"]
+    options += [
         "--strategy",
         "random:1",
         "--levels",
@@ -56,12 +56,12 @@ def test_a_sweep_fills_it_and_leaves_nothing_else(
         "--methods",
         "input_x_gradient",
     ]
-    told = {"PRUNELAKE_LAKE": str(remote), "PREFECT_HOME": str(tmp_path / "prefect")}
-    told |= {
+    variables = {"PRUNELAKE_LAKE": str(remote), "PREFECT_HOME": str(tmp_path / "prefect")}
+    variables |= {
         "PRUNELAKE_CACHE": str(tmp_path / "cache"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     }
-    done = prunelake(*asked, **told)
+    done = prunelake(*options, **variables)
     assert done.returncode == 0, done.stderr
     assert verify_lake(remote) == []
     assert read.read_table(remote, "predictions").height == 10
@@ -69,7 +69,7 @@ def test_a_sweep_fills_it_and_leaves_nothing_else(
     assert not {name for name in object_names(remote) if name.startswith(".")}
 
 
-def test_it_is_served_and_what_is_published_later_too(remote: ObjectPath, tmp_path: Path) -> None:
+def test_the_server_shows_runs_that_are_published_later(remote: ObjectPath, tmp_path: Path) -> None:
     run, frames = small_run("one")
     commit.write_run(remote, run, frames)
     cache = tmp_path / "cache"
@@ -88,7 +88,7 @@ def test_it_is_served_and_what_is_published_later_too(remote: ObjectPath, tmp_pa
     assert [path.name for path in cache.glob("snapshots/*/*")] == [SNAPSHOT_FILE]
 
 
-def test_a_store_that_is_away_stops_no_answer(
+def test_the_server_answers_while_the_store_is_unreachable(
     remote: ObjectPath,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -103,7 +103,7 @@ def test_a_store_that_is_away_stops_no_answer(
     assert snapshots.current().run_count == 1
     requests = 0
 
-    def away(_: str, __: dict[str, Any]) -> None:
+    def fail(_: str, __: dict[str, Any]) -> None:
         nonlocal requests
         requests += 1
         raise LakeError("the store is away")
@@ -118,7 +118,7 @@ def test_a_store_that_is_away_stops_no_answer(
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
-    with before_every_request(away):
+    with before_every_request(fail):
         for _ in range(3):
             assert snapshots.current().run_count == 1
         assert requests == 0
@@ -132,27 +132,27 @@ def test_an_app_of_an_object_store_needs_no_lake_here(remote: ObjectPath, tmp_pa
     assert create_app(remote, cache=tmp_path).state.snapshots.path.parent.is_dir()
 
 
-def refused(*arguments: str, **variables: str) -> str:
+def error_line(*arguments: str, **variables: str) -> str:
     done = prunelake(*arguments, **variables)
     assert done.returncode == 1, done
     assert done.stderr.count("\n") == 1, done.stderr
     return done.stderr
 
 
-def test_what_the_store_refuses_is_one_clear_line(object_store: str) -> None:
-    told = refused("views", "--lake", "s3://nowhere/lake")
-    assert "it has no bucket 'nowhere'" in told
-    assert object_store in told
-    assert "AWS_ENDPOINT_URL" in told
+def test_a_refusal_of_the_store_is_one_clear_line(object_store: str) -> None:
+    message = error_line("views", "--lake", "s3://nowhere/lake")
+    assert "it has no bucket 'nowhere'" in message
+    assert object_store in message
+    assert "AWS_ENDPOINT_URL" in message
     dead = environment("http://127.0.0.1:9")
-    told = refused("doctor", "--lake", "s3://lakes/lake", **dead)
-    assert "http://127.0.0.1:9 cannot be asked (EndpointConnectionError" in told
-    told = refused("views", "--lake", "gs://lakes/lake")
-    assert "give a folder, or s3://BUCKET/PREFIX" in told
+    message = error_line("doctor", "--lake", "s3://lakes/lake", **dead)
+    assert "http://127.0.0.1:9 cannot be asked (EndpointConnectionError" in message
+    message = error_line("views", "--lake", "gs://lakes/lake")
+    assert "give a folder, or s3://BUCKET/PREFIX" in message
 
 
 @pytest.mark.usefixtures("object_store")
-def test_without_keys_or_the_package_what_would_do_is_said(
+def test_missing_keys_and_a_missing_package_are_named_with_the_remedy(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with monkeypatch.context() as patch:
