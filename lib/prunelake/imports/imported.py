@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 import numpy as np
 from pydantic import AfterValidator, Field, FiniteFloat
-from scipy.special import softmax
 
 from prunelake.analysis.analyse import analyse
+from prunelake.analysis.confidence import option_probabilities
 from prunelake.errors import InvalidSpec
 from prunelake.lake import commit, read
 from prunelake.lake.storage import Location
@@ -72,7 +72,7 @@ class Sample:
         """The softmax over the log-likelihoods, at the predicted option."""
         if self.log_likelihoods is None:
             return None
-        return float(softmax(self.log_likelihoods).max())
+        return float(option_probabilities(np.array(self.log_likelihoods)).max())
 
 
 @dataclass(frozen=True, slots=True)
