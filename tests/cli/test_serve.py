@@ -6,13 +6,14 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 
+from prunelake.cli.app import main
 from prunelake.lake.storage import Location
 from tests.support.example_runs import explained_run
 
@@ -40,22 +41,30 @@ def serving(lake: Location, *options: str, **environment: str) -> Iterator[tuple
         yield match[1], printed
     finally:
         process.send_signal(signal.SIGINT)
-        rest = process.communicate(timeout=20)[0]
+        rest = process.communicate(timeout=300)[0]
     assert process.returncode == 128 + signal.SIGINT, rest
     assert rest == ""
 
 
-def refusal(*options: str, **environment: str) -> str:
-    result = subprocess.run(
-        [*PRUNELAKE, "serve", *options],
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert result.returncode == 1, result
-    assert result.stderr.count("\n") == 1
-    return result.stderr
+Refusal = Callable[..., str]
+
+
+@pytest.fixture
+def refusal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refusal:
+    """Run a `serve` that is refused, in this process, and return the one line of its error."""
+
+    def run(*options: str, **environment: str) -> str:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(sys, "argv", ["prunelake", "serve", *options])
+        with pytest.raises(SystemExit) as exit_:
+            main()
+        assert exit_.value.code == 1
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        return error
+
+    return run
 
 
 def test_serve_publishes_then_serves_then_stops(tmp_path: Path) -> None:
@@ -64,13 +73,16 @@ def test_serve_publishes_then_serves_then_stops(tmp_path: Path) -> None:
         assert "publishing" in printed
         assert httpx.get(f"{address}/health").json()["run_count"] == 1
         assert "<html" in httpx.get(f"{address}/").text
+        # A header cannot pretend to come from localhost.
+        claimed = {"Host": "lake.example", "X-Forwarded-Host": "localhost"}
+        assert httpx.get(f"{address}/models", headers=claimed).status_code == 401
     with serving(tmp_path, "--host", "::1") as (address, printed):
         assert "publishing" not in printed
         assert address.startswith("http://[::1]:")
         assert httpx.get(f"{address}/health").status_code == 200
 
 
-def test_a_public_address_needs_a_token(tmp_path: Path) -> None:
+def test_a_public_address_needs_a_token(tmp_path: Path, refusal: Refusal) -> None:
     explained_run(tmp_path)
     error = refusal("--lake", str(tmp_path), "--host", "0.0.0.0", "--port", "0")
     assert "PRUNELAKE_API_TOKEN" in error
@@ -82,14 +94,7 @@ def test_a_public_address_needs_a_token(tmp_path: Path) -> None:
         assert httpx.get(f"{here}/models", headers=known).status_code == 200
 
 
-def test_a_header_cannot_pretend_to_come_from_localhost(tmp_path: Path) -> None:
-    explained_run(tmp_path)
-    with serving(tmp_path) as (address, _):
-        claimed = {"Host": "lake.example", "X-Forwarded-Host": "localhost"}
-        assert httpx.get(f"{address}/models", headers=claimed).status_code == 401
-
-
-def test_the_error_names_a_port_in_use(tmp_path: Path) -> None:
+def test_the_error_names_a_port_in_use(tmp_path: Path, refusal: Refusal) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         error = refusal("--lake", str(tmp_path), "--port", port)
@@ -99,12 +104,14 @@ def test_the_error_names_a_port_in_use(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "value"), [("MAX_ROWS", "0"), ("SQL_MAX_SECONDS", "soon"), ("SQL", "perhaps")]
 )
-def test_the_error_names_an_invalid_setting(tmp_path: Path, name: str, value: str) -> None:
+def test_the_error_names_an_invalid_setting(
+    tmp_path: Path, refusal: Refusal, name: str, value: str
+) -> None:
     assert f"PRUNELAKE_API_{name}: " in refusal(
         "--lake", str(tmp_path), **{f"PRUNELAKE_API_{name}": value}
     )
 
 
-def test_the_error_names_a_missing_lake(tmp_path: Path) -> None:
+def test_the_error_names_a_missing_lake(tmp_path: Path, refusal: Refusal) -> None:
     error = refusal("--lake", str(tmp_path / "nowhere"), "--port", "0")
     assert "nowhere" in error

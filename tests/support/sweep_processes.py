@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 from prunelake.analysis import analyse
+from prunelake.cli.app import main
 from prunelake.errors import LakeError
 from prunelake.lake import commit, read
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES
@@ -106,3 +107,41 @@ def sweep_in_child(
     except LakeError as error:
         os.write(lines, f"{error}\n".encode())
         sys.exit(1)
+
+
+def start_command(
+    arguments: list[str], settings: Settings, output: Path, deadly_file: int | None = None
+) -> multiprocessing.process.BaseProcess:
+    """A process that runs `prunelake` with these arguments and writes its stderr to `output`.
+
+    It is killed in front of the `deadly_file`-th file of a partial run, counted from 0.
+    """
+    process = PROCESSES.Process(
+        target=command_in_child, args=(arguments, settings, output, deadly_file)
+    )
+    process.start()
+    return process
+
+
+def command_in_child(
+    arguments: list[str], settings: Settings, output: Path, deadly_file: int | None
+) -> None:
+    """Run a command as `start_command` says."""
+    os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT), sys.stderr.fileno())
+    os.environ |= {"PRUNELAKE_CACHE": str(settings.cache), "PRUNELAKE_DEVICE": settings.device}
+    sys.argv = ["prunelake", *arguments]
+    patch = pytest.MonkeyPatch()
+    quick_sweep(patch)
+    replace = os.replace
+    file_count = 0
+
+    def deadly(source: Any, target: Any) -> None:
+        nonlocal file_count
+        if ".shards" in str(target):
+            if file_count == deadly_file:
+                os.kill(os.getpid(), signal.SIGKILL)
+            file_count += 1
+        replace(source, target)
+
+    patch.setattr(os, "replace", deadly)
+    main()

@@ -45,22 +45,24 @@ def serve(
             f"--host {host} is a public address: set PRUNELAKE_API_TOKEN to the token that clients "
             "must send, or listen on 127.0.0.1"
         )
-    listener = _open_socket(host, port)
-    if not publish.is_current(folder):
-        typer.echo("publishing the lake's runs first ...")
-        publish.publish(folder, analyse)
-    bound_port = listener.getsockname()[1]
-    url_host = f"[{host}]" if ":" in host else host
-    typer.echo(f"PruneLake serves {folder} at http://{url_host}:{bound_port}/ (Ctrl+C stops it)")
-    config = uvicorn.Config(
-        create_app(folder, settings, lake_settings.cache),
-        http=JsonErrorProtocol,
-        log_level="warning",
-        server_header=False,
-        # The client's address is that of the connection: a header can name any address.
-        proxy_headers=False,
-    )
-    uvicorn.Server(config).run(sockets=[listener])
+    with _open_socket(host, port) as listener:
+        if not publish.is_current(folder):
+            typer.echo("publishing the lake's runs first ...")
+            publish.publish(folder, analyse)
+        bound_port = listener.getsockname()[1]
+        url_host = f"[{host}]" if ":" in host else host
+        typer.echo(
+            f"PruneLake serves {folder} at http://{url_host}:{bound_port}/ (Ctrl+C stops it)"
+        )
+        config = uvicorn.Config(
+            create_app(folder, settings, lake_settings.cache),
+            http=JsonErrorProtocol,
+            log_level="warning",
+            server_header=False,
+            # The client's address is that of the connection: a header can name any address.
+            proxy_headers=False,
+        )
+        uvicorn.Server(config).run(sockets=[listener])
 
 
 def _open_socket(host: str, port: int) -> socket.socket:
