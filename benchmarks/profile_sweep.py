@@ -145,7 +145,7 @@ def _sweep(subject: BenchmarkCase, folder: Path, clock: Clock) -> None:
     model = TimedModel(subject.loaded.model, subject.order)
     model.clock = clock
     order = RemovalOrder(subject.order, (0.0,) * len(subject.order))
-    unfinished = PartialRun(folder, work.identity.run_id)
+    partial_run = PartialRun(folder, work.identity.run_id)
     stage_began, inside = now(CPU), clock.inside
 
     def report(stage: str, done: int, total: int) -> None:
@@ -159,21 +159,21 @@ def _sweep(subject: BenchmarkCase, folder: Path, clock: Clock) -> None:
 
     shards = split_into_shards(len(work.examples), len(work.explained_examples))
     with clock.timed(WRITING):
-        unfinished.write_shard(
+        partial_run.write_shard(
             ORDER_SHARD, {"layers": layer_rows(work.identity.run_id, order)}, ComputeCost(0, 0, "")
         )
     for shard in shards:
         stage_began, inside = now(CPU), clock.inside
         frames = evaluate_shard(shard_work(work, shard), encoder, model, report)
         with clock.timed(WRITING):
-            unfinished.write_shard(shard.name, frames, ComputeCost(0, 0, ""))
+            partial_run.write_shard(shard.name, frames, ComputeCost(0, 0, ""))
     with clock.timed(WRITING):
         names = [shard.name for shard in shards]
         rows = {
-            t.name: unfinished.read_table(t, names) for t in (PREDICTIONS, ATTRIBUTIONS, DELETIONS)
+            t.name: partial_run.read_table(t, names) for t in (PREDICTIONS, ATTRIBUTIONS, DELETIONS)
         }
         rows |= {
-            "layers": unfinished.read_table(LAYERS, [ORDER_SHARD]),
+            "layers": partial_run.read_table(LAYERS, [ORDER_SHARD]),
             "examples": example_rows(work),
         }
         commit.write_run(folder, run_row(work, order, [ComputeCost(0, 0, "")]), rows)

@@ -21,6 +21,7 @@ from polars.testing import assert_frame_equal
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_LEVEL, temporary_settings
 
+from flows.sweep import sweep
 from prunelake.analysis.analyse import analyse
 from prunelake.inference.nested import NestedModel
 from prunelake.lake import commit, read
@@ -32,7 +33,6 @@ from prunelake.strategies.removal_order import removal_order
 from prunelake.sweep import steps
 from prunelake.sweep.evaluate import evaluate_shard, shard_work
 from prunelake.sweep.plan import plan_sweep
-from prunelake.sweep.run import run_sweep
 from prunelake.sweep.run_rows import example_rows, layer_rows, run_row
 from prunelake.sweep.shards import split_into_shards
 from prunelake.tasks.encoding import Encoder
@@ -73,7 +73,7 @@ def direct(spec: SweepSpec, settings: Settings) -> None:
 
 def flow(spec: SweepSpec, settings: Settings) -> None:
     steps._model_cache.clear()  # a process of its own has no model yet
-    run_sweep(spec, settings)
+    sweep(spec, settings)
 
 
 @dataclass(frozen=True)
