@@ -1,4 +1,4 @@
-"""Looking at, or ending, work on a lake before each file appears or goes."""
+"""Observe or interrupt work on a lake before each change of a file."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -9,12 +9,12 @@ import pytest
 
 
 class Interrupted(BaseException):
-    """What ends work in the middle."""
+    """Interrupts work at a step; no handler of the library catches it."""
 
 
 @contextmanager
 def before_every_file_change(do: Callable[[int], None]) -> Iterator[None]:
-    """Call `do` with a count before each file appears or goes."""
+    """Call `do` with the number of the step before each file is created, replaced or deleted."""
     steps = 0
     with pytest.MonkeyPatch.context() as patch:
         for call in (os.replace, os.rename, os.unlink):

@@ -1,4 +1,4 @@
-"""Small builders of given rows: say what a test is about, the rest has a plain default."""
+"""Rows of a lake for tests, in which every column has a plain default."""
 
 import datetime
 import hashlib
@@ -21,19 +21,19 @@ from prunelake.spec import SweepSpec, content_hash
 Rows = Sequence[Mapping[str, Any]]
 
 FEW_REPLICATES = 200
-"""Enough where a test needs some interval; `prunelake analyse` takes ten times as many."""
+"""Enough for tests that need any interval; `prunelake analyse` uses ten times as many."""
 
 _analyses: dict[str, tuple[TableRow, dict[str, pl.DataFrame]]] = {}
 
 
 def identity_of(name: str) -> tuple[str, str]:
-    """A run's identity (JSON) and the run_id that is its hash, distinct for each name."""
+    """The identity (JSON) of a run, different for each name, and the run_id that is its hash."""
     identity = {"name": name}
     return json.dumps(identity), content_hash(identity)[:16]
 
 
 def run_row(name: str = "run", **columns: Any) -> dict[str, Any]:
-    """A row of runs (without `files`) whose run_id follows from the name."""
+    """A row of runs, without `files`, whose run_id is derived from the name."""
     identity, run_id = identity_of(name)
     return {
         "run_id": run_id,
@@ -145,7 +145,7 @@ def frames(**rows: Rows) -> dict[str, pl.DataFrame]:
 
 
 def write_raw(lake: Location, run: Mapping[str, Any], **rows: Rows) -> str:
-    """Write one run of the given rows into the lake, without an analysis; its run_id."""
+    """Write a run with these rows to the lake, without an analysis; its run_id."""
     assert write_run(lake, run, frames(**rows))
     return str(run["run_id"])
 
@@ -153,9 +153,9 @@ def write_raw(lake: Location, run: Mapping[str, Any], **rows: Rows) -> str:
 def write(
     lake: Location, run: Mapping[str, Any], replicates: int = FEW_REPLICATES, /, **rows: Rows
 ) -> str:
-    """Write one run of the given rows into the lake, and its analysis; its run_id.
+    """Write a run with these rows and its analysis to the lake; its run_id.
 
-    The process analyses equal rows once.
+    Equal rows are analysed once per process.
     """
     run_id = write_raw(lake, run, **rows)
     key = hashlib.sha256(repr((run, replicates, sorted(rows.items()))).encode()).hexdigest()
@@ -195,7 +195,7 @@ def bound(run_id: str, level: int, example_id: str, **columns: Any) -> dict[str,
 
 
 def small_analysis(run_id: str, **columns: Any) -> tuple[dict[str, Any], dict[str, pl.DataFrame]]:
-    """A row of analyses, and the derived tables with one row of most."""
+    """A row of analyses, and the other analysis tables with at most one row each."""
     row = {
         "run_id": run_id,
         "analysis_version": ANALYSIS_VERSION,
@@ -220,5 +220,5 @@ def small_analysis(run_id: str, **columns: Any) -> tuple[dict[str, Any], dict[st
 
 
 def rows_of(lake: Location, sql: str) -> list[dict[str, Any]]:
-    """What a query over the lake's views gives, as rows."""
+    """The rows that a query over the views of the lake returns."""
     return query(lake, sql).to_dicts()

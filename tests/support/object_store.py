@@ -1,4 +1,4 @@
-"""An object store on loopback: moto's S3 in a process of its own, which ends with this one."""
+"""An object store on loopback: the S3 server of moto in a process that ends with this one."""
 
 import os
 import subprocess
@@ -31,7 +31,7 @@ server.stop()
 
 @contextmanager
 def running_store() -> Iterator[str]:
-    """A store with one bucket; the environment of this process and its children names it."""
+    """Run a store with one bucket, named in the environment of this process and its children."""
     process = subprocess.Popen(
         [sys.executable, "-c", SERVER],
         stdin=subprocess.PIPE,
@@ -68,26 +68,26 @@ def environment(url: str) -> dict[str, str]:
 
 
 def new_lake() -> ObjectPath:
-    """A prefix that nobody has used."""
+    """The path of a new, empty lake."""
     return ObjectPath(BUCKET, f"team/{uuid.uuid4().hex[:8]}/lake")
 
 
 def object_names(lake: ObjectPath) -> set[str]:
-    """The names of all objects of a lake, as they are in it."""
-    return {found.key.removeprefix(f"{lake.key}/") for found in lake.iter_objects()}
+    """The names of all objects of a lake, relative to it."""
+    return {path.key.removeprefix(f"{lake.key}/") for path in lake.iter_objects()}
 
 
 @contextmanager
 def before_every_request(do: Callable[[str, dict[str, Any]], None]) -> Iterator[None]:
     """Call `do` with the operation and its parameters before each request."""
-    asked = s3.call_once
+    call_once = s3.call_once
 
-    def told(bucket: str, key: str, operation: str, *arguments: Any, **named: Any) -> Any:
+    def call(bucket: str, key: str, operation: str, *arguments: Any, **named: Any) -> Any:
         do(operation, {"key": key, **named})
-        return asked(bucket, key, operation, *arguments, **named)
+        return call_once(bucket, key, operation, *arguments, **named)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(s3, "call_once", told)
+        patch.setattr(s3, "call_once", call)
         yield
 
 
@@ -112,9 +112,9 @@ WRITE_OPERATIONS = ("put_object", "delete_object")
 
 
 class WriteCounter:
-    """Counts the requests of the main thread that change something; `at` is called at one of them.
+    """Counts the writing requests of the main thread, and calls `at` before one of them.
 
-    The threads that renew leases are not counted, as nobody knows when they ask.
+    Requests of the threads that renew leases come at unknown times, and are not counted.
     """
 
     def __init__(self, step: int | None = None, at: Callable[[], None] = lambda: None) -> None:
@@ -130,7 +130,7 @@ class WriteCounter:
 
 
 class KillBeforeWrite(WriteCounter):
-    """Ends the work of this process with the store before a request, for good."""
+    """Ends all work of this process with the store before a request."""
 
     def __call__(self, operation: str, parameters: object) -> None:
         super().__call__(operation, parameters)

@@ -1,4 +1,4 @@
-"""Given profiles: what a level costs, without a machine that measured it."""
+"""Profiles for tests: the cost of levels, without measuring it."""
 
 import datetime
 from collections.abc import Mapping, Sequence
@@ -19,9 +19,10 @@ DAY = datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC)
 def small_profile(
     name: str = "profile", decode: Seconds | None = None, **columns: Any
 ) -> tuple[dict[str, Any], dict[str, pl.DataFrame]]:
-    """A row of profiles (without `files`) and one of efficiency for each level of `decode`.
+    """A row of profiles, without `files`, and a row of efficiency for each level in `decode`.
 
-    Prefill takes half of what decoding does, and each level has 10 parameters of 100 less.
+    Prefill takes half the time of decoding. Each level has 10 of 100 parameters fewer than the
+    level before.
     """
     decode = {0: [4.0, 5.0, 6.0], 1: [2.0, 2.5, 2.0]} if decode is None else decode
     profile_id = content_hash(name)[:16]
@@ -66,7 +67,7 @@ def small_profile(
 def profiled(
     lake: Location, name: str = "profile", decode: Seconds | None = None, **columns: Any
 ) -> str:
-    """Write such a profile into the lake; its profile_id."""
+    """Write the profile of `small_profile` to the lake; its profile_id."""
     row, frames = small_profile(name, decode, **columns)
     write_profile(lake, row, frames)
     return str(row["profile_id"])

@@ -1,0 +1,113 @@
+"""The content of a snapshot: the tables and views of the lake, for any DuckDB that is supported."""
+
+import shutil
+from pathlib import Path
+
+import duckdb
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from prunelake.analysis.analyse import analyse
+from prunelake.lake import commit, read, views
+from prunelake.lake.paths import SNAPSHOT_FILE
+from prunelake.lake.publish import (
+    MATERIALISED_VIEWS,
+    publish,
+)
+from prunelake.lake.verify import verify_lake
+from prunelake.schema.run_tables import RUN_TABLES
+from prunelake.schema.tables import ALL_TABLES
+from tests.support.example_runs import explained_run
+from tests.support.lake_rows import small_run
+from tests.support.paths import ROOT
+from tests.support.profile_rows import profiled
+
+# The rows of these tests have nothing to exclude or bound, and are too few to calibrate.
+EMPTY = {
+    *("excluded", "seed_agreement", "bounds", "reported", "lake.bounds", "lake.reported"),
+    *("recalibrated_reliability", "lake.recalibrated_reliability"),
+}
+
+
+DROPS = {(method, op): 0.5 for op in ("replace", "delete_text") for method in ("random", "lime")}
+
+
+pytestmark = pytest.mark.usefixtures("few_replicates")
+
+
+@pytest.fixture(scope="module")
+def analysed_lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lake of two small runs with their analyses; tests copy it."""
+    folder = tmp_path_factory.mktemp("analysed")
+    for name in ("first", "second"):
+        run, frames = small_run(name)
+        commit.write_run(folder, run, frames)
+        analyse(folder, str(run["run_id"]))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def full_lake(analysed_lake: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A published lake with an explained run and a profile, too; tests only read it."""
+    folder = shutil.copytree(analysed_lake, tmp_path_factory.mktemp("full") / "lake")
+    explained_run(folder, "explained", DROPS)
+    profiled(folder, removal_order=[2, 1])
+    publish(folder, analyse)
+    return folder
+
+
+def rows(path: Path, sql: str) -> pl.DataFrame:
+    """The answer of the snapshot that is on disk now, whatever file this process has open."""
+    with duckdb.connect() as connection:
+        connection.execute("set TimeZone = 'UTC'")
+        quoted = str(path).replace("'", "''")
+        connection.execute(f"attach '{quoted}' as published (read_only)")
+        connection.execute("use published")
+        return views.select(connection, sql)
+
+
+def test_every_table_and_view_is_that_of_the_lake(full_lake: Path) -> None:
+    path = full_lake / SNAPSHOT_FILE
+    with views.connect(full_lake) as live, duckdb.connect(path, read_only=True) as snapshot:
+        snapshot.execute("set TimeZone = 'UTC'")
+        described = views.describe_views(live)
+        assert_frame_equal(views.describe_views(snapshot), described)
+        for name in [*described["view"], *(f"lake.{table}" for table in ALL_TABLES)]:
+            expected, found = (
+                pl.DataFrame(connection.sql(f"from {name} order by all").to_arrow_table())
+                for connection in (live, snapshot)
+            )
+            assert_frame_equal(found, expected)
+            assert expected.is_empty() == (name in EMPTY), name
+
+
+def test_tables_are_sorted_by_their_keys(full_lake: Path) -> None:
+    written = read.read_table(full_lake, "deletions")
+    assert not written.equals(written.sort(RUN_TABLES["deletions"].key))
+    for table in ALL_TABLES.values():
+        found = rows(full_lake / SNAPSHOT_FILE, f"from lake.{table.name}")
+        assert_frame_equal(found, found.sort(table.key))
+
+
+@pytest.mark.parametrize("view", MATERIALISED_VIEWS)
+def test_slow_views_are_stored(full_lake: Path, view: str) -> None:
+    path = full_lake / SNAPSHOT_FILE
+    kinds = f"from information_schema.tables where table_name = '{view}' and table_schema != 'lake'"
+    found = rows(path, f"select table_schema, table_type {kinds} order by table_schema")
+    assert found.rows() == [("main", "VIEW"), ("stored", "BASE TABLE")]
+    assert_frame_equal(rows(path, f"from {view}"), rows(path, f"from stored.{view}"))
+    defined = rows(path, f"select sql from duckdb_views() where view_name = '{view}'")["sql"].item()
+    assert "verdicts_at" not in defined
+
+
+def test_the_oldest_supported_duckdb_can_read_it(full_lake: Path) -> None:
+    with duckdb.connect(full_lake / SNAPSHOT_FILE, read_only=True) as snapshot:
+        tags = "select tags['storage_version'] from duckdb_databases() where not internal"
+        ((written_for,),) = snapshot.sql(tags).fetchall()
+    assert written_for.startswith("v1.4.")
+    assert '"duckdb>=1.4"' in (ROOT / "pyproject.toml").read_text()
+
+
+def test_the_doctor_finds_nothing_in_a_published_lake(full_lake: Path) -> None:
+    assert not verify_lake(full_lake)
