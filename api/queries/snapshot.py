@@ -14,7 +14,7 @@ import duckdb
 import polars as pl
 
 from prunelake.errors import LimitExceeded, NoSnapshot
-from prunelake.lake.bound_query import BoundQuery, Connection
+from prunelake.lake.bound_query import BoundQuery, Connection, attach
 from prunelake.lake.paths import SNAPSHOT_FILE
 from prunelake.lake.view_files import views_hash
 
@@ -139,10 +139,9 @@ def open_snapshot(
     if memory_bytes is not None:
         config |= {"threads": "1", "memory_limit": f"{memory_bytes}B", "temp_directory": ""}
     connection = duckdb.connect(config=config)
-    quoted = str(path).replace("'", "''")
     try:
         connection.execute("set TimeZone = 'UTC'")
-        connection.execute(f"attach '{quoted}' as prunelake (read_only)")
+        attach(connection, path, "prunelake")
         connection.execute("set enable_external_access = false")
         if memory_bytes is not None:
             # Without external access DuckDB still opens attached files, also for COPY ... TO.

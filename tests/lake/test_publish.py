@@ -21,6 +21,7 @@ from prunelake.analysis.analyse import analyse
 from prunelake.errors import CorruptFile, LakeError, WrongFormat
 from prunelake.lake import commit, read, view_files, views
 from prunelake.lake import publish as module
+from prunelake.lake.bound_query import attach
 from prunelake.lake.paths import SNAPSHOT_FILE
 from prunelake.lake.publish import (
     is_current,
@@ -103,8 +104,7 @@ def rows(path: Path, sql: str) -> pl.DataFrame:
     """The answer of the snapshot that is on disk now, whatever file this process has open."""
     with duckdb.connect() as connection:
         connection.execute("set TimeZone = 'UTC'")
-        quoted = str(path).replace("'", "''")
-        connection.execute(f"attach '{quoted}' as published (read_only)")
+        attach(connection, path, "published")
         connection.execute("use published")
         return views.select(connection, sql)
 

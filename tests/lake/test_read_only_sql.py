@@ -8,6 +8,7 @@ import pytest
 
 from prunelake.errors import QueryError
 from prunelake.lake import views
+from prunelake.lake.bound_query import sql_literal
 from prunelake.lake.commit import write_run
 from tests.support.lake_rows import identity_of, small_run
 
@@ -103,7 +104,8 @@ def test_statements_that_do_more_than_read_are_refused(
     python_variable.write_parquet(outside)
     own = lake / "predictions" / f"{RUN_ID}.parquet"
     before = (own.read_bytes(), outside.read_bytes(), sorted(tmp_path.rglob("*")))
-    quoted = {"own": str(own).replace("'", "''"), "outside": str(outside).replace("'", "''")}
+    paths = {"own": own, "outside": outside}
+    quoted = {name: sql_literal(str(path))[1:-1] for name, path in paths.items()}
     with pytest.raises(QueryError) as raised:
         views.query(lake, text.format(**quoted))
     assert "\n" not in str(raised.value)

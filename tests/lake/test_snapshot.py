@@ -10,6 +10,7 @@ from polars.testing import assert_frame_equal
 
 from prunelake.analysis.analyse import analyse
 from prunelake.lake import commit, read, views
+from prunelake.lake.bound_query import attach
 from prunelake.lake.paths import SNAPSHOT_FILE
 from prunelake.lake.publish import (
     MATERIALISED_VIEWS,
@@ -61,8 +62,7 @@ def rows(path: Path, sql: str) -> pl.DataFrame:
     """The answer of the snapshot that is on disk now, whatever file this process has open."""
     with duckdb.connect() as connection:
         connection.execute("set TimeZone = 'UTC'")
-        quoted = str(path).replace("'", "''")
-        connection.execute(f"attach '{quoted}' as published (read_only)")
+        attach(connection, path, "published")
         connection.execute("use published")
         return views.select(connection, sql)
 
