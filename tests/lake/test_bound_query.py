@@ -27,9 +27,9 @@ VALUES = (
 @given(value=VALUES)
 def test_a_value_written_out_is_the_value(value: Any) -> None:
     with duckdb.connect() as connection:
-        (found,) = connection.execute(f"select {sql_literal(value)}").fetchone() or ()
-    assert found == value
-    assert type(found) is type(value)
+        (actual,) = connection.execute(f"select {sql_literal(value)}").fetchone() or ()
+    assert actual == value
+    assert type(actual) is type(value)
 
 
 def test_the_text_of_a_query_gives_the_rows_of_its_bound_form() -> None:
@@ -62,8 +62,8 @@ def test_a_point_in_time_written_out() -> None:
     at = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
     with duckdb.connect() as connection:
         asked = connection.execute(f"select {sql_literal(at)} = $at", {"at": at})
-        (found,) = asked.fetchone() or ()
-    assert found is True
+        (actual,) = asked.fetchone() or ()
+    assert actual is True
 
 
 def test_a_value_without_a_literal_is_refused() -> None:

@@ -71,9 +71,9 @@ def snapshot_of(path: Path) -> dict[str, pl.DataFrame]:
             *views.describe_views(connection)["view"],
             *(f"lake.{name}" for name in COMPACTED_TABLES),
         ]
-        found = {name: views.select(connection, f"from {name} order by all") for name in names}
-        found["snapshot"] = views.select(connection, "select * exclude (created_at) from snapshot")
-    return found
+        actual = {name: views.select(connection, f"from {name} order by all") for name in names}
+        actual["snapshot"] = views.select(connection, "select * exclude (created_at) from snapshot")
+    return actual
 
 
 def test_a_snapshot_stays_current(tmp_path: Path) -> None:

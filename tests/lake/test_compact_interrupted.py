@@ -135,8 +135,8 @@ def test_readers_see_the_latest_runs_and_analyses_after_any_history(steps: list[
                 with before_every_file_change(stop), suppress(Interrupted):
                     compact(lake)
             assert read.run_ids(lake) == sorted(latest)
-            found = read.read_table(lake, "analyses").select("run_id", "replicates")
-            assert sorted(found.iter_rows()) == sorted(latest.items())
+            actual = read.read_table(lake, "analyses").select("run_id", "replicates")
+            assert sorted(actual.iter_rows()) == sorted(latest.items())
             assert read.read_table(lake, "predictions").height == 2 * len(latest)
         assert verify_lake(lake) == []
         assert all(is_segment(path) for path in table_files(lake))
@@ -195,14 +195,14 @@ def test_a_reader_reads_again_after_a_compaction(
     listed = read.complete_manifests
 
     def listed_before(*arguments: Any) -> Any:
-        found = listed(*arguments)
+        actual = listed(*arguments)
         compact(tmp_path)
-        return found
+        return actual
 
     monkeypatch.setattr(views, "complete_manifests", listed_before)
     monkeypatch.setattr(read, "complete_manifests", listed_before)
-    found = views.query(tmp_path, "select * from lake.predictions")
-    assert_frame_equal(found.sort(RUN_TABLES["predictions"].key), expected)
+    actual = views.query(tmp_path, "select * from lake.predictions")
+    assert_frame_equal(actual.sort(RUN_TABLES["predictions"].key), expected)
     add_run(tmp_path, "three")
     assert read.read_table(tmp_path, "predictions").height == expected.height + 2
 
@@ -218,11 +218,11 @@ def test_a_reader_reads_again_when_a_file_is_being_replaced(
     met: list[Path] = []
 
     def taken_after_listing(*arguments: Any) -> Any:
-        found = listed(*arguments)
+        actual = listed(*arguments)
         if not met:
             met.append(path)
             path.unlink()
-        return found
+        return actual
 
     def back_when_looked_at(*arguments: Any) -> Any:
         path.write_bytes(content)
@@ -230,6 +230,6 @@ def test_a_reader_reads_again_when_a_file_is_being_replaced(
 
     monkeypatch.setattr(views, "complete_manifests", taken_after_listing)
     monkeypatch.setattr(views, "find_damage", back_when_looked_at)
-    found = views.query(tmp_path, "select * from lake.predictions")
+    actual = views.query(tmp_path, "select * from lake.predictions")
     assert met
-    assert_frame_equal(found.sort(RUN_TABLES["predictions"].key), expected)
+    assert_frame_equal(actual.sort(RUN_TABLES["predictions"].key), expected)

@@ -8,8 +8,7 @@ from pathlib import Path
 from polars.testing import assert_frame_equal
 
 from prunelake.analysis.analyse import analyse
-from prunelake.lake import commit as store_commit
-from prunelake.lake import read as store_read
+from prunelake.lake import commit, read
 from prunelake.lake.compact import compact
 from prunelake.lake.paths import is_segment
 from prunelake.lake.verify import verify_lake
@@ -84,7 +83,7 @@ def test_nothing_is_lost_or_half_seen_while_all_are_at_work(tmp_path: Path) -> N
     from prunelake.lake.publish import publish
 
     lake = tmp_path / "lake"
-    store_commit.write_run(lake, *small_run("first"))
+    commit.write_run(lake, *small_run("first"))
     publish(lake, analyse)
     roles = ("write", "compact", "publish", "query", "serve", "table")
     started = {
@@ -108,22 +107,22 @@ def test_nothing_is_lost_or_half_seen_while_all_are_at_work(tmp_path: Path) -> N
         turns[role] = int(out)
     assert min(turns.values()) >= 1, turns
     quiet = tmp_path / "quiet"
-    store_commit.write_run(quiet, *small_run("first"))
-    store_commit.write_analysis(quiet, *small_analysis(store_read.run_ids(quiet)[0]))
+    commit.write_run(quiet, *small_run("first"))
+    commit.write_analysis(quiet, *small_analysis(read.run_ids(quiet)[0]))
     for count in range(turns["write"]):
         run, frames = small_run(f"run {count}")
-        store_commit.write_run(quiet, run, frames)
-        store_commit.write_analysis(quiet, *small_analysis(str(run["run_id"])))
+        commit.write_run(quiet, run, frames)
+        commit.write_analysis(quiet, *small_analysis(str(run["run_id"])))
     compact(lake)
-    store_commit.write_analysis(lake, *small_analysis(str(small_run("first")[0]["run_id"])))
-    for run_id in store_read.run_ids(lake):
+    commit.write_analysis(lake, *small_analysis(str(small_run("first")[0]["run_id"])))
+    for run_id in read.run_ids(lake):
         # A publisher may have analysed a run before its writer did.
-        store_commit.write_analysis(lake, *small_analysis(run_id))
+        commit.write_analysis(lake, *small_analysis(run_id))
     compact(lake)
     assert verify_lake(lake) == []
     assert all(is_segment(path) for path in (lake / "runs").iterdir())
     for name, table in {**RUN_TABLES, **ANALYSIS_TABLES}.items():
-        found, expected = (store_read.read_table(at, name).sort(table.key) for at in (lake, quiet))
+        actual, expected = (read.read_table(at, name).sort(table.key) for at in (lake, quiet))
         if name == "analyses":
-            found, expected = found.drop("files"), expected.drop("files")
-        assert_frame_equal(found, expected)
+            actual, expected = actual.drop("files"), expected.drop("files")
+        assert_frame_equal(actual, expected)

@@ -79,8 +79,8 @@ def test_tables_and_views_are_those_of_a_folder(folder: Path, filled: ObjectPath
     assert read.unanalysed_run_ids(filled) == read.unanalysed_run_ids(folder)
     expected = dict(rows(folder))
     assert len(expected) > 30
-    for name, found in rows(filled):
-        assert_frame_equal(found, expected[name])
+    for name, actual in rows(filled):
+        assert_frame_equal(actual, expected[name])
 
 
 def test_compaction_changes_no_answer(folder: Path, remote: ObjectPath) -> None:
@@ -89,8 +89,8 @@ def test_compaction_changes_no_answer(folder: Path, remote: ObjectPath) -> None:
     assert compact(remote) == (after, after)
     assert {finding.kind for finding in verify_lake(remote)} == {FindingKind.unanalysed}
     expected = dict(rows(folder))
-    for name, found in rows(remote):
-        assert_frame_equal(found, expected[name])
+    for name, actual in rows(remote):
+        assert_frame_equal(actual, expected[name])
 
 
 def test_readers_continue_during_a_compaction(remote: ObjectPath) -> None:
@@ -100,8 +100,8 @@ def test_readers_continue_during_a_compaction(remote: ObjectPath) -> None:
 
     def read_again(operation: str, _: object) -> None:
         if operation == "delete_object" and len(seen) < 6:
-            found = read.read_table(remote, "predictions").sort("run_id", maintain_order=True)
-            assert_frame_equal(found, expected)
+            actual = read.read_table(remote, "predictions").sort("run_id", maintain_order=True)
+            assert_frame_equal(actual, expected)
             seen.append(views.query(remote, query).item())
 
     with before_every_request(read_again):
@@ -155,10 +155,10 @@ def test_the_snapshot_is_one_object_that_opens_without_the_lake(
     snapshot = LatestSnapshot(tmp_path).current()
     assert snapshot.run_count == 3
     with snapshot.cursor() as cursor:
-        found = pl.DataFrame(cursor.sql("from lake.predictions").to_arrow_table())
+        actual = pl.DataFrame(cursor.sql("from lake.predictions").to_arrow_table())
     expected = read.read_table(folder, "predictions")
     keys = list(RUN_TABLES["predictions"].key)
-    assert_frame_equal(found.sort(keys), expected.sort(keys))
+    assert_frame_equal(actual.sort(keys), expected.sort(keys))
     assert commit.write_run(remote, *small_run("four"))
     assert not is_current(remote)
 

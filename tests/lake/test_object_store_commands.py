@@ -77,8 +77,8 @@ def test_the_server_shows_runs_that_are_published_later(remote: ObjectPath, tmp_
         assert f"PruneLake serves {remote}" in printed
         assert httpx.get(f"{address}/health").json()["run_count"] == 1
         query = {"query": "select count(*) as n from runs"}
-        found = httpx.post(f"{address}/sql", json=query, timeout=60)
-        assert found.status_code == 200, found.text
+        actual = httpx.post(f"{address}/sql", json=query, timeout=60)
+        assert actual.status_code == 200, actual.text
         assert commit.write_run(remote, *small_run("two"))
         publish(remote, analyse)
         until = time.monotonic() + 120

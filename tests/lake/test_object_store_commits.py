@@ -196,7 +196,7 @@ def test_a_writer_that_was_suspended_during_a_compaction_commits_nothing(
     """Its data files are gone by then: the run was written by another process, and merged."""
 
     def meanwhile() -> None:
-        (remote / WRITE_LOCK).put(b'{"holder": "who took it over", "beat": 1}')
+        (remote / WRITE_LOCK).put(b'{"holder": "the process that took over", "beat": 1}')
         clock.advance(leases.TIME_TO_LIVE)
         (remote / WRITE_LOCK).remove()
         with pytest.MonkeyPatch.context() as another_process:

@@ -43,9 +43,9 @@ def test_a_written_profile_reads_back_equal(lake: Location) -> None:
     commit.write_profile(lake, row, frames)
     assert read.profile_ids(lake) == [row["profile_id"]]
     assert_frame_equal(read.read_table(lake, "efficiency"), frames["efficiency"])
-    (found,) = read.read_table(lake, "profiles").to_dicts()
-    assert {**row, "files": found["files"]} == found
-    assert [(entry["table"], entry["rows"]) for entry in found["files"]] == [("efficiency", 2)]
+    (actual,) = read.read_table(lake, "profiles").to_dicts()
+    assert {**row, "files": actual["files"]} == actual
+    assert [(entry["table"], entry["rows"]) for entry in actual["files"]] == [("efficiency", 2)]
     assert verify_lake(lake) == []
 
 
@@ -90,9 +90,9 @@ def test_a_killed_writer_leaves_the_old_profile_the_new_one_or_both(tmp_path: Pa
                 break
             except Interrupted:
                 pass
-        found = set(read.read_table(lake, "efficiency")["profile_id"])
-        assert found
-        assert found <= {first, small_profile("again")[0]["profile_id"]}
+        actual = set(read.read_table(lake, "efficiency")["profile_id"])
+        assert actual
+        assert actual <= {first, small_profile("again")[0]["profile_id"]}
         again = profiled(lake, "again")
         assert read.profile_ids(lake) == [again]
     assert last > 4

@@ -115,13 +115,13 @@ def names_in(lake: Path) -> list[str]:
 
 
 def test_the_snapshot_says_what_it_holds(published: Path) -> None:
-    (found,) = rows(published / SNAPSHOT_FILE, "from snapshot").to_dicts()
+    (actual,) = rows(published / SNAPSHOT_FILE, "from snapshot").to_dicts()
     ids = read.run_ids(published)
-    assert found["snapshot_id"] == snapshot_id(ids, ids)
-    assert found["run_count"] == 2
-    assert found["format_version"] == FORMAT_VERSION
-    assert re.fullmatch(r"\d+\.\d+.*", found["code_version"])
-    assert found["created_at"].tzname() == "UTC"
+    assert actual["snapshot_id"] == snapshot_id(ids, ids)
+    assert actual["run_count"] == 2
+    assert actual["format_version"] == FORMAT_VERSION
+    assert re.fullmatch(r"\d+\.\d+.*", actual["code_version"])
+    assert actual["created_at"].tzname() == "UTC"
 
 
 def test_an_id_depends_on_the_runs_and_not_on_their_order() -> None:
@@ -138,9 +138,9 @@ def test_a_new_profile_makes_a_snapshot_outdated(published: Path) -> None:
         assert is_current(published)
         assert rows(path, "from profiles")["profile_id"].to_list() == [profile_id]
         analysed = read.run_ids(published)
-        found = rows(path, "from snapshot")["snapshot_id"].item()
-        assert found == snapshot_id(analysed, analysed, [profile_id])
-        assert found != snapshot_id(analysed, analysed)
+        actual = rows(path, "from snapshot")["snapshot_id"].item()
+        assert actual == snapshot_id(analysed, analysed, [profile_id])
+        assert actual != snapshot_id(analysed, analysed)
 
 
 def test_runs_are_analysed_before_they_are_published(lake: Path) -> None:
@@ -193,8 +193,8 @@ def test_a_run_that_is_completed_meanwhile_is_in_the_next_snapshot(
     monkeypatch.setattr(module, "connect", connected_early)
     path = publish(lake, analyse)
     for table in RUN_TABLES:
-        found = sorted(set(rows(path, f"from lake.{table}")["run_id"]))
-        assert found == ([] if f"lake.{table}" in EMPTY else before)
+        actual = sorted(set(rows(path, f"from lake.{table}")["run_id"]))
+        assert actual == ([] if f"lake.{table}" in EMPTY else before)
     assert rows(path, "from snapshot")["snapshot_id"].item() == snapshot_id(before, before)
     assert not is_current(lake)
 
@@ -290,10 +290,10 @@ def test_a_snapshot_opens_without_prunelake_and_without_the_lake(
     moved = (published / SNAPSHOT_FILE).rename(tmp_path / "results of two runs.duckdb")
     moved.chmod(0o444)
     shutil.rmtree(published)
-    found = subprocess.run(
+    actual = subprocess.run(
         [sys.executable, "-I", "-c", OPENS, moved], capture_output=True, text=True, check=True
     )
-    assert found.stdout == "[(4,)]\n"
+    assert actual.stdout == "[(4,)]\n"
 
 
 def test_a_read_only_snapshot_cannot_be_changed(published: Path) -> None:

@@ -114,5 +114,5 @@ def test_chosen_runs_are_read_without_opening_others(tmp_path: Path) -> None:
     for path in tmp_path.glob(f"*/{identity_of('other')[1]}.parquet"):
         path.write_bytes(b"damaged")
     for name in ("predictions", "metrics", "analyses"):
-        found = read.read_table(tmp_path, name, [RUN_ID])
-        assert found["run_id"].unique().to_list() == [RUN_ID]
+        actual = read.read_table(tmp_path, name, [RUN_ID])
+        assert actual["run_id"].unique().to_list() == [RUN_ID]

@@ -62,8 +62,8 @@ def test_a_parameter_without_a_value_is_named(lake: Path) -> None:
 
 
 def test_rows_come_in_the_order_asked_for(lake: Path) -> None:
-    found = views.query(lake, "select level from accuracy order by level desc")
-    assert found["level"].to_list() == [1, 0]
+    actual = views.query(lake, "select level from accuracy order by level desc")
+    assert actual["level"].to_list() == [1, 0]
 
 
 @pytest.mark.parametrize(

@@ -74,11 +74,11 @@ def test_every_table_and_view_is_that_of_the_lake(full_lake: Path) -> None:
         described = views.describe_views(live)
         assert_frame_equal(views.describe_views(snapshot), described)
         for name in [*described["view"], *(f"lake.{table}" for table in ALL_TABLES)]:
-            expected, found = (
+            expected, actual = (
                 pl.DataFrame(connection.sql(f"from {name} order by all").to_arrow_table())
                 for connection in (live, snapshot)
             )
-            assert_frame_equal(found, expected)
+            assert_frame_equal(actual, expected)
             assert expected.is_empty() == (name in EMPTY), name
 
 
@@ -86,16 +86,16 @@ def test_tables_are_sorted_by_their_keys(full_lake: Path) -> None:
     written = read.read_table(full_lake, "deletions")
     assert not written.equals(written.sort(RUN_TABLES["deletions"].key))
     for table in ALL_TABLES.values():
-        found = rows(full_lake / SNAPSHOT_FILE, f"from lake.{table.name}")
-        assert_frame_equal(found, found.sort(table.key))
+        actual = rows(full_lake / SNAPSHOT_FILE, f"from lake.{table.name}")
+        assert_frame_equal(actual, actual.sort(table.key))
 
 
 @pytest.mark.parametrize("view", MATERIALISED_VIEWS)
 def test_slow_views_are_stored(full_lake: Path, view: str) -> None:
     path = full_lake / SNAPSHOT_FILE
     kinds = f"from information_schema.tables where table_name = '{view}' and table_schema != 'lake'"
-    found = rows(path, f"select table_schema, table_type {kinds} order by table_schema")
-    assert found.rows() == [("main", "VIEW"), ("stored", "BASE TABLE")]
+    actual = rows(path, f"select table_schema, table_type {kinds} order by table_schema")
+    assert actual.rows() == [("main", "VIEW"), ("stored", "BASE TABLE")]
     assert_frame_equal(rows(path, f"from {view}"), rows(path, f"from stored.{view}"))
     defined = rows(path, f"select sql from duckdb_views() where view_name = '{view}'")["sql"].item()
     assert "verdicts_at" not in defined

@@ -93,9 +93,9 @@ def test_every_view_file_creates_the_view_of_its_name() -> None:
 
 
 def test_sql_reads_the_margins_and_directions_of_the_schema(lake: Path) -> None:
-    found = views.query(lake, "from metric_definitions").rows_by_key("metric", named=True)
-    assert found.keys() == METRIC_DEFINITIONS.keys()
-    for name, (row,) in found.items():
+    actual = views.query(lake, "from metric_definitions").rows_by_key("metric", named=True)
+    assert actual.keys() == METRIC_DEFINITIONS.keys()
+    for name, (row,) in actual.items():
         definition = METRIC_DEFINITIONS[name]
         assert row == {column: getattr(definition, column) for column in row}
     defaults = re.findall(
@@ -117,10 +117,10 @@ def test_an_empty_lake_has_the_same_columns_and_types_as_a_full_one(
 
 @pytest.mark.parametrize("name", ALL_TABLES)
 def test_lake_relations_have_the_columns_of_their_table(lake: Path, name: str) -> None:
-    found = views.query(lake, f"from lake.{name}")
+    actual = views.query(lake, f"from lake.{name}")
     expected = ALL_TABLES[name].schema
-    assert found.columns == list(expected)
-    assert [str(t) for t in found.dtypes] == [str(t) for t in expected.values()]
+    assert actual.columns == list(expected)
+    assert [str(t) for t in actual.dtypes] == [str(t) for t in expected.values()]
 
 
 def test_only_complete_runs_are_seen(lake: Path) -> None:
@@ -128,8 +128,8 @@ def test_only_complete_runs_are_seen(lake: Path) -> None:
     second = identity_of("second")[1]
     assert views.query(lake, "select count(*) as n from predictions")["n"].item() == 4
     (lake / "runs" / f"{second}.parquet").unlink()
-    found = views.query(lake, "select distinct run_id from predictions")
-    assert found["run_id"].to_list() == [RUN_ID]
+    actual = views.query(lake, "select distinct run_id from predictions")
+    assert actual["run_id"].to_list() == [RUN_ID]
 
 
 def test_optional_tables_are_those_that_runs_list(lake: Path) -> None:
@@ -164,8 +164,8 @@ def test_a_connection_to_chosen_runs_opens_no_others(lake: Path) -> None:
         path.write_bytes(b"damaged")
     with views.connect(lake, [RUN_ID]) as connection:
         for name in ("runs", "predictions", "lake.metrics"):
-            found = views.select(connection, f"select distinct run_id from {name}")
-            assert found["run_id"].to_list() == [RUN_ID]
+            actual = views.select(connection, f"select distinct run_id from {name}")
+            assert actual["run_id"].to_list() == [RUN_ID]
     with views.connect(lake, []) as connection:
         assert views.select(connection, "from runs").is_empty()
     with pytest.raises(LakeError, match=r"no complete run 'absent' in .* it has 2 runs"):
@@ -173,9 +173,9 @@ def test_a_connection_to_chosen_runs_opens_no_others(lake: Path) -> None:
 
 
 def test_the_session_is_in_utc(lake: Path) -> None:
-    found = views.query(lake, "select created_at, hour(created_at) as hour from runs")
-    assert found["hour"].item() == 3
-    assert found.schema["created_at"] == pl.Datetime("us", "UTC")
+    actual = views.query(lake, "select created_at, hour(created_at) as hour from runs")
+    assert actual["hour"].item() == 3
+    assert actual.schema["created_at"] == pl.Datetime("us", "UTC")
 
 
 def test_a_cursor_sees_the_same_views(lake: Path) -> None:

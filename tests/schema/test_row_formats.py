@@ -43,10 +43,10 @@ def test_ndjson_is_json_a_line() -> None:
 
 
 def test_csv_has_lists_as_json_and_nothing_for_null() -> None:
-    found = pl.read_csv(encode_rows(FRAME, RowFormat.csv))
-    assert found["text"].to_list() == FRAME["text"].to_list()
-    assert found["list"].to_list() == ["[1.0,null]", None]
-    assert found["struct"].to_list() == ['{"a":1}', '{"a":null}']
+    actual = pl.read_csv(encode_rows(FRAME, RowFormat.csv))
+    assert actual["text"].to_list() == FRAME["text"].to_list()
+    assert actual["list"].to_list() == ["[1.0,null]", None]
+    assert actual["struct"].to_list() == ['{"a":1}', '{"a":null}']
 
 
 @given(frame=dataframes(max_size=5, allowed_dtypes=[pl.Int64, pl.Float64, pl.String, pl.Boolean]))
