@@ -12,8 +12,10 @@ from api.settings import ApiSettings
 def api_client(
     lake: Path, caller: str = "127.0.0.1", host: str = "127.0.0.1", **settings: Any
 ) -> TestClient:
-    """Asks as `caller` for `host`; `settings` are fields of ApiSettings, by default without SQL."""
-    # Its processes take time to start.
+    """A client at the address `caller` that asks for `host`; `settings` are those of the API.
+
+    By default SQL is off, since its workers take time to start.
+    """
     app = create_app(lake, ApiSettings(**{"sql": False} | settings))
     return TestClient(
         app, base_url=f"http://{host}", client=(caller, 50000), raise_server_exceptions=False

@@ -1,4 +1,4 @@
-"""Rows of `run_metrics.headline_metrics`, and an explained run for tests that read a whole lake."""
+"""Rows of `run_metrics.headline_metrics`, and runs for tests that read a whole lake."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -36,9 +36,9 @@ def metric_rows(
 ) -> pl.DataFrame:
     """Rows of each metric's values by level; `random_<metric>` gives its random ranking.
 
-    A value's interval is 0.05 to both sides; a change's 0.04, or 0.03 at 90 %. `verdicts` has those
-    of a metric by level: what is inconclusive could have missed 0.0625. Without n, as published,
-    there are none of these.
+    The interval of a value reaches 0.05 to both sides, the interval of a change 0.04, or 0.03 at
+    90 %. `verdicts` has the verdicts of a metric by level; inconclusive tests could have missed
+    0.0625. Without n, as in published tables, there are no intervals and no verdicts.
     """
     rows: list[dict[str, Any]] = []
     for metric, values in metrics.items():
@@ -74,11 +74,9 @@ def explained_run(
 ) -> str:
     """A run of four examples at levels 0, 1, 2, of which the first two are explained.
 
-    With `copies` each is there so often, which may suffice to recalibrate.
-
-    `drops` has the comprehensiveness at level 0 by method and operator, the only fractions being
-    0.1 and 0.2; a level takes off 0.125. Sufficiency is 0.25 throughout. Accuracy is 0.75, 0.75
-    and 0.5.
+    `copies` repeats the examples, so that they may suffice to recalibrate. `drops` has the
+    comprehensiveness at level 0 by method and operator, for the fractions 0.1 and 0.2; each level
+    reduces it by 0.125. Sufficiency is 0.25 at all levels. Accuracy is 0.75, 0.75 and 0.5.
     """
     run = lake_rows.run_row(
         name, **{"levels": [0, 1, 2], "example_count": 4 * copies, "layer_count": 2} | columns
@@ -143,7 +141,7 @@ def explained_run(
 
 
 def published_run(lake: Location, name: str = "published", **columns: Any) -> str:
-    """A run of a published table: five levels, explanations of lime by an untold operator."""
+    """A run of a published table: five levels, explanations by lime with an unknown operator."""
     run = lake_rows.run_row(
         name, **{"levels": [0, 1, 2, 3, 4], "example_count": 0, "strategy": ""} | columns
     )
@@ -172,10 +170,10 @@ def published_run(lake: Location, name: str = "published", **columns: Any) -> st
 
 
 def judged_run(lake: Location, name: str = "judged", n: int = 400, **columns: Any) -> str:
-    """A run of n examples and three levels whose verdicts are plain.
+    """A run of n examples and three levels with plain verdicts.
 
     Every eighth example is wrong at levels 0 and 1, every second one at level 2. Confidence is
-    about 0.88 at level 0, as it should be; 0.995 at level 1, where ECE is thereby worse.
+    about 0.88 at level 0, near the accuracy, and 0.995 at level 1, so that ECE is worse there.
     """
     run = lake_rows.run_row(name, **{"levels": [0, 1, 2], "example_count": n} | columns)
     run_id = str(run["run_id"])

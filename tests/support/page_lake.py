@@ -1,4 +1,4 @@
-"""The lake that the page is read over: two models, three tasks, a published table."""
+"""The lake behind the tests of the page: two models, three tasks, a published table."""
 
 import datetime
 from pathlib import Path
@@ -13,18 +13,18 @@ ONE_METHOD = {("kernel_shap", "delete_text"): 0.5}
 TWO_METHODS = {("kernel_shap", "delete_text"): 0.5, ("lime", "delete_text"): 0.25}
 
 BETA = f"package:{'a_name_without_any_space_' * 3}/beta"
-"""Wider than a phone."""
+"""A model whose name is wider than a phone."""
 
 
 def created_on(number: int) -> dict[str, Any]:
-    """When a run was made; the page opens with the latest."""
+    """The creation time of a run; the page opens with the latest run."""
     return {"created_at": datetime.datetime(2026, 1, number, tzinfo=datetime.UTC)}
 
 
 def flipping_run(lake: Path, name: str, **columns: Any) -> str:
-    """A run of three examples at levels 0 and 1: a harmful flip, a beneficial one, and none.
+    """A run of three examples at levels 0 and 1: a harmful flip, a beneficial flip, and none.
 
-    The first is explained by two seeds, which differ.
+    Two seeds, which differ, explain the first example.
     """
     run = lake_rows.run_row(name, **{"example_count": 3} | columns)
     run_id = str(run["run_id"])
@@ -58,7 +58,7 @@ def flipping_run(lake: Path, name: str, **columns: Any) -> str:
 
 
 class PageLake:
-    """The ids of the runs in the lake of these tests."""
+    """A published lake, and the ids of its runs."""
 
     def __init__(self, lake: Path) -> None:
         self.lake = lake

@@ -43,7 +43,9 @@ CHROMIUM_ARGUMENTS = [
     "--disable-sync",
 ]
 
-expect.set_options(timeout=15_000)
+# A busy machine may take half a minute to draw its first chart.
+PATIENCE_MS = 60_000
+expect.set_options(timeout=PATIENCE_MS)
 
 FAILED_LOAD = re.compile(r"Failed to load resource: the server responded with a status of (\d+)")
 
@@ -173,7 +175,7 @@ def page_reader(browser: Browser, address: str, **options: Any) -> Iterator[Page
     """A reader in a new browser context, checked at the end."""
     context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}} | options)
     page = context.new_page()
-    page.set_default_timeout(15_000)
+    page.set_default_timeout(PATIENCE_MS)
     reader = PageReader(context, page, address)
 
     def only_here(route: Route) -> None:
