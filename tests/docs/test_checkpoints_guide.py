@@ -1,17 +1,24 @@
-"""docs/checkpoints.md: its commands and programs run in their order, on SmolLM2."""
+"""docs/checkpoints.md: its commands and programs run in their order.
 
+`make endurance` runs them on SmolLM2, as the page does, `make test` on a tiny model. All run in
+this process, as importing torch takes longer than a command.
+"""
+
+import io
 import json
-import os
 import re
-import subprocess
+import shlex
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from transformers import AutoTokenizer
 
+from prunelake.cli.app import main
 from prunelake.inference.nested import NestedModel
 from prunelake.inference.prefix_tree import ScoringQuery
 from prunelake.lake.run_lookup import past_runs
@@ -21,7 +28,9 @@ from prunelake.models.sources import resolve_model
 from prunelake.settings import Settings
 from prunelake.spec import DEFAULT_MODEL
 from prunelake.tasks.encoding import Encoder
+from tests.support.endurance import IS_ENDURANCE
 from tests.support.paths import ROOT
+from tests.support.tiny_models import tiny_model
 
 GUIDE = (ROOT / "docs" / "checkpoints.md").read_text(encoding="utf-8")
 PROSE = " ".join(GUIDE.split())
@@ -34,31 +43,47 @@ QUESTIONS = {
 
 
 @pytest.fixture(scope="module")
-def folder(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder in which the commands of the guide have run."""
-    assert smollm2.is_dir()
+def model(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    if IS_ENDURANCE:
+        return DEFAULT_MODEL
+    folder = tmp_path_factory.mktemp("tiny")
+    tokenizer = AutoTokenizer.from_pretrained(smollm2)
+    tokenizer.save_pretrained(folder)
+    # The context holds the calibration windows.
+    tiny = tiny_model("llama", vocab_size=len(tokenizer), max_position_embeddings=2048)
+    tiny.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def folder(model: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which the commands and programs of the guide have run."""
     folder = tmp_path_factory.mktemp("guide")
-    program = "\n".join(re.findall(r"^```python\n(.*?)^```", GUIDE, re.DOTALL | re.M))
-    (folder / "program.py").write_text(program)
-    commands = "\n".join(re.findall(r"^```sh\n(.*?)^```", GUIDE, re.DOTALL | re.M))
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    completed = subprocess.run(
-        ["sh", "-ec", f"{commands}\npython program.py"],
-        cwd=folder,
-        env={k: v for k, v in os.environ.items() if k != "PRUNELAKE_LAKE"} | {"PATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert completed.returncode == 0, completed.stdout + completed.stderr
-    assert "model type `prunelake_compact`" in completed.stdout
-    assert "no file named model.safetensors" in completed.stdout
+    commands = "".join(re.findall(r"^```sh\n(.*?)^```", GUIDE, re.DOTALL | re.M)).splitlines()
+    programs = re.findall(r"^```python\n(.*?)^```", GUIDE, re.DOTALL | re.M)
+    output = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(output):
+        patch.chdir(folder)
+        patch.delenv("PRUNELAKE_LAKE", raising=False)
+        for command in commands:
+            arguments = shlex.split(command.replace(DEFAULT_MODEL, model))
+            if arguments[1] == "sweep":
+                arguments += ["--model", model]
+            patch.setattr(sys, "argv", arguments)
+            with pytest.raises(SystemExit) as ended:
+                main()
+            assert not ended.value.code, command
+        exec("\n".join(programs), {})
+    assert "model type `prunelake_compact`" in output.getvalue()
+    assert "no file named model.safetensors" in output.getvalue()
     return folder
 
 
 @pytest.mark.parametrize("name", ["smollm2-4", "smollm2-4-compact"])
-def test_an_export_has_the_log_likelihoods_of_its_level(name: str, folder: Path) -> None:
-    source = resolve_model(DEFAULT_MODEL, Settings().cache.expanduser())
+def test_an_export_has_the_log_likelihoods_of_its_level(
+    name: str, model: str, folder: Path
+) -> None:
+    source = resolve_model(model, Settings().cache.expanduser())
     runs = past_runs(folder / "lake", source.revision, "cosine")
     whole = load_model(source)
     exported = load_model(resolve_model(str(folder / name), folder))
@@ -91,12 +116,15 @@ def test_a_compact_export_is_smaller_by_what_was_removed(folder: Path) -> None:
             shapes = [stored.get_slice(name).get_shape() for name in stored.keys()]  # noqa: SIM118  # no mapping
         sizes.append(sum(int(np.prod(shape)) for shape in shapes))
     assert sizes[0] - sizes[1] == count > 0
+    if not IS_ENDURANCE:
+        return
     parameters = [f"{size / 1e6:.1f}" for size in sizes]
     megabytes = [f"{file.stat().st_size / 1e6:.1f}" for file in (portable, compact)]
     assert f"{parameters[1]} of {parameters[0]} million parameters" in PROSE
     assert f"({megabytes[1]} of {megabytes[0]} MB in float32" in PROSE
 
 
+@pytest.mark.endurance
 def test_the_guide_states_the_bytes_of_cache(folder: Path) -> None:
     cached = []
     for name in ("smollm2-4-compact", "smollm2-4"):

@@ -69,6 +69,8 @@ class GuideRun:
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "DO_NOT_TRACK": "1",
             "PREFECT_WORKER_QUERY_SECONDS": "1",
+            # Then a worker says that it has found a run and is at its limit.
+            "PREFECT_LOGGING_LOGGERS_PREFECT_WORKERS_LEVEL": "DEBUG",
             "PRUNELAKE_CACHE": str(folder / "cache"),
             "HF_HUB_OFFLINE": "1",
             "NO_PROXY": "127.0.0.1",
