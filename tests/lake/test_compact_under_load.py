@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from polars.testing import assert_frame_equal
 
 from prunelake.analysis.analyse import analyse
@@ -14,12 +15,14 @@ from prunelake.lake.paths import is_segment
 from prunelake.lake.verify import verify_lake
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES
 from prunelake.schema.run_tables import RUN_TABLES
+from tests.support.endurance import repeats
 from tests.support.lake_rows import small_analysis, small_run
 
-SECONDS = 8.0
+ROUNDS = repeats(6, 60)
+"""In a round each role takes one turn; all begin at once."""
 
 ROLES = """
-import sys, time
+import multiprocessing, sys
 from pathlib import Path
 from prunelake.lake.bound_query import BoundQuery
 from api.queries.snapshot import LatestSnapshot
@@ -29,8 +32,7 @@ from prunelake.lake.compact import compact
 from prunelake.lake.publish import publish
 from tests.support.lake_rows import small_analysis, small_run
 
-lake, role = Path(sys.argv[1]), sys.argv[2]
-until = time.time() + float(sys.argv[3])  # from now on: the imports took a while
+lake = Path(sys.argv[1])
 HALF_SEEN = '''
     select runs.run_id
     from runs
@@ -52,7 +54,7 @@ def query():
     assert views.query(lake, HALF_SEEN).is_empty()
     return views.query(lake, "select count(*) as n from runs")["n"].item()
 
-def serve(snapshots=LatestSnapshot(lake)):
+def serve(snapshots):
     snapshot = snapshots.current()
     assert snapshot.rows(BoundQuery(HALF_SEEN)).is_empty()
     count = snapshot.rows(BoundQuery("select count(*) as n from runs"))["n"].item()
@@ -64,52 +66,56 @@ def table():
     assert read.read_table(lake, "predictions", ids).height == 2 * len(ids)
     return len(ids)
 
-turns = seen = 0
-while time.time() < until:
-    if role == "write":
-        write(turns)
-    elif role in ("compact", "publish"):
-        compact(lake) if role == "compact" else publish(lake, analyse)
-    else:
-        now = {"query": query, "serve": serve, "table": table}[role]()
-        assert now >= seen, f"{seen} runs were there, now {now}"
-        seen = now
-    turns += 1
-print(turns)
+def work(role, rounds, start):
+    snapshots, seen = LatestSnapshot(lake), 0
+    turns = {"compact": lambda: compact(lake), "publish": lambda: publish(lake, analyse)}
+    turns |= {"query": query, "table": table, "serve": lambda: serve(snapshots)}
+    try:
+        for count in range(rounds):
+            start.wait()
+            now = write(count) if role == "write" else turns[role]()
+            if role in ("query", "serve", "table"):
+                assert now >= seen, f"{role}: {seen} runs were there, now {now}"
+                seen = now
+    except BaseException:
+        start.abort()
+        raise
+
+roles = ("write", "compact", "publish", "query", "serve", "table")
+# Forked before DuckDB or polars has a thread, so that they are imported once.
+fork = multiprocessing.get_context("fork")
+start = fork.Barrier(len(roles))
+started = [fork.Process(target=work, args=(role, int(sys.argv[2]), start)) for role in roles]
+for process in started:
+    process.start()
+for process in started:
+    process.join()
+sys.exit(any(process.exitcode for process in started))
 """
 
 
+@pytest.mark.usefixtures("few_replicates")
 def test_nothing_is_lost_or_half_seen_while_all_are_at_work(tmp_path: Path) -> None:
     from prunelake.lake.publish import publish
 
     lake = tmp_path / "lake"
     commit.write_run(lake, *small_run("first"))
     publish(lake, analyse)
-    roles = ("write", "compact", "publish", "query", "serve", "table")
-    started = {
-        role: subprocess.Popen(
-            [sys.executable, "-c", ROLES, str(lake), role, str(SECONDS)],
-            env={
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join(sys.path),
-                "POLARS_MAX_THREADS": "1",
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for role in roles
-    }
-    turns = {}
-    for role, process in started.items():
-        out, error = process.communicate(timeout=120)
-        assert process.returncode == 0, f"{role}: {error[-2000:]}"
-        turns[role] = int(out)
-    assert min(turns.values()) >= 1, turns
+    ended = subprocess.run(
+        [sys.executable, "-c", ROLES, str(lake), str(ROUNDS)],
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "POLARS_MAX_THREADS": "1",
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 0, ended.stderr[-4000:]
     quiet = tmp_path / "quiet"
     commit.write_run(quiet, *small_run("first"))
     commit.write_analysis(quiet, *small_analysis(read.run_ids(quiet)[0]))
-    for count in range(turns["write"]):
+    for count in range(ROUNDS):
         run, frames = small_run(f"run {count}")
         commit.write_run(quiet, run, frames)
         commit.write_analysis(quiet, *small_analysis(str(run["run_id"])))
