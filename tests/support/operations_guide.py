@@ -56,6 +56,7 @@ class GuideRun:
     def __init__(self, folder: Path, model: Path) -> None:
         self.folder = folder
         self.left = list(COMMANDS)
+        self.poll_count = 0
         self.model = model
         self._port = str(_free_port())
         self._ray_port = str(_free_port("127.0.0.2"))
