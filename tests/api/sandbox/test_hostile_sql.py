@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import re
 import signal
 import statistics
 import subprocess
@@ -31,6 +30,7 @@ from prunelake.lake.publish import publish
 from prunelake.schema.row_formats import RowFormat
 from tests.support.example_runs import explained_run
 from tests.support.hostile_sql import DEEPLY_NESTED, EXPENSIVE_QUERIES, LARGE_RESULTS, READS, WRITES
+from tests.support.sql_workers import alive, is_at_work, workers_of
 
 TOKEN = "s3cret-of-the-server"
 SECONDS = 2.0
@@ -80,27 +80,6 @@ def hashes(folder: Path) -> dict[str, str]:
         str(path): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
         for path in folder.rglob("*")
     }
-
-
-def workers_of(pid: int) -> set[int]:
-    """The processes that a process has started."""
-    found = set()
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            _, _, rest = status.read_text().rpartition(") ")
-            if int(rest.split()[1]) == pid:
-                found.add(int(status.parent.name))
-    return found
-
-
-def alive(pids: set[int]) -> set[int]:
-    """Those of the processes that still run after 10 s."""
-    until = time.monotonic() + 10
-    while left := {pid for pid in pids if Path(f"/proc/{pid}").exists()}:
-        if time.monotonic() > until:
-            return left
-        time.sleep(0.05)
-    return left
 
 
 def filled(attack: str, lake: Path) -> str:
@@ -303,10 +282,3 @@ def test_no_process_outlives_the_server(
         with suppress(httpx.HTTPError):
             assert code(running.result()) == "limit_exceeded"
     assert not alive(workers)
-
-
-def is_at_work(pid: int) -> bool:
-    """Whether a process has a query: it then can open no file."""
-    with suppress(OSError):
-        return re.search(r"Max open files +0 ", Path(f"/proc/{pid}/limits").read_text()) is not None
-    return False
