@@ -30,7 +30,7 @@ def test_a_published_run_says_what_cannot_be_known(tmp_path: Path) -> None:
     published_run(tmp_path, task="published_task")
     page = report(tmp_path, tmp_path / "report.html")
     assert "which levels keep accuracy, and what is worse there, cannot be known." in page.text
-    assert "method lime, operator not told, AOPC variant not told" in page.text
+    assert "method lime, operator unknown, AOPC variant unknown" in page.text
     assert "Published averages give correlations only" in page.text
     rows = table_rows(page, "Published values")
     minus = "\N{MINUS SIGN}"
