@@ -179,7 +179,7 @@ def test_what_a_run_lacks_is_not_drawn(drawn: Drawing) -> None:
     )
     with pytest.raises(NothingToShow, match="is not recalibrated: 4 scored rows"):
         CHARTS["recalibration"].chart(few, drawn.subject())
-    with pytest.raises(NothingToShow, match="against another metric"):
+    with pytest.raises(NothingToShow, match="a metric other than accuracy"):
         CHARTS["path"].chart(drawn.rows("path", of), of)
     for name in ("levels", "deltas"):
         rows = drawn.rows(name, of).filter(pl.col("metric") != "ece")
