@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from prunelake.analysis.calibration import brier_decomposition
 from prunelake.lake.views import query_batches, select
 from prunelake.schema.arrays import BoolArray, FloatArray
+from prunelake.schema.metrics import METRIC_DEFINITIONS
 from prunelake.schema.table import METRIC_KEY
 
 MetricKey = tuple[str, str, str, str]
@@ -18,10 +19,8 @@ MetricKey = tuple[str, str, str, str]
 
 PREDICTION_METRICS: tuple[MetricKey, ...] = tuple(
     (name, "", "", "")
-    for name in (
-        *("accuracy", "accuracy_norm", "brier", "nll", "mean_confidence", "kl_from_unpruned"),
-        *("flip_rate", "harmful_flip_rate", "beneficial_flip_rate"),
-    )
+    for name, definition in METRIC_DEFINITIONS.items()
+    if definition.is_of_predictions
 )
 """The metrics of every run, even of a run in which no example could be scored."""
 

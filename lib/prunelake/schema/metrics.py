@@ -15,8 +15,9 @@ class MetricDefinition:
     `label` is the name in sentences, `unit` the scale on an axis. `higher_is_better` is None if
     neither direction is better. Values lie in [`low`, `high`]. `is_tested` is false for a metric
     that already compares a level with level 0: it is constant at level 0, so a test against that
-    constant would mean nothing. A change smaller than `margin`, in the unit of the metric, counts
-    as no change (equivalence).
+    constant would mean nothing. `is_of_predictions` is true for the mean of a value that every
+    scored prediction has; such a metric has a row in every run, even if no example could be scored.
+    A change smaller than `margin`, in the unit of the metric, counts as no change (equivalence).
     """
 
     label: str
@@ -25,41 +26,72 @@ class MetricDefinition:
     low: float = 0.0
     high: float = 1.0
     is_tested: bool = True
+    is_of_predictions: bool = False
     margin: float = DEFAULT_MARGIN
 
 
 METRIC_DEFINITIONS: Mapping[str, MetricDefinition] = {
-    "accuracy": MetricDefinition("accuracy", "share correct", higher_is_better=True),
-    "accuracy_norm": MetricDefinition("accuracy per byte", "share correct", higher_is_better=True),
+    "accuracy": MetricDefinition(
+        "accuracy", "share correct", higher_is_better=True, is_of_predictions=True
+    ),
+    "accuracy_norm": MetricDefinition(
+        "accuracy per byte", "share correct", higher_is_better=True, is_of_predictions=True
+    ),
     "ece": MetricDefinition("ECE", "0 to 1", higher_is_better=False),
     # The subtracted bias may exceed the rest.
     "ece_debiased": MetricDefinition("debiased ECE", "at most 1", higher_is_better=False, low=-1.0),
     "smooth_ece": MetricDefinition("smooth ECE", "0 to 1", higher_is_better=False),
-    "brier": MetricDefinition("Brier score", "0 to 2", higher_is_better=False, high=2.0),
+    "brier": MetricDefinition(
+        "Brier score", "0 to 2", higher_is_better=False, high=2.0, is_of_predictions=True
+    ),
     "top_label_brier": MetricDefinition("top-label Brier score", "0 to 1", higher_is_better=False),
     "brier_calibration": MetricDefinition("Brier calibration", "0 to 1", higher_is_better=False),
     "brier_refinement": MetricDefinition("Brier refinement", "0 to 1", higher_is_better=False),
     "nll": MetricDefinition(
-        "NLL", "nats to the right option", higher_is_better=False, high=math.inf
+        "NLL",
+        "nats to the right option",
+        higher_is_better=False,
+        high=math.inf,
+        is_of_predictions=True,
     ),
     "mean_confidence": MetricDefinition(
-        "mean confidence", "probability of the predicted option", higher_is_better=None
+        "mean confidence",
+        "probability of the predicted option",
+        higher_is_better=None,
+        is_of_predictions=True,
     ),
     "auroc": MetricDefinition(
         "AUROC of confidence", "0 to 1, 0.5 by chance", higher_is_better=True
     ),
     "aurc": MetricDefinition("AURC", "error rate, 0 to 1", higher_is_better=False),
     "flip_rate": MetricDefinition(
-        "flip rate", "share of predictions changed", higher_is_better=False, is_tested=False
+        "flip rate",
+        "share of predictions changed",
+        higher_is_better=False,
+        is_tested=False,
+        is_of_predictions=True,
     ),
     "harmful_flip_rate": MetricDefinition(
-        "harmful flip rate", "share turned wrong", higher_is_better=False, is_tested=False
+        "harmful flip rate",
+        "share turned wrong",
+        higher_is_better=False,
+        is_tested=False,
+        is_of_predictions=True,
     ),
     "beneficial_flip_rate": MetricDefinition(
-        "beneficial flip rate", "share turned right", higher_is_better=True, is_tested=False
+        "beneficial flip rate",
+        "share turned right",
+        higher_is_better=True,
+        is_tested=False,
+        is_of_predictions=True,
     ),
     "kl_from_unpruned": MetricDefinition(
-        "KL from unpruned", "nats", higher_is_better=False, high=math.inf, is_tested=False
+        "KL from unpruned",
+        "nats",
+        higher_is_better=False,
+        high=math.inf,
+        is_tested=False,
+        is_of_predictions=True,
     ),
     "comprehensiveness": MetricDefinition(
         "comprehensiveness", "probability lost", higher_is_better=True, low=-1.0
