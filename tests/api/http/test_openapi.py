@@ -17,12 +17,15 @@ from api.settings import ApiSettings
 from prunelake.analysis.analyse import analyse
 from prunelake.lake.publish import publish
 from tests.support import example_runs
+from tests.support.endurance import IS_ENDURANCE, repeats
 from tests.support.paths import ROOT
 
-FUZZED = (
+FEW_ROUTES = "^/(sql|views/headlines)$|^/charts/"
+EVERY_KIND_OF_ROUTE = (
     "^/(health|findings|recommendations|sql|views/headlines)$|^/examples/.*example_id|^/charts/"
 )
-"""Each kind of route; `python -m benchmarks.fuzz` asks all of them, and more."""
+FUZZED = EVERY_KIND_OF_ROUTE if IS_ENDURANCE else FEW_ROUTES
+"""`python -m benchmarks.fuzz` asks all routes, and more."""
 
 EMPTY = (
     *("bounds", "excluded", "recalibrated_reliability", "seed_agreement"),
@@ -185,7 +188,15 @@ def test_the_token_is_declared_where_one_is_needed(tmp_path: Path) -> None:
 
 def test_what_fuzzing_asks_is_answered_as_declared() -> None:
     # A process of its own: schemathesis changes how pytest and warnings work.
-    command = [sys.executable, "-m", "benchmarks.fuzz", "--cases", "5", "--routes", FUZZED]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.fuzz",
+        "--cases",
+        str(repeats(3, 5)),
+        "--routes",
+        FUZZED,
+    ]
     ran = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert ran.returncode == 0, ran.stdout[-5000:] + ran.stderr[-5000:]
     assert " 0 faults in " in ran.stdout
