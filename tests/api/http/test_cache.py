@@ -1,5 +1,6 @@
 """ETag and 304, what the server keeps, and that a new snapshot is picked up at once."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,18 @@ from tests.support.api_client import api_client
 from tests.support.example_runs import explained_run
 
 
+@pytest.fixture(scope="module")
+def published_lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("lake")
+    explained_run(folder, "first", task="boolq")
+    publish(folder, analyse)
+    return folder
+
+
 @pytest.fixture
-def lake(tmp_path: Path) -> Path:
-    explained_run(tmp_path, "first", task="boolq")
-    publish(tmp_path, analyse)
-    return tmp_path
+def lake(published_lake: Path, tmp_path: Path) -> Path:
+    """A copy of the published lake, to which a test may add runs."""
+    return Path(shutil.copytree(published_lake, tmp_path / "lake"))
 
 
 @pytest.fixture

@@ -142,7 +142,7 @@ def test_who_may_not_ask_may_not_ask_sql(
 
 def test_the_token_opens_sql_to_others(sql_lake: Path) -> None:
     asked = {"caller": "203.0.113.9", "host": "lake.example", "token": "secret"}
-    with api_client(sql_lake, sql=True, sql_max_seconds=30, **asked) as client:
+    with api_client(sql_lake, sql=True, sql_processes=1, sql_max_seconds=30, **asked) as client:
         bearer = {"authorization": "Bearer secret"}
         assert client.post("/sql", json={"query": "select 1"}, headers=bearer).status_code == 200
 
