@@ -76,7 +76,7 @@ BAD_SWEEPS = {
     "unknown strategy": (["--task", "opinions", "--rows", "5", "--strategy", "best"], "divergence"),
     "too few rows to search on": (
         ["--task", "opinions", "--rows", "61", "--strategy", "divergence"],
-        "19 that are not reported",
+        "set strategy.search_rows to at most 19",
     ),
     "no data": (["--task", "boolq", "--rows", "5"], "boolq"),
     "too little calibration text": (
