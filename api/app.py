@@ -9,8 +9,8 @@ from pathlib import Path
 from fastapi import Depends, FastAPI
 from fastapi.security import HTTPBearer
 
-from prunelake.lake.objects import ObjectPath
-from prunelake.lake.storage import Location
+from prunelake.lake.storage.location import Location
+from prunelake.lake.storage.objects import ObjectPath
 from prunelake.settings import Settings
 
 from .http import problems

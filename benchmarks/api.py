@@ -36,9 +36,9 @@ from benchmarks.load import LoadResult, run_load
 from benchmarks.serving import served
 from benchmarks.soak import soak
 from prunelake.analysis.analyse import analyse
-from prunelake.lake.bound_query import BoundQuery
-from prunelake.lake.paths import SNAPSHOT_FILE
+from prunelake.lake.files.paths import SNAPSHOT_FILE
 from prunelake.lake.publish import publish
+from prunelake.lake.sql.bound_query import BoundQuery
 from prunelake.schema.row_formats import RowFormat, encode_rows
 
 RESULTS = Path(__file__).parent / "results"

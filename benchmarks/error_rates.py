@@ -24,7 +24,7 @@ from prunelake.analysis.analyse import ACCURACY_KEY, analyse_examples
 from prunelake.analysis.bootstrap import bootstrap_metrics
 from prunelake.analysis.correlation import CORRELATION_KINDS, correlations
 from prunelake.analysis.example_scores import ExampleScores, MetricKey, build_example_scores
-from prunelake.lake.view_files import view_statements
+from prunelake.lake.sql.view_files import view_statements
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES
 from prunelake.schema.run_tables import RUNS
 from prunelake.schema.tables import ALL_TABLES

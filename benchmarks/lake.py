@@ -28,7 +28,7 @@ import polars as pl
 
 from prunelake.analysis.analyse import analyse
 from prunelake.lake import commit, read
-from prunelake.lake.compact import compact
+from prunelake.lake.maintenance.compact import compact
 from prunelake.lake.publish import publish
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES
 from prunelake.schema.run_tables import RUN_TABLES

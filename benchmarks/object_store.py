@@ -17,11 +17,13 @@ from typing import Any
 import polars as pl
 
 from prunelake.analysis.analyse import analyse
-from prunelake.lake import commit, read, s3, views
-from prunelake.lake.compact import compact
-from prunelake.lake.objects import ObjectPath
+from prunelake.lake import commit, read
+from prunelake.lake.maintenance.compact import compact
+from prunelake.lake.maintenance.verify import verify_lake
 from prunelake.lake.publish import is_current, publish
-from prunelake.lake.verify import verify_lake
+from prunelake.lake.sql import views
+from prunelake.lake.storage import s3
+from prunelake.lake.storage.objects import ObjectPath
 from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.schema.table import FORMAT_VERSION
 from prunelake.spec import content_hash

@@ -24,8 +24,8 @@ import polars as pl
 import yaml
 
 from benchmarks.sweeps import flow_overhead, one_thread, ray, server, workers
-from prunelake.lake import parquet
 from prunelake.lake.attempt_log import Attempt
+from prunelake.lake.files import parquet
 from prunelake.schema.run_tables import RUNS
 from prunelake.settings import Settings
 from prunelake.spec import Rows, SweepSpec
@@ -76,7 +76,7 @@ def write_watchlist(folder: Path) -> Watchlist:
 
 def write_runs(settings: Settings, watchlist: Watchlist, count: int, in_segments: bool) -> None:
     """`runs` files of what the watchlist asks for, up to `count`, and others up to it."""
-    from prunelake.lake.manifests import FILES_KEY
+    from prunelake.lake.files.manifests import FILES_KEY
     from prunelake.watch.revisions import ModelRevision, find_revisions
 
     (entry,) = watchlist.entries

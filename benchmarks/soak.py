@@ -12,7 +12,7 @@ import httpx
 from benchmarks.load import run_load
 from benchmarks.serving import Server, served
 from prunelake.analysis.analyse import analyse
-from prunelake.lake.paths import SNAPSHOT_FILE
+from prunelake.lake.files.paths import SNAPSHOT_FILE
 from prunelake.lake.publish import publish
 from tests.support import example_runs
 

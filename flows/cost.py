@@ -4,7 +4,7 @@ from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
 
 from prunelake.errors import one_line
-from prunelake.lake.run_lookup import profile_costs
+from prunelake.lake.sql.run_lookup import profile_costs
 from prunelake.profiling.profile import ProfileRequest, profile_model
 from prunelake.settings import Settings
 

@@ -4,7 +4,7 @@ from prefect import flow, get_run_logger
 
 from prunelake.analysis.analyse import analyse
 from prunelake.lake import publish as snapshot
-from prunelake.lake.paths import SNAPSHOT_FILE
+from prunelake.lake.files.paths import SNAPSHOT_FILE
 from prunelake.settings import Settings
 
 

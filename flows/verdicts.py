@@ -8,7 +8,7 @@ from prefect.artifacts import create_link_artifact, create_table_artifact
 
 from flows.events import emit_hidden_degradations
 from prunelake.errors import one_line
-from prunelake.lake import views
+from prunelake.lake.sql import views
 from prunelake.schema.verdicts import Verdict
 from prunelake.settings import Settings
 

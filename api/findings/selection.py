@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from prunelake.errors import NotFound, NothingToShow
-from prunelake.lake.bound_query import Connection
+from prunelake.lake.sql.bound_query import Connection
 
 from ..queries import run_metrics, runs
 from ..queries.snapshot import Snapshot

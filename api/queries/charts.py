@@ -1,6 +1,6 @@
 """Queries for charts of one run, one function for each chart."""
 
-from prunelake.lake.bound_query import BoundQuery
+from prunelake.lake.sql.bound_query import BoundQuery
 
 
 def layer_importance(run_id: str) -> BoundQuery:

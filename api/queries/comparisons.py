@@ -1,6 +1,6 @@
 """Queries for charts that compare runs of one model."""
 
-from prunelake.lake.bound_query import BoundQuery
+from prunelake.lake.sql.bound_query import BoundQuery
 
 
 def correlation_matrix(run_id: str) -> BoundQuery:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from prunelake.errors import NotFound
-from prunelake.lake.bound_query import BoundQuery
+from prunelake.lake.sql.bound_query import BoundQuery
 
 from .snapshot import Snapshot
 

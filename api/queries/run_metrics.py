@@ -6,7 +6,7 @@ A run may hold several explanations. These queries read its headline explanation
 
 from collections.abc import Sequence
 
-from prunelake.lake.bound_query import BoundQuery
+from prunelake.lake.sql.bound_query import BoundQuery
 
 
 def headline_metrics(run_ids: Sequence[str]) -> BoundQuery:

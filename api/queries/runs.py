@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from prunelake.lake.bound_query import BoundQuery
+from prunelake.lake.sql.bound_query import BoundQuery
 from prunelake.schema.verdicts import Verdict
 
 

@@ -14,9 +14,9 @@ import duckdb
 import polars as pl
 
 from prunelake.errors import LimitExceeded, NoSnapshot
-from prunelake.lake.bound_query import BoundQuery, Connection, attach
-from prunelake.lake.paths import SNAPSHOT_FILE
-from prunelake.lake.view_files import views_hash
+from prunelake.lake.files.paths import SNAPSHOT_FILE
+from prunelake.lake.sql.bound_query import BoundQuery, Connection, attach
+from prunelake.lake.sql.view_files import views_hash
 
 from .snapshot_mirror import SnapshotMirror
 

@@ -11,9 +11,9 @@ from typing import Any
 import polars as pl
 
 from prunelake.errors import NothingToShow, PruneLakeError
-from prunelake.lake import views
-from prunelake.lake.bound_query import Connection
-from prunelake.lake.storage import Location
+from prunelake.lake.sql import views
+from prunelake.lake.sql.bound_query import Connection
+from prunelake.lake.storage.location import Location
 
 from ..charts.catalog import CHARTS, CORRELATED_METRICS
 from ..charts.importance import importance_chart

@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from prunelake.lake.bound_query import Connection
+from prunelake.lake.sql.bound_query import Connection
 
 from ..findings.selection import Selection
 from ..findings.wording import number, signed

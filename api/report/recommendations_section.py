@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 
 from prunelake.errors import NothingToShow
-from prunelake.lake.bound_query import Connection
+from prunelake.lake.sql.bound_query import Connection
 from prunelake.recommend.candidates import Candidate, Check, Level
 from prunelake.recommend.recommendation import Answer, Recommendation, recommend
 from prunelake.recommend.request import RecommendationRequest

@@ -8,7 +8,7 @@ import polars as pl
 
 from prunelake.analysis.analyse import NO_EXAMPLES_NOTE
 from prunelake.errors import NothingToShow
-from prunelake.lake.bound_query import Connection
+from prunelake.lake.sql.bound_query import Connection
 
 from ..charts.catalog import CHARTS, CORRELATED_METRICS
 from ..findings import level_rows, sentences

@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from prunelake.lake.bound_query import sql_identifier
+from prunelake.lake.sql.bound_query import sql_identifier
 
 EXACT_TYPES = {
     *("boolean", "float", "double", "decimal", "varchar", "uuid", "enum", "date"),

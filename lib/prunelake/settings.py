@@ -11,7 +11,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from prunelake.lake.storage import Location, parse_location
+from prunelake.lake.storage.location import Location, parse_location
 
 LakeLocation = Annotated[
     Location,

@@ -9,27 +9,12 @@ import pytest
 from scipy.stats import ttest_rel
 
 from prunelake.analysis import calibration
-from prunelake.analysis.analyse import (
-    BOOTSTRAP_REPLICATES,
-    BOOTSTRAP_SEED,
-    analyse,
-)
+from prunelake.analysis.analyse import BOOTSTRAP_REPLICATES, BOOTSTRAP_SEED, analyse
 from prunelake.errors import LakeError
 from prunelake.lake.read import read_table
 from prunelake.schema.metrics import METRIC_DEFINITIONS
-from tests.support.drawn_runs import (
-    RUN,
-    Key,
-    R,
-    by_key,
-    drawn_explanations,
-    drawn_predictions,
-)
-from tests.support.lake_rows import (
-    prediction,
-    rows_of,
-    write,
-)
+from tests.support.drawn_runs import RUN, Key, R, by_key, drawn_explanations, drawn_predictions
+from tests.support.lake_rows import prediction, rows_of, write
 
 
 def mart_metrics(lake: Path) -> Iterator[tuple[Key, float | None, int | None]]:

@@ -8,14 +8,7 @@ import pytest
 
 from prunelake.analysis.analyse import NO_EXAMPLES_NOTE
 from prunelake.schema.table import METRIC_KEY
-from tests.support.drawn_runs import (
-    RUN,
-    R,
-    Rows,
-    by_key,
-    drawn_explanations,
-    drawn_predictions,
-)
+from tests.support.drawn_runs import RUN, R, Rows, by_key, drawn_explanations, drawn_predictions
 from tests.support.lake_rows import deletion, prediction, rows_of, write
 
 

@@ -11,11 +11,7 @@ from scipy.stats import ttest_rel
 from prunelake.analysis import calibration, statistics
 from prunelake.analysis.analyse import BOOTSTRAP_REPLICATES, BOOTSTRAP_SEED
 from prunelake.analysis.calibrators import fit, from_json
-from prunelake.analysis.cross_fitting import (
-    CALIBRATOR_NAMES,
-    UNPRUNED_TEMPERATURE,
-    cross_fit,
-)
+from prunelake.analysis.cross_fitting import CALIBRATOR_NAMES, UNPRUNED_TEMPERATURE, cross_fit
 from prunelake.analysis.example_scores import OptionScores
 from prunelake.analysis.recalibration import (
     CONFIDENCE_ONLY_NOTE,

@@ -12,7 +12,7 @@ import pytest
 from prunelake.analysis.analyse import analyse
 from prunelake.cli.app import main
 from prunelake.lake import commit, read
-from prunelake.lake.verify import verify_lake
+from prunelake.lake.maintenance.verify import verify_lake
 from tests.support.lake_rows import small_run
 from tests.support.paths import ROOT
 
@@ -288,7 +288,7 @@ def test_report_writes_a_page_with_every_run(
 
 def test_modules_that_only_read_the_lake_import_no_torch() -> None:
     code = (
-        "import sys, api.report.document, api.charts, prunelake.lake.views\n"
+        "import sys, api.report.document, api.charts, prunelake.lake.sql.views\n"
         "print([m for m in ('torch', 'transformers', 'captum') if m in sys.modules])"
     )
     answer = subprocess.run(

@@ -9,7 +9,7 @@ from torch import OutOfMemoryError
 
 from prunelake.cli.app import main
 from prunelake.lake import read
-from prunelake.lake.views import query
+from prunelake.lake.sql.views import query
 from prunelake.models.decoder_map import attention_layers
 from prunelake.models.loading import load_model
 from prunelake.models.sources import resolve_model

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from prunelake.cli.app import main
-from prunelake.lake.storage import Location
+from prunelake.lake.storage.location import Location
 from tests.support.example_runs import explained_run
 
 PRUNELAKE = [sys.executable, "-c", "from prunelake.cli.app import main; main()"]

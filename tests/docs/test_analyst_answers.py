@@ -13,8 +13,8 @@ from polars.testing import assert_frame_equal
 from scipy.stats import binomtest, spearmanr
 
 from prunelake.analysis.analyse import analyse
-from prunelake.lake import views
 from prunelake.lake.publish import publish
+from prunelake.lake.sql import views
 from tests.support.analyst_guide_runs import (
     DROPS,
     LOST,

@@ -14,10 +14,10 @@ from polars.testing import assert_frame_equal
 from scipy.stats import false_discovery_control
 
 from prunelake.analysis.analyse import analyse
-from prunelake.lake import views
 from prunelake.lake.commit import write_analysis
-from prunelake.lake.compact import compact
+from prunelake.lake.maintenance.compact import compact
 from prunelake.lake.publish import publish
+from prunelake.lake.sql import views
 from prunelake.schema.analysis_tables import ANALYSIS_VERSION
 from tests.support.analyst_guide_runs import DROPS, GUIDE, LOST, QUESTIONS, answered_run
 from tests.support.example_runs import explained_run, judged_run

@@ -17,7 +17,7 @@ from api.http.problems import ERROR_STATUS
 from api.queries.view_rows import CONTROL_PARAMETERS
 from prunelake.analysis.analyse import analyse
 from prunelake.lake.publish import publish
-from prunelake.lake.views import query
+from prunelake.lake.sql.views import query
 from prunelake.schema.row_formats import RowFormat
 from tests.support.example_runs import explained_run, judged_run
 from tests.support.page_reader import running_server

@@ -21,7 +21,7 @@ from transformers import AutoTokenizer
 from prunelake.cli.app import main
 from prunelake.inference.nested import NestedModel
 from prunelake.inference.prefix_tree import ScoringQuery
-from prunelake.lake.run_lookup import past_runs
+from prunelake.lake.sql.run_lookup import past_runs
 from prunelake.models.decoder_map import attention_layers
 from prunelake.models.loading import load_model
 from prunelake.models.sources import resolve_model

@@ -16,7 +16,7 @@ import flows.watch
 from flows.watch import DeploymentLauncher
 from prunelake.lake import attempt_log
 from prunelake.lake import read as lake_read
-from prunelake.lake.locks import locked
+from prunelake.lake.storage.locks import locked
 from prunelake.settings import Settings
 from prunelake.watch.decision import EvaluationState
 from prunelake.watch.rounds import RoundLine, WatchRound

@@ -29,13 +29,7 @@ from prunelake.models.placeholders import MLPPlaceholder, placeholder_layers
 from prunelake.models.removal import removed, save_compact, zero_out
 from prunelake.models.sources import resolve_model
 from prunelake.spec import UNIT_NAMES, Unit
-from tests.support.tiny_models import (
-    FAMILIES,
-    LAYER_COUNT,
-    VOCABULARY,
-    family_cases,
-    tiny_model,
-)
+from tests.support.tiny_models import FAMILIES, LAYER_COUNT, VOCABULARY, family_cases, tiny_model
 from tests.support.tiny_tokenizer import tiny_tokenizer
 
 Layers = tuple[int, ...]

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from prunelake.cli.app import main
 from prunelake.export import checkpoint
-from prunelake.lake.views import query
+from prunelake.lake.sql.views import query
 from prunelake.models.loading import load_model
 from prunelake.models.removal import removed
 from prunelake.models.sources import resolve_model
@@ -22,11 +22,7 @@ from prunelake.sweep.plan import plan_sweep
 from tests.support.example_runs import explained_run
 from tests.support.lake_rows import run_row, write_raw
 from tests.support.profile_rows import profiled
-from tests.support.tiny_models import (
-    LAYER_COUNT,
-    family_cases,
-    tiny_model,
-)
+from tests.support.tiny_models import LAYER_COUNT, family_cases, tiny_model
 from tests.support.tiny_tokenizer import tiny_tokenizer
 
 ORDER = [3, 0, 1, 4, 2]

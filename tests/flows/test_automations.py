@@ -18,7 +18,7 @@ from flows import events
 from flows.events import HIDDEN_DEGRADATION, emit_hidden_degradations
 from flows.verdicts import HIDDEN_DEGRADATIONS_QUERY
 from prunelake.lake import read as lake_read
-from prunelake.lake import views
+from prunelake.lake.sql import views
 from prunelake.schema.verdicts import Verdict
 from tests.support.example_runs import explained_run, judged_run
 from tests.support.paths import ROOT

@@ -20,7 +20,7 @@ from ray.cluster_utils import Cluster
 from flows.sweep import sweep
 from prunelake.errors import RayUnavailable, UnsupportedModel
 from prunelake.lake import read
-from prunelake.lake.verify import verify_lake
+from prunelake.lake.maintenance.verify import verify_lake
 from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.settings import Settings
 from prunelake.spec import Calibration, Explanation, Rows, SweepSpec

@@ -14,7 +14,7 @@ import pytest
 from prunelake.errors import BadRow, InvalidSpec
 from prunelake.imports.harness import import_harness, read_harness
 from prunelake.lake import read
-from prunelake.lake.verify import verify_lake
+from prunelake.lake.maintenance.verify import verify_lake
 from tests.support.lake_rows import rows_of
 
 LOGS = Path(__file__).parent / "data" / "harness"

@@ -17,7 +17,7 @@ import pytest
 from prunelake.cli.app import main
 from prunelake.errors import BadRow, InvalidSpec
 from prunelake.imports.inspect_log import archive_members, import_inspect, read_inspect
-from prunelake.lake.verify import verify_lake
+from prunelake.lake.maintenance.verify import verify_lake
 from tests.support.lake_rows import rows_of
 
 LOG = Path(__file__).parent / "data" / "inspect" / "mini.eval"

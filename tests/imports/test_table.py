@@ -14,7 +14,7 @@ from prunelake.cli.app import main
 from prunelake.errors import InvalidSpec
 from prunelake.imports.table import EXPLANATION_METRICS, import_table, read_table
 from prunelake.lake import read
-from prunelake.lake.verify import verify_lake
+from prunelake.lake.maintenance.verify import verify_lake
 from prunelake.schema.metrics import METRIC_DEFINITIONS
 from tests.support.lake_rows import rows_of
 

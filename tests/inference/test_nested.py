@@ -17,12 +17,7 @@ from prunelake.inference.prefix_tree import PrefixTree, ScoringQuery
 from prunelake.models.decoder_map import attention_layers
 from prunelake.models.removal import removed
 from prunelake.spec import UNIT_NAMES, Unit
-from tests.support.tiny_models import (
-    LAYER_COUNT,
-    VOCABULARY,
-    family_cases,
-    tiny_model,
-)
+from tests.support.tiny_models import LAYER_COUNT, VOCABULARY, family_cases, tiny_model
 
 ORDER = (3, 0, 4, 1, 2)
 

@@ -10,18 +10,11 @@ from polars.testing import assert_frame_equal
 
 from prunelake.errors import CorruptFile, LakeError, WrongFormat
 from prunelake.lake import commit, read
-from prunelake.lake.damage import find_damage
+from prunelake.lake.files.damage import find_damage
 from prunelake.schema.run_tables import PREDICTIONS, RUN_TABLES
 from prunelake.schema.table import FORMAT_VERSION
 from tests.support.lake_files import set_format_version
-from tests.support.lake_rows import (
-    bound,
-    frames,
-    identity_of,
-    prediction,
-    run_row,
-    small_run,
-)
+from tests.support.lake_rows import bound, frames, identity_of, prediction, run_row, small_run
 
 RUN_ID = identity_of("run")[1]
 

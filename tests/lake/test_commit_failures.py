@@ -12,16 +12,10 @@ from polars.testing import assert_frame_equal
 
 from prunelake.errors import LakeError
 from prunelake.lake import commit, read
-from prunelake.lake.damage import find_damage
-from prunelake.lake.verify import verify_lake
+from prunelake.lake.files.damage import find_damage
+from prunelake.lake.maintenance.verify import verify_lake
 from prunelake.schema.run_tables import RUN_TABLES
-from tests.support.lake_rows import (
-    frames,
-    identity_of,
-    prediction,
-    small_analysis,
-    small_run,
-)
+from tests.support.lake_rows import frames, identity_of, prediction, small_analysis, small_run
 
 RUN_ID = identity_of("run")[1]
 

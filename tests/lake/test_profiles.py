@@ -10,11 +10,11 @@ from polars.testing import assert_frame_equal
 from prunelake.analysis.analyse import analyse
 from prunelake.errors import CorruptFile, LakeError
 from prunelake.lake import commit, read
-from prunelake.lake.compact import compact
-from prunelake.lake.manifests import manifests
-from prunelake.lake.repair import quarantine, repair
-from prunelake.lake.storage import Location
-from prunelake.lake.verify import verify_lake
+from prunelake.lake.files.manifests import manifests
+from prunelake.lake.maintenance.compact import compact
+from prunelake.lake.maintenance.repair import quarantine, repair
+from prunelake.lake.maintenance.verify import verify_lake
+from prunelake.lake.storage.location import Location
 from prunelake.schema.profile_tables import PROFILE_SUBJECT, PROFILE_TABLES
 from tests.support.interruptions import Interrupted, before_every_file_change
 from tests.support.lake_rows import small_analysis, small_run

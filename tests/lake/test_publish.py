@@ -19,15 +19,12 @@ from prefect.logging import disable_run_logger
 
 from prunelake.analysis.analyse import analyse
 from prunelake.errors import CorruptFile, LakeError, WrongFormat
-from prunelake.lake import commit, read, view_files, views
+from prunelake.lake import commit, read
 from prunelake.lake import publish as module
-from prunelake.lake.bound_query import attach
-from prunelake.lake.paths import SNAPSHOT_FILE
-from prunelake.lake.publish import (
-    is_current,
-    publish,
-    snapshot_id,
-)
+from prunelake.lake.files.paths import SNAPSHOT_FILE
+from prunelake.lake.publish import is_current, publish, snapshot_id
+from prunelake.lake.sql import view_files, views
+from prunelake.lake.sql.bound_query import attach
 from prunelake.schema.analysis_tables import ANALYSIS_VERSION
 from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.schema.table import FORMAT_VERSION

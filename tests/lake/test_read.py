@@ -7,15 +7,11 @@ import pytest
 
 from prunelake.errors import CorruptFile, LakeError, WrongFormat
 from prunelake.lake import commit, read
-from prunelake.lake.damage import find_damage
+from prunelake.lake.files.damage import find_damage
 from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.schema.table import FORMAT_VERSION
 from tests.support.lake_files import set_format_version
-from tests.support.lake_rows import (
-    identity_of,
-    small_analysis,
-    small_run,
-)
+from tests.support.lake_rows import identity_of, small_analysis, small_run
 
 RUN_ID = identity_of("run")[1]
 

@@ -9,14 +9,12 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from prunelake.analysis.analyse import analyse
-from prunelake.lake import commit, read, views
-from prunelake.lake.bound_query import attach
-from prunelake.lake.paths import SNAPSHOT_FILE
-from prunelake.lake.publish import (
-    MATERIALISED_VIEWS,
-    publish,
-)
-from prunelake.lake.verify import verify_lake
+from prunelake.lake import commit, read
+from prunelake.lake.files.paths import SNAPSHOT_FILE
+from prunelake.lake.maintenance.verify import verify_lake
+from prunelake.lake.publish import MATERIALISED_VIEWS, publish
+from prunelake.lake.sql import views
+from prunelake.lake.sql.bound_query import attach
 from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.schema.tables import ALL_TABLES
 from tests.support.example_runs import explained_run

@@ -9,14 +9,10 @@ from polars.testing import assert_frame_equal
 
 from prunelake.errors import CorruptFile, LakeError
 from prunelake.lake import commit, read
-from prunelake.lake.damage import find_damage
-from prunelake.lake.verify import verify_lake
+from prunelake.lake.files.damage import find_damage
+from prunelake.lake.maintenance.verify import verify_lake
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES, ANALYSIS_VERSION
-from tests.support.lake_rows import (
-    identity_of,
-    small_analysis,
-    small_run,
-)
+from tests.support.lake_rows import identity_of, small_analysis, small_run
 
 RUN_ID = identity_of("run")[1]
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from prunelake.errors import InvalidRequest, NotFound, NothingToShow, PruneLakeError
-from prunelake.lake import views
+from prunelake.lake.sql import views
 from prunelake.recommend.budget import parse_budget
 from prunelake.recommend.recommendation import Answer, Recommendation, recommend
 from prunelake.recommend.request import Margins, RecommendationRequest

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from prunelake.lake.views import query
+from prunelake.lake.sql.views import query
 from tests.support.example_runs import explained_run, judged_run, published_run
 from tests.support.lake_rows import run_row, write
 

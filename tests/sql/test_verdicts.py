@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
 from prunelake.lake.commit import write_analysis, write_run
-from prunelake.lake.view_files import sql_folder
+from prunelake.lake.sql.view_files import sql_folder
 from prunelake.schema.verdicts import Verdict
 from tests.support.endurance import repeats
 from tests.support.lake_rows import frames, rows_of, run_row, small_analysis

@@ -19,12 +19,7 @@ from prunelake.strategies.greedy import damage_increase
 from prunelake.strategies.removal_order import RemovalOrder, removal_order
 from prunelake.tasks.encoding import EncodedExample
 from prunelake.tasks.rows import Example
-from tests.support.tiny_models import (
-    LAYER_COUNT,
-    SHORT_FAMILIES,
-    VOCABULARY,
-    tiny_model,
-)
+from tests.support.tiny_models import LAYER_COUNT, SHORT_FAMILIES, VOCABULARY, tiny_model
 
 
 def question(number: int, prompt: int, options: Sequence[int], gold: int) -> EncodedExample:

@@ -15,12 +15,7 @@ from prunelake.strategies.importance import cosine_importance
 from prunelake.strategies.removal_order import RemovalOrder, removal_order
 from prunelake.tasks.encoding import EncodedExample
 from prunelake.tasks.rows import Example
-from tests.support.tiny_models import (
-    LAYER_COUNT,
-    VOCABULARY,
-    family_cases,
-    tiny_model,
-)
+from tests.support.tiny_models import LAYER_COUNT, VOCABULARY, family_cases, tiny_model
 
 Damage = Callable[[PreTrainedModel], float]
 

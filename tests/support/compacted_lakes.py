@@ -6,11 +6,11 @@ from typing import Any
 import polars as pl
 from polars.testing import assert_frame_equal
 
-from prunelake.lake import views
 from prunelake.lake.commit import write_analysis, write_run
-from prunelake.lake.compact import compact
+from prunelake.lake.maintenance.compact import compact
+from prunelake.lake.maintenance.verify import verify_lake
 from prunelake.lake.read import read_table
-from prunelake.lake.verify import verify_lake
+from prunelake.lake.sql import views
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES, ANALYSIS_VERSION
 from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.schema.tables import ALL_TABLES

@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from prunelake.lake.storage import Location
+from prunelake.lake.storage.location import Location
 from tests.support import lake_rows
 
 SCHEMA = {

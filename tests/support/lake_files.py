@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from prunelake.lake import parquet
+from prunelake.lake.files import parquet
 from prunelake.schema.tables import ALL_TABLES
 
 

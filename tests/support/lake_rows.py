@@ -11,8 +11,8 @@ import polars as pl
 
 from prunelake.analysis.analyse import analysis_of_run
 from prunelake.lake.commit import write_analysis, write_run
-from prunelake.lake.storage import Location
-from prunelake.lake.views import query
+from prunelake.lake.sql.views import query
+from prunelake.lake.storage.location import Location
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES, ANALYSIS_VERSION
 from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.schema.table import TableRow

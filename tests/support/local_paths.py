@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from prunelake.lake.storage import Location
+from prunelake.lake.storage.location import Location
 
 
 def local_path(place: Location) -> Path:

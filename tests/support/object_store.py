@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from prunelake.errors import LakeError
-from prunelake.lake import leases, s3
-from prunelake.lake.objects import ObjectPath
+from prunelake.lake.storage import leases, s3
+from prunelake.lake.storage.objects import ObjectPath
 from tests.support.interruptions import Interrupted
 
 BUCKET = "lakes"

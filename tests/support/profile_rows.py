@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from prunelake.lake.commit import write_profile
-from prunelake.lake.storage import Location
+from prunelake.lake.storage.location import Location
 from prunelake.schema.profile_tables import EFFICIENCY
 from prunelake.spec import content_hash
 

@@ -17,9 +17,9 @@ from polars.testing import assert_frame_equal
 
 from prunelake.errors import LakeError
 from prunelake.lake import commit, read
-from prunelake.lake.damage import find_damage
+from prunelake.lake.files.damage import find_damage
+from prunelake.lake.maintenance.verify import verify_lake
 from prunelake.lake.partial_runs import ORDER_SHARD, PartialRun
-from prunelake.lake.verify import verify_lake
 from prunelake.models.loading import load_model
 from prunelake.schema.run_tables import SHARDS
 from prunelake.settings import Settings

@@ -13,9 +13,10 @@ from prunelake.cli.evaluate import evaluate
 from prunelake.errors import InvalidSpec, LakeError
 from prunelake.evaluation.predictions import predict
 from prunelake.inference.nested import NestedModel
-from prunelake.lake import commit, partial_runs, read, views
+from prunelake.lake import commit, partial_runs, read
+from prunelake.lake.maintenance.verify import verify_lake
 from prunelake.lake.partial_runs import ORDER_SHARD, ComputeCost
-from prunelake.lake.verify import verify_lake
+from prunelake.lake.sql import views
 from prunelake.models.loading import load_model
 from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.settings import Settings

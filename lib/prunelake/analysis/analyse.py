@@ -17,8 +17,8 @@ from prunelake.analysis.example_scores import (
 )
 from prunelake.analysis.recalibration import recalibrate
 from prunelake.lake.commit import write_analysis
-from prunelake.lake.storage import Location
-from prunelake.lake.views import connect, select
+from prunelake.lake.sql.views import connect, select
+from prunelake.lake.storage.location import Location
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES, ANALYSIS_VERSION
 from prunelake.schema.arrays import AnyFloatArray
 from prunelake.schema.metrics import ACCURACY_MARGIN, METRIC_DEFINITIONS, value_range
@@ -40,7 +40,7 @@ def analyse(lake: Location, run_id: str) -> None:
 
     Raises:
         LakeError: the lake has no such run, or cannot be written.
-        WrongFormat, CorruptFile: as `lake.views.connect`.
+        WrongFormat, CorruptFile: as `views.connect`.
     """
     write_analysis(lake, *analysis_of_run(lake, run_id, BOOTSTRAP_REPLICATES))
 
@@ -54,7 +54,7 @@ def analysis_of_run(
 
     Raises:
         LakeError: the lake has no such run.
-        WrongFormat, CorruptFile: as `lake.views.connect`.
+        WrongFormat, CorruptFile: as `views.connect`.
     """
     with connect(lake, [run_id]) as connection:
         reported = select(connection, "from lake.reported")

@@ -9,7 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from prunelake.analysis.calibration import brier_decomposition
-from prunelake.lake.views import query_batches, select
+from prunelake.lake.sql.views import query_batches, select
 from prunelake.schema.arrays import BoolArray, FloatArray
 from prunelake.schema.metrics import METRIC_DEFINITIONS
 from prunelake.schema.table import METRIC_KEY

@@ -8,7 +8,7 @@ import typer
 from pydantic import ValidationError
 
 from prunelake.errors import InvalidSpec, one_line, validation_message
-from prunelake.lake.storage import parse_location
+from prunelake.lake.storage.location import parse_location
 from prunelake.schema.row_formats import RowFormat, encode_rows, to_json
 from prunelake.settings import Settings
 from prunelake.spec import Strategy

@@ -7,7 +7,7 @@ import typer
 
 from prunelake.cli.console import LakeOption, load_settings
 from prunelake.errors import InvalidSpec
-from prunelake.lake.storage import Location
+from prunelake.lake.storage.location import Location
 from prunelake.spec import AopcVariant, Operator
 
 NO_EXAMPLES_WARNING = (
@@ -131,7 +131,7 @@ def _print_import(lake: Location, run_id: str, is_new: bool) -> None:
 
 
 def _excluded_examples(lake: Location, run_id: str) -> list[tuple[int, str, int]]:
-    from prunelake.lake.views import query
+    from prunelake.lake.sql.views import query
 
     return query(
         lake,

@@ -26,9 +26,9 @@ def doctor(
     """
     from prunelake.analysis.analyse import analyse as analyse_run
     from prunelake.lake import read
-    from prunelake.lake import repair as lake_repair
-    from prunelake.lake.findings import FindingKind
-    from prunelake.lake.verify import verify_lake
+    from prunelake.lake.files.findings import FindingKind
+    from prunelake.lake.maintenance import repair as lake_repair
+    from prunelake.lake.maintenance.verify import verify_lake
 
     folder = load_settings(lake).lake
     if quarantine:
@@ -69,7 +69,7 @@ def retire(
     For each combination of model, task, strategy and settings the newest revisions stay. The
     published snapshot changes only with the next `prunelake publish`.
     """
-    from prunelake.lake import retention
+    from prunelake.lake.maintenance import retention
 
     folder = load_settings(lake).lake
     if delete:
@@ -121,7 +121,7 @@ def analyse(lake: LakeOption = None) -> None:
 
 def compact(lake: LakeOption = None) -> None:
     """Merge the files of many runs; no result changes."""
-    from prunelake.lake.compact import compact as compact_lake
+    from prunelake.lake.maintenance.compact import compact as compact_lake
 
     folder = load_settings(lake).lake
     before, after = compact_lake(folder)

@@ -69,7 +69,7 @@ def profile(
         },
         "calibration": {"source": calibration},
     }
-    from prunelake.lake.run_lookup import profile_costs
+    from prunelake.lake.sql.run_lookup import profile_costs
     from prunelake.profiling.profile import ProfileRequest, profile_model
 
     try:

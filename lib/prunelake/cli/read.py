@@ -5,14 +5,8 @@ from typing import Annotated
 
 import typer
 
-from prunelake.cli.console import (
-    FormatOption,
-    LakeOption,
-    OutOption,
-    load_settings,
-    print_frame,
-)
-from prunelake.lake.storage import Location
+from prunelake.cli.console import FormatOption, LakeOption, OutOption, load_settings, print_frame
+from prunelake.lake.storage.location import Location
 
 
 def report(
@@ -36,7 +30,7 @@ def sql(
     lake: LakeOption = None,
 ) -> None:
     """Query the lake in SQL."""
-    from prunelake.lake import views
+    from prunelake.lake.sql import views
 
     folder = load_settings(lake).lake
     rows = views.query(folder, query)
@@ -50,7 +44,7 @@ def list_views(
     lake: LakeOption = None,
 ) -> None:
     """List the views with their grain, meaning and columns."""
-    from prunelake.lake import views
+    from prunelake.lake.sql import views
 
     with views.connect(load_settings(lake).lake) as connection:
         descriptions = views.describe_views(connection)

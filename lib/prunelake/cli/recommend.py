@@ -52,7 +52,7 @@ def recommend(
     worse than the unpruned model's by more than the margins, with the best strategy, and with what
     would change the answer. With few examples, expect "none".
     """
-    from prunelake.lake import views
+    from prunelake.lake.sql import views
     from prunelake.recommend.budget import parse_budget
     from prunelake.recommend.recommendation import recommend as recommend_level
     from prunelake.recommend.request import Margins, RecommendationRequest

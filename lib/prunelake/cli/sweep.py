@@ -11,7 +11,7 @@ from prunelake.cli.console import LakeOption, load_settings, parse_numbers
 from prunelake.cli.evaluate import evaluate
 from prunelake.cli.read import write_report
 from prunelake.errors import InvalidSpec, one_line, validation_message
-from prunelake.lake.storage import parse_location
+from prunelake.lake.storage.location import parse_location
 from prunelake.spec import DEFAULT_MODEL, SweepSpec, task_name
 
 

@@ -14,8 +14,8 @@ from api.findings.verdict_labels import VERDICT_LABELS
 from api.findings.wording import interval, label, listed, model_name, number, order_name, signed
 from api.queries import run_metrics
 from api.queries import runs as run_queries
-from prunelake.lake import views
-from prunelake.lake.storage import Location
+from prunelake.lake.sql import views
+from prunelake.lake.storage.location import Location
 from prunelake.recommend.candidates import Candidate, Level
 from prunelake.recommend.recommendation import Recommendation
 

@@ -12,12 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from prunelake.errors import ExportError, one_line
-from prunelake.models.loading import (
-    ModelSource,
-    load_model,
-    quiet_transformers,
-    spread_token_ids,
-)
+from prunelake.models.loading import ModelSource, load_model, quiet_transformers, spread_token_ids
 from prunelake.models.references import staging_folder
 from prunelake.models.removal import removed, save_compact, zero_out
 from prunelake.spec import CheckpointKind, Dtype, Unit

@@ -16,7 +16,7 @@ from prunelake.export.model_card import (
     missing_evaluation,
     render_model_card,
 )
-from prunelake.lake.run_lookup import (
+from prunelake.lake.sql.run_lookup import (
     level_costs,
     level_metrics,
     past_runs,

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from prunelake.lake.run_lookup import PastRun
+from prunelake.lake.sql.run_lookup import PastRun
 from prunelake.models.precision import weight_format
 from prunelake.schema.metrics import METRIC_DEFINITIONS
 from prunelake.spec import UNIT_NAMES, CheckpointKind, Dtype, Unit

@@ -9,7 +9,7 @@ from typing import Any
 from prunelake.errors import BadRow, InvalidSpec, one_line
 from prunelake.imports.harness_samples import build_samples, check_hashes, read_rows
 from prunelake.imports.imported import ImportedLog, write_logs
-from prunelake.lake.storage import Location
+from prunelake.lake.storage.location import Location
 from prunelake.tasks.rows import OPTION_DELIMITER
 
 SOURCE = "lm-evaluation-harness"

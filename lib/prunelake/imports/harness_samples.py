@@ -10,12 +10,7 @@ import numpy as np
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from prunelake.errors import BadRow, one_line, validation_message
-from prunelake.imports.imported import (
-    EncodableText,
-    EncodableValue,
-    LogProbability,
-    Sample,
-)
+from prunelake.imports.imported import EncodableText, EncodableValue, LogProbability, Sample
 from prunelake.tasks.hub import read_json_lines
 from prunelake.tasks.rows import Example
 

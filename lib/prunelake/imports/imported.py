@@ -15,7 +15,7 @@ from prunelake.analysis.analyse import analyse
 from prunelake.analysis.confidence import option_probabilities
 from prunelake.errors import InvalidSpec
 from prunelake.lake import commit, read
-from prunelake.lake.storage import Location
+from prunelake.lake.storage.location import Location
 from prunelake.schema.run_tables import RUN_TABLES, RUNS
 from prunelake.schema.table import FORMAT_VERSION
 from prunelake.spec import content_hash

@@ -21,7 +21,7 @@ from prunelake.imports.imported import (
     Sample,
     write_logs,
 )
-from prunelake.lake.storage import Location
+from prunelake.lake.storage.location import Location
 from prunelake.spec import content_hash
 from prunelake.tasks.rows import OPTION_DELIMITER, Example
 

@@ -12,7 +12,7 @@ from typing import NamedTuple, get_args
 
 from prunelake.errors import InvalidSpec, one_line
 from prunelake.imports.imported import MAX_LEVEL, write_imported_run
-from prunelake.lake.storage import Location
+from prunelake.lake.storage.location import Location
 from prunelake.schema.metrics import METRIC_DEFINITIONS, value_range
 from prunelake.spec import AopcVariant, Method, Operator, content_hash
 

@@ -13,10 +13,10 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, Field, ValidationError
 
 from prunelake.errors import CorruptFile, LakeError, one_line
-from prunelake.lake.locks import locked
-from prunelake.lake.objects import ObjectPath
-from prunelake.lake.paths import ATTEMPTS_FOLDER
-from prunelake.lake.storage import Location, list_folder, prefetch_all
+from prunelake.lake.files.paths import ATTEMPTS_FOLDER
+from prunelake.lake.storage.location import Location, list_folder, prefetch_all
+from prunelake.lake.storage.locks import locked
+from prunelake.lake.storage.objects import ObjectPath
 from prunelake.spec import FrozenValue
 
 ATTEMPTS_LOCK = ".lock"

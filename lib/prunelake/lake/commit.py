@@ -10,9 +10,8 @@ from typing import Any
 import polars as pl
 
 from prunelake.errors import CorruptFile, LakeError, one_line
-from prunelake.lake import parquet
-from prunelake.lake.locks import locked
-from prunelake.lake.manifest_files import (
+from prunelake.lake.files import parquet
+from prunelake.lake.files.manifest_files import (
     ListedFile,
     create_manifest,
     listed_files_as_rows,
@@ -20,12 +19,13 @@ from prunelake.lake.manifest_files import (
     replace_manifest,
     write_data_file,
 )
-from prunelake.lake.manifests import manifests
-from prunelake.lake.objects import ObjectPath
-from prunelake.lake.paths import SEGMENT_PREFIX, owner_id, table_file
+from prunelake.lake.files.manifests import manifests
+from prunelake.lake.files.paths import SEGMENT_PREFIX, owner_id, table_file
+from prunelake.lake.files.row_checks import row_problems, schema_problem
 from prunelake.lake.read import check_format, has_run, require_lake
-from prunelake.lake.row_checks import row_problems, schema_problem
-from prunelake.lake.storage import Location, delete, fsync, prefetch
+from prunelake.lake.storage.location import Location, delete, fsync, prefetch
+from prunelake.lake.storage.locks import locked
+from prunelake.lake.storage.objects import ObjectPath
 from prunelake.schema.analysis_tables import ANALYSES, ANALYSIS_TABLES
 from prunelake.schema.profile_tables import PROFILE_SUBJECT, PROFILE_TABLES, PROFILES
 from prunelake.schema.run_tables import RUN_TABLES

@@ -16,18 +16,18 @@ from typing import Any
 import polars as pl
 
 from prunelake.errors import CorruptFile, LakeError, one_line
-from prunelake.lake import parquet
-from prunelake.lake.checksums import sha256
-from prunelake.lake.locks import locked
-from prunelake.lake.manifest_files import (
+from prunelake.lake.files import parquet
+from prunelake.lake.files.checksums import sha256
+from prunelake.lake.files.manifest_files import (
     ListedFile,
     listed_files_as_rows,
     parse_listed_files,
     write_data_file,
 )
-from prunelake.lake.objects import ObjectPath
-from prunelake.lake.paths import SHARDS_FOLDER, table_file
-from prunelake.lake.storage import Location, delete_folder
+from prunelake.lake.files.paths import SHARDS_FOLDER, table_file
+from prunelake.lake.storage.location import Location, delete_folder
+from prunelake.lake.storage.locks import locked
+from prunelake.lake.storage.objects import ObjectPath
 from prunelake.schema.run_tables import RUN_TABLES, SHARDS
 from prunelake.schema.table import Table
 

@@ -11,13 +11,9 @@ from tempfile import TemporaryDirectory
 import duckdb
 
 from prunelake.errors import CorruptFile, LakeError, one_line
-from prunelake.lake import leases
-from prunelake.lake.bound_query import Connection, attach, sql_literal
 from prunelake.lake.commit import Analyse
-from prunelake.lake.damage import find_damage
-from prunelake.lake.locks import PUBLISH_LOCK, locked
-from prunelake.lake.objects import ObjectPath
-from prunelake.lake.paths import SNAPSHOT_FILE
+from prunelake.lake.files.damage import find_damage
+from prunelake.lake.files.paths import SNAPSHOT_FILE
 from prunelake.lake.read import (
     analysed_run_ids,
     check_format,
@@ -25,9 +21,13 @@ from prunelake.lake.read import (
     run_ids,
     unanalysed_run_ids,
 )
-from prunelake.lake.storage import Location, LocationT
-from prunelake.lake.view_files import view_statements, views_hash
-from prunelake.lake.views import connect
+from prunelake.lake.sql.bound_query import Connection, attach, sql_literal
+from prunelake.lake.sql.view_files import view_statements, views_hash
+from prunelake.lake.sql.views import connect
+from prunelake.lake.storage import leases
+from prunelake.lake.storage.location import Location, LocationT
+from prunelake.lake.storage.locks import PUBLISH_LOCK, locked
+from prunelake.lake.storage.objects import ObjectPath
 from prunelake.schema.analysis_tables import ANALYSIS_VERSION
 from prunelake.schema.table import FORMAT_VERSION
 from prunelake.schema.tables import ALL_TABLES

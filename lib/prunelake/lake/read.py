@@ -6,16 +6,16 @@ from collections.abc import Collection, Sequence
 import polars as pl
 
 from prunelake.errors import CorruptFile, LakeError
-from prunelake.lake import parquet
-from prunelake.lake.manifests import (
+from prunelake.lake.files import parquet
+from prunelake.lake.files.manifests import (
     Manifest,
     manifest_files,
     manifests,
     read_manifest_columns,
     readable_run_ids,
 )
-from prunelake.lake.paths import owner_id, table_file
-from prunelake.lake.storage import Location, prefetch_all
+from prunelake.lake.files.paths import owner_id, table_file
+from prunelake.lake.storage.location import Location, prefetch_all
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES
 from prunelake.schema.profile_tables import PROFILE_TABLES
 from prunelake.schema.run_tables import RUN_TABLES, RUNS

@@ -7,7 +7,7 @@ from functools import cache
 from transformers import PreTrainedModel
 
 from prunelake.lake.commit import check_writable, write_profile
-from prunelake.lake.run_lookup import PastRun, past_runs, runs_removing_same_layers
+from prunelake.lake.sql.run_lookup import PastRun, past_runs, runs_removing_same_layers
 from prunelake.models.devices import acquire_device
 from prunelake.models.loading import load_model, read_config
 from prunelake.models.sources import resolve_model

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from prunelake.errors import NotFound, NothingToShow
-from prunelake.lake.bound_query import BoundQuery, Connection
+from prunelake.lake.sql.bound_query import BoundQuery, Connection
 from prunelake.recommend.budget import COST_COLUMNS
 from prunelake.recommend.candidates import CostValues
 from prunelake.recommend.request import RecommendationRequest

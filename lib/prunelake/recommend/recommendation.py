@@ -11,7 +11,7 @@ import polars as pl
 from pydantic import Field
 
 from prunelake.errors import NotFound, NothingToShow
-from prunelake.lake.bound_query import Connection
+from prunelake.lake.sql.bound_query import Connection
 from prunelake.recommend.budget import CostBudget
 from prunelake.recommend.candidates import Candidate, CostValues, Level, build_candidate
 from prunelake.recommend.evidence import (

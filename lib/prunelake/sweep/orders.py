@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedModel
 
 from prunelake.errors import InvalidSpec
-from prunelake.lake.run_lookup import PastRun, runs_removing_same_layers, shared_dtype
+from prunelake.lake.sql.run_lookup import PastRun, runs_removing_same_layers, shared_dtype
 from prunelake.models.loading import ModelSource, load_tokenizer, read_config
 from prunelake.settings import Settings
 from prunelake.spec import Calibration, Dtype, Strategy

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from prunelake.errors import CorruptFile, one_line
 from prunelake.lake import read
 from prunelake.lake.attempt_log import Attempt
-from prunelake.lake.storage import Location
+from prunelake.lake.storage.location import Location
 from prunelake.spec import Calibration, SweepSpec, content_hash
 from prunelake.watch.revisions import ModelRevision
 from prunelake.watch.watchlist import WatchlistEntry

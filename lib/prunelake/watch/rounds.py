@@ -18,7 +18,7 @@ from prunelake.errors import (
 )
 from prunelake.lake import attempt_log
 from prunelake.lake.attempt_log import Attempt
-from prunelake.lake.storage import Location
+from prunelake.lake.storage.location import Location
 from prunelake.settings import Settings
 from prunelake.watch.decision import (
     Decision,

@@ -9,8 +9,8 @@ import pytest
 from api.charts import drawing
 from api.charts.accuracy_path import LABEL_SPACING_PX, path_chart
 from api.queries import charts
-from prunelake.lake import views
-from prunelake.lake.bound_query import Connection
+from prunelake.lake.sql import views
+from prunelake.lake.sql.bound_query import Connection
 from tests.support.example_runs import explained_run, published_run
 
 MINUS = "\N{MINUS SIGN}"

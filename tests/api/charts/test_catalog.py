@@ -20,9 +20,9 @@ from api.routes.charts import ChartFormat
 from api.routes.charts import encode_chart as in_format
 from prunelake.analysis.analyse import analyse
 from prunelake.errors import NothingToShow
-from prunelake.lake import views
-from prunelake.lake.bound_query import BoundQuery, Connection
 from prunelake.lake.publish import publish
+from prunelake.lake.sql import views
+from prunelake.lake.sql.bound_query import BoundQuery, Connection
 from tests.support.api_client import api_client
 from tests.support.example_runs import explained_run, published_run
 from tests.support.profile_rows import profiled

@@ -10,7 +10,7 @@ from api.charts import drawing
 from api.charts.correlation_matrix import matrix_chart
 from api.findings.wording import MINUS
 from api.queries import comparisons, run_metrics
-from prunelake.lake import views
+from prunelake.lake.sql import views
 from tests.support.example_runs import explained_run, published_run
 
 Cell = tuple[str, str, float | None, float | None, float | None]

@@ -11,7 +11,7 @@ from api.charts.cost import cost_chart
 from api.findings.selection import Selection
 from api.queries import charts
 from prunelake.errors import NothingToShow
-from prunelake.lake import views
+from prunelake.lake.sql import views
 from tests.support.example_runs import explained_run
 from tests.support.profile_rows import DAY, profiled
 

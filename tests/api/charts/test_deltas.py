@@ -9,8 +9,8 @@ from api.charts import drawing
 from api.charts.deltas import deltas_chart
 from api.charts.verdict_style import legend_label
 from api.queries import run_metrics
-from prunelake.lake import views
-from prunelake.lake.bound_query import Connection
+from prunelake.lake.sql import views
+from prunelake.lake.sql.bound_query import Connection
 from prunelake.schema.metrics import ACCURACY_MARGIN, METRIC_DEFINITIONS
 from tests.support.example_runs import judged_run, metric_rows
 

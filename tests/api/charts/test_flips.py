@@ -11,7 +11,7 @@ from api.charts.flips import KINDS, flips_chart
 from api.findings.selection import Selection
 from api.queries import charts
 from prunelake.errors import NothingToShow
-from prunelake.lake import views
+from prunelake.lake.sql import views
 from tests.support.example_runs import explained_run, published_run
 from tests.support.lake_rows import prediction, run_row, write
 

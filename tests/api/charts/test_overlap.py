@@ -8,7 +8,7 @@ import pytest
 from api.charts import drawing
 from api.charts.overlap import overlap_chart
 from api.queries import charts
-from prunelake.lake import views
+from prunelake.lake.sql import views
 from tests.support.analyst_guide_runs import seeds_run
 from tests.support.example_runs import explained_run, published_run
 from tests.support.lake_rows import identity_of

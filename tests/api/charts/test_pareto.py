@@ -12,7 +12,7 @@ from api.charts.pareto import pareto_chart
 from api.findings.selection import Selection
 from api.queries import comparisons
 from prunelake.errors import NothingToShow
-from prunelake.lake import views
+from prunelake.lake.sql import views
 from tests.support.example_runs import judged_run, published_run
 from tests.support.metric_runs import metric_run
 

@@ -11,8 +11,8 @@ from api.charts.verdict_map import verdict_map
 from api.charts.verdict_style import VERDICT_STYLES
 from api.findings.verdict_labels import VERDICT_LABELS
 from api.queries import run_metrics
-from prunelake.lake import views
-from prunelake.lake.bound_query import Connection
+from prunelake.lake.sql import views
+from prunelake.lake.sql.bound_query import Connection
 from tests.support.example_runs import judged_run, metric_rows
 
 VALUES = {0: 0.5, 1: 0.5, 2: 0.5}

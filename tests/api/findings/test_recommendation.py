@@ -15,8 +15,8 @@ from api.findings import recommendation
 from api.report.document import write_report
 from prunelake.analysis.analyse import analyse
 from prunelake.cli.app import app
-from prunelake.lake import views
 from prunelake.lake.publish import publish
+from prunelake.lake.sql import views
 from prunelake.recommend.budget import parse_budget
 from prunelake.recommend.recommendation import Recommendation, recommend
 from prunelake.recommend.request import RecommendationRequest

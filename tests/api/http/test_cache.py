@@ -12,7 +12,7 @@ from api.queries.snapshot import LatestSnapshot
 from api.queries.view_rows import RowPage, row_page
 from prunelake.analysis.analyse import analyse
 from prunelake.errors import NoSnapshot
-from prunelake.lake.paths import SNAPSHOT_FILE
+from prunelake.lake.files.paths import SNAPSHOT_FILE
 from prunelake.lake.publish import publish
 from tests.support.api_client import api_client
 from tests.support.example_runs import explained_run

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from api.charts.catalog import CHARTS
-from prunelake.lake.views import query
+from prunelake.lake.sql.views import query
 from tests.support.example_runs import explained_run
 from tests.support.profile_rows import profiled
 from tests.support.report_page import ReportPage, report, table_rows

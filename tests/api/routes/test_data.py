@@ -15,9 +15,9 @@ from api.queries.snapshot import LatestSnapshot
 from api.queries.view_rows import all_views
 from prunelake.analysis.analyse import analyse
 from prunelake.errors import LimitExceeded
-from prunelake.lake import views
-from prunelake.lake.bound_query import BoundQuery
 from prunelake.lake.publish import publish
+from prunelake.lake.sql import views
+from prunelake.lake.sql.bound_query import BoundQuery
 from prunelake.schema.row_formats import MEDIA_TYPES, RowFormat
 from tests.support.api_client import api_client
 from tests.support.example_runs import explained_run

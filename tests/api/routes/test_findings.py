@@ -11,8 +11,8 @@ from starlette.testclient import TestClient
 from api.findings import sentences
 from api.queries import run_metrics, runs
 from prunelake.analysis.analyse import analyse
-from prunelake.lake import views
 from prunelake.lake.publish import publish
+from prunelake.lake.sql import views
 from tests.support.api_client import api_client
 from tests.support.example_runs import explained_run
 from tests.support.lake_rows import attribution, example, prediction, run_row, write

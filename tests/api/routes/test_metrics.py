@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 
 from prunelake.analysis.analyse import analyse
 from prunelake.lake.attempt_log import Attempt, compare_and_swap
-from prunelake.lake.paths import ATTEMPTS_FOLDER
+from prunelake.lake.files.paths import ATTEMPTS_FOLDER
 from prunelake.lake.publish import publish
 from tests.support.api_client import api_client
 from tests.support.example_runs import explained_run, judged_run

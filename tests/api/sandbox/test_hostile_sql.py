@@ -23,9 +23,9 @@ from api.sandbox.messages import SqlRequest
 from benchmarks.serving import Server, served
 from prunelake.analysis.analyse import analyse
 from prunelake.errors import QueryError
-from prunelake.lake.bound_query import Connection
-from prunelake.lake.paths import SNAPSHOT_FILE
+from prunelake.lake.files.paths import SNAPSHOT_FILE
 from prunelake.lake.publish import publish
+from prunelake.lake.sql.bound_query import Connection
 from prunelake.schema.row_formats import RowFormat
 from tests.support.example_runs import explained_run
 from tests.support.hostile_sql import DEEPLY_NESTED, EXPENSIVE_QUERIES, LARGE_RESULTS, READS, WRITES

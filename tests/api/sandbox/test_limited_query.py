@@ -15,7 +15,7 @@ from api.queries.snapshot import open_cursor, open_snapshot
 from api.sandbox.limited_query import run_query
 from api.sandbox.messages import SqlRequest, SqlResponseHeader
 from prunelake.errors import LimitExceeded, QueryError
-from prunelake.lake.bound_query import Connection
+from prunelake.lake.sql.bound_query import Connection
 from prunelake.schema.row_formats import RowFormat
 
 QUERY = "select run_id, level, is_correct from predictions order by level"

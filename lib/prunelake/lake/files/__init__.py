@@ -1,0 +1,1 @@
+"""The files of a lake: names, Parquet, checksums, manifests, and damage to them."""

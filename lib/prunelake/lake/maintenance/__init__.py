@@ -1,0 +1,1 @@
+"""Keep a lake in order: verify, repair, compact, retire."""

@@ -1,0 +1,120 @@
+"""Find and remove superseded runs: those of older revisions of a model.
+
+Two runs have the same settings if their specs agree in everything except the revision in the model
+reference. The newest revision is the one with the newest run.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+
+from prunelake.lake.maintenance.compact import delete_entries
+from prunelake.lake.read import is_import, read_table, require_lake
+from prunelake.lake.storage.location import Location
+from prunelake.lake.storage.locks import PUBLISH_LOCK, locked
+from prunelake.schema.analysis_tables import ANALYSIS_TABLES
+from prunelake.schema.profile_tables import PROFILE_TABLES
+from prunelake.schema.run_tables import RUN_TABLES
+from prunelake.spec import SweepSpec
+
+JsonRow = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class SupersededRun:
+    """A run whose revision is not among the newest of its model, task, strategy and settings."""
+
+    run_id: str
+    created_at: datetime
+    model: str
+    revision: str
+    task: str
+    strategy: str
+    superseded_by: str
+    """The run_id of the newest run of the same settings."""
+
+
+def find_superseded(lake: Location, keep: int = 1, imports: bool = False) -> list[SupersededRun]:
+    """The runs of all but the newest `keep` revisions, by model and from old to new.
+
+    With `imports` they include imported results that were imported again later; then each import
+    counts as a revision.
+
+    Raises:
+        LakeError: no such folder.
+        WrongFormat, CorruptFile: as `read.read_table`.
+    """
+    assert keep >= 1, "the newest run is never superseded"
+    revisions_by_settings: dict[tuple[str, ...], dict[str, list[JsonRow]]] = {}
+    columns = ("run_id", "created_at", "model", "revision", "task", "strategy", "spec", "identity")
+    for row in read_table(lake, "runs").select(columns).sort("created_at").to_dicts():
+        if not is_import(row["identity"]):
+            kind, settings, revision = "sweep", _settings_key(row["spec"]), row["revision"]
+        elif imports:
+            settings = json.loads(row["spec"])["source"]
+            kind, revision = "import", row["run_id"]
+        else:
+            continue
+        key = (kind, _without_revision(row["model"]), row["task"], row["strategy"], settings)
+        # A revision moves to the end with each newer run.
+        revisions = revisions_by_settings.setdefault(key, {})
+        revisions[revision] = [*revisions.pop(revision, []), row]
+    superseded = [
+        run
+        for revisions in revisions_by_settings.values()
+        for run in _superseded_runs(revisions.values(), keep)
+    ]
+    return sorted(superseded, key=lambda run: (run.model, run.task, run.created_at))
+
+
+def retire(lake: Location, keep: int = 1, imports: bool = False) -> list[SupersededRun]:
+    """Remove the superseded runs with their analyses; the removed runs.
+
+    Profiles of revisions that then have no run are removed too. No reader sees a part of a run. The
+    published snapshot stays as it is.
+
+    Raises:
+        LakeError: no such folder, or one that cannot be written.
+        WrongFormat, CorruptFile: as `compact.compact`.
+    """
+    require_lake(lake)
+    with locked(lake, PUBLISH_LOCK), locked(lake):
+        superseded = find_superseded(lake, keep, imports)
+        removed_ids = [run.run_id for run in superseded]
+        # Runs first: readers do not see an analysis without its run, but would see the reverse.
+        for group in (RUN_TABLES, ANALYSIS_TABLES):
+            delete_entries(lake, group, removed_ids)
+        revisions = {run.revision for run in superseded}
+        revisions.difference_update(read_table(lake, "runs")["revision"])
+        profiles = read_table(lake, "profiles").filter(pl.col("revision").is_in(revisions))
+        delete_entries(lake, PROFILE_TABLES, profiles["profile_id"])
+    return superseded
+
+
+def _superseded_runs(revisions: Iterable[list[JsonRow]], keep: int) -> Iterable[SupersededRun]:
+    ordered = list(revisions)
+    newest = ordered[-1][-1]["run_id"]
+    for rows in ordered[:-keep]:
+        for row in rows:
+            yield SupersededRun(
+                superseded_by=newest,
+                **{
+                    name: row[name]
+                    for name in SupersededRun.__dataclass_fields__
+                    if name != "superseded_by"
+                },
+            )
+
+
+def _settings_key(spec: str) -> str:
+    """The spec (JSON) of a sweep in one spelling, without the revision of the model."""
+    parsed = SweepSpec.model_validate_json(spec)
+    return parsed.model_copy(update={"model": _without_revision(parsed.model)}).model_dump_json()
+
+
+def _without_revision(model: str) -> str:
+    return model.partition("@")[0] if model.startswith("hub:") else model

@@ -1,0 +1,150 @@
+"""Look up one removal level in a lake: its removed layers, its metrics and its cost."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from prunelake.errors import InvalidSpec
+from prunelake.lake.read import read_run_columns
+from prunelake.lake.sql.views import query
+from prunelake.lake.storage.location import Location
+from prunelake.spec import Dtype
+
+
+@dataclass(frozen=True)
+class PastRun:
+    """A run of the lake; `removal_order` lists its layers in the order of their removal."""
+
+    run_id: str
+    task: str
+    dtype: Dtype
+    levels: tuple[int, ...]
+    removal_order: tuple[int, ...]
+
+    def removed_layers(self, level: int) -> frozenset[int]:
+        """The layers that this run removes at a level."""
+        return frozenset(self.removal_order[:level])
+
+
+def past_runs(lake: Location, revision: str, strategy: str) -> list[PastRun]:
+    """The runs of one revision of a model by one strategy (its label), by task and id.
+
+    Empty if there is no lake yet.
+
+    Raises:
+        WrongFormat: a run of another format version.
+        CorruptFile: a `runs` file that cannot be read or has another schema.
+    """
+    columns = ["run_id", "task", "dtype", "levels", "removal_order", "revision", "strategy"]
+    rows = read_run_columns(lake, columns).unique("run_id").sort("task", "run_id")
+    of_model = rows.filter(pl.col("revision") == revision, pl.col("strategy") == strategy)
+    return [
+        PastRun(run_id, task, dtype, tuple(levels), tuple(order))
+        for run_id, task, dtype, levels, order, *_ in of_model.iter_rows()
+        if order
+    ]
+
+
+def runs_removing_same_layers(
+    runs: Sequence[PastRun], level: int, chosen: str | None = None
+) -> list[PastRun]:
+    """The runs that remove the same layers at a level, the chosen run first.
+
+    Raises:
+        InvalidSpec: the chosen run is not among them. Or no run is chosen and they remove different
+            layers, for example because they used other calibration text or number formats.
+    """
+    if chosen is not None:
+        first = next((run for run in runs if run.run_id == chosen), None)
+        if first is None:
+            choices = ", ".join(run.run_id for run in runs) or "none"
+            raise InvalidSpec(
+                f"run {chosen!r} is not one of this model, revision and strategy; "
+                f"the lake has: {choices}"
+            )
+        layers = first.removed_layers(level)
+        others = (run for run in runs if run != first and run.removed_layers(level) == layers)
+        return [first, *others]
+    by_layers = {run.removed_layers(level): run for run in runs}
+    if len(by_layers) > 1:
+        described = "; ".join(
+            f"run {run.run_id} ({run.task}, {run.dtype}) {sorted(layers)}"
+            for layers, run in by_layers.items()
+        )
+        raise InvalidSpec(
+            f"the lake's runs remove different layers at level {level}: {described}; choose one by "
+            "--run"
+        )
+    return [*runs]
+
+
+def shared_dtype(runs: Sequence[PastRun]) -> Dtype:
+    """The number format of these runs.
+
+    Raises:
+        InvalidSpec: they have different ones.
+    """
+    dtypes = sorted({run.dtype for run in runs})
+    if len(dtypes) > 1:
+        raise InvalidSpec(f"the lake has runs in {' and in '.join(dtypes)}: choose one by --dtype")
+    return dtypes[0]
+
+
+def level_metrics(
+    lake: Location, run_ids: Collection[str], level: int, metrics: Collection[str]
+) -> pl.DataFrame:
+    """Metrics of these runs at a level, beside level 0: rows of the view `headline_metrics`.
+
+    A metric that a run has not measured has no row.
+
+    Raises:
+        LakeError: as `views.query`.
+    """
+    return query(
+        lake,
+        """
+        from headline_metrics
+        where
+            list_contains($run_ids, run_id)
+            and level = $level
+            and list_contains($metrics, metric)
+            and value is not null
+        order by task, run_id, metric
+        """,
+        run_ids=list(run_ids),
+        level=level,
+        metrics=list(metrics),
+    )
+
+
+def level_costs(lake: Location, run_ids: Collection[str], level: int) -> pl.DataFrame:
+    """The cost of a level of these runs: one row for each device with a profile of it.
+
+    The columns are those of the view `efficiency`. A profile that several runs share appears once.
+
+    Raises:
+        LakeError: as `views.query`.
+    """
+    return query(
+        lake,
+        """
+        from efficiency
+        where list_contains($run_ids, run_id) and level = $level
+        qualify row_number() over (partition by profile_id order by run_id) = 1
+        order by device, dtype, profile_id
+        """,
+        run_ids=list(run_ids),
+        level=level,
+    )
+
+
+def profile_costs(lake: Location, profile_id: str) -> pl.DataFrame:
+    """The rows of the view `costs` for one profile, by level.
+
+    Raises:
+        LakeError: as `views.query`.
+    """
+    return query(
+        lake, "from costs where profile_id = $profile_id order by level", profile_id=profile_id
+    )

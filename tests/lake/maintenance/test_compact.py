@@ -1,0 +1,201 @@
+"""Compaction merges the files of many runs, and changes no answer."""
+
+import shutil
+from pathlib import Path
+
+import duckdb
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from prunelake.analysis.analyse import analyse
+from prunelake.lake import commit, read
+from prunelake.lake.files.paths import is_segment
+from prunelake.lake.maintenance import compact as module
+from prunelake.lake.maintenance.compact import compact
+from prunelake.lake.maintenance.verify import verify_lake
+from prunelake.lake.publish import publish
+from prunelake.lake.sql import views
+from prunelake.schema.analysis_tables import ANALYSIS_TABLES, ANALYSIS_VERSION
+from prunelake.schema.run_tables import RUN_TABLES
+from tests.support.compacted_lakes import (
+    COMPACTED_TABLES,
+    add_run,
+    assert_same_rows,
+    problems_beside_missing_analyses,
+    table_files,
+    varied_lake,
+    view_rows,
+)
+from tests.support.lake_rows import identity_of, small_analysis, small_run
+
+pytestmark = pytest.mark.usefixtures("few_replicates")
+
+
+@pytest.fixture(scope="module")
+def varied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return varied_lake(tmp_path_factory.mktemp("varied"))
+
+
+@pytest.fixture
+def lake(varied: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(varied, tmp_path / "o'lake")
+
+
+def test_no_answer_changes(lake: Path) -> None:
+    before, ids = view_rows(lake), read.run_ids(lake)
+    analysed, count = read.analysed_run_ids(lake), len(table_files(lake))
+    assert compact(lake) == (count, len(table_files(lake)))
+    assert_same_rows(view_rows(lake), before)
+    assert read.run_ids(lake) == ids
+    assert all(read.has_run(lake, run_id) for run_id in ids)
+    assert read.analysed_run_ids(lake) == analysed
+    assert problems_beside_missing_analyses(lake) == []
+    segments = {path.parent.name: path for path in table_files(lake) if is_segment(path)}
+    # Beside the segments only an analysis of another version stays, until it is replaced.
+    older = {lake / name / f"{identity_of('older')[1]}.parquet" for name in ANALYSIS_TABLES}
+    assert set(table_files(lake)) == set(segments.values()) | older
+    assert segments.keys() == set(COMPACTED_TABLES) - {"reported"}
+
+
+def test_the_snapshot_is_the_same(lake: Path, tmp_path: Path) -> None:
+    before = publish(lake, analyse)
+    first = before.rename(tmp_path / "first.duckdb")
+    compact(lake)
+    assert_same_rows(snapshot_of(publish(lake, analyse)), snapshot_of(first))
+
+
+def snapshot_of(path: Path) -> dict[str, pl.DataFrame]:
+    with duckdb.connect(path, read_only=True) as connection:
+        connection.execute("set TimeZone = 'UTC'")
+        names = [
+            *views.describe_views(connection)["view"],
+            *(f"lake.{name}" for name in COMPACTED_TABLES),
+        ]
+        actual = {name: views.select(connection, f"from {name} order by all") for name in names}
+        actual["snapshot"] = views.select(connection, "select * exclude (created_at) from snapshot")
+    return actual
+
+
+def test_a_snapshot_stays_current(tmp_path: Path) -> None:
+    from prunelake.lake.publish import is_current
+
+    for name in ("one", "two"):
+        add_run(tmp_path, name)
+    publish(tmp_path, analyse)
+    compact(tmp_path)
+    assert is_current(tmp_path)
+
+
+def test_chosen_runs_are_read_from_a_segment(lake: Path) -> None:
+    run_id = identity_of("explained")[1]
+    with views.connect(lake, [run_id]) as connection:
+        before = views.select(connection, "from metrics order by all")
+    compact(lake)
+    for name in ("runs", "predictions", "metrics"):
+        assert set(read.read_table(lake, name, [run_id])["run_id"]) == {run_id}
+    with views.connect(lake, [run_id]) as connection:
+        assert views.select(connection, "from runs").height == 1
+        assert_frame_equal(views.select(connection, "from metrics order by all"), before)
+
+
+def test_compacting_again_changes_nothing(lake: Path) -> None:
+    compact(lake)
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in table_files(lake)}
+    compact(lake)
+    assert {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in table_files(lake)} == before
+
+
+def test_a_run_keeps_the_order_of_its_rows(lake: Path) -> None:
+    run_id = identity_of("explained")[1]
+    before = read.read_table(lake, "deletions", [run_id])
+    assert not before.equals(before.sort(RUN_TABLES["deletions"].key))
+    compact(lake)
+    assert_frame_equal(read.read_table(lake, "deletions", [run_id]), before)
+
+
+def test_a_run_in_a_segment_is_not_written_again(lake: Path) -> None:
+    compact(lake)
+    assert not commit.write_run(lake, *small_run("plain"))
+    assert not any(
+        (lake / name / f"{identity_of('plain')[1]}.parquet").exists() for name in COMPACTED_TABLES
+    )
+
+
+def test_an_analysis_beats_that_of_a_segment_and_joins_the_next(lake: Path) -> None:
+    compact(lake)
+    plain, older = (identity_of(name)[1] for name in ("plain", "older"))
+    for run_id in (plain, older):
+        commit.write_analysis(lake, *small_analysis(run_id, replicates=99))
+    before = view_rows(lake)
+    replicates = dict(before["lake.analyses"].select("run_id", "replicates").iter_rows())
+    assert replicates[plain] == replicates[older] == 99
+    assert replicates.keys() == read.analysed_run_ids(lake)
+    compact(lake)
+    assert_same_rows(view_rows(lake), before)
+    assert all(is_segment(path) for path in table_files(lake))
+    assert problems_beside_missing_analyses(lake) == []
+
+
+def test_analyses_of_an_earlier_version_are_dropped(
+    lake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compact(lake)
+    monkeypatch.setattr("prunelake.lake.files.manifests.ANALYSIS_VERSION", ANALYSIS_VERSION + 1)
+    assert read.unanalysed_run_ids(lake) == read.run_ids(lake)
+    run_id = identity_of("plain")[1]
+    newer = small_analysis(run_id, analysis_version=ANALYSIS_VERSION + 1)
+    commit.write_analysis(lake, *newer)
+    compact(lake)
+    assert read.analysed_run_ids(lake) == {run_id}
+    (manifest,) = (path for path in (lake / "analyses").iterdir() if is_segment(path))
+    assert pl.read_parquet(manifest)["run_id"].to_list() == [run_id]
+
+
+def test_the_number_of_files_follows_the_rows_and_not_the_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SEGMENT_ROWS", 8)  # a small run has 2 rows in its largest table
+    counts = []
+    for i in range(10):
+        add_run(tmp_path, f"run {i}")
+        compact(tmp_path)
+        counts.append(len(list((tmp_path / "predictions").iterdir())))
+    # A closed segment is of four runs, and one is open.
+    assert counts == [1, 1, 1, 1, 2, 2, 2, 2, 3, 3]
+    assert {p.name: pl.read_parquet(p).height for p in (tmp_path / "runs").iterdir()}.keys() == {
+        p.name for p in (tmp_path / "predictions").iterdir()
+    }
+    assert sorted(pl.read_parquet(p).height for p in (tmp_path / "runs").iterdir()) == [2, 4, 4]
+    # Analyses are one row each here: more of them fit.
+    assert len(list((tmp_path / "metrics").iterdir())) == 2
+    assert len(read.run_ids(tmp_path)) == 10
+    assert verify_lake(tmp_path) == []
+
+
+def test_a_closed_segment_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for i in range(4):
+        add_run(tmp_path, f"run {i}")
+    compact(tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in table_files(tmp_path)}
+    monkeypatch.setattr(module, "SEGMENT_ROWS", 4)
+    add_run(tmp_path, "another")
+    compact(tmp_path)
+    assert (
+        before.items() <= {path: path.stat().st_mtime_ns for path in table_files(tmp_path)}.items()
+    )
+    assert len(read.run_ids(tmp_path)) == 5
+
+
+@pytest.fixture(scope="module")
+def compacted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lake of one segment; tests copy it."""
+    folder = tmp_path_factory.mktemp("compacted")
+    for name in ("bounded", "bounded later"):
+        add_run(folder, name)
+    compact(folder)
+    return folder
+
+
+def test_an_empty_lake_has_nothing_to_compact(tmp_path: Path) -> None:
+    assert compact(tmp_path) == (0, 0)

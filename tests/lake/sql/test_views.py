@@ -1,0 +1,226 @@
+"""The views of a lake: what they show, and the errors of damaged lakes."""
+
+import re
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from prunelake.errors import CorruptFile, LakeError, WrongFormat
+from prunelake.lake.commit import write_analysis, write_run
+from prunelake.lake.sql import views
+from prunelake.lake.sql.view_files import sql_folder
+from prunelake.schema.analysis_tables import ANALYSIS_VERSION
+from prunelake.schema.metrics import METRIC_DEFINITIONS
+from prunelake.schema.run_tables import RUN_TABLES
+from prunelake.schema.tables import ALL_TABLES
+from tests.support.lake_files import set_format_version
+from tests.support.lake_rows import bound, identity_of, small_analysis, small_run
+
+RUN_ID = identity_of("run")[1]
+
+
+VIEWS = {
+    "accuracy",
+    "agreement",
+    "aopc",
+    "attribution_pairs",
+    "attributions",
+    "bounds",
+    "calibration",
+    "calibrators",
+    "correlations",
+    "costs",
+    "criteria",
+    "deletions",
+    "deltas",
+    "efficiency",
+    "example_agreement",
+    "example_metrics",
+    "examples",
+    "excluded",
+    "faithfulness",
+    "flips",
+    "headline_correlations",
+    "headline_keys",
+    "headline_metrics",
+    "headlines",
+    "layers",
+    "level_overlaps",
+    "metric_definitions",
+    "metrics",
+    "overlap_matrix",
+    "paired_attributions",
+    "paired_predictions",
+    "pareto",
+    "pooled_correlations",
+    "predictions",
+    "profiles",
+    "recalibrated_reliability",
+    "recalibration",
+    "reliability",
+    "reported",
+    "runs",
+    "scored_predictions",
+    "seed_agreement",
+    "summary",
+    "verdicts",
+}
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Path:
+    """A lake of one small run, in a folder whose name needs quoting."""
+    folder = tmp_path / "o'lake"
+    write_run(folder, *small_run())
+    return folder
+
+
+def test_every_view_has_a_comment_that_names_its_grain(lake: Path) -> None:
+    described = views.describe_views(views.connect(lake))
+    assert set(described["view"]) == VIEWS
+    for comment in described["comment"]:
+        assert re.match(r"((run|strategy|profile)(: one| x [a-z]+)|metric\.)", comment), comment
+        assert "\n" not in comment
+
+
+def test_every_view_file_creates_the_view_of_its_name() -> None:
+    created = {path.stem: path.read_text() for path in sql_folder().rglob("*.sql")}
+    assert set(created) == VIEWS - {"metric_definitions"}
+    for name, text in created.items():
+        assert f"\ncreate view {name} as\n" in f"\n{text}"
+        assert f"\ncomment on view {name} is\n" in text
+
+
+def test_sql_reads_the_margins_and_directions_of_the_schema(lake: Path) -> None:
+    actual = views.query(lake, "from metric_definitions").rows_by_key("metric", named=True)
+    assert actual.keys() == METRIC_DEFINITIONS.keys()
+    for name, (row,) in actual.items():
+        definition = METRIC_DEFINITIONS[name]
+        assert row == {column: getattr(definition, column) for column in row}
+    defaults = re.findall(
+        r"margin := (\S+?),", "".join(path.read_text() for path in sql_folder().rglob("*.sql"))
+    )
+    assert set(defaults) == {"null"}  # the margin of the metric
+
+
+def test_an_empty_lake_has_the_same_columns_and_types_as_a_full_one(
+    lake: Path, tmp_path: Path
+) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    full = views.describe_views(views.connect(lake))
+    assert views.describe_views(views.connect(empty)).equals(full)
+    for name in VIEWS - {"metric_definitions"}:
+        assert views.query(empty, f"from {name}").is_empty()
+
+
+@pytest.mark.parametrize("name", ALL_TABLES)
+def test_lake_relations_have_the_columns_of_their_table(lake: Path, name: str) -> None:
+    actual = views.query(lake, f"from lake.{name}")
+    expected = ALL_TABLES[name].schema
+    assert actual.columns == list(expected)
+    assert [str(t) for t in actual.dtypes] == [str(t) for t in expected.values()]
+
+
+def test_only_complete_runs_are_seen(lake: Path) -> None:
+    write_run(lake, *small_run("second"))
+    second = identity_of("second")[1]
+    assert views.query(lake, "select count(*) as n from predictions")["n"].item() == 4
+    (lake / "runs" / f"{second}.parquet").unlink()
+    actual = views.query(lake, "select distinct run_id from predictions")
+    assert actual["run_id"].to_list() == [RUN_ID]
+
+
+def test_optional_tables_are_those_that_runs_list(lake: Path) -> None:
+    run, written = small_run("bounded")
+    row = bound(str(run["run_id"]), 0, "test:0")
+    write_run(lake, run, written | {"bounds": RUN_TABLES["bounds"].frame([row])})
+    assert views.query(lake, "from lake.bounds").to_dicts() == [row]
+    path = lake / "bounds" / f"{run['run_id']}.parquet"
+    path.unlink()
+    with pytest.raises(CorruptFile, match=re.escape(f"{path}: missing")):
+        views.query(lake, "from lake.bounds")
+
+
+def test_derived_tables_are_those_of_this_version_and_of_complete_runs(lake: Path) -> None:
+    for name in ("older", "lost"):
+        write_run(lake, *small_run(name))
+    older, lost = (identity_of(name)[1] for name in ("older", "lost"))
+    write_analysis(lake, *small_analysis(RUN_ID))
+    write_analysis(lake, *small_analysis(lost))
+    write_analysis(lake, *small_analysis(older, analysis_version=ANALYSIS_VERSION - 1))
+    (lake / "runs" / f"{lost}.parquet").unlink()
+    for name in ("analyses", "metrics"):
+        assert views.query(lake, f"from lake.{name}")["run_id"].to_list() == [RUN_ID]
+
+
+def test_a_connection_to_chosen_runs_opens_no_others(lake: Path) -> None:
+    other = identity_of("other")[1]
+    write_run(lake, *small_run("other"))
+    for run_id in (RUN_ID, other):
+        write_analysis(lake, *small_analysis(run_id))
+    for path in lake.glob(f"*/{other}.parquet"):
+        path.write_bytes(b"damaged")
+    with views.connect(lake, [RUN_ID]) as connection:
+        for name in ("runs", "predictions", "lake.metrics"):
+            actual = views.select(connection, f"select distinct run_id from {name}")
+            assert actual["run_id"].to_list() == [RUN_ID]
+    with views.connect(lake, []) as connection:
+        assert views.select(connection, "from runs").is_empty()
+    with pytest.raises(LakeError, match=r"no complete run 'absent' in .* it has 2 runs"):
+        views.connect(lake, ["absent"])
+
+
+def test_the_session_is_in_utc(lake: Path) -> None:
+    actual = views.query(lake, "select created_at, hour(created_at) as hour from runs")
+    assert actual["hour"].item() == 3
+    assert actual.schema["created_at"] == pl.Datetime("us", "UTC")
+
+
+def test_a_cursor_sees_the_same_views(lake: Path) -> None:
+    with views.connect(lake) as connection, connection.cursor() as cursor:
+        assert views.select(cursor, "from accuracy").height == 2
+
+
+def test_no_lake_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(LakeError, match="no lake at"):
+        views.connect(tmp_path / "absent")
+
+
+def test_another_format_version_is_refused(lake: Path) -> None:
+    path = lake / "runs" / f"{RUN_ID}.parquet"
+    set_format_version(path, 1)
+    with pytest.raises(WrongFormat, match="format 1"):
+        views.query(lake, "from accuracy")
+
+
+@pytest.mark.parametrize("name", ["runs", "predictions"])
+def test_a_truncated_file_is_named(lake: Path, name: str) -> None:
+    path = lake / name / f"{RUN_ID}.parquet"
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(CorruptFile, match=re.escape(str(path))):
+        views.query(lake, "from accuracy")
+
+
+def test_a_missing_file_is_named(lake: Path) -> None:
+    path = lake / "layers" / f"{RUN_ID}.parquet"
+    path.unlink()
+    with pytest.raises(CorruptFile, match=re.escape(f"{path}: missing")):
+        views.query(lake, "from accuracy")
+
+
+def test_a_file_of_another_schema_is_named(lake: Path) -> None:
+    path = lake / "layers" / f"{RUN_ID}.parquet"
+    pl.DataFrame({"x": [1]}).write_parquet(path)
+    with pytest.raises(CorruptFile, match=re.escape(str(path))):
+        views.query(lake, "from accuracy")
+
+
+def test_damage_that_shows_only_while_reading_names_the_file(lake: Path) -> None:
+    path = lake / "predictions" / f"{RUN_ID}.parquet"
+    content = bytearray(path.read_bytes())
+    content[4:40] = b"\xff" * 36
+    path.write_bytes(content)
+    with pytest.raises(CorruptFile, match=re.escape(str(path))):
+        views.query(lake, "select run_id, level from predictions")

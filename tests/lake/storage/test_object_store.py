@@ -1,0 +1,309 @@
+"""A lake in an object store gives the answers and the findings of one in a folder."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from api.queries.snapshot import LatestSnapshot
+from prunelake.analysis.analyse import analyse
+from prunelake.errors import CorruptFile, LakeError, QueryError
+from prunelake.lake import commit, read
+from prunelake.lake.files.findings import FindingKind
+from prunelake.lake.files.paths import SNAPSHOT_FILE
+from prunelake.lake.maintenance.compact import compact
+from prunelake.lake.maintenance.repair import quarantine, repair
+from prunelake.lake.maintenance.retention import retire
+from prunelake.lake.maintenance.verify import verify_lake
+from prunelake.lake.publish import is_current, publish
+from prunelake.lake.sql import views
+from prunelake.lake.storage import duckdb_filesystem
+from prunelake.lake.storage.location import Location, parse_location
+from prunelake.lake.storage.objects import ObjectPath
+from prunelake.schema.analysis_tables import ANALYSIS_TABLES
+from prunelake.schema.run_tables import RUN_TABLES
+from prunelake.settings import Settings
+from tests.support.example_runs import explained_run
+from tests.support.lake_rows import identity_of, small_run
+from tests.support.object_store import before_every_request, new_lake, object_names
+
+pytestmark = pytest.mark.usefixtures("object_store", "few_replicates")
+
+VOLATILE_COLUMNS = {"analyses": ["analysed_at", "files"]}
+
+
+def fill(lake: Location) -> None:
+    """Write two analysed runs and one without analysis."""
+    explained_run(lake, "one")
+    explained_run(lake, "two", strategy="random:1")
+    assert commit.write_run(lake, *small_run("three"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("lake")
+    fill(made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def filled(object_store: str) -> ObjectPath:  # noqa: ARG001  # it must run
+    made = new_lake()
+    fill(made)
+    return made
+
+
+@pytest.fixture
+def remote(filled: ObjectPath) -> ObjectPath:
+    """A copy of the lake that the test may change."""
+    made = new_lake()
+    for path in filled.iter_objects():
+        (made / path.key.removeprefix(f"{filled.key}/")).copy_from(path)
+    return made
+
+
+def rows(lake: Location) -> Iterator[tuple[str, pl.DataFrame]]:
+    """Every table and every view, in one order."""
+    for name in (*RUN_TABLES, *ANALYSIS_TABLES):
+        yield name, read.read_table(lake, name).drop(VOLATILE_COLUMNS.get(name, [])).sort("run_id")
+    with views.connect(lake) as connection:
+        for name in views.describe_views(connection)["view"]:
+            yield f"view {name}", views.select(connection, f"select * from {name} order by all")
+
+
+def test_tables_and_views_are_those_of_a_folder(folder: Path, filled: ObjectPath) -> None:
+    assert read.run_ids(filled) == read.run_ids(folder)
+    assert read.unanalysed_run_ids(filled) == read.unanalysed_run_ids(folder)
+    expected = dict(rows(folder))
+    assert len(expected) > 30
+    for name, actual in rows(filled):
+        assert_frame_equal(actual, expected[name])
+
+
+def test_compaction_changes_no_answer(folder: Path, remote: ObjectPath) -> None:
+    before, after = compact(remote)
+    assert before > after == len(object_names(remote))
+    assert compact(remote) == (after, after)
+    assert {finding.kind for finding in verify_lake(remote)} == {FindingKind.unanalysed}
+    expected = dict(rows(folder))
+    for name, actual in rows(remote):
+        assert_frame_equal(actual, expected[name])
+
+
+def test_readers_continue_during_a_compaction(remote: ObjectPath) -> None:
+    expected = read.read_table(remote, "predictions").sort("run_id", maintain_order=True)
+    query = "select count(*) from lake.predictions"
+    seen: list[int] = []
+
+    def read_again(operation: str, _: object) -> None:
+        if operation == "delete_object" and len(seen) < 6:
+            actual = read.read_table(remote, "predictions").sort("run_id", maintain_order=True)
+            assert_frame_equal(actual, expected)
+            seen.append(views.query(remote, query).item())
+
+    with before_every_request(read_again):
+        compact(remote)
+    assert seen == [expected.height] * 6
+
+
+def test_a_connection_that_lost_an_object_is_opened_again(
+    remote: ObjectPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = views.connect
+    connected: list[Location] = []
+
+    def connect_before_compaction(lake: Location, *arguments: object) -> object:
+        connection = connect(lake, *arguments)  # type: ignore[arg-type]  # passed on unchanged
+        if not connected:
+            compact(lake)
+        connected.append(lake)
+        return connection
+
+    monkeypatch.setattr(views, "connect", connect_before_compaction)
+    assert views.query(remote, "select count(*) from lake.deletions").item() > 0
+    assert len(connected) <= 2
+
+
+def test_sql_reads_the_objects_of_the_lake_and_nothing_else(
+    remote: ObjectPath, tmp_path: Path
+) -> None:
+    (tmp_path / "secret.csv").write_text("a,b\n1,2\n")
+    (remote / "secret.csv").put(b"a,b\n1,2\n")
+    for path in (tmp_path / "secret.csv", remote / "secret.csv", remote / "runs" / "*.parquet"):
+        reader = "parquet" if path.suffix == ".parquet" else "csv"
+        with pytest.raises(QueryError, match="Permission"):
+            views.query(remote, f"select * from read_{reader}('{path}')")
+    before = object_names(remote)
+    with views.connect(remote) as connection, pytest.raises(duckdb.Error):
+        connection.execute(f"copy (select 1 as a) to '{remote}/written.parquet'")
+    assert object_names(remote) == before
+
+
+def test_the_snapshot_is_one_object_that_opens_without_the_lake(
+    folder: Path, remote: ObjectPath, tmp_path: Path
+) -> None:
+    assert not is_current(remote)
+    assert publish(remote, analyse) == remote / SNAPSHOT_FILE
+    assert is_current(remote)
+    etag, _ = (remote / SNAPSHOT_FILE).metadata()
+    publish(remote, analyse)
+    assert (remote / SNAPSHOT_FILE).metadata()[0] == etag
+    (remote / SNAPSHOT_FILE).download(str(tmp_path / SNAPSHOT_FILE))
+    snapshot = LatestSnapshot(tmp_path).current()
+    assert snapshot.run_count == 3
+    with snapshot.cursor() as cursor:
+        actual = pl.DataFrame(cursor.sql("from lake.predictions").to_arrow_table())
+    expected = read.read_table(folder, "predictions")
+    keys = list(RUN_TABLES["predictions"].key)
+    assert_frame_equal(actual.sort(keys), expected.sort(keys))
+    assert commit.write_run(remote, *small_run("four"))
+    assert not is_current(remote)
+
+
+@pytest.mark.parametrize(
+    ("table", "harm"),
+    [
+        ("runs", "flipped"),
+        ("runs", "gone"),
+        ("predictions", "shortened"),
+        ("predictions", "gone"),
+        ("metrics", "flipped"),
+    ],
+)
+def test_doctor_finds_damaged_objects(remote: ObjectPath, table: str, harm: str) -> None:
+    run_id = identity_of("one")[1]
+    (path,) = (p for p in (remote / table).glob("*") if p.name.startswith(run_id))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 1
+    path.put(bytes(content) if harm == "flipped" else bytes(content[:-5]))
+    if harm == "gone":
+        path.remove()
+    if (table, harm) == ("runs", "gone"):  # then there is no such run
+        assert {f.kind for f in verify_lake(remote)} == {
+            FindingKind.orphaned,
+            FindingKind.unanalysed,
+        }
+        return
+    damage = [finding for finding in verify_lake(remote) if finding.kind is FindingKind.damaged]
+    assert {finding.file for finding in damage} == {path}
+    assert run_id in " ".join(quarantine(remote))
+    assert not [finding for finding in verify_lake(remote) if finding.kind is FindingKind.damaged]
+    repair(remote, analyse)
+    assert verify_lake(remote) == []
+    assert read.has_run(remote, identity_of("two")[1])
+    if table != "metrics":
+        assert not read.has_run(remote, run_id)
+        assert not any(
+            run_id in name for name in object_names(remote) if not name.startswith(".quar")
+        )
+
+
+def test_unlisted_objects_are_leftovers_and_cleared(remote: ObjectPath) -> None:
+    run_id = identity_of("one")[1]
+    (remote / "layers" / f"{run_id}.0123456789abcdef.parquet").put(b"of a writer that was killed")
+    (remote / ".shards" / run_id / "shards" / "a.parquet").put(b"of a run that is complete")
+    leftovers = [
+        f for f in verify_lake(remote) if f.kind in (FindingKind.orphaned, FindingKind.disposable)
+    ]
+    assert {f.file.name for f in leftovers} == {f"{run_id}.0123456789abcdef.parquet", run_id}
+    before = read.read_table(remote, "layers")
+    repair(remote, analyse)
+    assert verify_lake(remote) == []
+    assert_frame_equal(read.read_table(remote, "layers"), before)
+    assert any(name.startswith(".quarantine/") for name in object_names(remote))
+
+
+def test_a_superseded_run_is_removed_completely(remote: ObjectPath) -> None:
+    run, frames = small_run("newer")
+    run["revision"] = "1" * 40
+    assert commit.write_run(remote, run, frames)
+    old = identity_of("three")[1]
+    compact(remote)
+    assert old in [each.run_id for each in retire(remote)]
+    assert old not in read.run_ids(remote)
+    assert old not in read.read_table(remote, "predictions")["run_id"]
+    assert {finding.kind for finding in verify_lake(remote)} == {FindingKind.unanalysed}
+
+
+def test_an_analysis_is_replaced_at_once(remote: ObjectPath) -> None:
+    run_id = identity_of("one")[1]
+    before = read.read_table(remote, "metrics", [run_id])
+    states = []
+
+    def read_again(operation: str, _: object) -> None:
+        if operation in ("put_object", "delete_object"):
+            states.append(read.read_table(remote, "metrics", [run_id]).equals(before))
+
+    with before_every_request(read_again):
+        analyse(remote, run_id)
+    assert states
+    assert all(states)
+    assert {finding.kind for finding in verify_lake(remote)} == {FindingKind.unanalysed}
+
+
+def test_queries_name_a_damaged_object(remote: ObjectPath) -> None:
+    (path, *_) = (remote / "predictions").glob("*")
+    path.put(b"nothing")
+    with pytest.raises(CorruptFile, match=str(path)):
+        views.query(remote, "select count(*), sum(confidence) from lake.predictions")
+    with pytest.raises(CorruptFile, match=str(path)):
+        publish(remote, analyse)
+
+
+def test_threads_that_share_an_open_object_read_what_they_ask_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(duckdb_filesystem, "BLOCK_BYTES", 4)
+    path = new_lake() / "object"
+    path.put(b"0123456789")
+    shared = duckdb_filesystem.ObjectStoreFileSystem().open(str(path))
+    shared.seek(6)
+    with ThreadPoolExecutor(1) as other:
+        assert other.submit(lambda: (shared.seek(1), shared.read(3))).result() == (1, b"123")
+    assert shared.read(3) == b"678"
+    assert shared.tell() == 9
+    assert shared.read() == b"9"
+    assert shared.read(5) == b""
+
+
+def test_many_threads_read_a_large_object(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(duckdb_filesystem, "BLOCK_BYTES", 2**16)
+    monkeypatch.setattr(duckdb_filesystem, "CACHE_BYTES", 2**19)
+    generator = np.random.default_rng(0)
+    frame = pl.DataFrame({name: generator.random(400_000) for name in "xy"})
+    frame.write_parquet(tmp_path / "large.parquet", row_group_size=20_000)
+    path = new_lake() / "large.parquet"
+    path.upload(str(tmp_path / "large.parquet"), {})
+    query = "select sum(hash(x)), sum(hash(y)) from read_parquet('{}')"
+    gets: list[str] = []
+    with (
+        duckdb.connect(config={"threads": 8}) as connection,
+        before_every_request(lambda operation, _: gets.append(operation)),
+    ):
+        connection.register_filesystem(duckdb_filesystem.ObjectStoreFileSystem())
+        expected = connection.sql(query.format(tmp_path / "large.parquet")).fetchall()
+        assert connection.sql(query.format(path)).fetchall() == expected
+    assert len(gets) > 50
+
+
+def test_names_of_lakes() -> None:
+    assert parse_location("s3://bucket/a//b/") == ObjectPath("bucket", "a/b")
+    assert parse_location("some/folder") == Path("some/folder")
+    assert str(ObjectPath("bucket", "a/b") / "c") == "s3://bucket/a/b/c"
+    settings = Settings(lake="s3://bucket/a")  # type: ignore[arg-type]  # a string, as in the environment
+    assert settings.lake == ObjectPath("bucket", "a")
+    assert Settings.model_validate_json(settings.model_dump_json()).lake == settings.lake
+    for text, message in (("gs://bucket/a", "s3://BUCKET/PREFIX"), ("s3://", "names no bucket")):
+        with pytest.raises(LakeError, match=message):
+            parse_location(text)
+
+
+def test_a_prefix_without_objects_is_no_lake() -> None:
+    with pytest.raises(LakeError, match="no lake at s3://lakes/team/"):
+        views.query(new_lake(), "select 1")
+    commit.check_writable(new_lake())

@@ -1,0 +1,170 @@
+"""The commands on a lake in an object store, run as processes as users do."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from api.app import create_app
+from api.queries import snapshot_mirror as mirroring
+from api.queries.snapshot import LatestSnapshot
+from api.queries.snapshot_mirror import SnapshotMirror
+from prunelake.analysis.analyse import analyse
+from prunelake.errors import LakeError, NoSnapshot
+from prunelake.lake import commit, read
+from prunelake.lake.files.paths import SNAPSHOT_FILE
+from prunelake.lake.maintenance.verify import verify_lake
+from prunelake.lake.publish import publish
+from prunelake.lake.sql import views
+from prunelake.lake.storage import s3
+from prunelake.lake.storage.objects import ObjectPath
+from tests.cli.test_serve import PRUNELAKE, serving
+from tests.support.lake_rows import small_run
+from tests.support.object_store import before_every_request, environment, new_lake, object_names
+
+
+@pytest.fixture
+def remote(object_store: str) -> ObjectPath:  # noqa: ARG001  # it must run
+    return new_lake()
+
+
+def prunelake(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*PRUNELAKE, *arguments],
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_a_sweep_writes_its_run_and_leaves_no_other_objects(
+    remote: ObjectPath, tiny_folder: Path, tmp_path: Path
+) -> None:
+    options = ["sweep", "--model", str(tiny_folder), "--task", "opinions", "--rows", "5"]
+    options += [
+        "--strategy",
+        "random:1",
+        "--levels",
+        "0,1",
+        "--explain-rows",
+        "1",
+        "--methods",
+        "input_x_gradient",
+    ]
+    variables = {"PRUNELAKE_LAKE": str(remote), "PREFECT_HOME": str(tmp_path / "prefect")}
+    variables |= {
+        "PRUNELAKE_CACHE": str(tmp_path / "cache"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    }
+    done = prunelake(*options, **variables)
+    assert done.returncode == 0, done.stderr
+    assert verify_lake(remote) == []
+    assert read.read_table(remote, "predictions").height == 10
+    assert read.read_table(remote, "deletions").height > 0
+    assert not {name for name in object_names(remote) if name.startswith(".")}
+
+
+def test_the_server_shows_runs_that_are_published_later(remote: ObjectPath, tmp_path: Path) -> None:
+    run, frames = small_run("one")
+    commit.write_run(remote, run, frames)
+    cache = tmp_path / "cache"
+    with serving(remote, PRUNELAKE_CACHE=str(cache)) as (address, printed):
+        assert f"PruneLake serves {remote}" in printed
+        assert httpx.get(f"{address}/health").json()["run_count"] == 1
+        query = {"query": "select count(*) as n from runs"}
+        actual = httpx.post(f"{address}/sql", json=query, timeout=60)
+        assert actual.status_code == 200, actual.text
+        assert commit.write_run(remote, *small_run("two"))
+        publish(remote, analyse)
+        until = time.monotonic() + 120
+        while httpx.get(f"{address}/health").json()["run_count"] == 1:
+            assert time.monotonic() < until
+            time.sleep(0.5)
+    assert [path.name for path in cache.glob("snapshots/*/*")] == [SNAPSHOT_FILE]
+
+
+def test_the_server_answers_while_the_store_is_unreachable(
+    remote: ObjectPath,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    copy = SnapshotMirror(remote, tmp_path)
+    with pytest.raises(NoSnapshot, match="prunelake publish"):
+        LatestSnapshot(copy.folder, mirror=copy).current()
+    assert commit.write_run(remote, *small_run("one"))
+    publish(remote, analyse)
+    snapshots = LatestSnapshot(copy.folder, mirror=copy)
+    assert snapshots.current().run_count == 1
+    requests = 0
+
+    def fail(_: str, __: dict[str, Any]) -> None:
+        nonlocal requests
+        requests += 1
+        raise LakeError("the store is away")
+
+    monkeypatch.setattr(mirroring, "POLL_SECONDS", 0.01)
+
+    async def follow() -> None:
+        task = asyncio.create_task(copy.poll())
+        while requests < 3:
+            await asyncio.sleep(0.01)
+            assert snapshots.current().run_count == 1
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    with before_every_request(fail):
+        for _ in range(3):
+            assert snapshots.current().run_count == 1
+        assert requests == 0
+        asyncio.run(follow())
+    assert [record.message for record in caplog.records].count(
+        f"the store is away; still serving the copy in {copy.folder}"
+    ) == 1
+
+
+def test_an_app_of_an_object_store_needs_no_lake_here(remote: ObjectPath, tmp_path: Path) -> None:
+    assert create_app(remote, cache=tmp_path).state.snapshots.path.parent.is_dir()
+
+
+def error_line(*arguments: str, **variables: str) -> str:
+    done = prunelake(*arguments, **variables)
+    assert done.returncode == 1, done
+    assert done.stderr.count("\n") == 1, done.stderr
+    return done.stderr
+
+
+def test_a_refusal_of_the_store_is_one_clear_line(object_store: str) -> None:
+    message = error_line("views", "--lake", "s3://nowhere/lake")
+    assert "it has no bucket 'nowhere'" in message
+    assert object_store in message
+    assert "AWS_ENDPOINT_URL" in message
+    dead = environment("http://127.0.0.1:9")
+    message = error_line("doctor", "--lake", "s3://lakes/lake", **dead)
+    assert "http://127.0.0.1:9 cannot be asked (EndpointConnectionError" in message
+    message = error_line("views", "--lake", "gs://lakes/lake")
+    assert "give a folder, or s3://BUCKET/PREFIX" in message
+
+
+@pytest.mark.usefixtures("object_store")
+def test_missing_keys_and_a_missing_package_are_named_with_the_remedy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.delenv("AWS_ACCESS_KEY_ID")
+        s3.client_for_process.cache_clear()
+        with pytest.raises(LakeError, match=r"NoCredentialsError.*AWS_ACCESS_KEY_ID"):
+            views.query(new_lake(), "select 1")
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "boto3", None)
+        s3.client_for_process.cache_clear()
+        with pytest.raises(LakeError, match=r"pip install 'prunelake\[s3\]'"):
+            commit.write_run(new_lake(), *small_run())
+    s3.client_for_process.cache_clear()
