@@ -68,7 +68,7 @@ def follow(story: Story) -> None:
     place.start("prefect worker start --pool cpu")
     place.run("prefect deployment run sweep/sweep")
     (first,) = place.flow_runs("sweep")
-    held = wait_for(lambda: submitted(place, first), "the sweep asked for by hand")
+    held = taken(place, first)
     os.kill(pid(held), signal.SIGSTOP)  # it keeps its worker until the next sweep waits for one
     story.said["dry run"] = place.run("prunelake watch watchlist.yaml --dry-run")
     story.said["watch"] = place.run("prefect deployment run watch/watch --watch")
@@ -77,10 +77,10 @@ def follow(story: Story) -> None:
     wait_for(lambda: "Flow run limit reached" in place.log(1), "a worker at its limit")
     story.waiting = place.flow_run(second.id)
     os.kill(pid(held), signal.SIGCONT)
-    story.first = wait_for(lambda: ended(place, first), "the end of the sweep asked for by hand")
+    story.first = finished(place, first)
     with locked(place.lake):  # the sweep of `watch` keeps its worker, as it cannot commit its run
         publication = wait_for(lambda: publication_after(place, first), "a publication")
-        story.published = wait_for(lambda: ended(place, publication), "the end of the publication")
+        story.published = finished(place, publication)
         place.pause_automations()
         story.killed = wait_for(lambda: running(place, second), "the sweep of watch")
         place.kill(1)
@@ -91,7 +91,7 @@ def follow(story: Story) -> None:
     story.said["retry"] = place.run("prunelake watch watchlist.yaml --deploy --retry")
     third = place.flow_runs("sweep")[-1]
     place.again(gpu_worker)
-    story.retried = wait_for(lambda: ended(place, third), "the sweep that was tried again")
+    story.retried = finished(place, third)
     story.said["list"] = place.run("prefect flow-run ls")
     story.said["sql"] = place.run("prunelake sql")
     story.done = round_of(place)
@@ -102,11 +102,15 @@ def follow(story: Story) -> None:
     place.run("prefect deploy --name watch")
     story.schedules.append(schedules())
     place.start("prefect worker start --pool gpu --name second-gpu-0")
-    wait_for(lambda: "started" in place.log(4), "the second worker")
+    wait_for(lambda: "second-gpu-0" in place.workers("gpu"), "the second worker")
     for _ in range(2):
         place.run("prefect deployment run sweep/sweep")
-    for run in place.flow_runs("sweep")[-2:]:
-        story.pair.append(wait_for(lambda run=run: ended(place, run), "two sweeps on two workers"))  # type: ignore[misc]  # mypy infers no type of such a lambda
+        held = taken(place, place.flow_runs("sweep")[-1])
+        os.kill(pid(held), signal.SIGSTOP)  # it keeps its worker until both workers have a sweep
+        story.pair.append(held)
+    for run in story.pair:
+        os.kill(pid(run), signal.SIGCONT)
+    story.pair = [finished(place, run) for run in story.pair]
     if IS_ENDURANCE:
         follow_ray(story)
 
@@ -119,7 +123,7 @@ def follow_ray(story: Story) -> None:
     place.start("ray start --address")
     wait_for(lambda: "Ray runtime started" in place.log(6), "the second node of the Ray cluster")
     place.exports()
-    place.run("prunelake sweep")
+    place.run_process("prunelake sweep")
     story.on_ray = place.ray_logs()
 
 
@@ -130,9 +134,24 @@ def round_of(place: GuideRun) -> list[RoundLine]:
     ).run()
 
 
-def ended(place: GuideRun, run: FlowRun) -> FlowRun | None:
-    now = place.flow_run(run.id)
-    return now if now.state is not None and now.state.is_final() else None
+def finished(place: GuideRun, run: FlowRun) -> FlowRun:
+    """Wait for the end of a flow run."""
+
+    def ended() -> FlowRun | None:
+        now = place.flow_run(run.id)
+        return now if now.state is not None and now.state.is_final() else None
+
+    return wait_for(ended, f"the end of {run.name}")
+
+
+def taken(place: GuideRun, run: FlowRun) -> FlowRun:
+    """Wait for the process that a worker starts for a flow run."""
+
+    def submitted() -> FlowRun | None:
+        now = place.flow_run(run.id)
+        return now if now.infrastructure_pid else None
+
+    return wait_for(submitted, f"a worker for {run.name}")
 
 
 def took(log: str, run: FlowRun) -> bool:
@@ -153,11 +172,6 @@ def publication_after(place: GuideRun, sweep: FlowRun) -> FlowRun | None:
         with get_client(sync_client=True) as client:
             client.set_flow_run_state(sweep.id, Completed(), force=True)
     return None
-
-
-def submitted(place: GuideRun, run: FlowRun) -> FlowRun | None:
-    now = place.flow_run(run.id)
-    return now if now.infrastructure_pid else None
 
 
 def running(place: GuideRun, run: FlowRun) -> FlowRun | None:

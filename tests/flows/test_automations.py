@@ -12,7 +12,6 @@ from prefect.events import Event
 from prefect.events.schemas.automations import AutomationCore
 from prefect.server.events.schemas.automations import EventTrigger
 from prefect.server.events.schemas.events import ReceivedEvent
-from prefect.testing.cli import invoke_and_assert
 
 from flows import events
 from flows.events import HIDDEN_DEGRADATION, emit_hidden_degradations
@@ -22,6 +21,7 @@ from prunelake.lake.sql import views
 from prunelake.schema.verdicts import Verdict
 from tests.support.example_runs import explained_run, judged_run
 from tests.support.paths import ROOT
+from tests.support.prefect_commands import run_prefect
 
 FOLDER = ROOT / "automations"
 NAMES = ("run_failed", "zombie_run", "hidden_degradation")
@@ -175,9 +175,8 @@ def test_the_notification_reads_as_it_should() -> None:
 
 
 def test_the_command_creates_each_on_a_server(prefect: str) -> None:
-    command = ["automation", "create", "--from-file"]
     for name in NAMES:
-        invoke_and_assert([*command, str(FOLDER / f"{name}.yaml")], expected_code=0)
+        run_prefect(["automation", "create", "--from-file", str(FOLDER / f"{name}.yaml")])
     with get_client(sync_client=True) as client:
         assert str(client.api_url).startswith(prefect)
         found = client.request("POST", "/automations/filter").json()

@@ -3,6 +3,7 @@
 import os
 import random
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -10,7 +11,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import chdir, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from shutil import copytree, rmtree
@@ -23,34 +24,37 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from typer.testing import CliRunner
 
+from prunelake.cli.app import app
+from tests.support.limits import HANG_S
 from tests.support.paths import ROOT
+from tests.support.prefect_commands import run_prefect
 
 PAGE = (ROOT / "docs/operations.md").read_text("utf-8")
 COMMANDS = "".join(re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)).splitlines()
 SMALL_SWEEP = (
     '"rows": {"first": 3}, "levels": [0, 1], "explain": null, "strategy": {"name": "random"}'
 )
-TIMEOUT_S = 900.0
 
 T = TypeVar("T")
 
 
 def wait_for(ask: Callable[[], T | None], what: str) -> T:
     """The first answer that is something; a failure says what was waited for."""
-    end = time.monotonic() + TIMEOUT_S
+    end = time.monotonic() + HANG_S
     while time.monotonic() < end:
         answer = ask()
         if answer:
             return answer
         time.sleep(1.0)
-    raise TimeoutError(f"waited {TIMEOUT_S:.0f} s for {what}")
+    raise TimeoutError(f"waited {HANG_S:.0f} s for {what}")
 
 
 class GuideRun:
     """A folder with the deployments, a watchlist and a tiny model, and the page's commands.
 
-    `run` and `start` do the command that comes next on the page, which has to be the one given.
+    `run`, `run_process` and `start` do the next command of the page, which must be the given one.
     """
 
     def __init__(self, folder: Path, model: Path) -> None:
@@ -105,7 +109,22 @@ class GuideRun:
             self._env[name] = value.replace("$PWD", str(self.folder))
 
     def run(self, begins: str) -> str:
-        """Do the next command; what it printed."""
+        """Do the next command of `prefect` or `prunelake` in this process; what it printed.
+
+        A process of its own would import all of it again, which takes seconds.
+        """
+        command = self._next(begins)
+        program, *arguments = shlex.split(command)
+        with chdir(self.folder):
+            if program == "prefect":
+                return run_prefect(arguments)
+            assert program == "prunelake", command
+            result = CliRunner().invoke(app, arguments, env=self._env)
+        assert result.exit_code == 0, f"{command}\n{result.output}\n{result.exception!r}"
+        return result.stdout
+
+    def run_process(self, begins: str) -> None:
+        """Do the next command in a process of its own."""
         command = self._next(begins)
         done = subprocess.run(
             ["bash", "-c", command],
@@ -114,10 +133,9 @@ class GuideRun:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=TIMEOUT_S,
+            timeout=HANG_S,
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-        return done.stdout
 
     def start(self, begins: str) -> str:
         """Start the next command and leave it running; the command."""
@@ -170,6 +188,11 @@ class GuideRun:
         with get_client(sync_client=True) as client:
             for automation in client.read_automations():
                 client.pause_automation(automation.id)
+
+    def workers(self, pool: str) -> set[str]:
+        """The names of the workers of a pool that have reported to the server."""
+        with get_client(sync_client=True) as client:
+            return {worker.name for worker in client.read_workers_for_work_pool(pool)}
 
     def flow_run(self, run_id: UUID) -> FlowRun:
         with get_client(sync_client=True) as client:
