@@ -82,7 +82,7 @@ def sweep_in_child(
             if step_count == deadly_step:
                 os.kill(os.getpid(), signal.SIGKILL)
             step_count += 1
-            os.write(lines, b"step\n")
+            os.write(lines, f"step {step.__name__} {given[-1]}\n".encode())
             return step(*given, **named)
 
         return counting

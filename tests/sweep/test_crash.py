@@ -76,19 +76,29 @@ class Place:
 
     def computed(self) -> list[str]:
         """The shards that were begun since the ledger was read last."""
-        return [line for line in self.noted() if line != "step"]
+        return [line for line in self.noted() if not line.startswith("step ")]
 
 
 @dataclass(frozen=True)
 class Undisturbed:
-    """What the sweep gives when nobody disturbs it, what it does on disk and how long it takes."""
+    """What the sweep gives when nobody disturbs it, its steps on disk and how long it takes."""
 
     run_id: str
     shards: list[str]
     tables: dict[str, pl.DataFrame]
     without: dict[str, pl.DataFrame]
-    steps: int
+    steps: list[str]
     seconds: float
+
+    @property
+    def commit_step(self) -> int:
+        """The place of the step that makes the run visible: its row of `runs` appears."""
+        (place,) = (
+            place
+            for place, step in enumerate(self.steps)
+            if step.startswith("step replace ") and step.endswith(f"/runs/{self.run_id}.parquet")
+        )
+        return place
 
     def matches(self, place: Place) -> bool:
         """Whether the run is in a lake: all of it, or nothing; the other run is as it was."""
@@ -142,11 +152,12 @@ def undisturbed(spec: SweepSpec, tmp_path_factory: pytest.TempPathFactory) -> Un
         seconds = time.perf_counter() - began
     (run_id,) = set(read.run_ids(place.lake)) - {OTHER}
     noted = place.noted()
-    shards = [line for line in noted if line != "step"]
+    shards = [line for line in noted if not line.startswith("step ")]
+    steps_on_disk = [line for line in noted if line.startswith("step ")]
     assert len(shards) == 4
     found = tables(place.lake)
     assert found["bounds"].height > 0
-    return Undisturbed(run_id, shards, found, without, noted.count("step"), seconds)
+    return Undisturbed(run_id, shards, found, without, steps_on_disk, seconds)
 
 
 @pytest.fixture
@@ -175,8 +186,10 @@ def test_a_sweep_killed_at_any_moment_goes_on_where_it_was(
         finished = place.finished()
         # In front of a step on disk or, in `make endurance`, by turns at any time; at last never.
         deadly_step, lifetime = None, math.inf
-        if kills < KILLS and (kills % 2 or not IS_ENDURANCE):
-            deadly_step = drawn.randrange(undisturbed.steps // repeats(2, 1))
+        if not kills:
+            deadly_step = undisturbed.commit_step
+        elif kills < KILLS and (kills % 2 or not IS_ENDURANCE):
+            deadly_step = drawn.randrange(len(undisturbed.steps) // repeats(2, 1))
         elif kills < KILLS:
             lifetime = drawn.uniform(0, undisturbed.seconds)
         began = time.perf_counter()
@@ -186,6 +199,9 @@ def test_a_sweep_killed_at_any_moment_goes_on_where_it_was(
             process.join(0.1)
         process.kill()
         assert ended(process) in (0, SIGKILLED)
+        if deadly_step == undisturbed.commit_step and not finished:
+            assert place.finished() >= {*undisturbed.shards}
+            assert not read.has_run(place.lake, undisturbed.run_id)
         kills += process.exitcode == SIGKILLED
         computed = place.computed()
         assert not finished & set(computed), "a finished shard was computed again"
@@ -213,7 +229,7 @@ def test_two_sweeps_of_one_spec_at_once_are_one(
 def test_who_waits_for_a_sweep_that_is_killed_takes_it_up(
     spec: SweepSpec, undisturbed: Undisturbed, place: Place
 ) -> None:
-    first = start_sweep_process(spec, place.settings, place.ledger, undisturbed.steps // 2)
+    first = start_sweep_process(spec, place.settings, place.ledger, len(undisturbed.steps) // 2)
     while not place.finished():
         first.join(0.01)
     second = start_sweep_process(spec, place.settings, place.ledger)
