@@ -16,6 +16,7 @@ import pytest
 from prunelake.cli.app import main
 from prunelake.lake.storage.location import Location
 from tests.support.example_runs import explained_run
+from tests.support.limits import HANG_S
 
 PRUNELAKE = [sys.executable, "-c", "from prunelake.cli.app import main; main()"]
 
@@ -41,7 +42,7 @@ def serving(lake: Location, *options: str, **environment: str) -> Iterator[tuple
         yield match[1], printed
     finally:
         process.send_signal(signal.SIGINT)
-        rest = process.communicate(timeout=300)[0]
+        rest = process.communicate(timeout=HANG_S)[0]
     assert process.returncode == 128 + signal.SIGINT, rest
     assert rest == ""
 

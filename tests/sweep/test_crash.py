@@ -28,6 +28,7 @@ from prunelake.sweep import steps
 from prunelake.sweep.plan import plan_sweep
 from tests.support.endurance import IS_ENDURANCE, repeats
 from tests.support.lake_rows import identity_of, small_run
+from tests.support.limits import HANG_S
 from tests.support.sweep_processes import (
     Sweep,
     quick_sweep,
@@ -168,7 +169,7 @@ def place(tmp_path: Path, undisturbed: Undisturbed) -> Place:
 
 
 def ended(process: BaseProcess) -> int | None:
-    process.join(900)
+    process.join(HANG_S)
     return process.exitcode
 
 

@@ -18,6 +18,7 @@ from prunelake.sweep.shards import (
     split_into_shards,
 )
 from tests.support.lake_rows import prediction
+from tests.support.limits import HANG_S
 from tests.support.local_paths import local_path
 
 COST = ComputeCost(12.5, 0.25, "cpu")
@@ -128,10 +129,10 @@ def test_who_comes_second_waits_and_then_finds_what_the_first_kept(tmp_path: Pat
     thread = threading.Thread(target=second)
     with kept.claim(pytest.fail):
         thread.start()
-        assert waiting.wait(60)
+        assert waiting.wait(HANG_S)
         kept.write_shard("a", {"predictions": rows("test:0")}, COST)
         assert not found
-    thread.join(60)
+    thread.join(HANG_S)
     assert found == [COST]
 
 
@@ -145,21 +146,21 @@ def test_a_claim_outlives_the_removal_of_what_it_was_made_on(tmp_path: Path) -> 
     def claim(name: str) -> None:
         with kept.claim(waits[name].set):
             order.append(name)
-            assert leave.wait(60)
+            assert leave.wait(HANG_S)
 
     threads = [threading.Thread(target=claim, args=(name,)) for name in waits]
     with kept.claim(pytest.fail):
         threads[0].start()
-        assert waits["second"].wait(60)
+        assert waits["second"].wait(HANG_S)
     assert not kept.folder.exists()
     while not order:
         threads[0].join(0.01)
     threads[1].start()
-    assert waits["third"].wait(60)
+    assert waits["third"].wait(HANG_S)
     assert order == ["second"]
     leave.set()
     for thread in threads:
-        thread.join(60)
+        thread.join(HANG_S)
     assert order == ["second", "third"]
 
 

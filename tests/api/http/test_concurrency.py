@@ -10,6 +10,7 @@ from prunelake.analysis.analyse import analyse
 from prunelake.lake.publish import publish
 from tests.support.api_client import api_client
 from tests.support.example_runs import explained_run
+from tests.support.limits import HANG_S
 
 
 def test_charts_being_drawn_do_not_keep_rows_waiting(
@@ -20,7 +21,7 @@ def test_charts_being_drawn_do_not_keep_rows_waiting(
     may_go_on = threading.Event()
 
     def slow(*_: object) -> bytes:
-        assert may_go_on.wait(60)
+        assert may_go_on.wait(HANG_S)
         return b"{}"
 
     monkeypatch.setattr("api.routes.charts._answer", slow)
@@ -29,11 +30,11 @@ def test_charts_being_drawn_do_not_keep_rows_waiting(
         asked = [pool.submit(client.get, f"/charts/confidence.json?level={i}") for i in range(60)]
         rows = pool.submit(client.get, "/views/metrics")
         try:
-            assert rows.result(30).status_code == 200
+            assert rows.result(HANG_S).status_code == 200
             assert not any(chart.done() for chart in asked)
         finally:
             may_go_on.set()
-        assert {chart.result(30).status_code for chart in asked} == {200}
+        assert {chart.result(HANG_S).status_code for chart in asked} == {200}
 
 
 def test_who_asks_the_same_at_once_waits_for_one_answer(
@@ -46,7 +47,7 @@ def test_who_asks_the_same_at_once_waits_for_one_answer(
 
     def counted(*_: object) -> bytes:
         drawn.append(1)
-        assert all_are_there.wait(60)
+        assert all_are_there.wait(HANG_S)
         return b"{}"
 
     monkeypatch.setattr("api.routes.charts._answer", counted)
@@ -54,5 +55,5 @@ def test_who_asks_the_same_at_once_waits_for_one_answer(
         asked = [pool.submit(client.get, "/charts/confidence.json") for _ in range(20)]
         other = client.get("/views/metrics")
         all_are_there.set()
-        answers = {chart.result(30).content for chart in asked}
+        answers = {chart.result(HANG_S).content for chart in asked}
     assert (len(drawn), answers, other.status_code) == (1, {b"{}"}, 200)

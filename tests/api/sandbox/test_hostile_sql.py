@@ -29,6 +29,7 @@ from prunelake.lake.sql.bound_query import Connection
 from prunelake.schema.row_formats import RowFormat
 from tests.support.example_runs import explained_run
 from tests.support.hostile_sql import DEEPLY_NESTED, EXPENSIVE_QUERIES, LARGE_RESULTS, READS, WRITES
+from tests.support.limits import HANG_S
 from tests.support.sql_workers import alive, is_at_work, workers_of
 
 TOKEN = "s3cret-of-the-server"
@@ -73,7 +74,7 @@ def server(lake: Path) -> Iterator[Server]:
 def client(server: Server) -> Iterator[httpx.Client]:
     headers = {"authorization": f"Bearer {TOKEN}"}
     limits = httpx.Limits(max_connections=100)
-    with httpx.Client(base_url=server.url, headers=headers, timeout=30, limits=limits) as found:
+    with httpx.Client(base_url=server.url, headers=headers, timeout=HANG_S, limits=limits) as found:
         assert found.get("/health").status_code == 200  # it has opened the snapshot
         yield found
 
@@ -252,7 +253,7 @@ def test_no_process_knows_the_token(server: Server, client: httpx.Client) -> Non
     assert TOKEN in Path(f"/proc/{server.pid}/environ").read_text()
     asked(client, "select 1")
     environments: list[str] = []
-    until = time.monotonic() + 20
+    until = time.monotonic() + HANG_S
     while not any(environments) and time.monotonic() < until:
         for worker in workers_of(server.pid):
             with suppress(OSError):  # it has ended
@@ -272,7 +273,7 @@ def test_no_process_outlives_the_server(
     settings = {"PRUNELAKE_API_SQL_MAX_SECONDS": "30"}
     with (
         served(lake, tmp_path / "log", **settings) as server,
-        httpx.Client(base_url=server.url, timeout=60) as client,
+        httpx.Client(base_url=server.url, timeout=HANG_S) as client,
         ThreadPoolExecutor(1) as pool,
     ):
         body = {"query": EXPENSIVE_QUERIES[0], "max_seconds": seconds}

@@ -26,6 +26,7 @@ from prunelake.lake.storage import s3
 from prunelake.lake.storage.objects import ObjectPath
 from tests.cli.test_serve import PRUNELAKE, serving
 from tests.support.lake_rows import small_run
+from tests.support.limits import HANG_S
 from tests.support.object_store import before_every_request, environment, new_lake, object_names
 
 
@@ -40,7 +41,7 @@ def prunelake(*arguments: str, **variables: str) -> subprocess.CompletedProcess[
         env=os.environ | variables,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=HANG_S,
     )
 
 
@@ -79,11 +80,11 @@ def test_the_server_shows_runs_that_are_published_later(remote: ObjectPath, tmp_
         assert f"PruneLake serves {remote}" in printed
         assert httpx.get(f"{address}/health").json()["run_count"] == 1
         query = {"query": "select count(*) as n from runs"}
-        actual = httpx.post(f"{address}/sql", json=query, timeout=60)
+        actual = httpx.post(f"{address}/sql", json=query, timeout=HANG_S)
         assert actual.status_code == 200, actual.text
         assert commit.write_run(remote, *small_run("two"))
         publish(remote, analyse)
-        until = time.monotonic() + 120
+        until = time.monotonic() + HANG_S
         while httpx.get(f"{address}/health").json()["run_count"] == 1:
             assert time.monotonic() < until
             time.sleep(0.5)

@@ -28,6 +28,7 @@ from prunelake.schema.run_tables import RUN_TABLES
 from tests.support.endurance import repeats
 from tests.support.interruptions import Interrupted
 from tests.support.lake_rows import layer, small_analysis, small_run
+from tests.support.limits import HANG_S
 from tests.support.object_store import (
     KillBeforeWrite,
     LeaseClock,
@@ -154,7 +155,7 @@ write_run(parse_object_path(sys.argv[1]), *small_run())
 @pytest.mark.parametrize("put", [3, 7])  # among the data files; the manifest
 def test_a_killed_writer_leaves_no_half_run(remote: ObjectPath, put: int) -> None:
     command = [sys.executable, "-c", KILLED, str(remote), str(put)]
-    assert subprocess.run(command, timeout=120).returncode == -signal.SIGKILL
+    assert subprocess.run(command, timeout=HANG_S).returncode == -signal.SIGKILL
     assert WRITE_LOCK in object_names(remote)
     assert read.run_ids(remote) == []
     assert write_run(remote, *small_run())
