@@ -18,13 +18,14 @@ setup: .venv/ready
 demo: setup
 	$(BIN)/prunelake demo
 
-# Two processes of one thread: torch slows down by far more than half where threads share cores.
+# Three processes keep two cores busy, since some tests wait for servers. Each has one thread: torch
+# slows down by far more than half where threads share cores.
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 3 --dist loadfile
 
 # The long form of tests that repeat something: many kills, long fuzzing, all model families.
 endurance: setup
-	PRUNELAKE_ENDURANCE=1 OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
+	PRUNELAKE_ENDURANCE=1 OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 3 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff format --check .

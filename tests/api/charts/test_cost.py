@@ -70,16 +70,16 @@ def test_speeds_have_their_range_and_memory_its_shares(costs: pl.DataFrame) -> N
     assert unpruned["rows"] == [{"value": 1.0}]
     assert (range_["encoding"]["y"]["field"], range_["encoding"]["y2"]["field"]) == ("low", "high")
     found = {
-        (row["what"], row["level"]): (row["low"], row["value"], row["high"])
+        (row["quantity"], row["level"]): (row["low"], row["value"], row["high"])
         for row in points["rows"]
     }
     assert found == {
-        (what, level): reach
-        for what in ("decoding", "prefill")
+        (quantity, level): reach
+        for quantity in ("decoding", "prefill")
         for level, reach in ((0, (1, 1, 1)), (1, (1, 1.2, 1.25)), (2, (2, 2, 3)))
     }
     assert line["rows"] == points["rows"]
-    shares = {(row["what"], row["level"]): row["value"] for row in memory["layer"][-1]["rows"]}
+    shares = {(row["quantity"], row["level"]): row["value"] for row in memory["layer"][-1]["rows"]}
     assert shares == {
         **{("weights", level): 1 - level / 10 for level in (0, 1, 2)},
         **{("KV cache", level): 1 - level / 4 for level in (0, 1, 2)},
@@ -102,7 +102,7 @@ def test_what_is_not_known_is_left_out(costs: pl.DataFrame) -> None:
     told = drawing.title(chart)
     assert f"with 80{NBSP}% of the weights (batch 2" in told
     memory = panels(chart)[1]
-    assert {row["what"] for row in memory["layer"][-1]["rows"]} == {"weights"}
+    assert {row["quantity"] for row in memory["layer"][-1]["rows"]} == {"weights"}
     assert (
         float(ElementTree.fromstring(drawing.svg(drawing.vega_lite(chart))).attrib["width"]) < 380
     )
@@ -124,7 +124,7 @@ def test_the_query_is_of_the_device_that_was_profiled_last(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("decode", "reason"),
     [
-        (None, r"has no measured cost \(prunelake profile measures it\), which chart cost is"),
+        (None, r"has no measured cost \(prunelake profile measures it\), which chart cost needs"),
         ({0: [1.0]}, "no pruned level of run .* was profiled"),
     ],
 )

@@ -78,7 +78,8 @@ def test_a_level_that_changes_nothing_says_so() -> None:
 def test_bars_are_stacked_harmful_first_and_the_line_is_the_interval_of_the_sum() -> None:
     chart = flips_chart(THREE, 2)
     parts = {
-        (row["level"], row["kind"]): (row["place"], row["share"]) for row in rows_of(chart, "kind")
+        (row["level"], row["kind"]): (row["position"], row["share"])
+        for row in rows_of(chart, "kind")
     }
     harmful, beneficial, neutral = KINDS.values()
     assert parts == {

@@ -27,7 +27,8 @@ from pathlib import Path
 from prunelake.lake.sql.bound_query import BoundQuery
 from api.queries.snapshot import LatestSnapshot
 from prunelake.analysis.analyse import analyse
-from prunelake.lake import commit, read, views
+from prunelake.lake import commit, read
+from prunelake.lake.sql import views
 from prunelake.lake.maintenance.compact import compact
 from prunelake.lake.publish import publish
 from tests.support.lake_rows import small_analysis, small_run

@@ -12,12 +12,12 @@ QUERY = re.compile(r"\s*(select|from|with|insert|pivot|values|explain select)\b"
 
 ALLOWED = {
     "lib/prunelake/lake/publish.py": {"table.name", "ids", "name", "view"},  # constants of schema
-    "lib/prunelake/lake/relations.py": {
+    "lib/prunelake/lake/sql/relations.py": {
         "columns",  # those of a table of schema
         "nulls",
         "files",  # literals: a view takes no parameter
     },
-    "lib/prunelake/lake/views.py": {
+    "lib/prunelake/lake/sql/views.py": {
         "statement.query.rstrip().rstrip(';')",  # the statement that is asked, to be explained
     },
     "api/queries/view_rows.py": {  # names that the catalogue of views has
