@@ -26,6 +26,7 @@ from prunelake.tasks.rows import Example
 from tests.support.endurance import repeats
 
 LEVELS = (0, 8)
+EXPLAINED_LEVELS = LEVELS[repeats(1, 0) :]  # in the short form the pruned model only
 EXPLAINED = ("arc_easy:0", "arc_easy:1", "arc_easy:2")[: repeats(1, 3)]
 EXPLANATION = Explanation(operators=("delete_text",))
 
@@ -81,9 +82,9 @@ def attributions(
     nested: NestedModel, examples: dict[str, EncodedExample], predictions: pl.DataFrame
 ) -> pl.DataFrame:
     explained = [examples[name] for name in EXPLAINED]
-    return compute_attributions(nested, predictions, explained, LEVELS, EXPLANATION).filter(
-        method="kernel_shap"
-    )
+    return compute_attributions(
+        nested, predictions, explained, EXPLAINED_LEVELS, EXPLANATION
+    ).filter(method="kernel_shap")
 
 
 def test_tokens(examples: dict[str, EncodedExample], records: dict[str, dict[int, Record]]) -> None:
@@ -107,7 +108,7 @@ def test_log_likelihoods(predictions: pl.DataFrame, records: dict[str, dict[int,
 
 
 def test_kernel_shap(attributions: pl.DataFrame, records: dict[str, dict[int, Record]]) -> None:
-    assert len(attributions) == len(EXPLAINED) * len(LEVELS)
+    assert len(attributions) == len(EXPLAINED) * len(EXPLAINED_LEVELS)
     for row in attributions.iter_rows(named=True):
         record = records[row["example_id"]][row["level"]]
         assert row["seed"] == record["seed"]
@@ -136,7 +137,7 @@ def test_comprehensiveness_and_sufficiency(
     drop = pl.col("probability_full") - pl.col("probability_perturbed")
     # The paper's AOPC divides by one more than the number of fractions.
     scores = curves.group_by("example_id", "level", "kind").agg(drop.sum() / (pl.len() + 1))
-    assert len(scores) == len(EXPLAINED) * len(LEVELS) * 2
+    assert len(scores) == len(EXPLAINED) * len(EXPLAINED_LEVELS) * 2
     for name, level, kind, value in scores.iter_rows():
         key = {"comprehensiveness": "comp", "sufficiency": "suff"}[kind]
         assert value == pytest.approx(records[name][level][key], abs=1e-4), (name, level, kind)

@@ -98,6 +98,7 @@ def test_a_shard_that_kills_its_workers_is_named(
     assert not read.run_ids(tmp_path / "lake")
 
 
+@pytest.mark.endurance
 def test_a_node_that_is_killed_changes_nothing(
     cluster: Cluster,
     spec: SweepSpec,
