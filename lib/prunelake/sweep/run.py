@@ -69,7 +69,7 @@ def _compute_run(
         _log_bounds_cost(plan, missing, executor)
         with executor.shards(settings, partial_run) as run_shards:
             if ORDER_SHARD not in costs:
-                partial_run.delete()  # shards of another order are of no use
+                partial_run.delete()  # shards of another order cannot be used
                 arguments = (plan, settings, partial_run)
                 call = StepCall(steps.order_layers, arguments, "order_layers")
                 costs |= run_shards({ORDER_SHARD: call})

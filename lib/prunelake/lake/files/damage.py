@@ -1,4 +1,4 @@
-"""Find damage: files of runs, analyses and profiles that differ from what was written."""
+"""Find damage: files of runs, analyses and profiles whose bytes or rows have changed."""
 
 import json
 from collections.abc import Iterator, Sequence

@@ -124,7 +124,7 @@ def read_metadata(path: Location) -> dict[str, str]:
 
 
 def manifest_problem(path: Location) -> str | None:
-    """How a manifest differs from what was written, found by its own checksum; None if it does not.
+    """The damage to a manifest, found by its own checksum; None if there is no damage.
 
     Raises:
         CorruptFile: the file cannot be opened, or its metadata names no format version.
