@@ -65,18 +65,19 @@ def with_house_style(
 ) -> AnyChart:
     """The chart in the house style, with a title in lines as wide as the chart.
 
-    Above a narrow plot the title is the widest part and gets extra room, since fonts differ in
-    width.
+    Above a narrow plot the title is the widest part. It gets shorter lines and extra room, since
+    fonts differ in width.
     """
     text = title[:1].upper() + title[1:]
+    is_narrow = plot_width < WIDTH - 40
     heading = alt.TitleParams(
-        text=textwrap.wrap(text, 42),
+        text=textwrap.wrap(text, 36 if is_narrow else 42),
         subtitle=subtitle,
         fontSize=13,
         subtitleFontSize=11,
         offset=10,
     )
-    padding = {"left": 5, "top": 5, "bottom": 5, "right": 30 if plot_width < WIDTH - 40 else 5}
+    padding = {"left": 5, "top": 5, "bottom": 5, "right": 30 if is_narrow else 5}
     styled: AnyChart = chart.properties(title=heading, padding=padding).configure(**CONFIG)
     return styled
 
