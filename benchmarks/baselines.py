@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from benchmarks.subject import BenchmarkCase
-from prunelake.evaluation.attributions import SAMPLES_PER_TOKEN
 from prunelake.evaluation.deletion_curves import top_count
+from prunelake.evaluation.token_counts import SAMPLES_PER_TOKEN
 from prunelake.models.removal import removed
 from prunelake.tasks.encoding import EncodedExample
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from prunelake.errors import TaskError
 from prunelake.evaluation.gradients import input_x_gradient
 from prunelake.evaluation.shapley import Coalitions, sample_coalitions, shapley_values
+from prunelake.evaluation.token_counts import SAMPLES_PER_TOKEN
 from prunelake.inference.nested import NestedModel, Progress
 from prunelake.inference.prefix_tree import ScoringQuery
 from prunelake.schema.arrays import BoolArray, FloatArray
@@ -19,7 +20,6 @@ from prunelake.spec import Explanation, Method
 from prunelake.tasks.encoding import EncodedExample
 from prunelake.tasks.rows import example_generator
 
-SAMPLES_PER_TOKEN = 3
 CAPTUM_METHODS = {"kernel_shap": KernelShap, "lime": Lime}
 
 
@@ -89,21 +89,6 @@ def compute_attributions(
         if progress:
             progress(done + 1, len(examples))
     return ATTRIBUTIONS.frame(rows).sort("level", maintain_order=True)
-
-
-def masked_prompt_count(explanation: Explanation, token_count: int) -> int:
-    """The number of masked prompts for one prompt's attributions, before equal ones are shared.
-
-    A gradient counts as three prompts, the cost of its forward and backward pass.
-    """
-    drawn_per_seed = {
-        **dict.fromkeys(CAPTUM_METHODS, SAMPLES_PER_TOKEN * token_count),
-        "leverage_shap": int(explanation.leverage_samples * token_count),
-    }
-    return sum(
-        len(explanation.seeds) * drawn_per_seed[method] if method in drawn_per_seed else 3
-        for method in explanation.methods
-    )
 
 
 def random_scores(example_id: str, seed: int, token_count: int) -> FloatArray:

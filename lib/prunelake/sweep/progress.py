@@ -5,9 +5,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from prunelake.evaluation.aopc_bounds import max_perturbed_prompt_count
-from prunelake.evaluation.attributions import masked_prompt_count
-from prunelake.evaluation.deletion_curves import perturbed_prompt_count
+from prunelake.evaluation.token_counts import explanation_token_count
 from prunelake.lake.partial_runs import ComputeCost
 from prunelake.sweep.plan import SweepPlan
 from prunelake.sweep.shards import Shard
@@ -73,13 +71,9 @@ def estimate_token_count(plan: SweepPlan, shard: Shard) -> int:
         return tokens
     level_count = len(explanation.levels or plan.levels)
     for example in plan.explained_examples[shard.start : shard.stop]:
-        count, length = len(example.prompt), _sequence_length(example)
-        masked = masked_prompt_count(explanation, count)
-        perturbed = perturbed_prompt_count(explanation, count)
-        tokens += level_count * (masked + perturbed) * length
-        if beam := explanation.bounds_beam:
-            searched = max_perturbed_prompt_count([count], level_count, beam, explanation)
-            tokens += searched * length
+        tokens += level_count * explanation_token_count(
+            explanation, len(example.prompt), _sequence_length(example)
+        )
     return tokens
 
 
