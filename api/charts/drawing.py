@@ -10,6 +10,7 @@ import vl_convert
 # The palette of Okabe and Ito: its colours differ under all common forms of colour blindness.
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 ORANGE, SKY, YELLOW = "#E69F00", "#56B4E9", "#F0E442"
+PALE_YELLOW = "#FAF6C8"
 GREY, INK = "#6B6B6B", "#222222"
 FAINT = "#E6E6E6"
 ON_COLOUR = "#111111"  # text on a cell in a colour of the palette, in both themes
@@ -52,6 +53,7 @@ DARK = {
     ORANGE: "#FFBF40",
     SKY: "#7FC8F5",
     YELLOW: "#F5EF9A",
+    PALE_YELLOW: "#FBF9DD",
     ON_COLOUR: ON_COLOUR,
     SEQUENTIAL[0]: "#20262D",
     SEQUENTIAL[1]: "#266A9E",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from prunelake.schema.verdicts import Verdict
 
 from ..findings.verdict_labels import VERDICT_LABELS
-from .drawing import FAINT, GREEN, ORANGE, SKY, VERMILION, YELLOW
+from .drawing import FAINT, GREEN, ORANGE, PALE_YELLOW, SKY, VERMILION, YELLOW
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ VERDICT_STYLES: Mapping[str, VerdictStyle] = {
     Verdict.hidden_degradation: VerdictStyle(VERMILION, "diamond"),
     Verdict.visible_degradation: VerdictStyle(ORANGE, "triangle-down"),
     Verdict.worse: VerdictStyle(YELLOW, "square"),
+    Verdict.worse_within_margin: VerdictStyle(PALE_YELLOW, "triangle-right"),
     Verdict.equivalent: VerdictStyle(SKY, "circle"),
     Verdict.improved: VerdictStyle(GREEN, "triangle-up"),
     Verdict.inconclusive: VerdictStyle(FAINT, "cross"),

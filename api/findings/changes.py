@@ -16,6 +16,7 @@ from .wording import at_levels, from_to, label, listed
 
 VERDICT_GROUPS = {
     "worse": WORSE_VERDICTS,
+    "worse within its margin": (Verdict.worse_within_margin,),
     "better": (Verdict.improved,),
     "equivalent": (Verdict.equivalent,),
 }

@@ -13,6 +13,7 @@ from .level_rows import (
     HEADLINE_METRICS,
     HIDDEN_VERDICTS,
     JUDGED_METRICS,
+    WITHIN_MARGIN_VERDICTS,
     WORSE_VERDICTS,
     baseline_example_count,
     default_level,
@@ -77,6 +78,8 @@ def metric_clause(levels: pl.DataFrame, metric: str) -> str | None:
         where = f"worse {everywhere if hidden == stable else f'at {_at(levels, hidden)}'}"
     elif set(stable) <= set(levels_with_verdict(levels, metric, [Verdict.equivalent])):
         where = "equivalent there"
+    elif set(stable) <= set(levels_with_verdict(levels, metric, WITHIN_MARGIN_VERDICTS)):
+        where = "within its margin there"
     else:
         where = "not shown to be worse there"
     return f"{label(metric)} is {where}"
@@ -108,10 +111,12 @@ def summary_sentences(levels: pl.DataFrame, level: int | None = None) -> list[st
         sentences.append(
             f"Hidden degradation, worse while accuracy is stable: {'; '.join(hidden)}."
             if hidden
-            else "At the stable levels no metric is shown to be worse."
+            else "At the stable levels no metric is shown to be worse beyond its margin."
         )
     elif visible := _worse(levels, HEADLINE_METRICS, WORSE_VERDICTS):
         sentences.append(f"Worse than unpruned, accuracy not being stable: {'; '.join(visible)}.")
+    if slight := _worse(levels, JUDGED_METRICS, [Verdict.worse_within_margin]):
+        sentences.append(f"Worse, but within the margin: {'; '.join(slight)}.")
     if inconclusive := _inconclusive_metrics(levels, at):
         sentences.append(f"Inconclusive at level {at}: {'; '.join(inconclusive)}.")
     return sentences

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from prunelake.schema.metrics import DEFAULT_MARGIN
 from prunelake.schema.verdicts import Verdict
 
 
@@ -20,7 +19,8 @@ VERDICT_LABELS: Mapping[str, VerdictLabel] = {
     Verdict.hidden_degradation: VerdictLabel("!", "hidden", "worse while accuracy is stable"),
     Verdict.visible_degradation: VerdictLabel("v", "visible", "worse while accuracy falls"),
     Verdict.worse: VerdictLabel("w", "worse", "worse while accuracy is inconclusive"),
-    Verdict.equivalent: VerdictLabel("=", "equivalent", f"within {DEFAULT_MARGIN} of unpruned"),
+    Verdict.worse_within_margin: VerdictLabel("~", "slight", "worse by less than its margin"),
+    Verdict.equivalent: VerdictLabel("=", "equivalent", "within its margin of unpruned"),
     Verdict.improved: VerdictLabel("+", "improved", "better than unpruned"),
     Verdict.inconclusive: VerdictLabel(
         "?", "inconclusive", "neither change nor equivalence is shown"

@@ -53,7 +53,8 @@ function interval(row) {
 
 function badge(verdict) {
   if (!verdict) return el("span", { class: "soft" }, "not tested");
-  return el("span", { class: `badge ${verdict.split(" ")[0]}` }, verdict);
+  const style = verdict === "worse within margin" ? "slight" : verdict.split(" ")[0];
+  return el("span", { class: `badge ${style}` }, verdict);
 }
 
 function tile(row, level) {

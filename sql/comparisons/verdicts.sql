@@ -85,11 +85,16 @@ create macro verdicts_at(
             compared.delta_low,
             compared.delta_high,
             compared.delta_se,
+            compared.equivalence_low,
+            compared.equivalence_high,
+            compared.margin,
             compared.p_value,
             compared.p_adjusted,
-            compared.is_worse,
             compared.is_changed,
             compared.is_equivalent,
+            compared.is_changed and compared.is_worse and not compared.is_equivalent
+                as is_shown_worse,
+            compared.is_changed and not compared.is_worse as is_shown_better,
             compared.n,
             compared.note
         from compared
@@ -110,17 +115,18 @@ create macro verdicts_at(
         case
             when n is null then null
             when metric = 'accuracy' and is_equivalent then 'equivalent'
-            when is_changed and not is_worse then 'improved'
+            when is_shown_better then 'improved'
             when metric = 'accuracy' and is_fallen then 'visible degradation'
-            when is_changed and is_stable then 'hidden degradation'
-            when is_changed and is_fallen then 'visible degradation'
-            when is_equivalent and not is_changed then 'equivalent'
+            when is_shown_worse and is_stable then 'hidden degradation'
+            when is_shown_worse and is_fallen then 'visible degradation'
+            when is_changed and is_equivalent then 'worse within margin'
+            when is_equivalent then 'equivalent'
             else 'inconclusive'
         end as verdict,
-        is_changed and is_worse as is_shown_worse,
+        is_shown_worse,
         case
             when p_value is null then note
-            when is_changed and is_worse and not is_stable and not is_fallen
+            when is_shown_worse and not is_stable and not is_fallen
                 then 'worse, but accuracy is neither stable nor fallen'
             when not is_changed and not is_equivalent
                 then 'a difference up to smallest_detectable could have been missed'
@@ -131,6 +137,9 @@ create macro verdicts_at(
         delta,
         delta_low,
         delta_high,
+        equivalence_low,
+        equivalence_high,
+        margin,
         p_value,
         p_adjusted,
         accuracy_delta,
@@ -144,10 +153,12 @@ create view verdicts as
 from verdicts_at();
 
 comment on view verdicts is
-'run x level above 0 x metric (x method, operator, variant) that can be tested. Accuracy is stable
-if its 90 % interval against level 0 (accuracy_low, accuracy_high) lies within its margin in
-metric_definitions. A metric has changed if p_adjusted is at most 0.05, after correction for many
-tests (false discovery rate over all rows); is_shown_worse: it has changed for the worse. verdict:
-hidden degradation (worse while accuracy is stable), visible degradation (worse and accuracy fell),
-equivalent (within the margin of the metric), improved, or inconclusive with its reason; null if
-nothing can be tested.';
+'run x level above 0 x metric (x method, operator, variant) that can be tested. A metric has
+changed if p_adjusted is at most 0.05, after correction for many tests (false discovery rate over
+all rows). It lies within its margin (that of metric_definitions) if its 90 % interval against
+level 0 (equivalence_low, equivalence_high) does. is_shown_worse: it has changed for the worse and
+is not shown to lie within its margin. Accuracy is stable if it lies within its margin
+(accuracy_low, accuracy_high). verdict: hidden degradation (shown worse while accuracy is stable),
+visible degradation (shown worse and accuracy fell), worse within margin (changed for the worse),
+equivalent (not changed, within its margin; accuracy: stable), improved, or inconclusive with its
+reason; null if nothing can be tested.';

@@ -35,7 +35,7 @@ def test_verdicts_are_shown_as_marks_and_sentences(tmp_path: Path) -> None:
     assert marks == [
         "! worse while accuracy is stable",
         "v worse while accuracy falls",
-        "= within 0.02 of unpruned",
+        "= within its margin of unpruned",
     ]
     text = " ".join(" ".join(lines).split())
     assert "Accuracy is stable at level 1: two one-sided tests place it within 0.02" in text

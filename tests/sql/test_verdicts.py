@@ -80,6 +80,8 @@ BETTER = metric(delta=-0.05, equivalence=(-0.07, -0.03))
 SAME = metric(delta=0.001, p=0.8, equivalence=CLOSE)
 OPEN = metric(delta=0.01, p=0.3, equivalence=FAR)
 WORSE_A_LITTLE = metric(delta=0.01, equivalence=(0.005, 0.015))
+PERHAPS_WORSE_A_LITTLE = metric(delta=0.012, equivalence=(0.003, 0.021))
+BETTER_A_LITTLE = metric(delta=-0.01, equivalence=(-0.015, -0.005))
 LOST = metric(delta=None, p=None, equivalence=None, paired_n=0, note="no example could be scored")
 MISSED = "a difference up to smallest_detectable could have been missed"
 NEITHER = "worse, but accuracy is neither stable nor fallen"
@@ -90,18 +92,22 @@ NO_EXAMPLE = "no example could be scored"
     ("standing", "row", "verdict", "reason"),
     [
         (STABLE, WORSE, "hidden degradation", None),
-        (STABLE, WORSE_A_LITTLE, "hidden degradation", None),  # significant, though small
+        (STABLE, WORSE_A_LITTLE, "worse within margin", None),
+        (STABLE, BETTER_A_LITTLE, "improved", None),
+        (STABLE, PERHAPS_WORSE_A_LITTLE, "hidden degradation", None),  # not shown to be so little
         (STABLE, BETTER, "improved", None),
         (STABLE, SAME, "equivalent", None),
         (STABLE, OPEN, "inconclusive", MISSED),
         (STABLE, LOST, "inconclusive", NO_EXAMPLE),
         (DOWN, WORSE, "visible degradation", None),
+        (DOWN, WORSE_A_LITTLE, "worse within margin", None),
         (DOWN, BETTER, "improved", None),
         (DOWN, SAME, "equivalent", None),
         (DOWN, OPEN, "inconclusive", MISSED),
         # A fall that is shown to be within the margin does not count.
         (DOWN_A_LITTLE, WORSE, "hidden degradation", None),
         (UNSURE, WORSE, "inconclusive", NEITHER),
+        (UNSURE, WORSE_A_LITTLE, "worse within margin", None),
         (UNSURE, BETTER, "improved", None),
         (UNSURE, SAME, "equivalent", None),
         (UP, WORSE, "inconclusive", NEITHER),
@@ -114,7 +120,12 @@ def test_the_verdict_on_a_metric(
     rows = judged(tmp_path, row, standing)
     (result,) = (r for r in rows if r["metric"] == "ece")
     assert (result["verdict"], result["reason"]) == (verdict, reason)
-    assert result["delta"] == row["delta"]
+    assert result["is_shown_worse"] == (
+        verdict in ("hidden degradation", "visible degradation") or reason == NEITHER
+    )
+    columns = ("delta", "equivalence_low", "equivalence_high")
+    assert [result[name] for name in columns] == [row[name] for name in columns]
+    assert result["margin"] == 0.02
     assert result["accuracy_delta"] == standing["delta"]
 
 

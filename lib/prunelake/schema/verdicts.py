@@ -6,14 +6,15 @@ from enum import StrEnum
 class Verdict(StrEnum):
     """How a metric changed from level 0, worst first.
 
+    `worse_within_margin`: the metric has changed for the worse, but by less than its margin.
     `worse` is not in the view `verdicts`: tables and charts show it in place of `inconclusive` if
-    the metric has changed for the worse (`is_shown_worse`), while accuracy is neither stable nor
-    fallen.
+    the metric is shown to be worse (`is_shown_worse`), while accuracy is neither stable nor fallen.
     """
 
     hidden_degradation = "hidden degradation"
     visible_degradation = "visible degradation"
     worse = "worse"
+    worse_within_margin = "worse within margin"
     equivalent = "equivalent"
     improved = "improved"
     inconclusive = "inconclusive"

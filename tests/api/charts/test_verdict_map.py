@@ -95,7 +95,7 @@ def test_the_legend_tells_mark_word_and_meaning_of_what_is_there() -> None:
     assert scale["domain"] == [
         "!  hidden: worse while accuracy is stable",
         "v  visible: worse while accuracy falls",
-        "=  equivalent: within 0.02 of unpruned",
+        "=  equivalent: within its margin of unpruned",
         "?  inconclusive: neither change nor equivalence is shown",
     ]
     assert len(set(scale["range"])) == 4

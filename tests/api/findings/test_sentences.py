@@ -1,7 +1,7 @@
 import polars as pl
 import pytest
 
-from api.findings import level_rows, sentences
+from api.findings import changes, level_rows, sentences
 from api.findings.sentences import GuessingAccuracy
 from tests.support.example_runs import Values, metric_rows
 
@@ -87,12 +87,34 @@ def test_stable_levels_without_anything_worse() -> None:
         auroc={0: 0.5, 2: 0.6},
     )
     assert sentences.summary_sentences(rows)[1:] == [
-        "At the stable levels no metric is shown to be worse."
+        "At the stable levels no metric is shown to be worse beyond its margin."
     ]
     assert sentences.one_line_summary(rows).endswith("; hidden degradation: none shown")
     assert sentences.metric_clause(rows, "ece") == "ECE is equivalent there"
     assert sentences.metric_clause(rows, "auroc") == (
         "AUROC of confidence is not shown to be worse there"
+    )
+
+
+def test_a_change_within_its_margin_is_no_hidden_degradation() -> None:
+    rows = metric_rows(
+        verdicts={
+            "accuracy": {1: "equivalent", 2: "equivalent", 3: "inconclusive"},
+            "auroc": {1: "equivalent", 2: "worse within margin", 3: "worse within margin"},
+        },
+        accuracy={0: 0.5, 1: 0.5, 2: 0.5, 3: 0.5},
+        auroc={0: 0.767, 1: 0.767, 2: 0.764, 3: 0.763},
+    )
+    assert sentences.summary_sentences(rows)[1:] == [
+        "At the stable levels no metric is shown to be worse beyond its margin.",
+        "Worse, but within the margin: AUROC of confidence at levels 2 and 3 (0.77 to 0.76).",
+    ]
+    assert sentences.one_line_summary(rows).endswith("; hidden degradation: none shown")
+    assert sentences.metric_clause(rows, "auroc") == (
+        "AUROC of confidence is within its margin there"
+    )
+    assert changes.verdict_clause(rows, "auroc") == (
+        "AUROC of confidence is worse within its margin at levels 2 and 3 and equivalent at level 1"
     )
 
 
