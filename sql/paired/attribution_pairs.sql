@@ -72,6 +72,11 @@ paired as (
             and one.method = other.method
             and one.token_count = other.token_count
             and (one.level, one.seed) >= (other.level, other.seed)
+            -- Its scores are made from those of level 0, so levels would agree by construction.
+            and (
+                one.method != 'difference_shap'
+                or (one.level = other.level and one.seed != other.seed)
+            )
 )
 
 select
@@ -99,4 +104,5 @@ of one example by one method. The other attribution is from a lower level, or fr
 with the same or a lower seed. overlap_k: the share of common tokens among the k tokens with the
 highest signed scores (of equal scores the earlier token; k is at most the token count). spearman:
 the rank correlation of all scores. Attributions with a problem, with different token counts or by
-the random method have no pairs.';
+the random method have no pairs. difference_shap has pairs of seeds of one level only: it makes the
+scores of every level from those of level 0, so its levels agree more than their explanations do.';

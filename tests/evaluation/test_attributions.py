@@ -21,7 +21,7 @@ from prunelake.inference.nested import NestedModel
 from prunelake.inference.prefix_tree import PrefixTree, ScoringQuery
 from prunelake.models.removal import removed
 from prunelake.schema.run_tables import ATTRIBUTIONS
-from prunelake.spec import Explanation
+from prunelake.spec import Explanation, Method
 from prunelake.tasks.encoding import EncodedExample
 from prunelake.tasks.rows import Example
 from tests.support.tiny_models import tiny_model
@@ -144,16 +144,20 @@ def test_kernel_shap_approaches_the_shapley_values(monkeypatch: pytest.MonkeyPat
     assert np.ptp(exact) > np.abs(exact).max()
 
 
-def test_leverage_shap_with_all_masks_equals_the_shapley_values() -> None:
+def test_with_all_masks_the_scores_are_the_shapley_values() -> None:
     """11 masks for each token are more than all coalitions: 66 of 64, and 44 of 16."""
-    frame = explained(methods=("leverage_shap",), leverage_samples=11)
+    methods = ("leverage_shap", "difference_shap")
+    frame = explained(
+        methods=methods, leverage_samples=11, unpruned_samples=11, difference_samples=(11,)
+    )
     for example in EXAMPLES:
         name = example.example.example_id
         for level, target in TARGETS[name].items():
-            got = scores(frame, method="leverage_shap", level=level, example_id=name)
             expected = shapley_values(example, level, target)
-            np.testing.assert_allclose(got, expected, atol=1e-4)
             assert np.ptp(expected) > 0.1
+            for method in methods:
+                got = scores(frame, method=method, level=level, example_id=name)
+                np.testing.assert_allclose(got, expected, atol=1e-4)
 
 
 def test_leverage_shap_with_half_of_the_masks_is_close_to_the_shapley_values() -> None:
@@ -199,21 +203,44 @@ def test_leverage_shap_uses_the_same_masks_at_all_levels(
         assert np.abs(got).max() > 0.01
 
 
-def test_leverage_shap_is_independent_of_batches_levels_and_other_examples() -> None:
+@pytest.mark.parametrize("method", ["leverage_shap", "difference_shap"])
+def test_scores_are_independent_of_batches_levels_and_other_examples(method: Method) -> None:
     def explain(budget: int, examples: list[EncodedExample], *levels: int) -> pl.DataFrame:
         frame = compute_attributions(
             NestedModel(LLAMA, ORDER, token_budget=budget),
             predictions(TARGETS),
             examples,
             levels,
-            Explanation(methods=("leverage_shap",), seeds=(3, 4), leverage_samples=2),
+            Explanation(methods=(method,), seeds=(3, 4)),
         )
-        return frame.filter(level=5, method="leverage_shap", example_id="test:4")
+        return frame.filter(level=5, method=method, example_id="test:4")
 
     together = np.array(explain(4096, EXAMPLES, *LEVELS)["scores"].to_list())
     alone = np.array(explain(1, EXAMPLES[:1], 5)["scores"].to_list())
     np.testing.assert_allclose(together, alone, atol=1e-4)
     assert np.abs(together[0] - together[1]).max() > 0.01
+
+
+def test_difference_shap_asks_a_level_about_few_of_the_masks_of_level_0(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """6 tokens: 42 masks at level 0, and 4 at others, or 8, or 18."""
+    asked: dict[int, set[tuple[int, ...]]] = {}
+    answer = NestedModel.log_likelihoods
+
+    def counted(model: NestedModel, queries: Sequence[ScoringQuery]) -> list[NDArray[np.float64]]:
+        for query in queries:
+            for level in query.levels:
+                assert query.prompt not in asked.setdefault(level, set())
+                asked[level].add(query.prompt)
+        return answer(model, queries)
+
+    monkeypatch.setattr(NestedModel, "log_likelihoods", counted)
+    explained(examples=EXAMPLES[:1], methods=("difference_shap",))
+    assert len(asked[0]) == 42
+    for level in (2, 5):
+        assert len(asked[level]) in (4, 8, 18)
+        assert asked[level] < asked[0]
 
 
 def test_leverage_shap_draws_different_masks_for_each_example() -> None:
@@ -301,14 +328,16 @@ def test_no_masked_prompt_is_evaluated_twice(monkeypatch: pytest.MonkeyPatch) ->
         return answer(queries)
 
     monkeypatch.setattr(nested, "log_likelihoods", recorded)
-    explanation = Explanation(methods=("kernel_shap", "leverage_shap", "lime"), seeds=(0, 1))
+    methods: tuple[Method, ...] = ("difference_shap", "kernel_shap", "leverage_shap", "lime")
+    explanation = Explanation(methods=methods, seeds=(0, 1))
     compute_attributions(nested, predictions(TARGETS), [EXAMPLES[1]], LEVELS, explanation)
     # Four tokens have 16 masks, of which the methods and seeds draw most, and some often.
-    assert 10 < len(asked) == len({*asked}) <= 16
+    scored = [(query.prompt, level) for query in asked for level in query.levels]
+    assert 30 < len(scored) == len({*scored}) <= 48
 
 
 def test_attributions_neither_use_nor_change_the_global_random_state() -> None:
-    methods = ("kernel_shap", "leverage_shap", "lime", "input_x_gradient")
+    methods = ("difference_shap", "kernel_shap", "leverage_shap", "lime", "input_x_gradient")
     torch.manual_seed(1)
     np.random.seed(1)  # scikit-learn draws from it, for choices that LIME's lasso does not make
     first = explained(methods=methods)
@@ -331,7 +360,7 @@ def test_random_scores_are_equal_at_all_levels_and_otherwise_differ() -> None:
 
 
 def test_rows_are_complete() -> None:
-    methods = ("kernel_shap", "leverage_shap", "input_x_gradient")
+    methods = ("difference_shap", "kernel_shap", "leverage_shap", "input_x_gradient")
     frame = explained(methods=methods, seeds=(4, 2))
     assert frame.schema == ATTRIBUTIONS.schema
     expected = {
@@ -339,6 +368,7 @@ def test_rows_are_complete() -> None:
         for level in LEVELS
         for name in TARGETS
         for method, seeds in (
+            ("difference_shap", (2, 4)),
             ("kernel_shap", (2, 4)),
             ("leverage_shap", (2, 4)),
             ("input_x_gradient", (0,)),

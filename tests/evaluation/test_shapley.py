@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from prunelake.evaluation.shapley import RIDGE, Coalitions, sample_coalitions, shapley_values
+from prunelake.evaluation.shapley import (
+    RIDGE,
+    Coalitions,
+    sample_coalitions,
+    shapley_values,
+    subsample_coalitions,
+)
 
 Floats = NDArray[np.float64]
 PLAYERS = st.integers(2, 8)
@@ -113,14 +119,35 @@ def test_a_few_missing_coalitions_hardly_change_an_additive_game(missing: int) -
     assert np.abs(got - worth).max() < 1.5 * ridge * np.abs(worth - worth.mean()).max()
 
 
-@pytest.mark.parametrize(("players", "count"), [(2, 4), (3, 4), (6, 6), (6, 16), (7, 12), (7, 60)])
-def test_weighted_sums_over_draws_are_unbiased(players: int, count: int) -> None:
-    """Both sums of the regression are unbiased: for the identity and for the Shapley values."""
-    game, draws = random_game(players, 11), 3000
+@pytest.mark.parametrize(
+    ("players", "count", "drawn_from"),
+    [
+        (2, 4, None),
+        (3, 4, None),
+        (6, 6, None),
+        (6, 16, None),
+        (7, 60, None),
+        (4, 6, 16),
+        (5, 8, 12),
+        (6, 16, 20),
+    ],
+)
+def test_weighted_sums_over_draws_are_unbiased(
+    players: int, count: int, drawn_from: int | None
+) -> None:
+    """Both sums of the regression are unbiased: for the identity and for the Shapley values.
+
+    This also holds for coalitions that are drawn from a first draw.
+    """
+    game, draws = random_game(players, 11), 2000
     share = (game[-1] - game[0]) / players
     grams, moments = [], []
     for seed in range(draws):
-        coalitions = sample_coalitions(players, count, rng(5, seed))
+        if drawn_from:
+            whole = sample_coalitions(players, drawn_from, rng(5, seed))
+            coalitions = subsample_coalitions(whole, count, rng(6, seed))
+        else:
+            coalitions = sample_coalitions(players, count, rng(5, seed))
         pairs = len(coalitions.weights)
         inner = np.delete(coalitions.masks, [0, pairs + 1], axis=0)
         rows = inner - inner.mean(axis=1, keepdims=True)
@@ -133,6 +160,27 @@ def test_weighted_sums_over_draws_are_unbiased(players: int, count: int) -> None
     ):
         error = np.std(sums, axis=0) / np.sqrt(draws)
         assert (np.abs(np.mean(sums, axis=0) - expected) <= 4.5 * error + 1e-9).all()
+
+
+@given(PLAYERS, COUNTS, COUNTS, SEEDS)
+def test_a_part_of_drawn_coalitions_has_pairs_of_them(
+    players: int, first: int, count: int, seed: int
+) -> None:
+    whole = sample_coalitions(players, first, rng(seed))
+    part = subsample_coalitions(whole, count, rng(seed + 1))
+    assert len(part.masks) == min(max(count // 2 * 2, 4), len(whole.masks))
+    assert len(part.weights) == len(part.masks) // 2 - 1
+    assert {*places(part.masks)} <= {*places(whole.masks)}
+    assert len({*places(part.masks)}) == len(part.masks)
+    one, other = np.split(part.masks, 2)
+    assert np.array_equal(one, ~other)
+    if len(part.masks) == len(whole.masks):
+        game = random_game(players, seed)
+        np.testing.assert_allclose(
+            shapley_values(part, game[places(part.masks)]),
+            shapley_values(whole, game[places(whole.masks)]),
+            atol=1e-9,
+        )
 
 
 @given(st.integers(3, 8), COUNTS, SEEDS)

@@ -301,6 +301,31 @@ def test_the_random_ranking_has_no_pairs(tmp_path: Path) -> None:
         assert rows_of(tmp_path, f"select distinct method from {view}") == [{"method": "lime"}]
 
 
+def test_difference_shap_has_pairs_of_seeds_but_not_of_levels(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        RUN,
+        attributions=[
+            attribution(R, level, "a", UP, method=method, seed=seed)
+            for level in (0, 1)
+            for method in ("difference_shap", "leverage_shap")
+            for seed in (0, 1)
+        ],
+    )
+    for view in ("paired_attributions", "agreement", "level_overlaps"):
+        assert rows_of(tmp_path, f"select distinct method from {view}") == [
+            {"method": "leverage_shap"}
+        ]
+    pairs = rows_of(
+        tmp_path,
+        "select level, seed, other_level, other_seed from attribution_pairs "
+        "where method = 'difference_shap' order by level",
+    )
+    assert [tuple(r.values()) for r in pairs] == [(0, 1, 0, 0), (1, 1, 1, 0)]
+    rows = rows_of(tmp_path, "select level, n from seed_agreement where method = 'difference_shap'")
+    assert sorted(tuple(r.values()) for r in rows) == [(0, 1), (1, 1)]
+
+
 @pytest.mark.parametrize(
     ("scores", "reason"),
     [

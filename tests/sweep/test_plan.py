@@ -273,9 +273,9 @@ def test_the_id_of_a_run_is_the_hash_of_all_fields_of_its_identity() -> None:
     assert stored["strategy"].keys() == Strategy.model_fields.keys()
     assert stored["explain"].keys() == Explanation.model_fields.keys()
     assert content_hash(stored)[:16] == identity.run_id
-    assert identity.run_id == "d8a5bb51c6354716"
+    assert identity.run_id == "26cf20b61c3b84e4"
     seeded = identity.model_copy(update={"strategy": Strategy(name="random", seed=3)})
-    assert seeded.run_id == "b76b9455907380dc"
+    assert seeded.run_id == "d3a5af294f7ea802"
 
 
 def test_asked_for_bounds_are_part_of_spec_and_identity(planned: Planner) -> None:
@@ -306,6 +306,9 @@ def test_samples_of_leverage_shap_are_part_of_the_identity_where_it_is_a_method(
     [
         ({"leverage_samples": 2}, "leverage_shap, which is not among the methods kernel_shap"),
         ({"methods": ["leverage_shap"], "leverage_samples": 0}, "leverage_samples"),
+        ({"methods": ["lime"], "unpruned_samples": 9}, "difference_shap, which is not among"),
+        ({"methods": ["lime"], "difference_samples": [1]}, "difference_shap, which is not among"),
+        ({"methods": ["difference_shap"], "unpruned_samples": 2}, "3.0 exceeds unpruned_samples 2"),
     ],
 )
 def test_samples_for_no_method_and_no_samples_are_no_spec(

@@ -32,7 +32,10 @@ def sweep(
         str | None, typer.Option(help="0,4,8; default: every level up to half of the layers.")
     ] = None,
     methods: Annotated[
-        str, typer.Option(help="kernel_shap, leverage_shap, lime, input_x_gradient, or none.")
+        str,
+        typer.Option(
+            help="difference_shap, kernel_shap, leverage_shap, lime, input_x_gradient, or none."
+        ),
     ] = "kernel_shap",
     seeds: Annotated[str, typer.Option(help="Seeds of the sampling methods.")] = "0",
     operators: Annotated[

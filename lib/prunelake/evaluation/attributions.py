@@ -2,14 +2,15 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
 import polars as pl
 import torch
 from captum.attr import KernelShap, Lime
 from torch import Tensor
 
 from prunelake.errors import TaskError
+from prunelake.evaluation.difference_shap import difference_shap, sample_stages
 from prunelake.evaluation.gradients import input_x_gradient
+from prunelake.evaluation.masked_prompts import MaskedPromptScorer
 from prunelake.evaluation.shapley import Coalitions, sample_coalitions, shapley_values
 from prunelake.evaluation.token_counts import SAMPLES_PER_TOKEN
 from prunelake.inference.nested import NestedModel, Progress
@@ -57,8 +58,8 @@ def compute_attributions(
             )
         targets = {level: predicted[level, example_id] for level in levels}
         scored: dict[tuple[str, int, int], FloatArray] = {}
-        scorer = _MaskedPromptScorer(model, encoded, targets, explanation.baseline_token)
-        scorer.score_masks(_sampled_masks(encoded, explanation))
+        scorer = MaskedPromptScorer(model, encoded, targets, explanation.baseline_token)
+        scorer.score_masks(_sampled_masks(encoded, explanation, levels))
         for method in explanation.methods:
             if method in CAPTUM_METHODS:
                 for seed in explanation.seeds:
@@ -67,6 +68,11 @@ def compute_attributions(
             elif method == "leverage_shap":
                 for seed in explanation.seeds:
                     by_level = _leverage_shap(scorer, seed, explanation.leverage_samples)
+                    scored |= {(method, seed, level): scores for level, scores in by_level.items()}
+            elif method == "difference_shap":
+                for seed in explanation.seeds:
+                    stages = _difference_stages(encoded, seed, explanation)
+                    by_level = difference_shap(stages, scorer.log_likelihoods, scorer.targets)
                     scored |= {(method, seed, level): scores for level, scores in by_level.items()}
             else:
                 by_level = _input_x_gradient(model, encoded, targets)
@@ -96,51 +102,14 @@ def random_scores(example_id: str, seed: int, token_count: int) -> FloatArray:
     return example_generator(example_id, seed).random(token_count)
 
 
-class _MaskedPromptScorer:
-    """Evaluates masked prompts of one example at each level, and each mask only once.
-
-    Levels, methods and seeds therefore share the masks that they have in common.
-    """
-
-    def __init__(
-        self,
-        model: NestedModel,
-        encoded: EncodedExample,
-        targets: Mapping[int, int],
-        baseline_token: int,
-    ) -> None:
-        self.encoded = encoded
-        self.levels = tuple(targets)
-        self._model = model
-        self._baseline_token = baseline_token
-        self._options = sorted({*targets.values()})
-        self._columns = [self._options.index(target) for target in targets.values()]
-        self._known: dict[bytes, FloatArray] = {}  # mask -> log-likelihoods [levels]
-
-    def score_masks(self, masks: Sequence[BoolArray]) -> None:
-        """Evaluate the new ones among `masks` together, so that they share common beginnings."""
-        missing = {key: m for m in masks if (key := m.tobytes()) not in self._known}
-        queries = [self._query(mask) for mask in missing.values()]
-        for key, values in zip(missing, self._model.log_likelihoods(queries), strict=True):
-            self._known[key] = values[range(len(self.levels)), self._columns]
-
-    def log_likelihoods(self, masks: BoolArray) -> FloatArray:
-        """Log-likelihoods [masks, levels] of each level's target, given the kept tokens."""
-        self.score_masks([*masks])
-        return np.array([self._known[mask.tobytes()] for mask in masks])
-
-    def _query(self, mask: BoolArray) -> ScoringQuery:
-        tokens = np.where(mask, self.encoded.prompt, self._baseline_token).tolist()
-        options = tuple(self.encoded.options[option] for option in self._options)
-        return ScoringQuery((*self.encoded.prefix, *tokens), options, self.levels)
-
-
-def _sampled_masks(encoded: EncodedExample, explanation: Explanation) -> list[BoolArray]:
-    """The masks [tokens] that the sampling methods use, under all seeds."""
-    masks: list[BoolArray] = []
+def _sampled_masks(
+    encoded: EncodedExample, explanation: Explanation, levels: tuple[int, ...]
+) -> list[tuple[BoolArray, tuple[int, ...]]]:
+    """The masks [tokens] that the sampling methods use in any case, and their levels."""
+    masks: list[tuple[BoolArray, tuple[int, ...]]] = []
 
     def record(drawn: Tensor) -> Tensor:
-        masks.extend(drawn.bool().numpy())
+        masks.extend((mask, levels) for mask in drawn.bool().numpy())
         return torch.zeros(len(drawn))
 
     for seed in explanation.seeds:
@@ -148,7 +117,12 @@ def _sampled_masks(encoded: EncodedExample, explanation: Explanation) -> list[Bo
             if method in CAPTUM_METHODS:
                 _captum_scores(record, method, seed, len(encoded.prompt))
             elif method == "leverage_shap":
-                masks += [*_example_coalitions(encoded, seed, explanation.leverage_samples).masks]
+                drawn = _example_coalitions(encoded, seed, explanation.leverage_samples)
+                masks += [(mask, levels) for mask in drawn.masks]
+            elif method == "difference_shap":
+                first, *_, last = _difference_stages(encoded, seed, explanation)
+                masks += [(mask, (0, *levels)) for mask in first.masks]
+                masks += [(mask, (0,)) for mask in last.masks]
     return masks
 
 
@@ -167,16 +141,15 @@ def _captum_scores(
 
 
 def _captum_attributions(
-    scorer: _MaskedPromptScorer, method: Method, seed: int
+    scorer: MaskedPromptScorer, method: Method, seed: int
 ) -> dict[int, FloatArray]:
     """The scores [tokens] of LIME or KernelSHAP by level, from the same masks at all levels."""
     scores = {}
-    for n, level in enumerate(scorer.levels):
+    for level in scorer.targets:
 
-        def effect(masks: Tensor, n: int = n) -> Tensor:
-            return torch.tensor(
-                scorer.log_likelihoods(masks.bool().numpy())[:, n], dtype=torch.float32
-            )
+        def effect(masks: Tensor, level: int = level) -> Tensor:
+            values = scorer.target_log_likelihoods(masks.bool().numpy())
+            return torch.tensor(values[level], dtype=torch.float32)
 
         scores[level] = _captum_scores(effect, method, seed, len(scorer.encoded.prompt))
     return scores
@@ -194,14 +167,25 @@ def _example_coalitions(encoded: EncodedExample, seed: int, samples_per_token: f
     return sample_coalitions(token_count, int(samples_per_token * token_count), generator)
 
 
+def _difference_stages(
+    encoded: EncodedExample, seed: int, explanation: Explanation
+) -> list[Coalitions]:
+    """The coalitions of one example under one seed for each stage of `difference_shap`."""
+    token_count = len(encoded.prompt)
+    samples = (*explanation.difference_samples, explanation.unpruned_samples)
+    # Stream 2 is independent of the random ranking and of `leverage_shap`.
+    generator = example_generator(encoded.example.example_id, seed, 2)
+    return sample_stages(token_count, [int(count * token_count) for count in samples], generator)
+
+
 def _leverage_shap(
-    scorer: _MaskedPromptScorer, seed: int, samples_per_token: float
+    scorer: MaskedPromptScorer, seed: int, samples_per_token: float
 ) -> dict[int, FloatArray]:
     """The scores [tokens] of Leverage SHAP by level."""
     coalitions = _example_coalitions(scorer.encoded, seed, samples_per_token)
-    values = scorer.log_likelihoods(coalitions.masks)
     return {
-        level: shapley_values(coalitions, values[:, n]) for n, level in enumerate(scorer.levels)
+        level: shapley_values(coalitions, values)
+        for level, values in scorer.target_log_likelihoods(coalitions.masks).items()
     }
 
 

@@ -25,6 +25,7 @@ coalitions. This module differs in three ways:
   two levels is the estimate of their difference.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from math import comb, floor
@@ -56,25 +57,44 @@ def sample_coalitions(player_count: int, sample_count: int, rng: np.random.Gener
     `sample_count` is the number of coalitions, with the empty and the full one. It is rounded down
     to an even number, and limited to at least 4 and at most 2^player_count.
     """
-    pair_count = min(max(sample_count, 4) // 2 - 1, 2 ** (player_count - 1) - 1)
-    sizes = range(1, player_count // 2 + 1)
-    expected = _expected_pairs(player_count, pair_count)
-    # Systematic rounding: one random offset for all sizes keeps each expectation and the total.
-    ends = [Fraction(rng.random())]
-    for pairs in expected:
-        ends.append(ends[-1] + pairs)
+    existing = {
+        size: comb(player_count, size) * _leverage(player_count, size) // 2
+        for size in range(1, player_count // 2 + 1)
+    }
+    expected, counts = _pairs_by_size(player_count, sample_count, existing, rng)
     members = [np.zeros(player_count, dtype=bool)]
     weights = []
-    for size, pairs, start, end in zip(sizes, expected, ends, ends[1:], strict=False):
-        count = floor(end) - floor(start)
+    for size, count in counts.items():
         members += _sample_distinct(player_count, size, count, rng)
         total = _leverage(player_count, size) * player_count / (size * (player_count - size))
-        weights += [total / float(pairs)] * count
+        weights += [total / float(expected[size])] * count
     half = np.array(members)
     return Coalitions(np.concatenate([half, ~half]), np.array(weights))
 
 
-def shapley_values(coalitions: Coalitions, values: FloatArray) -> FloatArray:
+def subsample_coalitions(
+    coalitions: Coalitions, sample_count: int, rng: np.random.Generator
+) -> Coalitions:
+    """Draw some of `coalitions`, as `sample_coalitions` draws some of all coalitions.
+
+    The weights allow for both draws: weighted sums over pairs have the same expectation.
+    """
+    half, player_count = len(coalitions.masks) // 2, coalitions.masks.shape[1]
+    sizes = coalitions.masks[1:half].sum(axis=1)
+    existing = {size: int((sizes == size).sum()) for size in range(1, player_count // 2 + 1)}
+    expected, counts = _pairs_by_size(player_count, sample_count, existing, rng)
+    chosen: list[int] = []
+    weights: list[float] = []
+    for size, count in counts.items():
+        drawn = rng.choice(np.flatnonzero(sizes == size), count, replace=False)
+        chosen += drawn.tolist()
+        probability = float(expected[size]) / existing[size] if count else 1.0
+        weights += (coalitions.weights[drawn] / probability).tolist()
+    kept = coalitions.masks[[0, *(1 + pair for pair in chosen)]]
+    return Coalitions(np.concatenate([kept, ~kept]), np.array(weights))
+
+
+def shapley_values(coalitions: Coalitions, values: FloatArray, ridge: float = RIDGE) -> FloatArray:
     """The scores [players], from the game's values [masks]; they sum to f(full) - f(empty).
 
     They are exact if `coalitions` are all coalitions.
@@ -89,9 +109,10 @@ def shapley_values(coalitions: Coalitions, values: FloatArray) -> FloatArray:
     # The rows of a pair are each other's negatives, so their least squares see half the difference.
     odd = (values[1:half] - values[half + 1 :]) / 2 - (shares - 0.5) * surplus
     weighted = rows.T * coalitions.weights
-    ridge = RIDGE * player_count / pair_count * (1 - pair_count / (2 ** (player_count - 1) - 1))
+    share_left = 1 - pair_count / (2 ** (player_count - 1) - 1)
+    penalty = ridge * player_count / pair_count * share_left
     # Rows sum to zero; the constant keeps the sum of the scores at zero and the matrix regular.
-    gram = weighted @ rows + ridge * np.eye(player_count) + 1 / player_count
+    gram = weighted @ rows + penalty * np.eye(player_count) + 1 / player_count
     scores: FloatArray = np.linalg.solve(gram, weighted @ odd) + surplus / player_count
     return scores
 
@@ -101,21 +122,37 @@ def _leverage(player_count: int, size: int) -> int:
     return 1 if 2 * size == player_count else 2
 
 
-def _expected_pairs(player_count: int, pair_count: int) -> list[Fraction]:
-    """The expected number of drawn pairs for each size: by leverage, at most all that exist.
+def _pairs_by_size(
+    player_count: int, sample_count: int, existing: Mapping[int, int], rng: np.random.Generator
+) -> tuple[dict[int, Fraction], dict[int, int]]:
+    """The expected and the drawn number of pairs by size, of `existing` pairs by size."""
+    pair_count = min(max(sample_count, 4) // 2 - 1, sum(existing.values()))
+    expected = _expected_pairs(player_count, pair_count, existing)
+    # Systematic rounding: one random offset for all sizes keeps each expectation and the total.
+    end = Fraction(rng.random())
+    counts = {}
+    for size, pairs in expected.items():
+        counts[size] = floor(end + pairs) - floor(end)
+        end += pairs
+    return expected, counts
+
+
+def _expected_pairs(
+    player_count: int, pair_count: int, existing: Mapping[int, int]
+) -> dict[int, Fraction]:
+    """The expected number of drawn pairs by size: by leverage, at most all that exist.
 
     Exact fractions, because a rounding error could ask for more pairs than exist.
     """
-    left = Fraction(pair_count)
-    leverage_left = player_count - 1
-    expected = []
-    for size in range(1, player_count // 2 + 1):  # larger sizes get what a size cannot take
-        leverage = _leverage(player_count, size)
-        existing = comb(player_count, size) * leverage // 2
-        expected.append(min(Fraction(existing), left * leverage / leverage_left))
-        left -= expected[-1]
-        leverage_left -= leverage
-    return expected
+    leverages = {size: _leverage(player_count, size) for size in existing}
+    left, leverage_left = Fraction(pair_count), sum(leverages.values())
+    expected = {}
+    # Sizes with few pairs come first, because other sizes get what these cannot take.
+    for size in sorted(existing, key=lambda size: Fraction(existing[size], leverages[size])):
+        expected[size] = min(Fraction(existing[size]), left * leverages[size] / leverage_left)
+        left -= expected[size]
+        leverage_left -= leverages[size]
+    return {size: expected[size] for size in existing}
 
 
 def _sample_distinct(

@@ -8,30 +8,37 @@ SAMPLES_PER_TOKEN = 3
 """Masks per token of captum's KernelSHAP and LIME, as in the paper."""
 
 
-def masked_prompt_count(explanation: Explanation, token_count: int) -> int:
-    """The number of masked prompts for one prompt's attributions, before equal ones are shared.
+def masked_prompt_count(explanation: Explanation, token_count: int, level_count: int) -> int:
+    """The masked prompts for one prompt's attributions at all levels, each level counted.
 
-    A gradient counts as three prompts, the cost of its forward and backward pass.
+    Prompts that methods share count for each. For `difference_shap` the first stage counts. A
+    gradient counts as three prompts, the cost of its forward and backward pass.
     """
-    drawn_per_seed: dict[Method, int] = {
-        "kernel_shap": SAMPLES_PER_TOKEN * token_count,
-        "lime": SAMPLES_PER_TOKEN * token_count,
-        "leverage_shap": int(explanation.leverage_samples * token_count),
+    differences = explanation.difference_samples[0] * (level_count - 1)
+    samples_per_token: dict[Method, float] = {
+        "kernel_shap": SAMPLES_PER_TOKEN * level_count,
+        "lime": SAMPLES_PER_TOKEN * level_count,
+        "leverage_shap": explanation.leverage_samples * level_count,
+        "difference_shap": explanation.unpruned_samples + differences,
     }
     return sum(
-        len(explanation.seeds) * drawn_per_seed[method] if method in drawn_per_seed else 3
+        len(explanation.seeds) * int(samples_per_token[method] * token_count)
+        if method in samples_per_token
+        else 3 * level_count
         for method in explanation.methods
     )
 
 
-def explanation_token_count(explanation: Explanation, prompt_tokens: int, length: int) -> int:
-    """The tokens of all masked and perturbed prompts that explain one example at one level.
+def explanation_token_count(
+    explanation: Explanation, prompt_tokens: int, length: int, level_count: int
+) -> int:
+    """The tokens of all masked and perturbed prompts that explain one example at all levels.
 
     `length` is the number of tokens of the prompt and all options together. Levels share work, so
-    that a sweep takes fewer tokens than levels x this count.
+    that a sweep takes fewer tokens than this count.
     """
-    prompts = masked_prompt_count(explanation, prompt_tokens)
-    prompts += perturbed_prompt_count(explanation, prompt_tokens)
+    prompts = masked_prompt_count(explanation, prompt_tokens, level_count)
+    prompts += level_count * perturbed_prompt_count(explanation, prompt_tokens)
     if beam := explanation.bounds_beam:
-        prompts += max_perturbed_prompt_count([prompt_tokens], 1, beam, explanation)
+        prompts += max_perturbed_prompt_count([prompt_tokens], level_count, beam, explanation)
     return prompts * length

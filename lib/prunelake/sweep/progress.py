@@ -71,8 +71,8 @@ def estimate_token_count(plan: SweepPlan, shard: Shard) -> int:
         return tokens
     level_count = len(explanation.levels or plan.levels)
     for example in plan.explained_examples[shard.start : shard.stop]:
-        tokens += level_count * explanation_token_count(
-            explanation, len(example.prompt), _sequence_length(example)
+        tokens += explanation_token_count(
+            explanation, len(example.prompt), _sequence_length(example), level_count
         )
     return tokens
 

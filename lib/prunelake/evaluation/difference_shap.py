@@ -1,0 +1,107 @@
+"""Shapley values of many levels at a fraction of the cost: Difference SHAP.
+
+The game of level k is v_k: the log-likelihood of the option that level k predicts, given the
+prompt tokens of a coalition. As long as accuracy is stable, v_k is nearly v_0, the game of the same
+option at level 0. So level 0 serves as a control variate:
+
+    phi(v_k) = b phi(v_0) + phi(v_k - b v_0).
+
+The identity holds for every b, because Shapley values are linear in the game. phi(v_0) is estimated
+by Leverage SHAP (`shapley`) from many coalitions, which all levels share. The difference game
+v_k - b v_0 varies little, so few of these coalitions suffice for it. b is the slope of v_k on v_0
+over the coalitions that both levels have. A level whose residuals remain large takes more
+coalitions, in stages. The scores are exact if a level has all coalitions.
+
+With few coalitions, the ridge of the difference game pulls a level's scores towards b phi(v_0).
+Therefore they look more like the scores of level 0 than they are: do not measure the agreement of
+levels by them. Faithfulness is not affected in this way: deletion curves ask the level itself.
+
+Control variates for Shapley values: Goldwasser and Hooker, "Stabilizing Estimates of Shapley Values
+with Control Variates", 2023. There an approximation of the same model is the control variate.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from prunelake.evaluation.shapley import (
+    RIDGE,
+    Coalitions,
+    sample_coalitions,
+    shapley_values,
+    subsample_coalitions,
+)
+from prunelake.schema.arrays import BoolArray, FloatArray
+
+DIFFERENCE_RIDGE = 5 * RIDGE
+"""The difference game is small, so its noise is large beside its scores."""
+
+MAX_SLOPE = 1.5
+
+MAX_RESIDUAL_SHARE = 0.1
+"""A level with a larger share of unexplained variance takes the coalitions of the next stage."""
+
+ScoreMasks = Callable[[BoolArray, tuple[int, ...]], FloatArray]
+"""Maps masks [masks, players] and levels to the values [masks, levels, options] of the games."""
+
+
+def sample_stages(
+    player_count: int, sample_counts: Sequence[int], rng: np.random.Generator
+) -> list[Coalitions]:
+    """Draw coalitions for all stages: each stage has all coalitions of the stage before it.
+
+    `sample_counts` are ascending; the last one is that of level 0.
+    """
+    stages = [sample_coalitions(player_count, sample_counts[-1], rng)]
+    for count in reversed(sample_counts[:-1]):
+        stages.append(subsample_coalitions(stages[-1], count, rng))
+    return stages[::-1]
+
+
+def difference_shap(
+    stages: Sequence[Coalitions], score: ScoreMasks, targets: Mapping[int, int]
+) -> dict[int, FloatArray]:
+    """The scores [players] of each level in `targets`, which maps a level to its option.
+
+    Level 0 is asked about all coalitions of the last stage. Each other level is asked about the
+    first stage, and about further ones, except the last, until its residuals are small. The scores
+    of a level depend on no other level but 0.
+    """
+    unpruned = score(stages[-1].masks, (0,))[:, 0]
+    unpruned_scores = {
+        option: shapley_values(stages[-1], unpruned[:, option]) for option in {*targets.values()}
+    }
+    scores = {0: unpruned_scores[targets[0]]} if 0 in targets else {}
+    waiting = [level for level in targets if level != 0]
+    for stage in stages[:-1]:
+        values = score(stage.masks, (0, *waiting))
+        by_level = dict(zip(waiting, np.moveaxis(values[:, 1:], 1, 0), strict=True))
+        waiting = []
+        for level, level_values in by_level.items():
+            option = targets[level]
+            reference, own = values[:, 0, option], level_values[:, option]
+            slope = _slope(reference, own)
+            difference = own - slope * reference
+            scores[level] = slope * unpruned_scores[option] + shapley_values(
+                stage, difference, DIFFERENCE_RIDGE
+            )
+            if _residual_share(difference, own) > MAX_RESIDUAL_SHARE:
+                waiting.append(level)
+        if not waiting:
+            break
+    return scores
+
+
+def _slope(reference: FloatArray, own: FloatArray) -> float:
+    """The slope of `own` on `reference` by least squares, within 0 and MAX_SLOPE."""
+    centred = reference - reference.mean()
+    variation = float(centred @ centred)
+    if variation == 0:
+        return 0.0
+    return min(max(float(centred @ own) / variation, 0.0), MAX_SLOPE)
+
+
+def _residual_share(difference: FloatArray, own: FloatArray) -> float:
+    """The unexplained share of the variance of `own`; the fit has taken two degrees of freedom."""
+    variance = float(own.var(ddof=1))
+    return float(difference.var(ddof=2)) / variance if variance else 0.0

@@ -1,0 +1,70 @@
+"""Log-likelihoods of masked prompts: the games that attributions by sampling explain."""
+
+from collections.abc import Collection, Iterable, Mapping
+
+import numpy as np
+
+from prunelake.inference.nested import NestedModel
+from prunelake.inference.prefix_tree import ScoringQuery
+from prunelake.schema.arrays import BoolArray, FloatArray
+from prunelake.tasks.encoding import EncodedExample
+
+
+class MaskedPromptScorer:
+    """Evaluates masked prompts of one example, each mask once at each level.
+
+    Levels, methods and seeds therefore share the masks that they have in common.
+
+    Args:
+        targets: the explained option of each level, by level.
+        baseline_token: the token that replaces a masked one.
+    """
+
+    def __init__(
+        self,
+        model: NestedModel,
+        encoded: EncodedExample,
+        targets: Mapping[int, int],
+        baseline_token: int,
+    ) -> None:
+        self.encoded = encoded
+        self._model = model
+        self._baseline_token = baseline_token
+        self._options = sorted({*targets.values()})
+        self.targets = {level: self._options.index(target) for level, target in targets.items()}
+        """The index of each level's target in the last axis of `log_likelihoods`."""
+        self._known: dict[tuple[bytes, int], FloatArray] = {}  # mask, level -> [options]
+
+    def score_masks(self, requests: Iterable[tuple[BoolArray, Collection[int]]]) -> None:
+        """Evaluate masks [tokens] at their levels, all together: they share common beginnings."""
+        masks: dict[bytes, BoolArray] = {}
+        missing: dict[bytes, set[int]] = {}
+        for mask, levels in requests:
+            key = mask.tobytes()
+            if new := {level for level in levels if (key, level) not in self._known}:
+                masks[key] = mask
+                missing.setdefault(key, set()).update(new)
+        queries = [self._query(masks[key], missing[key]) for key in missing]
+        for key, query, values in zip(
+            missing, queries, self._model.log_likelihoods(queries), strict=True
+        ):
+            self._known |= {
+                (key, level): own for level, own in zip(query.levels, values, strict=True)
+            }
+
+    def log_likelihoods(self, masks: BoolArray, levels: tuple[int, ...]) -> FloatArray:
+        """Log-likelihoods [masks, levels, options] of all targets, given the kept tokens."""
+        self.score_masks([(mask, levels) for mask in masks])
+        return np.array([[self._known[m.tobytes(), level] for level in levels] for m in masks])
+
+    def target_log_likelihoods(self, masks: BoolArray) -> dict[int, FloatArray]:
+        """Log-likelihoods [masks] of each level's own target, by level."""
+        values = self.log_likelihoods(masks, tuple(self.targets))
+        return {
+            level: values[:, n, option] for n, (level, option) in enumerate(self.targets.items())
+        }
+
+    def _query(self, mask: BoolArray, levels: Collection[int]) -> ScoringQuery:
+        tokens = np.where(mask, self.encoded.prompt, self._baseline_token).tolist()
+        options = tuple(self.encoded.options[option] for option in self._options)
+        return ScoringQuery((*self.encoded.prefix, *tokens), options, tuple(sorted(levels)))
