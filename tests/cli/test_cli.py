@@ -71,11 +71,11 @@ BAD_SWEEPS = {
     "level that is no number": (["--task", "opinions", "--levels", "deep"], "0,4,8"),
     "negative level": (["--task", "opinions", "--rows", "5", "--levels=-1"], "levels"),
     "empty selection": (["--task", "opinions", "--rows", "0"], "0"),
-    "more rows than there are": (["--task", "opinions", "--rows", "100"], "80"),
+    "more rows than there are": (["--task", "opinions", "--rows", "501"], "500"),
     "unknown method": (["--task", "opinions", "--rows", "5", "--methods", "magic"], "kernel_shap"),
     "unknown strategy": (["--task", "opinions", "--rows", "5", "--strategy", "best"], "divergence"),
     "too few rows to search on": (
-        ["--task", "opinions", "--rows", "61", "--strategy", "divergence"],
+        ["--task", "opinions", "--rows", "481", "--strategy", "divergence"],
         "set strategy.search_rows to at most 19",
     ),
     "no data": (["--task", "boolq", "--rows", "5"], "boolq"),

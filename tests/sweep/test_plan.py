@@ -162,7 +162,7 @@ def test_the_rows_of_a_search_are_part_of_the_identity(
         ({"task": "opinion"}, UnknownTask, "unknown task 'opinion'"),
         ({"rows": {"numbers": [10**6]}}, InvalidSpec, "no row 1000000"),
         (
-            {"rows": {"first": 70}, "strategy": {"name": "divergence"}},
+            {"rows": {"first": 490}, "strategy": {"name": "divergence"}},
             InvalidSpec,
             "needs 20 rows that are not reported, and .*opinions.jsonl has 10; report "
             "fewer rows, or set strategy.search_rows to at most 10",

@@ -77,15 +77,17 @@ def test_a_reported_prompt_is_left_out_of_another_split(
 
 def test_a_task_with_one_split_gives_its_other_rows() -> None:
     task = get_task("opinions")
-    reported = load_examples(task, Rows(sample=60), None)
+    reported = load_examples(task, Rows(sample=480), None)
     drawn = draw_search_examples(task, 20, reported, None)
-    assert sorted([*ids(drawn), *ids(reported)]) == sorted(f"test:{n}" for n in range(80))
+    assert sorted([*ids(drawn), *ids(reported)]) == sorted(f"test:{n}" for n in range(500))
     assert draw_search_examples(task, 20, reported, None) == drawn
     numbers = [
         int(name.partition(":")[2]) for name in ids(draw_search_examples(task, 8, reported, None))
     ]
     assert numbers == sorted(numbers)
-    assert numbers != sorted(set(range(80)) - {int(i.partition(":")[2]) for i in ids(reported)})[:8]
+    assert (
+        numbers != sorted(set(range(500)) - {int(i.partition(":")[2]) for i in ids(reported)})[:8]
+    )
 
 
 def test_the_error_for_too_few_rows_counts_them(tmp_path: Path, reported: list[Example]) -> None:
@@ -93,7 +95,7 @@ def test_the_error_for_too_few_rows_counts_them(tmp_path: Path, reported: list[E
     with pytest.raises(InvalidSpec, match=r"sst2: .* 3 rows .*train\.jsonl has 2; .* at most 2$"):
         draw_search_examples(get_task("sst2"), 3, reported, tmp_path)
     task = get_task("opinions")
-    everything = load_examples(task, Rows(first=80), None)
+    everything = load_examples(task, Rows(first=500), None)
     with pytest.raises(InvalidSpec, match=r"opinions: .* 1 rows .* has 0; report fewer rows$"):
         draw_search_examples(task, 1, everything, None)
 
