@@ -11,7 +11,6 @@ with scorable as (
         prediction_norm,
         is_correct,
         is_correct_norm,
-        confidence,
         -- DuckDB orders NaN above every number, so that NaN would be every maximum.
         case
             when
@@ -35,21 +34,23 @@ shifted as (
     from scorable
 ),
 
-normalised as (
+weighted as (
     select
-        * exclude (shifted_log_likelihoods),
-        list_transform(
-            shifted_log_likelihoods,
-            lambda x: x - ln(list_sum(list_transform(shifted_log_likelihoods, lambda y: exp(y))))
-        ) as log_probabilities
+        *,
+        list_transform(shifted_log_likelihoods, lambda x: exp(x)) as weights,
+        -- A sum depends on the order of its terms in the last bit. Sorted terms give examples with
+        -- the same probabilities in another order the same confidence.
+        list_sum(list_sort(weights)) as total_weight
     from shifted
 ),
 
 softmax as (
     select
         *,
-        list_transform(log_probabilities, lambda x: exp(x)) as probabilities
-    from normalised
+        list_transform(shifted_log_likelihoods, lambda x: x - ln(total_weight))
+            as log_probabilities,
+        list_transform(weights, lambda x: x / total_weight) as probabilities
+    from weighted
 )
 
 select
@@ -66,12 +67,13 @@ select
     softmax.prediction_norm,
     softmax.is_correct,
     softmax.is_correct_norm,
-    softmax.confidence,
+    softmax.probabilities[softmax.prediction + 1] as confidence,
     softmax.log_probabilities,
     softmax.probabilities
 from softmax
 inner join lake.runs as runs on softmax.run_id = runs.run_id;
 
 comment on view predictions is
-'run x level x example. probabilities: the softmax of option_log_likelihoods; null if a
-log-likelihood is not finite (see excluded).';
+'run x level x example. probabilities: the softmax of option_log_likelihoods; confidence: that of
+prediction. Both are null if a log-likelihood is not finite (see excluded). The order of the
+options does not change them.';

@@ -165,10 +165,17 @@ def test_accuracy_counts_both_kinds_of_prediction(tmp_path: Path) -> None:
 def confident(
     example_id: str, confidence: float, is_correct: bool, level: int = 0
 ) -> dict[str, Any]:
-    """A prediction with this confidence, which need not fit its log-likelihoods."""
-    return prediction(R, level, example_id, HALF, 0 if is_correct else 1) | {
-        "confidence": confidence
-    }
+    """A prediction of the first of two options or, if its confidence is 1 / n, of n options.
+
+    The confidences 0, 0.1, 0.2, 0.5 and 1 are exact. It need not be the most likely option.
+    """
+    if confidence in (0.1, 0.2, 0.5):
+        options = [0.0] * round(1 / confidence)
+    else:
+        odds = np.clip([confidence, 1 - confidence], math.exp(-700), 1)
+        options = np.log(odds).tolist()
+    row = prediction(R, level, example_id, options)
+    return row | {"prediction": 0, "is_correct": is_correct, "gold": 0 if is_correct else 1}
 
 
 def test_reliability_has_closed_lower_bounds_and_a_closed_last_bin(tmp_path: Path) -> None:
@@ -177,7 +184,7 @@ def test_reliability_has_closed_lower_bounds_and_a_closed_last_bin(tmp_path: Pat
         [
             confident("a", 0.5, True),
             confident("b", 0.59, False),
-            confident("c", 0.6, True),
+            confident("c", 0.61, True),
             confident("d", 0.95, True),
             confident("e", 1.0, False),
             confident("f", 0.0, True),
@@ -196,13 +203,13 @@ def test_reliability_has_closed_lower_bounds_and_a_closed_last_bin(tmp_path: Pat
         "accuracy": 0.5,
     }
     (calibration,) = rows_of(lake, "from calibration")
-    # 1/6 |1 - 0| + 2/6 |.5 - .545| + 1/6 |1 - .6| + 2/6 |.5 - .975|
-    assert calibration["ece"] == pytest.approx((1 + 0.09 + 0.4 + 0.95) / 6)
+    # 1/6 |1 - 0| + 2/6 |.5 - .545| + 1/6 |1 - .61| + 2/6 |.5 - .975|
+    assert calibration["ece"] == pytest.approx((1 + 0.09 + 0.39 + 0.95) / 6)
 
 
 def test_reliability_has_the_bins_of_the_analysis(tmp_path: Path) -> None:
     edges = np.arange(BIN_COUNT + 1) / BIN_COUNT
-    confidences = np.unique(np.concatenate([edges, edges[:-1] + 0.5 / BIN_COUNT]))
+    confidences = np.concatenate([[0.0, 0.1, 0.2, 0.5, 1.0], edges[:-1] + 0.5 / BIN_COUNT])
     given_rows = [confident(f"test:{i}", float(c), True) for i, c in enumerate(confidences)]
     rows = rows_of(lake_of(tmp_path, given_rows), "from reliability order by bin")
     counts = np.bincount(equal_width_bins(confidences), minlength=BIN_COUNT)

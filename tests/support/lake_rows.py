@@ -93,7 +93,7 @@ def prediction(
         "prediction_norm": chosen,
         "is_correct": chosen == gold,
         "is_correct_norm": chosen == gold,
-        "confidence": max(weights) / sum(weights),
+        "confidence": max(weights) / sum(sorted(weights)),  # as the view orders the sum
     }
 
 

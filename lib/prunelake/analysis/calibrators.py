@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize, minimize_scalar
-from scipy.special import expit, log_expit, logit, logsumexp
+from scipy.special import expit, log_expit, logit
 from sklearn.isotonic import IsotonicRegression
 
-from prunelake.analysis.confidence import option_probabilities
+from prunelake.analysis.confidence import log_option_probabilities, option_probabilities
 from prunelake.errors import InvalidCalibrator, one_line
 from prunelake.schema.arrays import FloatArray
 
@@ -194,9 +194,7 @@ def log_probabilities(log_likelihoods: ArrayLike, temperature: float) -> FloatAr
     """The logarithm of the softmax of log_likelihoods / temperature: [n, options]."""
     matrix = np.asarray(log_likelihoods, dtype=float)
     # Subtracting the maximum first avoids an overflow at a low temperature.
-    scaled = (matrix - matrix.max(axis=1, keepdims=True)) / temperature
-    log_softmax: FloatArray = scaled - logsumexp(scaled, axis=1, keepdims=True)
-    return log_softmax
+    return log_option_probabilities((matrix - matrix.max(axis=1, keepdims=True)) / temperature)
 
 
 def _fit_temperature(log_likelihoods: FloatArray, gold: NDArray[np.integer]) -> float:

@@ -9,8 +9,8 @@ about half the cost of separate passes.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
-from scipy.special import log_softmax
 
+from prunelake.analysis.confidence import log_option_probabilities
 from prunelake.errors import ModelError
 from prunelake.inference.nested import NestedModel, Progress
 from prunelake.inference.prefix_tree import ScoringQuery
@@ -81,11 +81,11 @@ def divergence_increase(
     log-likelihoods of the unpruned and of the pruned model.
     """
     queries = [ScoringQuery((*e.prefix, *e.prompt), e.options, (0,)) for e in examples]
-    unpruned = [log_softmax(answer[0]) for answer in model.log_likelihoods(queries)]
+    unpruned = [log_option_probabilities(answer[0]) for answer in model.log_likelihoods(queries)]
 
     def divergence(answers: Sequence[FloatArray]) -> FloatArray:
         rows = [
-            (np.exp(p) * (p - log_softmax(answer, axis=1))).sum(axis=1)
+            (np.exp(p) * (p - log_option_probabilities(answer))).sum(axis=1)
             for p, answer in zip(unpruned, answers, strict=True)
         ]
         return np.asarray(np.mean(rows, axis=0))
