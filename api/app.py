@@ -19,7 +19,7 @@ from .http.request_counters import RequestCounters, RequestCountingMiddleware
 from .http.security import SecurityMiddleware
 from .queries.snapshot import LatestSnapshot
 from .queries.snapshot_mirror import SnapshotMirror
-from .routes import charts, data, examples, findings, metrics, page, recommendations, sql
+from .routes import charts, data, examples, findings, metrics, page, plan, recommendations, sql
 from .sandbox.worker_pool import WorkerPool
 from .settings import ApiSettings
 
@@ -76,7 +76,8 @@ def create_app(
     app.state.counts = counts
     routers = (
         *(data.view_router(settings.max_rows), data.router, charts.router, findings.router),
-        *(recommendations.router, examples.router, metrics.router, sql.sql_router(settings)),
+        *(recommendations.router, plan.router, examples.router, metrics.router),
+        sql.sql_router(settings),
     )
     for router in routers:
         app.include_router(router)

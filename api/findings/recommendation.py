@@ -11,7 +11,7 @@ from prunelake.recommend.recommendation import Answer, Recommendation, recommend
 from prunelake.recommend.request import RecommendationRequest
 
 from ..queries.snapshot import Snapshot
-from .wording import label, listed, number, order_name, percent, ranges, removed_modules
+from .wording import label, listed, number, order_name, percent, ranges, removed_modules, rounded_up
 
 
 class Advice(Recommendation):
@@ -233,14 +233,8 @@ def _need(check: Check) -> str:
     text = f"a margin of {margin:.3f} for {where} (loss {number(check.loss, 3)})"
     if check.n_needed is not None:
         kind = "explained examples" if check.method else "examples"
-        text += f", or about {_round_up(check.n_needed):,} {kind} instead of {check.n:,}"
+        text += f", or about {rounded_up(check.n_needed):,} {kind} instead of {check.n:,}"
     return text
-
-
-def _round_up(count: int) -> int:
-    """A count rounded up to two digits; the estimate is no more exact."""
-    unit: int = 10 ** max(0, len(str(count)) - 2)
-    return -(-count // unit) * unit
 
 
 def _examples(recommendation: Recommendation, task: str) -> str:

@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from scipy.special import stdtrit
+
+from prunelake.analysis.statistics import paired_t_p_value
 from prunelake.lake.commit import write_analysis, write_run
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES
 from tests.support.lake_rows import frames, run_row, small_analysis
@@ -73,8 +76,8 @@ def _recalibrated(loss: Loss, n: int) -> dict[str, Any]:
     }
     if loss is None:
         return row | {"unpruned_value": None, "note": "fewer than 20 examples"}
-    changed = _difference(*loss, higher_is_better=False)
-    del changed["paired_value"]  # told of metrics only
+    changed = _difference(*loss, n, higher_is_better=False)
+    del changed["paired_value"]  # a column of metrics only
     return row | changed
 
 
@@ -105,16 +108,22 @@ def _metrics(level: int, losses: Mapping[str, Loss], n: int) -> list[dict[str, A
         elif level == 0:
             rows.append(row)
         else:
-            rows.append(row | _difference(*loss, higher_is_better=row["higher_is_better"]))
+            rows.append(row | _difference(*loss, n, higher_is_better=row["higher_is_better"]))
     return rows
 
 
-def _difference(loss: float, half: float, higher_is_better: bool) -> dict[str, Any]:
+def _difference(loss: float, half: float, n: int, higher_is_better: bool) -> dict[str, Any]:
     delta = -loss if higher_is_better else loss
+    error = half / float(stdtrit(n - 1, 0.95))
+    reach = float(stdtrit(n - 1, 0.975)) * error
     return {
         "value": UNPRUNED + delta,
         "paired_value": UNPRUNED + delta,
         "delta": delta,
+        "delta_se": error,
+        "delta_low": delta - reach,
+        "delta_high": delta + reach,
         "equivalence_low": delta - half,
         "equivalence_high": delta + half,
+        "p_value": paired_t_p_value(delta, error, n),
     }

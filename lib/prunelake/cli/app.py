@@ -9,6 +9,7 @@ import typer
 from prunelake.cli.export import export
 from prunelake.cli.imports import import_app
 from prunelake.cli.maintain import analyse, compact, doctor, publish, retire
+from prunelake.cli.plan import plan
 from prunelake.cli.profile import profile
 from prunelake.cli.read import list_views, report, sql
 from prunelake.cli.recommend import recommend
@@ -27,6 +28,7 @@ app = typer.Typer(
 # The help lists them in this order: evaluate, decide, read, import, maintain.
 app.command()(demo)
 app.command()(sweep)
+app.command()(plan)
 app.command()(watch)
 app.command()(profile)
 app.command()(recommend)

@@ -1,0 +1,63 @@
+"""Sentences about a plan: the rows, their cost, what was assumed, and the command."""
+
+from typing import Self
+
+from pydantic import Field
+
+from prunelake.planning.verdict_plan import PlanRequest, VerdictPlan, plan_verdicts
+
+from ..queries.snapshot import Snapshot
+from .wording import at_levels, model_name, percent, rounded_up
+
+
+class PlanFindings(VerdictPlan):
+    """A plan with its sentences."""
+
+    sentences: list[str] = Field(description="The rows, the cost, the assumptions, the command.")
+
+    @classmethod
+    def of(cls, plan: VerdictPlan) -> Self:
+        """The plan with its sentences."""
+        fields = {name: getattr(plan, name) for name in VerdictPlan.model_fields}
+        return cls(**fields, sentences=plan_sentences(plan))
+
+
+def load_plan(snapshot: Snapshot, request: PlanRequest) -> PlanFindings:
+    """The plan for a request, with its sentences.
+
+    Raises:
+        InvalidRequest, NotFound, NothingToShow: as `planning.verdict_plan.plan_verdicts`.
+    """
+    with snapshot.cursor() as connection:
+        return PlanFindings.of(plan_verdicts(connection, request))
+
+
+def plan_sentences(plan: VerdictPlan) -> list[str]:
+    """How many rows decide, what they cost, what was assumed, and the command."""
+    if all(need.is_decided for need in plan.needs):
+        return [f"The lake decides every criterion of {model_name(plan.model)} on {plan.task}."]
+    text = (
+        f"With a chance of {percent(plan.power)} for each verdict, {rounded_up(plan.rows):,} rows "
+        "decide accuracy and calibration"
+    )
+    if plan.explained_rows:
+        levels = sorted({need.level for need in plan.needs})
+        where = at_levels(plan.explained_levels, levels)
+        text += f", and {rounded_up(plan.explained_rows):,} explained rows decide faithfulness "
+        text += f"at {where}"
+    where = f"on {plan.device}" if plan.device else "at an assumed speed"
+    return [
+        f"{text}, whatever the true change is.",
+        f"The missing rows take about {rounded_up(plan.forward_tokens):,} forward tokens, "
+        f"{_duration(plan.minutes)} {where}.",
+        *plan.assumptions,
+        f"This sweep computes them: {plan.command}",
+    ]
+
+
+def _duration(minutes: float) -> str:
+    if minutes < 1:
+        return "less than a minute"
+    if minutes < 120:
+        return f"{minutes:.0f} minutes"
+    return f"{minutes / 60:.1f} hours"

@@ -1,0 +1,120 @@
+"""`prunelake plan`: the price of a verdict."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from prunelake.cli.console import LakeOption, load_settings, parse_numbers, parse_strategy
+from prunelake.cli.recommend import AnswerFormat
+from prunelake.lake.storage.location import Location
+from prunelake.recommend.request import CalibrationMetric
+from prunelake.schema.metrics import DEFAULT_MARGIN
+from prunelake.spec import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from prunelake.planning.verdict_plan import CriterionNeed, PlanRequest, VerdictPlan
+
+
+def plan(
+    task: Annotated[str, typer.Option(help="Task, or the path of a .yaml file.")],
+    model: Annotated[
+        str, typer.Option(help="Model reference, or its last part if the lake has it.")
+    ] = DEFAULT_MODEL,
+    strategy: Annotated[
+        str, typer.Option(help="As in `prunelake sweep`: cosine, random:SEED, mlp:cosine, ...")
+    ] = "cosine",
+    levels: Annotated[
+        str | None, typer.Option(help="0,4,8; default: those of the lake's runs.")
+    ] = None,
+    margin: Annotated[
+        float, typer.Option(help="The smallest change that matters, for each criterion.")
+    ] = DEFAULT_MARGIN,
+    faithfulness_margin: Annotated[
+        float | None, typer.Option(help="For explanations, instead of --margin.")
+    ] = None,
+    calibration_margin: Annotated[
+        float | None, typer.Option(help="For calibration, instead of --margin.")
+    ] = None,
+    calibration: Annotated[
+        CalibrationMetric, typer.Option(help="The metric of calibration.")
+    ] = CalibrationMetric.ece,
+    power: Annotated[float, typer.Option(help="The probability of a right verdict.")] = 0.8,
+    format: AnswerFormat = AnswerFormat.text,
+    lake: LakeOption = None,
+) -> None:
+    """Tell how many rows a verdict needs, and what they cost.
+
+    For each criterion at each level: the examples that the lake has, and the examples that decide
+    whether the criterion changed. The spread comes from the runs of the lake; without runs it is
+    assumed.
+    """
+    from prunelake.planning.verdict_plan import PlanRequest
+    from prunelake.recommend.request import Margins
+
+    given_levels = parse_numbers(levels)
+    request = PlanRequest(
+        model=model,
+        task=task,
+        strategy=parse_strategy(strategy),
+        levels=None if given_levels is None else tuple(given_levels),
+        margins=Margins.with_default(margin, faithfulness_margin, calibration_margin),
+        calibration=calibration,
+        power=power,
+    )
+    verdict_plan = _plan(load_settings(lake).lake, request)
+    if format is AnswerFormat.json:
+        typer.echo(verdict_plan.model_dump_json(indent=2))
+    else:
+        print_plan(verdict_plan)
+
+
+def _plan(lake: Location, request: "PlanRequest") -> "VerdictPlan":
+    """The plan for a request; a lake that does not exist yet counts as empty."""
+    from prunelake.lake.sql import views
+    from prunelake.planning.verdict_plan import plan_verdicts
+
+    with (
+        TemporaryDirectory() as empty,
+        views.connect(lake if lake.is_dir() else Path(empty)) as lake_connection,
+    ):
+        return plan_verdicts(lake_connection, request)
+
+
+def print_plan(plan: "VerdictPlan") -> None:
+    """Print the examples that each criterion needs at each level, the cost, and the command."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from api.findings.plan import plan_sentences
+    from api.findings.wording import label, order_name
+
+    console = Console()
+    table = Table(
+        title=f"{plan.task}, {order_name(plan.strategy)}: examples that a verdict needs",
+        title_justify="left",
+        caption="in brackets: the examples that the lake has; \N{CHECK MARK} they decide already",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=0,
+    )
+    table.add_column("removed", justify="right")
+    metrics = list(dict.fromkeys(need.metric for need in plan.needs))
+    for metric in metrics:
+        table.add_column(label(metric), justify="right")
+    cells = {(need.level, need.metric): need for need in plan.needs}
+    for level in sorted({need.level for need in plan.needs}):
+        table.add_row(str(level), *(_cell(cells[level, metric]) for metric in metrics))
+    console.print(table)
+    for sentence in plan_sentences(plan):
+        console.print(sentence, highlight=False, markup=False)
+
+
+def _cell(need: "CriterionNeed") -> str:
+    from api.findings.wording import rounded_up
+
+    if need.is_decided:
+        return f"\N{CHECK MARK} ({need.n:,})"
+    return f"{rounded_up(need.n_needed):,} ({need.n:,})"

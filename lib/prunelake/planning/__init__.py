@@ -1,0 +1,1 @@
+"""Plan the evidence: the rows, tokens and minutes that a verdict needs."""

@@ -1,0 +1,95 @@
+"""Pilots: how much each criterion varies at each level, from runs of the lake or assumed."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from scipy.special import stdtrit
+
+from prunelake.analysis.power import PairedSpread
+from prunelake.analysis.statistics import EQUIVALENCE_CONFIDENCE_LEVEL
+from prunelake.lake.sql.bound_query import BoundQuery, Connection
+
+PilotRow = Mapping[str, Any]
+
+ASSUMED_SPREADS: Mapping[str, PairedSpread] = {
+    "accuracy": PairedSpread(0.35, is_proportion=True),  # 12 % of the examples are discordant
+    "ece": PairedSpread(0.35, 0.2),
+    "smooth_ece": PairedSpread(0.35, 0.2),
+    "brier": PairedSpread(0.2),
+    "nll": PairedSpread(0.5),
+    "comprehensiveness": PairedSpread(0.15),
+    "sufficiency": PairedSpread(0.15),
+}
+"""The spreads that are assumed without a pilot: typical of SmolLM2-135M on arc_easy."""
+
+
+def pilot_rows(
+    connection: Connection, run_ids: Sequence[str], base_run_id: str, metrics: Sequence[str]
+) -> dict[tuple[int, str], PilotRow]:
+    """The pilot of each level and metric: its row of `deltas` with the most examples.
+
+    `run_ids` are runs of one removal order. Explanations count if they have the method, operator
+    and variant that represent the run `base_run_id`. A row has `p_adjusted`, too, over the tests of
+    these runs. The key is the level and the metric.
+    """
+    rows = BoundQuery(
+        """
+        select
+            deltas.*,
+            verdicts.p_adjusted
+        from deltas
+        inner join headline_keys as keys
+            on
+                keys.run_id = $base_run_id
+                and deltas.metric = keys.metric
+                and deltas.method is not distinct from keys.method
+                and deltas.operator is not distinct from keys.operator
+                and deltas.variant is not distinct from keys.variant
+        inner join runs on deltas.run_id = runs.run_id
+        left join verdicts_at(run_ids := $run_ids) as verdicts
+            on
+                deltas.run_id = verdicts.run_id
+                and deltas.level = verdicts.level
+                and deltas.metric = verdicts.metric
+                and deltas.method is not distinct from verdicts.method
+                and deltas.operator is not distinct from verdicts.operator
+                and deltas.variant is not distinct from verdicts.variant
+        where
+            list_contains($run_ids, deltas.run_id)
+            and list_contains($metrics, deltas.metric)
+            and deltas.level > 0
+            and deltas.n > 0
+        qualify row_number() over (
+            partition by deltas.level, deltas.metric
+            order by deltas.n desc, runs.created_at desc, deltas.run_id
+        ) = 1
+        """,
+        run_ids=list(run_ids),
+        base_run_id=base_run_id,
+        metrics=list(metrics),
+    ).records(connection)
+    return {(row["level"], row["metric"]): row for row in rows}
+
+
+def measured_spread(row: PilotRow) -> PairedSpread | None:
+    """The spread that a pilot shows; None if its differences do not vary.
+
+    An accuracy without any difference still has a spread: one discordant and one concordant example
+    are added, so that few examples do not promise certainty.
+    """
+    n, delta, error = row["n"], row["delta"], row["delta_se"]
+    if row["metric"] == "accuracy" and delta is not None:
+        share = (error or 0.0) ** 2 * (n - 1) + delta**2
+        share = (share * n + 1) / (n + 2)
+        # The error of a share is as large as that of a variance with these degrees of freedom.
+        degrees = 2 * (n + 2) * share / (1 - share)
+        return PairedSpread(math.sqrt(share), degrees=degrees, is_proportion=True)
+    if error is None:
+        return None
+    half_width = max(row["equivalence_high"] - delta, delta - row["equivalence_low"])
+    quantile = float(stdtrit(n - 1, (1 + EQUIVALENCE_CONFIDENCE_LEVEL) / 2))
+    excess = max(0.0, half_width - quantile * error)
+    if excess < 1e-9 * half_width:
+        excess = 0.0
+    return PairedSpread(error * math.sqrt(n), excess * math.sqrt(n), degrees=n - 1)

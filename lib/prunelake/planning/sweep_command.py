@@ -1,0 +1,88 @@
+"""The command line of a sweep, written from its spec."""
+
+import shlex
+
+from prunelake.spec import Calibration, Explanation, Rows, Strategy, SweepSpec
+
+EXPRESSIBLE = {
+    "strategy": {"name", "seed", "unit"},
+    "calibration": {"source"},
+    "explain": {"methods", "seeds", "operators", "rows", "levels", "bounds_beam"},
+}
+"""The fields within a spec that have an option; all fields of the spec itself have one."""
+
+
+def sweep_command(spec: SweepSpec) -> str:
+    """The command that runs this sweep.
+
+        sweep_command(SweepSpec(task="arc_easy", rows=Rows(sample=1400)))
+
+    Settings that have no option are named in a comment at its end: they belong into a spec file.
+    """
+    default = SweepSpec(task=spec.task)
+    options = {"model": spec.model, "task": spec.task, "rows": _rows_text(spec.rows)}
+    if spec.levels is not None:
+        options["levels"] = _listed(spec.levels)
+    if spec.explain is None:
+        options["methods"] = "none"
+    else:
+        explanation = Explanation()
+        for name, option in (
+            ("methods", "methods"),
+            ("seeds", "seeds"),
+            ("operators", "operators"),
+        ):
+            if getattr(spec.explain, name) != getattr(explanation, name):
+                options[option] = _listed(getattr(spec.explain, name))
+        if spec.explain.rows is not None:
+            options["explain-rows"] = str(spec.explain.rows)
+        if spec.explain.levels is not None:
+            options["explain-levels"] = _listed(spec.explain.levels)
+        if spec.explain.bounds_beam is not None:
+            options["bounds-beam"] = str(spec.explain.bounds_beam)
+    if spec.strategy.label != default.strategy.label:
+        options["strategy"] = spec.strategy.label
+    if spec.calibration.source != default.calibration.source:
+        options["calibration"] = spec.calibration.source
+    if spec.dtype != default.dtype:
+        options["dtype"] = spec.dtype
+    if spec.special_tokens != default.special_tokens:
+        options["special-tokens"] = spec.special_tokens
+    words = [word for name, value in options.items() for word in (f"--{name}", value)]
+    command = shlex.join(["prunelake", "sweep", *words])
+    if missing := _inexpressible(spec):
+        command += f"  # in a spec file, with {', '.join(missing)}"
+    return command
+
+
+def grown_rows(rows: Rows, count: int) -> Rows:
+    """A selection of `count` rows that contains these rows, if there is one: not for `numbers`."""
+    if rows.first is not None:
+        return Rows(first=count)
+    return Rows(sample=count, seed=rows.seed)
+
+
+def _rows_text(rows: Rows) -> str:
+    if rows.first is not None:
+        return str(rows.first)
+    if rows.sample is not None:
+        return f"sample:{rows.sample}" + (f":{rows.seed}" if rows.seed else "")
+    return f"numbers:{_listed(rows.numbers or ())}"
+
+
+def _listed(values: tuple[object, ...]) -> str:
+    return ",".join(map(str, values))
+
+
+def _inexpressible(spec: SweepSpec) -> list[str]:
+    """The settings without an option that differ from their defaults: `calibration.windows: 4`."""
+    defaults = {"strategy": Strategy(), "calibration": Calibration(), "explain": Explanation()}
+    texts = []
+    for part, default in defaults.items():
+        value = getattr(spec, part)
+        for name in type(default).model_fields:
+            if value is None or name in EXPRESSIBLE[part]:
+                continue
+            if getattr(value, name) != getattr(default, name):
+                texts.append(f"{part}.{name}: {getattr(value, name)}")
+    return texts

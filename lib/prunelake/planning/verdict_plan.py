@@ -1,0 +1,304 @@
+"""Plan verdicts: how many rows and explained rows each criterion needs, and what they cost."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import Field
+
+from prunelake.analysis.power import DEFAULT_POWER, examples_for_changes_between
+from prunelake.errors import InvalidRequest, NotFound, NothingToShow
+from prunelake.lake.read import is_import
+from prunelake.lake.sql.bound_query import BoundQuery, Connection
+from prunelake.planning.cost import NestedLevels, counted_tokens, measured_price, nested_levels
+from prunelake.planning.pilots import ASSUMED_SPREADS, PilotRow, measured_spread, pilot_rows
+from prunelake.planning.sweep_command import grown_rows, sweep_command
+from prunelake.recommend.evidence import latest_runs
+from prunelake.recommend.request import CalibrationMetric, Margins
+from prunelake.spec import Explanation, FrozenValue, Levels, Rows, Strategy, SweepSpec, task_name
+
+Criterion = Literal["accuracy", "calibration", "comprehensiveness", "sufficiency"]
+
+SIGNIFICANCE = 0.05
+
+
+class PlanRequest(FrozenValue):
+    """A request for a plan.
+
+        PlanRequest(model="SmolLM2-135M", task="arc_easy", margins=Margins.with_default(0.02))
+
+    `model` is a model reference or, if the lake has it, its last part. Without `levels` the levels
+    of the lake's runs are planned. A verdict is to be decided, and right, with probability `power`.
+    """
+
+    model: str
+    task: str
+    strategy: Strategy = Strategy()
+    levels: Levels | None = None
+    margins: Margins = Margins()
+    calibration: CalibrationMetric = CalibrationMetric.ece
+    power: float = DEFAULT_POWER
+
+
+class CriterionNeed(FrozenValue):
+    """What one criterion needs at one level."""
+
+    level: int
+    criterion: Criterion
+    metric: str
+    margin: float
+    is_explained: bool = Field(description="Whether its examples have to be explained.")
+    change: float | None = Field(description="The pilot's difference from level 0.")
+    spread: float = Field(
+        description="The standard error of the difference times sqrt(n): of the pilot, or assumed."
+    )
+    run_id: str | None = Field(description="The pilot; null if the spread is assumed.")
+    n: int = Field(description="The examples that the lake has.")
+    is_decided: bool = Field(
+        description="Whether they suffice: the change is significant or within the margin."
+    )
+    n_needed: int = Field(
+        description="The examples that decide it with the planned power, whatever the true change "
+        "within the pilot's 95 % interval; n if it is decided."
+    )
+
+
+class VerdictPlan(FrozenValue):
+    """The evidence that decides every criterion at every level, and its cost.
+
+    Levels that have lost accuracy are not explained: their explanations decide nothing.
+    """
+
+    model: str
+    task: str
+    strategy: str
+    margins: Margins
+    calibration: CalibrationMetric
+    power: float
+    needs: tuple[CriterionNeed, ...]
+    rows: int = Field(description="The rows that decide accuracy and calibration.")
+    explained_rows: int = Field(description="The rows that decide comprehensiveness, sufficiency.")
+    explained_levels: tuple[int, ...]
+    forward_tokens: int = Field(description="Forward tokens, without those of rows in the lake.")
+    minutes: float
+    device: str | None = Field(description="The device of the minutes; null if they are assumed.")
+    assumptions: tuple[str, ...] = Field(description="What was assumed for lack of a run.")
+    command: str = Field(description="The sweep that computes this evidence.")
+
+
+def plan_verdicts(connection: Connection, request: PlanRequest) -> VerdictPlan:
+    """Plan the rows and explained rows that decide every criterion at every level.
+
+        with connect(lake) as connection:
+            plan_verdicts(connection, PlanRequest(model="SmolLM2-135M", task="arc_easy"))
+
+    Each verdict is planned as a single test at 5 % (`analysis.power`). The spread comes from the
+    runs of the lake with the same model, task and strategy, and is assumed where there are none.
+
+    Raises:
+        InvalidRequest: a power that is not between 0 and 1.
+        NotFound: `model` is the last part of several references.
+        NothingToShow: no levels are given, and the lake has no run to take them from.
+    """
+    if not 0 < request.power < 1:
+        raise InvalidRequest(f"power {request.power:g} is not between 0 and 1; 0.8 is usual")
+    runs = _runs_of_model(connection, request.model)
+    task = task_name(request.task)
+    of_order = [run for run in runs if run["strategy"] == request.strategy.label]
+    pilots = [run for run in of_order if run["task"] == task]
+    base = _base_run(connection, pilots)
+    if base is not None:  # other number formats and other orders are other questions
+        same = ("dtype", "removal_order")
+        pilots = [run for run in pilots if all(run[name] == base[name] for name in same)]
+    levels = request.levels or sorted({level for run in pilots for level in run["levels"]})
+    pruned = [level for level in levels if level > 0]
+    if not pruned:
+        raise NothingToShow(
+            f"the lake has no pruned level of {request.model} on {task} with strategy "
+            f"{request.strategy.label} to plan for; give levels"
+        )
+    needs = _needs(connection, request, pilots, base, pruned)
+    return _priced(connection, request, needs, runs, of_order, base, pruned)
+
+
+def _runs_of_model(connection: Connection, model: str) -> list[dict[str, Any]]:
+    """The rows of `runs` of the model's latest revision, latest first; none if it has none."""
+    try:
+        return latest_runs(connection, model).to_dicts()
+    except NothingToShow:
+        return []
+    except NotFound:
+        ambiguous = BoundQuery("from runs where model_name = $model", model=model)
+        if ambiguous.records(connection):
+            raise
+        return []
+
+
+def _base_run(
+    connection: Connection, pilots: Sequence[Mapping[str, Any]]
+) -> Mapping[str, Any] | None:
+    """The sweep that the planned sweep extends: with the most explained rows, then rows."""
+    explained = BoundQuery(
+        """
+        select run_id, max(n) as n from metrics where metric = 'comprehensiveness' group by run_id
+        """
+    ).records(connection)
+    counts = {row["run_id"]: row["n"] or 0 for row in explained}
+    sweeps = [run for run in pilots if not is_import(run["identity"])]
+    return max(
+        sweeps, key=lambda run: (counts.get(run["run_id"], 0), run["example_count"]), default=None
+    )
+
+
+def _needs(
+    connection: Connection,
+    request: PlanRequest,
+    pilots: Sequence[Mapping[str, Any]],
+    base: Mapping[str, Any] | None,
+    levels: Sequence[int],
+) -> list[CriterionNeed]:
+    margins = request.margins
+    criteria: tuple[tuple[Criterion, str, float], ...] = (
+        ("accuracy", "accuracy", margins.accuracy),
+        ("calibration", request.calibration.value, margins.calibration),
+        ("comprehensiveness", "comprehensiveness", margins.faithfulness),
+        ("sufficiency", "sufficiency", margins.faithfulness),
+    )
+    known: Mapping[tuple[int, str], PilotRow] = {}
+    if base is not None:
+        run_ids = [run["run_id"] for run in pilots]
+        metrics = [metric for _, metric, _ in criteria]
+        known = pilot_rows(connection, run_ids, base["run_id"], metrics)
+    return [
+        _need(level, criterion, metric, margin, known.get((level, metric)), request.power)
+        for level in levels
+        for criterion, metric, margin in criteria
+    ]
+
+
+def _need(
+    level: int,
+    criterion: Criterion,
+    metric: str,
+    margin: float,
+    pilot: PilotRow | None,
+    power: float,
+) -> CriterionNeed:
+    spread = measured_spread(pilot) if pilot else None
+    low, high = -math.inf, math.inf
+    n, is_decided = 0, False
+    if pilot:
+        n = pilot["n"]
+        if pilot["delta_low"] is not None:
+            low, high = pilot["delta_low"], pilot["delta_high"]
+        is_changed = pilot["p_adjusted"] is not None and pilot["p_adjusted"] <= SIGNIFICANCE
+        is_within = (
+            pilot["equivalence_low"] is not None
+            and pilot["equivalence_low"] > -margin
+            and pilot["equivalence_high"] < margin
+        )
+        is_decided = is_changed or is_within
+    needed = n
+    if not is_decided:
+        assumed = spread or ASSUMED_SPREADS[metric]
+        needed = examples_for_changes_between(low, high, assumed, margin, power)
+    return CriterionNeed(
+        level=level,
+        criterion=criterion,
+        metric=metric,
+        margin=margin,
+        is_explained=criterion in ("comprehensiveness", "sufficiency"),
+        change=pilot["delta"] if pilot else None,
+        spread=(spread or ASSUMED_SPREADS[metric]).sd,
+        run_id=pilot["run_id"] if pilot and spread else None,
+        n=n,
+        is_decided=is_decided,
+        # Where the present examples should have sufficed, a few more would rarely decide.
+        n_needed=n if is_decided else max(needed, math.ceil(1.5 * n)),
+    )
+
+
+def _priced(
+    connection: Connection,
+    request: PlanRequest,
+    needs: Sequence[CriterionNeed],
+    runs: Sequence[Mapping[str, Any]],
+    of_order: Sequence[Mapping[str, Any]],
+    base: Mapping[str, Any] | None,
+    levels: Sequence[int],
+) -> VerdictPlan:
+    """The plan with the cost of these needs."""
+    lost = {
+        need.level
+        for need in needs
+        if need.criterion == "accuracy" and need.is_decided and (need.change or 0) < -need.margin
+    }
+    explained_needs = [need for need in needs if need.is_explained and need.level not in lost]
+    explained_rows = max((need.n_needed for need in explained_needs), default=0)
+    explained_levels = tuple(sorted({need.level for need in explained_needs}))
+    rows = max(need.n_needed for need in needs if not need.is_explained)
+    old = (
+        SweepSpec.model_validate_json(base["spec"])
+        if base
+        else SweepSpec(
+            model=runs[0]["model"] if runs else request.model,
+            task=request.task,
+            rows=Rows(sample=1),
+            strategy=request.strategy,
+        )
+    )
+    explanation = (old.explain or Explanation()).model_copy(
+        update={"rows": explained_rows, "levels": (0, *explained_levels)}
+    )
+    new = old.model_copy(
+        update={
+            "rows": grown_rows(old.rows, max(rows, explained_rows)),
+            "levels": (0, *levels),
+            "explain": explanation if explained_levels else None,
+        }
+    )
+    dtype = base["dtype"] if base else old.dtype
+    price = measured_price(
+        connection, [run for run in runs if run["dtype"] == dtype], new.task_name
+    )
+    nested = nested_levels(of_order[0]) if of_order else NestedLevels(unit=request.strategy.unit)
+    tokens = counted_tokens(new.explain, nested, price.prompts, max(rows, explained_rows), levels)
+    if base is not None:
+        tokens -= counted_tokens(
+            old.explain, nested, price.prompts, base["example_count"], base["levels"]
+        )
+    forward_tokens = max(0.0, tokens) * price.token_ratio
+    return VerdictPlan(
+        model=new.model,
+        task=new.task_name,
+        strategy=new.strategy.label,
+        margins=request.margins,
+        calibration=request.calibration,
+        power=request.power,
+        needs=tuple(needs),
+        rows=rows,
+        explained_rows=explained_rows,
+        explained_levels=explained_levels,
+        forward_tokens=round(forward_tokens),
+        minutes=forward_tokens / price.tokens_per_second / 60,
+        device=price.device,
+        assumptions=tuple(_assumptions(needs, price.device is not None, base is not None)),
+        command=sweep_command(new),
+    )
+
+
+def _assumptions(
+    needs: Sequence[CriterionNeed], has_speed: bool, has_prompts: bool
+) -> Sequence[str]:
+    sentences = []
+    assumed = sorted({(need.metric, need.spread) for need in needs if need.run_id is None})
+    if assumed:
+        listed = ", ".join(f"{metric} {spread:g}" for metric, spread in assumed)
+        sentences.append(
+            f"No pilot in the lake shows every spread; assumed standard deviations: {listed}."
+        )
+    if not has_prompts:
+        sentences.append("The length of the prompts is assumed: 25 tokens, 45 with all options.")
+    if not has_speed:
+        sentences.append("The speed is assumed: 1,000 forward tokens a second.")
+    return sentences
