@@ -30,7 +30,7 @@ from .recalibration import recalibration_chart
 from .reliability import reliability_chart
 from .verdict_map import verdict_map
 
-CORRELATED_METRICS = (*JUDGED_METRICS[1:], "mean_confidence", "flip_rate", "overlap_10")
+CORRELATED_METRICS = (*JUDGED_METRICS[1:], "mean_confidence", "overlap_10")
 """The metrics whose correlation with accuracy charts and the report show."""
 
 

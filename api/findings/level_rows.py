@@ -8,6 +8,7 @@ from prunelake.schema.verdicts import Verdict
 
 JUDGED_METRICS = (
     "accuracy",
+    "flip_rate",
     "ece",
     "brier",
     "nll",

@@ -5,21 +5,59 @@ create macro verdicts_at(
     with margins as (
         select
             metric,
+            is_tested_at_margin,
             coalesce(if(metric = 'accuracy', accuracy_margin, metric_margin), margin) as margin
         from metric_definitions
     ),
 
-    cells as (
-        select
-            *,
-            row_number() over (order by p_value) as p_rank,
-            count(p_value) over () as test_count
+    testable as (
+        select *
         from deltas
         where
             level > 0
             and is_tested
             and higher_is_better is not null
             and (run_ids is null or list_contains(run_ids, run_id))
+    ),
+
+    with_margin as (
+        select
+            testable.*,
+            margins.margin,
+            coalesce(margins.is_tested_at_margin, false) as is_tested_at_margin,
+            -- Kept inside 0 and 1, where a probability and its complement have logarithms.
+            least(greatest(margins.margin, 1e-12), 1 - 1e-12) as probability
+        from testable
+        left join margins on testable.metric = margins.metric
+    ),
+
+    cells as (
+        select
+            * exclude (p_value, probability),
+            if(
+                is_tested_at_margin,
+                -- Exact binomial: as many changed examples or more, if each changes with the
+                -- probability of the margin.
+                list_sum(
+                    list_transform(
+                        range(round(value * n)::bigint, n + 1),
+                        lambda k: exp(
+                            lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)
+                            + k * ln(probability) + (n - k) * ln(1 - probability)
+                        )
+                    )
+                ),
+                p_value
+            ) as p_value
+        from with_margin
+    ),
+
+    ranked as (
+        select
+            *,
+            row_number() over (order by p_value) as p_rank,
+            count(p_value) over () as test_count
+        from cells
     ),
 
     adjusted as (
@@ -31,15 +69,7 @@ create macro verdicts_at(
             ) over (
                 order by p_rank desc rows unbounded preceding
             ) as p_adjusted
-        from cells
-    ),
-
-    with_margin as (
-        select
-            adjusted.*,
-            margins.margin
-        from adjusted
-        left join margins on adjusted.metric = margins.metric
+        from ranked
     ),
 
     compared as (
@@ -49,7 +79,7 @@ create macro verdicts_at(
             coalesce(
                 equivalence_low > -margin and equivalence_high < margin, false
             ) as is_equivalent
-        from with_margin
+        from adjusted
     ),
 
     accuracies as (
@@ -88,6 +118,7 @@ create macro verdicts_at(
             compared.equivalence_low,
             compared.equivalence_high,
             compared.margin,
+            compared.is_tested_at_margin,
             compared.p_value,
             compared.p_adjusted,
             compared.is_changed,
@@ -131,9 +162,17 @@ create macro verdicts_at(
             when not is_changed and not is_equivalent
                 then 'a difference up to smallest_detectable could have been missed'
         end as reason,
-        -- A single test at 5 % finds it with a probability of 80 %: the sum of the two normal
-        -- quantiles.
-        case when not is_changed then 2.8015852 * delta_se end as smallest_detectable,
+        -- A single test at 5 % finds it with a probability of 80 %: the sum of two normal
+        -- quantiles, of a two-sided test of 0 or of a one-sided test of the margin. The arcsine of
+        -- the root of a share has about the same standard error everywhere: 1 / (2 sqrt(n)).
+        case
+            when is_changed then null
+            when is_tested_at_margin
+                then sin(
+                    least(asin(sqrt(least(margin, 1))) + 2.4864749 / (2 * sqrt(n)), pi() / 2)
+                ) ** 2
+            else 2.8015852 * delta_se
+        end as smallest_detectable,
         delta,
         delta_low,
         delta_high,
@@ -158,7 +197,8 @@ changed if p_adjusted is at most 0.05, after correction for many tests (false di
 all rows). It lies within its margin (that of metric_definitions) if its 90 % interval against
 level 0 (equivalence_low, equivalence_high) does. is_shown_worse: it has changed for the worse and
 is not shown to lie within its margin. Accuracy is stable if it lies within its margin
-(accuracy_low, accuracy_high). verdict: hidden degradation (shown worse while accuracy is stable),
+(accuracy_low, accuracy_high). A metric with is_tested_at_margin (flip_rate) has changed if it
+exceeds its margin: its p_value is that of an exact binomial test of the margin. verdict: hidden degradation (shown worse while accuracy is stable),
 visible degradation (shown worse and accuracy fell), worse within margin (changed for the worse),
 equivalent (not changed, within its margin; accuracy: stable), improved, or inconclusive with its
 reason; null if nothing can be tested.';

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.stats import ttest_rel
+from scipy.stats import binomtest, ttest_rel
 
 from prunelake.analysis import calibration
 from prunelake.analysis.analyse import BOOTSTRAP_REPLICATES, BOOTSTRAP_SEED, analyse
@@ -75,6 +75,9 @@ def test_intervals_cover_their_value_and_stay_in_range(tmp_path: Path) -> None:
         assert row["higher_is_better"] is metric.higher_is_better
         if row["ci_low"] is not None:
             assert metric.low <= row["ci_low"] <= row["value"] <= row["ci_high"] <= metric.high
+        if row["metric"].endswith("flip_rate") and row["level"] > 0:
+            exact = binomtest(round(row["value"] * row["n"]), row["n"]).proportion_ci()
+            assert (row["delta_low"], row["delta_high"]) == pytest.approx((*exact,))
         if row["level"] == 0:
             assert row["p_value"] is row["delta_low"] is row["equivalence_low"] is None
             assert row["delta"] in (0, None)

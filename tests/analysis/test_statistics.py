@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from scipy.special import xlogy
-from scipy.stats import multinomial, norm, ttest_1samp, ttest_rel
+from scipy.stats import binomtest, multinomial, norm, ttest_1samp, ttest_rel
 from statsmodels.stats.contingency_tables import mcnemar
 
 from prunelake.analysis import statistics
@@ -139,6 +139,15 @@ def test_the_p_value_of_a_difference_equals_that_of_the_paired_t_test(n: int, se
     low, high = ttest_rel(after, before).confidence_interval(0.9)
     interval = statistics.Estimate(float(difference.mean()), n, float(se)).interval(0.9)
     assert interval == pytest.approx((low, high))
+
+
+@pytest.mark.parametrize(("count", "n"), [(0, 7), (7, 7), (1, 1), (3, 40), (50, 1000)])
+@pytest.mark.parametrize("confidence", [0.9, 0.95])
+def test_the_exact_interval_of_a_share_equals_that_of_scipy(
+    count: int, n: int, confidence: float
+) -> None:
+    expected = binomtest(count, n).proportion_ci(confidence, method="exact")
+    assert statistics.exact_interval(count, n, confidence) == pytest.approx((*expected,))
 
 
 @without_deadline

@@ -98,8 +98,8 @@ def test_the_example_of_other_margins_judges_one_run_by_itself(tmp_path: Path) -
     assert found[4, "ece"]["verdict"] == "hidden degradation"
     tested = views.query(
         tmp_path,
-        f"select level, metric, p_value from deltas where run_id = '{run_id}' and level > 0 "
-        "and is_tested and higher_is_better is not null and p_value is not null",
+        f"select level, metric, p_value from verdicts_at(metric_margin := 0.01, "
+        f"run_ids := ['{run_id}']) where p_value is not null",
     )
     adjusted = false_discovery_control(tested["p_value"].to_numpy())
     for (level, metric, _), p in zip(tested.iter_rows(), adjusted, strict=True):

@@ -113,7 +113,7 @@ def test_a_metric_that_is_not_judged_has_no_verdict(tmp_path: Path) -> None:
     rows = query(tmp_path, "from headline_metrics where not is_judged")
     assert rows["verdict"].null_count() == rows.height
     assert set(rows.filter(level=0)["metric"]) == set(query(tmp_path, "from metrics")["metric"])
-    assert "flip_rate" in set(rows.filter(level=1)["metric"])
+    assert "mean_confidence" in set(rows.filter(level=1)["metric"])
     assert "accuracy" not in set(rows.filter(level=1)["metric"])
 
 

@@ -159,7 +159,7 @@ def test_metrics_that_compare_with_level_0_are_not_tested(lake: Path) -> None:
     rows = rows_of(lake, "select distinct metric, method, is_tested from deltas")
     not_tested = {r["metric"] for r in rows if not r["is_tested"] and r["method"] != "random"}
     assert not_tested == {
-        *("flip_rate", "harmful_flip_rate", "beneficial_flip_rate", "kl_from_unpruned"),
+        *("harmful_flip_rate", "beneficial_flip_rate", "kl_from_unpruned"),
         *("overlap_5", "overlap_10", "overlap_20", "attribution_spearman"),
     }
     assert {r["is_tested"] for r in rows if r["method"] == "random"} == {False}

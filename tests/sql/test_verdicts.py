@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binom, binomtest
 from statsmodels.stats.multitest import multipletests
 
+from prunelake.analysis.statistics import exact_interval
 from prunelake.lake.commit import write_analysis, write_run
 from prunelake.lake.sql.view_files import sql_folder
+from prunelake.schema.metrics import FLIP_MARGIN
 from prunelake.schema.verdicts import Verdict
 from tests.support.endurance import repeats
 from tests.support.lake_rows import frames, rows_of, run_row, small_analysis
@@ -161,11 +164,52 @@ def test_only_tested_metrics_with_a_direction_are_judged(tmp_path: Path) -> None
     rows = judged(
         tmp_path,
         STABLE,
-        metric("flip_rate", is_tested=False),
+        metric("overlap_10", is_tested=False),
         metric("mean_confidence", higher_is_better=None),
         metric(level=0),
     )
     assert [r["metric"] for r in rows] == ["accuracy"]
+
+
+def flips(count: int, n: int, level: int = 1) -> Row:
+    """A row of the flip rate: `count` of `n` predictions changed."""
+    low, high = exact_interval(count, n, 0.9)
+    return metric("flip_rate", count / n, None, (low, high), level=level, paired_n=n) | {
+        "paired_value": count / n
+    }
+
+
+@pytest.mark.parametrize(
+    ("standing", "count", "verdict"),
+    [
+        (STABLE, 68, "hidden degradation"),
+        (DOWN, 68, "visible degradation"),
+        (UNSURE, 68, "inconclusive"),
+        (STABLE, 55, "inconclusive"),  # above the margin by chance
+        (STABLE, 35, "equivalent"),
+        (STABLE, 0, "equivalent"),
+    ],
+)
+def test_a_flip_rate_is_judged_by_its_margin(
+    tmp_path: Path, standing: Row, count: int, verdict: str
+) -> None:
+    rows = judged(tmp_path, standing, flips(count, 1000))
+    (row,) = (row for row in rows if row["metric"] == "flip_rate")
+    assert row["verdict"] == verdict
+    assert row["margin"] == FLIP_MARGIN
+    assert row["is_shown_worse"] == (count == 68)
+    exact = binomtest(count, 1000, FLIP_MARGIN, alternative="greater").pvalue
+    assert row["p_value"] == pytest.approx(exact, rel=1e-6)
+    (wide,) = rows_of(tmp_path, "from verdicts_at(metric_margin := 1.5) where metric = 'flip_rate'")
+    assert wide["verdict"] == "equivalent"
+
+
+def test_a_flip_rate_that_was_not_found_has_the_smallest_detectable_one(tmp_path: Path) -> None:
+    n = 1000
+    rows = judged(tmp_path, STABLE, flips(50, n))
+    (row,) = (row for row in rows if row["metric"] == "flip_rate")
+    critical = binom.isf(0.05, n, FLIP_MARGIN) + 1
+    assert binom.sf(critical - 1, n, row["smallest_detectable"]) == pytest.approx(0.8, abs=0.04)
 
 
 def test_published_numbers_have_no_verdict(tmp_path: Path) -> None:

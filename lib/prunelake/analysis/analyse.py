@@ -28,6 +28,7 @@ BOOTSTRAP_REPLICATES = 2000
 BOOTSTRAP_SEED = 0
 
 ACCURACY_KEY: MetricKey = ("accuracy", "", "", "")
+FLIP_RATES = ("flip_rate", "harmful_flip_rate", "beneficial_flip_rate")
 NO_EXAMPLES_NOTE = "published without examples: no interval, no test"
 
 
@@ -180,6 +181,8 @@ def _metric_row(
         "unpruned_value": metric.baseline_value,
         "delta": metric.paired_value - metric.baseline_value,
     }
+    if level > 0 and key[0] in FLIP_RATES and metric.n:
+        return row | _exact_intervals(metric) | {"note": _untested_reason(row)}
     if level == 0:
         return row | {"note": undefined_reason(key[0], metric.value, metric.n, se)}
     delta = metric.difference
@@ -200,6 +203,22 @@ def _metric_row(
         equivalence = delta.equivalence_low, delta.equivalence_high
         row["p_value"] = delta.p_value
     return row | {"equivalence_low": equivalence[0], "equivalence_high": equivalence[1]}
+
+
+def _exact_intervals(metric: BootstrappedMetric) -> TableRow:
+    """The columns of a share of examples: 0 at level 0, so the value is its own difference.
+
+    An exact interval has a width even where no example changed.
+    """
+    count = round(metric.value * metric.n)
+    low, high = statistics.exact_interval(count, metric.n, statistics.CONFIDENCE_LEVEL)
+    within = statistics.exact_interval(count, metric.n, statistics.EQUIVALENCE_CONFIDENCE_LEVEL)
+    return {
+        **{"ci_low": low, "ci_high": high, "delta_low": low, "delta_high": high},
+        "delta_se": metric.difference.se,
+        "equivalence_low": within[0],
+        "equivalence_high": within[1],
+    }
 
 
 def _discordant_counts(scores: ExampleScores, index: int, key: MetricKey) -> tuple[int, int] | None:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
-from scipy.special import bdtr, ndtri, stdtr, stdtrit
+from scipy.special import bdtr, betaincinv, ndtri, stdtr, stdtrit
 
 from prunelake.schema.arrays import AnyFloatArray, FloatArray
 
@@ -108,6 +108,17 @@ def bias_bound(value: float, replicates: AnyFloatArray) -> float:
 def paired_t_p_value(delta: float, se: float, n: int) -> float:
     """The two-sided p-value of a paired difference: Student's t with n - 1 degrees of freedom."""
     return float(2 * stdtr(n - 1, -abs(delta) / se))
+
+
+def exact_interval(count: int, n: int, confidence: float) -> tuple[float, float]:
+    """The exact interval of a share, `count` of `n` examples (Clopper and Pearson, 1934).
+
+    Each end is the limit of a one-sided binomial test at (1 - confidence) / 2.
+    """
+    tail = (1 - confidence) / 2
+    low = 0.0 if count == 0 else betaincinv(count, n - count + 1, tail)
+    high = 1.0 if count == n else betaincinv(count + 1, n - count, 1 - tail)
+    return float(low), float(high)
 
 
 def mcnemar_p_value(lost: int, won: int) -> float:

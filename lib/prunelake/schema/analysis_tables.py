@@ -4,7 +4,7 @@ import polars as pl
 
 from prunelake.schema.table import FILES_DTYPE, METRIC_KEY, METRIC_KEY_SCHEMA, Table, TableGroup
 
-ANALYSIS_VERSION = 3
+ANALYSIS_VERSION = 4
 """The version of the statistics: it changes when the code computes others from the same run.
 
 Analyses of another version are ignored, and can be computed again from the tables of their run.
@@ -47,7 +47,7 @@ METRICS = Table(
         "delta_high": pl.Float64(),
         "equivalence_low": pl.Float64(),  # 90 %: within a margin, both one-sided 5 % tests pass
         "equivalence_high": pl.Float64(),
-        "p_value": pl.Float64(),  # two-sided, of no difference from level 0
+        "p_value": pl.Float64(),  # two-sided, of no difference from level 0; null for flip_rate
         "note": pl.String(),  # why a value is null
     },
 )

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 DEFAULT_MARGIN = 0.02
 """The margin of metrics that declare no other: a convention for scores between 0 and 1."""
 
+FLIP_MARGIN = 0.05
+"""Of `flip_rate`: one answer in twenty. An accuracy that is stable within 0.02 alone allows a flip
+rate of any size, because harmful and beneficial flips cancel."""
+
 
 @dataclass(frozen=True)
 class MetricDefinition:
@@ -15,7 +19,9 @@ class MetricDefinition:
     `label` is the name in sentences, `unit` the scale on an axis. `higher_is_better` is None if
     neither direction is better. Values lie in [`low`, `high`]. `is_tested` is false for a metric
     that already compares a level with level 0: it is constant at level 0, so a test against that
-    constant would mean nothing. `is_of_predictions` is true for the mean of a value that every
+    constant would mean nothing. `is_tested_at_margin` is true for a share of examples that is 0 at
+    level 0 by definition: the test asks whether it exceeds `margin`, not whether it exceeds 0.
+    `is_of_predictions` is true for the mean of a value that every
     scored prediction has; such a metric has a row in every run, even if no example could be scored.
     A change smaller than `margin`, in the unit of the metric, counts as no change (equivalence).
     """
@@ -26,6 +32,7 @@ class MetricDefinition:
     low: float = 0.0
     high: float = 1.0
     is_tested: bool = True
+    is_tested_at_margin: bool = False
     is_of_predictions: bool = False
     margin: float = DEFAULT_MARGIN
 
@@ -68,8 +75,9 @@ METRIC_DEFINITIONS: Mapping[str, MetricDefinition] = {
         "flip rate",
         "share of predictions changed",
         higher_is_better=False,
-        is_tested=False,
+        is_tested_at_margin=True,
         is_of_predictions=True,
+        margin=FLIP_MARGIN,
     ),
     "harmful_flip_rate": MetricDefinition(
         "harmful flip rate",

@@ -52,6 +52,7 @@ def test_the_verdicts_are_those_of_the_view(connection: Connection) -> None:
     drawn = spec(run_metrics.headline_metrics([run_id]).rows(connection))
     names = {
         "accuracy": "Accuracy",
+        "flip_rate": "Flip rate",
         "ece": "ECE",
         "brier": "Brier score",
         "nll": "NLL",

@@ -33,9 +33,10 @@ def test_what_levels_cost_is_told_once_for_a_removal_order(tmp_path: Path) -> No
 
 def test_verdicts_have_words_and_colours(judged: ReportPage) -> None:
     unpruned, stable, fallen = table_rows(judged, "Verdicts by level")
-    assert [cell.partition(">")[2].partition("<")[0] for cell in unpruned[:3]] == [
+    assert [cell.partition(">")[2].partition("<")[0] for cell in unpruned[:4]] == [
         "0",
         "0.875",
+        "0.000",
         "0.000",
     ]
     assert re.fullmatch(
@@ -43,11 +44,13 @@ def test_verdicts_have_words_and_colours(judged: ReportPage) -> None:
         r"stable<small>0.875 \(0.000\)</small></td>",
         stable[1],
     )
-    assert stable[2].startswith('<td class="hidden" title="change +0.120, 95 % interval 0.0')
-    assert "; n = 400; adjusted p &lt; 0.001" in stable[2]
-    assert ">hidden<small>0.120 (+0.120)</small>" in stable[2]
+    assert stable[2].startswith('<td class="equivalent" title="change 0.000, 95 % interval 0.000')
+    assert ">visible<small>0.375 (+0.375)</small>" in fallen[2]
+    assert stable[3].startswith('<td class="hidden" title="change +0.120, 95 % interval 0.0')
+    assert "; n = 400; adjusted p &lt; 0.001" in stable[3]
+    assert ">hidden<small>0.120 (+0.120)</small>" in stable[3]
     assert ">falls<small>0.500" in fallen[1]
-    assert 'class="visible"' in fallen[2]
+    assert 'class="visible"' in fallen[3]
     for word in ("hidden", "visible"):
         assert f'<span class="{word}">{word}</span> worse while accuracy' in judged.source
     assert "two one-sided tests place it within 0.02 of the unpruned 0.88" in judged.text

@@ -52,17 +52,25 @@ def _in_order(folder: Path) -> tuple[str, ...]:
 def _metric_definitions_sql() -> str:
     """The view of `METRIC_DEFINITIONS`: SQL reads directions and margins from it."""
     rows = (
-        (name, metric.higher_is_better, metric.is_tested, metric.margin)
+        (
+            name,
+            metric.higher_is_better,
+            metric.is_tested,
+            metric.is_tested_at_margin,
+            metric.margin,
+        )
         for name, metric in METRIC_DEFINITIONS.items()
     )
     values = ", ".join(f"({', '.join(map(sql_literal, row))})" for row in rows)
     comment = (
         "metric. Its direction (null if neither is better), whether its difference from level 0 "
-        "is tested, and its margin in its own unit: a smaller change counts as no change."
+        "is tested (is_tested_at_margin: against its margin instead of 0), and its margin in its "
+        "own unit: a smaller change counts as no change."
     )
     return (
         "create view metric_definitions as "
-        f"from (values {values}) as t (metric, higher_is_better, is_tested, margin); "
+        f"from (values {values}) as t "
+        "(metric, higher_is_better, is_tested, is_tested_at_margin, margin); "
         f"comment on view metric_definitions is {sql_literal(comment)}"
     )
 
