@@ -4,10 +4,11 @@ from typing import Self
 
 from pydantic import Field
 
+from prunelake.command_line import rounded_up
 from prunelake.planning.verdict_plan import PlanRequest, VerdictPlan, plan_verdicts
 
 from ..queries.snapshot import Snapshot
-from .wording import at_levels, model_name, percent, rounded_up
+from .wording import at_levels, model_name, percent
 
 
 class PlanFindings(VerdictPlan):

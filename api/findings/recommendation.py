@@ -5,13 +5,14 @@ from typing import Self
 
 from pydantic import Field
 
+from prunelake.command_line import rounded_up
 from prunelake.recommend.budget import BudgetTerm, CostBudget, parse_budget
 from prunelake.recommend.candidates import Candidate, Check, Level
 from prunelake.recommend.recommendation import Answer, Recommendation, recommend
 from prunelake.recommend.request import RecommendationRequest
 
 from ..queries.snapshot import Snapshot
-from .wording import label, listed, number, order_name, percent, ranges, removed_modules, rounded_up
+from .wording import label, listed, number, order_name, percent, ranges, removed_modules
 
 
 class Advice(Recommendation):
@@ -159,16 +160,25 @@ def failed_check_text(check: Check) -> str:
 
 
 def what_would_change(recommendation: Recommendation) -> list[str]:
-    """What would change the answer for each removal order, before and after recalibration."""
+    """What would change the answer for each removal order, before and after recalibration.
+
+    The last sentences are the commands of sweeps that would settle open checks.
+    """
     scopes: dict[str, list[str]] = {}
     for answer in both_answers(recommendation):
         for candidate in answer.candidates:
             text = f"in the {order_name(candidate.strategy)}, {_change(candidate)}."
             scopes.setdefault(text, []).append(answer_scope(answer))
+    commands = dict.fromkeys(
+        command
+        for answer in both_answers(recommendation)
+        for candidate in answer.candidates
+        for command in candidate.settled_by
+    )
     return [
         f"{text_scopes[0]}, {text}" if len(text_scopes) == 1 else text[0].upper() + text[1:]
         for text, text_scopes in scopes.items()
-    ]
+    ] + [f"To settle it: {command}" for command in commands]
 
 
 def caveats(recommendation: Recommendation) -> list[str]:

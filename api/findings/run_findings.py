@@ -6,6 +6,7 @@ from ..queries import runs
 from ..queries.snapshot import Snapshot
 from . import sentences
 from .selection import SelectionRequest, select_with_levels
+from .settle import settled_by
 
 
 class Findings(BaseModel):
@@ -23,6 +24,10 @@ class Findings(BaseModel):
     sentences: list[str] = Field(description="The verdict, sentence by sentence.")
     warnings: list[str] = Field(description="Reasons to trust the numbers less.")
     caveat: str = Field(description="The number of examples behind the numbers.")
+    settled_by: str | None = Field(
+        description="The command of a sweep that would settle the inconclusive verdicts; null if "
+        "there is none."
+    )
     explained_by: list[str | None] | None = Field(
         description="Method, operator and AOPC variant of the explanations; null without any."
     )
@@ -51,5 +56,6 @@ def load_findings(snapshot: Snapshot, request: SelectionRequest) -> Findings:
         sentences=sentences.summary_sentences(levels, selection.level),
         warnings=sentences.warnings(levels, uniform, majority, selection.level),
         caveat=sentences.sample_size_note(levels),
+        settled_by=settled_by(selection.run, levels),
         explained_by=list(headline[0]) if headline else None,
     )

@@ -87,12 +87,6 @@ def from_to(before: float | None, after: float | None) -> str:
     return f"{number(before, decimals)} to {number(after, decimals)}"
 
 
-def rounded_up(count: int) -> int:
-    """A number of examples, rounded up to two digits: an estimate is no more exact."""
-    unit: int = 10 ** max(0, len(str(count)) - 2)
-    return -(-count // unit) * unit
-
-
 def _with_minus(text: str) -> str:
     is_zero = not text.strip("-0.")
     return text.removeprefix("-") if is_zero else text.replace("-", MINUS)

@@ -33,6 +33,7 @@ def headline_metrics(run_ids: Sequence[str]) -> BoundQuery:
             p_adjusted,
             if(verdict = 'inconclusive' and is_shown_worse, 'worse', verdict) as verdict,
             smallest_detectable,
+            n_needed,
             note,
             random_value
         from headline_metrics

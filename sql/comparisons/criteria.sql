@@ -87,6 +87,7 @@ create macro criteria_at(
             unpruned_value,
             value,
             delta,
+            delta_se,
             equivalence_low,
             equivalence_high,
             n,
@@ -102,6 +103,7 @@ create macro criteria_at(
             unpruned_value,
             value,
             delta,
+            delta_se,
             equivalence_low,
             equivalence_high,
             n,
@@ -123,6 +125,7 @@ create macro criteria_at(
             measured.unpruned_value,
             measured.value,
             measured.delta,
+            measured.delta_se,
             if(measured.higher_is_better, 0 - measured.delta, measured.delta) as loss,
             if(
                 measured.higher_is_better, 0 - measured.equivalence_low, measured.equivalence_high
@@ -172,10 +175,20 @@ create macro criteria_at(
         margin,
         is_met,
         n,
-        -- The half width of an interval is proportional to 1 / sqrt(n).
+        -- The half width of an interval and the standard error are proportional to 1 / sqrt(n).
+        -- 0.8416 is the 80 % quantile of the normal distribution.
         case
             when not is_met and loss < margin
-                then try_cast(ceil(n * ((loss_bound - loss) / (margin - loss)) ** 2) as bigint)
+                then
+                    try_cast(
+                        ceil(
+                            n
+                            * (
+                                (loss_bound - loss + 0.8416 * coalesce(delta_se, 0))
+                                / (margin - loss)
+                            ) ** 2
+                        ) as bigint
+                    )
         end as n_needed,
         is_level_tested,
         is_level_met,
@@ -201,5 +214,6 @@ unpruned model: without recalibration (calibrator null) and with its confidence 
 temperature. criterion: accuracy, calibration (ECE), comprehensiveness and sufficiency (of
 headlines). loss: delta in the worse direction. loss_bound: the upper end of its one-sided 95 %
 interval. is_met: loss_bound is below margin, that of the metric in metric_definitions. n_needed:
-about how many examples would meet the criterion if loss stayed the same. is_level_met: all four
-criteria are met. is_reached: they are also met at every shallower level with explanations.';
+the number of examples that would meet the criterion with a probability of 80 % if loss is the
+truth. is_level_met: all four criteria are met. is_reached: they are also met at every shallower
+level with explanations.';

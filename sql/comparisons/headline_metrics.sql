@@ -29,6 +29,7 @@ select
     verdicts.is_shown_worse,
     verdicts.reason,
     verdicts.smallest_detectable,
+    verdicts.n_needed,
     verdicts.is_accuracy_stable,
     metrics.note
 from metrics

@@ -173,6 +173,28 @@ create macro verdicts_at(
                 ) ** 2
             else 2.8015852 * delta_se
         end as smallest_detectable,
+        -- The examples that decide whatever the change is: `examples_for_changes_between` in
+        -- analysis/power.py in closed form. The half width of an interval and the standard error
+        -- are proportional to 1 / sqrt(n). Where n should have sufficed, few more rarely decide.
+        case
+            when not is_changed and not is_equivalent and not is_tested_at_margin
+                then
+                    try_cast(
+                        ceil(
+                            n * greatest(
+                                1.5,
+                                (
+                                    (
+                                        1.4553 * coalesce(delta_se, 0)
+                                        + greatest(
+                                            equivalence_high - delta, delta - equivalence_low
+                                        )
+                                    ) / margin
+                                ) ** 2
+                            )
+                        ) as bigint
+                    )
+        end as n_needed,
         delta,
         delta_low,
         delta_high,
@@ -198,7 +220,9 @@ all rows). It lies within its margin (that of metric_definitions) if its 90 % in
 level 0 (equivalence_low, equivalence_high) does. is_shown_worse: it has changed for the worse and
 is not shown to lie within its margin. Accuracy is stable if it lies within its margin
 (accuracy_low, accuracy_high). A metric with is_tested_at_margin (flip_rate) has changed if it
-exceeds its margin: its p_value is that of an exact binomial test of the margin. verdict: hidden degradation (shown worse while accuracy is stable),
-visible degradation (shown worse and accuracy fell), worse within margin (changed for the worse),
-equivalent (not changed, within its margin; accuracy: stable), improved, or inconclusive with its
-reason; null if nothing can be tested.';
+exceeds its margin: its p_value is that of an exact binomial test of the margin. verdict: hidden
+degradation (shown worse while accuracy is stable), visible degradation (shown worse and accuracy
+fell), worse within margin (changed for the worse), equivalent (not changed, within its margin;
+accuracy: stable), improved, or inconclusive with its reason; null if nothing can be tested.
+n_needed: the number of examples that would show, with a probability of 80 %, that the metric has
+changed or lies within its margin.';

@@ -83,14 +83,19 @@ def test_levels_that_have_lost_accuracy_are_not_explained(tmp_path: Path) -> Non
     assert "--levels 0,1,2 " in plan.command
 
 
-def test_spreads_without_a_pilot_are_assumed_and_named(tmp_path: Path) -> None:
-    pilot(tmp_path, {1: UNEXPLAINED})
-    plan = planned(tmp_path, levels=(0, 1, 3))
-    assumed = need(plan, 3, "accuracy")
-    assert (assumed.run_id, assumed.n, assumed.change, assumed.is_decided) == (None, 0, None, False)
-    assert need(plan, 1, "sufficiency").spread == 0.15
-    (text,) = plan.assumptions
-    assert "accuracy 0.35" in text
+def test_a_level_without_a_pilot_has_the_spread_of_the_nearest_one_or_an_assumed_one(
+    tmp_path: Path,
+) -> None:
+    pilot(tmp_path, {1: UNEXPLAINED, 3: {"accuracy": LOST, **UNEXPLAINED}})
+    plan = planned(tmp_path, levels=(0, 1, 2, 3))
+    between = need(plan, 2, "accuracy")
+    assert (between.run_id, between.n, between.change, between.is_decided) == (None, 0, None, False)
+    assert between.spread_source == "nearest level"
+    assert between.spread == need(plan, 3, "accuracy").spread
+    assert need(plan, 1, "sufficiency").spread_source == "assumed"
+    nearest, assumed = plan.assumptions
+    assert "nearest level" in nearest
+    assert assumed.endswith(": comprehensiveness 0.25, sufficiency 0.3.")
 
 
 def test_an_empty_lake_gives_a_plan_of_assumptions(tmp_path: Path) -> None:

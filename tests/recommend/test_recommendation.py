@@ -52,7 +52,7 @@ def test_the_deepest_level_before_the_first_failure_is_recommended(tmp_path: Pat
     (failure,) = candidate.first_failed_level.failures
     assert (failure.criterion, failure.loss, failure.n) == ("calibration", 0.01, 400)
     assert failure.loss_bound == pytest.approx(0.03)
-    assert failure.n_needed == 1600  # half the width
+    assert failure.n_needed == 3651  # half the width, and a quantile of 80 %
 
 
 @pytest.mark.parametrize("metric", CRITERIA)
@@ -108,6 +108,18 @@ def test_the_order_that_removes_most_layers_is_recommended(tmp_path: Path) -> No
     result = recommendation(tmp_path)
     assert (result.as_it_is.strategy, result.as_it_is.level) == ("last", 3)
     assert result.candidate_count == 2
+
+
+def test_a_sweep_with_more_rows_settles_a_level_that_is_only_unsure(tmp_path: Path) -> None:
+    unsure = {"ece": UNSURE, "sufficiency": (0.0, 0.03)}
+    compared_run(tmp_path, "unsure", {1: unsure})
+    compared_run(tmp_path, "deep", {1: {"ece": UNSURE, "accuracy": BAD}}, strategy="last")
+    cosine, last = plain_answer(tmp_path).candidates
+    # 400 x ((0.03 + 0.8416 x 0.03 / 1.6487) / 0.02)^2 explained rows, rounded up.
+    assert cosine.settled_by == (
+        "prunelake sweep --model tiny --task demo --rows 3700 --explain-rows 2100",
+    )
+    assert last.settled_by == ()  # a margin is exceeded already
 
 
 def test_among_equal_levels_the_smaller_loss_of_calibration_decides(tmp_path: Path) -> None:

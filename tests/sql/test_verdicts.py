@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom, binomtest
 from statsmodels.stats.multitest import multipletests
 
+from prunelake.analysis.power import PairedSpread, examples_for_changes_between
 from prunelake.analysis.statistics import exact_interval
 from prunelake.lake.commit import write_analysis, write_run
 from prunelake.lake.sql.view_files import sql_folder
@@ -218,6 +219,24 @@ def test_published_numbers_have_no_verdict(tmp_path: Path) -> None:
     unknown |= {"paired_n": None, "delta_se": None, "note": note}
     rows = judged(tmp_path, accuracy(-0.1) | unknown, metric() | unknown)
     assert {(r["verdict"], r["reason"]) for r in rows} == {(None, note)}
+
+
+def test_an_open_question_names_the_examples_that_decide_it(tmp_path: Path) -> None:
+    """The closed form is that of the power that `prunelake plan` uses."""
+    half = 1.6448536 * 0.01
+    plain = metric(delta=0.0, p=0.9, equivalence=(-half, 0.021), paired_n=1000, method="plain")
+    biased = metric("brier", 0.0, 0.9, (-half - 0.01, half), paired_n=1000)
+    lucky = metric("nll", 0.0, 0.9, (-0.0201, 0.0), paired_n=1000, delta_se=0.001)
+    rows = judged(tmp_path, UNSURE, DOWN | {"level": 2}, SAME, plain, biased, lucky)
+    needed = {(r["metric"], r["method"], r["level"]): r["n_needed"] for r in rows}
+    assert needed["ece", None, 1] is None  # equivalent
+    assert needed["accuracy", None, 2] is None  # changed
+    root_n = 1000**0.5
+    for key, excess in ((("ece", "plain", 1), 0.021 - half), (("brier", None, 1), 0.01)):
+        spread = PairedSpread(0.01 * root_n, excess * root_n)
+        expected = examples_for_changes_between(-1, 1, spread, 0.02)
+        assert needed[key] == pytest.approx(expected, rel=0.01)
+    assert needed["nll", None, 1] == 1500
 
 
 def test_a_change_that_was_not_found_has_the_smallest_detectable_one(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ SCHEMA = {
     "p_adjusted": pl.Float64(),
     "verdict": pl.String(),
     "smallest_detectable": pl.Float64(),
+    "n_needed": pl.Int64(),
     "note": pl.String(),
     "random_value": pl.Float64(),
 }
@@ -38,7 +39,8 @@ def metric_rows(
 
     The interval of a value reaches 0.05 to both sides, the interval of a change 0.04, or 0.03 at
     90 %. `verdicts` has the verdicts of a metric by level; inconclusive tests could have missed
-    0.0625. Without n, as in published tables, there are no intervals and no verdicts.
+    0.0625 and need 1,234 examples. Without n, as in published tables, there are no intervals and no
+    verdicts.
     """
     rows: list[dict[str, Any]] = []
     for metric, values in metrics.items():
@@ -61,6 +63,7 @@ def metric_rows(
                 row |= {"equivalence_low": delta - 0.03, "equivalence_high": delta + 0.03}
                 row["p_adjusted"] = 0.5 if verdict in ("equivalent", "inconclusive") else 0.0004
                 row["smallest_detectable"] = 0.0625 if verdict == "inconclusive" else None
+                row["n_needed"] = 1234 if verdict == "inconclusive" else None
             rows.append(row)
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from prunelake.cli.console import LakeOption, load_settings, parse_numbers, parse_strategy
+from prunelake.cli.read import warn_unanalysed_runs
 from prunelake.cli.recommend import AnswerFormat
 from prunelake.lake.storage.location import Location
 from prunelake.recommend.request import CalibrationMetric
@@ -63,7 +64,9 @@ def plan(
         calibration=calibration,
         power=power,
     )
-    verdict_plan = _plan(load_settings(lake).lake, request)
+    folder = load_settings(lake).lake
+    verdict_plan = _plan(folder, request)
+    warn_unanalysed_runs(folder)
     if format is AnswerFormat.json:
         typer.echo(verdict_plan.model_dump_json(indent=2))
     else:
@@ -113,7 +116,7 @@ def print_plan(plan: "VerdictPlan") -> None:
 
 
 def _cell(need: "CriterionNeed") -> str:
-    from api.findings.wording import rounded_up
+    from prunelake.command_line import rounded_up
 
     if need.is_decided:
         return f"\N{CHECK MARK} ({need.n:,})"

@@ -19,7 +19,7 @@ def report(
     """
     folder = load_settings(lake).lake
     write_report(folder, out)
-    _warn_unanalysed_runs(folder)
+    warn_unanalysed_runs(folder)
     typer.echo(f"Report: {out}")
 
 
@@ -34,7 +34,7 @@ def sql(
 
     folder = load_settings(lake).lake
     rows = views.query(folder, query)
-    _warn_unanalysed_runs(folder)
+    warn_unanalysed_runs(folder)
     print_frame(rows, format, out)
 
 
@@ -56,9 +56,12 @@ def list_views(
         typer.echo(f"{view['view']}\n  {view['comment']}\n  columns: {columns}\n")
 
 
-def _warn_unanalysed_runs(lake: Location) -> None:
+def warn_unanalysed_runs(lake: Location) -> None:
+    """Say on stderr how many runs have no analysis, and so no intervals and verdicts."""
     from prunelake.lake.read import unanalysed_run_ids
 
+    if not lake.is_dir():
+        return
     if count := len(unanalysed_run_ids(lake)):
         typer.echo(
             f"runs without an analysis, and therefore without intervals and verdicts: {count}; "

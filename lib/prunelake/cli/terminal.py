@@ -10,6 +10,7 @@ from rich.table import Table
 
 from api.findings import level_rows, sentences
 from api.findings import recommendation as advice
+from api.findings.settle import settling_sentence
 from api.findings.verdict_labels import VERDICT_LABELS
 from api.findings.wording import interval, label, listed, model_name, number, order_name, signed
 from api.queries import run_metrics
@@ -39,7 +40,12 @@ def print_summary(lake: Location, run_ids: Sequence[str], console: Console | Non
                 methods = headline["method"].to_list()
                 console.print(_level_table(runs[run_id], levels, methods))
             for text in filter(
-                None, [*sentences.summary_sentences(levels), sentences.sample_size_note(levels)]
+                None,
+                [
+                    *sentences.summary_sentences(levels),
+                    sentences.sample_size_note(levels),
+                    settling_sentence(runs[run_id], levels),
+                ],
             ):
                 console.print(text, highlight=False, markup=False)
             correlations = run_metrics.correlations(run_id).rows(connection)

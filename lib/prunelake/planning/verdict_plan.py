@@ -6,18 +6,20 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from prunelake.analysis.power import DEFAULT_POWER, examples_for_changes_between
+from prunelake.analysis.power import DEFAULT_POWER, PairedSpread, examples_for_changes_between
+from prunelake.command_line import grown_rows, sweep_command
 from prunelake.errors import InvalidRequest, NotFound, NothingToShow
 from prunelake.lake.read import is_import
 from prunelake.lake.sql.bound_query import BoundQuery, Connection
 from prunelake.planning.cost import NestedLevels, counted_tokens, measured_price, nested_levels
 from prunelake.planning.pilots import ASSUMED_SPREADS, PilotRow, measured_spread, pilot_rows
-from prunelake.planning.sweep_command import grown_rows, sweep_command
 from prunelake.recommend.evidence import latest_runs
 from prunelake.recommend.request import CalibrationMetric, Margins
 from prunelake.spec import Explanation, FrozenValue, Levels, Rows, Strategy, SweepSpec, task_name
 
 Criterion = Literal["accuracy", "calibration", "comprehensiveness", "sufficiency"]
+
+SpreadSource = Literal["pilot", "nearest level", "assumed"]
 
 SIGNIFICANCE = 0.05
 
@@ -50,9 +52,11 @@ class CriterionNeed(FrozenValue):
     is_explained: bool = Field(description="Whether its examples have to be explained.")
     change: float | None = Field(description="The pilot's difference from level 0.")
     spread: float = Field(
-        description="The standard error of the difference times sqrt(n): of the pilot, or assumed."
+        description="The standard error of the difference times sqrt(n); for accuracy the square "
+        "root of the share of discordant examples."
     )
-    run_id: str | None = Field(description="The pilot; null if the spread is assumed.")
+    spread_source: SpreadSource = Field(description="Where the spread comes from.")
+    run_id: str | None = Field(description="The pilot; null if the lake has none.")
     n: int = Field(description="The examples that the lake has.")
     is_decided: bool = Field(
         description="Whether they suffice: the change is significant or within the margin."
@@ -169,11 +173,33 @@ def _needs(
         run_ids = [run["run_id"] for run in pilots]
         metrics = [metric for _, metric, _ in criteria]
         known = pilot_rows(connection, run_ids, base["run_id"], metrics)
+    spreads = {
+        (level, metric): spread
+        for (level, metric), pilot in known.items()
+        if (spread := measured_spread(pilot)) is not None
+    }
     return [
-        _need(level, criterion, metric, margin, known.get((level, metric)), request.power)
+        _need(
+            *(level, criterion, metric, margin, known.get((level, metric))),
+            *_spread(spreads, level, metric),
+            request.power,
+        )
         for level in levels
         for criterion, metric, margin in criteria
     ]
+
+
+def _spread(
+    measured: Mapping[tuple[int, str], PairedSpread], level: int, metric: str
+) -> tuple[PairedSpread, SpreadSource]:
+    """The spread of a metric at a level; else at the nearest level; else the assumed one."""
+    if (level, metric) in measured:
+        return measured[level, metric], "pilot"
+    levels = [known for known, name in measured if name == metric]
+    if not levels:
+        return ASSUMED_SPREADS[metric], "assumed"
+    nearest = min(levels, key=lambda known: (abs(known - level), -known))
+    return measured[nearest, metric], "nearest level"
 
 
 def _need(
@@ -182,9 +208,10 @@ def _need(
     metric: str,
     margin: float,
     pilot: PilotRow | None,
+    spread: PairedSpread,
+    source: SpreadSource,
     power: float,
 ) -> CriterionNeed:
-    spread = measured_spread(pilot) if pilot else None
     low, high = -math.inf, math.inf
     n, is_decided = 0, False
     if pilot:
@@ -200,8 +227,7 @@ def _need(
         is_decided = is_changed or is_within
     needed = n
     if not is_decided:
-        assumed = spread or ASSUMED_SPREADS[metric]
-        needed = examples_for_changes_between(low, high, assumed, margin, power)
+        needed = examples_for_changes_between(low, high, spread, margin, power)
     return CriterionNeed(
         level=level,
         criterion=criterion,
@@ -209,8 +235,9 @@ def _need(
         margin=margin,
         is_explained=criterion in ("comprehensiveness", "sufficiency"),
         change=pilot["delta"] if pilot else None,
-        spread=(spread or ASSUMED_SPREADS[metric]).sd,
-        run_id=pilot["run_id"] if pilot and spread else None,
+        spread=spread.sd,
+        spread_source=source,
+        run_id=pilot["run_id"] if pilot else None,
         n=n,
         is_decided=is_decided,
         # Where the present examples should have sufficed, a few more would rarely decide.
@@ -291,12 +318,13 @@ def _assumptions(
     needs: Sequence[CriterionNeed], has_speed: bool, has_prompts: bool
 ) -> Sequence[str]:
     sentences = []
-    assumed = sorted({(need.metric, need.spread) for need in needs if need.run_id is None})
+    if any(need.spread_source == "nearest level" for need in needs):
+        sentences.append("A level without a pilot is given the spread of the nearest level.")
+    assumed = dict.fromkeys(
+        f"{need.metric} {need.spread:g}" for need in needs if need.spread_source == "assumed"
+    )
     if assumed:
-        listed = ", ".join(f"{metric} {spread:g}" for metric, spread in assumed)
-        sentences.append(
-            f"No pilot in the lake shows every spread; assumed standard deviations: {listed}."
-        )
+        sentences.append(f"Spreads assumed for lack of a pilot: {', '.join(assumed)}.")
     if not has_prompts:
         sentences.append("The length of the prompts is assumed: 25 tokens, 45 with all options.")
     if not has_speed:

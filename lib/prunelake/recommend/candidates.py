@@ -6,8 +6,10 @@ from typing import Any, Literal
 import polars as pl
 from pydantic import Field
 
+from prunelake.command_line import settling_command
+from prunelake.lake.read import is_import
 from prunelake.recommend.budget import COUNTED_COSTS, CostBudget
-from prunelake.spec import FrozenValue
+from prunelake.spec import FrozenValue, SweepSpec
 
 CostValues = Mapping[str, float | None]
 
@@ -34,7 +36,8 @@ class Check(FrozenValue):
     is_met: bool = Field(description="Whether loss_bound is below the margin.")
     n: int | None = Field(description="The number of examples with values here and at level 0.")
     n_needed: int | None = Field(
-        description="About how many examples would meet the criterion if the loss stayed the same."
+        description="The examples that would meet the criterion with a probability of 80 % if the "
+        "loss is the truth."
     )
     note: str | None = Field(description="Why a value is unknown.")
 
@@ -80,6 +83,10 @@ class Candidate(FrozenValue):
     levels: tuple[Level, ...]
     level: int | None
     reason: NoLevelReason | None
+    settled_by: tuple[str, ...] = Field(
+        description="The sweeps that would show whether the first failed level passes, one for "
+        "each task; none if it fails whatever its number of examples."
+    )
 
     def level_at(self, level: int) -> Level:
         """The evidence at a level."""
@@ -149,6 +156,7 @@ def build_candidate(
             )
         )
     levels.sort(key=lambda item: item.level)
+    first_failed = next((level for level in levels if level.is_tested and not level.is_met), None)
     passing = [item.level for item in levels if item.is_reached and item.is_within_budget]
     return Candidate(
         strategy=first["strategy"],
@@ -159,7 +167,36 @@ def build_candidate(
         levels=tuple(levels),
         level=max(passing, default=None),
         reason=None if passing else _no_level_reason(levels, has_all_tasks, budget),
+        settled_by=_settling_commands(runs, first_failed.failures) if first_failed else (),
     )
+
+
+def _settling_commands(
+    runs: Sequence[Mapping[str, Any]], failures: Sequence[Check]
+) -> tuple[str, ...]:
+    """The sweeps that would show whether a level passes that has failed these checks."""
+    if any(check.n_needed is None for check in failures):
+        return ()
+    commands = []
+    for run in runs:
+        open_checks = [check for check in failures if check.run_id == run["run_id"]]
+        if not open_checks or is_import(run["identity"]):
+            continue
+        rows, explained_rows = (
+            max(
+                (check.n_needed or 0 for check in open_checks if bool(check.method) == x), default=0
+            )
+            for x in (False, True)
+        )
+        commands.append(
+            settling_command(
+                SweepSpec.model_validate_json(run["spec"]),
+                run["example_count"],
+                rows,
+                explained_rows,
+            )
+        )
+    return tuple(commands)
 
 
 def _no_level_reason(

@@ -95,7 +95,7 @@ def test_what_would_change_the_answer_holds_when_it_is_done(lake: Path) -> None:
     (cosine, *_) = recommendation.what_would_change(found(lake))
     assert cosine == (
         "As it is, in the cosine order, level 3 would pass with a margin of 0.031 for ECE on demo "
-        "(loss 0.010), or about 1,600 examples instead of 400; a margin of 0.061 for sufficiency "
+        "(loss 0.010), or about 3,700 examples instead of 400; a margin of 0.061 for sufficiency "
         "on demo (loss 0.050)."
     )
     run = CliRunner().invoke
@@ -188,7 +188,7 @@ def test_the_route_has_the_evidence_and_the_words(client: TestClient) -> None:
     cosine = answer["as_it_is"]["candidates"][0]
     assert [level["is_reached"] for level in cosine["levels"]] == [True, True, False]
     check = cosine["levels"][2]["checks"][1]
-    assert (check["criterion"], check["is_met"], check["n_needed"]) == ("calibration", False, 1600)
+    assert (check["criterion"], check["is_met"], check["n_needed"]) == ("calibration", False, 3651)
 
 
 @pytest.mark.parametrize(

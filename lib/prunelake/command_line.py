@@ -1,4 +1,4 @@
-"""The command line of a sweep, written from its spec."""
+"""Commands as a user types them, written from the spec of a sweep."""
 
 import shlex
 
@@ -60,6 +60,37 @@ def grown_rows(rows: Rows, count: int) -> Rows:
     if rows.first is not None:
         return Rows(first=count)
     return Rows(sample=count, seed=rows.seed)
+
+
+def settling_command(
+    spec: SweepSpec, example_count: int, rows: int, explained_rows: int = 0
+) -> str:
+    """The command of the sweep that extends a run to these numbers of rows and explained rows.
+
+        settling_command(spec, example_count=100, rows=1400, explained_rows=300)
+
+    `spec` is that of the run, and `example_count` its number of rows; 0 explained rows are no
+    wish. The numbers are rounded up to two digits. The sweep has at least the rows of the run, and
+    explains no further rows unasked.
+    """
+    explanation = spec.explain
+    if explanation is not None or explained_rows:
+        known = 0
+        if explanation is not None:
+            known = example_count if explanation.rows is None else explanation.rows
+        explanation = (explanation or Explanation()).model_copy(
+            update={"rows": max(known, rounded_up(explained_rows))}
+        )
+    count = max(rounded_up(rows), rounded_up(explained_rows), example_count)
+    return sweep_command(
+        spec.model_copy(update={"rows": grown_rows(spec.rows, count), "explain": explanation})
+    )
+
+
+def rounded_up(count: int) -> int:
+    """A number of examples, rounded up to two digits: an estimate is no more exact."""
+    unit: int = 10 ** max(0, len(str(count)) - 2)
+    return -(-count // unit) * unit
 
 
 def _rows_text(rows: Rows) -> str:

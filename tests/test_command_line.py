@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from prunelake.cli import sweep as sweep_module
 from prunelake.cli.app import app
-from prunelake.planning.sweep_command import grown_rows, sweep_command
+from prunelake.command_line import grown_rows, settling_command, sweep_command
 from prunelake.spec import Calibration, Explanation, Rows, Strategy, SweepSpec
 
 SPECS = [
@@ -65,3 +65,20 @@ def test_grown_rows_contain_the_rows() -> None:
     assert grown_rows(Rows(first=10), 20) == Rows(first=20)
     assert grown_rows(Rows(sample=10, seed=3), 20) == Rows(sample=20, seed=3)
     assert grown_rows(Rows(numbers=(1, 2)), 20) == Rows(sample=20)
+
+
+def test_a_settling_sweep_extends_the_run() -> None:
+    spec = SweepSpec(task="boolq", rows=Rows(sample=100), explain=Explanation(rows=20))
+    assert settling_command(spec, 100, rows=700, explained_rows=50) == sweep_command(
+        SweepSpec(task="boolq", rows=Rows(sample=700), explain=Explanation(rows=50))
+    )
+    assert settling_command(spec, 100, rows=0, explained_rows=150) == sweep_command(
+        SweepSpec(task="boolq", rows=Rows(sample=150), explain=Explanation(rows=150))
+    )
+
+
+def test_a_settling_sweep_explains_nothing_unasked() -> None:
+    predicted = SweepSpec(task="boolq", rows=Rows(first=100), explain=None)
+    assert settling_command(predicted, 100, rows=700).endswith("--rows 700 --methods none")
+    everything = SweepSpec(task="boolq", rows=Rows(first=100))
+    assert settling_command(everything, 100, rows=700).endswith("--rows 700 --explain-rows 100")

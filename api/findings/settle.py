@@ -1,0 +1,51 @@
+"""The sweep that would settle the open questions of a run, as a sentence."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+from prunelake.command_line import settling_command
+from prunelake.lake.read import is_import
+from prunelake.schema.verdicts import Verdict
+from prunelake.spec import SweepSpec
+
+from .level_rows import HEADLINE_METRICS
+
+EXPLANATION_METRICS = ("comprehensiveness", "sufficiency")
+
+
+def settled_by(run: Mapping[str, Any], levels: pl.DataFrame) -> str | None:
+    """The command that settles the inconclusive verdicts of a run; None if there is none.
+
+    `levels` are its rows of `run_metrics.headline_metrics`. Levels that have lost accuracy do not
+    count: more examples would say little about them.
+    """
+    if is_import(run["identity"]):
+        return None
+    lost = levels.filter(metric="accuracy", verdict=Verdict.visible_degradation)["level"]
+    is_open = pl.col("metric").is_in(("accuracy", *HEADLINE_METRICS)) & ~pl.col("level").is_in(
+        lost.implode()
+    )
+    open_rows = levels.filter(is_open).drop_nulls("n_needed")
+    if open_rows.is_empty():
+        return None
+    needed = {
+        is_explained: max(open_rows.filter(of_kind)["n_needed"].to_list(), default=0)
+        for is_explained, of_kind in (
+            (True, pl.col("metric").is_in(EXPLANATION_METRICS)),
+            (False, ~pl.col("metric").is_in(EXPLANATION_METRICS)),
+        )
+    }
+    return settling_command(
+        SweepSpec.model_validate_json(run["spec"]),
+        run["example_count"],
+        needed[False],
+        needed[True],
+    )
+
+
+def settling_sentence(run: Mapping[str, Any], levels: pl.DataFrame) -> str:
+    """The sentence with that command; empty without one."""
+    command = settled_by(run, levels)
+    return f"To settle what is inconclusive: {command}" if command else ""

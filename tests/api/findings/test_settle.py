@@ -1,0 +1,65 @@
+"""The sweep that settles the open questions of a run: in words, at the API and in the report."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from api.findings.settle import settled_by, settling_sentence
+from api.report.document import write_report
+from prunelake.analysis.analyse import analyse
+from prunelake.cli.terminal import print_summary
+from prunelake.lake.publish import publish
+from prunelake.schema.verdicts import Verdict
+from prunelake.spec import Explanation, Rows, SweepSpec
+from tests.support.api_client import api_client
+from tests.support.criteria_runs import Loss, compared_run
+from tests.support.example_runs import metric_rows
+from tests.support.lake_rows import run_row
+
+SPEC = SweepSpec(model="tiny", task="demo", rows=Rows(sample=80), explain=Explanation(rows=10))
+UNSURE: Loss = (0.01, 0.03)
+
+
+def run(**columns: Any) -> dict[str, Any]:
+    given: dict[str, Any] = {"spec": SPEC.model_dump_json(), "example_count": 80}
+    return run_row(**given | columns)
+
+
+VALUES: dict[str, Any] = {"accuracy": {0: 0.9, 1: 0.9}, "sufficiency": {0: 0.1, 1: 0.2}}
+
+
+def test_the_command_extends_the_run_to_what_its_open_verdicts_need() -> None:
+    rows = metric_rows(**VALUES, verdicts={"sufficiency": {1: Verdict.inconclusive}})
+    command = "prunelake sweep --model tiny --task demo --rows sample:1300 --explain-rows 1300"
+    assert settled_by(run(), rows) == command
+    assert settling_sentence(run(), rows) == f"To settle what is inconclusive: {command}"
+    of_answers = metric_rows(**VALUES, verdicts={"accuracy": {1: Verdict.inconclusive}})
+    assert settled_by(run(), of_answers) == command.replace("rows 1300", "rows 10")
+
+
+def test_there_is_no_command_without_a_question_a_sweep_or_accuracy() -> None:
+    decided = metric_rows(**VALUES, verdicts={"accuracy": {1: Verdict.equivalent}})
+    assert settled_by(run(), decided) is None
+    assert settling_sentence(run(), decided) == ""
+    unsure = metric_rows(**VALUES, verdicts={"accuracy": {1: Verdict.inconclusive}})
+    assert settled_by(run(identity='{"kind": "import"}'), unsure) is None
+    lost = {
+        "accuracy": {1: Verdict.visible_degradation},
+        "sufficiency": {1: Verdict.inconclusive},
+    }
+    assert settled_by(run(), metric_rows(**VALUES, verdicts=lost)) is None
+
+
+def test_api_report_and_terminal_end_with_the_command(tmp_path: Path) -> None:
+    lake = tmp_path / "lake"
+    run_id = compared_run(lake, "run", {1: {"ece": UNSURE}}, spec=SPEC.model_dump_json())
+    publish(lake, analyse)
+    with api_client(lake) as client:
+        command = client.get("/findings").json()["settled_by"]
+    assert command.startswith("prunelake sweep --model tiny --task demo --rows sample:")
+    write_report(lake, tmp_path / "report.html")
+    assert f"<code>{command}</code>" in (tmp_path / "report.html").read_text()
+    console = Console(width=500, record=True)
+    print_summary(lake, [run_id], console)
+    assert f"To settle what is inconclusive: {command}" in console.export_text()
