@@ -90,6 +90,13 @@ def test_a_task_with_one_split_gives_its_other_rows() -> None:
     )
 
 
+def test_a_larger_sample_of_a_task_with_one_split_leaves_the_draw_alone() -> None:
+    task = get_task("opinions")
+    samples = [load_examples(task, Rows(sample=count), None) for count in (8, 60)]
+    small, large = (draw_search_examples(task, 20, sample, None) for sample in samples)
+    assert small == large
+
+
 def test_the_error_for_too_few_rows_counts_them(tmp_path: Path, reported: list[Example]) -> None:
     write(tmp_path, "sst2", "train", ["x", "film 1", "y"])
     with pytest.raises(InvalidSpec, match=r"sst2: .* 3 rows .*train\.jsonl has 2; .* at most 2$"):

@@ -47,7 +47,8 @@ def parse_rows(text: str, task: str) -> Rows:
 def select_rows(rows: Rows, row_count: int, split_name: str) -> list[int]:
     """The numbers of the selected rows of a split that has `row_count` rows.
 
-    A `sample` is in row order; `numbers` keep the order given. `split_name` begins error messages.
+    A `sample` is the beginning of a random order of all rows, so a larger sample begins with a
+    smaller one of the same seed. `numbers` keep the order given. `split_name` begins error messages.
 
     Raises:
         EmptySelection: the selection asks for no row.
@@ -61,8 +62,8 @@ def select_rows(rows: Rows, row_count: int, split_name: str) -> list[int]:
     if rows.first is not None:
         return list(range(rows.first))
     if rows.sample is not None:
-        sample = np.random.default_rng(rows.seed).choice(row_count, rows.sample, replace=False)
-        return sorted(sample.tolist())
+        order: list[int] = np.random.default_rng(rows.seed).permutation(row_count).tolist()
+        return order[: rows.sample]
     seen: set[int] = set()
     for number in rows.numbers or ():
         if not 0 <= number < row_count:

@@ -28,7 +28,11 @@ def draw_search_examples(
     origin, records = read_records(source, data_folder)
     reported_prompts = {example.prompt for example in reported}
     drawn: dict[int, Example] = {}
-    for number in np.random.default_rng(0).permutation(len(records)).tolist():
+    order = np.random.default_rng(0).permutation(len(records)).tolist()
+    if source is task:
+        # `select_rows` samples from the front: from the back, a larger sample leaves this draw alone.
+        order.reverse()
+    for number in order:
         if len(drawn) == example_count:
             break
         example = build_example(source, origin, number, records[number])
