@@ -71,6 +71,7 @@ def run_row(model: int, task: int) -> dict[str, Any]:
         "identity": json.dumps(identity),
         "duration_s": 1.0,
         "forward_tokens": 1,
+        "copied": [],
     }
 
 

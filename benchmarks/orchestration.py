@@ -126,6 +126,7 @@ def run_row(number: int, model: str, revision: str, spec: SweepSpec) -> dict[str
         "identity": "{}",
         "duration_s": 1.0,
         "forward_tokens": 1,
+        "copied": [],
         "files": [],
     }
 

@@ -31,6 +31,9 @@ DEFAULT_SEARCH_ROWS = 20
 """With these, a search to half of the layers costs at most 8 times a sweep of 100 rows."""
 
 Method = Literal["difference_shap", "kernel_shap", "leverage_shap", "lime", "input_x_gradient"]
+RANDOM_RANKING = "random"
+"""The method of a seeded ranking, equal at all levels: the baseline for every explanation."""
+
 Operator = Literal["delete_text", "replace"]
 AopcVariant = Literal["eraser", "paper", "normalised"]
 
@@ -203,6 +206,30 @@ class Explanation(FrozenValue):
                 f"{self.unpruned_samples}: level 0 takes part in every difference"
             )
         return self
+
+    @property
+    def rankings(self) -> list[tuple[str, int]]:
+        """The pairs of a method and a seed that rank the tokens of a prompt, `random` among them.
+
+        A method that samples nothing has seed 0.
+        """
+        return [
+            (method, seed)
+            for method in (*self.methods, RANDOM_RANKING)
+            for seed in ((0,) if method == "input_x_gradient" else self.seeds)
+        ]
+
+    def method_settings(self, method: str) -> dict[str, object]:
+        """The settings that determine a method's scores: equal settings give equal scores."""
+        if method in (RANDOM_RANKING, "input_x_gradient"):
+            return {}
+        settings: dict[str, object] = {"baseline_token": self.baseline_token}
+        if method == "leverage_shap":
+            settings["leverage_samples"] = self.leverage_samples
+        elif method == "difference_shap":
+            settings["unpruned_samples"] = self.unpruned_samples
+            settings["difference_samples"] = self.difference_samples
+        return settings
 
     @field_validator("methods", "seeds", "operators", "fractions", "levels", "difference_samples")
     @classmethod

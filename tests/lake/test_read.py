@@ -46,7 +46,7 @@ def test_another_format_version_is_named_with_the_remedy(tmp_path: Path) -> None
     commit.write_run(tmp_path, *small_run())
     path = tmp_path / "runs" / f"{RUN_ID}.parquet"
     set_format_version(path, 99)
-    with pytest.raises(WrongFormat, match=r"has format 99, .* reads format 2; use the version"):
+    with pytest.raises(WrongFormat, match=r"has format 99, .* reads format 3; use the version"):
         read.read_table(tmp_path, "predictions")
     pl.read_parquet(path).write_parquet(path)
     with pytest.raises(CorruptFile, match="names no format version"):

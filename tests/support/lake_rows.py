@@ -55,6 +55,7 @@ def run_row(name: str = "run", **columns: Any) -> dict[str, Any]:
         "identity": identity,
         "duration_s": 1.5,
         "forward_tokens": 100,
+        "copied": [],
     } | columns
 
 

@@ -26,7 +26,7 @@ from prunelake.sweep import shards, steps
 from prunelake.sweep.evaluate import evaluate_shard, shard_work
 from prunelake.sweep.executor import LocalExecutor
 from prunelake.sweep.plan import plan_sweep
-from prunelake.sweep.progress import ProgressMeter, estimate_token_count
+from prunelake.sweep.progress import ProgressMeter
 from prunelake.sweep.run import run_sweep
 from prunelake.sweep.shards import Shard
 from tests.support import sweep_processes
@@ -322,7 +322,7 @@ def test_the_estimate_of_a_shard_follows_its_cost(
     add = ProgressMeter.add
 
     def recorded(meter: ProgressMeter, shard: Shard, cost: ComputeCost) -> Any:
-        estimated[shard.name] = estimate_token_count(meter._plan, shard), cost.forward_tokens
+        estimated[shard.name] = meter._estimates[shard], cost.forward_tokens
         return add(meter, shard, cost)
 
     monkeypatch.setattr(ProgressMeter, "add", recorded)

@@ -8,7 +8,7 @@ all of them; as in that paper, a beam search follows the most promising ones.
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
@@ -26,6 +26,7 @@ from prunelake.evaluation.deletion_curves import (
     top_count,
 )
 from prunelake.schema.run_tables import BOUNDS
+from prunelake.schema.table import CellKey
 from prunelake.spec import Explanation, Operator
 
 MAXIMISE, MINIMISE = 1, -1
@@ -41,8 +42,11 @@ def aopc_bounds(
     beam_width: int,
     explanation: Explanation,
     progress: Callable[[int, int], None] | None = None,
+    known: Collection[CellKey] = (),
 ) -> pl.DataFrame:
     """The frame of `bounds`: one row for each level, prompt, operator and kind, level 0 first.
+
+    Bounds with a key (`BOUNDS.cell_keys`) in `known` are left out.
 
     The AOPC is the mean drop of the probability of the level's own prediction, over the fractions
     of the explanation that take at least one token. Both bounds are values of real rankings, so the
@@ -77,6 +81,7 @@ def aopc_bounds(
             for level, operator, kind, direction in product(
                 levels, explanation.operators, CURVE_KINDS, (MAXIMISE, MINIMISE)
             )
+            if (level, prompt.example_id, operator, kind) not in known
         ]
         for size in range(1, max(counts, default=0) + 1):
             perturbed = _expand_searches(searches, prompt, explanation.baseline_token)
@@ -105,6 +110,13 @@ def aopc_bounds(
             if counts
         ]
     return BOUNDS.frame(rows).sort("level", maintain_order=True)
+
+
+def bounds_count(explanation: Explanation, token_count: int) -> int:
+    """The number of bounds of one prompt at one level; 0 if it is too short for every fraction."""
+    if not _fraction_counts(token_count, explanation) or explanation.bounds_beam is None:
+        return 0
+    return len(explanation.operators) * len(CURVE_KINDS)
 
 
 def max_perturbed_prompt_count(

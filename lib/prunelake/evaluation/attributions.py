@@ -1,6 +1,6 @@
 """Attributions: how much each prompt token moves the model towards its own prediction."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import polars as pl
 import torch
@@ -17,7 +17,8 @@ from prunelake.inference.nested import NestedModel, Progress
 from prunelake.inference.prefix_tree import ScoringQuery
 from prunelake.schema.arrays import BoolArray, FloatArray
 from prunelake.schema.run_tables import ATTRIBUTIONS
-from prunelake.spec import Explanation, Method
+from prunelake.schema.table import CellKey
+from prunelake.spec import RANDOM_RANKING, Explanation
 from prunelake.tasks.encoding import EncodedExample
 from prunelake.tasks.rows import example_generator
 
@@ -31,17 +32,17 @@ def compute_attributions(
     levels: tuple[int, ...],
     explanation: Explanation,
     progress: Progress | None = None,
+    known: Collection[CellKey] = (),
 ) -> pl.DataFrame:
-    """The frame of `attributions`: one row for each level, example, method and seed, level 0 first.
+    """The frame of `attributions`: one row for each level, example and ranking, level 0 first.
 
     A score is the effect of one prompt token, in nats, on the log-likelihood of the option that the
-    level itself predicts. The additional method `random` has seeded uniform scores, equal at all
-    levels: the baseline for every explanation.
+    level itself predicts. The rankings are `explanation.rankings`; the scores of `random` are
+    uniform. Cells with a key (`ATTRIBUTIONS.cell_keys`) in `known` are left out.
 
     Raises:
         TaskError: a prompt with fewer than two tokens.
     """
-    run_id = predictions["run_id"][0]
     predicted = {
         (level, example_id): target
         for level, example_id, target in predictions.select(
@@ -57,41 +58,41 @@ def compute_attributions(
                 "needs two: leave the row out"
             )
         targets = {level: predicted[level, example_id] for level in levels}
-        scored: dict[tuple[str, int, int], FloatArray] = {}
+        missing = {
+            (method, seed): own
+            for method, seed in explanation.rankings
+            if (own := tuple(n for n in levels if (n, example_id, method, seed) not in known))
+        }
         scorer = MaskedPromptScorer(model, encoded, targets, explanation.baseline_token)
-        scorer.score_masks(_sampled_masks(encoded, explanation, levels))
-        for method in explanation.methods:
+        scorer.score_masks(_sampled_masks(encoded, explanation, missing))
+        for (method, seed), own_levels in missing.items():
             if method in CAPTUM_METHODS:
-                for seed in explanation.seeds:
-                    by_level = _captum_attributions(scorer, method, seed)
-                    scored |= {(method, seed, level): scores for level, scores in by_level.items()}
+                by_level = _captum_attributions(scorer, method, seed, own_levels)
             elif method == "leverage_shap":
-                for seed in explanation.seeds:
-                    by_level = _leverage_shap(scorer, seed, explanation.leverage_samples)
-                    scored |= {(method, seed, level): scores for level, scores in by_level.items()}
+                by_level = _leverage_shap(scorer, seed, explanation.leverage_samples, own_levels)
             elif method == "difference_shap":
-                for seed in explanation.seeds:
-                    stages = _difference_stages(encoded, seed, explanation)
-                    by_level = difference_shap(stages, scorer.log_likelihoods, scorer.targets)
-                    scored |= {(method, seed, level): scores for level, scores in by_level.items()}
+                stages = _difference_stages(encoded, seed, explanation)
+                options = {level: scorer.targets[level] for level in own_levels}
+                by_level = difference_shap(stages, scorer.log_likelihoods, options)
+            elif method == RANDOM_RANKING:
+                ranking = random_scores(example_id, seed, len(encoded.prompt))
+                by_level = dict.fromkeys(own_levels, ranking)
             else:
-                by_level = _input_x_gradient(model, encoded, targets)
-                scored |= {(method, 0, level): scores for level, scores in by_level.items()}
-        for seed in explanation.seeds:
-            ranking = random_scores(example_id, seed, len(encoded.prompt))
-            scored |= {("random", seed, level): ranking for level in levels}
-        rows += [
-            {
-                "run_id": run_id,
-                "level": level,
-                "example_id": example_id,
-                "method": method,
-                "seed": seed,
-                "target": targets[level],
-                "scores": scores.tolist(),
-            }
-            for (method, seed, level), scores in scored.items()
-        ]
+                by_level = _input_x_gradient(
+                    model, encoded, {level: targets[level] for level in own_levels}
+                )
+            rows += [
+                {
+                    "run_id": predictions["run_id"][0],
+                    "level": level,
+                    "example_id": example_id,
+                    "method": method,
+                    "seed": seed,
+                    "target": targets[level],
+                    "scores": scores.tolist(),
+                }
+                for level, scores in by_level.items()
+            ]
         if progress:
             progress(done + 1, len(examples))
     return ATTRIBUTIONS.frame(rows).sort("level", maintain_order=True)
@@ -103,31 +104,35 @@ def random_scores(example_id: str, seed: int, token_count: int) -> FloatArray:
 
 
 def _sampled_masks(
-    encoded: EncodedExample, explanation: Explanation, levels: tuple[int, ...]
+    encoded: EncodedExample,
+    explanation: Explanation,
+    missing: Mapping[tuple[str, int], tuple[int, ...]],
 ) -> list[tuple[BoolArray, tuple[int, ...]]]:
-    """The masks [tokens] that the sampling methods use in any case, and their levels."""
+    """The masks [tokens] that the sampling methods use in any case, and their levels.
+
+    `missing` has the levels that lack scores, by method and seed.
+    """
     masks: list[tuple[BoolArray, tuple[int, ...]]] = []
+    for (method, seed), levels in missing.items():
 
-    def record(drawn: Tensor) -> Tensor:
-        masks.extend((mask, levels) for mask in drawn.bool().numpy())
-        return torch.zeros(len(drawn))
+        def record(drawn: Tensor, levels: tuple[int, ...] = levels) -> Tensor:
+            masks.extend((mask, levels) for mask in drawn.bool().numpy())
+            return torch.zeros(len(drawn))
 
-    for seed in explanation.seeds:
-        for method in explanation.methods:
-            if method in CAPTUM_METHODS:
-                _captum_scores(record, method, seed, len(encoded.prompt))
-            elif method == "leverage_shap":
-                drawn = _example_coalitions(encoded, seed, explanation.leverage_samples)
-                masks += [(mask, levels) for mask in drawn.masks]
-            elif method == "difference_shap":
-                first, *_, last = _difference_stages(encoded, seed, explanation)
-                masks += [(mask, (0, *levels)) for mask in first.masks]
-                masks += [(mask, (0,)) for mask in last.masks]
+        if method in CAPTUM_METHODS:
+            _captum_scores(record, method, seed, len(encoded.prompt))
+        elif method == "leverage_shap":
+            drawn = _example_coalitions(encoded, seed, explanation.leverage_samples)
+            masks.extend((mask, levels) for mask in drawn.masks)
+        elif method == "difference_shap":
+            first, *_, last = _difference_stages(encoded, seed, explanation)
+            masks.extend((mask, (0, *levels)) for mask in first.masks)
+            masks.extend((mask, (0,)) for mask in last.masks)
     return masks
 
 
 def _captum_scores(
-    effect: Callable[[Tensor], Tensor], method: Method, seed: int, token_count: int
+    effect: Callable[[Tensor], Tensor], method: str, seed: int, token_count: int
 ) -> FloatArray:
     """The scores [tokens] of LIME or KernelSHAP, by captum's own sampling and regression."""
     samples = SAMPLES_PER_TOKEN * token_count
@@ -141,14 +146,14 @@ def _captum_scores(
 
 
 def _captum_attributions(
-    scorer: MaskedPromptScorer, method: Method, seed: int
+    scorer: MaskedPromptScorer, method: str, seed: int, levels: tuple[int, ...]
 ) -> dict[int, FloatArray]:
     """The scores [tokens] of LIME or KernelSHAP by level, from the same masks at all levels."""
     scores = {}
-    for level in scorer.targets:
+    for level in levels:
 
         def effect(masks: Tensor, level: int = level) -> Tensor:
-            values = scorer.target_log_likelihoods(masks.bool().numpy())
+            values = scorer.target_log_likelihoods(masks.bool().numpy(), (level,))
             return torch.tensor(values[level], dtype=torch.float32)
 
         scores[level] = _captum_scores(effect, method, seed, len(scorer.encoded.prompt))
@@ -179,13 +184,13 @@ def _difference_stages(
 
 
 def _leverage_shap(
-    scorer: MaskedPromptScorer, seed: int, samples_per_token: float
+    scorer: MaskedPromptScorer, seed: int, samples_per_token: float, levels: tuple[int, ...]
 ) -> dict[int, FloatArray]:
     """The scores [tokens] of Leverage SHAP by level."""
     coalitions = _example_coalitions(scorer.encoded, seed, samples_per_token)
     return {
         level: shapley_values(coalitions, values)
-        for level, values in scorer.target_log_likelihoods(coalitions.masks).items()
+        for level, values in scorer.target_log_likelihoods(coalitions.masks, levels).items()
     }
 
 

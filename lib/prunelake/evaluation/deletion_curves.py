@@ -10,7 +10,8 @@ import numpy as np
 import polars as pl
 
 from prunelake.schema.arrays import BoolArray, FloatArray
-from prunelake.schema.run_tables import DELETIONS
+from prunelake.schema.run_tables import ATTRIBUTIONS, DELETIONS
+from prunelake.schema.table import CellKey
 from prunelake.spec import Explanation, Operator
 
 TokenIds = tuple[int, ...]
@@ -41,8 +42,11 @@ def deletion_curves(
     prompts: Sequence[ExplainedPrompt],
     explanation: Explanation,
     progress: Callable[[int, int], None] | None = None,
+    known: Collection[CellKey] = (),
 ) -> pl.DataFrame:
     """The frame of `deletions`: the curves of all rankings in `attributions`, level 0 first.
+
+    Points with a key (`DELETIONS.cell_keys`) in `known` are left out.
 
     For each fraction the floor(fraction x tokens) tokens of highest signed score are deleted
     (comprehensiveness), or only they are kept (sufficiency). A fraction that takes no token gives
@@ -59,7 +63,7 @@ def deletion_curves(
     rows: list[dict[str, Any]] = []
     for done, prompt in enumerate(prompts):
         rankings = by_example[(prompt.example_id,)]
-        rows += _example_curves(rankings, full_probability, prompt, explanation)
+        rows += _example_curves(rankings, full_probability, prompt, explanation, known)
         if progress:
             progress(done + 1, len(prompts))
     return DELETIONS.frame(rows).sort("level", maintain_order=True)
@@ -68,8 +72,7 @@ def deletion_curves(
 def perturbed_prompt_count(explanation: Explanation, token_count: int) -> int:
     """The number of perturbed prompts for one prompt's curves, before equal ones are shared."""
     points = sum(top_count(fraction, token_count) > 0 for fraction in explanation.fractions)
-    rankings = len(explanation.seeds) * (1 + len(explanation.methods))  # 1 for the random ranking
-    return rankings * points * len(CURVE_KINDS) * len(explanation.operators)
+    return len(explanation.rankings) * points * len(CURVE_KINDS) * len(explanation.operators)
 
 
 def perturbed_prompt(
@@ -112,11 +115,13 @@ def _example_curves(
     full_probability: Mapping[tuple[int, str], float],
     prompt: ExplainedPrompt,
     explanation: Explanation,
+    known: Collection[CellKey],
 ) -> list[dict[str, Any]]:
     count = len(prompt.tokens)
     needed: dict[TokenIds, set[int]] = defaultdict(set)  # perturbed prompt -> levels
     rows: list[tuple[TokenIds, int, dict[str, Any]]] = []
     for ranking in rankings.iter_rows(named=True):
+        ranking_key = tuple(ranking[name] for name in ATTRIBUTIONS.key[1:])
         # A stable sort ranks the earlier one of two tokens with equal scores higher.
         best_first = np.argsort(-np.asarray(ranking["scores"]), kind="stable")
         for fraction in explanation.fractions:
@@ -127,12 +132,11 @@ def _example_curves(
             is_top[best_first[:top]] = True
             for kind, kept in zip(CURVE_KINDS, (~is_top, is_top), strict=True):
                 for operator in explanation.operators:
+                    if (*ranking_key, operator, kind, fraction) in known:
+                        continue
                     ids = perturbed_prompt(prompt, kept, operator, explanation.baseline_token)
                     needed[ids].add(ranking["level"])
-                    row = {
-                        name: ranking[name]
-                        for name in ("run_id", "level", "example_id", "method", "seed")
-                    } | {
+                    row = {name: ranking[name] for name in ATTRIBUTIONS.key} | {
                         "operator": operator,
                         "kind": kind,
                         "fraction": fraction,

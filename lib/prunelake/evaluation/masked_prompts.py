@@ -57,12 +57,12 @@ class MaskedPromptScorer:
         self.score_masks([(mask, levels) for mask in masks])
         return np.array([[self._known[m.tobytes(), level] for level in levels] for m in masks])
 
-    def target_log_likelihoods(self, masks: BoolArray) -> dict[int, FloatArray]:
+    def target_log_likelihoods(
+        self, masks: BoolArray, levels: tuple[int, ...]
+    ) -> dict[int, FloatArray]:
         """Log-likelihoods [masks] of each level's own target, by level."""
-        values = self.log_likelihoods(masks, tuple(self.targets))
-        return {
-            level: values[:, n, option] for n, (level, option) in enumerate(self.targets.items())
-        }
+        values = self.log_likelihoods(masks, levels)
+        return {level: values[:, n, self.targets[level]] for n, level in enumerate(levels)}
 
     def _query(self, mask: BoolArray, levels: Collection[int]) -> ScoringQuery:
         tokens = np.where(mask, self.encoded.prompt, self._baseline_token).tolist()

@@ -1,6 +1,6 @@
 """Predict: the log-likelihoods of the options of each example, at every level of a sweep."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import polars as pl
@@ -10,6 +10,7 @@ from prunelake.errors import ModelError
 from prunelake.inference.nested import NestedModel, Progress
 from prunelake.inference.prefix_tree import ScoringQuery
 from prunelake.schema.run_tables import PREDICTIONS
+from prunelake.schema.table import CellKey
 from prunelake.tasks.encoding import EncodedExample
 
 
@@ -19,20 +20,30 @@ def predict(
     examples: Sequence[EncodedExample],
     levels: tuple[int, ...],
     progress: Progress | None = None,
+    known: Collection[CellKey] = (),
 ) -> pl.DataFrame:
     """The frame of `predictions`: one row for each level and example, level 0 first.
 
-    A tie goes to the first option.
+    A tie goes to the first option. Cells with a key (level, example) in `known` are left out.
 
     Raises:
         ModelError: a log-likelihood that is not finite, because the model's numbers overflow.
     """
-    queries = [ScoringQuery((*e.prefix, *e.prompt), e.options, levels) for e in examples]
+    asked: list[tuple[EncodedExample, ScoringQuery]] = []
+    for encoded in examples:
+        missing = tuple(
+            level for level in levels if (level, encoded.example.example_id) not in known
+        )
+        if missing:
+            context = (*encoded.prefix, *encoded.prompt)
+            asked.append((encoded, ScoringQuery(context, encoded.options, missing)))
+    queries = [query for _, query in asked]
+    answered = model.log_likelihoods(queries, progress)
     rows = []
-    for encoded, answers in zip(examples, model.log_likelihoods(queries, progress), strict=True):
+    for (encoded, query), answers in zip(asked, answered, strict=True):
         example = encoded.example
         option_bytes = [len(option.lstrip(" ").encode()) for option in example.options]
-        for level, log_likelihoods in zip(levels, answers, strict=True):
+        for level, log_likelihoods in zip(query.levels, answers, strict=True):
             if not np.isfinite(log_likelihoods).all():
                 raise ModelError(
                     f"at level {level} the model gives example {example.example_id} the "

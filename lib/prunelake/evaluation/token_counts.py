@@ -29,16 +29,20 @@ def masked_prompt_count(explanation: Explanation, token_count: int, level_count:
     )
 
 
-def explanation_token_count(
+def explanation_token_counts(
     explanation: Explanation, prompt_tokens: int, length: int, level_count: int
-) -> int:
-    """The tokens of all masked and perturbed prompts that explain one example at all levels.
+) -> dict[str, int]:
+    """The tokens of all masked and perturbed prompts that explain one example, by table.
 
-    `length` is the number of tokens of the prompt and all options together. Levels share work, so
-    that a sweep takes fewer tokens than this count.
+    `length` is the number of tokens of the prompt and all options together. All levels count.
+    Levels share work, so that a sweep takes fewer tokens than this count.
     """
-    prompts = masked_prompt_count(explanation, prompt_tokens, level_count)
-    prompts += level_count * perturbed_prompt_count(explanation, prompt_tokens)
-    if beam := explanation.bounds_beam:
-        prompts += max_perturbed_prompt_count([prompt_tokens], level_count, beam, explanation)
-    return prompts * length
+    beam = explanation.bounds_beam
+    prompts = {
+        "attributions": masked_prompt_count(explanation, prompt_tokens, level_count),
+        "deletions": level_count * perturbed_prompt_count(explanation, prompt_tokens),
+        "bounds": max_perturbed_prompt_count([prompt_tokens], level_count, beam, explanation)
+        if beam
+        else 0,
+    }
+    return {table: count * length for table, count in prompts.items()}

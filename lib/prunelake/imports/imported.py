@@ -190,6 +190,7 @@ def write_imported_run(
         "identity": json.dumps(identity, sort_keys=True),
         "duration_s": 0.0,
         "forward_tokens": 0,
+        "copied": [],
     }
     frames = {
         name: table.frame([{"run_id": run_id, **row} for row in rows.get(name, ())])

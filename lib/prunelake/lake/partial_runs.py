@@ -9,7 +9,7 @@ folder of a run is deleted once the run is in the lake.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ import polars as pl
 
 from prunelake.errors import CorruptFile, LakeError, one_line
 from prunelake.lake.files import parquet
-from prunelake.lake.files.checksums import sha256
 from prunelake.lake.files.manifest_files import (
     ListedFile,
     listed_files_as_rows,
@@ -36,12 +35,25 @@ ORDER_SHARD = "order"
 
 
 @dataclass(frozen=True)
+class CopiedCells:
+    """The number of rows of a table that were copied from another run."""
+
+    run_id: str
+    table: str
+    cells: int
+
+
+@dataclass(frozen=True)
 class ComputeCost:
-    """The cost of a shard: tokens through whole models, seconds, and the device."""
+    """The cost of a shard: tokens through whole models, seconds, and the device.
+
+    `copied` are its cells that cost nothing. `device` is empty if nothing was computed.
+    """
 
     forward_tokens: float
     duration_s: float
     device: str
+    copied: tuple[CopiedCells, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -94,13 +106,20 @@ class PartialRun:
         if is_damaged:
             raise _damaged_shard(path)
         for file in parse_listed_files(row["files"]):
-            data_path = file.path(path)
-            if not data_path.is_file() or sha256(data_path) != file.sha256:
-                raise _damaged_shard(data_path)
-        return ComputeCost(row["forward_tokens"], row["duration_s"], row["device"])
+            file.verified_path(path)
+        copied = tuple(CopiedCells(**cells) for cells in row["copied"])
+        return ComputeCost(row["forward_tokens"], row["duration_s"], row["device"], copied)
 
-    def write_shard(self, name: str, frames: Mapping[str, pl.DataFrame], cost: ComputeCost) -> None:
+    def write_shard(
+        self,
+        name: str,
+        frames: Mapping[str, pl.DataFrame],
+        cost: ComputeCost,
+        identity: str | None = None,
+    ) -> None:
         """Store a finished shard, completely or not at all. Tables without rows have no file.
+
+        `identity` is the JSON of the run's identity; the shard of the removal order stores it.
 
         Raises:
             LakeError: a folder that cannot be written.
@@ -117,6 +136,8 @@ class PartialRun:
                 "forward_tokens": cost.forward_tokens,
                 "duration_s": cost.duration_s,
                 "device": cost.device,
+                "copied": [asdict(cells) for cells in cost.copied],
+                "identity": identity,
                 "files": listed_files_as_rows(files),
             }
             parquet.write(self._manifest(name), SHARDS, SHARDS.frame([row]))

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from prunelake.evaluation.token_counts import explanation_token_count
+from prunelake.evaluation.token_counts import explanation_token_counts
 from prunelake.lake.read import is_import
 from prunelake.lake.sql.bound_query import BoundQuery, Connection
 from prunelake.spec import Explanation, SweepSpec, Unit
@@ -88,14 +88,14 @@ def counted_tokens(
     if explanation is not None:
         explained_rows = rows if explanation.rows is None else min(rows, explanation.rows)
         explained_levels = {0, *(explanation.levels or levels)}
-        for_one_row = explanation_token_count(
+        for_one_row = explanation_token_counts(
             explanation,
             round(prompts.prompt_tokens),
             round(prompts.length),
             len(explained_levels),
         )
         shared = nested.pass_count(explained_levels) / len(explained_levels)
-        tokens += explained_rows * for_one_row * shared
+        tokens += explained_rows * sum(for_one_row.values()) * shared
     return tokens
 
 
@@ -105,9 +105,14 @@ def measured_price(
     """The price that runs of one model in one number format show: rows of `runs`, latest first.
 
     Runs on the task count. If there are none, runs on other tasks do, and the length of the prompts
-    is assumed.
+    is assumed. Runs that copied results do not count: their tokens are not those of their rows.
     """
-    sweeps = [run for run in runs if run["forward_tokens"] and not is_import(run["identity"])]
+    copying = _copying_runs(connection)
+    sweeps = [
+        run
+        for run in runs
+        if run["forward_tokens"] and not is_import(run["identity"]) and run["run_id"] not in copying
+    ]
     if not sweeps:
         return SweepPrice()
     of_task = [run for run in sweeps if run["task"] == task]
@@ -139,6 +144,12 @@ def measured_price(
 def nested_levels(run: Mapping[str, Any]) -> NestedLevels:
     """The nested levels of a row of `runs`."""
     return NestedLevels(tuple(run["removal_order"] or ()), run["layer_count"] or 0, run["unit"])
+
+
+def _copying_runs(connection: Connection) -> set[str]:
+    """The ids of the runs that copied results of other runs, more than a removal order."""
+    query = BoundQuery("select distinct run_id from copied_cells where table_name != 'layers'")
+    return {row["run_id"] for row in query.records(connection)}
 
 
 def _prompt_lengths(connection: Connection, run_ids: Sequence[str]) -> dict[str, Prompts]:

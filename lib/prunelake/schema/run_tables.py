@@ -4,6 +4,11 @@ import polars as pl
 
 from prunelake.schema.table import FILES_DTYPE, METRIC_KEY, METRIC_KEY_SCHEMA, Table, TableGroup
 
+COPIED_DTYPE = pl.List(
+    pl.Struct({"run_id": pl.String(), "table": pl.String(), "cells": pl.Int64()})
+)
+"""The column `copied`: for each other run and table, the number of rows that were copied."""
+
 RUNS = Table(
     "runs",
     "one sweep of one model on one task",
@@ -28,6 +33,7 @@ RUNS = Table(
         "identity": pl.String(),  # JSON of the RunIdentity; run_id is its hash
         "duration_s": pl.Float64(),
         "forward_tokens": pl.Int64(),  # tokens through whole models: layer passes / layers
+        "copied": COPIED_DTYPE,  # rows of other runs, which cost no forward tokens here
         "files": FILES_DTYPE,
     },
 )
@@ -141,6 +147,9 @@ RUN_TABLES = TableGroup(
 )
 """The measurements of a run; they are never computed again."""
 
+CELL_TABLES = (PREDICTIONS, ATTRIBUTIONS, DELETIONS, BOUNDS)
+"""The tables whose rows are cells: what a model was asked about an example at a level."""
+
 SHARDS = Table(
     "shards",
     "run x shard",
@@ -151,6 +160,8 @@ SHARDS = Table(
         "forward_tokens": pl.Float64(),  # as in runs, of this shard alone
         "duration_s": pl.Float64(),
         "device": pl.String(),
+        "copied": COPIED_DTYPE,
+        "identity": pl.String(),  # as in runs; only the shard with the removal order has it
         "files": FILES_DTYPE,
     },
 )

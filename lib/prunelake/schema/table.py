@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """The version of the files and of the numbers in them; it is part of every run's identity.
 
 It changes when older files cannot be read as they are, and when the code computes other numbers
@@ -27,6 +27,9 @@ METRIC_KEY_SCHEMA: Mapping[str, pl.DataType] = {name: pl.String() for name in ME
 
 TableRow = dict[str, Any]
 """A row of a table: its values by column."""
+
+CellKey = tuple[Any, ...]
+"""The key of a row without its owner."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,10 @@ class Table:
     def frame(self, rows: list[TableRow]) -> pl.DataFrame:
         """The rows as a frame with exactly the columns and types of this table."""
         return pl.DataFrame(rows, schema=dict(self.schema), orient="row", strict=True)
+
+    def cell_keys(self, rows: pl.DataFrame) -> set[CellKey]:
+        """The keys of rows, without their owner."""
+        return {*rows.select(self.key[1:]).iter_rows()}
 
 
 class TableGroup(Mapping[str, Table]):

@@ -1,6 +1,6 @@
 """Evaluate one shard: its examples and a model to rows of predictions and explanations."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -8,16 +8,24 @@ from typing import Any
 import polars as pl
 
 from prunelake.analysis.confidence import option_probabilities
-from prunelake.evaluation.aopc_bounds import aopc_bounds
+from prunelake.evaluation.aopc_bounds import aopc_bounds, bounds_count
 from prunelake.evaluation.attributions import compute_attributions
-from prunelake.evaluation.deletion_curves import ExplainedPrompt, deletion_curves
+from prunelake.evaluation.deletion_curves import (
+    ExplainedPrompt,
+    deletion_curves,
+    perturbed_prompt_count,
+)
 from prunelake.evaluation.predictions import predict
 from prunelake.inference.nested import NestedModel
 from prunelake.inference.prefix_tree import ScoringQuery
+from prunelake.lake.partial_runs import CopiedCells
 from prunelake.models.loading import ModelSource
 from prunelake.schema.arrays import FloatArray
+from prunelake.schema.run_tables import ATTRIBUTIONS, BOUNDS, DELETIONS, PREDICTIONS, RUN_TABLES
+from prunelake.schema.table import Table
 from prunelake.spec import Dtype, Explanation, SpecialTokens, Unit
 from prunelake.sweep.plan import SweepPlan
+from prunelake.sweep.reuse import KnownCells
 from prunelake.sweep.shards import Shard
 from prunelake.tasks.encoding import EncodedExample, Encoder
 
@@ -30,7 +38,8 @@ StageProgress = Callable[[str, int, int], None]
 class ShardWork:
     """The examples of one shard and the settings that measure them; small enough to be sent.
 
-    `explanation` is None if the shard only predicts.
+    `explanation` is None if the shard only predicts. `known` are the rows of each of `CELL_TABLES`
+    that are copied from other runs, and `copied` are their numbers.
     """
 
     shard: Shard
@@ -42,10 +51,44 @@ class ShardWork:
     levels: tuple[int, ...]
     explanation: Explanation | None
     examples: tuple[EncodedExample, ...]
+    known: Mapping[str, pl.DataFrame]
+    copied: tuple[CopiedCells, ...]
+
+    @property
+    def cell_counts(self) -> dict[str, int]:
+        """The number of cells in each table, known or not."""
+        counts = dict.fromkeys(self.known, 0)
+        counts["predictions"] = len(self.examples) * len(self.levels)
+        explanation = self.explanation
+        if explanation is not None:
+            level_count = len(explanation.levels or self.levels)
+            for example in self.examples:
+                length = len(example.prompt)
+                points = perturbed_prompt_count(explanation, length)
+                counts["attributions"] += level_count * len(explanation.rankings)
+                counts["deletions"] += level_count * points
+                counts["bounds"] += level_count * bounds_count(explanation, length)
+        return counts
+
+    @property
+    def missing_shares(self) -> dict[str, float]:
+        """The share of cells in each table that must be computed, from 0 to 1."""
+        return {
+            name: 1 - self.known[name].height / count if count else 0.0
+            for name, count in self.cell_counts.items()
+        }
+
+    @property
+    def is_known(self) -> bool:
+        """Whether nothing is left to compute."""
+        return not any(self.missing_shares.values())
 
 
-def shard_work(plan: SweepPlan, shard: Shard) -> ShardWork:
-    """The part of a plan that one shard needs."""
+def shard_work(plan: SweepPlan, shard: Shard, cells: KnownCells | None = None) -> ShardWork:
+    """The part of a plan that one shard needs; `cells` are the known ones of the whole run."""
+    examples = plan.examples[shard.start : shard.stop]
+    cells = cells or KnownCells.none()
+    known, copied = cells.of_examples([example.example.example_id for example in examples])
     return ShardWork(
         shard,
         plan.identity.run_id,
@@ -55,14 +98,16 @@ def shard_work(plan: SweepPlan, shard: Shard) -> ShardWork:
         plan.spec.special_tokens,
         plan.levels,
         plan.explanation if shard.start < len(plan.explained_examples) else None,
-        plan.examples[shard.start : shard.stop],
+        examples,
+        known,
+        copied,
     )
 
 
 def evaluate_shard(
     work: ShardWork, encoder: Encoder, model: NestedModel, report: StageProgress
 ) -> TableFrames:
-    """The rows of one shard, by table.
+    """The rows of one shard, by table; known rows are not computed again.
 
     Every example gets predictions at all levels. Explained examples also get attributions and
     deletion curves and, if the spec asks for bounds, the least and the greatest area that a search
@@ -71,26 +116,62 @@ def evaluate_shard(
     Raises:
         ModelError: numbers that overflow, or too little memory for a single row.
     """
-    predictions = predict(
-        model, work.run_id, work.examples, work.levels, partial(report, "predict")
+    known = {name: RUN_TABLES[name].cell_keys(rows) for name, rows in work.known.items()}
+    positions = {example.example.example_id: n for n, example in enumerate(work.examples)}
+    frames: TableFrames = {}
+
+    def with_known(table: Table, computed: pl.DataFrame) -> pl.DataFrame:
+        """All rows of a table, by level and then by example."""
+        position = pl.col("example_id").replace_strict(positions, return_dtype=pl.Int32)
+        rows = pl.concat([work.known[table.name], computed])
+        frames[table.name] = rows.sort("level", position, *table.key[3:])
+        return frames[table.name]
+
+    predicted = predict(
+        model,
+        work.run_id,
+        work.examples,
+        work.levels,
+        partial(report, "predict"),
+        known["predictions"],
     )
-    frames = {"predictions": predictions}
+    predictions = with_known(PREDICTIONS, predicted)
     explanation = work.explanation
     if explanation is None:
         return frames
     levels = explanation.levels or work.levels
     prompts = [explained_prompt(encoder, model, example) for example in work.examples]
-    frames["attributions"] = compute_attributions(
-        model, predictions, work.examples, levels, explanation, partial(report, "attribute")
+    attributed = compute_attributions(
+        model,
+        predictions,
+        work.examples,
+        levels,
+        explanation,
+        partial(report, "attribute"),
+        known["attributions"],
     )
-    frames["deletions"] = deletion_curves(
-        frames["attributions"], predictions, prompts, explanation, partial(report, "delete")
+    attributions = with_known(ATTRIBUTIONS, attributed)
+    deleted = deletion_curves(
+        attributions,
+        predictions,
+        prompts,
+        explanation,
+        partial(report, "delete"),
+        known["deletions"],
     )
+    with_known(DELETIONS, deleted)
     if explanation.bounds_beam is not None:
         beam = explanation.bounds_beam
-        frames["bounds"] = aopc_bounds(
-            predictions, prompts, levels, beam, explanation, partial(report, "bound")
+        bounded = aopc_bounds(
+            predictions,
+            prompts,
+            levels,
+            beam,
+            explanation,
+            partial(report, "bound"),
+            known["bounds"],
         )
+        with_known(BOUNDS, bounded)
     return frames
 
 

@@ -1,12 +1,14 @@
 """The progress of a sweep: examples done, tokens a second, time left."""
 
 import time
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from prunelake.evaluation.token_counts import explanation_token_count
+from prunelake.evaluation.token_counts import explanation_token_counts
 from prunelake.lake.partial_runs import ComputeCost
+from prunelake.sweep.evaluate import ShardWork, shard_work
 from prunelake.sweep.plan import SweepPlan
 from prunelake.sweep.shards import Shard
 from prunelake.tasks.encoding import EncodedExample
@@ -32,12 +34,13 @@ class ProgressMeter:
     """
 
     def __init__(
-        self, plan: SweepPlan, shards: Sequence[Shard], missing: Collection[Shard]
+        self, plan: SweepPlan, shards: Sequence[Shard], missing: Sequence[ShardWork]
     ) -> None:
-        self._plan = plan
-        self._total = sum(estimate_token_count(plan, shard) for shard in shards)
-        self._left = sum(estimate_token_count(plan, shard) for shard in missing)
-        self._examples_left = sum(shard.stop - shard.start for shard in missing)
+        self._example_count = len(plan.examples)
+        self._total = sum(estimate_token_count(shard_work(plan, shard)) for shard in shards)
+        self._estimates = {work.shard: estimate_token_count(work) for work in missing}
+        self._left = sum(self._estimates.values())
+        self._examples_left = sum(len(work.examples) for work in missing)
         self._left_at_start, self._started = self._left, time.perf_counter()
         self._forward_tokens = 0.0
 
@@ -47,34 +50,39 @@ class ProgressMeter:
         return Progress(1 - self._left_at_start / self._total)
 
     def add(self, shard: Shard, cost: ComputeCost) -> Progress:
-        """Count a shard that has just been computed."""
-        self._left -= estimate_token_count(self._plan, shard)
+        """Count a shard that is finished now."""
+        self._left -= self._estimates[shard]
         self._examples_left -= shard.stop - shard.start
         self._forward_tokens += cost.forward_tokens
+        share = 1 - self._left / self._total
+        if self._left == self._left_at_start:  # until now, all cells were known
+            return Progress(share)
         seconds = time.perf_counter() - self._started
-        count = len(self._plan.examples)
         seconds_left = seconds * self._left / (self._left_at_start - self._left)
         return Progress(
-            1 - self._left / self._total,
-            f"{count - self._examples_left} of {count} examples, "
+            share,
+            f"{self._example_count - self._examples_left} of {self._example_count} examples, "
             f"{self._forward_tokens / seconds:.0f} forward tokens a second; about "
             f"{timedelta(seconds=round(seconds_left))} left",
         )
 
 
-def estimate_token_count(plan: SweepPlan, shard: Shard) -> int:
-    """The number of tokens in all prompts of a shard, about, counted once for each level."""
-    examples = plan.examples[shard.start : shard.stop]
-    tokens = sum(len(plan.levels) * _sequence_length(example) for example in examples)
-    explanation = plan.explanation
-    if explanation is None:
-        return tokens
-    level_count = len(explanation.levels or plan.levels)
-    for example in plan.explained_examples[shard.start : shard.stop]:
-        tokens += explanation_token_count(
-            explanation, len(example.prompt), _sequence_length(example), level_count
-        )
-    return tokens
+def estimate_token_count(work: ShardWork) -> float:
+    """The number of tokens in all prompts of a shard, about, counted once for each level.
+
+    The known share of a table costs nothing.
+    """
+    tokens = Counter[str]()
+    explanation = work.explanation
+    for example in work.examples:
+        length = _sequence_length(example)
+        tokens["predictions"] += len(work.levels) * length
+        if explanation is not None:
+            level_count = len(explanation.levels or work.levels)
+            tokens.update(
+                explanation_token_counts(explanation, len(example.prompt), length, level_count)
+            )
+    return sum(tokens[name] * share for name, share in work.missing_shares.items())
 
 
 def _sequence_length(example: EncodedExample) -> int:

@@ -1,19 +1,21 @@
 """A sweep: from a spec to a complete run in the lake."""
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 
 from prunelake.evaluation.aopc_bounds import max_perturbed_prompt_count
 from prunelake.lake import commit, read
 from prunelake.lake.partial_runs import ORDER_SHARD, ComputeCost, PartialRun
-from prunelake.schema.run_tables import ATTRIBUTIONS, BOUNDS, DELETIONS, LAYERS, PREDICTIONS
+from prunelake.schema.run_tables import CELL_TABLES, LAYERS
 from prunelake.settings import Settings
 from prunelake.spec import SweepSpec
 from prunelake.sweep import steps
-from prunelake.sweep.evaluate import shard_work
+from prunelake.sweep.evaluate import ShardWork, shard_work
 from prunelake.sweep.executor import Executor, LocalExecutor, StepCall
 from prunelake.sweep.plan import SweepPlan
 from prunelake.sweep.progress import ProgressMeter
+from prunelake.sweep.reuse import find_cells
 from prunelake.sweep.run_rows import example_rows, layer_rows, order_from_layers, run_row
 from prunelake.sweep.shards import Shard, split_into_shards
 
@@ -63,10 +65,7 @@ def _compute_run(
     shards = split_into_shards(len(plan.examples), len(plan.explained_examples))
     costs = _finished_costs(partial_run, shards, executor)
     missing = [shard for shard in shards if shard.name not in costs]
-    meter = ProgressMeter(plan, shards, missing)
-    executor.show(meter.start)
     if missing or ORDER_SHARD not in costs:  # otherwise only the commit is left
-        _log_bounds_cost(plan, missing, executor)
         with executor.shards(settings, partial_run) as run_shards:
             if ORDER_SHARD not in costs:
                 partial_run.delete()  # shards of another order cannot be used
@@ -74,13 +73,16 @@ def _compute_run(
                 call = StepCall(steps.order_layers, arguments, "order_layers")
                 costs |= run_shards({ORDER_SHARD: call})
             order = order_from_layers(partial_run.read_table(LAYERS, [ORDER_SHARD]))
+            cells = find_cells(settings.lake, plan, order.layers, executor.log)
+            works = [shard_work(plan, shard, cells) for shard in missing]
+            _log_work(works, executor)
+            meter = ProgressMeter(plan, shards, works)
+            executor.show(meter.start)
             calls = {
-                shard.name: StepCall(
-                    steps.measure_shard,
-                    (shard_work(plan, shard), order, settings, partial_run),
-                    str(shard),
+                work.shard.name: StepCall(
+                    steps.measure_shard, (work, order, settings, partial_run), str(work.shard)
                 )
-                for shard in missing
+                for work in works
             }
             by_name = {shard.name: shard for shard in missing}
             for name, cost in run_shards(calls):
@@ -92,10 +94,7 @@ def _compute_run(
     frames = {
         "layers": layer_rows(run_id, order),
         "examples": example_rows(plan),
-        **{
-            table.name: partial_run.read_table(table, names)
-            for table in (PREDICTIONS, ATTRIBUTIONS, DELETIONS, BOUNDS)
-        },
+        **{table.name: partial_run.read_table(table, names) for table in CELL_TABLES},
     }
     executor.run(StepCall(steps.commit_run, (settings, run, frames), "commit_run"))
     partial_run.delete()
@@ -126,18 +125,33 @@ def _finished_costs(
     return costs
 
 
-def _log_bounds_cost(plan: SweepPlan, missing: Sequence[Shard], executor: Executor) -> None:
-    explanation = plan.explanation
-    if explanation is None or explanation.bounds_beam is None:
-        return
-    token_counts = [
-        len(example.prompt)
-        for shard in missing
-        for example in plan.explained_examples[shard.start : shard.stop]
+def _log_work(works: Sequence[ShardWork], executor: Executor) -> None:
+    """Log which cells are copied, and the cost of a search for bounds."""
+    donors = sorted({copied.run_id for work in works for copied in work.copied})
+    if donors:
+        known, total = Counter[str](), Counter[str]()
+        for work in works:
+            known.update({name: rows.height for name, rows in work.known.items()})
+            total.update(work.cell_counts)
+        counts = (f"{known[name]} of {total[name]} {name}" for name in total if total[name])
+        executor.log(f"copied from {', '.join(donors)}: {', '.join(counts)}")
+    bounded = [
+        (work, work.explanation, work.explanation.bounds_beam)
+        for work in works
+        if work.explanation is not None and work.explanation.bounds_beam is not None
     ]
-    level_count = len(explanation.levels or plan.levels)
-    beam = explanation.bounds_beam
-    count = max_perturbed_prompt_count(token_counts, level_count, beam, explanation)
-    executor.log(
-        f"bounds: a beam of {beam} asks about at most {count} changed prompts, each level counted"
-    )
+    if bounded:
+        count = sum(
+            work.missing_shares["bounds"]
+            * max_perturbed_prompt_count(
+                [len(example.prompt) for example in work.examples],
+                len(explanation.levels or work.levels),
+                beam,
+                explanation,
+            )
+            for work, explanation, beam in bounded
+        )
+        executor.log(
+            f"bounds: a beam of {bounded[0][2]} asks about at most {count:.0f} changed prompts, "
+            "each level counted"
+        )

@@ -1,5 +1,6 @@
 """The rows of `runs`, `layers` and `examples`, which need no measurement."""
 
+from collections import Counter
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -65,10 +66,23 @@ def run_row(plan: SweepPlan, order: RemovalOrder, costs: list[ComputeCost]) -> d
         "layer_count": plan.source.layer_count,
         "removal_order": [*order.layers],
         "dtype": spec.dtype,
-        "device": ", ".join(sorted({cost.device for cost in costs})),
+        "device": ", ".join(sorted({cost.device for cost in costs if cost.device})) or "copied",
         "code_version": version("prunelake"),
         "spec": spec.model_dump_json(),
         "identity": plan.identity.model_dump_json(),
         "duration_s": sum(cost.duration_s for cost in costs),
         "forward_tokens": round(sum(cost.forward_tokens for cost in costs)),
+        "copied": _copied_cells(costs),
     }
+
+
+def _copied_cells(costs: list[ComputeCost]) -> list[dict[str, Any]]:
+    """The column `copied`: the sums over the removal order and all shards."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for cost in costs:
+        for copied in cost.copied:
+            counts[copied.run_id, copied.table] += copied.cells
+    return [
+        {"run_id": run_id, "table": table, "cells": cells}
+        for (run_id, table), cells in sorted(counts.items())
+    ]

@@ -15,18 +15,20 @@ from prunelake.analysis.analyse import analyse
 from prunelake.errors import CorruptFile
 from prunelake.inference.nested import NestedModel
 from prunelake.lake import commit
-from prunelake.lake.partial_runs import ORDER_SHARD, ComputeCost, PartialRun
+from prunelake.lake.partial_runs import ORDER_SHARD, ComputeCost, CopiedCells, PartialRun
 from prunelake.models import devices
 from prunelake.models.devices import short_device_name
 from prunelake.models.loading import LoadedModel, ModelSource, load_model
 from prunelake.models.sources import pin_source, resolve_pinned
+from prunelake.schema.run_tables import LAYERS
 from prunelake.settings import Settings
 from prunelake.spec import Dtype, SweepSpec
 from prunelake.strategies.removal_order import RemovalOrder, removal_order
 from prunelake.sweep.evaluate import ShardWork, StageProgress, evaluate_shard
 from prunelake.sweep.executor import Log
 from prunelake.sweep.plan import SweepPlan, plan_sweep
-from prunelake.sweep.run_rows import layer_rows
+from prunelake.sweep.reuse import find_removal_order
+from prunelake.sweep.run_rows import example_rows, layer_rows
 from prunelake.tasks.encoding import Encoder
 
 SECONDS_BETWEEN_REPORTS = 10.0
@@ -49,11 +51,19 @@ def order_layers(
 ) -> ComputeCost:
     """Find the removal order of the spec's strategy, and store it for all shards.
 
+    The order of another run is reused if it is the same.
+
     Raises:
         ModelError, TaskError: as `removal_order.removal_order`.
         LakeError: the order cannot be stored.
     """
     if cost := finished_cost(partial_run, ORDER_SHARD, log):
+        return cost
+    if found := find_removal_order(settings.lake, plan, log):
+        donor, layers = found
+        log(f"removal order: that of run {donor}")
+        cost = ComputeCost(0.0, 0.0, "", (CopiedCells(donor, LAYERS.name, layers.height),))
+        _write_order(partial_run, plan, layers, cost)
         return cost
     loaded = cached_model(plan.source, plan.spec.dtype, settings, log)
     started = time.perf_counter()
@@ -73,7 +83,7 @@ def order_layers(
     )
     seconds = time.perf_counter() - started
     cost = ComputeCost(order.forward_tokens, seconds, short_device_name(loaded.model.device))
-    partial_run.write_shard(ORDER_SHARD, {"layers": layer_rows(plan.identity.run_id, order)}, cost)
+    _write_order(partial_run, plan, layer_rows(plan.identity.run_id, order), cost)
     return cost
 
 
@@ -87,6 +97,8 @@ def measure_shard(
 ) -> ComputeCost:
     """Measure the examples of one shard, and store their rows.
 
+    The model is not loaded if all rows are known.
+
     Raises:
         ModelError: as `evaluate.evaluate_shard`.
         LakeError: the shard cannot be stored.
@@ -94,13 +106,18 @@ def measure_shard(
     # Ray repeats a task when its worker dies, even if only the answer was missing.
     if cost := finished_cost(partial_run, work.shard.name, log):
         return cost
+    if work.is_known:
+        cost = ComputeCost(0.0, 0.0, "", work.copied)
+        partial_run.write_shard(work.shard.name, work.known, cost)
+        return cost
     loaded = cached_model(work.source, work.dtype, settings, log)
     started = time.perf_counter()
     encoder = Encoder(loaded.tokenizer, work.special_tokens)
     model = NestedModel(loaded.model, order.layers, unit=work.unit)
     frames = evaluate_shard(work, encoder, model, _progress_log(str(work.shard), log))
     seconds = time.perf_counter() - started
-    cost = ComputeCost(model.forward_tokens, seconds, short_device_name(loaded.model.device))
+    device = short_device_name(loaded.model.device)
+    cost = ComputeCost(model.forward_tokens, seconds, device, work.copied)
     partial_run.write_shard(work.shard.name, frames, cost)
     log(f"{work.shard}: {cost.forward_tokens:.0f} forward tokens in {cost.duration_s:.1f} s")
     return cost
@@ -128,6 +145,13 @@ def analyse_run(settings: Settings, run_id: str, *, log: Log) -> None:  # noqa: 
         LakeError: as `analyse.analyse`.
     """
     analyse(settings.lake, run_id)
+
+
+def _write_order(
+    partial_run: PartialRun, plan: SweepPlan, layers: pl.DataFrame, cost: ComputeCost
+) -> None:
+    frames = {"layers": layers, "examples": example_rows(plan)}
+    partial_run.write_shard(ORDER_SHARD, frames, cost, plan.identity.model_dump_json())
 
 
 def finished_cost(partial_run: PartialRun, name: str, log: Log) -> ComputeCost | None:

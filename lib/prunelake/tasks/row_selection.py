@@ -48,7 +48,8 @@ def select_rows(rows: Rows, row_count: int, split_name: str) -> list[int]:
     """The numbers of the selected rows of a split that has `row_count` rows.
 
     A `sample` is the beginning of a random order of all rows, so a larger sample begins with a
-    smaller one of the same seed. `numbers` keep the order given. `split_name` begins error messages.
+    smaller one of the same seed. `numbers` keep the order given. `split_name` begins error
+    messages.
 
     Raises:
         EmptySelection: the selection asks for no row.

@@ -30,7 +30,7 @@ def draw_search_examples(
     drawn: dict[int, Example] = {}
     order = np.random.default_rng(0).permutation(len(records)).tolist()
     if source is task:
-        # `select_rows` samples from the front: from the back, a larger sample leaves this draw alone.
+        # A sample is the front of this order: taken from the back, the draw outlasts its growth.
         order.reverse()
     for number in order:
         if len(drawn) == example_count:

@@ -131,7 +131,7 @@ def test_an_identity_that_is_not_json_is_found(tmp_path: Path) -> None:
 
 def test_another_format_is_an_error(lake: Path) -> None:
     set_format_version(file_of(lake, "runs"), 7)
-    with pytest.raises(WrongFormat, match=r"has format 7, .* reads format 2; use the version"):
+    with pytest.raises(WrongFormat, match=r"has format 7, .* reads format 3; use the version"):
         verify_lake(lake)
 
 

@@ -29,6 +29,7 @@ VIEWS = {
     "bounds",
     "calibration",
     "calibrators",
+    "copied_cells",
     "correlations",
     "costs",
     "criteria",

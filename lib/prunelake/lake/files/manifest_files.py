@@ -7,10 +7,11 @@ from typing import Any
 
 import polars as pl
 
-from prunelake.lake.files import parquet
+from prunelake.errors import CorruptFile
+from prunelake.lake.files import checksums, parquet
 from prunelake.lake.files.paths import data_file, owner_id, table_file
 from prunelake.lake.storage import leases
-from prunelake.lake.storage.location import Location
+from prunelake.lake.storage.location import Location, prefetch
 from prunelake.lake.storage.objects import ObjectPath
 from prunelake.schema.table import Table
 
@@ -27,6 +28,17 @@ class ListedFile:
         """The data file, which lies beside the folder of its manifest."""
         folder, owner = manifest.parent.parent, owner_id(manifest)
         return data_file(table_file(folder, self.table, owner), self.sha256)
+
+    def verified_path(self, manifest: Location) -> Location:
+        """The data file, after its bytes were compared with the hash.
+
+        Raises:
+            CorruptFile: the file is gone or has changed.
+        """
+        path = prefetch(self.path(manifest))
+        if not path.is_file() or checksums.sha256(path) != self.sha256:
+            raise CorruptFile(f"{path} is not the file that was written")
+        return path
 
 
 def parse_listed_files(entries: Iterable[Mapping[str, Any]]) -> list[ListedFile]:

@@ -1,0 +1,73 @@
+"""Donors: the runs of a lake, complete or not, from which another run may copy rows."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache, partial
+
+import polars as pl
+
+from prunelake.errors import CorruptFile
+from prunelake.lake.files import parquet
+from prunelake.lake.files.manifests import Manifest, manifests
+from prunelake.lake.read import is_import, read_run_columns
+from prunelake.lake.storage.location import Location
+from prunelake.schema.run_tables import RUN_TABLES
+from prunelake.spec import RunIdentity
+
+
+@dataclass(frozen=True)
+class Donor:
+    """A run from which others may copy rows.
+
+    `read` returns its rows of a table by name. It raises CorruptFile if a file has changed since it
+    was written, which it checks by the file's hash.
+    """
+
+    run_id: str
+    identity: RunIdentity
+    removal_order: tuple[int, ...]
+    read: Callable[[str], pl.DataFrame]
+
+
+def complete_donors(lake: Location, revision: str) -> Iterator[Donor]:
+    """The complete sweeps of these weights, newest first; none if there is no lake yet.
+
+    Raises:
+        WrongFormat, CorruptFile: as `read.read_run_columns`.
+    """
+    columns = ["run_id", "revision", "removal_order", "identity", "created_at"]
+    runs = (
+        read_run_columns(lake, columns)
+        .unique("run_id")
+        .filter(pl.col("revision") == revision)
+        .sort("created_at", descending=True)
+    )
+    manifest_of = {
+        run_id: manifest
+        for manifest in manifests(lake, RUN_TABLES, runs["run_id"])
+        for run_id in manifest.run_ids
+    }
+    readers = {manifest.path: _reader(manifest) for manifest in manifest_of.values()}
+    for run_id, _, order, identity, _ in runs.iter_rows():
+        if run_id in manifest_of and not is_import(identity):
+            read = partial(_rows_of_run, readers[manifest_of[run_id].path], run_id)
+            yield Donor(run_id, RunIdentity.model_validate_json(identity), tuple(order), read)
+
+
+def _reader(manifest: Manifest) -> Callable[[str], pl.DataFrame]:
+    """A function that reads a table of one manifest, once."""
+
+    @cache
+    def read(name: str) -> pl.DataFrame:
+        if parquet.manifest_problem(manifest.path) is not None:
+            raise CorruptFile(f"{manifest.path} is not the file that was written")
+        table = RUN_TABLES[name]
+        if name not in manifest.files:
+            return table.frame([])
+        return parquet.read(manifest.files[name].verified_path(manifest.path), table)
+
+    return read
+
+
+def _rows_of_run(read: Callable[[str], pl.DataFrame], run_id: str, table: str) -> pl.DataFrame:
+    return read(table).filter(run_id=run_id)

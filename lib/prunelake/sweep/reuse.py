@@ -1,0 +1,241 @@
+"""Reuse: the cells of a sweep that other runs of the lake have.
+
+A cell is the smallest piece of evidence: a row of `predictions`, `attributions`, `deletions` or
+`bounds`. Two runs share a cell if these agree:
+
+- the weights, the unit, the set of removed layers, the number format and the special tokens;
+- the prompt and the options; the gold option does not matter;
+- for explanations also the example's id, which seeds masks and random rankings, the method, the
+  seed, and the settings that determine the numbers (`Explanation.method_settings`).
+
+So level 0 is the same cell for every strategy, and two strategies share the levels at which they
+remove the same layers.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from prunelake.errors import CorruptFile
+from prunelake.lake.donors import Donor, complete_donors
+from prunelake.lake.partial_runs import CopiedCells
+from prunelake.lake.storage.location import Location
+from prunelake.schema.run_tables import (
+    ATTRIBUTIONS,
+    BOUNDS,
+    CELL_TABLES,
+    DELETIONS,
+    PREDICTIONS,
+)
+from prunelake.schema.table import Table
+from prunelake.spec import RunIdentity
+from prunelake.sweep.plan import SweepPlan
+from prunelake.sweep.run_rows import example_rows
+
+CONTENT = ("prompt", "options")
+"""The columns of `examples` on which a log-likelihood depends."""
+
+GREEDY_STRATEGIES = ("iterative", "loss", "divergence", "balanced")
+"""The strategies whose order is measured only up to the deepest level of a sweep."""
+
+Log = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class KnownCells:
+    """The cells of a run that need not be computed: rows of the run, for each of `CELL_TABLES`.
+
+    The additional column `donor` has the id of the run that a row is copied from.
+    """
+
+    frames: Mapping[str, pl.DataFrame]
+
+    @classmethod
+    def none(cls) -> "KnownCells":
+        """No cells."""
+        donor = pl.lit(None, pl.String).alias("donor")
+        return cls({table.name: table.frame([]).with_columns(donor) for table in CELL_TABLES})
+
+    def of_examples(
+        self, example_ids: Sequence[str]
+    ) -> tuple[dict[str, pl.DataFrame], tuple[CopiedCells, ...]]:
+        """The rows of these examples by table, and their numbers by donor."""
+        own = {
+            name: frame.filter(pl.col("example_id").is_in(example_ids))
+            for name, frame in self.frames.items()
+        }
+        copied = tuple(
+            CopiedCells(donor, name, count)
+            for name, frame in own.items()
+            for donor, count in frame.group_by("donor").len().sort("donor").iter_rows()
+        )
+        return {name: frame.drop("donor") for name, frame in own.items()}, copied
+
+
+def find_removal_order(
+    lake: Location, plan: SweepPlan, log: Log
+) -> tuple[str, pl.DataFrame] | None:
+    """The id and the rows of `layers` of a run that has the removal order of a plan, or None.
+
+    Behind the deepest level of the plan, the order may be that of a deeper search.
+    """
+    for donor in _donors(lake, plan):
+        if _has_same_order(donor.identity, plan.identity):
+            try:
+                layers = donor.read("layers")
+            except CorruptFile as error:
+                log(f"warning: {error}; its removal order is not reused")
+                continue
+            return donor.run_id, layers.with_columns(run_id=pl.lit(plan.identity.run_id))
+    return None
+
+
+def find_cells(
+    lake: Location, plan: SweepPlan, removal_order: Sequence[int], log: Log
+) -> KnownCells:
+    """The cells of a plan that other runs of the lake have.
+
+    A damaged run is not used, and the log gets a warning.
+    """
+    parts = [KnownCells.none().frames]
+    for donor in _donors(lake, plan):
+        try:
+            parts.append(_donor_cells(donor, plan, removal_order))
+        except CorruptFile as error:
+            log(f"warning: {error}; run {donor.run_id} is not reused")
+    found = {
+        table.name: pl.concat([part[table.name] for part in parts if table.name in part])
+        for table in CELL_TABLES
+    }
+    predictions = _first_of_each(PREDICTIONS, found["predictions"])
+    # An explanation belongs to a prediction. Near a tie, rounding can change the prediction.
+    same_prediction = _agreeing(PREDICTIONS, found["predictions"], predictions, "prediction")
+    attributions, bounds = (
+        _first_of_each(table, _semi_join(found[table.name], same_prediction))
+        for table in (ATTRIBUTIONS, BOUNDS)
+    )
+    # A curve belongs to a ranking. Rounding can change the ranking.
+    same_scores = _agreeing(ATTRIBUTIONS, found["attributions"], attributions, "scores")
+    deletions = _first_of_each(DELETIONS, _semi_join(found["deletions"], same_scores))
+    return KnownCells(
+        {
+            "predictions": predictions,
+            "attributions": attributions,
+            "deletions": deletions,
+            "bounds": bounds,
+        }
+    )
+
+
+def _donors(lake: Location, plan: SweepPlan) -> Iterator[Donor]:
+    own = plan.identity
+    for donor in complete_donors(lake, own.revision):
+        theirs = donor.identity
+        if (theirs.strategy.unit, theirs.dtype, theirs.special_tokens) == (
+            own.strategy.unit,
+            own.dtype,
+            own.special_tokens,
+        ):
+            yield donor
+
+
+def _has_same_order(theirs: RunIdentity, own: RunIdentity) -> bool:
+    same_inputs = (theirs.strategy, theirs.calibration_hash, theirs.search_hash) == (
+        own.strategy,
+        own.calibration_hash,
+        own.search_hash,
+    )
+    is_deep_enough = (
+        own.strategy.name not in GREEDY_STRATEGIES or theirs.levels[-1] >= own.levels[-1]
+    )
+    return same_inputs and is_deep_enough
+
+
+def _donor_cells(
+    donor: Donor, plan: SweepPlan, removal_order: Sequence[int]
+) -> dict[str, pl.DataFrame]:
+    """The rows of one donor that are cells of the plan, as rows of the plan's run."""
+    levels = [
+        level
+        for level in plan.levels
+        if level in donor.identity.levels
+        and {*donor.removal_order[:level]} == {*removal_order[:level]}
+    ]
+    own_examples = example_rows(plan).select("example_id", "gold", "position", *CONTENT)
+    examples = (
+        donor.read("examples")
+        .select(*CONTENT, donor_example="example_id")
+        .join(own_examples, on=CONTENT)
+        .drop(CONTENT)
+    )
+    if examples.is_empty():
+        return {}
+    ids = (pl.lit(plan.identity.run_id).alias("run_id"), pl.lit(donor.run_id).alias("donor"))
+    predictions = (
+        donor.read("predictions")
+        .filter(pl.col("level").is_in(levels))
+        .drop("gold")
+        .rename({"example_id": "donor_example"})
+        .join(examples, on="donor_example")
+        .with_columns(
+            *ids,
+            is_correct=pl.col("prediction") == pl.col("gold"),
+            is_correct_norm=pl.col("prediction_norm") == pl.col("gold"),
+        )
+        .select(*PREDICTIONS.schema, "donor")
+    )
+    theirs, own = donor.identity.explain, plan.explanation
+    if theirs is None or own is None:
+        return {"predictions": predictions}
+    explained = examples.filter(
+        pl.col("position") < len(plan.explained_examples),
+        pl.col("donor_example") == pl.col("example_id"),
+    )
+    rankings = pl.DataFrame(
+        [
+            (method, seed)
+            for method, seed in own.rankings
+            if theirs.method_settings(method) == own.method_settings(method)
+        ],
+        schema={name: ATTRIBUTIONS.schema[name] for name in ("method", "seed")},
+        orient="row",
+    )
+    operators = [
+        operator
+        for operator in own.operators
+        if operator != "replace" or theirs.baseline_token == own.baseline_token
+    ]
+    explained_levels = [level for level in levels if level in (own.levels or plan.levels)]
+
+    def explanations(table: Table) -> pl.DataFrame:
+        rows = donor.read(table.name).filter(pl.col("level").is_in(explained_levels))
+        return _semi_join(rows, explained.select("example_id")).with_columns(*ids)
+
+    cells = {
+        "predictions": predictions,
+        "attributions": _semi_join(explanations(ATTRIBUTIONS), rankings),
+        "deletions": _semi_join(explanations(DELETIONS), rankings).filter(
+            pl.col("operator").is_in(operators), pl.col("fraction").is_in(own.fractions)
+        ),
+    }
+    if (theirs.bounds_beam, theirs.fractions) == (own.bounds_beam, own.fractions):
+        cells["bounds"] = explanations(BOUNDS).filter(pl.col("operator").is_in(operators))
+    return cells
+
+
+def _first_of_each(table: Table, rows: pl.DataFrame) -> pl.DataFrame:
+    """The first row of each cell."""
+    return rows.unique(table.key[1:], keep="first", maintain_order=True)
+
+
+def _agreeing(table: Table, rows: pl.DataFrame, chosen: pl.DataFrame, column: str) -> pl.DataFrame:
+    """The donor and the cell of all rows that equal the chosen row of their cell in a column."""
+    cell = table.key[1:]
+    beside = rows.join(chosen.select(*cell, pl.col(column).alias("chosen")), on=cell)
+    return beside.filter(pl.col(column) == pl.col("chosen")).select("donor", *cell)
+
+
+def _semi_join(rows: pl.DataFrame, keys: pl.DataFrame) -> pl.DataFrame:
+    """The rows whose values in the columns of `keys` are one of its rows."""
+    return rows.join(keys, on=keys.columns, how="semi")
