@@ -123,11 +123,11 @@ def test_intervals_of_calibration_metrics_cover_the_value_without_its_bias(tmp_p
         assert row["ci_low"] == 0
         row = metrics[name, "", "", "", 2]
         # The unpruned value is too high, so that the change may be larger than estimated.
-        assert row["delta_high"] - row["delta"] > 1.05 * (row["delta"] - row["delta_low"])
+        assert row["delta_high"] - row["delta"] > 1.05 * 1.97 * row["delta_se"]
         row = metrics[name, "", "", "", 1]
-        # Both values are about equally too high: their biases may hide a small difference.
-        half = row["delta_high"] - row["delta_low"]
-        assert row["equivalence_high"] - row["equivalence_low"] > half
+        # Both values are about equally too high: each bias may hide a difference or feign one.
+        assert row["delta_low"] < row["equivalence_low"] < -0.01
+        assert row["delta_high"] > row["equivalence_high"] > 0.01
     row = metrics["nll", "", "", "", 2]
     assert row["delta_high"] - row["delta"] == pytest.approx(row["delta"] - row["delta_low"])
 

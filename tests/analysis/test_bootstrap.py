@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from prunelake.analysis import calibration, statistics
-from prunelake.analysis.bootstrap import BootstrappedMetric, bootstrap_metrics
+from prunelake.analysis.bootstrap import BootstrappedMetric, CalibrationBootstrap, bootstrap_metrics
 from prunelake.analysis.example_scores import ExampleScores, MetricKey, build_example_scores
 
 Array = NDArray[np.float64]
@@ -171,3 +171,23 @@ def test_a_resample_without_any_example_of_the_level_has_no_value() -> None:
     weights = statistics.bootstrap_weights(scores.is_explained.astype(int), 200, SEED)
     assert 0 < (weights[only] == 0).sum() < 200
     assert np.array_equal(np.isnan(metric.replicates), weights[only] == 0)
+
+
+def test_the_interval_of_an_ece_difference_holds_a_small_change_of_a_calibrated_model() -> None:
+    generator, n, change, held = np.random.default_rng(3), 300, 0.03, []
+    for seed in range(60):
+        confidence = generator.uniform(0.3, 0.95, n)
+        # Nine answers of ten stay as they are.
+        stays = generator.random(n) < 0.9
+        luck, anew = generator.random((2, n))
+        before = luck < confidence
+        after = np.where(stays, luck, anew) < confidence
+        weights = statistics.bootstrap_weights(np.zeros(n, dtype=int), 100, seed)
+        bootstrap = CalibrationBootstrap(
+            np.stack([confidence, confidence + change]),
+            np.stack([before, after]).astype(float),
+            weights,
+        )
+        difference = bootstrap.paired_metrics(1, 0)["ece"].difference
+        held.append(difference.low <= change <= difference.high)
+    assert np.mean(held) >= 0.93

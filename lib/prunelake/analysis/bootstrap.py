@@ -73,15 +73,11 @@ class BootstrappedMetric(NamedTuple):
         """The paired value less the baseline value."""
         delta = self.paired_value - self.baseline_value
         estimate = statistics.bootstrap_estimate(delta, self.paired_n, self.differences)
-        bias = self.paired_bias - self.baseline_bias
-        # Without a change the biases are equal and cancel. With a change the larger value is closer
-        # to its truth, so that only the bias of the smaller value may remain.
-        one_sided_bias = -self.baseline_bias if delta > 0 else self.paired_bias
-        low, high = estimate.interval(CONFIDENCE_LEVEL, bias, one_sided_bias)
-        # Two biases may cancel by chance and hide a change as large as either of them.
-        equivalence_low, equivalence_high = estimate.interval(
-            EQUIVALENCE_CONFIDENCE_LEVEL, bias, self.paired_bias, -self.baseline_bias
-        )
+        # Equal biases cancel, but a bias that one value has alone may hide or feign a change of its
+        # size. Which of them do is unknown, so the intervals cover every case.
+        biases = self.paired_bias - self.baseline_bias, self.paired_bias, -self.baseline_bias
+        low, high = estimate.interval(CONFIDENCE_LEVEL, *biases)
+        equivalence_low, equivalence_high = estimate.interval(EQUIVALENCE_CONFIDENCE_LEVEL, *biases)
         return PairedDifference(
             value=delta,
             se=estimate.se,
