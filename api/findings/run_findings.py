@@ -5,6 +5,7 @@ from pydantic import BaseModel, Field
 from ..queries import runs
 from ..queries.snapshot import Snapshot
 from . import sentences
+from .headline import headline
 from .selection import SelectionRequest, select_with_levels
 from .settle import settled_by
 
@@ -20,7 +21,7 @@ class Findings(BaseModel):
     metric: str
     levels: list[int]
     metrics: list[str] = Field(description="The metrics that have a value.")
-    outline: str = Field(description="The verdict in one line.")
+    outline: str = Field(description="The finding in one line, or the sweep that would settle it.")
     sentences: list[str] = Field(description="The verdict, sentence by sentence.")
     warnings: list[str] = Field(description="Reasons to trust the numbers less.")
     caveat: str = Field(description="The number of examples behind the numbers.")
@@ -41,7 +42,7 @@ def load_findings(snapshot: Snapshot, request: SelectionRequest) -> Findings:
     """
     with snapshot.cursor() as connection:
         selection, levels = select_with_levels(connection, request)
-        headline = runs.headline_explanation(selection.run_id).rows(connection).rows()
+        explained_by = runs.headline_explanation(selection.run_id).rows(connection).rows()
         uniform, majority = runs.guessing_accuracy(selection.run_id).rows(connection).row(0)
     return Findings(
         run_id=selection.run_id,
@@ -52,10 +53,10 @@ def load_findings(snapshot: Snapshot, request: SelectionRequest) -> Findings:
         metric=selection.metric,
         levels=sorted(set(levels["level"])),
         metrics=sorted(set(levels.drop_nulls("value")["metric"])),
-        outline=sentences.one_line_summary(levels),
+        outline=headline(selection.run, levels),
         sentences=sentences.summary_sentences(levels, selection.level),
         warnings=sentences.warnings(levels, uniform, majority, selection.level),
         caveat=sentences.sample_size_note(levels),
         settled_by=settled_by(selection.run, levels),
-        explained_by=list(headline[0]) if headline else None,
+        explained_by=list(explained_by[0]) if explained_by else None,
     )

@@ -85,15 +85,6 @@ def metric_clause(levels: pl.DataFrame, metric: str) -> str | None:
     return f"{label(metric)} is {where}"
 
 
-def one_line_summary(levels: pl.DataFrame) -> str:
-    """The verdict on a run in one line, for a list of runs."""
-    hidden = [label(m) for m in JUDGED_METRICS if levels_with_verdict(levels, m, HIDDEN_VERDICTS)]
-    text = accuracy_clause(levels)
-    if stable_levels(levels):
-        text += f"; hidden degradation: {listed(hidden) if hidden else 'none shown'}"
-    return text
-
-
 def summary_sentences(levels: pl.DataFrame, level: int | None = None) -> list[str]:
     """Sentences: which levels keep accuracy, what is worse there, and what is inconclusive.
 

@@ -17,7 +17,7 @@ from prunelake.lake.storage.location import Location
 
 from ..charts.catalog import CHARTS, CORRELATED_METRICS
 from ..charts.importance import importance_chart
-from ..findings import sentences
+from ..findings.headline import decided_count, headline
 from ..findings.selection import Selection
 from ..findings.wording import listed, model_name, number, order_name, removed_modules
 from ..queries import charts, run_metrics
@@ -54,10 +54,10 @@ def write_report(lake: Location, out: Path, run_ids: Sequence[str] | None = None
         runs = list(run_queries.all_runs().rows(connection).iter_rows(named=True))
         levels = run_metrics.headline_metrics([run["run_id"] for run in runs]).rows(connection)
         models = list(dict.fromkeys(run["model"] for run in runs))
-        sections = [_contents(runs, levels), recommended_section(connection, models)]
+        sections = [recommended_section(connection, models)]
         sections.append(_pooled_section(run_metrics.pooled_correlations().rows(connection)))
         sections += _model_sections(connection, runs, levels)
-        page = _page(lake, runs, sections)
+        page = _page(lake, runs, _contents(runs, levels), sections)
     temporary = out.with_name(f".{out.name}.{uuid.uuid4().hex}.tmp")
     try:
         temporary.write_text(page, encoding="utf-8")
@@ -69,7 +69,7 @@ def write_report(lake: Location, out: Path, run_ids: Sequence[str] | None = None
         ) from error
 
 
-def _page(lake: Location, runs: Sequence[Run], sections: Sequence[str]) -> str:
+def _page(lake: Location, runs: Sequence[Run], contents: str, sections: Sequence[str]) -> str:
     css = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
     if runs:
         body = html.with_distinct_ids("".join(sections))
@@ -92,6 +92,7 @@ def _page(lake: Location, runs: Sequence[Run], sections: Sequence[str]) -> str:
 <body>
 <header>
 <h1>What removing attention layers does to accuracy, confidence and explanations</h1>
+{contents}
 <p class="soft">Level k is the model without the attention of the first k layers of the removal
 order; level 0 is the unpruned model.</p>
 </header>
@@ -107,12 +108,16 @@ order; level 0 is the unpruned model.</p>
 
 
 def _contents(runs: Sequence[Run], levels: pl.DataFrame) -> str:
-    """Links to all runs, each with its verdict in one line."""
+    """Each run with its finding and a link; runs with the most decided verdicts come first."""
+    if not runs:
+        return ""
+    levels_of = {run["run_id"]: levels.filter(run_id=run["run_id"]) for run in runs}
+    decided_first = sorted(runs, key=lambda run: -decided_count(levels_of[run["run_id"]]))
     links = "".join(
         f'<li><a href="#{run["run_id"]}">{escape(model_name(run["model"]))}, '
         f"{escape(run['task'])}</a>: "
-        f"{escape(sentences.one_line_summary(levels.filter(run_id=run['run_id'])))}."
-        for run in runs
+        f"{escape(headline(run, levels_of[run['run_id']]))}.</li>"
+        for run in decided_first
     )
     return f"<nav aria-label='Runs'><ul>{links}</ul></nav>"
 

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from api.findings import level_rows, sentences
 from api.findings import recommendation as advice
+from api.findings.headline import decided_count, headline
 from api.findings.settle import settling_sentence
 from api.findings.verdict_labels import VERDICT_LABELS
 from api.findings.wording import interval, label, listed, model_name, number, order_name, signed
@@ -26,18 +27,31 @@ MET_MARK, NOT_MET_MARK = "\N{CHECK MARK}", "\N{BALLOT X}"
 
 
 def print_summary(lake: Location, run_ids: Sequence[str], console: Console | None = None) -> None:
-    """Print for each run its headline metrics by level, sentences about them, and correlations."""
+    """Print the finding of each run; then its metrics by level, sentences, and correlations.
+
+    The run with the most decided verdicts comes first.
+    """
     console = console or Console()
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, markup=False)
+
     with views.connect(lake) as connection:
         all_levels = run_metrics.headline_metrics(run_ids).rows(connection)
         runs = {
             run["run_id"]: run for run in run_queries.all_runs(run_ids).rows(connection).to_dicts()
         }
-        for run_id in run_ids:
-            levels = all_levels.filter(run_id=run_id)
-            headline = run_queries.headline_explanation(run_id).rows(connection)
+        levels_of = {run_id: all_levels.filter(run_id=run_id) for run_id in run_ids}
+        decided_first = sorted(run_ids, key=lambda run_id: -decided_count(levels_of[run_id]))
+        for run_id in decided_first:
+            run = runs[run_id]
+            finding = headline(run, levels_of[run_id])
+            say(f"{model_name(run['model'])} on {run['task']}: {finding}.\n")
+        for run_id in decided_first:
+            levels = levels_of[run_id]
+            explanation = run_queries.headline_explanation(run_id).rows(connection)
             if levels.height:
-                methods = headline["method"].to_list()
+                methods = explanation["method"].to_list()
                 console.print(_level_table(runs[run_id], levels, methods))
             for text in filter(
                 None,
@@ -47,7 +61,7 @@ def print_summary(lake: Location, run_ids: Sequence[str], console: Console | Non
                     settling_sentence(runs[run_id], levels),
                 ],
             ):
-                console.print(text, highlight=False, markup=False)
+                say(text)
             correlations = run_metrics.correlations(run_id).rows(connection)
             if level_rows.is_published(levels):
                 correlations = correlations.filter(scope="all")

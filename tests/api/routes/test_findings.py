@@ -9,6 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from api.findings import sentences
+from api.findings.headline import headline
 from api.queries import run_metrics, runs
 from prunelake.analysis.analyse import analyse
 from prunelake.lake.publish import publish
@@ -101,8 +102,9 @@ def test_the_words_are_those_of_the_report(lake: Path, client: TestClient) -> No
     with views.connect(lake) as connection:
         levels = run_metrics.headline_metrics([run_id]).rows(connection)
         uniform, majority = runs.guessing_accuracy(run_id).rows(connection).row(0)
+        (run,) = runs.all_runs([run_id]).rows(connection).to_dicts()
     found = got(client, "/findings", run_id=run_id)
-    assert found["outline"] == sentences.one_line_summary(levels)
+    assert found["outline"] == headline(run, levels)
     assert found["sentences"] == sentences.summary_sentences(levels)
     assert found["warnings"] == sentences.warnings(levels, uniform, majority)
     assert found["caveat"] == sentences.sample_size_note(levels)

@@ -1,0 +1,101 @@
+"""The finding of a run in one line: the harmless level, the worse ones, and the visible loss."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from prunelake.schema.verdicts import Verdict
+
+from .level_rows import (
+    HEADLINE_METRICS,
+    HIDDEN_VERDICTS,
+    JUDGED_METRICS,
+    WITHIN_MARGIN_VERDICTS,
+    WORSE_VERDICTS,
+    is_published,
+    levels_with_verdict,
+    pruned_levels,
+    stable_levels,
+    value_at,
+)
+from .sentences import accuracy_clause
+from .settle import settled_by
+from .wording import from_to, label, listed, removed_modules
+
+MAX_NAMED_METRICS = 3
+
+
+def headline(run: Mapping[str, Any], levels: pl.DataFrame) -> str:
+    """The finding of a run in one line, or the command that would settle its verdicts.
+
+    It names the level that is shown to be harmless for the most metrics, the first level with
+    hidden degradation, the first level where a metric is worse while accuracy is inconclusive, and
+    the first level where accuracy falls. `levels` are the run's rows of
+    `run_metrics.headline_metrics`.
+    """
+    if is_published(levels) or value_at(levels, "accuracy", 0) is None or not pruned_levels(levels):
+        return accuracy_clause(levels)
+    findings = sorted(_findings(levels))
+    if not findings:
+        command = settled_by(run, levels)
+        return "No verdict is decided" + (f"; to settle them: {command}" if command else "")
+    modules = removed_modules(run["strategy"]).removesuffix("s" if findings[0][0] == 1 else "")
+    return "; ".join(
+        f"{f'Without {level} {modules}' if n == 0 else f'without {level}'}, {text}"
+        for n, (level, text) in enumerate(findings)
+    )
+
+
+def decided_count(levels: pl.DataFrame) -> int:
+    """The number of decided verdicts in a run."""
+    return levels.filter(pl.col("verdict") != Verdict.inconclusive).height
+
+
+def _findings(levels: pl.DataFrame) -> Iterator[tuple[int, str]]:
+    """Each finding: its level and a clause."""
+    if harmless := _harmless_level(levels):
+        level, metrics = harmless
+        verb = "stay within their margins" if len(metrics) > 1 else "stays within its margin"
+        yield level, f"{listed([label(metric) for metric in metrics])} {verb}"
+    for metrics, verdicts, name in (
+        (JUDGED_METRICS, HIDDEN_VERDICTS, "hidden degradation"),
+        (HEADLINE_METRICS, (Verdict.worse,), "worse while accuracy is inconclusive"),
+    ):
+        if worse := _first_worse(levels, metrics, verdicts):
+            level, named = worse
+            changes = [_change(levels, metric, level) for metric in named]
+            yield level, f"{name}: {listed(changes)}"
+    if fallen := levels_with_verdict(levels, "accuracy", WORSE_VERDICTS):
+        yield fallen[0], f"visible loss: {_change(levels, 'accuracy', fallen[0])}"
+
+
+def _harmless_level(levels: pl.DataFrame) -> tuple[int, list[str]] | None:
+    """The level with the most metrics within their margins and none worse; the deepest of these."""
+    names = ("accuracy", *HEADLINE_METRICS)
+    harmless = []
+    for level in stable_levels(levels):
+        rows = levels.filter(level=level)
+        worse = rows.filter(
+            pl.col("metric").is_in(JUDGED_METRICS), pl.col("verdict").is_in(WORSE_VERDICTS)
+        )
+        if worse.is_empty():
+            within = set(rows.filter(pl.col("verdict").is_in(WITHIN_MARGIN_VERDICTS))["metric"])
+            harmless.append((level, [name for name in names if name in within]))
+    return max(harmless, key=lambda found: (len(found[1]), found[0]), default=None)
+
+
+def _first_worse(
+    levels: pl.DataFrame, metrics: Sequence[str], verdicts: Sequence[str]
+) -> tuple[int, list[str]] | None:
+    """The first level with one of the verdicts, and at most three metrics that have it there."""
+    where = {metric: levels_with_verdict(levels, metric, verdicts) for metric in metrics}
+    first = min((found[0] for found in where.values() if found), default=None)
+    if first is None:
+        return None
+    return first, [metric for metric in metrics if first in where[metric]][:MAX_NAMED_METRICS]
+
+
+def _change(levels: pl.DataFrame, metric: str, level: int) -> str:
+    before, after = value_at(levels, metric, 0), value_at(levels, metric, level)
+    return f"{label(metric)} {from_to(before, after)}"
