@@ -144,7 +144,7 @@ create macro verdicts_at(
         operator,
         variant,
         case
-            when n is null then null
+            when n is null or (n = 0 and method is not null) then null
             when metric = 'accuracy' and is_equivalent then 'equivalent'
             when is_shown_better then 'improved'
             when metric = 'accuracy' and is_fallen then 'visible degradation'
@@ -156,6 +156,7 @@ create macro verdicts_at(
         end as verdict,
         is_shown_worse,
         case
+            when n = 0 and method is not null then 'not explained at this level'
             when p_value is null then note
             when is_shown_worse and not is_stable and not is_fallen
                 then 'worse, but accuracy is neither stable nor fallen'

@@ -103,6 +103,7 @@ NO_EXAMPLE = "no example could be scored"
         (STABLE, SAME, "equivalent", None),
         (STABLE, OPEN, "inconclusive", MISSED),
         (STABLE, LOST, "inconclusive", NO_EXAMPLE),
+        (STABLE, LOST | {"method": "lime"}, None, "not explained at this level"),
         (DOWN, WORSE, "visible degradation", None),
         (DOWN, WORSE_A_LITTLE, "worse within margin", None),
         (DOWN, BETTER, "improved", None),
@@ -119,7 +120,7 @@ NO_EXAMPLE = "no example could be scored"
     ],
 )
 def test_the_verdict_on_a_metric(
-    tmp_path: Path, standing: Row, row: Row, verdict: str, reason: str | None
+    tmp_path: Path, standing: Row, row: Row, verdict: str | None, reason: str | None
 ) -> None:
     rows = judged(tmp_path, row, standing)
     (result,) = (r for r in rows if r["metric"] == "ece")
