@@ -184,6 +184,14 @@ def test_sql_prints_each_format(
     assert "level" in printed()
 
 
+def test_sql_says_that_there_are_no_rows(
+    lake_with_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    query = "select level from predictions where level = 99"
+    assert call(monkeypatch, "sql", query, "--format", "csv", "--lake", str(lake_with_run)) == 0
+    assert capsys.readouterr() == ("level\n", "no rows\n")
+
+
 def test_csv_and_json_print_lists_and_nan(
     lake_with_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

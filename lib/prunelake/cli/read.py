@@ -36,6 +36,8 @@ def sql(
     rows = views.query(folder, query)
     warn_unanalysed_runs(folder)
     print_frame(rows, format, out)
+    if rows.is_empty():
+        typer.echo("no rows", err=True)
 
 
 def list_views(
