@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test endurance lint check bench
+.PHONY: setup demo record test endurance lint check bench
 
 setup: .venv/ready
 
@@ -17,6 +17,10 @@ setup: .venv/ready
 
 demo: setup
 	$(BIN)/prunelake demo
+
+# Records the results that `prunelake demo --recorded` shows; again after each change of the format.
+record: setup
+	$(BIN)/python -m benchmarks.record_demo
 
 # Three processes keep two cores busy, since some tests wait for servers. Each has one thread: torch
 # slows down by far more than half where threads share cores.

@@ -58,11 +58,11 @@ def _findings(levels: pl.DataFrame) -> Iterator[tuple[int, str]]:
         level, metrics = harmless
         verb = "stay within their margins" if len(metrics) > 1 else "stays within its margin"
         yield level, f"{listed([label(metric) for metric in metrics])} {verb}"
-    for metrics, verdicts, name in (
-        (JUDGED_METRICS, HIDDEN_VERDICTS, "hidden degradation"),
-        (HEADLINE_METRICS, (Verdict.worse,), "worse while accuracy is inconclusive"),
+    for name, judged, verdicts in (
+        ("hidden degradation", JUDGED_METRICS, HIDDEN_VERDICTS),
+        ("worse while accuracy is inconclusive", HEADLINE_METRICS, (Verdict.worse,)),
     ):
-        if worse := _first_worse(levels, metrics, verdicts):
+        if worse := _first_worse(levels, judged, verdicts):
             level, named = worse
             changes = [_change(levels, metric, level) for metric in named]
             yield level, f"{name}: {listed(changes)}"

@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from prunelake.cli.demo import demo
 from prunelake.cli.export import export
 from prunelake.cli.imports import import_app
 from prunelake.cli.maintain import analyse, compact, doctor, publish, retire
@@ -14,7 +15,7 @@ from prunelake.cli.profile import profile
 from prunelake.cli.read import list_views, report, sql
 from prunelake.cli.recommend import recommend
 from prunelake.cli.serve import serve
-from prunelake.cli.sweep import demo, sweep
+from prunelake.cli.sweep import sweep
 from prunelake.cli.watch import watch
 from prunelake.errors import PruneLakeError
 

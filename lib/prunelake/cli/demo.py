@@ -1,4 +1,4 @@
-"""`prunelake demo`: the main job on the bundled tasks."""
+"""`prunelake demo`: the main job on the bundled tasks, or recorded results of it."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,6 +8,8 @@ import typer
 from prunelake.cli.console import LakeOption, load_settings
 from prunelake.cli.evaluate import evaluate
 from prunelake.cli.read import write_report
+from prunelake.errors import InvalidSpec
+from prunelake.settings import Settings
 from prunelake.spec import SweepSpec
 
 DEMO_SPECS: list[dict[str, Any]] = [
@@ -15,11 +17,11 @@ DEMO_SPECS: list[dict[str, Any]] = [
         "task": "opinions",
         "rows": {"first": 500},
         "levels": [0, 2, 4, 6, 8, 10],
-        # Explaining is dear: fewer rows, levels and masks than the defaults keep the demo short.
+        # Explaining is dear: fewer rows, levels and masks than by default keep the demo short.
         "explain": {
             "methods": ["difference_shap"],
-            "rows": 48,
-            "levels": [0, 2, 8],
+            "rows": 40,
+            "levels": [0, 2, 4, 8],
             "operators": ["delete_text"],
             "unpruned_samples": 4,
             "difference_samples": [0.5, 1.5],
@@ -32,18 +34,53 @@ DEMO_SPECS: list[dict[str, Any]] = [
         "explain": None,
     },
 ]
-"""All rows of both bundled tasks; the margins are those of `schema/metrics.py`."""
+"""All rows of both bundled tasks. Every metric has the margin that `schema/metrics.py` declares."""
+
+VERDICTS_QUERY = (
+    "select task, level, metric, verdict, delta from verdicts "
+    "where verdict <> 'inconclusive' order by all"
+)
 
 
 def demo(
     lake: LakeOption = None,
     report: Annotated[Path, typer.Option(help="The HTML file.")] = Path("report.html"),
+    recorded: Annotated[
+        bool, typer.Option("--recorded", help="Show recorded results; compute nothing.")
+    ] = False,
 ) -> None:
     """Sweep SmolLM2-135M over the two bundled tasks and write a report."""
     from prunelake.cli.terminal import print_summary
 
-    folder = load_settings(lake)
-    run_ids = [evaluate(SweepSpec.model_validate(fields), folder) for fields in DEMO_SPECS]
-    print_summary(folder.lake, run_ids)
-    write_report(folder.lake, report)
-    typer.echo(f'\nReport: {report}    Ask the lake: prunelake sql "select * from correlations"')
+    settings = load_settings(lake)
+    if recorded:
+        if lake is not None:
+            raise InvalidSpec("--recorded has a lake of its own; leave out --lake")
+        settings, run_ids = _open_recorded_lake(settings)
+    else:
+        run_ids = run_demo(settings)
+    print_summary(settings.lake, run_ids)
+    write_report(settings.lake, report)
+    option = f" --lake {settings.lake}" if recorded or lake is not None else ""
+    typer.echo(
+        f"\nReport: {report}\nPage:   prunelake serve{option}\n"
+        f'SQL:    prunelake sql{option} "{VERDICTS_QUERY}"'
+    )
+
+
+def run_demo(settings: Settings) -> list[str]:
+    """Run the demo's sweeps; the ids of their runs.
+
+    Raises:
+        PruneLakeError: as `sweep.run.run_sweep`.
+    """
+    return [evaluate(SweepSpec.model_validate(fields), settings) for fields in DEMO_SPECS]
+
+
+def _open_recorded_lake(settings: Settings) -> tuple[Settings, list[str]]:
+    """Settings with the recorded lake in the cache as their lake, and its runs."""
+    from prunelake.lake.read import run_ids
+    from prunelake.lake.recorded import RECORDED_LAKE, unpack_lake
+
+    folder = unpack_lake(RECORDED_LAKE, settings.cache.expanduser() / "recorded")
+    return settings.model_copy(update={"lake": folder}), run_ids(folder)

@@ -1,6 +1,5 @@
-"""`prunelake sweep` and `prunelake demo`: evaluate a model."""
+"""`prunelake sweep`: evaluate a model."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -9,7 +8,6 @@ from pydantic import ValidationError
 
 from prunelake.cli.console import LakeOption, load_settings, parse_numbers
 from prunelake.cli.evaluate import evaluate
-from prunelake.cli.read import write_report
 from prunelake.errors import InvalidSpec, one_line, validation_message
 from prunelake.lake.storage.location import parse_location
 from prunelake.spec import DEFAULT_MODEL, SweepSpec, task_name
@@ -101,29 +99,6 @@ def sweep(
         sweep_spec = _validate_spec(fields, "the options")
     run_id = evaluate(sweep_spec, settings)
     print_summary(settings.lake, [run_id])
-
-
-def demo(lake: LakeOption = None, report: Path = Path("report.html")) -> None:
-    """Sweep SmolLM2-135M over the two bundled tasks and write a report."""
-    from prunelake.cli.terminal import print_summary
-
-    settings = load_settings(lake)
-    run_ids = [evaluate(_validate_spec(fields, "the demo"), settings) for fields in DEMO_SPECS]
-    print_summary(settings.lake, run_ids)
-    write_report(settings.lake, report)
-    typer.echo(f'\nReport: {report}    Ask the lake: prunelake sql "select * from correlations"')
-
-
-# Prompts of opinions are twice as long, and explaining costs with the square of the length.
-DEMO_SPECS: list[dict[str, Any]] = [
-    {
-        "task": task,
-        "rows": {"first": 80},
-        "levels": [0, 2, 4, 6, 8, 10, 12, 14],
-        "explain": {"methods": ["kernel_shap"], "rows": rows, "operators": ["delete_text"]},
-    }
-    for task, rows in (("everyday_knowledge", 10), ("opinions", 5))
-]
 
 
 def _refuse_options_with_file(context: typer.Context, spec: str) -> None:

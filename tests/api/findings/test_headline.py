@@ -27,7 +27,7 @@ VERDICTS: dict[str, dict[int, str]] = {
 
 
 def told(verdicts: Verdicts = VERDICTS, **run: Any) -> str:
-    values: dict[str, Values] = {"ece": ECE, "comprehensiveness": COMPREHENSIVENESS}
+    values: dict[str, Any] = {"ece": ECE, "comprehensiveness": COMPREHENSIVENESS}
     return headline(RUN | run, metric_rows(verdicts=verdicts, accuracy=ACCURACY, **values))
 
 
