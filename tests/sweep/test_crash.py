@@ -21,7 +21,7 @@ from prunelake.lake.files.damage import find_damage
 from prunelake.lake.maintenance.verify import verify_lake
 from prunelake.lake.partial_runs import ORDER_SHARD, PartialRun
 from prunelake.models.loading import load_model
-from prunelake.schema.run_tables import SHARDS
+from prunelake.schema.run_tables import CELL_TABLES, SHARDS
 from prunelake.settings import Settings
 from prunelake.spec import Calibration, Explanation, Rows, SweepSpec
 from prunelake.sweep import steps
@@ -240,6 +240,29 @@ def test_who_waits_for_a_sweep_that_is_killed_takes_it_up(
     assert set(computed) == set(undisturbed.shards)
     assert len(computed) <= len(undisturbed.shards) + 1
     undisturbed.ends(place)
+
+
+def test_sweeps_that_share_cells_run_at_once_and_survive_a_kill(
+    spec: SweepSpec, undisturbed: Undisturbed, place: Place
+) -> None:
+    larger = spec.model_copy(update={"rows": Rows(first=14)})
+    larger_id = plan_sweep(larger, place.settings).identity.run_id
+    killed = start_sweep_process(larger, place.settings, place.ledger, undisturbed.commit_step // 2)
+    first = start_sweep_process(spec, place.settings, place.ledger)
+    assert [ended(killed), ended(first)] == [SIGKILLED, 0]
+    assert not read.has_run(place.lake, larger_id)
+    assert ended(start_sweep_process(larger, place.settings, place.ledger)) == 0
+    found = tables(place.lake)
+    for table in CELL_TABLES:
+        expected = undisturbed.tables[table.name].filter(run_id=undisturbed.run_id)
+        examples = pl.col("example_id").is_in(expected["example_id"].to_list())
+        for run_id in (undisturbed.run_id, larger_id):
+            rows = found[table.name].filter(examples, run_id=run_id)
+            assert_frame_equal(rows.drop("run_id"), expected.drop("run_id"), abs_tol=1e-4)
+    (copied,) = found["runs"].filter(run_id=larger_id)["copied"]
+    assert undisturbed.run_id in {row["run_id"] for row in copied}
+    assert list((place.lake / ".shards").iterdir()) == []
+    assert list(find_damage(place.lake)) == []
 
 
 def refusal(sweep: Sweep, spec: SweepSpec, settings: Settings) -> str | None:

@@ -1,38 +1,54 @@
 """Reuse: a sweep copies the cells that the lake has, and computes only the missing ones."""
 
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+import yaml
 from polars.testing import assert_frame_equal
 
 from prunelake.lake import read
+from prunelake.lake.partial_runs import PartialRun
 from prunelake.schema.run_tables import CELL_TABLES
 from prunelake.settings import Settings
-from prunelake.spec import Calibration, Explanation, Method, Rows, SweepSpec
-from tests.support.sweep_processes import Sweep, quick_sweep
+from prunelake.spec import Calibration, Explanation, Method, Rows, Strategy, SweepSpec
+from prunelake.sweep import steps
+from prunelake.sweep.evaluate import evaluate_shard
+from prunelake.sweep.executor import LocalExecutor
+from prunelake.sweep.plan import plan_sweep
+from prunelake.sweep.reuse import find_cells
+from prunelake.sweep.run import run_sweep
+from prunelake.watch.evaluations import Evaluation
+from prunelake.watch.launcher import LocalLauncher
+from prunelake.watch.rounds import WatchRound
+from tests.support.fake_launcher import watchlist
+from tests.support.local_paths import local_path
+from tests.support.tiny_models import tiny_model
+from tests.support.tiny_tokenizer import tiny_tokenizer
 
-METHODS: tuple[Method, ...] = ("input_x_gradient", "kernel_shap", "leverage_shap")
+METHODS: tuple[Method, ...] = ("difference_shap", "input_x_gradient", "leverage_shap")
+QUESTIONS = ("is it up", "ye may", "a red cab", "no bye", "abba", "we see", "or tea", "dab it")
 
 
 @dataclass(frozen=True)
 class Lake:
-    """A lake, and a sweep that fills it."""
+    """A lake, what its sweeps log, and questions about its runs."""
 
     settings: Settings
-    sweep_into: Sweep
+    lines: list[str] = field(default_factory=list)
 
     def sweep(self, spec: SweepSpec) -> str:
-        return self.sweep_into(spec, self.settings)
-
-    def tokens(self, run_id: str) -> int:
-        return int(self.run(run_id)["forward_tokens"])
+        return run_sweep(spec, self.settings, LocalExecutor(self.lines.append))
 
     def run(self, run_id: str) -> dict[str, Any]:
         return read.read_table(self.settings.lake, "runs", [run_id]).row(0, named=True)
+
+    def tokens(self, *run_ids: str) -> int:
+        return sum(self.run(run_id)["forward_tokens"] for run_id in run_ids)
 
     def cells(self, run_id: str) -> dict[str, pl.DataFrame]:
         return {
@@ -40,39 +56,63 @@ class Lake:
             for table in CELL_TABLES
         }
 
+    def copied(self, run_id: str) -> dict[str, int]:
+        """The number of copied cells by table."""
+        counts: dict[str, int] = {}
+        for row in self.run(run_id)["copied"]:
+            counts[row["table"]] = counts.get(row["table"], 0) + row["cells"]
+        return counts
 
-@pytest.fixture(scope="module")
-def sweep() -> Iterator[Sweep]:
+
+@pytest.fixture(scope="module", autouse=True)
+def no_analysis() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        yield quick_sweep(patch)
+        patch.setattr(steps, "analyse", lambda *_: None)
+        yield
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model of letters and tasks of a few short questions."""
+    folder = tmp_path_factory.mktemp("reuse")
+    tiny_tokenizer().save_pretrained(folder / "model")
+    tiny_model("llama", max_position_embeddings=512).save_pretrained(folder / "model")
+    write_task(folder, "questions", [(n, text, n % 2) for n, text in enumerate(QUESTIONS)])
+    return folder
 
 
-def lake_in(folder: Path, cache: Path, sweep: Sweep) -> Lake:
-    return Lake(Settings(lake=folder / "lake", cache=cache, device="cpu"), sweep)
+def write_task(folder: Path, name: str, rows: list[tuple[int, str, int]]) -> Path:
+    """A task of rows: a number, which only orders them, a question and the gold option."""
+    lines = [json.dumps({"text": text, "label": gold}) for _, text, gold in sorted(rows)]
+    (folder / f"{name}.jsonl").write_text("\n".join(lines))
+    task = {"name": name, "description": "", "source": "", "license": "", "split": "test"}
+    task |= {"bundled": str(folder / f"{name}.jsonl"), "prompt": "{text}?"}
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(task | {"options": ["no", "ye"], "gold": {"column": "label"}}))
+    return path
+
+
+def lake_in(place: Path, folder: Path) -> Lake:
+    return Lake(Settings(lake=place / "lake", cache=folder / "cache", device="cpu"))
 
 
 @pytest.fixture
-def lake(tmp_path: Path, cache: Path, sweep: Sweep) -> Lake:
-    return lake_in(tmp_path, cache, sweep)
+def lake(tmp_path: Path, folder: Path) -> Lake:
+    return lake_in(tmp_path, folder)
 
 
 @pytest.fixture(scope="module")
-def spec(tiny_folder: Path) -> SweepSpec:
+def spec(folder: Path) -> SweepSpec:
     return SweepSpec(
-        model=str(tiny_folder),
-        task="everyday_knowledge",
+        model=str(folder / "model"),
+        task=str(folder / "questions.yaml"),
         rows=Rows(sample=6),
         levels=(0, 1, 3),
         calibration=Calibration(windows=1, window_tokens=64),
         explain=Explanation(
             methods=METHODS,
             seeds=(0, 1),
-            fractions=(0.1, 0.2),
+            fractions=(0.2, 0.4),
             rows=2,
             levels=(0, 3),
             bounds_beam=1,
@@ -84,52 +124,259 @@ def spec(tiny_folder: Path) -> SweepSpec:
 class Direct:
     """The run of `spec` in a lake without donors."""
 
+    lake: Lake
+    run_id: str
     tokens: int
     cells: dict[str, pl.DataFrame]
 
 
 @pytest.fixture(scope="module")
-def direct(
-    spec: SweepSpec, tmp_path_factory: pytest.TempPathFactory, cache: Path, sweep: Sweep
-) -> Direct:
-    lake = lake_in(tmp_path_factory.mktemp("direct"), cache, sweep)
+def direct(spec: SweepSpec, tmp_path_factory: pytest.TempPathFactory, folder: Path) -> Direct:
+    lake = lake_in(tmp_path_factory.mktemp("direct"), folder)
     run_id = lake.sweep(spec)
     assert lake.run(run_id)["copied"] == []
-    return Direct(lake.tokens(run_id), lake.cells(run_id))
+    return Direct(lake, run_id, lake.tokens(run_id), lake.cells(run_id))
 
 
-def changed(spec: SweepSpec, explain: dict[str, Any] | None = None, **fields: Any) -> SweepSpec:
-    assert spec.explain is not None
+def assert_same_cells(found: dict[str, pl.DataFrame], expected: dict[str, pl.DataFrame]) -> None:
+    for name, rows in expected.items():
+        assert_frame_equal(found[name], rows, abs_tol=1e-4)
+
+
+def changed(spec: SweepSpec, explain: Any = (), **fields: Any) -> SweepSpec:
     if explain is not None:
-        fields["explain"] = spec.explain.model_copy(update=explain)
-    return spec.model_copy(update=fields)
+        assert spec.explain is not None
+        explain = spec.explain.model_copy(update=dict(explain))
+    return spec.model_copy(update=fields | {"explain": explain})
 
 
 SMALLER: dict[str, tuple[float, dict[str, Any]]] = {
-    "rows": (0.02, {"rows": Rows(sample=4)}),
-    "explained rows": (0.02, {"explain": {"rows": 1}}),
+    "rows": (0.02, {"rows": Rows(sample=4), "explain": {"rows": 1}}),
     "levels": (0.02, {"levels": (0, 3)}),
-    "explained levels": (0.25, {"explain": {"levels": (0,)}}),
-    "methods": (0.25, {"explain": {"methods": METHODS[:2]}}),
-    "seeds": (0.25, {"explain": {"seeds": (0,)}}),
-    "operators": (0.25, {"explain": {"operators": ("replace",)}}),
-    "fractions": (0.25, {"explain": {"fractions": (0.1,), "bounds_beam": None}}),
     "predictions": (0.02, {"explain": None}),
+    "explained levels": (0.3, {"explain": {"levels": (0,)}}),
+    "methods": (0.3, {"explain": {"methods": METHODS[:2]}}),
+    "seeds": (0.3, {"explain": {"seeds": (0,)}}),
+    "operators": (0.3, {"explain": {"operators": ("replace",)}}),
+    "fractions": (0.3, {"explain": {"fractions": (0.2,)}}),
 }
 """Smaller specs, and the share of tokens that a direct run saves by asking everything at once: it
-asks equal prompts once, and levels, prompts with a common beginning and options share tokens."""
+asks equal prompts once, and levels and prompts with a common beginning share tokens."""
 
 
 @pytest.mark.parametrize(("saved", "smaller"), SMALLER.values(), ids=SMALLER)
 def test_a_grown_run_equals_a_direct_one_and_computes_the_rest(
     lake: Lake, spec: SweepSpec, direct: Direct, saved: float, smaller: dict[str, Any]
 ) -> None:
-    if "explain" in smaller and smaller["explain"] is None:
-        donor = lake.sweep(spec.model_copy(update={"explain": None}))
-    else:
-        donor = lake.sweep(changed(spec, **smaller))
+    donor = lake.sweep(changed(spec, **smaller))
     run_id = lake.sweep(spec)
-    tokens = lake.tokens(donor) + lake.tokens(run_id)
-    assert tokens == pytest.approx(direct.tokens, rel=saved)
+    assert_same_cells(lake.cells(run_id), direct.cells)
+    assert lake.tokens(donor, run_id) == pytest.approx(direct.tokens, rel=saved)
+
+
+def test_a_part_of_a_run_needs_no_model(
+    lake: Lake, spec: SweepSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    donor = lake.sweep(spec)
+    monkeypatch.setattr(steps, "cached_model", lambda *_: pytest.fail("loaded"))
+    explain = {"methods": METHODS[2:], "seeds": (1,), "levels": (0,), "bounds_beam": None}
+    run_id = lake.sweep(changed(spec, explain, rows=Rows(sample=3), levels=(0, 1)))
+    run = lake.run(run_id)
+    assert (run["forward_tokens"], run["duration_s"], run["device"]) == (0, 0.0, "copied")
+    curves = lake.cells(donor)["deletions"].filter(
+        pl.col("method").is_in(["leverage_shap", "random"]), level=0, seed=1
+    )
+    assert lake.copied(run_id) == {
+        "predictions": 6,
+        "attributions": 2 * 2,  # examples x rankings
+        "deletions": curves.height,
+        "layers": 5,
+    }
+    assert f"copied from {donor}: 6 of 6 predictions, 4 of 4 attributions" in "".join(lake.lines)
     for name, rows in lake.cells(run_id).items():
-        assert_frame_equal(rows, direct.cells[name], abs_tol=1e-4)
+        columns = rows.columns[1:]  # without run_id
+        kept = rows.join(lake.cells(donor)[name], on=columns, how="semi", nulls_equal=True)
+        assert kept.height == rows.height
+
+
+def test_strategies_share_the_levels_at_which_they_remove_the_same_layers(
+    lake: Lake, spec: SweepSpec
+) -> None:
+    """Seeds 0 and 6 begin with the layers 3, 2, 1 and 1, 2, 3; the MLPs are other parts."""
+    lake.sweep(changed(spec, strategy=Strategy(name="random", seed=0)))
+    run_id = lake.sweep(changed(spec, strategy=Strategy(name="random", seed=6)))
+    everything = {table: rows.height for table, rows in lake.cells(run_id).items()}
+    assert lake.copied(run_id) == everything | {"predictions": 2 * 6}  # levels 0 and 3
+    run_id = lake.sweep(changed(spec, strategy=Strategy.model_validate("mlp:random:0")))
+    assert lake.copied(run_id) == {  # level 0
+        "predictions": 6,
+        "attributions": everything["attributions"] // 2,
+        "deletions": everything["deletions"] // 2,
+        "bounds": everything["bounds"] // 2,
+    }
+
+
+def test_a_removal_order_is_reused_unless_a_greedy_search_must_go_deeper(
+    lake: Lake, spec: SweepSpec
+) -> None:
+    for name, is_greedy in (("loss", True), ("cosine", False)):
+        for levels, is_found in (((0, 1), False), ((0, 1, 3), not is_greedy), ((0, 2), True)):
+            strategy = Strategy.model_validate(name)
+            run_id = lake.sweep(changed(spec, None, strategy=strategy, levels=levels))
+            assert ("layers" in lake.copied(run_id)) is is_found
+
+
+def test_the_content_of_an_example_decides_and_masks_follow_its_id(
+    spec: SweepSpec, direct: Direct, folder: Path
+) -> None:
+    """The second task has the questions in another order, and the other option is right."""
+    rows = [(-n, text, (n + 1) % 2) for n, text in enumerate(QUESTIONS)]
+    rows.append((-99, "what", 1))
+    other = changed(spec, task=str(write_task(folder, "reordered", rows)))
+    plan = plan_sweep(changed(other, rows=Rows(first=9)), direct.lake.settings)
+    order = tuple(direct.lake.run(direct.run_id)["removal_order"])
+    cells = find_cells(direct.lake.settings.lake, plan, order, print).frames
+    assert cells["predictions"].height == 6 * 3
+    assert all(frame.is_empty() for name, frame in cells.items() if name != "predictions")
+    gold = {example.example.prompt: example.example.gold for example in plan.examples}
+    prompts = {example.example.example_id: example.example.prompt for example in plan.examples}
+    for row in cells["predictions"].iter_rows(named=True):
+        assert row["gold"] == gold[prompts[row["example_id"]]]
+        assert row["is_correct"] == (row["prediction"] == row["gold"])
+        assert row["is_correct_norm"] == (row["prediction_norm"] == row["gold"])
+
+
+@pytest.mark.parametrize(
+    ("change", "rankings", "operators"),
+    [
+        ({"baseline_token": 5}, {"input_x_gradient", "random"}, {"delete_text"}),
+        ({"leverage_samples": 2.0}, {"difference_shap", "input_x_gradient", "random"}, None),
+        ({"unpruned_samples": 9.0}, {"leverage_shap", "input_x_gradient", "random"}, None),
+    ],
+)
+def test_an_explanation_with_other_settings_is_another_cell(
+    spec: SweepSpec,
+    direct: Direct,
+    change: dict[str, Any],
+    rankings: set[str],
+    operators: set[str] | None,
+) -> None:
+    plan = plan_sweep(changed(spec, change), direct.lake.settings)
+    order = tuple(direct.lake.run(direct.run_id)["removal_order"])
+    cells = find_cells(direct.lake.settings.lake, plan, order, print).frames
+    assert set(cells["attributions"]["method"]) == rankings
+    assert set(cells["deletions"]["method"]) == rankings
+    operators = operators or {"delete_text", "replace"}
+    assert set(cells["deletions"]["operator"]) == operators
+    assert set(cells["bounds"]["operator"]) == operators
+    others = [
+        changed(spec, dtype="bfloat16"),
+        changed(spec, special_tokens="bos"),
+        changed(spec, {"bounds_beam": 2}),
+    ]
+    found = [
+        find_cells(
+            direct.lake.settings.lake, plan_sweep(other, direct.lake.settings), order, print
+        ).frames
+        for other in others
+    ]
+    assert [frames["predictions"].height for frames in found] == [0, 0, 18]
+    assert found[2]["bounds"].is_empty()
+
+
+def damage(lake: Lake, run_id: str, table: str) -> Path:
+    path = local_path(lake.settings.lake) / table / f"{run_id}.parquet"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 1
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("table", ["attributions", "layers"])
+def test_a_damaged_donor_is_not_used_and_named(
+    lake: Lake, spec: SweepSpec, direct: Direct, table: str
+) -> None:
+    small = changed(spec, {"rows": 1, "bounds_beam": None}, rows=Rows(sample=4))
+    donor = lake.sweep(small)
+    path = damage(lake, donor, table)
+    run_id = lake.sweep(spec)
+    assert_same_cells(lake.cells(run_id), direct.cells)
+    (warning,) = [line for line in lake.lines if line.startswith("warning: ")]
+    assert f"warning: {path} is not the file that was written" in warning
+    assert (lake.copied(run_id).keys() == {"layers"}) is (table != "layers")
+    assert ("predictions" in lake.copied(run_id)) is (table == "layers")
+
+
+def interrupted(lake: Lake, spec: SweepSpec, shard: str) -> str:
+    """The id of a run whose sweep stops in front of a shard."""
+
+    def evaluate(work: Any, *arguments: Any) -> Any:
+        if work.shard.name == shard:
+            raise RuntimeError("the power is gone")
+        return evaluate_shard(work, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(steps, "evaluate_shard", evaluate)
+        with pytest.raises(RuntimeError, match="the power is gone"):
+            lake.sweep(spec)
+    return plan_sweep(spec, lake.settings).identity.run_id
+
+
+def test_the_finished_shards_of_another_run_are_reused(
+    lake: Lake, spec: SweepSpec, direct: Direct
+) -> None:
+    donor = interrupted(lake, changed(spec, rows=Rows(sample=5)), "000002-000005")
+    run_id = lake.sweep(spec)
+    assert_same_cells(lake.cells(run_id), direct.cells)
+    assert {row["run_id"] for row in lake.run(run_id)["copied"]} == {donor}
+    explained = {"attributions", "deletions", "bounds"}
+    assert lake.copied(run_id) == {name: direct.cells[name].height for name in explained} | {
+        "predictions": 2 * 3,
+        "layers": 5,
+    }
+    assert PartialRun(lake.settings.lake, donor).finished_shards() == ["000000-000002", "order"]
+
+
+@pytest.mark.parametrize("shard", ["order", "000000-000002"])
+def test_a_damaged_shard_of_another_run_is_not_reused(
+    lake: Lake, spec: SweepSpec, direct: Direct, shard: str
+) -> None:
+    donor = interrupted(lake, changed(spec, rows=Rows(sample=5)), "000002-000005")
+    folder = local_path(PartialRun(lake.settings.lake, donor).folder)
+    (folder / "shards" / f"{shard}.parquet").write_bytes(b"damaged")
+    run_id = lake.sweep(spec)
+    assert_same_cells(lake.cells(run_id), direct.cells)
+    assert "predictions" not in lake.copied(run_id)
+
+
+def test_an_interrupted_grown_run_goes_on(lake: Lake, spec: SweepSpec, direct: Direct) -> None:
+    small = changed(spec, {"rows": 1}, rows=Rows(sample=4))
+    donor = lake.sweep(small)
+    assert interrupted(lake, spec, "000002-000006") == direct.run_id
+    damage(lake, donor, "predictions")  # its cells are in the finished shard by now
+    lake.lines.clear()
+    run_id = lake.sweep(spec)
+    assert_same_cells(lake.cells(run_id), direct.cells)
+    assert lake.copied(run_id).keys() == {*direct.cells, "layers"}
+    assert "(1 of 2 shards were there already)" in lake.lines[-1]
+
+
+def test_a_watchlist_that_asks_for_more_rows_extends_its_runs(
+    lake: Lake, spec: SweepSpec, tmp_path: Path
+) -> None:
+    def sweep(evaluation: Evaluation) -> None:
+        lake.sweep(evaluation.spec)
+
+    def watch(rows: int) -> list[str]:
+        entry = {"model": spec.model, "tasks": [spec.task], "rows": {"sample": rows}}
+        models = watchlist(tmp_path, entry, levels=[0, 1, 3], strategies=["last"])
+        launcher = LocalLauncher(sweep)
+        return [str(line.state) for line in WatchRound(models, lake.settings, launcher).run()]
+
+    assert [watch(4), watch(4), watch(6), watch(6)] == [["evaluated"], [], ["evaluated"], []]
+    small, large = sorted(
+        (lake.run(run_id) for run_id in read.run_ids(lake.settings.lake)),
+        key=lambda run: run["example_count"],
+    )
+    assert lake.copied(large["run_id"]) == {"predictions": 3 * 4, "layers": 5}
+    assert large["forward_tokens"] < small["forward_tokens"]

@@ -1,17 +1,20 @@
 """Donors: the runs of a lake, complete or not, from which another run may copy rows."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
 
 import polars as pl
 
-from prunelake.errors import CorruptFile
+from prunelake.errors import CorruptFile, LakeError
 from prunelake.lake.files import parquet
 from prunelake.lake.files.manifests import Manifest, manifests
+from prunelake.lake.files.paths import SHARDS_FOLDER
+from prunelake.lake.partial_runs import ORDER_SHARD, PartialRun
 from prunelake.lake.read import is_import, read_run_columns
-from prunelake.lake.storage.location import Location
-from prunelake.schema.run_tables import RUN_TABLES
+from prunelake.lake.storage.location import Location, list_folder
+from prunelake.schema.run_tables import LAYERS, RUN_TABLES
 from prunelake.spec import RunIdentity
 
 
@@ -29,12 +32,49 @@ class Donor:
     read: Callable[[str], pl.DataFrame]
 
 
-def complete_donors(lake: Location, revision: str) -> Iterator[Donor]:
-    """The complete sweeps of these weights, newest first; none if there is no lake yet.
+def donors(lake: Location, revision: str) -> Iterator[Donor]:
+    """The sweeps of these weights: unfinished ones, then complete ones, newest first.
+
+    A run that is completed meanwhile is among the complete ones. There are none without a lake.
 
     Raises:
         WrongFormat, CorruptFile: as `read.read_run_columns`.
     """
+    for folder in list_folder(lake / SHARDS_FOLDER):
+        donor = None
+        with suppress(LakeError, OSError):  # damaged, of another format, or completed meanwhile
+            donor = _unfinished_donor(PartialRun(lake, folder.name))
+        if donor is not None and donor.identity.revision == revision:
+            yield donor
+    yield from _complete_donors(lake, revision)
+
+
+def _unfinished_donor(partial_run: PartialRun) -> Donor | None:
+    """A run whose removal order is stored; its rows are those of the finished shards."""
+    identity = partial_run.identity()
+    if identity is None:
+        return None
+
+    @cache
+    def verified_shards() -> list[str]:
+        names = partial_run.finished_shards()
+        for name in names:
+            partial_run.shard_cost(name)
+        return names
+
+    def read(name: str) -> pl.DataFrame:
+        try:
+            return partial_run.read_table(RUN_TABLES[name], verified_shards())
+        except CorruptFile:
+            if partial_run.finished_shards():
+                raise
+            return RUN_TABLES[name].frame([])  # completed meanwhile
+
+    order = partial_run.read_table(LAYERS, [ORDER_SHARD]).sort("rank")["layer"]
+    return Donor(partial_run.run_id, RunIdentity.model_validate_json(identity), tuple(order), read)
+
+
+def _complete_donors(lake: Location, revision: str) -> Iterator[Donor]:
     columns = ["run_id", "revision", "removal_order", "identity", "created_at"]
     runs = (
         read_run_columns(lake, columns)

@@ -24,7 +24,7 @@ from prunelake.lake.files.manifest_files import (
     write_data_file,
 )
 from prunelake.lake.files.paths import SHARDS_FOLDER, table_file
-from prunelake.lake.storage.location import Location, delete_folder
+from prunelake.lake.storage.location import Location, delete_folder, list_folder
 from prunelake.lake.storage.locks import locked
 from prunelake.lake.storage.objects import ObjectPath
 from prunelake.schema.run_tables import RUN_TABLES, SHARDS
@@ -141,6 +141,22 @@ class PartialRun:
                 "files": listed_files_as_rows(files),
             }
             parquet.write(self._manifest(name), SHARDS, SHARDS.frame([row]))
+
+    def identity(self) -> str | None:
+        """The JSON of the run's identity; None while the removal order is not stored.
+
+        Raises:
+            CorruptFile: as `shard_cost`.
+        """
+        if self.shard_cost(ORDER_SHARD) is None:
+            return None
+        identity: str = self._row(ORDER_SHARD)["identity"]
+        return identity
+
+    def finished_shards(self) -> list[str]:
+        """The names of all shards that have a manifest, the removal order among them."""
+        paths = list_folder(self.folder / SHARDS.name, "*.parquet")
+        return [path.stem for path in paths if not path.name.startswith(".")]
 
     def read_table(self, table: Table, names: Iterable[str]) -> pl.DataFrame:
         """The rows of one table in finished shards: by level, then in the order of the names.

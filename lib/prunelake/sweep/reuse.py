@@ -3,13 +3,13 @@
 A cell is the smallest piece of evidence: a row of `predictions`, `attributions`, `deletions` or
 `bounds`. Two runs share a cell if these agree:
 
-- the weights, the unit, the set of removed layers, the number format and the special tokens;
+- the weights, the set of removed parts, the number format and the special tokens;
 - the prompt and the options; the gold option does not matter;
 - for explanations also the example's id, which seeds masks and random rankings, the method, the
   seed, and the settings that determine the numbers (`Explanation.method_settings`).
 
-So level 0 is the same cell for every strategy, and two strategies share the levels at which they
-remove the same layers.
+So level 0 is the same cell for every strategy, and two strategies of one unit share the levels at
+which they remove the same layers.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from prunelake.errors import CorruptFile
-from prunelake.lake.donors import Donor, complete_donors
+from prunelake.lake.donors import Donor, donors
 from prunelake.lake.partial_runs import CopiedCells
 from prunelake.lake.storage.location import Location
 from prunelake.schema.run_tables import (
@@ -99,9 +99,10 @@ def find_cells(
     A damaged run is not used, and the log gets a warning.
     """
     parts = [KnownCells.none().frames]
+    examples = example_rows(plan).select("example_id", "gold", "position", *CONTENT)
     for donor in _donors(lake, plan):
         try:
-            parts.append(_donor_cells(donor, plan, removal_order))
+            parts.append(_donor_cells(donor, plan, removal_order, examples))
         except CorruptFile as error:
             log(f"warning: {error}; run {donor.run_id} is not reused")
     found = {
@@ -129,14 +130,12 @@ def find_cells(
 
 
 def _donors(lake: Location, plan: SweepPlan) -> Iterator[Donor]:
+    """The other runs of the same weights in the same number format with the same tokens."""
     own = plan.identity
-    for donor in complete_donors(lake, own.revision):
+    for donor in donors(lake, own.revision):
         theirs = donor.identity
-        if (theirs.strategy.unit, theirs.dtype, theirs.special_tokens) == (
-            own.strategy.unit,
-            own.dtype,
-            own.special_tokens,
-        ):
+        is_same = (theirs.dtype, theirs.special_tokens) == (own.dtype, own.special_tokens)
+        if is_same and donor.run_id != own.run_id:
             yield donor
 
 
@@ -153,16 +152,9 @@ def _has_same_order(theirs: RunIdentity, own: RunIdentity) -> bool:
 
 
 def _donor_cells(
-    donor: Donor, plan: SweepPlan, removal_order: Sequence[int]
+    donor: Donor, plan: SweepPlan, removal_order: Sequence[int], own_examples: pl.DataFrame
 ) -> dict[str, pl.DataFrame]:
     """The rows of one donor that are cells of the plan, as rows of the plan's run."""
-    levels = [
-        level
-        for level in plan.levels
-        if level in donor.identity.levels
-        and {*donor.removal_order[:level]} == {*removal_order[:level]}
-    ]
-    own_examples = example_rows(plan).select("example_id", "gold", "position", *CONTENT)
     examples = (
         donor.read("examples")
         .select(*CONTENT, donor_example="example_id")
@@ -171,9 +163,14 @@ def _donor_cells(
     )
     if examples.is_empty():
         return {}
+    levels = [
+        level
+        for level in plan.levels
+        if level in donor.identity.levels and _removes_same(donor, plan, removal_order, level)
+    ]
     ids = (pl.lit(plan.identity.run_id).alias("run_id"), pl.lit(donor.run_id).alias("donor"))
-    predictions = (
-        donor.read("predictions")
+    cells = {
+        "predictions": donor.read("predictions")
         .filter(pl.col("level").is_in(levels))
         .drop("gold")
         .rename({"example_id": "donor_example"})
@@ -184,14 +181,15 @@ def _donor_cells(
             is_correct_norm=pl.col("prediction_norm") == pl.col("gold"),
         )
         .select(*PREDICTIONS.schema, "donor")
-    )
+    }
     theirs, own = donor.identity.explain, plan.explanation
     if theirs is None or own is None:
-        return {"predictions": predictions}
+        return cells
     explained = examples.filter(
         pl.col("position") < len(plan.explained_examples),
         pl.col("donor_example") == pl.col("example_id"),
     )
+    explained_levels = [level for level in levels if level in (own.levels or plan.levels)]
     rankings = pl.DataFrame(
         [
             (method, seed)
@@ -206,22 +204,25 @@ def _donor_cells(
         for operator in own.operators
         if operator != "replace" or theirs.baseline_token == own.baseline_token
     ]
-    explained_levels = [level for level in levels if level in (own.levels or plan.levels)]
 
     def explanations(table: Table) -> pl.DataFrame:
         rows = donor.read(table.name).filter(pl.col("level").is_in(explained_levels))
         return _semi_join(rows, explained.select("example_id")).with_columns(*ids)
 
-    cells = {
-        "predictions": predictions,
-        "attributions": _semi_join(explanations(ATTRIBUTIONS), rankings),
-        "deletions": _semi_join(explanations(DELETIONS), rankings).filter(
-            pl.col("operator").is_in(operators), pl.col("fraction").is_in(own.fractions)
-        ),
-    }
+    cells["attributions"] = _semi_join(explanations(ATTRIBUTIONS), rankings)
+    cells["deletions"] = _semi_join(explanations(DELETIONS), rankings).filter(
+        pl.col("operator").is_in(operators), pl.col("fraction").is_in(own.fractions)
+    )
     if (theirs.bounds_beam, theirs.fractions) == (own.bounds_beam, own.fractions):
         cells["bounds"] = explanations(BOUNDS).filter(pl.col("operator").is_in(operators))
     return cells
+
+
+def _removes_same(donor: Donor, plan: SweepPlan, removal_order: Sequence[int], level: int) -> bool:
+    """Whether a level of the donor and of the plan lack the same parts."""
+    is_same_unit = donor.identity.strategy.unit == plan.identity.strategy.unit
+    same_layers = {*donor.removal_order[:level]} == {*removal_order[:level]}
+    return level == 0 or (is_same_unit and same_layers)
 
 
 def _first_of_each(table: Table, rows: pl.DataFrame) -> pl.DataFrame:
