@@ -12,14 +12,19 @@ from hypothesis import HealthCheck, settings
 
 from prunelake.settings import Settings
 from prunelake.spec import DEFAULT_MODEL
-from tests.support.endurance import IS_ENDURANCE
+from tests.support.endurance import IS_ENDURANCE, repeats
 from tests.support.paths import ROOT
 
 if TYPE_CHECKING:
     from tests.support.schedule import LongestFirst
 
 # A busy machine is slow, which is no fault of what is tested.
-settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "patient",
+    max_examples=repeats(40, 200),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("patient")
 
 # No test reaches the hub; one that needs a hub starts a process with its own HF_ENDPOINT.

@@ -22,10 +22,17 @@ from prunelake.watch.decision import EvaluationState
 from prunelake.watch.rounds import RoundLine, WatchRound
 from prunelake.watch.watchlist import read_watchlist
 from tests.support.endurance import IS_ENDURANCE
-from tests.support.operations_guide import COMMANDS, GuideRun, guide_run, pid, wait_for
+from tests.support.operations_guide import (
+    PAGE,
+    GuideRun,
+    guide_run,
+    pid,
+    shell_commands,
+    wait_for,
+)
 
-# Five processes more; tests/flows/test_ray.py has a cluster without these commands.
-RAY_COMMANDS = COMMANDS[COMMANDS.index("export RAY_AUTH_MODE=token") :]
+# Sweeps on several machines take eight processes more, so only `make endurance` runs them.
+SECTION_OF_MACHINES = "## Use many machines"
 
 
 @dataclass
@@ -101,6 +108,13 @@ def follow(story: Story) -> None:
     story.schedules.append(schedules())
     place.run("prefect deploy --name watch")
     story.schedules.append(schedules())
+    if IS_ENDURANCE:
+        follow_second_worker(story)
+        follow_ray(story)
+
+
+def follow_second_worker(story: Story) -> None:
+    place = story.site
     place.start("prefect worker start --pool gpu --name second-gpu-0")
     wait_for(lambda: "second-gpu-0" in place.workers("gpu"), "the second worker")
     for _ in range(2):
@@ -111,8 +125,6 @@ def follow(story: Story) -> None:
     for run in story.pair:
         os.kill(pid(run), signal.SIGCONT)
     story.pair = [finished(place, run) for run in story.pair]
-    if IS_ENDURANCE:
-        follow_ray(story)
 
 
 def follow_ray(story: Story) -> None:
@@ -184,6 +196,7 @@ def schedules() -> int:
         return len(client.read_deployment_by_name("watch/watch").schedules)
 
 
+@pytest.mark.endurance
 def test_two_sweeps_spread_over_two_workers_of_a_pool(story: Story) -> None:
     assert all(run.state is not None and run.state.is_completed() for run in story.pair)
     taken = [[took(story.site.log(place), run) for run in story.pair] for place in (3, 4)]
@@ -198,7 +211,8 @@ def test_a_sweep_with_the_variables_of_the_page_runs_on_ray(story: Story) -> Non
 
 
 def test_every_command_of_the_page_was_run(story: Story) -> None:
-    assert story.site.left == ([] if IS_ENDURANCE else RAY_COMMANDS)
+    _, machines = PAGE.split(SECTION_OF_MACHINES)
+    assert story.site.left == ([] if IS_ENDURANCE else shell_commands(machines))
 
 
 def test_what_is_missing_is_started_on_a_worker_and_ends_in_the_lake(story: Story) -> None:
@@ -212,7 +226,7 @@ def test_what_is_missing_is_started_on_a_worker_and_ends_in_the_lake(story: Stor
     assert story.retried.state is not None
     assert story.retried.state.is_completed()
     assert story.said["sql"].count("random:") == 2
-    assert len(lake_read.run_ids(story.site.lake)) == 4 + IS_ENDURANCE
+    assert len(lake_read.run_ids(story.site.lake)) == (5 if IS_ENDURANCE else 2)
     assert story.done == []
     assert attempt_log.read_attempts(story.site.lake) == {}
 

@@ -32,12 +32,16 @@ from tests.support.paths import ROOT
 from tests.support.prefect_commands import run_prefect
 
 PAGE = (ROOT / "docs/operations.md").read_text("utf-8")
-COMMANDS = "".join(re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)).splitlines()
 SMALL_SWEEP = (
     '"rows": {"first": 3}, "levels": [0, 1], "explain": null, "strategy": {"name": "random"}'
 )
 
 T = TypeVar("T")
+
+
+def shell_commands(text: str) -> list[str]:
+    """The lines of the shell blocks of a page."""
+    return "".join(re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)).splitlines()
 
 
 def wait_for(ask: Callable[[], T | None], what: str) -> T:
@@ -59,7 +63,7 @@ class GuideRun:
 
     def __init__(self, folder: Path, model: Path) -> None:
         self.folder = folder
-        self.left = list(COMMANDS)
+        self.left = shell_commands(PAGE)
         self.poll_count = 0
         self.model = model
         self._port = str(_free_port())
