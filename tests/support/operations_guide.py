@@ -23,7 +23,7 @@ import yaml
 from prefect.client.orchestration import get_client
 from prefect.client.schemas import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from typer.testing import CliRunner
 
 from prunelake.cli.app import app
@@ -35,6 +35,9 @@ PAGE = (ROOT / "docs/operations.md").read_text("utf-8")
 SMALL_SWEEP = (
     '"rows": {"first": 3}, "levels": [0, 1], "explain": null, "strategy": {"name": "random"}'
 )
+
+MAX_RETRIES = "60"
+"""How often a client of Prefect asks again while the server is too busy to answer."""
 
 T = TypeVar("T")
 
@@ -78,6 +81,10 @@ class GuideRun:
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "DO_NOT_TRACK": "1",
             "PREFECT_WORKER_QUERY_SECONDS": "1",
+            # On a busy machine the server's SQLite is locked for longer than the defaults allow.
+            "PREFECT_SERVER_DATABASE_TIMEOUT": "120",
+            "PREFECT_SERVER_DATABASE_CONNECTION_TIMEOUT": "120",
+            "PREFECT_CLIENT_MAX_RETRIES": MAX_RETRIES,
             # Then a worker says that it has found a run and is at its limit.
             "PREFECT_LOGGING_LOGGERS_PREFECT_WORKERS_LEVEL": "DEBUG",
             "PRUNELAKE_CACHE": str(folder / "cache"),
@@ -228,7 +235,7 @@ class GuideRun:
 @contextmanager
 def guide_run(folder: Path, model: Path) -> Iterator[GuideRun]:
     place = GuideRun(folder, model)
-    with temporary_settings({PREFECT_API_URL: place.url}):
+    with temporary_settings({PREFECT_API_URL: place.url, PREFECT_CLIENT_MAX_RETRIES: MAX_RETRIES}):
         try:
             yield place
         finally:
