@@ -91,8 +91,9 @@ def _limit_process(request: SqlRequest) -> None:
     os.dup2(1, 2)
     # The server gets the processor first, also where sessions share it (autogroup).
     os.nice(10)
-    with suppress(OSError):
-        Path("/proc/self/autogroup").write_text("10")
+    if os.getsid(0) == os.getpid():  # otherwise the session belongs to a user
+        with suppress(OSError):
+            Path("/proc/self/autogroup").write_text("10")
     data_pages = int(Path("/proc/self/statm").read_text().split()[5])
     memory = data_pages * resource.getpagesize() + request.memory_bytes
     used_seconds = sum(os.times()[:2])

@@ -169,6 +169,7 @@ def test_without_the_settings_of_duckdb_the_process_still_opens_no_file(lake: Pa
     path = str(lake / SNAPSHOT_FILE)
     attacks = [filled(attack, lake) for attack in WRITES if "copy" in attack]
     attacks += [filled(attack, lake) for attack in READS if "{outside}" in attack]
+    own_priority = session_priority()
     ran = subprocess.run(
         [sys.executable, "-c", CONFINED, path, *attacks],
         capture_output=True,
@@ -177,6 +178,13 @@ def test_without_the_settings_of_duckdb_the_process_still_opens_no_file(lake: Pa
     )
     assert CANARY not in ran.stdout
     assert ran.stdout.endswith("[(1,)]\n")
+    assert session_priority() == own_priority
+
+
+def session_priority() -> str:
+    """The priority that the system gives to this session, where it tells one."""
+    autogroup = Path("/proc/self/autogroup")
+    return autogroup.read_text() if autogroup.exists() else ""
 
 
 def asked(client: httpx.Client, query: str, seconds: float = SECONDS) -> httpx.Response:
