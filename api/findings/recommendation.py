@@ -9,7 +9,11 @@ from prunelake.command_line import rounded_up
 from prunelake.recommend.budget import BudgetTerm, CostBudget, parse_budget
 from prunelake.recommend.candidates import Candidate, Check, Level
 from prunelake.recommend.recommendation import Answer, Recommendation, recommend
-from prunelake.recommend.request import RecommendationRequest
+from prunelake.recommend.request import (
+    EXPLANATION_CRITERIA,
+    Criterion,
+    RecommendationRequest,
+)
 
 from ..queries.snapshot import Snapshot
 from .wording import label, listed, number, order_name, percent, ranges, removed_modules
@@ -52,7 +56,7 @@ def both_answers(recommendation: Recommendation) -> tuple[Answer, Answer]:
 
 def answer_sentence(recommendation: Recommendation, answer: Answer) -> str:
     """What to remove, or why nothing can be recommended."""
-    scope = answer_scope(answer)
+    scope = f"{answer_scope(answer)}{criteria_text(recommendation)}"
     if answer.level is None:
         return f"{scope}: none. {rejection_reasons(recommendation, answer)}"
     text = (
@@ -62,14 +66,23 @@ def answer_sentence(recommendation: Recommendation, answer: Answer) -> str:
     return f"{text} {saving}." if (saving := savings_text(answer)) else text
 
 
+def criteria_text(recommendation: Recommendation) -> str:
+    """Which criteria decided, if not all: , by accuracy and calibration alone."""
+    chosen = recommendation.criteria
+    return "" if len(chosen) == len(Criterion) else f", by {listed(chosen)} alone"
+
+
 def margins_text(recommendation: Recommendation) -> str:
-    """The margins of the three criteria in one line."""
-    margins = recommendation.margins
-    return (
-        f"accuracy {margins.accuracy:g}, "
-        f"{label(recommendation.calibration)} {margins.calibration:g}, "
-        f"explanations {margins.faithfulness:g}"
-    )
+    """The margins of the criteria in one line."""
+    margins, criteria = recommendation.margins, recommendation.criteria
+    texts = []
+    if Criterion.accuracy in criteria:
+        texts.append(f"accuracy {margins.accuracy:g}")
+    if Criterion.calibration in criteria:
+        texts.append(f"{label(recommendation.calibration)} {margins.calibration:g}")
+    if {*criteria} & {*EXPLANATION_CRITERIA}:
+        texts.append(f"explanations {margins.faithfulness:g}")
+    return ", ".join(texts)
 
 
 def budget_terms(recommendation: Recommendation) -> tuple[BudgetTerm, ...]:
@@ -134,6 +147,8 @@ def candidate_rejection(recommendation: Recommendation, candidate: Candidate) ->
         return f"{text}; the nearest is level {nearest.level} with {listed(costs)}"
     failed_level = candidate.first_failed_level
     if failed_level is None:
+        if not {*recommendation.criteria} & {*EXPLANATION_CRITERIA}:
+            return "no level was evaluated on every task"
         return "no level was explained on every task; sweep with --methods kernel_shap"
     failures = "; ".join(map(failed_check_text, failed_level.failures))
     text = f"level {failed_level.level} fails: {failures}"
@@ -184,15 +199,18 @@ def what_would_change(recommendation: Recommendation) -> list[str]:
 def caveats(recommendation: Recommendation) -> list[str]:
     """The limits of the answers."""
     sentences = [
-        "A level passes if the upper end of the one-sided 95 % interval of its loss is below the "
-        "margin. Levels are tested from the shallowest to the first that fails: for one removal "
-        "order, the chance to recommend a level that is worse by the margin is at most about 5 %."
+        "A level passes if the upper end of the one-sided "
+        f"{interval_text(recommendation)} interval of its loss is below the margin. Levels are "
+        "tested from the shallowest to the first that fails: the chance to recommend a level that "
+        "is worse by the margin is at most about 5 %."
     ]
-    if recommendation.candidate_count > 1:
+    if recommendation.order_count > 1:
         sentences.append(
-            f"The best of {recommendation.candidate_count} removal orders is a choice after "
-            "looking: the 5 % hold for each order by itself, not for the best."
+            f"The best of {recommendation.order_count} removal orders is a choice after looking, "
+            f"so each is tested at 5 % / {recommendation.order_count}: the 5 % hold for the choice."
         )
+    if omitted := [name for name in Criterion if name not in recommendation.criteria]:
+        sentences.append(f"Left out, and not shown to be harmless: {listed(omitted)}.")
     if samples := [
         text for task in recommendation.tasks if (text := _examples(recommendation, task))
     ]:
@@ -206,6 +224,11 @@ def caveats(recommendation: Recommendation) -> list[str]:
     if recommendation.device is not None:
         sentences.append(f"Speed and memory were measured on {recommendation.device}.")
     return sentences
+
+
+def interval_text(recommendation: Recommendation) -> str:
+    """The confidence of the one-sided intervals: 95 %, or more for several removal orders."""
+    return f"{100 * (1 - recommendation.error_rate):.3g} %"
 
 
 def worst_check(level: Level, criterion: str) -> Check:

@@ -7,10 +7,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from prunelake.recommend.budget import BUDGET_EXAMPLE, BUDGET_PATTERN, parse_budget
 from prunelake.recommend.request import (
+    CRITERIA_PATTERN,
     DEFAULT_CALIBRATOR,
     CalibrationMetric,
     Margins,
     RecommendationRequest,
+    parse_criteria,
 )
 from prunelake.schema.metrics import DEFAULT_MARGIN
 
@@ -54,6 +56,13 @@ class RecommendationParameters(BaseModel):
     calibration_margin: Margin | None = Field(
         default=None, description="The margin of calibration, instead of `margin`."
     )
+    criteria: str | None = Field(
+        default=None,
+        description="What it must not lose, separated by commas: of accuracy, calibration, "
+        "comprehensiveness and sufficiency; all by default.",
+        examples=["accuracy,calibration"],
+        json_schema_extra={"pattern": CRITERIA_PATTERN},
+    )
     calibration: CalibrationMetric = Field(
         default=CalibrationMetric.ece, description="The metric of calibration."
     )
@@ -81,6 +90,7 @@ def of_model(
         margins=Margins.with_default(
             asked.margin, asked.faithfulness_margin, asked.calibration_margin
         ),
+        criteria=parse_criteria(asked.criteria),
         calibration=asked.calibration,
         calibrator=asked.calibrator,
         device=asked.device,

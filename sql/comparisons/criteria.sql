@@ -1,12 +1,13 @@
--- The view criteria with other margins, another metric of calibration or another calibrator, or for
--- some runs only.
+-- The view criteria with other margins, some of its criteria only, another metric of calibration or
+-- another calibrator, or for some runs only.
 create macro criteria_at(
     accuracy_margin := null,
     faithfulness_margin := null,
     calibration_margin := null,
     calibration_metric := 'ece',
     recalibrated_by := 'temperature',
-    run_ids := null
+    run_ids := null,
+    criteria := null
 ) as table
     with levels as (
         select
@@ -23,18 +24,24 @@ create macro criteria_at(
         select unnest([null, recalibrated_by]) as calibrator
     ),
 
-    criteria as (
+    known_criteria as (
         select unnest(['accuracy', 'calibration', 'comprehensiveness', 'sufficiency']) as criterion
+    ),
+
+    asked_criteria as (
+        select criterion
+        from known_criteria
+        where criteria is null or list_contains(criteria, criterion)
     ),
 
     asked as (
         select
             levels.*,
             calibrators.calibrator,
-            criteria.criterion
+            asked_criteria.criterion
         from levels
         cross join calibrators
-        cross join criteria
+        cross join asked_criteria
         where levels.level > 0
     ),
 
@@ -170,6 +177,7 @@ create macro criteria_at(
         unpruned_value,
         value,
         delta,
+        delta_se,
         loss,
         loss_bound,
         margin,
@@ -215,5 +223,5 @@ temperature. criterion: accuracy, calibration (ECE), comprehensiveness and suffi
 headlines). loss: delta in the worse direction. loss_bound: the upper end of its one-sided 95 %
 interval. is_met: loss_bound is below margin, that of the metric in metric_definitions. n_needed:
 the number of examples that would meet the criterion with a probability of 80 % if loss is the
-truth. is_level_met: all four criteria are met. is_reached: they are also met at every shallower
+truth. is_level_met: all criteria are met. is_reached: they are also met at every shallower
 level with explanations.';

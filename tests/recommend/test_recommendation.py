@@ -1,16 +1,19 @@
 """Recommendations from given criteria: the level, the removal order, and the errors."""
 
 import datetime
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
+from scipy.stats import norm, t
 
+from prunelake.analysis.statistics import tango_interval
 from prunelake.errors import InvalidRequest, NotFound, NothingToShow, PruneLakeError
 from prunelake.lake.sql import views
 from prunelake.recommend.budget import parse_budget
 from prunelake.recommend.recommendation import Answer, Recommendation, recommend
-from prunelake.recommend.request import Margins, RecommendationRequest
+from prunelake.recommend.request import Margins, RecommendationRequest, parse_criteria
 from tests.support.criteria_runs import CRITERIA, Loss, compared_run
 from tests.support.example_runs import published_run
 from tests.support.lake_rows import run_row, write_raw
@@ -110,21 +113,72 @@ def test_the_order_that_removes_most_layers_is_recommended(tmp_path: Path) -> No
     assert result.candidate_count == 2
 
 
+def test_several_orders_are_tested_at_a_smaller_error_rate(tmp_path: Path) -> None:
+    close: Loss = (0.003, 0.016)  # its one-sided 97.5 % interval ends above 0.02
+    compared_run(tmp_path, "a", {1: {}, 2: {"sufficiency": close}, 3: {}})
+    alone = recommendation(tmp_path)
+    assert (alone.as_it_is.level, alone.order_count, alone.error_rate) == (3, 1, 0.05)
+    compared_run(tmp_path, "b", {1: {}}, strategy="last")
+    both = recommendation(tmp_path)
+    assert (both.as_it_is.level, both.order_count, both.error_rate) == (1, 2, 0.025)
+    candidate = both.as_it_is.candidates[0]
+    assert [level.is_met for level in candidate.levels] == [True, False, True]
+    assert [level.is_reached for level in candidate.levels] == [True, False, False]
+    (failure,) = candidate.level_at(2).failures
+    error = 0.016 / t.ppf(0.95, 399)
+    bound = 0.003 + t.ppf(0.975, 399) * error
+    assert failure.loss_bound == pytest.approx(bound)
+    reach = bound - 0.003 + norm.ppf(0.8) * error
+    assert failure.n_needed == math.ceil(400 * (reach / 0.017) ** 2)
+    # The interval of accuracy is Tango's, of 4 examples lost and 4 won, or of about so many.
+    (accuracy,) = (c for c in candidate.level_at(1).checks if c.criterion == "accuracy")
+    assert accuracy.loss_bound == pytest.approx(-tango_interval(3, 3, 400, 0.95)[0])
+
+
+def test_an_order_that_cannot_be_recommended_costs_no_error_rate(tmp_path: Path) -> None:
+    compared_run(tmp_path, "a", {1: {}, 2: {}})
+    compared_run(tmp_path, "deep", {3: {}}, strategy="last")
+    compared_run(tmp_path, "unexplained", {1: UNEXPLAINED}, strategy="random:1")
+    assert recommendation(tmp_path).order_count == 2
+    assert recommendation(tmp_path, "removed_layers<=2").order_count == 1
+    assert recommendation(tmp_path, "removed_layers>=9").order_count == 1
+
+
+def test_criteria_can_be_left_out(tmp_path: Path) -> None:
+    levels = {1: {"comprehensiveness": BAD}, 2: UNEXPLAINED, 3: {"ece": BAD}, 4: {}}
+    compared_run(tmp_path, "run", levels)
+    compared_run(tmp_path, "larger", {0: UNEXPLAINED, 1: UNEXPLAINED}, n=500, strategy="last")
+    compared_run(tmp_path, "explained", {1: {}}, n=400, strategy="last")
+    assert plain_answer(tmp_path).strategy == "last"
+    result = recommendation(tmp_path, criteria=parse_criteria("calibration, accuracy"))
+    assert (result.as_it_is.strategy, result.as_it_is.level) == ("cosine", 2)
+    assert {c.criterion for c in result.as_it_is.candidates[0].level_at(1).checks} == {
+        "accuracy",
+        "calibration",
+    }
+    # Without explanations among the criteria, the run with the most examples counts.
+    assert {c.n for c in result.as_it_is.candidates[1].level_at(1).checks} == {500}
+    only = recommendation(tmp_path, criteria=parse_criteria("accuracy"))
+    assert only.as_it_is.level == 4
+    with pytest.raises(InvalidRequest, match="criterion 'speed': choose some of accuracy, cali"):
+        parse_criteria("accuracy,speed")
+
+
 def test_a_sweep_with_more_rows_settles_a_level_that_is_only_unsure(tmp_path: Path) -> None:
     unsure = {"ece": UNSURE, "sufficiency": (0.0, 0.03)}
     compared_run(tmp_path, "unsure", {1: unsure})
     compared_run(tmp_path, "deep", {1: {"ece": UNSURE, "accuracy": BAD}}, strategy="last")
     cosine, last = plain_answer(tmp_path).candidates
-    # 400 x ((0.03 + 0.8416 x 0.03 / 1.6487) / 0.02)^2 explained rows, rounded up.
+    # 400 x ((1.9659 + 0.8416) x 0.03 / 1.6487 / 0.02)^2 explained rows, rounded up.
     assert cosine.settled_by == (
-        "prunelake sweep --model tiny --task demo --rows 3700 --explain-rows 2100",
+        "prunelake sweep --model tiny --task demo --rows 4700 --explain-rows 2700",
     )
     assert last.settled_by == ()  # a margin is exceeded already
 
 
 def test_among_equal_levels_the_smaller_loss_of_calibration_decides(tmp_path: Path) -> None:
     compared_run(tmp_path, "a", {1: {"ece": (0.005, 0.01)}})
-    compared_run(tmp_path, "b", {1: {"ece": (0.001, 0.018)}}, strategy="last")
+    compared_run(tmp_path, "b", {1: {"ece": (0.001, 0.014)}}, strategy="last")
     assert plain_answer(tmp_path).strategy == "last"
 
 

@@ -75,6 +75,7 @@ def test_a_criterion_has_the_key_and_values_of_its_metric(tmp_path: Path) -> Non
         "value": 0.55,
         "delta": 0.05,
         "loss": 0.05,
+        "delta_se": pytest.approx(0.01 / t.ppf(0.95, 399)),
         "loss_bound": pytest.approx(0.06),
         "margin": 0.02,
         "is_met": False,

@@ -18,6 +18,7 @@ Loss = tuple[float, float] | None
 CRITERIA = ("accuracy", "ece", "comprehensiveness", "sufficiency")
 PASSING: Loss = (0.0, 0.01)
 UNPRUNED = 0.5
+NORMAL_QUANTILE = 1.645
 
 Levels = Mapping[int, Mapping[str, Loss]]
 
@@ -109,7 +110,19 @@ def _metrics(level: int, losses: Mapping[str, Loss], n: int) -> list[dict[str, A
             rows.append(row)
         else:
             rows.append(row | _difference(*loss, n, higher_is_better=row["higher_is_better"]))
+            if metric == "accuracy":
+                rows += [
+                    row | {"metric": name, "is_tested": False, "value": rate, "paired_value": rate}
+                    for name, rate in _flip_rates(*loss, n).items()
+                ]
     return rows
+
+
+def _flip_rates(loss: float, half: float, n: int) -> dict[str, float]:
+    """The rates of flips with this loss of accuracy; the half width of its interval is about so."""
+    discordant = max(abs(loss) * n, (half * n / NORMAL_QUANTILE) ** 2)
+    lost, won = round((discordant + loss * n) / 2), round((discordant - loss * n) / 2)
+    return {"harmful_flip_rate": lost / n, "beneficial_flip_rate": won / n}
 
 
 def _difference(loss: float, half: float, n: int, higher_is_better: bool) -> dict[str, Any]:

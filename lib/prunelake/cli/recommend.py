@@ -34,6 +34,10 @@ def recommend(
     calibration_margin: Annotated[
         float | None, typer.Option(help="For calibration, instead of --margin.")
     ] = None,
+    criteria: Annotated[
+        str | None,
+        typer.Option(help="What it must not lose, with commas: accuracy,calibration [all four]."),
+    ] = None,
     calibration: Annotated[
         CalibrationMetric, typer.Option(help="The metric of calibration.")
     ] = CalibrationMetric.ece,
@@ -55,13 +59,18 @@ def recommend(
     from prunelake.lake.sql import views
     from prunelake.recommend.budget import parse_budget
     from prunelake.recommend.recommendation import recommend as recommend_level
-    from prunelake.recommend.request import Margins, RecommendationRequest
+    from prunelake.recommend.request import (
+        Margins,
+        RecommendationRequest,
+        parse_criteria,
+    )
 
     request = RecommendationRequest(
         model=model,
         tasks=tuple(task.split(",")) if task is not None else (),
         budget=parse_budget(budget),
         margins=Margins.with_default(margin, faithfulness_margin, calibration_margin),
+        criteria=parse_criteria(criteria),
         calibration=calibration,
         calibrator=calibrator,
         device=device,

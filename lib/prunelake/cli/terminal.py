@@ -20,9 +20,9 @@ from prunelake.lake.sql import views
 from prunelake.lake.storage.location import Location
 from prunelake.recommend.candidates import Candidate, Level
 from prunelake.recommend.recommendation import Recommendation
+from prunelake.recommend.request import Criterion
 
 TABLE_METRICS = ("accuracy", *level_rows.HEADLINE_METRICS)
-EXPLANATION_METRICS = ("comprehensiveness", "sufficiency")
 MET_MARK, NOT_MET_MARK = "\N{CHECK MARK}", "\N{BALLOT X}"
 
 
@@ -85,8 +85,9 @@ def print_recommendation(recommendation: Recommendation, console: Console | None
     for before, recalibrated in zip(recommendation.as_it_is.candidates, after, strict=True):
         console.print(_evidence_table(recommendation, before, recalibrated))
     say(
-        "Each cell is the largest loss within the one-sided 95 % interval, for the task that is "
-        f"farthest from passing: {MET_MARK} below the margin, {NOT_MET_MARK} not.\n"
+        "Each cell is the largest loss within the one-sided "
+        f"{advice.interval_text(recommendation)} interval, for the task that is farthest from "
+        f"passing: {MET_MARK} below the margin, {NOT_MET_MARK} not.\n"
     )
     for title, lines in (
         ("What would change the answer", advice.what_would_change(recommendation)),
@@ -107,16 +108,22 @@ def _evidence_table(recommendation: Recommendation, before: Candidate, after: Ca
     )
     terms = [term for term in advice.budget_terms(recommendation) if term.name != "removed_layers"]
     calibration = label(recommendation.calibration)
-    names = ("accuracy", calibration, f"recalibrated {calibration}", *EXPLANATION_METRICS)
-    for name in ("removed", *(term.name for term in terms), *names):
+    columns: list[tuple[str, Criterion, bool]] = []
+    for criterion in recommendation.criteria:
+        is_calibration = criterion is Criterion.calibration
+        columns.append((calibration if is_calibration else criterion, criterion, False))
+        if is_calibration:
+            columns.append((f"recalibrated {calibration}", criterion, True))
+    for name in ("removed", *(term.name for term in terms), *(name for name, _, _ in columns)):
         table.add_column(name, justify="right")
     for level, recalibrated in zip(before.levels, after.levels, strict=True):
         table.add_row(
             str(level.level),
             *(advice.cost_text(level, term) for term in terms),
-            *(_loss_bound(level, name) for name in ("accuracy", "calibration")),
-            _loss_bound(recalibrated, "calibration"),
-            *(_loss_bound(level, name) for name in EXPLANATION_METRICS),
+            *(
+                _loss_bound(recalibrated if is_recalibrated else level, criterion)
+                for _, criterion, is_recalibrated in columns
+            ),
         )
     return table
 

@@ -15,7 +15,7 @@ CostValues = Mapping[str, float | None]
 
 
 class Check(FrozenValue):
-    """One criterion of one run at one level: a row of the view `criteria`."""
+    """One criterion of one run at one level: a row of the view `criteria`, at the error rate."""
 
     task: str
     run_id: str
@@ -30,7 +30,7 @@ class Check(FrozenValue):
         description="How much worse the value is than the unpruned value; negative if it is better."
     )
     loss_bound: float | None = Field(
-        description="The upper end of the one-sided 95 % interval of the loss."
+        description="The upper end of the one-sided interval of the loss, at the error rate."
     )
     margin: float
     is_met: bool = Field(description="Whether loss_bound is below the margin.")
@@ -50,7 +50,7 @@ class Level(FrozenValue):
         description="removed_layers, removed_share, and the known ratios of the view efficiency."
     )
     is_within_budget: bool
-    is_tested: bool = Field(description="Whether every task was evaluated and explained here.")
+    is_tested: bool = Field(description="Whether every task has values here for each criterion.")
     is_met: bool = Field(description="Whether every criterion is met on every task.")
     is_reached: bool = Field(
         description="Whether this level and every shallower tested level are met."
@@ -91,6 +91,11 @@ class Candidate(FrozenValue):
     def level_at(self, level: int) -> Level:
         """The evidence at a level."""
         return next(candidate for candidate in self.levels if candidate.level == level)
+
+    @property
+    def is_eligible(self) -> bool:
+        """Whether it could be recommended: a tested level is within the budget."""
+        return any(level.is_tested and level.is_within_budget for level in self.levels)
 
     @property
     def first_failed_level(self) -> Level | None:

@@ -8,7 +8,7 @@ from prunelake.errors import NotFound, NothingToShow
 from prunelake.lake.sql.bound_query import BoundQuery, Connection
 from prunelake.recommend.budget import COST_COLUMNS
 from prunelake.recommend.candidates import CostValues
-from prunelake.recommend.request import RecommendationRequest
+from prunelake.recommend.request import EXPLANATION_CRITERIA, Criterion, RecommendationRequest
 
 
 def latest_runs(connection: Connection, model: str) -> pl.DataFrame:
@@ -38,12 +38,15 @@ def latest_runs(connection: Connection, model: str) -> pl.DataFrame:
     return with_examples.filter(revision=with_examples["revision"][0])
 
 
-def representative_runs(connection: Connection, runs: pl.DataFrame) -> pl.DataFrame:
+def representative_runs(
+    connection: Connection, runs: pl.DataFrame, criteria: Sequence[Criterion]
+) -> pl.DataFrame:
     """One of these runs for each removal order, number format and task.
 
-    The run with the most explained examples counts, then the run with the most examples, then the
-    latest. The choice never depends on a run's results.
+    The run with the most explained examples counts if a criterion needs explanations, then the run
+    with the most examples, then the latest. The choice never depends on a run's results.
     """
+    needs_explanations = bool({*criteria} & {*EXPLANATION_CRITERIA})
     explained = BoundQuery(
         """
         select run_id, max(n) as explained_count
@@ -55,7 +58,7 @@ def representative_runs(connection: Connection, runs: pl.DataFrame) -> pl.DataFr
     return (
         runs.join(explained, on="run_id", how="left")
         .sort(
-            pl.col("explained_count").fill_null(0),
+            *([pl.col("explained_count").fill_null(0)] if needs_explanations else []),
             "example_count",
             "created_at",
             descending=True,
@@ -84,7 +87,8 @@ def criteria_checks(
             calibration_margin := $calibration,
             calibration_metric := $metric,
             recalibrated_by := $calibrator,
-            run_ids := $run_ids
+            run_ids := $run_ids,
+            criteria := $criteria
         )
         order by run_id, level, criterion
         """,
@@ -92,6 +96,7 @@ def criteria_checks(
         metric=request.calibration.value,
         calibrator=request.calibrator,
         run_ids=run_ids,
+        criteria=[criterion.value for criterion in request.criteria],
     ).rows(connection)
 
 

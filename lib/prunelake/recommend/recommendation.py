@@ -14,13 +14,19 @@ from prunelake.errors import NotFound, NothingToShow
 from prunelake.lake.sql.bound_query import Connection
 from prunelake.recommend.budget import CostBudget
 from prunelake.recommend.candidates import Candidate, CostValues, Level, build_candidate
+from prunelake.recommend.error_rate import ERROR_RATE, at_error_rate, discordant_counts
 from prunelake.recommend.evidence import (
     criteria_checks,
     latest_runs,
     measured_costs,
     representative_runs,
 )
-from prunelake.recommend.request import CalibrationMetric, Margins, RecommendationRequest
+from prunelake.recommend.request import (
+    CalibrationMetric,
+    Criterion,
+    Margins,
+    RecommendationRequest,
+)
 from prunelake.spec import FrozenValue
 
 
@@ -58,9 +64,14 @@ class Recommendation(FrozenValue):
     tasks: tuple[str, ...]
     budget: str
     margins: Margins
+    criteria: tuple[Criterion, ...]
     calibration: CalibrationMetric
     device: str | None = Field(description="The device on which the costs were measured.")
     candidate_count: int = Field(description="The number of removal orders that were compared.")
+    order_count: int = Field(
+        description="The number of them that have a tested level within the budget."
+    )
+    error_rate: float = Field(description="The error rate of each test: 5 % / order_count.")
     as_it_is: Answer
     recalibrated: Answer
 
@@ -72,10 +83,12 @@ def recommend(connection: Connection, request: RecommendationRequest) -> Recomme
             recommend(connection, RecommendationRequest(model="SmolLM2-135M"))
 
     A level passes a criterion if its loss against the unpruned model is below the margin at the
-    upper end of the one-sided 95 % interval (non-inferiority). The levels of a removal order are
-    tested from the shallowest to the first that fails. In such a fixed sequence the probability of
-    recommending a level that is worse is at most 5 % (Maurer, Hothorn and Lehmacher 1995). Because
-    all criteria and all tasks must pass, their number needs no correction (Berger 1982).
+    upper end of the one-sided interval (non-inferiority). The levels of a removal order are tested
+    from the shallowest to the first that fails. In such a fixed sequence the probability of
+    recommending a level that is worse is at most the error rate of one test (Maurer, Hothorn and
+    Lehmacher 1995). Because all criteria and all tasks must pass, their number needs no correction
+    (Berger 1982). The best of several removal orders is chosen after looking, so the error rate of
+    5 % is divided by their number (Bonferroni).
 
     Raises:
         NotFound: no such model, task, calibrator or device, or several models or devices match.
@@ -85,15 +98,27 @@ def recommend(connection: Connection, request: RecommendationRequest) -> Recomme
     runs = latest_runs(connection, request.model)
     first = runs.row(0, named=True)
     tasks = _require_tasks(runs, request.tasks)
-    chosen = representative_runs(connection, runs.filter(pl.col("task").is_in(tasks)))
+    chosen = representative_runs(
+        connection, runs.filter(pl.col("task").is_in(tasks)), request.criteria
+    )
     checks = criteria_checks(connection, request, chosen["run_id"].to_list())
     device, costs = measured_costs(connection, request, first["model"], chosen)
     if checks.is_empty():
         raise NothingToShow(f"{first['model']}: no pruned level was evaluated; sweep some levels")
-    as_it_is, recalibrated = (
-        _best_answer(calibrator, chosen, tasks, checks, costs, request.budget)
-        for calibrator in (None, request.calibrator)
-    )
+
+    def answers(checks: pl.DataFrame) -> list[Answer]:
+        return [
+            _best_answer(calibrator, chosen, tasks, checks, costs, request.budget)
+            for calibrator in (None, request.calibrator)
+        ]
+
+    as_it_is, recalibrated = answers(checks)
+    # Which orders count does not depend on the results: only on what was evaluated, and its costs.
+    order_count = max(1, sum(candidate.is_eligible for candidate in as_it_is.candidates))
+    error_rate = ERROR_RATE / order_count
+    if order_count > 1:
+        discordant = discordant_counts(connection, chosen["run_id"].to_list())
+        as_it_is, recalibrated = answers(at_error_rate(checks, discordant, error_rate))
     return Recommendation(
         model=first["model"],
         revision=first["revision"],
@@ -101,9 +126,12 @@ def recommend(connection: Connection, request: RecommendationRequest) -> Recomme
         tasks=tasks,
         budget=str(request.budget),
         margins=request.margins,
+        criteria=request.criteria,
         calibration=request.calibration,
         device=device,
         candidate_count=len(as_it_is.candidates),
+        order_count=order_count,
+        error_rate=error_rate,
         as_it_is=as_it_is,
         recalibrated=recalibrated,
     )

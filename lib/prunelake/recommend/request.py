@@ -12,6 +12,40 @@ from prunelake.spec import FrozenValue
 DEFAULT_CALIBRATOR = "temperature"
 
 
+class Criterion(StrEnum):
+    """What a level must not lose."""
+
+    accuracy = "accuracy"
+    calibration = "calibration"
+    comprehensiveness = "comprehensiveness"
+    sufficiency = "sufficiency"
+
+
+CRITERIA_PATTERN = rf"^(?:{'|'.join(Criterion)})(?:,(?:{'|'.join(Criterion)}))*$"
+"""Criteria without spaces, for the schema of the API."""
+
+EXPLANATION_CRITERIA = (Criterion.comprehensiveness, Criterion.sufficiency)
+
+
+def parse_criteria(text: str | None) -> tuple[Criterion, ...]:
+    """Parse criteria separated by commas; None is all of them.
+
+        parse_criteria("accuracy,calibration")
+
+    Raises:
+        InvalidRequest: a name is no criterion.
+    """
+    if text is None:
+        return tuple(Criterion)
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in tuple(Criterion):
+            raise InvalidRequest(
+                f"criterion {name!r}: choose some of {', '.join(Criterion)}", tuple(Criterion)
+            )
+    return tuple(criterion for criterion in Criterion if criterion in names)
+
+
 class CalibrationMetric(StrEnum):
     """The metric of the criterion `calibration`."""
 
@@ -64,6 +98,7 @@ class RecommendationRequest(FrozenValue):
     tasks: tuple[str, ...] = ()
     budget: CostBudget = CostBudget()
     margins: Margins = Margins()
+    criteria: tuple[Criterion, ...] = tuple(Criterion)
     calibration: CalibrationMetric = CalibrationMetric.ece
     calibrator: str = DEFAULT_CALIBRATOR
     device: str | None = None
