@@ -6,9 +6,9 @@ from typing import Any
 
 import polars as pl
 
-from prunelake.analysis.recalibration import RECALIBRATED_METRICS
 from prunelake.errors import NothingToShow
 from prunelake.lake.sql.bound_query import BoundQuery
+from prunelake.schema.calibrators import RECALIBRATED_METRICS
 from prunelake.schema.metrics import METRIC_DEFINITIONS
 
 from ..findings.level_rows import JUDGED_METRICS

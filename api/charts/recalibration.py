@@ -3,7 +3,7 @@
 import altair as alt
 import polars as pl
 
-from prunelake.analysis.cross_fitting import CALIBRATOR_NAMES, UNPRUNED_TEMPERATURE
+from prunelake.schema.calibrators import CALIBRATOR_NAMES, UNPRUNED_TEMPERATURE
 
 from ..findings.wording import label, number
 from .axis_titles import axis_title, capitalised_label

@@ -6,9 +6,9 @@ from typing import Any
 
 import polars as pl
 
-from prunelake.analysis.analyse import NO_EXAMPLES_NOTE
 from prunelake.errors import NothingToShow
 from prunelake.lake.sql.bound_query import Connection
+from prunelake.schema.analysis_tables import NO_EXAMPLES_NOTE
 
 from ..charts.catalog import CHARTS, CORRELATED_METRICS
 from ..findings import level_rows, sentences

@@ -17,8 +17,9 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.isotonic import IsotonicRegression
 
 from prunelake.analysis import calibrators
-from prunelake.analysis.calibrators import CALIBRATOR_KINDS, Calibrator, fit, from_json
+from prunelake.analysis.calibrators import Calibrator, fit, from_json
 from prunelake.errors import InvalidCalibrator
+from prunelake.schema.calibrators import CALIBRATOR_KINDS, PARAMETER_NAMES
 
 Array = NDArray[np.float64]
 Drawn = tuple[Array, NDArray[np.int64], Array]
@@ -209,4 +210,4 @@ def test_the_error_names_an_unknown_kind() -> None:
 def test_to_json_writes_the_parameters_of_the_kind() -> None:
     for kind in CALIBRATOR_KINDS:
         fitted = fit(kind, *drawn(100))
-        assert set(json.loads(fitted.to_json())) == set(calibrators.PARAMETER_NAMES[kind])
+        assert set(json.loads(fitted.to_json())) == set(PARAMETER_NAMES[kind])

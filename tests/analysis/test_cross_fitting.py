@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 
 from prunelake.analysis.analyse import BOOTSTRAP_SEED
-from prunelake.analysis.calibrators import CALIBRATOR_KINDS, fit
+from prunelake.analysis.calibrators import fit
 from prunelake.analysis.cross_fitting import (
-    CALIBRATOR_NAMES,
     FOLD_COUNT,
-    UNPRUNED_TEMPERATURE,
     assign_folds,
     cross_fit,
+)
+from prunelake.schema.calibrators import (
+    CALIBRATOR_KINDS,
+    CALIBRATOR_NAMES,
+    UNPRUNED_TEMPERATURE,
 )
 from tests.support.lake_rows import example, prediction, rows_of, write
 from tests.support.recalibrated_runs import (

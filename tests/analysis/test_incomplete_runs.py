@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prunelake.analysis.analyse import NO_EXAMPLES_NOTE
+from prunelake.schema.analysis_tables import NO_EXAMPLES_NOTE
 from prunelake.schema.table import METRIC_KEY
 from tests.support.drawn_runs import RUN, R, Rows, by_key, drawn_explanations, drawn_predictions
 from tests.support.lake_rows import deletion, prediction, rows_of, write

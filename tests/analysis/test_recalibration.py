@@ -11,7 +11,7 @@ from scipy.stats import ttest_rel
 from prunelake.analysis import calibration, statistics
 from prunelake.analysis.analyse import BOOTSTRAP_REPLICATES, BOOTSTRAP_SEED
 from prunelake.analysis.calibrators import fit, from_json
-from prunelake.analysis.cross_fitting import CALIBRATOR_NAMES, UNPRUNED_TEMPERATURE, cross_fit
+from prunelake.analysis.cross_fitting import cross_fit
 from prunelake.analysis.example_scores import OptionScores
 from prunelake.analysis.recalibration import (
     CONFIDENCE_ONLY_NOTE,
@@ -19,6 +19,7 @@ from prunelake.analysis.recalibration import (
     TESTED_ELSEWHERE_NOTE,
     recalibrate,
 )
+from prunelake.schema.calibrators import CALIBRATOR_NAMES, UNPRUNED_TEMPERATURE
 from tests.support.endurance import repeats
 from tests.support.lake_rows import prediction, rows_of, write, write_raw
 from tests.support.recalibrated_runs import (

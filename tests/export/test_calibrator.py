@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from prunelake.analysis.calibrators import load
-from prunelake.analysis.cross_fitting import CALIBRATOR_NAMES, UNPRUNED_TEMPERATURE
 from prunelake.cli.app import main
 from prunelake.models.sources import resolve_model
+from prunelake.schema.calibrators import CALIBRATOR_NAMES, UNPRUNED_TEMPERATURE
 from tests.support.lake_rows import prediction, rows_of, run_row, write, write_raw
 from tests.support.tiny_models import tiny_model
 from tests.support.tiny_tokenizer import tiny_tokenizer

@@ -19,7 +19,11 @@ from prunelake.analysis.recalibration import recalibrate
 from prunelake.lake.commit import write_analysis
 from prunelake.lake.sql.views import connect, select
 from prunelake.lake.storage.location import Location
-from prunelake.schema.analysis_tables import ANALYSIS_TABLES, ANALYSIS_VERSION
+from prunelake.schema.analysis_tables import (
+    ANALYSIS_TABLES,
+    ANALYSIS_VERSION,
+    NO_EXAMPLES_NOTE,
+)
 from prunelake.schema.arrays import AnyFloatArray
 from prunelake.schema.metrics import ACCURACY_MARGIN, METRIC_DEFINITIONS, value_range
 from prunelake.schema.table import METRIC_KEY, TableRow
@@ -29,7 +33,6 @@ BOOTSTRAP_SEED = 0
 
 ACCURACY_KEY: MetricKey = ("accuracy", "", "", "")
 FLIP_RATES = ("flip_rate", "harmful_flip_rate", "beneficial_flip_rate")
-NO_EXAMPLES_NOTE = "published without examples: no interval, no test"
 
 
 def analyse(lake: Location, run_id: str) -> None:

@@ -24,17 +24,7 @@ from sklearn.isotonic import IsotonicRegression
 from prunelake.analysis.confidence import log_option_probabilities, option_probabilities
 from prunelake.errors import InvalidCalibrator, one_line
 from prunelake.schema.arrays import FloatArray
-
-PARAMETER_NAMES: Mapping[str, tuple[str, ...]] = {
-    "temperature": ("temperature",),
-    "affine": ("slope", "intercept"),
-    "isotonic": ("confidence", "calibrated"),
-    "beta": ("a", "b", "c"),
-    "histogram": ("edges", "calibrated"),
-}
-"""The parameters of each kind: numbers, or lists of numbers for isotonic and histogram."""
-
-CALIBRATOR_KINDS = tuple(PARAMETER_NAMES)
+from prunelake.schema.calibrators import CALIBRATOR_KINDS, PARAMETER_NAMES
 
 LOG_TEMPERATURE_BOUNDS = (-10.0, 10.0)
 """The range of the search, as in scikit-learn: beyond it, probabilities no longer change."""

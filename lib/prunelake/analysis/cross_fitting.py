@@ -6,18 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from prunelake.analysis.calibrators import CALIBRATOR_KINDS, Calibrator, fit
+from prunelake.analysis.calibrators import Calibrator, fit
 from prunelake.analysis.example_scores import ExampleScores, OptionScores
 from prunelake.schema.arrays import FloatArray
+from prunelake.schema.calibrators import CALIBRATOR_KINDS, UNPRUNED_TEMPERATURE
 
 FOLD_COUNT = 5
 MIN_ROWS = 50
 MIN_OUTCOMES = 10
-
-UNPRUNED_TEMPERATURE = "unpruned_temperature"
-"""The temperature that is fitted to the unpruned model and applied to every level."""
-
-CALIBRATOR_NAMES = (*CALIBRATOR_KINDS, UNPRUNED_TEMPERATURE)
 
 
 @dataclass(frozen=True)

@@ -15,28 +15,23 @@ from prunelake.analysis.bootstrap import (
 )
 from prunelake.analysis.confidence import option_probabilities
 from prunelake.analysis.cross_fitting import (
-    CALIBRATOR_NAMES,
     FOLD_COUNT,
-    UNPRUNED_TEMPERATURE,
     CrossFittedCalibrator,
     cross_fit,
 )
 from prunelake.analysis.example_scores import ExampleScores, OptionScores
 from prunelake.schema.analysis_tables import RECALIBRATED
 from prunelake.schema.arrays import FloatArray
+from prunelake.schema.calibrators import (
+    CALIBRATOR_NAMES,
+    OPTION_METRICS,
+    RANKING_METRICS,
+    RECALIBRATED_METRICS,
+    UNPRUNED_TEMPERATURE,
+)
 from prunelake.schema.metrics import METRIC_DEFINITIONS, value_range
 from prunelake.schema.table import TableRow
 
-RANKING_METRICS = ("auroc", "aurc")
-OPTION_METRICS = ("brier", "nll")
-RECALIBRATED_METRICS = (
-    "ece",
-    "ece_debiased",
-    "smooth_ece",
-    "top_label_brier",
-    *RANKING_METRICS,
-    *OPTION_METRICS,
-)
 MEAN_METRICS = ("top_label_brier", *OPTION_METRICS)
 """The metrics that are means over examples, in the order of `_example_values`."""
 

@@ -8,12 +8,12 @@ from typing import Any
 import polars as pl
 
 from prunelake.analysis.calibrators import Calibrator, from_json
-from prunelake.analysis.cross_fitting import CALIBRATOR_NAMES, UNPRUNED_TEMPERATURE
 from prunelake.errors import InvalidCalibrator
 from prunelake.export.model_card import format_interval, format_number, table_row
 from prunelake.lake.sql.run_lookup import PastRun
 from prunelake.lake.sql.views import query
 from prunelake.lake.storage.location import Location
+from prunelake.schema.calibrators import CALIBRATOR_NAMES, UNPRUNED_TEMPERATURE
 
 CALIBRATOR_FILE = "calibrator.json"
 

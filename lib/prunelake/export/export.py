@@ -39,7 +39,7 @@ class ExportRequest:
     - `run`: the id of the run whose removal order counts where several runs of the lake differ.
     - `dtype`: by default that of the runs, else float32.
     - `calibration`: the text on which the order is computed if the lake has no run.
-    - `calibrator`: one of `cross_fitting.CALIBRATOR_NAMES`, to be written beside the weights.
+    - `calibrator`: one of `schema.calibrators.CALIBRATOR_NAMES`, to be written beside the weights.
     """
 
     model: str

@@ -10,6 +10,9 @@ ANALYSIS_VERSION = 5
 Analyses of another version are ignored, and can be computed again from the tables of their run.
 """
 
+NO_EXAMPLES_NOTE = "published without examples: no interval, no test"
+"""The note of metrics and correlations that were published elsewhere."""
+
 ANALYSES = Table(
     "analyses",
     "run",

@@ -7,7 +7,7 @@ import pytest
 
 from api.charts import drawing
 from api.charts.recalibration import recalibration_chart
-from prunelake.analysis.cross_fitting import CALIBRATOR_NAMES
+from prunelake.schema.calibrators import CALIBRATOR_NAMES
 
 SCHEMA = {
     "level": pl.Int32(),
