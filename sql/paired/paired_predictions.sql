@@ -14,6 +14,9 @@ with unpruned as (
 
 select
     pruned.run_id,
+    pruned.model,
+    pruned.strategy,
+    pruned.task,
     pruned.level,
     pruned.example_id,
     pruned.gold,

@@ -1,6 +1,9 @@
 create view scored_predictions as
 select
     run_id,
+    model,
+    strategy,
+    task,
     level,
     example_id,
     is_correct,

@@ -16,6 +16,9 @@ with checked as (
 
 select
     checked.run_id,
+    runs.model,
+    runs.strategy,
+    runs.task,
     checked.level,
     checked.example_id,
     checked.method,
@@ -28,6 +31,7 @@ select
             then 'its attribution has another number of tokens than the prompt'
     end as problem
 from checked
+inner join lake.runs as runs on checked.run_id = runs.run_id
 left join lake.examples as examples
     on checked.run_id = examples.run_id and checked.example_id = examples.example_id;
 

@@ -1,14 +1,18 @@
 create view bounds as
 select
-    run_id,
-    level,
-    example_id,
-    operator,
-    kind,
-    lower,
-    upper,
-    beam_width
-from lake.bounds;
+    bounds.run_id,
+    runs.model,
+    runs.strategy,
+    runs.task,
+    bounds.level,
+    bounds.example_id,
+    bounds.operator,
+    bounds.kind,
+    bounds.lower,
+    bounds.upper,
+    bounds.beam_width
+from lake.bounds as bounds
+inner join lake.runs as runs on bounds.run_id = runs.run_id;
 
 comment on view bounds is
 'run x level x example x operator x kind. The smallest and the largest mean drop over the

@@ -1,6 +1,9 @@
 create view excluded as
 select
     run_id,
+    model,
+    strategy,
+    task,
     level,
     example_id,
     case
@@ -13,6 +16,9 @@ where probabilities is null
 union all
 select distinct
     run_id,
+    model,
+    strategy,
+    task,
     level,
     example_id,
     problem as reason

@@ -3,6 +3,7 @@ select
     layers.run_id,
     runs.model,
     runs.strategy,
+    runs.task,
     layers.layer,
     layers.importance,
     layers.rank

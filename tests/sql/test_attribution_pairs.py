@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from tests.support.endurance import repeats
-from tests.support.lake_rows import attribution, example, rows_of, run_row, write, write_raw
+from tests.support.lake_rows import (
+    RUN_NAMES,
+    attribution,
+    example,
+    rows_of,
+    run_row,
+    write,
+    write_raw,
+)
 
 RUN = run_row("run")
 R = str(RUN["run_id"])
@@ -360,7 +368,7 @@ def test_an_attribution_with_a_problem_is_excluded_and_has_no_pairs(
     ]
     assert rows_of(tmp_path, "from agreement where level = 1") == []
     assert rows_of(tmp_path, "from excluded") == [
-        {"run_id": R, "level": 1, "example_id": "a", "reason": reason}
+        {"run_id": R, "level": 1, "example_id": "a", "reason": reason} | RUN_NAMES
     ]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.lake_rows import deletion, rows_of, run_row, write
+from tests.support.lake_rows import RUN_NAMES, deletion, rows_of, run_row, write
 
 RUN = run_row("run")
 R = str(RUN["run_id"])
@@ -36,7 +36,7 @@ def bound(lower: float, upper: float, **columns: Any) -> dict[str, Any]:
 def test_bounds_shows_the_written_bounds(tmp_path: Path) -> None:
     written = [bound(-0.25, 0.5), bound(0.0, 0.25, level=1, kind="sufficiency")]
     write(tmp_path, RUN, bounds=written)
-    assert rows_of(tmp_path, "from bounds order by level") == written
+    assert rows_of(tmp_path, "from bounds order by level") == [row | RUN_NAMES for row in written]
 
 
 def test_the_normalised_area_equals_values_worked_by_hand(tmp_path: Path) -> None:

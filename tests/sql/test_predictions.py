@@ -14,7 +14,15 @@ from scipy.stats import entropy, mannwhitneyu
 
 from prunelake.analysis.calibration import BIN_COUNT, equal_width_bins
 from tests.support.endurance import repeats
-from tests.support.lake_rows import example, layer, prediction, rows_of, run_row, write_raw
+from tests.support.lake_rows import (
+    RUN_NAMES,
+    example,
+    layer,
+    prediction,
+    rows_of,
+    run_row,
+    write_raw,
+)
 
 LN2 = math.log(2)
 RUN = run_row("run")
@@ -51,12 +59,11 @@ def test_layers_and_examples_show_the_written_rows(tmp_path: Path) -> None:
         layers=[layer(R, 0, 0.5, 1), layer(R, 1, 0.25, 0)],
         examples=[example(R, "a", gold=1)],
     )
-    names = {"model": "tiny", "strategy": "cosine"}
     assert rows_of(tmp_path, "from layers order by rank") == [
-        layer(R, 1, 0.25, 0) | names,
-        layer(R, 0, 0.5, 1) | names,
+        layer(R, 1, 0.25, 0) | RUN_NAMES,
+        layer(R, 0, 0.5, 1) | RUN_NAMES,
     ]
-    assert rows_of(tmp_path, "from examples") == [example(R, "a", gold=1)]
+    assert rows_of(tmp_path, "from examples") == [example(R, "a", gold=1) | RUN_NAMES]
 
 
 @pytest.mark.parametrize(
@@ -75,7 +82,7 @@ def test_an_unscorable_prediction_is_excluded_with_its_reason(
     bad = prediction(R, 0, "bad", HALF) | {"option_log_likelihoods": log_likelihoods}
     lake = lake_of(tmp_path, [bad, prediction(R, 0, "good", HALF)])
     assert rows_of(lake, "from excluded") == [
-        {"run_id": R, "level": 0, "example_id": "bad", "reason": reason}
+        {"run_id": R, "level": 0, "example_id": "bad", "reason": reason} | RUN_NAMES
     ]
     for mart in ("accuracy", "calibration", "flips", "reliability"):
         assert rows_of(lake, f"select n from {mart}") == [{"n": 1}]
@@ -107,6 +114,7 @@ def test_paired_predictions_equal_values_worked_by_hand(tmp_path: Path) -> None:
     half = pytest.approx(0.5)
     assert rows == [
         {
+            **RUN_NAMES,
             "run_id": R,
             "level": 1,
             "example_id": example_id,

@@ -23,6 +23,9 @@ Rows = Sequence[Mapping[str, Any]]
 FEW_REPLICATES = 200
 """Enough for tests that need any interval; `prunelake analyse` uses ten times as many."""
 
+RUN_NAMES = {"model": "tiny", "strategy": "cosine", "task": "demo"}
+"""The columns of `run_row` that views show beside each row of a run."""
+
 _analyses: dict[str, tuple[TableRow, dict[str, pl.DataFrame]]] = {}
 
 
@@ -38,11 +41,9 @@ def run_row(name: str = "run", **columns: Any) -> dict[str, Any]:
     return {
         "run_id": run_id,
         "created_at": datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC),
-        "model": "tiny",
+        **RUN_NAMES,
         "revision": "0" * 40,
         "architecture": "llama",
-        "strategy": "cosine",
-        "task": "demo",
         "split": "test",
         "example_count": 2,
         "levels": [0, 1],
