@@ -1,304 +1,197 @@
-"""How near KernelSHAP and Leverage SHAP come to exact Shapley values, and what common masks win.
+"""The error of explanations over their cost, against exact Shapley values.
 
-    python benchmarks/shapley.py [--seeds 40]
+    python -m benchmarks.shapley [--seeds 10] [--games FOLDER]
 
-SmolLM2-135M answers every mask of short prompts at three removal levels; all estimates are then
-made from these answers. `kernel_shap` is captum's, as a sweep runs it. Prompts of openbookqa come
-from $PRUNELAKE_DATA, from ../shared/data where that is a folder, or from the hub; those on which
-the ridge was chosen are left out. For prompts too long to ask for every mask stand drawn games,
-whose Shapley values are known. Writes benchmarks/results/shapley.md.
+SmolLM2-135M and Gemma 3 270M answer every mask of short prompts at five removal levels (with the
+file `FOLDER/NAME.npz` for each prompt, which the next run reads). All estimates are then made from
+these answers. Drawn games of 24 and 48 players, whose Shapley values are known, stand for longer
+prompts; so do a few real ones, whose reference is Leverage SHAP with 100 masks per token. Forward
+tokens are counted in sweeps of 16 levels. Prompts come from $PRUNELAKE_DATA, from ../shared/data if
+that is a folder, or from the hub. The methods of `shapiq` need that package (extra `bench`; version
+1.8 needs Python 3.12). Writes benchmarks/results/shapley.md.
 """
 
 import argparse
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from unittest.mock import patch
 
 import numpy as np
 import torch
-from captum.attr import KernelShap
-from numpy.typing import NDArray
-from scipy.stats import spearmanr
-from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM
 
-from prunelake.evaluation import shapley
-from prunelake.evaluation.shapley import sample_coalitions, shapley_values
+from benchmarks.shapley_estimates import (
+    LONG_METHODS,
+    METHODS,
+    Estimates,
+    Found,
+    Samples,
+    estimate,
+    rank_correlation,
+)
+from benchmarks.shapley_games import (
+    LEVELS,
+    TUNED_ON,
+    Floats,
+    Player,
+    drawn_game,
+    examples,
+    sampled_game,
+    short_games,
+)
+from prunelake.evaluation.attributions import compute_attributions
+from prunelake.evaluation.predictions import predict
 from prunelake.inference.nested import NestedModel
-from prunelake.inference.prefix_tree import ScoringQuery
-from prunelake.models.loading import load_model
-from prunelake.settings import Settings
-from prunelake.spec import Rows, SweepSpec
-from prunelake.strategies.removal_order import removal_order
-from prunelake.sweep.plan import plan_sweep
-from prunelake.tasks.encoding import EncodedExample
+from prunelake.spec import Explanation, Rows
 
-LEVELS = (0, 4, 8)
-PROMPTS = {"openbookqa": {8: 3, 9: 3, 10: 2, 11: 1}, "everyday_knowledge": {12: 1}}  # by tokens
-TUNED_ON = {("openbookqa", f"test:{row}") for row in (1, 6, 8)}
 DRAWN, DRAWN_GAMES = (24, 48), 10  # players
-TOP = 3
-RESULTS = Path(__file__).parent / "results"
-SHARED = Path(__file__).parents[2] / "shared" / "data"
-
-Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Game:
-    """`of(masks, level)` values masks [masks, tokens]; `exact` [levels, tokens], in their order."""
-
-    of: Callable[[NDArray[np.bool_], int], Floats]
-    exact: Floats
-
-    @classmethod
-    def of_table(cls, values: Floats) -> "Game":
-        """A game of [levels, 2^tokens] values, token i present where bit i of the place is set."""
-        count = values.shape[1].bit_length() - 1
-        every = sample_coalitions(count, 2**count, np.random.default_rng(0))
-        exact = [shapley_values(every, own[places(every.masks)]) for own in values]
-        return cls(lambda masks, level: np.asarray(values[level, places(masks)]), np.array(exact))
-
-    @classmethod
-    def of_terms(cls, count: int, seed: int) -> "Game":
-        """A sum of normal terms that 1 to 4 players earn together, and share alike."""
-        rng = np.random.default_rng(seed)
-        terms = []
-        for size, number, scale in ((1, 1, 1), (2, 5, 0.6), (3, 5, 0.6), (4, 5, 0.6)):
-            members = [rng.choice(count, size, replace=False) for _ in range(number * count)]
-            terms.append((np.array(members), scale * rng.normal(size=number * count)))
-        exact = np.zeros((1, count))
-        for members_of, earned in terms:
-            np.add.at(exact[0], members_of, earned[:, None] / members_of.shape[1])
-
-        def value(masks: NDArray[np.bool_], _: int) -> Floats:
-            parts = [masks[:, own].all(axis=-1) @ earned for own, earned in terms]
-            return np.asarray(sum(parts))
-
-        return cls(value, exact)
-
-
-Estimator = Callable[[Game, int, int, int], Floats]  # game, level, masks, seed -> scores
-
-
-def places(masks: NDArray[np.bool_]) -> NDArray[np.int64]:
-    return np.asarray(masks @ (1 << np.arange(masks.shape[1])))
-
-
-def play(model: NestedModel, encoded: EncodedExample) -> Game:
-    """Ask for every mask; each level explains its own prediction."""
-    count = len(encoded.prompt)
-    context = (*encoded.prefix, *encoded.prompt)
-    (answer,) = model.log_likelihoods([ScoringQuery(context, encoded.options, LEVELS)])
-    targets = answer.argmax(axis=1)
-    chosen = sorted(set(targets.tolist()))
-    options = tuple(encoded.options[option] for option in chosen)
-    masks = np.arange(2**count)[:, None] >> np.arange(count) & 1
-    queries = [
-        ScoringQuery(
-            (*encoded.prefix, *np.where(mask, encoded.prompt, 0).tolist()), options, LEVELS
-        )
-        for mask in masks
-    ]
-    answers = np.array(model.log_likelihoods(queries))  # [masks, levels, options]
-    return Game.of_table(
-        np.array([answers[:, n, chosen.index(target)] for n, target in enumerate(targets)])
-    )
-
-
-def kernel_shap(game: Game, level: int, masks: int, seed: int) -> Floats:
-    def answer(asked: Tensor) -> Tensor:
-        return torch.tensor(game.of(asked.bool().numpy(), level), dtype=torch.float32)
-
-    torch.manual_seed(seed)
-    explained = KernelShap(answer).attribute(
-        torch.ones(1, game.exact.shape[1]), n_samples=masks, perturbations_per_eval=masks
-    )
-    return np.asarray(explained[0].double().numpy())
-
-
-def leverage_shap(game: Game, level: int, masks: int, seed: int) -> Floats:
-    coalitions = sample_coalitions(game.exact.shape[1], masks, np.random.default_rng(seed))
-    return shapley_values(coalitions, game.of(coalitions.masks, level))
-
-
-def without_ridge(game: Game, level: int, masks: int, seed: int) -> Floats:
-    with patch.object(shapley, "RIDGE", 1e-9):  # of all least squares solutions the shortest
-        return leverage_shap(game, level, masks, seed)
-
-
-METHODS: dict[str, tuple[Estimator, tuple[float, ...]]] = {
-    "kernel_shap": (kernel_shap, (1.5, 3, 6)),
-    "leverage_shap": (leverage_shap, (1.5, 2, 3, 4, 6)),
-    "leverage_shap, no ridge": (without_ridge, (1.5, 2, 3)),
+LONG_PROMPTS = Rows(numbers=(0, 5))  # of everyday_knowledge
+COST_PROMPTS = {
+    "everyday_knowledge": Rows(numbers=(0, 5, 10)),
+    "arc_easy": Rows(numbers=(0, 7, 20)),
 }
+COST_LEVELS = tuple(range(16))
+RESULTS = Path(__file__).parent / "results"
 
 
-class Estimates:
-    """Estimates [games][levels, seeds, tokens] of one method with so many masks a token."""
-
-    def __init__(self, games: Sequence[Game], name: str, samples: float, seeds: int) -> None:
-        estimator, self.games, self.seeds = METHODS[name][0], games, seeds
-        self.of_games = [
-            np.array(
-                [
-                    [
-                        estimator(game, level, int(samples * game.exact.shape[1]), seed)
-                        for seed in range(seeds)
-                    ]
-                    for level in range(len(game.exact))
-                ]
-            )
-            for game in games
-        ]
-
-    def errors(self) -> Floats:
-        """Squared error [games, levels] over the spread of the exact scores, mean over seeds."""
-        return np.array(
-            [
-                ((estimates - game.exact[:, None]) ** 2).sum(-1).mean(-1) / spread(game)
-                for game, estimates in zip(self.games, self.of_games, strict=True)
-            ]
-        )
-
-    def agreement(self, measure: Callable[[Floats, Floats], float]) -> float:
-        """Mean over games, levels and seeds of `measure(estimate, exact)`."""
-        return float(
-            np.mean(
-                [
-                    measure(estimate, exact)
-                    for game, estimates in zip(self.games, self.of_games, strict=True)
-                    for exact, of_level in zip(game.exact, estimates, strict=True)
-                    for estimate in of_level
-                ]
-            )
-        )
-
-    def delta_variances(self, level: int) -> tuple[Floats, Floats]:
-        """Variance over seeds of the scores' difference from level 0 [games], summed over tokens.
-
-        With the same masks at both levels, and with independent ones. In units of the spread of the
-        exact scores of level 0.
-        """
-        common, independent = [], []
-        for game, estimates in zip(self.games, self.of_games, strict=True):
-            unpruned, pruned = estimates[0], estimates[level]
-            scale = spread(game)[0]
-            common.append((pruned - unpruned).var(axis=0, ddof=1).sum() / scale)
-            # Independent draws: the variance of a difference is the sum of the two.
-            parts = [part.var(axis=0, ddof=1).sum() for part in (pruned, unpruned)]
-            independent.append(sum(parts) / scale)
-        return np.array(common), np.array(independent)
+def numbers(values: Sequence[float] | Floats, digits: int = 2) -> str:
+    return " ".join(f"{value:.{digits}f}" for value in values)
 
 
-def spread(game: Game) -> Floats:
-    """Sum of squares [levels] of the exact scores around their mean: the error of equal shares."""
-    return np.asarray(((game.exact - game.exact.mean(-1, keepdims=True)) ** 2).sum(-1))
+def label(name: str, samples: Samples) -> str:
+    """The name and the masks per token: `difference_shap 7; 0.5, 1.5`."""
+    if not isinstance(samples, tuple):
+        return f"{name} {samples:g}"
+    first, *stages = (f"{count:g}" for count in samples)
+    return f"{name} {first}; {', '.join(stages)}"
 
 
-def rank_correlation(estimate: Floats, exact: Floats) -> float:
-    return float(spearmanr(estimate, exact).statistic)
+def accuracy_table(found: Found) -> Iterator[str]:
+    yield "| method, masks per token | asked, by level | error | rank correlation |"
+    yield "|---|---|---|---|"
+    for (name, samples), own in found.items():
+        cells = (numbers(own.masks, 1), numbers(own.errors()), numbers(own.rank_correlations()))
+        yield f"| {label(name, samples)} | {' | '.join(cells)} |"
 
 
-def top_overlap(estimate: Floats, exact: Floats) -> float:
-    tops = [set(np.argsort(-scores)[:TOP].tolist()) for scores in (estimate, exact)]
-    return len(tops[0] & tops[1]) / TOP
-
-
-def geometric_mean(values: Floats) -> float:
-    return float(np.exp(np.log(values).mean()))
-
-
-def estimated(games: Sequence[Game], seeds: int) -> dict[tuple[str, float], Estimates]:
-    return {
-        (name, samples): Estimates(games, name, samples, seeds)
-        for name, (_, budgets) in METHODS.items()
-        for samples in budgets
-    }
-
-
-def accuracies(found: Mapping[tuple[str, float], Estimates]) -> Iterator[str]:
-    yield f"| method | masks a token | error | worst | Spearman | top {TOP} |"
-    yield "|---|---:|---:|---:|---:|---:|"
+def faithfulness_table(found: Found) -> Iterator[str]:
+    games = next(iter(found.values())).games
+    exact = Estimates(games, [game.exact[None] for game in games], np.zeros(0))
+    best = exact.comprehensiveness()
+    yield f"Comprehensiveness in nats of the exact values, by level: {numbers(best)}."
+    yield ""
+    yield "| method, masks per token | share of it | change from level 0, less the exact change |"
+    yield "|---|---|---|"
     for (name, samples), estimates in found.items():
-        errors = estimates.errors()
-        ranks = [estimates.agreement(measure) for measure in (rank_correlation, top_overlap)]
-        cells = [f"{x:.2f}" for x in (geometric_mean(errors), errors.max(), *ranks)]
-        yield f"| {name} | {samples} | {' | '.join(cells)} |"
+        own = estimates.comprehensiveness()
+        change = (own - own[0] - (best - best[0])) / best[0]
+        yield f"| {label(name, samples)} | {numbers(own / best, 3)} | {numbers(change, 3)} |"
 
 
-def tables(games: Sequence[Game], seeds: int) -> Iterator[str]:
-    found = estimated(games, seeds)
-    yield from accuracies(found)
+@cache
+def smollm2() -> Player:
+    return Player.load("smollm2")
+
+
+def cost_table() -> Iterator[str]:
+    """Forward tokens of attributions at 16 levels.
+
+    Only `difference_shap` chooses masks by values, and asks SmolLM2; others an untrained model.
+    """
+    torch.manual_seed(0)
+    model, order = smollm2().model, smollm2().order
+    config = LlamaConfig(
+        vocab_size=49152,
+        hidden_size=8,
+        intermediate_size=8,
+        num_hidden_layers=len(model.layers),
+        num_attention_heads=2,
+        max_position_embeddings=2048,
+    )
+    untrained = LlamaForCausalLM(config).eval()
+    tokens: dict[str, list[float]] = {}
+    lengths = []
+    for task, rows in COST_PROMPTS.items():
+        for encoded in examples("smollm2", task, rows):
+            lengths.append(len(encoded.prompt))
+            predictions = predict(model, "run", [encoded], COST_LEVELS)
+            for name, samples in METHODS:
+                if name.startswith("shapiq"):
+                    continue
+                given = {"leverage_samples": samples} if name == "leverage_shap" else {}
+                if isinstance(samples, tuple):
+                    given = {"unpruned_samples": samples[0], "difference_samples": samples[1:]}
+                elif name == "kernel_shap" and samples != 3:
+                    continue
+                asked = model.model if isinstance(samples, tuple) else untrained
+                nested = NestedModel(asked, order)
+                explanation = Explanation.model_validate({"methods": [name], **given})
+                compute_attributions(nested, predictions, [encoded], COST_LEVELS, explanation)
+                tokens.setdefault(label(name, samples), []).append(nested.forward_tokens)
+    yield f"Prompts of {', '.join(map(str, lengths))} tokens."
     yield ""
-    yield "| leverage_shap | kernel_shap | error, ratio | less error in |"
-    yield "|---:|---:|---:|---:|"
-    for samples, of_other in ((1.5, 1.5), (1.5, 3), (2, 3), (3, 3), (3, 6), (4, 6), (6, 6)):
-        ratios = found["leverage_shap", samples].errors() / found["kernel_shap", of_other].errors()
-        less = f"{(ratios < 1).sum()} of {ratios.size}"
-        yield f"| {samples} | {of_other} | {geometric_mean(ratios):.2f} | {less} |"
-    yield ""
-    yield "| method | masks a token | level - 0 | common masks | independent masks | ratio |"
-    yield "|---|---:|---:|---:|---:|---:|"
-    for name, samples in (("kernel_shap", 3), ("leverage_shap", 1.5), ("leverage_shap", 3)):
-        for level in range(1, len(LEVELS)):
-            common, independent = found[name, samples].delta_variances(level)
-            parts = (common, independent, common / independent)
-            cells = [f"{geometric_mean(part):.2f}" for part in parts]
-            yield f"| {name} | {samples} | {LEVELS[level]} | {' | '.join(cells)} |"
+    yield "| method, masks per token | forward tokens | share of leverage_shap 6, by prompt |"
+    yield "|---|---:|---|"
+    base = np.array(tokens["leverage_shap 6"])
+    for name, counts in tokens.items():
+        yield f"| {name} | {sum(counts):,.0f} | {numbers(np.array(counts) / base)} |"
+
+
+def sections(seeds: int, folder: Path) -> Iterator[str]:
+    for model, levels in LEVELS.items():
+        games = [game for game in short_games(model, folder) if (model, game.players) != TUNED_ON]
+        lengths = sorted({game.players for game in games})
+        yield f"\n## {model}: {len(games)} prompts of {lengths[0]} to {lengths[-1]} tokens\n"
+        similarity = np.mean(
+            [[rank_correlation(own, game.exact[0]) for own in game.exact] for game in games], axis=0
+        )
+        yield f"Levels {', '.join(map(str, levels))}. All masks were asked. Rank correlation of a"
+        yield f"level's exact values with those of level 0: {numbers(similarity)}."
+        yield ""
+        found = estimate(games, seeds)
+        yield from accuracy_table(found)
+        yield ""
+        yield from faithfulness_table(found)
     for players in DRAWN:
-        yield f"\n{DRAWN_GAMES} drawn games of {players} players:\n"
-        drawn_games = [Game.of_terms(players, seed) for seed in range(DRAWN_GAMES)]
-        yield from accuracies(estimated(drawn_games, max(2, seeds // 4)))
-
-
-def games_of_smollm2() -> tuple[list[Game], float]:
-    """The games, and the tokens that went through the model for them."""
-    settings = Settings()
-    if settings.data is None and SHARED.is_dir():
-        settings = settings.model_copy(update={"data": SHARED})
-    model, games = None, []
-    for task, wanted in PROMPTS.items():
-        spec = SweepSpec(task=task, rows=Rows(first=60), levels=LEVELS, explain=None)
-        work = plan_sweep(spec, settings)
-        if model is None:
-            loaded = load_model(work.source, spec.dtype).model
-            model = NestedModel(
-                loaded, removal_order(loaded, spec.strategy, work.calibration_windows).layers
-            )
-        left = dict(wanted)
-        for encoded in work.examples:
-            count = len(encoded.prompt)
-            if left.get(count) and (task, encoded.example.example_id) not in TUNED_ON:
-                left[count] -= 1
-                games.append(play(model, encoded))
-                print(f"{task} {encoded.example.example_id}: {count} tokens", file=sys.stderr)
-        assert not any(left.values()), f"{task} lacks prompts of these lengths: {left}"
-    assert model is not None
-    return games, model.forward_tokens
+        yield f"\n## {DRAWN_GAMES} drawn games of {players} players\n"
+        drawn = [drawn_game(players, seed) for seed in range(DRAWN_GAMES)]
+        yield from accuracy_table(estimate(drawn, max(2, seeds // 3)))
+    yield "\n## Longer prompts of smollm2, against 100 masks per token\n"
+    prompts = examples("smollm2", "everyday_knowledge", LONG_PROMPTS)
+    long_games = [sampled_game(smollm2(), encoded) for encoded in prompts]
+    yield f"Prompts of {', '.join(str(game.players) for game in long_games)} tokens."
+    yield ""
+    yield from accuracy_table(estimate(long_games, 2, LONG_METHODS))
+    yield "\n## Forward tokens of a sweep of smollm2 at levels 0 to 15\n"
+    yield from cost_table()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=40)
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--games", type=Path, help="folder that keeps the answers of the models")
     options = parser.parse_args()
-    games, forward_tokens = games_of_smollm2()
     lines = [
-        f"`python benchmarks/shapley.py`, {datetime.now(UTC):%Y-%m-%d}: {platform.machine()}, "
-        f"{os.cpu_count()} cores, torch {torch.__version__}, captum {version('captum')}, float32.",
-        f"{len(games)} prompts of 8 to 12 tokens at levels {', '.join(map(str, LEVELS))}, all "
-        f"masks ({forward_tokens:,.0f} forward tokens), {options.seeds} seeds.",
+        f"`python -m benchmarks.shapley --seeds {options.seeds}`, {datetime.now(UTC):%Y-%m-%d}: "
+        f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, "
+        f"captum {version('captum')}, shapiq {version('shapiq')}, float32.",
         "",
-        *tables(games, options.seeds),
+        "Values by level stand side by side. Error: squared, over that of equal shares.",
     ]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.games or Path(temporary)
+        folder.mkdir(exist_ok=True)
+        for line in sections(options.seeds, folder):
+            print(line, file=sys.stderr)
+            lines.append(line)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "shapley.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print("\n".join(lines))
 
 
 if __name__ == "__main__":

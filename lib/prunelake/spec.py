@@ -21,7 +21,7 @@ DEFAULT_LEVERAGE_SAMPLES = 1.5
 """Masks per token: half the number that the paper uses for KernelSHAP and LIME."""
 
 DEFAULT_UNPRUNED_SAMPLES = 7.0
-DEFAULT_DIFFERENCE_SAMPLES = (0.5, 1.5, 3.0)
+DEFAULT_DIFFERENCE_SAMPLES = (0.5, 1.5)
 """Masks per token of `difference_shap`, chosen in docs/statistics.md."""
 
 TASK_FILE_SUFFIXES = (".yaml", ".yml")

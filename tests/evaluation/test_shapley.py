@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from prunelake.evaluation.shapley import (
     RIDGE,
     Coalitions,
+    odd_parts,
     sample_coalitions,
     shapley_values,
     subsample_coalitions,
@@ -200,6 +201,16 @@ def test_scores_solve_the_constrained_problem(players: int, count: int, seed: in
     known = (inner.T * weights) @ values + ridge * surplus / players
     expected = np.linalg.solve(conditions, [*known, surplus])[:-1]
     np.testing.assert_allclose(estimated(game, count, seed), expected, atol=1e-6)
+
+
+@given(PLAYERS, SEEDS)
+def test_the_weighted_squares_of_odd_parts_are_the_spread_of_an_additive_game(
+    players: int, seed: int
+) -> None:
+    worth = rng(seed).normal(size=players)
+    every = sample_coalitions(players, 2**players, rng(seed))
+    odd = odd_parts(every, 3 + every.masks @ worth)
+    assert every.weights @ odd**2 == pytest.approx(((worth - worth.mean()) ** 2).sum(), abs=1e-9)
 
 
 def test_the_bias_of_the_scores_is_that_of_the_ridge() -> None:

@@ -308,7 +308,7 @@ def test_samples_of_leverage_shap_are_part_of_the_identity_where_it_is_a_method(
         ({"methods": ["leverage_shap"], "leverage_samples": 0}, "leverage_samples"),
         ({"methods": ["lime"], "unpruned_samples": 9}, "difference_shap, which is not among"),
         ({"methods": ["lime"], "difference_samples": [1]}, "difference_shap, which is not among"),
-        ({"methods": ["difference_shap"], "unpruned_samples": 2}, "3.0 exceeds unpruned_samples 2"),
+        ({"methods": ["difference_shap"], "unpruned_samples": 1}, "1.5 exceeds unpruned_samples 1"),
     ],
 )
 def test_samples_for_no_method_and_no_samples_are_no_spec(

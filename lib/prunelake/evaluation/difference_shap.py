@@ -9,7 +9,7 @@ option at level 0. So level 0 serves as a control variate:
 The identity holds for every b, because Shapley values are linear in the game. phi(v_0) is estimated
 by Leverage SHAP (`shapley`) from many coalitions, which all levels share. The difference game
 v_k - b v_0 varies little, so few of these coalitions suffice for it. b is the slope of v_k on v_0
-over the coalitions that both levels have. A level whose residuals remain large takes more
+over the coalitions that both levels have. A level whose difference game is large takes more
 coalitions, in stages. The scores are exact if a level has all coalitions.
 
 With few coalitions, the ridge of the difference game pulls a level's scores towards b phi(v_0).
@@ -27,6 +27,7 @@ import numpy as np
 from prunelake.evaluation.shapley import (
     RIDGE,
     Coalitions,
+    odd_parts,
     sample_coalitions,
     shapley_values,
     subsample_coalitions,
@@ -38,8 +39,8 @@ DIFFERENCE_RIDGE = 5 * RIDGE
 
 MAX_SLOPE = 1.5
 
-MAX_RESIDUAL_SHARE = 0.1
-"""A level with a larger share of unexplained variance takes the coalitions of the next stage."""
+MAX_DIFFERENCE_SHARE = 0.1
+"""A level whose difference game is larger takes the coalitions of the next stage."""
 
 ScoreMasks = Callable[[BoolArray, tuple[int, ...]], FloatArray]
 """Maps masks [masks, players] and levels to the values [masks, levels, options] of the games."""
@@ -64,8 +65,8 @@ def difference_shap(
     """The scores [players] of each level in `targets`, which maps a level to its option.
 
     Level 0 is asked about all coalitions of the last stage. Each other level is asked about the
-    first stage, and about further ones, except the last, until its residuals are small. The scores
-    of a level depend on no other level but 0.
+    first stage, and about further ones, except the last, until its difference game is small. The
+    scores of a level depend on no other level but 0.
     """
     unpruned = score(stages[-1].masks, (0,))[:, 0]
     unpruned_scores = {
@@ -82,10 +83,9 @@ def difference_shap(
             reference, own = values[:, 0, option], level_values[:, option]
             slope = _slope(reference, own)
             difference = own - slope * reference
-            scores[level] = slope * unpruned_scores[option] + shapley_values(
-                stage, difference, DIFFERENCE_RIDGE
-            )
-            if _residual_share(difference, own) > MAX_RESIDUAL_SHARE:
+            expected = slope * unpruned_scores[option]
+            scores[level] = expected + shapley_values(stage, difference, DIFFERENCE_RIDGE)
+            if _size(stage, difference) > MAX_DIFFERENCE_SHARE * _spread(expected):
                 waiting.append(level)
         if not waiting:
             break
@@ -101,7 +101,10 @@ def _slope(reference: FloatArray, own: FloatArray) -> float:
     return min(max(float(centred @ own) / variation, 0.0), MAX_SLOPE)
 
 
-def _residual_share(difference: FloatArray, own: FloatArray) -> float:
-    """The unexplained share of the variance of `own`; the fit has taken two degrees of freedom."""
-    variance = float(own.var(ddof=1))
-    return float(difference.var(ddof=2)) / variance if variance else 0.0
+def _size(coalitions: Coalitions, difference: FloatArray) -> float:
+    """The estimated spread of the difference game's scores, with its odd interactions."""
+    return float(coalitions.weights @ odd_parts(coalitions, difference) ** 2)
+
+
+def _spread(scores: FloatArray) -> float:
+    return float(((scores - scores.mean()) ** 2).sum())

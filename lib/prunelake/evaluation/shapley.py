@@ -104,10 +104,8 @@ def shapley_values(coalitions: Coalitions, values: FloatArray, ridge: float = RI
     pair_count = half - 1
     surplus = values[half] - values[0]
     rows = coalitions.masks[1:half].astype(float)
-    shares = rows.mean(axis=1)
-    rows -= shares[:, None]
-    # The rows of a pair are each other's negatives, so their least squares see half the difference.
-    odd = (values[1:half] - values[half + 1 :]) / 2 - (shares - 0.5) * surplus
+    rows -= rows.mean(axis=1, keepdims=True)
+    odd = odd_parts(coalitions, values)
     weighted = rows.T * coalitions.weights
     share_left = 1 - pair_count / (2 ** (player_count - 1) - 1)
     penalty = ridge * player_count / pair_count * share_left
@@ -115,6 +113,20 @@ def shapley_values(coalitions: Coalitions, values: FloatArray, ridge: float = RI
     gram = weighted @ rows + penalty * np.eye(player_count) + 1 / player_count
     scores: FloatArray = np.linalg.solve(gram, weighted @ odd) + surplus / player_count
     return scores
+
+
+def odd_parts(coalitions: Coalitions, values: FloatArray) -> FloatArray:
+    """The part [pairs] of a game's values that moves scores away from equal shares.
+
+    The rows of a pair are each other's negatives, so their least squares see half the difference.
+    The weighted sum of the squares estimates the sum of squares of the scores around their mean,
+    and exceeds it by the odd interactions of three and more players.
+    """
+    half = len(values) // 2
+    shares = coalitions.masks[1:half].mean(axis=1)
+    surplus = values[half] - values[0]
+    odd: FloatArray = (values[1:half] - values[half + 1 :]) / 2 - (shares - 0.5) * surplus
+    return odd
 
 
 def _leverage(player_count: int, size: int) -> int:
