@@ -1,6 +1,6 @@
 """Estimates of Shapley values at all levels by several methods, for `shapley.py`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -72,18 +72,6 @@ METHODS: list[tuple[str, Samples]] = [
 ]
 
 
-LONG_METHODS: list[tuple[str, Samples]] = [
-    ("kernel_shap", 3),
-    ("shapiq KernelSHAP", 3),
-    ("leverage_shap", 3),
-    ("leverage_shap", 6),
-    ("difference_shap", (7, 0.5)),
-    ("difference_shap", (7, 0.5, 1.5)),
-    ("difference_shap", (12, 0.5, 1.5, 3)),
-]
-"""Each asks the model itself."""
-
-
 def explain(game: Game, name: str, samples: Samples, seed: int) -> tuple[Floats, Floats]:
     """Scores [levels, players] of one method, and the masks per token [levels] that it asked."""
     if not isinstance(samples, tuple):
@@ -136,6 +124,18 @@ class Estimates:
         ]
         return np.asarray(np.mean(found, axis=0))
 
+    def variances_of_change(self) -> Floats:
+        """The noise [levels] of a level's scores less those of level 0.
+
+        Variance over seeds, summed over tokens, over the spread of the exact scores of level 0: a
+        geometric mean over games.
+        """
+        found = [
+            (scores - scores[:, :1]).var(axis=0, ddof=1).sum(-1) / game.spread[0]
+            for game, scores in zip(self.games, self.scores, strict=True)
+        ]
+        return np.asarray(np.exp(np.log(np.array(found)[:, 1:]).mean(0)))
+
     def comprehensiveness(self) -> Floats:
         """Nats [levels] that deleting the highest scores takes from each level's own option."""
         found = [
@@ -168,3 +168,28 @@ def deleted(game: Game, level: int, scores: Floats) -> float:
         mask[order[:count]] = False
     full, *rest = game.values(masks[[True, *(count > 0 for count in counts)]], level)
     return float(full - np.mean(rest))
+
+
+def numbers(values: Sequence[float] | Floats, digits: int = 2) -> str:
+    return " ".join(f"{value:.{digits}f}" for value in values)
+
+
+def label(name: str, samples: Samples) -> str:
+    """The name and the masks per token: `difference_shap 7; 0.5, 1.5`."""
+    if not isinstance(samples, tuple):
+        return f"{name} {samples:g}"
+    first, *stages = (f"{count:g}" for count in samples)
+    return f"{name} {first}; {', '.join(stages)}"
+
+
+def accuracy_table(found: Found) -> Iterator[str]:
+    yield "| method, masks per token | asked | error | rank correlation | noise of change |"
+    yield "|---|---|---|---|---|"
+    for (name, samples), own in found.items():
+        cells = (
+            numbers(own.masks, 1),
+            numbers(own.errors()),
+            numbers(own.rank_correlations()),
+            numbers(own.variances_of_change()),
+        )
+        yield f"| {label(name, samples)} | {' | '.join(cells)} |"

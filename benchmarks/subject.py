@@ -87,7 +87,9 @@ def plan_of(
     seeds: Sequence[int] = (0,),
 ) -> SweepPlan:
     """Sampled rows of a task, explained as the paper does: KernelSHAP, deleted text."""
-    explanation = Explanation(seeds=tuple(seeds), operators=("delete_text",))
+    explanation = Explanation(
+        methods=("kernel_shap",), seeds=tuple(seeds), operators=("delete_text",)
+    )
     spec = SweepSpec(
         task=task,
         rows=Rows(sample=rows),

@@ -115,8 +115,8 @@ def _confidence(rows: pl.DataFrame, selection: Selection) -> Chart:
 def _explanations(rows: pl.DataFrame, selection: Selection) -> Chart:
     if rows.filter(metric="comprehensiveness").drop_nulls("value").is_empty():
         raise NothingToShow(
-            f"run {selection.run_id} has predictions only; a sweep with --methods kernel_shap adds "
-            "explanations"
+            f"run {selection.run_id} has predictions only; a sweep with --methods "
+            "difference_shap adds explanations"
         )
     return levels_chart(rows, EXPLANATION_PANELS)
 
@@ -256,7 +256,8 @@ CHARTS = {
             (),
             lambda selection: charts.overlap_matrix(selection.run_id),
             _overlap,
-            "explanations of single examples",
+            "explanations of single examples by a method that can compare levels (difference_shap "
+            "cannot, --methods leverage_shap can)",
         ),
         ChartDefinition(
             "flips",

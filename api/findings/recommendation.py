@@ -149,7 +149,7 @@ def candidate_rejection(recommendation: Recommendation, candidate: Candidate) ->
     if failed_level is None:
         if not {*recommendation.criteria} & {*EXPLANATION_CRITERIA}:
             return "no level was evaluated on every task"
-        return "no level was explained on every task; sweep with --methods kernel_shap"
+        return "no level was explained on every task; sweep with --methods difference_shap"
     failures = "; ".join(map(failed_check_text, failed_level.failures))
     text = f"level {failed_level.level} fails: {failures}"
     within_budget = [level.level for level in candidate.levels if level.is_within_budget]

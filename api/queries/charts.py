@@ -103,7 +103,7 @@ def recalibration(run_id: str, metric: str) -> BoundQuery:
 
 
 def overlap_matrix(run_id: str) -> BoundQuery:
-    """level x other level: share of the top 10 tokens in common, by the headline's method.
+    """level x other level: share of the top 10 tokens in common, by the method of the headline.
 
     The 95 % interval is known for pairs with level 0. seed_overlap is the share between two seeds
     at the same level; null with one seed.
@@ -120,10 +120,11 @@ def overlap_matrix(run_id: str) -> BoundQuery:
             seed_agreement.overlap_10 as seed_overlap,
             overlap_matrix.n
         from overlap_matrix
-        inner join headlines
+        inner join headline_keys
             on
-                overlap_matrix.run_id = headlines.run_id
-                and overlap_matrix.method = headlines.method
+                overlap_matrix.run_id = headline_keys.run_id
+                and overlap_matrix.method = headline_keys.method
+                and headline_keys.metric = 'overlap_10'
         left join metrics
             on
                 overlap_matrix.run_id = metrics.run_id

@@ -71,11 +71,17 @@ def _explained_by(headline: Mapping[str, Any] | None) -> str:
     if headline is None:
         return (
             "This run has predictions only, so panels about explanations are left out; a sweep "
-            "with <code class='command'>--methods kernel_shap</code> adds them."
+            "with <code class='command'>--methods difference_shap</code> adds them."
         )
     names = {"method": "method", "operator": "operator", "variant": "AOPC variant"}
     values = [f"{name} {headline[column] or 'unknown'}" for column, name in names.items()]
-    return f"Explanations shown: {escape(', '.join(values))}."
+    text = f"Explanations shown: {escape(', '.join(values))}."
+    if headline["method"] == "difference_shap":
+        text += (
+            " This method makes the scores of each level from those of level 0, so it cannot show "
+            "whether explanations of two levels agree."
+        )
+    return text
 
 
 def _figures(connection: Connection, selection: Selection, is_first: bool) -> str:

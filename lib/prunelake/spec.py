@@ -173,7 +173,7 @@ class Explanation(FrozenValue):
     as in the paper.
     """
 
-    methods: Annotated[tuple[Method, ...], Field(min_length=1)] = ("kernel_shap",)
+    methods: Annotated[tuple[Method, ...], Field(min_length=1)] = ("difference_shap",)
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     operators: Annotated[tuple[Operator, ...], Field(min_length=1)] = ("delete_text", "replace")
     fractions: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (0.1, 0.2, 0.3, 0.4, 0.5)

@@ -8,16 +8,27 @@ select distinct
 from metrics
 left join headlines on metrics.run_id = headlines.run_id
 where
-    (metrics.method is null or metrics.method = headlines.method)
+    (
+        metrics.method is null
+        or metrics.method = headlines.method
+        -- Agreement: the method of headlines may have none.
+        or (metrics.operator is null and metrics.variant is null and metrics.method != 'random')
+    )
     and (metrics.operator is null or metrics.operator = headlines.operator)
     and (metrics.variant is null or metrics.variant = headlines.variant)
 -- A published table may give a metric with a method and again without; the first counts.
 qualify
     rank() over (
         partition by metrics.run_id, metrics.metric
-        order by metrics.method is null, metrics.operator is null, metrics.variant is null
+        order by
+            metrics.method is null,
+            metrics.method is distinct from headlines.method,
+            metrics.method,
+            metrics.operator is null,
+            metrics.variant is null
     ) = 1;
 
 comment on view headline_keys is
 'run x metric. The method, operator and variant of the rows that represent a metric where only one
-value is shown: for metrics of explanations those of headlines, for other metrics null.';
+value is shown: for metrics of explanations those of headlines, for other metrics null. Agreement
+is by the first method that has it, if the method of headlines has none.';

@@ -28,7 +28,7 @@ from tests.support.endurance import repeats
 LEVELS = (0, 8)
 EXPLAINED_LEVELS = LEVELS[repeats(1, 0) :]  # in the short form the pruned model only
 EXPLAINED = ("arc_easy:0", "arc_easy:1", "arc_easy:2")[: repeats(1, 3)]
-EXPLANATION = Explanation(operators=("delete_text",))
+EXPLANATION = Explanation(methods=("kernel_shap",), operators=("delete_text",))
 
 Record = dict[str, Any]
 

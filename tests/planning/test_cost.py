@@ -39,11 +39,15 @@ def test_an_unknown_order_has_an_assumed_cost() -> None:
 def test_a_sweep_takes_its_prompts_and_those_of_its_explanations() -> None:
     nested, prompts = NestedLevels((0,), 2), Prompts(10, 14)
     assert counted_tokens(None, nested, prompts, 5, [1]) == 5 * 14 * 2
-    one = Explanation(fractions=(0.5,), operators=("replace",), rows=3)
+    one = Explanation(methods=("kernel_shap",), fractions=(0.5,), operators=("replace",), rows=3)
     # 30 masks; two curves of the method and of the random ranking.
     assert counted_tokens(one, nested, prompts, 5, [1]) == 140 + 3 * (30 + 4) * 14 * 2
     two = one.model_copy(update={"levels": (0,)})
     assert counted_tokens(two, nested, prompts, 5, [1]) == 140 + 3 * (30 + 4) * 14
+    # 70 masks at level 0, of which level 1 takes 10, the mean of the two stages.
+    differences = one.model_copy(update={"methods": ("difference_shap",)})
+    expected = 140 + 3 * 14 * ((10 + 4) * 2 + 60)
+    assert counted_tokens(differences, nested, prompts, 5, [1]) == expected
 
 
 def priced_run(name: str, **columns: Any) -> dict[str, Any]:

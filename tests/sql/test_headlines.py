@@ -41,6 +41,20 @@ def test_explanations_are_those_of_headlines_and_others_have_no_method(tmp_path:
     assert result["overlap_10"] == ["kernel_shap", None, None]
 
 
+def test_difference_shap_comes_first_and_agreement_from_another_method(tmp_path: Path) -> None:
+    drops = {
+        (method, "delete_text"): 0.5
+        for method in ("difference_shap", "kernel_shap", "lime", "random")
+    }
+    explained_run(tmp_path, drops=drops, copies=10)
+    keys = query(tmp_path, "select metric, method, operator, variant from headline_keys").rows()
+    result = {metric: key for metric, *key in keys}
+    assert len(result) == len(keys)
+    assert result["comprehensiveness"] == ["difference_shap", "delete_text", "eraser"]
+    assert result["overlap_10"] == ["kernel_shap", None, None]
+    assert query(tmp_path, "select method from headlines").item() == "difference_shap"
+
+
 @pytest.mark.parametrize(
     ("told", "expected"),
     [

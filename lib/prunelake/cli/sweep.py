@@ -34,7 +34,7 @@ def sweep(
         typer.Option(
             help="difference_shap, kernel_shap, leverage_shap, lime, input_x_gradient, or none."
         ),
-    ] = "kernel_shap",
+    ] = "difference_shap",
     seeds: Annotated[str, typer.Option(help="Seeds of the sampling methods.")] = "0",
     operators: Annotated[
         str, typer.Option(help="How deletion curves delete.")

@@ -1,5 +1,7 @@
 """Counts the tokens that an example costs, from its length and the settings alone; no torch."""
 
+from statistics import fmean
+
 from prunelake.evaluation.aopc_bounds import max_perturbed_prompt_count
 from prunelake.evaluation.deletion_curves import perturbed_prompt_count
 from prunelake.spec import Explanation, Method
@@ -11,22 +13,31 @@ SAMPLES_PER_TOKEN = 3
 def masked_prompt_count(explanation: Explanation, token_count: int, level_count: int) -> int:
     """The masked prompts for one prompt's attributions at all levels, each level counted.
 
-    Prompts that methods share count for each. For `difference_shap` the first stage counts. A
-    gradient counts as three prompts, the cost of its forward and backward pass.
+    Prompts that methods share count for each. Levels of `difference_shap` are assumed to take the
+    mean of its stages. A gradient counts as three prompts, the cost of its forward and backward
+    pass.
     """
-    differences = explanation.difference_samples[0] * (level_count - 1)
-    samples_per_token: dict[Method, float] = {
-        "kernel_shap": SAMPLES_PER_TOKEN * level_count,
-        "lime": SAMPLES_PER_TOKEN * level_count,
-        "leverage_shap": explanation.leverage_samples * level_count,
-        "difference_shap": explanation.unpruned_samples + differences,
+    samples_per_level: dict[Method, float] = {
+        "kernel_shap": SAMPLES_PER_TOKEN,
+        "lime": SAMPLES_PER_TOKEN,
+        "leverage_shap": explanation.leverage_samples,
+        "difference_shap": fmean(explanation.difference_samples),
     }
-    return sum(
-        len(explanation.seeds) * int(samples_per_token[method] * token_count)
-        if method in samples_per_token
-        else 3 * level_count
+    every_level = sum(
+        len(explanation.seeds) * int(samples_per_level[method] * token_count)
+        if method in samples_per_level
+        else 3
         for method in explanation.methods
     )
+    return level_count * every_level + unpruned_prompt_count(explanation, token_count)
+
+
+def unpruned_prompt_count(explanation: Explanation, token_count: int) -> int:
+    """The masked prompts that `difference_shap` asks level 0 only, for one prompt."""
+    if "difference_shap" not in explanation.methods:
+        return 0
+    samples = explanation.unpruned_samples - fmean(explanation.difference_samples)
+    return len(explanation.seeds) * int(samples * token_count)
 
 
 def explanation_token_counts(

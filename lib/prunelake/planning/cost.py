@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from prunelake.evaluation.token_counts import explanation_token_counts
+from prunelake.evaluation.token_counts import explanation_token_counts, unpruned_prompt_count
 from prunelake.lake.read import is_import
 from prunelake.lake.sql.bound_query import BoundQuery, Connection
 from prunelake.spec import Explanation, SweepSpec, Unit
@@ -88,14 +88,13 @@ def counted_tokens(
     if explanation is not None:
         explained_rows = rows if explanation.rows is None else min(rows, explanation.rows)
         explained_levels = {0, *(explanation.levels or levels)}
+        prompt_tokens, length = round(prompts.prompt_tokens), round(prompts.length)
         for_one_row = explanation_token_counts(
-            explanation,
-            round(prompts.prompt_tokens),
-            round(prompts.length),
-            len(explained_levels),
+            explanation, prompt_tokens, length, len(explained_levels)
         )
+        unpruned = length * unpruned_prompt_count(explanation, prompt_tokens)
         shared = nested.pass_count(explained_levels) / len(explained_levels)
-        tokens += explained_rows * sum(for_one_row.values()) * shared
+        tokens += explained_rows * (shared * (sum(for_one_row.values()) - unpruned) + unpruned)
     return tokens
 
 
