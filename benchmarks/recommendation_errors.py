@@ -1,6 +1,6 @@
 """How often `recommend` recommends a level that is truly worse by the margin.
 
-    python benchmarks/recommendation_errors.py [--lakes 1000] [--seed 0]
+    python benchmarks/recommendation_errors.py [--lakes 1000] [--seed 0] [--worse accuracy]
 
 Each simulated lake has some removal orders of one model, with one level each. That level is worse
 than the unpruned model by exactly the margin in one criterion, and equal to it in the others. The
@@ -154,10 +154,11 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--lakes", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--worse", nargs="+", default=["accuracy", "comprehensiveness"])
     given = parser.parse_args()
     print("| worse by the margin | orders | lakes | an order passes at 5 % | recommended | se |")
     print("|---|---|---|---|---|---|")
-    for worse in ("accuracy", "comprehensiveness"):
+    for worse in given.worse:
         for orders in (1, 2, 5):
             generator = np.random.default_rng(given.seed)
             found = np.array(list(outcomes(generator, given.lakes, orders, worse)))

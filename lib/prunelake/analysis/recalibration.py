@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +21,13 @@ from prunelake.analysis.cross_fitting import (
     cross_fit,
 )
 from prunelake.analysis.example_scores import ExampleScores, OptionScores
+from prunelake.analysis.fit_variation import (
+    log_temperature_shifts,
+    metric_slopes,
+    with_fit_variation,
+)
 from prunelake.schema.analysis_tables import RECALIBRATED
-from prunelake.schema.arrays import FloatArray
+from prunelake.schema.arrays import AnyFloatArray, FloatArray
 from prunelake.schema.calibrators import (
     CALIBRATOR_NAMES,
     OPTION_METRICS,
@@ -100,9 +106,19 @@ class _RecalibratedMetrics:
         weights: NDArray[np.float32],
     ) -> None:
         self.scores = scores
+        self.options = options
         self.fitted = fitted
         self.weights = weights
         self.baseline = scores.levels.index(0)
+        self.shifts: AnyFloatArray = np.zeros(weights.shape[1])
+        unpruned_fit = fitted[UNPRUNED_TEMPERATURE][self.baseline].calibrator
+        if unpruned_fit is not None:
+            self.shifts = log_temperature_shifts(
+                options.log_likelihoods[self.baseline],
+                options.gold[self.baseline],
+                unpruned_fit.parameters["temperature"],
+                weights,
+            )
         uncalibrated = option_probabilities(options.log_likelihoods)
         states = [(scores.confidence, uncalibrated)]
         for fits in fitted.values():
@@ -140,6 +156,12 @@ class _RecalibratedMetrics:
                 continue
             after = self._paired_metrics((state, index), (0, self.baseline))
             change = self._paired_metrics((state, index), (0, index))
+            if name == UNPRUNED_TEMPERATURE and fit.probabilities is not None:
+                slopes = metric_slopes(
+                    fit.probabilities, float(self.shifts.std()), partial(self._values, index)
+                )
+                after = with_fit_variation(after, slopes, self.shifts)
+                change = with_fit_variation(change, slopes, self.shifts)
             for metric in RECALIBRATED_METRICS:
                 low, high = before[metric].interval(*value_range(metric, ""))
                 row = {
@@ -156,6 +178,20 @@ class _RecalibratedMetrics:
                 else:
                     rows.append(row | {"value": None, "note": NOT_REPORTED_NOTES[metric]})
         return rows
+
+    def _values(self, index: int, probabilities: FloatArray) -> dict[str, float]:
+        """The RECALIBRATED_METRICS of one level, under these probabilities [examples, options]."""
+        confidence, correct = probabilities.max(axis=1), self.scores.correct[index]
+        known = ~np.isnan(confidence)
+        values = calibration.calibration_metrics(
+            confidence[known], correct[known], np.ones((known.sum(), 1))
+        )
+        means = _example_values(
+            confidence[None], probabilities[None], correct[None], self.options.gold[index][None]
+        )[0, known].mean(axis=0)
+        return {name: float(value[0]) for name, value in values.items()} | dict(
+            zip(MEAN_METRICS, means.tolist(), strict=True)
+        )
 
     def _paired_metrics(
         self, of: tuple[int, int], baseline: tuple[int, int]

@@ -4,7 +4,7 @@ import polars as pl
 
 from prunelake.schema.table import FILES_DTYPE, METRIC_KEY, METRIC_KEY_SCHEMA, Table, TableGroup
 
-ANALYSIS_VERSION = 5
+ANALYSIS_VERSION = 6
 """The version of the statistics: it changes when the code computes others from the same run.
 
 Analyses of another version are ignored, and can be computed again from the tables of their run.
