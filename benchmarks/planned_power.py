@@ -9,6 +9,8 @@ is shown to lie within the margin and does, or is significant and has the true s
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from benchmarks.error_rates import SAME, simulated_run
 from prunelake.analysis import statistics
 from prunelake.analysis.analyse import analyse_examples
 from prunelake.analysis.bootstrap import bootstrap_metrics
-from prunelake.analysis.power import examples_for_changes_between
+from prunelake.analysis.power import PairedSpread, examples_for_changes_between
 from prunelake.planning.pilots import measured_spread
 
 REPLICATES = 300
@@ -28,11 +30,17 @@ HEAD = (
 )
 
 
-def needed(row: dict[str, Any], margin: float) -> int:
+def needed(row: dict[str, Any], margin: float, power: float = 0.8) -> int:
     """The examples that a plan asks for after this pilot, without the limits of its interval."""
     spread = measured_spread(row)
     assert spread is not None
-    return examples_for_changes_between(-np.inf, np.inf, spread, margin)
+    # Three digits, so that most plans are found in the cache.
+    return _needed(replace(spread, sd=float(f"{spread.sd:.3g}")), margin, power)
+
+
+@cache
+def _needed(spread: PairedSpread, margin: float, power: float) -> int:
+    return examples_for_changes_between(-np.inf, np.inf, spread, margin, power)
 
 
 def verdict(row: dict[str, Any], change: float, margin: float) -> tuple[bool, bool]:

@@ -49,6 +49,9 @@ UNIT_NAMES: dict[Unit, str] = {"attention": "attention layers", "mlp": "MLPs", "
 
 SpecialTokens = Literal["tokenizer", "bos", "none"]
 Levels = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
+LevelRows = tuple[tuple[int, Annotated[int, Field(ge=0)]], ...]
+"""Pairs of a level and its number of explained rows."""
+
 Fraction = Annotated[float, Field(gt=0, le=1)]
 SamplesPerToken = Annotated[float, Field(gt=0, le=1000)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]  # the columns of the lake have 32 bits
@@ -163,9 +166,10 @@ class Explanation(FrozenValue):
     """The attributions to compute and score.
 
     Explaining costs hundreds of times more than predicting, so `rows` limits it to the first n
-    examples of the sweep, and `levels` to a subset of its levels. `baseline_token` replaces a
-    masked token. `bounds_beam` is the width of the beam search for the smallest and the largest
-    area over the deletion curve that any ranking reaches; None skips the search.
+    examples of the sweep, `levels` to a subset of its levels, and `level_rows` single levels above
+    0 to fewer rows. `baseline_token` replaces a masked token. `bounds_beam` is the width of the
+    beam search for the smallest and the largest area over the deletion curve that any ranking
+    reaches; None skips the search.
 
     Masks per token: `leverage_shap` takes `leverage_samples`. `difference_shap` takes
     `unpruned_samples` at level 0, and `difference_samples` at other levels: the first number, and
@@ -179,6 +183,7 @@ class Explanation(FrozenValue):
     fractions: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (0.1, 0.2, 0.3, 0.4, 0.5)
     rows: Annotated[int, Field(ge=1)] | None = None
     levels: Levels | None = None
+    level_rows: LevelRows = ()
     baseline_token: Annotated[int, Field(ge=0)] = 0
     bounds_beam: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     leverage_samples: SamplesPerToken = DEFAULT_LEVERAGE_SAMPLES
@@ -207,6 +212,11 @@ class Explanation(FrozenValue):
             )
         return self
 
+    def rows_at(self, level: int, example_count: int) -> int:
+        """The number of examples that are explained at a level, of a sweep of `example_count`."""
+        rows = example_count if self.rows is None else min(self.rows, example_count)
+        return min(rows, dict(self.level_rows).get(level, rows))
+
     @property
     def rankings(self) -> list[tuple[str, int]]:
         """The pairs of a method and a seed that rank the tokens of a prompt, `random` among them.
@@ -231,10 +241,38 @@ class Explanation(FrozenValue):
             settings["difference_samples"] = self.difference_samples
         return settings
 
-    @field_validator("methods", "seeds", "operators", "fractions", "levels", "difference_samples")
+    @field_validator(
+        *("methods", "seeds", "operators", "fractions", "levels", "level_rows"),
+        "difference_samples",
+    )
     @classmethod
     def _sorted_set(cls, value: tuple[object, ...] | None) -> tuple[object, ...] | None:
         return None if value is None else tuple(sorted(set(value)))  # type: ignore[type-var]  # each field is of one sortable type
+
+
+class Look(FrozenValue):
+    """An earlier look at the data of a sequential sweep: its run and its numbers of examples.
+
+    `rows` counts the rows, `explained` the explained rows of each explained level above 0.
+    """
+
+    run_id: str
+    rows: int
+    explained: LevelRows
+
+
+class SequentialDesign(FrozenValue):
+    """The design of a sweep that adds rows in rounds until its verdicts are decided.
+
+    The error of each test is spent over the looks, all of it at `planned_rows` rows, or at the
+    planned number of explained rows of its level (`analysis.sequential`). `looks` are those before
+    this run. A verdict is decided at `margin`.
+    """
+
+    margin: Annotated[float, Field(gt=0)]
+    planned_rows: Annotated[int, Field(ge=1)]
+    planned_explained: LevelRows = ()
+    looks: tuple[Look, ...] = ()
 
 
 class SweepSpec(FrozenValue):
@@ -242,7 +280,7 @@ class SweepSpec(FrozenValue):
 
     `task` is a name in the catalogue, or the path of a YAML file with a `catalogue.Task`. Without
     `levels` the sweep has every level up to half of the layers; without `explain` it has
-    predictions only.
+    predictions only. `sequential` marks a round of a sweep until decided.
     """
 
     model: str = DEFAULT_MODEL
@@ -254,6 +292,7 @@ class SweepSpec(FrozenValue):
     explain: Explanation | None = Explanation()
     dtype: Dtype = "float32"
     special_tokens: SpecialTokens = "tokenizer"
+    sequential: SequentialDesign | None = None
 
     @property
     def task_name(self) -> str:
@@ -272,8 +311,8 @@ class RunIdentity(FrozenValue):
 
     `revision` is a hub commit or the hash of the weights. `data_hash` is the hash of the selected
     examples, `calibration_hash` that of the calibration windows, and `search_hash` that of the
-    examples on which the removal order was searched. The device and the batch size do not belong to
-    it.
+    examples on which the removal order was searched. `sequential` determines the intervals. The
+    device and the batch size do not belong to it.
     """
 
     format_version: int
@@ -287,6 +326,7 @@ class RunIdentity(FrozenValue):
     dtype: Dtype
     special_tokens: SpecialTokens
     search_hash: str | None
+    sequential: SequentialDesign | None = None
 
     @property
     def run_id(self) -> str:

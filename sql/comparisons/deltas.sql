@@ -25,6 +25,8 @@ select
     measured.is_tested,
     measured.higher_is_better,
     measured.paired_n as n,
+    measured.look_count,
+    measured.look_factor,
     measured.note
 from lake.metrics as measured
 inner join lake.runs as runs on measured.run_id = runs.run_id;
@@ -34,4 +36,6 @@ comment on view deltas is
 over the n examples with values at both: with its 95 % interval (delta_low, delta_high), the 90 %
 interval that must lie within a margin to pass two one-sided tests (equivalence_low,
 equivalence_high), and the two-sided p-value. is_worse compares the estimates only. A recalibrated
-metric (variant is its calibrator) is compared with level 0 without recalibration.';
+metric (variant is its calibrator) is compared with level 0 without recalibration. look_count: the
+number of looks of a sequential run; its intervals hold over all looks, and its p-value is the
+repeated one, at most look_factor times that of a single test.';

@@ -30,6 +30,7 @@ select
     verdicts.reason,
     verdicts.smallest_detectable,
     verdicts.n_needed,
+    verdicts.is_sequential,
     verdicts.is_accuracy_stable,
     metrics.note
 from metrics

@@ -38,12 +38,16 @@ create macro verdicts_at(
                 is_tested_at_margin,
                 -- Exact binomial: as many changed examples or more, if each changes with the
                 -- probability of the margin.
-                list_sum(
-                    list_transform(
-                        range(round(value * n)::bigint, n + 1),
-                        lambda k: exp(
-                            lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)
-                            + k * ln(probability) + (n - k) * ln(1 - probability)
+                least(
+                    1,
+                    coalesce(look_factor, 1)
+                    * list_sum(
+                        list_transform(
+                            range(round(value * n)::bigint, n + 1),
+                            lambda k: exp(
+                                lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)
+                                + k * ln(probability) + (n - k) * ln(1 - probability)
+                            )
                         )
                     )
                 ),
@@ -127,6 +131,7 @@ create macro verdicts_at(
                 as is_shown_worse,
             compared.is_changed and not compared.is_worse as is_shown_better,
             compared.n,
+            compared.look_count,
             compared.note
         from compared
         left join accuracies
@@ -208,7 +213,8 @@ create macro verdicts_at(
         accuracy_low,
         accuracy_high,
         is_stable as is_accuracy_stable,
-        n
+        n,
+        look_count is not null as is_sequential
     from judged;
 
 create view verdicts as
@@ -226,4 +232,5 @@ degradation (shown worse while accuracy is stable), visible degradation (shown w
 fell), worse within margin (changed for the worse), equivalent (not changed, within its margin;
 accuracy: stable), improved, or inconclusive with its reason; null if nothing can be tested.
 n_needed: the number of examples that would show, with a probability of 80 %, that the metric has
-changed or lies within its margin.';
+changed or lies within its margin. is_sequential: the run looked at its examples several times, and
+its intervals and p-values allow for that (view looks).';

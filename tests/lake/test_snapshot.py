@@ -26,6 +26,7 @@ from tests.support.profile_rows import profiled
 EMPTY = {
     *("excluded", "seed_agreement", "bounds", "reported", "lake.bounds", "lake.reported"),
     *("recalibrated_reliability", "lake.recalibrated_reliability"),
+    *("copied_cells", "looks", "lake.looks"),
 }
 
 

@@ -380,3 +380,19 @@ def test_a_watchlist_that_asks_for_more_rows_extends_its_runs(
     )
     assert lake.copied(large["run_id"]) == {"predictions": 3 * 4, "layers": 5}
     assert large["forward_tokens"] < small["forward_tokens"]
+
+
+def test_levels_explain_as_many_rows_as_each_of_them_is_given(lake: Lake, spec: SweepSpec) -> None:
+    every = {"rows": 5, "levels": (0, 1, 3), "bounds_beam": None}
+    lake.sweep(changed(spec, every))
+    run_id = lake.sweep(changed(spec, every | {"level_rows": ((1, 2),)}))
+    assert lake.tokens(run_id) == 0  # the donor has more cells than are asked for
+    assert explained_rows(lake, run_id, "attributions") == {0: 5, 1: 2, 3: 5}
+    assert explained_rows(lake, run_id, "deletions") == {0: 5, 1: 2, 3: 5}
+    other = lake.sweep(changed(spec, every | {"level_rows": ((1, 3), (3, 4))}))
+    assert explained_rows(lake, other, "attributions") == {0: 5, 1: 3, 3: 4}
+
+
+def explained_rows(lake: Lake, run_id: str, table: str) -> dict[int, int]:
+    counts = lake.cells(run_id)[table].group_by("level").agg(pl.col("example_id").n_unique())
+    return dict(counts.iter_rows())

@@ -1,7 +1,7 @@
 """The analysis of one run: metrics with intervals and tests, correlations and recalibration."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 import numpy as np
@@ -15,7 +15,17 @@ from prunelake.analysis.example_scores import (
     load_example_scores,
     load_option_scores,
 )
+from prunelake.analysis.looks import (
+    FIXED,
+    RunLooks,
+    combine_looks,
+    load_looks,
+    load_positions,
+    look_rows,
+    scores_at,
+)
 from prunelake.analysis.recalibration import recalibrate
+from prunelake.analysis.sequential import LookTimes
 from prunelake.lake.commit import write_analysis
 from prunelake.lake.sql.views import connect, select
 from prunelake.lake.storage.location import Location
@@ -65,8 +75,14 @@ def analysis_of_run(
         if reported.is_empty():
             scores = load_example_scores(connection)
             options = load_option_scores(connection, scores)
-            metrics, correlations = analyse_examples(scores, replicates, BOOTSTRAP_SEED)
-            recalibrated = recalibrate(scores, options, replicates, BOOTSTRAP_SEED)
+            looks = load_looks(connection)
+            metrics, correlations = analyse_examples(scores, replicates, BOOTSTRAP_SEED, looks)
+            recalibrated = recalibrate(
+                scores, options, replicates, BOOTSTRAP_SEED, looks.times(0, is_explained=False)
+            )
+            if looks.design is not None:
+                positions = load_positions(connection, scores.example_ids)
+                recalibrated["looks"] = add_looks(metrics, scores, positions, replicates, looks)
         else:
             metrics, correlations = analyse_published(reported)
             recalibrated = {"metrics": []}  # a calibrator needs examples to be fitted to
@@ -94,15 +110,14 @@ def analysis_of_run(
 
 
 def analyse_examples(
-    scores: ExampleScores, replicates: int, seed: int
+    scores: ExampleScores, replicates: int, seed: int, looks: RunLooks = FIXED
 ) -> tuple[list[TableRow], list[TableRow]]:
-    """The rows of `metrics` and of `correlations`, from one bootstrap over the examples."""
+    """The rows of `metrics` and of `correlations`, from one bootstrap over the examples.
+
+    `looks` are those of a sequential run, the last of them at all its examples.
+    """
     by_level = bootstrap_metrics(scores, replicates, seed)
-    metrics = [
-        _metric_row(level, key, metric, _discordant_counts(scores, index, key))
-        for index, level in enumerate(scores.levels)
-        for key, metric in by_level[index].items()
-    ]
+    metrics = metric_rows(scores, by_level, looks)
     stable = {0} | {
         row["level"]
         for row in metrics
@@ -118,6 +133,42 @@ def analyse_examples(
         if key != ACCURACY_KEY
     ]
     return metrics, correlations
+
+
+def metric_rows(
+    scores: ExampleScores,
+    by_level: Sequence[Mapping[MetricKey, BootstrappedMetric]],
+    looks: RunLooks,
+) -> list[TableRow]:
+    """The rows of `metrics` at the last of these looks."""
+    return [
+        _metric_row(
+            *(level, key, metric),
+            _discordant_counts(scores, index, key),
+            looks.times(level, is_explained=key[1] != ""),
+        )
+        for index, level in enumerate(scores.levels)
+        for key, metric in by_level[index].items()
+    ]
+
+
+def add_looks(
+    metrics: list[TableRow],
+    scores: ExampleScores,
+    positions: Sequence[int],
+    replicates: int,
+    looks: RunLooks,
+) -> list[TableRow]:
+    """The rows of `looks` of a sequential run; narrows the intervals in `metrics`, in place."""
+    by_look = []
+    for number, size in enumerate(looks.sizes[:-1], start=1):
+        earlier = scores_at(scores, positions, size)
+        by_level = bootstrap_metrics(earlier, replicates, BOOTSTRAP_SEED)
+        by_look.append(metric_rows(earlier, by_level, looks.until(number)))
+    # The rows of the last look, before the others narrow them.
+    rows = list(look_rows(looks, [*by_look, metrics]))
+    combine_looks([*by_look, metrics])
+    return rows
 
 
 def analyse_published(reported: pl.DataFrame) -> tuple[list[TableRow], list[TableRow]]:
@@ -170,7 +221,11 @@ def _empty_metric_row(level: int, key: MetricKey) -> TableRow:
 
 
 def _metric_row(
-    level: int, key: MetricKey, metric: BootstrappedMetric, discordant: tuple[int, int] | None
+    level: int,
+    key: MetricKey,
+    metric: BootstrappedMetric,
+    discordant: tuple[int, int] | None,
+    looks: LookTimes,
 ) -> TableRow:
     ci_low, ci_high = metric.interval(*value_range(key[0], key[3]))
     se = metric.estimate.se
@@ -185,10 +240,14 @@ def _metric_row(
         "delta": metric.paired_value - metric.baseline_value,
     }
     if level > 0 and key[0] in FLIP_RATES and metric.n:
-        return row | _exact_intervals(metric) | {"note": _untested_reason(row)}
+        if looks.is_sequential:
+            row |= {"look_count": len(looks.times), "look_factor": looks.factor}
+        return row | _exact_intervals(metric, looks) | {"note": _untested_reason(row)}
     if level == 0:
         return row | {"note": undefined_reason(key[0], metric.value, metric.n, se)}
-    delta = metric.difference
+    delta = metric.difference_at(looks)
+    if looks.is_sequential:
+        row |= {"look_count": len(looks.times), "look_factor": looks.factor}
     row |= {"delta_se": delta.se, "delta_low": delta.low, "delta_high": delta.high}
     row["note"] = (
         undefined_reason(key[0], metric.value, metric.n, se)
@@ -199,25 +258,26 @@ def _metric_row(
         return row
     if discordant is not None and metric.paired_n:
         equivalence = statistics.tango_interval(
-            *discordant, metric.paired_n, statistics.EQUIVALENCE_CONFIDENCE_LEVEL
+            *discordant, metric.paired_n, looks.equivalence_confidence
         )
-        row["p_value"] = statistics.mcnemar_p_value(*discordant)
+        row["p_value"] = looks.p_value(statistics.mcnemar_p_value(*discordant))
     else:
         equivalence = delta.equivalence_low, delta.equivalence_high
         row["p_value"] = delta.p_value
     return row | {"equivalence_low": equivalence[0], "equivalence_high": equivalence[1]}
 
 
-def _exact_intervals(metric: BootstrappedMetric) -> TableRow:
+def _exact_intervals(metric: BootstrappedMetric, looks: LookTimes) -> TableRow:
     """The columns of a share of examples: 0 at level 0, so the value is its own difference.
 
     An exact interval has a width even where no example changed.
     """
     count = round(metric.value * metric.n)
-    low, high = statistics.exact_interval(count, metric.n, statistics.CONFIDENCE_LEVEL)
-    within = statistics.exact_interval(count, metric.n, statistics.EQUIVALENCE_CONFIDENCE_LEVEL)
+    ci_low, ci_high = statistics.exact_interval(count, metric.n, statistics.CONFIDENCE_LEVEL)
+    low, high = statistics.exact_interval(count, metric.n, looks.confidence)
+    within = statistics.exact_interval(count, metric.n, looks.equivalence_confidence)
     return {
-        **{"ci_low": low, "ci_high": high, "delta_low": low, "delta_high": high},
+        **{"ci_low": ci_low, "ci_high": ci_high, "delta_low": low, "delta_high": high},
         "delta_se": metric.difference.se,
         "equivalence_low": within[0],
         "equivalence_high": within[1],

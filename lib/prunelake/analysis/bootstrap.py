@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from prunelake.analysis import calibration, statistics
 from prunelake.analysis.example_scores import ExampleScores, MetricKey
-from prunelake.analysis.statistics import CONFIDENCE_LEVEL, EQUIVALENCE_CONFIDENCE_LEVEL
+from prunelake.analysis.sequential import ONE_LOOK, LookTimes
+from prunelake.analysis.statistics import CONFIDENCE_LEVEL
 from prunelake.schema.arrays import AnyFloatArray, BoolArray, FloatArray
 
 OPTIMISM_SIGNS = {"brier_calibration": 1, "brier_refinement": -1}
@@ -71,13 +72,17 @@ class BootstrappedMetric(NamedTuple):
     @property
     def difference(self) -> PairedDifference:
         """The paired value less the baseline value."""
+        return self.difference_at(ONE_LOOK)
+
+    def difference_at(self, looks: LookTimes) -> PairedDifference:
+        """The same at the last of several looks: with repeated intervals and p-value."""
         delta = self.paired_value - self.baseline_value
         estimate = statistics.bootstrap_estimate(delta, self.paired_n, self.differences)
         # Equal biases cancel, but a bias that one value has alone may hide or feign a change of its
         # size. Which of them do is unknown, so the intervals cover every case.
         biases = self.paired_bias - self.baseline_bias, self.paired_bias, -self.baseline_bias
-        low, high = estimate.interval(CONFIDENCE_LEVEL, *biases)
-        equivalence_low, equivalence_high = estimate.interval(EQUIVALENCE_CONFIDENCE_LEVEL, *biases)
+        low, high = estimate.interval(looks.confidence, *biases)
+        equivalence_low, equivalence_high = estimate.interval(looks.equivalence_confidence, *biases)
         return PairedDifference(
             value=delta,
             se=estimate.se,
@@ -85,7 +90,7 @@ class BootstrappedMetric(NamedTuple):
             high=high,
             equivalence_low=equivalence_low,
             equivalence_high=equivalence_high,
-            p_value=statistics.paired_t_p_value(delta, estimate.se, self.paired_n),
+            p_value=looks.p_value(statistics.paired_t_p_value(delta, estimate.se, self.paired_n)),
         )
 
 

@@ -26,6 +26,7 @@ from prunelake.analysis.fit_variation import (
     metric_slopes,
     with_fit_variation,
 )
+from prunelake.analysis.sequential import ONE_LOOK, LookTimes
 from prunelake.schema.analysis_tables import RECALIBRATED
 from prunelake.schema.arrays import AnyFloatArray, FloatArray
 from prunelake.schema.calibrators import (
@@ -55,12 +56,16 @@ TESTED_ELSEWHERE_NOTE = "recalibrated: tested in recalibration"
 
 
 def recalibrate(
-    scores: ExampleScores, options: OptionScores, replicates: int, seed: int
+    scores: ExampleScores,
+    options: OptionScores,
+    replicates: int,
+    seed: int,
+    looks: LookTimes = ONE_LOOK,
 ) -> dict[str, list[TableRow]]:
     """Rows of the tables recalibrated, calibrators and recalibrated_reliability, and of metrics.
 
     The resamples are those of `bootstrap.bootstrap_metrics`. They resample examples and keep the
-    cross-fitted confidences.
+    cross-fitted confidences. `looks` are those at the rows of a sequential run.
     """
     fitted = cross_fit(scores, options, seed)
     metrics = _RecalibratedMetrics(
@@ -68,6 +73,7 @@ def recalibrate(
         options,
         fitted,
         statistics.bootstrap_weights(scores.is_explained.astype(int), replicates, seed),
+        looks,
     )
     with ThreadPoolExecutor() as pool:
         rows_by_level = list(pool.map(metrics.level_rows, range(len(scores.levels))))
@@ -104,9 +110,11 @@ class _RecalibratedMetrics:
         options: OptionScores,
         fitted: Mapping[str, list[CrossFittedCalibrator]],
         weights: NDArray[np.float32],
+        looks: LookTimes,
     ) -> None:
         self.scores = scores
         self.options = options
+        self.looks = looks
         self.fitted = fitted
         self.weights = weights
         self.baseline = scores.levels.index(0)
@@ -174,7 +182,10 @@ class _RecalibratedMetrics:
                     "n": before[metric].n,
                 }
                 if fit.probabilities is not None or metric not in NOT_REPORTED_NOTES:
-                    rows.append(row | _recalibrated_columns(metric, after[metric], change[metric]))
+                    columns = _recalibrated_columns(
+                        metric, after[metric], change[metric], self.looks
+                    )
+                    rows.append(row | columns)
                 else:
                     rows.append(row | {"value": None, "note": NOT_REPORTED_NOTES[metric]})
         return rows
@@ -211,7 +222,7 @@ class _RecalibratedMetrics:
 
 
 def _recalibrated_columns(
-    metric: str, after: BootstrappedMetric, change: BootstrappedMetric
+    metric: str, after: BootstrappedMetric, change: BootstrappedMetric, looks: LookTimes
 ) -> TableRow:
     """The columns of a metric after recalibration.
 
@@ -219,7 +230,7 @@ def _recalibrated_columns(
     recalibration.
     """
     low, high = after.interval(*value_range(metric, ""))
-    delta, gain = after.difference, change.difference
+    delta, gain = after.difference_at(looks), change.difference
     higher_is_better = METRIC_DEFINITIONS[metric].higher_is_better
     return {
         "value": after.value,

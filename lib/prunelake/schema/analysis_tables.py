@@ -4,7 +4,7 @@ import polars as pl
 
 from prunelake.schema.table import FILES_DTYPE, METRIC_KEY, METRIC_KEY_SCHEMA, Table, TableGroup
 
-ANALYSIS_VERSION = 6
+ANALYSIS_VERSION = 7
 """The version of the statistics: it changes when the code computes others from the same run.
 
 Analyses of another version are ignored, and can be computed again from the tables of their run.
@@ -51,8 +51,31 @@ METRICS = Table(
         "equivalence_low": pl.Float64(),  # 90 %: within a margin, both one-sided 5 % tests pass
         "equivalence_high": pl.Float64(),
         "p_value": pl.Float64(),  # two-sided, of no difference from level 0; null for flip_rate
+        "look_count": pl.Int32(),  # of a sequential run: intervals and p-value are repeated ones
+        "look_factor": pl.Float64(),  # p_value is at most so many times that of a single test
         "note": pl.String(),  # why a value is null
     },
+)
+LOOKS = Table(
+    "looks",
+    "run x look x level x metric (x method, operator, variant)",
+    ("run_id", "look", "level", *METRIC_KEY),
+    {
+        "run_id": pl.String(),
+        "look": pl.Int32(),  # from 1; the last one is that of the run itself
+        "look_run_id": pl.String(),  # the run of this look
+        "level": pl.Int32(),
+        **METRIC_KEY_SCHEMA,
+        "n": pl.Int64(),  # examples scored here and at level 0
+        "delta": pl.Float64(),
+        "delta_low": pl.Float64(),  # 95 % over all looks
+        "delta_high": pl.Float64(),
+        "equivalence_low": pl.Float64(),  # 90 % over all looks
+        "equivalence_high": pl.Float64(),
+        "p_value": pl.Float64(),  # repeated, two-sided
+        "decision": pl.String(),  # at the margin of the design: equivalent, changed; null: open
+    },
+    is_optional=True,
 )
 CORRELATIONS = Table(
     "correlations",
@@ -153,6 +176,7 @@ RECALIBRATED_RELIABILITY = Table(
 ANALYSIS_TABLES = TableGroup(
     ANALYSES,
     METRICS,
+    LOOKS,
     CORRELATIONS,
     OVERLAP_MATRIX,
     RECALIBRATED,

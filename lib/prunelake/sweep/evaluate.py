@@ -87,8 +87,11 @@ class ShardWork:
 def shard_work(plan: SweepPlan, shard: Shard, cells: KnownCells | None = None) -> ShardWork:
     """The part of a plan that one shard needs; `cells` are the known ones of the whole run."""
     examples = plan.examples[shard.start : shard.stop]
-    cells = cells or KnownCells.none()
-    known, copied = cells.of_examples([example.example.example_id for example in examples])
+    explanation = plan.explanation_of(shard.start)
+    known, copied = (cells or KnownCells.none()).of_examples(
+        [example.example.example_id for example in examples],
+        explanation.levels or plan.levels if explanation else (),
+    )
     return ShardWork(
         shard,
         plan.identity.run_id,
@@ -97,7 +100,7 @@ def shard_work(plan: SweepPlan, shard: Shard, cells: KnownCells | None = None) -
         plan.spec.strategy.unit,
         plan.spec.special_tokens,
         plan.levels,
-        plan.explanation if shard.start < len(plan.explained_examples) else None,
+        explanation,
         examples,
         known,
         copied,

@@ -67,6 +67,18 @@ class SweepPlan:
         """The explained examples: the first ones."""
         return self.examples[: self.explanation.rows] if self.explanation else ()
 
+    def explanation_of(self, position: int) -> Explanation | None:
+        """The explanation of the example at a position, with its own levels; None for none."""
+        explanation = self.explanation
+        if explanation is None or position >= len(self.explained_examples):
+            return None
+        levels = tuple(
+            level
+            for level in explanation.levels or self.levels
+            if explanation.rows_at(level, len(self.examples)) > position
+        )
+        return explanation.model_copy(update={"levels": levels})
+
 
 def plan_sweep(spec: SweepSpec, settings: Settings) -> SweepPlan:
     """Resolve a spec: find the weights, load and tokenise the rows, settle levels and identity.
@@ -102,6 +114,7 @@ def plan_sweep(spec: SweepSpec, settings: Settings) -> SweepPlan:
         dtype=spec.dtype,
         special_tokens=spec.special_tokens,
         search_hash=data_hash(searched) if strategy.reads_rows else None,
+        sequential=spec.sequential,
     )
     questions = encode_examples(encoder, searched, context)
     return SweepPlan(spec, identity, source, task.split, tuple(encoded), windows, tuple(questions))
@@ -136,6 +149,12 @@ def _resolve_explanation(
     if unknown := set(own) - set(levels):
         raise InvalidSpec(
             f"explain.levels {sorted(unknown)} are not among the sweep's levels {list(levels)}"
+        )
+    fewer = dict(explanation.level_rows)
+    if unknown := set(fewer) - set(own) | {0} & set(fewer):
+        raise InvalidSpec(
+            f"explain.level_rows {sorted(unknown)} are not among the explained levels above 0: "
+            f"{sorted({*own} - {0})}"
         )
     rows = example_count if explanation.rows is None else explanation.rows
     if rows > example_count:

@@ -58,11 +58,16 @@ class KnownCells:
         return cls({table.name: table.frame([]).with_columns(donor) for table in CELL_TABLES})
 
     def of_examples(
-        self, example_ids: Sequence[str]
+        self, example_ids: Sequence[str], explained_levels: Sequence[int]
     ) -> tuple[dict[str, pl.DataFrame], tuple[CopiedCells, ...]]:
-        """The rows of these examples by table, and their numbers by donor."""
+        """The rows of these examples by table, and their numbers by donor.
+
+        Explanations are those at `explained_levels`.
+        """
+        is_own = pl.col("example_id").is_in(example_ids)
+        is_explained = is_own & pl.col("level").is_in(explained_levels)
         own = {
-            name: frame.filter(pl.col("example_id").is_in(example_ids))
+            name: frame.filter(is_own if name == PREDICTIONS.name else is_explained)
             for name, frame in self.frames.items()
         }
         copied = tuple(

@@ -62,7 +62,11 @@ def _compute_run(
     """Compute the missing shards of a run, commit the run and analyse it."""
     started = time.perf_counter()
     run_id = plan.identity.run_id
-    shards = split_into_shards(len(plan.examples), len(plan.explained_examples))
+    shards = split_into_shards(
+        len(plan.examples),
+        len(plan.explained_examples),
+        dict(plan.explanation.level_rows if plan.explanation else ()).values(),
+    )
     costs = _finished_costs(partial_run, shards, executor)
     missing = [shard for shard in shards if shard.name not in costs]
     if missing or ORDER_SHARD not in costs:  # otherwise only the commit is left

@@ -1,5 +1,6 @@
 """The shards of a sweep: a few examples each, the unit of work, retry and resume."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 EXAMPLES_PER_PREDICTION_SHARD = 64
@@ -25,13 +26,21 @@ class Shard:
         return f"examples {self.start} to {self.stop - 1}"
 
 
-def split_into_shards(example_count: int, explained_count: int) -> list[Shard]:
+def split_into_shards(
+    example_count: int, explained_count: int, level_counts: Iterable[int] = ()
+) -> list[Shard]:
     """The shards of a run whose first `explained_count` examples are explained.
+
+    `level_counts` are the numbers of examples that single levels explain: all examples of a shard
+    are explained at the same levels.
 
     They follow from the run alone. Interruptions and the choice of the executor change no number.
     """
-    starts = [
-        *range(0, explained_count, EXAMPLES_PER_EXPLANATION_SHARD),
-        *range(explained_count, example_count, EXAMPLES_PER_PREDICTION_SHARD),
-    ]
+    starts = sorted(
+        {
+            *range(0, explained_count, EXAMPLES_PER_EXPLANATION_SHARD),
+            *(count for count in level_counts if count < explained_count),
+            *range(explained_count, example_count, EXAMPLES_PER_PREDICTION_SHARD),
+        }
+    )
     return [Shard(*ends) for ends in zip(starts, [*starts[1:], example_count], strict=True)]

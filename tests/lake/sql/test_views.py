@@ -48,6 +48,7 @@ VIEWS = {
     "headlines",
     "layers",
     "level_overlaps",
+    "looks",
     "metric_definitions",
     "metrics",
     "overlap_matrix",

@@ -1,0 +1,147 @@
+"""How often sequential verdicts err, and how many examples they take.
+
+    python -m benchmarks.sequential_verdicts
+
+Each simulated sweep draws a pilot, plans its examples from it (power 0.95), and adds examples in
+rounds until the verdict is decided or the plan is used up. Its rows are compared with those of a
+sweep that computes the whole plan at once (fixed). A verdict is wrong if a change of the margin or
+more is called equivalent, or if a change is significant that has another sign or does not exist.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from benchmarks.error_rates import Array
+from benchmarks.planned_power import needed, verdict
+from prunelake.analysis import statistics
+from prunelake.analysis.sequential import ONE_LOOK, LookTimes, look_times
+from prunelake.command_line import rounded_up
+from prunelake.sweep.rounds import GROWTH, round_sizes
+
+MARGIN, POWER = 0.02, 0.95
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0)
+
+Draw = Callable[[np.random.Generator, int, float], Array]
+
+
+def normal(generator: np.random.Generator, n: int, change: float) -> Array:
+    """Differences with a standard deviation of 0.15."""
+    return generator.normal(change, 0.15, n)
+
+
+def skewed(generator: np.random.Generator, n: int, change: float) -> Array:
+    """Differences of which nine tenths are small and one tenth is large and negative."""
+    is_large = generator.random(n) < 0.1
+    return np.where(is_large, -0.35, 0.035) + 0.05 * generator.normal(size=n) + change + 0.0035
+
+
+def answers(generator: np.random.Generator, n: int, change: float) -> Array:
+    """Differences between two right or wrong answers: 10 % are discordant."""
+    discordant = max(0.1, abs(change))
+    shares = [(discordant - change) / 2, 1 - discordant, (discordant + change) / 2]
+    return generator.choice([-1.0, 0.0, 1.0], n, p=shares)
+
+
+def row(differences: Array, looks: LookTimes, is_accuracy: bool) -> dict[str, Any]:
+    """The row of metrics of these examples."""
+    n, delta = len(differences), float(differences.mean())
+    se = float(differences.std(ddof=1) / np.sqrt(n))
+    if is_accuracy:
+        lost, won = int((differences < 0).sum()), int((differences > 0).sum())
+        low, high = statistics.tango_interval(lost, won, n, looks.equivalence_confidence)
+        p = statistics.mcnemar_p_value(lost, won)
+    else:
+        low, high = statistics.Estimate(delta, n, se).interval(looks.equivalence_confidence)
+        p = statistics.paired_t_p_value(delta, se, n)
+    return {
+        "metric": "accuracy" if is_accuracy else "comprehensiveness",
+        "n": n,
+        "delta": delta,
+        "delta_se": se,
+        "equivalence_low": low,
+        "equivalence_high": high,
+        # At most 0.05 where the test rejects; the repeated p-value itself takes longer.
+        "p_value": 0.05 * p / (1 - looks.confidence),
+    }
+
+
+@dataclass
+class Sweep:
+    """The end of one simulated sweep."""
+
+    right: bool
+    wrong: bool
+    rows: int
+    is_ever_wrong: bool
+    fixed: int
+    fixed_right: bool
+    fixed_wrong: bool
+
+
+def swept(
+    generator: np.random.Generator, draw: Draw, change: float, pilot: int, is_accuracy: bool
+) -> Sweep:
+    """One sweep until the verdict is decided, and the fixed plan on the same examples."""
+    first = draw(generator, pilot, change)
+    planned = rounded_up(needed(row(first, ONE_LOOK, is_accuracy), MARGIN, POWER))
+    rounds = round_sizes(pilot, planned)
+    examples = np.append(first, draw(generator, planned, change))
+    ends, end = [], None
+    for k, count in enumerate(rounds):
+        looks = LookTimes(look_times(rounds[: k + 1], rounds[-1]))
+        right, wrong = verdict(row(examples[:count], looks, is_accuracy), change, MARGIN)
+        ends.append(wrong)
+        if end is None and (right or wrong or count == rounds[-1]):
+            end = right, wrong, count
+    assert end is not None
+    at_once = row(examples[:planned], ONE_LOOK, is_accuracy)
+    return Sweep(*end, any(ends), planned, *verdict(at_once, change, MARGIN))
+
+
+def table(generator: np.random.Generator, count: int) -> Iterator[str]:
+    yield (
+        "| differences | pilot | true change / margin | right | wrong | wrong at any look | se "
+        "| rows | fixed: right | wrong | rows | ratio |"
+    )
+    yield "|---|---|---|---|---|---|---|---|---|---|---|---|"
+    for draw, pilot, is_accuracy in (
+        (normal, 24, False),
+        (skewed, 24, False),
+        (answers, 100, True),
+    ):
+        ratios = []
+        for share in SHARES:
+            sweeps = [
+                swept(generator, draw, -share * MARGIN, pilot, is_accuracy) for _ in range(count)
+            ]
+            mean = {
+                name: float(np.mean([getattr(sweep, name) for sweep in sweeps]))
+                for name in Sweep.__dataclass_fields__
+            }
+            ratios.append(mean["rows"] / mean["fixed"])
+            ever = mean["is_ever_wrong"]
+            yield (
+                f"| {draw.__name__} | {pilot} | {share:g} | {mean['right']:.3f} "
+                f"| {mean['wrong']:.3f} | {ever:.3f} | {np.sqrt(0.05 * 0.95 / count):.3f} "
+                f"| {mean['rows']:,.0f} | {mean['fixed_right']:.3f} | {mean['fixed_wrong']:.3f} "
+                f"| {mean['fixed']:,.0f} "
+                f"| {ratios[-1]:.2f} |"
+            )
+        yield f"| {draw.__name__} | {pilot} | mean | | | | | | | | | {np.mean(ratios):.2f} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--sweeps", type=int, default=2000)
+    given = parser.parse_args()
+    print(f"each round has {GROWTH} times as many examples as the one before")
+    for text in table(np.random.default_rng(0), given.sweeps):
+        print(text, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,29 @@
+create view looks as
+select
+    looks.run_id,
+    runs.model,
+    runs.strategy,
+    runs.task,
+    looks.look,
+    looks.look_run_id,
+    looks.level,
+    looks.metric,
+    nullif(looks.method, '') as method,
+    nullif(looks.operator, '') as operator,
+    nullif(looks.variant, '') as variant,
+    looks.n,
+    looks.delta,
+    looks.delta_low,
+    looks.delta_high,
+    looks.equivalence_low,
+    looks.equivalence_high,
+    looks.p_value,
+    looks.decision
+from lake.looks as looks
+inner join lake.runs as runs on looks.run_id = runs.run_id;
+
+comment on view looks is
+'run x look x level x metric (x method, operator, variant) of sequential runs: what each round
+showed. look_run_id: the run of the round. The intervals of all looks together hold with 95 %
+(delta_low, delta_high) and 90 % (equivalence_low, equivalence_high), and p_value is the repeated
+one. decision at the margin of the sweep: equivalent, changed, or null while it was open.';

@@ -1,0 +1,168 @@
+"""The looks of a sequential run: each as an analysis of its first rows, and together."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scipy.stats import t
+
+from prunelake.analysis.looks import combine_looks, decision
+from prunelake.analysis.sequential import nominal_level
+from prunelake.schema.table import FORMAT_VERSION
+from prunelake.spec import Explanation, Look, RunIdentity, SequentialDesign, Strategy
+from tests.support.drawn_runs import drawn_explanations, drawn_predictions
+from tests.support.lake_rows import example, rows_of, run_row, write
+
+DESIGN = SequentialDesign(
+    margin=0.3,
+    planned_rows=60,
+    planned_explained=((1, 12), (2, 16)),
+    looks=(
+        Look(run_id="a" * 16, rows=20, explained=((1, 6), (2, 4))),
+        Look(run_id="b" * 16, rows=20, explained=((1, 6), (2, 6))),
+    ),
+)
+
+
+def sequential_run(design: SequentialDesign | None, rows: int, **levels: int) -> dict[str, Any]:
+    """A run of the first rows, which explains 8 of them, fewer at the levels named l1 and l2."""
+    fewer = tuple((int(name[1:]), count) for name, count in levels.items())
+    identity = RunIdentity(
+        format_version=FORMAT_VERSION,
+        revision="0" * 40,
+        task="demo",
+        data_hash=f"{rows} {fewer}",
+        levels=(0, 1, 2),
+        strategy=Strategy(),
+        calibration_hash=None,
+        explain=Explanation(rows=min(8, rows), levels=(0, 1, 2), level_rows=fewer),
+        dtype="float32",
+        special_tokens="tokenizer",
+        search_hash=None,
+        sequential=design,
+    )
+    return run_row(
+        run_id=identity.run_id,
+        identity=identity.model_dump_json(),
+        levels=[0, 1, 2],
+        example_count=rows,
+    )
+
+
+def written(lake: Path, run: dict[str, Any], explained: dict[int, int]) -> str:
+    """Write the first rows of one drawn sample, of which each level explains so many."""
+    run_id, count = str(run["run_id"]), run["example_count"]
+    names = {f"test:{i}" for i in range(count)}
+
+    def own(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [
+            row | {"run_id": run_id}
+            for row in rows
+            if row["example_id"] in names
+            and ("method" not in row or int(row["example_id"][5:]) < explained[row["level"]])
+        ]
+
+    explanations = drawn_explanations()
+    return write(
+        lake,
+        run,
+        predictions=own(drawn_predictions(n=40)),
+        examples=[example(run_id, f"test:{i}", position=i) for i in range(count)],
+        attributions=own(explanations["attributions"]),
+        deletions=own(explanations["deletions"]),
+    )
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("lake")
+    written(folder, sequential_run(DESIGN, 40, l1=6), {0: 8, 1: 6, 2: 8})
+    written(folder, sequential_run(None, 20, l1=6, l2=4), {0: 6, 1: 6, 2: 4})
+    return folder
+
+
+def test_each_look_is_the_analysis_of_its_rows_at_a_stricter_level(lake: Path) -> None:
+    fixed = {
+        cell(row): row
+        for row in rows_of(lake, "from deltas where look_count is null and is_tested")
+    }
+    checked = 0
+    for row in rows_of(lake, "from looks where look = 1"):
+        before = fixed[cell(row)]
+        assert row["n"] == before["n"]
+        assert row["delta"] == pytest.approx(before["delta"], rel=1e-6)
+        if row["metric"] in ("brier", "nll", "comprehensiveness"):
+            time = 20 / 60
+            if row["method"]:
+                time = 6 / 12 if row["level"] == 1 else 4 / 16
+            half = t.isf(nominal_level((time,), 0.05), row["n"] - 1) * before["delta_se"]
+            assert row["equivalence_high"] - row["delta"] == pytest.approx(half, rel=1e-5)
+            assert row["p_value"] > before["p_value"]
+            checked += 1
+    assert checked == 20
+
+
+def cell(row: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[name] for name in ("metric", "method", "operator", "variant", "level"))
+
+
+def test_looks_without_new_examples_spend_nothing(lake: Path) -> None:
+    rows = rows_of(lake, "select metric, level, method, look_count from deltas where level > 0")
+    counts = {
+        (r["metric"], r["level"], r["method"]): r["look_count"] for r in rows if r["look_count"]
+    }
+    assert counts["accuracy", 1, None] == 2  # 20, 20 and 40 rows
+    assert counts["comprehensiveness", 1, "lime"] == 1  # 6, 6 and 6
+    assert counts["comprehensiveness", 2, "lime"] == 3  # 4, 6 and 8
+
+
+def test_the_run_keeps_what_all_its_looks_have_in_common(lake: Path) -> None:
+    (narrower,) = rows_of(
+        lake,
+        """
+        select count(*) as n from deltas
+        inner join (
+            select run_id, level, metric, method, operator, variant,
+                max(equivalence_low) as low, min(equivalence_high) as high, min(p_value) as p
+            from looks group by all
+        ) as found using (run_id, level, metric)
+        where deltas.method is not distinct from found.method
+            and deltas.operator is not distinct from found.operator
+            and deltas.variant is not distinct from found.variant
+            and low <= high
+            and (abs(equivalence_low - low) > 1e-9 or abs(equivalence_high - high) > 1e-9
+                or abs(p_value - p) > 1e-9)
+        """,
+    )
+    assert narrower["n"] == 0
+    names = rows_of(lake, "select distinct look, look_run_id from looks order by look")
+    assert [row["look_run_id"][:1] for row in names][:2] == ["a", "b"]
+    verdicts = rows_of(lake, "select distinct is_sequential, run_id from verdicts")
+    assert sorted(row["is_sequential"] for row in verdicts) == [False, True]
+
+
+def metric(low: float | None, high: float | None, p: float | None) -> dict[str, Any]:
+    row = {"level": 1, "metric": "ece", "method": "", "operator": "", "variant": ""}
+    return row | {
+        "delta_low": low,
+        "delta_high": high,
+        "equivalence_low": low,
+        "equivalence_high": high,
+        "p_value": p,
+    }
+
+
+def test_contradicting_and_unknown_looks_leave_the_last_one() -> None:
+    last = metric(0.3, 0.5, 0.2)
+    combine_looks([[metric(-0.5, 0.4, 0.04)], [metric(None, None, None)], [last]])
+    assert (last["delta_low"], last["delta_high"], last["p_value"]) == (0.3, 0.4, 0.04)
+    last = metric(0.3, 0.5, None)
+    combine_looks([[metric(-0.5, 0.2, 0.04)], [last]])
+    assert (last["delta_low"], last["delta_high"], last["p_value"]) == (0.3, 0.5, None)
+
+
+def test_a_decision_is_equivalent_changed_or_open() -> None:
+    assert decision(metric(-0.1, 0.1, 0.01), 0.2) == "equivalent"
+    assert decision(metric(-0.1, 0.3, 0.01), 0.2) == "changed"
+    assert decision(metric(-0.1, 0.3, 0.5), 0.2) is None
+    assert decision(metric(None, None, None), 0.2) is None
