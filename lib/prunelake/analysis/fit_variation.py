@@ -17,6 +17,9 @@ from prunelake.analysis.calibrators import log_probabilities
 from prunelake.analysis.confidence import option_probabilities
 from prunelake.schema.arrays import AnyFloatArray, FloatArray
 
+MAX_SHIFT = 0.5
+"""Of log(temperature): a Newton step beyond it, from a nll that is nearly flat, means nothing."""
+
 
 def log_temperature_shifts(
     log_likelihoods: FloatArray,
@@ -39,7 +42,7 @@ def log_temperature_shifts(
     curvature = (p * (scaled - centre[:, None]) ** 2).sum(axis=1) - slope
     chosen = weights[known].astype(np.float64)
     shifts: AnyFloatArray = -(slope @ chosen) / (curvature @ chosen)
-    return shifts
+    return np.clip(shifts, -MAX_SHIFT, MAX_SHIFT)
 
 
 def metric_slopes(
