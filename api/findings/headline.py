@@ -58,16 +58,14 @@ def _findings(levels: pl.DataFrame) -> Iterator[tuple[int, str]]:
         level, metrics = harmless
         verb = "stay within their margins" if len(metrics) > 1 else "stays within its margin"
         yield level, f"{listed([label(metric) for metric in metrics])} {verb}"
-    for name, judged, verdicts in (
-        ("hidden degradation", JUDGED_METRICS, HIDDEN_VERDICTS),
-        ("worse while accuracy is inconclusive", HEADLINE_METRICS, (Verdict.worse,)),
-    ):
-        if worse := _first_worse(levels, judged, verdicts):
-            level, named = worse
-            changes = [_change(levels, metric, level) for metric in named]
-            yield level, f"{name}: {listed(changes)}"
+    if hidden := _first_worse(levels, JUDGED_METRICS, HIDDEN_VERDICTS):
+        level, metrics = hidden
+        yield level, f"hidden degradation of {_changes(levels, metrics, level)}"
+    if worse := _first_worse(levels, HEADLINE_METRICS, (Verdict.worse,)):
+        level, metrics = worse
+        yield level, f"worse {_changes(levels, metrics, level)} while accuracy is inconclusive"
     if fallen := levels_with_verdict(levels, "accuracy", WORSE_VERDICTS):
-        yield fallen[0], f"visible loss: {_change(levels, 'accuracy', fallen[0])}"
+        yield fallen[0], f"visible loss of {_changes(levels, ['accuracy'], fallen[0])}"
 
 
 def _harmless_level(levels: pl.DataFrame) -> tuple[int, list[str]] | None:
@@ -96,6 +94,7 @@ def _first_worse(
     return first, [metric for metric in metrics if first in where[metric]][:MAX_NAMED_METRICS]
 
 
-def _change(levels: pl.DataFrame, metric: str, level: int) -> str:
-    before, after = value_at(levels, metric, 0), value_at(levels, metric, level)
-    return f"{label(metric)} {from_to(before, after)}"
+def _changes(levels: pl.DataFrame, metrics: Sequence[str], level: int) -> str:
+    """Each metric with its value at level 0 and at a level: ECE (0.14 to 0.17)."""
+    values = {name: (value_at(levels, name, 0), value_at(levels, name, level)) for name in metrics}
+    return listed([f"{label(name)} ({from_to(*pair)})" for name, pair in values.items()])

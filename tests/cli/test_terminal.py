@@ -50,8 +50,9 @@ def test_the_first_line_states_the_finding_of_the_most_decided_run(tmp_path: Pat
     print_summary(tmp_path, run_ids, Console(file=stream, width=500))
     first, _, second = stream.getvalue().splitlines()[:3]
     assert first == (
-        "tiny on demo: Without 1 attention layer, hidden degradation: ECE 0.00 to 0.12, Brier "
-        "score 0.22 to 0.25 and NLL 0.38 to 0.67; without 2, visible loss: accuracy 0.88 to 0.50."
+        "tiny on demo: Without 1 attention layer, hidden degradation of ECE (0.00 to 0.12), "
+        "Brier score (0.22 to 0.25) and NLL (0.38 to 0.67); without 2, visible loss of accuracy "
+        "(0.88 to 0.50)."
     )
     assert second.startswith("tiny on demo: No verdict is decided")
 

@@ -34,8 +34,8 @@ def told(verdicts: Verdicts = VERDICTS, **run: Any) -> str:
 def test_the_most_decided_harmless_level_comes_first_and_then_each_kind_of_loss() -> None:
     assert told() == (
         "Without 2 attention layers, accuracy, ECE and comprehensiveness stay within their "
-        "margins; without 8, worse while accuracy is inconclusive: ECE 0.14 to 0.23 and "
-        "comprehensiveness 0.30 to 0.20; without 10, visible loss: accuracy 0.98 to 0.83"
+        "margins; without 8, worse ECE (0.14 to 0.23) and comprehensiveness (0.30 to 0.20) while "
+        "accuracy is inconclusive; without 10, visible loss of accuracy (0.98 to 0.83)"
     )
 
 
@@ -50,7 +50,7 @@ def test_a_level_with_hidden_degradation_is_not_harmless() -> None:
     verdicts = VERDICTS | {"ece": {4: "hidden degradation"}}
     assert told(verdicts).startswith(
         "Without 2 attention layers, accuracy and comprehensiveness stay within their margins; "
-        "without 4, hidden degradation: ECE 0.140 to 0.144; "
+        "without 4, hidden degradation of ECE (0.140 to 0.144); "
     )
 
 

@@ -34,7 +34,7 @@ def test_several_runs_are_listed_and_pooled_with_a_warning(tmp_path: Path) -> No
         write(tmp_path, run, reported=reported)
     page = report(tmp_path, tmp_path / "report.html")
     assert (
-        "judged_task : Without 1 attention layer, hidden degradation: ECE 0.00 to 0.12,"
+        "judged_task : Without 1 attention layer, hidden degradation of ECE (0.00 to 0.12),"
         in page.text
     )
     assert (
