@@ -19,12 +19,10 @@ DEMO_SPECS: list[dict[str, Any]] = [
         "levels": [0, 2, 4, 6, 8, 10],
         # Explaining is dear: fewer rows, levels and masks than by default keep the demo short.
         "explain": {
-            "methods": ["difference_shap"],
             "rows": 40,
             "levels": [0, 2, 4, 8],
             "operators": ["delete_text"],
             "unpruned_samples": 4,
-            "difference_samples": [0.5, 1.5],
         },
     },
     {
