@@ -16,6 +16,7 @@ from prunelake.spec import SweepSpec
 from prunelake.tasks.catalogue import get_task
 from prunelake.tasks.rows import read_records
 from tests.support.lake_rows import rows_of
+from tests.support.report_page import draw_only
 
 
 def small(spec: dict[str, Any], model: Path) -> dict[str, Any]:
@@ -37,6 +38,7 @@ def test_the_demo_prints_findings_and_writes_a_report(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    draw_only(monkeypatch, "verdicts")
     monkeypatch.setattr(demo, "DEMO_SPECS", [small(spec, tiny_folder) for spec in demo.DEMO_SPECS])
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "300")
