@@ -23,6 +23,9 @@ def settled_by(run: Mapping[str, Any], levels: pl.DataFrame) -> str | None:
     """
     if is_import(run["identity"]):
         return None
+    spec = SweepSpec.model_validate_json(run["spec"])
+    if spec.sequential is not None:
+        return None
     lost = levels.filter(metric="accuracy", verdict=Verdict.visible_degradation)["level"]
     is_open = pl.col("metric").is_in(("accuracy", *HEADLINE_METRICS)) & ~pl.col("level").is_in(
         lost.implode()
@@ -38,7 +41,7 @@ def settled_by(run: Mapping[str, Any], levels: pl.DataFrame) -> str | None:
         )
     }
     return settling_command(
-        SweepSpec.model_validate_json(run["spec"]),
+        spec,
         run["example_count"],
         needed[False],
         needed[True],

@@ -79,7 +79,7 @@ def settling_command(
         if explanation is not None:
             known = example_count if explanation.rows is None else explanation.rows
         explanation = (explanation or Explanation()).model_copy(
-            update={"rows": max(known, rounded_up(explained_rows))}
+            update={"rows": max(known, rounded_up(explained_rows)), "level_rows": ()}
         )
     count = max(rounded_up(rows), rounded_up(explained_rows), example_count)
     return sweep_command(

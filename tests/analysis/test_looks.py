@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from scipy.stats import t
 
+from prunelake.analysis import sequential
 from prunelake.analysis.looks import combine_looks, decision
 from prunelake.analysis.sequential import nominal_level
 from prunelake.schema.table import FORMAT_VERSION
@@ -76,8 +77,10 @@ def written(lake: Path, run: dict[str, Any], explained: dict[int, int]) -> str:
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("lake")
-    written(folder, sequential_run(DESIGN, 40, l1=6), {0: 8, 1: 6, 2: 8})
-    written(folder, sequential_run(None, 20, l1=6, l2=4), {0: 6, 1: 6, 2: 4})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sequential, "MIN_LOOK", 1)
+        written(folder, sequential_run(DESIGN, 40, l1=6), {0: 8, 1: 6, 2: 8})
+        written(folder, sequential_run(None, 20, l1=6, l2=4), {0: 6, 1: 6, 2: 4})
     return folder
 
 

@@ -73,6 +73,15 @@ def test_the_repeated_p_value_is_the_error_that_just_rejects(
     assert looks.factor >= 0.999
 
 
-def test_looks_without_new_examples_and_beyond_the_plan_do_not_count() -> None:
-    assert look_times([0, 100, 100, 250, 500, 900], 500) == (0.2, 0.5, 1.0)
-    assert look_times([0, 0], 500) == ()
+def test_looks_with_few_or_no_new_examples_or_beyond_the_plan_do_not_count() -> None:
+    assert look_times([0, 40, 100, 100, 250, 500, 900], 500) == (0.2, 0.5, 1.0)
+    assert look_times([10, 40], 40) == (1.0,)
+    assert look_times([0, 49], 500) == ()
+
+
+def test_without_a_look_nothing_is_tested() -> None:
+    none = LookTimes(())
+    assert none.is_sequential
+    assert none.p_value(1e-9) == 1
+    assert 1 - none.equivalence_confidence < 1e-12
+    assert none.factor == 1e6

@@ -1,5 +1,6 @@
 """The flow around a sweep: tasks, artifacts, events."""
 
+import json
 import logging
 import re
 import time
@@ -7,19 +8,29 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect import Flow
+from prefect import Flow, flow
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-from prefect.client.schemas.sorting import FlowRunSort
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterKey,
+    FlowRunFilter,
+    FlowRunFilterId,
+)
+from prefect.client.schemas.sorting import ArtifactSort, FlowRunSort
 from prefect.flows import load_flow_from_entrypoint
 
+import flows.until_decided
 from flows import verdicts
 from flows.sweep import sweep
+from flows.until_decided import until_decided
 from prunelake.lake import read
 from prunelake.settings import Settings
 from prunelake.spec import Calibration, Explanation, Rows, SweepSpec
+from prunelake.sweep.until_decided import Limits
 from tests.support.example_runs import judged_run
+from tests.support.fake_sweeps import FakeSweeps
 from tests.support.limits import HANG_S
+from tests.support.local_paths import local_path
 from tests.support.paths import ROOT
 
 
@@ -127,3 +138,33 @@ def test_prefect_finds_the_flow_by_the_entrypoint_of_the_deployment() -> None:
         f"{root}/flows/sweep.py:sweep", use_placeholder_flow=False
     )
     assert found.name == "sweep"
+
+
+@pytest.mark.usefixtures("prefect")
+def test_the_rounds_of_a_sweep_until_decided_are_seen(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweeps = FakeSweeps(local_path(settings.lake), {3: {"accuracy": 0.4, "ece": 0.3}})
+
+    @flow(name="sweep")
+    def fake_sweep(spec: SweepSpec, settings: Settings) -> str:  # noqa: ARG001  # as `sweep`
+        return sweeps(spec)
+
+    monkeypatch.setattr(flows.until_decided, "sweep", fake_sweep)
+    spec = SweepSpec(
+        model="tiny", task="opinions", rows=Rows(sample=60), levels=(0, 1, 2, 3), explain=None
+    )
+    rounds = until_decided(spec, Limits(margin=0.1), settings)
+    assert rounds[-1].open_cells == ()
+    with get_client(sync_client=True) as client:
+        names = {run.name for run in client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC)}
+        (artifact,) = client.read_artifacts(
+            artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["rounds"])),
+            limit=1,
+            sort=ArtifactSort.CREATED_DESC,
+        )
+    assert "tiny opinions cosine until decided" in names
+    assert {f"round {found.number}: {found.size.rows} rows" for found in rounds} <= names
+    table = json.loads(str(artifact.data))
+    assert [row["run_id"] for row in table] == [found.run_id for found in rounds]
+    assert table[-1]["open"] == ""

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from prunelake.planning.pilots import measured_spread
+from prunelake.planning.pilots import ASSUMED_SPREADS, measured_spread
 
 
 def pilot(metric: str = "brier", **columns: Any) -> dict[str, Any]:
-    row = {"metric": metric, "n": 100, "delta": 0.01, "delta_se": 0.02}
+    row = {"metric": metric, "n": 100, "delta": 0.01, "delta_se": 0.02, "look_count": None}
     return row | {"equivalence_low": -0.05, "equivalence_high": 0.06} | columns
 
 
@@ -48,3 +48,10 @@ def test_an_accuracy_without_differences_still_has_a_spread() -> None:
 
 def test_other_metrics_without_an_error_have_no_spread() -> None:
     assert measured_spread(pilot(delta_se=None)) is None
+
+
+def test_a_sequential_pilot_shows_its_error_but_not_its_bias() -> None:
+    spread = measured_spread(pilot("ece", look_count=3))
+    assert spread is not None
+    assert spread.sd == pytest.approx(0.2)
+    assert spread.excess == ASSUMED_SPREADS["ece"].excess

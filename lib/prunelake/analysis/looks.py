@@ -49,8 +49,7 @@ class RunLooks:
         if is_explained:
             counts = [size.explained.get(level, 0) for size in self.sizes]
             planned = dict(self.design.planned_explained).get(level, max(counts))
-        times = look_times(counts, max(1, planned))
-        return LookTimes(times) if times else ONE_LOOK
+        return LookTimes(look_times(counts, max(1, planned)))
 
     def until(self, count: int) -> "RunLooks":
         """The first looks."""

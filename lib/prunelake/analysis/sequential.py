@@ -25,6 +25,9 @@ from prunelake.schema.arrays import FloatArray
 
 SPENDING_GAMMA = -4.0
 
+MIN_LOOK = 50
+"""With fewer examples nothing is tested: normal theory needs some tens."""
+
 SMALLEST_LEVEL = 1e-14
 """Error below this is not spent: no test is that strict."""
 
@@ -71,14 +74,15 @@ def repeated_p_value(times: tuple[float, ...], p_value: float) -> float:
 
 
 def look_times(counts: Sequence[int], planned: int) -> tuple[float, ...]:
-    """The times of looks with these numbers of examples; looks without new examples do not count.
+    """The times of looks with these numbers of examples.
 
-    All error is spent at the first look with the planned number.
+    Looks without new examples do not count, nor do looks with fewer than MIN_LOOK. All error is
+    spent at the first look with the planned number.
     """
     times: list[float] = []
     for count in counts:
         time = min(1.0, count / planned)
-        if count > 0 and (not times or time > times[-1]):
+        if count >= min(MIN_LOOK, planned) and (not times or time > times[-1]):
             times.append(time)
     return tuple(times)
 
@@ -87,7 +91,8 @@ def look_times(counts: Sequence[int], planned: int) -> tuple[float, ...]:
 class LookTimes:
     """The times of the looks at one metric at one level, the last of them the present one.
 
-    A single look at time 1 is a test with a fixed number of examples.
+    A single look at time 1 is a test with a fixed number of examples. Without any look, nothing is
+    tested: intervals are as wide as can be, and p-values are 1.
     """
 
     times: tuple[float, ...] = (1.0,)
@@ -111,17 +116,22 @@ class LookTimes:
         """The repeated p-value for a two-sided p-value at this look; NaN stays NaN."""
         if not self.is_sequential or np.isnan(p_value):
             return p_value
+        if not self.times:
+            return 1.0
         return min(1.0, 2 * repeated_p_value(self.times, p_value / 2))
 
     @property
     def factor(self) -> float:
         """What a repeated p-value is at most, as a multiple of the p-value (at least 1e-6)."""
+        if not self.times:
+            return 1e6
         return repeated_p_value(self.times, 1e-6) / 1e-6 if self.is_sequential else 1.0
 
     def _confidence(self, overall: float) -> float:
         if not self.is_sequential:
             return overall
-        return 1 - 2 * max(SMALLEST_LEVEL, nominal_level(self.times, (1 - overall) / 2))
+        level = nominal_level(self.times, (1 - overall) / 2) if self.times else 0.0
+        return 1 - 2 * max(SMALLEST_LEVEL, level)
 
 
 ONE_LOOK = LookTimes()

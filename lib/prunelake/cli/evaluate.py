@@ -2,12 +2,16 @@
 
 import logging
 import os
+from typing import TYPE_CHECKING
 
 import typer
 
 from prunelake.errors import PruneLakeError
 from prunelake.settings import Settings
 from prunelake.spec import SweepSpec
+
+if TYPE_CHECKING:
+    from prunelake.sweep.until_decided import Limits, Round
 
 
 def evaluate(spec: SweepSpec, settings: Settings) -> str:
@@ -19,7 +23,7 @@ def evaluate(spec: SweepSpec, settings: Settings) -> str:
     Raises:
         PruneLakeError: as `sweep.run.run_sweep`.
     """
-    if os.environ.get("PREFECT_API_URL") or settings.task_runner == "ray":
+    if _needs_flow(settings):
         return _evaluate_as_flow(spec, settings)
     from prunelake.sweep.executor import LocalExecutor
     from prunelake.sweep.run import run_sweep
@@ -27,12 +31,44 @@ def evaluate(spec: SweepSpec, settings: Settings) -> str:
     return run_sweep(spec, settings, LocalExecutor(lambda text: typer.echo(text, err=True)))
 
 
+def evaluate_until_decided(spec: SweepSpec, limits: "Limits", settings: Settings) -> "list[Round]":
+    """Sweep in rounds until every verdict is decided; a line about each round goes to stderr.
+
+    Servers and flows as in `evaluate`.
+
+    Raises:
+        PruneLakeError: as `sweep.until_decided.run_until_decided`.
+    """
+    if _needs_flow(settings):
+        from flows.until_decided import until_decided
+
+        _drop_own_tracebacks()
+        return until_decided(spec, limits, settings)
+    from prunelake.sweep.until_decided import run_until_decided
+
+    return run_until_decided(
+        spec,
+        limits,
+        settings,
+        lambda round_spec: evaluate(round_spec, settings),
+        lambda finished: typer.echo(str(finished), err=True),
+    )
+
+
+def _needs_flow(settings: Settings) -> bool:
+    return bool(os.environ.get("PREFECT_API_URL")) or settings.task_runner == "ray"
+
+
 def _evaluate_as_flow(spec: SweepSpec, settings: Settings) -> str:
     from flows.sweep import sweep
 
+    _drop_own_tracebacks()
+    return sweep(spec, settings)
+
+
+def _drop_own_tracebacks() -> None:
     for name in ("prefect.flow_runs", "prefect.task_runs"):
         logging.getLogger(name).addFilter(_drop_own_traceback)
-    return sweep(spec, settings)
 
 
 def _drop_own_traceback(record: logging.LogRecord) -> bool:

@@ -1,5 +1,6 @@
 """`prunelake sweep`: evaluate a model."""
 
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -7,10 +8,20 @@ import yaml
 from pydantic import ValidationError
 
 from prunelake.cli.console import LakeOption, load_settings, parse_numbers
-from prunelake.cli.evaluate import evaluate
+from prunelake.cli.evaluate import evaluate, evaluate_until_decided
 from prunelake.errors import InvalidSpec, one_line, validation_message
 from prunelake.lake.storage.location import parse_location
+from prunelake.schema.metrics import DEFAULT_MARGIN
 from prunelake.spec import DEFAULT_MODEL, SweepSpec, task_name
+
+
+class Until(StrEnum):
+    """When a sweep ends that adds rows in rounds."""
+
+    decided = "decided"
+
+
+DEFAULT_ROWS = {None: "100", Until.decided: "sample:100"}
 
 
 def sweep(
@@ -23,9 +34,12 @@ def sweep(
         str | None, typer.Option(help="Task, or the path of a .yaml file that describes one.")
     ] = None,
     rows: Annotated[
-        str,
-        typer.Option(help="100, sample:100:SEED, numbers:3,5,8 or a JSON file of row numbers."),
-    ] = "100",
+        str | None,
+        typer.Option(
+            help="100, sample:100:SEED, numbers:3,5,8 or a JSON file of row numbers "
+            "[the first 100; with --until a sample of 100]."
+        ),
+    ] = None,
     levels: Annotated[
         str | None, typer.Option(help="0,4,8; default: every level up to half of the layers.")
     ] = None,
@@ -62,12 +76,30 @@ def sweep(
     ] = "bundled",
     dtype: Annotated[str, typer.Option(envvar="PRUNELAKE_DTYPE")] = "float32",
     special_tokens: Annotated[str, typer.Option(help="tokenizer, bos or none.")] = "tokenizer",
+    until: Annotated[
+        Until | None,
+        typer.Option(help="decided: add rows in rounds until every verdict is decided."),
+    ] = None,
+    margin: Annotated[
+        float, typer.Option(help="With --until: the smallest change that matters.")
+    ] = DEFAULT_MARGIN,
+    max_rows: Annotated[int | None, typer.Option(help="With --until: stop at n rows.")] = None,
+    max_minutes: Annotated[
+        float | None, typer.Option(help="With --until: start no round that would end later.")
+    ] = None,
     lake: LakeOption = None,
 ) -> None:
-    """Evaluate one model on one task at every removal level, in this process."""
+    """Evaluate one model on one task at every removal level, in this process.
+
+    With `--until decided` the sweep begins with a pilot of --rows [sample:100] and --explain-rows
+    [24], and adds rows until accuracy, ECE and explanations are decided at every level or a limit
+    is reached. Its verdicts allow for the repeated looks.
+    """
     from prunelake.cli.terminal import print_summary
 
     settings = load_settings(lake)
+    if until is None and (max_rows, max_minutes, margin) != (None, None, DEFAULT_MARGIN):
+        raise InvalidSpec("--margin, --max-rows and --max-minutes need --until decided")
     if spec is not None:
         _refuse_options_with_file(context, spec)
         sweep_spec = _read_spec(spec)
@@ -79,7 +111,7 @@ def sweep(
         fields: dict[str, Any] = {
             "model": model,
             "task": task,
-            "rows": parse_rows(rows, task_name(task)),
+            "rows": parse_rows(rows or DEFAULT_ROWS[until], task_name(task)),
             "levels": parse_numbers(levels),
             "strategy": strategy,
             "calibration": {"source": calibration},
@@ -97,15 +129,22 @@ def sweep(
             },
         }
         sweep_spec = _validate_spec(fields, "the options")
-    run_id = evaluate(sweep_spec, settings)
-    print_summary(settings.lake, [run_id])
+    if until is None:
+        print_summary(settings.lake, [evaluate(sweep_spec, settings)])
+        return
+    from prunelake.sweep.until_decided import Limits
+
+    limits = Limits(margin=margin, max_rows=max_rows, max_minutes=max_minutes)
+    last = evaluate_until_decided(sweep_spec, limits, settings)[-1]
+    print_summary(settings.lake, [last.run_id])
+    typer.echo(f"\n{last.outcome(limits.margin)}")
 
 
 def _refuse_options_with_file(context: typer.Context, spec: str) -> None:
     given = [
         f"--{name.replace('_', '-')}"
         for name in context.params
-        if name not in ("spec", "lake")
+        if name not in ("spec", "lake", "until", "margin", "max_rows", "max_minutes")
         and getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
     ]
     if given:

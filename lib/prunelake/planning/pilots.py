@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from scipy.special import stdtrit
 
@@ -11,6 +11,7 @@ from prunelake.analysis.statistics import EQUIVALENCE_CONFIDENCE_LEVEL
 from prunelake.lake.sql.bound_query import BoundQuery, Connection
 
 PilotRow = Mapping[str, Any]
+SpreadSource = Literal["pilot", "nearest level", "assumed"]
 
 ASSUMED_SPREADS: Mapping[str, PairedSpread] = {
     "accuracy": PairedSpread(0.4, is_proportion=True),  # 16 % of the examples are discordant
@@ -87,9 +88,33 @@ def measured_spread(row: PilotRow) -> PairedSpread | None:
         return PairedSpread(math.sqrt(share), degrees=degrees, is_proportion=True)
     if error is None:
         return None
+    if row["look_count"] is not None:  # its interval is wider because of repeated looks
+        excess = ASSUMED_SPREADS[row["metric"]].excess
+        return PairedSpread(error * math.sqrt(n), excess, degrees=n - 1)
     half_width = max(row["equivalence_high"] - delta, delta - row["equivalence_low"])
     quantile = float(stdtrit(n - 1, (1 + EQUIVALENCE_CONFIDENCE_LEVEL) / 2))
     excess = max(0.0, half_width - quantile * error)
     if excess < 1e-9 * half_width:
         excess = 0.0
     return PairedSpread(error * math.sqrt(n), excess * math.sqrt(n), degrees=n - 1)
+
+
+def measured_spreads(
+    rows: Mapping[tuple[int, str], PilotRow],
+) -> dict[tuple[int, str], PairedSpread]:
+    """The spreads that pilots show, by level and metric."""
+    spreads = {key: measured_spread(row) for key, row in rows.items()}
+    return {key: spread for key, spread in spreads.items() if spread is not None}
+
+
+def spread_at(
+    measured: Mapping[tuple[int, str], PairedSpread], level: int, metric: str
+) -> tuple[PairedSpread, SpreadSource]:
+    """The spread of a metric at a level; else at the nearest level; else the assumed one."""
+    if (level, metric) in measured:
+        return measured[level, metric], "pilot"
+    levels = [known for known, name in measured if name == metric]
+    if not levels:
+        return ASSUMED_SPREADS[metric], "assumed"
+    nearest = min(levels, key=lambda known: (abs(known - level), -known))
+    return measured[nearest, metric], "nearest level"

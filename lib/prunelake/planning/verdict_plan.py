@@ -12,14 +12,18 @@ from prunelake.errors import InvalidRequest, NotFound, NothingToShow
 from prunelake.lake.read import is_import
 from prunelake.lake.sql.bound_query import BoundQuery, Connection
 from prunelake.planning.cost import NestedLevels, counted_tokens, measured_price, nested_levels
-from prunelake.planning.pilots import ASSUMED_SPREADS, PilotRow, measured_spread, pilot_rows
+from prunelake.planning.pilots import (
+    PilotRow,
+    SpreadSource,
+    measured_spreads,
+    pilot_rows,
+    spread_at,
+)
 from prunelake.recommend.evidence import latest_runs
 from prunelake.recommend.request import CalibrationMetric, Margins
 from prunelake.spec import Explanation, FrozenValue, Levels, Rows, Strategy, SweepSpec, task_name
 
 Criterion = Literal["accuracy", "calibration", "comprehensiveness", "sufficiency"]
-
-SpreadSource = Literal["pilot", "nearest level", "assumed"]
 
 SIGNIFICANCE = 0.05
 
@@ -173,33 +177,16 @@ def _needs(
         run_ids = [run["run_id"] for run in pilots]
         metrics = [metric for _, metric, _ in criteria]
         known = pilot_rows(connection, run_ids, base["run_id"], metrics)
-    spreads = {
-        (level, metric): spread
-        for (level, metric), pilot in known.items()
-        if (spread := measured_spread(pilot)) is not None
-    }
+    spreads = measured_spreads(known)
     return [
         _need(
             *(level, criterion, metric, margin, known.get((level, metric))),
-            *_spread(spreads, level, metric),
+            *spread_at(spreads, level, metric),
             request.power,
         )
         for level in levels
         for criterion, metric, margin in criteria
     ]
-
-
-def _spread(
-    measured: Mapping[tuple[int, str], PairedSpread], level: int, metric: str
-) -> tuple[PairedSpread, SpreadSource]:
-    """The spread of a metric at a level; else at the nearest level; else the assumed one."""
-    if (level, metric) in measured:
-        return measured[level, metric], "pilot"
-    levels = [known for known, name in measured if name == metric]
-    if not levels:
-        return ASSUMED_SPREADS[metric], "assumed"
-    nearest = min(levels, key=lambda known: (abs(known - level), -known))
-    return measured[nearest, metric], "nearest level"
 
 
 def _need(
@@ -275,7 +262,7 @@ def _priced(
         )
     )
     explanation = (old.explain or Explanation()).model_copy(
-        update={"rows": explained_rows, "levels": (0, *explained_levels)}
+        update={"rows": explained_rows, "levels": (0, *explained_levels), "level_rows": ()}
     )
     new = old.model_copy(
         update={

@@ -11,7 +11,7 @@ from prunelake.analysis.analyse import analyse
 from prunelake.cli.terminal import print_summary
 from prunelake.lake.publish import publish
 from prunelake.schema.verdicts import Verdict
-from prunelake.spec import Explanation, Rows, SweepSpec
+from prunelake.spec import Explanation, Rows, SequentialDesign, SweepSpec
 from tests.support.api_client import api_client
 from tests.support.criteria_runs import Loss, compared_run
 from tests.support.example_runs import metric_rows
@@ -44,6 +44,9 @@ def test_there_is_no_command_without_a_question_a_sweep_or_accuracy() -> None:
     assert settling_sentence(run(), decided) == ""
     unsure = metric_rows(**VALUES, verdicts={"accuracy": {1: Verdict.inconclusive}})
     assert settled_by(run(identity='{"kind": "import"}'), unsure) is None
+    design = SequentialDesign(margin=0.02, planned_rows=80)
+    sequential = SPEC.model_copy(update={"sequential": design})
+    assert settled_by(run(spec=sequential.model_dump_json()), unsure) is None
     lost = {
         "accuracy": {1: Verdict.visible_degradation},
         "sufficiency": {1: Verdict.inconclusive},

@@ -1,0 +1,52 @@
+"""A sweep until decided, as a flow of Prefect whose rounds are flow runs of their own."""
+
+from prefect import flow, get_run_logger
+from prefect.artifacts import create_table_artifact
+
+from flows.sweep import sweep
+from prunelake.settings import Settings
+from prunelake.spec import SweepSpec
+from prunelake.sweep.until_decided import Limits, Round, run_until_decided
+
+
+@flow(
+    name="sweep until decided",
+    flow_run_name="{spec.model} {spec.task_name} {spec.strategy.label} until decided",
+)
+def until_decided(
+    spec: SweepSpec, limits: Limits | None = None, settings: Settings | None = None
+) -> list[Round]:
+    """Sweep in rounds until every verdict is decided; returns the rounds, the pilot first.
+
+    This is `prunelake.sweep.until_decided.run_until_decided`. Each round is a run of the flow
+    `sweep`. The artifact `rounds` shows them with their sizes and open questions.
+    """
+    settings = settings or Settings()
+    rounds: list[Round] = []
+
+    def evaluate(round_spec: SweepSpec) -> str:
+        name = f"round {len(rounds)}: {round_spec.rows.sample or round_spec.rows.first} rows"
+        return sweep.with_options(flow_run_name=name)(round_spec, settings)
+
+    def report(finished: Round) -> None:
+        rounds.append(finished)
+        get_run_logger().info(str(finished))
+        create_table_artifact(
+            key="rounds",
+            table=[_row(item) for item in rounds],
+            description=f"{spec.task_name}: {finished}",
+        )
+
+    return run_until_decided(spec, limits or Limits(), settings, evaluate, report)
+
+
+def _row(finished: Round) -> dict[str, object]:
+    explained = finished.size.explained
+    return {
+        "round": finished.number,
+        "run_id": finished.run_id,
+        "rows": finished.size.rows,
+        "explained rows": ", ".join(f"level {level}: {n}" for level, n in explained.items()),
+        "decided": finished.cell_count - len(finished.open_cells),
+        "open": ", ".join(f"{metric} at {level}" for level, metric in finished.open_cells),
+    }

@@ -1,0 +1,307 @@
+"""A sweep until decided: it adds rows in rounds until every verdict is decided.
+
+The first round is a pilot. It shows how much each criterion varies, and so sets the planned number
+of examples; it decides nothing. Each later round is a run of its own that reuses the cells of the
+earlier ones and looks at all its examples. The looks share the error of one test
+(`analysis.sequential`).
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from prunelake.analysis.power import examples_for_changes_between
+from prunelake.analysis.sequential import MIN_LOOK
+from prunelake.command_line import grown_rows, rounded_up
+from prunelake.errors import InvalidSpec
+from prunelake.lake.sql.bound_query import BoundQuery, Connection
+from prunelake.lake.sql.views import connect
+from prunelake.planning.pilots import measured_spreads, pilot_rows, spread_at
+from prunelake.schema.metrics import DEFAULT_MARGIN
+from prunelake.schema.verdicts import Verdict
+from prunelake.settings import Settings
+from prunelake.spec import Explanation, Look, SequentialDesign, SweepSpec
+from prunelake.sweep.rounds import (
+    EXPLAINED_UNIT,
+    GROWTH,
+    OpenQuestions,
+    RoundSize,
+    next_round,
+)
+from prunelake.tasks.catalogue import get_task
+from prunelake.tasks.rows import read_records
+
+POWER = 0.95
+"""Of each verdict. Rows beyond those that decide are never computed, so the plan may be large."""
+
+INFLATION = 1.05
+"""What looking several times costs at the planned number of examples, about."""
+
+PILOT_EXPLAINED_ROWS = 24
+
+ROW_METRICS = ("accuracy", "ece")
+EXPLAINED_METRICS = ("comprehensiveness", "sufficiency")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The margin at which verdicts are decided, and what the sweep may use at most.
+
+    Raises:
+        InvalidSpec: a value that is not above 0.
+    """
+
+    margin: float = DEFAULT_MARGIN
+    max_rows: int | None = None
+    max_minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("margin", "max_rows", "max_minutes"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InvalidSpec(f"{name.replace('_', ' ')} {value:g} is not above 0")
+
+
+@dataclass(frozen=True)
+class Round:
+    """A finished round: its run, its size, and what it has left open: (level, metric)."""
+
+    number: int  # 0 is the pilot
+    run_id: str
+    size: RoundSize
+    open_cells: tuple[tuple[int, str], ...]
+    cell_count: int
+
+    def outcome(self, margin: float) -> str:
+        """Whether every question is decided after this round, and which ones are open."""
+        if not self.open_cells:
+            return f"All {self.cell_count} questions are decided at a margin of {margin:g}."
+        names = [f"{metric} at level {level}" for level, metric in self.open_cells]
+        return (
+            f"{len(names)} of {self.cell_count} questions are open at a margin of {margin:g}: "
+            f"{', '.join(names)}. The planned rows, or those of the limit, are used up."
+        )
+
+    def __str__(self) -> str:
+        explained = sorted(set(self.size.explained.values()))
+        text = f"round {self.number}: {self.size.rows:,} rows"
+        if explained:
+            text += f", {explained[0]:,}" + f" to {explained[-1]:,}" * (len(explained) > 1)
+            text += " explained"
+        decided = self.cell_count - len(self.open_cells)
+        return f"{text}; {decided} of {self.cell_count} questions are decided; run {self.run_id}"
+
+
+def run_until_decided(
+    spec: SweepSpec,
+    limits: Limits,
+    settings: Settings,
+    evaluate: Callable[[SweepSpec], str],
+    report: Callable[[Round], None] = lambda _: None,
+) -> list[Round]:
+    """Sweep in rounds until every criterion is decided at every level; the rounds, pilot first.
+
+        run_until_decided(SweepSpec(task="opinions", rows=Rows(sample=100)), Limits(), settings,
+                          lambda spec: run_sweep(spec, settings))
+
+    The criteria are accuracy, ECE, comprehensiveness and sufficiency. The rows and explained rows
+    of the spec are those of the pilot. Repeating the sweep finds its rounds in the lake, and goes
+    on where a limit has stopped it.
+
+    Raises:
+        InvalidSpec: row numbers, which cannot grow, or a limit below the rows of the pilot.
+        PruneLakeError: as `run_sweep`.
+    """
+    started = time.perf_counter()
+    available = _available_rows(spec, limits, settings)
+    first, pilot = _pilot(spec, limits, settings, evaluate)
+    rounds = [pilot]
+    report(pilot)
+    with connect(settings.lake, [pilot.run_id]) as connection:
+        planned = _planned_size(connection, pilot, limits.margin, available)
+    looks: tuple[Look, ...] = ()
+    seconds = 0.0
+    while True:
+        last = rounds[-1]
+        with connect(settings.lake, [last.run_id]) as connection:
+            questions = _open_questions(connection, last, limits.margin)
+        size = next_round(last.size, planned, questions) if last.open_cells else None
+        used = time.perf_counter() - started
+        if size is None or _exceeds(limits, used + GROWTH * seconds):
+            return rounds
+        round_started = time.perf_counter()
+        run_id = evaluate(_round_spec(first, size, planned, limits.margin, looks))
+        seconds = time.perf_counter() - round_started
+        with connect(settings.lake, [run_id]) as connection:
+            rounds.append(_finished(connection, len(rounds), run_id, size, limits.margin))
+        report(rounds[-1])
+        looks = (*looks, Look(run_id=run_id, rows=size.rows, explained=_pairs(size.explained)))
+
+
+def _available_rows(spec: SweepSpec, limits: Limits, settings: Settings) -> int:
+    """The rows that the sweep may use: those of the task's split, or fewer by the limit."""
+    if spec.rows.numbers is not None:
+        raise InvalidSpec("row numbers cannot grow in rounds; take sample:N or the first N rows")
+    task = get_task(spec.task)
+    available = len(read_records(task, settings.data)[1])
+    pilot = spec.rows.sample or spec.rows.first or 0
+    if limits.max_rows is not None:
+        if limits.max_rows < pilot:
+            raise InvalidSpec(f"max rows {limits.max_rows}: the pilot alone has {pilot} rows")
+        available = min(available, limits.max_rows)
+    return available
+
+
+def _pilot(
+    spec: SweepSpec, limits: Limits, settings: Settings, evaluate: Callable[[SweepSpec], str]
+) -> tuple[SweepSpec, Round]:
+    """The spec and the round of the pilot. Levels that have lost accuracy are not explained."""
+    count = spec.rows.sample or spec.rows.first or 0
+    predictions = spec.model_copy(update={"explain": None})
+    run_id = evaluate(predictions)
+    size = RoundSize(count)
+    with connect(settings.lake, [run_id]) as connection:
+        found = _finished(connection, 0, run_id, size, limits.margin)
+        questions = _open_questions(connection, found, limits.margin)
+        (levels,) = BoundQuery("select levels from runs").records(connection)[0].values()
+    explain = spec.explain
+    if explain is None:
+        return predictions, found
+    explained = [
+        level for level in explain.levels or levels if level > 0 and level not in questions.lost
+    ]
+    if not explained:
+        return predictions, found
+    rows = min(count, explain.rows or PILOT_EXPLAINED_ROWS)
+    explain = explain.model_copy(update={"rows": rows, "levels": (0, *explained)})
+    explained_spec = spec.model_copy(update={"explain": explain})
+    run_id = evaluate(explained_spec)
+    size = RoundSize(count, dict.fromkeys(explained, rows))
+    with connect(settings.lake, [run_id]) as connection:
+        return explained_spec, _finished(connection, 0, run_id, size, limits.margin)
+
+
+def _planned_size(connection: Connection, pilot: Round, margin: float, available: int) -> RoundSize:
+    """The number of examples at which all error is spent, from the spreads that a pilot shows."""
+    metrics = (*ROW_METRICS, *EXPLAINED_METRICS)
+    known = pilot_rows(connection, [pilot.run_id], pilot.run_id, metrics)
+    spreads = measured_spreads(known)
+
+    def needed(level: int, names: Iterable[str]) -> int:
+        count = max(
+            examples_for_changes_between(
+                -math.inf, math.inf, spread_at(spreads, level, name)[0], margin, POWER
+            )
+            for name in names
+        )
+        return min(available, max(MIN_LOOK, rounded_up(math.ceil(INFLATION * count))))
+
+    levels = sorted({level for level, _ in known})
+    rows = max((needed(level, ROW_METRICS) for level in levels), default=available)
+    explained = {
+        level: min(
+            available,
+            EXPLAINED_UNIT * math.ceil(needed(level, EXPLAINED_METRICS) / EXPLAINED_UNIT),
+        )
+        for level in pilot.size.explained
+    }
+    return RoundSize(max(rows, pilot.size.rows), explained)
+
+
+def _round_spec(
+    first: SweepSpec,
+    size: RoundSize,
+    planned: RoundSize,
+    margin: float,
+    looks: tuple[Look, ...],
+) -> SweepSpec:
+    """The spec of a round after the pilot."""
+    explain: Explanation | None = first.explain
+    if explain is not None:
+        most = max(size.explained.values())
+        fewer = _pairs({level: n for level, n in size.explained.items() if n < most})
+        explain = explain.model_copy(update={"rows": most, "level_rows": fewer})
+    design = SequentialDesign(
+        margin=margin,
+        planned_rows=planned.rows,
+        planned_explained=_pairs(planned.explained),
+        looks=looks,
+    )
+    rows = grown_rows(first.rows, size.rows)
+    return first.model_copy(update={"rows": rows, "explain": explain, "sequential": design})
+
+
+def _finished(
+    connection: Connection, number: int, run_id: str, size: RoundSize, margin: float
+) -> Round:
+    """A round with its verdicts. A pilot decides nothing.
+
+    Explanations of levels that have lost accuracy are no questions.
+    """
+    verdicts = _verdicts(connection, run_id, margin)
+    lost = _lost_levels(verdicts)
+    cells = [row for row in verdicts if row["metric"] in ROW_METRICS or row["level"] not in lost]
+    open_cells = tuple(
+        (row["level"], row["metric"])
+        for row in cells
+        if number == 0 or row["verdict"] == Verdict.inconclusive
+    )
+    return Round(number, run_id, size, open_cells, len(cells))
+
+
+def _open_questions(connection: Connection, last: Round, margin: float) -> OpenQuestions:
+    """What a round has left open."""
+    verdicts = _verdicts(connection, last.run_id, margin)
+    lost = _lost_levels(verdicts)
+    return OpenQuestions(
+        rows=any(metric in ROW_METRICS for _, metric in last.open_cells),
+        levels={level for level, metric in last.open_cells if metric in EXPLAINED_METRICS},
+        lost=lost,
+        border=max({row["level"] for row in verdicts} - lost, default=0),
+    )
+
+
+def _lost_levels(verdicts: Sequence[Mapping[str, Any]]) -> set[int]:
+    """The levels that have lost accuracy."""
+    return {
+        row["level"]
+        for row in verdicts
+        if row["metric"] == "accuracy" and row["verdict"] == Verdict.visible_degradation
+    }
+
+
+def _verdicts(connection: Connection, run_id: str, margin: float) -> Sequence[Mapping[str, Any]]:
+    """The verdicts on the four criteria of a run at this margin, by level."""
+    return BoundQuery(
+        """
+        select
+            verdicts.level,
+            verdicts.metric,
+            verdicts.verdict
+        from verdicts_at(
+            accuracy_margin := $margin, metric_margin := $margin, run_ids := [$run_id]
+        ) as verdicts
+        inner join headline_keys as keys
+            on
+                verdicts.run_id = keys.run_id
+                and verdicts.metric = keys.metric
+                and verdicts.method is not distinct from keys.method
+                and verdicts.operator is not distinct from keys.operator
+                and verdicts.variant is not distinct from keys.variant
+        where list_contains($metrics, verdicts.metric) and verdicts.verdict is not null
+        order by verdicts.level, verdicts.metric
+        """,
+        margin=margin,
+        run_id=run_id,
+        metrics=[*ROW_METRICS, *EXPLAINED_METRICS],
+    ).records(connection)
+
+
+def _pairs(counts: Mapping[int, int]) -> tuple[tuple[int, int], ...]:
+    return tuple(sorted(counts.items()))
+
+
+def _exceeds(limits: Limits, seconds: float) -> bool:
+    return limits.max_minutes is not None and seconds > 60 * limits.max_minutes
