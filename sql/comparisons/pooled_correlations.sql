@@ -4,6 +4,42 @@ with calibrated as (
     from lake.calibrators
 ),
 
+sized as (
+    select
+        metrics.*,
+        runs.revision,
+        runs.dtype,
+        runs.removal_order,
+        runs.created_at,
+        max(metrics.n) over (
+            partition by
+                metrics.run_id, metrics.metric, metrics.method, metrics.operator, metrics.variant
+        ) as largest_n
+    from metrics
+    inner join runs on metrics.run_id = runs.run_id
+),
+
+-- A run that has grown shares its examples with the smaller runs, so only the largest one counts.
+largest as (
+    select *
+    from sized
+    qualify
+        dense_rank() over (
+            partition by
+                model,
+                revision,
+                task,
+                dtype,
+                strategy,
+                removal_order,
+                metric,
+                method,
+                operator,
+                variant
+            order by largest_n desc nulls last, created_at desc, run_id asc
+        ) = 1
+),
+
 paired as (
     select
         metrics.run_id,
@@ -17,7 +53,7 @@ paired as (
         count(*) over within_run as level_count,
         accuracies.value - avg(accuracies.value) over within_run as accuracy_within,
         metrics.value - avg(metrics.value) over within_run as value_within
-    from metrics
+    from largest as metrics
     inner join metrics as accuracies
         on metrics.run_id = accuracies.run_id and metrics.level = accuracies.level
     where
@@ -110,6 +146,7 @@ from known;
 
 comment on view pooled_correlations is
 'strategy x metric (x method, operator, variant). Correlation of accuracy with each other metric
-over all levels of all runs (models x tasks). repeated_measures: the correlation within runs, each
+over all levels of all runs (models x tasks); of several runs of one model, task and removal order
+the one with the most examples counts. repeated_measures: the correlation within runs, each
 with its own mean; its interval treats the levels as independent. pooled_pearson ignores the runs.
 is_simpson: the two have different signs, so that pooled_pearson is misleading.';

@@ -3,6 +3,7 @@
 import tempfile
 import warnings
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,16 @@ def pooled(lake: Path) -> dict[str, Any]:
 def falling(start: float, count: int = 4, error: float = 0.0) -> list[tuple[float, float]]:
     """Accuracy and calibration error that fall together, from `start`."""
     return [(start - 0.1 * k, start / 2 + error - 0.1 * k) for k in range(count)]
+
+
+def test_a_run_that_has_grown_counts_once(tmp_path: Path) -> None:
+    small, other, grown = (
+        [(0.1 * k, int(v) / 9) for k, v in enumerate(w)] for w in ("351", "264", "174")
+    )
+    pool(tmp_path / "expected", other, grown)
+    pool(tmp_path / "lake", small, other)
+    pool(tmp_path / "lake", grown, created_at=datetime(2026, 2, 1, tzinfo=UTC))
+    assert pooled(tmp_path / "lake") == pytest.approx(pooled(tmp_path / "expected"))
 
 
 @settings(max_examples=repeats(8, 15), deadline=None)
