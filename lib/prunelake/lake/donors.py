@@ -33,9 +33,9 @@ class Donor:
 
 
 def donors(lake: Location, revision: str) -> Iterator[Donor]:
-    """The sweeps of these weights: unfinished ones, then complete ones, newest first.
+    """The sweeps of these weights: unfinished ones, then complete ones, the newest last.
 
-    A run that is completed meanwhile is among the complete ones. There are none without a lake.
+    In this order, a run that is completed meanwhile is found. There are none without a lake.
 
     Raises:
         WrongFormat, CorruptFile: as `read.read_run_columns`.
@@ -80,7 +80,7 @@ def _complete_donors(lake: Location, revision: str) -> Iterator[Donor]:
         read_run_columns(lake, columns)
         .unique("run_id")
         .filter(pl.col("revision") == revision)
-        .sort("created_at", descending=True)
+        .sort("created_at")
     )
     manifest_of = {
         run_id: manifest

@@ -39,8 +39,6 @@ CONTENT = ("prompt", "options")
 GREEDY_STRATEGIES = ("iterative", "loss", "divergence", "balanced")
 """The strategies whose order is measured only up to the deepest level of a sweep."""
 
-Log = Callable[[str], None]
-
 
 @dataclass(frozen=True)
 class KnownCells:
@@ -79,13 +77,13 @@ class KnownCells:
 
 
 def find_removal_order(
-    lake: Location, plan: SweepPlan, log: Log
+    lake: Location, plan: SweepPlan, log: Callable[[str], None]
 ) -> tuple[str, pl.DataFrame] | None:
     """The id and the rows of `layers` of a run that has the removal order of a plan, or None.
 
     Behind the deepest level of the plan, the order may be that of a deeper search.
     """
-    for donor in _donors(lake, plan):
+    for donor in reversed([*_donors(lake, plan)]):
         if _has_same_order(donor.identity, plan.identity):
             try:
                 layers = donor.read("layers")
@@ -97,7 +95,7 @@ def find_removal_order(
 
 
 def find_cells(
-    lake: Location, plan: SweepPlan, removal_order: Sequence[int], log: Log
+    lake: Location, plan: SweepPlan, removal_order: Sequence[int], log: Callable[[str], None]
 ) -> KnownCells:
     """The cells of a plan that other runs of the lake have.
 
@@ -114,16 +112,16 @@ def find_cells(
         table.name: pl.concat([part[table.name] for part in parts if table.name in part])
         for table in CELL_TABLES
     }
-    predictions = _first_of_each(PREDICTIONS, found["predictions"])
+    predictions = _last_of_each(PREDICTIONS, found["predictions"])
     # An explanation belongs to a prediction. Near a tie, rounding can change the prediction.
     same_prediction = _agreeing(PREDICTIONS, found["predictions"], predictions, "prediction")
     attributions, bounds = (
-        _first_of_each(table, _semi_join(found[table.name], same_prediction))
+        _last_of_each(table, _semi_join(found[table.name], same_prediction))
         for table in (ATTRIBUTIONS, BOUNDS)
     )
     # A curve belongs to a ranking. Rounding can change the ranking.
     same_scores = _agreeing(ATTRIBUTIONS, found["attributions"], attributions, "scores")
-    deletions = _first_of_each(DELETIONS, _semi_join(found["deletions"], same_scores))
+    deletions = _last_of_each(DELETIONS, _semi_join(found["deletions"], same_scores))
     return KnownCells(
         {
             "predictions": predictions,
@@ -230,9 +228,9 @@ def _removes_same(donor: Donor, plan: SweepPlan, removal_order: Sequence[int], l
     return level == 0 or (is_same_unit and same_layers)
 
 
-def _first_of_each(table: Table, rows: pl.DataFrame) -> pl.DataFrame:
-    """The first row of each cell."""
-    return rows.unique(table.key[1:], keep="first", maintain_order=True)
+def _last_of_each(table: Table, rows: pl.DataFrame) -> pl.DataFrame:
+    """The last row of each cell: that of the newest run."""
+    return rows.unique(table.key[1:], keep="last", maintain_order=True)
 
 
 def _agreeing(table: Table, rows: pl.DataFrame, chosen: pl.DataFrame, column: str) -> pl.DataFrame:
