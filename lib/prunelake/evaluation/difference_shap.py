@@ -39,7 +39,7 @@ DIFFERENCE_RIDGE = 5 * RIDGE
 
 MAX_SLOPE = 1.5
 
-MAX_DIFFERENCE_SHARE = 0.1
+MAX_DIFFERENCE_SHARE = 0.3
 """A level whose difference game is larger takes the coalitions of the next stage."""
 
 ScoreMasks = Callable[[BoolArray, tuple[int, ...]], FloatArray]

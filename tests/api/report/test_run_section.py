@@ -57,6 +57,14 @@ def test_a_run_without_analysis_says_how_to_get_one(tmp_path: Path) -> None:
     assert "This run has no metrics until `prunelake analyse`" in page.text
 
 
+def test_difference_shap_says_why_overlaps_are_missing(tmp_path: Path) -> None:
+    drops = {(method, "delete_text"): 0.5 for method in ("difference_shap", "random")}
+    explained_run(tmp_path, drops=drops)
+    page = report(tmp_path, tmp_path / "report.html")
+    assert "cannot show whether explanations of two levels agree" in page.text
+    assert CHARTS["overlap"].caption not in page.source
+
+
 def test_predictions_only_leave_explanations_out_and_say_so(tmp_path: Path) -> None:
     explained_run(tmp_path, drops={})
     page = report(tmp_path, tmp_path / "report.html")
