@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import shapiq
 import torch
 from captum.attr import KernelShap
 from scipy.stats import spearmanr
@@ -39,10 +38,12 @@ def leverage_shap(game: Game, level: int, masks: int, seed: int) -> Floats:
 
 
 def of_shapiq(name: str, game: Game, level: int, masks: int, seed: int) -> Floats:
+    from shapiq import approximator as shapiq  # needs Python 3.12; other methods do not
+
     # ProxySHAP estimates interactions of any order; those of order 1 are the Shapley values.
     order = {"max_order": 1, "index": "SV"} if name == "ProxySHAP" else {}
-    approximator = getattr(shapiq.approximator, name)(n=game.players, random_state=seed, **order)
-    found = approximator.approximate(masks, lambda asked: game.values(asked.astype(bool), level))
+    method = getattr(shapiq, name)(n=game.players, random_state=seed, **order)
+    found = method.approximate(masks, lambda asked: game.values(asked.astype(bool), level))
     places = (found.interaction_lookup.get((player,)) for player in range(game.players))
     return np.array([0.0 if place is None else found.values[place] for place in places])
 
