@@ -136,7 +136,8 @@ def test_a_metric_that_does_not_change_is_not_tested(tmp_path: Path) -> None:
         if row["level"] == 1 and row["metric"] not in ("accuracy", "accuracy_norm"):
             assert row["delta"] in (None, pytest.approx(0, abs=1e-12))
             assert row["p_value"] is None
-            assert row["note"] is not None
+            # The view `verdicts` tests the flip rate, at its margin.
+            assert row["note"] is not None or row["metric"] == "flip_rate"
 
 
 def test_published_metrics_have_no_interval_and_no_test(tmp_path: Path) -> None:

@@ -210,6 +210,7 @@ def small_analysis(run_id: str, **columns: Any) -> tuple[dict[str, Any], dict[st
     calibrated = {"run_id": run_id, "level": 0, "calibrator": "temperature"}
     rows = {
         "metrics": [cell | dict.fromkeys(("method", "operator", "variant"), "")],
+        "looks": [cell | dict.fromkeys(("method", "operator", "variant"), "") | {"look": 1}],
         "recalibrated": [calibrated | {"metric": "ece"}],
         "calibrators": [calibrated],
         "recalibrated_reliability": [calibrated | {"bin": 9}],

@@ -28,7 +28,7 @@ FUZZED = EVERY_KIND_OF_ROUTE if IS_ENDURANCE else FEW_ROUTES
 """`python -m benchmarks.fuzz` asks all routes, and more."""
 
 EMPTY = (
-    *("bounds", "copied_cells", "excluded", "recalibrated_reliability", "seed_agreement"),
+    *("bounds", "copied_cells", "excluded", "looks", "recalibrated_reliability", "seed_agreement"),
     *("costs", "efficiency", "profiles"),
 )
 """Views that have no rows of these runs."""

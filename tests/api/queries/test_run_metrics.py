@@ -166,7 +166,7 @@ def test_pooled_rows_are_those_of_several_runs_and_of_what_is_shown(tmp_path: Pa
     published_run(tmp_path, "b", task="b")
     for name in ("c", "d"):
         drops = {(KERNEL, TEXT): 0.5, (KERNEL, "replace"): 0.25, (RANDOM, TEXT): 0.25}
-        explained_run(tmp_path, name, drops=drops)
+        explained_run(tmp_path, name, drops=drops, task=name)
     with views.connect(tmp_path) as connection:
         rows = run_metrics.pooled_correlations().rows(connection)
     assert set(rows["run_count"]) == {2}
