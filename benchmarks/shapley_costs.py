@@ -104,7 +104,7 @@ def sections() -> Iterator[str]:
     yield "\n## Error on longer prompts\n"
     prompts = examples("smollm2", "everyday_knowledge", LONG_PROMPTS)
     games = [sampled_game(smollm2(), encoded) for encoded in prompts]
-    yield f"Prompts of {', '.join(str(game.players) for game in games)} tokens at levels "
+    yield f"Prompts of {', '.join(str(game.players) for game in games)} tokens at levels"
     yield f"{', '.join(map(str, games[0].levels))}. Columns as in shapley.md."
     yield ""
     yield from accuracy_table(estimate(games, 2, LONG_METHODS))
