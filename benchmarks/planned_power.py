@@ -35,7 +35,11 @@ def needed(row: dict[str, Any], margin: float, power: float = 0.8) -> int:
     spread = measured_spread(row)
     assert spread is not None
     # Three digits, so that most plans are found in the cache.
-    return _needed(replace(spread, sd=float(f"{spread.sd:.3g}")), margin, power)
+    return _needed(
+        replace(spread, sd=float(f"{spread.sd:.3g}"), excess=float(f"{spread.excess:.3g}")),
+        margin,
+        power,
+    )
 
 
 @cache
@@ -74,6 +78,7 @@ def of_mean(generator: np.random.Generator, n: int, change: float, sd: float) ->
     return {
         "metric": "comprehensiveness",
         "n": n,
+        "look_count": None,
         "delta": delta,
         "delta_se": se,
         "equivalence_low": low,
@@ -93,6 +98,7 @@ def of_accuracy(
     return {
         "metric": "accuracy",
         "n": n,
+        "look_count": None,
         "delta": delta,
         "delta_se": np.sqrt(((lost + won) / n - delta**2) / (n - 1)),
         "equivalence_low": low,
@@ -149,7 +155,11 @@ def _rows(
 ) -> dict[str, dict[str, Any]]:
     run = simulated_run(generator, n, 2, changes, 1.0)
     rows = analyse_examples(run, REPLICATES, seed)[0]
-    return {row["metric"]: row | {"n": row["paired_n"]} for row in rows if row["level"] == 1}
+    return {
+        row["metric"]: row | {"n": row["paired_n"], "look_count": None}
+        for row in rows
+        if row["level"] == 1
+    }
 
 
 def main() -> None:

@@ -15,14 +15,18 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.error_rates import Array
+from benchmarks.error_rates import Array, simulated_run
 from benchmarks.planned_power import needed, verdict
 from prunelake.analysis import statistics
+from prunelake.analysis.bootstrap import CalibrationBootstrap
+from prunelake.analysis.example_scores import ExampleScores
+from prunelake.analysis.looks import LookSize, scores_at
 from prunelake.analysis.sequential import ONE_LOOK, LookTimes, look_times
 from prunelake.command_line import rounded_up
 from prunelake.sweep.rounds import GROWTH, round_sizes
 
 MARGIN, POWER = 0.02, 0.95
+POPULATION, REPLICATES = 100_000, 200
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0)
 
 Draw = Callable[[np.random.Generator, int, float], Array]
@@ -60,6 +64,7 @@ def row(differences: Array, looks: LookTimes, is_accuracy: bool) -> dict[str, An
     return {
         "metric": "accuracy" if is_accuracy else "comprehensiveness",
         "n": n,
+        "look_count": None,
         "delta": delta,
         "delta_se": se,
         "equivalence_low": low,
@@ -102,6 +107,69 @@ def swept(
     return Sweep(*end, any(ends), planned, *verdict(at_once, change, MARGIN))
 
 
+def ece_row(run: ExampleScores, looks: LookTimes) -> dict[str, Any]:
+    """The row of metrics for the ECE of level 1 of a run, as an analysis computes it."""
+    weights = statistics.bootstrap_weights(np.zeros(len(run.example_ids), int), REPLICATES, 0)
+    bootstrap = CalibrationBootstrap(run.confidence, run.correct, weights)
+    metric = bootstrap.paired_metrics(1, 0)["ece"]
+    difference = metric.difference_at(looks)
+    return {
+        "metric": "ece",
+        "n": metric.paired_n,
+        "look_count": None,
+        "delta": difference.value,
+        "delta_se": difference.se,
+        "equivalence_low": difference.equivalence_low,
+        "equivalence_high": difference.equivalence_high,
+        "p_value": 0.05 * metric.difference.p_value / (1 - looks.confidence),
+    }
+
+
+def first_examples(run: ExampleScores, count: int) -> ExampleScores:
+    return scores_at(run, range(len(run.example_ids)), LookSize("", count, {}))
+
+
+def ece_swept(generator: np.random.Generator, sharpness: float, change: float) -> Sweep:
+    """One sweep until the ECE is decided, at a margin of 0.05."""
+    margin, pilot = 0.05, 100
+    first = simulated_run(generator, pilot, 2, [(sharpness, 0.0)], 1.0)
+    planned = rounded_up(needed(ece_row(first, ONE_LOOK), margin, POWER))
+    rounds = round_sizes(pilot, planned)
+    run = simulated_run(generator, planned, 2, [(sharpness, 0.0)], 1.0)
+    ends, end = [], None
+    for k, count in enumerate(rounds):
+        looks = LookTimes(look_times(rounds[: k + 1], rounds[-1]))
+        right, wrong = verdict(ece_row(first_examples(run, count), looks), change, margin)
+        ends.append(wrong)
+        if end is None and (right or wrong or count == rounds[-1]):
+            end = right, wrong, count
+    assert end is not None
+    return Sweep(*end, any(ends), planned, *verdict(ece_row(run, ONE_LOOK), change, margin))
+
+
+def ece_table(generator: np.random.Generator, count: int) -> Iterator[str]:
+    for sharpness in (1.0, 1.15, 1.25, 1.6):
+        changes = [(sharpness, 0.0)]
+        large = simulated_run(generator, POPULATION, 2, changes, 1.0)
+        ece = [ece_row(large, ONE_LOOK)["delta"], 0.0][sharpness == 1.0]
+        sweeps = [ece_swept(generator, sharpness, ece) for _ in range(count)]
+        yield line("ece", 100, ece / 0.05, sweeps)
+
+
+def line(name: str, pilot: int, share: float, sweeps: list[Sweep]) -> str:
+    mean = {
+        name: float(np.mean([getattr(sweep, name) for sweep in sweeps]))
+        for name in Sweep.__dataclass_fields__
+    }
+    return (
+        f"| {name} | {pilot} | {share:.3g} | {mean['right']:.3f} "
+        f"| {mean['wrong']:.3f} | {mean['is_ever_wrong']:.3f} "
+        f"| {np.sqrt(0.05 * 0.95 / len(sweeps)):.3f} "
+        f"| {mean['rows']:,.0f} | {mean['fixed_right']:.3f} | {mean['fixed_wrong']:.3f} "
+        f"| {mean['fixed']:,.0f} | {mean['rows'] / mean['fixed']:.2f} |"
+    )
+
+
 def table(generator: np.random.Generator, count: int) -> Iterator[str]:
     yield (
         "| differences | pilot | true change / margin | right | wrong | wrong at any look | se "
@@ -118,28 +186,22 @@ def table(generator: np.random.Generator, count: int) -> Iterator[str]:
             sweeps = [
                 swept(generator, draw, -share * MARGIN, pilot, is_accuracy) for _ in range(count)
             ]
-            mean = {
-                name: float(np.mean([getattr(sweep, name) for sweep in sweeps]))
-                for name in Sweep.__dataclass_fields__
-            }
-            ratios.append(mean["rows"] / mean["fixed"])
-            ever = mean["is_ever_wrong"]
-            yield (
-                f"| {draw.__name__} | {pilot} | {share:g} | {mean['right']:.3f} "
-                f"| {mean['wrong']:.3f} | {ever:.3f} | {np.sqrt(0.05 * 0.95 / count):.3f} "
-                f"| {mean['rows']:,.0f} | {mean['fixed_right']:.3f} | {mean['fixed_wrong']:.3f} "
-                f"| {mean['fixed']:,.0f} "
-                f"| {ratios[-1]:.2f} |"
+            ratios.append(
+                sum(sweep.rows for sweep in sweeps) / sum(sweep.fixed for sweep in sweeps)
             )
+            yield line(draw.__name__, pilot, share, sweeps)
         yield f"| {draw.__name__} | {pilot} | mean | | | | | | | | | {np.mean(ratios):.2f} |"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--sweeps", type=int, default=2000)
+    parser.add_argument("--sweeps", type=int, default=1000)
+    parser.add_argument("--ece-sweeps", type=int, default=100)
     given = parser.parse_args()
     print(f"each round has {GROWTH} times as many examples as the one before")
     for text in table(np.random.default_rng(0), given.sweeps):
+        print(text, flush=True)
+    for text in ece_table(np.random.default_rng(1), given.ece_sweeps):
         print(text, flush=True)
 
 

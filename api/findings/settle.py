@@ -49,6 +49,14 @@ def settled_by(run: Mapping[str, Any], levels: pl.DataFrame) -> str | None:
 
 
 def settling_sentence(run: Mapping[str, Any], levels: pl.DataFrame) -> str:
-    """The sentence with that command; empty without one."""
+    """The sentence with that command, or empty; of a sweep until decided, how often it looked."""
+    if not is_import(run["identity"]):
+        design = SweepSpec.model_validate_json(run["spec"]).sequential
+        if design is not None:
+            count = len(design.looks) + 1
+            return (
+                f"Sequential: look {count} at a growing sample. Intervals and tests of changes "
+                "allow for all looks."
+            )
     command = settled_by(run, levels)
     return f"To settle what is inconclusive: {command}" if command else ""

@@ -13,7 +13,7 @@ from prunelake.schema.analysis_tables import NO_EXAMPLES_NOTE
 from ..charts.catalog import CHARTS, CORRELATED_METRICS
 from ..findings import level_rows, sentences
 from ..findings.selection import Selection, checked_selection
-from ..findings.settle import settled_by
+from ..findings.settle import settling_sentence
 from ..queries import run_metrics, runs
 from . import html, tables
 from .examples_section import examples_section
@@ -42,10 +42,8 @@ def run_section(
         for text in sentences.warnings(levels, uniform, majority)
     )
     words += f'<p class="soft">{escape(sentences.sample_size_note(levels))}</p>'
-    if command := settled_by(run, levels):
-        words += (
-            f'<p class="soft">To settle what is inconclusive: <code>{escape(command)}</code></p>'
-        )
+    if text := settling_sentence(run, levels):
+        words += f'<p class="soft">{escape(text)}</p>'
     headline = next(runs.headline_explanation(run_id).rows(connection).iter_rows(named=True), None)
     words += f'<p class="soft">{_explained_by(headline)}</p>'
     correlations = run_metrics.correlations(run_id).rows(connection)

@@ -1,5 +1,6 @@
 """`prunelake plan`: the price of a verdict."""
 
+import math
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
@@ -71,6 +72,8 @@ def plan(
         typer.echo(verdict_plan.model_dump_json(indent=2))
     else:
         print_plan(verdict_plan)
+        if shortage := _shortage(verdict_plan, task, load_settings(lake).data):
+            typer.echo(shortage)
 
 
 def _plan(lake: Location, request: "PlanRequest") -> "VerdictPlan":
@@ -83,6 +86,33 @@ def _plan(lake: Location, request: "PlanRequest") -> "VerdictPlan":
         views.connect(lake if lake.is_dir() else Path(empty)) as lake_connection,
     ):
         return plan_verdicts(lake_connection, request)
+
+
+def _shortage(plan: "VerdictPlan", task: str, data_folder: Path | None) -> str:
+    """A sentence about a task with fewer rows than are needed; empty if it has enough.
+
+    The rows of a task that only the hub has are not counted.
+    """
+    from prunelake.errors import TaskError
+    from prunelake.tasks.catalogue import get_task
+    from prunelake.tasks.rows import read_records
+
+    try:
+        found = get_task(task)
+        if found.bundled is None and data_folder is None:
+            return ""
+        count = len(read_records(found, data_folder)[1])
+    except TaskError:
+        return ""
+    needed = {need.n_needed: need.margin for need in plan.needs if not need.is_decided}
+    most = max(needed, default=0)
+    if most <= count:
+        return ""
+    margin = needed[most] * math.sqrt(most / count)
+    return (
+        f"The task has {count:,} rows, fewer than are needed. With all of them, a margin of about "
+        f"{math.ceil(100 * margin) / 100:g} can be decided everywhere."
+    )
 
 
 def print_plan(plan: "VerdictPlan") -> None:

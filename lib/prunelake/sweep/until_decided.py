@@ -81,7 +81,7 @@ class Round:
         names = [f"{metric} at level {level}" for level, metric in self.open_cells]
         return (
             f"{len(names)} of {self.cell_count} questions are open at a margin of {margin:g}: "
-            f"{', '.join(names)}. The planned rows, or those of the limit, are used up."
+            f"{', '.join(names)}. The planned rows, or a limit, are used up."
         )
 
     def __str__(self) -> str:

@@ -85,5 +85,8 @@ def test_the_command_prints_a_table_and_json(lake: Path, tmp_path: Path) -> None
     assert "This sweep computes them: prunelake sweep --model" in text
     asked = json.loads(CliRunner().invoke(app, [*question, "--format", "json"]).output)
     assert asked["task"] == "demo"
-    empty = ["plan", "--task", "demo", "--levels", "2", "--lake", str(tmp_path / "none")]
-    assert "is assumed" in CliRunner().invoke(app, empty).output
+    empty = ["plan", "--levels", "2", "--lake", str(tmp_path / "none"), "--task", "opinions"]
+    output = CliRunner().invoke(app, empty).output
+    assert "is assumed" in output
+    assert "The task has 500 rows, fewer than are needed. With all of them, a margin of" in output
+    assert "The task has" not in CliRunner().invoke(app, [*empty, "--margin", "0.3"]).output

@@ -47,6 +47,9 @@ def test_there_is_no_command_without_a_question_a_sweep_or_accuracy() -> None:
     design = SequentialDesign(margin=0.02, planned_rows=80)
     sequential = SPEC.model_copy(update={"sequential": design})
     assert settled_by(run(spec=sequential.model_dump_json()), unsure) is None
+    assert settling_sentence(run(spec=sequential.model_dump_json()), unsure).startswith(
+        "Sequential: look 1 at a growing sample."
+    )
     lost = {
         "accuracy": {1: Verdict.visible_degradation},
         "sufficiency": {1: Verdict.inconclusive},
@@ -62,7 +65,8 @@ def test_api_report_and_terminal_end_with_the_command(tmp_path: Path) -> None:
         command = client.get("/findings").json()["settled_by"]
     assert command.startswith("prunelake sweep --model tiny --task demo --rows sample:")
     write_report(lake, tmp_path / "report.html")
-    assert f"<code>{command}</code>" in (tmp_path / "report.html").read_text()
+    sentence = f"To settle what is inconclusive: {command}"
+    assert sentence in (tmp_path / "report.html").read_text()
     console = Console(width=500, record=True)
     print_summary(lake, [run_id], console)
-    assert f"To settle what is inconclusive: {command}" in console.export_text()
+    assert sentence in console.export_text()
