@@ -10,6 +10,7 @@ import pytest
 import torch
 from captum.attr import InputXGradient, KernelShap, Lime
 from numpy.typing import NDArray
+from polars.testing import assert_frame_equal
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -335,6 +336,29 @@ def test_no_masked_prompt_is_evaluated_twice(monkeypatch: pytest.MonkeyPatch) ->
     # Four tokens have 16 masks, of which the methods and seeds draw most, and some often.
     scored = [(query.prompt, level) for query in asked for level in query.levels]
     assert 30 < len(scored) == len({*scored}) <= 48
+
+
+def test_known_cells_are_left_out_and_level_0_is_not_explained_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    explanation = Explanation(methods=("difference_shap", "leverage_shap"))
+    nested = NestedModel(LLAMA, ORDER)
+    example, predicted = [EXAMPLES[1]], predictions(TARGETS)
+    everything = compute_attributions(nested, predicted, example, LEVELS, explanation)
+    asked: list[ScoringQuery] = []
+    answer = nested.log_likelihoods
+
+    def recorded(queries: Sequence[ScoringQuery]) -> list[NDArray[np.float64]]:
+        asked.extend(queries)
+        return answer(queries)
+
+    monkeypatch.setattr(nested, "log_likelihoods", recorded)
+    is_known = (pl.col("level") == 0) | (pl.col("method") == "leverage_shap")
+    known, rest = everything.filter(is_known), everything.filter(~is_known)
+    found = compute_attributions(nested, predicted, example, LEVELS, explanation, known=known)
+    assert_frame_equal(found, rest, abs_tol=1e-5)
+    # Level 0 is asked only about masks that it shares with other levels.
+    assert all(len(query.levels) > 1 for query in asked)
 
 
 def test_attributions_neither_use_nor_change_the_global_random_state() -> None:

@@ -8,7 +8,7 @@ all of them; as in that paper, a beam search follows the most promising ones.
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
@@ -26,7 +26,6 @@ from prunelake.evaluation.deletion_curves import (
     top_count,
 )
 from prunelake.schema.run_tables import BOUNDS
-from prunelake.schema.table import CellKey
 from prunelake.spec import Explanation, Operator
 
 MAXIMISE, MINIMISE = 1, -1
@@ -42,11 +41,11 @@ def aopc_bounds(
     beam_width: int,
     explanation: Explanation,
     progress: Callable[[int, int], None] | None = None,
-    known: Collection[CellKey] = (),
+    known: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """The frame of `bounds`: one row for each level, prompt, operator and kind, level 0 first.
 
-    Bounds with a key (`BOUNDS.cell_keys`) in `known` are left out.
+    Bounds that have a row in `known` are left out.
 
     The AOPC is the mean drop of the probability of the level's own prediction, over the fractions
     of the explanation that take at least one token. Both bounds are values of real rankings, so the
@@ -58,6 +57,7 @@ def aopc_bounds(
     `ExplainedPrompt.probabilities` for each size of the token sets. `progress` receives the number
     of finished sizes and their total.
     """
+    known_keys = BOUNDS.cell_keys(known)
     predicted = {
         (row["level"], row["example_id"]): row
         for row in predictions.select(
@@ -81,7 +81,7 @@ def aopc_bounds(
             for level, operator, kind, direction in product(
                 levels, explanation.operators, CURVE_KINDS, (MAXIMISE, MINIMISE)
             )
-            if (level, prompt.example_id, operator, kind) not in known
+            if (level, prompt.example_id, operator, kind) not in known_keys
         ]
         for size in range(1, max(counts, default=0) + 1):
             perturbed = _expand_searches(searches, prompt, explanation.baseline_token)

@@ -1,7 +1,8 @@
 """Attributions: how much each prompt token moves the model towards its own prediction."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import polars as pl
 import torch
 from captum.attr import KernelShap, Lime
@@ -17,7 +18,6 @@ from prunelake.inference.nested import NestedModel, Progress
 from prunelake.inference.prefix_tree import ScoringQuery
 from prunelake.schema.arrays import BoolArray, FloatArray
 from prunelake.schema.run_tables import ATTRIBUTIONS
-from prunelake.schema.table import CellKey
 from prunelake.spec import RANDOM_RANKING, Explanation
 from prunelake.tasks.encoding import EncodedExample
 from prunelake.tasks.rows import example_generator
@@ -32,13 +32,13 @@ def compute_attributions(
     levels: tuple[int, ...],
     explanation: Explanation,
     progress: Progress | None = None,
-    known: Collection[CellKey] = (),
+    known: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """The frame of `attributions`: one row for each level, example and ranking, level 0 first.
 
     A score is the effect of one prompt token, in nats, on the log-likelihood of the option that the
     level itself predicts. The rankings are `explanation.rankings`; the scores of `random` are
-    uniform. Cells with a key (`ATTRIBUTIONS.cell_keys`) in `known` are left out.
+    uniform. Cells that have a row in `known` are left out.
 
     Raises:
         TaskError: a prompt with fewer than two tokens.
@@ -49,6 +49,8 @@ def compute_attributions(
             "level", "example_id", "prediction"
         ).iter_rows()
     }
+    known_keys = ATTRIBUTIONS.cell_keys(known)
+    known_unpruned = _unpruned_scores(known)
     rows = []
     for done, encoded in enumerate(examples):
         example_id = encoded.example.example_id
@@ -61,7 +63,7 @@ def compute_attributions(
         missing = {
             (method, seed): own
             for method, seed in explanation.rankings
-            if (own := tuple(n for n in levels if (n, example_id, method, seed) not in known))
+            if (own := tuple(n for n in levels if (n, example_id, method, seed) not in known_keys))
         }
         scorer = MaskedPromptScorer(model, encoded, targets, explanation.baseline_token)
         scorer.score_masks(_sampled_masks(encoded, explanation, missing))
@@ -73,7 +75,9 @@ def compute_attributions(
             elif method == "difference_shap":
                 stages = _difference_stages(encoded, seed, explanation)
                 options = {level: scorer.targets[level] for level in own_levels}
-                by_level = difference_shap(stages, scorer.log_likelihoods, options)
+                unpruned = known_unpruned.get((example_id, seed))
+                by_option = None if unpruned is None else {scorer.targets[0]: unpruned}
+                by_level = difference_shap(stages, scorer.log_likelihoods, options, by_option)
             elif method == RANDOM_RANKING:
                 ranking = random_scores(example_id, seed, len(encoded.prompt))
                 by_level = dict.fromkeys(own_levels, ranking)
@@ -96,6 +100,14 @@ def compute_attributions(
         if progress:
             progress(done + 1, len(examples))
     return ATTRIBUTIONS.frame(rows).sort("level", maintain_order=True)
+
+
+def _unpruned_scores(known: pl.DataFrame | None) -> dict[tuple[str, int], FloatArray]:
+    """The known scores [tokens] of `difference_shap` at level 0, by example and seed."""
+    if known is None:
+        return {}
+    rows = known.filter(level=0, method="difference_shap").select("example_id", "seed", "scores")
+    return {(name, seed): np.asarray(scores, float) for name, seed, scores in rows.iter_rows()}
 
 
 def random_scores(example_id: str, seed: int, token_count: int) -> FloatArray:
@@ -127,7 +139,8 @@ def _sampled_masks(
         elif method == "difference_shap":
             first, *_, last = _difference_stages(encoded, seed, explanation)
             masks.extend((mask, (0, *levels)) for mask in first.masks)
-            masks.extend((mask, (0,)) for mask in last.masks)
+            if 0 in levels:
+                masks.extend((mask, (0,)) for mask in last.masks)
     return masks
 
 

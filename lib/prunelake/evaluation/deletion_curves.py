@@ -42,11 +42,11 @@ def deletion_curves(
     prompts: Sequence[ExplainedPrompt],
     explanation: Explanation,
     progress: Callable[[int, int], None] | None = None,
-    known: Collection[CellKey] = (),
+    known: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """The frame of `deletions`: the curves of all rankings in `attributions`, level 0 first.
 
-    Points with a key (`DELETIONS.cell_keys`) in `known` are left out.
+    Points that have a row in `known` are left out.
 
     For each fraction the floor(fraction x tokens) tokens of highest signed score are deleted
     (comprehensiveness), or only they are kept (sufficiency). A fraction that takes no token gives
@@ -59,11 +59,12 @@ def deletion_curves(
             "level", "example_id", "confidence"
         ).iter_rows()
     }
+    known_keys = DELETIONS.cell_keys(known)
     by_example = attributions.partition_by("example_id", as_dict=True)
     rows: list[dict[str, Any]] = []
     for done, prompt in enumerate(prompts):
         rankings = by_example[(prompt.example_id,)]
-        rows += _example_curves(rankings, full_probability, prompt, explanation, known)
+        rows += _example_curves(rankings, full_probability, prompt, explanation, known_keys)
         if progress:
             progress(done + 1, len(prompts))
     return DELETIONS.frame(rows).sort("level", maintain_order=True)

@@ -60,18 +60,24 @@ def sample_stages(
 
 
 def difference_shap(
-    stages: Sequence[Coalitions], score: ScoreMasks, targets: Mapping[int, int]
+    stages: Sequence[Coalitions],
+    score: ScoreMasks,
+    targets: Mapping[int, int],
+    known_unpruned: Mapping[int, FloatArray] | None = None,
 ) -> dict[int, FloatArray]:
     """The scores [players] of each level in `targets`, which maps a level to its option.
 
-    Level 0 is asked about all coalitions of the last stage. Each other level is asked about the
-    first stage, and about further ones, except the last, until its difference game is small. The
-    scores of a level depend on no other level but 0.
+    Level 0 is asked about all coalitions of the last stage, unless `known_unpruned` has its scores
+    of all these options. Each other level is asked about the first stage, and about further ones,
+    except the last, until its difference game is small. The scores of a level depend on no other
+    level but 0.
     """
-    unpruned = score(stages[-1].masks, (0,))[:, 0]
-    unpruned_scores = {
-        option: shapley_values(stages[-1], unpruned[:, option]) for option in {*targets.values()}
-    }
+    unpruned_scores = dict(known_unpruned or {})
+    if unknown := {*targets.values()} - unpruned_scores.keys():
+        unpruned = score(stages[-1].masks, (0,))[:, 0]
+        unpruned_scores |= {
+            option: shapley_values(stages[-1], unpruned[:, option]) for option in unknown
+        }
     scores = {0: unpruned_scores[targets[0]]} if 0 in targets else {}
     waiting = [level for level in targets if level != 0]
     for stage in stages[:-1]:

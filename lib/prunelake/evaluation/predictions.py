@@ -1,6 +1,6 @@
 """Predict: the log-likelihoods of the options of each example, at every level of a sweep."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
@@ -10,7 +10,6 @@ from prunelake.errors import ModelError
 from prunelake.inference.nested import NestedModel, Progress
 from prunelake.inference.prefix_tree import ScoringQuery
 from prunelake.schema.run_tables import PREDICTIONS
-from prunelake.schema.table import CellKey
 from prunelake.tasks.encoding import EncodedExample
 
 
@@ -20,19 +19,20 @@ def predict(
     examples: Sequence[EncodedExample],
     levels: tuple[int, ...],
     progress: Progress | None = None,
-    known: Collection[CellKey] = (),
+    known: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """The frame of `predictions`: one row for each level and example, level 0 first.
 
-    A tie goes to the first option. Cells with a key (level, example) in `known` are left out.
+    A tie goes to the first option. Cells that have a row in `known` are left out.
 
     Raises:
         ModelError: a log-likelihood that is not finite, because the model's numbers overflow.
     """
+    known_keys = PREDICTIONS.cell_keys(known)
     asked: list[tuple[EncodedExample, ScoringQuery]] = []
     for encoded in examples:
         missing = tuple(
-            level for level in levels if (level, encoded.example.example_id) not in known
+            level for level in levels if (level, encoded.example.example_id) not in known_keys
         )
         if missing:
             context = (*encoded.prefix, *encoded.prompt)

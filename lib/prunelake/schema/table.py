@@ -65,9 +65,9 @@ class Table:
         """The rows as a frame with exactly the columns and types of this table."""
         return pl.DataFrame(rows, schema=dict(self.schema), orient="row", strict=True)
 
-    def cell_keys(self, rows: pl.DataFrame) -> set[CellKey]:
-        """The keys of rows, without their owner."""
-        return {*rows.select(self.key[1:]).iter_rows()}
+    def cell_keys(self, rows: pl.DataFrame | None) -> set[CellKey]:
+        """The keys of rows, without their owner; None has no rows."""
+        return set() if rows is None else {*rows.select(self.key[1:]).iter_rows()}
 
 
 class TableGroup(Mapping[str, Table]):

@@ -21,7 +21,7 @@ from prunelake.inference.prefix_tree import ScoringQuery
 from prunelake.lake.partial_runs import CopiedCells
 from prunelake.models.loading import ModelSource
 from prunelake.schema.arrays import FloatArray
-from prunelake.schema.run_tables import ATTRIBUTIONS, BOUNDS, DELETIONS, PREDICTIONS, RUN_TABLES
+from prunelake.schema.run_tables import ATTRIBUTIONS, BOUNDS, DELETIONS, PREDICTIONS
 from prunelake.schema.table import Table
 from prunelake.spec import Dtype, Explanation, SpecialTokens, Unit
 from prunelake.sweep.plan import SweepPlan
@@ -119,7 +119,6 @@ def evaluate_shard(
     Raises:
         ModelError: numbers that overflow, or too little memory for a single row.
     """
-    known = {name: RUN_TABLES[name].cell_keys(rows) for name, rows in work.known.items()}
     positions = {example.example.example_id: n for n, example in enumerate(work.examples)}
     frames: TableFrames = {}
 
@@ -136,7 +135,7 @@ def evaluate_shard(
         work.examples,
         work.levels,
         partial(report, "predict"),
-        known["predictions"],
+        work.known["predictions"],
     )
     predictions = with_known(PREDICTIONS, predicted)
     explanation = work.explanation
@@ -151,7 +150,7 @@ def evaluate_shard(
         levels,
         explanation,
         partial(report, "attribute"),
-        known["attributions"],
+        work.known["attributions"],
     )
     attributions = with_known(ATTRIBUTIONS, attributed)
     deleted = deletion_curves(
@@ -160,7 +159,7 @@ def evaluate_shard(
         prompts,
         explanation,
         partial(report, "delete"),
-        known["deletions"],
+        work.known["deletions"],
     )
     with_known(DELETIONS, deleted)
     if explanation.bounds_beam is not None:
@@ -172,7 +171,7 @@ def evaluate_shard(
             beam,
             explanation,
             partial(report, "bound"),
-            known["bounds"],
+            work.known["bounds"],
         )
         with_known(BOUNDS, bounded)
     return frames
