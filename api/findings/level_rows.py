@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from prunelake.schema.metrics import FAITHFULNESS_METRICS
 from prunelake.schema.verdicts import Verdict
 
 JUDGED_METRICS = (
@@ -22,7 +23,7 @@ JUDGED_METRICS = (
 """The tested metrics that charts and the report show; the view `verdicts` has all of them."""
 
 
-HEADLINE_METRICS = ("ece", "comprehensiveness", "sufficiency")
+HEADLINE_METRICS = ("ece", *FAITHFULNESS_METRICS)
 
 
 HIDDEN_VERDICTS = (Verdict.hidden_degradation,)

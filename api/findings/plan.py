@@ -1,11 +1,12 @@
-"""Sentences about a plan: the rows, their cost, what was assumed, and the command."""
+"""Sentences about a plan: the rows, their cost, the assumptions, and the command."""
 
 from typing import Self
 
 from pydantic import Field
 
 from prunelake.command_line import rounded_up
-from prunelake.planning.verdict_plan import PlanRequest, VerdictPlan, plan_verdicts
+from prunelake.planning.request import PlanRequest
+from prunelake.planning.verdict_plan import VerdictPlan, plan_verdicts
 
 from ..queries.snapshot import Snapshot
 from .wording import at_levels, model_name, percent
@@ -34,7 +35,7 @@ def load_plan(snapshot: Snapshot, request: PlanRequest) -> PlanFindings:
 
 
 def plan_sentences(plan: VerdictPlan) -> list[str]:
-    """How many rows decide, what they cost, what was assumed, and the command."""
+    """The sentences of a plan: the rows, their cost, the assumptions, and the command."""
     if all(need.is_decided for need in plan.needs):
         return [f"The lake decides every criterion of {model_name(plan.model)} on {plan.task}."]
     text = (

@@ -7,12 +7,11 @@ import polars as pl
 
 from prunelake.command_line import settling_command
 from prunelake.lake.read import is_import
+from prunelake.schema.metrics import FAITHFULNESS_METRICS
 from prunelake.schema.verdicts import Verdict
 from prunelake.spec import SweepSpec
 
 from .level_rows import HEADLINE_METRICS
-
-EXPLANATION_METRICS = ("comprehensiveness", "sufficiency")
 
 
 def settled_by(run: Mapping[str, Any], levels: pl.DataFrame) -> str | None:
@@ -36,8 +35,8 @@ def settled_by(run: Mapping[str, Any], levels: pl.DataFrame) -> str | None:
     needed = {
         is_explained: max(open_rows.filter(of_kind)["n_needed"].to_list(), default=0)
         for is_explained, of_kind in (
-            (True, pl.col("metric").is_in(EXPLANATION_METRICS)),
-            (False, ~pl.col("metric").is_in(EXPLANATION_METRICS)),
+            (True, pl.col("metric").is_in(FAITHFULNESS_METRICS)),
+            (False, ~pl.col("metric").is_in(FAITHFULNESS_METRICS)),
         )
     }
     return settling_command(

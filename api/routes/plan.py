@@ -5,11 +5,11 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from prunelake.analysis.power import DEFAULT_POWER
 from prunelake.errors import InvalidRequest, validation_message
-from prunelake.planning.verdict_plan import PlanRequest
+from prunelake.planning.request import PlanRequest
 from prunelake.recommend.request import CalibrationMetric, Margins
 from prunelake.schema.metrics import DEFAULT_MARGIN
+from prunelake.schema.verdicts import DEFAULT_POWER
 from prunelake.spec import Strategy
 
 from ..findings.plan import PlanFindings, load_plan

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import numpy as np
 import polars as pl
 
-from prunelake.analysis import correlation, statistics
-from prunelake.analysis.bootstrap import BootstrappedMetric, bootstrap_metrics, undefined_reason
+from prunelake.analysis import correlation
+from prunelake.analysis.bootstrap import BootstrappedMetric, bootstrap_metrics
 from prunelake.analysis.example_scores import (
     ExampleScores,
     MetricKey,
@@ -24,8 +24,8 @@ from prunelake.analysis.looks import (
     look_rows,
     scores_at,
 )
+from prunelake.analysis.metric_rows import empty_metric_row, metric_rows
 from prunelake.analysis.recalibration import recalibrate
-from prunelake.analysis.sequential import LookTimes
 from prunelake.lake.commit import write_analysis
 from prunelake.lake.sql.views import connect, select
 from prunelake.lake.storage.location import Location
@@ -35,14 +35,13 @@ from prunelake.schema.analysis_tables import (
     NO_EXAMPLES_NOTE,
 )
 from prunelake.schema.arrays import AnyFloatArray
-from prunelake.schema.metrics import ACCURACY_MARGIN, METRIC_DEFINITIONS, value_range
+from prunelake.schema.metrics import ACCURACY_MARGIN
 from prunelake.schema.table import METRIC_KEY, TableRow
 
 BOOTSTRAP_REPLICATES = 2000
 BOOTSTRAP_SEED = 0
 
 ACCURACY_KEY: MetricKey = ("accuracy", "", "", "")
-FLIP_RATES = ("flip_rate", "harmful_flip_rate", "beneficial_flip_rate")
 
 
 def analyse(lake: Location, run_id: str) -> None:
@@ -135,23 +134,6 @@ def analyse_examples(
     return metrics, correlations
 
 
-def metric_rows(
-    scores: ExampleScores,
-    by_level: Sequence[Mapping[MetricKey, BootstrappedMetric]],
-    looks: RunLooks,
-) -> list[TableRow]:
-    """The rows of `metrics` at the last of these looks."""
-    return [
-        _metric_row(
-            *(level, key, metric),
-            _discordant_counts(scores, index, key),
-            looks.times(level, is_explained=key[1] != ""),
-        )
-        for index, level in enumerate(scores.levels)
-        for key, metric in by_level[index].items()
-    ]
-
-
 def add_looks(
     metrics: list[TableRow],
     scores: ExampleScores,
@@ -185,7 +167,7 @@ def analyse_published(reported: pl.DataFrame) -> tuple[list[TableRow], list[Tabl
         for level, value in by_level.items():
             unpruned = by_level.get(0)
             metrics.append(
-                _empty_metric_row(level, key)
+                empty_metric_row(level, key)
                 | {
                     "value": value,
                     "paired_value": value,
@@ -208,100 +190,6 @@ def analyse_published(reported: pl.DataFrame) -> tuple[list[TableRow], list[Tabl
             key_columns | {"scope": "stable", "level_count": None, "note": NO_EXAMPLES_NOTE},
         ]
     return metrics, correlations
-
-
-def _empty_metric_row(level: int, key: MetricKey) -> TableRow:
-    definition = METRIC_DEFINITIONS[key[0]]
-    return dict.fromkeys(ANALYSIS_TABLES["metrics"].schema) | {
-        "level": level,
-        **dict(zip(METRIC_KEY, key, strict=True)),
-        "higher_is_better": definition.higher_is_better,
-        "is_tested": definition.is_tested and key[1] != "random",
-    }
-
-
-def _metric_row(
-    level: int,
-    key: MetricKey,
-    metric: BootstrappedMetric,
-    discordant: tuple[int, int] | None,
-    looks: LookTimes,
-) -> TableRow:
-    ci_low, ci_high = metric.interval(*value_range(key[0], key[3]))
-    se = metric.estimate.se
-    row = _empty_metric_row(level, key) | {
-        "value": metric.value,
-        "n": metric.n,
-        "ci_low": ci_low,
-        "ci_high": ci_high,
-        "paired_n": metric.paired_n,
-        "paired_value": metric.paired_value,
-        "unpruned_value": metric.baseline_value,
-        "delta": metric.paired_value - metric.baseline_value,
-    }
-    if level > 0 and key[0] in FLIP_RATES and metric.n:
-        if looks.is_sequential:
-            row |= {"look_count": len(looks.times), "look_factor": looks.factor}
-        return row | _exact_intervals(metric, looks) | {"note": _untested_reason(row)}
-    if level == 0:
-        return row | {"note": undefined_reason(key[0], metric.value, metric.n, se)}
-    delta = metric.difference_at(looks)
-    if looks.is_sequential:
-        row |= {"look_count": len(looks.times), "look_factor": looks.factor}
-    row |= {"delta_se": delta.se, "delta_low": delta.low, "delta_high": delta.high}
-    row["note"] = (
-        undefined_reason(key[0], metric.value, metric.n, se)
-        or _untested_reason(row)
-        or undefined_reason(key[0], delta.value, metric.paired_n, delta.se)
-    )
-    if not row["is_tested"]:
-        return row
-    if discordant is not None and metric.paired_n:
-        equivalence = statistics.tango_interval(
-            *discordant, metric.paired_n, looks.equivalence_confidence
-        )
-        row["p_value"] = looks.p_value(statistics.mcnemar_p_value(*discordant))
-    else:
-        equivalence = delta.equivalence_low, delta.equivalence_high
-        row["p_value"] = delta.p_value
-    return row | {"equivalence_low": equivalence[0], "equivalence_high": equivalence[1]}
-
-
-def _exact_intervals(metric: BootstrappedMetric, looks: LookTimes) -> TableRow:
-    """The columns of a share of examples: 0 at level 0, so the value is its own difference.
-
-    An exact interval has a width even where no example changed.
-    """
-    count = round(metric.value * metric.n)
-    ci_low, ci_high = statistics.exact_interval(count, metric.n, statistics.CONFIDENCE_LEVEL)
-    low, high = statistics.exact_interval(count, metric.n, looks.confidence)
-    within = statistics.exact_interval(count, metric.n, looks.equivalence_confidence)
-    return {
-        **{"ci_low": ci_low, "ci_high": ci_high, "delta_low": low, "delta_high": high},
-        "delta_se": metric.difference.se,
-        "equivalence_low": within[0],
-        "equivalence_high": within[1],
-    }
-
-
-def _discordant_counts(scores: ExampleScores, index: int, key: MetricKey) -> tuple[int, int] | None:
-    """How many examples are right at level 0 only, and at the level only.
-
-    None for a metric that does not count right examples.
-    """
-    if key[0] not in ("accuracy", "accuracy_norm"):
-        return None
-    column = scores.values[:, :, scores.metric_keys.index(key)]
-    difference = column[index] - column[scores.levels.index(0)]
-    return int((difference < 0).sum()), int((difference > 0).sum())
-
-
-def _untested_reason(row: TableRow) -> str | None:
-    if row["is_tested"]:
-        return None
-    if row["method"] == "random":
-        return "a random ranking: not tested"
-    return "the metric itself compares with level 0: not tested"
 
 
 def _correlation_row(

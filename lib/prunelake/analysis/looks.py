@@ -14,14 +14,13 @@ import numpy as np
 
 from prunelake.analysis.example_scores import ExampleScores, build_example_scores
 from prunelake.analysis.sequential import ONE_LOOK, LookTimes, look_times
+from prunelake.analysis.statistics import SIGNIFICANCE_LEVEL
 from prunelake.lake.sql.bound_query import Connection
 from prunelake.lake.sql.views import select
 from prunelake.schema.table import METRIC_KEY, TableRow
 from prunelake.spec import RunIdentity, SequentialDesign
 
 INTERVALS = (("delta_low", "delta_high"), ("equivalence_low", "equivalence_high"))
-
-SIGNIFICANCE = 0.05
 
 
 @dataclass(frozen=True)
@@ -130,7 +129,7 @@ def decision(row: TableRow, margin: float) -> str | None:
     low, high, p_value = row["equivalence_low"], row["equivalence_high"], row["p_value"]
     if low is not None and low > -margin and high < margin:
         return "equivalent"
-    return "changed" if p_value is not None and p_value <= SIGNIFICANCE else None
+    return "changed" if p_value is not None and p_value <= SIGNIFICANCE_LEVEL else None
 
 
 def combine_looks(metrics_by_look: Sequence[Sequence[TableRow]]) -> None:

@@ -16,8 +16,7 @@ from scipy.special import chdtri, ndtr, stdtrit
 
 from prunelake.analysis.statistics import CONFIDENCE_LEVEL, EQUIVALENCE_CONFIDENCE_LEVEL
 from prunelake.schema.arrays import FloatArray
-
-DEFAULT_POWER = 0.8
+from prunelake.schema.verdicts import DEFAULT_POWER
 
 MAX_EXAMPLES = 1e12
 """The largest number of examples that is searched."""

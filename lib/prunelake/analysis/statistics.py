@@ -12,6 +12,9 @@ from prunelake.schema.arrays import AnyFloatArray, FloatArray
 CONFIDENCE_LEVEL = 0.95
 """Of the intervals that are reported."""
 
+SIGNIFICANCE_LEVEL = 0.05
+"""The largest p-value of a change that counts as shown."""
+
 EQUIVALENCE_CONFIDENCE_LEVEL = 0.9
 """Of the interval that lies within a margin where two one-sided tests at 5 % pass."""
 

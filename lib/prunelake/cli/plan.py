@@ -9,14 +9,21 @@ import typer
 
 from prunelake.cli.console import LakeOption, load_settings, parse_numbers, parse_strategy
 from prunelake.cli.read import warn_unanalysed_runs
-from prunelake.cli.recommend import AnswerFormat
+from prunelake.cli.recommend import (
+    AnswerFormat,
+    CalibrationMarginOption,
+    CalibrationMetricOption,
+    FaithfulnessMarginOption,
+)
 from prunelake.lake.storage.location import Location
 from prunelake.recommend.request import CalibrationMetric
 from prunelake.schema.metrics import DEFAULT_MARGIN
+from prunelake.schema.verdicts import DEFAULT_POWER
 from prunelake.spec import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from prunelake.planning.verdict_plan import CriterionNeed, PlanRequest, VerdictPlan
+    from prunelake.planning.request import PlanRequest
+    from prunelake.planning.verdict_plan import CriterionNeed, VerdictPlan
 
 
 def plan(
@@ -33,16 +40,12 @@ def plan(
     margin: Annotated[
         float, typer.Option(help="The smallest change that matters, for each criterion.")
     ] = DEFAULT_MARGIN,
-    faithfulness_margin: Annotated[
-        float | None, typer.Option(help="For explanations, instead of --margin.")
-    ] = None,
-    calibration_margin: Annotated[
-        float | None, typer.Option(help="For calibration, instead of --margin.")
-    ] = None,
-    calibration: Annotated[
-        CalibrationMetric, typer.Option(help="The metric of calibration.")
-    ] = CalibrationMetric.ece,
-    power: Annotated[float, typer.Option(help="The probability of a right verdict.")] = 0.8,
+    faithfulness_margin: FaithfulnessMarginOption = None,
+    calibration_margin: CalibrationMarginOption = None,
+    calibration: CalibrationMetricOption = CalibrationMetric.ece,
+    power: Annotated[
+        float, typer.Option(help="The probability of a right verdict.")
+    ] = DEFAULT_POWER,
     format: AnswerFormat = AnswerFormat.text,
     lake: LakeOption = None,
 ) -> None:
@@ -52,7 +55,7 @@ def plan(
     whether the criterion changed. The spread comes from the runs of the lake; without runs it is
     assumed.
     """
-    from prunelake.planning.verdict_plan import PlanRequest
+    from prunelake.planning.request import PlanRequest
     from prunelake.recommend.request import Margins
 
     given_levels = parse_numbers(levels)

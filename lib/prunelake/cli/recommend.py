@@ -17,6 +17,17 @@ class AnswerFormat(StrEnum):
     json = "json"
 
 
+FaithfulnessMarginOption = Annotated[
+    float | None, typer.Option(help="For explanations, instead of --margin.")
+]
+CalibrationMarginOption = Annotated[
+    float | None, typer.Option(help="For calibration, instead of --margin.")
+]
+CalibrationMetricOption = Annotated[
+    CalibrationMetric, typer.Option(help="The metric of calibration.")
+]
+
+
 def recommend(
     model: Annotated[str, typer.Option(help="Model reference, or its last part.")],
     task: Annotated[
@@ -28,19 +39,13 @@ def recommend(
     margin: Annotated[
         float, typer.Option(help="The largest allowed loss for each criterion.")
     ] = DEFAULT_MARGIN,
-    faithfulness_margin: Annotated[
-        float | None, typer.Option(help="For explanations, instead of --margin.")
-    ] = None,
-    calibration_margin: Annotated[
-        float | None, typer.Option(help="For calibration, instead of --margin.")
-    ] = None,
+    faithfulness_margin: FaithfulnessMarginOption = None,
+    calibration_margin: CalibrationMarginOption = None,
     criteria: Annotated[
         str | None,
         typer.Option(help="What it must not lose, with commas: accuracy,calibration [all four]."),
     ] = None,
-    calibration: Annotated[
-        CalibrationMetric, typer.Option(help="The metric of calibration.")
-    ] = CalibrationMetric.ece,
+    calibration: CalibrationMetricOption = CalibrationMetric.ece,
     calibrator: Annotated[
         str, typer.Option(help="The calibrator of the second answer, after recalibration.")
     ] = DEFAULT_CALIBRATOR,

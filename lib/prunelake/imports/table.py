@@ -13,7 +13,7 @@ from typing import NamedTuple, get_args
 from prunelake.errors import InvalidSpec, one_line
 from prunelake.imports.imported import MAX_LEVEL, write_imported_run
 from prunelake.lake.storage.location import Location
-from prunelake.schema.metrics import METRIC_DEFINITIONS, value_range
+from prunelake.schema.metrics import FAITHFULNESS_METRICS, METRIC_DEFINITIONS, value_range
 from prunelake.spec import AopcVariant, Method, Operator, content_hash
 
 SOURCE = "table"
@@ -22,7 +22,7 @@ METHODS = (*get_args(Method), "random")
 
 # The metrics that depend on an operator and a variant, and those that depend on a method.
 DELETION_METRICS = frozenset(
-    kind + part for kind in ("comprehensiveness", "sufficiency") for part in ("", "_advantage")
+    name + part for name in FAITHFULNESS_METRICS for part in ("", "_advantage")
 )
 EXPLANATION_METRICS = DELETION_METRICS | {
     "overlap_5",

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 
-from prunelake.analysis.power import DEFAULT_POWER, PairedSpread, examples_for_changes_between
+from prunelake.analysis.power import PairedSpread, examples_for_changes_between
+from prunelake.analysis.statistics import SIGNIFICANCE_LEVEL
 from prunelake.command_line import grown_rows, sweep_command
 from prunelake.errors import InvalidRequest, NotFound, NothingToShow
 from prunelake.lake.read import is_import
@@ -19,31 +20,15 @@ from prunelake.planning.pilots import (
     pilot_rows,
     spread_at,
 )
+from prunelake.planning.request import PlanRequest
 from prunelake.recommend.evidence import latest_runs
-from prunelake.recommend.request import CalibrationMetric, Margins
-from prunelake.spec import Explanation, FrozenValue, Levels, Rows, Strategy, SweepSpec, task_name
-
-Criterion = Literal["accuracy", "calibration", "comprehensiveness", "sufficiency"]
-
-SIGNIFICANCE = 0.05
-
-
-class PlanRequest(FrozenValue):
-    """A request for a plan.
-
-        PlanRequest(model="SmolLM2-135M", task="arc_easy", margins=Margins.with_default(0.02))
-
-    `model` is a model reference or, if the lake has it, its last part. Without `levels` the levels
-    of the lake's runs are planned. A verdict is to be decided, and right, with probability `power`.
-    """
-
-    model: str
-    task: str
-    strategy: Strategy = Strategy()
-    levels: Levels | None = None
-    margins: Margins = Margins()
-    calibration: CalibrationMetric = CalibrationMetric.ece
-    power: float = DEFAULT_POWER
+from prunelake.recommend.request import (
+    EXPLANATION_CRITERIA,
+    CalibrationMetric,
+    Criterion,
+    Margins,
+)
+from prunelake.spec import Explanation, FrozenValue, Rows, SweepSpec, task_name
 
 
 class CriterionNeed(FrozenValue):
@@ -167,10 +152,9 @@ def _needs(
 ) -> list[CriterionNeed]:
     margins = request.margins
     criteria: tuple[tuple[Criterion, str, float], ...] = (
-        ("accuracy", "accuracy", margins.accuracy),
-        ("calibration", request.calibration.value, margins.calibration),
-        ("comprehensiveness", "comprehensiveness", margins.faithfulness),
-        ("sufficiency", "sufficiency", margins.faithfulness),
+        (Criterion.accuracy, "accuracy", margins.accuracy),
+        (Criterion.calibration, request.calibration.value, margins.calibration),
+        *((name, name.value, margins.faithfulness) for name in EXPLANATION_CRITERIA),
     )
     known: Mapping[tuple[int, str], PilotRow] = {}
     if base is not None:
@@ -205,7 +189,7 @@ def _need(
         n = pilot["n"]
         if pilot["delta_low"] is not None:
             low, high = pilot["delta_low"], pilot["delta_high"]
-        is_changed = pilot["p_adjusted"] is not None and pilot["p_adjusted"] <= SIGNIFICANCE
+        is_changed = pilot["p_adjusted"] is not None and pilot["p_adjusted"] <= SIGNIFICANCE_LEVEL
         is_within = (
             pilot["equivalence_low"] is not None
             and pilot["equivalence_low"] > -margin
@@ -220,7 +204,7 @@ def _need(
         criterion=criterion,
         metric=metric,
         margin=margin,
-        is_explained=criterion in ("comprehensiveness", "sufficiency"),
+        is_explained=criterion in EXPLANATION_CRITERIA,
         change=pilot["delta"] if pilot else None,
         spread=spread.sd,
         spread_source=source,
@@ -245,7 +229,9 @@ def _priced(
     lost = {
         need.level
         for need in needs
-        if need.criterion == "accuracy" and need.is_decided and (need.change or 0) < -need.margin
+        if need.criterion is Criterion.accuracy
+        and need.is_decided
+        and (need.change or 0) < -need.margin
     }
     explained_needs = [need for need in needs if need.is_explained and need.level not in lost]
     explained_rows = max((need.n_needed for need in explained_needs), default=0)

@@ -11,6 +11,9 @@ FLIP_MARGIN = 0.05
 """Of `flip_rate`: one answer in twenty. An accuracy that is stable within 0.02 alone allows a flip
 rate of any size, because harmful and beneficial flips cancel."""
 
+FAITHFULNESS_METRICS = ("comprehensiveness", "sufficiency")
+"""The metrics of explanations on which verdicts, plans and recommendations rest."""
+
 
 @dataclass(frozen=True)
 class MetricDefinition:
@@ -21,9 +24,9 @@ class MetricDefinition:
     that already compares a level with level 0: it is constant at level 0, so a test against that
     constant would mean nothing. `is_tested_at_margin` is true for a share of examples that is 0 at
     level 0 by definition: the test asks whether it exceeds `margin`, not whether it exceeds 0.
-    `is_of_predictions` is true for the mean of a value that every
-    scored prediction has; such a metric has a row in every run, even if no example could be scored.
-    A change smaller than `margin`, in the unit of the metric, counts as no change (equivalence).
+    `is_of_predictions` is true for the mean of a value that every scored prediction has; such a
+    metric has a row in every run, even if no example could be scored. A change smaller than
+    `margin`, in the unit of the metric, counts as no change (equivalence).
     """
 
     label: str

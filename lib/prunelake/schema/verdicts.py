@@ -2,6 +2,9 @@
 
 from enum import StrEnum
 
+DEFAULT_POWER = 0.8
+"""The probability with which a plan asks for a right verdict."""
+
 
 class Verdict(StrEnum):
     """How a metric changed from level 0, worst first.

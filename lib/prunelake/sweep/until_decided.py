@@ -19,7 +19,7 @@ from prunelake.errors import InvalidSpec
 from prunelake.lake.sql.bound_query import BoundQuery, Connection
 from prunelake.lake.sql.views import connect
 from prunelake.planning.pilots import measured_spreads, pilot_rows, spread_at
-from prunelake.schema.metrics import DEFAULT_MARGIN
+from prunelake.schema.metrics import DEFAULT_MARGIN, FAITHFULNESS_METRICS
 from prunelake.schema.verdicts import Verdict
 from prunelake.settings import Settings
 from prunelake.spec import Explanation, Look, SequentialDesign, SweepSpec
@@ -42,7 +42,6 @@ INFLATION = 1.05
 PILOT_EXPLAINED_ROWS = 24
 
 ROW_METRICS = ("accuracy", "ece")
-EXPLAINED_METRICS = ("comprehensiveness", "sufficiency")
 
 
 @dataclass(frozen=True)
@@ -185,7 +184,7 @@ def _pilot(
 
 def _planned_size(connection: Connection, pilot: Round, margin: float, available: int) -> RoundSize:
     """The number of examples at which all error is spent, from the spreads that a pilot shows."""
-    metrics = (*ROW_METRICS, *EXPLAINED_METRICS)
+    metrics = (*ROW_METRICS, *FAITHFULNESS_METRICS)
     known = pilot_rows(connection, [pilot.run_id], pilot.run_id, metrics)
     spreads = measured_spreads(known)
 
@@ -203,7 +202,7 @@ def _planned_size(connection: Connection, pilot: Round, margin: float, available
     explained = {
         level: min(
             available,
-            EXPLAINED_UNIT * math.ceil(needed(level, EXPLAINED_METRICS) / EXPLAINED_UNIT),
+            EXPLAINED_UNIT * math.ceil(needed(level, FAITHFULNESS_METRICS) / EXPLAINED_UNIT),
         )
         for level in pilot.size.explained
     }
@@ -257,7 +256,7 @@ def _open_questions(connection: Connection, last: Round, margin: float) -> OpenQ
     lost = _lost_levels(verdicts)
     return OpenQuestions(
         rows=any(metric in ROW_METRICS for _, metric in last.open_cells),
-        levels={level for level, metric in last.open_cells if metric in EXPLAINED_METRICS},
+        levels={level for level, metric in last.open_cells if metric in FAITHFULNESS_METRICS},
         lost=lost,
         border=max({row["level"] for row in verdicts} - lost, default=0),
     )
@@ -295,7 +294,7 @@ def _verdicts(connection: Connection, run_id: str, margin: float) -> Sequence[Ma
         """,
         margin=margin,
         run_id=run_id,
-        metrics=[*ROW_METRICS, *EXPLAINED_METRICS],
+        metrics=[*ROW_METRICS, *FAITHFULNESS_METRICS],
     ).records(connection)
 
 

@@ -1,0 +1,23 @@
+"""The request for a plan: a model, a task, levels, margins and a power."""
+
+from prunelake.recommend.request import CalibrationMetric, Margins
+from prunelake.schema.verdicts import DEFAULT_POWER
+from prunelake.spec import FrozenValue, Levels, Strategy
+
+
+class PlanRequest(FrozenValue):
+    """A request for a plan.
+
+        PlanRequest(model="SmolLM2-135M", task="arc_easy", margins=Margins.with_default(0.02))
+
+    `model` is a model reference or, if the lake has it, its last part. Without `levels` the levels
+    of the lake's runs are planned. A verdict is to be decided, and right, with probability `power`.
+    """
+
+    model: str
+    task: str
+    strategy: Strategy = Strategy()
+    levels: Levels | None = None
+    margins: Margins = Margins()
+    calibration: CalibrationMetric = CalibrationMetric.ece
+    power: float = DEFAULT_POWER
