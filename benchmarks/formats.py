@@ -32,7 +32,7 @@ from benchmarks.subject import (
     settings_of,
 )
 from prunelake.settings import Settings
-from prunelake.sweep.plan import SweepPlan
+from prunelake.sweeps.plan import SweepPlan
 
 RESAMPLES = 2_000
 COLUMNS = (

@@ -27,7 +27,7 @@ from prunelake.models.loading import load_model
 from prunelake.models.sources import resolve_model
 from prunelake.settings import Settings
 from prunelake.spec import DEFAULT_MODEL, Explanation, Rows, SweepSpec
-from prunelake.sweep.run import run_sweep
+from prunelake.sweeps.run import run_sweep
 from prunelake.tasks import catalogue
 from prunelake.tasks.rows import read_records
 

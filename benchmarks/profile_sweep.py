@@ -20,9 +20,9 @@ from prunelake.lake import commit
 from prunelake.lake.partial_runs import ORDER_SHARD, ComputeCost, PartialRun
 from prunelake.schema.run_tables import ATTRIBUTIONS, DELETIONS, LAYERS, PREDICTIONS
 from prunelake.strategies.removal_order import RemovalOrder
-from prunelake.sweep.evaluate import evaluate_shard, shard_work
-from prunelake.sweep.run_rows import example_rows, layer_rows, run_row
-from prunelake.sweep.shards import split_into_shards
+from prunelake.sweeps.evaluate import evaluate_shard, shard_work
+from prunelake.sweeps.run_rows import example_rows, layer_rows, run_row
+from prunelake.sweeps.shards import split_into_shards
 from prunelake.tasks.encoding import Encoder, encode_examples
 
 CPU = torch.device("cpu")

@@ -21,8 +21,8 @@ from prunelake.lake import read
 from prunelake.schema.run_tables import CELL_TABLES
 from prunelake.settings import Settings
 from prunelake.spec import Explanation, Rows, Strategy, SweepSpec
-from prunelake.sweep.executor import LocalExecutor
-from prunelake.sweep.run import run_sweep
+from prunelake.sweeps.executor import LocalExecutor
+from prunelake.sweeps.run import run_sweep
 
 Step = tuple[str, dict[str, Any], bool]
 """Its name, the changed fields of the spec, and whether a direct run is compared."""

@@ -15,7 +15,7 @@ from prunelake.models.loading import load_model
 from prunelake.settings import Settings
 from prunelake.spec import DEFAULT_SEARCH_ROWS, Rows, Strategy, SweepSpec
 from prunelake.strategies.removal_order import removal_order
-from prunelake.sweep.plan import SweepPlan, plan_sweep
+from prunelake.sweeps.plan import SweepPlan, plan_sweep
 
 STRATEGIES = ("cosine", "iterative", "loss", "divergence", "balanced", "last", "random:0")
 ROWS, BUNDLED_ROWS = 100, 80

@@ -17,7 +17,7 @@ from prunelake.models.loading import load_model
 from prunelake.settings import Settings
 from prunelake.spec import DEFAULT_MODEL, Rows, SweepSpec
 from prunelake.strategies.removal_order import removal_order
-from prunelake.sweep.plan import plan_sweep
+from prunelake.sweeps.plan import plan_sweep
 from prunelake.tasks.encoding import EncodedExample
 
 Floats = NDArray[np.float64]

@@ -38,7 +38,7 @@ from benchmarks.subject import (
     settings_of,
 )
 from prunelake.settings import Settings
-from prunelake.sweep.plan import SweepPlan
+from prunelake.sweeps.plan import SweepPlan
 
 PACKAGES = ("torch", "transformers", "captum", "interpreto", "lm_eval")
 TASKS = ("arc_easy", "arc_challenge", "openbookqa", "sst2")

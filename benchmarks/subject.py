@@ -19,8 +19,8 @@ from prunelake.models.precision import set_matmul_precision
 from prunelake.settings import Settings
 from prunelake.spec import Dtype, Explanation, Rows, SweepSpec
 from prunelake.strategies.removal_order import removal_order
-from prunelake.sweep.evaluate import explained_prompt
-from prunelake.sweep.plan import SweepPlan, plan_sweep
+from prunelake.sweeps.evaluate import explained_prompt
+from prunelake.sweeps.plan import SweepPlan, plan_sweep
 from prunelake.tasks.encoding import EncodedExample, Encoder
 
 CLOCK = os.environ.get("PRUNELAKE_BENCH_CLOCK", "wall")

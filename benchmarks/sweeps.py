@@ -30,11 +30,11 @@ from prunelake.models.loading import load_model
 from prunelake.settings import Settings
 from prunelake.spec import Explanation, Rows, Strategy, SweepSpec
 from prunelake.strategies.removal_order import removal_order
-from prunelake.sweep import steps
-from prunelake.sweep.evaluate import evaluate_shard, shard_work
-from prunelake.sweep.plan import plan_sweep
-from prunelake.sweep.run_rows import example_rows, layer_rows, run_row
-from prunelake.sweep.shards import split_into_shards
+from prunelake.sweeps import steps
+from prunelake.sweeps.evaluate import evaluate_shard, shard_work
+from prunelake.sweeps.plan import plan_sweep
+from prunelake.sweeps.run_rows import example_rows, layer_rows, run_row
+from prunelake.sweeps.shards import split_into_shards
 from prunelake.tasks.encoding import Encoder
 
 ROOT = Path(__file__).parents[1]

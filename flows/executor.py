@@ -12,8 +12,8 @@ from flows.tasks import log_to, step_task
 from flows.verdicts import announce_verdicts
 from prunelake.lake.partial_runs import ComputeCost, PartialRun
 from prunelake.settings import Settings
-from prunelake.sweep.executor import RunShards, StepCall
-from prunelake.sweep.progress import Progress
+from prunelake.sweeps.executor import RunShards, StepCall
+from prunelake.sweeps.progress import Progress
 
 Result = TypeVar("Result")
 

@@ -5,14 +5,14 @@ from prefect import flow
 from flows.executor import PrefectExecutor
 from prunelake.settings import Settings
 from prunelake.spec import SweepSpec
-from prunelake.sweep.run import run_sweep
+from prunelake.sweeps.run import run_sweep
 
 
 @flow(name="sweep", flow_run_name="{spec.model} {spec.task_name} {spec.strategy.label}")
 def sweep(spec: SweepSpec, settings: Settings | None = None) -> str:
     """Evaluate one model on one task at every removal level; returns the run's id.
 
-    This is `prunelake.sweep.run.run_sweep` with tasks, retries, artifacts and events. It computes
+    This is `prunelake.sweeps.run.run_sweep` with tasks, retries, artifacts and events. It computes
     nothing that the lake has: neither a complete run nor a finished shard.
     """
     settings = settings or Settings()

@@ -9,7 +9,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas import State
 
 from prunelake.errors import DatasetNotFound, LakeError, ModelNotFound
-from prunelake.sweep.executor import Log, StepCall
+from prunelake.sweeps.executor import Log, StepCall
 
 Logger = logging.Logger | logging.LoggerAdapter[Any]
 Result = TypeVar("Result")

@@ -6,7 +6,7 @@ from prefect.artifacts import create_table_artifact
 from flows.sweep import sweep
 from prunelake.settings import Settings
 from prunelake.spec import SweepSpec
-from prunelake.sweep.until_decided import Limits, Round, run_until_decided
+from prunelake.sweeps.until_decided import Limits, Round, run_until_decided
 
 
 @flow(
@@ -18,7 +18,7 @@ def until_decided(
 ) -> list[Round]:
     """Sweep in rounds until every verdict is decided; returns the rounds, the pilot first.
 
-    This is `prunelake.sweep.until_decided.run_until_decided`. Each round is a run of the flow
+    This is `prunelake.sweeps.until_decided.run_until_decided`. Each round is a run of the flow
     `sweep`. The artifact `rounds` shows them with their sizes and open questions.
     """
     settings = settings or Settings()

@@ -18,7 +18,7 @@ from prunelake.models.sources import resolve_model
 from prunelake.settings import Settings
 from prunelake.spec import UNIT_NAMES, CheckpointKind, Dtype, Rows, Strategy, SweepSpec, Unit
 from prunelake.strategies.removal_order import removal_order
-from prunelake.sweep.plan import plan_sweep
+from prunelake.sweeps.plan import plan_sweep
 from tests.support.example_runs import explained_run
 from tests.support.lake_rows import run_row, write_raw
 from tests.support.profile_rows import profiled

@@ -24,8 +24,8 @@ from prunelake.lake.maintenance.verify import verify_lake
 from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.settings import Settings
 from prunelake.spec import Calibration, Explanation, Rows, SweepSpec
-from prunelake.sweep import steps
-from prunelake.sweep.run import run_sweep
+from prunelake.sweeps import steps
+from prunelake.sweeps.run import run_sweep
 from tests.support.limits import HANG_S
 from tests.support.ray_cluster import descendants, two_nodes
 from tests.support.sweep_processes import tables

@@ -26,7 +26,7 @@ from flows.until_decided import until_decided
 from prunelake.lake import read
 from prunelake.settings import Settings
 from prunelake.spec import Calibration, Explanation, Rows, SweepSpec
-from prunelake.sweep.until_decided import Limits
+from prunelake.sweeps.until_decided import Limits
 from tests.support.example_runs import judged_run
 from tests.support.fake_sweeps import FakeSweeps
 from tests.support.limits import HANG_S

@@ -21,11 +21,11 @@ class Unit(NamedTuple):
 LONGEST_FIRST = (
     Unit("tests/docs/test_operations_guide.py"),
     Unit("tests/flows/", "they share a Prefect server"),
-    Unit("tests/sweep/test_crash.py"),
+    Unit("tests/sweeps/test_crash.py"),
     Unit("tests/api/page/", "they share a browser's server"),
     Unit("tests/api/report/", "they share a report"),
     Unit("tests/lake/storage/test_object_store_commands.py"),
-    Unit("tests/sweep/test_run.py"),
+    Unit("tests/sweeps/test_run.py"),
     Unit("tests/evaluation/test_paper_golden.py"),
     Unit("tests/api/sandbox/test_hostile_sql.py"),
     Unit("tests/lake/maintenance/test_compact_interrupted.py"),

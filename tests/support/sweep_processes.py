@@ -20,9 +20,9 @@ from prunelake.schema.analysis_tables import ANALYSIS_TABLES
 from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.settings import Settings
 from prunelake.spec import SweepSpec
-from prunelake.sweep import steps
-from prunelake.sweep.evaluate import evaluate_shard
-from prunelake.sweep.run import run_sweep
+from prunelake.sweeps import steps
+from prunelake.sweeps.evaluate import evaluate_shard
+from prunelake.sweeps.run import run_sweep
 
 Sweep = Callable[[SweepSpec, Settings], str]
 

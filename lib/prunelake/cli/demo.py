@@ -70,7 +70,7 @@ def run_demo(settings: Settings) -> list[str]:
     """Run the demo's sweeps; the ids of their runs.
 
     Raises:
-        PruneLakeError: as `sweep.run.run_sweep`.
+        PruneLakeError: as `sweeps.run.run_sweep`.
     """
     return [evaluate(SweepSpec.model_validate(fields), settings) for fields in DEMO_SPECS]
 

@@ -11,7 +11,7 @@ from prunelake.settings import Settings
 from prunelake.spec import SweepSpec
 
 if TYPE_CHECKING:
-    from prunelake.sweep.until_decided import Limits, Round
+    from prunelake.sweeps.until_decided import Limits, Round
 
 
 def evaluate(spec: SweepSpec, settings: Settings) -> str:
@@ -21,12 +21,12 @@ def evaluate(spec: SweepSpec, settings: Settings) -> str:
     Otherwise no server is involved.
 
     Raises:
-        PruneLakeError: as `sweep.run.run_sweep`.
+        PruneLakeError: as `sweeps.run.run_sweep`.
     """
     if _needs_flow(settings):
         return _evaluate_as_flow(spec, settings)
-    from prunelake.sweep.executor import LocalExecutor
-    from prunelake.sweep.run import run_sweep
+    from prunelake.sweeps.executor import LocalExecutor
+    from prunelake.sweeps.run import run_sweep
 
     return run_sweep(spec, settings, LocalExecutor(lambda text: typer.echo(text, err=True)))
 
@@ -37,14 +37,14 @@ def evaluate_until_decided(spec: SweepSpec, limits: "Limits", settings: Settings
     Servers and flows as in `evaluate`.
 
     Raises:
-        PruneLakeError: as `sweep.until_decided.run_until_decided`.
+        PruneLakeError: as `sweeps.until_decided.run_until_decided`.
     """
     if _needs_flow(settings):
         from flows.until_decided import until_decided
 
         _drop_own_tracebacks()
         return until_decided(spec, limits, settings)
-    from prunelake.sweep.until_decided import run_until_decided
+    from prunelake.sweeps.until_decided import run_until_decided
 
     return run_until_decided(
         spec,

@@ -132,7 +132,7 @@ def sweep(
     if until is None:
         print_summary(settings.lake, [evaluate(sweep_spec, settings)])
         return
-    from prunelake.sweep.until_decided import Limits
+    from prunelake.sweeps.until_decided import Limits
 
     limits = Limits(margin=margin, max_rows=max_rows, max_minutes=max_minutes)
     last = evaluate_until_decided(sweep_spec, limits, settings)[-1]

@@ -28,8 +28,8 @@ from prunelake.models.precision import weight_format
 from prunelake.models.sources import resolve_model
 from prunelake.settings import Settings
 from prunelake.spec import Calibration, CheckpointKind, Dtype, Strategy
-from prunelake.sweep.orders import find_removal_order
-from prunelake.sweep.plan import resolve_levels
+from prunelake.sweeps.orders import find_removal_order
+from prunelake.sweeps.plan import resolve_levels
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from prunelake.models.precision import matmul_precision
 from prunelake.models.removal import detached
 from prunelake.schema.profile_tables import EFFICIENCY, PROFILE_SUBJECT
 from prunelake.spec import Dtype, FrozenValue, Strategy, Unit, content_hash
-from prunelake.sweep.plan import resolve_levels
+from prunelake.sweeps.plan import resolve_levels
 
 PositiveInt32 = Annotated[int, Field(ge=1, lt=2**31)]
 

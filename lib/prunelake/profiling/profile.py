@@ -21,8 +21,8 @@ from prunelake.profiling.measurement import (
 )
 from prunelake.settings import Settings
 from prunelake.spec import DEFAULT_MODEL, Calibration, Dtype, FrozenValue, Levels, Strategy
-from prunelake.sweep.orders import find_removal_order
-from prunelake.sweep.plan import resolve_levels
+from prunelake.sweeps.orders import find_removal_order
+from prunelake.sweeps.plan import resolve_levels
 
 MAX_LOAD_AVERAGE = 0.5
 """Processes that want a core, on average over a minute, above which a CPU counts as busy."""

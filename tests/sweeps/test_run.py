@@ -22,13 +22,13 @@ from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.settings import Settings
 from prunelake.spec import Calibration, Explanation, Rows, Strategy, SweepSpec
 from prunelake.strategies.removal_order import removal_order
-from prunelake.sweep import shards, steps
-from prunelake.sweep.evaluate import evaluate_shard, shard_work
-from prunelake.sweep.executor import LocalExecutor
-from prunelake.sweep.plan import plan_sweep
-from prunelake.sweep.progress import ProgressMeter
-from prunelake.sweep.run import run_sweep
-from prunelake.sweep.shards import Shard
+from prunelake.sweeps import shards, steps
+from prunelake.sweeps.evaluate import evaluate_shard, shard_work
+from prunelake.sweeps.executor import LocalExecutor
+from prunelake.sweeps.plan import plan_sweep
+from prunelake.sweeps.progress import ProgressMeter
+from prunelake.sweeps.run import run_sweep
+from prunelake.sweeps.shards import Shard
 from tests.support import sweep_processes
 from tests.support.local_paths import local_path
 from tests.support.sweep_processes import quick_sweep

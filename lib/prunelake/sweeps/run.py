@@ -10,14 +10,14 @@ from prunelake.lake.partial_runs import ORDER_SHARD, ComputeCost, PartialRun
 from prunelake.schema.run_tables import CELL_TABLES, LAYERS
 from prunelake.settings import Settings
 from prunelake.spec import SweepSpec
-from prunelake.sweep import steps
-from prunelake.sweep.evaluate import ShardWork, shard_work
-from prunelake.sweep.executor import Executor, LocalExecutor, StepCall
-from prunelake.sweep.plan import SweepPlan
-from prunelake.sweep.progress import ProgressMeter
-from prunelake.sweep.reuse import find_cells
-from prunelake.sweep.run_rows import example_rows, layer_rows, order_from_layers, run_row
-from prunelake.sweep.shards import Shard, split_into_shards
+from prunelake.sweeps import steps
+from prunelake.sweeps.evaluate import ShardWork, shard_work
+from prunelake.sweeps.executor import Executor, LocalExecutor, StepCall
+from prunelake.sweeps.plan import SweepPlan
+from prunelake.sweeps.progress import ProgressMeter
+from prunelake.sweeps.reuse import find_cells
+from prunelake.sweeps.run_rows import example_rows, layer_rows, order_from_layers, run_row
+from prunelake.sweeps.shards import Shard, split_into_shards
 
 
 def run_sweep(

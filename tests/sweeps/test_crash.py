@@ -24,8 +24,8 @@ from prunelake.models.loading import load_model
 from prunelake.schema.run_tables import CELL_TABLES, SHARDS
 from prunelake.settings import Settings
 from prunelake.spec import Calibration, Explanation, Rows, SweepSpec
-from prunelake.sweep import steps
-from prunelake.sweep.plan import plan_sweep
+from prunelake.sweeps import steps
+from prunelake.sweeps.plan import plan_sweep
 from tests.support.endurance import IS_ENDURANCE, repeats
 from tests.support.lake_rows import identity_of, small_run
 from tests.support.limits import HANG_S

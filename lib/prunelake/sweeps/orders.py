@@ -11,7 +11,7 @@ from prunelake.models.loading import ModelSource, load_tokenizer, read_config
 from prunelake.settings import Settings
 from prunelake.spec import Calibration, Dtype, Strategy
 from prunelake.strategies.removal_order import removal_order
-from prunelake.sweep.plan import calibration_windows
+from prunelake.sweeps.plan import calibration_windows
 from prunelake.tasks.encoding import Encoder
 
 

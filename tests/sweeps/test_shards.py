@@ -11,7 +11,7 @@ from prunelake.errors import CorruptFile, LakeError
 from prunelake.lake import read
 from prunelake.lake.partial_runs import ComputeCost, PartialRun
 from prunelake.schema.run_tables import DELETIONS, PREDICTIONS
-from prunelake.sweep.shards import (
+from prunelake.sweeps.shards import (
     EXAMPLES_PER_EXPLANATION_SHARD,
     EXAMPLES_PER_PREDICTION_SHARD,
     Shard,

@@ -16,12 +16,12 @@ from prunelake.lake.partial_runs import PartialRun
 from prunelake.schema.run_tables import CELL_TABLES
 from prunelake.settings import Settings
 from prunelake.spec import Calibration, Explanation, Method, Rows, Strategy, SweepSpec
-from prunelake.sweep import steps
-from prunelake.sweep.evaluate import evaluate_shard
-from prunelake.sweep.executor import LocalExecutor
-from prunelake.sweep.plan import plan_sweep
-from prunelake.sweep.reuse import find_cells
-from prunelake.sweep.run import run_sweep
+from prunelake.sweeps import steps
+from prunelake.sweeps.evaluate import evaluate_shard
+from prunelake.sweeps.executor import LocalExecutor
+from prunelake.sweeps.plan import plan_sweep
+from prunelake.sweeps.reuse import find_cells
+from prunelake.sweeps.run import run_sweep
 from prunelake.watch.evaluations import Evaluation
 from prunelake.watch.launcher import LocalLauncher
 from prunelake.watch.rounds import WatchRound

@@ -8,9 +8,9 @@ from datetime import timedelta
 
 from prunelake.evaluation.token_counts import explanation_token_counts
 from prunelake.lake.partial_runs import ComputeCost
-from prunelake.sweep.evaluate import ShardWork, shard_work
-from prunelake.sweep.plan import SweepPlan
-from prunelake.sweep.shards import Shard
+from prunelake.sweeps.evaluate import ShardWork, shard_work
+from prunelake.sweeps.plan import SweepPlan
+from prunelake.sweeps.shards import Shard
 from prunelake.tasks.encoding import EncodedExample
 
 

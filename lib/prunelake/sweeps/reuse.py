@@ -30,8 +30,8 @@ from prunelake.schema.run_tables import (
 )
 from prunelake.schema.table import Table
 from prunelake.spec import RunIdentity
-from prunelake.sweep.plan import SweepPlan
-from prunelake.sweep.run_rows import example_rows
+from prunelake.sweeps.plan import SweepPlan
+from prunelake.sweeps.run_rows import example_rows
 
 CONTENT = ("prompt", "options")
 """The columns of `examples` on which a log-likelihood depends."""

@@ -24,11 +24,11 @@ from prunelake.schema.run_tables import LAYERS
 from prunelake.settings import Settings
 from prunelake.spec import Dtype, SweepSpec
 from prunelake.strategies.removal_order import RemovalOrder, removal_order
-from prunelake.sweep.evaluate import ShardWork, StageProgress, evaluate_shard
-from prunelake.sweep.executor import Log
-from prunelake.sweep.plan import SweepPlan, plan_sweep
-from prunelake.sweep.reuse import find_removal_order
-from prunelake.sweep.run_rows import example_rows, layer_rows
+from prunelake.sweeps.evaluate import ShardWork, StageProgress, evaluate_shard
+from prunelake.sweeps.executor import Log
+from prunelake.sweeps.plan import SweepPlan, plan_sweep
+from prunelake.sweeps.reuse import find_removal_order
+from prunelake.sweeps.run_rows import example_rows, layer_rows
 from prunelake.tasks.encoding import Encoder
 
 SECONDS_BETWEEN_REPORTS = 10.0

@@ -24,9 +24,9 @@ from prunelake.schema.arrays import FloatArray
 from prunelake.schema.run_tables import ATTRIBUTIONS, BOUNDS, DELETIONS, PREDICTIONS
 from prunelake.schema.table import Table
 from prunelake.spec import Dtype, Explanation, SpecialTokens, Unit
-from prunelake.sweep.plan import SweepPlan
-from prunelake.sweep.reuse import KnownCells
-from prunelake.sweep.shards import Shard
+from prunelake.sweeps.plan import SweepPlan
+from prunelake.sweeps.reuse import KnownCells
+from prunelake.sweeps.shards import Shard
 from prunelake.tasks.encoding import EncodedExample, Encoder
 
 TableFrames = dict[str, pl.DataFrame]

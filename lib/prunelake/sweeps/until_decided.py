@@ -23,7 +23,7 @@ from prunelake.schema.metrics import DEFAULT_MARGIN, FAITHFULNESS_METRICS
 from prunelake.schema.verdicts import Verdict
 from prunelake.settings import Settings
 from prunelake.spec import Explanation, Look, SequentialDesign, SweepSpec
-from prunelake.sweep.rounds import (
+from prunelake.sweeps.rounds import (
     EXPLAINED_UNIT,
     GROWTH,
     OpenQuestions,

@@ -10,7 +10,7 @@ import polars as pl
 from prunelake.lake.partial_runs import ComputeCost
 from prunelake.schema.run_tables import EXAMPLES, LAYERS
 from prunelake.strategies.removal_order import RemovalOrder
-from prunelake.sweep.plan import SweepPlan
+from prunelake.sweeps.plan import SweepPlan
 
 
 def layer_rows(run_id: str, order: RemovalOrder) -> pl.DataFrame:

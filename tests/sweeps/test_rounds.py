@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prunelake.analysis.sequential import MIN_LOOK
-from prunelake.sweep.rounds import GROWTH, OpenQuestions, RoundSize, next_round, round_sizes
+from prunelake.sweeps.rounds import GROWTH, OpenQuestions, RoundSize, next_round, round_sizes
 
 
 @given(st.integers(1, 500), st.integers(1, 20_000))

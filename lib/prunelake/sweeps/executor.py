@@ -9,7 +9,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from prunelake.errors import InvalidSpec
 from prunelake.lake.partial_runs import ComputeCost, PartialRun
 from prunelake.settings import Settings
-from prunelake.sweep.progress import Progress
+from prunelake.sweeps.progress import Progress
 
 Result = TypeVar("Result")
 

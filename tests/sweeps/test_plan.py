@@ -27,8 +27,8 @@ from prunelake.spec import (
     SweepSpec,
     content_hash,
 )
-from prunelake.sweep import plan as plan_module
-from prunelake.sweep.plan import SweepPlan, plan_sweep
+from prunelake.sweeps import plan as plan_module
+from prunelake.sweeps.plan import SweepPlan, plan_sweep
 from prunelake.tasks.rows import data_hash
 from tests.support.tiny_models import FAMILIES, LAYER_COUNT
 from tests.support.tiny_tokenizer import tiny_tokenizer
