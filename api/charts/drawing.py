@@ -1,11 +1,14 @@
 """The house style of all charts, light and dark, and their conversion to pictures."""
 
 import textwrap
+from enum import StrEnum
 from typing import Any, Literal, TypeVar
 
 import altair as alt
 import polars as pl
 import vl_convert
+
+from prunelake.schema.row_formats import to_json
 
 # The palette of Okabe and Ito: its colours differ under all common forms of colour blindness.
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
@@ -38,6 +41,16 @@ Chart = alt.Chart | alt.LayerChart | alt.VConcatChart | alt.HConcatChart | alt.F
 AnyChart = TypeVar("AnyChart", bound=Chart)
 
 Theme = Literal["light", "dark"]
+
+
+class ChartFormat(StrEnum):
+    """The file formats of a chart."""
+
+    json = "json"
+    html = "html"
+    svg = "svg"
+    png = "png"
+
 
 # The dark theme's colour for each colour of the light theme.
 DARK = {
@@ -122,6 +135,19 @@ def html_page(spec: dict[str, Any]) -> str:
     """A Vega-Lite chart as an HTML page that needs no network."""
     text: str = vl_convert.vegalite_to_html(spec, bundle=True)
     return text
+
+
+def encode_chart(spec: dict[str, Any], format: ChartFormat) -> bytes:
+    """A Vega-Lite chart in a format."""
+    match format:
+        case ChartFormat.json:
+            return to_json(spec)
+        case ChartFormat.html:
+            return html_page(spec).encode()
+        case ChartFormat.svg:
+            return svg(spec).encode()
+        case ChartFormat.png:
+            return png(spec)
 
 
 def rule_data(value: float, name: str = "value") -> pl.DataFrame:

@@ -9,10 +9,10 @@ from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import BaseModel, Field
 
 from prunelake.errors import NotFound
-from prunelake.schema.row_formats import to_json
 
 from ..charts import drawing
 from ..charts.catalog import CHARTS, ChartDefinition, usermeta
+from ..charts.drawing import ChartFormat
 from ..findings.selection import load_selection
 from ..http.problems import ERROR_RESPONSES
 from ..queries.snapshot import Snapshot
@@ -21,15 +21,6 @@ from .parameters import RunParameters, SnapshotDependency, reject_repeated_param
 router = APIRouter(
     responses=ERROR_RESPONSES, tags=["charts"], dependencies=[Depends(reject_repeated_parameters)]
 )
-
-
-class ChartFormat(StrEnum):
-    """The file formats of a chart."""
-
-    json = "json"
-    html = "html"
-    svg = "svg"
-    png = "png"
 
 
 class ChartTheme(StrEnum):
@@ -126,20 +117,7 @@ def _answer(
     chart = definition.chart(snapshot.rows(query), selection)
     spec = drawing.vega_lite(chart, asked.theme.value)
     spec["usermeta"] = usermeta(query, snapshot.id)
-    return encode_chart(spec, format)
-
-
-def encode_chart(spec: dict[str, Any], format: ChartFormat) -> bytes:
-    """A Vega-Lite chart in a format."""
-    match format:
-        case ChartFormat.json:
-            return to_json(spec)
-        case ChartFormat.html:
-            return drawing.html_page(spec).encode()
-        case ChartFormat.svg:
-            return drawing.svg(spec).encode()
-        case ChartFormat.png:
-            return drawing.png(spec)
+    return drawing.encode_chart(spec, format)
 
 
 def _headers(format: ChartFormat) -> dict[str, str]:

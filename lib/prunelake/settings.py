@@ -7,10 +7,12 @@ from pydantic import (
     Field,
     PlainSerializer,
     PlainValidator,
+    ValidationError,
     WithJsonSchema,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from prunelake.errors import InvalidSpec, validation_message
 from prunelake.lake.storage.location import Location, parse_location
 
 LakeLocation = Annotated[
@@ -35,3 +37,24 @@ class Settings(BaseSettings):
     ray_cpus: Annotated[int, Field(ge=1)] = 1
     ray_gpus: Annotated[float, Field(ge=0)] = 0
     page_url: str | None = None
+
+
+def load_settings(lake: str | Location | None = None) -> Settings:
+    """The settings from the environment; `lake` replaces their lake.
+
+    Raises:
+        InvalidSpec: an environment variable has an invalid value.
+        LakeError: `lake` cannot be the location of a lake.
+    """
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        raise InvalidSpec(
+            validation_message(
+                error.errors(),
+                name_of=lambda problem: (
+                    f"PRUNELAKE_{problem['loc'][0]}".upper() + f"={problem['input']}"
+                ),
+            )
+        ) from error
+    return settings if lake is None else settings.model_copy(update={"lake": parse_location(lake)})

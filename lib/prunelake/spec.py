@@ -339,6 +339,11 @@ def task_name(task: str) -> str:
     return Path(task).stem if task.endswith(TASK_FILE_SUFFIXES) else task
 
 
+def weight_format(dtype: Dtype) -> Dtype:
+    """The number format in which the weights are stored: `float32` for `float32_bf16`."""
+    return "float32" if dtype == "float32_bf16" else dtype
+
+
 def content_hash(value: object) -> str:
     """SHA-256 (hex) of the canonical JSON of a value."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))

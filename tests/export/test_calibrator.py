@@ -132,7 +132,7 @@ def test_a_missing_calibrator_is_named_and_nothing_is_written(
 
     assert "sweep first" in refused(1)
     few = add_run(revision, "few", "demo", n=30)
-    assert "--calibrator softer: choose temperature, affine" in refused(1, "softer")
+    assert "calibrator softer: choose temperature, affine" in refused(1, "softer")
     assert "has no run of this model by this strategy with level 2" in refused(2)
     assert f"run {few} has none at level 1: 30 scored rows: at least 50 are needed" in refused(1)
 

@@ -8,9 +8,8 @@ import typer
 from pydantic import ValidationError
 
 from prunelake.errors import InvalidSpec, one_line, validation_message
-from prunelake.lake.storage.location import parse_location
 from prunelake.schema.row_formats import RowFormat, encode_rows, to_json
-from prunelake.settings import Settings
+from prunelake.settings import load_settings as load_settings
 from prunelake.spec import Strategy
 
 LakeOption = Annotated[
@@ -53,26 +52,6 @@ OutOption = Annotated[
     Path | None,
     typer.Option("--out", help="Write the rows to this file; parquet and arrow need one."),
 ]
-
-
-def load_settings(lake: str | None) -> Settings:
-    """The settings from the environment; `lake`, the option `--lake`, replaces their lake.
-
-    Raises:
-        InvalidSpec: an environment variable has an invalid value.
-    """
-    try:
-        settings = Settings()
-    except ValidationError as error:
-        raise InvalidSpec(
-            validation_message(
-                error.errors(),
-                name_of=lambda problem: (
-                    f"PRUNELAKE_{problem['loc'][0]}".upper() + f"={problem['input']}"
-                ),
-            )
-        ) from error
-    return settings if lake is None else settings.model_copy(update={"lake": parse_location(lake)})
 
 
 def parse_strategy(text: str) -> Strategy:

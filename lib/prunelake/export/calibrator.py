@@ -87,17 +87,17 @@ def find_calibrator(
         LakeError: as `views.query`.
     """
     if name not in CALIBRATOR_NAMES:
-        raise InvalidCalibrator(f"--calibrator {name}: choose {', '.join(CALIBRATOR_NAMES)}")
+        raise InvalidCalibrator(f"calibrator {name}: choose {', '.join(CALIBRATOR_NAMES)}")
     with_level = [run for run in runs if level in run.levels]
     if not with_level:
         raise InvalidCalibrator(
-            f"--calibrator {name}: the lake has no run of this model by this strategy with level "
+            f"calibrator {name}: the lake has no run of this model by this strategy with level "
             f"{level}, to whose predictions it could be fitted; sweep first"
         )
     if len(with_level) > 1:
         choices = ", ".join(f"{run.run_id} ({run.task}, {run.dtype})" for run in with_level)
         raise InvalidCalibrator(
-            f"--calibrator {name}: a calibrator belongs to one task, and several runs have level "
+            f"calibrator {name}: a calibrator belongs to one task, and several runs have level "
             f"{level}; choose one by --run: {choices}"
         )
     (run,) = with_level
@@ -113,13 +113,13 @@ def find_calibrator(
     )
     if rows.is_empty():
         raise InvalidCalibrator(
-            f"--calibrator {name}: run {run.run_id} has none at level {level}; `prunelake analyse` "
+            f"calibrator {name}: run {run.run_id} has none at level {level}; `prunelake analyse` "
             "fits them where a run has predictions of single examples"
         )
     parameters, fit_rows, note = rows.row(0)
     if parameters is None:
         raise InvalidCalibrator(
-            f"--calibrator {name}: run {run.run_id} has none at level {level}: {note}"
+            f"calibrator {name}: run {run.run_id} has none at level {level}: {note}"
         )
     metrics = query(
         lake,

@@ -24,10 +24,9 @@ from prunelake.lake.sql.run_lookup import (
 )
 from prunelake.models.devices import acquire_device
 from prunelake.models.loading import load_model
-from prunelake.models.precision import weight_format
 from prunelake.models.sources import resolve_model
 from prunelake.settings import Settings
-from prunelake.spec import Calibration, CheckpointKind, Dtype, Strategy
+from prunelake.spec import Calibration, CheckpointKind, Dtype, Strategy, weight_format
 from prunelake.sweeps.orders import find_removal_order
 from prunelake.sweeps.plan import resolve_levels
 

@@ -8,9 +8,8 @@ from typing import Any
 import polars as pl
 
 from prunelake.lake.sql.run_lookup import PastRun
-from prunelake.models.precision import weight_format
 from prunelake.schema.metrics import METRIC_DEFINITIONS
-from prunelake.spec import UNIT_NAMES, CheckpointKind, Dtype, Unit
+from prunelake.spec import UNIT_NAMES, CheckpointKind, Dtype, Unit, weight_format
 
 CARD_METRICS = ("accuracy", "ece", "comprehensiveness")
 REMOVAL_SENTENCES: dict[Unit, str] = {

@@ -9,18 +9,13 @@ import torch
 from transformers import PreTrainedModel
 
 from prunelake.errors import ModelError
-from prunelake.spec import Dtype
+from prunelake.spec import Dtype, weight_format
 
 MATMUL_PRECISION_ATTRIBUTE = "prunelake_matmul_precision"
 """The attribute of a loaded model that holds the precision of its float32 multiplications."""
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 MALLOC_THRESHOLD_BYTES = 2**30
-
-
-def weight_format(dtype: Dtype) -> Dtype:
-    """The number format in which the weights are stored: `float32` for `float32_bf16`."""
-    return "float32" if dtype == "float32_bf16" else dtype
 
 
 def weight_dtype(dtype: Dtype) -> torch.dtype:

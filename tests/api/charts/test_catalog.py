@@ -13,11 +13,10 @@ from starlette.testclient import TestClient
 
 from api.charts import drawing
 from api.charts.catalog import CHARTS
-from api.charts.drawing import Theme
+from api.charts.drawing import ChartFormat, Theme
+from api.charts.drawing import encode_chart as in_format
 from api.findings.selection import Selection, SelectionRequest, checked_selection, find_run
 from api.queries import run_metrics
-from api.routes.charts import ChartFormat
-from api.routes.charts import encode_chart as in_format
 from prunelake.analysis.analyse import analyse
 from prunelake.errors import NothingToShow
 from prunelake.lake.publish import publish

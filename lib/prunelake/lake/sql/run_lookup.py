@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from prunelake.errors import InvalidSpec
+from prunelake.errors import InvalidSpec, LakeError
 from prunelake.lake.read import read_run_columns
 from prunelake.lake.sql.views import query
 from prunelake.lake.storage.location import Location
@@ -44,6 +44,20 @@ def past_runs(lake: Location, revision: str, strategy: str) -> list[PastRun]:
         for run_id, task, dtype, levels, order, *_ in of_model.iter_rows()
         if order
     ]
+
+
+def find_run(lake: Location, run_id: str) -> PastRun:
+    """The run with this id.
+
+    Raises:
+        LakeError: the lake has no such run.
+        WrongFormat, CorruptFile: as `past_runs`.
+    """
+    rows = read_run_columns(lake, ["run_id", "task", "dtype", "levels", "removal_order"])
+    for found, task, dtype, levels, order in rows.filter(run_id=run_id).iter_rows():
+        return PastRun(found, task, dtype, tuple(levels), tuple(order or ()))
+    known = ", ".join(sorted(set(rows["run_id"]))) or "none"
+    raise LakeError(f"no complete run {run_id!r} in {lake}; it has: {known}")
 
 
 def runs_removing_same_layers(

@@ -1,7 +1,7 @@
 """Query a lake with DuckDB: the tables as relations `lake.*`, and the views of sql/ on top."""
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,10 +86,13 @@ def _connect_once(lake: Location, run_ids: Collection[str] | None) -> Connection
     return connection
 
 
-def query(lake: Location, text: str, /, **parameters: Any) -> pl.DataFrame:
+def query(
+    lake: Location, text: str, values: Sequence[Any] = (), /, **parameters: Any
+) -> pl.DataFrame:
     """The rows of a query over the views of the lake; `$name` in it stands for a parameter.
 
         query(lake, "select level from metrics where run_id = $run_id", run_id=run_id)
+        query(lake, "select level from metrics where run_id = ?", [run_id])
 
     Raises:
         QueryError: SQL that DuckDB refuses, or that does more than read.
@@ -99,7 +102,7 @@ def query(lake: Location, text: str, /, **parameters: Any) -> pl.DataFrame:
     while True:
         try:
             with connect(lake) as connection:
-                return select(connection, text, **parameters)
+                return select(connection, text, values, **parameters)
         except QueryError as error:
             cause = error.__cause__
             # DuckDB takes a path without a file for a folder, which it may not list.
@@ -121,17 +124,20 @@ def _is_file_error(error: duckdb.Error) -> bool:
     return isinstance(error, DUCKDB_FILE_ERRORS) or type(error) is duckdb.Error
 
 
-def select(connection: Connection, text: str, /, **parameters: Any) -> pl.DataFrame:
+def select(
+    connection: Connection, text: str, values: Sequence[Any] = (), /, **parameters: Any
+) -> pl.DataFrame:
     """The rows of one reading statement: SELECT, FROM, VALUES, PIVOT, DESCRIBE, SHOW, SUMMARIZE.
 
-    DuckDB binds `parameters` to `$name`, so that no value is ever read as SQL.
+    DuckDB binds `values` to `?`, or `parameters` to `$name`, so that no value is ever read as SQL.
 
     Raises:
         QueryError: SQL that DuckDB refuses, or that does more than read.
     """
     try:
-        statement = read_only_statement(connection, text, parameters)
-        return pl.DataFrame(connection.sql(statement, params=parameters or None).to_arrow_table())
+        bound = list(values) or parameters or None
+        statement = read_only_statement(connection, text, bound)
+        return pl.DataFrame(connection.sql(statement, params=bound).to_arrow_table())
     except duckdb.Error as error:
         raise QueryError(
             f"{error_message(error)} (`prunelake views` lists views and columns)"
@@ -184,7 +190,7 @@ def error_message(error: Exception) -> str:
 
 
 def read_only_statement(
-    connection: Connection, text: str, parameters: Mapping[str, Any] | None = None
+    connection: Connection, text: str, parameters: list[Any] | dict[str, Any] | None = None
 ) -> str:
     """The statement in a text, if there is exactly one and it only reads.
 
@@ -206,7 +212,7 @@ def read_only_statement(
         raise QueryError(f"{kind} is more than reading; the lake takes SELECT, FROM, PIVOT, ...")
     # Only statements that read can be a subquery.
     explained = f"explain select * from (\n{statement.query.rstrip().rstrip(';')}\n)"
-    connection.execute(explained, parameters or None)
+    connection.execute(explained, parameters)
     return statement.query
 
 
