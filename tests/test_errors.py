@@ -33,8 +33,8 @@ def test_each_problem_follows_the_path_of_its_field() -> None:
 
 def test_a_problem_of_the_whole_value_has_the_name_of_the_whole_or_none() -> None:
     problems = errors_of({"sizes": [1, 2, 3]}).errors()
-    assert validation_message(problems) == "Value error, too many sizes"
-    assert validation_message(problems, whole="spec") == "spec: Value error, too many sizes"
+    assert validation_message(problems) == "too many sizes"
+    assert validation_message(problems, whole="spec") == "spec: too many sizes"
 
 
 def test_a_caller_may_name_the_places() -> None:

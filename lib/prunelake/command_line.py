@@ -20,7 +20,9 @@ def sweep_command(spec: SweepSpec) -> str:
     Settings that have no option are named in a comment at its end: they belong into a spec file.
     """
     default = SweepSpec(task=spec.task)
-    options = {"model": spec.model, "task": spec.task, "rows": _rows_text(spec.rows)}
+    options = {"model": spec.model, "task": spec.task}
+    if spec.rows != default.rows:
+        options["rows"] = _rows_text(spec.rows)
     if spec.levels is not None:
         options["levels"] = _listed(spec.levels)
     if spec.explain is None:
@@ -57,7 +59,7 @@ def sweep_command(spec: SweepSpec) -> str:
 
 def grown_rows(rows: Rows, count: int) -> Rows:
     """A selection of `count` rows that contains these rows, if there is one: not for `numbers`."""
-    if rows.first is not None:
+    if rows.sample is None and rows.numbers is None:
         return Rows(first=count)
     return Rows(sample=count, seed=rows.seed)
 

@@ -62,7 +62,8 @@ def validation_message(
 
     def line(problem: Mapping[str, Any]) -> str:
         name = name_of(problem) if name_of else dotted_path(problem["loc"]) or whole
-        return f"{name}: {problem['msg']}" if name else str(problem["msg"])
+        message = str(problem["msg"]).removeprefix("Value error, ")
+        return f"{name}: {message}" if name else message
 
     return "; ".join(map(line, problems))
 

@@ -24,6 +24,8 @@ DEFAULT_UNPRUNED_SAMPLES = 7.0
 DEFAULT_DIFFERENCE_SAMPLES = (0.5, 1.5)
 """Masks per token of `difference_shap`, chosen in docs/statistics.md."""
 
+DEFAULT_ROW_COUNT = 100
+
 TASK_FILE_SUFFIXES = (".yaml", ".yml")
 """The suffixes by which a task is recognised as the path of a file."""
 
@@ -77,7 +79,8 @@ class FrozenValue(BaseModel):
 class Rows(FrozenValue):
     """The rows of a split to evaluate: the `first` n, a seeded `sample` of n, or row `numbers`.
 
-    Exactly one of the three is given. Row numbers start at 0.
+    At most one of the three is given; a number alone is `first`. Without any, these are the first
+    100 rows, or all rows of a smaller split. Row numbers start at 0.
     """
 
     first: Annotated[int, Field(ge=0)] | None = None
@@ -85,10 +88,15 @@ class Rows(FrozenValue):
     seed: Seed = 0
     numbers: tuple[int, ...] | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _from_number(cls, value: Any) -> Any:
+        return {"first": value} if isinstance(value, int) else value
+
     @model_validator(mode="after")
-    def _exactly_one(self) -> Self:
-        if sum(x is not None for x in (self.first, self.sample, self.numbers)) != 1:
-            raise ValueError("give exactly one of first, sample, numbers")
+    def _at_most_one(self) -> Self:
+        if sum(x is not None for x in (self.first, self.sample, self.numbers)) > 1:
+            raise ValueError("give one of first, sample, numbers")
         return self
 
 
@@ -279,13 +287,14 @@ class SweepSpec(FrozenValue):
     """One sweep of one model on one task.
 
     `task` is a name in the catalogue, or the path of a YAML file with a `catalogue.Task`. Without
-    `levels` the sweep has every level up to half of the layers; without `explain` it has
-    predictions only. `sequential` marks a round of a sweep until decided.
+    `rows` the sweep has the first 100 rows, or all rows of a smaller task; without `levels` every
+    level up to half of the layers; without `explain` predictions only. `sequential` marks a round
+    of a sweep until decided. A run records the number of rows of its split as `split_rows`.
     """
 
     model: str = DEFAULT_MODEL
     task: str
-    rows: Rows = Rows(first=100)
+    rows: Rows = Rows()
     levels: Levels | None = None
     strategy: Strategy = Strategy()
     calibration: Calibration = Calibration()
@@ -293,6 +302,7 @@ class SweepSpec(FrozenValue):
     dtype: Dtype = "float32"
     special_tokens: SpecialTokens = "tokenizer"
     sequential: SequentialDesign | None = None
+    split_rows: int | None = None
 
     @property
     def task_name(self) -> str:

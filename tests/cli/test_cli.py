@@ -63,7 +63,7 @@ BAD_SWEEPS = {
     "unknown model": (["--model", "nowhere", "--task", "opinions", "--rows", "5"], "nowhere"),
     "unknown package": (
         ["--model", "package:absent/x.gguf", "--task", "opinions", "--rows", "5"],
-        "pip install",
+        "no Python package absent is installed",
     ),
     "unknown task": (["--task", "nothing"], "everyday_knowledge"),
     "no task": ([], "--task"),

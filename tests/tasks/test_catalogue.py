@@ -25,10 +25,6 @@ def test_an_unknown_task_lists_the_choices() -> None:
 
 COLOURS = {
     "name": "colours",
-    "description": "Which colour?",
-    "source": "ours",
-    "license": "ours",
-    "split": "test",
     "prompt": "The {thing} is",
     "options": ["red", "blue"],
     "gold": {"column": "label"},
@@ -67,7 +63,7 @@ def test_a_task_file_may_use_the_rows_of_another_task(tmp_path: Path) -> None:
     assert example.prompt == "The sky is"
 
 
-@pytest.mark.parametrize("path", sorted(REVIEWS.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(REVIEWS.glob("*_review.yaml")), ids=lambda path: path.stem)
 def test_the_documented_task_files_use_the_rows_of_the_catalogue(path: Path, shared: Path) -> None:
     documented = get_task(str(path))
     assert documented.folder is not None
@@ -84,16 +80,41 @@ def test_the_documented_task_files_use_the_rows_of_the_catalogue(path: Path, sha
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({}, "give exactly one of hub, bundled"),
-        ({"bundled": "rows.jsonl", "name": "sst2"}, r"its name is 'sst2'; name it 'colours'"),
-        ({"bundled": "rows.jsonl", "prompt": None}, "prompt: Input should be a valid string"),
+        ({"bundled": None}, "give exactly one of hub (a dataset) and bundled (a file of rows)"),
+        ({"name": "sst2"}, "its name is 'sst2'; leave `name` out"),
+        ({"prompt": None}, "line 8, prompt: None is not a text; write it in quotes"),
+        ({"prompt": "{q"}, "line 8, prompt: '{q': a brace has no partner; write {column}, "),
+        ({"prompt": "{q} }"}, "line 8, prompt: '{q} }': a brace has no partner"),
+        ({"prompt": "{}"}, "line 8, prompt: '{}': braces take the name of a column and nothing"),
+        ({"prompt": "{q:>10d}"}, "'{q:>10d}': braces take the name of a column and nothing else"),
+        ({"prompt": "{q!r}"}, "'{q!r}': braces take the name of a column and nothing else"),
+        ({"prompt": "Why?"}, "line 8, prompt: 'Why?' is the same for every row; write a column"),
+        ({"options": [True, False]}, "line 5, options: True is not a text: YAML reads yes, no, "),
+        ({"options": ["red"]}, "line 5, options: 1 options; a question has at least 2"),
+        ({"options": ["red", " "]}, "line 5, options: option 1 is empty"),
+        ({"options": ["red", "a", "red "]}, "line 5, options: the option 'red' is there twice"),
+        ({"options": 5}, "line 5, options: 5 is neither a list like"),
+        ({"glod": 5}, "line 2, glod: no such field; did you mean gold?"),
     ],
 )
-def test_a_wrong_task_file_is_refused(
+def test_a_wrong_task_file_is_refused_with_its_line(
     changes: dict[str, object], message: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(UnknownTask, match=message):
-        get_task(task_file(tmp_path, **changes))
+    path = task_file(tmp_path, **{"bundled": "rows.jsonl"} | changes)
+    with pytest.raises(UnknownTask) as caught:
+        get_task(path)
+    assert str(caught.value).startswith(f"task file {path}")
+    assert message in str(caught.value)
+
+
+def test_only_prompt_options_gold_and_rows_are_required(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text('bundled: a.jsonl\nprompt: "{{{q}}}"\noptions: ["no", "yes"]\ngold: g')
+    (tmp_path / "a.jsonl").write_text('{"q": "Is it {so}?", "g": "yes"}')
+    task = get_task(str(path))
+    assert (task.name, task.split, task.license) == ("mine", "test", "unknown")
+    (example,) = load_examples(task, Rows(first=1), None)
+    assert example == Example("test:0", "{Is it {so}?}", (" no", " yes"), 1)
 
 
 def test_a_task_file_that_is_absent_no_yaml_or_takes_a_known_name_is_refused(
@@ -102,7 +123,7 @@ def test_a_task_file_that_is_absent_no_yaml_or_takes_a_known_name_is_refused(
     with pytest.raises(UnknownTask, match=r"absent\.yaml cannot be read"):
         get_task(str(tmp_path / "absent.yaml"))
     (tmp_path / "sst2.yaml").write_text("a: [", encoding="utf-8")
-    with pytest.raises(UnknownTask, match="cannot be read"):
+    with pytest.raises(UnknownTask, match=r"sst2\.yaml, line 1: not YAML"):
         get_task(str(tmp_path / "sst2.yaml"))
     mine = COLOURS | {"name": "sst2", "bundled": "rows.jsonl"}
     (tmp_path / "sst2.yaml").write_text(yaml.safe_dump(mine), encoding="utf-8")

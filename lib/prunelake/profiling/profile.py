@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 from prunelake.lake.commit import check_writable, write_profile
 from prunelake.lake.sql.run_lookup import PastRun, past_runs, runs_removing_same_layers
 from prunelake.models.devices import acquire_device
+from prunelake.models.levels import resolve_levels
 from prunelake.models.loading import load_model, read_config
 from prunelake.models.sources import resolve_model
 from prunelake.profiling.measurement import (
@@ -22,7 +23,6 @@ from prunelake.profiling.measurement import (
 from prunelake.settings import Settings
 from prunelake.spec import DEFAULT_MODEL, Calibration, Dtype, FrozenValue, Levels, Strategy
 from prunelake.sweeps.orders import find_removal_order
-from prunelake.sweeps.plan import resolve_levels
 
 MAX_LOAD_AVERAGE = 0.5
 """Processes that want a core, on average over a minute, above which a CPU counts as busy."""

@@ -3,29 +3,27 @@
 Errors in a spec are found here, before a model is loaded.
 """
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from prunelake.errors import InvalidSpec, UnknownLayer
+from prunelake.errors import InvalidSpec
+from prunelake.models.levels import resolve_levels
 from prunelake.models.loading import ModelSource, load_tokenizer, read_config
 from prunelake.models.sources import resolve_model
 from prunelake.schema.table import FORMAT_VERSION
 from prunelake.settings import Settings
 from prunelake.spec import (
-    UNIT_NAMES,
     Calibration,
     Explanation,
     RunIdentity,
     Strategy,
     SweepSpec,
-    Unit,
     content_hash,
 )
 from prunelake.tasks.calibration_text import calibration_text
 from prunelake.tasks.catalogue import get_task
 from prunelake.tasks.encoding import EncodedExample, Encoder, encode_examples
-from prunelake.tasks.rows import data_hash, load_examples
+from prunelake.tasks.rows import data_hash, read_records, select_examples
 from prunelake.tasks.search_split import draw_search_examples
 
 CHARACTERS_PER_TOKEN = 10
@@ -39,6 +37,7 @@ LOSS_WINDOW_DIVISOR = 5
 class SweepPlan:
     """Everything that a sweep knows before its model is loaded.
 
+    `spec` is the user's, with the number of rows of the split.
     `calibration_windows` are token ids of calibration text, if the strategy reads text.
     `search_examples` are the examples that a search reads; the sweep does not report them. The
     levels and the number of rows of `explanation` are filled in.
@@ -89,7 +88,8 @@ def plan_sweep(spec: SweepSpec, settings: Settings) -> SweepPlan:
     task = get_task(spec.task)
     source = resolve_model(spec.model, settings.cache.expanduser(), spec.strategy.unit)
     levels = resolve_levels(spec.levels, source.layer_count, spec.strategy.unit)
-    examples = load_examples(task, spec.rows, settings.data)
+    origin, records = read_records(task, settings.data)
+    examples = select_examples(task, spec.rows, origin, records)
     encoder = Encoder(load_tokenizer(source), spec.special_tokens)
     config = read_config(source.folder).get_text_config()
     context = config.max_position_embeddings
@@ -117,24 +117,15 @@ def plan_sweep(spec: SweepSpec, settings: Settings) -> SweepPlan:
         sequential=spec.sequential,
     )
     questions = encode_examples(encoder, searched, context)
-    return SweepPlan(spec, identity, source, task.split, tuple(encoded), windows, tuple(questions))
-
-
-def resolve_levels(levels: Collection[int] | None, layer_count: int, unit: Unit) -> tuple[int, ...]:
-    """The given levels, ascending and with 0; by default every level up to half of the layers.
-
-    Raises:
-        UnknownLayer: a level outside 0 to `layer_count`.
-    """
-    if levels is None:
-        return tuple(range(layer_count // 2 + 1))
-    for level in levels:
-        if not 0 <= level <= layer_count:
-            raise UnknownLayer(
-                f"level {level}: the model has {layer_count} {UNIT_NAMES[unit]}; levels go from 0 "
-                f"to {layer_count}"
-            )
-    return tuple(sorted({0, *levels}))
+    return SweepPlan(
+        spec.model_copy(update={"split_rows": len(records)}),
+        identity,
+        source,
+        task.split,
+        tuple(encoded),
+        windows,
+        tuple(questions),
+    )
 
 
 def _resolve_explanation(

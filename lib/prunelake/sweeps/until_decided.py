@@ -22,7 +22,7 @@ from prunelake.planning.pilots import measured_spreads, pilot_rows, spread_at
 from prunelake.schema.metrics import DEFAULT_MARGIN, FAITHFULNESS_METRICS
 from prunelake.schema.verdicts import Verdict
 from prunelake.settings import Settings
-from prunelake.spec import Explanation, Look, SequentialDesign, SweepSpec
+from prunelake.spec import DEFAULT_ROW_COUNT, Explanation, Look, Rows, SequentialDesign, SweepSpec
 from prunelake.sweeps.rounds import (
     EXPLAINED_UNIT,
     GROWTH,
@@ -106,8 +106,8 @@ def run_until_decided(
                           lambda spec: run_sweep(spec, settings))
 
     The criteria are accuracy, ECE, comprehensiveness and sufficiency. The rows and explained rows
-    of the spec are those of the pilot. Repeating the sweep finds its rounds in the lake, and goes
-    on where a limit has stopped it.
+    of the spec are those of the pilot, by default a sample of 100 rows. Repeating the sweep finds
+    its rounds in the lake, and goes on where a limit has stopped it.
 
     Raises:
         InvalidSpec: row numbers, which cannot grow, or a limit below the rows of the pilot.
@@ -115,6 +115,8 @@ def run_until_decided(
     """
     started = time.perf_counter()
     available = _available_rows(spec, limits, settings)
+    if spec.rows == Rows():
+        spec = spec.model_copy(update={"rows": Rows(sample=min(DEFAULT_ROW_COUNT, available))})
     first, pilot = _pilot(spec, limits, settings, evaluate)
     rounds = [pilot]
     report(pilot)

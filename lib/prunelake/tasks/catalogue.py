@@ -1,18 +1,23 @@
 """Tasks: each is a source of rows, a prompt and options, described in a YAML file."""
 
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from string import Formatter
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from prunelake.errors import UnknownTask, one_line, validation_message
+from prunelake.errors import InvalidSpec, UnknownTask, one_line
 from prunelake.spec import TASK_FILE_SUFFIXES, FrozenValue
+from prunelake.yaml_file import validate_yaml
 
 CATALOGUE_FOLDER = Path(str(files("prunelake") / "tasks" / "bundled"))
+
+
+EXAMPLE = 'prompt: "Question: {question}"'
+"""The beginning of a task file."""
 
 
 class HubDataset(FrozenValue):
@@ -25,30 +30,37 @@ class HubDataset(FrozenValue):
 class GoldColumn(FrozenValue):
     """The columns that give the right option.
 
-    `column` holds the index of the option or, if `labels` names a column with a list of labels, the
-    label of the option.
+    `column` holds the option's position (a number from 0), its letter (A, B, ...) or its text. If
+    `labels` names a column with a list of labels, `column` holds one of them.
     """
 
     column: str
     labels: str | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _from_column(cls, value: Any) -> Any:
+        return {"column": value} if isinstance(value, str) else value
+
 
 class Task(FrozenValue):
-    """One task, from the catalogue or from the user's own YAML file.
+    """One task, from the catalogue or from the user's own YAML file (docs/tasks.md).
 
-    - `prompt`: a format string over the text columns of a row.
+    - `prompt`: the text of the prompt; `{column}` stands for the text in a column of the row.
     - `options`: the texts of the options, or the name of the column that lists them for each row (a
       dot steps into a struct: `choices.text`).
+    - `gold`: the right option; the name of a column is enough.
     - `bundled`: a file of rows beside the YAML file. Without it, the rows come from `hub`, or from
       `folder` in a data folder (by default the folder with the task's name).
+    - `split`: the split of the dataset; it begins the ids of examples.
     - `spare`: splits that are never reported, so that a search may read them, the best one first.
     """
 
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
-    description: str
-    source: str
-    license: str
-    split: str
+    description: str = ""
+    source: str = ""
+    license: str = "unknown"
+    split: str = "test"
     prompt: str
     options: tuple[str, ...] | str
     gold: GoldColumn
@@ -57,10 +69,38 @@ class Task(FrozenValue):
     folder: str | None = None
     spare: tuple[str, ...] = ()
 
+    @field_validator("prompt")
+    @classmethod
+    def _check_prompt(cls, prompt: str) -> str:
+        if all(column is None for _, column in prompt_parts(prompt)):
+            raise ValueError(
+                f"{prompt!r} is the same for every row; write a column in braces: {{question}}"
+            )
+        return prompt
+
+    @field_validator("options", mode="before")
+    @classmethod
+    def _check_options(cls, options: Any) -> Any:
+        if isinstance(options, str):
+            return options
+        if not isinstance(options, list | tuple):
+            raise ValueError(
+                f'{options!r} is neither a list like ["no", "yes"] nor the name of a column'
+            )
+        for option in options:
+            if not isinstance(option, str):
+                raise ValueError(
+                    f"{option!r} is not a text: YAML reads yes, no, on, off and numbers as values; "
+                    'write options in quotes, like ["no", "yes"]'
+                )
+        if problem := options_problem(options):
+            raise ValueError(problem)
+        return options
+
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if (self.hub is None) == (self.bundled is None):
-            raise ValueError("give exactly one of hub, bundled")
+            raise ValueError("give exactly one of hub (a dataset) and bundled (a file of rows)")
         return self
 
     @property
@@ -68,10 +108,41 @@ class Task(FrozenValue):
         """The path of the file of rows below a data folder."""
         return f"{self.folder or self.name}/{self.split}.jsonl"
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The columns that the prompt contains."""
-        return tuple(field for _, field, _, _ in Formatter().parse(self.prompt) if field)
+
+def prompt_parts(prompt: str) -> list[tuple[str, str | None]]:
+    """The pieces of a prompt: a text, and the column whose text follows it (None at the end).
+
+        prompt_parts("Q: {question}?")  # [("Q: ", "question"), ("?", None)]
+
+    Two braces stand for one.
+
+    Raises:
+        ValueError: a brace without its partner, or more than the name of a column in braces.
+    """
+    try:
+        parts = [*Formatter().parse(prompt)]
+    except ValueError as error:
+        raise ValueError(
+            f"{prompt!r}: a brace has no partner; write {{column}}, and {{{{ or }}}} for a brace"
+        ) from error
+    for _, column, form, conversion in parts:
+        if column is not None and (not column.strip() or form or conversion):
+            raise ValueError(
+                f"{prompt!r}: braces take the name of a column and nothing else, like {{question}}"
+            )
+    return [(text, column) for text, column, *_ in parts]
+
+
+def options_problem(options: Sequence[str]) -> str | None:
+    """Why texts cannot be the options of a question; None if they can."""
+    texts = [option.strip() for option in options]
+    if len(texts) < 2:
+        return f"{len(texts)} options; a question has at least 2"
+    if "" in texts:
+        return f"option {texts.index('')} is empty; each option is a text"
+    if doubled := next((text for text in texts if texts.count(text) > 1), None):
+        return f"the option {doubled!r} is there twice; options differ"
+    return None
 
 
 def task_names() -> list[str]:
@@ -98,26 +169,25 @@ def get_task(task: str) -> Task:
 
 @cache
 def _catalogue_task(name: str) -> Task:
-    return Task.model_validate(
-        yaml.safe_load((CATALOGUE_FOLDER / f"{name}.yaml").read_text("utf-8"))
-    )
+    path = CATALOGUE_FOLDER / f"{name}.yaml"
+    return validate_yaml(path.read_text("utf-8"), Task, str(path), EXAMPLE)
 
 
 def _task_from_file(path: Path) -> Task:
     """The task that the user's own YAML file describes."""
+    where = f"task file {path}"
     try:
-        task = Task.model_validate(yaml.safe_load(path.read_text("utf-8")))
-    except ValidationError as error:
-        problems = validation_message(error.errors(), whole="the file")
-        raise UnknownTask(f"task file {path}: {problems}") from error
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UnknownTask(f"task file {path} cannot be read: {one_line(error)}") from error
+        task = validate_yaml(path.read_text("utf-8"), Task, where, EXAMPLE, name=path.stem)
+    except InvalidSpec as error:
+        raise UnknownTask(f"{error}; docs/tasks.md has a task to copy") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UnknownTask(f"{where} cannot be read: {one_line(error)}") from error
     # Runs are compared by the name of the task, so a path has to determine it.
     if task.name != path.stem:
-        raise UnknownTask(f"task file {path}: its name is {task.name!r}; name it {path.stem!r}")
+        raise UnknownTask(f"{where}: its name is {task.name!r}; leave `name` out")
     if task.name in task_names():
         raise UnknownTask(
-            f"task file {path}: the catalogue has a task {task.name!r}; give yours another name"
+            f"{where}: the catalogue has a task {task.name!r}; give your file another name"
         )
     if task.bundled is None:
         return task

@@ -6,8 +6,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import hf_hub_download
-
 from prunelake.errors import BadRow, DatasetNotFound, one_line
 
 PARQUET_REVISION = "refs/convert/parquet"  # the hub's own conversion of every public dataset
@@ -50,6 +48,8 @@ def download_dataset_file(repo: str, filename: str, revision: str | None, file: 
     Raises:
         DatasetNotFound: the hub cannot be reached, or does not have the file.
     """
+    from huggingface_hub import hf_hub_download  # slow, and most tasks need no hub
+
     try:
         return Path(hf_hub_download(repo, filename, repo_type="dataset", revision=revision))
     # The hub's client raises many unrelated types: its own, of HTTP, of files and of values.

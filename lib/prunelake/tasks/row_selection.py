@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from prunelake.errors import EmptySelection, InvalidSpec, validation_message
-from prunelake.spec import Rows
+from prunelake.spec import DEFAULT_ROW_COUNT, Rows
 
 ROW_FORMS = (
     "200 (the first 200), sample:200 or sample:200:7 (200 drawn with seed 7), numbers:3,5,8, "
@@ -62,6 +62,8 @@ def select_rows(rows: Rows, row_count: int, split_name: str) -> list[int]:
             raise InvalidSpec(f"{split_name}: {count} rows asked for; it has {row_count}")
     if rows.first is not None:
         return list(range(rows.first))
+    if rows == Rows():
+        return list(range(min(DEFAULT_ROW_COUNT, row_count)))
     if rows.sample is not None:
         order: list[int] = np.random.default_rng(rows.seed).permutation(row_count).tolist()
         return order[: rows.sample]

@@ -11,7 +11,13 @@ import polars as pl
 
 from prunelake.errors import BadRow, DatasetNotFound, one_line
 from prunelake.spec import Rows, content_hash
-from prunelake.tasks.catalogue import CATALOGUE_FOLDER, GoldColumn, Task
+from prunelake.tasks.catalogue import (
+    CATALOGUE_FOLDER,
+    GoldColumn,
+    Task,
+    options_problem,
+    prompt_parts,
+)
 from prunelake.tasks.hub import (
     PARQUET_REVISION,
     download_dataset_file,
@@ -52,7 +58,15 @@ def load_examples(task: Task, rows: Rows, data_folder: Path | None) -> list[Exam
         InvalidSpec, EmptySelection: as `select_rows`.
         BadRow: a selected row lacks a column, or its label names no option.
     """
-    origin, records = read_records(task, data_folder)
+    return select_examples(task, rows, *read_records(task, data_folder))
+
+
+def select_examples(task: Task, rows: Rows, origin: Path, records: Sequence[Any]) -> list[Example]:
+    """The selected records of the file `origin` as examples, in the order of the selection.
+
+    Raises:
+        InvalidSpec, EmptySelection, BadRow: as `load_examples`.
+    """
     selected = select_rows(rows, len(records), f"{task.name} ({task.split})")
     return [build_example(task, origin, n, records[n]) for n in selected]
 
@@ -99,44 +113,76 @@ def build_example(task: Task, origin: Path, number: int, record: Any) -> Example
         BadRow: a column is missing or has another type, or the label names no option.
     """
     where = f"{origin}, row {number}"
-    prompt = task.prompt.format(**{c: text_value(record, c, where) for c in task.columns})
+    prompt = "".join(
+        text + ("" if column is None else text_value(record, column, where))
+        for text, column in prompt_parts(task.prompt)
+    )
     if isinstance(task.options, str):
         options = _list_value(record, task.options, where)
         for option in options:
-            if not isinstance(option, str) or not option.strip():
+            if not isinstance(option, str):
                 raise BadRow(f"{where}, column {task.options}: {option!r} is not a text")
+        if problem := options_problem(options):
+            raise BadRow(f"{where}, column {task.options}: {problem}, or leave the row out")
     else:
         options = list(task.options)
-    if len(options) < 2:
-        raise BadRow(f"{where}, column {task.options}: {len(options)} options; it takes at least 2")
     return Example(
         example_id=f"{task.split}:{number}",
         prompt=prompt,
         options=tuple(OPTION_DELIMITER + option for option in options),
-        gold=_gold_index(task.gold, record, len(options), where),
+        gold=_gold_index(task.gold, record, options, where),
     )
 
 
-def _gold_index(gold: GoldColumn, record: Any, option_count: int, where: str) -> int:
-    key = str(_value(record, gold.column, where)).strip()
+def _gold_index(gold: GoldColumn, record: Any, options: Sequence[str], where: str) -> int:
+    """The index of the right option."""
+    value = _value(record, gold.column, where)
     if gold.labels is None:
-        labels = [str(index) for index in range(option_count)]
-    else:
-        labels = [str(label).strip() for label in _list_value(record, gold.labels, where)]
-        if len(labels) != option_count:
-            raise BadRow(
-                f"{where}, column {gold.labels}: {len(labels)} labels for {option_count} options"
-            )
+        return _named_option(value, options, f"{where}, column {gold.column}")
+    labels = [str(label).strip() for label in _list_value(record, gold.labels, where)]
+    if len(labels) != len(options):
+        raise BadRow(
+            f"{where}, column {gold.labels}: {len(labels)} labels for {len(options)} options"
+        )
+    key = str(value).strip()
     if key not in labels:
         raise BadRow(f"{where}, column {gold.column}: {key!r} is not one of {', '.join(labels)}")
     return labels.index(key)
+
+
+def _named_option(value: Any, options: Sequence[str], where: str) -> int:
+    """The index of the option that a number from 0, a letter or a text names.
+
+    A number without quotes is always a position.
+    """
+    positions = [str(index) for index in range(len(options))]
+    letters = [chr(ord("A") + index) for index in range(min(len(options), 26))]
+    key = "" if isinstance(value, bool) else str(value).strip()
+    if isinstance(value, int):
+        found = {positions.index(key)} if key in positions else set()
+    else:
+        texts = [option.strip() for option in options]
+        namings = ((texts, key), (letters, key.upper()), (positions, key))
+        found = {names.index(name) for names, name in namings if name in names}
+    if len(found) > 1:
+        raise BadRow(
+            f"{where}: {key!r} may be an option's text, letter or position; give the position, a "
+            "number without quotes"
+        )
+    if not found:
+        raise BadRow(
+            f"{where}: {value!r} names no option; give a position from 0 to {len(options) - 1}, a "
+            f"letter from A to {letters[-1]}, or the text of an option: {', '.join(options)}"
+        )
+    return found.pop()
 
 
 def _value(record: Any, column: str, where: str) -> Any:
     value = record
     for step in column.split("."):
         if not isinstance(value, dict) or value.get(step) is None:
-            raise BadRow(f"{where}, column {column}: no value")
+            known = ", ".join(record) if isinstance(record, dict) else "no columns"
+            raise BadRow(f"{where}, column {column}: no value; the row has {known}")
         value = value[step]
     return value
 

@@ -42,7 +42,7 @@ def spec_key(spec: SweepSpec) -> str:
     """The key of a spec without its model: equal for specs that give equal sweeps of any model."""
     if not spec.strategy.reads_text:
         spec = spec.model_copy(update={"calibration": Calibration()})
-    return content_hash(spec.model_dump(mode="json", exclude={"model"}))
+    return content_hash(spec.model_dump(mode="json", exclude={"model", "split_rows"}))
 
 
 class LakeIndex:

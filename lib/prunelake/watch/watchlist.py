@@ -57,7 +57,7 @@ class WatchlistEntry(FrozenValue):
     settle_s: Annotated[float, Field(ge=0)] = 60.0
     tasks: Annotated[tuple[str, ...], Field(min_length=1)]
     strategies: Annotated[tuple[Strategy, ...], Field(min_length=1)] = (Strategy(),)
-    rows: Rows = Rows(first=100)
+    rows: Rows = Rows()
     levels: Levels | None = None
     explain: Explanation | None = Explanation()
     calibration: Calibration = Calibration()

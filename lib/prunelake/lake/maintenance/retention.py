@@ -113,7 +113,8 @@ def _superseded_runs(revisions: Iterable[list[JsonRow]], keep: int) -> Iterable[
 def _settings_key(spec: str) -> str:
     """The spec (JSON) of a sweep in one spelling, without the revision of the model."""
     parsed = SweepSpec.model_validate_json(spec)
-    return parsed.model_copy(update={"model": _without_revision(parsed.model)}).model_dump_json()
+    update = {"model": _without_revision(parsed.model), "split_rows": None}
+    return parsed.model_copy(update=update).model_dump_json()
 
 
 def _without_revision(model: str) -> str:

@@ -1,0 +1,35 @@
+"""Check the name of a device without loading torch."""
+
+import re
+import sys
+from pathlib import Path
+
+from prunelake.errors import ModelError
+
+DEVICE = re.compile(r"auto|cpu|mps|cuda(?::([0-9]+))?")
+DEVICE_CHOICES = "auto, cpu, cuda, cuda:N (the N-th GPU, from 0) or mps"
+
+
+def check_device_name(device: str) -> None:
+    """Refuse a device that torch does not know, or a GPU that this machine lacks.
+
+    Raises:
+        ModelError: such a device.
+    """
+    match = DEVICE.fullmatch(device)
+    if match is None:
+        raise ModelError(f"PRUNELAKE_DEVICE={device}: no such device; choose {DEVICE_CHOICES}")
+    count = _gpu_count()
+    if device.startswith("cuda") and count is not None and int(match[1] or 0) >= count:
+        gpus = f"{count or 'no'} GPU{'s' if count > 1 else ''}"
+        raise ModelError(
+            f"PRUNELAKE_DEVICE={device}: this machine has {gpus}; choose {DEVICE_CHOICES}"
+        )
+
+
+def _gpu_count() -> int | None:
+    """The number of NVIDIA GPUs that Linux shows; None where it does not tell."""
+    other = [Path("/dev/kfd"), Path("/dev/dxg")]  # GPUs of AMD, and those of Windows below WSL
+    if sys.platform != "linux" or any(path.exists() for path in other):
+        return None
+    return len([*Path("/dev").glob("nvidia[0-9]*")])

@@ -1,0 +1,24 @@
+"""Refuse a sweep that cannot run before torch loads, or a server starts."""
+
+from prunelake.models.device_names import check_device_name
+from prunelake.models.levels import check_levels
+from prunelake.settings import Settings
+from prunelake.spec import SweepSpec
+from prunelake.tasks.catalogue import get_task
+from prunelake.tasks.rows import read_records, select_examples
+
+
+def check_sweep(spec: SweepSpec, settings: Settings) -> None:
+    """Refuse a wrong task, row, model reference, level or device.
+
+    What a download or the weights show is checked later, by `plan.plan_sweep`.
+
+    Raises:
+        PruneLakeError: the sweep cannot run.
+    """
+    task = get_task(spec.task)
+    if settings.task_runner == "local":  # Ray computes on other machines
+        check_device_name(settings.device)
+    check_levels(spec.model, spec.levels, spec.strategy.unit)
+    if task.bundled is not None or settings.data is not None:
+        select_examples(task, spec.rows, *read_records(task, settings.data))
