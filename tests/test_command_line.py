@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from prunelake.cli import sweep as sweep_module
 from prunelake.cli.app import app
-from prunelake.command_line import grown_rows, settling_command, sweep_command
+from prunelake.command_line import SettlingSweep, grown_rows, settling_sweep, sweep_command
 from prunelake.spec import Calibration, Explanation, Rows, Strategy, SweepSpec
 
 SPECS = [
@@ -69,16 +69,45 @@ def test_grown_rows_contain_the_rows() -> None:
 
 def test_a_settling_sweep_extends_the_run() -> None:
     spec = SweepSpec(task="boolq", rows=Rows(sample=100), explain=Explanation(rows=20))
-    assert settling_command(spec, 100, rows=700, explained_rows=50) == sweep_command(
-        SweepSpec(task="boolq", rows=Rows(sample=700), explain=Explanation(rows=50))
-    )
-    assert settling_command(spec, 100, rows=0, explained_rows=150) == sweep_command(
-        SweepSpec(task="boolq", rows=Rows(sample=150), explain=Explanation(rows=150))
-    )
+
+    def expected(rows: int, explained: int) -> SettlingSweep:
+        grown = {"rows": Rows(sample=rows), "explain": Explanation(rows=explained)}
+        return SettlingSweep(sweep_command(spec.model_copy(update=grown)), "")
+
+    assert settling_sweep(spec, 100, rows=700, explained_rows=50) == expected(700, 50)
+    assert settling_sweep(spec, 100, rows=0, explained_rows=150) == expected(150, 150)
 
 
 def test_a_settling_sweep_explains_nothing_unasked() -> None:
     predicted = SweepSpec(task="boolq", rows=Rows(first=100), explain=None)
-    assert settling_command(predicted, 100, rows=700).endswith("--rows 700 --methods none")
-    everything = SweepSpec(task="boolq", rows=Rows(first=100))
-    assert settling_command(everything, 100, rows=700).endswith("--rows 700 --explain-rows 100")
+    assert str(settling_sweep(predicted, 100, 700).command).endswith("--rows 700 --methods none")
+    everything = SweepSpec(task="boolq")
+    command = str(settling_sweep(everything, 100, 700).command)
+    assert command.endswith("--rows 700 --explain-rows 100")
+
+
+@pytest.mark.parametrize(
+    ("rows", "explained", "options"),
+    [
+        (500, 30, "--rows 500 --explain-rows 30"),
+        (1100, 30, "--rows 500 --explain-rows 30"),
+        (100, 1100, "--rows 500 --explain-rows 500"),
+    ],
+)
+def test_a_settling_sweep_takes_no_more_rows_than_the_task_has(
+    rows: int, explained: int, options: str
+) -> None:
+    spec = SweepSpec(task="boolq", explain=Explanation(rows=20), split_rows=500)
+    settling = settling_sweep(spec, 100, rows, explained)
+    assert str(settling.command).endswith(options)
+    shortage = "The task has 500 rows, fewer than the 1,100 that"
+    assert settling.shortage == (shortage if 1100 in (rows, explained) else "")
+
+
+def test_a_run_with_all_rows_has_no_settling_command() -> None:
+    spec = SweepSpec(task="boolq", rows=Rows(first=500), explain=None, split_rows=500)
+    settling = settling_sweep(spec, 500, rows=1100)
+    assert settling.command is None
+    assert settling.sentence("it") == (
+        "The task has 500 rows, fewer than the 1,100 that would settle it."
+    )

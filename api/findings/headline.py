@@ -38,8 +38,11 @@ def headline(run: Mapping[str, Any], levels: pl.DataFrame) -> str:
         return accuracy_clause(levels)
     findings = sorted(_findings(levels))
     if not findings:
-        command = settled_by(run, levels)
-        return "No verdict is decided" + (f"; to settle them: {command}" if command else "")
+        settling = settled_by(run, levels)
+        if settling is None:
+            return "No verdict is decided"
+        clause = settling.sentence("them").removesuffix(".")
+        return f"No verdict is decided; {clause[0].lower()}{clause[1:]}"
     modules = removed_modules(run["strategy"]).removesuffix("s" if findings[0][0] == 1 else "")
     return "; ".join(
         f"{f'Without {level} {modules}' if n == 0 else f'without {level}'}, {text}"

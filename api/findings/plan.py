@@ -1,5 +1,6 @@
 """Sentences about a plan: the rows, their cost, the assumptions, and the command."""
 
+import math
 from typing import Self
 
 from pydantic import Field
@@ -53,7 +54,21 @@ def plan_sentences(plan: VerdictPlan) -> list[str]:
         f"The missing rows take about {rounded_up(plan.forward_tokens):,} forward tokens, "
         f"{_duration(plan.minutes)} {where}.",
         *plan.assumptions,
-        f"This sweep computes them: {plan.command}",
+        *_shortage(plan),
+        f"This sweep computes {'all rows' if _shortage(plan) else 'them'}: {plan.command}",
+    ]
+
+
+def _shortage(plan: VerdictPlan) -> list[str]:
+    """A sentence about a task with fewer rows than are needed."""
+    needed = {need.n_needed: need.margin for need in plan.needs if not need.is_decided}
+    most = max(needed, default=0)
+    if plan.split_rows is None or most <= plan.split_rows:
+        return []
+    margin = needed[most] * math.sqrt(most / plan.split_rows)
+    return [
+        f"The task has {plan.split_rows:,} rows, fewer than are needed. With all of them, a margin "
+        f"of about {math.ceil(100 * margin) / 100:g} can be decided everywhere."
     ]
 
 

@@ -184,16 +184,19 @@ def what_would_change(recommendation: Recommendation) -> list[str]:
         for candidate in answer.candidates:
             text = f"in the {order_name(candidate.strategy)}, {_change(candidate)}."
             scopes.setdefault(text, []).append(answer_scope(answer))
-    commands = dict.fromkeys(
-        command
-        for answer in both_answers(recommendation)
-        for candidate in answer.candidates
-        for command in candidate.settled_by
+    shortages, commands = (
+        dict.fromkeys(
+            text
+            for answer in both_answers(recommendation)
+            for candidate in answer.candidates
+            for text in getattr(candidate, field)
+        )
+        for field in ("shortages", "settled_by")
     )
     return [
         f"{text_scopes[0]}, {text}" if len(text_scopes) == 1 else text[0].upper() + text[1:]
         for text, text_scopes in scopes.items()
-    ] + [f"To settle it: {command}" for command in commands]
+    ] + [*shortages, *(f"To settle it: {command}" for command in commands)]
 
 
 def caveats(recommendation: Recommendation) -> list[str]:

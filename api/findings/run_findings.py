@@ -26,8 +26,8 @@ class Findings(BaseModel):
     warnings: list[str] = Field(description="Reasons to trust the numbers less.")
     caveat: str = Field(description="The number of examples behind the numbers.")
     settled_by: str | None = Field(
-        description="The command of a sweep that would settle the inconclusive verdicts; null if "
-        "there is none."
+        description="The command of a sweep that would settle the inconclusive verdicts, or of "
+        "one with all rows if the task has too few; null if there is none."
     )
     explained_by: list[str | None] | None = Field(
         description="Method, operator and AOPC variant of the explanations; null without any."
@@ -44,6 +44,7 @@ def load_findings(snapshot: Snapshot, request: SelectionRequest) -> Findings:
         selection, levels = select_with_levels(connection, request)
         explained_by = runs.headline_explanation(selection.run_id).rows(connection).rows()
         uniform, majority = runs.guessing_accuracy(selection.run_id).rows(connection).row(0)
+    settling = settled_by(selection.run, levels)
     return Findings(
         run_id=selection.run_id,
         model=selection.run["model"],
@@ -57,6 +58,6 @@ def load_findings(snapshot: Snapshot, request: SelectionRequest) -> Findings:
         sentences=sentences.summary_sentences(levels, selection.level),
         warnings=sentences.warnings(levels, uniform, majority, selection.level),
         caveat=sentences.sample_size_note(levels),
-        settled_by=settled_by(selection.run, levels),
+        settled_by=settling.command if settling else None,
         explained_by=list(explained_by[0]) if explained_by else None,
     )

@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from prunelake.command_line import settling_command
+from prunelake.command_line import SettlingSweep, settling_sweep
 from prunelake.lake.read import is_import
 from prunelake.schema.metrics import FAITHFULNESS_METRICS
 from prunelake.schema.verdicts import Verdict
@@ -14,8 +14,8 @@ from prunelake.spec import SweepSpec
 from .level_rows import HEADLINE_METRICS
 
 
-def settled_by(run: Mapping[str, Any], levels: pl.DataFrame) -> str | None:
-    """The command that settles the inconclusive verdicts of a run; None if there is none.
+def settled_by(run: Mapping[str, Any], levels: pl.DataFrame) -> SettlingSweep | None:
+    """The sweep that settles the inconclusive verdicts of a run; None if there is none.
 
     `levels` are its rows of `run_metrics.headline_metrics`. Levels that have lost accuracy do not
     count: more examples would say little about them.
@@ -39,7 +39,7 @@ def settled_by(run: Mapping[str, Any], levels: pl.DataFrame) -> str | None:
             (False, ~pl.col("metric").is_in(FAITHFULNESS_METRICS)),
         )
     }
-    return settling_command(
+    return settling_sweep(
         spec,
         run["example_count"],
         needed[False],
@@ -57,5 +57,5 @@ def settling_sentence(run: Mapping[str, Any], levels: pl.DataFrame) -> str:
                 f"Sequential: look {count} at a growing sample. Intervals and tests of changes "
                 "allow for all looks."
             )
-    command = settled_by(run, levels)
-    return f"To settle what is inconclusive: {command}" if command else ""
+    settling = settled_by(run, levels)
+    return settling.sentence("what is inconclusive") if settling else ""

@@ -1,6 +1,7 @@
 """Commands as a user types them, written from the spec of a sweep."""
 
 import shlex
+from dataclasses import dataclass
 
 from prunelake.spec import Calibration, Explanation, Rows, Strategy, SweepSpec
 
@@ -64,29 +65,57 @@ def grown_rows(rows: Rows, count: int) -> Rows:
     return Rows(sample=count, seed=rows.seed)
 
 
-def settling_command(
-    spec: SweepSpec, example_count: int, rows: int, explained_rows: int = 0
-) -> str:
-    """The command of the sweep that extends a run to these numbers of rows and explained rows.
+@dataclass(frozen=True)
+class SettlingSweep:
+    """The sweep that settles the open questions of a run.
 
-        settling_command(spec, example_count=100, rows=1400, explained_rows=300)
+    `shortage` says which rows the task lacks for it; empty if it has enough. The command then takes
+    all rows of the task, and is None if the run has them already.
+    """
+
+    command: str | None
+    shortage: str
+
+    def sentence(self, questions: str) -> str:
+        """What settles the `questions`, with the command.
+
+        settling.sentence("what is inconclusive")
+        """
+        if not self.shortage:
+            return f"To settle {questions}: {self.command}"
+        text = f"{self.shortage} would settle {questions}."
+        return f"{text} All of them: {self.command}" if self.command else text
+
+
+def settling_sweep(
+    spec: SweepSpec, example_count: int, rows: int, explained_rows: int = 0
+) -> SettlingSweep:
+    """The sweep that extends a run to these numbers of rows and explained rows.
+
+        settling_sweep(spec, example_count=100, rows=1400, explained_rows=300)
 
     `spec` is that of the run, and `example_count` its number of rows; 0 explained rows are no
     wish. The numbers are rounded up to two digits. The sweep has at least the rows of the run, and
     explains no further rows unasked.
     """
-    explanation = spec.explain
+    wanted = max(rounded_up(rows), rounded_up(explained_rows), example_count)
+    available = wanted if spec.split_rows is None else max(spec.split_rows, example_count)
+    count = min(wanted, available)
+    explanation, known = spec.explain, 0
     if explanation is not None or explained_rows:
-        known = 0
         if explanation is not None:
             known = example_count if explanation.rows is None else explanation.rows
+        explained_rows = max(known, min(rounded_up(explained_rows), count))
         explanation = (explanation or Explanation()).model_copy(
-            update={"rows": max(known, rounded_up(explained_rows)), "level_rows": ()}
+            update={"rows": explained_rows, "level_rows": ()}
         )
-    count = max(rounded_up(rows), rounded_up(explained_rows), example_count)
-    return sweep_command(
-        spec.model_copy(update={"rows": grown_rows(spec.rows, count), "explain": explanation})
-    )
+    shortage = ""
+    if wanted > available:
+        shortage = f"The task has {available:,} rows, fewer than the {wanted:,} that"
+    if shortage and count == example_count and explained_rows <= known:
+        return SettlingSweep(None, shortage)
+    grown = spec.model_copy(update={"rows": grown_rows(spec.rows, count), "explain": explanation})
+    return SettlingSweep(sweep_command(grown), shortage)
 
 
 def rounded_up(count: int) -> int:

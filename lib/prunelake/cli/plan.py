@@ -1,6 +1,5 @@
 """`prunelake plan`: the price of a verdict."""
 
-import math
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
@@ -58,6 +57,7 @@ def plan(
     from prunelake.planning.request import PlanRequest
     from prunelake.recommend.request import Margins
 
+    settings = load_settings(lake)
     given_levels = parse_numbers(levels)
     request = PlanRequest(
         model=model,
@@ -67,16 +67,15 @@ def plan(
         margins=Margins.with_default(margin, faithfulness_margin, calibration_margin),
         calibration=calibration,
         power=power,
+        split_rows=_split_rows(task, settings.data),
     )
-    folder = load_settings(lake).lake
+    folder = settings.lake
     verdict_plan = _plan(folder, request)
     warn_unanalysed_runs(folder)
     if format is AnswerFormat.json:
         typer.echo(verdict_plan.model_dump_json(indent=2))
     else:
         print_plan(verdict_plan)
-        if shortage := _shortage(verdict_plan, task, load_settings(lake).data):
-            typer.echo(shortage)
 
 
 def _plan(lake: Location, request: "PlanRequest") -> "VerdictPlan":
@@ -91,11 +90,8 @@ def _plan(lake: Location, request: "PlanRequest") -> "VerdictPlan":
         return plan_verdicts(lake_connection, request)
 
 
-def _shortage(plan: "VerdictPlan", task: str, data_folder: Path | None) -> str:
-    """A sentence about a task with fewer rows than are needed; empty if it has enough.
-
-    The rows of a task that only the hub has are not counted.
-    """
+def _split_rows(task: str, data_folder: Path | None) -> int | None:
+    """The number of rows of a task; None if only the hub, or only the lake, has it."""
     from prunelake.errors import TaskError
     from prunelake.tasks.catalogue import get_task
     from prunelake.tasks.rows import read_records
@@ -103,19 +99,10 @@ def _shortage(plan: "VerdictPlan", task: str, data_folder: Path | None) -> str:
     try:
         found = get_task(task)
         if found.bundled is None and data_folder is None:
-            return ""
-        count = len(read_records(found, data_folder)[1])
+            return None
+        return len(read_records(found, data_folder)[1])
     except TaskError:
-        return ""
-    needed = {need.n_needed: need.margin for need in plan.needs if not need.is_decided}
-    most = max(needed, default=0)
-    if most <= count:
-        return ""
-    margin = needed[most] * math.sqrt(most / count)
-    return (
-        f"The task has {count:,} rows, fewer than are needed. With all of them, a margin of about "
-        f"{math.ceil(100 * margin) / 100:g} can be decided everywhere."
-    )
+        return None
 
 
 def print_plan(plan: "VerdictPlan") -> None:

@@ -12,6 +12,7 @@ class PlanRequest(FrozenValue):
 
     `model` is a model reference or, if the lake has it, its last part. Without `levels` the levels
     of the lake's runs are planned. A verdict is to be decided, and right, with probability `power`.
+    The sweep of the plan has at most `split_rows` rows, by default those that the lake's runs know.
     """
 
     model: str
@@ -21,3 +22,4 @@ class PlanRequest(FrozenValue):
     margins: Margins = Margins()
     calibration: CalibrationMetric = CalibrationMetric.ece
     power: float = DEFAULT_POWER
+    split_rows: int | None = None

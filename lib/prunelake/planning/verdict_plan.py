@@ -76,7 +76,12 @@ class VerdictPlan(FrozenValue):
     minutes: float
     device: str | None = Field(description="The device of the minutes; null if they are assumed.")
     assumptions: tuple[str, ...] = Field(description="What was assumed for lack of a run.")
-    command: str = Field(description="The sweep that computes this evidence.")
+    split_rows: int | None = Field(
+        description="The rows of the task's split; null if neither request nor lake tells."
+    )
+    command: str = Field(
+        description="The sweep that computes this evidence, or that of all rows if they are fewer."
+    )
 
 
 def plan_verdicts(connection: Connection, request: PlanRequest) -> VerdictPlan:
@@ -247,12 +252,20 @@ def _priced(
             strategy=request.strategy,
         )
     )
+    split_rows = request.split_rows or old.split_rows
+    count = max(rows, explained_rows)
+    if split_rows is not None:
+        count = min(count, split_rows)
     explanation = (old.explain or Explanation()).model_copy(
-        update={"rows": explained_rows, "levels": (0, *explained_levels), "level_rows": ()}
+        update={
+            "rows": min(explained_rows, count),
+            "levels": (0, *explained_levels),
+            "level_rows": (),
+        }
     )
     new = old.model_copy(
         update={
-            "rows": grown_rows(old.rows, max(rows, explained_rows)),
+            "rows": grown_rows(old.rows, count),
             "levels": (0, *levels),
             "explain": explanation if explained_levels else None,
         }
@@ -262,7 +275,7 @@ def _priced(
         connection, [run for run in runs if run["dtype"] == dtype], new.task_name
     )
     nested = nested_levels(of_order[0]) if of_order else NestedLevels(unit=request.strategy.unit)
-    tokens = counted_tokens(new.explain, nested, price.prompts, max(rows, explained_rows), levels)
+    tokens = counted_tokens(new.explain, nested, price.prompts, count, levels)
     if base is not None:
         tokens -= counted_tokens(
             old.explain, nested, price.prompts, base["example_count"], base["levels"]
@@ -283,6 +296,7 @@ def _priced(
         minutes=forward_tokens / price.tokens_per_second / 60,
         device=price.device,
         assumptions=tuple(_assumptions(needs, price.device is not None, base is not None)),
+        split_rows=split_rows,
         command=sweep_command(new),
     )
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import polars as pl
 from pydantic import Field
 
-from prunelake.command_line import settling_command
+from prunelake.command_line import SettlingSweep, settling_sweep
 from prunelake.lake.read import is_import
 from prunelake.recommend.budget import COUNTED_COSTS, CostBudget
 from prunelake.spec import FrozenValue, SweepSpec
@@ -87,6 +87,9 @@ class Candidate(FrozenValue):
         description="The sweeps that would show whether the first failed level passes, one for "
         "each task; none if it fails whatever its number of examples."
     )
+    shortages: tuple[str, ...] = Field(
+        description="For each of these tasks that has too few rows, a sentence that says so."
+    )
 
     def level_at(self, level: int) -> Level:
         """The evidence at a level."""
@@ -163,6 +166,7 @@ def build_candidate(
     levels.sort(key=lambda item: item.level)
     first_failed = next((level for level in levels if level.is_tested and not level.is_met), None)
     passing = [item.level for item in levels if item.is_reached and item.is_within_budget]
+    settling = _settling_sweeps(runs, first_failed.failures) if first_failed else []
     return Candidate(
         strategy=first["strategy"],
         dtype=first["dtype"],
@@ -172,17 +176,22 @@ def build_candidate(
         levels=tuple(levels),
         level=max(passing, default=None),
         reason=None if passing else _no_level_reason(levels, has_all_tasks, budget),
-        settled_by=_settling_commands(runs, first_failed.failures) if first_failed else (),
+        settled_by=tuple(sweep.command for sweep in settling if sweep.command),
+        shortages=tuple(
+            f"{sweep.shortage} would show whether level {first_failed.level} passes."
+            for sweep in settling
+            if first_failed and sweep.shortage
+        ),
     )
 
 
-def _settling_commands(
+def _settling_sweeps(
     runs: Sequence[Mapping[str, Any]], failures: Sequence[Check]
-) -> tuple[str, ...]:
+) -> list[SettlingSweep]:
     """The sweeps that would show whether a level passes that has failed these checks."""
     if any(check.n_needed is None for check in failures):
-        return ()
-    commands = []
+        return []
+    sweeps = []
     for run in runs:
         open_checks = [check for check in failures if check.run_id == run["run_id"]]
         if not open_checks or is_import(run["identity"]):
@@ -193,15 +202,15 @@ def _settling_commands(
             )
             for x in (False, True)
         )
-        commands.append(
-            settling_command(
+        sweeps.append(
+            settling_sweep(
                 SweepSpec.model_validate_json(run["spec"]),
                 run["example_count"],
                 rows,
                 explained_rows,
             )
         )
-    return tuple(commands)
+    return sweeps
 
 
 def _no_level_reason(

@@ -9,6 +9,7 @@ from api.findings.settle import settled_by, settling_sentence
 from api.report.document import write_report
 from prunelake.analysis.analyse import analyse
 from prunelake.cli.terminal import print_summary
+from prunelake.command_line import SettlingSweep
 from prunelake.lake.publish import publish
 from prunelake.schema.verdicts import Verdict
 from prunelake.spec import Explanation, Rows, SequentialDesign, SweepSpec
@@ -32,10 +33,21 @@ VALUES: dict[str, Any] = {"accuracy": {0: 0.9, 1: 0.9}, "sufficiency": {0: 0.1, 
 def test_the_command_extends_the_run_to_what_its_open_verdicts_need() -> None:
     rows = metric_rows(**VALUES, verdicts={"sufficiency": {1: Verdict.inconclusive}})
     command = "prunelake sweep --model tiny --task demo --rows sample:1300 --explain-rows 1300"
-    assert settled_by(run(), rows) == command
+    assert settled_by(run(), rows) == SettlingSweep(command, "")
     assert settling_sentence(run(), rows) == f"To settle what is inconclusive: {command}"
     of_answers = metric_rows(**VALUES, verdicts={"accuracy": {1: Verdict.inconclusive}})
-    assert settled_by(run(), of_answers) == command.replace("rows 1300", "rows 10")
+    fewer = SettlingSweep(command.replace("rows 1300", "rows 10"), "")
+    assert settled_by(run(), of_answers) == fewer
+
+
+def test_a_task_with_too_few_rows_is_named_instead_of_an_impossible_command() -> None:
+    rows = metric_rows(**VALUES, verdicts={"sufficiency": {1: Verdict.inconclusive}})
+    small = run(spec=SPEC.model_copy(update={"split_rows": 500}).model_dump_json())
+    assert settling_sentence(small, rows) == (
+        "The task has 500 rows, fewer than the 1,300 that would settle what is inconclusive. "
+        "All of them: prunelake sweep --model tiny --task demo --rows sample:500 "
+        "--explain-rows 500"
+    )
 
 
 def test_there_is_no_command_without_a_question_a_sweep_or_accuracy() -> None:
