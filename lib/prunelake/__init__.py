@@ -12,7 +12,7 @@
     pl.open_lake().sql("from verdicts where level = ?", [4])
 
 Importing the package loads nothing else. A name is loaded when it is first used: `load` and `sweep`
-load torch, the others do not.
+load torch, the others do not. docs/python.md shows each name in use.
 """
 
 from importlib import import_module
