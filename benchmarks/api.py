@@ -30,12 +30,12 @@ import numpy as np
 import polars as pl
 import uvicorn
 
-from api.queries.snapshot import Snapshot, open_cursor, open_snapshot
-from api.queries.view_rows import row_page, view_named
 from benchmarks.load import LoadResult, run_load
 from benchmarks.serving import served
 from benchmarks.soak import soak
 from prunelake.analysis.analyse import analyse
+from prunelake.api.queries.snapshot import Snapshot, open_cursor, open_snapshot
+from prunelake.api.queries.view_rows import row_page, view_named
 from prunelake.lake.files.paths import SNAPSHOT_FILE
 from prunelake.lake.publish import publish
 from prunelake.lake.sql.bound_query import BoundQuery

@@ -26,9 +26,9 @@ from urllib.parse import quote
 import httpx
 from pydantic import ValidationError
 
-from api.http.problems import Problem
 from benchmarks.serving import Server, served
 from prunelake.analysis.analyse import analyse
+from prunelake.api.http.problems import Problem
 from prunelake.lake.publish import publish
 from tests.support import example_runs
 

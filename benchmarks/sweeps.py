@@ -21,8 +21,8 @@ from polars.testing import assert_frame_equal
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_LEVEL, temporary_settings
 
-from flows.sweep import sweep
 from prunelake.analysis.analyse import analyse
+from prunelake.flows.sweep import sweep
 from prunelake.inference.nested import NestedModel
 from prunelake.lake import commit, read
 from prunelake.lake.partial_runs import ComputeCost

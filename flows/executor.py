@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
-from flows.ray_shards import ray_shards
-from flows.tasks import log_to, step_task
-from flows.verdicts import announce_verdicts
+from prunelake.flows.ray_shards import ray_shards
+from prunelake.flows.tasks import log_to, step_task
+from prunelake.flows.verdicts import announce_verdicts
 from prunelake.lake.partial_runs import ComputeCost, PartialRun
 from prunelake.settings import Settings
 from prunelake.sweeps.executor import RunShards, StepCall

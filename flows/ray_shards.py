@@ -12,8 +12,8 @@ from prefect import get_run_logger
 from prefect.futures import as_completed
 from prefect.settings import get_current_settings
 
-from flows.tasks import StepTask
 from prunelake.errors import InvalidSpec, LakeError, PrefectUnavailable, RayUnavailable, one_line
+from prunelake.flows.tasks import StepTask
 from prunelake.lake.partial_runs import ComputeCost, PartialRun
 from prunelake.settings import Settings
 

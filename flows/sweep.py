@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from flows.executor import PrefectExecutor
+from prunelake.flows.executor import PrefectExecutor
 from prunelake.settings import Settings
 from prunelake.spec import SweepSpec
 from prunelake.sweeps.run import run_sweep

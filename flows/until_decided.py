@@ -3,7 +3,7 @@
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
 
-from flows.sweep import sweep
+from prunelake.flows.sweep import sweep
 from prunelake.settings import Settings
 from prunelake.spec import SweepSpec
 from prunelake.sweeps.until_decided import Limits, Round, run_until_decided

@@ -6,8 +6,8 @@ from typing import Any
 from prefect import get_run_logger
 from prefect.artifacts import create_link_artifact, create_table_artifact
 
-from flows.events import emit_hidden_degradations
 from prunelake.errors import one_line
+from prunelake.flows.events import emit_hidden_degradations
 from prunelake.lake.sql import views
 from prunelake.schema.verdicts import Verdict
 from prunelake.settings import Settings

@@ -1,4 +1,4 @@
-"""A process that runs one SQL statement: `python -I -m api.sandbox.worker MEMORY_BYTES`.
+"""A process that runs one SQL statement: `python -I -m prunelake.api.sandbox.worker MEMORY_BYTES`.
 
 It starts in the lake's folder, loads everything, writes `READY_LINE`, answers one request from its
 standard input, and ends. Once it has read the request it can open no file and no socket, write

@@ -297,7 +297,8 @@ def test_report_writes_a_page_with_every_run(
 def test_modules_that_only_read_the_lake_import_nothing_heavy() -> None:
     heavy = ["torch", "transformers", "captum", "sklearn", "matplotlib"]
     code = (
-        "import sys, api.report.document, api.charts.catalog, prunelake.lake.sql.views\n"
+        "import sys, prunelake.api.report.document, prunelake.api.charts.catalog\n"
+        "import prunelake.lake.sql.views\n"
         f"print([m for m in {heavy} if m in sys.modules])"
     )
     answer = subprocess.run(

@@ -11,11 +11,11 @@ import httpx
 import pytest
 from polars.testing import assert_frame_equal
 
-from api.app import create_app
-from api.charts.catalog import CHARTS
-from api.http.problems import ERROR_STATUS
-from api.queries.view_rows import CONTROL_PARAMETERS
 from prunelake.analysis.analyse import analyse
+from prunelake.api.app import create_app
+from prunelake.api.charts.catalog import CHARTS
+from prunelake.api.http.problems import ERROR_STATUS
+from prunelake.api.queries.view_rows import CONTROL_PARAMETERS
 from prunelake.lake.publish import publish
 from prunelake.lake.sql.views import query
 from prunelake.schema.row_formats import RowFormat

@@ -3,8 +3,8 @@ import re
 import pytest
 import typer
 
-from api.charts.catalog import CHARTS
-from api.settings import ApiSettings
+from prunelake.api.charts.catalog import CHARTS
+from prunelake.api.settings import ApiSettings
 from prunelake.cli.app import app
 from prunelake.schema.metrics import DEFAULT_MARGIN, FLIP_MARGIN, METRIC_DEFINITIONS
 from prunelake.settings import Settings

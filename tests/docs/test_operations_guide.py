@@ -12,8 +12,8 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas import FlowRun
 from prefect.states import Completed
 
-import flows.watch
-from flows.watch import DeploymentLauncher
+import prunelake.flows.watch
+from prunelake.flows.watch import DeploymentLauncher
 from prunelake.lake import attempt_log
 from prunelake.lake import read as lake_read
 from prunelake.lake.storage.locks import locked
@@ -93,7 +93,7 @@ def follow(story: Story) -> None:
         place.kill(1)
         os.kill(pid(story.killed), signal.SIGKILL)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(flows.watch, "HEARTBEAT_TIMEOUT", timedelta(0))
+        patched.setattr(prunelake.flows.watch, "HEARTBEAT_TIMEOUT", timedelta(0))
         story.dead = round_of(place)
     story.said["retry"] = place.run("prunelake watch watchlist.yaml --deploy --retry")
     third = place.flow_runs("sweep")[-1]

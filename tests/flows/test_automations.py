@@ -13,9 +13,9 @@ from prefect.events.schemas.automations import AutomationCore
 from prefect.server.events.schemas.automations import EventTrigger
 from prefect.server.events.schemas.events import ReceivedEvent
 
-from flows import events
-from flows.events import HIDDEN_DEGRADATION, emit_hidden_degradations
-from flows.verdicts import HIDDEN_DEGRADATIONS_QUERY
+from prunelake.flows import events
+from prunelake.flows.events import HIDDEN_DEGRADATION, emit_hidden_degradations
+from prunelake.flows.verdicts import HIDDEN_DEGRADATIONS_QUERY
 from prunelake.lake import read as lake_read
 from prunelake.lake.sql import views
 from prunelake.schema.verdicts import Verdict

@@ -9,8 +9,8 @@ import yaml
 from prefect import Flow
 from prefect.flows import load_flow_from_entrypoint
 
-from flows import cost as flow_module
 from prunelake.errors import UnknownLayer
+from prunelake.flows import cost as flow_module
 from prunelake.lake import read
 from prunelake.profiling.measurement import Workload
 from prunelake.profiling.profile import ProfileRequest

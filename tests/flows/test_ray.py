@@ -17,8 +17,8 @@ import torch
 from polars.testing import assert_frame_equal
 from ray.cluster_utils import Cluster
 
-from flows.sweep import sweep
 from prunelake.errors import RayUnavailable, UnsupportedModel
+from prunelake.flows.sweep import sweep
 from prunelake.lake import read
 from prunelake.lake.maintenance.verify import verify_lake
 from prunelake.schema.run_tables import RUN_TABLES

@@ -12,8 +12,6 @@ import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from ray.exceptions import WorkerCrashedError
 
-from flows import ray_shards as module
-from flows.ray_shards import ray_shards
 from prunelake.errors import (
     InvalidSpec,
     LakeError,
@@ -22,6 +20,8 @@ from prunelake.errors import (
     RayUnavailable,
     UnsupportedModel,
 )
+from prunelake.flows import ray_shards as module
+from prunelake.flows.ray_shards import ray_shards
 from prunelake.lake.partial_runs import PartialRun
 from prunelake.settings import Settings
 

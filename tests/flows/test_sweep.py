@@ -19,10 +19,10 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.sorting import ArtifactSort, FlowRunSort
 from prefect.flows import load_flow_from_entrypoint
 
-import flows.until_decided
-from flows import verdicts
-from flows.sweep import sweep
-from flows.until_decided import until_decided
+import prunelake.flows.until_decided
+from prunelake.flows import verdicts
+from prunelake.flows.sweep import sweep
+from prunelake.flows.until_decided import until_decided
 from prunelake.lake import read
 from prunelake.settings import Settings
 from prunelake.spec import Calibration, Explanation, Rows, SweepSpec
@@ -97,7 +97,7 @@ def test_hidden_degradations_are_shown_and_announced(
 
     run_id = judged_run(tmp_path, n=400)
     monkeypatch.setattr(verdicts, "create_table_artifact", create)
-    monkeypatch.setattr("flows.events.emit_event", emit)
+    monkeypatch.setattr("prunelake.flows.events.emit_event", emit)
     (run,) = read.read_table(tmp_path, "runs").to_dicts()
     said = verdicts.announce_verdicts(Settings(lake=tmp_path), run)
     assert said == "hidden degradations at levels [1]"
@@ -124,7 +124,7 @@ def test_what_only_shows_a_run_cannot_fail_it(
     judged_run(tmp_path, n=400)
     monkeypatch.setattr(verdicts, "create_table_artifact", lambda **_: None)
     monkeypatch.setattr(verdicts, "get_run_logger", lambda: logging.getLogger("sweep"))
-    where = "flows.events" if broken == "emit_event" else "flows.verdicts"
+    where = "prunelake.flows.events" if broken == "emit_event" else "prunelake.flows.verdicts"
     monkeypatch.setattr(f"{where}.{broken}", fail)
     (run,) = read.read_table(tmp_path, "runs").to_dicts()
     said = verdicts.announce_verdicts(Settings(lake=tmp_path), run)
@@ -150,7 +150,7 @@ def test_the_rounds_of_a_sweep_until_decided_are_seen(
     def fake_sweep(spec: SweepSpec, settings: Settings) -> str:  # noqa: ARG001  # as `sweep`
         return sweeps(spec)
 
-    monkeypatch.setattr(flows.until_decided, "sweep", fake_sweep)
+    monkeypatch.setattr(prunelake.flows.until_decided, "sweep", fake_sweep)
     spec = SweepSpec(
         model="tiny", task="opinions", rows=Rows(sample=60), levels=(0, 1, 2, 3), explain=None
     )

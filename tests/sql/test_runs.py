@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from api.findings.wording import model_name
+from prunelake.api.findings.wording import model_name
 from tests.support.lake_rows import rows_of, run_row, write_raw
 
 NAMES = {

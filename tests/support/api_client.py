@@ -5,8 +5,8 @@ from typing import Any
 
 from starlette.testclient import TestClient
 
-from api.app import create_app
-from api.settings import ApiSettings
+from prunelake.api.app import create_app
+from prunelake.api.settings import ApiSettings
 
 
 def api_client(

@@ -4,7 +4,7 @@ from typing import Any
 
 import polars as pl
 
-from api.charts import drawing
+from prunelake.api.charts import drawing
 from tests.support.example_runs import metric_rows
 
 LEVELS = metric_rows(

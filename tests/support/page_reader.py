@@ -26,8 +26,8 @@ from playwright.sync_api import (
 )
 from pydantic import SecretStr
 
-from api.app import create_app
-from api.settings import ApiSettings
+from prunelake.api.app import create_app
+from prunelake.api.settings import ApiSettings
 from tests.support.paths import ROOT
 
 ARTEFACTS = Path(os.environ.get("PRUNELAKE_ARTEFACTS") or ROOT / "artefacts")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from api.charts.catalog import CHARTS
-from api.report.document import write_report
-from api.report.run_section import MAIN_CHARTS
+from prunelake.api.charts.catalog import CHARTS
+from prunelake.api.report.document import write_report
+from prunelake.api.report.run_section import MAIN_CHARTS
 
 CONFIDENCE, EXPLANATIONS, VERDICTS, RELIABILITY = (CHARTS[name].caption for name in MAIN_CHARTS)
 OPENED = [CHARTS[name].caption for name in ("deltas", "path", "correlations", "flips", "pareto")]
@@ -48,7 +48,9 @@ def report(lake: Path, out: Path, **options: list[str]) -> ReportPage:
 
 def draw_only(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     """Let the sections of runs have only these charts, since charts take longest."""
-    monkeypatch.setattr("api.report.run_section.CHARTS", {name: CHARTS[name] for name in names})
+    monkeypatch.setattr(
+        "prunelake.api.report.run_section.CHARTS", {name: CHARTS[name] for name in names}
+    )
 
 
 def table_rows(page: ReportPage, caption: str) -> list[list[str]]:

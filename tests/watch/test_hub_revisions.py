@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from huggingface_hub import HfApi, constants
 
-from flows import watch as flow_module
+from prunelake.flows import watch as flow_module
 from prunelake.lake import attempt_log
 from prunelake.settings import Settings
 from prunelake.watch import revisions

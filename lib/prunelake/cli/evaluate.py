@@ -46,7 +46,7 @@ def evaluate_until_decided(spec: SweepSpec, limits: "Limits", settings: Settings
         from prunelake.sweeps.early_checks import check_sweep
 
         check_sweep(spec, settings)
-        from flows.until_decided import until_decided
+        from prunelake.flows.until_decided import until_decided
 
         _drop_own_tracebacks()
         return until_decided(spec, limits, settings)
@@ -66,7 +66,7 @@ def _needs_flow(settings: Settings) -> bool:
 
 
 def _evaluate_as_flow(spec: SweepSpec, settings: Settings) -> str:
-    from flows.sweep import sweep
+    from prunelake.flows.sweep import sweep
 
     _drop_own_tracebacks()
     return sweep(spec, settings)

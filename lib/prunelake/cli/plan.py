@@ -111,8 +111,8 @@ def print_plan(plan: "VerdictPlan") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from api.findings.plan import plan_sentences
-    from api.findings.wording import label, order_name
+    from prunelake.api.findings.plan import plan_sentences
+    from prunelake.api.findings.wording import label, order_name
 
     console = Console()
     table = Table(

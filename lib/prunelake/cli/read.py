@@ -74,6 +74,6 @@ def warn_unanalysed_runs(lake: Location) -> None:
 
 def write_report(lake: Location, out: Path) -> None:
     """Write the report on a lake to `out`; imports the API only when it is called."""
-    from api.report import document
+    from prunelake.api.report import document
 
     document.write_report(lake, out)

@@ -83,7 +83,7 @@ def recommend(
     with views.connect(load_settings(lake).lake) as connection:
         recommendation = recommend_level(connection, request)
     if format is AnswerFormat.json:
-        from api.findings.recommendation import Advice
+        from prunelake.api.findings.recommendation import Advice
 
         typer.echo(Advice.of(recommendation).model_dump_json(indent=2))
     else:

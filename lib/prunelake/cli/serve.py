@@ -22,11 +22,11 @@ def serve(
     import uvicorn
     from pydantic import ValidationError
 
-    from api.app import create_app
-    from api.http.protocol import JsonErrorProtocol
-    from api.http.security import is_loopback
-    from api.settings import ApiSettings
     from prunelake.analysis.analyse import analyse
+    from prunelake.api.app import create_app
+    from prunelake.api.http.protocol import JsonErrorProtocol
+    from prunelake.api.http.security import is_loopback
+    from prunelake.api.settings import ApiSettings
     from prunelake.lake import publish
 
     lake_settings = load_settings(lake)

@@ -8,14 +8,22 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from api.findings import level_rows, sentences
-from api.findings import recommendation as advice
-from api.findings.headline import decided_count, headline
-from api.findings.settle import settling_sentence
-from api.findings.verdict_labels import VERDICT_LABELS
-from api.findings.wording import interval, label, listed, model_name, number, order_name, signed
-from api.queries import run_metrics
-from api.queries import runs as run_queries
+from prunelake.api.findings import level_rows, sentences
+from prunelake.api.findings import recommendation as advice
+from prunelake.api.findings.headline import decided_count, headline
+from prunelake.api.findings.settle import settling_sentence
+from prunelake.api.findings.verdict_labels import VERDICT_LABELS
+from prunelake.api.findings.wording import (
+    interval,
+    label,
+    listed,
+    model_name,
+    number,
+    order_name,
+    signed,
+)
+from prunelake.api.queries import run_metrics
+from prunelake.api.queries import runs as run_queries
 from prunelake.lake.sql import views
 from prunelake.lake.storage.location import Location
 from prunelake.recommend.candidates import Candidate, Level

@@ -46,7 +46,7 @@ def watch(
     entries = read_watchlist(watchlist)
     launcher: Launcher
     if deploy:
-        from flows.watch import DeploymentLauncher
+        from prunelake.flows.watch import DeploymentLauncher
 
         launcher = DeploymentLauncher()
     else:

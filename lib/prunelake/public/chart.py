@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from api.charts import drawing
-from api.charts.catalog import CHARTS
-from api.findings.selection import SelectionRequest, select_with_levels
+from prunelake.api.charts import drawing
+from prunelake.api.charts.catalog import CHARTS
+from prunelake.api.findings.selection import SelectionRequest, select_with_levels
 from prunelake.errors import InvalidRequest, NotFound, one_line
 from prunelake.lake.sql import views
 from prunelake.lake.storage.location import Location

@@ -87,7 +87,7 @@ class Run:
         return find_calibrator(self.lake, [find_run(self.lake, self.id)], level, name).calibrator
 
     def _headline_metrics(self) -> pl.DataFrame:
-        from api.queries.run_metrics import headline_metrics
+        from prunelake.api.queries.run_metrics import headline_metrics
 
         with views.connect(self.lake, [self.id]) as connection:
             return headline_metrics([self.id]).rows(connection)

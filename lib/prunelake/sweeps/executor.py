@@ -34,7 +34,7 @@ RunShards = Callable[[Mapping[str, StepCall[ComputeCost]]], Iterator[tuple[str, 
 
 
 class Executor(Protocol):
-    """Runs the steps of a sweep: `LocalExecutor`, or `flows.executor` with tasks of Prefect."""
+    """Runs the steps of a sweep: `LocalExecutor`, or with tasks of Prefect `flows.executor`."""
 
     def log(self, text: str) -> None:
         """Take one line about what the sweep does."""
@@ -81,7 +81,7 @@ class LocalExecutor:
         if settings.task_runner != "local":
             raise InvalidSpec(
                 f"PRUNELAKE_TASK_RUNNER={settings.task_runner} needs the Prefect flow: call "
-                "flows.sweep.sweep, or set PRUNELAKE_TASK_RUNNER=local"
+                "prunelake.flows.sweep.sweep, or set PRUNELAKE_TASK_RUNNER=local"
             )
         yield self._run_shards
 

@@ -1,6 +1,6 @@
 """Launchers of the sweeps that `watch` starts, and the one that runs them in this process.
 
-`flows.watch.DeploymentLauncher` hands them to the workers of a Prefect server.
+`prunelake.flows.watch.DeploymentLauncher` hands them to the workers of a Prefect server.
 """
 
 from collections.abc import Callable

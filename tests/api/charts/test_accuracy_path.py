@@ -6,9 +6,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from api.charts import drawing
-from api.charts.accuracy_path import LABEL_SPACING_PX, path_chart
-from api.queries import charts
+from prunelake.api.charts import drawing
+from prunelake.api.charts.accuracy_path import LABEL_SPACING_PX, path_chart
+from prunelake.api.queries import charts
 from prunelake.lake.sql import views
 from prunelake.lake.sql.bound_query import Connection
 from tests.support.example_runs import explained_run, published_run

@@ -11,13 +11,18 @@ import polars as pl
 import pytest
 from starlette.testclient import TestClient
 
-from api.charts import drawing
-from api.charts.catalog import CHARTS
-from api.charts.drawing import ChartFormat, Theme
-from api.charts.drawing import encode_chart as in_format
-from api.findings.selection import Selection, SelectionRequest, checked_selection, find_run
-from api.queries import run_metrics
 from prunelake.analysis.analyse import analyse
+from prunelake.api.charts import drawing
+from prunelake.api.charts.catalog import CHARTS
+from prunelake.api.charts.drawing import ChartFormat, Theme
+from prunelake.api.charts.drawing import encode_chart as in_format
+from prunelake.api.findings.selection import (
+    Selection,
+    SelectionRequest,
+    checked_selection,
+    find_run,
+)
+from prunelake.api.queries import run_metrics
 from prunelake.errors import NothingToShow
 from prunelake.lake.publish import publish
 from prunelake.lake.sql import views

@@ -5,11 +5,11 @@ from xml.etree import ElementTree
 
 import pytest
 
-from api.charts import drawing
-from api.charts.correlations import correlations_chart
-from api.charts.importance import importance_chart
-from api.charts.levels import CONFIDENCE_PANELS, EXPLANATION_PANELS, levels_chart
-from api.charts.reliability import reliability_chart
+from prunelake.api.charts import drawing
+from prunelake.api.charts.correlations import correlations_chart
+from prunelake.api.charts.importance import importance_chart
+from prunelake.api.charts.levels import CONFIDENCE_PANELS, EXPLANATION_PANELS, levels_chart
+from prunelake.api.charts.reliability import reliability_chart
 from tests.support.chart_rows import CORRELATIONS, LAYERS, LEVELS, RELIABILITY, spec
 
 CHARTS: dict[str, drawing.Chart] = {

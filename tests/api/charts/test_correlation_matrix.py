@@ -6,10 +6,10 @@ from xml.etree import ElementTree
 import polars as pl
 import pytest
 
-from api.charts import drawing
-from api.charts.correlation_matrix import matrix_chart
-from api.findings.wording import MINUS
-from api.queries import comparisons, run_metrics
+from prunelake.api.charts import drawing
+from prunelake.api.charts.correlation_matrix import matrix_chart
+from prunelake.api.findings.wording import MINUS
+from prunelake.api.queries import comparisons, run_metrics
 from prunelake.lake.sql import views
 from tests.support.example_runs import explained_run, published_run
 

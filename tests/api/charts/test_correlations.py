@@ -4,8 +4,8 @@ from xml.etree import ElementTree
 
 import polars as pl
 
-from api.charts import drawing
-from api.charts.correlations import correlations_chart
+from prunelake.api.charts import drawing
+from prunelake.api.charts.correlations import correlations_chart
 from tests.support.chart_rows import CORRELATIONS, data_of, spec
 
 CHART = correlations_chart(CORRELATIONS)

@@ -5,11 +5,11 @@ from xml.etree import ElementTree
 import polars as pl
 import pytest
 
-from api.charts import drawing
-from api.charts.catalog import CHARTS
-from api.charts.cost import cost_chart
-from api.findings.selection import Selection
-from api.queries import charts
+from prunelake.api.charts import drawing
+from prunelake.api.charts.catalog import CHARTS
+from prunelake.api.charts.cost import cost_chart
+from prunelake.api.findings.selection import Selection
+from prunelake.api.queries import charts
 from prunelake.errors import NothingToShow
 from prunelake.lake.sql import views
 from tests.support.example_runs import explained_run

@@ -5,10 +5,10 @@ from typing import Any
 import polars as pl
 import pytest
 
-from api.charts import drawing
-from api.charts.deltas import deltas_chart
-from api.charts.verdict_style import legend_label
-from api.queries import run_metrics
+from prunelake.api.charts import drawing
+from prunelake.api.charts.deltas import deltas_chart
+from prunelake.api.charts.verdict_style import legend_label
+from prunelake.api.queries import run_metrics
 from prunelake.lake.sql import views
 from prunelake.lake.sql.bound_query import Connection
 from prunelake.schema.metrics import ACCURACY_MARGIN, METRIC_DEFINITIONS

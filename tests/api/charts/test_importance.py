@@ -5,8 +5,8 @@ from xml.etree import ElementTree
 import polars as pl
 import pytest
 
-from api.charts import drawing
-from api.charts.importance import importance_chart
+from prunelake.api.charts import drawing
+from prunelake.api.charts.importance import importance_chart
 from tests.support.chart_rows import LAYERS, data_of, spec
 
 CHART = importance_chart(LAYERS, 15)

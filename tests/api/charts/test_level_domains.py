@@ -2,9 +2,9 @@ from typing import Any
 
 import pytest
 
-from api.charts import drawing
-from api.charts.levels import CONFIDENCE_PANELS, levels_chart
-from api.findings.wording import label
+from prunelake.api.charts import drawing
+from prunelake.api.charts.levels import CONFIDENCE_PANELS, levels_chart
+from prunelake.api.findings.wording import label
 from prunelake.schema.metrics import METRIC_DEFINITIONS
 from tests.support.example_runs import metric_rows
 

@@ -5,8 +5,8 @@ from xml.etree import ElementTree
 import polars as pl
 import pytest
 
-from api.charts import drawing
-from api.charts.levels import CONFIDENCE_PANELS, EXPLANATION_PANELS, levels_chart
+from prunelake.api.charts import drawing
+from prunelake.api.charts.levels import CONFIDENCE_PANELS, EXPLANATION_PANELS, levels_chart
 from tests.support.chart_rows import LEVELS, data_of, spec
 from tests.support.example_runs import metric_rows
 

@@ -5,9 +5,9 @@ from xml.etree import ElementTree
 import polars as pl
 import pytest
 
-from api.charts import drawing
-from api.charts.overlap import overlap_chart
-from api.queries import charts
+from prunelake.api.charts import drawing
+from prunelake.api.charts.overlap import overlap_chart
+from prunelake.api.queries import charts
 from prunelake.lake.sql import views
 from tests.support.analyst_guide_runs import seeds_run
 from tests.support.example_runs import explained_run, published_run

@@ -6,11 +6,11 @@ from xml.etree import ElementTree
 import polars as pl
 import pytest
 
-from api.charts import drawing
-from api.charts.catalog import CHARTS
-from api.charts.pareto import pareto_chart
-from api.findings.selection import Selection
-from api.queries import comparisons
+from prunelake.api.charts import drawing
+from prunelake.api.charts.catalog import CHARTS
+from prunelake.api.charts.pareto import pareto_chart
+from prunelake.api.findings.selection import Selection
+from prunelake.api.queries import comparisons
 from prunelake.errors import NothingToShow
 from prunelake.lake.sql import views
 from tests.support.example_runs import judged_run, published_run

@@ -5,8 +5,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from api.charts import drawing
-from api.charts.recalibration import recalibration_chart
+from prunelake.api.charts import drawing
+from prunelake.api.charts.recalibration import recalibration_chart
 from prunelake.schema.calibrators import CALIBRATOR_NAMES
 
 SCHEMA = {

@@ -5,8 +5,8 @@ from xml.etree import ElementTree
 import polars as pl
 import pytest
 
-from api.charts import drawing
-from api.charts.reliability import reliability_chart
+from prunelake.api.charts import drawing
+from prunelake.api.charts.reliability import reliability_chart
 from tests.support.chart_rows import RELIABILITY, data_of
 
 

@@ -5,12 +5,12 @@ from typing import Any
 import polars as pl
 import pytest
 
-from api.charts import drawing
-from api.charts.drawing import DARK, FAINT, INK, ON_COLOUR
-from api.charts.verdict_map import verdict_map
-from api.charts.verdict_style import VERDICT_STYLES
-from api.findings.verdict_labels import VERDICT_LABELS
-from api.queries import run_metrics
+from prunelake.api.charts import drawing
+from prunelake.api.charts.drawing import DARK, FAINT, INK, ON_COLOUR
+from prunelake.api.charts.verdict_map import verdict_map
+from prunelake.api.charts.verdict_style import VERDICT_STYLES
+from prunelake.api.findings.verdict_labels import VERDICT_LABELS
+from prunelake.api.queries import run_metrics
 from prunelake.lake.sql import views
 from prunelake.lake.sql.bound_query import Connection
 from tests.support.example_runs import judged_run, metric_rows

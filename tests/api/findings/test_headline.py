@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from api.findings.headline import decided_count, headline
+from prunelake.api.findings.headline import decided_count, headline
 from prunelake.spec import Explanation, Rows, SweepSpec
 from tests.support.example_runs import Values, Verdicts, metric_rows
 from tests.support.lake_rows import run_row

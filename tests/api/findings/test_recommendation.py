@@ -11,9 +11,9 @@ import pytest
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
-from api.findings import recommendation
-from api.report.document import write_report
 from prunelake.analysis.analyse import analyse
+from prunelake.api.findings import recommendation
+from prunelake.api.report.document import write_report
 from prunelake.cli.app import app
 from prunelake.lake.publish import publish
 from prunelake.lake.sql import views
@@ -238,7 +238,7 @@ def section(lake: Path, out: Path) -> str:
 @pytest.fixture
 def without_charts(monkeypatch: pytest.MonkeyPatch) -> None:
     """They take most of a report's time."""
-    monkeypatch.setattr("api.report.run_section.CHARTS", {})
+    monkeypatch.setattr("prunelake.api.report.run_section.CHARTS", {})
 
 
 @pytest.mark.usefixtures("without_charts")

@@ -5,9 +5,9 @@ from typing import Any
 
 from rich.console import Console
 
-from api.findings.settle import settled_by, settling_sentence
-from api.report.document import write_report
 from prunelake.analysis.analyse import analyse
+from prunelake.api.findings.settle import settled_by, settling_sentence
+from prunelake.api.report.document import write_report
 from prunelake.cli.terminal import print_summary
 from prunelake.command_line import SettlingSweep
 from prunelake.lake.publish import publish

@@ -1,6 +1,6 @@
 import pytest
 
-from api.findings import wording
+from prunelake.api.findings import wording
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from api.queries.snapshot import LatestSnapshot
-from api.queries.view_rows import RowPage, row_page
 from prunelake.analysis.analyse import analyse
+from prunelake.api.queries.snapshot import LatestSnapshot
+from prunelake.api.queries.view_rows import RowPage, row_page
 from prunelake.errors import NoSnapshot
 from prunelake.lake.files.paths import SNAPSHOT_FILE
 from prunelake.lake.publish import publish
@@ -128,7 +128,7 @@ def test_an_answer_is_kept_until_its_snapshot_goes(
     def refuse(*_: object) -> None:
         raise AssertionError("asked again")
 
-    monkeypatch.setattr("api.queries.snapshot.Snapshot.cursor", refuse)
+    monkeypatch.setattr("prunelake.api.queries.snapshot.Snapshot.cursor", refuse)
     assert client.get("/verdicts").json() == kept
     assert client.get("/verdicts?limit=1").status_code == 500
     explained_run(lake, "second")
@@ -145,7 +145,7 @@ def test_the_oldest_answers_go_when_there_is_no_room(
         asked.append(given)
         return row_page(*given)
 
-    monkeypatch.setattr("api.routes.data.row_page", counted)
+    monkeypatch.setattr("prunelake.api.routes.data.row_page", counted)
     with api_client(lake) as client:
         size = len(client.get("/verdicts?limit=1").content)
     with api_client(lake, cache_bytes=size * 9) as client:

@@ -24,7 +24,7 @@ def test_charts_being_drawn_do_not_keep_rows_waiting(
         assert may_go_on.wait(HANG_S)
         return b"{}"
 
-    monkeypatch.setattr("api.routes.charts._answer", slow)
+    monkeypatch.setattr("prunelake.api.routes.charts._answer", slow)
     with api_client(tmp_path) as client, ThreadPoolExecutor(61) as pool:
         # More than all the threads that answer with rows.
         asked = [pool.submit(client.get, f"/charts/confidence.json?level={i}") for i in range(60)]
@@ -50,7 +50,7 @@ def test_who_asks_the_same_at_once_waits_for_one_answer(
         assert all_are_there.wait(HANG_S)
         return b"{}"
 
-    monkeypatch.setattr("api.routes.charts._answer", counted)
+    monkeypatch.setattr("prunelake.api.routes.charts._answer", counted)
     with api_client(tmp_path) as client, ThreadPoolExecutor(20) as pool:
         asked = [pool.submit(client.get, "/charts/confidence.json") for _ in range(20)]
         other = client.get("/views/metrics")

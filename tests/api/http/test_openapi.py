@@ -10,11 +10,11 @@ import pytest
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
-from api.app import create_app
-from api.http.problems import Problem
-from api.queries.view_rows import all_views
-from api.settings import ApiSettings
 from prunelake.analysis.analyse import analyse
+from prunelake.api.app import create_app
+from prunelake.api.http.problems import Problem
+from prunelake.api.queries.view_rows import all_views
+from prunelake.api.settings import ApiSettings
 from prunelake.lake.publish import publish
 from tests.support import example_runs
 from tests.support.endurance import IS_ENDURANCE, repeats

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from api.http.problems import Problem
 from prunelake.analysis.analyse import analyse
+from prunelake.api.http.problems import Problem
 from prunelake.lake.publish import publish
 from tests.support.api_client import api_client
 from tests.support.example_runs import explained_run
@@ -110,7 +110,7 @@ def test_every_answer_has_the_safe_headers(
     with api_client(lake) as client:
         answers = [client.get(path) for path in ("/", "/verdicts", "/nonsense", "/verdicts?x=1")]
         answers += [client.post("/verdicts"), guarded.get("/verdicts")]
-        monkeypatch.setattr("api.queries.snapshot.Snapshot.cursor", lambda *_: 1 / 0)
+        monkeypatch.setattr("prunelake.api.queries.snapshot.Snapshot.cursor", lambda *_: 1 / 0)
         answers.append(client.get("/verdicts?limit=7"))
     assert [answer.status_code for answer in answers] == [200, 200, 404, 422, 405, 401, 500]
     for answer in answers:
@@ -127,7 +127,7 @@ def test_a_fault_of_the_server_tells_nothing_of_itself(
     def fail(*_: object) -> None:
         raise RuntimeError("a secret detail")
 
-    monkeypatch.setattr("api.queries.snapshot.Snapshot.cursor", fail)
+    monkeypatch.setattr("prunelake.api.queries.snapshot.Snapshot.cursor", fail)
     with api_client(lake) as client:
         answer = client.get("/verdicts?limit=8")
     assert answer.status_code == 500
@@ -138,7 +138,7 @@ def test_a_fault_of_the_server_tells_nothing_of_itself(
 
 def test_the_server_never_imports_torch() -> None:
     code = (
-        "import sys; from pathlib import Path; from api.app import create_app; "
+        "import sys; from pathlib import Path; from prunelake.api.app import create_app; "
         "create_app(Path('.')); "
         "assert not {'torch', 'transformers', 'captum', 'prefect'} & set(sys.modules)"
     )

@@ -3,7 +3,7 @@
 import httpx
 from playwright.sync_api import expect
 
-from api.findings.wording import MINUS
+from prunelake.api.findings.wording import MINUS
 from tests.support.lake_rows import rows_of
 from tests.support.page_lake import PageLake
 from tests.support.page_reader import PageReader

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import polars as pl
 
-from api.queries import charts, run_metrics
+from prunelake.api.queries import charts, run_metrics
 from prunelake.lake.sql import views
 from tests.support.example_runs import explained_run
 from tests.support.lake_rows import frames, run_row, write

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from api.queries import run_metrics, runs
+from prunelake.api.queries import run_metrics, runs
 from prunelake.lake.sql import views
 from tests.support.example_runs import SCHEMA, explained_run, judged_run, published_run
 from tests.support.lake_rows import run_row, write

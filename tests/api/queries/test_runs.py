@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from api.queries import runs
+from prunelake.api.queries import runs
 from prunelake.lake.sql import views
 from tests.support.example_runs import explained_run
 from tests.support.lake_rows import identity_of, run_row, write

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from api.charts.catalog import CHARTS
-from api.charts.drawing import BLUE, DARK, INK
+from prunelake.api.charts.catalog import CHARTS
+from prunelake.api.charts.drawing import BLUE, DARK, INK
 from tests.support.example_runs import explained_run
 from tests.support.report_page import (
     CONFIDENCE,

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from api.findings.selection import Selection
-from api.queries import runs
-from api.report.examples_section import examples_section
+from prunelake.api.findings.selection import Selection
+from prunelake.api.queries import runs
+from prunelake.api.report.examples_section import examples_section
 from prunelake.lake.sql import views
 from tests.support import lake_rows
 from tests.support.example_runs import explained_run

@@ -2,7 +2,7 @@
 
 import pytest
 
-from api.report.html import merge_themes, with_distinct_ids
+from prunelake.api.report.html import merge_themes, with_distinct_ids
 
 
 def test_drawings_that_number_alike_are_told_apart() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from api.charts.catalog import CHARTS
+from prunelake.api.charts.catalog import CHARTS
 from tests.support.example_runs import explained_run, published_run
 from tests.support.lake_rows import prediction, run_row, write
 from tests.support.report_page import (

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from api.charts.catalog import CHARTS
+from prunelake.api.charts.catalog import CHARTS
 from prunelake.lake.sql.views import query
 from tests.support.example_runs import explained_run
 from tests.support.profile_rows import profiled

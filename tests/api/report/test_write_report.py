@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from api.report.document import write_report
+from prunelake.api.report.document import write_report
 from prunelake.cli.app import app
 from prunelake.errors import LakeError, PruneLakeError
 from tests.support.example_runs import explained_run, judged_run
@@ -95,7 +95,9 @@ def test_no_lake_leaves_the_old_report_alone(tmp_path: Path) -> None:
 
 def test_the_report_needs_no_torch() -> None:
     heavy = ["torch", "transformers", "captum"]
-    code = f"import sys, api.report.document; print(sorted(set({heavy}) & set(sys.modules)))"
+    code = (
+        f"import sys, prunelake.api.report.document; print(sorted(set({heavy}) & set(sys.modules)))"
+    )
     result = subprocess.run(
         [sys.executable, "-c", code],
         env={"PYTHONPATH": ":".join(sys.path)},

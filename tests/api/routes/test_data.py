@@ -11,9 +11,9 @@ import polars as pl
 import pytest
 from starlette.testclient import TestClient
 
-from api.queries.snapshot import LatestSnapshot
-from api.queries.view_rows import all_views
 from prunelake.analysis.analyse import analyse
+from prunelake.api.queries.snapshot import LatestSnapshot
+from prunelake.api.queries.view_rows import all_views
 from prunelake.errors import LimitExceeded
 from prunelake.lake.publish import publish
 from prunelake.lake.sql import views

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from api.findings import sentences
-from api.findings.headline import headline
-from api.queries import run_metrics, runs
 from prunelake.analysis.analyse import analyse
+from prunelake.api.findings import sentences
+from prunelake.api.findings.headline import headline
+from prunelake.api.queries import run_metrics, runs
 from prunelake.lake.publish import publish
 from prunelake.lake.sql import views
 from tests.support.api_client import api_client

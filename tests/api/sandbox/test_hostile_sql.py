@@ -17,11 +17,11 @@ import duckdb
 import httpx
 import pytest
 
-from api.queries.snapshot import open_cursor, open_snapshot
-from api.sandbox.limited_query import run_query
-from api.sandbox.messages import SqlRequest
 from benchmarks.serving import Server, served
 from prunelake.analysis.analyse import analyse
+from prunelake.api.queries.snapshot import open_cursor, open_snapshot
+from prunelake.api.sandbox.limited_query import run_query
+from prunelake.api.sandbox.messages import SqlRequest
 from prunelake.errors import QueryError
 from prunelake.lake.files.paths import SNAPSHOT_FILE
 from prunelake.lake.publish import publish
@@ -150,7 +150,7 @@ def test_without_the_check_of_statements_duckdb_still_changes_no_file(lake: Path
 
 CONFINED = """
 import sys, duckdb
-from api.sandbox.worker import SqlRequest, _limit_process
+from prunelake.api.sandbox.worker import SqlRequest, _limit_process
 path, *attacks = sys.argv[1:]
 connection = duckdb.connect(path, read_only=True)
 limits = {"max_rows": 1, "max_bytes": 1, "max_seconds": 60, "memory_bytes": 500_000_000}

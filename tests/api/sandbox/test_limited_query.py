@@ -11,9 +11,9 @@ import duckdb
 import polars as pl
 import pytest
 
-from api.queries.snapshot import open_cursor, open_snapshot
-from api.sandbox.limited_query import run_query
-from api.sandbox.messages import SqlRequest, SqlResponseHeader
+from prunelake.api.queries.snapshot import open_cursor, open_snapshot
+from prunelake.api.sandbox.limited_query import run_query
+from prunelake.api.sandbox.messages import SqlRequest, SqlResponseHeader
 from prunelake.errors import LimitExceeded, QueryError
 from prunelake.lake.sql.bound_query import Connection
 from prunelake.schema.row_formats import RowFormat

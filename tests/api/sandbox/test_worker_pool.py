@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from api.sandbox.messages import SqlRequest
-from api.sandbox.worker_pool import WorkerPool
-from api.settings import ApiSettings
 from prunelake.analysis.analyse import analyse
+from prunelake.api.sandbox.messages import SqlRequest
+from prunelake.api.sandbox.worker_pool import WorkerPool
+from prunelake.api.settings import ApiSettings
 from prunelake.errors import NoSnapshot, ServerBusy
 from prunelake.lake.publish import publish
 from prunelake.schema.row_formats import RowFormat

@@ -11,11 +11,11 @@ from typing import Any
 import httpx
 import pytest
 
-from api.app import create_app
-from api.queries import snapshot_mirror as mirroring
-from api.queries.snapshot import LatestSnapshot
-from api.queries.snapshot_mirror import SnapshotMirror
 from prunelake.analysis.analyse import analyse
+from prunelake.api.app import create_app
+from prunelake.api.queries import snapshot_mirror as mirroring
+from prunelake.api.queries.snapshot import LatestSnapshot
+from prunelake.api.queries.snapshot_mirror import SnapshotMirror
 from prunelake.errors import LakeError, NoSnapshot
 from prunelake.lake import commit, read
 from prunelake.lake.files.paths import SNAPSHOT_FILE

@@ -19,9 +19,8 @@ CREATES = re.compile(r"\bcreate\s+(?:view|macro)\s+(\w+)")
 
 
 def sql_folder() -> Path:
-    """The folder of the views: `prunelake/sql` in a wheel, `sql` in the repository."""
-    installed = Path(__file__).parents[2] / "sql"
-    return installed if installed.is_dir() else Path(__file__).parents[4] / "sql"
+    """The folder of the views."""
+    return Path(__file__).parents[2] / "sql"
 
 
 def view_statements() -> tuple[str, ...]:
