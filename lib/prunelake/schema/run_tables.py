@@ -29,7 +29,7 @@ RUNS = Table(
         "dtype": pl.String(),
         "device": pl.String(),
         "code_version": pl.String(),
-        "spec": pl.String(),  # JSON of the SweepSpec as the user gave it
+        "spec": pl.String(),  # JSON of the SweepSpec of the user, with the rows of its split
         "identity": pl.String(),  # JSON of the RunIdentity; run_id is its hash
         "duration_s": pl.Float64(),
         "forward_tokens": pl.Int64(),  # tokens through whole models: layer passes / layers
