@@ -20,6 +20,9 @@ HIDDEN_DEGRADATIONS_QUERY = """
     from verdicts where verdict = $verdict
     order by level, metric, method, operator, variant
 """
+DECIDED_QUERY = """
+    select count(*) filter (verdict = $verdict) as open, count(verdict) as total from verdicts
+"""
 
 
 def announce_verdicts(settings: Settings, run: Mapping[str, Any]) -> str:
@@ -36,8 +39,16 @@ def announce_verdicts(settings: Settings, run: Mapping[str, Any]) -> str:
             hidden = views.select(
                 connection, HIDDEN_DEGRADATIONS_QUERY, verdict=Verdict.hidden_degradation
             ).to_dicts()
+            (counts,) = views.select(
+                connection, DECIDED_QUERY, verdict=Verdict.inconclusive
+            ).to_dicts()
         levels = sorted({row["level"] for row in hidden})
-        text = f"hidden degradations at levels {levels}" if hidden else "no hidden degradation"
+        text = f"hidden degradations at levels {levels}"
+        if not hidden:
+            text = (
+                f"no hidden degradation shown; {counts['open']} of {counts['total']} verdicts are "
+                "inconclusive"
+            )
         create_table_artifact(table=summary, key="sweep-summary", description=title)
         create_table_artifact(
             table=hidden, key="hidden-degradations", description=f"{title}: {text}"

@@ -108,7 +108,13 @@ def _title(levels: pl.DataFrame) -> str:
     worse = [label(m) for m in JUDGED_METRICS[1:] if levels_with_verdict(levels, m, verdicts)]
     if len(worse) > MAX_NAMED_METRICS + 1:
         worse = [*worse[:MAX_NAMED_METRICS], f"{len(worse) - MAX_NAMED_METRICS} more"]
-    if is_stable:
+    at = stable_levels(levels) or levels["level"].to_list()
+    judged = levels.filter(
+        pl.col("metric").is_in(JUDGED_METRICS[1:]), pl.col("level").is_in(at)
+    ).drop_nulls("verdict")
+    if not worse and judged.height and (judged["verdict"] == Verdict.inconclusive).all():
+        text = "all other metrics are inconclusive" + " there" * is_stable
+    elif is_stable:
         text = f"hidden degradation of {listed(worse)}" if worse else "no hidden degradation shown"
     else:
         text = f"worse at some level: {listed(worse)}" if worse else "nothing is shown to be worse"

@@ -1,5 +1,7 @@
 """The environment variables of PruneLake."""
 
+import os
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -39,13 +41,28 @@ class Settings(BaseSettings):
     page_url: str | None = None
 
 
+OTHER_VARIABLES = (
+    "PRUNELAKE_DTYPE",
+    *(
+        f"PRUNELAKE_API_{name}"
+        for name in ("TOKEN", "MAX_ROWS", "MAX_BYTES", "MAX_SECONDS", "CACHE_BYTES")
+    ),
+    *(
+        f"PRUNELAKE_API_SQL{name}"
+        for name in ("", "_MAX_ROWS", "_MAX_BYTES", "_MAX_SECONDS", "_MEMORY_BYTES", "_PROCESSES")
+    ),
+)
+"""The variables of the sweep command and of the server (`api.settings`)."""
+
+
 def load_settings(lake: str | Location | None = None) -> Settings:
     """The settings from the environment; `lake` replaces their lake.
 
     Raises:
-        InvalidSpec: an environment variable has an invalid value.
+        InvalidSpec: an environment variable has an invalid value or a misspelt name.
         LakeError: `lake` cannot be the location of a lake.
     """
+    _refuse_misspelt_variables()
     try:
         settings = Settings()
     except ValidationError as error:
@@ -58,3 +75,14 @@ def load_settings(lake: str | Location | None = None) -> Settings:
             )
         ) from error
     return settings if lake is None else settings.model_copy(update={"lake": parse_location(lake)})
+
+
+def _refuse_misspelt_variables() -> None:
+    """Refuse a variable with nearly the name of another: it would be ignored."""
+    known = [f"PRUNELAKE_{name.upper()}" for name in Settings.model_fields] + [*OTHER_VARIABLES]
+    short = {name.removeprefix("PRUNELAKE_"): name for name in known}
+    for name in os.environ:
+        if name.startswith("PRUNELAKE_") and name not in known:
+            close = get_close_matches(name.removeprefix("PRUNELAKE_"), short, 1)
+            if close:
+                raise InvalidSpec(f"{name} is no variable of PruneLake; write {short[close[0]]}")

@@ -145,6 +145,8 @@ def test_every_kind_handles_ties_and_few_rows(
     log_likelihoods[log_likelihoods == -np.inf] = -800  # finite, but the confidence rounds to 1
     gold = 1 - right.astype(int)
     for kind in CALIBRATOR_KINDS:
+        if kind == "temperature" and right.all():
+            continue
         fitted = fit(kind, log_likelihoods, gold, right)
         answer = fitted.confidence(log_likelihoods)
         assert ((answer >= 0) & (answer <= 1)).all(), kind
@@ -199,6 +201,13 @@ def test_the_error_names_an_invalid_file(tmp_path: Path, content: str, message: 
 def test_the_error_names_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(InvalidCalibrator, match=r"absent\.json is not a calibrator"):
         calibrators.load(tmp_path / "absent.json")
+
+
+def test_a_temperature_needs_a_wrong_prediction() -> None:
+    right = np.array([[-1.0, -2.0], [-3.0, -5.0]])
+    with pytest.raises(InvalidCalibrator, match="all 2 predictions are right"):
+        fit("temperature", right, np.array([0, 0]), np.ones(2))
+    assert 0 < fit("affine", right, np.array([0, 0]), np.ones(2)).confidence(right)[0] < 1
 
 
 def test_the_error_names_an_unknown_kind() -> None:

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from api.settings import ApiSettings
 from prunelake.analysis.analyse import analyse
 from prunelake.cli.app import main
 from prunelake.lake import commit, read
 from prunelake.lake.maintenance.verify import verify_lake
+from prunelake.settings import OTHER_VARIABLES
 from tests.support.lake_rows import small_run
 from tests.support.paths import ROOT
 
@@ -59,6 +61,35 @@ def test_an_invalid_variable_is_an_error_of_one_line(
     assert line.startswith("error: PRUNELAKE_TASK_RUNNER=magic: Input should be 'local' or 'ray'")
 
 
+def test_a_misspelt_variable_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PRUNELAKE_LAEK", "elsewhere")
+    assert call(monkeypatch, "views") == 1
+    assert capsys.readouterr().err == (
+        "error: PRUNELAKE_LAEK is no variable of PruneLake; write PRUNELAKE_LAKE\n"
+    )
+
+
+def test_the_variables_of_the_server_are_known() -> None:
+    of_server = {f"PRUNELAKE_API_{name.upper()}" for name in ApiSettings.model_fields}
+    assert set(OTHER_VARIABLES) == {"PRUNELAKE_DTYPE"} | of_server
+
+
+def test_a_full_device_is_an_error_of_one_line(lake_with_run: Path) -> None:
+    command = [sys.executable, "-c", "from prunelake.cli.app import main; main()"]
+    with Path("/dev/full").open("w") as full:
+        answer = subprocess.run(
+            [*command, "sql", "from range(9)", "--lake", str(lake_with_run)],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert answer.returncode == 1
+    message = "error: the output cannot be written: no space left on its device\n"
+    assert answer.stderr == message
+
+
 BAD_SWEEPS = {
     "unknown model": (["--model", "nowhere", "--task", "opinions", "--rows", "5"], "nowhere"),
     "unknown package": (
@@ -90,6 +121,19 @@ BAD_SWEEPS = {
     ),
     "options beside a spec file": (["{tmp}/extra.yaml", "--rows", "9"], "--rows"),
     "spec in another encoding": (["{tmp}/latin.yaml"], "latin.yaml"),
+    "negative seed": (
+        ["--task", "opinions", "--seeds=0,-1"],
+        "--seeds -1: Input should be greater",
+    ),
+    "bounds without explanations": (
+        ["--task", "opinions", "--methods", "none", "--bounds-beam", "3", "--explain-rows", "9"],
+        "--explain-rows, --bounds-beam beside --methods none",
+    ),
+    "calibration text for an order without": (
+        ["--task", "opinions", "--strategy", "last", "--calibration", "c4"],
+        "--calibration beside --strategy last: this order reads no text",
+    ),
+    "empty spec": (["{tmp}/empty.yaml"], "empty.yaml is empty; write at least `task: every"),
     "random order of no seed": (["--task", "opinions", "--strategy", "random:"], "seed"),
     "spec with an unknown field": (["{tmp}/extra.yaml"], "colour"),
 }
@@ -106,6 +150,7 @@ def test_an_invalid_sweep_is_an_error_of_one_line(
 ) -> None:
     (tmp_path / "short.txt").write_text("Far too short.")
     (tmp_path / "broken.yaml").write_text("task: [")
+    (tmp_path / "empty.yaml").touch()
     (tmp_path / "extra.yaml").write_text("task: opinions\ncolour: red\n")
     (tmp_path / "latin.yaml").write_bytes(b"task: caf\xe9\n")
     monkeypatch.setenv("PRUNELAKE_DATA", str(tmp_path))

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer, GPT2Config, T5Config
 
 from prunelake.errors import ModelError, ModelNotFound, UnsupportedModel
 from prunelake.models import references, sources
-from prunelake.models.loading import apply_lm_head, check_supported, load_model
+from prunelake.models.loading import apply_lm_head, check_supported, load_model, load_tokenizer
 from prunelake.models.sources import resolve_model
 from tests.support.hub_server import COMMIT, run_against, running_hub
 from tests.support.tiny_models import FAMILIES, LAYER_COUNT, tiny_model
@@ -89,9 +89,16 @@ def test_an_absent_device_is_refused_in_one_line(device: str, folder: Path, tmp_
 def test_a_model_without_tokenizer_is_refused(folder: Path, tmp_path: Path) -> None:
     for file in folder.glob("tokenizer*"):
         file.unlink()
-    with pytest.raises(ModelNotFound, match=r"no tokenizer in .*tiny \(") as caught:
+    with pytest.raises(ModelNotFound, match=r"tiny has no tokenizer that works \(") as caught:
         load_model(resolve_model(str(folder), tmp_path))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("family", ["qwen2", "gemma3"])
+def test_a_tokenizer_that_knows_no_word_is_refused(family: str, tmp_path: Path) -> None:
+    tiny_model(family).save_pretrained(tmp_path / "tiny")
+    with pytest.raises(ModelNotFound, match=r"\(it knows no word\); copy tokenizer\.json"):
+        load_tokenizer(resolve_model(str(tmp_path / "tiny"), tmp_path))
 
 
 @pytest.mark.parametrize("config", ["{", '{"model_type": "abacus"}'])

@@ -153,9 +153,14 @@ def fit(
     0.
 
     Raises:
-        InvalidCalibrator: an unknown kind.
+        InvalidCalibrator: an unknown kind; or a temperature for predictions that are all right.
     """
     if kind == "temperature":
+        if np.all(correct == 1):
+            raise InvalidCalibrator(
+                f"all {len(correct)} predictions are right, so a lower temperature always fits "
+                "better; add rows with wrong predictions, or take affine or beta"
+            )
         return Calibrator(kind, {"temperature": _fit_temperature(log_likelihoods, gold)})
     confidence = option_probabilities(log_likelihoods).max(axis=1)
     clipped = np.clip(confidence, CONFIDENCE_CLIP, 1 - CONFIDENCE_CLIP)

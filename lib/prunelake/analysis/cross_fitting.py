@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from prunelake.analysis.calibrators import Calibrator, fit
 from prunelake.analysis.example_scores import ExampleScores, OptionScores
+from prunelake.errors import InvalidCalibrator
 from prunelake.schema.arrays import FloatArray
 from prunelake.schema.calibrators import CALIBRATOR_KINDS, UNPRUNED_TEMPERATURE
 
@@ -114,9 +115,12 @@ def _cross_fit_level(
     log_likelihoods = options.log_likelihoods[target]
     confidence = np.full(len(folds), np.nan)
     probabilities = np.full(log_likelihoods.shape, np.nan)
-    fitted_to_all = fit_to(rows)
-    for fold in range(FOLD_COUNT):
-        calibrator = fit_to(rows[folds[rows] != fold])
+    try:
+        fitted_to_all = fit_to(rows)
+        without_fold = [fit_to(rows[folds[rows] != fold]) for fold in range(FOLD_COUNT)]
+    except InvalidCalibrator as error:  # the wrong predictions may share one fold
+        return CrossFittedCalibrator(len(rows), failure_reason=str(error))
+    for fold, calibrator in enumerate(without_fold):
         unseen = np.flatnonzero(known[target] & (folds == fold))
         confidence[unseen] = calibrator.confidence(log_likelihoods[unseen])
         if calibrator.scales_options:

@@ -1,6 +1,7 @@
 """The command line. An error is one line on stderr."""
 
 import atexit
+import errno
 import os
 import sys
 
@@ -55,6 +56,12 @@ def main() -> None:
         app()
     except PruneLakeError as error:
         typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        typer.echo("error: the output cannot be written: no space left on its device", err=True)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python writes the rest at its end
         sys.exit(1)
 
 

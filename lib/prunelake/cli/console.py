@@ -97,6 +97,8 @@ def print_frame(frame: pl.DataFrame, format: RowFormat | None, out: Path | None)
         else:
             out.write_text(_format_frame(frame, format), encoding="utf-8")
     except OSError as error:
+        if out is None:
+            raise  # the terminal or a pipe: `app.main` says so
         raise InvalidSpec(f"--out {out}: cannot be written ({one_line(error)})") from error
 
 

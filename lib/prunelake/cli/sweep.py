@@ -1,12 +1,13 @@
 """`prunelake sweep`: evaluate a model."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
 
-from prunelake.cli.console import LakeOption, load_settings, parse_numbers
+from prunelake.cli.console import LakeOption, load_settings, parse_numbers, parse_strategy
 from prunelake.cli.evaluate import evaluate, evaluate_until_decided
 from prunelake.errors import InvalidSpec, one_line, validation_message
 from prunelake.lake.storage.location import parse_location
@@ -93,6 +94,7 @@ def sweep(
     is reached. Its verdicts allow for the repeated looks.
     """
     settings = load_settings(lake)
+    _refuse_ignored_options(context)
     if until is None and (max_rows, max_minutes, margin) != (None, None, DEFAULT_MARGIN):
         raise InvalidSpec("--margin, --max-rows and --max-minutes need --until decided")
     if spec is not None:
@@ -123,7 +125,7 @@ def sweep(
                 "bounds_beam": bounds_beam,
             },
         }
-        sweep_spec = _validate_spec(fields, "the options")
+        sweep_spec = _validate_options(fields)
     if until is None:
         run_id = evaluate(sweep_spec, settings)
         from prunelake.cli.terminal import print_summary  # a refusal needs none of its imports
@@ -139,13 +141,38 @@ def sweep(
     typer.echo(f"\n{last.outcome(limits.margin)}")
 
 
+def _given(context: typer.Context) -> dict[str, Any]:
+    """The parameters that the user wrote on the command line."""
+    return {
+        name: value
+        for name, value in context.params.items()
+        if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+    }
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _refuse_ignored_options(context: typer.Context) -> None:
+    """Refuse an option that changes nothing beside the others."""
+    given = _given(context)
+    if given.get("methods") == "none":
+        names = ("seeds", "operators", "explain_rows", "explain_levels", "bounds_beam")
+        if ignored := [_option(name) for name in names if name in given]:
+            raise InvalidSpec(
+                f"{', '.join(ignored)} beside --methods none: nothing is explained; leave one out"
+            )
+    if "calibration" in given and not parse_strategy(given.get("strategy", "cosine")).reads_text:
+        raise InvalidSpec(
+            f"--calibration beside --strategy {given['strategy']}: this order reads no text; leave "
+            "one out"
+        )
+
+
 def _refuse_options_with_file(context: typer.Context, spec: str) -> None:
-    given = [
-        f"--{name.replace('_', '-')}"
-        for name in context.params
-        if name not in ("spec", "lake", "until", "margin", "max_rows", "max_minutes")
-        and getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
-    ]
+    allowed = ("spec", "lake", "until", "margin", "max_rows", "max_minutes")
+    given = [_option(name) for name in _given(context) if name not in allowed]
     if given:
         raise InvalidSpec(f"{', '.join(given)} beside {spec}: write it into the file instead")
 
@@ -159,9 +186,21 @@ def _read_spec(file: str) -> SweepSpec:
     return validate_yaml(text, SweepSpec, file, example="task: everyday_knowledge")
 
 
-def _validate_spec(fields: Any, where: str) -> SweepSpec:
+def _validate_options(fields: Any) -> SweepSpec:
     try:
         return SweepSpec.model_validate(fields)
     except ValidationError as error:
-        problems = validation_message(error.errors(), whole="spec")
-        raise InvalidSpec(f"{where}: {problems}") from error
+        problems = error.errors()
+        places = [problem["loc"] for problem in problems]
+        # A tuple with a wrong item also counts as too short.
+        first = [p for p in problems if not any(p["loc"] == loc[:-1] for loc in places)]
+        raise InvalidSpec(validation_message(first, name_of=_option_with_value)) from error
+
+
+def _option_with_value(problem: Mapping[str, Any]) -> str:
+    """The option and the value that a problem of pydantic is about: `--seeds -1`."""
+    names = [name for name in problem["loc"] if isinstance(name, str)]
+    if names[:2] in (["explain", "rows"], ["explain", "levels"]):
+        names = [f"explain_{names[1]}"]
+    name, *fields = names[1:] if names[0] == "explain" and len(names) > 1 else names
+    return " ".join([_option(name), *fields, str(problem["input"])])

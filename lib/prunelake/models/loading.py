@@ -104,10 +104,18 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
         with quiet_transformers():
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source.folder)
     except Exception as error:  # transformers and tokenizers raise many types on a bad file
-        raise ModelNotFound(
-            f"model {source.reference}: no tokenizer in {source.folder} ({one_line(error)})"
-        ) from error
+        raise _no_tokenizer(source, one_line(error)) from error
+    # Without its files, transformers makes a tokenizer of some models that knows no word.
+    if tokenizer.encode("Earth") == tokenizer.encode("water"):
+        raise _no_tokenizer(source, "it knows no word")
     return tokenizer
+
+
+def _no_tokenizer(source: ModelSource, problem: str) -> ModelNotFound:
+    return ModelNotFound(
+        f"model {source.reference}: {source.folder} has no tokenizer that works ({problem}); copy "
+        "tokenizer.json and tokenizer_config.json there from the original model"
+    )
 
 
 def read_config(folder: Path) -> PretrainedConfig:

@@ -164,7 +164,11 @@ def test_contrast_is_that_of_the_standard() -> None:
         ),
         (
             {"accuracy": {2: "visible degradation"}, "ece": {2: "inconclusive"}},
-            "Accuracy falls at level 2 and is stable at none; nothing is shown to be worse",
+            "Accuracy falls at level 2 and is stable at none; all other metrics are inconclusive",
+        ),
+        (
+            {"accuracy": {1: "equivalent"}, "ece": {1: "inconclusive"}},
+            "Accuracy is stable at level 1; all other metrics are inconclusive there",
         ),
         (
             {"accuracy": {1: "equivalent"}}
