@@ -22,7 +22,8 @@ from prunelake.lake.read import (
     unanalysed_run_ids,
 )
 from prunelake.lake.sql.bound_query import Connection, attach, sql_literal
-from prunelake.lake.sql.view_files import view_statements, views_hash
+from prunelake.lake.sql.view_files import views_hash
+from prunelake.lake.sql.view_template import copy_views
 from prunelake.lake.sql.views import connect
 from prunelake.lake.storage import leases
 from prunelake.lake.storage.location import Location, LocationT
@@ -175,18 +176,18 @@ def _build_snapshot(source: Connection, path: Path) -> str:
         },
     ) as snapshot:
         snapshot.execute("set TimeZone = 'UTC'")
-        snapshot.execute("create schema lake")
+        copy_views(snapshot)
         snapshot.execute("create schema stored")
         for table in ALL_TABLES.values():
             rows = source.sql(f"from lake.{table.name}")
             snapshot.register("source_rows", rows.to_arrow_reader())
             key = ", ".join(table.key)
+            # The copied views stand on empty views of the same columns.
+            snapshot.execute(f"drop view lake.{table.name}")
             snapshot.execute(f"create table lake.{table.name} as from source_rows order by {key}")
             snapshot.unregister("source_rows")
             grain = sql_literal(table.grain)
             snapshot.execute(f"comment on table lake.{table.name} is {grain}")
-        for statements in view_statements():
-            snapshot.execute(statements)
         for view in MATERIALISED_VIEWS:
             _materialise(snapshot, view)
         runs, analyses, profiles = (

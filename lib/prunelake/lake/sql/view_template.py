@@ -13,17 +13,26 @@ from threading import Lock
 
 import duckdb
 
-from prunelake.lake.sql.bound_query import Connection, attach
+from prunelake.lake.sql.bound_query import Connection, attach, sql_identifier
+from prunelake.lake.sql.relations import relation_sql
+from prunelake.lake.sql.view_files import view_statements
+from prunelake.schema.tables import ALL_TABLES
 
 _lock = Lock()
 
 
-def copy_views(connection: Connection, statements: tuple[str, ...]) -> None:
-    """Create everything that `statements` create, in the schemas of a new in-memory database."""
+def copy_views(connection: Connection) -> None:
+    """Create the schema `lake` with empty tables, as views, and the views of sql/ on top.
+
+    The database of the connection must be new: a file or `:memory:`.
+    """
+    empty_tables = (relation_sql(table, []) for table in ALL_TABLES.values())
+    statements = ("create schema lake", *empty_tables, *view_statements())
     with _lock:
         folder = _template_folder(os.getpid(), statements)
+    ((database,),) = connection.execute("select current_database()").fetchall()
     attach(connection, Path(folder.name) / "views.duckdb", "view_template")
-    connection.execute("copy from database view_template to memory (schema)")
+    connection.execute(f"copy from database view_template to {sql_identifier(database)} (schema)")
     connection.execute("detach view_template")
 
 

@@ -13,7 +13,6 @@ from prunelake.lake.files.damage import find_damage
 from prunelake.lake.read import complete_manifests
 from prunelake.lake.sql.bound_query import Connection, sql_literal
 from prunelake.lake.sql.relations import relation_sql
-from prunelake.lake.sql.view_files import view_statements
 from prunelake.lake.sql.view_template import copy_views
 from prunelake.lake.storage.location import Location
 from prunelake.lake.storage.objects import ObjectPath
@@ -65,8 +64,7 @@ def _connect_once(lake: Location, run_ids: Collection[str] | None) -> Connection
 
             connection.register_filesystem(ObjectStoreFileSystem())
         connection.execute("set TimeZone = 'UTC'")
-        empty = (relation_sql(table, []) for table in ALL_TABLES.values())
-        copy_views(connection, ("create schema lake", *empty, *view_statements()))
+        copy_views(connection)
         readable: list[Location] = []
         for table in ALL_TABLES.values():
             sources = [
