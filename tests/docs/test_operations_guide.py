@@ -1,4 +1,8 @@
-"""docs/operations.md against a real server and real workers, all on loopback."""
+"""docs/operations.md against a real server and real workers, all on loopback.
+
+Every sweep of a worker is a process that imports torch, so that only `make endurance` follows the
+whole page. `test_operations_start` follows its beginning.
+"""
 
 import os
 import signal
@@ -10,29 +14,24 @@ from pathlib import Path
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas import FlowRun
-from prefect.states import Completed
 
 import prunelake.flows.watch
-from prunelake.flows.watch import DeploymentLauncher
 from prunelake.lake import attempt_log
 from prunelake.lake import read as lake_read
 from prunelake.lake.storage.locks import locked
-from prunelake.settings import Settings
 from prunelake.watch.decision import EvaluationState
-from prunelake.watch.rounds import RoundLine, WatchRound
-from prunelake.watch.watchlist import read_watchlist
-from tests.support.endurance import IS_ENDURANCE
+from prunelake.watch.rounds import RoundLine
 from tests.support.operations_guide import (
-    PAGE,
     GuideRun,
+    finished,
     guide_run,
     pid,
-    shell_commands,
+    published_after,
+    round_of,
     wait_for,
 )
 
-# Sweeps on several machines take eight processes more, so only `make endurance` runs them.
-SECTION_OF_MACHINES = "## Use many machines"
+pytestmark = pytest.mark.endurance
 
 
 @dataclass
@@ -86,8 +85,7 @@ def follow(story: Story) -> None:
     os.kill(pid(held), signal.SIGCONT)
     story.first = finished(place, first)
     with locked(place.lake):  # the sweep of `watch` keeps its worker, as it cannot commit its run
-        publication = wait_for(lambda: publication_after(place, first), "a publication")
-        story.published = finished(place, publication)
+        story.published = finished(place, published_after(place, first))
         place.pause_automations()
         story.killed = wait_for(lambda: running(place, second), "the sweep of watch")
         place.kill(1)
@@ -108,9 +106,8 @@ def follow(story: Story) -> None:
     story.schedules.append(schedules())
     place.run("prefect deploy --name watch")
     story.schedules.append(schedules())
-    if IS_ENDURANCE:
-        follow_second_worker(story)
-        follow_ray(story)
+    follow_second_worker(story)
+    follow_ray(story)
 
 
 def follow_second_worker(story: Story) -> None:
@@ -139,23 +136,6 @@ def follow_ray(story: Story) -> None:
     story.on_ray = place.ray_logs()
 
 
-def round_of(place: GuideRun) -> list[RoundLine]:
-    settings = Settings(lake=place.lake, cache=place.folder / "cache")
-    return WatchRound(
-        read_watchlist(place.folder / "watchlist.yaml"), settings, DeploymentLauncher()
-    ).run()
-
-
-def finished(place: GuideRun, run: FlowRun) -> FlowRun:
-    """Wait for the end of a flow run."""
-
-    def ended() -> FlowRun | None:
-        now = place.flow_run(run.id)
-        return now if now.state is not None and now.state.is_final() else None
-
-    return wait_for(ended, f"the end of {run.name}")
-
-
 def taken(place: GuideRun, run: FlowRun) -> FlowRun:
     """Wait for the process that a worker starts for a flow run."""
 
@@ -172,20 +152,6 @@ def took(log: str, run: FlowRun) -> bool:
     return f"submitting flow run '{run.id}'" in log and not is_lost
 
 
-def publication_after(place: GuideRun, sweep: FlowRun) -> FlowRun | None:
-    """The publication that follows a sweep; the sweep ends again where there is none for long.
-
-    On a busy machine the server's SQLite is locked for moments, in which a trigger may be lost.
-    """
-    if found := place.flow_runs("publish"):
-        return found[0]
-    place.poll_count += 1
-    if place.poll_count % 60 == 0:
-        with get_client(sync_client=True) as client:
-            client.set_flow_run_state(sweep.id, Completed(), force=True)
-    return None
-
-
 def running(place: GuideRun, run: FlowRun) -> FlowRun | None:
     now = place.flow_run(run.id)
     return now if now.state is not None and now.state.is_running() else None
@@ -196,14 +162,12 @@ def schedules() -> int:
         return len(client.read_deployment_by_name("watch/watch").schedules)
 
 
-@pytest.mark.endurance
 def test_two_sweeps_spread_over_two_workers_of_a_pool(story: Story) -> None:
     assert all(run.state is not None and run.state.is_completed() for run in story.pair)
     taken = [[took(story.site.log(place), run) for run in story.pair] for place in (3, 4)]
     assert sorted(taken) == [[False, True], [True, False]]
 
 
-@pytest.mark.endurance
 def test_a_sweep_with_the_variables_of_the_page_runs_on_ray(story: Story) -> None:
     for shard in ("examples 0 to 3", "examples 4 to 7", "examples 8 to 11"):
         assert f"{shard}: " in story.on_ray
@@ -211,8 +175,7 @@ def test_a_sweep_with_the_variables_of_the_page_runs_on_ray(story: Story) -> Non
 
 
 def test_every_command_of_the_page_was_run(story: Story) -> None:
-    _, machines = PAGE.split(SECTION_OF_MACHINES)
-    assert story.site.left == ([] if IS_ENDURANCE else shell_commands(machines))
+    assert story.site.left == []
 
 
 def test_what_is_missing_is_started_on_a_worker_and_ends_in_the_lake(story: Story) -> None:
@@ -226,7 +189,7 @@ def test_what_is_missing_is_started_on_a_worker_and_ends_in_the_lake(story: Stor
     assert story.retried.state is not None
     assert story.retried.state.is_completed()
     assert story.said["sql"].count("random:") == 2
-    assert len(lake_read.run_ids(story.site.lake)) == (5 if IS_ENDURANCE else 2)
+    assert len(lake_read.run_ids(story.site.lake)) == 5
     assert story.done == []
     assert attempt_log.read_attempts(story.site.lake) == {}
 

@@ -24,9 +24,14 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.states import Completed
 from typer.testing import CliRunner
 
 from prunelake.cli.app import app
+from prunelake.flows.watch import DeploymentLauncher
+from prunelake.settings import Settings
+from prunelake.watch.rounds import RoundLine, WatchRound
+from prunelake.watch.watchlist import read_watchlist
 from tests.support.limits import HANG_S
 from tests.support.paths import ROOT
 from tests.support.prefect_commands import run_prefect
@@ -148,6 +153,10 @@ class GuideRun:
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
 
+    def skip(self, begins: str) -> None:
+        """Leave out the next command of the page."""
+        self._next(begins)
+
     def start(self, begins: str) -> str:
         """Start the next command and leave it running; the command."""
         command = self._next(begins)
@@ -240,6 +249,41 @@ def guide_run(folder: Path, model: Path) -> Iterator[GuideRun]:
             yield place
         finally:
             place.stop()
+
+
+def round_of(place: GuideRun) -> list[RoundLine]:
+    settings = Settings(lake=place.lake, cache=place.folder / "cache")
+    return WatchRound(
+        read_watchlist(place.folder / "watchlist.yaml"), settings, DeploymentLauncher()
+    ).run()
+
+
+def finished(place: GuideRun, run: FlowRun) -> FlowRun:
+    """Wait for the end of a flow run."""
+
+    def ended() -> FlowRun | None:
+        now = place.flow_run(run.id)
+        return now if now.state is not None and now.state.is_final() else None
+
+    return wait_for(ended, f"the end of {run.name}")
+
+
+def published_after(place: GuideRun, sweep: FlowRun) -> FlowRun:
+    """Wait for the publication that follows a sweep; the sweep ends again if none comes for long.
+
+    On a busy machine the server's SQLite is locked for moments, in which a trigger may be lost.
+    """
+
+    def publication() -> FlowRun | None:
+        if found := place.flow_runs("publish"):
+            return found[0]
+        place.poll_count += 1
+        if place.poll_count % 60 == 0:
+            with get_client(sync_client=True) as client:
+                client.set_flow_run_state(sweep.id, Completed(), force=True)
+        return None
+
+    return wait_for(publication, "a publication")
 
 
 def pid(run: FlowRun) -> int:
