@@ -30,6 +30,7 @@ from prunelake.sweeps.progress import ProgressMeter
 from prunelake.sweeps.run import run_sweep
 from prunelake.sweeps.shards import Shard
 from tests.support import sweep_processes
+from tests.support.endurance import IS_ENDURANCE
 from tests.support.local_paths import local_path
 from tests.support.sweep_processes import quick_sweep
 
@@ -94,7 +95,10 @@ def test_a_sweep_fills_every_table_at_its_grain(settings: Settings, spec: SweepS
 
 
 @pytest.mark.parametrize(
-    "name", ["iterative", "loss", "divergence", "balanced", "last", "mlp:cosine", "block:loss"]
+    "name",
+    ["iterative", "loss", "divergence", "balanced", "last", "mlp:cosine", "block:loss"]
+    if IS_ENDURANCE
+    else ["iterative", "balanced", "block:loss"],
 )
 def test_a_sweep_takes_its_order_from_its_strategy(
     name: str, settings: Settings, spec: SweepSpec, counted: "Counted"

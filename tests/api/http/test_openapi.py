@@ -20,7 +20,9 @@ from tests.support import example_runs
 from tests.support.endurance import IS_ENDURANCE, repeats
 from tests.support.paths import ROOT
 
-FEW_ROUTES = "^/(sql|views/headlines)$|^/charts/"
+FEW_ROUTES = "^/views/headlines$|^/charts/"
+"""Each request to /sql starts a process; tests/api/sandbox asks it hostile questions."""
+
 EVERY_KIND_OF_ROUTE = (
     "^/(health|findings|recommendations|sql|views/headlines)$|^/examples/.*example_id|^/charts/"
 )
@@ -193,7 +195,7 @@ def test_what_fuzzing_asks_is_answered_as_declared() -> None:
         "-m",
         "benchmarks.fuzz",
         "--cases",
-        str(repeats(3, 5)),
+        str(repeats(2, 5)),
         "--routes",
         FUZZED,
     ]

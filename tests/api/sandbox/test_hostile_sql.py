@@ -209,14 +209,14 @@ def test_attacks_over_http_are_refused(lake: Path, client: httpx.Client) -> None
 
 
 # The short form has one query for each kind of resource: time, memory, recursion, patterns, sleep.
-@pytest.mark.parametrize("bomb", EXPENSIVE_QUERIES[:: repeats(3, 1)])
+@pytest.mark.parametrize("bomb", EXPENSIVE_QUERIES[:: repeats(6, 1)])
 def test_a_bomb_is_stopped_within_its_limits(client: httpx.Client, bomb: str) -> None:
     answer = asked(client, bomb, BOMB_SECONDS)
     assert answer.status_code == 422
     assert code(answer) in ("limit_exceeded", "invalid_sql")
 
 
-@pytest.mark.parametrize("kind", [*DEEPLY_NESTED][:: repeats(3, 1)])
+@pytest.mark.parametrize("kind", [*DEEPLY_NESTED][:: repeats(6, 1)])
 def test_text_as_a_weapon_is_answered_or_refused(client: httpx.Client, kind: str) -> None:
     answer = asked(client, DEEPLY_NESTED[kind], BOMB_SECONDS)
     assert answer.status_code in (200, 422)
@@ -232,7 +232,7 @@ def test_an_answer_without_end_is_cut_or_stopped(client: httpx.Client, giant: st
         assert code(answer) == "limit_exceeded"
 
 
-def test_fifty_bombs_at_once_leave_the_server_answering(client: httpx.Client) -> None:
+def test_many_bombs_at_once_leave_the_server_answering(client: httpx.Client) -> None:
     url, query = client.base_url, "select count(*) from range(1000000000000), range(100000)"
     body = json.dumps({"query": query, "max_seconds": 1})
     headers = {"authorization": f"Bearer {TOKEN}", "content-type": "application/json"}
@@ -245,8 +245,9 @@ def test_fifty_bombs_at_once_leave_the_server_answering(client: httpx.Client) ->
             return connection.getresponse().status, time.monotonic() - began
 
     waits = []
-    with ThreadPoolExecutor(50) as pool:
-        bombs = [pool.submit(bomb, number) for number in range(50)]
+    count = repeats(20, 50)
+    with ThreadPoolExecutor(count) as pool:
+        bombs = [pool.submit(bomb, number) for number in range(count)]
         while not all(future.done() for future in bombs):
             began = time.monotonic()
             assert client.get("/health").status_code == 200

@@ -18,7 +18,7 @@ from prunelake.schema.run_tables import RUN_TABLES
 from tests.support.endurance import repeats
 from tests.support.lake_rows import small_analysis, small_run
 
-ROUNDS = repeats(6, 60)
+ROUNDS = repeats(4, 60)
 """In a round each role takes one turn; all begin at once."""
 
 ROLES = """
