@@ -72,15 +72,15 @@ def test_serve_publishes_then_serves_then_stops(tmp_path: Path) -> None:
     explained_run(tmp_path)
     with serving(tmp_path) as (address, printed):
         assert "publishing" in printed
-        assert httpx.get(f"{address}/health").json()["run_count"] == 1
-        assert "<html" in httpx.get(f"{address}/").text
+        assert httpx.get(f"{address}/health", timeout=HANG_S).json()["run_count"] == 1
+        assert "<html" in httpx.get(f"{address}/", timeout=HANG_S).text
         # A header cannot pretend to come from localhost.
         claimed = {"Host": "lake.example", "X-Forwarded-Host": "localhost"}
-        assert httpx.get(f"{address}/models", headers=claimed).status_code == 401
+        assert httpx.get(f"{address}/models", headers=claimed, timeout=HANG_S).status_code == 401
     with serving(tmp_path, "--host", "::1") as (address, printed):
         assert "publishing" not in printed
         assert address.startswith("http://[::1]:")
-        assert httpx.get(f"{address}/health").status_code == 200
+        assert httpx.get(f"{address}/health", timeout=HANG_S).status_code == 200
 
 
 def test_a_public_address_needs_a_token(tmp_path: Path, refusal: Refusal) -> None:
@@ -90,9 +90,9 @@ def test_a_public_address_needs_a_token(tmp_path: Path, refusal: Refusal) -> Non
     options = ("--host", "0.0.0.0")
     with serving(tmp_path, *options, PRUNELAKE_API_TOKEN="secret") as (address, _):
         here = address.replace("0.0.0.0", "127.0.0.1")
-        assert httpx.get(f"{here}/models").status_code == 401
+        assert httpx.get(f"{here}/models", timeout=HANG_S).status_code == 401
         known = {"Authorization": "Bearer secret"}
-        assert httpx.get(f"{here}/models", headers=known).status_code == 200
+        assert httpx.get(f"{here}/models", headers=known, timeout=HANG_S).status_code == 200
 
 
 def test_the_error_names_a_port_in_use(tmp_path: Path, refusal: Refusal) -> None:

@@ -20,6 +20,7 @@ from prunelake.lake.publish import publish
 from prunelake.lake.sql.views import query
 from prunelake.schema.row_formats import RowFormat
 from tests.support.example_runs import explained_run, judged_run
+from tests.support.limits import HANG_S
 from tests.support.page_reader import running_server
 from tests.support.paths import ROOT
 
@@ -56,7 +57,7 @@ def names(lake: Path, server: str) -> dict[str, str]:
     """What the guide calls the runs and the snapshot -> what they are called here."""
     runs = query(lake, "select task, run_id from runs").rows()
     ids = {"opinions": "5d33f02c84efa268", "everyday_knowledge": "6ef148d324d898b2"}
-    snapshot = httpx.get(f"{server}/health").json()["snapshot"]
+    snapshot = httpx.get(f"{server}/health", timeout=HANG_S).json()["snapshot"]
     return {ids[task]: run_id for task, run_id in runs} | {"5868f73779d362af": snapshot}
 
 
@@ -75,7 +76,9 @@ def asked(line: str) -> httpx.Response:
     headers = dict(words[i + 1].split(": ") for i, word in enumerate(words) if word == "-H")
     body = words[words.index("-d") + 1] if "-d" in words else None
     assert {word for word in words if word.startswith("-")} <= {"-H", "-d", "-o"}
-    return httpx.request("POST" if body else "GET", address, headers=headers, content=body)
+    return httpx.request(
+        "POST" if body else "GET", address, headers=headers, content=body, timeout=HANG_S
+    )
 
 
 @pytest.mark.parametrize("line", REQUESTS)
@@ -166,7 +169,7 @@ def test_a_chart_is_pulled_into_a_notebook(lake: Path, server: str) -> None:
     drawn = chart.to_dict()  # altair validates it
     told = drawn["usermeta"]["prunelake"]
     assert query(lake, told["sql"]).height > 0
-    assert httpx.get(f"{server}/health").json()["snapshot"] == told["snapshot"]
+    assert httpx.get(f"{server}/health", timeout=HANG_S).json()["snapshot"] == told["snapshot"]
 
 
 def table(heading: str) -> list[list[str]]:
@@ -206,5 +209,5 @@ def test_every_error_has_its_status_and_code() -> None:
 
 def test_errors_that_no_curl_line_shows_have_their_code(server: str) -> None:
     assert httpx.delete(f"{server}/models").json()["error"]["code"] == "method_not_allowed"
-    large = httpx.post(f"{server}/sql", content=b" " * 1_400_000)
+    large = httpx.post(f"{server}/sql", content=b" " * 1_400_000, timeout=HANG_S)
     assert (large.status_code, large.json()["error"]["code"]) == (413, "too_large")

@@ -28,6 +28,7 @@ from pydantic import SecretStr
 
 from prunelake.api.app import create_app
 from prunelake.api.settings import ApiSettings
+from tests.support.limits import HANG_S
 from tests.support.paths import ROOT
 
 ARTEFACTS = Path(os.environ.get("PRUNELAKE_ARTEFACTS") or ROOT / "artefacts")
@@ -142,7 +143,7 @@ class PageReader:
 
     def api_answer(self, path: str, **parameters: Any) -> Any:
         """The JSON that the API answers, without the page."""
-        answer = httpx.get(self.address + path, params=parameters)
+        answer = httpx.get(self.address + path, params=parameters, timeout=HANG_S)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
@@ -166,7 +167,7 @@ class PageReader:
 
 def error_code(url: str) -> str:
     """The error code in the answer of an address."""
-    code: str = httpx.get(url).json()["error"]["code"]
+    code: str = httpx.get(url, timeout=HANG_S).json()["error"]["code"]
     return code
 
 

@@ -5,6 +5,7 @@ from playwright.sync_api import expect
 
 from prunelake.api.findings.wording import MINUS
 from tests.support.lake_rows import rows_of
+from tests.support.limits import HANG_S
 from tests.support.page_lake import PageLake
 from tests.support.page_reader import PageReader
 
@@ -109,7 +110,7 @@ def test_every_chart_offers_its_files_link_and_sql(reader: PageReader, runs: Pag
     card = reader.chart("reliability")
     kinds = {}
     for link in card.locator(".links a").all():
-        answer = httpx.get(reader.address + str(link.get_attribute("href")))
+        answer = httpx.get(reader.address + str(link.get_attribute("href")), timeout=HANG_S)
         kinds[link.text_content()] = (answer.status_code, answer.headers["content-type"])
     assert kinds == {
         "SVG": (200, "image/svg+xml"),
@@ -205,7 +206,9 @@ def test_a_run_without_explanations_says_so_where_a_picture_would_be(
 ) -> None:
     reader.with_charts("explanations").open(f"?run={runs.judged}")
     card = reader.chart("explanations")
-    said = httpx.get(f"{reader.address}/charts/explanations.svg?run_id={runs.judged}").json()
+    said = httpx.get(
+        f"{reader.address}/charts/explanations.svg?run_id={runs.judged}", timeout=HANG_S
+    ).json()
     expect(card.locator(".paper")).to_have_text(
         f"{said['error']['message'][0].upper()}{said['error']['message'][1:]}."
     )

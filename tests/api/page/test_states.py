@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, Route, expect
 from prunelake.analysis.analyse import analyse
 from prunelake.lake.publish import publish
 from tests.support.example_runs import explained_run
+from tests.support.limits import HANG_S
 from tests.support.page_lake import BETA, PageLake, created_on, flipping_run
 from tests.support.page_reader import PageReader, page_reader, running_server
 
@@ -208,8 +209,10 @@ def test_a_lake_published_anew_is_shown_anew(browser: Browser, tmp_path: Path) -
 
 
 def test_the_files_of_the_page_are_never_of_two_versions(address: str) -> None:
-    answer = httpx.get(f"{address}/page/page.js")
+    answer = httpx.get(f"{address}/page/page.js", timeout=HANG_S)
     assert answer.headers["cache-control"] == "no-cache"
     assert answer.headers["content-type"].startswith("text/javascript")
-    kept = httpx.get(f"{address}/page/page.js", headers={"If-None-Match": answer.headers["etag"]})
+    kept = httpx.get(
+        f"{address}/page/page.js", headers={"If-None-Match": answer.headers["etag"]}, timeout=HANG_S
+    )
     assert kept.status_code == 304

@@ -78,14 +78,14 @@ def test_the_server_shows_runs_that_are_published_later(remote: ObjectPath, tmp_
     cache = tmp_path / "cache"
     with serving(remote, PRUNELAKE_CACHE=str(cache)) as (address, printed):
         assert f"PruneLake serves {remote}" in printed
-        assert httpx.get(f"{address}/health").json()["run_count"] == 1
+        assert httpx.get(f"{address}/health", timeout=HANG_S).json()["run_count"] == 1
         query = {"query": "select count(*) as n from runs"}
         actual = httpx.post(f"{address}/sql", json=query, timeout=HANG_S)
         assert actual.status_code == 200, actual.text
         assert commit.write_run(remote, *small_run("two"))
         publish(remote, analyse)
         until = time.monotonic() + HANG_S
-        while httpx.get(f"{address}/health").json()["run_count"] == 1:
+        while httpx.get(f"{address}/health", timeout=HANG_S).json()["run_count"] == 1:
             assert time.monotonic() < until
             time.sleep(0.5)
     assert [path.name for path in cache.glob("snapshots/*/*")] == [SNAPSHOT_FILE]
