@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
-from prefect.server.api.server import SubprocessASGIServer
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_SERVER_DATABASE_CONNECTION_URL,
@@ -19,6 +18,9 @@ from tests.support.limits import HANG_S
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a Prefect server of this test process, with a database of its own."""
+    # Its import takes seconds, and every test process collects this file.
+    from prefect.server.api.server import SubprocessASGIServer
+
     database: Path = tmp_path_factory.mktemp("prefect") / "prefect.db"
     with temporary_settings(
         {PREFECT_SERVER_DATABASE_CONNECTION_URL: f"sqlite+aiosqlite:///{database}"}

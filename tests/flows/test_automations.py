@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -10,8 +10,6 @@ import yaml
 from prefect.client.orchestration import get_client
 from prefect.events import Event
 from prefect.events.schemas.automations import AutomationCore
-from prefect.server.events.schemas.automations import EventTrigger
-from prefect.server.events.schemas.events import ReceivedEvent
 
 from prunelake.flows import events
 from prunelake.flows.events import HIDDEN_DEGRADATION, emit_hidden_degradations
@@ -23,6 +21,10 @@ from tests.support.example_runs import explained_run, judged_run
 from tests.support.paths import ROOT
 from tests.support.prefect_commands import run_prefect
 
+if TYPE_CHECKING:  # importing the server takes seconds, and every test process collects this file
+    from prefect.server.events.schemas.automations import EventTrigger
+    from prefect.server.events.schemas.events import ReceivedEvent
+
 FOLDER = ROOT / "automations"
 NAMES = ("run_failed", "zombie_run", "hidden_degradation")
 
@@ -32,16 +34,20 @@ def described(name: str) -> dict[str, Any]:
     return found
 
 
-def trigger(name: str) -> EventTrigger:
+def trigger(name: str) -> "EventTrigger":
     """The trigger as the server understands it."""
+    from prefect.server.events.schemas.automations import EventTrigger
+
     return EventTrigger.model_validate(described(name)["trigger"])
 
 
-def event(name: str, resource: dict[str, str], flow: str | None = None) -> ReceivedEvent:
+def event(name: str, resource: dict[str, str], flow: str | None = None) -> "ReceivedEvent":
     related = [] if flow is None else [
         {"prefect.resource.id": f"prefect.flow.{uuid4()}", "prefect.resource.role": "flow",
          "prefect.resource.name": flow}
     ]  # fmt: skip
+    from prefect.server.events.schemas.events import ReceivedEvent
+
     return ReceivedEvent.model_validate(
         {
             "id": uuid4(),
@@ -53,7 +59,7 @@ def event(name: str, resource: dict[str, str], flow: str | None = None) -> Recei
     )
 
 
-def of_flow(name: str, flow: str) -> ReceivedEvent:
+def of_flow(name: str, flow: str) -> "ReceivedEvent":
     return event(name, {"prefect.resource.id": f"prefect.flow-run.{uuid4()}"}, flow)
 
 
