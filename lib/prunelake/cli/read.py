@@ -33,7 +33,7 @@ def sql(
     from prunelake.lake.sql import views
 
     folder = load_settings(lake).lake
-    rows = views.query(folder, query)
+    rows = views.query_read_only(folder, query)
     warn_unanalysed_runs(folder)
     print_frame(rows, format, out)
     if rows.is_empty():

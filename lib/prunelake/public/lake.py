@@ -38,8 +38,8 @@ class Lake:
             CorruptFile: a damaged file.
         """
         if isinstance(parameters, Mapping):
-            return views.query(self.location, query, **parameters)
-        return views.query(self.location, query, parameters)
+            return views.query_read_only(self.location, query, **parameters)
+        return views.query_read_only(self.location, query, parameters)
 
     def runs(self) -> pl.DataFrame:
         """The complete runs, newest first: `run_id`, `model`, `task`, `strategy`, `levels`, ..."""

@@ -39,7 +39,7 @@ def lake(tmp_path: Path) -> Path:
     ],
 )
 def test_reading_statements_run(lake: Path, text: str) -> None:
-    assert views.query(lake, text).height > 0
+    assert views.query_read_only(lake, text).height > 0
 
 
 @pytest.mark.parametrize(
@@ -53,16 +53,16 @@ def test_reading_statements_run(lake: Path, text: str) -> None:
 )
 def test_values_are_bound(lake: Path, text: str) -> None:
     hostile = "'; drop view accuracy; --"
-    assert views.query(lake, text, text=hostile, level=1)["word"].to_list() == [hostile]
+    assert views.query_read_only(lake, text, text=hostile, level=1)["word"].to_list() == [hostile]
 
 
 def test_a_parameter_without_a_value_is_named(lake: Path) -> None:
     with pytest.raises(QueryError, match="level"):
-        views.query(lake, "from accuracy where level = $level")
+        views.query_read_only(lake, "from accuracy where level = $level")
 
 
 def test_rows_come_in_the_order_asked_for(lake: Path) -> None:
-    actual = views.query(lake, "select level from accuracy order by level desc")
+    actual = views.query_read_only(lake, "select level from accuracy order by level desc")
     assert actual["level"].to_list() == [1, 0]
 
 
@@ -107,18 +107,18 @@ def test_statements_that_do_more_than_read_are_refused(
     paths = {"own": own, "outside": outside}
     quoted = {name: sql_literal(str(path))[1:-1] for name, path in paths.items()}
     with pytest.raises(QueryError) as raised:
-        views.query(lake, text.format(**quoted))
+        views.query_read_only(lake, text.format(**quoted))
     assert "\n" not in str(raised.value)
     assert before == (own.read_bytes(), outside.read_bytes(), sorted(tmp_path.rglob("*")))
 
 
 def test_a_refused_query_names_the_reason_and_the_remedy(lake: Path) -> None:
     with pytest.raises(QueryError, match=r"Table with name metricz .*metrics.*`prunelake views`"):
-        views.query(lake, "select * from metricz")
+        views.query_read_only(lake, "select * from metricz")
     with pytest.raises(QueryError, match="2 statements; give exactly one SELECT"):
-        views.query(lake, "select 1; select 2")
+        views.query_read_only(lake, "select 1; select 2")
     with pytest.raises(QueryError, match="DROP is more than reading"):
-        views.query(lake, "drop view metrics")
+        views.query_read_only(lake, "drop view metrics")
 
 
 def test_a_connection_reads_only_files_of_the_lake(lake: Path, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Query a lake with DuckDB: the tables as relations `lake.*`, and the views of sql/ on top."""
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import polars as pl
 from prunelake.errors import CorruptFile, QueryError, one_line
 from prunelake.lake.files.damage import find_damage
 from prunelake.lake.read import complete_manifests
-from prunelake.lake.sql.bound_query import Connection, sql_literal
+from prunelake.lake.sql.bound_query import BoundQuery, Connection, sql_literal
 from prunelake.lake.sql.relations import relation_sql
 from prunelake.lake.sql.view_template import copy_views
 from prunelake.lake.storage.location import Location
@@ -36,7 +36,8 @@ def connect(lake: Location, run_ids: Collection[str] | None = None) -> Connectio
     With `run_ids` it has these runs only, and opens no files of other single runs. The schema
     `lake` has every table: those of analyses with the analyses of this version, those of profiles
     with all profiles. The connection reads no files outside the lake, and its settings are locked.
-    It could still overwrite files of the lake, so run the SQL of users through `select`.
+    It could still overwrite files of the lake, so run the SQL of users through
+    `select_read_only`.
 
     Raises:
         LakeError: no such folder, or no such run.
@@ -84,23 +85,41 @@ def _connect_once(lake: Location, run_ids: Collection[str] | None) -> Connection
     return connection
 
 
-def query(
-    lake: Location, text: str, values: Sequence[Any] = (), /, **parameters: Any
-) -> pl.DataFrame:
-    """The rows of a query over the views of the lake; `$name` in it stands for a parameter.
+def query(lake: Location, sql: str, /, **parameters: Any) -> pl.DataFrame:
+    """The rows of a statement of PruneLake itself over the views of the lake.
 
         query(lake, "select level from metrics where run_id = $run_id", run_id=run_id)
-        query(lake, "select level from metrics where run_id = ?", [run_id])
+
+    Raises:
+        QueryError: SQL that DuckDB refuses.
+        LakeError, WrongFormat, CorruptFile: as `connect`; CorruptFile also while the query reads.
+    """
+    return _ask_lake(lake, lambda connection: select(connection, sql, **parameters))
+
+
+def query_read_only(
+    lake: Location, text: str, values: Sequence[Any] = (), /, **parameters: Any
+) -> pl.DataFrame:
+    """The rows of a user's query over the views of the lake, which must only read.
+
+        query_read_only(lake, "select level from metrics where run_id = ?", [run_id])
 
     Raises:
         QueryError: SQL that DuckDB refuses, or that does more than read.
-        LakeError, WrongFormat, CorruptFile: as `connect`; CorruptFile also while the query reads.
+        LakeError, WrongFormat, CorruptFile: as `query`.
     """
+    return _ask_lake(
+        lake, lambda connection: select_read_only(connection, text, values, **parameters)
+    )
+
+
+def _ask_lake(lake: Location, ask: Callable[[Connection], pl.DataFrame]) -> pl.DataFrame:
+    """An answer from a new connection; asks again if a compaction removed a file meanwhile."""
     attempts = 0
     while True:
         try:
             with connect(lake) as connection:
-                return select(connection, text, values, **parameters)
+                return ask(connection)
         except QueryError as error:
             cause = error.__cause__
             # DuckDB takes a path without a file for a folder, which it may not list.
@@ -122,12 +141,22 @@ def _is_file_error(error: duckdb.Error) -> bool:
     return isinstance(error, DUCKDB_FILE_ERRORS) or type(error) is duckdb.Error
 
 
-def select(
+def select(connection: Connection, sql: str, /, **parameters: Any) -> pl.DataFrame:
+    """The rows of a statement of PruneLake itself; DuckDB binds `parameters` to `$name`.
+
+    Raises:
+        QueryError: SQL that DuckDB refuses.
+    """
+    return BoundQuery(sql, **parameters).rows(connection)
+
+
+def select_read_only(
     connection: Connection, text: str, values: Sequence[Any] = (), /, **parameters: Any
 ) -> pl.DataFrame:
-    """The rows of one reading statement: SELECT, FROM, VALUES, PIVOT, DESCRIBE, SHOW, SUMMARIZE.
+    """The rows of a user's statement that only reads.
 
-    DuckDB binds `values` to `?`, or `parameters` to `$name`, so that no value is ever read as SQL.
+    It begins with SELECT, FROM, VALUES, PIVOT, DESCRIBE, SHOW or SUMMARIZE. DuckDB binds `values`
+    to `?`, or `parameters` to `$name`, so that no value is ever read as SQL.
 
     Raises:
         QueryError: SQL that DuckDB refuses, or that does more than read.
