@@ -229,6 +229,17 @@ def test_sql_prints_each_format(
     assert "level" in printed()
 
 
+def test_sql_ends_a_query_that_takes_too_long(
+    lake_with_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    endless = "select count(*) from range(10000000000000) as a where range % 7 = 8"
+    options = ["--seconds", "0.2", "--lake", str(lake_with_run)]
+    assert call(monkeypatch, "sql", endless, *options) == 1
+    assert capsys.readouterr().err == (
+        "error: the query took more than 0.2 s; ask for less, or give --seconds\n"
+    )
+
+
 def test_sql_says_that_there_are_no_rows(
     lake_with_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,14 +1,13 @@
-"""Options that several commands share, and the printing of rows."""
+"""Options that several commands share."""
 
 from pathlib import Path
 from typing import Annotated
 
-import polars as pl
 import typer
 from pydantic import ValidationError
 
-from prunelake.errors import InvalidSpec, one_line, validation_message
-from prunelake.schema.row_formats import RowFormat, encode_rows, to_json
+from prunelake.errors import InvalidSpec, validation_message
+from prunelake.schema.row_formats import RowFormat
 from prunelake.settings import load_settings as load_settings
 from prunelake.spec import Strategy
 
@@ -50,7 +49,7 @@ FormatOption = Annotated[
 ]
 OutOption = Annotated[
     Path | None,
-    typer.Option("--out", help="Write the rows to this file; parquet and arrow need one."),
+    typer.Option("--out", help="Write the rows to this file; .parquet, .csv, ... give the format."),
 ]
 
 
@@ -79,42 +78,3 @@ def parse_numbers(text: str | None) -> list[int] | None:
         return [int(part) for part in text.split(",")]
     except ValueError as error:
         raise InvalidSpec(f"{text!r} is not a list of whole numbers like 0,4,8") from error
-
-
-def print_frame(frame: pl.DataFrame, format: RowFormat | None, out: Path | None) -> None:
-    """Print rows, or write them to the file `out`. Without a format they are a table for people.
-
-    Raises:
-        InvalidSpec: Parquet or Arrow without a file, or the file cannot be written.
-    """
-    try:
-        if format in (RowFormat.parquet, RowFormat.arrow):
-            if out is None:
-                raise InvalidSpec(f"--format {format} needs --out FILE")
-            out.write_bytes(encode_rows(frame, format))
-        elif out is None:
-            typer.echo(_format_frame(frame, format), nl=False)
-        else:
-            out.write_text(_format_frame(frame, format), encoding="utf-8")
-    except OSError as error:
-        if out is None:
-            raise  # the terminal or a pipe: `app.main` says so
-        raise InvalidSpec(f"--out {out}: cannot be written ({one_line(error)})") from error
-
-
-def _format_frame(frame: pl.DataFrame, format: RowFormat | None) -> str:
-    if format is RowFormat.json:
-        rows = ",\n".join(to_json(row).decode() for row in frame.iter_rows(named=True))
-        return f"[{rows}]\n"
-    if format is not None:
-        return encode_rows(frame, format).decode()
-    with pl.Config(
-        tbl_rows=-1,
-        tbl_cols=-1,
-        fmt_str_lengths=80,
-        tbl_width_chars=200,
-        tbl_hide_column_data_types=True,
-        tbl_hide_dataframe_shape=True,
-        float_precision=4,
-    ):
-        return f"{frame}\n"

@@ -15,8 +15,8 @@ from prunelake.cli.console import (
     load_settings,
     parse_numbers,
     parse_strategy,
-    print_frame,
 )
+from prunelake.cli.rows import print_frame
 from prunelake.errors import InvalidSpec, validation_message
 from prunelake.spec import DEFAULT_MODEL
 

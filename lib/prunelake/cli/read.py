@@ -1,12 +1,18 @@
 """`prunelake report`, `sql` and `views`: read the lake."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
+import polars as pl
 import typer
 
-from prunelake.cli.console import FormatOption, LakeOption, OutOption, load_settings, print_frame
+from prunelake.cli.console import FormatOption, LakeOption, OutOption, load_settings
+from prunelake.cli.rows import print_frame
+from prunelake.errors import InvalidSpec
 from prunelake.lake.storage.location import Location
+
+if TYPE_CHECKING:
+    from prunelake.lake.sql.bound_query import Connection
 
 
 def report(
@@ -27,13 +33,25 @@ def sql(
     query: Annotated[str, typer.Argument(help="One SELECT; `prunelake views` lists the views.")],
     format: FormatOption = None,
     out: OutOption = None,
+    seconds: Annotated[float, typer.Option(help="The longest time for the answer.")] = 60.0,
     lake: LakeOption = None,
 ) -> None:
-    """Query the lake in SQL."""
+    """Query the lake in SQL.
+
+    A table that is wider than the terminal continues below. `--out x.parquet` keeps all digits.
+    """
+    from prunelake.cli.time_limit import time_limit
     from prunelake.lake.sql import views
 
+    if not seconds > 0:
+        raise InvalidSpec(f"--seconds {seconds:g} is not above 0")
     folder = load_settings(lake).lake
-    rows = views.query_read_only(folder, query)
+
+    def answer(connection: "Connection") -> pl.DataFrame:
+        with time_limit(connection, seconds):
+            return views.select_read_only(connection, query)
+
+    rows = views.ask_lake(folder, answer)
     warn_unanalysed_runs(folder)
     print_frame(rows, format, out)
     if rows.is_empty():

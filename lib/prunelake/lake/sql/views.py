@@ -94,7 +94,7 @@ def query(lake: Location, sql: str, /, **parameters: Any) -> pl.DataFrame:
         QueryError: SQL that DuckDB refuses.
         LakeError, WrongFormat, CorruptFile: as `connect`; CorruptFile also while the query reads.
     """
-    return _ask_lake(lake, lambda connection: select(connection, sql, **parameters))
+    return ask_lake(lake, lambda connection: select(connection, sql, **parameters))
 
 
 def query_read_only(
@@ -108,13 +108,18 @@ def query_read_only(
         QueryError: SQL that DuckDB refuses, or that does more than read.
         LakeError, WrongFormat, CorruptFile: as `query`.
     """
-    return _ask_lake(
+    return ask_lake(
         lake, lambda connection: select_read_only(connection, text, values, **parameters)
     )
 
 
-def _ask_lake(lake: Location, ask: Callable[[Connection], pl.DataFrame]) -> pl.DataFrame:
-    """An answer from a new connection; asks again if a compaction removed a file meanwhile."""
+def ask_lake(lake: Location, ask: Callable[[Connection], pl.DataFrame]) -> pl.DataFrame:
+    """An answer from a new connection; asks again if a compaction removed a file meanwhile.
+
+    Raises:
+        QueryError: as `ask`.
+        LakeError, WrongFormat, CorruptFile: as `query`.
+    """
     attempts = 0
     while True:
         try:
