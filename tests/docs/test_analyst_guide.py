@@ -78,7 +78,7 @@ def test_the_statistics_columns_and_verdicts_exist(described: list[dict[str, Any
     (table,) = re.findall(r"^\| Columns \| Meaning \|\n(.*?)\n\n", GUIDE, re.DOTALL | re.M)
     named = re.findall(r"`(\w+)`", "".join(line.split(" | ")[0] for line in table.splitlines()))
     assert set(named) - {"n"} <= columns
-    (table,) = re.findall(r"^\| Verdict \| Says \|\n\|---\|---\|\n(.*?)\n\n", GUIDE, re.S | re.M)
+    (table,) = re.findall(r"^\| Verdict \| Says \|\n\| -- \| -- \|\n(.*?)\n\n", GUIDE, re.S | re.M)
     words = re.findall(r"^\| ([\w ]+) \|", table, re.M)
     macro = (SQL_FOLDER / "comparisons/verdicts.sql").read_text(encoding="utf-8")
     cases = macro.split(" end as verdict")[0]
