@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(spec: SweepSpec, settings: Settings) -> str:
-    """Run a sweep; its messages go to stderr. Returns the run's id.
+    """Run a sweep; its progress goes to stderr. Returns the run's id.
 
     With PREFECT_API_URL the sweep is a flow that reports to that server; Ray needs the flow, too.
     Otherwise no server is involved.
@@ -28,10 +28,11 @@ def evaluate(spec: SweepSpec, settings: Settings) -> str:
     check_sweep(spec, settings)
     if _needs_flow(settings):
         return _evaluate_as_flow(spec, settings)
-    from prunelake.sweeps.executor import LocalExecutor
+    from prunelake.cli.progress import console_executor
     from prunelake.sweeps.run import run_sweep
 
-    return run_sweep(spec, settings, LocalExecutor(lambda text: typer.echo(text, err=True)))
+    with console_executor() as executor:
+        return run_sweep(spec, settings, executor)
 
 
 def evaluate_until_decided(spec: SweepSpec, limits: "Limits", settings: Settings) -> "list[Round]":

@@ -18,12 +18,13 @@ from prunelake.tasks.encoding import EncodedExample
 class Progress:
     """The state of a sweep.
 
-    `share` of the work is done, from 0 to 1. `text` is one line about speed and time left; it is
-    empty before the first shard.
+    `share` of the work is done, from 0 to 1. `text` is one line about speed and time left, and
+    `short_text` fits beside a bar; both are empty before the first shard.
     """
 
     share: float
     text: str = ""
+    short_text: str = ""
 
 
 class ProgressMeter:
@@ -59,11 +60,13 @@ class ProgressMeter:
             return Progress(share)
         seconds = time.perf_counter() - self._started
         seconds_left = seconds * self._left / (self._left_at_start - self._left)
+        done = f"{self._example_count - self._examples_left} of {self._example_count}"
+        time_left = f"{timedelta(seconds=round(seconds_left))} left"
         return Progress(
             share,
-            f"{self._example_count - self._examples_left} of {self._example_count} examples, "
-            f"{self._forward_tokens / seconds:.0f} forward tokens a second; about "
-            f"{timedelta(seconds=round(seconds_left))} left",
+            f"{done} examples, {self._forward_tokens / seconds:.0f} forward tokens a second; about "
+            f"{time_left}",
+            f"{done}, {time_left}",
         )
 
 
