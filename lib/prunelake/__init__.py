@@ -52,7 +52,10 @@ _MODULES = {
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_MODULES[name]), name)
+    from prunelake.extras import naming_extras
+
+    with naming_extras():
+        value = globals()[name] = getattr(import_module(_MODULES[name]), name)
     return value
 
 

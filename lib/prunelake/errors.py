@@ -1,6 +1,7 @@
 """All errors that PruneLake raises on purpose.
 
 PruneLakeError
+├── MissingExtra            an optional package is not installed
 ├── InvalidSpec             a sweep, an option or a log cannot be used
 ├── ModelError
 │   ├── ModelNotFound       a model reference leads to no weights
@@ -70,6 +71,10 @@ def validation_message(
 
 class PruneLakeError(Exception):
     """The base of all errors. The message is one line: the problem, its place and the remedy."""
+
+
+class MissingExtra(PruneLakeError):
+    """An optional package is not installed; the message names the extra that brings it."""
 
 
 class InvalidSpec(PruneLakeError):

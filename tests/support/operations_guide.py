@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import chdir, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from shutil import copytree, rmtree
+from shutil import rmtree
 from tempfile import mkdtemp
 from typing import TypeVar
 from uuid import UUID
@@ -100,7 +100,6 @@ class GuideRun:
             # The sockets in it may not have long names.
             "RAY_TMPDIR": mkdtemp(prefix="ray"),
         }
-        copytree(ROOT / "flows", folder / "flows", ignore=lambda *_: {"__pycache__"})
         deployments = (ROOT / "prefect.yaml").read_text("utf-8")
         # Its hour must not strike while the page is followed.
         later = f"{(datetime.now(UTC).minute + 30) % 60} * * * *"

@@ -11,11 +11,9 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from relplot import smECE
 from scipy.ndimage import gaussian_filter1d
 from scipy.sparse import csr_array
 from scipy.special import ndtr
-from sklearn.isotonic import IsotonicRegression
 
 from prunelake.schema.arrays import AnyFloatArray
 
@@ -97,6 +95,8 @@ def smooth_ece(
 
     All resamples use the bandwidth that relplot chooses for the sample.
     """
+    from relplot import smECE  # not in a plain installation, which only reads
+
     value, width = smECE(confidence, correct, return_width=True)
     points = max(round(10 / width), GRID_POINTS)
     grid_position = confidence * (points - 1)
@@ -168,6 +168,8 @@ def brier_decomposition(
     distinct values p of the regression, because each is one fitted parameter (Meyer and Woodroofe,
     Annals of Statistics 2000).
     """
+    from sklearn.isotonic import IsotonicRegression  # not in a plain installation
+
     recalibrated = IsotonicRegression(out_of_bounds="clip").fit_transform(confidence, correct)
     refinement = (recalibrated - correct) ** 2
     distinct = np.unique(recalibrated)

@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, log_expit, logit
-from sklearn.isotonic import IsotonicRegression
 
 from prunelake.analysis.confidence import log_option_probabilities, option_probabilities
 from prunelake.errors import InvalidCalibrator, one_line
@@ -172,6 +171,8 @@ def fit(
         a, b, c = _fit_logistic(features, correct)
         return Calibrator(kind, {"a": a, "b": b, "c": c})
     if kind == "isotonic":  # Zadrozny and Elkan (KDD 2002)
+        from sklearn.isotonic import IsotonicRegression  # not in a plain installation
+
         regression = IsotonicRegression(y_min=0, y_max=1).fit(confidence, correct)
         return Calibrator(
             kind,

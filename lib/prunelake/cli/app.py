@@ -20,6 +20,7 @@ from prunelake.cli.sweep import sweep
 from prunelake.cli.task import task_app
 from prunelake.cli.watch import watch
 from prunelake.errors import PruneLakeError
+from prunelake.extras import naming_extras
 
 app = typer.Typer(
     help="Measure how removing attention layers changes accuracy, confidence and explanations.",
@@ -53,7 +54,8 @@ def main() -> None:
     """Run the command line; a PruneLakeError becomes one line and exit code 1."""
     atexit.register(_close_stderr)  # exit functions run in reverse order: this one runs last
     try:
-        app()
+        with naming_extras():
+            app()
     except PruneLakeError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)

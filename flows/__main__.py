@@ -1,0 +1,29 @@
+"""Deploy all flows of `prefect.yaml` to the server of PREFECT_API_URL: `python -m prunelake.flows`.
+
+Workers run a flow in the folder where this command ran: its lake and its watchlist are there.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from prunelake.errors import MissingExtra
+from prunelake.extras import naming_extras
+
+DEPLOYMENTS = Path(__file__).with_name("prefect.yaml")
+
+
+def main() -> int:
+    """Run `prefect deploy`; its exit code."""
+    try:
+        with naming_extras():
+            import prefect  # noqa: F401  # its absence is an error of our own
+    except MissingExtra as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    command = ("-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", DEPLOYMENTS)
+    return subprocess.run([sys.executable, *command]).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
