@@ -67,7 +67,7 @@ def test_documents_link_to_files_that_exist() -> None:
     [
         ("README.md", "place its change within its margin ({})"),
         ("docs/analyst.md", "by the margins of `metric_definitions` ({}; {} for `flip_rate`)"),
-        ("docs/statistics.md", "shows it; the default is {}, that of `flip_rate` {}."),
+        ("docs/statistics.md", "shows it. The default is {}; the margin of `flip_rate` is {}."),
         ("docs/recommend.md", "| how much worse each criterion may be; {} |"),
     ],
 )
