@@ -26,8 +26,10 @@ from .wording import from_to, label, listed, removed_modules
 MAX_NAMED_METRICS = 3
 
 
-def headline(run: Mapping[str, Any], levels: pl.DataFrame) -> str:
+def headline(run: Mapping[str, Any], levels: pl.DataFrame, names_command: bool = True) -> str:
     """The finding of a run in one line, or the command that would settle its verdicts.
+
+    Without `names_command` only that no verdict is decided.
 
     It names the level that is shown to be harmless for the most metrics, the first level with
     hidden degradation, the first level where a metric is worse while accuracy is inconclusive, and
@@ -39,7 +41,7 @@ def headline(run: Mapping[str, Any], levels: pl.DataFrame) -> str:
     findings = sorted(_findings(levels))
     if not findings:
         settling = settled_by(run, levels)
-        if settling is None:
+        if settling is None or not names_command:
             return "No verdict is decided"
         clause = settling.sentence("them").removesuffix(".")
         return f"No verdict is decided; {clause[0].lower()}{clause[1:]}"

@@ -1,6 +1,7 @@
 """Sentences about a recommendation: the answer, the evidence against more, and its limits."""
 
 import math
+import shlex
 from typing import Self
 
 from pydantic import Field
@@ -179,24 +180,47 @@ def what_would_change(recommendation: Recommendation) -> list[str]:
 
     The last sentences are the commands of sweeps that would settle open checks.
     """
+    return [
+        *change_sentences(recommendation),
+        *(f"To settle it: {command}" for command in settling_commands(recommendation)),
+    ]
+
+
+def change_sentences(recommendation: Recommendation) -> list[str]:
+    """What would change the answer, and which rows a task lacks for that."""
     scopes: dict[str, list[str]] = {}
     for answer in both_answers(recommendation):
         for candidate in answer.candidates:
             text = f"in the {order_name(candidate.strategy)}, {_change(candidate)}."
             scopes.setdefault(text, []).append(answer_scope(answer))
-    shortages, commands = (
-        dict.fromkeys(
-            text
-            for answer in both_answers(recommendation)
-            for candidate in answer.candidates
-            for text in getattr(candidate, field)
-        )
-        for field in ("shortages", "settled_by")
+    shortages = dict.fromkeys(
+        text for candidate in _candidates(recommendation) for text in candidate.shortages
     )
     return [
         f"{text_scopes[0]}, {text}" if len(text_scopes) == 1 else text[0].upper() + text[1:]
         for text, text_scopes in scopes.items()
-    ] + [*shortages, *(f"To settle it: {command}" for command in commands)]
+    ] + [*shortages]
+
+
+def settling_commands(recommendation: Recommendation) -> list[str]:
+    """The sweeps that would settle open checks."""
+    candidates = _candidates(recommendation)
+    return [*dict.fromkeys(command for found in candidates for command in found.settled_by)]
+
+
+def next_commands(recommendation: Recommendation) -> list[str]:
+    """The command that exports the recommended level, or else those that settle open checks."""
+    for answer in both_answers(recommendation):
+        if answer.level is not None and answer.strategy is not None:
+            words = ["prunelake", "export", recommendation.model, "--level", str(answer.level)]
+            words += ["--strategy", answer.strategy, "--out", "pruned"]
+            words += ["--calibrator", answer.calibrator] if answer.calibrator else []
+            return [shlex.join(words)]
+    return settling_commands(recommendation)
+
+
+def _candidates(recommendation: Recommendation) -> list[Candidate]:
+    return [found for answer in both_answers(recommendation) for found in answer.candidates]
 
 
 def caveats(recommendation: Recommendation) -> list[str]:

@@ -49,13 +49,18 @@ def settled_by(run: Mapping[str, Any], levels: pl.DataFrame) -> SettlingSweep | 
 
 def settling_sentence(run: Mapping[str, Any], levels: pl.DataFrame) -> str:
     """The sentence with that command, or empty; of a sweep until decided, how often it looked."""
-    if not is_import(run["identity"]):
-        design = SweepSpec.model_validate_json(run["spec"]).sequential
-        if design is not None:
-            count = len(design.looks) + 1
-            return (
-                f"Sequential: look {count} at a growing sample. Intervals and tests of changes "
-                "allow for all looks."
-            )
     settling = settled_by(run, levels)
-    return settling.sentence("what is inconclusive") if settling else ""
+    return settling.sentence("what is inconclusive") if settling else sequential_note(run)
+
+
+def sequential_note(run: Mapping[str, Any]) -> str:
+    """How often a sweep until decided has looked at its sample; empty for other runs."""
+    if is_import(run["identity"]):
+        return ""
+    design = SweepSpec.model_validate_json(run["spec"]).sequential
+    if design is None:
+        return ""
+    return (
+        f"Sequential: look {len(design.looks) + 1} at a growing sample. Intervals and tests of "
+        "changes allow for all looks."
+    )

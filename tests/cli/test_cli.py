@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,18 @@ def test_a_full_device_is_an_error_of_one_line(lake_with_run: Path) -> None:
     assert answer.returncode == 1
     message = "error: the output cannot be written: no space left on its device\n"
     assert answer.stderr == message
+
+
+def test_the_bare_command_tells_what_to_do_first(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 60
+    commands = [line.split()[1] for line in lines if line.startswith("  prunelake ")]
+    assert commands == ["demo", "sweep", "sweep", "task", "sql"]
+    assert call(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out == f"prunelake {version('prunelake')}\n"
 
 
 BAD_SWEEPS = {

@@ -54,7 +54,31 @@ def test_the_first_line_states_the_finding_of_the_most_decided_run(tmp_path: Pat
         "Brier score (0.22 to 0.25) and NLL (0.38 to 0.67); without 2, visible loss of accuracy "
         "(0.88 to 0.50)."
     )
-    assert second.startswith("tiny on demo: No verdict is decided")
+    assert second == "tiny on demo: No verdict is decided."
+
+
+def test_the_last_line_is_the_next_command_on_one_line(tmp_path: Path) -> None:
+    decided = printed(tmp_path, judged_run(tmp_path))[-1]
+    assert decided == "Next: prunelake recommend --model tiny"
+    is_open = printed(tmp_path, explained_run(tmp_path))[-1]
+    assert is_open.startswith("To settle what is inconclusive: prunelake sweep --model tiny ")
+    stream = StringIO()
+    run_id = published_run(tmp_path)
+    print_summary(tmp_path, [run_id], Console(file=stream, width=60), lake_option="my lake")
+    assert stream.getvalue().splitlines()[-1] == "Next: prunelake report --lake 'my lake'"
+
+
+def test_a_narrow_console_shows_whole_cells(tmp_path: Path) -> None:
+    stream = StringIO()
+    print_summary(tmp_path, [explained_run(tmp_path)], Console(file=stream, width=60))
+    lines = stream.getvalue().splitlines()
+    headers = [line.split() for line in lines if line.split()[:1] == ["removed"]]
+    assert headers == [
+        ["removed", "accuracy", "ECE"],
+        ["removed", "comprehensiveness", "sufficiency"],
+    ]
+    tables = lines[: next(n for n, line in enumerate(lines) if line.startswith("No level"))]
+    assert "…" not in "".join(tables)
 
 
 def test_correlations_have_an_interval_or_a_reason(tmp_path: Path) -> None:

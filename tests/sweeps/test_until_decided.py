@@ -121,5 +121,6 @@ def test_the_command_prints_the_rounds_and_the_outcome(
     result = CliRunner().invoke(app, [*options, "--until", "decided"])
     assert sweeps.specs[0].rows == Rows(sample=100)
     assert "round 1: 140 rows, 52 explained; " in result.output
-    assert result.output.splitlines()[-1] == "All 10 questions are decided at a margin of 0.05."
+    assert "All 10 questions are decided at a margin of 0.05." in result.output
+    assert result.output.splitlines()[-1].startswith("Next: prunelake recommend --model tiny")
     assert isinstance(CliRunner().invoke(app, options).exception, InvalidSpec)

@@ -4,6 +4,8 @@ import atexit
 import errno
 import os
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
@@ -24,11 +26,52 @@ from prunelake.extras import naming_extras
 
 app = typer.Typer(
     help="Measure how removing attention layers changes accuracy, confidence and explanations.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # markup would interpret [brackets] and :100: in help texts
 )
+FIRST_STEPS = """\
+PruneLake measures how removing layers changes a language
+model: accuracy, calibration, faithfulness of explanations.
+
+  prunelake demo --recorded
+      see results at once; nothing is computed
+  prunelake sweep --task everyday_knowledge --methods none
+      evaluate the default model; minutes on a laptop
+  prunelake sweep --model hub:ORG/NAME --task boolq
+      evaluate your own model, with explanations
+  prunelake task check FILE.yaml
+      check a task of your own
+  prunelake sql "from verdicts"
+      ask the lake
+
+All commands: prunelake --help
+"""
+"""Fits 60 columns."""
+
+
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        typer.echo(f"prunelake {version('prunelake')}")
+        raise typer.Exit
+
+
+@app.callback()
+def first_steps(
+    context: typer.Context,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Measure how removing attention layers changes accuracy, confidence and explanations."""
+    if context.invoked_subcommand is None:
+        typer.echo(FIRST_STEPS, nl=False)
+
+
 # The help lists them in this order: evaluate, decide, read, import, maintain.
 app.command()(demo)
 app.command()(sweep)

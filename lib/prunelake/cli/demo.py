@@ -57,12 +57,13 @@ def demo(
         settings, run_ids = _open_recorded_lake(settings)
     else:
         run_ids = run_demo(settings)
-    print_summary(settings.lake, run_ids)
+    print_summary(settings.lake, run_ids, lake_option=lake)
     write_report(settings.lake, report)
     option = f" --lake {settings.lake}" if recorded or lake is not None else ""
     typer.echo(
         f"\nReport: {report}\nPage:   prunelake serve{option}\n"
-        f'SQL:    prunelake sql{option} "{VERDICTS_QUERY}"'
+        f'SQL:    prunelake sql{option} "{VERDICTS_QUERY}"\n'
+        "Next:   prunelake sweep --model hub:ORG/NAME --task everyday_knowledge"
     )
 
 

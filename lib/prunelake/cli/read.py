@@ -1,5 +1,6 @@
 """`prunelake report`, `sql` and `views`: read the lake."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,7 +27,8 @@ def report(
     folder = load_settings(lake).lake
     write_report(folder, out)
     warn_unanalysed_runs(folder)
-    typer.echo(f"Report: {out}")
+    option = "" if lake is None else f" --lake {shlex.quote(lake)}"
+    typer.echo(f"Report: {out}\nNext: prunelake serve{option}")
 
 
 def sql(

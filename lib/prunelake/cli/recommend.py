@@ -89,4 +89,4 @@ def recommend(
     else:
         from prunelake.cli.terminal import print_recommendation
 
-        print_recommendation(recommendation)
+        print_recommendation(recommendation, lake_option=lake)

@@ -130,15 +130,15 @@ def sweep(
         run_id = evaluate(sweep_spec, settings)
         from prunelake.cli.terminal import print_summary  # a refusal needs none of its imports
 
-        print_summary(settings.lake, [run_id])
+        print_summary(settings.lake, [run_id], lake_option=lake)
         return
     from prunelake.cli.terminal import print_summary
     from prunelake.sweeps.until_decided import Limits
 
     limits = Limits(margin=margin, max_rows=max_rows, max_minutes=max_minutes)
     last = evaluate_until_decided(sweep_spec, limits, settings)[-1]
-    print_summary(settings.lake, [last.run_id])
-    typer.echo(f"\n{last.outcome(limits.margin)}")
+    typer.echo(f"{last.outcome(limits.margin)}\n")
+    print_summary(settings.lake, [last.run_id], lake_option=lake)
 
 
 def _given(context: typer.Context) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """Prints the results of sweeps and recommendations as tables and sentences."""
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
@@ -11,7 +13,7 @@ from rich.table import Table
 from prunelake.api.findings import level_rows, sentences
 from prunelake.api.findings import recommendation as advice
 from prunelake.api.findings.headline import decided_count, headline
-from prunelake.api.findings.settle import settling_sentence
+from prunelake.api.findings.settle import sequential_note, settled_by
 from prunelake.api.findings.verdict_labels import VERDICT_LABELS
 from prunelake.api.findings.wording import (
     interval,
@@ -34,10 +36,16 @@ TABLE_METRICS = ("accuracy", *level_rows.HEADLINE_METRICS)
 MET_MARK, NOT_MET_MARK = "\N{CHECK MARK}", "\N{BALLOT X}"
 
 
-def print_summary(lake: Location, run_ids: Sequence[str], console: Console | None = None) -> None:
+def print_summary(
+    lake: Location,
+    run_ids: Sequence[str],
+    console: Console | None = None,
+    lake_option: str | None = None,
+) -> None:
     """Print the finding of each run; then its metrics by level, sentences, and correlations.
 
-    The run with the most decided verdicts comes first.
+    The run with the most decided verdicts comes first. The end is the best next command for each
+    run; it gets the `--lake` that the user gave.
     """
     console = console or Console()
 
@@ -53,42 +61,70 @@ def print_summary(lake: Location, run_ids: Sequence[str], console: Console | Non
         decided_first = sorted(run_ids, key=lambda run_id: -decided_count(levels_of[run_id]))
         for run_id in decided_first:
             run = runs[run_id]
-            finding = headline(run, levels_of[run_id])
+            finding = headline(run, levels_of[run_id], names_command=False)
             say(f"{model_name(run['model'])} on {run['task']}: {finding}.\n")
         for run_id in decided_first:
             levels = levels_of[run_id]
             explanation = run_queries.headline_explanation(run_id).rows(connection)
             if levels.height:
                 methods = explanation["method"].to_list()
-                console.print(_level_table(runs[run_id], levels, methods))
-            for text in filter(
-                None,
-                [
-                    *sentences.summary_sentences(levels),
-                    sentences.sample_size_note(levels),
-                    settling_sentence(runs[run_id], levels),
-                ],
-            ):
-                say(text)
+                for table in _level_tables(runs[run_id], levels, methods, console):
+                    console.print(table)
+            for text in [
+                *sentences.summary_sentences(levels),
+                sentences.sample_size_note(levels),
+                sequential_note(runs[run_id]),
+            ]:
+                if text:
+                    say(text)
             correlations = run_metrics.correlations(run_id).rows(connection)
             if level_rows.is_published(levels):
                 correlations = correlations.filter(scope="all")
             if not correlations.is_empty():
                 console.print(_correlation_lines(correlations.to_dicts()), markup=False)
+    console.print()
+    for text in dict.fromkeys(
+        _next_step(runs[id_], levels_of[id_], lake_option) for id_ in run_ids
+    ):
+        # Not wrapped, so that a command can be copied.
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def print_recommendation(recommendation: Recommendation, console: Console | None = None) -> None:
-    """Print both answers, the evidence for every removal order, and what would change them."""
+def _next_step(run: Mapping[str, Any], levels: pl.DataFrame, lake_option: str | None) -> str:
+    """The command that settles what is open in a run, or else the one that recommends a level."""
+    lake = f" --lake {shlex.quote(lake_option)}" if lake_option else ""
+    if levels.is_empty():
+        return f"Next: prunelake analyse{lake}"
+    if level_rows.is_published(levels):
+        return f"Next: prunelake report{lake}"
+    settling = settled_by(run, levels)
+    if settling is None:
+        return f"Next: prunelake recommend --model {shlex.quote(run['model'])}{lake}"
+    if settling.command:
+        command, hash_, comment = settling.command.partition("  #")
+        settling = replace(settling, command=f"{command}{lake}{hash_}{comment}")
+    return settling.sentence("what is inconclusive")
+
+
+def print_recommendation(
+    recommendation: Recommendation,
+    console: Console | None = None,
+    lake_option: str | None = None,
+) -> None:
+    """Print both answers, the evidence for every removal order, and what would change them.
+
+    The end is the next command: to export the level, or to settle what is open.
+    """
     console = console or Console()
 
     def say(text: str) -> None:
         console.print(text, highlight=False, markup=False)
 
-    say(f"{model_name(recommendation.model)} on {listed(recommendation.tasks)}")
-    margins = advice.margins_text(recommendation)
-    say(f"budget: {recommendation.budget or 'none'}; margins: {margins}\n")
     for answer in advice.both_answers(recommendation):
         say(advice.answer_sentence(recommendation, answer))
+    margins = advice.margins_text(recommendation)
+    say(f"\n{model_name(recommendation.model)} on {listed(recommendation.tasks)}")
+    say(f"budget: {recommendation.budget or 'none'}; margins: {margins}\n")
     after = recommendation.recalibrated.candidates
     for before, recalibrated in zip(recommendation.as_it_is.candidates, after, strict=True):
         console.print(_evidence_table(recommendation, before, recalibrated))
@@ -98,12 +134,17 @@ def print_recommendation(recommendation: Recommendation, console: Console | None
         f"passing: {MET_MARK} below the margin, {NOT_MET_MARK} not.\n"
     )
     for title, lines in (
-        ("What would change the answer", advice.what_would_change(recommendation)),
+        ("What would change the answer", advice.change_sentences(recommendation)),
         ("Limits of the answer", advice.caveats(recommendation)),
     ):
         say(f"{title}:")
         for line in lines:
             say(f"- {line}")
+    # Not wrapped, so that commands can be copied.
+    lake = f" --lake {shlex.quote(lake_option)}" if lake_option else ""
+    console.print()
+    for command in advice.next_commands(recommendation):
+        console.print(f"Next: {command}{lake}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _evidence_table(recommendation: Recommendation, before: Candidate, after: Candidate) -> Table:
@@ -141,7 +182,29 @@ def _loss_bound(level: Level, criterion: str) -> str:
     return f"{number(check.loss_bound, 3)} {MET_MARK if check.is_met else NOT_MET_MARK}"
 
 
-def _level_table(run: dict[str, Any], levels: pl.DataFrame, methods: Sequence[str | None]) -> Table:
+def _level_tables(
+    run: dict[str, Any], levels: pl.DataFrame, methods: Sequence[str | None], console: Console
+) -> list[Table]:
+    """The metrics by level: one table if it fits the console, else one for each two metrics."""
+    shown = [
+        name for name in TABLE_METRICS if levels.filter(metric=name).drop_nulls("value").height
+    ]
+    table = _level_table(run, levels, methods, shown)
+    unlimited = console.options.update(max_width=1000)
+    if len(shown) <= 2 or console.measure(table, options=unlimited).maximum <= console.width:
+        return [table]
+    return [
+        _level_table(run, levels, methods, shown[:2]),
+        _level_table(run, levels, methods, shown[2:]),
+    ]
+
+
+def _level_table(
+    run: dict[str, Any],
+    levels: pl.DataFrame,
+    methods: Sequence[str | None],
+    shown: Sequence[str],
+) -> Table:
     title = f"{run['task']}, {order_name(run['strategy'])}: "
     if level_rows.is_published(levels):
         title += "published without examples"
@@ -151,9 +214,6 @@ def _level_table(run: dict[str, Any], levels: pl.DataFrame, methods: Sequence[st
             explained = level_rows.baseline_example_count(levels, "comprehensiveness")
             title += f", {explained} of them explained by {methods[0]}"
     cells = {(row["level"], row["metric"]): row for row in levels.iter_rows(named=True)}
-    shown = [
-        name for name in TABLE_METRICS if levels.filter(metric=name).drop_nulls("value").height
-    ]
     verdicts = set(levels.filter(pl.col("metric").is_in(shown))["verdict"])
     caption = "in brackets: difference from the unpruned model (0 layers removed)"
     for verdict, verdict_label in VERDICT_LABELS.items():
