@@ -19,9 +19,11 @@ setup: .venv/ready
 demo: setup
 	$(BIN)/prunelake demo
 
-# Records the results that `prunelake demo --recorded` shows; again after each change of the format.
+# Records the results that `prunelake demo --recorded` shows, again after each change of the format,
+# and the outputs in examples/quickstart.ipynb.
 record: setup
 	$(BIN)/python -m benchmarks.record_demo
+	$(BIN)/python -m benchmarks.record_notebook
 
 # Three processes keep two cores busy, since some tests wait for servers. Each has one thread: torch
 # slows down by far more than half where threads share cores.

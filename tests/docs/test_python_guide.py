@@ -10,30 +10,17 @@ from pathlib import Path
 
 import polars
 import pytest
-from transformers import AutoTokenizer
 
 from prunelake.spec import DEFAULT_MODEL
 from tests.support.endurance import IS_ENDURANCE
 from tests.support.notebook import run_cell
 from tests.support.paths import ROOT
-from tests.support.tiny_models import tiny_model
 
 GUIDE = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(
     r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", GUIDE, re.DOTALL | re.MULTILINE
 )
 NUMBER = re.compile(r"-?\d+\.\d+")
-
-
-@pytest.fixture(scope="module")
-def deep_model(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A tiny model with ten layers, whose context holds the calibration text."""
-    folder = tmp_path_factory.mktemp("deep")
-    tokenizer = AutoTokenizer.from_pretrained(smollm2)
-    tokenizer.save_pretrained(folder)
-    changes = {"num_hidden_layers": 10, "max_position_embeddings": 512}
-    tiny_model("llama", vocab_size=len(tokenizer), **changes).save_pretrained(folder)
-    return str(folder)
 
 
 def test_the_code_of_the_page_runs_line_by_line(
