@@ -42,9 +42,12 @@ def export(
     if dtype is not None and dtype not in get_args(Dtype):
         raise InvalidSpec(f"--dtype {dtype}: choose {', '.join(get_args(Dtype))}")
     chosen_strategy = parse_strategy(strategy)
+    settings = load_settings(lake)
+    from prunelake.models.levels import check_levels
+
+    check_levels(model, [level], chosen_strategy.unit)  # before torch loads
     from prunelake.export.export import ExportRequest, export_model
 
-    settings = load_settings(lake)
     text = Calibration(source=calibration)
     request = ExportRequest(model, chosen_strategy, level, kind, dtype, run, text, calibrator)  # type: ignore[arg-type]  # checked above
     exported = export_model(request, out, settings, typer.echo)

@@ -18,7 +18,8 @@ from prunelake.lake.storage.location import Location
 from prunelake.recommend.request import CalibrationMetric
 from prunelake.schema.metrics import DEFAULT_MARGIN
 from prunelake.schema.verdicts import DEFAULT_POWER
-from prunelake.spec import DEFAULT_MODEL
+from prunelake.settings import Settings
+from prunelake.spec import DEFAULT_MODEL, task_name
 
 if TYPE_CHECKING:
     from prunelake.planning.request import PlanRequest
@@ -67,7 +68,7 @@ def plan(
         margins=Margins.with_default(margin, faithfulness_margin, calibration_margin),
         calibration=calibration,
         power=power,
-        split_rows=_split_rows(task, settings.data),
+        split_rows=_split_rows(task, settings),
     )
     folder = settings.lake
     verdict_plan = _plan(folder, request)
@@ -90,19 +91,29 @@ def _plan(lake: Location, request: "PlanRequest") -> "VerdictPlan":
         return plan_verdicts(lake_connection, request)
 
 
-def _split_rows(task: str, data_folder: Path | None) -> int | None:
-    """The number of rows of a task; None if only the hub, or only the lake, has it."""
-    from prunelake.errors import TaskError
+def _split_rows(task: str, settings: Settings) -> int | None:
+    """The number of rows of a task; None if its rows are not on this machine.
+
+    Raises:
+        UnknownTask: neither the catalogue nor the lake has the task.
+    """
+    from prunelake.errors import DatasetNotFound, UnknownTask
+    from prunelake.lake.sql.views import query
     from prunelake.tasks.catalogue import get_task
     from prunelake.tasks.rows import read_records
 
     try:
         found = get_task(task)
-        if found.bundled is None and data_folder is None:
+        if found.bundled is None and settings.data is None:
             return None
-        return len(read_records(found, data_folder)[1])
-    except TaskError:
+        return len(read_records(found, settings.data)[1])
+    except DatasetNotFound:
         return None
+    except UnknownTask:  # the lake may have imported it
+        known = "from runs where task = $task"
+        if settings.lake.is_dir() and query(settings.lake, known, task=task_name(task)).height:
+            return None
+        raise
 
 
 def print_plan(plan: "VerdictPlan") -> None:

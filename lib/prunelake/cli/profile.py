@@ -69,6 +69,11 @@ def profile(
         },
         "calibration": {"source": calibration},
     }
+    from prunelake.models.device_names import check_device_name
+    from prunelake.models.levels import check_levels
+
+    check_device_name(settings.device)  # before torch loads
+    check_levels(model, fields["levels"], fields["strategy"].unit)
     from prunelake.lake.sql.run_lookup import profile_costs
     from prunelake.profiling.profile import ProfileRequest, profile_model
 

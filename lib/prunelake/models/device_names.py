@@ -29,7 +29,8 @@ def check_device_name(device: str) -> None:
 
 def _gpu_count() -> int | None:
     """The number of NVIDIA GPUs that Linux shows; None where it does not tell."""
-    other = [Path("/dev/kfd"), Path("/dev/dxg")]  # GPUs of AMD, and those of Windows below WSL
+    # GPUs of AMD, those of Windows below WSL, and those of NVIDIA's boards
+    other = [Path(name) for name in ("/dev/kfd", "/dev/dxg", "/dev/nvhost-gpu", "/dev/nvgpu")]
     if sys.platform != "linux" or any(path.exists() for path in other):
         return None
     return len([*Path("/dev").glob("nvidia[0-9]*")])

@@ -91,3 +91,5 @@ def test_the_command_prints_a_table_and_json(lake: Path, tmp_path: Path) -> None
     assert "The task has 500 rows, fewer than are needed. With all of them, a margin of" in output
     assert "--rows sample:500 " in " ".join(output.split())
     assert "The task has" not in CliRunner().invoke(app, [*empty, "--margin", "0.3"]).output
+    refused = CliRunner().invoke(app, [*empty[:-1], "opinion"]).exception
+    assert str(refused).startswith("unknown task 'opinion'; choose from ")
