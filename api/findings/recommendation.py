@@ -209,14 +209,25 @@ def settling_commands(recommendation: Recommendation) -> list[str]:
 
 
 def next_commands(recommendation: Recommendation) -> list[str]:
-    """The command that exports the recommended level, or else those that settle open checks."""
+    """The command that exports the recommended level, or else those that settle open checks.
+
+    Without such checks: the commands that measure what is missing, if anything is.
+    """
     for answer in both_answers(recommendation):
         if answer.level is not None and answer.strategy is not None:
             words = ["prunelake", "export", recommendation.model, "--level", str(answer.level)]
             words += ["--strategy", answer.strategy, "--out", "pruned"]
             words += ["--calibrator", answer.calibrator] if answer.calibrator else []
             return [shlex.join(words)]
-    return settling_commands(recommendation)
+    if commands := settling_commands(recommendation):
+        return commands
+    reasons = {candidate.reason for candidate in _candidates(recommendation)}
+    model = shlex.quote(recommendation.model)
+    if "cost_unknown" in reasons:
+        return [f"prunelake profile --model {model}"]
+    if reasons & {"task_missing", "not_tested"}:
+        return [f"prunelake sweep --model {model} --task {task}" for task in recommendation.tasks]
+    return []
 
 
 def _candidates(recommendation: Recommendation) -> list[Candidate]:
