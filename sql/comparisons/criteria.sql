@@ -1,5 +1,5 @@
--- The view criteria with other margins, some of its criteria only, another metric of calibration or
--- another calibrator, or for some runs only.
+-- Like the view criteria, but the caller may choose margins, criteria, the metric of calibration,
+-- the calibrator and runs.
 create macro criteria_at(
     accuracy_margin := null,
     faithfulness_margin := null,
@@ -217,11 +217,11 @@ create view criteria as
 from criteria_at();
 
 comment on view criteria is
-'run x level above 0 x calibrator x criterion. Whether a level is shown to be no worse than the
-unpruned model: without recalibration (calibrator null) and with its confidence recalibrated by
-temperature. criterion: accuracy, calibration (ECE), comprehensiveness and sufficiency (of
-headlines). loss: delta in the worse direction. loss_bound: the upper end of its one-sided 95 %
-interval. is_met: loss_bound is below margin, that of the metric in metric_definitions. n_needed:
-the number of examples that would meet the criterion with a probability of 80 % if loss is the
-truth. is_level_met: all criteria are met. is_reached: they are also met at every shallower
-level with explanations.';
+'run x level above 0 x calibrator x criterion. Whether a level is shown to be worse than the
+unpruned model by less than a margin: without recalibration (calibrator null) and with its
+confidence recalibrated by temperature. criterion: accuracy, calibration (ECE), comprehensiveness
+and sufficiency (of headlines). loss: delta in the worse direction. loss_bound: the upper end of
+its one-sided 95 % interval. is_met: loss_bound is below margin, which metric_definitions gives
+for the metric. n_needed: the number of examples that would meet the criterion with a probability
+of 80 % if loss is the truth. is_level_met: all criteria are met. is_reached: they are also met at
+every shallower level with explanations.';

@@ -16,7 +16,7 @@ where
     )
     and (metrics.operator is null or metrics.operator = headlines.operator)
     and (metrics.variant is null or metrics.variant = headlines.variant)
--- A published table may give a metric with a method and again without; the first counts.
+-- A published table may give a metric both with and without a method; the row with it counts.
 qualify
     rank() over (
         partition by metrics.run_id, metrics.metric
@@ -30,5 +30,5 @@ qualify
 
 comment on view headline_keys is
 'run x metric. The method, operator and variant of the rows that represent a metric where only one
-value is shown: for metrics of explanations those of headlines, for other metrics null. Agreement
-is by the first method that has it, if the method of headlines has none.';
+value is shown: for metrics of explanations those of headlines, for other metrics null. If the
+method of headlines has no agreement, the first method with agreement represents it.';

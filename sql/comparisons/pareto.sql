@@ -1,4 +1,4 @@
--- The view pareto for some runs only: a level of any other run dominates nothing.
+-- Like the view pareto, for some runs only: the levels of other runs dominate no level.
 create macro pareto_among(run_ids := null) as table
     with known as (
         select *
@@ -106,4 +106,4 @@ variant of headlines). The value of a metric against the number of removed layer
 of layer_count attention layers), with the savings in efficiency on the device that was profiled
 last (null if none was). is_undominated: no level of any run of the same model, revision and task
 removes at least as many layers with a value at least as good, and is better in one of the two.
-verdict is that of verdicts, null at level 0.';
+verdict comes from verdicts, and is null at level 0.';

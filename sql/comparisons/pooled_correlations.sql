@@ -59,7 +59,7 @@ paired as (
     where
         accuracies.metric = 'accuracy'
         and metrics.metric != 'accuracy'
-        -- A recalibrated metric is not a further metric.
+        -- A recalibrated metric does not count as another metric.
         and not exists (
             select 1
             from calibrated
@@ -146,7 +146,7 @@ from known;
 
 comment on view pooled_correlations is
 'strategy x metric (x method, operator, variant). Correlation of accuracy with each other metric
-over all levels of all runs (models x tasks); of several runs of one model, task and removal order
-the one with the most examples counts. repeated_measures: the correlation within runs, each
+over all levels of all runs (models x tasks). If one model, task and removal order has several
+runs, the run with the most examples counts. repeated_measures: the correlation within runs, each
 with its own mean; its interval treats the levels as independent. pooled_pearson ignores the runs.
-is_simpson: the two have different signs, so that pooled_pearson is misleading.';
+is_simpson: both correlations have different signs, so pooled_pearson is misleading.';

@@ -36,8 +36,7 @@ comment on view recalibration is
 examples. The calibrator of an example was fitted without that example. gain: the improvement by
 recalibration (positive is better, whatever the direction of the metric), with its 95 % interval
 and two-sided p-value. delta: the difference of the recalibrated value from unpruned_value, which
-is that of level 0 without recalibration; with its 95 % interval, its 90 % interval
+is the value of level 0 without recalibration; with its 95 % interval, its 90 % interval
 (equivalence_low, equivalence_high) and two-sided p-value. Predictions and accuracy do not change.
 Intervals are conditional on the fitted calibrators; those of unpruned_temperature include the
-variation of its fit.
-note says why value is null.';
+variation of its fit. note says why value is null.';

@@ -1,4 +1,4 @@
--- The view verdicts with other margins, another false discovery rate, or for some runs only.
+-- Like the view verdicts, but the caller may choose margins, the false discovery rate and runs.
 create macro verdicts_at(
     accuracy_margin := null, metric_margin := null, false_discovery_rate := 0.05, run_ids := null
 ) as table
@@ -36,8 +36,8 @@ create macro verdicts_at(
             * exclude (p_value, probability),
             if(
                 is_tested_at_margin,
-                -- Exact binomial: as many changed examples or more, if each changes with the
-                -- probability of the margin.
+                -- Exact binomial test: the probability of at least as many changed examples, if
+                -- each changes with the probability of the margin.
                 least(
                     1,
                     coalesce(look_factor, 1)
@@ -168,9 +168,10 @@ create macro verdicts_at(
             when not is_changed and not is_equivalent
                 then 'a difference up to smallest_detectable could have been missed'
         end as reason,
-        -- A single test at 5 % finds it with a probability of 80 %: the sum of two normal
-        -- quantiles, of a two-sided test of 0 or of a one-sided test of the margin. The arcsine of
-        -- the root of a share has about the same standard error everywhere: 1 / (2 sqrt(n)).
+        -- A single test at 5 % finds this difference with a probability of 80 %. The factors are
+        -- sums of two normal quantiles, for a two-sided test of 0 or a one-sided test of the
+        -- margin. The arcsine of the root of a share has about the same standard error for every
+        -- share: 1 / (2 sqrt(n)).
         case
             when is_changed then null
             when is_tested_at_margin
@@ -179,9 +180,10 @@ create macro verdicts_at(
                 ) ** 2
             else 2.8015852 * delta_se
         end as smallest_detectable,
-        -- The examples that decide whatever the change is: `examples_for_changes_between` in
-        -- analysis/power.py in closed form. The half width of an interval and the standard error
-        -- are proportional to 1 / sqrt(n). Where n should have sufficed, few more rarely decide.
+        -- The number of examples that decides, whatever the change is: the closed form of
+        -- `examples_for_changes_between` in analysis/power.py. The half width of an interval and
+        -- the standard error are proportional to 1 / sqrt(n). If n should have been enough, a few
+        -- more examples rarely decide.
         case
             when not is_changed and not is_equivalent and not is_tested_at_margin
                 then
@@ -223,14 +225,14 @@ from verdicts_at();
 comment on view verdicts is
 'run x level above 0 x metric (x method, operator, variant) that can be tested. A metric has
 changed if p_adjusted is at most 0.05, after correction for many tests (false discovery rate over
-all rows). It lies within its margin (that of metric_definitions) if its 90 % interval against
-level 0 (equivalence_low, equivalence_high) does. is_shown_worse: it has changed for the worse and
-is not shown to lie within its margin. Accuracy is stable if it lies within its margin
-(accuracy_low, accuracy_high). A metric with is_tested_at_margin (flip_rate) has changed if it
-exceeds its margin: its p_value is that of an exact binomial test of the margin. verdict: hidden
-degradation (shown worse while accuracy is stable), visible degradation (shown worse and accuracy
-fell), worse within margin (changed for the worse), equivalent (not changed, within its margin;
-accuracy: stable), improved, or inconclusive with its reason; null if nothing can be tested.
-n_needed: the number of examples that would show, with a probability of 80 %, that the metric has
-changed or lies within its margin. is_sequential: the run looked at its examples several times, and
-its intervals and p-values allow for that (view looks).';
+all rows). It lies within its margin (see metric_definitions) if the 90 % interval of its
+difference from level 0 (equivalence_low, equivalence_high) does. is_shown_worse: it has changed
+for the worse and is not shown to lie within its margin. Accuracy is stable if it lies within its
+margin (accuracy_low, accuracy_high). A metric with is_tested_at_margin (flip_rate) has changed if
+it exceeds its margin: its p_value comes from an exact binomial test of the margin. verdict:
+hidden degradation (shown worse while accuracy is stable), visible degradation (shown worse and
+accuracy fell), worse within margin (changed for the worse), equivalent (not changed, within its
+margin; accuracy: stable), improved, or inconclusive with its reason; null if nothing can be
+tested. n_needed: the number of examples that would show, with a probability of 80 %, that the
+metric has changed or lies within its margin. is_sequential: the run looked at its examples
+several times, and its intervals and p-values allow for that (view looks).';

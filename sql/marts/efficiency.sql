@@ -25,7 +25,8 @@ with fitting as (
         )
 ),
 
--- Of several profiles on one device the one with the most levels of the run, then the latest.
+-- If a device has several profiles, the profile with the most levels of the run counts, then the
+-- latest.
 chosen as (
     select
         run_id,

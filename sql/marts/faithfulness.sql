@@ -62,5 +62,5 @@ from beside_random;
 
 comment on view faithfulness is
 'run x level x method x operator x kind x variant. The mean aopc over n examples; seeds are
-averaged. advantage: how much better it is than that of the random ranking (higher
-comprehensiveness and lower sufficiency are better).';
+averaged. advantage: its gain over the aopc of the random ranking (higher comprehensiveness and
+lower sufficiency are better).';

@@ -32,7 +32,7 @@ spans as (
         operator,
         kind,
         lower,
-        -- Where all rankings give the same drop, none is better than another.
+        -- If all rankings give the same drop, no ranking is better than another.
         case
             when isfinite(lower) and isfinite(upper) and upper > lower then upper - lower
         end as span
@@ -75,4 +75,5 @@ comment on view aopc is
 'run x level x example x method x seed x operator x kind x variant. Area over the deletion curve.
 eraser: the mean drop over the fractions; paper: their sum / (count + 1); normalised, if the run
 has bounds: (eraser - lower) / (upper - lower), which may lie outside 0 .. 1, because a beam
-search may miss the true bounds. Null if a point is NaN; normalised also if both bounds are equal.';
+search may miss the true bounds. Null if a point is NaN; normalised also if both bounds are
+equal.';

@@ -41,7 +41,7 @@ summarised as materialized (
         token_count,
         earlier_peer_first[:20] as top_positions,
         -- The two ranks of a token add up to twice the mean rank of the tokens with its score.
-        -- Less the mean rank of all tokens, the ranks of an attribution sum to zero.
+        -- After subtraction of the mean rank of all tokens, an attribution's ranks sum to zero.
         list_transform(
             list_zip(list_grade_up(earlier_peer_first), list_grade_up(later_peer_first, 'desc')),
             lambda x: (x[1] + x[2] - token_count - 1)::double
@@ -72,7 +72,7 @@ paired as (
             and one.method = other.method
             and one.token_count = other.token_count
             and (one.level, one.seed) >= (other.level, other.seed)
-            -- Its scores are made from those of level 0, so levels would agree by construction.
+            -- Its scores are computed from those of level 0, so levels agree by construction.
             and (
                 one.method != 'difference_shap'
                 or (one.level = other.level and one.seed != other.seed)
@@ -104,5 +104,6 @@ of one example by one method. The other attribution is from a lower level, or fr
 with the same or a lower seed. overlap_k: the share of common tokens among the k tokens with the
 highest signed scores (of equal scores the earlier token; k is at most the token count). spearman:
 the rank correlation of all scores. Attributions with a problem, with different token counts or by
-the random method have no pairs. difference_shap has pairs of seeds of one level only: it makes the
-scores of every level from those of level 0, so its levels agree more than their explanations do.';
+the random method have no pairs. difference_shap has pairs of seeds of one level only: it makes
+the scores of every level from those of level 0, so its levels agree more than their explanations
+do.';

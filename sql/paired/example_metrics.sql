@@ -156,5 +156,5 @@ where value is not null;
 comment on view example_metrics is
 'run x level x example x metric (x method, operator, variant; null if they do not apply). The
 value of one example for each metric that is a mean over examples; seeds are averaged. A value
-that cannot be computed has no row. _advantage: how much better the value is than that of the
-random ranking of the same example.';
+that cannot be computed has no row. _advantage: the gain over the random ranking of the same
+example.';

@@ -33,7 +33,7 @@ select
         when pruned.is_correct then 'beneficial'
         else 'neutral'
     end as flip_kind,
-    -- KL is never negative, but a rounding error of two nearly equal sums can make it so.
+    -- KL is never negative, but rounding of two nearly equal sums can make it negative.
     greatest(
         list_dot_product(unpruned.probabilities, unpruned.log_probabilities)
         - list_dot_product(unpruned.probabilities, pruned.log_probabilities),

@@ -11,7 +11,7 @@ with scorable as (
         prediction_norm,
         is_correct,
         is_correct_norm,
-        -- DuckDB orders NaN above every number, so that NaN would be every maximum.
+        -- DuckDB orders NaN above every number, so NaN would be the maximum.
         case
             when
                 list_bool_and(
@@ -38,8 +38,8 @@ weighted as (
     select
         *,
         list_transform(shifted_log_likelihoods, lambda x: exp(x)) as weights,
-        -- A sum depends on the order of its terms in the last bit. Sorted terms give examples with
-        -- the same probabilities in another order the same confidence.
+        -- The last bit of a sum depends on the order of its terms. Sorted terms give the same
+        -- confidence to examples with the same probabilities in another order.
         list_sum(list_sort(weights)) as total_weight
     from shifted
 ),
@@ -74,6 +74,6 @@ from softmax
 inner join lake.runs as runs on softmax.run_id = runs.run_id;
 
 comment on view predictions is
-'run x level x example. probabilities: the softmax of option_log_likelihoods; confidence: that of
-prediction. Both are null if a log-likelihood is not finite (see excluded). The order of the
-options does not change them.';
+'run x level x example. probabilities: the softmax of option_log_likelihoods; confidence: the
+probability of prediction. Both are null if a log-likelihood is not finite (see excluded). The
+order of the options does not change them.';

@@ -28,5 +28,5 @@ from lake.runs;
 
 comment on view runs is
 'run: one complete sweep, comparison or import on one task. run_id is the hash of identity.
-model_name: the last part of the reference model. unit: what a level removes from each of its
-layers: attention, mlp, or block (both).';
+model_name: the last part of the reference model. unit: the part that a level removes from each of
+its layers: attention, mlp, or block (both).';
