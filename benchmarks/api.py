@@ -6,7 +6,7 @@ LAKE is one of `python benchmarks/lake.py`, published. wrk asks over loopback, w
 clients: cold, where no question comes twice, and cached, where all are the same. DuckDB answers the
 same SQL in this process, fetched as Arrow and written as JSON; datasette (of an environment of its
 own) serves the same rows from SQLite, as many a page. Then the server is loaded while a new
-snapshot is published every 5 seconds. Writes benchmarks/results/api.md.
+snapshot is published every 5 seconds. Writes docs/measurements/api.md.
 """
 
 import argparse
@@ -31,6 +31,7 @@ import polars as pl
 import uvicorn
 
 from benchmarks.load import LoadResult, run_load
+from benchmarks.paths import RESULTS
 from benchmarks.serving import served
 from benchmarks.soak import soak
 from prunelake.analysis.analyse import analyse
@@ -41,7 +42,6 @@ from prunelake.lake.publish import publish
 from prunelake.lake.sql.bound_query import BoundQuery
 from prunelake.schema.row_formats import RowFormat, encode_rows
 
-RESULTS = Path(__file__).parent / "results"
 CLIENTS = (1, 32)
 VIEWS = {"correlations": "level_count", "verdicts": "level", "metrics": "level"}
 """What is asked, and the column of which ever another lower bound makes a question new."""

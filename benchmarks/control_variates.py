@@ -10,7 +10,7 @@ An expensive value y is known of n explained rows, a cheap one x of all N rows. 
 whose variance is var(y) (1 - r^2) / n + var(y) r^2 / N, with r the correlation of x and y. Cheap
 values: the change of a row's confidence, which every prediction gives for nothing (rows of the
 recorded lake), and the deletion curve of leave-one-out scores of level 0, which take one mask per
-token at one level (games of `shapley.py` in FOLDER). Writes benchmarks/results/control-variates.md.
+token at one level (games of `shapley.py` in FOLDER). Writes docs/measurements/control-variates.md.
 """
 
 import argparse
@@ -23,13 +23,13 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import t as student
 
+from benchmarks.paths import RESULTS
 from benchmarks.shapley_estimates import deleted, numbers, rank_correlation
 from benchmarks.shapley_games import LEVELS, Floats, Game, short_games
 from prunelake.lake.recorded import RECORDED_LAKE, unpack_lake
 from prunelake.lake.sql.views import query
 
 DRAWS, ALL_ROWS, EXPLAINED = 4000, 500, (24, 48)
-RESULTS = Path(__file__).parent / "results"
 
 CHANGES = """
 with areas as (

@@ -4,7 +4,7 @@
 
 Predictions, KernelSHAP and deletion curves in every format that the device has. The last column is
 what decides: a format is fit to be the default where it stays below 0.1 in all lines. Writes
-benchmarks/results/formats.md.
+docs/measurements/formats.md.
 """
 
 import argparse

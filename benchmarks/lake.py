@@ -5,7 +5,7 @@
 The paper's size: 5 models, 8 tasks, 17 levels, 2 methods and a random ranking, 3 seeds: 0.9 M
 predictions, 0.8 M attributions of 100 tokens. The numbers are drawn, the analysis is real. Larger
 lakes hold 10 and 100 times as many runs and predictions (copies of the first under other models,
-whose explanations are left out). Writes benchmarks/results/lake.md.
+whose explanations are left out). Writes docs/measurements/lake.md.
 """
 
 import argparse
@@ -26,6 +26,7 @@ import duckdb
 import numpy as np
 import polars as pl
 
+from benchmarks.paths import RESULTS
 from prunelake.analysis.analyse import analyse
 from prunelake.lake import commit, read
 from prunelake.lake.maintenance.compact import compact
@@ -39,7 +40,6 @@ MODELS, TASKS, LEVELS, EXAMPLES, EXPLAINED, TOKENS = 5, 8, 17, 1324, 131, 100
 METHODS, SEEDS, OPTIONS = ("kernel_shap", "lime", "random"), (0, 1, 2), 4
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5)
 TARGETS = ("metrics", "deltas", "correlations", "verdicts")
-RESULTS = Path(__file__).parent / "results"
 TIMEOUT_S = 20.0
 
 SCAN = """

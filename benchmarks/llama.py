@@ -6,7 +6,7 @@ Predictions, KernelSHAP and deletion curves of a few rows of every task at all l
 Prints and writes tokens per second, the share of what plain matrix products reach on the same
 device, and what the paper's whole protocol would take. The tokenizer is the default model's.
 Writes
-benchmarks/results/llama.md. The shape tiny only shows that the script runs.
+docs/measurements/llama.md. The shape tiny only shows that the script runs.
 """
 
 import argparse

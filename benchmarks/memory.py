@@ -4,7 +4,7 @@
 
 Each case is a process of its own, whose greatest resident size counts: a model loaded and used
 once, sweeps of the first rows of a task made of the bundled one's again and again, a few of them
-explained, and analyses of runs whose predictions are drawn. Writes benchmarks/results/memory.md.
+explained, and analyses of runs whose predictions are drawn. Writes docs/measurements/memory.md.
 """
 
 import argparse

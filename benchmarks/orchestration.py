@@ -4,7 +4,7 @@
 
 `watch` draws a lake of 10,000 runs (their `runs` files: nothing else is read to decide). The others
 sweep SmolLM2-135M against a Prefect server of their own. Writes its part of
-benchmarks/results/orchestration.md.
+docs/measurements/orchestration.md.
 """
 
 import argparse

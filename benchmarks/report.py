@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-RESULTS = Path(__file__).parent / "results"
+from benchmarks.paths import RESULTS
 
 
 def head(command: str, device: str, packages: Sequence[str], load: float) -> str:
@@ -39,7 +39,7 @@ def table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 def write(name: str, lines: Sequence[str]) -> None:
-    """Print the lines and keep them as `benchmarks/results/<name>.md`."""
+    """Print the lines and keep them as `docs/measurements/<name>.md`."""
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))

@@ -7,7 +7,7 @@ file `FOLDER/NAME.npz` for each prompt, which the next run reads). All estimates
 these answers. Drawn games of 24 and 48 players, whose Shapley values are known, stand for longer
 prompts. Prompts come from $PRUNELAKE_DATA, from ../shared/data if that is a folder, or from the
 hub. The methods of `shapiq` need that package (extra `bench`; version 1.8 needs Python 3.12).
-Writes benchmarks/results/shapley.md; `shapley_costs.py` measures costs.
+Writes docs/measurements/shapley.md; `shapley_costs.py` measures costs.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.paths import RESULTS
 from benchmarks.shapley_estimates import (
     Estimates,
     Found,
@@ -40,7 +41,6 @@ from benchmarks.shapley_games import (
 )
 
 DRAWN, DRAWN_GAMES = (24, 48), 10  # players
-RESULTS = Path(__file__).parent / "results"
 
 
 def faithfulness_table(found: Found) -> Iterator[str]:

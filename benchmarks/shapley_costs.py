@@ -4,7 +4,7 @@
 
 SmolLM2-135M explains a few prompts at levels 0 to 15. The error is taken against Leverage SHAP with
 100 masks per token, as too many masks exist to ask about all. `shapley.py` measures the error
-against exact values, and tells where prompts come from. Writes benchmarks/results/shapley-costs.md.
+against exact values, and tells where prompts come from. Writes docs/measurements/shapley-costs.md.
 """
 
 import os
@@ -13,12 +13,12 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from benchmarks.paths import RESULTS
 from benchmarks.shapley_estimates import Samples, accuracy_table, estimate, label, numbers
 from benchmarks.shapley_games import Player, examples, sampled_game
 from prunelake.evaluation.attributions import compute_attributions
@@ -47,9 +47,6 @@ LONG_METHODS: list[tuple[str, Samples]] = [
     ("difference_shap", (7, 0.5, 1.5)),
     ("difference_shap", (12, 0.5, 1.5, 3)),
 ]
-
-
-RESULTS = Path(__file__).parent / "results"
 
 
 @cache

@@ -5,7 +5,7 @@
 Predictions, KernelSHAP and deletion curves of a few rows at all levels: our nested passes against
 captum level by level, interpreto and lm-evaluation-harness, in the same run on the same rows and
 seeds; a number that differs stops it. Then what the machine could do, and where the time goes.
-Tasks come from PRUNELAKE_DATA, or are the bundled ones. Writes benchmarks/results/speed.md. What
+Tasks come from PRUNELAKE_DATA, or are the bundled ones. Writes docs/measurements/speed.md. What
 number formats cost in the numbers is in benchmarks/formats.py; for a GPU see benchmarks/llama.py.
 """
 
