@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # A busy machine is slow, which is no fault of what is tested.
 settings.register_profile(
     "patient",
-    max_examples=repeats(40, 200),
+    max_examples=repeats(25, 200),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )

@@ -51,7 +51,7 @@ def lake(varied: Path, tmp_path: Path) -> Path:
     return shutil.copytree(varied, tmp_path / "o'lake")
 
 
-@pytest.fixture(params=[2, 1_000_000])
+@pytest.fixture(params=[2, pytest.param(1_000_000, marks=pytest.mark.endurance)])
 def segment_rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Segments that are full after two analyses, or never full."""
     monkeypatch.setattr(module, "SEGMENT_ROWS", request.param)

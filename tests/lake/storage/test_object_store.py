@@ -169,10 +169,10 @@ def test_the_snapshot_is_one_object_that_opens_without_the_lake(
     ("table", "harm"),
     [
         ("runs", "flipped"),
-        ("runs", "gone"),
-        ("predictions", "shortened"),
         ("predictions", "gone"),
-        ("metrics", "flipped"),
+        pytest.param("runs", "gone", marks=pytest.mark.endurance),
+        pytest.param("predictions", "shortened", marks=pytest.mark.endurance),
+        pytest.param("metrics", "flipped", marks=pytest.mark.endurance),
     ],
 )
 def test_doctor_finds_damaged_objects(remote: ObjectPath, table: str, harm: str) -> None:
