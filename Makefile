@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo record test endurance lint check bench
+.PHONY: setup demo record test endurance lint docs check bench
 
 setup: .venv/ready
 
@@ -41,7 +41,12 @@ lint: setup
 	$(BIN)/lint-imports
 	$(BIN)/sqlfluff lint --disable-progress-bar sql
 
-check: lint test
+# The site goes to site/. A broken link or anchor is an error.
+docs: setup
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+check: lint docs test
 
 # The first takes 20 minutes on two quiet cores; BENCH=--quick takes fewer rows and levels.
 bench: setup
