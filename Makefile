@@ -20,9 +20,10 @@ demo: setup
 	$(BIN)/prunelake demo
 
 # Records the results that `prunelake demo --recorded` shows, again after each change of the format,
-# and the outputs in examples/quickstart.ipynb.
+# and the outputs in examples/quickstart.ipynb. LAKE has the runs to record (docs/results.md); without
+# it, the demo runs.
 record: setup
-	$(BIN)/python -m benchmarks.record_demo
+	$(BIN)/python -m benchmarks.record_demo $(LAKE)
 	$(BIN)/python -m benchmarks.record_notebook
 
 # Three processes keep two cores busy, since some tests wait for servers. Each has one thread: torch

@@ -78,11 +78,11 @@ def test_recorded_results_open_without_torch(tmp_path: Path) -> None:
         check=True,
     )
     lines = answer.stdout.splitlines()
-    assert lines[0].startswith("SmolLM2-135M-Instruct.Q4_1.gguf on opinions: Without ")
+    assert ": Without 1 attention layer, hidden degradation of comprehensiveness" in lines[0]
     assert lines[-1] == "[]"
     (lake,) = (tmp_path / "cache" / "recorded").iterdir()
     assert f"Page:   prunelake serve --lake {lake}" in lines
-    assert ": Without 2 attention layers" in (tmp_path / "recorded.html").read_text()
+    assert ": Without 4 attention layers" in (tmp_path / "recorded.html").read_text()
     assert not (tmp_path / "lake").exists()
 
 
@@ -98,14 +98,16 @@ def test_recorded_results_have_a_lake_of_their_own(
     )
 
 
-def test_the_recorded_demo_shows_a_harmless_level_a_loss_and_faithfulness(tmp_path: Path) -> None:
+def test_the_recorded_results_show_hidden_harm_a_harmless_level_and_faithfulness(
+    tmp_path: Path,
+) -> None:
     lake = unpack_lake(RECORDED_LAKE, tmp_path)
     verdicts = {
         (row["task"], row["level"], row["metric"]): row["verdict"]
         for row in rows_of(lake, "from headline_metrics where is_judged")
     }
     headline = ("accuracy", "ece", "comprehensiveness", "sufficiency")
-    assert {verdicts["opinions", 2, metric] for metric in headline} == {"equivalent"}
-    assert verdicts["opinions", 10, "accuracy"] == "visible degradation"
-    assert verdicts["everyday_knowledge", 8, "accuracy"] == "visible degradation"
+    assert {verdicts["opinions", 4, metric] for metric in headline} == {"equivalent"}
+    assert verdicts["sst2_review", 1, "accuracy"] == "equivalent"
+    assert verdicts["sst2_review", 1, "comprehensiveness"] == "hidden degradation"
     assert rows_of(lake, demo.VERDICTS_QUERY)

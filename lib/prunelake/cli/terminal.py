@@ -44,8 +44,8 @@ def print_summary(
 ) -> None:
     """Print the finding of each run; then its metrics by level, sentences, and correlations.
 
-    The run with the most decided verdicts comes first. The end is the best next command for each
-    run; it gets the `--lake` that the user gave.
+    Runs with a hidden degradation come first, then those with the most decided verdicts. The end
+    is the best next command for each run; it gets the `--lake` that the user gave.
     """
     console = console or Console()
 
@@ -58,12 +58,12 @@ def print_summary(
             run["run_id"]: run for run in run_queries.all_runs(run_ids).rows(connection).to_dicts()
         }
         levels_of = {run_id: all_levels.filter(run_id=run_id) for run_id in run_ids}
-        decided_first = sorted(run_ids, key=lambda run_id: -decided_count(levels_of[run_id]))
-        for run_id in decided_first:
+        ordered = sorted(run_ids, key=lambda run_id: _order(levels_of[run_id]))
+        for run_id in ordered:
             run = runs[run_id]
             finding = headline(run, levels_of[run_id], names_command=False)
             say(f"{model_name(run['model'])} on {run['task']}: {finding}.\n")
-        for run_id in decided_first:
+        for run_id in ordered:
             levels = levels_of[run_id]
             explanation = run_queries.headline_explanation(run_id).rows(connection)
             if levels.height:
@@ -88,6 +88,13 @@ def print_summary(
     ):
         # Not wrapped, so that a command can be copied.
         console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _order(levels: pl.DataFrame) -> tuple[int, int]:
+    """The place of a run: by its hidden degradations, then by its decided verdicts."""
+    judged = levels.filter(pl.col("metric").is_in(level_rows.HEADLINE_METRICS))
+    hidden = judged.filter(pl.col("verdict").is_in(level_rows.HIDDEN_VERDICTS)).height
+    return -hidden, -decided_count(levels)
 
 
 def _next_step(run: Mapping[str, Any], levels: pl.DataFrame, lake_option: str | None) -> str:
