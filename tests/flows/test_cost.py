@@ -91,7 +91,7 @@ def test_the_deployment_s_entrypoint_takes_what_the_guide_gives_it() -> None:
     (deployment,) = (d for d in deployments if d["name"] == "cost")
     assert deployment["work_pool"]["name"] == "gpu"
     found: Flow[..., object] = load_flow_from_entrypoint(
-        f"{ROOT}/{deployment['entrypoint']}", use_placeholder_flow=False
+        deployment["entrypoint"], use_placeholder_flow=False
     )
     assert found.name == "cost"
     guide = (ROOT / "docs" / "cost.md").read_text(encoding="utf-8")

@@ -323,9 +323,7 @@ def test_no_lake_and_another_format_are_refused(lake: Path, tmp_path: Path) -> N
 def test_the_flow_publishes_once(lake: Path) -> None:
     deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
     (entrypoint,) = (d["entrypoint"] for d in deployments if d["name"] == "publish")
-    flow: Flow[..., Any] = load_flow_from_entrypoint(
-        f"{ROOT}/{entrypoint}", use_placeholder_flow=False
-    )
+    flow: Flow[..., Any] = load_flow_from_entrypoint(entrypoint, use_placeholder_flow=False)
     assert flow.name == "publish"
     # The flow has no task, so its function needs no server.
     with disable_run_logger():
