@@ -12,10 +12,12 @@ from prunelake.tasks.catalogue import task_names
 from tests.support.paths import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+EVALUATE_PAGE = (ROOT / "docs/evaluate.md").read_text(encoding="utf-8")
+SETTINGS_PAGE = (ROOT / "docs/settings.md").read_text(encoding="utf-8")
 
 
 def test_the_settings_table_names_every_variable_that_is_read() -> None:
-    listed = set(re.findall(r"^\| `(PRUNELAKE_\w+)`", README, re.MULTILINE))
+    listed = set(re.findall(r"^\| `(PRUNELAKE_\w+)`", SETTINGS_PAGE, re.MULTILINE))
     fields = {f"PRUNELAKE_{name.upper()}" for name in Settings.model_fields}
     options = {
         parameter.envvar
@@ -29,7 +31,9 @@ def test_the_settings_table_names_every_variable_that_is_read() -> None:
 
 @pytest.mark.parametrize("name", ApiSettings.model_fields)
 def test_the_settings_table_tells_the_server_s_defaults(name: str) -> None:
-    row = re.search(rf"^\| `PRUNELAKE_API_{name.upper()}` \| (.*?) \| ", README, re.MULTILINE)
+    row = re.search(
+        rf"^\| `PRUNELAKE_API_{name.upper()}` \| (.*?) \| ", SETTINGS_PAGE, re.MULTILINE
+    )
     assert row
     default = ApiSettings.model_fields[name].default
     if default is None:
@@ -39,10 +43,18 @@ def test_the_settings_table_tells_the_server_s_defaults(name: str) -> None:
 
 
 def test_every_command_that_the_readme_shows_exists() -> None:
-    shown = set(re.findall(r"prunelake (\w+)", README))
+    shown = set(re.findall(r"(?:^|`)prunelake (\w+)", README + EVALUATE_PAGE, re.MULTILINE))
     commands = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]  # a group
     assert shown <= commands
     assert shown
+
+
+def test_the_python_of_the_readme_is_that_of_the_guide_which_a_test_runs() -> None:
+    guide = (ROOT / "docs/python.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    for line in filter(None, code.splitlines()):
+        call = line.partition("  #")[0].replace("pl.open_lake()", "lake").partition("(")[0]
+        assert call in guide, line
 
 
 def test_the_charts_are_counted() -> None:
@@ -53,7 +65,7 @@ def test_the_charts_are_counted() -> None:
 
 
 def test_every_task_is_named() -> None:
-    assert all(f"`{name}`" in README for name in task_names())
+    assert all(f"`{name}`" in EVALUATE_PAGE for name in task_names())
 
 
 def test_documents_link_to_files_that_exist() -> None:
@@ -65,7 +77,7 @@ def test_documents_link_to_files_that_exist() -> None:
 @pytest.mark.parametrize(
     ("page", "sentence"),
     [
-        ("README.md", "place its change within its margin ({})"),
+        ("docs/evaluate.md", "place its change within its margin ({})"),
         ("docs/analyst.md", "by the margins of `metric_definitions` ({}; {} for `flip_rate`)"),
         ("docs/statistics.md", "shows it. The default is {}; the margin of `flip_rate` is {}."),
         ("docs/recommend.md", "| how much worse each criterion may be; {} |"),
