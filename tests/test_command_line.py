@@ -19,7 +19,6 @@ SPECS = [
         rows=Rows(sample=1400, seed=7),
         levels=(0, 2, 8),
         strategy=Strategy.model_validate("mlp:random:3"),
-        calibration=Calibration(source="c4"),
         explain=Explanation(
             methods=("lime", "leverage_shap"),
             seeds=(0, 1),
@@ -31,7 +30,12 @@ SPECS = [
         dtype="bfloat16",
         special_tokens="none",
     ),
-    SweepSpec(task="boolq", rows=Rows(numbers=(3, 5)), explain=None),
+    SweepSpec(
+        task="boolq",
+        rows=Rows(numbers=(3, 5)),
+        calibration=Calibration(source="c4"),
+        explain=None,
+    ),
 ]
 
 
@@ -48,6 +52,15 @@ def test_the_command_runs_the_spec(spec: SweepSpec, monkeypatch: pytest.MonkeyPa
     assert program == "prunelake"
     CliRunner().invoke(app, arguments)
     assert seen == [spec]
+
+
+def test_the_text_that_no_order_reads_is_left_out() -> None:
+    spec = SweepSpec(
+        task="boolq",
+        strategy=Strategy.model_validate("random:3"),
+        calibration=Calibration(source="c4"),
+    )
+    assert "--calibration" not in sweep_command(spec)
 
 
 def test_settings_without_an_option_are_named() -> None:

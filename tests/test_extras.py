@@ -57,7 +57,7 @@ def test_another_missing_module_is_an_error_of_its_own() -> None:
 
 def test_the_extras_are_those_of_the_project() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert {*EXTRAS} == {*project["optional-dependencies"]} - {"dev", "bench"}
+    assert {*EXTRAS} == {*project["optional-dependencies"]} - {*("dev", "docs", "bench")}
 
 
 def test_a_plain_installation_reads_and_names_what_it_lacks(tmp_path: Path) -> None:

@@ -45,7 +45,8 @@ def sweep_command(spec: SweepSpec) -> str:
             options["bounds-beam"] = str(spec.explain.bounds_beam)
     if spec.strategy.label != default.strategy.label:
         options["strategy"] = spec.strategy.label
-    if spec.calibration.source != default.calibration.source:
+    # The command refuses calibration text that no order reads.
+    if spec.strategy.reads_text and spec.calibration.source != default.calibration.source:
         options["calibration"] = spec.calibration.source
     if spec.dtype != default.dtype:
         options["dtype"] = spec.dtype
