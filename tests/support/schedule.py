@@ -19,6 +19,7 @@ class Unit(NamedTuple):
 
 
 LONGEST_FIRST = (
+    Unit("tests/docs/test_operations_start.py"),
     Unit("tests/docs/test_operations_guide.py"),
     Unit("tests/flows/", "they share a Prefect server"),
     Unit("tests/sweeps/test_crash.py"),
@@ -40,6 +41,9 @@ LONGEST_FIRST = (
     Unit("tests/api/charts/test_catalog.py"),
     Unit("tests/docs/test_checkpoints_guide.py"),
     Unit("tests/lake/maintenance/test_repair.py"),
+    Unit("tests/test_extras.py"),
+    Unit("tests/test_wheel.py"),
+    Unit("tests/docs/test_python_guide.py"),
     Unit("tests/analysis/test_recalibration.py"),
     Unit("tests/lake/storage/test_object_store_commits.py"),
 )

@@ -11,6 +11,8 @@ from typing import Any
 
 import polars as pl
 import pytest
+import relplot  # noqa: F401  # an analysis imports it late; here the forks share it
+from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
 from prunelake.analysis import analyse
 from prunelake.cli.app import main
@@ -29,6 +31,9 @@ Sweep = Callable[[SweepSpec, Settings], str]
 DISK_OPERATIONS = ("replace", "fsync", "unlink", "rmdir")
 # The hashes of an analysis, too: DuckDB sums on several threads, in any order, to the last bit.
 VOLATILE_COLUMNS = {"runs": ["created_at", "duration_s"], "analyses": ["analysed_at", "files"]}
+
+# Loading a model compiles a thousand patterns first; the forks share them.
+get_checkpoint_conversion_mapping("llama")
 
 # Forks from a process that has imported all of it, and started none of it.
 PROCESSES = multiprocessing.get_context("forkserver")

@@ -72,6 +72,7 @@ def test_a_sweep_writes_its_run_and_leaves_no_other_objects(
     assert not {name for name in object_names(remote) if name.startswith(".")}
 
 
+@pytest.mark.endurance  # tests/api/http/test_cache.py shows new snapshots of a folder
 def test_the_server_shows_runs_that_are_published_later(remote: ObjectPath, tmp_path: Path) -> None:
     run, frames = small_run("one")
     commit.write_run(remote, run, frames)
