@@ -29,7 +29,7 @@ MAX_NAMED_METRICS = 3
 def headline(run: Mapping[str, Any], levels: pl.DataFrame, names_command: bool = True) -> str:
     """The finding of a run in one line, or the command that would settle its verdicts.
 
-    Without `names_command` only that no verdict is decided.
+    Without `names_command` only that no level is shown to be harmless or worse.
 
     It names the level that is shown to be harmless for the most metrics, the first level with
     hidden degradation, the first level where a metric is worse while accuracy is inconclusive, and
@@ -40,11 +40,15 @@ def headline(run: Mapping[str, Any], levels: pl.DataFrame, names_command: bool =
         return accuracy_clause(levels)
     findings = sorted(_findings(levels))
     if not findings:
+        text, open_verdicts = "No verdict is decided", "them"
+        if decided_count(levels):
+            # Verdicts about one metric do not make a level harmless without those about accuracy.
+            text, open_verdicts = "No level is shown to be harmless or worse", "what is open"
         settling = settled_by(run, levels)
         if settling is None or not names_command:
-            return "No verdict is decided"
-        clause = settling.sentence("them").removesuffix(".")
-        return f"No verdict is decided; {clause[0].lower()}{clause[1:]}"
+            return text
+        clause = settling.sentence(open_verdicts).removesuffix(".")
+        return f"{text}; {clause[0].lower()}{clause[1:]}"
     modules = removed_modules(run["strategy"]).removesuffix("s" if findings[0][0] == 1 else "")
     return "; ".join(
         f"{f'Without {level} {modules}' if n == 0 else f'without {level}'}, {text}"

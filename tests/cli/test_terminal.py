@@ -54,7 +54,7 @@ def test_the_first_line_states_the_finding_of_the_most_decided_run(tmp_path: Pat
         "Brier score (0.22 to 0.25) and NLL (0.38 to 0.67); without 2, visible loss of accuracy "
         "(0.88 to 0.50)."
     )
-    assert second == "tiny on demo: No verdict is decided."
+    assert second == "tiny on demo: No level is shown to be harmless or worse."
 
 
 def test_the_last_line_is_the_next_command_on_one_line(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ from tests.support.sweep_processes import (
 from tests.support.tiny_models import tiny_model
 from tests.support.tiny_tokenizer import tiny_tokenizer
 
-KILLS = repeats(6, 40)
+KILLS = repeats(8, 40)
 SIGKILLED = -9
 NOBODY = 65534
 OTHER = identity_of("run")[1]

@@ -63,6 +63,14 @@ def test_without_a_decided_verdict_the_sweep_that_settles_them_is_named() -> Non
     assert told(undecided, identity='{"kind": "import"}') == "No verdict is decided"
 
 
+def test_a_decided_verdict_about_one_metric_makes_no_level_harmless() -> None:
+    undecided = {name: dict.fromkeys(levels, "inconclusive") for name, levels in VERDICTS.items()}
+    verdicts = undecided | {"comprehensiveness": {2: "equivalent", 8: "inconclusive"}}
+    assert told(verdicts).startswith(
+        "No level is shown to be harmless or worse; to settle what is open: prunelake sweep "
+    )
+
+
 def test_decided_verdicts_are_counted() -> None:
     rows = metric_rows(verdicts=VERDICTS, accuracy=ACCURACY, ece=ECE)
     assert decided_count(rows) == 7
