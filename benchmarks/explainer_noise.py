@@ -7,7 +7,7 @@ Reads the runs of a lake that explain the same examples by several methods. The 
 (docs/statistics.md). For each method it prints the area over the deletion curve at level 0, its
 change from level 0, and the part of that change that the reference does not see: the mean over the
 examples of (change by the method - change by the reference). Intervals are 95 % intervals of paired
-means. Prints Markdown, and draws the changes of comprehensiveness.
+means. Prints Markdown and a summary, and draws the changes of comprehensiveness.
 """
 
 import argparse
@@ -150,6 +150,33 @@ def picture(rows: pl.DataFrame) -> alt.FacetChart:
     )
 
 
+def summary(rows: pl.DataFrame) -> str:
+    """How many explainers differ from the reference, and how wide KernelSHAP's intervals are."""
+    others = rows.filter(~pl.col("is_reference"))
+    beyond = others.filter(pl.col("noise").abs() > pl.col("noise_half"))
+    lines = [
+        f"{kind}: {beyond.filter(kind=kind).height} of {others.filter(kind=kind).height} changes "
+        "differ from that of the reference by more than their 95 % interval"
+        for kind in rows["kind"].unique().sort()
+    ]
+    halves = [
+        rows.filter(method=method).select(*KEY[:4], pl.col("change_half").alias(method))
+        for method in ("kernel_shap", "difference_shap")
+    ]
+    ratio = pl.col("kernel_shap") / pl.col("difference_shap")
+    least, median, most = (
+        halves[0]
+        .join(halves[1], on=KEY[:4])
+        .select(least=ratio.min(), median=ratio.median(), most=ratio.max())
+        .row(0)
+    )
+    lines.append(
+        f"intervals of kernel_shap, over those of difference_shap: {least:.2f} to {most:.2f} times "
+        f"as wide, median {median:.2f}"
+    )
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("lake", type=Path)
@@ -157,6 +184,7 @@ def main() -> None:
     asked = parser.parse_args()
     rows = compared(asked.lake)
     print(table(rows))
+    print(f"\n{summary(rows)}")
     if asked.picture is not None:
         asked.picture.write_bytes(png(vega_lite(picture(rows), "light")))
 

@@ -211,7 +211,7 @@ def settling_commands(recommendation: Recommendation) -> list[str]:
 def next_commands(recommendation: Recommendation) -> list[str]:
     """The command that exports the recommended level, or else those that settle open checks.
 
-    Without such checks: the commands that measure what is missing, if anything is.
+    Without such checks: the commands that measure the missing evidence, if any is missing.
     """
     for answer in both_answers(recommendation):
         if answer.level is not None and answer.strategy is not None:

@@ -2,8 +2,8 @@
 
 The run has the examples of all its rounds in the order in which they were drawn, so that each look
 is computed again from the first of them. The interval of a difference is the part that the
-intervals of all looks have in common, and its p-value the smallest one: what was decided once stays
-decided. Together the intervals of all looks hold the truth with their stated confidence.
+intervals of all looks have in common, and its p-value is the smallest one. So a decision stays.
+Together the intervals of all looks hold the truth with their stated confidence.
 """
 
 import json

@@ -113,7 +113,7 @@ def recommend(connection: Connection, request: RecommendationRequest) -> Recomme
         ]
 
     as_it_is, recalibrated = answers(checks)
-    # Which orders count does not depend on the results: only on what was evaluated, and its costs.
+    # An order counts if it was evaluated and meets the budget, whatever its results are.
     order_count = max(1, sum(candidate.is_eligible for candidate in as_it_is.candidates))
     error_rate = ERROR_RATE / order_count
     if order_count > 1:
