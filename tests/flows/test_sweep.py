@@ -25,13 +25,14 @@ from prunelake.flows.sweep import sweep
 from prunelake.flows.until_decided import until_decided
 from prunelake.lake import read
 from prunelake.settings import Settings
-from prunelake.spec import Calibration, Explanation, Rows, SweepSpec
+from prunelake.spec import Rows, SweepSpec
 from prunelake.sweeps.until_decided import Limits
 from tests.support.example_runs import judged_run
 from tests.support.fake_sweeps import FakeSweeps
 from tests.support.limits import HANG_S
 from tests.support.local_paths import local_path
 from tests.support.paths import ROOT
+from tests.support.small_sweep import small_sweep
 
 
 @pytest.fixture
@@ -41,14 +42,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def spec(tiny_folder: Path) -> SweepSpec:
-    return SweepSpec(
-        model=str(tiny_folder),
-        task="everyday_knowledge",
-        rows=Rows(first=5),
-        levels=(0, 1, 3),
-        calibration=Calibration(windows=1, window_tokens=64),
-        explain=Explanation(methods=("kernel_shap", "lime", "input_x_gradient"), rows=2),
-    )
+    return small_sweep(tiny_folder)
 
 
 @pytest.mark.usefixtures("prefect")

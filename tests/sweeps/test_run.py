@@ -20,7 +20,7 @@ from prunelake.lake.sql import views
 from prunelake.models.loading import load_model
 from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.settings import Settings
-from prunelake.spec import Calibration, Explanation, Rows, Strategy, SweepSpec
+from prunelake.spec import Explanation, Strategy, SweepSpec
 from prunelake.strategies.removal_order import removal_order
 from prunelake.sweeps import shards, steps
 from prunelake.sweeps.evaluate import evaluate_shard, shard_work
@@ -32,6 +32,7 @@ from prunelake.sweeps.shards import Shard
 from tests.support import sweep_processes
 from tests.support.endurance import IS_ENDURANCE
 from tests.support.local_paths import local_path
+from tests.support.small_sweep import small_sweep
 from tests.support.sweep_processes import quick_sweep
 
 
@@ -42,14 +43,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def spec(tiny_folder: Path) -> SweepSpec:
-    return SweepSpec(
-        model=str(tiny_folder),
-        task="everyday_knowledge",
-        rows=Rows(first=5),
-        levels=(0, 1, 3),
-        calibration=Calibration(windows=1, window_tokens=64),
-        explain=Explanation(methods=("kernel_shap", "lime", "input_x_gradient"), rows=2),
-    )
+    return small_sweep(tiny_folder)
 
 
 @pytest.fixture
