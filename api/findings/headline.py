@@ -32,8 +32,8 @@ def headline(run: Mapping[str, Any], levels: pl.DataFrame, names_command: bool =
     Without `names_command` only that no level is shown to be harmless or worse.
 
     It names the level that is shown to be harmless for the most metrics, the first level with
-    hidden degradation, the first level where a metric is worse while accuracy is inconclusive, and
-    the first level where accuracy falls. `levels` are the run's rows of
+    hidden degradation, the first level where a metric is worse while accuracy is inconclusive or
+    rises, and the first level where accuracy falls. `levels` are the run's rows of
     `run_metrics.headline_metrics`.
     """
     if is_published(levels) or value_at(levels, "accuracy", 0) is None or not pruned_levels(levels):
@@ -72,7 +72,9 @@ def _findings(levels: pl.DataFrame) -> Iterator[tuple[int, str]]:
         yield level, f"hidden degradation of {_changes(levels, metrics, level)}"
     if worse := _first_worse(levels, HEADLINE_METRICS, (Verdict.worse,)):
         level, metrics = worse
-        yield level, f"worse {_changes(levels, metrics, level)} while accuracy is inconclusive"
+        rises = level in levels_with_verdict(levels, "accuracy", (Verdict.improved,))
+        accuracy = "rises" if rises else "is inconclusive"
+        yield level, f"worse {_changes(levels, metrics, level)} while accuracy {accuracy}"
     if fallen := levels_with_verdict(levels, "accuracy", WORSE_VERDICTS):
         yield fallen[0], f"visible loss of {_changes(levels, ['accuracy'], fallen[0])}"
 

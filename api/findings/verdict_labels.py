@@ -18,7 +18,7 @@ class VerdictLabel:
 VERDICT_LABELS: Mapping[str, VerdictLabel] = {
     Verdict.hidden_degradation: VerdictLabel("!", "hidden", "worse while accuracy is stable"),
     Verdict.visible_degradation: VerdictLabel("v", "visible", "worse while accuracy falls"),
-    Verdict.worse: VerdictLabel("w", "worse", "worse while accuracy is inconclusive"),
+    Verdict.worse: VerdictLabel("w", "worse", "worse while accuracy is inconclusive or rises"),
     Verdict.worse_within_margin: VerdictLabel("~", "slight", "worse by less than its margin"),
     Verdict.equivalent: VerdictLabel("=", "equivalent", "within its margin of unpruned"),
     Verdict.improved: VerdictLabel("+", "improved", "better than unpruned"),

@@ -54,6 +54,12 @@ def test_a_level_with_hidden_degradation_is_not_harmless() -> None:
     )
 
 
+def test_a_metric_may_get_worse_while_accuracy_rises() -> None:
+    verdicts = VERDICTS | {"accuracy": VERDICTS["accuracy"] | {8: "improved"}}
+    assert "worse ECE (0.14 to 0.23)" in told(verdicts)
+    assert "while accuracy rises" in told(verdicts)
+
+
 def test_without_a_decided_verdict_the_sweep_that_settles_them_is_named() -> None:
     undecided = {name: dict.fromkeys(levels, "inconclusive") for name, levels in VERDICTS.items()}
     assert told(undecided) == (
