@@ -61,10 +61,13 @@ def is_own_task(task: str) -> bool:
 
 
 def without_texts(examples: pl.DataFrame) -> pl.DataFrame:
-    """The rows of `examples` with a placeholder for each text; counts of texts stay."""
+    """The rows of `examples` with a placeholder for each text; counts of texts stay.
+
+    Equal prompts get equal placeholders: calibrators are fitted by prompt.
+    """
     placeholder = pl.lit(NOT_RECORDED)
     return examples.with_columns(
-        prompt=placeholder,
+        prompt=pl.format("{} {}", placeholder, pl.col("prompt").rank("dense")),
         options=placeholder.repeat_by(pl.col("options").list.len()),
         prompt_tokens=placeholder.repeat_by(pl.col("prompt_tokens").list.len()),
     )
