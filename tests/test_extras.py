@@ -12,23 +12,14 @@ from prunelake.errors import MissingExtra
 from prunelake.extras import EXTRAS, naming_extras
 from tests.support.example_runs import judged_run
 from tests.support.paths import ROOT
+from tests.support.plain_install import plain_python
 
-PLAIN = """
-import sys
-
-absent, *lines = sys.argv[1:]
-
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in absent.split(","):
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-sys.meta_path.insert(0, Absent())
+COMMANDS = """
 from prunelake.cli.app import app
 from prunelake.errors import MissingExtra
 from prunelake.extras import naming_extras
 
-for line in lines:
+for line in sys.argv[1:]:
     sys.argv[1:] = line.split()
     try:
         with naming_extras():
@@ -36,7 +27,7 @@ for line in lines:
     except (SystemExit, MissingExtra) as ended:
         print(f"{line}: {ended}")
 """
-"""Runs command lines as if all packages of extras were absent."""
+"""Runs command lines."""
 
 
 @pytest.mark.parametrize(
@@ -62,10 +53,15 @@ def test_the_extras_are_those_of_the_project() -> None:
 
 def test_a_plain_installation_reads_and_names_what_it_lacks(tmp_path: Path) -> None:
     judged_run(tmp_path / "lake", "judged")
-    lines = ["publish", "sweep --task opinions", "profile"]
-    absent = ",".join(name for names in EXTRAS.values() for name in names)
+    lines = [
+        "publish",
+        "sweep --task opinions",
+        "sweep --task arc_easy",
+        "profile",
+        "export MODEL --level 1 --out folder",
+    ]
     done = subprocess.run(
-        [sys.executable, "-c", PLAIN, absent, *lines],
+        [sys.executable, "-c", plain_python() + COMMANDS, *lines],
         cwd=tmp_path,
         env=os.environ | {"PRUNELAKE_LAKE": "lake", "PRUNELAKE_CACHE": "cache"},
         capture_output=True,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 from prunelake.errors import MissingExtra
 
@@ -13,6 +14,19 @@ EXTRAS = {
     "harness": ("lm_eval",),
 }
 """The packages that each extra brings, by the names under which they are imported."""
+
+
+def require_extra(extra: str) -> None:
+    """Refuse to go on if a package of an extra is not installed; nothing is imported.
+
+        require_extra("models")
+
+    Raises:
+        MissingExtra: a package of the extra is not installed.
+    """
+    for package in EXTRAS[extra]:
+        if find_spec(package) is None:
+            raise _missing_extra(package, extra)
 
 
 @contextmanager
@@ -31,8 +45,11 @@ def naming_extras() -> Iterator[None]:
         package = (error.name or "").partition(".")[0]
         for extra, packages in EXTRAS.items():
             if package in packages:
-                raise MissingExtra(
-                    f"this needs {package}, which is not installed: pip install "
-                    f"'prunelake[{extra}]'"
-                ) from error
+                raise _missing_extra(package, extra) from error
         raise
+
+
+def _missing_extra(package: str, extra: str) -> MissingExtra:
+    return MissingExtra(
+        f"this needs {package}, which is not installed: pip install 'prunelake[{extra}]'"
+    )

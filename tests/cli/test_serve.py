@@ -17,8 +17,14 @@ from prunelake.cli.app import main
 from prunelake.lake.storage.location import Location
 from tests.support.example_runs import explained_run
 from tests.support.limits import HANG_S
+from tests.support.plain_install import plain_python
 
-PRUNELAKE = [sys.executable, "-c", "from prunelake.cli.app import main; main()"]
+# The server runs as after `pip install prunelake`, without any extra.
+PRUNELAKE = [
+    sys.executable,
+    "-c",
+    plain_python() + "from prunelake.cli.app import main; main()",
+]
 
 
 @contextmanager

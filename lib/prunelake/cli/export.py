@@ -15,6 +15,7 @@ from prunelake.cli.console import (
     parse_strategy,
 )
 from prunelake.errors import InvalidSpec
+from prunelake.extras import require_extra
 from prunelake.spec import UNIT_NAMES, Calibration, CheckpointKind, Dtype
 
 
@@ -43,6 +44,7 @@ def export(
         raise InvalidSpec(f"--dtype {dtype}: choose {', '.join(get_args(Dtype))}")
     chosen_strategy = parse_strategy(strategy)
     settings = load_settings(lake)
+    require_extra("models")
     from prunelake.models.levels import check_levels
 
     check_levels(model, [level], chosen_strategy.unit)  # before torch loads

@@ -18,6 +18,7 @@ from prunelake.cli.console import (
 )
 from prunelake.cli.rows import print_frame
 from prunelake.errors import InvalidSpec, validation_message
+from prunelake.extras import require_extra
 from prunelake.spec import DEFAULT_MODEL
 
 COST_COLUMNS = {
@@ -69,6 +70,7 @@ def profile(
         },
         "calibration": {"source": calibration},
     }
+    require_extra("models")
     from prunelake.models.device_names import check_device_name
     from prunelake.models.levels import check_levels
 

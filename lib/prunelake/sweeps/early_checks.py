@@ -1,5 +1,6 @@
 """Refuse a sweep that cannot run before torch loads, or a server starts."""
 
+from prunelake.extras import require_extra
 from prunelake.models.device_names import check_device_name
 from prunelake.models.levels import check_levels
 from prunelake.settings import Settings
@@ -16,6 +17,7 @@ def check_sweep(spec: SweepSpec, settings: Settings) -> None:
     Raises:
         PruneLakeError: the sweep cannot run.
     """
+    require_extra("models")
     task = get_task(spec.task)
     if settings.task_runner == "local":  # Ray computes on other machines
         check_device_name(settings.device)
