@@ -43,7 +43,7 @@ def headline(run: Mapping[str, Any], levels: pl.DataFrame, names_command: bool =
         text, open_verdicts = "No verdict is decided", "them"
         if decided_count(levels):
             # Verdicts about one metric do not make a level harmless without those about accuracy.
-            text, open_verdicts = "No level is shown to be harmless or worse", "what is open"
+            text, open_verdicts = "No level is shown to be harmless or worse", "the open verdicts"
         settling = settled_by(run, levels)
         if settling is None or not names_command:
             return text

@@ -50,7 +50,7 @@ def settled_by(run: Mapping[str, Any], levels: pl.DataFrame) -> SettlingSweep | 
 def settling_sentence(run: Mapping[str, Any], levels: pl.DataFrame) -> str:
     """The sentence with that command, or empty; of a sweep until decided, how often it looked."""
     settling = settled_by(run, levels)
-    return settling.sentence("what is inconclusive") if settling else sequential_note(run)
+    return settling.sentence("the inconclusive verdicts") if settling else sequential_note(run)
 
 
 def sequential_note(run: Mapping[str, Any]) -> str:

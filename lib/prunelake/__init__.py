@@ -1,4 +1,4 @@
-"""PruneLake: what removing attention layers does to accuracy, confidence and explanations.
+"""PruneLake: how removing attention layers changes accuracy, confidence and explanations.
 
     import prunelake as pl
 

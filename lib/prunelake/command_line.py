@@ -10,7 +10,7 @@ EXPRESSIBLE = {
     "calibration": {"source"},
     "explain": {"methods", "seeds", "operators", "rows", "levels", "bounds_beam"},
 }
-"""The fields within a spec that have an option; all fields of the spec itself have one."""
+"""The fields within a spec that have an option; all fields of the spec itself have an option."""
 
 
 def sweep_command(spec: SweepSpec) -> str:
@@ -18,7 +18,7 @@ def sweep_command(spec: SweepSpec) -> str:
 
         sweep_command(SweepSpec(task="arc_easy", rows=Rows(sample=1400)))
 
-    Settings that have no option are named in a comment at its end: they belong into a spec file.
+    A comment at its end names the settings without an option: they belong in a spec file.
     """
     default = SweepSpec(task=spec.task)
     options = {"model": spec.model, "task": spec.task}
@@ -45,7 +45,7 @@ def sweep_command(spec: SweepSpec) -> str:
             options["bounds-beam"] = str(spec.explain.bounds_beam)
     if spec.strategy.label != default.strategy.label:
         options["strategy"] = spec.strategy.label
-    # The command refuses calibration text that no order reads.
+    # The command refuses calibration text if the order does not read it.
     if spec.strategy.reads_text and spec.calibration.source != default.calibration.source:
         options["calibration"] = spec.calibration.source
     if spec.dtype != default.dtype:
@@ -60,7 +60,7 @@ def sweep_command(spec: SweepSpec) -> str:
 
 
 def grown_rows(rows: Rows, count: int) -> Rows:
-    """A selection of `count` rows that contains these rows, if there is one: not for `numbers`."""
+    """A selection of `count` rows that contains these rows, unless they are given by `numbers`."""
     if rows.sample is None and rows.numbers is None:
         return Rows(first=count)
     return Rows(sample=count, seed=rows.seed)
@@ -70,17 +70,17 @@ def grown_rows(rows: Rows, count: int) -> Rows:
 class SettlingSweep:
     """The sweep that settles the open questions of a run.
 
-    `shortage` says which rows the task lacks for it; empty if it has enough. The command then takes
-    all rows of the task, and is None if the run has them already.
+    If the task has too few rows, `shortage` says so, and `command` takes all rows of the task;
+    `command` is None if the run already has all of them. Otherwise `shortage` is empty.
     """
 
     command: str | None
     shortage: str
 
     def sentence(self, questions: str) -> str:
-        """What settles the `questions`, with the command.
+        """A sentence with the command that settles the `questions`.
 
-        settling.sentence("what is inconclusive")
+        settling.sentence("the inconclusive verdicts")
         """
         if not self.shortage:
             return f"To settle {questions}: {self.command}"
@@ -95,9 +95,9 @@ def settling_sweep(
 
         settling_sweep(spec, example_count=100, rows=1400, explained_rows=300)
 
-    `spec` is that of the run, and `example_count` its number of rows; 0 explained rows are no
-    wish. The numbers are rounded up to two digits. The sweep has at least the rows of the run, and
-    explains no further rows unasked.
+    `spec` is the spec of the run, and `example_count` its number of rows. The numbers are rounded
+    up to two digits. The sweep has at least the rows of the run. With 0 `explained_rows` it
+    explains no further rows.
     """
     wanted = max(rounded_up(rows), rounded_up(explained_rows), example_count)
     available = wanted if spec.split_rows is None else max(spec.split_rows, example_count)
@@ -120,7 +120,7 @@ def settling_sweep(
 
 
 def rounded_up(count: int) -> int:
-    """A number of examples, rounded up to two digits: an estimate is no more exact."""
+    """A number of examples, rounded up to two digits: an estimate is not more exact."""
     unit: int = 10 ** max(0, len(str(count)) - 2)
     return -(-count // unit) * unit
 

@@ -57,8 +57,8 @@ def validation_message(
         validation_message(error.errors())  # "rows: Input should be a valid integer; ..."
 
     `problems` is `ValidationError.errors()`. `name_of` names the place of a problem, for example by
-    an option; the default is its path, or `whole` if no single field is wrong. With an empty name
-    only the message is left.
+    an option; the default is its path, or `whole` if no single field is wrong. If the name is
+    empty, only the message is shown.
     """
 
     def line(problem: Mapping[str, Any]) -> str:
@@ -142,7 +142,7 @@ class WrongFormat(LakeError):
 
 
 class NoSnapshot(LakeError):
-    """The lake has no snapshot, or one of another version of PruneLake."""
+    """The lake has no snapshot of this version of PruneLake."""
 
 
 class QueryError(LakeError):
@@ -158,11 +158,11 @@ class PrefectUnavailable(PruneLakeError):
 
 
 class RayUnavailable(PruneLakeError):
-    """Ray is not installed, or no cluster of it answers and computes."""
+    """Ray is not installed, or no Ray cluster answers and computes."""
 
 
 class RequestError(PruneLakeError):
-    """The API cannot answer a request; `choices` are valid values, if there is a list of them."""
+    """The API cannot answer a request; `choices` lists the valid values, if they are known."""
 
     def __init__(self, message: str, choices: Iterable[str] = ()) -> None:
         super().__init__(message)

@@ -78,7 +78,7 @@ def load_settings(lake: str | Location | None = None) -> Settings:
 
 
 def _refuse_misspelt_variables() -> None:
-    """Refuse a variable with nearly the name of another: it would be ignored."""
+    """Refuse a variable whose name is nearly that of a setting: it would be ignored."""
     known = [f"PRUNELAKE_{name.upper()}" for name in Settings.model_fields] + [*OTHER_VARIABLES]
     short = {name.removeprefix("PRUNELAKE_"): name for name in known}
     for name in os.environ:

@@ -30,7 +30,7 @@ TASK_FILE_SUFFIXES = (".yaml", ".yml")
 """The suffixes by which a task is recognised as the path of a file."""
 
 DEFAULT_SEARCH_ROWS = 20
-"""With these, a search to half of the layers costs at most 8 times a sweep of 100 rows."""
+"""With 20 rows, a search up to half of the layers costs at most 8 times a sweep of 100 rows."""
 
 Method = Literal["difference_shap", "kernel_shap", "leverage_shap", "lime", "input_x_gradient"]
 RANDOM_RANKING = "random"
@@ -79,8 +79,8 @@ class FrozenValue(BaseModel):
 class Rows(FrozenValue):
     """The rows of a split to evaluate: the `first` n, a seeded `sample` of n, or row `numbers`.
 
-    At most one of the three is given; a number alone is `first`. Without any, these are the first
-    100 rows, or all rows of a smaller split. Row numbers start at 0.
+    Give at most one of the three; a number alone means `first`. By default the rows are the first
+    100, or all rows of a smaller split. Row numbers start at 0.
     """
 
     first: Annotated[int, Field(ge=0)] | None = None
@@ -103,10 +103,10 @@ class Rows(FrozenValue):
 class Strategy(FrozenValue):
     """The rule that orders layers for removal; `removal_order.removal_order` explains each name.
 
-    `seed` is used by random orders, and is 0 for all others. `search_rows` is the number of
-    examples that `divergence` and `balanced` are measured on; the sweep never reports these.
-    `unit` is removed from each layer. A label such as `random:3` or `mlp:cosine` is accepted in
-    place of the fields.
+    `seed` is used by random orders, and is 0 for all others. `divergence` and `balanced` are
+    measured on `search_rows` examples, which the sweep never reports. `unit` is the part that is
+    removed from a layer. A label such as `random:3` or `mlp:cosine` is accepted in place of the
+    fields.
     """
 
     name: Literal["cosine", "iterative", "loss", "divergence", "balanced", "last", "random"] = (
@@ -146,7 +146,7 @@ class Strategy(FrozenValue):
     @field_validator("seed")
     @classmethod
     def _drop_unused_seed(cls, seed: int, info: ValidationInfo) -> int:
-        # Two seeds of an order that uses none would give one run two ids.
+        # Other orders ignore the seed: two seeds would give the same run two ids.
         return seed if info.data.get("name") == "random" else 0
 
     @model_validator(mode="after")
@@ -161,8 +161,8 @@ class Calibration(FrozenValue):
 
     It consists of `windows` windows of `window_tokens` tokens. `source` is `bundled` (prose in this
     package), `c4` (the text of the paper), or the path of a `.txt` file or of a `.jsonl` file with
-    a column `text`. The strategy `loss` reads its text many times, and so uses the first fifth of
-    each window only.
+    a column `text`. The strategy `loss` reads its text many times, so it uses only the first fifth
+    of each window.
     """
 
     source: str = "bundled"
@@ -173,16 +173,16 @@ class Calibration(FrozenValue):
 class Explanation(FrozenValue):
     """The attributions to compute and score.
 
-    Explaining costs hundreds of times more than predicting, so `rows` limits it to the first n
-    examples of the sweep, `levels` to a subset of its levels, and `level_rows` single levels above
-    0 to fewer rows. `baseline_token` replaces a masked token. `bounds_beam` is the width of the
-    beam search for the smallest and the largest area over the deletion curve that any ranking
-    reaches; None skips the search.
+    Explaining costs hundreds of times more than predicting. So `rows` limits it to the first n
+    examples of the sweep, `levels` limits it to a subset of the levels, and `level_rows` limits
+    single levels above 0 to fewer rows. `baseline_token` replaces a masked token. `bounds_beam` is
+    the width of the beam search for the smallest and the largest area over the deletion curve of
+    any ranking; None skips the search.
 
     Masks per token: `leverage_shap` takes `leverage_samples`. `difference_shap` takes
-    `unpruned_samples` at level 0, and `difference_samples` at other levels: the first number, and
-    the next ones as long as a level differs too much from level 0. `kernel_shap` and `lime` take 3,
-    as in the paper.
+    `unpruned_samples` at level 0, and `difference_samples` at other levels: it starts with the
+    first number, and takes the next numbers while a level differs too much from level 0.
+    `kernel_shap` and `lime` take 3, as in the paper.
     """
 
     methods: Annotated[tuple[Method, ...], Field(min_length=1)] = ("difference_shap",)
@@ -221,15 +221,15 @@ class Explanation(FrozenValue):
         return self
 
     def rows_at(self, level: int, example_count: int) -> int:
-        """The number of examples that are explained at a level, of a sweep of `example_count`."""
+        """The number of explained examples at a level, in a sweep of `example_count` examples."""
         rows = example_count if self.rows is None else min(self.rows, example_count)
         return min(rows, dict(self.level_rows).get(level, rows))
 
     @property
     def rankings(self) -> list[tuple[str, int]]:
-        """The pairs of a method and a seed that rank the tokens of a prompt, `random` among them.
+        """The pairs of a method and a seed that rank the tokens of a prompt, including `random`.
 
-        A method that samples nothing has seed 0.
+        A method without sampling has seed 0.
         """
         return [
             (method, seed)
@@ -272,9 +272,9 @@ class Look(FrozenValue):
 class SequentialDesign(FrozenValue):
     """The design of a sweep that adds rows in rounds until its verdicts are decided.
 
-    The error of each test is spent over the looks, all of it at `planned_rows` rows, or at the
-    planned number of explained rows of its level (`analysis.sequential`). `looks` are those before
-    this run. A verdict is decided at `margin`.
+    The error of each test is spent over the looks. It is all spent at `planned_rows` rows, or at
+    the planned number of explained rows of a level (`analysis.sequential`). `looks` are the looks
+    before this run. A verdict is decided at `margin`.
     """
 
     margin: Annotated[float, Field(gt=0)]
@@ -286,10 +286,10 @@ class SequentialDesign(FrozenValue):
 class SweepSpec(FrozenValue):
     """One sweep of one model on one task.
 
-    `task` is a name in the catalogue, or the path of a YAML file with a `catalogue.Task`. Without
-    `rows` the sweep has the first 100 rows, or all rows of a smaller task; without `levels` every
-    level up to half of the layers; without `explain` predictions only. `sequential` marks a round
-    of a sweep until decided. A run records the number of rows of its split as `split_rows`.
+    `task` is a name in the catalogue, or the path of a YAML file with a `catalogue.Task`. By
+    default the sweep has the first 100 rows, or all rows of a smaller task, and every level up to
+    half of the layers. `explain` None gives predictions only. `sequential` marks a round of a sweep
+    until decided. A run records the number of rows of its split as `split_rows`.
     """
 
     model: str = DEFAULT_MODEL
@@ -320,9 +320,9 @@ class RunIdentity(FrozenValue):
     """Everything that determines the numbers of a run; its hash is the id of the run.
 
     `revision` is a hub commit or the hash of the weights. `data_hash` is the hash of the selected
-    examples, `calibration_hash` that of the calibration windows, and `search_hash` that of the
-    examples on which the removal order was searched. `sequential` determines the intervals. The
-    device and the batch size do not belong to it.
+    examples. `calibration_hash` is the hash of the calibration windows. `search_hash` is the hash
+    of the examples on which the removal order was searched. `sequential` determines the intervals.
+    The device and the batch size are not part of the identity.
     """
 
     format_version: int

@@ -22,8 +22,8 @@ def validate_yaml(
 
         validate_yaml("task: boolq", SweepSpec, "spec.yaml", example="task: everyday_knowledge")
 
-    `where` begins the error message; `example` says what to write into an empty file. `defaults`
-    are values of fields that the text leaves out.
+    `where` begins the error message; `example` is text that would make an empty file valid.
+    `defaults` gives values for fields that the text leaves out.
 
     Raises:
         InvalidSpec: not YAML, or not a value of this model.
@@ -83,7 +83,7 @@ def _field_names(model: type[BaseModel], place: Place) -> list[str]:
 
 
 def _line(node: yaml.Node | None, place: Place) -> int | None:
-    """The line of a field, from 1; None if the text does not have it."""
+    """The line of a field, from 1; None if the text lacks the field."""
     line = None
     for step in place:
         if isinstance(node, yaml.MappingNode):

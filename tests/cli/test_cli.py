@@ -140,11 +140,11 @@ BAD_SWEEPS = {
     ),
     "bounds without explanations": (
         ["--task", "opinions", "--methods", "none", "--bounds-beam", "3", "--explain-rows", "9"],
-        "--explain-rows, --bounds-beam beside --methods none",
+        "--explain-rows, --bounds-beam with --methods none",
     ),
     "calibration text for an order without": (
         ["--task", "opinions", "--strategy", "last", "--calibration", "c4"],
-        "--calibration beside --strategy last: this order reads no text",
+        "--calibration with --strategy last: this order reads no text",
     ),
     "empty spec": (["{tmp}/empty.yaml"], "empty.yaml is empty; write at least `task: every"),
     "random order of no seed": (["--task", "opinions", "--strategy", "random:"], "seed"),
@@ -249,7 +249,7 @@ def test_sql_ends_a_query_that_takes_too_long(
     options = ["--seconds", "0.2", "--lake", str(lake_with_run)]
     assert call(monkeypatch, "sql", endless, *options) == 1
     assert capsys.readouterr().err == (
-        "error: the query took more than 0.2 s; ask for less, or give --seconds\n"
+        "error: the query took more than 0.2 s; ask for less, or raise --seconds\n"
     )
 
 

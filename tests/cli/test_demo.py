@@ -96,9 +96,7 @@ def test_recorded_results_have_a_lake_of_their_own(
     with pytest.raises(SystemExit) as exit_:
         main()
     assert exit_.value.code == 1
-    assert capsys.readouterr().err == (
-        "error: --recorded has a lake of its own; leave out --lake\n"
-    )
+    assert capsys.readouterr().err == ("error: --recorded brings its own lake; leave out --lake\n")
 
 
 def test_the_recorded_results_show_hidden_harm_a_harmless_level_and_faithfulness(

@@ -62,5 +62,5 @@ def test_the_suffix_of_a_file_gives_the_format(tmp_path: Path) -> None:
     assert (tmp_path / "x.csv").read_text().startswith("level,metric,value,layers\n0,ece,0.123456,")
     print_frame(FRAME, RowFormat.csv, tmp_path / "x.txt")
     assert (tmp_path / "x.txt").read_text() == (tmp_path / "x.csv").read_text()
-    with pytest.raises(InvalidSpec, match=r"--format csv beside --out .*x\.parquet: leave one out"):
+    with pytest.raises(InvalidSpec, match=r"--format csv contradicts --out .*x\.parquet"):
         print_frame(FRAME, RowFormat.csv, tmp_path / "x.parquet")

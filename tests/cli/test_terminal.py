@@ -61,7 +61,7 @@ def test_the_last_line_is_the_next_command_on_one_line(tmp_path: Path) -> None:
     decided = printed(tmp_path, judged_run(tmp_path))[-1]
     assert decided == "Next: prunelake recommend --model tiny"
     is_open = printed(tmp_path, explained_run(tmp_path))[-1]
-    assert is_open.startswith("To settle what is inconclusive: prunelake sweep --model tiny ")
+    assert is_open.startswith("To settle the inconclusive verdicts: prunelake sweep --model tiny ")
     stream = StringIO()
     run_id = published_run(tmp_path)
     print_summary(tmp_path, [run_id], Console(file=stream, width=60), lake_option="my lake")

@@ -84,7 +84,7 @@ def analysis_of_run(
                 recalibrated["looks"] = add_looks(metrics, scores, positions, replicates, looks)
         else:
             metrics, correlations = analyse_published(reported)
-            recalibrated = {"metrics": []}  # a calibrator needs examples to be fitted to
+            recalibrated = {"metrics": []}  # fitting a calibrator needs examples
         overlaps = select(connection, "select * from level_overlaps order by all").to_dicts()
     rows = recalibrated | {
         "metrics": metrics + recalibrated["metrics"],
@@ -113,7 +113,7 @@ def analyse_examples(
 ) -> tuple[list[TableRow], list[TableRow]]:
     """The rows of `metrics` and of `correlations`, from one bootstrap over the examples.
 
-    `looks` are those of a sequential run, the last of them at all its examples.
+    `looks` are the looks of a sequential run; the last look has all its examples.
     """
     by_level = bootstrap_metrics(scores, replicates, seed)
     metrics = metric_rows(scores, by_level, looks)
@@ -147,7 +147,7 @@ def add_looks(
         earlier = scores_at(scores, positions, size)
         by_level = bootstrap_metrics(earlier, replicates, BOOTSTRAP_SEED)
         by_look.append(metric_rows(earlier, by_level, looks.until(number)))
-    # The rows of the last look, before the others narrow them.
+    # The rows of the last look, before earlier looks narrow them.
     rows = list(look_rows(looks, [*by_look, metrics]))
     combine_looks([*by_look, metrics])
     return rows

@@ -15,7 +15,7 @@ from prunelake.analysis.statistics import CONFIDENCE_LEVEL
 from prunelake.schema.arrays import AnyFloatArray, BoolArray, FloatArray
 
 OPTIMISM_SIGNS = {"brier_calibration": 1, "brier_refinement": -1}
-"""The optimism of the fit adds to calibration what it takes from refinement."""
+"""The optimism of the fit raises calibration and lowers refinement by the same amount."""
 
 UNDEFINED_REASONS = {
     "auroc": "all predictions are right, or none",
@@ -26,8 +26,9 @@ UNDEFINED_REASONS = {
 class PairedDifference(NamedTuple):
     """A difference of two values over the same examples.
 
-    [`low`, `high`] is its 95 % interval and [`equivalence_low`, `equivalence_high`] its 90 % one.
-    `p_value` tests that there is no difference. All are NaN where the standard error is unknown.
+    [`low`, `high`] is its 95 % interval and [`equivalence_low`, `equivalence_high`] its 90 %
+    interval. `p_value` tests that there is no difference. All are NaN where the standard error is
+    unknown.
     """
 
     value: float
@@ -43,9 +44,9 @@ class BootstrappedMetric(NamedTuple):
     """A metric at one level, and its comparison with a baseline.
 
     `value` is over the `n` examples that the level has. `paired_value` and `baseline_value` are
-    over the `paired_n` examples that the level and the baseline both have. `replicates` are those
-    of `value`, `differences` those of paired_value - baseline_value: [replicates] each. A bias is
-    the largest average distance of its value from the truth.
+    over the `paired_n` examples that the level and the baseline both have. `replicates`
+    [replicates] are resamples of `value`, `differences` [replicates] of paired_value -
+    baseline_value. Each bias is the largest possible bias of its value (`statistics.bias_bound`).
     """
 
     value: float
@@ -75,11 +76,11 @@ class BootstrappedMetric(NamedTuple):
         return self.difference_at(ONE_LOOK)
 
     def difference_at(self, looks: LookTimes) -> PairedDifference:
-        """The same at the last of several looks: with repeated intervals and p-value."""
+        """The paired difference at the last of several looks: repeated intervals and p-value."""
         delta = self.paired_value - self.baseline_value
         estimate = statistics.bootstrap_estimate(delta, self.paired_n, self.differences)
-        # Equal biases cancel, but a bias that one value has alone may hide or feign a change of its
-        # size. Which of them do is unknown, so the intervals cover every case.
+        # Equal biases cancel. A bias of only one of the values may hide or feign a change of its
+        # own size. It is unknown which case holds, so the intervals cover every case.
         biases = self.paired_bias - self.baseline_bias, self.paired_bias, -self.baseline_bias
         low, high = estimate.interval(looks.confidence, *biases)
         equivalence_low, equivalence_high = estimate.interval(looks.equivalence_confidence, *biases)

@@ -18,7 +18,7 @@ from scipy.special import ndtr
 from prunelake.schema.arrays import AnyFloatArray
 
 CALIBRATION_METRICS = ("ece", "ece_debiased", "smooth_ece", "auroc", "aurc")
-"""The metrics of this module. They are no means over examples, unlike the other metrics."""
+"""The metrics of this module. Unlike other metrics, they are not means over examples."""
 
 BIN_COUNT = 10
 GRID_POINTS = 200  # as in relplot's smooth ECE
@@ -146,7 +146,7 @@ def _sorted_ranking_metrics(
     wrong = covered - right
     risk = np.divide(wrong, covered, out=np.zeros_like(covered), where=covered > 0)
     aurc = np.einsum("tr,tr->r", _row_differences(covered), risk) / covered[-1]
-    # A correct prediction beats the less confident wrong ones, and half of the wrong ones it ties.
+    # A correct prediction beats every less confident wrong prediction; a tie counts half.
     beaten = wrong[-1] - wrong + _row_differences(wrong) / 2
     pairs = right[-1] * wrong[-1]
     won = np.einsum("tr,tr->r", _row_differences(right), beaten)
@@ -160,8 +160,8 @@ def brier_decomposition(
 
     For each example, calibration + refinement = (confidence - correct)^2. Refinement is the squared
     error after isotonic regression on the sample, the best increasing recalibration; calibration is
-    the rest (Dimitriadis, Gneiting and Jordan, PNAS 2021). Isotonic regression minimises the error,
-    so that resamples may keep the regression of the sample: that is exact to first order.
+    the rest (Dimitriadis, Gneiting and Jordan, PNAS 2021). Isotonic regression minimises the error.
+    Resamples may therefore keep the regression of the sample: the result is exact to first order.
 
     The optimism is an upper bound on the amount that fitting to the sample itself moves from mean
     refinement to mean calibration (Efron, JASA 2004). It is the sum of 2 p (1 - p) / n over the
@@ -206,7 +206,7 @@ def _equal_mass_bins(confidence: AnyFloatArray) -> tuple[NDArray[np.int64], int]
 
 
 def _row_differences(cumulative: AnyFloatArray) -> AnyFloatArray:
-    """Each row less the row before; the first row stays."""
+    """Each row minus the row before; the first row is unchanged."""
     differences = cumulative.copy()
     differences[1:] -= cumulative[:-1]
     return differences

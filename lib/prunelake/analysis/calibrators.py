@@ -66,7 +66,7 @@ class Calibrator:
         if not self.scales_options:
             raise InvalidCalibrator(
                 f"{self.kind} calibrates the confidence in the predicted option only: for a "
-                "probability of each option, take temperature"
+                "probability of each option, use temperature"
             )
         probabilities: FloatArray = np.exp(
             log_probabilities(log_likelihoods, self.parameters["temperature"])
@@ -158,7 +158,7 @@ def fit(
         if np.all(correct == 1):
             raise InvalidCalibrator(
                 f"all {len(correct)} predictions are right, so a lower temperature always fits "
-                "better; add rows with wrong predictions, or take affine or beta"
+                "better; add rows with wrong predictions, or use affine or beta"
             )
         return Calibrator(kind, {"temperature": _fit_temperature(log_likelihoods, gold)})
     confidence = option_probabilities(log_likelihoods).max(axis=1)
@@ -196,8 +196,8 @@ def log_probabilities(log_likelihoods: ArrayLike, temperature: float) -> FloatAr
 def _fit_temperature(log_likelihoods: FloatArray, gold: NDArray[np.integer]) -> float:
     """The temperature that minimises the nll of the right option (Guo et al., ICML 2017).
 
-    The nll is convex in the inverse temperature, so that it has one minimum, and no other local
-    minimum, in the logarithm of the temperature.
+    The nll is convex in the inverse temperature. So it has a single local minimum in the logarithm
+    of the temperature, too.
     """
     right = np.arange(len(gold)), gold
 

@@ -48,13 +48,14 @@ def reliabilities(
 
 
 def interval(value: float, replicates: AnyFloatArray, reliability: float) -> tuple[float, float]:
-    """The 95 % interval of a correlation, within [-1, 1]; NaN if over a tenth of replicates are.
+    """The 95 % interval of a correlation, within [-1, 1].
 
     The interval is symmetric about the value (Hall, 1988): its half width is the distance within
     which 95 % of the replicates lie, divided by the reliability, because noise pulls the
     correlation of the true values towards 0 (Spearman, 1904). It covers the value with and without
-    the bias of `bias_bound`, because noise often swaps the ranks of nearly equal values. The
-    quantiles of the replicates would not do: their interval can exclude the value itself.
+    the bias of `bias_bound`, because noise often swaps the ranks of nearly equal values. Quantiles
+    of the replicates are not used: their interval can exclude the value itself. The interval is NaN
+    if more than a tenth of the replicates are NaN.
     """
     known = replicates[~np.isnan(replicates)]
     if len(known) < MIN_DEFINED_SHARE * len(replicates):

@@ -38,7 +38,7 @@ class CrossFittedCalibrator:
 def cross_fit(
     scores: ExampleScores, options: OptionScores, seed: int
 ) -> Mapping[str, list[CrossFittedCalibrator]]:
-    """Cross-fit each of CALIBRATOR_NAMES at each level: one entry per level, in their order."""
+    """Cross-fit each of CALIBRATOR_NAMES at each level: one entry per level, in order."""
     folds = assign_folds(options.prompts, seed)
     baseline = scores.levels.index(0)
     indices = range(len(scores.levels))

@@ -1,10 +1,10 @@
 """How much a recalibrated metric varies with the temperature, and the temperature with the sample.
 
-The interval of a recalibrated metric keeps the fitted map. That is enough for a map that is fitted
-to the level itself: near its best fit, the metric hardly depends on it. The temperature of level 0
-is no best fit for another level, so that its own error moves the metric there in proportion. The
-delta method adds this: each resample of the examples moves the temperature by one Newton step, and
-the metric by its slope.
+The interval of a recalibrated metric keeps the fitted map. This suffices for a map that is fitted
+to the level itself: near the best fit, the metric hardly depends on the map. The temperature of
+level 0 is not the best fit for another level, so its error moves the metric there in proportion.
+The delta method adds this variation: each resample of the examples moves the temperature by one
+Newton step, and the metric by its slope.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ from prunelake.analysis.confidence import option_probabilities
 from prunelake.schema.arrays import AnyFloatArray, FloatArray
 
 MAX_SHIFT = 0.5
-"""Of log(temperature): a Newton step beyond it, from a nll that is nearly flat, means nothing."""
+"""The largest step of log(temperature). Longer Newton steps, from a flat nll, mean nothing."""
 
 
 def log_temperature_shifts(
@@ -50,12 +50,12 @@ def metric_slopes(
     step: float,
     metrics: Callable[[FloatArray], Mapping[str, float]],
 ) -> dict[str, float]:
-    """By how much each metric changes with log(temperature), over a distance of `step` either way.
+    """The slope of each metric in log(temperature), measured over `step` in both directions.
 
     `probabilities` is [examples, options], under the present temperature. `metrics` computes the
     metrics of such probabilities.
     """
-    with np.errstate(divide="ignore"):  # an option that is missing has the probability 0
+    with np.errstate(divide="ignore"):  # a missing option has probability 0
         logarithms = np.log(probabilities)
     warm, cold = (
         metrics(option_probabilities(logarithms / np.exp(sign * step))) for sign in (1, -1)

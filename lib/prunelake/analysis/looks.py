@@ -1,9 +1,10 @@
 """The looks of a sequential run: what its tests showed in each round.
 
-The run has the examples of all its rounds in the order in which they were drawn, so that each look
-is computed again from the first of them. The interval of a difference is the part that the
-intervals of all looks have in common, and its p-value is the smallest one. So a decision stays.
-Together the intervals of all looks hold the truth with their stated confidence.
+The run has the examples of all its rounds in the order in which they were drawn. So each look can
+be computed again from the first examples. The interval of a difference is the intersection of the
+intervals of all looks, and its p-value is the smallest of all looks. So a later look keeps the
+decision of an earlier look. With the stated confidence, the intervals of all looks together contain
+the true difference.
 """
 
 import json
@@ -34,7 +35,7 @@ class LookSize:
 
 @dataclass(frozen=True)
 class RunLooks:
-    """The looks of one run, the present one last; none for a run with a fixed number of rows."""
+    """The looks of one run up to the present look; none if the number of rows is fixed."""
 
     design: SequentialDesign | None = None
     sizes: tuple[LookSize, ...] = ()
@@ -51,7 +52,7 @@ class RunLooks:
         return LookTimes(look_times(counts, max(1, planned)))
 
     def until(self, count: int) -> "RunLooks":
-        """The first looks."""
+        """The first `count` looks."""
         return replace(self, sizes=self.sizes[:count])
 
 
@@ -106,7 +107,7 @@ def scores_at(scores: ExampleScores, positions: Sequence[int], size: LookSize) -
 
 
 def look_rows(looks: RunLooks, metrics_by_look: Sequence[Sequence[TableRow]]) -> Iterator[TableRow]:
-    """The rows of `looks`: the tests of each look, and what they decide at the design's margin.
+    """The rows of `looks`: the tests of each look, and their decisions at the design's margin.
 
     `metrics_by_look` are the rows of `metrics` at each look.
     """
@@ -133,9 +134,9 @@ def decision(row: TableRow, margin: float) -> str | None:
 
 
 def combine_looks(metrics_by_look: Sequence[Sequence[TableRow]]) -> None:
-    """Narrow the intervals of the last look to what all looks have in common, in place.
+    """Narrow the intervals of the last look to the intersection over all looks, in place.
 
-    Where the looks contradict each other, the last one stands.
+    Where the intersection is empty, the interval of the last look stays.
     """
     *earlier, last = metrics_by_look
     by_key = [{_cell(row): row for row in rows} for rows in earlier]

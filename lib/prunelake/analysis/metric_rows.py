@@ -88,7 +88,7 @@ def _metric_row(
 
 
 def _exact_intervals(metric: BootstrappedMetric, looks: LookTimes) -> TableRow:
-    """The columns of a share of examples: 0 at level 0, so the value is its own difference.
+    """The columns of a share of examples. It is 0 at level 0, so its value equals its difference.
 
     An exact interval has a width even where no example changed.
     """
@@ -105,7 +105,7 @@ def _exact_intervals(metric: BootstrappedMetric, looks: LookTimes) -> TableRow:
 
 
 def _discordant_counts(scores: ExampleScores, index: int, key: MetricKey) -> tuple[int, int] | None:
-    """How many examples are right at level 0 only, and at the level only.
+    """The number of examples that are right only at level 0, and only at this level.
 
     None for a metric that does not count right examples.
     """

@@ -19,7 +19,7 @@ from prunelake.schema.arrays import FloatArray
 from prunelake.schema.verdicts import DEFAULT_POWER
 
 MAX_EXAMPLES = 1e12
-"""The largest number of examples that is searched."""
+"""The search ends at this number of examples."""
 
 _PILOT_QUANTILES = (np.arange(64) + 0.5) / 64
 
@@ -47,10 +47,10 @@ def right_verdict_power(
 ) -> FloatArray:
     """The probability of a right verdict with `n` [changes] examples, for each true change.
 
-    Normal theory with Student's quantiles. The error of a measured spread is averaged over: with
-    few degrees of freedom more examples are needed (Julious and Owen, Pharmaceutical Statistics
-    2006). A proportion has the standard deviation sqrt(d - change^2), where d is the share of
-    discordant examples; McNemar's exact test loses one example.
+    Normal theory with Student's quantiles. The power is averaged over the error of a measured
+    spread: with few degrees of freedom more examples are needed (Julious and Owen, Pharmaceutical
+    Statistics 2006). A proportion has the standard deviation sqrt(d - change^2), where d is the
+    share of discordant examples; McNemar's exact test loses one example.
     """
     change = np.abs(changes)[:, None]
     root_n = np.sqrt(n)[:, None]
@@ -127,10 +127,11 @@ def examples_needed(
 def examples_for_changes_between(
     low: float, high: float, spread: PairedSpread, margin: float, power: float = DEFAULT_POWER
 ) -> int:
-    """The number of examples that has this power whatever the true change between two bounds is.
+    """The number of examples with this power for every true change between two bounds.
 
-    A change of about half the margin needs the most: it is hard to tell from none and from one as
-    large as the margin. No change beyond the margin needs more than one at the margin.
+    A change of about half the margin needs the most examples: it is hard to tell from no change and
+    from a change as large as the margin. No change beyond the margin needs more examples than a
+    change at the margin.
     """
     smallest = 0.0 if low <= 0 <= high else min(abs(low), abs(high))
     largest = max(smallest, min(margin, max(abs(low), abs(high))))

@@ -43,8 +43,8 @@ MEAN_METRICS = ("top_label_brier", *OPTION_METRICS)
 """The metrics that are means over examples, in the order of `_example_values`."""
 
 # Each fold has its own map. The map of a fold is higher if the fold itself has fewer right
-# predictions than the others. Examples of all folds together would therefore seem to be ranked
-# worse than any one map ranks them.
+# predictions than the others. A ranking of the examples of all folds together would therefore look
+# worse than the ranking by any single map.
 ORDER_KEPT_NOTE = "the map of the confidence keeps the order of the examples: unchanged"
 CONFIDENCE_ONLY_NOTE = "the calibrator maps the confidence in the predicted option only: undefined"
 NOT_REPORTED_NOTES = dict.fromkeys(RANKING_METRICS, ORDER_KEPT_NOTE) | dict.fromkeys(
@@ -65,7 +65,7 @@ def recalibrate(
     """Rows of the tables recalibrated, calibrators and recalibrated_reliability, and of metrics.
 
     The resamples are those of `bootstrap.bootstrap_metrics`. They resample examples and keep the
-    cross-fitted confidences. `looks` are those at the rows of a sequential run.
+    cross-fitted confidences. `looks` are the looks at the rows of a sequential run.
     """
     fitted = cross_fit(scores, options, seed)
     metrics = _RecalibratedMetrics(
@@ -226,8 +226,8 @@ def _recalibrated_columns(
 ) -> TableRow:
     """The columns of a metric after recalibration.
 
-    The baseline of `after` is level 0 before recalibration, that of `change` the same level before
-    recalibration.
+    The baseline of `after` is level 0 before recalibration. The baseline of `change` is the same
+    level before recalibration.
     """
     low, high = after.interval(*value_range(metric, ""))
     delta, gain = after.difference_at(looks), change.difference

@@ -1,4 +1,4 @@
-"""Group-sequential tests: how strict a test must be if its data are looked at repeatedly.
+"""Group-sequential tests: how strict a test must be if its data are tested repeatedly.
 
     nominal_level((0.25, 0.5, 1.0), 0.05)  # 0.044: almost 0.05 at the planned number of examples
 
@@ -26,10 +26,10 @@ from prunelake.schema.arrays import FloatArray
 SPENDING_GAMMA = -4.0
 
 MIN_LOOK = 50
-"""With fewer examples nothing is tested: normal theory needs some tens."""
+"""A look with fewer examples tests nothing: normal theory needs several tens of examples."""
 
 SMALLEST_LEVEL = 1e-14
-"""Error below this is not spent: no test is that strict."""
+"""An error below this is not spent: no test is that strict."""
 
 _NODES, _NODE_WEIGHTS = leggauss(96)
 _TABLE_LEVELS: tuple[float, ...] = tuple(np.geomspace(1e-9, 0.9999, 60))
@@ -42,10 +42,10 @@ def spent_error(time: float, alpha: float) -> float:
 
 @lru_cache(maxsize=4096)
 def nominal_level(times: tuple[float, ...], alpha: float) -> float:
-    """The level of a one-sided test at the last of several looks, for the error `alpha` in all.
+    """The level of a one-sided test at the last of several looks, for a total error of `alpha`.
 
     `times` are the numbers of examples at the looks so far, ascending, divided by the planned
-    number; 1 is the last time that counts.
+    number; looks after time 1 do not count.
     """
     boundary = _boundaries(times, alpha)[-1]
     return float(ndtr(-boundary))
@@ -62,8 +62,9 @@ def _level_table(times: tuple[float, ...]) -> tuple[FloatArray, FloatArray]:
 def repeated_p_value(times: tuple[float, ...], p_value: float) -> float:
     """The repeated p-value of a one-sided p-value at the last look.
 
-    It is the smallest error in all at which the sequence of tests rejects at this look: at most
-    `alpha` with probability `alpha` over all looks.
+    It is the smallest total error at which the sequence of tests rejects at this look. Without a
+    difference, the smallest repeated p-value of all looks is at most `alpha` with probability
+    `alpha`.
     """
     if len(times) == 1 and times[0] >= 1:
         return p_value
@@ -89,10 +90,10 @@ def look_times(counts: Sequence[int], planned: int) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class LookTimes:
-    """The times of the looks at one metric at one level, the last of them the present one.
+    """The times of the looks at one metric at one level, up to the present look.
 
     A single look at time 1 is a test with a fixed number of examples. Without any look, nothing is
-    tested: intervals are as wide as can be, and p-values are 1.
+    tested: intervals are as wide as possible, and p-values are 1.
     """
 
     times: tuple[float, ...] = (1.0,)
@@ -109,7 +110,7 @@ class LookTimes:
 
     @property
     def equivalence_confidence(self) -> float:
-        """The same for the interval of two one-sided tests, with 90 % over all looks."""
+        """The confidence at this look of two one-sided tests, with 90 % over all looks."""
         return self._confidence(EQUIVALENCE_CONFIDENCE_LEVEL)
 
     def p_value(self, p_value: float) -> float:
@@ -122,7 +123,7 @@ class LookTimes:
 
     @property
     def factor(self) -> float:
-        """What a repeated p-value is at most, as a multiple of the p-value (at least 1e-6)."""
+        """The largest ratio of a repeated p-value to its p-value, for p-values from 1e-6 on."""
         if not self.times:
             return 1e6
         return repeated_p_value(self.times, 1e-6) / 1e-6 if self.is_sequential else 1.0
@@ -140,7 +141,7 @@ ONE_LOOK = LookTimes()
 def _boundaries(times: tuple[float, ...], alpha: float) -> list[float]:
     """The boundary of the standardised estimate at each look."""
     boundaries: list[float] = []
-    points, density = np.zeros(1), np.ones(1)  # of the score, before the first look: 0
+    points, density = np.zeros(1), np.ones(1)  # the score is 0 before the first look
     spent = before = 0.0
     for time in times:
         increment = spent_error(time, alpha) - spent

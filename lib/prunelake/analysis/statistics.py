@@ -10,16 +10,16 @@ from scipy.special import bdtr, betaincinv, ndtri, stdtr, stdtrit
 from prunelake.schema.arrays import AnyFloatArray, FloatArray
 
 CONFIDENCE_LEVEL = 0.95
-"""Of the intervals that are reported."""
+"""The confidence of reported intervals."""
 
 SIGNIFICANCE_LEVEL = 0.05
 """The largest p-value of a change that counts as shown."""
 
 EQUIVALENCE_CONFIDENCE_LEVEL = 0.9
-"""Of the interval that lies within a margin where two one-sided tests at 5 % pass."""
+"""The confidence of the interval that lies within a margin if two one-sided tests at 5 % pass."""
 
 MIN_DEFINED_SHARE = 0.9
-"""Of the replicates: where fewer have a value, there is no interval."""
+"""The share of the replicates that must have a value; otherwise there is no interval."""
 
 
 class Estimate(NamedTuple):
@@ -94,13 +94,13 @@ def bootstrap_estimate(value: float, n: int, replicates: AnyFloatArray) -> Estim
 
 
 def bias_bound(value: float, replicates: AnyFloatArray) -> float:
-    """The largest average distance of a value from its truth; 0 if its replicates are unknown.
+    """The largest possible bias of a value, in its unit; 0 if its replicates are unknown.
 
     A resample adds its own noise to the noise of the sample, so that its spread grows by sqrt(2).
-    Where a value is nothing but noise (the calibration error of a calibrated model, the ranks of
-    equal values), its bias is proportional to the spread, and a resample adds sqrt(2) - 1 times
-    that bias. The bias is then (mean of the replicates - value) / (sqrt(2) - 1). Where the value is
-    more than noise, the bias is smaller.
+    Where a value is only noise (the calibration error of a calibrated model, the ranks of equal
+    values), its bias is proportional to the spread, and a resample adds sqrt(2) - 1 times that
+    bias. The bias is then (mean of the replicates - value) / (sqrt(2) - 1). Where the value is more
+    than noise, the bias is smaller.
     """
     known = replicates[~np.isnan(replicates)].astype(np.float64)
     if np.isnan(value) or not len(known):
@@ -145,7 +145,7 @@ def tango_interval(lost: int, won: int, n: int, confidence: float) -> tuple[floa
         gap = won - lost - n * delta
         if gap == 0:
             return 0.0
-        # The likeliest probability of losing under this difference: a root of a quadratic.
+        # The most likely share of lost examples under this difference: the root of a quadratic.
         b = -won - lost + (2 * n - won + lost) * delta
         c = -lost * delta * (1 - delta)
         losing = (np.sqrt(max(b * b - 8 * n * c, 0)) - b) / (4 * n)

@@ -36,7 +36,7 @@ PruneLake measures how removing layers changes a language
 model: accuracy, calibration, faithfulness of explanations.
 
   prunelake demo --recorded
-      see results at once; nothing is computed
+      see recorded results; computes nothing
   prunelake sweep --task everyday_knowledge --methods none
       evaluate the default model; minutes on a laptop
   prunelake sweep --model hub:ORG/NAME --task boolq
@@ -95,7 +95,7 @@ app.command()(retire)
 
 def main() -> None:
     """Run the command line; a PruneLakeError becomes one line and exit code 1."""
-    atexit.register(_close_stderr)  # exit functions run in reverse order: this one runs last
+    atexit.register(_close_stderr)  # exit functions run in reverse order: this runs last
     try:
         with naming_extras():
             app()
@@ -106,7 +106,7 @@ def main() -> None:
         if error.errno != errno.ENOSPC:
             raise
         typer.echo("error: the output cannot be written: no space left on its device", err=True)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python writes the rest at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes the rest at exit
         sys.exit(1)
 
 

@@ -20,7 +20,7 @@ LakeOption = Annotated[
     ),
 ]
 
-# Options that choose a removal order: that of a run in the lake, or else a computed one.
+# Options that choose a removal order: from a run in the lake, or else computed now.
 OrderStrategyOption = Annotated[
     str,
     typer.Option(
@@ -29,7 +29,7 @@ OrderStrategyOption = Annotated[
 ]
 OrderDtypeOption = Annotated[
     str | None,
-    typer.Option("--dtype", help="Number format [that of the lake's runs, else float32]."),
+    typer.Option("--dtype", help="Number format [as the lake's runs, else float32]."),
 ]
 OrderRunOption = Annotated[
     str | None,
@@ -39,7 +39,7 @@ CalibrationTextOption = Annotated[
     str,
     typer.Option(
         "--calibration",
-        help="The text for computing an order that the lake lacks: bundled, c4, or a file.",
+        help="Calibration text, if the lake has no order: bundled, c4, or a file.",
     ),
 ]
 
@@ -49,7 +49,7 @@ FormatOption = Annotated[
 ]
 OutOption = Annotated[
     Path | None,
-    typer.Option("--out", help="Write the rows to this file; .parquet, .csv, ... give the format."),
+    typer.Option("--out", help="Write the rows to this file; .parquet, .csv, ... set the format."),
 ]
 
 

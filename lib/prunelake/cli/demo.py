@@ -1,4 +1,4 @@
-"""`prunelake demo`: the main job on the bundled tasks, or recorded results of it."""
+"""`prunelake demo`: the main job on the bundled tasks, or its recorded results."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,7 +17,7 @@ DEMO_SPECS: list[dict[str, Any]] = [
         "task": "opinions",
         "rows": {"first": 500},
         "levels": [0, 2, 4, 6, 8, 10],
-        # Explaining is dear: fewer rows, levels and masks than by default keep the demo short.
+        # Explaining costs most: fewer rows, levels and masks than by default keep the demo short.
         "explain": {
             "rows": 40,
             "levels": [0, 2, 4, 8],
@@ -53,7 +53,7 @@ def demo(
     settings = load_settings(lake)
     if recorded:
         if lake is not None:
-            raise InvalidSpec("--recorded has a lake of its own; leave out --lake")
+            raise InvalidSpec("--recorded brings its own lake; leave out --lake")
         settings, run_ids = _open_recorded_lake(settings)
     else:
         run_ids = run_demo(settings)
@@ -68,7 +68,7 @@ def demo(
 
 
 def run_demo(settings: Settings) -> list[str]:
-    """Run the demo's sweeps; the ids of their runs.
+    """Run the demo's sweeps; return the ids of their runs.
 
     Raises:
         PruneLakeError: as `sweeps.run.run_sweep`.
@@ -77,7 +77,7 @@ def run_demo(settings: Settings) -> list[str]:
 
 
 def _open_recorded_lake(settings: Settings) -> tuple[Settings, list[str]]:
-    """Settings with the recorded lake in the cache as their lake, and its runs."""
+    """Unpack the recorded lake into the cache; return settings for it, and its run ids."""
     from prunelake.lake.read import run_ids
     from prunelake.lake.recorded import RECORDED_LAKE, unpack_lake
 

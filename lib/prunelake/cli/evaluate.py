@@ -38,7 +38,7 @@ def evaluate(spec: SweepSpec, settings: Settings) -> str:
 def evaluate_until_decided(spec: SweepSpec, limits: "Limits", settings: Settings) -> "list[Round]":
     """Sweep in rounds until every verdict is decided; a line about each round goes to stderr.
 
-    Servers and flows as in `evaluate`.
+    Each round runs as in `evaluate`: in this process, or as a flow.
 
     Raises:
         PruneLakeError: as `sweeps.until_decided.run_until_decided`.

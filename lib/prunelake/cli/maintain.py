@@ -57,11 +57,9 @@ def doctor(
 def retire(
     keep: Annotated[int, typer.Option(min=1, help="The number of newest revisions to keep.")] = 1,
     imports: Annotated[
-        bool, typer.Option("--imports", help="Include results that were imported again since.")
+        bool, typer.Option("--imports", help="Include imports that a later import replaced.")
     ] = False,
-    delete: Annotated[
-        bool, typer.Option("--delete", help="Remove these runs instead of listing them.")
-    ] = False,
+    delete: Annotated[bool, typer.Option("--delete", help="Remove the listed runs.")] = False,
     lake: LakeOption = None,
 ) -> None:
     """List or remove runs of superseded model revisions.
@@ -80,7 +78,7 @@ def retire(
         typer.echo(
             f"{'removed' if delete else 'superseded'}: run {run.run_id} of "
             f"{run.created_at:%Y-%m-%d} ({run.model} {run.revision[:12]}, {run.task}, "
-            f"{run.strategy}), by run {run.superseded_by}"
+            f"{run.strategy}), newer: run {run.superseded_by}"
         )
     if not superseded:
         typer.echo("no run is superseded")
@@ -105,7 +103,7 @@ def publish(lake: LakeOption = None) -> None:
 def analyse(lake: LakeOption = None) -> None:
     """Compute missing statistics of runs; needs no GPU.
 
-    A run needs them if it has none, or only those of another version of the analysis.
+    A run needs them if it has no analysis of the current version.
     """
     from prunelake.analysis.analyse import analyse as analyse_run
     from prunelake.lake import read

@@ -35,7 +35,7 @@ def plan(
         str, typer.Option(help="As in `prunelake sweep`: cosine, random:SEED, mlp:cosine, ...")
     ] = "cosine",
     levels: Annotated[
-        str | None, typer.Option(help="0,4,8; default: those of the lake's runs.")
+        str | None, typer.Option(help="0,4,8; default: the levels of the lake's runs.")
     ] = None,
     margin: Annotated[
         float, typer.Option(help="The smallest change that matters, for each criterion.")
@@ -49,9 +49,9 @@ def plan(
     format: AnswerFormat = AnswerFormat.text,
     lake: LakeOption = None,
 ) -> None:
-    """Tell how many rows a verdict needs, and what they cost.
+    """Plan the rows that a verdict needs, and their cost.
 
-    For each criterion at each level: the examples that the lake has, and the examples that decide
+    For each criterion at each level, print the examples in the lake and the examples that decide
     whether the criterion changed. The spread comes from the runs of the lake; without runs it is
     assumed.
     """
@@ -129,7 +129,7 @@ def print_plan(plan: "VerdictPlan") -> None:
     table = Table(
         title=f"{plan.task}, {order_name(plan.strategy)}: examples that a verdict needs",
         title_justify="left",
-        caption="in brackets: the examples that the lake has; \N{CHECK MARK} they decide already",
+        caption="in brackets: the examples in the lake; \N{CHECK MARK} enough to decide",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         padding=0,

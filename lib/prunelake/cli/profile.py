@@ -52,7 +52,7 @@ def profile(
 ) -> None:
     """Measure size, speed and memory of each level.
 
-    The layers are really removed. Measure on an idle machine: numbers from a busy one are
+    The layers are really removed. Measure on an idle machine: numbers from a busy machine are
     worthless.
     """
     settings = load_settings(lake)

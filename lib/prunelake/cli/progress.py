@@ -72,6 +72,6 @@ class TerminalExecutor(LocalExecutor):
         return self._lines[stage]
 
     def _show_notice(self, text: str) -> None:
-        """Show a warning, or what the sweep waits for; a bar replaces all other messages."""
+        """Show a warning, or the reason for waiting; a bar replaces all other messages."""
         if text.startswith("warning") or "waiting" in text:
             self._display.console.print(text, highlight=False, markup=False)

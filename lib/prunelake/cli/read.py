@@ -35,7 +35,7 @@ def sql(
     query: Annotated[str, typer.Argument(help="One SELECT; `prunelake views` lists the views.")],
     format: FormatOption = None,
     out: OutOption = None,
-    seconds: Annotated[float, typer.Option(help="The longest time for the answer.")] = 60.0,
+    seconds: Annotated[float, typer.Option(help="The time limit in seconds.")] = 60.0,
     lake: LakeOption = None,
 ) -> None:
     """Query the lake in SQL.
@@ -86,8 +86,8 @@ def warn_unanalysed_runs(lake: Location) -> None:
         return
     if count := len(unanalysed_run_ids(lake)):
         typer.echo(
-            f"runs without an analysis, and therefore without intervals and verdicts: {count}; "
-            "`prunelake analyse` computes it",
+            f"runs without an analysis, so without intervals and verdicts: {count}; "
+            "`prunelake analyse` computes the analyses",
             err=True,
         )
 

@@ -18,10 +18,10 @@ class AnswerFormat(StrEnum):
 
 
 FaithfulnessMarginOption = Annotated[
-    float | None, typer.Option(help="For explanations, instead of --margin.")
+    float | None, typer.Option(help="The margin for explanations [--margin].")
 ]
 CalibrationMarginOption = Annotated[
-    float | None, typer.Option(help="For calibration, instead of --margin.")
+    float | None, typer.Option(help="The margin for calibration [--margin].")
 ]
 CalibrationMetricOption = Annotated[
     CalibrationMetric, typer.Option(help="The metric of calibration.")
@@ -34,7 +34,7 @@ def recommend(
         str | None, typer.Option(help="One task, or several with commas [all evaluated tasks].")
     ] = None,
     budget: Annotated[
-        str | None, typer.Option(help="Limits on its costs: speedup>=1.2, kv_share<=0.8.")
+        str | None, typer.Option(help="Limits on its cost: speedup>=1.2, kv_share<=0.8.")
     ] = None,
     margin: Annotated[
         float, typer.Option(help="The largest allowed loss for each criterion.")
@@ -43,23 +43,23 @@ def recommend(
     calibration_margin: CalibrationMarginOption = None,
     criteria: Annotated[
         str | None,
-        typer.Option(help="What it must not lose, with commas: accuracy,calibration [all four]."),
+        typer.Option(help="The criteria, with commas: accuracy,calibration [all four]."),
     ] = None,
     calibration: CalibrationMetricOption = CalibrationMetric.ece,
     calibrator: Annotated[
         str, typer.Option(help="The calibrator of the second answer, after recalibration.")
     ] = DEFAULT_CALIBRATOR,
     device: Annotated[
-        str | None, typer.Option(help="The device of the costs, if several were measured.")
+        str | None, typer.Option(help="The device whose costs count, if several were measured.")
     ] = None,
     format: AnswerFormat = AnswerFormat.text,
     lake: LakeOption = None,
 ) -> None:
     """Recommend how many layers to remove.
 
-    The answer is the deepest level whose accuracy, calibration and explanations are shown to be no
-    worse than the unpruned model's by more than the margins, with the best strategy, and with what
-    would change the answer. With few examples, expect "none".
+    The answer is the best strategy, and its deepest level whose accuracy, calibration and
+    explanations are shown to lose less than the margins. It says what would change it. With few
+    examples, expect "none".
     """
     from prunelake.lake.sql import views
     from prunelake.recommend.budget import parse_budget

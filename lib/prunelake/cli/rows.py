@@ -1,4 +1,4 @@
-"""Print rows: as a table for people that fits the terminal, or in a format for programs."""
+"""Print rows: as a table that fits the terminal, or in a format for programs."""
 
 import shutil
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ WIDTH_WITHOUT_TERMINAL = 10_000
 def print_frame(frame: pl.DataFrame, format: RowFormat | None, out: Path | None) -> None:
     """Print rows, or write them to the file `out`.
 
-    Without a format, the suffix of `out` gives it; other rows are a table for people.
+    Without `format`, the suffix of `out` gives the format. Without both, the rows become a table.
 
     Raises:
         InvalidSpec: Parquet or Arrow without a file, a suffix of another format, or a file that
@@ -29,7 +29,7 @@ def print_frame(frame: pl.DataFrame, format: RowFormat | None, out: Path | None)
     suffix = out.suffix.removeprefix(".") if out else ""
     named = RowFormat(suffix) if suffix in {*RowFormat} else None
     if None not in (format, named) and format is not named:
-        raise InvalidSpec(f"--format {format} beside --out {out}: leave one out")
+        raise InvalidSpec(f"--format {format} contradicts --out {out}: leave one out")
     format = format or named
     if out is None:
         if format in (RowFormat.parquet, RowFormat.arrow):
@@ -100,7 +100,7 @@ def _cell(value: object) -> str:
 
 
 def _blocks(columns: Sequence[_Column], width: int) -> Iterator[list[_Column]]:
-    """The columns in groups, each as wide as fits, and of one column at least."""
+    """The columns in groups. A group has as many columns as fit, and at least one."""
     block: list[_Column] = []
     used = 0
     for column in columns:

@@ -59,7 +59,7 @@ def serve(
             http=JsonErrorProtocol,
             log_level="warning",
             server_header=False,
-            # The client's address is that of the connection: a header can name any address.
+            # Only the connection gives the client's address: a header can name any address.
             proxy_headers=False,
         )
         uvicorn.Server(config).run(sockets=[listener])

@@ -17,7 +17,7 @@ from prunelake.yaml_file import validate_yaml
 
 
 class Until(StrEnum):
-    """When a sweep ends that adds rows in rounds."""
+    """The end of a sweep that adds rows in rounds."""
 
     decided = "decided"
 
@@ -64,9 +64,8 @@ def sweep(
     strategy: Annotated[
         str,
         typer.Option(
-            help="cosine, iterative, loss, divergence, balanced, last, random or random:SEED; of "
-            "MLPs or "
-            "whole blocks: mlp:cosine, block:cosine, ..."
+            help="cosine, iterative, loss, divergence, balanced, last, random or random:SEED; for "
+            "MLPs or whole blocks: mlp:cosine, block:cosine, ..."
         ),
     ] = "cosine",
     calibration: Annotated[
@@ -83,7 +82,7 @@ def sweep(
     ] = DEFAULT_MARGIN,
     max_rows: Annotated[int | None, typer.Option(help="With --until: stop at n rows.")] = None,
     max_minutes: Annotated[
-        float | None, typer.Option(help="With --until: start no round that would end later.")
+        float | None, typer.Option(help="With --until: start no round that would exceed n minutes.")
     ] = None,
     lake: LakeOption = None,
 ) -> None:
@@ -155,17 +154,17 @@ def _option(name: str) -> str:
 
 
 def _refuse_ignored_options(context: typer.Context) -> None:
-    """Refuse an option that changes nothing beside the others."""
+    """Refuse an option that has no effect with the other options."""
     given = _given(context)
     if given.get("methods") == "none":
         names = ("seeds", "operators", "explain_rows", "explain_levels", "bounds_beam")
         if ignored := [_option(name) for name in names if name in given]:
             raise InvalidSpec(
-                f"{', '.join(ignored)} beside --methods none: nothing is explained; leave one out"
+                f"{', '.join(ignored)} with --methods none: nothing is explained; leave one out"
             )
     if "calibration" in given and not parse_strategy(given.get("strategy", "cosine")).reads_text:
         raise InvalidSpec(
-            f"--calibration beside --strategy {given['strategy']}: this order reads no text; leave "
+            f"--calibration with --strategy {given['strategy']}: this order reads no text; leave "
             "one out"
         )
 
@@ -174,12 +173,12 @@ def _refuse_options_with_file(context: typer.Context, spec: str) -> None:
     allowed = ("spec", "lake", "until", "margin", "max_rows", "max_minutes")
     given = [_option(name) for name in _given(context) if name not in allowed]
     if given:
-        raise InvalidSpec(f"{', '.join(given)} beside {spec}: write it into the file instead")
+        raise InvalidSpec(f"{', '.join(given)} with {spec}: write it into the file instead")
 
 
 def _read_spec(file: str) -> SweepSpec:
     try:
-        # `doctor --quarantine` leaves specs beside what it has moved, in the lake.
+        # `doctor --quarantine` leaves specs in the lake, beside the moved files.
         text = parse_location(file).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidSpec(f"{file}: cannot be read ({one_line(error)})") from error
@@ -198,7 +197,7 @@ def _validate_options(fields: Any) -> SweepSpec:
 
 
 def _option_with_value(problem: Mapping[str, Any]) -> str:
-    """The option and the value that a problem of pydantic is about: `--seeds -1`."""
+    """The option and the value in a problem of pydantic: `--seeds -1`."""
     names = [name for name in problem["loc"] if isinstance(name, str)]
     if names[:2] in (["explain", "rows"], ["explain", "levels"]):
         names = [f"explain_{names[1]}"]

@@ -55,7 +55,7 @@ def check(
 
 
 def _print_example(example: "Example") -> None:
-    """Print the prompt as it is, and each option in quotes: a model scores its leading space."""
+    """Print the prompt unchanged, and each option in quotes: a model scores its leading space."""
     typer.echo(f"--- {example.example_id}\n{example.prompt}")
     for index, option in enumerate(example.options):
         mark = "->" if index == example.gold else "  "

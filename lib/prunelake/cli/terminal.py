@@ -44,8 +44,8 @@ def print_summary(
 ) -> None:
     """Print the finding of each run; then its metrics by level, sentences, and correlations.
 
-    Runs with a hidden degradation come first, then those with the most decided verdicts. The end
-    is the best next command for each run; it gets the `--lake` that the user gave.
+    Runs with a hidden degradation come first, then those with the most decided verdicts. The last
+    lines are the best next command for each run, with the user's `--lake`.
     """
     console = console or Console()
 
@@ -98,7 +98,7 @@ def _order(levels: pl.DataFrame) -> tuple[int, int]:
 
 
 def _next_step(run: Mapping[str, Any], levels: pl.DataFrame, lake_option: str | None) -> str:
-    """The command that settles what is open in a run, or else the one that recommends a level."""
+    """The command that settles the open verdicts of a run, or else recommends a level."""
     lake = f" --lake {shlex.quote(lake_option)}" if lake_option else ""
     if levels.is_empty():
         return f"Next: prunelake analyse{lake}"
@@ -110,7 +110,7 @@ def _next_step(run: Mapping[str, Any], levels: pl.DataFrame, lake_option: str | 
     if settling.command:
         command, hash_, comment = settling.command.partition("  #")
         settling = replace(settling, command=f"{command}{lake}{hash_}{comment}")
-    return settling.sentence("what is inconclusive")
+    return settling.sentence("the inconclusive verdicts")
 
 
 def print_recommendation(
@@ -120,7 +120,7 @@ def print_recommendation(
 ) -> None:
     """Print both answers, the evidence for every removal order, and what would change them.
 
-    The end is the next command: to export the level, or to settle what is open.
+    The last lines are the next commands: export the level, or settle the open checks.
     """
     console = console or Console()
 
@@ -192,7 +192,10 @@ def _loss_bound(level: Level, criterion: str) -> str:
 def _level_tables(
     run: dict[str, Any], levels: pl.DataFrame, methods: Sequence[str | None], console: Console
 ) -> list[Table]:
-    """The metrics by level: one table if it fits the console, else one for each two metrics."""
+    """The metrics by level: one table if it fits the console, else two.
+
+    The first of two tables has the first two metrics.
+    """
     shown = [
         name for name in TABLE_METRICS if levels.filter(metric=name).drop_nulls("value").height
     ]

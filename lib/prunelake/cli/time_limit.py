@@ -12,17 +12,17 @@ from prunelake.errors import QueryError
 from prunelake.lake.sql.bound_query import Connection
 
 GRACE_S = 5.0
-"""DuckDB cannot be interrupted within some functions; the process ends so much later."""
+"""Some functions of DuckDB cannot be interrupted: after this extra time the process ends."""
 
 
 @contextmanager
 def time_limit(connection: Connection, seconds: float) -> Iterator[None]:
-    """Interrupt the query of a connection that is not ready after so many seconds.
+    """Interrupt a connection's query that is not finished after `seconds`.
 
     Raises:
-        QueryError: the time is over.
+        QueryError: the query took too long.
     """
-    message = f"the query took more than {seconds:g} s; ask for less, or give --seconds"
+    message = f"the query took more than {seconds:g} s; ask for less, or raise --seconds"
     timers = [
         Timer(seconds, connection.interrupt),
         Timer(seconds + GRACE_S, _end_process, [message]),

@@ -1,4 +1,4 @@
-"""The calibrator of an exported checkpoint, and its effect on the run that it was fitted to."""
+"""The calibrator of an exported checkpoint, and its effect on the predictions of its run."""
 
 import json
 from collections.abc import Sequence
@@ -57,7 +57,7 @@ class ExportedCalibrator:
         )
 
     def card_section(self) -> list[str]:
-        """The lines of its section in the model card."""
+        """The lines of the calibrator's section in the model card."""
         source = " at level 0, of the unpruned model" if self.name == UNPRUNED_TEMPERATURE else ""
         lines = [
             "## Calibrator",
@@ -114,7 +114,7 @@ def find_calibrator(
     if rows.is_empty():
         raise InvalidCalibrator(
             f"calibrator {name}: run {run.run_id} has none at level {level}; `prunelake analyse` "
-            "fits them where a run has predictions of single examples"
+            "fits calibrators to runs with predictions of single examples"
         )
     parameters, fit_rows, note = rows.row(0)
     if parameters is None:

@@ -23,10 +23,10 @@ LOGIT_TOLERANCE = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 2e-
 
 
 def check_output_folder(out: Path) -> None:
-    """Check that nothing would be overwritten: `out` is absent or an empty folder.
+    """Check that the export overwrites nothing: `out` is absent or an empty folder.
 
     Raises:
-        ExportError: it is neither.
+        ExportError: `out` is a file, a symbolic link, or a folder with content.
     """
     if out.is_symlink() or (out.exists() and not (out.is_dir() and not any(out.iterdir()))):
         raise ExportError(f"{out} exists already and was not changed; give --out a new folder")
@@ -46,7 +46,7 @@ def write_checkpoint(
     """Write a model without a unit of `layers` to the new folder `out`; return its weight bytes.
 
     The checkpoint is written to a folder beside `out`, loaded again, and compared with the pruned
-    model, with and without a KV cache; only then the folder is renamed to `out`. A killed process
+    model, with and without a KV cache; only then is the folder renamed to `out`. A killed process
     leaves the folder `.<out>.<hex>`.
 
     Args:
@@ -56,8 +56,8 @@ def write_checkpoint(
         out: a path that does not exist, or an empty folder.
         card: the text of README.md.
         dtype: the number format of the weights.
-        device: where the models are compared.
-        unit: what the layers lose.
+        device: the device on which the models are compared.
+        unit: the unit that is removed from the layers.
         extra_files: the texts of further files, by name.
 
     Raises:
@@ -82,11 +82,11 @@ def write_checkpoint(
         written = load_model(replace(source, folder=folder), dtype, device).model
         name = source.architecture
         _check_logits(_uncached_logits(written), expected, f"{name} without a cache")
-        # Decoding computes in other shapes, which round too differently in half precision.
+        # Decoding computes in other shapes. In half precision these round too differently.
         nn.Module.to(written, torch.float32)
         _check_logits(_cached_logits(written), _uncached_logits(written), f"{name} with a cache")
         weight_files = [*folder.glob("*.safetensors")]
-        for file in weight_files:  # safetensors makes them readable for their owner only
+        for file in weight_files:  # safetensors lets only the owner read them
             file.chmod((folder / "README.md").stat().st_mode)
         return sum(file.stat().st_size for file in weight_files)
 
@@ -101,7 +101,7 @@ def _new_folder(out: Path) -> Iterator[Path]:
             folder.rename(out)
     except (OSError, SafetensorError) as error:
         raise ExportError(
-            f"{out} cannot be written ({one_line(error)}); nothing of it was kept: make room, or "
+            f"{out} cannot be written ({one_line(error)}); nothing was kept: make room, or "
             "give --out another place"
         ) from error
 
@@ -115,7 +115,7 @@ def _uncached_logits(model: PreTrainedModel) -> Tensor:
 
 @torch.inference_mode()
 def _cached_logits(model: PreTrainedModel) -> Tensor:
-    """Logits of the same tokens with a cache: the first in one pass, the others one by one."""
+    """Logits of the same tokens with a cache: some tokens in one pass, the others one by one."""
     cache, logits = None, []
     steps = [PREFILL_TOKENS, *[1] * (PROBE_TOKENS - PREFILL_TOKENS)]
     for ids in torch.split(spread_token_ids(model, (1, PROBE_TOKENS)), steps, dim=1):

@@ -33,10 +33,10 @@ from prunelake.sweeps.orders import find_removal_order
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """Which level of which model to export, and how.
+    """A request to export one level of a model.
 
-    - `run`: the id of the run whose removal order counts where several runs of the lake differ.
-    - `dtype`: by default that of the runs, else float32.
+    - `run`: the id of the run whose removal order counts if the lake's runs have several.
+    - `dtype`: by default the number format of the runs, else float32.
     - `calibration`: the text on which the order is computed if the lake has no run.
     - `calibrator`: one of `schema.calibrators.CALIBRATOR_NAMES`, to be written beside the weights.
     """
@@ -53,7 +53,7 @@ class ExportRequest:
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What was written; `warning` is the reason if the lake has no evaluation of this level."""
+    """The exported model; `warning` says why the lake has no evaluation of this level, if so."""
 
     pruned: PrunedModel
     weight_bytes: int
@@ -69,12 +69,12 @@ def export_model(
     Args:
         request: the model, the level and the form of the checkpoint.
         out: a path that does not exist, or an empty folder.
-        settings: where the lake and the cache are, and which device to use.
+        settings: the lake, the cache and the device.
         log: receives a line for each step.
 
     Raises:
         ExportError: as `write_checkpoint`.
-        UnknownLayer: a level that the model does not have, or 0, which removes nothing.
+        UnknownLayer: level 0, which removes nothing, or a level that the model does not have.
         InvalidSpec: as `find_removal_order`.
         InvalidCalibrator: as `find_calibrator`.
         ModelError, LakeError: the model, or the lake, cannot be used.

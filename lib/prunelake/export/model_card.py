@@ -36,7 +36,7 @@ class PrunedModel:
 
 
 def missing_evaluation(pruned: PrunedModel, runs: Sequence[PastRun]) -> str | None:
-    """A sentence that says why the lake has no evaluation of this model; None if it has one."""
+    """Why the lake has no evaluation of this model, as a sentence; None if it has one."""
     if not runs:
         return f"Nothing was measured: the lake has no run of this model by {pruned.strategy}."
     if not any(pruned.level in run.levels for run in runs):
@@ -254,7 +254,7 @@ def format_number(value: float | None, sign: str = "") -> str:
 
 
 def format_interval(low: float | None, high: float | None, sign: str = "") -> str:
-    """The bounds of an interval, or `none` where the examples were too few for one."""
+    """The bounds of an interval, or `none` if the examples were too few."""
     if low is None or high is None:
         return "none"
     return f"{format_number(low, sign)} to {format_number(high, sign)}"

@@ -26,7 +26,7 @@ def import_harness(
     strategy: str = "",
     task: str | None = None,
 ) -> tuple[str, bool]:
-    """Write the logs of all levels as one run; return its run_id, and whether it is new.
+    """Write the logs of all levels as one run; return its id, and whether the run is new.
 
     Args:
         lake: the lake to write to.
@@ -125,6 +125,6 @@ def _read_results(samples: Path, date: str) -> dict[str, Any]:
 
 
 def _special_tokens(results: Mapping[str, Any]) -> str:
-    """The special tokens and their ids, all that the harness logs about its tokenizer."""
+    """The special tokens and their ids: the harness logs nothing else about its tokenizer."""
     tokens = {name: results[name] for name in SPECIAL_TOKEN_KEYS if name in results}
     return json.dumps(tokens, sort_keys=True) if tokens else ""

@@ -84,7 +84,7 @@ def _doc_columns(row: HarnessSample) -> list[str] | None:
 
 
 def check_hashes(path: Path, rows: Sequence[HarnessSample], task_hash: str | None) -> None:
-    """Compare rows, in the order of the file, with their own hashes and the hash of the task.
+    """Compare rows, in file order, with the hash of each row and the hash of the task.
 
     Raises:
         BadRow: a hash differs.
@@ -108,7 +108,7 @@ def build_samples(
     """The samples of rows; `delimiter` stands between prompt and option.
 
     Raises:
-        BadRow: a row that is no multiple choice, or that contradicts its own scores.
+        BadRow: a row that is not multiple choice, or that contradicts its own scores.
     """
     questions = []
     for row in rows:
@@ -160,8 +160,8 @@ def _gold_options(
     """The index of the gold option of each row.
 
     A target is the number of an option or its text. The log does not say which, and the text of an
-    option may be `1`. All targets of a task have the same meaning, so the right one is the meaning
-    that agrees with `acc` in all rows.
+    option may be `1`. All targets of a task have the same meaning: the meaning that agrees with
+    `acc` in all rows.
     """
 
     def read(reading: Callable[[str, list[str]], int]) -> list[int]:

@@ -41,10 +41,10 @@ LogProbability = Annotated[FiniteFloat, Field(le=1e-3)]
 class Sample:
     """One example of a log.
 
-    - `log_likelihoods`: one finite number in nats for each option, or None if the log lacks any.
+    - `log_likelihoods`: one finite number in nats for each option, or None if one is missing.
     - `option_bytes`: the size of each option in UTF-8.
     - `source_hash`: identifies the row of the dataset.
-    - `answer`: the index of the chosen option for a log without log-likelihoods, if it names one.
+    - `answer`: the index of the chosen option, if the log names it but has no log-likelihoods.
     """
 
     example: Example
@@ -99,10 +99,10 @@ class ImportedLog:
 def write_logs(
     folder: Location, logs: Mapping[int, ImportedLog], model: str | None = None, strategy: str = ""
 ) -> tuple[str, bool]:
-    """Write the log of each level as one run; return its run_id, and whether it is new.
+    """Write the log of each level as one run; return its id, and whether the run is new.
 
-    `model` is the name of the model, by default that in the log of level 0, which also gives the
-    revision.
+    `model` is the name of the model; by default the name in the log of level 0. That log also gives
+    the revision.
 
     Raises:
         InvalidSpec: no level 0, a negative level, no name of a model, or logs of different tasks,
@@ -160,12 +160,12 @@ def write_imported_run(
     metadata: Mapping[str, Any],
     rows: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> tuple[str, bool]:
-    """Write and analyse one run; return its run_id, and whether it is new.
+    """Write and analyse one run; return its id, and whether the run is new.
 
     Args:
         folder: the lake.
         identity: source, model, strategy, task and everything else that determines the rows;
-            columns of `IDENTITY_COLUMNS` that it lacks are empty.
+            missing columns of `IDENTITY_COLUMNS` are empty.
         levels: the levels of the run.
         metadata: stored as the spec of the run.
         rows: the rows of each table that has any, without run_id.

@@ -92,10 +92,10 @@ def import_inspect(
     model: str | None = None,
     strategy: str = "",
 ) -> tuple[str, bool]:
-    """Write the logs of all levels as one run; return its run_id, and whether it is new.
+    """Write the logs of all levels as one run; return its id, and whether the run is new.
 
-    `paths` has the log of each level. `model` is the name of the model, by default that in the log
-    of level 0. `strategy` is the name of the strategy that chose the removed layers, if known.
+    `paths` has the log of each level. `model` is the name of the model; by default the name in the
+    log of level 0. `strategy` is the name of the strategy that chose the removed layers, if known.
 
     Raises:
         InvalidSpec, BadRow: as `read_inspect` and `write_logs`.
@@ -108,10 +108,10 @@ def import_inspect(
 def read_inspect(path: Path) -> ImportedLog:
     """The log at `path`, of a task with the solver `multiple_choice` and the scorer `choice`.
 
-    The options are letters. The log-likelihood of an option is that of its letter at the position
-    where the model wrote its answer, given the text before. A sample whose log lacks the
-    log-probability of a letter has no log-likelihoods: it appears in the view `excluded` and in no
-    mart.
+    The options are letters. The log-likelihood of an option is the log-probability of its letter at
+    the position where the model wrote its answer, given the text before. A sample whose log lacks
+    the log-probability of a letter has no log-likelihoods: the view `excluded` shows it, and no
+    metric uses it.
 
     Raises:
         InvalidSpec: no such file, no log of inspect_ai, or a log of an unfinished run.

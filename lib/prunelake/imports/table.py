@@ -35,7 +35,7 @@ EXPLANATION_METRICS = DELETION_METRICS | {
     "seed_spearman",
 }
 
-# Stricter than float(), which accepts 1_000 and digits of any script.
+# Stricter than float(), which also accepts 1_000 and digits of any script.
 NUMBER_PATTERN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 LEVEL_PATTERN = re.compile(r"\d{1,10}", re.ASCII)
 
@@ -65,9 +65,9 @@ def import_table(
     operator: Operator | None = None,
     variant: AopcVariant | None = None,
 ) -> list[tuple[PublishedRun, str, bool]]:
-    """Write each model and task of a table as one run; return each with its run_id and its newness.
+    """Write each model and task of a table as one run.
 
-    The last element of a tuple says whether the run is new in the lake.
+    Returns each run with its id, and whether the run is new in the lake.
 
     Raises:
         InvalidSpec: as `read_table`; nothing is written then.
@@ -85,8 +85,8 @@ def read_table(
     """The runs of a CSV file with the columns model, task, removed_layers, accuracy and others.
 
     The other columns are named `<metric>` or, for metrics of explanations, `<metric>_<method>`.
-    `operator` and `variant` are those of comprehensiveness and sufficiency. An empty cell means
-    that the value was not reported.
+    `operator` and `variant` apply to comprehensiveness and sufficiency. An empty cell means that
+    the value was not reported.
 
     Raises:
         InvalidSpec: a file that cannot be read, an unknown or missing column, a value that is not

@@ -6,8 +6,8 @@ from html import escape
 import polars as pl
 
 COLOURS = {True: "0, 114, 178", False: "213, 94, 0"}
-"""Blue for tokens that speak for the option, vermilion for those against it: the colours of all
-charts, which also the colour-blind can tell apart."""
+"""Blue for tokens that speak for the option, vermilion for tokens against it. All charts use these
+colours, which colour-blind readers can tell apart."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Attribution:
 
     - `tokens`: the texts of the prompt's tokens.
     - `scores`: the effect of each token in nats; a positive score speaks for the option.
-    - `log_likelihood`: that of the option after the whole prompt, in nats.
+    - `log_likelihood`: the log-likelihood of the option after the whole prompt, in nats.
 
     A notebook shows the prompt with coloured tokens: the deeper the colour, the larger the effect.
     """

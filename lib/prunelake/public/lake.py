@@ -31,7 +31,7 @@ class Lake:
             lake.sql("show all tables")
 
         The values of `parameters` are bound to `?` in their order, or to `$name`. The query is one
-        statement of DuckDB's SQL that only reads; docs/analyst.md describes the views.
+        DuckDB statement that only reads; docs/analyst.md describes the views.
 
         Raises:
             QueryError: DuckDB refuses the query, or it does more than read.

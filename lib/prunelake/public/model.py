@@ -45,7 +45,7 @@ class Model:
         self.dtype: Dtype = dtype
         self.settings = settings
         self.removals: tuple[Removal, ...] = ()
-        """What the `with` blocks around the current line remove."""
+        """The removals of the `with` blocks around the current line."""
         self._loaded = loaded
         self._encoder = Encoder(loaded.tokenizer)
 
@@ -78,7 +78,7 @@ class Model:
         self.removals += tuple((unit, tuple(layers)) for unit, layers in units.items() if layers)
         try:
             with self._without_removed():
-                pass  # an unknown layer is an error here, not at the first question
+                pass  # raise for an unknown layer here, not at the first question
             yield
         finally:
             self.removals = before
@@ -115,9 +115,10 @@ class Model:
 
             model.attribute("The capital of France is", " Paris")
 
-        Shapley values by default: `leverage_shap` asks the model about `samples_per_token` masked
-        prompts for each token, and about all of them if the prompt is short enough; then the values
-        are exact. A masked token is replaced by token 0. The other methods are those of a sweep.
+        The default `leverage_shap` estimates Shapley values: the model scores `samples_per_token`
+        masked prompts for each token. If the prompt is short enough, the model scores all masked
+        prompts, and the values are exact. A masked token is replaced by token 0. A sweep has the
+        same methods.
 
         Raises:
             TaskError: as `log_likelihoods`, or a prompt with fewer than two tokens.
@@ -152,9 +153,10 @@ class Model:
 
     @contextmanager
     def _without_removed(self) -> Iterator[NestedModel]:
-        """The model as the surrounding `with` blocks ask; its modules are changed only meanwhile.
+        """The model without the layers that the surrounding `with` blocks remove.
 
-        A sweep of the same weights uses the same modules, and must find them whole.
+        Its modules are changed only within this block: a sweep of the same weights uses the same
+        modules, and must find them whole.
         """
         with ExitStack() as stack:
             for unit, layers in self.removals:
@@ -171,8 +173,8 @@ def load(
         model = pl.load("models/my-checkpoint", dtype="bfloat16", device="cuda")
 
     A reference is `hub:ORG/NAME@REVISION`, a folder, a `.gguf` file, or `package:NAME/FILE.gguf`.
-    The device is PRUNELAKE_DEVICE by default, and a GPU if there is one by default of that. A sweep
-    of the model uses the weights that are already loaded.
+    By default the device is PRUNELAKE_DEVICE, or else a GPU if there is one. A sweep of the model
+    uses the weights that are already loaded.
 
     Raises:
         ModelError: no such model or device, or a model whose layers cannot be removed.

@@ -33,18 +33,18 @@ def sweep(
         run = pl.sweep(model, task="everyday_knowledge", levels=[0, 4, 8])
         run = pl.sweep(model, task="boolq", rows="sample:200", explain={"rows": 20})
 
-    Nothing that the lake has is computed again: a repeated sweep returns its run at once.
+    The sweep reuses all results in the lake: a repeated sweep returns its run at once.
 
     Args:
-        model: a loaded model, or the reference of one.
+        model: a loaded model, or a model reference.
         task: a task of the catalogue, or the path of a YAML file.
         rows: 100 for the first 100, `sample:200:SEED`, `numbers:3,5,8`, or a JSON file.
         levels: the numbers of removed layers; by default every number up to half of the layers.
         strategy: the order in which layers are removed, as in `prunelake sweep --strategy`.
         explain: False for predictions only, which are far cheaper. Or the settings of explanations,
             as under `explain` in a YAML spec: `rows`, `levels`, `methods`, `seeds` and others.
-        lake: a folder or `s3://BUCKET/PREFIX`; by default PRUNELAKE_LAKE, else `lake` here.
-        log: takes each line about the progress.
+        lake: a folder or `s3://BUCKET/PREFIX`; by default PRUNELAKE_LAKE, else the folder `lake`.
+        log: is called with each line about the progress.
 
     Raises:
         InvalidSpec: a value that cannot be used, or a model with removed layers.

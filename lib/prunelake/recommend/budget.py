@@ -21,7 +21,7 @@ COST_COLUMNS = {
 a ratio to the unpruned model."""
 
 COUNTED_COSTS = ("removed_layers", "removed_share")
-"""Costs without a measurement: the number of layers that lose their unit, and its share of all."""
+"""Costs without a measurement: the number and the share of layers that lose their unit."""
 
 COST_NAMES = (*COST_COLUMNS, *COUNTED_COSTS)
 
@@ -91,7 +91,7 @@ class CostBudget:
 
 
 def parse_budget(text: str | None) -> CostBudget:
-    """Parse a budget: terms separated by commas or `and`; None is a budget without terms.
+    """Parse a budget: terms separated by commas or `and`; None gives a budget without terms.
 
         parse_budget("speedup>=1.2 and kv_share<=0.8")
 

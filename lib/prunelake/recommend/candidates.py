@@ -15,7 +15,7 @@ CostValues = Mapping[str, float | None]
 
 
 class Check(FrozenValue):
-    """One criterion of one run at one level: a row of the view `criteria`, at the error rate."""
+    """One criterion of one run at one level: a row of `criteria` at the request's error rate."""
 
     task: str
     run_id: str
@@ -97,16 +97,16 @@ class Candidate(FrozenValue):
 
     @property
     def is_eligible(self) -> bool:
-        """Whether it could be recommended: a tested level is within the budget."""
+        """Whether this candidate could be recommended: a tested level is within the budget."""
         return any(level.is_tested and level.is_within_budget for level in self.levels)
 
     @property
     def first_failed_level(self) -> Level | None:
-        """The first tested level that fails a criterion; deeper levels do not count after it."""
+        """The first tested level that fails a criterion; deeper levels do not count."""
         return next((level for level in self.levels if level.is_tested and not level.is_met), None)
 
     def nearest_level(self, budget: CostBudget) -> Level | None:
-        """The level that comes closest to the budget; None if no level has all costs in it."""
+        """The level closest to the budget; None if no level has all costs in the budget."""
 
         def distance(level: Level) -> float:
             return sum(
@@ -188,7 +188,7 @@ def build_candidate(
 def _settling_sweeps(
     runs: Sequence[Mapping[str, Any]], failures: Sequence[Check]
 ) -> list[SettlingSweep]:
-    """The sweeps that would show whether a level passes that has failed these checks."""
+    """The sweeps that would show whether a level passes these failed checks."""
     if any(check.n_needed is None for check in failures):
         return []
     sweeps = []

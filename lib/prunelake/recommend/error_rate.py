@@ -11,13 +11,13 @@ from prunelake.analysis.statistics import tango_interval
 from prunelake.lake.sql.bound_query import BoundQuery, Connection
 
 ERROR_RATE = 0.05
-"""The probability to recommend a level that is worse by the margin is at most this."""
+"""The largest probability of recommending a level that is worse by the margin."""
 
 POWER_QUANTILE = float(ndtri(0.8))
-"""As in `n_needed` of the view `criteria`."""
+"""The normal quantile of a power of 80 %, as for `n_needed` in the view `criteria`."""
 
 DiscordantCounts = Mapping[tuple[str, int], tuple[int, int]]
-"""By run and level: the examples that only level 0 has right, and those that only the level has."""
+"""By run and level: how many examples are right only at level 0, and only at the level."""
 
 
 def discordant_counts(connection: Connection, run_ids: Sequence[str]) -> DiscordantCounts:
@@ -48,10 +48,10 @@ def discordant_counts(connection: Connection, run_ids: Sequence[str]) -> Discord
 def at_error_rate(
     checks: pl.DataFrame, discordant: DiscordantCounts, error_rate: float
 ) -> pl.DataFrame:
-    """Rows of `criteria` as one-sided tests at `error_rate` decide them; the view tests at 5 %.
+    """Rows of `criteria` with one-sided tests at `error_rate`; the view tests at 5 %.
 
-    A larger `loss_bound` follows, and from it `is_met`, `n_needed`, `is_level_met` and
-    `is_reached`. The bound of accuracy is null if its discordant examples are unknown.
+    The stricter test raises `loss_bound`, and changes `is_met`, `n_needed`, `is_level_met` and
+    `is_reached` accordingly. The bound of accuracy is null if its discordant examples are unknown.
     """
     bounds = [_loss_bound(row, discordant, error_rate) for row in checks.iter_rows(named=True)]
     level, loss, margin = ["run_id", "calibrator", "level"], pl.col("loss"), pl.col("margin")
@@ -85,6 +85,6 @@ def _loss_bound(
     if row["criterion"] == "accuracy":
         counts = discordant.get((row["run_id"], row["level"]))
         return None if counts is None else -tango_interval(*counts, n, 1 - 2 * error_rate)[0]
-    # The bound is a centre, extended for bias, and a quantile times the standard error.
+    # The bound is a centre, extended for bias, plus a quantile times the standard error.
     quantiles = stdtrit(n - 1, np.array([1 - ERROR_RATE, 1 - error_rate]))
     return float(bound + (quantiles[1] - quantiles[0]) * error)

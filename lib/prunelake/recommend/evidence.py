@@ -76,7 +76,7 @@ def criteria_checks(
     """The rows of `criteria` of these runs, with the margins and metrics of the request.
 
     Raises:
-        NotFound: the runs have other calibrators, but not that of the request.
+        NotFound: the runs lack the calibrator of the request.
     """
     _require_calibrator(connection, request.calibrator, run_ids)
     return BoundQuery(
@@ -115,8 +115,8 @@ def measured_costs(
 ) -> tuple[str | None, dict[str, dict[int, CostValues]]]:
     """The device of the costs, and the costs of these runs by run id and level.
 
-    The device is None, and there are no costs, if nothing was measured or several devices were and
-    the budget needs none of them.
+    The device is None, and there are no costs, if nothing was measured. The same holds if several
+    devices were measured and the budget needs no cost of them.
 
     Raises:
         NotFound: no costs of the requested device, or the budget needs costs and several devices

@@ -86,9 +86,9 @@ def recommend(connection: Connection, request: RecommendationRequest) -> Recomme
     upper end of the one-sided interval (non-inferiority). The levels of a removal order are tested
     from the shallowest to the first that fails. In such a fixed sequence the probability of
     recommending a level that is worse is at most the error rate of one test (Maurer, Hothorn and
-    Lehmacher 1995). Because all criteria and all tasks must pass, their number needs no correction
-    (Berger 1982). The best of several removal orders is chosen after looking, so the error rate of
-    5 % is divided by their number (Bonferroni).
+    Lehmacher 1995). All criteria and all tasks must pass, so their number needs no correction
+    (Berger 1982). The best of several removal orders is chosen after seeing the results, so the
+    error rate of 5 % is divided by their number (Bonferroni).
 
     Raises:
         NotFound: no such model, task, calibrator or device, or several models or devices match.
@@ -113,7 +113,7 @@ def recommend(connection: Connection, request: RecommendationRequest) -> Recomme
         ]
 
     as_it_is, recalibrated = answers(checks)
-    # An order counts if it was evaluated and meets the budget, whatever its results are.
+    # An order counts if it was evaluated and meets the budget, independent of its results.
     order_count = max(1, sum(candidate.is_eligible for candidate in as_it_is.candidates))
     error_rate = ERROR_RATE / order_count
     if order_count > 1:
@@ -138,7 +138,7 @@ def recommend(connection: Connection, request: RecommendationRequest) -> Recomme
 
 
 def _require_tasks(runs: pl.DataFrame, tasks: Sequence[str]) -> tuple[str, ...]:
-    """The tasks, or all tasks of the runs if there are none."""
+    """The tasks; all tasks of the runs if `tasks` is empty."""
     known = sorted(set(runs["task"]))
     if unknown := sorted(set(tasks) - set(known)):
         raise NotFound(
@@ -157,7 +157,7 @@ def _best_answer(
     costs: Mapping[str, Mapping[int, CostValues]],
     budget: CostBudget,
 ) -> Answer:
-    """The best answer under one calibrator; None is the model without recalibration."""
+    """The best answer under one calibrator; None stands for the model without recalibration."""
     checks = checks.filter(pl.col("calibrator").eq_missing(pl.lit(calibrator)))
     candidates = tuple(
         build_candidate(group.to_dicts(), tasks, checks, costs, budget)

@@ -13,7 +13,7 @@ DEFAULT_CALIBRATOR = "temperature"
 
 
 class Criterion(StrEnum):
-    """What a level must not lose."""
+    """A quality that a level must not lose."""
 
     accuracy = "accuracy"
     calibration = "calibration"
@@ -28,12 +28,12 @@ EXPLANATION_CRITERIA = (Criterion.comprehensiveness, Criterion.sufficiency)
 
 
 def parse_criteria(text: str | None) -> tuple[Criterion, ...]:
-    """Parse criteria separated by commas; None is all of them.
+    """Parse criteria separated by commas; None gives all criteria.
 
         parse_criteria("accuracy,calibration")
 
     Raises:
-        InvalidRequest: a name is no criterion.
+        InvalidRequest: a name is not a criterion.
     """
     if text is None:
         return tuple(Criterion)
@@ -66,7 +66,7 @@ class Margins(FrozenValue):
     def with_default(
         cls, margin: float, faithfulness: float | None = None, calibration: float | None = None
     ) -> Self:
-        """The same margin for all criteria, except those with their own.
+        """The same margin for all criteria, except criteria with a margin of their own.
 
         Raises:
             InvalidRequest: a margin is not above 0, or not finite.
@@ -89,9 +89,9 @@ class RecommendationRequest(FrozenValue):
 
         RecommendationRequest(model="SmolLM2-135M", budget=parse_budget("speedup>=1.2"))
 
-    `model` is a model reference or its last part. Without `tasks` all tasks count on which the
-    model was evaluated. `calibrator` recalibrates the confidence for the second answer. `device` is
-    the device on which the costs were measured; it may be omitted if there is only one.
+    `model` is a model reference or its last part. Without `tasks`, all tasks of the model count.
+    `calibrator` recalibrates the confidence for the second answer. `device` is the device on which
+    the costs were measured; it may be omitted if there is only one.
     """
 
     model: str

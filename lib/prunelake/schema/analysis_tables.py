@@ -5,7 +5,7 @@ import polars as pl
 from prunelake.schema.table import FILES_DTYPE, METRIC_KEY, METRIC_KEY_SCHEMA, Table, TableGroup
 
 ANALYSIS_VERSION = 7
-"""The version of the statistics: it changes when the code computes others from the same run.
+"""The version of the statistics. It changes when the code computes other numbers from the same run.
 
 Analyses of another version are ignored, and can be computed again from the tables of their run.
 """
@@ -36,9 +36,9 @@ METRICS = Table(
         "level": pl.Int32(),
         **METRIC_KEY_SCHEMA,
         "higher_is_better": pl.Boolean(),  # null: neither direction is better
-        "is_tested": pl.Boolean(),  # whether a difference from level 0 may be chance
+        "is_tested": pl.Boolean(),  # whether the difference from level 0 is tested
         "value": pl.Float64(),
-        "n": pl.Int64(),  # examples that `value` rests on
+        "n": pl.Int64(),  # examples behind `value`
         "ci_low": pl.Float64(),  # 95 % interval
         "ci_high": pl.Float64(),
         "paired_n": pl.Int64(),  # examples scored here and at level 0; the rest uses these
@@ -51,8 +51,8 @@ METRICS = Table(
         "equivalence_low": pl.Float64(),  # 90 %: within a margin, both one-sided 5 % tests pass
         "equivalence_high": pl.Float64(),
         "p_value": pl.Float64(),  # two-sided, of no difference from level 0; null for flip_rate
-        "look_count": pl.Int32(),  # of a sequential run: intervals and p-value are repeated ones
-        "look_factor": pl.Float64(),  # p_value is at most so many times that of a single test
+        "look_count": pl.Int32(),  # of a sequential run: intervals and p-value allow for the looks
+        "look_factor": pl.Float64(),  # the largest ratio of p_value to the p-value of a single test
         "note": pl.String(),  # why a value is null
     },
 )
@@ -62,7 +62,7 @@ LOOKS = Table(
     ("run_id", "look", "level", *METRIC_KEY),
     {
         "run_id": pl.String(),
-        "look": pl.Int32(),  # from 1; the last one is that of the run itself
+        "look": pl.Int32(),  # from 1; the last look is the run itself
         "look_run_id": pl.String(),  # the run of this look
         "level": pl.Int32(),
         **METRIC_KEY_SCHEMA,
@@ -84,7 +84,7 @@ CORRELATIONS = Table(
     {
         "run_id": pl.String(),
         **METRIC_KEY_SCHEMA,
-        "scope": pl.String(),  # `all` levels or the `stable` ones
+        "scope": pl.String(),  # `all` levels or the `stable` levels
         "level_count": pl.Int64(),
         **{
             f"{kind}{bound}": pl.Float64()
@@ -152,7 +152,7 @@ CALIBRATORS = Table(
         "level": pl.Int32(),
         "calibrator": pl.String(),
         "parameters": pl.String(),  # JSON, fitted to all scorable rows of the run
-        "fit": pl.String(),  # how the metrics avoid the rows of the fit
+        "fit": pl.String(),  # how metrics and fit use different rows
         "fit_rows": pl.Int64(),
         "note": pl.String(),  # why there is no fit
     },

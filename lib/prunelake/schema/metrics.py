@@ -8,8 +8,8 @@ DEFAULT_MARGIN = 0.02
 """The margin of metrics that declare no other: a convention for scores between 0 and 1."""
 
 FLIP_MARGIN = 0.05
-"""Of `flip_rate`: one answer in twenty. An accuracy that is stable within 0.02 alone allows a flip
-rate of any size, because harmful and beneficial flips cancel."""
+"""The margin of `flip_rate`: one answer in twenty. Stable accuracy alone allows a flip rate of any
+size, because harmful and beneficial flips cancel."""
 
 FAITHFULNESS_METRICS = ("comprehensiveness", "sufficiency")
 """The metrics of explanations on which verdicts, plans and recommendations rest."""

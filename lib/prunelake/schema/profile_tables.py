@@ -5,8 +5,8 @@ import polars as pl
 from prunelake.schema.table import FILES_DTYPE, Table, TableGroup
 
 PROFILE_SUBJECT = ("revision", "strategy", "removal_order", "dtype", "device_name")
-"""The columns that say what a profile measures: a new profile replaces older ones that agree in
-all of them."""
+"""The columns that identify the subject of a profile. A new profile replaces older profiles with
+the same values in all of them."""
 
 PROFILES = Table(
     "profiles",
@@ -24,7 +24,7 @@ PROFILES = Table(
         "levels": pl.List(pl.Int32()),
         "dtype": pl.String(),
         "device": pl.String(),  # as torch names it: cpu, cuda:1
-        "device_name": pl.String(),  # of a CPU with its number of threads
+        "device_name": pl.String(),  # for a CPU, with its number of threads
         "threads": pl.Int32(),
         "load_average": pl.Float64(),  # of the machine, over the minute before
         "torch_version": pl.String(),

@@ -148,7 +148,7 @@ RUN_TABLES = TableGroup(
 """The measurements of a run; they are never computed again."""
 
 CELL_TABLES = (PREDICTIONS, ATTRIBUTIONS, DELETIONS, BOUNDS)
-"""The tables whose rows are cells: what a model was asked about an example at a level."""
+"""The tables whose rows are cells: measurements of one example at one level."""
 
 SHARDS = Table(
     "shards",
@@ -165,4 +165,4 @@ SHARDS = Table(
         "files": FILES_DTYPE,
     },
 )
-"""The manifest table of an unfinished run: one file for each finished part of its work."""
+"""The manifest table of an unfinished run: one file for each finished shard."""

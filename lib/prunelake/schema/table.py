@@ -1,4 +1,4 @@
-"""What defines a table of the lake: its grain, its key and its columns."""
+"""The definition of a table of the lake: its grain, key and columns."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ CellKey = tuple[Any, ...]
 class Table:
     """One table of the lake; its rows are unique in `key`.
 
-    `grain` says in words what a row stands for. The first column of the key names the owner of a
+    `grain` says in words what one row describes. The first column of the key names the owner of a
     row: its run or its profile. An optional table has no file where a run has no rows for it.
     """
 
@@ -53,12 +53,12 @@ class Table:
 
     @property
     def is_manifest(self) -> bool:
-        """Whether its files list data files, and commit them."""
+        """Whether the files of this table list data files, and so commit them."""
         return "files" in self.schema
 
     @property
     def owner_kind(self) -> str:
-        """What owns a row, as a word for messages: `run` or `profile`."""
+        """The owner of a row, as a word for messages: `run` or `profile`."""
         return self.owner_column.removesuffix("_id")
 
     def frame(self, rows: list[TableRow]) -> pl.DataFrame:
@@ -66,15 +66,15 @@ class Table:
         return pl.DataFrame(rows, schema=dict(self.schema), orient="row", strict=True)
 
     def cell_keys(self, rows: pl.DataFrame | None) -> set[CellKey]:
-        """The keys of rows, without their owner; None has no rows."""
+        """The keys of rows, without their owner; None stands for no rows."""
         return set() if rows is None else {*rows.select(self.key[1:]).iter_rows()}
 
 
 class TableGroup(Mapping[str, Table]):
     """Tables that are written together, by name: a manifest table and its data tables.
 
-    The file of the manifest table is written last. It lists the files of the data tables, and the
-    run, analysis or profile exists as soon as it does.
+    The file of the manifest table is written last. It lists the files of the data tables. The run,
+    analysis or profile exists from then on.
     """
 
     def __init__(self, manifest_table: Table, *data_tables: Table) -> None:

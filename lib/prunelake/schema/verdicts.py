@@ -3,7 +3,7 @@
 from enum import StrEnum
 
 DEFAULT_POWER = 0.8
-"""The probability with which a plan asks for a right verdict."""
+"""The probability of a right verdict that a plan aims for."""
 
 
 class Verdict(StrEnum):
@@ -11,7 +11,8 @@ class Verdict(StrEnum):
 
     `worse_within_margin`: the metric has changed for the worse, but by less than its margin.
     `worse` is not in the view `verdicts`: tables and charts show it in place of `inconclusive` if
-    the metric is shown to be worse (`is_shown_worse`), while accuracy is neither stable nor fallen.
+    the metric is shown to be worse (`is_shown_worse`), while accuracy is shown neither to be stable
+    nor to have fallen.
     """
 
     hidden_degradation = "hidden degradation"

@@ -8,10 +8,10 @@ from prunelake.lake.attempt_log import Attempt
 from prunelake.watch.launcher import AttemptOutcome
 
 FIRST_RETRY_DELAY = timedelta(hours=1)
-"""After the first failure; each further failure doubles the delay."""
+"""The delay after the first failure; each further failure doubles it."""
 
 MAX_ATTEMPTS = 5
-"""After so many failures an evaluation is parked."""
+"""An evaluation is parked after this many failures."""
 
 
 class EvaluationState(StrEnum):
@@ -32,9 +32,9 @@ class EvaluationState(StrEnum):
 class Decision:
     """The decision on one evaluation.
 
-    `attempt` is the attempt to keep in the log; None if there is none to keep. If `may_start`, the
-    evaluation may be started, after all evaluations with fewer `failures`. Otherwise `state` and
-    `detail` are reported; `state` is None if the lake has the result.
+    `attempt` is the attempt to keep in the log; None to keep none. If `may_start`, the evaluation
+    may start after all evaluations with fewer `failures`. Otherwise the round reports `state` and
+    `detail`; `state` is None if the lake has the result.
     """
 
     attempt: Attempt | None
@@ -55,16 +55,16 @@ def next_step(
 ) -> Decision:
     """Decide on an evaluation from its last attempt and the runs in the lake.
 
-    `outcome` is how a running attempt ended; None if it still runs. `has_run`: the lake has this
-    evaluation. `has_task`: the lake has any run of this revision on this task. `is_retry` starts
-    failed and parked evaluations at once.
+    `outcome` is the outcome of a running attempt; None if it still runs. `has_run`: the lake has
+    this evaluation. `has_task`: the lake has any run of this revision on this task. `is_retry`
+    starts failed and parked evaluations at once.
     """
     if has_run:
         return Decision(attempt=None)
     if attempt is None:
         return Decision(attempt=None, may_start=True)
     if attempt.state == "same":
-        # The run that the attempt found may have been deleted since.
+        # The run that the attempt found may have been deleted later.
         return Decision(attempt, may_start=not has_task)
     if attempt.state == "running":
         if outcome is None:
@@ -90,7 +90,7 @@ def next_step(
 
 
 def failed_attempt(attempt: Attempt, reason: str, now: datetime) -> Attempt:
-    """The attempt as failed, with the time of its next try; none after MAX_ATTEMPTS."""
+    """The attempt as failed, with the time of the next attempt; None after MAX_ATTEMPTS."""
     delay = FIRST_RETRY_DELAY * 2 ** (attempt.number - 1)
     retry_at = now + delay if attempt.number < MAX_ATTEMPTS else None
     return attempt.model_copy(update={"state": "failed", "reason": reason, "retry_at": retry_at})

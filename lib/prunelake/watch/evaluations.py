@@ -1,4 +1,4 @@
-"""The evaluations of a watchlist: their keys, the ones in the lake, and the use of quotas."""
+"""The evaluations of a watchlist: their keys, their runs in the lake, and the use of quotas."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable
@@ -34,7 +34,7 @@ class Evaluation:
 
     @property
     def key(self) -> str:
-        """The key of the revision and the spec: 16 hex digits. The model reference is not in it."""
+        """The key of the revision and the spec, without the model reference: 16 hex digits."""
         return content_hash([self.model_revision.revision, self.spec_key])[:16]
 
 
@@ -97,7 +97,7 @@ class LakeIndex:
 
 
 class RunQuotaUse:
-    """How much of each entry's quota is used, in this round and in the last day."""
+    """The used part of each entry's quota, in this round and in the last day."""
 
     def __init__(
         self,

@@ -1,6 +1,7 @@
-"""Launchers of the sweeps that `watch` starts, and the one that runs them in this process.
+"""Launchers of the sweeps that `watch` starts.
 
-`prunelake.flows.watch.DeploymentLauncher` hands them to the workers of a Prefect server.
+`LocalLauncher` runs them in this process. `prunelake.flows.watch.DeploymentLauncher` hands them to
+the workers of a Prefect server.
 """
 
 from collections.abc import Callable
@@ -17,14 +18,14 @@ HEARTBEAT_TIMEOUT = timedelta(minutes=10)
 
 @dataclass(frozen=True)
 class AttemptOutcome:
-    """How an attempt ended; `reason` says it in words."""
+    """The outcome of an attempt; `reason` describes it in words."""
 
     is_success: bool
     reason: str
 
 
 class Launcher(Protocol):
-    """Starts sweeps and knows how they ended."""
+    """Starts sweeps and knows their outcomes."""
 
     def start(self, evaluation: Evaluation, attempt: Attempt) -> str | None:
         """Run the sweep here and return None, or hand it over and return the id of its flow run.
@@ -35,11 +36,11 @@ class Launcher(Protocol):
         """
 
     def outcome(self, attempt: Attempt, alive_at: datetime) -> AttemptOutcome | None:
-        """How a running attempt ended, whose last heartbeat was at `alive_at`; None if it runs."""
+        """The outcome of an attempt whose last heartbeat was at `alive_at`; None if it runs."""
 
 
 class LocalLauncher:
-    """Runs sweeps in this process, one after the other, by `run`, which raises on failure."""
+    """Runs sweeps in this process, one after the other, with `run`, which raises on failure."""
 
     def __init__(self, run: Callable[[Evaluation], None]) -> None:
         self._run = run
@@ -51,7 +52,7 @@ class LocalLauncher:
     def outcome(self, attempt: Attempt, alive_at: datetime) -> AttemptOutcome | None:
         """None while the heartbeats continue.
 
-        The state of a flow run is unknown here, so that it counts as running for a day.
+        The state of a flow run is unknown here, so it counts as running for a day.
         """
         timeout = timedelta(days=1) if attempt.flow_run else HEARTBEAT_TIMEOUT
         if datetime.now(UTC) - alive_at < timeout:

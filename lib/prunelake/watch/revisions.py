@@ -52,8 +52,8 @@ class SkippedModel:
 def find_revisions(entry: WatchlistEntry, cache: Path) -> Iterator[ModelRevision | SkippedModel]:
     """Find the current revisions of an entry's models.
 
-    The revision of a hub model is its commit; of other models it is the hash that a sweep computes.
-    `cache` keeps these hashes. Models above the entry's `max_model_gb` are skipped.
+    The revision of a hub model is its commit. The revision of another model is the hash that a
+    sweep computes. `cache` keeps these hashes. Models above the entry's `max_model_gb` are skipped.
 
     Raises:
         ModelNotFound: no such model, package or folder.
@@ -120,7 +120,7 @@ def _folder_revisions(
                     if reason
                     else _saved_model_revision(folder, cache)
                 )
-            except OSError as error:  # removed since, or not readable for this user
+            except OSError as error:  # removed meanwhile, or not readable for this user
                 yield SkippedModel(str(folder), one_line(error))
 
 

@@ -108,7 +108,7 @@ class WatchRound:
         return self._lines
 
     def _wanted_evaluations(self) -> dict[str, Evaluation]:
-        """The evaluations that the watchlist wants now, by key."""
+        """The evaluations that the watchlist asks for now, by key."""
         wanted: dict[str, Evaluation] = {}
         outage: HubUnreachable | None = None
         for entry in self._watchlist.entries:
@@ -193,7 +193,7 @@ class WatchRound:
             )
             return
         self._index.refresh()
-        if self._index.has(evaluation):  # another process has written it since the round began
+        if self._index.has(evaluation):  # another process wrote the run after the round began
             self._swap(claim, None)
             return
         try:
@@ -202,9 +202,9 @@ class WatchRound:
         except PrefectUnavailable:
             raise  # the claim stays: the server may have accepted the sweep
         except KeyboardInterrupt:
-            self._swap(claim, decision.attempt)  # the user stopped it: this is not a failure
+            self._swap(claim, decision.attempt)  # the user stopped the sweep: this is not a failure
             raise
-        except Exception as error:  # a sweep may raise anything; the other evaluations go on
+        except Exception as error:  # a sweep may raise any error; the other evaluations go on
             reason = str(error) if isinstance(error, PruneLakeError) else one_line(error)
             failed = failed_attempt(claim, reason, datetime.now(UTC))
             self._swap(claim, failed)

@@ -94,7 +94,7 @@ class WatchlistEntry(FrozenValue):
 
     @property
     def needs_hub(self) -> bool:
-        """Whether finding the models needs the hub."""
+        """Whether the search for the models needs the hub."""
         is_hub_model = self.model is not None and self.model.startswith("hub:")
         return self.hub is not None or self.query is not None or is_hub_model
 

@@ -73,7 +73,7 @@ def test_a_decided_verdict_about_one_metric_makes_no_level_harmless() -> None:
     undecided = {name: dict.fromkeys(levels, "inconclusive") for name, levels in VERDICTS.items()}
     verdicts = undecided | {"comprehensiveness": {2: "equivalent", 8: "inconclusive"}}
     assert told(verdicts).startswith(
-        "No level is shown to be harmless or worse; to settle what is open: prunelake sweep "
+        "No level is shown to be harmless or worse; to settle the open verdicts: prunelake sweep "
     )
 
 

@@ -34,7 +34,7 @@ def test_the_command_extends_the_run_to_what_its_open_verdicts_need() -> None:
     rows = metric_rows(**VALUES, verdicts={"sufficiency": {1: Verdict.inconclusive}})
     command = "prunelake sweep --model tiny --task demo --rows sample:1300 --explain-rows 1300"
     assert settled_by(run(), rows) == SettlingSweep(command, "")
-    assert settling_sentence(run(), rows) == f"To settle what is inconclusive: {command}"
+    assert settling_sentence(run(), rows) == f"To settle the inconclusive verdicts: {command}"
     of_answers = metric_rows(**VALUES, verdicts={"accuracy": {1: Verdict.inconclusive}})
     fewer = SettlingSweep(command.replace("rows 1300", "rows 10"), "")
     assert settled_by(run(), of_answers) == fewer
@@ -44,7 +44,7 @@ def test_a_task_with_too_few_rows_is_named_instead_of_an_impossible_command() ->
     rows = metric_rows(**VALUES, verdicts={"sufficiency": {1: Verdict.inconclusive}})
     small = run(spec=SPEC.model_copy(update={"split_rows": 500}).model_dump_json())
     assert settling_sentence(small, rows) == (
-        "The task has 500 rows, fewer than the 1,300 that would settle what is inconclusive. "
+        "The task has 500 rows, fewer than the 1,300 that would settle the inconclusive verdicts. "
         "All of them: prunelake sweep --model tiny --task demo --rows sample:500 "
         "--explain-rows 500"
     )
@@ -77,7 +77,7 @@ def test_api_report_and_terminal_end_with_the_command(tmp_path: Path) -> None:
         command = client.get("/findings").json()["settled_by"]
     assert command.startswith("prunelake sweep --model tiny --task demo --rows sample:")
     write_report(lake, tmp_path / "report.html")
-    sentence = f"To settle what is inconclusive: {command}"
+    sentence = f"To settle the inconclusive verdicts: {command}"
     assert sentence in (tmp_path / "report.html").read_text()
     console = Console(width=500, record=True)
     print_summary(lake, [run_id], console)

@@ -124,6 +124,6 @@ def test_runs_without_analysis_are_warned_of(
     assert (before.exit_code, before.stderr) == (0, "")
     assert (after.exit_code, after.stdout) == (0, before.stdout)
     assert after.stderr == (
-        "runs without an analysis, and therefore without intervals and verdicts: 1; "
+        "runs without an analysis, so without intervals and verdicts: 1; "
         "`prunelake analyse` computes it\n"
     )
