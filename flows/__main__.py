@@ -1,6 +1,6 @@
 """Deploy all flows of `prefect.yaml` to the server of PREFECT_API_URL: `python -m prunelake.flows`.
 
-Workers run a flow in the folder where this command ran: its lake and its watchlist are there.
+Workers run a flow in the folder where this command ran: with its lake and its watchlist.
 """
 
 import subprocess
@@ -14,7 +14,7 @@ DEPLOYMENTS = Path(__file__).with_name("prefect.yaml")
 
 
 def main() -> int:
-    """Run `prefect deploy`; its exit code."""
+    """Run `prefect deploy`; return its exit code."""
     try:
         with naming_extras():
             import prefect  # noqa: F401  # its absence is an error of our own

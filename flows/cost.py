@@ -13,8 +13,8 @@ from prunelake.settings import Settings
 def cost(wanted: ProfileRequest, settings: Settings | None = None) -> str:
     """Measure weights, KV cache, speed and memory of each level; returns the profile's id.
 
-    The flow holds a GPU alone, as a sweep does. It does not hold a CPU: a worker that profiles a
-    CPU needs a machine that does nothing else.
+    The flow has a GPU to itself, like a sweep. It does not reserve a CPU: a worker that profiles a
+    CPU needs an idle machine.
     """
     settings = settings or Settings()
     logger = get_run_logger()
@@ -25,6 +25,6 @@ def cost(wanted: ProfileRequest, settings: Settings | None = None) -> str:
         create_table_artifact(
             table=rows, key="costs", description=f"Profile {profile_id}: {wanted.model}"
         )
-    except Exception as error:  # of the server or the way to it: the profile is written
+    except Exception as error:  # of the server or the network: the profile is written
         logger.warning("profile %s is written, but not shown: %s", profile_id, one_line(error))
     return profile_id

@@ -41,7 +41,7 @@ class PrefectExecutor:
 
     @contextmanager
     def shards(self, settings: Settings, partial_run: PartialRun) -> Iterator[RunShards]:
-        """Compute shards where PRUNELAKE_TASK_RUNNER says: `local` or `ray`.
+        """Compute shards with the runner that PRUNELAKE_TASK_RUNNER names: `local` or `ray`.
 
         Raises:
             RayUnavailable, PrefectUnavailable, InvalidSpec, LakeError: as `ray_shards.ray_shards`.

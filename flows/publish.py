@@ -13,7 +13,7 @@ def publish(settings: Settings | None = None) -> str:
     """Bring `<lake>/prunelake.duckdb` up to date with the lake's complete runs; returns its path.
 
     Runs without an analysis of this version are analysed first. A current snapshot is not written
-    again. Readers see the old file or the new file, never a part.
+    again. Readers see the old file or the new file, never a partial file.
     """
     settings = settings or Settings()
     logger = get_run_logger()

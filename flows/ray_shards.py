@@ -22,24 +22,24 @@ RunTasks = Callable[[Mapping[str, StepTask]], Iterator[tuple[str, ComputeCost]]]
 
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 OBJECT_STORE_BYTES = 200_000_000
-"""For a cluster that starts for one sweep: the inputs and results of shards are small."""
+"""The object store of a cluster for one sweep: the inputs and results of shards are small."""
 
 SHARED_FOLDER_TIMEOUT_S = 60.0
-"""A shared folder may show a file of another machine this late, since NFS caches."""
+"""The longest wait for a file of another machine in a shared folder: NFS caches."""
 
 
 @contextmanager
 def ray_shards(settings: Settings, partial_run: PartialRun) -> Iterator[RunTasks]:
     """A Ray cluster that runs tasks, until the end of the block.
 
-    PRUNELAKE_RAY_ADDRESS or RAY_ADDRESS names the cluster. Without them, a cluster of this machine
-    alone starts for this block. As many shards run at once as the cluster has room for. If a worker
-    or a machine dies, another one computes its shard.
+    PRUNELAKE_RAY_ADDRESS or RAY_ADDRESS names the cluster. Without them, a cluster on this machine
+    starts for this block. The cluster runs as many shards at once as it has room for. If a worker
+    or a machine dies, another computes its shard.
 
     Raises:
         RayUnavailable: Ray is not installed, no cluster answers, or its workers die.
         PrefectUnavailable: the workers of Ray cannot reach the Prefect server of this flow.
-        InvalidSpec: a device that Ray does not allot.
+        InvalidSpec: a device that Ray does not assign.
         LakeError: the workers of Ray write to another lake.
     """
     if settings.device.startswith("cuda") and not settings.ray_gpus:
@@ -103,7 +103,7 @@ def ray_shards(settings: Settings, partial_run: PartialRun) -> Iterator[RunTasks
 
 
 def _check_answers(address: str) -> None:
-    """Raise if nothing listens there: Ray would wait for ever for a cluster that is gone."""
+    """Raise if nothing listens at the address: Ray would wait forever for a missing cluster."""
     where = urlsplit(f"//{address.rpartition('://')[2]}")
     try:
         socket.create_connection((where.hostname or "", where.port or 0), timeout=10).close()

@@ -12,8 +12,8 @@ from prunelake.sweeps.run import run_sweep
 def sweep(spec: SweepSpec, settings: Settings | None = None) -> str:
     """Evaluate one model on one task at every removal level; returns the run's id.
 
-    This is `prunelake.sweeps.run.run_sweep` with tasks, retries, artifacts and events. It computes
-    nothing that the lake has: neither a complete run nor a finished shard.
+    This is `prunelake.sweeps.run.run_sweep` with tasks, retries, artifacts and events. It reuses
+    complete runs and finished shards of the lake.
     """
     settings = settings or Settings()
     return run_sweep(spec, settings, PrefectExecutor(settings))

@@ -29,7 +29,7 @@ def step_task(call: StepCall[Any]) -> StepTask:
 
 
 def is_transient(_task: Any, _run: Any, state: State[Any]) -> bool:
-    """Whether a retry may help: the network or the disk failed, not the spec or the model."""
+    """Whether a retry may help: it may if the network or the disk failed."""
     result = state.result(raise_on_failure=False)
     if isinstance(result, LakeError):
         return isinstance(result.__cause__, OSError)
@@ -43,7 +43,7 @@ def run_step(step: Callable[..., Result], arguments: tuple[Any, ...]) -> Result:
 
 
 def log_to(logger: Logger) -> Log:
-    """A function that logs a line; a line that begins with `warning: ` is a warning."""
+    """A function that logs a line; a line that begins with `warning: ` becomes a warning."""
 
     def log(text: str) -> None:
         is_warning = text.startswith("warning: ")

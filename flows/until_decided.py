@@ -1,4 +1,4 @@
-"""A sweep until decided, as a flow of Prefect whose rounds are flow runs of their own."""
+"""A sweep until decided, as a Prefect flow. Each round is a flow run of its own."""
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
@@ -19,7 +19,7 @@ def until_decided(
     """Sweep in rounds until every verdict is decided; returns the rounds, the pilot first.
 
     This is `prunelake.sweeps.until_decided.run_until_decided`. Each round is a run of the flow
-    `sweep`. The artifact `rounds` shows them with their sizes and open questions.
+    `sweep`. The artifact `rounds` shows the rounds with their sizes and open verdicts.
     """
     settings = settings or Settings()
     rounds: list[Round] = []

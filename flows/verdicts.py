@@ -26,7 +26,7 @@ DECIDED_QUERY = """
 
 
 def announce_verdicts(settings: Settings, run: Mapping[str, Any]) -> str:
-    """Show and announce the summary and the hidden degradations of a run; a short text about them.
+    """Show and announce the summary and the hidden degradations of a run; return a short summary.
 
     False discoveries are controlled over this run alone. The run is in the lake already, so a
     failure here is a warning.
@@ -61,7 +61,7 @@ def announce_verdicts(settings: Settings, run: Mapping[str, Any]) -> str:
                 description=f"{title}: charts, once the lake is published",
             )
         emit_hidden_degradations(run, hidden)
-    except Exception as error:  # from the lake, DuckDB or the server: they only show the run
+    except Exception as error:  # of the lake, DuckDB or the server: the run itself is written
         get_run_logger().warning(
             "run %s is written, but its verdicts are not shown: %s", run_id, one_line(error)
         )

@@ -43,8 +43,8 @@ def watch(
 ) -> State[list[RoundLine]]:
     """Start a sweep on the workers for each missing evaluation; returns the lines of the round.
 
-    Two rounds at once start each sweep once. If the hub does not answer, the state of this flow run
-    is called `HubNotReached`, and the next round tries again.
+    Two simultaneous rounds start each sweep only once. If the hub does not answer, the state of
+    this flow run is called `HubNotReached`, and the next round tries again.
     """
     logger = get_run_logger()
     lines = WatchRound(
@@ -112,7 +112,7 @@ class DeploymentLauncher:
                     state.is_completed(), f"{said}: {message}" if message else said
                 )
             if _is_silent(client, run.id, state):
-                # Its worker cannot report any more; this also frees its concurrency slot.
+                # Its worker can no longer report; this also frees its concurrency slot.
                 reason = f"no sign of life for {HEARTBEAT_TIMEOUT.seconds // 60} minutes"
                 client.set_flow_run_state(run.id, Crashed(message=reason), force=True)
                 return AttemptOutcome(False, f"flow run {run.name} died: {reason}")
@@ -120,7 +120,7 @@ class DeploymentLauncher:
 
 
 def _flow_run(client: SyncPrefectClient, attempt: Attempt) -> FlowRun | None:
-    if attempt.flow_run is None:  # the watcher stopped before it stored the id
+    if attempt.flow_run is None:  # the watcher ended before it stored the id
         key = FlowRunFilterIdempotencyKey(any_=[attempt.idempotency_key])
         found = client.read_flow_runs(flow_run_filter=FlowRunFilter(idempotency_key=key))
         return found[0] if found else None
@@ -135,7 +135,7 @@ def _is_silent(client: SyncPrefectClient, run_id: UUID, state: State[object]) ->
     if state.timestamp > since:
         return False
     recent = EventFilter(
-        occurred=EventOccurredFilter(since=since),  # type: ignore[arg-type]  # its own name for one
+        occurred=EventOccurredFilter(since=since),  # type: ignore[arg-type]  # an alias of datetime
         event=EventNameFilter(name=[HEARTBEAT_EVENT]),
         resource=EventResourceFilter(id=[f"prefect.flow-run.{run_id}"]),
     )

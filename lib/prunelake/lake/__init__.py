@@ -8,14 +8,14 @@
     <lake>/.quarantine/<time>/              damaged files that `prunelake doctor` moved aside
     <lake>/prunelake.duckdb                 the published snapshot
 
-Tables come in groups: those of a run, of its analysis, and of a profile. Each group has a manifest
-table (`runs`, `analyses`, `profiles`). Its file, the manifest, is written last. It lists the data
-files of its run with their row counts and checksums, and the run exists as soon as its manifest
-does. Readers see exactly the files that manifests list. If a run has files of its own and rows in
-a segment, readers take its own files.
+Tables come in groups: the tables of a run, of its analysis, and of a profile. Each group has a
+manifest table (`runs`, `analyses`, `profiles`). Its file, the manifest, is written last. It lists
+the data files of its run with their row counts and checksums. The run exists as soon as its
+manifest exists. Readers see exactly the files that manifests list. If a run has files of its own
+and rows in a segment, readers use its own files.
 
 A local file is written under a temporary name and renamed, and a lock keeps writers apart. A store
-has no renaming, and a writer may lose its lock there. So a data file in a store carries the first
-digits of its SHA-256 in its name (`<run_id>.<hash>.parquet`), and a manifest is only created where
-there is none: the first of two writers wins, and nobody can change the files that it lists.
+cannot rename, and a writer may lose its lock there. So the name of a data file in a store contains
+the first digits of its SHA-256 (`<run_id>.<hash>.parquet`), and a manifest is only created if it
+does not exist. The first of two writers wins, and nobody can change the files that it lists.
 """

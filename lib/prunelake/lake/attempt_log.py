@@ -1,8 +1,9 @@
-"""The attempts of `watch`: the evaluations that it has started or that failed.
+"""The attempts of `watch`: evaluations that it has started, and evaluations that failed.
 
-`<lake>/.watch/<key>.json` is one small file for each evaluation that was tried and whose run is not
-in the lake yet. A writer replaces a file only if it is still the one that the writer has read, so
-of two watchers one wins and the other notices. An object store checks this by itself.
+`<lake>/.watch/<key>.json` is a small file for each evaluation that was tried and whose run is not
+in the lake yet. A writer replaces a file only if its content is still the content that the writer
+has read. So the first of two watchers wins, and the other notices. An object store checks this
+condition itself.
 """
 
 import os
@@ -25,9 +26,9 @@ ATTEMPTS_LOCK = ".lock"
 class Attempt(FrozenValue):
     """The last attempt at one evaluation, and its outcome.
 
-    The state `same` means that the sweep found its run in the lake, where a spec with another
-    spelling had put it. Each attempt has a new random `nonce`, so that a deleted run can be
-    computed again.
+    The state `same` means that the sweep found its run in the lake: a spec with another spelling
+    had put it there. Each attempt has a new random `nonce`, so that a deleted run can be computed
+    again.
     """
 
     key: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
@@ -47,7 +48,7 @@ class Attempt(FrozenValue):
 
     @property
     def idempotency_key(self) -> str:
-        """The key by which a server starts this attempt only once."""
+        """The key with which a server starts this attempt only once."""
         return f"{self.key}-{self.number}-{self.nonce}"
 
 
@@ -88,7 +89,8 @@ def compare_and_swap(lake: Location, old: Attempt | None, new: Attempt | None) -
             try:
                 temporary.write_bytes(_encode(new))
                 if old is None:
-                    # Exclusive even if the lock of another machine is not visible here.
+                    # Fails if the file exists, even if the lock of another machine is not visible
+                    # here.
                     path.hardlink_to(temporary)
                 else:
                     temporary.replace(path)

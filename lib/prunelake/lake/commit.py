@@ -36,7 +36,7 @@ Analyse = Callable[[Location, str], None]
 
 
 def check_writable(lake: Location) -> None:
-    """Raise unless a run can be written there; called before the work that computes one.
+    """Raise unless a run can be written to the lake; called before a run is computed.
 
     Raises:
         LakeError: a folder that cannot be created or written.
@@ -60,11 +60,11 @@ def check_writable(lake: Location) -> None:
 
 
 def write_run(lake: Location, run: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> bool:
-    """Write one run; False, with nothing changed, if the lake has it already.
+    """Write one run. Returns False and changes nothing if the lake has the run already.
 
-    `run` is the row of `runs` without `files`. `frames` has every other table of a run, empty where
-    the run has no such rows; optional tables may be missing. Files that an earlier writer of this
-    run left unfinished are replaced.
+    `run` is the row of `runs` without `files`. `frames` has every other table of a run; a table
+    without rows is empty, and optional tables may be missing. Unfinished files of an earlier writer
+    of this run are replaced.
 
     Raises:
         LakeError: rows that are not those of their table, or a folder that cannot be written.
@@ -77,7 +77,7 @@ def write_run(lake: Location, run: Mapping[str, Any], frames: Mapping[str, pl.Da
         if has_run(lake, run_id):
             return False
         check_format(lake)
-        # An analysis that is left of a lost run does not describe this one.
+        # An analysis of a lost run does not describe this run.
         if isinstance(stale_analysis, Path):
             stale_analysis.unlink(missing_ok=True)
         elif stale_etag is not None:
@@ -88,7 +88,7 @@ def write_run(lake: Location, run: Mapping[str, Any], frames: Mapping[str, pl.Da
 def write_analysis(
     lake: Location, analysis: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]
 ) -> None:
-    """Write the analysis of one complete run, replacing an earlier one.
+    """Write the analysis of one complete run, replacing an earlier analysis.
 
     `analysis` is the row of `analyses` without `files`; `frames` has the other analysis tables.
 
@@ -110,7 +110,7 @@ def write_analysis(
 def write_profile(
     lake: Location, profile: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]
 ) -> None:
-    """Write one profile, then remove older profiles that agree with it in `PROFILE_SUBJECT`.
+    """Write one profile, then remove older profiles with the same `PROFILE_SUBJECT`.
 
     `profile` is the row of `profiles` without `files`, under an id that the lake does not have yet;
     `frames` has the other tables of a profile.
@@ -138,7 +138,7 @@ def write_profile(
 def _validate_entry(
     group: TableGroup, row: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]
 ) -> str:
-    """Check the row of a manifest table and the frames beside it; the id of the run or profile."""
+    """Check the row of a manifest table and its frames; return the id of the run or profile."""
     manifest_table = group.manifest_table
     columns = set(manifest_table.schema) - {"files"}
     if set(row) != columns:
@@ -183,7 +183,7 @@ def _manifest_frame(
 def _write_entry(
     lake: Location, group: TableGroup, row: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]
 ) -> bool:
-    """Write the data files and then their manifest; False if a store has the manifest already."""
+    """Write the data files and then their manifest; False if a store already has the manifest."""
     table, owner = group.manifest_table, str(row[group.owner_column])
     path = table_file(lake, table.name, owner)
     if isinstance(path, Path) and path.exists():
@@ -211,7 +211,7 @@ def _write_data_files(
 def _replace_analysis(
     lake: Location, run_id: str, row: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]
 ) -> None:
-    """Replace an analysis in a store; readers see either the old one or the new one."""
+    """Replace an analysis in a store; readers see either the old analysis or the new one."""
     path = table_file(lake, ANALYSES.name, run_id)
     while True:
         old = prefetch(path)
@@ -225,7 +225,7 @@ def _replace_analysis(
 
 
 def _listed_paths(manifest: Location) -> Iterator[Location]:
-    """The data files of one analysis; none if its manifest is damaged: they become leftovers."""
+    """The data files of one analysis; none if its manifest is damaged: they are then leftovers."""
     with suppress(CorruptFile):
         for entries in parquet.read(manifest, ANALYSES)["files"].drop_nulls():
             for file in parse_listed_files(entries):

@@ -20,10 +20,10 @@ from prunelake.spec import RunIdentity
 
 @dataclass(frozen=True)
 class Donor:
-    """A run from which others may copy rows.
+    """A run from which other runs may copy rows.
 
-    `read` returns its rows of a table by name. It raises CorruptFile if a file has changed since it
-    was written, which it checks by the file's hash.
+    `read` returns its rows of a table by name. It compares the hash of each file, and raises
+    CorruptFile if a file has changed since it was written.
     """
 
     run_id: str
@@ -33,9 +33,9 @@ class Donor:
 
 
 def donors(lake: Location, revision: str) -> Iterator[Donor]:
-    """The sweeps of these weights: unfinished ones, then complete ones, the newest last.
+    """The sweeps of these weights: unfinished runs, then complete runs, the newest last.
 
-    In this order, a run that is completed meanwhile is found. There are none without a lake.
+    This order finds a run that is completed meanwhile. Without a lake there are none.
 
     Raises:
         WrongFormat, CorruptFile: as `read.read_run_columns`.
@@ -50,7 +50,7 @@ def donors(lake: Location, revision: str) -> Iterator[Donor]:
 
 
 def _unfinished_donor(partial_run: PartialRun) -> Donor | None:
-    """A run whose removal order is stored; its rows are those of the finished shards."""
+    """A run whose removal order is stored; its rows are the rows of the finished shards."""
     identity = partial_run.identity()
     if identity is None:
         return None

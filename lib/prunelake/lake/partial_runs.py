@@ -1,10 +1,10 @@
 """The finished shards of a run that is not complete yet.
 
 A shard is a part of the examples of a run. `<lake>/.shards/<run_id>/<table>/<shard>.parquet` holds
-its rows, and its manifest in the table `shards`, written last, lists these files: the shard is
+its rows. Its manifest in the table `shards` is written last and lists these files: the shard is
 finished as soon as its manifest exists. The removal order is stored in the same way, so that all
-shards of a run remove the same layers, wherever they are computed. No view shows any of this. The
-folder of a run is deleted once the run is in the lake.
+shards of a run remove the same layers on every machine. No view shows unfinished runs. The folder
+of a run is deleted once the run is in the lake.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -47,7 +47,7 @@ class CopiedCells:
 class ComputeCost:
     """The cost of a shard: tokens through whole models, seconds, and the device.
 
-    `copied` are its cells that cost nothing. `device` is empty if nothing was computed.
+    `copied` counts the cells that cost nothing. `device` is empty if nothing was computed.
     """
 
     forward_tokens: float
@@ -70,10 +70,10 @@ class PartialRun:
 
     @contextmanager
     def claim(self, on_wait: Callable[[], None]) -> Iterator[None]:
-        """Be the only process that computes this run, until the block or the process ends.
+        """Make this the only process that computes the run, until the block or the process ends.
 
-        If another process computes it, `on_wait` is called, and the block begins when that process
-        has ended; its finished shards are then there.
+        If another process computes the run, `on_wait` is called, and the block begins when that
+        process has ended. Its finished shards then exist.
 
         Raises:
             LakeError: a folder that cannot be written.
@@ -85,7 +85,8 @@ class PartialRun:
             try:
                 yield
             finally:
-                # Removed while it is held, so that a waiting process creates the next one.
+                # The lock file is removed while it is held, so that a waiting process creates a new
+                # one.
                 if isinstance(lock, Path) and not self.folder.is_dir():
                     lock.unlink(missing_ok=True)
 
@@ -154,7 +155,7 @@ class PartialRun:
         return identity
 
     def finished_shards(self) -> list[str]:
-        """The names of all shards that have a manifest, the removal order among them."""
+        """The names of all shards with a manifest, including the removal order."""
         paths = list_folder(self.folder / SHARDS.name, "*.parquet")
         return [path.stem for path in paths if not path.name.startswith(".")]
 
@@ -174,19 +175,19 @@ class PartialRun:
         return rows.sort("level", maintain_order=True) if "level" in rows.columns else rows
 
     def delete(self) -> None:
-        """Delete the shards of a run that is in the lake; a file that stays does no harm."""
+        """Delete the shards of a run that is in the lake; a remaining file does no harm."""
         delete_folder(self.folder, ignore_errors=True)
 
     def exists(self) -> bool:
-        """Whether a process computes the run, or has left shards of it."""
-        # In a store a process that ends removes its lock, and its shards may stay.
+        """Whether a process computes the run, or has left shards behind."""
+        # In a store, a process removes its lock when it ends, and its shards may remain.
         if isinstance(self.lake, ObjectPath):
             return self._lock.exists() or self.folder.is_dir()
         return self._lock.exists()
 
     @property
     def _lock(self) -> Location:
-        # Beside the folder, which is deleted while the lock is held.
+        # The lock lies beside the folder, because the folder is deleted while the lock is held.
         return self.folder.with_name(f"{self.run_id}.lock")
 
     def _manifest(self, name: str) -> Location:

@@ -39,7 +39,7 @@ VIEWS_HASH_KEY = "views-hash"
 """Metadata of the snapshot in a store; the table `snapshot` in the file has the same values."""
 
 DUCKDB_STORAGE_VERSION = "v1.4.0"
-"""The oldest DuckDB that can open a snapshot: that of an analyst may be older than the one here."""
+"""The oldest DuckDB that can open a snapshot: an analyst's DuckDB may be older than this one."""
 
 MATERIALISED_VIEWS = (
     "correlations",
@@ -67,7 +67,7 @@ def snapshot_id(runs: Iterable[str], analysed: Iterable[str], profiles: Iterable
 def is_current(lake: Location) -> bool:
     """Whether the snapshot has all runs, analyses and profiles, and the views of this version.
 
-    False if there is no snapshot, or none that can be opened.
+    False if there is no snapshot, or if it cannot be opened.
 
     Raises:
         WrongFormat, CorruptFile: as `publish`.
@@ -86,7 +86,7 @@ def is_current(lake: Location) -> bool:
 def _file_ids(path: Path) -> tuple[str, str] | None:
     """The snapshot id and the hash of the views in a snapshot; None if it cannot be opened."""
     try:
-        # A connection to the path itself would reuse the file that this process has open, which
+        # A connection to the path itself would reuse the file that this process has open. That file
         # may be older.
         with duckdb.connect() as connection:
             attach(connection, path, "published")
@@ -105,13 +105,13 @@ def _object_ids(path: ObjectPath) -> tuple[str, str] | None:
 
 
 def publish(lake: LocationT, analyse: Analyse) -> LocationT:
-    """Write `<lake>/prunelake.duckdb`, unless it is current; its path.
+    """Write `<lake>/prunelake.duckdb`, unless it is current; return its path.
 
     `analyse` is called first for each run without an analysis. The file holds every complete run
     and every profile as tables `lake.*`, the views of sql/ on top of them (with the rows of
     `MATERIALISED_VIEWS` stored), and one row about itself in `snapshot`. It replaces the old file
-    as a whole. A process that has the old file open keeps it, even for new connections to the
-    path, because DuckDB shares open files within a process.
+    as a whole. A process with the old file open keeps reading it, even through new connections to
+    the path: DuckDB shares open files within a process.
 
     Raises:
         LakeError: no such folder, or a snapshot that cannot be written.
@@ -137,7 +137,8 @@ def publish(lake: LocationT, analyse: Analyse) -> LocationT:
                     {SNAPSHOT_ID_KEY: new_id, VIEWS_HASH_KEY: views_hash()},
                 )
                 return path
-            # DuckDB would apply the log of an unclosed write to the old file to the new one.
+            # A log of an unfinished write belongs to the old file; DuckDB would apply it to the new
+            # file.
             path.with_name(f"{SNAPSHOT_FILE}.wal").unlink(missing_ok=True)
             (folder / SNAPSHOT_FILE).replace(path)
     except (OSError, duckdb.Error) as error:
@@ -157,7 +158,7 @@ def _build_folder(lake: Location) -> Iterator[Path]:
         return
     folder = lake / ".publish"
     with locked(lake, PUBLISH_LOCK):
-        # A killed publisher may have left it.
+        # A killed publisher may have left the folder.
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         try:
@@ -167,7 +168,7 @@ def _build_folder(lake: Location) -> Iterator[Path]:
 
 
 def _build_snapshot(source: Connection, path: Path) -> str:
-    """Write the snapshot of a lake; its id."""
+    """Write the snapshot of a lake; return its id."""
     with duckdb.connect(
         path,
         config={
@@ -182,7 +183,7 @@ def _build_snapshot(source: Connection, path: Path) -> str:
             rows = source.sql(f"from lake.{table.name}")
             snapshot.register("source_rows", rows.to_arrow_reader())
             key = ", ".join(table.key)
-            # The copied views stand on empty views of the same columns.
+            # The copied views read empty views with the same columns.
             snapshot.execute(f"drop view lake.{table.name}")
             snapshot.execute(f"create table lake.{table.name} as from source_rows order by {key}")
             snapshot.unregister("source_rows")
@@ -223,7 +224,7 @@ def _build_snapshot(source: Connection, path: Path) -> str:
 
 
 def _materialise(snapshot: Connection, view: str) -> None:
-    """Store the rows of a view in a table, and let the view, with its comment, read that table."""
+    """Store the rows of a view in a table, and let the view read that table; its comment stays."""
     comments = "select comment from duckdb_views() where schema_name = 'main' and view_name = ?"
     ((comment,),) = snapshot.execute(comments, [view]).fetchall()
     columns = ", ".join(snapshot.sql(f"from {view}").columns)

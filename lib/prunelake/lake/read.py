@@ -23,7 +23,7 @@ from prunelake.schema.tables import ALL_TABLES
 
 
 def has_run(lake: Location, run_id: str) -> bool:
-    """Whether the lake holds this run, complete."""
+    """Whether the lake holds this run completely."""
     return table_file(lake, RUNS.name, run_id).is_file() or run_id in run_ids(lake)
 
 
@@ -41,7 +41,7 @@ def profile_ids(lake: Location) -> list[str]:
 
 
 def run_manifest_files(lake: Location) -> list[Location]:
-    """The manifests of runs and of segments of runs: this list changes with every added run."""
+    """The manifests of runs and of segments of runs; every added run changes this list."""
     single, segments = manifest_files(lake, RUN_TABLES)
     return [*single, *segments]
 
@@ -49,7 +49,7 @@ def run_manifest_files(lake: Location) -> list[Location]:
 def read_run_columns(lake: Location, columns: Sequence[str]) -> pl.DataFrame:
     """Some columns of `runs` over all complete runs, without opening any other table.
 
-    While a run is being compacted it may appear twice. There are no rows if there is no lake yet.
+    While a run is being compacted it may appear twice. Without a lake there are no rows.
 
     Raises:
         WrongFormat: a run of another format version.
@@ -69,7 +69,7 @@ def read_run_columns(lake: Location, columns: Sequence[str]) -> pl.DataFrame:
 def complete_manifests(lake: Location, chosen: Collection[str] | None = None) -> list[Manifest]:
     """The manifests of all complete runs or the chosen ones, of their analyses, and of profiles.
 
-    Analyses of another version are left out. The profiles are those of the whole lake, because a
+    Analyses of another version are left out. All profiles of the lake are included, because a
     profile belongs to no run.
 
     Raises:
@@ -112,7 +112,7 @@ def unanalysed_run_ids(lake: Location) -> list[str]:
 def read_table(lake: Location, name: str, run_ids: Collection[str] | None = None) -> pl.DataFrame:
     """The rows of one table over all complete runs, or over those of `run_ids`.
 
-    The tables of profiles are always read over all profiles.
+    Tables of profiles always have the rows of all profiles.
 
     Raises:
         LakeError: no lake, no such table, or no such run.
@@ -141,7 +141,7 @@ def read_table(lake: Location, name: str, run_ids: Collection[str] | None = None
 
 
 def is_import(identity: str) -> bool:
-    """Whether the identity (JSON) of a run is that of imported results, not that of a sweep."""
+    """Whether the identity (JSON) of a run belongs to imported results, not to a sweep."""
     return bool(json.loads(identity).get("kind") == "import")
 
 

@@ -1,4 +1,4 @@
-"""Lakes packed into one file, among them the recorded lake that this package carries."""
+"""Lakes packed into one file, such as the recorded lake in this package."""
 
 import hashlib
 import tempfile
@@ -26,7 +26,7 @@ def pack_lake(lake: Path, packed: Path) -> None:
 
 
 def unpack_lake(packed: Path, folder: Path) -> Path:
-    """Unpack a lake to a folder below `folder`, unless it is there already; that folder.
+    """Unpack a lake to a folder below `folder`, unless it is there already; return that folder.
 
         lake = unpack_lake(RECORDED_LAKE, Path("cache"))
 
@@ -42,7 +42,7 @@ def unpack_lake(packed: Path, folder: Path) -> Path:
             with tempfile.TemporaryDirectory(dir=folder) as unfinished:
                 with zipfile.ZipFile(packed) as archive:
                     archive.extractall(Path(unfinished) / "lake")
-                # Another process may have unpacked the same lake meanwhile.
+                # Another process may unpack the same lake at the same time.
                 with suppress(FileExistsError):
                     (Path(unfinished) / "lake").rename(lake)
     except (OSError, zipfile.BadZipFile) as error:

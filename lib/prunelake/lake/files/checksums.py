@@ -1,8 +1,8 @@
 """SHA-256 checksums of the files of a lake.
 
 A manifest lists the checksums of its data files. No file lists the checksum of a manifest, so a
-manifest carries its own, in its Parquet metadata: the SHA-256 of its bytes, computed while
-`EMPTY_CHECKSUM` stands in that place.
+manifest has its own checksum in its Parquet metadata. It is the SHA-256 of its bytes with
+`EMPTY_CHECKSUM` in this place.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ def insert_checksum(content: bytes) -> bytes:
 
 
 def matches_checksum(content: bytes, checksum: str) -> bool:
-    """Whether the bytes of a manifest are those that its own checksum was computed from."""
+    """Whether the checksum of a manifest was computed from these bytes."""
     original = _replace_last(content, checksum, EMPTY_CHECKSUM)
     return hashlib.sha256(original).hexdigest() == checksum
 

@@ -22,7 +22,7 @@ from prunelake.schema.tables import TABLE_GROUPS
 from prunelake.spec import content_hash
 
 CHECK_THREADS = 8
-"""How many manifests are checked at once in a store, where reading a file is a request."""
+"""The number of manifests checked at once in a store, where reading a file is a request."""
 
 
 def find_damage(lake: Location) -> Iterator[Finding]:
@@ -34,7 +34,7 @@ def find_damage(lake: Location) -> Iterator[Finding]:
     for group in TABLE_GROUPS:
         for paths in manifest_files(lake, group):
             for manifest, findings in _check_manifests(group, paths):
-                # A manifest that is gone was compacted meanwhile.
+                # A manifest that has disappeared was compacted meanwhile.
                 if findings and manifest.is_file():
                     yield from findings
 
@@ -42,7 +42,7 @@ def find_damage(lake: Location) -> Iterator[Finding]:
 def _check_manifests(
     group: TableGroup, paths: Sequence[Location]
 ) -> Iterator[tuple[Location, list[Finding]]]:
-    """Each manifest with the findings about it and the files that it lists."""
+    """Each manifest with the findings about the manifest and its listed files."""
     if not any(isinstance(path, ObjectPath) for path in paths):
         for path in paths:
             yield path, list(_manifest_findings(group, path))
@@ -119,7 +119,7 @@ def _identity_problems(runs: pl.DataFrame) -> Iterator[str]:
 def _data_file_problems(
     path: Location, table: Table, row_counts: pl.DataFrame, listed: ListedFile
 ) -> Iterator[str]:
-    """The problems of a data file; `row_counts` says how many rows each run should have in it."""
+    """The problems of a data file; `row_counts` has the expected number of rows of each run."""
     path = prefetch(path)
     if not path.is_file():
         yield "missing"

@@ -11,7 +11,7 @@ from prunelake.schema.run_tables import RUNS
 
 
 class FindingKind(Enum):
-    """How a finding can be dealt with."""
+    """The kinds of findings, each with its remedy."""
 
     damaged = "not as it was written: the file and all that depends on it can be moved aside"
     unanalysed = "a run without analysis: the analysis can be computed"
@@ -30,7 +30,7 @@ class Finding:
 
 
 def repair_hint(path: Location) -> str:
-    """The remedy for a damaged file: how the run, analysis or profile is made again."""
+    """The remedy for a damaged file: how to make its run, analysis or profile again."""
     lake, table, owner = path.parent.parent, path.parent.name, owner_id(path)
     if table in PROFILE_TABLES:
         manifest = table_file(lake, PROFILES.name, owner)

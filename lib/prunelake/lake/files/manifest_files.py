@@ -18,7 +18,7 @@ from prunelake.schema.table import Table
 
 @dataclass(frozen=True)
 class ListedFile:
-    """A data file as its manifest lists it: the table, its rows, and the SHA-256 (hex) of it."""
+    """A data file as its manifest lists it: its table, number of rows, and SHA-256 (hex)."""
 
     table: str
     rows: int
@@ -30,7 +30,7 @@ class ListedFile:
         return data_file(table_file(folder, self.table, owner), self.sha256)
 
     def verified_path(self, manifest: Location) -> Location:
-        """The data file, after its bytes were compared with the hash.
+        """The data file, after comparing its bytes with the hash.
 
         Raises:
             CorruptFile: the file is gone or has changed.
@@ -45,7 +45,7 @@ def parse_listed_files(entries: Iterable[Mapping[str, Any]]) -> list[ListedFile]
     """The values of a column `files`, or of the list in the metadata of a segment.
 
     Raises:
-        KeyError, TypeError: entries that list no files.
+        KeyError, TypeError: entries that do not list files.
     """
     return [ListedFile(entry["table"], entry["rows"], entry["sha256"]) for entry in entries]
 
@@ -56,7 +56,7 @@ def listed_files_as_rows(files: Iterable[ListedFile]) -> list[dict[str, Any]]:
 
 
 def write_data_file(folder: Location, table: Table, owner: str, frame: pl.DataFrame) -> ListedFile:
-    """Write the rows of a table that belong to a run, segment, shard or profile."""
+    """Write the rows of a run, segment, shard or profile in one table."""
     path = table_file(folder, table.name, owner)
     if isinstance(path, ObjectPath):
         content = parquet.encode(table, frame)
@@ -70,10 +70,10 @@ def write_data_file(folder: Location, table: Table, owner: str, frame: pl.DataFr
 def create_manifest(
     path: Location, table: Table, frame: pl.DataFrame, metadata: Mapping[str, str] | None = None
 ) -> bool:
-    """Write a manifest; False, with nothing changed, if a store has it already.
+    """Write a manifest. Returns False and changes nothing if a store already has it.
 
     Raises:
-        LakeError: a lease was lost, so that the listed files may be gone by now.
+        LakeError: a lease was lost, so the listed files may have been removed.
     """
     if isinstance(path, ObjectPath):
         leases.require_leases(path)
@@ -83,7 +83,7 @@ def create_manifest(
 
 
 def replace_manifest(path: Location, table: Table, frame: pl.DataFrame, etag: str | None) -> bool:
-    """Replace the manifest that has this tag in a store; False if it has changed since.
+    """Replace the manifest with this tag in a store; False if it has changed.
 
     Without a tag the manifest is created. Local files have no tags.
 

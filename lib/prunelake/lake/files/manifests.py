@@ -1,4 +1,4 @@
-"""Which manifest holds which runs: one manifest commits the files of one run, or of a segment."""
+"""The manifests of a lake: each commits the files of one run, or of a segment of many runs."""
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -25,8 +25,8 @@ that the column `files` holds for a single run."""
 class Manifest:
     """One manifest and the data files that it commits, by table.
 
-    `all_run_ids` are the runs (or profiles) with rows in these files. `run_ids` are those among
-    them that readers take from here, and not from another manifest.
+    `all_run_ids` are the runs (or profiles) with rows in these files. Readers take `run_ids` from
+    these files, and the other runs from other manifests.
     """
 
     path: Location
@@ -44,7 +44,7 @@ class Manifest:
 def manifests(
     lake: Location, group: TableGroup, run_ids: Collection[str] | None = None
 ) -> list[Manifest]:
-    """The manifests of a group of tables, and which runs to read from which of them.
+    """The manifests of a group of tables, each with the runs to read from it.
 
     With `run_ids` only these runs are read, and the files of other single runs are not opened.
     Analyses of another version are never read.
@@ -61,7 +61,7 @@ def manifests(
         try:
             return _read_manifests(group, single, segments, wanted)
         except CorruptFile:
-            # A manifest that is gone was merged into a segment, or replaced, since it was listed.
+            # A manifest that has disappeared was merged into a segment, or replaced.
             if all(path.is_file() for path in (*single, *segments)):
                 raise
 
@@ -72,8 +72,8 @@ def readable_run_ids(manifests: Iterable[Manifest]) -> list[str]:
 
 
 def manifest_files(lake: Location, group: TableGroup) -> tuple[list[Location], list[Location]]:
-    """The manifests of single runs (or profiles) and those of segments, each list sorted."""
-    # Single runs are listed first: a run that is compacted meanwhile is then in the second list.
+    """The manifests of single runs (or profiles) and the manifests of segments, both sorted."""
+    # Single runs are listed first: then a run that is compacted meanwhile is in the second list.
     single = [path for path in _group_manifest_files(lake, group) if not is_segment(path)]
     segments = [path for path in _group_manifest_files(lake, group) if is_segment(path)]
     return single, segments
@@ -121,7 +121,7 @@ def _read_manifests(
     columns = [c for c in (group.owner_column, "files", "analysis_version") if c in table.schema]
     result: list[Manifest] = []
     taken: set[str] = set()
-    # Readers take a run's own files before those of a segment.
+    # Readers prefer a run's own files to a segment.
     for paths in (single, segments):
         contents = read_manifest_columns(paths, table, columns)
         for path, (metadata, rows) in zip(paths, contents, strict=True):

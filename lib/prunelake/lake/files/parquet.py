@@ -28,7 +28,7 @@ FORMAT_KEY = "prunelake.format_version"
 TABLE_KEY = "prunelake.table"
 
 ROW_GROUP_ROWS = 65_536
-"""The rows of one run are found in a segment without reading those of all runs."""
+"""With small row groups, a reader finds one run in a segment without reading all runs."""
 
 READ_ERRORS = (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException)
 """The errors of polars when a file is missing or damaged."""
@@ -37,7 +37,7 @@ READ_ERRORS = (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException)
 def write(
     path: Location, table: Table, frame: pl.DataFrame, metadata: Mapping[str, str] | None = None
 ) -> str:
-    """Write a file whole, replacing one that is there; its SHA-256 (hex)."""
+    """Write a whole file, replacing an existing file; return its SHA-256 (hex)."""
     if isinstance(path, ObjectPath):
         content = encode(table, frame, metadata)
         path.put(content)
@@ -59,7 +59,7 @@ def write(
 
 
 def encode(table: Table, frame: pl.DataFrame, metadata: Mapping[str, str] | None = None) -> bytes:
-    """The bytes of a file; those of a manifest contain their checksum."""
+    """The bytes of a file; the bytes of a manifest contain their checksum."""
     buffer = io.BytesIO()
     _write(buffer, table, frame, metadata)
     return insert_checksum(buffer.getvalue()) if table.is_manifest else buffer.getvalue()
@@ -137,7 +137,7 @@ def manifest_problem(path: Location) -> str | None:
             content = path.read_bytes()
         except OSError as error:
             raise _corrupt(path, error) from error
-        # Before the format, because a damaged byte may look like another version.
+        # This check comes before the format: a damaged byte may look like another version.
         if not matches_checksum(content, checksum):
             return CHECKSUM_DIFFERS
     _check_format(path, metadata)

@@ -4,7 +4,7 @@ from prunelake.lake.storage.location import Location, LocationT
 from prunelake.lake.storage.objects import ObjectPath
 
 SEGMENT_PREFIX = "segment-"
-"""The names of segments begin with it; no run and no profile may be named so."""
+"""The names of segments begin with this; ids of runs and profiles must not."""
 
 SHARDS_FOLDER = ".shards"
 ATTEMPTS_FOLDER = ".watch"
@@ -15,7 +15,7 @@ SNAPSHOT_FILE = "prunelake.duckdb"
 def table_file(lake: Location, table: str, owner: str) -> Location:
     """The file of a table with the rows of a run, segment or profile.
 
-    In a store this is the path of manifests only: see `data_file`.
+    In a store, only manifests have this path: see `data_file`.
     """
     return lake / table / f"{owner}.parquet"
 

@@ -1,4 +1,4 @@
-"""Whether rows are those of their table: its schema, its key, and rows of its owners only."""
+"""Check the rows of a table: its schema, its key, and no rows of other owners."""
 
 from collections.abc import Collection, Iterator
 
@@ -8,7 +8,7 @@ from prunelake.schema.table import Table
 
 
 def schema_problem(frame: pl.DataFrame, table: Table) -> str | None:
-    """How the columns of a frame differ from those of its table; None if they do not."""
+    """How the columns of a frame differ from the columns of its table; None if they are equal."""
     actual, expected = list(frame.schema.items()), list(table.schema.items())
     if actual == expected:
         return None
@@ -20,7 +20,7 @@ def schema_problem(frame: pl.DataFrame, table: Table) -> str | None:
 
 
 def row_problems(frame: pl.DataFrame, table: Table, owners: Collection[str]) -> Iterator[str]:
-    """The problems of rows that have the schema of the table.
+    """The problems of rows with the right schema.
 
     `owners` are the runs, or profiles, that the rows should belong to.
     """

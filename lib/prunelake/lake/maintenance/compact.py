@@ -1,14 +1,15 @@
-"""Merge the files of many runs into segments, so that their number grows with the rows only.
+"""Merge the files of many runs into segments, so that the number of files depends only on the rows.
 
 No answer changes: a segment holds the rows of its runs in their order. Its data files are written
-first and its manifest last; then the files that it replaces are removed, manifests first. A run's
-own files take precedence over a segment, and segments that share a run agree on it. So a process
-that is killed at any moment leaves a lake that reads the same, and the next compaction finishes.
+first and its manifest last. Then the replaced files are removed, manifests first. A run's own files
+take precedence over a segment, and segments with the same run have the same rows of it. So a
+process may be killed at any moment: queries give the same answers, and the next compaction finishes
+the work.
 
-Profiles are few and small, and stay as they are.
+Profiles are few and small, and are not merged.
 
-A reader of the Parquet files may find that a file has gone, and should connect again. Readers of
-the published snapshot notice nothing.
+A reader of the Parquet files may find that a file has been removed, and should connect again.
+Readers of the published snapshot notice nothing.
 """
 
 import json
@@ -47,14 +48,14 @@ SEGMENT_ROWS = 1_000_000
 
 
 def compact(lake: Location) -> tuple[int, int]:
-    """Merge the files of runs and analyses; the number of the lake's files before and after.
+    """Merge the files of runs and analyses; return the number of files before and after.
 
-    Waits until writers and publishers have ended; others then wait for the compaction.
+    Waits for running writers and publishers; new ones wait for the compaction.
 
     Raises:
-        LakeError: no such folder, or one that cannot be written.
+        LakeError: no such folder, or a folder that cannot be written.
         WrongFormat: a run of another format version.
-        CorruptFile: a file to be merged is damaged; nothing is lost by that.
+        CorruptFile: a file to be merged is damaged; no rows are lost.
     """
     require_lake(lake)
     try:
@@ -62,7 +63,8 @@ def compact(lake: Location) -> tuple[int, int]:
             before = _file_count(lake)
             for group in (RUN_TABLES, ANALYSIS_TABLES):
                 stored = manifests(lake, group, run_ids(lake))
-                # Unread segments go first, because a new segment may get the name of one of them.
+                # Remove unread segments first, because a new segment may get the name of one of
+                # them.
                 unread = [m for m in stored if is_segment(m.path) and not m.run_ids]
                 _remove_merged(lake, group, unread)
                 for batch in _merge_batches([m for m in stored if m.run_ids]):
@@ -76,10 +78,10 @@ def compact(lake: Location) -> tuple[int, int]:
 
 
 def delete_entries(lake: Location, group: TableGroup, run_ids: Collection[str]) -> None:
-    """Remove runs (or profiles) from a group of tables; no reader sees a part of one.
+    """Remove runs (or profiles) from a group of tables; no reader sees a part of a run.
 
     The manifests of single runs are deleted first. A segment with rows of a removed run is written
-    again without them. The caller holds the locks of publishers and writers.
+    again without these rows. The caller holds the locks of publishers and writers.
 
     Raises:
         WrongFormat, CorruptFile: as `compact`.
@@ -105,8 +107,8 @@ def delete_entries(lake: Location, group: TableGroup, run_ids: Collection[str]) 
 
 def _merge_batches(stored: Sequence[Manifest]) -> Iterator[list[Manifest]]:
     """The manifests to merge into one segment each; none if merging would gain nothing."""
-    # Segments come first: an analysis must not be removed before the segment whose analysis of the
-    # same run it overrides.
+    # Segments come first: an analysis of a run must not be removed before a segment with an older
+    # analysis of this run.
     segments = [m for m in stored if is_segment(m.path) and _needs_merge(m)]
     single = [m for m in stored if not is_segment(m.path)]
     if len(segments) == 1 and not single and segments[0].run_ids == segments[0].all_run_ids:
@@ -122,7 +124,7 @@ def _merge_batches(stored: Sequence[Manifest]) -> Iterator[list[Manifest]]:
 
 
 def _needs_merge(segment: Manifest) -> bool:
-    """Whether a segment is merged again: it is not full, or has rows that nobody reads."""
+    """Whether to merge a segment again: it is not full, or has rows that nobody reads."""
     return _largest_table_rows([segment]) < SEGMENT_ROWS or segment.run_ids != segment.all_run_ids
 
 
@@ -146,14 +148,14 @@ def _merge(lake: Location, group: TableGroup, batch: Sequence[Manifest]) -> None
 def write_segment(
     lake: Location, group: TableGroup, rows_of: Callable[[Table], pl.DataFrame]
 ) -> Location:
-    """Write a segment with the rows of each table, sorted by run; the path of its manifest.
+    """Write a segment with the rows of each table, sorted by run; return the path of its manifest.
 
-    `rows_of` is called for one table at a time, so that only one is in memory.
+    `rows_of` is called for one table at a time, so that only one table is in memory.
     """
     rows = rows_of(group.manifest_table)
     name = segment_name(rows)
     path = table_file(lake, group.manifest_table.name, name)
-    # If it exists, its writer was killed before it removed the replaced files.
+    # If the segment exists, its writer was killed before it removed the replaced files.
     if not path.exists():
         files = []
         for table in group.data_tables:
@@ -171,12 +173,12 @@ def _merged_rows(batch: Sequence[Manifest], table: Table) -> pl.DataFrame:
         for manifest in batch
         if (path := manifest.file(table.name)) is not None
     ]
-    # The order within a run stays, because sums of floats depend on it.
+    # Keep the order within a run, because sums of floats depend on it.
     return pl.concat([table.frame([]), *frames]).sort("run_id", maintain_order=True)
 
 
 def _require_undamaged(manifest: Manifest, table: Table) -> None:
-    """Raise CorruptFile for a damaged file: merged, its rows would look undamaged."""
+    """Raise CorruptFile for a damaged file: after merging, its rows would look undamaged."""
     path = manifest.path
     fetched = prefetch(path)
     if problem := parquet.manifest_problem(fetched):
@@ -192,7 +194,7 @@ def _require_undamaged(manifest: Manifest, table: Table) -> None:
 def _remove_merged(lake: Location, group: TableGroup, replaced: Sequence[Manifest]) -> None:
     """Remove replaced manifests, then all files that no manifest needs any more.
 
-    These include files that a killed compaction left or had begun to write.
+    These include files of a killed compaction.
     """
     for segments_first in (True, False):
         for manifest in replaced:

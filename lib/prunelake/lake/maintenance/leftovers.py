@@ -16,18 +16,18 @@ from prunelake.schema.table import TableGroup
 from prunelake.schema.tables import TABLE_GROUPS
 
 SHARDS_ABANDONED_AFTER = timedelta(days=7)
-"""Shards that no sweep has touched for so long are left over."""
+"""Shards are left over if no sweep has touched them for this long."""
 
 TEMPORARY_STALE_AFTER = timedelta(hours=1)
-"""A temporary file of the watcher that is older belongs to a dead watcher, which holds no lock."""
+"""An older temporary file of the watcher belongs to a dead watcher: the watcher holds no lock."""
 
 REPAIR = "run `prunelake doctor --repair`"
 
 
 def find_leftovers(lake: Location) -> Iterator[Finding]:
-    """The files of no complete run, analysis or profile, and of no sweep that may still go on.
+    """The files that belong to no complete run, analysis or profile, and to no sweep in progress.
 
-    Files that a writer is writing at the moment are among them.
+    They include the files that a writer is writing now.
 
     Raises:
         WrongFormat, CorruptFile: as `read.analysed_run_ids`.
@@ -102,7 +102,7 @@ def _attempt_leftovers(lake: Location) -> Iterator[Finding]:
                 remedy = f"{REPAIR}: the watcher then tries this evaluation again"
                 yield Finding(path, problem, remedy, FindingKind.orphaned)
             except FileNotFoundError:
-                pass  # the evaluation has succeeded meanwhile
+                pass  # the evaluation succeeded meanwhile
 
 
 def _time_since_write(path: Location) -> timedelta:

@@ -1,8 +1,7 @@
 """Repair a lake: clean up leftovers, and move damaged files aside.
 
-Both hold the locks of writers and publishers, and refuse while one of these is at work; readers
-continue. Files that are moved aside keep the names that they had in the lake, in the folder
-`<lake>/.quarantine/<time>/`.
+Both hold the locks of writers and publishers, and fail if another process holds them; readers
+continue. Moved files keep their names in the lake, in the folder `<lake>/.quarantine/<time>/`.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -53,11 +52,11 @@ SpecAndIdentity = tuple[str, str]
 
 
 def repair(lake: Location, analyse: Analyse) -> list[str]:
-    """Clean up leftovers and compute missing analyses; one line about each change.
+    """Clean up leftovers and compute missing analyses; return a line about each change.
 
     Temporary files and the shards of complete runs are deleted. Other files that belong to no
     complete run are moved aside. `analyse` computes missing analyses, unless a file is damaged:
-    numbers from a damaged lake would look as good as any.
+    numbers from a damaged lake would look like valid numbers.
 
     Raises:
         LakeError: no such folder, one that cannot be written, or a writer at work.
@@ -78,11 +77,10 @@ def repair(lake: Location, analyse: Analyse) -> list[str]:
 
 
 def quarantine(lake: Location) -> list[str]:
-    """Move damaged files aside, with all files that depend on them; one line about each change.
+    """Move damaged files aside with all files that depend on them; return a line about each change.
 
-    A run is moved as a whole, its manifest first, and its analysis is moved too; so is a segment
-    with all its runs. The lines say how each lost run can be made again. All other runs stay
-    exactly as they are.
+    A run is moved as a whole, its manifest first, together with its analysis. A segment is moved
+    with all its runs. The lines say how to make each lost run again. All other runs stay unchanged.
 
     Raises:
         LakeError: no such folder, one that cannot be written, or a writer at work.
@@ -93,7 +91,7 @@ def quarantine(lake: Location) -> list[str]:
         if not damaged:
             return []
         target, changes = _QuarantineFolder(lake), []
-        # Analyses before runs: a segment can be rewritten only when it is undamaged.
+        # Analyses come before runs: only an undamaged segment can be rewritten.
         for group in (PROFILE_TABLES, ANALYSIS_TABLES, RUN_TABLES):
             owners = dict.fromkeys(owner_id(path) for path in damaged if path.parent.name in group)
             for owner in owners:
@@ -102,7 +100,7 @@ def quarantine(lake: Location) -> list[str]:
 
 
 class _QuarantineFolder:
-    """The folder of one quarantine; it is created when the first file is moved there."""
+    """The folder of one quarantine; it is created for the first moved file."""
 
     def __init__(self, lake: Location) -> None:
         self.lake = lake
@@ -143,7 +141,7 @@ def exclusive_access(lake: Location) -> Iterator[None]:
 
 
 def _clean_up(lake: Location, target: _QuarantineFolder) -> list[str]:
-    """Delete disposable files and move other leftovers aside; one line about each."""
+    """Delete disposable files and move other leftovers aside; return a line about each."""
     changes = []
     for finding in find_leftovers(lake):
         path = finding.file
@@ -156,7 +154,7 @@ def _clean_up(lake: Location, target: _QuarantineFolder) -> list[str]:
         else:
             delete(path)
         changes.append(f"{path}: {finding.problem}; deleted")
-    # A lost run that is swept again must not get its old analysis from a segment.
+    # If a lost run is swept again, it must not get its old analysis from a segment.
     analysed = {
         run_id
         for manifest in manifests(lake, ANALYSIS_TABLES)
@@ -170,7 +168,7 @@ def _clean_up(lake: Location, target: _QuarantineFolder) -> list[str]:
 def _quarantine_entry(
     lake: Location, target: _QuarantineFolder, group: TableGroup, owner: str
 ) -> list[str]:
-    """Move the files of a run, segment or profile aside; one line about each lost run."""
+    """Move the files of a run, segment or profile aside; return a line about each lost run."""
     paths = [
         path
         for table in group
@@ -210,7 +208,7 @@ def _stored_run_ids(paths: Sequence[Location], owner: str) -> set[str]:
 def _recover_specs(
     lake: Location, owner: str, run_ids: Collection[str]
 ) -> dict[str, SpecAndIdentity]:
-    """The specs and identities of runs: from their manifest, or from the published snapshot."""
+    """The specs and identities of runs, from their manifest or from the published snapshot."""
     manifest = table_file(lake, RUNS.name, owner)
     with suppress(CorruptFile):
         if parquet.manifest_problem(manifest) is None:
@@ -235,7 +233,7 @@ def _recover_specs(
 
 
 def _rerun_hint(run_id: str, known: SpecAndIdentity | None, target: _QuarantineFolder) -> str:
-    """How a run is made again; the spec of a sweep is written to a file for that."""
+    """How to make a run again. The spec of a sweep is written to a file for this."""
     if known is None:
         return "its spec is lost with it: sweep or import it again as you did before"
     spec, identity = known

@@ -1,7 +1,7 @@
-"""Find and remove superseded runs: those of older revisions of a model.
+"""Find and remove superseded runs: runs of older revisions of a model.
 
-Two runs have the same settings if their specs agree in everything except the revision in the model
-reference. The newest revision is the one with the newest run.
+Two runs have the same settings if their specs differ only in the revision of the model reference.
+The newest revision is the revision of the newest run.
 """
 
 import json
@@ -41,7 +41,7 @@ class SupersededRun:
 def find_superseded(lake: Location, keep: int = 1, imports: bool = False) -> list[SupersededRun]:
     """The runs of all but the newest `keep` revisions, by model and from old to new.
 
-    With `imports` they include imported results that were imported again later; then each import
+    With `imports`, they include imported results that a later import replaced; each import then
     counts as a revision.
 
     Raises:
@@ -72,10 +72,10 @@ def find_superseded(lake: Location, keep: int = 1, imports: bool = False) -> lis
 
 
 def retire(lake: Location, keep: int = 1, imports: bool = False) -> list[SupersededRun]:
-    """Remove the superseded runs with their analyses; the removed runs.
+    """Remove the superseded runs with their analyses; return the removed runs.
 
-    Profiles of revisions that then have no run are removed too. No reader sees a part of a run. The
-    published snapshot stays as it is.
+    Profiles of revisions without remaining runs are removed, too. No reader sees a part of a run.
+    The published snapshot is not changed.
 
     Raises:
         LakeError: no such folder, or one that cannot be written.
@@ -85,7 +85,8 @@ def retire(lake: Location, keep: int = 1, imports: bool = False) -> list[Superse
     with locked(lake, PUBLISH_LOCK), locked(lake):
         superseded = find_superseded(lake, keep, imports)
         removed_ids = [run.run_id for run in superseded]
-        # Runs first: readers do not see an analysis without its run, but would see the reverse.
+        # Runs first: readers ignore an analysis without its run, but see a run without its
+        # analysis.
         for group in (RUN_TABLES, ANALYSIS_TABLES):
             delete_entries(lake, group, removed_ids)
         revisions = {run.revision for run in superseded}

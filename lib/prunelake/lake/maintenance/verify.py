@@ -1,4 +1,4 @@
-"""Verify a lake: find everything that is wrong with it, and change nothing."""
+"""Verify a lake: find all its problems, and change nothing."""
 
 from collections.abc import Iterator
 
@@ -24,7 +24,7 @@ def verify_lake(lake: Location) -> list[Finding]:
     try:
         return [*damage, *find_leftovers(lake), *_missing_analyses(lake)]
     except LakeError:
-        # A damaged manifest, which is among the findings, hides which runs there are.
+        # With a damaged manifest the runs are unknown; it is among the findings.
         if not damage:
             raise
         return damage

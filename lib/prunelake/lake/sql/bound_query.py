@@ -1,4 +1,4 @@
-"""SQL with values: bound as named parameters, or written out where DuckDB binds none."""
+"""SQL with values: bound as named parameters, or written out where DuckDB cannot bind."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -96,5 +96,5 @@ def sql_literal(value: Any) -> str:
 
 
 def sql_identifier(name: str) -> str:
-    """A name as DuckDB reads it in a statement, whatever characters it has."""
+    """A name as an identifier in a statement of DuckDB, with any characters."""
     return '"' + name.replace('"', '""') + '"'

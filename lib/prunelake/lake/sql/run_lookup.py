@@ -28,7 +28,7 @@ class PastRun:
 
 
 def past_runs(lake: Location, revision: str, strategy: str) -> list[PastRun]:
-    """The runs of one revision of a model by one strategy (its label), by task and id.
+    """The runs of one model revision by one strategy (its label), ordered by task and id.
 
     Empty if there is no lake yet.
 
@@ -66,8 +66,8 @@ def runs_removing_same_layers(
     """The runs that remove the same layers at a level, the chosen run first.
 
     Raises:
-        InvalidSpec: the chosen run is not among them. Or no run is chosen and they remove different
-            layers, for example because they used other calibration text or number formats.
+        InvalidSpec: the chosen run is not among `runs`. Or no run is chosen, and the runs remove
+            different layers, for example because of another calibration text or number format.
     """
     if chosen is not None:
         first = next((run for run in runs if run.run_id == chosen), None)
@@ -97,7 +97,7 @@ def shared_dtype(runs: Sequence[PastRun]) -> Dtype:
     """The number format of these runs.
 
     Raises:
-        InvalidSpec: they have different ones.
+        InvalidSpec: the runs have different number formats.
     """
     dtypes = sorted({run.dtype for run in runs})
     if len(dtypes) > 1:
@@ -108,7 +108,7 @@ def shared_dtype(runs: Sequence[PastRun]) -> Dtype:
 def level_metrics(
     lake: Location, run_ids: Collection[str], level: int, metrics: Collection[str]
 ) -> pl.DataFrame:
-    """Metrics of these runs at a level, beside level 0: rows of the view `headline_metrics`.
+    """Metrics of these runs at a level, compared with level 0: rows of `headline_metrics`.
 
     A metric that a run has not measured has no row.
 
@@ -133,7 +133,7 @@ def level_metrics(
 
 
 def level_costs(lake: Location, run_ids: Collection[str], level: int) -> pl.DataFrame:
-    """The cost of a level of these runs: one row for each device with a profile of it.
+    """The cost of a level of these runs: one row for each profile.
 
     The columns are those of the view `efficiency`. A profile that several runs share appears once.
 

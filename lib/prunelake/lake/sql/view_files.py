@@ -26,9 +26,9 @@ def sql_folder() -> Path:
 def view_statements() -> tuple[str, ...]:
     """The statements that create all views, every view after the views that it reads.
 
-    The first one creates `metric_definitions`, the others are the texts of the files of sql/.
-    The names that a file reads are found in its SQL. Files that do not depend on each other come
-    in alphabetical order, so that the order is the same everywhere.
+    The first statement creates `metric_definitions`; the others are the files of sql/. The SQL of a
+    file shows which views it reads. Files that do not depend on each other come in alphabetical
+    order, so the order is always the same.
 
     Raises:
         graphlib.CycleError: views that read each other.

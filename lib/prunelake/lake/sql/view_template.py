@@ -1,6 +1,6 @@
 """A database file with every view over empty tables, from which connections copy their views.
 
-DuckDB binds each view down to the tables when it creates it, which takes several times as long as
+When DuckDB creates a view, it binds it down to the tables. This takes several times as long as
 copying all views from a file. A process makes the file when it first connects, and deletes it at
 exit.
 """
@@ -22,7 +22,7 @@ _lock = Lock()
 
 
 def copy_views(connection: Connection) -> None:
-    """Create the schema `lake` with empty tables, as views, and the views of sql/ on top.
+    """Create the schema `lake` with empty tables, as views, and the views of sql/ that read them.
 
     The database of the connection must be new: a file or `:memory:`.
     """

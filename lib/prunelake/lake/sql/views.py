@@ -1,4 +1,4 @@
-"""Query a lake with DuckDB: the tables as relations `lake.*`, and the views of sql/ on top."""
+"""Query a lake with DuckDB: the tables as relations `lake.*`, and the views of sql/."""
 
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -27,17 +27,16 @@ DUCKDB_FILE_ERRORS = (
 """The errors of DuckDB for a missing or damaged file, apart from its plain Error."""
 
 MAX_ATTEMPTS = 10
-"""How often a reader tries again when a compaction removes a file that it needs."""
+"""How often a reader tries to read while compactions remove files that it needs."""
 
 
 def connect(lake: Location, run_ids: Collection[str] | None = None) -> Connection:
     """An in-memory database with the views of the lake, over the runs that are complete now.
 
     With `run_ids` it has these runs only, and opens no files of other single runs. The schema
-    `lake` has every table: those of analyses with the analyses of this version, those of profiles
-    with all profiles. The connection reads no files outside the lake, and its settings are locked.
-    It could still overwrite files of the lake, so run the SQL of users through
-    `select_read_only`.
+    `lake` has every table: analysis tables have the analyses of this version, profile tables have
+    all profiles. The connection reads no files outside the lake, and its settings are locked. SQL
+    could still overwrite files of the lake, so run the SQL of users with `select_read_only`.
 
     Raises:
         LakeError: no such folder, or no such run.
@@ -92,7 +91,7 @@ def query(lake: Location, sql: str, /, **parameters: Any) -> pl.DataFrame:
 
     Raises:
         QueryError: SQL that DuckDB refuses.
-        LakeError, WrongFormat, CorruptFile: as `connect`; CorruptFile also while the query reads.
+        LakeError, WrongFormat, CorruptFile: as `connect`; CorruptFile also during the query.
     """
     return ask_lake(lake, lambda connection: select(connection, sql, **parameters))
 
@@ -114,7 +113,7 @@ def query_read_only(
 
 
 def ask_lake(lake: Location, ask: Callable[[Connection], pl.DataFrame]) -> pl.DataFrame:
-    """An answer from a new connection; asks again if a compaction removed a file meanwhile.
+    """An answer from a new connection; `ask` is called again if a compaction removed a file.
 
     Raises:
         QueryError: as `ask`.
@@ -127,7 +126,7 @@ def ask_lake(lake: Location, ask: Callable[[Connection], pl.DataFrame]) -> pl.Da
                 return ask(connection)
         except QueryError as error:
             cause = error.__cause__
-            # DuckDB takes a path without a file for a folder, which it may not list.
+            # DuckDB treats a missing file as a folder, which it is not allowed to list.
             is_missing = (
                 isinstance(lake, Path)
                 and isinstance(cause, duckdb.PermissionException)
@@ -161,7 +160,7 @@ def select_read_only(
     """The rows of a user's statement that only reads.
 
     It begins with SELECT, FROM, VALUES, PIVOT, DESCRIBE, SHOW or SUMMARIZE. DuckDB binds `values`
-    to `?`, or `parameters` to `$name`, so that no value is ever read as SQL.
+    to `?`, or `parameters` to `$name`, so no value is read as SQL.
 
     Raises:
         QueryError: SQL that DuckDB refuses, or that does more than read.
@@ -217,7 +216,7 @@ def describe_views(connection: Connection) -> pl.DataFrame:
 
 
 def error_message(error: Exception) -> str:
-    """The message of DuckDB in one line, without the marked copy of the statement."""
+    """The message of DuckDB in one line, without its copy of the statement."""
     return " ".join(str(error).split("\n\nLINE ")[0].split())
 
 
@@ -234,21 +233,21 @@ def read_only_statement(
     if len(statements) != 1:
         raise QueryError(f"{len(statements)} statements; give exactly one SELECT")
     (statement,) = statements
-    # DuckDB expands a PIVOT without an IN list to several statements, and takes a COPY in a WITH
-    # clause for a SELECT.
+    # DuckDB expands a PIVOT without an IN list to several statements, and treats a COPY in a WITH
+    # clause as a SELECT.
     is_pivot = statement.type == duckdb.StatementType.MULTI and not re.search(
         r"\bcopy\b", text, re.IGNORECASE
     )
     if statement.type != duckdb.StatementType.SELECT and not is_pivot:
         kind = statement.type.name
         raise QueryError(f"{kind} is more than reading; the lake takes SELECT, FROM, PIVOT, ...")
-    # Only statements that read can be a subquery.
+    # Only reading statements can be a subquery.
     explained = f"explain select * from (\n{statement.query.rstrip().rstrip(';')}\n)"
     connection.execute(explained, parameters)
     return statement.query
 
 
 def _raise_if_damaged(lake: Location, error: duckdb.Error) -> None:
-    """Raise CorruptFile for the first damaged file, which the message of DuckDB may not name."""
+    """Raise CorruptFile for the first damaged file: the message of DuckDB may not name it."""
     for finding in find_damage(lake):
         raise CorruptFile(f"{finding.file}: {finding.problem}; {finding.remedy}") from error

@@ -1,1 +1,1 @@
-"""Where a lake is stored: a local folder or an object store, with locks for both."""
+"""The storage of a lake: a local folder or an object store, with locks for both."""

@@ -11,17 +11,17 @@ from fsspec.spec import AbstractFileSystem
 from prunelake.lake.storage.objects import SCHEME, ObjectPath, parse_object_path
 
 BLOCK_BYTES = 4 * 2**20
-"""The size of a request: most objects arrive whole, large ones as far as a query needs them."""
+"""The size of a request: small objects arrive whole, large objects as far as a query needs them."""
 
 CACHE_BYTES = 256 * 2**20
-"""The size of the cache: DuckDB opens some objects for every view, and large ones per thread."""
+"""The size of the cache: DuckDB opens some objects for every view, and large objects per thread."""
 
 
 class ObjectStoreFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ships no types
     """Reads the objects that the manifests of a lake list.
 
-    The views name every object, so DuckDB searches for none, and an object is requested only when
-    it is opened.
+    The views name every object, so DuckDB does not search for objects, and requests an object only
+    when it opens it.
     """
 
     protocol = "s3"

@@ -1,11 +1,11 @@
 """Leases: locks in an object store that expire, so that another process can take over.
 
-A lease is one object. Its holder renews it every few seconds: it replaces the content of the
-object, but only if that is still the content that it wrote last. A waiting process watches the tag
-of the object. If the tag has not changed for TIME_TO_LIVE seconds by the clock of the waiting
-process, the holder is dead, and the waiting process replaces the content by its own. Clocks of two
-machines are never compared. A holder that was suspended notices it: it counts the time since it
-began its last renewal, and stops acting before another process may take over.
+A lease is one object. Every few seconds its holder renews it: it replaces the content of the
+object, but only if the content is still what it wrote last. A waiting process watches the tag of
+the object. If the tag has not changed for TIME_TO_LIVE seconds by the clock of the waiting process,
+the holder is dead, and the waiting process writes its own content. Clocks of two machines are never
+compared. A suspended holder stops in time: it counts the time since the start of its last renewal,
+and stops acting before another process may take over.
 """
 
 import json
@@ -26,9 +26,9 @@ TIME_TO_LIVE = 30.0
 RENEWALS_PER_TTL = 6
 
 TRUSTED_SHARE = 2 / 3
-"""The share of TIME_TO_LIVE during which a holder acts without having renewed its lease."""
+"""The share of TIME_TO_LIVE during which a holder acts without renewing its lease."""
 
-# The first clock also counts while a machine sleeps; not every system has it.
+# CLOCK_BOOTTIME also counts while a machine sleeps; not every system has it.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 _held_leases: "set[Lease]" = set()
@@ -60,7 +60,7 @@ class Lease:
             except FileNotFoundError:
                 continue
             if etag != last_etag:
-                # Only a lease that was renewed while this process looked has a living holder.
+                # A lease has a living holder only if it was renewed while this process watched.
                 if last_etag and not wait:
                     raise held_error(self.path.parent, self.path.name)
                 last_etag, seen_since = etag, _clock_seconds()
@@ -91,11 +91,11 @@ class Lease:
         self._is_over.set()
         self._thread.join()
         if self._etag is not None:
-            with suppress(LakeError):  # then it expires
+            with suppress(LakeError):  # otherwise the lease expires
                 self.path.remove(self._etag)
 
     def _put(self, old_etag: str | None) -> bool:
-        """Replace the content with this tag, or create the object; False if another was first."""
+        """Replace the content with this tag, or create the object; False if another process did."""
         began_at = _clock_seconds()
         self._renewal_count += 1
         content = json.dumps({"holder": self._holder, "beat": self._renewal_count}).encode()

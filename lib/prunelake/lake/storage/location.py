@@ -1,7 +1,7 @@
 """The storage of a lake: a local folder, or a prefix in an object store.
 
-Functions here hide the difference. A local file is written under a temporary name, synced to the
-disk and renamed; an object is put whole.
+The functions of this module work for both. A local file is written under a temporary name, synced
+to the disk and renamed; an object is put whole.
 """
 
 import os
@@ -48,7 +48,7 @@ def list_folder(folder: Location, pattern: str = "*") -> list[Location]:
 
 
 def prefetch(path: Location) -> Location:
-    """The same path; an object path with its current content, so that it is fetched once."""
+    """The same path; an object path gets its current content, so that it is fetched only once."""
     return path.prefetch() if isinstance(path, ObjectPath) else path
 
 
@@ -78,7 +78,7 @@ def _read_version(path: ObjectPath, etag: str) -> bytes:
 
 
 def delete(path: Location, missing_ok: bool = False) -> None:
-    """Delete a file or an object; an object only while all leases on its lake are held.
+    """Delete a file or an object; an object only if all leases on its lake are held.
 
     Raises:
         FileNotFoundError: no such local file, without `missing_ok`.
@@ -134,7 +134,7 @@ def relative_name(path: Location, folder: Location) -> str:
 
 
 def fsync(path: Location) -> None:
-    """Sync a local file, or the names in a folder, to the disk; a store has synced its answers."""
+    """Sync a local file, or the names in a folder, to the disk; a store needs no sync."""
     if isinstance(path, ObjectPath):
         return
     descriptor = os.open(path, os.O_RDONLY)

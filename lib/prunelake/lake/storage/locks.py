@@ -11,7 +11,7 @@ from prunelake.lake.storage.objects import ObjectPath
 
 WRITE_LOCK = ".lock"
 PUBLISH_LOCK = ".publish.lock"
-"""A process that needs both locks takes this one first."""
+"""A process that needs both locks takes the publish lock first."""
 
 
 @contextmanager
@@ -23,8 +23,8 @@ def locked(
 ) -> Iterator[None]:
     """Hold a lock of the lake in the block, so that one writer or publisher works at a time.
 
-    The lock ends with the process. If another process holds it, `on_wait` is called once and this
-    one waits.
+    The lock ends with the process. If another process holds it, `on_wait` is called once, and this
+    process waits.
 
     Raises:
         LakeError: another process holds the lock and `wait` is false; in an object store also if
@@ -46,7 +46,7 @@ def locked(
                 if on_wait:
                     on_wait()
                 fcntl.flock(lock, fcntl.LOCK_EX)
-            # A file that was removed meanwhile keeps nobody out: another process creates a new one.
+            # A removed lock file locks nobody out: another process creates a new one.
             if os.fstat(lock.fileno()).st_nlink:
                 yield
                 return

@@ -57,7 +57,7 @@ class ObjectPath:
 
     @property
     def suffix(self) -> str:
-        """The name from its last dot on; empty if that is the first or the last character."""
+        """The name from its last dot on; empty if the dot is the first or the last character."""
         before, dot, after = self.name.rpartition(".")
         return dot + after if before and after else ""
 
@@ -179,11 +179,11 @@ class ObjectPath:
         self.request("put_object", Key=self.key, Body=content)
 
     def create(self, content: bytes) -> str | None:
-        """Create the object; its tag, or None, with nothing changed, if it exists already."""
+        """Create the object and return its tag; None, without a change, if it exists already."""
         return self._put(content, IfNoneMatch="*")
 
     def replace(self, content: bytes, etag: str) -> str | None:
-        """Replace the content if it still has this tag; the new tag, or None if it has not."""
+        """Replace the content if it still has this tag, and return the new tag; otherwise None."""
         return self._put(content, IfMatch=etag)
 
     def _put(self, content: bytes, **condition: str) -> str | None:
@@ -196,7 +196,7 @@ class ObjectPath:
         except FileNotFoundError:
             return None
         except PreconditionFailed:
-            # If the response was lost, the request is sent again and meets its own object.
+            # If the response was lost, the request is sent again and finds its own object.
             try:
                 etag, metadata = self.metadata()
             except FileNotFoundError:
@@ -270,7 +270,7 @@ def _list_objects(folder: ObjectPath, delimiter: str) -> Iterator[ObjectPath]:
         for entry in page.get("CommonPrefixes", ()):
             yield ObjectPath(folder.bucket, entry["Prefix"].rstrip("/"))
         for entry in page.get("Contents", ()):
-            if entry["Key"] != prefix:  # some tools put an empty object there to show a folder
+            if entry["Key"] != prefix:  # some tools create an empty object for a folder
                 status = StatResult(entry["Size"], entry["LastModified"].timestamp())
                 yield ObjectPath(folder.bucket, entry["Key"], None, entry["ETag"], status)
         if not page["IsTruncated"]:

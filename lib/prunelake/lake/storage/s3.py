@@ -1,4 +1,4 @@
-"""Requests to a store with the S3 protocol, and clear errors for those that fail.
+"""Requests to a store with the S3 protocol, and clear errors for failed requests.
 
 The store and its keys come from the environment variables that all AWS tools read.
 """
@@ -15,7 +15,7 @@ CONNECT_SECONDS, READ_SECONDS = 5, 30
 """Time limits of one attempt at a request."""
 
 MAX_ATTEMPTS = 4
-"""How often a request is tried when the store does not respond."""
+"""How often a request is tried if the store does not respond."""
 
 MAX_CONCURRENT_REQUESTS = 32
 
@@ -30,7 +30,7 @@ class PreconditionFailed(Exception):  # no error of the tree: another writer was
 
 
 class _Conflict(Exception):
-    """Two requests changed one object at once, and neither is known to have succeeded."""
+    """Two requests changed one object at the same time; perhaps neither succeeded."""
 
 
 def call_with_retries(bucket: str, key: str, operation: str, *arguments: Any, **named: Any) -> Any:
@@ -52,7 +52,7 @@ def call_with_retries(bucket: str, key: str, operation: str, *arguments: Any, **
 
 
 def call_once(bucket: str, key: str, operation: str, *arguments: Any, **named: Any) -> Any:
-    """As `call_with_retries`, with a single attempt."""
+    """The same as `call_with_retries`, with a single attempt."""
     client = client_for_process(os.getpid())
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
@@ -102,7 +102,7 @@ def no_answer_error(bucket: str, key: str, error: Exception) -> LakeError:
 
 
 def transient_error(error: Exception) -> OSError:
-    """The error as a ConnectionError, which may pass: sweeps try again after it."""
+    """The error as a ConnectionError: it may pass, so sweeps try again."""
     cause = ConnectionError(one_line(error))
     cause.__cause__ = error
     return cause
@@ -118,7 +118,7 @@ def _custom_endpoint() -> str | None:
 
 @lru_cache(maxsize=1)
 def client_for_process(_process: int) -> Any:
-    """The client of a process; it is cached by process id because a fork must not share it."""
+    """The client of a process, cached by process id: a forked process must not share it."""
     try:
         import boto3
         from botocore.config import Config
@@ -134,7 +134,7 @@ def client_for_process(_process: int) -> Any:
         read_timeout=READ_SECONDS,
         retries={"mode": "standard", "total_max_attempts": MAX_ATTEMPTS},
         max_pool_connections=MAX_CONCURRENT_REQUESTS,
-        # Other stores seldom resolve bucket names as host names.
+        # Other stores rarely resolve bucket names as host names.
         s3={"addressing_style": "path"} if _custom_endpoint() else None,
     )
     region = None
