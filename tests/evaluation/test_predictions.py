@@ -5,7 +5,6 @@ import pytest
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from prunelake.errors import ModelError
 from prunelake.evaluation.predictions import predict
 from prunelake.inference.branches import LevelMasks
 from prunelake.inference.nested import NestedModel, Progress
@@ -87,9 +86,3 @@ def test_rows_are_complete_and_in_the_order_of_levels() -> None:
         for name, gold in (("test:9", 0), ("test:4", 2))
     ]
     assert [len(values) for values in frame["option_log_likelihoods"]] == [2, 3] * 3
-
-
-def test_a_log_likelihood_that_is_not_finite_is_refused() -> None:
-    model = FixedModel([[-1.0, -2.0], [float("nan"), -2.0]])
-    with pytest.raises(ModelError, match=r"at level 3 the model gives example test:0 .*float32"):
-        predict(model, "r", [example(" a", " b")], (0, 3))

@@ -217,7 +217,12 @@ def test_a_row_larger_than_the_memory_is_run_in_parts_of_its_levels(
         assert len(tried) == {1: 5, 26: 3, 39: 2}[tokens]
 
 
-def with_memory_for(nested: NestedModel, rows: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def with_memory_for(
+    nested: NestedModel,
+    rows: int,
+    monkeypatch: pytest.MonkeyPatch,
+    error: RuntimeError | None = None,
+) -> list[int]:
     """Let batches of more rows than these fail; the sizes of those that were tried."""
     score = nested._score_options
     tried: list[int] = []
@@ -225,7 +230,7 @@ def with_memory_for(nested: NestedModel, rows: int, monkeypatch: pytest.MonkeyPa
     def limited(batch: list[PrefixTree], masks: LevelMasks) -> list[NDArray[np.float64]]:
         tried.append(len(batch))
         if len(batch) > rows:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise error or torch.OutOfMemoryError("CUDA out of memory")
         return score(batch, masks)
 
     monkeypatch.setattr(nested, "_score_options", limited)
@@ -254,3 +259,48 @@ def test_a_device_too_small_for_one_sequence_is_named(monkeypatch: pytest.Monkey
     with_memory_for(nested, 0, monkeypatch)
     with pytest.raises(ModelError, match=r"cpu has too little memory for one sequence of 4 tokens"):
         nested.log_likelihoods([ScoringQuery((3, 4, 5), ((6, 7),), (0, 1))] * 4)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "CUDA error: out of memory",
+    ],
+)
+def test_any_error_of_too_little_memory_halves_a_batch(
+    message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nested = NestedModel(tiny_model("llama"), ORDER)
+    asked = queries(4)
+    expected = nested.log_likelihoods(asked)
+    gradients = nested.gradient_budget.tokens
+    with_memory_for(nested, 1, monkeypatch, torch.AcceleratorError(message))
+    for got, wanted in zip(nested.log_likelihoods(asked), expected, strict=True):
+        np.testing.assert_allclose(got, wanted, atol=1e-5, rtol=1e-6)
+    assert nested.gradient_budget.tokens == gradients  # a budget of its own
+
+
+def test_a_gpu_that_failed_ends_the_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    nested = NestedModel(tiny_model("llama"), ORDER)
+    failure = torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nDebug")
+    tried = with_memory_for(nested, 0, monkeypatch, failure)
+    with pytest.raises(ModelError, match=r"cpu failed .*illegal memory.*new process") as caught:
+        nested.log_likelihoods(queries(4))
+    assert len(tried) == 1
+    assert "\n" not in str(caught.value)
+
+
+def test_other_errors_are_not_taken_for_too_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    nested = NestedModel(tiny_model("llama"), ORDER)
+    with_memory_for(nested, 0, monkeypatch, RuntimeError("shapes cannot be multiplied"))
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        nested.log_likelihoods(queries(1))
+
+
+def test_numbers_that_overflow_on_any_prompt_are_refused() -> None:
+    model = tiny_model("llama")
+    model.get_input_embeddings().weight[5] = float("inf")  # as of one masked prompt in float16
+    asked = [ScoringQuery((3, 4), ((7,),), (0, 2)), ScoringQuery((3, 5, 6), ((7,),), (0, 2))]
+    with pytest.raises(ModelError, match=r"level 0 .* prompt of . tokens .*nan.*bfloat16"):
+        NestedModel(model, ORDER).log_likelihoods(asked)

@@ -217,6 +217,23 @@ def test_peak_memory_on_cuda_excludes_the_removed_weights(
     assert did == ["to cpu", "reset", "run", "to cuda:1"]
 
 
+def test_weights_that_left_the_gpu_still_take_part_in_a_backward_pass(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = tiny_model("llama")
+    monkeypatch.setattr("torch.cuda.reset_peak_memory_stats", lambda _: None)
+    monkeypatch.setattr("torch.cuda.max_memory_allocated", lambda _: 12_345)
+    monkeypatch.setattr(measurement, "_peak_bytes", measurement._peak_bytes_on_gpu)
+
+    def move(module: nn.Module, _: Any) -> nn.Module:
+        return module._apply(lambda weights: weights.clone())  # as from one device to another
+
+    monkeypatch.setattr(nn.Module, "to", move)
+    assert [row["peak_bytes"] for row in measured(model, (0, 2))] == [12_345] * 2
+    embeddings = torch.zeros(1, 4, 32, requires_grad=True)
+    model(inputs_embeds=embeddings, use_cache=False).logits.sum().backward()
+
+
 def test_levels_take_turns_upwards_and_downwards(monkeypatch: pytest.MonkeyPatch) -> None:
     """A step of the unpruned model takes 7 s of this clock, a step of the pruned model 3 s."""
     model = tiny_model("llama")

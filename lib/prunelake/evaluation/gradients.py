@@ -7,11 +7,9 @@ import numpy as np
 import torch
 
 from prunelake.inference.nested import NestedModel
+from prunelake.inference.overflow import check_finite
 from prunelake.inference.prefix_tree import PrefixTree, ScoringQuery, batch_inputs, build_tree
 from prunelake.schema.arrays import FloatArray
-
-TOKEN_BUDGET_SHARE = 1 / 8
-"""The share of the usual tokens in a batch: a backward pass keeps the output of every block."""
 
 
 def input_x_gradient(model: NestedModel, queries: Sequence[ScoringQuery]) -> list[FloatArray]:
@@ -32,9 +30,11 @@ def input_x_gradient(model: NestedModel, queries: Sequence[ScoringQuery]) -> lis
     def score_batch(batch: list[PrefixTree]) -> list[FloatArray]:
         return [product[None] for product in _gradient_times_embedding(model, batch)]
 
-    padded = model.score_in_batches(rows, score_batch, TOKEN_BUDGET_SHARE)
+    padded = model.score_in_batches(rows, score_batch, model.gradient_budget)
     products = iter([row[0, :length] for row, length in zip(padded, lengths, strict=True)])
-    return [np.array([next(products) for _ in query.levels]) for query in queries]
+    gradients = [np.array([next(products) for _ in query.levels]) for query in queries]
+    check_finite(queries, gradients, "gradients")
+    return gradients
 
 
 @torch.enable_grad()

@@ -2,11 +2,9 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import polars as pl
 
 from prunelake.analysis.confidence import option_probabilities
-from prunelake.errors import ModelError
 from prunelake.inference.nested import NestedModel, Progress
 from prunelake.inference.prefix_tree import ScoringQuery
 from prunelake.schema.run_tables import PREDICTIONS
@@ -26,7 +24,7 @@ def predict(
     A tie goes to the first option. Cells that have a row in `known` are left out.
 
     Raises:
-        ModelError: a log-likelihood that is not finite, because the model's numbers overflow.
+        ModelError: as `NestedModel.log_likelihoods`.
     """
     known_keys = PREDICTIONS.cell_keys(known)
     asked: list[tuple[EncodedExample, ScoringQuery]] = []
@@ -44,12 +42,6 @@ def predict(
         example = encoded.example
         option_bytes = [len(option.lstrip(" ").encode()) for option in example.options]
         for level, log_likelihoods in zip(query.levels, answers, strict=True):
-            if not np.isfinite(log_likelihoods).all():
-                raise ModelError(
-                    f"at level {level} the model gives example {example.example_id} the "
-                    f"log-likelihoods {log_likelihoods.tolist()}; its numbers overflow: take dtype "
-                    "float32 or bfloat16"
-                )
             prediction = int(log_likelihoods.argmax())
             prediction_norm = int((log_likelihoods / option_bytes).argmax())
             rows.append(

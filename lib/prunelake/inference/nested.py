@@ -22,12 +22,20 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from prunelake.errors import ModelError, UnknownLayer
-from prunelake.inference.batches import batches, fastest_batch_tokens, max_tokens_in_memory
+from prunelake.errors import ModelError, UnknownLayer, one_line
+from prunelake.inference.batches import (
+    TokenBudget,
+    batches,
+    fastest_batch_tokens,
+    max_gradient_tokens,
+    max_tokens_in_memory,
+)
 from prunelake.inference.branches import Branches, LevelMasks
+from prunelake.inference.overflow import check_finite
 from prunelake.inference.prefix_tree import PrefixTree, ScoringQuery, batch_inputs, build_trees
 from prunelake.models.decoder_map import attention_layers, removable_modules
 from prunelake.models.loading import apply_lm_head, text_config
+from prunelake.models.memory import is_device_failure, is_out_of_memory
 from prunelake.models.precision import matmul_precision
 from prunelake.models.removal import replaced_forward
 from prunelake.schema.arrays import FloatArray
@@ -75,7 +83,11 @@ class NestedModel:
         self.level_masks: Final = LevelMasks.nested(tuple(removal_order), len(self.layers), unit)
         """The levels of the removal order; each query may be asked at other levels."""
         self._largest_row = max_tokens_in_memory(model)
-        self.token_budget = token_budget or min(self._largest_row, fastest_batch_tokens(model))
+        fastest = fastest_batch_tokens(model)
+        self.budget: Final = TokenBudget(token_budget or min(self._largest_row, fastest))
+        self.gradient_budget: Final = TokenBudget(
+            min(max_gradient_tokens(model), (token_budget or fastest) // 8)
+        )
         self.forward_tokens = 0.0
         """Tokens that went through the whole model, counted in layer passes."""
         config = text_config(model)
@@ -103,7 +115,7 @@ class NestedModel:
 
         Raises:
             UnknownLayer: a level beyond `masks`.
-            ModelError: the device's memory does not hold a single row.
+            ModelError: numbers that overflow, or a device whose memory does not hold one row.
         """
         masks = masks or self.level_masks
         laid_out = [*build_trees(queries, self._longest_shared)]
@@ -114,20 +126,21 @@ class NestedModel:
         for (_, owners), values in zip(laid_out, scored, strict=True):
             for answer, (n, option) in enumerate(owners):
                 answers[n][:, option] = values[:, answer]
+        check_finite(queries, answers)
         return answers
 
     def score_in_batches(
         self,
         rows: Sequence[PrefixTree],
         score: BatchScorer,
-        share: float = 1.0,
+        budget: TokenBudget | None = None,
         progress: Progress | None = None,
         masks: LevelMasks | None = None,
     ) -> list[FloatArray]:
         """The result of `score` for each row; rows of like length run together.
 
-        A batch holds as many tokens x levels as this share of the budget allows, but at least one
-        row, or so many of its levels as memory holds. `progress` is told of answers.
+        A batch holds as many tokens x levels as the budget allows (by default `self.budget`), but
+        at least one row, or so many of its levels as memory holds. `progress` is told of answers.
 
         Raises:
             UnknownLayer, ModelError: as `log_likelihoods`.
@@ -140,9 +153,10 @@ class NestedModel:
             )
         answers: list[FloatArray] = [np.empty(0)] * len(rows)
         done, total = 0, sum(row.option_count for row in rows)
-        for numbers in batches(rows, lambda: self.token_budget * share):
+        budget = budget or self.budget
+        for numbers in batches(rows, budget):
             with matmul_precision(self.model):
-                found = self._score_within_memory([rows[n] for n in numbers], score)
+                found = self._score_within_memory([rows[n] for n in numbers], score, budget)
             for n, answer in zip(numbers, found, strict=True):
                 answers[n] = answer
             done += sum(rows[n].option_count for n in numbers)
@@ -215,7 +229,7 @@ class NestedModel:
         return answers
 
     def _score_within_memory(
-        self, rows: list[PrefixTree], score: BatchScorer
+        self, rows: list[PrefixTree], score: BatchScorer, budget: TokenBudget
     ) -> Sequence[FloatArray]:
         """The result of `score`; if memory is too small, batches are smaller from now on."""
         levels = rows[0].levels
@@ -223,7 +237,14 @@ class NestedModel:
         if len(rows) > 1 or not is_too_large:
             try:
                 return score(rows)
-            except torch.OutOfMemoryError as error:
+            except RuntimeError as error:
+                if is_device_failure(error):
+                    raise ModelError(
+                        f"{self.model.device} failed ({one_line(error)}); start the sweep again "
+                        "in a new process: finished shards are kept"
+                    ) from error
+                if not is_out_of_memory(error):
+                    raise
                 if len(rows) == len(levels) == 1:
                     raise ModelError(
                         f"{self.model.device} has too little memory for one sequence of "
@@ -233,16 +254,17 @@ class NestedModel:
             # Behind the handler: until there, the error keeps the tensors of the failed batch.
             if self.model.device.type == "cuda":
                 torch.cuda.empty_cache()
-            self.token_budget = max(1, self.token_budget // 2)
+            budget.halve()
         if len(rows) > 1:
             half = len(rows) // 2
             return [
-                *self._score_within_memory(rows[:half], score),
-                *self._score_within_memory(rows[half:], score),
+                *self._score_within_memory(rows[:half], score, budget),
+                *self._score_within_memory(rows[half:], score, budget),
             ]
         half = len(levels) // 2
         parts = [replace(rows[0], levels=own) for own in (levels[:half], levels[half:])]
-        return [np.concatenate([self._score_within_memory([part], score)[0] for part in parts])]
+        found = [self._score_within_memory([part], score, budget)[0] for part in parts]
+        return [np.concatenate(found)]
 
     @contextmanager
     def _branching(self, branches: Branches) -> Iterator[None]:

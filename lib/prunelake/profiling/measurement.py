@@ -21,6 +21,7 @@ from prunelake.models.decoder_map import attention_layers
 from prunelake.models.devices import device_name
 from prunelake.models.levels import resolve_levels
 from prunelake.models.loading import apply_lm_head, spread_token_ids, text_config
+from prunelake.models.memory import is_out_of_memory
 from prunelake.models.precision import matmul_precision
 from prunelake.models.removal import detached
 from prunelake.schema.profile_tables import EFFICIENCY, PROFILE_SUBJECT
@@ -72,7 +73,6 @@ def check_measurable(
         )
 
 
-@torch.inference_mode()
 def measure_levels(
     model: PreTrainedModel,
     order: Sequence[int],
@@ -120,7 +120,9 @@ def measure_levels(
                         timed = _generate(model, workload)
                     rows[level]["prefill_seconds"].append(timed.prefill_seconds)
                     rows[level]["decode_seconds"].append(timed.decode_seconds)
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
         raise ModelError(
             f"{workload.batch} sequences of {workload.prompt_tokens} tokens do not fit into memory "
             f"({one_line(error)}); take fewer or shorter sequences"
@@ -175,6 +177,7 @@ class _TimedGeneration:
     cache: Cache
 
 
+@torch.inference_mode()
 def _generate(model: PreTrainedModel, workload: Workload) -> _TimedGeneration:
     """One prefill and one decode, always with the most probable next token."""
     prompt = spread_token_ids(model, (workload.batch, workload.prompt_tokens))
@@ -220,15 +223,7 @@ def _peak_bytes(
 ) -> int | None:
     """See `measure_levels`; None on a device that is neither a CPU nor a CUDA device."""
     if model.device.type == "cuda":
-        try:
-            for module in detached_modules:
-                module.to("cpu")
-            torch.cuda.reset_peak_memory_stats(model.device)
-            _generate(model, workload)
-            return torch.cuda.max_memory_allocated(model.device)
-        finally:
-            for module in detached_modules:
-                module.to(model.device)
+        return _peak_bytes_on_gpu(model, detached_modules, workload)
     if model.device.type != "cpu":
         return None
     # Without it the profiler writes lines to the terminal.
@@ -239,6 +234,21 @@ def _peak_bytes(
     events.sort(key=lambda event: event.start_ns())
     beyond = max(accumulate(event.nbytes() for event in events), default=0)
     return sum(t.nbytes for t in (*model.parameters(), *model.buffers())) + beyond
+
+
+def _peak_bytes_on_gpu(
+    model: PreTrainedModel, detached_modules: Sequence[nn.Module], workload: Workload
+) -> int:
+    # Outside of inference mode: weights that move in it can take no part in a backward pass.
+    try:
+        for module in detached_modules:
+            module.to("cpu")
+        torch.cuda.reset_peak_memory_stats(model.device)
+        _generate(model, workload)
+        return torch.cuda.max_memory_allocated(model.device)
+    finally:
+        for module in detached_modules:
+            module.to(model.device)
 
 
 def kv_bytes_per_token(cache: Cache) -> int:
