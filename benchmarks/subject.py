@@ -106,7 +106,7 @@ def order_of(work: SweepPlan, settings: Settings) -> tuple[int, ...]:
 
 
 def device_of(settings: Settings) -> str:
-    return devices.acquire_device(settings.device, settings.cache.expanduser(), lambda _: None)
+    return devices.acquire_device(settings.device, settings.lock_folder, lambda _: None)
 
 
 def prepared(

@@ -34,11 +34,17 @@ class Settings(BaseSettings):
     data: Path | None = None
     cache: Path = Path("~/.cache/prunelake")
     device: str = "auto"
+    locks: Path | None = None
     task_runner: Literal["local", "ray"] = "local"
     ray_address: str | None = None
     ray_cpus: Annotated[int, Field(ge=1)] = 1
     ray_gpus: Annotated[float, Field(ge=0)] = 0
     page_url: str | None = None
+
+    @property
+    def lock_folder(self) -> Path:
+        """The folder of the locks of GPUs: `locks`, or `devices` in the cache."""
+        return (self.locks or self.cache / "devices").expanduser()
 
 
 OTHER_VARIABLES = (

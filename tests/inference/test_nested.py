@@ -300,7 +300,8 @@ def test_other_errors_are_not_taken_for_too_little_memory(monkeypatch: pytest.Mo
 
 def test_numbers_that_overflow_on_any_prompt_are_refused() -> None:
     model = tiny_model("llama")
-    model.get_input_embeddings().weight[5] = float("inf")  # as of one masked prompt in float16
+    # A token that only a masked prompt has, as in float16.
+    torch.nn.init.constant_(model.get_parameter("model.embed_tokens.weight")[5], float("inf"))
     asked = [ScoringQuery((3, 4), ((7,),), (0, 2)), ScoringQuery((3, 5, 6), ((7,),), (0, 2))]
     with pytest.raises(ModelError, match=r"level 0 .* prompt of . tokens .*nan.*bfloat16"):
         NestedModel(model, ORDER).log_likelihoods(asked)

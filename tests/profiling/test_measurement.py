@@ -197,11 +197,16 @@ def test_peak_memory_on_cuda_excludes_the_removed_weights(
     did: list[str] = []
 
     class Module:
+        device = torch.device("cuda", 1)
+
         def to(self, device: Any) -> None:
             did.append(f"to {device}")
 
-    class Model:
-        device = torch.device("cuda", 1)
+        def parameters(self) -> Any:
+            return iter([self])
+
+    class Model(Module):
+        pass
 
     def run(*_: Any) -> None:
         did.append("run")
@@ -226,7 +231,9 @@ def test_weights_that_left_the_gpu_still_take_part_in_a_backward_pass(
     monkeypatch.setattr(measurement, "_peak_bytes", measurement._peak_bytes_on_gpu)
 
     def move(module: nn.Module, _: Any) -> nn.Module:
-        return module._apply(lambda weights: weights.clone())  # as from one device to another
+        for parameter in module.parameters():
+            parameter.data = parameter.data.clone()  # as from one device to another
+        return module
 
     monkeypatch.setattr(nn.Module, "to", move)
     assert [row["peak_bytes"] for row in measured(model, (0, 2))] == [12_345] * 2

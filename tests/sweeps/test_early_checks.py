@@ -81,7 +81,7 @@ def test_the_number_of_layers_is_read_from_the_config(
 
 
 def test_an_unknown_device_and_a_missing_gpu_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    choices = "choose auto, cpu, cuda, cuda:N (the N-th GPU, from 0) or mps"
+    choices = f"choose {device_names.DEVICE_CHOICES}"
     assert problem("tpu") == f"PRUNELAKE_DEVICE=tpu: no such device; {choices}"
     for count, text in ((0, "no GPU"), (1, "1 GPU"), (2, "2 GPUs")):
         monkeypatch.setattr(device_names, "_gpu_count", lambda count=count: count)

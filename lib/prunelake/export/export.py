@@ -96,7 +96,7 @@ def export_model(
         )
 
     def load(dtype: Dtype) -> PreTrainedModel:
-        device = acquire_device(settings.device, settings.cache.expanduser(), log)
+        device = acquire_device(settings.device, settings.lock_folder, log)
         return load_model(source, dtype, device).model
 
     order = find_removal_order(

@@ -6,8 +6,14 @@ from pathlib import Path
 
 from prunelake.errors import ModelError
 
-DEVICE = re.compile(r"auto|cpu|mps|cuda(?::([0-9]+))?")
-DEVICE_CHOICES = "auto, cpu, cuda, cuda:N (the N-th GPU, from 0) or mps"
+ALL_GPUS = "cuda:all"
+"""The device of a model that is spread over all visible GPUs."""
+
+DEVICE = re.compile(r"auto|cpu|mps|cuda(?::(?:([0-9]+)|all))?")
+DEVICE_CHOICES = (
+    "auto, cpu, cuda (a free GPU), cuda:N (the N-th GPU, from 0), cuda:all (a model that is spread "
+    "over all GPUs) or mps"
+)
 
 
 def check_device_name(device: str) -> None:

@@ -1,30 +1,29 @@
-"""Choose the device to compute on; lock a GPU, so that one process has it for itself."""
+"""Choose the device to compute on, and lock its GPUs."""
 
-import fcntl
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO
 
 import torch
 
 from prunelake.errors import ModelError, one_line
-
-_gpu_locks: dict[str, IO[str]] = {}
+from prunelake.models.device_names import ALL_GPUS, DEVICE_CHOICES
+from prunelake.models.gpu_locks import lock_all, lock_first_free
 
 
 def acquire_device(
-    requested: str, cache: Path, log: Callable[[str], None], is_shared: bool = False
+    requested: str, locks: Path, log: Callable[[str], None], is_shared: bool = False
 ) -> str:
-    """The device to compute on: `auto` is a GPU if there is one, else the CPU.
+    """The device to compute on: `cpu`, `mps`, `cuda:N`, or `cuda:all` for all visible GPUs.
 
-    A GPU is locked, by its own id, until this process ends; while another process holds the lock,
-    this call waits. The operating system releases the lock, also of a killed process. The lock
-    binds all processes that use the same `cache`. A CPU is never locked.
+    A GPU is locked, by its own id, until this process ends; while all possible GPUs are taken, this
+    call waits. A CPU is never locked.
 
     Args:
-        requested: `auto`, `cpu`, `cuda` or `cuda:N`.
-        cache: the folder that holds the lock files, in `devices`.
+        requested: `auto` is the first visible GPU that is free, or the CPU if there is no GPU.
+            `cuda` is the same, but requires a GPU. `cuda:N` is one GPU. `cuda:all` are all visible
+            GPUs.
+        locks: the folder of the lock files (`gpu_locks`).
         log: receives a line that names the device, and a line before this call waits.
         is_shared: hold the lock together with other processes that share it. Ray assigns GPUs, or
             shares of them, to its workers, so Ray decides which of them meet on one GPU. The lock
@@ -32,23 +31,30 @@ def acquire_device(
             worker on the same machine.
 
     Raises:
-        ModelError: no such GPU, or a cache that cannot be written.
+        ModelError: no such GPU, or locks that cannot be written.
     """
-    has_gpu = torch.cuda.is_available()
-    if requested == "auto" and not has_gpu:
+    if requested == "auto" and not torch.cuda.is_available():
         log("no GPU here: computing on the CPU")
         return "cpu"
-    device = "cuda" if requested == "auto" else requested
-    if not device.startswith("cuda") or not has_gpu:
-        log(f"computing on {device}, as the settings say")
-        return device
+    if requested != "auto" and not requested.startswith("cuda"):
+        log(f"computing on {requested}, as the settings say")
+        return requested
     try:
-        properties = torch.cuda.get_device_properties(device)
+        if not torch.cuda.is_available():
+            raise RuntimeError("torch finds no GPU: check the driver with nvidia-smi")
+        is_one = requested not in ("auto", "cuda", ALL_GPUS)
+        names = [requested] if is_one else [f"cuda:{n}" for n in range(torch.cuda.device_count())]
+        properties = [torch.cuda.get_device_properties(name) for name in names]
     except (RuntimeError, AssertionError, ValueError) as error:
-        raise _unusable(device, error) from error
-    _lock_gpu(str(properties.uuid), cache / "devices", log, is_shared)
-    log(f"computing on {device}, {properties.name}")
-    return device
+        raise _unusable(requested, error) from error
+    uuids = [str(gpu.uuid) for gpu in properties]
+    if requested == ALL_GPUS:
+        lock_all(uuids, locks, log, is_shared)
+        log(f"computing on {', '.join(names)}, {gpu_names([gpu.name for gpu in properties])}")
+        return ALL_GPUS
+    place = uuids.index(lock_first_free(uuids, locks, log, is_shared))
+    log(f"computing on {names[place]}, {properties[place].name}")
+    return names[place]
 
 
 def check_device(device: str) -> None:
@@ -58,31 +64,38 @@ def check_device(device: str) -> None:
         ModelError: no such device, or torch was built without it.
     """
     try:
-        torch.empty(1, device=device)
+        torch.empty(1, device="cuda" if device == ALL_GPUS else device)
     except (RuntimeError, AssertionError) as error:
         raise _unusable(device, error) from error
 
 
-def short_device_name(device: torch.device) -> str:
-    """The name of a GPU, or `cpu`: where a run was computed."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+def short_device_name(*devices: torch.device) -> str:
+    """The name of a model's GPUs, or `cpu`: where a run was computed."""
+    gpus = [torch.cuda.get_device_name(device) for device in devices if device.type == "cuda"]
+    return gpu_names(gpus) if gpus else str(devices[0])
 
 
-def device_name(device: torch.device) -> str:
-    """The name of a device; for a CPU with the number of threads that torch uses.
+def gpu_names(names: Sequence[str]) -> str:
+    """The names of GPUs; equal names are counted: `2 x NVIDIA H100`."""
+    counts = {name: names.count(name) for name in names}
+    return ", ".join(f"{count} x {name}" if count > 1 else name for name, count in counts.items())
+
+
+def device_name(*devices: torch.device) -> str:
+    """The name of a model's devices; for a CPU with the number of threads that torch uses.
 
     A profile is measured on a device of this name.
     """
-    if device.type == "cuda":
-        return short_device_name(device)
+    if any(device.type == "cuda" for device in devices):
+        return short_device_name(*devices)
     threads = torch.get_num_threads()
     return f"{_cpu_model_name()}, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def _unusable(device: str, error: Exception) -> ModelError:
     return ModelError(
-        f"device {device!r} cannot be used ({one_line(error)}); set PRUNELAKE_DEVICE to auto, "
-        "cpu, cuda or cuda:1"
+        f"device {device!r} cannot be used ({one_line(error)}); set PRUNELAKE_DEVICE to "
+        f"{DEVICE_CHOICES}"
     )
 
 
@@ -93,23 +106,3 @@ def _cpu_model_name() -> str:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
-
-
-def _lock_gpu(uuid: str, folder: Path, log: Callable[[str], None], is_shared: bool) -> None:
-    if uuid in _gpu_locks:
-        return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / f"{uuid}.lock").open("w")
-    except OSError as error:
-        raise ModelError(
-            f"{folder} cannot be written ({one_line(error)}); set PRUNELAKE_CACHE to a folder "
-            "that can"
-        ) from error
-    mode = fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX
-    try:
-        fcntl.flock(lock, mode | fcntl.LOCK_NB)
-    except BlockingIOError:
-        log(f"GPU {uuid} is taken by another sweep: waiting for its end")
-        fcntl.flock(lock, mode)
-    _gpu_locks[uuid] = lock

@@ -24,10 +24,12 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from prunelake.errors import ModelNotFound, UnsupportedModel, one_line
+from prunelake.errors import ModelError, ModelNotFound, UnsupportedModel, one_line
 from prunelake.models.decoder_map import removable_modules, unsupported_model_error
 from prunelake.models.devices import check_device
+from prunelake.models.memory import is_out_of_memory
 from prunelake.models.placeholders import replace_with_placeholders
+from prunelake.models.placement import gpu_device_map
 from prunelake.models.precision import keep_freed_memory, set_matmul_precision, weight_dtype
 from prunelake.spec import Dtype, Unit
 
@@ -71,22 +73,33 @@ def load_model(source: ModelSource, dtype: Dtype = "float32", device: str = "cpu
     A model from a compact checkpoint (`removal.save_compact`) lacks the same modules.
 
     Raises:
-        ModelError: no such device, or a device that cannot compute in this number format.
+        ModelError: no such device, a device that cannot compute in this number format, or weights
+            that do not fit into its memory.
         ModelNotFound: no tokenizer, or weights that are missing or cannot be read.
         UnsupportedModel: a model whose attention layers cannot be removed.
     """
     check_device(device)
     tokenizer = load_tokenizer(source)
+    options: dict[str, Any] = {"dtype": weight_dtype(dtype)}
     try:
+        if device.startswith("cuda"):  # each weight goes to its GPU at once
+            empty = skeleton(source.folder, weight_dtype(dtype))
+            options["device_map"] = gpu_device_map(empty, device, source.reference)
         with quiet_transformers():
             read = _load_compact if is_compact(source.folder) else load_complete_model
-            model = read(source.folder, dtype=weight_dtype(dtype))
+            model = read(source.folder, **options)
+        if device == "mps":
+            nn.Module.to(model, torch.device(device))  # the model's own `to` has no types
     except (SafetensorError, OSError, RuntimeError, ValueError, KeyError) as error:
+        if is_out_of_memory(error):
+            raise ModelError(
+                f"model {source.reference} does not fit into the memory of {device} "
+                f"({one_line(error)}); take a smaller dtype or PRUNELAKE_DEVICE=cuda:all"
+            ) from error
         raise ModelNotFound(
             f"model {source.reference}: its weights cannot be read ({one_line(error)}); "
             f"fetch {source.folder} again"
         ) from error
-    nn.Module.to(model, torch.device(device))  # the model's own `to` has no types
     model.eval().requires_grad_(False)
     set_matmul_precision(model, dtype)
     keep_freed_memory()
@@ -131,6 +144,20 @@ def read_config(folder: Path) -> PretrainedConfig:
     else:
         config = AutoConfig.from_pretrained(folder)
     return config
+
+
+def skeleton(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+    """The modules of a model without weights, on torch's meta device; they take no memory.
+
+    Raises:
+        OSError, ValueError, KeyError: as `read_config`; or transformers has no model for it.
+    """
+    with quiet_transformers(), torch.device("meta"):
+        config = read_config(folder)
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype)
+        if marker := _compact_marker(folder):
+            replace_with_placeholders(model, marker["absent_attention"], marker["absent_mlp"])
+    return model
 
 
 def is_compact(folder: Path) -> bool:

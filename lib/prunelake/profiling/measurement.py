@@ -22,6 +22,7 @@ from prunelake.models.devices import device_name
 from prunelake.models.levels import resolve_levels
 from prunelake.models.loading import apply_lm_head, spread_token_ids, text_config
 from prunelake.models.memory import is_out_of_memory
+from prunelake.models.placement import model_devices
 from prunelake.models.precision import matmul_precision
 from prunelake.models.removal import detached
 from prunelake.schema.profile_tables import EFFICIENCY, PROFILE_SUBJECT
@@ -152,7 +153,7 @@ def profile_record(
         "levels": [level_row["level"] for level_row in rows],
         "dtype": profiled.dtype,
         "device": str(model.device),
-        "device_name": device_name(model.device),
+        "device_name": device_name(*model_devices(model)),
         "threads": torch.get_num_threads(),
         "load_average": load_average,
         "torch_version": torch.__version__,
@@ -198,8 +199,9 @@ def _next_token(model: PreTrainedModel, ids: Tensor, cache: Cache | None) -> tup
 
 def _synchronised_time(model: PreTrainedModel) -> float:
     """A time in seconds, taken when the device has finished all its work."""
-    if model.device.type != "cpu":
-        torch.accelerator.synchronize(model.device)
+    for device in model_devices(model):
+        if device.type != "cpu":
+            torch.accelerator.synchronize(device)
     return time.perf_counter()
 
 
@@ -240,15 +242,20 @@ def _peak_bytes_on_gpu(
     model: PreTrainedModel, detached_modules: Sequence[nn.Module], workload: Workload
 ) -> int:
     # Outside of inference mode: weights that move in it can take no part in a backward pass.
+    homes = [
+        next((p.device for p in module.parameters()), model.device) for module in detached_modules
+    ]
     try:
         for module in detached_modules:
             module.to("cpu")
-        torch.cuda.reset_peak_memory_stats(model.device)
+        devices = model_devices(model)
+        for device in devices:
+            torch.cuda.reset_peak_memory_stats(device)
         _generate(model, workload)
-        return torch.cuda.max_memory_allocated(model.device)
+        return sum(torch.cuda.max_memory_allocated(device) for device in devices)
     finally:
-        for module in detached_modules:
-            module.to(model.device)
+        for module, device in zip(detached_modules, homes, strict=True):
+            module.to(device)
 
 
 def kv_bytes_per_token(cache: Cache) -> int:

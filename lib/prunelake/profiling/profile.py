@@ -76,7 +76,7 @@ def profile_model(request: ProfileRequest, settings: Settings, log: Callable[[st
 
     @cache  # a second copy of the model would count in the peak memory
     def load(dtype: Dtype) -> PreTrainedModel:
-        device = acquire_device(settings.device, settings.cache.expanduser(), log)
+        device = acquire_device(settings.device, settings.lock_folder, log)
         return load_model(source, dtype, device).model
 
     order = find_removal_order(

@@ -17,8 +17,10 @@ from prunelake.inference.nested import NestedModel
 from prunelake.lake import commit
 from prunelake.lake.partial_runs import ORDER_SHARD, ComputeCost, CopiedCells, PartialRun
 from prunelake.models import devices
+from prunelake.models.device_names import ALL_GPUS
 from prunelake.models.devices import short_device_name
 from prunelake.models.loading import LoadedModel, ModelSource, load_model
+from prunelake.models.placement import model_devices
 from prunelake.models.sources import pin_source, resolve_pinned
 from prunelake.schema.run_tables import LAYERS
 from prunelake.settings import Settings
@@ -82,7 +84,9 @@ def order_layers(
         f"{list(order.layers)}"
     )
     seconds = time.perf_counter() - started
-    cost = ComputeCost(order.forward_tokens, seconds, short_device_name(loaded.model.device))
+    cost = ComputeCost(
+        order.forward_tokens, seconds, short_device_name(*model_devices(loaded.model))
+    )
     _write_order(partial_run, plan, layer_rows(plan.identity.run_id, order), cost)
     return cost
 
@@ -116,7 +120,7 @@ def measure_shard(
     model = NestedModel(loaded.model, order.layers, unit=work.unit)
     frames = evaluate_shard(work, encoder, model, _progress_log(str(work.shard), log))
     seconds = time.perf_counter() - started
-    device = short_device_name(loaded.model.device)
+    device = short_device_name(*model_devices(loaded.model))
     cost = ComputeCost(model.forward_tokens, seconds, device, work.copied)
     partial_run.write_shard(work.shard.name, frames, cost)
     log(f"{work.shard}: {cost.forward_tokens:.0f} forward tokens in {cost.duration_s:.1f} s")
@@ -181,8 +185,10 @@ def cached_model(source: ModelSource, dtype: Dtype, settings: Settings, log: Log
     if is_on_ray:
         source = resolve_pinned(source, cache)
         if device == "auto":
-            device = "cuda" if settings.ray_gpus else "cpu"
-    device = devices.acquire_device(device, cache, log, is_shared=is_on_ray)
+            device = "cpu"
+            if settings.ray_gpus:
+                device = ALL_GPUS if settings.ray_gpus > 1 else "cuda"
+    device = devices.acquire_device(device, settings.lock_folder, log, is_shared=is_on_ray)
     log(f"loading {source.reference} in {dtype} on {device}")
     _model_cache.clear()  # before the next model comes: two may not fit
     _model_cache[key] = load_model(source, dtype, device)
