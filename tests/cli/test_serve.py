@@ -19,18 +19,15 @@ from tests.support.example_runs import explained_run
 from tests.support.limits import HANG_S
 from tests.support.plain_install import plain_python
 
-# The server runs as after `pip install prunelake`, without any extra.
-PRUNELAKE = [
-    sys.executable,
-    "-c",
-    plain_python() + "from prunelake.cli.app import main; main()",
-]
+PRUNELAKE = "from prunelake.cli.app import main; main()"
 
 
 @contextmanager
-def serving(lake: Location, *options: str, **environment: str) -> Iterator[tuple[str, str]]:
+def serving(
+    lake: Location, *options: str, code: str = PRUNELAKE, **environment: str
+) -> Iterator[tuple[str, str]]:
     """Run a server on a free port; yields its address and its output so far."""
-    command = [*PRUNELAKE, "serve", "--lake", str(lake), "--port", "0", *options]
+    command = [sys.executable, "-c", code, "serve", "--lake", str(lake), "--port", "0", *options]
     process = subprocess.Popen(
         command,
         env=os.environ | environment,
@@ -76,7 +73,8 @@ def refusal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 def test_serve_publishes_then_serves_then_stops(tmp_path: Path) -> None:
     explained_run(tmp_path)
-    with serving(tmp_path) as (address, printed):
+    # The server runs as after `pip install prunelake`, without any extra.
+    with serving(tmp_path, code=plain_python() + PRUNELAKE) as (address, printed):
         assert "publishing" in printed
         assert httpx.get(f"{address}/health", timeout=HANG_S).json()["run_count"] == 1
         assert "<html" in httpx.get(f"{address}/", timeout=HANG_S).text

@@ -37,7 +37,7 @@ def remote(object_store: str) -> ObjectPath:  # noqa: ARG001  # it must run
 
 def prunelake(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*PRUNELAKE, *arguments],
+        [sys.executable, "-c", PRUNELAKE, *arguments],
         env=os.environ | variables,
         capture_output=True,
         text=True,
