@@ -39,9 +39,9 @@ RANDOM_RANKING = "random"
 Operator = Literal["delete_text", "replace"]
 AopcVariant = Literal["eraser", "paper", "normalised"]
 
-Dtype = Literal["float32", "float32_bf16", "bfloat16", "float16"]
-"""The number format of a model. `float32_bf16` stores float32, multiplies in bfloat16, and adds in
-float32."""
+Dtype = Literal["float32", "tf32", "float32_bf16", "bfloat16", "float16"]
+"""The number format of a model. `tf32` (on GPUs) and `float32_bf16` (on CPUs) store float32,
+multiply in TF32 or bfloat16, and add in float32."""
 
 Unit = Literal["attention", "mlp", "block"]
 """The unit that a sweep removes from a layer: its attention, its MLP, or its whole block."""
@@ -350,8 +350,8 @@ def task_name(task: str) -> str:
 
 
 def weight_format(dtype: Dtype) -> Dtype:
-    """The number format in which the weights are stored: `float32` for `float32_bf16`."""
-    return "float32" if dtype == "float32_bf16" else dtype
+    """The number format in which the weights are stored: `float32` for `tf32`, `float32_bf16`."""
+    return "float32" if dtype in ("tf32", "float32_bf16") else dtype
 
 
 def content_hash(value: object) -> str:

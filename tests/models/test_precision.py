@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -6,8 +8,13 @@ from prunelake.errors import ModelError
 from prunelake.inference.nested import NestedModel
 from prunelake.inference.prefix_tree import ScoringQuery
 from prunelake.models import precision
-from prunelake.models.precision import matmul_precision, set_matmul_precision, weight_dtype
-from prunelake.spec import Strategy
+from prunelake.models.precision import (
+    matmul_precision,
+    set_matmul_precision,
+    slow_format_warning,
+    weight_dtype,
+)
+from prunelake.spec import Dtype, Strategy
 from prunelake.strategies.removal_order import removal_order
 from tests.support.tiny_models import tiny_model
 
@@ -34,6 +41,7 @@ needs_rounding = pytest.mark.skipif(
     [
         ("float32", torch.float32),
         ("float32_bf16", torch.float32),
+        ("tf32", torch.float32),
         ("bfloat16", torch.bfloat16),
         ("float16", torch.float16),
     ],
@@ -77,6 +85,48 @@ def test_a_device_that_does_not_round_is_refused(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(precision, "_matmul_rounds_to_bfloat16", lambda _: False)
     with pytest.raises(ModelError, match="cpu does not multiply float32 in bfloat16"):
         set_matmul_precision(tiny_model("llama"), "float32_bf16")
+
+
+def test_tf32_is_for_gpus_that_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model("llama")
+    with pytest.raises(ModelError, match="cpu does not multiply in TF32"):
+        set_matmul_precision(model, "tf32")
+    monkeypatch.setattr(type(model), "device", torch.device("cuda", 0))
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda _: (7, 5))
+    with pytest.raises(ModelError, match="cuda:0 does not multiply in TF32"):
+        set_matmul_precision(model, "tf32")
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda _: (9, 0))
+    set_matmul_precision(model, "tf32")
+    with matmul_precision(model):
+        assert torch.backends.cuda.matmul.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32
+
+
+def test_a_pass_does_without_the_attention_of_cudnn(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    seen = []
+    nested = NestedModel(tiny_model("llama"), ORDER)
+    run = nested.run_batch
+
+    def noting(*arguments: Any) -> Any:
+        seen.append(torch.backends.cuda.cudnn_sdp_enabled())
+        return run(*arguments)
+
+    monkeypatch.setattr(nested, "run_batch", noting)
+    nested.log_likelihoods(QUERIES)
+    assert seen == [False]
+    assert torch.backends.cuda.cudnn_sdp_enabled() == before
+
+
+@pytest.mark.parametrize("device", ["cuda:0", "cuda:all", "cpu"])
+@pytest.mark.parametrize("dtype", ["float32", "tf32", "bfloat16"])
+def test_a_slow_format_on_a_gpu_is_a_warning_with_its_price(dtype: Dtype, device: str) -> None:
+    warning = slow_format_warning(dtype, device)
+    if dtype == "float32" and device != "cpu":
+        assert warning is not None
+        assert "about 9 times as long as bfloat16" in warning
+    else:
+        assert warning is None
 
 
 def test_freed_memory_is_kept_without_changing_numbers() -> None:

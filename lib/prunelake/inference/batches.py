@@ -14,6 +14,15 @@ CPU_BATCH_TOKENS = 4096
 GPU_BATCH_TOKENS = 2**17
 """Tokens that a GPU runs together, if its memory holds them."""
 
+CPU_LOGIT_ELEMENTS = 2**25
+"""Logits in memory at a time on a CPU: 128 MiB in float32 for any vocabulary."""
+
+GPU_LOGIT_ELEMENTS = 2**28
+"""Logits in memory at a time on a GPU: 1 GiB in float32, 1,024 positions of 262,144 tokens."""
+
+GPU_LENGTH_MULTIPLE = 16
+"""Lengths of batches on a GPU: some kernels are chosen or compiled anew for each length."""
+
 MAX_PADDING_SHARE = 1 / 16
 """Share of the budget: a batch with more padding costs more than another pass."""
 
@@ -51,6 +60,18 @@ def max_gradient_tokens(model: PreTrainedModel) -> int:
 def fastest_batch_tokens(model: PreTrainedModel) -> int:
     """The number of tokens x levels beyond which the model's device gets no faster."""
     return CPU_BATCH_TOKENS if model.device.type == "cpu" else GPU_BATCH_TOKENS
+
+
+def length_multiple(model: PreTrainedModel) -> int:
+    """The number of which the length of each batch is a multiple."""
+    return GPU_LENGTH_MULTIPLE if model.device.type == "cuda" else 1
+
+
+def max_logit_rows(model: PreTrainedModel) -> int:
+    """The number of positions whose logits are computed together."""
+    elements = CPU_LOGIT_ELEMENTS if model.device.type == "cpu" else GPU_LOGIT_ELEMENTS
+    vocabulary_size: int = text_config(model).vocab_size
+    return max(1, elements // vocabulary_size)
 
 
 def batches(rows: Sequence[PrefixTree], budget: TokenBudget) -> Iterator[list[int]]:

@@ -13,9 +13,12 @@ order. In a search, each candidate lacks the layers removed so far and one more.
 from collections.abc import Collection, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from prunelake.inference.transfer import send_indices
 from prunelake.models.removal import Forward, hidden_states
 from prunelake.spec import Unit
 
@@ -80,7 +83,11 @@ class Branches:
         self._packed: list[tuple[int, tuple[int, ...]]] = []
         self._packed_tokens = 0
         self._keeping: list[int] = []
-        self._is_changed = False
+        # On the device: the row of each branch, the branches that keep a unit, and what was
+        # reduced to these rows. All hold until the branches change.
+        self._rows: Tensor | None = None
+        self._kept: dict[tuple[int, ...], Tensor] = {}
+        self._selected: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
         self.block_tokens = 0
         """Tokens that went through blocks so far, counted once for each block."""
 
@@ -106,17 +113,14 @@ class Branches:
                 elif part:
                     origin.append(branch)
                     running.append((row, part))
-        if leaving or len(running) > len(self._running):
-            hidden = self._repacked(hidden, origin, leaving)
-            self._is_changed = True
+        is_changed = bool(leaving) or len(running) > len(self._running)
+        order = self._packing(origin, leaving, hidden.shape[1]) if is_changed else None
         self._running, self._keeping = running, keeping
+        hidden = self._arranged(hidden, order)
         count = len(keeping) if self._masks.unit == "block" else hidden.shape[0]
         self.block_tokens += count * hidden.shape[1]
-        if self._is_changed:
-            # Packed rows may get any arguments: only attention uses them, and they skip it.
-            fillers = [0] * (hidden.shape[0] - len(running))
-            rows = [row for row, _ in running] + fillers
-            kwargs = _select_batched(kwargs, rows, self._batch_size)
+        if self._rows is not None:
+            kwargs = self._select_batched(kwargs, self._rows, self._batch_size)
         if args:
             return (hidden, *args[1:]), kwargs
         return args, kwargs | {"hidden_states": hidden}
@@ -134,12 +138,17 @@ class Branches:
                 return forward(*args, **kwargs)
             added = torch.zeros_like(hidden)
             if keeping:
-                kwargs = _select_batched(kwargs, keeping, count)
+                rows = self._kept[tuple(keeping)]
+                index = rows.to(hidden.device)
+                kwargs = self._select_batched(kwargs, rows, count)
+                own = hidden.index_select(0, index)
                 if args:
-                    args = (_select_rows(hidden, keeping), *args[1:])
+                    args = (own, *args[1:])
+                else:
+                    kwargs["hidden_states"] = own
                 output = forward(*args, **kwargs)
                 kept = output[0] if is_attention else output
-                added.index_copy_(0, torch.tensor(keeping, device=hidden.device), kept)
+                added.index_copy_(0, index, kept)
             return (added, None) if is_attention else added
 
         return gated
@@ -166,50 +175,69 @@ class Branches:
             offset += count
         return locations
 
-    def _repacked(
+    def _arranged(self, hidden: Tensor, order: NDArray[np.int64] | None) -> Tensor:
+        """The hidden states in their new order, if there is one.
+
+        All indices that this block needs go to the device in one copy.
+        """
+        rows_count, length, width = hidden.shape
+        total = rows_count if order is None else len(order) // length
+        keeping = tuple(self._keeping)
+        parts: list[Any] = [] if order is None else [order]
+        if order is not None:
+            self._kept.clear()
+            self._selected.clear()
+            # Packed rows may get any arguments: only attention uses them, and they skip it.
+            fillers = [0] * (total - len(self._running))
+            parts.append([row for row, _ in self._running] + fillers)
+        is_needed = 0 < len(keeping) < total and keeping not in self._kept
+        if is_needed:
+            parts.append(keeping)
+        if not parts:
+            return hidden
+        indices = send_indices(parts, hidden.device)
+        if is_needed:
+            self._kept[keeping] = indices[-1]
+        if order is None:
+            return hidden
+        self._rows = indices[1]
+        return hidden.reshape(-1, width).index_select(0, indices[0]).view(-1, length, width)
+
+    def _packing(
         self,
-        hidden: Tensor,
         origin: Sequence[int],
         leaving: Sequence[tuple[int, int, tuple[int, ...]]],
-    ) -> Tensor:
-        """The running branches, each from its origin, then all packed tokens in further rows."""
-        if not leaving and not self._packed:
-            return _select_rows(hidden, origin)
-        length, width = hidden.shape[1:]
-        tokens = hidden.reshape(-1, width)
+        length: int,
+    ) -> NDArray[np.int64]:
+        """The place of each token before: the running branches, then the packed tokens in rows."""
         start = len(self._running) * length
-        positions = torch.arange(length)
-        ends = [
-            torch.arange(start, start + self._packed_tokens),
-            *(branch * length + torch.tensor(self._read[row]) for branch, row, _ in leaving),
+        positions = np.arange(length)
+        parts = [
+            (np.array(origin, np.int64)[:, None] * length + positions).ravel(),
+            np.arange(start, start + self._packed_tokens),
+            *(branch * length + np.array(self._read[row]) for branch, row, _ in leaving),
         ]
-        index = torch.cat(
-            [
-                (torch.tensor(origin, dtype=torch.long)[:, None] * length + positions).flatten(),
-                *ends,
-            ]
-        )
+        index = np.concatenate(parts)
         self._packed += [(row, levels) for _, row, levels in leaving]
         self._packed_tokens = len(index) - len(origin) * length
         # The last row is filled with an arbitrary token.
-        index = torch.cat([index, index.new_zeros(-len(index) % length)])
-        return tokens.index_select(0, index.to(hidden.device)).view(-1, length, width)
+        return np.concatenate([index, np.zeros(-len(index) % length, np.int64)])
 
+    def _select_batched(self, kwargs: dict[str, Any], rows: Tensor, size: int) -> dict[str, Any]:
+        """`kwargs`, without hidden states, with every tensor of `size` rows reduced to these rows.
 
-def _select_rows(tensor: Tensor, rows: Sequence[int]) -> Tensor:
-    return tensor.index_select(0, torch.tensor(rows, device=tensor.device))
+        Tensors with one row stay: the model broadcasts them. All blocks get the same masks and
+        positions, which are reduced once while the branches stay.
+        """
 
+        def pick(value: Any) -> Any:
+            if isinstance(value, tuple):
+                return tuple(pick(part) for part in value)
+            if not (isinstance(value, Tensor) and value.ndim >= 2 and value.shape[0] == size > 1):
+                return value
+            key = id(value), id(rows)
+            if key not in self._selected:  # its tensors stay alive, so ids stay theirs
+                self._selected[key] = value, value.index_select(0, rows.to(value.device))
+            return self._selected[key][1]
 
-def _select_batched(kwargs: dict[str, Any], rows: Sequence[int], size: int) -> dict[str, Any]:
-    """`kwargs` with every tensor of `size` rows reduced to the given rows.
-
-    Tensors with one row stay: the model broadcasts them.
-    """
-
-    def pick(value: Any) -> Any:
-        if isinstance(value, tuple):
-            return tuple(pick(part) for part in value)
-        batched = isinstance(value, Tensor) and value.ndim >= 2 and value.shape[0] == size > 1
-        return _select_rows(value, rows) if batched else value
-
-    return {name: pick(value) for name, value in kwargs.items()}
+        return {name: pick(v) for name, v in kwargs.items() if name != "hidden_states"}

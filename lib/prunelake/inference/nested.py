@@ -27,12 +27,15 @@ from prunelake.inference.batches import (
     TokenBudget,
     batches,
     fastest_batch_tokens,
+    length_multiple,
     max_gradient_tokens,
+    max_logit_rows,
     max_tokens_in_memory,
 )
 from prunelake.inference.branches import Branches, LevelMasks
 from prunelake.inference.overflow import check_finite
 from prunelake.inference.prefix_tree import PrefixTree, ScoringQuery, batch_inputs, build_trees
+from prunelake.inference.transfer import send, send_indices
 from prunelake.models.decoder_map import attention_layers, removable_modules
 from prunelake.models.loading import apply_lm_head, text_config
 from prunelake.models.memory import is_device_failure, is_out_of_memory
@@ -40,9 +43,6 @@ from prunelake.models.precision import matmul_precision
 from prunelake.models.removal import replaced_forward
 from prunelake.schema.arrays import FloatArray
 from prunelake.spec import UNIT_NAMES, Unit
-
-MAX_LOGIT_ELEMENTS = 2**25
-"""Logits in memory at a time: 128 MiB in float32 for any vocabulary."""
 
 CPU_CACHE_ELEMENTS = 2**19
 """Logits that a CPU sums at a time: they and their exponentials stay in its cache."""
@@ -171,7 +171,7 @@ class NestedModel:
         masks: LevelMasks | None = None,
     ) -> tuple[Tensor, Branches]:
         """The last hidden states of a batch, and the branches that locate its rows in them."""
-        inputs = {name: tensor.to(self.model.device) for name, tensor in inputs.items()}
+        inputs = {name: send(tensor, self.model.device) for name, tensor in inputs.items()}
         levels, read = [row.levels for row in rows], [row.read_positions for row in rows]
         branches = Branches(masks or self.level_masks, levels, read)
         with self._branching(branches):
@@ -198,26 +198,25 @@ class NestedModel:
             targets += [(index[position], token) for position, token, _ in own]
             owners += [(row, answer, levels[0]) for _, _, answer in own]
             start += len(found)
-        columns, ids = (
-            torch.tensor(part, device=hidden.device) for part in zip(*targets, strict=True)
-        )
-        wanted = hidden[tuple(torch.tensor(where, device=hidden.device).T)]
-        chunk = max(1, MAX_LOGIT_ELEMENTS // text_config(self.model).vocab_size)
+        columns, ids = np.array(targets).T
+        chunk = max_logit_rows(self.model)
+        flat = np.ravel_multi_index(tuple(np.array(where).T), hidden.shape[:2])
+        read, columns_sent, ids_sent = send_indices([flat, columns % chunk, ids], hidden.device)
+        wanted = hidden.flatten(0, 1).index_select(0, read)
         parts = []
         for start in range(0, len(where), chunk):
             logits = apply_lm_head(self.model, wanted[start : start + chunk])
-            first, last = torch.searchsorted(
-                columns, torch.tensor([start, start + chunk], device=hidden.device)
-            ).tolist()
-            column = columns[first:last] - start
-            chosen = logits[column, ids[first:last]].float()
+            first, last = np.searchsorted(columns, (start, start + chunk))
+            column = columns_sent[first:last].to(logits.device)
+            chosen = logits[column, ids_sent[first:last].to(logits.device)].float()
             parts.append(chosen - _log_normalisers(logits)[column])
         return torch.cat(parts), owners
 
     @torch.inference_mode()
     def _score_options(self, rows: list[PrefixTree], masks: LevelMasks) -> list[FloatArray]:
         """For each row an array [levels, answers] of log-likelihoods."""
-        hidden, branches = self.run_batch(rows, batch_inputs(rows, self.model.dtype), masks)
+        inputs = batch_inputs(rows, self.model.dtype, length_multiple(self.model))
+        hidden, branches = self.run_batch(rows, inputs, masks)
         values, owners = self.target_log_likelihoods(hidden, branches, rows)
         width = max(row.option_count for row in rows)
         sums = np.zeros((len(rows), width, max(row.levels[-1] for row in rows) + 1))

@@ -155,16 +155,21 @@ def _unshared_token_count(query: ScoringQuery) -> int:
     return len(query.prompt) + sum(len(option) - 1 for option in query.options)
 
 
-def batch_inputs(rows: Sequence[PrefixTree], dtype: torch.dtype) -> dict[str, Tensor]:
-    """What a model is given to run these rows as one batch, padded on the right.
+def batch_inputs(
+    rows: Sequence[PrefixTree], dtype: torch.dtype, length_multiple: int = 1
+) -> dict[str, Tensor]:
+    """The inputs of a model that runs these rows as one batch, padded on the right.
 
-    With branches that is an additive mask, [rows, 1, tokens, tokens] in `dtype`, too, and how many
-    tokens are in front of each in its sequence.
+    The number of tokens is a multiple of `length_multiple`. Rows with branches need two more
+    inputs: an additive mask [rows, 1, tokens, tokens] in `dtype`, and the number of tokens in front
+    of each token in its sequence.
     """
-    inputs = {"input_ids": pad_rows([row.tokens for row in rows])}
+    length = max(len(row.tokens) for row in rows)
+    length += -length % length_multiple
+    inputs = {"input_ids": pad_rows([row.tokens for row in rows], length)}
     # Without a branch no token needs more than to be kept from what stands to its right.
     if any(row.is_branched for row in rows):
-        seen = _attention_mask(pad_rows([row.parents for row in rows], -1).numpy())
+        seen = _attention_mask(pad_rows([row.parents for row in rows], length, -1).numpy())
         hidden = ~torch.from_numpy(seen)[:, None]
         mask = torch.zeros(hidden.shape, dtype=dtype)
         inputs["attention_mask"] = mask.masked_fill_(hidden, torch.finfo(dtype).min)
@@ -172,9 +177,8 @@ def batch_inputs(rows: Sequence[PrefixTree], dtype: torch.dtype) -> dict[str, Te
     return inputs
 
 
-def pad_rows(rows: Sequence[Sequence[int]], fill: int = 0) -> Tensor:
-    """Rows of one length [rows, longest]."""
-    length = max(len(row) for row in rows)
+def pad_rows(rows: Sequence[Sequence[int]], length: int, fill: int = 0) -> Tensor:
+    """Rows of one length [rows, length]."""
     return torch.tensor([[*row, *[fill] * (length - len(row))] for row in rows])
 
 

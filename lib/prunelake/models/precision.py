@@ -14,6 +14,12 @@ from prunelake.spec import Dtype, weight_format
 MATMUL_PRECISION_ATTRIBUTE = "prunelake_matmul_precision"
 """The attribute of a loaded model that holds the precision of its float32 multiplications."""
 
+USES_CUDNN_ATTENTION = False
+"""Whether GPUs may take the attention of cuDNN."""
+
+FLOAT32_SLOWDOWN = 9
+"""How many times longer than bfloat16 a sweep in float32 takes on an H100 (docs/gpu.md)."""
+
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 MALLOC_THRESHOLD_BYTES = 2**30
 
@@ -28,8 +34,16 @@ def set_matmul_precision(model: PreTrainedModel, dtype: Dtype) -> None:
     """Store in `model` the precision of its number format; `matmul_precision` applies it.
 
     Raises:
-        ModelError: for `float32_bf16`, a device that does not multiply float32 in bfloat16.
+        ModelError: for `float32_bf16`, a device that does not multiply float32 in bfloat16; for
+            `tf32`, a device without TF32.
     """
+    if dtype == "tf32":
+        setattr(model, MATMUL_PRECISION_ATTRIBUTE, "high")
+        if model.device.type != "cuda" or torch.cuda.get_device_capability(model.device) < (8, 0):
+            raise ModelError(
+                f"{model.device} does not multiply in TF32 (NVIDIA GPUs since Ampere do); take "
+                "dtype float32 or bfloat16"
+            )
     if dtype == "float32_bf16":
         setattr(model, MATMUL_PRECISION_ATTRIBUTE, "medium")
         if model.device.type != "cpu" or not _matmul_rounds_to_bfloat16(model):
@@ -43,14 +57,19 @@ def set_matmul_precision(model: PreTrainedModel, dtype: Dtype) -> None:
 def matmul_precision(model: PreTrainedModel) -> Iterator[None]:
     """Multiply in the precision that `model` was loaded for, and restore the former one on exit.
 
-    The setting belongs to the whole process, so two threads must not compute at the same time.
+    Attention meanwhile does without cuDNN, which plans anew for each shape of a batch: a nested
+    pass has a new shape wherever levels part. (`benchmarks.llama --cudnn` measures the other way.)
+    The settings belong to the whole process, so two threads must not compute at the same time.
     """
     before = torch.get_float32_matmul_precision()
+    had_cudnn_attention = torch.backends.cuda.cudnn_sdp_enabled()
     torch.set_float32_matmul_precision(getattr(model, MATMUL_PRECISION_ATTRIBUTE, "highest"))
+    torch.backends.cuda.enable_cudnn_sdp(USES_CUDNN_ATTENTION)
     try:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+        torch.backends.cuda.enable_cudnn_sdp(had_cudnn_attention)
 
 
 def keep_freed_memory() -> None:
@@ -62,6 +81,16 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(M_MMAP_THRESHOLD, MALLOC_THRESHOLD_BYTES)
         libc.mallopt(M_TRIM_THRESHOLD, MALLOC_THRESHOLD_BYTES)
+
+
+def slow_format_warning(dtype: Dtype, device: str) -> str | None:
+    """A warning about a number format that wastes a GPU; None if there is nothing to warn of."""
+    if dtype != "float32" or not device.startswith("cuda"):
+        return None
+    return (
+        f"warning: float32 takes about {FLOAT32_SLOWDOWN} times as long as bfloat16 on a GPU "
+        "(estimated for an H100); --dtype bfloat16 or tf32 is faster, and makes another run"
+    )
 
 
 def _matmul_rounds_to_bfloat16(model: PreTrainedModel) -> bool:

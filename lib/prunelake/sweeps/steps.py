@@ -21,6 +21,7 @@ from prunelake.models.device_names import ALL_GPUS
 from prunelake.models.devices import short_device_name
 from prunelake.models.loading import LoadedModel, ModelSource, load_model
 from prunelake.models.placement import model_devices
+from prunelake.models.precision import slow_format_warning
 from prunelake.models.sources import pin_source, resolve_pinned
 from prunelake.schema.run_tables import LAYERS
 from prunelake.settings import Settings
@@ -190,6 +191,8 @@ def cached_model(source: ModelSource, dtype: Dtype, settings: Settings, log: Log
                 device = ALL_GPUS if settings.ray_gpus > 1 else "cuda"
     device = devices.acquire_device(device, settings.lock_folder, log, is_shared=is_on_ray)
     log(f"loading {source.reference} in {dtype} on {device}")
+    if warning := slow_format_warning(dtype, device):
+        log(warning)
     _model_cache.clear()  # before the next model comes: two may not fit
     _model_cache[key] = load_model(source, dtype, device)
     return _model_cache[key]
