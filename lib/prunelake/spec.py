@@ -10,8 +10,10 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
     ValidationInfo,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -28,6 +30,9 @@ DEFAULT_ROW_COUNT = 100
 
 TASK_FILE_SUFFIXES = (".yaml", ".yml")
 """The suffixes by which a task is recognised as the path of a file."""
+
+HARNESS_PREFIX = "harness:"
+"""The beginning of the name of a task of lm-evaluation-harness."""
 
 DEFAULT_SEARCH_ROWS = 20
 """With 20 rows, a search up to half of the layers costs at most 8 times a sweep of 100 rows."""
@@ -316,13 +321,30 @@ class SweepSpec(FrozenValue):
         return None if value is None else tuple(sorted({0, *value}))
 
 
+class HarnessPrompts(FrozenValue):
+    """The settings of a task of lm-evaluation-harness that determine its prompts.
+
+    `version` is that in the task's YAML file; `shots` is the number of examples in a prompt, drawn
+    with `shot_seed`.
+    """
+
+    version: str
+    shots: Annotated[int, Field(ge=0)]
+    shot_seed: int | None
+
+
+FIELDS_OF_SOME_RUNS = ("harness",)
+"""The fields of an identity that only the runs that need them have."""
+
+
 class RunIdentity(FrozenValue):
     """Everything that determines the numbers of a run; its hash is the id of the run.
 
     `revision` is a hub commit or the hash of the weights. `data_hash` is the hash of the selected
     examples. `calibration_hash` is the hash of the calibration windows. `search_hash` is the hash
     of the examples on which the removal order was searched. `sequential` determines the intervals.
-    The device and the batch size are not part of the identity.
+    `harness` is given for a task of lm-evaluation-harness. The device and the batch size are not
+    part of the identity.
     """
 
     format_version: int
@@ -337,11 +359,22 @@ class RunIdentity(FrozenValue):
     special_tokens: SpecialTokens
     search_hash: str | None
     sequential: SequentialDesign | None = None
+    harness: HarnessPrompts | None = None
 
     @property
     def run_id(self) -> str:
         """The first 16 hex digits of the SHA-256 of this identity's canonical JSON."""
         return content_hash(self.model_dump(mode="json"))[:16]
+
+    @model_serializer(mode="wrap")
+    def _omit_unused_fields(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out an unused field that older runs lack: their ids stay as they are."""
+        fields: dict[str, Any] = serialise(self)
+        return {
+            name: value
+            for name, value in fields.items()
+            if value is not None or name not in FIELDS_OF_SOME_RUNS
+        }
 
 
 def task_name(task: str) -> str:

@@ -25,7 +25,7 @@ def test_the_example_is_the_file_that_it_names_and_prints_what_the_page_shows(
     assert (folder / "capitals.yaml").read_text().endswith(task_file)
     assert (folder / "capitals.jsonl").read_text().startswith(blocks("json")[0])
     monkeypatch.chdir(ROOT)
-    (command,) = blocks("sh")
+    command = blocks("sh")[0]
     assert CliRunner().invoke(app, command.split()[1:]).stdout == blocks("text")[0]
     shown, kept = yaml.safe_load(hub_task), get_task(str(folder / "sst2_review.yaml"))
     assert Task.model_validate({"name": "sst2_review", **shown}).prompt == kept.prompt

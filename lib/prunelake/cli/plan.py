@@ -99,11 +99,11 @@ def _split_rows(task: str, settings: Settings) -> int | None:
     """
     from prunelake.errors import DatasetNotFound, UnknownTask
     from prunelake.lake.sql.views import query
-    from prunelake.tasks.catalogue import get_task
+    from prunelake.tasks.catalogue import find_task
     from prunelake.tasks.rows import read_records
 
     try:
-        found = get_task(task)
+        found = find_task(task)
         if found.bundled is None and settings.data is None:
             return None
         return len(read_records(found, settings.data)[1])

@@ -29,7 +29,11 @@ def sweep(
     ] = None,
     model: Annotated[str, typer.Option(help="Model reference.")] = DEFAULT_MODEL,
     task: Annotated[
-        str | None, typer.Option(help="Task, or the path of a .yaml file that describes one.")
+        str | None,
+        typer.Option(
+            help="Task, the path of a .yaml file that describes one, or harness:NAME for a task of "
+            "lm-evaluation-harness (harness:NAME@5 with 5 examples in each prompt)."
+        ),
     ] = None,
     rows: Annotated[
         str | None,

@@ -30,10 +30,10 @@ def check(
     task: Annotated[str, typer.Argument(metavar="FILE", help="A task's .yaml file, or its name.")],
 ) -> None:
     """Check every row of a task, and print two prompts as a model sees them."""
-    from prunelake.tasks.catalogue import get_task
+    from prunelake.tasks.catalogue import find_task
     from prunelake.tasks.rows import build_example, read_records
 
-    found = get_task(task)
+    found = find_task(task)
     origin, records = read_records(found, load_settings(None).data)
     examples, problems = [], []
     for number, record in enumerate(records):

@@ -40,7 +40,7 @@ def predict(
     rows = []
     for (encoded, query), answers in zip(asked, answered, strict=True):
         example = encoded.example
-        option_bytes = [len(option.lstrip(" ").encode()) for option in example.options]
+        option_bytes = example.option_bytes
         for level, log_likelihoods in zip(query.levels, answers, strict=True):
             prediction = int(log_likelihoods.argmax())
             prediction_norm = int((log_likelihoods / option_bytes).argmax())

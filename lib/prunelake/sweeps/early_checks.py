@@ -5,7 +5,7 @@ from prunelake.models.device_names import check_device_name
 from prunelake.models.levels import check_levels
 from prunelake.settings import Settings
 from prunelake.spec import SweepSpec
-from prunelake.tasks.catalogue import get_task
+from prunelake.tasks.catalogue import find_task
 from prunelake.tasks.rows import read_records, select_examples
 
 
@@ -18,7 +18,7 @@ def check_sweep(spec: SweepSpec, settings: Settings) -> None:
         PruneLakeError: the sweep cannot run.
     """
     require_extra("models")
-    task = get_task(spec.task)
+    task = find_task(spec.task)
     if settings.task_runner == "local":  # Ray computes on other machines
         check_device_name(settings.device)
     check_levels(spec.model, spec.levels, spec.strategy.unit)

@@ -3,6 +3,7 @@
 Errors in a spec are found here, before a model is loaded.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +22,9 @@ from prunelake.spec import (
     content_hash,
 )
 from prunelake.tasks.calibration_text import calibration_text
-from prunelake.tasks.catalogue import get_task
+from prunelake.tasks.catalogue import find_task
 from prunelake.tasks.encoding import EncodedExample, Encoder, encode_examples
+from prunelake.tasks.harness import HarnessTask
 from prunelake.tasks.rows import data_hash, read_records, select_examples
 from prunelake.tasks.search_split import draw_search_examples
 
@@ -85,7 +87,7 @@ def plan_sweep(spec: SweepSpec, settings: Settings) -> SweepPlan:
     Raises:
         PruneLakeError: the spec, its model or its data cannot be used.
     """
-    task = get_task(spec.task)
+    task = find_task(spec.task)
     source = resolve_model(spec.model, settings.cache.expanduser(), spec.strategy.unit)
     levels = resolve_levels(spec.levels, source.layer_count, spec.strategy.unit)
     origin, records = read_records(task, settings.data)
@@ -94,6 +96,8 @@ def plan_sweep(spec: SweepSpec, settings: Settings) -> SweepPlan:
     config = read_config(source.folder).get_text_config()
     context = config.max_position_embeddings
     encoded = encode_examples(encoder, examples, context)
+    explanation = _resolve_explanation(spec.explain, levels, len(examples), config.vocab_size)
+    _check_explained(explanation, encoded)
     strategy = spec.strategy
     windows = calibration_windows(strategy, spec.calibration, encoder, settings.data, context)
     searched = (
@@ -110,11 +114,12 @@ def plan_sweep(spec: SweepSpec, settings: Settings) -> SweepPlan:
         strategy=strategy,
         # The text counts, not its path: the same text gives the same run.
         calibration_hash=content_hash(windows) if strategy.reads_text else None,
-        explain=_resolve_explanation(spec.explain, levels, len(examples), config.vocab_size),
+        explain=explanation,
         dtype=spec.dtype,
         special_tokens=spec.special_tokens,
         search_hash=data_hash(searched) if strategy.reads_rows else None,
         sequential=spec.sequential,
+        harness=task.prompts if isinstance(task, HarnessTask) else None,
     )
     questions = encode_examples(encoder, searched, context)
     return SweepPlan(
@@ -156,6 +161,16 @@ def _resolve_explanation(
             f"{vocabulary - 1}"
         )
     return explanation.model_copy(update={"levels": own, "rows": rows})
+
+
+def _check_explained(explanation: Explanation | None, examples: Sequence[EncodedExample]) -> None:
+    """Refuse to explain a prompt without tokens."""
+    for encoded in examples[: (explanation.rows or 0) if explanation else 0]:
+        if not encoded.prompt:
+            raise InvalidSpec(
+                f"example {encoded.example.example_id} has an empty prompt, so there is no token "
+                "to explain; take --methods none (explain: null in a spec file)"
+            )
 
 
 def calibration_windows(

@@ -4,7 +4,7 @@ A cell is the smallest piece of evidence: a row of `predictions`, `attributions`
 `bounds`. Two runs share a cell if these agree:
 
 - the weights, the set of removed parts, the number format and the special tokens;
-- the prompt and the options; the gold option does not matter;
+- the prompt, the options and their lengths; the gold option does not matter;
 - for explanations also the example's id, which seeds masks and random rankings, the method, the
   seed, and the settings that determine the numbers (`Explanation.method_settings`).
 
@@ -102,7 +102,17 @@ def find_cells(
     A damaged run is not used, and the log gets a warning.
     """
     parts = [KnownCells.none().frames]
-    examples = example_rows(plan).select("example_id", "gold", "position", *CONTENT)
+    examples = (
+        example_rows(plan)
+        .select("example_id", "gold", "position", *CONTENT)
+        .with_columns(
+            pl.Series(
+                "own_bytes",
+                [example.example.option_bytes for example in plan.examples],
+                PREDICTIONS.schema["option_bytes"],
+            )
+        )
+    )
     for donor in _donors(lake, plan):
         try:
             parts.append(_donor_cells(donor, plan, removal_order, examples))
@@ -178,6 +188,7 @@ def _donor_cells(
         .drop("gold")
         .rename({"example_id": "donor_example"})
         .join(examples, on="donor_example")
+        .filter(pl.col("option_bytes") == pl.col("own_bytes"))
         .with_columns(
             *ids,
             is_correct=pl.col("prediction") == pl.col("gold"),

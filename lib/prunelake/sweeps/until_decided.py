@@ -30,7 +30,7 @@ from prunelake.sweeps.rounds import (
     RoundSize,
     next_round,
 )
-from prunelake.tasks.catalogue import get_task
+from prunelake.tasks.catalogue import find_task
 from prunelake.tasks.rows import read_records
 
 POWER = 0.95
@@ -145,7 +145,7 @@ def _available_rows(spec: SweepSpec, limits: Limits, settings: Settings) -> int:
     """The rows that the sweep may use: those of the task's split, or fewer by the limit."""
     if spec.rows.numbers is not None:
         raise InvalidSpec("row numbers cannot grow in rounds; take sample:N or the first N rows")
-    task = get_task(spec.task)
+    task = find_task(spec.task)
     available = len(read_records(task, settings.data)[1])
     pilot = spec.rows.sample or spec.rows.first or 0
     if limits.max_rows is not None:

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Self
 from pydantic import Field, field_validator, model_validator
 
 from prunelake.errors import InvalidSpec, UnknownTask, one_line
-from prunelake.spec import TASK_FILE_SUFFIXES, FrozenValue
+from prunelake.spec import HARNESS_PREFIX, TASK_FILE_SUFFIXES, FrozenValue
+from prunelake.tasks.harness import HarnessTask, find_harness_task
 from prunelake.yaml_file import validate_yaml
 
 CATALOGUE_FOLDER = Path(str(files("prunelake") / "tasks" / "bundled"))
@@ -150,6 +151,18 @@ def task_names() -> list[str]:
     return sorted(path.stem for path in CATALOGUE_FOLDER.glob("*.yaml"))
 
 
+def find_task(task: str) -> Task | HarnessTask:
+    """The task of lm-evaluation-harness with the name behind `harness:`, or as `get_task`.
+
+        find_task("harness:hellaswag@5")
+
+    Raises:
+        UnknownTask: as `get_task`, or as `find_harness_task`.
+        MissingExtra: lm-evaluation-harness is not installed.
+    """
+    return find_harness_task(task) if task.startswith(HARNESS_PREFIX) else get_task(task)
+
+
 def get_task(task: str) -> Task:
     """The task with this name in the catalogue, or the task that this YAML file describes.
 
@@ -162,7 +175,7 @@ def get_task(task: str) -> Task:
     if task not in task_names():
         raise UnknownTask(
             f"unknown task {task!r}; choose from {', '.join(task_names())}, or give the path of a "
-            ".yaml file"
+            f".yaml file, or {HARNESS_PREFIX}NAME for a task of lm-evaluation-harness"
         )
     return _catalogue_task(task)
 

@@ -101,12 +101,13 @@ def encode_examples(
         BadRow: an option without a token of its own, so that there is nothing to score.
         ExampleTooLong: a prompt with its longest option exceeds `context_length` tokens.
     """
-    prefix = encoder.prefix_ids()
+    special = encoder.prefix_ids()
     encoded = []
     for example in examples:
         prompt_text = example.prompt.rstrip()
         gap = example.prompt[len(prompt_text) :]
         prompt = encoder.encode_text(prompt_text)
+        prefix = special if prompt else encoder.context_ids(())
         options = tuple(
             tuple(encoder.encode_text(prompt_text + gap + option)[len(prompt) :])
             for option in example.options

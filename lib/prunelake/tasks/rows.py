@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from prunelake.tasks.catalogue import (
     options_problem,
     prompt_parts,
 )
+from prunelake.tasks.harness import HarnessTask
+from prunelake.tasks.harness_rows import read_harness_rows
 from prunelake.tasks.hub import (
     PARQUET_REVISION,
     download_dataset_file,
@@ -37,15 +39,32 @@ class Example:
     - `example_id`: `<split>:<row number>`.
     - `options`: each begins with the delimiter (`OPTION_DELIMITER`).
     - `gold`: the index of the right option.
+    - `delimiter`: the part of each option that its length does not count; None for the spaces at
+      its beginning.
     """
 
     example_id: str
     prompt: str
     options: tuple[str, ...]
     gold: int
+    delimiter: str | None = None
+
+    @property
+    def option_bytes(self) -> list[int]:
+        """The length of each option in UTF-8, without the delimiter."""
+        return [
+            len(
+                (
+                    option.lstrip(" ")
+                    if self.delimiter is None
+                    else option.removeprefix(self.delimiter)
+                ).encode()
+            )
+            for option in self.options
+        ]
 
 
-def load_examples(task: Task, rows: Rows, data_folder: Path | None) -> list[Example]:
+def load_examples(task: Task | HarnessTask, rows: Rows, data_folder: Path | None) -> list[Example]:
     """The selected rows of a task as examples, in the order of the selection.
 
         load_examples(get_task("boolq"), Rows(first=100), data_folder=None)
@@ -61,7 +80,9 @@ def load_examples(task: Task, rows: Rows, data_folder: Path | None) -> list[Exam
     return select_examples(task, rows, *read_records(task, data_folder))
 
 
-def select_examples(task: Task, rows: Rows, origin: Path, records: Sequence[Any]) -> list[Example]:
+def select_examples(
+    task: Task | HarnessTask, rows: Rows, origin: Path, records: Sequence[Any]
+) -> list[Example]:
     """The selected records of the file `origin` as examples, in the order of the selection.
 
     Raises:
@@ -73,7 +94,19 @@ def select_examples(task: Task, rows: Rows, origin: Path, records: Sequence[Any]
 
 def data_hash(examples: Sequence[Example]) -> str:
     """The SHA-256 (hex) of all fields of the examples, in order."""
-    return content_hash([[e.example_id, e.prompt, e.options, e.gold] for e in examples])
+    return content_hash(
+        [
+            # Most examples have no delimiter of their own, and keep the hash that they had before.
+            [
+                e.example_id,
+                e.prompt,
+                e.options,
+                e.gold,
+                *([e.delimiter] * (e.delimiter is not None)),
+            ]
+            for e in examples
+        ]
+    )
 
 
 def example_generator(example_id: str, seed: int, *stream: int) -> np.random.Generator:
@@ -81,12 +114,14 @@ def example_generator(example_id: str, seed: int, *stream: int) -> np.random.Gen
     return np.random.default_rng([seed, zlib.crc32(example_id.encode()), *stream])
 
 
-def read_records(task: Task, data_folder: Path | None) -> tuple[Path, list[Any]]:
+def read_records(task: Task | HarnessTask, data_folder: Path | None) -> tuple[Path, Sequence[Any]]:
     """The file that holds a task's split, and all rows in it.
 
     Raises:
         DatasetNotFound, BadRow: as `load_examples`.
     """
+    if isinstance(task, HarnessTask):
+        return Path(task.dataset), read_harness_rows(task, data_folder)
     if task.bundled is not None:
         path = CATALOGUE_FOLDER / task.bundled
         if not path.is_file():
@@ -106,12 +141,14 @@ def read_records(task: Task, data_folder: Path | None) -> tuple[Path, list[Any]]
     return path, list(read_json_lines(path))
 
 
-def build_example(task: Task, origin: Path, number: int, record: Any) -> Example:
+def build_example(task: Task | HarnessTask, origin: Path, number: int, record: Any) -> Example:
     """The example that a task makes of one record, row `number` of the file `origin`.
 
     Raises:
         BadRow: a column is missing or has another type, or the label names no option.
     """
+    if isinstance(task, HarnessTask):
+        return Example(f"{task.split}:{number}", *astuple(record.question()))
     where = f"{origin}, row {number}"
     prompt = "".join(
         text + ("" if column is None else text_value(record, column, where))

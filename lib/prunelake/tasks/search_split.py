@@ -7,12 +7,16 @@ import numpy as np
 
 from prunelake.errors import InvalidSpec
 from prunelake.tasks.catalogue import Task
+from prunelake.tasks.harness import HarnessTask
 from prunelake.tasks.hub import first_data_file
 from prunelake.tasks.rows import Example, build_example, read_records
 
 
 def draw_search_examples(
-    task: Task, example_count: int, reported: Sequence[Example], data_folder: Path | None
+    task: Task | HarnessTask,
+    example_count: int,
+    reported: Sequence[Example],
+    data_folder: Path | None,
 ) -> list[Example]:
     """`example_count` examples that are not reported, drawn with a fixed seed, in row order.
 
@@ -47,8 +51,10 @@ def draw_search_examples(
     return [drawn[number] for number in sorted(drawn)]
 
 
-def _search_split(task: Task, data_folder: Path | None) -> Task:
+def _search_split(task: Task | HarnessTask, data_folder: Path | None) -> Task | HarnessTask:
     """The task with the split from which the search draws its rows."""
+    if isinstance(task, HarnessTask):
+        return task
     splits = [task.model_copy(update={"split": split}) for split in task.spare]
     if not splits:
         return task

@@ -70,7 +70,7 @@ class WatchlistEntry(FrozenValue):
     def _require_known_tasks(cls, tasks: tuple[str, ...]) -> tuple[str, ...]:
         for name in tasks:
             try:
-                catalogue.get_task(name)
+                catalogue.find_task(name)
             except UnknownTask as error:
                 raise ValueError(str(error)) from error
         return tasks

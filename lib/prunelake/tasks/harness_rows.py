@@ -1,0 +1,211 @@
+"""The rows of a task of lm-evaluation-harness: its own documents, prompts and few-shot sampler."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, overload
+
+import polars as pl
+
+from prunelake.errors import BadRow, DatasetNotFound, one_line
+from prunelake.tasks.harness import HarnessTask, harness_config, quiet_harness
+from prunelake.tasks.hub import read_json_lines
+
+ONLY_ACCURACY = [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}]
+"""PruneLake computes metrics itself; those of a task may need further packages or requests."""
+
+
+@dataclass(frozen=True)
+class HarnessQuestion:
+    """One question: the prompt, the options, each behind the `delimiter`, and the right option."""
+
+    prompt: str
+    options: tuple[str, ...]
+    gold: int
+    delimiter: str
+
+
+@dataclass(frozen=True)
+class HarnessRow:
+    """One row, whose question is made when it is asked for."""
+
+    rows: "HarnessRows"
+    number: int
+
+    def question(self) -> HarnessQuestion:
+        """The question that the harness asks about this row.
+
+        Raises:
+            BadRow: the row lacks a column, or has no single right option.
+        """
+        return self.rows.question(self.number)
+
+
+class HarnessRows(Sequence[HarnessRow]):
+    """The rows of the split that the harness evaluates, in its order.
+
+    A row has the prompt that it has when the harness evaluates the whole split: the examples in a
+    prompt are drawn row by row from one random generator.
+    """
+
+    def __init__(self, task: HarnessTask, data_folder: Path | None) -> None:
+        self._name = task.name
+        self._shots = task.prompts.shots
+        self._contexts: list[str | list[str]] = []
+        with quiet_harness():
+            self._task = _built_task(task, data_folder)
+            if self._shots:
+                self._task.set_config(key="num_fewshot", value=self._shots)
+                self._task.set_fewshot_seed(seed=task.prompts.shot_seed)
+            self._docs: Any = self._task.eval_docs
+
+    def __len__(self) -> int:
+        return len(self._docs)
+
+    @overload
+    def __getitem__(self, index: int) -> HarnessRow: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[HarnessRow]: ...
+    def __getitem__(self, index: int | slice) -> HarnessRow | Sequence[HarnessRow]:
+        if isinstance(index, slice):
+            return [self[n] for n in range(*index.indices(len(self)))]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return HarnessRow(self, index)
+
+    def __iter__(self) -> Iterator[HarnessRow]:
+        return (self[n] for n in range(len(self)))
+
+    def question(self, number: int) -> HarnessQuestion:
+        """The question of one row.
+
+        Raises:
+            BadRow: as `HarnessRow.question`.
+        """
+        where = f"task {self._name}, row {number}"
+        doc = self._docs[number]
+        try:
+            with quiet_harness():
+                prompt = self._context(number)
+                options = list(self._task.doc_to_choice(doc))
+                gold = self._task.doc_to_target(doc)
+        except Exception as error:  # the task's templates and functions raise any type
+            raise BadRow(f"{where}: no prompt can be made of it ({one_line(error)})") from error
+        if not isinstance(prompt, str):
+            raise BadRow(
+                f"{where}: each option has a prompt of its own; PruneLake needs a shared one"
+            )
+        delimiter = self._task.config.target_delimiter
+        return HarnessQuestion(
+            prompt,
+            tuple(f"{delimiter}{option}" for option in options),
+            _gold_index(gold, options, where),
+            delimiter,
+        )
+
+    def _context(self, number: int) -> str | list[str]:
+        """The prompt of a row, in which the prompts of all rows before it have been drawn."""
+        if not self._shots:
+            return self._prompt(number)
+        while len(self._contexts) <= number:
+            self._contexts.append(self._prompt(len(self._contexts)))
+        return self._contexts[number]
+
+    def _prompt(self, number: int) -> str | list[str]:
+        doc = self._docs[number]
+        prompt: str | list[str] = self._task.fewshot_context(
+            doc, self._shots, gen_prefix=self._task.doc_to_prefix(doc)
+        )
+        return prompt
+
+
+@cache
+def read_harness_rows(task: HarnessTask, data_folder: Path | None) -> HarnessRows:
+    """The rows of a task, from a data folder or else from the hub, as the harness reads them.
+
+    Raises:
+        DatasetNotFound: no such files, or the hub cannot be reached or read.
+        BadRow: the first row does not fit the task.
+    """
+    return HarnessRows(task, data_folder)
+
+
+def _built_task(task: HarnessTask, data_folder: Path | None) -> Any:
+    """The harness' own object of a task, with its data."""
+    from lm_eval.api.task import ConfigurableTask
+
+    config = harness_config(task.file, with_functions=True)
+    for name in ("tag", "group", "task_list"):
+        config.pop(name, None)
+    splits = _local_splits(task, data_folder) if data_folder else _hub_splits(task, config)
+    config |= {
+        "custom_dataset": lambda **_: splits,
+        "dataset_kwargs": None,
+        "metric_list": ONLY_ACCURACY,
+    }
+    try:
+        return ConfigurableTask(config=config)
+    except Exception as error:  # it tries the task's templates and functions on a row
+        raise BadRow(
+            f"task {task.name}: its rows in {task.dataset} do not fit it ({one_line(error)})"
+        ) from error
+
+
+def _local_splits(task: HarnessTask, data_folder: Path) -> Any:
+    """All splits of a dataset in a data folder: a file SPLIT.jsonl or SPLIT.parquet each."""
+    from datasets import Dataset, DatasetDict
+
+    folder = data_folder / task.dataset
+    files = {
+        path.stem: path for path in sorted([*folder.glob("*.jsonl"), *folder.glob("*.parquet")])
+    }
+    if task.split not in files:
+        raise DatasetNotFound(
+            f"task {task.name}: no file {folder / task.split}.jsonl or .parquet; put it there, or "
+            "unset PRUNELAKE_DATA to read the hub"
+        )
+    splits = {}
+    for split, path in files.items():
+        try:
+            rows = (
+                pl.read_parquet(path).to_dicts()
+                if path.suffix == ".parquet"
+                else list(read_json_lines(path))
+            )
+            splits[split] = Dataset.from_list(rows)
+        except (pl.exceptions.PolarsError, ValueError, TypeError, AttributeError) as error:
+            raise DatasetNotFound(f"{path} cannot be read: {one_line(error)}") from error
+    return DatasetDict(splits)
+
+
+def _hub_splits(task: HarnessTask, config: dict[str, Any]) -> Any:
+    """All splits of a dataset, by the same call as in the harness."""
+    from datasets import load_dataset
+
+    options = dict(config.get("dataset_kwargs") or {})
+    options.pop("trust_remote_code", None)
+    own = config.get("custom_dataset")
+    try:
+        if callable(own):
+            return own(**(config.get("metadata") or {}), **options)
+        return load_dataset(config["dataset_path"], config.get("dataset_name"), **options)
+    except Exception as error:  # of the hub's client, of HTTP, of files and of values
+        raise DatasetNotFound(
+            f"task {task.name}: dataset {task.dataset} cannot be read from the hub "
+            f"({one_line(error)}); go online, or set PRUNELAKE_DATA to a folder with "
+            f"{task.dataset}/{task.split}.jsonl"
+        ) from error
+
+
+def _gold_index(gold: Any, options: Sequence[str], where: str) -> int:
+    """The index of the right option: the harness takes an index, a text, or a list of these."""
+    golds = gold if isinstance(gold, list) else [gold]
+    if len(golds) != 1:
+        raise BadRow(f"{where}: {len(golds)} options are right; PruneLake needs exactly one")
+    (value,) = golds
+    if isinstance(value, str) and value in options:
+        return options.index(value)
+    if isinstance(value, int) and 0 <= value < len(options):
+        return int(value)
+    raise BadRow(f"{where}: {value!r} is none of its {len(options)} options")
