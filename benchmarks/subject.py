@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import polars as pl
 import torch
@@ -19,7 +20,7 @@ from prunelake.models.precision import set_matmul_precision
 from prunelake.settings import Settings
 from prunelake.spec import Dtype, Explanation, Rows, SweepSpec
 from prunelake.strategies.removal_order import removal_order
-from prunelake.sweeps.evaluate import explained_prompt
+from prunelake.sweeps.evaluate import ask_together, explained_prompt
 from prunelake.sweeps.plan import SweepPlan, plan_sweep
 from prunelake.tasks.encoding import EncodedExample, Encoder
 
@@ -167,7 +168,8 @@ def explain(subject: BenchmarkCase) -> Explained:
         explained_prompt(subject.encoder, model, encoded) for encoded in work.explained_examples
     ]
     ranked = attributions.filter(method="kernel_shap")
-    deletions = deletion_curves(ranked, predictions, prompts, subject.explanation)
+    ask = partial(ask_together, subject.encoder, model, work.explained_examples)
+    deletions = deletion_curves(ranked, predictions, prompts, subject.explanation, ask=ask)
     done("delete")
     return Explained(predictions, ranked, deletions, seconds, tokens)
 

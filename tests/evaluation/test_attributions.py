@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from prunelake.errors import TaskError
 from prunelake.evaluation import attributions as module
 from prunelake.evaluation.attributions import compute_attributions, random_scores
+from prunelake.evaluation.captum_methods import draw_masks
 from prunelake.inference.branches import Branches
 from prunelake.inference.nested import NestedModel
 from prunelake.inference.prefix_tree import PrefixTree, ScoringQuery
@@ -184,7 +185,9 @@ def test_leverage_shap_uses_the_same_masks_at_all_levels(
     asked: list[ScoringQuery] = []
     answer = NestedModel.log_likelihoods
 
-    def counted(model: NestedModel, queries: Sequence[ScoringQuery]) -> list[NDArray[np.float64]]:
+    def counted(
+        model: NestedModel, queries: Sequence[ScoringQuery], *_: Any
+    ) -> list[NDArray[np.float64]]:
         asked.extend(queries)
         return answer(model, queries)
 
@@ -230,7 +233,9 @@ def test_difference_shap_asks_a_level_about_few_of_the_masks_of_level_0(
     asked: dict[int, set[tuple[int, ...]]] = {}
     answer = NestedModel.log_likelihoods
 
-    def counted(model: NestedModel, queries: Sequence[ScoringQuery]) -> list[NDArray[np.float64]]:
+    def counted(
+        model: NestedModel, queries: Sequence[ScoringQuery], *_: Any
+    ) -> list[NDArray[np.float64]]:
         for query in queries:
             for level in query.levels:
                 assert query.prompt not in asked.setdefault(level, set())
@@ -325,7 +330,7 @@ def test_no_masked_prompt_is_evaluated_twice(monkeypatch: pytest.MonkeyPatch) ->
     asked: list[ScoringQuery] = []
     answer = nested.log_likelihoods
 
-    def recorded(queries: Sequence[ScoringQuery]) -> list[NDArray[np.float64]]:
+    def recorded(queries: Sequence[ScoringQuery], *_: Any) -> list[NDArray[np.float64]]:
         asked.extend(queries)
         return answer(queries)
 
@@ -348,7 +353,7 @@ def test_known_cells_are_left_out_and_level_0_is_not_explained_again(
     asked: list[ScoringQuery] = []
     answer = nested.log_likelihoods
 
-    def recorded(queries: Sequence[ScoringQuery]) -> list[NDArray[np.float64]]:
+    def recorded(queries: Sequence[ScoringQuery], *_: Any) -> list[NDArray[np.float64]]:
         asked.extend(queries)
         return answer(queries)
 
@@ -413,3 +418,45 @@ def test_a_prompt_of_one_token_is_refused() -> None:
     example = encoded("dev:8", (5,), (7,), (9,))
     with pytest.raises(TaskError, match=r"dev:8 has a prompt of 1 tokens; explaining needs two"):
         explained(examples=[example], targets={"dev:8": {0: 0}})
+
+
+@pytest.mark.parametrize(("method", "captums"), [("kernel_shap", KernelShap), ("lime", Lime)])
+@pytest.mark.parametrize("token_count", [2, 5, 17])
+def test_masks_that_are_drawn_once_give_the_scores_of_captum_in_every_bit(
+    method: str, captums: Any, token_count: int
+) -> None:
+    weights = torch.randn(token_count, generator=torch.Generator().manual_seed(3))
+
+    def effect(masks: Tensor) -> Tensor:
+        return (masks @ weights).sin()
+
+    count = 3 * token_count
+    torch.manual_seed(7)
+    expected = captums(effect).attribute(
+        torch.ones(1, token_count), n_samples=count, perturbations_per_eval=count
+    )
+    draw = draw_masks(method, 7, token_count, count)
+    assert draw_masks(method, 7, token_count, count) is draw
+    values = effect(torch.from_numpy(draw.masks).float()).double().numpy()
+    np.testing.assert_array_equal(draw.fit(values), expected[0].double().numpy())
+
+
+def test_examples_share_batches_and_keep_their_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One call for all masks of the shard, one for a further stage of any example."""
+    calls: list[int] = []
+    answer = NestedModel.log_likelihoods
+
+    def counted(
+        model: NestedModel, queries: Sequence[ScoringQuery], *_: Any
+    ) -> list[NDArray[np.float64]]:
+        calls.append(len(queries))
+        return answer(model, queries)
+
+    methods: tuple[Method, ...] = ("difference_shap", "kernel_shap", "lime")
+    monkeypatch.setattr(NestedModel, "log_likelihoods", counted)
+    together = explained(methods=methods, seeds=(0, 1))
+    assert len(calls) <= 2
+    for example in EXAMPLES:
+        alone = explained(examples=[example], methods=methods, seeds=(0, 1))
+        own = together.filter(example_id=example.example.example_id)
+        assert_frame_equal(own, alone, abs_tol=2e-3)

@@ -1,28 +1,25 @@
 """Attributions: how much each prompt token moves the model towards its own prediction."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-import torch
-from captum.attr import KernelShap, Lime
-from torch import Tensor
 
 from prunelake.errors import TaskError
-from prunelake.evaluation.difference_shap import difference_shap, sample_stages
+from prunelake.evaluation.captum_methods import CAPTUM_METHODS, CaptumDraw, draw_masks
+from prunelake.evaluation.difference_shap import difference_steps, sample_stages
 from prunelake.evaluation.gradients import input_x_gradient
-from prunelake.evaluation.masked_prompts import MaskedPromptScorer
+from prunelake.evaluation.masked_prompts import MaskedPromptScorer, MaskRequest, score_together
 from prunelake.evaluation.shapley import Coalitions, sample_coalitions, shapley_values
 from prunelake.evaluation.token_counts import SAMPLES_PER_TOKEN
 from prunelake.inference.nested import NestedModel, Progress
 from prunelake.inference.prefix_tree import ScoringQuery
-from prunelake.schema.arrays import BoolArray, FloatArray
+from prunelake.schema.arrays import FloatArray
 from prunelake.schema.run_tables import ATTRIBUTIONS
 from prunelake.spec import RANDOM_RANKING, Explanation
 from prunelake.tasks.encoding import EncodedExample
 from prunelake.tasks.rows import example_generator
-
-CAPTUM_METHODS = {"kernel_shap": KernelShap, "lime": Lime}
 
 
 def compute_attributions(
@@ -38,7 +35,8 @@ def compute_attributions(
 
     A score is the effect of one prompt token, in nats, on the log-likelihood of the option that the
     level itself predicts. The rankings are `explanation.rankings`; the scores of `random` are
-    uniform. Cells that have a row in `known` are left out.
+    uniform. Cells that have a row in `known` are left out. The masks of all examples run together;
+    `progress` is told of their answers.
 
     Raises:
         TaskError: a prompt with fewer than two tokens.
@@ -50,9 +48,8 @@ def compute_attributions(
         ).iter_rows()
     }
     known_keys = ATTRIBUTIONS.cell_keys(known)
-    known_unpruned = _unpruned_scores(known)
-    rows = []
-    for done, encoded in enumerate(examples):
+    cases = []
+    for encoded in examples:
         example_id = encoded.example.example_id
         if len(encoded.prompt) < 2:
             raise TaskError(
@@ -66,25 +63,26 @@ def compute_attributions(
             if (own := tuple(n for n in levels if (n, example_id, method, seed) not in known_keys))
         }
         scorer = MaskedPromptScorer(model, encoded, targets, explanation.baseline_token)
-        scorer.score_masks(_sampled_masks(encoded, explanation, missing))
-        for (method, seed), own_levels in missing.items():
+        cases.append(_Case(encoded, targets, missing, scorer))
+    masks = [(case.scorer, _sampled_masks(case, explanation)) for case in cases]
+    score_together(model, masks, progress)
+    differences = _difference_scores(model, cases, explanation, _unpruned_scores(known))
+    gradients = _gradient_scores(model, cases)
+    rows = []
+    for case in cases:
+        example_id = case.encoded.example.example_id
+        for (method, seed), own_levels in case.missing.items():
             if method in CAPTUM_METHODS:
-                by_level = _captum_attributions(scorer, method, seed, own_levels)
+                by_level = _captum_scores(case, method, seed, own_levels)
             elif method == "leverage_shap":
-                by_level = _leverage_shap(scorer, seed, explanation.leverage_samples, own_levels)
+                by_level = _leverage_scores(case, seed, explanation.leverage_samples, own_levels)
             elif method == "difference_shap":
-                stages = _difference_stages(encoded, seed, explanation)
-                options = {level: scorer.targets[level] for level in own_levels}
-                unpruned = known_unpruned.get((example_id, seed))
-                by_option = None if unpruned is None else {scorer.targets[0]: unpruned}
-                by_level = difference_shap(stages, scorer.log_likelihoods, options, by_option)
+                by_level = differences[example_id, seed]
             elif method == RANDOM_RANKING:
-                ranking = random_scores(example_id, seed, len(encoded.prompt))
+                ranking = random_scores(example_id, seed, len(case.encoded.prompt))
                 by_level = dict.fromkeys(own_levels, ranking)
             else:
-                by_level = _input_x_gradient(
-                    model, encoded, {level: targets[level] for level in own_levels}
-                )
+                by_level = gradients[example_id]
             rows += [
                 {
                     "run_id": predictions["run_id"][0],
@@ -92,14 +90,26 @@ def compute_attributions(
                     "example_id": example_id,
                     "method": method,
                     "seed": seed,
-                    "target": targets[level],
+                    "target": case.targets[level],
                     "scores": scores.tolist(),
                 }
                 for level, scores in by_level.items()
             ]
-        if progress:
-            progress(done + 1, len(examples))
     return ATTRIBUTIONS.frame(rows).sort("level", maintain_order=True)
+
+
+@dataclass(frozen=True)
+class _Case:
+    """An example to explain.
+
+    - `targets`: the option that each level predicts, by level.
+    - `missing`: the levels that lack scores, by method and seed.
+    """
+
+    encoded: EncodedExample
+    targets: Mapping[int, int]
+    missing: Mapping[tuple[str, int], tuple[int, ...]]
+    scorer: MaskedPromptScorer
 
 
 def _unpruned_scores(known: pl.DataFrame | None) -> dict[tuple[str, int], FloatArray]:
@@ -115,27 +125,17 @@ def random_scores(example_id: str, seed: int, token_count: int) -> FloatArray:
     return example_generator(example_id, seed).random(token_count)
 
 
-def _sampled_masks(
-    encoded: EncodedExample,
-    explanation: Explanation,
-    missing: Mapping[tuple[str, int], tuple[int, ...]],
-) -> list[tuple[BoolArray, tuple[int, ...]]]:
-    """The masks [tokens] that the sampling methods use in any case, and their levels.
-
-    `missing` has the levels that lack scores, by method and seed.
-    """
-    masks: list[tuple[BoolArray, tuple[int, ...]]] = []
-    for (method, seed), levels in missing.items():
-
-        def record(drawn: Tensor, levels: tuple[int, ...] = levels) -> Tensor:
-            masks.extend((mask, levels) for mask in drawn.bool().numpy())
-            return torch.zeros(len(drawn))
-
+def _sampled_masks(case: _Case, explanation: Explanation) -> list[MaskRequest]:
+    """The masks [tokens] that the sampling methods use in any case, and their levels."""
+    encoded = case.encoded
+    masks: list[MaskRequest] = []
+    for (method, seed), levels in case.missing.items():
         if method in CAPTUM_METHODS:
-            _captum_scores(record, method, seed, len(encoded.prompt))
-        elif method == "leverage_shap":
-            drawn = _example_coalitions(encoded, seed, explanation.leverage_samples)
+            drawn = _captum_draw(encoded, method, seed)
             masks.extend((mask, levels) for mask in drawn.masks)
+        elif method == "leverage_shap":
+            coalitions = _example_coalitions(encoded, seed, explanation.leverage_samples)
+            masks.extend((mask, levels) for mask in coalitions.masks)
         elif method == "difference_shap":
             first, *_, last = _difference_stages(encoded, seed, explanation)
             masks.extend((mask, (0, *levels)) for mask in first.masks)
@@ -144,33 +144,18 @@ def _sampled_masks(
     return masks
 
 
+def _captum_draw(encoded: EncodedExample, method: str, seed: int) -> CaptumDraw:
+    token_count = len(encoded.prompt)
+    return draw_masks(method, seed, token_count, SAMPLES_PER_TOKEN * token_count)
+
+
 def _captum_scores(
-    effect: Callable[[Tensor], Tensor], method: str, seed: int, token_count: int
-) -> FloatArray:
-    """The scores [tokens] of LIME or KernelSHAP, by captum's own sampling and regression."""
-    samples = SAMPLES_PER_TOKEN * token_count
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed GPUs
-        attribution = CAPTUM_METHODS[method](effect).attribute(
-            torch.ones(1, token_count), n_samples=samples, perturbations_per_eval=samples
-        )
-    scores: FloatArray = attribution[0].double().numpy()
-    return scores
-
-
-def _captum_attributions(
-    scorer: MaskedPromptScorer, method: str, seed: int, levels: tuple[int, ...]
+    case: _Case, method: str, seed: int, levels: tuple[int, ...]
 ) -> dict[int, FloatArray]:
     """The scores [tokens] of LIME or KernelSHAP by level, from the same masks at all levels."""
-    scores = {}
-    for level in levels:
-
-        def effect(masks: Tensor, level: int = level) -> Tensor:
-            values = scorer.target_log_likelihoods(masks.bool().numpy(), (level,))
-            return torch.tensor(values[level], dtype=torch.float32)
-
-        scores[level] = _captum_scores(effect, method, seed, len(scorer.encoded.prompt))
-    return scores
+    draw = _captum_draw(case.encoded, method, seed)
+    values = case.scorer.target_log_likelihoods(draw.masks, levels)
+    return {level: draw.fit(own) for level, own in values.items()}
 
 
 def _example_coalitions(encoded: EncodedExample, seed: int, samples_per_token: float) -> Coalitions:
@@ -196,32 +181,73 @@ def _difference_stages(
     return sample_stages(token_count, [int(count * token_count) for count in samples], generator)
 
 
-def _leverage_shap(
-    scorer: MaskedPromptScorer, seed: int, samples_per_token: float, levels: tuple[int, ...]
+def _leverage_scores(
+    case: _Case, seed: int, samples_per_token: float, levels: tuple[int, ...]
 ) -> dict[int, FloatArray]:
     """The scores [tokens] of Leverage SHAP by level."""
-    coalitions = _example_coalitions(scorer.encoded, seed, samples_per_token)
+    coalitions = _example_coalitions(case.encoded, seed, samples_per_token)
     return {
         level: shapley_values(coalitions, values)
-        for level, values in scorer.target_log_likelihoods(coalitions.masks, levels).items()
+        for level, values in case.scorer.target_log_likelihoods(coalitions.masks, levels).items()
     }
 
 
-def _input_x_gradient(
-    model: NestedModel, encoded: EncodedExample, targets: Mapping[int, int]
-) -> dict[int, FloatArray]:
-    """The scores [tokens] of the gradient by level; levels with one target share a query."""
-    context = (*encoded.prefix, *encoded.prompt)
-    by_target = {
-        target: tuple(level for level in targets if targets[level] == target)
-        for target in sorted({*targets.values()})
-    }
-    queries = [
-        ScoringQuery(context, (encoded.options[target],), levels)
-        for target, levels in by_target.items()
-    ]
-    return {
-        level: scores[len(encoded.prefix) :]
-        for query, by_level in zip(queries, input_x_gradient(model, queries), strict=True)
-        for level, scores in zip(query.levels, by_level, strict=True)
-    }
+def _difference_scores(
+    model: NestedModel,
+    cases: Sequence[_Case],
+    explanation: Explanation,
+    unpruned: Mapping[tuple[str, int], FloatArray],
+) -> dict[tuple[str, int], dict[int, FloatArray]]:
+    """The scores [tokens] of `difference_shap` by level, of each example and seed.
+
+    The examples ask for the masks of their next stages together.
+    """
+    running = []
+    for case in cases:
+        for (method, seed), levels in case.missing.items():
+            if method != "difference_shap":
+                continue
+            key = case.encoded.example.example_id, seed
+            options = {level: case.scorer.targets[level] for level in levels}
+            known = {case.scorer.targets[0]: unpruned[key]} if key in unpruned else None
+            stages = _difference_stages(case.encoded, seed, explanation)
+            steps = difference_steps(stages, options, known)
+            running.append((key, case.scorer, steps, next(steps)))
+    scores = {}
+    while running:
+        masks = [(scorer, [(m, asked[1]) for m in asked[0]]) for _, scorer, _, asked in running]
+        score_together(model, masks)
+        waiting, running = running, []
+        for key, scorer, steps, asked in waiting:
+            try:
+                following = steps.send(scorer.log_likelihoods(*asked))
+            except StopIteration as finished:
+                scores[key] = finished.value
+            else:
+                running.append((key, scorer, steps, following))
+    return scores
+
+
+def _gradient_scores(
+    model: NestedModel, cases: Sequence[_Case]
+) -> dict[str, dict[int, FloatArray]]:
+    """The scores [tokens] of the gradient by level, of each example.
+
+    Levels of an example with one target share a query.
+    """
+    asked: list[tuple[EncodedExample, ScoringQuery]] = []
+    for case in cases:
+        encoded = case.encoded
+        context = (*encoded.prefix, *encoded.prompt)
+        levels = case.missing.get(("input_x_gradient", 0), ())
+        for target in sorted({case.targets[level] for level in levels}):
+            own = tuple(level for level in levels if case.targets[level] == target)
+            asked.append((encoded, ScoringQuery(context, (encoded.options[target],), own)))
+    scores: dict[str, dict[int, FloatArray]] = {}
+    answers = input_x_gradient(model, [query for _, query in asked])
+    for (encoded, query), by_level in zip(asked, answers, strict=True):
+        scores.setdefault(encoded.example.example_id, {}).update(
+            (level, own[len(encoded.prefix) :])
+            for level, own in zip(query.levels, by_level, strict=True)
+        )
+    return scores

@@ -4,6 +4,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +16,11 @@ from prunelake.schema.table import CellKey
 from prunelake.spec import Explanation, Operator
 
 TokenIds = tuple[int, ...]
+
+PromptRequest = tuple[TokenIds, tuple[int, ...]]
+"""A perturbed prompt, and the levels at which it is evaluated."""
+
+Progress = Callable[[int, int], None]
 
 CurveKind = Literal["comprehensiveness", "sufficiency"]
 CURVE_KINDS: tuple[CurveKind, ...] = ("comprehensiveness", "sufficiency")
@@ -36,6 +42,12 @@ class ExplainedPrompt:
     retokenised: Callable[[Sequence[int]], TokenIds]
 
 
+AskPrompts = Callable[
+    [Sequence[tuple[ExplainedPrompt, PromptRequest]], Progress | None], Sequence[FloatArray]
+]
+"""Evaluates requests of several prompts together: an array [levels, options] for each."""
+
+
 def deletion_curves(
     attributions: pl.DataFrame,
     predictions: pl.DataFrame,
@@ -43,10 +55,12 @@ def deletion_curves(
     explanation: Explanation,
     progress: Callable[[int, int], None] | None = None,
     known: pl.DataFrame | None = None,
+    ask: AskPrompts | None = None,
 ) -> pl.DataFrame:
     """The frame of `deletions`: the curves of all rankings in `attributions`, level 0 first.
 
-    Points that have a row in `known` are left out.
+    Points that have a row in `known` are left out. `ask` evaluates the perturbed prompts of all
+    examples in one call; by default each example is asked on its own.
 
     For each fraction the floor(fraction x tokens) tokens of highest signed score are deleted
     (comprehensiveness), or only they are kept (sufficiency). A fraction that takes no token gives
@@ -61,12 +75,26 @@ def deletion_curves(
     }
     known_keys = DELETIONS.cell_keys(known)
     by_example = attributions.partition_by("example_id", as_dict=True)
-    rows: list[dict[str, Any]] = []
-    for done, prompt in enumerate(prompts):
+    points = []
+    requests: list[tuple[ExplainedPrompt, PromptRequest]] = []
+    for prompt in prompts:
         rankings = by_example[(prompt.example_id,)]
-        rows += _example_curves(rankings, full_probability, prompt, explanation, known_keys)
-        if progress:
-            progress(done + 1, len(prompts))
+        own = _curve_points(rankings, full_probability, prompt, explanation, known_keys)
+        needed: dict[TokenIds, set[int]] = defaultdict(set)  # perturbed prompt -> levels
+        for ids, _, row in own:
+            needed[ids].add(row["level"])
+        points += own
+        requests += [(prompt, (ids, tuple(sorted(levels)))) for ids, levels in needed.items()]
+    answers = (ask or _ask_one_by_one)(requests, progress)
+    probabilities = {
+        (prompt.example_id, ids, level): own
+        for (prompt, (ids, levels)), by_level in zip(requests, answers, strict=True)
+        for level, own in zip(levels, by_level, strict=True)
+    }
+    rows = []
+    for ids, target, row in points:
+        own = probabilities[row["example_id"], ids, row["level"]]
+        rows.append(row | {"probability_perturbed": own[target].item()})
     return DELETIONS.frame(rows).sort("level", maintain_order=True)
 
 
@@ -111,15 +139,28 @@ def query_probabilities(
     }
 
 
-def _example_curves(
+def _ask_one_by_one(
+    requests: Sequence[tuple[ExplainedPrompt, PromptRequest]], progress: Progress | None
+) -> list[FloatArray]:
+    """The probabilities [levels, options] of each request, from a call for each example."""
+    answers: list[FloatArray] = []
+    for _, group in groupby(requests, lambda request: request[0].example_id):
+        own = [*group]
+        answers += own[0][0].probabilities([asked for _, asked in own])
+        if progress:
+            progress(len(answers), len(requests))
+    return answers
+
+
+def _curve_points(
     rankings: pl.DataFrame,
     full_probability: Mapping[tuple[int, str], float],
     prompt: ExplainedPrompt,
     explanation: Explanation,
     known: Collection[CellKey],
-) -> list[dict[str, Any]]:
+) -> list[tuple[TokenIds, int, dict[str, Any]]]:
+    """The perturbed prompt, the target and the row of each point, without its probability."""
     count = len(prompt.tokens)
-    needed: dict[TokenIds, set[int]] = defaultdict(set)  # perturbed prompt -> levels
     rows: list[tuple[TokenIds, int, dict[str, Any]]] = []
     for ranking in rankings.iter_rows(named=True):
         ranking_key = tuple(ranking[name] for name in ATTRIBUTIONS.key[1:])
@@ -136,7 +177,6 @@ def _example_curves(
                     if (*ranking_key, operator, kind, fraction) in known:
                         continue
                     ids = perturbed_prompt(prompt, kept, operator, explanation.baseline_token)
-                    needed[ids].add(ranking["level"])
                     row = {name: ranking[name] for name in ATTRIBUTIONS.key} | {
                         "operator": operator,
                         "kind": kind,
@@ -145,8 +185,4 @@ def _example_curves(
                         "probability_full": full_probability[ranking["level"], prompt.example_id],
                     }
                     rows.append((ids, ranking["target"], row))
-    probabilities = query_probabilities(prompt, needed)
-    return [
-        row | {"probability_perturbed": probabilities[ids, row["level"]][target].item()}
-        for ids, target, row in rows
-    ]
+    return rows

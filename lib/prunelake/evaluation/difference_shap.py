@@ -20,7 +20,7 @@ Control variates for Shapley values: Goldwasser and Hooker, "Stabilizing Estimat
 with Control Variates", 2023. There an approximation of the same model is the control variate.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 
 import numpy as np
 
@@ -46,6 +46,10 @@ ScoreMasks = Callable[[BoolArray, tuple[int, ...]], FloatArray]
 """Maps masks [masks, players] and levels to the values [masks, levels, options] of the games."""
 
 
+Steps = Generator[tuple[BoolArray, tuple[int, ...]], FloatArray, dict[int, FloatArray]]
+"""Asks for the values of masks at levels, as `ScoreMasks` gives them; returns scores by level."""
+
+
 def sample_stages(
     player_count: int, sample_counts: Sequence[int], rng: np.random.Generator
 ) -> list[Coalitions]:
@@ -65,7 +69,26 @@ def difference_shap(
     targets: Mapping[int, int],
     known_unpruned: Mapping[int, FloatArray] | None = None,
 ) -> dict[int, FloatArray]:
+    """The scores [players] of each level in `targets`, as of `difference_steps`."""
+    steps = difference_steps(stages, targets, known_unpruned)
+    try:
+        request = next(steps)
+        while True:
+            request = steps.send(score(*request))
+    except StopIteration as finished:
+        scores: dict[int, FloatArray] = finished.value
+        return scores
+
+
+def difference_steps(
+    stages: Sequence[Coalitions],
+    targets: Mapping[int, int],
+    known_unpruned: Mapping[int, FloatArray] | None = None,
+) -> Steps:
     """The scores [players] of each level in `targets`, which maps a level to its option.
+
+    A generator: it asks for values of the games step by step, so that a caller can evaluate the
+    requests of many games together.
 
     Level 0 is asked about all coalitions of the last stage, unless `known_unpruned` has its scores
     of all these options. Each other level is asked about the first stage, and about further ones,
@@ -74,14 +97,14 @@ def difference_shap(
     """
     unpruned_scores = dict(known_unpruned or {})
     if unknown := {*targets.values()} - unpruned_scores.keys():
-        unpruned = score(stages[-1].masks, (0,))[:, 0]
+        unpruned = (yield stages[-1].masks, (0,))[:, 0]
         unpruned_scores |= {
             option: shapley_values(stages[-1], unpruned[:, option]) for option in unknown
         }
     scores = {0: unpruned_scores[targets[0]]} if 0 in targets else {}
     waiting = [level for level in targets if level != 0]
     for stage in stages[:-1]:
-        values = score(stage.masks, (0, *waiting))
+        values = yield stage.masks, (0, *waiting)
         by_level = dict(zip(waiting, np.moveaxis(values[:, 1:], 1, 0), strict=True))
         waiting = []
         for level, level_values in by_level.items():

@@ -1,9 +1,8 @@
 """Evaluate one shard: its examples and a model to rows of predictions and explanations."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import polars as pl
 
@@ -12,6 +11,8 @@ from prunelake.evaluation.aopc_bounds import aopc_bounds, bounds_count
 from prunelake.evaluation.attributions import compute_attributions
 from prunelake.evaluation.deletion_curves import (
     ExplainedPrompt,
+    Progress,
+    PromptRequest,
     deletion_curves,
     perturbed_prompt_count,
 )
@@ -160,6 +161,7 @@ def evaluate_shard(
         explanation,
         partial(report, "delete"),
         work.known["deletions"],
+        partial(ask_together, encoder, model, work.examples),
     )
     with_known(DELETIONS, deleted)
     if explanation.bounds_beam is not None:
@@ -182,11 +184,27 @@ def explained_prompt(
 ) -> ExplainedPrompt:
     """An example together with a function that asks the model about changed versions of it."""
 
-    def ask(questions: Any) -> list[FloatArray]:
+    def ask(requests: Sequence[PromptRequest]) -> list[FloatArray]:
         queries = [
             ScoringQuery(encoder.context_ids(ids), example.options, levels)
-            for ids, levels in questions
+            for ids, levels in requests
         ]
         return [option_probabilities(answer) for answer in model.log_likelihoods(queries)]
 
     return ExplainedPrompt(example.example.example_id, example.prompt, ask, encoder.retokenise)
+
+
+def ask_together(
+    encoder: Encoder,
+    model: NestedModel,
+    examples: Sequence[EncodedExample],
+    requests: Sequence[tuple[ExplainedPrompt, PromptRequest]],
+    progress: Progress | None = None,
+) -> list[FloatArray]:
+    """The probabilities [levels, options] of perturbed prompts of several examples, in one call."""
+    options = {encoded.example.example_id: encoded.options for encoded in examples}
+    queries = [
+        ScoringQuery(encoder.context_ids(ids), options[prompt.example_id], levels)
+        for prompt, (ids, levels) in requests
+    ]
+    return [option_probabilities(answer) for answer in model.log_likelihoods(queries, progress)]

@@ -1,0 +1,75 @@
+"""LIME and KernelSHAP by captum's own sampling and regression, with masks that are drawn once.
+
+captum draws masks one by one and fits in the same call, for each prompt and level anew. Its masks
+depend on the seed and the number of tokens alone, so that all levels, and all prompts of a length,
+share them. The regression of a level is captum's own; it takes the values of no other level, whose
+number would change the last bits.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from captum.attr import KernelShap, Lime
+from torch import Tensor
+
+from prunelake.schema.arrays import BoolArray, FloatArray
+
+CAPTUM_METHODS = {"kernel_shap": KernelShap, "lime": Lime}
+
+MAX_DRAWS = 64
+"""Draws that stay in memory: of two methods and three seeds, the draws of ten lengths."""
+
+
+@dataclass(frozen=True)
+class CaptumDraw:
+    """The masks [samples, tokens] of a method under one seed, and their weights [samples]."""
+
+    method: str
+    masks: BoolArray
+    weights: Tensor
+
+    def fit(self, values: FloatArray) -> FloatArray:
+        """The scores [tokens], from the value [samples] of each mask.
+
+        They are equal to the scores of captum's `attribute` in every bit.
+        """
+        model = CAPTUM_METHODS[self.method](_no_values).interpretable_model
+        data = torch.from_numpy(self.masks).float(), torch.tensor(values).float(), self.weights
+        with torch.random.fork_rng(devices=[]):  # its weights are random at first
+            model.fit([data])  # as of a data loader with one batch
+        scores: FloatArray = model.representation()[0].double().numpy()
+        return scores
+
+
+@lru_cache(maxsize=MAX_DRAWS)
+def draw_masks(method: str, seed: int, token_count: int, sample_count: int) -> CaptumDraw:
+    """Draw the masks of LIME or KernelSHAP for all prompts with this number of tokens."""
+    recorder = _Recorder()
+    explainer = CAPTUM_METHODS[method](_no_values)
+    explainer.interpretable_model = recorder
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed GPUs
+        explainer.attribute(
+            torch.ones(1, token_count), n_samples=sample_count, perturbations_per_eval=sample_count
+        )
+    return CaptumDraw(method, recorder.masks, recorder.weights)
+
+
+class _Recorder:
+    """Stands for captum's linear model: it keeps the data, and explains nothing."""
+
+    masks: BoolArray
+    weights: Tensor
+
+    def fit(self, batches: Any) -> None:
+        ((masks, _, self.weights),) = batches
+        self.masks = masks.bool().numpy()
+
+    def representation(self) -> Tensor:
+        return torch.zeros(1, self.masks.shape[1])
+
+
+def _no_values(masks: Tensor) -> Tensor:
+    return torch.zeros(len(masks))
