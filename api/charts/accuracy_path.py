@@ -17,7 +17,7 @@ LABEL_OFFSETS = ((0, 11), (0, -11), (11, 0), (-11, 0), (9, 9), (-9, 9), (9, -9),
 LABEL_SPACING_PX = 12, 11  # px between two labels, to the right and up
 LINE_CLEARANCE_PX = 8  # px from the middle of a label to a point
 PADDING = 0.06  # share of the span, on both sides
-SMALLEST_SPAN = 0.1  # of an axis: otherwise noise in the third decimal would look like a path
+SMALLEST_SPAN = 0.1  # of an axis; otherwise noise in the third decimal would look like a path
 
 Point = tuple[float, float]
 
@@ -98,7 +98,7 @@ def _title(path: pl.DataFrame, metric: str) -> str:
 
 
 def _notes(path: pl.DataFrame) -> list[str]:
-    notes = ["numbers: levels, which are nested, not independent draws"]
+    notes = ["numbers: levels; they are nested, not independent draws"]
     scored, measured = path["accuracy_n"][0], path["n"][0]
     if scored is None:
         return [*notes, "published without examples: no intervals"]
@@ -121,7 +121,7 @@ def _domain(path: pl.DataFrame, name: str) -> tuple[float, float]:
 def _labels(
     path: pl.DataFrame, x: tuple[float, float], y: tuple[float, float], first: Sequence[int]
 ) -> pl.DataFrame:
-    """The places of the levels' labels, placed in order of importance, `first` ones first.
+    """The places of the levels' labels, in order of importance, beginning with `first`.
 
     A level without room has no label.
     """

@@ -1,4 +1,4 @@
-"""The title of a metric's axis: its unit, and which direction is better."""
+"""The title of a metric's axis: its unit, and the better direction."""
 
 from prunelake.schema.metrics import METRIC_DEFINITIONS
 
@@ -12,7 +12,7 @@ def capitalised_label(metric: str) -> str:
 
 
 def direction(metric: str) -> str:
-    """Which direction is better; empty for accuracy, and for metrics without a direction."""
+    """The better direction; empty for accuracy, and for metrics without a direction."""
     better = METRIC_DEFINITIONS[metric].higher_is_better
     if better is None or metric == "accuracy":
         return ""
@@ -20,5 +20,5 @@ def direction(metric: str) -> str:
 
 
 def axis_title(metric: str) -> str:
-    """The unit of a metric, and which direction is better."""
+    """The unit of a metric, and the better direction."""
     return ", ".join(filter(None, [METRIC_DEFINITIONS[metric].unit, direction(metric)]))

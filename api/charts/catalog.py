@@ -36,7 +36,7 @@ CORRELATED_METRICS = (*JUDGED_METRICS[1:], "mean_confidence", "overlap_10")
 
 @dataclass(frozen=True)
 class ChartDefinition:
-    """One chart; `takes` lists the parameters that change it, beside the run: level, metric.
+    """One chart; `takes` lists the parameters that change it besides the run: level, metric.
 
     `draw` raises NothingToShow if the run lacks the data. `needs` names the data in the error.
     """
@@ -164,7 +164,7 @@ def _flips(rows: pl.DataFrame, selection: Selection) -> Chart:
 def _pareto(rows: pl.DataFrame, selection: Selection) -> Chart:
     if METRIC_DEFINITIONS[selection.metric].higher_is_better is None:
         raise NothingToShow(
-            f"no value of {selection.metric} is better than another; give a metric with a direction"
+            f"{selection.metric} has no better direction; give a metric that has one"
         )
     if rows.filter(metric="accuracy").is_empty():
         raise NothingToShow(f"no accuracy of run {selection.run_id} could be computed")

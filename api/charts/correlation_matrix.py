@@ -10,7 +10,7 @@ MAX_NAMED_METRICS = 3
 """The most metrics that a title names."""
 
 NARROWEST, WIDEST = 43, 110  # px of a cell; an interval fits into the narrowest
-VERTICAL_BELOW = 86  # px of a cell; in narrower ones the tasks' names are vertical
+VERTICAL_BELOW = 86  # px of a cell; in narrower cells the tasks' names are vertical
 
 
 def matrix_chart(correlations: pl.DataFrame) -> alt.LayerChart:
@@ -49,7 +49,7 @@ def matrix_chart(correlations: pl.DataFrame) -> alt.LayerChart:
             labelAngle=-90 if size < VERTICAL_BELOW else 0,
         ),
     )
-    # A row's name is above its cells, so that they have the whole width of a phone.
+    # A row's name is above its cells, so that the cells have the whole width of a phone.
     y = alt.Y(
         "metric:N",
         scale=alt.Scale(domain=metrics, paddingInner=0.36, paddingOuter=0.36),
@@ -87,7 +87,7 @@ def matrix_chart(correlations: pl.DataFrame) -> alt.LayerChart:
     if has_intervals:
         notes = [
             "small: 95 % interval; faded and dashed: includes 0;",
-            "all levels, which are nested, not independent draws",
+            "all levels; they are nested, not independent draws",
         ]
     chart = alt.LayerChart(layer=[rectangles, frames, coefficients, intervals, names]).properties(
         width=size * len(tasks), height=alt.Step(44)
@@ -101,9 +101,10 @@ def _intervals(known: pl.DataFrame) -> list[str]:
 
 
 def _title(known: pl.DataFrame, task_count: int) -> str:
-    """The metrics that correlate with accuracy in every task, in one direction, strongest first.
+    """The metrics that correlate with accuracy in every task, strongest first.
 
-    An interval, where there is one, has to exclude 0.
+    Their correlations have the same sign in all tasks. If an interval is known, it has to exclude
+    0.
     """
     consistent = []
     nearest = (0, "")
@@ -121,7 +122,7 @@ def _title(known: pl.DataFrame, task_count: int) -> str:
                 reach = f"from {interval(values[0], values[-1])}"
             consistent.append(f"{label(metric)} ({reach})")
         nearest = max(nearest, (agreeing.height, label(metric)), key=lambda pair: pair[0])
-    where = {1: "the one task", 2: "both tasks"}.get(task_count, f"all {task_count} tasks")
+    where = {1: "the only task", 2: "both tasks"}.get(task_count, f"all {task_count} tasks")
     if consistent:
         named = consistent[:MAX_NAMED_METRICS]
         if len(consistent) > len(named):

@@ -88,7 +88,7 @@ def _title(known: pl.DataFrame) -> str:
         ]
         if apart.height > MAX_NAMED_METRICS:
             values.append(f"{apart.height - MAX_NAMED_METRICS} more")
-        metrics = listed(values) if values else "nothing for sure"
+        metrics = listed(values) if values else "no metric for sure"
         counts = "all" if rows["level_count"].n_unique() > 1 else str(rows["level_count"][0])
         clauses.append(f"over {counts} {levels} with {metrics}")
     return f"Accuracy correlates {'; '.join(clauses)}" if clauses else "No correlation is defined"

@@ -27,8 +27,8 @@ SHAPES = ["circle", "square", "triangle-up"]
 def cost_chart(costs: pl.DataFrame, level: int) -> alt.VConcatChart:
     """Speed-ups of decoding and prefill, and the remaining shares of memory, over levels.
 
-    Bars reach from the least to the greatest of the repeats. The title describes `level`, or the
-    deepest level if `level` is 0. `costs` holds one device and at least one pruned level.
+    Bars reach from the smallest to the largest value of the repeats. The title describes `level`,
+    or the deepest level if `level` is 0. `costs` holds one device and at least one pruned level.
     """
     speeds = pl.concat(
         costs.select(

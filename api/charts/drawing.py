@@ -10,7 +10,8 @@ import vl_convert
 
 from prunelake.schema.row_formats import to_json
 
-# The palette of Okabe and Ito: its colours differ under all common forms of colour blindness.
+# The palette of Okabe and Ito: readers with common forms of colour blindness can tell its colours
+# apart.
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 ORANGE, SKY, YELLOW = "#E69F00", "#56B4E9", "#F0E442"
 PALE_YELLOW = "#FAF6C8"
@@ -80,7 +81,7 @@ def with_house_style(
 ) -> AnyChart:
     """The chart in the house style, with a title in lines as wide as the chart.
 
-    Above a narrow plot the title is the widest part. It gets shorter lines and extra room, since
+    Above a narrow plot, the title is the widest part. It gets shorter lines and extra room, because
     fonts differ in width.
     """
     text = title[:1].upper() + title[1:]

@@ -56,7 +56,7 @@ def importance_chart(layers: pl.DataFrame, removed: int) -> alt.LayerChart:
     title = f"Layer {order[0]} is removed first, layer {order[-1]} would be last"
     notes = [
         "above a cell: the layer, counted from the input;",
-        "in it: the first level without its attention;",
+        "in a cell: the first level without its attention;",
         f"framed: removed at the deepest level evaluated ({removed})",
     ]
     return with_house_style(chart, title, notes, 22 * per_row)

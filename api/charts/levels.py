@@ -28,14 +28,14 @@ COLOURS = (BLUE, VERMILION, GREEN, PURPLE)
 """The colours of the panels from the top; accuracy is the first panel."""
 
 SMALLEST_SPAN = 0.1
-"""The least span of a y axis: otherwise noise in the third decimal would look like a collapse."""
+"""The smallest span of a y axis; otherwise noise in the third decimal would look large."""
 
 
 def levels_chart(levels: pl.DataFrame, metrics: Sequence[str]) -> alt.VConcatChart:
     """One panel for each metric over the removed layers; metrics without values are left out.
 
-    A dotted line is at the unpruned value. A vertical rule marks level 0, and a dashed rule the
-    level in the title. A dashed grey line is the random ranking.
+    A dotted line marks the unpruned value. A vertical rule marks level 0, and a dashed rule marks
+    the level in the title. A dashed grey line is the random ranking.
     """
     shown = default_level(levels)
     known = levels.drop_nulls("value")

@@ -54,12 +54,12 @@ def overlap_chart(overlaps: pl.DataFrame) -> alt.LayerChart:
 
 
 def _title_and_notes(overlaps: pl.DataFrame, levels: list[int]) -> tuple[str, list[str]]:
-    """The overlap of the deepest level with the unpruned model, and that of two seeds."""
+    """The overlap of the deepest level with the unpruned model, and the overlap of two seeds."""
     at = levels[-1]
     deepest = overlaps.filter(level=at, other_level=0).row(0, named=True)
     title = (
         f"At level {at} the explanation shares {percent(deepest['overlap'])} of its top 10 tokens "
-        "with that of the unpruned model"
+        "with the unpruned model's"
     )
     notes = [f"{deepest['method']}, n = {deepest['n']}; cells: percent;"]
     if deepest["ci_low"] is not None:

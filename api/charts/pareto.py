@@ -110,7 +110,7 @@ def _panel(
 
 
 def _title(accuracy: pl.DataFrame, hidden: pl.DataFrame, metric: str) -> str:
-    """The cheapest stable level, and whether the metric is worse there; else the cheapest level."""
+    """The cheapest stable level and whether the metric is worse at it; else the cheapest level."""
     stable = accuracy.filter(pl.col("level") > 0, verdict=Verdict.equivalent)
     if stable.height:
         best = stable.sort("level", "value").row(-1, named=True)

@@ -37,7 +37,7 @@ def recalibration_chart(rows: pl.DataFrame, metric: str, level: int) -> alt.VCon
 
 
 def _change_text(known: pl.DataFrame, level: int) -> str:
-    """The metric before and after recalibration at a level, or at the deepest recalibrated one."""
+    """The metric before and after recalibration at a level, or the deepest recalibrated level."""
     levels = known["level"].unique().sort().to_list()
     shown = level if level in levels else levels[-1]
     by_calibrator = {

@@ -102,7 +102,7 @@ def verdict_map(levels: pl.DataFrame) -> alt.LayerChart:
 
 
 def _title(levels: pl.DataFrame) -> str:
-    """The verdict on accuracy, and the metrics that are worse at its stable levels, or at any."""
+    """The verdict on accuracy, and the metrics that are worse at its stable levels, else at any."""
     is_stable = bool(stable_levels(levels))
     verdicts = HIDDEN_VERDICTS if is_stable else WORSE_VERDICTS
     worse = [label(m) for m in JUDGED_METRICS[1:] if levels_with_verdict(levels, m, verdicts)]
@@ -124,7 +124,7 @@ def _title(levels: pl.DataFrame) -> str:
 def _lines(names: Iterable[str]) -> pl.DataFrame:
     """The names of the rows in lines, each `down` px from the middle of its row.
 
-    An axis would place the first line of a name in the middle.
+    An axis would put the first line of a name in the middle.
     """
     rows = []
     for name in names:

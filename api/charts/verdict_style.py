@@ -1,4 +1,4 @@
-"""The colour, shape and words of verdicts, the same in every chart."""
+"""The colour, shape and words of verdicts, for all charts."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass

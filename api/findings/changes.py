@@ -35,7 +35,7 @@ def change_clause(levels: pl.DataFrame, metric: str) -> str | None:
 
 
 def verdict_clause(levels: pl.DataFrame, metric: str) -> str | None:
-    """At which levels a metric is worse, better and equivalent; None without verdicts."""
+    """The levels where a metric is worse, better and equivalent; None without verdicts."""
     rows = levels.filter(metric=metric).drop_nulls("verdict")
     if rows.is_empty():
         return None
@@ -49,7 +49,7 @@ def verdict_clause(levels: pl.DataFrame, metric: str) -> str | None:
 
 
 def sample_sizes(levels: pl.DataFrame, metrics: Sequence[str]) -> str:
-    """The number of examples behind metrics: all of them, and those that were explained."""
+    """The number of examples behind metrics: all examples, and the explained examples."""
     scored = baseline_example_count(levels, "accuracy")
     explained = {baseline_example_count(levels, metric) for metric in metrics} - {0, scored}
     return f"n = {scored}" + (f", explained: n = {min(explained)}" if explained else "")

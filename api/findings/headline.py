@@ -1,4 +1,4 @@
-"""The finding of a run in one line: the harmless level, the worse ones, and the visible loss."""
+"""The finding of a run in one line: the harmless level, the worse levels, and the visible loss."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -27,22 +27,21 @@ MAX_NAMED_METRICS = 3
 
 
 def headline(run: Mapping[str, Any], levels: pl.DataFrame, names_command: bool = True) -> str:
-    """The finding of a run in one line, or the command that would settle its verdicts.
-
-    Without `names_command` only that no level is shown to be harmless or worse.
+    """The finding of a run in one line.
 
     It names the level that is shown to be harmless for the most metrics, the first level with
     hidden degradation, the first level where a metric is worse while accuracy is inconclusive or
-    rises, and the first level where accuracy falls. `levels` are the run's rows of
-    `run_metrics.headline_metrics`.
+    rises, and the first level where accuracy falls. Without such levels it says so, and adds the
+    command that would settle the verdicts if `names_command` is true. `levels` are the run's rows
+    of `run_metrics.headline_metrics`.
     """
     if is_published(levels) or value_at(levels, "accuracy", 0) is None or not pruned_levels(levels):
         return accuracy_clause(levels)
     findings = sorted(_findings(levels))
     if not findings:
-        text, open_verdicts = "No verdict is decided", "them"
+        text, open_verdicts = "No verdict is decided", "the verdicts"
         if decided_count(levels):
-            # Verdicts about one metric do not make a level harmless without those about accuracy.
+            # A level is harmless only if accuracy has a verdict, too.
             text, open_verdicts = "No level is shown to be harmless or worse", "the open verdicts"
         settling = settled_by(run, levels)
         if settling is None or not names_command:
@@ -80,7 +79,7 @@ def _findings(levels: pl.DataFrame) -> Iterator[tuple[int, str]]:
 
 
 def _harmless_level(levels: pl.DataFrame) -> tuple[int, list[str]] | None:
-    """The level with the most metrics within their margins and none worse; the deepest of these."""
+    """The deepest of the levels with the most metrics within their margins and no metric worse."""
     names = ("accuracy", *HEADLINE_METRICS)
     harmless = []
     for level in stable_levels(levels):
@@ -97,7 +96,7 @@ def _harmless_level(levels: pl.DataFrame) -> tuple[int, list[str]] | None:
 def _first_worse(
     levels: pl.DataFrame, metrics: Sequence[str], verdicts: Sequence[str]
 ) -> tuple[int, list[str]] | None:
-    """The first level with one of the verdicts, and at most three metrics that have it there."""
+    """The first level with one of the verdicts, and at most three metrics with it at this level."""
     where = {metric: levels_with_verdict(levels, metric, verdicts) for metric in metrics}
     first = min((found[0] for found in where.values() if found), default=None)
     if first is None:

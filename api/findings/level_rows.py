@@ -30,7 +30,7 @@ HIDDEN_VERDICTS = (Verdict.hidden_degradation,)
 
 
 WITHIN_MARGIN_VERDICTS = (Verdict.equivalent, Verdict.worse_within_margin)
-"""A metric with one of these is shown to lie within its margin."""
+"""A metric with one of these verdicts is shown to lie within its margin."""
 
 
 WORSE_VERDICTS = (Verdict.hidden_degradation, Verdict.visible_degradation, Verdict.worse)

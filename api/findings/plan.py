@@ -50,7 +50,7 @@ def plan_sentences(plan: VerdictPlan) -> list[str]:
         text += f"at {where}"
     where = f"on {plan.device}" if plan.device else "at an assumed speed"
     return [
-        f"{text}, whatever the true change is.",
+        f"{text}, for any true change.",
         f"The missing rows take about {rounded_up(plan.forward_tokens):,} forward tokens, "
         f"{_duration(plan.minutes)} {where}.",
         *plan.assumptions,
@@ -60,7 +60,7 @@ def plan_sentences(plan: VerdictPlan) -> list[str]:
 
 
 def _shortage(plan: VerdictPlan) -> list[str]:
-    """A sentence about a task with fewer rows than are needed."""
+    """A sentence about a task with too few rows."""
     needed = {need.n_needed: need.margin for need in plan.needs if not need.is_decided}
     most = max(needed, default=0)
     if plan.split_rows is None or most <= plan.split_rows:

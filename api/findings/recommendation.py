@@ -56,7 +56,7 @@ def both_answers(recommendation: Recommendation) -> tuple[Answer, Answer]:
 
 
 def answer_sentence(recommendation: Recommendation, answer: Answer) -> str:
-    """What to remove, or why nothing can be recommended."""
+    """The layers to remove, or the reason why nothing can be recommended."""
     scope = f"{answer_scope(answer)}{criteria_text(recommendation)}"
     if answer.level is None:
         return f"{scope}: none. {rejection_reasons(recommendation, answer)}"
@@ -68,7 +68,7 @@ def answer_sentence(recommendation: Recommendation, answer: Answer) -> str:
 
 
 def criteria_text(recommendation: Recommendation) -> str:
-    """Which criteria decided, if not all: , by accuracy and calibration alone."""
+    """The criteria that decided, if not all: `, by accuracy and calibration alone`."""
     chosen = recommendation.criteria
     return "" if len(chosen) == len(Criterion) else f", by {listed(chosen)} alone"
 
@@ -92,10 +92,10 @@ def budget_terms(recommendation: Recommendation) -> tuple[BudgetTerm, ...]:
 
 
 def answer_scope(answer: Answer) -> str:
-    """Whether an answer is before or after recalibration."""
+    """The words for an answer before or after recalibration."""
     if answer.calibrator is None:
-        return "As it is"
-    return f"With its confidence recalibrated ({answer.calibrator.replace('_', ' ')})"
+        return "Without recalibration"
+    return f"With recalibrated confidence ({answer.calibrator.replace('_', ' ')})"
 
 
 def removal_text(recommendation: Recommendation, answer: Answer) -> str:
@@ -187,7 +187,7 @@ def what_would_change(recommendation: Recommendation) -> list[str]:
 
 
 def change_sentences(recommendation: Recommendation) -> list[str]:
-    """What would change the answer, and which rows a task lacks for that."""
+    """What would change the answer, and how many rows a task lacks for it."""
     scopes: dict[str, list[str]] = {}
     for answer in both_answers(recommendation):
         for candidate in answer.candidates:
@@ -209,9 +209,9 @@ def settling_commands(recommendation: Recommendation) -> list[str]:
 
 
 def next_commands(recommendation: Recommendation) -> list[str]:
-    """The command that exports the recommended level, or else those that settle open checks.
+    """The commands that export the recommended level, or else settle open checks.
 
-    Without such checks: the commands that measure the missing evidence, if any is missing.
+    Without open checks they measure the missing evidence, if any is missing.
     """
     for answer in both_answers(recommendation):
         if answer.level is not None and answer.strategy is not None:
@@ -239,16 +239,17 @@ def caveats(recommendation: Recommendation) -> list[str]:
     sentences = [
         "A level passes if the upper end of the one-sided "
         f"{interval_text(recommendation)} interval of its loss is below the margin. Levels are "
-        "tested from the shallowest to the first that fails: the chance to recommend a level that "
-        "is worse by the margin is at most about 5 %."
+        "tested from the shallowest to the first that fails: the chance of recommending a level "
+        "that is worse by the margin is at most about 5 %."
     ]
     if recommendation.order_count > 1:
         sentences.append(
-            f"The best of {recommendation.order_count} removal orders is a choice after looking, "
-            f"so each is tested at 5 % / {recommendation.order_count}: the 5 % hold for the choice."
+            f"The best of {recommendation.order_count} removal orders is chosen after seeing the "
+            f"results, so each order is tested at 5 % / {recommendation.order_count}: the choice "
+            "then keeps the error rate of 5 %."
         )
     if omitted := [name for name in Criterion if name not in recommendation.criteria]:
-        sentences.append(f"Left out, and not shown to be harmless: {listed(omitted)}.")
+        sentences.append(f"Not tested, so not shown to be harmless: {listed(omitted)}.")
     if samples := [
         text for task in recommendation.tasks if (text := _examples(recommendation, task))
     ]:
@@ -256,8 +257,8 @@ def caveats(recommendation: Recommendation) -> list[str]:
             f"The answers rest on {listed(samples)}, and say nothing about other tasks or prompts."
         )
     sentences.append(
-        "Recalibration is tested on the same examples, each by a calibrator fitted to the others; "
-        "it changes no prediction, and explanations are measured before it."
+        "Recalibration is tested on the same examples, each with a calibrator fitted to the other "
+        "examples. It changes no prediction. Explanations are measured without it."
     )
     if recommendation.device is not None:
         sentences.append(f"Speed and memory were measured on {recommendation.device}.")
@@ -270,7 +271,7 @@ def interval_text(recommendation: Recommendation) -> str:
 
 
 def worst_check(level: Level, criterion: str) -> Check:
-    """Of the checks of a criterion the one farthest from passing, an unknown one first."""
+    """The check of a criterion that is farthest from passing; an unknown check comes first."""
 
     def excess(check: Check) -> float:
         return math.inf if check.loss_bound is None else check.loss_bound - check.margin
@@ -292,14 +293,14 @@ def _change(candidate: Candidate) -> str:
     tested = [level.level for level in candidate.levels if level.is_tested]
     if not tested:
         return "levels have to be evaluated and explained on every task"
-    return f"all tested levels pass, up to {max(tested)}; deeper ones would have to be tested"
+    return f"all tested levels pass, up to {max(tested)}; deeper levels would have to be tested"
 
 
 def _need(check: Check) -> str:
     where = f"{label(check.metric)} on {check.task}"
     if check.loss_bound is None:
         return f"{where} known (now: {check.note or 'no interval'})"
-    # The least number with three decimals above the bound.
+    # The smallest number with three decimals above the bound.
     margin = (math.floor(check.loss_bound * 1000) + 1) / 1000
     text = f"a margin of {margin:.3f} for {where} (loss {number(check.loss, 3)})"
     if check.n_needed is not None:

@@ -1,4 +1,4 @@
-"""Everything that is said about one run: sentences, warnings, and the choices that remain."""
+"""The findings on one run: sentences, warnings, and the available levels and metrics."""
 
 from pydantic import BaseModel, Field
 
@@ -26,8 +26,8 @@ class Findings(BaseModel):
     warnings: list[str] = Field(description="Reasons to trust the numbers less.")
     caveat: str = Field(description="The number of examples behind the numbers.")
     settled_by: str | None = Field(
-        description="The command of a sweep that would settle the inconclusive verdicts, or of "
-        "one with all rows if the task has too few; null if there is none."
+        description="The command of a sweep that would settle the inconclusive verdicts; with all "
+        "rows if the task has too few; null if no sweep would."
     )
     explained_by: list[str | None] | None = Field(
         description="Method, operator and AOPC variant of the explanations; null without any."

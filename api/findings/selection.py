@@ -1,4 +1,4 @@
-"""The run, level and metric that a chart or a finding is about."""
+"""The run, level and metric of a chart or a finding."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ DEFAULT_METRIC = "ece"
 
 @dataclass(frozen=True)
 class Selection:
-    """A run (a row of `runs`), the pruned level to compare with the unpruned one, and a metric."""
+    """A run (a row of `runs`), the level to compare with the unpruned model, and a metric."""
 
     run: Mapping[str, Any]
     level: int
@@ -33,9 +33,9 @@ class Selection:
 
 @dataclass(frozen=True)
 class SelectionRequest:
-    """What a reader asks for; where a field is None, the default is chosen.
+    """A reader's choice of run, level and metric; None means the default.
 
-    The run is the latest one that matches; `model` is a whole reference or the last part of one.
+    The run is the latest run that matches; `model` is a model reference or its last part.
     """
 
     run_id: str | None = None
@@ -99,7 +99,7 @@ def checked_selection(
 ) -> Selection:
     """A selection in a run whose rows of `run_metrics.headline_metrics` are `levels`.
 
-    The default level is the deepest one with stable accuracy (see `level_rows.default_level`).
+    The default level is the deepest level with stable accuracy (`level_rows.default_level`).
 
     Raises:
         NotFound: a level or metric that the run does not have.

@@ -43,10 +43,10 @@ def standard_error(accuracy: float, n: int) -> float:
 
 
 def accuracy_clause(levels: pl.DataFrame) -> str:
-    """At which levels accuracy is stable or falls, short enough for the title of a chart."""
+    """The levels where accuracy is stable or falls, short enough for the title of a chart."""
     unpruned, deepest = value_at(levels, "accuracy", 0), max(pruned_levels(levels), default=None)
     if levels.is_empty():
-        return "This run has no metrics until `prunelake analyse` has computed them"
+        return "This run has no metrics; `prunelake analyse` computes them"
     if unpruned is None:
         return "No accuracy could be computed"
     if deepest is None:
@@ -86,7 +86,7 @@ def metric_clause(levels: pl.DataFrame, metric: str) -> str | None:
 
 
 def summary_sentences(levels: pl.DataFrame, level: int | None = None) -> list[str]:
-    """Sentences: which levels keep accuracy, what is worse there, and what is inconclusive.
+    """Sentences: the levels that keep accuracy, the worse metrics there, the inconclusive metrics.
 
     Inconclusive metrics are named for `level`, by default for `level_rows.default_level`.
     """
@@ -105,7 +105,7 @@ def summary_sentences(levels: pl.DataFrame, level: int | None = None) -> list[st
             else "At the stable levels no metric is shown to be worse beyond its margin."
         )
     elif visible := _worse(levels, HEADLINE_METRICS, WORSE_VERDICTS):
-        sentences.append(f"Worse than unpruned, accuracy not being stable: {'; '.join(visible)}.")
+        sentences.append(f"Worse than unpruned while accuracy is not stable: {'; '.join(visible)}.")
     if slight := _worse(levels, JUDGED_METRICS, [Verdict.worse_within_margin]):
         sentences.append(f"Worse, but within the margin: {'; '.join(slight)}.")
     if inconclusive := _inconclusive_metrics(levels, at):
@@ -119,10 +119,10 @@ def sample_size_note(levels: pl.DataFrame) -> str:
         return "Published averages give correlations only: intervals and verdicts need examples."
     if value_at(levels, "accuracy", 0) is None:
         return "" if levels.is_empty() else "No example could be scored at level 0."
-    text = f"Tests and intervals rest on n = {baseline_example_count(levels, 'accuracy')} examples"
+    text = f"Tests and intervals use n = {baseline_example_count(levels, 'accuracy')} examples"
     explained = baseline_example_count(levels, "comprehensiveness")
     if explained and explained != baseline_example_count(levels, "accuracy"):
-        text += f", those of explanations on the n = {explained} explained ones"
+        text += f"; those of explanations use n = {explained} explained examples"
     return f"{text}."
 
 
@@ -151,14 +151,17 @@ def near_chance_warning(levels: pl.DataFrame, guessing: GuessingAccuracy) -> str
     reach = 2 * standard_error(accuracy, n) + 1e-9
     guessers = [
         (guessing.uniform, f"drawing an option at random ({number(guessing.uniform)})"),
-        (guessing.majority, f"always naming the most frequent one ({number(guessing.majority)})"),
+        (
+            guessing.majority,
+            f"always naming the most frequent option ({number(guessing.majority)})",
+        ),
     ]
     near = [text for rate, text in guessers if accuracy - rate <= reach]
     if not near:
         return None
     return (
         f"Near chance: the unpruned accuracy {number(accuracy)} is not more than two standard "
-        f"errors above {' or '.join(near)}, so there is little for pruning to take away."
+        f"errors above {' or '.join(near)}, so pruning can take little away."
     )
 
 
@@ -205,7 +208,7 @@ def _accuracy_sentences(levels: pl.DataFrame, stable: list[int]) -> str:
 
 
 def _worse(levels: pl.DataFrame, metrics: Sequence[str], verdicts: Sequence[str]) -> list[str]:
-    """Each metric that is worse at some level: at which levels, and its values at the deepest."""
+    """Each metric that is worse at some level: these levels, and its values at the deepest."""
     clauses = []
     for metric in metrics:
         if metric != "accuracy" and (where := levels_with_verdict(levels, metric, verdicts)):
@@ -232,8 +235,8 @@ def _published_sentences(levels: pl.DataFrame) -> list[str]:
     changes = [clause for metric in HEADLINE_METRICS if (clause := metric_clause(levels, metric))]
     return [
         accuracy_clause(levels) + (f": {', '.join(changes)}." if changes else "."),
-        "These values were published without examples, so which levels keep accuracy, and what is "
-        "worse there, cannot be known.",
+        "These values were published without examples. So it is unknown which levels keep "
+        "accuracy, and which metrics are worse there.",
     ]
 
 

@@ -15,10 +15,10 @@ from .level_rows import HEADLINE_METRICS
 
 
 def settled_by(run: Mapping[str, Any], levels: pl.DataFrame) -> SettlingSweep | None:
-    """The sweep that settles the inconclusive verdicts of a run; None if there is none.
+    """The sweep that settles the inconclusive verdicts of a run; None if no sweep would.
 
-    `levels` are its rows of `run_metrics.headline_metrics`. Levels that have lost accuracy do not
-    count: more examples would say little about them.
+    `levels` are the run's rows of `run_metrics.headline_metrics`. Levels that have lost accuracy do
+    not count: more examples would say little about them.
     """
     if is_import(run["identity"]):
         return None
@@ -48,7 +48,7 @@ def settled_by(run: Mapping[str, Any], levels: pl.DataFrame) -> SettlingSweep | 
 
 
 def settling_sentence(run: Mapping[str, Any], levels: pl.DataFrame) -> str:
-    """The sentence with that command, or empty; of a sweep until decided, how often it looked."""
+    """The sentence with this command; else how often a sweep until decided has looked; or empty."""
     settling = settled_by(run, levels)
     return settling.sentence("the inconclusive verdicts") if settling else sequential_note(run)
 

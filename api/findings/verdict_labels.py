@@ -1,4 +1,4 @@
-"""The mark, the word and the meaning of each verdict, the same everywhere."""
+"""The mark, the word and the meaning of each verdict, for all tables, charts and texts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Caches answers for as long as their snapshot is the latest, and tags them for other caches."""
+"""Caches answers while their snapshot is the latest, and tags them for other caches."""
 
 import asyncio
 from collections import OrderedDict
@@ -21,9 +21,9 @@ CachedResponse = tuple[Message, bytes]
 class CacheMiddleware:
     """ASGI middleware around the routes that read the snapshot.
 
-    It gives each request one snapshot (`request.state.snapshot`), answers HEAD like GET, sends the
-    snapshot's id as the ETag, answers 304 to clients that have it, and keeps the latest answers up
-    to `capacity` bytes.
+    It gives each request one snapshot (`request.state.snapshot`) and answers HEAD like GET. It
+    sends the snapshot's id as the ETag, and answers 304 to clients that already have this snapshot.
+    It keeps the latest answers up to `capacity` bytes.
     """
 
     def __init__(self, app: ASGIApp, snapshots: LatestSnapshot, capacity: int) -> None:
@@ -57,7 +57,7 @@ class CacheMiddleware:
         key = (snapshot.id, scope["path"], query, headers.get("accept", ""))
         answer = self._answers.get(key)
         if answer is None:
-            # Equal requests at the same time wait for the same answer.
+            # Simultaneous equal requests wait for the same answer.
             pending = self._pending.get(key)
             if pending is None:
                 pending = asyncio.ensure_future(self._computed_answer(key, scope, receive))
@@ -100,7 +100,7 @@ class CacheMiddleware:
 
     def _keep(self, key: CacheKey, answer: CachedResponse) -> None:
         size = len(answer[1])
-        # One large answer must not displace all others.
+        # One large answer must not displace all other answers.
         if size > self.capacity // 8:
             return
         replaced = self._answers.pop(key, None)

@@ -13,10 +13,10 @@ FORMAT_BY_MEDIA_TYPE = {kind.partition(";")[0]: format for format, kind in MEDIA
 
 
 def chosen_format(named: str | None, accept: str) -> tuple[RowFormat, bool]:
-    """The format, and whether the Accept header led to it.
+    """The format, and whether the Accept header decided it.
 
-    It is the listed format with the highest q. Without a known format it is JSON, since browsers
-    ask for HTML.
+    The Accept header chooses its known format with the highest q. Without a known format the answer
+    is JSON: browsers ask for HTML.
 
     Raises:
         InvalidRequest: no such format.

@@ -22,7 +22,7 @@ class MetricFamily:
     samples: list[Sample] = field(default_factory=list)
 
     def add(self, value: float, suffix: str | None = None, **labels: str) -> None:
-        """Add a sample; the suffix of a counter is `_total` and that of an info `_info`."""
+        """Add a sample. The default suffix is `_total` for a counter and `_info` for an info."""
         if suffix is None:
             suffix = {"counter": "_total", "info": "_info"}.get(self.kind, "")
         self.samples.append((suffix, labels, value))

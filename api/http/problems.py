@@ -93,7 +93,7 @@ def install_error_handlers(app: FastAPI) -> None:
         phrase = HTTPStatus(error.status_code).phrase
         message = str(error.detail)
         if error.status_code == 404:
-            message = f"nothing is at {request.url.path}; /openapi.json lists what there is"
+            message = f"no path {request.url.path}; /openapi.json lists all paths"
         headers = dict(error.headers or {})
         if error.status_code == 405:
             # CacheMiddleware answers HEAD like GET, without a route.
@@ -107,7 +107,7 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     def invalid(_: Request, error: RequestValidationError) -> Response:
-        # A place begins with the part of the request: query, path or body.
+        # A location begins with the part of the request: query, path or body.
         message = errors.validation_message(
             error.errors(),
             name_of=lambda problem: errors.dotted_path(problem["loc"][1:]) or problem["loc"][0],
@@ -136,5 +136,5 @@ class UnexpectedErrorMiddleware:
             if scope["type"] != "http" or has_started:
                 raise
             log.exception("%s %s failed", scope["method"], scope["path"])
-            text = "this is a fault of the server; its log has the details"
+            text = "the server failed; its log has the details"
             await error_response(500, "internal", text)(scope, receive, send)

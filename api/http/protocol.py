@@ -10,8 +10,8 @@ class JsonErrorProtocol(HttpToolsProtocol):
     """uvicorn's protocol with a JSON error for malformed requests."""
 
     def send_400_response(self, msg: str) -> None:
-        """Answer and close the connection: the start of the next request is unknown."""
-        message = f"{msg} Methods are those of HTTP in capitals, and headers have less than 64 KiB."
+        """Answer and close the connection, because the start of the next request is unknown."""
+        message = f"{msg} Use a method of HTTP in capitals, and headers of less than 64 KiB."
         response = error_response(
             400, "bad_request", message, headers=SECURITY_HEADERS | {"Connection": "close"}
         )

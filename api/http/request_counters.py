@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .openmetrics import MetricFamily
 
 DURATION_BUCKETS = (0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 10.0)
-"""Upper bounds of the histogram's buckets in seconds; one more bucket has no bound."""
+"""Upper bounds of the histogram's buckets in seconds; a last bucket has no bound."""
 
 CounterKey = tuple[str, str, str]
 
@@ -59,7 +59,7 @@ class RequestCounters:
 
 
 class RequestCountingMiddleware:
-    """ASGI middleware that counts every answer, cached and refused ones included."""
+    """ASGI middleware that counts every answer, including cached and refused answers."""
 
     def __init__(self, app: ASGIApp, counts: RequestCounters, routes: Iterable[BaseRoute]) -> None:
         self.app = app
@@ -87,7 +87,7 @@ class RequestCountingMiddleware:
             self.counts.count_response(key, time.perf_counter() - started_at)
 
     def _route(self, scope: Scope) -> str:
-        """The pattern of the matching route; it keeps the number of time series bounded."""
+        """The pattern of the matching route, so that the number of time series stays bounded."""
         for route in self.routes:
             if route.matches(scope)[0] is not Match.NONE:
                 return str(getattr(route, "path", ""))
@@ -95,4 +95,4 @@ class RequestCountingMiddleware:
 
 
 KNOWN_HTTP_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-"""Other methods count as one, so that clients cannot add a time series with each request."""
+"""All other methods share one time series, so that clients cannot add series without limit."""

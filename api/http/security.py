@@ -13,7 +13,7 @@ from prunelake.errors import AccessDenied
 from .problems import response_to
 
 PUBLIC_PATHS = ("/", "/health")
-"""Paths that need no token, beside the files of the page: the page asks its reader for it."""
+"""Paths that need no token, besides the page's files: the page asks its reader for the token."""
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
@@ -31,8 +31,9 @@ SECURITY_HEADERS = {
 class SecurityMiddleware:
     """ASGI middleware that refuses other clients and adds `SECURITY_HEADERS`.
 
-    Without a token the server answers localhost only, and only requests to a name of localhost:
-    otherwise another site could point its own name here (DNS rebinding) and read the answers.
+    Without a token, the server answers only localhost, and only requests to a name of localhost.
+    Otherwise another site could point its own name to this machine (DNS rebinding) and read the
+    answers.
     """
 
     def __init__(self, app: ASGIApp, token: SecretStr | None) -> None:
@@ -63,15 +64,15 @@ class SecurityMiddleware:
         if self.token is None:
             client = scope.get("client")
             if client is None or not is_loopback(client[0]):
-                return "only this machine may ask; set PRUNELAKE_API_TOKEN to let others in"
+                return "only this machine is served; set PRUNELAKE_API_TOKEN to admit other clients"
             if not is_loopback(urlsplit(f"//{headers.get('host', '')}").hostname or ""):
-                return "ask by the name localhost or 127.0.0.1, or set PRUNELAKE_API_TOKEN"
+                return "use the name localhost or 127.0.0.1, or set PRUNELAKE_API_TOKEN"
             return None
         if scope["path"] in PUBLIC_PATHS or scope["path"].startswith("/page/"):
             return None
         scheme, _, given = headers.get("authorization", "").partition(" ")
         expected = self.token.get_secret_value()
-        # The comparison takes the same time for every wrong token.
+        # The comparison takes the same time for all wrong tokens.
         sent = given.strip().encode("latin-1")
         is_right = hmac.compare_digest(sent, expected.encode())
         if scheme.lower() == "bearer" and is_right:

@@ -1,13 +1,13 @@
-// Requests to the server, each with the reader's token where there is one.
+// Requests to the server, each with the reader's token, if there is one.
 
 const KEY = "prunelake-token";
 
-/** Tells the page of `refused` (the server wants a token) and `republished` (another snapshot). */
+/** Reports `refused` (the server wants a token) and `republished` (another snapshot). */
 export const events = new EventTarget();
 
 let snapshot = null;
 
-/** An error of the API, or of the way to it. */
+/** An error of the API, or of the connection to it. */
 export class Problem extends Error {
   constructor(status, code, message, choices = []) {
     super(message);
@@ -21,7 +21,7 @@ export function hasToken() {
   return sessionStorage.getItem(KEY) !== null;
 }
 
-/** Keep a token as long as this tab lives; false where no header can carry it. */
+/** Keep a token as long as this tab is open; false if no header can carry it. */
 export function keepToken(token) {
   try {
     new Headers({ Authorization: `Bearer ${token}` });
@@ -32,14 +32,14 @@ export function keepToken(token) {
   return true;
 }
 
-/** An address with its parameters; absent ones are left out. */
+/** An address with its parameters, without absent parameters. */
 export function address(path, parameters = {}) {
   const given = Object.entries(parameters).filter(([, value]) => value !== null && value !== undefined);
   const query = new URLSearchParams(given).toString();
   return query ? `${path}?${query}` : path;
 }
 
-/** The answer of the server; rejects with a Problem, or with AbortError once `signal` says so. */
+/** The answer of the server; rejects with a Problem, or with AbortError if `signal` aborts. */
 export async function ask(url, signal) {
   const headers = hasToken() ? { Authorization: `Bearer ${sessionStorage.getItem(KEY)}` } : {};
   let response;
@@ -76,7 +76,7 @@ export async function text(url, signal) {
   return body;
 }
 
-/** Gives a new signal each time, and aborts the one before: only the last question counts. */
+/** Gives a new signal each time, and aborts the previous signal: only the last request counts. */
 export function latest() {
   let controller = new AbortController();
   return () => {
@@ -91,7 +91,7 @@ async function refusal(response) {
     const { error } = await response.json();
     return new Problem(response.status, error.code, error.message, error.choices);
   } catch {
-    // Something between here and the server may answer in words of its own.
+    // A proxy before the server may answer in words of its own.
     return new Problem(response.status, "unknown", `the server answers ${response.status}`);
   }
 }

@@ -1,18 +1,18 @@
-// Cards of charts: each is drawn by the server once it comes near the screen.
+// Cards of charts: the server draws each chart when it comes near the screen.
 
 import { Problem, address, ask, hasToken, json, latest, text } from "./api.js";
 import { el, problemBox, sentence } from "./dom.js";
 
-/** How far a chart may grow beyond its drawn size; equal for all, so that letters are alike. */
+/** The growth of a chart beyond its drawn size; equal for all, so that letters have one size. */
 const GROWTH = 1.2;
 
-/** px to both sides: letters are wider in some fonts than in the one a chart was measured with. */
+/** px on both sides: some fonts have wider letters than the font that measured the chart. */
 const MARGIN = 10;
 
-/** How far off the screen a chart is drawn already. */
+/** A chart is drawn when it is this close to the screen. */
 const NEAR = "600px";
 
-/** One chart of the server's list, drawn for what `want` was last told. */
+/** One chart of the server's list, drawn for the last call of `want`. */
 class Card {
   #info;
   #next = latest();
@@ -51,7 +51,7 @@ class Card {
     this.#load();
   }
 
-  /** Show this run (and level and metric, where the chart takes them) in this theme. */
+  /** Show this run (and level and metric, if the chart takes them) in this theme. */
   want({ runId, level, metric, theme }) {
     const chosen = { level, metric };
     this.#wanted = { run_id: runId };
@@ -152,7 +152,7 @@ class Card {
     return [...ways, file("json", "Data"), copy].flatMap((way) => [way, " "]);
   }
 
-  /** A link cannot carry the reader's token: with one, what it leads to is fetched and saved. */
+  /** A link cannot carry the reader's token: with a token, the file is fetched and saved. */
   async #download(event, format) {
     if (!hasToken()) return;
     event.preventDefault();
@@ -172,7 +172,7 @@ class Card {
       await navigator.clipboard.writeText(url);
       this.#note.replaceChildren("The address of the SVG is copied.");
     } catch {
-      // Browsers lend the clipboard to secure pages only.
+      // Browsers give only secure pages the clipboard.
       const field = el("input", { readonly: true, value: url, "aria-label": "Address of the SVG" });
       this.#note.replaceChildren(field);
       field.select();

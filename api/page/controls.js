@@ -1,4 +1,4 @@
-// The native controls above the page: they show a choice, and tell of a change to it.
+// The native controls above the page: they show a choice, and report changes to it.
 
 import { label } from "./dom.js";
 import { alternatives } from "./state.js";
@@ -7,14 +7,14 @@ const byId = (id) => document.getElementById(id);
 
 const CONTROLS = ["model", "task", "strategy", "run", "level", "metric", "theme"];
 
-/** Tell `choose(name, value)` of every change. */
+/** Call `choose(name, value)` at every change. */
 export function listen(choose) {
   for (const name of CONTROLS) {
     byId(name).addEventListener("change", (event) => choose(name, event.target.value));
   }
 }
 
-/** Offer the runs, with what is shown of them chosen; `run` is null where none fits. */
+/** Offer the runs, with the shown run selected; `run` is null if no run fits. */
 export function offerRuns(runs, run) {
   const found = alternatives(runs, run);
   const texts = Object.fromEntries(runs.map((one) => [one.run, described(one)]));
@@ -47,7 +47,7 @@ function described(run) {
 function fill(id, values, chosen, text = (value) => value) {
   const select = byId(id);
   const current = [...select.options].map((option) => option.value);
-  // Made anew only where they differ: an open list would close under the reader's hand.
+  // Replaced only if they differ: an open list would close under the reader's hand.
   if (JSON.stringify(current) !== JSON.stringify(values)) {
     select.replaceChildren(...values.map((value) => new Option(text(value), value)));
   } else {

@@ -1,4 +1,4 @@
-// Small helpers to build what is shown; all text goes in as text, never as markup.
+// Small helpers that build the page; all text is inserted as text, never as markup.
 
 /** An element with properties (`class`, `data-*` and `aria-*` as attributes) and children. */
 export function el(tag, attributes = {}, ...children) {
@@ -12,31 +12,31 @@ export function el(tag, attributes = {}, ...children) {
   return made;
 }
 
-/** A message of the server: what stands between backticks is code. */
+/** A message of the server; text between backticks is code. */
 export function words(text) {
   return text
     .split("`")
     .map((part, i) => (i % 2 ? el("code", {}, part) : document.createTextNode(part)));
 }
 
-/** The same as a sentence. */
+/** A message of the server as a sentence. */
 export function sentence(message) {
   return words(`${message[0].toUpperCase()}${message.slice(1)}.`);
 }
 
-/** A value with a real minus sign; an absent one is a dash. */
+/** A value with a real minus sign; an absent value is a dash. */
 export function number(value, decimals = 3) {
   if (value === null || value === undefined) return "–";
   return value.toFixed(decimals).replace(/^-(0\.?0*)$/, "$1").replace("-", "−");
 }
 
-/** A difference with its sign; what rounds to zero has none. */
+/** A difference with its sign; a difference that rounds to zero has no sign. */
 export function signed(value, decimals = 3) {
   const text = number(value, decimals);
   return value > 0 && Number(text) !== 0 ? `+${text}` : text;
 }
 
-/** How the name of a metric reads. */
+/** The label of a metric. */
 export function label(metric) {
   const text = metric
     .replaceAll("_", " ")
@@ -44,7 +44,7 @@ export function label(metric) {
   return text[0].toUpperCase() + text.slice(1);
 }
 
-/** What went wrong, in words, with what could have been asked, and a way to ask again. */
+/** An error in words, with the possible choices, and a button to try again. */
 export function problemBox(problem, again) {
   const shown = problem.choices.slice(0, 12);
   const more = problem.choices.length - shown.length;
@@ -64,7 +64,7 @@ export function problemBox(problem, again) {
   );
 }
 
-/** Move the focus along a row of elements by two arrow keys, Home and End. */
+/** Move the focus along a row of elements with two arrow keys, Home and End. */
 export function focusBeside(event, all, back, forth) {
   const at = all.indexOf(document.activeElement);
   const last = all.length - 1;

@@ -1,10 +1,10 @@
-// The examples of a run: a list to pick from, and one of them with both models side by side.
+// The examples of a run: a list, and one example with both models side by side.
 
 import { Problem, address, json, latest } from "./api.js";
 import { el, focusBeside, number, problemBox } from "./dom.js";
 import { sideBySide } from "./sides.js";
 
-/** The list and the example in their places; `choose(name, value)` is told of the reader's choice. */
+/** The list and the example in their places; `choose(name, value)` gets the reader's choice. */
 export class Examples {
   #section;
   #list;
@@ -33,7 +33,7 @@ export class Examples {
     near.observe(section);
   }
 
-  /** Show a level of a run, and this example of it; the first in the list where none is named. */
+  /** Show a level of a run with this example; by default, with the first example of the list. */
   want({ runId, level, example, method }) {
     this.#wanted = { runId, level, example, method };
     if (JSON.stringify(this.#wanted) === this.#asked) return;
@@ -93,7 +93,7 @@ export class Examples {
     try {
       return await json(address(path, { level, method }), signal);
     } catch (error) {
-      // The method was chosen for another example; what explains this one is shown, and named.
+      // The method was chosen for another example: show this one by its own method, and name it.
       if (error.code !== "not_found" || method === undefined) throw error;
       return json(address(path, { level }), signal);
     }

@@ -1,4 +1,4 @@
-// The page: what the reader chooses, and who is told of it.
+// The page: the reader's choice, and the parts that show it.
 
 import { Problem, address, events, json, latest } from "./api.js";
 import { cardsIn } from "./charts.js";
@@ -17,7 +17,7 @@ const examples = new Examples(byId("examples"), byId("list"), byId("example"), c
 let choice = fromAddress();
 let isRefused = false;
 let cards = [];
-// What the snapshot says: its runs, the one that is shown, and the findings on it.
+// From the snapshot: its runs, the shown run, and the findings on this run.
 let runs = null;
 let run = null;
 let findings = null;
@@ -25,14 +25,14 @@ let usualLevel = null;
 let metrics = null;
 let notes = [];
 
-/** A change by the reader: a step of the history, and shown. */
+/** Apply a change by the reader: add it to the history, and show it. */
 function choose(name, value) {
   choice = changed(runs ?? [], run, choice, name, value);
   toAddress(choice, true);
   show();
 }
 
-/** Show the choice; what is already shown of it stays as it is. */
+/** Show the choice; parts that show it already are not drawn again. */
 async function show() {
   const signal = next();
   showTheme();
@@ -66,7 +66,7 @@ async function showRun(signal) {
   if (run === null || findings?.run_id !== run.run) {
     forget();
     tell("Loading …");
-    // Where no run fits, the server says best what would.
+    // If no run fits, the error of the server names the choices.
     findings = await json(address("/findings", asked), signal);
     usualLevel = String(findings.level);
   }
@@ -101,13 +101,13 @@ async function showTiles(level, metric, signal) {
   byId("tiles").classList.remove("pending");
 }
 
-/** The choice of a level or metric; what the run does not have is dropped, and said so. */
+/** The chosen level or metric; a value that the run lacks is dropped, with a note. */
 function chosenOf(name, values, usual) {
   const wanted = choice[name];
   if (wanted === undefined || values.includes(wanted)) return wanted ?? usual;
   delete choice[name];
   const read = name === "metric" ? label : (value) => value;
-  notes.push(`This run has no ${name} ${read(wanted)}; shown is ${read(usual)}.`);
+  notes.push(`This run has no ${name} ${read(wanted)}; the page shows ${read(usual)}.`);
   return usual;
 }
 
@@ -126,7 +126,7 @@ function conceal(message) {
   byId("message").replaceChildren(message);
 }
 
-/** Drop what was shown, so that nothing of two runs or snapshots stands side by side. */
+/** Clear the page, so that it never mixes two runs or snapshots. */
 function forget() {
   findings = metrics = null;
   byId("content").classList.add("pending");
@@ -138,8 +138,8 @@ function forget() {
 function showEmpty() {
   const text =
     "The lake holds no runs yet, so there is nothing to show. `prunelake demo` fills it with a " +
-    "small sweep, `prunelake sweep --task boolq` with your own; `prunelake publish` brings what " +
-    "is new to this page.";
+    "small sweep, `prunelake sweep --task boolq` with your own; `prunelake publish` brings new " +
+    "runs to this page.";
   byId("controls").hidden = true;
   conceal(el("p", { class: "notice" }, ...words(text)));
   tell("The lake holds no runs yet.");
@@ -191,7 +191,7 @@ events.addEventListener("refused", () => {
 events.addEventListener("republished", () => {
   runs = null;
   forget();
-  notes = ["The lake was published anew; all that is shown is of the new snapshot."];
+  notes = ["The lake was published again; the page shows the new snapshot."];
   show();
 });
 show();

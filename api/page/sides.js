@@ -1,8 +1,8 @@
-// One example: what both models answer, and by which tokens.
+// One example: the answers of both models, and the tokens behind them.
 
 import { el, focusBeside, number, signed } from "./dom.js";
 
-/** An example with both models side by side; `choose` is told of another method. */
+/** An example with both models side by side; `choose` gets another method. */
 export function sideBySide(found, method, choose) {
   const gold = found.options[found.gold];
   const flip = flipOf(found);
@@ -31,10 +31,10 @@ export function sideBySide(found, method, choose) {
           { class: "soft note" },
           "Tokens ",
           el("span", { class: "token positive legend" }, "for"),
-          " the model's own answer are blue over a solid line, those ",
+          " the model's own answer are blue with a solid line; tokens ",
           el("span", { class: "token negative legend" }, "against"),
-          " it orange over a dashed one; the deeper, the nearer to the largest score of that ",
-          "side. Scores are nats of log-likelihood, seeds averaged.",
+          " it are orange with a dashed line. A deeper colour means a larger score, relative to the ",
+          "largest score of that side. Scores are nats of log-likelihood, averaged over seeds.",
         )
       : el("p", { class: "soft note" }, "No method explains this example: its tokens have no scores."),
     options(found),
@@ -93,7 +93,7 @@ function side(found, name, answer, which) {
   );
 }
 
-/** The prompt with each token's score, relative to the largest of this side. */
+/** The prompt with each token's score, relative to the largest score of this side. */
 function tokens(all, which, predicted) {
   if (!all.length) return [];
   const scores = all.map((token) => token[which]);
@@ -104,7 +104,7 @@ function tokens(all, which, predicted) {
     ];
   }
   const largest = Math.max(...scores.map((score) => Math.abs(score ?? 0)));
-  const hint = "Point at a token, or go through them by the arrow keys, to read its score.";
+  const hint = "Point at a token, or use the arrow keys, to read its score.";
   const readout = el("p", { class: "soft note readout", "aria-live": "polite" }, hint);
   const spaced = all.map(({ token }) => token.match(/^( +)?(.*)$/s));
   const marked = all.map(({ token }, i) => {
@@ -139,7 +139,7 @@ function tokens(all, which, predicted) {
     {
       class: "prompt tokens",
       role: "group",
-      "aria-label": "Tokens with their scores; arrow keys go from one to the next",
+      "aria-label": "Tokens with their scores; arrow keys go to the next token",
       onkeydown: (event) => focusBeside(event, marked, "ArrowLeft", "ArrowRight"),
     },
     // The space in front of a word is part of its token, but only the word is marked.

@@ -1,10 +1,10 @@
-// What is shown: the reader's choice as the address holds it, and the run that it names.
+// The reader's choice, as the address holds it, and the run that it names.
 
 const NAMES = ["model", "task", "strategy", "run", "level", "metric", "example", "method", "theme"];
 
 const OF_RUN = ["model", "task", "strategy", "run"];
 
-/** The choice in the address: only what was chosen. */
+/** The choice in the address, without defaults. */
 export function fromAddress() {
   const parameters = new URLSearchParams(location.search);
   return Object.fromEntries(
@@ -12,7 +12,7 @@ export function fromAddress() {
   );
 }
 
-/** Write a choice into the address, as a new step of the history or in place of this one. */
+/** Write a choice into the address, as a new step of the history or in place of the last step. */
 export function toAddress(choice, isStep) {
   const given = NAMES.filter((name) => choice[name]).map((name) => [name, choice[name]]);
   const query = new URLSearchParams(given).toString();
@@ -22,7 +22,7 @@ export function toAddress(choice, isStep) {
   else history.replaceState(null, "", url);
 }
 
-/** All runs, the latest first, each with its model: by its short name where that tells it apart. */
+/** All runs, the latest first, each with its model: by its short name if this is unique. */
 export function runsOf(models) {
   const references = Map.groupBy(models, (model) => model.name);
   return models
@@ -40,7 +40,7 @@ export function runsOf(models) {
     .sort((a, b) => b.created_at.localeCompare(a.created_at) || a.run.localeCompare(b.run));
 }
 
-/** The runs that fit what a choice says of model, task, strategy and run, the latest first. */
+/** The runs that fit the model, task, strategy and run of a choice, the latest first. */
 export function fitting(runs, choice) {
   return runs.filter((run) =>
     OF_RUN.every(
@@ -52,7 +52,7 @@ export function fitting(runs, choice) {
   );
 }
 
-/** What a reader can choose from beside a run: other models, its model's tasks, and so on. */
+/** The choices besides a run: other models, the tasks of its model, and so on. */
 export function alternatives(runs, run) {
   const found = {};
   let among = runs;
@@ -64,7 +64,7 @@ export function alternatives(runs, run) {
   return found;
 }
 
-/** The choice after a change: of the rest, all that still fits is kept. */
+/** The choice after a change; the parts of the choice that still fit are kept. */
 export function changed(runs, shown, choice, name, value) {
   if (!OF_RUN.includes(name)) return { ...choice, [name]: value };
   const kept = {};
@@ -75,7 +75,7 @@ export function changed(runs, shown, choice, name, value) {
   const rest = Object.fromEntries(
     Object.entries(choice).filter(([other]) => !OF_RUN.includes(other)),
   );
-  // An example belongs to its task, what explains it to its run.
+  // An example belongs to its task; the methods that explain it belong to its run.
   delete rest.method;
   if (fitting(runs, kept)[0].task !== shown?.task) delete rest.example;
   return { ...rest, ...kept };

@@ -3,7 +3,7 @@
 import { hasToken, keepToken } from "./api.js";
 import { el } from "./dom.js";
 
-/** A form that keeps what is typed for this tab, then calls `done`. */
+/** A form that keeps the token for this tab, then calls `done`. */
 export function tokenForm(done) {
   const field = el("input", {
     id: "token",
@@ -12,7 +12,7 @@ export function tokenForm(done) {
     autocomplete: "off",
     "aria-describedby": "token-help",
   });
-  const refused = "The server does not take this token. Is it all of PRUNELAKE_API_TOKEN?";
+  const refused = "The server does not accept this token. Is it the whole PRUNELAKE_API_TOKEN?";
   const wrong = el("p", { class: "warning", role: "alert" }, hasToken() ? refused : "");
   wrong.hidden = !hasToken();
   const submit = (event) => {
@@ -28,9 +28,9 @@ export function tokenForm(done) {
     el(
       "p",
       { id: "token-help", class: "soft" },
-      "It is what the server was started with as ",
+      "The server was started with it in ",
       el("code", {}, "PRUNELAKE_API_TOKEN"),
-      ". The browser forgets it with this tab.",
+      ". The browser forgets it when this tab closes.",
     ),
     el("label", { class: "field" }, "Token ", field),
     wrong,

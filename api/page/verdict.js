@@ -1,4 +1,4 @@
-// The verdict on a run in words, and what became of its metrics at a level.
+// The verdict on a run in words, and its metrics at a level.
 
 import { address, json } from "./api.js";
 import { el, label, number, signed } from "./dom.js";
@@ -21,7 +21,7 @@ export function showWords(findings) {
   byId("words").replaceChildren(
     ...findings.sentences.map((sentence) => el("p", {}, sentence)),
     ...findings.warnings.map((warning) =>
-      el("p", { class: "warning" }, el("strong", {}, "Mind: "), warning),
+      el("p", { class: "warning" }, el("strong", {}, "Caution: "), warning),
     ),
     findings.caveat ? el("p", { class: "soft note" }, findings.caveat) : "",
   );

@@ -77,7 +77,8 @@ def reliability(run_id: str, level: int) -> BoundQuery:
 def recalibration(run_id: str, metric: str) -> BoundQuery:
     """level x calibrator: a metric before and after recalibration, with intervals.
 
-    unpruned_value is the value of level 0 before; note explains a missing value after.
+    unpruned_value is the value of level 0 before recalibration; note explains a missing value after
+    recalibration.
     """
     return BoundQuery(
         """
@@ -173,7 +174,7 @@ def flips(run_id: str) -> BoundQuery:
 def efficiency(run_id: str) -> BoundQuery:
     """level: costs and savings on the device that was profiled last, and the profile's settings.
 
-    The low and high of a speed-up are the least and the greatest of the repeats.
+    The low and high of a speed-up are the smallest and the largest value of the repeats.
     """
     return BoundQuery(
         """

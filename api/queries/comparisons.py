@@ -6,8 +6,8 @@ from prunelake.lake.sql.bound_query import BoundQuery
 def correlation_matrix(run_id: str) -> BoundQuery:
     """task x metric: Spearman correlation with accuracy over all levels, and its interval.
 
-    It covers all tasks of the run's model, revision and strategy: the run itself for its own task,
-    the latest run for each other task.
+    It covers all tasks of the run's model, revision and strategy: for its own task the run itself,
+    for each other task the latest run.
     """
     return BoundQuery(
         """
@@ -48,8 +48,8 @@ def correlation_matrix(run_id: str) -> BoundQuery:
 def pareto_points(run_id: str, metric: str) -> BoundQuery:
     """strategy x level x metric (accuracy and one more): cost, value, and whether it is dominated.
 
-    It covers all strategies of the run's model, revision and task: the run itself for its own
-    strategy, the latest run for each other strategy. Only these runs can dominate.
+    It covers all strategies of the run's model, revision and task: for its own strategy the run
+    itself, for each other strategy the latest run. Only these runs can dominate.
     """
     return BoundQuery(
         """

@@ -12,7 +12,7 @@ from .snapshot import Snapshot
 def notable_examples(run_id: str, level: int, limit: int) -> BoundQuery:
     """The examples of a run that differ most at a level from level 0.
 
-    Explained ones come first, then flips, then those whose confidence changed most.
+    Explained examples come first, then flips, then the largest changes of confidence.
     """
     return BoundQuery(
         """
@@ -147,8 +147,8 @@ def token_scores(run_id: str, example_id: str, level: int, method: str) -> Bound
 class ExampleEvidence:
     """One example, with the predictions and token scores of the unpruned model and of a level.
 
-    `example` has prompt, options, gold, methods and headline; `predictions` a row by level;
-    `tokens` a row for each prompt token, and none where `method` is None.
+    `example` has prompt, options, gold, methods and headline. `predictions` has a row by level.
+    `tokens` has a row for each prompt token; it is empty if `method` is None.
     """
 
     example: dict[str, Any]
@@ -169,7 +169,7 @@ def load_example(
 ) -> ExampleEvidence:
     """One example at level 0 and at `level`, explained by `method` or by the headline's method.
 
-    Where the headline's method does not explain the example, the first one that does is taken.
+    If the headline's method does not explain the example, the first method that does is used.
 
     Raises:
         NotFound: the run lacks the example, or the method does not explain it.

@@ -1,7 +1,7 @@
 """Queries for the metrics of runs and for their correlations with accuracy.
 
-A run may hold several explanations. These queries read its headline explanation, by the view
-`headline_keys`.
+A run may hold several explanations. These queries read its headline explanation, which the view
+`headline_keys` names.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from prunelake.lake.sql.bound_query import BoundQuery
 def headline_metrics(run_ids: Sequence[str]) -> BoundQuery:
     """run_id x level x metric: value with interval, change, verdict, and value of a random ranking.
 
-    The verdict is that of the view, except `worse` where the metric is worse while accuracy is
+    The verdict comes from the view, except `worse` where the metric is worse while accuracy is
     inconclusive. equivalence_low and equivalence_high are the 90 % interval of the change.
     """
     return BoundQuery(

@@ -1,4 +1,4 @@
-"""Opens the published snapshot read-only, and the next one as soon as it is published."""
+"""Opens the published snapshot read-only, and each new snapshot as soon as it is published."""
 
 import logging
 import math
@@ -92,7 +92,7 @@ class LatestSnapshot:
         """The latest snapshot that could be opened. Checking for a new one takes microseconds.
 
         Raises:
-            NoSnapshot: none has been published yet.
+            NoSnapshot: no snapshot has been published yet.
         """
         stamp = _stamp(self.path)
         if stamp is not None and stamp != self._stamp:
@@ -113,7 +113,7 @@ class LatestSnapshot:
         except NoSnapshot as error:
             if self._current is None:
                 raise
-            # An old snapshot serves readers better than none.
+            # An old snapshot serves readers better than no snapshot.
             log.warning("%s; still serving snapshot %s", error, self._current.id)
         self._stamp = stamp
 
@@ -121,7 +121,7 @@ class LatestSnapshot:
 def open_snapshot(
     path: Path, memory_bytes: int | None = None, max_seconds: float | None = None
 ) -> Snapshot:
-    """Open a snapshot for reading alone.
+    """Open a snapshot read-only.
 
     With `memory_bytes` it serves SQL of clients: on one thread, within this memory, without
     temporary files. DuckDB stops a query after `max_seconds`.
@@ -129,8 +129,8 @@ def open_snapshot(
     Raises:
         NoSnapshot: no such file, no DuckDB file, or a file of another version of PruneLake.
     """
-    # Attached to a new database, since DuckDB reuses a file that this process has open under the
-    # same path, which may be an older one.
+    # The file is attached to a new database: DuckDB would reuse a file that this process has open
+    # under the same path, and that file may be older.
     config: dict[str, str | bool | int | float | list[str]] = {
         "python_enable_replacements": "false",
         "autoinstall_known_extensions": "false",
@@ -158,22 +158,22 @@ def open_snapshot(
         connection.close()
         first_line = str(error).partition("\n")[0]
         raise NoSnapshot(
-            f"{path} cannot be read ({first_line}); `prunelake publish` writes it anew"
+            f"{path} cannot be read ({first_line}); `prunelake publish` writes it again"
         ) from error
     if row is None or row[3] != views_hash():
         connection.close()
         raise NoSnapshot(
-            f"{path} was published by another version; `prunelake publish` writes it anew"
+            f"{path} was published by another version; `prunelake publish` writes it again"
         )
     return Snapshot(row[0], row[1], row[2], connection, max_seconds)
 
 
 def time_limit_exceeded(max_seconds: float, waiting_seconds: float = 0.0) -> LimitExceeded:
-    """The error of a query beyond its time limit; it spent `waiting_seconds` in a queue."""
-    waiting = f", {waiting_seconds:.1f} s of them waiting for others" if waiting_seconds else ""
+    """The error of a query beyond its time limit, after `waiting_seconds` in the queue."""
+    waiting = f" ({waiting_seconds:.1f} s of them in the queue)" if waiting_seconds else ""
     return LimitExceeded(
-        f"this takes longer than {max_seconds:g} s{waiting}; ask for one run (run_id), or for what "
-        "is stored: metrics, deltas, correlations, verdicts"
+        f"the query takes longer than {max_seconds:g} s{waiting}; ask for one run (run_id), or for "
+        "a stored view: metrics, deltas, correlations, verdicts"
     )
 
 

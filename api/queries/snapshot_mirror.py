@@ -19,7 +19,7 @@ POLL_SECONDS = 5.0
 
 
 class SnapshotMirror:
-    """A copy of the latest published snapshot, as recent as the store allows.
+    """A local copy of the latest published snapshot.
 
     Only the first request on a machine without a copy waits for the store. While the store does not
     answer, the server keeps serving the copy and logs the outage.
@@ -32,7 +32,7 @@ class SnapshotMirror:
         self._etag = ""
 
     def ensure_copy(self) -> None:
-        """Download a copy if there is none yet.
+        """Download a copy if this machine has none.
 
         Raises:
             NoSnapshot: the store has no snapshot, or does not answer.
@@ -63,7 +63,7 @@ class SnapshotMirror:
                 download = Path(temporary) / SNAPSHOT_FILE
                 self.source.download(str(download))
                 os.replace(download, copy)  # noqa: PTH105  # replaces the copy in one step
-            # After a publication in between, the next refresh downloads it again.
+            # If a snapshot was published in between, the next refresh downloads it again.
             self._etag = etag
 
     async def poll(self) -> None:

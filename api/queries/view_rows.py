@@ -46,13 +46,13 @@ class View:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """The columns that tell all rows apart: all except lists; measurements come last."""
+        """The columns that identify a row: all except lists; measurements come last."""
         plain = [name for name, kind in self.columns.items() if kind in FILTER_SUFFIXES]
         return tuple(sorted(plain, key=lambda name: self.columns[name] in ("double", "float")))
 
     @property
     def run_columns(self) -> tuple[str, ...]:
-        """Columns of `runs` that filter the rows although the view lacks them."""
+        """Columns of `runs` that can filter the rows although the view lacks them."""
         if "run_id" not in self.columns:
             return ()
         return tuple(name for name in ("model", "strategy", "task") if name not in self.columns)
@@ -60,7 +60,7 @@ class View:
 
 @dataclass(frozen=True)
 class RowPage:
-    """A page of a view. `query` asks for one row more than `limit`: it shows a next page."""
+    """A page of a view. `query` asks for `limit` + 1 rows: an extra row means a further page."""
 
     query: BoundQuery
     limit: int
@@ -68,7 +68,7 @@ class RowPage:
     request_hash: str
 
     def next_cursor(self, snapshot: str, row_count: int) -> str | None:
-        """The cursor of the next page when `query` gave `row_count` rows; None on the last page."""
+        """The cursor of the next page if `query` gave `row_count` rows; None on the last page."""
         if row_count <= self.limit:
             return None
         state = [snapshot, self.request_hash, self.offset + self.limit]
@@ -105,12 +105,12 @@ def row_page(
     """The page of a view that URL parameters ask for.
 
     `level=0&level=4` selects either level, `level_lte=8` compares (`FILTER_SUFFIXES`), and
-    `metric_null=true` selects missing values; a row has to match all filters. A view of runs that
-    lacks their model, strategy or task can still be filtered by them. `order=-level,metric` sorts;
-    equal rows are ordered by the key, so that pages never overlap.
+    `metric_null=true` selects missing values; a row has to match all filters. A view with run ids
+    can also be filtered by the run's model, strategy or task. `order=-level,metric` sorts; equal
+    rows are ordered by the key, so that pages never overlap.
 
     Raises:
-        InvalidRequest: a parameter that the view does not have, or an invalid value.
+        InvalidRequest: an unknown parameter, or an invalid value.
         OutdatedCursor: a cursor of another snapshot.
     """
     controls: dict[str, str] = {}

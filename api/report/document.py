@@ -91,7 +91,7 @@ def _page(lake: Location, runs: Sequence[Run], contents: str, sections: Sequence
 </head>
 <body>
 <header>
-<h1>What removing attention layers does to accuracy, confidence and explanations</h1>
+<h1>How removing attention layers changes accuracy, confidence and explanations</h1>
 {contents}
 <p class="soft">Level k is the model without the attention of the first k layers of the removal
 order; level 0 is the unpruned model.</p>
@@ -135,13 +135,13 @@ def _pooled_section(pooled: pl.DataFrame) -> str:
         if row["repeated_measures_low"] > 0 or row["repeated_measures_high"] < 0
     ]
     warning = (
-        '<p class="warning">The runs taken together mislead (Simpson\'s paradox): the correlation '
+        '<p class="warning">Pooling the runs misleads (Simpson\'s paradox): the correlation '
         f"with accuracy has the opposite sign within them for {escape(listed(misleading))}.</p>"
         if misleading
         else ""
     )
     return (
-        f"<section><h2>What goes with accuracy over several runs</h2>{warning}"
+        f"<section><h2>Correlations with accuracy over several runs</h2>{warning}"
         f"{tables.pooled_table(shown)}</section>"
     )
 
@@ -149,7 +149,7 @@ def _pooled_section(pooled: pl.DataFrame) -> str:
 def _model_sections(
     connection: Connection, runs: Sequence[Run], levels: pl.DataFrame
 ) -> Iterator[str]:
-    """One section for the runs that remove the layers of a model in the same order."""
+    """One section for all runs that remove the layers of a model in the same order."""
 
     def removal_key(run: Run) -> tuple[Any, ...]:
         return run["model"], run["revision"], run["strategy"], run["removal_order"]
@@ -178,7 +178,7 @@ def _model_sections(
 
 
 def _costs(connection: Connection, runs: Sequence[Run]) -> str:
-    """The costs of the levels, for the run with the most profiled levels; empty without a profile.
+    """The costs of the levels of the run with the most profiled levels; empty without a profile.
 
     Runs with the same removal order differ in their profiles only by level and number format.
     """
@@ -190,7 +190,7 @@ def _costs(connection: Connection, runs: Sequence[Run]) -> str:
     with suppress(NothingToShow):
         chart = definition.chart(costs, Selection(run, 0))
         picture = html.figures([html.figure(chart, definition.caption)])
-    return f"<h3>Costs of its levels</h3>{picture}{tables.cost_table(costs)}"
+    return f"<h3>Costs of the levels</h3>{picture}{tables.cost_table(costs)}"
 
 
 def _order_figures(connection: Connection, runs: Sequence[Run]) -> Iterator[str]:

@@ -17,7 +17,7 @@ MAX_EXAMPLES = 3
 """The most examples that the report shows of a run."""
 
 MIN_MARKED_SHARE = 0.05
-"""Tokens are marked if their score is at least this share of the largest one of the model."""
+"""Tokens are marked if their score is at least this share of the model's largest score."""
 
 MAX_NAMED_TOKENS = 2
 """The most tokens that the text names for a prediction, and the most against it."""
@@ -50,12 +50,12 @@ def examples_section(connection: Connection, selection: Selection, method: str |
     if not cards:
         return ""
     return (
-        f"<h4>Examples at level {selection.level}, beside the unpruned model</h4>"
+        f"<h4>Examples at level {selection.level}, compared with the unpruned model</h4>"
         '<p class="soft note">Marks show how much a token changes the log-likelihood of the option '
-        f"that each model itself predicts (by {escape(method)}, seeds averaged): "
+        f"that the model predicts (by {escape(method)}, mean over seeds): "
         '<mark class="for" style="--s:.6">for it</mark> with a solid line, '
-        '<mark class="against" style="--s:.6">against it</mark> with a dashed one. The deeper the '
-        "colour, the larger, relative to the largest score of the same model.</p>"
+        '<mark class="against" style="--s:.6">against it</mark> with a dashed line. A deeper '
+        "colour means a larger score, relative to the largest score of the same model.</p>"
         f"{cards}"
     )
 
@@ -95,7 +95,7 @@ def _scored(tokens: pl.DataFrame, column: str) -> TokenScores:
 
 
 def _explanation(scored: TokenScores) -> str:
-    """The prompt with marked tokens, and a sentence about the strongest ones."""
+    """The prompt with marked tokens, and a sentence about the strongest tokens."""
     largest = max((abs(score) for _, score in scored if score is not None), default=0.0)
     text = "".join(_marked(token, score, largest) for token, score in scored)
     known = [(token, score) for token, score in scored if score is not None]

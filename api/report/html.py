@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 from ..charts import drawing
 
 MAX_GROWTH = 1.2
-"""The factor by which a chart may grow; the same for all, so that letters have one size."""
+"""The factor by which a chart may grow; equal for all charts, so that letters have one size."""
 
 ARIA_ATTRIBUTES = re.compile(r' (?:role|aria-\w+)="[^"]*"')
 COLOUR_ATTRIBUTES = re.compile(r'\b(fill|stroke|stop-color)="([^"]*)"')
@@ -21,7 +21,7 @@ def figure(chart: drawing.Chart, caption: str) -> str:
     name = f"{caption} {drawing.title(chart)}"
     spec = drawing.vega_lite(chart)
     picture = merge_themes(drawing.svg(spec), drawing.svg(drawing.dark_theme(spec)))
-    # Screen readers skip the parts of a named picture, so their names only take space.
+    # Screen readers skip the parts of a named picture, so names of parts only take space.
     picture = ARIA_ATTRIBUTES.sub("", picture)
     width = float(ElementTree.fromstring(picture).attrib["width"])
     picture = picture.replace(
@@ -44,7 +44,7 @@ def figures(members: Iterable[str]) -> str:
 def merge_themes(light: str, dark: str) -> str:
     """A drawing with the colours of two themes; the reader's colour scheme chooses one.
 
-    `light` and `dark` are the same drawing and differ in colours alone.
+    `light` and `dark` are the same drawing in different colours.
     """
     pairs = zip(COLOUR_ATTRIBUTES.findall(light), COLOUR_ATTRIBUTES.findall(dark), strict=True)
 

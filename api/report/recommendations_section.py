@@ -1,4 +1,4 @@
-"""The recommendations in the report, in words for the person who decides."""
+"""The recommendations in the report, in plain words."""
 
 from collections.abc import Iterator, Sequence
 from html import escape
@@ -15,7 +15,7 @@ from . import html
 
 CRITERION_HELP = {
     "accuracy": "right answers, as a share",
-    "calibration": "how far its confidence is from how often it is right",
+    "calibration": "the gap between its confidence and its accuracy",
     "comprehensiveness": "confidence lost without the words that its explanation names",
     "sufficiency": "confidence lost with those words alone",
 }
@@ -28,12 +28,12 @@ def recommended_section(connection: Connection, models: Sequence[str]) -> str:
     if not parts:
         return ""
     return (
-        "<section><h2>What to remove</h2>"
-        "<p>Removing layers is recommended only where it is shown to do no harm. On the same "
-        "examples as the unpruned model, the smaller one has to answer as often right, be as "
-        "honest in its confidence, and explain itself by words that matter as much; in none of "
-        "these may chance hide a loss as large as the margin. Where that is not shown the answer "
-        "is to remove nothing, which does not say that there is harm.</p>"
+        "<section><h2>Recommended removals</h2>"
+        "<p>A removal is recommended only if it is shown to do no harm. On the same examples as "
+        "the unpruned model, the pruned model must be right as often, its confidence must be as "
+        "honest, and its explanations must name words that matter as much. For each of these, the "
+        "tests must rule out a loss as large as the margin. Otherwise the answer is to remove "
+        "nothing. That does not mean that a removal does harm.</p>"
         f"{parts}</section>"
     )
 
@@ -52,8 +52,8 @@ def _model_part(connection: Connection, model: str) -> str | None:
             f'<p class="finding">{escape(text)}</p>' for text in _answers(recommendation, name)
         )
         + _evidence(recommendation)
-        + _list("What would change this", advice.what_would_change(recommendation))
-        + _list("What could still be wrong", advice.caveats(recommendation))
+        + _list("What would change the answer", advice.what_would_change(recommendation))
+        + _list("Limits of the answer", advice.caveats(recommendation))
     )
 
 
@@ -61,7 +61,7 @@ def _answers(recommendation: Recommendation, name: str) -> Iterator[str]:
     before, after = advice.both_answers(recommendation)
     yield _answer(recommendation, before, name)
     if (before.level, before.strategy) == (after.level, after.strategy):
-        yield "Recalibrating its confidence would not change that."
+        yield "Recalibrating its confidence would not change this answer."
     elif after.level is None:
         yield (
             "With recalibrated confidence nothing could be recommended: "
@@ -80,8 +80,8 @@ def _answer(recommendation: Recommendation, answer: Answer, name: str) -> str:
         return f"Remove nothing from {name} yet. {_why(recommendation, answer)}"
     text = (
         f"You can remove {advice.removal_text(recommendation, answer)} from {name} "
-        f"(layer{'s' * (answer.level > 1)} {ranges(answer.removed)}): no harm beyond the margins "
-        "was found there, and none that large is likely."
+        f"(layer{'s' * (answer.level > 1)} {ranges(answer.removed)}): no loss beyond the margins "
+        "was found there, and a loss that large is unlikely."
     )
     return f"{text} {saving}." if (saving := advice.savings_text(answer)) else text
 
@@ -106,7 +106,7 @@ def _why(recommendation: Recommendation, answer: Answer) -> str:
 def _evidence(recommendation: Recommendation) -> str:
     """The checks at the recommended level before recalibration.
 
-    Without a recommendation, the checks at the deepest of the levels that failed first.
+    Without a recommendation: the checks at the deepest of the levels that failed first.
     """
     answer = recommendation.as_it_is
     shown: tuple[Candidate, Level] | None = None
@@ -123,8 +123,8 @@ def _evidence(recommendation: Recommendation) -> str:
         return ""
     candidate, level = shown
     return html.table(
-        f"Level {level.level} of the {order_name(candidate.strategy)} beside the unpruned model",
-        ("what is counted", "unpruned", "pruned", "worse by", "at most", "margin", "harmless"),
+        f"Level {level.level} of the {order_name(candidate.strategy)} and the unpruned model",
+        ("criterion", "unpruned", "pruned", "worse by", "at most", "margin", "harmless"),
         [_row(check) for check in level.checks],
         text_columns={6},
     )

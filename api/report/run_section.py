@@ -49,7 +49,7 @@ def run_section(
     correlations = run_metrics.correlations(run_id).rows(connection)
     correlations = correlations.filter(pl.col("metric").is_in(CORRELATED_METRICS))
     if level_rows.is_published(levels):
-        # One sentence says that intervals and the stable scope are missing, not every row.
+        # One sentence, instead of every row, says that intervals and the stable scope are missing.
         correlations = correlations.filter(scope="all").with_columns(
             pl.col("note").replace(NO_EXAMPLES_NOTE, None)
         )
@@ -76,14 +76,14 @@ def _explained_by(headline: Mapping[str, Any] | None) -> str:
     text = f"Explanations shown: {escape(', '.join(values))}."
     if headline["method"] == "difference_shap":
         text += (
-            " This method makes the scores of each level from those of level 0, so it cannot show "
-            "whether explanations of two levels agree."
+            " This method computes the scores of a level from the scores of level 0, so it cannot "
+            "show whether explanations of two levels agree."
         )
     return text
 
 
 def _figures(connection: Connection, selection: Selection, is_first: bool) -> str:
-    """The main charts side by side, and the others in a block that the reader opens."""
+    """The main charts side by side, and the other charts in a block that the reader opens."""
     rows_by_query: dict[str, pl.DataFrame] = {}
     figures: dict[str, str] = {}
     for definition in CHARTS.values():
@@ -109,7 +109,7 @@ def _figures(connection: Connection, selection: Selection, is_first: bool) -> st
 
 
 def _most_degraded_metric(levels: pl.DataFrame) -> str | None:
-    """The metric for charts of one metric: one with hidden degradation, else a visible one."""
+    """The metric for charts of one metric: with hidden, else with visible degradation."""
     for verdicts in (level_rows.HIDDEN_VERDICTS, level_rows.WORSE_VERDICTS):
         for metric in level_rows.JUDGED_METRICS[1:]:
             if level_rows.levels_with_verdict(levels, metric, verdicts):

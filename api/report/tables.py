@@ -48,7 +48,7 @@ def run_table(runs: Sequence[Row]) -> str:
         ]
         for run in runs
     ]
-    return html.table("What was run.", header, rows, text_columns={2, 3, 4, 7})
+    return html.table("The runs.", header, rows, text_columns={2, 3, 4, 7})
 
 
 def verdict_table(levels: pl.DataFrame) -> str:
@@ -96,8 +96,8 @@ def correlation_table(correlations: pl.DataFrame) -> str:
     note = "Given the level: Pearson correlation of the residuals of a linear trend over levels."
     if "stable" in correlations["scope"]:
         note += (
-            " Stable: levels with stable accuracy; levels where it collapses can alone cause a "
-            "correlation."
+            " Stable: levels with stable accuracy. Levels with collapsed accuracy alone can cause "
+            "a correlation."
         )
     table = html.table(caption, header, rows, text_columns={1, 6})
     return table + html.note(f"{note} A dash: not defined.")
@@ -125,7 +125,7 @@ def pooled_table(pooled: pl.DataFrame) -> str:
     caption = "Correlation of each metric with accuracy over all levels of several runs."
     note = (
         "Within runs: repeated-measures correlation, each run with its own mean, and its 95 % "
-        "interval as if levels were independent. All points: Pearson, without regard to the runs."
+        "interval as if levels were independent. All points: Pearson, ignoring the runs."
     )
     return html.table(caption, header, rows, text_columns={4}) + html.note(note)
 
@@ -161,8 +161,8 @@ def cost_table(costs: pl.DataFrame) -> str:
     )
     note = (
         f"{profile['batch']} x {profile['prompt_tokens']} prompt tokens, then "
-        f"{profile['new_tokens']} new ones. Speed is the median of {profile['repeats']} repeats; "
-        "beside it, the ratio to level 0 in the same repeat, with the least and the greatest."
+        f"{profile['new_tokens']} new tokens. Speed is the median of {profile['repeats']} repeats. "
+        "Beside it: the ratio to level 0 of the same repeat, with its smallest and largest value."
     )
     return html.table(caption, header, rows) + html.note(note)
 

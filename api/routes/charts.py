@@ -42,7 +42,7 @@ class ChartInfo(BaseModel):
     name: str = Field(examples=["reliability"])
     caption: str
     takes: list[str] = Field(
-        description="The parameters that change it, beside those that choose the run."
+        description="The parameters that change the chart, besides the choice of the run."
     )
 
 
@@ -50,7 +50,7 @@ PAGE_POLICY = (
     "sandbox allow-scripts allow-downloads; default-src 'none'; script-src 'unsafe-inline' "
     "'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:"
 )
-"""The Content-Security-Policy of an HTML chart: it may run its own scripts and load nothing."""
+"""The Content-Security-Policy of an HTML chart: it may run its own scripts, and load nothing."""
 
 CHART_MEDIA_TYPES = {
     ChartFormat.json: "application/json",
@@ -60,7 +60,7 @@ CHART_MEDIA_TYPES = {
 }
 
 DRAWING_POOL = ThreadPoolExecutor(2, "drawer")
-"""Charts have their own threads, so that a page of charts does not block requests for rows."""
+"""Charts have their own threads, so that drawing many charts does not block requests for rows."""
 
 CONTENT: dict[int | str, dict[str, Any]] = {
     200: {
@@ -98,7 +98,7 @@ async def chart(
 ) -> Response:
     """A chart of the latest run that matches. Its `usermeta` holds its SQL and its snapshot.
 
-    404 with the code `nothing_to_show` where the run lacks the data of the chart.
+    404 with the code `nothing_to_show` if the run lacks the data of the chart.
     """
     definition = CHARTS.get(name)
     if definition is None:

@@ -69,7 +69,7 @@ class ModelInfo(BaseModel):
     runs: list[RunInfo]
 
 
-@router.get("/health", summary="What is served", tags=["server"])
+@router.get("/health", summary="The version and the snapshot", tags=["server"])
 def health(request: Request, snapshot: SnapshotDependency) -> Health:
     """The version of PruneLake, and the snapshot behind all other answers."""
     return Health(
@@ -131,8 +131,8 @@ def view_response(
     cursor = page.next_cursor(snapshot.id, row_count)
     if len(body) > settings.max_bytes:
         raise LimitExceeded(
-            f"{len(body):,} bytes are more than the {settings.max_bytes:,} of an answer; set "
-            f"limit below {page.limit}, and ask for the other rows by cursor"
+            f"the answer has {len(body):,} bytes, and {settings.max_bytes:,} are allowed; set "
+            f"limit below {page.limit}, and get the other rows by cursor"
         )
     headers = {}
     if is_negotiated:
@@ -161,7 +161,7 @@ def view_endpoint(view: View) -> Callable[..., Response]:
 def unknown_view(
     name: str, request: Request, snapshot: SnapshotDependency, settings: SettingsDependency
 ) -> Response:
-    """404 with the names of the views; each view that exists has a route of its own."""
+    """404 with the names of the views; each existing view has a route of its own."""
     return view_response(view_named(name), request, snapshot, settings)
 
 

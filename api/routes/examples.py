@@ -33,7 +33,7 @@ class LevelParameter(BaseModel):
 
 
 class ExampleListParameters(LevelParameter):
-    """The level, and how many examples to list."""
+    """The level, and the number of examples to list."""
 
     limit: int = Field(
         default=20, ge=1, le=1000, description="The number of examples.", examples=[5]
@@ -115,7 +115,7 @@ def examples(
     snapshot: SnapshotDependency,
     asked: Annotated[ExampleListParameters, Query()],
 ) -> ExampleList:
-    """Examples at a level: explained ones first, then flips, then large changes of confidence."""
+    """Examples at a level: first explained examples, then flips, then changes of confidence."""
     level = load_selection(snapshot, SelectionRequest(run_id=run_id, level=asked.level)).level
     rows = load_notable_examples(snapshot, run_id, level, asked.limit)
     lines = [ExampleLine(**row) for row in rows]

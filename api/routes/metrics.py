@@ -32,8 +32,8 @@ router = APIRouter(responses=ERROR_RESPONSES, tags=["server"])
 def metrics(request: Request) -> Response:
     """Runs, examples, tokens, degradations, the snapshot's age, requests, queries, and failures.
 
-    Numbers about the lake come from its published snapshot and are absent before the first one. The
-    answer is never cached.
+    Numbers about the lake come from its published snapshot, and are absent before the first
+    snapshot. The answer is never cached.
     """
     snapshots: LatestSnapshot = request.app.state.snapshots
     counts: RequestCounters = request.app.state.counts
@@ -52,12 +52,14 @@ def snapshot_families(snapshot: Snapshot) -> Iterable[MetricFamily]:
     )
     snapshot_info.add(1, id=snapshot.id)
     age = MetricFamily(
-        "prunelake_snapshot_age_seconds", "gauge", "Since the snapshot was published."
+        "prunelake_snapshot_age_seconds", "gauge", "Seconds since the snapshot was published."
     )
     age.add(max(0.0, time.time() - snapshot.created_at.timestamp()))
     totals = {
         "runs": MetricFamily("prunelake_runs", "gauge", "Complete runs."),
-        "examples": MetricFamily("prunelake_examples", "gauge", "Examples, each run counted."),
+        "examples": MetricFamily(
+            "prunelake_examples", "gauge", "Examples, counted once for each run."
+        ),
         "forward_tokens": MetricFamily(
             "prunelake_forward_tokens", "gauge", "Tokens that runs passed through whole models."
         ),
@@ -77,10 +79,10 @@ def snapshot_families(snapshot: Snapshot) -> Iterable[MetricFamily]:
 
 
 def watch_families(lake: Path) -> Iterable[MetricFamily]:
-    """How many evaluations of `prunelake watch` failed last, and how often they were tried.
+    """How many evaluations of `prunelake watch` failed at the last attempt, and their attempts.
 
-    An evaluation is parked if it is not retried. Without a readable record there are no families:
-    a monitor still sees the server, and the log names the damaged file.
+    A parked evaluation is not retried. If an attempt cannot be read, there are no families:
+    monitors still see the server, and the log names the damaged file.
     """
     try:
         failed = [attempt for attempt in read_attempts(lake).values() if attempt.state == "failed"]
@@ -88,9 +90,9 @@ def watch_families(lake: Path) -> Iterable[MetricFamily]:
         log.warning("%s", error)
         return []
     failing = MetricFamily(
-        "prunelake_evaluations_failing", "gauge", "Evaluations that failed last."
+        "prunelake_evaluations_failing", "gauge", "Evaluations whose last attempt failed."
     )
-    tries = MetricFamily("prunelake_evaluation_attempts", "gauge", "How often they were tried.")
+    tries = MetricFamily("prunelake_evaluation_attempts", "gauge", "The number of their attempts.")
     for is_parked in (False, True):
         numbers = [attempt.number for attempt in failed if (attempt.retry_at is None) is is_parked]
         failing.add(len(numbers), parked=str(is_parked).lower())

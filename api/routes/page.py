@@ -1,4 +1,4 @@
-"""The page at /, and the files it is made of."""
+"""The page at /, and its files."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from starlette.types import Scope
 
 PAGE_FOLDER = Path(__file__).parents[1] / "page"
 
-# Kept, but asked for anew: scripts of two versions do not fit together.
+# Browsers keep the files but check them each time: scripts of two versions do not fit together.
 PAGE_HEADERS = {"Cache-Control": "no-cache"}
 
 router = APIRouter()

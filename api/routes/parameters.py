@@ -1,4 +1,4 @@
-"""What routes take from a request: the snapshot, the settings, and the run that is asked about."""
+"""The inputs of routes from a request: the snapshot, the settings, and the chosen run."""
 
 from typing import Annotated
 
@@ -12,7 +12,8 @@ from ..queries.snapshot import Snapshot
 from ..settings import ApiSettings
 
 
-# FastAPI runs functions that are not async in threads, and these must not wait for one.
+# These functions are async because FastAPI runs other functions in threads, for which they would
+# wait.
 async def snapshot_of(request: Request) -> Snapshot:
     """The snapshot that answers a request."""
     snapshot: Snapshot = request.state.snapshot
@@ -26,7 +27,7 @@ async def settings_of(request: Request) -> ApiSettings:
 
 
 async def reject_repeated_parameters(request: Request) -> None:
-    """Refuse a parameter that is given twice: the route would ignore one of its values.
+    """Refuse a repeated parameter: the route would ignore one of its values.
 
     Raises:
         InvalidRequest: a parameter is given twice.
@@ -41,7 +42,7 @@ SettingsDependency = Annotated[ApiSettings, Depends(settings_of)]
 
 
 class RunParameters(BaseModel):
-    """The parameters that choose a run: the latest one that matches all of them."""
+    """The parameters that choose a run: the latest run that matches all of them."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -69,7 +70,7 @@ class RunParameters(BaseModel):
 
     @property
     def selection_request(self) -> SelectionRequest:
-        """The same, without HTTP."""
+        """These parameters without HTTP."""
         return SelectionRequest(
             run_id=self.run_id,
             model=self.model,

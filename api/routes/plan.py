@@ -60,7 +60,7 @@ class PlanParameters(BaseModel):
     )
 
 
-@router.get("/plan", summary="How many rows a verdict needs, and what they cost")
+@router.get("/plan", summary="The rows that a verdict needs, and their cost")
 def of_verdicts(
     snapshot: SnapshotDependency, asked: Annotated[PlanParameters, Query()]
 ) -> PlanFindings:

@@ -43,12 +43,12 @@ class RecommendationParameters(BaseModel):
     )
     budget: str | None = Field(
         default=None,
-        description="What it may cost; terms are separated by commas.",
+        description="The budget: limits on costs, separated by commas.",
         examples=[BUDGET_EXAMPLE.replace(" ", "")],
         json_schema_extra={"pattern": BUDGET_PATTERN},
     )
     margin: Margin = Field(
-        default=DEFAULT_MARGIN, description="How much worse each criterion may be."
+        default=DEFAULT_MARGIN, description="The largest allowed loss for each criterion."
     )
     faithfulness_margin: Margin | None = Field(
         default=None, description="The margin of explanations, instead of `margin`."
@@ -58,8 +58,8 @@ class RecommendationParameters(BaseModel):
     )
     criteria: str | None = Field(
         default=None,
-        description="What it must not lose, separated by commas: of accuracy, calibration, "
-        "comprehensiveness and sufficiency; all by default.",
+        description="The criteria, separated by commas: accuracy, calibration, comprehensiveness, "
+        "sufficiency; all by default.",
         examples=["accuracy,calibration"],
         json_schema_extra={"pattern": CRITERIA_PATTERN},
     )
@@ -80,7 +80,7 @@ def of_model(
 ) -> Advice:
     """The deepest level that is shown to be no worse than the unpruned model, within margins.
 
-    The answer includes its evidence, what would change it, and its limits. Where no level can be
+    The answer includes its evidence, what would change it, and its limits. If no level can be
     recommended, `level` is null.
     """
     request = RecommendationRequest(

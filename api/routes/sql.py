@@ -22,7 +22,7 @@ from .view_openapi import other_formats_content
 MAX_CHARACTERS = 100_000
 
 MAX_BODY = 1_300_000
-"""Bytes of a request: enough for the longest query with every character escaped."""
+"""The largest request in bytes: enough for the longest query with every character escaped."""
 
 
 class BodyLimitRoute(APIRoute):
@@ -116,8 +116,8 @@ def sql_router(settings: ApiSettings) -> APIRouter:
     async def sql(asked: SqlQuery, request: Request) -> Response:
         """Run one statement that reads, on the published snapshot.
 
-        Rows beyond a limit are cut off, and the answer says so. A query beyond its time or memory
-        limit is stopped (422, `limit_exceeded`). Headers repeat this in every format:
+        Rows beyond a limit are cut off, and `is_truncated` is true. A query beyond its time or
+        memory limit is stopped (422, `limit_exceeded`). Headers repeat this in every format:
         PruneLake-Snapshot, -Row-Count, -Truncated, -Max-Rows, -Max-Bytes, -Max-Seconds,
         -Memory-Bytes. Values become text where a format has no type for them.
         """

@@ -1,1 +1,1 @@
-"""Processes that run other people's SQL under limits."""
+"""Processes that run the SQL of clients under limits."""

@@ -111,7 +111,7 @@ def _first_rows(
 def _largest_body(body_of: Callable[[int], bytes], height: int, max_bytes: int) -> bytes:
     """The body with as many of `height` rows as fit, to within a few percent.
 
-    `body_of` writes the first rows; it is called with growing counts, since rows differ in size.
+    `body_of` writes the first rows. It is called with growing counts, because rows differ in size.
     """
     count, is_over = min(height, 256), False
     while True:
@@ -122,8 +122,8 @@ def _largest_body(body_of: Callable[[int], bytes], height: int, max_bytes: int) 
             count = int(fitting * 0.95)
             if count == 0:
                 raise LimitExceeded(
-                    f"one row is more than the {max_bytes:,} bytes of an answer; ask for fewer "
-                    "columns, or for a part of a long value"
+                    f"one row exceeds the {max_bytes:,} bytes of an answer; select fewer "
+                    "columns, or a part of a long value"
                 )
         elif is_over or count == height:
             return body

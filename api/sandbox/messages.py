@@ -9,7 +9,7 @@ READY_LINE = b"ready\n"
 
 
 class SqlRequest(BaseModel):
-    """A statement that somebody sent, and the limits of its answer."""
+    """A statement of a client, and the limits of its answer."""
 
     query: str
     format: RowFormat

@@ -28,7 +28,7 @@ from .messages import READY_LINE, SqlRequest, SqlResponseHeader
 
 
 def main(memory_bytes: int) -> None:
-    """Answer one request, or end when the server has ended without one."""
+    """Answer one request, or end if the server ends without sending a request."""
     answers = _reserve_stdout()
     parent_death_signal = 1
     ctypes.CDLL(None).prctl(parent_death_signal, signal.SIGKILL)
@@ -55,7 +55,7 @@ def answer_request(
             return run_query(connection, snapshot.id, request)
     except (MemoryError, duckdb.OutOfMemoryException):
         error: PruneLakeError = LimitExceeded(
-            f"this takes more than the {request.memory_bytes:,} bytes of memory of a query; ask "
+            f"the query needs more than its {request.memory_bytes:,} bytes of memory; ask "
             "for one run, fewer columns or an aggregate"
         )
     except duckdb.Error as duckdb_error:
@@ -68,7 +68,7 @@ def answer_request(
 
 
 def _reserve_stdout() -> BinaryIO:
-    """The standard output, for answers alone: from now on, prints of libraries are discarded."""
+    """The standard output, for answers only: from now on, output of libraries is discarded."""
     answers = os.fdopen(os.dup(1), "wb")
     discard = os.open(os.devnull, os.O_RDWR)
     os.dup2(discard, 1)
@@ -76,7 +76,7 @@ def _reserve_stdout() -> BinaryIO:
 
 
 def _warm_up(snapshots: LatestSnapshot) -> None:
-    """Load everything that an answer needs: later, no file can be opened, and a client waits."""
+    """Load everything that an answer needs: later no file can be opened, and a client waits."""
     with suppress(NoSnapshot):  # the answer to the request says so
         snapshots.current()
     query = "select now() as time, [{'a': 1.5::decimal(2, 1)}] as rows, map {'a': 1} as counts"
@@ -87,9 +87,9 @@ def _warm_up(snapshots: LatestSnapshot) -> None:
 
 
 def _limit_process(request: SqlRequest) -> None:
-    """Give up files and sockets, and limit memory and time to those of the request."""
+    """Give up files and sockets, and limit memory and time as the request says."""
     os.dup2(1, 2)
-    # The server gets the processor first, also where sessions share it (autogroup).
+    # The server gets the processor first, also if sessions share it (autogroup).
     os.nice(10)
     if os.getsid(0) == os.getpid():  # otherwise the session belongs to a user
         with suppress(OSError):
@@ -97,7 +97,7 @@ def _limit_process(request: SqlRequest) -> None:
     data_pages = int(Path("/proc/self/statm").read_text().split()[5])
     memory = data_pages * resource.getpagesize() + request.memory_bytes
     used_seconds = sum(os.times()[:2])
-    # The server kills earlier; this limit is for a server that cannot.
+    # The server kills this process earlier; the limit covers a server that cannot.
     seconds = math.ceil(used_seconds + request.max_seconds) + 1
     limits = {
         resource.RLIMIT_DATA: memory,

@@ -27,7 +27,7 @@ WORKER_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "POLARS_MAX_THREADS": "1",
-    # Other memory pools reserve gigabytes, which count against the limit of a process.
+    # Other memory pools reserve gigabytes, which count towards the limit of a process.
     "ARROW_DEFAULT_MEMORY_POOL": "system",
 }
 """The whole environment of a worker: the server's own environment may hold secrets."""
@@ -38,7 +38,7 @@ WORKER_ERRORS: dict[str, type[PruneLakeError]] = {
 
 
 class WorkerPool:
-    """At most `sql_processes` processes; the idle ones are loaded and wait for a query."""
+    """At most `sql_processes` processes; idle processes are loaded and wait for a query."""
 
     def __init__(self, lake: Path, settings: ApiSettings) -> None:
         self.lake = lake
@@ -63,7 +63,7 @@ class WorkerPool:
             await asyncio.gather(*map(self._kill_worker, list(self._alive)))
 
     async def execute(self, request: SqlRequest) -> tuple[SqlResponseHeader, bytes]:
-        """The answer of a worker within `max_seconds`, with the time spent waiting for one.
+        """The answer of a worker within `max_seconds`, including the wait for an idle worker.
 
         Raises:
             ServerBusy: no worker was idle in time.
@@ -81,7 +81,7 @@ class WorkerPool:
             if process is None:
                 raise ServerBusy(
                     f"within {request.max_seconds:g} s none of the {self.settings.sql_processes} "
-                    "processes that run queries came free; ask again"
+                    "processes that run queries became free; ask again"
                 ) from error
             raise time_limit_exceeded(
                 request.max_seconds, waited if waited >= 0.1 else 0
@@ -155,14 +155,14 @@ async def _send_request(process: Process, request: SqlRequest) -> tuple[SqlRespo
 
 
 def _exit_error(status: int, request: SqlRequest) -> Exception:
-    """The error that tells why a worker ended without an answer."""
+    """The error for a worker that ended without an answer."""
     if status == -signal.SIGXCPU:
         return time_limit_exceeded(request.max_seconds)
     if status in (-signal.SIGKILL, -signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS):
         return LimitExceeded(
-            f"this query ended its process ({signal.Signals(-status).name}): it takes more than "
-            f"the {request.memory_bytes:,} bytes of memory of a query, or nests too deep; ask for "
-            "less at once"
+            f"the query ended its process ({signal.Signals(-status).name}): it needs more than its "
+            f"{request.memory_bytes:,} bytes of memory, or is nested too deeply; split it, or ask "
+            "for less"
         )
     return RuntimeError(f"a process for SQL ended with status {status}")
 

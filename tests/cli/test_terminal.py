@@ -96,7 +96,7 @@ def test_a_published_run_shows_values_and_says_what_is_unknown(tmp_path: Path) -
     rows = [line.split() for line in lines]
     assert ["4", "0.250", "(-0.500)", "0.500", "(+0.375)", "0.125", "(-0.375)"] in rows
     text = " ".join(" ".join(lines).split())
-    assert "which levels keep accuracy, and what is worse there, cannot be known." in text
+    assert "it is unknown which levels keep accuracy, and which metrics are worse there." in text
     assert "ECE over all levels (5): \N{MINUS SIGN}0.92, interval not known" in text
     assert "stable levels" not in text
 

@@ -49,7 +49,7 @@ def test_a_chart_is_valid_and_draws_itself_without_network(name: str) -> None:
         (
             "correlations",
             "Accuracy correlates over 8 levels with ECE (\N{MINUS SIGN}0.80); over 4 stable levels "
-            "with nothing for sure (line: 95 % interval; named if it excludes 0; levels are "
+            "with no metric for sure (line: 95 % interval; named if it excludes 0; levels are "
             "nested, not independent draws)",
         ),
         (

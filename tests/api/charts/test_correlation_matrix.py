@@ -77,12 +77,12 @@ def test_cells_that_hold_0_have_a_dashed_frame_of_their_own() -> None:
         ),
         (
             TWO.filter(pl.col("task") == "a"),
-            f"In the one task accuracy correlates with ECE ({MINUS}0.95) and AUROC of confidence "
+            f"In the only task accuracy correlates with ECE ({MINUS}0.95) and AUROC of confidence "
             "(0.50)",
         ),
         (
             matrix(("a", "nll", 0.1, -0.2, 0.3)),
-            "No metric correlates with accuracy for sure in the one task",
+            "No metric correlates with accuracy for sure in the only task",
         ),
         # Task b has no explanations, so sufficiency is known in one of two tasks.
         (

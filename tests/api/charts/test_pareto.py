@@ -231,7 +231,7 @@ def test_what_cannot_be_shown_says_why(tmp_path: Path) -> None:
     with views.connect(tmp_path) as connection:
         subject = Selection({"run_id": run_id}, 0, "mean_confidence")
         rows = kind.query(subject).rows(connection)
-        with pytest.raises(NothingToShow, match="no value of mean_confidence is better"):
+        with pytest.raises(NothingToShow, match="mean_confidence has no better direction"):
             kind.chart(rows, subject)
         with pytest.raises(NothingToShow, match="no accuracy of run"):
             kind.chart(

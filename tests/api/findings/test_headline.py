@@ -63,7 +63,7 @@ def test_a_metric_may_get_worse_while_accuracy_rises() -> None:
 def test_without_a_decided_verdict_the_sweep_that_settles_them_is_named() -> None:
     undecided = {name: dict.fromkeys(levels, "inconclusive") for name, levels in VERDICTS.items()}
     assert told(undecided) == (
-        "No verdict is decided; to settle them: "
+        "No verdict is decided; to settle the verdicts: "
         "prunelake sweep --model tiny --task demo --rows sample:1300 --explain-rows 1300"
     )
     assert told(undecided, identity='{"kind": "import"}') == "No verdict is decided"

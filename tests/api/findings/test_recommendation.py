@@ -59,17 +59,17 @@ def said(lake: Path, budget: str | None = None, **question: Any) -> str:
 
 def test_what_to_remove_is_said_in_a_sentence(lake: Path) -> None:
     assert said(lake) == (
-        "As it is: remove 2 of 8 attention layers in the cosine order, layers 1, 3."
+        "Without recalibration: remove 2 of 8 attention layers in the cosine order, layers 1, 3."
     )
 
 
 def test_none_is_said_with_its_reasons(lake: Path, tmp_path: Path) -> None:
     text = said(lake, "removed_layers>=3")
     assert text == (
-        "As it is: none. In the cosine order, level 3 fails: ECE on demo may be worse by up to "
-        "0.030 (loss 0.010, margin 0.02); sufficiency on demo may be worse by up to 0.060 (loss "
-        "0.050, margin 0.02). In the mlp:last order, no evaluated level meets removed_layers>=3; "
-        "the nearest is level 1 with removed_layers 1."
+        "Without recalibration: none. In the cosine order, level 3 fails: ECE on demo may be worse "
+        "by up to 0.030 (loss 0.010, margin 0.02); sufficiency on demo may be worse by up to 0.060 "
+        "(loss 0.050, margin 0.02). In the mlp:last order, no evaluated level meets "
+        "removed_layers>=3; the nearest is level 1 with removed_layers 1."
     )
     compared_run(tmp_path, "a", {1: {"ece": BAD}, 2: {}, 3: {}}, task="one")
     assert "removed_layers>=2 takes level 2 at least, but level 1 fails: ECE on one may" in said(
@@ -94,9 +94,9 @@ def test_other_units_go_by_their_names(tmp_path: Path) -> None:
 def test_what_would_change_the_answer_holds_when_it_is_done(lake: Path) -> None:
     (cosine, *_) = recommendation.what_would_change(found(lake))
     assert cosine == (
-        "As it is, in the cosine order, level 3 would pass with a margin of 0.034 for ECE on demo "
-        "(loss 0.010), or about 4,700 examples instead of 400; a margin of 0.062 for sufficiency "
-        "on demo (loss 0.050)."
+        "Without recalibration, in the cosine order, level 3 would pass with a margin of 0.034 "
+        "for ECE on demo (loss 0.010), or about 4,700 examples instead of 400; a margin of 0.062 "
+        "for sufficiency on demo (loss 0.050)."
     )
     run = CliRunner().invoke
     asked = ["recommend", "--lake", str(lake), "--model", "small", "--format", "json"]
@@ -113,7 +113,10 @@ def test_what_would_change_the_answer_holds_when_it_is_done(lake: Path) -> None:
 def test_what_was_looked_at_and_counted_is_told(lake: Path) -> None:
     text = " ".join(recommendation.caveats(found(lake)))
     assert "upper end of the one-sided 97.5 % interval" in text
-    assert "The best of 2 removal orders is a choice after looking, so each is tested at 5" in text
+    assert (
+        "The best of 2 removal orders is chosen after seeing the results, so each order is tested at 5"
+        in text
+    )
     assert "The answers rest on 400 examples of demo (400 explained)" in text
 
 
@@ -130,22 +133,25 @@ def printed(lake: Path, *options: str) -> str:
 def test_the_command_prints_both_answers_the_evidence_and_what_would_change(lake: Path) -> None:
     text = printed(lake)
     assert "small on demo\nbudget: none; margins: accuracy 0.02, ECE 0.02, explanations" in text
-    assert "As it is: remove 2 of 8 attention layers" in text
-    assert "With its confidence recalibrated (temperature): " in text
+    assert "Without recalibration: remove 2 of 8 attention layers" in text
+    assert "With recalibrated confidence (temperature): " in text
     rows = [line.split() for line in text.splitlines() if re.match(r" +\d ", line)]
     assert rows[1][:5] == ["2", "0.015", "✓", "0.012", "✓"]
     assert rows[2][:5] == ["3", "0.015", "✓", "0.034", "✗"]
     assert rows[2][-4:] == ["0.012", "✓", "0.062", "✗"]
     assert "level 3 would pass with a margin of 0.034" in text
     assert "within the one-sided 97.5 % interval" in text
-    assert "a choice after looking" in text
+    assert "is chosen after seeing the results" in text
 
 
 def test_criteria_that_were_left_out_are_told(lake: Path, client: TestClient) -> None:
     text = printed(lake, "--criteria", "accuracy,calibration", "--margin", "0.05")
     assert "margins: accuracy 0.05, ECE 0.05\n" in text
-    assert "As it is, by accuracy and calibration alone: remove 3 of 8 attention layers" in text
-    assert "Left out, and not shown to be harmless: comprehensiveness and sufficiency." in text
+    assert (
+        "Without recalibration, by accuracy and calibration alone: remove 3 of 8 attention layers"
+        in text
+    )
+    assert "Not tested, so not shown to be harmless: comprehensiveness and sufficiency." in text
     heads = {" ".join(line.split()) for line in text.splitlines() if "removed accuracy" in line}
     assert heads == {"removed accuracy ECE recalibrated ECE"}
     answer = got(client, model="small", criteria="accuracy,calibration", margin=0.05)
@@ -156,7 +162,7 @@ def test_criteria_that_were_left_out_are_told(lake: Path, client: TestClient) ->
 def test_a_budget_has_a_column_and_none_is_an_answer(lake: Path) -> None:
     text = printed(lake, "--budget", "removed_share>=0.3")
     assert "budget: removed_share>=0.3" in text
-    assert "As it is: none." in text
+    assert "Without recalibration: none." in text
     (line,) = (line for line in text.splitlines() if re.match(r" +3 ", line))
     assert line.split()[1] == "0.38"
 
@@ -196,7 +202,7 @@ def test_the_route_has_the_evidence_and_the_words(client: TestClient) -> None:
     assert answer["as_it_is"]["level"] == 2
     assert answer["as_it_is"]["removed"] == [1, 3]
     assert answer["recalibrated"]["calibrator"] == "temperature"
-    assert answer["sentences"][0].startswith("As it is: remove 2 of 8")
+    assert answer["sentences"][0].startswith("Without recalibration: remove 2 of 8")
     assert answer["changes"]
     assert answer["caveats"]
     cosine = answer["as_it_is"]["candidates"][0]
@@ -231,7 +237,7 @@ def test_what_the_route_cannot_answer_has_the_one_shape(
 def section(lake: Path, out: Path) -> str:
     """The text of the report's section, and its tags gone."""
     write_report(lake, out)
-    source = out.read_text(encoding="utf-8").partition("<h2>What to remove</h2>")[2]
+    source = out.read_text(encoding="utf-8").partition("<h2>Recommended removals</h2>")[2]
     return unescape(" ".join(re.sub("<.*?>", " ", source.partition("<h2>")[0]).split()))
 
 
@@ -246,12 +252,14 @@ def test_the_report_says_it_to_who_decides(lake: Path, tmp_path: Path) -> None:
     text = section(lake, tmp_path / "report.html")
     assert "small On demo; margins: accuracy 0.02, ECE 0.02, explanations 0.02." in text
     assert "You can remove 2 of 8 attention layers in the cosine order from small (layers" in text
-    table = text.partition("Level 2 of the cosine order beside the unpruned model")[2]
-    head = "what is counted unpruned pruned worse by at most margin harmless "
+    table = text.partition("Level 2 of the cosine order and the unpruned model")[2]
+    head = "criterion unpruned pruned worse by at most margin harmless "
     row = f"{head}right answers, as a share accuracy, demo 0.500 0.500 0.000 0.015 0.02 shown"
     assert row in table
-    assert "What would change this As it is, in the cosine order, level 3" in table
-    assert "What could still be wrong A level passes if" in table
+    assert (
+        "What would change the answer Without recalibration, in the cosine order, level 3" in table
+    )
+    assert "Limits of the answer A level passes if" in table
 
 
 @pytest.mark.usefixtures("without_charts")
@@ -263,7 +271,7 @@ def test_the_report_says_to_remove_nothing_and_shows_what_failed(tmp_path: Path)
         "Remove nothing from frail yet. In the cosine order, level 1 is not shown to be harmless "
         "to ECE."
     ) in text
-    assert "Level 1 of the cosine order beside the unpruned model" in text
+    assert "Level 1 of the cosine order and the unpruned model" in text
     assert "is right ECE, demo 0.500 0.550 0.050 0.060 0.02 not shown" in text
     assert "table" not in text.split("margins:")[0]  # nothing is known of it
 

@@ -127,7 +127,7 @@ def test_too_few_examples_to_show_that_accuracy_is_stable() -> None:
     assert sentences.summary_sentences(rows) == [
         "No level is shown to keep accuracy within 0.02 of 0.50. It is inconclusive at levels 2 "
         "and 4; the change at level 2 may be \N{MINUS SIGN}0.01 to 0.05 (90 % interval).",
-        "Worse than unpruned, accuracy not being stable: ECE at level 4 (0.10 to 0.20).",
+        "Worse than unpruned while accuracy is not stable: ECE at level 4 (0.10 to 0.20).",
         "Inconclusive at level 2: ECE (a change below 0.062 could have been missed).",
     ]
     assert sentences.metric_clause(rows, "ece") == "ECE is worse at level 4"
@@ -172,7 +172,7 @@ def test_an_error_that_is_not_known_has_its_reason() -> None:
         (metric_rows(accuracy={0: None, 2: None}), "No accuracy could be computed."),
         (
             metric_rows(),
-            "This run has no metrics until `prunelake analyse` has computed them.",
+            "This run has no metrics; `prunelake analyse` computes them.",
         ),
     ],
 )
@@ -193,8 +193,8 @@ def test_of_published_values_only_the_values_are_told() -> None:
     assert sentences.summary_sentences(rows) == [
         "Published accuracy is 0.60 unpruned, 0.50 at level 2: ECE 0.10 to 0.20, comprehensiveness "
         "0.250 to 0.250.",
-        "These values were published without examples, so which levels keep accuracy, and what is "
-        "worse there, cannot be known.",
+        "These values were published without examples. So it is unknown which levels keep accuracy, "
+        "and which metrics are worse there.",
     ]
     assert sentences.sample_size_note(rows).startswith("Published averages give correlations only")
     assert sentences.near_chance_warning(rows, GuessingAccuracy(0.5, 0.6)) is None
@@ -204,13 +204,12 @@ def test_of_published_values_only_the_values_are_told() -> None:
 def test_the_caveat_names_n() -> None:
     accuracy = {0: 0.5}
     assert sentences.sample_size_note(metric_rows(n=100, accuracy=accuracy)) == (
-        "Tests and intervals rest on n = 100 examples."
+        "Tests and intervals use n = 100 examples."
     )
     assert sentences.sample_size_note(
         metric_rows(n=100, explained=10, accuracy=accuracy, comprehensiveness={0: 0.1})
     ) == (
-        "Tests and intervals rest on n = 100 examples, those of explanations on the n = 10 "
-        "explained ones."
+        "Tests and intervals use n = 100 examples; those of explanations use n = 10 explained examples."
     )
     assert (
         sentences.sample_size_note(metric_rows(accuracy={0: None}))
@@ -225,10 +224,10 @@ def test_the_caveat_names_n() -> None:
         (
             0.6,
             GuessingAccuracy(0.5, 0.5),
-            ["at random (0.50)", "frequent one (0.50)"],
+            ["at random (0.50)", "frequent option (0.50)"],
         ),  # 2 x 0.049 away
-        (0.6, GuessingAccuracy(0.25, 0.55), ["frequent one (0.55)"]),
-        (0.6, GuessingAccuracy(0.25, 0.5), ["frequent one (0.50)"]),
+        (0.6, GuessingAccuracy(0.25, 0.55), ["frequent option (0.55)"]),
+        (0.6, GuessingAccuracy(0.25, 0.5), ["frequent option (0.50)"]),
         (0.3, GuessingAccuracy(0.5, 0.1), ["at random (0.50)"]),  # below chance is not above it
         (0.7, GuessingAccuracy(0.5, 0.6), []),
     ],
@@ -236,7 +235,7 @@ def test_the_caveat_names_n() -> None:
 def test_near_chance(accuracy: float, guessing: GuessingAccuracy, near: list[str]) -> None:
     text = sentences.near_chance_warning(metric_rows(n=96, accuracy={0: accuracy}), guessing)
     assert (text is None) == (not near)
-    for part in ("at random", "frequent one"):
+    for part in ("at random", "frequent option"):
         assert (part in (text or "")) == any(part in expected for expected in near)
     for expected in near:
         assert expected in (text or "")

@@ -122,8 +122,8 @@ def test_what_a_link_names_in_vain_is_said(chartless: PageReader, runs: PageLake
     notices = chartless.page.locator("#message .notice").all_text_contents()
     level = chartless.api_answer("/findings", run_id=runs.judged)["level"]
     assert notices == [
-        f"This run has no level 17; shown is {level}.",
-        "This run has no metric Overlap 10; shown is ECE.",
+        f"This run has no level 17; the page shows {level}.",
+        "This run has no metric Overlap 10; the page shows ECE.",
     ]
     chartless.expected.add(404)
     chartless.open("?model=gamma", until="#message .problem")

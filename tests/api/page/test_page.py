@@ -20,7 +20,7 @@ def test_it_opens_with_the_latest_run_and_its_verdict_in_words(
     paragraphs = reader.page.locator("#words p").all_text_contents()
     assert paragraphs == [
         *said["sentences"],
-        *(f"Mind: {warning}" for warning in said["warnings"]),
+        *(f"Caution: {warning}" for warning in said["warnings"]),
         said["caveat"],
     ]
     assert reader.page.title() == f"alpha, questions, level {said['level']} · PruneLake"
@@ -33,7 +33,7 @@ def test_what_makes_the_numbers_say_less_stands_out(chartless: PageReader, runs:
     warnings = chartless.api_answer("/findings", run_id=runs.explained)["warnings"]
     shown = chartless.page.locator("#words .warning").all_text_contents()
     assert warnings
-    assert shown == [f"Mind: {warning}" for warning in warnings]
+    assert shown == [f"Caution: {warning}" for warning in warnings]
 
 
 def test_the_words_are_about_the_level_that_is_chosen(

@@ -127,7 +127,7 @@ def test_a_token_is_asked_for_and_kept_for_the_tab(
         reader.save_screenshot("page-token")
         reader.page.locator("#token").fill("a guess")
         reader.page.keyboard.press("Enter")
-        expect(reader.page.get_by_role("alert")).to_contain_text("does not take this token")
+        expect(reader.page.get_by_role("alert")).to_contain_text("does not accept this token")
         reader.page.locator("#token").fill(TOKEN)
         reader.page.keyboard.press("Enter")
         reader.settle()
@@ -201,7 +201,7 @@ def test_a_lake_published_anew_is_shown_anew(browser: Browser, tmp_path: Path) -
         flipping_run(tmp_path, "second", task="stories", **created_on(2))
         publish(tmp_path, analyse)
         reader.page.locator("#level").select_option("2")
-        expect(reader.page.locator("#message .notice")).to_contain_text("published anew")
+        expect(reader.page.locator("#message .notice")).to_contain_text("published again")
         assert reader.page.locator("#task option").all_text_contents() == ["questions", "stories"]
         reader.settle()
         expect(reader.page.locator("#footer")).to_contain_text("of 2 runs")

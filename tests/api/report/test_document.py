@@ -78,8 +78,8 @@ def test_the_page_can_be_read_aloud_and_on_a_phone(full: ReportPage) -> None:
 
 def test_runs_of_one_model_share_a_section(full: ReportPage) -> None:
     assert re.findall(r"<h2>(.*?)</h2>", full.source) == [
-        "What to remove",
-        "What goes with accuracy over several runs",
+        "Recommended removals",
+        "Correlations with accuracy over several runs",
         "one, cosine order",
         "two, cosine order",
     ]
@@ -119,7 +119,7 @@ def test_the_finding_the_caveat_and_the_warnings_are_there(full: ReportPage) -> 
     assert "No level is shown to keep accuracy within 0.02 of 0.75." in full.text
     assert "could have been missed" in full.text
     assert re.search(r'title="change [^"]*; a change below \d\.\d{3} could have', full.source)
-    assert "Tests and intervals rest on n = 4 examples, those of explanations on" in full.text
+    assert "Tests and intervals use n = 4 examples; those of explanations use" in full.text
     assert "Near chance: the unpruned accuracy 0.75" in full.text
     assert "method kernel_shap, operator delete_text, AOPC variant eraser" in full.text
     assert "constant metric" in full.text

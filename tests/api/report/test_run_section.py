@@ -29,7 +29,9 @@ def test_charts_of_one_metric_show_what_is_degraded(judged: ReportPage) -> None:
 def test_a_published_run_says_what_cannot_be_known(tmp_path: Path) -> None:
     published_run(tmp_path, task="published_task")
     page = report(tmp_path, tmp_path / "report.html")
-    assert "which levels keep accuracy, and what is worse there, cannot be known." in page.text
+    assert (
+        "it is unknown which levels keep accuracy, and which metrics are worse there." in page.text
+    )
     assert "method lime, operator unknown, AOPC variant unknown" in page.text
     assert "Published averages give correlations only" in page.text
     rows = table_rows(page, "Published values")
@@ -54,7 +56,7 @@ def test_a_run_without_analysis_says_how_to_get_one(tmp_path: Path) -> None:
     run_id = explained_run(tmp_path, drops={})
     (tmp_path / "analyses" / f"{run_id}.parquet").unlink()
     page = report(tmp_path, tmp_path / "report.html")
-    assert "This run has no metrics until `prunelake analyse`" in page.text
+    assert "This run has no metrics; `prunelake analyse`" in page.text
 
 
 def test_difference_shap_says_why_overlaps_are_missing(tmp_path: Path) -> None:

@@ -16,11 +16,11 @@ from tests.support.report_page import ReportPage, report, table_rows
 def test_what_levels_cost_is_told_once_for_a_removal_order(tmp_path: Path) -> None:
     for task in ("first", "second"):
         explained_run(tmp_path / "lake", task, {}, task=task)
-    assert "Costs of its levels" not in report(tmp_path / "lake", tmp_path / "bare.html").source
+    assert "Costs of the levels" not in report(tmp_path / "lake", tmp_path / "bare.html").source
     decode = {0: [4.0, 5.0], 1: [4.0, 4.0], 2: [2.0, 2.5]}
     profiled(tmp_path / "lake", decode=decode, removal_order=[2, 1])
     page = report(tmp_path / "lake", tmp_path / "report.html")
-    assert page.source.count("<h3>Costs of its levels</h3>") == 1
+    assert page.source.count("<h3>Costs of the levels</h3>") == 1
     assert page.source.count(f"<figcaption>{CHARTS['cost'].caption}</figcaption>") == 1
     rows = table_rows(page, "The costs of a level on a CPU, 1 thread, in float32")
     cells = [re.sub("<.*?>", " ", cell).split() for cell in rows[2]]
@@ -28,7 +28,7 @@ def test_what_levels_cost_is_told_once_for_a_removal_order(tmp_path: Path) -> No
     assert cells[2][-2:] == ["80", "%"] or cells[2][-1] == "80\N{NO-BREAK SPACE}%"
     # 2 x 10 tokens in 2 and 2.5 seconds; each repeat beside its own level 0.
     assert " ".join(cells[-1]) == "9 2.00 x, 2.00 to 2.00"
-    assert "2 x 100 prompt tokens, then 10 new ones" in page.text
+    assert "2 x 100 prompt tokens, then 10 new tokens" in page.text
 
 
 def test_verdicts_have_words_and_colours(judged: ReportPage) -> None:
@@ -102,7 +102,7 @@ def test_what_was_run_is_told(tmp_path: Path, levels: list[int], text: str) -> N
         tmp_path, drops={}, levels=levels, forward_tokens=1234567, duration_s=61.4, device="cuda"
     )
     page = report(tmp_path, tmp_path / "report.html")
-    table = re.search(r"<caption><span>What was run.*?</table>", page.source)
+    table = re.search(r"<caption><span>The runs.*?</table>", page.source)
     assert table
     cells = re.findall(r"<td[^>]*>(.*?)</td>", table[0])
     assert cells[:6] == ["4", text, "float32", "cuda", "1,234,567", "61"]

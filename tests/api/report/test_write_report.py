@@ -38,7 +38,7 @@ def test_several_runs_are_listed_and_pooled_with_a_warning(tmp_path: Path) -> No
         in page.text
     )
     assert (
-        "The runs taken together mislead (Simpson's paradox): the correlation with accuracy has "
+        "Pooling the runs misleads (Simpson's paradox): the correlation with accuracy has "
         "the opposite sign within them for ECE ("
     ) in page.text
     assert "AUROC" not in page.text.partition("(Simpson's paradox)")[2].partition(".</p>")[0][:200]
@@ -125,5 +125,5 @@ def test_runs_without_analysis_are_warned_of(
     assert (after.exit_code, after.stdout) == (0, before.stdout)
     assert after.stderr == (
         "runs without an analysis, so without intervals and verdicts: 1; "
-        "`prunelake analyse` computes it\n"
+        "`prunelake analyse` computes the analyses\n"
     )
