@@ -39,8 +39,8 @@ def overlaps(levels: int = 3, **columns: Any) -> pl.DataFrame:
 
 def test_the_title_is_about_the_deepest_level_and_the_subtitle_about_its_noise() -> None:
     assert drawing.title(overlap_chart(overlaps())) == (
-        f"At level 2 the explanation shares 80{NBSP}% of its top 10 tokens with the "
-        f"unpruned model's (95 % interval at level 2: 72 to 88{NBSP}%; lime, n = 12; cells: percent; "
+        f"At level 2 the explanation shares 80{NBSP}% of its top 10 tokens with the unpruned "
+        f"model's (95 % interval at level 2: 72 to 88{NBSP}%; lime, n = 12; cells: percent; "
         f"the explainer's own noise: two seeds share 50{NBSP}% unpruned and 52{NBSP}% at level 2)"
     )
 

@@ -114,7 +114,7 @@ def test_what_was_looked_at_and_counted_is_told(lake: Path) -> None:
     text = " ".join(recommendation.caveats(found(lake)))
     assert "upper end of the one-sided 97.5 % interval" in text
     assert (
-        "The best of 2 removal orders is chosen after seeing the results, so each order is tested at 5"
+        "The best of 2 removal orders is chosen after seeing the results, so each order is tested"
         in text
     )
     assert "The answers rest on 400 examples of demo (400 explained)" in text
@@ -272,7 +272,7 @@ def test_the_report_says_to_remove_nothing_and_shows_what_failed(tmp_path: Path)
         "to ECE."
     ) in text
     assert "Level 1 of the cosine order and the unpruned model" in text
-    assert "is right ECE, demo 0.500 0.550 0.050 0.060 0.02 not shown" in text
+    assert "its accuracy ECE, demo 0.500 0.550 0.050 0.060 0.02 not shown" in text
     assert "table" not in text.split("margins:")[0]  # nothing is known of it
 
 

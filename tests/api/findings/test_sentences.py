@@ -193,8 +193,8 @@ def test_of_published_values_only_the_values_are_told() -> None:
     assert sentences.summary_sentences(rows) == [
         "Published accuracy is 0.60 unpruned, 0.50 at level 2: ECE 0.10 to 0.20, comprehensiveness "
         "0.250 to 0.250.",
-        "These values were published without examples. So it is unknown which levels keep accuracy, "
-        "and which metrics are worse there.",
+        "These values were published without examples. So it is unknown which levels keep "
+        "accuracy, and which metrics are worse there.",
     ]
     assert sentences.sample_size_note(rows).startswith("Published averages give correlations only")
     assert sentences.near_chance_warning(rows, GuessingAccuracy(0.5, 0.6)) is None
@@ -209,7 +209,8 @@ def test_the_caveat_names_n() -> None:
     assert sentences.sample_size_note(
         metric_rows(n=100, explained=10, accuracy=accuracy, comprehensiveness={0: 0.1})
     ) == (
-        "Tests and intervals use n = 100 examples; those of explanations use n = 10 explained examples."
+        "Tests and intervals use n = 100 examples; those of explanations use n = 10 explained "
+        "examples."
     )
     assert (
         sentences.sample_size_note(metric_rows(accuracy={0: None}))

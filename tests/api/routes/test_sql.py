@@ -113,7 +113,7 @@ def test_a_query_that_takes_too_long_is_told_its_limit(client: TestClient) -> No
     bomb = {"query": "select count(*) from range(1000000000000), range(100000)"}
     answer = client.post("/sql", json=bomb | {"max_seconds": 2})
     assert (answer.status_code, answer.json()["error"]["code"]) == (422, "limit_exceeded")
-    assert answer.json()["error"]["message"].startswith("this takes longer than 2 s")
+    assert answer.json()["error"]["message"].startswith("the query takes longer than 2 s")
 
 
 def test_sql_can_be_turned_off(sql_lake: Path) -> None:

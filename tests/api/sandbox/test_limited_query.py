@@ -166,7 +166,7 @@ def test_bytes_beyond_the_limit_are_left_off_and_told(connection: Connection, fo
 
 
 def test_a_row_that_cannot_fit_is_refused(connection: Connection) -> None:
-    with pytest.raises(LimitExceeded, match="one row is more than the 1,000 bytes"):
+    with pytest.raises(LimitExceeded, match="one row exceeds the 1,000 bytes"):
         answered(connection, "select repeat('x', 2000) as x from range(3)", max_bytes=1000)
 
 

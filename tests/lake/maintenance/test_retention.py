@@ -185,7 +185,7 @@ def test_the_command_lists_runs_and_removes_them_only_with_delete(
     ids = read.run_ids(lake)
     listed = output()
     assert f"superseded: run {identity_of('a1')[1]} of 2026-03-01 (hub:org/model a1" in listed
-    assert f"by run {identity_of('a3')[1]}" in listed
+    assert f"newer: run {identity_of('a3')[1]}" in listed
     assert "runs superseded: 2; add --delete to remove them" in listed
     assert read.run_ids(lake) == ids
     assert "--keep" in output("--delete", "--keep", "0")
