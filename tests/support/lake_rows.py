@@ -4,14 +4,16 @@ import datetime
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from prunelake.analysis.analyse import analysis_of_run
 from prunelake.lake.commit import write_analysis, write_run
-from prunelake.lake.sql.views import query
+from prunelake.lake.sql.views import connect, query, select
 from prunelake.lake.storage.location import Location
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES, ANALYSIS_VERSION
 from prunelake.schema.run_tables import RUN_TABLES
@@ -223,5 +225,25 @@ def small_analysis(run_id: str, **columns: Any) -> tuple[dict[str, Any], dict[st
 
 
 def rows_of(lake: Location, sql: str) -> list[dict[str, Any]]:
-    """The rows that a query over the views of the lake returns."""
-    return query(lake, sql).to_dicts()
+    """The rows that a query over the views of the lake returns.
+
+    A connection takes longer than most queries, so it stays open for the next query of the same
+    lake, until a file of the lake changes.
+    """
+    if not isinstance(lake, Path):
+        return query(lake, sql).to_dicts()
+    seen = (os.getpid(), lake, *sorted(_states(lake)))
+    if _open_lake.get("seen") != seen:
+        _open_lake.clear()
+        _open_lake.update(seen=seen, connection=connect(lake))
+    return select(_open_lake["connection"], sql).to_dicts()
+
+
+_open_lake: dict[str, Any] = {}
+
+
+def _states(folder: Path) -> Iterator[tuple[str, int, int]]:
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            state = (Path(parent) / name).stat()
+            yield f"{parent}/{name}", state.st_mtime_ns, state.st_size
