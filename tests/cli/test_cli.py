@@ -363,19 +363,6 @@ def test_report_writes_a_page_with_every_run(
     assert run_id in out.read_text()
 
 
-def test_modules_that_only_read_the_lake_import_nothing_heavy() -> None:
-    heavy = ["torch", "transformers", "captum", "sklearn", "matplotlib"]
-    code = (
-        "import sys, prunelake.api.report.document, prunelake.api.charts.catalog\n"
-        "import prunelake.lake.sql.views\n"
-        f"print([m for m in {heavy} if m in sys.modules])"
-    )
-    answer = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-    assert answer.stdout.strip() == "[]"
-
-
 def test_nothing_is_printed_after_the_error() -> None:
     # DuckDB's binding prints like this object when the interpreter ends after a flow.
     code = (

@@ -1,7 +1,7 @@
 """docs/operations.md against a real server and real workers, all on loopback.
 
 Every sweep of a worker is a process that imports torch, so that only `make endurance` follows the
-whole page. `test_operations_start` follows its beginning.
+whole page. tests/flows/test_deployments.py follows the deployments without workers.
 """
 
 import os

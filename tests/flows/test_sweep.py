@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect import Flow, flow
+from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     ArtifactFilter,
@@ -17,7 +17,6 @@ from prefect.client.schemas.filters import (
     FlowRunFilterId,
 )
 from prefect.client.schemas.sorting import ArtifactSort, FlowRunSort
-from prefect.flows import load_flow_from_entrypoint
 
 import prunelake.flows.until_decided
 from prunelake.flows import verdicts
@@ -31,7 +30,6 @@ from tests.support.example_runs import judged_run
 from tests.support.fake_sweeps import FakeSweeps
 from tests.support.limits import HANG_S
 from tests.support.local_paths import local_path
-from tests.support.paths import ROOT
 from tests.support.small_sweep import small_sweep
 
 
@@ -125,14 +123,6 @@ def test_what_only_shows_a_run_cannot_fail_it(
     said = verdicts.announce_verdicts(Settings(lake=tmp_path), run)
     assert said == "verdicts not shown"
     assert "is written, but its verdicts are not shown: RuntimeError: gone" in caplog.text
-
-
-def test_prefect_finds_the_flow_by_the_entrypoint_of_the_deployment() -> None:
-    root = ROOT
-    found: Flow[..., object] = load_flow_from_entrypoint(
-        f"{root}/flows/sweep.py:sweep", use_placeholder_flow=False
-    )
-    assert found.name == "sweep"
 
 
 @pytest.mark.usefixtures("prefect")

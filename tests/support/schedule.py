@@ -19,13 +19,12 @@ class Unit(NamedTuple):
 
 
 LONGEST_FIRST = (
-    Unit("tests/docs/test_operations_start.py"),
     Unit("tests/docs/test_operations_guide.py"),
     Unit("tests/flows/", "they share a Prefect server"),
     Unit("tests/sweeps/test_crash.py"),
     Unit("tests/api/page/", "they share a browser's server"),
     Unit("tests/api/report/", "they share a report"),
-    Unit("tests/lake/storage/test_object_store_commands.py"),
+    Unit("tests/lake/storage/", "they share an object store"),
     Unit("tests/sweeps/test_run.py"),
     Unit("tests/evaluation/test_paper_golden.py"),
     Unit("tests/api/sandbox/test_hostile_sql.py"),
@@ -35,7 +34,6 @@ LONGEST_FIRST = (
     Unit("tests/cli/test_serve.py"),
     Unit("tests/cli/test_cli.py"),
     Unit("tests/lake/maintenance/test_compact_under_load.py"),
-    Unit("tests/lake/storage/test_object_store.py"),
     Unit("tests/api/http/test_openapi.py"),
     Unit("tests/export/test_checkpoint.py"),
     Unit("tests/api/charts/test_catalog.py"),
@@ -45,7 +43,6 @@ LONGEST_FIRST = (
     Unit("tests/test_wheel.py"),
     Unit("tests/docs/test_python_guide.py"),
     Unit("tests/analysis/test_recalibration.py"),
-    Unit("tests/lake/storage/test_object_store_commits.py"),
 )
 
 

@@ -20,7 +20,7 @@ from tests.support import example_runs
 from tests.support.endurance import IS_ENDURANCE, repeats
 from tests.support.paths import ROOT
 
-FEW_ROUTES = "^/views/headlines$|^/charts/"
+FEW_ROUTES = "^/views/headlines$|^/charts/levels"
 """Each request to /sql starts a process; tests/api/sandbox asks it hostile questions."""
 
 EVERY_KIND_OF_ROUTE = (
@@ -195,7 +195,7 @@ def test_what_fuzzing_asks_is_answered_as_declared() -> None:
         "-m",
         "benchmarks.fuzz",
         "--cases",
-        str(repeats(2, 5)),
+        str(repeats(1, 5)),
         "--routes",
         FUZZED,
     ]

@@ -1,7 +1,5 @@
 """Which runs the report has, where it is written, and what fails."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -91,21 +89,6 @@ def test_no_lake_leaves_the_old_report_alone(tmp_path: Path) -> None:
     (tmp_path / "lake").mkdir()
     assert "holds no runs yet" in report(tmp_path / "lake", out).text
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lake", "report.html"]
-
-
-def test_the_report_needs_no_torch() -> None:
-    heavy = ["torch", "transformers", "captum"]
-    code = (
-        f"import sys, prunelake.api.report.document; print(sorted(set({heavy}) & set(sys.modules)))"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", code],
-        env={"PYTHONPATH": ":".join(sys.path)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert result.stdout.strip() == "[]"
 
 
 @pytest.mark.usefixtures("without_charts")

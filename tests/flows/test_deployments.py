@@ -1,0 +1,91 @@
+"""The deployments of prefect.yaml on a server, without workers.
+
+tests/docs/test_operations_guide.py also starts workers, in `make endurance`.
+"""
+
+from collections.abc import Iterator
+from contextlib import chdir
+from pathlib import Path
+from shutil import copy
+
+import pytest
+import yaml
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas import FlowRun
+from prefect.flows import Flow, load_flow_from_entrypoint
+from prefect.states import Completed
+
+from prunelake.flows.watch import DeploymentLauncher
+from prunelake.settings import Settings
+from prunelake.watch.decision import EvaluationState
+from prunelake.watch.rounds import WatchRound
+from prunelake.watch.watchlist import read_watchlist
+from tests.support.operations_guide import wait_for
+from tests.support.paths import ROOT
+from tests.support.prefect_commands import run_prefect
+
+DEPLOYMENTS = yaml.safe_load((ROOT / "prefect.yaml").read_text("utf-8"))["deployments"]
+
+
+@pytest.fixture(scope="module")
+def client(prefect: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SyncPrefectClient]:
+    """The client of a server that has all deployments."""
+    folder = tmp_path_factory.mktemp("deployments")
+    copy(ROOT / "prefect.yaml", folder)
+    with chdir(folder), get_client(sync_client=True) as client:
+        assert str(client.api_url).startswith(prefect)
+        for pool in ("gpu", "cpu"):
+            run_prefect(["work-pool", "create", pool, "--type", "process"])
+        run_prefect(["deploy", "--all"])
+        yield client
+
+
+def runs_of(client: SyncPrefectClient, name: str) -> list[FlowRun]:
+    """The flow runs of a flow that no schedule has started."""
+    flows = {flow.id for flow in client.read_flows() if flow.name == name}
+    return [
+        run for run in client.read_flow_runs() if run.flow_id in flows and not run.auto_scheduled
+    ]
+
+
+@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda deployment: deployment["name"])
+def test_a_deployment_runs_the_flow_of_its_entrypoint(
+    deployment: dict[str, str], client: SyncPrefectClient
+) -> None:
+    flow: Flow[..., object] = load_flow_from_entrypoint(
+        deployment["entrypoint"], use_placeholder_flow=False
+    )
+    deployed = client.read_deployment_by_name(f"{flow.name}/{deployment['name']}")
+    assert deployed.entrypoint == deployment["entrypoint"]
+    assert deployed.parameter_openapi_schema is not None
+    assert {*flow.parameters.properties} == {*deployed.parameter_openapi_schema["properties"]}
+
+
+def test_a_publication_follows_a_sweep(client: SyncPrefectClient) -> None:
+    spec = '{"model": "unused", "task": "opinions"}'
+    run_prefect(["deployment", "run", "sweep/sweep", "--param", f"spec={spec}"])
+    (sweep,) = runs_of(client, "sweep")
+    client.set_flow_run_state(sweep.id, Completed(), force=True)
+    (publication,) = wait_for(lambda: runs_of(client, "publish"), "a publication")
+    assert publication.work_pool_name == "cpu"
+
+
+def test_a_round_starts_the_missing_sweep_once(
+    client: SyncPrefectClient, tiny_folder: Path, tmp_path: Path
+) -> None:
+    earlier = {run.id for run in runs_of(client, "sweep")}
+    watchlist = {
+        "defaults": {"rows": {"first": 3}, "levels": [0, 1], "explain": None},
+        "models": [{"model": str(tiny_folder), "tasks": ["opinions"], "strategies": ["random:1"]}],
+    }
+    (tmp_path / "watchlist.yaml").write_text(yaml.safe_dump(watchlist))
+    settings = Settings(lake=tmp_path / "lake", cache=tmp_path / "cache")
+    for state in (EvaluationState.started, EvaluationState.in_flight):
+        (line,) = WatchRound(
+            read_watchlist(tmp_path / "watchlist.yaml"), settings, DeploymentLauncher()
+        ).run()
+        assert line.state is state
+    (run,) = (run for run in runs_of(client, "sweep") if run.id not in earlier)
+    assert run.parameters["spec"]["model"] == str(tiny_folder)
+    assert run.state is not None
+    assert run.state.is_scheduled()
