@@ -54,7 +54,7 @@ def test_the_command_runs_the_spec(spec: SweepSpec, monkeypatch: pytest.MonkeyPa
     assert seen == [spec]
 
 
-def test_the_text_that_no_order_reads_is_left_out() -> None:
+def test_calibration_text_is_left_out_if_the_order_does_not_read_it() -> None:
     spec = SweepSpec(
         task="boolq",
         strategy=Strategy.model_validate("random:3"),

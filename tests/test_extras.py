@@ -1,4 +1,4 @@
-"""Without an extra: what reads a lake works, and other commands name the extra."""
+"""Without an extra, commands that read a lake work, and other commands name the extra."""
 
 import os
 import subprocess

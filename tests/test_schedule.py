@@ -11,6 +11,6 @@ def test_every_unit_names_test_files_that_exist() -> None:
         assert path.is_file() or unit.why_together
 
 
-def test_no_unit_hides_another_one() -> None:
+def test_no_unit_hides_another_unit() -> None:
     for rank, unit in enumerate(LONGEST_FIRST):
         assert not [one.path for one in LONGEST_FIRST[:rank] if unit.path.startswith(one.path)]

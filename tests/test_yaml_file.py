@@ -11,7 +11,7 @@ def read(text: str) -> SweepSpec:
     return validate_yaml(text, SweepSpec, "a.yaml", example="task: boolq")
 
 
-def test_a_text_becomes_a_value_and_defaults_fill_what_it_leaves_out() -> None:
+def test_a_text_becomes_a_value_and_defaults_fill_missing_fields() -> None:
     assert read("task: boolq\nrows: 5") == SweepSpec(task="boolq", rows=Rows(first=5))
     named = validate_yaml("rows: {sample: 5}", SweepSpec, "a.yaml", "", task="rte")
     assert named == SweepSpec(task="rte", rows=Rows(sample=5))

@@ -91,7 +91,7 @@ def test_intervals_cover_their_value_and_stay_in_range(tmp_path: Path) -> None:
     assert {row["scope"] for row in by_key(tmp_path, "correlations").values()} == {"all", "stable"}
 
 
-def test_a_mean_is_compared_as_by_the_paired_t_test(tmp_path: Path) -> None:
+def test_a_mean_has_the_p_value_of_the_paired_t_test(tmp_path: Path) -> None:
     predictions = drawn_predictions(n=60)
     write(tmp_path, RUN, BOOTSTRAP_REPLICATES, predictions=predictions)
     nll = [
@@ -119,7 +119,7 @@ def test_intervals_of_calibration_metrics_cover_the_value_without_its_bias(tmp_p
     write(tmp_path, RUN, predictions=predictions)
     metrics = by_key(tmp_path)
     for name in ("ece", "smooth_ece", "brier_calibration"):
-        row = metrics[name, "", "", "", 0]  # calibrated: the value is nothing but noise
+        row = metrics[name, "", "", "", 0]  # calibrated: the value is only noise
         assert row["ci_low"] == 0
         row = metrics[name, "", "", "", 2]
         # The unpruned value is too high, so that the change may be larger than estimated.

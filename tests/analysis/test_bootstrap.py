@@ -177,7 +177,7 @@ def test_the_interval_of_an_ece_difference_holds_a_small_change_of_a_calibrated_
     generator, n, change, held = np.random.default_rng(3), 300, 0.03, []
     for seed in range(60):
         confidence = generator.uniform(0.3, 0.95, n)
-        # Nine answers of ten stay as they are.
+        # Nine answers of ten stay the same.
         stays = generator.random(n) < 0.9
         luck, anew = generator.random((2, n))
         before = luck < confidence

@@ -26,7 +26,7 @@ def test_the_order_of_the_options_changes_no_bit(
         assert np.array_equal(function(values[:, order]), function(values)[:, order])
 
 
-def test_an_option_that_is_missing_has_no_probability() -> None:
+def test_a_missing_option_has_no_probability() -> None:
     padded = np.array([-1.0, -2.0, -math.inf])
     assert option_probabilities(padded)[2] == 0
     assert option_probabilities(padded)[:2] == pytest.approx(option_probabilities(padded[:2]))

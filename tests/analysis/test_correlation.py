@@ -110,7 +110,7 @@ def test_the_interval_is_symmetric_and_covers_the_value_without_its_bias() -> No
     assert np.quantile(replicates, 0.975) < 0.2
 
 
-def test_noise_widens_the_interval_up_to_all_correlations() -> None:
+def test_noise_widens_the_interval_up_to_minus_1_to_1() -> None:
     replicates = np.tile([0.2, 0.4], 50)
     widths = [np.ptp(interval(0.3, replicates, share)) for share in (1.0, 0.5, 0.2)]
     assert widths == pytest.approx([0.2, 0.4, 1.0])
@@ -144,7 +144,7 @@ def test_the_interval_stays_between_minus_1_and_1() -> None:
     assert interval(-0.9, np.array([-0.5] * 20), 1) == pytest.approx((-1, -0.5))
 
 
-def test_the_interval_is_unknown_if_too_many_replicates_are() -> None:
+def test_the_interval_is_unknown_if_too_many_replicates_are_unknown() -> None:
     assert np.isnan(interval(0.3, np.array([0.2, 0.4] * 8 + [np.nan] * 4), 1)).all()
     assert not np.isnan(interval(0.3, np.array([0.2, 0.4] * 9 + [np.nan] * 2), 1)).any()
 

@@ -15,7 +15,7 @@ from prunelake.schema.arrays import FloatArray
 from tests.support.recalibrated_runs import drawn, scores_and_options
 
 
-def test_a_shift_is_that_of_the_temperature_fitted_to_the_resample() -> None:
+def test_a_shift_equals_that_of_a_temperature_fitted_to_the_resample() -> None:
     log_likelihoods, gold = drawn(300)
     values = log_likelihoods[1].copy()
     values[:40, 2] = -np.inf  # some examples have two options
@@ -44,7 +44,7 @@ def test_a_slope_is_the_change_of_the_metric_with_the_logarithm_of_the_temperatu
 def test_the_error_of_a_gain_is_its_spread_over_samples() -> None:
     n, gains, errors = 200, [], []
     for seed in range(60):
-        # Level 0 is calibrated, so that its temperature is 1 but for noise; level 1 is not.
+        # Level 0 is calibrated, so its temperature is 1 apart from noise; level 1 is not.
         (unpruned, pruned), gold = drawn(n, seed)
         calibrator = fit("temperature", unpruned, gold, np.zeros(n))
         weights = statistics.bootstrap_weights(np.zeros(n, dtype=int), 100, seed)
@@ -76,7 +76,8 @@ def test_the_interval_of_the_unpruned_temperature_includes_its_variation() -> No
         if row["metric"] == "nll"
     }
     own, unpruned = rows[1, "temperature"], rows[1, "unpruned_temperature"]
-    # The maps of level 1 need a temperature near 3; that of level 0 is near 1, and varies.
+    # The maps of level 1 need a temperature near 3; the temperature of level 0 is near 1, and
+    # varies.
     weights = statistics.bootstrap_weights(np.zeros(200, dtype=int), 100, 0)
     fitted = cross_fit(scores, options, 0)["unpruned_temperature"][1].probabilities
     assert fitted is not None

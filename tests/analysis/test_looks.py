@@ -1,4 +1,4 @@
-"""The looks of a sequential run: each as an analysis of its first rows, and together."""
+"""The looks of a sequential run: each is an analysis of its first rows; then all of them."""
 
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ def sequential_run(design: SequentialDesign | None, rows: int, **levels: int) ->
 
 
 def written(lake: Path, run: dict[str, Any], explained: dict[int, int]) -> str:
-    """Write the first rows of one drawn sample, of which each level explains so many."""
+    """Write the first rows of one drawn sample; each level explains its own number of them."""
     run_id, count = str(run["run_id"]), run["example_count"]
     names = {f"test:{i}" for i in range(count)}
 
@@ -119,7 +119,7 @@ def test_looks_without_new_examples_spend_nothing(lake: Path) -> None:
     assert counts["comprehensiveness", 2, "lime"] == 3  # 4, 6 and 8
 
 
-def test_the_run_keeps_what_all_its_looks_have_in_common(lake: Path) -> None:
+def test_the_intervals_of_the_run_are_the_intersection_over_its_looks(lake: Path) -> None:
     (narrower,) = rows_of(
         lake,
         """
@@ -155,7 +155,7 @@ def metric(low: float | None, high: float | None, p: float | None) -> dict[str, 
     }
 
 
-def test_contradicting_and_unknown_looks_leave_the_last_one() -> None:
+def test_contradicting_and_unknown_looks_keep_the_last_interval() -> None:
     last = metric(0.3, 0.5, 0.2)
     combine_looks([[metric(-0.5, 0.4, 0.04)], [metric(None, None, None)], [last]])
     assert (last["delta_low"], last["delta_high"], last["p_value"]) == (0.3, 0.4, 0.04)

@@ -32,21 +32,21 @@ def simulated_verdicts(n: int, change: float, sd: float, margin: float, count: i
 
 @pytest.mark.parametrize("n", [12, 60, 200])
 @pytest.mark.parametrize("change", [0.0, 0.01, 0.02, 0.05])
-def test_the_power_is_that_of_simulated_studies(n: int, change: float) -> None:
+def test_the_power_equals_that_of_simulated_studies(n: int, change: float) -> None:
     spread = PairedSpread(0.1)
     simulated = simulated_verdicts(n, change, 0.1, 0.02, 4000)
     # Five Monte Carlo errors, and the error of normal theory at a dozen examples.
     assert power_at(n, change, spread) == pytest.approx(simulated, abs=0.04 + 0.2 / n)
 
 
-def test_without_a_change_and_at_the_margin_the_textbook_s_numbers_come_out() -> None:
+def test_without_a_change_and_at_the_margin_the_numbers_equal_the_textbook() -> None:
     unchanged, at_margin = examples_needed(PairedSpread(0.3), [0.0, 0.02], 0.02, 0.8)
     z = norm.ppf
     assert unchanged == pytest.approx((0.3 * (z(0.95) + z(0.9)) / 0.02) ** 2, rel=0.005)
     assert at_margin == pytest.approx((0.3 * (z(0.975) + z(0.8)) / 0.02) ** 2, rel=0.005)
 
 
-def test_a_small_pilot_costs_what_the_noncentral_t_distribution_says() -> None:
+def test_the_cost_of_a_small_pilot_follows_the_noncentral_t_distribution() -> None:
     """Julious and Owen (2006): the expected power over the error of the pilot is as planned."""
     (needed,) = examples_needed(PairedSpread(0.2, degrees=9), [0.0], 0.02, 0.8)
     factor = nct.ppf(0.9, 9, norm.ppf(0.95))
@@ -86,7 +86,7 @@ def test_the_power_of_accuracy_is_not_above_that_of_all_outcomes_and_near_it(
     assert expected - 0.07 < power_at(n, change, spread, 0.1) < expected + 0.02
 
 
-def test_no_discordant_example_needs_what_tango_s_interval_needs() -> None:
+def test_without_discordant_examples_the_number_follows_tangos_interval() -> None:
     (needed,) = examples_needed(PairedSpread(0.0, is_proportion=True), [0.0], 0.02, 0.8)
     assert tango_interval(0, 0, needed, 0.9)[1] < 0.02
     assert tango_interval(0, 0, needed - 4, 0.9)[1] > 0.02

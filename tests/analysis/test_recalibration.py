@@ -70,7 +70,7 @@ def test_there_is_a_row_for_every_level_calibrator_and_metric(lake: Path) -> Non
             assert row["value"] is not None
 
 
-def test_before_equals_the_metric_and_value_that_of_the_cross_fitted_confidence(lake: Path) -> None:
+def test_before_is_the_metric_and_value_is_that_of_the_cross_fitted_confidence(lake: Path) -> None:
     log_likelihoods, gold = drawn()
     scores, options = scores_and_options(log_likelihoods, gold)
     plain = {
@@ -116,7 +116,7 @@ def test_before_equals_the_metric_and_value_that_of_the_cross_fitted_confidence(
         assert row["n"] == 200
 
 
-def test_a_gain_is_tested_as_by_the_paired_t_test(lake: Path) -> None:
+def test_a_gain_has_the_p_value_of_the_paired_t_test(lake: Path) -> None:
     log_likelihoods, gold = drawn()
     scores, options = scores_and_options(log_likelihoods, gold)
     options = OptionScores(
@@ -138,7 +138,7 @@ def test_a_gain_is_tested_as_by_the_paired_t_test(lake: Path) -> None:
     assert row["p_value"] == pytest.approx(beside.pvalue, rel=0.2)
 
 
-def test_recalibration_improves_the_overconfident_level_only(lake: Path) -> None:
+def test_recalibration_improves_only_the_overconfident_level(lake: Path) -> None:
     where = "metric in ('nll', 'smooth_ece') and calibrator = 'temperature'"
     for row in rows(lake, where):
         gained = row["gain_low"] > 0
@@ -252,7 +252,7 @@ def test_the_view_is_empty_without_a_current_analysis(tmp_path: Path) -> None:
     assert rows(tmp_path, "true") == []
 
 
-def test_a_calibrated_model_seldom_seems_to_gain_by_recalibration() -> None:
+def test_a_calibrated_model_rarely_seems_to_gain_by_recalibration() -> None:
     seeming_gains = fitted_to_itself = 0
     samples = repeats(10, 20)
     for seed in range(samples):

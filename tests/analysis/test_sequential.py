@@ -24,7 +24,7 @@ from prunelake.analysis.sequential import (
         ((0.2, 0.4, 0.6, 0.8, 1.0), (3.252668, 2.986046, 2.691657, 2.373667, 2.025321)),
     ],
 )
-def test_boundaries_are_those_of_gsdesign(
+def test_boundaries_equal_those_of_gsdesign(
     times: tuple[float, ...], boundaries: tuple[float, ...]
 ) -> None:
     for count, boundary in enumerate(boundaries, start=1):
@@ -32,7 +32,7 @@ def test_boundaries_are_those_of_gsdesign(
 
 
 @pytest.mark.parametrize("alpha", [0.05, 0.025])
-def test_sequences_without_a_change_are_rejected_with_the_error_that_is_spent(
+def test_without_a_change_the_rejections_equal_the_spent_error(
     alpha: float,
 ) -> None:
     times = (0.07, 0.11, 0.3, 0.35, 0.8, 1.0)
@@ -46,7 +46,7 @@ def test_sequences_without_a_change_are_rejected_with_the_error_that_is_spent(
         assert rate == pytest.approx(spent_error(time, alpha), abs=0.0016)
 
 
-def test_a_test_with_all_its_examples_at_once_is_the_usual_one() -> None:
+def test_one_look_at_all_examples_is_the_usual_test() -> None:
     assert nominal_level((1.0,), 0.05) == pytest.approx(0.05)
     assert ONE_LOOK.p_value(0.03) == 0.03
     assert (ONE_LOOK.confidence, ONE_LOOK.equivalence_confidence) == (0.95, 0.9)

@@ -16,7 +16,7 @@ from prunelake.analysis import statistics
 without_deadline = settings(deadline=None)  # a busy machine may be slow
 
 
-def test_resamples_keep_the_size_of_each_stratum_and_depend_on_the_seed_only() -> None:
+def test_resamples_keep_the_size_of_each_stratum_and_depend_only_on_the_seed() -> None:
     strata = np.array([0, 1, 0, 0, 1, 1, 1, 0, 2])
     weights = statistics.bootstrap_weights(strata, 50, seed=3)
     assert weights.shape == (9, 50)
@@ -184,7 +184,7 @@ def test_the_ends_of_tangos_interval_satisfy_the_score_equation(
 
 
 def _score(lost: int, won: int, n: int, delta: float) -> float:
-    """The score statistic; its variance uses the likeliest probability of losing, by search."""
+    """The score statistic; its variance uses the most likely share of losses, found by search."""
 
     def unlikely(losing: float) -> float:
         winning = losing + delta

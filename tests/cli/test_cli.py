@@ -91,7 +91,7 @@ def test_a_full_device_is_an_error_of_one_line(lake_with_run: Path) -> None:
     assert answer.stderr == message
 
 
-def test_the_bare_command_tells_what_to_do_first(
+def test_the_bare_command_prints_the_first_steps(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call(monkeypatch) == 0

@@ -77,9 +77,7 @@ def sure(sureness: float) -> float:
 
 
 @pytest.mark.parametrize("number", list(QUESTIONS))
-def test_a_question_has_the_same_answer_from_files_and_snapshot(
-    sources: Sources, number: int
-) -> None:
+def test_a_query_has_the_same_answer_from_files_and_snapshot(sources: Sources, number: int) -> None:
     found = sources.answers[number]
     assert not found.is_empty()
     assert_frame_equal(found, views.select(sources.snapshot, QUESTIONS[number]))
@@ -120,7 +118,7 @@ def test_levels_after_the_first_loss_do_not_count_as_stable(tmp_path: Path) -> N
     assert views.query(tmp_path, QUESTIONS[2])["last_level"].to_list() == [1]
 
 
-def test_what_is_inconclusive_says_what_could_have_been_seen(sources: Sources) -> None:
+def test_an_inconclusive_verdict_has_the_smallest_detectable_change(sources: Sources) -> None:
     row = one(answer(sources, 3, "by cosine"), level=2, metric="accuracy")
     # One of the two explained examples is lost, none of the two others: a sum of two draws with
     # a standard deviation of 1/2 each, over 4, corrected for n = 4; times 1.96 + 0.84.
@@ -131,7 +129,7 @@ def test_what_is_inconclusive_says_what_could_have_been_seen(sources: Sources) -
     assert not [r for r in answer(sources, 3, "judged") if r["metric"] in ("accuracy", "ece")]
 
 
-def test_a_wider_margin_hides_what_a_narrow_one_shows(sources: Sources) -> None:
+def test_a_wider_margin_changes_a_verdict(sources: Sources) -> None:
     rows = [r for r in answer(sources, 4, "slipping") if r["metric"] in ("accuracy", "ece")]
     assert {(r["metric"], r["level"], r["verdict"], r["wider_verdict"]) for r in rows} == {
         ("accuracy", 4, "visible degradation", "equivalent"),
@@ -141,7 +139,7 @@ def test_a_wider_margin_hides_what_a_narrow_one_shows(sources: Sources) -> None:
     assert all(-0.05 < r["accuracy_low"] < -0.02 for r in rows)
 
 
-def test_methods_stand_side_by_side(sources: Sources) -> None:
+def test_methods_are_compared_side_by_side(sources: Sources) -> None:
     found = {
         (row["metric"], row["method"]): [row[f"level_{level}_delta"] for level in (1, 2)]
         for row in answer(sources, 5, "by cosine")
@@ -163,7 +161,7 @@ def test_drift_is_measured_against_the_noise_between_seeds(sources: Sources) -> 
     assert (noise["own_noise"], noise["delta"]) == pytest.approx((0.5, 0))
 
 
-def test_explanations_are_held_to_chance_and_to_the_best(sources: Sources) -> None:
+def test_explanations_are_compared_with_chance_and_with_the_best_ranking(sources: Sources) -> None:
     row = one(answer(sources, 7, "seeds"), level=1)
     assert (row["advantage"], row["between_bounds"]) == pytest.approx((0.1875, 0.3125 / 0.5))
     half = 1.972 * 0.0625 * np.sqrt(200 / 199) / np.sqrt(200)
@@ -191,7 +189,7 @@ def test_the_deletion_curve(sources: Sources) -> None:
     ]
 
 
-def test_levels_that_explain_alike(sources: Sources) -> None:
+def test_levels_with_similar_explanations(sources: Sources) -> None:
     shown = ("level", "closest_level", "overlap_with_closest", "overlap_with_unpruned")
     assert [tuple(row[c] for c in shown) for row in answer(sources, 9, "alike")] == [
         (0, 1, pytest.approx(0.9), None),
@@ -256,7 +254,7 @@ def test_the_example_that_flips_harmfully_and_its_tokens(sources: Sources) -> No
     assert (rows[0]["unpruned_prediction"], rows[0]["prediction"]) == (0, 1)
 
 
-def test_reasons_that_change_behind_an_answer_that_stays(sources: Sources) -> None:
+def test_explanations_change_while_the_answer_stays(sources: Sources) -> None:
     rows = answer(sources, 16)
     assert len(rows) == 50
     # Whatever was reversed comes first; in the run of seeds, that is what has odd numbers.
@@ -282,14 +280,14 @@ def test_strategies_are_compared_example_by_example(sources: Sources) -> None:
     assert row["n"] == 400
 
 
-def test_what_was_left_out_has_its_reason(sources: Sources) -> None:
+def test_excluded_examples_have_a_reason(sources: Sources) -> None:
     (row,) = answer(sources, 18)
     assert (row["task"], row["level"], row["examples"]) == ("spread", 0, 1)
     assert row["share"] == pytest.approx(1 / 7)
     assert row["reason"] == "a log-likelihood is NaN"
 
 
-def test_published_values_that_nobody_measured_here(sources: Sources) -> None:
+def test_published_values_have_changes_and_a_note(sources: Sources) -> None:
     rows = answer(sources, 19, "published")
     # The run by cosine has the other three levels.
     deltas: Mapping[tuple[str, str | None], list[float]] = {
@@ -304,7 +302,7 @@ def test_published_values_that_nobody_measured_here(sources: Sources) -> None:
     assert len(answer(sources, 19, "a")) == 6
 
 
-def test_new_metrics_are_those_that_numpy_computes(sources: Sources) -> None:
+def test_new_metrics_equal_those_of_numpy(sources: Sources) -> None:
     (found,) = answer(sources, 20, "spread")
     confidence, is_right = np.array(SURE), np.array(RIGHT)
     bins = np.minimum(np.floor(confidence * 15), 14)

@@ -129,7 +129,7 @@ def test_every_answer_is_like_that_of_the_guide(
     assert left_out <= {"metrics", "warnings", "explained_by"}
 
 
-def test_that_an_answer_is_like_another_can_be_false() -> None:
+def test_the_comparison_of_answers_can_fail() -> None:
     assert is_part(shape({"a": [1]}), shape({"a": [2.5, 1], "b": 1}))
     others: list[Any] = [
         {"b": [1]},

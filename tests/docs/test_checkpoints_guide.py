@@ -101,7 +101,7 @@ def test_an_export_has_the_log_likelihoods_of_its_level(
         assert abs(wanted[1] - wanted[0]).max() > 1e-2
 
 
-def test_a_compact_export_is_smaller_by_what_was_removed(folder: Path) -> None:
+def test_a_compact_export_is_smaller_by_the_removed_weights(folder: Path) -> None:
     portable = folder / "smollm2-4" / "model.safetensors"
     compact = folder / "smollm2-4-compact" / "compact.safetensors"
     gone = json.loads((compact.parent / "config.json").read_text())["absent_attention"]

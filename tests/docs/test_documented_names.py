@@ -49,7 +49,7 @@ def test_every_command_that_the_readme_shows_exists() -> None:
     assert shown
 
 
-def test_the_python_of_the_readme_is_that_of_the_guide_which_a_test_runs() -> None:
+def test_the_python_of_the_readme_is_part_of_the_tested_guide() -> None:
     guide = (ROOT / "docs/python.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     for line in filter(None, code.splitlines()):

@@ -178,7 +178,7 @@ def test_every_command_of_the_page_was_run(story: Story) -> None:
     assert story.site.left == []
 
 
-def test_what_is_missing_is_started_on_a_worker_and_ends_in_the_lake(story: Story) -> None:
+def test_missing_evaluations_run_on_a_worker_and_reach_the_lake(story: Story) -> None:
     assert story.said["dry run"].splitlines()[-1] == "1 missing"
     assert story.watched is not None
     assert story.watched.name == "watch watchlist.yaml"
@@ -235,7 +235,7 @@ def test_a_worker_that_was_killed_is_free_again(story: Story) -> None:
     assert story.retried.start_time is not None
 
 
-def test_a_sweep_says_that_there_is_no_gpu(story: Story) -> None:
+def test_a_sweep_reports_a_missing_gpu(story: Story) -> None:
     assert "no GPU here: computing on the CPU" in story.site.log(1)
 
 
@@ -246,7 +246,7 @@ def test_the_next_hours_are_scheduled(story: Story) -> None:
     assert second - first == timedelta(hours=1)
 
 
-def test_a_schedule_goes_when_it_is_cleared_and_comes_with_the_next_deployment(
+def test_a_cleared_schedule_returns_with_the_next_deployment(
     story: Story,
 ) -> None:
     assert story.schedules == [1, 0, 1]

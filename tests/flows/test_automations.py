@@ -110,7 +110,7 @@ def test_prefect_reads_every_field(name: str) -> None:
 
 
 @pytest.mark.parametrize("flow", ["sweep", "watch", "publish"])
-def test_a_run_that_fails_or_crashes_is_told(flow: str) -> None:
+def test_a_failed_or_crashed_run_sends_a_notification(flow: str) -> None:
     failed = trigger("run_failed")
     for state in ("Failed", "Crashed", "TimedOut"):
         name = f"prefect.flow-run.{state}"
@@ -154,7 +154,7 @@ def test_a_run_without_hidden_degradations_emits_nothing(tmp_path: Path, told: l
     assert told == []
 
 
-def test_the_notification_reads_as_it_should() -> None:
+def test_the_notification_has_the_expected_text() -> None:
     from prefect.server.utilities.user_templates import render_user_template_sync
 
     action = described("hidden_degradation")["actions"][0]

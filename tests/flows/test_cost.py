@@ -61,7 +61,7 @@ def test_a_worker_writes_the_profile_and_shows_it(
     assert f"profile {profile_id} is in the lake" in caplog.text
 
 
-def test_what_only_shows_a_profile_cannot_fail_it(
+def test_a_failing_artifact_does_not_fail_a_profile(
     tmp_path: Path,
     wanted: ProfileRequest,
     monkeypatch: pytest.MonkeyPatch,
@@ -77,16 +77,14 @@ def test_what_only_shows_a_profile_cannot_fail_it(
     assert "is written, but not shown: RuntimeError: gone" in caplog.text
 
 
-def test_what_cannot_be_measured_fails_and_writes_nothing(
-    tmp_path: Path, wanted: ProfileRequest
-) -> None:
+def test_a_failed_measurement_writes_nothing(tmp_path: Path, wanted: ProfileRequest) -> None:
     beyond = wanted.model_copy(update={"levels": (0, 6)})
     with pytest.raises(UnknownLayer, match="level 6"):
         flow_module.cost.fn(beyond, Settings(lake=tmp_path / "lake", device="cpu"))
     assert not (tmp_path / "lake").exists()
 
 
-def test_the_deployment_s_entrypoint_takes_what_the_guide_gives_it() -> None:
+def test_the_entrypoint_of_the_deployment_accepts_the_parameters_of_the_guide() -> None:
     deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
     (deployment,) = (d for d in deployments if d["name"] == "cost")
     assert deployment["work_pool"]["name"] == "gpu"

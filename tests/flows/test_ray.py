@@ -73,7 +73,7 @@ def on_ray(cluster: Cluster, folder: Path, **changed: Any) -> Settings:
 
 
 @pytest.mark.endurance
-def test_what_a_shard_refuses_is_refused_here_as_it_is(
+def test_an_error_of_a_shard_is_raised_unchanged(
     cluster: Cluster, spec: SweepSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Any, **__: Any) -> None:
@@ -99,7 +99,7 @@ def test_a_shard_that_kills_its_workers_is_named(
 
 
 @pytest.mark.endurance
-def test_a_node_that_is_killed_changes_nothing(
+def test_a_killed_node_changes_no_result(
     cluster: Cluster,
     spec: SweepSpec,
     tmp_path: Path,

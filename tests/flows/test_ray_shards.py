@@ -38,7 +38,7 @@ def refused(partial_run: PartialRun, **settings: Any) -> None:
         pytest.fail("accepted")
 
 
-def test_the_variables_say_where_shards_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_variables_choose_the_runner_of_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"TASK_RUNNER": "ray", "RAY_ADDRESS": "head:1", "RAY_GPUS": "0.5"}.items():
         monkeypatch.setenv(f"PRUNELAKE_{name}", value)
     found = Settings()
@@ -46,7 +46,7 @@ def test_the_variables_say_where_shards_run(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("module", ["ray", "prefect_ray"])
-def test_who_lacks_the_extra_is_told_what_to_install(
+def test_without_the_extra_the_error_names_it(
     partial_run: PartialRun, monkeypatch: pytest.MonkeyPatch, module: str
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
@@ -62,7 +62,7 @@ def test_a_flow_on_a_server_inside_its_own_process_is_refused(partial_run: Parti
         refused(partial_run)
 
 
-def test_a_gpu_that_ray_does_not_allot_is_refused(partial_run: PartialRun) -> None:
+def test_a_gpu_that_ray_does_not_assign_is_refused(partial_run: PartialRun) -> None:
     with pytest.raises(InvalidSpec, match="PRUNELAKE_DEVICE=cuda:1 on Ray: set PRUNELAKE_RAY_GPUS"):
         refused(partial_run, device="cuda:1")
 
@@ -91,7 +91,7 @@ def test_a_server_that_other_machines_cannot_reach_is_refused() -> None:
         module._check_reachable("http://localhost:4200/api", {"10.0.0.1", "10.0.0.2"})
 
 
-def test_shards_that_went_to_another_lake_are_missed(
+def test_shards_written_to_another_lake_are_an_error(
     partial_run: PartialRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "SHARED_FOLDER_TIMEOUT_S", 0)
@@ -130,7 +130,7 @@ class FailingRunner:
         (UnsupportedModel("not this one"), UnsupportedModel, "not this one"),
     ],
 )
-def test_an_error_of_a_shard_names_the_shard_or_stays_as_it_is(
+def test_an_error_of_a_shard_names_the_shard_or_is_unchanged(
     partial_run: PartialRun,
     monkeypatch: pytest.MonkeyPatch,
     error: Exception,
@@ -157,7 +157,7 @@ def all_errors(base: type[PruneLakeError] = PruneLakeError) -> Iterator[type[Pru
         yield from all_errors(error)
 
 
-def test_errors_reach_another_process_as_they_are() -> None:
+def test_errors_reach_another_process_unchanged() -> None:
     errors = [error("text") for error in all_errors()]
     assert UnsupportedModel in map(type, errors)
     for error in errors:

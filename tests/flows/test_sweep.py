@@ -44,7 +44,7 @@ def spec(tiny_folder: Path) -> SweepSpec:
 
 
 @pytest.mark.usefixtures("prefect")
-def test_a_sweep_is_seen_at_a_glance(
+def test_the_flow_shows_progress_and_verdicts(
     settings: Settings, spec: SweepSpec, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = settings.model_copy(update={"page_url": "http://lake.example:8000/"})
@@ -105,7 +105,7 @@ def test_hidden_degradations_are_shown_and_announced(
 
 
 @pytest.mark.parametrize("broken", ["views.connect", "create_table_artifact", "emit_event"])
-def test_what_only_shows_a_run_cannot_fail_it(
+def test_failing_artifacts_do_not_fail_a_run(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -126,7 +126,7 @@ def test_what_only_shows_a_run_cannot_fail_it(
 
 
 @pytest.mark.usefixtures("prefect")
-def test_the_rounds_of_a_sweep_until_decided_are_seen(
+def test_the_flow_shows_the_rounds_of_a_sweep_until_decided(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sweeps = FakeSweeps(local_path(settings.lake), {3: {"accuracy": 0.4, "ece": 0.3}})

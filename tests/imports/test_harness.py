@@ -49,7 +49,7 @@ def option_texts(row: dict[str, Any]) -> list[str]:
     return [argument["arg_1"].removeprefix(" ") for argument in row["arguments"].values()]
 
 
-def test_the_accuracies_are_those_that_the_harness_reports(tmp_path: Path) -> None:
+def test_the_accuracies_equal_those_of_the_harness(tmp_path: Path) -> None:
     run_id, is_new = import_harness(tmp_path, LEVELS)
     assert is_new
     found = rows_of(tmp_path, "select * from accuracy order by level")
@@ -67,7 +67,7 @@ def test_the_accuracies_are_those_that_the_harness_reports(tmp_path: Path) -> No
     assert len({unpruned[f"{name},none"] for name in ("acc", "acc_norm", "acc_bytes")}) == 3
 
 
-def test_each_prediction_is_that_of_the_log(tmp_path: Path) -> None:
+def test_each_prediction_equals_that_of_the_log(tmp_path: Path) -> None:
     import_harness(tmp_path, LEVELS)
     found = rows_of(
         tmp_path,

@@ -65,7 +65,7 @@ def test_the_options_are_letters_at_the_position_of_the_answer(tmp_path: Path) -
     assert example["prompt"].endswith("What do bees make?\n\nA) honey\nB) paper")
 
 
-def test_samples_without_log_likelihoods_are_excluded_from_the_marts(tmp_path: Path) -> None:
+def test_samples_without_log_likelihoods_are_excluded_from_metrics(tmp_path: Path) -> None:
     import_inspect(tmp_path, {0: LOG})
     excluded = rows_of(tmp_path, "select example_id, reason from excluded order by example_id")
     assert [row["example_id"] for row in excluded] == ["sample:3", "sample:4"]
@@ -78,7 +78,7 @@ def test_samples_without_log_likelihoods_are_excluded_from_the_marts(tmp_path: P
     assert verify_lake(tmp_path) == []
 
 
-def test_the_accuracy_of_complete_samples_is_that_of_the_log(tmp_path: Path) -> None:
+def test_the_accuracy_of_complete_samples_equals_that_of_the_log(tmp_path: Path) -> None:
     log = content()
     log["samples"] = log["samples"][:2]
     import_inspect(tmp_path / "lake", {0: save(tmp_path, log)})

@@ -67,7 +67,7 @@ def test_an_empty_table_is_written_too(tmp_path: Path) -> None:
     assert list(find_damage(tmp_path)) == []
 
 
-def test_an_optional_table_is_a_file_only_where_it_has_rows(tmp_path: Path) -> None:
+def test_an_optional_table_is_a_file_only_if_it_has_rows(tmp_path: Path) -> None:
     run, written = small_run()
     given = written | {"bounds": RUN_TABLES["bounds"].frame([bound(RUN_ID, 0, "test:0")])}
     del given["reported"]
@@ -162,7 +162,7 @@ def test_an_invalid_run_row_is_refused(
         commit.write_run(tmp_path, run_row(**columns), frames())
 
 
-def test_whether_a_lake_can_be_written_is_known_before(tmp_path: Path) -> None:
+def test_an_unwritable_lake_is_found_before_the_work(tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "lake"
     commit.check_writable(folder)
     assert [*folder.iterdir()] == []
@@ -171,7 +171,7 @@ def test_whether_a_lake_can_be_written_is_known_before(tmp_path: Path) -> None:
         commit.check_writable(tmp_path / "file")
 
 
-def test_no_run_joins_those_of_another_format(tmp_path: Path) -> None:
+def test_a_run_of_another_format_is_refused(tmp_path: Path) -> None:
     commit.write_run(tmp_path, *small_run())
     path = tmp_path / "runs" / f"{RUN_ID}.parquet"
     set_format_version(path, 1)

@@ -49,7 +49,7 @@ def test_a_written_profile_reads_back_equal(lake: Location) -> None:
     assert verify_lake(lake) == []
 
 
-def test_a_profile_replaces_an_older_one_of_the_same_subject(lake: Location) -> None:
+def test_a_profile_replaces_an_older_profile_of_the_same_subject(lake: Location) -> None:
     first, again = profiled(lake, "first"), profiled(lake, "again", {0: [1.0]})
     assert first != again
     assert read.profile_ids(lake) == [again]
@@ -75,7 +75,7 @@ def test_profiles_of_other_subjects_stay(tmp_path: Path) -> None:
     assert len(ids) == 6
 
 
-def test_a_killed_writer_leaves_the_old_profile_the_new_one_or_both(tmp_path: Path) -> None:
+def test_a_killed_writer_leaves_the_old_or_the_new_profile_or_both(tmp_path: Path) -> None:
     for last in range(1, 100):
         lake = tmp_path / str(last)
         first = profiled(lake, "first")

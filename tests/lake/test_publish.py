@@ -111,7 +111,7 @@ def names_in(lake: Path) -> list[str]:
     return sorted(p.name for p in lake.iterdir() if p.name != ".publish.lock")
 
 
-def test_the_snapshot_says_what_it_holds(published: Path) -> None:
+def test_the_snapshot_describes_its_content(published: Path) -> None:
     (actual,) = rows(published / SNAPSHOT_FILE, "from snapshot").to_dicts()
     ids = read.run_ids(published)
     assert actual["snapshot_id"] == snapshot_id(ids, ids)
@@ -161,7 +161,7 @@ def test_another_analysis_version_makes_a_snapshot_outdated(
     assert not is_current(published)
 
 
-def test_a_current_snapshot_is_left_alone_and_an_older_one_replaced(lake: Path) -> None:
+def test_a_current_snapshot_is_kept_and_an_older_snapshot_replaced(lake: Path) -> None:
     assert not is_current(lake)
     path = publish(lake, analyse)
     assert path == lake / SNAPSHOT_FILE

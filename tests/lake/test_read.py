@@ -16,7 +16,7 @@ from tests.support.lake_rows import identity_of, small_analysis, small_run
 RUN_ID = identity_of("run")[1]
 
 
-def test_tables_read_over_all_runs_or_chosen_ones(tmp_path: Path) -> None:
+def test_tables_have_the_rows_of_all_or_chosen_runs(tmp_path: Path) -> None:
     for name in ("first", "second"):
         commit.write_run(tmp_path, *small_run(name))
     first = identity_of("first")[1]
@@ -28,7 +28,7 @@ def test_tables_read_over_all_runs_or_chosen_ones(tmp_path: Path) -> None:
         read.read_table(tmp_path, "nope")
 
 
-def test_no_lake_yet_has_no_runs_but_cannot_be_read(tmp_path: Path) -> None:
+def test_a_missing_lake_has_no_runs_and_cannot_be_read(tmp_path: Path) -> None:
     absent = tmp_path / "absent"
     assert read.run_ids(absent) == []
     assert not read.has_run(absent, RUN_ID)

@@ -43,7 +43,7 @@ def test_the_same_lake_gives_the_same_bytes(packed: Path, tmp_path: Path) -> Non
     assert (tmp_path / "again.zip").read_bytes() == packed.read_bytes()
 
 
-def test_what_cannot_be_unpacked_is_an_error(packed: Path, tmp_path: Path) -> None:
+def test_a_lake_that_cannot_be_unpacked_is_an_error(packed: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for source, folder in ((tmp_path / "absent.zip", tmp_path), (packed, tmp_path / "file")):
         with pytest.raises(LakeError, match="cannot be unpacked to"):

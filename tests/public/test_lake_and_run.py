@@ -51,7 +51,7 @@ def test_the_default_lake_is_that_of_the_environment(
     assert pl.open_lake().location == lake.location
 
 
-def test_metrics_and_verdicts_are_those_of_the_views(lake: pl.Lake, run: pl.Run) -> None:
+def test_metrics_and_verdicts_equal_those_of_the_views(lake: pl.Lake, run: pl.Run) -> None:
     metrics = run.metrics().filter(metric="accuracy")
     found = lake.sql("select level, value from metrics where metric = 'accuracy' order by level")
     assert_frame_equal(metrics.select("level", "value"), found)
@@ -62,7 +62,7 @@ def test_metrics_and_verdicts_are_those_of_the_views(lake: pl.Lake, run: pl.Run)
     assert hidden["delta_low"] < hidden["delta"] < hidden["delta_high"]
 
 
-def test_a_calibrator_is_the_one_fitted_to_the_level(lake: pl.Lake, run: pl.Run) -> None:
+def test_a_calibrator_is_fitted_to_the_level(lake: pl.Lake, run: pl.Run) -> None:
     rows = lake.sql("select option_log_likelihoods, gold from predictions where level = ?", [1])
     scores = np.array(rows["option_log_likelihoods"].to_list())
     gold = rows["gold"].to_numpy()

@@ -39,7 +39,7 @@ def test_every_budget_that_the_schema_allows_is_parsed(text: str) -> None:
     assert parse_budget(text.rstrip("\n")).terms
 
 
-def test_none_is_a_budget_without_terms() -> None:
+def test_none_gives_a_budget_without_terms() -> None:
     assert parse_budget(None) == CostBudget()
     assert CostBudget().is_met({})
 

@@ -164,7 +164,7 @@ def test_criteria_can_be_left_out(tmp_path: Path) -> None:
         parse_criteria("accuracy,speed")
 
 
-def test_a_sweep_with_more_rows_settles_a_level_that_is_only_unsure(tmp_path: Path) -> None:
+def test_a_sweep_with_more_rows_settles_an_inconclusive_level(tmp_path: Path) -> None:
     unsure = {"ece": UNSURE, "sufficiency": (0.0, 0.03)}
     compared_run(tmp_path, "unsure", {1: unsure})
     compared_run(tmp_path, "deep", {1: {"ece": UNSURE, "accuracy": BAD}}, strategy="last")

@@ -24,7 +24,7 @@ FRAME = pl.DataFrame(
 )
 
 
-def test_json_has_null_for_what_is_not_a_number() -> None:
+def test_json_has_null_for_nan_and_infinity() -> None:
     assert json.loads(encode_rows(FRAME, RowFormat.json)) == [
         {
             "text": 'a "quoted", comma\nand a line',
@@ -37,7 +37,7 @@ def test_json_has_null_for_what_is_not_a_number() -> None:
     ]
 
 
-def test_ndjson_is_json_a_line() -> None:
+def test_ndjson_has_one_json_object_per_line() -> None:
     lines = encode_rows(FRAME, RowFormat.ndjson).splitlines()
     assert [json.loads(line) for line in lines] == json.loads(encode_rows(FRAME, RowFormat.json))
 
@@ -58,7 +58,7 @@ def test_parquet_and_arrow_keep_every_value(frame: pl.DataFrame) -> None:
 
 
 @given(frame=dataframes(max_size=5))
-def test_no_frame_is_too_odd_for_json(frame: pl.DataFrame) -> None:
+def test_every_frame_can_be_json(frame: pl.DataFrame) -> None:
     rows = json.loads(encode_rows(frame, RowFormat.json))
     assert len(rows) == frame.height
 

@@ -206,7 +206,7 @@ def test_a_flip_rate_is_judged_by_its_margin(
     assert wide["verdict"] == "equivalent"
 
 
-def test_a_flip_rate_that_was_not_found_has_the_smallest_detectable_one(tmp_path: Path) -> None:
+def test_an_inconclusive_flip_rate_has_the_smallest_detectable_rate(tmp_path: Path) -> None:
     n = 1000
     rows = judged(tmp_path, STABLE, flips(50, n))
     (row,) = (row for row in rows if row["metric"] == "flip_rate")
@@ -222,7 +222,7 @@ def test_published_numbers_have_no_verdict(tmp_path: Path) -> None:
     assert {(r["verdict"], r["reason"]) for r in rows} == {(None, note)}
 
 
-def test_an_open_question_names_the_examples_that_decide_it(tmp_path: Path) -> None:
+def test_an_inconclusive_verdict_names_the_examples_that_decide_it(tmp_path: Path) -> None:
     """The closed form is that of the power that `prunelake plan` uses."""
     half = 1.6448536 * 0.01
     plain = metric(delta=0.0, p=0.9, equivalence=(-half, 0.021), paired_n=1000, method="plain")
@@ -240,7 +240,7 @@ def test_an_open_question_names_the_examples_that_decide_it(tmp_path: Path) -> N
     assert needed["nll", None, 1] == 1500
 
 
-def test_a_change_that_was_not_found_has_the_smallest_detectable_one(tmp_path: Path) -> None:
+def test_an_inconclusive_change_has_the_smallest_detectable_change(tmp_path: Path) -> None:
     rows = judged(tmp_path, STABLE, OPEN, metric("nll"), metric("brier", p=None))
     result = {r["metric"]: r["smallest_detectable"] for r in rows}
     # For a normal estimate P(|z| > 1.96) is 80 % if its mean is 1.96 + 0.84 standard errors off.
@@ -307,7 +307,7 @@ def test_p_adjusted_equals_that_of_statsmodels(p_values: list[float | None]) -> 
         assert result[f"ece_{i}"] == expected
 
 
-def test_the_words_of_the_view_are_the_verdicts_of_the_schema() -> None:
+def test_the_verdicts_of_the_view_are_those_of_the_schema() -> None:
     macro = (sql_folder() / "comparisons" / "verdicts.sql").read_text(encoding="utf-8")
     (case,) = re.findall(r"case\n\s+when n is null.*?end as verdict", macro, re.DOTALL)
     words = re.findall(r"(?:then|else) '([a-z ]+)'", case)

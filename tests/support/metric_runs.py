@@ -1,4 +1,4 @@
-"""A run of given metrics, for what reads the analysis of a run and not its examples."""
+"""A run of given metrics, for code that reads the analysis of a run and not its examples."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -92,10 +92,10 @@ def before_every_request(do: Callable[[str, dict[str, Any]], None]) -> Iterator[
 
 
 class LeaseClock:
-    """The clock of all leases of this process: it stands still unless somebody waits for a lease.
+    """The clock of all leases of this process: it stands still unless a process waits for a lease.
 
-    So no lease expires on a busy machine, and no test waits for one to expire. Waiting takes a
-    tenth of the requests that it takes elsewhere.
+    So no lease expires on a busy machine, and no test waits for one to expire. Waiting needs a
+    tenth of the usual requests.
     """
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:

@@ -53,7 +53,7 @@ def shell_commands(text: str) -> list[str]:
 
 
 def wait_for(ask: Callable[[], T | None], what: str) -> T:
-    """The first answer that is something; a failure says what was waited for."""
+    """The first answer that is not empty; the error names what was waited for."""
     end = time.monotonic() + HANG_S
     while time.monotonic() < end:
         answer = ask()
@@ -66,7 +66,8 @@ def wait_for(ask: Callable[[], T | None], what: str) -> T:
 class GuideRun:
     """A folder with the deployments, a watchlist and a tiny model, and the page's commands.
 
-    `run`, `run_process` and `start` do the next command of the page, which must be the given one.
+    `run`, `run_process` and `start` do the next command of the page, which must be the given
+    command.
     """
 
     def __init__(self, folder: Path, model: Path) -> None:
@@ -90,7 +91,7 @@ class GuideRun:
             "PREFECT_SERVER_DATABASE_TIMEOUT": "120",
             "PREFECT_SERVER_DATABASE_CONNECTION_TIMEOUT": "120",
             "PREFECT_CLIENT_MAX_RETRIES": MAX_RETRIES,
-            # Then a worker says that it has found a run and is at its limit.
+            # With this a worker logs that it has found a run and is at its limit.
             "PREFECT_LOGGING_LOGGERS_PREFECT_WORKERS_LEVEL": "DEBUG",
             "PRUNELAKE_CACHE": str(folder / "cache"),
             "HF_HUB_OFFLINE": "1",
@@ -101,7 +102,7 @@ class GuideRun:
             "RAY_TMPDIR": mkdtemp(prefix="ray"),
         }
         deployments = (ROOT / "prefect.yaml").read_text("utf-8")
-        # Its hour must not strike while the page is followed.
+        # Its scheduled hour must not come while the test follows the page.
         later = f"{(datetime.now(UTC).minute + 30) % 60} * * * *"
         (folder / "prefect.yaml").write_text(deployments.replace("0 * * * *", later))
         entry = {"model": str(model), "tasks": ["everyday_knowledge"], "strategies": ["random:1"]}
@@ -124,9 +125,9 @@ class GuideRun:
             self._env[name] = value.replace("$PWD", str(self.folder))
 
     def run(self, begins: str) -> str:
-        """Do the next command of `prefect` or `prunelake` in this process; what it printed.
+        """Do the next command of `prefect` or `prunelake` in this process; return its output.
 
-        A process of its own would import all of it again, which takes seconds.
+        A process of its own would import everything again, which takes seconds.
         """
         command = self._next(begins)
         program, *arguments = shlex.split(command)
@@ -157,13 +158,13 @@ class GuideRun:
         self._next(begins)
 
     def start(self, begins: str) -> str:
-        """Start the next command and leave it running; the command."""
+        """Start the next command and leave it running; return the command."""
         command = self._next(begins)
         self.again(command)
         return command
 
     def again(self, command: str) -> None:
-        """Start a command once more."""
+        """Start a command again."""
         log = (self.folder / f"{len(self._processes)}.log").open("wb")
         with log:
             process = subprocess.Popen(
@@ -177,16 +178,16 @@ class GuideRun:
         self._processes.append(process)
 
     def kill(self, place: int) -> None:
-        """Kill what was started at this place, as a machine that dies does."""
+        """Kill the processes that were started at this place, as if their machine died."""
         self._processes[place].kill()
         self._processes[place].wait()
 
     def log(self, place: int) -> str:
-        """What a started command has printed."""
+        """The output of a started command."""
         return (self.folder / f"{place}.log").read_text("utf-8")
 
     def ray_logs(self) -> str:
-        """What the workers of the page's Ray cluster have printed."""
+        """The output of the workers of the page's Ray cluster."""
         logs = Path(self._env["RAY_TMPDIR"]).glob("ray/session_latest/logs/worker-*")
         return "".join(log.read_text("utf-8") for log in logs)
 
@@ -196,14 +197,14 @@ class GuideRun:
         return False
 
     def flow_runs(self, name: str, scheduled: bool = False) -> list[FlowRun]:
-        """The flow runs of a flow, the oldest first: those of its schedule, or all others."""
+        """The flow runs of a flow, the oldest first: the scheduled runs, or all other runs."""
         with get_client(sync_client=True) as client:
             flows = {flow.id for flow in client.read_flows() if flow.name == name}
             found = client.read_flow_runs(sort=FlowRunSort.EXPECTED_START_TIME_ASC)
         return [run for run in found if run.flow_id in flows and run.auto_scheduled is scheduled]
 
     def pause_automations(self) -> None:
-        """Let no deployment follow another one from here on."""
+        """From now on, no deployment triggers another deployment."""
         with get_client(sync_client=True) as client:
             for automation in client.read_automations():
                 client.pause_automation(automation.id)
@@ -218,7 +219,7 @@ class GuideRun:
             return client.read_flow_run(run_id)
 
     def stop(self) -> None:
-        """End what was started, and what that has started."""
+        """End all started processes and their children."""
         for process in reversed(self._processes[1:]):
             process.terminate()
         for process in self._processes[1:]:
@@ -268,7 +269,7 @@ def finished(place: GuideRun, run: FlowRun) -> FlowRun:
 
 
 def published_after(place: GuideRun, sweep: FlowRun) -> FlowRun:
-    """Wait for the publication that follows a sweep; the sweep ends again if none comes for long.
+    """Wait for the publication that follows a sweep; without one, emit the end of the sweep again.
 
     On a busy machine the server's SQLite is locked for moments, in which a trigger may be lost.
     """
@@ -299,7 +300,7 @@ def _wait(process: subprocess.Popen[bytes]) -> None:
 
 
 def _free_port(host: str = "127.0.0.1") -> int:
-    """A port below those that systems give to outgoing connections: nobody takes it meanwhile."""
+    """A port below the range of outgoing connections, so that no connection takes it meanwhile."""
     while True:
         port = random.SystemRandom().randrange(20_000, 30_000)
         with suppress(OSError), socket.create_server((host, port)):

@@ -94,7 +94,7 @@ class PageReader:
         expect(self.page.locator(until).first).to_be_visible()
 
     def with_charts(self, *names: str) -> "PageReader":
-        """The same reader of a page that lists only these charts, since drawing takes longest."""
+        """The same reader of a page that lists only these charts: drawing takes longest."""
 
         def listed(route: Route) -> None:
             answer = route.fetch()

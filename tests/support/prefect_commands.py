@@ -8,9 +8,9 @@ from prefect.testing.cli import CycloptsCliRunner
 
 
 def run_prefect(arguments: Sequence[str]) -> str:
-    """Run `prefect` with these arguments on the server at PREFECT_API_URL; what it printed."""
+    """Run `prefect` with these arguments on the server at PREFECT_API_URL; return its output."""
     with warnings.catch_warnings():
-        # A command leaves its sockets open, as the end of its process closes them.
+        # A command leaves its sockets open, because the end of its process would close them.
         warnings.simplefilter("ignore", ResourceWarning)
         done = CycloptsCliRunner().invoke([*arguments])
         gc.collect()

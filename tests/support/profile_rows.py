@@ -21,7 +21,7 @@ def small_profile(
 ) -> tuple[dict[str, Any], dict[str, pl.DataFrame]]:
     """A row of profiles, without `files`, and a row of efficiency for each level in `decode`.
 
-    Prefill takes half the time of decoding. Each level has 10 of 100 parameters fewer than the
+    Prefill takes half the time of decoding. Of 100 parameters, each level has 10 fewer than the
     level before.
     """
     decode = {0: [4.0, 5.0, 6.0], 1: [2.0, 2.5, 2.0]} if decode is None else decode

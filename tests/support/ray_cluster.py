@@ -14,16 +14,17 @@ from ray.cluster_utils import Cluster
 @contextmanager
 def two_nodes() -> Iterator[Cluster]:
     """A cluster of two nodes with a core each; no process of it outlives the block."""
-    # The name of this folder is short: sockets lie in it, and their names may not be long.
+    # The name of this folder is short, because names of sockets in it must not be long.
     with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
         node: dict[str, Any] = {
             "num_cpus": 1,
             "object_store_memory": 100 * 2**20,
             "include_dashboard": False,
         }
-        node["node_ip_address"] = "127.0.0.2"  # Ray takes 127.0.0.1 for a way to say none
+        node["node_ip_address"] = "127.0.0.2"  # Ray treats 127.0.0.1 as no address
         before = descendants(os.getpid())
-        # There Ray writes the address of a cluster of several nodes, and expects that it exists.
+        # Ray writes the address of a cluster of several nodes there, and expects the folder to
+        # exist.
         Path(tempfile.gettempdir(), "ray").mkdir(exist_ok=True)
         cluster = Cluster(initialize_head=True, head_node_args={**node, "temp_dir": folder})
         try:
@@ -40,5 +41,5 @@ def two_nodes() -> Iterator[Cluster]:
 
 
 def descendants(pid: int) -> set[psutil.Process]:
-    """What a process has started, and what that has."""
+    """The children of a process, and their children."""
     return set(psutil.Process(pid).children(recursive=True))

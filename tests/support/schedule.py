@@ -1,8 +1,8 @@
 """The order in which the processes of `make test` take test files.
 
 A process takes one unit of work after the other. The longest units come first, so that all
-processes end at about the same time, and units that wait for servers begin while there is other
-work for the processor.
+processes end at about the same time, and units that wait for servers begin while other units use
+the processor.
 """
 
 from typing import NamedTuple
@@ -47,7 +47,7 @@ LONGEST_FIRST = (
 
 
 class LongestFirst(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
-    """Gives each process the longest unit that is left; files in no unit come last, one by one."""
+    """Gives each process the longest remaining unit; files without a unit come last, one by one."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = str(super()._split_scope(nodeid))

@@ -29,13 +29,13 @@ from prunelake.sweeps.run import run_sweep
 Sweep = Callable[[SweepSpec, Settings], str]
 
 DISK_OPERATIONS = ("replace", "fsync", "unlink", "rmdir")
-# The hashes of an analysis, too: DuckDB sums on several threads, in any order, to the last bit.
+# The hashes of an analysis also differ: DuckDB sums on several threads in any order.
 VOLATILE_COLUMNS = {"runs": ["created_at", "duration_s"], "analyses": ["analysed_at", "files"]}
 
-# Loading a model compiles a thousand patterns first; the forks share them.
+# Loading a model first compiles a thousand patterns; the forks share them.
 get_checkpoint_conversion_mapping("llama")
 
-# Forks from a process that has imported all of it, and started none of it.
+# Forks a process that has imported everything and started nothing.
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload([__name__])
 
@@ -72,8 +72,8 @@ def sweep_in_child(
     """Sweep. `ledger` gets a line for each shard before it is computed and for each step on disk.
 
     In front of the `deadly_step`-th of these steps, counted from 0, the process is killed. It may
-    write files of `largest_file` bytes, and meets the lake as `user`. What the lake refuses is a
-    line, too, and exit code 1.
+    write files of `largest_file` bytes, and runs as `user`. An error of the lake is a line, too,
+    and exit code 1.
     """
     patch = pytest.MonkeyPatch()
     sweep = quick_sweep(patch)
@@ -131,7 +131,7 @@ def start_command(
 def command_in_child(
     arguments: list[str], settings: Settings, output: Path, deadly_file: int | None
 ) -> None:
-    """Run a command as `start_command` says."""
+    """Run a command like `start_command`, to its end."""
     os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT), sys.stderr.fileno())
     os.environ |= {"PRUNELAKE_CACHE": str(settings.cache), "PRUNELAKE_DEVICE": settings.device}
     sys.argv = ["prunelake", *arguments]

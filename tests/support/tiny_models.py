@@ -36,7 +36,7 @@ CONFIG: dict[str, Any] = {
     "pad_token_id": 0,
     "bos_token_id": 1,
     "eos_token_id": 2,
-    # Wide enough that each layer moves the logits by far more than rounding does.
+    # Wide enough that each layer moves the logits by much more than rounding errors.
     "initializer_range": 0.3,
     "tie_word_embeddings": False,
 }

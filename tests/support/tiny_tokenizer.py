@@ -1,4 +1,4 @@
-"""A tokenizer of single characters and a few merges, whose every split can be told by hand."""
+"""A tokenizer of single characters and a few merges: every split can be worked out by hand."""
 
 import string
 

@@ -173,7 +173,7 @@ def ended(process: BaseProcess) -> int | None:
     return process.exitcode
 
 
-def test_a_sweep_killed_at_any_moment_goes_on_where_it_was(
+def test_a_sweep_killed_at_any_moment_continues(
     spec: SweepSpec, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
     drawn = random.Random(7)
@@ -218,7 +218,7 @@ def test_a_sweep_killed_at_any_moment_goes_on_where_it_was(
     assert resumed >= repeats(2, 3), "too few sweeps went on to prove anything"
 
 
-def test_two_sweeps_of_one_spec_at_once_are_one(
+def test_two_simultaneous_sweeps_of_one_spec_share_the_work(
     spec: SweepSpec, undisturbed: Undisturbed, place: Place
 ) -> None:
     processes = [start_sweep_process(spec, place.settings, place.ledger) for _ in range(2)]
@@ -227,7 +227,7 @@ def test_two_sweeps_of_one_spec_at_once_are_one(
     undisturbed.ends(place)
 
 
-def test_who_waits_for_a_sweep_that_is_killed_takes_it_up(
+def test_a_waiting_sweep_continues_the_work_of_a_killed_sweep(
     spec: SweepSpec, undisturbed: Undisturbed, place: Place
 ) -> None:
     first = start_sweep_process(spec, place.settings, place.ledger, len(undisturbed.steps) // 2)
@@ -242,7 +242,7 @@ def test_who_waits_for_a_sweep_that_is_killed_takes_it_up(
     undisturbed.ends(place)
 
 
-def test_sweeps_that_share_cells_run_at_once_and_survive_a_kill(
+def test_simultaneous_sweeps_that_share_cells_survive_a_kill(
     spec: SweepSpec, undisturbed: Undisturbed, place: Place
 ) -> None:
     larger = spec.model_copy(update={"rows": Rows(first=14)})
@@ -274,7 +274,7 @@ def refusal(sweep: Sweep, spec: SweepSpec, settings: Settings) -> str | None:
     return None
 
 
-def test_a_write_that_fails_is_one_clear_line_and_the_next_sweep_goes_on(
+def test_a_failed_write_is_one_clear_line_and_the_next_sweep_continues(
     spec: SweepSpec, undisturbed: Undisturbed, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file of each folder fails to be written once: each sweep comes one folder further.
@@ -320,7 +320,7 @@ def test_a_write_that_fails_is_one_clear_line_and_the_next_sweep_goes_on(
     undisturbed.ends(place)
 
 
-def test_a_disk_that_takes_no_more_is_one_clear_line(
+def test_a_full_disk_is_one_clear_line(
     spec: SweepSpec, undisturbed: Undisturbed, place: Place
 ) -> None:
     # Enough for the removal order, too little for predictions and what comes after them.
@@ -336,7 +336,7 @@ def test_a_disk_that_takes_no_more_is_one_clear_line(
     undisturbed.ends(place)
 
 
-def test_a_lake_of_somebody_else_is_refused_before_any_work(
+def test_an_unwritable_lake_is_refused_before_any_work(
     spec: SweepSpec, undisturbed: Undisturbed
 ) -> None:
     # Not below pytest's own folder, into which nobody else may look.
@@ -356,7 +356,7 @@ def test_a_lake_of_somebody_else_is_refused_before_any_work(
             path.chmod(0o755)
 
 
-def test_a_killed_command_goes_on_with_the_next_one(
+def test_the_next_command_continues_after_a_killed_command(
     spec: SweepSpec, undisturbed: Undisturbed, place: Place
 ) -> None:
     file = place.folder / "sweep.yaml"

@@ -88,13 +88,13 @@ def test_level_0_is_always_there(planned: Planner) -> None:
     assert work.explanation.levels == (0, 5)
 
 
-def test_all_rows_are_explained_unless_fewer_are_asked_for(planned: Planner) -> None:
+def test_all_rows_are_explained_by_default(planned: Planner) -> None:
     assert planned().explained_examples == planned().examples
     assert planned(explain=None).explained_examples == ()
 
 
 @pytest.mark.parametrize("name", ["random", "last", "divergence", "balanced"])
-def test_only_what_is_measured_on_text_needs_it(name: str, planned: Planner) -> None:
+def test_only_orders_measured_on_text_need_text(name: str, planned: Planner) -> None:
     work = planned(strategy={"name": name}, calibration={"source": "nowhere.txt"})
     assert work.calibration_windows == ()
     assert work.identity.calibration_hash is None
@@ -171,7 +171,7 @@ def test_the_rows_of_a_search_are_part_of_the_identity(
         ({"model": "nowhere"}, ModelNotFound, "no folder with config.json"),
     ],
 )
-def test_what_is_wrong_is_said_before_the_model_is_loaded(
+def test_a_wrong_spec_is_refused_before_the_model_is_loaded(
     changes: dict[str, Any], error: type[PruneLakeError], message: str, planned: Planner
 ) -> None:
     with pytest.raises(error, match=message) as caught:
@@ -196,22 +196,22 @@ def test_an_example_beyond_the_models_context_is_refused(planned: Planner, folde
 
 
 @pytest.mark.parametrize("field", ["methods", "seeds", "operators", "fractions", "levels"])
-def test_an_explanation_of_nothing_is_no_spec(field: str, planned: Planner) -> None:
+def test_an_explanation_without_methods_is_refused(field: str, planned: Planner) -> None:
     with pytest.raises(ValidationError, match=rf"explain\.{field}"):
         planned(explain={field: []})
 
 
-def test_a_sweep_of_no_level_is_no_spec(planned: Planner) -> None:
+def test_a_sweep_without_levels_is_refused(planned: Planner) -> None:
     with pytest.raises(ValidationError, match="levels"):
         planned(levels=[])
 
 
-def test_a_seed_that_the_lake_cannot_keep_is_no_spec(planned: Planner) -> None:
+def test_a_seed_beyond_32_bits_is_refused(planned: Planner) -> None:
     with pytest.raises(ValidationError, match=r"explain\.seeds\.0"):
         planned(explain={"seeds": [2**31]})
 
 
-def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PRUNELAKE_LAKE", "")
     monkeypatch.setenv("PRUNELAKE_DATA", "")
     settings = Settings()
@@ -249,7 +249,7 @@ def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
         {"special_tokens": "bos"},
     ],
 )
-def test_whatever_changes_the_numbers_changes_the_run(
+def test_every_setting_that_changes_the_numbers_changes_the_run_id(
     changes: dict[str, Any], planned: Planner
 ) -> None:
     assert planned(**changes).identity.run_id != planned().identity.run_id
@@ -279,7 +279,7 @@ def test_the_id_of_a_run_is_the_hash_of_all_fields_of_its_identity() -> None:
     assert seeded.run_id == "da297501043753d1"
 
 
-def test_asked_for_bounds_are_part_of_spec_and_identity(planned: Planner) -> None:
+def test_requested_bounds_are_part_of_spec_and_identity(planned: Planner) -> None:
     work = planned(explain={"bounds_beam": 3})
     assert work.explanation is not None
     assert work.explanation.bounds_beam == 3
@@ -287,7 +287,7 @@ def test_asked_for_bounds_are_part_of_spec_and_identity(planned: Planner) -> Non
     assert SweepSpec.model_validate_json(work.spec.model_dump_json()) == work.spec
 
 
-def test_samples_of_leverage_shap_are_part_of_the_identity_where_it_is_a_method(
+def test_samples_of_leverage_shap_are_part_of_the_identity_if_it_is_a_method(
     planned: Planner,
 ) -> None:
     default, given = (
@@ -312,7 +312,7 @@ def test_samples_of_leverage_shap_are_part_of_the_identity_where_it_is_a_method(
         ({"methods": ["difference_shap"], "unpruned_samples": 1}, "1.5 exceeds unpruned_samples 1"),
     ],
 )
-def test_samples_for_no_method_and_no_samples_are_no_spec(
+def test_samples_for_an_absent_method_and_zero_samples_are_refused(
     explain: dict[str, Any], told: str, planned: Planner
 ) -> None:
     with pytest.raises(ValidationError, match=told):
@@ -334,7 +334,7 @@ def test_a_strategy_may_be_given_by_its_label(planned: Planner) -> None:
 
 
 @pytest.mark.parametrize("label", ["mlp", "mlp:", "ffn:cosine", "cosine:mlp", "mlp:block:last", ""])
-def test_a_label_of_no_strategy_is_no_spec(label: str, planned: Planner) -> None:
+def test_an_unknown_label_of_a_strategy_is_refused(label: str, planned: Planner) -> None:
     with pytest.raises(ValidationError, match=r"strategy\.(name|seed)"):
         planned(strategy=label)
 
@@ -351,12 +351,12 @@ def test_a_unit_that_the_model_lacks_is_refused_before_it_is_loaded(
 
 
 @pytest.mark.parametrize("name", ["cosine", "loss", "random"])
-def test_search_rows_for_no_search_are_no_spec(name: str, planned: Planner) -> None:
+def test_search_rows_without_a_search_are_refused(name: str, planned: Planner) -> None:
     with pytest.raises(ValidationError, match=f"divergence and balanced, not for {name}"):
         planned(strategy={"name": name, "search_rows": 5})
 
 
-def test_a_beam_of_nothing_is_no_spec(planned: Planner) -> None:
+def test_a_beam_of_width_0_is_refused(planned: Planner) -> None:
     with pytest.raises(ValidationError, match=r"explain\.bounds_beam"):
         planned(explain={"bounds_beam": 0})
 
@@ -373,7 +373,7 @@ def test_another_model_is_another_run(name: str, planned: Planner, folder: Path)
     assert planned().identity.run_id != before
 
 
-def test_what_does_not_change_the_numbers_does_not_change_the_run(
+def test_settings_without_effect_on_the_numbers_do_not_change_the_run_id(
     planned: Planner, folder: Path, tmp_path: Path
 ) -> None:
     run_id = planned().identity.run_id

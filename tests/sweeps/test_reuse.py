@@ -165,7 +165,7 @@ asks equal prompts once; levels share tokens, and prompts of all examples share 
 
 
 @pytest.mark.parametrize(("saved", "smaller"), SMALLER.values(), ids=SMALLER)
-def test_a_grown_run_equals_a_direct_one_and_computes_the_rest(
+def test_a_grown_run_equals_a_direct_run_and_computes_only_the_rest(
     lake: Lake, spec: SweepSpec, direct: Direct, saved: float, smaller: dict[str, Any]
 ) -> None:
     donor = lake.sweep(changed(spec, **smaller))
@@ -293,7 +293,7 @@ def damage(lake: Lake, run_id: str, table: str) -> Path:
 
 
 @pytest.mark.parametrize("table", ["attributions", "layers"])
-def test_a_damaged_donor_is_not_used_and_named(
+def test_a_damaged_donor_is_skipped_with_a_warning(
     lake: Lake, spec: SweepSpec, direct: Direct, table: str
 ) -> None:
     small = changed(spec, {"rows": 1, "bounds_beam": None}, rows=Rows(sample=4))
@@ -349,7 +349,7 @@ def test_a_damaged_shard_of_another_run_is_not_reused(
     assert "predictions" not in lake.copied(run_id)
 
 
-def test_an_interrupted_grown_run_goes_on(lake: Lake, spec: SweepSpec, direct: Direct) -> None:
+def test_an_interrupted_grown_run_continues(lake: Lake, spec: SweepSpec, direct: Direct) -> None:
     small = changed(spec, {"rows": 1}, rows=Rows(sample=4))
     donor = lake.sweep(small)
     assert interrupted(lake, spec, "000002-000006") == direct.run_id
@@ -382,7 +382,7 @@ def test_a_watchlist_that_asks_for_more_rows_extends_its_runs(
     assert large["forward_tokens"] < small["forward_tokens"]
 
 
-def test_levels_explain_as_many_rows_as_each_of_them_is_given(lake: Lake, spec: SweepSpec) -> None:
+def test_each_level_explains_its_own_number_of_rows(lake: Lake, spec: SweepSpec) -> None:
     every = {"rows": 5, "levels": (0, 1, 3), "bounds_beam": None}
     lake.sweep(changed(spec, every))
     run_id = lake.sweep(changed(spec, every | {"level_rows": ((1, 2),)}))

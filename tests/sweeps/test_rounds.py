@@ -28,7 +28,7 @@ def test_rows_grow_while_an_answer_is_open_and_explanations_at_open_levels() -> 
     assert next_round(size, PLANNED, OpenQuestions(rows=False)) is None
 
 
-def test_levels_near_the_border_come_first_and_lost_ones_never() -> None:
+def test_levels_near_the_border_come_first_and_lost_levels_never() -> None:
     size = RoundSize(100, dict.fromkeys(range(1, 9), 48))
     levels = set(range(1, 9))
     near = next_round(size, PLANNED, OpenQuestions(False, levels, lost=set(), border=7))
@@ -39,7 +39,7 @@ def test_levels_near_the_border_come_first_and_lost_ones_never() -> None:
     assert {level for level, n in few.explained.items() if n > 48} == {1, 2, 3}
 
 
-def test_a_round_has_the_rows_that_it_explains_and_ends_with_the_plan() -> None:
+def test_a_round_has_the_rows_that_it_explains_and_stops_at_the_plan() -> None:
     size = RoundSize(100, {1: 100})
     assert next_round(size, PLANNED, OpenQuestions(False, {1})) == RoundSize(140, {1: 140})
     used_up = RoundSize(1000, {1: 400})

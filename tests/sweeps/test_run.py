@@ -120,7 +120,7 @@ def test_a_sweep_takes_its_order_from_its_strategy(
     )
 
 
-def test_the_same_spec_again_does_no_model_work(
+def test_a_repeated_spec_does_no_model_work(
     settings: Settings, spec: SweepSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = run_sweep(spec, settings)
@@ -132,7 +132,7 @@ def test_the_same_spec_again_does_no_model_work(
 
 
 @pytest.mark.parametrize("again", [run_sweep, evaluate], ids=["library", "command"])
-def test_a_run_without_its_analysis_gets_it_from_the_same_spec_again(
+def test_a_repeated_spec_adds_a_missing_analysis(
     settings: Settings,
     spec: SweepSpec,
     monkeypatch: pytest.MonkeyPatch,
@@ -170,7 +170,7 @@ def test_a_random_order_and_predictions_only(settings: Settings, spec: SweepSpec
     assert found["bounds"].is_empty()
 
 
-def test_asked_for_bounds_enclose_the_curves_and_normalise_them(
+def test_requested_bounds_enclose_the_curves_and_normalise_them(
     settings: Settings, bounded: SweepSpec
 ) -> None:
     lines: list[str] = []
@@ -246,7 +246,7 @@ def test_an_interrupted_sweep_computes_only_what_is_missing(
     assert found["runs"]["forward_tokens"].item() == round(total)
 
 
-def test_a_shard_that_is_finished_is_not_measured_again(
+def test_a_finished_shard_is_not_measured_again(
     settings: Settings, spec: SweepSpec, counted: Counted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As Ray asks for it, whose worker died when it had stored a shard and not yet said so."""
@@ -264,7 +264,7 @@ def test_a_shard_that_is_finished_is_not_measured_again(
     assert counted.shards == ["000000-000002"]
 
 
-def test_a_run_of_which_all_shards_are_finished_is_committed_without_its_model(
+def test_a_run_with_all_shards_finished_is_committed_without_its_model(
     settings: Settings, spec: SweepSpec, counted: Counted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -280,7 +280,7 @@ def test_a_run_of_which_all_shards_are_finished_is_committed_without_its_model(
 @pytest.mark.parametrize(
     ("damaged", "again"), [(SHARDS[1], [SHARDS[1]]), (ORDER_SHARD, [ORDER_SHARD, *SHARDS])]
 )
-def test_what_was_damaged_is_computed_again_and_told(
+def test_a_damaged_shard_is_computed_again_with_a_warning(
     settings: Settings,
     spec: SweepSpec,
     counted: Counted,
@@ -301,7 +301,7 @@ def test_what_was_damaged_is_computed_again_and_told(
     assert f"warning: {path} is not the file that was written; {damaged} is computed again" in lines
 
 
-def test_what_a_killed_sweep_left_behind_its_run_is_removed(
+def test_leftovers_of_a_killed_sweep_are_removed(
     settings: Settings, spec: SweepSpec, counted: Counted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:

@@ -31,7 +31,7 @@ def rows(*examples: str) -> pl.DataFrame:
 
 
 @given(st.integers(1, 500), st.data())
-def test_every_example_is_in_one_shard_with_its_like(count: int, data: st.DataObject) -> None:
+def test_explained_examples_have_shards_of_their_own(count: int, data: st.DataObject) -> None:
     explained = data.draw(st.integers(0, count))
     shards = split_into_shards(count, explained)
     assert [n for shard in shards for n in range(shard.start, shard.stop)] == [*range(count)]
@@ -43,7 +43,7 @@ def test_every_example_is_in_one_shard_with_its_like(count: int, data: st.DataOb
         )
 
 
-def test_shards_are_as_large_as_they_may_be() -> None:
+def test_shards_are_as_large_as_allowed() -> None:
     assert split_into_shards(140, 6) == [
         Shard(0, 4),
         Shard(4, 6),
@@ -66,7 +66,7 @@ def test_finished_shards_read_back_in_their_order_level_by_level(tmp_path: Path)
     assert_frame_equal(kept.read_table(DELETIONS, ["a", "b"]), DELETIONS.frame([]))
 
 
-def test_a_shard_is_finished_when_its_last_file_is_there(tmp_path: Path) -> None:
+def test_a_shard_is_finished_when_its_last_file_exists(tmp_path: Path) -> None:
     kept = PartialRun(tmp_path, "run")
     kept.write_shard("a", {"predictions": rows("test:0")}, COST)
     (local_path(kept.folder) / "shards" / "a.parquet").unlink()
@@ -76,7 +76,7 @@ def test_a_shard_is_finished_when_its_last_file_is_there(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("table", ["shards", "predictions"])
 @pytest.mark.parametrize("harm", ["shortened", "emptied", "gone"])
-def test_a_damaged_shard_is_told(tmp_path: Path, table: str, harm: str) -> None:
+def test_a_damaged_shard_is_reported(tmp_path: Path, table: str, harm: str) -> None:
     kept = PartialRun(tmp_path, "run")
     kept.write_shard("a", {"predictions": rows("test:0")}, COST)
     path = local_path(kept.folder) / table / "a.parquet"
@@ -118,7 +118,7 @@ def test_a_shard_that_cannot_be_stored_is_one_clear_line(tmp_path: Path) -> None
         nowhere.claim(pytest.fail).__enter__()
 
 
-def test_who_comes_second_waits_and_then_finds_what_the_first_kept(tmp_path: Path) -> None:
+def test_the_second_process_waits_and_finds_the_shards_of_the_first(tmp_path: Path) -> None:
     kept = PartialRun(tmp_path, "run")
     waiting, found = threading.Event(), list[ComputeCost | None]()
 
@@ -136,8 +136,8 @@ def test_who_comes_second_waits_and_then_finds_what_the_first_kept(tmp_path: Pat
     assert found == [COST]
 
 
-def test_a_claim_outlives_the_removal_of_what_it_was_made_on(tmp_path: Path) -> None:
-    """Who waited for a lock that is gone by then holds the one that others now meet."""
+def test_a_claim_outlives_the_removal_of_its_lock_file(tmp_path: Path) -> None:
+    """A process that waited for a removed lock file holds the new lock file that others meet."""
     kept = PartialRun(tmp_path, "run")
     waits = {name: threading.Event() for name in ("second", "third")}
     leave = threading.Event()
@@ -164,7 +164,7 @@ def test_a_claim_outlives_the_removal_of_what_it_was_made_on(tmp_path: Path) -> 
     assert order == ["second", "third"]
 
 
-def test_a_claim_under_which_nothing_was_finished_leaves_nothing(tmp_path: Path) -> None:
+def test_a_claim_without_finished_shards_leaves_no_files(tmp_path: Path) -> None:
     kept = PartialRun(tmp_path, "run")
     with pytest.raises(RuntimeError, match="no model"), kept.claim(pytest.fail):
         raise RuntimeError("no model")

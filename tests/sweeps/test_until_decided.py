@@ -77,7 +77,7 @@ def test_the_limits_end_the_rounds(tmp_path: Path) -> None:
     assert [found.number for found in rounds] == [0]
 
 
-def test_all_rows_of_the_task_are_the_most(tmp_path: Path) -> None:
+def test_a_sweep_has_at_most_all_rows_of_the_task(tmp_path: Path) -> None:
     rounds, _ = rounds_of(tmp_path, {}, margin=0.001)
     assert rounds[-1].size.rows == 500
     assert set(rounds[-1].size.explained.values()) == {500}
@@ -89,7 +89,7 @@ def test_repeating_a_sweep_asks_for_the_same_rounds(tmp_path: Path) -> None:
     assert [found.run_id for found in first] == [found.run_id for found in again]
 
 
-def test_predictions_alone_are_decided_without_explanations(tmp_path: Path) -> None:
+def test_a_sweep_of_predictions_only_is_decided_without_explanations(tmp_path: Path) -> None:
     sweeps = FakeSweeps(tmp_path, {})
     spec = SPEC.model_copy(update={"explain": None})
     rounds = run_until_decided(spec, Limits(margin=0.1), Settings(lake=tmp_path), sweeps)

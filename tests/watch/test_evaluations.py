@@ -75,7 +75,7 @@ def test_the_error_names_a_run_without_the_spec_of_a_sweep(
         run_round(listed, settings, FakeLauncher())
 
 
-def test_budgets_limit_a_round_a_day_and_the_size(tmp_path: Path, settings: Settings) -> None:
+def test_quotas_limit_a_round_a_day_and_the_size(tmp_path: Path, settings: Settings) -> None:
     for n in range(5):
         saved_model(tmp_path / "models" / str(n), str(n))
     saved_model(tmp_path / "models" / "large", "x" * 2000)

@@ -76,7 +76,7 @@ def test_a_sweep_that_finds_its_run_under_another_spec_is_not_started_again(
 ) -> None:
     saved_model(tmp_path / "m")
     listed = watchlist(tmp_path, {"model": "m"})
-    # These levels are the default levels of this model, which only a sweep can know.
+    # These are the default levels of this model, which only a sweep can know.
     worker = FakeLauncher(
         lambda each: write_evaluated_run(
             local_path(settings.lake),

@@ -66,7 +66,7 @@ def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]
 
 @pytest.mark.parametrize("strategy", ["cosine", ""])
 @pytest.mark.parametrize("metric", ["ece", "comprehensiveness"])
-def test_the_numbers_are_those_of_the_views(
+def test_the_numbers_equal_those_of_the_views(
     strategy: str, metric: str, connection: Connection
 ) -> None:
     ((run_id,),) = connection.execute(
@@ -135,7 +135,7 @@ def test_the_title_has_the_correlation_and_its_interval(columns: Any, title: str
 @pytest.mark.parametrize(
     ("level", "names"), [(2, ["unpruned", "level 2"]), (0, ["unpruned"]), (9, ["unpruned"])]
 )
-def test_level_0_and_the_shown_one_are_marked(level: int, names: list[str]) -> None:
+def test_level_0_and_the_shown_level_are_marked(level: int, names: list[str]) -> None:
     chart = path_chart(FALLING, "ece", level)
     points = rows_with(chart, "accuracy")
     marked = {point["level"]: point["marked"] for point in points if point["marked"]}
@@ -164,7 +164,7 @@ def test_published_values_have_no_crosses() -> None:
     assert drawing.title(chart).endswith("published without examples: no intervals)")
 
 
-def test_explanations_tell_both_counts() -> None:
+def test_a_metric_of_explanations_names_both_counts() -> None:
     title = drawing.title(path_chart(FALLING.with_columns(n=10), "sufficiency", 2))
     assert title.endswith("crosses: 95 % intervals; n = 80, explained: n = 10)")
 

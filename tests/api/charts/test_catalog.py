@@ -1,4 +1,4 @@
-"""Every chart of the catalog: it draws, says where its numbers are from, and fits its paper."""
+"""Every chart of the catalog: it can be drawn, names the source of its numbers, and fits a page."""
 
 import re
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ OF_EXAMPLES = {
     "cost",
     "importance",
 }
-"""Charts of what a published table cannot tell."""
+"""Charts of data that a published table lacks."""
 
 COLOUR = re.compile("#[0-9A-Fa-f]{6}|white|black")
 
@@ -102,7 +102,7 @@ def drawn(lake: Path) -> Iterator[Drawing]:
 
 
 def colours(part: Any) -> set[str]:
-    """The colours a spec is drawn in; its data and texts are none."""
+    """The colours of a spec; its data and texts contain none."""
     if isinstance(part, dict):
         return set().union(*(colours(v) for k, v in part.items() if k not in ("datasets", "text")))
     if isinstance(part, list):
@@ -132,7 +132,7 @@ def test_the_sql_of_a_chart_gives_its_rows(name: str, client: TestClient, drawn:
 
 
 @pytest.mark.parametrize("name", CHARTS)
-def test_of_a_published_table_there_is_what_it_tells(name: str, drawn: Drawing) -> None:
+def test_a_published_table_has_the_charts_of_its_values(name: str, drawn: Drawing) -> None:
     if name in OF_EXAMPLES:
         with pytest.raises(NothingToShow, match=drawn.subject(strategy="").run_id):
             drawn.spec(name, strategy="")
@@ -164,7 +164,7 @@ def test_no_text_is_left_in_the_black_of_vega(name: str, theme: Theme, drawn: Dr
 
 
 @pytest.mark.parametrize("name", CHARTS)
-def test_a_chart_takes_what_changes_it(name: str, drawn: Drawing) -> None:
+def test_a_chart_takes_the_parameters_that_change_it(name: str, drawn: Drawing) -> None:
     given = drawn.spec(name, level=1, metric="nll")
     found = {
         "level": drawn.spec(name, level=2, metric="nll") != given,
@@ -173,7 +173,7 @@ def test_a_chart_takes_what_changes_it(name: str, drawn: Drawing) -> None:
     assert {what for what, is_changed in found.items() if is_changed} == set(CHARTS[name].takes)
 
 
-def test_what_a_run_lacks_is_not_drawn(drawn: Drawing) -> None:
+def test_a_chart_without_its_data_is_an_error(drawn: Drawing) -> None:
     of = drawn.subject(metric="accuracy")
     with pytest.raises(NothingToShow, match=r"does not change accuracy; add metric=ece"):
         CHARTS["recalibration"].chart(drawn.rows("recalibration", drawn.subject()), of)

@@ -60,5 +60,5 @@ def test_a_chart_is_valid_and_draws_itself_without_network(name: str) -> None:
         ),
     ],
 )
-def test_titles_state_what_the_data_shows(name: str, title: str) -> None:
+def test_titles_state_the_finding(name: str, title: str) -> None:
     assert drawing.title(CHARTS[name]) == title

@@ -46,7 +46,7 @@ TWO = matrix(
 )
 
 
-def test_a_cell_tells_the_correlation_its_interval_and_whether_that_holds_0() -> None:
+def test_a_cell_has_the_correlation_its_interval_and_whether_it_includes_0() -> None:
     found = {(c["task"], c["metric"]): c for c in cells_of(matrix_chart(TWO))}
     shown = {key: (c["coefficient"], c["interval"], c["is_apart"]) for key, c in found.items()}
     assert shown == {
@@ -59,7 +59,7 @@ def test_a_cell_tells_the_correlation_its_interval_and_whether_that_holds_0() ->
     }
 
 
-def test_cells_that_hold_0_have_a_dashed_frame_of_their_own() -> None:
+def test_cells_whose_interval_includes_0_have_a_dashed_frame() -> None:
     layers = matrix_chart(TWO).to_dict()["layer"]
     dashed = [layer for layer in layers if "strokeDash" in layer["mark"]]
     assert [layer["transform"] for layer in dashed] == [[{"filter": "datum.is_apart === false"}]]
@@ -95,11 +95,13 @@ def test_cells_that_hold_0_have_a_dashed_frame_of_their_own() -> None:
         ),
     ],
 )
-def test_the_title_names_what_correlates_in_every_task(rows: pl.DataFrame, title: str) -> None:
+def test_the_title_names_metrics_that_correlate_in_every_task(
+    rows: pl.DataFrame, title: str
+) -> None:
     assert drawing.title(matrix_chart(rows)).partition(" (small")[0].partition(" (no ")[0] == title
 
 
-def test_a_title_names_the_strongest_and_counts_the_rest() -> None:
+def test_the_title_names_the_strongest_metrics_and_counts_the_rest() -> None:
     names = ("ece", "nll", "brier", "auroc", "aurc")
     rows = matrix(*(("a", name, 0.9 - i / 10, 0.1, 1.0) for i, name in enumerate(names)))
     title = drawing.title(matrix_chart(rows))
@@ -137,7 +139,7 @@ def test_the_query_has_the_latest_run_of_each_task_and_the_run_itself(tmp_path: 
         rows = comparisons.correlation_matrix(run_id).rows(connection)
         alone = run_metrics.correlations(run_id).rows(connection).filter(scope="all")
     assert set(rows["task"]) == {"own", "other"}
-    # The published runs have three metrics, an explained one has more.
+    # The published runs have three metrics, an explained run has more.
     for task in ("own", "other"):
         found = rows.filter(task=task).sort("metric")
         assert found["metric"].to_list() == alone.sort("metric")["metric"].to_list()

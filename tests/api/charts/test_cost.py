@@ -26,7 +26,7 @@ def asked(lake: Path, run_id: str) -> pl.DataFrame:
 
 @pytest.fixture
 def costs(tmp_path: Path) -> pl.DataFrame:
-    """Those of levels 0 to 2: at level 2, 80 % of the weights and half of the cache are left."""
+    """The costs of levels 0 to 2: at level 2, 80 % of the weights and half of the cache remain."""
     run_id = explained_run(tmp_path)
     profiled(tmp_path, decode=DECODE, removal_order=[2, 1])
     return asked(tmp_path, run_id)
@@ -47,7 +47,9 @@ def panels(chart: drawing.Chart) -> list[dict[str, Any]]:
         (2, f"At level 2 decoding is 2.00 times as fast (2.00 to 3.00), with 80{NBSP}% of the "),
     ],
 )
-def test_the_title_tells_what_the_level_saves(level: int, found: str, costs: pl.DataFrame) -> None:
+def test_the_title_states_the_savings_of_the_level(
+    level: int, found: str, costs: pl.DataFrame
+) -> None:
     left = {1: 75, 2: 50}[level]
     notes = (
         "(bars: least to greatest of 3 repeats batch 2, 100 prompt and 10 new tokens, float32, a "
@@ -58,7 +60,7 @@ def test_the_title_tells_what_the_level_saves(level: int, found: str, costs: pl.
 
 
 @pytest.mark.parametrize("level", [0, 7])
-def test_beside_the_unpruned_model_or_a_level_not_profiled_the_deepest_is_told(
+def test_for_level_0_or_a_level_without_profile_the_title_describes_the_deepest_level(
     level: int, costs: pl.DataFrame
 ) -> None:
     assert drawing.title(cost_chart(costs, level)) == drawing.title(cost_chart(costs, 2))
@@ -95,7 +97,7 @@ def test_lines_differ_in_more_than_colour(costs: pl.DataFrame) -> None:
         assert len(set(encoding["shape"]["scale"]["range"])) >= len(names)
 
 
-def test_what_is_not_known_is_left_out(costs: pl.DataFrame) -> None:
+def test_unknown_costs_are_left_out(costs: pl.DataFrame) -> None:
     nothing = pl.lit(None, pl.Float64)
     partly = costs.with_columns(kv_share=nothing, memory_share=nothing, repeats=pl.lit(1, pl.Int32))
     chart = cost_chart(partly, 2)
@@ -108,7 +110,7 @@ def test_what_is_not_known_is_left_out(costs: pl.DataFrame) -> None:
     )
 
 
-def test_the_query_is_of_the_device_that_was_profiled_last(tmp_path: Path) -> None:
+def test_the_query_reads_the_device_that_was_profiled_last(tmp_path: Path) -> None:
     run_id = explained_run(tmp_path)
     later = DAY.replace(day=9)
     profiled(tmp_path, "new", DECODE, removal_order=[2, 1], created_at=later, device_name="new")
@@ -128,7 +130,7 @@ def test_the_query_is_of_the_device_that_was_profiled_last(tmp_path: Path) -> No
         ({0: [1.0]}, "no pruned level of run .* was profiled"),
     ],
 )
-def test_what_cannot_be_shown_says_why(
+def test_a_chart_without_data_gives_the_reason(
     tmp_path: Path, decode: dict[int, list[float]] | None, reason: str
 ) -> None:
     run_id = explained_run(tmp_path)

@@ -58,7 +58,7 @@ def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]
 
 
 @pytest.mark.parametrize("metric", ["ece", "nll", "auroc", "mean_confidence"])
-def test_the_numbers_are_those_of_the_views(metric: str, connection: Connection) -> None:
+def test_the_numbers_equal_those_of_the_views(metric: str, connection: Connection) -> None:
     ((run_id,),) = connection.execute("select run_id from runs").fetchall()
     drawn = spec(metric, run_metrics.headline_metrics([run_id]).rows(connection))
     for panel, name in enumerate(("accuracy", metric)):
@@ -123,14 +123,14 @@ def test_the_margin_is_shaded_and_both_intervals_are_bars() -> None:
         ("flip_rate", "flip rate goes from 0.00 to 0.25 at level 4"),
     ],
 )
-def test_the_title_says_where_what_has_become_of_it(metric: str, clause: str) -> None:
+def test_the_title_names_the_verdicts_and_their_levels(metric: str, clause: str) -> None:
     title = drawing.title(deltas_chart(LEVELS, ["accuracy", metric]))
     accuracy = "Accuracy is worse at level 4 and equivalent at levels 1 and 2"
     assert title.startswith(f"{accuracy}; {clause} (")
     assert "n = 80" in title
 
 
-def test_only_verdicts_that_there_are_stand_in_the_legend_with_a_shape_each() -> None:
+def test_the_legend_has_a_shape_for_each_verdict_in_the_chart() -> None:
     encoding = layer(spec("ece")["vconcat"][1], "delta")["encoding"]
     domain = encoding["color"]["scale"]["domain"]
     verdicts = ("hidden degradation", "visible degradation", "equivalent", "improved")
@@ -142,8 +142,8 @@ def test_only_verdicts_that_there_are_stand_in_the_legend_with_a_shape_each() ->
     assert untested["shape"]["scale"]["domain"][-1] == "not tested"
 
 
-def test_nothing_is_cut_off() -> None:
-    # The 90 % interval of accuracy is another kind of interval, and may be the wider one.
+def test_the_axis_includes_all_intervals_and_margins() -> None:
+    # The 90 % interval of accuracy is another kind of interval, and may be wider.
     is_accuracy = pl.col("metric") == "accuracy"
     wide = LEVELS.with_columns(
         pl.when(is_accuracy).then(pl.col("delta") - 0.5).alias("equivalence_low"),

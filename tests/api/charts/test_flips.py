@@ -19,7 +19,7 @@ NBSP = "\N{NO-BREAK SPACE}"
 
 
 def flips(**levels: tuple[float, float, float]) -> pl.DataFrame:
-    """Harmful, beneficial and neutral rate of `level_<k>`; their sum has 0.03 to both sides."""
+    """Harmful, beneficial and neutral rate of `level_<k>`; their sum has 0.03 on both sides."""
     return pl.DataFrame(
         [
             {
@@ -66,7 +66,7 @@ def test_the_title_has_the_shares_of_the_level(level: int, title: str) -> None:
     assert drawing.title(flips_chart(THREE, level)) == title
 
 
-def test_beside_the_unpruned_model_itself_the_deepest_level_is_told() -> None:
+def test_for_level_0_the_title_describes_the_deepest_level() -> None:
     assert drawing.title(flips_chart(THREE, 0)) == drawing.title(flips_chart(THREE, 4))
 
 
@@ -124,7 +124,7 @@ def test_without_an_interval_there_is_no_line() -> None:
     )
 
 
-def test_the_query_tells_shares_and_the_interval_of_their_sum(tmp_path: Path) -> None:
+def test_the_query_has_the_shares_and_the_interval_of_their_sum(tmp_path: Path) -> None:
     run = run_row("run", levels=[0, 1], example_count=8)
     run_id = str(run["run_id"])
     right, wrong, other = [0.0, -1.0, -2.0], [-1.0, 0.0, -2.0], [-1.0, -2.0, 0.0]
@@ -153,7 +153,7 @@ def test_the_query_tells_shares_and_the_interval_of_their_sum(tmp_path: Path) ->
     assert interval[0] < 0.5 < interval[1]
 
 
-def test_what_cannot_be_shown_says_why(tmp_path: Path) -> None:
+def test_a_chart_without_data_gives_the_reason(tmp_path: Path) -> None:
     published = published_run(tmp_path)
     alone = run_row("alone", levels=[0])
     write(

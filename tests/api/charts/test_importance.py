@@ -22,7 +22,7 @@ def test_the_strip_breaks_into_even_rows(size: int, rows: int, per_row: int) -> 
     assert cells["row"].n_unique() == rows
 
 
-def test_the_strip_tells_rank_and_what_is_removed() -> None:
+def test_the_strip_shows_the_rank_and_the_removed_layers() -> None:
     cells = data_of(CHART, "layer", "importance", "removed_at", "is_removed")
     assert cells["importance"].to_list() == LAYERS["importance"].to_list()
     assert cells["removed_at"].to_list() == [rank + 1 for rank in LAYERS["rank"]]
@@ -31,7 +31,7 @@ def test_the_strip_tells_rank_and_what_is_removed() -> None:
 
 
 @pytest.mark.parametrize(("lowest", "scale"), [(0.01, "log"), (0.0, "linear"), (-1e-9, "linear")])
-def test_importance_is_on_a_log_scale_where_there_is_one(lowest: float, scale: str) -> None:
+def test_importance_has_a_log_scale_if_all_values_are_positive(lowest: float, scale: str) -> None:
     layers = pl.DataFrame({"layer": [0, 1], "importance": [lowest, 0.5], "rank": [0, 1]})
     chart = importance_chart(layers, 1)
     assert spec(chart)["layer"][0]["encoding"]["color"]["scale"]["type"] == scale

@@ -25,7 +25,7 @@ def test_every_metric_has_a_label_of_its_own_and_a_unit() -> None:
 
 
 @pytest.mark.parametrize("metric", [name for name in METRIC_DEFINITIONS if name != "accuracy"])
-def test_any_metric_stands_below_accuracy(metric: str) -> None:
+def test_any_metric_can_be_drawn_below_accuracy(metric: str) -> None:
     values: dict[str, Any] = {metric: {0: 0.25, 5: 0.75}}
     rows = metric_rows(verdicts=VERDICTS, accuracy=ACCURACY, **values)
     chart = levels_chart(rows, ["accuracy", metric])
@@ -40,7 +40,7 @@ def test_any_metric_stands_below_accuracy(metric: str) -> None:
     assert drawing.title(chart).startswith(f"Accuracy is stable at level 1{change}")
 
 
-def test_a_judged_metric_is_told_by_its_verdicts() -> None:
+def test_the_title_of_a_judged_metric_names_its_verdicts() -> None:
     verdicts = VERDICTS | {"nll": {1: "hidden degradation", 2: "visible degradation"}}
     rows = metric_rows(verdicts=verdicts, accuracy=ACCURACY, nll={0: 0.5, 1: 1.0, 2: 2.0, 5: 3.0})
     assert drawing.title(levels_chart(rows, ["accuracy", "nll"])) == (

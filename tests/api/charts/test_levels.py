@@ -77,7 +77,7 @@ def test_a_panel_without_values_is_left_out() -> None:
     assert [panel["title"]["text"] for panel in panels] == ["Accuracy"]
 
 
-def test_no_axis_makes_a_collapse_of_noise() -> None:
+def test_no_axis_makes_noise_look_like_a_collapse() -> None:
     flat = metric_rows(None, ece={0: 0.2, 2: 0.201})
     (panel,) = spec(levels_chart(flat, ["ece"]))["vconcat"]
     (domain,) = [

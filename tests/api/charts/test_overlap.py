@@ -17,7 +17,7 @@ NBSP = "\N{NO-BREAK SPACE}"
 
 
 def overlaps(levels: int = 3, **columns: Any) -> pl.DataFrame:
-    """Two levels share all of their top tokens less a tenth for each level between them."""
+    """Two levels share all of their top tokens, minus a tenth for each level between them."""
     return pl.DataFrame(
         [
             {
@@ -45,12 +45,12 @@ def test_the_title_is_about_the_deepest_level_and_the_subtitle_about_its_noise()
     )
 
 
-def test_one_seed_has_no_noise_to_tell_and_says_so() -> None:
+def test_with_one_seed_the_subtitle_says_that_the_noise_is_unknown() -> None:
     title = drawing.title(overlap_chart(overlaps(seed_overlap=None)))
     assert title.endswith("one seed: the explainer's own noise is not known)")
 
 
-def test_a_level_that_shares_no_example_with_the_unpruned_model_is_left_out() -> None:
+def test_a_level_without_examples_in_common_with_level_0_is_left_out() -> None:
     rows = overlaps().filter(
         ((pl.col("level") < 2) & (pl.col("other_level") < 2))
         | (pl.col("level") == pl.col("other_level"))
@@ -61,7 +61,7 @@ def test_a_level_that_shares_no_example_with_the_unpruned_model_is_left_out() ->
 
 
 @pytest.mark.parametrize(("levels", "has_numbers"), [(2, True), (8, True), (17, True), (41, False)])
-def test_cells_have_numbers_where_these_fit(levels: int, has_numbers: bool) -> None:
+def test_cells_have_numbers_if_these_fit(levels: int, has_numbers: bool) -> None:
     chart = overlap_chart(overlaps(levels))
     texts = [layer for layer in chart.to_dict()["layer"] if layer["mark"]["type"] == "text"]
     assert bool(texts) == has_numbers

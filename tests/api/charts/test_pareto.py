@@ -116,13 +116,13 @@ def layers(panel: dict[str, Any], type: str, **mark: Any) -> list[dict[str, Any]
         ),
     ],
 )
-def test_the_title_says_how_cheap_accuracy_can_be_had(
+def test_the_title_names_the_cheapest_level_with_stable_accuracy(
     rows: pl.DataFrame, metric: str, title: str
 ) -> None:
     assert drawing.title(pareto_chart(rows, metric)).partition(" (left is cheaper")[0] == title
 
 
-def test_filled_points_and_the_line_are_undominated_and_the_others_hollow() -> None:
+def test_undominated_points_are_filled_and_on_the_line() -> None:
     for panel, metric in zip(panels(pareto_chart(FOUND, "ece")), ("accuracy", "ece"), strict=True):
         (line,) = layers(panel, "line")
         assert {row["level"] for row in line["rows"]} == {2, 4}
@@ -164,11 +164,11 @@ def test_a_metric_without_values_says_so() -> None:
 
 
 @pytest.mark.parametrize("layer_count", [8, None])
-def test_the_line_is_the_best_that_a_cost_buys(layer_count: int | None) -> None:
+def test_the_line_has_the_best_value_of_each_cost(layer_count: int | None) -> None:
     rows = points({0: 0.75, 4: 0.5}, undominated=(0, 4), layer_count=layer_count)
     (panel,) = panels(pareto_chart(rows, "accuracy"))
     (line,) = layers(panel, "line")
-    # Left is cheaper on both axes; between two levels the cheaper one is what can be had.
+    # Left is cheaper on both axes; between two levels, the step uses the cheaper level.
     assert line["encoding"]["x"]["scale"]["reverse"] is (layer_count is None)
     assert line["mark"]["interpolate"] == ("step-after" if layer_count else "step-before")
 
@@ -207,7 +207,7 @@ def test_the_query_has_the_latest_run_of_each_order_and_the_run_itself(tmp_path:
     with views.connect(tmp_path) as connection:
         rows = comparisons.pareto_points(run_id, "ece").rows(connection)
     columns = ("strategy", "metric", "level", "value", "remaining_share", "is_undominated")
-    # Neither the later run of its own order nor the older one of the other dominates.
+    # Neither the later run of its own order nor the older run of the other order dominates.
     assert rows.select(columns).rows() == [
         ("cosine", "accuracy", 0, 0.75, 1.0, True),
         ("cosine", "accuracy", 1, 0.5, 0.75, False),
@@ -225,7 +225,7 @@ def test_a_run_of_a_lake_is_drawn_with_its_verdicts(tmp_path: Path) -> None:
     )
 
 
-def test_what_cannot_be_shown_says_why(tmp_path: Path) -> None:
+def test_a_chart_without_data_gives_the_reason(tmp_path: Path) -> None:
     run_id = published_run(tmp_path)
     kind = CHARTS["pareto"]
     with views.connect(tmp_path) as connection:

@@ -23,7 +23,7 @@ SCHEMA = {
 
 
 def given(*names: str) -> pl.DataFrame:
-    """Before: 0.1 and a tenth more a level; after: 0.01 times the calibrator's place."""
+    """Before: 0.1, plus a tenth for each level. After: 0.01 times the place of the calibrator."""
     rows = [
         {
             "level": level,
@@ -69,7 +69,7 @@ def test_every_calibrator_has_a_panel_with_before_and_after() -> None:
         assert domains == [pytest.approx([0.0, 0.55])] * 6
 
 
-def test_what_a_calibrator_does_not_define_is_left_out() -> None:
+def test_a_metric_that_a_calibrator_does_not_define_is_left_out() -> None:
     rows = given("temperature", "unpruned_temperature")
     drawn = recalibration_chart(rows, "nll", 1).to_dict(validate=True)
     assert [panel["title"]["text"] for panel in drawn["vconcat"]] == [
@@ -95,7 +95,7 @@ def test_what_a_calibrator_does_not_define_is_left_out() -> None:
         (3, ("beta",), "ECE at level 4 is 0.500"),  # the deepest, where that level lacks
     ],
 )
-def test_the_title_says_what_became_of_a_level(
+def test_the_title_has_the_metric_before_and_after_recalibration(
     level: int, names: tuple[str, ...], title: str
 ) -> None:
     chart = recalibration_chart(given(*names), "ece", level)

@@ -14,7 +14,9 @@ from tests.support.chart_rows import RELIABILITY, data_of
     ("level", "models"),
     [(4, ["unpruned", "level 4"]), (8, ["unpruned", "level 8"]), (0, ["unpruned"])],
 )
-def test_reliability_sets_one_level_beside_the_unpruned(level: int, models: list[str]) -> None:
+def test_reliability_compares_a_level_with_the_unpruned_model(
+    level: int, models: list[str]
+) -> None:
     chart = reliability_chart(RELIABILITY, level)
     columns = ("level", "mean_confidence", "accuracy", "n")
     shown = data_of(chart, *columns)

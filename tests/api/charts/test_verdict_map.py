@@ -74,7 +74,7 @@ def test_the_verdicts_are_those_of_the_view(connection: Connection) -> None:
     )
 
 
-def test_accuracy_is_the_first_row_and_what_is_not_judged_none() -> None:
+def test_accuracy_is_the_first_row_and_only_judged_metrics_have_rows() -> None:
     drawn = spec()
     orders = {tuple(part["encoding"]["y"]["sort"]) for part in drawn["layer"]}
     assert orders == {("Accuracy", "ECE", "NLL")}
@@ -87,7 +87,7 @@ def test_accuracy_is_the_first_row_and_what_is_not_judged_none() -> None:
     ]
 
 
-def test_the_legend_tells_mark_word_and_meaning_of_what_is_there() -> None:
+def test_the_legend_has_mark_word_and_meaning_of_each_verdict_in_the_chart() -> None:
     (scale,) = (
         part["encoding"]["color"]["scale"]
         for part in spec()["layer"]
@@ -102,7 +102,7 @@ def test_the_legend_tells_mark_word_and_meaning_of_what_is_there() -> None:
     assert len(set(scale["range"])) == 4
 
 
-def test_marks_and_styles_tell_all_verdicts_apart() -> None:
+def test_every_verdict_has_its_own_mark_and_style() -> None:
     assert VERDICT_STYLES.keys() == VERDICT_LABELS.keys()
     assert len({verdict.mark for verdict in VERDICT_LABELS.values()}) == len(VERDICT_LABELS)
     assert len({style.colour for style in VERDICT_STYLES.values()}) == len(VERDICT_STYLES)
@@ -142,7 +142,7 @@ def luminance(colour: str) -> float:
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
-def test_contrast_is_that_of_the_standard() -> None:
+def test_contrast_equals_that_of_the_standard() -> None:
     assert contrast("#000000", "#FFFFFF") == pytest.approx(21)
     assert contrast("#777777", "#FFFFFF") == pytest.approx(4.48, abs=0.005)
 
@@ -179,7 +179,7 @@ def test_contrast_is_that_of_the_standard() -> None:
         ),
     ],
 )
-def test_the_title_says_what_is_worse_where_accuracy_is_stable(verdicts: Any, title: str) -> None:
+def test_the_title_names_metrics_that_are_worse_at_stable_levels(verdicts: Any, title: str) -> None:
     values: dict[str, Any] = dict.fromkeys(verdicts, VALUES)
     rows = metric_rows(verdicts=verdicts, **values)
     assert drawing.title(verdict_map(rows)).startswith(f"{title} (")

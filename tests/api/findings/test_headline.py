@@ -39,7 +39,7 @@ def test_the_most_decided_harmless_level_comes_first_and_then_each_kind_of_loss(
     )
 
 
-def test_of_equally_decided_harmless_levels_the_deepest_counts() -> None:
+def test_the_deepest_of_equally_decided_harmless_levels_counts() -> None:
     verdicts = VERDICTS | {"comprehensiveness": {2: "inconclusive", 8: "inconclusive"}}
     assert told(verdicts, strategy="mlp:cosine").startswith(
         "Without 4 MLPs, accuracy and ECE stay within their margins; without 8, "
@@ -60,7 +60,7 @@ def test_a_metric_may_get_worse_while_accuracy_rises() -> None:
     assert "while accuracy rises" in told(verdicts)
 
 
-def test_without_a_decided_verdict_the_sweep_that_settles_them_is_named() -> None:
+def test_without_a_decided_verdict_the_headline_names_the_settling_sweep() -> None:
     undecided = {name: dict.fromkeys(levels, "inconclusive") for name, levels in VERDICTS.items()}
     assert told(undecided) == (
         "No verdict is decided; to settle the verdicts: "
@@ -69,7 +69,7 @@ def test_without_a_decided_verdict_the_sweep_that_settles_them_is_named() -> Non
     assert told(undecided, identity='{"kind": "import"}') == "No verdict is decided"
 
 
-def test_a_decided_verdict_about_one_metric_makes_no_level_harmless() -> None:
+def test_one_decided_metric_does_not_make_a_level_harmless() -> None:
     undecided = {name: dict.fromkeys(levels, "inconclusive") for name, levels in VERDICTS.items()}
     verdicts = undecided | {"comprehensiveness": {2: "equivalent", 8: "inconclusive"}}
     assert told(verdicts).startswith(
@@ -90,5 +90,7 @@ def test_decided_verdicts_are_counted() -> None:
         (None, {0: 0.5, 2: 0.4}, "Published accuracy is 0.50 unpruned, 0.40 at level 2"),
     ],
 )
-def test_a_run_that_cannot_be_judged_says_why(n: int | None, accuracy: Values, text: str) -> None:
+def test_a_run_without_verdicts_gives_the_reason(
+    n: int | None, accuracy: Values, text: str
+) -> None:
     assert headline(RUN, metric_rows(n=n, accuracy=accuracy)) == text

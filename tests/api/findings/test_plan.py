@@ -60,7 +60,7 @@ def test_margins_power_and_levels_reach_the_plan(client: TestClient) -> None:
     assert asked["rows"] > 4 * usual["rows"]
 
 
-def test_nothing_is_needed_where_everything_is_decided(client: TestClient) -> None:
+def test_no_rows_are_needed_if_everything_is_decided(client: TestClient) -> None:
     answer = client.get("/plan", params={"model": "small", "task": "settled"}).json()
     assert answer["sentences"] == ["The lake decides every criterion of small on settled."]
 

@@ -30,7 +30,7 @@ UNSURE: Loss = (0.01, 0.02)
 
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A published lake: two orders of one model, of which one goes deeper."""
+    """A published lake: two orders of one model, one of them with deeper levels."""
     folder = tmp_path_factory.mktemp("lake")
     levels = {1: {}, 2: {}, 3: {"ece": UNSURE, "sufficiency": BAD}}
     compared_run(folder, "a", levels, model="hub:org/small")
@@ -57,13 +57,13 @@ def said(lake: Path, budget: str | None = None, **question: Any) -> str:
     return recommendation.answer_sentence(answer, answer.as_it_is)
 
 
-def test_what_to_remove_is_said_in_a_sentence(lake: Path) -> None:
+def test_a_sentence_names_the_layers_to_remove(lake: Path) -> None:
     assert said(lake) == (
         "Without recalibration: remove 2 of 8 attention layers in the cosine order, layers 1, 3."
     )
 
 
-def test_none_is_said_with_its_reasons(lake: Path, tmp_path: Path) -> None:
+def test_a_sentence_gives_the_reasons_for_no_removal(lake: Path, tmp_path: Path) -> None:
     text = said(lake, "removed_layers>=3")
     assert text == (
         "Without recalibration: none. In the cosine order, level 3 fails: ECE on demo may be worse "
@@ -85,13 +85,13 @@ def test_none_is_said_with_its_reasons(lake: Path, tmp_path: Path) -> None:
     )
 
 
-def test_other_units_go_by_their_names(tmp_path: Path) -> None:
+def test_other_units_have_their_own_names(tmp_path: Path) -> None:
     for unit, words in (("mlp", "2 of 8 MLPs"), ("block", "2 of 8 blocks")):
         compared_run(tmp_path, unit, {1: {}, 2: {}}, model=unit, strategy=f"{unit}:cosine")
         assert f"remove {words} in the {unit}:cosine order" in said(tmp_path, model=unit)
 
 
-def test_what_would_change_the_answer_holds_when_it_is_done(lake: Path) -> None:
+def test_a_change_that_is_named_does_change_the_answer(lake: Path) -> None:
     (cosine, *_) = recommendation.what_would_change(found(lake))
     assert cosine == (
         "Without recalibration, in the cosine order, level 3 would pass with a margin of 0.034 "
@@ -110,7 +110,7 @@ def test_what_would_change_the_answer_holds_when_it_is_done(lake: Path) -> None:
     assert level("--calibration-margin", "0.034", "--faithfulness-margin", "0.061") == 2
 
 
-def test_what_was_looked_at_and_counted_is_told(lake: Path) -> None:
+def test_the_caveats_name_the_compared_orders_and_the_examples(lake: Path) -> None:
     text = " ".join(recommendation.caveats(found(lake)))
     assert "upper end of the one-sided 97.5 % interval" in text
     assert (
@@ -144,7 +144,7 @@ def test_the_command_prints_both_answers_the_evidence_and_what_would_change(lake
     assert "is chosen after seeing the results" in text
 
 
-def test_criteria_that_were_left_out_are_told(lake: Path, client: TestClient) -> None:
+def test_the_caveats_name_omitted_criteria(lake: Path, client: TestClient) -> None:
     text = printed(lake, "--criteria", "accuracy,calibration", "--margin", "0.05")
     assert "margins: accuracy 0.05, ECE 0.05\n" in text
     assert (
@@ -159,7 +159,7 @@ def test_criteria_that_were_left_out_are_told(lake: Path, client: TestClient) ->
     assert answer["as_it_is"]["level"] == 3
 
 
-def test_a_budget_has_a_column_and_none_is_an_answer(lake: Path) -> None:
+def test_a_budget_has_a_column_and_none_is_a_valid_answer(lake: Path) -> None:
     text = printed(lake, "--budget", "removed_share>=0.3")
     assert "budget: removed_share>=0.3" in text
     assert "Without recalibration: none." in text
@@ -167,7 +167,7 @@ def test_a_budget_has_a_column_and_none_is_an_answer(lake: Path) -> None:
     assert line.split()[1] == "0.38"
 
 
-def test_the_command_refuses_what_means_nothing(lake: Path) -> None:
+def test_the_command_refuses_invalid_options(lake: Path) -> None:
     for option, value in (("--calibration", "magic"), ("--format", "csv"), ("--margin", "wide")):
         result = CliRunner().invoke(
             app, ["recommend", "--lake", str(lake), "--model", "small", option, value]
@@ -197,7 +197,7 @@ def test_the_route_answers_as_the_command_does(lake: Path, client: TestClient) -
     assert again.status_code == 304
 
 
-def test_the_route_has_the_evidence_and_the_words(client: TestClient) -> None:
+def test_the_route_returns_the_evidence_and_the_sentences(client: TestClient) -> None:
     answer = got(client, model="small", task="demo")
     assert answer["as_it_is"]["level"] == 2
     assert answer["as_it_is"]["removed"] == [1, 3]
@@ -225,7 +225,7 @@ def test_the_route_has_the_evidence_and_the_words(client: TestClient) -> None:
         ({"model": "small", "margn": "0.1"}, 422, "invalid_request", "margn: Extra inputs"),
     ],
 )
-def test_what_the_route_cannot_answer_has_the_one_shape(
+def test_errors_of_the_route_have_the_common_shape(
     client: TestClient, parameters: dict[str, str], status: int, code: str, words: str
 ) -> None:
     answer = client.get("/recommendations", params=parameters)
@@ -235,7 +235,7 @@ def test_what_the_route_cannot_answer_has_the_one_shape(
 
 
 def section(lake: Path, out: Path) -> str:
-    """The text of the report's section, and its tags gone."""
+    """The text of the report's section, without tags."""
     write_report(lake, out)
     source = out.read_text(encoding="utf-8").partition("<h2>Recommended removals</h2>")[2]
     return unescape(" ".join(re.sub("<.*?>", " ", source.partition("<h2>")[0]).split()))
@@ -243,12 +243,12 @@ def section(lake: Path, out: Path) -> str:
 
 @pytest.fixture
 def without_charts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They take most of a report's time."""
+    """Leave out the charts, which take most of a report's time."""
     monkeypatch.setattr("prunelake.api.report.run_section.CHARTS", {})
 
 
 @pytest.mark.usefixtures("without_charts")
-def test_the_report_says_it_to_who_decides(lake: Path, tmp_path: Path) -> None:
+def test_the_report_states_the_recommendation_in_plain_words(lake: Path, tmp_path: Path) -> None:
     text = section(lake, tmp_path / "report.html")
     assert "small On demo; margins: accuracy 0.02, ECE 0.02, explanations 0.02." in text
     assert "You can remove 2 of 8 attention layers in the cosine order from small (layers" in text
@@ -263,7 +263,7 @@ def test_the_report_says_it_to_who_decides(lake: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("without_charts")
-def test_the_report_says_to_remove_nothing_and_shows_what_failed(tmp_path: Path) -> None:
+def test_the_report_says_to_remove_nothing_and_shows_the_failed_checks(tmp_path: Path) -> None:
     compared_run(tmp_path, "a", {1: {"ece": BAD}, 2: {}}, model="frail")
     published_run(tmp_path, model="table")
     text = section(tmp_path, tmp_path / "report.html")
@@ -277,6 +277,6 @@ def test_the_report_says_to_remove_nothing_and_shows_what_failed(tmp_path: Path)
 
 
 @pytest.mark.usefixtures("without_charts")
-def test_a_report_without_anything_to_say_has_no_such_section(tmp_path: Path) -> None:
+def test_a_report_without_recommendations_has_no_such_section(tmp_path: Path) -> None:
     published_run(tmp_path)
     assert section(tmp_path, tmp_path / "report.html") == ""

@@ -26,7 +26,7 @@ UNSURE = dict.fromkeys((2, 4), "inconclusive")
         ({0: None, 2: None}, {}, [], None),
     ],
 )
-def test_which_levels_are_stable_and_which_is_shown(
+def test_stable_levels_and_the_default_level(
     accuracy: Values, verdicts: dict[int, str], stable: list[int], shown: int | None
 ) -> None:
     rows = metric_rows(verdicts={"accuracy": verdicts}, accuracy=accuracy)
@@ -35,7 +35,7 @@ def test_which_levels_are_stable_and_which_is_shown(
     assert level_rows.default_level(rows) == shown
 
 
-def test_hidden_degradation_is_told_where_and_how_far() -> None:
+def test_hidden_degradation_is_named_with_its_levels_and_values() -> None:
     rows = metric_rows(
         verdicts={
             "accuracy": OF_ACCURACY,
@@ -134,7 +134,7 @@ def test_too_few_examples_to_show_that_accuracy_is_stable() -> None:
     assert sentences.metric_clause(rows, "sufficiency") == "sufficiency is not shown to be worse"
 
 
-def test_accuracy_that_only_moves() -> None:
+def test_accuracy_that_moves_within_its_margin() -> None:
     rows = metric_rows(
         verdicts={"accuracy": {1: "improved", 2: "visible degradation", 3: "visible degradation"}},
         accuracy={0: 0.5, 1: 0.7, 2: 0.4, 3: 0.3},
@@ -148,7 +148,7 @@ def test_accuracy_that_only_moves() -> None:
     )
 
 
-def test_an_error_that_is_not_known_has_its_reason() -> None:
+def test_an_unknown_error_has_a_reason() -> None:
     rows = metric_rows(
         verdicts={"accuracy": {2: "equivalent"}, "sufficiency": {2: "inconclusive"}},
         accuracy={0: 0.5, 2: 0.5},
@@ -176,11 +176,11 @@ def test_an_error_that_is_not_known_has_its_reason() -> None:
         ),
     ],
 )
-def test_where_there_is_nothing_to_judge(rows: pl.DataFrame, text: str) -> None:
+def test_sentences_without_anything_to_judge(rows: pl.DataFrame, text: str) -> None:
     assert sentences.summary_sentences(rows) == [text]
 
 
-def test_of_published_values_only_the_values_are_told() -> None:
+def test_published_values_have_values_without_verdicts() -> None:
     rows = metric_rows(
         None,
         None,

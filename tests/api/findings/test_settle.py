@@ -30,7 +30,7 @@ def run(**columns: Any) -> dict[str, Any]:
 VALUES: dict[str, Any] = {"accuracy": {0: 0.9, 1: 0.9}, "sufficiency": {0: 0.1, 1: 0.2}}
 
 
-def test_the_command_extends_the_run_to_what_its_open_verdicts_need() -> None:
+def test_the_command_extends_the_run_to_the_rows_that_open_verdicts_need() -> None:
     rows = metric_rows(**VALUES, verdicts={"sufficiency": {1: Verdict.inconclusive}})
     command = "prunelake sweep --model tiny --task demo --rows sample:1300 --explain-rows 1300"
     assert settled_by(run(), rows) == SettlingSweep(command, "")

@@ -35,7 +35,9 @@ def test_an_interval_needs_both_ends() -> None:
         ([], None, ""),
     ],
 )
-def test_numbers_in_a_row(chosen: list[int], among: list[int] | None, text: str) -> None:
+def test_neighbouring_numbers_become_ranges(
+    chosen: list[int], among: list[int] | None, text: str
+) -> None:
     assert wording.ranges(chosen, among) == text
 
 
@@ -58,7 +60,7 @@ def test_levels_are_named_by_their_ranges() -> None:
     assert wording.at_levels([1, 2, 3, 6], [0, 1, 2, 3, 4, 6]) == "levels 1 to 3 and 6"
 
 
-def test_two_values_that_differ_do_not_look_alike() -> None:
+def test_two_different_values_do_not_look_equal() -> None:
     assert wording.from_to(0.1, 0.2) == "0.10 to 0.20"
     assert wording.from_to(0.101, 0.104) == "0.101 to 0.104"
     assert wording.from_to(None, 0.5) == "\N{EN DASH} to 0.50"

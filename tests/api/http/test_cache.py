@@ -1,4 +1,4 @@
-"""ETag and 304, what the server keeps, and that a new snapshot is picked up at once."""
+"""ETag and 304, cached answers, and the switch to a new snapshot."""
 
 import shutil
 from collections.abc import Iterator
@@ -51,7 +51,7 @@ def test_the_etag_is_the_snapshot(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("tag", ['"{0}"', 'W/"{0}"', '"other", "{0}"', "*"])
-def test_who_has_the_answer_is_told_so(client: TestClient, tag: str) -> None:
+def test_a_client_with_the_current_answer_gets_304(client: TestClient, tag: str) -> None:
     known = {"If-None-Match": tag.format(snapshot_of(client))}
     for path in ("/verdicts", "/models", "/charts/confidence.svg"):
         answer = client.get(path, headers=known)
@@ -60,11 +60,11 @@ def test_who_has_the_answer_is_told_so(client: TestClient, tag: str) -> None:
         assert "content-type" not in answer.headers
 
 
-def test_who_has_another_answer_gets_this_one(client: TestClient) -> None:
+def test_a_client_with_an_old_answer_gets_the_current_answer(client: TestClient) -> None:
     assert client.get("/verdicts", headers={"If-None-Match": '"other"'}).status_code == 200
 
 
-def test_an_error_is_not_taken_for_known(client: TestClient) -> None:
+def test_an_error_is_never_answered_with_304(client: TestClient) -> None:
     known = {"If-None-Match": f'"{snapshot_of(client)}"'}
     answer = client.get("/views/nonsense", headers=known)
     assert answer.status_code == 404
@@ -100,7 +100,7 @@ def test_a_new_snapshot_is_picked_up_without_a_restart(lake: Path, client: TestC
     assert client.get("/views/runs", headers=known).status_code == 200
 
 
-def test_a_page_of_the_snapshot_before_is_gone(lake: Path, client: TestClient) -> None:
+def test_a_page_of_an_old_snapshot_is_refused(lake: Path, client: TestClient) -> None:
     cursor = client.get("/views/metrics", params={"limit": 1}).json()["next"]
     explained_run(lake, "second")
     publish(lake, analyse)
@@ -109,7 +109,7 @@ def test_a_page_of_the_snapshot_before_is_gone(lake: Path, client: TestClient) -
     assert answer.json()["error"]["code"] == "outdated"
 
 
-def test_who_reads_the_old_snapshot_reads_on(lake: Path) -> None:
+def test_a_reader_of_the_old_snapshot_can_finish(lake: Path) -> None:
     snapshots = LatestSnapshot(lake)
     with snapshots.current().cursor() as old:
         explained_run(lake, "second")
@@ -120,7 +120,7 @@ def test_who_reads_the_old_snapshot_reads_on(lake: Path) -> None:
         assert old.sql("select count(*) from runs").fetchall() == [(1,)]
 
 
-def test_an_answer_is_kept_until_its_snapshot_goes(
+def test_an_answer_is_kept_until_its_snapshot_is_replaced(
     lake: Path, client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = client.get("/verdicts").json()
@@ -136,7 +136,7 @@ def test_an_answer_is_kept_until_its_snapshot_goes(
     assert client.get("/verdicts").status_code == 500
 
 
-def test_the_oldest_answers_go_when_there_is_no_room(
+def test_the_oldest_answers_are_dropped_when_the_cache_is_full(
     lake: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
@@ -158,7 +158,7 @@ def test_the_oldest_answers_go_when_there_is_no_room(
         assert len(asked) == 40
 
 
-def test_without_a_snapshot_it_says_what_to_run(tmp_path: Path) -> None:
+def test_without_a_snapshot_the_error_names_the_command(tmp_path: Path) -> None:
     with api_client(tmp_path) as client:
         answer = client.get("/verdicts")
         assert answer.status_code == 503
@@ -176,7 +176,7 @@ def test_a_broken_snapshot_is_no_snapshot(tmp_path: Path) -> None:
         LatestSnapshot(tmp_path).current()
 
 
-def test_a_snapshot_of_other_views_is_refused_and_the_old_one_served_on(
+def test_a_snapshot_of_other_views_is_refused_and_the_old_snapshot_stays(
     lake: Path, client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = client.get("/health").json()

@@ -1,4 +1,4 @@
-"""What many clients at once do to one another."""
+"""Simultaneous clients do not block each other."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +13,7 @@ from tests.support.example_runs import explained_run
 from tests.support.limits import HANG_S
 
 
-def test_charts_being_drawn_do_not_keep_rows_waiting(
+def test_drawing_charts_does_not_block_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     explained_run(tmp_path, "run")
@@ -26,7 +26,7 @@ def test_charts_being_drawn_do_not_keep_rows_waiting(
 
     monkeypatch.setattr("prunelake.api.routes.charts._answer", slow)
     with api_client(tmp_path) as client, ThreadPoolExecutor(61) as pool:
-        # More than all the threads that answer with rows.
+        # More than the threads that answer with rows.
         asked = [pool.submit(client.get, f"/charts/confidence.json?level={i}") for i in range(60)]
         rows = pool.submit(client.get, "/views/metrics")
         try:
@@ -37,7 +37,7 @@ def test_charts_being_drawn_do_not_keep_rows_waiting(
         assert {chart.result(HANG_S).status_code for chart in asked} == {200}
 
 
-def test_who_asks_the_same_at_once_waits_for_one_answer(
+def test_simultaneous_equal_requests_share_one_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     explained_run(tmp_path, "run")

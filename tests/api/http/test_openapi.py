@@ -1,4 +1,4 @@
-"""The OpenAPI document: complete, and kept by every answer."""
+"""The OpenAPI document is complete, and every answer conforms to it."""
 
 import subprocess
 import sys
@@ -21,19 +21,19 @@ from tests.support.endurance import IS_ENDURANCE, repeats
 from tests.support.paths import ROOT
 
 FEW_ROUTES = "^/views/headlines$|^/charts/levels"
-"""Each request to /sql starts a process; tests/api/sandbox asks it hostile questions."""
+"""Each request to /sql starts a process; tests/api/sandbox sends it hostile queries."""
 
 EVERY_KIND_OF_ROUTE = (
     "^/(health|findings|recommendations|sql|views/headlines)$|^/examples/.*example_id|^/charts/"
 )
 FUZZED = EVERY_KIND_OF_ROUTE if IS_ENDURANCE else FEW_ROUTES
-"""`python -m benchmarks.fuzz` asks all routes, and more."""
+"""`python -m benchmarks.fuzz` fuzzes all routes, for longer."""
 
 EMPTY = (
     *("bounds", "copied_cells", "excluded", "looks", "recalibrated_reliability", "seed_agreement"),
     *("costs", "efficiency", "profiles"),
 )
-"""Views that have no rows of these runs."""
+"""Views without rows of these runs."""
 
 KINDS: dict[str, type | tuple[type, ...]] = {
     "string": str,
@@ -79,7 +79,7 @@ def test_every_operation_and_parameter_is_described(document: dict[str, Any]) ->
             assert parameter.get("description"), (name, parameter["name"])
 
 
-def test_what_must_be_given_has_an_example_or_its_choices(document: dict[str, Any]) -> None:
+def test_required_parameters_have_an_example_or_choices(document: dict[str, Any]) -> None:
     required = [
         (name, parameter)
         for name, operation in operations(document).items()
@@ -95,7 +95,7 @@ def test_what_must_be_given_has_an_example_or_its_choices(document: dict[str, An
         assert shown or "enum" in schema, (name, parameter["name"])
 
 
-def test_every_operation_declares_the_one_error_shape(document: dict[str, Any]) -> None:
+def test_every_operation_declares_the_error_shape(document: dict[str, Any]) -> None:
     shape = {"$ref": "#/components/schemas/Problem"}
     for name, operation in operations(document).items():
         for status in ("422", "4XX", "5XX"):
@@ -122,7 +122,7 @@ def test_every_operation_declares_the_one_error_shape(document: dict[str, Any]) 
         ("DELETE", "/", 405),
     ],
 )
-def test_an_error_has_the_shape_that_is_declared(
+def test_an_error_has_the_declared_shape(
     client: TestClient, method: str, path: str, status: int
 ) -> None:
     answer = client.request(method, path)
@@ -132,7 +132,7 @@ def test_an_error_has_the_shape_that_is_declared(
     assert problem.error.message
 
 
-def test_a_refused_method_is_told_what_the_address_takes(client: TestClient) -> None:
+def test_a_refused_method_names_the_allowed_methods(client: TestClient) -> None:
     for path in ("/", "/health", "/views/metrics", "/findings"):
         answer = client.post(path)
         assert set(answer.headers["allow"].split(", ")) == {"GET", "HEAD"}, path
@@ -173,13 +173,13 @@ def test_the_parameters_of_a_view_are_as_declared(document: dict[str, Any]) -> N
     assert told["format"]["schema"]["enum"] == ["json", "csv", "ndjson", "parquet", "arrow"]
 
 
-def test_the_limit_that_is_declared_is_the_one_that_is_set(tmp_path: Path) -> None:
+def test_the_declared_limit_is_the_configured_limit(tmp_path: Path) -> None:
     document = create_app(tmp_path, ApiSettings(max_rows=7)).openapi()
     told = {p["name"]: p for p in document["paths"]["/verdicts"]["get"]["parameters"]}
     assert told["limit"]["schema"]["maximum"] == 7
 
 
-def test_the_token_is_declared_where_one_is_needed(tmp_path: Path) -> None:
+def test_the_token_is_declared_if_it_is_required(tmp_path: Path) -> None:
     open_to_all = create_app(tmp_path, ApiSettings(token=None)).openapi()
     assert not any("security" in told for told in operations(open_to_all).values())
     guarded = create_app(tmp_path, ApiSettings(token=SecretStr("secret"))).openapi()
@@ -188,7 +188,7 @@ def test_the_token_is_declared_where_one_is_needed(tmp_path: Path) -> None:
     assert all(told["security"] for told in operations(guarded).values())
 
 
-def test_what_fuzzing_asks_is_answered_as_declared() -> None:
+def test_fuzzed_requests_are_answered_as_declared() -> None:
     # A process of its own: schemathesis changes how pytest and warnings work.
     command = [
         sys.executable,

@@ -1,4 +1,4 @@
-"""Who is answered, what every answer carries, and the one shape of errors."""
+"""Admitted clients, the headers of every answer, and the common shape of errors."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +25,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def guarded(lake: Path) -> Iterator[TestClient]:
-    """A server with a token, asked from another machine."""
+    """A server with a token, and a client on another machine."""
     with api_client(lake, caller="203.0.113.9", host="lake.example", token=TOKEN) as client:
         yield client
 
@@ -51,7 +51,7 @@ def test_the_token_opens_every_address(guarded: TestClient, scheme: str) -> None
         {b"Authorization": TOKEN.encode()},
     ],
 )  # fmt: skip
-def test_without_the_token_nothing_is_told(
+def test_without_the_token_every_address_is_refused(
     guarded: TestClient, headers: dict[bytes, bytes]
 ) -> None:
     for path in ("/verdicts", "/models", "/openapi.json", "/charts/confidence.svg", "/nonsense"):
@@ -81,7 +81,7 @@ def test_the_token_is_compared_in_constant_time(
 
 
 @pytest.mark.parametrize("caller", ["203.0.113.9", "10.0.0.1", "::ffff:203.0.113.9", "testclient"])
-def test_without_a_token_only_this_machine_is_answered(lake: Path, caller: str) -> None:
+def test_without_a_token_the_server_answers_localhost_only(lake: Path, caller: str) -> None:
     with api_client(lake, caller=caller) as client:
         answer = client.get("/models")
     assert answer.status_code == 401
@@ -89,7 +89,7 @@ def test_without_a_token_only_this_machine_is_answered(lake: Path, caller: str) 
 
 
 @pytest.mark.parametrize("host", ["lake.example", "127.0.0.1.lake.example", "localhost.example"])
-def test_a_name_from_outside_that_points_here_is_refused(lake: Path, host: str) -> None:
+def test_a_foreign_host_name_is_refused(lake: Path, host: str) -> None:
     with api_client(lake, host=host) as client:
         answer = client.get("/models")
     assert answer.status_code == 401
@@ -97,7 +97,7 @@ def test_a_name_from_outside_that_points_here_is_refused(lake: Path, host: str) 
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1:8000", "[::1]:8000", "127.1.2.3"])
-def test_this_machine_is_answered_by_its_own_names(lake: Path, host: str) -> None:
+def test_names_of_localhost_are_accepted(lake: Path, host: str) -> None:
     with api_client(lake, host=host, caller="::1") as client:
         assert client.get("/models").status_code == 200
 
@@ -119,7 +119,7 @@ def test_every_answer_has_the_safe_headers(
             Problem.model_validate(answer.json(), strict=True, extra="forbid")
 
 
-def test_a_fault_of_the_server_tells_nothing_of_itself(
+def test_a_server_error_reveals_no_details(
     lake: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*_: object) -> None:

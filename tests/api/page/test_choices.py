@@ -30,7 +30,7 @@ def test_another_model_and_task_change_verdict_charts_examples_and_address(
     }
 
 
-def test_of_several_runs_that_fit_one_can_be_chosen(chartless: PageReader, runs: PageLake) -> None:
+def test_one_of_several_matching_runs_can_be_chosen(chartless: PageReader, runs: PageLake) -> None:
     chartless.open("?model=alpha&task=questions&strategy=cosine")
     choices = chartless.page.locator("#run option")
     values = [option.get_attribute("value") for option in choices.all()]
@@ -43,7 +43,7 @@ def test_of_several_runs_that_fit_one_can_be_chosen(chartless: PageReader, runs:
     expect(chartless.page.locator("#run")).to_be_hidden()
 
 
-def test_another_level_asks_only_for_what_depends_on_it(reader: PageReader, runs: PageLake) -> None:
+def test_another_level_requests_only_what_depends_on_it(reader: PageReader, runs: PageLake) -> None:
     reader.open(f"?run={runs.explained}&level=1")
     reader.see_all()
     reader.requests.clear()
@@ -100,7 +100,7 @@ def test_reload_and_a_shared_link_restore_everything(
         shows_all(another)
 
 
-def test_back_and_forward_go_through_what_was_shown(chartless: PageReader, runs: PageLake) -> None:
+def test_back_and_forward_go_through_earlier_choices(chartless: PageReader, runs: PageLake) -> None:
     chartless.open()
     chartless.choose("task", "reviews")
     chartless.choose("metric", "nll")
@@ -117,7 +117,7 @@ def test_back_and_forward_go_through_what_was_shown(chartless: PageReader, runs:
     assert chartless.url_parameters()["run"] == runs.judged
 
 
-def test_what_a_link_names_in_vain_is_said(chartless: PageReader, runs: PageLake) -> None:
+def test_unknown_values_in_a_link_are_named(chartless: PageReader, runs: PageLake) -> None:
     chartless.open(f"?run={runs.judged}&level=17&metric=overlap_10")
     notices = chartless.page.locator("#message .notice").all_text_contents()
     level = chartless.api_answer("/findings", run_id=runs.judged)["level"]
@@ -130,13 +130,13 @@ def test_what_a_link_names_in_vain_is_said(chartless: PageReader, runs: PageLake
     expect(chartless.page.locator("#message")).to_contain_text("No run of model 'gamma'")
     expect(chartless.page.locator("#message li").first).to_contain_text("a table, reviews")
     expect(chartless.page.locator("#content")).to_be_hidden()
-    # From there the chartless can go on.
+    # From here on the tests need no charts.
     chartless.choose("model", "beta")
     assert chartless.url_parameters()["run"] == runs.beta
     expect(chartless.page.locator("#message")).to_be_empty()
 
 
-def test_older_answers_never_stand_beside_newer_ones(reader: PageReader, runs: PageLake) -> None:
+def test_older_answers_never_appear_with_newer_answers(reader: PageReader, runs: PageLake) -> None:
     reader.with_charts("confidence").open(f"?run={runs.explained}")
     reader.chart("confidence")
     held: list[Route] = []

@@ -10,7 +10,7 @@ from tests.support.page_lake import PageLake
 from tests.support.page_reader import PageReader
 
 
-def test_it_opens_with_the_latest_run_and_its_verdict_in_words(
+def test_the_page_opens_with_the_latest_run_and_its_verdict_in_words(
     reader: PageReader, runs: PageLake
 ) -> None:
     reader.open()
@@ -28,7 +28,7 @@ def test_it_opens_with_the_latest_run_and_its_verdict_in_words(
     reader.save_screenshot("page-desktop")
 
 
-def test_what_makes_the_numbers_say_less_stands_out(chartless: PageReader, runs: PageLake) -> None:
+def test_warnings_stand_out(chartless: PageReader, runs: PageLake) -> None:
     chartless.open(f"?run={runs.explained}")
     warnings = chartless.api_answer("/findings", run_id=runs.explained)["warnings"]
     shown = chartless.page.locator("#words .warning").all_text_contents()
@@ -36,9 +36,7 @@ def test_what_makes_the_numbers_say_less_stands_out(chartless: PageReader, runs:
     assert shown == [f"Caution: {warning}" for warning in warnings]
 
 
-def test_the_words_are_about_the_level_that_is_chosen(
-    chartless: PageReader, runs: PageLake
-) -> None:
+def test_the_sentences_describe_the_chosen_level(chartless: PageReader, runs: PageLake) -> None:
     said = {
         level: chartless.api_answer("/findings", run_id=runs.explained, level=level)["sentences"]
         for level in (1, 2)
@@ -79,7 +77,7 @@ def test_every_metric_of_the_level_is_in_the_table(chartless: PageReader, runs: 
     rows = chartless.page.locator("#all-metrics tbody tr")
     metrics = chartless.api_answer("/findings", run_id=runs.explained)["metrics"]
     assert rows.count() >= len(metrics) > 10
-    # The headline explanation is KernelSHAP's, not LIME's beside it: 0.5 - 2 * 0.125.
+    # The headline explanation is by KernelSHAP, although the run also has LIME: 0.5 - 2 * 0.125.
     row = rows.filter(has=chartless.page.get_by_text("Comprehensiveness", exact=True))
     assert row.locator("td").nth(0).text_content() == "0.500"
     assert row.locator("td").nth(1).text_content() == "0.250"
@@ -93,7 +91,7 @@ def test_values_of_a_table_have_no_verdict(chartless: PageReader, runs: PageLake
     expect(chartless.page.locator("#strategy option:checked")).to_have_text("not known")
 
 
-def test_charts_are_asked_for_when_they_come_near(reader: PageReader, runs: PageLake) -> None:
+def test_charts_are_requested_near_the_screen(reader: PageReader, runs: PageLake) -> None:
     names = [chart["name"] for chart in reader.api_answer("/charts")]
     reader.open(f"?run={runs.explained}")
     reader.chart(names[0])
@@ -141,7 +139,7 @@ def score_text(value: float) -> str:
     return f"{value:+.3f}".replace("-", MINUS) if round(value, 3) else "0.000"
 
 
-def test_an_example_stands_side_by_side_with_the_numbers_of_the_lake(
+def test_an_example_shows_both_sides_with_the_numbers_of_the_lake(
     chartless: PageReader, runs: PageLake
 ) -> None:
     chartless.open(f"?run={runs.flipping}&level=1&example=test:0")
@@ -173,14 +171,14 @@ def test_an_example_stands_side_by_side_with_the_numbers_of_the_lake(
     chartless.save_screenshot("page-example")
 
 
-def test_scores_are_told_apart_by_more_than_colour(chartless: PageReader, runs: PageLake) -> None:
+def test_scores_differ_in_more_than_colour(chartless: PageReader, runs: PageLake) -> None:
     chartless.open(f"?run={runs.flipping}&level=1&example=test:0")
     tokens = chartless.examples().locator("[data-side=pruned] .token").all()
     style = "token => getComputedStyle(token).textDecorationLine + getComputedStyle(token)"
     lines = [token.evaluate(f"{style}.textDecorationStyle") for token in tokens]
     positive, negative, none = "underlinesolid", "underlinedashed", "nonesolid"
     assert lines == [positive, negative, positive, none, negative, none]
-    # 0.25, -0.5, 0.5, 0, -0.125, 0: each relative to the largest of its side.
+    # 0.25, -0.5, 0.5, 0, -0.125, 0: each relative to the largest score of its side.
     strengths = [token.evaluate("token => token.style.cssText") for token in tokens]
     assert strengths == [f"--strength: {part};" for part in PARTS]
 
@@ -193,7 +191,7 @@ def test_another_method_explains_the_example(chartless: PageReader, runs: PageLa
     chartless.examples().locator("#method").select_option("lime")
     expect(chartless.page.locator("#method")).to_have_value("lime")
     assert chartless.url_parameters()["method"] == "lime"
-    # Of an example that it does not explain, the page says so.
+    # The page says that the method does not explain this example.
     chartless.examples().locator("[data-example='test:3']").click()
     expect(chartless.page.locator("#example .notice")).to_have_text(
         "This example is not explained by lime."
@@ -201,7 +199,7 @@ def test_another_method_explains_the_example(chartless: PageReader, runs: PageLa
     chartless.expected.add(404)
 
 
-def test_a_run_without_explanations_says_so_where_a_picture_would_be(
+def test_a_run_without_explanations_has_a_note_in_place_of_the_picture(
     reader: PageReader, runs: PageLake
 ) -> None:
     reader.with_charts("explanations").open(f"?run={runs.judged}")

@@ -1,4 +1,4 @@
-"""The page for keyboards, phones and screen readers, and before servers that fail or change."""
+"""The page for keyboards, phones and screen readers, and with servers that fail or change."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -52,7 +52,7 @@ def test_the_keyboard_alone_changes_the_run_and_opens_an_example(
     tab_to("[data-side=unpruned] .token")
     page.keyboard.press("End")
     expect(page.locator("[data-side=unpruned] .readout")).to_contain_text("“?”: +0.100 for “")
-    # And on, past the rest of the page: nothing holds the focus.
+    # Tab moves on through the rest of the page: nothing traps the focus.
     tab_to("[data-side=pruned] .token")
     tab_to("body, .skip")
 
@@ -169,7 +169,7 @@ def test_an_error_of_the_server_is_shown_in_words(reader: PageReader) -> None:
     expect(card.locator("img")).to_be_visible()
 
 
-def test_a_server_that_has_gone_is_told(browser: Browser, runs: PageLake) -> None:
+def test_a_lost_server_is_reported(browser: Browser, runs: PageLake) -> None:
     with running_server(runs.lake) as address, page_reader(browser, address) as reader:
         reader.with_charts().open()
         reader.context.route("**/findings?*", lambda route: route.abort("connectionrefused"))
@@ -179,7 +179,7 @@ def test_a_server_that_has_gone_is_told(browser: Browser, runs: PageLake) -> Non
         reader.errors = [fault for fault in reader.errors if "ERR_CONNECTION" not in fault]
 
 
-def test_an_empty_lake_says_what_fills_it(browser: Browser, tmp_path: Path) -> None:
+def test_an_empty_lake_names_the_commands_that_fill_it(browser: Browser, tmp_path: Path) -> None:
     with running_server(tmp_path) as address, page_reader(browser, address) as reader:
         reader.expected.add(503)
         reader.open(until="#message .problem")
@@ -192,7 +192,7 @@ def test_an_empty_lake_says_what_fills_it(browser: Browser, tmp_path: Path) -> N
         expect(reader.page.locator("#controls")).to_be_hidden()
 
 
-def test_a_lake_published_anew_is_shown_anew(browser: Browser, tmp_path: Path) -> None:
+def test_a_new_publication_updates_the_page(browser: Browser, tmp_path: Path) -> None:
     explained_run(tmp_path, "first", task="questions", **created_on(1))
     publish(tmp_path, analyse)
     with running_server(tmp_path) as address, page_reader(browser, address) as reader:
@@ -208,7 +208,7 @@ def test_a_lake_published_anew_is_shown_anew(browser: Browser, tmp_path: Path) -
         assert reader.url_parameters()["level"] == "2"
 
 
-def test_the_files_of_the_page_are_never_of_two_versions(address: str) -> None:
+def test_the_page_never_mixes_files_of_two_versions(address: str) -> None:
     answer = httpx.get(f"{address}/page/page.js", timeout=HANG_S)
     assert answer.headers["cache-control"] == "no-cache"
     assert answer.headers["content-type"].startswith("text/javascript")

@@ -14,7 +14,7 @@ from tests.support.lake_rows import run_row, write
 KERNEL, TEXT, RANDOM = "kernel_shap", "delete_text", "random"
 
 
-def test_levels_are_those_of_the_headline_beside_random(tmp_path: Path) -> None:
+def test_levels_have_the_values_of_the_headline_and_of_a_random_ranking(tmp_path: Path) -> None:
     drops = {
         (KERNEL, TEXT): 0.5,
         (KERNEL, "replace"): 0.375,
@@ -57,7 +57,7 @@ def test_levels_have_the_intervals_and_verdicts_of_the_views(tmp_path: Path) -> 
     assert verdicts[0, "ece"] is None
 
 
-def test_a_metric_is_worse_where_accuracy_says_nothing(tmp_path: Path) -> None:
+def test_a_metric_is_worse_while_accuracy_is_inconclusive(tmp_path: Path) -> None:
     run_id = judged_run(tmp_path, n=80)
     with views.connect(tmp_path) as connection:
         rows = run_metrics.headline_metrics([run_id]).rows(connection).filter(level=1)
@@ -68,7 +68,7 @@ def test_a_metric_is_worse_where_accuracy_says_nothing(tmp_path: Path) -> None:
         assert verdict.fetchall() == [("inconclusive",)]
 
 
-def test_levels_of_several_runs_and_of_a_published_one(tmp_path: Path) -> None:
+def test_levels_of_several_runs_and_of_a_published_run(tmp_path: Path) -> None:
     published = published_run(tmp_path)
     run_id = judged_run(tmp_path)
     judged_run(tmp_path, "other")
@@ -90,7 +90,7 @@ def test_levels_of_several_runs_and_of_a_published_one(tmp_path: Path) -> None:
     assert rows.select(pl.col(unknown).is_null().all()).row(0) == (True,) * len(unknown)
 
 
-def test_of_two_columns_of_a_table_the_one_with_a_method_is_shown(tmp_path: Path) -> None:
+def test_a_published_column_with_a_method_is_preferred(tmp_path: Path) -> None:
     run = run_row(levels=[0, 1], example_count=0)
     cell = {"run_id": run["run_id"], "operator": "", "variant": ""}
     rows = [
@@ -157,7 +157,7 @@ def test_correlations_have_their_intervals_and_the_scopes_of_a_metric_together(
     assert -1 <= row["pearson_low"] < row["pearson"] < row["pearson_high"] < 0
 
 
-def test_pooled_rows_are_those_of_several_runs_and_of_what_is_shown(tmp_path: Path) -> None:
+def test_pooled_rows_need_several_runs_and_a_shown_metric(tmp_path: Path) -> None:
     with views.connect(tmp_path) as connection:
         assert run_metrics.pooled_correlations().rows(connection).is_empty()
     published_run(tmp_path, "a", task="a")
@@ -175,7 +175,7 @@ def test_pooled_rows_are_those_of_several_runs_and_of_what_is_shown(tmp_path: Pa
         ("", "lime", None),
         ("cosine", KERNEL, TEXT),
     ]
-    # Both runs are the same: within them it is as in either.
+    # Both runs are equal, so the correlation within runs is that of each run.
     published = np.corrcoef([0.75, 0.75, 0.5, 0.375, 0.25], [0.5, 0.375, 0.25, 0.25, 0.125])
     assert of_comprehensiveness["repeated_measures"].to_list() == pytest.approx(
         [published[0, 1], 3**0.5 / 2]

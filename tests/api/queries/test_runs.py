@@ -32,7 +32,7 @@ def test_the_headline_explanation(
     assert rows == [(*row, "eraser") for row in expected]
 
 
-def test_a_table_of_another_variant_is_shown_by_eraser_where_it_has_it(tmp_path: Path) -> None:
+def test_the_variant_eraser_is_preferred(tmp_path: Path) -> None:
     for name, variants, expected in (("a", ("a", "eraser"), "eraser"), ("b", ("b", "c"), "b")):
         run = run_row(name, levels=[0], example_count=0)
         cell = {"run_id": run["run_id"], "level": 0, "operator": "", "value": 0.5}
@@ -46,7 +46,7 @@ def test_a_table_of_another_variant_is_shown_by_eraser_where_it_has_it(tmp_path:
             ]
 
 
-def test_guessing_by_options_and_by_the_commonest_gold(tmp_path: Path) -> None:
+def test_guessing_by_options_and_by_the_most_frequent_gold_option(tmp_path: Path) -> None:
     run_id = explained_run(tmp_path)
     empty = write(tmp_path, run_row("empty"))
     with views.connect(tmp_path) as connection:
@@ -54,7 +54,7 @@ def test_guessing_by_options_and_by_the_commonest_gold(tmp_path: Path) -> None:
         assert runs.guessing_accuracy(empty).rows(connection).rows() == [(None, None)]
 
 
-def test_runs_all_or_chosen_with_models_together(tmp_path: Path) -> None:
+def test_all_or_chosen_runs_are_grouped_by_model(tmp_path: Path) -> None:
     for name, model in (("a", "second"), ("b", "first"), ("c", "second")):
         write(tmp_path, run_row(name, model=model, task=f"task_{name}"))
     with views.connect(tmp_path) as connection:

@@ -1,4 +1,4 @@
-"""The report of several runs as a whole: what it holds, and that it needs no network."""
+"""The report of several runs as a whole: its content, without network access."""
 
 import re
 from collections import Counter
@@ -49,7 +49,7 @@ def test_the_page_loads_nothing(full: ReportPage) -> None:
     assert all(target.startswith("#") for target in targets)
 
 
-def test_what_the_page_refers_to_is_there_once(full: ReportPage) -> None:
+def test_every_reference_of_the_page_has_one_target(full: ReportPage) -> None:
     ids = Counter(full.values("id"))
     assert set(ids.values()) == {1}
     targets = re.findall(r"url\(#([^)]*)\)", full.source)
@@ -101,7 +101,7 @@ def test_every_chart_is_shown_once_for_each_run_or_each_model(full: ReportPage) 
     importance, matrix = captions(of_one)[0]
     assert importance.startswith("Importance of attention layers: 1 minus the mean")
     assert matrix == CHARTS["correlation_matrix"].caption
-    # One task has nothing to set side by side.
+    # With one task there is nothing to compare.
     assert len(captions(two.split("<h3>")[0])[0]) == 1
 
 
@@ -115,7 +115,7 @@ def test_strategies_of_one_task_are_compared_once(
     assert page.source.count(CHARTS["pareto"].caption) == 2  # read aloud, and below the chart
 
 
-def test_the_finding_the_caveat_and_the_warnings_are_there(full: ReportPage) -> None:
+def test_the_page_has_the_finding_the_caveat_and_the_warnings(full: ReportPage) -> None:
     assert "No level is shown to keep accuracy within 0.02 of 0.75." in full.text
     assert "could have been missed" in full.text
     assert re.search(r'title="change [^"]*; a change below \d\.\d{3} could have', full.source)

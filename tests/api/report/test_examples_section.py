@@ -81,7 +81,7 @@ def test_a_token_is_marked_by_its_sign_and_its_share_of_the_largest_of_its_side(
     assert re.sub("<.*?>", "", unpruned) == re.sub("<.*?>", "", pruned) == "Is it?"
 
 
-def test_the_strongest_tokens_are_told_in_words(tmp_path: Path) -> None:
+def test_a_sentence_names_the_strongest_tokens(tmp_path: Path) -> None:
     (card,) = cards(section(tmp_path, run_of(tmp_path, [0.5, 0.25, 1.0]), 1))
     text = text_of(card)
     minus = "\N{MINUS SIGN}"
@@ -90,7 +90,7 @@ def test_the_strongest_tokens_are_told_in_words(tmp_path: Path) -> None:
     assert "Most for it: “?” (+1.00), “Is” (+0.50); most against it: nothing." in text
 
 
-def test_both_answers_stand_beside_the_right_one(tmp_path: Path) -> None:
+def test_both_answers_are_shown_with_the_right_answer(tmp_path: Path) -> None:
     run_id = run_of(tmp_path, [0.5, 0.25, 1.0], options=[" no", " yes"])
     (card,) = cards(section(tmp_path, run_id, 1))
     text = text_of(card)
@@ -141,5 +141,5 @@ def test_without_a_pruned_level_or_a_method_there_is_nothing_to_compare(
     assert section(tmp_path, explained_run(tmp_path), level, method) == ""
 
 
-def test_a_run_of_predictions_only_shows_none(tmp_path: Path) -> None:
+def test_a_run_without_explanations_shows_no_examples(tmp_path: Path) -> None:
     assert section(tmp_path, explained_run(tmp_path, drops={}), 1) == ""

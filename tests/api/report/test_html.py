@@ -5,7 +5,7 @@ import pytest
 from prunelake.api.report.html import merge_themes, with_distinct_ids
 
 
-def test_drawings_that_number_alike_are_told_apart() -> None:
+def test_drawings_get_distinct_ids() -> None:
     drawing = '<svg x="1"><a id="a_0"/><b fill="url(#a_0)"/>\n<c xlink:href="#a_0"/></svg>'
     expected = [drawing.replace("a_0", f"drawing{i}-a_0") for i in range(2)]
     assert with_distinct_ids(f'<i id="a_0">{drawing}</i>{drawing}') == (

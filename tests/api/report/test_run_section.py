@@ -19,14 +19,14 @@ from tests.support.report_page import (
 )
 
 
-def test_charts_of_one_metric_show_what_is_degraded(judged: ReportPage) -> None:
+def test_charts_of_one_metric_show_a_degraded_metric(judged: ReportPage) -> None:
     (name,) = (
         name for name in judged.values("aria-label", "svg") if CHARTS["deltas"].caption in name
     )
     assert "ECE is worse at level" in name
 
 
-def test_a_published_run_says_what_cannot_be_known(tmp_path: Path) -> None:
+def test_a_published_run_says_what_is_unknown(tmp_path: Path) -> None:
     published_run(tmp_path, task="published_task")
     page = report(tmp_path, tmp_path / "report.html")
     assert (
@@ -67,7 +67,7 @@ def test_difference_shap_says_why_overlaps_are_missing(tmp_path: Path) -> None:
     assert CHARTS["overlap"].caption not in page.source
 
 
-def test_predictions_only_leave_explanations_out_and_say_so(tmp_path: Path) -> None:
+def test_a_run_without_explanations_omits_their_charts_and_says_so(tmp_path: Path) -> None:
     explained_run(tmp_path, drops={})
     page = report(tmp_path, tmp_path / "report.html")
     assert "This run has predictions only" in page.text
@@ -78,7 +78,7 @@ def test_predictions_only_leave_explanations_out_and_say_so(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     "log_likelihoods", [[], [[float("nan"), -1.0]], [[-1.0, -2.0]]], ids=["none", "nan", "one"]
 )
-def test_a_run_with_next_to_nothing_still_has_a_section(
+def test_a_run_with_hardly_any_rows_still_has_a_section(
     tmp_path: Path, log_likelihoods: list[list[float]]
 ) -> None:
     run = run_row(task="sparse_task", levels=[0])

@@ -13,7 +13,7 @@ from tests.support.report_page import ReportPage, report, table_rows
 
 
 @pytest.mark.usefixtures("without_charts")
-def test_what_levels_cost_is_told_once_for_a_removal_order(tmp_path: Path) -> None:
+def test_the_costs_of_levels_appear_once_for_a_removal_order(tmp_path: Path) -> None:
     for task in ("first", "second"):
         explained_run(tmp_path / "lake", task, {}, task=task)
     assert "Costs of the levels" not in report(tmp_path / "lake", tmp_path / "bare.html").source
@@ -26,7 +26,7 @@ def test_what_levels_cost_is_told_once_for_a_removal_order(tmp_path: Path) -> No
     cells = [re.sub("<.*?>", " ", cell).split() for cell in rows[2]]
     assert cells[0] == ["2"]
     assert cells[2][-2:] == ["80", "%"] or cells[2][-1] == "80\N{NO-BREAK SPACE}%"
-    # 2 x 10 tokens in 2 and 2.5 seconds; each repeat beside its own level 0.
+    # 2 x 10 tokens in 2 and 2.5 seconds; each repeat is compared with its own level 0.
     assert " ".join(cells[-1]) == "9 2.00 x, 2.00 to 2.00"
     assert "2 x 100 prompt tokens, then 10 new tokens" in page.text
 
@@ -97,7 +97,9 @@ def test_correlations_have_scopes_intervals_and_notes(
     ("levels", "text"),
     [([0, 1, 2, 3], "0 to 3"), ([0, 1, 4], "0, 1, 4"), ([0, 2, 3, 4, 8], "0, 2 to 4, 8")],
 )
-def test_what_was_run_is_told(tmp_path: Path, levels: list[int], text: str) -> None:
+def test_the_table_of_runs_has_levels_and_costs(
+    tmp_path: Path, levels: list[int], text: str
+) -> None:
     explained_run(
         tmp_path, drops={}, levels=levels, forward_tokens=1234567, duration_s=61.4, device="cuda"
     )

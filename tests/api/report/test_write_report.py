@@ -1,4 +1,4 @@
-"""Which runs the report has, where it is written, and what fails."""
+"""The runs in the report, its path, and errors."""
 
 from pathlib import Path
 
@@ -58,7 +58,7 @@ def test_a_lake_without_runs_says_how_to_fill_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("without_charts")
-def test_chosen_runs_only(tmp_path: Path) -> None:
+def test_a_report_of_chosen_runs(tmp_path: Path) -> None:
     chosen = explained_run(tmp_path, "a", {}, task="chosen_task")
     explained_run(tmp_path, "b", {}, task="other_task")
     page = report(tmp_path, tmp_path / "report.html", run_ids=[chosen])
@@ -68,7 +68,7 @@ def test_chosen_runs_only(tmp_path: Path) -> None:
         write_report(tmp_path, tmp_path / "report.html", ["absent", chosen])
 
 
-def test_a_path_that_cannot_be_written_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+def test_an_unwritable_path_is_an_error_of_one_line_and_leaves_no_file(tmp_path: Path) -> None:
     (tmp_path / "lake").mkdir()
     (tmp_path / "folder").mkdir()
     before = sorted(tmp_path.rglob("*"))
@@ -80,7 +80,7 @@ def test_a_path_that_cannot_be_written_is_one_line_and_leaves_nothing(tmp_path: 
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_no_lake_leaves_the_old_report_alone(tmp_path: Path) -> None:
+def test_without_a_lake_the_old_report_stays(tmp_path: Path) -> None:
     out = tmp_path / "report.html"
     out.write_text("old")
     with pytest.raises(LakeError, match="no lake at"):
@@ -93,7 +93,7 @@ def test_no_lake_leaves_the_old_report_alone(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("without_charts")
 @pytest.mark.parametrize("command", [["report"], ["sql", "select 1 as one"]])
-def test_runs_without_analysis_are_warned_of(
+def test_commands_warn_of_runs_without_analysis(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""Rows over HTTP: the same as the lake's own views give, in every format, page by page."""
+"""Rows over HTTP equal the rows of the lake's views, in every format, page by page."""
 
 import io
 import json
@@ -53,7 +53,7 @@ def test_every_view_answers_with_the_rows_of_the_lake(lake: Path, client: TestCl
         assert len(rows(client, f"/views/{name}", limit=10_000)) == expected, name
 
 
-def test_a_filter_keeps_what_sql_keeps(lake: Path, client: TestClient) -> None:
+def test_a_filter_selects_the_rows_of_the_equal_sql(lake: Path, client: TestClient) -> None:
     found = rows(client, "/views/metrics", task="boolq", level_lte=1, metric="accuracy")
     expected = views.query(
         lake,
@@ -132,7 +132,7 @@ def _next(link: str) -> str:
     return link.partition("<")[2].partition(">")[0]
 
 
-def test_a_cursor_is_of_one_question(client: TestClient) -> None:
+def test_a_cursor_belongs_to_one_request(client: TestClient) -> None:
     cursor = client.get("/views/metrics", params={"limit": 1}).json()["next"]
     other = client.get("/views/metrics", params={"limit": 1, "level": 0, "cursor": cursor})
     assert other.status_code == 422
@@ -173,19 +173,19 @@ def test_every_format_holds_the_same_rows(
     assert found.sort(key).equals(expected.sort(key))
 
 
-def test_accept_of_a_browser_gives_json(client: TestClient) -> None:
+def test_the_accept_header_of_a_browser_gives_json(client: TestClient) -> None:
     accept = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
     answer = client.get("/verdicts", headers={"Accept": accept})
     assert answer.headers["content-type"] == "application/json"
 
 
-def test_accept_takes_the_format_of_the_highest_q(client: TestClient) -> None:
+def test_the_accept_header_chooses_the_format_with_the_highest_q(client: TestClient) -> None:
     accept = "application/json;q=0.5, text/csv;q=0.9, application/x-ndjson;q=0.1"
     answer = client.get("/verdicts", headers={"Accept": accept})
     assert answer.headers["content-type"].startswith("text/csv")
 
 
-def test_what_is_not_a_number_is_null(tmp_path: Path) -> None:
+def test_nan_and_infinity_are_null(tmp_path: Path) -> None:
     run = run_row(example_count=1, levels=[0])
     write(tmp_path, run, predictions=[prediction(str(run["run_id"]), 0, "a", [float("nan"), 0.0])])
     publish(tmp_path, analyse)
@@ -213,7 +213,7 @@ def test_what_is_not_a_number_is_null(tmp_path: Path) -> None:
         ("metric_lt=ece", "has no parameter 'metric_lt'"),
     ],
 )
-def test_what_means_nothing_is_refused_with_the_reason(
+def test_invalid_parameters_are_refused_with_the_reason(
     client: TestClient, query: str, words: str
 ) -> None:
     answer = client.get(f"/views/deltas?{query}")
@@ -222,13 +222,13 @@ def test_what_means_nothing_is_refused_with_the_reason(
     assert words in answer.json()["error"]["message"]
 
 
-def test_a_list_can_only_be_asked_whether_it_is_there(client: TestClient) -> None:
+def test_a_list_can_only_be_filtered_by_null(client: TestClient) -> None:
     answer = client.get("/views/attributions?scores=1")
     assert "the only filter is scores_null" in answer.json()["error"]["message"]
     assert rows(client, "/views/attributions", scores_null="false")
 
 
-def test_an_unknown_view_is_told_the_choices(client: TestClient) -> None:
+def test_the_error_of_an_unknown_view_names_the_choices(client: TestClient) -> None:
     answer = client.get("/views/metric")
     assert answer.status_code == 404
     assert "metrics" in answer.json()["error"]["choices"]
@@ -260,12 +260,12 @@ def test_a_pause_between_two_queries_does_not_save_the_second(lake: Path) -> Non
         pause_and_ask()
 
 
-def test_correlations_and_verdicts_are_the_views(client: TestClient) -> None:
+def test_the_routes_correlations_and_verdicts_return_the_views(client: TestClient) -> None:
     for name in ("correlations", "verdicts"):
         assert rows(client, f"/{name}", task="rte") == rows(client, f"/views/{name}", task="rte")
 
 
-def test_the_views_say_what_they_are(client: TestClient) -> None:
+def test_views_are_listed_with_their_comments(client: TestClient) -> None:
     described = {view["name"]: view for view in client.get("/views").json()}
     assert described.keys() == all_views().keys()
     assert "level_lte" in described["metrics"]["filters"]

@@ -1,4 +1,4 @@
-"""What a run shows in words, and its examples side by side, over HTTP."""
+"""The findings on a run, and its examples side by side, over HTTP."""
 
 import datetime
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ ODD = "rows/7 of 9?"
 
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An older and a newer run of one model and task, one of another task, and a hand-made one."""
+    """An older and a newer run of one model and task, a run of another task, and a small run."""
     folder = tmp_path_factory.mktemp("lake")
     explained_run(folder, "older", model="hub:org/alpha", task="boolq")
     explained_run(folder, "newer", model="hub:org/alpha", task="boolq", created_at=NEWER)
@@ -83,13 +83,13 @@ def got(client: TestClient, path: str, **parameters: Any) -> Any:
         ({}, "newer"),
     ],
 )
-def test_the_latest_run_that_fits_is_chosen(
+def test_the_latest_matching_run_is_chosen(
     client: TestClient, asked: dict[str, str], name: str
 ) -> None:
     assert got(client, "/findings", **asked)["run_id"] == run_named(name)
 
 
-def test_who_fits_nothing_is_told_the_runs(client: TestClient) -> None:
+def test_the_error_without_a_matching_run_names_the_runs(client: TestClient) -> None:
     answer = client.get("/findings", params={"model": "beta", "task": "boolq"})
     assert answer.status_code == 404
     error = answer.json()["error"]
@@ -97,7 +97,7 @@ def test_who_fits_nothing_is_told_the_runs(client: TestClient) -> None:
     assert f"hub:org/alpha, boolq, cosine, {run_named('older')}" in error["choices"]
 
 
-def test_the_words_are_those_of_the_report(lake: Path, client: TestClient) -> None:
+def test_the_sentences_equal_those_of_the_report(lake: Path, client: TestClient) -> None:
     run_id = run_named("newer")
     with views.connect(lake) as connection:
         levels = run_metrics.headline_metrics([run_id]).rows(connection)
@@ -113,7 +113,7 @@ def test_the_words_are_those_of_the_report(lake: Path, client: TestClient) -> No
     assert "ece" in found["metrics"]
 
 
-def test_what_could_not_be_told_is_told_of_the_level_asked_for(client: TestClient) -> None:
+def test_inconclusive_metrics_are_named_for_the_requested_level(client: TestClient) -> None:
     for level in (1, 2):
         found = got(client, "/findings", run_id=run_named("newer"), level=level)
         assert found["level"] == level
@@ -121,7 +121,7 @@ def test_what_could_not_be_told_is_told_of_the_level_asked_for(client: TestClien
 
 
 @pytest.mark.parametrize(("name", "value"), [("level", "9"), ("metric", "nonsense")])
-def test_a_level_or_metric_that_the_run_lacks_is_told_the_choices(
+def test_the_error_of_an_unknown_level_or_metric_names_the_choices(
     client: TestClient, name: str, value: str
 ) -> None:
     answer = client.get("/findings", params={"run_id": run_named("newer"), name: value})
@@ -129,7 +129,7 @@ def test_a_level_or_metric_that_the_run_lacks_is_told_the_choices(
     assert answer.json()["error"]["choices"]
 
 
-def test_examples_that_show_most_come_first(client: TestClient) -> None:
+def test_the_most_changed_examples_come_first(client: TestClient) -> None:
     found = got(client, f"/examples/{run_named('made')}", level=1)
     assert [line["example_id"] for line in found["examples"]] == [ODD, "plain"]
     first = found["examples"][0]
@@ -175,7 +175,7 @@ def test_an_example_without_explanation_has_no_tokens(client: TestClient) -> Non
         ("made/plain?level=5", "has no level 5"),
     ],
 )
-def test_what_is_not_there_is_named(client: TestClient, path: str, words: str) -> None:
+def test_unknown_examples_and_methods_are_named(client: TestClient, path: str, words: str) -> None:
     answer = client.get(f"/examples/{path.replace('made', run_named('made'))}")
     assert answer.status_code == 404
     assert words in answer.json()["error"]["message"]

@@ -1,4 +1,4 @@
-"""GET /metrics: what it tells, in the format that monitors read, and to whom."""
+"""GET /metrics: its content, its format for monitors, and its access."""
 
 import shutil
 from collections.abc import Iterator
@@ -58,7 +58,7 @@ def value(found: Samples, name: str, **labels: str) -> float:
     return found[name, frozenset(labels.items())]
 
 
-def test_what_the_snapshot_holds_is_told_by_model_and_task(client: TestClient) -> None:
+def test_the_contents_of_the_snapshot_are_counted_by_model_and_task(client: TestClient) -> None:
     found = samples(client)
     model = 'a "quoted"\\ model\n'
     assert value(found, "prunelake_runs", model=model, task="first") == 2
@@ -75,7 +75,7 @@ def test_what_the_snapshot_holds_is_told_by_model_and_task(client: TestClient) -
     assert 0 <= value(found, "prunelake_snapshot_age_seconds") < 3600
 
 
-def test_answers_are_counted_by_route_and_status_also_those_from_the_cache(
+def test_answers_are_counted_by_route_and_status_including_cached_answers(
     client: TestClient,
 ) -> None:
     for path in ("/views/metrics", "/views/metrics", "/views/nothing", "/nowhere", "/health"):
@@ -100,7 +100,7 @@ def test_answers_are_counted_by_route_and_status_also_those_from_the_cache(
     assert value(found, "prunelake_http_request_seconds_sum", **labels) > 0
 
 
-def test_queries_of_others_are_counted_by_what_became_of_them(sql_client: TestClient) -> None:
+def test_sql_queries_are_counted_by_outcome(sql_client: TestClient) -> None:
     for query in ("select 1", "drop table runs", "select repeat('x', 10000) as text"):
         sql_client.post("/sql", json={"query": query})
     found = samples(sql_client)
@@ -153,7 +153,7 @@ def test_without_attempts_no_evaluation_fails(client: TestClient) -> None:
     assert value(samples(client), "prunelake_evaluations_failing", parked="true") == 0
 
 
-def test_a_damaged_attempt_is_logged_and_the_server_still_seen(
+def test_a_damaged_attempt_is_logged_and_the_other_metrics_remain(
     attempts: Path, client: TestClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     (attempts / "half.json").write_text('{"attem')
@@ -163,7 +163,7 @@ def test_a_damaged_attempt_is_logged_and_the_server_still_seen(
     assert "half.json" in caplog.text
 
 
-def test_it_is_never_kept(client: TestClient) -> None:
+def test_metrics_are_never_cached(client: TestClient) -> None:
     first, second = client.get("/metrics"), client.get("/metrics")
     assert first.headers["cache-control"] == "no-store"
     assert "etag" not in first.headers
@@ -173,7 +173,7 @@ def test_it_is_never_kept(client: TestClient) -> None:
     assert set(client.post("/metrics").headers["allow"].split(", ")) == {"GET", "HEAD"}
 
 
-def test_it_needs_the_token_and_never_tells_it(lake: Path) -> None:
+def test_metrics_need_the_token_and_never_contain_it(lake: Path) -> None:
     with api_client(lake, caller="203.0.113.9", host="lake.example", token=TOKEN) as client:
         assert client.get("/metrics").status_code == 401
         client.get(f"/{TOKEN}", headers={"Authorization": f"Bearer {TOKEN}"})
@@ -184,7 +184,7 @@ def test_it_needs_the_token_and_never_tells_it(lake: Path) -> None:
     assert TOKEN not in answer.text
 
 
-def test_a_server_without_a_snapshot_is_seen(tmp_path: Path) -> None:
+def test_a_server_without_a_snapshot_has_metrics(tmp_path: Path) -> None:
     with api_client(tmp_path) as client:
         assert client.get("/health").status_code == 503
         found = samples(client)

@@ -22,7 +22,7 @@ def client(sql_lake: Path) -> Iterator[TestClient]:
         yield found
 
 
-def test_the_answer_over_http_is_of_the_snapshot_that_is_served(client: TestClient) -> None:
+def test_the_answer_comes_from_the_served_snapshot(client: TestClient) -> None:
     answer = client.post("/sql", json={"query": QUERY})
     assert answer.status_code == 200
     assert answer.json()["row_count"] == 2
@@ -30,7 +30,7 @@ def test_the_answer_over_http_is_of_the_snapshot_that_is_served(client: TestClie
     assert answer.json()["limits"]["max_rows"] == 100
 
 
-def test_headers_tell_what_other_formats_cannot(client: TestClient) -> None:
+def test_headers_carry_the_fields_that_other_formats_lack(client: TestClient) -> None:
     asked = {"query": "from range(9)", "max_rows": 4, "max_seconds": 20}
     answer = client.post("/sql", json=asked, headers={"accept": "text/csv"})
     assert answer.text.split() == ["range", "0", "1", "2", "3"]
@@ -57,7 +57,7 @@ def test_headers_tell_what_other_formats_cannot(client: TestClient) -> None:
         ({"query": "drop table lake.runs"}, "DROP is more than reading"),
     ],
 )
-def test_refused_sql_is_told_with_the_message_of_duckdb(
+def test_refused_sql_has_the_message_of_duckdb(
     client: TestClient, body: dict[str, Any], message: str
 ) -> None:
     answer = client.post("/sql", json=body)
@@ -81,14 +81,12 @@ def test_refused_sql_is_told_with_the_message_of_duckdb(
         {"query": "select 1", "max_seconds": "1"},
     ],
 )
-def test_a_request_beyond_what_there_is_means_nothing(
-    client: TestClient, body: dict[str, Any]
-) -> None:
+def test_invalid_requests_are_refused(client: TestClient, body: dict[str, Any]) -> None:
     answer = client.post("/sql", json=body)
     assert (answer.status_code, answer.json()["error"]["code"]) == (422, "invalid_request")
 
 
-def test_only_json_is_taken_so_that_no_form_of_another_site_can_ask(client: TestClient) -> None:
+def test_only_json_is_accepted_so_that_forms_of_other_sites_are_refused(client: TestClient) -> None:
     content = json.dumps({"query": "select 1"})
     for kind in ("text/plain", "application/x-www-form-urlencoded"):
         answer = client.post("/sql", content=content, headers={"content-type": kind})
@@ -109,7 +107,7 @@ def test_a_long_request_is_not_read_to_its_end(client: TestClient) -> None:
     assert "1,300,000 bytes" in answer.json()["error"]["message"]
 
 
-def test_a_query_that_takes_too_long_is_told_its_limit(client: TestClient) -> None:
+def test_the_error_of_a_slow_query_names_its_limit(client: TestClient) -> None:
     bomb = {"query": "select count(*) from range(1000000000000), range(100000)"}
     answer = client.post("/sql", json=bomb | {"max_seconds": 2})
     assert (answer.status_code, answer.json()["error"]["code"]) == (422, "limit_exceeded")
@@ -132,7 +130,7 @@ def test_sql_can_be_turned_off(sql_lake: Path) -> None:
         ({"token": "secret"}, {"authorization": "Bearer wrong"}, 401),
     ],
 )
-def test_who_may_not_ask_may_not_ask_sql(
+def test_sql_is_refused_without_the_token(
     sql_lake: Path, settings: dict[str, Any], headers: dict[str, str], status: int
 ) -> None:
     with api_client(sql_lake, sql=True, sql_processes=1, **settings) as client:
@@ -140,14 +138,14 @@ def test_who_may_not_ask_may_not_ask_sql(
     assert answer.status_code == status
 
 
-def test_the_token_opens_sql_to_others(sql_lake: Path) -> None:
+def test_the_token_admits_other_clients_to_sql(sql_lake: Path) -> None:
     asked = {"caller": "203.0.113.9", "host": "lake.example", "token": "secret"}
     with api_client(sql_lake, sql=True, sql_processes=1, sql_max_seconds=30, **asked) as client:
         bearer = {"authorization": "Bearer secret"}
         assert client.post("/sql", json={"query": "select 1"}, headers=bearer).status_code == 200
 
 
-def test_without_a_snapshot_there_is_nothing_to_ask(tmp_path: Path) -> None:
+def test_without_a_snapshot_sql_is_refused(tmp_path: Path) -> None:
     with api_client(tmp_path, sql=True, sql_processes=1) as client:
         answer = client.post("/sql", json={"query": "select 1"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "no_snapshot")

@@ -126,13 +126,13 @@ def refusal(connection: Connection, query: str) -> str:
 
 
 @pytest.mark.usefixtures("harmless")
-def test_what_does_more_than_read_is_refused(lake: Path, connection: Connection) -> None:
+def test_statements_that_do_more_than_read_are_refused(lake: Path, connection: Connection) -> None:
     answered = [attack for attack in WRITES if not refusal(connection, filled(attack, lake))]
     assert not answered
 
 
 @pytest.mark.usefixtures("harmless")
-def test_what_is_not_in_the_snapshot_cannot_be_read(lake: Path, connection: Connection) -> None:
+def test_nothing_outside_the_snapshot_can_be_read(lake: Path, connection: Connection) -> None:
     refusals = {attack: refusal(connection, filled(attack, lake)) for attack in READS}
     assert not [attack for attack, message in refusals.items() if not message]
     assert CANARY not in str(refusals)
@@ -217,13 +217,13 @@ def test_a_bomb_is_stopped_within_its_limits(client: httpx.Client, bomb: str) ->
 
 
 @pytest.mark.parametrize("kind", [*DEEPLY_NESTED][:: repeats(6, 1)])
-def test_text_as_a_weapon_is_answered_or_refused(client: httpx.Client, kind: str) -> None:
+def test_hostile_texts_are_answered_or_refused(client: httpx.Client, kind: str) -> None:
     answer = asked(client, DEEPLY_NESTED[kind], BOMB_SECONDS)
     assert answer.status_code in (200, 422)
 
 
 @pytest.mark.parametrize("giant", LARGE_RESULTS[:: repeats(2, 1)])
-def test_an_answer_without_end_is_cut_or_stopped(client: httpx.Client, giant: str) -> None:
+def test_an_endless_answer_is_cut_or_stopped(client: httpx.Client, giant: str) -> None:
     answer = asked(client, giant, BOMB_SECONDS)
     if answer.status_code == 200:
         assert answer.json()["is_truncated"]

@@ -60,7 +60,7 @@ def test_each_format_holds_the_rows(connection: Connection, format: str) -> None
     ]
 
 
-def test_json_tells_what_was_read_and_within_which_limits(connection: Connection) -> None:
+def test_json_names_the_snapshot_and_the_limits(connection: Connection) -> None:
     _, body = answered(connection, "select level, [level] as list from predictions order by level")
     assert json.loads(body) == {
         "snapshot": "the-snapshot",
@@ -106,7 +106,7 @@ def test_json_tells_what_was_read_and_within_which_limits(connection: Connection
         ("'{\"a\": 1}'::json", "json", '{"a": 1}'),
     ],
 )
-def test_no_value_changes_on_its_way(
+def test_no_value_changes_in_any_format(
     connection: Connection, value: str, kind: str | None, expected: Any
 ) -> None:
     _, body = answered(connection, f"select {value} as x")
@@ -141,7 +141,7 @@ def test_rows_keep_their_order_where_a_column_becomes_text(connection: Connectio
 
 
 @pytest.mark.parametrize("rows", [0, 1, 2048, 2049])
-def test_rows_beyond_the_limit_are_left_off_and_told(connection: Connection, rows: int) -> None:
+def test_rows_beyond_the_limit_are_cut_off_and_reported(connection: Connection, rows: int) -> None:
     whole, _ = answered(connection, f"from range({rows})", max_rows=max(rows, 1))
     assert (whole.row_count, whole.is_truncated) == (rows, False)
     cut, body = answered(connection, f"from range({rows + 1})", max_rows=max(rows, 1))
@@ -155,7 +155,9 @@ def test_an_endless_answer_is_read_no_further_than_its_limit(connection: Connect
 
 
 @pytest.mark.parametrize("format", list(RowFormat))
-def test_bytes_beyond_the_limit_are_left_off_and_told(connection: Connection, format: str) -> None:
+def test_bytes_beyond_the_limit_are_cut_off_and_reported(
+    connection: Connection, format: str
+) -> None:
     # Hashes: what Parquet cannot make small.
     query = "select range as n, md5(range::varchar) as text from range(9000)"
     head, body = answered(connection, query, format, max_bytes=50_000)
@@ -179,6 +181,8 @@ def test_a_row_that_cannot_fit_is_refused(connection: Connection) -> None:
         ("select 'infinity'::date as x", "json cannot hold the answer .* cast them to varchar"),
     ],
 )
-def test_what_cannot_be_answered_says_why(connection: Connection, query: str, message: str) -> None:
+def test_the_error_of_an_unanswerable_query_gives_the_reason(
+    connection: Connection, query: str, message: str
+) -> None:
     with pytest.raises(QueryError, match=message):
         answered(connection, query)

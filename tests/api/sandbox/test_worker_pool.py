@@ -16,7 +16,7 @@ from tests.support.api_client import api_client
 from tests.support.lake_rows import small_run, write
 
 
-def test_a_process_that_waits_reads_what_was_published_meanwhile(tmp_path: Path) -> None:
+def test_a_waiting_process_reads_the_latest_snapshot(tmp_path: Path) -> None:
     def add(name: str) -> None:
         run_row, rows = small_run(name)
         write(tmp_path, run_row, **{name: frame.to_dicts() for name, frame in rows.items()})
@@ -43,7 +43,7 @@ def request_of(query: str, seconds: float) -> SqlRequest:
     )
 
 
-def test_a_process_that_ends_while_it_waits_is_replaced(sql_lake: Path) -> None:
+def test_a_process_that_ends_while_waiting_is_replaced(sql_lake: Path) -> None:
     async def killed() -> bytes:
         workers = WorkerPool(sql_lake, ApiSettings(sql_processes=1))
         async with workers.started():
@@ -59,7 +59,7 @@ def test_a_process_that_ends_while_it_waits_is_replaced(sql_lake: Path) -> None:
     assert asyncio.run(killed()) == b"x\n2\n"
 
 
-def test_where_no_process_starts_it_is_tried_again(
+def test_a_failed_start_of_a_process_is_tried_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def late() -> None:

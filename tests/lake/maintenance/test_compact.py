@@ -122,7 +122,7 @@ def test_a_run_in_a_segment_is_not_written_again(lake: Path) -> None:
     )
 
 
-def test_an_analysis_beats_that_of_a_segment_and_joins_the_next(lake: Path) -> None:
+def test_a_newer_analysis_replaces_that_of_a_segment(lake: Path) -> None:
     compact(lake)
     plain, older = (identity_of(name)[1] for name in ("plain", "older"))
     for run_id in (plain, older):
@@ -152,7 +152,7 @@ def test_analyses_of_an_earlier_version_are_dropped(
     assert pl.read_parquet(manifest)["run_id"].to_list() == [run_id]
 
 
-def test_the_number_of_files_follows_the_rows_and_not_the_runs(
+def test_the_number_of_files_depends_on_the_rows_and_not_on_the_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "SEGMENT_ROWS", 8)  # a small run has 2 rows in its largest table

@@ -109,7 +109,7 @@ def test_a_damaged_file_is_not_merged(tmp_path: Path, table: str, compacted: boo
     assert [f.file for f in verify_lake(tmp_path) if "SHA-256" in f.problem] == [path]
 
 
-def test_what_cannot_be_written_is_one_line_and_changes_nothing(
+def test_a_failed_write_is_an_error_of_one_line_and_changes_nothing(
     lake: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = {path: path.read_bytes() for path in table_files(lake)}

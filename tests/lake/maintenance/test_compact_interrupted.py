@@ -75,7 +75,7 @@ def test_a_reader_sees_the_same_at_every_moment(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("segment_rows")
-def test_an_interrupted_compaction_loses_nothing_and_the_next_one_finishes(
+def test_an_interrupted_compaction_loses_nothing_and_the_next_finishes(
     tmp_path: Path,
 ) -> None:
     template = half_compacted(tmp_path / "template")

@@ -96,7 +96,7 @@ sys.exit(any(process.exitcode for process in started))
 
 
 @pytest.mark.usefixtures("few_replicates")
-def test_nothing_is_lost_or_half_seen_while_all_are_at_work(tmp_path: Path) -> None:
+def test_simultaneous_writers_and_readers_lose_nothing(tmp_path: Path) -> None:
     from prunelake.lake.publish import publish
 
     lake = tmp_path / "lake"

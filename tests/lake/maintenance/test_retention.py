@@ -94,7 +94,7 @@ def test_a_revision_that_is_swept_again_is_the_newest(tmp_path: Path) -> None:
     assert superseded_names(tmp_path) == ["a2"]
 
 
-def test_imports_are_kept_unless_asked(tmp_path: Path) -> None:
+def test_imports_are_kept_by_default(tmp_path: Path) -> None:
     for day, name in enumerate(("i1", "i2"), 1):
         add_import(tmp_path, name, day)
     assert superseded_names(tmp_path) == []
@@ -138,7 +138,7 @@ def test_profiles_go_with_the_last_run_of_their_revision(lake: Path) -> None:
 
 
 @pytest.mark.parametrize("is_compacted", [False, True])
-def test_an_interrupted_removal_shows_no_part_of_a_run_and_the_next_one_finishes(
+def test_an_interrupted_removal_shows_no_part_of_a_run_and_the_next_finishes(
     lake: Path, tmp_path: Path, is_compacted: bool
 ) -> None:
     if is_compacted:

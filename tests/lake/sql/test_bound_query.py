@@ -25,7 +25,7 @@ VALUES = (
 
 
 @given(value=VALUES)
-def test_a_value_written_out_is_the_value(value: Any) -> None:
+def test_a_literal_has_the_value(value: Any) -> None:
     with duckdb.connect() as connection:
         (actual,) = connection.execute(f"select {sql_literal(value)}").fetchone() or ()
     assert actual == value
@@ -58,7 +58,7 @@ def test_records_are_the_rows_by_name() -> None:
     assert records[2]["struct"] == {"a": 2}
 
 
-def test_a_point_in_time_written_out() -> None:
+def test_a_time_has_a_literal() -> None:
     at = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
     with duckdb.connect() as connection:
         asked = connection.execute(f"select {sql_literal(at)} = $at", {"at": at})
@@ -71,7 +71,7 @@ def test_a_value_without_a_literal_is_refused() -> None:
         sql_literal(object())
 
 
-def test_what_duckdb_refuses_is_a_query_error() -> None:
+def test_sql_that_duckdb_refuses_is_a_query_error() -> None:
     with duckdb.connect() as connection, pytest.raises(QueryError, match="nonsense"):
         BoundQuery("from nonsense").rows(connection)
     with duckdb.connect() as connection, pytest.raises(QueryError, match="nonsense"):

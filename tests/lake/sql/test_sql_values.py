@@ -85,7 +85,7 @@ def test_no_query_is_built_from_values() -> None:
     ] == []
 
 
-def test_what_is_allowed_is_used() -> None:
+def test_every_allowed_exception_is_used() -> None:
     used = {
         path: {expression for _, expression in formatted_queries((ROOT / path).read_text())}
         for path in ALLOWED
@@ -107,7 +107,7 @@ def test_what_is_allowed_is_used() -> None:
         "'from t where ' + f'b = {1}' + value",
     ],
 )
-def test_a_value_in_a_query_is_seen(code: str) -> None:
+def test_a_value_in_a_query_is_found(code: str) -> None:
     assert "value" in {expression for _, expression in formatted_queries(code)}
 
 

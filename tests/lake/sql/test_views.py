@@ -125,7 +125,7 @@ def test_lake_relations_have_the_columns_of_their_table(lake: Path, name: str) -
     assert [str(t) for t in actual.dtypes] == [str(t) for t in expected.values()]
 
 
-def test_only_complete_runs_are_seen(lake: Path) -> None:
+def test_only_complete_runs_are_visible(lake: Path) -> None:
     write_run(lake, *small_run("second"))
     second = identity_of("second")[1]
     assert views.query(lake, "select count(*) as n from predictions")["n"].item() == 4
@@ -145,7 +145,7 @@ def test_optional_tables_are_those_that_runs_list(lake: Path) -> None:
         views.query(lake, "from lake.bounds")
 
 
-def test_derived_tables_are_those_of_this_version_and_of_complete_runs(lake: Path) -> None:
+def test_derived_tables_have_complete_runs_of_this_version_only(lake: Path) -> None:
     for name in ("older", "lost"):
         write_run(lake, *small_run(name))
     older, lost = (identity_of(name)[1] for name in ("older", "lost"))
@@ -219,7 +219,7 @@ def test_a_file_of_another_schema_is_named(lake: Path) -> None:
         views.query(lake, "from accuracy")
 
 
-def test_damage_that_shows_only_while_reading_names_the_file(lake: Path) -> None:
+def test_damage_found_while_reading_names_the_file(lake: Path) -> None:
     path = lake / "predictions" / f"{RUN_ID}.parquet"
     content = bytearray(path.read_bytes())
     content[4:40] = b"\xff" * 36

@@ -76,7 +76,7 @@ def rows(lake: Location) -> Iterator[tuple[str, pl.DataFrame]]:
             yield f"view {name}", views.select(connection, f"select * from {name} order by all")
 
 
-def test_tables_and_views_are_those_of_a_folder(folder: Path, filled: ObjectPath) -> None:
+def test_tables_and_views_equal_those_of_a_folder(folder: Path, filled: ObjectPath) -> None:
     assert read.run_ids(filled) == read.run_ids(folder)
     assert read.unanalysed_run_ids(filled) == read.unanalysed_run_ids(folder)
     expected = dict(rows(folder))
@@ -291,7 +291,7 @@ def test_many_threads_read_a_large_object(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert len(gets) > 50
 
 
-def test_names_of_lakes() -> None:
+def test_locations_are_parsed_from_text() -> None:
     assert parse_location("s3://bucket/a//b/") == ObjectPath("bucket", "a/b")
     assert parse_location("some/folder") == Path("some/folder")
     assert str(ObjectPath("bucket", "a/b") / "c") == "s3://bucket/a/b/c"

@@ -76,7 +76,7 @@ def write_requests_of_a_commit() -> int:
     return steps.count
 
 
-def test_of_two_writers_at_once_one_wins(remote: ObjectPath) -> None:
+def test_one_of_two_simultaneous_writers_wins(remote: ObjectPath) -> None:
     values = [0.5, 0.625, 0.75]
     with ThreadPoolExecutor(3) as pool:
         won = list(pool.map(lambda value: write_run(remote, *run_of(value)), values))
@@ -163,7 +163,7 @@ def test_a_killed_writer_leaves_no_half_run(remote: ObjectPath, put: int) -> Non
     assert WRITE_LOCK not in object_names(remote)
 
 
-def test_an_analysis_that_dies_before_any_request_leaves_the_old_one_or_the_new(
+def test_an_analysis_that_dies_before_any_request_leaves_the_old_or_the_new_analysis(
     remote: ObjectPath,
 ) -> None:
     run, frames = small_run()
