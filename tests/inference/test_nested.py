@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from prunelake.errors import ModelError, UnknownLayer
 from prunelake.inference.branches import LevelMasks
+from prunelake.inference.lengths import CPU_LENGTHS
 from prunelake.inference.nested import NestedModel
 from prunelake.inference.prefix_tree import PrefixTree, ScoringQuery
 from prunelake.models.decoder_map import attention_layers
@@ -20,6 +21,7 @@ from prunelake.spec import UNIT_NAMES, Unit
 from tests.support.tiny_models import LAYER_COUNT, VOCABULARY, family_cases, tiny_model
 
 ORDER = (3, 0, 4, 1, 2)
+NO_TREES = replace(CPU_LENGTHS, max_tree_tokens=0)  # each query is a row of its own
 
 
 @torch.inference_mode()
@@ -118,7 +120,7 @@ def test_a_batch_is_padded_by_little(monkeypatch: pytest.MonkeyPatch) -> None:
         return score(batch, masks)
 
     monkeypatch.setattr(nested, "_score_options", noting)
-    monkeypatch.setattr("prunelake.inference.prefix_tree.MAX_TREE_TOKENS", 0)
+    monkeypatch.setattr(nested, "lengths", NO_TREES)
     lengths = [3, 3, 3, 4, 9, 20, 20, 21, 90]
     nested.log_likelihoods(
         [ScoringQuery((n, *range(3, 2 + m)), ((5,),), (0,)) for n, m in enumerate(lengths)]
@@ -238,9 +240,7 @@ def with_memory_for(
 
 
 def test_batches_beyond_the_devices_memory_are_halved(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "prunelake.inference.prefix_tree.MAX_TREE_TOKENS", 0
-    )  # each query is a row of its own
+    monkeypatch.setattr("prunelake.inference.nested.row_lengths", lambda _: NO_TREES)
     asked = [ScoringQuery((*range(n, 20),), ((5, 6), (7,)), (0, 2)) for n in range(4, 16)]
     model = tiny_model("llama")
     expected = NestedModel(model, ORDER).log_likelihoods(asked)

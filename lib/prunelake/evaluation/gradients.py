@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from prunelake.inference.batches import length_multiple
 from prunelake.inference.nested import NestedModel
 from prunelake.inference.overflow import check_finite
 from prunelake.inference.prefix_tree import PrefixTree, ScoringQuery, batch_inputs, build_tree
@@ -41,7 +40,7 @@ def input_x_gradient(model: NestedModel, queries: Sequence[ScoringQuery]) -> lis
 @torch.enable_grad()
 def _gradient_times_embedding(model: NestedModel, rows: list[PrefixTree]) -> FloatArray:
     """The gradient times the embedding of each token of each row: [rows, tokens]."""
-    inputs = batch_inputs(rows, model.model.dtype, length_multiple(model.model))
+    inputs = batch_inputs(rows, model.model.dtype, model.lengths)
     ids = inputs.pop("input_ids").to(model.model.device)
     embeddings = model.model.get_input_embeddings()(ids).detach().requires_grad_()
     hidden, states = model.run_batch(rows, inputs | {"inputs_embeds": embeddings})

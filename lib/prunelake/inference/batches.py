@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from transformers import PreTrainedModel
 
+from prunelake.inference.lengths import CPU_LENGTHS, GPU_LENGTHS, RowLengths
 from prunelake.inference.prefix_tree import PrefixTree
 from prunelake.models.loading import text_config
 from prunelake.models.memory import activation_bytes
@@ -19,12 +20,6 @@ CPU_LOGIT_ELEMENTS = 2**25
 
 GPU_LOGIT_ELEMENTS = 2**28
 """Logits in memory at a time on a GPU: 1 GiB in float32, 1,024 positions of 262,144 tokens."""
-
-GPU_LENGTH_MULTIPLE = 16
-"""Lengths of batches on a GPU: some kernels are chosen or compiled anew for each length."""
-
-MAX_PADDING_SHARE = 1 / 16
-"""Share of the budget: a batch with more padding costs more than another pass."""
 
 
 class TokenBudget:
@@ -62,9 +57,9 @@ def fastest_batch_tokens(model: PreTrainedModel) -> int:
     return CPU_BATCH_TOKENS if model.device.type == "cpu" else GPU_BATCH_TOKENS
 
 
-def length_multiple(model: PreTrainedModel) -> int:
-    """The number of which the length of each batch is a multiple."""
-    return GPU_LENGTH_MULTIPLE if model.device.type == "cuda" else 1
+def row_lengths(model: PreTrainedModel) -> RowLengths:
+    """The lengths of rows that suit the model's device."""
+    return GPU_LENGTHS if model.device.type == "cuda" else CPU_LENGTHS
 
 
 def max_logit_rows(model: PreTrainedModel) -> int:
@@ -74,23 +69,28 @@ def max_logit_rows(model: PreTrainedModel) -> int:
     return max(1, elements // vocabulary_size)
 
 
-def batches(rows: Sequence[PrefixTree], budget: TokenBudget) -> Iterator[list[int]]:
+def batches(
+    rows: Sequence[PrefixTree], budget: TokenBudget, lengths: RowLengths = CPU_LENGTHS
+) -> Iterator[list[int]]:
     """Indices of rows that run together: rows of like length, shorter rows first.
 
-    A batch holds at most `budget` tokens x levels, but at least one row. The budget may shrink
-    between two batches.
+    A batch holds at most `budget` tokens x levels, but at least one row, and as much padding as
+    `lengths` allow. The budget may shrink between two batches.
     """
     batch: list[int] = []
-    levels = used = 0  # in the batch; `used` is tokens x levels without padding
+    levels = used = longest = 0  # in the batch; `used` is tokens x levels without padding
     for n in sorted(range(len(rows)), key=lambda n: len(rows[n].tokens)):
-        row, row_levels = rows[n], len(rows[n].levels)
-        used += row_levels * len(row.tokens)
-        tokens = (levels + row_levels) * len(row.tokens)
-        limit = budget.tokens
-        if batch and (tokens > limit or tokens - used > limit * MAX_PADDING_SHARE):
+        count, row_levels = len(rows[n].tokens), len(rows[n].levels)
+        length = lengths.padded(count)
+        tokens = (levels + row_levels) * length
+        padding = tokens - used - row_levels * count
+        is_too_padded = padding > lengths.allowed_padding(tokens, budget.tokens)
+        if batch and (tokens > budget.tokens or (length > longest and is_too_padded)):
             yield batch
-            batch, levels, used = [], 0, row_levels * len(row.tokens)
+            batch, levels, used = [], 0, 0
         batch.append(n)
         levels += row_levels
+        used += row_levels * count
+        longest = length
     if batch:
         yield batch

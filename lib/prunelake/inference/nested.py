@@ -27,10 +27,10 @@ from prunelake.inference.batches import (
     TokenBudget,
     batches,
     fastest_batch_tokens,
-    length_multiple,
     max_gradient_tokens,
     max_logit_rows,
     max_tokens_in_memory,
+    row_lengths,
 )
 from prunelake.inference.branches import Branches, LevelMasks
 from prunelake.inference.overflow import check_finite
@@ -83,6 +83,7 @@ class NestedModel:
         self.level_masks: Final = LevelMasks.nested(tuple(removal_order), len(self.layers), unit)
         """The levels of the removal order; each query may be asked at other levels."""
         self._largest_row = max_tokens_in_memory(model)
+        self.lengths: Final = row_lengths(model)
         fastest = fastest_batch_tokens(model)
         self.budget: Final = TokenBudget(token_budget or min(self._largest_row, fastest))
         self.gradient_budget: Final = TokenBudget(
@@ -118,7 +119,7 @@ class NestedModel:
             ModelError: numbers that overflow, or a device whose memory does not hold one row.
         """
         masks = masks or self.level_masks
-        laid_out = [*build_trees(queries, self._longest_shared)]
+        laid_out = [*build_trees(queries, self._longest_shared, self.lengths)]
         answers = [np.zeros((len(q.levels), len(q.options))) for q in queries]
         rows = [row for row, _ in laid_out]
         score = partial(self._score_options, masks=masks)
@@ -154,7 +155,7 @@ class NestedModel:
         answers: list[FloatArray] = [np.empty(0)] * len(rows)
         done, total = 0, sum(row.option_count for row in rows)
         budget = budget or self.budget
-        for numbers in batches(rows, budget):
+        for numbers in batches(rows, budget, self.lengths):
             with matmul_precision(self.model):
                 found = self._score_within_memory([rows[n] for n in numbers], score, budget)
             for n, answer in zip(numbers, found, strict=True):
@@ -215,7 +216,7 @@ class NestedModel:
     @torch.inference_mode()
     def _score_options(self, rows: list[PrefixTree], masks: LevelMasks) -> list[FloatArray]:
         """For each row an array [levels, answers] of log-likelihoods."""
-        inputs = batch_inputs(rows, self.model.dtype, length_multiple(self.model))
+        inputs = batch_inputs(rows, self.model.dtype, self.lengths)
         hidden, branches = self.run_batch(rows, inputs, masks)
         values, owners = self.target_log_likelihoods(hidden, branches, rows)
         width = max(row.option_count for row in rows)

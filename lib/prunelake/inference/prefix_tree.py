@@ -13,11 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from prunelake.inference.lengths import CPU_LENGTHS, RowLengths
 from prunelake.schema.arrays import BoolArray
-
-MAX_TREE_TOKENS = 128
-"""Most tokens of a tree of several queries. A larger tree shares little more, and its attention
-costs more, since every token is multiplied with every other token."""
 
 MIN_SHARED_FRACTION = 1 / 16
 """The least share of tokens that a tree must save; a smaller saving does not pay for its mask."""
@@ -109,16 +106,17 @@ def build_tree(queries: Sequence[ScoringQuery]) -> PrefixTree:
 
 
 def build_trees(
-    queries: Sequence[ScoringQuery], longest: int
+    queries: Sequence[ScoringQuery], longest: int, lengths: RowLengths = CPU_LENGTHS
 ) -> Iterator[tuple[PrefixTree, list[tuple[int, int]]]]:
     """All queries as rows, and of each answer of a row the number of its query and of its option.
 
     Rows of more than one option or query have at most `longest` tokens.
     """
-    for group in _group_queries(queries, min(MAX_TREE_TOKENS, longest)):
+    for group in _group_queries(queries, min(lengths.max_tree_tokens, longest)):
         rows = [(group, build_tree([queries[n] for n in group]))]
-        alone = sum(_unshared_token_count(queries[n]) for n in group)
-        if len(group) > 1 and len(rows[0][1].tokens) > (1 - MIN_SHARED_FRACTION) * alone:
+        together = lengths.padded(len(rows[0][1].tokens))
+        alone = sum(lengths.padded(_unshared_token_count(queries[n])) for n in group)
+        if len(group) > 1 and together > (1 - MIN_SHARED_FRACTION) * alone:
             rows = [([n], build_tree([queries[n]])) for n in group]
         for numbers, row in rows:
             owners = [(n, option) for n in numbers for option in range(len(queries[n].options))]
@@ -156,16 +154,14 @@ def _unshared_token_count(query: ScoringQuery) -> int:
 
 
 def batch_inputs(
-    rows: Sequence[PrefixTree], dtype: torch.dtype, length_multiple: int = 1
+    rows: Sequence[PrefixTree], dtype: torch.dtype, lengths: RowLengths = CPU_LENGTHS
 ) -> dict[str, Tensor]:
     """The inputs of a model that runs these rows as one batch, padded on the right.
 
-    The number of tokens is a multiple of `length_multiple`. Rows with branches need two more
-    inputs: an additive mask [rows, 1, tokens, tokens] in `dtype`, and the number of tokens in front
-    of each token in its sequence.
+    Rows with branches need two more inputs: an additive mask [rows, 1, tokens, tokens] in `dtype`,
+    and the number of tokens in front of each token in its sequence.
     """
-    length = max(len(row.tokens) for row in rows)
-    length += -length % length_multiple
+    length = lengths.padded(max(len(row.tokens) for row in rows))
     inputs = {"input_ids": pad_rows([row.tokens for row in rows], length)}
     # Without a branch no token needs more than to be kept from what stands to its right.
     if any(row.is_branched for row in rows):
