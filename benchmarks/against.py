@@ -1,7 +1,7 @@
-"""Ours beside the other ways: numbers first, then times, as the rows of one table.
+"""PruneLake compared with other tools: first the numbers, then the times, as rows of one table.
 
-A baseline runs at the first and the last level only, between which its cost falls evenly with each
-layer removed; its time for all levels is the mean of the two times their number.
+A baseline runs only at the first and the last level. Its cost falls evenly with each removed layer,
+so its time for all levels is the mean of both times, multiplied by the number of levels.
 """
 
 from collections import defaultdict
@@ -33,24 +33,25 @@ Found = TypeVar("Found")
 FASTEST = {"default": "30 x", "best": "12 x"}
 
 BATCHES = (8, 32, 128)
-"""Batch sizes of which a baseline takes its fastest."""
+"""Batch sizes to try; a baseline uses the fastest."""
 
 TOLERANCE = {
-    # float32: captum's weights of 1e6 magnify rounding; bfloat16 has 8 bits: only blunders stop it.
+    # float32: captum's weights of 1e6 magnify rounding. bfloat16 has 8 bits: only gross errors
+    # stop.
     "float32": {"scores": 5e-3, "probability": 1e-3, "log-likelihood": 2e-3},
     "bfloat16": {"scores": 2.0, "probability": 0.3, "log-likelihood": 8.0},
 }
 
 
 class Mismatch(SystemExit):
-    """The numbers differ, so that times say nothing."""
+    """The numbers differ, so times cannot be compared."""
 
 
 @dataclass(frozen=True)
 class Timed:
-    """Seconds of the baselines for all rows at all levels, and how far each is from ours.
+    """Seconds of the baselines for all rows at all levels, and their differences from PruneLake.
 
-    Both by way: captum's default and best, the curves that either needs, interpreto batched.
+    The keys are captum's default and best, the curves that both need, and interpreto batched.
     """
 
     seconds: dict[str, float]
@@ -80,9 +81,9 @@ def ends(levels: Sequence[int]) -> tuple[int, ...]:
 
 
 def explaining(subject: BenchmarkCase, found: Explained, batched: BenchmarkCase) -> Timed:
-    """Run captum both ways, the curves and interpreto on the rows that `found` is of.
+    """Run captum both ways, the curves and interpreto on the rows of `found`.
 
-    `batched` is the same model once more: interpreto changes its embeddings.
+    `batched` is a second copy of the model: interpreto changes its embeddings.
     """
     levels, examples = ends(subject.plan.levels), subject.plan.explained_examples
     batch = fastest_batch(lambda size: interpreto_s(batched, found, examples[0], size))
@@ -116,9 +117,9 @@ def one_cell(
     encoded: EncodedExample,
     seed: int,
 ) -> dict[str, tuple[float, float]]:
-    """Seconds of every baseline at one level, of one example and seed, and how far it is from ours.
+    """Seconds of every baseline for one level, example and seed, and its difference from PruneLake.
 
-    interpreto explains its own masks, so its view of the unchanged prompt is compared.
+    interpreto draws its own masks, so its log-likelihood of the unchanged prompt is compared.
     """
     option = option_of(found.predictions, level, encoded)
     own, curve = scores_of(found, level, encoded, seed), curve_of(found, level, encoded, seed)
@@ -145,7 +146,7 @@ def interpreto_s(
 
 
 def fastest_batch(seconds: Callable[[int], float]) -> int:
-    """The batch size that took least, of those that fit into memory."""
+    """The fastest batch size that fits into memory."""
     took: dict[int, float] = {}
     for batch in BATCHES:
         try:
@@ -156,7 +157,7 @@ def fastest_batch(seconds: Callable[[int], float]) -> int:
 
 
 def predicting(subject: BenchmarkCase, number: NumberFormat) -> tuple[list[str], float, float]:
-    """The row of one task's predictions beside the harness, our seconds and its."""
+    """The row of one task's predictions compared with the harness; our seconds and its seconds."""
     found, own_s, _ = predicted(subject)
     levels, examples = ends(subject.plan.levels), subject.plan.examples
     some = examples[: max(BATCHES) // 4]
@@ -191,10 +192,10 @@ def all_tasks(number: NumberFormat, count: int, own_s: float, their_s: float) ->
 
 
 def explained_rows(ours: dict[str, Explained], theirs: dict[str, Timed]) -> Iterator[list[str]]:
-    """The rows of explaining: every format of ours beside float32 baselines and those of its own.
+    """The rows of explanations: each of our formats against the baselines.
 
-    The paper's way and captum at its best are held to float32, their default; interpreto is held
-    to the same format.
+    The paper's method and captum at its best run in float32, their default. interpreto runs in the
+    same format as PruneLake.
     """
     for name, own in ours.items():
         whole, attributed = sum(own.seconds.values()), own.seconds["attribute"]

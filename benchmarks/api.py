@@ -1,12 +1,12 @@
-"""What the API costs: latency and requests a second, beside bare DuckDB and datasette.
+"""The cost of the API: latency and requests per second, compared with DuckDB alone and datasette.
 
     python -m benchmarks.api --lake LAKE [--datasette PATH] [--seconds 10] [--soak 60]
 
-LAKE is one of `python benchmarks/lake.py`, published. wrk asks over loopback, with 1 and 32
-clients: cold, where no question comes twice, and cached, where all are the same. DuckDB answers the
-same SQL in this process, fetched as Arrow and written as JSON; datasette (of an environment of its
-own) serves the same rows from SQLite, as many a page. Then the server is loaded while a new
-snapshot is published every 5 seconds. Writes docs/measurements/api.md.
+LAKE is a published lake of `python benchmarks/lake.py`. wrk sends requests over loopback with 1 and
+32 clients: cold, with all requests different, and cached, with all requests equal. DuckDB answers
+the same SQL in this process, fetched as Arrow and written as JSON. datasette (in an environment of
+its own) serves the same rows from SQLite, with pages of the same size. Then the server is under
+load while a new snapshot is published every 5 seconds. Writes docs/measurements/api.md.
 """
 
 import argparse
@@ -44,7 +44,7 @@ from prunelake.schema.row_formats import RowFormat, encode_rows
 
 CLIENTS = (1, 32)
 VIEWS = {"correlations": "level_count", "verdicts": "level", "metrics": "level"}
-"""What is asked, and the column of which ever another lower bound makes a question new."""
+"""The requested views, each with a column whose varying lower bound makes requests different."""
 PICTURES = ("confidence.json", "confidence.png")
 QUESTIONS = 20_000
 
@@ -63,7 +63,7 @@ class Row:
 
 
 def questions(view: str, runs: list[str], start: int) -> list[list[tuple[str, str]]]:
-    """Filters that all let 100 rows of a run through, no two alike."""
+    """Filters that all select 100 rows of a run; all filters differ."""
     bound = f"{VIEWS[view]}_gte"
     return [
         [("run_id", runs[number % len(runs)]), (bound, str(-number))]
@@ -156,7 +156,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def measure(options: argparse.Namespace, folder: Path) -> Iterator[Row]:
-    """Every address, cold and cached, at every number of clients, one after the other."""
+    """Measure every address, cold and cached, with every number of clients, one after the other."""
     lake: Path = options.lake
     snapshot = open_snapshot(publish(lake, analyse))
     runs = snapshot.rows(BoundQuery("select run_id from runs order by run_id"))["run_id"].to_list()
@@ -171,7 +171,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Iterator[Row]:
             return found, (cpu_seconds(server.pid) - before) / max(found.requests, 1) * 1e3
 
         def kept(target: str, clients: int) -> tuple[LoadResult, float]:
-            # Once for the cache, and behind all that clients have asked and left.
+            # One request fills the cache, after all requests that clients have left.
             httpx.get(f"{server.url}{target}", timeout=600).raise_for_status()
             return ours([target], clients)
 

@@ -1,6 +1,6 @@
-"""The ways that ours is measured against, each at one removal level of the same model.
+"""The tools that PruneLake is compared with, each at one removal level of the same model.
 
-Every one runs inside `prunelake.models.removal.removed`, as its users would prune the model.
+Each runs inside `prunelake.models.removal.removed`, which prunes the model for it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,8 +32,11 @@ def at_level(subject: BenchmarkCase, level: int) -> Iterator[None]:
 def captum_scores(
     subject: BenchmarkCase, encoded: EncodedExample, option: int, seed: int, by_token: bool
 ) -> Scores:
-    """captum's KernelSHAP of one example; `by_token` (its default) asks for each token of the
-    option in a pass of its own, over its cache."""
+    """captum's KernelSHAP of one example.
+
+    With `by_token` (its default) it scores each token of the option in a separate pass with a
+    cache.
+    """
     model, tokenizer = subject.loaded.model, subject.loaded.tokenizer
     text = encoded.example.prompt.rstrip()
     explained = TextTokenInput(text, tokenizer, baselines=subject.explanation.baseline_token)
@@ -55,7 +58,7 @@ def captum_scores(
 def log_likelihoods(
     model: PreTrainedModel, context: Sequence[int], options: Sequence[Sequence[int]]
 ) -> Scores:
-    """Summed log-likelihood of each option, a pass of batch 1 for each."""
+    """The summed log-likelihood of each option, with one pass of batch size 1 for each."""
     sums = []
     for option in options:
         ids = torch.tensor([[*context, *option]], device=model.device)
@@ -75,10 +78,10 @@ def shares(sums: Scores) -> Scores:
 def curves(
     subject: BenchmarkCase, encoded: EncodedExample, scores: Sequence[float], option: int
 ) -> Curve:
-    """Probability of the option after deletion, (kind, fraction) -> p: a pass an option and bin."""
+    """The option's probability after deletion, by (kind, fraction): one pass per option and bin."""
     encoder, ids = subject.encoder, np.asarray(encoded.prompt)
     model = subject.loaded.model
-    # The unchanged prompt, which the paper asks about too.
+    # The unchanged prompt, which the paper scores, too.
     log_likelihoods(model, encoder.context_ids(encoded.prompt), encoded.options)
     best_first = np.argsort(-np.asarray(scores), kind="stable")
     found: Curve = {}
@@ -96,7 +99,7 @@ def curves(
 
 
 class Interpreto:
-    """interpreto's batched KernelSHAP. It resizes the embeddings: give it a model of its own."""
+    """interpreto's batched KernelSHAP. It resizes the embeddings of its model: give it a copy."""
 
     def __init__(self, subject: BenchmarkCase, batch_size: int) -> None:
         self.subject, self.batch_size = subject, batch_size
@@ -118,7 +121,7 @@ class Interpreto:
         )
 
     def scores(self, encoded: EncodedExample, option: int) -> Scores:
-        """Scores of the prompt's tokens, from as many samples as ours; the sampling is its own."""
+        """Scores of the prompt's tokens, with as many samples as PruneLake but its own sampling."""
         explainer = self._explainer(SAMPLES_PER_TOKEN * len(encoded.prompt))
         target = torch.tensor([encoded.options[option]])  # it squeezes the first dimension
         (result,) = explainer(encoded.example.prompt.rstrip(), target)
@@ -129,7 +132,7 @@ class Interpreto:
 
     @torch.inference_mode()
     def log_likelihood(self, encoded: EncodedExample, option: int) -> float:
-        """What it thinks of the unchanged prompt: its scores stand on this."""
+        """Its log-likelihood of the unchanged prompt, on which its scores depend."""
         wrapper = self._explainer(1).inference_wrapper
         ids = torch.tensor([[*encoded.prompt, *encoded.options[option]]])
         inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
@@ -153,7 +156,7 @@ class Harness:
         )
 
     def log_likelihoods(self, examples: Sequence[EncodedExample]) -> list[Scores]:
-        """Of each example the log-likelihood of each option."""
+        """The log-likelihood of each option of each example."""
         from lm_eval.api.instance import Instance
 
         asked = [

@@ -1,11 +1,12 @@
-"""How often the 95 % interval of an ECE difference holds the truth.
+"""How often the 95 % interval of an ECE difference contains the true difference.
 
     python -m benchmarks.calibration_intervals [--runs 200] [--examples 1000] [--seed 7]
 
 Level 0 is calibrated or overconfident; the other level has an ECE that is larger by a known change.
-The law is that of benchmarks/error_rates.py: four options with latent scores, the right one drawn
-by their softmax, and at each level the scores with new noise, times a sharpness. The truth is the
-ECE of a million examples. Prints a table of coverage, and of the misses on either side.
+The distribution is that of benchmarks/error_rates.py: four options have latent scores, their
+softmax draws the right option, and each level adds new noise to the scores and multiplies them by a
+sharpness. The truth is the ECE of a million examples. Prints a table of coverage, and of the misses
+on both sides.
 """
 
 import argparse

@@ -2,15 +2,17 @@
 
     python -m benchmarks.control_variates --games FOLDER
 
-An expensive value y is known of n explained rows, a cheap one x of all N rows. The control variate
-(prediction-powered inference with tuned power: Angelopoulos, Duchi and Zrnic, PPI++, 2023) is
+An expensive value y is known for n explained rows, a cheap value x for all N rows. The control
+variate (prediction-powered inference with tuned power: Angelopoulos, Duchi and Zrnic, PPI++, 2023)
+is
 
     mean_n(y) - b (mean_n(x) - mean_N(x)),   b = cov(x, y) / var(x),
 
-whose variance is var(y) (1 - r^2) / n + var(y) r^2 / N, with r the correlation of x and y. Cheap
-values: the change of a row's confidence, which every prediction gives for nothing (rows of the
-recorded lake), and the deletion curve of leave-one-out scores of level 0, which take one mask per
-token at one level (games of `shapley.py` in FOLDER). Writes docs/measurements/control-variates.md.
+whose variance is var(y) (1 - r^2) / n + var(y) r^2 / N, where r is the correlation of x and y.
+Cheap values are the change of a row's confidence, which every prediction has at no cost (rows of
+the recorded lake), and the deletion curve of leave-one-out scores of level 0, which need one mask
+per token at one level (games of `shapley.py` in FOLDER). Writes
+docs/measurements/control-variates.md.
 """
 
 import argparse
@@ -77,7 +79,7 @@ def interval(y: Floats, x: Floats, mean_x: float, total: int) -> tuple[float, fl
 def simulated(y: Floats, x: Floats, explained: int) -> tuple[float, float, float]:
     """Coverage with and without the control variate, and the ratio of the widths.
 
-    The rows are drawn from the known ones, whose mean is the truth.
+    The rows are drawn from the known rows, whose mean is the truth.
     """
     rng = np.random.default_rng(0)
     hits, plain_hits, ratios = 0, 0, []

@@ -1,11 +1,12 @@
-"""How often the analysis errs: simulated runs whose truth is known, through the real functions.
+"""The error rates of the analysis: its own functions applied to simulated runs with known truth.
 
     python benchmarks/error_rates.py [--share 1.0] [--seed 0]
 
 Prints the tables of docs/statistics.md. `--share 0.1` makes a tenth of the simulations. Every run
-is drawn from one law: four options with latent scores, the right one drawn by their softmax, and at
-each level the scores with new noise; explained examples have a comprehensiveness and a sufficiency
-of a common mean, a part of their own and new noise at each level. What a level changes is stated.
+is drawn from one distribution. Four options have latent scores, their softmax draws the right
+option, and each level adds new noise to the scores. An explained example has a comprehensiveness
+and a sufficiency: the sum of a common mean, a part of its own, and new noise at each level. The
+tables state what a level changes.
 """
 
 import argparse
@@ -34,7 +35,7 @@ Row = dict[str, Any]
 
 REPLICATES = 500  # fewer than an analysis draws: its errors are a little smaller
 EXPLAINED = 100
-SPREAD, NOISE = 1.5, 0.15  # of latent scores, and of what a level adds to them
+SPREAD, NOISE = 1.5, 0.15  # of latent scores, and of the noise of a level
 BETWEEN_EXAMPLES_SD, BETWEEN_LEVELS_SD = (
     0.2,
     0.1,
@@ -51,14 +52,14 @@ CELLS: tuple[MetricKey, ...] = (
 )
 
 Change = tuple[float, float]
-"""Of a level: what its latent scores are multiplied by, what its comprehensiveness loses."""
+"""The change of a level: the factor of its latent scores, the loss of its comprehensiveness."""
 SAME: Change = (1.0, 0.0)
 
 
 def simulated_run(
     generator: np.random.Generator, n: int, explained: int, changes: list[Change], scale: float
 ) -> ExampleScores:
-    """A run of level 0, which changes nothing, and of one level a change."""
+    """A run of level 0, without a change, and one level for each change."""
     latent = SPREAD * generator.standard_normal((n, 4))
     gold = (latent + generator.gumbel(size=latent.shape)).argmax(axis=1)
     own = BETWEEN_EXAMPLES_SD * generator.standard_normal((explained, 4))
@@ -105,7 +106,7 @@ def verdicts(runs: list[list[Row]]) -> Iterator[list[Row]]:
 
 
 def null_levels(generator: np.random.Generator, share: float) -> Iterator[str]:
-    """Levels that differ from level 0 by noise alone."""
+    """Levels that differ from level 0 only by noise."""
     yield "| law | n | runs | levels stable | cells hidden | runs with one | with any change | se |"
     yield "|---|---|---|---|---|---|---|---|"
     below: dict[str, dict[str, list[bool]]] = {}
@@ -143,7 +144,7 @@ def null_levels(generator: np.random.Generator, share: float) -> Iterator[str]:
 def simulated(
     generator: np.random.Generator, n: int, changes: list[Change], scale: float, count: int
 ) -> list[list[Row]]:
-    """The rows of metrics of so many runs."""
+    """The rows of metrics of `count` runs."""
     runs = (simulated_run(generator, n, EXPLAINED, changes, scale) for _ in range(count))
     return [analyse_examples(run, REPLICATES, seed)[0] for seed, run in enumerate(runs)]
 
@@ -161,7 +162,7 @@ PLANTED: dict[str, tuple[Change, tuple[str, ...]]] = {
 
 
 def planted(generator: np.random.Generator, share: float) -> Iterator[str]:
-    """Levels that keep their accuracy and lose something else; coverage on the same runs."""
+    """Levels that keep their accuracy and lose another metric; coverage on the same runs."""
     changes = [change for change, _ in PLANTED.values()]
     truth = bootstrap_metrics(simulated_run(generator, POPULATION, POPULATION, changes, 1.0), 1, 0)
     covered: dict[tuple[str, str], list[bool]] = {}
@@ -221,7 +222,7 @@ def _cover(
 
 
 def accuracy_at_margin(generator: np.random.Generator, share: float) -> Iterator[str]:
-    """Accuracy that truly fell by exactly the margin, and may not be called stable."""
+    """Accuracy that truly fell by exactly the margin, and must not be called stable."""
     yield "| won (lost is 0.02 more) | n | runs | called stable | se |"
     yield "|---|---|---|---|---|"
     count = max(2, round(20_000 * share))
@@ -260,7 +261,7 @@ def correlated(generator: np.random.Generator, share: float) -> Iterator[str]:
             rows = []
             for seed in range(count):
                 values = np.full((17, n, 2), np.nan)
-                # A level keeps nine tenths of what level 0 drew for an example.
+                # A level keeps nine tenths of the draws of level 0.
                 kept = generator.random((17, n)) < 0.9
                 luck = generator.random((17, n))
                 values[:, :, 0] = np.where(kept, luck[0], luck) < accuracy[:, None]

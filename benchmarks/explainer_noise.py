@@ -1,11 +1,11 @@
-"""How much of a change of faithfulness does the explainer make? Several methods on the same rows.
+"""The part of a change of faithfulness that the explainer causes: several methods on the same rows.
 
     python -m benchmarks.explainer_noise LAKE [--picture docs/explainer_noise.png]
 
 Reads the runs of a lake that explain the same examples by several methods. The reference is the
 `leverage_shap` with the most masks per token; with 24 its Shapley values have a small error
 (docs/statistics.md). For each method it prints the area over the deletion curve at level 0, its
-change from level 0, and the part of that change that the reference does not see: the mean over the
+change from level 0, and the part of that change that the reference does not show: the mean over the
 examples of (change by the method - change by the reference). Intervals are 95 % intervals of paired
 means. Prints Markdown and a summary, and draws the changes of comprehensiveness.
 """
@@ -151,7 +151,7 @@ def picture(rows: pl.DataFrame) -> alt.FacetChart:
 
 
 def summary(rows: pl.DataFrame) -> str:
-    """How many explainers differ from the reference, and how wide KernelSHAP's intervals are."""
+    """How many explainers differ from the reference, and the width of KernelSHAP's intervals."""
     others = rows.filter(~pl.col("is_reference"))
     beyond = others.filter(pl.col("noise").abs() > pl.col("noise_half"))
     lines = [

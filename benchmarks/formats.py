@@ -1,9 +1,9 @@
-"""What a number format costs in the numbers: each beside float32 on the same rows and levels.
+"""The numerical cost of number formats: each compared with float32 on the same rows and levels.
 
     python -m benchmarks.formats [--quick] [--tasks arc_easy,sst2 --rows 24 --levels 0,8,15]
 
-Predictions, KernelSHAP and deletion curves in every format that the device has. The last column is
-what decides: a format is fit to be the default where it stays below 0.1 in all lines. Writes
+Predictions, KernelSHAP and deletion curves in every format that the device has. The last column
+decides: a format may be the default if this column is below 0.1 in all lines. Writes
 docs/measurements/formats.md.
 """
 
@@ -50,7 +50,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far one format is from float32; `errors` and `widths` are of the levels' means."""
+    """The differences of one format from float32; `errors` and `widths` are by level."""
 
     flips: int
     predictions: int
@@ -104,7 +104,7 @@ def agreement(exact: Explained, other: Explained) -> Agreement:
 
 
 def comprehensiveness(found: Explained) -> pl.DataFrame:
-    """Of each level and example the mean loss of probability over the fractions and seeds."""
+    """The mean loss of probability over fractions and seeds, for each level and example."""
     lost = pl.col("probability_full") - pl.col("probability_perturbed")
     deleted = found.deletions.filter(kind="comprehensiveness")
     return deleted.group_by("level", "example_id").agg(lost.mean().alias("value")).sort("level")

@@ -1,9 +1,9 @@
-"""Whether the API answers as its OpenAPI says: schemathesis and hostile requests, route by route.
+"""Check that the API conforms to its OpenAPI: schemathesis and hostile requests, route by route.
 
     python -m benchmarks.fuzz [--cases 1000] [--routes REGEX] [--workers 2]
 
-Serves a small lake of drawn runs. Prints one line a route, and what went wrong; the exit status is
-1 then. Every error must have the one shape, and none may be the server's.
+Serves a small lake of drawn runs. Prints one line for each route, and the faults; with faults the
+exit status is 1. Every error must have the common shape, and none may be a server error.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from prunelake.lake.publish import publish
 from tests.support import example_runs
 
 PATH_AND_BODY_PARAMETERS = (("path", "run_id"), ("path", "example_id"), ("body", "query"))
-"""Where what is known must mostly be said, or nothing is there."""
+"""Parameters that mostly need known values; other values give only 404."""
 
 LIMITS = {
     "PRUNELAKE_API_SQL_MAX_SECONDS": "2",
@@ -54,7 +54,7 @@ METHODS = (
     "BREW",
 )
 
-# What breaks servers, as it stands in a URL.
+# Values that break servers, as written in a URL.
 HOSTILE_VALUES = (
     "",
     "%00",
@@ -110,7 +110,7 @@ class FuzzRequest(NamedTuple):
 
 @dataclass
 class Route:
-    """A route, and what came of asking it."""
+    """A route, and the results of its requests."""
 
     path: str
     operations: Mapping[str, Any]
@@ -130,7 +130,7 @@ class Route:
 
 
 def make_lake(folder: Path) -> dict[str, list[str]]:
-    """A small published lake; values that its routes know, by parameter."""
+    """A small published lake; returns values that its routes know, by parameter."""
     runs = [
         example_runs.explained_run(folder, "explained"),
         example_runs.published_run(folder),
@@ -149,7 +149,7 @@ def make_lake(folder: Path) -> dict[str, list[str]]:
 
 
 def configuration(known: Mapping[str, list[str]]) -> str:
-    """What schemathesis draws from, mixed with what it makes up."""
+    """The values that schemathesis draws, mixed with values that it invents."""
     lines = ["[phases.coverage]", "generate-duplicate-query-parameters = true"]
     for name, values in known.items():
         lines += [f"[dictionaries.{name}]", f"values = {json.dumps(values)}"]
@@ -162,7 +162,7 @@ def configuration(known: Mapping[str, list[str]]) -> str:
 
 
 def without_cursors(document: dict[str, Any]) -> dict[str, Any]:
-    """The OpenAPI for schemathesis: no schema tells which cursors were given out."""
+    """The OpenAPI for schemathesis, without cursors: a schema cannot tell which cursors exist."""
     for operation in (o for path in document["paths"].values() for o in path.values()):
         kept = [p for p in operation.get("parameters", []) if p["name"] != "cursor"]
         operation["parameters"] = kept
@@ -170,7 +170,7 @@ def without_cursors(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def fuzz_with_schemathesis(route: Route, server: Server, folder: Path, cases: int) -> None:
-    """Ask what schemathesis draws."""
+    """Send the requests that schemathesis draws."""
     report = folder / f"{route.path.strip('/').replace('/', '_')}.json"
     command = [str(Path(sys.executable).with_name("schemathesis")), "--no-color"]
     command += ["--config-file", str(folder / "fuzz.toml"), "run", str(folder / "openapi.json")]
@@ -179,7 +179,7 @@ def fuzz_with_schemathesis(route: Route, server: Server, folder: Path, cases: in
     command += ["--report", "json", "--report-json-path", str(report)]
     command += ["--suppress-health-check", "all"]
     if route.path == "/sql":
-        # No schema tells which texts are SQL.
+        # A schema cannot tell which texts are SQL.
         command += ["--exclude-checks", "positive_data_acceptance"]
     ran = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
     if not report.exists():
@@ -194,7 +194,7 @@ def fuzz_with_schemathesis(route: Route, server: Server, folder: Path, cases: in
 
 
 def hostile_requests(route: Route, known: Mapping[str, list[str]]) -> Iterator[FuzzRequest]:
-    """Requests that no client of good will sends."""
+    """Requests that no well-meaning client sends."""
     names = {name: quote(values[0]) for name, values in known.items()}
     names |= {"name": "reliability", "format": "json"}
     good = re.sub(r"\{(\w+)\}", lambda found: names[found[1]], route.path)
@@ -212,7 +212,7 @@ def hostile_requests(route: Route, known: Mapping[str, list[str]]) -> Iterator[F
     method = "POST" if "post" in route.operations else "GET"
     operation = route.operations[method.lower()]
     named = [p["name"] for p in operation.get("parameters", []) if p["in"] == "query"]
-    # Not every filter of a view: they share their code by type.
+    # Not every filter of a view: filters of one type share their code.
     for name, nasty in itertools.product(
         [*named[:4], *named[-5:], "no_such", "%00"], HOSTILE_VALUES
     ):
@@ -226,7 +226,7 @@ def hostile_requests(route: Route, known: Mapping[str, list[str]]) -> Iterator[F
 
 
 def ask(route: Route, server: Server, known: Mapping[str, list[str]]) -> None:
-    """Ask the hostile requests."""
+    """Send the hostile requests."""
     connection = http.client.HTTPConnection(server.address, timeout=30)
     for asked in hostile_requests(route, known):
         headers = {} if asked.type is None else {"Content-Type": asked.type}
@@ -248,7 +248,7 @@ def ask(route: Route, server: Server, known: Mapping[str, list[str]]) -> None:
 def response_fault(
     asked: FuzzRequest, response: http.client.HTTPResponse, body: bytes
 ) -> str | None:
-    """What is wrong with an answer."""
+    """The fault of an answer; None if it has none."""
     status = response.status
     if status >= 500:
         return f"{status} {body!r}"

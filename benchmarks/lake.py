@@ -1,11 +1,11 @@
-"""How a lake grows: publish time, size and the time of every view, at 1, 10 and 100 x the paper.
+"""The growth of a lake: publish time, size and time of every view, at 1, 10 and 100 x the paper.
 
     python benchmarks/lake.py --folder FOLDER [--scales 1,10,100]
 
 The paper's size: 5 models, 8 tasks, 17 levels, 2 methods and a random ranking, 3 seeds: 0.9 M
 predictions, 0.8 M attributions of 100 tokens. The numbers are drawn, the analysis is real. Larger
-lakes hold 10 and 100 times as many runs and predictions (copies of the first under other models,
-whose explanations are left out). Writes docs/measurements/lake.md.
+lakes hold 10 and 100 times as many runs and predictions: copies of the first lake under other
+models, without explanations. Writes docs/measurements/lake.md.
 """
 
 import argparse
@@ -165,13 +165,13 @@ def with_schema(name: str, frame: pl.DataFrame, run_id: str) -> pl.DataFrame:
 
 
 def make_base(folder: Path) -> float:
-    """The lake of the paper's size; the seconds that the analysis of a run takes (median)."""
+    """Make the lake of the paper's size; return the median seconds of the analysis of a run."""
     seconds = []
     for number in range(MODELS * TASKS):
         run = run_row(*divmod(number, TASKS))
         if not read.has_run(folder, run["run_id"]):
             commit.write_run(folder, run, random_run(run, number))
-        elif number >= 8:  # of a lake that is there already, a few are timed again
+        elif number >= 8:  # in an existing lake, only a few runs are timed again
             continue
         began = time.perf_counter()
         analyse(folder, run["run_id"])
@@ -187,7 +187,7 @@ def make_copies(base: Path, folder: Path, scale: int) -> None:
     for number in range(MODELS * TASKS):
         run_id = run_row(*divmod(number, TASKS))["run_id"]
         frames = {n: read.read_table(base, n, [run_id]) for n in ("predictions", "examples")}
-        # Who explains nothing needs no tokens.
+        # Runs without explanations need no tokens.
         frames["examples"] = frames["examples"].with_columns(
             prompt_tokens=pl.lit([], pl.List(pl.String))
         )
@@ -200,7 +200,7 @@ def make_copies(base: Path, folder: Path, scale: int) -> None:
         for number, (task, frames, derived) in enumerate(sources):
             run = run_row(copy * MODELS + number // TASKS, task)
             mine = {name: table.frame([]) for name, table in RUN_TABLES.items()}
-            # No two copies alike, or Parquet's dictionaries would make little of them.
+            # All copies differ; otherwise Parquet's dictionaries would make equal copies small.
             other = 1 - 1e-9 * copy
             frames["predictions"] = frames["predictions"].with_columns(
                 pl.col("option_log_likelihoods").list.eval(pl.element() * other),
@@ -234,7 +234,7 @@ def measure(folder: Path) -> dict[str, Any]:
         ][0]
         found["complete runs"] = snapshot.sql("select count(*) from lake.runs").fetchall()[0][0]
         for (view,) in sorted(views):
-            # Every column of every row is computed, and a row comes back.
+            # Compute every column of every row, and return a single row.
             found[view] = timed(snapshot, f"select max(columns(*)) from {view}")
             say(f"{view}: {found[view]}")
         for view in TARGETS:
@@ -247,7 +247,7 @@ def measure(folder: Path) -> dict[str, Any]:
 
 
 def timed(connection: duckdb.DuckDBPyConnection, query: str, repeats: int = 5) -> float:
-    """Median seconds; infinite where one run takes longer than GIVE_UP_S."""
+    """Median seconds; infinite if a query takes longer than TIMEOUT_S."""
     times: list[float] = []
     while len(times) < repeats and sum(times) < TIMEOUT_S:
         timer = Timer(TIMEOUT_S, connection.interrupt)

@@ -1,4 +1,4 @@
-"""What the machine and the counting of layer passes allow, beside what we reach."""
+"""The speed that the machine and the counted layer passes allow, and the speed of PruneLake."""
 
 import statistics
 from collections import Counter, defaultdict
@@ -18,14 +18,14 @@ Shape = tuple[int, int, int]
 """Rows, inner and outer width of a matrix product."""
 
 SIZES_TIMED = 4
-"""Row counts of which a product is timed, for each pair of widths."""
+"""The number of row counts at which a product is timed, for each pair of widths."""
 
 REPEATS = 5
 MASKS = 64
 
 
 class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own hook
-    """Counts the matrix products of linear layers, by shape; attention's own are left out."""
+    """Counts the matrix products of linear layers by shape, without those inside attention."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch's own
@@ -53,7 +53,7 @@ def flops(shape: Shape) -> int:
 def plain_rate(products: Counter[Shape], dtype: torch.dtype, device: torch.device) -> float:
     """FLOP/s of `torch.matmul` over the same products: its harmonic mean, weighted by FLOPs.
 
-    Of each pair of widths it is timed at row counts spread evenly over the FLOPs.
+    For each pair of widths, it is timed at row counts that are spread evenly over the FLOPs.
     """
     by_width: dict[tuple[int, int], Counter[int]] = defaultdict(Counter)
     for (rows, inner, outer), count in products.items():
@@ -89,9 +89,9 @@ def counted() -> Iterator[Counter[Shape]]:
 
 
 def throughput(subject: BenchmarkCase) -> tuple[float, float, Explained]:
-    """FLOP/s of our sweep of the subject's rows, those of plain products, and what was found.
+    """FLOP/s of our sweep of the subject's rows, FLOP/s of plain products, and the results.
 
-    Only the products of linear layers count as ours; all of the time does.
+    Our FLOPs count only the products of linear layers; our time is the whole time.
     """
     with counted() as products:
         explain(subject)
@@ -104,9 +104,9 @@ def throughput(subject: BenchmarkCase) -> tuple[float, float, Explained]:
 
 
 def nesting(subject: BenchmarkCase) -> tuple[float, float]:
-    """How much longer all levels take than level 0 alone: measured, and by layer passes.
+    """The time of all levels relative to level 0 alone: measured, and by layer passes.
 
-    The first example, with half of its tokens replaced at random, again and again.
+    The work is the first example, many times, with half of its tokens replaced at random.
     """
     encoded, levels = subject.plan.explained_examples[0], subject.plan.levels
     drawn = np.random.default_rng(0).random((MASKS, len(encoded.prompt))) < 0.5

@@ -3,10 +3,9 @@
     python -m benchmarks.llama --device cuda [--shape 7b] [--rows 1]
 
 Predictions, KernelSHAP and deletion curves of a few rows of every task at all levels, in bfloat16.
-Prints and writes tokens per second, the share of what plain matrix products reach on the same
-device, and what the paper's whole protocol would take. The tokenizer is the default model's.
-Writes
-docs/measurements/llama.md. The shape tiny only shows that the script runs.
+Prints and writes tokens per second, the share of the speed of plain matrix products on the same
+device, and the estimated time of the paper's whole protocol. The tokenizer is the default model's.
+Writes docs/measurements/llama.md. The shape tiny only shows that the script runs.
 """
 
 import argparse
@@ -31,7 +30,7 @@ SHAPES = {
     "tiny": (4, 64, 176, 4),
 }
 ROWS, METHODS, SEEDS = 200, 2, 3
-"""The paper's protocol, of each of its eight tasks."""
+"""The paper's protocol for each of its eight tasks."""
 
 PAPER = (
     "arc_challenge",
@@ -48,7 +47,7 @@ COLUMNS = ("task", "prompt tokens", "forward tokens", "s", "forward tokens a sec
 
 
 def random_model(shape: str, vocabulary: int, device: str) -> LlamaForCausalLM:
-    """A Llama of random weights in bfloat16, made where it runs."""
+    """A Llama with random weights in bfloat16, created on the device."""
     layers, width, inner, heads = SHAPES[shape]
     config = LlamaConfig(
         vocab_size=vocabulary,

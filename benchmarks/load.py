@@ -1,4 +1,4 @@
-"""Load of one kind on a server, by wrk."""
+"""Put a server under load with wrk."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ LUA = Path(__file__).parent / "load.lua"
 
 @dataclass(frozen=True)
 class LoadResult:
-    """What came of it: percentiles in milliseconds; errors are bad statuses and lost sockets."""
+    """The result: percentiles in milliseconds; errors are bad statuses and lost sockets."""
 
     requests: int
     seconds: float
@@ -23,7 +23,7 @@ class LoadResult:
 
     @property
     def rate(self) -> float:
-        """Requests a second."""
+        """Requests per second."""
         return self.requests / self.seconds
 
     @property
@@ -39,7 +39,7 @@ def run_load(
     folder: Path,
     snapshots: bool = False,
 ) -> LoadResult:
-    """Ask the targets in turn, by so many clients at once; with `snapshots` tell which answered."""
+    """Request the targets in turn with simultaneous clients; `snapshots` records the snapshots."""
     file = folder / "targets.txt"
     file.write_text("\n".join(targets) + "\n")
     command = ["wrk", "-t1", f"-c{clients}", f"-d{seconds:.0f}s", "--timeout", "30s"]
@@ -48,7 +48,7 @@ def run_load(
     told = subprocess.run(command, capture_output=True, text=True, check=True)
     _, mark, result = told.stdout.rpartition("RESULT ")
     if not mark:
-        # wrk says what is wrong, and exits with 0.
+        # wrk prints the problem, and exits with 0.
         raise SystemExit(f"wrk failed: {told.stdout}{told.stderr}")
     found = json.loads(result)
     return LoadResult(

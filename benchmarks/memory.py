@@ -1,10 +1,10 @@
-"""How much memory sweeps of many rows take on a CPU, beside the weights.
+"""The memory of sweeps of many rows on a CPU, in addition to the weights.
 
     python -m benchmarks.memory [--rows 100,2000] [--analysed 10000,100000]
 
-Each case is a process of its own, whose greatest resident size counts: a model loaded and used
-once, sweeps of the first rows of a task made of the bundled one's again and again, a few of them
-explained, and analyses of runs whose predictions are drawn. Writes docs/measurements/memory.md.
+Each case is a separate process, and its largest resident size counts. The cases are a model that is
+loaded and used once; sweeps of a task that repeats the rows of a bundled task, with a few rows
+explained; and analyses of runs with drawn predictions. Writes docs/measurements/memory.md.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def load_bytes() -> int:
 
 
 def sweep_bytes(rows: int, folder: Path) -> None:
-    """A sweep of so many rows: those of a bundled task, again and again."""
+    """A sweep of `rows` rows: the rows of a bundled task, repeated."""
     task = catalogue.get_task(TASK)
     _, known = read_records(task, None)
     with (folder / "many.jsonl").open("w", encoding="utf-8") as file:
@@ -64,14 +64,14 @@ def sweep_bytes(rows: int, folder: Path) -> None:
 
 
 def analysis_bytes(rows: int, folder: Path) -> None:
-    """The analysis of a run of so many rows, drawn, at 17 levels; a tenth are explained."""
+    """The analysis of a drawn run of `rows` rows at 17 levels; a tenth are explained."""
     run = run_row(0, 0) | {"example_count": rows}
     commit.write_run(folder / "lake", run, random_run(run, 0, rows))
     analyse(folder / "lake", run["run_id"])
 
 
 def child(what: str, rows: int) -> None:
-    """Do one thing and print what it took, in bytes."""
+    """Run one case and print its memory in bytes."""
     with tempfile.TemporaryDirectory() as folder:
         weights = 0 if what == "analyse" else load_bytes()
         if what == "sweep":

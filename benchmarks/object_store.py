@@ -1,7 +1,7 @@
-"""How many requests a lake in an object store costs, by what is done with it.
+"""The number of requests to an object store for each operation on a lake.
 
 `python benchmarks/object_store.py` starts moto's S3 on loopback, writes runs of made-up rows there
-and counts. The counts are those of any store; times would be those of moto, so none are told.
+and counts. The counts hold for any store. Times would be times of moto, so they are not printed.
 """
 
 import argparse
@@ -48,7 +48,7 @@ KINDS = {
 
 
 def run_of(number: int) -> tuple[dict[str, Any], dict[str, pl.DataFrame]]:
-    """A run of 20 examples and two levels that only predicts."""
+    """A run of 20 examples and two levels, without explanations."""
     identity = {"number": number, "format_version": FORMAT_VERSION}
     run_id = content_hash(identity)[:16]
     row: dict[str, Any] = {
@@ -104,7 +104,7 @@ def main() -> None:
 
 
 def measure(runs: int) -> None:
-    """Print a line for each thing that is done."""
+    """Print a line for each operation."""
     asked = s3.call_once
     counts: Counter[str] = Counter()
 

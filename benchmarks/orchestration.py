@@ -1,9 +1,9 @@
-"""What orchestration costs: watching, the flow around a sweep, workers of a pool, nodes of Ray.
+"""The cost of orchestration: watching, the flow around a sweep, workers of a pool, nodes of Ray.
 
     python benchmarks/orchestration.py [--parts watch,flow,workers,ray]
 
-`watch` draws a lake of 10,000 runs (their `runs` files: nothing else is read to decide). The others
-sweep SmolLM2-135M against a Prefect server of their own. Writes its part of
+`watch` draws a lake of 10,000 runs (only their `runs` files, because deciding reads nothing else).
+The other parts sweep SmolLM2-135M with a Prefect server of their own. Writes its part of
 docs/measurements/orchestration.md.
 """
 
@@ -23,6 +23,7 @@ from pathlib import Path
 import polars as pl
 import yaml
 
+from benchmarks.paths import RESULTS
 from benchmarks.sweeps import flow_overhead, one_thread, ray, server, workers
 from prunelake.lake.attempt_log import Attempt
 from prunelake.lake.files import parquet
@@ -38,11 +39,11 @@ from prunelake.watch.watchlist import Watchlist, read_watchlist
 TASKS = ("everyday_knowledge", "opinions")
 SEEDS = 5
 REPEATS = 5
-RESULT = Path(__file__).parent / "results" / "orchestration.md"
+RESULT = RESULTS / "orchestration.md"
 
 
 class RefusingLauncher:
-    """Starts nothing: what it is asked for is an error."""
+    """Starts nothing: a request to start is an error."""
 
     def start(self, evaluation: Evaluation, attempt: Attempt) -> str | None:  # noqa: ARG002  # a Launcher
         raise AssertionError(f"{evaluation.spec} was started")
@@ -75,7 +76,7 @@ def write_watchlist(folder: Path) -> Watchlist:
 
 
 def write_runs(settings: Settings, watchlist: Watchlist, count: int, in_segments: bool) -> None:
-    """`runs` files of what the watchlist asks for, up to `count`, and others up to it."""
+    """Write `count` `runs` files: first those that the watchlist asks for, then others."""
     from prunelake.lake.files.manifests import FILES_KEY
     from prunelake.watch.revisions import ModelRevision, find_revisions
 
@@ -132,7 +133,7 @@ def run_row(number: int, model: str, revision: str, spec: SweepSpec) -> dict[str
 
 
 def decide(watchlist: Watchlist, settings: Settings, missing: int) -> float:
-    """Seconds of one dry round, median; what is missing has to be what was left out."""
+    """Median seconds of one dry round; it must find exactly the evaluations that were left out."""
     times = []
     for _ in range(REPEATS):
         began = time.perf_counter()
@@ -190,7 +191,7 @@ PARTS: dict[str, Callable[[], Iterator[str]]] = {
 
 
 def write(part: str, lines: list[str]) -> None:
-    """Put a part of the results in the place of an older one."""
+    """Write a part of the results, in place of its older version."""
     old = RESULT.read_text("utf-8").split("## ")[1:] if RESULT.exists() else []
     parts = {text.partition("\n")[0]: text for text in old}
     parts[part] = "\n".join([part, "", *lines, ""])

@@ -1,10 +1,10 @@
-"""Whether a plan keeps its promise: planned against achieved power.
+"""Planned power compared with achieved power.
 
     python -m benchmarks.planned_power
 
 Each simulated study draws a pilot, plans its examples from it (margin 0.02 or 0.05, power 0.8),
-draws that many new examples and tests them as an analysis does. A verdict is right if the change
-is shown to lie within the margin and does, or is significant and has the true sign.
+draws that many new examples and tests them as an analysis does. A verdict is right if the change is
+shown to lie within the margin and truly does, or if it is significant with the true sign.
 """
 
 import argparse
@@ -31,7 +31,7 @@ HEAD = (
 
 
 def needed(row: dict[str, Any], margin: float, power: float = 0.8) -> int:
-    """The examples that a plan asks for after this pilot, without the limits of its interval."""
+    """The number of examples of a plan after this pilot, without the limits of its interval."""
     spread = measured_spread(row)
     assert spread is not None
     # Three digits, so that most plans are found in the cache.
@@ -48,7 +48,7 @@ def _needed(spread: PairedSpread, margin: float, power: float) -> int:
 
 
 def verdict(row: dict[str, Any], change: float, margin: float) -> tuple[bool, bool]:
-    """Whether the verdict is right, and whether it is wrong; neither is inconclusive."""
+    """Whether the verdict is right, and whether it is wrong; an inconclusive verdict is neither."""
     low, high = row["equivalence_low"], row["equivalence_high"]
     is_equivalent = low > -margin and high < margin
     is_significant = row["p_value"] <= 0.05

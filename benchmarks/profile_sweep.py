@@ -40,7 +40,7 @@ REST = "rest"
 
 @dataclass
 class Clock:
-    """Seconds by part. `inside` is what has been given to parts already, for outer ones to know."""
+    """Seconds by part. `inside` is the time that inner parts have already counted."""
 
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
 
@@ -50,7 +50,7 @@ class Clock:
 
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:
-        """Give the time of a block to `shard_work`, but for what others inside it took."""
+        """Count the time of a block for `part`, without the time of parts inside it."""
         before, began = self.inside, now(CPU)
         try:
             yield
@@ -60,7 +60,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class TimedEncoder(Encoder):
-    """An encoder that tells a clock of its work."""
+    """An encoder whose work a clock times."""
 
     clock: Clock = field(default_factory=Clock)
 
@@ -74,7 +74,7 @@ class TimedEncoder(Encoder):
 
 
 class TimedModel(NestedModel):
-    """A nested model that tells a clock of its work."""
+    """A nested model whose work a clock times."""
 
     clock: Clock
 
@@ -90,7 +90,7 @@ class TimedModel(NestedModel):
 
 @contextmanager
 def hooked(subject: BenchmarkCase, clock: Clock) -> Iterator[None]:
-    """Tell the clock of the model's own parts."""
+    """Time the parts of the model with the clock."""
     model = subject.loaded.model
     began: list[tuple[float, float]] = []
 
@@ -119,7 +119,7 @@ def hooked(subject: BenchmarkCase, clock: Clock) -> Iterator[None]:
 
 
 def profile(subject: BenchmarkCase) -> Iterator[list[str]]:
-    """The rows of the table, of one sweep of the subject's rows into a lake of its own."""
+    """The rows of the table, from one sweep of the subject's rows into a new lake."""
     clock = Clock()
     began = now(CPU)
     with tempfile.TemporaryDirectory() as folder, hooked(subject, clock):
@@ -149,7 +149,7 @@ def _sweep(subject: BenchmarkCase, folder: Path, clock: Clock) -> None:
     stage_began, inside = now(CPU), clock.inside
 
     def report(stage: str, done: int, total: int) -> None:
-        """A stage's last word ends it; what `attribute` did outside the model is REGRESSION."""
+        """The last report of a stage ends it; `attribute` outside the model is REGRESSION."""
         nonlocal stage_began, inside
         if done == total:
             ended = now(CPU)

@@ -4,10 +4,10 @@
 
 Each simulated lake has some removal orders of one model, with one level each. That level is worse
 than the unpruned model by exactly the margin in one criterion, and equal to it in the others. The
-orders are evaluated on the same examples, so a part of each change is common to them. The rows of
+orders are evaluated on the same examples, so they share a part of each change. The rows of
 `metrics` are computed from simulated examples; the view `criteria` and `recommend` do the rest.
-Prints a table: the share of lakes in which an order passes at 5 %, and in which `recommend` names
-one.
+Prints a table: the share of lakes in which an order passes at 5 %, and in which `recommend`
+recommends an order.
 """
 
 import argparse
@@ -124,7 +124,7 @@ def _mean_row(metric: str, losses: NDArray[np.float64]) -> Row:
 def outcomes(
     generator: np.random.Generator, lakes: int, orders: int, worse: str
 ) -> Iterator[tuple[bool, bool]]:
-    """Of each lake: whether an order passes at 5 %, and whether `recommend` names one."""
+    """For each lake: whether an order passes at 5 %, and whether one is recommended."""
     models = [f"model{number}" for number in range(lakes)]
     for start in range(0, lakes, LAKES_AT_ONCE):
         chosen = models[start : start + LAKES_AT_ONCE]

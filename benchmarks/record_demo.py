@@ -4,8 +4,9 @@
     python -m benchmarks.record_demo LAKE        # takes the runs and profiles of this lake
     python -m benchmarks.record_demo --analyse   # analyses again what is recorded
 
-The texts of examples are recorded for the bundled tasks only: the datasets of other tasks may not
-be passed on. Their log-likelihoods, attributions and deletion curves are numbers, and stay.
+The texts of examples are recorded for the bundled tasks only: the datasets of other tasks must not
+be redistributed. Their log-likelihoods, attributions and deletion curves are numbers, and are
+recorded.
 """
 
 import argparse
@@ -33,7 +34,7 @@ NOT_RECORDED = "(not recorded)"
 
 
 def record(lake: Path, packed: Path = RECORDED_LAKE) -> None:
-    """Copy the runs and profiles of a lake, without texts of others, analyse them and pack them."""
+    """Copy the runs and profiles of a lake without foreign texts, analyse them and pack them."""
     with tempfile.TemporaryDirectory() as temporary:
         copy = Path(temporary)
         for run_id in run_ids(lake):

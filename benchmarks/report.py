@@ -1,4 +1,4 @@
-"""What the benchmarks of speed write: a head that says where and with what, and tables."""
+"""The output of the benchmarks: a header with machine and versions, and tables."""
 
 import os
 import platform
@@ -13,7 +13,7 @@ from benchmarks.paths import RESULTS
 
 
 def head(command: str, device: str, packages: Sequence[str], load: float) -> str:
-    """Command, date, machine, load when it began, and versions, in one sentence."""
+    """Command, date, machine, load at the start, and versions, in one sentence."""
     told = ", ".join(f"{name} {version(name)}" for name in packages)
     return (
         f"`{command}`, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC: {machine(device)}, "

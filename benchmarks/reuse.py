@@ -1,9 +1,9 @@
-"""What a grown sweep costs: forward tokens, beside those of the same sweep in an empty lake.
+"""The forward tokens of a grown sweep, compared with the same sweep in an empty lake.
 
     PRUNELAKE_DATA=data OMP_NUM_THREADS=1 python -m benchmarks.reuse
 
-Each step asks for more than the step before it, in one lake. Some steps are swept once more, each
-in a lake of its own, and the rows of both runs are compared.
+Each step asks for more than the previous step, in one lake. Some steps are swept again, each in an
+empty lake, and the rows of both runs are compared.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from prunelake.sweeps.executor import LocalExecutor
 from prunelake.sweeps.run import run_sweep
 
 Step = tuple[str, dict[str, Any], bool]
-"""Its name, the changed fields of the spec, and whether a direct run is compared."""
+"""Its name, the changed fields of the spec, and whether it is compared with a direct run."""
 
 
 def prediction_steps(rows: int) -> list[Step]:
@@ -63,7 +63,7 @@ def swept(spec: SweepSpec, lake: Path) -> tuple[int, dict[str, pl.DataFrame]]:
 
 
 def difference(found: Mapping[str, pl.DataFrame], direct: Mapping[str, pl.DataFrame]) -> str:
-    """The other predictions, and the largest differences of numbers, between two runs."""
+    """The number of differing predictions and the largest differences of numbers of two runs."""
     parts = []
     numbers = {
         "predictions": ("option_log_likelihoods", "log-likelihoods"),

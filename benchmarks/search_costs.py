@@ -1,10 +1,11 @@
-"""What each removal strategy's search costs: forward tokens, beside those of a cosine order.
+"""The cost of each removal strategy's search in forward tokens, relative to a cosine order.
 
     PRUNELAKE_DATA=data python benchmarks/search_costs.py arc_easy
     python benchmarks/search_costs.py                               # a bundled task
 
-The unit is what a cosine order and the evaluation of 100 rows at its levels (no explanations) take.
-Of a task with fewer rows than that and those of a search, fewer are evaluated, and counted up.
+The unit is the cost of a cosine order and of the evaluation of 100 rows at its levels, without
+explanations. If a task has too few rows for both, fewer rows are evaluated, and the cost is scaled
+up.
 """
 
 import argparse

@@ -1,11 +1,12 @@
-"""How often sequential verdicts err, and how many examples they take.
+"""The error rates of sequential verdicts, and their number of examples.
 
     python -m benchmarks.sequential_verdicts
 
 Each simulated sweep draws a pilot, plans its examples from it (power 0.95), and adds examples in
-rounds until the verdict is decided or the plan is used up. Its rows are compared with those of a
+rounds until the verdict is decided or the plan is used up. Its number of rows is compared with a
 sweep that computes the whole plan at once (fixed). A verdict is wrong if a change of the margin or
-more is called equivalent, or if a change is significant that has another sign or does not exist.
+more is called equivalent, or if a change is significant with the wrong sign or without a true
+change.
 """
 
 import argparse
@@ -38,7 +39,7 @@ def normal(generator: np.random.Generator, n: int, change: float) -> Array:
 
 
 def skewed(generator: np.random.Generator, n: int, change: float) -> Array:
-    """Differences of which nine tenths are small and one tenth is large and negative."""
+    """Differences: nine tenths are small, and one tenth is large and negative."""
     is_large = generator.random(n) < 0.1
     return np.where(is_large, -0.35, 0.035) + 0.05 * generator.normal(size=n) + change + 0.0035
 
@@ -69,7 +70,7 @@ def row(differences: Array, looks: LookTimes, is_accuracy: bool) -> dict[str, An
         "delta_se": se,
         "equivalence_low": low,
         "equivalence_high": high,
-        # At most 0.05 where the test rejects; the repeated p-value itself takes longer.
+        # At most 0.05 if the test rejects; the repeated p-value itself takes longer to compute.
         "p_value": 0.05 * p / (1 - looks.confidence),
     }
 

@@ -1,4 +1,4 @@
-"""A server of its own process, for what measures it from outside."""
+"""A server in a separate process, for benchmarks that measure it from outside."""
 
 import os
 import re

@@ -2,12 +2,12 @@
 
     python -m benchmarks.shapley [--seeds 10] [--games FOLDER]
 
-SmolLM2-135M and Gemma 3 270M answer every mask of short prompts at five removal levels (with the
-file `FOLDER/NAME.npz` for each prompt, which the next run reads). All estimates are then made from
-these answers. Drawn games of 24 and 48 players, whose Shapley values are known, stand for longer
-prompts. Prompts come from $PRUNELAKE_DATA, from ../shared/data if that is a folder, or from the
-hub. The methods of `shapiq` need that package (extra `bench`; version 1.8 needs Python 3.12).
-Writes docs/measurements/shapley.md; `shapley_costs.py` measures costs.
+SmolLM2-135M and Gemma 3 270M score every mask of short prompts at five removal levels. The file
+`FOLDER/NAME.npz` keeps the scores of each prompt for the next run. All estimates use these scores.
+Drawn games of 24 and 48 players with known Shapley values represent longer prompts. Prompts come
+from $PRUNELAKE_DATA, from ../shared/data if that is a folder, or from the hub. The methods of
+`shapiq` need that package (extra `bench`; version 1.8 needs Python 3.12). Writes
+docs/measurements/shapley.md; `shapley_costs.py` measures costs.
 """
 
 import argparse

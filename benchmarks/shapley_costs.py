@@ -2,9 +2,10 @@
 
     python -m benchmarks.shapley_costs
 
-SmolLM2-135M explains a few prompts at levels 0 to 15. The error is taken against Leverage SHAP with
-100 masks per token, as too many masks exist to ask about all. `shapley.py` measures the error
-against exact values, and tells where prompts come from. Writes docs/measurements/shapley-costs.md.
+SmolLM2-135M explains a few prompts at levels 0 to 15. The reference of the error is Leverage SHAP
+with 100 masks per token, because there are too many masks to score all of them. `shapley.py`
+measures the error against exact values, and describes the source of the prompts. Writes
+docs/measurements/shapley-costs.md.
 """
 
 import os
@@ -57,8 +58,8 @@ def smollm2() -> Player:
 def cost_table() -> Iterator[str]:
     """Forward tokens of attributions at 16 levels.
 
-    Only `difference_shap` with several stages chooses masks by values, and asks SmolLM2; the
-    other ones ask an untrained model of its shape.
+    Only `difference_shap` with several stages chooses masks by values, and uses SmolLM2. The other
+    methods use an untrained model of the same shape.
     """
     torch.manual_seed(0)
     model, order = smollm2().model, smollm2().order

@@ -17,7 +17,7 @@ from prunelake.evaluation.shapley import sample_coalitions, shapley_values
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5)
 
 Samples = float | tuple[float, ...]
-"""Masks per token; for `difference_shap` those of level 0 in front of those of the stages."""
+"""Masks per token; for `difference_shap` first those of level 0, then those of the stages."""
 LevelEstimator = Callable[[Game, int, int, int], Floats]  # game, level, masks, seed
 
 
@@ -74,7 +74,7 @@ METHODS: list[tuple[str, Samples]] = [
 
 
 def explain(game: Game, name: str, samples: Samples, seed: int) -> tuple[Floats, Floats]:
-    """Scores [levels, players] of one method, and the masks per token [levels] that it asked."""
+    """Scores [levels, players] of one method, and the masks per token [levels] that it used."""
     if not isinstance(samples, tuple):
         masks = int(samples * game.players)
         scores = [LEVEL_ESTIMATORS[name](game, level, masks, seed) for level in game.levels]
@@ -100,7 +100,7 @@ class Estimates:
     games: Sequence[Game]
     scores: list[Floats]
     masks: Floats
-    """The mean masks per token [levels] that were asked."""
+    """The mean number of masks per token [levels] that were used."""
 
     @classmethod
     def of(cls, games: Sequence[Game], name: str, samples: Samples, seeds: int) -> "Estimates":
@@ -109,7 +109,7 @@ class Estimates:
         return cls(games, [np.array([scores for scores, _ in own]) for own in found], masks)
 
     def errors(self) -> Floats:
-        """Squared error [levels] over that of equal shares: a geometric mean over games."""
+        """Squared error [levels] divided by that of equal shares: a geometric mean over games."""
         ratios = [
             ((scores - game.exact) ** 2).sum(-1).mean(0) / game.spread
             for game, scores in zip(self.games, self.scores, strict=True)
@@ -126,10 +126,10 @@ class Estimates:
         return np.asarray(np.mean(found, axis=0))
 
     def variances_of_change(self) -> Floats:
-        """The noise [levels] of a level's scores less those of level 0.
+        """The noise [levels] of the differences between a level's scores and those of level 0.
 
-        Variance over seeds, summed over tokens, over the spread of the exact scores of level 0: a
-        geometric mean over games.
+        It is the variance over seeds, summed over tokens, divided by the spread of the exact scores
+        of level 0: a geometric mean over games.
         """
         found = [
             (scores - scores[:, :1]).var(axis=0, ddof=1).sum(-1) / game.spread[0]
@@ -138,7 +138,7 @@ class Estimates:
         return np.asarray(np.exp(np.log(np.array(found)[:, 1:]).mean(0)))
 
     def comprehensiveness(self) -> Floats:
-        """Nats [levels] that deleting the highest scores takes from each level's own option."""
+        """Nats [levels] that each level's own option loses when the highest scores are deleted."""
         found = [
             [deleted(game, level, own) for level, own in zip(game.levels, scores, strict=True)]
             for game, of_seeds in zip(self.games, self.scores, strict=True)
@@ -161,7 +161,7 @@ def rank_correlation(scores: Floats, exact: Floats) -> float:
 
 
 def deleted(game: Game, level: int, scores: Floats) -> float:
-    """The mean over FRACTIONS of the nats that are lost without the highest scores."""
+    """The nats that are lost without the highest scores: a mean over FRACTIONS."""
     order = np.argsort(-scores, kind="stable")
     counts = [int(fraction * game.players + 1e-9) for fraction in FRACTIONS]
     masks = np.ones((1 + len(counts), game.players), dtype=bool)

@@ -30,10 +30,10 @@ LENGTHS = {
     "smollm2": {8: 10, 9: 11, 10: 4, 11: 2, 12: 1},
     "gemma": {8: 8, 9: 3},
 }
-"""The number of prompts of openbookqa by their tokens; all masks of these are asked."""
+"""The number of prompts of openbookqa by their number of tokens; all their masks are scored."""
 
 TUNED_ON = ("smollm2", 8)
-"""On the prompts of this model with so many tokens the settings were chosen."""
+"""The settings were chosen on the prompts of this model with this number of tokens."""
 
 REFERENCE_SAMPLES = 100
 """Masks per token of Leverage SHAP as the reference for prompts with too many masks."""
@@ -63,7 +63,7 @@ class Game:
 
     @property
     def spread(self) -> Floats:
-        """Sum of squares [levels] of the exact values around their mean: equal shares' error."""
+        """The squared error [levels] of equal shares: the exact values around their mean."""
         return np.asarray(((self.exact - self.exact.mean(-1, keepdims=True)) ** 2).sum(-1))
 
 
@@ -93,7 +93,7 @@ def _with_exact(
 
 
 def drawn_game(players: int, seed: int) -> Game:
-    """Sums of normal terms that 1 to 4 players earn together and share alike, at five levels.
+    """Sums of normal terms at five levels; 1 to 4 players earn each term together, in equal shares.
 
     Level k keeps a part of each term of level 0 and replaces the rest by a new draw; the parts make
     the levels as similar to level 0 as levels 0, 2, 4, 8 and 12 of SmolLM2-135M.
@@ -125,7 +125,7 @@ def drawn_game(players: int, seed: int) -> Game:
 
 @dataclass
 class Player:
-    """A model and its removal order, which answer masked prompts."""
+    """A model with a removal order that scores masked prompts."""
 
     name: str
     model: NestedModel
@@ -146,7 +146,7 @@ class Player:
         return dict(zip(levels, answer.argmax(axis=1).tolist(), strict=True))
 
     def scorer(self, encoded: EncodedExample, levels: tuple[int, ...]) -> MaskedPromptScorer:
-        """Answers masks of one prompt about the options that these levels predict."""
+        """Scores masks of one prompt for the options that these levels predict."""
         return MaskedPromptScorer(self.model, encoded, self.targets(encoded, levels), 0)
 
 
@@ -172,7 +172,7 @@ def prompts_by_length(model: str) -> Iterator[EncodedExample]:
 
 
 def short_games(model: str, folder: Path) -> list[Game]:
-    """The games of all short prompts of a model; `folder` keeps the answers for the next time."""
+    """The games of all short prompts of a model; `folder` keeps the scores for the next run."""
     player, games = None, []
     for encoded in prompts_by_length(model):
         name = f"{model}_openbookqa_{encoded.example.example_id.replace(':', '-')}"

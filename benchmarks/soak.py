@@ -27,7 +27,7 @@ TARGETS = [
 
 @dataclass
 class Observations:
-    """What one more client saw, and the server's memory (MB) and open files over time."""
+    """The observations of another client, and the server's memory (MB) and open files over time."""
 
     snapshots: list[str] = field(default_factory=list)
     unchanged: int = 0
@@ -37,7 +37,7 @@ class Observations:
 
 
 def prepared(lake: Path, folder: Path, count: int) -> list[Path]:
-    """Snapshots of a lake that grows by a run each."""
+    """Snapshots of a lake that grows by one run each time."""
     found = []
     for number in range(count):
         example_runs.explained_run(lake, f"run {number}", levels=[0, 1, 2])
@@ -48,7 +48,7 @@ def prepared(lake: Path, folder: Path, count: int) -> list[Path]:
 
 
 def replaced(lake: Path, snapshots: list[Path], stop: threading.Event) -> None:
-    """Put the next snapshot in place, again and again."""
+    """Replace the snapshot by the next one, again and again."""
     number = 0
     while not stop.wait(EVERY_S):
         number += 1
@@ -67,7 +67,7 @@ def published(lake: Path, stop: threading.Event) -> None:
 
 
 def watch(server: Server, stop: threading.Event, watched: Observations) -> None:
-    """Ask with the last ETag: 304 while the snapshot stays, then a whole answer of the next."""
+    """Request with the last ETag: 304 while the snapshot stays, then an answer from the next."""
     tag = ""
     with httpx.Client(base_url=server.url, timeout=30) as client:
         while not stop.wait(0.2):
@@ -88,7 +88,7 @@ def watch(server: Server, stop: threading.Event, watched: Observations) -> None:
 
 
 def soak(folder: Path, seconds: float, is_real: bool) -> Iterator[str]:
-    """Load a server while snapshots are replaced, or runs really written and published."""
+    """Put a server under load while snapshots are replaced, or runs written and published."""
     lake = folder / ("written" if is_real else "replaced")
     lake.mkdir()
     snapshots = prepared(lake, folder, 1 if is_real else 4)
@@ -119,7 +119,7 @@ def soak(folder: Path, seconds: float, is_real: bool) -> Iterator[str]:
 
 
 def maxima_by_third(values: list[float]) -> str:
-    """The most in the first, second and last third."""
+    """The maximum in the first, second and last third."""
     third = max(len(values) // 3, 1)
     parts = values[:third], values[third : 2 * third], values[2 * third :]
     return ", ".join(f"{max(part, default=0):.0f}" for part in parts)

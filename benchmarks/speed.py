@@ -1,12 +1,13 @@
-"""How fast we explain a model at every removal level, beside other ways and beside the machine.
+"""The speed of explaining a model at every level, compared with other tools and with the machine.
 
     python -m benchmarks.speed [--quick] [--task arc_easy --rows 3 --levels 0,1,2 --seeds 0]
 
 Predictions, KernelSHAP and deletion curves of a few rows at all levels: our nested passes against
 captum level by level, interpreto and lm-evaluation-harness, in the same run on the same rows and
-seeds; a number that differs stops it. Then what the machine could do, and where the time goes.
-Tasks come from PRUNELAKE_DATA, or are the bundled ones. Writes docs/measurements/speed.md. What
-number formats cost in the numbers is in benchmarks/formats.py; for a GPU see benchmarks/llama.py.
+seeds. A differing number stops the benchmark. Then the limits of the machine, and the time of each
+part. Tasks come from PRUNELAKE_DATA, or are the bundled tasks. Writes docs/measurements/speed.md.
+benchmarks/formats.py measures the numerical cost of number formats; for a GPU see
+benchmarks/llama.py.
 """
 
 import argparse
@@ -68,7 +69,7 @@ def say(text: str) -> None:
 
 
 def shown(rows: Iterable[list[str]]) -> list[list[str]]:
-    """The rows; each is told when it is there."""
+    """The rows; each is printed as soon as it is known."""
     found = []
     for row in rows:
         say(" | ".join(row))
@@ -104,7 +105,7 @@ def options_of(settings: Settings) -> argparse.Namespace:
 def compare(
     work: SweepPlan, order: tuple[int, ...], settings: Settings, numbers: tuple[NumberFormat, ...]
 ) -> tuple[dict[str, Explained], dict[str, Timed]]:
-    """Ours in every format, and the baselines in the two that they are held to."""
+    """PruneLake in every format, and the baselines in the two formats that they are compared in."""
     ours, theirs = {}, {}
     for number in numbers:
         subject = prepared(work, order, settings, number)

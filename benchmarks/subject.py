@@ -1,4 +1,4 @@
-"""What the benchmarks of speed measure: a model, rows of a task, and our way to explain them."""
+"""The subject of the speed benchmarks: a model, rows of a task, and our way to explain them."""
 
 import os
 import time
@@ -29,7 +29,7 @@ CLOCK = os.environ.get("PRUNELAKE_BENCH_CLOCK", "wall")
 
 @dataclass(frozen=True)
 class NumberFormat:
-    """A number format, by the name that tables give it."""
+    """A number format, and its name in tables."""
 
     name: str
     dtype: Dtype
@@ -65,7 +65,7 @@ class BenchmarkCase:
 
 @dataclass(frozen=True)
 class Explained:
-    """What was found, in how many seconds and forward tokens of each stage."""
+    """The results, and the seconds and forward tokens of each stage."""
 
     predictions: pl.DataFrame
     attributions: pl.DataFrame
@@ -75,7 +75,7 @@ class Explained:
 
 
 def settings_of(device: str | None) -> Settings:
-    """The environment's settings; an option for the device goes before."""
+    """The settings of the environment; a device given as an option takes precedence."""
     settings = Settings()
     return settings if device is None else settings.model_copy(update={"device": device})
 
@@ -101,7 +101,7 @@ def plan_of(
 
 
 def order_of(work: SweepPlan, settings: Settings) -> tuple[int, ...]:
-    """The removal order in float32, which every format and every way uses."""
+    """The removal order in float32, which all formats and tools use."""
     loaded = load_model(work.source, "float32", device_of(settings))
     return removal_order(loaded.model, work.spec.strategy, work.calibration_windows).layers
 
@@ -118,7 +118,7 @@ def prepared(
 
 
 def formats_of(work: SweepPlan, settings: Settings) -> tuple[NumberFormat, ...]:
-    """The number formats that the device has, float32 first: float16 is for GPUs alone."""
+    """The number formats of the device, float32 first; only GPUs have float16."""
     device = device_of(settings)
     model = load_model(work.source, "float32", device).model
     try:
@@ -131,10 +131,10 @@ def formats_of(work: SweepPlan, settings: Settings) -> tuple[NumberFormat, ...]:
 
 
 def now(device: torch.device) -> float:
-    """Seconds, when all that the device was given is done.
+    """The time in seconds, after all work of the device is done.
 
-    PRUNELAKE_BENCH_CLOCK=cpu counts this process's CPU seconds: ratios from a machine that others
-    use as well, where OMP_NUM_THREADS=1, since threads that wait for each other count, too.
+    PRUNELAKE_BENCH_CLOCK=cpu counts the CPU seconds of this process, for ratios on a busy machine.
+    Set OMP_NUM_THREADS=1 then: threads that wait for each other count, too.
     """
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -144,7 +144,7 @@ def now(device: torch.device) -> float:
 def explain(subject: BenchmarkCase) -> Explained:
     """Our way: predictions, attributions and deletion curves of all rows at all levels.
 
-    The curves of random rankings are left out: the ways compared have none.
+    The curves of random rankings are left out, because the other tools have none.
     """
     work, model, device = subject.plan, subject.nested(), subject.loaded.model.device
     seconds: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""What running a sweep costs beside its stages: the flow, the workers of a pool, the nodes of Ray.
+"""The cost of running a sweep besides its stages: the flow, workers of a pool, nodes of Ray.
 
 Every process computes with one thread, on the CPU.
 """
@@ -43,7 +43,7 @@ PAIRS = 3
 
 
 def spec_of(rows: int, seed: int | None = None) -> SweepSpec:
-    """Rows that are all explained, at three levels."""
+    """A sweep of rows that are all explained, at three levels."""
     return SweepSpec(
         task="everyday_knowledge",
         rows=Rows(first=rows),
@@ -54,7 +54,7 @@ def spec_of(rows: int, seed: int | None = None) -> SweepSpec:
 
 
 def direct(spec: SweepSpec, settings: Settings) -> None:
-    """The stages of a sweep called one after the other: no flow, and no shard is kept."""
+    """The stages of a sweep one after the other, without a flow and without stored shards."""
     work = plan_sweep(spec, settings)
     run_id = work.identity.run_id
     loaded = load_model(work.source, spec.dtype, "cpu")
@@ -86,7 +86,7 @@ class Time:
 def timed(
     run: Callable[[SweepSpec, Settings], None], spec: SweepSpec, **settings: str | None
 ) -> Time:
-    """Seconds of a sweep into a lake of its own, and CPU seconds of this process."""
+    """Seconds of a sweep into a new lake, and CPU seconds of this process."""
     with tempfile.TemporaryDirectory() as folder:
         chosen = Settings(lake=Path(folder) / "lake", device="cpu", **settings)  # type: ignore[arg-type]  # values of fields
         wall, cpu = time.perf_counter(), time.process_time()
@@ -96,7 +96,7 @@ def timed(
 
 
 def flow_overhead(rows: int) -> Iterator[str]:
-    """Both by turns, so that what else the machine does meets both."""
+    """Both alternately, so that other work of the machine affects both."""
     spec = spec_of(rows)
     timed(direct, spec_of(1))
     timed(flow, spec_of(1))
@@ -217,7 +217,7 @@ def prefect(*arguments: str) -> None:
 
 
 def swept(specs: list[SweepSpec]) -> float:
-    """Seconds until the workers have done these sweeps."""
+    """Seconds until the workers have finished these sweeps."""
     with get_client(sync_client=True) as client:
         deployment = client.read_deployment_by_name("sweep/sweep").id
         began = time.perf_counter()
@@ -237,7 +237,7 @@ def swept(specs: list[SweepSpec]) -> float:
 
 
 def spread(values: list[float]) -> str:
-    """Median, and from least to greatest."""
+    """The median, and the range from smallest to largest."""
     return f"{statistics.median(values):.1f} ({min(values):.1f} to {max(values):.1f})"
 
 
