@@ -12,6 +12,7 @@ EXTRAS = {
     "ray": ("ray", "prefect_ray"),
     "s3": ("boto3", "botocore", "fsspec"),
     "harness": ("lm_eval",),
+    "quantised": ("torchao", "compressed_tensors", "bitsandbytes"),
 }
 """The packages that each extra brings, by the names under which they are imported."""
 

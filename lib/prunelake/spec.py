@@ -387,6 +387,19 @@ def weight_format(dtype: Dtype) -> Dtype:
     return "float32" if dtype in ("tf32", "float32_bf16") else dtype
 
 
+def number_format(quantisation: str, dtype: Dtype) -> str:
+    """The number format of a run: that of quantised weights, and that of everything else.
+
+    number_format("gptq-int4", "bfloat16")  # "gptq-int4+bfloat16"
+    """
+    return f"{quantisation}+{dtype}" if quantisation else dtype
+
+
+def unquantised_part(number_format: str) -> Dtype:
+    """The dtype within a number format: that in which a quantised model computes."""
+    return number_format.rpartition("+")[2]  # type: ignore[return-value]  # `number_format` wrote it
+
+
 def content_hash(value: object) -> str:
     """SHA-256 (hex) of the canonical JSON of a value."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))

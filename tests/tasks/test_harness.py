@@ -74,7 +74,8 @@ def harness_samples(
                 "dataset_path": "json",
                 "dataset_name": None,
                 "dataset_kwargs": {
-                    "data_files": {path.stem: str(path) for path in folder.iterdir()}
+                    "data_files": {path.stem: str(path) for path in folder.iterdir()},
+                    "cache_dir": str(folder.parent / "cache"),
                 },
                 "metric_list": METRICS,
             }

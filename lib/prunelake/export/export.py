@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 from transformers import PreTrainedModel
 
-from prunelake.errors import UnknownLayer
+from prunelake.errors import ExportError, UnknownLayer
 from prunelake.export.calibrator import CALIBRATOR_FILE, ExportedCalibrator, find_calibrator
 from prunelake.export.checkpoint import check_output_folder, write_checkpoint
 from prunelake.export.model_card import (
@@ -73,7 +73,7 @@ def export_model(
         log: receives a line for each step.
 
     Raises:
-        ExportError: as `write_checkpoint`.
+        ExportError: as `write_checkpoint`; or the weights are quantised.
         UnknownLayer: level 0, which removes nothing, or a level that the model does not have.
         InvalidSpec: as `find_removal_order`.
         InvalidCalibrator: as `find_calibrator`.
@@ -82,6 +82,12 @@ def export_model(
     check_output_folder(out)
     strategy, level = request.strategy, request.level
     source = resolve_model(request.model, settings.cache.expanduser(), strategy.unit)
+    if source.quantisation:
+        raise ExportError(
+            f"model {source.reference} is quantised ({source.quantisation}), and zeros cannot be "
+            "written into packed weights; export the model that it was made from, and quantise the "
+            "checkpoint"
+        )
     resolve_levels((level,), source.layer_count, strategy.unit)
     if level == 0:
         raise UnknownLayer(

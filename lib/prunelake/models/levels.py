@@ -1,12 +1,12 @@
 """The levels of a model: which ones a request takes. Nothing here loads torch."""
 
-import json
 import re
 from collections.abc import Collection
 from pathlib import Path
 
 from prunelake.errors import UnknownLayer
 from prunelake.models.references import check_reference, package_file
+from prunelake.models.saved_config import check_config, saved_config
 from prunelake.spec import UNIT_NAMES, Unit
 
 GGUF_HEADER_BYTES = 2**16
@@ -42,9 +42,11 @@ def check_levels(reference: str, levels: Collection[int] | None, unit: Unit) -> 
 
     Raises:
         ModelNotFound: as `references.check_reference`.
+        ModelError: as `saved_config.check_config`.
         UnknownLayer: a level above the number of layers.
     """
     check_reference(reference)
+    check_config(saved_config(reference), reference)
     layer_count = _layer_count(reference)
     if levels is not None and layer_count is not None:
         resolve_levels(levels, layer_count, unit)
@@ -52,30 +54,12 @@ def check_levels(reference: str, levels: Collection[int] | None, unit: Unit) -> 
 
 def _layer_count(reference: str) -> int | None:
     """The number of layers that the files of a model name; None if they cannot be read here."""
-    kind, _, rest = reference.partition(":")
-    if kind == "hub":
-        from huggingface_hub import try_to_load_from_cache
-
-        repository, _, revision = rest.partition("@")
-        config = try_to_load_from_cache(repository, "config.json", revision=revision or None)
-        return _config_layer_count(Path(config)) if isinstance(config, str) else None
-    if kind == "package":
-        return _gguf_layer_count(package_file(reference)) if "/" in rest else None
-    path = Path(reference).expanduser()
-    is_gguf = path.suffix == ".gguf"
-    return _gguf_layer_count(path) if is_gguf else _config_layer_count(path / "config.json")
-
-
-def _config_layer_count(file: Path) -> int | None:
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None  # the model is read, and its error reported, later
-    for outer in ("config", "text_config"):  # of a compact and of a multimodal model
-        if isinstance(config, dict):
-            config = config.get(outer, config)
-    if not isinstance(config, dict):
-        return None
+    if reference.startswith("package:"):
+        return _gguf_layer_count(package_file(reference)) if "/" in reference else None
+    if reference.endswith(".gguf") and not reference.startswith("hub:"):
+        return _gguf_layer_count(Path(reference).expanduser())
+    config = saved_config(reference)
+    config = config.get("text_config") or config  # of a multimodal model
     counts = [config[name] for name in LAYER_COUNT_NAMES if isinstance(config.get(name), int)]
     return counts[0] if counts else None
 

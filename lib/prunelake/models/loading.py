@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from transformers.utils import logging as transformers_logging
 
 from prunelake.errors import ModelError, ModelNotFound, UnsupportedModel, one_line
 from prunelake.models.decoder_map import removable_modules, unsupported_model_error
+from prunelake.models.device_names import ALL_GPUS
 from prunelake.models.devices import check_device
 from prunelake.models.memory import is_out_of_memory
 from prunelake.models.placeholders import replace_with_placeholders
@@ -38,6 +40,11 @@ COMPACT_MODEL_TYPE = "prunelake_compact"
 a type that it knows it would fill in random weights for the absent modules."""
 
 
+ROW_TOLERANCE = 2e-2
+"""The largest deviation that counts as rounding, as a share of the largest logit: a kernel for one
+row may round otherwise than a kernel for more."""
+
+
 @dataclass(frozen=True)
 class ModelSource:
     """The weights of a model: where they lie and which weights they are.
@@ -47,6 +54,7 @@ class ModelSource:
     - `folder`: holds the model in the layout of transformers.
     - `architecture`: the name of the model's class in transformers.
     - `layer_count`: the number of its attention layers.
+    - `quantisation`: how its weights are quantised, such as `gptq-int4`; empty if they are not.
     """
 
     reference: str
@@ -54,6 +62,7 @@ class ModelSource:
     folder: Path
     architecture: str
     layer_count: int
+    quantisation: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,13 +85,16 @@ def load_model(source: ModelSource, dtype: Dtype = "float32", device: str = "cpu
         ModelError: no such device, a device that cannot compute in this number format, or weights
             that do not fit into its memory.
         ModelNotFound: no tokenizer, or weights that are missing or cannot be read.
-        UnsupportedModel: a model whose attention layers cannot be removed.
+        UnsupportedModel: a model whose attention layers cannot be removed, or whose quantised
+            weights make rows depend on each other.
     """
     check_device(device)
     tokenizer = load_tokenizer(source)
     options: dict[str, Any] = {"dtype": weight_dtype(dtype)}
     try:
-        if device.startswith("cuda"):  # each weight goes to its GPU at once
+        if source.quantisation and device.startswith("cuda"):  # accelerate knows the true sizes
+            options["device_map"] = "auto" if device == ALL_GPUS else {"": device}
+        elif device.startswith("cuda"):  # each weight goes to its GPU at once
             empty = skeleton(source.folder, weight_dtype(dtype))
             options["device_map"] = gpu_device_map(empty, device, source.reference)
         with quiet_transformers():
@@ -90,21 +102,50 @@ def load_model(source: ModelSource, dtype: Dtype = "float32", device: str = "cpu
             model = read(source.folder, **options)
         if device == "mps":
             nn.Module.to(model, torch.device(device))  # the model's own `to` has no types
-    except (SafetensorError, OSError, RuntimeError, ValueError, KeyError) as error:
+    except (SafetensorError, OSError, RuntimeError, ValueError, KeyError, ImportError) as error:
         if is_out_of_memory(error):
             raise ModelError(
                 f"model {source.reference} does not fit into the memory of {device} "
                 f"({one_line(error)}); take a smaller dtype or PRUNELAKE_DEVICE=cuda:all"
+            ) from error
+        if source.quantisation:
+            raise ModelError(
+                f"model {source.reference}: transformers {version('transformers')} cannot load "
+                f"{source.quantisation} weights on {device} ({one_line(error)})"
             ) from error
         raise ModelNotFound(
             f"model {source.reference}: its weights cannot be read ({one_line(error)}); "
             f"fetch {source.folder} again"
         ) from error
     model.eval().requires_grad_(False)
+    if source.quantisation:
+        _check_rows(model, source)
     set_matmul_precision(model, dtype)
     keep_freed_memory()
     check_supported(model)
     return LoadedModel(model, tokenizer, source)
+
+
+@torch.no_grad()
+def _check_rows(model: PreTrainedModel, source: ModelSource) -> None:
+    """Check that a row of a quantised model has the same logits alone and beside another row.
+
+    Some methods unpack their weights in the first pass. This pass is not under `inference_mode`,
+    which would make them tensors that no gradient can pass.
+
+    Raises:
+        UnsupportedModel: the rows depend on each other.
+    """
+    ids = spread_token_ids(model, (2, 8))
+    alone = model(input_ids=ids[:1], use_cache=False).logits.float()
+    beside = model(input_ids=ids, use_cache=False).logits[:1].float()
+    deviation = float((alone - beside).abs().max())
+    if not deviation <= ROW_TOLERANCE * float(alone.abs().max()):
+        raise UnsupportedModel(
+            f"model {source.reference} ({source.quantisation}): the numbers of a row depend on the "
+            f"other rows of its batch (a logit changes by {deviation:.3g}), so levels cannot share "
+            "a pass; take weights that are quantised without scales or outliers of a whole batch"
+        )
 
 
 def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:

@@ -16,6 +16,7 @@ from prunelake.models.loading import (
     quiet_transformers,
     read_config,
 )
+from prunelake.models.quantisation import read_quantisation
 from prunelake.models.references import (
     MODEL_FILE_PATTERNS,
     cache_staging_folder,
@@ -24,6 +25,7 @@ from prunelake.models.references import (
     model_files,
     package_gguf_file,
 )
+from prunelake.models.saved_config import check_config, read_config_file
 from prunelake.spec import Unit
 
 
@@ -41,18 +43,31 @@ def resolve_model(reference: str, cache: Path, unit: Unit = "attention") -> Mode
     """
     check_reference(reference)
     kind, _, rest = reference.partition(":")
+    revision = None
     if kind == "hub":
-        folder, revision = _from_hub(rest)
+        folder = _download(rest, ["config.json"])
     elif kind == "package":
         folder, revision = _from_gguf(package_gguf_file(reference, rest, cache), cache)
     elif reference.endswith(".gguf"):
         folder, revision = _from_gguf(Path(reference).expanduser(), cache)
     else:
         folder = Path(reference).expanduser()
-        revision = hash_files(model_files(folder))
+    # Weights can be large: they are downloaded or hashed after all that can be refused.
+    config = read_config_file(folder / "config.json")
+    check_config(config, reference)
     skeleton = _model_without_weights(folder)
     layer_count = len(removable_modules(skeleton, unit))
-    return ModelSource(reference, revision, folder, type(skeleton).__name__, layer_count)
+    if kind == "hub":
+        folder, revision = _from_hub(rest, folder.name)
+    quantisation = read_quantisation(config)
+    return ModelSource(
+        reference,
+        revision or hash_files(model_files(folder)),
+        folder,
+        type(skeleton).__name__,
+        layer_count,
+        quantisation.name if quantisation else "",
+    )
 
 
 def pin_source(source: ModelSource) -> ModelSource:
@@ -90,7 +105,7 @@ def _model_without_weights(folder: Path) -> PreTrainedModel:
     """The model's modules without weights, which show whether the model is supported."""
     try:
         config = read_config(folder)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # a strange config.json makes transformers raise any type
         raise ModelNotFound(
             f"model {folder}: config.json cannot be read ({one_line(error)})"
         ) from error
@@ -102,25 +117,33 @@ def _model_without_weights(folder: Path) -> PreTrainedModel:
             f"{type(config).__name__} is not supported: transformers has no causal language model "
             "for it"
         ) from error
+    except Exception as error:
+        raise UnsupportedModel(
+            f"{type(config).__name__} is not supported: transformers cannot build a model from its "
+            f"config.json ({one_line(error)})"
+        ) from error
     return model
 
 
-def _from_hub(name: str) -> tuple[Path, str]:
+def _from_hub(name: str, commit: str) -> tuple[Path, str]:
+    folder = _download(f"{name.partition('@')[0]}@{commit}", [*MODEL_FILE_PATTERNS])
+    if not any(folder.glob("*.safetensors")):
+        raise ModelNotFound(f"model hub:{name} has no *.safetensors; no other weights are read")
+    return folder, folder.name
+
+
+def _download(name: str, patterns: list[str]) -> Path:
+    """The folder with files of a repository; its name is the commit."""
     repository, _, revision = name.partition("@")
     try:
-        folder = Path(
-            snapshot_download(
-                repository, revision=revision or None, allow_patterns=[*MODEL_FILE_PATTERNS]
-            )
+        return Path(
+            snapshot_download(repository, revision=revision or None, allow_patterns=patterns)
         )
     except Exception as error:  # the hub client raises many unrelated types
         raise ModelNotFound(
             f"model hub:{name} could not be fetched ({one_line(error)}); "
             "check the name, the revision and the network"
         ) from error
-    if not any(folder.glob("*.safetensors")):
-        raise ModelNotFound(f"model hub:{name} has no *.safetensors; no other weights are read")
-    return folder, folder.name
 
 
 def _from_gguf(file: Path, cache: Path) -> tuple[Path, str]:

@@ -26,7 +26,7 @@ from prunelake.models.placement import model_devices
 from prunelake.models.precision import matmul_precision
 from prunelake.models.removal import detached
 from prunelake.schema.profile_tables import EFFICIENCY, PROFILE_SUBJECT
-from prunelake.spec import Dtype, FrozenValue, Strategy, Unit, content_hash
+from prunelake.spec import FrozenValue, Strategy, Unit, content_hash
 
 PositiveInt32 = Annotated[int, Field(ge=1, lt=2**31)]
 
@@ -53,7 +53,7 @@ class ProfiledModel:
     architecture: str
     strategy: Strategy
     order: tuple[int, ...]
-    dtype: Dtype
+    dtype: str
 
 
 def check_measurable(

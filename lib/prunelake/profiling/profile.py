@@ -21,7 +21,15 @@ from prunelake.profiling.measurement import (
     system_load_average,
 )
 from prunelake.settings import Settings
-from prunelake.spec import DEFAULT_MODEL, Calibration, Dtype, FrozenValue, Levels, Strategy
+from prunelake.spec import (
+    DEFAULT_MODEL,
+    Calibration,
+    Dtype,
+    FrozenValue,
+    Levels,
+    Strategy,
+    number_format,
+)
 from prunelake.sweeps.orders import find_removal_order
 
 MAX_LOAD_AVERAGE = 0.5
@@ -107,7 +115,7 @@ def profile_model(request: ProfileRequest, settings: Settings, log: Callable[[st
         source.architecture,
         request.strategy,
         order.layers,
-        order.dtype,
+        number_format(source.quantisation, order.dtype),
     )
     row, frames = profile_record(profiled, model, request.load, load_average, rows)
     write_profile(settings.lake, row, frames)

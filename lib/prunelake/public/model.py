@@ -23,6 +23,7 @@ from prunelake.spec import (
     Explanation,
     Method,
     Unit,
+    number_format,
 )
 from prunelake.sweeps.steps import cached_model
 from prunelake.tasks.encoding import EncodedExample, Encoder, encode_examples
@@ -51,7 +52,8 @@ class Model:
 
     def __repr__(self) -> str:
         without = "".join(f", without {unit} {list(layers)}" for unit, layers in self.removals)
-        return f"Model({self.reference}, {self.layer_count} layers, {self.dtype}{without})"
+        numbers = number_format(self._loaded.source.quantisation, self.dtype)
+        return f"Model({self.reference}, {self.layer_count} layers, {numbers}{without})"
 
     @contextmanager
     def removed(

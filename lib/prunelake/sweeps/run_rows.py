@@ -9,6 +9,7 @@ import polars as pl
 
 from prunelake.lake.partial_runs import ComputeCost
 from prunelake.schema.run_tables import EXAMPLES, LAYERS
+from prunelake.spec import number_format
 from prunelake.strategies.removal_order import RemovalOrder
 from prunelake.sweeps.plan import SweepPlan
 
@@ -65,7 +66,7 @@ def run_row(plan: SweepPlan, order: RemovalOrder, costs: list[ComputeCost]) -> d
         "levels": [*plan.levels],
         "layer_count": plan.source.layer_count,
         "removal_order": [*order.layers],
-        "dtype": spec.dtype,
+        "dtype": number_format(plan.source.quantisation, spec.dtype),
         "device": ", ".join(sorted({cost.device for cost in costs if cost.device})) or "copied",
         "code_version": version("prunelake"),
         "spec": spec.model_dump_json(),

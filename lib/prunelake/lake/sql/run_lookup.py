@@ -9,12 +9,15 @@ from prunelake.errors import InvalidSpec, LakeError
 from prunelake.lake.read import read_run_columns
 from prunelake.lake.sql.views import query
 from prunelake.lake.storage.location import Location
-from prunelake.spec import Dtype
+from prunelake.spec import Dtype, unquantised_part
 
 
 @dataclass(frozen=True)
 class PastRun:
-    """A run of the lake; `removal_order` lists its layers in the order of their removal."""
+    """A run of the lake; `removal_order` lists its layers in the order of their removal.
+
+    `dtype` is the number format in which a quantised model computes.
+    """
 
     run_id: str
     task: str
@@ -40,7 +43,7 @@ def past_runs(lake: Location, revision: str, strategy: str) -> list[PastRun]:
     rows = read_run_columns(lake, columns).unique("run_id").sort("task", "run_id")
     of_model = rows.filter(pl.col("revision") == revision, pl.col("strategy") == strategy)
     return [
-        PastRun(run_id, task, dtype, tuple(levels), tuple(order))
+        PastRun(run_id, task, unquantised_part(dtype), tuple(levels), tuple(order))
         for run_id, task, dtype, levels, order, *_ in of_model.iter_rows()
         if order
     ]
@@ -55,7 +58,7 @@ def find_run(lake: Location, run_id: str) -> PastRun:
     """
     rows = read_run_columns(lake, ["run_id", "task", "dtype", "levels", "removal_order"])
     for found, task, dtype, levels, order in rows.filter(run_id=run_id).iter_rows():
-        return PastRun(found, task, dtype, tuple(levels), tuple(order or ()))
+        return PastRun(found, task, unquantised_part(dtype), tuple(levels), tuple(order or ()))
     known = ", ".join(sorted(set(rows["run_id"]))) or "none"
     raise LakeError(f"no complete run {run_id!r} in {lake}; it has: {known}")
 

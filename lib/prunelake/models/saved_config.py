@@ -1,0 +1,54 @@
+"""The config.json of a model that lies on this machine, and refusals that follow from it.
+
+Nothing here loads torch, reads weights or asks the hub.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from prunelake.models.quantisation import (
+    check_packages,
+    check_row_independence,
+    read_quantisation,
+)
+
+
+def saved_config(reference: str) -> dict[str, Any]:
+    """The content of a model's config.json; empty if it is not on this machine or not an object.
+
+    For a compact checkpoint, it is that of the unpruned model.
+    """
+    kind, _, rest = reference.partition(":")
+    if kind == "hub":
+        from huggingface_hub import try_to_load_from_cache
+
+        repository, _, revision = rest.partition("@")
+        file = try_to_load_from_cache(repository, "config.json", revision=revision or None)
+        return read_config_file(Path(file)) if isinstance(file, str) else {}
+    if kind == "package" or reference.endswith(".gguf"):
+        return {}
+    return read_config_file(Path(reference).expanduser() / "config.json")
+
+
+def read_config_file(file: Path) -> dict[str, Any]:
+    """The content of a config.json; empty if it cannot be read, which loading the model reports."""
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if isinstance(config, dict) and isinstance(config.get("config"), dict):
+        config = config["config"]  # of a compact checkpoint
+    return config if isinstance(config, dict) else {}
+
+
+def check_config(config: dict[str, Any], reference: str) -> None:
+    """Refuse a model that this installation cannot load, from its config.json.
+
+    Raises:
+        ModelError: the weights are quantised by a method whose package is not installed, or so that
+            rows depend on each other.
+    """
+    check_row_independence(config, reference)
+    if quantisation := read_quantisation(config):
+        check_packages(quantisation, reference)
