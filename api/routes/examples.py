@@ -15,7 +15,7 @@ router = APIRouter(
 )
 
 RunId = Annotated[
-    str, Path(description="A run; GET /models lists them.", examples=["6ef148d324d898b2"])
+    str, Path(description="A run; GET /models lists them.", examples=["b163322a09186ad1"])
 ]
 
 

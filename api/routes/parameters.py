@@ -47,7 +47,7 @@ class RunParameters(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     run_id: str | None = Field(
-        default=None, description="A run; GET /models lists them.", examples=["6ef148d324d898b2"]
+        default=None, description="A run; GET /models lists them.", examples=["b163322a09186ad1"]
     )
     model: str | None = Field(
         default=None,
