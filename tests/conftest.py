@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""Fixtures and options for all tests."""
 
 import gc
 import os
@@ -18,7 +18,7 @@ from tests.support.paths import ROOT
 if TYPE_CHECKING:
     from tests.support.schedule import LongestFirst
 
-# A busy machine is slow, which is no fault of what is tested.
+# On a busy machine, slowness is not a fault of the tested code.
 settings.register_profile(
     "patient",
     max_examples=repeats(25, 200),
@@ -27,16 +27,16 @@ settings.register_profile(
 )
 settings.load_profile("patient")
 
-# No test reaches the hub; one that needs a hub starts a process with its own HF_ENDPOINT.
+# No test reaches the hub; a test that needs a hub starts a process with its own HF_ENDPOINT.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-# Nor does it meet a token that this machine has for other clusters of Ray.
+# No test sees a token of this machine for other Ray clusters.
 os.environ["RAY_AUTH_MODE"] = "disabled"
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Look for no garbage among what test files import: there is none, and it takes seconds."""
+    """Skip garbage collection while test files are imported: there is none, and it takes seconds."""
     gc.disable()
     try:
         return (yield)
@@ -64,7 +64,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _without_syncs() -> Iterator[None]:
-    """Leave writes to the system: a killed process loses none of them, only a power cut does."""
+    """Do not sync writes: a killed process loses none of them, only a power cut does."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _: None)
         yield
@@ -72,7 +72,7 @@ def _without_syncs() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of evaluation data and golden numbers that may lie beside the repository."""
+    """The folder of evaluation data and golden numbers; it may lie beside the repository."""
     beside = ROOT.parent / "shared"
     folder = Path(os.environ.get("PRUNELAKE_SHARED", beside))
     if not folder.is_dir():
@@ -117,7 +117,7 @@ def few_replicates() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def object_store() -> Iterator[str]:
-    """The address of an object store on loopback, which the environment names meanwhile."""
+    """The address of an object store on loopback; the environment names it during the test."""
     from tests.support.object_store import running_store
 
     with running_store() as url:

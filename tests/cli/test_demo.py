@@ -1,4 +1,4 @@
-"""The demo: computed on a tiny model, and the recorded results of the real one."""
+"""The demo: computed on a tiny model, and the recorded results of the real model."""
 
 import os
 import re

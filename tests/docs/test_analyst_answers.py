@@ -109,7 +109,7 @@ def test_accuracy_is_stable_up_to_a_level_where_ece_is_worse(sources: Sources) -
     assert {run_id: found[run_id]["last_level"] for run_id in last} == last
     assert "ece" in found[identity_of("judged")[1]]["worse_metrics"]
     assert found[identity_of("by cosine")[1]]["worse_metrics"] is None
-    # Without examples nothing is known to be stable, nor not to be.
+    # Without examples it is unknown whether accuracy is stable.
     assert identity_of("published")[1] not in found
 
 
@@ -203,7 +203,7 @@ def test_correlations_over_stable_levels_only(sources: Sources) -> None:
     accuracy = [350 - lost for lost in LOST]
     assert row["spearman_all"] == pytest.approx(spearmanr(accuracy, SURENESS).statistic)
     assert (row["spearman_stable"], row["stable_level_count"]) == (pytest.approx(-1), 4)
-    # Eight answers of 400 are no proof: noise alone orders four levels like that.
+    # Eight answers of 400 prove nothing: noise alone often orders four levels like this.
     assert (row["spearman_stable_low"], row["is_clear"]) == (-1, row["spearman_stable_high"] < 0)
     published = one(answer(sources, 10, "published"), metric="ece")
     assert published["spearman_stable"] is None
@@ -257,7 +257,7 @@ def test_the_example_that_flips_harmfully_and_its_tokens(sources: Sources) -> No
 def test_explanations_change_while_the_answer_stays(sources: Sources) -> None:
     rows = answer(sources, 16)
     assert len(rows) == 50
-    # Whatever was reversed comes first; in the run of seeds, that is what has odd numbers.
+    # Reversed examples come first; in the run of seeds these have odd numbers.
     assert [row["spearman"] for row in rows] == pytest.approx([-1] * 50)
     reversed_ones = answer(sources, 16, "seeds")
     assert reversed_ones
@@ -289,7 +289,7 @@ def test_excluded_examples_have_a_reason(sources: Sources) -> None:
 
 def test_published_values_have_changes_and_a_note(sources: Sources) -> None:
     rows = answer(sources, 19, "published")
-    # The run by cosine has the other three levels.
+    # The other three levels belong to the cosine run.
     deltas: Mapping[tuple[str, str | None], list[float]] = {
         ("accuracy", None): [-0.375, -0.5],
         ("comprehensiveness", "lime"): [-0.25, -0.375],

@@ -1,4 +1,4 @@
-"""docs/analyst.md: its tables name what exists, and its code runs on the lake it is about."""
+"""docs/analyst.md: its tables name existing views, and its code runs on its lake."""
 
 import re
 import shutil
@@ -133,7 +133,7 @@ def test_the_guide_reads_the_files_of_every_lake(
     if state == "older beside":
         write_analysis(lake, *small_analysis(run_id, analysis_version=older))
     if state == "killed":
-        # What it has merged and not yet removed.
+        # Merged files that are not removed yet.
         shutil.copytree(plain, lake, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}

@@ -1,7 +1,7 @@
 """docs/checkpoints.md: its commands and programs run in their order.
 
-`make endurance` runs them on SmolLM2, as the page does, `make test` on a tiny model. All run in
-this process, as importing torch takes longer than a command.
+`make endurance` runs them on SmolLM2, as the page does; `make test` runs them on a tiny model. All
+run in this process, because importing torch takes longer than a command.
 """
 
 import io

@@ -1,4 +1,4 @@
-"""examples/quickstart.ipynb: its code runs, and its stored outputs are those of this code."""
+"""examples/quickstart.ipynb: its code runs, and its stored outputs belong to this code."""
 
 import json
 from pathlib import Path

@@ -36,11 +36,11 @@ pytestmark = pytest.mark.endurance
 
 @dataclass
 class Story:
-    """What was seen while the page was followed."""
+    """The observations while the test followed the page."""
 
     site: GuideRun
-    waiting: FlowRun | None = None  # the sweep of `watch` while the first one has the worker
-    first: FlowRun | None = None  # the sweep that was asked for by hand
+    waiting: FlowRun | None = None  # the sweep of `watch` while the first sweep has the worker
+    first: FlowRun | None = None  # the sweep that was started by hand
     killed: FlowRun | None = None  # the sweep of `watch`, whose machine dies
     retried: FlowRun | None = None
     published: FlowRun | None = None
@@ -48,10 +48,10 @@ class Story:
     dead: list[RoundLine] = field(default_factory=list)
     done: list[RoundLine] = field(default_factory=list)
     said: dict[str, str] = field(default_factory=dict)
-    on_ray: str = ""  # what the cluster's workers said
+    on_ray: str = ""  # the output of the cluster's workers
     schedules: list[int] = field(default_factory=list)
     hourly: list[FlowRun] = field(default_factory=list)
-    pair: list[FlowRun] = field(default_factory=list)  # asked for at once, of two workers
+    pair: list[FlowRun] = field(default_factory=list)  # started at the same time on two workers
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +147,7 @@ def taken(place: GuideRun, run: FlowRun) -> FlowRun:
 
 
 def took(log: str, run: FlowRun) -> bool:
-    """Whether a worker's log says that it took a run; it may have asked for it in vain."""
+    """Whether a worker's log says that it took a run, and did not only ask for it."""
     is_lost = f"Aborted submission of flow run '{run.id}'" in log
     return f"submitting flow run '{run.id}'" in log and not is_lost
 

@@ -1,4 +1,4 @@
-"""`prunelake export --calibrator`: the file beside the weights, its card section, and refusals."""
+"""`prunelake export --calibrator`: the file beside the weights, its card section, and errors."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""The automations that are shipped: as Prefect reads them, and on what they act."""
+"""The shipped automations: as Prefect reads them, and the events that trigger them."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -97,7 +97,7 @@ def test_prefect_reads_every_field(name: str) -> None:
     assert read.enabled
 
     def kept(part: Any, of: Any) -> None:
-        # Prefect passes over what it does not know: a misspelt field would be lost.
+        # Prefect ignores unknown fields: a misspelt field would be lost.
         for key, value in part.items():
             assert key in of, key
             if isinstance(value, dict):
@@ -141,7 +141,7 @@ def test_a_run_with_hidden_degradations_emits_the_event_that_is_waited_for(
     assert found.resource["prunelake.task"] == "opinions"
     assert found.payload["run_id"] == run_id
     assert found.payload["count"] == len(found.payload["found"]) > 0
-    # Level 1 is overconfident there, and as accurate as level 0.
+    # In this run level 1 is overconfident, and as accurate as level 0.
     assert {row["level"] for row in found.payload["found"]} == {1}
     assert "ece" in {row["metric"] for row in found.payload["found"]}
     waits = trigger("hidden_degradation")

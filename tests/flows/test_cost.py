@@ -34,7 +34,7 @@ def wanted(tmp_path: Path) -> ProfileRequest:
 
 @pytest.fixture(autouse=True)
 def shown(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """The tables that the flow shows on the server's page, of which there is none here."""
+    """The tables that the flow would show on the page of a server."""
     found: list[dict[str, Any]] = []
     monkeypatch.setattr(flow_module, "get_run_logger", lambda: logging.getLogger("cost"))
     monkeypatch.setattr(

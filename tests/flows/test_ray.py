@@ -43,7 +43,7 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """As workers of Ray compute with one core; on more, last bits may differ."""
+    """Compute with one core like the workers of Ray: with more cores, last bits may differ."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -106,7 +106,7 @@ def test_a_killed_node_changes_no_result(
     monkeypatch: pytest.MonkeyPatch,
     one_thread: None,  # noqa: ARG001  # holds while it runs
 ) -> None:
-    """The doomed node finishes a shard, is killed in its next one, and the other goes on."""
+    """A node finishes a shard and is killed in its next shard; the other node continues."""
     head, doomed = cluster.head_node, next(iter(cluster.worker_nodes))
     assert head is not None
     ledger = tmp_path / "ledger"
@@ -118,7 +118,7 @@ def test_a_killed_node_changes_no_result(
         import ray
 
         def nodes() -> list[str]:
-            """The nodes that have begun shards, one for each shard, in order."""
+            """The nodes that have begun shards: one entry per shard, in order."""
             return [line.split()[1] for line in Path(path).read_text("utf-8").splitlines()]
 
         here = ray.get_runtime_context().get_node_id()
@@ -126,7 +126,7 @@ def test_a_killed_node_changes_no_result(
         with Path(path).open("a", encoding="utf-8") as lines:
             lines.write(f"{work.shard.name} {here}\n")
         end = time.monotonic() + patience
-        # The doomed node waits in its second shard to be killed; the other node waits until then.
+        # One node waits in its second shard until it is killed; the other node waits until then.
         while is_second if here == doomed_id else nodes().count(doomed_id) < 2:
             if time.monotonic() > end:
                 raise TimeoutError(f"{work.shard.name} waited for a node to be killed")
@@ -163,7 +163,7 @@ def test_a_killed_node_changes_no_result(
     assert [node for name, node in begun() if name == first] == [doomed_id]
     found = tables(settings.lake)
     for name, frame in tables(undisturbed.lake).items():
-        # DuckDB sums what is derived on several threads, in any order, to the last bit.
+        # DuckDB sums derived values on several threads in any order, so last bits differ.
         assert_frame_equal(found[name], frame, check_exact=name in RUN_TABLES)
     assert not verify_lake(settings.lake)
     assert list((settings.lake / ".shards").iterdir()) == []

@@ -55,7 +55,9 @@ def test_the_flow_shows_progress_and_verdicts(
         artifacts = client.read_artifacts(flow_run_filter=of_run)
         deadline = time.monotonic() + HANG_S
         names: set[str] = set()
-        while "analyse_run" not in {name.split("-")[0] for name in names}:  # they come by and by
+        while "analyse_run" not in {
+            name.split("-")[0] for name in names
+        }:  # they appear one after the other
             assert time.monotonic() < deadline, names
             names = {task.name for task in client.read_task_runs(flow_run_filter=of_run)}
     assert run.name == f"{spec.model} everyday_knowledge cosine"

@@ -138,7 +138,7 @@ def test_a_difference_counts_only_samples_of_both_levels(tmp_path: Path) -> None
         "select value, n, paired_n, unpruned_value, delta from lake.metrics "
         f"where run_id = '{run_id}' and level = 2 and metric = 'accuracy'",
     )
-    # Sample 2 alone, wrong at both levels.
+    # Only sample 2, which is wrong at both levels.
     assert row == {"value": 0, "n": 1, "paired_n": 1, "unpruned_value": 0, "delta": 0}
 
 

@@ -73,7 +73,7 @@ def test_the_same_values_in_any_order_are_the_same_run(tmp_path: Path) -> None:
     first = import_table(folder, published(tmp_path))
     before = {path: path.read_bytes() for path in folder.rglob("*.parquet")}
     frame = pl.read_csv(published(tmp_path), infer_schema=False)
-    # A spreadsheet saves it like this: byte order mark, quotes, other line ends, a blank line.
+    # The file as a spreadsheet saves it: byte order mark, quotes, other line ends, a blank line.
     text = (
         frame.reverse()
         .select(reversed(frame.columns))

@@ -1,4 +1,4 @@
-"""The log of attempts: a write succeeds only if the file is the one that its writer has read."""
+"""The log of attempts: a write succeeds only if its writer has read the current file."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -36,7 +36,7 @@ def test_one_of_two_writers_of_an_attempt_wins(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("object_store")
 def test_only_one_of_two_watchers_starts_an_attempt_in_a_store() -> None:
-    """Each reads the attempts before the other writes."""
+    """Each watcher reads the attempts before the other writes."""
     lake = new_lake()
     first, second, third = attempt(nonce="1"), attempt(nonce="2"), attempt(nonce="3")
     for old, mine, theirs in ((None, first, second), (second, first, third), (third, None, second)):

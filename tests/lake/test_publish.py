@@ -98,7 +98,7 @@ def published(published_lake: Path, tmp_path: Path) -> Path:
 
 
 def rows(path: Path, sql: str) -> pl.DataFrame:
-    """The answer of the snapshot that is on disk now, whatever file this process has open."""
+    """The answer of the snapshot on disk, even if this process has an older file open."""
     with duckdb.connect() as connection:
         connection.execute("set TimeZone = 'UTC'")
         attach(connection, path, "published")
@@ -107,7 +107,7 @@ def rows(path: Path, sql: str) -> pl.DataFrame:
 
 
 def names_in(lake: Path) -> list[str]:
-    """The names in the lake's folder, but for the publishers' lock, which stays."""
+    """The names in the lake's folder, without the publishers' lock, which stays."""
     return sorted(p.name for p in lake.iterdir() if p.name != ".publish.lock")
 
 

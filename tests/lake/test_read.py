@@ -1,4 +1,4 @@
-"""Read runs and tables from a lake, also from one that is damaged or absent."""
+"""Read runs and tables from a lake, also if it is damaged or absent."""
 
 from pathlib import Path
 

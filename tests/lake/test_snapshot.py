@@ -58,7 +58,7 @@ def full_lake(analysed_lake: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def rows(path: Path, sql: str) -> pl.DataFrame:
-    """The answer of the snapshot that is on disk now, whatever file this process has open."""
+    """The answer of the snapshot on disk, even if this process has an older file open."""
     with duckdb.connect() as connection:
         connection.execute("set TimeZone = 'UTC'")
         attach(connection, path, "published")

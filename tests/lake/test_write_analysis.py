@@ -1,4 +1,4 @@
-"""Write the analysis of a run: completely or not at all, and in place of an older one."""
+"""Write the analysis of a run: completely or not at all, and in place of an older analysis."""
 
 import hashlib
 import os
@@ -75,7 +75,7 @@ def test_only_complete_runs_are_analysed(tmp_path: Path) -> None:
     (tmp_path / "runs" / f"{RUN_ID}.parquet").unlink()
     assert read.analysed_run_ids(tmp_path) == set()
     assert read.read_table(tmp_path, "metrics").is_empty()
-    # Swept again, it is another run to the analysis.
+    # After another sweep the analysis belongs to a lost run.
     commit.write_run(tmp_path, *small_run())
     assert read.analysed_run_ids(tmp_path) == set()
 

@@ -25,7 +25,7 @@ def model(tiny_folder: Path) -> pl.Model:
 
 
 def reference(folder: Path, removed: dict[Unit, Sequence[int]]) -> tuple[PreTrainedModel, object]:
-    """The same weights, loaded apart and with zeroed output projections."""
+    """The same weights, loaded separately, with zeroed output projections."""
     loaded = load_model(resolve_model(str(folder), folder))
     for unit, layers in removed.items():
         zero_projections(loaded.model, layers, unit)

@@ -130,7 +130,7 @@ def test_several_orders_are_tested_at_a_smaller_error_rate(tmp_path: Path) -> No
     assert failure.loss_bound == pytest.approx(bound)
     reach = bound - 0.003 + norm.ppf(0.8) * error
     assert failure.n_needed == math.ceil(400 * (reach / 0.017) ** 2)
-    # The interval of accuracy is Tango's, of 4 examples lost and 4 won, or of about so many.
+    # The interval of accuracy is Tango's, for 4 lost and 4 won examples, or nearly so many.
     (accuracy,) = (c for c in candidate.level_at(1).checks if c.criterion == "accuracy")
     assert accuracy.loss_bound == pytest.approx(-tango_interval(3, 3, 400, 0.95)[0])
 

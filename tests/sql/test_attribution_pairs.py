@@ -277,7 +277,7 @@ def test_seed_agreement_averages_the_pairs_of_an_example_first(tmp_path: Path) -
             *(attribution(R, 0, "a", UP, seed=seed) for seed in range(3)),
             attribution(R, 0, "b", UP),
             attribution(R, 0, "b", DOWN, seed=1),
-            # One seed has no other to agree with.
+            # A single seed has no other seed to agree with.
             attribution(R, 0, "c", UP),
             attribution(R, 1, "a", UP),
         ],
@@ -398,7 +398,7 @@ def test_different_token_counts_make_no_pair_if_the_prompt_is_unknown(tmp_path: 
             attribution(R, 0, "a", UP),
             attribution(R, 1, "a", DOWN),
             attribution(R, 2, "a", [1, 2]),
-            # The run has no row in examples for this one either.
+            # The run has no row of this example in `examples`, either.
             attribution(R, 0, "b", [1, 2]),
         ],
     )

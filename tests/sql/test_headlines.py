@@ -1,4 +1,4 @@
-"""One row stands for each metric of a run: the views headline_keys, _metrics and _correlations."""
+"""One row represents each metric of a run: the views headline_keys, _metrics and _correlations."""
 
 from pathlib import Path
 

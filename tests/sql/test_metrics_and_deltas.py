@@ -46,7 +46,7 @@ DIRECTIONS = {
 
 @pytest.fixture
 def lake(tmp_path: Path) -> Path:
-    """Two levels of two examples: level 1 gets the second wrong and explains only the first."""
+    """Two levels of two examples: level 1 answers the second wrong, and explains only the first."""
     kinds = ("comprehensiveness", "sufficiency")
     write(
         tmp_path,

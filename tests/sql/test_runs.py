@@ -1,4 +1,4 @@
-"""The view runs: what it adds to the table."""
+"""The columns that the view runs adds to the table."""
 
 from pathlib import Path
 

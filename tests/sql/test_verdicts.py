@@ -98,7 +98,7 @@ NO_EXAMPLE = "no example could be scored"
         (STABLE, WORSE, "hidden degradation", None),
         (STABLE, WORSE_A_LITTLE, "worse within margin", None),
         (STABLE, BETTER_A_LITTLE, "improved", None),
-        (STABLE, PERHAPS_WORSE_A_LITTLE, "hidden degradation", None),  # not shown to be so little
+        (STABLE, PERHAPS_WORSE_A_LITTLE, "hidden degradation", None),  # not shown to be that small
         (STABLE, BETTER, "improved", None),
         (STABLE, SAME, "equivalent", None),
         (STABLE, OPEN, "inconclusive", MISSED),
@@ -109,7 +109,7 @@ NO_EXAMPLE = "no example could be scored"
         (DOWN, BETTER, "improved", None),
         (DOWN, SAME, "equivalent", None),
         (DOWN, OPEN, "inconclusive", MISSED),
-        # A fall that is shown to be within the margin does not count.
+        # A fall that is shown to lie within the margin does not count.
         (DOWN_A_LITTLE, WORSE, "hidden degradation", None),
         (UNSURE, WORSE, "inconclusive", NEITHER),
         (UNSURE, WORSE_A_LITTLE, "worse within margin", None),
@@ -223,7 +223,7 @@ def test_published_numbers_have_no_verdict(tmp_path: Path) -> None:
 
 
 def test_an_inconclusive_verdict_names_the_examples_that_decide_it(tmp_path: Path) -> None:
-    """The closed form is that of the power that `prunelake plan` uses."""
+    """The oracle is the power function of `prunelake plan`."""
     half = 1.6448536 * 0.01
     plain = metric(delta=0.0, p=0.9, equivalence=(-half, 0.021), paired_n=1000, method="plain")
     biased = metric("brier", 0.0, 0.9, (-half - 0.01, half), paired_n=1000)

@@ -37,7 +37,7 @@ POOLED = {"a": ([0.9, 0.8, 0.7], [0.3, 0.35, 0.4]), "b": ([0.5, 0.4, 0.3], [0.1,
 
 
 def answered_run(lake: Path, name: str, lost: list[int], **columns: Any) -> None:
-    """400 examples, each eighth of them wrong; a level loses so many of the others."""
+    """400 examples, each eighth of them wrong; each level loses a given number of the others."""
     run = run_row(name, levels=list(range(len(lost))), example_count=400, **columns)
     run_id = str(run["run_id"])
     write(

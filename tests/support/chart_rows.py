@@ -1,4 +1,4 @@
-"""Rows of queries for charts, and what a chart draws of them."""
+"""Rows of queries for charts, and the data that a chart draws."""
 
 from typing import Any
 
@@ -65,6 +65,6 @@ def spec(chart: drawing.Chart) -> dict[str, Any]:
 
 
 def data_of(chart: drawing.Chart, *columns: str) -> pl.DataFrame:
-    """The one data set of the chart that has these columns."""
+    """The only data set of the chart with these columns."""
     (data,) = (rows for rows in spec(chart)["datasets"].values() if set(columns) <= rows[0].keys())
     return pl.DataFrame(data).select(columns)

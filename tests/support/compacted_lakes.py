@@ -1,4 +1,4 @@
-"""Lakes to be compacted, and everything that a compaction must not change."""
+"""Lakes to compact, and everything that a compaction must not change."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Runs whose criteria come out as given, for what reads tests and not examples."""
+"""Runs with given criteria, for code that reads tests and not examples."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +12,7 @@ from prunelake.schema.analysis_tables import ANALYSIS_TABLES
 from tests.support.lake_rows import frames, run_row, small_analysis
 
 Loss = tuple[float, float] | None
-"""How much worse a level is, and the half width of its 90 % interval; None where it is not known.
+"""The loss of a level and the half width of its 90 % interval; None if it is unknown.
 """
 
 CRITERIA = ("accuracy", "ece", "comprehensiveness", "sufficiency")
@@ -119,7 +119,7 @@ def _metrics(level: int, losses: Mapping[str, Loss], n: int) -> list[dict[str, A
 
 
 def _flip_rates(loss: float, half: float, n: int) -> dict[str, float]:
-    """The rates of flips with this loss of accuracy; the half width of its interval is about so."""
+    """The rates of flips with this loss of accuracy and about this half width of its interval."""
     discordant = max(abs(loss) * n, (half * n / NORMAL_QUANTILE) ** 2)
     lost, won = round((discordant + loss * n) / 2), round((discordant - loss * n) / 2)
     return {"harmful_flip_rate": lost / n, "beneficial_flip_rate": won / n}

@@ -37,10 +37,10 @@ def metric_rows(
 ) -> pl.DataFrame:
     """Rows of each metric's values by level; `random_<metric>` gives its random ranking.
 
-    The interval of a value reaches 0.05 to both sides, the interval of a change 0.04, or 0.03 at
-    90 %. `verdicts` has the verdicts of a metric by level; inconclusive tests could have missed
-    0.0625 and need 1,234 examples. Without n, as in published tables, there are no intervals and no
-    verdicts.
+    The interval of a value reaches 0.05 to both sides; the interval of a change reaches 0.04, or
+    0.03 at 90 %. `verdicts` has the verdicts of a metric by level; inconclusive tests could have
+    missed 0.0625 and need 1,234 examples. Without n, as in published tables, there are no intervals
+    and no verdicts.
     """
     rows: list[dict[str, Any]] = []
     for metric, values in metrics.items():
@@ -77,7 +77,7 @@ def explained_run(
 ) -> str:
     """A run of four examples at levels 0, 1, 2, of which the first two are explained.
 
-    `copies` repeats the examples, so that they may suffice to recalibrate. `drops` has the
+    `copies` repeats the examples, for example until they suffice for recalibration. `drops` has the
     comprehensiveness at level 0 by method and operator, for the fractions 0.1 and 0.2; each level
     reduces it by 0.125. Sufficiency is 0.25 at all levels. Accuracy is 0.75, 0.75 and 0.5.
     """
@@ -175,7 +175,7 @@ def published_run(lake: Location, name: str = "published", **columns: Any) -> st
 def judged_run(lake: Location, name: str = "judged", n: int = 400, **columns: Any) -> str:
     """A run of n examples and three levels with plain verdicts.
 
-    Every eighth example is wrong at levels 0 and 1, every second one at level 2. Confidence is
+    Every eighth example is wrong at levels 0 and 1, every second example at level 2. Confidence is
     about 0.88 at level 0, near the accuracy, and 0.995 at level 1, so that ECE is worse there.
     """
     run = lake_rows.run_row(name, **{"levels": [0, 1, 2], "example_count": n} | columns)

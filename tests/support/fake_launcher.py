@@ -94,6 +94,6 @@ def model_states(lines: list[RoundLine]) -> list[tuple[str, str]]:
 
 
 def change_attempt(lake: Path, **changes: Any) -> None:
-    """Change the only attempt in the log, as passing time would."""
+    """Change the only attempt in the log, as if time had passed."""
     (attempt,) = attempt_log.read_attempts(lake).values()
     assert attempt_log.compare_and_swap(lake, attempt, attempt.model_copy(update=changes))

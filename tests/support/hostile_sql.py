@@ -1,4 +1,4 @@
-"""What hostile SQL says; {file}, {snapshot} and so on stand for paths of the lake."""
+"""Hostile SQL; {file}, {snapshot} and so on stand for paths of the lake."""
 
 WRITES = [
     "copy (select 1) to '{file}'",
@@ -74,7 +74,7 @@ WRITES = [
     "--",
     "/*",
 ]
-"""What is more than reading."""
+"""Statements that do more than read."""
 
 READS = [
     "from '{outside}'",
@@ -129,7 +129,7 @@ READS = [
     "from pl",
     "from os.environ",
 ]
-"""What is not in the snapshot."""
+"""Queries of data outside the snapshot."""
 
 EXPENSIVE_QUERIES = [
     "select count(*) from range(1000000000000), range(100000)",
@@ -148,7 +148,7 @@ EXPENSIVE_QUERIES = [
     "select printf('%2000000000d', 1)",
     "pivot (from range(100000000)) on range using count(*)",
 ]
-"""What takes all the time or memory there is."""
+"""Queries that use up all time or memory."""
 
 DEEPLY_NESTED = {
     "parentheses": "select " + "(" * 10_000 + "1" + ")" * 10_000,
@@ -169,7 +169,7 @@ DEEPLY_NESTED = {
     "a text": "select '" + "x" * 99_000 + "' from range(10000)",
     "a comment": "select 1 /*" + "/*" * 49_000,
 }
-"""Text that is itself the weapon."""
+"""Texts that are hostile themselves."""
 
 LARGE_RESULTS = [
     "select * from range(1000000000000)",
@@ -179,4 +179,4 @@ LARGE_RESULTS = [
     "select columns(*) from (select " + ", ".join(f"null as c{i}" for i in range(500)) + ") "
     "cross join range(1000000)",
 ]
-"""Answers without end."""
+"""Queries with endless answers."""

@@ -1,4 +1,4 @@
-"""Change the files of a lake so that only their content is at fault, not their checksums."""
+"""Change the content of files of a lake, with right checksums."""
 
 from pathlib import Path
 

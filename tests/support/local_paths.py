@@ -1,4 +1,4 @@
-"""Lakes of this machine, as the type checker is to know them."""
+"""Lakes on this machine, with the type that the type checker needs."""
 
 from pathlib import Path
 
@@ -6,6 +6,6 @@ from prunelake.lake.storage.location import Location
 
 
 def local_path(place: Location) -> Path:
-    """A place that is known to be a path of this machine."""
+    """A location that must be a path on this machine."""
     assert isinstance(place, Path)
     return place

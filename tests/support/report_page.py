@@ -47,7 +47,7 @@ def report(lake: Path, out: Path, **options: list[str]) -> ReportPage:
 
 
 def draw_only(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
-    """Let the sections of runs have only these charts, since charts take longest."""
+    """Let the sections of runs have only these charts: charts take longest."""
     monkeypatch.setattr(
         "prunelake.api.report.run_section.CHARTS", {name: CHARTS[name] for name in names}
     )

@@ -47,7 +47,7 @@ def quick_sweep(patch: pytest.MonkeyPatch) -> Sweep:
 
 
 def tables(folder: Path, derived: bool = True) -> dict[str, pl.DataFrame]:
-    """Every table of a lake, without the columns that tell when it was written."""
+    """Every table of a lake, without the columns about the time of writing."""
     return {
         name: read.read_table(folder, name).drop(VOLATILE_COLUMNS.get(name, []))
         for name in (*RUN_TABLES, *(ANALYSIS_TABLES if derived else ()))

@@ -129,7 +129,7 @@ def attempt(key: str, state: str, number: int, retry_at: str | None = None) -> A
 
 @pytest.fixture
 def attempts(lake: Path) -> Iterator[Path]:
-    """The folder of the lake's attempts: two failed, one of them parked, and one runs."""
+    """The folder of the lake's attempts: two failed, one of them parked; a third runs."""
     for tried in (
         attempt("a", "failed", 3),
         attempt("b", "failed", 1, retry_at="2026-01-02T00:00:00Z"),

@@ -1,4 +1,4 @@
-"""Hostile SQL against a real server: refused, or stopped in time, and nothing is harmed or told."""
+"""Hostile SQL against a real server: refused or stopped in time, without harm or leaked secrets."""
 
 import hashlib
 import json
@@ -62,7 +62,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(lake: Path) -> Iterator[Server]:
-    """Serves the lake; afterwards no file beside or in it has changed, and no process is left."""
+    """Serve the lake; afterwards no file in it or beside it has changed, and no process remains."""
     before = hashes(lake.parent)
     with served(lake, lake.parent.parent / "attacked.log", **SETTINGS) as found:
         yield found
@@ -109,14 +109,14 @@ def connection(lake: Path) -> Iterator[Connection]:
 
 @pytest.fixture
 def harmless(lake: Path) -> Iterator[None]:
-    """Whatever a test does, no file changes."""
+    """Check that a test changes no file."""
     before = hashes(lake.parent)
     yield
     assert hashes(lake.parent) == before
 
 
 def refusal(connection: Connection, query: str) -> str:
-    """Why a process for SQL does not answer, or nothing."""
+    """Why a process for SQL does not answer; empty if it answers."""
     limits = {"max_rows": 100, "max_bytes": 1_000_000, "max_seconds": 1, "memory_bytes": MEMORY}
     try:
         run_query(connection, "", SqlRequest(query=query, format=RowFormat.json, **limits))
@@ -141,7 +141,7 @@ def test_nothing_outside_the_snapshot_can_be_read(lake: Path, connection: Connec
 @pytest.mark.usefixtures("harmless")
 def test_without_the_check_of_statements_duckdb_still_changes_no_file(lake: Path) -> None:
     snapshot = open_snapshot(lake / SNAPSHOT_FILE, MEMORY)
-    # Whatever detaches the snapshot comes last.
+    # Queries that detach the snapshot come last.
     for attack in sorted(WRITES + READS, key=lambda attack: attack.startswith("detach")):
         with open_cursor(snapshot.connection) as connection, suppress(duckdb.Error):
             relation = connection.execute(filled(attack, lake))
@@ -182,13 +182,13 @@ def test_without_the_settings_of_duckdb_the_process_still_opens_no_file(lake: Pa
 
 
 def session_priority() -> str:
-    """The priority that the system gives to this session, where it tells one."""
+    """The priority of this session, if the system has one."""
     autogroup = Path("/proc/self/autogroup")
     return autogroup.read_text() if autogroup.exists() else ""
 
 
 def asked(client: httpx.Client, query: str, seconds: float = SECONDS) -> httpx.Response:
-    """What the server answers once a process is free, each time soon after the limit."""
+    """The answer of the server once a process is free; each answer comes soon after the limit."""
     while True:
         began = time.monotonic()
         answer = client.post("/sql", json={"query": query, "max_seconds": seconds})

@@ -36,7 +36,7 @@ def answered(
 
 
 def frame_of(body: bytes, format: str) -> pl.DataFrame:
-    """The rows of a body as a reader of the format gets them; those of CSV are texts."""
+    """The rows of a body as a reader of the format gets them; CSV gives texts."""
     match format:
         case "parquet":
             return pl.read_parquet(io.BytesIO(body))
@@ -158,7 +158,7 @@ def test_an_endless_answer_is_read_no_further_than_its_limit(connection: Connect
 def test_bytes_beyond_the_limit_are_cut_off_and_reported(
     connection: Connection, format: str
 ) -> None:
-    # Hashes: what Parquet cannot make small.
+    # Hashes, which Parquet cannot compress.
     query = "select range as n, md5(range::varchar) as text from range(9000)"
     head, body = answered(connection, query, format, max_bytes=50_000)
     assert 25_000 < len(body) <= 50_000

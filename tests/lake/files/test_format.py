@@ -1,4 +1,4 @@
-"""Every command refuses a lake of another format version, with one line that says what to do."""
+"""Every command refuses a lake of another format version, with one line that names the remedy."""
 
 import shlex
 import shutil

@@ -52,7 +52,7 @@ def test_no_answer_changes(lake: Path) -> None:
     assert read.analysed_run_ids(lake) == analysed
     assert problems_beside_missing_analyses(lake) == []
     segments = {path.parent.name: path for path in table_files(lake) if is_segment(path)}
-    # Beside the segments only an analysis of another version stays, until it is replaced.
+    # Besides segments, only an analysis of another version stays, until it is replaced.
     older = {lake / name / f"{identity_of('older')[1]}.parquet" for name in ANALYSIS_TABLES}
     assert set(table_files(lake)) == set(segments.values()) | older
     assert segments.keys() == set(COMPACTED_TABLES) - {"reported"}
@@ -161,13 +161,13 @@ def test_the_number_of_files_depends_on_the_rows_and_not_on_the_runs(
         add_run(tmp_path, f"run {i}")
         compact(tmp_path)
         counts.append(len(list((tmp_path / "predictions").iterdir())))
-    # A closed segment is of four runs, and one is open.
+    # A closed segment has four runs; one segment is open.
     assert counts == [1, 1, 1, 1, 2, 2, 2, 2, 3, 3]
     assert {p.name: pl.read_parquet(p).height for p in (tmp_path / "runs").iterdir()}.keys() == {
         p.name for p in (tmp_path / "predictions").iterdir()
     }
     assert sorted(pl.read_parquet(p).height for p in (tmp_path / "runs").iterdir()) == [2, 4, 4]
-    # Analyses are one row each here: more of them fit.
+    # Analyses have one row each here, so more of them fit.
     assert len(list((tmp_path / "metrics").iterdir())) == 2
     assert len(read.run_ids(tmp_path)) == 10
     assert verify_lake(tmp_path) == []

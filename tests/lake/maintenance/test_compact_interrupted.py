@@ -1,4 +1,4 @@
-"""A compaction that ends at any step, and readers that meet one at any moment."""
+"""A compaction that ends at any step, and readers that run during a compaction."""
 
 import os
 import shutil

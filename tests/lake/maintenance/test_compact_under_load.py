@@ -1,4 +1,4 @@
-"""A lake that is written, compacted, published and read at once, each by processes of their own."""
+"""Separate processes write, compact, publish and read a lake at the same time."""
 
 import os
 import subprocess

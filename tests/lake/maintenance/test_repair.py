@@ -55,7 +55,7 @@ def add_run(lake: Path, name: str, analysed: bool = True, **columns: Any) -> str
 
 @pytest.fixture
 def lake(tmp_path: Path) -> Path:
-    """Two runs in a segment and two by themselves."""
+    """Two runs in a segment, and two runs with their own files."""
     return shutil.copytree(whole(), tmp_path / "lake")
 
 
@@ -78,7 +78,7 @@ def files_of(lake: Path) -> dict[str, bytes]:
 
 
 def runs_in(name: str) -> set[str]:
-    """The runs that a file of the whole lake has rows of, or may have."""
+    """The runs that have rows in a file of the whole lake, or may have."""
     manifests = whole() / ("runs" if Path(name).parent.name in RUN_TABLES else "analyses")
     return set(pl.read_parquet(manifests / Path(name).name)["run_id"])
 
@@ -126,7 +126,7 @@ def test_any_damage_is_moved_aside_and_all_other_files_stay(which: int, act: Dam
         repair(lake, analyse)
         lost = runs_in(name) if Path(name).parent.name in RUN_TABLES else set()
         assert set(read.run_ids(lake)) == set(read.run_ids(whole())) - lost
-        # But for analyses of lost runs, which a segment may share with others, all stays.
+        # Everything stays, except analyses of lost runs, which may share a segment with others.
         assert verify_lake(lake) == []
         after = files_of(lake)
         for other, was in before.items():
@@ -143,7 +143,7 @@ def test_any_damage_is_moved_aside_and_all_other_files_stay(which: int, act: Dam
         assert set(views.query(lake, "select distinct run_id from metrics")["run_id"]) == set(
             read.run_ids(lake)
         )
-        # Nothing is gone: what was moved is aside, as it was.
+        # Nothing is lost: moved files are unchanged.
         aside = [path.read_bytes() for path in (lake / ".quarantine").rglob("*.parquet")]
         for other, was in before.items():
             if Path(other).parent.name in RUN_TABLES and other != name:
@@ -198,7 +198,7 @@ def test_a_quarantined_run_is_moved_with_its_analysis(lake: Path) -> None:
     assert len(beside) == len(ANALYSIS_TABLES)
     assert files_of(lake) == {name: b for name, b in before.items() if name not in moved}
     assert quarantine(lake) == []
-    # Swept again it is there again.
+    # After another sweep the run exists again.
     add_run(lake, "three")
     assert {name: len(content) for name, content in files_of(lake).items()} == {
         name: len(content) for name, content in before.items()
@@ -302,7 +302,7 @@ def test_repair_clears_leftovers(lake: Path) -> None:
     assert sum("; deleted" in line for line in done) == 3
     assert done[-1] == f"analysed run {lost}"
     assert verify_lake(lake) == []
-    # The new analysis has one round, and its one example is too few to recalibrate.
+    # The new analysis has one round, and one example, too few to recalibrate.
     gone = {f"{table}/{lost}.parquet" for table in ("looks", "recalibrated_reliability")}
     assert files_of(lake).keys() == before.keys() - gone
     (folder,) = (lake / ".quarantine").iterdir()

@@ -1,4 +1,4 @@
-"""A Query's written-out text asks what its bound form asks."""
+"""The written-out text of a query equals its bound form."""
 
 from datetime import UTC, datetime
 from typing import Any

@@ -13,12 +13,12 @@ QUERY = re.compile(r"\s*(select|from|with|insert|pivot|values|explain select)\b"
 ALLOWED = {
     "lib/prunelake/lake/publish.py": {"table.name", "ids", "name", "view"},  # constants of schema
     "lib/prunelake/lake/sql/relations.py": {
-        "columns",  # those of a table of schema
+        "columns",  # columns of a table of schema
         "nulls",
         "files",  # literals: a view takes no parameter
     },
     "lib/prunelake/lake/sql/views.py": {
-        "statement.query.rstrip().rstrip(';')",  # the statement that is asked, to be explained
+        "statement.query.rstrip().rstrip(';')",  # the statement of the user, to be explained
     },
     "api/queries/view_rows.py": {  # names that the catalogue of views has
         "view.name",
@@ -29,11 +29,11 @@ ALLOWED = {
     },
     "api/charts/correlation_matrix.py": {"interval(values[0], values[-1])"},  # a sentence
 }
-"""What may be formatted into text that begins as a query does, by module."""
+"""The expressions that may be formatted into a text that begins like a query, by module."""
 
 
 def formatted_queries(code: str) -> Iterator[tuple[int, str]]:
-    """The line and the expression of everything that is formatted into a query."""
+    """The line and the expression of each value that is formatted into a query."""
     tree = ast.parse(code)
     texts = {
         target.id: node.value.value

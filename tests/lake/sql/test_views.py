@@ -1,4 +1,4 @@
-"""The views of a lake: what they show, and the errors of damaged lakes."""
+"""The views of a lake: their rows, and the errors of damaged lakes."""
 
 import re
 from pathlib import Path

@@ -28,7 +28,7 @@ def test_a_living_holder_is_waited_for(
     renewals = 0
 
     def renew_or_release(_: float) -> None:
-        """Act as the holder, another process, while this one waits."""
+        """Act as the holder, another process, while this process waits."""
         nonlocal renewals
         clock.advance(leases.TIME_TO_LIVE / 3)
         renewals += 1

@@ -1,4 +1,4 @@
-"""A lake in an object store gives the answers and the findings of one in a folder."""
+"""A lake in an object store gives the same answers and findings as a lake in a folder."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -38,7 +38,7 @@ VOLATILE_COLUMNS = {"analyses": ["analysed_at", "files"]}
 
 
 def fill(lake: Location) -> None:
-    """Write two analysed runs and one without analysis."""
+    """Write two analysed runs and a run without analysis."""
     explained_run(lake, "one")
     explained_run(lake, "two", strategy="random:1")
     assert commit.write_run(lake, *small_run("three"))

@@ -1,4 +1,4 @@
-"""The commands on a lake in an object store, run as processes as users do."""
+"""The commands on a lake in an object store, each in a process, as users run them."""
 
 import asyncio
 import os

@@ -56,7 +56,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> LeaseClock:
 
 
 def run_of(importance: float) -> tuple[dict[str, Any], dict[str, pl.DataFrame]]:
-    """One run as computed by a machine that rounds in its own way."""
+    """One run, as computed by a machine with its own rounding."""
     run, frames = small_run()
     rows = [layer(run["run_id"], 0, importance, 1), layer(run["run_id"], 1, 0.25, 0)]
     return run, frames | {"layers": pl.DataFrame(rows, schema=frames["layers"].schema)}
@@ -86,7 +86,7 @@ def test_one_of_two_simultaneous_writers_wins(remote: ObjectPath) -> None:
 
 
 def test_a_writer_that_lost_its_lock_harms_no_committed_run() -> None:
-    """Before each of its requests in turn, another one takes the lock over and commits the run."""
+    """Before each request of a writer in turn, another writer takes over and commits the run."""
     for step in range(2, write_requests_of_a_commit() + 1, repeats(2, 1)):
         remote = new_lake()
         won: dict[str, bool] = {}
@@ -195,7 +195,7 @@ def test_an_analysis_that_dies_before_any_request_leaves_the_old_or_the_new_anal
 def test_a_writer_that_was_suspended_during_a_compaction_commits_nothing(
     remote: ObjectPath, clock: LeaseClock
 ) -> None:
-    """Its data files are gone by then: the run was written by another process, and merged."""
+    """Its data files are removed by then: another process wrote the run, and it was merged."""
 
     def meanwhile() -> None:
         (remote / WRITE_LOCK).put(b'{"holder": "the process that took over", "beat": 1}')
