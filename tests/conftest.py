@@ -36,7 +36,7 @@ os.environ["RAY_AUTH_MODE"] = "disabled"
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Skip garbage collection while test files are imported: there is none, and it takes seconds."""
+    """Skip garbage collection while test files are imported: it finds none, and takes seconds."""
     gc.disable()
     try:
         return (yield)
