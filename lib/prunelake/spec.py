@@ -48,10 +48,17 @@ Dtype = Literal["float32", "tf32", "float32_bf16", "bfloat16", "float16"]
 """The number format of a model. `tf32` (on GPUs) and `float32_bf16` (on CPUs) store float32,
 multiply in TF32 or bfloat16, and add in float32."""
 
-Unit = Literal["attention", "mlp", "block"]
-"""The unit that a sweep removes from a layer: its attention, its MLP, or its whole block."""
+Unit = Literal["attention", "mlp", "block", "linear_attention", "state_space"]
+"""The unit that a sweep removes from a layer: its softmax attention, its MLP (also one of experts),
+its whole block, its linear attention, or its state space."""
 
-UNIT_NAMES: dict[Unit, str] = {"attention": "attention layers", "mlp": "MLPs", "block": "blocks"}
+UNIT_NAMES: dict[Unit, str] = {
+    "attention": "attention layers",
+    "mlp": "MLPs",
+    "block": "blocks",
+    "linear_attention": "linear-attention layers",
+    "state_space": "state-space layers",
+}
 """The units as words in a sentence: "without attention layers 0, 3", "of 30 blocks"."""
 
 SpecialTokens = Literal["tokenizer", "bos", "none"]

@@ -10,7 +10,7 @@ from torch import OutOfMemoryError
 from prunelake.cli.app import main
 from prunelake.lake import read
 from prunelake.lake.sql.views import query
-from prunelake.models.decoder_map import attention_layers
+from prunelake.models.decoder_map import removable_parts
 from prunelake.models.loading import load_model
 from prunelake.models.sources import resolve_model
 from prunelake.profiling import measurement
@@ -99,7 +99,9 @@ def test_levels_and_order_come_from_the_run_in_the_lake(revision: str, profile: 
     whole = tiny_model("llama")
     every = sum(parameter.numel() for parameter in whole.parameters())
     assert rows[0]["parameter_count"] == every
-    attention = sum(p.numel() for p in attention_layers(whole)[0].attention.parameters())
+    attention = sum(
+        p.numel() for p in removable_parts(whole, "attention")[0][0].module.parameters()
+    )
     assert rows[2]["parameter_count"] == every - 3 * attention
     assert rows[2]["kv_share"] == pytest.approx(2 / 5)
     assert rows[2]["decode_tokens_per_second"] > 0

@@ -22,7 +22,7 @@ from prunelake.cli.app import main
 from prunelake.inference.nested import NestedModel
 from prunelake.inference.prefix_tree import ScoringQuery
 from prunelake.lake.sql.run_lookup import past_runs
-from prunelake.models.decoder_map import attention_layers
+from prunelake.models.decoder_map import removable_parts
 from prunelake.models.loading import load_model
 from prunelake.models.sources import resolve_model
 from prunelake.settings import Settings
@@ -107,9 +107,9 @@ def test_a_compact_export_is_smaller_by_the_removed_weights(folder: Path) -> Non
     gone = json.loads((compact.parent / "config.json").read_text())["absent_attention"]
     assert len(gone) == LEVEL
     whole = load_model(resolve_model(str(portable.parent), folder)).model
-    layers = [attention_layers(whole)[number] for number in gone]
-    assert not any(p.any() for layer in layers for p in layer.projection.parameters())
-    count = sum(p.numel() for layer in layers for p in layer.attention.parameters())
+    parts = [removable_parts(whole, "attention")[number][0] for number in gone]
+    assert not any(p.any() for part in parts for p in part.output_parameters())
+    count = sum(p.numel() for part in parts for p in part.module.parameters())
     sizes = []
     for file in (portable, compact):
         with safe_open(file, "np") as stored:

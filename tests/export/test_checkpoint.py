@@ -23,13 +23,20 @@ from transformers import (
 from prunelake.errors import ModelNotFound, UnsupportedModel
 from prunelake.inference.nested import NestedModel
 from prunelake.inference.prefix_tree import ScoringQuery
-from prunelake.models.decoder_map import attention_layers
+from prunelake.models.decoder_map import decoder_blocks
 from prunelake.models.loading import load_model
-from prunelake.models.placeholders import MLPPlaceholder, placeholder_layers
+from prunelake.models.placeholders import placeholder_layers
 from prunelake.models.removal import removed, save_compact, zero_out
 from prunelake.models.sources import resolve_model
-from prunelake.spec import UNIT_NAMES, Unit
-from tests.support.tiny_models import FAMILIES, LAYER_COUNT, VOCABULARY, family_cases, tiny_model
+from prunelake.spec import Unit
+from tests.support.tiny_models import (
+    FAMILIES,
+    LAYER_COUNT,
+    UNITS,
+    VOCABULARY,
+    family_cases,
+    tiny_model,
+)
 from tests.support.tiny_tokenizer import tiny_tokenizer
 
 Layers = tuple[int, ...]
@@ -155,7 +162,7 @@ def test_decoding_past_a_sliding_window(
     assert torch.equal(generated(again, rows), expected(rows))
 
 
-@pytest.mark.parametrize("unit", UNIT_NAMES)
+@pytest.mark.parametrize("unit", UNITS)
 @pytest.mark.parametrize("choice", CHOICES)
 def test_decoding_with_a_static_cache(choice: str, unit: Unit, tmp_path: Path) -> None:
     model = tiny_model("llama")
@@ -212,13 +219,13 @@ def test_a_compact_checkpoint_holds_only_the_remaining_weights(
     removed_count = sum(
         weight.numel()
         for n in (0, 3)
-        for of, weight in attention_layers(model)[n].block.named_parameters()
+        for of, weight in decoder_blocks(model)[n].module.named_parameters()
         if name in of and (not name or "norm" not in of.partition(".")[0])
     )
     again, _ = round_trip(model, (0, 3), "compact", tmp_path / "saved", unit)
     assert again.num_parameters() == model.num_parameters() - removed_count > 0
     assert placeholder_layers(again) == (() if unit == "mlp" else (0, 3))
-    assert placeholder_layers(again, MLPPlaceholder) == (() if unit == "attention" else (0, 3))
+    assert placeholder_layers(again, "mlp") == (() if unit == "attention" else (0, 3))
     stored = load_file(tmp_path / "saved" / "compact.safetensors")
     assert sum(weight.numel() for weight in stored.values()) == again.num_parameters()
 
@@ -263,15 +270,15 @@ def test_attention_and_mlp_may_be_removed_one_after_the_other(tmp_path: Path) ->
     without_attention, _ = round_trip(model, (0, 3), "compact", tmp_path / "first")
     save(without_attention, (1, 3), "compact", tmp_path / "both", "mlp")
     both = read(tmp_path / "both", "compact")
-    assert (placeholder_layers(both), placeholder_layers(both, MLPPlaceholder)) == ((0, 3), (1, 3))
-    assert not [*attention_layers(both)[3].block.parameters()]
-    assert [*attention_layers(both)[1].block.parameters()]
+    assert (placeholder_layers(both), placeholder_layers(both, "mlp")) == ((0, 3), (1, 3))
+    assert not [*decoder_blocks(both)[3].module.parameters()]
+    assert [*decoder_blocks(both)[1].module.parameters()]
     ids = prompts(7)[0][None]
     with removed(model, (0, 3)), removed(model, (1, 3), "mlp"):
         assert torch.equal(logits_of(both, ids), logits_of(model, ids))
 
 
-@pytest.mark.parametrize("unit", UNIT_NAMES)
+@pytest.mark.parametrize("unit", UNITS)
 def test_a_compact_checkpoint_can_be_evaluated(unit: Unit, tmp_path: Path) -> None:
     model, order = tiny_model("llama"), (3, 0, 2, 1, 4)
     again, _ = round_trip(model, order[:2], "compact", tmp_path / "saved", unit)

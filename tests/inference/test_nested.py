@@ -15,10 +15,10 @@ from prunelake.inference.branches import LevelMasks
 from prunelake.inference.lengths import CPU_LENGTHS
 from prunelake.inference.nested import NestedModel
 from prunelake.inference.prefix_tree import PrefixTree, ScoringQuery
-from prunelake.models.decoder_map import attention_layers
+from prunelake.models.decoder_map import decoder_blocks
 from prunelake.models.removal import removed
-from prunelake.spec import UNIT_NAMES, Unit
-from tests.support.tiny_models import LAYER_COUNT, VOCABULARY, family_cases, tiny_model
+from prunelake.spec import Unit
+from tests.support.tiny_models import LAYER_COUNT, UNITS, VOCABULARY, family_cases, tiny_model
 
 ORDER = (3, 0, 4, 1, 2)
 NO_TREES = replace(CPU_LENGTHS, max_tree_tokens=0)  # each query is a row of its own
@@ -141,7 +141,7 @@ def test_without_mlps_all_tokens_mix_to_the_end() -> None:
     assert nested.forward_tokens == pytest.approx((3 * 3 + 2 * 3 + 3 * 3) / LAYER_COUNT)
 
 
-@pytest.mark.parametrize("unit", UNIT_NAMES)
+@pytest.mark.parametrize("unit", UNITS)
 def test_the_model_is_whole_again_after_an_error(unit: Unit) -> None:
     model = tiny_model("llama")
     nested = NestedModel(model, ORDER, unit=unit)
@@ -178,7 +178,7 @@ LLAMA = tiny_model("llama")
     order=st.permutations(range(LAYER_COUNT)),
     seed=st.integers(0, 10_000),
     budget=st.integers(1, 400),
-    unit=st.sampled_from([*UNIT_NAMES]),
+    unit=st.sampled_from([*UNITS]),
 )
 def test_any_order_and_any_batching_give_the_same_numbers(
     order: list[int], seed: int, budget: int, unit: Unit
@@ -194,8 +194,8 @@ def test_blocks_may_take_their_hidden_states_by_keyword() -> None:
     model = tiny_model("llama")
     (query,) = queries(1)
     expected = plainly(model, query, ORDER)
-    for layer in attention_layers(model):
-        layer.block.register_forward_pre_hook(
+    for block in decoder_blocks(model):
+        block.module.register_forward_pre_hook(
             lambda _, args, kwargs: ((), kwargs | {"hidden_states": args[0]}), with_kwargs=True
         )
     (got,) = NestedModel(model, ORDER).log_likelihoods([query])

@@ -6,11 +6,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import AutoTokenizer, GPT2Config, T5Config
+from transformers import AutoTokenizer, BertConfig, T5Config
 
 from prunelake.errors import ModelError, ModelNotFound, UnsupportedModel
 from prunelake.models import references, sources
-from prunelake.models.loading import apply_lm_head, check_supported, load_model, load_tokenizer
+from prunelake.models.decoder_probe import apply_lm_head
+from prunelake.models.loading import check_supported, load_model, load_tokenizer
 from prunelake.models.sources import resolve_model
 from tests.support.hub_server import COMMIT, run_against, running_hub
 from tests.support.tiny_models import FAMILIES, LAYER_COUNT, tiny_model
@@ -114,7 +115,10 @@ def test_an_unreadable_config_is_refused_in_one_line(
 @pytest.mark.parametrize(
     ("config", "reason"),
     [
-        (GPT2Config(n_embd=16, n_layer=2, n_head=2), "looked for a list `layers`"),
+        (
+            BertConfig(hidden_size=16, num_hidden_layers=2, num_attention_heads=2),
+            "encoders are not",
+        ),
         (T5Config(d_model=16, num_layers=1, num_heads=2), "no causal language model"),
     ],
 )

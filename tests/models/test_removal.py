@@ -1,21 +1,23 @@
 import copy
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import GPT2Config, PreTrainedModel
+from transformers import BartConfig, BertConfig, MambaConfig, PreTrainedModel
 from transformers.models.auto import AutoModelForCausalLM
 
 from prunelake.errors import UnknownLayer, UnsupportedModel
-from prunelake.models.decoder_map import attention_layers
+from prunelake.models.decoder_map import decoder_blocks, removable_parts
 from prunelake.models.loading import check_supported
-from prunelake.models.placeholders import MLPPlaceholder
+from prunelake.models.placeholders import AbsentPart, Placeholder
 from prunelake.models.removal import detached, removed, zero_out
-from prunelake.spec import UNIT_NAMES, Unit
+from prunelake.spec import Unit
 from tests.support.tiny_models import (
     FAMILIES,
     LAYER_COUNT,
+    UNITS,
     VOCABULARY,
     tiny_model,
     zero_projections,
@@ -48,23 +50,23 @@ def hooks(model: nn.Module) -> Iterator[object]:
             yield module
 
 
-@pytest.mark.parametrize("unit", UNIT_NAMES)
+@pytest.mark.parametrize("unit", UNITS)
 def test_removal_equals_zeroed_output_projections(
     unit: Unit, model: PreTrainedModel, ids: Tensor
 ) -> None:
     zeroed, answers = copy.deepcopy(model), []
     zero_projections(zeroed, REMOVED, unit)
-    for unlike in UNIT_NAMES:
+    for unlike in UNITS:
         with removed(model, REMOVED, unlike):
             answers.append(logits(model, ids))
-    got = answers.pop([*UNIT_NAMES].index(unit))
+    got = answers.pop([*UNITS].index(unit))
     torch.testing.assert_close(got, logits(zeroed, ids), atol=1e-5, rtol=0)
     for other in (*answers, logits(model, ids)):
         assert (got - other).abs().max() > 1e-2
 
 
 def test_zero_out_equals_removal(model: PreTrainedModel, ids: Tensor) -> None:
-    for unit in UNIT_NAMES:
+    for unit in UNITS:
         zeroed = copy.deepcopy(model)
         zero_out(zeroed, REMOVED, unit)
         with removed(model, REMOVED, unit):
@@ -79,7 +81,7 @@ def test_a_model_without_blocks_treats_each_token_alone(model: PreTrainedModel) 
             torch.testing.assert_close(logits(model, ids[:, n : n + 1]), whole[:, n : n + 1])
 
 
-@pytest.mark.parametrize("unit", UNIT_NAMES)
+@pytest.mark.parametrize("unit", UNITS)
 def test_the_model_is_identical_after_a_removal(
     unit: Unit, model: PreTrainedModel, ids: Tensor
 ) -> None:
@@ -109,7 +111,7 @@ def test_nested_removals_add_up(ids: Tensor) -> None:
 
 def test_a_forward_that_another_tool_has_set_is_restored() -> None:
     model = tiny_model("llama")
-    attention = attention_layers(model)[0].attention
+    attention = removable_parts(model, "attention")[0][0].module
     patched = attention.forward
     attention.forward = patched
     with removed(model, [0]):
@@ -125,34 +127,44 @@ def test_an_unknown_layer_is_refused_before_anything_changes(layer: int) -> None
     assert not [*hooks(model)]
 
 
-def test_the_error_for_another_family_names_the_expected_structure() -> None:
+def test_an_encoder_is_refused() -> None:
     model = AutoModelForCausalLM.from_config(
-        GPT2Config(n_embd=16, n_layer=2, n_head=2, vocab_size=31)
+        BertConfig(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, vocab_size=31)
     )
-    with pytest.raises(UnsupportedModel, match=r"GPT2LMHeadModel.*looked for a list `layers`"):
-        attention_layers(model)
+    with pytest.raises(UnsupportedModel, match=r"BertLMHeadModel is not supported: looked for a"):
+        decoder_blocks(model)
 
 
-def test_a_block_without_attention_is_named() -> None:
+def test_an_encoder_decoder_is_refused() -> None:
+    config = BartConfig(d_model=16, decoder_layers=2, decoder_attention_heads=2, vocab_size=31)
+    model = AutoModelForCausalLM.from_config(config)
+    with pytest.raises(UnsupportedModel, match="block 0 also attends to the output of an encoder"):
+        decoder_blocks(model)
+
+
+def test_a_unit_that_a_model_lacks_is_refused_with_the_units_that_it_has() -> None:
+    with torch.device("meta"):  # the structure shows without weights
+        model = AutoModelForCausalLM.from_config(MambaConfig(hidden_size=16, num_hidden_layers=2))
+    message = (
+        "MambaForCausalLM has no attention layers: block 0 mixes tokens with MambaMixer, a state "
+        "space; use the unit block or state_space"
+    )
+    with pytest.raises(UnsupportedModel, match=message):
+        removable_parts(model, "attention")
+
+
+def test_blocks_without_an_mlp_keep_their_attention_removable(ids: Tensor) -> None:
     model = tiny_model("llama")
-    del attention_layers(model)[2].block.self_attn
-    with pytest.raises(UnsupportedModel, match="block 2 has no such attention"):
-        attention_layers(model)
-
-
-@pytest.mark.parametrize("unit", ["mlp", "block"])
-def test_blocks_without_an_mlp_keep_their_attention_removable(unit: Unit, ids: Tensor) -> None:
-    model = tiny_model("llama")
-    for layer in attention_layers(model):
-        layer.block.mlp = nn.Identity()  # like experts, which have many projections
+    for block in decoder_blocks(model):
+        block.module.mlp = nn.Identity()
     check_supported(model)
-    with removed(model, [0]):
+    with removed(model, [0], "block"):
         logits(model, ids)
-    with pytest.raises(UnsupportedModel, match=r"attention layers only: .* named mlp .*block 0"):
-        removed(model, [0], unit).__enter__()
+    with pytest.raises(UnsupportedModel, match="has no MLPs: block 0 mixes tokens with Llama"):
+        removed(model, [0], "mlp").__enter__()
 
 
-@pytest.mark.parametrize("unit", UNIT_NAMES)
+@pytest.mark.parametrize("unit", UNITS)
 def test_every_family_passes_the_check(unit: Unit, model: PreTrainedModel) -> None:
     check_supported(model, unit)
     assert not [*hooks(model)]
@@ -160,19 +172,21 @@ def test_every_family_passes_the_check(unit: Unit, model: PreTrainedModel) -> No
 
 def test_an_mlp_that_is_called_twice_is_refused() -> None:
     model = tiny_model("llama")
-    block = attention_layers(model)[1].block
+    block = decoder_blocks(model)[1].module
     mlp = block.get_submodule("mlp")
     block.register_forward_hook(lambda _module, _args, output: mlp(output))
-    check_supported(model)
-    with pytest.raises(UnsupportedModel, match="do not call their attention and MLP once"):
-        check_supported(model, "mlp")
+    with pytest.raises(UnsupportedModel, match=r"MLP once, in order.*"):
+        check_supported(model)
 
 
-def test_other_logits_than_those_of_the_head_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_logits_that_depend_on_more_than_the_last_hidden_states_are_refused() -> None:
     model = tiny_model("llama")
-    model.lm_head.register_forward_hook(lambda _module, _args, output: output * 2)
-    monkeypatch.setattr(model, "get_output_embeddings", lambda: nn.Linear(32, VOCABULARY))
-    with pytest.raises(UnsupportedModel, match="its logits are not"):
+
+    def add_ids(_: nn.Module, __: Any, kwargs: dict[str, Any], output: Any) -> None:
+        output.logits += kwargs["input_ids"][..., None]
+
+    model.register_forward_hook(add_ids, with_kwargs=True)
+    with pytest.raises(UnsupportedModel, match="not made from its last hidden states alone"):
         check_supported(model)
 
 
@@ -180,11 +194,14 @@ def test_the_model_is_restored_after_an_error_halfway(monkeypatch: pytest.Monkey
     model = tiny_model("llama")
     before = dict(model.named_modules())
 
-    def fail(_: MLPPlaceholder) -> None:
-        raise MemoryError
+    initialise = Placeholder.__init__
 
-    # By then the attention of the layer has been replaced.
-    monkeypatch.setattr(MLPPlaceholder, "__init__", fail)
+    def fail(self: Placeholder, absent: AbsentPart) -> None:
+        if absent.kind == "mlp":  # by then the attention of the layer has been replaced
+            raise MemoryError
+        initialise(self, absent)
+
+    monkeypatch.setattr(Placeholder, "__init__", fail)
     with pytest.raises(MemoryError), detached(model, [1], "block"):
         pass
     assert dict(model.named_modules()) == before

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 import pytest
 import torch
@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
 from prunelake.errors import InvalidSpec, UnknownLayer
-from prunelake.models.decoder_map import attention_layers, removable_modules
+from prunelake.models.decoder_map import decoder_blocks, removable_parts
 from prunelake.models.removal import detached, removed
 from prunelake.profiling import measurement
 from prunelake.profiling.measurement import Workload, kv_bytes_per_token, measure_levels
 from prunelake.spec import Unit
-from tests.support.tiny_models import FAMILIES, LAYER_COUNT, VOCABULARY, tiny_model
+from tests.support.tiny_models import FAMILIES, LAYER_COUNT, UNITS, VOCABULARY, tiny_model
 
 CHOICES = {"block 0": (0, 3), "later ones": (1, 2), "all": tuple(range(LAYER_COUNT))}
 KV_BYTES = 2 * 2 * 8 * 4  # keys and values, heads, width, bytes of float32: of a layer
@@ -52,7 +52,7 @@ def decoded(model: PreTrainedModel, tokens: Tensor, first: int = 5) -> tuple[Ten
 
 
 @pytest.mark.parametrize("layers", CHOICES.values(), ids=CHOICES)
-@pytest.mark.parametrize("unit", get_args(Unit))
+@pytest.mark.parametrize("unit", UNITS)
 def test_cached_decoding_equals_the_model_with_these_layers_removed(
     family: str, layers: tuple[int, ...], unit: Unit
 ) -> None:
@@ -69,7 +69,7 @@ def test_cached_decoding_equals_the_model_with_these_layers_removed(
 def test_detached_weights_are_no_parameters_and_come_back(family: str) -> None:
     model = tiny_model(family)
     before, names = logits(model, ids()), [*model.state_dict()]
-    attentions = [layer.attention for layer in attention_layers(model)]
+    attentions = [part.module for (part,) in removable_parts(model, "attention")]
     within = {id(p) for number in (0, 3) for p in attentions[number].parameters()}
     with suppress(ZeroDivisionError), detached(model, (3, 0)) as gone:
         assert gone == [attentions[0], attentions[3]]
@@ -79,7 +79,7 @@ def test_detached_weights_are_no_parameters_and_come_back(family: str) -> None:
         raise ZeroDivisionError
     assert [*model.state_dict()] == names
     assert torch.equal(logits(model, ids()), before)
-    assert [layer.attention for layer in attention_layers(model)] == attentions
+    assert [part.module for (part,) in removable_parts(model, "attention")] == attentions
 
 
 def test_an_unknown_layer_detaches_nothing() -> None:
@@ -102,7 +102,7 @@ def measured(
 
 def test_sizes_without_attention_count_the_remaining_weights(family: str) -> None:
     model = tiny_model(family)
-    attentions = [layer.attention for layer in attention_layers(model)]
+    attentions = [part.module for (part,) in removable_parts(model, "attention")]
     every = sum(p.numel() for p in model.parameters())
     own = [sum(p.numel() for p in attention.parameters()) for attention in attentions]
     rows = measured(model, (0, 2, 5))
@@ -121,8 +121,8 @@ def test_sizes_without_mlps_or_blocks_count_the_remaining_weights(family: str, u
     model = tiny_model(family)
     every = sum(p.numel() for p in model.parameters())
     gone = [
-        attention_layers(model)[3].block if unit == "block" else part.module
-        for part in removable_modules(model, unit)[3][-1:]
+        decoder_blocks(model)[3].module if unit == "block" else part.module
+        for part in removable_parts(model, unit)[3][-1:]
     ]
     one = sum(p.numel() for module in gone for p in module.parameters())
     rows = measure_levels(model, (3, 0, 1, 4, 2), (0, 1, 5), SMALL, ignore, unit)
@@ -249,7 +249,8 @@ def test_levels_take_turns_upwards_and_downwards(monkeypatch: pytest.MonkeyPatch
     def step(model: PreTrainedModel, tokens: Tensor, cache: Any) -> Any:
         nonlocal seconds
         is_whole = all(
-            any(True for _ in layer.attention.parameters()) for layer in attention_layers(model)
+            any(True for _ in part.module.parameters())
+            for (part,) in removable_parts(model, "attention")
         )
         seconds += 7 if is_whole else 3
         if cache is None:

@@ -4,11 +4,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from prunelake.models.decoder_map import attention_layers
-from prunelake.spec import UNIT_NAMES, Strategy, Unit
+from prunelake.models.decoder_map import decoder_blocks
+from prunelake.spec import Strategy, Unit
 from prunelake.strategies.importance import cosine_importance
 from prunelake.strategies.removal_order import RemovalOrder, removal_order
-from tests.support.tiny_models import FAMILIES, LAYER_COUNT, VOCABULARY, tiny_model
+from tests.support.tiny_models import FAMILIES, LAYER_COUNT, UNITS, VOCABULARY, tiny_model
 
 LENGTHS = (3, 17, 8)
 
@@ -22,7 +22,7 @@ def windows() -> list[list[int]]:
 @torch.inference_mode()
 def through(model: PreTrainedModel, layer: int, window: list[int], has_mlp: bool) -> list[Tensor]:
     """What goes into a block, and what comes out, with its MLP or while that gives zero."""
-    block = attention_layers(model)[layer].block
+    block = decoder_blocks(model)[layer].module
     seen: list[Tensor] = []
 
     def keep(_module: object, args: tuple[Tensor, ...], output: Tensor) -> None:
@@ -49,7 +49,7 @@ def without_and_with(
     return {"attention": (x, attended), "mlp": (attended, y), "block": (x, y)}[unit]
 
 
-@pytest.mark.parametrize("unit", UNIT_NAMES)
+@pytest.mark.parametrize("unit", UNITS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_cosine_importance_is_one_less_the_mean_cosine_over_all_tokens(
     family: str, unit: Unit, windows: list[list[int]]
@@ -94,7 +94,7 @@ def test_a_random_order_is_a_permutation_drawn_by_its_seed() -> None:
     assert len({order.layers for order in orders}) > 10
 
 
-@pytest.mark.parametrize("unit", UNIT_NAMES)
+@pytest.mark.parametrize("unit", UNITS)
 @pytest.mark.parametrize("bad", [False, True])
 def test_no_hook_remains(bad: bool, unit: Unit, windows: list[list[int]]) -> None:
     model = tiny_model("gemma2")

@@ -60,6 +60,9 @@ FAMILIES: dict[str, Callable[[], PretrainedConfig]] = {
 }
 
 
+UNITS: tuple[Unit, ...] = ("attention", "mlp", "block")
+"""The units that each of these families has."""
+
 REPRESENTATIVES = ("llama", "gemma3", "gpt_neox")
 """Plain blocks; windows and norms after each part; attention and MLP in parallel."""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from prunelake.inference.lengths import CPU_LENGTHS, GPU_LENGTHS, RowLengths
 from prunelake.inference.prefix_tree import PrefixTree
@@ -36,7 +36,7 @@ class TokenBudget:
 def max_tokens_in_memory(model: PreTrainedModel) -> int:
     """The number of tokens that fit into memory, by the widest activations of a block."""
     config = text_config(model)
-    widest = 8 * config.hidden_size + 4 * (getattr(config, "intermediate_size", None) or 0)
+    widest = 8 * config.hidden_size + 4 * _inner_width(config)
     return max(1, int(activation_bytes(model) / (widest * model.dtype.itemsize)))
 
 
@@ -47,9 +47,15 @@ def max_gradient_tokens(model: PreTrainedModel) -> int:
     bfloat16. A test counts them for small models.
     """
     config = text_config(model)
-    in_block = 10 * config.hidden_size + 4 * (getattr(config, "intermediate_size", None) or 0)
+    in_block = 10 * config.hidden_size + 4 * _inner_width(config)
     kept = config.num_hidden_layers * in_block * model.dtype.itemsize
     return max(1, int(activation_bytes(model) / kept))
+
+
+def _inner_width(config: PretrainedConfig) -> int:
+    """The width inside of the widest MLP; 0 if the configuration does not name it."""
+    inner = getattr(config, "intermediate_size", None) or 0
+    return inner if isinstance(inner, int) else max(inner)  # Gemma 3n names one for each block
 
 
 def fastest_batch_tokens(model: PreTrainedModel) -> int:

@@ -10,6 +10,7 @@ A level may lack any set of layers. In a sweep, level k lacks the first k layers
 order. In a search, each candidate lacks the layers removed so far and one more.
 """
 
+from collections import UserDict
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -19,17 +20,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from prunelake.inference.transfer import send_indices
-from prunelake.models.removal import Forward, hidden_states
+from prunelake.models.block_parts import BlockPart
+from prunelake.models.decoder_probe import DecoderProbe, Forward, OutputForm, hidden_states
+from prunelake.models.removal import neutral_output
 from prunelake.spec import Unit
 
 
 class LevelMasks:
-    """The levels that keep each layer.
+    """The levels that keep the unit of each block.
 
     Args:
         removed: the layers that each level lacks, level 0 first.
-        layer_count: the number of blocks of the model.
+        layer_count: the number of layers that can be removed.
         unit: the part of a layer that is removed.
+        blocks: the position of each layer's block; by default each block is a layer.
+        block_count: the number of blocks.
+        can_pack: tokens stop mixing when a level keeps no further layer.
     """
 
     def __init__(
@@ -37,20 +43,32 @@ class LevelMasks:
         removed: Sequence[Collection[int]],
         layer_count: int,
         unit: Unit = "attention",
+        blocks: Sequence[int] | None = None,
+        block_count: int | None = None,
+        *,
+        can_pack: bool = True,
     ) -> None:
         self.level_count = len(removed)
         self.unit = unit
-        self.levels_keeping = [
+        all_levels = frozenset(range(self.level_count))
+        layer_of_block = {block: n for n, block in enumerate(blocks or range(layer_count))}
+        positions = range(layer_count if block_count is None else block_count)
+        keeping = [
             frozenset(level for level, lacked in enumerate(removed) if layer not in lacked)
             for layer in range(layer_count)
         ]
-        """The levels that keep a layer."""
-        all_levels = frozenset(range(self.level_count))
-        self.levels_attending = [
-            all_levels if unit == "mlp" else frozenset[int]().union(*self.levels_keeping[layer:])
-            for layer in range(layer_count)
+        self.levels_keeping = [
+            keeping[layer_of_block[block]] if block in layer_of_block else all_levels
+            for block in positions
         ]
-        """The levels that keep the attention of this layer or of a layer behind it."""
+        """The levels that keep the unit of a block; all of them if the block has no such unit."""
+        self.levels_mixing = [
+            frozenset[int]().union(*(keeping[n] for b, n in layer_of_block.items() if b >= block))
+            if can_pack and unit != "mlp"
+            else all_levels
+            for block in positions
+        ]
+        """The levels whose tokens are mixed in this block or in a block behind it."""
 
     @classmethod
     def nested(
@@ -68,6 +86,8 @@ class Branches:
         masks: the levels that keep each layer.
         levels: the levels of each row of the batch, ascending.
         read: the positions of each row that are read in the end, ascending.
+        probe: in which form blocks and parts take and return their tensors.
+        has_states: blocks take more tensors than masks and positions, which broadcast.
     """
 
     def __init__(
@@ -75,8 +95,17 @@ class Branches:
         masks: LevelMasks,
         levels: Sequence[tuple[int, ...]],
         read: Sequence[Sequence[int]],
+        probe: DecoderProbe,
+        *,
+        has_states: bool = False,
     ) -> None:
         self._masks = masks
+        row = probe.row_dimension
+        self._row_and_token = (row, 2 if row else 1)
+        self._row_factors = probe.row_factors
+        self._has_states = has_states
+        self._block = -1
+        self._row_count = len(levels)
         self._read = read
         self._batch_size = len(levels)
         self._running = [*enumerate(levels)]
@@ -87,7 +116,7 @@ class Branches:
         # reduced to these rows. All hold until the branches change.
         self._rows: Tensor | None = None
         self._kept: dict[tuple[int, ...], Tensor] = {}
-        self._selected: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+        self._reduced: dict[tuple[int, int], tuple[Tensor, Tensor, Tensor]] = {}
         self.block_tokens = 0
         """Tokens that went through blocks so far, counted once for each block."""
 
@@ -95,9 +124,10 @@ class Branches:
         self, layer: int, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Split and pack in front of a block; align its other arguments with the branches."""
-        hidden = hidden_states(args, kwargs)
+        self._block = layer
+        hidden = hidden_states(args, kwargs).movedim(self._row_and_token, (0, 1))
         keeping_levels = self._masks.levels_keeping[layer]
-        attending_levels = self._masks.levels_attending[layer]
+        mixing_levels = self._masks.levels_mixing[layer]
         origin: list[int] = []
         running: list[tuple[int, tuple[int, ...]]] = []
         keeping: list[int] = []
@@ -108,48 +138,65 @@ class Branches:
             if keep:
                 keeping.append(len(running))
             for part in (keep, rest):
-                if part and attending_levels.isdisjoint(part):
+                if part and mixing_levels.isdisjoint(part):
                     leaving.append((branch, row, part))
                 elif part:
                     origin.append(branch)
                     running.append((row, part))
         is_changed = bool(leaving) or len(running) > len(self._running)
-        order = self._packing(origin, leaving, hidden.shape[1]) if is_changed else None
+        before, length = hidden.shape[:2]
+        order = self._packing(origin, leaving, length) if is_changed else None
         self._running, self._keeping = running, keeping
-        hidden = self._arranged(hidden, order)
-        count = len(keeping) if self._masks.unit == "block" else hidden.shape[0]
-        self.block_tokens += count * hidden.shape[1]
+        hidden, origins = self._arranged(hidden, order, origin)
+        self._row_count = hidden.shape[0]
+        count = len(keeping) if self._masks.unit == "block" else self._row_count
+        self.block_tokens += count * length
         if self._rows is not None:
-            kwargs = self._select_batched(kwargs, self._rows, self._batch_size)
+            rows_of = {before: origins} if origins is not None else {}
+            if self._batch_size > 1 or self._has_states:  # else one row is broadcast
+                rows_of[self._batch_size] = self._rows
+            args, kwargs = self._selected(args, kwargs, rows_of)
+        if origins is not None:
+            _split_shared_states(kwargs, origins)
+        hidden = hidden.movedim((0, 1), self._row_and_token)
         if args:
             return (hidden, *args[1:]), kwargs
         return args, kwargs | {"hidden_states": hidden}
 
-    def gate(self, forward: Forward, is_attention: bool) -> Forward:
-        """An attention or MLP that runs only on the branches that keep it, and adds zero to others.
+    def gate(self, part: BlockPart, form: OutputForm, forward: Forward) -> Forward:
+        """A part that adds nothing to the branches that lack it.
 
-        It returns a tuple or a tensor, as the original does.
+        If it can be skipped, it runs only on the other branches; otherwise on all of them. Its
+        output has the form of the original.
         """
 
         def gated(*args: Any, **kwargs: Any) -> Any:
-            hidden = hidden_states(args, kwargs)
-            keeping, count = self._keeping, hidden.shape[0]
-            if len(keeping) == count:
+            keeping, count = self._keeping, self._row_count
+            if part.block != self._block or len(keeping) == count:
                 return forward(*args, **kwargs)
-            added = torch.zeros_like(hidden)
+            if not form.can_skip:
+                output = forward(*args, **kwargs)
+                first = output[0] if isinstance(output, tuple) else output
+                neutral = neutral_output(part, form, forward, args, kwargs, first)
+                added = _rows_from(first, neutral, keeping, count)
+                return (added, *output[1:]) if isinstance(output, tuple) else added
+            added = neutral_output(part, form, forward, args, kwargs)
             if keeping:
+                hidden = hidden_states(args, kwargs)
                 rows = self._kept[tuple(keeping)]
                 index = rows.to(hidden.device)
-                kwargs = self._select_batched(kwargs, rows, count)
+                args, kwargs = self._selected(args, kwargs, {count: rows})
+                kwargs = {name: _shared_states_of(value, rows) for name, value in kwargs.items()}
                 own = hidden.index_select(0, index)
                 if args:
                     args = (own, *args[1:])
                 else:
                     kwargs["hidden_states"] = own
                 output = forward(*args, **kwargs)
-                kept = output[0] if is_attention else output
+                kept = output[0] if isinstance(output, tuple) else output
+                added = added.clone() if part.adds_residual else added
                 added.index_copy_(0, index, kept)
-            return (added, None) if is_attention else added
+            return form.wrap(added)
 
         return gated
 
@@ -175,33 +222,39 @@ class Branches:
             offset += count
         return locations
 
-    def _arranged(self, hidden: Tensor, order: NDArray[np.int64] | None) -> Tensor:
-        """The hidden states in their new order, if there is one.
+    def _arranged(
+        self, hidden: Tensor, order: NDArray[np.int64] | None, origin: Sequence[int]
+    ) -> tuple[Tensor, Tensor | None]:
+        """The hidden states in their new order, if there is one, and each row's branch before.
 
         All indices that this block needs go to the device in one copy.
         """
-        rows_count, length, width = hidden.shape
+        rows_count, length = hidden.shape[:2]
         total = rows_count if order is None else len(order) // length
         keeping = tuple(self._keeping)
-        parts: list[Any] = [] if order is None else [order]
+        parts: dict[str, Any] = {}
         if order is not None:
             self._kept.clear()
-            self._selected.clear()
+            self._reduced.clear()
             # Packed rows may get any arguments: only attention uses them, and they skip it.
             fillers = [0] * (total - len(self._running))
-            parts.append([row for row, _ in self._running] + fillers)
-        is_needed = 0 < len(keeping) < total and keeping not in self._kept
-        if is_needed:
-            parts.append(keeping)
+            parts["order"] = order
+            parts["rows"] = [row for row, _ in self._running] + fillers
+            if self._has_states:
+                parts["origins"] = [*origin, *fillers]
+        if 0 < len(keeping) < total and keeping not in self._kept:
+            parts["keeping"] = keeping
         if not parts:
-            return hidden
-        indices = send_indices(parts, hidden.device)
-        if is_needed:
-            self._kept[keeping] = indices[-1]
+            return hidden, None
+        sent = dict(zip(parts, send_indices([*parts.values()], hidden.device), strict=True))
+        if "keeping" in sent:
+            self._kept[keeping] = sent["keeping"]
         if order is None:
-            return hidden
-        self._rows = indices[1]
-        return hidden.reshape(-1, width).index_select(0, indices[0]).view(-1, length, width)
+            return hidden, None
+        self._rows = sent["rows"]
+        tokens = hidden.flatten(0, 1).index_select(0, sent["order"])
+        hidden = tokens.view(-1, length, *hidden.shape[2:])
+        return hidden, sent.get("origins")
 
     def _packing(
         self,
@@ -223,21 +276,72 @@ class Branches:
         # The last row is filled with an arbitrary token.
         return np.concatenate([index, np.zeros(-len(index) % length, np.int64)])
 
-    def _select_batched(self, kwargs: dict[str, Any], rows: Tensor, size: int) -> dict[str, Any]:
-        """`kwargs`, without hidden states, with every tensor of `size` rows reduced to these rows.
+    def _selected(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], rows_of: dict[int, Tensor]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments behind the hidden states, with the given rows of each tensor of rows.
 
-        Tensors with one row stay: the model broadcasts them. All blocks get the same masks and
+        A tensor with one of these numbers of rows has rows. It may have several entries for each
+        row. Other tensors stay: the model broadcasts them. All blocks get the same masks and
         positions, which are reduced once while the branches stay.
         """
 
-        def pick(value: Any) -> Any:
+        def pick(value: Any, factor: int) -> Any:
             if isinstance(value, tuple):
-                return tuple(pick(part) for part in value)
-            if not (isinstance(value, Tensor) and value.ndim >= 2 and value.shape[0] == size > 1):
+                return tuple(pick(part, factor) for part in value)
+            if not (factor and isinstance(value, Tensor) and value.ndim >= 2):
                 return value
+            count, rest = divmod(value.shape[0], factor)
+            if rest or count not in rows_of:
+                return value
+            rows = rows_of[count]
             key = id(value), id(rows)
-            if key not in self._selected:  # its tensors stay alive, so ids stay theirs
-                self._selected[key] = value, value.index_select(0, rows.to(value.device))
-            return self._selected[key][1]
+            if key not in self._reduced:  # its tensors stay alive, so ids stay theirs
+                own = rows.to(value.device)
+                if factor > 1:
+                    own = (own[:, None] * factor + torch.arange(factor, device=own.device)).ravel()
+                self._reduced[key] = value, rows, value.index_select(0, own)
+            return self._reduced[key][2]
 
-        return {name: pick(v) for name, v in kwargs.items() if name != "hidden_states"}
+        further = [
+            pick(value, self._row_factors.get(str(place), 1))
+            for place, value in enumerate(args[1:], start=1)
+        ]
+        named = {
+            name: pick(value, self._row_factors.get(name, 1))
+            for name, value in kwargs.items()
+            if name != "hidden_states"
+        }
+        if not args:
+            named["hidden_states"] = kwargs["hidden_states"]
+        return (*args[:1], *further), named
+
+
+def _split_shared_states(kwargs: dict[str, Any], origins: Tensor) -> None:
+    """Split the keys and values that layers share, which lie in a dictionary of theirs."""
+    for value in kwargs.values():
+        if isinstance(value, UserDict):
+            value.update(_shared_states_of(value, origins))
+
+
+def _shared_states_of(value: Any, rows: Tensor) -> Any:
+    """The given rows of keys and values that layers share; any other value as it is."""
+    if not isinstance(value, UserDict):
+        return value
+    return type(value)(
+        {
+            key: tuple(part.index_select(0, rows.to(part.device)) for part in parts)
+            for key, parts in value.items()
+        }
+    )
+
+
+def _rows_from(first: Tensor, other: Tensor, keeping: Sequence[int], count: int) -> Tensor:
+    """The rows of `first` in the branches that keep a part, and those of `other` elsewhere.
+
+    Both have the rows, or all tokens of the rows, in front.
+    """
+    is_kept = torch.zeros(count, dtype=torch.bool)
+    is_kept[[*keeping]] = True
+    is_kept = is_kept.repeat_interleave(first.shape[0] // count).to(first.device)
+    return torch.where(is_kept.view(-1, *[1] * (first.ndim - 1)), first, other)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from typing import Final
 
 import numpy as np
@@ -35,12 +36,18 @@ from prunelake.inference.batches import (
 from prunelake.inference.branches import Branches, LevelMasks
 from prunelake.inference.overflow import check_finite
 from prunelake.inference.prefix_tree import PrefixTree, ScoringQuery, batch_inputs, build_trees
+from prunelake.inference.sharing import (
+    Sharing,
+    check_order,
+    decide_sharing,
+    is_exact,
+    longest_tree,
+)
 from prunelake.inference.transfer import send, send_indices
-from prunelake.models.decoder_map import attention_layers, removable_modules
-from prunelake.models.loading import apply_lm_head, text_config
+from prunelake.models.decoder_map import decoder_blocks, removable_parts
+from prunelake.models.decoder_probe import apply_lm_head, probe_decoder, replaced_forward
 from prunelake.models.memory import is_device_failure, is_out_of_memory
 from prunelake.models.precision import matmul_precision
-from prunelake.models.removal import replaced_forward
 from prunelake.schema.arrays import FloatArray
 from prunelake.spec import UNIT_NAMES, Unit
 
@@ -63,9 +70,11 @@ class NestedModel:
         shared_prompt: lay out queries that begin alike as one row, if the attention allows it;
             otherwise each option of each query is a row of its own.
         unit: the part of a layer that is removed.
+        sharing: what levels and options share; by default as much as leaves the numbers exact.
 
     Raises:
-        UnsupportedModel: as `decoder_map.removable_modules`.
+        UnsupportedModel: as `decoder_map.removable_parts`; or a model that computes something else
+            even where nothing is shared.
     """
 
     def __init__(
@@ -75,13 +84,22 @@ class NestedModel:
         token_budget: int | None = None,
         shared_prompt: bool = True,
         unit: Unit = "attention",
+        sharing: Sharing | None = None,
     ) -> None:
         self.model = model
         self.unit = unit
-        self.layers = attention_layers(model)
-        self._parts = removable_modules(model, unit)
-        self.level_masks: Final = LevelMasks.nested(tuple(removal_order), len(self.layers), unit)
+        self.blocks = decoder_blocks(model)
+        self.layers = removable_parts(model, unit)
+        self._probe = probe_decoder(model)
+        self.sharing: Final = sharing or decide_sharing(model, unit, _is_exact)
+        """What levels and options share in a pass."""
+        self.level_masks: Final = self.masks_without(
+            [removal_order[:k] for k in range(len(removal_order) + 1)]
+        )
         """The levels of the removal order; each query may be asked at other levels."""
+        self._has_states = not self.sharing.trees or any(
+            part.is_read_later for block in self.blocks for part in block.parts
+        )
         self._largest_row = max_tokens_in_memory(model)
         self.lengths: Final = row_lengths(model)
         fastest = fastest_batch_tokens(model)
@@ -91,18 +109,18 @@ class NestedModel:
         )
         self.forward_tokens = 0.0
         """Tokens that went through the whole model, counted in layer passes."""
-        config = text_config(model)
-        takes_masks = config._attn_implementation in ("sdpa", "eager")
-        # A window shorter than the sequence needs the model's own masks.
-        self._longest_shared = (
-            (getattr(config, "sliding_window", None) or config.max_position_embeddings)
-            if shared_prompt and takes_masks
-            else 0
-        )
+        self._longest_shared = longest_tree(model) if shared_prompt and self.sharing.trees else 0
 
     def masks_without(self, removed: Sequence[Collection[int]]) -> LevelMasks:
         """Levels that each lack the unit of these layers, for a search."""
-        return LevelMasks(removed, len(self.layers), self.unit)
+        return LevelMasks(
+            removed,
+            len(self.layers),
+            self.unit,
+            [parts[0].block for parts in self.layers],
+            len(self.blocks),
+            can_pack=self.sharing.packing,
+        )
 
     def log_likelihoods(
         self,
@@ -174,10 +192,16 @@ class NestedModel:
         """The last hidden states of a batch, and the branches that locate its rows in them."""
         inputs = {name: send(tensor, self.model.device) for name, tensor in inputs.items()}
         levels, read = [row.levels for row in rows], [row.read_positions for row in rows]
-        branches = Branches(masks or self.level_masks, levels, read)
+        branches = Branches(
+            masks or self.level_masks,
+            levels,
+            read,
+            self._probe,
+            has_states=self._has_states,
+        )
         with self._branching(branches):
-            hidden = self.model.base_model(**inputs, use_cache=False).last_hidden_state
-        self.forward_tokens += branches.block_tokens / len(self.layers)
+            hidden = self._probe.trunk(**inputs, use_cache=False).last_hidden_state
+        self.forward_tokens += branches.block_tokens / len(self.blocks)
         return hidden, branches
 
     def target_log_likelihoods(
@@ -216,6 +240,10 @@ class NestedModel:
     @torch.inference_mode()
     def _score_options(self, rows: list[PrefixTree], masks: LevelMasks) -> list[FloatArray]:
         """For each row an array [levels, answers] of log-likelihoods."""
+        if not self.sharing.levels and any(len(row.levels) > 1 for row in rows):
+            alone = [replace(row, levels=(level,)) for row in rows for level in row.levels]
+            found = iter(self._score_options(alone, masks))
+            return [np.concatenate([next(found) for _ in row.levels]) for row in rows]
         inputs = batch_inputs(rows, self.model.dtype, self.lengths)
         hidden, branches = self.run_batch(rows, inputs, masks)
         values, owners = self.target_log_likelihoods(hidden, branches, rows)
@@ -269,16 +297,23 @@ class NestedModel:
     @contextmanager
     def _branching(self, branches: Branches) -> Iterator[None]:
         with ExitStack() as stack:
-            for number, layer in enumerate(self.layers):
-                hook = layer.block.register_forward_pre_hook(
+            for number, block in enumerate(self.blocks):
+                hook = block.module.register_forward_pre_hook(
                     lambda _, args, kwargs, n=number: branches.enter_block(n, args, kwargs),
                     with_kwargs=True,
                 )
                 stack.callback(hook.remove)
-                for part in self._parts[number]:
-                    gate = partial(branches.gate, is_attention=part.is_attention)
-                    stack.enter_context(replaced_forward(part.module, gate))
+            for part in chain.from_iterable(self.layers):
+                gate = partial(branches.gate, part, self._probe.forms[part.block, part.name])
+                stack.enter_context(replaced_forward(part.module, gate))
             yield
+
+
+def _is_exact(model: PreTrainedModel, unit: Unit, sharing: Sharing) -> bool:
+    """Whether levels that share so much have the numbers of separate passes."""
+    count = len(removable_parts(model, unit))
+    nested = NestedModel(model, check_order(count), unit=unit, sharing=sharing)
+    return is_exact(nested.log_likelihoods, model, unit, count)
 
 
 def _log_normalisers(logits: Tensor) -> Tensor:

@@ -1,99 +1,128 @@
-"""Find the blocks of a decoder, and the modules of each block that can be removed."""
+"""The map of a decoder: its blocks, and in each block what mixes tokens and what the MLP is.
 
+    blocks = decoder_blocks(model)
+    parts = removable_parts(model, "attention")
+
+The map is found by structure, so it also works for a model without weights. `decoder_probe` shows
+by a pass whether the model computes as the map says.
+"""
+
+import re
 from dataclasses import dataclass
 
 from torch import nn
 from transformers import PreTrainedModel
 
 from prunelake.errors import UnsupportedModel
-from prunelake.spec import Unit
+from prunelake.models.block_parts import MIXER_NAMES, BlockPart, Kind, block_parts, reads_encoder
+from prunelake.spec import UNIT_NAMES, Unit
 
-ATTENTION_NAMES = ("self_attn", "attention")
-ATTENTION_OUTPUT_NAMES = ("o_proj", "dense", "out_proj")
-MLP_NAMES = ("mlp",)
-MLP_OUTPUT_NAMES = ("down_proj", "dense_4h_to_h")
+BLOCK_LIST_NAMES = ("layers", "h", "blocks")
+OTHER_TOWERS = re.compile(r"vision|visual|image|audio|speech|encoder|tower|codec|patcher", re.I)
+"""The names of modules beside the decoder that have blocks of their own."""
+
+UNIT_KINDS: dict[Unit, tuple[Kind, ...]] = {
+    "attention": ("attention",),
+    "mlp": ("mlp", "experts"),
+    "block": ("attention", "linear_attention", "state_space", "convolution", "mlp", "experts"),
+    "linear_attention": ("linear_attention",),
+    "state_space": ("state_space",),
+}
+"""The kinds of parts that make up each unit."""
 
 
 @dataclass(frozen=True)
-class AttentionLayer:
-    """A block of a decoder, its attention, and the output projection of the attention."""
+class DecoderBlock:
+    """A block of a decoder: its index in the model's list, its module and its parts."""
 
-    block: nn.Module
-    attention: nn.Module
-    projection: nn.Module
-
-
-@dataclass(frozen=True)
-class RemovableModule:
-    """A module whose output a block adds to the residual stream, and its output projection.
-
-    An attention returns a tuple whose first element is added; an MLP returns the tensor itself.
-    """
-
+    index: int
     module: nn.Module
-    projection: nn.Module
-    is_attention: bool
+    parts: tuple[BlockPart, ...]
 
 
-def attention_layers(model: PreTrainedModel) -> tuple[AttentionLayer, ...]:
-    """The attention layers of a decoder, input first.
+def decoder_blocks(model: PreTrainedModel) -> tuple[DecoderBlock, ...]:
+    """The blocks that text runs through, input first.
 
-    Raises:
-        UnsupportedModel: a block or module was not found; the message names it and its block.
-    """
-    blocks = getattr(model.base_model, "layers", None)
-    if not isinstance(blocks, nn.ModuleList) or not blocks:
-        raise unsupported_model_error(model, "its decoder has no such list")
-    layers = []
-    for number, block in enumerate(blocks):
-        attention = _first_child_named(block, ATTENTION_NAMES)
-        if attention is None:
-            raise unsupported_model_error(model, f"block {number} has no such attention")
-        projection = _first_child_named(attention, ATTENTION_OUTPUT_NAMES)
-        if projection is None:
-            raise unsupported_model_error(
-                model, f"the attention of block {number} has no such projection"
-            )
-        layers.append(AttentionLayer(block, attention, projection))
-    return tuple(layers)
-
-
-def removable_modules(
-    model: PreTrainedModel, unit: Unit
-) -> tuple[tuple[RemovableModule, ...], ...]:
-    """For each block, input first, the modules that make up `unit`, in the order they run.
+    Blocks that only look at images, as in Mllama, are left out: text passes them by.
 
     Raises:
-        UnsupportedModel: as `attention_layers`; or a block without an MLP that could be removed.
+        UnsupportedModel: no such blocks, or blocks that no decoder has; the message names them.
     """
-    modules: list[tuple[RemovableModule, ...]] = []
-    for number, layer in enumerate(attention_layers(model)):
-        attention = RemovableModule(layer.attention, layer.projection, is_attention=True)
-        if unit == "attention":
-            modules.append((attention,))
+    found: list[DecoderBlock] = []
+    for index, block in enumerate(_block_list(model)):
+        parts = block_parts(block, len(found))
+        mixers = [part for part in parts if part.mixes_tokens]
+        if reads_encoder(block):
+            if mixers:
+                raise UnsupportedModel(
+                    f"{type(model).__name__} is not supported: block {index} also attends to the "
+                    "output of an encoder; only decoders are supported"
+                )
             continue
-        mlp = _first_child_named(layer.block, MLP_NAMES)
-        projection = mlp and _first_child_named(mlp, MLP_OUTPUT_NAMES)
-        if mlp is None or projection is None:
+        if not parts:
+            children = ", ".join(f"{n}: {type(c).__name__}" for n, c in block.named_children())
             raise UnsupportedModel(
-                f"{type(model).__name__} is supported for attention layers only: looked for an MLP "
-                f"named {' or '.join(MLP_NAMES)} in each block, which ends in a projection named "
-                f"{' or '.join(MLP_OUTPUT_NAMES)}, but block {number} has none"
+                f"{type(model).__name__} is not supported: block {index} has neither a known "
+                f"mixer of tokens nor an MLP; it has {children or 'no modules'}"
             )
-        mlp_module = RemovableModule(mlp, projection, is_attention=False)
-        modules.append((mlp_module,) if unit == "mlp" else (attention, mlp_module))
-    return tuple(modules)
+        found.append(DecoderBlock(index, block, parts))
+    return tuple(found)
 
 
-def unsupported_model_error(model: PreTrainedModel, problem: str) -> UnsupportedModel:
-    """An error that describes the expected structure of a model and the problem with this one."""
-    return UnsupportedModel(
-        f"{type(model).__name__} is not supported: looked for a list `layers` of blocks, each with "
-        f"an attention named {' or '.join(ATTENTION_NAMES)} that ends in a projection named "
-        f"{', '.join(ATTENTION_OUTPUT_NAMES)}, but {problem}"
-    )
+def removable_parts(model: PreTrainedModel, unit: Unit) -> tuple[tuple[BlockPart, ...], ...]:
+    """For each block that has `unit`, input first, the parts that make it up.
+
+    So attention layer 0 is the first block with a softmax attention, and level k lacks k of them.
+
+    Raises:
+        UnsupportedModel: as `decoder_blocks`; or no block has this unit.
+    """
+    blocks = decoder_blocks(model)
+    kinds = UNIT_KINDS[unit]
+    found = [tuple(part for part in block.parts if part.kind in kinds) for block in blocks]
+    if not any(found):
+        raise UnsupportedModel(
+            f"{type(model).__name__} has no {UNIT_NAMES[unit]}: {_what_block_does(blocks[0])}; "
+            f"use the unit {' or '.join(_units_of(blocks))}"
+        )
+    return tuple(parts for parts in found if parts)
 
 
-def _first_child_named(module: nn.Module, names: tuple[str, ...]) -> nn.Module | None:
-    children = dict(module.named_children())
-    return next((children[name] for name in names if name in children), None)
+def _block_list(model: PreTrainedModel) -> nn.ModuleList:
+    """The list of the decoder's blocks."""
+    decoder = model.get_decoder()
+    lists: dict[str, nn.ModuleList] = {}
+    for name, module in decoder.named_modules():
+        path = name.split(".")
+        is_inner = any(name.startswith(f"{outer}.") for outer in lists)
+        is_other = is_inner or any(OTHER_TOWERS.search(step) for step in path[:-1])
+        if isinstance(module, nn.ModuleList) and path[-1] in BLOCK_LIST_NAMES and not is_other:
+            lists[name] = module
+    if not lists or not len(next(iter(lists.values()))):
+        raise UnsupportedModel(
+            f"{type(model).__name__} is not supported: looked for a decoder's blocks in a list "
+            f"named {', '.join(BLOCK_LIST_NAMES)}, but it has none; encoders are not supported"
+        )
+    if len(lists) > 1:
+        raise UnsupportedModel(
+            f"{type(model).__name__} is not supported: its decoder has several lists of blocks "
+            f"({', '.join(lists)}), and only one is supported"
+        )
+    return next(iter(lists.values()))
+
+
+def _what_block_does(block: DecoderBlock) -> str:
+    """What mixes the tokens of a block, as in "block 0 mixes tokens with M, a state space"."""
+    mixers = [
+        f"{type(part.module).__name__}, {MIXER_NAMES[part.kind]}"
+        for part in block.parts
+        if part.mixes_tokens
+    ]
+    if not mixers:
+        return f"block {block.index} mixes no tokens"
+    return f"block {block.index} mixes tokens with {' and '.join(mixers)}"
+
+
+def _units_of(blocks: tuple[DecoderBlock, ...]) -> list[Unit]:
+    kinds = {part.kind for block in blocks for part in block.parts}
+    return [unit for unit, own in UNIT_KINDS.items() if kinds & {*own}]

@@ -26,11 +26,12 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from prunelake.errors import ModelError, ModelNotFound, UnsupportedModel, one_line
-from prunelake.models.decoder_map import removable_modules, unsupported_model_error
+from prunelake.models.decoder_map import decoder_blocks, removable_parts
+from prunelake.models.decoder_probe import probe_decoder
 from prunelake.models.device_names import ALL_GPUS
 from prunelake.models.devices import check_device
 from prunelake.models.memory import is_out_of_memory
-from prunelake.models.placeholders import replace_with_placeholders
+from prunelake.models.placeholders import AbsentPart, replace_with_placeholders
 from prunelake.models.placement import gpu_device_map
 from prunelake.models.precision import keep_freed_memory, set_matmul_precision, weight_dtype
 from prunelake.spec import Dtype, Unit
@@ -43,6 +44,9 @@ a type that it knows it would fill in random weights for the absent modules."""
 ROW_TOLERANCE = 2e-2
 """The largest deviation that counts as rounding, as a share of the largest logit: a kernel for one
 row may round otherwise than a kernel for more."""
+
+NO_LIMIT = 2**31
+"""The context length of a model that works at any length, such as a recurrent one."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,7 @@ def load_model(source: ModelSource, dtype: Dtype = "float32", device: str = "cpu
         _check_rows(model, source)
     set_matmul_precision(model, dtype)
     keep_freed_memory()
-    check_supported(model)
+    probe_decoder(model)
     return LoadedModel(model, tokenizer, source)
 
 
@@ -197,7 +201,7 @@ def skeleton(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
         config = read_config(folder)
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype)
         if marker := _compact_marker(folder):
-            replace_with_placeholders(model, marker["absent_attention"], marker["absent_mlp"])
+            replace_with_placeholders(model, _absent_parts(model, marker))
     return model
 
 
@@ -206,21 +210,16 @@ def is_compact(folder: Path) -> bool:
     return _compact_marker(folder) is not None
 
 
-def apply_lm_head(model: PreTrainedModel, hidden: Tensor) -> Tensor:
-    """Logits [..., vocabulary] from the last hidden states [..., width] of the base model.
-
-    They are in the model's number format, which is precise enough to store logits, but not to sum
-    them: convert them to float32 first.
-    """
-    logits: Tensor = model.get_output_embeddings()(hidden)
-    cap = getattr(text_config(model), "final_logit_softcapping", None)
-    return logits if cap is None else torch.tanh(logits / cap) * cap
-
-
 def text_config(model: PreTrainedModel) -> PretrainedConfig:
     """The configuration of the language model, also within a multimodal model."""
     config: PretrainedConfig = model.config.get_text_config()
     return config
+
+
+def context_length(config: PretrainedConfig) -> int:
+    """The most tokens of a sequence; NO_LIMIT if the configuration names none."""
+    length: int | None = getattr(config, "max_position_embeddings", None)
+    return length or NO_LIMIT
 
 
 def spread_token_ids(model: PreTrainedModel, shape: tuple[int, int]) -> Tensor:
@@ -230,34 +229,15 @@ def spread_token_ids(model: PreTrainedModel, shape: tuple[int, int]) -> Tensor:
     return (torch.arange(1, count + 1, device=model.device) * 7919 % vocabulary_size).view(shape)
 
 
-@torch.inference_mode()
 def check_supported(model: PreTrainedModel, unit: Unit = "attention") -> None:
-    """Check on four tokens that a model computes with the modules that `removable_modules` found.
+    """Check on a few tokens that a model computes with the parts that `decoder_map` found.
 
     Raises:
-        UnsupportedModel: a module is not called once in each pass, in order, or the logits are not
-            those of `apply_lm_head`.
+        UnsupportedModel: no such unit; or a part is not called once in each pass, in order; or the
+            logits are not made from the last hidden states.
     """
-    removable = [module for block in removable_modules(model, unit) for module in block]
-    calls: list[int] = []
-    hooks = [
-        removable_module.module.register_forward_hook(lambda *_, n=n: calls.append(n))
-        for n, removable_module in enumerate(removable)
-    ]
-    ids = torch.arange(4, device=model.device)[None] % text_config(model).vocab_size
-    try:
-        logits = model(input_ids=ids, use_cache=False).logits.float()
-        hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
-    finally:
-        for hook in hooks:
-            hook.remove()
-    if calls != [*range(len(removable))] * 2:
-        names = "attention" if unit == "attention" else "attention and MLP"
-        raise unsupported_model_error(model, f"its blocks do not call their {names} once, in order")
-    if not torch.allclose(apply_lm_head(model, hidden).float(), logits, atol=1e-3, rtol=1e-3):
-        raise unsupported_model_error(
-            model, "its logits are not its output embedding applied to its last hidden states"
-        )
+    removable_parts(model, unit)
+    probe_decoder(model, again=True)
 
 
 def load_complete_model(folder: Path, **options: Any) -> PreTrainedModel:
@@ -281,7 +261,7 @@ def _load_compact(folder: Path, **options: Any) -> PreTrainedModel:
 
     def initialise(self: Any, config: PretrainedConfig) -> None:
         complete_class.__init__(self, config)
-        replace_with_placeholders(self, marker["absent_attention"], marker["absent_mlp"])
+        replace_with_placeholders(self, _absent_parts(self, marker))
 
     members = {
         "__init__": initialise,
@@ -299,6 +279,22 @@ def _load_compact(folder: Path, **options: Any) -> PreTrainedModel:
     if (folder / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(folder)
     return model
+
+
+def _absent_parts(model: PreTrainedModel, marker: dict[str, Any]) -> list[AbsentPart]:
+    """The parts that a compact checkpoint lacks.
+
+    Earlier versions named only blocks, of models whose blocks have one attention and one MLP.
+    """
+    if "absent_parts" in marker:
+        return [AbsentPart(**part) for part in marker["absent_parts"]]
+    gone = {"attention": marker["absent_attention"], "mlp": marker["absent_mlp"]}
+    return [
+        AbsentPart(block.index, part.name, part.kind, 1 if part.kind == "attention" else None)
+        for block in decoder_blocks(model)
+        for part in block.parts
+        if block.index in gone.get(part.kind, ())
+    ]
 
 
 def _check_no_missing_weights(

@@ -1,7 +1,8 @@
 """Placeholders for removed modules: they have no weights and take no space in the KV cache."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,7 +10,9 @@ from torch import Tensor, nn
 from transformers import Cache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
-from prunelake.models.decoder_map import attention_layers, removable_modules
+from prunelake.errors import UnsupportedModel
+from prunelake.models.block_parts import BlockPart, Kind
+from prunelake.models.decoder_map import DecoderBlock, decoder_blocks
 
 
 class ZeroWidthCacheLayer(DynamicLayer):
@@ -24,98 +27,110 @@ class ZeroWidthCacheLayer(DynamicLayer):
         return 0 if self.keys is None else self.keys.shape[-2]
 
 
-class AttentionPlaceholder(nn.Module):
-    """Adds zero to the residual stream, like an attention whose output projection is zero.
+@dataclass(frozen=True)
+class AbsentPart:
+    """A part that a model lacks, as a compact checkpoint stores it.
 
-    Args:
-        layer: the number of its block, which is also the number of its cache layer.
+    - `block`: the index of its block in the model's list.
+    - `name`: its name within the block.
+    - `extras`: the number of values behind its output in a tuple; None for a plain tensor.
+    - `width`: the width of its output; None for that of its input.
     """
 
-    def __init__(self, layer: int) -> None:
+    block: int
+    name: str
+    kind: Kind
+    extras: int | None
+    width: int | None = None
+
+
+class Placeholder(nn.Module):
+    """Adds zero to the residual stream, like a part whose output weights are zero.
+
+    `decoder_map` finds it by its kind.
+    """
+
+    def __init__(self, absent: AbsentPart) -> None:
         super().__init__()
-        self.layer = layer
-        self.o_proj = nn.Identity()  # so that `decoder_map.attention_layers` finds a projection
+        self.absent = absent
+        self.part_kind = absent.kind
 
-    def forward(
-        self,
-        hidden_states: Tensor,
-        *_: Any,
-        past_key_values: Cache | None = None,
-        layer_past: Cache | None = None,  # the name of the cache in GPT-NeoX
-        **__: Any,
-    ) -> tuple[Tensor, None]:
-        """Zeros in the shape of `hidden_states`, and None for the attention weights."""
-        cache = layer_past if past_key_values is None else past_key_values
-        if cache is not None:
-            _extend_cache(cache, self.layer, hidden_states)
-        return torch.zeros_like(hidden_states), None
+    def forward(self, hidden_states: Tensor, *further: Any, **named: Any) -> Any:
+        """Zeros in the shape of the part's output, in its form."""
+        if self.absent.kind == "attention":
+            caches = [value for value in (*further, *named.values()) if isinstance(value, Cache)]
+            for cache in caches:
+                _extend_cache(cache, self.absent.block, hidden_states)
+        width = self.absent.width or hidden_states.shape[-1]
+        return self._in_form(hidden_states.new_zeros((*hidden_states.shape[:-1], width)))
+
+    def _in_form(self, added: Tensor) -> Any:
+        extras = self.absent.extras
+        return added if extras is None else (added, *[None] * extras)
 
 
-class MLPPlaceholder(nn.Module):
-    """Adds zero to the residual stream, like an MLP whose down projection is zero."""
+class ResidualPlaceholder(Placeholder):
+    """The placeholder of a part that adds its argument `residual` itself."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.down_proj = nn.Identity()  # so that `decoder_map.removable_modules` finds a projection
-
-    def forward(self, hidden_states: Tensor) -> Tensor:
-        """Zeros in the shape of `hidden_states`."""
-        return torch.zeros_like(hidden_states)
+    def forward(self, hidden_states: Tensor, residual: Tensor, *further: Any, **named: Any) -> Any:
+        """The residual, in the form of the part's output."""
+        super().forward(hidden_states, *further, **named)
+        return self._in_form(residual)
 
 
 @dataclass(frozen=True)
 class Replacement:
-    """A module that was replaced: its block, its name in the block, and the module itself."""
+    """A part that was replaced, and the means to put it back."""
 
-    block: nn.Module
-    name: str
     module: nn.Module
-
-    def undo(self) -> None:
-        """Put the module back into its block."""
-        setattr(self.block, self.name, self.module)
+    undo: Callable[[], None]
 
 
 def replace_with_placeholders(
-    model: PreTrainedModel, attention: Collection[int], mlps: Collection[int] = ()
+    model: PreTrainedModel, absent: Sequence[AbsentPart]
 ) -> list[Replacement]:
-    """Replace the attention of some blocks and the MLPs of some blocks by placeholders.
+    """Replace parts of a model by placeholders.
 
-    A block that loses both also loses its norms, which would only feed placeholders. After an
-    error the model is whole again.
+    A block that loses all its parts also loses its norms, which would only feed placeholders. A
+    part that another layer reads stays, and adds nothing. After an error the model is whole again.
 
     Args:
         model: it is changed.
-        attention: the numbers of the blocks that lose their attention.
-        mlps: the numbers of the blocks that lose their MLP.
+        absent: the parts to replace.
 
     Returns:
         The replaced modules, each with the means to put it back.
 
     Raises:
-        UnsupportedModel: as `decoder_map.removable_modules`.
+        UnsupportedModel: as `decoder_map.decoder_blocks`; or a part that several blocks share.
     """
-    blocks = attention_layers(model)
-    modules = removable_modules(model, "mlp") if mlps else ()
+    blocks = {block.index: block for block in decoder_blocks(model)}
+    check_not_shared(blocks.values(), absent)
     replacements: list[Replacement] = []
 
-    def replace(block: nn.Module, module: nn.Module, placeholder: nn.Module) -> None:
-        name = next(name for name, child in block.named_children() if child is module)
-        replacements.append(Replacement(block, name, module))
-        setattr(block, name, placeholder)
+    def replace(block: nn.Module, name: str, placeholder: nn.Module) -> None:
+        path, _, own_name = name.rpartition(".")
+        parent = block.get_submodule(path)
+        module = parent.get_submodule(own_name)
+        undo = partial(setattr, parent, own_name, module)
+        replacements.append(Replacement(module, undo))
+        setattr(parent, own_name, placeholder)
 
     try:
-        for number, layer in enumerate(blocks):
-            if number in attention:
-                replace(layer.block, layer.attention, AttentionPlaceholder(number))
-        for number, (mlp,) in enumerate(modules):
-            block = blocks[number].block
-            if number in mlps:
-                replace(block, mlp.module, MLPPlaceholder())
-            if number in mlps and number in attention:
-                for child in [*block.children()]:
-                    if any(True for _ in child.parameters()):
-                        replace(block, child, nn.Identity())
+        for part in absent:
+            block = blocks[part.block]
+            found = next(own for own in block.parts if own.name == part.name)
+            if found.is_read_later:
+                replacements.append(_silence(found, part))
+                continue
+            kind = ResidualPlaceholder if found.adds_residual else Placeholder
+            replace(block.module, part.name, kind(part))
+        for index in {part.block for part in absent}:
+            module = blocks[index].module
+            names = {part.name for part in blocks[index].parts}
+            if all(isinstance(module.get_submodule(name), Placeholder) for name in names):
+                for name in block_norms(module):
+                    replace(module, name, nn.Identity())
     except BaseException:
         for replacement in replacements:
             replacement.undo()
@@ -123,15 +138,67 @@ def replace_with_placeholders(
     return replacements
 
 
-def placeholder_layers(
-    model: PreTrainedModel, kind: type[nn.Module] = AttentionPlaceholder
-) -> tuple[int, ...]:
-    """The numbers of the blocks that hold a placeholder of `kind`, input first."""
-    return tuple(
-        number
-        for number, layer in enumerate(attention_layers(model))
-        if any(isinstance(child, kind) for child in layer.block.children())
+def block_norms(block: nn.Module) -> dict[str, nn.Module]:
+    """The norms of a block, by name."""
+    return {
+        n: child for n, child in block.named_children() if "norm" in type(child).__name__.lower()
+    }
+
+
+def check_not_shared(blocks: Collection[DecoderBlock], absent: Sequence[AbsentPart]) -> None:
+    """Refuse parts that other blocks need.
+
+    Raises:
+        UnsupportedModel: a module that several blocks share, of which only some would lose it.
+    """
+    chosen = {(part.block, part.name) for part in absent}
+    keeping: dict[int, tuple[int, BlockPart]] = {
+        id(part.module): (block.index, part)
+        for block in blocks
+        for part in block.parts
+        if (block.index, part.name) not in chosen
+    }
+    for block in blocks:
+        for part in block.parts:
+            if (block.index, part.name) in chosen and id(part.module) in keeping:
+                other, _ = keeping[id(part.module)]
+                raise UnsupportedModel(
+                    f"blocks {block.index} and {other} share one {type(part.module).__name__}; its "
+                    "weights cannot be gone, or be zero, in some of these blocks only"
+                )
+
+
+def absent_parts(model: PreTrainedModel) -> tuple[AbsentPart, ...]:
+    """The parts that placeholders stand for, input first."""
+    marks = (
+        getattr(part.module, "absent", None)
+        for block in decoder_blocks(model)
+        for part in block.parts
     )
+    return tuple(mark for mark in marks if isinstance(mark, AbsentPart))
+
+
+def placeholder_layers(model: PreTrainedModel, kind: Kind = "attention") -> tuple[int, ...]:
+    """The indices of the blocks that hold a placeholder of `kind`, input first."""
+    return tuple(part.block for part in absent_parts(model) if part.kind == kind)
+
+
+def _silence(part: BlockPart, absent: AbsentPart) -> Replacement:
+    """Let a part add nothing, though it computes what another layer reads."""
+    module: Any = part.module
+    forward = module.forward
+
+    def add_nothing(*args: Any, **kwargs: Any) -> Any:
+        output = forward(*args, **kwargs)
+        if isinstance(output, tuple):
+            return (torch.zeros_like(output[0]), *output[1:])
+        return torch.zeros_like(output)
+
+    def undo() -> None:
+        del module.forward, module.absent
+
+    module.forward, module.absent = add_nothing, absent
+    return Replacement(module, undo)
 
 
 def _extend_cache(cache: Cache, layer: int, hidden_states: Tensor) -> None:

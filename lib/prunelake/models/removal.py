@@ -1,9 +1,11 @@
 """Run a model with modules of its blocks removed, or save a model without them."""
 
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +14,25 @@ from huggingface_hub import save_torch_state_dict
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from prunelake.errors import UnknownLayer
-from prunelake.models.decoder_map import RemovableModule, attention_layers, removable_modules
+from prunelake.errors import UnknownLayer, UnsupportedModel
+from prunelake.models.block_parts import BlockPart
+from prunelake.models.decoder_map import decoder_blocks, removable_parts
+from prunelake.models.decoder_probe import (
+    Forward,
+    OutputForm,
+    hidden_states,
+    probe_decoder,
+    replaced_forward,
+)
 from prunelake.models.loading import COMPACT_MODEL_TYPE
 from prunelake.models.placeholders import (
-    MLPPlaceholder,
-    placeholder_layers,
+    AbsentPart,
+    absent_parts,
+    block_norms,
+    check_not_shared,
     replace_with_placeholders,
 )
 from prunelake.spec import Unit
-
-Forward = Callable[..., Any]
 
 
 @contextmanager
@@ -41,10 +51,20 @@ def removed(
         UnknownLayer: a layer that the model does not have.
         UnsupportedModel: MLPs that could not be found.
     """
+    with without_parts(model, _selected_parts(model, layers, unit)):
+        yield
+
+
+@contextmanager
+def without_parts(model: PreTrainedModel, parts: Collection[BlockPart]) -> Iterator[None]:
+    """Run `model` while these parts add nothing; on exit they are as before."""
+    forms = probe_decoder(model).forms
+    running = _RunningBlock()
     with ExitStack() as stack:
-        for selected in _selected_modules(model, layers, unit):
-            zero = _zero_attention if selected.is_attention else _zero_mlp
-            stack.enter_context(replaced_forward(selected.module, partial(_replace_forward, zero)))
+        stack.enter_context(running.followed(model))
+        for part in parts:
+            without = partial(_without, part, forms[part.block, part.name], running)
+            stack.enter_context(replaced_forward(part.module, without))
         yield
 
 
@@ -61,10 +81,7 @@ def detached(
     Raises:
         UnknownLayer, UnsupportedModel: as `removed`.
     """
-    _selected_modules(model, layers, unit)
-    replacements = replace_with_placeholders(
-        model, layers if unit != "mlp" else (), layers if unit != "attention" else ()
-    )
+    replacements = replace_with_placeholders(model, _absent(model, layers, unit))
     try:
         yield [replacement.module for replacement in replacements]
     finally:
@@ -78,8 +95,16 @@ def zero_out(model: PreTrainedModel, layers: Collection[int], unit: Unit = "atte
     Raises:
         UnknownLayer, UnsupportedModel: as `removed`.
     """
-    for selected in _selected_modules(model, layers, unit):
-        for parameter in selected.projection.parameters():
+    parts = _selected_parts(model, layers, unit)
+    check_not_shared(decoder_blocks(model), _absent(model, layers, unit))
+    for part in parts:
+        if not part.output_parameters():
+            raise UnsupportedModel(
+                f"{type(model).__name__}: {part.name} of block {part.block} "
+                f"({type(part.module).__name__}) has no output weights that could be zero"
+            )
+    for part in parts:
+        for parameter in part.output_parameters():
             parameter.data.zero_()
 
 
@@ -95,14 +120,16 @@ def save_compact(
     Raises:
         UnknownLayer, UnsupportedModel: as `removed`.
     """
-    left_out = {id(selected.module) for selected in _selected_modules(model, layers, unit)}
-    attention, mlps = {*placeholder_layers(model)}, {*placeholder_layers(model, MLPPlaceholder)}
-    if unit != "mlp":
-        attention |= {*layers}
-    if unit != "attention":
-        mlps |= {*layers}
-    blocks = attention_layers(model)
-    left_out |= {id(blocks[number].block) for number in attention & mlps}
+    absent = sorted({*absent_parts(model), *_absent(model, layers, unit)}, key=_position)
+    blocks = {block.index: block for block in decoder_blocks(model)}
+    check_not_shared(blocks.values(), absent)
+    left_out: set[int] = set()
+    for index, block in blocks.items():
+        own = {part.name for part in absent if part.block == index}
+        gone = [part for part in block.parts if part.name in own and not part.is_read_later]
+        left_out |= {id(part.module) for part in gone}
+        if len(gone) == len(block.parts):
+            left_out |= {id(norm) for norm in block_norms(block.module).values()}
     prefixes = tuple(f"{name}." for name, module in model.named_modules() if id(module) in left_out)
     weights = {k: v for k, v in model.state_dict().items() if not k.startswith(prefixes)}
     save_torch_state_dict(
@@ -113,8 +140,9 @@ def save_compact(
     marker = {
         "model_type": COMPACT_MODEL_TYPE,
         "loads_with": "prunelake.models.loading.load_model",
-        "absent_attention": sorted(attention),
-        "absent_mlp": sorted(mlps),
+        "absent_attention": sorted({part.block for part in absent if part.kind == "attention"}),
+        "absent_mlp": sorted({part.block for part in absent if part.kind in ("mlp", "experts")}),
+        "absent_parts": [asdict(part) for part in absent],
         "config": config,
     }
     text = json.dumps(marker, indent=2) + "\n"
@@ -123,44 +151,87 @@ def save_compact(
         model.generation_config.save_pretrained(folder)
 
 
-def _selected_modules(
-    model: PreTrainedModel, layers: Collection[int], unit: Unit
-) -> list[RemovableModule]:
-    modules = removable_modules(model, unit)
+def _selected_parts(model: PreTrainedModel, layers: Collection[int], unit: Unit) -> list[BlockPart]:
+    parts = removable_parts(model, unit)
     for layer in layers:
-        if not 0 <= layer < len(modules):
-            raise UnknownLayer(f"layer {layer}: the model has layers 0 to {len(modules) - 1}")
-    return [module for layer in sorted({*layers}) for module in modules[layer]]
+        if not 0 <= layer < len(parts):
+            raise UnknownLayer(f"layer {layer}: the model has layers 0 to {len(parts) - 1}")
+    return [part for layer in sorted({*layers}) for part in parts[layer]]
 
 
-@contextmanager
-def replaced_forward(module: nn.Module, wrap: Callable[[Forward], Forward]) -> Iterator[None]:
-    """Replace a module's `forward` by `wrap(forward)`, and restore it on exit."""
-    # Tools like accelerate also set `forward` on the instance, so restore theirs.
-    before = module.__dict__.get("forward")
-    module.forward = wrap(module.forward)
-    try:
-        yield
-    finally:
-        if before is None:
-            del module.forward
-        else:
-            module.forward = before
+def _absent(model: PreTrainedModel, layers: Collection[int], unit: Unit) -> list[AbsentPart]:
+    """The selected parts, as a compact checkpoint stores them."""
+    blocks, forms = decoder_blocks(model), probe_decoder(model).forms
+    return [
+        AbsentPart(
+            blocks[part.block].index,
+            part.name,
+            part.kind,
+            forms[part.block, part.name].extras,
+            forms[part.block, part.name].width,
+        )
+        for part in _selected_parts(model, layers, unit)
+    ]
 
 
-def hidden_states(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    """The hidden states [rows, tokens, width] among the arguments of a block or of its modules."""
-    hidden: Tensor = args[0] if args else kwargs["hidden_states"]
-    return hidden
+def _position(part: AbsentPart) -> tuple[int, str]:
+    return part.block, part.name
 
 
-def _replace_forward(replacement: Forward, _: Forward) -> Forward:
-    return replacement
+class _RunningBlock:
+    """The position of the block that a model runs."""
+
+    def __init__(self) -> None:
+        self.position = -1
+
+    @contextmanager
+    def followed(self, model: PreTrainedModel) -> Iterator[None]:
+        """Keep `position` up to date within the `with` block."""
+
+        def enter(position: int) -> None:
+            self.position = position
+
+        with ExitStack() as stack:
+            for position, block in enumerate(decoder_blocks(model)):
+                hook = block.module.register_forward_pre_hook(lambda *_, n=position: enter(n))
+                stack.callback(hook.remove)
+            yield
 
 
-def _zero_attention(*args: Any, **kwargs: Any) -> tuple[Tensor, None]:
-    return _zero_mlp(*args, **kwargs), None
+def _without(
+    part: BlockPart, form: OutputForm, running: _RunningBlock, forward: Forward
+) -> Forward:
+    """A forward that adds nothing while the part's own block runs."""
+
+    def add_nothing(*args: Any, **kwargs: Any) -> Any:
+        if running.position != part.block:  # another block that shares the module
+            return forward(*args, **kwargs)
+        if form.can_skip:
+            return form.wrap(neutral_output(part, form, forward, args, kwargs))
+        output = forward(*args, **kwargs)
+        first, further = (output[0], output[1:]) if isinstance(output, tuple) else (output, None)
+        neutral = neutral_output(part, form, forward, args, kwargs, first)
+        return neutral if further is None else (neutral, *further)
+
+    return add_nothing
 
 
-def _zero_mlp(*args: Any, **kwargs: Any) -> Tensor:
-    return torch.zeros_like(hidden_states(args, kwargs))
+def neutral_output(
+    part: BlockPart,
+    form: OutputForm,
+    forward: Forward,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    like: Tensor | None = None,
+) -> Tensor:
+    """The output of a part that adds nothing: zeros, or the residual that the part would add to.
+
+    It has the shape of `like`, by default that of the hidden states with the part's width.
+    """
+    if part.adds_residual:
+        residual: Tensor = signature(forward).bind(*args, **kwargs).arguments["residual"]
+        return residual
+    if like is not None:
+        return torch.zeros_like(like)
+    hidden = hidden_states(args, kwargs)
+    return hidden.new_zeros((*hidden.shape[:-1], form.width))

@@ -9,7 +9,7 @@ from huggingface_hub import snapshot_download
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from prunelake.errors import ModelNotFound, UnsupportedModel, one_line
-from prunelake.models.decoder_map import removable_modules
+from prunelake.models.decoder_map import removable_parts
 from prunelake.models.loading import (
     ModelSource,
     load_complete_model,
@@ -56,7 +56,7 @@ def resolve_model(reference: str, cache: Path, unit: Unit = "attention") -> Mode
     config = read_config_file(folder / "config.json")
     check_config(config, reference)
     skeleton = _model_without_weights(folder)
-    layer_count = len(removable_modules(skeleton, unit))
+    layer_count = len(removable_parts(skeleton, unit))
     if kind == "hub":
         folder, revision = _from_hub(rest, folder.name)
     quantisation = read_quantisation(config)

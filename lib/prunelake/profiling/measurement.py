@@ -17,10 +17,11 @@ from torch.autograd.profiler import profile
 from transformers import Cache, PreTrainedModel
 
 from prunelake.errors import InvalidSpec, ModelError, one_line
-from prunelake.models.decoder_map import attention_layers
+from prunelake.models.decoder_map import removable_parts
+from prunelake.models.decoder_probe import apply_lm_head, probe_decoder
 from prunelake.models.devices import device_name
 from prunelake.models.levels import resolve_levels
-from prunelake.models.loading import apply_lm_head, spread_token_ids, text_config
+from prunelake.models.loading import context_length, spread_token_ids, text_config
 from prunelake.models.memory import is_out_of_memory
 from prunelake.models.placement import model_devices
 from prunelake.models.precision import matmul_precision
@@ -102,8 +103,8 @@ def measure_levels(
         UnsupportedModel: as `removal.detached`.
         ModelError: the workload does not fit into memory.
     """
-    context_length = text_config(model).max_position_embeddings
-    check_measurable(levels, len(order), workload, context_length, unit)
+    longest = context_length(text_config(model))
+    check_measurable(levels, len(order), workload, longest, unit)
     rows: dict[int, dict[str, Any]] = {}
     try:
         with matmul_precision(model):
@@ -148,7 +149,7 @@ def profile_record(
         "revision": profiled.revision,
         "architecture": profiled.architecture,
         "strategy": profiled.strategy.label,
-        "layer_count": len(attention_layers(model)),
+        "layer_count": len(removable_parts(model, profiled.strategy.unit)),
         "removal_order": [*profiled.order],
         "levels": [level_row["level"] for level_row in rows],
         "dtype": profiled.dtype,
@@ -192,7 +193,7 @@ def _generate(model: PreTrainedModel, workload: Workload) -> _TimedGeneration:
 
 def _next_token(model: PreTrainedModel, ids: Tensor, cache: Cache | None) -> tuple[Tensor, Cache]:
     """The next token [batch, 1] of each sequence, and the cache that now holds `ids`."""
-    answer = model.base_model(input_ids=ids, past_key_values=cache, use_cache=True)
+    answer = probe_decoder(model).trunk(input_ids=ids, past_key_values=cache, use_cache=True)
     logits = apply_lm_head(model, answer.last_hidden_state[:, -1:])
     return logits.argmax(-1), answer.past_key_values
 

@@ -10,7 +10,7 @@ from prunelake.lake.commit import check_writable, write_profile
 from prunelake.lake.sql.run_lookup import PastRun, past_runs, runs_removing_same_layers
 from prunelake.models.devices import acquire_device
 from prunelake.models.levels import resolve_levels
-from prunelake.models.loading import load_model, read_config
+from prunelake.models.loading import context_length, load_model, read_config
 from prunelake.models.sources import resolve_model
 from prunelake.profiling.measurement import (
     ProfiledModel,
@@ -79,8 +79,8 @@ def profile_model(request: ProfileRequest, settings: Settings, log: Callable[[st
     runs = _matching_runs(request, past)
     run_levels = [level for run in runs for level in run.levels]
     levels = resolve_levels(request.levels or run_levels or None, source.layer_count, unit)
-    context_length = read_config(source.folder).get_text_config().max_position_embeddings
-    check_measurable(levels, source.layer_count, request.load, context_length, unit)
+    longest = context_length(read_config(source.folder).get_text_config())
+    check_measurable(levels, source.layer_count, request.load, longest, unit)
 
     @cache  # a second copy of the model would count in the peak memory
     def load(dtype: Dtype) -> PreTrainedModel:

@@ -11,7 +11,7 @@ from prunelake.errors import InvalidSpec
 from prunelake.evaluation.attributions import compute_attributions
 from prunelake.inference.nested import NestedModel
 from prunelake.inference.prefix_tree import ScoringQuery
-from prunelake.models.loading import LoadedModel, text_config
+from prunelake.models.loading import LoadedModel, context_length, text_config
 from prunelake.models.removal import removed
 from prunelake.models.sources import resolve_model
 from prunelake.public.attribution import Attribution
@@ -150,7 +150,7 @@ class Model:
 
     def _encode(self, prompt: str, options: Sequence[str]) -> EncodedExample:
         example = Example("prompt", prompt, tuple(options), 0)
-        context = text_config(self._loaded.model).max_position_embeddings
+        context = context_length(text_config(self._loaded.model))
         return encode_examples(self._encoder, [example], context)[0]
 
     @contextmanager

@@ -9,9 +9,16 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 from transformers import PreTrainedModel
 
-from prunelake.models.decoder_map import RemovableModule, attention_layers, removable_modules
+from prunelake.models.block_parts import BlockPart
+from prunelake.models.decoder_map import DecoderBlock, decoder_blocks, removable_parts
+from prunelake.models.decoder_probe import hidden_states, probe_decoder
 from prunelake.models.precision import matmul_precision
+from prunelake.models.removal import without_parts
 from prunelake.spec import Unit
+
+ROUNDING = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+"""The largest difference between a block's output and the sum of its terms that is rounding, as a
+share of the largest value."""
 
 
 @torch.inference_mode()
@@ -23,69 +30,137 @@ def cosine_importance(
     x is the stream in front of the block; a and m are the terms that its attention and its MLP add,
     behind a norm of their own in Gemma and OLMo2. The importance of an attention is
     1 - cos(x, x + a), of an MLP 1 - cos(x + a, x + a + m), of a block 1 - cos(x, x + a + m). One
-    number for each layer, input first. Windows run one by one, and only sums are kept.
-    Source: arXiv 2406.15786; for attention arXiv 2606.24970.
+    number for each layer with this unit, input first. Windows run one by one, and only sums are
+    kept. In general the stream is compared behind the parts that run before the unit, and behind
+    the unit. If a block is no such sum (it scales its terms, or has several streams), it runs again
+    without the unit and the parts behind it. Source: arXiv 2406.15786; for attention arXiv
+    2606.24970.
     """
-    layers = attention_layers(model)
-    sums = torch.zeros(len(layers), dtype=torch.float64)
-    adding = removable_modules(model, "attention" if unit == "attention" else "block")
+    layers = removable_parts(model, unit)
+    blocks = decoder_blocks(model)
+    trunk = probe_decoder(model).trunk
+    comparisons = [_BlockComparison(model, blocks[parts[0].block], parts) for parts in layers]
     with matmul_precision(model), ExitStack() as stack:
-        for number, layer in enumerate(layers):
-            stack.enter_context(
-                _accumulate_cosines(layer.block, adding[number], unit, sums, number)
-            )
+        for comparison in comparisons:
+            stack.enter_context(comparison.accumulating())
         for window in windows:
             ids = torch.tensor([[*window]], device=model.device)
-            model.base_model(input_ids=ids, use_cache=False)
+            for comparison in comparisons:
+                comparison.tokens = len(window)
+            trunk(input_ids=ids, use_cache=False)
+    sums = torch.tensor([comparison.sum for comparison in comparisons], dtype=torch.float64)
     tokens = sum(len(window) for window in windows)
     return (1 - sums / tokens).tolist()
 
 
-@contextmanager
-def _accumulate_cosines(
-    block: nn.Module, adding: Sequence[RemovableModule], unit: Unit, sums: Tensor, number: int
-) -> Iterator[None]:
-    """Add the cosines over the tokens of every pass to `sums[number]`."""
-    x: list[Tensor] = []
-    outputs: list[Tensor] = []
-    added: list[Tensor] = []
+class _BlockComparison:
+    """Compares the stream of a block without and with some of its parts.
 
-    def enter(_: nn.Module, args: tuple[Any, ...]) -> None:
-        x.append(args[0].float())
+    - `sum`: the sum of the cosines over all tokens so far.
+    - `tokens`: the number of tokens of the current pass.
+    """
 
-    def attended(_: nn.Module, __: Any, output: Any) -> None:
-        answered(_, __, output[0])
+    def __init__(
+        self, model: PreTrainedModel, block: DecoderBlock, unit: Sequence[BlockPart]
+    ) -> None:
+        self.sum = 0.0
+        self.tokens = 0
+        self._model = model
+        self._block = block
+        self._names = {part.name for part in unit}
+        self._x: list[Tensor] = []
+        self._outputs: list[Tensor] = []
+        self._terms: dict[str, Tensor] = {}
+        self._is_sum: bool | None = None
+        self._is_repeating = False
 
-    def answered(_: nn.Module, __: Any, output: Tensor) -> None:
-        outputs.append(output)
-        added.append(output)
+    @contextmanager
+    def accumulating(self) -> Iterator[None]:
+        """Add the cosines of every pass within the `with` block to `sum`."""
+        block = self._block.module
+        norms = [child for name, child in block.named_children() if "norm" in name]
+        hooks = [
+            block.register_forward_pre_hook(self._enter, with_kwargs=True),
+            *[
+                part.module.register_forward_hook(
+                    lambda _, __, output, name=part.name: self._answered(name, output)
+                )
+                for part in self._block.parts
+            ],
+            *[norm.register_forward_hook(self._normed) for norm in norms],
+            block.register_forward_hook(self._leave, with_kwargs=True),
+        ]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
-    def normed(_: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+    def _enter(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self._is_repeating:
+            return
+        for recorded in (self._x, self._outputs, self._terms):
+            recorded.clear()
+        self._x.append(hidden_states(args, kwargs))
+
+    def _answered(self, name: str, output: Any) -> None:
+        if self._is_repeating or not self._x:  # not in this block: several blocks share the module
+            return
+        self._terms[name] = output[0] if isinstance(output, tuple) else output
+        self._outputs.append(self._terms[name])
+
+    def _normed(self, _: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
         # If a norm gets the very output of a module, the block adds the norm's output instead.
         # (Llama has a norm of the same name that gets the sum, so the name decides nothing.)
-        if args and outputs and args[0] is outputs[-1]:
-            added[-1] = output
+        if not self._is_repeating and args and self._outputs and args[0] is self._outputs[-1]:
+            self._terms[[*self._terms][-1]] = output
 
-    def leave(*_: Any) -> None:
-        terms = [term.float() for term in added]
-        before = x[0] + terms[0] if unit == "mlp" else x[0]
-        after = sum(terms, x[0])
-        sums[number] += cosine_similarity(before, after, dim=-1).double().sum().cpu()
-        for recorded in (x, outputs, added):
-            recorded.clear()
+    def _leave(
+        self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    ) -> None:
+        if self._is_repeating:
+            return
+        if self._is_sum is None:
+            self._is_sum = self._adds_up(output[0] if isinstance(output, tuple) else output)
+        before, after = self._summed() if self._is_sum else self._repeated(args, kwargs)
+        cosines = cosine_similarity(before, after, dim=-1)
+        self.sum += float(cosines.double().sum()) * (self.tokens / cosines.numel())
+        self._x.clear()
 
-    norms = [child for name, child in block.named_children() if "norm" in name]
-    hooks = [
-        block.register_forward_pre_hook(enter),
-        *[
-            part.module.register_forward_hook(attended if part.is_attention else answered)
-            for part in adding
-        ],
-        *[norm.register_forward_hook(normed) for norm in norms],
-        block.register_forward_hook(leave),
-    ]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
+    def _adds_up(self, output: Tensor) -> bool:
+        """Whether the block's output is its input and the terms of its parts."""
+        x = self._x[0]
+        if any(term.shape != x.shape for term in self._terms.values()):
+            return False
+        total = sum((term.float() for term in self._terms.values()), x.float())
+        tolerance = ROUNDING[x.dtype] * float(output.abs().max())
+        return float((total - output.float()).abs().max()) <= tolerance
+
+    def _stages(self) -> tuple[list[str], list[str]]:
+        """The parts that run before the unit, and those that run behind its first part."""
+        order = [*self._terms]
+        first = min(n for n, name in enumerate(order) if name in self._names)
+        return order[:first], [name for name in order[first:] if name not in self._names]
+
+    def _summed(self) -> tuple[Tensor, Tensor]:
+        """The stream in front of the unit and behind it, from the terms of the parts."""
+        x = self._x[0].float()
+        earlier, _ = self._stages()
+        before = sum((self._terms[name].float() for name in earlier), x)
+        own = [term.float() for name, term in self._terms.items() if name in self._names]
+        return before, sum(own, before)
+
+    def _repeated(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """The same streams, from the block without later parts, and without and with the unit."""
+        _, later = self._stages()
+        streams = []
+        self._is_repeating = True
+        try:
+            for names in ({*later} | self._names, {*later}):
+                parts = [part for part in self._block.parts if part.name in names]
+                with without_parts(self._model, parts):
+                    output = self._block.module(*args, **kwargs)
+                streams.append((output[0] if isinstance(output, tuple) else output).float())
+        finally:
+            self._is_repeating = False
+        return streams[0], streams[1]

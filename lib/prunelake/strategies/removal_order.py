@@ -7,7 +7,7 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from prunelake.inference.nested import NestedModel, Progress
-from prunelake.models.decoder_map import attention_layers
+from prunelake.models.decoder_map import removable_parts
 from prunelake.models.loading import check_supported
 from prunelake.models.removal import removed
 from prunelake.spec import Strategy
@@ -78,7 +78,7 @@ def removal_order(
     """
     unit = strategy.unit
     check_supported(model, unit)
-    count = len(attention_layers(model))
+    count = len(removable_parts(model, unit))
     if strategy.name == "random":
         draw = np.random.default_rng(strategy.seed).random(count)
         return RemovalOrder.from_importance(draw.tolist())

@@ -7,7 +7,7 @@ from transformers import PreTrainedModel
 
 from prunelake.errors import InvalidSpec
 from prunelake.lake.sql.run_lookup import PastRun, runs_removing_same_layers, shared_dtype
-from prunelake.models.loading import ModelSource, load_tokenizer, read_config
+from prunelake.models.loading import ModelSource, context_length, load_tokenizer, read_config
 from prunelake.settings import Settings
 from prunelake.spec import Calibration, Dtype, Strategy
 from prunelake.strategies.removal_order import removal_order
@@ -99,8 +99,8 @@ def compute_removal_order(
             f"strategy {strategy.label} searches its order on examples of a task: run a sweep "
             "first, then the order is taken from its run in the lake"
         )
-    context_length = read_config(source.folder).get_text_config().max_position_embeddings
+    longest = context_length(read_config(source.folder).get_text_config())
     windows = calibration_windows(
-        strategy, calibration, Encoder(load_tokenizer(source)), settings.data, context_length
+        strategy, calibration, Encoder(load_tokenizer(source)), settings.data, longest
     )
     return removal_order(load(), strategy, windows, depth=depth).layers

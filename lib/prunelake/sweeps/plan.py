@@ -9,7 +9,7 @@ from pathlib import Path
 
 from prunelake.errors import InvalidSpec
 from prunelake.models.levels import resolve_levels
-from prunelake.models.loading import ModelSource, load_tokenizer, read_config
+from prunelake.models.loading import ModelSource, context_length, load_tokenizer, read_config
 from prunelake.models.sources import resolve_model
 from prunelake.schema.table import FORMAT_VERSION
 from prunelake.settings import Settings
@@ -94,7 +94,7 @@ def plan_sweep(spec: SweepSpec, settings: Settings) -> SweepPlan:
     examples = select_examples(task, spec.rows, origin, records)
     encoder = Encoder(load_tokenizer(source), spec.special_tokens)
     config = read_config(source.folder).get_text_config()
-    context = config.max_position_embeddings
+    context = context_length(config)
     encoded = encode_examples(encoder, examples, context)
     explanation = _resolve_explanation(spec.explain, levels, len(examples), config.vocab_size)
     _check_explained(explanation, encoded)
