@@ -80,7 +80,10 @@ def ray_shards(settings: Settings, partial_run: PartialRun) -> Iterator[RunTasks
         wanted = {"CPU": settings.ray_cpus, "GPU": settings.ray_gpus}
         if not any(_has_resources(node["Resources"], wanted) for node in nodes):
             get_run_logger().warning("no node of the Ray cluster has %s: waiting for one", wanted)
-        stack.enter_context(remote_options(num_cpus=settings.ray_cpus, num_gpus=settings.ray_gpus))
+        # By default Ray ends the process of a task that has a GPU, and the next shard would import
+        # torch and load the model again.
+        options_of_tasks = {"num_cpus": settings.ray_cpus, "num_gpus": settings.ray_gpus}
+        stack.enter_context(remote_options(**options_of_tasks, max_calls=0))
 
         def run_tasks(tasks: Mapping[str, StepTask]) -> Iterator[tuple[str, ComputeCost]]:
             names = {

@@ -99,6 +99,32 @@ def test_a_shard_that_kills_its_workers_is_named(
 
 
 @pytest.mark.endurance
+def test_a_process_with_a_gpu_keeps_its_model(
+    cluster: Cluster, spec: SweepSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each node has a logical GPU; the model computes on the CPU."""
+    path, measure_shard = str(tmp_path / "ledger"), steps.measure_shard
+
+    def counted(*given: Any, log: Any) -> Any:
+        from prunelake.sweeps.steps import _model_cache
+
+        had_model = bool(_model_cache)
+        cost = measure_shard(*given, log=log)
+        with Path(path).open("a", encoding="utf-8") as lines:
+            lines.write(f"{os.getpid()} {had_model}\n")
+        return cost
+
+    monkeypatch.setattr(steps, "measure_shard", counted)
+    more = spec.model_copy(update={"rows": Rows(first=32)})
+    sweep(more, on_ray(cluster, tmp_path, ray_gpus=1))
+    shards = [line.split() for line in Path(path).read_text("utf-8").splitlines()]
+    processes = {pid for pid, _ in shards}
+    assert len(shards) == 8
+    assert len(processes) <= 2
+    assert sum(had_model == "False" for _, had_model in shards) <= len(processes)
+
+
+@pytest.mark.endurance
 def test_a_killed_node_changes_no_result(
     cluster: Cluster,
     spec: SweepSpec,

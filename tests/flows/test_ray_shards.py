@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect_ray.context import RemoteOptionsContext
 from ray.exceptions import WorkerCrashedError
 
 from prunelake.errors import (
@@ -117,6 +118,8 @@ class FailingRunner:
         pass
 
     def submit(self, *_: object) -> "FailingRunner":
+        options = RemoteOptionsContext.get().current_remote_options
+        assert options == {"num_cpus": 1, "num_gpus": 0, "max_calls": 0}
         return self
 
     def result(self) -> None:

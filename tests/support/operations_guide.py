@@ -104,7 +104,10 @@ class GuideRun:
         deployments = (ROOT / "prefect.yaml").read_text("utf-8")
         # Its scheduled hour must not come while the test follows the page.
         later = f"{(datetime.now(UTC).minute + 30) % 60} * * * *"
-        (folder / "prefect.yaml").write_text(deployments.replace("0 * * * *", later))
+        changes = {"0 * * * *": later, "PRUNELAKE_DEVICE: cuda": "PRUNELAKE_DEVICE: cpu"}
+        for old, new in changes.items():
+            deployments = deployments.replace(old, new)
+        (folder / "prefect.yaml").write_text(deployments)
         entry = {"model": str(model), "tasks": ["everyday_knowledge"], "strategies": ["random:1"]}
         small = {"rows": {"first": 3}, "levels": [0, 1], "explain": None}
         listed = {"defaults": small, "models": [entry]}

@@ -13,11 +13,12 @@ from ray.cluster_utils import Cluster
 
 @contextmanager
 def two_nodes() -> Iterator[Cluster]:
-    """A cluster of two nodes with a core each; no process of it outlives the block."""
+    """A cluster of two nodes with a core and a logical GPU each; no process outlives the block."""
     # The name of this folder is short, because names of sockets in it must not be long.
     with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
         node: dict[str, Any] = {
             "num_cpus": 1,
+            "num_gpus": 1,  # in Ray's books alone
             "object_store_memory": 100 * 2**20,
             "include_dashboard": False,
         }

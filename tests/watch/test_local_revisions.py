@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from prunelake.models import references
 from prunelake.settings import Settings
 from prunelake.watch import revisions
 from prunelake.watch.decision import EvaluationState
@@ -33,7 +34,7 @@ def test_weights_are_hashed_again_only_after_a_change(
     (entry,) = watchlist(tmp_path, {"model": "m"}).entries
     (first,) = revisions.find_revisions(entry, tmp_path / "cache")
     with monkeypatch.context() as patched:
-        patched.setattr(revisions, "hash_files", lambda _: pytest.fail("hashed again"))
+        patched.setattr(references, "hash_files", lambda _: pytest.fail("hashed again"))
         assert list(revisions.find_revisions(entry, tmp_path / "cache")) == [first]
     (folder / "model.safetensors").write_text("another")
     assert list(revisions.find_revisions(entry, tmp_path / "cache")) != [first]

@@ -1,16 +1,19 @@
 """Model references: their forms, the files behind them and the hash of these files."""
 
 import hashlib
+import json
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
 from prunelake.errors import ModelError, ModelNotFound, one_line
+from prunelake.spec import content_hash
 
 REFERENCE_FORMS = (
     "hub:org/name@revision, a local folder, a .gguf file, "
@@ -165,3 +168,25 @@ def hash_files(files: Iterable[Path]) -> str:
         with file.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
     return f"sha256:{digest.hexdigest()}"
+
+
+def cached_hash(files: list[Path], cache: Path) -> str:
+    """The hash of these files; computed again only if the size or time of a file has changed."""
+    stats = [path.stat() for path in files]
+    file_states = [
+        [str(path), stat.st_size, stat.st_mtime_ns] for path, stat in zip(files, stats, strict=True)
+    ]
+    cache_file = cache / "revisions" / f"{content_hash(str(files[0].absolute()))[:16]}.json"
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        cached = json.loads(cache_file.read_text("utf-8"))
+        if cached["files"] == file_states:
+            return str(cached["revision"])
+    revision = hash_files(files)
+    # A new file may change again within the resolution of the file system's clock.
+    if time.time() - max(stat.st_mtime for stat in stats) > 2:
+        content = json.dumps({"revision": revision, "files": file_states})
+        with cache_staging_folder(cache_file) as folder:
+            temporary = folder / cache_file.name
+            temporary.write_text(content, encoding="utf-8")
+            temporary.replace(cache_file)
+    return revision

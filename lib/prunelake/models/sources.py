@@ -1,7 +1,9 @@
 """Find the weights behind a model reference."""
 
 import platform
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,6 +22,7 @@ from prunelake.models.quantisation import read_quantisation
 from prunelake.models.references import (
     MODEL_FILE_PATTERNS,
     cache_staging_folder,
+    cached_hash,
     check_reference,
     hash_files,
     model_files,
@@ -29,11 +32,15 @@ from prunelake.models.saved_config import check_config, read_config_file
 from prunelake.spec import Unit
 
 
-def resolve_model(reference: str, cache: Path, unit: Unit = "attention") -> ModelSource:
+def resolve_model(
+    reference: str, cache: Path, unit: Unit = "attention", uses_known_hash: bool = False
+) -> ModelSource:
     """The weights that a model reference names, not yet loaded.
 
     A hub repository is downloaded. A GGUF file is dequantised once and kept as safetensors under
     `cache`, in a folder named by the file's hash. The layer count is that of layers with this unit.
+    `uses_known_hash` takes the hash of local files from `cache`, if their sizes and times are those
+    of then.
 
     Raises:
         ModelNotFound: no weights there (the message lists the forms of a reference), or their
@@ -42,14 +49,15 @@ def resolve_model(reference: str, cache: Path, unit: Unit = "attention") -> Mode
         UnsupportedModel: not a decoder from which this unit can be removed.
     """
     check_reference(reference)
+    hashed = partial(cached_hash, cache=cache) if uses_known_hash else hash_files
     kind, _, rest = reference.partition(":")
     revision = None
     if kind == "hub":
         folder = _download(rest, ["config.json"])
     elif kind == "package":
-        folder, revision = _from_gguf(package_gguf_file(reference, rest, cache), cache)
+        folder, revision = _from_gguf(package_gguf_file(reference, rest, cache), cache, hashed)
     elif reference.endswith(".gguf"):
-        folder, revision = _from_gguf(Path(reference).expanduser(), cache)
+        folder, revision = _from_gguf(Path(reference).expanduser(), cache, hashed)
     else:
         folder = Path(reference).expanduser()
     # Weights can be large: they are downloaded or hashed after all that can be refused.
@@ -62,7 +70,7 @@ def resolve_model(reference: str, cache: Path, unit: Unit = "attention") -> Mode
     quantisation = read_quantisation(config)
     return ModelSource(
         reference,
-        revision or hash_files(model_files(folder)),
+        revision or hashed(model_files(folder)),
         folder,
         type(skeleton).__name__,
         layer_count,
@@ -88,11 +96,13 @@ def pin_source(source: ModelSource) -> ModelSource:
 def resolve_pinned(source: ModelSource, cache: Path) -> ModelSource:
     """The same source on this machine, for a source that `pin_source` returned on another one.
 
+    Each process of a machine asks for it, so a hash of large files is computed once.
+
     Raises:
         ModelNotFound: the reference names other weights here.
         ModelError: as `resolve_model`.
     """
-    local = resolve_model(source.reference, cache)
+    local = resolve_model(source.reference, cache, uses_known_hash=True)
     if local.revision != source.revision:
         raise ModelNotFound(
             f"model {source.reference} is {local.revision} on {platform.node()}, and "
@@ -146,8 +156,8 @@ def _download(name: str, patterns: list[str]) -> Path:
         ) from error
 
 
-def _from_gguf(file: Path, cache: Path) -> tuple[Path, str]:
-    revision = hash_files([file])
+def _from_gguf(file: Path, cache: Path, hashed: Callable[[list[Path]], str]) -> tuple[Path, str]:
+    revision = hashed([file])
     folder = cache / "models" / revision.removeprefix("sha256:")[:16]
     if not folder.exists():
         _convert_gguf(file, folder)

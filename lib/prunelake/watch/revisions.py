@@ -19,13 +19,11 @@ from huggingface_hub.errors import (
 from prunelake.errors import HubUnreachable, ModelNotFound, one_line
 from prunelake.models.references import (
     REFERENCE_FORMS,
-    cache_staging_folder,
-    hash_files,
+    cached_hash,
     is_saved_model,
     model_files,
     package_gguf_file,
 )
-from prunelake.spec import content_hash
 from prunelake.watch.watchlist import HubSearch, WatchlistEntry
 
 HUB_TIMEOUT_S = 10.0
@@ -93,7 +91,7 @@ def _reference_revision(model: str, cache: Path) -> ModelRevision:
         return _hub_revision(rest)
     file = package_gguf_file(model, rest, cache) if kind == "package" else Path(model)
     if file.suffix == ".gguf" and file.is_file():
-        return ModelRevision(model, _cached_hash([file], cache), file.stat().st_size)
+        return ModelRevision(model, cached_hash([file], cache), file.stat().st_size)
     if not is_saved_model(file):
         raise ModelNotFound(f"model {model}: no model there; a model is given as {REFERENCE_FORMS}")
     return _saved_model_revision(file, cache)
@@ -101,7 +99,7 @@ def _reference_revision(model: str, cache: Path) -> ModelRevision:
 
 def _saved_model_revision(folder: Path, cache: Path) -> ModelRevision:
     size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-    return ModelRevision(str(folder), _cached_hash(model_files(folder), cache), size)
+    return ModelRevision(str(folder), cached_hash(model_files(folder), cache), size)
 
 
 def _folder_revisions(
@@ -135,28 +133,6 @@ def _incomplete_reason(folder: Path, settle_s: float) -> str | None:
         if missing := sorted(name for name in weight_files if not (folder / name).is_file()):
             return f"{WEIGHT_INDEX_FILE} names {missing[0]}, which does not exist"
     return None
-
-
-def _cached_hash(files: list[Path], cache: Path) -> str:
-    """The hash of these files; computed again only if the size or time of a file has changed."""
-    stats = [path.stat() for path in files]
-    file_states = [
-        [str(path), stat.st_size, stat.st_mtime_ns] for path, stat in zip(files, stats, strict=True)
-    ]
-    cache_file = cache / "revisions" / f"{content_hash(str(files[0].absolute()))[:16]}.json"
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        cached = json.loads(cache_file.read_text("utf-8"))
-        if cached["files"] == file_states:
-            return str(cached["revision"])
-    revision = hash_files(files)
-    # A new file may change again within the resolution of the file system's clock.
-    if time.time() - max(stat.st_mtime for stat in stats) > 2:
-        content = json.dumps({"revision": revision, "files": file_states})
-        with cache_staging_folder(cache_file) as folder:
-            temporary = folder / cache_file.name
-            temporary.write_text(content, encoding="utf-8")
-            temporary.replace(cache_file)
-    return revision
 
 
 def _hub_revision(name: str) -> ModelRevision:
