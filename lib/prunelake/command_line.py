@@ -53,7 +53,8 @@ def sweep_command(spec: SweepSpec) -> str:
     if spec.special_tokens != default.special_tokens:
         options["special-tokens"] = spec.special_tokens
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
-    command = shlex.join(["prunelake", "sweep", *words])
+    flags = ["--trust-remote-code"] if spec.trust_remote_code else []
+    command = shlex.join(["prunelake", "sweep", *words, *flags])
     if missing := _inexpressible(spec):
         command += f"  # in a spec file, with {', '.join(missing)}"
     return command

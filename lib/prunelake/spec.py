@@ -301,7 +301,8 @@ class SweepSpec(FrozenValue):
     `task` is a name in the catalogue, or the path of a YAML file with a `catalogue.Task`. By
     default the sweep has the first 100 rows, or all rows of a smaller task, and every level up to
     half of the layers. `explain` None gives predictions only. `sequential` marks a round of a sweep
-    until decided. A run records the number of rows of its split as `split_rows`.
+    until decided. `trust_remote_code` lets the code run that the model brings along. A run records
+    the number of rows of its split as `split_rows`.
     """
 
     model: str = DEFAULT_MODEL
@@ -314,6 +315,7 @@ class SweepSpec(FrozenValue):
     dtype: Dtype = "float32"
     special_tokens: SpecialTokens = "tokenizer"
     sequential: SequentialDesign | None = None
+    trust_remote_code: bool = False
     split_rows: int | None = None
 
     @property
@@ -340,7 +342,7 @@ class HarnessPrompts(FrozenValue):
     shot_seed: int | None
 
 
-FIELDS_OF_SOME_RUNS = ("harness",)
+FIELDS_OF_SOME_RUNS = ("harness", "remote_code")
 """The fields of an identity that only the runs that need them have."""
 
 
@@ -350,8 +352,8 @@ class RunIdentity(FrozenValue):
     `revision` is a hub commit or the hash of the weights. `data_hash` is the hash of the selected
     examples. `calibration_hash` is the hash of the calibration windows. `search_hash` is the hash
     of the examples on which the removal order was searched. `sequential` determines the intervals.
-    `harness` is given for a task of lm-evaluation-harness. The device and the batch size are not
-    part of the identity.
+    `harness` is given for a task of lm-evaluation-harness. `remote_code` is the hash of a model's
+    own code that ran. The device and the batch size are not part of the identity.
     """
 
     format_version: int
@@ -367,6 +369,7 @@ class RunIdentity(FrozenValue):
     search_hash: str | None
     sequential: SequentialDesign | None = None
     harness: HarnessPrompts | None = None
+    remote_code: str | None = None
 
     @property
     def run_id(self) -> str:

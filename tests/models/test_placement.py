@@ -1,6 +1,7 @@
 """Models on one GPU, on several, and in several places; doubles stand for GPUs."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -97,7 +98,7 @@ def test_a_gpu_that_is_full_while_weights_arrive_is_named(
     monkeypatch.setattr(loading, "check_device", lambda _: None)
     message = "CUDA out of memory" if place == "loading" else "header too short"
 
-    def fail(_: Path, *, dtype: torch.dtype, device_map: dict[str, int]) -> None:
+    def fail(_: Path, *, dtype: torch.dtype, device_map: dict[str, int], **_options: Any) -> None:
         assert (dtype, device_map) == (torch.bfloat16, {"": 0})
         raise RuntimeError(message)
 

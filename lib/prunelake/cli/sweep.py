@@ -77,6 +77,9 @@ def sweep(
     ] = "bundled",
     dtype: Annotated[str, typer.Option(envvar="PRUNELAKE_DTYPE")] = "float32",
     special_tokens: Annotated[str, typer.Option(help="tokenizer, bos or none.")] = "tokenizer",
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run the code that a model brings along.")
+    ] = False,
     until: Annotated[
         Until | None,
         typer.Option(help="decided: add rows in rounds until every verdict is decided."),
@@ -117,6 +120,7 @@ def sweep(
             "calibration": {"source": calibration},
             "dtype": dtype,
             "special_tokens": special_tokens,
+            "trust_remote_code": trust_remote_code,
             "explain": None
             if methods == "none"
             else {

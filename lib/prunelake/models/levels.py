@@ -34,7 +34,12 @@ def resolve_levels(levels: Collection[int] | None, layer_count: int, unit: Unit)
     return tuple(sorted({0, *levels}))
 
 
-def check_levels(reference: str, levels: Collection[int] | None, unit: Unit) -> None:
+def check_levels(
+    reference: str,
+    levels: Collection[int] | None,
+    unit: Unit,
+    trust_remote_code: bool = False,
+) -> None:
     """Refuse a model reference or levels that cannot be right, from files on this machine alone.
 
     A model that has to be fetched first, and one that lacks the unit in some of its layers, are
@@ -46,7 +51,7 @@ def check_levels(reference: str, levels: Collection[int] | None, unit: Unit) -> 
         UnknownLayer: a level above the number of layers.
     """
     check_reference(reference)
-    check_config(saved_config(reference), reference)
+    check_config(saved_config(reference), reference, trust_remote_code)
     layer_count = _layer_count(reference)
     if levels is not None and layer_count is not None:
         resolve_levels(levels, layer_count, unit)

@@ -59,6 +59,7 @@ class ModelSource:
     - `architecture`: the name of the model's class in transformers.
     - `layer_count`: the number of its attention layers.
     - `quantisation`: how its weights are quantised, such as `gptq-int4`; empty if they are not.
+    - `remote_code`: the hash of the model's own code, which runs; empty if none runs.
     """
 
     reference: str
@@ -67,6 +68,7 @@ class ModelSource:
     architecture: str
     layer_count: int
     quantisation: str = ""
+    remote_code: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,11 +101,14 @@ def load_model(source: ModelSource, dtype: Dtype = "float32", device: str = "cpu
         if source.quantisation and device.startswith("cuda"):  # accelerate knows the true sizes
             options["device_map"] = "auto" if device == ALL_GPUS else {"": device}
         elif device.startswith("cuda"):  # each weight goes to its GPU at once
-            empty = skeleton(source.folder, weight_dtype(dtype))
+            empty = skeleton(source.folder, weight_dtype(dtype), bool(source.remote_code))
             options["device_map"] = gpu_device_map(empty, device, source.reference)
         with quiet_transformers():
-            read = _load_compact if is_compact(source.folder) else load_complete_model
-            model = read(source.folder, **options)
+            if is_compact(source.folder):
+                model = _load_compact(source.folder, **options)
+            else:
+                trust = bool(source.remote_code)
+                model = load_complete_model(source.folder, trust_remote_code=trust, **options)
         if device == "mps":
             nn.Module.to(model, torch.device(device))  # the model's own `to` has no types
     except (SafetensorError, OSError, RuntimeError, ValueError, KeyError, ImportError) as error:
@@ -160,7 +165,9 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
     """
     try:
         with quiet_transformers():
-            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source.folder)
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+                source.folder, trust_remote_code=bool(source.remote_code)
+            )
     except Exception as error:  # transformers and tokenizers raise many types on a bad file
         raise _no_tokenizer(source, one_line(error)) from error
     # Without its files, transformers makes a tokenizer of some models that knows no word.
@@ -176,8 +183,10 @@ def _no_tokenizer(source: ModelSource, problem: str) -> ModelNotFound:
     )
 
 
-def read_config(folder: Path) -> PretrainedConfig:
+def read_config(folder: Path, trust_remote_code: bool = False) -> PretrainedConfig:
     """The configuration of a model; for a compact checkpoint, that of the unpruned model.
+
+    With `trust_remote_code`, the model's own code may run (`remote_code.check_remote_code`).
 
     Raises:
         OSError, ValueError, KeyError: config.json cannot be read, or describes no model.
@@ -187,19 +196,21 @@ def read_config(folder: Path) -> PretrainedConfig:
         unpruned = marker["config"]
         config = CONFIG_MAPPING[unpruned["model_type"]].from_dict(unpruned)
     else:
-        config = AutoConfig.from_pretrained(folder)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
     return config
 
 
-def skeleton(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+def skeleton(folder: Path, dtype: torch.dtype, trust_remote_code: bool = False) -> PreTrainedModel:
     """The modules of a model without weights, on torch's meta device; they take no memory.
 
     Raises:
         OSError, ValueError, KeyError: as `read_config`; or transformers has no model for it.
     """
     with quiet_transformers(), torch.device("meta"):
-        config = read_config(folder)
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype)
+        config = read_config(folder, trust_remote_code)
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(
+            config, dtype=dtype, trust_remote_code=trust_remote_code
+        )
         if marker := _compact_marker(folder):
             replace_with_placeholders(model, _absent_parts(model, marker))
     return model

@@ -12,6 +12,7 @@ from prunelake.models.quantisation import (
     check_row_independence,
     read_quantisation,
 )
+from prunelake.models.remote_code import check_remote_code
 
 
 def saved_config(reference: str) -> dict[str, Any]:
@@ -42,13 +43,14 @@ def read_config_file(file: Path) -> dict[str, Any]:
     return config if isinstance(config, dict) else {}
 
 
-def check_config(config: dict[str, Any], reference: str) -> None:
-    """Refuse a model that this installation cannot load, from its config.json.
+def check_config(config: dict[str, Any], reference: str, trust_remote_code: bool) -> None:
+    """Refuse a model that this installation cannot or must not load, from its config.json.
 
     Raises:
         ModelError: the weights are quantised by a method whose package is not installed, or so that
-            rows depend on each other.
+            rows depend on each other; or as `remote_code.check_remote_code`.
     """
+    check_remote_code(config, reference, trust_remote_code)
     check_row_independence(config, reference)
     if quantisation := read_quantisation(config):
         check_packages(quantisation, reference)

@@ -28,19 +28,24 @@ from prunelake.models.references import (
     model_files,
     package_gguf_file,
 )
+from prunelake.models.remote_code import CODE_FILE_PATTERN, remote_code_hash
 from prunelake.models.saved_config import check_config, read_config_file
 from prunelake.spec import Unit
 
 
 def resolve_model(
-    reference: str, cache: Path, unit: Unit = "attention", uses_known_hash: bool = False
+    reference: str,
+    cache: Path,
+    unit: Unit = "attention",
+    uses_known_hash: bool = False,
+    trust_remote_code: bool = False,
 ) -> ModelSource:
     """The weights that a model reference names, not yet loaded.
 
     A hub repository is downloaded. A GGUF file is dequantised once and kept as safetensors under
     `cache`, in a folder named by the file's hash. The layer count is that of layers with this unit.
     `uses_known_hash` takes the hash of local files from `cache`, if their sizes and times are those
-    of then.
+    of then. `trust_remote_code` lets code run that the model brings along.
 
     Raises:
         ModelNotFound: no weights there (the message lists the forms of a reference), or their
@@ -53,7 +58,8 @@ def resolve_model(
     kind, _, rest = reference.partition(":")
     revision = None
     if kind == "hub":
-        folder = _download(rest, ["config.json"])
+        code = [CODE_FILE_PATTERN, "tokenizer_config.json"] if trust_remote_code else []
+        folder = _download(rest, ["config.json", *code])
     elif kind == "package":
         folder, revision = _from_gguf(package_gguf_file(reference, rest, cache), cache, hashed)
     elif reference.endswith(".gguf"):
@@ -62,8 +68,9 @@ def resolve_model(
         folder = Path(reference).expanduser()
     # Weights can be large: they are downloaded or hashed after all that can be refused.
     config = read_config_file(folder / "config.json")
-    check_config(config, reference)
-    skeleton = _model_without_weights(folder)
+    check_config(config, reference, trust_remote_code)
+    remote_code = remote_code_hash(config, folder, trust_remote_code)
+    skeleton = _model_without_weights(folder, bool(remote_code))
     layer_count = len(removable_parts(skeleton, unit))
     if kind == "hub":
         folder, revision = _from_hub(rest, folder.name)
@@ -75,6 +82,7 @@ def resolve_model(
         type(skeleton).__name__,
         layer_count,
         quantisation.name if quantisation else "",
+        remote_code,
     )
 
 
@@ -102,7 +110,12 @@ def resolve_pinned(source: ModelSource, cache: Path) -> ModelSource:
         ModelNotFound: the reference names other weights here.
         ModelError: as `resolve_model`.
     """
-    local = resolve_model(source.reference, cache, uses_known_hash=True)
+    local = resolve_model(
+        source.reference,
+        cache,
+        uses_known_hash=True,
+        trust_remote_code=bool(source.remote_code),
+    )
     if local.revision != source.revision:
         raise ModelNotFound(
             f"model {source.reference} is {local.revision} on {platform.node()}, and "
@@ -111,17 +124,19 @@ def resolve_pinned(source: ModelSource, cache: Path) -> ModelSource:
     return local
 
 
-def _model_without_weights(folder: Path) -> PreTrainedModel:
+def _model_without_weights(folder: Path, trust_remote_code: bool) -> PreTrainedModel:
     """The model's modules without weights, which show whether the model is supported."""
     try:
-        config = read_config(folder)
+        config = read_config(folder, trust_remote_code)
     except Exception as error:  # a strange config.json makes transformers raise any type
         raise ModelNotFound(
             f"model {folder}: config.json cannot be read ({one_line(error)})"
         ) from error
     try:
         with quiet_transformers(), torch.device("meta"):
-            model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(
+                config, trust_remote_code=trust_remote_code
+            )
     except ValueError as error:
         raise UnsupportedModel(
             f"{type(config).__name__} is not supported: transformers has no causal language model "

@@ -44,6 +44,7 @@ class Model:
         self.reference = loaded.source.reference
         self.layer_count = loaded.source.layer_count
         self.dtype: Dtype = dtype
+        self.trusts_remote_code = bool(loaded.source.remote_code)
         self.settings = settings
         self.removals: tuple[Removal, ...] = ()
         """The removals of the `with` blocks around the current line."""
@@ -167,7 +168,11 @@ class Model:
 
 
 def load(
-    reference: str | Path = DEFAULT_MODEL, *, dtype: Dtype = "float32", device: str | None = None
+    reference: str | Path = DEFAULT_MODEL,
+    *,
+    dtype: Dtype = "float32",
+    device: str | None = None,
+    trust_remote_code: bool = False,
 ) -> Model:
     """Load a model.
 
@@ -176,7 +181,8 @@ def load(
 
     A reference is `hub:ORG/NAME@REVISION`, a folder, a `.gguf` file, or `package:NAME/FILE.gguf`.
     By default the device is PRUNELAKE_DEVICE, or else a GPU if there is one. A sweep of the model
-    uses the weights that are already loaded.
+    uses the weights that are already loaded. `trust_remote_code` runs the code that a model brings
+    along, which could do anything on this machine.
 
     Raises:
         ModelError: no such model or device, or a model whose layers cannot be removed.
@@ -184,6 +190,8 @@ def load(
     settings = load_settings()
     if device is not None:
         settings = settings.model_copy(update={"device": device})
-    source = resolve_model(str(reference), settings.cache.expanduser())
+    source = resolve_model(
+        str(reference), settings.cache.expanduser(), trust_remote_code=trust_remote_code
+    )
     log = logging.getLogger("prunelake").info
     return Model(cached_model(source, dtype, settings, log), dtype, settings)

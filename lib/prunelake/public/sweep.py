@@ -68,6 +68,7 @@ def sweep(
         fields["rows"] = parse_rows(str(rows), task_name(str(task)))
     if isinstance(model, Model):
         fields |= {"model": model.reference, "dtype": model.dtype}
+        fields["trust_remote_code"] = model.trusts_remote_code
     else:
         fields["model"] = model
     try:

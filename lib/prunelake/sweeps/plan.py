@@ -88,12 +88,17 @@ def plan_sweep(spec: SweepSpec, settings: Settings) -> SweepPlan:
         PruneLakeError: the spec, its model or its data cannot be used.
     """
     task = find_task(spec.task)
-    source = resolve_model(spec.model, settings.cache.expanduser(), spec.strategy.unit)
+    source = resolve_model(
+        spec.model,
+        settings.cache.expanduser(),
+        spec.strategy.unit,
+        trust_remote_code=spec.trust_remote_code,
+    )
     levels = resolve_levels(spec.levels, source.layer_count, spec.strategy.unit)
     origin, records = read_records(task, settings.data)
     examples = select_examples(task, spec.rows, origin, records)
     encoder = Encoder(load_tokenizer(source), spec.special_tokens)
-    config = read_config(source.folder).get_text_config()
+    config = read_config(source.folder, bool(source.remote_code)).get_text_config()
     context = context_length(config)
     encoded = encode_examples(encoder, examples, context)
     explanation = _resolve_explanation(spec.explain, levels, len(examples), config.vocab_size)
@@ -119,6 +124,7 @@ def plan_sweep(spec: SweepSpec, settings: Settings) -> SweepPlan:
         special_tokens=spec.special_tokens,
         search_hash=data_hash(searched) if strategy.reads_rows else None,
         sequential=spec.sequential,
+        remote_code=source.remote_code or None,
         harness=task.prompts if isinstance(task, HarnessTask) else None,
     )
     questions = encode_examples(encoder, searched, context)

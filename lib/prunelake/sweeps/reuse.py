@@ -3,7 +3,8 @@
 A cell is the smallest piece of evidence: a row of `predictions`, `attributions`, `deletions` or
 `bounds`. Two runs share a cell if these agree:
 
-- the weights, the set of removed parts, the number format and the special tokens;
+- the weights, the model's own code, the set of removed parts, the number format and the special
+  tokens;
 - the prompt, the options and their lengths; the gold option does not matter;
 - for explanations also the example's id, which seeds masks and random rankings, the method, the
   seed, and the settings that determine the numbers (`Explanation.method_settings`).
@@ -147,7 +148,10 @@ def _donors(lake: Location, plan: SweepPlan) -> Iterator[Donor]:
     own = plan.identity
     for donor in donors(lake, own.revision):
         theirs = donor.identity
-        is_same = (theirs.dtype, theirs.special_tokens) == (own.dtype, own.special_tokens)
+        is_same = all(
+            getattr(theirs, name) == getattr(own, name)
+            for name in ("dtype", "special_tokens", "remote_code")
+        )
         if is_same and donor.run_id != own.run_id:
             yield donor
 

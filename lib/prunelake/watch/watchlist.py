@@ -63,6 +63,7 @@ class WatchlistEntry(FrozenValue):
     calibration: Calibration = Calibration()
     dtype: Dtype = "float32"
     special_tokens: SpecialTokens = "tokenizer"
+    trust_remote_code: bool = False
     budget: RunQuota = RunQuota()
 
     @field_validator("tasks")
@@ -79,6 +80,15 @@ class WatchlistEntry(FrozenValue):
     def _require_one_source(self) -> Self:
         if sum(getattr(self, name) is not None for name in SOURCE_FIELDS) != 1:
             raise ValueError(f"give exactly one of {', '.join(SOURCE_FIELDS)}")
+        return self
+
+    @model_validator(mode="after")
+    def _trust_only_named_models(self) -> Self:
+        if self.trust_remote_code and (self.query is not None or self.folder is not None):
+            raise ValueError(
+                "trust_remote_code runs the code that a model brings along, so it needs models "
+                "that you name: give hub or model, one entry for each"
+            )
         return self
 
     @property
