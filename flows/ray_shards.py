@@ -79,7 +79,7 @@ def ray_shards(settings: Settings, partial_run: PartialRun) -> Iterator[RunTasks
         _check_reachable(server, {node["NodeManagerAddress"] for node in nodes})
         wanted = {"CPU": settings.ray_cpus, "GPU": settings.ray_gpus}
         if not any(_has_resources(node["Resources"], wanted) for node in nodes):
-            get_run_logger().warning("no node of the Ray cluster has %s: waiting for one", wanted)
+            get_run_logger().warning("no node of the Ray cluster has %s: waiting", wanted)
         # By default Ray ends the process of a task that has a GPU, and the next shard would import
         # torch and load the model again.
         options_of_tasks = {"num_cpus": settings.ray_cpus, "num_gpus": settings.ray_gpus}
@@ -117,15 +117,15 @@ def _check_answers(address: str) -> None:
 def _no_cluster_error(address: str, error: Exception) -> RayUnavailable:
     return RayUnavailable(
         f"no Ray cluster answers at {address} ({one_line(error)}); set PRUNELAKE_RAY_ADDRESS to "
-        "host:port of its head, and RAY_AUTH_MODE and RAY_AUTH_TOKEN to those of the cluster"
+        "host:port of its head, and RAY_AUTH_MODE and RAY_AUTH_TOKEN to the values of the cluster"
     )
 
 
 def _check_reachable(server: str, hosts: Collection[str]) -> None:
     if urlsplit(server).hostname in LOOPBACK_HOSTS and len(hosts) > 1:
         raise PrefectUnavailable(
-            f"PREFECT_API_URL is {server}, which means another machine on each of the "
-            f"{len(hosts)} machines of the Ray cluster: give it an address that all of them reach"
+            f"PREFECT_API_URL is {server}, and each of the {len(hosts)} machines of the Ray "
+            "cluster takes this address for itself: set an address that all of them reach"
         )
 
 

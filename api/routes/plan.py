@@ -39,7 +39,7 @@ class PlanParameters(BaseModel):
     )
     levels: str | None = Field(
         default=None,
-        description="Levels, separated by commas; those of the lake's runs by default.",
+        description="Levels, separated by commas; by default the levels of the lake's runs.",
         examples=["2,4,8"],
         pattern=LEVELS_PATTERN,
     )

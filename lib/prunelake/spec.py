@@ -267,7 +267,7 @@ class Explanation(FrozenValue):
     )
     @classmethod
     def _sorted_set(cls, value: tuple[object, ...] | None) -> tuple[object, ...] | None:
-        return None if value is None else tuple(sorted(set(value)))  # type: ignore[type-var]  # each field is of one sortable type
+        return None if value is None else tuple(sorted(set(value)))  # type: ignore[type-var]  # each field has one sortable type
 
 
 class Look(FrozenValue):

@@ -153,7 +153,7 @@ def test_runs_with_different_orders_need_a_choice(revision: str, profile: Comman
     second = write_run_of_model(revision, "b", removal_order=[3, 1, 0, 2, 4], levels=[0, 2])
     err = profile.fails()
     assert "the lake's runs remove different layers at level 2" in err
-    assert "choose one by --run" in err
+    assert "choose one with --run" in err
     assert first in profile.fails("--run", "nonsense")
     assert not Path("lake/profiles").exists()
     profile("--run", second)
@@ -178,7 +178,7 @@ def test_the_order_comes_from_the_run_in_the_measured_number_format(
     write_run_of_model(
         revision, "b", dtype="bfloat16", removal_order=[4, 3, 2, 1, 0], levels=[0, 2]
     )
-    assert "choose one by --run" in profile.fails()
+    assert "choose one with --run" in profile.fails()
     profile("--dtype", "bfloat16")
     row = only_profile()
     assert (row["dtype"], row["removal_order"][0], row["levels"]) == ("bfloat16", 4, [0, 2])
@@ -186,7 +186,7 @@ def test_the_order_comes_from_the_run_in_the_measured_number_format(
     assert formats["dtype"].to_list() == ["bfloat16"]
     write_run_of_model(revision, "c", dtype="float16")
     write_run_of_model(revision, "d", removal_order=[3, 0, 1, 2, 4])
-    assert "choose one by --run" in profile.fails()
+    assert "choose one with --run" in profile.fails()
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_the_order_comes_from_the_run_in_the_measured_number_format(
             "strategy divergence searches its order on examples of a task",
         ),
         (("--model", "absent"), "absent"),
-        (("--run", "0123"), "run '0123' is not one of this model, revision and strategy"),
+        (("--run", "0123"), "run '0123' does not belong to this model, revision and strategy"),
         (("--calibration", "absent.txt"), "absent.txt"),
     ],
 )

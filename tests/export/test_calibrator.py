@@ -91,7 +91,7 @@ def test_the_calibrator_of_the_level_is_written_beside_the_weights(
     interval = f"{ece['ci_low']:.3f} to {ece['ci_high']:.3f}"
     gain = f"{ece['gain']:+.3f} | {ece['gain_low']:+.3f} to {ece['gain_high']:+.3f}"
     assert f"| ece | {ece['before']:.3f} | {ece['value']:.3f} | {interval} | {gain} | 80 |" in card
-    assert card.count("## What was measured") == 1
+    assert card.count("## Evaluation") == 1
     assert ("at level 0, of the unpruned model" in card) == (name == UNPRUNED_TEMPERATURE)
 
 
@@ -111,7 +111,7 @@ def test_one_of_several_runs_has_to_be_chosen(
     code, output = export(monkeypatch, capsys, "--level", "1", "--calibrator", "temperature")
     assert code == 1
     assert (
-        "a calibrator belongs to one task, and several runs have level 1; choose one by --run"
+        "a calibrator belongs to one task, and several runs have level 1; choose one with --run"
         in output
     )
     assert all(f"{run_id} ({task}, float32)" in output for task, run_id in run_ids.items())
@@ -133,7 +133,7 @@ def test_a_missing_calibrator_is_named_and_nothing_is_written(
     assert "sweep first" in refused(1)
     few = add_run(revision, "few", "demo", n=30)
     assert "calibrator softer: choose temperature, affine" in refused(1, "softer")
-    assert "has no run of this model by this strategy with level 2" in refused(2)
+    assert "is fitted to a run of this model and strategy with level 2" in refused(2)
     assert f"run {few} has none at level 1: 30 scored rows: at least 50 are needed" in refused(1)
 
 
@@ -143,5 +143,5 @@ def test_a_run_without_analysis_is_named(
     run_id = add_run(revision, "bare", "demo", is_analysed=False)
     code, output = export(monkeypatch, capsys, "--level", "1", "--calibrator", "beta")
     assert code == 1
-    assert f"run {run_id} has none at level 1; `prunelake analyse` fits them" in output
+    assert f"run {run_id} has none at level 1; `prunelake analyse` fits calibrators" in output
     assert not Path("out").exists()

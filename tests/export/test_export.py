@@ -138,11 +138,11 @@ def test_the_card_shows_the_metrics_of_the_lake(
     assert f"| revision | `{revision}` |" in text
     assert "| removed attention layers (the first is 0) | 3 |" in text
     assert "text that the model writes, its speed and its memory" in text
-    assert "## What it costs" not in text
+    assert "## Cost" not in text
 
 
 @pytest.mark.parametrize(
-    ("kind", "form"), [("compact", "in this checkpoint"), ("portable", "in a compact one")]
+    ("kind", "form"), [("compact", "in this checkpoint"), ("portable", "in a compact checkpoint")]
 )
 def test_the_card_shows_the_cost_of_a_profiled_level(
     kind: str, form: str, revision: str, monkeypatch: pytest.MonkeyPatch
@@ -156,7 +156,7 @@ def test_the_card_shows_the_cost_of_a_profiled_level(
     arguments = ("tiny", "--level", "1", "--out", "out", "--kind", kind)
     assert export(monkeypatch, *arguments) == 0
     text = Path("out/README.md").read_text()
-    _, _, costs = text.partition("## What it costs\n")
+    _, _, costs = text.partition("## Cost\n")
     rows = [line for line in costs.splitlines() if line.startswith("| a ")]
     sizes = "| 0.0 MB (90.0 %) | 0.0 kB (75.0 %) | 0 MB (90.0 %) |"
     assert rows == [
@@ -165,7 +165,7 @@ def test_the_card_shows_the_cost_of_a_profiled_level(
         f"| a GPU | float32 {sizes} 400 tokens/s (2.00 x, 2.00 to 2.00) | "
         "20 tokens/s (2.00 x, 2.00 to 2.00) |",
     ]
-    assert f"the removed modules really absent, as {form}, beside level 0" in costs
+    assert f"the removed modules really absent, as {form}, compared with level 0" in costs
     assert "its speed and its memory" not in text
     assert "not there" not in text
 
@@ -231,7 +231,7 @@ def test_one_of_several_differing_runs_has_to_be_chosen(
     arguments = ("tiny", "--level", "2", "--out", "out")
     assert export(monkeypatch, *arguments) == 1
     err = capsys.readouterr().err
-    assert "choose one by --run" in err
+    assert "choose one with --run" in err
     assert f"run {first} (demo, float32) [0, 3]" in err
     assert f"run {second} (demo, float32) [1, 3]" in err
     assert export(monkeypatch, *arguments, "--run", "nonsense") == 1
@@ -271,7 +271,9 @@ def test_the_default_number_format_is_that_of_the_runs(
     add_run(revision, "b", dtype="float32_bf16")
     capsys.readouterr()
     assert export(monkeypatch, "tiny", "--level", "1", "--out", "either") == 1
-    assert "runs in bfloat16 and in float32_bf16: choose one by --dtype" in capsys.readouterr().err
+    assert (
+        "runs in bfloat16 and in float32_bf16: choose one with --dtype" in capsys.readouterr().err
+    )
     arguments = ("tiny", "--level", "1", "--dtype", "float32_bf16", "--out", "either")
     assert export(monkeypatch, *arguments) == 0
     assert stored("either") == {torch.float32}

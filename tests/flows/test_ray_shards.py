@@ -88,7 +88,7 @@ def test_a_cluster_that_does_not_answer_is_named(
 def test_a_server_that_other_machines_cannot_reach_is_refused() -> None:
     module._check_reachable("http://127.0.0.1:4200/api", {"10.0.0.1"})
     module._check_reachable("http://server:4200/api", {"10.0.0.1", "10.0.0.2"})
-    with pytest.raises(PrefectUnavailable, match="another machine on each of the 2 machines"):
+    with pytest.raises(PrefectUnavailable, match="each of the 2 machines of the Ray cluster"):
         module._check_reachable("http://localhost:4200/api", {"10.0.0.1", "10.0.0.2"})
 
 

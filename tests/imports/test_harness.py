@@ -257,7 +257,7 @@ def test_levels_with_other_examples_are_refused(tmp_path: Path) -> None:
     (tmp_path / "level").mkdir()
     unpruned = save(tmp_path, read_log(0))
     for task, changed, message in (
-        ("mini", rows, "the first that differs is doc:3 beside doc:3"),
+        ("mini", rows, "the first rows that differ are doc:3 and doc:3"),
         ("mini", read_log(0)[:-1], "has 11 examples, .* has 12"),
         ("other", read_log(0), "belongs to task 'mini', .* to task 'other'"),
     ):

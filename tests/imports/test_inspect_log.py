@@ -109,7 +109,7 @@ def test_levels_are_compared_with_the_unpruned_model(tmp_path: Path) -> None:
     moved = rows_of(tmp_path / "lake", "select mean_kl, n from flips where level = 4")
     assert moved[0]["mean_kl"] > 0
     log["samples"][1]["choices"][0] = "a fire"
-    with pytest.raises(InvalidSpec, match="the first that differs is sample:2 beside sample:2"):
+    with pytest.raises(InvalidSpec, match="the first rows that differ are sample:2 and sample:2"):
         import_inspect(tmp_path / "lake", {0: LOG, 4: save(tmp_path, log)})
 
 

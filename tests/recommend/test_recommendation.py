@@ -303,7 +303,9 @@ def test_a_model_is_named_by_its_reference_or_the_last_part_of_it(tmp_path: Path
         assert recommendation(tmp_path, model=name).model == "hub:org/small"
     compared_run(tmp_path, "b", {1: {}}, model="/models/small/")
     assert recommendation(tmp_path, model="hub:org/small").model == "hub:org/small"
-    with pytest.raises(NotFound, match="'small' may be /models/small/ or hub:org/small: choose"):
+    with pytest.raises(
+        NotFound, match="'small' is ambiguous; choose /models/small/ or hub:org/small"
+    ):
         recommendation(tmp_path, model="small")
 
 

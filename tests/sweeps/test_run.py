@@ -298,7 +298,7 @@ def test_a_damaged_shard_is_computed_again_with_a_warning(
     lines: list[str] = []
     run_sweep(spec, settings, LocalExecutor(lines.append))
     assert counted.shards == again
-    assert f"warning: {path} is not the file that was written; {damaged} is computed again" in lines
+    assert f"warning: {path} is missing or has changed; {damaged} is computed again" in lines
 
 
 def test_leftovers_of_a_killed_sweep_are_removed(

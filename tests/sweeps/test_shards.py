@@ -86,7 +86,7 @@ def test_a_damaged_shard_is_reported(tmp_path: Path, table: str, harm: str) -> N
     if (table, harm) == ("shards", "gone"):
         assert kept.shard_cost("a") is None
         return
-    with pytest.raises(CorruptFile, match=f"{table}/a.parquet is not the file that was written"):
+    with pytest.raises(CorruptFile, match=f"{table}/a.parquet is missing or has changed"):
         kept.shard_cost("a")
 
 

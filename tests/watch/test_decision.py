@@ -122,7 +122,7 @@ def test_an_evaluation_in_the_lake_needs_no_attempt(
             Decision(
                 PARKED,
                 state=EvaluationState.parked,
-                detail="5 attempts failed, the last one: out of memory",
+                detail="5 attempts failed, the last with: out of memory",
             ),
         ),
         (PARKED, None, {"is_retry": True}, Decision(PARKED, may_start=True)),

@@ -91,7 +91,7 @@ def test_quotas_limit_a_round_a_day_and_the_size(tmp_path: Path, settings: Setti
         "the entry's budget is 2 runs a round"
     }
     (large,) = [line for line in lines if line.state is EvaluationState.skipped]
-    assert large.detail == "its weights are 2e-06 GB, the entry takes 1e-06 GB"
+    assert large.detail == "its weights are 2e-06 GB, the entry allows 1e-06 GB"
     lines = run_round(listed, settings, worker)
     assert worker.models == ["0", "1", "2"]
     assert {line.detail for line in lines if line.state is EvaluationState.waiting} == {

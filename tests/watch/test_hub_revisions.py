@@ -99,7 +99,7 @@ def test_a_query_returns_models_with_enough_downloads_and_skips_those_without_we
         ("empty", "skipped"),
         ("liked", "evaluated"),
     ]
-    assert lines[0].detail == "its weights are 10 GB, the entry takes 5 GB"
+    assert lines[0].detail == "its weights are 10 GB, the entry allows 5 GB"
     assert "no *.safetensors" in lines[1].detail
 
 

@@ -162,7 +162,7 @@ def test_a_failing_model_is_retried_with_delays_then_parked_and_blocks_no_other(
     assert line.detail.endswith("(parked)")
     (line,) = run_round(listed, settings, worker)
     assert line.state is EvaluationState.parked
-    assert line.detail == "5 attempts failed, the last one: RuntimeError: out of memory"
+    assert line.detail == "5 attempts failed, the last with: RuntimeError: out of memory"
     assert worker.models == ["bad", "good", *["bad"] * 5]
 
 

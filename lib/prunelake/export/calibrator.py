@@ -91,14 +91,14 @@ def find_calibrator(
     with_level = [run for run in runs if level in run.levels]
     if not with_level:
         raise InvalidCalibrator(
-            f"calibrator {name}: the lake has no run of this model by this strategy with level "
-            f"{level}, to whose predictions it could be fitted; sweep first"
+            f"calibrator {name}: it is fitted to a run of this model and strategy with level "
+            f"{level}, and the lake has none; sweep first"
         )
     if len(with_level) > 1:
         choices = ", ".join(f"{run.run_id} ({run.task}, {run.dtype})" for run in with_level)
         raise InvalidCalibrator(
             f"calibrator {name}: a calibrator belongs to one task, and several runs have level "
-            f"{level}; choose one by --run: {choices}"
+            f"{level}; choose one with --run: {choices}"
         )
     (run,) = with_level
     key = {"run_id": run.run_id, "level": level, "calibrator": name}

@@ -97,7 +97,7 @@ def render_model_card(
             "",
             *_loading_section(kind, pruned.unit),
             "",
-            "## What was measured",
+            "## Evaluation",
             "",
             *_results_section(pruned, runs, metrics, costs),
             *_cost_section(kind, costs),
@@ -144,7 +144,7 @@ def _results_section(
         return [reason, ""]
     measured = [run for run in runs if pruned.level in run.levels]
     lines = [
-        f"Level {pruned.level} beside the unpruned model (level 0), with 95 % intervals over the "
+        f"Level {pruned.level} and the unpruned model (level 0), with 95 % intervals over the "
         "examples of a task. A verdict judges the change: hidden degradation means that the metric "
         "is worse while accuracy is stable.",
         "",
@@ -166,7 +166,7 @@ def _results_section(
         ]
         if not rows:
             missing.append(f"run {run.run_id} has no analysis (`prunelake analyse` adds it)")
-    lines += ["", "## What was not measured", ""]
+    lines += ["", "## Not evaluated", ""]
     lines += [f"- {item}" for item in missing]
     stored = weight_format(pruned.dtype)
     if other_formats := sorted({run.dtype for run in measured} - {stored}):
@@ -186,12 +186,14 @@ def _cost_section(kind: CheckpointKind, costs: pl.DataFrame) -> list[str]:
     """
     if costs.is_empty():
         return []
-    form = "as in this checkpoint" if kind is CheckpointKind.compact else "as in a compact one"
+    form = (
+        "as in this checkpoint" if kind is CheckpointKind.compact else "as in a compact checkpoint"
+    )
     return [
-        "## What it costs",
+        "## Cost",
         "",
-        f"Measured with the removed modules really absent, {form}, beside level 0 on the same "
-        "device.",
+        f"Measured with the removed modules really absent, {form}, compared with level 0 on the "
+        "same device.",
         "",
         "| device | number format | weights | KV cache a token | peak memory | prefill | decode |",
         "|---|---|---|---|---|---|---|",

@@ -64,7 +64,7 @@ def read_rows(path: Path) -> list[HarnessSample]:
         except ValidationError as error:
             problem = validation_message(error.errors()[:1], whole="row")
             raise BadRow(
-                f"{path}, row {number}, {problem}; it takes the samples of a "
+                f"{path}, row {number}, {problem}; an import needs samples of a "
                 "multiple-choice task, with acc"
             ) from error
         if row.doc_id in seen:

@@ -212,9 +212,9 @@ def _check_same_examples(unpruned: ImportedLog, log: ImportedLog) -> None:
     for ours, theirs in zip(unpruned.samples, log.samples, strict=False):
         if (ours.source_hash, ours.example) != (theirs.source_hash, theirs.example):
             raise InvalidSpec(
-                f"{log.file} has other examples than {unpruned.file}; the first that differs is "
-                f"{theirs.example.example_id} beside {ours.example.example_id}: give logs of the "
-                "same rows, prompts and options"
+                f"{log.file} has other examples than {unpruned.file}; the first rows that "
+                f"differ are {theirs.example.example_id} and {ours.example.example_id}: give logs "
+                "of the same rows, prompts and options"
             )
     if len(log.samples) != len(unpruned.samples):
         raise InvalidSpec(

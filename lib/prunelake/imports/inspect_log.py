@@ -133,7 +133,7 @@ def read_inspect(path: Path) -> ImportedLog:
         except ValidationError as error:
             problem = validation_message(error.errors()[:1], whole="sample")
             raise BadRow(
-                f"{path}, sample {number}, {problem}; it takes the samples of a "
+                f"{path}, sample {number}, {problem}; an import needs samples of a "
                 "multiple-choice task"
             ) from error
         if str(record.id) in samples:
@@ -164,7 +164,7 @@ def _sample(where: str, record: InspectSample) -> Sample:
     letters = ascii_uppercase[: len(record.choices)]
     target = record.target if isinstance(record.target, str) else ",".join(record.target)
     if not 2 <= len(record.choices) <= len(ascii_uppercase):
-        raise BadRow(f"{where}: {len(record.choices)} choices; it takes 2 to 26")
+        raise BadRow(f"{where}: {len(record.choices)} choices; an import needs 2 to 26")
     if len(target) != 1 or target not in letters:
         raise BadRow(f"{where}: target {target!r} is not one letter of {letters}")
     gold = letters.index(target)

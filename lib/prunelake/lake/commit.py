@@ -67,7 +67,7 @@ def write_run(lake: Location, run: Mapping[str, Any], frames: Mapping[str, pl.Da
     of this run are replaced.
 
     Raises:
-        LakeError: rows that are not those of their table, or a folder that cannot be written.
+        LakeError: rows that do not fit their table, or a folder that cannot be written.
         WrongFormat, CorruptFile: as `read.check_format`; a lake holds one format only.
     """
     run_id = _validate_entry(RUN_TABLES, run, frames)
@@ -93,7 +93,7 @@ def write_analysis(
     `analysis` is the row of `analyses` without `files`; `frames` has the other analysis tables.
 
     Raises:
-        LakeError: no such run, rows that are not those of their table, or a folder that cannot be
+        LakeError: no such run, rows that do not fit their table, or a folder that cannot be
             written.
     """
     run_id = _validate_entry(ANALYSIS_TABLES, analysis, frames)
@@ -116,7 +116,7 @@ def write_profile(
     `frames` has the other tables of a profile.
 
     Raises:
-        LakeError: rows that are not those of their table, or a folder that cannot be written.
+        LakeError: rows that do not fit their table, or a folder that cannot be written.
         WrongFormat, CorruptFile: as `read.check_format`, or a damaged profile.
     """
     profile_id = _validate_entry(PROFILE_TABLES, profile, frames)

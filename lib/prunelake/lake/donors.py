@@ -100,7 +100,7 @@ def _reader(manifest: Manifest) -> Callable[[str], pl.DataFrame]:
     @cache
     def read(name: str) -> pl.DataFrame:
         if parquet.manifest_problem(manifest.path) is not None:
-            raise CorruptFile(f"{manifest.path} is not the file that was written")
+            raise CorruptFile(f"{manifest.path} is missing or has changed")
         table = RUN_TABLES[name]
         if name not in manifest.files:
             return table.frame([])

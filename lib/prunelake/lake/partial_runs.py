@@ -201,7 +201,7 @@ class PartialRun:
 
 
 def _damaged_shard(path: Location) -> CorruptFile:
-    return CorruptFile(f"{path} is not the file that was written")
+    return CorruptFile(f"{path} is missing or has changed")
 
 
 @contextmanager

@@ -67,7 +67,7 @@ def read_run_columns(lake: Location, columns: Sequence[str]) -> pl.DataFrame:
 
 
 def complete_manifests(lake: Location, chosen: Collection[str] | None = None) -> list[Manifest]:
-    """The manifests of all complete runs or the chosen ones, of their analyses, and of profiles.
+    """The manifests of all or the chosen complete runs, of their analyses, and of profiles.
 
     Analyses of another version are left out. All profiles of the lake are included, because a
     profile belongs to no run.
@@ -110,7 +110,7 @@ def unanalysed_run_ids(lake: Location) -> list[str]:
 
 
 def read_table(lake: Location, name: str, run_ids: Collection[str] | None = None) -> pl.DataFrame:
-    """The rows of one table over all complete runs, or over those of `run_ids`.
+    """The rows of one table over all complete runs, or over `run_ids`.
 
     Tables of profiles always have the rows of all profiles.
 

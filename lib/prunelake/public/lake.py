@@ -15,7 +15,7 @@ from prunelake.settings import load_settings
 
 
 class Lake:
-    """The results of all runs in one place; `open_lake` returns one."""
+    """The results of all runs in one place; `open_lake` returns a `Lake`."""
 
     def __init__(self, location: Location) -> None:
         self.location = location

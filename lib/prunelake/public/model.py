@@ -34,7 +34,7 @@ Removal = tuple[Unit, tuple[int, ...]]
 
 
 class Model:
-    """A loaded model and its tokenizer; `load` returns one.
+    """A loaded model and its tokenizer; `load` returns a `Model`.
 
     - `reference`: the model reference, as given to `load`.
     - `layer_count`: the number of its attention layers.

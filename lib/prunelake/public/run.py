@@ -23,7 +23,7 @@ VERDICT_COLUMNS = (
 
 @dataclass(frozen=True)
 class Run:
-    """One model on one task at several removal levels; `sweep` and `Lake.run` return one.
+    """One model on one task at several removal levels; `sweep` and `Lake.run` return a `Run`.
 
     - `lake`: the folder or object store that holds the run.
     - `id`: the run's id, `run_id` in SQL.
@@ -61,7 +61,7 @@ class Run:
             run.chart("levels", metric="nll")
             run.chart("reliability", level=4).save("reliability.png")
 
-        By default the level is the deepest one with stable accuracy, and the metric is `ece`.
+        By default the level is the deepest level with stable accuracy, and the metric is `ece`.
 
         Raises:
             NotFound: no such chart, level or metric; the message names the choices.

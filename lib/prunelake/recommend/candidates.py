@@ -36,8 +36,8 @@ class Check(FrozenValue):
     is_met: bool = Field(description="Whether loss_bound is below the margin.")
     n: int | None = Field(description="The number of examples with values here and at level 0.")
     n_needed: int | None = Field(
-        description="The examples that would meet the criterion with a probability of 80 % if the "
-        "loss is the truth."
+        description="The examples that would meet the criterion with a probability of 80 % if "
+        "this loss is the true loss."
     )
     note: str | None = Field(description="Why a value is unknown.")
 
@@ -85,10 +85,10 @@ class Candidate(FrozenValue):
     reason: NoLevelReason | None
     settled_by: tuple[str, ...] = Field(
         description="The sweeps that would show whether the first failed level passes, one for "
-        "each task; none if it fails whatever its number of examples."
+        "each task; empty if more examples would not make it pass."
     )
     shortages: tuple[str, ...] = Field(
-        description="For each of these tasks that has too few rows, a sentence that says so."
+        description="A sentence for each of these tasks that has too few rows."
     )
 
     def level_at(self, level: int) -> Level:

@@ -28,7 +28,7 @@ def latest_runs(connection: Connection, model: str) -> pl.DataFrame:
         remedy = f"the lake has {', '.join(known[:9])}" if known else "sweep or import it first"
         raise NotFound(f"no run of model {model!r}; {remedy}", known)
     if len(models) > 1:
-        raise NotFound(f"model {model!r} may be {' or '.join(models)}: choose one", models)
+        raise NotFound(f"model {model!r} is ambiguous; choose {' or '.join(models)}", models)
     with_examples = runs_of_model.filter(pl.col("example_count") > 0)
     if with_examples.is_empty():
         raise NothingToShow(

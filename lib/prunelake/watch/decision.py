@@ -80,7 +80,7 @@ def next_step(
     if is_retry:
         return Decision(attempt, may_start=True)
     if attempt.retry_at is None:
-        detail = f"{attempt.number} attempts failed, the last one: {attempt.reason}"
+        detail = f"{attempt.number} attempts failed, the last with: {attempt.reason}"
         return Decision(attempt, state=EvaluationState.parked, detail=detail)
     if now < attempt.retry_at:
         until = f"until {format_time(attempt.retry_at)}"

@@ -63,7 +63,7 @@ def find_revisions(entry: WatchlistEntry, cache: Path) -> Iterator[ModelRevision
         if isinstance(model, ModelRevision) and max_gb and model.weight_bytes > max_gb * 1e9:
             size = f"{model.weight_bytes / 1e9:.3g} GB"
             yield SkippedModel(
-                model.model, f"its weights are {size}, the entry takes {max_gb:g} GB"
+                model.model, f"its weights are {size}, the entry allows {max_gb:g} GB"
             )
         else:
             yield model
@@ -126,7 +126,7 @@ def _incomplete_reason(folder: Path, settle_s: float) -> str | None:
     """Why a saved model is incomplete or may still change; None if it is complete."""
     age = time.time() - max(path.stat().st_mtime for path in model_files(folder))
     if age < settle_s:
-        return f"it changed {age:.0f} s ago; a round takes it once it is {settle_s:.0f} s old"
+        return f"it changed {age:.0f} s ago; a round evaluates it once it is {settle_s:.0f} s old"
     with suppress(OSError, ValueError, KeyError, AttributeError):
         weight_index = json.loads((folder / WEIGHT_INDEX_FILE).read_text("utf-8"))
         weight_files = set(weight_index["weight_map"].values())

@@ -54,7 +54,7 @@ def test_headers_carry_the_fields_that_other_formats_lack(client: TestClient) ->
     ("body", "message"),
     [
         ({"query": "select nope"}, 'Binder Error: .*"nope"'),
-        ({"query": "drop table lake.runs"}, "DROP is more than reading"),
+        ({"query": "drop table lake.runs"}, "DROP does more than read"),
     ],
 )
 def test_refused_sql_has_the_message_of_duckdb(

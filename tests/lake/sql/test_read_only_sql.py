@@ -117,7 +117,7 @@ def test_a_refused_query_names_the_reason_and_the_remedy(lake: Path) -> None:
         views.query_read_only(lake, "select * from metricz")
     with pytest.raises(QueryError, match="2 statements; give exactly one SELECT"):
         views.query_read_only(lake, "select 1; select 2")
-    with pytest.raises(QueryError, match="DROP is more than reading"):
+    with pytest.raises(QueryError, match="DROP does more than read"):
         views.query_read_only(lake, "drop view metrics")
 
 

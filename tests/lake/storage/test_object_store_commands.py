@@ -150,7 +150,7 @@ def test_a_refusal_of_the_store_is_one_clear_line(object_store: str) -> None:
     assert "AWS_ENDPOINT_URL" in message
     dead = environment("http://127.0.0.1:9")
     message = error_line("doctor", "--lake", "s3://lakes/lake", **dead)
-    assert "http://127.0.0.1:9 cannot be asked (EndpointConnectionError" in message
+    assert "http://127.0.0.1:9 does not answer (EndpointConnectionError" in message
     message = error_line("views", "--lake", "gs://lakes/lake")
     assert "give a folder, or s3://BUCKET/PREFIX" in message
 

@@ -15,7 +15,7 @@ CHECKSUM_KEY = "prunelake.sha256"
 
 EMPTY_CHECKSUM = "0" * 64
 
-CHECKSUM_DIFFERS = "its bytes are not those that were written (SHA-256 differs)"
+CHECKSUM_DIFFERS = "its bytes have changed since it was written (SHA-256 differs)"
 
 
 def sha256(path: Location) -> str:

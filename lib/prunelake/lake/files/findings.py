@@ -16,7 +16,7 @@ class FindingKind(Enum):
     damaged = "not as it was written: the file and all that depends on it can be moved aside"
     unanalysed = "a run without analysis: the analysis can be computed"
     orphaned = "belongs to no complete run: it can be moved aside"
-    disposable = "holds nothing that anybody needs: it can be deleted"
+    disposable = "is not needed any more: it can be deleted"
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class ListedFile:
         """
         path = prefetch(self.path(manifest))
         if not path.is_file() or checksums.sha256(path) != self.sha256:
-            raise CorruptFile(f"{path} is not the file that was written")
+            raise CorruptFile(f"{path} is missing or has changed")
         return path
 
 

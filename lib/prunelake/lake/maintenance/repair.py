@@ -59,7 +59,7 @@ def repair(lake: Location, analyse: Analyse) -> list[str]:
     numbers from a damaged lake would look like valid numbers.
 
     Raises:
-        LakeError: no such folder, one that cannot be written, or a writer at work.
+        LakeError: no such folder, a folder that cannot be written, or a writer at work.
         WrongFormat: a lake of another format version.
         CorruptFile: a manifest that cannot be opened, so that the complete runs are unknown.
     """
@@ -83,7 +83,7 @@ def quarantine(lake: Location) -> list[str]:
     with all its runs. The lines say how to make each lost run again. All other runs stay unchanged.
 
     Raises:
-        LakeError: no such folder, one that cannot be written, or a writer at work.
+        LakeError: no such folder, a folder that cannot be written, or a writer at work.
         WrongFormat: a lake of another format version.
     """
     with exclusive_access(lake):

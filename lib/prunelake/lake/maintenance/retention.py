@@ -78,7 +78,7 @@ def retire(lake: Location, keep: int = 1, imports: bool = False) -> list[Superse
     The published snapshot is not changed.
 
     Raises:
-        LakeError: no such folder, or one that cannot be written.
+        LakeError: no such folder, or a folder that cannot be written.
         WrongFormat, CorruptFile: as `compact.compact`.
     """
     require_lake(lake)

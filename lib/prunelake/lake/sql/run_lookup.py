@@ -77,7 +77,7 @@ def runs_removing_same_layers(
         if first is None:
             choices = ", ".join(run.run_id for run in runs) or "none"
             raise InvalidSpec(
-                f"run {chosen!r} is not one of this model, revision and strategy; "
+                f"run {chosen!r} does not belong to this model, revision and strategy; "
                 f"the lake has: {choices}"
             )
         layers = first.removed_layers(level)
@@ -90,8 +90,8 @@ def runs_removing_same_layers(
             for layers, run in by_layers.items()
         )
         raise InvalidSpec(
-            f"the lake's runs remove different layers at level {level}: {described}; choose one by "
-            "--run"
+            f"the lake's runs remove different layers at level {level}: {described}; choose one "
+            "with --run"
         )
     return [*runs]
 
@@ -104,7 +104,9 @@ def shared_dtype(runs: Sequence[PastRun]) -> Dtype:
     """
     dtypes = sorted({run.dtype for run in runs})
     if len(dtypes) > 1:
-        raise InvalidSpec(f"the lake has runs in {' and in '.join(dtypes)}: choose one by --dtype")
+        raise InvalidSpec(
+            f"the lake has runs in {' and in '.join(dtypes)}: choose one with --dtype"
+        )
     return dtypes[0]
 
 

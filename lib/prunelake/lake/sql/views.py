@@ -49,7 +49,7 @@ def connect(lake: Location, run_ids: Collection[str] | None = None) -> Connectio
             return _connect_once(lake, run_ids)
         except duckdb.Error as error:
             _raise_if_damaged(lake, error)
-            # No file is damaged: a compaction or a writer may have replaced one.
+            # No file is damaged: a compaction or a writer may have replaced a file.
             attempts += 1
             if attempts == MAX_ATTEMPTS or not _is_file_error(error):
                 raise
@@ -136,7 +136,7 @@ def ask_lake(lake: Location, ask: Callable[[Connection], pl.DataFrame]) -> pl.Da
             if not isinstance(cause, duckdb.Error) or not (is_missing or _is_file_error(cause)):
                 raise
             _raise_if_damaged(lake, cause)
-            # No file is damaged: a compaction may have removed one while it was read.
+            # No file is damaged: a compaction may have removed a file while it was read.
             attempts += 1
             if attempts == MAX_ATTEMPTS:
                 raise
@@ -177,7 +177,7 @@ def select_read_only(
     except pl.exceptions.PolarsError as error:
         raise QueryError(
             f"the answer does not fit into a table ({one_line(error)}); give its columns distinct "
-            "names, and cast those that hold no number, text, date or list"
+            "names, and cast columns without numbers, texts, dates or lists"
         ) from error
 
 
@@ -227,7 +227,7 @@ def read_only_statement(
     """The statement in a text, if there is exactly one and it only reads.
 
     Raises:
-        QueryError: several statements or none, or one that does more than read.
+        QueryError: several statements or none, or a statement that does more than read.
         duckdb.Error: SQL that DuckDB refuses.
     """
     statements = connection.extract_statements(text)
@@ -241,7 +241,7 @@ def read_only_statement(
     )
     if statement.type != duckdb.StatementType.SELECT and not is_pivot:
         kind = statement.type.name
-        raise QueryError(f"{kind} is more than reading; the lake takes SELECT, FROM, PIVOT, ...")
+        raise QueryError(f"{kind} does more than read; the lake allows SELECT, FROM, PIVOT, ...")
     # Only reading statements can be a subquery.
     explained = f"explain select * from (\n{statement.query.rstrip().rstrip(';')}\n)"
     connection.execute(explained, parameters)

@@ -81,7 +81,7 @@ def _refusal_message(bucket: str, key: str, code: str, message: str) -> str:
     refusal = f"{_url(bucket, key)}: {_endpoint()} refuses"
     if code == "NoSuchBucket":
         return (
-            f"{refusal}: it has no bucket {bucket!r}; create it, or name another one in "
+            f"{refusal}: it has no bucket {bucket!r}; create it, or name another bucket in "
             "PRUNELAKE_LAKE, or another store in AWS_ENDPOINT_URL"
         )
     if code in ("AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch"):
@@ -95,7 +95,7 @@ def _refusal_message(bucket: str, key: str, code: str, message: str) -> str:
 def no_answer_error(bucket: str, key: str, error: Exception) -> LakeError:
     """The error of a store that does not respond."""
     return LakeError(
-        f"{_url(bucket, key)}: {_endpoint()} cannot be asked ({one_line(error)}); see "
+        f"{_url(bucket, key)}: {_endpoint()} does not answer ({one_line(error)}); see "
         "AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or AWS_PROFILE, and the "
         "network"
     )
