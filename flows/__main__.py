@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from prunelake.errors import MissingExtra
-from prunelake.extras import naming_extras
+from prunelake.extras import require_extra
 
 DEPLOYMENTS = Path(__file__).with_name("prefect.yaml")
 
@@ -16,8 +16,8 @@ DEPLOYMENTS = Path(__file__).with_name("prefect.yaml")
 def main() -> int:
     """Run `prefect deploy`; return its exit code."""
     try:
-        with naming_extras():
-            import prefect  # noqa: F401  # its absence is an error of our own
+        for extra in ("flows", "models"):  # a deployment has the parameters of its imported flow
+            require_extra(extra)
     except MissingExtra as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
