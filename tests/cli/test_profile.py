@@ -201,7 +201,7 @@ def test_the_order_comes_from_the_run_in_the_measured_number_format(
         (("--prompt-tokens", "2047"), "2047 prompt tokens and 2 new tokens are 2049; the"),
         (
             ("--dtype", "int3"),
-            "--dtype int3: Input should be 'float32', 'float32_bf16'",
+            "--dtype int3: Input should be 'float32', 'tf32', 'float32_bf16'",
         ),
         (("--strategy", "best"), "--strategy best: Input should be 'cosine'"),
         (
