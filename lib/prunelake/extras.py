@@ -18,7 +18,7 @@ EXTRAS = {
 
 
 def require_extra(extra: str) -> None:
-    """Refuse to go on if a package of an extra is not installed; nothing is imported.
+    """Raise if a package of an extra is not installed, without importing it.
 
         require_extra("models")
 

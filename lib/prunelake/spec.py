@@ -32,7 +32,7 @@ TASK_FILE_SUFFIXES = (".yaml", ".yml")
 """The suffixes by which a task is recognised as the path of a file."""
 
 HARNESS_PREFIX = "harness:"
-"""The beginning of the name of a task of lm-evaluation-harness."""
+"""The prefix of the names of tasks of lm-evaluation-harness."""
 
 DEFAULT_SEARCH_ROWS = 20
 """With 20 rows, a search up to half of the layers costs at most 8 times a sweep of 100 rows."""
@@ -49,7 +49,7 @@ Dtype = Literal["float32", "tf32", "float32_bf16", "bfloat16", "float16"]
 multiply in TF32 or bfloat16, and add in float32."""
 
 Unit = Literal["attention", "mlp", "block", "linear_attention", "state_space"]
-"""The unit that a sweep removes from a layer: its softmax attention, its MLP (also one of experts),
+"""The unit that a sweep removes from a layer: its softmax attention, its MLP (with experts, too),
 its whole block, its linear attention, or its state space."""
 
 UNIT_NAMES: dict[Unit, str] = {
@@ -301,7 +301,7 @@ class SweepSpec(FrozenValue):
     `task` is a name in the catalogue, or the path of a YAML file with a `catalogue.Task`. By
     default the sweep has the first 100 rows, or all rows of a smaller task, and every level up to
     half of the layers. `explain` None gives predictions only. `sequential` marks a round of a sweep
-    until decided. `trust_remote_code` lets the code run that the model brings along. A run records
+    until decided. `trust_remote_code` allows running code that comes with the model. A run records
     the number of rows of its split as `split_rows`.
     """
 
@@ -343,7 +343,7 @@ class HarnessPrompts(FrozenValue):
 
 
 FIELDS_OF_SOME_RUNS = ("harness", "remote_code")
-"""The fields of an identity that only the runs that need them have."""
+"""Optional fields of an identity: only runs that use them have them."""
 
 
 class RunIdentity(FrozenValue):
@@ -378,7 +378,7 @@ class RunIdentity(FrozenValue):
 
     @model_serializer(mode="wrap")
     def _omit_unused_fields(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out an unused field that older runs lack: their ids stay as they are."""
+        """Leave out unused optional fields, so that older runs keep their ids."""
         fields: dict[str, Any] = serialise(self)
         return {
             name: value
@@ -398,7 +398,7 @@ def weight_format(dtype: Dtype) -> Dtype:
 
 
 def number_format(quantisation: str, dtype: Dtype) -> str:
-    """The number format of a run: that of quantised weights, and that of everything else.
+    """The number format of a run: the format of quantised weights, and the format of the rest.
 
     number_format("gptq-int4", "bfloat16")  # "gptq-int4+bfloat16"
     """
@@ -406,7 +406,7 @@ def number_format(quantisation: str, dtype: Dtype) -> str:
 
 
 def unquantised_part(number_format: str) -> Dtype:
-    """The dtype within a number format: that in which a quantised model computes."""
+    """The dtype within a number format; a quantised model computes in it."""
     return number_format.rpartition("+")[2]  # type: ignore[return-value]  # `number_format` wrote it
 
 

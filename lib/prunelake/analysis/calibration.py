@@ -41,7 +41,7 @@ def calibration_metrics(
 
 
 def equal_width_bins(confidence: AnyFloatArray) -> NDArray[np.int64]:
-    """The bin of each confidence, from 0 to 9: ten bins of equal width, the last one closed."""
+    """The bin [n] of each confidence, from 0 to 9: ten bins of equal width, the last one closed."""
     bins: NDArray[np.int64] = np.minimum(np.floor(confidence * BIN_COUNT), BIN_COUNT - 1).astype(
         np.int64
     )

@@ -67,7 +67,10 @@ def assign_folds(prompts: Sequence[str], seed: int) -> NDArray[np.int64]:
 
 
 def too_few_rows_reason(correct: FloatArray, prompts: Sequence[str]) -> str | None:
-    """Why these scored examples are too few to fit a calibrator; None if they are enough."""
+    """Why these scored examples are too few to fit a calibrator; None if they are enough.
+
+    `correct` [examples] is 1 for a right prediction, else 0.
+    """
     count, right, distinct = len(correct), int(correct.sum()), len(set(prompts))
     if count < MIN_ROWS:
         return f"{count} scored rows: at least {MIN_ROWS} are needed to calibrate"

@@ -67,7 +67,10 @@ def metric_slopes(
 def with_fit_variation(
     metrics: Mapping[str, BootstrappedMetric], slopes: Mapping[str, float], shifts: AnyFloatArray
 ) -> dict[str, BootstrappedMetric]:
-    """The metrics with replicates that include the variation of the temperature."""
+    """The metrics with replicates that include the variation of the temperature.
+
+    `shifts` [replicates] are those of `log_temperature_shifts`, `slopes` those of `metric_slopes`.
+    """
     return {
         name: metric._replace(
             replicates=metric.replicates + slopes[name] * shifts,

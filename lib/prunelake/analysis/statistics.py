@@ -96,11 +96,11 @@ def bootstrap_estimate(value: float, n: int, replicates: AnyFloatArray) -> Estim
 def bias_bound(value: float, replicates: AnyFloatArray) -> float:
     """The largest possible bias of a value, in its unit; 0 if its replicates are unknown.
 
-    A resample adds its own noise to the noise of the sample, so that its spread grows by sqrt(2).
-    Where a value is only noise (the calibration error of a calibrated model, the ranks of equal
-    values), its bias is proportional to the spread, and a resample adds sqrt(2) - 1 times that
-    bias. The bias is then (mean of the replicates - value) / (sqrt(2) - 1). Where the value is more
-    than noise, the bias is smaller.
+    `replicates` is [replicates]. A resample adds its own noise to the noise of the sample, so that
+    its spread grows by sqrt(2). Where a value is only noise (the calibration error of a calibrated
+    model, the ranks of equal values), its bias is proportional to the spread, and a resample adds
+    sqrt(2) - 1 times that bias. The bias is then (mean of the replicates - value) / (sqrt(2) - 1).
+    Where the value is more than noise, the bias is smaller.
     """
     known = replicates[~np.isnan(replicates)].astype(np.float64)
     if np.isnan(value) or not len(known):

@@ -31,8 +31,8 @@ def sweep(
     task: Annotated[
         str | None,
         typer.Option(
-            help="Task, the path of a .yaml file that describes one, or harness:NAME for a task of "
-            "lm-evaluation-harness (harness:NAME@5 with 5 examples in each prompt)."
+            help="Task, the path of a task's .yaml file, or harness:NAME for a task of "
+            "lm-evaluation-harness (harness:NAME@5 has 5 examples in each prompt)."
         ),
     ] = None,
     rows: Annotated[
@@ -78,7 +78,7 @@ def sweep(
     dtype: Annotated[str, typer.Option(envvar="PRUNELAKE_DTYPE")] = "float32",
     special_tokens: Annotated[str, typer.Option(help="tokenizer, bos or none.")] = "tokenizer",
     trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run the code that a model brings along.")
+        bool, typer.Option("--trust-remote-code", help="Run the code that comes with the model.")
     ] = False,
     until: Annotated[
         Until | None,

@@ -53,7 +53,11 @@ class RunChart:
 
 
 def draw(lake: Location, run_id: str, name: str, level: int | None, metric: str | None) -> RunChart:
-    """The chart `name` of a run; see `Run.chart`."""
+    """The chart `name` of a run; see `Run.chart`.
+
+    Raises:
+        NotFound, NothingToShow: as `Run.chart`.
+    """
     definition = CHARTS.get(name)
     if definition is None:
         raise NotFound(f"no chart {name!r}; choose {', '.join(CHARTS)}", CHARTS)

@@ -86,7 +86,7 @@ class WatchlistEntry(FrozenValue):
     def _trust_only_named_models(self) -> Self:
         if self.trust_remote_code and (self.query is not None or self.folder is not None):
             raise ValueError(
-                "trust_remote_code runs the code that a model brings along, so it needs models "
+                "trust_remote_code runs the code that comes with a model, so it needs models "
                 "that you name: give hub or model, one entry for each"
             )
         return self

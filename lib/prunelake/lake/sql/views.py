@@ -72,7 +72,7 @@ def _connect_once(lake: Location, run_ids: Collection[str] | None) -> Connection
                 for manifest in manifests
                 if (path := manifest.file(table.name)) is not None
             ]
-            if sources:  # without, the copied view of an empty table stays
+            if sources:  # without files, the copied view of an empty table stays
                 connection.execute(relation_sql(table, sources))
             readable += [path for path, _ in sources]
         allowed_paths = sql_literal([str(path) for path in readable])

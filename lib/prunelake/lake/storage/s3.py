@@ -52,7 +52,12 @@ def call_with_retries(bucket: str, key: str, operation: str, *arguments: Any, **
 
 
 def call_once(bucket: str, key: str, operation: str, *arguments: Any, **named: Any) -> Any:
-    """The same as `call_with_retries`, with a single attempt."""
+    """The same as `call_with_retries`, with a single attempt.
+
+    Raises:
+        FileNotFoundError, PreconditionFailed, LakeError: as `call_with_retries`.
+        _Conflict: another request changed the object at the same time.
+    """
     client = client_for_process(os.getpid())
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
@@ -118,7 +123,11 @@ def _custom_endpoint() -> str | None:
 
 @lru_cache(maxsize=1)
 def client_for_process(_process: int) -> Any:
-    """The client of a process, cached by process id: a forked process must not share it."""
+    """The client of a process, cached by process id: a forked process must not share it.
+
+    Raises:
+        LakeError: boto3 is not installed, or the environment variables are not valid.
+    """
     try:
         import boto3
         from botocore.config import Config
