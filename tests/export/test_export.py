@@ -423,17 +423,17 @@ def test_an_order_of_mlps_is_computed_without_a_run(
 @pytest.mark.parametrize(
     ("family", "kind", "dtype", "unit"),
     family_cases(
-        [(kind, "float32", "attention") for kind in CheckpointKind],
-        [
+        *(
             (kind, *case)
             for kind in CheckpointKind
             for case in (
+                ("float32", "attention"),
                 ("bfloat16", "attention"),
                 ("float16", "attention"),
                 ("float32", "mlp"),
                 ("bfloat16", "block"),
             )
-        ],
+        )
     ),
 )
 def test_checkpoints_of_every_family_pass_the_comparison(

@@ -18,7 +18,14 @@ from prunelake.inference.prefix_tree import PrefixTree, ScoringQuery
 from prunelake.models.decoder_map import decoder_blocks
 from prunelake.models.removal import removed
 from prunelake.spec import Unit
-from tests.support.tiny_models import LAYER_COUNT, UNITS, VOCABULARY, family_cases, tiny_model
+from tests.support.tiny_models import (
+    FAMILIES,
+    LAYER_COUNT,
+    UNITS,
+    VOCABULARY,
+    family_cases,
+    tiny_model,
+)
 
 ORDER = (3, 0, 4, 1, 2)
 NO_TREES = replace(CPU_LENGTHS, max_tree_tokens=0)  # each query is a row of its own
@@ -70,10 +77,10 @@ def queries(count: int, seed: int = 0) -> list[ScoringQuery]:
 
 @pytest.mark.parametrize(
     ("family", "unit", "shared_prompt"),
-    family_cases(
-        [("attention", True)],
-        [*product(("mlp", "block"), (True, False)), ("attention", False)],
-    ),
+    [
+        *((family, "attention", True) for family in FAMILIES),
+        *family_cases(*product(("mlp", "block"), (True, False)), ("attention", False)),
+    ],
 )
 def test_one_pass_equals_separate_passes(family: str, unit: Unit, shared_prompt: bool) -> None:
     model = tiny_model(family)

@@ -16,14 +16,14 @@ from prunelake.models.removal import detached, removed
 from prunelake.profiling import measurement
 from prunelake.profiling.measurement import Workload, kv_bytes_per_token, measure_levels
 from prunelake.spec import Unit
-from tests.support.tiny_models import FAMILIES, LAYER_COUNT, UNITS, VOCABULARY, tiny_model
+from tests.support.tiny_models import LAYER_COUNT, SHORT_FAMILIES, UNITS, VOCABULARY, tiny_model
 
 CHOICES = {"block 0": (0, 3), "later ones": (1, 2), "all": tuple(range(LAYER_COUNT))}
 KV_BYTES = 2 * 2 * 8 * 4  # keys and values, heads, width, bytes of float32: of a layer
 SMALL = Workload(batch=2, prompt_tokens=6, new_tokens=3, repeats=2)
 
 
-@pytest.fixture(params=FAMILIES)
+@pytest.fixture(params=SHORT_FAMILIES)
 def family(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name

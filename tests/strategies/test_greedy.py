@@ -1,4 +1,5 @@
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 
 import numpy as np
 import pytest
@@ -95,7 +96,7 @@ def searched(label: str, model: PreTrainedModel, depth: int | None = None) -> Re
 
 @pytest.mark.parametrize(
     ("family", "name", "depth"),
-    family_cases([("divergence", 2)], [("loss", 2), ("loss", 5), ("divergence", 5)]),
+    family_cases(*product(("loss", "divergence"), (2, 5))),
 )
 def test_candidates_in_one_pass_are_worth_what_they_are_alone(
     family: str, name: str, depth: int
@@ -121,7 +122,7 @@ def test_other_units_are_searched_the_same_way(name: str, unit: Unit) -> None:
     assert found.importance != searched(name, model, 3).importance
 
 
-@pytest.mark.parametrize(("family", "depth"), family_cases([(2,)], [(5,)]))
+@pytest.mark.parametrize(("family", "depth"), family_cases((2,), (5,)))
 def test_iterative_measures_again_after_each_removal(family: str, depth: int) -> None:
     model = tiny_model(family)
     unit: Unit = "attention" if depth == 5 else "mlp" if family == "llama" else "block"

@@ -8,7 +8,7 @@ from prunelake.models.decoder_map import decoder_blocks
 from prunelake.spec import Strategy, Unit
 from prunelake.strategies.importance import cosine_importance
 from prunelake.strategies.removal_order import RemovalOrder, removal_order
-from tests.support.tiny_models import FAMILIES, LAYER_COUNT, UNITS, VOCABULARY, tiny_model
+from tests.support.tiny_models import LAYER_COUNT, SHORT_FAMILIES, UNITS, VOCABULARY, tiny_model
 
 LENGTHS = (3, 17, 8)
 
@@ -50,7 +50,7 @@ def without_and_with(
 
 
 @pytest.mark.parametrize("unit", UNITS)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", SHORT_FAMILIES)
 def test_cosine_importance_is_one_less_the_mean_cosine_over_all_tokens(
     family: str, unit: Unit, windows: list[list[int]]
 ) -> None:

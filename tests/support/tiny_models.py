@@ -1,6 +1,6 @@
 """Tiny random models of every supported family: five blocks, a vocabulary of 97."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -69,12 +69,9 @@ REPRESENTATIVES = ("llama", "gemma3", "gpt_neox")
 SHORT_FAMILIES: Collection[str] = FAMILIES if IS_ENDURANCE else REPRESENTATIVES
 
 
-def family_cases(of_every: Sequence[Case], of_some: Sequence[Case]) -> list[tuple[Any, ...]]:
-    """A family and a case: `of_every` with every family, `of_some` with `SHORT_FAMILIES`."""
-    return [
-        *((family, *case) for family in FAMILIES for case in of_every),
-        *((family, *case) for family in SHORT_FAMILIES for case in of_some),
-    ]
+def family_cases(*cases: Case) -> list[tuple[Any, ...]]:
+    """Each family of `SHORT_FAMILIES` with each case."""
+    return [(family, *case) for family in SHORT_FAMILIES for case in cases]
 
 
 def zero_projections(model: PreTrainedModel, layers: Collection[int], unit: Unit) -> None:
