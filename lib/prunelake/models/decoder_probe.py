@@ -167,7 +167,13 @@ def _probe(model: PreTrainedModel) -> DecoderProbe:
             again = _apply_lm_head(model, trunk, states).float()
         except Exception:  # a module in front of the trunk's end; try the next
             continue
-        if again.shape == logits.shape and torch.allclose(again, logits, atol=1e-3, rtol=1e-3):
+        if again.shape == logits.shape and torch.allclose(
+            again,
+            logits,
+            atol=1e-3,
+            rtol=1e-3,
+            equal_nan=True,  # NestedModel refuses them, and names the prompt
+        ):
             factors = _row_factors(recorder.sizes, wider.sizes)
             return DecoderProbe(trunk, recorder.row_dimension, recorder.forms, factors)
     raise UnsupportedModel(
