@@ -19,12 +19,12 @@ from benchmarks.subject import BenchmarkCase, Explained, NumberFormat, now, opti
 from prunelake.tasks.encoding import EncodedExample
 
 COLUMNS = (
-    "against",
-    "ours in, s",
-    "theirs in, s for all levels",
-    "theirs was run",
+    "baseline",
+    "PruneLake: format, s",
+    "baseline: format, s for all levels",
+    "baseline ran on",
     "ratio",
-    "at least",
+    "required",
     "largest difference",
 )
 

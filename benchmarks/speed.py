@@ -46,11 +46,11 @@ TASKS = ("arc_easy", "arc_challenge", "openbookqa", "sst2")
 BUNDLED = ("everyday_knowledge", "opinions")
 
 WAYS = (
-    "The time of a way is that of predictions, KernelSHAP with 3 x tokens samples and deletion "
-    "curves (deleted text, both kinds, 5 fractions) where nothing else is said. captum's default "
-    "asks for each token of the answer in a pass over its cache, which on transformers 5 gives "
-    "other scores where the answer has several: its difference is shown, not held. interpreto "
-    "draws masks and a baseline of its own: what it thinks of the unchanged prompt is compared."
+    "Unless stated otherwise, a time covers predictions, KernelSHAP with 3 x tokens samples and "
+    "deletion curves (deleted text, both kinds, 5 fractions). captum's default scores each token "
+    "of the answer in a pass over its cache. On transformers 5 this gives other scores if the "
+    "answer has several tokens, so its difference is shown but not limited. interpreto draws its "
+    "own masks and baseline, so its log-likelihood of the unchanged prompt is compared."
 )
 
 LIMITS = (
@@ -186,28 +186,28 @@ def lines(options: argparse.Namespace, settings: Settings) -> Iterator[str]:
     yield from report.table(against.COLUMNS, rows)
     yield ""
     yield (
-        "Beside the limits: one row at all levels; plain products are `torch.matmul` over what our "
-        "linear layers multiply, at our own shapes."
+        "The limits, for one row at all levels. Plain products are `torch.matmul` with the shapes "
+        "of our linear layers."
     )
     yield ""
     yield from report.table(LIMITS, limit_rows)
     yield ""
     yield (
-        f"Of this row {tokens:,.0f} forward tokens were computed. Were nothing shared that prompts "
-        f"begin with, not even by options, they were {all_tokens:,.0f}."
+        f"This row took {tokens:,.0f} forward tokens. Without shared beginnings of prompts and "
+        f"options it would take {all_tokens:,.0f}."
     )
     yield ""
-    yield f"Where the time of a sweep goes: the {len(counts)} rows at all levels, bfloat16."
+    yield f"The time of each part of a sweep: the {len(counts)} rows at all levels, bfloat16."
     yield ""
     yield from report.table(profile_sweep.COLUMNS, profile_rows)
     yield ""
     if MIXED not in numbers:
-        yield f"This CPU does not multiply float32 in bfloat16: {MIXED.name} was left out."
+        yield f"This CPU does not multiply float32 in bfloat16, so {MIXED.name} is left out."
         yield ""
     if not torch.cuda.is_available():
         yield (
-            "No GPU was at hand. `python -m benchmarks.speed --device cuda` and `python -m "
-            "benchmarks.llama --device cuda` (random weights of a 7B shape) measure one."
+            "This machine has no GPU. `python -m benchmarks.speed --device cuda` and `python -m "
+            "benchmarks.llama --device cuda` (random weights of a 7B shape) measure a GPU."
         )
 
 

@@ -91,4 +91,4 @@ def _refuse_misspelt_variables() -> None:
         if name.startswith("PRUNELAKE_") and name not in known:
             close = get_close_matches(name.removeprefix("PRUNELAKE_"), short, 1)
             if close:
-                raise InvalidSpec(f"{name} is no variable of PruneLake; write {short[close[0]]}")
+                raise InvalidSpec(f"{name} is not a variable of PruneLake; write {short[close[0]]}")

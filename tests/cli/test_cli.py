@@ -68,7 +68,7 @@ def test_a_misspelt_variable_is_refused(
     monkeypatch.setenv("PRUNELAKE_LAEK", "elsewhere")
     assert call(monkeypatch, "views") == 1
     assert capsys.readouterr().err == (
-        "error: PRUNELAKE_LAEK is no variable of PruneLake; write PRUNELAKE_LAKE\n"
+        "error: PRUNELAKE_LAEK is not a variable of PruneLake; write PRUNELAKE_LAKE\n"
     )
 
 
