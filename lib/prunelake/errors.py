@@ -42,6 +42,11 @@ def one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
+def shortened(text: str, length: int = 100) -> str:
+    """The beginning of a text of any length, to quote in a message; `...` marks an omission."""
+    return text if len(text) <= length else f"{text[:length]}..."
+
+
 def dotted_path(place: Sequence[int | str]) -> str:
     """The path of a field in a nested value: `explain.seeds.0`."""
     return ".".join(map(str, place))

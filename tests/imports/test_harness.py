@@ -49,6 +49,10 @@ def option_texts(row: dict[str, Any]) -> list[str]:
     return [argument["arg_1"].removeprefix(" ") for argument in row["arguments"].values()]
 
 
+def with_text_targets(rows: Log) -> Log:
+    return [with_target(row, option_texts(row)[row["doc"]["label"]]) for row in rows]
+
+
 def test_the_accuracies_equal_those_of_the_harness(tmp_path: Path) -> None:
     run_id, is_new = import_harness(tmp_path, LEVELS)
     assert is_new
@@ -135,7 +139,7 @@ def test_a_log_without_results_is_read_in_any_order_and_compressed(tmp_path: Pat
 
 
 def test_a_target_may_be_the_text_of_an_option(tmp_path: Path) -> None:
-    rows = [with_target(row, option_texts(row)[row["doc"]["label"]]) for row in read_log(0)]
+    rows = with_text_targets(read_log(0))
     golds = [sample.example.gold for sample in read_harness(save(tmp_path, rows)).samples]
     assert golds == [row["doc"]["label"] for row in rows]
 
@@ -152,6 +156,42 @@ def test_an_ambiguous_target_is_refused(tmp_path: Path) -> None:
     # The prediction is option 2, whose text is 0: acc 1 excludes the number 0.
     (sample,) = read_harness(save(tmp_path, [with_target(row | {"acc": 1.0}, "0")])).samples
     assert sample.example.gold == 2
+
+
+@pytest.mark.parametrize(
+    ("targets", "target", "message"),
+    [
+        (
+            read_log,
+            "7",
+            r"'7' is neither the number of an option \(0 to 2\) nor the text .* a carp",
+        ),
+        (read_log, "", "'' is neither"),
+        (read_log, None, "None is neither"),
+        (read_log, "a carp", "'a carp' is not the number of an option, but most targets"),
+        (lambda level: with_text_targets(read_log(level)), "an elm", "'an elm' is neither"),
+        (
+            lambda level: with_text_targets(read_log(level)),
+            "0",
+            "'0' is not the text of an option, but most targets of this log are$",
+        ),
+    ],
+)
+def test_the_error_names_the_row_with_the_wrong_target(
+    tmp_path: Path, targets: Callable[[int], Log], target: str | None, message: str
+) -> None:
+    rows = targets(0)
+    rows[5] = with_target(rows[5], str(target)) | {"target": target}
+    with pytest.raises(BadRow, match=f"doc_id 5: target {message}"):
+        read_harness(save(tmp_path, rows))
+
+
+def test_an_option_called_none_is_not_the_gold_of_a_row_without_target(tmp_path: Path) -> None:
+    rows = with_text_targets(read_log(0))
+    rows[5]["arguments"]["gen_args_0"]["arg_1"] = " None"
+    rows[5] = with_target(rows[5], "None") | {"target": None}
+    with pytest.raises(BadRow, match="doc_id 5: target None is neither"):
+        read_harness(save(tmp_path, rows))
 
 
 def test_scores_without_the_prompt_are_ignored(tmp_path: Path) -> None:
@@ -215,9 +255,9 @@ REFUSED: dict[str, tuple[Callable[[Log], Log], str]] = {
     "wrong acc_bytes": (first(acc_bytes=1.0), "doc_id 0: acc_bytes is 1"),
     "no option": (
         lambda r: [with_target(r[0], "7"), *r[1:]],
-        "doc_id 0: target '7' is neither one of",
+        "doc_id 0: target '7' is neither the number",
     ),
-    "two right": (lambda r: [with_target(r[0], "[0, 1]")], r"target '\[0, 1\]' is neither one of"),
+    "two right": (lambda r: [with_target(r[0], "[0, 1]")], r"target '\[0, 1\]' is neither"),
     "own prompts": (own_prompts, "each option has its own prompt"),
 }
 

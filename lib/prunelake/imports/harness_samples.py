@@ -2,14 +2,14 @@
 
 import hashlib
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
-from prunelake.errors import BadRow, one_line, validation_message
+from prunelake.errors import BadRow, one_line, shortened, validation_message
 from prunelake.imports.imported import EncodableText, EncodableValue, LogProbability, Sample
 from prunelake.tasks.hub import read_json_lines
 from prunelake.tasks.rows import Example
@@ -161,52 +161,55 @@ def _gold_options(
 
     A target is the number of an option or its text. The log does not say which, and the text of an
     option may be `1`. All targets of a task have the same meaning: the meaning that agrees with
-    `acc` in all rows.
+    `acc` in all rows. If neither does, the error is about the meaning that fits more rows.
     """
-
-    def read(reading: Callable[[str, list[str]], int]) -> list[int]:
-        golds = []
-        for row, options, prediction in questions:
-            gold = reading(str(row.target).strip(), options)
-            if gold < 0:
-                raise BadRow(
-                    f"{path}, doc_id {row.doc_id}: target {row.target!r} is neither one of "
-                    f"{', '.join(options)} nor the number of an option"
-                )
+    golds = {
+        meaning: [read(row.target, options) for row, options, _ in questions]
+        for meaning, read in (("number", _by_number), ("text", _by_text))
+    }
+    misfits = {
+        meaning: [
+            place
+            for place, (row, _, prediction) in enumerate(questions)
+            if found[place] is None or row.acc != (prediction == found[place])
+        ]
+        for meaning, found in golds.items()
+    }
+    likely = min(misfits, key=lambda meaning: len(misfits[meaning]))
+    if misfits[likely]:
+        place = misfits[likely][0]
+        row, options, prediction = questions[place]
+        gold = golds[likely][place]
+        if gold is not None:
             _check_score(path, row, "acc", row.acc, prediction, gold)
-            golds.append(gold)
-        return golds
-
-    fitting: list[list[int]] = []
-    refusals: list[BadRow] = []
-    for reading in (_by_number, _by_text):
-        try:
-            golds = read(reading)
-        except BadRow as refusal:
-            refusals.append(refusal)
-        else:
-            if golds not in fitting:
-                fitting.append(golds)
-    if len(fitting) > 1:
+        raise BadRow(
+            f"{path}, doc_id {row.doc_id}: target {shortened(repr(row.target))} is "
+            + (
+                f"neither the number of an option (0 to {len(options) - 1}) nor the text of one "
+                f"({shortened(', '.join(options))})"
+                if all(found[place] is None for found in golds.values())
+                else f"not the {likely} of an option, but most targets of this log are"
+            )
+        )
+    fitting = [golds[meaning] for meaning, places in misfits.items() if not places]
+    if fitting[0] != fitting[-1]:
         raise BadRow(
             f"{path}: the targets may be numbers or texts of options, and both agree with acc"
         )
-    if not fitting:
-        are_numbers = all(
-            _by_number(str(row.target), options) >= 0 for row, options, _ in questions
-        )
-        raise refusals[0 if are_numbers else 1]
-    return fitting[0]
+    return [gold for gold in fitting[0] if gold is not None]
 
 
-def _by_number(target: str, options: list[str]) -> int:
-    is_number = target.isascii() and target.isdecimal() and int(target) < len(options)
-    return int(target) if is_number else -1
+def _by_number(target: Any, options: Sequence[str]) -> int | None:
+    return _index(target, [str(number) for number in range(len(options))])
 
 
-def _by_text(target: str, options: list[str]) -> int:
-    texts = [option.strip() for option in options]
-    return texts.index(target) if target in texts else -1
+def _by_text(target: Any, options: Sequence[str]) -> int | None:
+    return _index(target, [option.strip() for option in options])
+
+
+def _index(target: Any, names: Sequence[str]) -> int | None:
+    text = str(target).strip()
+    return None if target is None or text not in names else names.index(text)
 
 
 def _check_score(

@@ -12,7 +12,7 @@ from typing import Annotated, Any, BinaryIO
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 from pydantic import BaseModel, Field, ValidationError
 
-from prunelake.errors import BadRow, InvalidSpec, one_line, validation_message
+from prunelake.errors import BadRow, InvalidSpec, one_line, shortened, validation_message
 from prunelake.imports.imported import (
     EncodableText,
     EncodableValue,
@@ -166,7 +166,7 @@ def _sample(where: str, record: InspectSample) -> Sample:
     if not 2 <= len(record.choices) <= len(ascii_uppercase):
         raise BadRow(f"{where}: {len(record.choices)} choices; an import needs 2 to 26")
     if len(target) != 1 or target not in letters:
-        raise BadRow(f"{where}: target {target!r} is not one letter of {letters}")
+        raise BadRow(f"{where}: target {shortened(target)!r} is not one letter of {letters}")
     gold = letters.index(target)
     score = record.scores.get("choice")
     value = score.value if score else None
