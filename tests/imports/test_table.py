@@ -157,7 +157,10 @@ def only(*columns: str) -> Callable[[list[list[str]]], None]:
 
 KEY = ("model", "task", "removed_layers")
 REFUSED: dict[str, tuple[Callable[[list[list[str]]], Any], str]] = {
-    "no model": (without("model"), "line 1: no column model; it has task, .*needs model, task"),
+    "no model": (
+        without("model"),
+        "line 1: no column model; the line is 'task,.*columns model, task",
+    ),
     "no task": (without("task"), "line 1: no column task"),
     "no level": (without("removed_layers"), "line 1: no column removed_layers"),
     "no accuracy": (without("accuracy"), "line 1: no column accuracy"),
@@ -238,7 +241,7 @@ def test_a_bad_table_is_refused_in_one_line_and_nothing_is_written(
         (f"{HEADER}\nm\xe9,rte,0,1,0,0,0\n".encode("latin-1"), "line 2: not UTF-8"),
         (HEADER.encode("utf-16"), "line 1: not UTF-8"),
         (f'{HEADER}\n"m,rte,0,1,0,0,0\n'.encode(), "line 2: not CSV"),
-        (HEADER.replace(",", ";").encode(), "no column model; it has model;task.*by commas"),
+        (HEADER.replace(",", ";").encode(), "no column model; the line is 'model;task.*by commas"),
     ],
 )
 def test_another_file_is_refused(tmp_path: Path, data: bytes, message: str) -> None:
@@ -248,6 +251,28 @@ def test_another_file_is_refused(tmp_path: Path, data: bytes, message: str) -> N
         read_table(path)
     with pytest.raises(InvalidSpec, match="no file"):
         read_table(tmp_path / "missing.csv")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"doc_id": 0, "doc": {"question": "' + "why? " * 5000 + '"}}',
+        "model,task,removed_layers," + ",".join(f"column_{i}" for i in range(5000)),
+        f"model,task,removed_layers,accuracy,{'x' * 50_000}",
+        f"{HEADER}\nm,rte,0,{'1' * 50_000},0,0,0",
+        f"{HEADER}\nm,rte,{'1' * 50_000},1,0,0,0",
+        f"{HEADER}\nm,rte,0,1,-0.{'1' * 50_000},0,0",
+        "PAR1\x15\x04\x1b[2J" + "\x00" * 5000,
+    ],
+    ids=["JSON", "columns", "name", "number", "level", "range", "binary"],
+)
+def test_an_error_quotes_only_the_beginning_of_a_wrong_file(tmp_path: Path, text: str) -> None:
+    with pytest.raises(InvalidSpec) as raised:
+        read_table(save(tmp_path, text))
+    message = str(raised.value).removeprefix(str(tmp_path))
+    assert len(message) < 800
+    assert "..." in message
+    assert message.isprintable()
 
 
 def test_a_normalised_aopc_may_exceed_1(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple, get_args
 
-from prunelake.errors import InvalidSpec, one_line
+from prunelake.errors import InvalidSpec, one_line, shortened
 from prunelake.imports.imported import MAX_LEVEL, write_imported_run
 from prunelake.lake.storage.location import Location
 from prunelake.schema.metrics import FAITHFULNESS_METRICS, METRIC_DEFINITIONS, value_range
@@ -161,11 +161,12 @@ def _columns(path: Path, header: list[str], operator: str, variant: str) -> dict
     for name in (*KEY_COLUMNS, "accuracy"):
         if name not in header:
             raise InvalidSpec(
-                f"{where}: no column {name}; it has {', '.join(header)}, separated by commas, and "
-                f"needs {', '.join(KEY_COLUMNS)}, accuracy and at least one other metric"
+                f"{where}: no column {name}; the line is {shortened(','.join(header))!r}. Give a "
+                f"CSV file with the columns {', '.join(KEY_COLUMNS)}, accuracy and at least one "
+                "other metric, separated by commas"
             )
     if repeated := [name for name in dict.fromkeys(header) if header.count(name) > 1]:
-        raise InvalidSpec(f"{where}: column {repeated[0]} appears twice")
+        raise InvalidSpec(f"{where}: column {shortened(repeated[0])} appears twice")
     columns = {
         name: _column(where, name, operator, variant) for name in header if name not in KEY_COLUMNS
     }
@@ -193,7 +194,7 @@ def _column(where: str, name: str, operator: str, variant: str) -> MetricColumn:
     if name not in choices:
         near = get_close_matches(name, [*KEY_COLUMNS, *choices], n=3)
         raise InvalidSpec(
-            f"{where}: column {name!r} is not a metric; "
+            f"{where}: column {shortened(name)!r} is not a metric; "
             + (f"perhaps {' or '.join(near)}? " if near else "")
             + f"metrics are {', '.join(METRIC_DEFINITIONS)}; metrics of explanations may end in "
             + ", ".join(f"_{method}" for method in METHODS)
@@ -206,8 +207,8 @@ def _column(where: str, name: str, operator: str, variant: str) -> MetricColumn:
 def _level(where: str, text: str) -> int:
     if not LEVEL_PATTERN.fullmatch(text) or int(text) > MAX_LEVEL:
         raise InvalidSpec(
-            f"{where}, column removed_layers: {text!r}; a level is a whole number of removed "
-            f"layers from 0 to {MAX_LEVEL}"
+            f"{where}, column removed_layers: {shortened(text)!r}; a level is a whole "
+            f"number of removed layers from 0 to {MAX_LEVEL}"
         )
     return int(text)
 
@@ -216,8 +217,8 @@ def _value(where: str, text: str, column: MetricColumn) -> float:
     value = float(text) if NUMBER_PATTERN.fullmatch(text) else math.nan
     if not math.isfinite(value):
         raise InvalidSpec(
-            f"{where}: {text!r} is not a finite number; write a number like 0.763, or nothing "
-            "if none was reported"
+            f"{where}: {shortened(text)!r} is not a finite number; write a number like "
+            "0.763, or nothing if none was reported"
         )
     low, high = value_range(
         column.metric, column.variant if column.metric in DELETION_METRICS else ""
@@ -225,7 +226,9 @@ def _value(where: str, text: str, column: MetricColumn) -> float:
     if not low <= value <= high:
         limits = f"at least {low:g}" + (f" and at most {high:g}" if math.isfinite(high) else "")
         percent = f" (a percentage? write {value / 100:g})" if high < value <= 100 else ""
-        raise InvalidSpec(f"{where}: {text} is out of range: {column.metric} is {limits}{percent}")
+        raise InvalidSpec(
+            f"{where}: {shortened(text)} is out of range: {column.metric} is {limits}{percent}"
+        )
     return value
 
 
