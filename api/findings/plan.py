@@ -6,8 +6,9 @@ from typing import Self
 from pydantic import Field
 
 from prunelake.command_line import rounded_up
+from prunelake.planning.needs import VerdictPlan
 from prunelake.planning.request import PlanRequest
-from prunelake.planning.verdict_plan import VerdictPlan, plan_verdicts
+from prunelake.planning.verdict_plan import plan_verdicts
 
 from ..queries.snapshot import Snapshot
 from .wording import at_levels, model_name, percent

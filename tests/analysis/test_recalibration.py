@@ -13,10 +13,10 @@ from prunelake.analysis.analyse import BOOTSTRAP_REPLICATES, BOOTSTRAP_SEED
 from prunelake.analysis.calibrators import fit, from_json
 from prunelake.analysis.cross_fitting import cross_fit
 from prunelake.analysis.example_scores import OptionScores
+from prunelake.analysis.recalibrated_rows import TESTED_ELSEWHERE_NOTE
 from prunelake.analysis.recalibration import (
     CONFIDENCE_ONLY_NOTE,
     ORDER_KEPT_NOTE,
-    TESTED_ELSEWHERE_NOTE,
     recalibrate,
 )
 from prunelake.schema.calibrators import CALIBRATOR_NAMES, UNPRUNED_TEMPERATURE

@@ -9,8 +9,9 @@ import pytest
 from prunelake.analysis.power import PairedSpread, examples_for_changes_between
 from prunelake.errors import InvalidRequest, NothingToShow
 from prunelake.lake.sql.views import connect
+from prunelake.planning.needs import CriterionNeed, VerdictPlan
 from prunelake.planning.request import PlanRequest
-from prunelake.planning.verdict_plan import CriterionNeed, VerdictPlan, plan_verdicts
+from prunelake.planning.verdict_plan import plan_verdicts
 from prunelake.recommend.request import Margins
 from prunelake.spec import Explanation, Rows, SweepSpec
 from tests.support.criteria_runs import Loss, compared_run

@@ -12,11 +12,9 @@ from prunelake.analysis.bootstrap import (
     BootstrappedMetric,
     CalibrationBootstrap,
     paired_means,
-    undefined_reason,
 )
 from prunelake.analysis.confidence import option_probabilities
 from prunelake.analysis.cross_fitting import (
-    FOLD_COUNT,
     CrossFittedCalibrator,
     cross_fit,
 )
@@ -25,6 +23,12 @@ from prunelake.analysis.fit_variation import (
     log_temperature_shifts,
     metric_slopes,
     with_fit_variation,
+)
+from prunelake.analysis.recalibrated_rows import (
+    calibrator_row,
+    metric_row,
+    recalibrated_columns,
+    reliability_bins,
 )
 from prunelake.analysis.sequential import ONE_LOOK, LookTimes
 from prunelake.schema.analysis_tables import RECALIBRATED
@@ -51,8 +55,6 @@ NOT_REPORTED_NOTES = dict.fromkeys(RANKING_METRICS, ORDER_KEPT_NOTE) | dict.from
     OPTION_METRICS, CONFIDENCE_ONLY_NOTE
 )
 """Why a metric is not reported for calibrators that map the confidence only."""
-
-TESTED_ELSEWHERE_NOTE = "recalibrated: tested in recalibration"
 
 
 def recalibrate(
@@ -82,9 +84,9 @@ def recalibrate(
         "recalibrated": [
             {name: row[name] for name in RECALIBRATED.schema if name in row} for row in rows
         ],
-        "metrics": [_metric_row(row) for row in rows if row["value"] is not None],
+        "metrics": [metric_row(row) for row in rows if row["value"] is not None],
         "calibrators": [
-            _calibrator_row(level, name, fit)
+            calibrator_row(level, name, fit)
             for name, fits in fitted.items()
             for level, fit in zip(scores.levels, fits, strict=True)
         ],
@@ -93,7 +95,7 @@ def recalibrate(
             for name, fits in fitted.items()
             for index, level in enumerate(scores.levels)
             if (confidence := fits[index].confidence) is not None
-            for row in _reliability_bins(confidence, scores.correct[index])
+            for row in reliability_bins(confidence, scores.correct[index])
         ],
     }
 
@@ -182,7 +184,7 @@ class _RecalibratedMetrics:
                     "n": before[metric].n,
                 }
                 if fit.probabilities is not None or metric not in NOT_REPORTED_NOTES:
-                    columns = _recalibrated_columns(
+                    columns = recalibrated_columns(
                         metric, after[metric], change[metric], self.looks
                     )
                     rows.append(row | columns)
@@ -221,40 +223,6 @@ class _RecalibratedMetrics:
         return calibration_metrics | dict(zip(MEAN_METRICS, mean_metrics, strict=True))
 
 
-def _recalibrated_columns(
-    metric: str, after: BootstrappedMetric, change: BootstrappedMetric, looks: LookTimes
-) -> TableRow:
-    """The columns of a metric after recalibration.
-
-    The baseline of `after` is level 0 before recalibration. The baseline of `change` is the same
-    level before recalibration.
-    """
-    low, high = after.interval(*value_range(metric, ""))
-    delta, gain = after.difference_at(looks), change.difference
-    higher_is_better = METRIC_DEFINITIONS[metric].higher_is_better
-    return {
-        "value": after.value,
-        "ci_low": low,
-        "ci_high": high,
-        "gain": gain.value if higher_is_better else -gain.value,
-        "gain_low": gain.low if higher_is_better else -gain.high,
-        "gain_high": gain.high if higher_is_better else -gain.low,
-        "gain_p_value": gain.p_value,
-        "paired_n": after.paired_n,
-        "paired_value": after.paired_value,
-        "unpruned_value": after.baseline_value,
-        "delta": delta.value,
-        "delta_se": delta.se,
-        "delta_low": delta.low,
-        "delta_high": delta.high,
-        "equivalence_low": delta.equivalence_low,
-        "equivalence_high": delta.equivalence_high,
-        "p_value": delta.p_value,
-        "note": undefined_reason(metric, after.value, after.n, after.estimate.se)
-        or undefined_reason(metric, delta.value, after.paired_n, delta.se),
-    }
-
-
 def _example_values(
     confidence: FloatArray, probabilities: FloatArray, correct: FloatArray, gold: NDArray[np.int64]
 ) -> FloatArray:
@@ -266,46 +234,3 @@ def _example_values(
     right = np.take_along_axis(probabilities, np.maximum(gold, 0)[..., None], axis=2)[..., 0]
     brier = (probabilities**2).sum(axis=2) - 2 * right + 1
     return np.stack([(confidence - correct) ** 2, brier, -np.log(right)], axis=2)
-
-
-def _metric_row(row: TableRow) -> TableRow:
-    """The row of `metrics` for a row of `recalibrated`; its variant is the calibrator."""
-    names = (
-        *("level", "metric", "higher_is_better", "value", "n", "ci_low", "ci_high", "paired_n"),
-        *("paired_value", "unpruned_value", "delta", "delta_se", "delta_low", "delta_high"),
-    )
-    return {name: row[name] for name in names} | {
-        "method": "",
-        "operator": "",
-        "variant": row["calibrator"],
-        "is_tested": False,
-        "note": row["note"] or TESTED_ELSEWHERE_NOTE,
-    }
-
-
-def _calibrator_row(level: int, name: str, fit: CrossFittedCalibrator) -> TableRow:
-    source = " at level 0" if name == UNPRUNED_TEMPERATURE else ""
-    return {
-        "level": level,
-        "calibrator": name,
-        "parameters": None if fit.calibrator is None else fit.calibrator.to_json(),
-        "fit": f"{FOLD_COUNT} folds of the run's own rows{source}",
-        "fit_rows": fit.fit_rows,
-        "note": fit.failure_reason,
-    }
-
-
-def _reliability_bins(confidence: FloatArray, correct: FloatArray) -> list[TableRow]:
-    """Confidence and accuracy in each bin of `calibration.equal_width_bins` that has examples."""
-    known = ~np.isnan(confidence)
-    confidence, correct = confidence[known], correct[known]
-    bins = calibration.equal_width_bins(confidence)
-    return [
-        {
-            "bin": int(bin_index),
-            "n": int((bins == bin_index).sum()),
-            "mean_confidence": float(confidence[bins == bin_index].mean()),
-            "accuracy": float(correct[bins == bin_index].mean()),
-        }
-        for bin_index in np.unique(bins)
-    ]

@@ -22,8 +22,8 @@ from prunelake.settings import Settings
 from prunelake.spec import DEFAULT_MODEL, task_name
 
 if TYPE_CHECKING:
+    from prunelake.planning.needs import CriterionNeed, VerdictPlan
     from prunelake.planning.request import PlanRequest
-    from prunelake.planning.verdict_plan import CriterionNeed, VerdictPlan
 
 
 def plan(

@@ -4,8 +4,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import Field
-
 from prunelake.analysis.power import PairedSpread, examples_for_changes_between
 from prunelake.analysis.statistics import SIGNIFICANCE_LEVEL
 from prunelake.command_line import grown_rows, sweep_command
@@ -13,6 +11,7 @@ from prunelake.errors import InvalidRequest, NotFound, NothingToShow
 from prunelake.lake.read import is_import
 from prunelake.lake.sql.bound_query import BoundQuery, Connection
 from prunelake.planning.cost import NestedLevels, counted_tokens, measured_price, nested_levels
+from prunelake.planning.needs import CriterionNeed, VerdictPlan
 from prunelake.planning.pilots import (
     PilotRow,
     SpreadSource,
@@ -24,64 +23,9 @@ from prunelake.planning.request import PlanRequest
 from prunelake.recommend.evidence import latest_runs
 from prunelake.recommend.request import (
     EXPLANATION_CRITERIA,
-    CalibrationMetric,
     Criterion,
-    Margins,
 )
-from prunelake.spec import Explanation, FrozenValue, Rows, SweepSpec, task_name
-
-
-class CriterionNeed(FrozenValue):
-    """What one criterion needs at one level."""
-
-    level: int
-    criterion: Criterion
-    metric: str
-    margin: float
-    is_explained: bool = Field(description="Whether its examples have to be explained.")
-    change: float | None = Field(description="The pilot's difference from level 0.")
-    spread: float = Field(
-        description="The standard error of the difference times sqrt(n); for accuracy the square "
-        "root of the share of discordant examples."
-    )
-    spread_source: SpreadSource = Field(description="Where the spread comes from.")
-    run_id: str | None = Field(description="The pilot; null if the lake has none.")
-    n: int = Field(description="The examples that the lake has.")
-    is_decided: bool = Field(
-        description="Whether they suffice: the change is significant or within the margin."
-    )
-    n_needed: int = Field(
-        description="The examples that decide it with the planned power, whatever the true change "
-        "within the pilot's 95 % interval; n if it is decided."
-    )
-
-
-class VerdictPlan(FrozenValue):
-    """The evidence that decides every criterion at every level, and its cost.
-
-    Levels that have lost accuracy are not explained: their explanations decide nothing.
-    """
-
-    model: str
-    task: str
-    strategy: str
-    margins: Margins
-    calibration: CalibrationMetric
-    power: float
-    needs: tuple[CriterionNeed, ...]
-    rows: int = Field(description="The rows that decide accuracy and calibration.")
-    explained_rows: int = Field(description="The rows that decide comprehensiveness, sufficiency.")
-    explained_levels: tuple[int, ...]
-    forward_tokens: int = Field(description="Forward tokens, without those of rows in the lake.")
-    minutes: float
-    device: str | None = Field(description="The device of the minutes; null if they are assumed.")
-    assumptions: tuple[str, ...] = Field(description="What was assumed for lack of a run.")
-    split_rows: int | None = Field(
-        description="The rows of the task's split; null if neither request nor lake tells."
-    )
-    command: str = Field(
-        description="The sweep that computes this evidence, or that of all rows if they are fewer."
-    )
+from prunelake.spec import Explanation, Rows, SweepSpec, task_name
 
 
 def plan_verdicts(connection: Connection, request: PlanRequest) -> VerdictPlan:

@@ -8,9 +8,8 @@ earlier ones and looks at all its examples. The looks share the error of one tes
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from prunelake.analysis.power import examples_for_changes_between
 from prunelake.analysis.sequential import MIN_LOOK
@@ -23,6 +22,12 @@ from prunelake.schema.metrics import DEFAULT_MARGIN, FAITHFULNESS_METRICS
 from prunelake.schema.verdicts import Verdict
 from prunelake.settings import Settings
 from prunelake.spec import DEFAULT_ROW_COUNT, Explanation, Look, Rows, SequentialDesign, SweepSpec
+from prunelake.sweeps.open_questions import (
+    ROW_METRICS,
+    lost_levels,
+    open_questions,
+    verdicts_on_criteria,
+)
 from prunelake.sweeps.rounds import (
     EXPLAINED_UNIT,
     GROWTH,
@@ -40,8 +45,6 @@ INFLATION = 1.05
 """What looking several times costs at the planned number of examples, about."""
 
 PILOT_EXPLAINED_ROWS = 24
-
-ROW_METRICS = ("accuracy", "ece")
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,7 @@ def run_until_decided(
     while True:
         last = rounds[-1]
         with connect(settings.lake, [last.run_id]) as connection:
-            questions = _open_questions(connection, last, limits.margin)
+            questions = _questions(connection, last, limits.margin)
         size = next_round(last.size, planned, questions) if last.open_cells else None
         used = time.perf_counter() - started
         if size is None or _exceeds(limits, used + GROWTH * seconds):
@@ -165,7 +168,7 @@ def _pilot(
     size = RoundSize(count)
     with connect(settings.lake, [run_id]) as connection:
         found = _finished(connection, 0, run_id, size, limits.margin)
-        questions = _open_questions(connection, found, limits.margin)
+        questions = _questions(connection, found, limits.margin)
         (levels,) = BoundQuery("select levels from runs").records(connection)[0].values()
     explain = spec.explain
     if explain is None:
@@ -241,8 +244,8 @@ def _finished(
 
     Explanations of levels that have lost accuracy are no questions.
     """
-    verdicts = _verdicts(connection, run_id, margin)
-    lost = _lost_levels(verdicts)
+    verdicts = verdicts_on_criteria(connection, run_id, margin)
+    lost = lost_levels(verdicts)
     cells = [row for row in verdicts if row["metric"] in ROW_METRICS or row["level"] not in lost]
     open_cells = tuple(
         (row["level"], row["metric"])
@@ -252,52 +255,8 @@ def _finished(
     return Round(number, run_id, size, open_cells, len(cells))
 
 
-def _open_questions(connection: Connection, last: Round, margin: float) -> OpenQuestions:
-    """What a round has left open."""
-    verdicts = _verdicts(connection, last.run_id, margin)
-    lost = _lost_levels(verdicts)
-    return OpenQuestions(
-        rows=any(metric in ROW_METRICS for _, metric in last.open_cells),
-        levels={level for level, metric in last.open_cells if metric in FAITHFULNESS_METRICS},
-        lost=lost,
-        border=max({row["level"] for row in verdicts} - lost, default=0),
-    )
-
-
-def _lost_levels(verdicts: Sequence[Mapping[str, Any]]) -> set[int]:
-    """The levels that have lost accuracy."""
-    return {
-        row["level"]
-        for row in verdicts
-        if row["metric"] == "accuracy" and row["verdict"] == Verdict.visible_degradation
-    }
-
-
-def _verdicts(connection: Connection, run_id: str, margin: float) -> Sequence[Mapping[str, Any]]:
-    """The verdicts on the four criteria of a run at this margin, by level."""
-    return BoundQuery(
-        """
-        select
-            verdicts.level,
-            verdicts.metric,
-            verdicts.verdict
-        from verdicts_at(
-            accuracy_margin := $margin, metric_margin := $margin, run_ids := [$run_id]
-        ) as verdicts
-        inner join headline_keys as keys
-            on
-                verdicts.run_id = keys.run_id
-                and verdicts.metric = keys.metric
-                and verdicts.method is not distinct from keys.method
-                and verdicts.operator is not distinct from keys.operator
-                and verdicts.variant is not distinct from keys.variant
-        where list_contains($metrics, verdicts.metric) and verdicts.verdict is not null
-        order by verdicts.level, verdicts.metric
-        """,
-        margin=margin,
-        run_id=run_id,
-        metrics=[*ROW_METRICS, *FAITHFULNESS_METRICS],
-    ).records(connection)
+def _questions(connection: Connection, last: Round, margin: float) -> OpenQuestions:
+    return open_questions(verdicts_on_criteria(connection, last.run_id, margin), last.open_cells)
 
 
 def _pairs(counts: Mapping[int, int]) -> tuple[tuple[int, int], ...]:

@@ -1,0 +1,60 @@
+"""The values of a plan: the examples that each criterion needs, and their cost."""
+
+from pydantic import Field
+
+from prunelake.planning.pilots import SpreadSource
+from prunelake.recommend.request import CalibrationMetric, Criterion, Margins
+from prunelake.spec import FrozenValue
+
+
+class CriterionNeed(FrozenValue):
+    """What one criterion needs at one level."""
+
+    level: int
+    criterion: Criterion
+    metric: str
+    margin: float
+    is_explained: bool = Field(description="Whether its examples have to be explained.")
+    change: float | None = Field(description="The pilot's difference from level 0.")
+    spread: float = Field(
+        description="The standard error of the difference times sqrt(n); for accuracy the square "
+        "root of the share of discordant examples."
+    )
+    spread_source: SpreadSource = Field(description="Where the spread comes from.")
+    run_id: str | None = Field(description="The pilot; null if the lake has none.")
+    n: int = Field(description="The examples that the lake has.")
+    is_decided: bool = Field(
+        description="Whether they suffice: the change is significant or within the margin."
+    )
+    n_needed: int = Field(
+        description="The examples that decide it with the planned power, whatever the true change "
+        "within the pilot's 95 % interval; n if it is decided."
+    )
+
+
+class VerdictPlan(FrozenValue):
+    """The evidence that decides every criterion at every level, and its cost.
+
+    Levels that have lost accuracy are not explained: their explanations decide nothing.
+    """
+
+    model: str
+    task: str
+    strategy: str
+    margins: Margins
+    calibration: CalibrationMetric
+    power: float
+    needs: tuple[CriterionNeed, ...]
+    rows: int = Field(description="The rows that decide accuracy and calibration.")
+    explained_rows: int = Field(description="The rows that decide comprehensiveness, sufficiency.")
+    explained_levels: tuple[int, ...]
+    forward_tokens: int = Field(description="Forward tokens, without those of rows in the lake.")
+    minutes: float
+    device: str | None = Field(description="The device of the minutes; null if they are assumed.")
+    assumptions: tuple[str, ...] = Field(description="What was assumed for lack of a run.")
+    split_rows: int | None = Field(
+        description="The rows of the task's split; null if neither request nor lake tells."
+    )
+    command: str = Field(
+        description="The sweep that computes this evidence, or that of all rows if they are fewer."
+    )
