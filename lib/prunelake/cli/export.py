@@ -26,9 +26,7 @@ def export(
     strategy: OrderStrategyOption = "cosine",
     kind: Annotated[
         CheckpointKind,
-        typer.Option(
-            help="portable: any transformers loads it; compact: smaller, PruneLake loads it."
-        ),
+        typer.Option(help="portable: transformers loads it; compact: smaller, PruneLake loads it."),
     ] = CheckpointKind.portable,
     dtype: OrderDtypeOption = None,
     run: OrderRunOption = None,

@@ -13,9 +13,7 @@ def doctor(
     ] = False,
     repair: Annotated[
         bool,
-        typer.Option(
-            "--repair", help="Clear files that belong to no run, and compute missing analyses."
-        ),
+        typer.Option("--repair", help="Clean up leftover files, and compute missing analyses."),
     ] = False,
     lake: LakeOption = None,
 ) -> None:

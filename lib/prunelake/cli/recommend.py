@@ -58,8 +58,8 @@ def recommend(
     """Recommend how many layers to remove.
 
     The answer is the best strategy, and its deepest level whose accuracy, calibration and
-    explanations are shown to lose less than the margins. It says what would change it. With few
-    examples, expect "none".
+    explanations are shown to lose less than the margins. It also says what would change the answer.
+    With few examples, expect "none".
     """
     from prunelake.lake.sql import views
     from prunelake.recommend.budget import parse_budget

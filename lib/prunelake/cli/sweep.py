@@ -53,7 +53,7 @@ def sweep(
     ] = "difference_shap",
     seeds: Annotated[str, typer.Option(help="Seeds of the sampling methods.")] = "0",
     operators: Annotated[
-        str, typer.Option(help="How deletion curves delete.")
+        str, typer.Option(help="How deletion curves remove tokens: delete_text, replace.")
     ] = "delete_text,replace",
     explain_rows: Annotated[
         int | None, typer.Option(help="Explain only the first n examples.")
@@ -73,10 +73,14 @@ def sweep(
         ),
     ] = "cosine",
     calibration: Annotated[
-        str, typer.Option(help="bundled, c4, or a .txt or .jsonl file.")
+        str, typer.Option(help="Text for the order: bundled, c4, or a .txt or .jsonl file.")
     ] = "bundled",
-    dtype: Annotated[str, typer.Option(envvar="PRUNELAKE_DTYPE")] = "float32",
-    special_tokens: Annotated[str, typer.Option(help="tokenizer, bos or none.")] = "tokenizer",
+    dtype: Annotated[
+        str, typer.Option(envvar="PRUNELAKE_DTYPE", help="The number format.")
+    ] = "float32",
+    special_tokens: Annotated[
+        str, typer.Option(help="In front of a prompt: tokenizer, bos or none.")
+    ] = "tokenizer",
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Run the code that comes with the model.")
     ] = False,
