@@ -20,7 +20,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from prunelake.errors import ModelNotFound, UnsupportedModel
+from prunelake.errors import ModelError, ModelNotFound, UnsupportedModel
 from prunelake.inference.nested import NestedModel
 from prunelake.inference.prefix_tree import ScoringQuery
 from prunelake.models.decoder_map import decoder_blocks
@@ -332,11 +332,19 @@ def test_a_compact_checkpoint_may_consist_of_several_files(tmp_path: Path) -> No
         read(file.parent, "compact")
 
 
-@pytest.mark.parametrize("config", ["{}", '{"model_type": "abacus"}'])
-def test_a_compact_checkpoint_of_an_unknown_model_is_refused(config: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("config", "problem"),
+    [
+        ("{}", r"config\.json cannot be read"),
+        ('{"model_type": "abacus"}', "has the type 'abacus', which transformers .* does not know"),
+    ],
+)
+def test_a_compact_checkpoint_of_an_unknown_model_is_refused(
+    config: str, problem: str, tmp_path: Path
+) -> None:
     save(tiny_model("llama"), (0,), "compact", tmp_path / "saved")
     marker = json.loads((tmp_path / "saved" / "config.json").read_text())
     marker["config"] = json.loads(config)
     (tmp_path / "saved" / "config.json").write_text(json.dumps(marker))
-    with pytest.raises(ModelNotFound, match=r"config\.json cannot be read"):
+    with pytest.raises(ModelError, match=problem):
         resolve_model(str(tmp_path / "saved"), tmp_path)

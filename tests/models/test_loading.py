@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import AutoTokenizer, BertConfig, T5Config
+from transformers import AutoTokenizer, BertConfig, T5Config, ViTConfig
 
 from prunelake.errors import ModelError, ModelNotFound, UnsupportedModel
 from prunelake.models import references, sources
@@ -75,8 +75,8 @@ def test_missing_weights_are_an_error(folder: Path, tmp_path: Path) -> None:
 def test_unreadable_weights_are_refused_in_one_line(folder: Path, tmp_path: Path) -> None:
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(ModelNotFound, match=r"its weights cannot be read \(Safetensor") as caught:
-        load_model(resolve_model(str(folder), tmp_path))
+    with pytest.raises(ModelNotFound, match=r"its weights cannot be read \(model.saf") as caught:
+        resolve_model(str(folder), tmp_path)
     assert "\n" not in str(caught.value)
 
 
@@ -102,7 +102,7 @@ def test_a_tokenizer_that_knows_no_word_is_refused(family: str, tmp_path: Path) 
         load_tokenizer(resolve_model(str(tmp_path / "tiny"), tmp_path))
 
 
-@pytest.mark.parametrize("config", ["{", '{"model_type": "abacus"}'])
+@pytest.mark.parametrize("config", ["{", "[]", '{"hidden_size": 8}'])
 def test_an_unreadable_config_is_refused_in_one_line(
     config: str, folder: Path, tmp_path: Path
 ) -> None:
@@ -119,7 +119,8 @@ def test_an_unreadable_config_is_refused_in_one_line(
             BertConfig(hidden_size=16, num_hidden_layers=2, num_attention_heads=2),
             "encoders are not",
         ),
-        (T5Config(d_model=16, num_layers=1, num_heads=2), "no causal language model"),
+        (T5Config(d_model=16, num_layers=1, num_heads=2), "is an encoder-decoder; PruneL"),
+        (ViTConfig(hidden_size=16, num_hidden_layers=1), "no causal language model"),
     ],
 )
 def test_an_unsupported_model_is_refused_before_its_weights_are_read(
@@ -264,14 +265,14 @@ def test_the_revision_of_a_hub_model_is_its_commit(folder: Path, tmp_path: Path)
         "for name in ('org/tiny', 'org/tiny@v1'):\n"
         "    source = resolve_model(f'hub:{name}', Path('unused'))\n"
         "    print(source.revision, source.layer_count, load_model(source).model.dtype)\n"
-        "for name in ('org/none', 'org/tiny@v2', 'not a name'):\n"
+        "for name in ('org/none', 'org/tiny@v2'):\n"
         "    try: resolve_model(f'hub:{name}', Path('unused'))\n"
         "    except ModelNotFound as error: print(error)\n"
     )
     with running_hub(served) as endpoint:
         lines = run_against(endpoint, tmp_path / "hub", code).splitlines()
     assert lines[:2] == [f"{COMMIT} {LAYER_COUNT} torch.float32"] * 2
-    assert len(lines) == 5
-    for line, name in zip(lines[2:], ("org/none", "org/tiny@v2", "not a name"), strict=True):
+    assert len(lines) == 4
+    for line, name in zip(lines[2:], ("org/none", "org/tiny@v2"), strict=True):
         assert line.startswith(f"model hub:{name} could not be fetched (")
         assert line.endswith("check the name, the revision and the network")

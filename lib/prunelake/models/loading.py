@@ -122,8 +122,10 @@ def load_model(source: ModelSource, dtype: Dtype = "float32", device: str = "cpu
                 f"model {source.reference}: transformers {version('transformers')} cannot load "
                 f"{source.quantisation} weights on {device} ({one_line(error)})"
             ) from error
+        is_other_shape = "ignore_mismatched_sizes" in str(error)
+        problem = "their shapes are not those of config.json" if is_other_shape else one_line(error)
         raise ModelNotFound(
-            f"model {source.reference}: its weights cannot be read ({one_line(error)}); "
+            f"model {source.reference}: its weights cannot be read ({problem}); "
             f"fetch {source.folder} again"
         ) from error
     model.eval().requires_grad_(False)

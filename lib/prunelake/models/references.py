@@ -52,6 +52,7 @@ def check_reference(reference: str) -> None:
     """
     kind = reference.partition(":")[0]
     if kind == "hub":
+        _check_hub_name(reference)
         return
     if kind == "package":
         package_file(reference)
@@ -68,10 +69,33 @@ def check_reference(reference: str) -> None:
                 f"model {reference}: no such folder; for the model of this name on the hub write "
                 f"hub:{reference}"
             )
+        if (path / "adapter_config.json").is_file():
+            raise ModelNotFound(
+                f"model {path} is an adapter; merge it into its model (merge_and_unload of peft), "
+                "and save that"
+            )
+        if any(path.glob("*.bin")):
+            raise ModelNotFound(
+                f"model {path} has no *.safetensors, and pickled weights (*.bin) are not read, "
+                "since they can run code; save it again by save_pretrained of transformers"
+            )
         raise ModelNotFound(
             f"model {path}: no folder with config.json and *.safetensors there; "
             f"a model is given as {REFERENCE_FORMS}"
         )
+
+
+def _check_hub_name(reference: str) -> None:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils._validators import validate_repo_id
+
+    try:
+        validate_repo_id(reference.removeprefix("hub:").partition("@")[0])
+    except HFValidationError:
+        raise ModelNotFound(
+            f"model {reference}: the hub has no such name; write hub:org/name, or "
+            "hub:org/name@revision"
+        ) from None
 
 
 def package_file(reference: str) -> Path:

@@ -32,7 +32,7 @@ def check_remote_code(config: Mapping[str, Any], reference: str, trust_remote_co
     names = code_references(config)
     if not names:
         return
-    if not trust_remote_code and not _transformers_has(config.get("model_type")):
+    if not trust_remote_code and not transformers_knows(config.get("model_type")):
         files = ", ".join(
             sorted({f"{name.rpartition('.')[0].rpartition('--')[2]}.py" for name in names})
         )
@@ -62,10 +62,19 @@ def _tokenizer_has_code(folder: Path) -> bool:
     return isinstance(config, dict) and "auto_map" in config
 
 
-def _transformers_has(model_type: Any) -> bool:
-    """Whether transformers has a model of this type: then its own code runs."""
+def transformers_knows(model_type: Any) -> bool:
+    """Whether the installed transformers has a model of this type, as far as its source tells.
+
+    Importing its table of types would load torch.
+    """
     transformers = find_spec("transformers")
     if transformers is None or not transformers.submodule_search_locations:
         return False
-    models = Path(transformers.submodule_search_locations[0]) / "models"
-    return isinstance(model_type, str) and (models / model_type.replace("-", "_")).is_dir()
+    folder = Path(transformers.submodule_search_locations[0]) / "models" / "auto"
+    texts = [
+        file.read_text(encoding="utf-8")
+        for file in (folder / "auto_mappings.py", folder / "configuration_auto.py")
+        if file.is_file()
+    ]
+    named = (f'("{model_type}", "', f'"{model_type}": "')
+    return not texts or any(name in text for text in texts for name in named)

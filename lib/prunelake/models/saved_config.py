@@ -4,15 +4,17 @@ Nothing here loads torch, reads weights or asks the hub.
 """
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from prunelake.errors import UnsupportedModel
 from prunelake.models.quantisation import (
     check_packages,
     check_row_independence,
     read_quantisation,
 )
-from prunelake.models.remote_code import check_remote_code
+from prunelake.models.remote_code import check_remote_code, code_references, transformers_knows
 
 
 def saved_config(reference: str) -> dict[str, Any]:
@@ -48,9 +50,28 @@ def check_config(config: dict[str, Any], reference: str, trust_remote_code: bool
 
     Raises:
         ModelError: the weights are quantised by a method whose package is not installed, or so that
-            rows depend on each other; or as `remote_code.check_remote_code`.
+            rows depend on each other; or transformers does not know the type of the model, or it is
+            an encoder-decoder; or as `remote_code.check_remote_code`.
     """
     check_remote_code(config, reference, trust_remote_code)
+    if config:
+        _check_type(config, reference)
     check_row_independence(config, reference)
     if quantisation := read_quantisation(config):
         check_packages(quantisation, reference)
+
+
+def _check_type(config: dict[str, Any], reference: str) -> None:
+    """Refuse a type of model that transformers does not know, an encoder-decoder, and no layers."""
+    model_type = config.get("model_type")
+    if not isinstance(model_type, str):
+        return  # transformers reports it
+    if not code_references(config) and not transformers_knows(model_type):
+        raise UnsupportedModel(
+            f"model {reference} has the type {model_type!r}, which transformers "
+            f"{version('transformers')} does not know; a newer version may"
+        )
+    if config.get("is_encoder_decoder") is True:
+        raise UnsupportedModel(
+            f"model {reference} ({model_type}) is an encoder-decoder; PruneLake evaluates decoders"
+        )

@@ -14,6 +14,7 @@ from prunelake.errors import ModelNotFound, UnsupportedModel, one_line
 from prunelake.models.decoder_map import removable_parts
 from prunelake.models.loading import (
     ModelSource,
+    is_compact,
     load_complete_model,
     quiet_transformers,
     read_config,
@@ -30,6 +31,7 @@ from prunelake.models.references import (
 )
 from prunelake.models.remote_code import CODE_FILE_PATTERN, remote_code_hash
 from prunelake.models.saved_config import check_config, read_config_file
+from prunelake.models.weight_files import check_weight_files
 from prunelake.spec import Unit
 
 
@@ -75,6 +77,9 @@ def resolve_model(
     if kind == "hub":
         folder, revision = _from_hub(rest, folder.name)
     quantisation = read_quantisation(config)
+    is_comparable = quantisation is None and not is_compact(folder)
+    described = sum(weight.numel() for weight in skeleton.parameters()) if is_comparable else None
+    check_weight_files(folder, reference, described)
     return ModelSource(
         reference,
         revision or hashed(model_files(folder)),
