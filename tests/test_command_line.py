@@ -113,7 +113,7 @@ def test_a_settling_sweep_takes_no_more_rows_than_the_task_has(
     spec = SweepSpec(task="boolq", explain=Explanation(rows=20), split_rows=500)
     settling = settling_sweep(spec, 100, rows, explained)
     assert str(settling.command).endswith(options)
-    shortage = "The task has 500 rows, fewer than the 1,100 that"
+    shortage = "Task boolq has 500 rows, fewer than the 1,100 that"
     assert settling.shortage == (shortage if 1100 in (rows, explained) else "")
 
 
@@ -122,5 +122,5 @@ def test_a_run_with_all_rows_has_no_settling_command() -> None:
     settling = settling_sweep(spec, 500, rows=1100)
     assert settling.command is None
     assert settling.sentence("it") == (
-        "The task has 500 rows, fewer than the 1,100 that would settle it."
+        "Task boolq has 500 rows, fewer than the 1,100 that would settle it."
     )

@@ -68,7 +68,7 @@ def _shortage(plan: VerdictPlan) -> list[str]:
         return []
     margin = needed[most] * math.sqrt(most / plan.split_rows)
     return [
-        f"The task has {plan.split_rows:,} rows, fewer than are needed. With all of them, a margin "
+        f"The task has {plan.split_rows:,} rows, fewer than are needed. With all rows, a margin "
         f"of about {math.ceil(100 * margin) / 100:g} can be decided everywhere."
     ]
 

@@ -299,7 +299,7 @@ def _change(candidate: Candidate) -> str:
 def _need(check: Check) -> str:
     where = f"{label(check.metric)} on {check.task}"
     if check.loss_bound is None:
-        return f"{where} known (now: {check.note or 'no interval'})"
+        return f"a known {where} (now: {check.note or 'no interval'})"
     # The smallest number with three decimals above the bound.
     margin = (math.floor(check.loss_bound * 1000) + 1) / 1000
     text = f"a margin of {margin:.3f} for {where} (loss {number(check.loss, 3)})"

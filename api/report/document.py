@@ -136,7 +136,7 @@ def _pooled_section(pooled: pl.DataFrame) -> str:
     ]
     warning = (
         '<p class="warning">Pooling the runs misleads (Simpson\'s paradox): the correlation '
-        f"with accuracy has the opposite sign within them for {escape(listed(misleading))}.</p>"
+        f"with accuracy has the opposite sign within runs for {escape(listed(misleading))}.</p>"
         if misleading
         else ""
     )

@@ -98,7 +98,7 @@ def _why(recommendation: Recommendation, answer: Answer) -> str:
         failed = candidate.first_failed_level
         if candidate.reason == "quality" and failed is not None:
             names = dict.fromkeys(label(check.metric) for check in failed.failures)
-            text = f"level {failed.level} is not shown to be harmless to {listed([*names])}"
+            text = f"level {failed.level} is not shown to keep {listed([*names])}"
         sentences.append(f"In the {order_name(candidate.strategy)}, {text}.")
     return " ".join(sentences)
 

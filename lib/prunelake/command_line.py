@@ -86,7 +86,7 @@ class SettlingSweep:
         if not self.shortage:
             return f"To settle {questions}: {self.command}"
         text = f"{self.shortage} would settle {questions}."
-        return f"{text} All of them: {self.command}" if self.command else text
+        return f"{text} To use all of them: {self.command}" if self.command else text
 
 
 def settling_sweep(
@@ -113,7 +113,7 @@ def settling_sweep(
         )
     shortage = ""
     if wanted > available:
-        shortage = f"The task has {available:,} rows, fewer than the {wanted:,} that"
+        shortage = f"Task {spec.task_name} has {available:,} rows, fewer than the {wanted:,} that"
     if shortage and count == example_count and explained_rows <= known:
         return SettlingSweep(None, shortage)
     grown = spec.model_copy(update={"rows": grown_rows(spec.rows, count), "explain": explanation})

@@ -88,7 +88,7 @@ def test_the_command_prints_a_table_and_json(lake: Path, tmp_path: Path) -> None
     empty = ["plan", "--levels", "2", "--lake", str(tmp_path / "none"), "--task", "opinions"]
     output = CliRunner().invoke(app, empty).output
     assert "is assumed" in output
-    assert "The task has 500 rows, fewer than are needed. With all of them, a margin of" in output
+    assert "The task has 500 rows, fewer than are needed. With all rows, a margin of" in output
     assert "--rows sample:500 " in " ".join(output.split())
     assert "The task has" not in CliRunner().invoke(app, [*empty, "--margin", "0.3"]).output
     refused = CliRunner().invoke(app, [*empty[:-1], "opinion"]).exception

@@ -268,8 +268,7 @@ def test_the_report_says_to_remove_nothing_and_shows_the_failed_checks(tmp_path:
     published_run(tmp_path, model="table")
     text = section(tmp_path, tmp_path / "report.html")
     assert (
-        "Remove nothing from frail yet. In the cosine order, level 1 is not shown to be harmless "
-        "to ECE."
+        "Remove nothing from frail yet. In the cosine order, level 1 is not shown to keep ECE."
     ) in text
     assert "Level 1 of the cosine order and the unpruned model" in text
     assert "its accuracy ECE, demo 0.500 0.550 0.050 0.060 0.02 not shown" in text

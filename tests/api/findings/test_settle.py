@@ -44,8 +44,8 @@ def test_a_task_with_too_few_rows_is_named_instead_of_an_impossible_command() ->
     rows = metric_rows(**VALUES, verdicts={"sufficiency": {1: Verdict.inconclusive}})
     small = run(spec=SPEC.model_copy(update={"split_rows": 500}).model_dump_json())
     assert settling_sentence(small, rows) == (
-        "The task has 500 rows, fewer than the 1,300 that would settle the inconclusive verdicts. "
-        "All of them: prunelake sweep --model tiny --task demo --rows sample:500 "
+        "Task demo has 500 rows, fewer than the 1,300 that would settle the inconclusive verdicts. "
+        "To use all of them: prunelake sweep --model tiny --task demo --rows sample:500 "
         "--explain-rows 500"
     )
 

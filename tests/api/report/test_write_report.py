@@ -37,7 +37,7 @@ def test_several_runs_are_listed_and_pooled_with_a_warning(tmp_path: Path) -> No
     )
     assert (
         "Pooling the runs misleads (Simpson's paradox): the correlation with accuracy has "
-        "the opposite sign within them for ECE ("
+        "the opposite sign within runs for ECE ("
     ) in page.text
     assert "AUROC" not in page.text.partition("(Simpson's paradox)")[2].partition(".</p>")[0][:200]
     rows = table_rows(page, "Correlation of each metric with accuracy over all levels of several")
