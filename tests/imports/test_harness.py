@@ -224,18 +224,43 @@ def own_prompts(rows: Log) -> Log:
 
 LL = [["-9.0", "False"], ["-8.0", "False"], ["-7.0", "False"]]
 
+
+def impossible(row: dict[str, Any], value: str | float) -> dict[str, Any]:
+    """The row with this log-likelihood of its least likely option."""
+    (row,) = no_column("acc_norm")(no_column("acc_bytes")([row]))
+    answers = row["filtered_resps"]
+    last = min(range(len(answers)), key=lambda option: float(answers[option][0]))
+    return row | {"filtered_resps": [*answers[:last], [value, "False"], *answers[last + 1 :]]}
+
+
 REFUSED: dict[str, tuple[Callable[[Log], Log], str]] = {
     "empty": (lambda rows: rows[:0], "has no rows"),
     "no acc": (no_column("acc"), "row 0, acc: Field required"),
     "no hash": (no_column("doc_hash"), "row 0, doc_hash: Field required"),
     "no arguments": (no_column("arguments"), "row 0, arguments: Field required"),
     "generated": (generation, r"row 0, arguments.*multiple-choice task"),
-    "nan": (first(filtered_resps=[["nan", "False"], *LL[1:]]), "row 0, filtered_resps.0.0.*finite"),
-    "infinite": (first(filtered_resps=[["-inf", "False"], *LL[1:]]), "row 0, filtered_resps.0.0"),
+    "nan": (
+        first(filtered_resps=[["nan", "False"], *LL[1:]]),
+        "row 0, filtered_resps.0.0: nan is no",
+    ),
+    "infinite": (
+        first(filtered_resps=[["inf", "False"], *LL[1:]]),
+        "row 0, filtered_resps.0.0: inf is no log-likelihood",
+    ),
+    "impossible": (
+        lambda rows: [impossible(rows[0], "-inf")],
+        "no row has a finite log-likelihood of each option",
+    ),
+    "a word": (
+        first(filtered_resps=[["low", "False"], *LL[1:]]),
+        "row 0, filtered_resps.0.0: .*low",
+    ),
+    "a boolean": (first(filtered_resps=[[False, "False"], *LL[1:]]), "row 0, filtered_resps.0.0"),
+    "digits": (first(filtered_resps=[["-1_0", "False"], *LL[1:]]), "row 0, filtered_resps.0.0"),
     "null": (first(filtered_resps=[[None, "False"], *LL[1:]]), "row 0, filtered_resps.0.0"),
     "a probability": (
         first(filtered_resps=[["0.5", "False"], *LL[1:]]),
-        "row 0, filtered_resps.0.0: Input should be less than or equal to 0.001",
+        "row 0, filtered_resps.0.0: 0.5 is no log-likelihood: it should be at most 0",
     ),
     "half a character": (
         first(arguments=[["?", " \ud800"], ["?", " b"], ["?", " c"]]),
@@ -272,6 +297,34 @@ def test_a_bad_log_is_refused_in_one_line_and_nothing_is_written(
     assert str(path) in str(raised.value)
     assert "\n" not in str(raised.value)
     assert not (tmp_path / "lake").exists()
+
+
+def test_rows_with_an_impossible_option_are_excluded_from_metrics(tmp_path: Path) -> None:
+    rows = read_log(0)
+    values: tuple[str | float, ...] = ("-inf", -math.inf, "-1e308", "-3.4028234663852886e+38")
+    changed = [impossible(row, value) for row, value in zip(rows, values, strict=False)]
+    import_harness(tmp_path / "lake", {0: save(tmp_path, changed + rows[4:])}, model="tiny")
+    excluded = rows_of(tmp_path / "lake", "select example_id, reason from excluded order by all")
+    reason = "a log-likelihood is infinite or missing"
+    assert excluded == [{"example_id": f"doc:{i}", "reason": reason} for i in range(4)]
+    (accuracy,) = rows_of(tmp_path / "lake", "select accuracy, n from accuracy")
+    right = [row["acc"] for row in rows[4:]]
+    assert accuracy == {"accuracy": pytest.approx(sum(right) / len(right)), "n": len(right)}
+    raw = rows_of(tmp_path / "lake", "select * from lake.predictions order by example_id")
+    for row, sample in zip(raw[:2], rows[:2], strict=True):
+        assert row["option_log_likelihoods"].count(-math.inf) == 1
+        assert (row["is_correct"], row["confidence"]) == (bool(sample["acc"]), None)
+    assert verify_lake(tmp_path / "lake") == []
+
+
+def test_a_log_may_end_in_blank_lines_and_have_numbers_for_texts(tmp_path: Path) -> None:
+    rows = read_log(0)
+    expected = read_harness(save(tmp_path, rows)).samples
+    for row in rows:
+        row["filtered_resps"] = [[float(value), False] for value, _ in row["filtered_resps"]]
+    path = save(tmp_path, rows)
+    path.write_bytes(path.read_bytes() + b"\n \r\n")
+    assert read_harness(path).samples == expected
 
 
 def test_rows_that_do_not_match_the_results_are_refused(tmp_path: Path) -> None:

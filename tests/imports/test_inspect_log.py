@@ -78,6 +78,17 @@ def test_samples_without_log_likelihoods_are_excluded_from_metrics(tmp_path: Pat
     assert verify_lake(tmp_path) == []
 
 
+def test_a_sample_with_an_impossible_letter_is_excluded_from_metrics(tmp_path: Path) -> None:
+    log = content()
+    top = log["samples"][0]["output"]["choices"][0]["logprobs"]["content"][-1]["top_logprobs"]
+    top[1]["logprob"] = -math.inf
+    import_inspect(tmp_path / "lake", {0: save(tmp_path, log)})
+    excluded = rows_of(tmp_path / "lake", "select example_id from excluded order by example_id")
+    assert [row["example_id"] for row in excluded] == [f"sample:{i}" for i in (1, 3, 4)]
+    (row, *_) = rows_of(tmp_path / "lake", "select * from lake.predictions order by example_id")
+    assert (row["option_log_likelihoods"], row["prediction"]) == ([-0.2, -math.inf], 0)
+
+
 def test_the_accuracy_of_complete_samples_equals_that_of_the_log(tmp_path: Path) -> None:
     log = content()
     log["samples"] = log["samples"][:2]
@@ -186,6 +197,12 @@ def nan(log: Content) -> Content:
     return log
 
 
+def logprob_as_text(log: Content) -> Content:
+    top = log["samples"][0]["output"]["choices"][0]["logprobs"]["content"][-1]["top_logprobs"]
+    top[1]["logprob"] = "-1.9"
+    return log
+
+
 def probability(log: Content) -> Content:
     top = log["samples"][0]["output"]["choices"][0]["logprobs"]["content"][-1]["top_logprobs"]
     top[1]["logprob"] = 0.3
@@ -222,8 +239,9 @@ REFUSED: dict[str, tuple[Callable[[Content], Any], str]] = {
         "sample 1: scored I, but its answer is 'A' and its target is A",
     ),
     "sampled": (likelier_other, "sample 1: the answer is A, but B is more likely"),
-    "nan": (nan, "logprob: .*finite number"),
-    "a probability": (probability, "logprob: Input should be less than or equal to 0.001"),
+    "nan": (nan, "logprob: nan is no log-likelihood"),
+    "a text": (logprob_as_text, "sample 0, .*logprob: Input should be a valid number"),
+    "a probability": (probability, "logprob: 0.3 is no log-likelihood: it should be at most 0"),
     "half a character": (
         of_sample(0, choices=["honey", "\ud800"]),
         "sample 0, choices.1: .*surrogates not allowed",

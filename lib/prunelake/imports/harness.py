@@ -49,12 +49,13 @@ def read_harness(path: Path, task: str | None = None) -> ImportedLog:
     The file `results_<date>.json` beside it names model, number format, special tokens and split;
     without it they are empty. The size of an option excludes the delimiter before it, as in the
     harness. The lake's accuracy is `acc` of the harness, and its accuracy_norm is `acc_bytes`.
-    `acc_norm` of the harness divides by characters, which is the same for ASCII options.
+    `acc_norm` of the harness divides by characters, which is the same for ASCII options. The view
+    `excluded` shows rows with a log-likelihood of -inf, and no metric uses them.
 
     Raises:
         InvalidSpec: no such file, several files that fit, or no name of a task.
         BadRow: rows that are not samples of one multiple-choice task, contradict their own hashes
-            or scores, or have a log-likelihood that is not finite.
+            or scores, or have a log-likelihood that is NaN; or all rows have one of -inf.
     """
     path = _samples_file(path, task)
     match = SAMPLES_FILE_PATTERN.fullmatch(path.name)

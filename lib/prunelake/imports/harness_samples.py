@@ -22,6 +22,14 @@ def _arguments_as_lists(value: Any) -> Any:
     return value
 
 
+def _number(value: Any) -> Any:
+    """The number in a text like `"-1.5"`: the harness writes its log-likelihoods as text."""
+    return float(value) if isinstance(value, str) and "_" not in value else value
+
+
+HarnessLogLikelihood = Annotated[LogProbability, BeforeValidator(_number)]
+
+
 class HarnessSample(BaseModel):
     """The columns of a logged sample that an import reads; a log has more."""
 
@@ -33,7 +41,7 @@ class HarnessSample(BaseModel):
         BeforeValidator(_arguments_as_lists),
         Field(min_length=2),
     ]
-    filtered_resps: Annotated[list[tuple[LogProbability, Any]], Field(min_length=2)]
+    filtered_resps: Annotated[list[tuple[HarnessLogLikelihood, Any]], Field(min_length=2)]
     doc_hash: EncodableText
     prompt_hash: str | None = None
     target_hash: str | None = None
@@ -108,7 +116,8 @@ def build_samples(
     """The samples of rows; `delimiter` stands between prompt and option.
 
     Raises:
-        BadRow: a row that is not multiple choice, or that contradicts its own scores.
+        BadRow: a row that is not multiple choice, or that contradicts its own scores; or no row
+            with a finite log-likelihood of each option.
     """
     questions = []
     for row in rows:
@@ -147,6 +156,8 @@ def build_samples(
         _check_score(path, row, "acc_bytes", row.acc_bytes, sample.prediction_norm, gold)
         _check_score(path, row, "acc_norm", row.acc_norm, int(np.argmax(by_character)), gold)
         samples.append(sample)
+    if all(sample.confidence is None for sample in samples):
+        raise BadRow(f"{path}: no row has a finite log-likelihood of each option")
     return samples
 
 

@@ -1,6 +1,7 @@
 """Write imported results as a run; the logs of all levels must have the same examples."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import AfterValidator, Field, FiniteFloat
+from pydantic import AfterValidator, Field
 
 from prunelake.analysis.analyse import analyse
 from prunelake.analysis.confidence import option_probabilities
@@ -22,6 +23,7 @@ from prunelake.spec import content_hash
 from prunelake.tasks.rows import Example, data_hash
 
 MAX_LEVEL = 2**31 - 1  # the lake keeps 32 bits
+MASK_FILL = -1e30  # nats; programs write lower numbers, like -3.4e38, in place of -inf
 IDENTITY_COLUMNS = ("model", "revision", "strategy", "task", "split", "dtype")
 
 
@@ -33,15 +35,29 @@ def _encodable(value: Any) -> Any:
 
 EncodableText = Annotated[str, AfterValidator(_encodable)]
 EncodableValue = Annotated[Any, AfterValidator(_encodable)]
-LogProbability = Annotated[FiniteFloat, Field(le=1e-3)]
-"""A log-likelihood in nats; rounding may leave a certain event slightly above 0."""
+
+
+def _log_likelihood(value: float) -> float:
+    if not value <= 1e-3:
+        raise ValueError(
+            f"{value} is no log-likelihood: it should be at most 0 (or rounding, 0.001)"
+        )
+    return value if value > MASK_FILL else -math.inf
+
+
+LogProbability = Annotated[float, Field(strict=True), AfterValidator(_log_likelihood)]
+"""A log-likelihood in nats: a number, not text. -inf is an impossible event.
+
+Rounding may leave a certain event slightly above 0. A number below `MASK_FILL` becomes -inf.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One example of a log.
 
-    - `log_likelihoods`: one finite number in nats for each option, or None if one is missing.
+    - `log_likelihoods`: one number or -inf in nats for each option, or None if one is missing. The
+      view `excluded` shows samples with -inf or without numbers, and no metric uses them.
     - `option_bytes`: the size of each option in UTF-8.
     - `source_hash`: identifies the row of the dataset.
     - `answer`: the index of the chosen option, if the log names it but has no log-likelihoods.
@@ -69,8 +85,8 @@ class Sample:
 
     @property
     def confidence(self) -> float | None:
-        """The softmax over the log-likelihoods, at the predicted option."""
-        if self.log_likelihoods is None:
+        """The softmax over the log-likelihoods, at the predicted option; None if one is -inf."""
+        if self.log_likelihoods is None or -math.inf in self.log_likelihoods:
             return None
         return float(option_probabilities(np.array(self.log_likelihoods)).max())
 

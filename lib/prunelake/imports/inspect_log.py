@@ -111,7 +111,7 @@ def read_inspect(path: Path) -> ImportedLog:
     The options are letters. The log-likelihood of an option is the log-probability of its letter at
     the position where the model wrote its answer, given the text before. A sample whose log lacks
     the log-probability of a letter has no log-likelihoods: the view `excluded` shows it, and no
-    metric uses it.
+    metric uses it, nor a sample with a log-probability of -inf.
 
     Raises:
         InvalidSpec: no such file, no log of inspect_ai, or a log of an unfinished run.
@@ -139,9 +139,9 @@ def read_inspect(path: Path) -> ImportedLog:
         if str(record.id) in samples:
             raise BadRow(f"{path}, sample {record.id}: logged twice; import a log of one epoch")
         samples[str(record.id)] = _sample(f"{path}, sample {record.id}", record)
-    if all(sample.log_likelihoods is None for sample in samples.values()):
+    if all(sample.confidence is None for sample in samples.values()):
         raise BadRow(
-            f"{path}: no sample has the log-probabilities of all its letters; {LOGPROBS_HINT}"
+            f"{path}: no sample has finite log-probabilities of all its letters; {LOGPROBS_HINT}"
         )
     return ImportedLog(
         file=path,
