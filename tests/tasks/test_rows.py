@@ -174,7 +174,14 @@ def test_a_bad_row_that_is_not_selected_is_no_error(tmp_path: Path) -> None:
     assert row_numbers(examples) == [2, 0]
 
 
-@pytest.mark.parametrize("line", [b"", b"{", b'"\xff"'])
+def test_blank_lines_are_no_rows(tmp_path: Path) -> None:
+    good = ROWS["sst2"][0]
+    path = write_rows(tmp_path, "sst2", good, good)
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\n \r\n") + b"\n")
+    assert row_numbers(load_examples(get_task("sst2"), Rows(), tmp_path)) == [0, 1]
+
+
+@pytest.mark.parametrize("line", [b"\n{", b"{", b'"\xff"'])
 def test_a_line_that_is_not_json_is_refused(line: bytes, tmp_path: Path) -> None:
     path = write_rows(tmp_path, "sst2", ROWS["sst2"][0])
     with path.open("ab") as file:

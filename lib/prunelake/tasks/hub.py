@@ -12,13 +12,13 @@ PARQUET_REVISION = "refs/convert/parquet"  # the hub's own conversion of every p
 
 
 def read_json_lines(path: Path) -> Iterator[Any]:
-    """The JSON value of each line of a file; a file `.gz` is decompressed.
+    """The JSON value of each line that is not blank; a file `.gz` is decompressed.
 
     Raises:
         BadRow: a line that is not JSON.
     """
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
-        for number, line in enumerate(stream):
+        for number, line in enumerate(line for line in stream if line.strip()):
             try:
                 yield json.loads(line)
             except ValueError as error:
