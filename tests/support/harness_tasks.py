@@ -77,6 +77,12 @@ def _rows(task: str) -> Iterator[Row]:
                 "question": f"{question}?",
                 "mc1_targets": {"choices": texts[: 2 + n % 3], "labels": [1, 0, 0, 0][: 2 + n % 3]},
             },
+            "winogrande": {
+                "sentence": f"He left {thing} {place}, because the _ was too heavy.",
+                "option1": thing.split()[-1],
+                "option2": "ladder",
+                "answer": "12"[n % 2],
+            },
             "boolq": {"question": f"is {thing} {place}", "passage": sentence, "label": n % 2},
             "rte": {"sentence1": sentence, "sentence2": f"{thing} is gone", "label": n % 2},
             "sst2": {"sentence": f"{thing} , a film {place} ", "label": n % 2},
@@ -102,7 +108,7 @@ def _rows(task: str) -> Iterator[Row]:
 
 HARNESS_TASKS = (
     *("hellaswag", "piqa", "sciq", "copa", "cb", "wic", "qnli", "cola", "commonsense_qa", "logiqa"),
-    *("swag", "mmlu_anatomy", "blimp_causative", "truthfulqa_mc1"),
+    *("swag", "mmlu_anatomy", "blimp_causative", "truthfulqa_mc1", "winogrande"),
 )
 CATALOGUE_TASKS = ("boolq", "rte", "sst2", "openbookqa", "arc_easy", "arc_challenge")
 """The tasks of PruneLake's catalogue that the harness has, too, under the same name."""

@@ -22,7 +22,7 @@ from prunelake.tasks.catalogue import find_task, get_task
 from prunelake.tasks.encoding import Encoder, encode_examples
 from prunelake.tasks.harness import _yaml_files
 from prunelake.tasks.harness_rows import read_harness_rows
-from prunelake.tasks.rows import load_examples
+from prunelake.tasks.rows import Example, load_examples
 from tests.support.task_rows import ROWS
 
 pytest.importorskip("lm_eval", reason="needs prunelake[harness]")
@@ -37,7 +37,7 @@ LAST = Strategy(name="last")  # reads no calibration text
 REMOVED_LAYERS = [3, 1]
 COMPARED = [
     *(("", task) for task in (*HARNESS_TASKS, *CATALOGUE_TASKS)),
-    *(("@2", task) for task in ("hellaswag", "mmlu_anatomy", "arc_easy")),
+    *(("@2", task) for task in ("hellaswag", "mmlu_anatomy", "arc_easy", "winogrande")),
 ]
 """mmlu_anatomy takes the first examples of another split, the others draw them."""
 
@@ -94,6 +94,16 @@ def harness_samples(
     return sorted(samples, key=lambda sample: sample["doc_id"])
 
 
+def requests(example: Example) -> list[tuple[str, str]]:
+    """The contexts and their continuations, as the harness asks for them."""
+    if example.ending is None:
+        return [(example.prompt, option) for option in example.options]
+    return [
+        (example.prompt + option.removesuffix(example.ending), example.ending)
+        for option in example.options
+    ]
+
+
 @pytest.mark.parametrize(("shots", "task"), COMPARED)
 def test_prompts_and_predictions_are_those_of_the_harness(
     shots: str, task: str, loaded: LoadedModel, tmp_path: Path
@@ -109,7 +119,7 @@ def test_prompts_and_predictions_are_those_of_the_harness(
         rows = frame.filter(level=level).to_dicts()
         for row, example, sample in zip(rows, examples, samples, strict=True):
             asked = [tuple(arguments) for arguments in sample["arguments"]]
-            assert [(example.prompt, option) for option in example.options] == asked
+            assert requests(example) == asked
             assert row["option_log_likelihoods"] == pytest.approx(
                 [value for value, _ in sample["filtered_resps"]], abs=1e-3
             )
@@ -124,7 +134,7 @@ def test_the_catalogue_has_the_prompts_of_the_harness(task: str, tmp_path: Path)
     copyfile(folder / f"{get_task(task).split}.jsonl", tmp_path / get_task(task).file)
     theirs = load_examples(find_task(f"harness:{task}"), Rows(first=4), tmp_path)
     ours = load_examples(get_task(task), Rows(first=4), tmp_path)
-    assert [replace(example, delimiter=None) for example in theirs] == ours
+    assert [replace(example, lengths=None) for example in theirs] == ours
     assert [e.option_bytes for e in theirs] == [e.option_bytes for e in ours]
 
 
@@ -240,3 +250,17 @@ def test_without_the_harness_the_message_names_the_extra(monkeypatch: pytest.Mon
     monkeypatch.setattr("prunelake.extras.find_spec", lambda _: None)
     with pytest.raises(MissingExtra, match=r"needs lm_eval, .* pip install 'prunelake\[harness\]'"):
         find_task("harness:hellaswag")
+
+
+def test_options_with_prompts_of_their_own_are_predicted_only(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    write_splits(tmp_path, "winogrande")
+    settings = Settings(data=tmp_path, cache=tmp_path)
+    spec = SweepSpec(model=str(tiny_folder), task="harness:winogrande", levels=(0, 1))
+    with pytest.raises(InvalidSpec, match="example validation:0 has a prompt of its own for each"):
+        plan_sweep(spec, settings)
+    searching = Strategy(name="divergence", search_rows=1)
+    changes = {"explain": None, "rows": Rows(first=2), "strategy": searching}
+    with pytest.raises(InvalidSpec, match="strategy divergence reads rows of the task, and those"):
+        plan_sweep(spec.model_copy(update=changes), settings)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import polars as pl
 
 from prunelake.analysis.confidence import option_probabilities
@@ -27,21 +28,21 @@ def predict(
         ModelError: as `NestedModel.log_likelihoods`.
     """
     known_keys = PREDICTIONS.cell_keys(known)
-    asked: list[tuple[EncodedExample, ScoringQuery]] = []
+    asked: list[tuple[EncodedExample, tuple[int, ...], list[ScoringQuery]]] = []
     for encoded in examples:
         missing = tuple(
             level for level in levels if (level, encoded.example.example_id) not in known_keys
         )
         if missing:
-            context = (*encoded.prefix, *encoded.prompt)
-            asked.append((encoded, ScoringQuery(context, encoded.options, missing)))
-    queries = [query for _, query in asked]
-    answered = model.log_likelihoods(queries, progress)
+            asked.append((encoded, missing, _queries(encoded, missing)))
+    queries = [query for *_, own in asked for query in own]
+    answered = iter(model.log_likelihoods(queries, progress))
     rows = []
-    for (encoded, query), answers in zip(asked, answered, strict=True):
+    for encoded, missing, own in asked:
+        answers = np.concatenate([next(answered) for _ in own], axis=1)
         example = encoded.example
         option_bytes = example.option_bytes
-        for level, log_likelihoods in zip(query.levels, answers, strict=True):
+        for level, log_likelihoods in zip(missing, answers, strict=True):
             prediction = int(log_likelihoods.argmax())
             prediction_norm = int((log_likelihoods / option_bytes).argmax())
             rows.append(
@@ -60,3 +61,17 @@ def predict(
                 }
             )
     return PREDICTIONS.frame(rows).sort("level", maintain_order=True)
+
+
+def _queries(encoded: EncodedExample, levels: tuple[int, ...]) -> list[ScoringQuery]:
+    """The queries of an example: one, or one for each option if options begin with unscored tokens.
+
+    Queries that begin alike share their work, however they are split.
+    """
+    context = (*encoded.prefix, *encoded.prompt)
+    if not encoded.beginnings:
+        return [ScoringQuery(context, encoded.options, levels)]
+    return [
+        ScoringQuery((*context, *beginning), (option,), levels)
+        for beginning, option in zip(encoded.beginnings, encoded.options, strict=True)
+    ]

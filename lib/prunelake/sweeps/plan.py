@@ -128,6 +128,11 @@ def plan_sweep(spec: SweepSpec, settings: Settings) -> SweepPlan:
         harness=task.prompts if isinstance(task, HarnessTask) else None,
     )
     questions = encode_examples(encoder, searched, context)
+    if any(question.beginnings for question in questions):
+        raise InvalidSpec(
+            f"strategy {strategy.label} reads rows of the task, and those of {task.name} have a "
+            "prompt of their own for each option; take another strategy"
+        )
     return SweepPlan(
         spec.model_copy(update={"split_rows": len(records)}),
         identity,
@@ -170,8 +175,13 @@ def _resolve_explanation(
 
 
 def _check_explained(explanation: Explanation | None, examples: Sequence[EncodedExample]) -> None:
-    """Refuse to explain a prompt without tokens."""
+    """Refuse to explain a prompt without tokens, and options that begin with unscored tokens."""
     for encoded in examples[: (explanation.rows or 0) if explanation else 0]:
+        if encoded.beginnings:
+            raise InvalidSpec(
+                f"example {encoded.example.example_id} has a prompt of its own for each option, so "
+                "there are no tokens to compare; take --methods none (explain: null in a spec file)"
+            )
         if not encoded.prompt:
             raise InvalidSpec(
                 f"example {encoded.example.example_id} has an empty prompt, so there is no token "

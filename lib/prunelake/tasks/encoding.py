@@ -7,6 +7,7 @@ from transformers import PreTrainedTokenizerBase
 
 from prunelake.errors import BadRow, ExampleTooLong, InvalidSpec
 from prunelake.spec import SpecialTokens
+from prunelake.tasks.harness_rows import shared_length
 from prunelake.tasks.rows import Example
 
 
@@ -17,7 +18,8 @@ class EncodedExample:
     - `prefix`: the special tokens in front of the prompt; explanations do not score them.
     - `prompt`: the tokens of the prompt itself.
     - `token_texts`: the text of each token of `prompt`.
-    - `options`: the tokens of each option.
+    - `options`: the tokens of each option that are scored.
+    - `beginnings`: the tokens of each option in front of them; empty if whole options are scored.
     """
 
     example: Example
@@ -25,6 +27,7 @@ class EncodedExample:
     prompt: tuple[int, ...]
     token_texts: tuple[str, ...]
     options: tuple[tuple[int, ...], ...]
+    beginnings: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,17 @@ class Encoder:
         assert isinstance(text, str)
         return text
 
+    def encode_pair(self, context: str, text: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The token ids of a context and of the text behind it, tokenised together.
+
+        The split is at the number of tokens that the context has alone. White space at its end goes
+        to the text.
+        """
+        stripped = context.rstrip()
+        front = self.encode_text(stripped)
+        whole = self.encode_text(stripped + context[len(stripped) :] + text)
+        return tuple(front), tuple(whole[len(front) :])
+
     def context_ids(self, prompt: tuple[int, ...]) -> tuple[int, ...]:
         """The prefix and the prompt; if both are empty, the token that begins a text.
 
@@ -104,26 +118,29 @@ def encode_examples(
     special = encoder.prefix_ids()
     encoded = []
     for example in examples:
-        prompt_text = example.prompt.rstrip()
-        gap = example.prompt[len(prompt_text) :]
-        prompt = encoder.encode_text(prompt_text)
-        prefix = special if prompt else encoder.context_ids(())
-        options = tuple(
-            tuple(encoder.encode_text(prompt_text + gap + option)[len(prompt) :])
+        end = 0 if example.ending is None else len(example.ending)
+        pairs = [
+            encoder.encode_pair(example.prompt + option[: len(option) - end], option[-end:])
+            if end
+            else encoder.encode_pair(example.prompt, option)
             for option in example.options
-        )
+        ]
+        contexts, options = zip(*pairs, strict=True)
+        prompt = contexts[0][: shared_length(contexts)]
+        beginnings = tuple(context[len(prompt) :] for context in contexts) if end else ()
+        prefix = special if prompt else encoder.context_ids(())
         for text, option in zip(example.options, options, strict=True):
             if not option:
                 raise BadRow(
                     f"example {example.example_id}: after its prompt the option {text!r} has no "
                     "token of its own; leave the row out"
                 )
-        length = len(prefix) + len(prompt) + max(len(option) for option in options)
+        length = len(prefix) + max(len(context) + len(option) for context, option in pairs)
         if length > context_length:
             raise ExampleTooLong(
                 f"example {example.example_id} has {length} tokens and the model's context "
                 f"{context_length}; leave the row out, or take a model with a longer context"
             )
         texts = tuple(encoder.decode([token]) for token in prompt)
-        encoded.append(EncodedExample(example, prefix, tuple(prompt), texts, options))
+        encoded.append(EncodedExample(example, prefix, prompt, texts, options, beginnings))
     return encoded

@@ -18,12 +18,13 @@ ONLY_ACCURACY = [{"metric": "acc", "aggregation": "mean", "higher_is_better": Tr
 
 @dataclass(frozen=True)
 class HarnessQuestion:
-    """One question: the prompt, the options, each behind the `delimiter`, and the right option."""
+    """One question, with the fields of `rows.Example`."""
 
     prompt: str
     options: tuple[str, ...]
     gold: int
-    delimiter: str
+    lengths: tuple[int, ...]
+    ending: str | None = None
 
 
 @dataclass(frozen=True)
@@ -88,20 +89,20 @@ class HarnessRows(Sequence[HarnessRow]):
         try:
             with quiet_harness():
                 prompt = self._context(number)
-                options = list(self._task.doc_to_choice(doc))
-                gold = self._task.doc_to_target(doc)
+                choices = list(self._task.doc_to_choice(doc))
+                target, text = self._task.doc_to_target(doc), self._task.doc_to_text(doc)
         except Exception as error:  # the task's templates and functions raise any type
             raise BadRow(f"{where}: no prompt can be made of it ({one_line(error)})") from error
-        if not isinstance(prompt, str):
-            raise BadRow(
-                f"{where}: each option has a prompt of its own; PruneLake needs a shared one"
-            )
         delimiter = self._task.config.target_delimiter
+        lengths = tuple(len(choice.encode()) for choice in choices)
+        if isinstance(prompt, str):
+            options = tuple(f"{delimiter}{choice}" for choice in choices)
+            return HarnessQuestion(prompt, options, _gold_index(target, choices, where), lengths)
+        # Each choice has a prompt of its own, and all prompts have the same continuation.
+        shared, ending = shared_length(prompt), f"{delimiter}{target}"
+        options = tuple(context[shared:] + ending for context in prompt)
         return HarnessQuestion(
-            prompt,
-            tuple(f"{delimiter}{option}" for option in options),
-            _gold_index(gold, options, where),
-            delimiter,
+            prompt[0][:shared], options, _gold_index(text, choices, where), lengths, ending
         )
 
     def _context(self, number: int) -> str | list[str]:
@@ -118,6 +119,13 @@ class HarnessRows(Sequence[HarnessRow]):
             doc, self._shots, gen_prefix=self._task.doc_to_prefix(doc)
         )
         return prompt
+
+
+def shared_length(sequences: Sequence[Sequence[object]]) -> int:
+    """The length of the beginning that all sequences share."""
+    shortest = min(map(len, sequences))
+    columns = zip(*(sequence[:shortest] for sequence in sequences), strict=True)
+    return next((n for n, items in enumerate(columns) if len({*items}) > 1), shortest)
 
 
 @cache

@@ -39,29 +39,25 @@ class Example:
     - `example_id`: `<split>:<row number>`.
     - `options`: each begins with the delimiter (`OPTION_DELIMITER`).
     - `gold`: the index of the right option.
-    - `delimiter`: the part of each option that its length does not count; None for the spaces at
-      its beginning.
+    - `lengths`: the length of each option in bytes, by which `prediction_norm` divides; None for
+      that of its text without spaces at the beginning.
+    - `ending`: the text at the end of each option that is scored; None if whole options are scored.
+      Options with one ending differ in front of it, as in "The cup | it | was full".
     """
 
     example_id: str
     prompt: str
     options: tuple[str, ...]
     gold: int
-    delimiter: str | None = None
+    lengths: tuple[int, ...] | None = None
+    ending: str | None = None
 
     @property
     def option_bytes(self) -> list[int]:
-        """The length of each option in UTF-8, without the delimiter."""
-        return [
-            len(
-                (
-                    option.lstrip(" ")
-                    if self.delimiter is None
-                    else option.removeprefix(self.delimiter)
-                ).encode()
-            )
-            for option in self.options
-        ]
+        """The length of each option in bytes."""
+        if self.lengths is not None:
+            return [*self.lengths]
+        return [len(option.lstrip(" ").encode()) for option in self.options]
 
 
 def load_examples(task: Task | HarnessTask, rows: Rows, data_folder: Path | None) -> list[Example]:
@@ -94,19 +90,15 @@ def select_examples(
 
 def data_hash(examples: Sequence[Example]) -> str:
     """The SHA-256 (hex) of all fields of the examples, in order."""
-    return content_hash(
-        [
-            # Most examples have no delimiter of their own, and keep the hash that they had before.
-            [
-                e.example_id,
-                e.prompt,
-                e.options,
-                e.gold,
-                *([e.delimiter] * (e.delimiter is not None)),
-            ]
-            for e in examples
-        ]
-    )
+    return content_hash([_hashed_fields(example) for example in examples])
+
+
+def _hashed_fields(example: Example) -> list[object]:
+    """All fields; those that few examples have are left out, so that the others keep their hash."""
+    fields: list[object] = [example.example_id, example.prompt, example.options, example.gold]
+    if example.lengths is not None:
+        fields += [example.lengths, example.ending]
+    return fields
 
 
 def example_generator(example_id: str, seed: int, *stream: int) -> np.random.Generator:
