@@ -10,8 +10,10 @@ from typing import Any
 
 import torch
 from transformers import CONFIG_MAPPING, PretrainedConfig, PreTrainedModel
-from transformers.models.auto import AutoModelForCausalLM, modeling_auto
+from transformers.models.auto import modeling_auto
 from transformers.utils import logging as transformers_logging
+
+from prunelake.models.model_class import model_from_config
 
 VOCABULARY = 97
 BLOCKS = 4
@@ -108,10 +110,19 @@ FIELDS: dict[str, Any] = {
 
 HYBRID = ["linear_attention", "full_attention"] * (BLOCKS // 2)
 
+SECTIONED_ROPE = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]}
+
 SPECIAL_FIELDS: dict[str, dict[str, Any]] = {
+    "bailing_hybrid": {"layer_types": HYBRID, "num_key_value_heads": 4},
     "bamba": {"attn_layer_indices": [1, 3], "mamba_d_head": 16},
     "codegen": {"rotary_dim": 4},
-    "cohere_compass_text": {"layer_types": None},
+    "cohere_compass_text": {
+        "rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 10000.0}}
+    },
+    "dbrx": {
+        "attn_config": {"kv_n_heads": 2, "rope_theta": 10000.0},
+        "ffn_config": {"ffn_hidden_size": 48, "moe_num_experts": 4, "moe_top_k": 2},
+    },
     "dots1": {
         "num_key_value_heads": 4,
         "n_shared_experts": 1,
@@ -130,16 +141,25 @@ SPECIAL_FIELDS: dict[str, dict[str, Any]] = {
         "layer_types": ["sliding_attention", "full_attention"] * 2,
         "hidden_size_per_layer_input": 8,
     },
+    "gemma4_unified_text": {
+        "num_kv_shared_layers": 2,
+        "layer_types": ["sliding_attention", "full_attention"] * 2,
+    },
     "gpt_neo": {"attention_types": [[["global", "local"], 2]], "window_size": 64},
     "gptj": {"rotary_dim": 4},
     "granitemoehybrid": {"layer_types": ["mamba", "attention"] * 2},
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 2},
+    "kimi_linear": {"layer_types": HYBRID, "linear_num_heads": 4, "linear_head_dim": 8},
+    "lfm2": {"layer_types": ["conv", "full_attention"] * 2},
+    "longcat_flash": {"zero_expert_num": 2, "expert_ffn_hidden_size": 16},
     "mamba2": {"num_heads": 4, "head_dim": 16, "n_groups": 1},
     "nemotron_h": {"head_dim": 8},
     "qwen3_5_moe_text": {"layer_types": HYBRID},
     "qwen3_5_text": {"layer_types": HYBRID},
     "qwen3_next": {"layer_types": HYBRID},
+    "qwen2_5_vl_text": {"rope_parameters": SECTIONED_ROPE},
+    "qwen2_vl_text": {"rope_parameters": SECTIONED_ROPE},
     "xlstm": {"num_blocks": BLOCKS},
     "zamba2": {
         "n_mamba_heads": 4,
@@ -154,6 +174,11 @@ SPECIAL_FIELDS: dict[str, dict[str, Any]] = {
 def causal_types() -> list[str]:
     """The model types of all classes that transformers maps to a causal language model."""
     return sorted(modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+
+
+def wrapper_types() -> list[str]:
+    """The model types of the other classes that hold a language model: multimodal ones."""
+    return sorted({*modeling_auto.MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES} - {*causal_types()})
 
 
 def tiny_config(model_type: str) -> PretrainedConfig:
@@ -171,11 +196,12 @@ def _small(config_class: Any, model_type: str) -> PretrainedConfig:
     chosen |= special
     chosen = {name: value for name, value in chosen.items() if value is not None}
     inner: dict[str, Any] = getattr(config_class, "sub_configs_defaults", config_class.sub_configs)
-    for name, spec in inner.items():
-        inner_class: Any = getattr(spec, "config_class", spec)
-        inner_type: str = inner_class.model_type
-        if name not in special and inner_type:
-            chosen[name] = _small(inner_class, inner_type).to_dict()
+    if inner:
+        default = config_class()
+        for name in inner.keys() - {*special}:
+            own: Any = getattr(default, name, None)
+            if isinstance(own, PretrainedConfig) and own.model_type:
+                chosen[name] = _small(type(own), own.model_type).to_dict()
     config: PretrainedConfig = config_class(**chosen)
     return config
 
@@ -191,7 +217,7 @@ def build_tiny(model_type: str) -> PreTrainedModel:
     """A model of this type with seeded random weights, also of its norms and biases."""
     transformers_logging.set_verbosity_error()
     torch.manual_seed(0)
-    model: PreTrainedModel = AutoModelForCausalLM.from_config(tiny_config(model_type))
+    model = model_from_config(tiny_config(model_type))
     for name, parameter in model.named_parameters():
         if name.endswith("bias") or "norm" in name:
             parameter.data += 0.1 * torch.randn_like(parameter)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from prunelake.schema.metrics import METRIC_DEFINITIONS
+from prunelake.spec import UNIT_NAMES
 
 MINUS, MISSING = "\N{MINUS SIGN}", "\N{EN DASH}"
 
@@ -24,9 +25,10 @@ def order_name(strategy: str) -> str:
 
 
 def removed_modules(strategy: str) -> str:
-    """The modules that a strategy removes, by its label: attention layers, MLPs or blocks."""
+    """The modules that a strategy removes, by its label, such as attention layers or MLPs."""
     unit = strategy.partition(":")[0]
-    return {"mlp": "MLPs", "block": "blocks"}.get(unit, "attention layers")
+    names = {str(name): text for name, text in UNIT_NAMES.items()}
+    return names.get(unit, UNIT_NAMES["attention"])
 
 
 def number(value: float | None, decimals: int = 2) -> str:

@@ -14,6 +14,7 @@ from prunelake.errors import NothingToShow, PruneLakeError
 from prunelake.lake.sql import views
 from prunelake.lake.sql.bound_query import Connection
 from prunelake.lake.storage.location import Location
+from prunelake.spec import UNIT_NAMES
 
 from ..charts.catalog import CHARTS, CORRELATED_METRICS
 from ..charts.importance import importance_chart
@@ -199,8 +200,8 @@ def _order_figures(connection: Connection, runs: Sequence[Run]) -> Iterator[str]
     layers = charts.layer_importance(first["run_id"]).rows(connection)
     if layers.height:
         chart = importance_chart(layers, max(map(max, (run["levels"] for run in runs))))
-        without_unit = first["strategy"].removeprefix("mlp:").removeprefix("block:")
-        strategy = without_unit.partition(":")[0]
+        unit, _, rest = first["strategy"].partition(":")
+        strategy = rest.partition(":")[0] if unit in UNIT_NAMES else unit
         measure = IMPORTANCE_DEFINITIONS.get(strategy, f"by the strategy {strategy}")
         modules = removed_modules(first["strategy"])
         caption = f"Importance of {modules}: {measure}; from run {first['run_id']}."

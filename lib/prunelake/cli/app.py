@@ -12,6 +12,7 @@ import typer
 from prunelake.cli.demo import demo
 from prunelake.cli.export import export
 from prunelake.cli.imports import import_app
+from prunelake.cli.inspect import inspect
 from prunelake.cli.maintain import analyse, compact, doctor, publish, retire
 from prunelake.cli.plan import plan
 from prunelake.cli.profile import profile
@@ -86,6 +87,7 @@ app.command()(report)
 app.command()(serve)
 app.command()(publish)
 app.add_typer(import_app, name="import")
+app.command()(inspect)
 app.add_typer(task_app, name="task")
 app.command()(analyse)
 app.command()(doctor)

@@ -16,6 +16,8 @@ REMOVAL_SENTENCES: dict[Unit, str] = {
     "attention": "The blocks named below run without their attention; their MLPs still run.",
     "mlp": "The blocks named below run without their MLP; their attention still runs.",
     "block": "The blocks named below pass their input on unchanged.",
+    "linear_attention": "The linear-attention layers named below add nothing; MLPs still run.",
+    "state_space": "The state-space layers named below add nothing; MLPs still run.",
 }
 
 

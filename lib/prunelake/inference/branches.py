@@ -21,7 +21,14 @@ from torch import Tensor
 
 from prunelake.inference.transfer import send_indices
 from prunelake.models.block_parts import BlockPart
-from prunelake.models.decoder_probe import DecoderProbe, Forward, OutputForm, hidden_states
+from prunelake.models.decoder_probe import (
+    DecoderProbe,
+    Forward,
+    OutputForm,
+    first_value,
+    hidden_states,
+    with_first_value,
+)
 from prunelake.models.removal import neutral_output
 from prunelake.spec import Unit
 
@@ -176,10 +183,9 @@ class Branches:
                 return forward(*args, **kwargs)
             if not form.can_skip:
                 output = forward(*args, **kwargs)
-                first = output[0] if isinstance(output, tuple) else output
+                first = first_value(output)
                 neutral = neutral_output(part, form, forward, args, kwargs, first)
-                added = _rows_from(first, neutral, keeping, count)
-                return (added, *output[1:]) if isinstance(output, tuple) else added
+                return with_first_value(output, _rows_from(first, neutral, keeping, count))
             added = neutral_output(part, form, forward, args, kwargs)
             if keeping:
                 hidden = hidden_states(args, kwargs)
@@ -193,9 +199,8 @@ class Branches:
                 else:
                     kwargs["hidden_states"] = own
                 output = forward(*args, **kwargs)
-                kept = output[0] if isinstance(output, tuple) else output
                 added = added.clone() if part.adds_residual else added
-                added.index_copy_(0, index, kept)
+                added.index_copy_(0, index, first_value(output))
             return form.wrap(added)
 
         return gated

@@ -31,8 +31,9 @@ KINDS_BY_CLASS: dict[str, Kind] = {
 QUERY_NAMES = re.compile(r"(q|k|v|qk|kv|qkv|wqkv|wq|wk|wv)(_.*)?|query.*|key|value|c_attn", re.I)
 ENCODER_NAMES = re.compile(r"cross|encoder_attn", re.I)
 MLP_NAMES = re.compile(r"mlp|feed_forward|ffn|\bff\b|moe|expert|mixer", re.I)
-OTHER_NAMES = re.compile(r"norm$|norm_|_hc|scale|_input", re.I)
-"""The names of modules that are no part, though they may hold an MLP or a projection."""
+OTHER_NAMES = re.compile(r"norm$|norm_|_hc|scale|_input|sconv|convolution", re.I)
+"""The names of modules that are no part, though they may hold an MLP or a projection: norms,
+scales, and filters behind a part, which add nothing of their own."""
 
 RECURRENT_NAMES = {"rg_lru", "time_decay"}
 DECAY_NAMES = {"A_log", "dt_bias", "slope_rate"}
@@ -40,7 +41,7 @@ DECAY_NAMES = {"A_log", "dt_bias", "slope_rate"}
 OUTPUT_NAMES = re.compile(
     r"(^|\.)(o_proj|out_proj|dense|c_proj|wo|out_lin|o|proj_out|linear_out|down_proj|fc2|fc_out|w2|"
     r"w_out|out|dense_4h_to_h|output_linear|output|lin2|down|down_proj_bias|o_b_proj|v2t_proj|2|"
-    r"proj_down|output_proj)$",
+    r"proj_down|output_proj)$|^(experts\.)?bias$",
     re.I,
 )
 """The names of the modules and weights from which a part's output comes, within the part."""

@@ -128,6 +128,19 @@ def replaced_forward(module: nn.Module, wrap: Callable[[Forward], Forward]) -> I
             module.forward = before
 
 
+def first_value(output: Any) -> Tensor:
+    """The output of a part or block without the values behind it."""
+    first: Tensor = output[0] if isinstance(output, tuple | list) else output
+    return first
+
+
+def with_first_value(output: Any, first: Tensor) -> Any:
+    """An output in the same form, with another first value."""
+    if isinstance(output, tuple | list):
+        return type(output)([first, *output[1:]])
+    return first
+
+
 def hidden_states(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
     """The hidden states among the arguments of a block or of its parts."""
     hidden: Tensor = args[0] if args else kwargs["hidden_states"]
@@ -262,14 +275,14 @@ def _row_factors(sizes: dict[str, int], wider: dict[str, int]) -> dict[str, int]
 
 
 def _output_form(part: BlockPart, hidden: Tensor, output: Any) -> OutputForm:
-    first = output[0] if isinstance(output, tuple) else output
-    further = output[1:] if isinstance(output, tuple) else ()
+    first = first_value(output)
+    further = output[1:] if isinstance(output, tuple | list) else ()
     is_whole = first.ndim == 3 and first.shape[:2] == PROBE_SHAPE == hidden.shape[:2]
     is_needed = any(isinstance(value, Tensor) and not _is_droppable(value) for value in further)
     return OutputForm(
-        len(further) if isinstance(output, tuple) else None,
+        len(further) if isinstance(output, tuple | list) else None,
         first.shape[-1],
-        is_whole and not is_needed and not part.is_read_later,
+        is_whole and not is_needed and not part.is_read_later and not isinstance(output, list),
     )
 
 

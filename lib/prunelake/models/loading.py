@@ -14,7 +14,6 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import (
     CONFIG_MAPPING,
-    MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -31,6 +30,7 @@ from prunelake.models.decoder_probe import probe_decoder
 from prunelake.models.device_names import ALL_GPUS
 from prunelake.models.devices import check_device
 from prunelake.models.memory import is_out_of_memory
+from prunelake.models.model_class import auto_class, model_class, model_from_config
 from prunelake.models.placeholders import AbsentPart, replace_with_placeholders
 from prunelake.models.placement import gpu_device_map
 from prunelake.models.precision import keep_freed_memory, set_matmul_precision, weight_dtype
@@ -210,9 +210,7 @@ def skeleton(folder: Path, dtype: torch.dtype, trust_remote_code: bool = False) 
     """
     with quiet_transformers(), torch.device("meta"):
         config = read_config(folder, trust_remote_code)
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(
-            config, dtype=dtype, trust_remote_code=trust_remote_code
-        )
+        model = model_from_config(config, trust_remote_code, dtype=dtype)
         if marker := _compact_marker(folder):
             replace_with_placeholders(model, _absent_parts(model, marker))
     return model
@@ -259,7 +257,9 @@ def load_complete_model(folder: Path, **options: Any) -> PreTrainedModel:
     Raises:
         ModelNotFound: the files lack some of the weights.
     """
-    auto: Any = AutoModelForCausalLM
+    trust = bool(options.get("trust_remote_code"))
+    is_gguf = "gguf_file" in options
+    auto: Any = AutoModelForCausalLM if is_gguf else auto_class(read_config(folder, trust), trust)
     return _check_no_missing_weights(
         folder, *auto.from_pretrained(folder, output_loading_info=True, **options)
     )
@@ -269,8 +269,8 @@ def _load_compact(folder: Path, **options: Any) -> PreTrainedModel:
     """Load a compact checkpoint, without allocating memory for the absent modules."""
     marker = _compact_marker(folder)
     assert marker is not None
-    config = read_config(folder)
-    complete_class: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    found, config = model_class(read_config(folder))
+    complete_class: Any = found  # mypy takes no variable as a base class
 
     def initialise(self: Any, config: PretrainedConfig) -> None:
         complete_class.__init__(self, config)

@@ -13,6 +13,7 @@ from transformers.cache_utils import DynamicLayer
 from prunelake.errors import UnsupportedModel
 from prunelake.models.block_parts import BlockPart, Kind
 from prunelake.models.decoder_map import DecoderBlock, decoder_blocks
+from prunelake.models.decoder_probe import first_value, with_first_value
 
 
 class ZeroWidthCacheLayer(DynamicLayer):
@@ -149,23 +150,24 @@ def check_not_shared(blocks: Collection[DecoderBlock], absent: Sequence[AbsentPa
     """Refuse parts that other blocks need.
 
     Raises:
-        UnsupportedModel: a module that several blocks share, of which only some would lose it.
+        UnsupportedModel: weights that several blocks share, of which only some would lose them.
     """
     chosen = {(part.block, part.name) for part in absent}
-    keeping: dict[int, tuple[int, BlockPart]] = {
-        id(part.module): (block.index, part)
-        for block in blocks
-        for part in block.parts
-        if (block.index, part.name) not in chosen
+    every = [(block.index, part) for block in blocks for part in block.parts]
+    keeping = {
+        id(parameter): index
+        for index, part in every
+        if (index, part.name) not in chosen
+        for parameter in part.module.parameters()
     }
-    for block in blocks:
-        for part in block.parts:
-            if (block.index, part.name) in chosen and id(part.module) in keeping:
-                other, _ = keeping[id(part.module)]
-                raise UnsupportedModel(
-                    f"blocks {block.index} and {other} share one {type(part.module).__name__}; its "
-                    "weights cannot be gone, or be zero, in some of these blocks only"
-                )
+    for index, part in every:
+        needed = [keeping[id(p)] for p in part.module.parameters() if id(p) in keeping]
+        if (index, part.name) in chosen and needed:
+            raise UnsupportedModel(
+                f"blocks {index} and {needed[0]} share the weights of {part.name} "
+                f"({type(part.module).__name__}); they cannot be gone, or be zero, in some of "
+                "these blocks only"
+            )
 
 
 def absent_parts(model: PreTrainedModel) -> tuple[AbsentPart, ...]:
@@ -190,9 +192,7 @@ def _silence(part: BlockPart, absent: AbsentPart) -> Replacement:
 
     def add_nothing(*args: Any, **kwargs: Any) -> Any:
         output = forward(*args, **kwargs)
-        if isinstance(output, tuple):
-            return (torch.zeros_like(output[0]), *output[1:])
-        return torch.zeros_like(output)
+        return with_first_value(output, torch.zeros_like(first_value(output)))
 
     def undo() -> None:
         del module.forward, module.absent

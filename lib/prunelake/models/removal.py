@@ -18,13 +18,16 @@ from prunelake.errors import UnknownLayer, UnsupportedModel
 from prunelake.models.block_parts import BlockPart
 from prunelake.models.decoder_map import decoder_blocks, removable_parts
 from prunelake.models.decoder_probe import (
+    PROBE_SHAPE,
     Forward,
     OutputForm,
+    first_value,
     hidden_states,
     probe_decoder,
     replaced_forward,
+    with_first_value,
 )
-from prunelake.models.loading import COMPACT_MODEL_TYPE
+from prunelake.models.loading import COMPACT_MODEL_TYPE, spread_token_ids
 from prunelake.models.placeholders import (
     AbsentPart,
     absent_parts,
@@ -93,19 +96,22 @@ def zero_out(model: PreTrainedModel, layers: Collection[int], unit: Unit = "atte
     """Set the output projections of a unit of `layers` to zero, permanently.
 
     Raises:
-        UnknownLayer, UnsupportedModel: as `removed`.
+        UnknownLayer, UnsupportedModel: as `removed`; or no weights that could be zero. The model is
+            unchanged then.
     """
     parts = _selected_parts(model, layers, unit)
     check_not_shared(decoder_blocks(model), _absent(model, layers, unit))
-    for part in parts:
-        if not part.output_parameters():
-            raise UnsupportedModel(
-                f"{type(model).__name__}: {part.name} of block {part.block} "
-                f"({type(part.module).__name__}) has no output weights that could be zero"
-            )
-    for part in parts:
-        for parameter in part.output_parameters():
-            parameter.data.zero_()
+    before = {id(p): (p, p.data.clone()) for part in parts for p in part.output_parameters()}
+    for parameter, _ in before.values():
+        parameter.data.zero_()
+    for part in parts_that_add(model, parts):
+        for parameter, weights in before.values():
+            parameter.data.copy_(weights)
+        raise UnsupportedModel(
+            f"{type(model).__name__}: {part.name} of block {part.block} "
+            f"({type(part.module).__name__}) does not add zero with zero weights; save a compact "
+            "checkpoint instead"
+        )
 
 
 def save_compact(
@@ -149,6 +155,31 @@ def save_compact(
     (folder / "config.json").write_text(text, encoding="utf-8")
     if model.generation_config is not None:
         model.generation_config.save_pretrained(folder)
+
+
+@torch.inference_mode()
+def parts_that_add(model: PreTrainedModel, parts: Collection[BlockPart]) -> list[BlockPart]:
+    """Those of the given parts that add something to the stream in a pass of a few tokens."""
+    found: list[BlockPart] = []
+    running = _RunningBlock()
+
+    def look(
+        part: BlockPart, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any
+    ) -> None:
+        if running.position != part.block:
+            return
+        first = first_value(out)
+        form = OutputForm(None, first.shape[-1], can_skip=False)
+        if not torch.equal(first, neutral_output(part, form, module.forward, args, kwargs, first)):
+            found.append(part)
+
+    with ExitStack() as stack:
+        stack.enter_context(running.followed(model))
+        for part in parts:
+            hook = part.module.register_forward_hook(partial(look, part), with_kwargs=True)
+            stack.callback(hook.remove)
+        model(input_ids=spread_token_ids(model, PROBE_SHAPE), use_cache=False)
+    return found
 
 
 def _selected_parts(model: PreTrainedModel, layers: Collection[int], unit: Unit) -> list[BlockPart]:
@@ -209,9 +240,8 @@ def _without(
         if form.can_skip:
             return form.wrap(neutral_output(part, form, forward, args, kwargs))
         output = forward(*args, **kwargs)
-        first, further = (output[0], output[1:]) if isinstance(output, tuple) else (output, None)
-        neutral = neutral_output(part, form, forward, args, kwargs, first)
-        return neutral if further is None else (neutral, *further)
+        first = first_value(output)
+        return with_first_value(output, neutral_output(part, form, forward, args, kwargs, first))
 
     return add_nothing
 

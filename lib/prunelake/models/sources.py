@@ -5,10 +5,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoTokenizer, PreTrainedModel
 
 from prunelake.errors import ModelNotFound, UnsupportedModel, one_line
 from prunelake.models.decoder_map import removable_parts
@@ -19,6 +20,7 @@ from prunelake.models.loading import (
     quiet_transformers,
     read_config,
 )
+from prunelake.models.model_class import model_from_config
 from prunelake.models.quantisation import read_quantisation
 from prunelake.models.references import (
     MODEL_FILE_PATTERNS,
@@ -55,25 +57,13 @@ def resolve_model(
         ModelError: `cache` cannot be written.
         UnsupportedModel: not a decoder from which this unit can be removed.
     """
-    check_reference(reference)
-    hashed = partial(cached_hash, cache=cache) if uses_known_hash else hash_files
-    kind, _, rest = reference.partition(":")
-    revision = None
-    if kind == "hub":
-        code = [CODE_FILE_PATTERN, "tokenizer_config.json"] if trust_remote_code else []
-        folder = _download(rest, ["config.json", *code])
-    elif kind == "package":
-        folder, revision = _from_gguf(package_gguf_file(reference, rest, cache), cache, hashed)
-    elif reference.endswith(".gguf"):
-        folder, revision = _from_gguf(Path(reference).expanduser(), cache, hashed)
-    else:
-        folder = Path(reference).expanduser()
     # Weights can be large: they are downloaded or hashed after all that can be refused.
-    config = read_config_file(folder / "config.json")
-    check_config(config, reference, trust_remote_code)
+    hashed = partial(cached_hash, cache=cache) if uses_known_hash else hash_files
+    folder, revision, config = _find_config(reference, cache, hashed, trust_remote_code)
     remote_code = remote_code_hash(config, folder, trust_remote_code)
     skeleton = _model_without_weights(folder, bool(remote_code))
     layer_count = len(removable_parts(skeleton, unit))
+    kind, _, rest = reference.partition(":")
     if kind == "hub":
         folder, revision = _from_hub(rest, folder.name)
     quantisation = read_quantisation(config)
@@ -89,6 +79,43 @@ def resolve_model(
         quantisation.name if quantisation else "",
         remote_code,
     )
+
+
+def model_skeleton(
+    reference: str, cache: Path, *, trust_remote_code: bool = False
+) -> PreTrainedModel:
+    """The modules of a model without weights; of a hub repository, only config.json is read.
+
+    Raises:
+        ModelNotFound, ModelError, UnsupportedModel: as `resolve_model`.
+    """
+    folder, _, config = _find_config(reference, cache, hash_files, trust_remote_code)
+    remote_code = remote_code_hash(config, folder, trust_remote_code)
+    return _model_without_weights(folder, bool(remote_code))
+
+
+def _find_config(
+    reference: str,
+    cache: Path,
+    hashed: Callable[[list[Path]], str],
+    trust_remote_code: bool,
+) -> tuple[Path, str | None, dict[str, Any]]:
+    """The folder of a model's config.json, the revision if it is known yet, and the content."""
+    check_reference(reference)
+    kind, _, rest = reference.partition(":")
+    revision = None
+    if kind == "hub":
+        code = [CODE_FILE_PATTERN, "tokenizer_config.json"] if trust_remote_code else []
+        folder = _download(rest, ["config.json", *code])
+    elif kind == "package":
+        folder, revision = _from_gguf(package_gguf_file(reference, rest, cache), cache, hashed)
+    elif reference.endswith(".gguf"):
+        folder, revision = _from_gguf(Path(reference).expanduser(), cache, hashed)
+    else:
+        folder = Path(reference).expanduser()
+    config = read_config_file(folder / "config.json")
+    check_config(config, reference, trust_remote_code)
+    return folder, revision, config
 
 
 def pin_source(source: ModelSource) -> ModelSource:
@@ -139,15 +166,10 @@ def _model_without_weights(folder: Path, trust_remote_code: bool) -> PreTrainedM
         ) from error
     try:
         with quiet_transformers(), torch.device("meta"):
-            model: PreTrainedModel = AutoModelForCausalLM.from_config(
-                config, trust_remote_code=trust_remote_code
-            )
-    except ValueError as error:
-        raise UnsupportedModel(
-            f"{type(config).__name__} is not supported: transformers has no causal language model "
-            "for it"
-        ) from error
-    except Exception as error:
+            model = model_from_config(config, trust_remote_code)
+    except UnsupportedModel:
+        raise
+    except Exception as error:  # a package that is missing, or a config.json that does not fit
         raise UnsupportedModel(
             f"{type(config).__name__} is not supported: transformers cannot build a model from its "
             f"config.json ({one_line(error)})"

@@ -37,7 +37,7 @@ class Model:
     """A loaded model and its tokenizer; `load` returns a `Model`.
 
     - `reference`: the model reference, as given to `load`.
-    - `layer_count`: the number of its attention layers.
+    - `layer_count`: the number of its blocks.
     """
 
     def __init__(self, loaded: LoadedModel, dtype: Dtype, settings: Settings) -> None:
@@ -63,20 +63,30 @@ class Model:
         attention: Collection[int] = (),
         mlp: Collection[int] = (),
         block: Collection[int] = (),
+        linear_attention: Collection[int] = (),
+        state_space: Collection[int] = (),
     ) -> Iterator[None]:
         """Leave out the attention, the MLP, or the whole block of layers within a `with` block.
 
             with model.removed(attention=[3, 5]):
                 model.log_likelihoods("The capital of France is", [" Paris", " Rome"])
 
-        A removed attention or MLP adds nothing, as if it returned zero. Layers count from 0. After
-        the block the model is whole again, also after an error. Blocks may be nested.
+        A removed attention or MLP adds nothing, as if it returned zero. Layers count from 0, and
+        only layers with this unit count: attention layer 0 is the first block with softmax
+        attention. After the block the model is whole again, also after an error. Blocks may be
+        nested.
 
         Raises:
             UnknownLayer: a layer that the model does not have.
-            UnsupportedModel: the MLPs of the model could not be found.
+            UnsupportedModel: a unit that the model does not have.
         """
-        units: dict[Unit, Collection[int]] = {"attention": attention, "mlp": mlp, "block": block}
+        units: dict[Unit, Collection[int]] = {
+            "attention": attention,
+            "mlp": mlp,
+            "block": block,
+            "linear_attention": linear_attention,
+            "state_space": state_space,
+        }
         before = self.removals
         self.removals += tuple((unit, tuple(layers)) for unit, layers in units.items() if layers)
         try:
@@ -191,7 +201,10 @@ def load(
     if device is not None:
         settings = settings.model_copy(update={"device": device})
     source = resolve_model(
-        str(reference), settings.cache.expanduser(), trust_remote_code=trust_remote_code
+        str(reference),
+        settings.cache.expanduser(),
+        "block",
+        trust_remote_code=trust_remote_code,
     )
     log = logging.getLogger("prunelake").info
     return Model(cached_model(source, dtype, settings, log), dtype, settings)

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from prunelake.models.block_parts import BlockPart
 from prunelake.models.decoder_map import DecoderBlock, decoder_blocks, removable_parts
-from prunelake.models.decoder_probe import hidden_states, probe_decoder
+from prunelake.models.decoder_probe import first_value, hidden_states, probe_decoder
 from prunelake.models.precision import matmul_precision
 from prunelake.models.removal import without_parts
 from prunelake.spec import Unit
@@ -106,7 +106,7 @@ class _BlockComparison:
     def _answered(self, name: str, output: Any) -> None:
         if self._is_repeating or not self._x:  # not in this block: several blocks share the module
             return
-        self._terms[name] = output[0] if isinstance(output, tuple) else output
+        self._terms[name] = first_value(output)
         self._outputs.append(self._terms[name])
 
     def _normed(self, _: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
@@ -121,7 +121,7 @@ class _BlockComparison:
         if self._is_repeating:
             return
         if self._is_sum is None:
-            self._is_sum = self._adds_up(output[0] if isinstance(output, tuple) else output)
+            self._is_sum = self._adds_up(first_value(output))
         before, after = self._summed() if self._is_sum else self._repeated(args, kwargs)
         cosines = cosine_similarity(before, after, dim=-1)
         self.sum += float(cosines.double().sum()) * (self.tokens / cosines.numel())
@@ -160,7 +160,7 @@ class _BlockComparison:
                 parts = [part for part in self._block.parts if part.name in names]
                 with without_parts(self._model, parts):
                     output = self._block.module(*args, **kwargs)
-                streams.append((output[0] if isinstance(output, tuple) else output).float())
+                streams.append((first_value(output)).float())
         finally:
             self._is_repeating = False
         return streams[0], streams[1]
