@@ -283,6 +283,10 @@ REFUSED: dict[str, tuple[Callable[[Log], Log], str]] = {
         "doc_id 0: target '7' is neither the number",
     ),
     "two right": (lambda r: [with_target(r[0], "[0, 1]")], r"target '\[0, 1\]' is neither"),
+    "the same options": (
+        first(arguments=[["?", " a"], ["?", " a"], ["?", " a"]], prompt_hash=None),
+        "doc_id 0: all 3 options are 'a'",
+    ),
     "own prompts": (own_prompts, "each option has its own prompt"),
 }
 
@@ -344,17 +348,69 @@ def test_unreadable_results_are_refused(tmp_path: Path, text: str) -> None:
         read_harness(path)
 
 
-def test_levels_with_other_examples_are_refused(tmp_path: Path) -> None:
+def other_hash(row: dict[str, Any]) -> None:
+    row["doc_hash"] = "0" * 64
+
+
+def other_option(row: dict[str, Any]) -> None:
+    row["arguments"]["gen_args_1"]["arg_1"] = " another"
+
+
+def other_prompt(row: dict[str, Any]) -> None:
+    for argument in row["arguments"].values():
+        argument["arg_0"] += " "
+    row["prompt_hash"] = None
+
+
+def other_gold(row: dict[str, Any]) -> None:
+    wrong = [option for option in range(3) if option != row["doc"]["label"]]
+    scores = [float(value) for value, _ in row["filtered_resps"]]
+    gold = next(option for option in wrong if scores[option] < max(scores))
+    row |= {
+        "target": str(gold),
+        "target_hash": None,
+        "acc": 0.0,
+        "acc_norm": None,
+        "acc_bytes": None,
+    }
+
+
+def other_number(row: dict[str, Any]) -> None:
+    row["doc_id"] = 30
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (other_hash, "row hash: '000.* instead of '"),
+        (other_option, "options: .*' another', .* instead of "),
+        (other_prompt, r"prompt: \.\.\..*Answer: ' instead of \.\.\..*Answer:'\. Give"),
+        (other_gold, r"gold: \d instead of \d\. Give"),
+        (other_number, "example id: 'doc:4' instead of 'doc:3'"),
+    ],
+)
+def test_levels_with_other_examples_are_refused_with_the_difference(
+    tmp_path: Path, change: Callable[[dict[str, Any]], None], message: str
+) -> None:
+    unpruned = save(tmp_path, read_log(0))
     rows = read_log(0)
-    rows[3]["doc_hash"] = "0" * 64
+    change(rows[3])
+    (tmp_path / "level").mkdir()
+    pruned = save(tmp_path / "level", rows)
+    first = "doc:4" if change is other_number else "doc:3"
+    with pytest.raises(InvalidSpec, match=f"{first} is the first that differs, in its {message}"):
+        import_harness(tmp_path / "lake", {0: unpruned, 1: pruned}, "tiny")
+    assert not (tmp_path / "lake").exists()
+
+
+def test_levels_with_fewer_examples_or_another_task_are_refused(tmp_path: Path) -> None:
     (tmp_path / "level").mkdir()
     unpruned = save(tmp_path, read_log(0))
-    for task, changed, message in (
-        ("mini", rows, "the first rows that differ are doc:3 and doc:3"),
+    for task, rows, message in (
         ("mini", read_log(0)[:-1], "has 11 examples, .* has 12"),
         ("other", read_log(0), "belongs to task 'mini', .* to task 'other'"),
     ):
-        pruned = save(tmp_path / "level", changed, task)
+        pruned = save(tmp_path / "level", rows, task)
         with pytest.raises(InvalidSpec, match=message):
             import_harness(tmp_path / "lake", {0: unpruned, 1: pruned}, "tiny")
     assert not (tmp_path / "lake").exists()
@@ -401,6 +457,23 @@ def test_a_damaged_archive_is_refused(tmp_path: Path) -> None:
     path.with_suffix("").write_text('{"doc":' * 100_000, "utf-8")
     with pytest.raises(BadRow, match="cannot be read: RecursionError"):
         read_harness(path.with_suffix(""))
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ({"model": "tiny\nllama"}, r"model 'tiny\\nllama' has a line break"),
+        ({"model": "\x1b[31mtiny"}, r"model '\\x1b\[31mtiny' has a line break or another"),
+        ({"model": "tiny", "strategy": "cosine\n"}, r"strategy 'cosine\\n' has a line break"),
+        ({"model": " "}, "does not name its model; give --model"),
+    ],
+)
+def test_a_name_that_cannot_be_printed_is_refused(
+    tmp_path: Path, names: dict[str, str], message: str
+) -> None:
+    with pytest.raises(InvalidSpec, match=message):
+        import_harness(tmp_path, {0: LEVELS[0]}, **names)
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.mark.parametrize(

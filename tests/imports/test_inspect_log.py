@@ -120,7 +120,7 @@ def test_levels_are_compared_with_the_unpruned_model(tmp_path: Path) -> None:
     moved = rows_of(tmp_path / "lake", "select mean_kl, n from flips where level = 4")
     assert moved[0]["mean_kl"] > 0
     log["samples"][1]["choices"][0] = "a fire"
-    with pytest.raises(InvalidSpec, match="the first rows that differ are sample:2 and sample:2"):
+    with pytest.raises(InvalidSpec, match="sample:2 is the first that differs, in its row hash: "):
         import_inspect(tmp_path / "lake", {0: LOG, 4: save(tmp_path, log)})
 
 
@@ -230,6 +230,7 @@ REFUSED: dict[str, tuple[Callable[[Content], Any], str]] = {
     "a list": (lambda log: [log], "is not a log of inspect_ai"),
     "no choices": (of_sample(0, choices=None), "sample 0, choices: .*multiple-choice task"),
     "one choice": (of_sample(0, choices=["honey"]), "sample 1: 1 choices"),
+    "the same choices": (of_sample(0, choices=["x", "x "]), "sample 1: all 2 choices are 'x'"),
     "two right": (of_sample(0, target=["A", "B"]), "sample 1: target 'A,B' is not one letter"),
     "no such letter": (of_sample(0, target="D"), "sample 1: target 'D' is not one letter of AB"),
     "unscored": (of_sample(0, scores={}), "sample 1: no score"),
@@ -265,6 +266,13 @@ def test_a_bad_log_is_refused_in_one_line_and_nothing_is_written(
         import_inspect(tmp_path / "lake", {0: path})
     assert str(path) in str(raised.value)
     assert "\n" not in str(raised.value)
+    assert not (tmp_path / "lake").exists()
+
+
+def test_a_model_name_with_a_line_break_is_refused(tmp_path: Path) -> None:
+    path = save(tmp_path, content() | {"eval": {"task": "mini", "model": "a\nb"}})
+    with pytest.raises(InvalidSpec, match=r"log.json: model 'a\\nb' has .*; write it in one line"):
+        import_inspect(tmp_path / "lake", {0: path})
     assert not (tmp_path / "lake").exists()
 
 

@@ -184,6 +184,10 @@ REFUSED: dict[str, tuple[Callable[[list[list[str]]], Any], str]] = {
     "empty level": (cell(2, "removed_layers", ""), "line 2, column removed_layers: ''"),
     "huge level": (cell(2, "removed_layers", "2147483648"), "from 0 to 2147483647"),
     "nameless model": (cell(4, "model", " "), "line 4, column model: empty"),
+    "broken model": (
+        cell(4, "model", '"a\nb"'),
+        r"line 5, column model: 'a\\nb' has a line break",
+    ),
     "nameless task": (cell(4, "task", ""), "line 4, column task: empty"),
     "a word": (cell(4, "ece", "low"), "line 4, column ece: 'low' is not a finite number"),
     "NaN": (cell(4, "accuracy", "nan"), "line 4, column accuracy: 'nan' is not a finite number"),

@@ -1,7 +1,6 @@
 """A hub on loopback, and code run against it in a fresh interpreter."""
 
 import hashlib
-import json
 import os
 import subprocess
 import sys
@@ -33,11 +32,9 @@ def running_hub(files: dict[str, bytes]) -> Iterator[str]:
 
         def answer(self, with_body: bool) -> None:
             content = files.get(self.path.partition("?")[0])
-            repository, resolved, _ = self.path.partition("/resolve/")
-            is_known = resolved and any(path.startswith(f"{repository}/") for path in files)
             self.send_response(404 if content is None else 200)
             if content is None:
-                self.send_header("X-Error-Code", "EntryNotFound" if is_known else "RepoNotFound")
+                self.send_header("X-Error-Code", "RepoNotFound")
             self.send_header("X-Repo-Commit", COMMIT)
             self.send_header("ETag", f'"{hashlib.sha256(content or b"").hexdigest()}"')
             self.send_header("Content-Length", str(len(content or b"")))
@@ -57,27 +54,6 @@ def running_hub(files: dict[str, bytes]) -> Iterator[str]:
         server.shutdown()
         thread.join()
         server.server_close()
-
-
-def dataset_files(name: str, splits: dict[str, bytes]) -> dict[str, bytes]:
-    """The files that a hub serves of a dataset: for each split a file of JSON lines."""
-    paths = {f"data/{split}.jsonl": content for split, content in splits.items()}
-    about = {"id": name, "sha": COMMIT, "siblings": [{"rfilename": path} for path in paths]}
-    tree = [
-        {"type": "file", "path": path, "size": len(content), "oid": "0" * 40}
-        for path, content in paths.items()
-    ]
-    folder = {"type": "directory", "path": "data", "oid": "0" * 40}
-    api = f"/api/datasets/{name}"
-    answers = {
-        api: about,
-        f"{api}/revision/{COMMIT}": about,
-        f"{api}/tree/{COMMIT}": [folder],
-        f"{api}/tree/{COMMIT}/data": tree,
-    }
-    served = {path: json.dumps(value).encode() for path, value in answers.items()}
-    resolved = f"/datasets/{name}/resolve/{COMMIT}"
-    return served | {f"{resolved}/{path}": content for path, content in paths.items()}
 
 
 def run_against(endpoint: str, cache: Path, code: str) -> str:

@@ -23,7 +23,6 @@ from prunelake.tasks.encoding import Encoder, encode_examples
 from prunelake.tasks.harness import _yaml_files
 from prunelake.tasks.harness_rows import read_harness_rows
 from prunelake.tasks.rows import Example, load_examples
-from tests.support.hub_server import dataset_files, run_against, running_hub
 from tests.support.task_rows import ROWS
 
 pytest.importorskip("lm_eval", reason="needs prunelake[harness]")
@@ -265,17 +264,3 @@ def test_options_with_prompts_of_their_own_are_predicted_only(
     changes = {"explain": None, "rows": Rows(first=2), "strategy": searching}
     with pytest.raises(InvalidSpec, match="strategy divergence reads rows of the task, and those"):
         plan_sweep(spec.model_copy(update=changes), settings)
-
-
-def test_rows_come_from_the_hub_as_the_harness_reads_them(tmp_path: Path) -> None:
-    folder = write_splits(tmp_path, "piqa")
-    splits = {name: (folder / f"{name}.jsonl").read_bytes() for name in ("train", "validation")}
-    code = (
-        "from prunelake.spec import Rows\n"
-        "from prunelake.tasks.catalogue import find_task\n"
-        "from prunelake.tasks.rows import load_examples\n"
-        "print(load_examples(find_task('harness:piqa@2'), Rows(first=3), None))"
-    )
-    with running_hub(dataset_files("baber/piqa", splits)) as endpoint:
-        printed = run_against(endpoint, tmp_path / "cache", code).strip()
-    assert printed == repr(load_examples(find_task("harness:piqa@2"), Rows(first=3), tmp_path))

@@ -8,7 +8,8 @@ from typing import Any
 
 from prunelake.errors import BadRow, InvalidSpec, one_line
 from prunelake.imports.harness_samples import build_samples, check_hashes, read_rows
-from prunelake.imports.imported import ImportedLog, write_logs
+from prunelake.imports.imported import write_logs
+from prunelake.imports.imported_log import ImportedLog
 from prunelake.lake.storage.location import Location
 from prunelake.tasks.rows import OPTION_DELIMITER
 

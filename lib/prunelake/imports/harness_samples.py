@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from prunelake.errors import BadRow, one_line, shortened, validation_message
-from prunelake.imports.imported import EncodableText, EncodableValue, LogProbability, Sample
+from prunelake.imports.imported_log import EncodableText, EncodableValue, LogProbability, Sample
 from prunelake.tasks.hub import read_json_lines
 from prunelake.tasks.rows import Example
 
@@ -135,6 +135,8 @@ def build_samples(
         texts = [option.removeprefix(delimiter) for _, option in arguments]
         if not all(texts):
             raise BadRow(f"{where}: an option is empty")
+        if len({text.strip() for text in texts}) == 1:
+            raise BadRow(f"{where}: all {len(texts)} options are {shortened(texts[0])!r}")
         questions.append((row, texts, [option for _, option in arguments], answers))
     golds = _gold_options(
         path, [(row, texts, _predicted_option(answers)) for row, texts, _, answers in questions]

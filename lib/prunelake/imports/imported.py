@@ -1,20 +1,14 @@
 """Write imported results as a run; the logs of all levels must have the same examples."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
-from typing import Annotated, Any
-
-import numpy as np
-from pydantic import AfterValidator, Field
+from typing import Any
 
 from prunelake.analysis.analyse import analyse
-from prunelake.analysis.confidence import option_probabilities
-from prunelake.errors import InvalidSpec
+from prunelake.errors import InvalidSpec, shortened
+from prunelake.imports.imported_log import ImportedLog, Sample, difference
 from prunelake.lake import commit, read
 from prunelake.lake.storage.location import Location
 from prunelake.schema.run_tables import RUN_TABLES, RUNS
@@ -23,93 +17,7 @@ from prunelake.spec import content_hash
 from prunelake.tasks.rows import Example, data_hash
 
 MAX_LEVEL = 2**31 - 1  # the lake keeps 32 bits
-MASK_FILL = -1e30  # nats; programs write lower numbers, like -3.4e38, in place of -inf
 IDENTITY_COLUMNS = ("model", "revision", "strategy", "task", "split", "dtype")
-
-
-def _encodable(value: Any) -> Any:
-    """Reject half a surrogate pair, which JSON can hold and UTF-8 cannot."""
-    json.dumps(value, ensure_ascii=False).encode()
-    return value
-
-
-EncodableText = Annotated[str, AfterValidator(_encodable)]
-EncodableValue = Annotated[Any, AfterValidator(_encodable)]
-
-
-def _log_likelihood(value: float) -> float:
-    if not value <= 1e-3:
-        raise ValueError(
-            f"{value} is no log-likelihood: it should be at most 0 (or rounding, 0.001)"
-        )
-    return value if value > MASK_FILL else -math.inf
-
-
-LogProbability = Annotated[float, Field(strict=True), AfterValidator(_log_likelihood)]
-"""A log-likelihood in nats: a number, not text. -inf is an impossible event.
-
-Rounding may leave a certain event slightly above 0. A number below `MASK_FILL` becomes -inf.
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One example of a log.
-
-    - `log_likelihoods`: one number or -inf in nats for each option, or None if one is missing. The
-      view `excluded` shows samples with -inf or without numbers, and no metric uses them.
-    - `option_bytes`: the size of each option in UTF-8.
-    - `source_hash`: identifies the row of the dataset.
-    - `answer`: the index of the chosen option, if the log names it but has no log-likelihoods.
-    """
-
-    example: Example
-    log_likelihoods: tuple[float, ...] | None
-    option_bytes: tuple[int, ...]
-    source_hash: str
-    answer: int | None = None
-
-    @property
-    def prediction(self) -> int | None:
-        """The option of the highest log-likelihood; a tie goes to the first."""
-        if self.log_likelihoods is None:
-            return self.answer
-        return int(np.argmax(self.log_likelihoods))
-
-    @property
-    def prediction_norm(self) -> int | None:
-        """The option of the highest log-likelihood per byte; a tie goes to the first."""
-        if self.log_likelihoods is None:
-            return None
-        return int(np.argmax(np.divide(self.log_likelihoods, self.option_bytes)))
-
-    @property
-    def confidence(self) -> float | None:
-        """The softmax over the log-likelihoods, at the predicted option; None if one is -inf."""
-        if self.log_likelihoods is None or -math.inf in self.log_likelihoods:
-            return None
-        return float(option_probabilities(np.array(self.log_likelihoods)).max())
-
-
-@dataclass(frozen=True, slots=True)
-class ImportedLog:
-    """The log of one model on one task; fields that the log lacks are empty.
-
-    - `samples`: in the order of the dataset's rows.
-    - `tokenizer`: any text that differs between tokenizers.
-    - `metadata`: further fields of the log, stored unchanged.
-    """
-
-    file: Path
-    source: str
-    task: str
-    split: str
-    model: str
-    revision: str
-    dtype: str
-    samples: tuple[Sample, ...]
-    tokenizer: str = ""
-    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 def write_logs(
@@ -121,8 +29,8 @@ def write_logs(
     the revision.
 
     Raises:
-        InvalidSpec: no level 0, a negative level, no name of a model, or logs of different tasks,
-            number formats, tokenizers or examples.
+        InvalidSpec: no level 0, a negative level, no name of a model, a name as in `check_name`, or
+            logs of different tasks, number formats, tokenizers or examples.
         LakeError: the lake cannot be written.
     """
     if 0 not in logs or not 0 <= min(logs) <= max(logs) <= MAX_LEVEL:
@@ -132,8 +40,10 @@ def write_logs(
         )
     logs = dict(sorted(logs.items()))
     unpruned = logs[0]
+    if model is None:
+        check_name(f"{unpruned.file}: model", unpruned.model)
     model = model or unpruned.model
-    if not model:
+    if not model.strip():
         raise InvalidSpec(f"{unpruned.file} does not name its model; give --model")
     for log in logs.values():
         _check_same_examples(unpruned, log)
@@ -169,6 +79,19 @@ def write_logs(
     return write_imported_run(folder, identity, [*logs], {"levels": log_metadata}, rows)
 
 
+def check_name(name: str, value: str) -> None:
+    """Check the name of a model, task or strategy; `name` says which it is.
+
+    Raises:
+        InvalidSpec: it has a line break or another character that cannot be printed.
+    """
+    if not value.isprintable():
+        raise InvalidSpec(
+            f"{name} {shortened(value)!r} has a line break or another character that cannot be "
+            "printed; write it in one line"
+        )
+
+
 def write_imported_run(
     folder: Location,
     identity: Mapping[str, Any],
@@ -187,8 +110,11 @@ def write_imported_run(
         rows: the rows of each table that has any, without run_id.
 
     Raises:
+        InvalidSpec: as `check_name`.
         LakeError: the lake cannot be written.
     """
+    for name in IDENTITY_COLUMNS:
+        check_name(name, identity.get(name, ""))
     identity = {"kind": "import", "format_version": FORMAT_VERSION, **identity}
     run_id = content_hash(identity)[:16]
     run = {
@@ -226,11 +152,11 @@ def _check_same_examples(unpruned: ImportedLog, log: ImportedLog) -> None:
             "one run has one task"
         )
     for ours, theirs in zip(unpruned.samples, log.samples, strict=False):
-        if (ours.source_hash, ours.example) != (theirs.source_hash, theirs.example):
+        if problem := difference(theirs, ours):
             raise InvalidSpec(
-                f"{log.file} has other examples than {unpruned.file}; the first rows that "
-                f"differ are {theirs.example.example_id} and {ours.example.example_id}: give logs "
-                "of the same rows, prompts and options"
+                f"{log.file} has other examples than {unpruned.file}: {theirs.example.example_id} "
+                f"is the first that differs, in its {problem}. Give logs of the same rows, "
+                "prompts and options"
             )
     if len(log.samples) != len(unpruned.samples):
         raise InvalidSpec(

@@ -13,13 +13,13 @@ import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 from pydantic import BaseModel, Field, ValidationError
 
 from prunelake.errors import BadRow, InvalidSpec, one_line, shortened, validation_message
-from prunelake.imports.imported import (
+from prunelake.imports.imported import write_logs
+from prunelake.imports.imported_log import (
     EncodableText,
     EncodableValue,
     ImportedLog,
     LogProbability,
     Sample,
-    write_logs,
 )
 from prunelake.lake.storage.location import Location
 from prunelake.spec import content_hash
@@ -165,6 +165,9 @@ def _sample(where: str, record: InspectSample) -> Sample:
     target = record.target if isinstance(record.target, str) else ",".join(record.target)
     if not 2 <= len(record.choices) <= len(ascii_uppercase):
         raise BadRow(f"{where}: {len(record.choices)} choices; an import needs 2 to 26")
+    if len({choice.strip() for choice in record.choices}) == 1:
+        choice = shortened(record.choices[0])
+        raise BadRow(f"{where}: all {len(record.choices)} choices are {choice!r}")
     if len(target) != 1 or target not in letters:
         raise BadRow(f"{where}: target {shortened(target)!r} is not one letter of {letters}")
     gold = letters.index(target)

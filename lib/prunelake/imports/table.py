@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple, get_args
 
 from prunelake.errors import InvalidSpec, one_line, shortened
-from prunelake.imports.imported import MAX_LEVEL, write_imported_run
+from prunelake.imports.imported import MAX_LEVEL, check_name, write_imported_run
 from prunelake.lake.storage.location import Location
 from prunelake.schema.metrics import FAITHFULNESS_METRICS, METRIC_DEFINITIONS, value_range
 from prunelake.spec import AopcVariant, Method, Operator, content_hash
@@ -90,7 +90,8 @@ def read_table(
 
     Raises:
         InvalidSpec: a file that cannot be read, an unknown or missing column, a value that is not
-            a number or outside its metric's range, a repeated level, or no level 0.
+            a number or outside its metric's range, a repeated level, no level 0, or a name as in
+            `check_name`.
     """
     lines = _lines(path)
     first = next(lines, None)
@@ -109,6 +110,7 @@ def read_table(
         for name in ("model", "task"):
             if not row[name]:
                 raise InvalidSpec(f"{where}, column {name}: empty; each line names its {name}")
+            check_name(f"{where}, column {name}:", row[name])
         if (model, task, level) in seen:
             raise InvalidSpec(
                 f"{where}: {model}, {task}, level {level} again (first in line "
