@@ -80,9 +80,10 @@ def answers(
         return attend(query, *arguments, **named)  # type: ignore[arg-type]  # as they came
 
     with monkeypatch.context() as patched:
-        patched.setattr("torch.nn.functional.scaled_dot_product_attention", noting)
         patched.setattr("prunelake.inference.nested.row_lengths", lambda _: lengths)
-        return NestedModel(tiny_model("llama"), ORDER, 512).log_likelihoods(asked), shapes
+        nested = NestedModel(tiny_model("llama"), ORDER, 512)
+        patched.setattr("torch.nn.functional.scaled_dot_product_attention", noting)
+        return nested.log_likelihoods(asked), shapes
 
 
 def test_lengths_of_a_gpu_change_no_answer_and_make_few_shapes(

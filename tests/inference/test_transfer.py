@@ -39,8 +39,8 @@ def test_a_pass_copies_little_to_the_device(unit: Unit) -> None:
     draw = random.Random(0)
     order = draw.sample(range(32), 32)
     model = tiny_model("llama", num_hidden_layers=32)
-    nn.Module.to(model, torch.device("meta"))  # the model's own `to` has no types
     nested = NestedModel(model, order, unit=unit)
+    nn.Module.to(model, torch.device("meta"))  # the model's own `to` has no types
     queries = [
         ScoringQuery((1, *draw.choices(range(97), k=9)), ((5, 6), (7,)), (*range(17),))
         for _ in range(30)
