@@ -18,7 +18,7 @@ from prunelake.models import devices
 from prunelake.models.loading import LoadedModel, load_model
 from prunelake.models.precision import set_matmul_precision
 from prunelake.settings import Settings
-from prunelake.spec import Dtype, Explanation, Rows, SweepSpec
+from prunelake.spec import Dtype, Explanation, Method, Rows, SweepSpec
 from prunelake.strategies.removal_order import removal_order
 from prunelake.sweeps.evaluate import ask_together, explained_prompt
 from prunelake.sweeps.plan import SweepPlan, plan_sweep
@@ -86,11 +86,10 @@ def plan_of(
     levels: Sequence[int] | None,
     settings: Settings,
     seeds: Sequence[int] = (0,),
+    methods: tuple[Method, ...] = ("kernel_shap",),
 ) -> SweepPlan:
-    """Sampled rows of a task, explained as the paper does: KernelSHAP, deleted text."""
-    explanation = Explanation(
-        methods=("kernel_shap",), seeds=tuple(seeds), operators=("delete_text",)
-    )
+    """Sampled rows of a task, explained as the paper does: by default KernelSHAP, deleted text."""
+    explanation = Explanation(methods=methods, seeds=tuple(seeds), operators=("delete_text",))
     spec = SweepSpec(
         task=task,
         rows=Rows(sample=rows),
@@ -141,7 +140,7 @@ def now(device: torch.device) -> float:
     return time.process_time() if CLOCK == "cpu" else time.perf_counter()
 
 
-def explain(subject: BenchmarkCase) -> Explained:
+def explain(subject: BenchmarkCase, with_all_curves: bool = False) -> Explained:
     """Our way: predictions, attributions and deletion curves of all rows at all levels.
 
     The curves of random rankings are left out, because the other tools have none.
@@ -167,7 +166,7 @@ def explain(subject: BenchmarkCase) -> Explained:
     prompts = [
         explained_prompt(subject.encoder, model, encoded) for encoded in work.explained_examples
     ]
-    ranked = attributions.filter(method="kernel_shap")
+    ranked = attributions if with_all_curves else attributions.filter(method="kernel_shap")
     ask = partial(ask_together, subject.encoder, model, work.explained_examples)
     deletions = deletion_curves(ranked, predictions, prompts, subject.explanation, ask=ask)
     done("delete")

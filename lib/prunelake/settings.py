@@ -35,6 +35,7 @@ class Settings(BaseSettings):
     cache: Path = Path("~/.cache/prunelake")
     device: str = "auto"
     locks: Path | None = None
+    compile: bool = False
     task_runner: Literal["local", "ray"] = "local"
     ray_address: str | None = None
     ray_cpus: Annotated[int, Field(ge=1)] = 1

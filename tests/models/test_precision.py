@@ -8,6 +8,7 @@ from prunelake.errors import ModelError
 from prunelake.inference.nested import NestedModel
 from prunelake.inference.prefix_tree import ScoringQuery
 from prunelake.models import precision
+from prunelake.models.device_names import FLOAT32_SLOWDOWN
 from prunelake.models.precision import (
     matmul_precision,
     set_matmul_precision,
@@ -124,7 +125,7 @@ def test_a_slow_format_on_a_gpu_is_a_warning_with_its_price(dtype: Dtype, device
     warning = slow_format_warning(dtype, device)
     if dtype == "float32" and device != "cpu":
         assert warning is not None
-        assert "about 9 times as long as bfloat16" in warning
+        assert f"about {FLOAT32_SLOWDOWN} times as long as bfloat16" in warning
     else:
         assert warning is None
 

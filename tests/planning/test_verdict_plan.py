@@ -146,3 +146,26 @@ def test_a_plan_is_json(tmp_path: Path) -> None:
     pilot(tmp_path, {1: {}})
     plan = planned(tmp_path)
     assert json.loads(plan.model_dump_json())["needs"][0]["criterion"] == "accuracy"
+
+
+def test_a_first_sweep_on_a_gpu_takes_bfloat16(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pilot(tmp_path, {1: {}}, model="another")
+    for count, dtype in ((1, "bfloat16"), (0, None), (None, None)):
+        monkeypatch.setattr("prunelake.planning.verdict_plan.gpu_count", lambda count=count: count)
+        plan = planned(tmp_path, levels=(1,), model="hub:org/new")
+        assert ("--dtype bfloat16" in plan.command) == (dtype is not None)
+        sentence = "This machine has a GPU, so the sweep takes bfloat16."
+        assert (sentence in plan.assumptions) == (dtype is not None)
+
+
+def test_runs_in_float32_on_a_gpu_are_named_as_slow(tmp_path: Path) -> None:
+    costs: dict[str, Any] = {
+        "forward_tokens": 1000,
+        "duration_s": 2.0,
+        "device": "NVIDIA H100",
+    }
+    pilot(tmp_path, {1: {"ece": UNSURE}}, dtype="float32", **costs)
+    (sentence,) = planned(tmp_path).assumptions
+    assert "times as long as bfloat16 on a GPU" in sentence

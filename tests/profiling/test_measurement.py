@@ -1,8 +1,9 @@
 """Detached modules leave the logits unchanged; sizes, times and peak memory of each level."""
 
 import copy
-from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -265,6 +266,57 @@ def test_levels_take_turns_upwards_and_downwards(monkeypatch: pytest.MonkeyPatch
     warm = [True, True, False, False]
     assert [whole for whole, _ in ran] == [*warm, True, False, False, True, True, False]
     assert {shape for _, shape in ran} == {(2, 6)}
+
+
+def test_a_gpu_decodes_by_replays_of_one_captured_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, did = tiny_model("llama"), list[str]()
+    real = measurement._next_token
+
+    class Graph:
+        def replay(self) -> None:
+            did.append("replay")
+
+    class Stream:
+        def wait_stream(self, _: Any) -> None:
+            did.append("wait")
+
+    @contextmanager
+    def capture(_: Graph) -> Iterator[None]:
+        did.append("begin")
+        yield
+        did.append("end")
+
+    def step(*given: Any) -> Any:
+        did.append("prefill" if given[2] is None else "step")
+        return real(*given)
+
+    monkeypatch.setattr(measurement, "_next_token", step)
+    for name, double in {
+        "CUDAGraph": Graph,
+        "Stream": Stream,
+        "current_stream": Stream,
+        "stream": lambda _: nullcontext(),
+        "graph": capture,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, double)
+    clock = iter(range(10))
+    monkeypatch.setattr(measurement, "_synchronised_time", lambda _: next(clock))
+    timed = measurement._generate(model, SMALL, replays=True)
+    warm = ["step"] * measurement.STEPS_BEFORE_CAPTURE
+    captured = ["wait", *warm, "wait", "begin", "step", "end"]
+    assert did == ["prefill", *captured, *["replay"] * SMALL.new_tokens]
+    assert (timed.prefill_seconds, timed.decode_seconds) == (1, 1)  # no time of the capture
+
+
+@pytest.mark.parametrize(
+    ("places", "expected"), [(["cuda:0"], True), (["cuda:0", "cuda:1"], False), (["cpu"], False)]
+)
+def test_only_a_model_on_one_gpu_replays_its_steps(places: list[str], expected: bool) -> None:
+    class Model:
+        def parameters(self) -> list[Any]:
+            return [SimpleNamespace(device=torch.device(place)) for place in places]
+
+    assert measurement.can_replay(cast(PreTrainedModel, Model())) is expected
 
 
 def test_decoding_gives_the_tokens_of_the_model() -> None:

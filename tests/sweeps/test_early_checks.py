@@ -84,7 +84,7 @@ def test_an_unknown_device_and_a_missing_gpu_are_refused(monkeypatch: pytest.Mon
     choices = f"choose {device_names.DEVICE_CHOICES}"
     assert problem("tpu") == f"PRUNELAKE_DEVICE=tpu: no such device; {choices}"
     for count, text in ((0, "no GPU"), (1, "1 GPU"), (2, "2 GPUs")):
-        monkeypatch.setattr(device_names, "_gpu_count", lambda count=count: count)
+        monkeypatch.setattr(device_names, "gpu_count", lambda count=count: count)
         expected = f"PRUNELAKE_DEVICE=cuda:{count}: this machine has {text}; {choices}"
         assert problem(f"cuda:{count}") == expected
     assert problem("cuda:1") == problem("cuda") == problem("auto") == ""

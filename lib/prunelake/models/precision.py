@@ -9,6 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from prunelake.errors import ModelError
+from prunelake.models.device_names import FLOAT32_SLOWDOWN
 from prunelake.spec import Dtype, weight_format
 
 MATMUL_PRECISION_ATTRIBUTE = "prunelake_matmul_precision"
@@ -16,9 +17,6 @@ MATMUL_PRECISION_ATTRIBUTE = "prunelake_matmul_precision"
 
 USES_CUDNN_ATTENTION = False
 """Whether GPUs may take the attention of cuDNN."""
-
-FLOAT32_SLOWDOWN = 9
-"""How many times longer than bfloat16 a sweep in float32 takes on an H100 (docs/gpu.md)."""
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 MALLOC_THRESHOLD_BYTES = 2**30

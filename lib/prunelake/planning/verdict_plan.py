@@ -10,7 +10,14 @@ from prunelake.command_line import grown_rows, sweep_command
 from prunelake.errors import InvalidRequest, NotFound, NothingToShow
 from prunelake.lake.read import is_import
 from prunelake.lake.sql.bound_query import BoundQuery, Connection
-from prunelake.planning.cost import NestedLevels, counted_tokens, measured_price, nested_levels
+from prunelake.models.device_names import FLOAT32_SLOWDOWN, gpu_count
+from prunelake.planning.cost import (
+    NestedLevels,
+    SweepPrice,
+    counted_tokens,
+    measured_price,
+    nested_levels,
+)
 from prunelake.planning.needs import CriterionNeed, VerdictPlan
 from prunelake.planning.pilots import (
     PilotRow,
@@ -25,7 +32,7 @@ from prunelake.recommend.request import (
     EXPLANATION_CRITERIA,
     Criterion,
 )
-from prunelake.spec import Explanation, Rows, SweepSpec, task_name
+from prunelake.spec import Dtype, Explanation, Rows, SweepSpec, task_name
 
 
 def plan_verdicts(connection: Connection, request: PlanRequest) -> VerdictPlan:
@@ -194,6 +201,7 @@ def _priced(
             task=request.task,
             rows=Rows(sample=1),
             strategy=request.strategy,
+            dtype="bfloat16" if gpu_count() else "float32",
         )
     )
     split_rows = request.split_rows or old.split_rows
@@ -239,14 +247,17 @@ def _priced(
         forward_tokens=round(forward_tokens),
         minutes=forward_tokens / price.tokens_per_second / 60,
         device=price.device,
-        assumptions=tuple(_assumptions(needs, price.device is not None, base is not None)),
+        assumptions=tuple(_assumptions(needs, price, base, new.dtype)),
         split_rows=split_rows,
         command=sweep_command(new),
     )
 
 
 def _assumptions(
-    needs: Sequence[CriterionNeed], has_speed: bool, has_prompts: bool
+    needs: Sequence[CriterionNeed],
+    price: SweepPrice,
+    base: Mapping[str, Any] | None,
+    dtype: Dtype,
 ) -> Sequence[str]:
     sentences = []
     if any(need.spread_source == "nearest level" for need in needs):
@@ -256,8 +267,15 @@ def _assumptions(
     )
     if assumed:
         sentences.append(f"Spreads assumed for lack of a pilot: {', '.join(assumed)}.")
-    if not has_prompts:
+    if base is None:
         sentences.append("The length of the prompts is assumed: 25 tokens, 45 with all options.")
-    if not has_speed:
+    if price.device is None:
         sentences.append("The speed is assumed: 1,000 forward tokens a second.")
+    if base is None and dtype == "bfloat16":
+        sentences.append("This machine has a GPU, so the sweep takes bfloat16.")
+    if dtype == "float32" and price.device not in (None, "cpu"):
+        sentences.append(
+            f"The lake's runs are in float32, which takes about {FLOAT32_SLOWDOWN} times as long "
+            "as bfloat16 on a GPU: a new series of runs with --dtype bfloat16 costs less."
+        )
     return sentences

@@ -29,6 +29,8 @@ from prunelake.models.removal import detached
 from prunelake.schema.profile_tables import EFFICIENCY, PROFILE_SUBJECT
 from prunelake.spec import FrozenValue, Strategy, Unit, content_hash
 
+STEPS_BEFORE_CAPTURE = 3
+
 PositiveInt32 = Annotated[int, Field(ge=1, lt=2**31)]
 
 
@@ -92,7 +94,8 @@ def measure_levels(
     - `parameter_count`, `weight_bytes`: the remaining parameters; tied parameters count once.
     - `kv_bytes_per_token`: bytes of the keys and values of one token of one sequence, over all
       layers, while no sliding window is full; from the shapes of the cache's own tensors.
-    - `prefill_seconds`, `decode_seconds`: one number for each repeat (see `Workload`).
+    - `prefill_seconds`, `decode_seconds`: one number for each repeat (see `Workload`). On a GPU the
+      decode repeats one step at the end of the prompt, as a CUDA graph.
     - `peak_bytes`: on CUDA the most that torch's allocator gave out during one prefill and decode,
       with the removed weights moved off the device. On a CPU, whose allocator does not report this,
       the parameters and buffers plus the most that torch's tensors took beyond them; scratch memory
@@ -119,7 +122,7 @@ def measure_levels(
                 log(f"repeat {repeat + 1} of {workload.repeats}: speed of {len(levels)} levels")
                 for level in levels if repeat % 2 == 0 else reversed(levels):
                     with detached(model, order[:level], unit):
-                        timed = _generate(model, workload)
+                        timed = _generate(model, workload, replays=can_replay(model))
                     rows[level]["prefill_seconds"].append(timed.prefill_seconds)
                     rows[level]["decode_seconds"].append(timed.decode_seconds)
     except RuntimeError as error:
@@ -180,15 +183,50 @@ class _TimedGeneration:
 
 
 @torch.inference_mode()
-def _generate(model: PreTrainedModel, workload: Workload) -> _TimedGeneration:
-    """One prefill and one decode, always with the most probable next token."""
+def _generate(
+    model: PreTrainedModel, workload: Workload, replays: bool = False
+) -> _TimedGeneration:
+    """One prefill and one decode, always with the most probable next token.
+
+    If it `replays`, the decode repeats one step at the end of the prompt, as a CUDA graph. In eager
+    mode a GPU would wait for each kernel of a step to be launched, which takes longer than the
+    kernels of a few sequences, at every level.
+    """
     prompt = spread_token_ids(model, (workload.batch, workload.prompt_tokens))
     started = _synchronised_time(model)
     token, cache = _next_token(model, prompt, None)
     prefilled = _synchronised_time(model)
+    step, began = None, prefilled
+    if replays:
+        step = _captured_step(model, token, cache)
+        began = _synchronised_time(model)
     for _ in range(workload.new_tokens):
-        token, cache = _next_token(model, token, cache)
-    return _TimedGeneration(prefilled - started, _synchronised_time(model) - prefilled, cache)
+        if step:
+            step()
+        else:
+            token, cache = _next_token(model, token, cache)
+    return _TimedGeneration(prefilled - started, _synchronised_time(model) - began, cache)
+
+
+def can_replay(model: PreTrainedModel) -> bool:
+    """Whether a decode step of the model can be a CUDA graph: the model is on one GPU."""
+    return [device.type for device in model_devices(model)] == ["cuda"]
+
+
+def _captured_step(model: PreTrainedModel, token: Tensor, cache: Cache) -> Callable[[], None]:
+    """A function that computes one decode step, of which each call takes one launch."""
+    # A graph is captured after some steps on another stream, as torch asks for.
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(STEPS_BEFORE_CAPTURE):
+            token, cache = _next_token(model, token, cache)
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        _next_token(model, token, cache)
+    replay: Callable[[], None] = graph.replay
+    return replay
 
 
 def _next_token(model: PreTrainedModel, ids: Tensor, cache: Cache | None) -> tuple[Tensor, Cache]:

@@ -19,6 +19,7 @@ from prunelake.lake.partial_runs import ORDER_SHARD, ComputeCost, CopiedCells, P
 from prunelake.models import devices
 from prunelake.models.device_names import ALL_GPUS
 from prunelake.models.devices import short_device_name
+from prunelake.models.fusion import fuse_elementwise
 from prunelake.models.loading import LoadedModel, ModelSource, load_model
 from prunelake.models.placement import model_devices
 from prunelake.models.precision import slow_format_warning
@@ -36,7 +37,7 @@ from prunelake.tasks.encoding import Encoder
 
 SECONDS_BETWEEN_REPORTS = 10.0
 
-_model_cache: dict[tuple[str, Dtype, str], LoadedModel] = {}
+_model_cache: dict[tuple[str, Dtype, str, bool], LoadedModel] = {}
 
 
 def prepare(spec: SweepSpec, settings: Settings, *, log: Log) -> SweepPlan:  # noqa: ARG001  # a Step
@@ -177,7 +178,7 @@ def cached_model(source: ModelSource, dtype: Dtype, settings: Settings, log: Log
     Raises:
         ModelError: as `sources.resolve_model`, `devices.acquire_device` and `loading.load_model`.
     """
-    key = (source.revision, dtype, settings.device)
+    key = (source.revision, dtype, settings.device, settings.compile)
     if key in _model_cache:
         return _model_cache[key]
     cache = settings.cache.expanduser()
@@ -194,8 +195,11 @@ def cached_model(source: ModelSource, dtype: Dtype, settings: Settings, log: Log
     if warning := slow_format_warning(dtype, device):
         log(warning)
     _model_cache.clear()  # before the next model comes: two may not fit
-    _model_cache[key] = load_model(source, dtype, device)
-    return _model_cache[key]
+    loaded = load_model(source, dtype, device)
+    if settings.compile:
+        fuse_elementwise(loaded.model)
+    _model_cache[key] = loaded
+    return loaded
 
 
 def _progress_log(label: str, log: Log) -> StageProgress:
