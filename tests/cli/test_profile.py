@@ -230,9 +230,9 @@ def test_a_busy_machine_is_reported_and_stored(
 ) -> None:
     monkeypatch.setattr("os.getloadavg", lambda: (load, 9.0, 9.0))
     out = profile("--strategy", "last")
-    warning = f"warning: {load} processes wanted one of"
+    warning = f"warning: {load} processes competed for"
     assert (warning in out) == is_told
-    assert ("numbers of a busy machine are worthless" in out) == is_told
+    assert ("measurements on a busy machine are worthless" in out) == is_told
     assert (only_profile()["load_average"], only_profile()["revision"]) == (load, revision)
 
 

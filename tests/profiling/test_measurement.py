@@ -20,7 +20,7 @@ from prunelake.spec import Unit
 from tests.support.tiny_models import LAYER_COUNT, SHORT_FAMILIES, UNITS, VOCABULARY, tiny_model
 
 CHOICES = {"block 0": (0, 3), "later ones": (1, 2), "all": tuple(range(LAYER_COUNT))}
-KV_BYTES = 2 * 2 * 8 * 4  # keys and values, heads, width, bytes of float32: of a layer
+KV_BYTES = 2 * 2 * 8 * 4  # of a layer: keys and values, heads, width, bytes of float32
 SMALL = Workload(batch=2, prompt_tokens=6, new_tokens=3, repeats=2)
 
 

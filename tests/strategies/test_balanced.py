@@ -23,7 +23,7 @@ from tests.support.tiny_models import LAYER_COUNT, SHORT_FAMILIES, VOCABULARY, t
 
 
 def question(number: int, prompt: int, options: Sequence[int], gold: int) -> EncodedExample:
-    """A question of a prompt and of options of these lengths in tokens."""
+    """A question whose prompt and options have these lengths in tokens."""
     draw = torch.Generator().manual_seed(number)
 
     def tokens(count: int) -> tuple[int, ...]:
@@ -38,7 +38,7 @@ def question(number: int, prompt: int, options: Sequence[int], gold: int) -> Enc
 QUESTIONS = [
     question(0, 5, (1, 3, 2), 0),
     question(1, 4, (2, 1), 1),
-    question(2, 1, (1, 1, 2, 1), 3),  # too short to be masked
+    question(2, 1, (1, 1, 2, 1), 3),  # too short for a mask
     question(3, 9, (2, 2, 1), 2),
     question(4, 2, (1, 1), 0),
 ]
@@ -79,7 +79,7 @@ def damage_of(model: PreTrainedModel) -> Callable[[PreTrainedModel], float]:
         shares = [np.exp(answer) / np.exp(answer).sum() for answer in map(np.array, found)]
         right = [p[q.example.gold] for p, q in zip(shares, QUESTIONS, strict=True)]
         brier = [
-            # scikit-learn halves it where there are two options.
+            # scikit-learn halves the score if there are two options.
             brier_score_loss([q.example.gold], [p], labels=range(len(p)), scale_by_half=False)
             for p, q in zip(shares, QUESTIONS, strict=True)
         ]
@@ -191,13 +191,13 @@ def test_masks_are_drawn_by_the_example() -> None:
 
 
 def test_prompts_too_short_for_a_mask_are_told() -> None:
-    with pytest.raises(TaskError, match="no prompt of its search rows has two tokens"):
+    with pytest.raises(TaskError, match="every prompt of its search rows has fewer than two"):
         balanced_increase(NestedModel(tiny_model("llama"), ()), QUESTIONS[2:3])
 
 
 def test_a_search_costs_at_most_eight_times_an_order_by_cosine_and_its_evaluation() -> None:
-    # Of all that a sweep of 100 rows takes by default a fifth, so that this is quick: 30 layers to
-    # half of them, 20 rows that are evaluated, 4 that are searched on.
+    # A fifth of the default sweep of 100 rows, so that this is quick: up to half of 30 layers, 20
+    # evaluated rows and 4 search rows.
     model = tiny_model("llama", num_hidden_layers=30)
     drawn = np.random.default_rng(0)
     examples = [

@@ -40,7 +40,7 @@ QUESTIONS = [
 
 
 def log_probabilities(model: PreTrainedModel, ids: Sequence[int]) -> torch.Tensor:
-    """Of each next token [tokens - 1], by the model's own logits."""
+    """The log-probability of each next token [tokens - 1], by the model's own logits."""
     steps = model(input_ids=torch.tensor([[*ids]]), use_cache=False).logits[0].double()
     chosen: torch.Tensor = steps.log_softmax(-1)[range(len(ids) - 1), list(ids[1:])]
     return chosen
@@ -53,7 +53,7 @@ def loss(model: PreTrainedModel) -> float:
 
 @torch.inference_mode()
 def shares(model: PreTrainedModel) -> list[list[float]]:
-    """How the model shares its belief among the options of each question."""
+    """The model's probabilities of the options of each question."""
     found = []
     for question in QUESTIONS:
         context = (*question.prefix, *question.prompt)
@@ -147,7 +147,7 @@ def test_a_layer_that_adds_nothing_is_worth_nothing(name: str) -> None:
     model.get_parameter("model.layers.3.self_attn.o_proj.weight").zero_()
     found = searched(name, model, depth=1)
     assert found.importance[3] == pytest.approx(0, abs=1e-6)
-    # The loss, and what is right, may also improve; the other measures are least without a change.
+    # A removal may improve the loss and the right answers; other measures are least at no change.
     assert (found.layers[0] == 3) is (min(found.importance) > -1e-6)
     assert name in ("loss", "balanced") or found.layers[0] == 3
 
@@ -166,8 +166,8 @@ def test_the_first_layers_of_an_order_do_not_depend_on_how_deep_it_goes(depth: i
 
 def test_a_search_counts_what_went_through_the_model() -> None:
     found = searched("loss", tiny_model("llama"), 3)
-    # 11 tokens of each window are read; the base goes through all blocks, a candidate through
-    # those from its own layer on.
+    # 11 tokens of each window are read. The base goes through all blocks, a candidate only through
+    # the blocks from its own layer on.
     length, passes = sum(len(window) - 1 for window in WINDOWS), 0
     for step in range(3):
         left = set(range(LAYER_COUNT)) - {*found.layers[:step]}

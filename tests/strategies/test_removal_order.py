@@ -21,7 +21,7 @@ def windows() -> list[list[int]]:
 
 @torch.inference_mode()
 def through(model: PreTrainedModel, layer: int, window: list[int], has_mlp: bool) -> list[Tensor]:
-    """What goes into a block, and what comes out, with its MLP or while that gives zero."""
+    """The input and the output of a block, with its MLP or with an MLP that gives zero."""
     block = decoder_blocks(model)[layer].module
     seen: list[Tensor] = []
 
@@ -43,7 +43,7 @@ def through(model: PreTrainedModel, layer: int, window: list[int], has_mlp: bool
 def without_and_with(
     model: PreTrainedModel, layer: int, window: list[int], unit: Unit
 ) -> tuple[Tensor, Tensor]:
-    """The residual stream behind a block, without and with what a unit adds to it."""
+    """The residual stream behind a block, without and with the output of a unit."""
     x, attended = through(model, layer, window, has_mlp=False)
     _, y = through(model, layer, window, has_mlp=True)
     return {"attention": (x, attended), "mlp": (attended, y), "block": (x, y)}[unit]
@@ -90,7 +90,7 @@ def test_a_random_order_is_a_permutation_drawn_by_its_seed() -> None:
     orders = [removal_order(model, Strategy(name="random", seed=n), ()) for n in range(20)]
     assert all(sorted(order.layers) == [*range(LAYER_COUNT)] for order in orders)
     assert orders[3] == removal_order(model, Strategy(name="random", seed=3), ())
-    # Of 120 orders, 20 draws that are all but a few the same would be no draws.
+    # There are 120 orders: 20 independent draws would not be almost all the same.
     assert len({order.layers for order in orders}) > 10
 
 

@@ -35,7 +35,7 @@ PositiveInt32 = Annotated[int, Field(ge=1, lt=2**31)]
 
 
 class Workload(FrozenValue):
-    """The computation that is timed, `repeats` times over.
+    """The computation that is timed, `repeats` times.
 
     Prefill: one pass over `batch` sequences of `prompt_tokens` tokens, with the logits of the last
     token. Decode: then `new_tokens` tokens for each sequence, one after the other.
@@ -87,19 +87,19 @@ def measure_levels(
 ) -> list[dict[str, Any]]:
     """One row of `efficiency` for each level, without `profile_id`.
 
-    The removed modules are really absent (`removal.detached`). Each level runs once before anything
-    is timed. Then each repeat runs all levels, upwards and downwards in turn, so that a slow phase
-    of the machine slows all levels alike.
+    The removed modules are really absent (`removal.detached`). Each level runs once before the
+    timing starts. Then each repeat runs all levels, alternately upwards and downwards, so that a
+    slow phase of the machine slows all levels alike.
 
     - `parameter_count`, `weight_bytes`: the remaining parameters; tied parameters count once.
     - `kv_bytes_per_token`: bytes of the keys and values of one token of one sequence, over all
       layers, while no sliding window is full; from the shapes of the cache's own tensors.
     - `prefill_seconds`, `decode_seconds`: one number for each repeat (see `Workload`). On a GPU the
       decode repeats one step at the end of the prompt, as a CUDA graph.
-    - `peak_bytes`: on CUDA the most that torch's allocator gave out during one prefill and decode,
-      with the removed weights moved off the device. On a CPU, whose allocator does not report this,
-      the parameters and buffers plus the most that torch's tensors took beyond them; scratch memory
-      of math libraries and of Python does not count.
+    - `peak_bytes`: on CUDA the peak of torch's allocator during one prefill and decode, with the
+      removed weights moved off the device. The allocator of a CPU does not report a peak; there it
+      is the size of the parameters and buffers plus the peak of torch's other tensors, without
+      scratch memory of math libraries and of Python.
 
     Raises:
         UnknownLayer, InvalidSpec: as `check_measurable`.
@@ -144,7 +144,7 @@ def profile_record(
 ) -> tuple[dict[str, Any], dict[str, pl.DataFrame]]:
     """The arguments of `commit.write_profile`: the row of `profiles` and the frame of `efficiency`.
 
-    `rows` are those of `measure_levels`; `load_average` is that of the machine before measuring.
+    `rows` come from `measure_levels`; `load_average` is the machine's load before measuring.
     """
     row: dict[str, Any] = {
         "created_at": datetime.now(UTC),
@@ -267,7 +267,7 @@ def _peak_bytes(
         return _peak_bytes_on_gpu(model, detached_modules, workload)
     if model.device.type != "cpu":
         return None
-    # Without it the profiler writes lines to the terminal.
+    # Without this setting the profiler writes lines to the terminal.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     with profile(profile_memory=True) as recorded:
         _generate(model, workload)
@@ -280,7 +280,7 @@ def _peak_bytes(
 def _peak_bytes_on_gpu(
     model: PreTrainedModel, detached_modules: Sequence[nn.Module], workload: Workload
 ) -> int:
-    # Outside of inference mode: weights that move in it can take no part in a backward pass.
+    # Not in inference mode: weights that move in it can take no part in a later backward pass.
     homes = [
         next((p.device for p in module.parameters()), model.device) for module in detached_modules
     ]

@@ -33,16 +33,16 @@ from prunelake.spec import (
 from prunelake.sweeps.orders import find_removal_order
 
 MAX_LOAD_AVERAGE = 0.5
-"""Processes that want a core, on average over a minute, above which a CPU counts as busy."""
+"""A CPU counts as busy if more processes than this want a core, on average over a minute."""
 
 
 class ProfileRequest(FrozenValue):
-    """What to measure.
+    """The request for a profile.
 
-    - `levels`: by default those of the lake's runs, else every level up to half of the layers;
+    - `levels`: by default the levels of the lake's runs, else every level up to half of the layers;
       level 0 is always measured.
-    - `dtype`: by default that of the runs, else float32.
-    - `run`: the id of the run whose removal order counts where several runs differ.
+    - `dtype`: by default the number format of the runs, else float32.
+    - `run`: the id of the run whose removal order to take if several runs differ.
     - `calibration`: the text on which the order is computed if the lake has no run.
     """
 
@@ -56,14 +56,14 @@ class ProfileRequest(FrozenValue):
 
 
 def profile_model(request: ProfileRequest, settings: Settings, log: Callable[[str], None]) -> str:
-    """Measure what each level costs on this machine, write it to the lake, return the profile's id.
+    """Measure the cost of each level on this machine, write it to the lake; the profile's id.
 
-    A GPU is locked meanwhile. The new profile replaces an earlier one of the same revision,
-    strategy, removal order, number format and device. Nothing is measured or written if the
-    request, the model or the lake has a problem.
+    A GPU is locked while it is measured. The new profile replaces an earlier profile of the same
+    revision, strategy, removal order, number format and device. Nothing is measured or written if
+    the request, the model or the lake has a problem.
 
     Args:
-        request: what to measure.
+        request: the model, the levels and the workload.
         settings: where the lake and the cache are, and which device to use.
         log: receives a line for each step, and a warning if the machine is busy.
 
@@ -105,8 +105,8 @@ def profile_model(request: ProfileRequest, settings: Settings, log: Callable[[st
     check_writable(settings.lake)
     if load_average > MAX_LOAD_AVERAGE and model.device.type == "cpu":
         log(
-            f"warning: {load_average:.1f} processes wanted one of {os.cpu_count()} cores over the "
-            "last minute; numbers of a busy machine are worthless"
+            f"warning: {load_average:.1f} processes competed for {os.cpu_count()} cores over the "
+            "last minute; measurements on a busy machine are worthless"
         )
     rows = measure_levels(model, order.layers, levels, request.load, log, unit)
     profiled = ProfiledModel(

@@ -1,24 +1,25 @@
-"""Greedy search by what a removal does to accuracy, calibration and explanations together.
+"""Greedy search by the damage of a removal to accuracy, calibration and explanations together.
 
-The damage of a model, on rows that are never reported, is the mean of three terms. Each is 0 for
-the unpruned model, and has the size of what is at stake as its unit:
+The damage to a model, on rows that are never reported, is the mean of three terms. Each term is 0
+for the unpruned model, and its unit is the full range from a perfect to a useless model:
 
-- accuracy: by how much the mean probability of the right option has fallen, and
-- calibration: by how much the mean Brier score over all options has risen (0 to 2; a proper score),
-  both divided by the mean over the rows of 1 - 1 / options. That is what parts a model that knows
-  every answer from one that knows none: their probabilities are 1 and 1 / options, and their Brier
-  scores 0 and 1 - 1 / options.
-- explanations: sum |r - r0| / sum |r0| over masked prompts. r is by how many nats a mask moves the
-  log-likelihood of the option that the unpruned model predicts, and r0 the same of the unpruned
-  model. 1 is a model that does not respond at all. Attributions by masks are linear in these
-  responses (`attribute`), so this is how far they drift, for a cost that a search can pay.
+- accuracy: the fall of the mean probability of the right option, and
+- calibration: the rise of the mean Brier score over all options (0 to 2; a proper score). Both are
+  divided by the mean over the rows of 1 - 1 / options, the distance between a model that knows
+  every answer and a model that knows no answer: their probabilities are 1 and 1 / options, and
+  their Brier scores 0 and 1 - 1 / options.
+- explanations: sum |r - r0| / sum |r0| over masked prompts. r is the change in nats that a mask
+  makes to the log-likelihood of the option that the unpruned model predicts; r0 is this change in
+  the unpruned model. A model that does not respond at all has 1. Attributions by masks are linear
+  in these responses (`attributions`), so the term measures their drift at a cost that a search can
+  pay.
 
-Each row has one pair of complementary masks, drawn by its example's id: half of the prompt's tokens
-are replaced, then the others, by the baseline token of explanations. All candidates and all steps
-share them.
+Each row has one pair of complementary masks, drawn by its example's id. The first mask replaces
+half of the prompt's tokens with the baseline token of explanations, the second mask the other
+tokens. All candidates and all steps share the masks.
 
-A step measures the BREADTH layers that were worth least when they were last measured, and not all,
-so that the masks can be afforded.
+A step measures only the CANDIDATES_PER_STEP layers that were least important when they were last
+measured. Measuring all layers with masks would cost too much.
 """
 
 from collections.abc import Sequence
@@ -43,7 +44,7 @@ def balanced_increase(model: NestedModel, examples: Sequence[EncodedExample]) ->
     """The increase of the damage to accuracy, calibration and explanations by each removal.
 
     Raises:
-        TaskError: no prompt has two tokens or more, so that some could be masked.
+        TaskError: every prompt has fewer than two tokens, so no prompt can be masked.
     """
     whole = [ScoringQuery((*e.prefix, *e.prompt), e.options, (0,)) for e in examples]
     answers = model.log_likelihoods(whole)
@@ -55,8 +56,8 @@ def balanced_increase(model: NestedModel, examples: Sequence[EncodedExample]) ->
     ]
     if not masked:
         raise TaskError(
-            "strategy balanced measures the drift of explanations, and no prompt of its search "
-            "rows has two tokens; take another strategy or a task with longer prompts"
+            "strategy balanced measures the drift of explanations, but every prompt of its search "
+            "rows has fewer than two tokens; take another strategy or a task with longer prompts"
         )
     queries = [query for _, query in masked]
     rows = len(examples)
@@ -84,9 +85,9 @@ def balanced_increase(model: NestedModel, examples: Sequence[EncodedExample]) ->
 
 
 def masked_contexts(encoded: EncodedExample) -> list[tuple[int, ...]]:
-    """The prompt with one half of its tokens replaced, and with the others; none of fewer than two.
+    """The prompt with half of its tokens replaced, and with the other half; none below two tokens.
 
-    Behind the special tokens that go in front of it. The larger half is replaced second.
+    Each context begins with the special tokens. The larger half is replaced second.
     """
     count = len(encoded.prompt)
     if count < 2:

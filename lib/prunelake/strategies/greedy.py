@@ -34,13 +34,13 @@ def greedy_order(
 ) -> tuple[tuple[int, ...], tuple[float, ...]]:
     """The order that removes the least important layer first, and the importance of each layer.
 
-    Importance is measured again after each removal. Among equals, the layer nearer to the input
-    goes first. After `depth` removals (and at least one measurement), the remaining layers follow
-    by their importance in the last step. The importance of a layer is its importance in the step
-    that removed it, or in the last step.
+    Importance is measured again after each removal. Of equally important layers, the layer nearer
+    to the input is removed first. After `depth` removals (and at least one measurement), the
+    remaining layers follow by their importance in the last step. The importance of a layer is its
+    importance in the step that removed it, or in the last step.
 
     Raises:
-        ModelError: an importance that is not a number: the model overflows its number format.
+        ModelError: an importance is not a finite number: the model overflows its number format.
     """
     order: list[int] = []
     importance: dict[int, float] = {}
@@ -49,7 +49,7 @@ def greedy_order(
         measured = measure(tuple(order))
         if not np.isfinite([*measured.values()]).all():
             raise ModelError(
-                f"without {UNIT_NAMES[unit]} {order} the importance of the others is "
+                f"without {UNIT_NAMES[unit]} {order} the importance of the other layers is "
                 f"{[*measured.values()]}; numbers overflow: take dtype float32 or bfloat16"
             )
         importance |= measured
@@ -99,7 +99,7 @@ def damage_increase(
     damage: DamageFunction,
     breadth: int | None = None,
 ) -> ImportanceFunction:
-    """The increase of the damage by each further removal, over the layers removed so far.
+    """The increase of the damage by each further removal after the layers removed so far.
 
     The first step measures every layer. Later steps measure only the `breadth` remaining layers
     that had the least importance when they were measured last; None measures all.

@@ -27,14 +27,14 @@ def cosine_importance(
 ) -> list[float]:
     """1 - mean over tokens of the cosine of the residual stream without and with a unit's output.
 
-    x is the stream in front of the block; a and m are the terms that its attention and its MLP add,
-    behind a norm of their own in Gemma and OLMo2. The importance of an attention is
-    1 - cos(x, x + a), of an MLP 1 - cos(x + a, x + a + m), of a block 1 - cos(x, x + a + m). One
-    number for each layer with this unit, input first. Windows run one by one, and only sums are
-    kept. In general the stream is compared behind the parts that run before the unit, and behind
-    the unit. If a block is no such sum (it scales its terms, or has several streams), it runs again
-    without the unit and the parts behind it. Source: arXiv 2406.15786; for attention arXiv
-    2606.24970.
+    x is the stream in front of the block; a and m are the terms that its attention and its MLP add
+    (in Gemma and OLMo2, after their own norms). The importance of an attention is
+    1 - cos(x, x + a), of an MLP 1 - cos(x + a, x + a + m), of a block 1 - cos(x, x + a + m). The
+    result has one number for each layer with this unit, input first. Windows run one by one, and
+    only sums are kept. In general, the stream between the unit and the parts that run before it is
+    compared with the stream behind the unit. If a block is not such a sum (it scales its terms, or
+    has several streams), it runs again without the unit and the parts behind it. Source: arXiv
+    2406.15786; for attention arXiv 2606.24970.
     """
     layers = removable_parts(model, unit)
     blocks = decoder_blocks(model)
@@ -104,14 +104,14 @@ class _BlockComparison:
         self._x.append(hidden_states(args, kwargs))
 
     def _answered(self, name: str, output: Any) -> None:
-        if self._is_repeating or not self._x:  # not in this block: several blocks share the module
+        if self._is_repeating or not self._x:  # another block that shares the module is running
             return
         self._terms[name] = first_value(output)
         self._outputs.append(self._terms[name])
 
     def _normed(self, _: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-        # If a norm gets the very output of a module, the block adds the norm's output instead.
-        # (Llama has a norm of the same name that gets the sum, so the name decides nothing.)
+        # If a norm gets the output of a module itself, the block adds the norm's output instead.
+        # The norm's name does not tell: Llama has a norm of the same name that gets the sum.
         if not self._is_repeating and args and self._outputs and args[0] is self._outputs[-1]:
             self._terms[[*self._terms][-1]] = output
 
@@ -151,7 +151,7 @@ class _BlockComparison:
         return before, sum(own, before)
 
     def _repeated(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """The same streams, from the block without later parts, and without and with the unit."""
+        """The same streams: the block's outputs without later parts, without and with the unit."""
         _, later = self._stages()
         streams = []
         self._is_repeating = True

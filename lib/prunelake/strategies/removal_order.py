@@ -33,7 +33,7 @@ class RemovalOrder:
     def from_importance(
         cls, importance: Sequence[float], forward_tokens: float = 0.0
     ) -> "RemovalOrder":
-        """Least important first; among equals, the layer nearer to the input first."""
+        """Least important layers first; of equally important layers, the nearest to the input."""
         order = np.argsort(np.asarray(importance), kind="stable")
         return cls(tuple(order.tolist()), tuple(float(x) for x in importance), forward_tokens)
 
@@ -50,15 +50,16 @@ def removal_order(
 
         order = removal_order(model, Strategy(name="cosine"), windows)
 
-    - `cosine`: `cosine_importance` of the unpruned model, lowest first (the paper's);
+    - `cosine`: `cosine_importance` of the unpruned model, lowest first (as in the paper);
     - `random`: a uniform draw, lowest first;
     - `last`: the number of layers behind a layer, lowest first;
     - `iterative`: `cosine_importance` of the model without the layers removed so far;
     - `loss`: the increase of the next token's mean loss (nats) over the model without the layers
       removed so far;
-    - `divergence`: the same for the mean divergence (nats) of option distributions from those of
-      the unpruned model;
-    - `balanced`: the same for the damage to accuracy, calibration and explanations (`balanced`).
+    - `divergence`: this increase of the mean divergence (nats) of option distributions from the
+      distributions of the unpruned model;
+    - `balanced`: this increase of the damage to accuracy, calibration and explanations
+      (`balanced`).
 
     The last four are greedy: they measure again after each removal (`greedy.greedy_order`). A
     layer's importance is the importance in the step that removed it, or in the last step.
@@ -68,13 +69,14 @@ def removal_order(
         strategy: the name, the unit and the seed.
         windows: token ids of calibration text, for `cosine`, `iterative` and `loss`.
         search_examples: examples that the sweep does not report, for `divergence` and `balanced`.
-        depth: the deepest level of the sweep; behind it nothing is measured again. None is all.
-        progress: takes the number of finished steps of a greedy search.
+        depth: the deepest level of the sweep; a greedy search stops there. None searches all
+            levels.
+        progress: takes the numbers of finished and of all steps of a greedy search.
 
     Raises:
         ModelError: numbers that overflow, or too little memory for a single row.
         TaskError: prompts too short for `balanced`.
-        UnsupportedModel: a unit that the model does not have, or does not run as expected.
+        UnsupportedModel: the model does not have the unit, or does not run it as expected.
     """
     unit = strategy.unit
     check_supported(model, unit)
