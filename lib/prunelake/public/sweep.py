@@ -27,6 +27,7 @@ def sweep(
     explain: bool | Mapping[str, Any] = True,
     lake: str | Path | None = None,
     log: Log = print,
+    trust_remote_code: bool = False,
 ) -> Run:
     """Evaluate a model on a task with 0, 1, 2, ... layers removed; the run is stored in a lake.
 
@@ -37,7 +38,7 @@ def sweep(
 
     Args:
         model: a loaded model, or a model reference.
-        task: a task of the catalogue, or the path of a YAML file.
+        task: a task of the catalogue, `harness:NAME`, or the path of a YAML file.
         rows: 100 for the first 100, `sample:200:SEED`, `numbers:3,5,8`, or a JSON file.
         levels: the numbers of removed layers; by default every number up to half of the layers.
         strategy: the order in which layers are removed, as in `prunelake sweep --strategy`.
@@ -70,7 +71,7 @@ def sweep(
         fields |= {"model": model.reference, "dtype": model.dtype}
         fields["trust_remote_code"] = model.trusts_remote_code
     else:
-        fields["model"] = model
+        fields |= {"model": model, "trust_remote_code": trust_remote_code}
     try:
         spec = SweepSpec.model_validate(fields)
     except ValidationError as error:

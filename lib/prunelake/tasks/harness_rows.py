@@ -53,12 +53,14 @@ class HarnessRows(Sequence[HarnessRow]):
     def __init__(self, task: HarnessTask, data_folder: Path | None) -> None:
         self._name = task.name
         self._shots = task.prompts.shots
-        self._contexts: list[str | list[str]] = []
+        self._drawn: list[Sequence[Any]] = []
+        """The examples of the first rows."""
         with quiet_harness():
             self._task = _built_task(task, data_folder)
             if self._shots:
                 self._task.set_config(key="num_fewshot", value=self._shots)
                 self._task.set_fewshot_seed(seed=task.prompts.shot_seed)
+            self._sampler: Any = getattr(self._task, "sampler", None)
             self._docs: Any = self._task.eval_docs
 
     def __len__(self) -> int:
@@ -106,19 +108,32 @@ class HarnessRows(Sequence[HarnessRow]):
         )
 
     def _context(self, number: int) -> str | list[str]:
-        """The prompt of a row, in which the prompts of all rows before it have been drawn."""
-        if not self._shots:
-            return self._prompt(number)
-        while len(self._contexts) <= number:
-            self._contexts.append(self._prompt(len(self._contexts)))
-        return self._contexts[number]
-
-    def _prompt(self, number: int) -> str | list[str]:
-        doc = self._docs[number]
-        prompt: str | list[str] = self._task.fewshot_context(
-            doc, self._shots, gen_prefix=self._task.doc_to_prefix(doc)
+        """The prompt of a row; the examples of all rows before it are drawn first."""
+        task, doc = self._task, self._docs[number]
+        while self._shots and len(self._drawn) <= number:
+            own = self._docs[len(self._drawn)]
+            # As in the harness: only a row of the same split could be its own example.
+            is_same_split = task.fewshot_cfg.split == task.config.test_split
+            self._drawn.append(
+                self._sampler.sample(n=self._shots, eval_doc=own if is_same_split else None)
+            )
+        if self._shots:
+            task.sampler = _Drawn(self._drawn[number])
+        prompt: str | list[str] = task.fewshot_context(
+            doc, self._shots, gen_prefix=task.doc_to_prefix(doc)
         )
         return prompt
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """Examples that a sampler of the harness has drawn, in place of the sampler."""
+
+    docs: Sequence[Any]
+
+    def sample(self, **_: Any) -> Sequence[Any]:
+        """The examples."""
+        return self.docs
 
 
 def shared_length(sequences: Sequence[Sequence[object]]) -> int:
