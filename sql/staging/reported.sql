@@ -6,9 +6,9 @@ select
     runs.task,
     reported.level,
     reported.metric,
-    nullif(reported.method, '') as method,
-    nullif(reported.operator, '') as operator,
-    nullif(reported.variant, '') as variant,
+    reported.method,
+    reported.operator,
+    reported.variant,
     reported.value
 from lake.reported as reported
 inner join lake.runs as runs on reported.run_id = runs.run_id;

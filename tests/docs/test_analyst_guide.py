@@ -143,7 +143,7 @@ def test_the_guide_reads_the_files_of_every_lake(
             ("predictions", ["run_id", "level", "example_id"]),
             ("metrics", ["run_id", "level", "metric", "method", "operator", "variant"]),
         ):
-            expected = views.select(live, f"from lake.{table} order by {', '.join(key)}")
+            expected = views.select(live, f"from lake.{table}").sort(key)
             assert_frame_equal(names[table].sort(key), expected)
     with duckdb.connect() as bare:
         found = bare.sql(FROM_FILES).pl()

@@ -60,6 +60,11 @@ def test_each_model_and_task_becomes_a_run(tmp_path: Path) -> None:
         (2, "comprehensiveness", "lime", "delete_text", "paper", 0.1),
         (2, "kl_from_unpruned", None, None, None, 3.5),
     ]
+    for name in ("reported", "metrics", "correlations"):
+        key = "select run_id, metric, method, operator, variant"
+        raw = rows_of(folder, f"{key} from lake.{name} order by all")
+        assert raw == rows_of(folder, f"{key} from {name} order by all")
+        assert {row["operator"] for row in raw} == {None, "delete_text"}
     (run,) = rows_of(folder, f"select * from runs where run_id = '{run_id}'")
     assert (run["model"], run["task"], run["strategy"]) == ("m", "rte", "cosine")
     assert (run["levels"], run["example_count"], run["device"]) == ([0, 2], 0, "imported")

@@ -71,6 +71,7 @@ def analysis_of_run(
     """
     with connect(lake, [run_id]) as connection:
         reported = select(connection, "from lake.reported")
+        reported = reported.with_columns(pl.col(METRIC_KEY).fill_null(""))  # as the files have it
         if reported.is_empty():
             scores = load_example_scores(connection)
             options = load_option_scores(connection, scores)

@@ -182,7 +182,7 @@ def _build_snapshot(source: Connection, path: Path) -> str:
         for table in ALL_TABLES.values():
             rows = source.sql(f"from lake.{table.name}")
             snapshot.register("source_rows", rows.to_arrow_reader())
-            key = ", ".join(table.key)
+            key = ", ".join(f"{name} nulls first" for name in table.key)
             # The copied views read empty views with the same columns.
             snapshot.execute(f"drop view lake.{table.name}")
             snapshot.execute(f"create table lake.{table.name} as from source_rows order by {key}")

@@ -21,7 +21,7 @@ Each has the name of its table, its number of rows, and the SHA-256 (hex) of its
 
 METRIC_KEY = ("metric", "method", "operator", "variant")
 """The columns that name a metric. A key has no nulls, so '' stands for a method, operator or
-variant that does not apply; the views show it as null."""
+variant that does not apply; `lake.*` and the views show it as null."""
 
 METRIC_KEY_SCHEMA: Mapping[str, pl.DataType] = {name: pl.String() for name in METRIC_KEY}
 

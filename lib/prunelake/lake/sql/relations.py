@@ -7,7 +7,7 @@ import polars as pl
 from prunelake.lake.files.manifests import Manifest
 from prunelake.lake.sql.bound_query import sql_literal
 from prunelake.lake.storage.location import Location
-from prunelake.schema.table import Table
+from prunelake.schema.table import METRIC_KEY, Table
 
 DUCKDB_TYPES = {
     pl.String(): "varchar",
@@ -23,9 +23,10 @@ DUCKDB_TYPES = {
 def relation_sql(table: Table, sources: Sequence[tuple[Location, Manifest]]) -> str:
     """The statement that creates the view `lake.<table>` over files and their manifests.
 
-    A view takes no parameters, so paths and run ids are written out as literals.
+    A view takes no parameters, so paths and run ids are written out as literals. The files hold ''
+    for a method, operator or variant that does not apply; the relation has null, as all views do.
     """
-    columns = ", ".join(table.schema)
+    columns = ", ".join(_column_sql(table, name) for name in table.schema)
     whole = [path for path, manifest in sources if manifest.run_ids == manifest.all_run_ids]
     selects = [_select_sql(columns, whole)] if whole else []
     selects += [
@@ -38,6 +39,11 @@ def relation_sql(table: Table, sources: Sequence[tuple[Location, Manifest]]) -> 
         nulls = ", ".join(f"null::{_duckdb_type(t)} as {name}" for name, t in table.schema.items())
         selects = [f"select {nulls} where false"]
     return f"create or replace view lake.{table.name} as {' union all '.join(selects)}"
+
+
+def _column_sql(table: Table, name: str) -> str:
+    is_empty_in_files = name in METRIC_KEY and set(METRIC_KEY) <= set(table.key)
+    return f"nullif({name}, '') as {name}" if is_empty_in_files else name
 
 
 def _select_sql(columns: str, paths: Sequence[Location]) -> str:
