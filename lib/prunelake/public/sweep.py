@@ -46,6 +46,7 @@ def sweep(
             as under `explain` in a YAML spec: `rows`, `levels`, `methods`, `seeds` and others.
         lake: a folder or `s3://BUCKET/PREFIX`; by default PRUNELAKE_LAKE, else the folder `lake`.
         log: is called with each line about the progress.
+        trust_remote_code: run the code that a model brings along; a loaded model has it already.
 
     Raises:
         InvalidSpec: a value that cannot be used, or a model with removed layers.
