@@ -114,7 +114,7 @@ def test_an_empty_lake_gives_a_plan_of_assumptions(tmp_path: Path) -> None:
 def test_the_cost_is_that_of_the_missing_rows(tmp_path: Path) -> None:
     pilot(tmp_path, {1: {"ece": UNSURE}}, forward_tokens=10**6, duration_s=1000.0)
     plan = planned(tmp_path)
-    # The explanations suffice and cost most, so that the rows take a small part of the tokens.
+    # The lake has enough explanations, which cost most; further rows take few tokens.
     assert 0 < plan.forward_tokens < 10**6 * (plan.rows - 400) / 400
     assert plan.minutes == pytest.approx(plan.forward_tokens / 60_000, rel=1e-4)
 

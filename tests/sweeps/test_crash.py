@@ -1,4 +1,4 @@
-"""Sweeps that are killed, that run out of disk, that meet one another."""
+"""Sweeps that are killed, run out of disk space, or run at the same time."""
 
 import errno
 import math
@@ -47,7 +47,7 @@ OTHER = identity_of("run")[1]
 
 @dataclass(frozen=True)
 class Place:
-    """A lake that has another run already, and the ledger of what sweeps do there."""
+    """A lake that already has another run, and a ledger of the steps of sweeps in it."""
 
     folder: Path
     run_id: str = ""
@@ -65,24 +65,24 @@ class Place:
         return self.folder / "ledger"
 
     def finished(self) -> set[str]:
-        """The shards, and the removal order, that need not be computed."""
+        """The shards, and the removal order, that are finished."""
         heads = (PartialRun(self.lake, self.run_id).folder / SHARDS.name).glob("*.parquet")
         return {path.stem for path in heads if not path.name.startswith(".")}
 
     def noted(self) -> list[str]:
-        """The lines of the ledger since they were read last."""
+        """The new lines of the ledger since the last call."""
         lines = self.ledger.read_text().splitlines() if self.ledger.exists() else []
         self.ledger.unlink(missing_ok=True)
         return lines
 
     def computed(self) -> list[str]:
-        """The shards that were begun since the ledger was read last."""
+        """The shards that were begun since the last read of the ledger."""
         return [line for line in self.noted() if not line.startswith("step ")]
 
 
 @dataclass(frozen=True)
 class Undisturbed:
-    """What the sweep gives when nobody disturbs it, its steps on disk and how long it takes."""
+    """The result of the sweep without disturbance, its steps on disk and its duration."""
 
     run_id: str
     shards: list[str]
@@ -93,7 +93,7 @@ class Undisturbed:
 
     @property
     def commit_step(self) -> int:
-        """The place of the step that makes the run visible: its row of `runs` appears."""
+        """The index of the step that makes the run visible by writing its row of `runs`."""
         (place,) = (
             place
             for place, step in enumerate(self.steps)
@@ -102,16 +102,16 @@ class Undisturbed:
         return place
 
     def matches(self, place: Place) -> bool:
-        """Whether the run is in a lake: all of it, or nothing; the other run is as it was."""
+        """Whether the whole run is in a lake; a part of it, or a change of the other run, fails."""
         is_there = read.has_run(place.lake, self.run_id)
         found = tables(place.lake, derived=False)
-        if is_there == read.has_run(place.lake, self.run_id):  # otherwise it came in between
+        if is_there == read.has_run(place.lake, self.run_id):  # else it appeared meanwhile
             for name, frame in found.items():
                 assert_frame_equal(frame, (self.tables if is_there else self.without)[name])
         return is_there
 
     def ends(self, place: Place) -> None:
-        """Hold that the sweep has come to its end there, and left nothing else."""
+        """Check that the sweep has finished in this lake, and has left nothing else."""
         for name, frame in tables(place.lake).items():
             assert_frame_equal(frame, self.tables[name])
         assert list((place.lake / ".shards").iterdir()) == []
@@ -120,7 +120,7 @@ class Undisturbed:
 
 @pytest.fixture(scope="module")
 def spec(tmp_path_factory: pytest.TempPathFactory) -> SweepSpec:
-    """A sweep of three shards that explain and one that only predicts, by a model of letters."""
+    """A sweep of a model of letters: three shards explain and one shard only predicts."""
     folder = tmp_path_factory.mktemp("letters")
     tiny_tokenizer().save_pretrained(folder)
     tiny_model("llama", max_position_embeddings=512).save_pretrained(folder)
@@ -143,7 +143,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> SweepSpec:
 
 @pytest.fixture(scope="module")
 def undisturbed(spec: SweepSpec, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
-    # The first one also starts the process that the others are forked from.
+    # The first process also starts the process from which the others are forked.
     for _ in range(repeats(1, 2)):
         place = Place(tmp_path_factory.mktemp("undisturbed"))
         commit.write_run(place.lake, *small_run())
@@ -185,7 +185,7 @@ def test_a_sweep_killed_at_any_moment_continues(
             commit.write_run(place.lake, *small_run())
             lakes += 1
         finished = place.finished()
-        # In front of a step on disk or, in `make endurance`, by turns at any time; at last never.
+        # Kill before a step on disk; `make endurance` also kills at any time. The last may finish.
         deadly_step, lifetime = None, math.inf
         if not kills:
             deadly_step = undisturbed.commit_step
@@ -235,7 +235,7 @@ def test_a_waiting_sweep_continues_the_work_of_a_killed_sweep(
         first.join(0.01)
     second = start_sweep_process(spec, place.settings, place.ledger)
     assert [ended(first), ended(second)] == [SIGKILLED, 0]
-    # At most the one that it was at was begun twice.
+    # At most the shard that was running at the kill was begun twice.
     computed = place.computed()
     assert set(computed) == set(undisturbed.shards)
     assert len(computed) <= len(undisturbed.shards) + 1
@@ -266,7 +266,7 @@ def test_simultaneous_sweeps_that_share_cells_survive_a_kill(
 
 
 def refusal(sweep: Sweep, spec: SweepSpec, settings: Settings) -> str | None:
-    """What a sweep says that could not be written; None where it came to its end."""
+    """The error of a sweep that could not write; None if the sweep finished."""
     try:
         sweep(spec, settings)
     except LakeError as error:
@@ -277,9 +277,9 @@ def refusal(sweep: Sweep, spec: SweepSpec, settings: Settings) -> str | None:
 def test_a_failed_write_is_one_clear_line_and_the_next_sweep_continues(
     spec: SweepSpec, undisturbed: Undisturbed, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file of each folder fails to be written once: each sweep comes one folder further.
+    """The first write in each folder fails once: each sweep comes one folder further.
 
-    In the long form every file fails. By turns the disk is full and the lake can only be read.
+    In the long form every file fails once. The disk is full or the lake is read-only, in turn.
     """
     failures = [OSError(number, os.strerror(number)) for number in (errno.ENOSPC, errno.EROFS)]
     replace = os.replace
@@ -310,7 +310,7 @@ def test_a_failed_write_is_one_clear_line_and_the_next_sweep_continues(
             undisturbed.matches(place)
             assert list(find_damage(place.lake)) == []
     assert attempts == len(failed) + 1
-    # A sweep has no published numbers. This one has one round and too few rows to recalibrate.
+    # A sweep has no published numbers. This sweep has one round, and too few rows to recalibrate.
     assert {path.parent.name for path in failed} >= {*undisturbed.tables, SHARDS.name} - {
         "reported",
         "looks",
@@ -323,7 +323,7 @@ def test_a_failed_write_is_one_clear_line_and_the_next_sweep_continues(
 def test_a_full_disk_is_one_clear_line(
     spec: SweepSpec, undisturbed: Undisturbed, place: Place
 ) -> None:
-    # Enough for the removal order, too little for predictions and what comes after them.
+    # Enough for the removal order, too little for predictions and later tables.
     limited = start_sweep_process(spec, place.settings, place.ledger, None, 4200)
     assert ended(limited) == 1
     (message,) = [line for line in place.noted() if "could not be written" in line]
@@ -339,7 +339,7 @@ def test_a_full_disk_is_one_clear_line(
 def test_an_unwritable_lake_is_refused_before_any_work(
     spec: SweepSpec, undisturbed: Undisturbed
 ) -> None:
-    # Not below pytest's own folder, into which nobody else may look.
+    # Not below pytest's own folder, which other users cannot read.
     with tempfile.TemporaryDirectory() as folder:
         place = Place(Path(folder), undisturbed.run_id)
         commit.write_run(place.lake, *small_run())
@@ -362,7 +362,7 @@ def test_the_next_command_continues_after_a_killed_command(
     file = place.folder / "sweep.yaml"
     file.write_text(yaml.safe_dump(spec.model_dump(mode="json", exclude_none=True)))
     arguments = ["sweep", str(file), "--lake", str(place.lake)]
-    # The removal order is three files, a shard that explains five.
+    # The removal order has three files, a shard that explains has five.
     for deadly_file, exit_code in ((3 + 5 + 3, SIGKILLED), (None, 0)):
         output = place.folder / f"{deadly_file}.log"
         assert ended(start_command(arguments, place.settings, output, deadly_file)) == exit_code

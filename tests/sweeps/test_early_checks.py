@@ -23,7 +23,7 @@ def saved_model(folder: Path, config: dict[str, Any]) -> str:
 
 
 def problem(device: str = "cpu", **fields: Any) -> str:
-    """The message with which a sweep is refused; empty if it may run."""
+    """The message that refuses a sweep; empty if the sweep may run."""
     spec = SweepSpec.model_validate({"task": "opinions"} | fields)
     try:
         check_sweep(spec, Settings(device=device))

@@ -53,7 +53,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def planned(folder: Path, tmp_path: Path) -> Planner:
-    """Plan a sweep of two rows of a bundled task, changed as the arguments say."""
+    """Plan a sweep of two rows of a bundled task; the arguments change its spec."""
 
     def planned(**changes: Any) -> SweepPlan:
         spec = {
@@ -153,7 +153,7 @@ def test_the_rows_of_a_search_are_part_of_the_identity(
         (
             {"calibration": {"window_tokens": 512}, "special_tokens": "bos"},
             InvalidSpec,
-            "512: .* 1 of them special ones; take at most 511",
+            "512: .* 1 of them are special tokens; take at most 511",
         ),
         (
             {"calibration": {"windows": 10_000}},

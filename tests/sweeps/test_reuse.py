@@ -36,7 +36,7 @@ QUESTIONS = ("is it up", "ye may", "a red cab", "no bye", "abba", "we see", "or 
 
 @dataclass(frozen=True)
 class Lake:
-    """A lake, what its sweeps log, and questions about its runs."""
+    """A lake, the log of its sweeps, and questions about its runs."""
 
     settings: Settings
     lines: list[str] = field(default_factory=list)
@@ -82,7 +82,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_task(folder: Path, name: str, rows: list[tuple[int, str, int]]) -> Path:
-    """A task of rows: a number, which only orders them, a question and the gold option."""
+    """A task of rows: a number that only orders the rows, a question and the gold option."""
     lines = [json.dumps({"text": text, "label": gold}) for _, text, gold in sorted(rows)]
     (folder / f"{name}.jsonl").write_text("\n".join(lines))
     task = {"name": name, "description": "", "source": "", "license": "", "split": "test"}
@@ -160,8 +160,8 @@ SMALLER: dict[str, tuple[float, dict[str, Any]]] = {
     "operators": (0.3, {"explain": {"operators": ("replace",)}}),
     "fractions": (0.3, {"explain": {"fractions": (0.2,)}}),
 }
-"""Smaller specs, and the share of tokens that a direct run saves by asking everything at once: it
-asks equal prompts once; levels share tokens, and prompts of all examples share beginnings."""
+"""Smaller specs, and the share of tokens that a direct run saves by asking everything at once:
+it asks equal prompts once, levels share tokens, and prompts of all examples share beginnings."""
 
 
 @pytest.mark.parametrize(("saved", "smaller"), SMALLER.values(), ids=SMALLER)
@@ -202,7 +202,7 @@ def test_a_part_of_a_run_needs_no_model(
 def test_strategies_share_the_levels_at_which_they_remove_the_same_layers(
     lake: Lake, spec: SweepSpec
 ) -> None:
-    """Seeds 0 and 6 begin with the layers 3, 2, 1 and 1, 2, 3; the MLPs are other parts."""
+    """Seed 0 removes the layers 3, 2, 1 first, seed 6 the layers 1, 2, 3; MLPs are other parts."""
     lake.sweep(changed(spec, strategy=Strategy(name="random", seed=0)))
     run_id = lake.sweep(changed(spec, strategy=Strategy(name="random", seed=6)))
     everything = {table: rows.height for table, rows in lake.cells(run_id).items()}
@@ -229,7 +229,7 @@ def test_a_removal_order_is_reused_unless_a_greedy_search_must_go_deeper(
 def test_the_content_of_an_example_decides_and_masks_follow_its_id(
     spec: SweepSpec, direct: Direct, folder: Path
 ) -> None:
-    """The second task has the questions in another order, and the other option is right."""
+    """The second task has the questions in another order, and its right option is the other one."""
     rows = [(-n, text, (n + 1) % 2) for n, text in enumerate(QUESTIONS)]
     rows.append((-99, "what", 1))
     other = changed(spec, task=str(write_task(folder, "reordered", rows)))
@@ -353,7 +353,7 @@ def test_an_interrupted_grown_run_continues(lake: Lake, spec: SweepSpec, direct:
     small = changed(spec, {"rows": 1}, rows=Rows(sample=4))
     donor = lake.sweep(small)
     assert interrupted(lake, spec, "000002-000006") == direct.run_id
-    damage(lake, donor, "predictions")  # its cells are in the finished shard by now
+    damage(lake, donor, "predictions")  # the finished shard has its cells now
     lake.lines.clear()
     run_id = lake.sweep(spec)
     assert_same_cells(lake.cells(run_id), direct.cells)
@@ -386,7 +386,7 @@ def test_each_level_explains_its_own_number_of_rows(lake: Lake, spec: SweepSpec)
     every = {"rows": 5, "levels": (0, 1, 3), "bounds_beam": None}
     lake.sweep(changed(spec, every))
     run_id = lake.sweep(changed(spec, every | {"level_rows": ((1, 2),)}))
-    assert lake.tokens(run_id) == 0  # the donor has more cells than are asked for
+    assert lake.tokens(run_id) == 0  # the donor has more cells than the sweep needs
     assert explained_rows(lake, run_id, "attributions") == {0: 5, 1: 2, 3: 5}
     assert explained_rows(lake, run_id, "deletions") == {0: 5, 1: 2, 3: 5}
     other = lake.sweep(changed(spec, every | {"level_rows": ((1, 3), (3, 4))}))

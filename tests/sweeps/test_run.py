@@ -48,7 +48,7 @@ def spec(tiny_folder: Path) -> SweepSpec:
 
 @pytest.fixture
 def bounded(spec: SweepSpec) -> SweepSpec:
-    """A sweep that also searches for bounds, of one example at a few points of the curve."""
+    """A sweep of one example that also searches for bounds, at a few points of the curve."""
     explain = Explanation(
         rows=1, levels=(0, 3), operators=("replace",), fractions=(0.1, 0.2), bounds_beam=2
     )
@@ -190,7 +190,7 @@ def test_requested_bounds_enclose_the_curves_and_normalise_them(
 
 
 class Counted:
-    """A sweep without a server, and what its model is asked to do."""
+    """A sweep without a server, and the requests to its model."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.sweep = quick_sweep(monkeypatch)
@@ -249,7 +249,7 @@ def test_an_interrupted_sweep_computes_only_what_is_missing(
 def test_a_finished_shard_is_not_measured_again(
     settings: Settings, spec: SweepSpec, counted: Counted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As Ray asks for it, whose worker died when it had stored a shard and not yet said so."""
+    """Ray repeats a shard if its worker stored it but died before it reported the result."""
     work = plan_sweep(spec, settings)
     partial_run = partial_runs.PartialRun(settings.lake, work.identity.run_id)
     order = removal_order(load_model(work.source).model, Strategy(name="random"), ())
@@ -327,7 +327,7 @@ def test_the_estimate_of_a_shard_follows_its_cost(
     monkeypatch.setattr(ProgressMeter, "add", recorded)
     counted.sweep(spec, settings)
     (explained, its_tokens), (predicted, their_tokens) = (estimated[name] for name in SHARDS)
-    # Levels share passes, and equal prompts are asked about once: that takes a part of each.
+    # Levels share passes, and equal prompts are asked once: a shard takes fewer tokens.
     assert 0.5 < (explained / predicted) / (its_tokens / their_tokens) < 2
     assert its_tokens > 20 * their_tokens
 

@@ -137,7 +137,7 @@ def test_the_second_process_waits_and_finds_the_shards_of_the_first(tmp_path: Pa
 
 
 def test_a_claim_outlives_the_removal_of_its_lock_file(tmp_path: Path) -> None:
-    """A process that waited for a removed lock file holds the new lock file that others meet."""
+    """A process that waited for a removed lock file then locks the new file, as others do."""
     kept = PartialRun(tmp_path, "run")
     waits = {name: threading.Event() for name in ("second", "third")}
     leave = threading.Event()

@@ -1,4 +1,4 @@
-"""A sweep until decided: its rounds, its limits, and the order in which it spends."""
+"""A sweep until decided: its rounds, its limits, and the order in which it adds rows."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -258,7 +258,7 @@ def test_options_with_prompts_of_their_own_are_predicted_only(
     write_splits(tmp_path, "winogrande")
     settings = Settings(data=tmp_path, cache=tmp_path)
     spec = SweepSpec(model=str(tiny_folder), task="harness:winogrande", levels=(0, 1))
-    with pytest.raises(InvalidSpec, match="example validation:0 has a prompt of its own for each"):
+    with pytest.raises(InvalidSpec, match="example validation:0 has its own prompt for each"):
         plan_sweep(spec, settings)
     searching = Strategy(name="divergence", search_rows=1)
     changes = {"explain": None, "rows": Rows(first=2), "strategy": searching}

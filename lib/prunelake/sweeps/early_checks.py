@@ -1,4 +1,4 @@
-"""Refuse a sweep that cannot run before torch loads, or a server starts."""
+"""Refuse a sweep that cannot run, before torch is loaded or a server starts."""
 
 from prunelake.extras import require_extra
 from prunelake.models.device_names import check_device_name
@@ -12,7 +12,7 @@ from prunelake.tasks.rows import read_records, select_examples
 def check_sweep(spec: SweepSpec, settings: Settings) -> None:
     """Refuse a wrong task, row, model reference, level or device.
 
-    What a download or the weights show is checked later, by `plan.plan_sweep`.
+    `plan.plan_sweep` later checks everything that needs a download or the weights.
 
     Raises:
         PruneLakeError: the sweep cannot run.

@@ -1,4 +1,4 @@
-"""Evaluate one shard: its examples and a model to rows of predictions and explanations."""
+"""Evaluate one shard: from its examples and a model to rows of predictions and explanations."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,10 +37,10 @@ StageProgress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class ShardWork:
-    """The examples of one shard and the settings that measure them; small enough to be sent.
+    """The examples of one shard and their settings; small enough to send to another process.
 
     `explanation` is None if the shard only predicts. `known` are the rows of each of `CELL_TABLES`
-    that are copied from other runs, and `copied` are their numbers.
+    that are copied from other runs, and `copied` counts these rows by run and table.
     """
 
     shard: Shard
@@ -73,7 +73,7 @@ class ShardWork:
 
     @property
     def missing_shares(self) -> dict[str, float]:
-        """The share of cells in each table that must be computed, from 0 to 1."""
+        """The share of cells in each table that are not known, from 0 to 1."""
         return {
             name: 1 - self.known[name].height / count if count else 0.0
             for name, count in self.cell_counts.items()
@@ -86,7 +86,7 @@ class ShardWork:
 
 
 def shard_work(plan: SweepPlan, shard: Shard, cells: KnownCells | None = None) -> ShardWork:
-    """The part of a plan that one shard needs; `cells` are the known ones of the whole run."""
+    """The part of a plan that one shard needs; `cells` are the known cells of the whole run."""
     examples = plan.examples[shard.start : shard.stop]
     explanation = plan.explanation_of(shard.start)
     known, copied = (cells or KnownCells.none()).of_examples(
@@ -118,7 +118,7 @@ def evaluate_shard(
     finds for any ranking.
 
     Raises:
-        ModelError: numbers that overflow, or too little memory for a single row.
+        ModelError: numbers overflow, or a single row does not fit into memory.
     """
     positions = {example.example.example_id: n for n, example in enumerate(work.examples)}
     frames: TableFrames = {}

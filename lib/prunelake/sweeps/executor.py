@@ -1,4 +1,4 @@
-"""Where the steps of a sweep run, and where its messages go."""
+"""Executors: they run the steps of a sweep and take its messages."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +14,7 @@ from prunelake.sweeps.progress import Progress
 Result = TypeVar("Result")
 
 Log = Callable[[str], None]
-"""Takes one line about what the sweep does."""
+"""Takes one line about the progress of the sweep."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ RunShards = Callable[[Mapping[str, StepCall[ComputeCost]]], Iterator[tuple[str, 
 
 
 class Executor(Protocol):
-    """Runs the steps of a sweep: `LocalExecutor`, or with tasks of Prefect `flows.executor`."""
+    """Runs the steps of a sweep: `LocalExecutor`, or `flows.executor` with tasks of Prefect."""
 
     def log(self, text: str) -> None:
-        """Take one line about what the sweep does."""
+        """Take one line about the progress of the sweep."""
 
     def run(self, call: StepCall[Result]) -> Result:
         """Run a step in this process."""

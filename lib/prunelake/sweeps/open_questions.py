@@ -14,7 +14,7 @@ ROW_METRICS = ("accuracy", "ece")
 def open_questions(
     verdicts: Sequence[Mapping[str, Any]], open_cells: Collection[tuple[int, str]]
 ) -> OpenQuestions:
-    """The questions that a round has left open, from its verdicts and its open cells."""
+    """The open questions of a round, from its verdicts and its open cells."""
     lost = lost_levels(verdicts)
     return OpenQuestions(
         rows=any(metric in ROW_METRICS for _, metric in open_cells),

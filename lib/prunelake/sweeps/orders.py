@@ -1,4 +1,4 @@
-"""The removal order of a model without a sweep: from the runs of the lake, else computed."""
+"""The removal order of a model outside a sweep: from the runs of the lake, else computed."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ from prunelake.tasks.encoding import Encoder
 class FoundOrder:
     """A removal order: `layers` lists all layers, first removed first.
 
-    `runs` are the runs of the lake that agree on the removed layers, the chosen one first; empty
-    for a computed order. `dtype` is the number format to load the model in. `origin` says in words
-    where the order comes from.
+    `runs` are the runs of the lake that agree on the removed layers, the chosen run first; empty
+    for a computed order. `dtype` is the number format to load the model in. `origin` describes the
+    source of the order.
     """
 
     layers: tuple[int, ...]
@@ -48,10 +48,10 @@ def find_removal_order(
     Args:
         levels: the levels at which all `runs` have to remove the same layers, ascending.
         runs: the lake's runs of this model and strategy (`run_lookup.past_runs`).
-        load: loads the model in a number format; called only for an order that is computed.
+        load: loads the model in a number format; called only if the order is computed.
         log: receives one line before an order is computed.
-        chosen_run: the id of the run to follow where several differ.
-        dtype: the number format; None is that of the runs, or float32 without runs.
+        chosen_run: the id of the run to follow if several runs differ.
+        dtype: the number format; None means the number format of the runs, or float32 without runs.
         calibration: the text on which an order is computed.
 
     Raises:
@@ -88,7 +88,7 @@ def compute_removal_order(
     """All layers in the order in which a sweep of this model would remove them.
 
     A greedy strategy measures again after each removal, but only for the first `depth` removals;
-    the order behind them means nothing then. `load` is called after everything else was checked.
+    the order behind them has no meaning. `load` is called after all other checks.
 
     Raises:
         InvalidSpec: the strategy needs examples of a task, or the calibration text does not fit.
@@ -97,7 +97,7 @@ def compute_removal_order(
     if strategy.reads_rows:
         raise InvalidSpec(
             f"strategy {strategy.label} searches its order on examples of a task: run a sweep "
-            "first, then the order is taken from its run in the lake"
+            "first; its run in the lake then gives the order"
         )
     longest = context_length(read_config(source.folder).get_text_config())
     windows = calibration_windows(

@@ -32,14 +32,14 @@ CHARACTERS_PER_TOKEN = 10
 """Characters of calibration text read for each token; English has 4 to 5 for a token."""
 
 LOSS_WINDOW_DIVISOR = 5
-"""`loss` reads its text for every candidate of every step, so it takes 1/5 of each window."""
+"""`loss` reads its text for every candidate of every step, so it reads only 1/5 of each window."""
 
 
 @dataclass(frozen=True)
 class SweepPlan:
     """Everything that a sweep knows before its model is loaded.
 
-    `spec` is the user's, with the number of rows of the split.
+    `spec` is the user's spec, with the number of rows of the split.
     `calibration_windows` are token ids of calibration text, if the strategy reads text.
     `search_examples` are the examples that a search reads; the sweep does not report them. The
     levels and the number of rows of `explanation` are filled in.
@@ -65,11 +65,14 @@ class SweepPlan:
 
     @property
     def explained_examples(self) -> tuple[EncodedExample, ...]:
-        """The explained examples: the first ones."""
+        """The explained examples: the first `explanation.rows` examples."""
         return self.examples[: self.explanation.rows] if self.explanation else ()
 
     def explanation_of(self, position: int) -> Explanation | None:
-        """The explanation of the example at a position, with its own levels; None for none."""
+        """The explanation of the example at a position, with its own levels.
+
+        None if the example is not explained.
+        """
         explanation = self.explanation
         if explanation is None or position >= len(self.explained_examples):
             return None
@@ -117,7 +120,7 @@ def plan_sweep(spec: SweepSpec, settings: Settings) -> SweepPlan:
         data_hash=data_hash(examples),
         levels=levels,
         strategy=strategy,
-        # The text counts, not its path: the same text gives the same run.
+        # The identity has the text, not its path: the same text gives the same run.
         calibration_hash=content_hash(windows) if strategy.reads_text else None,
         explain=explanation,
         dtype=spec.dtype,
@@ -130,8 +133,8 @@ def plan_sweep(spec: SweepSpec, settings: Settings) -> SweepPlan:
     questions = encode_examples(encoder, searched, context)
     if any(question.beginnings for question in questions):
         raise InvalidSpec(
-            f"strategy {strategy.label} reads rows of the task, and those of {task.name} have a "
-            "prompt of their own for each option; take another strategy"
+            f"strategy {strategy.label} reads rows of the task, but each option in the rows of "
+            f"{task.name} has its own prompt; take another strategy"
         )
     return SweepPlan(
         spec.model_copy(update={"split_rows": len(records)}),
@@ -179,8 +182,9 @@ def _check_explained(explanation: Explanation | None, examples: Sequence[Encoded
     for encoded in examples[: (explanation.rows or 0) if explanation else 0]:
         if encoded.beginnings:
             raise InvalidSpec(
-                f"example {encoded.example.example_id} has a prompt of its own for each option, so "
-                "there are no tokens to compare; take --methods none (explain: null in a spec file)"
+                f"example {encoded.example.example_id} has its own prompt for each option, so its "
+                "options share no prompt tokens to explain; take --methods none (explain: null in "
+                "a spec file)"
             )
         if not encoded.prompt:
             raise InvalidSpec(
@@ -196,12 +200,12 @@ def calibration_windows(
     data_folder: Path | None,
     context_length: int,
 ) -> tuple[tuple[int, ...], ...]:
-    """Token ids of the calibration text, one window each, behind the special tokens of prompts.
+    """The windows of calibration text as token ids, each behind the special tokens of prompts.
 
-    Empty for a strategy that reads no text. For `loss` only the beginning of each window.
+    Empty if the strategy reads no text; for `loss`, only the beginning of each window.
 
     Raises:
-        InvalidSpec: windows longer than the model's context, or a text that is too short.
+        InvalidSpec: windows are longer than the model's context, or the text is too short.
         DatasetNotFound, BadRow: as `calibration_text`.
     """
     if not strategy.reads_text:
@@ -211,7 +215,8 @@ def calibration_windows(
     if len(prefix) + size > context_length:
         raise InvalidSpec(
             f"calibration.window_tokens {size}: the model's context has {context_length} tokens, "
-            f"{len(prefix)} of them special ones; take at most {context_length - len(prefix)}"
+            f"and {len(prefix)} of them are special tokens; take at most "
+            f"{context_length - len(prefix)}"
         )
     text = calibration_text(calibration.source, data_folder, count * size * CHARACTERS_PER_TOKEN)
     ids = encoder.encode_text(text)

@@ -18,8 +18,8 @@ from prunelake.tasks.encoding import EncodedExample
 class Progress:
     """The state of a sweep.
 
-    `share` of the work is done, from 0 to 1. `text` is one line about speed and time left, and
-    `short_text` fits beside a bar; both are empty before the first shard.
+    `share` is the finished share of the work, from 0 to 1. `text` is one line about speed and time
+    left, and `short_text` fits beside a bar; both are empty before the first shard.
     """
 
     share: float
@@ -28,10 +28,10 @@ class Progress:
 
 
 class ProgressMeter:
-    """Measures the progress of a sweep while its shards come in.
+    """Measures the progress of a sweep while its shards finish.
 
-    Work is counted in estimated tokens. The time left is the time that the remaining tokens take at
-    the average speed of this sweep.
+    Work is counted in estimated tokens. The time left is the time of the remaining tokens at the
+    average speed of this sweep.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class ProgressMeter:
         return Progress(1 - self._left_at_start / self._total)
 
     def add(self, shard: Shard, cost: ComputeCost) -> Progress:
-        """Count a shard that is finished now."""
+        """Count a shard that has just finished."""
         self._left -= self._estimates[shard]
         self._examples_left -= shard.stop - shard.start
         self._forward_tokens += cost.forward_tokens
@@ -71,9 +71,9 @@ class ProgressMeter:
 
 
 def estimate_token_count(work: ShardWork) -> float:
-    """The number of tokens in all prompts of a shard, about, counted once for each level.
+    """The approximate number of tokens in all prompts of a shard, counted once for each level.
 
-    The known share of a table costs nothing.
+    The known share of a table does not count.
     """
     tokens = Counter[str]()
     explanation = work.explanation

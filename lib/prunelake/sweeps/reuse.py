@@ -1,7 +1,7 @@
-"""Reuse: the cells of a sweep that other runs of the lake have.
+"""Reuse: cells that a sweep copies from other runs of the lake.
 
 A cell is the smallest piece of evidence: a row of `predictions`, `attributions`, `deletions` or
-`bounds`. Two runs share a cell if these agree:
+`bounds`. Two runs share a cell if they agree in:
 
 - the weights, the model's own code, the set of removed parts, the number format and the special
   tokens;
@@ -9,8 +9,8 @@ A cell is the smallest piece of evidence: a row of `predictions`, `attributions`
 - for explanations also the example's id, which seeds masks and random rankings, the method, the
   seed, and the settings that determine the numbers (`Explanation.method_settings`).
 
-So level 0 is the same cell for every strategy, and two strategies of one unit share the levels at
-which they remove the same layers.
+Therefore all strategies share the cells of level 0, and two strategies of one unit share the levels
+at which they remove the same layers.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -43,9 +43,9 @@ GREEDY_STRATEGIES = ("iterative", "loss", "divergence", "balanced")
 
 @dataclass(frozen=True)
 class KnownCells:
-    """The cells of a run that need not be computed: rows of the run, for each of `CELL_TABLES`.
+    """The cells of a run that other runs have: rows of this run, for each of `CELL_TABLES`.
 
-    The additional column `donor` has the id of the run that a row is copied from.
+    The additional column `donor` has the id of the run from which a row is copied.
     """
 
     frames: Mapping[str, pl.DataFrame]
@@ -61,7 +61,7 @@ class KnownCells:
     ) -> tuple[dict[str, pl.DataFrame], tuple[CopiedCells, ...]]:
         """The rows of these examples by table, and their numbers by donor.
 
-        Explanations are those at `explained_levels`.
+        Explanations are included only at `explained_levels`.
         """
         is_own = pl.col("example_id").is_in(example_ids)
         is_explained = is_own & pl.col("level").is_in(explained_levels)
@@ -82,7 +82,7 @@ def find_removal_order(
 ) -> tuple[str, pl.DataFrame] | None:
     """The id and the rows of `layers` of a run that has the removal order of a plan, or None.
 
-    Behind the deepest level of the plan, the order may be that of a deeper search.
+    Behind the deepest level of the plan, the order may come from a deeper search.
     """
     for donor in reversed([*_donors(lake, plan)]):
         if _has_same_order(donor.identity, plan.identity):
@@ -144,7 +144,7 @@ def find_cells(
 
 
 def _donors(lake: Location, plan: SweepPlan) -> Iterator[Donor]:
-    """The other runs of the same weights in the same number format with the same tokens."""
+    """The other runs with the same weights, model code, number format and special tokens."""
     own = plan.identity
     for donor in donors(lake, own.revision):
         theirs = donor.identity
@@ -244,7 +244,7 @@ def _removes_same(donor: Donor, plan: SweepPlan, removal_order: Sequence[int], l
 
 
 def _last_of_each(table: Table, rows: pl.DataFrame) -> pl.DataFrame:
-    """The last row of each cell: that of the newest run."""
+    """The last row of each cell, which comes from the newest run."""
     return rows.unique(table.key[1:], keep="last", maintain_order=True)
 
 
@@ -256,5 +256,5 @@ def _agreeing(table: Table, rows: pl.DataFrame, chosen: pl.DataFrame, column: st
 
 
 def _semi_join(rows: pl.DataFrame, keys: pl.DataFrame) -> pl.DataFrame:
-    """The rows whose values in the columns of `keys` are one of its rows."""
+    """The rows whose values in the columns of `keys` equal a row of `keys`."""
     return rows.join(keys, on=keys.columns, how="semi")

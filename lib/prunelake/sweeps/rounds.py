@@ -1,4 +1,4 @@
-"""The rounds of a sweep until decided: how many examples each has, and at which levels."""
+"""The rounds of a sweep until decided: the number of examples of each round, and its levels."""
 
 import math
 from collections.abc import Collection, Mapping
@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from prunelake.analysis.sequential import MIN_LOOK
 
 GROWTH = 1.4
-"""Each round has so many times the examples of the one before: about seven rounds for ten times."""
+"""The growth of the number of examples from round to round: about seven rounds for ten times."""
 
 MIN_LEVELS = 4
-"""A round explains at least so many levels, since most of its work serves them all."""
+"""A round explains at least this many levels, because the levels share most of its work."""
 
 EXPLAINED_UNIT = 4
 """Numbers of explained rows are multiples of the rows of a shard."""
@@ -26,11 +26,11 @@ class RoundSize:
 
 @dataclass(frozen=True)
 class OpenQuestions:
-    """What a round has left open.
+    """The open questions of a round.
 
-    `rows` is true if more rows can decide something, `levels` are those at which more explained
-    rows can, and `lost` the levels that have lost accuracy. `border` is the deepest level that has
-    not lost it.
+    `rows` is true if more rows can decide a question. At `levels`, more explained rows can decide a
+    question. `lost` are the levels that have lost accuracy, and `border` is the deepest level that
+    has not lost accuracy.
     """
 
     rows: bool
@@ -40,9 +40,9 @@ class OpenQuestions:
 
 
 def next_size(size: int, planned: int) -> int:
-    """The number of examples in the round after one of `size`; at most the planned number.
+    """The number of examples in the round after a round of `size`; at most the planned number.
 
-    If a round would leave little for the last one, it takes all that is left.
+    If a round would leave few examples for the last round, it takes all remaining examples.
     """
     grown = max(MIN_LOOK, math.ceil(GROWTH * size))
     return planned if grown * math.sqrt(GROWTH) >= planned else grown
@@ -57,10 +57,10 @@ def round_sizes(pilot: int, planned: int) -> list[int]:
 
 
 def next_round(size: RoundSize, planned: RoundSize, questions: OpenQuestions) -> RoundSize | None:
-    """The size of the next round; None if no planned example is left that could decide anything.
+    """The size of the next round; None if no remaining planned example can decide a question.
 
     Rows grow while accuracy or calibration is open at any level. Explained rows grow at the half of
-    the open levels that is nearest to the border, and at MIN_LEVELS levels at least. Levels that
+    the open levels that is nearest to the border, but at least at MIN_LEVELS levels. Levels that
     have lost accuracy are not explained.
     """
     candidates = [

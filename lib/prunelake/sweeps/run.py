@@ -23,13 +23,13 @@ from prunelake.sweeps.shards import Shard, split_into_shards
 def run_sweep(
     spec: SweepSpec, settings: Settings | None = None, executor: Executor | None = None
 ) -> str:
-    """Evaluate one model on one task at every level; the run's id.
+    """Evaluate one model on one task at every level. Returns the run's id.
 
         run_id = run_sweep(SweepSpec(task="opinions"), Settings())
 
     The command line calls this function directly; the Prefect flow passes an executor that runs the
-    steps as tasks. Nothing that the lake has is computed again: neither a complete run nor a
-    finished shard of an interrupted run. The lake shows the run when it is complete, or not at all.
+    steps as tasks. Complete runs in the lake and finished shards of an interrupted run are reused.
+    The lake shows the run only when it is complete.
 
     Raises:
         PruneLakeError: the spec cannot run (`plan.plan_sweep`), the model fails, or the lake cannot
@@ -51,7 +51,7 @@ def run_sweep(
             partial_run.delete()
     executor.log(f"run {run_id} is in the lake already; nothing to compute")
     if run_id in read.unanalysed_run_ids(settings.lake):
-        # A process was killed between a run and its analysis.
+        # A process was killed between the commit of this run and its analysis.
         executor.run(StepCall(steps.analyse_run, (settings, run_id), "analyse_run"))
     return run_id
 
@@ -117,7 +117,7 @@ def _finished_costs(
 ) -> dict[str, ComputeCost]:
     """The cost of the removal order and of each finished shard, by name.
 
-    A damaged shard is not finished. Without the removal order, no shard is.
+    A damaged shard does not count as finished. Without the removal order, no shard counts.
     """
     costs: dict[str, ComputeCost] = {}
     for name in (ORDER_SHARD, *(shard.name for shard in shards)):

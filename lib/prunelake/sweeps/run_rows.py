@@ -1,4 +1,4 @@
-"""The rows of `runs`, `layers` and `examples`, which need no measurement."""
+"""The rows of `runs`, `layers` and `examples`, from a plan, a removal order and costs."""
 
 from collections import Counter
 from datetime import UTC, datetime

@@ -7,7 +7,7 @@ EXAMPLES_PER_PREDICTION_SHARD = 64
 """Examples of a shard that only predicts: a few full batches."""
 
 EXAMPLES_PER_EXPLANATION_SHARD = 4
-"""Examples of a shard that explains them, which costs hundreds of times as much."""
+"""Examples of a shard that explains them; an explanation costs hundreds of predictions."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def split_into_shards(
     `level_counts` are the numbers of examples that single levels explain: all examples of a shard
     are explained at the same levels.
 
-    They follow from the run alone. Interruptions and the choice of the executor change no number.
+    Shards follow from the run alone. Interruptions and the choice of the executor change no number.
     """
     starts = sorted(
         {

@@ -1,6 +1,7 @@
-"""The steps of a sweep. Each may run in another process: it takes little and stores its own result.
+"""The steps of a sweep. A step may run in another process.
 
-A step takes its arguments and a `log`, so that an executor can run it anywhere (`executor.Step`).
+Its arguments are small, and it stores its own result. A step takes its arguments and a `log`, so an
+executor can run it anywhere (`executor.StepCall`).
 """
 
 import time
@@ -41,7 +42,7 @@ _model_cache: dict[tuple[str, Dtype, str, bool], LoadedModel] = {}
 
 
 def prepare(spec: SweepSpec, settings: Settings, *, log: Log) -> SweepPlan:  # noqa: ARG001  # a Step
-    """Resolve a spec: weights, rows, levels, identity.
+    """Resolve a spec: weights, rows, levels and identity.
 
     Raises:
         PruneLakeError: as `plan.plan_sweep`.
@@ -65,7 +66,7 @@ def order_layers(
         return cost
     if found := find_removal_order(settings.lake, plan, log):
         donor, layers = found
-        log(f"removal order: that of run {donor}")
+        log(f"removal order: copied from run {donor}")
         cost = ComputeCost(0.0, 0.0, "", (CopiedCells(donor, LAYERS.name, layers.height),))
         _write_order(partial_run, plan, layers, cost)
         return cost
@@ -109,7 +110,7 @@ def measure_shard(
         ModelError: as `evaluate.evaluate_shard`.
         LakeError: the shard cannot be stored.
     """
-    # Ray repeats a task when its worker dies, even if only the answer was missing.
+    # Ray repeats a task when its worker dies, even if the worker had already stored the shard.
     if cost := finished_cost(partial_run, work.shard.name, log):
         return cost
     if work.is_known:
@@ -145,7 +146,7 @@ def commit_run(
 
 
 def analyse_run(settings: Settings, run_id: str, *, log: Log) -> None:  # noqa: ARG001  # a Step
-    """Compute the run's intervals, tests and correlations, and store them beside it.
+    """Compute the run's intervals, tests and correlations, and store them beside the run.
 
     Raises:
         LakeError: as `analyse.analyse`.
@@ -194,7 +195,7 @@ def cached_model(source: ModelSource, dtype: Dtype, settings: Settings, log: Log
     log(f"loading {source.reference} in {dtype} on {device}")
     if warning := slow_format_warning(dtype, device):
         log(warning)
-    _model_cache.clear()  # before the next model comes: two may not fit
+    _model_cache.clear()  # before the next model is loaded: two models may not fit
     loaded = load_model(source, dtype, device)
     if settings.compile:
         fuse_elementwise(loaded.model)

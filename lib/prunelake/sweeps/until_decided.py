@@ -1,8 +1,8 @@
 """A sweep until decided: it adds rows in rounds until every verdict is decided.
 
-The first round is a pilot. It shows how much each criterion varies, and so sets the planned number
-of examples; it decides nothing. Each later round is a run of its own that reuses the cells of the
-earlier ones and looks at all its examples. The looks share the error of one test
+The first round is a pilot. It decides nothing; it shows how much each criterion varies, which sets
+the planned number of examples. Each later round is a run of its own: it reuses the cells of the
+earlier rounds and looks at all its examples. The looks share the error of one test
 (`analysis.sequential`).
 """
 
@@ -39,20 +39,20 @@ from prunelake.tasks.catalogue import find_task
 from prunelake.tasks.rows import read_records
 
 POWER = 0.95
-"""Of each verdict. Rows beyond those that decide are never computed, so the plan may be large."""
+"""The power of each verdict. The plan may be large, because rounds end once all is decided."""
 
 INFLATION = 1.05
-"""What looking several times costs at the planned number of examples, about."""
+"""Several looks need about this many times the examples of a single look."""
 
 PILOT_EXPLAINED_ROWS = 24
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The margin at which verdicts are decided, and what the sweep may use at most.
+    """The margin at which verdicts are decided, and the most rows and minutes of the sweep.
 
     Raises:
-        InvalidSpec: a value that is not above 0.
+        InvalidSpec: a value is not above 0.
     """
 
     margin: float = DEFAULT_MARGIN
@@ -68,7 +68,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Round:
-    """A finished round: its run, its size, and what it has left open: (level, metric)."""
+    """A finished round: its run, its size, and its open cells (level, metric)."""
 
     number: int  # 0 is the pilot
     run_id: str
@@ -77,13 +77,13 @@ class Round:
     cell_count: int
 
     def outcome(self, margin: float) -> str:
-        """Whether every question is decided after this round, and which ones are open."""
+        """Whether every question is decided after this round, and a list of the open questions."""
         if not self.open_cells:
             return f"All {self.cell_count} questions are decided at a margin of {margin:g}."
         names = [f"{metric} at level {level}" for level, metric in self.open_cells]
         return (
             f"{len(names)} of {self.cell_count} questions are open at a margin of {margin:g}: "
-            f"{', '.join(names)}. The planned rows, or a limit, are used up."
+            f"{', '.join(names)}. The sweep has used all planned rows or reached a limit."
         )
 
     def __str__(self) -> str:
@@ -103,17 +103,18 @@ def run_until_decided(
     evaluate: Callable[[SweepSpec], str],
     report: Callable[[Round], None] = lambda _: None,
 ) -> list[Round]:
-    """Sweep in rounds until every criterion is decided at every level; the rounds, pilot first.
+    """Sweep in rounds until every criterion is decided at every level. Returns the rounds in order.
 
         run_until_decided(SweepSpec(task="opinions", rows=Rows(sample=100)), Limits(), settings,
                           lambda spec: run_sweep(spec, settings))
 
-    The criteria are accuracy, ECE, comprehensiveness and sufficiency. The rows and explained rows
-    of the spec are those of the pilot, by default a sample of 100 rows. Repeating the sweep finds
-    its rounds in the lake, and goes on where a limit has stopped it.
+    The criteria are accuracy, ECE, comprehensiveness and sufficiency. The spec gives the rows and
+    explained rows of the pilot, by default a sample of 100 rows. Repeating the sweep reuses its
+    rounds in the lake, and continues where a limit has stopped it.
 
     Raises:
-        InvalidSpec: row numbers, which cannot grow, or a limit below the rows of the pilot.
+        InvalidSpec: the spec lists row numbers, which cannot grow, or a limit is below the rows of
+            the pilot.
         PruneLakeError: as `run_sweep`.
     """
     started = time.perf_counter()
@@ -145,7 +146,7 @@ def run_until_decided(
 
 
 def _available_rows(spec: SweepSpec, limits: Limits, settings: Settings) -> int:
-    """The rows that the sweep may use: those of the task's split, or fewer by the limit."""
+    """The number of rows that the sweep may use: the task's split, up to the limit."""
     if spec.rows.numbers is not None:
         raise InvalidSpec("row numbers cannot grow in rounds; take sample:N or the first N rows")
     task = find_task(spec.task)
@@ -188,7 +189,7 @@ def _pilot(
 
 
 def _planned_size(connection: Connection, pilot: Round, margin: float, available: int) -> RoundSize:
-    """The number of examples at which all error is spent, from the spreads that a pilot shows."""
+    """The number of examples at which all error is spent, from the spreads of a pilot."""
     metrics = (*ROW_METRICS, *FAITHFULNESS_METRICS)
     known = pilot_rows(connection, [pilot.run_id], pilot.run_id, metrics)
     spreads = measured_spreads(known)
@@ -242,7 +243,7 @@ def _finished(
 ) -> Round:
     """A round with its verdicts. A pilot decides nothing.
 
-    Explanations of levels that have lost accuracy are no questions.
+    Explanations of levels that have lost accuracy do not count as questions.
     """
     verdicts = verdicts_on_criteria(connection, run_id, margin)
     lost = lost_levels(verdicts)
