@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from benchmarks import report
-from benchmarks.llama import METHODS, PAPER, ROWS, SEEDS
+from benchmarks.llama import METHODS, PAPER, ROWS, SEEDS, planned_tokens
 from benchmarks.subject import plan_of, settings_of
 from prunelake.evaluation.captum_methods import draw_masks
 from prunelake.evaluation.deletion_curves import top_count
@@ -33,6 +33,7 @@ from prunelake.inference.branches import LevelMasks
 from prunelake.inference.lengths import GPU_LENGTHS
 from prunelake.inference.prefix_tree import ScoringQuery, batch_inputs, build_trees
 from prunelake.models.loading import load_tokenizer
+from prunelake.planning.cost import NestedLevels
 from prunelake.planning.gpu_time import (
     FUSED_SHARE,
     H100,
@@ -223,7 +224,9 @@ def deleted_queries(way: str, encoded: EncodedExample, encoder: Encoder) -> list
 
 def count_task(name: str, way: str, rows: int, settings: Settings) -> tuple[Counts, float]:
     """The counts of ROWS rows of a task, from some of them, and the mean tokens of a prompt."""
-    plan = plan_of(name, rows, (0,), settings)
+    methods, seeds = WAYS[way]
+    plan = plan_of(name, rows, LEVELS, settings, seeds, methods)
+    every = plan_of(name, ROWS, LEVELS, settings, seeds, methods)
     encoder = Encoder(load_tokenizer(plan.source), SweepSpec(task=name).special_tokens)
     found = Counts()
     for start in range(0, len(plan.examples), EXAMPLES_PER_EXPLANATION_SHARD):
@@ -232,9 +235,11 @@ def count_task(name: str, way: str, rows: int, settings: Settings) -> tuple[Coun
         count_batches(whole, found)
         count_batches([q for e in shard for q in masked_queries(way, e, found)], found)
         count_batches([q for e in shard for q in deleted_queries(way, e, encoder)], found)
-    length = float(np.mean([len(encoded.prompt) for encoded in plan.examples]))
+    length = float(np.mean([len(encoded.prompt) for encoded in every.examples]))
     scaled = Counts()
-    scaled.add(found, ROWS / len(plan.examples))
+    # By the planner's count, since the time of a row grows with the square of its length.
+    nested = NestedLevels(tuple(ORDERS["deep layers first"]), LAYERS)
+    scaled.add(found, planned_tokens(every, nested) / planned_tokens(plan, nested))
     return scaled, length
 
 
@@ -268,7 +273,8 @@ def lines(rows: int, settings: Settings) -> Iterator[str]:
     yield report.head(command, "cpu", ("torch", "transformers", "captum"), load)
     yield ""
     yield (
-        f"{ROWS} rows of each task (counted on {rows} of them), {len(LEVELS)} levels of {LAYERS} "
+        f"{ROWS} rows of each task (counted on {rows} of them, and scaled by the "
+        "planner's count of tokens), {len(LEVELS)} levels of {LAYERS} "
         "layers, deleted text. paper: KernelSHAP and LIME, 3 seeds; default: difference_shap, 1 "
         "seed. The first table has the paper's methods. Nothing here was measured on a GPU."
     )
