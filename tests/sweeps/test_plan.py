@@ -166,7 +166,7 @@ def test_the_rows_of_a_search_are_part_of_the_identity(
         (
             {"rows": {"first": 490}, "strategy": {"name": "divergence"}},
             InvalidSpec,
-            "needs 20 rows that are not reported, and .*opinions.jsonl has 10; report "
+            "needs 20 rows that are not reported, but .*opinions.jsonl has 10; report "
             "fewer rows, or set strategy.search_rows to at most 10",
         ),
         ({"model": "nowhere"}, ModelNotFound, "no folder with config.json"),
@@ -183,7 +183,7 @@ def test_a_wrong_spec_is_refused_before_the_model_is_loaded(
 def test_an_example_beyond_the_models_context_is_refused(planned: Planner, folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 40}))
-    with pytest.raises(ExampleTooLong, match="the model's context 40"):
+    with pytest.raises(ExampleTooLong, match="the model's context has 40"):
         planned()
 
 

@@ -89,7 +89,7 @@ def test_an_example_must_fit_with_its_prefix_and_longest_option() -> None:
     encoder = Encoder(tiny_tokenizer(), "bos")
     examples = [Example("dev:7", "abcd", (" x", " xyz"), 0)]  # 1 + 3 + 4 tokens
     assert encode_examples(encoder, examples, 8)
-    with pytest.raises(ExampleTooLong, match=r"dev:7 has 8 tokens and the model's context 7"):
+    with pytest.raises(ExampleTooLong, match=r"dev:7 has 8 tokens, but the model's context has 7"):
         encode_examples(encoder, examples, 7)
 
 

@@ -1,4 +1,4 @@
-"""Tasks of lm-evaluation-harness: their prompts and predictions are those of the harness."""
+"""Tasks of lm-evaluation-harness: prompts and predictions equal those of the harness."""
 
 import json
 from dataclasses import replace
@@ -39,12 +39,12 @@ COMPARED = [
     *(("", task) for task in (*HARNESS_TASKS, *CATALOGUE_TASKS)),
     *(("@2", task) for task in ("hellaswag", "mmlu_anatomy", "arc_easy", "winogrande")),
 ]
-"""mmlu_anatomy takes the first examples of another split, the others draw them."""
+"""mmlu_anatomy takes the first examples of another split; the other tasks draw examples."""
 
 
 @pytest.fixture(autouse=True)
 def _quick_harness(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the harness' description of this machine, for which it runs pip."""
+    """Skip the harness' description of this machine: it runs pip for it."""
     for name in ("add_env_info", "add_tokenizer_info"):
         monkeypatch.setattr(f"lm_eval.evaluator.{name}", lambda *_: None)
 
@@ -57,7 +57,7 @@ def loaded(tiny_folder: Path) -> LoadedModel:
 def harness_samples(
     task: str, shots: int | None, folder: Path, loaded: LoadedModel
 ) -> list[dict[str, Any]]:
-    """The samples that the harness itself logs, with its own reader of a local folder."""
+    """The samples that the harness itself logs when it reads a local folder."""
     from lm_eval import evaluator
     from lm_eval.api.task import ConfigurableTask
     from lm_eval.models.huggingface import HFLM
@@ -95,7 +95,7 @@ def harness_samples(
 
 
 def requests(example: Example) -> list[tuple[str, str]]:
-    """The contexts and their continuations, as the harness asks for them."""
+    """The contexts and continuations that the harness requests."""
     if example.ending is None:
         return [(example.prompt, option) for option in example.options]
     return [
@@ -210,7 +210,9 @@ def test_rows_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
     row = {"goal": "a", "sol1": "b", "sol2": "c"}
     lines = [json.dumps(row | {"label": label}) + "\n" for label in (1, 2)]
     (folder / "validation.jsonl").write_text("".join(lines))
-    with pytest.raises(BadRow, match="task harness:piqa, row 1: 2 is none of its 2 options"):
+    with pytest.raises(
+        BadRow, match="task harness:piqa, row 1: its gold 2 is not one of its 2 options"
+    ):
         load_examples(find_task("harness:piqa"), Rows(first=2), tmp_path)
 
 

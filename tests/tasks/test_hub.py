@@ -11,7 +11,7 @@ from tests.support.hub_server import run_against, running_hub
 from tests.support.task_rows import ROWS
 
 CONVERTED_RTE = "/datasets/nyu-mll/glue/resolve/refs%2Fconvert%2Fparquet/rte"
-PREAMBLE = (  # the beginning of a program that a process of its own runs
+PREAMBLE = (  # the beginning of a program that runs in its own process
     "from prunelake.errors import DatasetNotFound\n"
     "from prunelake.spec import Rows\n"
     "from prunelake.tasks.catalogue import get_task\n"

@@ -15,7 +15,7 @@ NO_OPTION = "names no option; give a position from 0 to 1, a letter from A to B,
 
 OWN = Task(name="own", prompt="{q}", options="o", gold=GoldColumn(column="g"), bundled="rows.jsonl")
 
-# The first row of each real dataset: begin and end of its prompt, its first option, the gold one.
+# The first row of each real dataset: start and end of its prompt, its first and its gold option.
 FIRST_ROWS = {
     "boolq": (
         "Ethanol fuel -- All biomass goes through",

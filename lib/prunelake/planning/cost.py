@@ -10,13 +10,13 @@ from prunelake.lake.sql.bound_query import BoundQuery, Connection
 from prunelake.spec import Explanation, SweepSpec, Unit
 
 MAX_PRICED_RUNS = 20
-"""The latest runs are enough to tell what a token costs."""
+"""The latest runs are enough to estimate the cost of a token."""
 
 ASSUMED_LEVEL_COST = 0.4
-"""Of a further level, in passes of level 0: 16 levels of SmolLM2 take 6.9 passes."""
+"""The cost of a further level in passes of level 0: 16 levels of SmolLM2 take 6.9 passes."""
 
 BYTES_PER_TOKEN = 4.5
-"""Of an English option: the lake has the bytes of options, not their tokens."""
+"""Bytes for each token of an English option; the lake has the options' bytes, not their tokens."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class Prompts:
 
 
 ASSUMED_PROMPTS = Prompts(25.0, 45.0)
-"""Questions as short as those of arc_easy."""
+"""Short questions, as in arc_easy."""
 
 
 @dataclass(frozen=True)
 class SweepPrice:
-    """The price of a sweep's work, measured by other sweeps of the same model or assumed.
+    """The price of a sweep's work, measured in other sweeps of the same model or assumed.
 
     `token_ratio` is the number of forward tokens for each token of `counted_tokens`. `device` is
     None if no run has shown the speed.
@@ -47,7 +47,7 @@ class SweepPrice:
 
 @dataclass(frozen=True)
 class NestedLevels:
-    """What the cost of a nested pass depends on. `layer_count` is 0 if the order is not known."""
+    """The levels of a nested pass, which set its cost. `layer_count` is 0 for an unknown order."""
 
     removal_order: tuple[int, ...] = ()
     layer_count: int = 0
@@ -58,9 +58,9 @@ class NestedLevels:
 
             nested.pass_count(range(16))  # about 7
 
-        Levels share a layer while they have removed the same layers in front of it. A level that
-        keeps no further attention reads few tokens only and is not counted. Without an order, a
-        further level is assumed to cost ASSUMED_LEVEL_COST.
+        Levels share a layer if they have removed the same layers in front of it. A level that keeps
+        no further attention reads few tokens and is not counted. Without an order, each further
+        level costs ASSUMED_LEVEL_COST.
         """
         removed = {frozenset(self.removal_order[:level]) for level in {0, *levels}}
         if not self.layer_count:
@@ -82,7 +82,7 @@ def counted_tokens(
 ) -> float:
     """The forward tokens of a sweep, before prompts share their beginnings.
 
-    An explanation covers all rows and levels if it does not limit them.
+    An explanation without limits covers all rows and levels.
     """
     tokens = rows * prompts.length * nested.pass_count(levels)
     if explanation is not None:
@@ -101,10 +101,11 @@ def counted_tokens(
 def measured_price(
     connection: Connection, runs: Sequence[Mapping[str, Any]], task: str
 ) -> SweepPrice:
-    """The price that runs of one model in one number format show: rows of `runs`, latest first.
+    """The price from rows of `runs` of one model in one number format, latest first.
 
-    Runs on the task count. If there are none, runs on other tasks do, and the length of the prompts
-    is assumed. Runs that copied results do not count: their tokens are not those of their rows.
+    Runs on the task count. Without such runs, runs on other tasks count, and the length of the
+    prompts is assumed. Runs that copied results do not count: they computed only a part of their
+    rows.
     """
     copying = _copying_runs(connection)
     sweeps = [
@@ -146,7 +147,7 @@ def nested_levels(run: Mapping[str, Any]) -> NestedLevels:
 
 
 def _copying_runs(connection: Connection) -> set[str]:
-    """The ids of the runs that copied results of other runs, more than a removal order."""
+    """The ids of the runs that copied more than a removal order from other runs."""
     query = BoundQuery("select distinct run_id from copied_cells where table_name != 'layers'")
     return {row["run_id"] for row in query.records(connection)}
 

@@ -8,7 +8,7 @@ from prunelake.spec import FrozenValue
 
 
 class CriterionNeed(FrozenValue):
-    """What one criterion needs at one level."""
+    """The examples that one criterion needs at one level."""
 
     level: int
     criterion: Criterion
@@ -24,7 +24,7 @@ class CriterionNeed(FrozenValue):
     run_id: str | None = Field(description="The pilot; null if the lake has none.")
     n: int = Field(description="The examples that the lake has.")
     is_decided: bool = Field(
-        description="Whether they suffice: the change is significant or within the margin."
+        description="Whether they are enough: the change is significant or within the margin."
     )
     n_needed: int = Field(
         description="The examples that decide it with the planned power, whatever the true change "
@@ -48,13 +48,15 @@ class VerdictPlan(FrozenValue):
     rows: int = Field(description="The rows that decide accuracy and calibration.")
     explained_rows: int = Field(description="The rows that decide comprehensiveness, sufficiency.")
     explained_levels: tuple[int, ...]
-    forward_tokens: int = Field(description="Forward tokens, without those of rows in the lake.")
+    forward_tokens: int = Field(description="Forward tokens of the rows that the lake lacks.")
     minutes: float
-    device: str | None = Field(description="The device of the minutes; null if they are assumed.")
-    assumptions: tuple[str, ...] = Field(description="What was assumed for lack of a run.")
+    device: str | None = Field(
+        description="The device that the minutes are for; null if the speed is assumed."
+    )
+    assumptions: tuple[str, ...] = Field(description="The assumptions that replace missing runs.")
     split_rows: int | None = Field(
-        description="The rows of the task's split; null if neither request nor lake tells."
+        description="The rows of the task's split; null if request and lake do not give them."
     )
     command: str = Field(
-        description="The sweep that computes this evidence, or that of all rows if they are fewer."
+        description="The sweep that computes this evidence, or all rows if the split has fewer."
     )

@@ -22,7 +22,7 @@ ASSUMED_SPREADS: Mapping[str, PairedSpread] = {
     "comprehensiveness": PairedSpread(0.25),
     "sufficiency": PairedSpread(0.3),
 }
-"""The spreads without a pilot: about those of SmolLM2-135M on arc_easy (docs/plan.md)."""
+"""The spreads without a pilot: close to SmolLM2-135M on arc_easy (docs/plan.md)."""
 
 
 def pilot_rows(
@@ -31,7 +31,7 @@ def pilot_rows(
     """The pilot of each level and metric: its row of `deltas` with the most examples.
 
     `run_ids` are runs of one removal order. Explanations count if they have the method, operator
-    and variant that represent the run `base_run_id`. A row has `p_adjusted`, too, over the tests of
+    and variant that represent the run `base_run_id`. A row also has `p_adjusted`, over the tests of
     these runs. The key is the level and the metric.
     """
     rows = BoundQuery(
@@ -74,16 +74,16 @@ def pilot_rows(
 
 
 def measured_spread(row: PilotRow) -> PairedSpread | None:
-    """The spread that a pilot shows; None if its differences do not vary.
+    """The spread of a pilot; None if its differences do not vary.
 
-    An accuracy without any difference still has a spread: one discordant and one concordant example
-    are added, so that few examples do not promise certainty.
+    Even an accuracy without any difference gets a spread: one discordant and one concordant example
+    are added, because a few equal examples do not prove that all are equal.
     """
     n, delta, error = row["n"], row["delta"], row["delta_se"]
     if row["metric"] == "accuracy" and delta is not None:
         share = (error or 0.0) ** 2 * (n - 1) + delta**2
         share = (share * n + 1) / (n + 2)
-        # The error of a share is as large as that of a variance with these degrees of freedom.
+        # A share is as uncertain as a variance with these degrees of freedom.
         degrees = 2 * (n + 2) * share / (1 - share)
         return PairedSpread(math.sqrt(share), degrees=degrees, is_proportion=True)
     if error is None:
@@ -102,7 +102,7 @@ def measured_spread(row: PilotRow) -> PairedSpread | None:
 def measured_spreads(
     rows: Mapping[tuple[int, str], PilotRow],
 ) -> dict[tuple[int, str], PairedSpread]:
-    """The spreads that pilots show, by level and metric."""
+    """The spreads of pilots, by level and metric."""
     spreads = {key: measured_spread(row) for key, row in rows.items()}
     return {key: spread for key, spread in spreads.items() if spread is not None}
 
@@ -110,7 +110,7 @@ def measured_spreads(
 def spread_at(
     measured: Mapping[tuple[int, str], PairedSpread], level: int, metric: str
 ) -> tuple[PairedSpread, SpreadSource]:
-    """The spread of a metric at a level; else at the nearest level; else the assumed one."""
+    """The spread of a metric at a level, else at the nearest level, else the assumed spread."""
     if (level, metric) in measured:
         return measured[level, metric], "pilot"
     levels = [known for known, name in measured if name == metric]

@@ -10,9 +10,10 @@ class PlanRequest(FrozenValue):
 
         PlanRequest(model="SmolLM2-135M", task="arc_easy", margins=Margins.with_default(0.02))
 
-    `model` is a model reference or, if the lake has it, its last part. Without `levels` the levels
-    of the lake's runs are planned. A verdict is to be decided, and right, with probability `power`.
-    The sweep of the plan has at most `split_rows` rows, by default those that the lake's runs know.
+    `model` is a model reference or, if the lake has it, its last part. Without `levels`, the plan
+    covers the levels of the lake's runs. `power` is the probability that a verdict is decided, and
+    right. The sweep of the plan has at most `split_rows` rows, by default the size of the split
+    that the lake's runs know.
     """
 
     model: str

@@ -1,4 +1,4 @@
-"""Plan verdicts: how many rows and explained rows each criterion needs, and what they cost."""
+"""Plan verdicts: the rows and explained rows that each criterion needs, and their cost."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -42,10 +42,10 @@ def plan_verdicts(connection: Connection, request: PlanRequest) -> VerdictPlan:
             plan_verdicts(connection, PlanRequest(model="SmolLM2-135M", task="arc_easy"))
 
     Each verdict is planned as a single test at 5 % (`analysis.power`). The spread comes from the
-    runs of the lake with the same model, task and strategy, and is assumed where there are none.
+    runs of the lake with the same model, task and strategy; without such runs it is assumed.
 
     Raises:
-        InvalidRequest: a power that is not between 0 and 1.
+        InvalidRequest: the power is not between 0 and 1.
         NotFound: `model` is the last part of several references.
         NothingToShow: no levels are given, and the lake has no run to take them from.
     """
@@ -56,7 +56,7 @@ def plan_verdicts(connection: Connection, request: PlanRequest) -> VerdictPlan:
     of_order = [run for run in runs if run["strategy"] == request.strategy.label]
     pilots = [run for run in of_order if run["task"] == task]
     base = _base_run(connection, pilots)
-    if base is not None:  # other number formats and other orders are other questions
+    if base is not None:  # runs in other number formats or orders answer other questions
         same = ("dtype", "removal_order")
         pilots = [run for run in pilots if all(run[name] == base[name] for name in same)]
     levels = request.levels or sorted({level for run in pilots for level in run["levels"]})
@@ -71,7 +71,7 @@ def plan_verdicts(connection: Connection, request: PlanRequest) -> VerdictPlan:
 
 
 def _runs_of_model(connection: Connection, model: str) -> list[dict[str, Any]]:
-    """The rows of `runs` of the model's latest revision, latest first; none if it has none."""
+    """The rows of `runs` of the model's latest revision, latest first; empty without runs."""
     try:
         return latest_runs(connection, model).to_dicts()
     except NothingToShow:
@@ -86,7 +86,7 @@ def _runs_of_model(connection: Connection, model: str) -> list[dict[str, Any]]:
 def _base_run(
     connection: Connection, pilots: Sequence[Mapping[str, Any]]
 ) -> Mapping[str, Any] | None:
-    """The sweep that the planned sweep extends: with the most explained rows, then rows."""
+    """The sweep that the planned sweep extends: it has the most explained rows, then rows."""
     explained = BoundQuery(
         """
         select run_id, max(n) as n from metrics where metric = 'comprehensiveness' group by run_id
@@ -167,7 +167,7 @@ def _need(
         run_id=pilot["run_id"] if pilot else None,
         n=n,
         is_decided=is_decided,
-        # Where the present examples should have sufficed, a few more would rarely decide.
+        # If the present examples should have been enough, a few more would rarely decide.
         n_needed=n if is_decided else max(needed, math.ceil(1.5 * n)),
     )
 
@@ -261,12 +261,12 @@ def _assumptions(
 ) -> Sequence[str]:
     sentences = []
     if any(need.spread_source == "nearest level" for need in needs):
-        sentences.append("A level without a pilot is given the spread of the nearest level.")
+        sentences.append("A level without a pilot gets the spread of the nearest level.")
     assumed = dict.fromkeys(
         f"{need.metric} {need.spread:g}" for need in needs if need.spread_source == "assumed"
     )
     if assumed:
-        sentences.append(f"Spreads assumed for lack of a pilot: {', '.join(assumed)}.")
+        sentences.append(f"Spreads assumed without a pilot: {', '.join(assumed)}.")
     if base is None:
         sentences.append("The length of the prompts is assumed: 25 tokens, 45 with all options.")
     if price.device is None:

@@ -1,4 +1,4 @@
-"""Calibration text: the text that a model reads while the importance of its layers is measured."""
+"""Calibration text: a model reads this text while the importance of its layers is measured."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -11,21 +11,21 @@ from prunelake.tasks.rows import text_value
 
 
 def calibration_text(source: str, data_folder: Path | None, minimum_characters: int) -> str:
-    """The first documents of a source, as many as reach `minimum_characters`, else all of them.
+    """The first documents of a source that together reach `minimum_characters`, else all documents.
 
     Documents are never cut; blank lines separate them.
 
     Args:
         source: `bundled` (prose in this package), `c4`, the path of a `.txt` file, whose paragraphs
             are the documents, or the path of a `.jsonl` file with a column `text`.
-        data_folder: where the sample of `c4` lies; None means the first shard of its English
+        data_folder: the folder with the sample of `c4`; None means the first shard of its English
             training split on the hub.
         minimum_characters: the number of characters to reach.
 
     Raises:
-        DatasetNotFound: no such file, or the hub cannot be reached.
-        InvalidSpec: a file of another kind, or a text that is not UTF-8.
-        BadRow: a line without a text.
+        DatasetNotFound: the file does not exist, or the hub cannot be reached.
+        InvalidSpec: the file has another kind, or its text is not UTF-8.
+        BadRow: a line has no text.
     """
     if source == "bundled":
         documents = _paragraphs(CATALOGUE_FOLDER / "calibration.txt")

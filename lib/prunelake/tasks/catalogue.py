@@ -32,7 +32,7 @@ class GoldColumn(FrozenValue):
     """The columns that give the right option.
 
     `column` holds the option's position (a number from 0), its letter (A, B, ...) or its text. If
-    `labels` names a column with a list of labels, `column` holds one of them.
+    `labels` names a column with a list of labels, `column` holds a label from this list.
     """
 
     column: str
@@ -47,14 +47,14 @@ class GoldColumn(FrozenValue):
 class Task(FrozenValue):
     """One task, from the catalogue or from the user's own YAML file (docs/tasks.md).
 
-    - `prompt`: the text of the prompt; `{column}` stands for the text in a column of the row.
+    - `prompt`: the text of the prompt; `{column}` stands for the text in this column of the row.
     - `options`: the texts of the options, or the name of the column that lists them for each row (a
       dot steps into a struct: `choices.text`).
     - `gold`: the right option; the name of a column is enough.
     - `bundled`: a file of rows beside the YAML file. Without it, the rows come from `hub`, or from
       `folder` in a data folder (by default the folder with the task's name).
     - `split`: the split of the dataset; it begins the ids of examples.
-    - `spare`: splits that are never reported, so that a search may read them, the best one first.
+    - `spare`: splits that are never reported, so a search may read them; the best split first.
     """
 
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
@@ -115,10 +115,10 @@ def prompt_parts(prompt: str) -> list[tuple[str, str | None]]:
 
         prompt_parts("Q: {question}?")  # [("Q: ", "question"), ("?", None)]
 
-    Two braces stand for one.
+    Two braces stand for one brace.
 
     Raises:
-        ValueError: a brace without its partner, or more than the name of a column in braces.
+        ValueError: a brace has no partner, or braces have more than the name of a column.
     """
     try:
         parts = [*Formatter().parse(prompt)]
@@ -152,7 +152,7 @@ def task_names() -> list[str]:
 
 
 def find_task(task: str) -> Task | HarnessTask:
-    """The task of lm-evaluation-harness with the name behind `harness:`, or as `get_task`.
+    """The task of lm-evaluation-harness if `task` begins with `harness:`, else as `get_task`.
 
         find_task("harness:hellaswag@5")
 
@@ -195,7 +195,7 @@ def _task_from_file(path: Path) -> Task:
         raise UnknownTask(f"{error}; docs/tasks.md has a task to copy") from error
     except (OSError, UnicodeDecodeError) as error:
         raise UnknownTask(f"{where} cannot be read: {one_line(error)}") from error
-    # Runs are compared by the name of the task, so a path has to determine it.
+    # Runs are compared by the name of the task, so the path must determine the name.
     if task.name != path.stem:
         raise UnknownTask(f"{where}: its name is {task.name!r}; leave `name` out")
     if task.name in task_names():

@@ -18,8 +18,9 @@ class EncodedExample:
     - `prefix`: the special tokens in front of the prompt; explanations do not score them.
     - `prompt`: the tokens of the prompt itself.
     - `token_texts`: the text of each token of `prompt`.
-    - `options`: the tokens of each option that are scored.
-    - `beginnings`: the tokens of each option in front of them; empty if whole options are scored.
+    - `options`: the scored tokens of each option.
+    - `beginnings`: the tokens of each option in front of its scored tokens; empty if whole options
+      are scored.
     """
 
     example: Example
@@ -34,8 +35,8 @@ class EncodedExample:
 class Encoder:
     """A tokenizer, and the choice of special tokens in front of a prompt.
 
-    `special_tokens` is `tokenizer` for those that the tokenizer adds by itself, `bos` for its
-    beginning-of-sequence token, or `none`.
+    `special_tokens` is `tokenizer` for the special tokens that the tokenizer adds itself, `bos` for
+    its beginning-of-sequence token, or `none`.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -46,7 +47,7 @@ class Encoder:
 
         Raises:
             InvalidSpec: `bos`, but the tokenizer has no such token; or `tokenizer`, but the
-                tokenizer also appends special tokens, which would stand between prompt and option.
+                tokenizer also appends special tokens, which would separate prompt and option.
         """
         if self.special_tokens == "none":
             return ()
@@ -69,7 +70,7 @@ class Encoder:
         return ids
 
     def retokenise(self, ids: Sequence[int]) -> tuple[int, ...]:
-        """The token ids of the text that `ids` decode to, which may be other ids."""
+        """The token ids of the text that `ids` decode to; they may differ from `ids`."""
         return tuple(self.encode_text(self.decode(ids)))
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -81,7 +82,7 @@ class Encoder:
     def encode_pair(self, context: str, text: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The token ids of a context and of the text behind it, tokenised together.
 
-        The split is at the number of tokens that the context has alone. White space at its end goes
+        The front has as many tokens as the context alone. White space at the context's end belongs
         to the text.
         """
         stripped = context.rstrip()
@@ -92,9 +93,8 @@ class Encoder:
     def context_ids(self, prompt: tuple[int, ...]) -> tuple[int, ...]:
         """The prefix and the prompt; if both are empty, the token that begins a text.
 
-        A model needs a token before the first token of an option. Like lm-evaluation-harness, this
-        takes the beginning-of-sequence token or, if the tokenizer has none, the end-of-sequence
-        token.
+        A model needs a token before the first token of an option. As in lm-evaluation-harness, this
+        is the beginning-of-sequence token or, if the tokenizer has none, the end-of-sequence token.
         """
         ids = (*self.prefix_ids(), *prompt)
         if ids:
@@ -108,11 +108,11 @@ def encode_examples(
 ) -> list[EncodedExample]:
     """The examples as token ids: prompt and option tokenised together, split after the prompt.
 
-    The split is at the number of tokens that the prompt has alone. White space at the end of a
-    prompt goes to its options. Both are as in lm-evaluation-harness.
+    The front has as many tokens as the prompt alone. White space at the end of a prompt belongs to
+    its options. Both rules are those of lm-evaluation-harness.
 
     Raises:
-        BadRow: an option without a token of its own, so that there is nothing to score.
+        BadRow: an option has no token of its own to score.
         ExampleTooLong: a prompt with its longest option exceeds `context_length` tokens.
     """
     special = encoder.prefix_ids()
@@ -138,7 +138,7 @@ def encode_examples(
         length = len(prefix) + max(len(context) + len(option) for context, option in pairs)
         if length > context_length:
             raise ExampleTooLong(
-                f"example {example.example_id} has {length} tokens and the model's context "
+                f"example {example.example_id} has {length} tokens, but the model's context has "
                 f"{context_length}; leave the row out, or take a model with a longer context"
             )
         texts = tuple(encoder.decode([token]) for token in prompt)

@@ -1,4 +1,4 @@
-"""Find a task of lm-evaluation-harness by its name, and refuse what PruneLake cannot score."""
+"""Find a task of lm-evaluation-harness by its name; refuse tasks that PruneLake cannot score."""
 
 import os
 import re
@@ -23,17 +23,17 @@ REFERENCE = re.compile(r"harness:(?P<name>[^@\s]+)(?:@(?P<shots>\d+))?")
 REFERENCE_FORM = "harness:NAME, or harness:NAME@5 with 5 examples in each prompt"
 
 SHOT_SEED = 1234
-"""The harness' own default for drawing the examples in a prompt."""
+"""The harness' default seed for drawing the examples in a prompt."""
 
 OTHER_OUTPUTS = {
     "generate_until": "lets the model generate text",
     "loglikelihood": "scores one text and has no options",
     "loglikelihood_rolling": "measures perplexity and has no options",
 }
-"""The output types of tasks that are not multiple choice, as the end of a sentence."""
+"""The output types of other tasks than multiple choice, as the end of a sentence."""
 
 UNSUPPORTED_FIELDS = {
-    "process_results": "scores its answers by a function of its own",
+    "process_results": "scores its answers with its own function",
     "doc_to_image": "shows images",
     "doc_to_audio": "plays sounds",
     "use_prompt": "takes its prompt from another package",
@@ -44,13 +44,13 @@ UNSUPPORTED_FIELDS = {
 
 @dataclass(frozen=True)
 class HarnessTask:
-    """A multiple-choice task of lm-evaluation-harness, not yet read.
+    """A multiple-choice task of lm-evaluation-harness; its rows are not read yet.
 
     - `name`: the reference, `harness:hellaswag` or `harness:hellaswag@5`.
     - `file`: the YAML file in the harness.
     - `split`: the split that the harness evaluates; it begins the ids of examples.
     - `dataset`: the name of the dataset on the hub and, behind a slash, its configuration.
-    - `prompts`: the settings that made the prompts, which belong to a run's identity.
+    - `prompts`: the settings of the prompts, which belong to a run's identity.
     """
 
     name: str
@@ -64,11 +64,11 @@ class HarnessTask:
 
 
 def find_harness_task(reference: str) -> HarnessTask:
-    """The task that `harness:NAME` or `harness:NAME@SHOTS` names.
+    """The task with the reference `harness:NAME` or `harness:NAME@SHOTS`.
 
         find_harness_task("harness:hellaswag@10")
 
-    Without a number of shots the task has as many as its YAML file says, else 0. No rows are read.
+    Without a number of shots, the task has the number in its YAML file, else 0. No rows are read.
 
     Raises:
         UnknownTask: the harness has no such task, or it is not multiple choice.
@@ -82,8 +82,8 @@ def find_harness_task(reference: str) -> HarnessTask:
     config = harness_config(file, with_functions=False)
     if problem := _problem(config):
         raise UnknownTask(
-            f"task {HARNESS_PREFIX}{name} {problem}; PruneLake runs multiple-choice tasks, yes/no "
-            "among them"
+            f"task {HARNESS_PREFIX}{name} {problem}; PruneLake runs multiple-choice tasks, "
+            "including yes/no tasks"
         )
     split = config.get("test_split") or config.get("validation_split")
     if not split:
@@ -111,7 +111,8 @@ def find_harness_task(reference: str) -> HarnessTask:
 def harness_config(file: Path, with_functions: bool) -> dict[str, Any]:
     """The content of a task's YAML file, with the files that it includes.
 
-    A function is its path, or `with_functions` the function, which imports the task's own modules.
+    The value of a function is its path. With `with_functions` it is the function itself, and the
+    task's own modules are imported.
 
     Raises:
         UnknownTask: the file cannot be read.
@@ -121,7 +122,7 @@ def harness_config(file: Path, with_functions: bool) -> dict[str, Any]:
 
         try:
             config: dict[str, Any] = load_yaml(file, resolve_func=with_functions)
-        except Exception as error:  # of YAML, of files, and of modules that it names
+        except Exception as error:  # YAML, files and the modules that it names raise any type
             raise UnknownTask(f"task file {file} cannot be read ({one_line(error)})") from error
     return config
 
@@ -151,7 +152,7 @@ def _problem(config: dict[str, Any]) -> str | None:
     if isinstance(config.get("task"), list):
         tasks = [task if isinstance(task, str) else task.get("task") for task in config["task"]]
         named = ", ".join(f"{HARNESS_PREFIX}{task}" for task in tasks[:3] if isinstance(task, str))
-        return f"is a group of tasks (such as {named}), and a sweep has one task"
+        return f"is a group of tasks (such as {named}), but a sweep runs one task"
     output = config.get("output_type", "generate_until")
     if output != "multiple_choice":
         return OTHER_OUTPUTS.get(output, f"has the output type {output}")
@@ -161,8 +162,8 @@ def _problem(config: dict[str, Any]) -> str | None:
 def _yaml_file(name: str) -> Path:
     """The YAML file of a task or a group.
 
-    The harness' own index reads all 13,000 files as YAML, which takes seconds; their texts are
-    searched here.
+    The harness' own index parses all 13,000 files as YAML, which takes seconds; a search of their
+    texts is faster.
     """
     files = _yaml_files()
     if name not in files:

@@ -13,7 +13,7 @@ from prunelake.tasks.harness import HarnessTask, harness_config, quiet_harness
 from prunelake.tasks.hub import read_json_lines
 
 ONLY_ACCURACY = [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}]
-"""PruneLake computes metrics itself; those of a task may need further packages or requests."""
+"""PruneLake computes metrics itself; a task's own metrics may need further packages or requests."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class HarnessQuestion:
 
 @dataclass(frozen=True)
 class HarnessRow:
-    """One row, whose question is made when it is asked for."""
+    """One row; its question is built on request."""
 
     rows: "HarnessRows"
     number: int
@@ -46,8 +46,8 @@ class HarnessRow:
 class HarnessRows(Sequence[HarnessRow]):
     """The rows of the split that the harness evaluates, in its order.
 
-    A row has the prompt that it has when the harness evaluates the whole split: the examples in a
-    prompt are drawn row by row from one random generator.
+    A row has the same prompt as when the harness evaluates the whole split: one random generator
+    draws the examples in the prompts, row by row.
     """
 
     def __init__(self, task: HarnessTask, data_folder: Path | None) -> None:
@@ -94,13 +94,13 @@ class HarnessRows(Sequence[HarnessRow]):
                 choices = list(self._task.doc_to_choice(doc))
                 target, text = self._task.doc_to_target(doc), self._task.doc_to_text(doc)
         except Exception as error:  # the task's templates and functions raise any type
-            raise BadRow(f"{where}: no prompt can be made of it ({one_line(error)})") from error
+            raise BadRow(f"{where}: its prompt cannot be built ({one_line(error)})") from error
         delimiter = self._task.config.target_delimiter
         lengths = tuple(len(choice.encode()) for choice in choices)
         if isinstance(prompt, str):
             options = tuple(f"{delimiter}{choice}" for choice in choices)
             return HarnessQuestion(prompt, options, _gold_index(target, choices, where), lengths)
-        # Each choice has a prompt of its own, and all prompts have the same continuation.
+        # Each choice has its own prompt, and all prompts have the same continuation.
         shared, ending = shared_length(prompt), f"{delimiter}{target}"
         options = tuple(context[shared:] + ending for context in prompt)
         return HarnessQuestion(
@@ -145,10 +145,10 @@ def shared_length(sequences: Sequence[Sequence[object]]) -> int:
 
 @cache
 def read_harness_rows(task: HarnessTask, data_folder: Path | None) -> HarnessRows:
-    """The rows of a task, from a data folder or else from the hub, as the harness reads them.
+    """The rows of a task as the harness reads them, from a data folder or else from the hub.
 
     Raises:
-        DatasetNotFound: no such files, or the hub cannot be reached or read.
+        DatasetNotFound: the files do not exist, or the hub cannot be reached or read.
         BadRow: the first row does not fit the task.
     """
     return HarnessRows(task, data_folder)
@@ -169,14 +169,14 @@ def _built_task(task: HarnessTask, data_folder: Path | None) -> Any:
     }
     try:
         return ConfigurableTask(config=config)
-    except Exception as error:  # it tries the task's templates and functions on a row
+    except Exception as error:  # the harness tries the task's templates and functions on a row
         raise BadRow(
             f"task {task.name}: its rows in {task.dataset} do not fit it ({one_line(error)})"
         ) from error
 
 
 def _local_splits(task: HarnessTask, data_folder: Path) -> Any:
-    """All splits of a dataset in a data folder: a file SPLIT.jsonl or SPLIT.parquet each."""
+    """All splits of a dataset in a data folder: one file SPLIT.jsonl or SPLIT.parquet for each."""
     from datasets import Dataset, DatasetDict
 
     folder = data_folder / task.dataset
@@ -213,7 +213,7 @@ def _hub_splits(task: HarnessTask, config: dict[str, Any]) -> Any:
         if callable(own):
             return own(**(config.get("metadata") or {}), **options)
         return load_dataset(config["dataset_path"], config.get("dataset_name"), **options)
-    except Exception as error:  # of the hub's client, of HTTP, of files and of values
+    except Exception as error:  # the hub's client, HTTP, files and values raise many types
         raise DatasetNotFound(
             f"task {task.name}: dataset {task.dataset} cannot be read from the hub "
             f"({one_line(error)}); go online, or set PRUNELAKE_DATA to a folder with "
@@ -222,7 +222,7 @@ def _hub_splits(task: HarnessTask, config: dict[str, Any]) -> Any:
 
 
 def _gold_index(gold: Any, options: Sequence[str], where: str) -> int:
-    """The index of the right option: the harness takes an index, a text, or a list of these."""
+    """The index of the right option: the harness accepts an index, a text, or a list of these."""
     golds = gold if isinstance(gold, list) else [gold]
     if len(golds) != 1:
         raise BadRow(f"{where}: {len(golds)} options are right; PruneLake needs exactly one")
@@ -231,4 +231,4 @@ def _gold_index(gold: Any, options: Sequence[str], where: str) -> int:
         return options.index(value)
     if isinstance(value, int) and 0 <= value < len(options):
         return int(value)
-    raise BadRow(f"{where}: {value!r} is none of its {len(options)} options")
+    raise BadRow(f"{where}: its gold {value!r} is not one of its {len(options)} options")

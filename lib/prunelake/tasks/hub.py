@@ -12,10 +12,10 @@ PARQUET_REVISION = "refs/convert/parquet"  # the hub's own conversion of every p
 
 
 def read_json_lines(path: Path) -> Iterator[Any]:
-    """The JSON value of each line that is not blank; a file `.gz` is decompressed.
+    """The JSON value of each line that is not blank; a `.gz` file is decompressed.
 
     Raises:
-        BadRow: a line that is not JSON.
+        BadRow: a line is not JSON.
     """
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
         for number, line in enumerate(line for line in stream if line.strip()):
@@ -52,7 +52,7 @@ def download_dataset_file(repo: str, filename: str, revision: str | None, file: 
 
     try:
         return Path(hf_hub_download(repo, filename, repo_type="dataset", revision=revision))
-    # The hub's client raises many unrelated types: its own, of HTTP, of files and of values.
+    # The hub's client raises many unrelated types: its own and those of HTTP, files and values.
     except Exception as error:
         raise DatasetNotFound(
             f"{filename} of dataset {repo} cannot be fetched from the hub ({one_line(error)}); "

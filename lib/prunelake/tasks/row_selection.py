@@ -23,7 +23,7 @@ def parse_rows(text: str, task: str) -> Rows:
         parse_rows("sample:200:7", "boolq")
 
     Raises:
-        InvalidSpec: a text in no known form (the message lists the forms), or a bad file.
+        InvalidSpec: the text has no known form (the message lists the forms), or the file is bad.
     """
     if re.fullmatch(r"[0-9]+", text):
         return Rows(first=int(text))
@@ -47,9 +47,8 @@ def parse_rows(text: str, task: str) -> Rows:
 def select_rows(rows: Rows, row_count: int, split_name: str) -> list[int]:
     """The numbers of the selected rows of a split that has `row_count` rows.
 
-    A `sample` is the beginning of a random order of all rows, so a larger sample begins with a
-    smaller one of the same seed. `numbers` keep the order given. `split_name` begins error
-    messages.
+    A `sample` is the beginning of a random order of all rows, so a larger sample begins with each
+    smaller sample of the same seed. `numbers` keep their order. `split_name` begins error messages.
 
     Raises:
         EmptySelection: the selection asks for no row.

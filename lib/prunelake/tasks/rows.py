@@ -39,10 +39,10 @@ class Example:
     - `example_id`: `<split>:<row number>`.
     - `options`: each begins with the delimiter (`OPTION_DELIMITER`).
     - `gold`: the index of the right option.
-    - `lengths`: the length of each option in bytes, by which `prediction_norm` divides; None for
-      that of its text without spaces at the beginning.
-    - `ending`: the text at the end of each option that is scored; None if whole options are scored.
-      Options with one ending differ in front of it, as in "The cup | it | was full".
+    - `lengths`: the length of each option in bytes, by which `prediction_norm` divides; None means
+      the length of its text without spaces at the beginning.
+    - `ending`: the scored text at the end of each option; None if whole options are scored. Options
+      with one ending differ in front of it, as in "The cup | it | was full".
     """
 
     example_id: str
@@ -94,7 +94,7 @@ def data_hash(examples: Sequence[Example]) -> str:
 
 
 def _hashed_fields(example: Example) -> list[object]:
-    """All fields; those that few examples have are left out, so that the others keep their hash."""
+    """All fields; unset rare fields are left out, so that examples without them keep their hash."""
     fields: list[object] = [example.example_id, example.prompt, example.options, example.gold]
     if example.lengths is not None:
         fields += [example.lengths, example.ending]
@@ -102,7 +102,7 @@ def _hashed_fields(example: Example) -> list[object]:
 
 
 def example_generator(example_id: str, seed: int, *stream: int) -> np.random.Generator:
-    """A random generator for one example; other `stream` numbers give independent ones."""
+    """A random generator for one example; other `stream` numbers give independent generators."""
     return np.random.default_rng([seed, zlib.crc32(example_id.encode()), *stream])
 
 
@@ -134,7 +134,7 @@ def read_records(task: Task | HarnessTask, data_folder: Path | None) -> tuple[Pa
 
 
 def build_example(task: Task | HarnessTask, origin: Path, number: int, record: Any) -> Example:
-    """The example that a task makes of one record, row `number` of the file `origin`.
+    """The example that a task builds from one record, row `number` of the file `origin`.
 
     Raises:
         BadRow: a column is missing or has another type, or the label names no option.
@@ -180,7 +180,7 @@ def _gold_index(gold: GoldColumn, record: Any, options: Sequence[str], where: st
 
 
 def _named_option(value: Any, options: Sequence[str], where: str) -> int:
-    """The index of the option that a number from 0, a letter or a text names.
+    """The index of an option from its number (from 0), its letter or its text.
 
     A number without quotes is always a position.
     """
@@ -220,7 +220,7 @@ def text_value(record: Any, column: str, where: str) -> str:
     """The text in a column of a record; `where` begins the error message.
 
     Raises:
-        BadRow: no text, or only white space.
+        BadRow: the value is no text, or only white space.
     """
     value = _value(record, column, where)
     if not isinstance(value, str) or not value.strip():

@@ -21,12 +21,12 @@ def draw_search_examples(
     """`example_count` examples that are not reported, drawn with a fixed seed, in row order.
 
     They come from the first `spare` split of the task that the data folder has or, without a data
-    folder, from the first `spare` split on the hub. A task without a spare split gives further rows
-    of its own split. A row with the prompt of a reported row counts as reported.
+    folder, from the first `spare` split on the hub. A task without a spare split gives unreported
+    rows of its own split. A row with the prompt of a reported row counts as reported.
 
     Raises:
         DatasetNotFound, BadRow: as `load_examples`; or the data folder has no spare split.
-        InvalidSpec: too few rows.
+        InvalidSpec: there are too few rows.
     """
     source = _search_split(task, data_folder)
     origin, records = read_records(source, data_folder)
@@ -34,7 +34,8 @@ def draw_search_examples(
     drawn: dict[int, Example] = {}
     order = np.random.default_rng(0).permutation(len(records)).tolist()
     if source is task:
-        # A sample is the front of this order: taken from the back, the draw outlasts its growth.
+        # A sample takes rows from the front of this order. Rows from the back stay unreported, and
+        # the search the same, when the sample grows.
         order.reverse()
     for number in order:
         if len(drawn) == example_count:
@@ -45,7 +46,7 @@ def draw_search_examples(
     if len(drawn) < example_count:
         remedy = f", or set strategy.search_rows to at most {len(drawn)}" if drawn else ""
         raise InvalidSpec(
-            f"{task.name}: the search needs {example_count} rows that are not reported, and "
+            f"{task.name}: the search needs {example_count} rows that are not reported, but "
             f"{origin} has {len(drawn)}; report fewer rows{remedy}"
         )
     return [drawn[number] for number in sorted(drawn)]
