@@ -20,11 +20,11 @@ from prunelake.evaluation.deletion_curves import (
 from prunelake.schema.run_tables import ATTRIBUTIONS, BOUNDS
 from prunelake.spec import Explanation
 
-EVERY_SET = 20  # no fewer than the sets of one size of six tokens
+EVERY_SET = 20  # six tokens have at most so many sets of one size
 LEVELS = (0, 3)
 TARGETS = {0: 1, 3: 0}
 FULL = {0: 0.9, 3: 0.6}
-# Of six tokens these take 1, 1, 3, 4; of fewer, some take none.
+# Of six tokens these fractions take 1, 1, 3, 4; of fewer tokens, some fractions take none.
 EXPLANATION = Explanation(fractions=(0.2, 0.25, 0.5, 0.7), baseline_token=7)
 KEY = ("level", "operator", "kind")
 
@@ -152,7 +152,7 @@ def test_deletion_curves_and_narrow_beams_stay_within_the_exact_bounds(
 
 
 def test_a_beam_follows_the_sets_that_promise_most_for_later_points() -> None:
-    # Deleting 10 drops the most by itself, deleting 11 and 12 the most together.
+    # Deleting 10 drops most for one token, deleting 11 and 12 drops most for two.
     left: dict[TokenIds, float] = {
         (11, 12, 13): 0.5,
         (10, 12, 13): 0.6,
@@ -171,8 +171,8 @@ def test_a_beam_follows_the_sets_that_promise_most_for_later_points() -> None:
 
 
 def test_between_points_a_set_with_a_smaller_gain_may_promise_more() -> None:
-    # Points at one and three tokens. Without 10 it drops by 0.4, without 11 by 0.3; of what
-    # follows only the loss of 11 and 12 leads on.
+    # Points at one and three tokens. Without 10 the probability drops by 0.4, without 11 by 0.3.
+    # Of the next sets, only 11 with 12 drops further.
     left: dict[TokenIds, float] = {
         (11, 12, 13, 14): 0.5,
         (10, 12, 13, 14): 0.6,
@@ -188,7 +188,7 @@ def test_between_points_a_set_with_a_smaller_gain_may_promise_more() -> None:
 
 
 def test_the_better_of_two_orders_of_a_set_counts() -> None:
-    # Only the first token put in differs: 10 gains more than 11, then both are gone.
+    # Only the first deletion differs: 10 gains more than 11; then both are deleted.
     first: dict[TokenIds, float] = {(11, 12): 0.2, (10, 12): 0.7, (10, 11): 0.9}
     prompt = ExplainedPrompt(
         "test:0", (10, 11, 12), Model(lambda ids, _: first.get(ids, 0.4)), tuple
@@ -213,7 +213,7 @@ def test_each_size_is_one_call_without_repeated_prompts() -> None:
     for questions in calls:
         assert len({ids for ids, _ in questions}) == len(questions)
         assert all(levels == tuple(sorted(set(levels))) for _, levels in questions)
-    # At first both bounds of all levels look at the same six sets; of two the same text is left.
+    # The first call has the same six sets for both bounds and all levels; two leave the same text.
     assert {levels for _, levels in calls[0]} == {LEVELS}
     texts = {halved([i for i in range(10, 16) if i != gone]) for gone in range(10, 16)}
     assert {ids for ids, _ in calls[0] if len(ids) == 5} == texts
@@ -224,7 +224,7 @@ def test_each_size_is_one_call_without_repeated_prompts() -> None:
 def test_the_maximum_prompt_count_sums_the_sets_of_all_sizes() -> None:
     explanation = Explanation(fractions=(0.5,), operators=("replace",))
     prompt = prompt_of(6, rugged(0))
-    # Levels x kinds x directions; of one token six sets, then what two sets grow to.
+    # Levels x kinds x directions; six sets of one token, then the sets that two sets grow to.
     assert max_perturbed_prompt_count([len(prompt.tokens)] * 2, 3, 2, explanation) == 2 * (
         3 * 2 * 2
     ) * (6 + 10 + 8)

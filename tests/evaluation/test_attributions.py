@@ -115,7 +115,7 @@ def test_sampling_methods_equal_captum_at_each_level(method: str, captums: Any, 
 
 
 def shapley_values(example: EncodedExample, level: int, target: int) -> NDArray[np.float64]:
-    """By definition: the mean gain from adding a token to coalitions, each size weighted alike."""
+    """The definition: the mean gain from adding a token to coalitions; all sizes weigh the same."""
     count, option = len(example.prompt), example.options[target]
     value = {
         coalition: log_likelihood(
@@ -136,8 +136,8 @@ def shapley_values(example: EncodedExample, level: int, target: int) -> NDArray[
 def test_kernel_shap_approaches_the_shapley_values(monkeypatch: pytest.MonkeyPatch) -> None:
     """6 tokens have 62 proper coalitions; each comes up about 10 to 250 times in 3000 samples.
 
-    The estimate's error is the sampling noise, about 1 / sqrt(3000) = 2 %, of what no additive
-    function can explain, and that is not more than the largest Shapley values themselves.
+    The error of the estimate is sampling noise: about 1 / sqrt(3000) = 2 % of the part that no
+    additive function can explain, and this part is not larger than the largest Shapley values.
     """
     monkeypatch.setattr(module, "SAMPLES_PER_TOKEN", 500)
     exact = shapley_values(EXAMPLES[0], 2, 1)
@@ -148,7 +148,7 @@ def test_kernel_shap_approaches_the_shapley_values(monkeypatch: pytest.MonkeyPat
 
 
 def test_with_all_masks_the_scores_are_the_shapley_values() -> None:
-    """11 masks for each token are more than all coalitions: 66 of 64, and 44 of 16."""
+    """11 masks for each token exceed the number of coalitions: 66 masks for 64, and 44 for 16."""
     methods = ("leverage_shap", "difference_shap")
     frame = explained(
         methods=methods, leverage_samples=11, unpruned_samples=11, difference_samples=(11,)
@@ -181,7 +181,7 @@ def test_leverage_shap_with_half_of_the_masks_is_close_to_the_shapley_values() -
 def test_leverage_shap_uses_the_same_masks_at_all_levels(
     length: int, masks: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """1.5 masks for each token, half of the paper's, rounded down to pairs; at least one pair."""
+    """1.5 masks for each token (half as many as the paper), rounded down to pairs; at least one."""
     asked: list[ScoringQuery] = []
     answer = NestedModel.log_likelihoods
 
@@ -229,7 +229,7 @@ def test_scores_are_independent_of_batches_levels_and_other_examples(method: Met
 def test_difference_shap_asks_a_level_about_few_of_the_masks_of_level_0(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """6 tokens: 42 masks at level 0, and 4 at others, or 8."""
+    """6 tokens: 42 masks at level 0, and 4 or 8 at other levels."""
     asked: dict[int, set[tuple[int, ...]]] = {}
     answer = NestedModel.log_likelihoods
 
@@ -276,7 +276,7 @@ def test_input_x_gradient_is_the_slope_of_scaling_an_embedding(family: str, leve
         steps = logits.double().log_softmax(-1)[start:]
         return float(sum(steps[n, token].item() for n, token in enumerate(option)))
 
-    # Differences of fourth order, at a step that float32 norms leave exact to about 1e-4.
+    # Differences of fourth order; at this step, float32 norms leave an error of about 1e-4.
     step, weights = 0.01, {-2: 1 / 12, -1: -2 / 3, 1: 2 / 3, 2: -1 / 12}
     slopes = [
         sum(weight * scaled(place, 1 + n * step) for n, weight in weights.items()) / step
@@ -303,7 +303,7 @@ def test_batched_gradients_equal_captum_at_each_level(
     monkeypatch.setattr(nested, "run_batch", counted)
     explanation = Explanation(methods=("input_x_gradient",))
     frame = compute_attributions(nested, predictions(TARGETS), [example], LEVELS, explanation)
-    assert batches == [3]  # a row for each level, though they explain unlike options
+    assert batches == [3]  # a row for each level, although levels explain different options
     for level, target in TARGETS["test:4"].items():
         option = example.options[target]
         ids = torch.tensor([[*example.prefix, *example.prompt, *option[:-1]]])
@@ -338,7 +338,7 @@ def test_no_masked_prompt_is_evaluated_twice(monkeypatch: pytest.MonkeyPatch) ->
     methods: tuple[Method, ...] = ("difference_shap", "kernel_shap", "leverage_shap", "lime")
     explanation = Explanation(methods=methods, seeds=(0, 1))
     compute_attributions(nested, predictions(TARGETS), [EXAMPLES[1]], LEVELS, explanation)
-    # Four tokens have 16 masks, of which the methods and seeds draw most, and some often.
+    # Four tokens have 16 masks; the methods and seeds draw most of them, some repeatedly.
     scored = [(query.prompt, level) for query in asked for level in query.levels]
     assert 30 < len(scored) == len({*scored}) <= 48
 
@@ -369,7 +369,7 @@ def test_known_cells_are_left_out_and_level_0_is_not_explained_again(
 def test_attributions_neither_use_nor_change_the_global_random_state() -> None:
     methods = ("difference_shap", "kernel_shap", "leverage_shap", "lime", "input_x_gradient")
     torch.manual_seed(1)
-    np.random.seed(1)  # scikit-learn draws from it, for choices that LIME's lasso does not make
+    np.random.seed(1)  # scikit-learn draws from it, but LIME's lasso makes no random choice
     first = explained(methods=methods)
     torch.manual_seed(2)
     np.random.seed(2)
@@ -416,7 +416,7 @@ def test_rows_are_complete() -> None:
 
 def test_a_prompt_of_one_token_is_refused() -> None:
     example = encoded("dev:8", (5,), (7,), (9,))
-    with pytest.raises(TaskError, match=r"dev:8 has a prompt of 1 tokens; explaining needs two"):
+    with pytest.raises(TaskError, match=r"dev:8 has a prompt of 1 tokens; an explanation needs"):
         explained(examples=[example], targets={"dev:8": {0: 0}})
 
 
@@ -442,7 +442,7 @@ def test_masks_that_are_drawn_once_give_the_scores_of_captum_in_every_bit(
 
 
 def test_examples_share_batches_and_keep_their_scores(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One call for all masks of the shard, one for a further stage of any example."""
+    """One call for all masks of the shard, and one call for each further stage of all examples."""
     calls: list[int] = []
     answer = NestedModel.log_likelihoods
 

@@ -143,7 +143,7 @@ def test_equal_prompts_are_evaluated_once_at_the_needed_levels() -> None:
     frame = curves(rankings, explanation, asked=asked)
     assert len(frame) == 4 * 3 * 2
     # The lowest token of one ranking is not the highest of the other, so tops of one and four
-    # tokens give eight prompts; what lies between 0.2 and 0.25 gives none.
+    # tokens give eight prompts; 0.25 takes the same token as 0.2.
     assert dict(asked.questions) == {
         (10, 30, 40, 50): (0, 2),
         (20,): (0, 2),

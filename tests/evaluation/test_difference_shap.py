@@ -16,7 +16,7 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 
 class Games:
-    """Games of [levels, options, 2^players] values, and the coalitions that each level is asked."""
+    """Games with values [levels, options, 2^players], and the coalitions asked of each level."""
 
     def __init__(self, values: Floats) -> None:
         self.values = values
@@ -36,7 +36,7 @@ class Games:
 
 
 def similar_games(players: int, noise: float, seed: int = 0) -> Games:
-    """Level 1 has 0.8 times the game of level 0, and noise."""
+    """Two levels: the game of level 1 is 0.8 times the game of level 0, plus noise."""
     unpruned = random_game(players, seed)
     pruned = 0.8 * unpruned + noise * random_game(players, seed + 1)
     return Games(np.array([[unpruned], [pruned]]))
@@ -116,7 +116,7 @@ def test_a_constant_game_is_no_error(constant: str) -> None:
 
 
 def test_few_coalitions_of_a_similar_game_give_the_error_of_many() -> None:
-    """8 coalitions at level 1, beside 60 at level 0, against 60 at level 1 itself."""
+    """8 coalitions at level 1 and 60 at level 0, compared with 60 at level 1 itself."""
     every = sample_coalitions(10, 2**10, rng(0))
     errors: dict[str, list[float]] = {"difference": [], "60": [], "8": []}
     for seed in range(40):

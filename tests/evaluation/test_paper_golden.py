@@ -1,4 +1,4 @@
-"""The paper's own functions, run on the default model, gave these numbers (see shared/golden)."""
+"""Compare with numbers of the paper's own functions on the default model (see shared/golden)."""
 
 import json
 from collections import defaultdict
@@ -26,7 +26,7 @@ from prunelake.tasks.rows import Example
 from tests.support.endurance import repeats
 
 LEVELS = (0, 8)
-EXPLAINED_LEVELS = LEVELS[repeats(1, 0) :]  # in the short form the pruned model only
+EXPLAINED_LEVELS = LEVELS[repeats(1, 0) :]  # in the short form only the pruned model
 EXPLAINED = ("arc_easy:0", "arc_easy:1", "arc_easy:2")[: repeats(1, 3)]
 EXPLANATION = Explanation(methods=("kernel_shap",), operators=("delete_text",))
 
@@ -41,7 +41,7 @@ def golden(shared: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def records(golden: dict[str, Any]) -> dict[str, dict[int, Record]]:
-    """Example -> level -> record."""
+    """The record of each example and level."""
     by_example: dict[str, dict[int, Record]] = defaultdict(dict)
     for record in golden["records"]:
         by_example[f"{record['dataset']}:{record['row']}"][record["level"]] = record

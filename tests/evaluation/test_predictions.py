@@ -55,7 +55,7 @@ def test_the_most_likely_option_is_predicted_also_per_byte() -> None:
 
 
 def test_bytes_are_counted_in_utf8_without_the_delimiter() -> None:
-    # "é" has two bytes: -3/2 beats -2/1, though by characters it would not.
+    # "é" has two bytes: -3/2 beats -2/1; counted in characters, -2/1 would win.
     frame = predict(FixedModel([[-2.0, -3.0]]), "r", [example(" e", " é")], (0,))
     assert frame.row(0, named=True)["option_bytes"] == [1, 2]
     assert frame.row(0, named=True)["prediction_norm"] == 1

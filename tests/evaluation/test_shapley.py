@@ -41,7 +41,7 @@ def estimated(game: Floats, sample_count: int, seed: int) -> Floats:
 
 
 def exact(game: Floats) -> Floats:
-    """Shapley's definition: the mean gain from adding a player, each size weighted alike."""
+    """Shapley's definition: the mean gain from adding a player; all sizes weigh the same."""
     player_count = len(game).bit_length() - 1
     values = np.zeros(player_count)
     for player in range(player_count):
@@ -136,7 +136,7 @@ def test_a_few_missing_coalitions_hardly_change_an_additive_game(missing: int) -
 def test_weighted_sums_over_draws_are_unbiased(
     players: int, count: int, drawn_from: int | None
 ) -> None:
-    """Both sums of the regression are unbiased: for the identity and for the Shapley values.
+    """The two sums of the regression are unbiased estimates of the identity and of Shapley values.
 
     This also holds for coalitions that are drawn from a first draw.
     """
@@ -225,7 +225,7 @@ def test_the_bias_of_the_scores_is_that_of_the_ridge() -> None:
 
 
 def test_all_sizes_are_drawn_alike_until_they_run_out() -> None:
-    """Sizes 1 to 3 of 8 players get equal shares of 20 pairs, size 4, its own complement, half."""
+    """Sizes 1 to 3 of 8 players get equal shares of 20 pairs; size 4 gets half of such a share."""
     drawn_pairs: list[Floats] = []
     for seed in range(2000):
         sizes = sample_coalitions(8, 42, rng(seed)).masks[1:21].sum(axis=1)

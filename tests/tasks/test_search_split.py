@@ -48,7 +48,7 @@ def test_every_task_has_rows_in_another_split(name: str, shared: Path) -> None:
     assert {example.example_id.partition(":")[0] for example in drawn} == {SPLITS[name]}
     assert {e.prompt for e in drawn}.isdisjoint(e.prompt for e in reported)
     assert len({e.example_id for e in drawn}) == 24
-    assert len({e.gold for e in drawn}) > 1  # also where a file is sorted by its labels
+    assert len({e.gold for e in drawn}) > 1  # even if a file is sorted by its labels
 
 
 def test_the_first_spare_split_in_the_folder_is_taken(

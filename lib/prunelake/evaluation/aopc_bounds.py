@@ -1,9 +1,9 @@
 """Bounds of the AOPC: the least and the greatest value that a search finds for any token ranking.
 
-How far a probability can fall depends on the model and the example, so the AOPC of two levels can
-only be compared relative to their bounds: (AOPC - lower) / (upper - lower), the normalised AOPC of
-Edin et al., ACL 2025, https://aclanthology.org/2025.acl-long.86. There are too many rankings to try
-all of them; as in that paper, a beam search follows the most promising ones.
+The model and the example limit how far a probability can fall, so the AOPC of two levels can only
+be compared relative to their bounds: (AOPC - lower) / (upper - lower), the normalised AOPC of Edin
+et al., ACL 2025, https://aclanthology.org/2025.acl-long.86. There are too many rankings to try all;
+as in that paper, a beam search follows the most promising rankings.
 """
 
 import math
@@ -31,7 +31,7 @@ from prunelake.spec import Explanation, Operator
 MAXIMISE, MINIMISE = 1, -1
 
 TokenSet = frozenset[int]
-"""The positions of the top tokens of a ranking, which are deleted, or kept alone."""
+"""The positions of the top tokens of a ranking, which are deleted or are the only kept tokens."""
 
 
 def aopc_bounds(
@@ -49,7 +49,7 @@ def aopc_bounds(
 
     The AOPC is the mean drop of the probability of the level's own prediction, over the fractions
     of the explanation that take at least one token. Both bounds are values of real rankings, so the
-    true bounds may lie further out. They are exact if `beam_width` is at least the number of token
+    true bounds may lie outside. They are exact if `beam_width` is at least the number of token
     sets of every size. A ranking with a NaN on its curve has no AOPC; if no ranking has one, both
     bounds are NaN. A prompt that is too short for every fraction has no row.
 
@@ -101,7 +101,7 @@ def aopc_bounds(
                 "example_id": prompt.example_id,
                 "operator": operator,
                 "kind": kind,
-                # Over both directions, since a narrow beam may miss the bound that it searches for.
+                # From both directions: a narrow beam may miss the bound that it searches for.
                 "lower": min(sums, default=math.nan) / counts.total(),
                 "upper": max(sums, default=math.nan) / counts.total(),
                 "beam_width": beam_width,
@@ -113,7 +113,7 @@ def aopc_bounds(
 
 
 def bounds_count(explanation: Explanation, token_count: int) -> int:
-    """The number of bounds of one prompt at one level; 0 if it is too short for every fraction."""
+    """The number of bounds of a prompt at one level; 0 if it is too short for every fraction."""
     if not _fraction_counts(token_count, explanation) or explanation.bounds_beam is None:
         return 0
     return len(explanation.operators) * len(CURVE_KINDS)
@@ -189,7 +189,7 @@ class _BeamSearch:
 
 
 def _fraction_counts(token_count: int, explanation: Explanation) -> Counter[int]:
-    """For each number of top tokens, the number of fractions that take so many; without 0."""
+    """The number of fractions by their number of top tokens; without fractions that take none."""
     counts = (top_count(fraction, token_count) for fraction in explanation.fractions)
     return Counter(count for count in counts if count)
 

@@ -36,10 +36,10 @@ def compute_attributions(
     A score is the effect of one prompt token, in nats, on the log-likelihood of the option that the
     level itself predicts. The rankings are `explanation.rankings`; the scores of `random` are
     uniform. Cells that have a row in `known` are left out. The masks of all examples run together;
-    `progress` is told of their answers.
+    `progress` counts their answers.
 
     Raises:
-        TaskError: a prompt with fewer than two tokens.
+        TaskError: a prompt has fewer than two tokens.
     """
     predicted = {
         (level, example_id): target
@@ -53,8 +53,8 @@ def compute_attributions(
         example_id = encoded.example.example_id
         if len(encoded.prompt) < 2:
             raise TaskError(
-                f"example {example_id} has a prompt of {len(encoded.prompt)} tokens; explaining "
-                "needs two: leave the row out"
+                f"example {example_id} has a prompt of {len(encoded.prompt)} tokens; an "
+                "explanation needs at least two: leave the row out"
             )
         targets = {level: predicted[level, example_id] for level in levels}
         missing = {
@@ -126,7 +126,7 @@ def random_scores(example_id: str, seed: int, token_count: int) -> FloatArray:
 
 
 def _sampled_masks(case: _Case, explanation: Explanation) -> list[MaskRequest]:
-    """The masks [tokens] that the sampling methods use in any case, and their levels."""
+    """The masks [tokens] that the sampling methods always use, and their levels."""
     encoded = case.encoded
     masks: list[MaskRequest] = []
     for (method, seed), levels in case.missing.items():
@@ -152,7 +152,7 @@ def _captum_draw(encoded: EncodedExample, method: str, seed: int) -> CaptumDraw:
 def _captum_scores(
     case: _Case, method: str, seed: int, levels: tuple[int, ...]
 ) -> dict[int, FloatArray]:
-    """The scores [tokens] of LIME or KernelSHAP by level, from the same masks at all levels."""
+    """The scores [tokens] of LIME or KernelSHAP by level; all levels have the same masks."""
     draw = _captum_draw(case.encoded, method, seed)
     values = case.scorer.target_log_likelihoods(draw.masks, levels)
     return {level: draw.fit(own) for level, own in values.items()}
@@ -161,8 +161,7 @@ def _captum_scores(
 def _example_coalitions(encoded: EncodedExample, seed: int, samples_per_token: float) -> Coalitions:
     """The coalitions of one example under one seed, equal at all levels.
 
-    Unlike captum's masks they differ between examples, so that their noise averages out over
-    examples.
+    Unlike captum's masks they differ between examples, so their noise averages out over examples.
     """
     token_count = len(encoded.prompt)
     # Stream 1 is independent of the random ranking.
@@ -233,7 +232,7 @@ def _gradient_scores(
 ) -> dict[str, dict[int, FloatArray]]:
     """The scores [tokens] of the gradient by level, of each example.
 
-    Levels of an example with one target share a query.
+    Levels of an example with the same target share a query.
     """
     asked: list[tuple[EncodedExample, ScoringQuery]] = []
     for case in cases:

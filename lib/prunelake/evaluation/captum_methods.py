@@ -1,9 +1,9 @@
 """LIME and KernelSHAP by captum's own sampling and regression, with masks that are drawn once.
 
-captum draws masks one by one and fits in the same call, for each prompt and level anew. Its masks
-depend on the seed and the number of tokens alone, so that all levels, and all prompts of a length,
-share them. The regression of a level is captum's own; it takes the values of no other level, whose
-number would change the last bits.
+captum draws masks one by one and fits in the same call, again for each prompt and level. Its masks
+depend only on the seed and the number of tokens, so all levels, and all prompts of one length,
+share them. The regression is captum's own and runs for each level alone: several levels in one
+regression would change the last bits.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from prunelake.schema.arrays import BoolArray, FloatArray
 CAPTUM_METHODS = {"kernel_shap": KernelShap, "lime": Lime}
 
 MAX_DRAWS = 64
-"""Draws that stay in memory: of two methods and three seeds, the draws of ten lengths."""
+"""Draws that stay in memory: about ten prompt lengths for two methods and three seeds."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ class CaptumDraw:
     def fit(self, values: FloatArray) -> FloatArray:
         """The scores [tokens], from the value [samples] of each mask.
 
-        They are equal to the scores of captum's `attribute` in every bit.
+        They equal the scores of captum's `attribute` in every bit.
         """
         model = CAPTUM_METHODS[self.method](_no_values).interpretable_model
         data = torch.from_numpy(self.masks).float(), torch.tensor(values).float(), self.weights
-        with torch.random.fork_rng(devices=[]):  # its weights are random at first
-            model.fit([data])  # as of a data loader with one batch
+        with torch.random.fork_rng(devices=[]):  # the model starts from random weights
+            model.fit([data])  # one batch, as from a data loader
         scores: FloatArray = model.representation()[0].double().numpy()
         return scores
 
@@ -58,7 +58,7 @@ def draw_masks(method: str, seed: int, token_count: int, sample_count: int) -> C
 
 
 class _Recorder:
-    """Stands for captum's linear model: it keeps the data, and explains nothing."""
+    """Replaces captum's linear model: it keeps the data, and explains nothing."""
 
     masks: BoolArray
     weights: Tensor

@@ -32,8 +32,8 @@ class ExplainedPrompt:
 
     - `tokens`: the ids of the prompt's own tokens, without special tokens.
     - `probabilities`: takes pairs of a perturbed prompt and the levels to evaluate it at; returns
-      for each an array [levels, options] that sums to 1 over the options.
-    - `retokenised`: the ids of the text that ids decode to.
+      for each pair an array [levels, options] that sums to 1 over the options.
+    - `retokenised`: takes ids; returns the ids of their decoded text.
     """
 
     example_id: str
@@ -45,7 +45,7 @@ class ExplainedPrompt:
 AskPrompts = Callable[
     [Sequence[tuple[ExplainedPrompt, PromptRequest]], Progress | None], Sequence[FloatArray]
 ]
-"""Evaluates requests of several prompts together: an array [levels, options] for each."""
+"""Evaluates requests of several prompts together; returns an array [levels, options] for each."""
 
 
 def deletion_curves(
@@ -60,12 +60,11 @@ def deletion_curves(
     """The frame of `deletions`: the curves of all rankings in `attributions`, level 0 first.
 
     Points that have a row in `known` are left out. `ask` evaluates the perturbed prompts of all
-    examples in one call; by default each example is asked on its own.
+    examples in one call; by default each example is evaluated on its own.
 
     For each fraction the floor(fraction x tokens) tokens of highest signed score are deleted
     (comprehensiveness), or only they are kept (sufficiency). A fraction that takes no token gives
-    no row. Equal perturbed prompts are evaluated once, whatever level, method or fraction they
-    come from.
+    no row. Equal perturbed prompts of all levels, methods and fractions are evaluated once.
     """
     full_probability = {
         (level, example_id): confidence
@@ -99,7 +98,7 @@ def deletion_curves(
 
 
 def perturbed_prompt_count(explanation: Explanation, token_count: int) -> int:
-    """The number of perturbed prompts for one prompt's curves, before equal ones are shared."""
+    """The number of perturbed prompts for one prompt's curves; equal prompts count repeatedly."""
     points = sum(top_count(fraction, token_count) > 0 for fraction in explanation.fractions)
     return len(explanation.rankings) * points * len(CURVE_KINDS) * len(explanation.operators)
 
@@ -164,7 +163,7 @@ def _curve_points(
     rows: list[tuple[TokenIds, int, dict[str, Any]]] = []
     for ranking in rankings.iter_rows(named=True):
         ranking_key = tuple(ranking[name] for name in ATTRIBUTIONS.key[1:])
-        # A stable sort ranks the earlier one of two tokens with equal scores higher.
+        # A stable sort ranks the earlier of two tokens with equal scores higher.
         best_first = np.argsort(-np.asarray(ranking["scores"]), kind="stable")
         for fraction in explanation.fractions:
             top = top_count(fraction, count)

@@ -1,23 +1,24 @@
 """Shapley values of many levels at a fraction of the cost: Difference SHAP.
 
 The game of level k is v_k: the log-likelihood of the option that level k predicts, given the
-prompt tokens of a coalition. As long as accuracy is stable, v_k is nearly v_0, the game of the same
+prompt tokens of a coalition. While accuracy is stable, v_k is close to v_0, the game of the same
 option at level 0. So level 0 serves as a control variate:
 
     phi(v_k) = b phi(v_0) + phi(v_k - b v_0).
 
 The identity holds for every b, because Shapley values are linear in the game. phi(v_0) is estimated
 by Leverage SHAP (`shapley`) from many coalitions, which all levels share. The difference game
-v_k - b v_0 varies little, so few of these coalitions suffice for it. b is the slope of v_k on v_0
-over the coalitions that both levels have. A level whose difference game is large takes more
-coalitions, in stages. The scores are exact if a level has all coalitions.
+v_k - b v_0 varies little, so it needs few of these coalitions. b is the slope of v_k on v_0 over
+the coalitions that both levels have. A level whose difference game is large takes more coalitions,
+in stages. The scores are exact if a level has all coalitions.
 
 With few coalitions, the ridge of the difference game pulls a level's scores towards b phi(v_0).
-Therefore they look more like the scores of level 0 than they are: do not measure the agreement of
-levels by them. Faithfulness is not affected in this way: deletion curves ask the level itself.
+Therefore they look more like the scores of level 0 than the true scores do: do not measure the
+agreement of levels with them. This does not affect faithfulness: deletion curves ask the level
+itself.
 
 Control variates for Shapley values: Goldwasser and Hooker, "Stabilizing Estimates of Shapley Values
-with Control Variates", 2023. There an approximation of the same model is the control variate.
+with Control Variates", 2023. Their control variate is an approximation of the same model.
 """
 
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -35,19 +36,19 @@ from prunelake.evaluation.shapley import (
 from prunelake.schema.arrays import BoolArray, FloatArray
 
 DIFFERENCE_RIDGE = 5 * RIDGE
-"""The difference game is small, so its noise is large beside its scores."""
+"""The difference game is small, so its noise is large compared with its scores."""
 
 MAX_SLOPE = 1.5
 
 MAX_DIFFERENCE_SHARE = 0.3
-"""A level whose difference game is larger takes the coalitions of the next stage."""
+"""A level with a larger difference game takes the coalitions of the next stage."""
 
 ScoreMasks = Callable[[BoolArray, tuple[int, ...]], FloatArray]
 """Maps masks [masks, players] and levels to the values [masks, levels, options] of the games."""
 
 
 Steps = Generator[tuple[BoolArray, tuple[int, ...]], FloatArray, dict[int, FloatArray]]
-"""Asks for the values of masks at levels, as `ScoreMasks` gives them; returns scores by level."""
+"""Yields masks and levels, is sent their values (as of `ScoreMasks`), returns scores by level."""
 
 
 def sample_stages(
@@ -55,7 +56,7 @@ def sample_stages(
 ) -> list[Coalitions]:
     """Draw coalitions for all stages: each stage has all coalitions of the stage before it.
 
-    `sample_counts` are ascending; the last one is that of level 0.
+    `sample_counts` are ascending; the last count belongs to level 0.
     """
     stages = [sample_coalitions(player_count, sample_counts[-1], rng)]
     for count in reversed(sample_counts[:-1]):
@@ -69,7 +70,7 @@ def difference_shap(
     targets: Mapping[int, int],
     known_unpruned: Mapping[int, FloatArray] | None = None,
 ) -> dict[int, FloatArray]:
-    """The scores [players] of each level in `targets`, as of `difference_steps`."""
+    """The scores [players] of each level in `targets`, from `difference_steps`."""
     steps = difference_steps(stages, targets, known_unpruned)
     try:
         request = next(steps)
@@ -87,13 +88,13 @@ def difference_steps(
 ) -> Steps:
     """The scores [players] of each level in `targets`, which maps a level to its option.
 
-    A generator: it asks for values of the games step by step, so that a caller can evaluate the
-    requests of many games together.
+    This generator asks for values of the games step by step, so a caller can evaluate the requests
+    of many games together.
 
     Level 0 is asked about all coalitions of the last stage, unless `known_unpruned` has its scores
-    of all these options. Each other level is asked about the first stage, and about further ones,
-    except the last, until its difference game is small. The scores of a level depend on no other
-    level but 0.
+    for all these options. Each other level is asked about the first stage, and about further stages
+    except the last, until its difference game is small. The scores of a level depend only on this
+    level and level 0.
     """
     unpruned_scores = dict(known_unpruned or {})
     if unknown := {*targets.values()} - unpruned_scores.keys():
@@ -122,7 +123,7 @@ def difference_steps(
 
 
 def _slope(reference: FloatArray, own: FloatArray) -> float:
-    """The slope of `own` on `reference` by least squares, within 0 and MAX_SLOPE."""
+    """The slope of `own` on `reference` by least squares, limited to 0 to MAX_SLOPE."""
     centred = reference - reference.mean()
     variation = float(centred @ centred)
     if variation == 0:

@@ -15,9 +15,9 @@ from prunelake.schema.arrays import FloatArray
 def input_x_gradient(model: NestedModel, queries: Sequence[ScoringQuery]) -> list[FloatArray]:
     """For each query the gradient of its option's log-likelihood times the embeddings, in nats.
 
-    Each array is [levels, prompt tokens], summed over the width of the embeddings: the change of
-    the log-likelihood as the token's embedding is scaled. A query has exactly one option. Each
-    level of a query takes a row of its own in a batch, because its gradient differs.
+    Each array is [levels, prompt tokens], summed over the width of the embeddings: the rate at
+    which the log-likelihood changes when the token's embedding is scaled. A query has exactly one
+    option. Each level of a query takes its own row in a batch, because its gradient differs.
 
     Raises:
         UnknownLayer, ModelError: as `NestedModel.log_likelihoods`.

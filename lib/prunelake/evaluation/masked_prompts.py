@@ -16,7 +16,7 @@ MaskRequest = tuple[BoolArray, Collection[int]]
 class MaskedPromptScorer:
     """Evaluates masked prompts of one example, each mask once at each level.
 
-    Levels, methods and seeds therefore share the masks that they have in common.
+    Levels, methods and seeds therefore share their common masks.
 
     Args:
         targets: the explained option of each level, by level.
@@ -39,7 +39,7 @@ class MaskedPromptScorer:
         self._known: dict[tuple[bytes, int], FloatArray] = {}  # mask, level -> [options]
 
     def missing_queries(self, requests: Iterable[MaskRequest]) -> dict[bytes, ScoringQuery]:
-        """The queries of masks that were not evaluated at all their levels, by mask."""
+        """The queries of masks that still lack some of their levels, by mask."""
         masks: dict[bytes, BoolArray] = {}
         missing: dict[bytes, set[int]] = {}
         for mask, levels in requests:
@@ -76,7 +76,7 @@ def score_together(
     requests: Sequence[tuple[MaskedPromptScorer, Iterable[MaskRequest]]],
     progress: Progress | None = None,
 ) -> None:
-    """Evaluate masks of many examples together: they share batches and common beginnings."""
+    """Evaluate masks of many examples together, so that they share batches and beginnings."""
     asked = [
         (scorer, key, query)
         for scorer, masks in requests

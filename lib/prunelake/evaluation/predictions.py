@@ -64,9 +64,9 @@ def predict(
 
 
 def _queries(encoded: EncodedExample, levels: tuple[int, ...]) -> list[ScoringQuery]:
-    """The queries of an example: one, or one for each option if options begin with unscored tokens.
+    """The query of an example, or a query for each option if options begin with unscored tokens.
 
-    Queries that begin alike share their work, however they are split.
+    Queries share the work of a common beginning in both cases.
     """
     context = (*encoded.prefix, *encoded.prompt)
     if not encoded.beginnings:

@@ -10,7 +10,7 @@ where s is the size of z. KernelSHAP (Lundberg and Lee, NeurIPS 2017) solves it 
 coalitions. This module differs in three ways:
 
 - It draws pairs of complementary coalitions, without replacement, by their leverage scores
-  1 / C(n, s), so that all sizes are equally likely, and weights them by w over their probability
+  1 / C(n, s), so all sizes are equally likely. It weights them by w over their probability
   (Musco and Witter, "Provably Accurate Shapley Value Estimation via Leverage Score Sampling", ICLR
   2025). A pair cancels the terms of even order in the game, on which no Shapley value depends
   (Covert and Lee, AISTATS 2021).
@@ -20,7 +20,7 @@ coalitions. This module differs in three ways:
 - A ridge (Hoerl and Kennard, 1970) pulls the scores towards equal shares. It is not in the paper.
   With fewer than n - 1 pairs, least squares has no unique solution, and with slightly more its
   solution is unstable. The ridge is RIDGE x n / pairs, in proportion to the variance of a sampled
-  sum. It vanishes when all coalitions are sampled, and the result is then exact. It does not depend
+  sum. It is 0 when all coalitions are sampled, and the result is then exact. It does not depend
   on f, so the estimates are linear in the game: under the same coalitions, the difference between
   two levels is the estimate of their difference.
 """
@@ -54,8 +54,8 @@ class Coalitions:
 def sample_coalitions(player_count: int, sample_count: int, rng: np.random.Generator) -> Coalitions:
     """Draw coalitions for a game of at least two players.
 
-    `sample_count` is the number of coalitions, with the empty and the full one. It is rounded down
-    to an even number, and limited to at least 4 and at most 2^player_count.
+    `sample_count` is the number of coalitions, including the empty and the full coalition. It is
+    rounded down to an even number, and limited to at least 4 and at most 2^player_count.
     """
     existing = {
         size: comb(player_count, size) * _leverage(player_count, size) // 2
@@ -75,7 +75,7 @@ def sample_coalitions(player_count: int, sample_count: int, rng: np.random.Gener
 def subsample_coalitions(
     coalitions: Coalitions, sample_count: int, rng: np.random.Generator
 ) -> Coalitions:
-    """Draw some of `coalitions`, as `sample_coalitions` draws some of all coalitions.
+    """Draw some of `coalitions`, in the way in which `sample_coalitions` draws from all coalitions.
 
     The weights allow for both draws: weighted sums over pairs have the same expectation.
     """
@@ -97,7 +97,7 @@ def subsample_coalitions(
 def shapley_values(coalitions: Coalitions, values: FloatArray, ridge: float = RIDGE) -> FloatArray:
     """The scores [players], from the game's values [masks]; they sum to f(full) - f(empty).
 
-    They are exact if `coalitions` are all coalitions.
+    They are exact if `coalitions` contains all coalitions.
     """
     half = len(values) // 2
     player_count = coalitions.masks.shape[1]
@@ -118,9 +118,9 @@ def shapley_values(coalitions: Coalitions, values: FloatArray, ridge: float = RI
 def odd_parts(coalitions: Coalitions, values: FloatArray) -> FloatArray:
     """The part [pairs] of a game's values that moves scores away from equal shares.
 
-    The rows of a pair are each other's negatives, so their least squares see half the difference.
-    The weighted sum of the squares estimates the sum of squares of the scores around their mean,
-    and exceeds it by the odd interactions of three and more players.
+    The rows of a pair are each other's negatives, so least squares use only half the difference of
+    their values. The weighted sum of the squares estimates the sum of squares of the scores around
+    their mean, and exceeds it by the odd interactions of three and more players.
     """
     half = len(values) // 2
     shares = coalitions.masks[1:half].mean(axis=1)
@@ -130,14 +130,14 @@ def odd_parts(coalitions: Coalitions, values: FloatArray) -> FloatArray:
 
 
 def _leverage(player_count: int, size: int) -> int:
-    """The total leverage of all coalitions of `size` and their complements; that of a size is 1."""
+    """The total leverage of all coalitions of `size` and their complements; each size has 1."""
     return 1 if 2 * size == player_count else 2
 
 
 def _pairs_by_size(
     player_count: int, sample_count: int, existing: Mapping[int, int], rng: np.random.Generator
 ) -> tuple[dict[int, Fraction], dict[int, int]]:
-    """The expected and the drawn number of pairs by size, of `existing` pairs by size."""
+    """The expected and the drawn number of pairs by size, out of `existing` pairs by size."""
     pair_count = min(max(sample_count, 4) // 2 - 1, sum(existing.values()))
     expected = _expected_pairs(player_count, pair_count, existing)
     # Systematic rounding: one random offset for all sizes keeps each expectation and the total.
@@ -152,14 +152,14 @@ def _pairs_by_size(
 def _expected_pairs(
     player_count: int, pair_count: int, existing: Mapping[int, int]
 ) -> dict[int, Fraction]:
-    """The expected number of drawn pairs by size: by leverage, at most all that exist.
+    """The expected number of drawn pairs by size: by leverage, at most all existing pairs.
 
-    Exact fractions, because a rounding error could ask for more pairs than exist.
+    The numbers are exact fractions, because a rounding error could ask for more pairs than exist.
     """
     leverages = {size: _leverage(player_count, size) for size in existing}
     left, leverage_left = Fraction(pair_count), sum(leverages.values())
     expected = {}
-    # Sizes with few pairs come first, because other sizes get what these cannot take.
+    # Sizes with few pairs come first, because the rest of their share goes to the other sizes.
     for size in sorted(existing, key=lambda size: Fraction(existing[size], leverages[size])):
         expected[size] = min(Fraction(existing[size]), left * leverages[size] / leverage_left)
         left -= expected[size]
@@ -170,7 +170,7 @@ def _expected_pairs(
 def _sample_distinct(
     player_count: int, size: int, count: int, rng: np.random.Generator
 ) -> list[BoolArray]:
-    """`count` different coalitions of one size, without any two complements."""
+    """`count` different coalitions of one size; no two are complements of each other."""
     coalitions: dict[bytes, BoolArray] = {}
     while len(coalitions) < count:
         mask = np.zeros(player_count, dtype=bool)

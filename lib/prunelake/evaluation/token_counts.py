@@ -1,4 +1,4 @@
-"""Counts the tokens that an example costs, from its length and the settings alone; no torch."""
+"""Count the tokens that an example costs, from its length and the settings alone; no torch."""
 
 from statistics import fmean
 
@@ -13,9 +13,9 @@ SAMPLES_PER_TOKEN = 3
 def masked_prompt_count(explanation: Explanation, token_count: int, level_count: int) -> int:
     """The masked prompts for one prompt's attributions at all levels, each level counted.
 
-    Prompts that methods share count for each. Levels of `difference_shap` are assumed to take the
-    mean of its stages. A gradient counts as three prompts, the cost of its forward and backward
-    pass.
+    A prompt that several methods share counts for each of them. Levels of `difference_shap` are
+    assumed to take the mean of its stages. A gradient counts as three prompts, the cost of its
+    forward and backward pass.
     """
     samples_per_level: dict[Method, float] = {
         "kernel_shap": SAMPLES_PER_TOKEN,
@@ -45,8 +45,8 @@ def explanation_token_counts(
 ) -> dict[str, int]:
     """The tokens of all masked and perturbed prompts that explain one example, by table.
 
-    `length` is the number of tokens of the prompt and all options together. All levels count.
-    Levels share work, so that a sweep takes fewer tokens than this count.
+    `length` is the number of tokens of the prompt and all options together. Each level counts, but
+    levels share work, so a sweep takes fewer tokens than this count.
     """
     beam = explanation.bounds_beam
     prompts = {
