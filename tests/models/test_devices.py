@@ -12,27 +12,22 @@ from prunelake.models import devices, gpu_locks
 
 HOLDER = """
 import sys
-from types import SimpleNamespace
 from pathlib import Path
-import torch
-from prunelake.models import devices
-uuids = sys.argv[2].split(",")
-torch.cuda.is_available = lambda: True
-torch.cuda.device_count = lambda: len(uuids)
-torch.cuda.get_device_properties = lambda name: SimpleNamespace(
-    uuid=uuids[int(name.removeprefix("cuda:"))], name="drawn"
-)
+from prunelake.models.gpu_locks import lock_all, lock_first_free
+uuids, mode = sys.argv[2].split(","), sys.argv[3]
 log = lambda text: print(text, flush=True)
-devices.acquire_device(sys.argv[4], Path(sys.argv[1]), log, is_shared=sys.argv[3] == "shared")
-print("has it", flush=True)
+if mode == "all":
+    lock_all(uuids, Path(sys.argv[1]), log)
+    log("has all")
+else:
+    log("has " + lock_first_free(uuids, Path(sys.argv[1]), log, is_shared=mode == "shared"))
 sys.stdin.read()
 """
 
 
-def holder(
-    locks: Path, uuids: str, mode: str = "alone", device: str = "auto"
-) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", HOLDER, str(locks), uuids, mode, device]
+def holder(locks: Path, uuids: str, mode: str = "alone") -> subprocess.Popen[str]:
+    """A process that locks one of these GPUs, or all, and says so."""
+    command = [sys.executable, "-c", HOLDER, str(locks), uuids, mode]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
@@ -41,46 +36,99 @@ def next_line(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().strip()
 
 
+def end(processes: list[subprocess.Popen[str]]) -> None:
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
 def test_one_process_holds_a_gpu_until_it_is_killed(tmp_path: Path) -> None:
-    first, second, third = (holder(tmp_path, uuid) for uuid in ("g0", "g0", "g1"))
+    first, second, third = everybody = [holder(tmp_path, uuid) for uuid in ("g0", "g0", "g1")]
     try:
         owner, waiter = first, second
         if next_line(first).startswith("GPU g0 is taken"):
             owner, waiter = second, first
-            assert next_line(second) == "computing on cuda:0, drawn"
+            assert next_line(second) == "has g0"
         else:
             assert next_line(second) == "GPU g0 is taken by another sweep: waiting for its end"
-        assert next_line(owner) == "has it"
-        assert [next_line(third), next_line(third)] == ["computing on cuda:0, drawn", "has it"]
+        assert next_line(third) == "has g1"
         assert waiter.poll() is None
         owner.kill()
-        assert [next_line(waiter), next_line(waiter)] == ["computing on cuda:0, drawn", "has it"]
+        assert next_line(waiter) == "has g0"
     finally:
-        for process in (first, second, third):
-            process.kill()
-            process.communicate()
+        end(everybody)
 
 
 def test_sharers_of_a_gpu_keep_others_out(tmp_path: Path) -> None:
     sharers = [holder(tmp_path, "g0", "shared") for _ in range(2)]
     everybody = [*sharers]
     try:
-        for sharer in sharers:
-            assert [next_line(sharer), next_line(sharer)] == [
-                "computing on cuda:0, drawn",
-                "has it",
-            ]
+        assert [next_line(sharer) for sharer in sharers] == ["has g0"] * 2
         alone = holder(tmp_path, "g0")
         everybody.append(alone)
         assert next_line(alone) == "GPU g0 is taken by another sweep: waiting for its end"
         for sharer in sharers:
             assert alone.poll() is None
             sharer.kill()
-        assert [next_line(alone), next_line(alone)] == ["computing on cuda:0, drawn", "has it"]
+        assert next_line(alone) == "has g0"
     finally:
-        for process in everybody:
-            process.kill()
-            process.communicate()
+        end(everybody)
+
+
+def test_a_sweep_takes_any_gpu_that_is_free(tmp_path: Path) -> None:
+    """Two sweeps find a GPU each of two; the third waits for the first that is free."""
+    everybody = [holder(tmp_path, "g0,g1") for _ in range(2)]
+    try:
+        lines = [next_line(sweep) for sweep in everybody]
+        assert sorted(lines) == ["has g0", "has g1"]
+        third = holder(tmp_path, "g0,g1")
+        everybody.append(third)
+        assert next_line(third) == "all 2 GPUs are taken by another sweep: waiting for its end"
+        everybody[1].kill()
+        assert next_line(third) == lines[1]
+        spread = holder(tmp_path, "g1,g0", "all")
+        everybody.append(spread)
+        assert next_line(spread) == "GPU g0 is taken by another sweep: waiting for its end"
+        for sweep in (everybody[0], third):
+            sweep.kill()
+        said = next_line(spread)
+        while said.startswith("GPU g1 is taken"):
+            said = next_line(spread)
+        assert said == "has all"
+    finally:
+        end(everybody)
+
+
+def gpus(monkeypatch: pytest.MonkeyPatch, *uuids: str) -> None:
+    """GPUs with these ids."""
+
+    def properties(name: str) -> SimpleNamespace:
+        return SimpleNamespace(uuid=uuids[int(name.removeprefix("cuda:"))], name="drawn")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(uuids))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", properties)
+
+
+@pytest.mark.parametrize("requested", ["auto", "cuda"])
+def test_the_device_is_the_gpu_that_was_free(
+    requested: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpus(monkeypatch, "g0", "g1")
+    monkeypatch.setattr(devices, "lock_first_free", lambda uuids, *_: uuids[1])
+    logged: list[str] = []
+    assert devices.acquire_device(requested, tmp_path, logged.append) == "cuda:1"
+    assert logged == ["computing on cuda:1, drawn"]
+
+
+def test_a_spread_model_locks_all_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpus(monkeypatch, "g0", "g1")
+    locked: list[str] = []
+    monkeypatch.setattr(devices, "lock_all", lambda uuids, *_: locked.extend(uuids))
+    logged: list[str] = []
+    assert devices.acquire_device("cuda:all", tmp_path, logged.append) == "cuda:all"
+    assert locked == ["g0", "g1"]
+    assert logged == ["computing on cuda:0, cuda:1, 2 x drawn"]
 
 
 def test_the_log_names_the_device_or_the_missing_gpu(
@@ -101,10 +149,7 @@ def test_a_process_does_not_wait_for_its_own_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     logged: list[str] = []
-    drawn = SimpleNamespace(uuid="g7", name="drawn")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: drawn)
+    gpus(monkeypatch, "g7")
     held: dict[str, IO[str]] = {}
     monkeypatch.setattr(gpu_locks, "_held", held)
     for device in ("cuda:0", "auto", "cuda"):
@@ -123,32 +168,6 @@ def test_an_absent_gpu_is_refused_in_one_line(
     monkeypatch.setattr(torch.cuda, "get_device_properties", absent)
     with pytest.raises(ModelError, match="'cuda:9' cannot be used"):
         devices.acquire_device("cuda:9", tmp_path, print)
-
-
-def test_auto_takes_a_gpu_that_is_free(tmp_path: Path) -> None:
-    """Two sweeps find a GPU each of two; the third waits for either, whoever ends first."""
-    everybody = [holder(tmp_path, "g0,g1"), holder(tmp_path, "g0,g1", device="cuda")]
-    try:
-        lines = [next_line(sweep) for sweep in everybody]
-        assert sorted(lines) == [f"computing on cuda:{n}, drawn" for n in (0, 1)]
-        third = holder(tmp_path, "g0,g1")
-        everybody.append(third)
-        assert next_line(third) == "all 2 GPUs are taken by another sweep: waiting for its end"
-        everybody[1].kill()
-        assert next_line(third) == lines[1]
-        spread = holder(tmp_path, "g0,g1", device="cuda:all")
-        everybody.append(spread)
-        assert next_line(spread) == "GPU g0 is taken by another sweep: waiting for its end"
-        for sweep in (everybody[0], third):
-            sweep.kill()
-        said = next_line(spread)
-        while said.startswith("GPU g1 is taken"):
-            said = next_line(spread)
-        assert said == "computing on cuda:0, cuda:1, 2 x drawn"
-    finally:
-        for process in everybody:
-            process.kill()
-            process.communicate()
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:all"])
