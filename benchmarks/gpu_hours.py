@@ -274,8 +274,8 @@ def lines(rows: int, settings: Settings) -> Iterator[str]:
     yield ""
     yield (
         f"{ROWS} rows of each task (counted on {rows} of them, and scaled by the "
-        "planner's count of tokens), {len(LEVELS)} levels of {LAYERS} "
-        "layers, deleted text. paper: KernelSHAP and LIME, 3 seeds; default: difference_shap, 1 "
+        f"planner's count of tokens), {len(LEVELS)} levels of {LAYERS} layers, "
+        "deleted text. paper: KernelSHAP and LIME, 3 seeds; default: difference_shap, 1 "
         "seed. The first table has the paper's methods. Nothing here was measured on a GPU."
     )
     yield ""
