@@ -291,3 +291,45 @@ def test_outliers_of_a_whole_batch_are_refused_by_the_config_and_by_a_probe(
     monkeypatch.setattr("prunelake.models.saved_config.check_row_independence", lambda *_: None)
     with pytest.raises(UnsupportedModel, match=r"the numbers of a row depend on the other rows"):
         load(folder)
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"quant_method": "gptq", "bits": 4, "group_size": 128}, "gptq-int4"),
+        ({"quant_method": "awq", "bits": 4, "version": "gemm"}, "awq-int4"),
+        ({"quant_method": "fp8", "weight_block_size": [128, 128]}, "fp8"),
+    ],
+)
+def test_a_sweep_records_the_format_also_of_weights_that_a_cpu_cannot_load(
+    settings: dict[str, Any],
+    name: str,
+    tiny_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_folder, folder)
+    add_settings(folder, settings)
+    monkeypatch.setattr(quantisation, "PACKAGES", {})
+    asked: list[Any] = []
+
+    def double(_: Path, **options: Any) -> Any:
+        asked.append(options["dtype"])
+        auto: Any = AutoModelForCausalLM
+        return auto.from_pretrained(tiny_folder, **options)
+
+    monkeypatch.setattr("prunelake.models.loading.load_complete_model", double)
+    spec = SweepSpec(
+        model=str(folder),
+        task="opinions",
+        rows=Rows(first=2),
+        levels=(0, 1),
+        strategy=Strategy(name="last"),
+        explain=None,
+        dtype="bfloat16",
+    )
+    run_sweep(spec, Settings(lake=tmp_path / "lake", cache=tmp_path, device="cpu"))
+    assert asked == [torch.bfloat16]
+    (row,) = rows_of(tmp_path / "lake", "select dtype from runs")
+    assert row["dtype"] == f"{name}+bfloat16"
