@@ -20,7 +20,7 @@ from tests.support.lake_rows import example, rows_of, run_row, write_raw
 
 def test_levels_share_the_layers_in_front_of_their_removed_ones() -> None:
     nested = NestedLevels((3, 1), 4)
-    # Level 1 parts at layer 3 and keeps no attention behind it; level 2 parts at layer 1.
+    # Level 1 branches off at layer 3 and keeps no attention behind it; level 2 branches at layer 1.
     assert nested.pass_count([0]) == 1
     assert nested.pass_count([1]) == 1
     assert nested.pass_count([2]) == (1 + 2 + 2 + 1) / 4
@@ -44,7 +44,7 @@ def test_a_sweep_takes_its_prompts_and_those_of_its_explanations() -> None:
     assert counted_tokens(one, nested, prompts, 5, [1]) == 140 + 3 * (30 + 4) * 14 * 2
     two = one.model_copy(update={"levels": (0,)})
     assert counted_tokens(two, nested, prompts, 5, [1]) == 140 + 3 * (30 + 4) * 14
-    # 70 masks at level 0, of which level 1 takes 10, the mean of the two stages.
+    # 70 masks at level 0; level 1 takes 10 of them, the mean of the two stages.
     differences = one.model_copy(update={"methods": ("difference_shap",)})
     expected = 140 + 3 * 14 * ((10 + 4) * 2 + 60)
     assert counted_tokens(differences, nested, prompts, 5, [1]) == expected

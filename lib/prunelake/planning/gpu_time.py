@@ -87,7 +87,7 @@ class Work:
     """The counted work of sweeps.
 
     - `block_tokens`: tokens through MLPs, in passes through all blocks.
-    - `attention_tokens`: the same through attention; removed attention is not computed.
+    - `attention_tokens`: tokens through attention, counted alike; removed attention counts nothing.
     - `mean_length`: the mean length of their rows.
     - `read_tokens`: positions whose next token is predicted, each counted once for a branch.
     - `host_s`: seconds of the CPU in which the GPU may wait: trees, batches and answers.
@@ -104,7 +104,7 @@ class Work:
 
 @dataclass(frozen=True)
 class GpuTime:
-    """Seconds by part; they are added, as if nothing overlapped."""
+    """Seconds by part; the sum assumes that parts do not overlap."""
 
     products: float
     elementwise: float

@@ -27,7 +27,7 @@ class CriterionNeed(FrozenValue):
         description="Whether they are enough: the change is significant or within the margin."
     )
     n_needed: int = Field(
-        description="The examples that decide it with the planned power, whatever the true change "
+        description="The examples that decide it with the planned power for every true change "
         "within the pilot's 95 % interval; n if it is decided."
     )
 

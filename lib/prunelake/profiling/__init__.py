@@ -1,1 +1,1 @@
-"""Measure what each level costs on this machine."""
+"""Measure the cost of each level on this machine."""

@@ -1,4 +1,4 @@
-"""Measure what each level of a model costs: weights, KV cache, speed and memory."""
+"""Measure the cost of each level of a model: weights, KV cache, speed and memory."""
 
 import os
 import time
@@ -189,8 +189,8 @@ def _generate(
     """One prefill and one decode, always with the most probable next token.
 
     If it `replays`, the decode repeats one step at the end of the prompt, as a CUDA graph. In eager
-    mode a GPU would wait for each kernel of a step to be launched, which takes longer than the
-    kernels of a few sequences, at every level.
+    mode a GPU waits for the launch of each kernel. For a few sequences the launches take longer
+    than the kernels, at every level.
     """
     prompt = spread_token_ids(model, (workload.batch, workload.prompt_tokens))
     started = _synchronised_time(model)
@@ -214,8 +214,8 @@ def can_replay(model: PreTrainedModel) -> bool:
 
 
 def _captured_step(model: PreTrainedModel, token: Tensor, cache: Cache) -> Callable[[], None]:
-    """A function that computes one decode step, of which each call takes one launch."""
-    # A graph is captured after some steps on another stream, as torch asks for.
+    """A function that computes one decode step; each call takes one launch."""
+    # A graph is captured after some steps on another stream, as torch requires.
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):

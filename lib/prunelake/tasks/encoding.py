@@ -82,8 +82,8 @@ class Encoder:
     def encode_pair(self, context: str, text: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The token ids of a context and of the text behind it, tokenised together.
 
-        The front has as many tokens as the context alone. White space at the context's end belongs
-        to the text.
+        The split comes after as many tokens as the context has alone. White space at the end of the
+        context belongs to the text.
         """
         stripped = context.rstrip()
         front = self.encode_text(stripped)
@@ -108,8 +108,8 @@ def encode_examples(
 ) -> list[EncodedExample]:
     """The examples as token ids: prompt and option tokenised together, split after the prompt.
 
-    The front has as many tokens as the prompt alone. White space at the end of a prompt belongs to
-    its options. Both rules are those of lm-evaluation-harness.
+    The split comes after as many tokens as the prompt has alone. White space at the end of a prompt
+    belongs to its options. lm-evaluation-harness has the same two rules.
 
     Raises:
         BadRow: an option has no token of its own to score.
