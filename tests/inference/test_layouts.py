@@ -62,7 +62,7 @@ def test_the_map_of_a_decoder_in_words() -> None:
         "  mlp: Qwen3NextSparseMoeBlock, an MLP of experts",
         "  attention         2 attention layers, in blocks 1, 3",
         "  linear_attention  2 linear-attention layers, in blocks 0, 2",
-        "  options in one row       no, separate rows: block 0 mixes tokens by their order "
+        "  options in one row         no, separate rows: block 0 mixes tokens by their order "
         "(Qwen3NextGatedDeltaNet)",
     ):
         assert f"{line}\n" in text

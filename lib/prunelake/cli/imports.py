@@ -127,7 +127,8 @@ def _print_import(lake: Location, run_id: str, is_new: bool) -> None:
         typer.echo(f"run {run_id} is in the lake already; nothing to import")
     print_summary(lake, [run_id])
     for level, reason, count in _excluded_examples(lake, run_id):
-        typer.echo(f"Excluded at level {level}: {count} examples, {reason} (view excluded).")
+        examples = "example" if count == 1 else "examples"
+        typer.echo(f"Excluded at level {level}: {count} {examples}, {reason} (view excluded).")
 
 
 def _excluded_examples(lake: Location, run_id: str) -> list[tuple[int, str, int]]:

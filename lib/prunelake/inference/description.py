@@ -71,11 +71,11 @@ def _unit_texts(
 
 
 def _sharing_texts(model: PreTrainedModel, blocks: Sequence[DecoderBlock]) -> Iterable[str]:
-    yield f"  options in one row       {_answer(why_no_trees(model, blocks))}"
-    yield "  levels until they part   yes"
+    yield f"  options in one row         {_answer(why_no_trees(model, blocks))}"
+    yield "  levels until they part     yes"
     for unit in ("attention", "block"):
         name = f"tokens packed ({unit})"
-        yield f"  {name:25}{_answer(why_no_packing(blocks, unit))}"
+        yield f"  {name:27}{_answer(why_no_packing(blocks, unit))}"
 
 
 def _answer(reason: str) -> str:
