@@ -197,7 +197,7 @@ def _zeroed_deviation(model: PreTrainedModel, unit: Unit, count: int) -> tuple[f
             expected = _logits_with_hooks(model, layers, unit)
         with removed(model, layers, unit):
             largest = max(largest, float((expected - _logits(model)).abs().max()))
-        if torch.equal(expected, _logits(model)):
+        if len(layers) == count and torch.equal(expected, _logits(model)):
             return float("inf"), is_portable  # a removal without effect shows nothing
     return largest, is_portable
 

@@ -219,7 +219,9 @@ def build_tiny(model_type: str) -> PreTrainedModel:
     torch.manual_seed(0)
     model = model_from_config(tiny_config(model_type))
     for name, parameter in model.named_parameters():
-        if name.endswith("bias") or "norm" in name:
+        # A weight that begins as zero would hide a removal.
+        is_zero = parameter.device.type != "meta" and not parameter.any()
+        if name.endswith("bias") or "norm" in name or is_zero:
             parameter.data += 0.1 * torch.randn_like(parameter)
     model.eval().requires_grad_(False)
     return model

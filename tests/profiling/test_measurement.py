@@ -254,7 +254,7 @@ def test_levels_take_turns_upwards_and_downwards(monkeypatch: pytest.MonkeyPatch
             for (part,) in removable_parts(model, "attention")
         )
         seconds += 7 if is_whole else 3
-        if cache is None:
+        if not cache:
             ran.append((is_whole, tokens.shape))
         return real(model, tokens, cache)
 
@@ -287,7 +287,7 @@ def test_a_gpu_decodes_by_replays_of_one_captured_step(monkeypatch: pytest.Monke
         did.append("end")
 
     def step(*given: Any) -> Any:
-        did.append("prefill" if given[2] is None else "step")
+        did.append("step" if given[2] else "prefill")
         return real(*given)
 
     monkeypatch.setattr(measurement, "_next_token", step)

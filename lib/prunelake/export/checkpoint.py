@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from prunelake.errors import ExportError, one_line
+from prunelake.models.decoder_probe import cache_argument
 from prunelake.models.loading import ModelSource, load_model, quiet_transformers, spread_token_ids
 from prunelake.models.references import staging_folder
 from prunelake.models.removal import removed, save_compact, zero_out
@@ -84,7 +86,8 @@ def write_checkpoint(
         _check_logits(_uncached_logits(written), expected, f"{name} without a cache")
         # Decoding computes in other shapes. In half precision these round too differently.
         nn.Module.to(written, torch.float32)
-        _check_logits(_cached_logits(written), _uncached_logits(written), f"{name} with a cache")
+        if (cached := _cached_logits(written)) is not None:
+            _check_logits(cached, _uncached_logits(written), f"{name} with a cache")
         weight_files = [*folder.glob("*.safetensors")]
         for file in weight_files:  # safetensors lets only the owner read them
             file.chmod((folder / "README.md").stat().st_mode)
@@ -114,13 +117,19 @@ def _uncached_logits(model: PreTrainedModel) -> Tensor:
 
 
 @torch.inference_mode()
-def _cached_logits(model: PreTrainedModel) -> Tensor:
-    """Logits of the same tokens with a cache: some tokens in one pass, the others one by one."""
-    cache, logits = None, []
+def _cached_logits(model: PreTrainedModel) -> Tensor | None:
+    """Logits of the same tokens with a cache: the first in one pass, the others one by one.
+
+    None for a model that hands out no cache.
+    """
+    cache: dict[str, Any] = {}
+    logits = []
     steps = [PREFILL_TOKENS, *[1] * (PROBE_TOKENS - PREFILL_TOKENS)]
     for ids in torch.split(spread_token_ids(model, (1, PROBE_TOKENS)), steps, dim=1):
-        output = model(input_ids=ids, past_key_values=cache, use_cache=True)
-        cache = output.past_key_values
+        output = model(input_ids=ids, use_cache=True, **cache)
+        cache = cache_argument(output)
+        if not cache:
+            return None
         logits.append(output.logits)
     return torch.cat(logits, dim=1)
 

@@ -47,6 +47,9 @@ OUTPUT_NAMES = re.compile(
 """The names of the modules and weights from which a part's output comes, within the part."""
 
 
+ROUTER_NAMES = re.compile(r"(^|\.)(gate|router)\.")
+
+
 @dataclass(frozen=True)
 class BlockPart:
     """A module whose output its block adds to the residual stream.
@@ -75,10 +78,10 @@ class BlockPart:
             return [*self.module.parameters()]
         found: dict[int, nn.Parameter] = {}
         for name, module in self.module.named_modules():
-            if name and OUTPUT_NAMES.search(name):
+            if name and OUTPUT_NAMES.search(name) and not ROUTER_NAMES.search(name):
                 found |= {id(p): p for p in module.parameters()}
         for name, parameter in self.module.named_parameters():
-            if OUTPUT_NAMES.search(name):
+            if OUTPUT_NAMES.search(name) and not ROUTER_NAMES.search(name):
                 found[id(parameter)] = parameter
         return [*found.values()]
 
@@ -91,6 +94,13 @@ def block_parts(block: nn.Module, number: int) -> tuple[BlockPart, ...]:
         )
         for name, module, kind in _find_parts(block)
     )
+
+
+def block_norms(block: nn.Module) -> dict[str, nn.Module]:
+    """The norms of a block, by name."""
+    return {
+        n: child for n, child in block.named_children() if "norm" in type(child).__name__.lower()
+    }
 
 
 def reads_encoder(block: nn.Module) -> bool:

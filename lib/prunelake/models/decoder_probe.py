@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from prunelake.errors import UnsupportedModel, one_line
-from prunelake.models.block_parts import BlockPart
+from prunelake.models.block_parts import BlockPart, block_norms
 from prunelake.models.decoder_map import DecoderBlock, decoder_blocks
 
 Forward = Callable[..., Any]
@@ -55,12 +55,14 @@ class DecoderProbe:
     - `forms`: the form of each part's output, by block and name.
     - `row_factors`: the entries for each row in the first dimension of the arguments of blocks and
       parts, by their name or place; 0 if an argument is not made of rows.
+    - `plain_blocks`: the blocks that pass their input on without their parts and norms.
     """
 
     trunk: nn.Module
     row_dimension: int = 0
     forms: dict[tuple[int, str], OutputForm] = field(default_factory=dict)
     row_factors: dict[str, int] = field(default_factory=dict)
+    plain_blocks: frozenset[int] = frozenset()
 
 
 _probes: WeakKeyDictionary[PreTrainedModel, DecoderProbe] = WeakKeyDictionary()
@@ -141,6 +143,13 @@ def with_first_value(output: Any, first: Tensor) -> Any:
     return first
 
 
+def cache_argument(output: Any) -> dict[str, Any]:
+    """The cache of an output, under the name by which the model takes it; empty without one."""
+    names = ("past_key_values", "cache_params")
+    found = {name: getattr(output, name, None) for name in names}
+    return {name: cache for name, cache in found.items() if cache is not None}
+
+
 def hidden_states(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
     """The hidden states among the arguments of a block or of its parts."""
     hidden: Tensor = args[0] if args else kwargs["hidden_states"]
@@ -188,7 +197,8 @@ def _probe(model: PreTrainedModel) -> DecoderProbe:
             equal_nan=True,  # NestedModel refuses them, and names the prompt
         ):
             factors = _row_factors(recorder.sizes, wider.sizes)
-            return DecoderProbe(trunk, recorder.row_dimension, recorder.forms, factors)
+            plain = _plain_blocks(model, blocks, ids)
+            return DecoderProbe(trunk, recorder.row_dimension, recorder.forms, factors, plain)
     raise UnsupportedModel(
         f"{name} is not supported: its logits are not made from its last hidden states alone"
     )
@@ -262,6 +272,51 @@ class _Recorder:
         states = getattr(output, "last_hidden_state", None)
         if isinstance(states, Tensor):
             self.trunks.insert(0, (module, states))  # the outermost module is the last to return
+
+
+def _plain_blocks(
+    model: PreTrainedModel, blocks: tuple[DecoderBlock, ...], ids: Tensor
+) -> frozenset[int]:
+    """The blocks whose output is their input while their parts add zero, with and without norms."""
+    unchanged: list[set[int]] = [set(), set()]
+    inputs: list[Tensor] = []
+
+    def enter(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        inputs[:] = [hidden_states(args, kwargs)]
+
+    def silence(part: BlockPart, args: tuple[Any, ...], output: Any) -> Any:
+        first = args[1] if part.adds_residual else torch.zeros_like(first_value(output))
+        return with_first_value(output, first)
+
+    for keeps_norms, found in zip((True, False), unchanged, strict=True):
+
+        def leave(position: int, output: Any, found: set[int] = found) -> None:
+            if torch.equal(first_value(output), inputs[0]):
+                found.add(position)
+
+        with ExitStack() as stack:
+            for position, block in enumerate(blocks):
+                module = block.module
+                hooks = [
+                    module.register_forward_pre_hook(enter, with_kwargs=True),
+                    module.register_forward_hook(lambda *a, n=position, f=leave: f(n, a[-1])),
+                    *[
+                        part.module.register_forward_hook(
+                            lambda _, args, output, p=part: silence(p, args, output)
+                        )
+                        for part in block.parts
+                    ],
+                ]
+                for hook in hooks:
+                    stack.callback(hook.remove)
+                for name, norm in ({} if keeps_norms else block_norms(module)).items():
+                    stack.callback(setattr, module, name, norm)
+                    setattr(module, name, nn.Identity())
+            try:
+                model(input_ids=ids, use_cache=False)
+            except Exception:  # a model that reads its norms
+                return frozenset()
+    return frozenset(unchanged[0] & unchanged[1])
 
 
 def _row_factors(sizes: dict[str, int], wider: dict[str, int]) -> dict[str, int]:

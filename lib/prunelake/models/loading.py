@@ -212,7 +212,7 @@ def skeleton(folder: Path, dtype: torch.dtype, trust_remote_code: bool = False) 
         config = read_config(folder, trust_remote_code)
         model = model_from_config(config, trust_remote_code, dtype=dtype)
         if marker := _compact_marker(folder):
-            replace_with_placeholders(model, _absent_parts(model, marker))
+            replace_with_placeholders(model, *_absent_modules(model, marker))
     return model
 
 
@@ -274,7 +274,7 @@ def _load_compact(folder: Path, **options: Any) -> PreTrainedModel:
 
     def initialise(self: Any, config: PretrainedConfig) -> None:
         complete_class.__init__(self, config)
-        replace_with_placeholders(self, _absent_parts(self, marker))
+        replace_with_placeholders(self, *_absent_modules(self, marker))
 
     members = {
         "__init__": initialise,
@@ -294,20 +294,23 @@ def _load_compact(folder: Path, **options: Any) -> PreTrainedModel:
     return model
 
 
-def _absent_parts(model: PreTrainedModel, marker: dict[str, Any]) -> list[AbsentPart]:
-    """The parts that a compact checkpoint lacks.
+def _absent_modules(
+    model: PreTrainedModel, marker: dict[str, Any]
+) -> tuple[list[AbsentPart], list[int]]:
+    """The parts that a compact checkpoint lacks, and the blocks that lack their norms.
 
     Earlier versions named only blocks, of models whose blocks have one attention and one MLP.
     """
     if "absent_parts" in marker:
-        return [AbsentPart(**part) for part in marker["absent_parts"]]
+        return [AbsentPart(**part) for part in marker["absent_parts"]], marker["absent_norms"]
     gone = {"attention": marker["absent_attention"], "mlp": marker["absent_mlp"]}
-    return [
+    parts = [
         AbsentPart(block.index, part.name, part.kind, 1 if part.kind == "attention" else None)
         for block in decoder_blocks(model)
         for part in block.parts
         if block.index in gone.get(part.kind, ())
     ]
+    return parts, sorted({*gone["attention"]} & {*gone["mlp"]})
 
 
 def _check_no_missing_weights(

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import Cache, PreTrainedModel
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DummyLayer, DynamicLayer, LinearAttentionCacheLayerMixin
 
 from prunelake.errors import UnsupportedModel
-from prunelake.models.block_parts import BlockPart, Kind
+from prunelake.models.block_parts import BlockPart, Kind, block_norms
 from prunelake.models.decoder_map import DecoderBlock, decoder_blocks
 from prunelake.models.decoder_probe import first_value, with_first_value
 
@@ -88,16 +88,18 @@ class Replacement:
 
 
 def replace_with_placeholders(
-    model: PreTrainedModel, absent: Sequence[AbsentPart]
+    model: PreTrainedModel, absent: Sequence[AbsentPart], without_norms: Collection[int] = ()
 ) -> list[Replacement]:
     """Replace parts of a model by placeholders.
 
-    A block that loses all its parts also loses its norms, which would only feed placeholders. A
-    part that another layer reads stays, and adds nothing. After an error the model is whole again.
+    A part that another layer reads stays, and adds nothing. After an error the model is whole
+    again.
 
     Args:
         model: it is changed.
         absent: the parts to replace.
+        without_norms: the indices of the blocks that also lose their norms, which would only feed
+            placeholders.
 
     Returns:
         The replaced modules, each with the means to put it back.
@@ -126,24 +128,14 @@ def replace_with_placeholders(
                 continue
             kind = ResidualPlaceholder if found.adds_residual else Placeholder
             replace(block.module, part.name, kind(part))
-        for index in {part.block for part in absent}:
-            module = blocks[index].module
-            names = {part.name for part in blocks[index].parts}
-            if all(isinstance(module.get_submodule(name), Placeholder) for name in names):
-                for name in block_norms(module):
-                    replace(module, name, nn.Identity())
+        for index in without_norms:
+            for name in block_norms(blocks[index].module):
+                replace(blocks[index].module, name, nn.Identity())
     except BaseException:
         for replacement in replacements:
             replacement.undo()
         raise
     return replacements
-
-
-def block_norms(block: nn.Module) -> dict[str, nn.Module]:
-    """The norms of a block, by name."""
-    return {
-        n: child for n, child in block.named_children() if "norm" in type(child).__name__.lower()
-    }
 
 
 def check_not_shared(blocks: Collection[DecoderBlock], absent: Sequence[AbsentPart]) -> None:
@@ -207,10 +199,14 @@ def _extend_cache(cache: Cache, layer: int, hidden_states: Tensor) -> None:
         while len(cache.layers) <= layer:
             cache.layers.append(cache.layer_class_to_replicate())
     cache_layer = cache.layers[layer]
-    # Static and sliding layers count their tokens themselves.
-    is_growing = isinstance(cache_layer, DynamicLayer) and not cache_layer.is_sliding
-    if is_growing and not isinstance(cache_layer, ZeroWidthCacheLayer):
-        cache.layers[layer] = ZeroWidthCacheLayer()  # type: ignore[no-untyped-call]  # nor is its parent
+    if isinstance(cache_layer, DummyLayer):  # of a layer that reads the keys of another one
+        return
     rows, tokens, _ = hidden_states.shape
-    empty = hidden_states.new_empty(rows, 1, tokens, 0)
-    cache.update(empty, empty, layer)
+    # Static and sliding layers count their tokens themselves. A layer that also holds a recurrent
+    # state counts the tokens of its keys, so it gets keys of the least width.
+    has_state = isinstance(cache_layer, LinearAttentionCacheLayerMixin)
+    is_growing = isinstance(cache_layer, DynamicLayer) and not cache_layer.is_sliding
+    if is_growing and not has_state and not isinstance(cache_layer, ZeroWidthCacheLayer):
+        cache.layers[layer] = ZeroWidthCacheLayer()  # type: ignore[no-untyped-call]  # nor is its parent
+    keys = hidden_states.new_zeros(rows, 1, tokens, int(has_state))
+    cache.update(keys, keys, layer)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from prunelake.errors import UnknownLayer, UnsupportedModel
-from prunelake.models.block_parts import BlockPart
+from prunelake.models.block_parts import BlockPart, block_norms
 from prunelake.models.decoder_map import decoder_blocks, removable_parts
 from prunelake.models.decoder_probe import (
     PROBE_SHAPE,
@@ -31,7 +31,6 @@ from prunelake.models.loading import COMPACT_MODEL_TYPE, spread_token_ids
 from prunelake.models.placeholders import (
     AbsentPart,
     absent_parts,
-    block_norms,
     check_not_shared,
     replace_with_placeholders,
 )
@@ -84,7 +83,8 @@ def detached(
     Raises:
         UnknownLayer, UnsupportedModel: as `removed`.
     """
-    replacements = replace_with_placeholders(model, _absent(model, layers, unit))
+    absent = _absent(model, layers, unit)
+    replacements = replace_with_placeholders(model, absent, _without_norms(model, absent))
     try:
         yield [replacement.module for replacement in replacements]
     finally:
@@ -129,12 +129,13 @@ def save_compact(
     absent = sorted({*absent_parts(model), *_absent(model, layers, unit)}, key=_position)
     blocks = {block.index: block for block in decoder_blocks(model)}
     check_not_shared(blocks.values(), absent)
+    without_norms = _without_norms(model, absent)
     left_out: set[int] = set()
     for index, block in blocks.items():
         own = {part.name for part in absent if part.block == index}
         gone = [part for part in block.parts if part.name in own and not part.is_read_later]
         left_out |= {id(part.module) for part in gone}
-        if len(gone) == len(block.parts):
+        if index in without_norms:
             left_out |= {id(norm) for norm in block_norms(block.module).values()}
     prefixes = tuple(f"{name}." for name, module in model.named_modules() if id(module) in left_out)
     weights = {k: v for k, v in model.state_dict().items() if not k.startswith(prefixes)}
@@ -149,6 +150,7 @@ def save_compact(
         "absent_attention": sorted({part.block for part in absent if part.kind == "attention"}),
         "absent_mlp": sorted({part.block for part in absent if part.kind in ("mlp", "experts")}),
         "absent_parts": [asdict(part) for part in absent],
+        "absent_norms": without_norms,
         "config": config,
     }
     text = json.dumps(marker, indent=2) + "\n"
@@ -202,6 +204,17 @@ def _absent(model: PreTrainedModel, layers: Collection[int], unit: Unit) -> list
             forms[part.block, part.name].width,
         )
         for part in _selected_parts(model, layers, unit)
+    ]
+
+
+def _without_norms(model: PreTrainedModel, absent: Collection[AbsentPart]) -> list[int]:
+    """The indices of the blocks that pass their input on without these parts and their norms."""
+    gone = {(part.block, part.name) for part in (*absent, *absent_parts(model))}
+    plain = probe_decoder(model).plain_blocks
+    return [
+        block.index
+        for position, block in enumerate(decoder_blocks(model))
+        if position in plain and all((block.index, part.name) in gone for part in block.parts)
     ]
 
 

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.autograd.profiler import profile
 from transformers import Cache, PreTrainedModel
 
-from prunelake.errors import InvalidSpec, ModelError, one_line
+from prunelake.errors import InvalidSpec, ModelError, UnsupportedModel, one_line
 from prunelake.models.decoder_map import removable_parts
-from prunelake.models.decoder_probe import apply_lm_head, probe_decoder
+from prunelake.models.decoder_probe import apply_lm_head, cache_argument, probe_decoder
 from prunelake.models.devices import device_name
 from prunelake.models.levels import resolve_levels
 from prunelake.models.loading import context_length, spread_token_ids, text_config
@@ -194,7 +194,7 @@ def _generate(
     """
     prompt = spread_token_ids(model, (workload.batch, workload.prompt_tokens))
     started = _synchronised_time(model)
-    token, cache = _next_token(model, prompt, None)
+    token, cache = _next_token(model, prompt, {})
     prefilled = _synchronised_time(model)
     step, began = None, prefilled
     if replays:
@@ -205,7 +205,8 @@ def _generate(
             step()
         else:
             token, cache = _next_token(model, token, cache)
-    return _TimedGeneration(prefilled - started, _synchronised_time(model) - began, cache)
+    seconds = _synchronised_time(model) - began
+    return _TimedGeneration(prefilled - started, seconds, next(iter(cache.values())))
 
 
 def can_replay(model: PreTrainedModel) -> bool:
@@ -213,7 +214,9 @@ def can_replay(model: PreTrainedModel) -> bool:
     return [device.type for device in model_devices(model)] == ["cuda"]
 
 
-def _captured_step(model: PreTrainedModel, token: Tensor, cache: Cache) -> Callable[[], None]:
+def _captured_step(
+    model: PreTrainedModel, token: Tensor, cache: dict[str, Any]
+) -> Callable[[], None]:
     """A function that computes one decode step; each call takes one launch."""
     # A graph is captured after some steps on another stream, as torch requires.
     stream = torch.cuda.Stream()
@@ -229,11 +232,18 @@ def _captured_step(model: PreTrainedModel, token: Tensor, cache: Cache) -> Calla
     return replay
 
 
-def _next_token(model: PreTrainedModel, ids: Tensor, cache: Cache | None) -> tuple[Tensor, Cache]:
-    """The next token [batch, 1] of each sequence, and the cache that now holds `ids`."""
-    answer = probe_decoder(model).trunk(input_ids=ids, past_key_values=cache, use_cache=True)
+def _next_token(
+    model: PreTrainedModel, ids: Tensor, cache: dict[str, Any]
+) -> tuple[Tensor, dict[str, Any]]:
+    """The next token [batch, 1] of each sequence, and the cache, by its name, that holds `ids`."""
+    answer = probe_decoder(model).trunk(input_ids=ids, use_cache=True, **cache)
     logits = apply_lm_head(model, answer.last_hidden_state[:, -1:])
-    return logits.argmax(-1), answer.past_key_values
+    filled = cache_argument(answer)
+    if not filled:
+        raise UnsupportedModel(
+            f"{type(model).__name__} hands out no cache, so its decoding cannot be measured"
+        )
+    return logits.argmax(-1), filled
 
 
 def _synchronised_time(model: PreTrainedModel) -> float:
@@ -302,6 +312,9 @@ def kv_bytes_per_token(cache: Cache) -> int:
     total = 0
     layers: list[Any] = cache.layers
     for layer in layers:
-        for tensor in (layer.keys, layer.values):  # [rows, heads, tokens, width]
+        keys_and_values = getattr(layer, "keys", None), getattr(layer, "values", None)
+        for tensor in keys_and_values:  # [rows, heads, tokens, width]; None in a recurrent layer
+            if tensor is None:
+                continue
             total += tensor.shape[1] * tensor.shape[3] * tensor.element_size()
     return total
