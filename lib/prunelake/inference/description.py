@@ -71,12 +71,13 @@ def _unit_texts(
 
 
 def _sharing_texts(model: PreTrainedModel, blocks: Sequence[DecoderBlock]) -> Iterable[str]:
-    yield f"  options in one row         {_answer(why_no_trees(model, blocks))}"
+    trees = _answer(why_no_trees(model, blocks), "no, separate rows")
+    yield f"  options in one row         {trees}"
     yield "  levels until they part     yes"
     for unit in ("attention", "block"):
         name = f"tokens packed ({unit})"
-        yield f"  {name:27}{_answer(why_no_packing(blocks, unit))}"
+        yield f"  {name:27}{_answer(why_no_packing(blocks, unit), 'no')}"
 
 
-def _answer(reason: str) -> str:
-    return f"no, separate rows: {reason}" if reason else "yes"
+def _answer(reason: str, refusal: str) -> str:
+    return f"{refusal}: {reason}" if reason else "yes"
