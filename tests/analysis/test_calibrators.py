@@ -161,7 +161,7 @@ def test_no_calibrator_changes_a_prediction() -> None:
     assert np.array_equal(probabilities.argmax(axis=1), log_likelihoods.argmax(axis=1))
     assert np.array_equal(probabilities.max(axis=1), fitted.confidence(log_likelihoods))
     for kind in set(CALIBRATOR_KINDS) - {"temperature"}:
-        with pytest.raises(InvalidCalibrator, match=f"{kind} calibrates the confidence .* take t"):
+        with pytest.raises(InvalidCalibrator, match=f"{kind} calibrates the confidence .* use t"):
             fit(kind, log_likelihoods, gold, correct).probabilities(log_likelihoods)
 
 

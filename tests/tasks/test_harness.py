@@ -177,7 +177,10 @@ def test_a_row_has_its_prompt_in_every_selection(tmp_path: Path) -> None:
         ("harness:wikitext", "task harness:wikitext measures perplexity and has no options"),
         ("harness:squadv2", "task harness:squadv2 is written in Python"),
         ("harness:mmlu", "task harness:mmlu is a group of tasks (such as harness:mmlu_stem, "),
-        ("harness:truthfulqa_mc2", "task harness:truthfulqa_mc2 scores its answers by a function"),
+        (
+            "harness:truthfulqa_mc2",
+            "task harness:truthfulqa_mc2 scores its answers with its own",
+        ),
         (
             "harness:hellasweg",
             "lm-evaluation-harness has no task 'hellasweg'; did you mean harness",
@@ -264,5 +267,5 @@ def test_options_with_prompts_of_their_own_are_predicted_only(
         plan_sweep(spec, settings)
     searching = Strategy(name="divergence", search_rows=1)
     changes = {"explain": None, "rows": Rows(first=2), "strategy": searching}
-    with pytest.raises(InvalidSpec, match="strategy divergence reads rows of the task, and those"):
+    with pytest.raises(InvalidSpec, match="strategy divergence reads rows of the task, but each"):
         plan_sweep(spec.model_copy(update=changes), settings)

@@ -46,7 +46,7 @@ def test_an_incomplete_checkpoint_is_skipped(tmp_path: Path, settings: Settings)
     worker = FakeLauncher()
     (line,) = run_round(listed, settings, worker)
     assert line.state is EvaluationState.skipped
-    assert "a round takes it once it is 60 s old" in line.detail
+    assert "a round evaluates it once it is 60 s old" in line.detail
     (tmp_path / "models" / "m" / "model.safetensors.index.json").write_text(
         '{"weight_map": {"a": "model.safetensors", "b": "model-2.safetensors"}}'
     )

@@ -279,7 +279,10 @@ def test_no_process_knows_the_token(server: Server, client: httpx.Client) -> Non
         assert TOKEN not in answer.text
 
 
-@pytest.mark.parametrize(("ending", "seconds"), [(signal.SIGTERM, 3), (signal.SIGKILL, 30)])
+@pytest.mark.parametrize(
+    ("ending", "seconds"),
+    [pytest.param(signal.SIGTERM, 3, marks=pytest.mark.endurance), (signal.SIGKILL, 30)],
+)
 def test_no_process_outlives_the_server(
     lake: Path, tmp_path: Path, ending: signal.Signals, seconds: float
 ) -> None:

@@ -24,6 +24,9 @@ from prunelake.lake.publish import publish
 from prunelake.lake.sql import views
 from prunelake.lake.storage import s3
 from prunelake.lake.storage.objects import ObjectPath
+from prunelake.settings import Settings
+from prunelake.spec import Explanation, Rows, Strategy, SweepSpec
+from prunelake.sweeps.run import run_sweep
 from tests.cli.test_serve import PRUNELAKE, serving
 from tests.support.lake_rows import small_run
 from tests.support.limits import HANG_S
@@ -45,27 +48,19 @@ def prunelake(*arguments: str, **variables: str) -> subprocess.CompletedProcess[
     )
 
 
+@pytest.mark.usefixtures("few_replicates")
 def test_a_sweep_writes_its_run_and_leaves_no_other_objects(
     remote: ObjectPath, tiny_folder: Path, tmp_path: Path
 ) -> None:
-    options = ["sweep", "--model", str(tiny_folder), "--task", "opinions", "--rows", "5"]
-    options += [
-        "--strategy",
-        "random:1",
-        "--levels",
-        "0,1",
-        "--explain-rows",
-        "1",
-        "--methods",
-        "input_x_gradient",
-    ]
-    variables = {"PRUNELAKE_LAKE": str(remote), "PREFECT_HOME": str(tmp_path / "prefect")}
-    variables |= {
-        "PRUNELAKE_CACHE": str(tmp_path / "cache"),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    }
-    done = prunelake(*options, **variables)
-    assert done.returncode == 0, done.stderr
+    spec = SweepSpec(
+        model=str(tiny_folder),
+        task="opinions",
+        rows=Rows(first=5),
+        strategy=Strategy(name="random", seed=1),
+        levels=(0, 1),
+        explain=Explanation(rows=1, methods=("input_x_gradient",)),
+    )
+    run_sweep(spec, Settings(lake=remote, cache=tmp_path / "cache", device="cpu"))
     assert verify_lake(remote) == []
     assert read.read_table(remote, "predictions").height == 10
     assert read.read_table(remote, "deletions").height > 0
