@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo record test endurance lint docs check bench
+.PHONY: setup demo record test endurance lint types style docs check bench
 
 setup: .venv/ready
 
@@ -35,16 +35,20 @@ test: setup
 endurance: setup
 	PRUNELAKE_ENDURANCE=1 OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 3 --dist loadfile
 
-lint: setup
+# `make --jobs 2 lint docs` runs the slowest part, the types, beside all others.
+lint: types style
+
+types: setup
+	$(BIN)/mypy
+
+style: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/sqlfluff lint --disable-progress-bar sql
 
 # The site goes to site/. A broken link or anchor is an error.
 docs: setup
-	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 check: lint docs test
