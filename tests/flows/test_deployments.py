@@ -6,7 +6,6 @@ tests/docs/test_operations_guide.py also starts workers, in `make endurance`.
 from collections.abc import Iterator
 from contextlib import chdir
 from pathlib import Path
-from shutil import copy
 
 import pytest
 import yaml
@@ -29,9 +28,15 @@ DEPLOYMENTS = yaml.safe_load((ROOT / "prefect.yaml").read_text("utf-8"))["deploy
 
 @pytest.fixture(scope="module")
 def client(prefect: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SyncPrefectClient]:
-    """The client of a server that has all deployments."""
+    """The client of a server that has all deployments, without schedules.
+
+    Other tests of flows share the server, and look for their own runs.
+    """
     folder = tmp_path_factory.mktemp("deployments")
-    copy(ROOT / "prefect.yaml", folder)
+    unscheduled = [deployment | {"schedules": []} for deployment in DEPLOYMENTS]
+    (folder / "prefect.yaml").write_text(
+        yaml.safe_dump({"name": "prunelake", "deployments": unscheduled})
+    )
     with chdir(folder), get_client(sync_client=True) as client:
         assert str(client.api_url).startswith(prefect)
         for pool in ("gpu", "cpu"):
