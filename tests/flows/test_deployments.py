@@ -67,9 +67,10 @@ def test_a_deployment_runs_the_flow_of_its_entrypoint(
 
 
 def test_a_publication_follows_a_sweep(client: SyncPrefectClient) -> None:
+    earlier = {run.id for run in runs_of(client, "sweep")}
     spec = '{"model": "unused", "task": "opinions"}'
     run_prefect(["deployment", "run", "sweep/sweep", "--param", f"spec={spec}"])
-    (sweep,) = runs_of(client, "sweep")
+    (sweep,) = (run for run in runs_of(client, "sweep") if run.id not in earlier)
     client.set_flow_run_state(sweep.id, Completed(), force=True)
     (publication,) = wait_for(lambda: runs_of(client, "publish"), "a publication")
     assert publication.work_pool_name == "cpu"
