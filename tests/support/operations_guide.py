@@ -52,15 +52,15 @@ def shell_commands(text: str) -> list[str]:
     return "".join(re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)).splitlines()
 
 
-def wait_for(ask: Callable[[], T | None], what: str) -> T:
-    """The first answer that is not empty; the error names what was waited for."""
+def wait_for(ask: Callable[[], T | None], event: str) -> T:
+    """The first answer that is not empty; the error of a timeout names the event."""
     end = time.monotonic() + HANG_S
     while time.monotonic() < end:
         answer = ask()
         if answer:
             return answer
         time.sleep(1.0)
-    raise TimeoutError(f"waited {HANG_S:.0f} s for {what}")
+    raise TimeoutError(f"waited {HANG_S:.0f} s for {event}")
 
 
 class GuideRun:
