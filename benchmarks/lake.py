@@ -28,13 +28,13 @@ import polars as pl
 
 from benchmarks.paths import RESULTS
 from prunelake.analysis.analyse import analyse
+from prunelake.identity import content_hash
 from prunelake.lake import commit, read
 from prunelake.lake.maintenance.compact import compact
 from prunelake.lake.publish import publish
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES
 from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.schema.table import FORMAT_VERSION
-from prunelake.spec import content_hash
 
 MODELS, TASKS, LEVELS, EXAMPLES, EXPLAINED, TOKENS = 5, 8, 17, 1324, 131, 100
 METHODS, SEEDS, OPTIONS = ("kernel_shap", "lime", "random"), (0, 1, 2), 4

@@ -17,6 +17,7 @@ from typing import Any
 import polars as pl
 
 from prunelake.analysis.analyse import analyse
+from prunelake.identity import content_hash
 from prunelake.lake import commit, read
 from prunelake.lake.maintenance.compact import compact
 from prunelake.lake.maintenance.verify import verify_lake
@@ -26,7 +27,6 @@ from prunelake.lake.storage import s3
 from prunelake.lake.storage.objects import ObjectPath
 from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.schema.table import FORMAT_VERSION
-from prunelake.spec import content_hash
 
 SERVER = """
 import sys

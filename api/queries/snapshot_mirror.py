@@ -8,9 +8,9 @@ import threading
 from pathlib import Path
 
 from prunelake.errors import LakeError, NoSnapshot
+from prunelake.identity import content_hash
 from prunelake.lake.files.paths import SNAPSHOT_FILE
 from prunelake.lake.storage.objects import ObjectPath
-from prunelake.spec import content_hash
 
 log = logging.getLogger(__name__)
 

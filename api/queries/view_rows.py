@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from prunelake.errors import InvalidRequest, NotFound, OutdatedCursor
+from prunelake.identity import content_hash
 from prunelake.lake.sql import views
 from prunelake.lake.sql.bound_query import BoundQuery
-from prunelake.spec import content_hash
 
 SQL_OPERATORS = {"ne": "is distinct from", "lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
 FILTER_SUFFIXES = {

@@ -9,8 +9,9 @@ from scipy.stats import t
 from prunelake.analysis import sequential
 from prunelake.analysis.looks import combine_looks, decision
 from prunelake.analysis.sequential import nominal_level
+from prunelake.identity import RunIdentity
 from prunelake.schema.table import FORMAT_VERSION
-from prunelake.spec import Explanation, Look, RunIdentity, SequentialDesign, Strategy
+from prunelake.spec import Explanation, Look, SequentialDesign, Strategy
 from tests.support.drawn_runs import drawn_explanations, drawn_predictions
 from tests.support.lake_rows import example, rows_of, run_row, write
 

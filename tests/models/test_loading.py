@@ -20,15 +20,6 @@ from tests.support.tiny_tokenizer import tiny_tokenizer
 FORMS = r"hub:org/name@revision, a local folder, a \.gguf file, package:NAME/FILE\.gguf"
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A tiny Llama and its tokenizer, saved by transformers."""
-    folder = tmp_path / "tiny"
-    tiny_model("llama").save_pretrained(folder)
-    tiny_tokenizer().save_pretrained(folder)
-    return folder
-
-
 def test_the_revision_of_a_folder_is_the_hash_of_its_files(folder: Path, tmp_path: Path) -> None:
     source = resolve_model(str(folder), tmp_path)
     assert (source.folder, source.architecture, source.layer_count) == (

@@ -11,26 +11,17 @@ from prunelake.errors import ModelError
 from prunelake.inference.nested import NestedModel
 from prunelake.inference.prefix_tree import ScoringQuery
 from prunelake.models import loading, placement
-from prunelake.models.loading import load_complete_model, load_model, skeleton
+from prunelake.models.checkpoints import load_complete_model, skeleton
+from prunelake.models.loading import load_model
 from prunelake.models.placement import gpu_device_map
 from prunelake.models.removal import save_compact
 from prunelake.models.sources import resolve_model
 from tests.support.tiny_models import LAYER_COUNT, tiny_model
-from tests.support.tiny_tokenizer import tiny_tokenizer
 
 ORDER = (3, 0, 4, 1, 2)
 EMBEDDINGS = 97 * 32 * 4
 BLOCK = 4 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 48 + 2 * 32)
 WHOLE = 2 * EMBEDDINGS + LAYER_COUNT * BLOCK + 4 * 32 + 32  # with the last norm and the rotation
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A saved Llama with a tokenizer."""
-    folder = tmp_path / "tiny"
-    tiny_model("llama").save_pretrained(folder)
-    tiny_tokenizer().save_pretrained(folder)
-    return folder
 
 
 def gpus(monkeypatch: pytest.MonkeyPatch, *free: int) -> None:

@@ -171,6 +171,18 @@ def plain(model: Any, context: tuple[int, ...], option: tuple[int, ...]) -> floa
     return sum(float(scores[len(context) + n - 1, token]) for n, token in enumerate(option))
 
 
+def two_rows(folder: Path, **fields: Any) -> SweepSpec:
+    """A sweep of two rows without the last attention layer."""
+    return SweepSpec(
+        model=str(folder),
+        task="opinions",
+        rows=Rows(first=2),
+        levels=(0, 1),
+        strategy=Strategy(name="last"),
+        **fields,
+    )
+
+
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("name", ["torchao-Int8WeightOnly", "compressed-tensors-int4"])
 def test_a_sweep_records_the_format_of_the_weights_and_explains_by_gradients(
@@ -178,14 +190,7 @@ def test_a_sweep_records_the_format_of_the_weights_and_explains_by_gradients(
 ) -> None:
     folder = quantised(name)
     settings = Settings(lake=tmp_path, cache=tmp_path / "cache", device="cpu")
-    spec = SweepSpec(
-        model=str(folder),
-        task="opinions",
-        rows=Rows(first=2),
-        levels=(0, 1),
-        strategy=Strategy(name="last"),
-        explain=Explanation(methods=("input_x_gradient",), rows=1),
-    )
+    spec = two_rows(folder, explain=Explanation(methods=("input_x_gradient",), rows=1))
     run_id = run_sweep(spec, settings)
     (row,) = rows_of(tmp_path, "select dtype from runs")
     assert row["dtype"] == f"{name}+float32"
@@ -320,15 +325,7 @@ def test_a_sweep_records_the_format_also_of_weights_that_a_cpu_cannot_load(
         return auto.from_pretrained(tiny_folder, **options)
 
     monkeypatch.setattr("prunelake.models.loading.load_complete_model", double)
-    spec = SweepSpec(
-        model=str(folder),
-        task="opinions",
-        rows=Rows(first=2),
-        levels=(0, 1),
-        strategy=Strategy(name="last"),
-        explain=None,
-        dtype="bfloat16",
-    )
+    spec = two_rows(folder, explain=None, dtype="bfloat16")
     run_sweep(spec, Settings(lake=tmp_path / "lake", cache=tmp_path, device="cpu"))
     assert asked == [torch.bfloat16]
     (row,) = rows_of(tmp_path / "lake", "select dtype from runs")

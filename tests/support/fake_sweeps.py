@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from prunelake.spec import SweepSpec, content_hash
+from prunelake.identity import content_hash
+from prunelake.spec import SweepSpec
 from tests.support.criteria_runs import Loss, compared_run
 
 EXPLAINED = ("comprehensiveness", "sufficiency")

@@ -12,13 +12,14 @@ from typing import Any
 import polars as pl
 
 from prunelake.analysis.analyse import analysis_of_run
+from prunelake.identity import content_hash
 from prunelake.lake.commit import write_analysis, write_run
 from prunelake.lake.sql.views import connect, query, select
 from prunelake.lake.storage.location import Location
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES, ANALYSIS_VERSION
 from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.schema.table import TableRow
-from prunelake.spec import SweepSpec, content_hash
+from prunelake.spec import SweepSpec
 
 Rows = Sequence[Mapping[str, Any]]
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import polars as pl
 
+from prunelake.identity import content_hash
 from prunelake.lake.commit import write_profile
 from prunelake.lake.storage.location import Location
 from prunelake.schema.profile_tables import EFFICIENCY
-from prunelake.spec import content_hash
 
 Seconds = Mapping[int, Sequence[float]]
 

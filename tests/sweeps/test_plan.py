@@ -18,16 +18,9 @@ from prunelake.errors import (
     UnknownTask,
     UnsupportedModel,
 )
+from prunelake.identity import FIELDS_OF_SOME_RUNS, RunIdentity, content_hash
 from prunelake.settings import Settings
-from prunelake.spec import (
-    DEFAULT_SEARCH_ROWS,
-    FIELDS_OF_SOME_RUNS,
-    Explanation,
-    RunIdentity,
-    Strategy,
-    SweepSpec,
-    content_hash,
-)
+from prunelake.spec import DEFAULT_SEARCH_ROWS, Explanation, Strategy, SweepSpec
 from prunelake.sweeps import plan as plan_module
 from prunelake.sweeps.plan import SweepPlan, plan_sweep
 from prunelake.tasks.rows import data_hash

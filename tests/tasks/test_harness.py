@@ -10,12 +10,13 @@ import pytest
 
 from prunelake.errors import BadRow, DatasetNotFound, InvalidSpec, MissingExtra, UnknownTask
 from prunelake.evaluation.predictions import predict
+from prunelake.identity import HarnessPrompts, RunIdentity
 from prunelake.inference.nested import NestedModel
 from prunelake.models.loading import LoadedModel, load_model
 from prunelake.models.removal import removed
 from prunelake.models.sources import resolve_model
 from prunelake.settings import Settings
-from prunelake.spec import HarnessPrompts, Rows, RunIdentity, Strategy, SweepSpec
+from prunelake.spec import Rows, Strategy, SweepSpec
 from prunelake.sweeps.early_checks import check_sweep
 from prunelake.sweeps.plan import SweepPlan, plan_sweep
 from prunelake.tasks.catalogue import find_task, get_task

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from prunelake.errors import CorruptFile
+from prunelake.identity import content_hash
 from prunelake.lake.commit import write_run
 from prunelake.settings import Settings
-from prunelake.spec import Calibration, Strategy, SweepSpec, content_hash
+from prunelake.spec import Calibration, Strategy, SweepSpec
 from prunelake.watch.decision import EvaluationState
 from prunelake.watch.evaluations import spec_key
 from tests.support.fake_launcher import (

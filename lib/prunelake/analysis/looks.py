@@ -16,10 +16,11 @@ import numpy as np
 from prunelake.analysis.example_scores import ExampleScores, build_example_scores
 from prunelake.analysis.sequential import ONE_LOOK, LookTimes, look_times
 from prunelake.analysis.statistics import SIGNIFICANCE_LEVEL
+from prunelake.identity import RunIdentity
 from prunelake.lake.sql.bound_query import Connection
 from prunelake.lake.sql.views import select
 from prunelake.schema.table import METRIC_KEY, TableRow
-from prunelake.spec import RunIdentity, SequentialDesign
+from prunelake.spec import SequentialDesign
 
 INTERVALS = (("delta_low", "delta_high"), ("equivalence_low", "equivalence_high"))
 

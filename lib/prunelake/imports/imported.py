@@ -8,12 +8,12 @@ from typing import Any
 
 from prunelake.analysis.analyse import analyse
 from prunelake.errors import InvalidSpec, shortened
+from prunelake.identity import content_hash
 from prunelake.imports.imported_log import ImportedLog, Sample, difference
 from prunelake.lake import commit, read
 from prunelake.lake.storage.location import Location
 from prunelake.schema.run_tables import RUN_TABLES, RUNS
 from prunelake.schema.table import FORMAT_VERSION
-from prunelake.spec import content_hash
 from prunelake.tasks.rows import Example, data_hash
 
 MAX_LEVEL = 2**31 - 1  # the lake keeps 32 bits

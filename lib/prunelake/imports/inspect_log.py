@@ -13,6 +13,7 @@ import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 from pydantic import BaseModel, Field, ValidationError
 
 from prunelake.errors import BadRow, InvalidSpec, one_line, shortened, validation_message
+from prunelake.identity import content_hash
 from prunelake.imports.imported import write_logs
 from prunelake.imports.imported_log import (
     EncodableText,
@@ -22,7 +23,6 @@ from prunelake.imports.imported_log import (
     Sample,
 )
 from prunelake.lake.storage.location import Location
-from prunelake.spec import content_hash
 from prunelake.tasks.rows import OPTION_DELIMITER, Example
 
 SOURCE = "inspect_ai"

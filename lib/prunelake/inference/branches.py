@@ -119,7 +119,7 @@ class Branches:
         self._packed: list[tuple[int, tuple[int, ...]]] = []
         self._packed_tokens = 0
         self._keeping: list[int] = []
-        # On the device: the row of each branch, the branches that keep a unit, and what was
+        # On the device: the row of each branch, the branches that keep a unit, and the tensors
         # reduced to these rows. All hold until the branches change.
         self._rows: Tensor | None = None
         self._kept: dict[tuple[int, ...], Tensor] = {}

@@ -8,6 +8,7 @@ from functools import cache, partial
 import polars as pl
 
 from prunelake.errors import CorruptFile, LakeError
+from prunelake.identity import RunIdentity
 from prunelake.lake.files import parquet
 from prunelake.lake.files.manifests import Manifest, manifests
 from prunelake.lake.files.paths import SHARDS_FOLDER
@@ -15,7 +16,6 @@ from prunelake.lake.partial_runs import ORDER_SHARD, PartialRun
 from prunelake.lake.read import is_import, read_run_columns
 from prunelake.lake.storage.location import Location, list_folder
 from prunelake.schema.run_tables import LAYERS, RUN_TABLES
-from prunelake.spec import RunIdentity
 
 
 @dataclass(frozen=True)

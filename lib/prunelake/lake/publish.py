@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 import duckdb
 
 from prunelake.errors import CorruptFile, LakeError, one_line
+from prunelake.identity import content_hash
 from prunelake.lake.commit import Analyse
 from prunelake.lake.files.damage import find_damage
 from prunelake.lake.files.paths import SNAPSHOT_FILE
@@ -32,7 +33,6 @@ from prunelake.lake.storage.objects import ObjectPath
 from prunelake.schema.analysis_tables import ANALYSIS_VERSION
 from prunelake.schema.table import FORMAT_VERSION
 from prunelake.schema.tables import ALL_TABLES
-from prunelake.spec import content_hash
 
 SNAPSHOT_ID_KEY = "snapshot-id"
 VIEWS_HASH_KEY = "views-hash"

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from prunelake.errors import UnsupportedModel, one_line
 from prunelake.models.block_parts import BlockPart, block_norms
 from prunelake.models.decoder_map import DecoderBlock, decoder_blocks
+from prunelake.models.text_model import text_config
 
 Forward = Callable[..., Any]
 
@@ -162,7 +163,8 @@ def _probe(model: PreTrainedModel) -> DecoderProbe:
     blocks = decoder_blocks(model)
     recorder = _Recorder()
     rows, tokens = PROBE_SHAPE
-    vocabulary: int = model.config.get_text_config().vocab_size
+    # The first ids of a vocabulary are seldom those of images, which text does not have.
+    vocabulary: int = text_config(model).vocab_size
     count = OTHER_ROW_COUNT * tokens
     ids = (torch.arange(3, 3 + count, device=model.device) % vocabulary).view(-1, tokens)
     wider = _Recorder()

@@ -35,14 +35,14 @@ class AbsentPart:
     - `block`: the index of its block in the model's list.
     - `name`: its name within the block.
     - `extras`: the number of values behind its output in a tuple; None for a plain tensor.
-    - `width`: the width of its output; None for that of its input.
+    - `width`: the width of its output.
     """
 
     block: int
     name: str
     kind: Kind
     extras: int | None
-    width: int | None = None
+    width: int
 
 
 class Placeholder(nn.Module):
@@ -62,8 +62,8 @@ class Placeholder(nn.Module):
             caches = [value for value in (*further, *named.values()) if isinstance(value, Cache)]
             for cache in caches:
                 _extend_cache(cache, self.absent.block, hidden_states)
-        width = self.absent.width or hidden_states.shape[-1]
-        return self._in_form(hidden_states.new_zeros((*hidden_states.shape[:-1], width)))
+        shape = (*hidden_states.shape[:-1], self.absent.width)
+        return self._in_form(hidden_states.new_zeros(shape))
 
     def _in_form(self, added: Tensor) -> Any:
         extras = self.absent.extras

@@ -18,7 +18,7 @@ def gpu_device_map(skeleton: PreTrainedModel, device: str, reference: str) -> De
     """Where each module goes: all to one GPU, or whole blocks spread evenly over all visible GPUs.
 
     Args:
-        skeleton: the model without weights, in its number format (`loading.skeleton`).
+        skeleton: the model without weights, in its number format (`checkpoints.skeleton`).
         device: `cuda:N` or `cuda:all`.
         reference: the model's name in the error.
 

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from prunelake.errors import ModelError, ModelNotFound, one_line
-from prunelake.spec import content_hash
+from prunelake.identity import content_hash
 
 REFERENCE_FORMS = (
     "hub:org/name@revision, a local folder, a .gguf file, "

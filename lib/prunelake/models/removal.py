@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from prunelake.errors import UnknownLayer, UnsupportedModel
 from prunelake.models.block_parts import BlockPart, block_norms
+from prunelake.models.checkpoints import COMPACT_MODEL_TYPE
 from prunelake.models.decoder_map import decoder_blocks, removable_parts
 from prunelake.models.decoder_probe import (
     PROBE_SHAPE,
@@ -27,13 +28,13 @@ from prunelake.models.decoder_probe import (
     replaced_forward,
     with_first_value,
 )
-from prunelake.models.loading import COMPACT_MODEL_TYPE, spread_token_ids
 from prunelake.models.placeholders import (
     AbsentPart,
     absent_parts,
     check_not_shared,
     replace_with_placeholders,
 )
+from prunelake.models.text_model import spread_token_ids
 from prunelake.spec import Unit
 
 

@@ -12,14 +12,14 @@ from huggingface_hub import snapshot_download
 from transformers import AutoTokenizer, PreTrainedModel
 
 from prunelake.errors import ModelNotFound, UnsupportedModel, one_line
-from prunelake.models.decoder_map import removable_parts
-from prunelake.models.loading import (
-    ModelSource,
+from prunelake.models.checkpoints import (
     is_compact,
     load_complete_model,
     quiet_transformers,
     read_config,
 )
+from prunelake.models.decoder_map import removable_parts
+from prunelake.models.loading import ModelSource
 from prunelake.models.model_class import model_from_config
 from prunelake.models.quantisation import read_quantisation
 from prunelake.models.references import (

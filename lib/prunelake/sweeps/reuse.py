@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from prunelake.errors import CorruptFile
+from prunelake.identity import RunIdentity
 from prunelake.lake.donors import Donor, donors
 from prunelake.lake.partial_runs import CopiedCells
 from prunelake.lake.storage.location import Location
@@ -30,7 +31,6 @@ from prunelake.schema.run_tables import (
     PREDICTIONS,
 )
 from prunelake.schema.table import Table
-from prunelake.spec import RunIdentity
 from prunelake.sweeps.plan import SweepPlan
 from prunelake.sweeps.run_rows import example_rows
 

@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 
 from prunelake.errors import UnknownTask, one_line
 from prunelake.extras import require_extra
-from prunelake.spec import HARNESS_PREFIX, HarnessPrompts
+from prunelake.identity import HarnessPrompts
+from prunelake.spec import HARNESS_PREFIX
 
 NAMED_IN_YAML = re.compile(
     rb"""^["']?(?:task|group)["']?:[ \t]*["']?([^\s"'#\[\]{}]+)""", re.MULTILINE

@@ -10,7 +10,8 @@ import numpy as np
 import polars as pl
 
 from prunelake.errors import BadRow, DatasetNotFound, one_line
-from prunelake.spec import Rows, content_hash
+from prunelake.identity import content_hash
+from prunelake.spec import Rows
 from prunelake.tasks.catalogue import (
     CATALOGUE_FOLDER,
     GoldColumn,

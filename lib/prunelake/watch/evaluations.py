@@ -9,10 +9,11 @@ from functools import cached_property, lru_cache
 from pydantic import ValidationError
 
 from prunelake.errors import CorruptFile, one_line
+from prunelake.identity import content_hash
 from prunelake.lake import read
 from prunelake.lake.attempt_log import Attempt
 from prunelake.lake.storage.location import Location
-from prunelake.spec import Calibration, SweepSpec, content_hash
+from prunelake.spec import Calibration, SweepSpec
 from prunelake.watch.revisions import ModelRevision
 from prunelake.watch.watchlist import WatchlistEntry
 

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import polars as pl
 
 from prunelake.errors import LakeError, WrongFormat, one_line
+from prunelake.identity import content_hash
 from prunelake.lake.files import parquet
 from prunelake.lake.files.checksums import CHECKSUM_DIFFERS, sha256
 from prunelake.lake.files.findings import Finding, repair_hint
@@ -19,7 +20,6 @@ from prunelake.lake.storage.objects import ObjectPath
 from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.schema.table import Table, TableGroup
 from prunelake.schema.tables import TABLE_GROUPS
-from prunelake.spec import content_hash
 
 CHECK_THREADS = 8
 """The number of manifests checked at once in a store, where reading a file is a request."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from prunelake.errors import CorruptFile
+from prunelake.identity import content_hash
 from prunelake.lake.files import parquet
 from prunelake.lake.files.findings import repair_hint
 from prunelake.lake.files.manifest_files import ListedFile, parse_listed_files
@@ -14,7 +15,6 @@ from prunelake.lake.files.paths import SEGMENT_PREFIX, is_segment, owner_id
 from prunelake.lake.storage.location import Location, list_folder, prefetch_all
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES, ANALYSIS_VERSION
 from prunelake.schema.table import Table, TableGroup
-from prunelake.spec import content_hash
 
 FILES_KEY = "prunelake.files"
 """The key of a segment's data files in the metadata of its manifest: a JSON list of the entries

@@ -5,9 +5,9 @@ from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+from prunelake.identity import content_hash
 from prunelake.lake.sql.bound_query import sql_literal
 from prunelake.schema.metrics import METRIC_DEFINITIONS
-from prunelake.spec import content_hash
 
 NOT_CODE = re.compile(r"--[^\n]*|'(?:[^']|'')*'")
 """Comments and text literals."""

@@ -1,0 +1,79 @@
+"""The identity of a run: everything that determines its numbers."""
+
+import hashlib
+import json
+from typing import Annotated, Any
+
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+
+from prunelake.spec import (
+    Dtype,
+    Explanation,
+    FrozenValue,
+    SequentialDesign,
+    SpecialTokens,
+    Strategy,
+)
+
+
+class HarnessPrompts(FrozenValue):
+    """The settings of a task of lm-evaluation-harness that determine its prompts.
+
+    `version` is that in the task's YAML file; `shots` is the number of examples in a prompt, drawn
+    with `shot_seed`.
+    """
+
+    version: str
+    shots: Annotated[int, Field(ge=0)]
+    shot_seed: int | None
+
+
+FIELDS_OF_SOME_RUNS = ("harness", "remote_code")
+"""Optional fields of an identity: only runs that use them have them."""
+
+
+class RunIdentity(FrozenValue):
+    """Everything that determines the numbers of a run; its hash is the id of the run.
+
+    `revision` is a hub commit or the hash of the weights. `data_hash` is the hash of the selected
+    examples. `calibration_hash` is the hash of the calibration windows. `search_hash` is the hash
+    of the examples on which the removal order was searched. `sequential` determines the intervals.
+    `harness` is given for a task of lm-evaluation-harness. `remote_code` is the hash of a model's
+    own code that ran. The device and the batch size are not part of the identity.
+    """
+
+    format_version: int
+    revision: str
+    task: str
+    data_hash: str
+    levels: tuple[int, ...]
+    strategy: Strategy
+    calibration_hash: str | None
+    explain: Explanation | None
+    dtype: Dtype
+    special_tokens: SpecialTokens
+    search_hash: str | None
+    sequential: SequentialDesign | None = None
+    harness: HarnessPrompts | None = None
+    remote_code: str | None = None
+
+    @property
+    def run_id(self) -> str:
+        """The first 16 hex digits of the SHA-256 of this identity's canonical JSON."""
+        return content_hash(self.model_dump(mode="json"))[:16]
+
+    @model_serializer(mode="wrap")
+    def _omit_unused_fields(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out unused optional fields: an option names only the runs that use it."""
+        fields: dict[str, Any] = serialise(self)
+        return {
+            name: value
+            for name, value in fields.items()
+            if value is not None or name not in FIELDS_OF_SOME_RUNS
+        }
+
+
+def content_hash(value: object) -> str:
+    """SHA-256 (hex) of the canonical JSON of a value."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
