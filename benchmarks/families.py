@@ -35,9 +35,9 @@ from benchmarks.tiny_decoders import VOCABULARY, build_tiny, causal_types, wrapp
 from prunelake.errors import UnsupportedModel
 from prunelake.inference.nested import NestedModel
 from prunelake.inference.prefix_tree import ScoringQuery
-from prunelake.models.block_parts import BlockPart
-from prunelake.models.decoder_map import decoder_blocks, removable_parts
-from prunelake.models.decoder_probe import first_value, with_first_value
+from prunelake.models.decoder.block_parts import BlockPart
+from prunelake.models.decoder.decoder_map import decoder_blocks, removable_parts
+from prunelake.models.decoder.decoder_probe import first_value, with_first_value
 from prunelake.models.removal import removed, zero_out
 from prunelake.schema.arrays import FloatArray
 from prunelake.spec import UNIT_NAMES, Unit

@@ -14,7 +14,7 @@ from prunelake.evaluation.attributions import compute_attributions
 from prunelake.evaluation.deletion_curves import deletion_curves
 from prunelake.evaluation.predictions import predict
 from prunelake.inference.nested import NestedModel
-from prunelake.models import devices
+from prunelake.models.gpu import devices
 from prunelake.models.loading import LoadedModel, load_model
 from prunelake.models.precision import set_matmul_precision
 from prunelake.settings import Settings

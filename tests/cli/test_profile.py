@@ -10,7 +10,7 @@ from torch import OutOfMemoryError
 from prunelake.cli.app import main
 from prunelake.lake import read
 from prunelake.lake.sql.views import query
-from prunelake.models.decoder_map import removable_parts
+from prunelake.models.decoder.decoder_map import removable_parts
 from prunelake.models.loading import load_model
 from prunelake.models.sources import resolve_model
 from prunelake.profiling import measurement

@@ -14,8 +14,8 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.utilities.templating import find_placeholders
 from prefect.workers.base import BaseJobConfiguration
 
-from prunelake.models import gpu_locks
-from prunelake.models.gpu_locks import lock_first_free
+from prunelake.models.gpu import gpu_locks
+from prunelake.models.gpu.gpu_locks import lock_first_free
 from prunelake.settings import Settings
 from tests.support.paths import ROOT
 

@@ -22,7 +22,7 @@ from prunelake.cli.app import main
 from prunelake.inference.nested import NestedModel
 from prunelake.inference.prefix_tree import ScoringQuery
 from prunelake.lake.sql.run_lookup import past_runs
-from prunelake.models.decoder_map import removable_parts
+from prunelake.models.decoder.decoder_map import removable_parts
 from prunelake.models.loading import load_model
 from prunelake.models.sources import resolve_model
 from prunelake.settings import Settings

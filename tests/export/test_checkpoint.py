@@ -23,9 +23,9 @@ from transformers import (
 from prunelake.errors import ModelError, ModelNotFound, UnsupportedModel
 from prunelake.inference.nested import NestedModel
 from prunelake.inference.prefix_tree import ScoringQuery
-from prunelake.models.decoder_map import decoder_blocks
+from prunelake.models.decoder.decoder_map import decoder_blocks
+from prunelake.models.decoder.placeholders import placeholder_layers
 from prunelake.models.loading import load_model
-from prunelake.models.placeholders import placeholder_layers
 from prunelake.models.removal import removed, save_compact, zero_out
 from prunelake.models.sources import resolve_model
 from prunelake.spec import Unit

@@ -377,7 +377,7 @@ def test_a_checkpoint_with_other_logits_is_not_kept(
         monkeypatch.setattr(checkpoint, "zero_out", lambda *_: None)
         comparison = "without a cache"
     else:  # the placeholder does not count its tokens
-        monkeypatch.setattr("prunelake.models.placeholders._extend_cache", lambda *_: None)
+        monkeypatch.setattr("prunelake.models.decoder.placeholders._extend_cache", lambda *_: None)
         comparison = "with a cache"
     assert export(monkeypatch, "tiny", "--level", "2", "--kind", kind, "--out", "out") == 1
     assert f"error: LlamaForCausalLM {comparison}: a logit" in capsys.readouterr().err

@@ -15,7 +15,7 @@ from prunelake.inference.branches import LevelMasks
 from prunelake.inference.lengths import CPU_LENGTHS
 from prunelake.inference.nested import NestedModel
 from prunelake.inference.prefix_tree import PrefixTree, ScoringQuery
-from prunelake.models.decoder_map import decoder_blocks
+from prunelake.models.decoder.decoder_map import decoder_blocks
 from prunelake.models.removal import removed
 from prunelake.spec import Unit
 from tests.support.tiny_models import (

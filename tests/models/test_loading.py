@@ -10,7 +10,7 @@ from transformers import AutoTokenizer, BertConfig, T5Config, ViTConfig
 
 from prunelake.errors import ModelError, ModelNotFound, UnsupportedModel
 from prunelake.models import references, sources
-from prunelake.models.decoder_probe import apply_lm_head
+from prunelake.models.decoder.decoder_probe import apply_lm_head
 from prunelake.models.loading import check_supported, load_model, load_tokenizer
 from prunelake.models.sources import resolve_model
 from tests.support.hub_server import COMMIT, run_against, running_hub

@@ -8,7 +8,7 @@ from prunelake.errors import ModelError
 from prunelake.inference.nested import NestedModel
 from prunelake.inference.prefix_tree import ScoringQuery
 from prunelake.models import precision
-from prunelake.models.device_names import FLOAT32_SLOWDOWN
+from prunelake.models.gpu.device_names import FLOAT32_SLOWDOWN
 from prunelake.models.precision import (
     matmul_precision,
     set_matmul_precision,

@@ -9,9 +9,9 @@ from transformers import BartConfig, BertConfig, MambaConfig, PreTrainedModel
 from transformers.models.auto import AutoModelForCausalLM
 
 from prunelake.errors import UnknownLayer, UnsupportedModel
-from prunelake.models.decoder_map import decoder_blocks, removable_parts
+from prunelake.models.decoder.decoder_map import decoder_blocks, removable_parts
+from prunelake.models.decoder.placeholders import AbsentPart, Placeholder
 from prunelake.models.loading import check_supported
-from prunelake.models.placeholders import AbsentPart, Placeholder
 from prunelake.models.removal import detached, removed, zero_out
 from prunelake.spec import Unit
 from tests.support.tiny_models import (

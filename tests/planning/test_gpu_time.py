@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import LlamaConfig, LlamaModel
 
-from prunelake.models.device_names import FLOAT32_SLOWDOWN
+from prunelake.models.gpu.device_names import FLOAT32_SLOWDOWN
 from prunelake.planning.gpu_time import (
     ELEMENTWISE_BYTES,
     H100,

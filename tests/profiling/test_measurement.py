@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
 from prunelake.errors import InvalidSpec, UnknownLayer
-from prunelake.models.decoder_map import decoder_blocks, removable_parts
+from prunelake.models.decoder.decoder_map import decoder_blocks, removable_parts
 from prunelake.models.removal import detached, removed
 from prunelake.profiling import measurement
 from prunelake.profiling.measurement import Workload, kv_bytes_per_token, measure_levels

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from prunelake.models.decoder_map import decoder_blocks
+from prunelake.models.decoder.decoder_map import decoder_blocks
 from prunelake.spec import Strategy, Unit
 from prunelake.strategies.importance import cosine_importance
 from prunelake.strategies.removal_order import RemovalOrder, removal_order

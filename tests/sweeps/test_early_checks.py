@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from prunelake.errors import PruneLakeError
-from prunelake.models import device_names
+from prunelake.models.gpu import device_names
 from prunelake.settings import Settings
 from prunelake.spec import DEFAULT_MODEL, SweepSpec
 from prunelake.sweeps.early_checks import check_sweep

@@ -71,7 +71,7 @@ def profile(
         "calibration": {"source": calibration},
     }
     require_extra("models")
-    from prunelake.models.device_names import check_device_name
+    from prunelake.models.gpu.device_names import check_device_name
     from prunelake.models.levels import check_levels
 
     check_device_name(settings.device)  # before torch loads

@@ -14,11 +14,11 @@ from transformers import PreTrainedModel
 
 from prunelake.errors import ExportError, one_line
 from prunelake.models.checkpoints import quiet_transformers
-from prunelake.models.decoder_probe import cache_argument
+from prunelake.models.decoder.decoder_probe import cache_argument
+from prunelake.models.decoder.text_model import spread_token_ids
 from prunelake.models.loading import ModelSource, load_model
 from prunelake.models.references import staging_folder
 from prunelake.models.removal import removed, save_compact, zero_out
-from prunelake.models.text_model import spread_token_ids
 from prunelake.spec import CheckpointKind, Dtype, Unit
 
 PROBE_TOKENS, PREFILL_TOKENS = 12, 5

@@ -22,7 +22,7 @@ from prunelake.lake.sql.run_lookup import (
     past_runs,
     runs_removing_same_layers,
 )
-from prunelake.models.devices import acquire_device
+from prunelake.models.gpu.devices import acquire_device
 from prunelake.models.levels import resolve_levels
 from prunelake.models.loading import load_model
 from prunelake.models.sources import resolve_model

@@ -6,8 +6,8 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from prunelake.inference.lengths import CPU_LENGTHS, GPU_LENGTHS, RowLengths
 from prunelake.inference.prefix_tree import PrefixTree
-from prunelake.models.memory import activation_bytes
-from prunelake.models.text_model import text_config
+from prunelake.models.decoder.text_model import text_config
+from prunelake.models.gpu.memory import activation_bytes
 
 CPU_BATCH_TOKENS = 4096
 """Tokens that a CPU runs together: more are not faster."""

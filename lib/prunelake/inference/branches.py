@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from prunelake.inference.transfer import send_indices
-from prunelake.models.block_parts import BlockPart
-from prunelake.models.decoder_probe import (
+from prunelake.models.decoder.block_parts import BlockPart
+from prunelake.models.decoder.decoder_probe import (
     DecoderProbe,
     Forward,
     OutputForm,

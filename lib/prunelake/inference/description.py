@@ -7,8 +7,8 @@ from transformers import PreTrainedModel
 
 from prunelake.errors import UnsupportedModel
 from prunelake.inference.sharing import why_no_packing, why_no_trees
-from prunelake.models.block_parts import MIXER_NAMES, BlockPart
-from prunelake.models.decoder_map import DecoderBlock, decoder_blocks, removable_parts
+from prunelake.models.decoder.block_parts import MIXER_NAMES, BlockPart
+from prunelake.models.decoder.decoder_map import DecoderBlock, decoder_blocks, removable_parts
 from prunelake.spec import UNIT_NAMES, Unit
 
 PART_NAMES = {**MIXER_NAMES, "mlp": "a dense MLP", "experts": "an MLP of experts"}

@@ -44,9 +44,9 @@ from prunelake.inference.sharing import (
     longest_tree,
 )
 from prunelake.inference.transfer import send, send_indices
-from prunelake.models.decoder_map import decoder_blocks, removable_parts
-from prunelake.models.decoder_probe import apply_lm_head, probe_decoder, replaced_forward
-from prunelake.models.memory import is_device_failure, is_out_of_memory
+from prunelake.models.decoder.decoder_map import decoder_blocks, removable_parts
+from prunelake.models.decoder.decoder_probe import apply_lm_head, probe_decoder, replaced_forward
+from prunelake.models.gpu.memory import is_device_failure, is_out_of_memory
 from prunelake.models.precision import matmul_precision
 from prunelake.schema.arrays import FloatArray
 from prunelake.spec import UNIT_NAMES, Unit

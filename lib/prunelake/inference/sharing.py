@@ -17,11 +17,11 @@ from transformers import PreTrainedModel
 
 from prunelake.errors import ModelError, UnsupportedModel
 from prunelake.inference.prefix_tree import ScoringQuery
-from prunelake.models.block_parts import BlockPart, has_convolution
-from prunelake.models.decoder_map import DecoderBlock, decoder_blocks
+from prunelake.models.decoder.block_parts import BlockPart, has_convolution
+from prunelake.models.decoder.decoder_map import DecoderBlock, decoder_blocks
+from prunelake.models.decoder.text_model import context_length, text_config
 from prunelake.models.precision import MATMUL_PRECISION_ATTRIBUTE, matmul_precision
 from prunelake.models.removal import removed
-from prunelake.models.text_model import context_length, text_config
 from prunelake.schema.arrays import FloatArray
 from prunelake.spec import Unit
 

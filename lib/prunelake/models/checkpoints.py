@@ -20,8 +20,8 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from prunelake.errors import ModelNotFound, UnsupportedModel
+from prunelake.models.decoder.placeholders import AbsentPart, replace_with_placeholders
 from prunelake.models.model_class import auto_class, model_class, model_from_config
-from prunelake.models.placeholders import AbsentPart, replace_with_placeholders
 
 COMPACT_MODEL_TYPE = "prunelake_compact"
 """The model type in config.json of a compact checkpoint. transformers does not know this type; for

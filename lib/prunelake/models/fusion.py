@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from prunelake.models.decoder_map import decoder_blocks
+from prunelake.models.decoder.decoder_map import decoder_blocks
 
 
 def fuse_elementwise(model: PreTrainedModel, backend: str = "inductor") -> None:

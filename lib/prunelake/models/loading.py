@@ -18,14 +18,14 @@ from prunelake.models.checkpoints import (
     quiet_transformers,
     skeleton,
 )
-from prunelake.models.decoder_map import removable_parts
-from prunelake.models.decoder_probe import probe_decoder
-from prunelake.models.device_names import ALL_GPUS
-from prunelake.models.devices import check_device
-from prunelake.models.memory import is_out_of_memory
-from prunelake.models.placement import gpu_device_map
+from prunelake.models.decoder.decoder_map import removable_parts
+from prunelake.models.decoder.decoder_probe import probe_decoder
+from prunelake.models.decoder.text_model import spread_token_ids
+from prunelake.models.gpu.device_names import ALL_GPUS
+from prunelake.models.gpu.devices import check_device
+from prunelake.models.gpu.memory import is_out_of_memory
+from prunelake.models.gpu.placement import gpu_device_map
 from prunelake.models.precision import keep_freed_memory, set_matmul_precision, weight_dtype
-from prunelake.models.text_model import spread_token_ids
 from prunelake.spec import Dtype, Unit
 
 ROW_TOLERANCE = 2e-2

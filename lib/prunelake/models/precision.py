@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from prunelake.errors import ModelError
-from prunelake.models.device_names import FLOAT32_SLOWDOWN
+from prunelake.models.gpu.device_names import FLOAT32_SLOWDOWN
 from prunelake.spec import Dtype, weight_format
 
 MATMUL_PRECISION_ATTRIBUTE = "prunelake_matmul_precision"

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from prunelake.errors import UnknownLayer, UnsupportedModel
-from prunelake.models.block_parts import BlockPart, block_norms
 from prunelake.models.checkpoints import COMPACT_MODEL_TYPE
-from prunelake.models.decoder_map import decoder_blocks, removable_parts
-from prunelake.models.decoder_probe import (
+from prunelake.models.decoder.block_parts import BlockPart, block_norms
+from prunelake.models.decoder.decoder_map import decoder_blocks, removable_parts
+from prunelake.models.decoder.decoder_probe import (
     PROBE_SHAPE,
     Forward,
     OutputForm,
@@ -28,13 +28,13 @@ from prunelake.models.decoder_probe import (
     replaced_forward,
     with_first_value,
 )
-from prunelake.models.placeholders import (
+from prunelake.models.decoder.placeholders import (
     AbsentPart,
     absent_parts,
     check_not_shared,
     replace_with_placeholders,
 )
-from prunelake.models.text_model import spread_token_ids
+from prunelake.models.decoder.text_model import spread_token_ids
 from prunelake.spec import Unit
 
 

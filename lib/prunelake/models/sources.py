@@ -17,10 +17,10 @@ from prunelake.models.checkpoints import (
     load_complete_model,
     quiet_transformers,
     read_config,
+    skeleton,
 )
-from prunelake.models.decoder_map import removable_parts
+from prunelake.models.decoder.decoder_map import removable_parts
 from prunelake.models.loading import ModelSource
-from prunelake.models.model_class import model_from_config
 from prunelake.models.quantisation import read_quantisation
 from prunelake.models.references import (
     MODEL_FILE_PATTERNS,
@@ -165,8 +165,7 @@ def _model_without_weights(folder: Path, trust_remote_code: bool) -> PreTrainedM
             f"model {folder}: config.json cannot be read ({one_line(error)})"
         ) from error
     try:
-        with quiet_transformers(), torch.device("meta"):
-            model = model_from_config(config, trust_remote_code)
+        model = skeleton(folder, torch.float32, trust_remote_code)
     except UnsupportedModel:
         raise
     except Exception as error:  # a package that is missing, or a config.json that does not fit

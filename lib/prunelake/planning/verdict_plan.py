@@ -10,7 +10,7 @@ from prunelake.command_line import grown_rows, sweep_command
 from prunelake.errors import InvalidRequest, NotFound, NothingToShow
 from prunelake.lake.read import is_import
 from prunelake.lake.sql.bound_query import BoundQuery, Connection
-from prunelake.models.device_names import FLOAT32_SLOWDOWN, gpu_count
+from prunelake.models.gpu.device_names import FLOAT32_SLOWDOWN, gpu_count
 from prunelake.planning.cost import (
     NestedLevels,
     SweepPrice,

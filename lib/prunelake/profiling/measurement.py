@@ -18,15 +18,15 @@ from transformers import Cache, PreTrainedModel
 
 from prunelake.errors import InvalidSpec, ModelError, UnsupportedModel, one_line
 from prunelake.identity import content_hash
-from prunelake.models.decoder_map import removable_parts
-from prunelake.models.decoder_probe import apply_lm_head, cache_argument, probe_decoder
-from prunelake.models.devices import device_name
+from prunelake.models.decoder.decoder_map import removable_parts
+from prunelake.models.decoder.decoder_probe import apply_lm_head, cache_argument, probe_decoder
+from prunelake.models.decoder.text_model import context_length, spread_token_ids, text_config
+from prunelake.models.gpu.devices import device_name
+from prunelake.models.gpu.memory import is_out_of_memory
+from prunelake.models.gpu.placement import model_devices
 from prunelake.models.levels import resolve_levels
-from prunelake.models.memory import is_out_of_memory
-from prunelake.models.placement import model_devices
 from prunelake.models.precision import matmul_precision
 from prunelake.models.removal import detached
-from prunelake.models.text_model import context_length, spread_token_ids, text_config
 from prunelake.schema.profile_tables import EFFICIENCY, PROFILE_SUBJECT
 from prunelake.spec import FrozenValue, Strategy, Unit
 

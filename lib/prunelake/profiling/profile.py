@@ -9,11 +9,11 @@ from transformers import PreTrainedModel
 from prunelake.lake.commit import check_writable, write_profile
 from prunelake.lake.sql.run_lookup import PastRun, past_runs, runs_removing_same_layers
 from prunelake.models.checkpoints import read_config
-from prunelake.models.devices import acquire_device
+from prunelake.models.decoder.text_model import context_length
+from prunelake.models.gpu.devices import acquire_device
 from prunelake.models.levels import resolve_levels
 from prunelake.models.loading import load_model
 from prunelake.models.sources import resolve_model
-from prunelake.models.text_model import context_length
 from prunelake.profiling.measurement import (
     ProfiledModel,
     Workload,

@@ -11,10 +11,10 @@ from prunelake.errors import InvalidSpec
 from prunelake.evaluation.attributions import compute_attributions
 from prunelake.inference.nested import NestedModel
 from prunelake.inference.prefix_tree import ScoringQuery
+from prunelake.models.decoder.text_model import context_length, text_config
 from prunelake.models.loading import LoadedModel
 from prunelake.models.removal import removed
 from prunelake.models.sources import resolve_model
-from prunelake.models.text_model import context_length, text_config
 from prunelake.public.attribution import Attribution
 from prunelake.settings import Settings, load_settings
 from prunelake.spec import (

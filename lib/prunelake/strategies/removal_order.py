@@ -7,7 +7,7 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from prunelake.inference.nested import NestedModel, Progress
-from prunelake.models.decoder_map import removable_parts
+from prunelake.models.decoder.decoder_map import removable_parts
 from prunelake.models.loading import check_supported
 from prunelake.models.removal import removed
 from prunelake.spec import Strategy

@@ -1,7 +1,7 @@
 """Refuse a sweep that cannot run, before torch is loaded or a server starts."""
 
 from prunelake.extras import require_extra
-from prunelake.models.device_names import check_device_name
+from prunelake.models.gpu.device_names import check_device_name
 from prunelake.models.levels import check_levels
 from prunelake.settings import Settings
 from prunelake.spec import SweepSpec

@@ -10,10 +10,10 @@ from pathlib import Path
 from prunelake.errors import InvalidSpec
 from prunelake.identity import RunIdentity, content_hash
 from prunelake.models.checkpoints import read_config
+from prunelake.models.decoder.text_model import context_length
 from prunelake.models.levels import resolve_levels
 from prunelake.models.loading import ModelSource, load_tokenizer
 from prunelake.models.sources import resolve_model
-from prunelake.models.text_model import context_length
 from prunelake.schema.table import FORMAT_VERSION
 from prunelake.settings import Settings
 from prunelake.spec import Calibration, Explanation, Strategy, SweepSpec

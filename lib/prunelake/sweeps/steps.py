@@ -17,12 +17,12 @@ from prunelake.errors import CorruptFile
 from prunelake.inference.nested import NestedModel
 from prunelake.lake import commit
 from prunelake.lake.partial_runs import ORDER_SHARD, ComputeCost, CopiedCells, PartialRun
-from prunelake.models import devices
-from prunelake.models.device_names import ALL_GPUS
-from prunelake.models.devices import short_device_name
 from prunelake.models.fusion import fuse_elementwise
+from prunelake.models.gpu import devices
+from prunelake.models.gpu.device_names import ALL_GPUS
+from prunelake.models.gpu.devices import short_device_name
+from prunelake.models.gpu.placement import model_devices
 from prunelake.models.loading import LoadedModel, ModelSource, load_model
-from prunelake.models.placement import model_devices
 from prunelake.models.precision import slow_format_warning
 from prunelake.models.sources import pin_source, resolve_pinned
 from prunelake.schema.run_tables import LAYERS

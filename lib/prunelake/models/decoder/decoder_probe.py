@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from prunelake.errors import UnsupportedModel, one_line
-from prunelake.models.block_parts import BlockPart, block_norms
-from prunelake.models.decoder_map import DecoderBlock, decoder_blocks
-from prunelake.models.text_model import text_config
+from prunelake.models.decoder.block_parts import BlockPart, block_norms
+from prunelake.models.decoder.decoder_map import DecoderBlock, decoder_blocks
+from prunelake.models.decoder.text_model import text_config
 
 Forward = Callable[..., Any]
 

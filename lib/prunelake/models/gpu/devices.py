@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from prunelake.errors import ModelError, one_line
-from prunelake.models.device_names import ALL_GPUS, DEVICE_CHOICES
-from prunelake.models.gpu_locks import lock_all, lock_first_free
+from prunelake.models.gpu.device_names import ALL_GPUS, DEVICE_CHOICES
+from prunelake.models.gpu.gpu_locks import lock_all, lock_first_free
 
 
 def acquire_device(

@@ -11,9 +11,9 @@ from transformers import Cache, PreTrainedModel
 from transformers.cache_utils import DummyLayer, DynamicLayer, LinearAttentionCacheLayerMixin
 
 from prunelake.errors import UnsupportedModel
-from prunelake.models.block_parts import BlockPart, Kind, block_norms
-from prunelake.models.decoder_map import DecoderBlock, decoder_blocks
-from prunelake.models.decoder_probe import first_value, with_first_value
+from prunelake.models.decoder.block_parts import BlockPart, Kind, block_norms
+from prunelake.models.decoder.decoder_map import DecoderBlock, decoder_blocks
+from prunelake.models.decoder.decoder_probe import first_value, with_first_value
 
 
 class ZeroWidthCacheLayer(DynamicLayer):

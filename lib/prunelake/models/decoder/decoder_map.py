@@ -14,7 +14,13 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from prunelake.errors import UnsupportedModel
-from prunelake.models.block_parts import MIXER_NAMES, BlockPart, Kind, block_parts, reads_encoder
+from prunelake.models.decoder.block_parts import (
+    MIXER_NAMES,
+    BlockPart,
+    Kind,
+    block_parts,
+    reads_encoder,
+)
 from prunelake.spec import UNIT_NAMES, Unit
 
 BLOCK_LIST_NAMES = ("layers", "h", "blocks")

@@ -8,7 +8,7 @@ from accelerate.utils import compute_module_sizes, get_balanced_memory
 from transformers import PreTrainedModel
 
 from prunelake.errors import ModelError
-from prunelake.models.device_names import ALL_GPUS
+from prunelake.models.gpu.device_names import ALL_GPUS
 
 DeviceMap = dict[str, Any]
 """Maps the names of modules to devices, as accelerate does; "" is the whole model."""

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from prunelake.errors import ModelError
-from prunelake.models import devices, gpu_locks
+from prunelake.models.gpu import devices, gpu_locks
 
 HOLDER = """
 import sys
 from pathlib import Path
-from prunelake.models.gpu_locks import lock_all, lock_first_free
+from prunelake.models.gpu.gpu_locks import lock_all, lock_first_free
 uuids, mode = sys.argv[2].split(","), sys.argv[3]
 log = lambda text: print(text, flush=True)
 if mode == "all":
