@@ -142,17 +142,26 @@ def tango_interval(lost: int, won: int, n: int, confidence: float) -> tuple[floa
     estimate = (won - lost) / n
 
     def score(delta: float) -> float:
-        gap = won - lost - n * delta
-        if gap == 0:
-            return 0.0
-        # The most likely share of lost examples under this difference: the root of a quadratic.
-        b = -won - lost + (2 * n - won + lost) * delta
-        c = -lost * delta * (1 - delta)
-        losing = (np.sqrt(max(b * b - 8 * n * c, 0)) - b) / (4 * n)
-        variance = n * (2 * losing + delta * (1 - delta))
-        return float(gap / np.sqrt(variance)) if variance > 0 else float(np.copysign(np.inf, gap))
+        return tango_score(lost, won, n, delta)
 
     # The score falls as delta grows: it is z at the lower end and -z at the upper end.
     low = -1.0 if score(-1.0) <= z else brentq(lambda delta: score(delta) - z, -1.0, estimate)
     high = 1.0 if score(1.0) >= -z else brentq(lambda delta: score(delta) + z, estimate, 1.0)
     return float(low), float(high)
+
+
+def tango_score(lost: int, won: int, n: int, delta: float) -> float:
+    """The score statistic of the hypothesis that (won - lost) / n estimates `delta`.
+
+    It is standard normal under the hypothesis, and negative if the estimate is smaller (Tango,
+    Statistics in Medicine 1998).
+    """
+    gap = won - lost - n * delta
+    if gap == 0:
+        return 0.0
+    # The most likely share of lost examples under this difference: the root of a quadratic.
+    b = -won - lost + (2 * n - won + lost) * delta
+    c = -lost * delta * (1 - delta)
+    losing = (np.sqrt(max(b * b - 8 * n * c, 0)) - b) / (4 * n)
+    variance = n * (2 * losing + delta * (1 - delta))
+    return float(gap / np.sqrt(variance)) if variance > 0 else float(np.copysign(np.inf, gap))

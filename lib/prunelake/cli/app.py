@@ -11,6 +11,7 @@ import typer
 
 from prunelake.cli.demo import demo
 from prunelake.cli.export import export
+from prunelake.cli.gate import gate
 from prunelake.cli.imports import import_app
 from prunelake.cli.inspect import inspect
 from prunelake.cli.maintain import analyse, compact, doctor, publish, retire
@@ -80,6 +81,7 @@ app.command()(plan)
 app.command()(watch)
 app.command()(profile)
 app.command()(recommend)
+app.command()(gate)
 app.command()(export)
 app.command()(sql)
 app.command(name="views")(list_views)

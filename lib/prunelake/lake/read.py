@@ -7,6 +7,7 @@ import polars as pl
 
 from prunelake.errors import CorruptFile, LakeError
 from prunelake.lake.files import parquet
+from prunelake.lake.files.findings import repair_hint
 from prunelake.lake.files.manifests import (
     Manifest,
     manifest_files,
@@ -15,7 +16,7 @@ from prunelake.lake.files.manifests import (
     readable_run_ids,
 )
 from prunelake.lake.files.paths import owner_id, table_file
-from prunelake.lake.storage.location import Location, prefetch_all
+from prunelake.lake.storage.location import Location, prefetch, prefetch_all
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES
 from prunelake.schema.profile_tables import PROFILE_TABLES
 from prunelake.schema.run_tables import RUN_TABLES, RUNS
@@ -138,6 +139,29 @@ def read_table(lake: Location, name: str, run_ids: Collection[str] | None = None
             return read_table(lake, name, run_ids)  # compaction removed the file meanwhile
         frames.append(rows.filter(pl.col(table.owner_column).is_in(manifest.run_ids)))
     return pl.concat(frames)
+
+
+def check_files(lake: Location, run_ids: Collection[str]) -> None:
+    """Raise if a file of these runs or of their analyses is not as it was written.
+
+    Raises:
+        CorruptFile: a file is missing or has changed; the message names the remedy.
+        LakeError, WrongFormat: as `complete_manifests`.
+    """
+    for manifest in complete_manifests(lake, run_ids):
+        if not manifest.run_ids & frozenset(run_ids):
+            continue
+        try:
+            problem = parquet.manifest_problem(prefetch(manifest.path))
+            if problem:
+                raise CorruptFile(f"{manifest.path}: {problem}")
+            for file in manifest.files.values():
+                file.verified_path(manifest.path)
+        except CorruptFile as error:
+            if manifest.path.is_file():
+                raise CorruptFile(f"{error}; {repair_hint(manifest.path)}") from error
+            check_files(lake, run_ids)  # compaction removed the file meanwhile
+            return
 
 
 def is_import(identity: str) -> bool:

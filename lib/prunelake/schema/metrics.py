@@ -14,6 +14,19 @@ size, because harmful and beneficial flips cancel."""
 FAITHFULNESS_METRICS = ("comprehensiveness", "sufficiency")
 """The metrics of explanations on which verdicts, plans and recommendations rest."""
 
+AOPC_METRICS = (
+    *FAITHFULNESS_METRICS,
+    "comprehensiveness_advantage",
+    "sufficiency_advantage",
+)
+"""The metrics of deletion curves: they have a method, an operator and a variant."""
+
+AGREEMENT_METRICS = (
+    *("overlap_5", "overlap_10", "overlap_20", "attribution_spearman"),
+    *("cross_overlap_10", "cross_spearman", "seed_overlap_10", "seed_spearman"),
+)
+"""The metrics that compare attributions: they have a method."""
+
 
 @dataclass(frozen=True)
 class MetricDefinition:

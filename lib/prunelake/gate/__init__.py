@@ -1,0 +1,1 @@
+"""The gate: release criteria, checked against the results in a lake."""
