@@ -40,6 +40,14 @@ def test_a_text_becomes_a_value_and_defaults_fill_missing_fields() -> None:
         ),
         ("task: 5", "a.yaml, line 1, task: 5 is not a text; write it in quotes"),
         ("task: boolq\nrows: {first: 1, sample: 1}", "a.yaml, line 2, rows: give one of first, "),
+        ("task: boolq\nrows: 3\nrows: 5", "a.yaml, line 3: rows is also in line 2; leave one out"),
+        (
+            "task: boolq\nexplain:\n  rows: 3\n  rows: 5",
+            "a.yaml, line 4: rows is also in line 3; leave one out",
+        ),
+        ("task: " + "[" * 9999, "a.yaml: its values are nested too deep"),
+        ("rows: " + "9" * 9999, "a.yaml: a value cannot be read (ValueError: Exceeds the limit"),
+        ("task: 2026-99-99", "a.yaml: a value cannot be read (ValueError: month must be in 1..12"),
         ("- task", "a.yaml, file: ['task'] has no fields; write at least one of model, task, "),
     ],
 )

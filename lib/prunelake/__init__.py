@@ -10,6 +10,7 @@
     run.verdicts()
 
     pl.open_lake().sql("from verdicts where level = ?", [4])
+    pl.check_gate("gate.yaml").result
 
 Importing the package loads nothing else. A name is loaded when it is first used: `load` and `sweep`
 load torch, the others do not. docs/python.md shows each name in use.
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from prunelake.errors import PruneLakeError
     from prunelake.public.attribution import Attribution
+    from prunelake.public.gate import check_gate
     from prunelake.public.lake import Lake, open_lake
     from prunelake.public.model import Model, load
     from prunelake.public.run import Run
@@ -32,6 +34,7 @@ __all__ = [
     "Model",
     "PruneLakeError",
     "Run",
+    "check_gate",
     "load",
     "open_lake",
     "sweep",
@@ -43,6 +46,7 @@ _MODULES = {
     "Model": "prunelake.public.model",
     "PruneLakeError": "prunelake.errors",
     "Run": "prunelake.public.run",
+    "check_gate": "prunelake.public.gate",
     "load": "prunelake.public.model",
     "open_lake": "prunelake.public.lake",
     "sweep": "prunelake.public.sweep",

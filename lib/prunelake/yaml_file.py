@@ -7,7 +7,7 @@ from typing import Any, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from prunelake.errors import InvalidSpec, validation_message
+from prunelake.errors import InvalidSpec, one_line, validation_message
 
 Value = TypeVar("Value", bound=BaseModel)
 
@@ -30,7 +30,12 @@ def validate_yaml(
     """
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
+        _refuse_repeated_fields(root, where)
         fields = yaml.safe_load(text)
+    except RecursionError as error:
+        raise InvalidSpec(f"{where}: its values are nested too deep") from error
+    except ValueError as error:  # an impossible date, or a number with thousands of digits
+        raise InvalidSpec(f"{where}: a value cannot be read ({one_line(error)})") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
@@ -43,6 +48,24 @@ def validate_yaml(
     except ValidationError as error:
         problems = [_described(problem, model, root) for problem in error.errors()]
         raise InvalidSpec(f"{where}, {validation_message(problems, whole='file')}") from error
+
+
+def _refuse_repeated_fields(node: yaml.Node | None, where: str) -> None:
+    """Refuse a field that a mapping has twice: YAML would silently take the second value."""
+    if isinstance(node, yaml.MappingNode):
+        seen: dict[str, int] = {}
+        for key, _ in node.value:
+            line = key.start_mark.line + 1
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise InvalidSpec(
+                    f"{where}, line {line}: {key.value} is also in line {seen[key.value]}; leave "
+                    "one out"
+                )
+            seen[str(key.value)] = line
+    if isinstance(node, yaml.MappingNode | yaml.SequenceNode):
+        for item in node.value:
+            for child in item if isinstance(item, tuple) else (item,):
+                _refuse_repeated_fields(child, where)
 
 
 def _described(

@@ -13,6 +13,7 @@ def test_the_public_names_are_these() -> None:
         "Model",
         "PruneLakeError",
         "Run",
+        "check_gate",
         "load",
         "open_lake",
         "sweep",

@@ -59,9 +59,12 @@ class Criterion(FrozenValue):
     @classmethod
     def _require_number(cls, value: Any) -> Any:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not math.isfinite(value) or value <= 0:
+        if not is_number or not 0 < value < float("inf"):
             raise ValueError(f"{shortened(repr(value))} is not a number above 0, like 0.02")
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise ValueError(f"{shortened(str(value))} is too large; 0.02 is usual") from error
 
     @model_validator(mode="after")
     def _check_metric(self) -> Self:
@@ -142,13 +145,20 @@ class Gate(FrozenValue):
     of removal sweeps. `tasks` are the tasks of criteria without a task.
     """
 
-    criteria: Annotated[tuple[Criterion, ...], Field(min_length=1)]
+    criteria: tuple[Criterion, ...]
     tasks: tuple[str, ...] = ()
     runs: tuple[str, ...] = ()
     model: str | None = None
     strategy: Strategy | None = None
     dtype: str | None = None
-    levels: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
+    levels: tuple[Annotated[int, Field(ge=1)], ...]
+
+    @field_validator("criteria", "levels")
+    @classmethod
+    def _require_items(cls, items: tuple[object, ...]) -> tuple[object, ...]:
+        if not items:
+            raise ValueError("is empty; give at least one")
+        return items
 
     @model_validator(mode="after")
     def _check_runs(self) -> Self:

@@ -57,6 +57,24 @@ def needed_text(check: Check) -> str:
     return f"{check.n_needed:,}" if check.n_needed < 10**9 else "over 1,000,000,000"
 
 
+def sentence(check: Check) -> str:
+    """A check that has not passed, as a sentence.
+
+    "accuracy of level 4 on boolq: 0.7100 after 0.7500, a change of -0.0400 (-0.0612 to -0.0190);
+    the margin is -0.02."
+    """
+    text = f"{criterion_text(check)} of {check.candidate} on {check.task}: "
+    if check.change is None:
+        return f"{text}{check.note or 'no value'}."
+    text += f"{_number(check.value)} after {_number(check.baseline_value)}, a change of "
+    text += f"{change_text(check)}; the margin is {margin_text(check)}."
+    if check.note:
+        text += f" Reason: {check.note}."
+    if check.n_needed is not None:
+        text += f" About {needed_text(check)} rows would decide (now {check.n:,})."
+    return text
+
+
 def notes(result: GateResult) -> list[str]:
     """A sentence for each check with a note."""
     return [
