@@ -6,7 +6,7 @@ from typing import Any
 import polars as pl
 
 from prunelake.command_line import SettlingSweep, settling_sweep
-from prunelake.lake.read import is_import
+from prunelake.lake.read import is_sweep
 from prunelake.schema.metrics import FAITHFULNESS_METRICS
 from prunelake.schema.verdicts import Verdict
 from prunelake.spec import SweepSpec
@@ -20,7 +20,7 @@ def settled_by(run: Mapping[str, Any], levels: pl.DataFrame) -> SettlingSweep | 
     `levels` are the run's rows of `run_metrics.headline_metrics`. Levels that have lost accuracy do
     not count: more examples would say little about them.
     """
-    if is_import(run["identity"]):
+    if not is_sweep(run["identity"]):
         return None
     spec = SweepSpec.model_validate_json(run["spec"])
     if spec.sequential is not None:
@@ -55,7 +55,7 @@ def settling_sentence(run: Mapping[str, Any], levels: pl.DataFrame) -> str:
 
 def sequential_note(run: Mapping[str, Any]) -> str:
     """How often a sweep until decided has looked at its sample; empty for other runs."""
-    if is_import(run["identity"]):
+    if not is_sweep(run["identity"]):
         return ""
     design = SweepSpec.model_validate_json(run["spec"]).sequential
     if design is None:

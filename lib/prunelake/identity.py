@@ -1,8 +1,8 @@
-"""The identity of a run: everything that determines its numbers."""
+"""The identity of a sweep or a comparison: everything that determines its numbers."""
 
 import hashlib
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
@@ -71,6 +71,49 @@ class RunIdentity(FrozenValue):
             for name, value in fields.items()
             if value is not None or name not in FIELDS_OF_SOME_RUNS
         }
+
+
+class ComparedLevel(FrozenValue):
+    """A level of a sweep that is a level of a comparison, under this label."""
+
+    label: str
+    run_id: str
+    level: int
+
+
+class ComparisonIdentity(FrozenValue):
+    """Everything that determines the numbers of a comparison; its hash is the id of the run.
+
+    `compared` are the levels of the comparison: the baseline and the candidates, each taken from a
+    sweep whose id covers its weights and settings. `explain` has the levels of the comparison.
+    """
+
+    kind: Literal["comparison"] = "comparison"
+    format_version: int
+    compared: tuple[ComparedLevel, ...]
+    explain: Explanation | None
+    sequential: SequentialDesign | None = None
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """The numbers of the levels: 0 is the baseline."""
+        return tuple(range(len(self.compared)))
+
+    @property
+    def run_id(self) -> str:
+        """The first 16 hex digits of the SHA-256 of this identity's canonical JSON."""
+        return content_hash(self.model_dump(mode="json"))[:16]
+
+
+def parse_identity(text: str) -> RunIdentity | ComparisonIdentity:
+    """The identity of a sweep or of a comparison from its JSON.
+
+    Raises:
+        ValidationError: other JSON, as the identity of an import.
+    """
+    kind = json.loads(text).get("kind")
+    identity_class = ComparisonIdentity if kind == "comparison" else RunIdentity
+    return identity_class.model_validate_json(text)
 
 
 def content_hash(value: object) -> str:

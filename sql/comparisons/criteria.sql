@@ -9,15 +9,27 @@ create macro criteria_at(
     run_ids := null,
     criteria := null
 ) as table
-    with levels as (
+    with asked_levels as (
         select
             run_id,
-            model,
-            strategy,
-            task,
-            unnest(levels) as level
-        from runs
+            level,
+            label,
+            kind
+        from levels
         where run_ids is null or list_contains(run_ids, run_id)
+    ),
+
+    run_levels as (
+        select
+            runs.run_id,
+            runs.model,
+            runs.strategy,
+            runs.task,
+            asked_levels.level,
+            asked_levels.label,
+            asked_levels.kind
+        from runs
+        inner join asked_levels on runs.run_id = asked_levels.run_id
     ),
 
     calibrators as (
@@ -36,13 +48,13 @@ create macro criteria_at(
 
     asked as (
         select
-            levels.*,
+            run_levels.*,
             calibrators.calibrator,
             asked_criteria.criterion
-        from levels
+        from run_levels
         cross join calibrators
         cross join asked_criteria
-        where levels.level > 0
+        where run_levels.level > 0
     ),
 
     wanted as (
@@ -168,6 +180,7 @@ create macro criteria_at(
         strategy,
         task,
         level,
+        label,
         calibrator,
         criterion,
         metric,
@@ -201,10 +214,13 @@ create macro criteria_at(
         is_level_tested,
         is_level_met,
         is_level_met
-        and bool_and(is_level_met or not is_level_tested) over (
-            partition by run_id, calibrator
-            order by level
-            range between unbounded preceding and current row
+        and (
+            kind = 'candidate'
+            or bool_and(is_level_met or not is_level_tested) over (
+                partition by run_id, calibrator
+                order by level
+                range between unbounded preceding and current row
+            )
         ) as is_reached,
         case
             when loss_bound is null and (is_unexplained or value is null)
@@ -224,4 +240,4 @@ and sufficiency (of headlines). loss: delta in the worse direction. loss_bound: 
 its one-sided 95 % interval. is_met: loss_bound is below margin, which metric_definitions gives
 for the metric. n_needed: the number of examples that would meet the criterion with a probability
 of 80 % if loss is the truth. is_level_met: all criteria are met. is_reached: they are also met at
-every shallower level with explanations.';
+every shallower level with explanations; candidates of a comparison have no order, and count alone.';

@@ -5,6 +5,7 @@ select
     runs.strategy,
     runs.task,
     measured.level,
+    levels.label,
     measured.metric,
     measured.method,
     measured.operator,
@@ -29,7 +30,8 @@ select
     measured.look_factor,
     measured.note
 from lake.metrics as measured
-inner join lake.runs as runs on measured.run_id = runs.run_id;
+inner join lake.runs as runs on measured.run_id = runs.run_id
+left join levels on measured.run_id = levels.run_id and measured.level = levels.level;
 
 comment on view deltas is
 'run x level x metric (x method, operator, variant). The difference of each metric from level 0,

@@ -5,6 +5,7 @@ select
     metrics.strategy,
     metrics.task,
     metrics.level,
+    metrics.label,
     metrics.metric,
     metrics.method,
     metrics.operator,

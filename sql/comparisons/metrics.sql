@@ -5,6 +5,7 @@ select
     runs.strategy,
     runs.task,
     measured.level,
+    levels.label,
     measured.metric,
     measured.method,
     measured.operator,
@@ -16,7 +17,8 @@ select
     measured.higher_is_better,
     measured.note
 from lake.metrics as measured
-inner join lake.runs as runs on measured.run_id = runs.run_id;
+inner join lake.runs as runs on measured.run_id = runs.run_id
+left join levels on measured.run_id = levels.run_id and measured.level = levels.level;
 
 comment on view metrics is
 'run x level x metric (x method, operator, variant; null if they do not apply). Every metric with

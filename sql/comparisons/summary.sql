@@ -5,6 +5,7 @@ select
     runs.strategy,
     runs.task,
     shown.level,
+    any_value(shown.label) as label,
     any_value(headlines.method) as method,
     any_value(headlines.operator) as operator,
     max(shown.paired_value) filter (where shown.metric = 'accuracy') as accuracy,

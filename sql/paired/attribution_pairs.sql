@@ -6,6 +6,7 @@ with usable as (
         example_id,
         method,
         seed,
+        shares_tokens,
         len(scores) as token_count,
         range(len(scores)) as positions,
         list_transform(scores, lambda x: -x) as places
@@ -21,6 +22,7 @@ ordered as (
         example_id,
         method,
         seed,
+        shares_tokens,
         token_count,
         list_transform(
             list_sort(list_zip(places, positions)), lambda x: x[2]
@@ -38,6 +40,7 @@ summarised as materialized (
         example_id,
         method,
         seed,
+        shares_tokens,
         token_count,
         earlier_peer_first[:20] as top_positions,
         -- The two ranks of a token add up to twice the mean rank of the tokens with its score.
@@ -72,6 +75,8 @@ paired as (
             and one.method = other.method
             and one.token_count = other.token_count
             and (one.level, one.seed) >= (other.level, other.seed)
+            -- Tokens of another tokenizer are not those of level 0.
+            and (one.level = other.level or (one.shares_tokens and other.shares_tokens))
             -- Its scores are computed from those of level 0, so levels agree by construction.
             and (
                 one.method != 'difference_shap'
@@ -103,7 +108,7 @@ comment on view attribution_pairs is
 of one example by one method. The other attribution is from a lower level, or from the same level
 with the same or a lower seed. overlap_k: the share of common tokens among the k tokens with the
 highest signed scores (of equal scores the earlier token; k is at most the token count). spearman:
-the rank correlation of all scores. Attributions with a problem, with different token counts or by
-the random method have no pairs. difference_shap has pairs of seeds of one level only: it makes
+the rank correlation of all scores. Attributions with a problem, with different token counts, of a
+tokenizer other than that of level 0 (see levels), or by the random method have no pairs. difference_shap has pairs of seeds of one level only: it makes
 the scores of every level from those of level 0, so its levels agree more than their explanations
 do.';

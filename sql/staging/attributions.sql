@@ -25,17 +25,22 @@ select
     checked.seed,
     checked.target,
     checked.scores,
+    coalesce(levels.shares_tokens, true) as shares_tokens,
     case
         when not checked.is_finite then 'an attribution score is NaN, infinite or missing'
-        when len(checked.scores) != nullif(len(examples.prompt_tokens), 0)
+        when
+            coalesce(levels.shares_tokens, true)
+            and len(checked.scores) != nullif(len(examples.prompt_tokens), 0)
             then 'its attribution has another number of tokens than the prompt'
     end as problem
 from checked
 inner join lake.runs as runs on checked.run_id = runs.run_id
+left join levels on checked.run_id = levels.run_id and checked.level = levels.level
 left join lake.examples as examples
     on checked.run_id = examples.run_id and checked.example_id = examples.example_id;
 
 comment on view attributions is
 'run x level x example x method x seed. One score for each prompt token: how many nats the token
-adds to the log-likelihood of the target option. problem: why the attribution is not compared with
+adds to the log-likelihood of the target option. shares_tokens: the prompt has the same tokens as
+at level 0 (see levels). problem: why the attribution is not compared with
 others (see excluded); null if there is no problem.';

@@ -8,7 +8,11 @@ select
     architecture,
     strategy,
     case
-        when split_part(strategy, ':', 1) in ('mlp', 'block') then split_part(strategy, ':', 1)
+        when strategy = 'comparison' then null
+        when
+            split_part(strategy, ':', 1)
+            in ('mlp', 'block', 'linear_attention', 'state_space', 'expert')
+            then split_part(strategy, ':', 1)
         else 'attention'
     end as unit,
     task,
@@ -28,5 +32,5 @@ from lake.runs;
 
 comment on view runs is
 'run: one complete sweep, comparison or import on one task. run_id is the hash of identity.
-model_name: the last part of the reference model. unit: the part that a level removes from each of
-its layers: attention, mlp, or block (both).';
+model_name: the last part of the reference model. unit: the part that a level removes from its
+layers, as attention, mlp or block; null for a comparison, whose levels are models (see levels).';

@@ -65,6 +65,7 @@ def test_a_criterion_has_the_key_and_values_of_its_metric(tmp_path: Path) -> Non
         "strategy": "cosine",
         "task": "demo",
         "level": 2,
+        "label": "2",
         "calibrator": None,
         "criterion": "sufficiency",
         "metric": "sufficiency",

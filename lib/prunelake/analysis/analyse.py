@@ -1,7 +1,7 @@
 """The analysis of one run: metrics with intervals and tests, correlations and recalibration."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 
 import numpy as np
@@ -32,10 +32,12 @@ from prunelake.lake.storage.location import Location
 from prunelake.schema.analysis_tables import (
     ANALYSIS_TABLES,
     ANALYSIS_VERSION,
+    CANDIDATES_NOTE,
+    FOREIGN_TOKENS_NOTE,
     NO_EXAMPLES_NOTE,
 )
 from prunelake.schema.arrays import AnyFloatArray
-from prunelake.schema.metrics import ACCURACY_MARGIN
+from prunelake.schema.metrics import ACCURACY_MARGIN, BASELINE_AGREEMENT_METRICS
 from prunelake.schema.table import METRIC_KEY, TableRow
 
 BOOTSTRAP_REPLICATES = 2000
@@ -87,6 +89,10 @@ def analysis_of_run(
             metrics, correlations = analyse_published(reported)
             recalibrated = {"metrics": []}  # fitting a calibrator needs examples
         overlaps = select(connection, "select * from level_overlaps order by all").to_dicts()
+        levels = select(connection, "select level, kind, shares_tokens from levels")
+    if "candidate" in levels["kind"]:
+        correlations = [_without_correlation(row) for row in correlations]
+    _explain_missing_agreement(metrics, set(levels.filter(~pl.col("shares_tokens"))["level"]))
     rows = recalibrated | {
         "metrics": metrics + recalibrated["metrics"],
         "correlations": correlations,
@@ -241,6 +247,19 @@ def _correlation_columns(
             if math.isnan(low) and not math.isnan(values[0]):
                 note = "no interval: a series is constant in over a tenth of the resamples"
     return row, note
+
+
+def _without_correlation(row: TableRow) -> TableRow:
+    """The row of a correlation over candidates: without numbers, with the reason."""
+    kept = ("scope", "level_count", *METRIC_KEY)
+    return {name: row.get(name) for name in kept} | {"note": CANDIDATES_NOTE}
+
+
+def _explain_missing_agreement(metrics: list[TableRow], foreign_levels: Collection[int]) -> None:
+    """Say in the notes of these rows that attributions to other tokens were not compared."""
+    for row in metrics:
+        if row["level"] in foreign_levels and row["metric"] in BASELINE_AGREEMENT_METRICS:
+            row["note"] = FOREIGN_TOKENS_NOTE
 
 
 def _nan_to_null(row: TableRow) -> TableRow:

@@ -16,7 +16,7 @@ import numpy as np
 from prunelake.analysis.example_scores import ExampleScores, build_example_scores
 from prunelake.analysis.sequential import ONE_LOOK, LookTimes, look_times
 from prunelake.analysis.statistics import SIGNIFICANCE_LEVEL
-from prunelake.identity import RunIdentity
+from prunelake.identity import parse_identity
 from prunelake.lake.sql.bound_query import Connection
 from prunelake.lake.sql.views import select
 from prunelake.schema.table import METRIC_KEY, TableRow
@@ -66,7 +66,7 @@ def load_looks(connection: Connection) -> RunLooks:
     run_id, identity_json, example_count = runs.row(0)
     if not json.loads(identity_json).get("sequential"):
         return FIXED
-    identity = RunIdentity.model_validate_json(identity_json)
+    identity = parse_identity(identity_json)
     design, explain = identity.sequential, identity.explain
     assert design is not None
     explained = explain.levels or identity.levels if explain else ()

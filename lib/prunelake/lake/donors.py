@@ -13,7 +13,7 @@ from prunelake.lake.files import parquet
 from prunelake.lake.files.manifests import Manifest, manifests
 from prunelake.lake.files.paths import SHARDS_FOLDER
 from prunelake.lake.partial_runs import ORDER_SHARD, PartialRun
-from prunelake.lake.read import is_import, read_run_columns
+from prunelake.lake.read import is_sweep, read_run_columns
 from prunelake.lake.storage.location import Location, list_folder
 from prunelake.schema.run_tables import LAYERS, RUN_TABLES
 
@@ -89,7 +89,7 @@ def _complete_donors(lake: Location, revision: str) -> Iterator[Donor]:
     }
     readers = {manifest.path: _reader(manifest) for manifest in manifest_of.values()}
     for run_id, _, order, identity, _ in runs.iter_rows():
-        if run_id in manifest_of and not is_import(identity):
+        if run_id in manifest_of and is_sweep(identity):
             read = partial(_rows_of_run, readers[manifest_of[run_id].path], run_id)
             yield Donor(run_id, RunIdentity.model_validate_json(identity), tuple(order), read)
 

@@ -35,6 +35,16 @@ def check_weight_files(folder: Path, reference: str, described: int | None) -> N
         )
 
 
+def stored_bytes(folder: Path) -> int:
+    """The bytes of the weights in the *.safetensors files of a folder, without the headers."""
+    total = 0
+    for file in folder.glob("*.safetensors"):
+        with file.open("rb") as stream:
+            header = 8 + int.from_bytes(stream.read(8), "little")
+        total += file.stat().st_size - header
+    return total
+
+
 def _weight_count(file: Path, reference: str) -> int:
     """The number of weights in a file."""
     size = file.stat().st_size

@@ -8,7 +8,7 @@ from prunelake.analysis.power import PairedSpread, examples_for_changes_between
 from prunelake.analysis.statistics import SIGNIFICANCE_LEVEL
 from prunelake.command_line import grown_rows, sweep_command
 from prunelake.errors import InvalidRequest, NotFound, NothingToShow
-from prunelake.lake.read import is_import
+from prunelake.lake.read import is_sweep
 from prunelake.lake.sql.bound_query import BoundQuery, Connection
 from prunelake.models.gpu.device_names import FLOAT32_SLOWDOWN, gpu_count
 from prunelake.planning.cost import (
@@ -93,7 +93,7 @@ def _base_run(
         """
     ).records(connection)
     counts = {row["run_id"]: row["n"] or 0 for row in explained}
-    sweeps = [run for run in pilots if not is_import(run["identity"])]
+    sweeps = [run for run in pilots if is_sweep(run["identity"])]
     return max(
         sweeps, key=lambda run: (counts.get(run["run_id"], 0), run["example_count"]), default=None
     )

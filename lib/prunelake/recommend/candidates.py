@@ -7,7 +7,7 @@ import polars as pl
 from pydantic import Field
 
 from prunelake.command_line import SettlingSweep, settling_sweep
-from prunelake.lake.read import is_import
+from prunelake.lake.read import is_sweep
 from prunelake.recommend.budget import COUNTED_COSTS, CostBudget
 from prunelake.spec import FrozenValue, SweepSpec
 
@@ -194,7 +194,7 @@ def _settling_sweeps(
     sweeps = []
     for run in runs:
         open_checks = [check for check in failures if check.run_id == run["run_id"]]
-        if not open_checks or is_import(run["identity"]):
+        if not open_checks or not is_sweep(run["identity"]):
             continue
         rows, explained_rows = (
             max(

@@ -13,6 +13,12 @@ Analyses of another version are ignored, and can be computed again from the tabl
 NO_EXAMPLES_NOTE = "published without examples: no interval, no test"
 """The note of metrics and correlations that were published elsewhere."""
 
+CANDIDATES_NOTE = "candidates have no order, so nothing is correlated over them"
+"""The note of correlations in a run whose levels are candidates."""
+
+FOREIGN_TOKENS_NOTE = "its tokenizer splits prompts otherwise: attributions are not compared"
+"""The note of agreement metrics of a candidate whose tokens are not those of the baseline."""
+
 ANALYSES = Table(
     "analyses",
     "run",

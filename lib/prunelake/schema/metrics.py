@@ -21,10 +21,13 @@ AOPC_METRICS = (
 )
 """The metrics of deletion curves: they have a method, an operator and a variant."""
 
-AGREEMENT_METRICS = (
+BASELINE_AGREEMENT_METRICS = (
     *("overlap_5", "overlap_10", "overlap_20", "attribution_spearman"),
-    *("cross_overlap_10", "cross_spearman", "seed_overlap_10", "seed_spearman"),
+    *("cross_overlap_10", "cross_spearman"),
 )
+"""The metrics that compare attributions with those of level 0, token by token."""
+
+AGREEMENT_METRICS = (*BASELINE_AGREEMENT_METRICS, "seed_overlap_10", "seed_spearman")
 """The metrics that compare attributions: they have a method."""
 
 

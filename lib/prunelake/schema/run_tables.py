@@ -142,8 +142,28 @@ REPORTED = Table(
     },
     is_optional=True,
 )
+LEVELS = Table(
+    "levels",
+    "run x level, of runs whose levels are candidates",
+    ("run_id", "level"),
+    {
+        "run_id": pl.String(),
+        "level": pl.Int32(),  # 0 is the baseline
+        "label": pl.String(),  # distinct within a run
+        "model": pl.String(),
+        "revision": pl.String(),
+        "dtype": pl.String(),
+        "strategy": pl.String(),  # of the removed parts; '' if nothing is removed
+        "removed_layers": pl.List(pl.Int32()),
+        "weight_bytes": pl.Int64(),  # in this number format; null if unknown
+        "shares_tokens": pl.Boolean(),  # whether all prompts have the tokens that level 0 has
+        "source_run_id": pl.String(),  # the sweep whose level this is; '' for an import
+        "source_level": pl.Int32(),
+    },
+    is_optional=True,
+)
 RUN_TABLES = TableGroup(
-    RUNS, LAYERS, EXAMPLES, PREDICTIONS, ATTRIBUTIONS, DELETIONS, BOUNDS, REPORTED
+    RUNS, LEVELS, LAYERS, EXAMPLES, PREDICTIONS, ATTRIBUTIONS, DELETIONS, BOUNDS, REPORTED
 )
 """The measurements of a run; they are never computed again."""
 

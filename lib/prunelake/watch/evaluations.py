@@ -84,7 +84,7 @@ class LakeIndex:
         self._creation_times: dict[tuple[str, str], list[datetime]] = {}
         for run_id, model, revision, task, spec, identity, created_at in rows.iter_rows():
             self._tasks.add((revision, task))
-            if read.is_import(identity):
+            if not read.is_sweep(identity):
                 continue
             try:
                 key = _stored_spec_key(spec)

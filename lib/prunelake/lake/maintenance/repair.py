@@ -30,7 +30,7 @@ from prunelake.lake.files.paths import (
 from prunelake.lake.maintenance.compact import delete_entries
 from prunelake.lake.maintenance.leftovers import find_leftovers
 from prunelake.lake.maintenance.verify import verify_lake
-from prunelake.lake.read import is_import, require_lake, run_ids
+from prunelake.lake.read import is_sweep, require_lake, run_ids
 from prunelake.lake.sql.bound_query import attach
 from prunelake.lake.storage.location import (
     Location,
@@ -237,8 +237,9 @@ def _rerun_hint(run_id: str, known: SpecAndIdentity | None, target: _QuarantineF
     if known is None:
         return "its spec is lost with it: sweep or import it again as you did before"
     spec, identity = known
-    if is_import(identity):
-        return f"import it again; it came from {spec}"
+    if not is_sweep(identity):
+        verb = "compare the models" if '"comparison"' in identity else "import it"
+        return f"{verb} again; it came from {spec}"
     file = target.folder / f"{run_id}.yaml"
     text = SweepSpec.model_validate_json(spec).model_dump_json(indent=2)
     write_text(file, text + "\n")

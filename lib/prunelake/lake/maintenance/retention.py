@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 
 from prunelake.lake.maintenance.compact import delete_entries
-from prunelake.lake.read import is_import, read_table, require_lake
+from prunelake.lake.read import is_sweep, read_table, require_lake
 from prunelake.lake.storage.location import Location
 from prunelake.lake.storage.locks import PUBLISH_LOCK, locked
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES
@@ -52,8 +52,10 @@ def find_superseded(lake: Location, keep: int = 1, imports: bool = False) -> lis
     revisions_by_settings: dict[tuple[str, ...], dict[str, list[JsonRow]]] = {}
     columns = ("run_id", "created_at", "model", "revision", "task", "strategy", "spec", "identity")
     for row in read_table(lake, "runs").select(columns).sort("created_at").to_dicts():
-        if not is_import(row["identity"]):
+        if is_sweep(row["identity"]):
             kind, settings, revision = "sweep", _settings_key(row["spec"]), row["revision"]
+        elif json.loads(row["identity"])["kind"] == "comparison":
+            kind, settings, revision = "comparison", row["spec"], row["run_id"]
         elif imports:
             settings = json.loads(row["spec"])["source"]
             kind, revision = "import", row["run_id"]

@@ -1,0 +1,1 @@
+"""Comparisons of models with a baseline, on the same rows."""

@@ -1,0 +1,145 @@
+"""The specification of a comparison, as frozen values."""
+
+import re
+from typing import Annotated, Any, Self
+
+from pydantic import Field, model_validator
+
+from prunelake.spec import (
+    DEFAULT_UNPRUNED_SAMPLES,
+    Calibration,
+    Dtype,
+    Explanation,
+    FrozenValue,
+    Rows,
+    SequentialDesign,
+    SpecialTokens,
+    Strategy,
+    SweepSpec,
+    task_name,
+)
+
+COMPARISON_EXPLANATION = Explanation(
+    methods=("leverage_shap",), leverage_samples=DEFAULT_UNPRUNED_SAMPLES
+)
+"""The explanations of a comparison. Each model is explained by itself, as level 0 of a sweep."""
+
+
+TEXT_SETTINGS = ("dtype", "level", "strategy")
+"""The settings of a model that a text can give."""
+
+
+class ModelVariant(FrozenValue):
+    """A model in a comparison: a reference, a number format, and the parts that it lacks.
+
+    `level` is the number of parts that `strategy` removes; 0 keeps the model whole. `label` is its
+    name in tables and charts, by default the last part of the reference with the other settings.
+
+    A text is accepted in place of the fields: [LABEL=]REFERENCE[,NAME=VALUE...], such as
+    `int8=./smollm2-int8` or `hub:org/name,strategy=cosine,level=4`.
+    """
+
+    model: Annotated[str, Field(min_length=1)]
+    label: str = ""
+    dtype: Dtype = "float32"
+    level: Annotated[int, Field(ge=0)] = 0
+    strategy: Strategy = Strategy()
+    trust_remote_code: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        reference, *settings = value.split(",")
+        label, equals, rest = reference.partition("=")
+        has_label = equals and not re.search(r"[/:]", label)
+        fields = {"label": label, "model": rest} if has_label else {"model": reference}
+        for setting in settings:
+            name, equals, text = setting.partition("=")
+            if name not in TEXT_SETTINGS or not equals:
+                raise ValueError(
+                    f"{setting!r} is no setting of a model; write NAME=VALUE with a name among "
+                    + ", ".join(TEXT_SETTINGS)
+                )
+            fields[name] = text
+        return fields
+
+    @property
+    def name(self) -> str:
+        """The label, or the name that follows from the other fields."""
+        if self.label:
+            return self.label
+        settings: list[str] = [self.dtype] if self.dtype != "float32" else []
+        settings += [f"{self.strategy.label} {self.level}"] if self.level else []
+        last = re.split(r"[/:]", self.model.rstrip("/"))[-1]
+        return " ".join([last.removesuffix(".gguf"), *settings])
+
+
+class ComparisonSpec(FrozenValue):
+    """A comparison of candidates with a baseline on the same rows of one task.
+
+    In the run, level 0 is the baseline, and each candidate is a level, from 1. `explain.levels` and
+    `explain.level_rows` count so. The other fields are those of a `SweepSpec`.
+    """
+
+    baseline: ModelVariant
+    candidates: Annotated[tuple[ModelVariant, ...], Field(min_length=1)]
+    task: str
+    rows: Rows = Rows()
+    calibration: Calibration = Calibration()
+    explain: Explanation | None = COMPARISON_EXPLANATION
+    special_tokens: SpecialTokens = "tokenizer"
+    sequential: SequentialDesign | None = None
+
+    @property
+    def variants(self) -> tuple[ModelVariant, ...]:
+        """The model of each level: the baseline, then the candidates."""
+        return (self.baseline, *self.candidates)
+
+    @model_validator(mode="after")
+    def _check_labels(self) -> Self:
+        names = [variant.name for variant in self.variants]
+        for name in names:
+            if not name.isprintable():
+                raise ValueError(f"label {name!r} has a character that cannot be printed")
+            if names.count(name) > 1:
+                raise ValueError(f"two models have the label {name!r}; give them different labels")
+        return self
+
+    @model_validator(mode="after")
+    def _check_methods(self) -> Self:
+        if self.explain is not None and "difference_shap" in self.explain.methods:
+            raise ValueError(
+                "difference_shap explains the removal levels of one model; take leverage_shap, "
+                "kernel_shap, lime or input_x_gradient"
+            )
+        return self
+
+    @property
+    def task_name(self) -> str:
+        """The name of the task, without the path of its file."""
+        return task_name(self.task)
+
+    def sweep_spec(self, level: int) -> SweepSpec:
+        """The sweep that measures the model of a level of this comparison."""
+        variant = self.variants[level]
+        explain = self.explain
+        if explain is not None:
+            explained = {0, *(explain.levels or range(len(self.variants)))}
+            rows = dict(explain.level_rows).get(level, explain.rows)
+            own = {"levels": (variant.level,), "level_rows": (), "rows": rows}
+            explain = explain.model_copy(update=own) if level in explained and rows != 0 else None
+        return SweepSpec(
+            model=variant.model,
+            task=self.task,
+            rows=self.rows,
+            levels=(variant.level,),
+            # The order of a whole model does not matter; `last` measures nothing.
+            strategy=variant.strategy if variant.level else Strategy(name="last"),
+            calibration=self.calibration,
+            explain=explain,
+            dtype=variant.dtype,
+            special_tokens=self.special_tokens,
+            trust_remote_code=variant.trust_remote_code,
+        )
