@@ -1,11 +1,11 @@
 """The view levels, and views whose answers depend on the kind of a level."""
 
 from pathlib import Path
-from typing import Any
 
 from tests.support.lake_rows import (
     attribution,
     example,
+    named_level,
     prediction,
     rows_of,
     run_row,
@@ -19,28 +19,11 @@ COMPARISON = run_row(
 C = str(COMPARISON["run_id"])
 
 
-def candidate(level: int, label: str, **columns: Any) -> dict[str, Any]:
-    return {
-        "run_id": C,
-        "level": level,
-        "label": label,
-        "model": "tiny",
-        "revision": "0" * 40,
-        "dtype": "float32",
-        "strategy": "",
-        "removed_layers": [],
-        "weight_bytes": 400,
-        "shares_tokens": True,
-        "source_run_id": "source",
-        "source_level": 0,
-    } | columns
-
-
 CANDIDATES = [
-    candidate(0, "base"),
-    candidate(1, "int8", dtype="torchao-int8+float32", weight_bytes=100),
-    candidate(2, "pruned", strategy="cosine", removed_layers=[1, 2], source_level=2),
-    candidate(3, "other", model="hub:a/b", shares_tokens=False, weight_bytes=None),
+    named_level(C, 0, "base"),
+    named_level(C, 1, "int8", dtype="torchao-int8+float32", weight_bytes=100),
+    named_level(C, 2, "pruned", strategy="cosine", removed_layers=[1, 2], source_level=2),
+    named_level(C, 3, "other", model="hub:a/b", shares_tokens=False, weight_bytes=None),
 ]
 
 

@@ -15,7 +15,7 @@ from prunelake.schema.analysis_tables import ANALYSIS_TABLES, ANALYSIS_VERSION
 from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.schema.tables import ALL_TABLES
 from tests.support.example_runs import explained_run
-from tests.support.lake_rows import bound, small_analysis, small_run
+from tests.support.lake_rows import bound, named_level, small_analysis, small_run
 
 COMPACTED_TABLES = (*RUN_TABLES, *ANALYSIS_TABLES)
 
@@ -23,11 +23,15 @@ DROPS = {(method, op): 0.5 for op in ("replace", "delete_text") for method in ("
 
 
 def add_run(lake: Path, name: str, analysed: bool = True, **analysis: Any) -> str:
-    """Write a small run, with a row of bounds if its name begins with `bounded`; its run_id."""
+    """Write a small run; its run_id.
+
+    If its name begins with `bounded`, it has a row in each optional table of measurements.
+    """
     run, frames = small_run(name)
     run_id = str(run["run_id"])
     if name.startswith("bounded"):
         frames["bounds"] = RUN_TABLES["bounds"].frame([bound(run_id, 0, "test:0")])
+        frames["levels"] = RUN_TABLES["levels"].frame([named_level(run_id, 0, "base")])
     assert write_run(lake, run, frames)
     if analysed:
         write_analysis(lake, *small_analysis(run_id, **analysis))

@@ -199,6 +199,24 @@ def bound(run_id: str, level: int, example_id: str, **columns: Any) -> dict[str,
     } | columns
 
 
+def named_level(run_id: str, level: int, label: str, **columns: Any) -> dict[str, Any]:
+    """A row of levels: a candidate of a comparison, by default of the model of `run_row`."""
+    return {
+        "run_id": run_id,
+        "level": level,
+        "label": label,
+        "model": RUN_NAMES["model"],
+        "revision": "0" * 40,
+        "dtype": "float32",
+        "strategy": "",
+        "removed_layers": [],
+        "weight_bytes": 400,
+        "shares_tokens": True,
+        "source_run_id": "source",
+        "source_level": 0,
+    } | columns
+
+
 def small_analysis(run_id: str, **columns: Any) -> tuple[dict[str, Any], dict[str, pl.DataFrame]]:
     """A row of analyses, and the other analysis tables with at most one row each."""
     row = {

@@ -163,7 +163,7 @@ LEVELS = Table(
     is_optional=True,
 )
 RUN_TABLES = TableGroup(
-    RUNS, LEVELS, LAYERS, EXAMPLES, PREDICTIONS, ATTRIBUTIONS, DELETIONS, BOUNDS, REPORTED
+    RUNS, LAYERS, EXAMPLES, PREDICTIONS, ATTRIBUTIONS, DELETIONS, BOUNDS, REPORTED, LEVELS
 )
 """The measurements of a run; they are never computed again."""
 

@@ -15,7 +15,15 @@ from prunelake.schema.analysis_tables import ANALYSIS_TABLES, ANALYSIS_VERSION
 from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.schema.table import FORMAT_VERSION
 from tests.support.lake_files import rewrite_manifest, set_format_version
-from tests.support.lake_rows import bound, frames, identity_of, run_row, small_analysis, small_run
+from tests.support.lake_rows import (
+    bound,
+    frames,
+    identity_of,
+    named_level,
+    run_row,
+    small_analysis,
+    small_run,
+)
 
 RUN_ID = identity_of("run")[1]
 METADATA = {"prunelake.format_version": str(FORMAT_VERSION)}
@@ -30,6 +38,7 @@ def lake(tmp_path: Path) -> Path:
         run, written = small_run(name)
         run_id = str(run["run_id"])
         written["bounds"] = RUN_TABLES["bounds"].frame([bound(run_id, 0, "test:0")])
+        written["levels"] = RUN_TABLES["levels"].frame([named_level(run_id, 0, "base")])
         write_run(tmp_path, run, written)
         write_analysis(tmp_path, *small_analysis(run_id))
     assert verify_lake(tmp_path) == []
