@@ -144,5 +144,5 @@ def test_missing_evidence_is_undecided(
 def test_a_defect_of_the_gate_does_not_look_like_a_worse_candidate(
     lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("prunelake.gate.check.holm_adjusted", lambda _: 1 / 0)
+    monkeypatch.setattr("prunelake.gate.decision.holm_adjusted", lambda _: 1 / 0)
     assert run_gate(monkeypatch, lake, tmp_path, EQUAL) == 2

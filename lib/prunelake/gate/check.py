@@ -1,26 +1,27 @@
-"""Check the criteria of a gate against the results in a lake.
+"""Check the criteria of a gate against the results in a lake."""
 
-A check passes if the one-sided 95 % bound of the loss is below the margin. All checks must pass, so
-the gate passes wrongly with a probability of at most 5 %, however many checks it has (intersection-
-union test: Berger 1982). A check fails if its loss is shown to exceed the margin. One failure fails
-the gate, so the p-values of all checks share 5 % (Holm 1979). Otherwise a check is undecided.
-"""
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
-import math
-
-from scipy.special import ndtri
-
+from prunelake.gate.decision import Decision, decide, overall
 from prunelake.gate.evidence import Evidence, RunEvidence
 from prunelake.gate.gate_file import Criterion, Gate
-from prunelake.gate.margin_tests import ONE_SIDED_LEVEL, holm_adjusted, worse_p_value
-from prunelake.gate.results import Check, GateResult, Result
+from prunelake.gate.results import Check, GateResult
 from prunelake.gate.run_choice import choose_runs
 from prunelake.lake.read import check_files
 from prunelake.lake.sql.views import connect
 from prunelake.lake.storage.location import Location
 
-POWER_QUANTILE = float(ndtri(0.8))
-"""The normal quantile of a power of 80 %, as for `n_needed` in the view `criteria`."""
+
+@dataclass(frozen=True)
+class Question:
+    """One criterion on one task for one candidate, with the evidence of the task's run."""
+
+    criterion: Criterion
+    task: str
+    run_id: str
+    level: int
+    evidence: Evidence
 
 
 def check_gate(lake: Location, gate: Gate) -> GateResult:
@@ -35,54 +36,51 @@ def check_gate(lake: Location, gate: Gate) -> GateResult:
     """
     with connect(lake) as connection:
         runs = choose_runs(connection, gate)
+    return check_runs(lake, gate, runs)
+
+
+def check_runs(lake: Location, gate: Gate, runs: Mapping[str, str]) -> GateResult:
+    """Check every criterion on these runs, given by task.
+
+    Raises:
+        LakeError: no such run, or a damaged file of a run.
+    """
     check_files(lake, runs.values())
-    found = []
+    asked = list(_questions(lake, gate, runs))
+    decisions = decide(
+        [question.evidence for question in asked], [question.criterion.margin for question in asked]
+    )
+    return GateResult(
+        result=overall([decision.result for decision in decisions]),
+        checks=tuple(map(_check, asked, decisions)),
+    )
+
+
+def _questions(lake: Location, gate: Gate, runs: Mapping[str, str]) -> Iterator[Question]:
     for task, run_id in runs.items():
         of_run = RunEvidence(lake, run_id, gate.levels)
         for criterion in gate.criteria:
             if task in gate.tasks_of(criterion):
-                found += [
-                    (criterion, task, run_id, level, of_run.of(criterion, level))
-                    for level in gate.levels
-                ]
-    p_values = [worse_p_value(item[-1].looks, item[0].margin) for item in found]
-    adjusted = holm_adjusted(p_values)
-    checks = [
-        _check(*item, p_value=p, adjusted=q, count=len(found))
-        for item, p, q in zip(found, p_values, adjusted, strict=True)
-    ]
-    results = {check.result for check in checks}
-    if Result.failed in results:
-        result = Result.failed
-    else:
-        result = Result.passed if results == {Result.passed} else Result.undecided
-    return GateResult(result=result, checks=tuple(checks))
+                for level in gate.levels:
+                    evidence = of_run.of(criterion, level)
+                    yield Question(criterion, task, run_id, level, evidence)
 
 
-def _check(
-    criterion: Criterion,
-    task: str,
-    run_id: str,
-    level: int,
-    evidence: Evidence,
-    p_value: float,
-    adjusted: float,
-    count: int,
-) -> Check:
+def _check(question: Question, decision: Decision) -> Check:
+    criterion, evidence = question.criterion, question.evidence
     sign = -1 if criterion.higher_is_better else 1
-    ends = [None if end is None else 0.0 + sign * end for end in (evidence.low, evidence.high)]
-    if adjusted <= ONE_SIDED_LEVEL:
-        result = Result.failed
-    elif evidence.high is not None and evidence.high < criterion.margin:
-        result = Result.passed
-    else:
-        result = Result.undecided
+
+    def change(loss: float | None) -> float | None:
+        return None if loss is None else 0.0 + sign * loss
+
+    ends = change(evidence.low), change(evidence.high)
+    low, high = ends if sign > 0 else ends[::-1]
     return Check(
         metric=criterion.metric,
-        task=task,
-        candidate=f"level {level}",
-        run_id=run_id,
-        level=level,
+        task=question.task,
+        candidate=f"level {question.level}",
+        run_id=question.run_id,
+        level=question.level,
         method=evidence.method or criterion.method,
         operator=evidence.operator or criterion.operator,
         variant=evidence.variant or criterion.variant,
@@ -90,29 +88,13 @@ def _check(
         margin=criterion.margin,
         baseline_value=evidence.baseline_value,
         value=evidence.value,
-        change=None if evidence.loss is None else 0.0 + sign * evidence.loss,
-        change_low=ends[0] if sign > 0 else ends[1],
-        change_high=ends[1] if sign > 0 else ends[0],
+        change=change(evidence.loss),
+        change_low=low,
+        change_high=high,
         n=evidence.n,
-        p_worse=p_value,
-        p_worse_adjusted=adjusted,
-        result=result,
-        n_needed=_needed(evidence, criterion.margin, count) if result is Result.undecided else None,
+        p_worse=decision.p_value,
+        p_worse_adjusted=decision.adjusted,
+        result=decision.result,
+        n_needed=decision.n_needed,
         note=evidence.note,
     )
-
-
-def _needed(evidence: Evidence, margin: float, count: int) -> int | None:
-    """The examples that decide with a probability of 80 % if the loss is the true loss.
-
-    The half width of an interval and the standard error are proportional to 1 / sqrt(n).
-    """
-    loss, n, se = evidence.loss, evidence.n, evidence.se or 0.0
-    if loss is None or n is None or evidence.high is None or evidence.low is None or loss == margin:
-        return None
-    if loss < margin:
-        reach = evidence.high - loss
-    else:
-        # The first step of Holm's correction tests at this share of the error.
-        reach = (loss - evidence.low) * float(ndtri(ONE_SIDED_LEVEL / count) / ndtri(0.05))
-    return math.ceil(n * ((reach + POWER_QUANTILE * se) / (margin - loss)) ** 2)
