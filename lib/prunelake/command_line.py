@@ -23,7 +23,7 @@ def sweep_command(spec: SweepSpec) -> str:
     default = SweepSpec(task=spec.task)
     options = {"model": spec.model, "task": spec.task}
     if spec.rows != default.rows:
-        options["rows"] = _rows_text(spec.rows)
+        options["rows"] = rows_text(spec.rows)
     if spec.levels is not None:
         options["levels"] = _listed(spec.levels)
     if spec.explain is None:
@@ -126,7 +126,8 @@ def rounded_up(count: int) -> int:
     return -(-count // unit) * unit
 
 
-def _rows_text(rows: Rows) -> str:
+def rows_text(rows: Rows) -> str:
+    """A selection of rows as the option `--rows` takes it: `sample:200:1`."""
     if rows.first is not None:
         return str(rows.first)
     if rows.sample is not None:

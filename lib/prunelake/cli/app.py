@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from prunelake.cli.compare import compare
 from prunelake.cli.demo import demo
 from prunelake.cli.export import export
 from prunelake.cli.gate import gate
@@ -77,6 +78,7 @@ def first_steps(
 # The help lists them in this order: evaluate, decide, read, import, maintain.
 app.command()(demo)
 app.command()(sweep)
+app.command()(compare)
 app.command()(plan)
 app.command()(watch)
 app.command()(profile)

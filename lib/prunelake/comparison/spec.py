@@ -75,6 +75,16 @@ class ModelVariant(FrozenValue):
         last = re.split(r"[/:]", self.model.rstrip("/"))[-1]
         return " ".join([last.removesuffix(".gguf"), *settings])
 
+    @property
+    def text(self) -> str:
+        """The text from which this value can be read again, without `trust_remote_code`."""
+        default = ModelVariant(model=self.model)
+        settings = [f"dtype={self.dtype}"] if self.dtype != default.dtype else []
+        if self.level:
+            settings += [f"strategy={self.strategy.label}", f"level={self.level}"]
+        reference = f"{self.label}={self.model}" if self.label else self.model
+        return ",".join([reference, *settings])
+
 
 class ComparisonSpec(FrozenValue):
     """A comparison of candidates with a baseline on the same rows of one task.
