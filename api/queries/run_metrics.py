@@ -20,6 +20,7 @@ def headline_metrics(run_ids: Sequence[str]) -> BoundQuery:
         select
             run_id,
             level,
+            label,
             metric,
             value,
             ci_low,

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from prunelake.errors import PruneLakeError
     from prunelake.public.attribution import Attribution
+    from prunelake.public.compare import compare
     from prunelake.public.gate import check_gate
     from prunelake.public.lake import Lake, open_lake
     from prunelake.public.model import Model, load
@@ -35,6 +36,7 @@ __all__ = [
     "PruneLakeError",
     "Run",
     "check_gate",
+    "compare",
     "load",
     "open_lake",
     "sweep",
@@ -47,6 +49,7 @@ _MODULES = {
     "PruneLakeError": "prunelake.errors",
     "Run": "prunelake.public.run",
     "check_gate": "prunelake.public.gate",
+    "compare": "prunelake.public.compare",
     "load": "prunelake.public.model",
     "open_lake": "prunelake.public.lake",
     "sweep": "prunelake.public.sweep",

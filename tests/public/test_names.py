@@ -14,6 +14,7 @@ def test_the_public_names_are_these() -> None:
         "PruneLakeError",
         "Run",
         "check_gate",
+        "compare",
         "load",
         "open_lake",
         "sweep",

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
@@ -15,7 +16,7 @@ from prunelake.api.findings.wording import interval, label, number, signed
 from prunelake.api.queries import run_metrics
 from prunelake.api.queries import runs as run_queries
 from prunelake.api.queries.candidates import candidates as candidate_query
-from prunelake.comparison.command import comparison_command, grown_comparison
+from prunelake.comparison.command import settling_comparison
 from prunelake.comparison.spec import ComparisonSpec
 from prunelake.lake.sql import views
 from prunelake.lake.storage.location import Location
@@ -70,12 +71,12 @@ def print_comparison(
             say(f"{candidate['label']}: {FOREIGN_TOKENS_NOTE}.")
     lake_words = f" --lake {shlex.quote(lake_option)}" if lake_option else ""
     # Not wrapped, so that a command can be copied.
-    next_step = f"{_next_step(run, levels)}{lake_words}"
+    next_step = _next_step(run, levels, lake_words)
     console.print(next_step, highlight=False, markup=False, soft_wrap=True)
 
 
-def _next_step(run: Mapping[str, Any], levels: pl.DataFrame) -> str:
-    """The command that decides the open questions; or else the gate."""
+def _next_step(run: Mapping[str, Any], levels: pl.DataFrame, lake: str) -> str:
+    """The command that decides the open questions, or else the gate; with the user's `lake`."""
     spec = ComparisonSpec.model_validate_json(run["spec"])
     is_open = pl.col("metric").is_in(SHOWN_METRICS) & (pl.col("verdict") == Verdict.inconclusive)
     needed = {True: 0, False: 0}
@@ -83,9 +84,11 @@ def _next_step(run: Mapping[str, Any], levels: pl.DataFrame) -> str:
         is_explained = row["metric"] in FAITHFULNESS_METRICS
         needed[is_explained] = max(needed[is_explained], row["n_needed"])
     if not any(needed.values()):
-        return "Next: prunelake gate GATE.yaml"
-    grown = grown_comparison(spec, run["example_count"], needed[False], needed[True])
-    return f"To decide the rest: {comparison_command(grown)}"
+        return f"Next: prunelake gate GATE.yaml{lake}"
+    settling = settling_comparison(spec, run["example_count"], needed[False], needed[True])
+    if settling.command:
+        settling = replace(settling, command=f"{settling.command}{lake}")
+    return settling.sentence("the open questions")
 
 
 def _models_table(models: Sequence[Mapping[str, Any]], cells: Cells) -> Table:

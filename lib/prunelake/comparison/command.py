@@ -2,7 +2,7 @@
 
 import shlex
 
-from prunelake.command_line import grown_rows, rounded_up, rows_text
+from prunelake.command_line import SettlingSweep, grown_rows, rounded_up, rows_text
 from prunelake.comparison.spec import COMPARISON_EXPLANATION, ComparisonSpec
 
 
@@ -29,17 +29,26 @@ def comparison_command(spec: ComparisonSpec) -> str:
     return shlex.join(["prunelake", "compare", *words])
 
 
-def grown_comparison(
+def settling_comparison(
     spec: ComparisonSpec, example_count: int, rows: int, explained_rows: int
-) -> ComparisonSpec:
+) -> SettlingSweep:
     """The comparison with at least these numbers of rows and explained rows.
 
-    `example_count` is the number of its rows so far. The numbers are rounded up to two digits. With
-    0 `explained_rows` it explains no further rows.
+    `spec` is the spec of a run, and `example_count` its number of rows. The numbers are rounded up
+    to two digits, and end at the rows of the task. With 0 `explained_rows` it explains no further
+    rows.
     """
-    explain = spec.explain
-    count = max(rounded_up(rows), rounded_up(explained_rows), example_count)
+    wanted = max(rounded_up(rows), rounded_up(explained_rows), example_count)
+    available = wanted if spec.split_rows is None else max(spec.split_rows, example_count)
+    count, explain, known = min(wanted, available), spec.explain, 0
     if explain is not None:
         known = example_count if explain.rows is None else explain.rows
-        explain = explain.model_copy(update={"rows": max(rounded_up(explained_rows), known)})
-    return spec.model_copy(update={"rows": grown_rows(spec.rows, count), "explain": explain})
+        explained_rows = max(known, min(rounded_up(explained_rows), count))
+        explain = explain.model_copy(update={"rows": explained_rows})
+    shortage = ""
+    if wanted > available:
+        shortage = f"Task {spec.task_name} has {available:,} rows, fewer than the {wanted:,} that"
+    if shortage and count == example_count and explained_rows <= known:
+        return SettlingSweep(None, shortage)
+    grown = spec.model_copy(update={"rows": grown_rows(spec.rows, count), "explain": explain})
+    return SettlingSweep(comparison_command(grown), shortage)

@@ -60,6 +60,7 @@ def _write(spec: ComparisonSpec, identity: ComparisonIdentity, settings: Setting
     started = time.perf_counter()
     joined = join_sweeps(settings.lake, identity)
     baseline = joined.runs[0]
+    split_rows = SweepSpec.model_validate_json(baseline["spec"]).split_rows
     columns = ("model", "revision", "architecture", "dtype", "task", "split", "example_count")
     levels = [
         _level_row(spec, identity, joined, level, settings) for level in range(len(joined.runs))
@@ -80,7 +81,7 @@ def _write(spec: ComparisonSpec, identity: ComparisonIdentity, settings: Setting
         "removal_order": [],
         "device": "copied",
         "code_version": version("prunelake"),
-        "spec": spec.model_dump_json(),
+        "spec": spec.model_copy(update={"split_rows": split_rows}).model_dump_json(),
         "identity": identity.model_dump_json(),
         "duration_s": time.perf_counter() - started,
         "forward_tokens": 0,

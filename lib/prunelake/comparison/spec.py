@@ -90,7 +90,8 @@ class ComparisonSpec(FrozenValue):
     """A comparison of candidates with a baseline on the same rows of one task.
 
     In the run, level 0 is the baseline, and each candidate is a level, from 1. `explain.levels` and
-    `explain.level_rows` count so. The other fields are those of a `SweepSpec`.
+    `explain.level_rows` count so. The other fields are those of a `SweepSpec`; a run records the
+    number of rows of its split as `split_rows`.
     """
 
     baseline: ModelVariant
@@ -101,6 +102,7 @@ class ComparisonSpec(FrozenValue):
     explain: Explanation | None = COMPARISON_EXPLANATION
     special_tokens: SpecialTokens = "tokenizer"
     sequential: SequentialDesign | None = None
+    split_rows: int | None = None
 
     @property
     def variants(self) -> tuple[ModelVariant, ...]:

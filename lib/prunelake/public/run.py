@@ -1,5 +1,6 @@
 """A run of a lake: its metrics, verdicts, charts and calibrators."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,10 @@ VERDICT_COLUMNS = (
 
 @dataclass(frozen=True)
 class Run:
-    """One model on one task at several removal levels; `sweep` and `Lake.run` return a `Run`.
+    """One model on one task at several removal levels, or candidates beside a baseline.
+
+    `sweep`, `compare` and `Lake.run` return a `Run`. The frames of a comparison have the column
+    `label` with the names of the candidates.
 
     - `lake`: the folder or object store that holds the run.
     - `id`: the run's id, `run_id` in SQL.
@@ -40,7 +44,7 @@ class Run:
         `random_value` is the value of a random ranking of tokens, for metrics of explanations; `n`
         is the number of examples. A metric that could not be computed has no row.
         """
-        return self._headline_metrics().drop_nulls("value").select(METRIC_COLUMNS)
+        return _named(self._headline_metrics().drop_nulls("value"), METRIC_COLUMNS)
 
     def verdicts(self) -> pl.DataFrame:
         """The verdict on each metric at each level above 0.
@@ -51,7 +55,7 @@ class Run:
         smallest effect that the test could have found, and the number of examples that it needs.
         docs/statistics.md defines the verdicts.
         """
-        return self._headline_metrics().drop_nulls("verdict").select(VERDICT_COLUMNS)
+        return _named(self._headline_metrics().drop_nulls("verdict"), VERDICT_COLUMNS)
 
     def chart(
         self, name: str, *, level: int | None = None, metric: str | None = None
@@ -91,3 +95,10 @@ class Run:
 
         with views.connect(self.lake, [self.id]) as connection:
             return headline_metrics([self.id]).rows(connection)
+
+
+def _named(rows: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
+    """These columns; and the labels behind the levels if they say more than the levels."""
+    if (rows["label"] == rows["level"].cast(pl.String)).all():
+        return rows.select(columns)
+    return rows.select(columns[0], "label", *columns[1:])

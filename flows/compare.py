@@ -1,0 +1,19 @@
+"""A comparison of candidates with a baseline, as a flow of Prefect."""
+
+from prefect import flow
+
+from prunelake.comparison.run import run_comparison
+from prunelake.comparison.spec import ComparisonSpec
+from prunelake.flows.sweep import sweep
+from prunelake.settings import Settings
+
+
+@flow(name="compare", flow_run_name="{spec.baseline.name} {spec.task_name} comparison")
+def compare(spec: ComparisonSpec, settings: Settings | None = None) -> str:
+    """Compare candidates with a baseline on the same rows of a task; returns the run's id.
+
+    This is `prunelake.comparison.run.run_comparison`. The sweep of each model is a run of the flow
+    `sweep`, with its tasks, retries and artifacts.
+    """
+    settings = settings or Settings()
+    return run_comparison(spec, settings, lambda own: sweep(own, settings))
