@@ -93,15 +93,13 @@ DRAWS: dict[str, Draw] = {
 
 
 def pilot_with(kind: str, loss: float) -> Evidence:
-    """Evidence of 100 examples with exactly this loss, and exactly the spread of DRAWS."""
+    """Few examples with exactly this loss, and exactly the spread of DRAWS."""
     if kind == "flips":
-        return flip_evidence(np.arange(100) < 100 * loss)
+        return flip_evidence(np.arange(50) < round(50 * loss))
     if kind == "accuracy":
-        shares = [0.05 + loss, 0.9 - loss, 0.05]
-        return accuracy_evidence(
-            np.repeat([1.0, 0.0, -1.0], np.rint(np.multiply(100, shares)).astype(int))
-        )
-    return mean_evidence(loss + 0.2 * np.sqrt(0.99) * np.repeat([-1.0, 1.0], 50))
+        counts = np.rint(np.multiply(60, [0.05 + loss, 0.9 - loss, 0.05])).astype(int)
+        return accuracy_evidence(np.repeat([1.0, 0.0, -1.0], counts))
+    return mean_evidence(loss + 0.2 * np.sqrt(59 / 60) * np.repeat([-1.0, 1.0], 30))
 
 
 @pytest.mark.parametrize(
@@ -129,5 +127,6 @@ def test_the_needed_rows_decide_as_planned(kind: str, loss: float, result: Resul
 
 def test_no_number_of_rows_is_known_without_evidence_or_at_the_margin() -> None:
     assert examples_needed(Evidence(), MARGIN, count=1) is None
-    assert examples_needed(pilot_with("flips", MARGIN), MARGIN, count=1) is None
-    assert examples_needed(pilot_with("flips", 0.0), MARGIN, count=9) == 59  # 0.95 ** 59 < 0.05
+    assert examples_needed(pilot_with("mean", 0.0), 1e-9, count=1) is None
+    no_flips = flip_evidence(np.zeros(20))
+    assert examples_needed(no_flips, MARGIN, count=9) == 59  # 0.95 ** 59 < 0.05

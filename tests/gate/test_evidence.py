@@ -9,10 +9,10 @@ from scipy.stats import binomtest, ttest_1samp
 from prunelake.analysis import sequential
 from prunelake.analysis.sequential import nominal_level
 from prunelake.analysis.statistics import tango_interval
+from prunelake.gate.criterion import Criterion
 from prunelake.gate.evidence import Evidence, RunEvidence
-from prunelake.gate.gate_file import Criterion
 from prunelake.gate.margin_tests import CountSample, PairedCounts, worse_p_value
-from prunelake.lake.sql.views import query
+from prunelake.lake.sql.views import connect, query
 from prunelake.lake.storage.location import Location
 from tests.support.drawn_runs import RUN, R, drawn_explanations, drawn_predictions
 from tests.support.lake_rows import write
@@ -31,7 +31,8 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Location:
 
 def evidence(lake: Location, **fields: str | float) -> Evidence:
     criterion = Criterion.model_validate(fields)
-    return RunEvidence(lake, R, [1, LEVEL]).of(criterion, LEVEL)
+    with connect(lake, [R]) as connection:
+        return RunEvidence(connection, [1, LEVEL]).of(criterion, LEVEL)
 
 
 def differences(lake: Location, metric: str, method: str | None = None) -> np.ndarray:
@@ -126,7 +127,8 @@ def test_a_sequential_run_is_tested_at_every_look(
     monkeypatch.setattr(sequential, "MIN_LOOK", 1)
     run = sequential_run(DESIGN, 40, l1=6)
     run_id = write_first_rows(tmp_path, run, {0: 8, 1: 6, 2: 8})
-    found = RunEvidence(tmp_path, run_id, [1, 2])
+    with connect(tmp_path, [run_id]) as connection:
+        found = RunEvidence(connection, [1, 2])
     checked = 0
     for row in query(tmp_path, "from looks where look_run_id is not null").iter_rows(named=True):
         if row["metric"] not in ("accuracy", "nll", "ece", "flip_rate"):

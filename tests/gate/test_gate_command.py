@@ -80,9 +80,9 @@ ERRORS = [
     (
         "model: tiny\nlevels: [1]\n",
         WORSE.replace("demo", "damo"),
-        "task 'damo': not among the runs",
+        "task 'damo': the runs of tiny have no such task",
     ),
-    ("model: tiny\nlevels: [7]\n", WORSE, "levels 7: no run on demo has all of them"),
+    ("model: tiny\nlevels: [7]\n", WORSE, "levels 7: no run of tiny has all of them"),
     ("model: tony\nlevels: [1]\n", WORSE, "no run of model 'tony'; the lake has tiny"),
     ("runs: [beef]\nlevels: [1]\n", WORSE, "run 'beef': the lake has no such complete run"),
     ("model: tiny\nlevels: [1]\ndtype: int8\n", WORSE, "dtype 'int8': tiny has float32"),
@@ -138,7 +138,7 @@ def test_missing_evidence_is_undecided(
     assert "AUROC of confidence on demo, level 1: no variation among the examples." in printed
     criteria = "- {metric: accuracy, task: table}\n"
     assert run_gate(monkeypatch, tmp_path / "lake", tmp_path, criteria) == 2  # no examples
-    assert "task 'table': not among the runs of tiny" in capsys.readouterr().err
+    assert "task 'table': the runs of tiny have no such task" in capsys.readouterr().err
 
 
 def test_a_defect_of_the_gate_does_not_look_like_a_worse_candidate(

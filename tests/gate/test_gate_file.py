@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from prunelake.errors import InvalidSpec
-from prunelake.gate.gate_file import Criterion, Gate, read_gate
+from prunelake.gate.criterion import Criterion
+from prunelake.gate.gate_file import Gate, read_gate
 from prunelake.schema.metrics import METRIC_DEFINITIONS
 from prunelake.spec import Strategy
 
@@ -34,7 +35,7 @@ def test_a_file_becomes_a_gate_with_the_margins_of_the_metrics(tmp_path: Path) -
 
 HOSTILE = [
     ("", "is empty; write at least `criteria: [{metric: accuracy, "),
-    ("hello", "file: 'hello' has no fields; write at least one of criteria, tasks, runs"),
+    ("hello", "file: 'hello' has no fields; write at least one of criteria, tasks, baseline"),
     ("criteria: []", "line 1, criteria: is empty; give at least one"),
     ("model: tiny\nlevels: [4]", "criteria: is missing"),
     (START + "- accuracy", "line 5, criteria.0: 'accuracy' has no fields; write at least one of "),
@@ -94,11 +95,29 @@ HOSTILE = [
         "criterion 1 (ece) has no task; give it a task, or list tasks for all criteria",
     ),
     (START.replace("[4]", "[0]") + "- {metric: ece}", "levels.0: Input should be greater than or"),
-    (START.replace("[4]", "[]") + "- {metric: ece}", "line 2, levels: is empty; give at least one"),
+    (START.replace("[4]", "[]") + "- {metric: ece}", "model needs levels, a list of numbers"),
     (START.replace("[4]", "[4, 4]") + "- {metric: ece}", "levels 4, 4: give each only once"),
-    (START.replace("levels: [4]\n", "") + "- {metric: ece}", "levels: is missing"),
-    ("runs: [a]\n" + START + "- {metric: ece}", "give exactly one of model (a reference) and runs"),
+    (START.replace("levels: [4]\n", "") + "- {metric: ece}", "model needs levels, a list of"),
+    (
+        "runs: [a]\n" + START + "- {metric: ece}",
+        "give exactly one of baseline (a model, with candidates), model",
+    ),
     (START.replace("tiny", "5") + "- {metric: ece}", "line 1, model: 5 is not a text"),
+    ("baseline: a\n" + START + "- {metric: ece}", "give exactly one of baseline (a model, with"),
+    ("baseline: a\ntasks: [rte]\ncriteria:\n- {metric: ece}", "baseline needs candidates"),
+    (
+        "baseline: a\ncandidates: [b, b]\ntasks: [rte]\ncriteria:\n- {metric: ece}",
+        "candidate b, b: give each only once",
+    ),
+    (
+        "baseline: a\ncandidates: ['b,dtyp=x']\ntasks: [rte]\ncriteria:\n- {metric: ece}",
+        "line 2, candidates.0: 'dtyp=x' is no setting of a model; write NAME=VALUE with a name",
+    ),
+    (
+        "baseline: a\ncandidates: [b]\ndtype: int8\ntasks: [rte]\ncriteria:\n- {metric: ece}",
+        "dtype does not go with baseline; write it behind a model, like `model,dtype=bfloat16`",
+    ),
+    ("explain: {rows: 5}\n" + START + "- {metric: ece}", "explain needs rows: without rows the"),
     ("strategy: cosin\n" + START + "- {metric: ece}", "strategy.name: Input should be 'cosine', "),
     ("!!python/object/apply:os.system ['true']", "not YAML (could not determine a constructor"),
     ("criteria: &a [*a]", "its values are nested too deep"),

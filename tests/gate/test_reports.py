@@ -32,6 +32,7 @@ PASSED = Check(
     change=-0.005,
     change_low=-0.015,
     change_high=0.005,
+    se=0.006,
     n=1000,
     p_worse=0.99,
     p_worse_adjusted=1.0,

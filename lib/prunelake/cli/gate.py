@@ -5,14 +5,20 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from prunelake.cli.console import LakeOption, load_settings
-from prunelake.errors import PruneLakeError, one_line
+from prunelake.cli.sweep import Until
+from prunelake.errors import InvalidSpec, PruneLakeError, one_line
 from prunelake.extras import naming_extras
 from prunelake.gate.reports import ERROR_CODE, check_report_paths, write_reports
+from prunelake.settings import Settings
+
+if TYPE_CHECKING:
+    from prunelake.gate.gate_file import Gate
+    from prunelake.gate.results import GateResult
 
 
 def gate(
@@ -26,9 +32,16 @@ def gate(
     markdown: Annotated[
         Path | None, typer.Option("--markdown", help="Write Markdown for a pull request.")
     ] = None,
+    until: Annotated[
+        Until | None, typer.Option(help="decided: add rows in rounds until the gate is decided.")
+    ] = None,
+    max_rows: Annotated[int | None, typer.Option(help="With --until: stop at n rows.")] = None,
+    max_minutes: Annotated[
+        float | None, typer.Option(help="With --until: start no round that would exceed n minutes.")
+    ] = None,
     lake: LakeOption = None,
 ) -> None:
-    """Check the criteria of a release against the results in the lake.
+    """Check the criteria of a release, in the lake or by evaluating the models in the file.
 
     Exit codes: 0 all criteria are met, 1 a candidate is worse beyond a margin, 3 undecided with
     these rows, 2 an error. Missing results never pass.
@@ -36,14 +49,48 @@ def gate(
     paths = {"json": json, "junit": junit, "markdown": markdown}
     with _errors_as_code_2(paths):
         from prunelake.cli.gate_table import print_gate
-        from prunelake.gate.check import check_gate
         from prunelake.gate.gate_file import read_gate
 
+        if until is None and (max_rows, max_minutes) != (None, None):
+            raise InvalidSpec("--max-rows and --max-minutes need --until decided")
         check_report_paths(paths)
-        result = check_gate(load_settings(lake).lake, read_gate(file))
+        criteria, settings = read_gate(file), load_settings(lake)
+        if until is not None:
+            result = _decide(criteria, max_rows, max_minutes, settings)
+        else:
+            result = _check(criteria, settings)
         write_reports(result, paths)
         print_gate(result)
     raise typer.Exit(result.exit_code)
+
+
+def _check(criteria: "Gate", settings: Settings) -> "GateResult":
+    if criteria.rows is None:
+        from prunelake.gate.check import check_gate
+
+        return check_gate(settings.lake, criteria)
+    from prunelake.cli.evaluate import evaluate
+    from prunelake.gate.measure import measure_and_check
+
+    return measure_and_check(
+        criteria, criteria.rows, settings, lambda spec: evaluate(spec, settings)
+    )
+
+
+def _decide(
+    criteria: "Gate", max_rows: int | None, max_minutes: float | None, settings: Settings
+) -> "GateResult":
+    from prunelake.cli.evaluate import evaluate
+    from prunelake.gate.until_decided import gate_until_decided
+    from prunelake.sweeps.until_decided import Limits
+
+    return gate_until_decided(
+        criteria,
+        Limits(max_rows=max_rows, max_minutes=max_minutes),
+        settings,
+        lambda spec: evaluate(spec, settings),
+        lambda finished: typer.echo(str(finished), err=True),
+    )
 
 
 @contextmanager

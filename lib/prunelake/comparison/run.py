@@ -8,7 +8,7 @@ from typing import Any
 
 from prunelake.analysis.analyse import analyse
 from prunelake.comparison.join import JoinedSweeps, join_sweeps
-from prunelake.comparison.spec import ComparisonSpec
+from prunelake.comparison.spec import STRATEGY, ComparisonSpec
 from prunelake.identity import ComparedLevel, ComparisonIdentity
 from prunelake.lake import commit, read
 from prunelake.models.sources import resolve_model
@@ -18,9 +18,6 @@ from prunelake.schema.table import FORMAT_VERSION
 from prunelake.settings import Settings
 from prunelake.spec import SweepSpec
 from prunelake.sweeps.early_checks import check_sweep
-
-STRATEGY = "comparison"
-"""The strategy of a run whose levels are candidates."""
 
 
 def run_comparison(

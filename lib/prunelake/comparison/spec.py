@@ -25,6 +25,9 @@ COMPARISON_EXPLANATION = Explanation(
 """The explanations of a comparison. Each model is explained by itself, as level 0 of a sweep."""
 
 
+STRATEGY = "comparison"
+"""The strategy of a run whose levels are candidates."""
+
 TEXT_SETTINGS = ("dtype", "level", "strategy")
 """The settings of a model that a text can give."""
 

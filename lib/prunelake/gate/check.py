@@ -3,11 +3,12 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from prunelake.gate.criterion import Criterion
 from prunelake.gate.decision import Decision, decide, overall
 from prunelake.gate.evidence import Evidence, RunEvidence
-from prunelake.gate.gate_file import Criterion, Gate
+from prunelake.gate.gate_file import Gate
 from prunelake.gate.results import Check, GateResult
-from prunelake.gate.run_choice import choose_runs
+from prunelake.gate.run_choice import Candidate, candidates_of, choose_runs
 from prunelake.lake.read import check_files
 from prunelake.lake.sql.views import connect
 from prunelake.lake.storage.location import Location
@@ -20,7 +21,7 @@ class Question:
     criterion: Criterion
     task: str
     run_id: str
-    level: int
+    candidate: Candidate
     evidence: Evidence
 
 
@@ -30,7 +31,7 @@ def check_gate(lake: Location, gate: Gate) -> GateResult:
         check_gate(Path("lake"), read_gate(Path("gate.yaml"))).exit_code
 
     Raises:
-        InvalidSpec: the lake has no such run, task or level, or several runs match.
+        InvalidSpec: the lake has no such run, task or candidate, or several runs match.
         NotFound, NothingToShow: the lake has no such model, or no examples of it.
         LakeError: no lake, or a damaged file of a chosen run.
     """
@@ -40,13 +41,18 @@ def check_gate(lake: Location, gate: Gate) -> GateResult:
 
 
 def check_runs(lake: Location, gate: Gate, runs: Mapping[str, str]) -> GateResult:
-    """Check every criterion on these runs, given by task.
+    """Check every criterion of a gate on these runs, given by task.
 
     Raises:
+        InvalidSpec: a run lacks a candidate.
         LakeError: no such run, or a damaged file of a run.
     """
     check_files(lake, runs.values())
-    asked = list(_questions(lake, gate, runs))
+    asked = [
+        question
+        for task, run_id in runs.items()
+        for question in _questions(lake, gate, task, run_id)
+    ]
     decisions = decide(
         [question.evidence for question in asked], [question.criterion.margin for question in asked]
     )
@@ -56,14 +62,14 @@ def check_runs(lake: Location, gate: Gate, runs: Mapping[str, str]) -> GateResul
     )
 
 
-def _questions(lake: Location, gate: Gate, runs: Mapping[str, str]) -> Iterator[Question]:
-    for task, run_id in runs.items():
-        of_run = RunEvidence(lake, run_id, gate.levels)
-        for criterion in gate.criteria:
-            if task in gate.tasks_of(criterion):
-                for level in gate.levels:
-                    evidence = of_run.of(criterion, level)
-                    yield Question(criterion, task, run_id, level, evidence)
+def _questions(lake: Location, gate: Gate, task: str, run_id: str) -> Iterator[Question]:
+    with connect(lake, [run_id]) as connection:
+        candidates = candidates_of(connection, gate, run_id)
+        of_run = RunEvidence(connection, [candidate.level for candidate in candidates])
+    for criterion in gate.criteria_of(task):
+        for candidate in candidates:
+            evidence = of_run.of(criterion, candidate.level)
+            yield Question(criterion, task, run_id, candidate, evidence)
 
 
 def _check(question: Question, decision: Decision) -> Check:
@@ -78,9 +84,9 @@ def _check(question: Question, decision: Decision) -> Check:
     return Check(
         metric=criterion.metric,
         task=question.task,
-        candidate=f"level {question.level}",
+        candidate=question.candidate.label,
         run_id=question.run_id,
-        level=question.level,
+        level=question.candidate.level,
         method=evidence.method or criterion.method,
         operator=evidence.operator or criterion.operator,
         variant=evidence.variant or criterion.variant,
@@ -91,6 +97,7 @@ def _check(question: Question, decision: Decision) -> Check:
         change=change(evidence.loss),
         change_low=low,
         change_high=high,
+        se=evidence.se,
         n=evidence.n,
         p_worse=decision.p_value,
         p_worse_adjusted=decision.adjusted,

@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from prunelake.gate.gate_file import Criterion
+from prunelake.gate.criterion import Criterion
 from prunelake.lake.sql.bound_query import BoundQuery, Connection
 from prunelake.schema.table import METRIC_KEY
 

@@ -10,8 +10,8 @@ from scipy.special import stdtrit
 from prunelake.analysis.looks import load_looks
 from prunelake.analysis.metric_rows import FLIP_RATES
 from prunelake.analysis.sequential import LookTimes
+from prunelake.gate.criterion import Criterion
 from prunelake.gate.differences import Row, correct_answers, differences, limited_row
-from prunelake.gate.gate_file import Criterion
 from prunelake.gate.margin_tests import (
     CountSample,
     MeanSample,
@@ -19,9 +19,7 @@ from prunelake.gate.margin_tests import (
     Sample,
     SampleAtLook,
 )
-from prunelake.lake.sql.bound_query import BoundQuery
-from prunelake.lake.sql.views import connect
-from prunelake.lake.storage.location import Location
+from prunelake.lake.sql.bound_query import BoundQuery, Connection
 from prunelake.schema.table import METRIC_KEY
 
 CORRECT_COLUMNS = {"accuracy": "is_correct", "accuracy_norm": "is_correct_norm"}
@@ -56,19 +54,16 @@ class Evidence:
 class RunEvidence:
     """The differences of one run from its level 0, read once.
 
-        RunEvidence(lake, run_id, levels=[4]).of(criterion, level=4)
+        RunEvidence(connection, levels=[4]).of(criterion, level=4)
 
-    Raises:
-        LakeError: no such run, or a lake that cannot be read.
-        WrongFormat, CorruptFile: as `views.connect`.
+    The connection shows one run.
     """
 
-    def __init__(self, lake: Location, run_id: str, levels: Sequence[int]) -> None:
-        with connect(lake, [run_id]) as connection:
-            self.differences = differences(connection, levels)
-            self.correct_answers = correct_answers(connection, levels)
-            self.looks = load_looks(connection)
-            self.look_rows = BoundQuery("from looks order by look").records(connection)
+    def __init__(self, connection: Connection, levels: Sequence[int]) -> None:
+        self.differences = differences(connection, levels)
+        self.correct_answers = correct_answers(connection, levels)
+        self.looks = load_looks(connection)
+        self.look_rows = BoundQuery("from looks order by look").records(connection)
 
     def of(self, criterion: Criterion, level: int) -> Evidence:
         """The evidence for a criterion at a level."""

@@ -1,175 +1,98 @@
-"""The gate file: criteria that candidates must meet, and the runs that they are checked on."""
+"""The gate file: criteria, and the runs or models on which they are checked."""
 
-import math
-from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from prunelake.errors import InvalidSpec, one_line, shortened
-from prunelake.schema.calibrators import CALIBRATOR_NAMES, RECALIBRATED_METRICS
-from prunelake.schema.metrics import (
-    AGREEMENT_METRICS,
-    AOPC_METRICS,
-    METRIC_DEFINITIONS,
-    MetricDefinition,
-)
-from prunelake.spec import AopcVariant, FrozenValue, Method, Operator, Strategy
+from prunelake.comparison.spec import COMPARISON_EXPLANATION, ComparisonSpec, ModelVariant
+from prunelake.errors import InvalidSpec, one_line
+from prunelake.gate.criterion import Criterion
+from prunelake.spec import Explanation, FrozenValue, Rows, Strategy, SweepSpec
 from prunelake.yaml_file import validate_yaml
 
 EXAMPLE = "criteria: [{metric: accuracy, task: arc_easy, margin: 0.02}]"
 
-Direction = Literal["higher", "lower"]
-"""The better direction of a metric."""
+SOURCES = ("baseline", "model", "runs")
 
-
-class Criterion(FrozenValue):
-    """One criterion: a metric may get worse by less than `margin` on a task.
-
-        Criterion(metric="accuracy", task="arc_easy", margin=0.02)
-
-    The margin is in the unit of the metric; by default it is the margin that the metric declares.
-    `direction` says which direction is better: `higher` or `lower`. It is only needed for a metric
-    without a direction of its own. Without `task`, the criterion counts on every task of the gate.
-    `method`, `operator` and `variant` choose among the explanations of a run, or `variant` names a
-    calibrator; by default the row counts that represents the metric (the view `headline_keys`).
-    """
-
-    metric: str
-    margin: float = math.nan
-    direction: Direction | None = None
-    task: str | None = None
-    method: str | None = None
-    operator: str | None = None
-    variant: str | None = None
-
-    @field_validator("metric")
-    @classmethod
-    def _require_known_metric(cls, metric: str) -> str:
-        if metric not in METRIC_DEFINITIONS:
-            close = get_close_matches(metric, METRIC_DEFINITIONS, 1)
-            remedy = f"did you mean {close[0]}?" if close else "choose one of"
-            choices = "" if close else f" {', '.join(METRIC_DEFINITIONS)}"
-            raise ValueError(f"no metric {shortened(metric)!r}; {remedy}{choices}")
-        return metric
-
-    @field_validator("margin", mode="before")
-    @classmethod
-    def _require_number(cls, value: Any) -> Any:
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not 0 < value < float("inf"):
-            raise ValueError(f"{shortened(repr(value))} is not a number above 0, like 0.02")
-        try:
-            return float(value)
-        except OverflowError as error:
-            raise ValueError(f"{shortened(str(value))} is too large; 0.02 is usual") from error
-
-    @model_validator(mode="after")
-    def _check_metric(self) -> Self:
-        definition = self.definition
-        name, declared = self.metric, definition.higher_is_better
-        if name == "beneficial_flip_rate":
-            raise ValueError(
-                "beneficial_flip_rate cannot fall below the baseline's 0; leave it out"
-            )
-        if declared is None and self.direction is None:
-            raise ValueError(f"{name} has no better direction; give direction: higher or lower")
-        if declared is not None and self.direction not in (None, _direction(declared)):
-            raise ValueError(
-                f"direction {self.direction}: {_direction(declared)} is better for {name}; leave "
-                "direction out"
-            )
-        width = definition.high - definition.low
-        if self.margin >= width:
-            raise ValueError(
-                f"margin {self.margin:g}: {name} lies between {definition.low:g} and "
-                f"{definition.high:g} ({definition.unit}), so every candidate would pass; "
-                f"{definition.margin:g} is usual"
-            )
-        for field, allowed in self._allowed_choices().items():
-            value = getattr(self, field)
-            if value is not None and value not in allowed:
-                remedy = f"choose {', '.join(allowed)}" if allowed else f"leave {field} out"
-                raise ValueError(f"{field} {value!r} does not apply to {name}; {remedy}")
-        return self
-
-    @model_validator(mode="before")
-    @classmethod
-    def _default_margin(cls, value: Any) -> Any:
-        if isinstance(value, Mapping) and "margin" not in value:
-            definition = METRIC_DEFINITIONS.get(str(value.get("metric")))
-            return {**value, "margin": definition.margin} if definition else value
-        return value
-
-    def _allowed_choices(self) -> Mapping[str, tuple[str, ...]]:
-        """The choices of the fields that name a row of the metric."""
-        if self.metric in AOPC_METRICS:
-            methods, operators, variants = (
-                get_args(Method),
-                get_args(Operator),
-                get_args(AopcVariant),
-            )
-        elif self.metric in AGREEMENT_METRICS:
-            methods, operators, variants = get_args(Method), (), ()
-        else:
-            is_recalibrated = self.metric in RECALIBRATED_METRICS
-            methods, operators, variants = (), (), CALIBRATOR_NAMES if is_recalibrated else ()
-        return {"method": methods, "operator": operators, "variant": variants}
-
-    @property
-    def definition(self) -> MetricDefinition:
-        """The definition of the metric."""
-        return METRIC_DEFINITIONS[self.metric]
-
-    @property
-    def higher_is_better(self) -> bool:
-        """Whether a higher value of the metric is better."""
-        declared = self.definition.higher_is_better
-        return self.direction == "higher" if declared is None else declared
-
-    @property
-    def key(self) -> tuple[str | None, ...]:
-        """The value that the criterion limits: two criteria must not limit the same value."""
-        return self.metric, self.method, self.operator, self.variant
+UNUSED_FIELDS = {
+    "baseline": {
+        "levels": "name candidates",
+        "strategy": "write it behind a model, like `model,strategy=cosine,level=4`",
+        "dtype": "write it behind a model, like `model,dtype=bfloat16`",
+    },
+    "model": {"candidates": "they need a baseline; name levels"},
+    "runs": dict.fromkeys(("strategy", "dtype", "rows", "explain"), "the runs have it already"),
+}
+"""For each source, the fields that do not go with it, and the remedy."""
 
 
 class Gate(FrozenValue):
-    """The criteria of a release, and the runs on which they are checked.
+    """The criteria of a release, and the runs or models on which they are checked.
 
-        Gate(model="SmolLM2-135M", levels=(4,), criteria=(Criterion(metric="ece", task="boolq"),))
+        Gate(baseline="hub:org/model", candidates=("int8=./int8",), rows=400, criteria=(
+            {"metric": "accuracy", "task": "arc_easy", "margin": 0.02},
+        ))
 
-    The runs are given by exactly one of `runs` (their ids) and `model` (a model reference or its
-    last part). `strategy` and `dtype` choose among the runs of a model. `levels` are the candidates
-    of removal sweeps. `tasks` are the tasks of criteria without a task.
+    Exactly one of these is given:
+
+    - `baseline` with `candidates`: models to compare, each a text or fields as in `ModelVariant`.
+    - `model` with `levels`: a model and numbers of removed layers, by `strategy` and `dtype`.
+    - `runs`: ids of runs in the lake; `candidates` are labels, `levels` numbers.
+
+    With `rows`, models are evaluated on these rows, unless the lake has the results. `explain` are
+    the settings of their explanations. Without `rows` the gate only reads the lake. `tasks` are the
+    tasks of criteria without a task.
     """
 
     criteria: tuple[Criterion, ...]
     tasks: tuple[str, ...] = ()
-    runs: tuple[str, ...] = ()
+    baseline: ModelVariant | None = None
+    candidates: tuple[ModelVariant, ...] = ()
     model: str | None = None
+    runs: tuple[str, ...] = ()
+    levels: tuple[Annotated[int, Field(ge=1)], ...] = ()
     strategy: Strategy | None = None
     dtype: str | None = None
-    levels: tuple[Annotated[int, Field(ge=1)], ...]
+    rows: Rows | None = None
+    explain: Explanation | None = None
 
-    @field_validator("criteria", "levels")
+    @field_validator("criteria")
     @classmethod
-    def _require_items(cls, items: tuple[object, ...]) -> tuple[object, ...]:
-        if not items:
+    def _require_criteria(cls, criteria: tuple[Criterion, ...]) -> tuple[Criterion, ...]:
+        if not criteria:
             raise ValueError("is empty; give at least one")
-        return items
+        return criteria
 
     @model_validator(mode="after")
-    def _check_runs(self) -> Self:
-        if bool(self.runs) == bool(self.model):
-            raise ValueError("give exactly one of model (a reference) and runs (a list of run ids)")
-        if self.runs and (self.strategy or self.dtype):
-            raise ValueError("runs name their strategy and dtype; leave strategy and dtype out")
+    def _check_source(self) -> Self:
+        given = [name for name in SOURCES if getattr(self, name)]
+        if len(given) != 1:
+            raise ValueError(
+                "give exactly one of baseline (a model, with candidates), model (a reference, with "
+                "levels) and runs (a list of run ids)"
+            )
+        (source,) = given
+        for name, remedy in UNUSED_FIELDS[source].items():
+            if getattr(self, name):
+                raise ValueError(f"{name} does not go with {source}; {remedy}")
+        if source == "baseline" and not self.candidates:
+            raise ValueError("baseline needs candidates, a list of models")
+        if source == "model" and not self.levels:
+            raise ValueError("model needs levels, a list of numbers of removed layers like [4]")
+        if self.levels and self.candidates:
+            raise ValueError("give levels (removal sweeps) or candidates (labels), not both")
+        if self.explain is not None and self.rows is None:
+            raise ValueError("explain needs rows: without rows the gate only reads the lake")
         return self
 
     @model_validator(mode="after")
-    def _check_criteria(self) -> Self:
+    def _refuse_repetition(self) -> Self:
+        for name in ("tasks", "runs", "levels", "candidate_names"):
+            values = getattr(self, name)
+            if len(set(values)) < len(values):
+                field = name.removesuffix("_names")
+                raise ValueError(f"{field} {', '.join(map(str, values))}: give each only once")
         seen: dict[tuple[object, ...], int] = {}
         for number, criterion in enumerate(self.criteria, 1):
             tasks = self.tasks_of(criterion)
@@ -185,21 +108,60 @@ class Gate(FrozenValue):
                         f"criteria {first} and {number} both limit {criterion.metric} on {task}; "
                         "leave one out"
                     )
-        for name in ("tasks", "runs", "levels"):
-            values = getattr(self, name)
-            if len(set(values)) < len(values):
-                raise ValueError(f"{name} {', '.join(map(str, values))}: give each only once")
         return self
+
+    @property
+    def candidate_names(self) -> tuple[str, ...]:
+        """The labels of the candidates."""
+        return tuple(candidate.name for candidate in self.candidates)
 
     def tasks_of(self, criterion: Criterion) -> tuple[str, ...]:
         """The tasks on which a criterion counts."""
         return self.tasks if criterion.task is None else (criterion.task,)
+
+    def criteria_of(self, task: str) -> list[Criterion]:
+        """The criteria that count on a task."""
+        return [criterion for criterion in self.criteria if task in self.tasks_of(criterion)]
 
     @property
     def all_tasks(self) -> tuple[str, ...]:
         """The tasks of all criteria, in their order."""
         tasks = [task for criterion in self.criteria for task in self.tasks_of(criterion)]
         return tuple(dict.fromkeys(tasks))
+
+    def spec(self, task: str, rows: Rows) -> SweepSpec | ComparisonSpec:
+        """The sweep or comparison that measures the models on some rows of a task.
+
+        It explains only if a criterion needs it, by the methods that the criteria name.
+
+        Raises:
+            ValidationError: values that fit this class but not the spec, such as an unknown dtype.
+        """
+        if self.baseline is not None:
+            return ComparisonSpec(
+                baseline=self.baseline,
+                candidates=self.candidates,
+                task=task,
+                rows=rows,
+                explain=self._explanation(task, COMPARISON_EXPLANATION),
+            )
+        fields = {"strategy": self.strategy, "dtype": self.dtype}
+        return SweepSpec.model_validate(
+            {name: value for name, value in fields.items() if value is not None}
+            | {"model": self.model, "task": task, "rows": rows, "levels": self.levels}
+            | {"explain": self._explanation(task, Explanation())}
+        )
+
+    def _explanation(self, task: str, default: Explanation) -> Explanation | None:
+        explained = [
+            criterion for criterion in self.criteria_of(task) if criterion.needs_explanations
+        ]
+        if not explained or self.explain is not None:
+            return self.explain if explained else None
+        methods = {criterion.method or default.methods[0] for criterion in explained}
+        if methods == {*default.methods}:
+            return default
+        return Explanation.model_validate({"methods": sorted(methods)})
 
 
 def read_gate(path: Path) -> Gate:
@@ -216,7 +178,3 @@ def read_gate(path: Path) -> Gate:
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidSpec(f"{path}: cannot be read ({one_line(error)})") from error
     return validate_yaml(text, Gate, str(path), example=EXAMPLE)
-
-
-def _direction(higher_is_better: bool) -> Direction:
-    return "higher" if higher_is_better else "lower"

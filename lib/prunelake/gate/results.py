@@ -4,7 +4,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from prunelake.gate.gate_file import Direction
+from prunelake.gate.criterion import Direction
 from prunelake.spec import FrozenValue
 
 
@@ -41,6 +41,7 @@ class Check(FrozenValue):
     change: float | None = Field(description="value - baseline_value.")
     change_low: float | None = Field(description="The lower one-sided bound of change, at 95 %.")
     change_high: float | None = Field(description="The upper one-sided bound of change, at 95 %.")
+    se: float | None = Field(description="The standard error of change.")
     n: int | None = Field(description="The number of examples with values on both sides.")
     p_worse: float = Field(description="The p-value of a loss of at most the margin.")
     p_worse_adjusted: float = Field(description="p_worse after Holm's correction over all checks.")

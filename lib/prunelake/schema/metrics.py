@@ -30,6 +30,9 @@ BASELINE_AGREEMENT_METRICS = (
 AGREEMENT_METRICS = (*BASELINE_AGREEMENT_METRICS, "seed_overlap_10", "seed_spearman")
 """The metrics that compare attributions: they have a method."""
 
+EXPLANATION_METRICS = (*AOPC_METRICS, *AGREEMENT_METRICS)
+"""The metrics that need explanations."""
+
 
 @dataclass(frozen=True)
 class MetricDefinition:

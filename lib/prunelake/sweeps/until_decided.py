@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from prunelake.analysis.power import examples_for_changes_between
 from prunelake.analysis.sequential import MIN_LOOK
@@ -118,7 +119,7 @@ def run_until_decided(
         PruneLakeError: as `run_sweep`.
     """
     started = time.perf_counter()
-    available = _available_rows(spec, limits, settings)
+    available = available_rows(spec.task, spec.rows, limits, settings)
     if spec.rows == Rows():
         spec = spec.model_copy(update={"rows": Rows(sample=min(DEFAULT_ROW_COUNT, available))})
     first, pilot = _pilot(spec, limits, settings, evaluate)
@@ -142,19 +143,23 @@ def run_until_decided(
         with connect(settings.lake, [run_id]) as connection:
             rounds.append(_finished(connection, len(rounds), run_id, size, limits.margin))
         report(rounds[-1])
-        looks = (*looks, Look(run_id=run_id, rows=size.rows, explained=_pairs(size.explained)))
+        looks = (*looks, look_of(run_id, size))
 
 
-def _available_rows(spec: SweepSpec, limits: Limits, settings: Settings) -> int:
-    """The number of rows that the sweep may use: the task's split, up to the limit."""
-    if spec.rows.numbers is not None:
+def available_rows(task: str, pilot: Rows, limits: Limits, settings: Settings) -> int:
+    """The number of rows that rounds after a pilot may use: the task's split, up to the limit.
+
+    Raises:
+        InvalidSpec: the pilot lists row numbers, which cannot grow, or exceeds the limit.
+        PruneLakeError: the rows of the task cannot be read.
+    """
+    if pilot.numbers is not None:
         raise InvalidSpec("row numbers cannot grow in rounds; take sample:N or the first N rows")
-    task = find_task(spec.task)
-    available = len(read_records(task, settings.data)[1])
-    pilot = spec.rows.sample or spec.rows.first or 0
+    available = len(read_records(find_task(task), settings.data)[1])
+    count = pilot.sample or pilot.first or 0
     if limits.max_rows is not None:
-        if limits.max_rows < pilot:
-            raise InvalidSpec(f"max rows {limits.max_rows}: the pilot alone has {pilot} rows")
+        if limits.max_rows < count:
+            raise InvalidSpec(f"max rows {limits.max_rows}: the pilot alone has {count} rows")
         available = min(available, limits.max_rows)
     return available
 
@@ -223,7 +228,20 @@ def _round_spec(
     looks: tuple[Look, ...],
 ) -> SweepSpec:
     """The spec of a round after the pilot."""
-    explain: Explanation | None = first.explain
+    return first.model_copy(
+        update=round_fields(first.rows, first.explain, size, planned, margin, looks)
+    )
+
+
+def round_fields(
+    pilot: Rows,
+    explain: Explanation | None,
+    size: RoundSize,
+    planned: RoundSize,
+    margin: float,
+    looks: tuple[Look, ...],
+) -> dict[str, Any]:
+    """The fields of a spec that differ between a pilot and a round of this size after `looks`."""
     if explain is not None:
         most = max(size.explained.values())
         fewer = _pairs({level: n for level, n in size.explained.items() if n < most})
@@ -234,8 +252,12 @@ def _round_spec(
         planned_explained=_pairs(planned.explained),
         looks=looks,
     )
-    rows = grown_rows(first.rows, size.rows)
-    return first.model_copy(update={"rows": rows, "explain": explain, "sequential": design})
+    return {"rows": grown_rows(pilot, size.rows), "explain": explain, "sequential": design}
+
+
+def look_of(run_id: str, size: RoundSize) -> Look:
+    """A finished round as an earlier look of the next round."""
+    return Look(run_id=run_id, rows=size.rows, explained=_pairs(size.explained))
 
 
 def _finished(
