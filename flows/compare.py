@@ -3,7 +3,7 @@
 from prefect import flow
 
 from prunelake.comparison.run import run_comparison
-from prunelake.comparison.spec import ComparisonSpec
+from prunelake.comparison_spec import ComparisonSpec
 from prunelake.flows.sweep import sweep
 from prunelake.settings import Settings
 

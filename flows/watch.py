@@ -25,6 +25,7 @@ from prefect.states import Completed, Crashed
 from prunelake.errors import PrefectUnavailable, one_line
 from prunelake.lake.attempt_log import Attempt
 from prunelake.settings import Settings
+from prunelake.spec import SweepSpec
 from prunelake.watch.decision import EvaluationState
 from prunelake.watch.evaluations import Evaluation
 from prunelake.watch.launcher import HEARTBEAT_TIMEOUT, AttemptOutcome
@@ -32,6 +33,7 @@ from prunelake.watch.rounds import RoundLine, WatchRound, summary
 from prunelake.watch.watchlist import read_watchlist
 
 SWEEP_DEPLOYMENT = "sweep/sweep"
+COMPARE_DEPLOYMENT = "compare/compare"
 HEARTBEAT_EVENT = "prefect.flow-run.heartbeat"
 
 
@@ -41,10 +43,10 @@ def watch(
     settings: Settings | None = None,
     is_retry: bool = False,
 ) -> State[list[RoundLine]]:
-    """Start a sweep on the workers for each missing evaluation; returns the lines of the round.
+    """Start each missing evaluation on the workers; returns the lines of the round.
 
-    Two simultaneous rounds start each sweep only once. If the hub does not answer, the state of
-    this flow run is called `HubNotReached`, and the next round tries again.
+    Two simultaneous rounds start each evaluation only once. If the hub does not answer, the state
+    of this flow run is called `HubNotReached`, and the next round tries again.
     """
     logger = get_run_logger()
     lines = WatchRound(
@@ -85,10 +87,13 @@ class DeploymentLauncher:
     def start(self, evaluation: Evaluation, attempt: Attempt) -> str:
         """Create the flow run of an attempt, once; returns its id."""
         spec = evaluation.spec
+        is_sweep = isinstance(spec, SweepSpec)
         with _prefect_client() as client:
             run = client.create_flow_run_from_deployment(
-                client.read_deployment_by_name(SWEEP_DEPLOYMENT).id,
-                name=f"{spec.model} {spec.task_name} {spec.strategy.label}",
+                client.read_deployment_by_name(
+                    SWEEP_DEPLOYMENT if is_sweep else COMPARE_DEPLOYMENT
+                ).id,
+                name=f"{evaluation.model_revision.model} {spec.task_name} {evaluation.kind}",
                 parameters={"spec": spec.model_dump(mode="json")},
                 idempotency_key=attempt.idempotency_key,
             )
@@ -151,8 +156,8 @@ def _prefect_client() -> Iterator[SyncPrefectClient]:
             yield client
     except ObjectNotFound as error:
         raise PrefectUnavailable(
-            f"the Prefect server at {url} has no deployment {SWEEP_DEPLOYMENT}; "
-            "run `prefect deploy --all`"
+            f"the Prefect server at {url} lacks the deployment {SWEEP_DEPLOYMENT} or "
+            f"{COMPARE_DEPLOYMENT}; run `prefect deploy --all`"
         ) from error
     except (httpx.HTTPError, PrefectHTTPStatusError, RuntimeError) as error:
         raise PrefectUnavailable(

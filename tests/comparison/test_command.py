@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prunelake.comparison.command import comparison_command, settling_comparison
-from prunelake.comparison.spec import ComparisonSpec, ModelVariant
+from prunelake.comparison_spec import ComparisonSpec, ModelVariant
 from prunelake.spec import Explanation, Rows
 
 SPEC = ComparisonSpec.model_validate(

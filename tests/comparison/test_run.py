@@ -8,7 +8,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from prunelake.comparison.run import run_comparison
-from prunelake.comparison.spec import ComparisonSpec
+from prunelake.comparison_spec import ComparisonSpec
 from prunelake.errors import UnknownLayer
 from prunelake.lake import read
 from prunelake.lake.maintenance.verify import verify_lake

@@ -6,7 +6,7 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
 
-from prunelake.comparison.spec import ComparisonSpec
+from prunelake.comparison_spec import ComparisonSpec
 from prunelake.flows.compare import compare
 from prunelake.lake import read
 from prunelake.settings import Settings

@@ -45,7 +45,7 @@ def write_evaluated_run(lake: Path, evaluation: Evaluation, **columns: Any) -> s
     row = run_row(
         f"{evaluation.key} {json.dumps(columns, default=str)}",
         **{
-            "model": spec.model,
+            "model": evaluation.model_revision.model,
             "revision": evaluation.model_revision.revision,
             "task": spec.task,
             "spec": spec.model_dump_json(),

@@ -365,6 +365,7 @@ def test_a_watchlist_that_asks_for_more_rows_extends_its_runs(
     lake: Lake, spec: SweepSpec, tmp_path: Path
 ) -> None:
     def sweep(evaluation: Evaluation) -> None:
+        assert isinstance(evaluation.spec, SweepSpec)
         lake.sweep(evaluation.spec)
 
     def watch(rows: int) -> list[str]:

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from prunelake.comparison_spec import ComparisonSpec
 from prunelake.errors import CorruptFile
-from prunelake.identity import content_hash
+from prunelake.identity import ComparedLevel, ComparisonIdentity, content_hash
 from prunelake.lake.commit import write_run
 from prunelake.settings import Settings
 from prunelake.spec import Calibration, Strategy, SweepSpec
 from prunelake.watch.decision import EvaluationState
-from prunelake.watch.evaluations import spec_key
+from prunelake.watch.evaluations import Evaluation, spec_key
 from tests.support.fake_launcher import (
     FakeLauncher,
     model_states,
@@ -72,7 +73,7 @@ def test_the_error_names_a_run_without_the_spec_of_a_sweep(
     row = run_row("broken", spec='{"colour": "red"}')
     write_run(local_path(settings.lake), row, frames())
     listed = watchlist(tmp_path, {"model": str(saved_model(tmp_path / "m"))})
-    with pytest.raises(CorruptFile, match=f"run {row['run_id']} .* not that of a sweep"):
+    with pytest.raises(CorruptFile, match=f"run {row['run_id']} .* not that of a sweep or"):
         run_round(listed, settings, FakeLauncher())
 
 
@@ -98,3 +99,66 @@ def test_quotas_limit_a_round_a_day_and_the_size(tmp_path: Path, settings: Setti
     assert {line.detail for line in lines if line.state is EvaluationState.waiting} == {
         "the entry's budget is 3 runs a day"
     }
+
+
+def write_comparison(lake: Path, evaluation: Evaluation) -> None:
+    """Write the runs that the comparison of this evaluation would write."""
+    spec = evaluation.spec
+    assert isinstance(spec, ComparisonSpec)
+    compared = []
+    for level, revision in enumerate(
+        (evaluation.baseline_revision, evaluation.model_revision.revision)
+    ):
+        sweep = spec.sweep_spec(level)
+        row = run_row(f"{sweep.model} {revision}", revision=revision, spec=sweep.model_dump_json())
+        write_run(lake, row, frames())
+        label = spec.variants[level].name
+        compared.append(ComparedLevel(label=label, run_id=row["run_id"], level=0))
+    identity = ComparisonIdentity(format_version=3, compared=tuple(compared), explain=None)
+    columns = {"run_id": identity.run_id, "identity": identity.model_dump_json()}
+    row = run_row("comparison", **columns, spec=spec.model_dump_json(), strategy="comparison")
+    write_run(lake, row, frames())
+
+
+def test_each_model_of_an_entry_is_compared_with_its_baseline_once(
+    tmp_path: Path, settings: Settings
+) -> None:
+    baseline = saved_model(tmp_path / "base", "base")
+    saved_model(tmp_path / "quantised" / "q8", "q8")
+    saved_model(tmp_path / "quantised" / "q4", "q4")
+    listed = watchlist(tmp_path, {"folder": "quantised", "baseline": "full=base"})
+    lake = local_path(settings.lake)
+    worker = FakeLauncher(lambda each: write_comparison(lake, each))
+    lines = run_round(listed, settings, worker)
+    assert [(Path(line.model).name, line.strategy) for line in lines] == [
+        ("q4", "against full"),
+        ("q8", "against full"),
+    ]
+    specs = [each.spec for each in worker.started]
+    assert all(isinstance(spec, ComparisonSpec) for spec in specs)
+    assert {spec.baseline.model for spec in specs if isinstance(spec, ComparisonSpec)} == {
+        str(baseline)
+    }
+    assert run_round(listed, settings, FakeLauncher()) == []
+    # A changed candidate is compared again; a changed baseline concerns all candidates.
+    saved_model(tmp_path / "quantised" / "q4", "q4, better")
+    (line,) = run_round(listed, settings, worker)
+    assert Path(line.model).name == "q4"
+    saved_model(tmp_path / "base", "base, better")
+    assert len(run_round(listed, settings, FakeLauncher(), is_dry=True)) == 2
+
+
+def test_a_comparison_of_several_candidates_is_no_evaluation(
+    tmp_path: Path, settings: Settings
+) -> None:
+    spec = ComparisonSpec.model_validate(
+        {"baseline": "b", "candidates": ["m", "n"], "task": "opinions"}
+    )
+    identity = ComparisonIdentity(format_version=3, compared=(), explain=None)
+    columns = {"run_id": identity.run_id, "identity": identity.model_dump_json()}
+    row = run_row("comparison", **columns, spec=spec.model_dump_json())
+    write_run(local_path(settings.lake), row, frames())
+    saved_model(tmp_path / "m")
+    saved_model(tmp_path / "b")
+    listed = watchlist(tmp_path, {"model": "m", "baseline": "b"})
+    assert len(run_round(listed, settings, FakeLauncher(), is_dry=True)) == 1

@@ -65,7 +65,7 @@ def test_a_new_commit_is_a_new_evaluation_and_no_weights_are_fetched(
     publish(pages, model("org/name", SECOND))
     assert model_states(run_round(listed, settings, worker)) == [("name", "started")]
     assert [each.model_revision.revision for each in worker.started] == [FIRST, SECOND]
-    assert {each.spec.model for each in worker.started} == {"hub:org/name"}
+    assert {each.model_revision.model for each in worker.started} == {"hub:org/name"}
 
 
 @pytest.mark.usefixtures("endpoint")
@@ -76,7 +76,7 @@ def test_a_named_revision_is_resolved(
     worker = FakeLauncher()
     run_round(watchlist(tmp_path, {"model": "hub:org/name@v1"}), settings, worker)
     assert [each.model_revision.revision for each in worker.started] == [FIRST]
-    assert worker.started[0].spec.model == "hub:org/name@v1"
+    assert worker.started[0].model_revision.model == "hub:org/name@v1"
 
 
 @pytest.mark.usefixtures("endpoint")

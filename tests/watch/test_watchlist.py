@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from prunelake.comparison_spec import COMPARISON_EXPLANATION, ComparisonSpec, ModelVariant
 from prunelake.errors import InvalidSpec
 from prunelake.spec import Calibration, Rows, Strategy
 from prunelake.watch.watchlist import HubSearch, read_watchlist
@@ -70,7 +71,7 @@ BAD = {
     "models: [": "cannot be read as YAML",
     "- hub: org/name": "a watchlist has `models`, a list of entries",
     "models: []\ncolour: red": "unknown field colour",
-    "models: []\ndefaults: {colour: red}": "`defaults` allows only budget, calibration, dtype",
+    "models: []\ndefaults: {colour: red}": "`defaults` allows only baseline, budget, calibration",
     "models: []\ndefaults: {hub: a/b}": "`defaults` allows only",
     "models: [org/name]": "entry 1: 'org/name' is not an entry",
     "models: [{hub: org/name}]": "entry 1 (hub org/name): tasks: Field required",
@@ -101,3 +102,28 @@ def test_the_error_names_the_file_the_entry_and_the_field(text: str, tmp_path: P
 def test_the_error_names_a_missing_watchlist(tmp_path: Path) -> None:
     with pytest.raises(InvalidSpec, match=r"absent\.yaml: cannot be read"):
         read_watchlist(tmp_path / "absent.yaml")
+
+
+def test_an_entry_with_a_baseline_is_compared_whole(tmp_path: Path) -> None:
+    text = """
+models:
+- query: {tags: ["base_model:quantized:org/name"]}
+  baseline: full=hub:org/name
+  tasks: [opinions]
+  dtype: bfloat16
+"""
+    (entry,) = read_watchlist(write(tmp_path, text)).entries
+    (spec,) = entry.specs("hub:other/q4")
+    assert isinstance(spec, ComparisonSpec)
+    assert [(v.name, v.model, v.dtype) for v in spec.variants] == [
+        ("full", "hub:org/name", "float32"),
+        ("q4 bfloat16", "hub:other/q4", "bfloat16"),
+    ]
+    assert spec.explain == COMPARISON_EXPLANATION
+    assert entry.model_copy(update={"dtype": "float32"}).specs("hub:org/name") == []
+    twin = {"baseline": ModelVariant(model="hub:org/q4"), "dtype": "float32"}
+    (same_name,) = entry.model_copy(update=twin).specs("hub:other/q4")
+    assert isinstance(same_name, ComparisonSpec)
+    assert [v.name for v in same_name.variants] == ["q4", "hub:other/q4"]
+    with pytest.raises(InvalidSpec, match="levels with baseline: the models are compared whole"):
+        read_watchlist(write(tmp_path, text + "  levels: [0, 1]\n"))

@@ -54,7 +54,7 @@ def compare(
     pruned=hub:org/base,level=4 --task arc_easy --rows 400 --explain-rows 100
     """
     from prunelake.comparison.run import run_comparison
-    from prunelake.comparison.spec import ComparisonSpec
+    from prunelake.comparison_spec import ComparisonSpec
     from prunelake.tasks.row_selection import parse_rows
 
     settings = load_settings(lake)

@@ -17,7 +17,7 @@ from prunelake.api.queries import run_metrics
 from prunelake.api.queries import runs as run_queries
 from prunelake.api.queries.candidates import candidates as candidate_query
 from prunelake.comparison.command import settling_comparison
-from prunelake.comparison.spec import ComparisonSpec
+from prunelake.comparison_spec import ComparisonSpec
 from prunelake.lake.sql import views
 from prunelake.lake.storage.location import Location
 from prunelake.schema.analysis_tables import FOREIGN_TOKENS_NOTE

@@ -52,9 +52,15 @@ def watch(
     else:
 
         def run(evaluation: "Evaluation") -> None:
-            spec = evaluation.spec
-            typer.echo(f"{spec.task_name}, {spec.strategy.label}, {spec.model}:")
-            evaluate(spec, settings)
+            from prunelake.comparison.run import run_comparison  # it loads torch
+            from prunelake.comparison_spec import ComparisonSpec
+
+            spec, model = evaluation.spec, evaluation.model_revision.model
+            typer.echo(f"{spec.task_name}, {evaluation.kind}, {model}:")
+            if isinstance(spec, ComparisonSpec):
+                run_comparison(spec, settings, lambda sweep: evaluate(sweep, settings))
+            else:
+                evaluate(spec, settings)
 
         launcher = LocalLauncher(run)
     lines = WatchRound(entries, settings, launcher, is_retry=retry, is_dry=dry_run).run()

@@ -3,7 +3,7 @@
 import shlex
 
 from prunelake.command_line import SettlingSweep, grown_rows, rounded_up, rows_text
-from prunelake.comparison.spec import COMPARISON_EXPLANATION, ComparisonSpec
+from prunelake.comparison_spec import COMPARISON_EXPLANATION, ComparisonSpec
 
 
 def comparison_command(spec: ComparisonSpec) -> str:

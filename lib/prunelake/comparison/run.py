@@ -8,7 +8,7 @@ from typing import Any
 
 from prunelake.analysis.analyse import analyse
 from prunelake.comparison.join import JoinedSweeps, join_sweeps
-from prunelake.comparison.spec import STRATEGY, ComparisonSpec
+from prunelake.comparison_spec import STRATEGY, ComparisonSpec
 from prunelake.identity import ComparedLevel, ComparisonIdentity
 from prunelake.lake import commit, read
 from prunelake.models.sources import resolve_model

@@ -5,7 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from prunelake.comparison.spec import COMPARISON_EXPLANATION, ComparisonSpec, ModelVariant
+from prunelake.comparison_spec import COMPARISON_EXPLANATION, ComparisonSpec, ModelVariant
 from prunelake.errors import InvalidSpec, one_line
 from prunelake.gate.criterion import Criterion
 from prunelake.spec import Explanation, FrozenValue, Rows, Strategy, SweepSpec

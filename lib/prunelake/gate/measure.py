@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pydantic import ValidationError
 
 from prunelake.comparison.run import run_comparison
-from prunelake.comparison.spec import ComparisonSpec
+from prunelake.comparison_spec import ComparisonSpec
 from prunelake.errors import InvalidSpec, validation_message
 from prunelake.gate.check import check_runs
 from prunelake.gate.gate_file import Gate

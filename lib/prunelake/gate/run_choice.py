@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from prunelake.comparison.spec import STRATEGY
+from prunelake.comparison_spec import STRATEGY
 from prunelake.errors import InvalidSpec
 from prunelake.gate.gate_file import Gate
 from prunelake.lake.sql.bound_query import BoundQuery, Connection

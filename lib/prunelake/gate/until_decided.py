@@ -17,7 +17,7 @@ from scipy.special import ndtri
 from prunelake.analysis.metric_rows import FLIP_RATES
 from prunelake.analysis.sequential import MIN_LOOK
 from prunelake.command_line import rounded_up
-from prunelake.comparison.spec import ComparisonSpec
+from prunelake.comparison_spec import ComparisonSpec
 from prunelake.errors import InvalidSpec
 from prunelake.gate.check import check_runs
 from prunelake.gate.evidence import CORRECT_COLUMNS

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from prunelake.comparison.run import run_comparison
-from prunelake.comparison.spec import COMPARISON_EXPLANATION, ComparisonSpec
+from prunelake.comparison_spec import COMPARISON_EXPLANATION, ComparisonSpec
 from prunelake.errors import InvalidSpec, validation_message
 from prunelake.public.lake import open_lake
 from prunelake.public.run import Run

@@ -1,15 +1,18 @@
 """The evaluations of a watchlist: their keys, their runs in the lake, and the use of quotas."""
 
+import json
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property, lru_cache
+from typing import Any
 
 from pydantic import ValidationError
 
+from prunelake.comparison_spec import ComparisonSpec
 from prunelake.errors import CorruptFile, one_line
-from prunelake.identity import content_hash
+from prunelake.identity import ComparisonIdentity, content_hash
 from prunelake.lake import read
 from prunelake.lake.attempt_log import Attempt
 from prunelake.lake.storage.location import Location
@@ -22,16 +25,29 @@ QUOTA_WINDOW = timedelta(days=1)
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A sweep of one revision of a model."""
+    """A sweep of one revision of a model, or its comparison with a baseline.
+
+    `baseline_revision` is the revision of the baseline; empty for a sweep.
+    """
 
     entry: WatchlistEntry
     model_revision: ModelRevision
-    spec: SweepSpec
+    spec: SweepSpec | ComparisonSpec
+    baseline_revision: str = ""
 
     @cached_property
     def spec_key(self) -> str:
         """The key of the spec without its model."""
+        if isinstance(self.spec, ComparisonSpec):
+            return comparison_key(self.spec, self.baseline_revision)
         return spec_key(self.spec)
+
+    @property
+    def kind(self) -> str:
+        """The strategy of a sweep, or the baseline of a comparison, as a word for reports."""
+        if isinstance(self.spec, ComparisonSpec):
+            return f"against {self.spec.baseline.name}"
+        return self.spec.strategy.label
 
     @property
     def key(self) -> str:
@@ -46,11 +62,20 @@ def spec_key(spec: SweepSpec) -> str:
     return content_hash(spec.model_dump(mode="json", exclude={"model", "split_rows"}))
 
 
+def comparison_key(spec: ComparisonSpec, baseline_revision: str) -> str:
+    """The key of a comparison with a single candidate, without the candidate's reference."""
+    (candidate,) = spec.candidates
+    fields = spec.model_dump(mode="json", exclude={"candidates", "split_rows"})
+    fields["baseline"]["model"] = ""
+    own = candidate.model_dump(mode="json", exclude={"model", "label"})
+    return content_hash([baseline_revision, fields, own])
+
+
 class LakeIndex:
     """An index of the runs in a lake.
 
     Raises:
-        CorruptFile: a `runs` file cannot be read, or a run of a sweep has no valid spec.
+        CorruptFile: a `runs` file cannot be read, or a run has no valid spec.
     """
 
     def __init__(self, lake: Location) -> None:
@@ -82,19 +107,44 @@ class LakeIndex:
         self._keys: set[tuple[str, str]] = set()
         self._tasks: set[tuple[str, str]] = set()
         self._creation_times: dict[tuple[str, str], list[datetime]] = {}
-        for run_id, model, revision, task, spec, identity, created_at in rows.iter_rows():
-            self._tasks.add((revision, task))
-            if not read.is_sweep(identity):
-                continue
-            try:
-                key = _stored_spec_key(spec)
-            except ValidationError as error:
-                raise CorruptFile(
-                    f"run {run_id} in {self._lake}: its spec is not that of a sweep "
-                    f"({one_line(error)}); restore the run, or delete it and sweep it again"
-                ) from error
-            self._keys.add((revision, key))
-            self._creation_times.setdefault((model, key), []).append(created_at)
+        revisions = dict(rows.select("run_id", "revision").iter_rows())
+        for row in rows.iter_rows(named=True):
+            self._tasks.add((row["revision"], row["task"]))
+            found = self._evaluated(row, revisions)
+            if found is not None:
+                model, revision, key = found
+                self._keys.add((revision, key))
+                self._creation_times.setdefault((model, key), []).append(row["created_at"])
+
+    def _evaluated(
+        self, row: Mapping[str, Any], revisions: Mapping[str, str]
+    ) -> tuple[str, str, str] | None:
+        """The model, revision and spec key of the evaluation that a run is; None for others."""
+        try:
+            if read.is_sweep(row["identity"]):
+                return row["model"], row["revision"], _stored_spec_key(row["spec"])
+            return _compared(row, revisions)
+        except ValidationError as error:
+            raise CorruptFile(
+                f"run {row['run_id']} in {self._lake}: its spec is not that of a sweep or a "
+                f"comparison ({one_line(error)}); restore the run, or delete it and evaluate the "
+                "model again"
+            ) from error
+
+
+def _compared(row: Mapping[str, Any], revisions: Mapping[str, str]) -> tuple[str, str, str] | None:
+    """The candidate of a comparison; None for an import, or for several candidates.
+
+    `revisions` are those of the runs by id: a comparison names the sweeps of its models.
+    """
+    if json.loads(row["identity"])["kind"] != "comparison":
+        return None
+    identity = ComparisonIdentity.model_validate_json(row["identity"])
+    compared = [revisions.get(item.run_id, "") for item in identity.compared]
+    spec = ComparisonSpec.model_validate_json(row["spec"])
+    if len(spec.candidates) != 1:
+        return None
+    return spec.candidates[0].model, compared[1], comparison_key(spec, compared[0])
 
 
 class RunQuotaUse:

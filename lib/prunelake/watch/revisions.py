@@ -69,6 +69,17 @@ def find_revisions(entry: WatchlistEntry, cache: Path) -> Iterator[ModelRevision
             yield model
 
 
+def find_baseline_revision(entry: WatchlistEntry, cache: Path) -> str:
+    """The current revision of an entry's baseline; empty if it has none.
+
+    Raises:
+        ModelNotFound, HubUnreachable, ModelError: as `find_revisions`.
+    """
+    if entry.baseline is None:
+        return ""
+    return _reference_revision(entry.baseline.model, cache).revision
+
+
 def _entry_revisions(entry: WatchlistEntry, cache: Path) -> Iterator[ModelRevision | SkippedModel]:
     if entry.query is not None:
         for repository in _search_hub(entry.query):

@@ -29,7 +29,7 @@ from prunelake.watch.decision import (
 )
 from prunelake.watch.evaluations import Evaluation, LakeIndex, RunQuotaUse
 from prunelake.watch.launcher import HEARTBEAT_TIMEOUT, Launcher
-from prunelake.watch.revisions import SkippedModel, find_revisions
+from prunelake.watch.revisions import SkippedModel, find_baseline_revision, find_revisions
 from prunelake.watch.watchlist import Watchlist
 
 
@@ -37,7 +37,8 @@ from prunelake.watch.watchlist import Watchlist
 class RoundLine:
     """One line of the report on a round.
 
-    `task` and `strategy` are empty in a line about a whole model or entry.
+    `strategy` is that of a sweep, or names the baseline of a comparison. It and `task` are empty in
+    a line about a whole model or entry.
     """
 
     model: str
@@ -115,14 +116,15 @@ class WatchRound:
             try:
                 if outage is not None and entry.needs_hub:
                     raise outage  # one timeout per round is enough
+                baseline_revision = find_baseline_revision(entry, self._cache)
                 for found in find_revisions(entry, self._cache):
                     if isinstance(found, SkippedModel):
                         self._add_unresolved(
                             entry.label, found.model, EvaluationState.skipped, found.reason
                         )
                         continue
-                    for spec in entry.sweep_specs(found.model):
-                        evaluation = Evaluation(entry, found, spec)
+                    for spec in entry.specs(found.model):
+                        evaluation = Evaluation(entry, found, spec, baseline_revision)
                         wanted.setdefault(evaluation.key, evaluation)
             except HubUnreachable as error:
                 outage = error
@@ -181,7 +183,7 @@ class WatchRound:
             model=evaluation.model_revision.model,
             revision=evaluation.model_revision.revision,
             task=evaluation.spec.task_name,
-            strategy=evaluation.spec.strategy.label,
+            strategy=evaluation.kind,
             state="running",
             number=decision.failures + 1,
             nonce=uuid.uuid4().hex[:8],
@@ -230,9 +232,12 @@ class WatchRound:
         self._lines.append(RoundLine(model, "", "", state, detail))
 
     def _add_line(self, evaluation: Evaluation, state: EvaluationState, detail: str = "") -> None:
-        spec = evaluation.spec
         line = RoundLine(
-            evaluation.model_revision.model, spec.task_name, spec.strategy.label, state, detail
+            evaluation.model_revision.model,
+            evaluation.spec.task_name,
+            evaluation.kind,
+            state,
+            detail,
         )
         self._lines.append(line)
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Self
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from prunelake.comparison_spec import COMPARISON_EXPLANATION, ComparisonSpec, ModelVariant
 from prunelake.errors import InvalidSpec, UnknownTask, one_line, validation_message
 from prunelake.spec import (
     Calibration,
@@ -46,8 +47,10 @@ class WatchlistEntry(FrozenValue):
 
     The source is exactly one of `hub` (org/name or org/name@revision), `query`, `folder` (searched
     for saved models at any depth) and `model` (any model reference). A model in a folder is
-    evaluated once it has not changed for `settle_s` seconds. `budget` limits the entry. The other
-    fields are those of a SweepSpec.
+    evaluated once it has not changed for `settle_s` seconds. `budget` limits the entry. With a
+    `baseline`, each model is compared with it instead of swept; a query with the tag
+    `base_model:quantized:org/name` finds the quantised forms of a model. The other fields are those
+    of a SweepSpec.
     """
 
     hub: Annotated[str, Field(pattern=r"^[\w.-]+(/[\w.-]+)?(@[^@\s]+)?$")] | None = None
@@ -55,6 +58,7 @@ class WatchlistEntry(FrozenValue):
     folder: Path | None = None
     model: str | None = None
     settle_s: Annotated[float, Field(ge=0)] = 60.0
+    baseline: ModelVariant | None = None
     tasks: Annotated[tuple[str, ...], Field(min_length=1)]
     strategies: Annotated[tuple[Strategy, ...], Field(min_length=1)] = (Strategy(),)
     rows: Rows = Rows()
@@ -91,6 +95,17 @@ class WatchlistEntry(FrozenValue):
             )
         return self
 
+    @model_validator(mode="after")
+    def _compare_without_levels(self) -> Self:
+        if self.baseline is None:
+            return self
+        removal = ("levels", "strategies")
+        if given := [name for name in removal if name in self.model_fields_set]:
+            raise ValueError(
+                f"{' and '.join(given)} with baseline: the models are compared whole; leave one out"
+            )
+        return self
+
     @property
     def label(self) -> str:
         """The source as text, such as `hub org/name`."""
@@ -108,6 +123,12 @@ class WatchlistEntry(FrozenValue):
         is_hub_model = self.model is not None and self.model.startswith("hub:")
         return self.hub is not None or self.query is not None or is_hub_model
 
+    def specs(self, model: str) -> list[SweepSpec] | list[ComparisonSpec]:
+        """The comparisons of one model with the baseline; without a baseline, its sweeps."""
+        if self.baseline is not None:
+            return self._comparison_specs(self.baseline, model)
+        return self.sweep_specs(model)
+
     def sweep_specs(self, model: str) -> list[SweepSpec]:
         """The sweeps of one model of this entry: every task with every strategy."""
         shared = {
@@ -118,6 +139,29 @@ class WatchlistEntry(FrozenValue):
             SweepSpec(**shared | {"model": model, "task": task, "strategy": strategy})
             for task in self.tasks
             for strategy in self.strategies
+        ]
+
+    def _comparison_specs(self, baseline: ModelVariant, model: str) -> list[ComparisonSpec]:
+        """A comparison of one model with the baseline for every task; none with itself."""
+        explain = self.explain if "explain" in self.model_fields_set else COMPARISON_EXPLANATION
+        candidate = ModelVariant(
+            model=model, dtype=self.dtype, trust_remote_code=self.trust_remote_code
+        )
+        if (model, self.dtype) == (baseline.model, baseline.dtype):
+            return []
+        if candidate.name == baseline.name:
+            candidate = candidate.model_copy(update={"label": model})
+        return [
+            ComparisonSpec(
+                baseline=baseline,
+                candidates=(candidate,),
+                task=task,
+                rows=self.rows,
+                calibration=self.calibration,
+                explain=explain,
+                special_tokens=self.special_tokens,
+            )
+            for task in self.tasks
         ]
 
 
@@ -172,11 +216,20 @@ def _parse_entry(
         problems = validation_message(error.errors())
         raise InvalidSpec(f"{path}: entry {number}{source}: {problems}") from error
     # A sweep may run in another working folder, or on another machine with the same folders.
+    changes: dict[str, Any] = {}
     if entry.folder is not None:
-        return entry.model_copy(update={"folder": _absolute_path(path, entry.folder)})
-    if entry.model is not None and not entry.model.startswith(("hub:", "package:")):
-        return entry.model_copy(update={"model": str(_absolute_path(path, Path(entry.model)))})
-    return entry
+        changes["folder"] = _absolute_path(path, entry.folder)
+    if entry.model is not None:
+        changes["model"] = _absolute_model(path, entry.model)
+    if entry.baseline is not None:
+        model = _absolute_model(path, entry.baseline.model)
+        changes["baseline"] = entry.baseline.model_copy(update={"model": model})
+    return entry.model_copy(update=changes)
+
+
+def _absolute_model(watchlist: Path, model: str) -> str:
+    is_path = not model.startswith(("hub:", "package:"))
+    return str(_absolute_path(watchlist, Path(model))) if is_path else model
 
 
 def _absolute_path(watchlist: Path, path: Path) -> Path:

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from prunelake.comparison.spec import ComparisonSpec, ModelVariant
+from prunelake.comparison_spec import ComparisonSpec, ModelVariant
 from prunelake.spec import Explanation, Rows, Strategy
 
 BASE = {"model": "hub:org/base"}
