@@ -13,7 +13,7 @@ from prunelake.gate.margin_tests import CountSample, MeanSample, PairedCounts, S
 from prunelake.gate.needed_examples import examples_needed
 from prunelake.gate.results import Result
 
-GATES = 1000
+GATES = 600
 MARGIN = 0.05
 
 

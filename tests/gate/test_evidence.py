@@ -25,7 +25,7 @@ LEVEL = 2
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Location:
     """A run of 60 examples at three levels, of which 8 are explained."""
     folder = tmp_path_factory.mktemp("lake")
-    write(folder, RUN, 500, predictions=drawn_predictions(n=60), **drawn_explanations())
+    write(folder, RUN, 200, predictions=drawn_predictions(n=60), **drawn_explanations())
     return folder
 
 
@@ -64,7 +64,7 @@ def test_a_mean_is_tested_by_student_s_t_on_its_examples(lake: Location) -> None
         losses = differences(lake, "nll")
         expected = ttest_1samp(losses, margin, alternative="greater").pvalue
         # The standard error comes from resamples, so it is only close.
-        assert worse_p_value(found.looks, margin) == pytest.approx(expected, abs=0.02)
+        assert worse_p_value(found.looks, margin) == pytest.approx(expected, abs=0.03)
         assert found.loss == pytest.approx(losses.mean())
         assert found.low is not None
         assert found.low < losses.mean()
@@ -94,7 +94,7 @@ def test_a_metric_that_compares_with_level_0_has_an_absolute_limit(lake: Locatio
         "kl"
     ].to_numpy()
     expected = ttest_1samp(losses, 0.0, alternative="greater").confidence_interval(0.95).low
-    assert kl.low == pytest.approx(expected, rel=0.05)
+    assert kl.low == pytest.approx(expected, rel=0.15)
     overlap = evidence(lake, metric="overlap_10", margin=0.2)
     assert overlap.baseline_value == 1
     assert overlap.loss == pytest.approx(1 - (overlap.value or 0))
