@@ -7,7 +7,7 @@ A tiny random model of each class (`tiny_decoders`) runs in a process of its own
 failure does not stop the walk. For each unit of the model:
 
 - the nested pass over all levels equals one plain pass for each level and option;
-- a removal equals zeroed output weights;
+- a removal equals zeroed output weights, and a removal of experts a model without them;
 - the model is whole afterwards, to the last bit.
 
 A class is `exact` if all of this holds, `refused` if PruneLake says that it does not support the
@@ -38,9 +38,12 @@ from prunelake.inference.prefix_tree import ScoringQuery
 from prunelake.models.decoder.block_parts import BlockPart
 from prunelake.models.decoder.decoder_map import decoder_blocks, removable_parts
 from prunelake.models.decoder.decoder_probe import first_value, with_first_value
-from prunelake.models.removal import removed, zero_out
+from prunelake.models.decoder.experts import expert_mixtures
+from prunelake.models.decoder.level_range import LevelRange, level_range
+from prunelake.models.expert_deletion import smaller_model
+from prunelake.models.removal import detached, removed, zero_out
 from prunelake.schema.arrays import FloatArray
-from prunelake.spec import UNIT_NAMES, Unit
+from prunelake.spec import UNIT_NAMES, Unit, removed_parts
 
 CPU_SECONDS = 60
 MEMORY_BYTES = 6 * 2**30
@@ -113,12 +116,15 @@ def check(model: PreTrainedModel) -> dict[str, Any]:
     refused: list[str] = []
     for unit in UNIT_NAMES:
         try:
-            count = len(removable_parts(model, unit))
+            known = level_range(model, unit)
         except UnsupportedModel as error:
             refused.append(str(error))
             continue
-        zeroed, is_portable = _zeroed_deviation(model, unit, count)
-        deviation = max(_nested_deviation(model, unit, count), zeroed)
+        if unit == "expert":
+            without, is_portable = _deleted_deviation(model, known)
+        else:
+            without, is_portable = _zeroed_deviation(model, unit, known.layer_count)
+        deviation = max(_nested_deviation(model, unit, known), without)
         if not deviation < TOLERANCE:
             return {"result": "wrong", "reason": f"{unit}: off by {deviation:.3g}"}
         sharing = NestedModel(model, (), unit=unit).sharing
@@ -151,25 +157,40 @@ def _queries(count: int, levels: int) -> list[ScoringQuery]:
 
 
 @torch.inference_mode()
-def _nested_deviation(model: PreTrainedModel, unit: Unit, count: int) -> float:
+def _nested_deviation(model: PreTrainedModel, unit: Unit, known: LevelRange) -> float:
     """The largest difference between a nested pass and plain passes, in nats."""
     before = _logits(model)
-    order = tuple(random.Random(1).sample(range(count), count))
-    queries = _queries(4, count)
+    order = _random_order(known)
+    queries = _queries(4, known.deepest)
     nested = NestedModel(model, order, token_budget=200, unit=unit)
     found = [*nested.log_likelihoods(queries), *nested.log_likelihoods(queries[:1])]
-    expected = [_plain(model, query, order, unit) for query in (*queries, queries[0])]
+    expected = [_plain(model, query, order, unit, known) for query in (*queries, queries[0])]
     if not torch.equal(before, _logits(model)):
         return float("inf")
     return max(float(np.abs(a - b).max()) for a, b in zip(found, expected, strict=True))
 
 
+def _random_order(known: LevelRange) -> tuple[int, ...]:
+    """A removal order: layers, or for each round an expert of each block."""
+    draw = random.Random(1)
+    count = known.layer_count
+    by_block = [
+        [first + n for n in draw.sample(range(count), count)]
+        for first in range(0, known.part_count, count)
+    ]
+    return tuple(part for own in zip(*by_block, strict=True) for part in own)
+
+
 def _plain(
-    model: PreTrainedModel, query: ScoringQuery, order: Sequence[int], unit: Unit
+    model: PreTrainedModel,
+    query: ScoringQuery,
+    order: Sequence[int],
+    unit: Unit,
+    known: LevelRange,
 ) -> FloatArray:
     answers = np.zeros((len(query.levels), len(query.options)))
     for row, level in enumerate(query.levels):
-        with removed(model, order[:level], unit):
+        with removed(model, removed_parts(order, level, known.layer_count), unit):
             for column, option in enumerate(query.options):
                 ids = torch.tensor([[*query.prompt, *option]])
                 steps = model(input_ids=ids, use_cache=False).logits[0].double().log_softmax(-1)
@@ -178,6 +199,35 @@ def _plain(
                     steps[start + n, token].item() for n, token in enumerate(option)
                 )
     return answers
+
+
+@torch.inference_mode()
+def _deleted_deviation(model: PreTrainedModel, known: LevelRange) -> tuple[float, bool]:
+    """The largest difference of a logit between a removal of experts and a smaller model.
+
+    The biases with which routers choose are random, as in a trained model.
+    """
+    largest, is_portable = 0.0, True
+    generator = torch.Generator().manual_seed(0)
+    for mixture in expert_mixtures(model):
+        for buffer in mixture.part.module.buffers():
+            if buffer.shape[-1:] == (mixture.count,) and buffer.is_floating_point():
+                buffer += torch.randn(buffer.shape, generator=generator)
+    before = _logits(model)
+    for level in {1, known.deepest}:
+        numbers = removed_parts(_random_order(known), level, known.layer_count)
+        try:
+            expected = _logits(smaller_model(model, numbers))
+        except UnsupportedModel:
+            is_portable = False
+            with detached(model, numbers, "expert"):
+                expected = _logits(model)
+        if torch.equal(expected, before):
+            return float("inf"), is_portable
+        for without in (removed, detached):
+            with without(model, numbers, "expert"):
+                largest = max(largest, float((expected - _logits(model)).abs().max()))
+    return largest, is_portable
 
 
 @torch.inference_mode()

@@ -1,5 +1,6 @@
 """The specification of a sweep, and the identity of the run that it produces, as frozen values."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -44,9 +45,9 @@ Dtype = Literal["float32", "tf32", "float32_bf16", "bfloat16", "float16"]
 """The number format of a model. `tf32` (on GPUs) and `float32_bf16` (on CPUs) store float32,
 multiply in TF32 or bfloat16, and add in float32."""
 
-Unit = Literal["attention", "mlp", "block", "linear_attention", "state_space"]
+Unit = Literal["attention", "mlp", "block", "linear_attention", "state_space", "expert"]
 """The unit that a sweep removes from a layer: its softmax attention, its MLP (with experts, too),
-its whole block, its linear attention, or its state space."""
+its whole block, its linear attention, its state space, or some of its experts."""
 
 UNIT_NAMES: dict[Unit, str] = {
     "attention": "attention layers",
@@ -54,8 +55,12 @@ UNIT_NAMES: dict[Unit, str] = {
     "block": "blocks",
     "linear_attention": "linear-attention layers",
     "state_space": "state-space layers",
+    "expert": "experts of each block",
 }
 """The units as words in a sentence: "without attention layers 0, 3", "of 30 blocks"."""
+
+EXPERT_STRATEGIES = ("use", "iterative", "last", "random")
+"""The strategies that order the experts of each block."""
 
 SpecialTokens = Literal["tokenizer", "bos", "none"]
 Levels = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
@@ -114,12 +119,12 @@ class Strategy(FrozenValue):
     `seed` is used by random orders, and is 0 for all others. `divergence` and `balanced` are
     measured on `search_rows` examples, which the sweep never reports. `unit` is the part that is
     removed from a layer. A label such as `random:3` or `mlp:cosine` is accepted in place of the
-    fields.
+    fields. `use` orders experts; the unit expert has `use`, `iterative`, `last` and `random`.
     """
 
-    name: Literal["cosine", "iterative", "loss", "divergence", "balanced", "last", "random"] = (
-        "cosine"
-    )
+    name: Literal[
+        "cosine", "iterative", "loss", "divergence", "balanced", "last", "random", "use"
+    ] = "cosine"
     seed: Seed = 0
     search_rows: Annotated[int, Field(ge=1)] = DEFAULT_SEARCH_ROWS
     unit: Unit = "attention"
@@ -133,7 +138,7 @@ class Strategy(FrozenValue):
     @property
     def reads_text(self) -> bool:
         """Whether calibration text determines the order."""
-        return self.name in ("cosine", "iterative", "loss")
+        return self.name in ("cosine", "iterative", "loss", "use")
 
     @property
     def reads_rows(self) -> bool:
@@ -161,6 +166,20 @@ class Strategy(FrozenValue):
     def _check_search_rows(self) -> Self:
         if self.search_rows != DEFAULT_SEARCH_ROWS and not self.reads_rows:
             raise ValueError(f"search_rows is for divergence and balanced, not for {self.name}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_unit(self) -> Self:
+        if self.unit == "expert" and self.name not in EXPERT_STRATEGIES:
+            raise ValueError(
+                f"strategy {self.name} does not order experts; take expert:use, expert:iterative, "
+                "expert:last or expert:random:SEED"
+            )
+        if self.unit != "expert" and self.name == "use":
+            raise ValueError(
+                f"strategy use orders experts by the use that routers make of them, not "
+                f"{UNIT_NAMES[self.unit]}; take expert:use"
+            )
         return self
 
 
@@ -324,6 +343,21 @@ class SweepSpec(FrozenValue):
     def _add_level_zero(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
         # Every comparison in the lake is with level 0, so every sweep evaluates it.
         return None if value is None else tuple(sorted({0, *value}))
+
+
+def removed_parts(
+    removal_order: Sequence[int], level: int, layer_count: int | None
+) -> tuple[int, ...]:
+    """The parts that a level lacks: the beginning of the removal order.
+
+        removed_parts([2, 0, 1], 2, layer_count=3)  # (2, 0): two of three layers
+        removed_parts([1, 5, 0, 4], 1, layer_count=2)  # (1, 5): an expert of each of two blocks
+
+    An order has as many parts for each level as it has parts for each of `layer_count` layers or
+    experts. Imported runs may not know this number; their levels lack one part each.
+    """
+    parts_per_level = max(1, len(removal_order) // (layer_count or len(removal_order) or 1))
+    return tuple(removal_order[: level * parts_per_level])
 
 
 def task_name(task: str) -> str:

@@ -20,8 +20,10 @@ with fitting as (
     group by runs.run_id, profiles.profile_id
     having
         bool_and(
-            list_sort(list_slice(runs.removal_order, 1, measured.level))
-            = list_sort(list_slice(profiles.removal_order, 1, measured.level))
+            list_sort(list_slice(runs.removal_order, 1, measured.level * runs.parts_per_level))
+            = list_sort(
+                list_slice(profiles.removal_order, 1, measured.level * runs.parts_per_level)
+            )
         )
 ),
 

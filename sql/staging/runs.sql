@@ -21,6 +21,7 @@ select
     levels,
     layer_count,
     removal_order,
+    coalesce(greatest(1, len(removal_order) // nullif(layer_count, 0)), 1) as parts_per_level,
     dtype,
     device,
     code_version,
@@ -33,4 +34,7 @@ from lake.runs;
 comment on view runs is
 'run: one complete sweep, comparison or import on one task. run_id is the hash of identity.
 model_name: the last part of the reference model. unit: the part that a level removes from its
-layers, as attention, mlp or block; null for a comparison, whose levels are models (see levels).';
+layers, as attention, mlp, block or expert; null for a comparison, whose levels are models (see
+levels). layer_count: the number of layers with this unit, or of experts in each block.
+removal_order: layers, first removed first; of the unit expert, experts, which are numbered block by
+block. Level k lacks the first k x parts_per_level of them: k layers, or k experts of each block.';

@@ -76,6 +76,8 @@ class LevelMasks:
             for block in positions
         ]
         """The levels whose tokens are mixed in this block or in a block behind it."""
+        self.lacking_experts: Tensor | None = None
+        """The experts that each level lacks (`experts.lacking_experts`), of the unit expert."""
 
     @classmethod
     def nested(

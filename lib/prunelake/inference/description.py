@@ -9,6 +9,7 @@ from prunelake.errors import UnsupportedModel
 from prunelake.inference.sharing import why_no_packing, why_no_trees
 from prunelake.models.decoder.block_parts import MIXER_NAMES, BlockPart
 from prunelake.models.decoder.decoder_map import DecoderBlock, decoder_blocks, removable_parts
+from prunelake.models.decoder.level_range import level_range
 from prunelake.spec import UNIT_NAMES, Unit
 
 PART_NAMES = {**MIXER_NAMES, "mlp": "a dense MLP", "experts": "an MLP of experts"}
@@ -29,7 +30,7 @@ def describe_decoder(model: PreTrainedModel) -> str:
         lines += [f"{_block_text(indices)}:", *(f"  {part}" for part in parts)]
     lines += [
         "",
-        "What can be removed (`--strategy UNIT:cosine`; attention by default):",
+        "What can be removed (`--strategy UNIT:cosine`, `expert:use`; attention by default):",
     ]
     lines += [f"  {unit:17} {text}" for unit, text in _unit_texts(model, blocks)]
     lines += ["", "What the levels of a pass share:", *_sharing_texts(model, blocks), ""]
@@ -67,13 +68,23 @@ def _unit_texts(
             yield unit, "none"
             continue
         where = _block_text([blocks[parts[0].block].index for parts in layers])
-        yield unit, f"{len(layers)} {UNIT_NAMES[unit]}, in {where}"
+        try:
+            known = level_range(model, unit)
+        except UnsupportedModel as error:
+            yield unit, f"none: {error}"
+            continue
+        text = f"{known.layer_count} {UNIT_NAMES[unit]}, in {where}"
+        if known.deepest < known.layer_count:
+            text = f"{known.deepest} of {text}"
+        yield unit, text
 
 
 def _sharing_texts(model: PreTrainedModel, blocks: Sequence[DecoderBlock]) -> Iterable[str]:
     trees = _answer(why_no_trees(model, blocks), "no, separate rows")
     yield f"  options in one row         {trees}"
-    yield "  levels until they part     yes"
+    has_experts = any(part.kind == "experts" for block in blocks for part in block.parts)
+    exception = ", but not where experts are removed" if has_experts else ""
+    yield f"  levels until they part     yes{exception}"
     for unit in ("attention", "block"):
         name = f"tokens packed ({unit})"
         yield f"  {name:27}{_answer(why_no_packing(blocks, unit), 'no')}"

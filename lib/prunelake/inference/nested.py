@@ -9,10 +9,13 @@ the rows, and a gate around the removed unit picks the rows that keep it (`branc
 
 A search for a removal order asks in the same way about levels that are not nested: each candidate
 lacks the layers removed so far and one more, and shares everything in front of that layer.
+
+Levels that lack experts have rows of their own, in common batches: they part at the first block
+with experts.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -46,6 +49,9 @@ from prunelake.inference.sharing import (
 from prunelake.inference.transfer import send, send_indices
 from prunelake.models.decoder.decoder_map import decoder_blocks, removable_parts
 from prunelake.models.decoder.decoder_probe import apply_lm_head, probe_decoder, replaced_forward
+from prunelake.models.decoder.experts import choosing, expert_mixtures, lacking_experts
+from prunelake.models.decoder.level_range import level_range
+from prunelake.models.expert_deletion import check_routing
 from prunelake.models.gpu.memory import is_device_failure, is_out_of_memory
 from prunelake.models.precision import matmul_precision
 from prunelake.schema.arrays import FloatArray
@@ -64,7 +70,7 @@ class NestedModel:
 
     Args:
         model: it is used, never changed.
-        removal_order: layers, first removed first.
+        removal_order: layers, first removed first; or experts, as in `expert_order`.
         token_budget: tokens x levels that run together; by default as many as are fast and fit
             into the free memory.
         shared_prompt: lay out queries that begin alike as one row, if the attention allows it;
@@ -90,11 +96,14 @@ class NestedModel:
         self.unit = unit
         self.blocks = decoder_blocks(model)
         self.layers = removable_parts(model, unit)
+        self._mixtures = expert_mixtures(model) if unit == "expert" else ()
         self._probe = probe_decoder(model)
         self.sharing: Final = sharing or decide_sharing(model, unit, _is_exact)
         """What levels and options share in a pass."""
+        known = level_range(model, unit)
+        deepest = min(known.deepest, len(removal_order) // known.parts_per_level)
         self.level_masks: Final = self.masks_without(
-            [removal_order[:k] for k in range(len(removal_order) + 1)]
+            [removal_order[: k * known.parts_per_level] for k in range(deepest + 1)]
         )
         """The levels of the removal order; each query may be asked at other levels."""
         self._has_states = not self.sharing.trees or any(
@@ -112,15 +121,18 @@ class NestedModel:
         self._longest_shared = longest_tree(model) if shared_prompt and self.sharing.trees else 0
 
     def masks_without(self, removed: Sequence[Collection[int]]) -> LevelMasks:
-        """Levels that each lack the unit of these layers, for a search."""
-        return LevelMasks(
-            removed,
+        """Levels that each lack the unit of these layers, for a search; or these experts."""
+        masks = LevelMasks(
+            [()] * len(removed) if self._mixtures else removed,
             len(self.layers),
             self.unit,
             [parts[0].block for parts in self.layers],
             len(self.blocks),
             can_pack=self.sharing.packing,
         )
+        if self._mixtures:
+            masks.lacking_experts = lacking_experts(self._mixtures, removed)
+        return masks
 
     def log_likelihoods(
         self,
@@ -192,14 +204,15 @@ class NestedModel:
         """The last hidden states of a batch, and the branches that locate its rows in them."""
         inputs = {name: send(tensor, self.model.device) for name, tensor in inputs.items()}
         levels, read = [row.levels for row in rows], [row.read_positions for row in rows]
+        masks = masks or self.level_masks
         branches = Branches(
-            masks or self.level_masks,
+            masks,
             levels,
             read,
             self._probe,
             has_states=self._has_states,
         )
-        with self._branching(branches):
+        with self._branching(branches), self._choosing_experts(rows, masks):
             hidden = self._probe.trunk(**inputs, use_cache=False).last_hidden_state
         self.forward_tokens += branches.block_tokens / len(self.blocks)
         return hidden, branches
@@ -303,17 +316,30 @@ class NestedModel:
                     with_kwargs=True,
                 )
                 stack.callback(hook.remove)
-            for part in chain.from_iterable(self.layers):
+            for part in chain.from_iterable(() if self._mixtures else self.layers):
                 gate = partial(branches.gate, part, self._probe.forms[part.block, part.name])
                 stack.enter_context(replaced_forward(part.module, gate))
             yield
 
+    def _choosing_experts(
+        self, rows: Sequence[PrefixTree], masks: LevelMasks
+    ) -> AbstractContextManager[None]:
+        """Let the routers choose the experts that the level of each row keeps."""
+        if masks.lacking_experts is None:
+            return nullcontext()
+        levels = [level for row in rows for level in row.levels]
+        if len(levels) > len(rows):
+            raise ValueError("levels that lack experts share no rows")
+        return choosing(self._mixtures, masks.lacking_experts[levels])
+
 
 def _is_exact(model: PreTrainedModel, unit: Unit, sharing: Sharing) -> bool:
     """Whether levels that share so much have the numbers of separate passes."""
-    count = len(removable_parts(model, unit))
-    nested = NestedModel(model, check_order(count), unit=unit, sharing=sharing)
-    return is_exact(nested.log_likelihoods, model, unit, count)
+    if unit == "expert":
+        check_routing(model)
+    levels = level_range(model, unit)
+    nested = NestedModel(model, check_order(levels), unit=unit, sharing=sharing)
+    return is_exact(nested.log_likelihoods, model, unit, levels)
 
 
 def _log_normalisers(logits: Tensor) -> Tensor:

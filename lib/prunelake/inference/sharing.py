@@ -19,11 +19,12 @@ from prunelake.errors import ModelError, UnsupportedModel
 from prunelake.inference.prefix_tree import ScoringQuery
 from prunelake.models.decoder.block_parts import BlockPart, has_convolution
 from prunelake.models.decoder.decoder_map import DecoderBlock, decoder_blocks
+from prunelake.models.decoder.level_range import LevelRange
 from prunelake.models.decoder.text_model import context_length, text_config
 from prunelake.models.precision import MATMUL_PRECISION_ATTRIBUTE, matmul_precision
 from prunelake.models.removal import removed
 from prunelake.schema.arrays import FloatArray
-from prunelake.spec import Unit
+from prunelake.spec import Unit, removed_parts
 
 WINDOW_NAMES = re.compile(r"(window|window_size|chunk_size|topk|budget|block_size|ngram_size)$")
 """The names of fields of a configuration that limit which tokens an attention sees."""
@@ -74,7 +75,7 @@ def possible_sharing(model: PreTrainedModel, unit: Unit) -> Sharing:
     blocks = decoder_blocks(model)
     return Sharing(
         trees=not why_no_trees(model, blocks),
-        levels=True,
+        levels=unit != "expert",
         packing=not why_no_packing(blocks, unit),
     )
 
@@ -116,17 +117,20 @@ def longest_tree(model: PreTrainedModel) -> int:
     return min([*limits, context_length(text_config(model))])
 
 
-def check_order(layer_count: int) -> tuple[int, ...]:
+def check_order(levels: LevelRange) -> tuple[int, ...]:
     """A removal order that starts in the middle and takes both ends early."""
-    first = dict.fromkeys([layer_count // 2, 0, layer_count - 1])
-    return tuple(dict.fromkeys([*first, *range(layer_count)]))
+    count = levels.layer_count
+    order = dict.fromkeys([count // 2, 0, count - 1, *range(count)])
+    blocks = range(0, levels.part_count, count)
+    # Each block begins elsewhere: a block must not lack the experts of another one.
+    return tuple(first + (n + first // count) % count for n in order for first in blocks)
 
 
 def is_exact(
     log_likelihoods: Callable[[Sequence[ScoringQuery]], Sequence[FloatArray]],
     model: PreTrainedModel,
     unit: Unit,
-    layer_count: int,
+    levels: LevelRange,
 ) -> bool:
     """Whether queries have the numbers of plain passes, alone and together.
 
@@ -134,10 +138,10 @@ def is_exact(
         log_likelihoods: the nested pass, by the levels of `check_order`.
         model: the model of the plain passes.
         unit: what the levels lack.
-        layer_count: the number of layers with this unit.
+        levels: the levels of this unit.
     """
-    queries = _check_queries(model, layer_count)
-    expected = _plain_log_likelihoods(model, unit, queries, check_order(layer_count))
+    queries = _check_queries(model, levels.deepest)
+    expected = _plain_log_likelihoods(model, unit, queries, levels)
     try:
         found = [*log_likelihoods(queries), *log_likelihoods(queries[:1])]
     except ModelError:  # too little memory, or a device that failed
@@ -161,10 +165,10 @@ def _candidates(best: Sharing) -> Iterator[Sharing]:
     yield from dict.fromkeys(order)
 
 
-def _check_queries(model: PreTrainedModel, layer_count: int) -> list[ScoringQuery]:
+def _check_queries(model: PreTrainedModel, deepest: int) -> list[ScoringQuery]:
     """Two queries with two options each, all sequences of one length, at four levels."""
     vocabulary: int = text_config(model).vocab_size
-    levels = tuple(sorted({0, 1, (layer_count + 1) // 2, layer_count}))
+    levels = tuple(sorted({0, min(1, deepest), (deepest + 1) // 2, deepest}))
     ids = [3 + n * 7919 % (vocabulary - 3) for n in range(20)]
     first, second = (*ids[:4], ids[4], ids[5]), (*ids[:4], ids[6], ids[7])
     return [
@@ -175,7 +179,7 @@ def _check_queries(model: PreTrainedModel, layer_count: int) -> list[ScoringQuer
 
 @torch.inference_mode()
 def _plain_log_likelihoods(
-    model: PreTrainedModel, unit: Unit, queries: Sequence[ScoringQuery], order: Sequence[int]
+    model: PreTrainedModel, unit: Unit, queries: Sequence[ScoringQuery], known: LevelRange
 ) -> list[FloatArray]:
     """For each query an array [levels, options], from a pass for each level."""
     sequences = [(*query.prompt, *option) for query in queries for option in query.options]
@@ -183,7 +187,8 @@ def _plain_log_likelihoods(
     start = len(queries[0].prompt) - 1
     by_level = []
     for level in queries[0].levels:
-        with removed(model, order[:level], unit), matmul_precision(model):
+        lacked = removed_parts(check_order(known), level, known.layer_count)
+        with removed(model, lacked, unit), matmul_precision(model):
             logits = model(input_ids=ids, use_cache=False).logits
         steps = logits[:, start:-1].float().log_softmax(-1)
         tokens = ids[:, start + 1 :, None]

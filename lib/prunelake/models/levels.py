@@ -17,20 +17,44 @@ LAYER_COUNT_NAMES = ("num_hidden_layers", "n_layer", "num_layers")
 """The names of the number of layers in the config.json of different models."""
 
 
-def resolve_levels(levels: Collection[int] | None, layer_count: int, unit: Unit) -> tuple[int, ...]:
-    """The given levels, ascending and with 0; by default every level up to half of the layers.
+EXPERT_COUNT_NAMES = (
+    *("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"),
+    *("moe_num_routed_experts", "num_routed_experts"),
+)
+"""The names of the number of experts of each block in the config.json of different models."""
+
+DEFAULT_EXPERT_LEVELS = 8
+"""The least number of levels above 0 up to half of the experts, if there are so many. Levels that
+lack experts share little work."""
+
+
+def resolve_levels(
+    levels: Collection[int] | None, layer_count: int, unit: Unit, deepest: int | None = None
+) -> tuple[int, ...]:
+    """The given levels, ascending and with 0; by default levels up to half of the layers.
+
+    Every level is a default, but of the unit expert only every n-th level.
+
+    Args:
+        levels: the levels of a request.
+        layer_count: the number of layers, or of experts in each block.
+        unit: the part that is removed.
+        deepest: the deepest level; None means `layer_count`.
 
     Raises:
-        UnknownLayer: a level outside 0 to `layer_count`.
+        UnknownLayer: a level outside 0 to the deepest one.
     """
+    last = layer_count if deepest is None else deepest
     if levels is None:
-        return tuple(range(layer_count // 2 + 1))
+        half = min(layer_count // 2, last)
+        step = max(1, half // DEFAULT_EXPERT_LEVELS) if unit == "expert" else 1
+        return tuple(range(0, half + 1, step))
     for level in levels:
-        if not 0 <= level <= layer_count:
-            raise UnknownLayer(
-                f"level {level}: the model has {layer_count} {UNIT_NAMES[unit]}; levels go from 0 "
-                f"to {layer_count}"
-            )
+        if not 0 <= level <= last:
+            known = f"the model has {layer_count} {UNIT_NAMES[unit]}"
+            if last < layer_count:
+                known += f", of which a router chooses {layer_count - last} for each token"
+            raise UnknownLayer(f"level {level}: {known}; levels go from 0 to {last}")
     return tuple(sorted({0, *levels}))
 
 
@@ -52,20 +76,26 @@ def check_levels(
     """
     check_reference(reference)
     check_config(saved_config(reference), reference, trust_remote_code)
-    layer_count = _layer_count(reference)
+    layer_count = _layer_count(reference, unit)
     if levels is not None and layer_count is not None:
         resolve_levels(levels, layer_count, unit)
 
 
-def _layer_count(reference: str) -> int | None:
-    """The number of layers that the files of a model name; None if they cannot be read here."""
+def _layer_count(reference: str, unit: Unit) -> int | None:
+    """The number of layers, or of experts in each block, that the files of a model name.
+
+    None if the files cannot be read here.
+    """
+    if unit == "expert" and (".gguf" in reference or reference.startswith("package:")):
+        return None  # the file names its blocks, and is checked again when the model is resolved
     if reference.startswith("package:"):
         return _gguf_layer_count(package_file(reference)) if "/" in reference else None
     if reference.endswith(".gguf") and not reference.startswith("hub:"):
         return _gguf_layer_count(Path(reference).expanduser())
     config = saved_config(reference)
     config = config.get("text_config") or config  # of a multimodal model
-    counts = [config[name] for name in LAYER_COUNT_NAMES if isinstance(config.get(name), int)]
+    names = EXPERT_COUNT_NAMES if unit == "expert" else LAYER_COUNT_NAMES
+    counts = [config[name] for name in names if isinstance(config.get(name), int)]
     return counts[0] if counts else None
 
 

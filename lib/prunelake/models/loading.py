@@ -18,8 +18,8 @@ from prunelake.models.checkpoints import (
     quiet_transformers,
     skeleton,
 )
-from prunelake.models.decoder.decoder_map import removable_parts
 from prunelake.models.decoder.decoder_probe import probe_decoder
+from prunelake.models.decoder.level_range import level_range
 from prunelake.models.decoder.text_model import spread_token_ids
 from prunelake.models.gpu.device_names import ALL_GPUS
 from prunelake.models.gpu.devices import check_device
@@ -41,9 +41,10 @@ class ModelSource:
     - `revision`: the hub commit, or `sha256:` and the hash of the model's files.
     - `folder`: holds the model in the layout of transformers.
     - `architecture`: the name of the model's class in transformers.
-    - `layer_count`: the number of its attention layers.
+    - `layer_count`: the number of its layers with the unit, or of experts in each block.
     - `quantisation`: how its weights are quantised, such as `gptq-int4`; empty if they are not.
     - `remote_code`: the hash of the model's own code, which runs; empty if none runs.
+    - `deepest_level`: the deepest level; None if all layers can be removed.
     """
 
     reference: str
@@ -53,6 +54,7 @@ class ModelSource:
     layer_count: int
     quantisation: str = ""
     remote_code: str = ""
+    deepest_level: int | None = None
 
 
 @dataclass(frozen=True)
@@ -176,5 +178,5 @@ def check_supported(model: PreTrainedModel, unit: Unit = "attention") -> None:
         UnsupportedModel: no such unit; or a part is not called once in each pass, in order; or the
             logits are not made from the last hidden states.
     """
-    removable_parts(model, unit)
+    level_range(model, unit)
     probe_decoder(model, again=True)

@@ -28,6 +28,7 @@ from prunelake.models.decoder.decoder_probe import (
     replaced_forward,
     with_first_value,
 )
+from prunelake.models.decoder.experts import without_experts
 from prunelake.models.decoder.placeholders import (
     AbsentPart,
     absent_parts,
@@ -35,6 +36,7 @@ from prunelake.models.decoder.placeholders import (
     replace_with_placeholders,
 )
 from prunelake.models.decoder.text_model import spread_token_ids
+from prunelake.models.expert_deletion import deleted_experts
 from prunelake.spec import Unit
 
 
@@ -42,11 +44,12 @@ from prunelake.spec import Unit
 def removed(
     model: PreTrainedModel, layers: Collection[int], unit: Unit = "attention"
 ) -> Iterator[None]:
-    """Run `model` without a unit of `layers`: the attention, the MLP, or both.
+    """Run `model` without a unit of `layers`: the attention, the MLP, or both; or without experts.
 
         with removed(model, [3, 5], "attention"):
             logits = model(input_ids=ids, use_cache=False).logits
 
+    The layers of the unit `expert` are experts, numbered as in `experts`.
     The removed modules return zeros; on exit the model is whole again, also after an error. Not for
     decoding with a cache, since a cache without its first layer reports length 0: see `detached`.
 
@@ -54,6 +57,10 @@ def removed(
         UnknownLayer: a layer that the model does not have.
         UnsupportedModel: MLPs that could not be found.
     """
+    if unit == "expert":
+        with without_experts(model, layers):
+            yield
+        return
     with without_parts(model, _selected_parts(model, layers, unit)):
         yield
 
@@ -84,6 +91,10 @@ def detached(
     Raises:
         UnknownLayer, UnsupportedModel: as `removed`.
     """
+    if unit == "expert":
+        with deleted_experts(model, layers) as replaced:
+            yield replaced
+        return
     absent = _absent(model, layers, unit)
     replacements = replace_with_placeholders(model, absent, _without_norms(model, absent))
     try:

@@ -19,7 +19,7 @@ from prunelake.models.checkpoints import (
     read_config,
     skeleton,
 )
-from prunelake.models.decoder.decoder_map import removable_parts
+from prunelake.models.decoder.level_range import level_range
 from prunelake.models.loading import ModelSource
 from prunelake.models.quantisation import read_quantisation
 from prunelake.models.references import (
@@ -62,7 +62,7 @@ def resolve_model(
     folder, revision, config = _find_config(reference, cache, hashed, trust_remote_code)
     remote_code = remote_code_hash(config, folder, trust_remote_code)
     skeleton = _model_without_weights(folder, bool(remote_code))
-    layer_count = len(removable_parts(skeleton, unit))
+    levels = level_range(skeleton, unit)
     kind, _, rest = reference.partition(":")
     if kind == "hub":
         folder, revision = _from_hub(rest, folder.name)
@@ -75,9 +75,10 @@ def resolve_model(
         revision or hashed(model_files(folder)),
         folder,
         type(skeleton).__name__,
-        layer_count,
+        levels.layer_count,
         quantisation.name if quantisation else "",
         remote_code,
+        levels.deepest if levels.deepest < levels.layer_count else None,
     )
 
 

@@ -60,8 +60,10 @@ class NestedLevels:
 
         Levels share a layer if they have removed the same layers in front of it. A level that keeps
         no further attention reads few tokens and is not counted. Without an order, each further
-        level costs ASSUMED_LEVEL_COST.
+        level costs ASSUMED_LEVEL_COST. Levels that lack experts share nothing.
         """
+        if self.unit == "expert":
+            return float(len({0, *levels}))
         removed = {frozenset(self.removal_order[:level]) for level in {0, *levels}}
         if not self.layer_count:
             return 1 + ASSUMED_LEVEL_COST * len({*levels} - {0})

@@ -18,8 +18,8 @@ from transformers import Cache, PreTrainedModel
 
 from prunelake.errors import InvalidSpec, ModelError, UnsupportedModel, one_line
 from prunelake.identity import content_hash
-from prunelake.models.decoder.decoder_map import removable_parts
 from prunelake.models.decoder.decoder_probe import apply_lm_head, cache_argument, probe_decoder
+from prunelake.models.decoder.level_range import level_range
 from prunelake.models.decoder.text_model import context_length, spread_token_ids, text_config
 from prunelake.models.gpu.devices import device_name
 from prunelake.models.gpu.memory import is_out_of_memory
@@ -28,7 +28,7 @@ from prunelake.models.levels import resolve_levels
 from prunelake.models.precision import matmul_precision
 from prunelake.models.removal import detached
 from prunelake.schema.profile_tables import EFFICIENCY, PROFILE_SUBJECT
-from prunelake.spec import FrozenValue, Strategy, Unit
+from prunelake.spec import FrozenValue, Strategy, Unit, removed_parts
 
 STEPS_BEFORE_CAPTURE = 3
 
@@ -50,7 +50,7 @@ class Workload(FrozenValue):
 
 @dataclass(frozen=True)
 class ProfiledModel:
-    """A model and its removal order: level k lacks the unit of the first k layers of `order`."""
+    """A model and its removal order (`spec.removed_parts`)."""
 
     reference: str
     revision: str
@@ -61,15 +61,20 @@ class ProfiledModel:
 
 
 def check_measurable(
-    levels: Sequence[int], layer_count: int, workload: Workload, context_length: int, unit: Unit
+    levels: Sequence[int],
+    layer_count: int,
+    workload: Workload,
+    context_length: int,
+    unit: Unit,
+    deepest: int | None = None,
 ) -> None:
     """Check that a model has these levels and that the workload fits into its context.
 
     Raises:
-        UnknownLayer: a level outside 0 to `layer_count`.
+        UnknownLayer: as `levels.resolve_levels`.
         InvalidSpec: prompt and new tokens exceed `context_length` tokens.
     """
-    resolve_levels(levels, layer_count, unit)
+    resolve_levels(levels, layer_count, unit, deepest)
     tokens = workload.prompt_tokens + workload.new_tokens
     if tokens > context_length:
         raise InvalidSpec(
@@ -108,13 +113,15 @@ def measure_levels(
         ModelError: the workload does not fit into memory.
     """
     longest = context_length(text_config(model))
-    check_measurable(levels, len(order), workload, longest, unit)
+    known = level_range(model, unit)
+    check_measurable(levels, known.layer_count, workload, longest, unit, known.deepest)
+    removed = {level: removed_parts(order, level, known.layer_count) for level in levels}
     rows: dict[int, dict[str, Any]] = {}
     try:
         with matmul_precision(model):
             for level in levels:
                 log(f"level {level}: weights, cache and memory")
-                rows[level] = _measure_sizes(model, order[:level], workload, unit) | {
+                rows[level] = _measure_sizes(model, removed[level], workload, unit) | {
                     "level": level,
                     "prefill_seconds": [],
                     "decode_seconds": [],
@@ -122,7 +129,7 @@ def measure_levels(
             for repeat in range(workload.repeats):
                 log(f"repeat {repeat + 1} of {workload.repeats}: speed of {len(levels)} levels")
                 for level in levels if repeat % 2 == 0 else reversed(levels):
-                    with detached(model, order[:level], unit):
+                    with detached(model, removed[level], unit):
                         timed = _generate(model, workload, replays=can_replay(model))
                     rows[level]["prefill_seconds"].append(timed.prefill_seconds)
                     rows[level]["decode_seconds"].append(timed.decode_seconds)
@@ -153,7 +160,7 @@ def profile_record(
         "revision": profiled.revision,
         "architecture": profiled.architecture,
         "strategy": profiled.strategy.label,
-        "layer_count": len(removable_parts(model, profiled.strategy.unit)),
+        "layer_count": level_range(model, profiled.strategy.unit).layer_count,
         "removal_order": [*profiled.order],
         "levels": [level_row["level"] for level_row in rows],
         "dtype": profiled.dtype,

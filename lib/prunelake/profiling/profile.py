@@ -80,9 +80,10 @@ def profile_model(request: ProfileRequest, settings: Settings, log: Callable[[st
     past = past_runs(settings.lake, source.revision, request.strategy.label)
     runs = _matching_runs(request, past)
     run_levels = [level for run in runs for level in run.levels]
-    levels = resolve_levels(request.levels or run_levels or None, source.layer_count, unit)
+    deepest = source.deepest_level
+    levels = resolve_levels(request.levels or run_levels or None, source.layer_count, unit, deepest)
     longest = context_length(read_config(source.folder).get_text_config())
-    check_measurable(levels, source.layer_count, request.load, longest, unit)
+    check_measurable(levels, source.layer_count, request.load, longest, unit, deepest)
 
     @cache  # a second copy of the model would count in the peak memory
     def load(dtype: Dtype) -> PreTrainedModel:

@@ -12,6 +12,7 @@ from prunelake.models.loading import check_supported
 from prunelake.models.removal import removed
 from prunelake.spec import Strategy
 from prunelake.strategies.balanced import balanced_increase
+from prunelake.strategies.expert_order import expert_order
 from prunelake.strategies.greedy import divergence_increase, greedy_order, loss_increase
 from prunelake.strategies.importance import cosine_importance
 from prunelake.tasks.encoding import EncodedExample
@@ -62,7 +63,8 @@ def removal_order(
       (`balanced`).
 
     The last four are greedy: they measure again after each removal (`greedy.greedy_order`). A
-    layer's importance is the importance in the step that removed it, or in the last step.
+    layer's importance is the importance in the step that removed it, or in the last step. Experts
+    have strategies of their own (`expert_order`).
 
     Args:
         model: it is used, never changed.
@@ -80,13 +82,16 @@ def removal_order(
     """
     unit = strategy.unit
     check_supported(model, unit)
+    tokens = sum(len(window) for window in windows)
+    if unit == "expert":
+        order, importance, passes = expert_order(model, strategy, windows, depth, progress)
+        return RemovalOrder(order, importance, passes * tokens)
     count = len(removable_parts(model, unit))
     if strategy.name == "random":
         draw = np.random.default_rng(strategy.seed).random(count)
         return RemovalOrder.from_importance(draw.tolist())
     if strategy.name == "last":
         return RemovalOrder.from_importance(range(count - 1, -1, -1))
-    tokens = sum(len(window) for window in windows)
     if strategy.name == "cosine":
         return RemovalOrder.from_importance(cosine_importance(model, windows, unit), tokens)
     steps = count if depth is None else depth

@@ -93,7 +93,8 @@ def plan_sweep(spec: SweepSpec, settings: Settings) -> SweepPlan:
         spec.strategy.unit,
         trust_remote_code=spec.trust_remote_code,
     )
-    levels = resolve_levels(spec.levels, source.layer_count, spec.strategy.unit)
+    unit = spec.strategy.unit
+    levels = resolve_levels(spec.levels, source.layer_count, unit, source.deepest_level)
     origin, records = read_records(task, settings.data)
     examples = select_examples(task, spec.rows, origin, records)
     encoder = Encoder(load_tokenizer(source), spec.special_tokens)

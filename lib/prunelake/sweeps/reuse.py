@@ -31,6 +31,7 @@ from prunelake.schema.run_tables import (
     PREDICTIONS,
 )
 from prunelake.schema.table import Table
+from prunelake.spec import removed_parts
 from prunelake.sweeps.plan import SweepPlan
 from prunelake.sweeps.run_rows import example_rows
 
@@ -239,8 +240,11 @@ def _donor_cells(
 def _removes_same(donor: Donor, plan: SweepPlan, removal_order: Sequence[int], level: int) -> bool:
     """Whether a level of the donor and of the plan lack the same parts."""
     is_same_unit = donor.identity.strategy.unit == plan.identity.strategy.unit
-    same_layers = {*donor.removal_order[:level]} == {*removal_order[:level]}
-    return level == 0 or (is_same_unit and same_layers)
+    theirs, own = (
+        {*removed_parts(order, level, plan.source.layer_count)}
+        for order in (donor.removal_order, removal_order)
+    )
+    return level == 0 or (is_same_unit and theirs == own)
 
 
 def _last_of_each(table: Table, rows: pl.DataFrame) -> pl.DataFrame:

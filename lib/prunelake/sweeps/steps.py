@@ -38,6 +38,9 @@ from prunelake.tasks.encoding import Encoder
 
 SECONDS_BETWEEN_REPORTS = 10.0
 
+MOST_LOGGED_PARTS = 100
+"""A removal order of experts may have thousands of them."""
+
 _model_cache: dict[tuple[str, Dtype, str, bool], LoadedModel] = {}
 
 
@@ -82,9 +85,11 @@ def order_layers(
         plan.levels[-1],
         report,
     )
+    parts = ", ".join(map(str, order.layers[:MOST_LOGGED_PARTS]))
+    more = len(order.layers) - MOST_LOGGED_PARTS
     log(
         f"removal order ({strategy.label}, {order.forward_tokens:.0f} forward tokens): "
-        f"{list(order.layers)}"
+        f"[{parts}{f', and {more} more' if more > 0 else ''}]"
     )
     seconds = time.perf_counter() - started
     cost = ComputeCost(

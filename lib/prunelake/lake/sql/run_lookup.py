@@ -9,7 +9,10 @@ from prunelake.errors import InvalidSpec, LakeError
 from prunelake.lake.read import read_run_columns
 from prunelake.lake.sql.views import query
 from prunelake.lake.storage.location import Location
-from prunelake.spec import Dtype, unquantised_part
+from prunelake.spec import Dtype, removed_parts, unquantised_part
+
+RUN_COLUMNS = ["run_id", "task", "dtype", "levels", "removal_order", "layer_count"]
+"""The columns of `runs` that make a `PastRun`."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +27,11 @@ class PastRun:
     dtype: Dtype
     levels: tuple[int, ...]
     removal_order: tuple[int, ...]
+    layer_count: int | None = None
 
     def removed_layers(self, level: int) -> frozenset[int]:
         """The layers that this run removes at a level."""
-        return frozenset(self.removal_order[:level])
+        return frozenset(removed_parts(self.removal_order, level, self.layer_count))
 
 
 def past_runs(lake: Location, revision: str, strategy: str) -> list[PastRun]:
@@ -39,12 +43,12 @@ def past_runs(lake: Location, revision: str, strategy: str) -> list[PastRun]:
         WrongFormat: a run of another format version.
         CorruptFile: a `runs` file that cannot be read or has another schema.
     """
-    columns = ["run_id", "task", "dtype", "levels", "removal_order", "revision", "strategy"]
-    rows = read_run_columns(lake, columns).unique("run_id").sort("task", "run_id")
+    rows = read_run_columns(lake, [*RUN_COLUMNS, "revision", "strategy"])
+    rows = rows.unique("run_id").sort("task", "run_id")
     of_model = rows.filter(pl.col("revision") == revision, pl.col("strategy") == strategy)
     return [
-        PastRun(run_id, task, unquantised_part(dtype), tuple(levels), tuple(order))
-        for run_id, task, dtype, levels, order, *_ in of_model.iter_rows()
+        PastRun(run_id, task, unquantised_part(dtype), tuple(levels), tuple(order), count)
+        for run_id, task, dtype, levels, order, count, *_ in of_model.iter_rows()
         if order
     ]
 
@@ -56,9 +60,10 @@ def find_run(lake: Location, run_id: str) -> PastRun:
         LakeError: the lake has no such run.
         WrongFormat, CorruptFile: as `past_runs`.
     """
-    rows = read_run_columns(lake, ["run_id", "task", "dtype", "levels", "removal_order"])
-    for found, task, dtype, levels, order in rows.filter(run_id=run_id).iter_rows():
-        return PastRun(found, task, unquantised_part(dtype), tuple(levels), tuple(order or ()))
+    rows = read_run_columns(lake, RUN_COLUMNS)
+    for found, task, dtype, levels, order, count in rows.filter(run_id=run_id).iter_rows():
+        layers = tuple(order or ())
+        return PastRun(found, task, unquantised_part(dtype), tuple(levels), layers, count)
     known = ", ".join(sorted(set(rows["run_id"]))) or "none"
     raise LakeError(f"no complete run {run_id!r} in {lake}; it has: {known}")
 

@@ -33,6 +33,7 @@ UNIT_KINDS: dict[Unit, tuple[Kind, ...]] = {
     "block": ("attention", "linear_attention", "state_space", "convolution", "mlp", "experts"),
     "linear_attention": ("linear_attention",),
     "state_space": ("state_space",),
+    "expert": ("experts",),
 }
 """The kinds of parts that make up each unit."""
 
