@@ -69,7 +69,7 @@ def sweep(
         str,
         typer.Option(
             help="cosine, iterative, loss, divergence, balanced, last, random or random:SEED; for "
-            "MLPs or whole blocks: mlp:cosine, block:cosine, ..."
+            "MLPs or whole blocks: mlp:cosine, block:cosine, ...; for experts: expert:use, ..."
         ),
     ] = "cosine",
     calibration: Annotated[
