@@ -7,8 +7,9 @@ with numbered as (
         dtype,
         strategy,
         removal_order,
+        parts_per_level,
         unnest(levels) as level
-    from lake.runs
+    from runs
 ),
 
 labelled as (
@@ -22,7 +23,9 @@ labelled as (
             -- The order of removal is unknown for imports.
             case
                 when numbered.level = 0 or len(numbered.removal_order) > 0
-                    then list_sort(numbered.removal_order[:numbered.level])
+                    then list_sort(
+                        numbered.removal_order[:numbered.level * numbered.parts_per_level]
+                    )
             end,
             named.removed_layers
         ) as removed_layers,

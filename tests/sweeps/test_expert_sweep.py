@@ -8,6 +8,8 @@ from transformers import AutoModelForCausalLM, MixtralConfig
 
 from prunelake.errors import UnknownLayer
 from prunelake.lake.sql.views import query
+from prunelake.models.sources import resolve_model
+from prunelake.models.weight_size import weight_bytes
 from prunelake.settings import Settings
 from prunelake.spec import Calibration, Explanation, Rows, Strategy, SweepSpec, removed_parts
 from prunelake.sweeps.run import run_sweep
@@ -53,6 +55,8 @@ def test_a_sweep_of_experts_fills_the_views(mixture: Path, tmp_path: Path) -> No
     assert layers["importance"].sum() == pytest.approx(BLOCKS * CHOSEN)  # shares of the tokens
     lacked = removed_parts(run["removal_order"], 2, EXPERTS)
     assert [number // EXPERTS for number in lacked] == [0, 1, 0, 1]
+    levels = query(settings.lake, "from levels order by level")
+    assert levels["removed_layers"].to_list()[::2] == [[], sorted(lacked)]
     accuracies = query(settings.lake, "from metrics where metric = 'accuracy' order by level")
     assert accuracies["level"].to_list() == [0, 1, 2, 3]
 
@@ -73,3 +77,12 @@ def test_levels_beyond_the_choice_of_the_router_are_refused(mixture: Path, tmp_p
 def test_experts_have_strategies_of_their_own(label: str) -> None:
     with pytest.raises(ValueError, match="expert:use"):
         Strategy.model_validate(label)
+
+
+def test_a_removed_expert_has_no_weights(mixture: Path, tmp_path: Path) -> None:
+    source = resolve_model(str(mixture), tmp_path, "expert")
+    whole, without = (weight_bytes(source, "float32", "expert", own) for own in ((), (1, 8)))
+    assert whole is not None
+    assert without is not None
+    width, inner = GROUPED_QUERY_CONFIG["hidden_size"], GROUPED_QUERY_CONFIG["intermediate_size"]
+    assert whole - without == 4 * BLOCKS * (3 * width * inner + width)

@@ -16,7 +16,7 @@ from prunelake.models.weight_size import weight_bytes
 from prunelake.schema.run_tables import EXAMPLES, LAYERS, LEVELS
 from prunelake.schema.table import FORMAT_VERSION
 from prunelake.settings import Settings
-from prunelake.spec import SweepSpec
+from prunelake.spec import SweepSpec, removed_parts
 from prunelake.sweeps.early_checks import check_sweep
 
 
@@ -102,7 +102,7 @@ def _level_row(
         uses_known_hash=True,
         trust_remote_code=variant.trust_remote_code,
     )
-    removed_layers = sorted(run["removal_order"][: variant.level])
+    removed_layers = sorted(removed_parts(run["removal_order"], variant.level, run["layer_count"]))
     return {
         "run_id": identity.run_id,
         "level": level,
