@@ -12,6 +12,7 @@ with ranked as (
             count(*) over (by_confidence range between current row and current row) - 1
         ) / 2 as confidence_rank
     from scored_predictions
+    where confidence is not null
     window by_confidence as (partition by run_id, level order by confidence)
 ),
 
@@ -67,5 +68,5 @@ left join binned on run_levels.run_id = binned.run_id and run_levels.level = bin
 
 comment on view calibration is
 'run x level. Metrics of confidence over n examples: ece (10 equal-width bins), multiclass Brier
-score, nll in nats, and auroc of confidence against correctness (null if all predictions are right
+score, nll in nats (both null without log-likelihoods), and auroc of confidence against correctness (null if all predictions are right
 or all are wrong).';

@@ -8,6 +8,7 @@ with binned as (
         -- The last bin is closed: a confidence of exactly 1 belongs to it.
         least(floor(confidence * 10), 9)::integer as bin
     from scored_predictions
+    where confidence is not null
 )
 
 select

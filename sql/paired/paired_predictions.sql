@@ -9,7 +9,7 @@ with unpruned as (
         probabilities,
         log_probabilities
     from predictions
-    where level = 0 and probabilities is not null
+    where level = 0 and is_scorable
 )
 
 select
@@ -33,18 +33,23 @@ select
         when pruned.is_correct then 'beneficial'
         else 'neutral'
     end as flip_kind,
-    -- KL is never negative, but rounding of two nearly equal sums can make it negative.
-    greatest(
-        list_dot_product(unpruned.probabilities, unpruned.log_probabilities)
-        - list_dot_product(unpruned.probabilities, pruned.log_probabilities),
-        0
+    -- KL is never negative, but rounding of two nearly equal sums can make it negative. `greatest`
+    -- ignores nulls.
+    if(
+        unpruned.probabilities is not null and pruned.probabilities is not null,
+        greatest(
+            list_dot_product(unpruned.probabilities, unpruned.log_probabilities)
+            - list_dot_product(unpruned.probabilities, pruned.log_probabilities),
+            0
+        ),
+        null
     ) as kl_from_unpruned
 from predictions as pruned
 inner join unpruned
     on pruned.run_id = unpruned.run_id and pruned.example_id = unpruned.example_id
-where pruned.probabilities is not null;
+where pruned.is_scorable;
 
 comment on view paired_predictions is
 'run x level x example. Each prediction with that of level 0. kl_from_unpruned: KL(unpruned ||
-level) over the options, in nats. flip_kind: harmful if level 0 was right, beneficial if the level
+level) over the options, in nats; null without log-likelihoods. flip_kind: harmful if level 0 was right, beneficial if the level
 is right, else neutral; null without a flip.';

@@ -10,13 +10,18 @@ select
     is_correct_norm,
     confidence,
     -- sum (p - onehot)^2 = sum p^2 - 2 p(gold) + 1
-    greatest(
-        list_dot_product(probabilities, probabilities) - 2 * probabilities[gold + 1] + 1, 0
+    -- `greatest` ignores nulls.
+    if(
+        probabilities is not null,
+        greatest(
+            list_dot_product(probabilities, probabilities) - 2 * probabilities[gold + 1] + 1, 0
+        ),
+        null
     ) as brier,
     -log_probabilities[gold + 1] as nll
 from predictions
-where probabilities is not null;
+where is_scorable;
 
 comment on view scored_predictions is
 'run x level x example. Each prediction that can be scored (see excluded), with its multiclass
-Brier score and the nll of the right option in nats.';
+Brier score and the nll of the right option in nats. Both are null without log-likelihoods.';

@@ -7,12 +7,13 @@ select
     level,
     example_id,
     case
+        when option_bytes is null then 'no prediction'
         when list_bool_or(list_transform(option_log_likelihoods, lambda x: isnan(x)))
             then 'a log-likelihood is NaN'
         else 'a log-likelihood is infinite or missing'
     end as reason
 from predictions
-where probabilities is null
+where not is_scorable
 union all
 select distinct
     run_id,

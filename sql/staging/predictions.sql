@@ -11,6 +11,7 @@ with scorable as (
         prediction_norm,
         is_correct,
         is_correct_norm,
+        confidence as stated_confidence,
         -- DuckDB orders NaN above every number, so NaN would be the maximum.
         case
             when
@@ -49,7 +50,9 @@ softmax as (
         *,
         list_transform(shifted_log_likelihoods, lambda x: x - ln(total_weight))
             as log_probabilities,
-        list_transform(weights, lambda x: x / total_weight) as probabilities
+        list_transform(weights, lambda x: x / total_weight) as probabilities,
+        -- Results from elsewhere may have predictions without scored options.
+        option_bytes is null and prediction is not null as is_prediction_only
     from weighted
 )
 
@@ -67,13 +70,20 @@ select
     softmax.prediction_norm,
     softmax.is_correct,
     softmax.is_correct_norm,
-    softmax.probabilities[softmax.prediction + 1] as confidence,
+    if(
+        softmax.is_prediction_only,
+        softmax.stated_confidence,
+        softmax.probabilities[softmax.prediction + 1]
+    ) as confidence,
     softmax.log_probabilities,
-    softmax.probabilities
+    softmax.probabilities,
+    softmax.probabilities is not null or softmax.is_prediction_only as is_scorable
 from softmax
 inner join lake.runs as runs on softmax.run_id = runs.run_id;
 
 comment on view predictions is
 'run x level x example. probabilities: the softmax of option_log_likelihoods; confidence: the
 probability of prediction. Both are null if a log-likelihood is not finite (see excluded). The
-order of the options does not change them.';
+order of the options does not change them. An imported prediction without scored options has the
+confidence that its source states, or null, and no probabilities. is_scorable: metrics use the
+row.';

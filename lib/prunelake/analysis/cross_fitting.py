@@ -15,6 +15,7 @@ from prunelake.schema.calibrators import CALIBRATOR_KINDS, UNPRUNED_TEMPERATURE
 FOLD_COUNT = 5
 MIN_ROWS = 50
 MIN_OUTCOMES = 10
+NO_OPTIONS_REASON = "calibrators need the log-likelihoods of all options, which these rows lack"
 
 
 @dataclass(frozen=True)
@@ -22,10 +23,10 @@ class CrossFittedCalibrator:
     """A calibrator at one level of a run.
 
     `confidence` [examples] is cross-fitted: the calibrator of an example is fitted without the
-    example's fold. NaN where the example could not be scored. `probabilities` [examples, options]
+    example's fold. NaN where the options were not scored. `probabilities` [examples, options]
     are cross-fitted too; None if the calibrator does not scale options. `calibrator` is fitted to
-    all `fit_rows` examples. If the examples are too few, `failure_reason` says why, and the other
-    fields are None.
+    all `fit_rows` examples. If there is no fit, `failure_reason` says why, and the other fields are
+    None.
     """
 
     fit_rows: int
@@ -97,8 +98,11 @@ def _cross_fit_level(
     target: int,
 ) -> CrossFittedCalibrator:
     """Fit a calibrator at level index `source` and apply it at level index `target`."""
-    known = ~np.isnan(scores.confidence)
+    known = options.is_known
     rows = np.flatnonzero(known[source])
+    for index in (target, source):
+        if not known[index].any() and not np.isnan(scores.correct[index]).all():
+            return CrossFittedCalibrator(len(rows), failure_reason=NO_OPTIONS_REASON)
     problem = too_few_rows_reason(
         scores.correct[source][rows], [options.prompts[row] for row in rows]
     )

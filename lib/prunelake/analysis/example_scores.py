@@ -30,7 +30,8 @@ class ExampleScores:
     """The scores of one run; NaN where an example has none at a level. The levels include 0.
 
     `values` is [levels, examples, metric keys]: the mean over the examples is the metric.
-    `confidence` and `correct` are [levels, examples], known where the example could be scored.
+    `correct` is [levels, examples], known where the example could be scored. So is `confidence`,
+    unless the prediction was imported without one.
     `optimism` [levels] is the optimism of `calibration.brier_decomposition`.
     """
 
@@ -56,13 +57,19 @@ class OptionScores:
     """The scores of every option, on the levels and examples of an `ExampleScores`.
 
     `log_likelihoods` is [levels, examples, options], less the maximum over the options: all NaN for
-    an example that could not be scored, -inf where an example has fewer options. `gold` is [levels,
-    examples], -1 where it is unknown. `prompts` is [examples].
+    an example whose options were not scored, -inf where an example has fewer options. `gold` is
+    [levels, examples], -1 where it is unknown. `prompts` is [examples].
     """
 
     log_likelihoods: FloatArray
     gold: NDArray[np.int64]
     prompts: tuple[str, ...]
+
+    @property
+    def is_known(self) -> BoolArray:
+        """Which examples have log-likelihoods of their options: [levels, examples]."""
+        known: BoolArray = ~np.isnan(self.log_likelihoods[..., 0])
+        return known
 
 
 def load_example_scores(connection: duckdb.DuckDBPyConnection) -> ExampleScores:
@@ -105,7 +112,7 @@ def load_example_scores(connection: duckdb.DuckDBPyConnection) -> ExampleScores:
             on
                 predictions.run_id = runs.run_id
                 and list_contains(runs.levels, predictions.level)
-        where probabilities is not null
+        where is_scorable
         """,
     )
     predicted_examples = example_axis.indices(predictions)

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from prunelake.analysis import statistics
 from prunelake.analysis.bootstrap import BootstrappedMetric, undefined_reason
 from prunelake.analysis.example_scores import ExampleScores, MetricKey
@@ -24,6 +26,7 @@ def metric_rows(
         _metric_row(
             *(level, key, metric),
             _discordant_counts(scores, index, key),
+            _lacking_reason(scores, index, key),
             looks.times(level, is_explained=key[1] != ""),
         )
         for index, level in enumerate(scores.levels)
@@ -47,6 +50,7 @@ def _metric_row(
     key: MetricKey,
     metric: BootstrappedMetric,
     discordant: tuple[int, int] | None,
+    lacking: str | None,
     looks: LookTimes,
 ) -> TableRow:
     ci_low, ci_high = metric.interval(*value_range(key[0], key[3]))
@@ -61,6 +65,8 @@ def _metric_row(
         "unpruned_value": metric.baseline_value,
         "delta": metric.paired_value - metric.baseline_value,
     }
+    if lacking is not None:
+        return row | {"paired_n": None, "note": lacking}
     if level == 0:
         return row | {"note": undefined_reason(key[0], metric.value, metric.n, se)}
     if looks.is_sequential:
@@ -114,6 +120,21 @@ def _discordant_counts(scores: ExampleScores, index: int, key: MetricKey) -> tup
     column = scores.values[:, :, scores.metric_keys.index(key)]
     difference = column[index] - column[scores.levels.index(0)]
     return int((difference < 0).sum()), int((difference > 0).sum())
+
+
+def _lacking_reason(scores: ExampleScores, index: int, key: MetricKey) -> str | None:
+    """Why a metric cannot be computed or compared: the predictions were imported without more."""
+    needs = METRIC_DEFINITIONS[key[0]].needs
+    baseline = scores.levels.index(0)
+    if needs is None or np.isnan(scores.correct[[index, baseline]]).all(axis=1).any():
+        return None
+    for place, of_level in ((index, ""), (baseline, " of level 0")):
+        values = scores.confidence[place]
+        if key in scores.metric_keys:
+            values = scores.values[place, :, scores.metric_keys.index(key)]
+        if np.isnan(values).all():
+            return f"needs {needs}, which the predictions{of_level} lack"
+    return None
 
 
 def _untested_reason(row: TableRow) -> str | None:

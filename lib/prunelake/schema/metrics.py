@@ -44,8 +44,9 @@ class MetricDefinition:
     constant would mean nothing. `is_tested_at_margin` is true for a share of examples that is 0 at
     level 0 by definition: the test asks whether it exceeds `margin`, not whether it exceeds 0.
     `is_of_predictions` is true for the mean of a value that every scored prediction has; such a
-    metric has a row in every run, even if no example could be scored. A change smaller than
-    `margin`, in the unit of the metric, counts as no change (equivalence).
+    metric has a row in every run, even if no example could be scored. `needs` is what a prediction
+    must have besides its option, so that it has a value. A change smaller than `margin`, in the
+    unit of the metric, counts as no change (equivalence).
     """
 
     label: str
@@ -56,43 +57,70 @@ class MetricDefinition:
     is_tested: bool = True
     is_tested_at_margin: bool = False
     is_of_predictions: bool = False
+    needs: str | None = None
     margin: float = DEFAULT_MARGIN
 
+
+CONFIDENCE = "a confidence"
+LOG_LIKELIHOODS = "the log-likelihoods of all options"
 
 METRIC_DEFINITIONS: Mapping[str, MetricDefinition] = {
     "accuracy": MetricDefinition(
         "accuracy", "share correct", higher_is_better=True, is_of_predictions=True
     ),
     "accuracy_norm": MetricDefinition(
-        "accuracy per byte", "share correct", higher_is_better=True, is_of_predictions=True
+        "accuracy per byte",
+        "share correct",
+        higher_is_better=True,
+        is_of_predictions=True,
+        needs=LOG_LIKELIHOODS,
     ),
-    "ece": MetricDefinition("ECE", "0 to 1", higher_is_better=False),
+    "ece": MetricDefinition("ECE", "0 to 1", higher_is_better=False, needs=CONFIDENCE),
     # The subtracted bias may exceed the rest.
-    "ece_debiased": MetricDefinition("debiased ECE", "at most 1", higher_is_better=False, low=-1.0),
-    "smooth_ece": MetricDefinition("smooth ECE", "0 to 1", higher_is_better=False),
-    "brier": MetricDefinition(
-        "Brier score", "0 to 2", higher_is_better=False, high=2.0, is_of_predictions=True
+    "ece_debiased": MetricDefinition(
+        "debiased ECE", "at most 1", higher_is_better=False, low=-1.0, needs=CONFIDENCE
     ),
-    "top_label_brier": MetricDefinition("top-label Brier score", "0 to 1", higher_is_better=False),
-    "brier_calibration": MetricDefinition("Brier calibration", "0 to 1", higher_is_better=False),
-    "brier_refinement": MetricDefinition("Brier refinement", "0 to 1", higher_is_better=False),
+    "smooth_ece": MetricDefinition(
+        "smooth ECE", "0 to 1", higher_is_better=False, needs=CONFIDENCE
+    ),
+    "brier": MetricDefinition(
+        "Brier score",
+        "0 to 2",
+        higher_is_better=False,
+        high=2.0,
+        is_of_predictions=True,
+        needs=LOG_LIKELIHOODS,
+    ),
+    "top_label_brier": MetricDefinition(
+        "top-label Brier score", "0 to 1", higher_is_better=False, needs=CONFIDENCE
+    ),
+    "brier_calibration": MetricDefinition(
+        "Brier calibration", "0 to 1", higher_is_better=False, needs=CONFIDENCE
+    ),
+    "brier_refinement": MetricDefinition(
+        "Brier refinement", "0 to 1", higher_is_better=False, needs=CONFIDENCE
+    ),
     "nll": MetricDefinition(
         "NLL",
         "nats to the right option",
         higher_is_better=False,
         high=math.inf,
         is_of_predictions=True,
+        needs=LOG_LIKELIHOODS,
     ),
     "mean_confidence": MetricDefinition(
         "mean confidence",
         "probability of the predicted option",
         higher_is_better=None,
         is_of_predictions=True,
+        needs=CONFIDENCE,
     ),
     "auroc": MetricDefinition(
-        "AUROC of confidence", "0 to 1, 0.5 by chance", higher_is_better=True
+        "AUROC of confidence", "0 to 1, 0.5 by chance", higher_is_better=True, needs=CONFIDENCE
     ),
-    "aurc": MetricDefinition("AURC", "error rate, 0 to 1", higher_is_better=False),
+    "aurc": MetricDefinition(
+        "AURC", "error rate, 0 to 1", higher_is_better=False, needs=CONFIDENCE
+    ),
     "flip_rate": MetricDefinition(
         "flip rate",
         "share of predictions changed",
@@ -122,6 +150,7 @@ METRIC_DEFINITIONS: Mapping[str, MetricDefinition] = {
         high=math.inf,
         is_tested=False,
         is_of_predictions=True,
+        needs=LOG_LIKELIHOODS,
     ),
     "comprehensiveness": MetricDefinition(
         "comprehensiveness", "probability lost", higher_is_better=True, low=-1.0

@@ -73,7 +73,9 @@ PREDICTIONS = Table(
         "option_log_likelihoods": pl.List(
             pl.Float64()
         ),  # nats, summed over the tokens of an option
-        "option_bytes": pl.List(pl.Int32()),  # UTF-8 length without the space before it
+        # UTF-8 length without the space before it. Null: a prediction from elsewhere, whose options
+        # were not scored. Such a row has no log-likelihoods, and `confidence` is null or as stated.
+        "option_bytes": pl.List(pl.Int32()),
         "gold": pl.Int32(),
         "prediction": pl.Int32(),  # option with the highest log-likelihood
         "prediction_norm": pl.Int32(),  # option with the highest log-likelihood per byte
