@@ -117,7 +117,7 @@ export class Examples {
         "data-example": line.example_id,
         onclick: () => this.#choose("example", line.example_id),
       },
-      el("span", { class: "excerpt" }, line.prompt.replace(/\s+/g, " ")),
+      el("span", { class: "excerpt" }, (line.prompt ?? "").replace(/\s+/g, " ")),
       el(
         "span",
         { class: "facts" },

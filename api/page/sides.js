@@ -12,13 +12,13 @@ export function sideBySide(found, method, choose) {
       { class: "about" },
       el("h3", {}, `Example ${found.example_id}`),
       flip ? el("span", { class: "badge flip" }, `${flip} flip`) : null,
-      el("p", {}, "Right answer: ", el("strong", {}, quoted(gold))),
+      el("p", {}, "Right answer: ", el("strong", {}, gold === undefined ? "unknown" : quoted(gold))),
       methods(found, choose),
     ),
     method && method !== found.method
       ? el("p", { class: "notice" }, `This example is not explained by ${method}.`)
       : null,
-    found.tokens.length ? null : el("p", { class: "prompt" }, found.prompt),
+    found.tokens.length || !found.prompt ? null : el("p", { class: "prompt" }, found.prompt),
     el(
       "div",
       { class: "sides" },

@@ -33,7 +33,8 @@ def headline_explanation(run_id: str) -> BoundQuery:
 def guessing_accuracy(run_id: str) -> BoundQuery:
     """One row: the accuracy of two guessers that see no prompt.
 
-    `uniform` draws one of the options; `majority` always names the most frequent gold option.
+    `uniform` draws one of the options; `majority` always names the most frequent gold option. Both
+    are null without log-likelihoods of all options: the options of the questions are unknown then.
     """
     return BoundQuery(
         """
@@ -43,7 +44,7 @@ def guessing_accuracy(run_id: str) -> BoundQuery:
                 len(option_log_likelihoods) as option_count,
                 count(*) over (partition by gold) as equal_gold
             from predictions
-            where run_id = $run_id and level = 0
+            where run_id = $run_id and level = 0 and option_bytes is not null
         )
         select
             avg(1 / option_count) as uniform,

@@ -54,8 +54,8 @@ class ExampleLine(BaseModel):
     """One example in a list; options are counted from 0."""
 
     example_id: str = Field(examples=["test:17"])
-    prompt: str
-    gold: int
+    prompt: str | None = Field(description="null if an import lacks it.")
+    gold: int | None = Field(description="null if an import says only what is wrong.")
     unpruned_prediction: int
     prediction: int
     unpruned_confidence: float | None
@@ -99,9 +99,9 @@ class Example(BaseModel):
     example_id: str
     task: str
     level: int
-    prompt: str
+    prompt: str | None
     options: list[str]
-    gold: int
+    gold: int | None
     method: str | None = Field(description="The attribution method; null if none explains it.")
     methods: list[str] = Field(description="All methods that explain it.")
     unpruned: Side | None

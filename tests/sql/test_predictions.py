@@ -146,6 +146,35 @@ def test_paired_predictions_equal_values_worked_by_hand(tmp_path: Path) -> None:
     ]
 
 
+def test_a_prediction_without_options_has_flips_and_the_confidence_that_is_stated(
+    tmp_path: Path,
+) -> None:
+    alone = {"option_log_likelihoods": None, "option_bytes": None, "prediction_norm": None}
+    stated = {"confidence": 0.625, "is_correct_norm": None, **alone}
+    lake = lake_of(
+        tmp_path,
+        [
+            *(prediction(R, 0, e, HALF) for e in ("a", "b", "c")),
+            prediction(R, 1, "a", SECOND) | stated,
+            prediction(R, 1, "b", HALF) | stated | {"confidence": None},
+            prediction(R, 1, "c", HALF) | stated | {"prediction": None, "is_correct": None},
+        ],
+    )
+    rows = rows_of(lake, "from paired_predictions where level = 1 order by example_id")
+    names = ("example_id", "flip_kind", "confidence", "kl_from_unpruned")
+    assert [tuple(row[name] for name in names) for row in rows] == [
+        ("a", "harmful", 0.625, None),
+        ("b", None, None, None),
+    ]
+    (row,) = rows_of(lake, "select accuracy, accuracy_norm, n from accuracy where level = 1")
+    assert row == {"accuracy": 0.5, "accuracy_norm": None, "n": 2}
+    (row,) = rows_of(lake, "select ece, brier, nll, n from calibration where level = 1")
+    assert row == {"ece": 0.625, "brier": None, "nll": None, "n": 1}
+    assert rows_of(lake, "select level, example_id, reason from excluded") == [
+        {"level": 1, "example_id": "c", "reason": "no prediction"}
+    ]
+
+
 def test_pairs_stay_within_their_run(tmp_path: Path) -> None:
     other = run_row("other")
     lake = lake_of(tmp_path, [prediction(R, 0, "a", HALF), prediction(R, 1, "a", HALF)])

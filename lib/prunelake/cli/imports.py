@@ -1,5 +1,6 @@
 """`prunelake import`: bring results that were measured elsewhere into the lake."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -69,6 +70,58 @@ def inspect(
 
 
 @import_app.command()
+def predictions(
+    baseline: Annotated[
+        str, typer.Option(metavar="LABEL=FILE", help="The predictions of the unchanged model.")
+    ],
+    candidate: Annotated[
+        list[str],
+        typer.Option(
+            metavar="LABEL=FILE[,dtype=D,model=M,revision=R]",
+            help="The predictions of a changed model; repeat it for each candidate.",
+        ),
+    ],
+    task: Annotated[str, typer.Option(help="The name of the task.")],
+    model: Annotated[str, typer.Option(help="The name of the unchanged model.")],
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MEANING=NAME",
+            help="The name of a column: id, prediction, gold, correct, confidence, options, "
+            "option_count or prompt [the same name].",
+        ),
+    ] = None,
+    lake: LakeOption = None,
+) -> None:
+    """Import predictions from CSV, JSONL or Parquet: an id, a prediction and the gold answer.
+
+    A column confidence (the probability of the prediction) is optional; without it there is no
+    calibration. A column correct may replace gold. All files have the same ids.
+    """
+    from prunelake.imports.prediction_file import PredictionColumns
+    from prunelake.imports.predictions import PredictionFile, import_predictions
+
+    names = dict(_split("--column", text, "MEANING=NAME") for text in column or [])
+    meanings = [meaning for meaning, _ in PredictionColumns().items()]
+    if unknown := sorted(names.keys() - {*meanings}):
+        raise InvalidSpec(
+            f"--column {unknown[0]!r}: write MEANING=NAME; a meaning is one of "
+            + ", ".join(meanings)
+        )
+    columns = PredictionColumns(**names)
+    files = [
+        PredictionFile(label=label, path=path, **settings)
+        for label, path, settings in (
+            _labelled_file(option, text)
+            for option, texts in (("--baseline", [baseline]), ("--candidate", candidate))
+            for text in texts
+        )
+    ]
+    folder = load_settings(lake).lake
+    _print_import(folder, *import_predictions(folder, files[0], files[1:], task, model, columns))
+
+
+@import_app.command()
 def table(
     file: Annotated[
         Path,
@@ -118,6 +171,27 @@ def _logs_by_level(path: Path | None, levels: list[str] | None) -> dict[int, Pat
     if not logs or len(logs) < len(pairs):
         raise InvalidSpec("give one log for each level: PATH, or --level 0=PATH --level 4=PATH")
     return logs
+
+
+def _labelled_file(option: str, text: str) -> tuple[str, Path, dict[str, str]]:
+    """The label, the file and the settings in LABEL=FILE[,NAME=VALUE...].
+
+    Raises:
+        InvalidSpec: another text.
+    """
+    label, rest = _split(option, text, "LABEL=FILE")
+    settings = {}
+    while match := re.fullmatch(r"(.+),(dtype|model|revision)=([^,=]*)", rest):
+        rest, name, value = match.groups()
+        settings[name] = value
+    return label, Path(rest), settings
+
+
+def _split(option: str, text: str, form: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    if not (name.strip() and value.strip()):
+        raise InvalidSpec(f"{option} {text!r}: write {form}")
+    return name.strip(), value.strip()
 
 
 def _print_import(lake: Location, run_id: str, is_new: bool) -> None:

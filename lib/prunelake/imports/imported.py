@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
+import polars as pl
+
 from prunelake.analysis.analyse import analyse
 from prunelake.errors import InvalidSpec, shortened
 from prunelake.identity import content_hash
@@ -13,7 +15,7 @@ from prunelake.imports.imported_log import ImportedLog, Sample, difference
 from prunelake.lake import commit, read
 from prunelake.lake.storage.location import Location
 from prunelake.schema.run_tables import RUN_TABLES, RUNS
-from prunelake.schema.table import FORMAT_VERSION
+from prunelake.schema.table import FORMAT_VERSION, Table
 from prunelake.tasks.rows import Example, data_hash
 
 MAX_LEVEL = 2**31 - 1  # the lake keeps 32 bits
@@ -97,7 +99,7 @@ def write_imported_run(
     identity: Mapping[str, Any],
     levels: Sequence[int],
     metadata: Mapping[str, Any],
-    rows: Mapping[str, Sequence[Mapping[str, Any]]],
+    rows: Mapping[str, Sequence[Mapping[str, Any]] | pl.DataFrame],
 ) -> tuple[str, bool]:
     """Write and analyse one run; return its id, and whether the run is new.
 
@@ -107,7 +109,7 @@ def write_imported_run(
             missing columns of `IDENTITY_COLUMNS` are empty.
         levels: the levels of the run.
         metadata: stored as the spec of the run.
-        rows: the rows of each table that has any, without run_id.
+        rows: the rows of each table that has any, as mappings or as a frame, without run_id.
 
     Raises:
         InvalidSpec: as `check_name`.
@@ -135,7 +137,7 @@ def write_imported_run(
         "copied": [],
     }
     frames = {
-        name: table.frame([{"run_id": run_id, **row} for row in rows.get(name, ())])
+        name: _frame(table, run_id, rows.get(name, ()))
         for name, table in RUN_TABLES.items()
         if table is not RUNS and (name in rows or not table.is_optional)
     }
@@ -143,6 +145,36 @@ def write_imported_run(
     if is_new or run_id in read.unanalysed_run_ids(folder):
         analyse(folder, run_id)
     return run_id, is_new
+
+
+def level_rows(levels: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
+    """The rows of `levels` of an import whose levels are candidates; the first is the baseline.
+
+    Each of `levels` has label, model, revision and dtype.
+
+    Raises:
+        InvalidSpec: an empty or repeated label, or a name as in `check_name`.
+    """
+    labels = [level["label"] for level in levels]
+    for level in levels:
+        for name, value in level.items():
+            check_name(name, value)
+        if not level["label"].strip() or labels.count(level["label"]) > 1:
+            raise InvalidSpec(
+                f"label {level['label']!r}: give every level a name of its own; they are "
+                + ", ".join(map(repr, labels))
+            )
+    unknown = {"removed_layers": None, "weight_bytes": None, "shares_tokens": None}
+    origin = {"strategy": "", "source_run_id": "", "source_level": None}
+    return [{"level": number, **level, **unknown, **origin} for number, level in enumerate(levels)]
+
+
+def _frame(
+    table: Table, run_id: str, rows: Sequence[Mapping[str, Any]] | pl.DataFrame
+) -> pl.DataFrame:
+    if isinstance(rows, pl.DataFrame):
+        return rows.with_columns(run_id=pl.lit(run_id)).select(*table.schema)
+    return table.frame([{"run_id": run_id, **row} for row in rows])
 
 
 def _check_same_examples(unpruned: ImportedLog, log: ImportedLog) -> None:
