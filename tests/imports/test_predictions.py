@@ -45,8 +45,12 @@ BASE, CANDIDATE = drawn(0), drawn(1)
 def save(folder: Path, name: str, frame: pl.DataFrame, suffix: str = ".csv") -> Path:
     folder.mkdir(exist_ok=True)
     path = folder / f"{name}{suffix}"
-    write = {".csv": frame.write_csv, ".jsonl": frame.write_ndjson, ".parquet": frame.write_parquet}
-    write[suffix](path)
+    if suffix == ".csv":
+        frame.write_csv(path)
+    elif suffix == ".jsonl":
+        frame.write_ndjson(path)
+    else:
+        frame.write_parquet(path)
     return path
 
 
