@@ -13,7 +13,7 @@ from prunelake.identity import ComparedLevel, ComparisonIdentity
 from prunelake.lake import commit, read
 from prunelake.models.sources import resolve_model
 from prunelake.models.weight_size import weight_bytes
-from prunelake.schema.run_tables import CANDIDATES_STRATEGY, EXAMPLES, LAYERS, LEVELS
+from prunelake.schema.run_tables import EXAMPLES, LAYERS, LEVELS
 from prunelake.schema.table import FORMAT_VERSION
 from prunelake.settings import Settings
 from prunelake.spec import SweepSpec, removed_parts
@@ -72,7 +72,7 @@ def _write(spec: ComparisonSpec, identity: ComparisonIdentity, settings: Setting
         **{name: baseline[name] for name in columns},
         "run_id": identity.run_id,
         "created_at": datetime.now(UTC),
-        "strategy": CANDIDATES_STRATEGY,
+        "strategy": STRATEGY,
         "levels": [*identity.levels],
         "layer_count": None,
         "removal_order": [],

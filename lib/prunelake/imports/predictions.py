@@ -6,13 +6,14 @@ from pathlib import Path
 
 import polars as pl
 
+from prunelake.comparison_spec import STRATEGY
 from prunelake.errors import InvalidSpec
 from prunelake.identity import content_hash
 from prunelake.imports.answers import join_files, number_options
 from prunelake.imports.imported import check_name, level_rows, write_imported_run
 from prunelake.imports.prediction_file import PredictionColumns, read_predictions
 from prunelake.lake.storage.location import Location
-from prunelake.schema.run_tables import CANDIDATES_STRATEGY, EXAMPLES, PREDICTIONS
+from prunelake.schema.run_tables import EXAMPLES, PREDICTIONS
 
 SOURCE = "predictions"
 
@@ -82,7 +83,7 @@ def import_predictions(
         "source": SOURCE,
         "model": model,
         "revision": baseline.revision,
-        "strategy": CANDIDATES_STRATEGY,
+        "strategy": STRATEGY,
         "task": task,
         "dtype": baseline.dtype,
         "levels": [[row[name] for name in ("label", "model", "revision", "dtype")] for row in rows],

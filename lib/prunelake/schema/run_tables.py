@@ -144,9 +144,6 @@ REPORTED = Table(
     },
     is_optional=True,
 )
-CANDIDATES_STRATEGY = "comparison"
-"""The strategy of a run whose levels are candidates."""
-
 LEVELS = Table(
     "levels",
     "run x level, of runs whose levels are candidates",
