@@ -8,6 +8,7 @@ measure the same quantity. Replicates are processed in blocks, so that memory de
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,9 +96,8 @@ def smooth_ece(
 
     All resamples use the bandwidth that relplot chooses for the sample.
     """
-    from relplot import smECE  # not in a plain installation, which only reads
-
-    value, width = smECE(confidence, correct, return_width=True)
+    sample = np.stack([confidence, correct])
+    value, width = _value_and_bandwidth(sample.tobytes(), sample.dtype.str)
     points = max(round(10 / width), GRID_POINTS)
     grid_position = confidence * (points - 1)
     left = np.minimum(grid_position.astype(int), points - 2)
@@ -112,6 +112,20 @@ def smooth_ece(
         is_sample = (block == 1).all(axis=0)
         errors.append(np.where(is_sample, value, replicates))
     return np.concatenate(errors)
+
+
+@lru_cache(maxsize=64)
+def _value_and_bandwidth(sample: bytes, dtype: str) -> tuple[float, float]:
+    """The smooth ECE of a sample, and the bandwidth that relplot chooses.
+
+    An analysis asks for those of one level up to four times. The sample is an array of the
+    confidence and the correctness: [2, n].
+    """
+    from relplot import smECE  # not in a plain installation, which only reads
+
+    confidence, correct = np.frombuffer(sample, dtype).reshape(2, -1)
+    value, width = smECE(confidence, correct, return_width=True)
+    return value, width
 
 
 def ranking_metrics(
