@@ -70,6 +70,17 @@ def _without_syncs() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _few_replicates() -> Iterator[None]:
+    """Let analyses take as few bootstrap replicates as those of `lake_rows.write`."""
+    from prunelake.analysis import analyse
+    from tests.support.lake_rows import FEW_REPLICATES
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(analyse, "BOOTSTRAP_REPLICATES", FEW_REPLICATES)
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of evaluation data and golden numbers; it may lie beside the repository."""
@@ -102,17 +113,6 @@ def tiny_folder(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     tokenizer.save_pretrained(folder)
     tiny_model("llama", vocab_size=len(tokenizer)).save_pretrained(folder)
     return folder
-
-
-@pytest.fixture(scope="module")
-def few_replicates() -> Iterator[None]:
-    """Analyses of as few bootstrap replicates as those of `lake_rows.write`."""
-    from prunelake.analysis import analyse
-    from tests.support.lake_rows import FEW_REPLICATES
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(analyse, "BOOTSTRAP_REPLICATES", FEW_REPLICATES)
-        yield
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from prunelake.errors import LakeError
 from prunelake.lake.read import read_table
 from prunelake.schema.metrics import METRIC_DEFINITIONS
 from tests.support.drawn_runs import RUN, Key, R, by_key, drawn_explanations, drawn_predictions
-from tests.support.lake_rows import prediction, rows_of, write
+from tests.support.lake_rows import FEW_REPLICATES, prediction, rows_of, write
 
 
 def mart_metrics(lake: Path) -> Iterator[tuple[Key, float | None, int | None]]:
@@ -133,19 +133,13 @@ def test_intervals_of_calibration_metrics_cover_the_value_without_its_bias(tmp_p
 
 
 def test_repeating_an_analysis_gives_the_same_numbers(tmp_path: Path) -> None:
-    write(
-        tmp_path,
-        RUN,
-        BOOTSTRAP_REPLICATES,
-        predictions=drawn_predictions(),
-        **drawn_explanations(),
-    )
+    write(tmp_path, RUN, predictions=drawn_predictions(), **drawn_explanations())
     before = {name: read_table(tmp_path, name) for name in ("metrics", "correlations")}
     analyse(tmp_path, R)
     for name, frame in before.items():
         assert read_table(tmp_path, name).equals(frame)
     (about,) = read_table(tmp_path, "analyses").to_dicts()
-    assert (about["replicates"], about["seed"]) == (BOOTSTRAP_REPLICATES, BOOTSTRAP_SEED)
+    assert (about["replicates"], about["seed"]) == (FEW_REPLICATES, BOOTSTRAP_SEED)
 
 
 def test_calibration_metrics_are_defined_in_the_schema() -> None:

@@ -19,8 +19,6 @@ from prunelake.settings import OTHER_VARIABLES
 from tests.support.lake_rows import small_run
 from tests.support.paths import ROOT
 
-pytestmark = pytest.mark.usefixtures("few_replicates")
-
 
 @pytest.fixture(scope="module")
 def analysed_lake(tmp_path_factory: pytest.TempPathFactory) -> Path:

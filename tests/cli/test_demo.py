@@ -33,7 +33,6 @@ def small(spec: dict[str, Any], model: Path) -> dict[str, Any]:
     }
 
 
-@pytest.mark.usefixtures("few_replicates")
 def test_the_demo_prints_findings_and_writes_a_report(
     tiny_folder: Path,
     tmp_path: Path,

@@ -28,7 +28,6 @@ def test_the_notebook_is_stored_with_its_outputs_in_order() -> None:
     assert kinds.count("text/html") >= 2
 
 
-@pytest.mark.usefixtures("few_replicates")
 def test_the_notebook_runs(
     deep_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

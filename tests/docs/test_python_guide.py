@@ -11,6 +11,8 @@ from pathlib import Path
 import polars
 import pytest
 
+from prunelake.analysis import analyse
+from prunelake.analysis.analyse import BOOTSTRAP_REPLICATES
 from prunelake.spec import DEFAULT_MODEL
 from tests.support.endurance import IS_ENDURANCE
 from tests.support.notebook import run_cell
@@ -27,10 +29,9 @@ def test_the_code_of_the_page_runs_line_by_line(
     deep_model: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    request: pytest.FixtureRequest,
 ) -> None:
-    if not IS_ENDURANCE:
-        request.getfixturevalue("few_replicates")
+    if IS_ENDURANCE:
+        monkeypatch.setattr(analyse, "BOOTSTRAP_REPLICATES", BOOTSTRAP_REPLICATES)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PRUNELAKE_LAKE", raising=False)
     names: dict[str, object] = {}

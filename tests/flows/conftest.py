@@ -15,6 +15,7 @@ from prefect.settings import (
 
 from tests.support.limits import HANG_S
 
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(nextitem: pytest.Item | None) -> Generator[None]:
     """Stop the server after the last test of this folder: it is busy even without requests."""

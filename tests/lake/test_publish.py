@@ -54,9 +54,6 @@ print(snapshot.sql("select count(*) from accuracy").fetchall())
 """
 
 
-pytestmark = pytest.mark.usefixtures("few_replicates")
-
-
 @pytest.fixture(scope="module")
 def analysed_lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A lake of two small runs with their analyses; tests copy it."""

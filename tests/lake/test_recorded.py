@@ -61,7 +61,6 @@ def test_the_recorded_lake_is_small_and_current(tmp_path: Path) -> None:
     assert read.unanalysed_run_ids(lake) == [], "`python -m benchmarks.record_demo --analyse`"
 
 
-@pytest.mark.usefixtures("few_replicates")
 def test_texts_are_recorded_for_own_tasks_only(tmp_path: Path) -> None:
     run_ids = {
         task: explained_run(tmp_path / "lake", task, task=task, spec=spec("tiny", task))

@@ -34,9 +34,6 @@ EMPTY = {
 DROPS = {(method, op): 0.5 for op in ("replace", "delete_text") for method in ("random", "lime")}
 
 
-pytestmark = pytest.mark.usefixtures("few_replicates")
-
-
 @pytest.fixture(scope="module")
 def analysed_lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A lake of two small runs with their analyses; tests copy it."""

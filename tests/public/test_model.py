@@ -116,7 +116,6 @@ def test_options_are_given_once_each(model: pl.Model) -> None:
             model.log_likelihoods(PROMPT, options)
 
 
-@pytest.mark.usefixtures("few_replicates")
 def test_a_sweep_has_the_answers_of_the_model_without_these_layers(
     model: pl.Model, tmp_path: Path
 ) -> None:

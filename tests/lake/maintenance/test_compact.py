@@ -29,8 +29,6 @@ from tests.support.compacted_lakes import (
 )
 from tests.support.lake_rows import identity_of, small_analysis, small_run
 
-pytestmark = pytest.mark.usefixtures("few_replicates")
-
 
 @pytest.fixture(scope="module")
 def varied(tmp_path_factory: pytest.TempPathFactory) -> Path:

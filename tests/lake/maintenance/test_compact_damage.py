@@ -21,8 +21,6 @@ from tests.support.compacted_lakes import COMPACTED_TABLES, DROPS, add_run, tabl
 from tests.support.example_runs import explained_run
 from tests.support.lake_files import set_format_version
 
-pytestmark = pytest.mark.usefixtures("few_replicates")
-
 
 @pytest.fixture(scope="module")
 def explained(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -38,8 +38,6 @@ from tests.support.example_runs import explained_run
 from tests.support.interruptions import Interrupted, before_every_file_change
 from tests.support.lake_rows import identity_of, small_analysis
 
-pytestmark = pytest.mark.usefixtures("few_replicates")
-
 
 @pytest.fixture(scope="module")
 def varied(tmp_path_factory: pytest.TempPathFactory) -> Path:

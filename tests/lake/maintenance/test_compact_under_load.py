@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 from polars.testing import assert_frame_equal
 
 from prunelake.analysis.analyse import analyse
@@ -95,7 +94,6 @@ sys.exit(any(process.exitcode for process in started))
 """
 
 
-@pytest.mark.usefixtures("few_replicates")
 def test_simultaneous_writers_and_readers_lose_nothing(tmp_path: Path) -> None:
     from prunelake.lake.publish import publish
 

@@ -38,8 +38,6 @@ from tests.support.endurance import repeats
 from tests.support.lake_rows import bound, identity_of, small_analysis, small_run
 from tests.support.local_paths import local_path
 
-pytestmark = pytest.mark.usefixtures("few_replicates")
-
 ALL = (*RUN_TABLES, *ANALYSIS_TABLES)
 
 

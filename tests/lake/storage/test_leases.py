@@ -8,7 +8,7 @@ from prunelake.lake.storage.locks import WRITE_LOCK, locked
 from prunelake.lake.storage.objects import ObjectPath
 from tests.support.object_store import LeaseClock, new_lake, object_names
 
-pytestmark = pytest.mark.usefixtures("object_store", "few_replicates")
+pytestmark = pytest.mark.usefixtures("object_store")
 
 
 @pytest.fixture

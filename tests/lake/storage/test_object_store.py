@@ -32,7 +32,7 @@ from tests.support.example_runs import explained_run
 from tests.support.lake_rows import identity_of, small_run
 from tests.support.object_store import before_every_request, new_lake, object_names
 
-pytestmark = pytest.mark.usefixtures("object_store", "few_replicates")
+pytestmark = pytest.mark.usefixtures("object_store")
 
 VOLATILE_COLUMNS = {"analyses": ["analysed_at", "files"]}
 

@@ -48,7 +48,6 @@ def prunelake(*arguments: str, **variables: str) -> subprocess.CompletedProcess[
     )
 
 
-@pytest.mark.usefixtures("few_replicates")
 def test_a_sweep_writes_its_run_and_leaves_no_other_objects(
     remote: ObjectPath, tiny_folder: Path, tmp_path: Path
 ) -> None:

@@ -38,7 +38,7 @@ from tests.support.object_store import (
     object_names,
 )
 
-pytestmark = pytest.mark.usefixtures("object_store", "few_replicates")
+pytestmark = pytest.mark.usefixtures("object_store")
 
 
 REPAIRED = (4, 7)
