@@ -61,4 +61,6 @@ def test_every_public_name_and_method_is_shown() -> None:
         for name, member in vars(owner).items()
         if callable(member) and not name.startswith("_")
     }
-    assert methods | {"load", "sweep", "compare", "check_gate", "open_lake", "PruneLakeError"} <= used
+    assert (
+        methods | {"load", "sweep", "compare", "check_gate", "open_lake", "PruneLakeError"} <= used
+    )
