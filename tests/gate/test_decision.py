@@ -10,7 +10,7 @@ from prunelake.analysis.statistics import exact_interval, tango_interval
 from prunelake.gate.decision import decide, overall
 from prunelake.gate.evidence import Evidence
 from prunelake.gate.margin_tests import CountSample, MeanSample, PairedCounts, SampleAtLook
-from prunelake.gate.needed_examples import examples_needed
+from prunelake.gate.needed_examples import examples_needed, planned_examples
 from prunelake.gate.results import Result
 
 GATES = 600
@@ -115,7 +115,7 @@ def pilot_with(kind: str, loss: float) -> Evidence:
 )
 def test_the_needed_rows_decide_as_planned(kind: str, loss: float, result: Result) -> None:
     """A pilot that shows the true loss plans the rows; 80 % of such runs then decide."""
-    needed = examples_needed(pilot_with(kind, loss), MARGIN, count=3)
+    needed = planned_examples(pilot_with(kind, loss), MARGIN, count=3)
     assert needed is not None
     generator, others = np.random.default_rng(0), [Evidence(), Evidence()]
     results = [
@@ -130,3 +130,4 @@ def test_no_number_of_rows_is_known_without_evidence_or_at_the_margin() -> None:
     assert examples_needed(pilot_with("mean", 0.0), 1e-9, count=1) is None
     no_flips = flip_evidence(np.zeros(20))
     assert examples_needed(no_flips, MARGIN, count=9) == 59  # 0.95 ** 59 < 0.05
+    assert examples_needed(flip_evidence(np.zeros(60)), MARGIN, count=9) == 90  # half as many more

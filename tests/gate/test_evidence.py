@@ -32,7 +32,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Location:
 def evidence(lake: Location, **fields: str | float) -> Evidence:
     criterion = Criterion.model_validate(fields)
     with connect(lake, [R]) as connection:
-        return RunEvidence(connection, [1, LEVEL]).of(criterion, LEVEL)
+        return RunEvidence.read(connection, [1, LEVEL]).of(criterion, LEVEL)
 
 
 def differences(lake: Location, metric: str, method: str | None = None) -> np.ndarray:
@@ -128,7 +128,7 @@ def test_a_sequential_run_is_tested_at_every_look(
     run = sequential_run(DESIGN, 40, l1=6)
     run_id = write_first_rows(tmp_path, run, {0: 8, 1: 6, 2: 8})
     with connect(tmp_path, [run_id]) as connection:
-        found = RunEvidence(connection, [1, 2])
+        found = RunEvidence.read(connection, [1, 2])
     checked = 0
     for row in query(tmp_path, "from looks where look_run_id is not null").iter_rows(named=True):
         if row["metric"] not in ("accuracy", "nll", "ece", "flip_rate"):

@@ -1,5 +1,6 @@
 """The gate file: what it may say, and errors that name the value, the choices and the remedy."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from prunelake.gate.criterion import Criterion
 from prunelake.gate.gate_file import Gate, read_gate
 from prunelake.schema.metrics import METRIC_DEFINITIONS
 from prunelake.spec import Strategy
+from tests.support.paths import ROOT
 
 START = "model: tiny\nlevels: [4]\ntasks: [boolq, rte]\ncriteria:\n"
 
@@ -152,3 +154,13 @@ def test_every_metric_with_a_direction_can_be_limited(metric: str) -> None:
         criterion = Criterion(metric=metric)
         assert criterion.margin == definition.margin
         assert criterion.higher_is_better == definition.higher_is_better
+
+
+def test_the_gate_of_the_guide_is_valid(tmp_path: Path) -> None:
+    guide = (ROOT / "docs" / "gate.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"^```yaml\n(.*?)^```", guide, re.DOTALL | re.MULTILINE)
+    gate = read(tmp_path, text)
+    assert gate.candidate_names == ("int8", "int4")
+    assert gate.all_tasks == ("arc_easy", "boolq")
+    for field in (*Gate.model_fields, *Criterion.model_fields):
+        assert f"`{field}`" in guide, field

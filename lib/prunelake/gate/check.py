@@ -65,7 +65,7 @@ def check_runs(lake: Location, gate: Gate, runs: Mapping[str, str]) -> GateResul
 def _questions(lake: Location, gate: Gate, task: str, run_id: str) -> Iterator[Question]:
     with connect(lake, [run_id]) as connection:
         candidates = candidates_of(connection, gate, run_id)
-        of_run = RunEvidence(connection, [candidate.level for candidate in candidates])
+        of_run = RunEvidence.read(connection, [candidate.level for candidate in candidates])
     for criterion in gate.criteria_of(task):
         for candidate in candidates:
             evidence = of_run.of(criterion, candidate.level)

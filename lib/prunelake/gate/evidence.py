@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 import polars as pl
 from scipy.special import stdtrit
 
-from prunelake.analysis.looks import load_looks
+from prunelake.analysis.looks import FIXED, RunLooks, load_looks
 from prunelake.analysis.metric_rows import FLIP_RATES
 from prunelake.analysis.sequential import LookTimes
 from prunelake.gate.criterion import Criterion
@@ -51,19 +52,30 @@ class Evidence:
     looks: Sequence[SampleAtLook] = field(default=(), repr=False)
 
 
+@dataclass(frozen=True)
 class RunEvidence:
-    """The differences of one run from its level 0, read once.
+    """The differences of one run from its level 0.
 
-        RunEvidence(connection, levels=[4]).of(criterion, level=4)
+        RunEvidence.read(connection, levels=[4]).of(criterion, level=4)
 
-    The connection shows one run.
+    `differences` and `correct_answers` are those of `gate.differences`; `look_rows` are the rows of
+    `looks`.
     """
 
-    def __init__(self, connection: Connection, levels: Sequence[int]) -> None:
-        self.differences = differences(connection, levels)
-        self.correct_answers = correct_answers(connection, levels)
-        self.looks = load_looks(connection)
-        self.look_rows = BoundQuery("from looks order by look").records(connection)
+    differences: Sequence[Row]
+    correct_answers: pl.DataFrame
+    looks: RunLooks = FIXED
+    look_rows: Sequence[Row] = ()
+
+    @classmethod
+    def read(cls, connection: Connection, levels: Sequence[int]) -> Self:
+        """The evidence of the only run that the connection shows."""
+        return cls(
+            differences(connection, levels),
+            correct_answers(connection, levels),
+            load_looks(connection),
+            BoundQuery("from looks order by look").records(connection),
+        )
 
     def of(self, criterion: Criterion, level: int) -> Evidence:
         """The evidence for a criterion at a level."""

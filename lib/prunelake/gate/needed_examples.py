@@ -14,19 +14,23 @@ POWER_QUANTILE = float(ndtri(DEFAULT_POWER))
 
 
 def examples_needed(evidence: Evidence, margin: float, count: int) -> int | None:
-    """The examples that decide one of `count` checks with a probability of 80 %.
+    """The examples that decide one of `count` undecided checks; None if no number is known.
 
-    None if no number is known. A loss below the margin is to pass; a loss above it is to fail, at
-    the first step of Holm's correction. If the present examples should have been enough, a few more
-    rarely decide, so the number is at least 1.5 times the present one (as in the view `verdicts`).
+    If the present examples should have been enough, a few more rarely decide, so the number is at
+    least 1.5 times the present one (as in the view `verdicts`).
     """
-    needed = _needed(evidence, margin, count)
-    if needed is None or not evidence.n or needed > evidence.n:
-        return needed
+    planned = planned_examples(evidence, margin, count)
+    if planned is None or not evidence.n or planned > evidence.n:
+        return planned
     return math.ceil(1.5 * evidence.n)
 
 
-def _needed(evidence: Evidence, margin: float, count: int) -> int | None:
+def planned_examples(evidence: Evidence, margin: float, count: int) -> int | None:
+    """The examples at which one of `count` checks is decided with a probability of 80 %.
+
+    None if no number is known. A loss below the margin is to pass; a loss above it is to fail, at
+    the first step of Holm's correction.
+    """
     loss, n = evidence.loss, evidence.n
     if loss is None or not n or evidence.high is None or evidence.low is None or loss == margin:
         return None
