@@ -16,6 +16,7 @@ from ..findings.selection import Selection
 from ..findings.wording import label
 from ..queries import charts, comparisons, run_metrics
 from .accuracy_path import path_chart
+from .candidate_points import candidate_path_chart, candidate_size_chart
 from .correlation_matrix import matrix_chart
 from .correlations import correlations_chart
 from .cost import cost_chart
@@ -33,12 +34,15 @@ from .verdict_map import verdict_map
 CORRELATED_METRICS = (*JUDGED_METRICS[1:], "mean_confidence", "overlap_10")
 """The metrics whose correlation with accuracy charts and the report show."""
 
+NO_CORRELATION = "they have no order, so nothing is correlated over them"
+
 
 @dataclass(frozen=True)
 class ChartDefinition:
     """One chart; `takes` lists the parameters that change it besides the run: level, metric.
 
     `draw` raises NothingToShow if the run lacks the data. `needs` names the data in the error.
+    `not_for_candidates` is the reason why a comparison has no such chart, if it has none.
     """
 
     name: str
@@ -47,6 +51,7 @@ class ChartDefinition:
     query: Callable[[Selection], BoundQuery]
     draw: Callable[[pl.DataFrame, Selection], Chart]
     needs: str = "metrics"
+    not_for_candidates: str | None = None
 
     def chart(self, rows: pl.DataFrame, selection: Selection) -> Chart:
         """The chart of the rows of `query`.
@@ -54,6 +59,10 @@ class ChartDefinition:
         Raises:
             NothingToShow: the run lacks the data of the chart.
         """
+        if self.not_for_candidates and selection.names.is_comparison:
+            raise NothingToShow(
+                f"run {selection.run_id} compares candidates: {self.not_for_candidates}"
+            )
         if rows.is_empty():
             raise NothingToShow(
                 f"run {selection.run_id} has no {self.needs}, which chart {self.name} needs"
@@ -68,6 +77,12 @@ def usermeta(query: BoundQuery, snapshot: str) -> dict[str, Any]:
 
 def _headline_metrics(selection: Selection) -> BoundQuery:
     return run_metrics.headline_metrics([selection.run_id])
+
+
+def _pareto_points(selection: Selection) -> BoundQuery:
+    if selection.names.is_comparison:
+        return comparisons.candidate_sizes(selection.run_id, selection.metric)
+    return comparisons.pareto_points(selection.run_id, selection.metric)
 
 
 def _levels(rows: pl.DataFrame, selection: Selection) -> Chart:
@@ -103,6 +118,8 @@ def _verdicts(rows: pl.DataFrame, selection: Selection) -> Chart:
 def _path(rows: pl.DataFrame, selection: Selection) -> Chart:
     if selection.metric == "accuracy":
         raise NothingToShow("the path needs a metric other than accuracy; add metric=nll")
+    if selection.names.is_comparison:
+        return candidate_path_chart(rows, selection.metric, selection.level, selection.names)
     return path_chart(rows, selection.metric, selection.level)
 
 
@@ -129,7 +146,7 @@ def _recalibration(rows: pl.DataFrame, selection: Selection) -> Chart:
         )
     if rows["value"].null_count() == rows.height:
         raise NothingToShow(f"run {selection.run_id} is not recalibrated: {rows['note'][0]}")
-    return recalibration_chart(rows, selection.metric, selection.level)
+    return recalibration_chart(rows, selection.metric, selection.level, selection.names)
 
 
 def _correlations(rows: pl.DataFrame, selection: Selection) -> Chart:
@@ -151,14 +168,16 @@ def _correlation_matrix(rows: pl.DataFrame, selection: Selection) -> Chart:
 
 def _overlap(rows: pl.DataFrame, selection: Selection) -> Chart:
     if rows.filter(pl.col("level") > 0, other_level=0).is_empty():
-        raise NothingToShow(f"run {selection.run_id} explains no pruned level")
-    return overlap_chart(rows)
+        kind = "candidate whose explanations can be compared with the baseline's"
+        missing = kind if selection.names.is_comparison else "pruned level"
+        raise NothingToShow(f"run {selection.run_id} explains no {missing}")
+    return overlap_chart(rows, selection.names)
 
 
 def _flips(rows: pl.DataFrame, selection: Selection) -> Chart:
     if rows.filter(pl.col("level") > 0).drop_nulls("flip_rate").is_empty():
         raise NothingToShow(f"run {selection.run_id} has no pruned level to compare with level 0")
-    return flips_chart(rows, selection.level)
+    return flips_chart(rows, selection.level, selection.names)
 
 
 def _pareto(rows: pl.DataFrame, selection: Selection) -> Chart:
@@ -166,8 +185,15 @@ def _pareto(rows: pl.DataFrame, selection: Selection) -> Chart:
         raise NothingToShow(
             f"{selection.metric} has no better direction; give a metric that has one"
         )
-    if rows.filter(metric="accuracy").is_empty():
+    accuracy = rows.filter(metric="accuracy")
+    if accuracy.is_empty():
         raise NothingToShow(f"no accuracy of run {selection.run_id} could be computed")
+    if selection.names.is_comparison:
+        if accuracy["weight_bytes"].null_count() == accuracy.height:
+            raise NothingToShow(
+                f"the sizes of the candidates of run {selection.run_id} are unknown"
+            )
+        return candidate_size_chart(rows, selection.metric, selection.names)
     return pareto_chart(rows, selection.metric)
 
 
@@ -223,7 +249,7 @@ CHARTS = {
             "Reliability: accuracy against confidence, in 10 bins of confidence.",
             ("level",),
             lambda selection: charts.reliability(selection.run_id, selection.level),
-            lambda rows, selection: reliability_chart(rows, selection.level),
+            lambda rows, selection: reliability_chart(rows, selection.level, selection.names),
             "predictions of single examples",
         ),
         ChartDefinition(
@@ -241,6 +267,7 @@ CHARTS = {
             lambda selection: run_metrics.correlations(selection.run_id),
             _correlations,
             "correlations",
+            NO_CORRELATION,
         ),
         ChartDefinition(
             "correlation_matrix",
@@ -249,6 +276,7 @@ CHARTS = {
             lambda selection: comparisons.correlation_matrix(selection.run_id),
             _correlation_matrix,
             "correlations",
+            NO_CORRELATION,
         ),
         ChartDefinition(
             "overlap",
@@ -271,7 +299,7 @@ CHARTS = {
             "pareto",
             "Accuracy and a metric against the share of layers that remains.",
             ("metric",),
-            lambda selection: comparisons.pareto_points(selection.run_id, selection.metric),
+            _pareto_points,
             _pareto,
         ),
         ChartDefinition(
@@ -281,6 +309,7 @@ CHARTS = {
             lambda selection: charts.efficiency(selection.run_id),
             _cost,
             "measured cost (prunelake profile measures it)",
+            "their costs are not measured; the chart pareto shows their sizes",
         ),
         ChartDefinition(
             "importance",
@@ -289,6 +318,7 @@ CHARTS = {
             lambda selection: charts.layer_importance(selection.run_id),
             _importance,
             "importance of layers",
+            "layers are not removed in an order",
         ),
     )
 }

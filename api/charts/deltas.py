@@ -8,9 +8,11 @@ import polars as pl
 from prunelake.schema.metrics import METRIC_DEFINITIONS
 
 from ..findings.changes import change_clause, sample_sizes, verdict_clause
+from ..findings.level_names import LevelNames
 from ..findings.level_rows import is_published
 from .axis_titles import capitalised_label
 from .drawing import FAINT, GREY, INK, WIDTH, Chart, rule_data, with_house_style
+from .level_axis import level_axis
 from .verdict_style import VERDICT_STYLES, by_severity, legend_label
 
 HEIGHT = 150
@@ -24,6 +26,7 @@ def deltas_chart(levels: pl.DataFrame, metrics: Sequence[str]) -> alt.VConcatCha
     For a metric without a direction, up is more. Thin bars are 95 % intervals. Thick bars are 90 %
     intervals; a change is equivalent if its thick bar lies within the shaded margin.
     """
+    names = LevelNames.of(levels)
     points = levels.filter(pl.col("level") > 0, pl.col("metric").is_in(metrics)).drop_nulls("delta")
     present = [metric for metric in metrics if points.filter(metric=metric).height]
     clauses = [
@@ -31,7 +34,8 @@ def deltas_chart(levels: pl.DataFrame, metrics: Sequence[str]) -> alt.VConcatCha
     ]
     if is_published(levels):
         notes = ["published without examples: no intervals, no verdicts;"]
-        notes.append(f"shaded: within {_margins_text(present)} of unpruned")
+        baseline = names.in_baseline_words("unpruned")
+        notes.append(f"shaded: within {_margins_text(present)} of {baseline}")
     else:
         notes = ["thin bar: 95 % interval; thick bar: 90 %, equivalent"]
         notes.append(
@@ -39,10 +43,11 @@ def deltas_chart(levels: pl.DataFrame, metrics: Sequence[str]) -> alt.VConcatCha
         )
     drawn = points.with_columns(
         pl.col("verdict").replace_strict(
-            {verdict: legend_label(verdict) for verdict in VERDICT_STYLES}, default=UNTESTED
+            {verdict: legend_label(verdict, names) for verdict in VERDICT_STYLES}, default=UNTESTED
         )
     )
-    styles = {legend_label(v): VERDICT_STYLES[v] for v in by_severity(points["verdict"].to_list())}
+    present_verdicts = by_severity(points["verdict"].to_list())
+    styles = {legend_label(v, names): VERDICT_STYLES[v] for v in present_verdicts}
     domain = [*styles, UNTESTED] if points["verdict"].null_count() else list(styles)
     colours = [style.colour for style in styles.values()] + ["white"]
     shapes = [style.shape for style in styles.values()] + ["circle"]
@@ -66,28 +71,20 @@ def deltas_chart(levels: pl.DataFrame, metrics: Sequence[str]) -> alt.VConcatCha
         ),
     )
     panels = [
-        _panel(drawn.filter(metric=metric), metric, marked, is_last=metric == present[-1])
+        _panel(drawn.filter(metric=metric), metric, marked, names, is_last=metric == present[-1])
         for metric in present
     ]
     title = "; ".join(clause for clause in clauses if clause)
     return with_house_style(alt.vconcat(*panels, spacing=14), title, notes)
 
 
-def _panel(points: pl.DataFrame, metric: str, dots: alt.Chart, is_last: bool) -> Chart:
+def _panel(
+    points: pl.DataFrame, metric: str, dots: alt.Chart, names: LevelNames, is_last: bool
+) -> Chart:
     better, margin = METRIC_DEFINITIONS[metric].higher_is_better, METRIC_DEFINITIONS[metric].margin
     domain = _domain(points, margin)
-    x = alt.X(
-        "level:Q",
-        title="removed layers" if is_last else None,
-        scale=alt.Scale(nice=False, zero=False, padding=10),
-        axis=alt.Axis(
-            values=sorted(points["level"].to_list()),
-            format="d",
-            labels=is_last,
-            labelOverlap=True,
-            labelFlush=False,
-        ),
-    )
+    across = sorted(names.labels)[1:] if names.is_comparison else points["level"].to_list()
+    x = level_axis(names, across, "removed layers", is_last, nice=False, zero=False, padding=10)
     y = alt.Y(
         "delta:Q",
         title=None,
@@ -113,8 +110,12 @@ def _panel(points: pl.DataFrame, metric: str, dots: alt.Chart, is_last: bool) ->
         dots.properties(data=points).encode(x=x, y=y),
     ]
     sides = ("higher when pruned", "lower when pruned")
+    if names.is_comparison:
+        sides = ("higher than the baseline", "lower than the baseline")
     if better is not None:
         sides = ("pruned better", "unpruned better")
+        if names.is_comparison:
+            sides = ("candidate better", "baseline better")
     for text, place in zip(sides, (7, HEIGHT - 7), strict=True):
         arrow = "\N{UPWARDS ARROW}" if place < SIDE else "\N{DOWNWARDS ARROW}"
         side = alt.Chart(pl.DataFrame({"side": [f"{arrow} {text}"]})).encode(
@@ -128,8 +129,8 @@ def _panel(points: pl.DataFrame, metric: str, dots: alt.Chart, is_last: bool) ->
                 )
             )
     title = alt.TitleParams(
-        text=f"{capitalised_label(metric)}: change from unpruned",
-        subtitle=METRIC_DEFINITIONS[metric].unit
+        text=f"{capitalised_label(metric)}: change from {names.in_baseline_words('unpruned')}",
+        subtitle=names.in_baseline_words(METRIC_DEFINITIONS[metric].unit)
         + ("; downwards, as lower is better" if better is False else ""),
         fontSize=12,
         subtitleFontSize=10.5,

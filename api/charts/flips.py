@@ -5,8 +5,10 @@ from typing import Any
 import altair as alt
 import polars as pl
 
+from ..findings.level_names import REMOVALS, LevelNames
 from ..findings.wording import number, percent
 from .drawing import BLUE, GREY, INK, SKY, VERMILION, WIDTH, with_house_style
+from .level_axis import candidate_axis
 
 KINDS = {
     "harmful": "harmful: right before, wrong now",
@@ -15,26 +17,33 @@ KINDS = {
 }
 
 
-def flips_chart(flips: pl.DataFrame, level: int) -> alt.LayerChart:
+def flips_chart(flips: pl.DataFrame, level: int, names: LevelNames = REMOVALS) -> alt.LayerChart:
     """Shares of predictions that differ from the unpruned model's, stacked by kind.
 
     Lines are 95 % intervals of the sum. The title describes `level`, or the deepest level if
-    `level` is 0. `flips` has at least one pruned level.
+    `level` is 0. `flips` has at least one pruned level. A comparison has a bar for each candidate.
     """
+    if names.is_comparison:
+        flips = flips.filter(pl.col("level") > 0)
     known = flips.drop_nulls("flip_rate")
-    names = list(KINDS.values())
+    kinds = list(KINDS.values())
     parts = (
         known.rename({f"{kind}_rate": name for kind, name in KINDS.items()})
-        .unpivot(names, index="level", variable_name="kind", value_name="share")
+        .unpivot(kinds, index="level", variable_name="kind", value_name="share")
         # A share of 0 would still have an outline.
         .filter(pl.col("share") > 0)
-        .with_columns(position=pl.col("kind").replace_strict({n: i for i, n in enumerate(names)}))
+        .with_columns(
+            position=pl.col("kind").replace_strict({kind: i for i, kind in enumerate(kinds)})
+        )
     )
+    across = known["level"].to_list()
     x = alt.X(
         "level:O",
-        title="removed layers (0 = unpruned)",
-        scale=alt.Scale(domain=known["level"].to_list(), paddingInner=0.15),
-        axis=alt.Axis(labelAngle=0, labelOverlap=True),
+        title="candidate" if names.is_comparison else "removed layers (0 = unpruned)",
+        scale=alt.Scale(domain=across, paddingInner=0.15),
+        axis=candidate_axis(names, across)
+        if names.is_comparison
+        else alt.Axis(labelAngle=0, labelOverlap=True),
     )
     # Kinds also differ without colour: full, light, and empty with a dashed outline.
     legend = alt.Legend(
@@ -72,20 +81,24 @@ def flips_chart(flips: pl.DataFrame, level: int) -> alt.LayerChart:
     notes = [f"n = {row['n']}"]
     if row["ci_low"] is not None:
         reach = f"{number(100 * row['ci_low'], 0)} to {percent(row['ci_high'])}"
-        notes = [f"line: 95 % interval of all changed ({reach} at level {at});", *notes]
-    title = _title(row)
-    if at < known["level"][-1]:
-        title += f"; {percent(known['flip_rate'][-1])} at level {known['level'][-1]}"
+        notes = [f"line: 95 % interval of all changed ({reach} {names.at([at])});", *notes]
+    title = _title(row, names)
+    if names.is_comparison:
+        others = known.filter(pl.col("level") != at).select("flip_rate", "level").rows()
+    else:
+        others = known.select("flip_rate", "level").rows()[-1:] if at < across[-1] else []
+    title += "".join(f"; {percent(rate)} {names.at([other])}" for rate, other in others)
     return with_house_style(chart, title, notes)
 
 
-def _title(row: dict[str, Any]) -> str:
+def _title(row: dict[str, Any], names: LevelNames) -> str:
+    where = names.at([row["level"]])
     if row["flip_rate"] == 0:
-        return f"At level {row['level']} no prediction changed"
+        return f"{where[0].upper()}{where[1:]} no prediction changed"
     kinds = ", ".join(
         f"{percent(row[f'{kind}_rate'])} {kind}" for kind in KINDS if row[f"{kind}_rate"]
     )
-    return f"{percent(row['flip_rate'])} of predictions changed at level {row['level']}: {kinds}"
+    return f"{percent(row['flip_rate'])} of predictions changed {where}: {kinds}"
 
 
 def _scale(range: list[Any]) -> alt.Scale:

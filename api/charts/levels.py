@@ -7,6 +7,7 @@ import altair as alt
 import polars as pl
 
 from ..findings.changes import change_clause, sample_sizes
+from ..findings.level_names import LevelNames
 from ..findings.level_rows import default_level, is_published
 from ..findings.sentences import accuracy_clause, metric_clause
 from .axis_titles import axis_title, capitalised_label
@@ -20,6 +21,7 @@ from .drawing import (
     rule_data,
     with_house_style,
 )
+from .level_axis import baseline_and_candidates, level_axis
 
 CONFIDENCE_PANELS = ("accuracy", "ece", "nll", "flip_rate")
 EXPLANATION_PANELS = ("accuracy", "comprehensiveness", "sufficiency", "overlap_10")
@@ -35,8 +37,10 @@ def levels_chart(levels: pl.DataFrame, metrics: Sequence[str]) -> alt.VConcatCha
     """One panel for each metric over the removed layers; metrics without values are left out.
 
     A dotted line marks the unpruned value. A vertical rule marks level 0, and a dashed rule marks
-    the level in the title. A dashed grey line is the random ranking.
+    the level in the title. A dashed grey line is the random ranking. Candidates are points with
+    intervals, and grey ticks for the random ranking; a square is the baseline.
     """
+    names = LevelNames.of(levels)
     shown = default_level(levels)
     known = levels.drop_nulls("value")
     present = [metric for metric in metrics if known.filter(metric=metric).height]
@@ -47,9 +51,12 @@ def levels_chart(levels: pl.DataFrame, metrics: Sequence[str]) -> alt.VConcatCha
     if is_published(levels):
         notes = ["published without examples: no intervals, no verdicts"]
     else:
-        notes = [f"band: 95 % interval; {sample_sizes(levels, present)}"]
+        interval = "square: baseline; bar" if names.is_comparison else "band"
+        notes = [f"{interval}: 95 % interval; {sample_sizes(levels, present)}"]
     panels = [
-        _panel(known.filter(metric=metric), metric, colour, shown, is_last=metric == present[-1])
+        _panel(
+            known.filter(metric=metric), metric, colour, names, shown, is_last=metric == present[-1]
+        )
         for metric, colour in zip(present, cycle(COLOURS), strict=False)
     ]
     title = "; ".join([accuracy_clause(levels), *clauses])
@@ -57,21 +64,19 @@ def levels_chart(levels: pl.DataFrame, metrics: Sequence[str]) -> alt.VConcatCha
 
 
 def _panel(
-    points: pl.DataFrame, metric: str, colour: str, shown: int | None, is_last: bool
+    points: pl.DataFrame,
+    metric: str,
+    colour: str,
+    names: LevelNames,
+    shown: int | None,
+    is_last: bool,
 ) -> alt.LayerChart:
-    subtitle = axis_title(metric)
+    subtitle = names.in_baseline_words(axis_title(metric))
     has_random = points["random_value"].null_count() < points.height
     if has_random:
-        subtitle += "; dashed: random ranking"
-    levels = sorted(points["level"].to_list())
-    x = alt.X(
-        "level:Q",
-        title="removed layers (0 = unpruned)" if is_last else None,
-        scale=alt.Scale(nice=False),
-        axis=alt.Axis(
-            values=levels, format="d", labels=is_last, labelOverlap=True, labelFlush=False
-        ),
-    )
+        subtitle += f"; {'grey tick' if names.is_comparison else 'dashed'}: random ranking"
+    across = list(names.labels) if names.is_comparison else sorted(points["level"].to_list())
+    x = level_axis(names, across, is_labelled=is_last, nice=False)
     y = alt.Y(
         "value:Q",
         title=None,
@@ -79,31 +84,40 @@ def _panel(
         axis=alt.Axis(tickCount=4, minExtent=34, maxExtent=34, format=".2f"),
     )
     base = alt.Chart(points)
-    marks: list[alt.Chart] = [alt.Chart(rule_data(0, "level")).mark_rule(color=GREY).encode(x=x)]
-    if shown:
-        marks.append(
-            alt.Chart(rule_data(shown, "level"))
-            .mark_rule(color=GREY, strokeDash=[2, 2])
-            .encode(x=x)
-        )
-    unpruned = points.filter(level=0)
+    marks: list[alt.Chart] = []
+    if not names.is_comparison:
+        marks.append(alt.Chart(rule_data(0, "level")).mark_rule(color=GREY).encode(x=x))
+        if shown:
+            marks.append(
+                alt.Chart(rule_data(shown, "level"))
+                .mark_rule(color=GREY, strokeDash=[2, 2])
+                .encode(x=x)
+            )
     marks.append(
-        alt.Chart(unpruned.select("value"))
+        alt.Chart(points.filter(level=0).select("value"))
         .mark_rule(color=GREY, strokeDash=[1, 3])
         .encode(y="value:Q")
     )
     if points["ci_low"].null_count() < points.height:
-        marks.append(
-            base.mark_area(color=colour, opacity=0.15).encode(x=x, y="ci_low:Q", y2="ci_high:Q")
-        )
+        if names.is_comparison:
+            band = base.mark_rule(color=colour, strokeWidth=1.5)
+        else:
+            band = base.mark_area(color=colour, opacity=0.15)
+        marks.append(band.encode(x=x, y="ci_low:Q", y2="ci_high:Q"))
     if has_random:
-        marks.append(
-            base.mark_line(color=GREY, strokeDash=[6, 4], strokeWidth=1.5).encode(
-                x=x, y="random_value:Q"
-            )
-        )
-    marks.append(base.mark_line(color=colour, strokeWidth=2).encode(x=x, y=y))
-    marks.append(base.mark_point(color=colour, filled=True, size=40, opacity=1).encode(x=x, y=y))
+        if names.is_comparison:
+            ranking = base.mark_tick(color=GREY, thickness=2, size=14)
+        else:
+            ranking = base.mark_line(color=GREY, strokeDash=[6, 4], strokeWidth=1.5)
+        marks.append(ranking.encode(x=x, y="random_value:Q"))
+    dots = base.mark_point(color=colour, filled=True, size=40, opacity=1)
+    if names.is_comparison:
+        marks += baseline_and_candidates(dots.encode(x=x, y=y))
+    else:
+        marks += [
+            base.mark_line(color=colour, strokeWidth=2).encode(x=x, y=y),
+            dots.encode(x=x, y=y),
+        ]
     title = alt.TitleParams(
         text=capitalised_label(metric),
         subtitle=subtitle,

@@ -3,28 +3,38 @@
 import altair as alt
 import polars as pl
 
+from ..findings.level_names import REMOVALS, LevelNames
 from ..findings.wording import number, percent
 from .drawing import INK, SEQUENTIAL, WIDTH, with_house_style
+from .level_axis import candidate_axis
 
 SMALLEST_WITH_NUMBER = 15  # px of a cell
+ROW_LABEL = 84  # px of a candidate's label beside its row
 
 
-def overlap_chart(overlaps: pl.DataFrame) -> alt.LayerChart:
+def overlap_chart(overlaps: pl.DataFrame, names: LevelNames = REMOVALS) -> alt.LayerChart:
     """level x level: the share of the top 10 tokens in common, in percent if a cell has room.
 
     Levels that share no explained example with level 0 are left out. The subtitle gives the overlap
     between two seeds for comparison: it shows the noise of the explanation method.
     """
     levels = sorted(set(overlaps.filter(other_level=0)["level"]))
-    size = WIDTH // len(levels) if len(levels) > 6 else WIDTH // 6
+    largest = ROW_LABEL if names.is_comparison else WIDTH // 6
+    size = min(largest, WIDTH // len(levels))
+    width = size * len(levels)
     axis = alt.Axis(domain=False, ticks=False, labelAngle=0, labelOverlap=True)
+    x_axis, y_axis, x_title, y_title = axis, axis, "removed layers (0 = unpruned)", "removed layers"
+    if names.is_comparison:
+        x_axis = candidate_axis(names, levels, width, domain=False, ticks=False)
+        y_axis = candidate_axis(names, levels, ROW_LABEL * len(levels), domain=False, ticks=False)
+        x_title = y_title = "candidate"
     scale = alt.Scale(domain=levels, paddingInner=0.04, paddingOuter=0)
     cells = overlaps.filter(
         pl.col("level").is_in(levels), pl.col("other_level").is_in(levels)
     ).select("level", "other_level", "overlap", (100 * pl.col("overlap")).round().alias("percent"))
     base = alt.Chart(cells).encode(
-        x=alt.X("other_level:O", title="removed layers (0 = unpruned)", scale=scale, axis=axis),
-        y=alt.Y("level:O", title="removed layers", scale=scale, axis=axis),
+        x=alt.X("other_level:O", title=x_title, scale=scale, axis=x_axis),
+        y=alt.Y("level:O", title=y_title, scale=scale, axis=y_axis),
     )
     rectangles = base.mark_rect().encode(
         color=alt.Color(
@@ -47,31 +57,38 @@ def overlap_chart(overlaps: pl.DataFrame) -> alt.LayerChart:
     if size >= SMALLEST_WITH_NUMBER:
         numbers = base.mark_text(fontSize=8 if size < 22 else 10, color=INK)
         marks.append(numbers.encode(text="percent:Q"))
-    chart = alt.LayerChart(layer=marks).properties(
-        width=size * len(levels), height=size * len(levels)
-    )
-    return with_house_style(chart, *_title_and_notes(overlaps, levels), size * len(levels))
+    chart = alt.LayerChart(layer=marks).properties(width=width, height=width)
+    return with_house_style(chart, *_title_and_notes(overlaps, levels, names), width)
 
 
-def _title_and_notes(overlaps: pl.DataFrame, levels: list[int]) -> tuple[str, list[str]]:
-    """The overlap of the deepest level with the unpruned model, and the overlap of two seeds."""
+def _title_and_notes(
+    overlaps: pl.DataFrame, levels: list[int], names: LevelNames
+) -> tuple[str, list[str]]:
+    """The overlap of the deepest level with the unpruned model, and the overlap of two seeds.
+
+    Of candidates: the candidate with the smallest overlap.
+    """
+    with_baseline = overlaps.filter(pl.col("level") > 0, other_level=0)
     at = levels[-1]
-    deepest = overlaps.filter(level=at, other_level=0).row(0, named=True)
+    if names.is_comparison:
+        at = with_baseline.sort("overlap", "level")["level"][0]
+    where = names.at([at])
+    deepest = with_baseline.filter(level=at).row(0, named=True)
     title = (
-        f"At level {at} the explanation shares {percent(deepest['overlap'])} of its top 10 tokens "
-        "with the unpruned model's"
+        f"{where[0].upper()}{where[1:]} the explanation shares {percent(deepest['overlap'])} "
+        f"of its top 10 tokens with {names.baseline}'s"
     )
     notes = [f"{deepest['method']}, n = {deepest['n']}; cells: percent;"]
     if deepest["ci_low"] is not None:
         reach = f"{number(100 * deepest['ci_low'], 0)} to {percent(deepest['ci_high'])}"
-        notes.insert(0, f"95 % interval at level {at}: {reach};")
+        notes.insert(0, f"95 % interval {where}: {reach};")
     seeds = overlaps.filter(pl.col("level") == pl.col("other_level")).select(
         "level", "seed_overlap"
     )
     noise = dict(seeds.drop_nulls().iter_rows())
     shares = [
         f"{percent(noise[level])} {where}"
-        for level, where in ((0, "unpruned"), (at, f"at level {at}"))
+        for level, where in ((0, names.in_baseline_words("unpruned")), (at, where))
         if level in noise
     ]
     if shares:

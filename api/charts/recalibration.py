@@ -1,18 +1,24 @@
 """Chart: a metric of confidence before and after recalibration, by level."""
 
+from typing import Any
+
 import altair as alt
 import polars as pl
 
 from prunelake.schema.calibrators import CALIBRATOR_NAMES, UNPRUNED_TEMPERATURE
 
+from ..findings.level_names import REMOVALS, LevelNames
 from ..findings.wording import label, number
 from .axis_titles import axis_title, capitalised_label
 from .drawing import BLUE, FAINT, GREY, INK, WIDTH, rule_data, with_house_style
+from .level_axis import level_axis
 
 HEIGHT = 62
 
 
-def recalibration_chart(rows: pl.DataFrame, metric: str, level: int) -> alt.VConcatChart:
+def recalibration_chart(
+    rows: pl.DataFrame, metric: str, level: int, names: LevelNames = REMOVALS
+) -> alt.VConcatChart:
     """One panel for each calibrator: the metric before (grey) and after (blue), by level.
 
     The panels share their axes. Calibrators without a value of the metric are left out.
@@ -21,7 +27,7 @@ def recalibration_chart(rows: pl.DataFrame, metric: str, level: int) -> alt.VCon
     present = [name for name in CALIBRATOR_NAMES if known.filter(calibrator=name).height]
     domain = _domain(known)
     panels = [
-        _panel(known.filter(calibrator=name), name, domain, is_last=name == present[-1])
+        _panel(known.filter(calibrator=name), name, domain, names, is_last=name == present[-1])
         for name in present
     ]
     count = max(known["n"].to_list())
@@ -32,11 +38,11 @@ def recalibration_chart(rows: pl.DataFrame, metric: str, level: int) -> alt.VCon
     ]
     chart = alt.vconcat(*panels, spacing=12)
     return with_house_style(
-        chart, f"{capitalised_label(metric)} {_change_text(known, level)}", notes
+        chart, f"{capitalised_label(metric)} {_change_text(known, level, names)}", notes
     )
 
 
-def _change_text(known: pl.DataFrame, level: int) -> str:
+def _change_text(known: pl.DataFrame, level: int, names: LevelNames) -> str:
     """The metric before and after recalibration at a level, or the deepest recalibrated level."""
     levels = known["level"].unique().sort().to_list()
     shown = level if level in levels else levels[-1]
@@ -44,34 +50,24 @@ def _change_text(known: pl.DataFrame, level: int) -> str:
         row["calibrator"]: row for row in known.filter(level=shown).iter_rows(named=True)
     }
     before = next(iter(by_calibrator.values()))["before"]
-    where = "of the unpruned model" if shown == 0 else f"at level {shown}"
+    where = f"of {names.baseline}" if shown == 0 else names.at([shown])
     text = f"{where} is {number(before, 3)}"
     if "temperature" in by_calibrator:
         text += f", and {number(by_calibrator['temperature']['value'], 3)} at its own temperature"
     if shown > 0 and UNPRUNED_TEMPERATURE in by_calibrator:
-        text += (
-            f", {number(by_calibrator[UNPRUNED_TEMPERATURE]['value'], 3)} at the unpruned model's"
-        )
+        text += f", {number(by_calibrator[UNPRUNED_TEMPERATURE]['value'], 3)} at {names.baseline}'s"
     return text
 
 
-def _panel(points: pl.DataFrame, name: str, domain: list[float], is_last: bool) -> alt.LayerChart:
-    x = alt.X(
-        "level:Q",
-        title="removed layers (0 = unpruned)" if is_last else None,
-        scale=alt.Scale(nice=False, zero=False, padding=8),
-        axis=alt.Axis(
-            values=sorted(points["level"].to_list()),
-            format="d",
-            labels=is_last,
-            labelOverlap=True,
-            labelFlush=False,
-        ),
-    )
+def _panel(
+    points: pl.DataFrame, name: str, domain: list[float], names: LevelNames, is_last: bool
+) -> alt.LayerChart:
+    across = list(names.labels) if names.is_comparison else points["level"].to_list()
+    x = level_axis(names, across, is_labelled=is_last, nice=False, zero=False, padding=8)
     scale = alt.Scale(domain=domain, zero=False, nice=True)
     axis = alt.Axis(tickCount=3, minExtent=34, maxExtent=34, format=".2f")
     base = alt.Chart(points)
-    offset = alt.value(3)
+    offset = 8 if names.is_comparison else 3
     marks: list[alt.Chart] = []
     unpruned = points["unpruned_value"].drop_nulls()
     if len(unpruned):
@@ -81,25 +77,28 @@ def _panel(points: pl.DataFrame, name: str, domain: list[float], is_last: bool) 
             .encode(y="value:Q")
         )
     for column, low, high, colour, x_offset in (
-        ("before", "before_low", "before_high", GREY, None),
+        ("before", "before_low", "before_high", GREY, 0),
         ("value", "ci_low", "ci_high", BLUE, offset),
     ):
-        shift = {} if x_offset is None else {"xOffset": x_offset}
+        shift: dict[str, Any] = {"xOffset": x_offset} if x_offset else {}
         if points[low].null_count() < points.height:
             marks.append(
-                base.mark_rule(color=colour, strokeWidth=1.5, opacity=0.7).encode(
+                base.mark_rule(color=colour, strokeWidth=1.5, opacity=0.7, **shift).encode(
                     x=x,
                     y=alt.Y(f"{low}:Q", scale=scale, axis=axis, title=None),
                     y2=f"{high}:Q",
-                    **shift,
                 )
             )
         y = alt.Y(f"{column}:Q", scale=scale, axis=axis, title=None)
-        marks.append(base.mark_line(color=colour, strokeWidth=1.5).encode(x=x, y=y, **shift))
+        if not names.is_comparison:
+            marks.append(base.mark_line(color=colour, strokeWidth=1.5, **shift).encode(x=x, y=y))
         marks.append(
-            base.mark_point(color=colour, filled=True, size=32, opacity=1).encode(x=x, y=y, **shift)
+            base.mark_point(color=colour, filled=True, size=32, opacity=1, **shift).encode(x=x, y=y)
         )
-    title = alt.TitleParams(text=label(name), fontSize=12, offset=4, color=INK)
+    calibrator = label(name)
+    if names.is_comparison and name == UNPRUNED_TEMPERATURE:
+        calibrator = "temperature of the baseline"
+    title = alt.TitleParams(text=calibrator, fontSize=12, offset=4, color=INK)
     return alt.LayerChart(layer=marks).properties(
         width=WIDTH, height=HEIGHT, title=title, view=alt.ViewConfig(stroke=FAINT)
     )

@@ -3,22 +3,27 @@
 import altair as alt
 import polars as pl
 
+from ..findings.level_names import REMOVALS, LevelNames
 from ..findings.wording import signed
 from .drawing import BLUE, GREY, VERMILION, WIDTH, with_house_style
 
 
-def reliability_chart(reliability: pl.DataFrame, level: int) -> alt.LayerChart:
-    """Accuracy against confidence in each bin of confidence, unpruned and at a level."""
+def reliability_chart(
+    reliability: pl.DataFrame, level: int, names: LevelNames = REMOVALS
+) -> alt.LayerChart:
+    """Accuracy against confidence in each bin of confidence, at level 0 and at a level."""
+    unpruned = names.labels.get(0, "unpruned")
     bins = reliability.filter(pl.col("level").is_in([0, level])).with_columns(
         pl.when(pl.col("level") == 0)
-        .then(pl.lit("unpruned"))
-        .otherwise(pl.format("level {}", "level"))
+        .then(pl.lit(unpruned))
+        .otherwise(pl.lit(names.name(level)))
         .alias("model")
     )
-    names = bins.sort("level")["model"].unique(maintain_order=True).to_list()
+    models = bins.sort("level")["model"].unique(maintain_order=True).to_list()
+    places = {level: names.at([level]), 0: names.at([0]) if names.is_comparison else "unpruned"}
     gaps = [
-        f"{_confidence_gap(bins.filter(model=name))} {'' if name == 'unpruned' else 'at '}{name}"
-        for name in names
+        f"{_confidence_gap(bins.filter(level=at))} {places[at]}"
+        for at in sorted(set(bins["level"]))
     ]
     title = f"Mean confidence minus accuracy: {', '.join(gaps)}"
     largest = max(bins["n"].to_list())
@@ -28,14 +33,14 @@ def reliability_chart(reliability: pl.DataFrame, level: int) -> alt.LayerChart:
         y=alt.Y("accuracy:Q", title="accuracy in the bin", scale=unit),
         color=alt.Color(
             "model:N",
-            sort=names,
-            scale=alt.Scale(domain=names, range=[BLUE, VERMILION][: len(names)]),
+            sort=models,
+            scale=alt.Scale(domain=models, range=[BLUE, VERMILION][: len(models)]),
             legend=alt.Legend(orient="bottom", title=None, symbolSize=70),
         ),
         shape=alt.Shape(
             "model:N",
-            sort=names,
-            scale=alt.Scale(domain=names, range=["circle", "diamond"][: len(names)]),
+            sort=models,
+            scale=alt.Scale(domain=models, range=["circle", "diamond"][: len(models)]),
         ),
     )
     ends = pl.DataFrame({"mean_confidence": [0.0, 1.0], "accuracy": [0.0, 1.0]})

@@ -9,6 +9,7 @@ import polars as pl
 
 from prunelake.schema.verdicts import Verdict
 
+from ..findings.level_names import LevelNames
 from ..findings.level_rows import (
     HIDDEN_VERDICTS,
     JUDGED_METRICS,
@@ -21,6 +22,7 @@ from ..findings.verdict_labels import VERDICT_LABELS
 from ..findings.wording import label, listed
 from .axis_titles import capitalised_label
 from .drawing import INK, ON_COLOUR, WIDTH, with_house_style
+from .level_axis import candidate_axis, candidate_axis_height
 from .verdict_style import VERDICT_STYLES, by_severity, legend_label
 
 MAX_NAMED_METRICS = 4
@@ -36,12 +38,19 @@ def verdict_map(levels: pl.DataFrame) -> alt.LayerChart:
 
     Level 0 and levels without a verdict have no cells. `levels` has at least one verdict.
     """
+    names = LevelNames.of(levels)
     cells = levels.filter(pl.col("metric").is_in(JUDGED_METRICS)).drop_nulls("verdict")
     present = [metric for metric in JUDGED_METRICS if cells.filter(metric=metric).height]
     verdicts = by_severity(cells["verdict"].to_list())
-    texts = {v: f"{VERDICT_LABELS[v].mark}  {legend_label(v)}" for v in verdicts}
+    texts = {v: f"{VERDICT_LABELS[v].mark}  {legend_label(v, names)}" for v in verdicts}
     rows = {metric: capitalised_label(metric) for metric in present}
     across = sorted(set(cells["level"].to_list()))
+    width = max(WIDTH - LABELS_WIDTH + 30, 11 * len(across))
+    axis = alt.Axis(labelAngle=0, labelOverlap=True, domain=False, ticks=False)
+    axis_height = 48
+    if names.is_comparison:
+        axis_height = candidate_axis_height(names, across, width)
+        axis = candidate_axis(names, across, width, domain=False, ticks=False)
     drawn = cells.select(
         "level",
         pl.col("metric").replace(rows),
@@ -57,9 +66,9 @@ def verdict_map(levels: pl.DataFrame) -> alt.LayerChart:
     base = alt.Chart(drawn).encode(
         x=alt.X(
             "level:O",
-            title="removed layers",
+            title="candidate" if names.is_comparison else "removed layers",
             sort=across,
-            axis=alt.Axis(labelAngle=0, labelOverlap=True, domain=False, ticks=False),
+            axis=axis,
             scale=alt.Scale(paddingInner=0.06, paddingOuter=0.03),
         ),
         y=y,
@@ -73,7 +82,7 @@ def verdict_map(levels: pl.DataFrame) -> alt.LayerChart:
             legend=alt.Legend(
                 orient="none",
                 legendX=-LABELS_WIDTH,
-                legendY=ROW_HEIGHT * len(present) + 48,
+                legendY=ROW_HEIGHT * len(present) + axis_height,
                 title=None,
                 direction="vertical",
                 labelLimit=WIDTH,
@@ -85,24 +94,23 @@ def verdict_map(levels: pl.DataFrame) -> alt.LayerChart:
     is_faint = "datum.verdict == " + json.dumps(texts.get(Verdict.inconclusive))
     marks = base.mark_text(fontSize=11, fontWeight="bold", color=ON_COLOUR).encode(text="mark:N")
     faint = base.mark_text(fontSize=11, color=INK).encode(text="mark:N")
-    names = alt.Chart(_lines(rows.values())).mark_text(
+    row_names = alt.Chart(_lines(rows.values())).mark_text(
         align="right", dx=-4, dy=alt.expr("datum.down"), fontSize=10, color=INK
     )
     layers = [
-        names.encode(x=alt.value(0), y=y, text="line:N"),
+        row_names.encode(x=alt.value(0), y=y, text="line:N"),
         colours,
         marks.transform_filter(f"!({is_faint})"),
         faint.transform_filter(is_faint),
     ]
-    chart = alt.LayerChart(layer=layers).properties(
-        width=max(WIDTH - LABELS_WIDTH + 30, 11 * len(across)), height=ROW_HEIGHT * len(present)
-    )
+    chart = alt.LayerChart(layer=layers).properties(width=width, height=ROW_HEIGHT * len(present))
     notes = ["worse, better: p at most 0.05, adjusted for false", "discoveries over the whole lake"]
     return with_house_style(chart, _title(levels), notes)
 
 
 def _title(levels: pl.DataFrame) -> str:
     """The verdict on accuracy, and the metrics that are worse at its stable levels, else at any."""
+    names = LevelNames.of(levels)
     is_stable = bool(stable_levels(levels))
     verdicts = HIDDEN_VERDICTS if is_stable else WORSE_VERDICTS
     worse = [label(m) for m in JUDGED_METRICS[1:] if levels_with_verdict(levels, m, verdicts)]
@@ -117,7 +125,8 @@ def _title(levels: pl.DataFrame) -> str:
     elif is_stable:
         text = f"hidden degradation of {listed(worse)}" if worse else "no hidden degradation shown"
     else:
-        text = f"worse at some level: {listed(worse)}" if worse else "nothing is shown to be worse"
+        some = f"{names.preposition} some {names.kind}"
+        text = f"worse {some}: {listed(worse)}" if worse else "nothing is shown to be worse"
     return f"{accuracy_clause(levels)}; {text}"
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from prunelake.schema.verdicts import Verdict
 
+from ..findings.level_names import REMOVALS, LevelNames
 from ..findings.verdict_labels import VERDICT_LABELS
 from .drawing import FAINT, GREEN, ORANGE, PALE_YELLOW, SKY, VERMILION, YELLOW
 
@@ -33,8 +34,8 @@ def by_severity(verdicts: Collection[str | None]) -> list[str]:
     return [verdict for verdict in VERDICT_LABELS if verdict in verdicts]
 
 
-def legend_label(verdict: str) -> str:
+def legend_label(verdict: str, names: LevelNames = REMOVALS) -> str:
     """The word and the meaning of a verdict, for a legend."""
-    verdict_label = VERDICT_LABELS[verdict]
-    has_word = verdict_label.meaning.startswith(verdict_label.word)
-    return verdict_label.meaning if has_word else f"{verdict_label.word}: {verdict_label.meaning}"
+    word = VERDICT_LABELS[verdict].word
+    meaning = names.in_baseline_words(VERDICT_LABELS[verdict].meaning)
+    return meaning if meaning.startswith(word) else f"{word}: {meaning}"

@@ -6,13 +6,14 @@ import polars as pl
 
 from prunelake.schema.verdicts import Verdict
 
+from .level_names import LevelNames
 from .level_rows import (
     WORSE_VERDICTS,
     baseline_example_count,
     levels_with_verdict,
     value_at,
 )
-from .wording import at_levels, from_to, label, listed
+from .wording import from_to, label, listed
 
 VERDICT_GROUPS = {
     "worse": WORSE_VERDICTS,
@@ -24,14 +25,19 @@ VERDICT_GROUPS = {
 
 
 def change_clause(levels: pl.DataFrame, metric: str) -> str | None:
-    """The change of a metric up to its deepest level; None where either value is unknown."""
-    known = levels.filter(pl.col("level") > 0, metric=metric).drop_nulls("value")["level"]
+    """The change of a metric up to its deepest level; None where either value is unknown.
+
+    For candidates: the largest change.
+    """
+    known = levels.filter(pl.col("level") > 0, metric=metric).drop_nulls("value")
     before = value_at(levels, metric, 0)
     if before is None or known.is_empty():
         return None
-    deepest = max(known.to_list())
-    after = value_at(levels, metric, deepest)
-    return f"{label(metric)} goes from {from_to(before, after)} at level {deepest}"
+    names = LevelNames.of(levels)
+    order = (pl.col("value") - before).abs() if names.is_comparison else pl.col("level")
+    shown = known.sort(order, "level").row(-1, named=True)
+    change = from_to(before, shown["value"])
+    return f"{label(metric)} goes from {change} {names.at([shown['level']])}"
 
 
 def verdict_clause(levels: pl.DataFrame, metric: str) -> str | None:
@@ -39,13 +45,14 @@ def verdict_clause(levels: pl.DataFrame, metric: str) -> str | None:
     rows = levels.filter(metric=metric).drop_nulls("verdict")
     if rows.is_empty():
         return None
-    among = sorted(set(levels["level"]))
+    names = LevelNames.of(levels)
     clauses = [
-        f"{word} at {at_levels(where, among)}"
+        f"{word} {names.at(where)}"
         for word, verdicts in VERDICT_GROUPS.items()
         if (where := levels_with_verdict(levels, metric, verdicts))
     ]
-    return f"{label(metric)} is {listed(clauses) if clauses else 'inconclusive at every level'}"
+    everywhere = f"inconclusive {names.preposition} every {names.kind}"
+    return f"{label(metric)} is {listed(clauses) if clauses else everywhere}"
 
 
 def sample_sizes(levels: pl.DataFrame, metrics: Sequence[str]) -> str:

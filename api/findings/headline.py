@@ -7,6 +7,7 @@ import polars as pl
 
 from prunelake.schema.verdicts import Verdict
 
+from .level_names import LevelNames
 from .level_rows import (
     HEADLINE_METRICS,
     HIDDEN_VERDICTS,
@@ -33,16 +34,21 @@ def headline(run: Mapping[str, Any], levels: pl.DataFrame, names_command: bool =
     hidden degradation, the first level where a metric is worse while accuracy is inconclusive or
     rises, and the first level where accuracy falls. Without such levels it says so, and adds the
     command that would settle the verdicts if `names_command` is true. `levels` are the run's rows
-    of `run_metrics.headline_metrics`.
+    of `run_metrics.headline_metrics`. In a comparison it says this of each candidate, and whether
+    any lost something while accuracy held.
     """
     if is_published(levels) or value_at(levels, "accuracy", 0) is None or not pruned_levels(levels):
         return accuracy_clause(levels)
+    names = LevelNames.of(levels)
     findings = sorted(_findings(levels))
+    if names.is_comparison and (clauses := _candidate_clauses(levels, names)):
+        return "; ".join(clauses)
     if not findings:
         text, open_verdicts = "No verdict is decided", "the verdicts"
         if decided_count(levels):
             # A level is harmless only if accuracy has a verdict, too.
-            text, open_verdicts = "No level is shown to be harmless or worse", "the open verdicts"
+            text = f"No {names.kind} is shown to be harmless or worse"
+            open_verdicts = "the open verdicts"
         settling = settled_by(run, levels)
         if settling is None or not names_command:
             return text
@@ -76,6 +82,21 @@ def _findings(levels: pl.DataFrame) -> Iterator[tuple[int, str]]:
         yield level, f"worse {_changes(levels, metrics, level)} while accuracy {accuracy}"
     if fallen := levels_with_verdict(levels, "accuracy", WORSE_VERDICTS):
         yield fallen[0], f"visible loss of {_changes(levels, ['accuracy'], fallen[0])}"
+
+
+def _candidate_clauses(levels: pl.DataFrame, names: LevelNames) -> list[str]:
+    """What is shown about the candidates; first those that lost something while accuracy held."""
+    hidden: list[str] = []
+    others: list[str] = []
+    for level in pruned_levels(levels):
+        of_candidate = levels.filter(pl.col("level").is_in([0, level]))
+        is_lost = _first_worse(of_candidate, JUDGED_METRICS, HIDDEN_VERDICTS) is not None
+        clauses = [text for _, text in _findings(of_candidate)]
+        if clauses:
+            (hidden if is_lost else others).append(f"{names.name(level)}: {', '.join(clauses)}")
+    if not hidden and stable_levels(levels):
+        others.insert(0, "No candidate is shown to lose anything while accuracy holds")
+    return [*hidden, *others]
 
 
 def _harmless_level(levels: pl.DataFrame) -> tuple[int, list[str]] | None:

@@ -72,12 +72,17 @@ def stable_levels(levels: pl.DataFrame) -> list[int]:
 
 
 def default_level(levels: pl.DataFrame) -> int | None:
-    """The level to compare with the unpruned model; None without a pruned level.
+    """The level to compare with level 0; None without a pruned level.
 
     It is the deepest stable level, else the first pruned level. For published values, whose
-    stability is unknown, it is the deepest level.
+    stability is unknown, it is the deepest level. Of candidates it is the candidate with the most
+    hidden degradations, else the first.
     """
-    chosen = stable_levels(levels) or pruned_levels(levels)[:1]
+    known = pruned_levels(levels)
+    if known and "candidate" in levels["kind"]:
+        hidden = levels.filter(pl.col("verdict").is_in(HIDDEN_VERDICTS))["level"].to_list()
+        return max(known, key=lambda level: (hidden.count(level), -level))
+    chosen = stable_levels(levels) or known[:1]
     if is_published(levels):
-        chosen = pruned_levels(levels)
+        chosen = known
     return max(chosen, default=None)

@@ -11,6 +11,7 @@ from prunelake.lake.sql.bound_query import Connection
 
 from ..queries import run_metrics, runs
 from ..queries.snapshot import Snapshot
+from .level_names import REMOVALS, LevelNames
 from .level_rows import default_level
 
 DEFAULT_METRIC = "ece"
@@ -18,11 +19,12 @@ DEFAULT_METRIC = "ece"
 
 @dataclass(frozen=True)
 class Selection:
-    """A run (a row of `runs`), the level to compare with the unpruned model, and a metric."""
+    """A run (a row of `runs`), the level to compare with level 0, and a metric."""
 
     run: Mapping[str, Any]
     level: int
     metric: str = DEFAULT_METRIC
+    names: LevelNames = REMOVALS
 
     @property
     def run_id(self) -> str:
@@ -117,4 +119,4 @@ def checked_selection(
         raise NotFound(f"run {run['run_id']} has no metric {metric!r}", known_metrics)
     if level is None:
         level = default_level(levels) or 0
-    return Selection(run, level, metric or DEFAULT_METRIC)
+    return Selection(run, level, metric or DEFAULT_METRIC, LevelNames.of(levels))

@@ -9,6 +9,7 @@ import polars as pl
 from prunelake.schema.metrics import ACCURACY_MARGIN
 from prunelake.schema.verdicts import Verdict
 
+from .level_names import LevelNames
 from .level_rows import (
     HEADLINE_METRICS,
     HIDDEN_VERDICTS,
@@ -23,7 +24,7 @@ from .level_rows import (
     stable_levels,
     value_at,
 )
-from .wording import at_levels, from_to, interval, label, listed, number
+from .wording import from_to, interval, label, listed, number
 
 
 @dataclass(frozen=True)
@@ -51,31 +52,41 @@ def accuracy_clause(levels: pl.DataFrame) -> str:
         return "No accuracy could be computed"
     if deepest is None:
         return f"Accuracy is {number(unpruned)} unpruned; no pruned level was evaluated"
+    names = LevelNames.of(levels)
     if is_published(levels):
-        last = number(value_at(levels, "accuracy", deepest))
-        return f"Published accuracy is {number(unpruned)} unpruned, {last} at level {deepest}"
+        shown = pruned_levels(levels) if names.is_comparison else [deepest]
+        last = [f"{number(value_at(levels, 'accuracy', at))} {names.at([at])}" for at in shown]
+        before = "for the baseline" if names.is_comparison else "unpruned"
+        return f"Published accuracy is {number(unpruned)} {before}, {', '.join(last)}"
     if stable := stable_levels(levels):
-        return f"Accuracy is stable at {_at(levels, stable)}"
+        return f"Accuracy is stable {names.at(stable)}"
     if fallen := levels_with_verdict(levels, "accuracy", WORSE_VERDICTS):
-        return f"Accuracy falls at {_at(levels, fallen)} and is stable at none"
-    return "No level is shown to keep accuracy"
+        none = "for none" if names.is_comparison else "at none"
+        return f"Accuracy falls {names.at(fallen)} and is stable {none}"
+    return f"No {names.kind} is shown to keep accuracy"
 
 
 def metric_clause(levels: pl.DataFrame, metric: str) -> str | None:
     """Where a metric is worse, to follow `accuracy_clause`; None for a metric without verdicts."""
+    names = LevelNames.of(levels)
     if is_published(levels):
-        deepest = max(pruned_levels(levels), default=0)
-        before, after = value_at(levels, metric, 0), value_at(levels, metric, deepest)
-        return None if None in (before, after) else f"{label(metric)} {from_to(before, after)}"
+        known = pruned_levels(levels)
+        before = value_at(levels, metric, 0)
+        changes = [
+            from_to(before, after) + (f" {names.at([at])}" if names.is_comparison else "")
+            for at in (known if names.is_comparison else known[-1:])
+            if None not in (before, after := value_at(levels, metric, at))
+        ]
+        return f"{label(metric)} {', '.join(changes)}" if changes else None
     if levels.filter(metric=metric)["verdict"].null_count() == levels.filter(metric=metric).height:
         return None
     stable = stable_levels(levels)
     if not stable:
         worse = levels_with_verdict(levels, metric, WORSE_VERDICTS)
-        where = f"worse at {_at(levels, worse)}" if worse else "not shown to be worse"
+        where = f"worse {names.at(worse)}" if worse else "not shown to be worse"
     elif hidden := levels_with_verdict(levels, metric, HIDDEN_VERDICTS):
-        everywhere = "at all of them" if len(stable) > 1 else "there"
-        where = f"worse {everywhere if hidden == stable else f'at {_at(levels, hidden)}'}"
+        everywhere = f"{names.preposition} all of them" if len(stable) > 1 else "there"
+        where = f"worse {everywhere if hidden == stable else names.at(hidden)}"
     elif set(stable) <= set(levels_with_verdict(levels, metric, [Verdict.equivalent])):
         where = "equivalent there"
     elif set(stable) <= set(levels_with_verdict(levels, metric, WITHIN_MARGIN_VERDICTS)):
@@ -95,21 +106,26 @@ def summary_sentences(levels: pl.DataFrame, level: int | None = None) -> list[st
         return [f"{accuracy_clause(levels)}."]
     if is_published(levels):
         return _published_sentences(levels)
+    names = LevelNames.of(levels)
     stable = stable_levels(levels)
     sentences = [_accuracy_sentences(levels, stable)]
     if stable:
         hidden = _worse(levels, JUDGED_METRICS, HIDDEN_VERDICTS)
+        where = "Where accuracy is stable," if names.is_comparison else "At the stable levels"
         sentences.append(
             f"Hidden degradation, worse while accuracy is stable: {'; '.join(hidden)}."
             if hidden
-            else "At the stable levels no metric is shown to be worse beyond its margin."
+            else f"{where} no metric is shown to be worse beyond its margin."
         )
     elif visible := _worse(levels, HEADLINE_METRICS, WORSE_VERDICTS):
-        sentences.append(f"Worse than unpruned while accuracy is not stable: {'; '.join(visible)}.")
+        baseline = names.in_baseline_words("unpruned")
+        sentences.append(
+            f"Worse than {baseline} while accuracy is not stable: {'; '.join(visible)}."
+        )
     if slight := _worse(levels, JUDGED_METRICS, [Verdict.worse_within_margin]):
         sentences.append(f"Worse, but within the margin: {'; '.join(slight)}.")
     if inconclusive := _inconclusive_metrics(levels, at):
-        sentences.append(f"Inconclusive at level {at}: {'; '.join(inconclusive)}.")
+        sentences.append(f"Inconclusive {names.at([at])}: {'; '.join(inconclusive)}.")
     return sentences
 
 
@@ -159,9 +175,12 @@ def near_chance_warning(levels: pl.DataFrame, guessing: GuessingAccuracy) -> str
     near = [text for rate, text in guessers if accuracy - rate <= reach]
     if not near:
         return None
+    names = LevelNames.of(levels)
+    subject = "accuracy of the baseline" if names.is_comparison else "unpruned accuracy"
+    loser = "a candidate can lose little" if names.is_comparison else "pruning can take little away"
     return (
-        f"Near chance: the unpruned accuracy {number(accuracy)} is not more than two standard "
-        f"errors above {' or '.join(near)}, so pruning can take little away."
+        f"Near chance: the {subject} {number(accuracy)} is not more than two standard "
+        f"errors above {' or '.join(near)}, so {loser}."
     )
 
 
@@ -170,12 +189,14 @@ def random_baseline_warning(levels: pl.DataFrame, level: int) -> str | None:
 
     Good explanations have a high comprehensiveness and a low sufficiency.
     """
+    names = LevelNames.of(levels)
+    unpruned = "for the baseline" if names.is_comparison else "unpruned"
     failures = []
     for metric, sign in (("comprehensiveness", 1), ("sufficiency", -1)):
         for at in sorted({0, level}):
             rows = levels.filter(metric=metric, level=at).select("value", "random_value").rows()
             if rows and None not in rows[0] and sign * (rows[0][0] - rows[0][1]) <= 0:
-                where = "unpruned" if at == 0 else f"at level {at}"
+                where = unpruned if at == 0 else names.at([at])
                 failures.append(
                     f"{label(metric)} {where} ({number(rows[0][0])}, random {number(rows[0][1])})"
                 )
@@ -185,35 +206,48 @@ def random_baseline_warning(levels: pl.DataFrame, level: int) -> str | None:
 
 
 def _accuracy_sentences(levels: pl.DataFrame, stable: list[int]) -> str:
+    names = LevelNames.of(levels)
     unpruned = number(value_at(levels, "accuracy", 0))
     if stable:
+        whole = f"baseline's {unpruned}" if names.is_comparison else f"unpruned {unpruned}"
         sentences = [
-            f"Accuracy is stable at {_at(levels, stable)}: two one-sided tests place it within "
-            f"{ACCURACY_MARGIN} of the unpruned {unpruned}."
+            f"Accuracy is stable {names.at(stable)}: two one-sided tests place it within "
+            f"{ACCURACY_MARGIN} of the {whole}."
         ]
     else:
-        sentences = [f"No level is shown to keep accuracy within {ACCURACY_MARGIN} of {unpruned}."]
+        sentences = [
+            f"No {names.kind} is shown to keep accuracy within {ACCURACY_MARGIN} of {unpruned}."
+        ]
     for verb, verdicts in (("falls", WORSE_VERDICTS), ("rises", [Verdict.improved])):
         if moved := levels_with_verdict(levels, "accuracy", verdicts):
             last = number(value_at(levels, "accuracy", moved[-1]))
-            where = f" at level {moved[-1]}" * (len(moved) > 1)
-            sentences.append(f"It {verb} at {_at(levels, moved)}, to {last}{where}.")
+            where = f" {names.at([moved[-1]])}" * (len(moved) > 1)
+            sentences.append(f"It {verb} {names.at(moved)}, to {last}{where}.")
     if unclear := levels_with_verdict(levels, "accuracy", [Verdict.inconclusive]):
         row = levels.filter(metric="accuracy", level=unclear[0]).row(0, named=True)
         reach = interval(row["equivalence_low"], row["equivalence_high"])
-        where = f"at level {unclear[0]}" if len(unclear) > 1 else "there"
+        where = names.at([unclear[0]]) if len(unclear) > 1 else "there"
         change = f"; the change {where} may be {reach} (90 % interval)" * bool(reach)
-        sentences.append(f"It is inconclusive at {_at(levels, unclear)}{change}.")
+        sentences.append(f"It is inconclusive {names.at(unclear)}{change}.")
     return " ".join(sentences)
 
 
 def _worse(levels: pl.DataFrame, metrics: Sequence[str], verdicts: Sequence[str]) -> list[str]:
-    """Each metric that is worse at some level: these levels, and its values at the deepest."""
+    """Each metric that is worse at some level: these levels, and its values at the deepest.
+
+    The values of a candidate follow its label.
+    """
+    names = LevelNames.of(levels)
     clauses = []
     for metric in metrics:
         if metric != "accuracy" and (where := levels_with_verdict(levels, metric, verdicts)):
-            change = from_to(value_at(levels, metric, 0), value_at(levels, metric, where[-1]))
-            clauses.append(f"{label(metric)} at {_at(levels, where)} ({change})")
+            before = value_at(levels, metric, 0)
+            parts = [[level] for level in where] if names.is_comparison else [where]
+            clauses += [
+                f"{label(metric)} {names.at(part)} "
+                f"({from_to(before, value_at(levels, metric, part[-1]))})"
+                for part in parts
+            ]
     return clauses
 
 
@@ -233,12 +267,9 @@ def _inconclusive_metrics(levels: pl.DataFrame, at: int) -> list[str]:
 
 def _published_sentences(levels: pl.DataFrame) -> list[str]:
     changes = [clause for metric in HEADLINE_METRICS if (clause := metric_clause(levels, metric))]
+    kind = LevelNames.of(levels).kind
     return [
         accuracy_clause(levels) + (f": {', '.join(changes)}." if changes else "."),
-        "These values were published without examples. So it is unknown which levels keep "
+        f"These values were published without examples. So it is unknown which {kind}s keep "
         "accuracy, and which metrics are worse there.",
     ]
-
-
-def _at(levels: pl.DataFrame, chosen: list[int]) -> str:
-    return at_levels(chosen, sorted(set(levels["level"])))

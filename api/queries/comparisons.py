@@ -1,4 +1,4 @@
-"""Queries for charts that compare runs of one model."""
+"""Queries for charts that compare runs of one model, or models by size."""
 
 from prunelake.lake.sql.bound_query import BoundQuery
 
@@ -82,6 +82,34 @@ def pareto_points(run_id: str, metric: str) -> BoundQuery:
         from pareto_among(run_ids := (select list(run_id) from compared))
         where metric in ('accuracy', $metric)
         order by run_id != $run_id, strategy, metric, level
+        """,
+        run_id=run_id,
+        metric=metric,
+    )
+
+
+def candidate_sizes(run_id: str, metric: str) -> BoundQuery:
+    """level x metric (accuracy and one more) of a comparison: size and value with its interval.
+
+    weight_bytes is the size of the weights in their number format; null if it is unknown.
+    """
+    return BoundQuery(
+        """
+        select
+            levels.level,
+            levels.weight_bytes,
+            shown.metric,
+            shown.value,
+            shown.ci_low,
+            shown.ci_high,
+            shown.verdict
+        from headline_metrics as shown
+        inner join levels on shown.run_id = levels.run_id and shown.level = levels.level
+        where
+            shown.run_id = $run_id
+            and shown.metric in ('accuracy', $metric)
+            and shown.value is not null
+        order by shown.metric, levels.level
         """,
         run_id=run_id,
         metric=metric,

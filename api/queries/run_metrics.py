@@ -12,34 +12,39 @@ from prunelake.lake.sql.bound_query import BoundQuery
 def headline_metrics(run_ids: Sequence[str]) -> BoundQuery:
     """run_id x level x metric: value with interval, change, verdict, and value of a random ranking.
 
-    The verdict comes from the view, except `worse` where the metric is worse while accuracy is
-    inconclusive. equivalence_low and equivalence_high are the 90 % interval of the change.
+    label and kind are those of the view levels. The verdict comes from the view verdicts, except
+    `worse` where the metric is worse while accuracy is inconclusive. equivalence_low and
+    equivalence_high are the 90 % interval of the change.
     """
     return BoundQuery(
         """
         select
-            run_id,
-            level,
-            label,
-            metric,
-            value,
-            ci_low,
-            ci_high,
-            n,
-            delta,
-            delta_low,
-            delta_high,
-            equivalence_low,
-            equivalence_high,
-            p_adjusted,
-            if(verdict = 'inconclusive' and is_shown_worse, 'worse', verdict) as verdict,
-            smallest_detectable,
-            n_needed,
-            note,
-            random_value
-        from headline_metrics
-        where list_contains($run_ids, run_id)
-        order by run_id, metric, level
+            shown.run_id,
+            shown.level,
+            shown.label,
+            levels.kind,
+            shown.metric,
+            shown.value,
+            shown.ci_low,
+            shown.ci_high,
+            shown.n,
+            shown.delta,
+            shown.delta_low,
+            shown.delta_high,
+            shown.equivalence_low,
+            shown.equivalence_high,
+            shown.p_adjusted,
+            if(
+                shown.verdict = 'inconclusive' and shown.is_shown_worse, 'worse', shown.verdict
+            ) as verdict,
+            shown.smallest_detectable,
+            shown.n_needed,
+            shown.note,
+            shown.random_value
+        from headline_metrics as shown
+        inner join levels on shown.run_id = levels.run_id and shown.level = levels.level
+        where list_contains($run_ids, shown.run_id)
+        order by shown.run_id, shown.metric, shown.level
         """,
         run_ids=list(run_ids),
     )

@@ -30,6 +30,13 @@ create macro pareto_among(run_ids := null) as table
             if(known.higher_is_better, known.value, -known.value) as goodness
         from known
         inner join runs on known.run_id = runs.run_id
+        -- The level of a candidate is not a number of removed layers.
+        where
+            known.run_id not in (
+                select levels.run_id
+                from levels
+                where levels.kind = 'candidate'
+            )
     ),
 
     -- If several devices were measured, the last one counts.
@@ -106,4 +113,5 @@ variant of headlines). The value of a metric against the number of removed layer
 of layer_count attention layers), with the savings in efficiency on the device that was profiled
 last (null if none was). is_undominated: no level of any run of the same model, revision and task
 removes at least as many layers with a value at least as good, and is better in one of the two.
+Candidates of comparisons are left out.
 verdict comes from verdicts, and is null at level 0.';

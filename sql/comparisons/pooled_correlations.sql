@@ -17,6 +17,13 @@ sized as (
         ) as largest_n
     from metrics
     inner join runs on metrics.run_id = runs.run_id
+    -- Candidates have no order, so nothing is correlated over them.
+    where
+        metrics.run_id not in (
+            select levels.run_id
+            from levels
+            where levels.kind = 'candidate'
+        )
 ),
 
 -- A run that has grown shares its examples with the smaller runs, so only the largest one counts.

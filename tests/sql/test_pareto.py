@@ -55,6 +55,12 @@ def test_runs_outside_run_ids_dominate_nothing(tmp_path: Path) -> None:
     assert undominated(tmp_path, source=chosen) == {("cosine", 1)}
 
 
+def test_candidates_do_not_compete_with_removals(tmp_path: Path) -> None:
+    metric_run(tmp_path, "removal", {("accuracy", ""): {1: 0.5}})
+    explained_run(tmp_path, "comparison", task="demo", labels=("base", "int8", "int4"))
+    assert undominated(tmp_path) == {("cosine", 1)}
+
+
 def test_a_point_has_its_cost_value_and_interval(tmp_path: Path) -> None:
     run_id = judged_run(tmp_path, layer_count=8)
     (row,) = rows_of(tmp_path, "from pareto where metric = 'ece' and level = 1")

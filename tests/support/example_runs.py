@@ -1,6 +1,6 @@
 """Rows of `run_metrics.headline_metrics`, and runs for tests that read a whole lake."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -10,6 +10,8 @@ from tests.support import lake_rows
 
 SCHEMA = {
     "level": pl.Int32(),
+    "label": pl.String(),
+    "kind": pl.String(),
     "metric": pl.String(),
     "value": pl.Float64(),
     "ci_low": pl.Float64(),
@@ -33,14 +35,18 @@ Verdicts = Mapping[str, Mapping[int, str]]
 
 
 def metric_rows(
-    n: int | None = 80, explained: int | None = 10, verdicts: Verdicts | None = None, **metrics: Any
+    n: int | None = 80,
+    explained: int | None = 10,
+    verdicts: Verdicts | None = None,
+    labels: Sequence[str] = (),
+    **metrics: Any,
 ) -> pl.DataFrame:
     """Rows of each metric's values by level; `random_<metric>` gives its random ranking.
 
     The interval of a value reaches 0.05 to both sides; the interval of a change reaches 0.04, or
     0.03 at 90 %. `verdicts` has the verdicts of a metric by level; inconclusive tests could have
     missed 0.0625 and need 1,234 examples. Without n, as in published tables, there are no intervals
-    and no verdicts.
+    and no verdicts. `labels` are the names of the baseline and the candidates of a comparison.
     """
     rows: list[dict[str, Any]] = []
     for metric, values in metrics.items():
@@ -50,6 +56,8 @@ def metric_rows(
         for level, value in values.items():
             verdict = (verdicts or {}).get(metric, {}).get(level)
             row = dict.fromkeys(SCHEMA) | {"level": level, "metric": metric, "value": value}
+            row["label"] = labels[level] if labels else str(level)
+            row["kind"] = "candidate" if labels else "removal"
             row["verdict"] = verdict
             row["random_value"] = metrics.get(f"random_{metric}", {}).get(level)
             row["n"] = explained if metric in ("comprehensiveness", "sufficiency") else n
@@ -73,14 +81,20 @@ def explained_run(
     name: str = "run",
     drops: Mapping[tuple[str, str], float] = {("kernel_shap", "delete_text"): 0.5},  # a constant
     copies: int = 1,
+    labels: Sequence[str] = (),
     **columns: Any,
 ) -> str:
     """A run of four examples at levels 0, 1, 2, of which the first two are explained.
+
+    With three `labels` it is a comparison: level k has 400 / (k + 1) bytes of weights.
+
 
     `copies` repeats the examples, for example until they suffice for recalibration. `drops` has the
     comprehensiveness at level 0 by method and operator, for the fractions 0.1 and 0.2; each level
     reduces it by 0.125. Sufficiency is 0.25 at all levels. Accuracy is 0.75, 0.75 and 0.5.
     """
+    if labels:
+        columns |= {"strategy": "comparison", "removal_order": [], "layer_count": None}
     run = lake_rows.run_row(
         name, **{"levels": [0, 1, 2], "example_count": 4 * copies, "layer_count": 2} | columns
     )
@@ -93,6 +107,12 @@ def explained_run(
         layers=[
             lake_rows.layer(run_id, 0, 0.5, 1),
             lake_rows.layer(run_id, 1, 0.25, 0),
+        ]
+        if not labels
+        else [],
+        levels=[
+            lake_rows.named_level(run_id, level, label, weight_bytes=400 // (level + 1))
+            for level, label in enumerate(labels)
         ],
         examples=[
             lake_rows.example(
