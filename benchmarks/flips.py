@@ -18,7 +18,8 @@ from typing import Any
 
 import polars as pl
 
-from prunelake.imports.predictions import PredictionFile, import_predictions
+from prunelake.imports.imported_run import LabelledFile
+from prunelake.imports.predictions import import_predictions
 from prunelake.lake.sql.views import query
 from prunelake.schema.verdicts import Verdict
 
@@ -111,7 +112,7 @@ def import_flips(lake: Path, data: Path) -> list[str]:
 
 def _prediction_file(
     data: Path, folder: Path, stem: str, label: str, benchmark: str, items: list[dict[str, Any]]
-) -> PredictionFile:
+) -> LabelledFile:
     """The predictions of one model in one number format, as a file that an import reads."""
     name = f"{stem}__{label}__{benchmark}"
     found = json.loads((data / f"{name}.json").read_text("utf-8"))
@@ -127,7 +128,7 @@ def _prediction_file(
     )
     path = folder / f"{name}.parquet"
     rows.write_parquet(path)
-    return PredictionFile(label, path, dtype=FORMATS[label])
+    return LabelledFile(label, path, dtype=FORMATS[label])
 
 
 def tables(lake: Path) -> str:

@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
+from prunelake.cli.app import main
 from prunelake.errors import InvalidSpec
 from prunelake.imports.harness import import_harness
+from prunelake.imports.imported_run import LabelledFile
 from prunelake.lake import read
 from tests.support.harness_logs import LEVELS, read_log, results, save
+from tests.support.lake_rows import rows_of
 
 
 def other_hash(row: dict[str, Any]) -> None:
@@ -140,3 +143,70 @@ def test_a_name_that_cannot_be_printed_is_refused(
 def test_an_import_needs_the_unpruned_model(tmp_path: Path, levels: dict[int, Path]) -> None:
     with pytest.raises(InvalidSpec, match="needs level 0"):
         import_harness(tmp_path, levels)
+
+
+def other_format(folder: Path) -> Path:
+    """The log of level 1 with another model, number format and tokenizer."""
+    for path in LEVELS[1].iterdir():
+        text = path.read_text("utf-8").replace("torch.float32", "torch.bfloat16")
+        if path.name.startswith("results_"):
+            bos = {"model_name": "tiny-bf16", "tokenizer_bos_token": ["<s>", "7"]}
+            text = json.dumps(json.loads(text) | bos)
+        (folder / path.name).write_text(text, "utf-8")
+    return folder
+
+
+def test_candidates_may_have_another_number_format_and_tokenizer(tmp_path: Path) -> None:
+    log = other_format(tmp_path)
+    files = [LabelledFile("base", LEVELS[0]), LabelledFile("bf16", log, revision="r1")]
+    run_id, is_new = import_harness(tmp_path / "lake", files)
+    assert is_new
+    levels = rows_of(
+        tmp_path / "lake", "select label, kind, model, revision, dtype from levels order by level"
+    )
+    model = results(0)["model_name"]
+    assert [tuple(row.values())[:3] for row in levels] == [
+        ("base", "candidate", model),
+        ("bf16", "candidate", "tiny-bf16"),
+    ]
+    assert [(row["dtype"], row["revision"]) for row in levels[1:]] == [("bfloat16", "r1")]
+    (run,) = rows_of(tmp_path / "lake", "select run_id, dtype, levels, unit from runs")
+    assert run == {"run_id": run_id, "dtype": "float32", "levels": [0, 1], "unit": None}
+    (flips,) = rows_of(tmp_path / "lake", "select mean_kl, n from flips where level = 1")
+    assert flips["mean_kl"] > 0
+    assert flips["n"] == len(read_log(0))
+    relabelled = [files[0], LabelledFile("other", log, revision="r1")]
+    assert import_harness(tmp_path / "lake", relabelled)[0] != run_id
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (["base"], "no candidate; give at least one by --candidate"),
+        (["base", "base"], "label 'base': give every level a name of its own"),
+        (["base", " "], "label ' ': give every level a name of its own"),
+        (["base", "a\nb"], "label 'a.*b' has a line break"),
+    ],
+)
+def test_candidates_need_distinct_labels(tmp_path: Path, labels: list[str], message: str) -> None:
+    files = [LabelledFile(label, LEVELS[0]) for label in labels]
+    with pytest.raises(InvalidSpec, match=message):
+        import_harness(tmp_path / "lake", files)
+    with pytest.raises(InvalidSpec, match="--strategy 'cosine' belongs to removal levels"):
+        import_harness(tmp_path / "lake", [*files, *files], strategy="cosine")
+    assert not (tmp_path / "lake").exists()
+
+
+def test_the_command_takes_removal_levels_or_candidates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["prunelake", "import", "harness", "--lake", str(tmp_path / "lake")]
+    pair = ["--baseline", f"base={LEVELS[0]}", "--candidate", f"int8={LEVELS[1]},dtype=int8"]
+    for arguments, code in ((pair, "0"), ([str(LEVELS[0]), *pair], "1"), (pair[2:], "1")):
+        monkeypatch.setattr("sys.argv", [*command, *arguments])
+        with pytest.raises(SystemExit, match=code):
+            main()
+    assert "give either removal levels" in capsys.readouterr().err
+    levels = rows_of(tmp_path / "lake", "select label, dtype from levels order by level")
+    assert [row["label"] for row in levels] == ["base", "int8"]
+    assert levels[1]["dtype"] == "int8"

@@ -11,8 +11,9 @@ import pytest
 
 from prunelake.cli.app import main
 from prunelake.errors import PruneLakeError
+from prunelake.imports.imported_run import LabelledFile
 from prunelake.imports.prediction_file import PredictionColumns
-from prunelake.imports.predictions import PredictionFile, import_predictions
+from prunelake.imports.predictions import import_predictions
 from prunelake.lake.maintenance.verify import verify_lake
 from prunelake.lake.sql.views import connect
 from prunelake.recommend.recommendation import recommend
@@ -59,12 +60,8 @@ def import_pair(
 ) -> tuple[str, bool]:
     return import_predictions(
         folder / "lake",
-        PredictionFile("fp16", save(folder, "base", base, suffix), dtype="float16"),
-        [
-            PredictionFile(
-                "int4", save(folder, "candidate", candidate, suffix), "m-int4", "", "int4"
-            )
-        ],
+        LabelledFile("fp16", save(folder, "base", base, suffix), dtype="float16"),
+        [LabelledFile("int4", save(folder, "candidate", candidate, suffix), "m-int4", "", "int4")],
         task="quiz",
         model="m",
     )
@@ -335,7 +332,7 @@ def test_a_wrong_value_in_json_is_refused_with_its_row(
 ) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(f"{json.dumps(LINE)}\n{json.dumps(line)}\n", "utf-8")
-    files = PredictionFile("a", path), [PredictionFile("b", path)]
+    files = LabelledFile("a", path), [LabelledFile("b", path)]
     with pytest.raises(PruneLakeError, match=message):
         import_predictions(tmp_path / "lake", *files, "quiz", "m")
 
@@ -370,6 +367,6 @@ def test_the_command_names_columns_and_repeats_nothing(
 def test_labels_are_distinct_and_printable(tmp_path: Path) -> None:
     path = save(tmp_path, "base", BASE)
     for label, message in (("a", "label 'a': give every level a name"), ("b\n", "line break")):
-        files = PredictionFile("a", path), [PredictionFile(label, path)]
+        files = LabelledFile("a", path), [LabelledFile(label, path)]
         with pytest.raises(PruneLakeError, match=message):
             import_predictions(tmp_path / "lake", *files, "quiz", "m", PredictionColumns())

@@ -1,8 +1,9 @@
 """`prunelake import`: bring results that were measured elsewhere into the lake."""
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +11,9 @@ from prunelake.cli.console import LakeOption, load_settings
 from prunelake.errors import InvalidSpec
 from prunelake.lake.storage.location import Location
 from prunelake.spec import AopcVariant, Operator
+
+if TYPE_CHECKING:
+    from prunelake.imports.imported_run import LabelledFile
 
 NO_EXAMPLES_WARNING = (
     "A table has no examples: its differences and correlations get no interval and no test, and "
@@ -26,6 +30,17 @@ LevelOption = Annotated[
     list[str] | None,
     typer.Option("--level", help="LEVEL=PATH, the log of a level; repeat it for each level."),
 ]
+BaselineOption = Annotated[
+    str | None,
+    typer.Option(metavar="LABEL=PATH", help="In place of levels: the log of the unchanged model."),
+]
+CandidateOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="LABEL=PATH[,dtype=D,model=M,revision=R]",
+        help="The log of a changed model; repeat it for each candidate.",
+    ),
+]
 ModelOption = Annotated[
     str | None, typer.Option("--model", help="The name of the model [the name in the log].")
 ]
@@ -38,6 +53,8 @@ StrategyOption = Annotated[
 def harness(
     path: PathArgument = None,
     level: LevelOption = None,
+    baseline: BaselineOption = None,
+    candidate: CandidateOption = None,
     task: Annotated[
         str | None, typer.Option(help="The task, if a folder has logs of several.")
     ] = None,
@@ -49,15 +66,16 @@ def harness(
     from prunelake.imports.harness import import_harness
 
     folder = load_settings(lake).lake
-    _print_import(
-        folder, *import_harness(folder, _logs_by_level(path, level), model, strategy, task)
-    )
+    logs = _logs(path, level, baseline, candidate)
+    _print_import(folder, *import_harness(folder, logs, model, strategy, task))
 
 
 @import_app.command()
 def inspect(
     path: PathArgument = None,
     level: LevelOption = None,
+    baseline: BaselineOption = None,
+    candidate: CandidateOption = None,
     model: ModelOption = None,
     strategy: StrategyOption = "",
     lake: LakeOption = None,
@@ -66,7 +84,8 @@ def inspect(
     from prunelake.imports.inspect_log import import_inspect
 
     folder = load_settings(lake).lake
-    _print_import(folder, *import_inspect(folder, _logs_by_level(path, level), model, strategy))
+    logs = _logs(path, level, baseline, candidate)
+    _print_import(folder, *import_inspect(folder, logs, model, strategy))
 
 
 @import_app.command()
@@ -99,7 +118,7 @@ def predictions(
     calibration. A column correct may replace gold. All files have the same ids.
     """
     from prunelake.imports.prediction_file import PredictionColumns
-    from prunelake.imports.predictions import PredictionFile, import_predictions
+    from prunelake.imports.predictions import import_predictions
 
     names = dict(_split("--column", text, "MEANING=NAME") for text in column or [])
     meanings = [meaning for meaning, _ in PredictionColumns().items()]
@@ -109,14 +128,7 @@ def predictions(
             + ", ".join(meanings)
         )
     columns = PredictionColumns(**names)
-    files = [
-        PredictionFile(label=label, path=path, **settings)
-        for label, path, settings in (
-            _labelled_file(option, text)
-            for option, texts in (("--baseline", [baseline]), ("--candidate", candidate))
-            for text in texts
-        )
-    ]
+    files = _labelled_files(baseline, candidate)
     folder = load_settings(lake).lake
     _print_import(folder, *import_predictions(folder, files[0], files[1:], task, model, columns))
 
@@ -173,18 +185,43 @@ def _logs_by_level(path: Path | None, levels: list[str] | None) -> dict[int, Pat
     return logs
 
 
-def _labelled_file(option: str, text: str) -> tuple[str, Path, dict[str, str]]:
-    """The label, the file and the settings in LABEL=FILE[,NAME=VALUE...].
+def _logs(
+    path: Path | None,
+    levels: list[str] | None,
+    baseline: str | None,
+    candidates: list[str] | None,
+) -> "Mapping[int, Path] | Sequence[LabelledFile]":
+    """The logs of removal levels, or those of a baseline and its candidates.
+
+    Raises:
+        InvalidSpec: both kinds, or as `_logs_by_level` and `_labelled_files`.
+    """
+    if baseline is None and not candidates:
+        return _logs_by_level(path, levels)
+    if baseline is None or path is not None or levels:
+        raise InvalidSpec(
+            "give either removal levels, PATH and --level, or --baseline and --candidate"
+        )
+    return _labelled_files(baseline, candidates or [])
+
+
+def _labelled_files(baseline: str, candidates: Sequence[str]) -> list["LabelledFile"]:
+    """The files in LABEL=FILE[,NAME=VALUE...]: the baseline, then the candidates.
 
     Raises:
         InvalidSpec: another text.
     """
-    label, rest = _split(option, text, "LABEL=FILE")
-    settings = {}
-    while match := re.fullmatch(r"(.+),(dtype|model|revision)=([^,=]*)", rest):
-        rest, name, value = match.groups()
-        settings[name] = value
-    return label, Path(rest), settings
+    from prunelake.imports.imported_run import LabelledFile
+
+    files = []
+    for option, text in [("--baseline", baseline), *(("--candidate", c) for c in candidates)]:
+        label, rest = _split(option, text, "LABEL=FILE")
+        settings = {}
+        while match := re.fullmatch(r"(.+),(dtype|model|revision)=([^,=]*)", rest):
+            rest, name, value = match.groups()
+            settings[name] = value
+        files.append(LabelledFile(label=label, path=Path(rest), **settings))
+    return files
 
 
 def _split(option: str, text: str, form: str) -> tuple[str, str]:

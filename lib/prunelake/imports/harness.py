@@ -2,14 +2,15 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from prunelake.errors import BadRow, InvalidSpec, one_line
 from prunelake.imports.harness_samples import build_samples, check_hashes, read_rows
-from prunelake.imports.imported import write_logs
+from prunelake.imports.imported import import_logs
 from prunelake.imports.imported_log import ImportedLog
+from prunelake.imports.imported_run import LabelledFile
 from prunelake.lake.storage.location import Location
 from prunelake.tasks.rows import OPTION_DELIMITER
 
@@ -22,7 +23,7 @@ SAMPLES_FILE_PATTERN = re.compile(
 
 def import_harness(
     lake: Location,
-    paths: Mapping[int, Path],
+    paths: Mapping[int, Path] | Sequence[LabelledFile],
     model: str | None = None,
     strategy: str = "",
     task: str | None = None,
@@ -31,17 +32,17 @@ def import_harness(
 
     Args:
         lake: the lake to write to.
-        paths: the log of each level, a file or a folder (see `read_harness`).
+        paths: the log of each level, a file or a folder (see `read_harness`); or those of a
+            baseline and its candidates.
         model: the name of the model; by default the name in the log of level 0.
         strategy: the name of the strategy that chose the removed layers, if known.
         task: the task to import from folders with several tasks.
 
     Raises:
-        InvalidSpec, BadRow: as `read_harness` and `write_logs`.
+        InvalidSpec, BadRow: as `read_harness` and `import_logs`.
         LakeError: the lake cannot be written.
     """
-    logs = {level: read_harness(path, task) for level, path in paths.items()}
-    return write_logs(lake, logs, model, strategy)
+    return import_logs(lake, paths, lambda path: read_harness(path, task), model, strategy)
 
 
 def read_harness(path: Path, task: str | None = None) -> ImportedLog:

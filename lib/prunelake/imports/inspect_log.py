@@ -4,7 +4,7 @@ import json
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Annotated, Any, BinaryIO
@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from prunelake.errors import BadRow, InvalidSpec, one_line, shortened, validation_message
 from prunelake.identity import content_hash
-from prunelake.imports.imported import write_logs
+from prunelake.imports.imported import import_logs
 from prunelake.imports.imported_log import (
     EncodableText,
     EncodableValue,
@@ -22,6 +22,7 @@ from prunelake.imports.imported_log import (
     LogProbability,
     Sample,
 )
+from prunelake.imports.imported_run import LabelledFile
 from prunelake.lake.storage.location import Location
 from prunelake.tasks.rows import OPTION_DELIMITER, Example
 
@@ -88,21 +89,21 @@ class InspectSample(BaseModel):
 
 def import_inspect(
     lake: Location,
-    paths: Mapping[int, Path],
+    paths: Mapping[int, Path] | Sequence[LabelledFile],
     model: str | None = None,
     strategy: str = "",
 ) -> tuple[str, bool]:
     """Write the logs of all levels as one run; return its id, and whether the run is new.
 
-    `paths` has the log of each level. `model` is the name of the model; by default the name in the
-    log of level 0. `strategy` is the name of the strategy that chose the removed layers, if known.
+    `paths` has the log of each level, or those of a baseline and its candidates. `model` is the
+    name of the model; by default the name in the log of level 0. `strategy` is the name of the
+    strategy that chose the removed layers, if known.
 
     Raises:
-        InvalidSpec, BadRow: as `read_inspect` and `write_logs`.
+        InvalidSpec, BadRow: as `read_inspect` and `import_logs`.
         LakeError: the lake cannot be written.
     """
-    logs = {level: read_inspect(path) for level, path in paths.items()}
-    return write_logs(lake, logs, model, strategy)
+    return import_logs(lake, paths, read_inspect, model, strategy)
 
 
 def read_inspect(path: Path) -> ImportedLog:

@@ -1,8 +1,6 @@
 """Import predictions of a baseline and its candidates from CSV, JSONL or Parquet files."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import polars as pl
 
@@ -10,7 +8,13 @@ from prunelake.comparison_spec import STRATEGY
 from prunelake.errors import InvalidSpec
 from prunelake.identity import content_hash
 from prunelake.imports.answers import join_files, number_options
-from prunelake.imports.imported import check_name, level_rows, write_imported_run
+from prunelake.imports.imported_run import (
+    LabelledFile,
+    check_name,
+    level_rows,
+    named_levels,
+    write_imported_run,
+)
 from prunelake.imports.prediction_file import PredictionColumns, read_predictions
 from prunelake.lake.storage.location import Location
 from prunelake.schema.run_tables import EXAMPLES, PREDICTIONS
@@ -18,27 +22,10 @@ from prunelake.schema.run_tables import EXAMPLES, PREDICTIONS
 SOURCE = "predictions"
 
 
-@dataclass(frozen=True)
-class PredictionFile:
-    """A file of predictions by one model.
-
-        PredictionFile("int8", Path("int8.csv"), dtype="int8")
-
-    `label` is the name of the level in tables and charts. `model`, `revision` and `dtype` are empty
-    if they are unknown; then the model is that of the baseline.
-    """
-
-    label: str
-    path: Path
-    model: str = ""
-    revision: str = ""
-    dtype: str = ""
-
-
 def import_predictions(
     lake: Location,
-    baseline: PredictionFile,
-    candidates: Sequence[PredictionFile],
+    baseline: LabelledFile,
+    candidates: Sequence[LabelledFile],
     task: str,
     model: str,
     columns: PredictionColumns | None = None,
@@ -86,7 +73,7 @@ def import_predictions(
         "strategy": STRATEGY,
         "task": task,
         "dtype": baseline.dtype,
-        "levels": [[row[name] for name in ("label", "model", "revision", "dtype")] for row in rows],
+        "levels": named_levels(rows),
         "data_hash": content_hash(questions.rows()),
         "predictions_hash": content_hash(answers.rows()),
     }
