@@ -355,7 +355,7 @@ def test_the_command_names_columns_and_repeats_nothing(
     command = ["prunelake", "import", "predictions", "--task", "quiz", "--model", "m"]
     command += ["--baseline", f"fp16={files[0]}", "--candidate", f"int4={files[1]},dtype=int4"]
     command += ["--column", "prediction=answer", "--lake", str(tmp_path / "lake")]
-    for expected in ("m on quiz: ", "is in the lake already"):
+    for expected in ("fp16 is the baseline, on 60 rows of quiz", "is in the lake already"):
         monkeypatch.setattr("sys.argv", command)
         with pytest.raises(SystemExit, match="0"):
             main()

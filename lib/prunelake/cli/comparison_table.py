@@ -16,8 +16,10 @@ from prunelake.api.findings.wording import interval, label, number, signed
 from prunelake.api.queries import run_metrics
 from prunelake.api.queries import runs as run_queries
 from prunelake.api.queries.candidates import candidates as candidate_query
+from prunelake.command_line import rounded_up
 from prunelake.comparison.command import settling_comparison
 from prunelake.comparison_spec import ComparisonSpec
+from prunelake.lake.read import is_import
 from prunelake.lake.sql import views
 from prunelake.lake.storage.location import Location
 from prunelake.schema.analysis_tables import FOREIGN_TOKENS_NOTE
@@ -77,14 +79,18 @@ def print_comparison(
 
 def _next_step(run: Mapping[str, Any], levels: pl.DataFrame, lake: str) -> str:
     """The command that decides the open questions, or else the gate; with the user's `lake`."""
-    spec = ComparisonSpec.model_validate_json(run["spec"])
     is_open = pl.col("metric").is_in(SHOWN_METRICS) & (pl.col("verdict") == Verdict.inconclusive)
     needed = {True: 0, False: 0}
     for row in levels.filter(is_open).drop_nulls("n_needed").iter_rows(named=True):
         is_explained = row["metric"] in FAITHFULNESS_METRICS
         needed[is_explained] = max(needed[is_explained], row["n_needed"])
+    gate = f"Next: prunelake gate GATE.yaml{lake}"
     if not any(needed.values()):
-        return f"Next: prunelake gate GATE.yaml{lake}"
+        return gate
+    if is_import(run["identity"]):
+        rows = rounded_up(max(needed.values()))
+        return f"About {rows:,} rows would decide the open questions.\n{gate}"
+    spec = ComparisonSpec.model_validate_json(run["spec"])
     settling = settling_comparison(spec, run["example_count"], needed[False], needed[True])
     if settling.command:
         settling = replace(settling, command=f"{settling.command}{lake}")

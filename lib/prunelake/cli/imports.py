@@ -67,7 +67,8 @@ def harness(
 
     folder = load_settings(lake).lake
     logs = _logs(path, level, baseline, candidate)
-    _print_import(folder, *import_harness(folder, logs, model, strategy, task))
+    run_id, is_new = import_harness(folder, logs, model, strategy, task)
+    _print_import(folder, run_id, is_new, are_candidates=bool(baseline))
 
 
 @import_app.command()
@@ -85,7 +86,8 @@ def inspect(
 
     folder = load_settings(lake).lake
     logs = _logs(path, level, baseline, candidate)
-    _print_import(folder, *import_inspect(folder, logs, model, strategy))
+    run_id, is_new = import_inspect(folder, logs, model, strategy)
+    _print_import(folder, run_id, is_new, are_candidates=bool(baseline))
 
 
 @import_app.command()
@@ -130,7 +132,8 @@ def predictions(
     columns = PredictionColumns(**names)
     files = _labelled_files(baseline, candidate)
     folder = load_settings(lake).lake
-    _print_import(folder, *import_predictions(folder, files[0], files[1:], task, model, columns))
+    run_id, is_new = import_predictions(folder, files[0], files[1:], task, model, columns)
+    _print_import(folder, run_id, is_new, are_candidates=True)
 
 
 @import_app.command()
@@ -231,12 +234,16 @@ def _split(option: str, text: str, form: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
-def _print_import(lake: Location, run_id: str, is_new: bool) -> None:
+def _print_import(lake: Location, run_id: str, is_new: bool, are_candidates: bool) -> None:
+    from prunelake.cli.comparison_table import print_comparison
     from prunelake.cli.terminal import print_summary
 
     if not is_new:
         typer.echo(f"run {run_id} is in the lake already; nothing to import")
-    print_summary(lake, [run_id])
+    if are_candidates:
+        print_comparison(lake, run_id)
+    else:
+        print_summary(lake, [run_id])
     for level, reason, count in _excluded_examples(lake, run_id):
         examples = "example" if count == 1 else "examples"
         typer.echo(f"Excluded at level {level}: {count} {examples}, {reason} (view excluded).")

@@ -164,6 +164,11 @@ def check_files(lake: Location, run_ids: Collection[str]) -> None:
             return
 
 
+def is_import(identity: str) -> bool:
+    """Whether the identity (JSON) of a run belongs to imported results."""
+    return bool(json.loads(identity).get("kind") == "import")
+
+
 def is_sweep(identity: str) -> bool:
     """Whether the identity (JSON) of a run belongs to a sweep: not to a comparison or an import."""
     return "kind" not in json.loads(identity)
