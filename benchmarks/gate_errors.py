@@ -27,10 +27,10 @@ from prunelake.analysis.example_scores import ExampleScores, MetricKey, build_ex
 from prunelake.analysis.looks import FIXED, LookSize, RunLooks
 from prunelake.analysis.metric_rows import metric_rows
 from prunelake.gate.criterion import Criterion
-from prunelake.gate.decision import decide, overall
+from prunelake.gate.decision import decide
 from prunelake.gate.evidence import Evidence, RunEvidence
 from prunelake.gate.needed_examples import planned_examples
-from prunelake.gate.results import Result
+from prunelake.gate.results import Result, overall
 from prunelake.schema.metrics import EXPLANATION_METRICS
 from prunelake.spec import SequentialDesign
 from prunelake.sweeps.rounds import round_sizes

@@ -7,11 +7,11 @@ import pytest
 from scipy.special import stdtrit
 
 from prunelake.analysis.statistics import exact_interval, tango_interval
-from prunelake.gate.decision import decide, overall
+from prunelake.gate.decision import decide
 from prunelake.gate.evidence import Evidence
 from prunelake.gate.margin_tests import CountSample, MeanSample, PairedCounts, SampleAtLook
 from prunelake.gate.needed_examples import examples_needed, planned_examples
-from prunelake.gate.results import Result
+from prunelake.gate.results import Result, overall
 
 GATES = 600
 MARGIN = 0.05

@@ -10,12 +10,14 @@ from prunelake.analysis import sequential
 from prunelake.analysis.sequential import nominal_level
 from prunelake.analysis.statistics import tango_interval
 from prunelake.gate.criterion import Criterion
+from prunelake.gate.decision import decide
 from prunelake.gate.evidence import Evidence, RunEvidence
 from prunelake.gate.margin_tests import CountSample, PairedCounts, worse_p_value
+from prunelake.gate.results import Result
 from prunelake.lake.sql.views import connect, query
 from prunelake.lake.storage.location import Location
 from tests.support.drawn_runs import RUN, R, drawn_explanations, drawn_predictions
-from tests.support.lake_rows import write
+from tests.support.lake_rows import prediction, write
 from tests.support.sequential_runs import DESIGN, sequential_run, write_first_rows
 
 LEVEL = 2
@@ -145,3 +147,32 @@ def test_a_sequential_run_is_tested_at_every_look(
     assert checked == 24  # four metrics at two levels in three looks
     kl = found.of(Criterion(metric="kl_from_unpruned"), 1)
     assert [look.times.times for look in kl.looks] == [(20 / 60, 40 / 60)]  # the last look only
+
+
+def test_equal_answers_bound_a_loss_by_the_share_that_could_differ(tmp_path: Path) -> None:
+    rows = [
+        prediction(R, level, f"test:{i}", [0.0, -1.0 - i % 3], gold=int(i % 5 == 0))
+        for level in (0, 1)
+        for i in range(300)
+    ]
+    write(tmp_path, RUN | {"levels": [0, 1]}, predictions=rows)
+    with connect(tmp_path, [R]) as connection:
+        found = RunEvidence.read(connection, [1])
+    share = 1 - 0.05 ** (1 / 300)  # all of 300 examples are equal with a probability of 5 %
+    for metric, factor in (("ece", 2), ("brier", 2)):
+        evidence = found.of(Criterion(metric=metric), 1)
+        assert (evidence.low, evidence.high) == pytest.approx((-factor * share, factor * share))
+        assert (evidence.loss, evidence.note) == (0, None)
+        assert worse_p_value(evidence.looks, 0.02) == 1
+    unbounded = found.of(Criterion(metric="nll"), 1)
+    assert (unbounded.high, unbounded.note) == (None, "no variation among the examples")
+
+
+def test_a_check_passes_where_the_view_criteria_says_so(lake: Location) -> None:
+    rows = query(lake, "from criteria where calibrator is null and level = 2")
+    for row in rows.iter_rows(named=True):
+        found = evidence(lake, metric=row["metric"])
+        (decision,) = decide([found], [row["margin"]])
+        assert (decision.result is Result.passed) == row["is_met"]
+        assert found.high == pytest.approx(row["loss_bound"])
+        assert found.loss == pytest.approx(row["loss"])

@@ -141,8 +141,16 @@ def test_missing_evidence_is_undecided(
     assert "task 'table': the runs of tiny have no such task" in capsys.readouterr().err
 
 
-def test_a_defect_of_the_gate_does_not_look_like_a_worse_candidate(
-    lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("raised", "code"), [(ZeroDivisionError, 2), (KeyboardInterrupt, 130)])
+def test_a_defect_or_an_interruption_does_not_look_like_a_worse_candidate(
+    lake: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    raised: type[BaseException],
+    code: int,
 ) -> None:
-    monkeypatch.setattr("prunelake.gate.decision.holm_adjusted", lambda _: 1 / 0)
-    assert run_gate(monkeypatch, lake, tmp_path, EQUAL) == 2
+    def fail(_: object) -> None:
+        raise raised
+
+    monkeypatch.setattr("prunelake.gate.decision.holm_adjusted", fail)
+    assert run_gate(monkeypatch, lake, tmp_path, EQUAL) == code

@@ -54,6 +54,10 @@ UNDECIDED = PASSED.model_copy(
     }
 )
 RESULT = GateResult(result=Result.failed, checks=(PASSED, FAILED, UNDECIDED))
+SUMMARY = (
+    "The gate has failed: 1 passed, 1 failed, 1 undecided. Candidates: int8 has failed, int4_x is "
+    "undecided."
+)
 SENTENCE = (
     "flip rate of int8 on boolq: 0.1200 after 0.0000, a change of +0.1200 (+0.1000 to +0.1400); "
     "the margin is +0.05."
@@ -63,7 +67,8 @@ SENTENCE = (
 def test_json_has_every_number_and_the_exit_code() -> None:
     report = json.loads(json_report(RESULT))
     assert (report["result"], report["exit_code"]) == ("failed", 1)
-    assert report["summary"] == "The gate has failed: 1 passed, 1 failed, 1 undecided."
+    assert report["summary"] == SUMMARY
+    assert report["candidates"] == {"int8": "failed", "int4_x": "undecided"}
     assert report["checks"] == [check.model_dump() for check in RESULT.checks]
 
 
@@ -90,7 +95,7 @@ def test_junit_has_a_suite_for_each_task_and_a_case_for_each_check() -> None:
 def test_markdown_can_be_read_aloud_and_names_cannot_break_it() -> None:
     lines = markdown_report(RESULT).splitlines()
     assert lines[0] == "## PruneLake: failed"
-    assert lines[2] == "The gate has failed: 1 passed, 1 failed, 1 undecided."
+    assert lines[2] == SUMMARY.replace("_", "\\_")
     assert lines[4] == f"- **failed**: {SENTENCE}"
     assert lines[5].startswith("- **undecided**: accuracy of int4\\_x on a\\|b\x00\\<c\\>: 0.7450 ")
     header, rule, *rows = lines[7:]

@@ -87,9 +87,8 @@ def test_explanations_grow_only_where_a_check_is_open(tmp_path: Path) -> None:
     ((level, rows),) = last.level_rows
     assert (level, rows < 300) == (1, True)
     assert str(rounds[0]) == "pilot: opinions 100 rows, 24 explained"
-    assert str(rounds[-1]).endswith(
-        "rows, 300 explained. The gate is undecided: 1 passed, 1 undecided."
-    )
+    assert str(rounds[-1]).endswith("300 explained. " + found.summary)
+    assert found.summary.endswith("Candidates: level 1 has passed, level 2 is undecided.")
 
 
 def test_rows_that_cannot_grow_are_refused(tmp_path: Path) -> None:

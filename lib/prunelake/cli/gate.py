@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from prunelake.gate.gate_file import Gate
     from prunelake.gate.results import GateResult
 
+INTERRUPTED_CODE = 130
+"""The usual code of a process that was interrupted; typer's own code for this would be 1."""
+
 
 def gate(
     file: Annotated[Path, typer.Argument(help="A YAML file with criteria.")],
@@ -60,7 +63,8 @@ def gate(
         else:
             result = _check(criteria, settings)
         write_reports(result, paths)
-        print_gate(result)
+        with suppress(SystemExit):  # rich ends the process if the reader of a pipe is gone
+            print_gate(result)
     raise typer.Exit(result.exit_code)
 
 
@@ -105,6 +109,8 @@ def _errors_as_code_2(paths: Mapping[str, Path | None]) -> Iterator[None]:
     except PruneLakeError as error:
         message = str(error)
         typer.echo(f"error: {message}", err=True)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED_CODE)
     except Exception as error:
         message = one_line(error)
         traceback.print_exc()

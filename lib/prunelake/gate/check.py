@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from prunelake.gate.criterion import Criterion
-from prunelake.gate.decision import Decision, decide, overall
+from prunelake.gate.decision import Decision, decide
 from prunelake.gate.evidence import Evidence, RunEvidence
 from prunelake.gate.gate_file import Gate
-from prunelake.gate.results import Check, GateResult
+from prunelake.gate.results import Check, GateResult, overall
 from prunelake.gate.run_choice import Candidate, candidates_of, choose_runs
 from prunelake.lake.read import check_files
 from prunelake.lake.sql.views import connect

@@ -49,11 +49,3 @@ def decide(evidence: Sequence[Evidence], margins: Sequence[float]) -> list[Decis
             needed = examples_needed(found, margin, len(evidence))
         decisions.append(Decision(result, p_value, adjusted, needed))
     return decisions
-
-
-def overall(results: Sequence[Result]) -> Result:
-    """The result of a gate: one failure fails it, and all checks must pass."""
-    if Result.failed in results:
-        return Result.failed
-    is_passed = bool(results) and all(result is Result.passed for result in results)
-    return Result.passed if is_passed else Result.undecided

@@ -1,5 +1,6 @@
 """The evidence of the lake for one criterion: the difference from level 0, and its samples."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Self
@@ -10,7 +11,7 @@ from scipy.special import stdtrit
 
 from prunelake.analysis.looks import FIXED, RunLooks, load_looks
 from prunelake.analysis.metric_rows import FLIP_RATES
-from prunelake.analysis.sequential import LookTimes
+from prunelake.analysis.sequential import LookTimes, nominal_level
 from prunelake.gate.criterion import Criterion
 from prunelake.gate.differences import Row, correct_answers, differences, limited_row
 from prunelake.gate.margin_tests import (
@@ -21,6 +22,7 @@ from prunelake.gate.margin_tests import (
     SampleAtLook,
 )
 from prunelake.lake.sql.bound_query import BoundQuery, Connection
+from prunelake.schema.metrics import AOPC_METRICS, METRIC_DEFINITIONS
 from prunelake.schema.table import METRIC_KEY
 
 CORRECT_COLUMNS = {"accuracy": "is_correct", "accuracy_norm": "is_correct_norm"}
@@ -85,6 +87,9 @@ class RunEvidence:
         higher_is_better = criterion.higher_is_better
         low, high = _loss_interval(row, higher_is_better)
         delta = row["delta"]
+        if high is None and delta is not None and row["n"]:
+            high = self._bound_of_equals(row)
+            low = None if high is None else -high
         missing = "not measured" if row["value"] is None else "its interval is unknown"
         return Evidence(
             baseline_value=row["unpruned_value"],
@@ -98,6 +103,30 @@ class RunEvidence:
             looks=tuple(self._looks(row, higher_is_better)),
             **{name: row[name] for name in METRIC_KEY[1:]},
         )
+
+    def _bound_of_equals(self, row: Row) -> float | None:
+        """The one-sided bound of a loss where all examples have equal values on both sides.
+
+        With n equal examples, at most a share of 1 - alpha^(1 / n) of all examples differs, with
+        error alpha. A mean differs by at most its range at each of them. ECE sums absolute gaps, so
+        an example that leaves one bin and enters another moves it twice. None where values differ
+        or the metric has no such limit.
+        """
+        definition = METRIC_DEFINITIONS[row["metric"]]
+        width = definition.high - definition.low
+        is_ece = row["metric"] == "ece"
+        is_mean = definition.is_of_predictions or row["metric"] in AOPC_METRICS
+        is_equal = row["delta"] == 0 and row["delta_se"] is None
+        if (
+            not is_equal
+            or not (is_mean or is_ece)
+            or math.isinf(width)
+            or row["variant"] == "normalised"
+        ):
+            return None
+        times = self.looks.times(row["level"], row["method"] is not None).times
+        alpha = nominal_level(times, 1 - ONE_SIDED) if times else 0.0
+        return float((2 if is_ece else 1) * width * (1 - alpha ** (1 / row["n"])))
 
     def _looks(self, row: Row, higher_is_better: bool) -> Iterator[SampleAtLook]:
         """The samples of all looks that test a metric.

@@ -57,6 +57,7 @@ def json_report(outcome: Outcome) -> str:
             "result": outcome.result,
             "exit_code": EXIT_CODES[outcome.result],
             "summary": outcome.summary,
+            "candidates": outcome.by_candidate,
             "checks": [check.model_dump(mode="json") for check in outcome.checks],
         }
     return json.dumps(fields, indent=2, allow_nan=False) + "\n"
@@ -81,7 +82,8 @@ def junit_report(outcome: Outcome) -> str:
         for count, tag in (("tests", "testcase"), ("failures", "failure"), ("errors", "error")):
             element.set(count, str(len([*element.iter(tag)])))
     ElementTree.indent(root)
-    return ElementTree.tostring(root, encoding="unicode") + "\n"
+    declaration = '<?xml version="1.0" encoding="UTF-8"?>\n'
+    return declaration + ElementTree.tostring(root, encoding="unicode") + "\n"
 
 
 def _test_case(check: Check) -> ElementTree.Element:
@@ -101,7 +103,7 @@ def markdown_report(outcome: Outcome) -> str:
     """A heading, a sentence for each check that has not passed, and the table of all checks."""
     if isinstance(outcome, str):
         return f"## PruneLake: error\n\nThe gate was not checked: {_escaped(outcome)}\n"
-    lines = [f"## PruneLake: {outcome.result}", "", outcome.summary, ""]
+    lines = [f"## PruneLake: {outcome.result}", "", _escaped(outcome.summary), ""]
     for result in (Result.failed, Result.undecided):
         lines += [f"- **{result}**: {_escaped(sentence(c))}" for c in outcome.with_result(result)]
     header = ("task", *COLUMNS)

@@ -1,5 +1,6 @@
 """The result of a gate: one check for each criterion, task and candidate."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 from pydantic import Field
@@ -73,12 +74,35 @@ class GateResult(FrozenValue):
         return [check for check in self.checks if check.result is result]
 
     @property
+    def by_candidate(self) -> dict[str, Result]:
+        """The result of each candidate, over all its checks."""
+        labels = dict.fromkeys(check.candidate for check in self.checks)
+        return {
+            label: overall([check.result for check in self.checks if check.candidate == label])
+            for label in labels
+        }
+
+    @property
     def summary(self) -> str:
-        """The result in one sentence."""
+        """The result in one sentence; of each candidate, too, if there are several."""
         counts = [
             f"{len(checks)} {result}" for result in Result if (checks := self.with_result(result))
         ]
-        return f"The gate {_PREDICATES[self.result]}: {', '.join(counts)}."
+        text = f"The gate {_PREDICATES[self.result]}: {', '.join(counts)}."
+        if len(self.by_candidate) > 1:
+            results = [
+                f"{label} {_PREDICATES[found]}" for label, found in self.by_candidate.items()
+            ]
+            text += f" Candidates: {', '.join(results)}."
+        return text
+
+
+def overall(results: Sequence[Result]) -> Result:
+    """The result of several checks: one failure fails them, and all must pass."""
+    if Result.failed in results:
+        return Result.failed
+    is_passed = bool(results) and all(result is Result.passed for result in results)
+    return Result.passed if is_passed else Result.undecided
 
 
 _PREDICATES = {
