@@ -29,6 +29,7 @@ from prunelake.sweeps.plan import plan_sweep
 from tests.support.endurance import IS_ENDURANCE, repeats
 from tests.support.lake_rows import identity_of, small_run
 from tests.support.limits import HANG_S
+from tests.support.question_task import write_task
 from tests.support.sweep_processes import (
     Sweep,
     quick_sweep,
@@ -124,16 +125,17 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> SweepSpec:
     folder = tmp_path_factory.mktemp("letters")
     tiny_tokenizer().save_pretrained(folder)
     tiny_model("llama", max_position_embeddings=512).save_pretrained(folder)
+    questions = [(n, f"is {n} ye", n % 2) for n in range(14)]
     return SweepSpec(
         model=str(folder),
-        task="everyday_knowledge",
+        task=str(write_task(folder, "questions", questions)),
         rows=Rows(first=12),
         levels=(0, 1, 3),
         calibration=Calibration(windows=1, window_tokens=64),
         explain=Explanation(
             methods=("input_x_gradient",),
             operators=("replace",),
-            fractions=(0.02,),
+            fractions=(0.2,),
             rows=9,
             levels=(0,),
             bounds_beam=1,

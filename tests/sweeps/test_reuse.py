@@ -1,6 +1,5 @@
 """Reuse: a sweep copies the cells that the lake has, and computes only the missing ones."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +7,6 @@ from typing import Any
 
 import polars as pl
 import pytest
-import yaml
 from polars.testing import assert_frame_equal
 
 from prunelake.lake import read
@@ -27,6 +25,7 @@ from prunelake.watch.launcher import LocalLauncher
 from prunelake.watch.rounds import WatchRound
 from tests.support.fake_launcher import watchlist
 from tests.support.local_paths import local_path
+from tests.support.question_task import write_task
 from tests.support.tiny_models import tiny_model
 from tests.support.tiny_tokenizer import tiny_tokenizer
 
@@ -79,17 +78,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny_model("llama", max_position_embeddings=512).save_pretrained(folder / "model")
     write_task(folder, "questions", [(n, text, n % 2) for n, text in enumerate(QUESTIONS)])
     return folder
-
-
-def write_task(folder: Path, name: str, rows: list[tuple[int, str, int]]) -> Path:
-    """A task of rows: a number that only orders the rows, a question and the gold option."""
-    lines = [json.dumps({"text": text, "label": gold}) for _, text, gold in sorted(rows)]
-    (folder / f"{name}.jsonl").write_text("\n".join(lines))
-    task = {"name": name, "description": "", "source": "", "license": "", "split": "test"}
-    task |= {"bundled": str(folder / f"{name}.jsonl"), "prompt": "{text}?"}
-    path = folder / f"{name}.yaml"
-    path.write_text(yaml.safe_dump(task | {"options": ["no", "ye"], "gold": {"column": "label"}}))
-    return path
 
 
 def lake_in(place: Path, folder: Path) -> Lake:
