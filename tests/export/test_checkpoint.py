@@ -148,7 +148,7 @@ def test_a_saved_model_equals_the_pruned_model(
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("choice", SLIDING)
-@pytest.mark.parametrize("family", ["mistral", "gemma2", "gemma3"])
+@pytest.mark.parametrize("family", ["mistral", "gemma3"])  # all layers slide, or some
 def test_decoding_past_a_sliding_window(
     family: str, choice: str, kind: str, tmp_path: Path
 ) -> None:

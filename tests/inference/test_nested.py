@@ -18,9 +18,10 @@ from prunelake.inference.prefix_tree import PrefixTree, ScoringQuery
 from prunelake.models.decoder.decoder_map import decoder_blocks
 from prunelake.models.removal import removed
 from prunelake.spec import Unit
+from tests.support.endurance import repeats
 from tests.support.tiny_models import (
-    FAMILIES,
     LAYER_COUNT,
+    SHORT_FAMILIES,
     UNITS,
     VOCABULARY,
     family_cases,
@@ -78,7 +79,7 @@ def queries(count: int, seed: int = 0) -> list[ScoringQuery]:
 @pytest.mark.parametrize(
     ("family", "unit", "shared_prompt"),
     [
-        *((family, "attention", True) for family in FAMILIES),
+        *((family, "attention", True) for family in SHORT_FAMILIES),
         *family_cases(*product(("mlp", "block"), (True, False)), ("attention", False)),
     ],
 )
@@ -180,7 +181,7 @@ def test_progress_counts_up_to_all_options() -> None:
 LLAMA = tiny_model("llama")
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=repeats(10, 100))
 @given(
     order=st.permutations(range(LAYER_COUNT)),
     seed=st.integers(0, 10_000),

@@ -152,7 +152,7 @@ def test_a_layer_that_adds_nothing_is_worth_nothing(name: str) -> None:
     assert name in ("loss", "balanced") or found.layers[0] == 3
 
 
-@pytest.mark.parametrize("depth", [0, 1, 3, 5, 9])
+@pytest.mark.parametrize("depth", [0, 3, 9])
 def test_the_first_layers_of_an_order_do_not_depend_on_how_deep_it_goes(depth: int) -> None:
     model = tiny_model("qwen3")
     for name in ("iterative", "loss", "divergence", "balanced"):

@@ -70,8 +70,14 @@ SHORT_FAMILIES: Collection[str] = FAMILIES if IS_ENDURANCE else REPRESENTATIVES
 
 
 def family_cases(*cases: Case) -> list[tuple[Any, ...]]:
-    """Each family of `SHORT_FAMILIES` with each case."""
-    return [(family, *case) for family in SHORT_FAMILIES for case in cases]
+    """Each family with each case; in the short form each family and each case, in turn."""
+    if IS_ENDURANCE:
+        return [(family, *case) for family in FAMILIES for case in cases]
+    families = len(REPRESENTATIVES)
+    return [
+        (REPRESENTATIVES[(n + n // families) % families], *cases[n % len(cases)])
+        for n in range(max(families, len(cases)))
+    ]
 
 
 def zero_projections(model: PreTrainedModel, layers: Collection[int], unit: Unit) -> None:
