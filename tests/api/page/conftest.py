@@ -1,7 +1,9 @@
 """A lake, a server and a browser that the tests of the page share."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
@@ -21,16 +23,29 @@ def address(runs: PageLake) -> Iterator[str]:
         yield address
 
 
-# Not for the session: while Playwright runs, nothing else can start an event loop in this thread.
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+_open_browsers = ExitStack()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Browser:
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("no chromium: apt-get install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_ARGUMENTS)
-        yield browser
-        browser.close()
+    playwright = _open_browsers.enter_context(sync_playwright())
+    browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_ARGUMENTS)
+    _open_browsers.callback(browser.close)
+    return browser
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> Generator[None]:
+    """Close the browser after the last test of this folder.
+
+    While Playwright runs, nothing else can start an event loop in this thread.
+    """
+    yield
+    if nextitem is None or Path(__file__).parent not in nextitem.path.parents:
+        _open_browsers.close()
 
 
 @pytest.fixture
