@@ -132,7 +132,8 @@ def test_the_footer_says_how_to_make_it_again(full: ReportPage) -> None:
     assert len(re.findall(r"<code>[0-9a-f]{16}</code>", footer)) == 3
 
 
-def test_names_cannot_inject_markup(tmp_path: Path) -> None:
+def test_names_cannot_inject_markup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw_only(monkeypatch, "verdicts", "pareto")
     evil = "<script>alert('1')</script>&\""
     explained_run(tmp_path, "a", DROPS, model=evil, task=evil, device=evil)
     page = report(tmp_path, tmp_path / "report.html")

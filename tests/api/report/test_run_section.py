@@ -14,6 +14,7 @@ from tests.support.report_page import (
     OPENED,
     ReportPage,
     captions,
+    draw_only,
     report,
     table_rows,
 )
@@ -59,7 +60,10 @@ def test_a_run_without_analysis_says_how_to_get_one(tmp_path: Path) -> None:
     assert "This run has no metrics; `prunelake analyse`" in page.text
 
 
-def test_difference_shap_says_why_overlaps_are_missing(tmp_path: Path) -> None:
+def test_difference_shap_says_why_overlaps_are_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw_only(monkeypatch, "overlap", "verdicts")
     drops = {(method, "delete_text"): 0.5 for method in ("difference_shap", "random")}
     explained_run(tmp_path, drops=drops)
     page = report(tmp_path, tmp_path / "report.html")
@@ -67,7 +71,10 @@ def test_difference_shap_says_why_overlaps_are_missing(tmp_path: Path) -> None:
     assert CHARTS["overlap"].caption not in page.source
 
 
-def test_a_run_without_explanations_omits_their_charts_and_says_so(tmp_path: Path) -> None:
+def test_a_run_without_explanations_omits_their_charts_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw_only(monkeypatch, "explanations", "overlap", "correlations", "verdicts")
     explained_run(tmp_path, drops={})
     page = report(tmp_path, tmp_path / "report.html")
     assert "This run has predictions only" in page.text
