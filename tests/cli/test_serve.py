@@ -81,22 +81,23 @@ def test_serve_publishes_then_serves_then_stops(tmp_path: Path) -> None:
         # A header cannot pretend to come from localhost.
         claimed = {"Host": "lake.example", "X-Forwarded-Host": "localhost"}
         assert httpx.get(f"{address}/models", headers=claimed, timeout=HANG_S).status_code == 401
-    with serving(tmp_path, "--host", "::1") as (address, printed):
+    # A public address needs a token.
+    with serving(tmp_path, "--host", "::", PRUNELAKE_API_TOKEN="secret") as (address, printed):
         assert "publishing" not in printed
-        assert address.startswith("http://[::1]:")
-        assert httpx.get(f"{address}/health", timeout=HANG_S).status_code == 200
-
-
-def test_a_public_address_needs_a_token(tmp_path: Path, refusal: Refusal) -> None:
-    explained_run(tmp_path)
-    error = refusal("--lake", str(tmp_path), "--host", "0.0.0.0", "--port", "0")
-    assert "PRUNELAKE_API_TOKEN" in error
-    options = ("--host", "0.0.0.0")
-    with serving(tmp_path, *options, PRUNELAKE_API_TOKEN="secret") as (address, _):
-        here = address.replace("0.0.0.0", "127.0.0.1")
+        assert address.startswith("http://[::]:")
+        here = address.replace("[::]", "[::1]")
         assert httpx.get(f"{here}/models", timeout=HANG_S).status_code == 401
         known = {"Authorization": "Bearer secret"}
         assert httpx.get(f"{here}/models", headers=known, timeout=HANG_S).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_a_public_address_without_a_token_is_refused(
+    tmp_path: Path, refusal: Refusal, host: str
+) -> None:
+    explained_run(tmp_path)
+    error = refusal("--lake", str(tmp_path), "--host", host, "--port", "0")
+    assert "PRUNELAKE_API_TOKEN" in error
 
 
 def test_the_error_names_a_port_in_use(tmp_path: Path, refusal: Refusal) -> None:
