@@ -30,8 +30,9 @@ def test_any_metric_can_be_drawn_below_accuracy(metric: str) -> None:
     rows = metric_rows(verdicts=VERDICTS, accuracy=ACCURACY, **values)
     chart = levels_chart(rows, ["accuracy", metric])
     name = label(metric)[:1].upper() + label(metric)[1:]
-    assert [panel["title"]["text"] for panel in panels(chart)] == ["Accuracy", name]
-    subtitle = panels(chart)[1]["title"]["subtitle"]
+    titles = [panel["title"] for panel in panels(chart)]
+    assert [title["text"] for title in titles] == ["Accuracy", name]
+    subtitle = titles[1]["subtitle"]
     better = METRIC_DEFINITIONS[metric].higher_is_better
     assert subtitle.startswith(METRIC_DEFINITIONS[metric].unit)
     assert ("higher is better" in subtitle) == (better is True)
