@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # On a busy machine, slowness is not a fault of the tested code.
 settings.register_profile(
     "patient",
-    max_examples=repeats(25, 200),
+    max_examples=repeats(15, 200),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )

@@ -21,7 +21,7 @@ from prunelake.lake.sql.bound_query import BoundQuery
 from prunelake.schema.row_formats import MEDIA_TYPES, RowFormat
 from tests.support.api_client import api_client
 from tests.support.example_runs import explained_run
-from tests.support.lake_rows import prediction, run_row, write
+from tests.support.lake_rows import prediction, rows_of, run_row, write
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def rows(client: TestClient, path: str, **parameters: Any) -> list[dict[str, Any
 
 def test_every_view_answers_with_the_rows_of_the_lake(lake: Path, client: TestClient) -> None:
     for name in all_views():
-        expected = views.query(lake, f"select count(*) as n from {name}")["n"][0]
+        ((expected,),) = (row.values() for row in rows_of(lake, f"select count(*) from {name}"))
         assert len(rows(client, f"/views/{name}", limit=10_000)) == expected, name
 
 

@@ -108,7 +108,7 @@ damages = st.one_of(
 
 
 @given(which=st.integers(0, 1_000), act=damages)
-@settings(max_examples=repeats(6, 60))
+@settings(max_examples=repeats(4, 60))
 def test_any_damage_is_moved_aside_and_all_other_files_stay(which: int, act: Damage) -> None:
     with TemporaryDirectory() as folder:
         lake = shutil.copytree(whole(), Path(folder) / "lake")

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -31,18 +32,25 @@ MANIFEST_TABLES = ("runs", "analyses")
 FILES = [name for name in (*RUN_TABLES, *ANALYSIS_TABLES) if name != "reported"]
 
 
-@pytest.fixture
-def lake(tmp_path: Path) -> Path:
-    """A lake with a good run and the run `run`, which a test may damage; both are analysed."""
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lake with a good run and the run `run`; both are analysed."""
+    folder = tmp_path_factory.mktemp("whole")
     for name in ("good", "run"):
         run, written = small_run(name)
         run_id = str(run["run_id"])
         written["bounds"] = RUN_TABLES["bounds"].frame([bound(run_id, 0, "test:0")])
         written["levels"] = RUN_TABLES["levels"].frame([named_level(run_id, 0, "base")])
-        write_run(tmp_path, run, written)
-        write_analysis(tmp_path, *small_analysis(run_id))
-    assert verify_lake(tmp_path) == []
-    return tmp_path
+        write_run(folder, run, written)
+        write_analysis(folder, *small_analysis(run_id))
+    assert verify_lake(folder) == []
+    return folder
+
+
+@pytest.fixture
+def lake(whole: Path, tmp_path: Path) -> Path:
+    """A copy of the lake, in which a test may damage the run `run`."""
+    return Path(shutil.copytree(whole, tmp_path / "lake"))
 
 
 def only_finding(lake: Path) -> Finding:

@@ -168,8 +168,8 @@ def test_the_snapshot_is_one_object_that_opens_without_the_lake(
 @pytest.mark.parametrize(
     ("table", "harm"),
     [
-        ("runs", "flipped"),
         ("predictions", "gone"),
+        pytest.param("runs", "flipped", marks=pytest.mark.endurance),
         pytest.param("runs", "gone", marks=pytest.mark.endurance),
         pytest.param("predictions", "shortened", marks=pytest.mark.endurance),
         pytest.param("metrics", "flipped", marks=pytest.mark.endurance),
