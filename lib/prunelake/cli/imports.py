@@ -91,6 +91,28 @@ def inspect(
 
 
 @import_app.command()
+def lighteval(
+    path: PathArgument = None,
+    level: LevelOption = None,
+    baseline: BaselineOption = None,
+    candidate: CandidateOption = None,
+    task: Annotated[
+        str | None, typer.Option(help="The task, if a folder has details of several.")
+    ] = None,
+    model: ModelOption = None,
+    strategy: StrategyOption = "",
+    lake: LakeOption = None,
+) -> None:
+    """Import details of lighteval (--save-details), multiple choice with log-likelihoods."""
+    from prunelake.imports.lighteval import import_lighteval
+
+    folder = load_settings(lake).lake
+    logs = _logs(path, level, baseline, candidate)
+    run_id, is_new = import_lighteval(folder, logs, model, strategy, task)
+    _print_import(folder, run_id, is_new, are_candidates=bool(baseline))
+
+
+@import_app.command()
 def predictions(
     baseline: Annotated[
         str, typer.Option(metavar="LABEL=FILE", help="The predictions of the unchanged model.")
