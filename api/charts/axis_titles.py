@@ -1,8 +1,10 @@
-"""The title of a metric's axis: its unit, and the better direction."""
+"""The titles of axes: a metric's unit and its better direction, and the parts that levels count."""
+
+from typing import Any
 
 from prunelake.schema.metrics import METRIC_DEFINITIONS
 
-from ..findings.wording import label
+from ..findings.wording import counted_parts, label
 
 
 def capitalised_label(metric: str) -> str:
@@ -22,3 +24,16 @@ def direction(metric: str) -> str:
 def axis_title(metric: str) -> str:
     """The unit of a metric, and the better direction."""
     return ", ".join(filter(None, [METRIC_DEFINITIONS[metric].unit, direction(metric)]))
+
+
+def count_parts(chart: Any, strategy: str) -> None:
+    """Let the axes of a chart over levels name the parts that its levels count."""
+    for name in ("layer", "hconcat", "vconcat"):
+        inner = getattr(chart, name, None)
+        for part in inner if isinstance(inner, list) else ():
+            count_parts(part, strategy)
+    for channel in ("x", "y"):
+        axis = getattr(getattr(chart, "encoding", None), channel, None)
+        title = getattr(axis, "_kwds", {}).get("title")
+        if isinstance(title, str) and title.startswith("removed layers"):
+            axis["title"] = title.replace("layers", counted_parts(strategy))

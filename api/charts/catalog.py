@@ -16,6 +16,7 @@ from ..findings.selection import Selection
 from ..findings.wording import label
 from ..queries import charts, comparisons, run_metrics
 from .accuracy_path import path_chart
+from .axis_titles import count_parts
 from .candidate_points import candidate_path_chart, candidate_size_chart
 from .correlation_matrix import matrix_chart
 from .correlations import correlations_chart
@@ -23,7 +24,7 @@ from .cost import cost_chart
 from .deltas import deltas_chart
 from .drawing import Chart
 from .flips import flips_chart
-from .importance import importance_chart
+from .importance import chart_of_importance
 from .levels import CONFIDENCE_PANELS, EXPLANATION_PANELS, levels_chart
 from .overlap import overlap_chart
 from .pareto import pareto_chart
@@ -67,7 +68,9 @@ class ChartDefinition:
             raise NothingToShow(
                 f"run {selection.run_id} has no {self.needs}, which chart {self.name} needs"
             )
-        return self.draw(rows, selection)
+        chart = self.draw(rows, selection)
+        count_parts(chart, selection.run.get("strategy") or "")
+        return chart
 
 
 def usermeta(query: BoundQuery, snapshot: str) -> dict[str, Any]:
@@ -204,7 +207,7 @@ def _cost(rows: pl.DataFrame, selection: Selection) -> Chart:
 
 
 def _importance(rows: pl.DataFrame, selection: Selection) -> Chart:
-    return importance_chart(rows, max(selection.run["levels"]))
+    return chart_of_importance(rows, selection.run, max(selection.run["levels"]))
 
 
 CHARTS = {
@@ -313,7 +316,7 @@ CHARTS = {
         ),
         ChartDefinition(
             "importance",
-            "Importance of attention layers, and the order in which they are removed.",
+            "Importance of layers or experts, and the order in which they are removed.",
             (),
             lambda selection: charts.layer_importance(selection.run_id),
             _importance,

@@ -1,9 +1,64 @@
-"""Chart: the layers of a model with their importance and the level that removes them."""
+"""Chart: the layers of a model, or its experts, with their importance, as they are removed."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import altair as alt
 import polars as pl
 
+from ..findings.wording import percent
 from .drawing import GREY, INK, SEQUENTIAL, VERMILION, with_house_style
+
+EXPERT_WIDTH = 480
+"""px for the experts of a block."""
+
+
+def chart_of_importance(
+    layers: pl.DataFrame, run: Mapping[str, Any], removed: int
+) -> alt.LayerChart:
+    """The chart of the layers or experts that a run removes; `removed` is its deepest level."""
+    if str(run.get("strategy") or "").startswith("expert:"):
+        return expert_importance_chart(layers, run["layer_count"], removed)
+    return importance_chart(layers, removed)
+
+
+def expert_importance_chart(layers: pl.DataFrame, experts: int, removed: int) -> alt.LayerChart:
+    """One cell for each expert, a row for each block with experts.
+
+    The colour is the importance. A frame marks the `removed` experts of each block that the deepest
+    level removes.
+    """
+    blocks = layers.height // experts
+    cells = layers.select(
+        "importance",
+        (pl.col("layer") // experts).alias("block"),
+        (pl.col("layer") % experts).alias("expert"),
+        (pl.col("rank") < removed * blocks).alias("is_removed"),
+    )
+    side = max(4, min(22, EXPERT_WIDTH // experts))
+    base = alt.Chart(cells).encode(
+        x=alt.X("expert:O", title="expert", axis=alt.Axis(labelOverlap=True, labelAngle=0)),
+        y=alt.Y("block:O", title="block with experts", axis=alt.Axis(labelOverlap=True)),
+    )
+    legend = alt.Legend(orient="bottom", gradientLength=200, gradientThickness=10, tickCount=3)
+    rectangles = base.mark_rect().encode(
+        color=alt.Color(
+            "importance:Q",
+            scale=alt.Scale(range=list(SEQUENTIAL), interpolate="rgb"),
+            legend=legend,
+        )
+    )
+    frames = base.mark_rect(filled=False, stroke=VERMILION, strokeWidth=1.5).transform_filter(
+        "datum.is_removed"
+    )
+    chart = alt.LayerChart(layer=[rectangles, frames]).properties(
+        width=side * experts, height=side * blocks
+    )
+    total = float(cells["importance"].sum())
+    share = float(cells.filter("is_removed")["importance"].sum()) / total if total else 0.0
+    title = f"{removed} of {experts} experts of each block go; they have {percent(share)} of the "
+    notes = [f"framed: removed at the deepest level evaluated ({removed})"]
+    return with_house_style(chart, f"{title}importance", notes, max(side * experts, 220))
 
 
 def importance_chart(layers: pl.DataFrame, removed: int) -> alt.LayerChart:

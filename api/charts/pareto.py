@@ -8,7 +8,14 @@ import polars as pl
 from prunelake.schema.metrics import METRIC_DEFINITIONS
 from prunelake.schema.verdicts import Verdict
 
-from ..findings.wording import label, number, order_name, percent, removed_modules
+from ..findings.wording import (
+    counted_parts,
+    label,
+    number,
+    order_name,
+    percent,
+    removed_modules,
+)
 from .axis_titles import axis_title, capitalised_label
 from .drawing import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION, WIDTH, with_house_style
 
@@ -18,7 +25,7 @@ SHAPES = ["circle", "square", "triangle-up", "cross", "triangle-down"]
 
 
 def pareto_chart(points: pl.DataFrame, metric: str) -> alt.VConcatChart:
-    """Accuracy and the metric against the share of layers that remains.
+    """Accuracy and the metric against the share of layers, or of experts, that remains.
 
     Undominated levels are filled and joined by a line. A diamond surrounds levels with hidden
     degradation of the metric. Left is cheaper and up is better: the axis is reversed for a metric
@@ -52,7 +59,8 @@ def _panel(
 ) -> alt.LayerChart:
     orders = points["order"].unique(maintain_order=True).to_list()
     is_share = not points["remaining_share"].has_nulls()
-    counted = "layers that remain" if is_share else "removed layers"
+    parts = counted_parts(points["strategy"][0])
+    counted = f"{parts} that remain" if is_share else f"removed {parts}"
     x = alt.X(
         "remaining_share:Q" if is_share else "level:Q",
         title=counted if is_last else None,

@@ -101,7 +101,9 @@ def answer_scope(answer: Answer) -> str:
 def removal_text(recommendation: Recommendation, answer: Answer) -> str:
     """The removed layers of an answer: 4 of 30 attention layers in the cosine order."""
     strategy = answer.strategy or ""
-    total = f" of {recommendation.layer_count}" if recommendation.layer_count else ""
+    candidate = answer.candidate
+    count = candidate.layer_count if candidate else recommendation.layer_count
+    total = f" of {count}" if count else ""
     return f"{answer.level}{total} {removed_modules(strategy)} in the {order_name(strategy)}"
 
 

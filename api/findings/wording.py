@@ -31,6 +31,11 @@ def removed_modules(strategy: str) -> str:
     return names.get(unit, UNIT_NAMES["attention"])
 
 
+def counted_parts(strategy: str) -> str:
+    """The parts that a level counts, by the label of a strategy: layers, or experts."""
+    return UNIT_NAMES["expert"] if strategy.startswith("expert:") else "layers"
+
+
 def number(value: float | None, decimals: int = 2) -> str:
     """A value with a real minus sign; a dash without a value."""
     return MISSING if value is None else _with_minus(f"{value:.{decimals}f}")

@@ -61,6 +61,8 @@ def pareto_points(run_id: str, metric: str) -> BoundQuery:
                     runs.model = subject.model
                     and runs.revision = subject.revision
                     and runs.task = subject.task
+                    and coalesce(runs.unit = 'expert', false)
+                    = coalesce(subject.unit = 'expert', false)
             where subject.run_id = $run_id
             qualify row_number() over (
                 partition by runs.strategy

@@ -17,7 +17,7 @@ from prunelake.lake.storage.location import Location
 from prunelake.spec import UNIT_NAMES
 
 from ..charts.catalog import CHARTS, CORRELATED_METRICS
-from ..charts.importance import importance_chart
+from ..charts.importance import chart_of_importance
 from ..findings.headline import decided_count, headline
 from ..findings.selection import Selection
 from ..findings.wording import listed, model_name, number, order_name, removed_modules
@@ -38,6 +38,12 @@ IMPORTANCE_DEFINITIONS = {
     "loss": "how much its removal raised the loss of the next token (nats), after the layers "
     "removed before it",
     "random": "a random draw",
+    "use": "the share of tokens of calibration text for which its router chooses it",
+}
+
+EXPERT_DEFINITIONS = {
+    "iterative": "as `use`, on the model without the experts removed before it",
+    "last": "the number of experts after it",
 }
 
 Run = dict[str, Any]
@@ -199,10 +205,11 @@ def _order_figures(connection: Connection, runs: Sequence[Run]) -> Iterator[str]
     first = runs[0]
     layers = charts.layer_importance(first["run_id"]).rows(connection)
     if layers.height:
-        chart = importance_chart(layers, max(map(max, (run["levels"] for run in runs))))
+        chart = chart_of_importance(layers, first, max(map(max, (run["levels"] for run in runs))))
         unit, _, rest = first["strategy"].partition(":")
         strategy = rest.partition(":")[0] if unit in UNIT_NAMES else unit
-        measure = IMPORTANCE_DEFINITIONS.get(strategy, f"by the strategy {strategy}")
+        definitions = IMPORTANCE_DEFINITIONS | (EXPERT_DEFINITIONS if unit == "expert" else {})
+        measure = definitions.get(strategy, f"by the strategy {strategy}")
         modules = removed_modules(first["strategy"])
         caption = f"Importance of {modules}: {measure}; from run {first['run_id']}."
         yield html.figure(chart, caption)

@@ -18,6 +18,7 @@ create macro pareto_among(run_ids := null) as table
             runs.task,
             known.level,
             nullif(runs.layer_count, 0) as layer_count,
+            coalesce(runs.unit = 'expert', false) as counts_experts,
             known.metric,
             known.method,
             known.operator,
@@ -64,12 +65,12 @@ create macro pareto_among(run_ids := null) as table
         from points
         window
             as_many as (
-                partition by model, revision, task, metric
+                partition by model, revision, task, metric, counts_experts
                 order by level desc
                 range between unbounded preceding and current row
             ),
             more as (
-                partition by model, revision, task, metric
+                partition by model, revision, task, metric, counts_experts
                 order by level desc
                 range between unbounded preceding and 1 preceding
             )
@@ -114,4 +115,5 @@ of layer_count attention layers), with the savings in efficiency on the device t
 last (null if none was). is_undominated: no level of any run of the same model, revision and task
 removes at least as many layers with a value at least as good, and is better in one of the two.
 Candidates of comparisons are left out.
+Levels of the unit expert count experts of each block, and are compared with each other only.
 verdict comes from verdicts, and is null at level 0.';

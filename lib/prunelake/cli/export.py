@@ -52,9 +52,11 @@ def export(
     request = ExportRequest(model, chosen_strategy, level, kind, dtype, run, text, calibrator)  # type: ignore[arg-type]  # checked above
     exported = export_model(request, out, settings, typer.echo)
     pruned, fitted = exported.pruned, exported.calibrator
+    removed = f"{UNIT_NAMES[pruned.unit]} {', '.join(map(str, sorted(pruned.layers)))}"
+    if pruned.unit == "expert":
+        removed = f"{pruned.level} of {pruned.layer_count} {UNIT_NAMES[pruned.unit]}"
     typer.echo(
-        f"{out}: {model} without {UNIT_NAMES[chosen_strategy.unit]} "
-        f"{', '.join(map(str, sorted(pruned.layers)))} ({kind}, {pruned.dtype}, "
+        f"{out}: {model} without {removed} ({kind}, {pruned.dtype}, "
         f"{exported.weight_bytes / 1e6:.1f} MB of weights)\nThe order comes from {pruned.origin}."
     )
     if fitted is not None:

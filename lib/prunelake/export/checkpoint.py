@@ -16,6 +16,7 @@ from prunelake.errors import ExportError, one_line
 from prunelake.models.checkpoints import quiet_transformers
 from prunelake.models.decoder.decoder_probe import cache_argument
 from prunelake.models.decoder.text_model import spread_token_ids
+from prunelake.models.expert_deletion import smaller_model
 from prunelake.models.loading import ModelSource, load_model
 from prunelake.models.references import staging_folder
 from prunelake.models.removal import removed, save_compact, zero_out
@@ -49,13 +50,15 @@ def write_checkpoint(
 ) -> int:
     """Write a model without a unit of `layers` to the new folder `out`; return its weight bytes.
 
+    Without experts, a model is smaller and has the configuration of a smaller model.
+
     The checkpoint is written to a folder beside `out`, loaded again, and compared with the pruned
     model, with and without a KV cache; only then is the folder renamed to `out`. A killed process
     leaves the folder `.<out>.<hex>`.
 
     Args:
         source: the unpruned model.
-        layers: the layers that lose their unit.
+        layers: the layers that lose their unit, or the experts that go.
         kind: portable or compact.
         out: a path that does not exist, or an empty folder.
         card: the text of README.md.
@@ -66,7 +69,7 @@ def write_checkpoint(
 
     Raises:
         ExportError: `out` exists or cannot be written, or the checkpoint computes other logits.
-        ModelError: as `load_model`.
+        ModelError: as `load_model`, or as `smaller_model`.
     """
     check_output_folder(out)
     loaded = load_model(source, dtype, device)
@@ -74,7 +77,9 @@ def write_checkpoint(
         expected = _uncached_logits(loaded.model)
     with _new_folder(out) as folder:
         with quiet_transformers():
-            if kind is CheckpointKind.compact:
+            if unit == "expert":
+                smaller_model(loaded.model, layers).save_pretrained(folder)
+            elif kind is CheckpointKind.compact:
                 save_compact(loaded.model, layers, folder, unit)
             else:
                 zero_out(loaded.model, layers, unit)

@@ -27,7 +27,14 @@ from prunelake.models.levels import resolve_levels
 from prunelake.models.loading import load_model
 from prunelake.models.sources import resolve_model
 from prunelake.settings import Settings
-from prunelake.spec import Calibration, CheckpointKind, Dtype, Strategy, weight_format
+from prunelake.spec import (
+    Calibration,
+    CheckpointKind,
+    Dtype,
+    Strategy,
+    removed_parts,
+    weight_format,
+)
 from prunelake.sweeps.orders import find_removal_order
 
 
@@ -73,7 +80,8 @@ def export_model(
         log: receives a line for each step.
 
     Raises:
-        ExportError: as `write_checkpoint`; or the weights are quantised.
+        ExportError: as `write_checkpoint`; or the weights are quantised; or a compact checkpoint
+            without experts.
         UnknownLayer: level 0, which removes nothing, or a level that the model does not have.
         InvalidSpec: as `find_removal_order`.
         InvalidCalibrator: as `find_calibrator`.
@@ -88,10 +96,15 @@ def export_model(
             "written into packed weights; export the model that it was made from, and quantise the "
             "checkpoint"
         )
-    resolve_levels((level,), source.layer_count, strategy.unit)
+    deepest = source.deepest_level
+    resolve_levels((level,), source.layer_count, strategy.unit, deepest)
     if level == 0:
-        raise UnknownLayer(
-            f"level 0 removes nothing; levels to export go from 1 to {source.layer_count}"
+        last = deepest or source.layer_count
+        raise UnknownLayer(f"level 0 removes nothing; levels to export go from 1 to {last}")
+    if strategy.unit == "expert" and request.kind is CheckpointKind.compact:
+        raise ExportError(
+            "a portable checkpoint holds no weights of removed experts, and loads anywhere; take "
+            "--kind portable"
         )
     past = past_runs(settings.lake, source.revision, strategy.label)
     runs = runs_removing_same_layers(past, level, request.run)
@@ -125,7 +138,7 @@ def export_model(
         strategy.label,
         strategy.unit,
         level,
-        order.layers[:level],
+        removed_parts(order.layers, level, source.layer_count),
         order.origin,
         order.dtype,
     )

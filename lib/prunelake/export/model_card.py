@@ -18,6 +18,7 @@ REMOVAL_SENTENCES: dict[Unit, str] = {
     "block": "The blocks named below pass their input on unchanged.",
     "linear_attention": "The linear-attention layers named below add nothing; MLPs still run.",
     "state_space": "The state-space layers named below add nothing; MLPs still run.",
+    "expert": "Blocks lack the experts named below, and routers choose among the others.",
 }
 
 
@@ -71,7 +72,7 @@ def render_model_card(
     if pruned.reference.startswith("hub:"):
         header.insert(1, f"base_model: {base}")
     unit = UNIT_NAMES[pruned.unit]
-    removed = ", ".join(map(str, sorted(pruned.layers)))
+    removed = _removed_text(pruned)
     return "\n".join(
         [
             *header,
@@ -107,8 +108,21 @@ def render_model_card(
     )
 
 
+def _removed_text(pruned: PrunedModel) -> str:
+    """The removed layers; or the removed experts of each block with experts."""
+    if pruned.unit != "expert":
+        return ", ".join(map(str, sorted(pruned.layers)))
+    by_block: dict[int, list[int]] = {}
+    for number in sorted(pruned.layers):
+        block, expert = divmod(number, pruned.layer_count)
+        by_block.setdefault(block, []).append(expert)
+    return "; ".join(
+        f"block {block}: {', '.join(map(str, experts))}" for block, experts in by_block.items()
+    )
+
+
 def _loading_section(kind: CheckpointKind, unit: Unit) -> list[str]:
-    has_cache = unit != "mlp"
+    has_cache = unit not in ("mlp", "expert")
     if kind is CheckpointKind.portable:
         cached = ", and so is their KV cache" if has_cache else ""
         return [
@@ -119,8 +133,11 @@ def _loading_section(kind: CheckpointKind, unit: Unit) -> list[str]:
             'tokenizer = AutoTokenizer.from_pretrained("FOLDER")',
             "```",
             "",
-            f"The output projections of the removed {UNIT_NAMES[unit]} are zero. Their weights are "
-            f"still there{cached}: this checkpoint is as large and as slow as the unpruned model.",
+            "The removed experts have no weights, and config.json counts the others."
+            if unit == "expert"
+            else f"The output projections of the removed {UNIT_NAMES[unit]} are zero. Their "
+            f"weights are still there{cached}: this checkpoint is as large and as slow as the "
+            "unpruned model.",
         ]
     cached = " and their KV cache" if has_cache else ""
     return [

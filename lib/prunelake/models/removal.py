@@ -197,6 +197,11 @@ def parts_that_add(model: PreTrainedModel, parts: Collection[BlockPart]) -> list
 
 
 def _selected_parts(model: PreTrainedModel, layers: Collection[int], unit: Unit) -> list[BlockPart]:
+    if unit == "expert":
+        raise UnsupportedModel(
+            f"{type(model).__name__}: experts have no output weights that could be zero, and a "
+            "smaller model has no need of a compact checkpoint; see `smaller_model`"
+        )
     parts = removable_parts(model, unit)
     for layer in layers:
         if not 0 <= layer < len(parts):

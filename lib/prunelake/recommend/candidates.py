@@ -80,6 +80,7 @@ class Candidate(FrozenValue):
     run_ids: tuple[str, ...]
     tasks: tuple[str, ...]
     removal_order: tuple[int, ...]
+    layer_count: int | None = None
     levels: tuple[Level, ...]
     level: int | None
     reason: NoLevelReason | None
@@ -173,6 +174,7 @@ def build_candidate(
         run_ids=run_ids,
         tasks=tuple(run["task"] for run in runs),
         removal_order=tuple(first["removal_order"] or ()),
+        layer_count=layer_count,
         levels=tuple(levels),
         level=max(passing, default=None),
         reason=None if passing else _no_level_reason(levels, has_all_tasks, budget),

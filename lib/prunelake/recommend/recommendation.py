@@ -27,7 +27,7 @@ from prunelake.recommend.request import (
     Margins,
     RecommendationRequest,
 )
-from prunelake.spec import FrozenValue
+from prunelake.spec import FrozenValue, removed_parts
 
 
 class Answer(FrozenValue):
@@ -179,7 +179,7 @@ def _best_answer(
         dtype=best.dtype,
         level=level.level,
         run_ids=best.run_ids,
-        removed=tuple(sorted(best.removal_order[: level.level])),
+        removed=tuple(sorted(removed_parts(best.removal_order, level.level, best.layer_count))),
         costs=level.costs,
         candidates=candidates,
     )

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from prunelake.api.charts import drawing
-from prunelake.api.charts.importance import importance_chart
+from prunelake.api.charts.importance import chart_of_importance, importance_chart
 from tests.support.chart_rows import LAYERS, data_of, spec
 
 CHART = importance_chart(LAYERS, 15)
@@ -36,3 +36,21 @@ def test_importance_has_a_log_scale_if_all_values_are_positive(lowest: float, sc
     chart = importance_chart(layers, 1)
     assert spec(chart)["layer"][0]["encoding"]["color"]["scale"]["type"] == scale
     ElementTree.fromstring(drawing.svg(drawing.vega_lite(chart)))
+
+
+def test_experts_have_a_row_for_each_block() -> None:
+    layers = pl.DataFrame(
+        {
+            "layer": range(6),
+            "importance": [0.1, 0.5, 0.4, 0.6, 0.2, 0.2],
+            "rank": [0, 4, 2, 5, 1, 3],
+        }
+    )
+    run = {"strategy": "expert:use", "layer_count": 3}
+    chart = chart_of_importance(layers, run, 1)
+    cells = data_of(chart, "block", "expert", "is_removed")
+    assert cells.filter("is_removed").rows() == [(0, 0, True), (1, 1, True)]
+    assert drawing.title(chart) == (
+        "1 of 3 experts of each block go; they have 15\N{NO-BREAK SPACE}% of the importance"
+    )
+    assert chart_of_importance(LAYERS, {"strategy": "cosine"}, 15).to_dict() == CHART.to_dict()
