@@ -8,10 +8,14 @@ from typing import Any
 import pytest
 
 from prunelake.errors import ModelError
+from prunelake.models.gguf_header import check_gguf_file
 from prunelake.models.levels import check_levels
 from prunelake.models.loading import load_model
 from prunelake.models.remote_code import transformers_knows
 from prunelake.models.sources import resolve_model
+from prunelake.settings import Settings
+from prunelake.spec import SweepSpec
+from prunelake.sweeps.plan import plan_sweep
 
 HEADER = b'{"a":{"dtype":"U8","shape":[8],"data_offsets":[0,8]}}'
 CUT_OFF = len(HEADER).to_bytes(8, "little") + HEADER + bytes(4)
@@ -99,6 +103,58 @@ def test_damaged_weights_are_refused_before_they_are_hashed(
     (folder / "model.safetensors").write_bytes(content)
     monkeypatch.setattr("prunelake.models.sources.hash_files", None)
     assert f"its weights cannot be read (model.safetensors {problem}" in refusal(folder, folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"model": 1}', None])
+def test_a_broken_tokenizer_is_refused_before_weights_are_hashed(
+    content: bytes | None, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = folder / "tokenizer.json"
+    file.unlink() if content is None else file.write_bytes(content)
+    monkeypatch.setattr("prunelake.models.sources.hash_files", None)
+    spec = SweepSpec(model=str(folder), task="everyday_knowledge")
+    with pytest.raises(ModelError, match="has no tokenizer that works"):
+        plan_sweep(spec, Settings(cache=folder.parent))
+
+
+def _gguf(tensor_bytes: int, magic: bytes = b"GGUF", version: int = 3) -> bytes:
+    """A file with a text, an array of texts, an alignment, and a tensor of 8 float32 numbers."""
+
+    def number(value: int, size: int = 8) -> bytes:
+        return value.to_bytes(size, "little")
+
+    def text(value: bytes) -> bytes:
+        return number(len(value)) + value
+
+    entries = [
+        text(b"general.name") + number(8, 4) + text(b"tiny"),
+        text(b"tokens") + number(9, 4) + number(8, 4) + number(2) + text(b"a") + text(b"b"),
+        text(b"general.alignment") + number(4, 4) + number(64, 4),
+    ]
+    tensor = text(b"w") + number(1, 4) + number(8) + number(0, 4) + number(0)
+    header = magic + number(version, 4) + number(1) + number(len(entries))
+    header += b"".join(entries) + tensor
+    return header + bytes(-len(header) % 64 + tensor_bytes)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"weights", "it does not begin with GGUF"),
+        (_gguf(32, version=1), "its version is 1"),
+        (_gguf(32)[:100], "it ends within its header"),
+        (_gguf(31), "it has 223 bytes, and its header describes 224"),
+    ],
+)
+def test_a_damaged_gguf_file_is_refused_before_it_is_hashed(
+    content: bytes, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "tiny.gguf"
+    file.write_bytes(content)
+    monkeypatch.setattr("prunelake.models.sources.hash_files", None)
+    assert f"tiny.gguf: cannot be read as GGUF ({problem}" in refusal(file, tmp_path)
+    file.write_bytes(_gguf(32))
+    check_gguf_file(file)
 
 
 def test_weights_of_another_shape_are_refused(folder: Path, tmp_path: Path) -> None:

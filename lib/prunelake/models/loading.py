@@ -149,24 +149,32 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
     """The tokenizer of a model.
 
     Raises:
+        ModelNotFound: as `read_tokenizer`.
+    """
+    return read_tokenizer(source.folder, source.reference, bool(source.remote_code))
+
+
+def read_tokenizer(
+    folder: Path, reference: str, trust_remote_code: bool
+) -> PreTrainedTokenizerBase:
+    """The tokenizer in the folder of a model.
+
+    Raises:
         ModelNotFound: no tokenizer beside the weights, or one that cannot be read.
     """
+    problem = "it knows no word"
     try:
         with quiet_transformers():
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-                source.folder, trust_remote_code=bool(source.remote_code)
+                folder, trust_remote_code=trust_remote_code
             )
+        # Without its files, transformers makes a tokenizer of some models that knows no word.
+        if tokenizer.encode("Earth") != tokenizer.encode("water"):
+            return tokenizer
     except Exception as error:  # transformers and tokenizers raise many types on a bad file
-        raise _no_tokenizer(source, one_line(error)) from error
-    # Without its files, transformers makes a tokenizer of some models that knows no word.
-    if tokenizer.encode("Earth") == tokenizer.encode("water"):
-        raise _no_tokenizer(source, "it knows no word")
-    return tokenizer
-
-
-def _no_tokenizer(source: ModelSource, problem: str) -> ModelNotFound:
-    return ModelNotFound(
-        f"model {source.reference}: {source.folder} has no tokenizer that works ({problem}); copy "
+        problem = one_line(error)
+    raise ModelNotFound(
+        f"model {reference}: {folder} has no tokenizer that works ({problem}); copy "
         "tokenizer.json and tokenizer_config.json there from the original model"
     )
 

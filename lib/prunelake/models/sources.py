@@ -20,7 +20,8 @@ from prunelake.models.checkpoints import (
     skeleton,
 )
 from prunelake.models.decoder.level_range import level_range
-from prunelake.models.loading import ModelSource
+from prunelake.models.gguf_header import check_gguf_file
+from prunelake.models.loading import ModelSource, read_tokenizer
 from prunelake.models.quantisation import read_quantisation
 from prunelake.models.references import (
     MODEL_FILE_PATTERNS,
@@ -43,17 +44,19 @@ def resolve_model(
     unit: Unit = "attention",
     uses_known_hash: bool = False,
     trust_remote_code: bool = False,
+    needs_tokenizer: bool = False,
 ) -> ModelSource:
     """The weights that a model reference names, not yet loaded.
 
     A hub repository is downloaded. A GGUF file is dequantised once and kept as safetensors under
     `cache`, in a folder named by the file's hash. The layer count is that of layers with this unit.
     `uses_known_hash` takes the hash of local files from `cache`, if their sizes and times are those
-    of then. `trust_remote_code` lets code run that the model brings along.
+    of then. `trust_remote_code` lets code run that the model brings along. `needs_tokenizer` checks
+    the tokenizer before the weights are hashed, which may take minutes.
 
     Raises:
         ModelNotFound: no weights there (the message lists the forms of a reference), or their
-            config.json cannot be read.
+            config.json, or a tokenizer that is needed, cannot be read.
         ModelError: `cache` cannot be written.
         UnsupportedModel: not a decoder from which this unit can be removed.
     """
@@ -70,6 +73,8 @@ def resolve_model(
     is_comparable = quantisation is None and not is_compact(folder)
     described = sum(weight.numel() for weight in skeleton.parameters()) if is_comparable else None
     check_weight_files(folder, reference, described)
+    if needs_tokenizer:
+        read_tokenizer(folder, reference, bool(remote_code))
     return ModelSource(
         reference,
         revision or hashed(model_files(folder)),
@@ -199,6 +204,7 @@ def _download(name: str, patterns: list[str]) -> Path:
 
 
 def _from_gguf(file: Path, cache: Path, hashed: Callable[[list[Path]], str]) -> tuple[Path, str]:
+    check_gguf_file(file)
     revision = hashed([file])
     folder = cache / "models" / revision.removeprefix("sha256:")[:16]
     if not folder.exists():

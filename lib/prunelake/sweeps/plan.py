@@ -92,6 +92,7 @@ def plan_sweep(spec: SweepSpec, settings: Settings) -> SweepPlan:
         settings.cache.expanduser(),
         spec.strategy.unit,
         trust_remote_code=spec.trust_remote_code,
+        needs_tokenizer=True,
     )
     unit = spec.strategy.unit
     levels = resolve_levels(spec.levels, source.layer_count, unit, source.deepest_level)
