@@ -33,7 +33,7 @@ def count_parts(chart: Any, strategy: str) -> None:
         for part in inner if isinstance(inner, list) else ():
             count_parts(part, strategy)
     for channel in ("x", "y"):
-        axis = getattr(getattr(chart, "encoding", None), channel, None)
+        axis: Any = getattr(getattr(chart, "encoding", None), channel, None)
         title = getattr(axis, "_kwds", {}).get("title")
         if isinstance(title, str) and title.startswith("removed layers"):
             axis["title"] = title.replace("layers", counted_parts(strategy))
