@@ -1,5 +1,6 @@
 """A gate on models: it measures what the lake lacks, and finds it again."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from prunelake.gate.measure import spec_of
 from prunelake.gate.results import GateResult
 from prunelake.lake.read import run_ids
 from prunelake.spec import Rows, Strategy, SweepSpec
+from tests.support.lake_rows import named_level, prediction, run_row, write
 
 CRITERIA = [
     {"metric": "accuracy", "margin": 0.9},
@@ -99,3 +101,29 @@ def test_models_are_explained_only_where_a_criterion_needs_it(fields: dict[str, 
     wrong = removal.model_copy(update={"dtype": "int9"})
     with pytest.raises(InvalidSpec, match="gate: dtype: Input should be 'float32', "):
         spec_of(wrong, "boolq", Rows(first=5))
+
+
+def test_labels_of_several_models_are_ambiguous_and_the_latest_revision_counts(
+    tmp_path: Path,
+) -> None:
+    def compared(name: str, model: str, revision: str, day: int) -> str:
+        run = run_row(name, created_at=datetime(2026, 1, day, tzinfo=UTC), strategy="comparison")
+        run_id = str(run["run_id"])
+        levels = [
+            named_level(run_id, 0, "fp16", model=model),
+            named_level(run_id, 1, "int8", model=f"{model}-int8", revision=revision),
+        ]
+        predictions = [prediction(run_id, k, "test:0", [0.0, -1.0]) for k in (0, 1)]
+        return write(tmp_path, run, levels=levels, predictions=predictions)
+
+    gate = {"baseline": "fp16", "candidates": ["int8"], "tasks": ["demo"], "criteria": CRITERIA[:1]}
+    compared("old", "a", "1", 1)
+    new = compared("new", "a", "2", 2)
+    assert [c.run_id for c in check(gate, tmp_path).checks] == [new]
+    other = compared("other", "b", "1", 3)
+    with pytest.raises(
+        InvalidSpec, match="several comparisons have these labels, of b, b-int8; a, a-"
+    ):
+        check(gate, tmp_path)
+    for named in ({"baseline": "fp16=b"}, {"candidates": ["int8=b-int8"]}):
+        assert [c.run_id for c in check(gate | named, tmp_path).checks] == [other]

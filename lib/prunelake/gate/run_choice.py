@@ -7,6 +7,7 @@ import polars as pl
 
 from prunelake.comparison_spec import STRATEGY
 from prunelake.errors import InvalidSpec
+from prunelake.gate.comparison_choice import matching_comparisons
 from prunelake.gate.gate_file import Gate
 from prunelake.lake.sql.bound_query import BoundQuery, Connection
 from prunelake.recommend.evidence import latest_runs, representative_runs
@@ -37,7 +38,7 @@ def choose_runs(connection: Connection, gate: Gate) -> Mapping[str, str]:
     elif gate.model:
         runs = _runs_of_model(connection, gate)
     else:
-        runs = _comparisons(connection, gate)
+        runs = _representative(connection, gate, matching_comparisons(connection, gate))
     chosen: dict[str, str] = {}
     for task in gate.all_tasks:
         of_task = runs.filter(task=task_name(task))
@@ -129,40 +130,6 @@ def _runs_of_model(connection: Connection, gate: Gate) -> pl.DataFrame:
             f"{_listed(known_levels)}"
         )
     return _representative(connection, gate, with_levels)
-
-
-def _comparisons(connection: Connection, gate: Gate) -> pl.DataFrame:
-    """The comparisons in the lake with this baseline and these candidates, by their labels."""
-    assert gate.baseline is not None
-    labels = BoundQuery(
-        """
-        select
-            run_id,
-            max(label) filter (where level = 0) as baseline,
-            list(label) filter (where level > 0) as candidates
-        from levels
-        where kind = 'candidate'
-        group by run_id
-        order by run_id
-        """
-    ).rows(connection)
-    names = [*gate.candidate_names]
-    matching = labels.filter(
-        pl.col("baseline") == gate.baseline.name,
-        pl.col("candidates").list.set_intersection(names).list.len() == len(names),
-    )
-    if matching.is_empty():
-        known = "; ".join(
-            f"{baseline} with {', '.join(candidates)}"
-            for _, baseline, candidates in labels.head(9).iter_rows()
-        )
-        raise InvalidSpec(
-            f"no comparison of {gate.baseline.name} with {', '.join(names)} in the lake; it has "
-            f"{known or 'none'}; with `rows` the gate evaluates them"
-        )
-    runs = BoundQuery("from runs order by created_at desc, run_id").rows(connection)
-    chosen = runs.filter(pl.col("run_id").is_in(matching["run_id"].to_list()))
-    return _representative(connection, gate, chosen)
 
 
 def _representative(connection: Connection, gate: Gate, runs: pl.DataFrame) -> pl.DataFrame:
