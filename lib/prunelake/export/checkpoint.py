@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -93,7 +94,14 @@ def write_checkpoint(
         _check_logits(_uncached_logits(written), expected, f"{name} without a cache")
         # Decoding computes in other shapes. In half precision these round too differently.
         nn.Module.to(written, torch.float32)
-        if (cached := _cached_logits(written)) is not None:
+        try:
+            cached = _cached_logits(written)
+        except Exception as error:  # model code raises any type
+            raise ExportError(
+                f"{name}: the checkpoint does not run with a cache ({type(error).__name__}: "
+                f"{one_line(error)}); the checkpoint was not kept"
+            ) from error
+        if cached is not None:
             _check_logits(cached, _uncached_logits(written), f"{name} with a cache")
         weight_files = [*folder.glob("*.safetensors")]
         for file in weight_files:  # safetensors lets only the owner read them
@@ -127,13 +135,21 @@ def _uncached_logits(model: PreTrainedModel) -> Tensor:
 def _cached_logits(model: PreTrainedModel) -> Tensor | None:
     """Logits of the same tokens with a cache: the first in one pass, the others one by one.
 
+    Positions are given, as `generate` gives them: the cache of a hybrid model may not know them.
     None for a model that hands out no cache.
     """
     cache: dict[str, Any] = {}
     logits = []
+    takes_positions = "position_ids" in signature(model.forward).parameters
     steps = [PREFILL_TOKENS, *[1] * (PROBE_TOKENS - PREFILL_TOKENS)]
-    for ids in torch.split(spread_token_ids(model, (1, PROBE_TOKENS)), steps, dim=1):
-        output = model(input_ids=ids, use_cache=True, **cache)
+    positions = torch.arange(PROBE_TOKENS, device=model.device)[None]
+    for ids, own in zip(
+        torch.split(spread_token_ids(model, (1, PROBE_TOKENS)), steps, dim=1),
+        torch.split(positions, steps, dim=1),
+        strict=True,
+    ):
+        given = cache | ({"position_ids": own} if takes_positions else {})
+        output = model(input_ids=ids, use_cache=True, **given)
         cache = cache_argument(output)
         if not cache:
             return None

@@ -219,6 +219,7 @@ def _absent(model: PreTrainedModel, layers: Collection[int], unit: Unit) -> list
             part.kind,
             forms[part.block, part.name].extras,
             forms[part.block, part.name].width,
+            forms[part.block, part.name].is_list,
         )
         for part in _selected_parts(model, layers, unit)
     ]

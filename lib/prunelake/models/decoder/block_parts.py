@@ -162,5 +162,8 @@ def _takes(module: nn.Module, name: str) -> bool:
 
 
 def _hands_on_its_choices(module: nn.Module) -> bool:
-    """Whether a later layer reads a module's keys and values, or the tokens that it chose."""
-    return getattr(module, "store_full_length_kv", False) or _takes(module, "prev_topk_indices")
+    """Whether a later layer reads a module's keys and values, the tokens that it chose, or the
+    state of its router.
+    """
+    taken = ("prev_topk_indices", "prev_router_hidden_states")
+    return getattr(module, "store_full_length_kv", False) or any(_takes(module, n) for n in taken)

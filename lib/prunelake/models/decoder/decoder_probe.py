@@ -36,11 +36,13 @@ class OutputForm:
     - `extras`: the number of values behind the output in a tuple; None for a plain tensor.
     - `width`: the width of the output.
     - `can_skip`: it reads and writes [rows, tokens, width], and nothing else that is needed.
+    - `is_list`: the values are a list in place of a tuple.
     """
 
     extras: int | None
     width: int
     can_skip: bool
+    is_list: bool = False
 
     def wrap(self, output: Tensor) -> Any:
         """An output in this form, with None for each further value."""
@@ -340,6 +342,7 @@ def _output_form(part: BlockPart, hidden: Tensor, output: Any) -> OutputForm:
         len(further) if isinstance(output, tuple | list) else None,
         first.shape[-1],
         is_whole and not is_needed and not part.is_read_later and not isinstance(output, list),
+        isinstance(output, list),
     )
 
 

@@ -36,6 +36,7 @@ class AbsentPart:
     - `name`: its name within the block.
     - `extras`: the number of values behind its output in a tuple; None for a plain tensor.
     - `width`: the width of its output.
+    - `is_list`: the values are a list in place of a tuple.
     """
 
     block: int
@@ -43,6 +44,7 @@ class AbsentPart:
     kind: Kind
     extras: int | None
     width: int
+    is_list: bool = False
 
 
 class Placeholder(nn.Module):
@@ -57,17 +59,19 @@ class Placeholder(nn.Module):
         self.part_kind = absent.kind
 
     def forward(self, hidden_states: Tensor, *further: Any, **named: Any) -> Any:
-        """Zeros in the shape of the part's output, in its form."""
+        """Zeros in the shape of the part's output, in its form; a recurrent state is handed on."""
         if self.absent.kind == "attention":
             caches = [value for value in (*further, *named.values()) if isinstance(value, Cache)]
             for cache in caches:
                 _extend_cache(cache, self.absent.block, hidden_states)
         shape = (*hidden_states.shape[:-1], self.absent.width)
-        return self._in_form(hidden_states.new_zeros(shape))
+        return self._in_form(hidden_states.new_zeros(shape), named.get("state"))
 
-    def _in_form(self, added: Tensor) -> Any:
-        extras = self.absent.extras
-        return added if extras is None else (added, *[None] * extras)
+    def _in_form(self, added: Tensor, state: Any = None) -> Any:
+        if self.absent.extras is None:
+            return added
+        values = [added, *[state] * self.absent.extras]
+        return values if self.absent.is_list else tuple(values)
 
 
 class ResidualPlaceholder(Placeholder):
