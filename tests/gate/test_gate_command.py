@@ -7,6 +7,7 @@ import pytest
 
 from prunelake.cli.app import main
 from tests.support.example_runs import judged_run, published_run
+from tests.support.lake_rows import run_row, write_raw
 
 EQUAL = "- {metric: accuracy, task: demo, margin: 0.02}\n"
 WORSE = "- {metric: ece, task: demo, margin: 0.02}\n"
@@ -60,6 +61,8 @@ def test_the_exit_code_is_the_result(
 ) -> None:
     assert run_gate(monkeypatch, lake, tmp_path, criteria) == code
     lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()]
+    if code == 3:
+        assert lines.pop()[-3:] == ["decided", "--lake", str(lake)]  # the next command
     assert " ".join(lines[-1]) == summary
     assert lines[0] == ["demo"]
     assert lines[1] == [
@@ -124,6 +127,48 @@ def test_a_damaged_run_never_passes(
     file.write_bytes(damaged)
     assert run_gate(monkeypatch, lake, tmp_path, EQUAL) == 2
     assert "error: " in capsys.readouterr().err
+
+
+def test_a_run_without_analysis_is_undecided(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    explained = run_row("run", task="demo", levels=[0, 1])
+    write_raw(tmp_path / "lake", explained)
+    assert run_gate(monkeypatch, tmp_path / "lake", tmp_path, EQUAL) == 3
+    note = "accuracy on demo, level 1: the run has no analysis: `prunelake analyse` computes it."
+    assert note in capsys.readouterr().out
+
+
+def test_the_reports_are_written_also_after_an_error_but_never_over_the_gate_file(
+    lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report, file = tmp_path / "gate.md", tmp_path / "gate.yaml"
+    file.write_text(f"model: tiny\nlevels: [1]\ncriteria:\n{EQUAL}")
+
+    def call(lake_folder: Path, markdown: Path) -> int:
+        options = ["--lake", str(lake_folder), "--markdown", str(markdown)]
+        monkeypatch.setattr(sys, "argv", ["prunelake", "gate", str(file), *options])
+        with pytest.raises(SystemExit) as exit_:
+            main()
+        assert isinstance(exit_.value.code, int)
+        return exit_.value.code
+
+    assert call(lake, report) == 0
+    assert report.read_text().startswith("## PruneLake: passed")
+    assert call(tmp_path / "none", report) == 2
+    assert report.read_text().startswith("## PruneLake: error\n\nThe gate was not checked: no lake")
+    before = file.read_text()
+    assert call(lake, file) == 2
+    assert file.read_text() == before
+
+
+def test_names_are_no_markup_in_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    judged_run(tmp_path / "lake", task="[bold]demo")
+    criteria = EQUAL.replace("demo", "'[bold]demo'")
+    assert run_gate(monkeypatch, tmp_path / "lake", tmp_path, criteria) == 0
+    assert capsys.readouterr().out.startswith("[bold]demo")
 
 
 def test_missing_evidence_is_undecided(

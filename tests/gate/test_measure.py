@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import prunelake as pl
-from prunelake.errors import InvalidSpec
+from prunelake.errors import InvalidSpec, UnknownTask
 from prunelake.gate.gate_file import Gate
 from prunelake.gate.measure import spec_of
 from prunelake.gate.results import GateResult
@@ -77,6 +77,14 @@ def test_unknown_candidates_are_named_with_the_choices(lake: Path, fields: dict[
         check(named | {"candidates": ["x"]}, lake)
     with pytest.raises(InvalidSpec, match=rf"level 2: run {run_id} has the levels 1"):
         check(named | {"levels": [2]}, lake)
+
+
+def test_an_unknown_task_is_refused_before_the_models_are_measured_on_others(
+    fields: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(UnknownTask):
+        check(fields | {"rows": 5, "tasks": ["everyday_knowledge", "nope"]}, tmp_path / "lake")
+    assert not (tmp_path / "lake").exists()
 
 
 def test_models_are_explained_only_where_a_criterion_needs_it(fields: dict[str, Any]) -> None:

@@ -118,10 +118,16 @@ def test_an_error_replaces_the_files_of_an_earlier_gate(tmp_path: Path) -> None:
 def test_files_that_cannot_be_written_are_refused_before_anything_is_computed(
     tmp_path: Path,
 ) -> None:
-    with pytest.raises(InvalidSpec, match=r"--json .* is a folder; name a file"):
-        check_report_paths({"json": tmp_path})
-    with pytest.raises(InvalidSpec, match=r"--junit .* lies in no folder that exists"):
-        check_report_paths({"junit": tmp_path / "none" / "a.xml"})
-    check_report_paths({"json": tmp_path / "a.json", "junit": None})
+    gate, other = tmp_path / "gate.yaml", tmp_path / "a"
+    refused: list[tuple[dict[str, Path | None], str]] = [
+        ({"json": tmp_path}, r"--json .* is a folder; name a new file in an existing folder"),
+        ({"junit": tmp_path / "none" / "a.xml"}, r"--junit .* lies in no folder that exists"),
+        ({"markdown": gate}, r"--markdown .* is the gate file"),
+        ({"json": other, "junit": None, "markdown": other}, r"--markdown .* is the file of --json"),
+    ]
+    for paths, message in refused:
+        with pytest.raises(InvalidSpec, match=message):
+            check_report_paths(paths, gate)
+    check_report_paths({"json": other, "junit": None}, gate)
     with pytest.raises(InvalidSpec, match="--json /dev/full: not written"):
         write_reports(RESULT, {"json": Path("/dev/full")})

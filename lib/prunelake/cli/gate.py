@@ -1,5 +1,6 @@
 """`prunelake gate`: check release criteria by exit code."""
 
+import shlex
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,7 @@ from prunelake.cli.sweep import Until
 from prunelake.errors import InvalidSpec, PruneLakeError, one_line
 from prunelake.extras import naming_extras
 from prunelake.gate.reports import ERROR_CODE, check_report_paths, write_reports
+from prunelake.gate.results import Result
 from prunelake.settings import Settings
 
 if TYPE_CHECKING:
@@ -50,13 +52,14 @@ def gate(
     these rows, 2 an error. Missing results never pass.
     """
     paths = {"json": json, "junit": junit, "markdown": markdown}
+    with _errors_as_code_2({}):
+        check_report_paths(paths, file)
+        if until is None and (max_rows, max_minutes) != (None, None):
+            raise InvalidSpec("--max-rows and --max-minutes need --until decided")
     with _errors_as_code_2(paths):
         from prunelake.cli.gate_table import print_gate
         from prunelake.gate.gate_file import read_gate
 
-        if until is None and (max_rows, max_minutes) != (None, None):
-            raise InvalidSpec("--max-rows and --max-minutes need --until decided")
-        check_report_paths(paths)
         criteria, settings = read_gate(file), load_settings(lake)
         if until is not None:
             result = _decide(criteria, max_rows, max_minutes, settings)
@@ -65,6 +68,10 @@ def gate(
         write_reports(result, paths)
         with suppress(SystemExit):  # rich ends the process if the reader of a pipe is gone
             print_gate(result)
+            if result.result is Result.undecided and until is None and not criteria.runs:
+                option = f" --lake {shlex.quote(lake)}" if lake else ""
+                command = f"prunelake gate {shlex.quote(str(file))} --until decided{option}"
+                typer.echo(f"Next: {command}")
     raise typer.Exit(result.exit_code)
 
 

@@ -81,6 +81,8 @@ class RunEvidence:
 
     def of(self, criterion: Criterion, level: int) -> Evidence:
         """The evidence for a criterion at a level."""
+        if not self.differences:
+            return Evidence(note="the run has no analysis: `prunelake analyse` computes it")
         row = limited_row(self.differences, criterion, level)
         if isinstance(row, str):
             return Evidence(note=row)

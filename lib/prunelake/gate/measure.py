@@ -12,6 +12,7 @@ from prunelake.gate.gate_file import Gate
 from prunelake.gate.results import GateResult
 from prunelake.settings import Settings
 from prunelake.spec import Rows, SweepSpec
+from prunelake.tasks.catalogue import find_task
 
 Evaluate = Callable[[SweepSpec], str]
 """Runs a sweep, or finds it in the lake, and returns its run id."""
@@ -45,7 +46,9 @@ def spec_of(gate: Gate, task: str, rows: Rows) -> SweepSpec | ComparisonSpec:
 
     Raises:
         InvalidSpec: a value of the gate does not fit a sweep or a comparison.
+        UnknownTask: no such task.
     """
+    find_task(task)  # before the models are measured on other tasks
     try:
         return gate.spec(task, rows)
     except ValidationError as error:

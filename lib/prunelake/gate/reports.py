@@ -20,16 +20,26 @@ NOT_IN_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 MARKDOWN_SYNTAX = re.compile(r"([\\`*_{}\[\]<>#|~])")
 
 
-def check_report_paths(paths: Mapping[str, Path | None]) -> None:
+def check_report_paths(paths: Mapping[str, Path | None], gate_file: Path) -> None:
     """Raise unless the files can be written, before anything is computed.
 
     Raises:
-        InvalidSpec: a path is a folder, or its folder does not exist.
+        InvalidSpec: a path is a folder, the gate file or the path of another report, or its folder
+            does not exist.
     """
+    taken = {gate_file.absolute(): "the gate file"}
     for name, path in paths.items():
-        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
-            problem = "is a folder" if path.is_dir() else "lies in no folder that exists"
-            raise InvalidSpec(f"--{name} {path}: {problem}; name a file in an existing folder")
+        if path is None:
+            continue
+        place = path.absolute()
+        problem = f"is {taken[place]}" if place in taken else None
+        if place.is_dir():
+            problem = "is a folder"
+        elif not place.parent.is_dir():
+            problem = "lies in no folder that exists"
+        if problem:
+            raise InvalidSpec(f"--{name} {path}: {problem}; name a new file in an existing folder")
+        taken[place] = f"the file of --{name}"
 
 
 def write_reports(outcome: Outcome, paths: Mapping[str, Path | None]) -> None:
