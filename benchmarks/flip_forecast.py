@@ -203,19 +203,17 @@ def print_rows(comparisons: list[Comparison], of_right: bool, draws: int) -> Non
         for name in errors[0]:
             rmse = np.array([one[name].rmse for one in errors])
 
-            def mean(field: str, name: str = name) -> float:
-                return float(np.mean([getattr(one[name], field) for one in errors]))
-
-            interval = (
-                f"{mean('coverage'):.3f} | {100 * mean('width'):.1f}"
-                if name in ("pilot", "forecast")
-                else "- | -"
+            of_name = [one[name] for one in errors]
+            mae, bias, coverage, width = (
+                float(np.mean([getattr(one, field) for one in of_name]))
+                for field in ("mae", "bias", "coverage", "width")
             )
+            interval = "- | -" if np.isnan(coverage) else f"{coverage:.3f} | {100 * width:.1f}"
             print(
                 f"| {comparisons[0].source} | {'harmful' if of_right else 'all'} | {pilot} | {name}"
                 f" | {100 * rmse.mean():.2f} | {rmse.mean() / own.mean():.2f} | "
                 f"{(rmse < own).sum()} of {len(own)} | {(rmse / own).max():.2f} | "
-                f"{100 * mean('mae'):.2f} | {100 * mean('bias'):+.2f} | {interval} |",
+                f"{100 * mae:.2f} | {100 * bias:+.2f} | {interval} |",
                 flush=True,
             )
 

@@ -38,6 +38,11 @@ def load_plan(snapshot: Snapshot, request: PlanRequest) -> PlanFindings:
 
 def plan_sentences(plan: VerdictPlan) -> list[str]:
     """The sentences of a plan: the rows, their cost, the assumptions, and the command."""
+    if not plan.needs:
+        return [
+            f"The lake has no pruned level of {model_name(plan.model)} on {plan.task}, so the plan "
+            "has only the flips of its candidates; give levels to plan a sweep."
+        ]
     if all(need.is_decided for need in plan.needs):
         return [f"The lake decides every criterion of {model_name(plan.model)} on {plan.task}."]
     text = (

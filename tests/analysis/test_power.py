@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-from scipy.stats import multinomial, nct, norm
+from scipy.stats import binom, multinomial, nct, norm
 from scipy.stats import t as student
 
 from prunelake.analysis.power import (
     PairedSpread,
     examples_for_changes_between,
+    examples_for_share,
     examples_needed,
     right_verdict_power,
 )
@@ -108,3 +109,31 @@ def test_a_pilot_that_excludes_small_changes_needs_fewer_examples() -> None:
     assert examples_for_changes_between(-0.005, 0.001, spread, 0.02) < (
         examples_for_changes_between(-0.02, 0.001, spread, 0.02)
     )
+
+
+@pytest.mark.parametrize(
+    ("rate", "margin"), [(0.0, 0.05), (0.02, 0.05), (0.04, 0.05), (0.09, 0.05), (0.3, 0.1)]
+)
+def test_the_exact_test_of_a_share_keeps_its_power_from_this_number_on(
+    rate: float, margin: float
+) -> None:
+    needed = examples_for_share(rate, margin, 0.8)
+    assert needed is not None
+
+    def power(n: int) -> float:
+        counts = np.arange(n + 1)
+        if rate < margin:
+            rejects = binom.cdf(counts, n, margin) <= 0.05
+        else:
+            rejects = binom.sf(counts - 1, n, margin) <= 0.05
+        return float(binom.pmf(counts, n, rate)[rejects].sum())
+
+    assert power(needed - 1) < 0.8
+    assert min(power(n) for n in range(needed, needed + 150)) >= 0.8
+
+
+def test_near_its_margin_a_share_needs_many_examples_and_at_its_margin_no_number_suffices() -> None:
+    # On both sides of the limit of the exact calculation.
+    exact, approximate = (examples_for_share(rate, 0.05) or 0 for rate in (0.0446, 0.0447))
+    assert 9_500 < exact < 10_000 < approximate < 10_500
+    assert examples_for_share(0.05, 0.05) is None

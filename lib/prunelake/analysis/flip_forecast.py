@@ -24,8 +24,8 @@ from scipy.special import betaincinv, expit
 from prunelake.analysis.statistics import CONFIDENCE_LEVEL
 from prunelake.schema.arrays import FloatArray
 
-_SHIFTS = np.linspace(-4.0, 4.0, 33)
-_SCALES = np.geomspace(0.002, 5.0, 41)  # in means of the margins
+_SHIFTS = np.linspace(-4.0, 4.0, 17)
+_SCALES = np.geomspace(0.002, 5.0, 33)  # in means of the margins
 _LEAST_PROBABILITY = 1e-9
 """No flip is impossible: a single flip at a large margin must not rule out every scale."""
 

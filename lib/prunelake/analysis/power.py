@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import chdtri, ndtr, stdtrit
+from scipy.special import bdtr, bdtrik, chdtri, ndtr, ndtri, stdtrit
 
 from prunelake.analysis.statistics import CONFIDENCE_LEVEL, EQUIVALENCE_CONFIDENCE_LEVEL
 from prunelake.schema.arrays import FloatArray
@@ -20,6 +20,9 @@ from prunelake.schema.verdicts import DEFAULT_POWER
 
 MAX_EXAMPLES = 1e12
 """The search ends at this number of examples."""
+
+MAX_EXACT_EXAMPLES = 10_000
+"""Beyond, the number of examples for a share comes from normal theory, which is then within 1 %."""
 
 _PILOT_QUANTILES = (np.arange(64) + 0.5) / 64
 
@@ -137,3 +140,29 @@ def examples_for_changes_between(
     largest = max(smallest, min(margin, max(abs(low), abs(high))))
     changes = np.linspace(smallest, largest, 21)
     return int(examples_needed(spread, list(changes), margin, power).max())
+
+
+def examples_for_share(rate: float, margin: float, power: float = DEFAULT_POWER) -> int | None:
+    """The examples that show on which side of `margin` a share lies, if `rate` is the truth.
+
+    The exact binomial test at 5 % of a share of at least (or at most) the margin decides with this
+    power, and with any larger number of examples: the power of an exact test is not monotone in the
+    number of examples (Chernick and Liu, The American Statistician 2002). None if no number of up
+    to MAX_EXAMPLES is enough, because the rate is at the margin.
+    """
+    if rate > margin:  # the complement lies below its margin
+        return examples_for_share(1 - rate, 1 - margin, power)
+    alpha = (1 - EQUIVALENCE_CONFIDENCE_LEVEL) / 2
+    # The arcsine of the root of a share has the standard error 1 / (2 sqrt(n)).
+    distance = 2 * (np.arcsin(np.sqrt(margin)) - np.arcsin(np.sqrt(rate)))
+    reach = float(ndtri(1 - alpha) + ndtri(power))
+    if distance * np.sqrt(MAX_EXAMPLES) < reach:
+        return None
+    about = (reach / distance) ** 2
+    if about > MAX_EXACT_EXAMPLES:
+        return int(np.ceil(about))
+    n = np.arange(1, int(2 * about) + 200)
+    most = np.floor(bdtrik(alpha, n, margin))  # the largest count that shows a smaller share
+    most = np.where(bdtr(np.maximum(most, 0), n, margin) > alpha, most - 1, most)
+    is_short = np.where(most < 0, 0.0, bdtr(np.maximum(most, 0), n, rate)) < power
+    return int(n[is_short][-1]) + 1

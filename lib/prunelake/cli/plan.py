@@ -22,6 +22,9 @@ from prunelake.settings import Settings
 from prunelake.spec import DEFAULT_MODEL, task_name
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
+    from prunelake.planning.flips import FlipNeed
     from prunelake.planning.needs import CriterionNeed, VerdictPlan
     from prunelake.planning.request import PlanRequest
 
@@ -53,7 +56,8 @@ def plan(
 
     For each criterion at each level, print the examples in the lake and the examples that decide
     whether the criterion changed. The spread comes from the runs of the lake; without runs it is
-    assumed.
+    assumed. For each level and each compared candidate in the lake, print the expected flip rate,
+    and the examples that show whether it lies below or above its margin.
     """
     from prunelake.planning.request import PlanRequest
     from prunelake.recommend.request import Margins
@@ -117,22 +121,40 @@ def _split_rows(task: str, settings: Settings) -> int | None:
 
 
 def print_plan(plan: "VerdictPlan") -> None:
-    """Print the examples that each criterion needs at each level, the cost, and the command."""
-    from rich import box
+    """Print the examples that each criterion needs at each level, flips, cost, and the command."""
     from rich.console import Console
-    from rich.table import Table
 
     from prunelake.api.findings.plan import plan_sentences
-    from prunelake.api.findings.wording import label, order_name
 
     console = Console()
-    table = Table(
-        title=f"{plan.task}, {order_name(plan.strategy)}: examples that a verdict needs",
+    if plan.needs:
+        console.print(_needs_table(plan))
+    if plan.flips:
+        console.print(_flips_table(plan))
+    for sentence in plan_sentences(plan):
+        console.print(sentence, highlight=False, markup=False)
+
+
+def _table(title: str, caption: str) -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    return Table(
+        title=title,
         title_justify="left",
-        caption="in brackets: the examples in the lake; \N{CHECK MARK} enough to decide",
+        caption=caption,
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         padding=0,
+    )
+
+
+def _needs_table(plan: "VerdictPlan") -> "Table":
+    from prunelake.api.findings.wording import label, order_name
+
+    table = _table(
+        f"{plan.task}, {order_name(plan.strategy)}: examples that a verdict needs",
+        "in brackets: the examples in the lake; \N{CHECK MARK} enough to decide",
     )
     table.add_column("removed", justify="right")
     metrics = list(dict.fromkeys(need.metric for need in plan.needs))
@@ -141,14 +163,38 @@ def print_plan(plan: "VerdictPlan") -> None:
     cells = {(need.level, need.metric): need for need in plan.needs}
     for level in sorted({need.level for need in plan.needs}):
         table.add_row(str(level), *(_cell(cells[level, metric]) for metric in metrics))
-    console.print(table)
-    for sentence in plan_sentences(plan):
-        console.print(sentence, highlight=False, markup=False)
+    return table
 
 
-def _cell(need: "CriterionNeed") -> str:
+def _flips_table(plan: "VerdictPlan") -> "Table":
+    from prunelake.api.findings.wording import percent
+
+    margin = percent(plan.flips[0].margin)
+    table = _table(
+        f"{plan.task}: flip rates, and examples that show them below or above {margin}",
+        "expected: forecast for all rows of the baseline in the lake; without further rows the "
+        "pilot's own rate",
+    )
+    for name in ("level or candidate", "pilot", "flips", "expected", "95 %", "of rows", "examples"):
+        table.add_column(name, justify="right")
+    for flip in plan.flips:
+        table.add_row(
+            flip.label,
+            f"{flip.n:,}",
+            percent(flip.pilot_rate),
+            percent(flip.rate),
+            f"{percent(flip.low)} to {percent(flip.high)}",
+            f"{flip.rows:,}",
+            _cell(flip),
+        )
+    return table
+
+
+def _cell(need: "CriterionNeed | FlipNeed") -> str:
     from prunelake.command_line import rounded_up
 
+    if need.n_needed is None:
+        return f"at the margin ({need.n:,})"
     if need.is_decided:
         return f"\N{CHECK MARK} ({need.n:,})"
     return f"{rounded_up(need.n_needed):,} ({need.n:,})"

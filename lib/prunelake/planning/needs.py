@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from prunelake.planning.flips import FlipNeed
 from prunelake.planning.pilots import SpreadSource
 from prunelake.recommend.request import CalibrationMetric, Criterion, Margins
 from prunelake.spec import FrozenValue
@@ -45,6 +46,9 @@ class VerdictPlan(FrozenValue):
     calibration: CalibrationMetric
     power: float
     needs: tuple[CriterionNeed, ...]
+    flips: tuple[FlipNeed, ...] = Field(
+        description="The expected flip rates of the levels, and of the candidates of comparisons."
+    )
     rows: int = Field(description="The rows that decide accuracy and calibration.")
     explained_rows: int = Field(description="The rows that decide comprehensiveness, sufficiency.")
     explained_levels: tuple[int, ...]
@@ -58,5 +62,6 @@ class VerdictPlan(FrozenValue):
         description="The rows of the task's split; null if request and lake do not give them."
     )
     command: str = Field(
-        description="The sweep that computes this evidence, or all rows if the split has fewer."
+        description="The sweep that computes this evidence, or all rows if the split has fewer; "
+        "empty if no level is planned."
     )

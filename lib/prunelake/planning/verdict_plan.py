@@ -18,6 +18,7 @@ from prunelake.planning.cost import (
     measured_price,
     nested_levels,
 )
+from prunelake.planning.flips import FlipNeed, flip_needs
 from prunelake.planning.needs import CriterionNeed, VerdictPlan
 from prunelake.planning.pilots import (
     PilotRow,
@@ -47,7 +48,8 @@ def plan_verdicts(connection: Connection, request: PlanRequest) -> VerdictPlan:
     Raises:
         InvalidRequest: the power is not between 0 and 1.
         NotFound: `model` is the last part of several references.
-        NothingToShow: no levels are given, and the lake has no run to take them from.
+        NothingToShow: no levels are given, and the lake has neither a run to take them from nor a
+            comparison of candidates.
     """
     if not 0 < request.power < 1:
         raise InvalidRequest(f"power {request.power:g} is not between 0 and 1; 0.8 is usual")
@@ -61,13 +63,17 @@ def plan_verdicts(connection: Connection, request: PlanRequest) -> VerdictPlan:
         pilots = [run for run in pilots if all(run[name] == base[name] for name in same)]
     levels = request.levels or sorted({level for run in pilots for level in run["levels"]})
     pruned = [level for level in levels if level > 0]
-    if not pruned:
+    of_task = [run for run in runs if run["task"] == task]
+    flips = flip_needs(connection, of_task, pilots, pruned, request.power)
+    if not pruned and not flips:
         raise NothingToShow(
             f"the lake has no pruned level of {request.model} on {task} with strategy "
             f"{request.strategy.label} to plan for; give levels"
         )
+    if not pruned:
+        return _plan_without_sweep(request, runs[0]["model"], task, flips)
     needs = _needs(connection, request, pilots, base, pruned)
-    return _priced(connection, request, needs, runs, of_order, base, pruned)
+    return _priced(connection, request, needs, flips, runs, of_order, base, pruned)
 
 
 def _runs_of_model(connection: Connection, model: str) -> list[dict[str, Any]]:
@@ -176,6 +182,7 @@ def _priced(
     connection: Connection,
     request: PlanRequest,
     needs: Sequence[CriterionNeed],
+    flips: Sequence[FlipNeed],
     runs: Sequence[Mapping[str, Any]],
     of_order: Sequence[Mapping[str, Any]],
     base: Mapping[str, Any] | None,
@@ -241,6 +248,7 @@ def _priced(
         calibration=request.calibration,
         power=request.power,
         needs=tuple(needs),
+        flips=tuple(flips),
         rows=rows,
         explained_rows=explained_rows,
         explained_levels=explained_levels,
@@ -250,6 +258,31 @@ def _priced(
         assumptions=tuple(_assumptions(needs, price, base, new.dtype)),
         split_rows=split_rows,
         command=sweep_command(new),
+    )
+
+
+def _plan_without_sweep(
+    request: PlanRequest, model: str, task: str, flips: Sequence[FlipNeed]
+) -> VerdictPlan:
+    """The plan for a lake with candidates but without a pruned level."""
+    return VerdictPlan(
+        model=model,
+        task=task,
+        strategy=request.strategy.label,
+        margins=request.margins,
+        calibration=request.calibration,
+        power=request.power,
+        needs=(),
+        flips=tuple(flips),
+        rows=0,
+        explained_rows=0,
+        explained_levels=(),
+        forward_tokens=0,
+        minutes=0.0,
+        device=None,
+        assumptions=(),
+        split_rows=request.split_rows,
+        command="",
     )
 
 
