@@ -175,15 +175,23 @@ def _flips_table(plan: "VerdictPlan") -> "Table":
         "expected: forecast for all rows of the baseline in the lake; without further rows the "
         "pilot's own rate",
     )
-    for name in ("level or candidate", "pilot", "flips", "expected", "95 %", "of rows", "examples"):
+    for name in (
+        "level or candidate",
+        "pilot",
+        "flips",
+        "expected",
+        "95 % interval",
+        "of rows",
+        "examples",
+    ):
         table.add_column(name, justify="right")
     for flip in plan.flips:
         table.add_row(
             flip.label,
             f"{flip.n:,}",
-            percent(flip.pilot_rate),
-            percent(flip.rate),
-            f"{percent(flip.low)} to {percent(flip.high)}",
+            f"{100 * flip.pilot_rate:.1f} %",
+            f"{100 * flip.rate:.1f} %",
+            f"{100 * flip.low:.1f} to {100 * flip.high:.1f} %",
             f"{flip.rows:,}",
             _cell(flip),
         )
