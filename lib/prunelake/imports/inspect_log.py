@@ -142,7 +142,8 @@ def read_inspect(path: Path) -> ImportedLog:
         samples[str(record.id)] = _sample(f"{path}, sample {record.id}", record)
     if all(sample.confidence is None for sample in samples.values()):
         raise BadRow(
-            f"{path}: no sample has finite log-probabilities of all its letters; {LOGPROBS_HINT}"
+            f"{path}: no sample has finite log-probabilities of all its letters; {LOGPROBS_HINT}, "
+            "or bring the answers alone by `prunelake import predictions`"
         )
     return ImportedLog(
         file=path,
