@@ -19,6 +19,8 @@ from prunelake.recommend.request import (
 from ..queries.snapshot import Snapshot
 from .wording import label, listed, number, order_name, percent, ranges, removed_modules
 
+ORDERS, CANDIDATES = "removal orders", "candidates"
+
 
 class Advice(Recommendation):
     """A recommendation with its sentences."""
@@ -56,14 +58,15 @@ def both_answers(recommendation: Recommendation) -> tuple[Answer, Answer]:
 
 
 def answer_sentence(recommendation: Recommendation, answer: Answer) -> str:
-    """The layers to remove, or the reason why nothing can be recommended."""
+    """The layers to remove, or the candidate to take, or the reason why there is neither."""
     scope = f"{answer_scope(answer)}{criteria_text(recommendation)}"
     if answer.level is None:
         return f"{scope}: none. {rejection_reasons(recommendation, answer)}"
-    text = (
-        f"{scope}: remove {removal_text(recommendation, answer)}, layer{'s' * (answer.level > 1)} "
-    )
-    text += f"{ranges(answer.removed)}."
+    if answer.label is not None:
+        text = f"{scope}: take {answer.label}."
+    else:
+        layers = f"layer{'s' * (answer.level > 1)} {ranges(answer.removed)}"
+        text = f"{scope}: remove {removal_text(recommendation, answer)}, {layers}."
     return f"{text} {saving}." if (saving := savings_text(answer)) else text
 
 
@@ -126,10 +129,22 @@ def savings_text(answer: Answer) -> str:
 def rejection_reasons(recommendation: Recommendation, answer: Answer) -> str:
     """Why nothing can be recommended, one sentence for each removal order."""
     reasons = (
-        (order_name(candidate.strategy), candidate_rejection(recommendation, candidate))
+        (scope_of(candidate), candidate_rejection(recommendation, candidate))
         for candidate in answer.candidates
     )
-    return " ".join(f"In the {order}, {reason}." for order, reason in reasons)
+    return " ".join(f"{scope}, {reason}." for scope, reason in reasons)
+
+
+def scope_of(candidate: Candidate) -> str:
+    """The words in front of a statement about a removal order or a candidate."""
+    if candidate.label is not None:
+        return f"With {candidate.label}"
+    return f"In the {order_name(candidate.strategy)}"
+
+
+def name_of(candidate: Candidate, level: Level) -> str:
+    """A level in a sentence about its candidate: `level 4`, or `it` for a model with a label."""
+    return f"level {level.level}" if candidate.label is None else "it"
 
 
 def candidate_rejection(recommendation: Recommendation, candidate: Candidate) -> str:
@@ -147,14 +162,17 @@ def candidate_rejection(recommendation: Recommendation, candidate: Candidate) ->
         if (nearest := candidate.nearest_level(CostBudget(budget_terms(recommendation)))) is None:
             return text
         costs = [f"{term.name} {cost_text(nearest, term)}" for term in budget_terms(recommendation)]
-        return f"{text}; the nearest is level {nearest.level} with {listed(costs)}"
+        name = candidate.label or f"level {nearest.level}"
+        return f"{text}; the nearest is {name} with {listed(costs)}"
     failed_level = candidate.first_failed_level
     if failed_level is None:
         if not {*recommendation.criteria} & {*EXPLANATION_CRITERIA}:
             return "no level was evaluated on every task"
+        if candidate.label is not None:
+            return "no explanations were compared on every task; --criteria leaves them out"
         return "no level was explained on every task; sweep with --methods difference_shap"
     failures = "; ".join(map(failed_check_text, failed_level.failures))
-    text = f"level {failed_level.level} fails: {failures}"
+    text = f"{name_of(candidate, failed_level)} fails: {failures}"
     within_budget = [level.level for level in candidate.levels if level.is_within_budget]
     if min(within_budget) > failed_level.level:
         return f"{recommendation.budget} takes level {min(within_budget)} at least, but {text}"
@@ -193,7 +211,8 @@ def change_sentences(recommendation: Recommendation) -> list[str]:
     scopes: dict[str, list[str]] = {}
     for answer in both_answers(recommendation):
         for candidate in answer.candidates:
-            text = f"in the {order_name(candidate.strategy)}, {_change(candidate)}."
+            scope = scope_of(candidate)
+            text = f"{scope[0].lower()}{scope[1:]}, {_change(candidate)}."
             scopes.setdefault(text, []).append(answer_scope(answer))
     shortages = dict.fromkeys(
         text for candidate in _candidates(recommendation) for text in candidate.shortages
@@ -216,6 +235,8 @@ def next_commands(recommendation: Recommendation) -> list[str]:
     Without open checks they measure the missing evidence, if any is missing.
     """
     for answer in both_answers(recommendation):
+        if answer.label is not None:
+            return ["prunelake report"]
         if answer.level is not None and answer.strategy is not None:
             words = ["prunelake", "export", recommendation.model, "--level", str(answer.level)]
             words += ["--strategy", answer.strategy, "--out", "pruned"]
@@ -227,9 +248,20 @@ def next_commands(recommendation: Recommendation) -> list[str]:
     model = shlex.quote(recommendation.model)
     if "cost_unknown" in reasons:
         return [f"prunelake profile --model {model}"]
+    if all(candidate.label is not None for candidate in _candidates(recommendation)):
+        return []
     if reasons & {"task_missing", "not_tested"}:
         return [f"prunelake sweep --model {model} --task {task}" for task in recommendation.tasks]
     return []
+
+
+def _kinds(recommendation: Recommendation) -> str:
+    """The candidates of a recommendation: removal orders, models with a label, or both."""
+    kinds = {
+        ORDERS if found.label is None else CANDIDATES
+        for found in recommendation.as_it_is.candidates
+    }
+    return " and ".join(sorted(kinds, reverse=True))
 
 
 def _candidates(recommendation: Recommendation) -> list[Candidate]:
@@ -238,17 +270,19 @@ def _candidates(recommendation: Recommendation) -> list[Candidate]:
 
 def caveats(recommendation: Recommendation) -> list[str]:
     """The limits of the answers."""
+    kinds = _kinds(recommendation)
+    order = "Levels are tested from the shallowest to the first that fails: the"
     sentences = [
         "A level passes if the upper end of the one-sided "
-        f"{interval_text(recommendation)} interval of its loss is below the margin. Levels are "
-        "tested from the shallowest to the first that fails: the chance of recommending a level "
-        "that is worse by the margin is at most about 5 %."
+        f"{interval_text(recommendation)} interval of its loss is below the margin. "
+        f"{'The' if kinds == CANDIDATES else order} chance of recommending a level that is worse "
+        "by the margin is at most about 5 %."
     ]
     if recommendation.order_count > 1:
         sentences.append(
-            f"The best of {recommendation.order_count} removal orders is chosen after seeing the "
-            f"results, so each order is tested at 5 % / {recommendation.order_count}: the choice "
-            "then keeps the error rate of 5 %."
+            f"The best of {recommendation.order_count} {kinds} is chosen after seeing the "
+            f"results, so each {'order ' * (kinds == ORDERS)}is tested at 5 % / "
+            f"{recommendation.order_count}: the choice then keeps the error rate of 5 %."
         )
     if omitted := [name for name in Criterion if name not in recommendation.criteria]:
         sentences.append(f"Not tested, so not shown to be harmless: {listed(omitted)}.")
@@ -291,10 +325,12 @@ def _change(candidate: Candidate) -> str:
     failed_level = candidate.first_failed_level
     if failed_level is not None:
         needs = "; ".join(map(_need, failed_level.failures))
-        return f"level {failed_level.level} would pass with {needs}"
+        return f"{name_of(candidate, failed_level)} would pass with {needs}"
     tested = [level.level for level in candidate.levels if level.is_tested]
     if not tested:
         return "levels have to be evaluated and explained on every task"
+    if candidate.label is not None:
+        return "it passes"
     return f"all tested levels pass, up to {max(tested)}; deeper levels would have to be tested"
 
 

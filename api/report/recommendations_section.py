@@ -60,13 +60,15 @@ def _model_part(connection: Connection, model: str) -> str | None:
 def _answers(recommendation: Recommendation, name: str) -> Iterator[str]:
     before, after = advice.both_answers(recommendation)
     yield _answer(recommendation, before, name)
-    if (before.level, before.strategy) == (after.level, after.strategy):
+    if (before.level, before.strategy, before.label) == (after.level, after.strategy, after.label):
         yield "Recalibrating its confidence would not change this answer."
     elif after.level is None:
         yield (
             "With recalibrated confidence nothing could be recommended: "
             + advice.rejection_reasons(recommendation, after)
         )
+    elif after.label is not None:
+        yield f"With recalibrated confidence ({_named(after)}) you can take {after.label}."
     else:
         yield (
             f"With recalibrated confidence ({_named(after)}) you can remove "
@@ -77,7 +79,14 @@ def _answers(recommendation: Recommendation, name: str) -> Iterator[str]:
 
 def _answer(recommendation: Recommendation, answer: Answer, name: str) -> str:
     if answer.level is None:
-        return f"Remove nothing from {name} yet. {_why(recommendation, answer)}"
+        are_models = all(candidate.label is not None for candidate in answer.candidates)
+        first = f"Keep {name}." if are_models else f"Remove nothing from {name} yet."
+        return f"{first} {_why(recommendation, answer)}"
+    if answer.label is not None:
+        return (
+            f"You can take {answer.label} in place of {name}: no loss beyond the margins was "
+            "found, and a loss that large is unlikely."
+        )
     text = (
         f"You can remove {advice.removal_text(recommendation, answer)} from {name} "
         f"(layer{'s' * (answer.level > 1)} {ranges(answer.removed)}): no loss beyond the margins "
@@ -98,8 +107,9 @@ def _why(recommendation: Recommendation, answer: Answer) -> str:
         failed = candidate.first_failed_level
         if candidate.reason == "quality" and failed is not None:
             names = dict.fromkeys(label(check.metric) for check in failed.failures)
-            text = f"level {failed.level} is not shown to keep {listed([*names])}"
-        sentences.append(f"In the {order_name(candidate.strategy)}, {text}.")
+            level_name = advice.name_of(candidate, failed)
+            text = f"{level_name} is not shown to keep {listed([*names])}"
+        sentences.append(f"{advice.scope_of(candidate)}, {text}.")
     return " ".join(sentences)
 
 
@@ -123,7 +133,9 @@ def _evidence(recommendation: Recommendation) -> str:
         return ""
     candidate, level = shown
     return html.table(
-        f"Level {level.level} of the {order_name(candidate.strategy)} and the unpruned model",
+        f"{candidate.label} and its baseline"
+        if candidate.label
+        else f"Level {level.level} of the {order_name(candidate.strategy)} and the unpruned model",
         ("criterion", "unpruned", "pruned", "worse by", "at most", "margin", "harmless"),
         [_row(check) for check in level.checks],
         text_columns={6},

@@ -195,9 +195,7 @@ def test_other_details_are_refused(
 def test_a_folder_with_several_tasks_needs_the_task(tmp_path: Path) -> None:
     path = save(tmp_path, new_rows())
     path.with_name(NAME.replace("arc:challenge", "boolq")).write_bytes(path.read_bytes())
-    with pytest.raises(
-        InvalidSpec, match=r"arc.*boolq.*give one of the files, or --task"
-    ):
+    with pytest.raises(InvalidSpec, match=r"arc.*boolq.*give one of the files, or --task"):
         read_lighteval(tmp_path)
     assert read_lighteval(tmp_path, "leaderboard|boolq|0").task == "leaderboard|boolq|0"
     with pytest.raises(InvalidSpec, match=r"no details_rte_<date>.parquet; found details_"):

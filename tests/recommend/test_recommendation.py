@@ -9,6 +9,12 @@ import pytest
 from scipy.stats import norm, t
 
 from prunelake.analysis.statistics import tango_interval
+from prunelake.api.findings.recommendation import (
+    answer_sentence,
+    caveats,
+    next_commands,
+    rejection_reasons,
+)
 from prunelake.errors import InvalidRequest, NotFound, NothingToShow, PruneLakeError
 from prunelake.lake.sql import views
 from prunelake.recommend.budget import parse_budget
@@ -354,3 +360,36 @@ def test_published_values_and_unpruned_runs_allow_no_recommendation(tmp_path: Pa
 def test_the_error_of_an_empty_lake_gives_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="no run of model 'tiny'; sweep or import it first"):
         recommendation(tmp_path)
+
+
+def test_each_candidate_of_a_comparison_counts_alone(tmp_path: Path) -> None:
+    columns: dict[str, Any] = {"strategy": "comparison", "removal_order": [], "layer_count": None}
+    levels = {1: {"ece": BAD}, 2: {}}
+    compared_run(tmp_path, "a", levels, labels={0: "fp16", 1: "int4", 2: "int8"}, **columns)
+    # The same candidates in another order, and more of them, on another task.
+    labels = {0: "fp16", 1: "int8", 2: "int4", 3: "int3"}
+    compared_run(tmp_path, "b", {1: {}, 2: {}, 3: {}}, labels=labels, task="second", **columns)
+    found = recommendation(tmp_path)
+    answer = found.as_it_is
+    assert (answer.label, answer.removed, answer.costs) == ("int8", (), {})
+    assert answer.candidate is not None
+    assert (answer.candidate.label, answer.candidate.tasks) == ("int8", ("demo", "second"))
+    reasons = {candidate.label: candidate.reason for candidate in answer.candidates}
+    assert reasons == {"int8": None, "int4": "quality", "int3": "task_missing"}
+    # int3 was not evaluated on both tasks, so the choice is between two candidates.
+    assert (found.candidate_count, found.order_count, found.error_rate) == (3, 2, 0.025)
+    assert answer_sentence(found, answer) == "Without recalibration: take int8."
+    assert "With int4, it fails: ECE on demo may be worse" in rejection_reasons(found, answer)
+    assert next_commands(found) == ["prunelake report"]
+    assert any("The best of 2 candidates is chosen" in text for text in caveats(found))
+
+
+def test_two_comparisons_of_a_task_give_all_their_candidates(tmp_path: Path) -> None:
+    columns: dict[str, Any] = {"strategy": "comparison", "removal_order": [], "layer_count": None}
+    for name in ("int8", "int4"):
+        compared_run(tmp_path, name, {1: {}}, labels={0: "fp16", 1: name}, **columns)
+    compared_run(tmp_path, "cosine", {1: {}})
+    answer = plain_answer(tmp_path)
+    assert {candidate.label for candidate in answer.candidates} == {"int8", "int4", None}
+    # Only removed layers are known to save anything.
+    assert (answer.label, answer.strategy, answer.level) == (None, "cosine", 1)

@@ -9,7 +9,7 @@ from scipy.special import stdtrit
 from prunelake.analysis.statistics import paired_t_p_value
 from prunelake.lake.commit import write_analysis, write_run
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES
-from tests.support.lake_rows import frames, run_row, small_analysis
+from tests.support.lake_rows import frames, named_level, run_row, small_analysis
 
 Loss = tuple[float, float] | None
 """The loss of a level and the half width of its 90 % interval; None if it is unknown.
@@ -29,12 +29,13 @@ def compared_run(
     levels: Levels,
     n: int = 400,
     recalibrated: Mapping[int, Loss] | None = None,
+    labels: Mapping[int, str] | None = None,
     **columns: Any,
 ) -> str:
     """A run of n examples with these losses by level and metric; all others are PASSING.
 
     Explanations are of kernel_shap, delete_text, eraser. `recalibrated` has the loss of ECE by
-    level after recalibration by temperature.
+    level after recalibration by temperature. With `labels` the levels are candidates.
     """
     run = run_row(
         name,
@@ -47,7 +48,8 @@ def compared_run(
         | columns,
     )
     run_id = str(run["run_id"])
-    write_run(lake, run, frames())
+    candidates = [named_level(run_id, *named) for named in (labels or {}).items()]
+    write_run(lake, run, frames(levels=candidates))
     about, derived = small_analysis(run_id)
     empty = derived["metrics"].clear()
     unpruned: Levels = {0: {}}

@@ -157,7 +157,8 @@ def print_recommendation(
 def _evidence_table(recommendation: Recommendation, before: Candidate, after: Candidate) -> Table:
     """level x criterion: the largest loss within the interval, for the worst task."""
     table = Table(
-        title=f"{order_name(before.strategy)}, {before.dtype or 'number format not known'}",
+        title=f"{before.label or order_name(before.strategy)}, "
+        f"{before.dtype or 'number format not known'}",
         title_justify="left",
         box=box.SIMPLE_HEAD,
         padding=0,
@@ -170,11 +171,15 @@ def _evidence_table(recommendation: Recommendation, before: Candidate, after: Ca
         columns.append((calibration if is_calibration else criterion, criterion, False))
         if is_calibration:
             columns.append((f"recalibrated {calibration}", criterion, True))
-    for name in ("removed", *(term.name for term in terms), *(name for name, _, _ in columns)):
+    for name in (
+        "" if before.label else "removed",
+        *(term.name for term in terms),
+        *(name for name, _, _ in columns),
+    ):
         table.add_column(name, justify="right")
     for level, recalibrated in zip(before.levels, after.levels, strict=True):
         table.add_row(
-            str(level.level),
+            "" if before.label else str(level.level),
             *(advice.cost_text(level, term) for term in terms),
             *(
                 _loss_bound(recalibrated if is_recalibrated else level, criterion)

@@ -69,13 +69,17 @@ NoLevelReason = Literal["task_missing", "not_tested", "cost_unknown", "over_budg
 class Candidate(FrozenValue):
     """A removal order in one number format, with its deepest level that passes.
 
-    `level` is None if no level passes, and `reason` says why: `task_missing` (not evaluated on
-    every task), `not_tested` (no level within the budget was explained on every task),
-    `cost_unknown` (a cost in the budget was not measured), `over_budget` (no level meets the
-    budget) or `quality` (no level within the budget meets all criteria).
+    A candidate of a comparison, which is a model of its own, has a label and one level. `level` is
+    None if no level passes, and `reason` says why: `task_missing` (not evaluated on every task),
+    `not_tested` (no level within the budget was explained on every task), `cost_unknown` (a cost in
+    the budget was not measured), `over_budget` (no level meets the budget) or `quality` (no level
+    within the budget meets all criteria).
     """
 
     strategy: str
+    label: str | None = Field(
+        default=None, description="The label of a candidate of comparisons; null: a removal order."
+    )
     dtype: str | None
     run_ids: tuple[str, ...]
     tasks: tuple[str, ...]
@@ -133,23 +137,28 @@ def build_candidate(
 ) -> Candidate:
     """The candidate of the runs of one removal order: rows of `runs`, one for each task.
 
-    `checks` are rows of `criteria` under one calibrator, and may include other runs. `costs` are
-    the measured costs by run id and level.
+    Rows with a label are comparisons, of which this candidate counts only. `checks` are rows of
+    `criteria` under one calibrator, and may include other runs. `costs` are the measured costs by
+    run id and level.
     """
     first = runs[0]
+    label = first["label"]
     run_ids = tuple(run["run_id"] for run in runs)
     layer_count = first["layer_count"] or None
     measured: dict[int, CostValues] = {}
     for run_id in run_ids:
         measured |= costs.get(run_id, {})
     has_all_tasks = {run["task"] for run in runs} == set(tasks)
+    own_checks = checks.filter(pl.col("run_id").is_in(run_ids))
+    if label is not None:
+        # Its level may have another number in the comparison of another task.
+        own_checks = own_checks.filter(label=label).with_columns(pl.col("level").min())
     levels = []
-    for (level_value,), rows in checks.filter(pl.col("run_id").is_in(run_ids)).group_by(
-        "level", maintain_order=True
-    ):
+    for (level_value,), rows in own_checks.group_by("level", maintain_order=True):
         level = int(level_value)
         is_complete = has_all_tasks and rows["run_id"].n_unique() == len(runs)
-        level_costs = _counted_costs(level, layer_count) | dict(measured.get(level, {}))
+        counted = _counted_costs(level, layer_count) if label is None else {}
+        level_costs = counted | dict(measured.get(level, {}))
         levels.append(
             Level(
                 level=level,
@@ -157,7 +166,8 @@ def build_candidate(
                 is_within_budget=budget.is_met(level_costs),
                 is_tested=is_complete and all(rows["is_level_tested"]),
                 is_met=is_complete and all(rows["is_level_met"]),
-                is_reached=is_complete and all(rows["is_reached"]),
+                is_reached=is_complete
+                and all(rows["is_reached" if label is None else "is_level_met"]),
                 checks=tuple(
                     Check(**{name: row[name] for name in Check.model_fields})
                     for row in rows.sort("task", "criterion").iter_rows(named=True)
@@ -170,7 +180,8 @@ def build_candidate(
     settling = _settling_sweeps(runs, first_failed.failures) if first_failed else []
     return Candidate(
         strategy=first["strategy"],
-        dtype=first["dtype"],
+        label=label,
+        dtype=first["dtype"] if label is None else first["candidate_dtype"],
         run_ids=run_ids,
         tasks=tuple(run["task"] for run in runs),
         removal_order=tuple(first["removal_order"] or ()),

@@ -41,10 +41,12 @@ def latest_runs(connection: Connection, model: str) -> pl.DataFrame:
 def representative_runs(
     connection: Connection, runs: pl.DataFrame, criteria: Sequence[Criterion]
 ) -> pl.DataFrame:
-    """One of these runs for each removal order, number format and task.
+    """One of these runs for each removal order, number format and task; and for each candidate.
 
-    The run with the most explained examples counts if a criterion needs explanations, then the run
-    with the most examples, then the latest. The choice never depends on a run's results.
+    Comparisons give a row for each candidate, with its label and number format in the columns
+    `label` and `candidate_dtype`, which are null for removal orders. The run with the most
+    explained examples counts if a criterion needs explanations, then the run with the most
+    examples, then the latest. The choice never depends on a run's results.
     """
     needs_explanations = bool({*criteria} & {*EXPLANATION_CRITERIA})
     explained = BoundQuery(
@@ -55,8 +57,17 @@ def representative_runs(
         group by run_id
         """
     ).rows(connection)
+    candidates = BoundQuery(
+        """
+        select run_id, label, dtype as candidate_dtype
+        from levels
+        where kind = 'candidate' and level > 0
+        order by run_id, level
+        """
+    ).rows(connection)
     return (
-        runs.join(explained, on="run_id", how="left")
+        runs.join(candidates, on="run_id", how="left", maintain_order="left_right")
+        .join(explained, on="run_id", how="left", maintain_order="left")
         .sort(
             *([pl.col("explained_count").fill_null(0)] if needs_explanations else []),
             "example_count",
@@ -65,8 +76,12 @@ def representative_runs(
             nulls_last=True,
             maintain_order=True,
         )
-        .unique(["strategy", "dtype", "removal_order", "task"], keep="first", maintain_order=True)
-        .sort("strategy", "dtype", "task", "run_id")
+        .unique(
+            ["strategy", "dtype", "removal_order", "task", "label"],
+            keep="first",
+            maintain_order=True,
+        )
+        .sort("strategy", "dtype", "task", "run_id", maintain_order=True)
     )
 
 

@@ -38,6 +38,7 @@ class Answer(FrozenValue):
 
     calibrator: str | None
     strategy: str | None
+    label: str | None = Field(description="The label of a candidate; null for a removal order.")
     dtype: str | None
     level: int | None
     run_ids: tuple[str, ...] = Field(description="The runs behind the answer, one for each task.")
@@ -51,7 +52,12 @@ class Answer(FrozenValue):
     def candidate(self) -> Candidate | None:
         """The candidate whose level is recommended."""
         return next(
-            (candidate for candidate in self.candidates if candidate.run_ids == self.run_ids), None
+            (
+                candidate
+                for candidate in self.candidates
+                if (candidate.run_ids, candidate.label) == (self.run_ids, self.label)
+            ),
+            None,
         )
 
 
@@ -67,7 +73,9 @@ class Recommendation(FrozenValue):
     criteria: tuple[Criterion, ...]
     calibration: CalibrationMetric
     device: str | None = Field(description="The device on which the costs were measured.")
-    candidate_count: int = Field(description="The number of removal orders that were compared.")
+    candidate_count: int = Field(
+        description="The number of removal orders and candidates that were compared."
+    )
     order_count: int = Field(
         description="The number of them that have a tested level within the budget."
     )
@@ -88,7 +96,8 @@ def recommend(connection: Connection, request: RecommendationRequest) -> Recomme
     recommending a level that is worse is at most the error rate of one test (Maurer, Hothorn and
     Lehmacher 1995). All criteria and all tasks must pass, so their number needs no correction
     (Berger 1982). The best of several removal orders is chosen after seeing the results, so the
-    error rate of 5 % is divided by their number (Bonferroni).
+    error rate of 5 % is divided by their number (Bonferroni). A candidate of a comparison counts as
+    a removal order with one level.
 
     Raises:
         NotFound: no such model, task, calibrator or device, or several models or devices match.
@@ -161,7 +170,9 @@ def _best_answer(
     checks = checks.filter(pl.col("calibrator").eq_missing(pl.lit(calibrator)))
     candidates = tuple(
         build_candidate(group.to_dicts(), tasks, checks, costs, budget)
-        for _, group in runs.group_by("strategy", "dtype", "removal_order", maintain_order=True)
+        for _, group in runs.group_by(
+            "strategy", "dtype", "removal_order", "label", maintain_order=True
+        )
     )
     passing = [
         (candidate, candidate.level_at(candidate.level))
@@ -169,13 +180,14 @@ def _best_answer(
         if candidate.level is not None
     ]
     if not passing:
-        empty: dict[str, Any] = dict.fromkeys(("strategy", "dtype", "level"))
+        empty: dict[str, Any] = dict.fromkeys(("strategy", "label", "dtype", "level"))
         empty |= {"run_ids": (), "removed": (), "costs": {}}
         return Answer(calibrator=calibrator, candidates=candidates, **empty)
     best, level = min(passing, key=lambda pair: _preference_key(pair[0], pair[1], budget))
     return Answer(
         calibrator=calibrator,
         strategy=best.strategy,
+        label=best.label,
         dtype=best.dtype,
         level=level.level,
         run_ids=best.run_ids,
@@ -192,8 +204,9 @@ def _preference_key(
 
     The best level saves the most of the first cost in the budget, or removes the most layers if
     there is no budget. Equal levels are ordered by their loss of calibration, then by strategy.
+    Without a budget, no candidate of a comparison is known to save anything.
     """
-    saved = float(level.level)
+    saved = float(level.level) if candidate.label is None else 0.0
     if budget.terms:
         term = budget.terms[0]
         saved = (level.costs[term.column] or 0) * (1 if term.more_is_better else -1)
