@@ -41,6 +41,12 @@ def test_a_slope_is_the_change_of_the_metric_with_the_logarithm_of_the_temperatu
     assert abs(slopes["first"] - expected) < 1e-6
 
 
+def test_without_a_step_of_the_temperature_there_is_no_slope() -> None:
+    assert metric_slopes(np.array([[0.5, 0.5]]), 0.0, lambda p: {"first": float(p[0, 0])}) == {
+        "first": 0.0
+    }
+
+
 def test_the_error_of_a_gain_is_its_spread_over_samples() -> None:
     n, gains, errors = 200, [], []
     for seed in range(60):
