@@ -53,8 +53,8 @@ def metric_slopes(
     """The slope of each metric in log(temperature), measured over `step` in both directions.
 
     `probabilities` is [examples, options], under the present temperature. `metrics` computes the
-    metrics of such probabilities. Without a step all slopes are 0: every resample of a nearly random
-    model moves the temperature by MAX_SHIFT, so it does not vary.
+    metrics of such probabilities. Without a step all slopes are 0: every resample of a nearly
+    random model moves the temperature by MAX_SHIFT, so it does not vary.
     """
     if step == 0:
         return dict.fromkeys(metrics(probabilities), 0.0)

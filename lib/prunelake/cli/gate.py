@@ -68,11 +68,19 @@ def gate(
         write_reports(result, paths)
         with suppress(SystemExit):  # rich ends the process if the reader of a pipe is gone
             print_gate(result)
-            if result.result is Result.undecided and until is None and not criteria.runs:
-                option = f" --lake {shlex.quote(lake)}" if lake else ""
-                command = f"prunelake gate {shlex.quote(str(file))} --until decided{option}"
-                typer.echo(f"Next: {command}")
+            if result.result is Result.undecided:
+                typer.echo(_next_step(file, lake, criteria, until))
     raise typer.Exit(result.exit_code)
+
+
+def _next_step(file: Path, lake: str | None, criteria: "Gate", until: Until | None) -> str:
+    """The remedy for an undecided gate."""
+    if until is not None:
+        return "The gate has used all planned rows or reached a limit."
+    if criteria.runs:
+        return "To decide: evaluate more rows, or name model or baseline in place of runs."
+    option = f" --lake {shlex.quote(lake)}" if lake else ""
+    return f"Next: prunelake gate {shlex.quote(str(file))} --until decided{option}"
 
 
 def _check(criteria: "Gate", settings: Settings) -> "GateResult":
