@@ -79,7 +79,9 @@ def flips_chart(flips: pl.DataFrame, level: int, names: LevelNames = REMOVALS) -
     at = level if level in known.filter(pl.col("level") > 0)["level"] else known["level"][-1]
     row = known.filter(level=at).row(0, named=True)
     notes = [f"n = {row['n']}"]
-    if row["ci_low"] is not None:
+    if row["ci_low"] is not None and names.is_comparison:
+        notes = [f"line: 95 % interval of all changed; {notes[0]}"]
+    elif row["ci_low"] is not None:
         reach = f"{number(100 * row['ci_low'], 0)} to {percent(row['ci_high'])}"
         notes = [f"line: 95 % interval of all changed ({reach} {names.at([at])});", *notes]
     title = _title(row, names)

@@ -1,5 +1,7 @@
 """Chart: accuracy against confidence, before and after pruning."""
 
+from typing import Any
+
 import altair as alt
 import polars as pl
 
@@ -28,6 +30,10 @@ def reliability_chart(
     title = f"Mean confidence minus accuracy: {', '.join(gaps)}"
     largest = max(bins["n"].to_list())
     unit = alt.Scale(domain=[0, 1])
+    # Labels of candidates may be too long for one line.
+    layout: dict[str, Any] = (
+        {"direction": "vertical", "labelLimit": WIDTH // 2 + 50} if names.is_comparison else {}
+    )
     base = alt.Chart(bins).encode(
         x=alt.X("mean_confidence:Q", title="mean confidence in the bin", scale=unit),
         y=alt.Y("accuracy:Q", title="accuracy in the bin", scale=unit),
@@ -35,7 +41,7 @@ def reliability_chart(
             "model:N",
             sort=models,
             scale=alt.Scale(domain=models, range=[BLUE, VERMILION][: len(models)]),
-            legend=alt.Legend(orient="bottom", title=None, symbolSize=70),
+            legend=alt.Legend(orient="bottom", title=None, symbolSize=70, **layout),
         ),
         shape=alt.Shape(
             "model:N",

@@ -1,5 +1,7 @@
 """The findings on one run: sentences, warnings, and the available levels and metrics."""
 
+from typing import Literal
+
 from pydantic import BaseModel, Field
 
 from ..queries import runs
@@ -9,6 +11,13 @@ from .headline import headline
 from .selection import SelectionRequest, select_with_levels
 from .settle import settled_by
 
+LevelKind = Literal["removal", "candidate"]
+KIND_DESCRIPTION = (
+    "removal: each level is a number of removed layers. candidate: each level above 0 is a model "
+    "that is compared with the baseline, level 0."
+)
+LABELS_DESCRIPTION = "The name of each level: its number, or the label of a candidate."
+
 
 class Findings(BaseModel):
     """The findings about a run, in words."""
@@ -17,9 +26,11 @@ class Findings(BaseModel):
     model: str
     task: str
     strategy: str
-    level: int = Field(description="The level that is compared with the unpruned model.")
+    level: int = Field(description="The level that is compared with level 0.")
     metric: str
     levels: list[int]
+    kind: LevelKind = Field(description=KIND_DESCRIPTION)
+    labels: list[str] = Field(description=LABELS_DESCRIPTION)
     metrics: list[str] = Field(description="The metrics that have a value.")
     outline: str = Field(description="The finding in one line, or the sweep that would settle it.")
     sentences: list[str] = Field(description="The verdict, sentence by sentence.")
@@ -45,6 +56,7 @@ def load_findings(snapshot: Snapshot, request: SelectionRequest) -> Findings:
         explained_by = runs.headline_explanation(selection.run_id).rows(connection).rows()
         uniform, majority = runs.guessing_accuracy(selection.run_id).rows(connection).row(0)
     settling = settled_by(selection.run, levels)
+    named = levels.select("level", "label", "kind").unique().sort("level")
     return Findings(
         run_id=selection.run_id,
         model=selection.run["model"],
@@ -52,7 +64,9 @@ def load_findings(snapshot: Snapshot, request: SelectionRequest) -> Findings:
         strategy=selection.run["strategy"],
         level=selection.level,
         metric=selection.metric,
-        levels=sorted(set(levels["level"])),
+        levels=named["level"].to_list(),
+        kind=named["kind"][0],
+        labels=named["label"].to_list(),
         metrics=sorted(set(levels.drop_nulls("value")["metric"])),
         outline=headline(selection.run, levels),
         sentences=sentences.summary_sentences(levels, selection.level),

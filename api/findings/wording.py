@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from prunelake.comparison_spec import STRATEGY as COMPARISON_STRATEGY
 from prunelake.schema.metrics import METRIC_DEFINITIONS
 from prunelake.spec import UNIT_NAMES
 
@@ -20,7 +21,12 @@ def model_name(model: str) -> str:
 
 
 def order_name(strategy: str) -> str:
-    """The name of a removal order in a sentence; imported runs may lack it."""
+    """The name of a removal order in a sentence; imported runs may lack it.
+
+    The levels of a comparison are not removed in an order.
+    """
+    if strategy == COMPARISON_STRATEGY:
+        return "comparison"
     return f"{strategy} order" if strategy else "order not known"
 
 

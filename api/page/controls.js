@@ -1,7 +1,7 @@
 // The native controls above the page: they show a choice, and report changes to it.
 
 import { label } from "./dom.js";
-import { alternatives } from "./state.js";
+import { alternatives, namesOf } from "./state.js";
 
 const byId = (id) => document.getElementById(id);
 
@@ -20,7 +20,8 @@ export function offerRuns(runs, run) {
   const texts = Object.fromEntries(runs.map((one) => [one.run, described(one)]));
   fill("model", found.model, run?.model);
   fill("task", found.task, run?.task);
-  fill("strategy", found.strategy, run?.strategy, (name) => name || "not known");
+  const ofTask = runs.filter((one) => one.model === run?.model && one.task === run.task);
+  fill("strategy", found.strategy, run?.strategy, (name) => strategyText(name, ofTask));
   fill("run", found.run, run?.run, (name) => texts[name]);
   byId("run").parentElement.hidden = run === null || found.run.length < 2;
   byId("controls").hidden = false;
@@ -28,13 +29,32 @@ export function offerRuns(runs, run) {
 
 /** Offer the levels and metrics of a run. */
 export function offerLevels(run, levels, level, metrics, metric) {
+  const isComparison = run.kind === "candidate";
+  byId("level-name").textContent = isComparison ? "Candidate" : "Layers removed";
+  byId("about").textContent = isComparison
+    ? "How compressing a model changes accuracy, confidence and explanations"
+    : "How removing attention layers changes accuracy, confidence and explanations";
   const all = run.layer_count ? ` of ${run.layer_count}` : "";
-  fill("level", levels.map(String), level, (name) => `${name}${all}`);
+  const text = (name) => (isComparison ? namesOf(run, name).level : `${name}${all}`);
+  fill("level", levels.map(String), level, text);
   fill("metric", metrics, metric, label);
+}
+
+/** A strategy; comparisons with the number of their candidates, where it is the same. */
+function strategyText(name, runs) {
+  const comparisons = runs.filter((one) => one.strategy === name && one.kind === "candidate");
+  if (comparisons.length === 0) return name || "not known";
+  const counts = new Set(comparisons.map((one) => one.levels.length - 1));
+  return counts.size === 1 ? comparisonOf([...counts][0]) : "comparison of candidates";
+}
+
+function comparisonOf(count) {
+  return `comparison of ${count} candidate${count === 1 ? "" : "s"}`;
 }
 
 function described(run) {
   const facts = [
+    run.kind === "candidate" ? run.labels.join(", ") : null,
     run.created_at.slice(0, 16).replace("T", " "),
     run.example_count ? `${run.example_count} examples` : "no examples",
     run.explained_by ?? "not explained",

@@ -14,6 +14,7 @@ export class Examples {
   #wanted = null;
   #asked = null;
   #listed = null;
+  #names = null;
   #lines = [];
   #isNear = false;
 
@@ -33,8 +34,12 @@ export class Examples {
     near.observe(section);
   }
 
-  /** Show a level of a run with this example; by default, with the first example of the list. */
-  want({ runId, level, example, method }) {
+  /** Show a level of a run with this example; by default, with the first example of the list.
+   *
+   * `names` names the level and level 0.
+   */
+  want({ runId, level, example, method }, names) {
+    this.#names = names;
     this.#wanted = { runId, level, example, method };
     if (JSON.stringify(this.#wanted) === this.#asked) return;
     this.#asked = null;
@@ -71,7 +76,7 @@ export class Examples {
         this.#place.replaceChildren(el("p", { class: "soft" }, text));
       } else {
         const found = await this.#found(runId, chosen, level, method, signal);
-        this.#place.replaceChildren(...sideBySide(found, method, this.#choose));
+        this.#place.replaceChildren(...sideBySide(found, method, this.#names, this.#choose));
       }
     } catch (error) {
       if (error.name === "AbortError") return;

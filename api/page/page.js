@@ -5,7 +5,7 @@ import { cardsIn } from "./charts.js";
 import { listen, offerLevels, offerRuns } from "./controls.js";
 import { el, label, problemBox, words } from "./dom.js";
 import { Examples } from "./examples.js";
-import { changed, fitting, fromAddress, runsOf, toAddress } from "./state.js";
+import { changed, fitting, fromAddress, namesOf, runsOf, toAddress } from "./state.js";
 import { tokenForm } from "./token.js";
 import { metricsAt, showMetrics, showWords } from "./verdict.js";
 
@@ -81,23 +81,24 @@ async function showRun(signal) {
   toAddress(choice, false);
   offerLevels(run, levels, level, findings.metrics, metric);
   showWords(findings);
+  const names = namesOf(findings, level);
   reveal();
   const { example, method } = choice;
   for (const card of cards) card.want({ runId: run.run, level, metric, theme: theme() });
-  examples.want({ runId: run.run, level, example, method });
-  await showTiles(level, metric, signal);
-  document.title = `${run.model}, ${run.task}, level ${level} · PruneLake`;
-  tell(`Shown: ${run.model}, ${run.task}, level ${level}, ${label(metric)}.`);
+  examples.want({ runId: run.run, level, example, method }, names);
+  await showTiles(level, names, metric, signal);
+  document.title = `${run.model}, ${run.task}, ${names.level} · PruneLake`;
+  tell(`Shown: ${run.model}, ${run.task}, ${names.level}, ${label(metric)}.`);
 }
 
-async function showTiles(level, metric, signal) {
+async function showTiles(level, names, metric, signal) {
   const of = `${run.run} ${level}`;
   if (metrics?.of !== of) {
     metrics = null;
     byId("tiles").classList.add("pending");
     metrics = { of, byName: await metricsAt(findings, level, signal) };
   }
-  showMetrics(metrics.byName, level, metric);
+  showMetrics(metrics.byName, names, metric);
   byId("tiles").classList.remove("pending");
 }
 

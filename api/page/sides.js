@@ -1,9 +1,10 @@
 // One example: the answers of both models, and the tokens behind them.
 
-import { el, focusBeside, number, signed } from "./dom.js";
+import { el, focusBeside, number, sentence, signed } from "./dom.js";
 
-/** An example with both models side by side; `choose` gets another method. */
-export function sideBySide(found, method, choose) {
+/** An example with both models side by side, by their names; `choose` gets another method. */
+export function sideBySide(found, method, names, choose) {
+  const [baseline, level] = names.heads;
   const gold = found.options[found.gold];
   const flip = flipOf(found);
   return [
@@ -22,8 +23,8 @@ export function sideBySide(found, method, choose) {
     el(
       "div",
       { class: "sides" },
-      side(found, "Unpruned", found.unpruned, "unpruned"),
-      side(found, `Level ${found.level}`, found.pruned, "pruned"),
+      side(found, baseline, found.unpruned, "unpruned"),
+      side(found, level, found.pruned, "pruned"),
     ),
     found.tokens.length
       ? el(
@@ -37,7 +38,7 @@ export function sideBySide(found, method, choose) {
           "largest score of that side. Scores are nats of log-likelihood, averaged over seeds.",
         )
       : el("p", { class: "soft note" }, "No method explains this example: its tokens have no scores."),
-    options(found),
+    options(found, names),
   ].filter(Boolean);
 }
 
@@ -89,18 +90,18 @@ function side(found, name, answer, which) {
     el("h4", {}, name),
     el("p", { class: "answer" }, el("strong", {}, predicted), " ", verdict),
     el("p", { class: "confidence" }, "Confidence ", el("strong", {}, number(answer.confidence))),
-    ...tokens(found.tokens, which, predicted),
+    ...tokens(found, which, predicted),
   );
 }
 
 /** The prompt with each token's score, relative to the largest score of this side. */
-function tokens(all, which, predicted) {
+function tokens({ tokens: all, tokens_note: note }, which, predicted) {
   if (!all.length) return [];
   const scores = all.map((token) => token[which]);
   if (scores.every((score) => score === null)) {
     return [
       el("p", { class: "prompt" }, all.map((token) => token.token).join("")),
-      el("p", { class: "soft note" }, "Not explained at this level."),
+      el("p", { class: "soft note" }, ...(note ? sentence(note) : ["Not explained at this level."])),
     ];
   }
   const largest = Math.max(...scores.map((score) => Math.abs(score ?? 0)));
@@ -148,11 +149,11 @@ function tokens(all, which, predicted) {
   return [strip, readout];
 }
 
-function options(found) {
+function options(found, names) {
   const probability = (answer, i) => number(answer?.probabilities?.[i]);
   const cell = (answer, i) =>
     el("td", { class: answer?.prediction === i ? "predicted" : null }, probability(answer, i));
-  const columns = ["Option", "Unpruned", `Level ${found.level}`];
+  const columns = ["Option", ...names.heads];
   const head = el("tr", {}, ...columns.map((text) => el("th", { scope: "col" }, text)));
   const rows = found.options.map((option, i) =>
     el(

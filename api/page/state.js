@@ -37,7 +37,32 @@ export function runsOf(models) {
         run: run.run_id,
       }));
     })
-    .sort((a, b) => b.created_at.localeCompare(a.created_at) || a.run.localeCompare(b.run));
+    .sort(
+      (a, b) =>
+        // Runs of level 0 alone come last: a comparison shows what they measured.
+        (b.levels.length > 1) - (a.levels.length > 1) ||
+        b.created_at.localeCompare(a.created_at) ||
+        a.run.localeCompare(b.run),
+    );
+}
+
+/** The names of level 0 and of a level: in a sentence (`at level 4`) and as headings. */
+export function namesOf({ kind, levels, labels }, level) {
+  if (kind === "removal") {
+    return {
+      baseline: "unpruned",
+      level: `level ${level}`,
+      at: `at level ${level}`,
+      heads: ["Unpruned", `Level ${level}`],
+    };
+  }
+  const label = labels[levels.map(String).indexOf(level)];
+  return {
+    baseline: "baseline",
+    level: label,
+    at: `of ${label}`,
+    heads: [`${labels[0]} (baseline)`, label],
+  };
 }
 
 /** The runs that fit the model, task, strategy and run of a choice, the latest first. */

@@ -15,8 +15,9 @@ export async function metricsAt(findings, level, signal) {
 }
 
 export function showWords(findings) {
-  const strategy = findings.strategy ? `${findings.strategy} order` : "order not known";
-  byId("subject").replaceChildren(`${findings.model}, ${findings.task}, ${strategy}`);
+  byId("subject").replaceChildren(
+    `${findings.model}, ${findings.task}, ${strategyOf(findings)}`,
+  );
   byId("outline").replaceChildren(`${findings.outline}.`);
   byId("words").replaceChildren(
     ...findings.sentences.map((sentence) => el("p", {}, sentence)),
@@ -27,14 +28,20 @@ export function showWords(findings) {
   );
 }
 
-export function showMetrics(metrics, level, metric) {
+/** The order of removal, or the candidates beside their baseline. */
+function strategyOf({ kind, strategy, labels }) {
+  if (kind === "candidate") return `${labels.slice(1).join(", ")} beside the baseline ${labels[0]}`;
+  return strategy ? `${strategy} order` : "order not known";
+}
+
+export function showMetrics(metrics, names, metric) {
   const chosen = [...new Set(["accuracy", metric])].filter((name) => metrics.has(name));
-  byId("tiles").replaceChildren(...chosen.map((name) => tile(metrics.get(name), level)));
+  byId("tiles").replaceChildren(...chosen.map((name) => tile(metrics.get(name), names)));
   const all = byId("all-metrics");
   all.hidden = metrics.size === 0;
   all.replaceChildren(
-    el("summary", {}, `All metrics at level ${level}`),
-    table([...metrics.values()], level),
+    el("summary", {}, `All metrics ${names.at}`),
+    table([...metrics.values()], names),
   );
 }
 
@@ -57,7 +64,7 @@ function badge(verdict) {
   return el("span", { class: `badge ${style}` }, verdict);
 }
 
-function tile(row, level) {
+function tile(row, names) {
   const better = { true: "higher is better", false: "lower is better" }[row.higher_is_better];
   const reach = interval(row);
   return el(
@@ -67,9 +74,9 @@ function tile(row, level) {
     el(
       "p",
       { class: "values" },
-      el("span", {}, number(row.unpruned_value), el("small", {}, "unpruned")),
+      el("span", {}, number(row.unpruned_value), el("small", {}, names.baseline)),
       el("span", { "aria-hidden": "true" }, "→"),
-      el("span", {}, number(row.value), el("small", {}, `level ${level}`)),
+      el("span", {}, number(row.value), el("small", {}, names.level)),
     ),
     el("p", {}, badge(row.verdict), ` ${signed(row.delta)}`),
     reach ? el("p", { class: "note" }, `95 % interval: ${reach}`) : null,
@@ -77,9 +84,9 @@ function tile(row, level) {
   );
 }
 
-function table(rows, level) {
-  const head = ["Metric", "Unpruned", `Level ${level}`, "Change", "95 % interval", "Verdict"];
-  const name = `All metrics at level ${level}`;
+function table(rows, names) {
+  const head = ["Metric", ...names.heads, "Change", "95 % interval", "Verdict"];
+  const name = `All metrics ${names.at}`;
   return el(
     "div",
     { class: "scroll", role: "region", tabindex: "0", "aria-label": name },

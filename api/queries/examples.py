@@ -50,8 +50,11 @@ def notable_examples(run_id: str, level: int, limit: int) -> BoundQuery:
     )
 
 
-def example(run_id: str, example_id: str) -> BoundQuery:
-    """One example: prompt, options, gold, the methods that explain it, the headline's method."""
+def example(run_id: str, example_id: str, level: int = 0) -> BoundQuery:
+    """One example: prompt, options, gold, the methods that explain it, the headline's method.
+
+    shares_tokens says whether the prompts have the same tokens at `level` as at level 0.
+    """
     return BoundQuery(
         """
         with explained as (
@@ -65,29 +68,39 @@ def example(run_id: str, example_id: str) -> BoundQuery:
             examples.options,
             examples.gold,
             coalesce(explained.methods, []) as methods,
-            (select method from headlines where run_id = $run_id) as headline
+            (select method from headlines where run_id = $run_id) as headline,
+            (
+                select shares_tokens from levels where run_id = $run_id and level = $level
+            ) as shares_tokens
         from examples
         cross join explained
         where examples.run_id = $run_id and examples.example_id = $example_id
         """,
         run_id=run_id,
         example_id=example_id,
+        level=level,
     )
 
 
 def predictions(run_id: str, example_id: str, level: int) -> BoundQuery:
-    """The predictions of the unpruned model and of a level for an example."""
+    """The predictions at level 0 and at a level for an example, with the labels of the levels."""
     return BoundQuery(
         """
         select
-            level,
-            prediction,
-            is_correct,
-            confidence,
-            probabilities
+            predictions.level,
+            levels.label,
+            predictions.prediction,
+            predictions.is_correct,
+            predictions.confidence,
+            predictions.probabilities
         from predictions
-        where run_id = $run_id and example_id = $example_id and level in (0, $level)
-        order by level
+        inner join levels
+            on predictions.run_id = levels.run_id and predictions.level = levels.level
+        where
+            predictions.run_id = $run_id
+            and predictions.example_id = $example_id
+            and predictions.level in (0, $level)
+        order by predictions.level
         """,
         run_id=run_id,
         example_id=example_id,
@@ -99,23 +112,25 @@ def token_scores(run_id: str, example_id: str, level: int, method: str) -> Bound
     """Every prompt token of an example with its score at level 0 and at a level, seeds averaged.
 
     A score is the change in the log-likelihood (nats) of the option that the model predicts at that
-    level; null where the level was not explained.
+    level; null where the level was not explained, or has other tokens.
     """
     return BoundQuery(
         """
         with scored as (
             select
-                level,
-                target,
-                unnest(scores) as score,
-                generate_subscripts(scores, 1) as position
+                attributions.level,
+                unnest(attributions.scores) as score,
+                generate_subscripts(attributions.scores, 1) as position
             from attributions
+            inner join levels
+                on attributions.run_id = levels.run_id and attributions.level = levels.level
             where
-                run_id = $run_id
-                and example_id = $example_id
-                and method = $method
-                and level in (0, $level)
-                and problem is null
+                attributions.run_id = $run_id
+                and attributions.example_id = $example_id
+                and attributions.method = $method
+                and attributions.level in (0, $level)
+                and attributions.problem is null
+                and levels.shares_tokens
         ),
 
         tokens as (
@@ -145,10 +160,10 @@ def token_scores(run_id: str, example_id: str, level: int, method: str) -> Bound
 
 @dataclass(frozen=True)
 class ExampleEvidence:
-    """One example, with the predictions and token scores of the unpruned model and of a level.
+    """One example, with the predictions and token scores at level 0 and at a level.
 
-    `example` has prompt, options, gold, methods and headline. `predictions` has a row by level.
-    `tokens` has a row for each prompt token; it is empty if `method` is None.
+    `example` has prompt, options, gold, methods, headline and shares_tokens. `predictions` has a
+    row by level. `tokens` has a row for each prompt token; it is empty if `method` is None.
     """
 
     example: dict[str, Any]
@@ -175,7 +190,7 @@ def load_example(
         NotFound: the run lacks the example, or the method does not explain it.
     """
     with snapshot.cursor() as connection:
-        examples = example(run_id, example_id).rows(connection).to_dicts()
+        examples = example(run_id, example_id, level).rows(connection).to_dicts()
         if not examples:
             raise NotFound(f"run {run_id} has no example {example_id!r}; GET /examples/{run_id}")
         methods, headline = examples[0]["methods"], examples[0]["headline"]

@@ -60,7 +60,8 @@ def matching_runs(
 ) -> BoundQuery:
     """The rows of `runs` that match every given value, the latest first.
 
-    A model matches by its whole reference or by the last part of it.
+    Runs of level 0 alone come last: a comparison shows what they measured. A model matches by its
+    whole reference or by the last part of it.
     """
     return BoundQuery(
         """
@@ -75,7 +76,7 @@ def matching_runs(
             )
             and ($task is null or task = $task)
             and ($strategy is null or strategy = $strategy)
-        order by created_at desc, run_id
+        order by len(levels) > 1 desc, created_at desc, run_id
         """,
         run_id=run_id,
         model=model,
@@ -97,9 +98,21 @@ def run_labels() -> BoundQuery:
 
 
 def model_runs() -> BoundQuery:
-    """The runs of every model, the latest first, with the method of the headline explanation."""
+    """The runs of every model, the latest first, with the method of the headline explanation.
+
+    kind and labels are those of the levels, as in the view levels.
+    """
     return BoundQuery(
         """
+        with named as (
+            select
+                run_id,
+                any_value(kind) as kind,
+                list(label order by level) as labels
+            from levels
+            group by run_id
+        )
+
         select
             runs.run_id,
             runs.model,
@@ -109,11 +122,14 @@ def model_runs() -> BoundQuery:
             runs.task,
             runs.strategy,
             runs.levels,
+            named.kind,
+            named.labels,
             runs.example_count,
             headlines.method as explained_by,
             runs.dtype,
             runs.created_at
         from runs
+        inner join named on runs.run_id = named.run_id
         left join headlines on runs.run_id = headlines.run_id
         order by runs.model, runs.revision, runs.created_at desc, runs.run_id
         """

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from prunelake.errors import LimitExceeded
 from prunelake.schema.row_formats import MEDIA_TYPES, RowFormat, encode_rows, to_json
 
+from ..findings.run_findings import KIND_DESCRIPTION, LABELS_DESCRIPTION, LevelKind
 from ..findings.wording import model_name
 from ..http.negotiation import chosen_format
 from ..http.problems import ERROR_RESPONSES
@@ -44,12 +45,16 @@ class ViewInfo(BaseModel):
 
 
 class RunInfo(BaseModel):
-    """One run: a sweep of one model on one task."""
+    """One run: a sweep of one model on one task, or a comparison of candidates with it."""
 
     run_id: str
     task: str
     strategy: str
-    levels: list[int] = Field(description="The numbers of removed layers.")
+    levels: list[int] = Field(
+        description="The numbers of removed layers, or of candidates; 0 is the baseline."
+    )
+    kind: LevelKind = Field(description=KIND_DESCRIPTION)
+    labels: list[str] = Field(description=LABELS_DESCRIPTION)
     example_count: int | None
     explained_by: str | None = Field(description="The method of its headline explanation.")
     dtype: str | None

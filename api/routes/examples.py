@@ -5,6 +5,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
+from prunelake.schema.analysis_tables import FOREIGN_TOKENS_NOTE
+
 from ..findings.selection import SelectionRequest, load_selection
 from ..http.problems import ERROR_RESPONSES
 from ..queries.examples import load_example, load_notable_examples
@@ -20,14 +22,14 @@ RunId = Annotated[
 
 
 class LevelParameter(BaseModel):
-    """The level to compare with the unpruned model."""
+    """The level to compare with level 0: the unpruned model, or the baseline of a comparison."""
 
     model_config = ConfigDict(extra="forbid")
 
     level: int | None = Field(
         default=None,
-        description="The level to compare with the unpruned model; the deepest level with stable "
-        "accuracy by default.",
+        description="The level to compare with level 0; by default the deepest level with stable "
+        "accuracy, or the candidate with the most hidden degradations.",
         examples=[4],
     )
 
@@ -78,6 +80,7 @@ class Side(BaseModel):
     """The answer at one level."""
 
     level: int
+    label: str = Field(description="The number of removed layers, or the name of a candidate.")
     prediction: int | None
     is_correct: bool | None
     confidence: float | None = Field(description="Probability of the predicted option, 0 to 1.")
@@ -93,7 +96,7 @@ class Token(BaseModel):
 
 
 class Example(BaseModel):
-    """One example, unpruned and pruned side by side."""
+    """One example at level 0 (`unpruned`) and at a level (`pruned`) side by side."""
 
     run_id: str
     example_id: str
@@ -107,6 +110,10 @@ class Example(BaseModel):
     unpruned: Side | None
     pruned: Side | None
     tokens: list[Token]
+    tokens_note: str | None = Field(
+        description="Why `pruned` has no scores: a candidate with another tokenizer has other "
+        "tokens than the baseline. null otherwise."
+    )
 
 
 @router.get("/examples/{run_id}", summary="The examples of a run that change most")
@@ -131,7 +138,7 @@ def example(
     snapshot: SnapshotDependency,
     asked: Annotated[ExampleParameters, Query()],
 ) -> Example:
-    """Prediction, confidence and attributions of the unpruned model and of a level."""
+    """Prediction, confidence and attributions at level 0 and at a level."""
     selection = load_selection(snapshot, SelectionRequest(run_id=run_id, level=asked.level))
     evidence = load_example(snapshot, run_id, example_id, selection.level, asked.method)
     sides = {level: Side(**row) for level, row in evidence.predictions.items()}
@@ -148,4 +155,5 @@ def example(
         unpruned=sides.get(0),
         pruned=sides.get(selection.level),
         tokens=[Token(**token) for token in evidence.tokens],
+        tokens_note=None if evidence.example["shares_tokens"] else FOREIGN_TOKENS_NOTE,
     )

@@ -60,8 +60,8 @@ class RunParameters(BaseModel):
     )
     level: int | None = Field(
         default=None,
-        description="The level to compare with the unpruned model; the deepest level with stable "
-        "accuracy by default.",
+        description="The level to compare with level 0; by default the deepest level with stable "
+        "accuracy, or the candidate with the most hidden degradations.",
         examples=[4],
     )
     metric: str | None = Field(
