@@ -58,6 +58,12 @@ class LevelNames:
         """One level: `level 4`, or a label."""
         return self.labels[level] if self.is_comparison else f"level {level}"
 
+    def short(self, level: int) -> str:
+        """One level in a table: its number, or its label, with the baseline marked."""
+        if not self.is_comparison:
+            return str(level)
+        return self.labels[level] + " (baseline)" * (level == 0)
+
     def at(self, chosen: Sequence[int]) -> str:
         """Ascending levels with a preposition: `at levels 1 to 3 and 6`, or `for int8 and int4`."""
         if self.is_comparison:

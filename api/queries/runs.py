@@ -166,3 +166,15 @@ def totals_by_task() -> BoundQuery:
         """,
         hidden=Verdict.hidden_degradation,
     )
+
+
+def compared_sweeps() -> BoundQuery:
+    """source_run_id: the sweeps whose results comparisons show."""
+    return BoundQuery(
+        """
+        select distinct source_run_id
+        from levels
+        where source_run_id is not null
+        order by source_run_id
+        """
+    )

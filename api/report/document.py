@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from prunelake.comparison_spec import STRATEGY as COMPARISON_STRATEGY
 from prunelake.errors import NothingToShow, PruneLakeError
 from prunelake.lake.sql import views
 from prunelake.lake.sql.bound_query import Connection
@@ -19,6 +20,7 @@ from prunelake.spec import UNIT_NAMES
 from ..charts.catalog import CHARTS, CORRELATED_METRICS
 from ..charts.importance import chart_of_importance
 from ..findings.headline import decided_count, headline
+from ..findings.level_names import LevelNames
 from ..findings.selection import Selection
 from ..findings.wording import listed, model_name, number, order_name, removed_modules
 from ..queries import charts, run_metrics
@@ -46,6 +48,15 @@ EXPERT_DEFINITIONS = {
     "last": "the number of experts after it",
 }
 
+REMOVAL_TITLE = "How removing attention layers changes accuracy, confidence and explanations"
+COMPARISON_TITLE = "How compressing a model changes accuracy, confidence and explanations"
+
+REMOVAL_LEVELS = """\
+Level k is the model without the attention of the first k layers of the removal
+order; level 0 is the unpruned model."""
+COMPARISON_LEVELS = """
+In a comparison, each candidate is a model of its own beside the baseline, on the same examples."""
+
 Run = dict[str, Any]
 
 
@@ -60,6 +71,8 @@ def write_report(lake: Location, out: Path, run_ids: Sequence[str] | None = None
     with views.connect(lake, run_ids) as connection:
         runs = list(run_queries.all_runs().rows(connection).iter_rows(named=True))
         levels = run_metrics.headline_metrics([run["run_id"] for run in runs]).rows(connection)
+        compared = _sources(connection, runs)
+        runs = [run for run in runs if run["run_id"] not in compared]
         models = list(dict.fromkeys(run["model"] for run in runs))
         sections = [recommended_section(connection, models)]
         sections.append(_pooled_section(run_metrics.pooled_correlations().rows(connection)))
@@ -76,6 +89,13 @@ def write_report(lake: Location, out: Path, run_ids: Sequence[str] | None = None
         ) from error
 
 
+def _sources(connection: Connection, runs: Sequence[Run]) -> set[str]:
+    """The sweeps of level 0 alone whose results a comparison shows; they need no section."""
+    whole = {run["run_id"] for run in runs if max(run["levels"]) == 0}
+    named = run_queries.compared_sweeps().rows(connection)["source_run_id"]
+    return whole & set(named)
+
+
 def _page(lake: Location, runs: Sequence[Run], contents: str, sections: Sequence[str]) -> str:
     css = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
     if runs:
@@ -87,6 +107,9 @@ def _page(lake: Location, runs: Sequence[Run], contents: str, sections: Sequence
             "sweep, <code class='command'>prunelake sweep --task boolq</code> with your own.</p>"
         )
     ids = ", ".join(f"<code>{run['run_id']}</code>" for run in runs) or "none"
+    title, levels_text = REMOVAL_TITLE, REMOVAL_LEVELS
+    if any(run["strategy"] == COMPARISON_STRATEGY for run in runs):
+        title, levels_text = COMPARISON_TITLE, REMOVAL_LEVELS + COMPARISON_LEVELS
     command = f"prunelake report --lake {lake} --out report.html"
     return f"""<!doctype html>
 <html lang="en">
@@ -98,10 +121,9 @@ def _page(lake: Location, runs: Sequence[Run], contents: str, sections: Sequence
 </head>
 <body>
 <header>
-<h1>How removing attention layers changes accuracy, confidence and explanations</h1>
+<h1>{title}</h1>
 {contents}
-<p class="soft">Level k is the model without the attention of the first k layers of the removal
-order; level 0 is the unpruned model.</p>
+<p class="soft">{levels_text}</p>
 </header>
 <main>
 {body}
@@ -161,6 +183,10 @@ def _model_sections(
     def removal_key(run: Run) -> tuple[Any, ...]:
         return run["model"], run["revision"], run["strategy"], run["removal_order"]
 
+    labels_of = {
+        run["run_id"]: list(LevelNames.of(levels.filter(run_id=run["run_id"])).labels.values())
+        for run in runs
+    }
     compared = set()
     for _, group in groupby(runs, key=removal_key):
         members = list(group)
@@ -173,13 +199,15 @@ def _model_sections(
             compared.add(comparison)
         figures = html.figures(_order_figures(connection, members))
         revision = first["revision"].removeprefix("sha256:")[:12] or "not known"
-        layer_count = f"{first['layer_count'] or 'unknown number of'} layers"
+        layer_count = f", {first['layer_count'] or 'unknown number of'} layers"
+        if first["strategy"] == COMPARISON_STRATEGY:
+            layer_count = ""
         yield (
             f"<section><h2>{escape(model_name(first['model']))}, "
             f"{escape(order_name(first['strategy']))}</h2>"
             f"<p class='soft'>Model <code>{escape(first['model'])}</code>, revision "
-            f"<code>{escape(revision)}</code>, {layer_count}.</p>"
-            f"{tables.run_table(members)}{figures}{_costs(connection, members)}"
+            f"<code>{escape(revision)}</code>{layer_count}.</p>"
+            f"{tables.run_table(members, labels_of)}{figures}{_costs(connection, members)}"
             f"{''.join(sections)}</section>"
         )
 

@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 
 from prunelake.lake.sql.bound_query import Connection
+from prunelake.schema.analysis_tables import FOREIGN_TOKENS_NOTE
 
 from ..findings.selection import Selection
 from ..findings.wording import number, signed
@@ -29,6 +30,13 @@ FLIP_DESCRIPTIONS = {
     None: "the same answer",
 }
 
+CANDIDATE_FLIPS = {
+    "harmful": "right at the baseline, wrong at the candidate",
+    "beneficial": "wrong at the baseline, right at the candidate",
+    "neutral": "another wrong answer",
+    None: "the same answer",
+}
+
 Row = Mapping[str, Any]
 TokenScores = Sequence[tuple[str, float | None]]
 
@@ -43,6 +51,7 @@ def examples_section(connection: Connection, selection: Selection, method: str |
     listed = examples.notable_examples(selection.run_id, selection.level, MAX_EXAMPLES).rows(
         connection
     )
+    names = selection.names
     cards = "".join(
         _card(connection, selection, row, method)
         for row in listed.fill_nan(None).filter("is_explained").iter_rows(named=True)
@@ -50,7 +59,7 @@ def examples_section(connection: Connection, selection: Selection, method: str |
     if not cards:
         return ""
     return (
-        f"<h4>Examples at level {selection.level}, compared with the unpruned model</h4>"
+        f"<h4>Examples {escape(names.at([selection.level]))}, compared with {names.baseline}</h4>"
         '<p class="soft note">Marks show how much a token changes the log-likelihood of the option '
         f"that the model predicts (by {escape(method)}, mean over seeds): "
         '<mark class="for" style="--s:.6">for it</mark> with a solid line, '
@@ -62,20 +71,30 @@ def examples_section(connection: Connection, selection: Selection, method: str |
 
 def _card(connection: Connection, selection: Selection, row: Row, method: str) -> str:
     run_id, example_id = selection.run_id, row["example_id"]
-    options = examples.example(run_id, example_id).rows(connection)["options"][0].to_list()
+    names = selection.names
+    found = examples.example(run_id, example_id, selection.level).rows(connection)
+    (known,) = found.iter_rows(named=True)
+    options = known["options"]
+    # The tokens are those of level 0.
+    foreign = {} if known["shares_tokens"] else {"pruned": f"{FOREIGN_TOKENS_NOTE}."}
     tokens = examples.token_scores(run_id, example_id, selection.level, method).rows(connection)
+    before, after = "Unpruned", f"Level {selection.level}"
+    if names.is_comparison:
+        before, after = names.short(0), names.short(selection.level)
     answers = (
-        ("Unpruned", "unpruned", row["unpruned_prediction"], row["unpruned_confidence"]),
-        (f"Level {selection.level}", "pruned", row["prediction"], row["confidence"]),
+        (before, "unpruned", row["unpruned_prediction"], row["unpruned_confidence"]),
+        (after, "pruned", row["prediction"], row["confidence"]),
     )
     sides = "".join(
-        f"<div><p><strong>{name}:</strong> {_answer(options, prediction, row['gold'])}, "
-        f"confidence {number(confidence)}</p>{_explanation(_scored(tokens, column))}</div>"
+        f"<div><p><strong>{escape(name)}:</strong> {_answer(options, prediction, row['gold'])}, "
+        f"confidence {number(confidence)}</p>"
+        f"{_explanation(_scored(tokens, column), foreign.get(column))}</div>"
         for name, column, prediction, confidence in answers
     )
+    descriptions = CANDIDATE_FLIPS if names.is_comparison else FLIP_DESCRIPTIONS
     return (
         f'<article class="example"><h5>{escape(example_id)}: '
-        f"{FLIP_DESCRIPTIONS[row['flip_kind']]}</h5>"
+        f"{descriptions[row['flip_kind']]}</h5>"
         f"<p>The right answer is {_option(options, row['gold'])}.</p>"
         f'<div class="sides">{sides}</div></article>'
     )
@@ -94,12 +113,15 @@ def _scored(tokens: pl.DataFrame, column: str) -> TokenScores:
     return tokens.select("token", pl.col(column).fill_nan(None)).rows()
 
 
-def _explanation(scored: TokenScores) -> str:
-    """The prompt with marked tokens, and a sentence about the strongest tokens."""
+def _explanation(scored: TokenScores, note: str | None = None) -> str:
+    """The prompt with marked tokens, and a sentence about the strongest tokens.
+
+    `note` says why the prompt has no scores.
+    """
     largest = max((abs(score) for _, score in scored if score is not None), default=0.0)
     text = "".join(_marked(token, score, largest) for token, score in scored)
     known = [(token, score) for token, score in scored if score is not None]
-    words = "No token was scored." if not known else _strongest(known)
+    words = _strongest(known) if known else note or "No token was scored."
     return f'<p class="tokens">{text}</p><p class="soft note">{words}</p>'
 
 

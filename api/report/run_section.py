@@ -11,7 +11,7 @@ from prunelake.lake.sql.bound_query import Connection
 from prunelake.schema.analysis_tables import NO_EXAMPLES_NOTE
 
 from ..charts.catalog import CHARTS, CORRELATED_METRICS
-from ..findings import level_rows, sentences
+from ..findings import level_names, level_rows, sentences
 from ..findings.selection import Selection, checked_selection
 from ..findings.settle import settling_sentence
 from ..queries import run_metrics, runs
@@ -23,6 +23,8 @@ MAIN_CHARTS = ("confidence", "explanations", "verdicts", "reliability")
 
 OMITTED_CHARTS = ("levels", "importance", "correlation_matrix", "cost")
 """Charts that run sections omit: `levels` repeats main charts, the others describe a model."""
+
+CANDIDATES_NOTE = "Candidates have no order, so nothing is correlated over them."
 
 
 def run_section(
@@ -46,7 +48,11 @@ def run_section(
         words += f'<p class="soft">{escape(text)}</p>'
     headline = next(runs.headline_explanation(run_id).rows(connection).iter_rows(named=True), None)
     words += f'<p class="soft">{_explained_by(headline)}</p>'
+    names = level_names.LevelNames.of(levels)
     correlations = run_metrics.correlations(run_id).rows(connection)
+    if names.is_comparison:
+        words += f'<p class="soft">{CANDIDATES_NOTE}</p>'
+        correlations = correlations.clear()
     correlations = correlations.filter(pl.col("metric").is_in(CORRELATED_METRICS))
     if level_rows.is_published(levels):
         # One sentence, instead of every row, says that intervals and the stable scope are missing.

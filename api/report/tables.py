@@ -7,6 +7,7 @@ import polars as pl
 
 from prunelake.schema.verdicts import Verdict
 
+from ..findings.level_names import LevelNames
 from ..findings.level_rows import JUDGED_METRICS, is_published
 from ..findings.verdict_labels import VERDICT_LABELS
 from ..findings.wording import (
@@ -32,14 +33,16 @@ ACCURACY_WORDS = {
 }
 
 
-def run_table(runs: Sequence[Row]) -> str:
-    """One row for each run of a model."""
+def run_table(runs: Sequence[Row], labels_of: Mapping[str, Sequence[str]]) -> str:
+    """One row for each run of a model; `labels_of` are the labels of comparisons by run id."""
     header = ["task", "examples", "levels", "dtype", "device", "forward tokens", "seconds", "run"]
     rows = [
         [
             run["task"],
             f"{run['example_count']:,}" if run["example_count"] else MISSING,
-            ranges(run["levels"]),
+            ", ".join(labels)
+            if (labels := labels_of.get(run["run_id"]))
+            else ranges(run["levels"]),
             run["dtype"] or MISSING,
             run["device"],
             f"{run['forward_tokens']:,}" if run["forward_tokens"] else MISSING,
@@ -53,20 +56,22 @@ def run_table(runs: Sequence[Row]) -> str:
 
 def verdict_table(levels: pl.DataFrame) -> str:
     """level x metric: the verdict, the value and its change; a second table has all numbers."""
+    names = LevelNames.of(levels)
     known = levels.drop_nulls("value")
     present = [metric for metric in JUDGED_METRICS if known.filter(metric=metric).height]
     by_key = {(row["level"], row["metric"]): row for row in known.iter_rows(named=True)}
     rows: list[list[str | TableCell]] = [
-        [str(level), *(_verdict_cell(by_key.get((level, metric))) for metric in present)]
+        [names.short(level), *(_verdict_cell(by_key.get((level, metric))) for metric in present)]
         for level in sorted(set(levels["level"]))
     ]
-    header = ["level", *(label(metric) for metric in present)]
+    header = [names.kind, *(label(metric) for metric in present)]
+    baseline = "the baseline" if names.is_comparison else "level 0"
     if is_published(levels):
-        caption = "Published values, and their change from level 0. There are no verdicts."
+        caption = f"Published values, and their change from {baseline}. There are no verdicts."
         return html.table(caption, header, rows)
-    caption = "Verdicts by level, each with the value and its change from level 0."
+    caption = f"Verdicts by {names.kind}, each with the value and its change from {baseline}."
     table = html.table(caption, header, rows)
-    return f"{table}{_legend(known)}{_numbers(known, present)}"
+    return f"{table}{_legend(known, names)}{_numbers(known, present, names)}"
 
 
 def correlation_table(correlations: pl.DataFrame) -> str:
@@ -214,25 +219,26 @@ def _verdict_details(row: Row) -> list[str]:
     return [*details, *([row["note"]] if row["note"] else [])]
 
 
-def _legend(known: pl.DataFrame) -> str:
+def _legend(known: pl.DataFrame, names: LevelNames) -> str:
     verdicts = known.filter(pl.col("metric") != "accuracy")["verdict"].unique().to_list()
     items = "".join(
-        f'<li><span class="{entry.word}">{entry.word}</span> {entry.meaning}</li>'
+        f'<li><span class="{entry.word}">{entry.word}</span> '
+        f"{names.in_baseline_words(entry.meaning)}</li>"
         for verdict, entry in VERDICT_LABELS.items()
         if verdict in verdicts
     )
     return f'<ul class="legend">{items}</ul>' if items else ""
 
 
-def _numbers(known: pl.DataFrame, present: Sequence[str]) -> str:
-    header = ["level", "metric", "n", "value", "95 % interval", "change", "95 % interval"]
+def _numbers(known: pl.DataFrame, present: Sequence[str], names: LevelNames) -> str:
+    header = [names.kind, "metric", "n", "value", "95 % interval", "change", "95 % interval"]
     header += ["adjusted p", "could be missed", "verdict", "note"]
     shown = known.filter(pl.col("metric").is_in(present)).sort(
         "level", pl.col("metric").cast(pl.Enum(present))
     )
     rows = [
         [
-            str(row["level"]),
+            names.short(row["level"]),
             label(row["metric"]),
             f"{row['n']:,}",
             number(row["value"], 3),

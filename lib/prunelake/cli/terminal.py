@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from prunelake.api.findings import level_rows, sentences
+from prunelake.api.findings import level_names, level_rows, sentences
 from prunelake.api.findings import recommendation as advice
 from prunelake.api.findings.headline import decided_count, headline
 from prunelake.api.findings.settle import sequential_note, settled_by
@@ -78,6 +78,8 @@ def print_summary(
                 if text:
                     say(text)
             correlations = run_metrics.correlations(run_id).rows(connection)
+            if level_names.LevelNames.of(levels).is_comparison:
+                correlations = correlations.clear()
             if level_rows.is_published(levels):
                 correlations = correlations.filter(scope="all")
             if not correlations.is_empty():
@@ -133,8 +135,11 @@ def print_recommendation(
     say(f"\n{model_name(recommendation.model)} on {listed(recommendation.tasks)}")
     say(f"budget: {recommendation.budget or 'none'}; margins: {margins}\n")
     after = recommendation.recalibrated.candidates
-    for before, recalibrated in zip(recommendation.as_it_is.candidates, after, strict=True):
-        console.print(_evidence_table(recommendation, before, recalibrated))
+    pairs = list(zip(recommendation.as_it_is.candidates, after, strict=True))
+    # Candidates share a table; a removal order has a table of its levels.
+    is_comparison = any(before.label is not None for before, _ in pairs)
+    for group in [pairs] if is_comparison else [[pair] for pair in pairs]:
+        console.print(_evidence_table(recommendation, group))
     say(
         "Each cell is the largest loss within the one-sided "
         f"{advice.interval_text(recommendation)} interval, for the task that is farthest from "
@@ -154,11 +159,17 @@ def print_recommendation(
         console.print(f"Next: {command}{lake}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _evidence_table(recommendation: Recommendation, before: Candidate, after: Candidate) -> Table:
-    """level x criterion: the largest loss within the interval, for the worst task."""
+def _evidence_table(
+    recommendation: Recommendation, pairs: Sequence[tuple[Candidate, Candidate]]
+) -> Table:
+    """level or candidate x criterion: the largest loss within the interval, for the worst task.
+
+    A pair is a removal order, or a candidate, before and after recalibration.
+    """
+    first, _ = pairs[0]
+    title = f"{order_name(first.strategy)}, {first.dtype or 'number format not known'}"
     table = Table(
-        title=f"{before.label or order_name(before.strategy)}, "
-        f"{before.dtype or 'number format not known'}",
+        title=title if first.label is None else "candidates",
         title_justify="left",
         box=box.SIMPLE_HEAD,
         padding=0,
@@ -171,15 +182,17 @@ def _evidence_table(recommendation: Recommendation, before: Candidate, after: Ca
         columns.append((calibration if is_calibration else criterion, criterion, False))
         if is_calibration:
             columns.append((f"recalibrated {calibration}", criterion, True))
-    for name in (
-        "" if before.label else "removed",
-        *(term.name for term in terms),
-        *(name for name, _, _ in columns),
-    ):
+    kind = "removed" if first.label is None else "candidate"
+    for name in (kind, *(term.name for term in terms), *(name for name, _, _ in columns)):
         table.add_column(name, justify="right")
-    for level, recalibrated in zip(before.levels, after.levels, strict=True):
+    rows = [
+        (before.label or str(level.level), level, recalibrated)
+        for before, after in pairs
+        for level, recalibrated in zip(before.levels, after.levels, strict=True)
+    ]
+    for name, level, recalibrated in rows:
         table.add_row(
-            "" if before.label else str(level.level),
+            name,
             *(advice.cost_text(level, term) for term in terms),
             *(
                 _loss_bound(recalibrated if is_recalibrated else level, criterion)
@@ -220,6 +233,7 @@ def _level_table(
     methods: Sequence[str | None],
     shown: Sequence[str],
 ) -> Table:
+    names = level_names.LevelNames.of(levels)
     title = f"{run['task']}, {order_name(run['strategy'])}: "
     if level_rows.is_published(levels):
         title += "published without examples"
@@ -231,9 +245,12 @@ def _level_table(
     cells = {(row["level"], row["metric"]): row for row in levels.iter_rows(named=True)}
     verdicts = set(levels.filter(pl.col("metric").is_in(shown))["verdict"])
     caption = "in brackets: difference from the unpruned model (0 layers removed)"
+    if names.is_comparison:
+        caption = "in brackets: difference from the baseline"
     for verdict, verdict_label in VERDICT_LABELS.items():
         if verdict in verdicts:
-            caption += f"\n{verdict_label.mark} {verdict_label.meaning}"
+            meaning = names.in_baseline_words(verdict_label.meaning)
+            caption += f"\n{verdict_label.mark} {meaning}"
     table = Table(
         title=title,
         title_justify="left",
@@ -242,11 +259,14 @@ def _level_table(
         box=box.SIMPLE_HEAD,
         padding=0,
     )
-    table.add_column("removed", justify="right", no_wrap=True)
+    if names.is_comparison:
+        table.add_column("candidate")
+    else:
+        table.add_column("removed", justify="right", no_wrap=True)
     for name in shown:
         table.add_column(label(name), justify="right", no_wrap=True)
     for level in sorted(set(levels["level"])):
-        table.add_row(str(level), *[_cell(cells.get((level, name))) for name in shown])
+        table.add_row(names.short(level), *[_cell(cells.get((level, name))) for name in shown])
     return table
 
 
