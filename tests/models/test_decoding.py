@@ -68,3 +68,20 @@ def test_decoding_equals_whole_passes(
                 batch = _generated(model, both, use_cache, mask)
                 assert torch.equal(batch[:1], long)
                 assert torch.equal(batch[1:, padding.shape[1] :], short)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "unit", "layers"),
+    [
+        ("gemma4_unified_text", "block", [0]),  # its keys are read later, so its norm stays
+        ("gpt_neox_japanese", "attention", [3]),  # the block adds a bias that the attention returns
+    ],
+)
+def test_what_other_modules_read_stays(model_type: str, unit: Unit, layers: list[int]) -> None:
+    model = build_tiny(model_type)
+    with torch.inference_mode():
+        with removed(model, layers, unit):
+            expected = model(input_ids=LONG, use_cache=False).logits
+        with detached(model, layers, unit):
+            found = model(input_ids=LONG, use_cache=False).logits
+    assert torch.allclose(found, expected, atol=1e-5)

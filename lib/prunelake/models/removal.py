@@ -226,13 +226,17 @@ def _absent(model: PreTrainedModel, layers: Collection[int], unit: Unit) -> list
 
 
 def _without_norms(model: PreTrainedModel, absent: Collection[AbsentPart]) -> list[int]:
-    """The indices of the blocks that pass their input on without these parts and their norms."""
+    """The indices of the blocks that pass their input on without these parts and their norms.
+
+    A part that another layer reads still runs, and needs its norm.
+    """
     gone = {(part.block, part.name) for part in (*absent, *absent_parts(model))}
     plain = probe_decoder(model).plain_blocks
     return [
         block.index
         for position, block in enumerate(decoder_blocks(model))
-        if position in plain and all((block.index, part.name) in gone for part in block.parts)
+        if position in plain
+        and all((block.index, part.name) in gone and not part.is_read_later for part in block.parts)
     ]
 
 

@@ -163,7 +163,9 @@ def _takes(module: nn.Module, name: str) -> bool:
 
 def _hands_on_its_choices(module: nn.Module) -> bool:
     """Whether a later layer reads a module's keys and values, the tokens that it chose, or the
-    state of its router.
+    state of its router; or its block adds a bias that the module hands on.
     """
     taken = ("prev_topk_indices", "prev_router_hidden_states")
-    return getattr(module, "store_full_length_kv", False) or any(_takes(module, n) for n in taken)
+    has_bias = isinstance(getattr(module, "dense_bias", None), nn.Parameter)
+    stores = getattr(module, "store_full_length_kv", False) or has_bias
+    return stores or any(_takes(module, name) for name in taken)
