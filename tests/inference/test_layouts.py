@@ -27,6 +27,11 @@ def test_every_layout_gives_the_numbers_of_plain_passes(model_type: str) -> None
     assert (found["result"], found["sharing"]["attention"]) == ("exact", LAYOUTS[model_type])
 
 
+def test_a_model_whose_tokens_read_later_tokens_is_refused() -> None:
+    with pytest.raises(UnsupportedModel, match="its tokens also read the tokens behind them"):
+        NestedModel(build_tiny("paligemma"), ())
+
+
 @pytest.mark.endurance
 @pytest.mark.parametrize("model_type", [*causal_types(), *wrapper_types()])
 def test_every_class_is_exact_or_refused(model_type: str) -> None:

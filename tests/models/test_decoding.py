@@ -2,38 +2,13 @@
 
 import pytest
 import torch
-from torch import Tensor
-from transformers import PreTrainedModel
 
+from benchmarks.decoding import LONG, SHORT, generated, padded_batch, recomputed
 from benchmarks.tiny_decoders import build_tiny
 from prunelake.models.removal import detached, removed
 from prunelake.spec import Unit
 
 STEPS = 4
-LONG, SHORT = torch.tensor([[5, 6, 7, 8, 9, 10, 11]]), torch.tensor([[20, 21, 22, 23]])
-
-
-@torch.inference_mode()
-def _recomputed(model: PreTrainedModel, ids: Tensor) -> Tensor:
-    """The prompt and the most probable tokens behind it, from a whole pass for each."""
-    for _ in range(STEPS):
-        logits = model(input_ids=ids, use_cache=False).logits
-        ids = torch.cat([ids, logits[:, -1:].argmax(-1)], dim=1)
-    return ids
-
-
-def _generated(
-    model: PreTrainedModel, ids: Tensor, use_cache: bool, mask: Tensor | None = None
-) -> Tensor:
-    found: Tensor = model.generate(  # type: ignore[operator]  # its type is a union
-        input_ids=ids,
-        attention_mask=torch.ones_like(ids) if mask is None else mask,
-        max_new_tokens=STEPS,
-        do_sample=False,
-        use_cache=use_cache,
-        pad_token_id=0,
-    )
-    return found
 
 
 @pytest.mark.parametrize(
@@ -55,19 +30,18 @@ def test_decoding_equals_whole_passes(
     model = build_tiny(model_type)
     assert model.generation_config is not None
     model.generation_config.eos_token_id = None
-    with removed(model, layers, unit):
-        long, short = _recomputed(model, LONG), _recomputed(model, SHORT)
-    padding = torch.zeros_like(LONG[:, SHORT.shape[1] :])
-    both = torch.cat([LONG, torch.cat([padding, SHORT], dim=1)])
-    mask = torch.ones_like(both)
-    mask[1, : padding.shape[1]] = 0
-    with detached(model, layers, unit):
+    with torch.inference_mode(), removed(model, layers, unit):
+        long, short = recomputed(model, LONG, STEPS), recomputed(model, SHORT, STEPS)
+    both, mask = padded_batch(LONG, SHORT)
+    gap = LONG.shape[1] - SHORT.shape[1]
+    with torch.inference_mode(), detached(model, layers, unit):
         for use_cache in (False, True):
-            assert torch.equal(_generated(model, LONG, use_cache), long)
+            alone = generated(model, LONG, torch.ones_like(LONG), use_cache, STEPS)
+            assert torch.equal(alone, long)
             if allows_padding:
-                batch = _generated(model, both, use_cache, mask)
+                batch = generated(model, both, mask, use_cache, STEPS)
                 assert torch.equal(batch[:1], long)
-                assert torch.equal(batch[1:, padding.shape[1] :], short)
+                assert torch.equal(batch[1:, gap:], short)
 
 
 @pytest.mark.parametrize(

@@ -54,9 +54,15 @@ def decide_sharing(model: PreTrainedModel, unit: Unit, is_exact: Check) -> Shari
     """The most that the levels of a model may share; decided once for a model and a unit.
 
     Raises:
-        UnsupportedModel: the numbers differ from plain passes even where nothing is shared.
+        UnsupportedModel: the numbers differ from plain passes even where nothing is shared; or
+            tokens read the tokens behind them.
     """
     known = _decided.setdefault(model, {})
+    if not known and not _is_causal(model):
+        raise UnsupportedModel(
+            f"{type(model).__name__} is not supported: its tokens also read the tokens behind "
+            "them, so a plain pass gives no likelihoods of next tokens"
+        )
     if unit not in known:
         for sharing in _candidates(possible_sharing(model, unit)):
             if is_exact(model, unit, sharing):
@@ -150,6 +156,20 @@ def is_exact(
         return False
     pairs = zip(found, [*expected, expected[0]], strict=True)
     return all(_is_close(model, got, wanted) for got, wanted in pairs)
+
+
+@torch.inference_mode()
+def _is_causal(model: PreTrainedModel) -> bool:
+    """Whether another last token leaves the logits at the tokens before it as they are."""
+    vocabulary: int = text_config(model).vocab_size
+    ids = torch.tensor([[3 + n * 7919 % (vocabulary - 3) for n in range(8)]], device=model.device)
+    other = ids.clone()
+    other[0, -1] = ids[0, 0]
+    first, second = (
+        np.nan_to_num(model(input_ids=own, use_cache=False).logits[:, :-1].double().cpu().numpy())
+        for own in (ids, other)
+    )
+    return _is_close(model, first, second)
 
 
 def _candidates(best: Sharing) -> Iterator[Sharing]:
