@@ -123,6 +123,13 @@ def test_a_criterion_chooses_among_explanations_and_calibrators(lake: Location) 
     assert recalibrated.high is not None
 
 
+@pytest.fixture
+def _without_recalibration(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the recalibrated metrics, which take most of the time of an analysis."""
+    monkeypatch.setattr("prunelake.analysis.analyse.recalibrate", lambda *_: {"metrics": []})
+
+
+@pytest.mark.usefixtures("_without_recalibration")
 def test_a_sequential_run_is_tested_at_every_look(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,6 +156,7 @@ def test_a_sequential_run_is_tested_at_every_look(
     assert [look.times.times for look in kl.looks] == [(20 / 60, 40 / 60)]  # the last look only
 
 
+@pytest.mark.usefixtures("_without_recalibration")
 def test_equal_answers_bound_a_loss_by_the_share_that_could_differ(tmp_path: Path) -> None:
     rows = [
         prediction(R, level, f"test:{i}", [0.0, -1.0 - i % 3], gold=int(i % 5 == 0))

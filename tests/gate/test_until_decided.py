@@ -15,6 +15,13 @@ from prunelake.sweeps.until_decided import Limits
 from tests.support.fake_sweeps import FakeSweeps
 from tests.support.simulated_sweeps import SimulatedSweeps
 
+
+@pytest.fixture(autouse=True)
+def _without_recalibration(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No criterion here reads recalibrated metrics, which take most of the time of an analysis."""
+    monkeypatch.setattr("prunelake.analysis.analyse.recalibrate", lambda *_: {"metrics": []})
+
+
 FLIPS = {"metric": "flip_rate", "task": "opinions", "margin": 0.1}
 
 
