@@ -16,6 +16,7 @@ import pytest
 
 from prunelake.cli.app import main
 from prunelake.errors import BadRow, InvalidSpec
+from prunelake.imports.imported_run import LabelledFile
 from prunelake.imports.inspect_log import archive_members, import_inspect, read_inspect
 from prunelake.lake.maintenance.verify import verify_lake
 from tests.support.lake_rows import rows_of
@@ -122,6 +123,23 @@ def test_levels_are_compared_with_the_unpruned_model(tmp_path: Path) -> None:
     log["samples"][1]["choices"][0] = "a fire"
     with pytest.raises(InvalidSpec, match="sample:2 is the first that differs, in its row hash: "):
         import_inspect(tmp_path / "lake", {0: LOG, 4: save(tmp_path, log)})
+
+
+def test_candidates_have_labels_and_settings_that_the_log_lacks(tmp_path: Path) -> None:
+    log = content()
+    log["eval"]["model"] = "mockllm/other"
+    files = [
+        LabelledFile("fp16", LOG, dtype="float16"),
+        LabelledFile("int4", save(tmp_path, log), dtype="int4", revision="r1"),
+    ]
+    import_inspect(tmp_path / "lake", files)
+    levels = rows_of(
+        tmp_path / "lake", "select label, model, revision, dtype from levels order by level"
+    )
+    assert [tuple(row.values()) for row in levels] == [
+        ("fp16", "mockllm/model", "", "float16"),
+        ("int4", "mockllm/other", "r1", "int4"),
+    ]
 
 
 def test_a_level_with_fewer_samples_is_refused(tmp_path: Path) -> None:

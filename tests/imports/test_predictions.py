@@ -9,15 +9,18 @@ import numpy as np
 import polars as pl
 import pytest
 
+from prunelake.analysis.analyse import analyse
 from prunelake.cli.app import main
 from prunelake.errors import PruneLakeError
 from prunelake.imports.imported_run import LabelledFile
 from prunelake.imports.prediction_file import PredictionColumns
 from prunelake.imports.predictions import import_predictions
 from prunelake.lake.maintenance.verify import verify_lake
+from prunelake.lake.publish import publish
 from prunelake.lake.sql.views import connect
 from prunelake.recommend.recommendation import recommend
 from prunelake.recommend.request import RecommendationRequest, parse_criteria
+from tests.support.api_client import api_client
 from tests.support.lake_rows import rows_of
 
 LETTERS = np.array(["A", "B", "C", "D"])
@@ -370,3 +373,15 @@ def test_labels_are_distinct_and_printable(tmp_path: Path) -> None:
         files = LabelledFile("a", path), [LabelledFile(label, path)]
         with pytest.raises(PruneLakeError, match=message):
             import_predictions(tmp_path / "lake", *files, "quiz", "m", PredictionColumns())
+
+
+def test_the_api_shows_an_example_without_a_prompt(lake: Path) -> None:
+    publish(lake, analyse)
+    with api_client(lake) as client:
+        (run,) = rows_of(lake, "select run_id from runs")
+        listed = client.get(f"/examples/{run['run_id']}?level=1&limit=1").json()["examples"]
+        assert (listed[0]["prompt"], listed[0]["is_explained"]) == (None, False)
+        name = listed[0]["example_id"]
+        shown = client.get(f"/examples/{run['run_id']}/{name}?level=1").json()
+    assert shown["prompt"] is shown["unpruned"]["probabilities"] is None
+    assert shown["unpruned"]["confidence"] == BASE.filter(id=name)["confidence"].item()
