@@ -247,6 +247,16 @@ def test_an_answer_is_the_text_letter_or_number_of_an_option(
     assert (example["options"], example["prompt"]) == (["no", "yes"], "Is it?")
 
 
+def test_an_answer_that_is_no_option_is_refused_with_its_file(tmp_path: Path) -> None:
+    frame = BASE.head(8).with_columns(options=pl.lit(["w", "x", "y", "z"]))
+    other = frame.with_columns(at(2, prediction="E")(frame)["prediction"])
+    with pytest.raises(PruneLakeError, match=r"candidate.parquet, id 'q2': prediction 'E' is no"):
+        import_pair(tmp_path, frame, other, ".parquet")
+    short = frame.with_columns(option_count=pl.lit(3)).drop("options")
+    with pytest.raises(PruneLakeError, match=r"base.csv, id 'q3': (prediction|gold) 'D' is no opt"):
+        import_pair(tmp_path, short, short)
+
+
 def test_a_count_of_options_names_options_that_no_answer_names(tmp_path: Path) -> None:
     frame = BASE.head(8).with_columns(option_count=pl.lit(5))
     import_pair(tmp_path, frame, frame)

@@ -67,7 +67,7 @@ def join_files(
 
 
 def number_options(
-    questions: pl.DataFrame, answers: pl.DataFrame
+    paths: Sequence[Path], questions: pl.DataFrame, answers: pl.DataFrame
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Replace answers by the index of their option, in the columns gold and prediction.
 
@@ -98,10 +98,12 @@ def number_options(
         names, unknown = misfits
         question, answer = unknown.row(0)
         options = names.filter(id=question)["options"][0].to_list()
+        given_by = answers.filter(id=question, prediction=answer)["level"]
+        kind, path = ("prediction", paths[given_by[0]]) if len(given_by) else ("gold", paths[0])
         raise BadRow(
-            f"id {shortened(repr(question))}: answer {shortened(repr(answer))} is no option; the "
-            f"options are {shortened(', '.join(options))}. Write the text of an option, its letter "
-            "or its number from 0, in the same way in all rows"
+            f"{path}, id {shortened(repr(question))}: {kind} {shortened(repr(answer))} is no "
+            f"option; the options are {shortened(', '.join(options))}. Write the text of an "
+            "option, its letter or its number from 0, in the same way in all rows"
         )
     if questions["options"].null_count() == questions.height:
         questions = questions.drop("options").join(named, on="id", maintain_order="left")

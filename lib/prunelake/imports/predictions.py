@@ -65,7 +65,8 @@ def import_predictions(
     )
     check_name("task", task)
     frames = [read_predictions(file.path, columns or PredictionColumns()) for file in files]
-    questions, answers = number_options(*join_files([file.path for file in files], frames))
+    paths = [file.path for file in files]
+    questions, answers = number_options(paths, *join_files(paths, frames))
     identity = {
         "source": SOURCE,
         "model": model,
