@@ -204,6 +204,20 @@ create macro verdicts_at(
                             )
                         ) as bigint
                     )
+            -- As for smallest_detectable, if the measured share is the truth.
+            when not is_changed and not is_equivalent and delta != margin
+                then
+                    try_cast(
+                        ceil(
+                            greatest(
+                                1.5 * n,
+                                (
+                                    2.4864749 / 2
+                                    / (asin(sqrt(least(margin, 1))) - asin(sqrt(delta)))
+                                ) ** 2
+                            )
+                        ) as bigint
+                    )
         end as n_needed,
         delta,
         delta_low,
@@ -236,5 +250,6 @@ hidden degradation (shown worse while accuracy is stable), visible degradation (
 accuracy fell), worse within margin (changed for the worse), equivalent (not changed, within its
 margin; accuracy: stable), improved, or inconclusive with its reason; null if nothing can be
 tested. n_needed: the number of examples that would show, with a probability of 80 %, that the
-metric has changed or lies within its margin. is_sequential: the run looked at its examples
-several times, and its intervals and p-values allow for that (view looks).';
+metric has changed or lies within its margin; for flip_rate if the measured rate is the truth.
+is_sequential: the run looked at its examples several times, and its intervals and p-values allow
+for that (view looks).';

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom, binomtest
 from statsmodels.stats.multitest import multipletests
 
-from prunelake.analysis.power import PairedSpread, examples_for_changes_between
+from prunelake.analysis.power import PairedSpread, examples_for_changes_between, examples_for_share
 from prunelake.analysis.statistics import exact_interval
 from prunelake.lake.commit import write_analysis, write_run
 from prunelake.lake.sql.view_files import sql_folder
@@ -238,6 +238,17 @@ def test_an_inconclusive_verdict_names_the_examples_that_decide_it(tmp_path: Pat
         expected = examples_for_changes_between(-1, 1, spread, 0.02)
         assert needed[key] == pytest.approx(expected, rel=0.01)
     assert needed["nll", None, 1] == 1500
+
+
+@pytest.mark.parametrize("count", [42, 60])
+def test_an_inconclusive_flip_rate_names_the_examples_that_place_it_at_its_margin(
+    tmp_path: Path, count: int
+) -> None:
+    """The oracle is the exact binomial test of `prunelake plan`."""
+    (row,) = (r for r in judged(tmp_path, STABLE, flips(count, 1000)) if r["metric"] == "flip_rate")
+    assert row["verdict"] == "inconclusive"
+    expected = examples_for_share(count / 1000, FLIP_MARGIN)
+    assert row["n_needed"] == pytest.approx(expected, rel=0.08)
 
 
 def test_an_inconclusive_change_has_the_smallest_detectable_change(tmp_path: Path) -> None:

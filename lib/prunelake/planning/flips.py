@@ -1,5 +1,6 @@
 """The flips of candidates: their expected rate, and the examples that place it at its margin."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -95,6 +96,10 @@ def _need(
     is_decided = (upper is not None and upper < margin) or (
         p_value is not None and p_value <= SIGNIFICANCE_LEVEL
     )
+    needed = n if is_decided else examples_for_share(expected.rate, margin, power)
+    if not is_decided and needed is not None:
+        # If the present examples should have been enough, a few more would rarely decide.
+        needed = max(needed, math.ceil(1.5 * n))
     return FlipNeed(
         level=row["level"],
         label=row["label"],
@@ -108,7 +113,7 @@ def _need(
         high=expected.high,
         is_forecast=rows > n,
         is_decided=is_decided,
-        n_needed=n if is_decided else examples_for_share(expected.rate, margin, power),
+        n_needed=needed,
     )
 
 
