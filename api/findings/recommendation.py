@@ -63,11 +63,18 @@ def answer_sentence(recommendation: Recommendation, answer: Answer) -> str:
     if answer.level is None:
         return f"{scope}: none. {rejection_reasons(recommendation, answer)}"
     if answer.label is not None:
-        text = f"{scope}: take {answer.label}."
+        text = f"{scope}: take {answer.label}, {size_text(answer)}."
     else:
         layers = f"layer{'s' * (answer.level > 1)} {ranges(answer.removed)}"
         text = f"{scope}: remove {removal_text(recommendation, answer)}, {layers}."
     return f"{text} {saving}." if (saving := savings_text(answer)) else text
+
+
+def size_text(answer: Answer) -> str:
+    """Why this candidate is recommended among those that pass: its size, if it is known."""
+    if answer.weight_bytes is None:
+        return "whose size is unknown; no candidate of a known size passes"
+    return f"the smallest candidate that passes ({answer.weight_bytes / 1e6:,.0f} MB of weights)"
 
 
 def criteria_text(recommendation: Recommendation) -> str:

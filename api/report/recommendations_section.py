@@ -84,8 +84,8 @@ def _answer(recommendation: Recommendation, answer: Answer, name: str) -> str:
         return f"{first} {_why(recommendation, answer)}"
     if answer.label is not None:
         return (
-            f"You can take {answer.label} in place of {name}: no loss beyond the margins was "
-            "found, and a loss that large is unlikely."
+            f"You can take {answer.label}, {advice.size_text(answer)}, in place of {name}: no loss "
+            "beyond the margins was found, and a loss that large is unlikely."
         )
     text = (
         f"You can remove {advice.removal_text(recommendation, answer)} from {name} "

@@ -30,12 +30,14 @@ def compared_run(
     n: int = 400,
     recalibrated: Mapping[int, Loss] | None = None,
     labels: Mapping[int, str] | None = None,
+    sizes: Mapping[int, int | None] | None = None,
     **columns: Any,
 ) -> str:
     """A run of n examples with these losses by level and metric; all others are PASSING.
 
     Explanations are of kernel_shap, delete_text, eraser. `recalibrated` has the loss of ECE by
-    level after recalibration by temperature. With `labels` the levels are candidates.
+    level after recalibration by temperature. With `labels` the levels are candidates,
+    of 400 bytes unless `sizes` has other sizes.
     """
     run = run_row(
         name,
@@ -48,7 +50,10 @@ def compared_run(
         | columns,
     )
     run_id = str(run["run_id"])
-    candidates = [named_level(run_id, *named) for named in (labels or {}).items()]
+    candidates = [
+        named_level(run_id, level, label, weight_bytes=(sizes or {}).get(level, 400))
+        for level, label in (labels or {}).items()
+    ]
     write_run(lake, run, frames(levels=candidates))
     about, derived = small_analysis(run_id)
     empty = derived["metrics"].clear()

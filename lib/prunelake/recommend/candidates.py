@@ -80,6 +80,9 @@ class Candidate(FrozenValue):
     label: str | None = Field(
         default=None, description="The label of a candidate of comparisons; null: a removal order."
     )
+    weight_bytes: int | None = Field(
+        default=None, description="The size of its weights; null if unknown, and for an order."
+    )
     dtype: str | None
     run_ids: tuple[str, ...]
     tasks: tuple[str, ...]
@@ -157,7 +160,9 @@ def build_candidate(
     for (level_value,), rows in own_checks.group_by("level", maintain_order=True):
         level = int(level_value)
         is_complete = has_all_tasks and rows["run_id"].n_unique() == len(runs)
-        counted = _counted_costs(level, layer_count) if label is None else {}
+        counted = _counted_costs(level, layer_count)
+        if label is not None:
+            counted = {"weight_share": first["weight_share"]}
         level_costs = counted | dict(measured.get(level, {}))
         levels.append(
             Level(
@@ -181,6 +186,7 @@ def build_candidate(
     return Candidate(
         strategy=first["strategy"],
         label=label,
+        weight_bytes=first["weight_bytes"],
         dtype=first["dtype"] if label is None else first["candidate_dtype"],
         run_ids=run_ids,
         tasks=tuple(run["task"] for run in runs),

@@ -43,8 +43,9 @@ def representative_runs(
 ) -> pl.DataFrame:
     """One of these runs for each removal order, number format and task; and for each candidate.
 
-    Comparisons give a row for each candidate, with its label and number format in the columns
-    `label` and `candidate_dtype`, which are null for removal orders. The run with the most
+    Comparisons give a row for each candidate, with its label, number format and size in the columns
+    `label`, `candidate_dtype`, `weight_bytes` and `weight_share` (of the baseline's weights), which
+    are null for removal orders. The size is null where it is unknown. The run with the most
     explained examples counts if a criterion needs explanations, then the run with the most
     examples, then the latest. The choice never depends on a run's results.
     """
@@ -59,10 +60,16 @@ def representative_runs(
     ).rows(connection)
     candidates = BoundQuery(
         """
-        select run_id, label, dtype as candidate_dtype
-        from levels
-        where kind = 'candidate' and level > 0
-        order by run_id, level
+        select
+            named.run_id,
+            named.label,
+            named.dtype as candidate_dtype,
+            named.weight_bytes,
+            named.weight_bytes / baseline.weight_bytes as weight_share
+        from levels as named
+        inner join levels as baseline on named.run_id = baseline.run_id and baseline.level = 0
+        where named.kind = 'candidate' and named.level > 0
+        order by named.run_id, named.level
         """
     ).rows(connection)
     return (
@@ -154,6 +161,8 @@ def measured_costs(
     for term in request.budget.terms:
         if term.name not in COST_COLUMNS:
             continue
+        if term.column == "weight_share" and runs["weight_share"].count():
+            continue  # candidates have a size without a profile
         if measured[term.column].null_count() == measured.height:
             raise NothingToShow(
                 f"budget term '{term}': {term.name} was never measured for {model}; "

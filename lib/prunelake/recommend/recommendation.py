@@ -4,6 +4,7 @@ The view `criteria` tests every level of a run. This module requires that a leve
 task, and compares the removal orders within the budget.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -39,6 +40,9 @@ class Answer(FrozenValue):
     calibrator: str | None
     strategy: str | None
     label: str | None = Field(description="The label of a candidate; null for a removal order.")
+    weight_bytes: int | None = Field(
+        description="The size of its weights; null if unknown, and for a removal order."
+    )
     dtype: str | None
     level: int | None
     run_ids: tuple[str, ...] = Field(description="The runs behind the answer, one for each task.")
@@ -180,7 +184,9 @@ def _best_answer(
         if candidate.level is not None
     ]
     if not passing:
-        empty: dict[str, Any] = dict.fromkeys(("strategy", "label", "dtype", "level"))
+        empty: dict[str, Any] = dict.fromkeys(
+            ("strategy", "label", "weight_bytes", "dtype", "level")
+        )
         empty |= {"run_ids": (), "removed": (), "costs": {}}
         return Answer(calibrator=calibrator, candidates=candidates, **empty)
     best, level = min(passing, key=lambda pair: _preference_key(pair[0], pair[1], budget))
@@ -188,6 +194,7 @@ def _best_answer(
         calibrator=calibrator,
         strategy=best.strategy,
         label=best.label,
+        weight_bytes=best.weight_bytes,
         dtype=best.dtype,
         level=level.level,
         run_ids=best.run_ids,
@@ -199,13 +206,17 @@ def _best_answer(
 
 def _preference_key(
     candidate: Candidate, level: Level, budget: CostBudget
-) -> tuple[float, float, str]:
+) -> tuple[float, float, float, str]:
     """The sort key of a passing level; the best level has the smallest key.
 
     The best level saves the most of the first cost in the budget, or removes the most layers if
-    there is no budget. Equal levels are ordered by their loss of calibration, then by strategy.
-    Without a budget, no candidate of a comparison is known to save anything.
+    there is no budget. Candidates of comparisons are ordered by the size of their weights; a
+    candidate of unknown size comes last. Equal levels are ordered by their loss of calibration,
+    then by strategy.
     """
+    size = 0.0
+    if candidate.label is not None:
+        size = math.inf if candidate.weight_bytes is None else float(candidate.weight_bytes)
     saved = float(level.level) if candidate.label is None else 0.0
     if budget.terms:
         term = budget.terms[0]
@@ -215,4 +226,4 @@ def _preference_key(
         for check in level.checks
         if check.criterion == "calibration" and check.loss is not None
     ]
-    return -saved, max(losses, default=0), candidate.strategy
+    return -saved, size, max(losses, default=0), candidate.strategy
