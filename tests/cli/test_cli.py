@@ -18,6 +18,7 @@ from prunelake.lake.maintenance.verify import verify_lake
 from prunelake.settings import OTHER_VARIABLES
 from tests.support.lake_rows import small_run
 from tests.support.paths import ROOT
+from tests.support.report_page import draw_only
 
 
 @pytest.fixture(scope="module")
@@ -335,6 +336,7 @@ def test_import_harness_reads_one_log_per_level(
     assert call(monkeypatch, "import", "harness", "--level", "deep", "--lake", str(folder)) == 1
     assert "LEVEL=PATH" in capsys.readouterr().err
     assert not verify_lake(folder)
+    draw_only(monkeypatch, "verdicts")
     out = tmp_path / "report.html"
     assert call(monkeypatch, "report", "--lake", str(folder), "--out", str(out)) == 0
     page = out.read_text(encoding="utf-8")

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 from prunelake.analysis.analyse import analyse
@@ -17,6 +18,7 @@ from tests.support.api_client import api_client
 from tests.support.criteria_runs import Loss, compared_run
 from tests.support.example_runs import metric_rows
 from tests.support.lake_rows import run_row
+from tests.support.report_page import draw_only
 
 SPEC = SweepSpec(model="tiny", task="demo", rows=Rows(sample=80), explain=Explanation(rows=10))
 UNSURE: Loss = (0.01, 0.03)
@@ -69,7 +71,10 @@ def test_there_is_no_command_without_a_question_a_sweep_or_accuracy() -> None:
     assert settled_by(run(), metric_rows(**VALUES, verdicts=lost)) is None
 
 
-def test_api_report_and_terminal_end_with_the_command(tmp_path: Path) -> None:
+def test_api_report_and_terminal_end_with_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw_only(monkeypatch)
     lake = tmp_path / "lake"
     run_id = compared_run(lake, "run", {1: {"ece": UNSURE}}, spec=SPEC.model_dump_json())
     publish(lake, analyse)
