@@ -126,6 +126,7 @@ def test_summary_of_a_published_run_has_no_n_and_no_verdict(tmp_path: Path) -> N
     assert rows_of(tmp_path, query) == [
         {
             "level": 1,
+            "label": "1",
             "method": "lime",
             "operator": None,
             "accuracy": 0.75,

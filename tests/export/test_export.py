@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, Cache, DynamicLayer
 
 from prunelake.cli.app import main
 from prunelake.export import checkpoint
@@ -55,6 +55,7 @@ def export(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 def add_run(revision: str, name: str = "run", **columns: Any) -> str:
     """Write a run of the tiny model with levels 0 to 2 and explanations; return its id."""
     row: dict[str, Any] = {"revision": revision, "removal_order": ORDER, "task": "demo"}
+    row |= {"layer_count": LAYER_COUNT}
     return explained_run(Path("lake"), name, **row | columns)
 
 
@@ -376,8 +377,14 @@ def test_a_checkpoint_with_other_logits_is_not_kept(
     if kind == "portable":  # the projections keep their weights
         monkeypatch.setattr(checkpoint, "zero_out", lambda *_: None)
         comparison = "without a cache"
-    else:  # the placeholder does not count its tokens
-        monkeypatch.setattr("prunelake.models.decoder.placeholders._extend_cache", lambda *_: None)
+    else:  # the placeholder spoils what the cache holds
+
+        def spoil(cache: Cache, *_: object) -> None:
+            for layer in cache.layers:
+                if isinstance(layer, DynamicLayer) and layer.values is not None:
+                    layer.values.zero_()
+
+        monkeypatch.setattr("prunelake.models.decoder.placeholders._extend_cache", spoil)
         comparison = "with a cache"
     assert export(monkeypatch, "tiny", "--level", "2", "--kind", kind, "--out", "out") == 1
     assert f"error: LlamaForCausalLM {comparison}: a logit" in capsys.readouterr().err

@@ -112,7 +112,7 @@ def test_a_criterion_chooses_among_explanations_and_calibrators(lake: Location) 
     assert evidence(lake, metric="overlap_10", method="lime").method == "lime"
     missing = evidence(lake, metric="comprehensiveness", variant="normalised")
     assert missing.high is None
-    assert str(missing.note).startswith("the run has no values with normalised; it has kernel_shap")
+    assert str(missing.note).startswith("the run has no values for normalised; it has kernel_shap")
     raw, recalibrated = (
         evidence(lake, **fields)
         for fields in ({"metric": "ece"}, {"metric": "ece", "variant": "temperature"})

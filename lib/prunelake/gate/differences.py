@@ -110,7 +110,7 @@ def limited_row(rows: Sequence[Row], criterion: Criterion, level: int) -> Row | 
     if len(matching) == 1:
         return matching[0]
     known = sorted({_described(row) for row in of_metric})
-    asked = f"with {', '.join(named.values())}" if named else "that represents the metric"
+    asked = f"for {', '.join(named.values())}" if named else "that represents the metric"
     count = len(matching) or "no"
     return f"the run has {count} values {asked}; it has {'; '.join(known)}"
 
