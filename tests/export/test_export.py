@@ -1,6 +1,7 @@
 import re
 import resource
 import sys
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from prunelake.settings import Settings
 from prunelake.spec import UNIT_NAMES, CheckpointKind, Dtype, Rows, Strategy, SweepSpec, Unit
 from prunelake.strategies.removal_order import removal_order
 from prunelake.sweeps.plan import plan_sweep
+from tests.support.endurance import repeats
 from tests.support.example_runs import explained_run
 from tests.support.lake_rows import run_row, write_raw
 from tests.support.profile_rows import profiled
@@ -391,8 +393,10 @@ def test_a_checkpoint_with_other_logits_is_not_kept(
     assert {p.name for p in Path().iterdir()} == {"lake", "tiny"}
 
 
-@pytest.mark.parametrize("unit", ["mlp", "block"])
-@pytest.mark.parametrize("kind", ["portable", "compact"])
+# The short form has each kind and each unit once.
+@pytest.mark.parametrize(
+    ("kind", "unit"), [*product(("portable", "compact"), ("mlp", "block"))][:: repeats(3, 1)]
+)
 def test_mlps_and_blocks_are_exported(
     kind: str,
     unit: Unit,

@@ -19,7 +19,8 @@ from prunelake.strategies.greedy import damage_increase
 from prunelake.strategies.removal_order import RemovalOrder, removal_order
 from prunelake.tasks.encoding import EncodedExample
 from prunelake.tasks.rows import Example
-from tests.support.tiny_models import LAYER_COUNT, SHORT_FAMILIES, VOCABULARY, tiny_model
+from tests.support.endurance import IS_ENDURANCE
+from tests.support.tiny_models import FAMILIES, LAYER_COUNT, VOCABULARY, tiny_model
 
 
 def question(number: int, prompt: int, options: Sequence[int], gold: int) -> EncodedExample:
@@ -122,7 +123,7 @@ def one_by_one(model: PreTrainedModel, depth: int, unit: Unit, breadth: int) -> 
 @pytest.mark.parametrize(
     ("family", "unit", "breadth"),
     [
-        *((family, "attention", 10) for family in SHORT_FAMILIES),
+        *((family, "attention", 10) for family in (FAMILIES if IS_ENDURANCE else ("gemma3",))),
         ("llama", "attention", 2),
         ("gemma3", "mlp", 3),
         ("gpt_neox", "block", 2),
