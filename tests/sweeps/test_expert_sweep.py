@@ -10,6 +10,7 @@ from prunelake.errors import UnknownLayer
 from prunelake.lake.sql.views import query
 from prunelake.models.sources import resolve_model
 from prunelake.models.weight_size import weight_bytes
+from prunelake.public.model import load
 from prunelake.settings import Settings
 from prunelake.spec import Calibration, Explanation, Rows, Strategy, SweepSpec, removed_parts
 from prunelake.sweeps.run import run_sweep
@@ -86,3 +87,11 @@ def test_a_removed_expert_has_no_weights(mixture: Path, tmp_path: Path) -> None:
     assert without is not None
     width, inner = GROUPED_QUERY_CONFIG["hidden_size"], GROUPED_QUERY_CONFIG["intermediate_size"]
     assert whole - without == 4 * BLOCKS * (3 * width * inner + width)
+
+
+def test_a_loaded_model_answers_without_experts(mixture: Path) -> None:
+    model = load(mixture, device="cpu")
+    before = model.log_likelihoods("ab ye", [" a", " b"])
+    with model.removed(expert=range(4)):  # the first block keeps the two that its router needs
+        assert model.log_likelihoods("ab ye", [" a", " b"]) != before
+    assert model.log_likelihoods("ab ye", [" a", " b"]) == before

@@ -66,6 +66,7 @@ class Model:
         block: Collection[int] = (),
         linear_attention: Collection[int] = (),
         state_space: Collection[int] = (),
+        expert: Collection[int] = (),
     ) -> Iterator[None]:
         """Leave out the attention, the MLP, or the whole block of layers within a `with` block.
 
@@ -74,8 +75,8 @@ class Model:
 
         A removed attention or MLP adds nothing, as if it returned zero. Layers count from 0, and
         only layers with this unit count: attention layer 0 is the first block with softmax
-        attention. After the block the model is whole again, also after an error. Blocks may be
-        nested.
+        attention. Experts count over all blocks with experts. After the block the model is whole
+        again, also after an error. Blocks may be nested.
 
         Raises:
             UnknownLayer: a layer that the model does not have.
@@ -87,6 +88,7 @@ class Model:
             "block": block,
             "linear_attention": linear_attention,
             "state_space": state_space,
+            "expert": expert,
         }
         before = self.removals
         self.removals += tuple((unit, tuple(layers)) for unit, layers in units.items() if layers)
