@@ -11,6 +11,7 @@ from prunelake.lake.sql.bound_query import BoundQuery
 from prunelake.schema.calibrators import RECALIBRATED_METRICS
 from prunelake.schema.metrics import METRIC_DEFINITIONS
 
+from ..findings.level_names import LevelNames
 from ..findings.level_rows import JUDGED_METRICS
 from ..findings.selection import Selection
 from ..findings.wording import label
@@ -44,6 +45,7 @@ class ChartDefinition:
 
     `draw` raises NothingToShow if the run lacks the data. `needs` names the data in the error.
     `not_for_candidates` is the reason why a comparison has no such chart, if it has none.
+    `candidate_caption` is the caption in a comparison, if it differs.
     """
 
     name: str
@@ -53,6 +55,11 @@ class ChartDefinition:
     draw: Callable[[pl.DataFrame, Selection], Chart]
     needs: str = "metrics"
     not_for_candidates: str | None = None
+    candidate_caption: str | None = None
+
+    def caption_for(self, names: LevelNames) -> str:
+        """The caption of the chart of a run with these levels."""
+        return (self.candidate_caption if names.is_comparison else None) or self.caption
 
     def chart(self, rows: pl.DataFrame, selection: Selection) -> Chart:
         """The chart of the rows of `query`.
@@ -214,7 +221,12 @@ CHARTS = {
     definition.name: definition
     for definition in (
         ChartDefinition(
-            "levels", "Accuracy and a metric over levels.", ("metric",), _headline_metrics, _levels
+            "levels",
+            "Accuracy and a metric over levels.",
+            ("metric",),
+            _headline_metrics,
+            _levels,
+            candidate_caption="Accuracy and a metric of each candidate.",
         ),
         ChartDefinition(
             "deltas",
@@ -222,6 +234,7 @@ CHARTS = {
             ("metric",),
             _headline_metrics,
             _deltas,
+            candidate_caption="The change of accuracy and a metric from the baseline.",
         ),
         ChartDefinition(
             "verdicts",
@@ -229,6 +242,7 @@ CHARTS = {
             (),
             _headline_metrics,
             _verdicts,
+            candidate_caption="The verdict on each metric for each candidate.",
         ),
         ChartDefinition(
             "path",
@@ -236,9 +250,15 @@ CHARTS = {
             ("metric", "level"),
             lambda selection: charts.accuracy_path(selection.run_id, selection.metric),
             _path,
+            candidate_caption="Accuracy against a metric, for each candidate.",
         ),
         ChartDefinition(
-            "confidence", "Accuracy and confidence over levels.", (), _headline_metrics, _confidence
+            "confidence",
+            "Accuracy and confidence over levels.",
+            (),
+            _headline_metrics,
+            _confidence,
+            candidate_caption="Accuracy and confidence of each candidate.",
         ),
         ChartDefinition(
             "explanations",
@@ -246,6 +266,7 @@ CHARTS = {
             (),
             _headline_metrics,
             _explanations,
+            candidate_caption="Accuracy and faithfulness of explanations of each candidate.",
         ),
         ChartDefinition(
             "reliability",
@@ -262,6 +283,7 @@ CHARTS = {
             lambda selection: charts.recalibration(selection.run_id, selection.metric),
             _recalibration,
             "predictions of single examples",
+            candidate_caption="A metric of confidence before and after recalibration.",
         ),
         ChartDefinition(
             "correlations",
@@ -289,6 +311,7 @@ CHARTS = {
             _overlap,
             "explanations of single examples by a method that can compare levels (difference_shap "
             "cannot, --methods leverage_shap can)",
+            candidate_caption="Overlap of the top 10 tokens of any two candidates.",
         ),
         ChartDefinition(
             "flips",
@@ -297,6 +320,7 @@ CHARTS = {
             lambda selection: charts.flips(selection.run_id),
             _flips,
             "predictions of single examples",
+            candidate_caption="Predictions that changed, harmful and beneficial.",
         ),
         ChartDefinition(
             "pareto",
@@ -304,6 +328,7 @@ CHARTS = {
             ("metric",),
             _pareto_points,
             _pareto,
+            candidate_caption="Accuracy and a metric against the size of the weights.",
         ),
         ChartDefinition(
             "cost",

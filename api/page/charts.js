@@ -29,14 +29,17 @@ class Card {
     el("summary", {}, "SQL behind it"),
     el("pre", { tabindex: "0", "aria-label": "SQL" }, this.#sql),
   );
+  #caption = "";
+  #heading = el("h3", {});
   #note = el("p", { class: "soft note", role: "status" });
 
   constructor(info) {
     this.#info = info;
+    this.#heading.textContent = info.caption.replace(/\.$/, "");
     this.element = el(
       "article",
       { class: "card chart", "data-chart": info.name },
-      el("h3", {}, info.caption.replace(/\.$/, "")),
+      this.#heading,
       this.#paper,
       this.#links,
       this.#note,
@@ -52,7 +55,9 @@ class Card {
   }
 
   /** Show this run (and level and metric, if the chart takes them) in this theme. */
-  want({ runId, level, metric, theme }) {
+  want({ runId, kind, level, metric, theme }) {
+    this.#caption = kind === "candidate" ? this.#info.candidate_caption : this.#info.caption;
+    this.#heading.textContent = this.#caption.replace(/\.$/, "");
     const chosen = { level, metric };
     this.#wanted = { run_id: runId };
     for (const name of this.#info.takes) this.#wanted[name] = chosen[name];
@@ -89,7 +94,7 @@ class Card {
     try {
       const spec = await json(this.#address("json"), signal);
       const drawing = await text(this.#address("svg"), signal);
-      await this.#show(drawing, `${this.#info.caption} ${titleOf(spec)}`, signal);
+      await this.#show(drawing, `${this.#caption} ${titleOf(spec)}`, signal);
       this.#sql.textContent = spec.usermeta.prunelake.sql;
       this.#settle(true);
     } catch (error) {

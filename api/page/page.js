@@ -84,7 +84,9 @@ async function showRun(signal) {
   const names = namesOf(findings, level);
   reveal();
   const { example, method } = choice;
-  for (const card of cards) card.want({ runId: run.run, level, metric, theme: theme() });
+  for (const card of cards) {
+    card.want({ runId: run.run, kind: findings.kind, level, metric, theme: theme() });
+  }
   examples.want({ runId: run.run, level, example, method }, names);
   await showTiles(level, names, metric, signal);
   document.title = `${run.model}, ${run.task}, ${names.level} · PruneLake`;

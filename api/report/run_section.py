@@ -103,7 +103,7 @@ def _figures(connection: Connection, selection: Selection, is_first: bool) -> st
             chart = definition.chart(rows_by_query[query.sql_with_values], selection)
         except NothingToShow:
             continue
-        figures[definition.name] = html.figure(chart, definition.caption)
+        figures[definition.name] = html.figure(chart, definition.caption_for(selection.names))
     others = [name for name in figures if name not in MAIN_CHARTS]
     text = html.figures(figures[name] for name in MAIN_CHARTS if name in figures)
     if others:

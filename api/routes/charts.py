@@ -41,6 +41,7 @@ class ChartInfo(BaseModel):
 
     name: str = Field(examples=["reliability"])
     caption: str
+    candidate_caption: str = Field(description="The caption of its chart of a comparison.")
     takes: list[str] = Field(
         description="The parameters that change the chart, besides the choice of the run."
     )
@@ -79,7 +80,12 @@ CONTENT: dict[int | str, dict[str, Any]] = {
 def charts() -> list[ChartInfo]:
     """Every chart by name; GET /charts/{name}.svg draws it."""
     return [
-        ChartInfo(name=definition.name, caption=definition.caption, takes=list(definition.takes))
+        ChartInfo(
+            name=definition.name,
+            caption=definition.caption,
+            candidate_caption=definition.candidate_caption or definition.caption,
+            takes=list(definition.takes),
+        )
         for definition in CHARTS.values()
     ]
 

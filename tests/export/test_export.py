@@ -460,3 +460,14 @@ def test_checkpoints_of_every_family_pass_the_comparison(
             )
             > 0
         )
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+def test_a_candidate_of_a_comparison_is_not_exported(
+    is_named: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_id = explained_run(Path("lake"), labels=("fp16", "int8", "int4"))
+    chosen = ("--strategy", "comparison") if is_named else ("--run", run_id)
+    options = ("--level", "1", "--out", "out", "--lake", "lake")
+    assert export(monkeypatch, "tiny", *chosen, *options) == 1
+    assert "a candidate of a comparison is a model already" in capsys.readouterr().err

@@ -14,6 +14,7 @@ from prunelake.cli.console import (
     load_settings,
     parse_strategy,
 )
+from prunelake.comparison_spec import STRATEGY as COMPARISON_STRATEGY
 from prunelake.errors import InvalidSpec
 from prunelake.extras import require_extra
 from prunelake.spec import UNIT_NAMES, Calibration, CheckpointKind, Dtype
@@ -40,8 +41,17 @@ def export(
     """Write a checkpoint of one level with a model card."""
     if dtype is not None and dtype not in get_args(Dtype):
         raise InvalidSpec(f"--dtype {dtype}: choose {', '.join(get_args(Dtype))}")
-    chosen_strategy = parse_strategy(strategy)
     settings = load_settings(lake)
+    from prunelake.lake.read import read_run_columns
+
+    runs = read_run_columns(settings.lake, ["run_id", "strategy"])
+    strategies = dict(runs.iter_rows())
+    if COMPARISON_STRATEGY in (strategy, strategies.get(run)):
+        raise InvalidSpec(
+            "a candidate of a comparison is a model already: load its own reference, which the "
+            "view levels lists. If it lacks layers, give --strategy and --level of its sweep"
+        )
+    chosen_strategy = parse_strategy(strategy)
     require_extra("models")
     from prunelake.models.levels import check_levels
 
