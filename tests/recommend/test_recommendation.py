@@ -429,3 +429,12 @@ def test_an_answer_gives_the_size_or_says_that_it_is_unknown(tmp_path: Path) -> 
         compared_run(tmp_path / name, name, {1: {}}, labels=labels, sizes=sizes, **columns)
         found = recommendation(tmp_path / name)
         assert answer_sentence(found, found.as_it_is).startswith(f"Without recalibration: {text}.")
+
+
+def test_a_sweep_of_level_0_alone_is_no_candidate(tmp_path: Path) -> None:
+    columns: dict[str, Any] = {"strategy": "comparison", "removal_order": [], "layer_count": None}
+    compared_run(tmp_path, "source", {}, strategy="last", task="other")
+    compared_run(tmp_path, "a", {1: {}}, labels={0: "fp16", 1: "int8"}, **columns)
+    found = recommendation(tmp_path)
+    assert [candidate.label for candidate in found.as_it_is.candidates] == ["int8"]
+    assert found.tasks == ("demo",)

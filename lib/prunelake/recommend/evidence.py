@@ -14,6 +14,8 @@ from prunelake.recommend.request import EXPLANATION_CRITERIA, Criterion, Recomme
 def latest_runs(connection: Connection, model: str) -> pl.DataFrame:
     """The runs of the latest revision of a model: rows of `runs`, latest first.
 
+    Runs of level 0 alone are left out, unless there are no others.
+
     Raises:
         NotFound: no run of the model, or `model` is the last part of several references.
         NothingToShow: only values that were published without examples.
@@ -35,7 +37,10 @@ def latest_runs(connection: Connection, model: str) -> pl.DataFrame:
             f"{models[0]} has no examples in the lake, only published values; without examples no "
             "level can be shown to be safe"
         )
-    return with_examples.filter(revision=with_examples["revision"][0])
+    of_revision = with_examples.filter(revision=with_examples["revision"][0])
+    # A run of level 0 alone has nothing to recommend; comparisons leave such sweeps behind.
+    deeper = of_revision.filter(pl.col("levels").list.max() > 0)
+    return of_revision if deeper.is_empty() else deeper
 
 
 def representative_runs(
