@@ -87,7 +87,8 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[Event]:
 
 
 def test_every_file_is_an_automation() -> None:
-    assert sorted(path.stem for path in FOLDER.iterdir()) == sorted(NAMES)
+    workflow = "github_gate"  # for GitHub Actions
+    assert {path.stem for path in FOLDER.iterdir()} == {*NAMES, workflow}
 
 
 @pytest.mark.parametrize("name", NAMES)
