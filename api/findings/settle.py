@@ -6,7 +6,9 @@ from typing import Any
 import polars as pl
 
 from prunelake.command_line import SettlingSweep, settling_sweep
-from prunelake.lake.read import is_sweep
+from prunelake.comparison.command import settling_comparison
+from prunelake.comparison_spec import ComparisonSpec
+from prunelake.lake.read import is_import, is_sweep
 from prunelake.schema.metrics import FAITHFULNESS_METRICS
 from prunelake.schema.verdicts import Verdict
 from prunelake.spec import SweepSpec
@@ -15,14 +17,14 @@ from .level_rows import HEADLINE_METRICS
 
 
 def settled_by(run: Mapping[str, Any], levels: pl.DataFrame) -> SettlingSweep | None:
-    """The sweep that settles the inconclusive verdicts of a run; None if no sweep would.
+    """The sweep or comparison that settles the inconclusive verdicts of a run.
 
-    `levels` are the run's rows of `run_metrics.headline_metrics`. Levels that have lost accuracy do
-    not count: more examples would say little about them.
+    None if none would. `levels` are the run's rows of `run_metrics.headline_metrics`. Levels that
+    have lost accuracy do not count: more examples would say little about them.
     """
-    if not is_sweep(run["identity"]):
+    if is_import(run["identity"]):
         return None
-    spec = SweepSpec.model_validate_json(run["spec"])
+    spec = _spec(run)
     if spec.sequential is not None:
         return None
     lost = levels.filter(metric="accuracy", verdict=Verdict.visible_degradation)["level"]
@@ -39,12 +41,10 @@ def settled_by(run: Mapping[str, Any], levels: pl.DataFrame) -> SettlingSweep | 
             (False, ~pl.col("metric").is_in(FAITHFULNESS_METRICS)),
         )
     }
-    return settling_sweep(
-        spec,
-        run["example_count"],
-        needed[False],
-        needed[True],
-    )
+    sizes = run["example_count"], needed[False], needed[True]
+    if isinstance(spec, ComparisonSpec):
+        return settling_comparison(spec, *sizes)
+    return settling_sweep(spec, *sizes)
 
 
 def settling_sentence(run: Mapping[str, Any], levels: pl.DataFrame) -> str:
@@ -55,12 +55,17 @@ def settling_sentence(run: Mapping[str, Any], levels: pl.DataFrame) -> str:
 
 def sequential_note(run: Mapping[str, Any]) -> str:
     """How often a sweep until decided has looked at its sample; empty for other runs."""
-    if not is_sweep(run["identity"]):
+    if is_import(run["identity"]):
         return ""
-    design = SweepSpec.model_validate_json(run["spec"]).sequential
+    design = _spec(run).sequential
     if design is None:
         return ""
     return (
         f"Sequential: look {len(design.looks) + 1} at a growing sample. Intervals and tests of "
         "changes allow for all looks."
     )
+
+
+def _spec(run: Mapping[str, Any]) -> SweepSpec | ComparisonSpec:
+    spec_class = SweepSpec if is_sweep(run["identity"]) else ComparisonSpec
+    return spec_class.model_validate_json(run["spec"])

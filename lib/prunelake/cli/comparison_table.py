@@ -11,19 +11,17 @@ from rich.console import Console
 from rich.table import Table
 
 from prunelake.api.findings.candidates import SHOWN_METRICS, candidate_sentence
+from prunelake.api.findings.settle import settled_by
 from prunelake.api.findings.verdict_labels import VERDICT_LABELS
 from prunelake.api.findings.wording import interval, label, number, signed
 from prunelake.api.queries import run_metrics
 from prunelake.api.queries import runs as run_queries
 from prunelake.api.queries.candidates import candidates as candidate_query
 from prunelake.command_line import rounded_up
-from prunelake.comparison.command import settling_comparison
-from prunelake.comparison_spec import ComparisonSpec
 from prunelake.lake.read import is_import
 from prunelake.lake.sql import views
 from prunelake.lake.storage.location import Location
 from prunelake.schema.analysis_tables import FOREIGN_TOKENS_NOTE
-from prunelake.schema.metrics import FAITHFULNESS_METRICS
 from prunelake.schema.verdicts import Verdict
 
 Cells = Mapping[tuple[int, str], Mapping[str, Any]]
@@ -79,19 +77,14 @@ def print_comparison(
 
 def _next_step(run: Mapping[str, Any], levels: pl.DataFrame, lake: str) -> str:
     """The command that decides the open questions, or else the gate; with the user's `lake`."""
-    is_open = pl.col("metric").is_in(SHOWN_METRICS) & (pl.col("verdict") == Verdict.inconclusive)
-    needed = {True: 0, False: 0}
-    for row in levels.filter(is_open).drop_nulls("n_needed").iter_rows(named=True):
-        is_explained = row["metric"] in FAITHFULNESS_METRICS
-        needed[is_explained] = max(needed[is_explained], row["n_needed"])
-    gate = f"Next: prunelake gate GATE.yaml{lake}"
-    if not any(needed.values()):
-        return gate
-    if is_import(run["identity"]):
-        rows = rounded_up(max(needed.values()))
+    settling = settled_by(run, levels)
+    if settling is None:
+        gate = f"Next: prunelake gate GATE.yaml{lake}"
+        open_rows = levels.filter(pl.col("metric").is_in(SHOWN_METRICS)).drop_nulls("n_needed")
+        if not is_import(run["identity"]) or open_rows.is_empty():
+            return gate
+        rows = rounded_up(max(open_rows["n_needed"]))
         return f"About {rows:,} rows would decide the open questions.\n{gate}"
-    spec = ComparisonSpec.model_validate_json(run["spec"])
-    settling = settling_comparison(spec, run["example_count"], needed[False], needed[True])
     if settling.command:
         settling = replace(settling, command=f"{settling.command}{lake}")
     return settling.sentence("the open questions")

@@ -11,6 +11,8 @@ from prunelake.api.findings.settle import settled_by, settling_sentence
 from prunelake.api.report.document import write_report
 from prunelake.cli.terminal import print_summary
 from prunelake.command_line import SettlingSweep
+from prunelake.comparison_spec import ComparisonSpec
+from prunelake.identity import ComparisonIdentity
 from prunelake.lake.publish import publish
 from prunelake.schema.verdicts import Verdict
 from prunelake.spec import Explanation, Rows, SequentialDesign, SweepSpec
@@ -69,6 +71,25 @@ def test_there_is_no_command_without_a_question_a_sweep_or_accuracy() -> None:
         "sufficiency": {1: Verdict.inconclusive},
     }
     assert settled_by(run(), metric_rows(**VALUES, verdicts=lost)) is None
+
+
+def test_a_comparison_is_settled_by_a_larger_comparison() -> None:
+    spec = ComparisonSpec.model_validate(
+        {
+            "baseline": "hub:org/base",
+            "candidates": ["int8=./int8"],
+            "task": "demo",
+            "rows": 80,
+            "explain": {"methods": ["lime"], "rows": 10},
+        }
+    )
+    identity = ComparisonIdentity(format_version=3, compared=(), explain=None)
+    compared = run(spec=spec.model_dump_json(), identity=identity.model_dump_json())
+    unsure = metric_rows(**VALUES, verdicts={"accuracy": {1: Verdict.inconclusive}})
+    assert settling_sentence(compared, unsure) == (
+        "To settle the inconclusive verdicts: prunelake compare hub:org/base int8=./int8 --task "
+        "demo --rows 1300 --methods lime --explain-rows 10"
+    )
 
 
 def test_api_report_and_terminal_end_with_the_command(
