@@ -6,7 +6,7 @@ from prunelake.api.findings.level_names import LevelNames
 from tests.support.example_runs import metric_rows
 
 LABELS = ("fp16", "int8", "int4", "bf16")
-RUN = {"strategy": "comparison", "identity": '{"kind": "comparison"}', "example_count": 80}
+RUN = {"strategy": "comparison", "identity": '{"kind": "import"}', "example_count": 80}
 
 ROWS = metric_rows(
     labels=LABELS,
