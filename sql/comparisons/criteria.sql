@@ -9,27 +9,25 @@ create macro criteria_at(
     run_ids := null,
     criteria := null
 ) as table
-    with asked_levels as (
+    with asked_runs as (
         select
             run_id,
-            level,
-            label,
-            kind
-        from levels
+            model,
+            strategy,
+            task,
+            unnest(levels) as level
+        from runs
         where run_ids is null or list_contains(run_ids, run_id)
     ),
 
     run_levels as (
         select
-            runs.run_id,
-            runs.model,
-            runs.strategy,
-            runs.task,
-            asked_levels.level,
-            asked_levels.label,
-            asked_levels.kind
-        from runs
-        inner join asked_levels on runs.run_id = asked_levels.run_id
+            asked_runs.*,
+            coalesce(named.label, asked_runs.level::varchar) as label,
+            named.label is not null as is_candidate
+        from asked_runs
+        left join lake.levels as named
+            on asked_runs.run_id = named.run_id and asked_runs.level = named.level
     ),
 
     calibrators as (
@@ -215,7 +213,7 @@ create macro criteria_at(
         is_level_met,
         is_level_met
         and (
-            kind = 'candidate'
+            is_candidate
             or bool_and(is_level_met or not is_level_tested) over (
                 partition by run_id, calibrator
                 order by level

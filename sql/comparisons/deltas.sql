@@ -5,7 +5,7 @@ select
     runs.strategy,
     runs.task,
     measured.level,
-    levels.label,
+    coalesce(named.label, measured.level::varchar) as label,
     measured.metric,
     measured.method,
     measured.operator,
@@ -31,7 +31,9 @@ select
     measured.note
 from lake.metrics as measured
 inner join lake.runs as runs on measured.run_id = runs.run_id
-left join levels on measured.run_id = levels.run_id and measured.level = levels.level;
+-- Not the view levels, which computes more for each row.
+left join lake.levels as named
+    on measured.run_id = named.run_id and measured.level = named.level;
 
 comment on view deltas is
 'run x level x metric (x method, operator, variant). The difference of each metric from level 0,

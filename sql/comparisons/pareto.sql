@@ -34,9 +34,8 @@ create macro pareto_among(run_ids := null) as table
         -- The level of a candidate is not a number of removed layers.
         where
             known.run_id not in (
-                select levels.run_id
-                from levels
-                where levels.kind = 'candidate'
+                select named.run_id
+                from lake.levels as named
             )
     ),
 

@@ -20,9 +20,8 @@ sized as (
     -- Candidates have no order, so nothing is correlated over them.
     where
         metrics.run_id not in (
-            select levels.run_id
-            from levels
-            where levels.kind = 'candidate'
+            select named.run_id
+            from lake.levels as named
         )
 ),
 

@@ -50,7 +50,7 @@ bounded as (
 select
     bounded.run_id,
     bounded.level,
-    levels.label,
+    coalesce(named.label, bounded.level::varchar) as label,
     bounded.correct / nullif(bounded.n, 0) as accuracy,
     bounded.unpruned_correct / nullif(bounded.n, 0) as unpruned_accuracy,
     bounded.correct / nullif(bounded.unpruned_correct, 0) as recovery,
@@ -68,7 +68,8 @@ select
     end as recovery_high,
     bounded.n
 from bounded
-inner join levels on bounded.run_id = levels.run_id and bounded.level = levels.level
+left join lake.levels as named
+    on bounded.run_id = named.run_id and bounded.level = named.level
 left join sequential_runs as looked on bounded.run_id = looked.run_id
 where bounded.level > 0;
 

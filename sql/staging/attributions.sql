@@ -25,17 +25,18 @@ select
     checked.seed,
     checked.target,
     checked.scores,
-    coalesce(levels.shares_tokens, true) as shares_tokens,
+    coalesce(named.shares_tokens, true) as shares_tokens,
     case
         when not checked.is_finite then 'an attribution score is NaN, infinite or missing'
         when
-            coalesce(levels.shares_tokens, true)
+            coalesce(named.shares_tokens, true)
             and len(checked.scores) != nullif(len(examples.prompt_tokens), 0)
             then 'its attribution has another number of tokens than the prompt'
     end as problem
 from checked
 inner join lake.runs as runs on checked.run_id = runs.run_id
-left join levels on checked.run_id = levels.run_id and checked.level = levels.level
+left join lake.levels as named
+    on checked.run_id = named.run_id and checked.level = named.level
 left join lake.examples as examples
     on checked.run_id = examples.run_id and checked.example_id = examples.example_id;
 

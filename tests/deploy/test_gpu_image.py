@@ -144,9 +144,10 @@ def test_the_image_is_built_from_files_and_extras_that_exist() -> None:
 
 def test_every_deployment_on_the_pool_of_gpus_requires_one() -> None:
     deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text("utf-8"))["deployments"]
-    on_gpus = [entry["work_pool"] for entry in deployments if entry["work_pool"]["name"] == "gpu"]
-    assert len(on_gpus) == 2
-    for pool in on_gpus:
+    pools = {entry["name"]: entry["work_pool"] for entry in deployments}
+    on_gpus = {name: pool for name, pool in pools.items() if pool["name"] == "gpu"}
+    assert on_gpus.keys() == {"sweep", "compare", "cost"}
+    for pool in on_gpus.values():
         assert pool["job_variables"]["env"]["PRUNELAKE_DEVICE"] == "cuda"
 
 
