@@ -45,10 +45,11 @@ class FlipModel:
     """
 
     def __init__(self, margins: FloatArray) -> None:
-        scale = float(margins.mean()) or 1.0
+        mean = float(margins.mean())
+        relative = margins / mean if mean > 0 else margins
         self._shifts = np.repeat(_SHIFTS, len(_SCALES))
-        slopes = np.tile(1 / (scale * _SCALES), len(_SHIFTS))
-        given_margin = expit(self._shifts - margins[:, None] * slopes)
+        slopes = np.tile(1 / _SCALES, len(_SHIFTS))
+        given_margin = expit(self._shifts - relative[:, None] * slopes)
         self._probabilities: FloatArray = np.clip(
             given_margin, _LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY
         )
