@@ -10,7 +10,7 @@ from prunelake.errors import InvalidSpec
 from prunelake.gate.comparison_choice import matching_comparisons
 from prunelake.gate.gate_file import Gate
 from prunelake.lake.sql.bound_query import BoundQuery, Connection
-from prunelake.recommend.evidence import latest_runs, representative_runs
+from prunelake.recommend.evidence import latest_runs, representative_runs, with_other_levels
 from prunelake.recommend.request import EXPLANATION_CRITERIA
 from prunelake.spec import task_name
 
@@ -110,7 +110,8 @@ def _named_runs(connection: Connection, gate: Gate) -> pl.DataFrame:
 
 def _runs_of_model(connection: Connection, gate: Gate) -> pl.DataFrame:
     assert gate.model is not None
-    runs = latest_runs(connection, gate.model).filter(pl.col("strategy") != STRATEGY)
+    runs = with_other_levels(latest_runs(connection, gate.model))
+    runs = runs.filter(pl.col("strategy") != STRATEGY)
     for name, value in (
         ("strategy", gate.strategy and gate.strategy.label),
         ("dtype", gate.dtype),

@@ -14,8 +14,6 @@ from prunelake.recommend.request import EXPLANATION_CRITERIA, Criterion, Recomme
 def latest_runs(connection: Connection, model: str) -> pl.DataFrame:
     """The runs of the latest revision of a model: rows of `runs`, latest first.
 
-    Runs of level 0 alone are left out, unless there are no others.
-
     Raises:
         NotFound: no run of the model, or `model` is the last part of several references.
         NothingToShow: only values that were published without examples.
@@ -37,10 +35,16 @@ def latest_runs(connection: Connection, model: str) -> pl.DataFrame:
             f"{models[0]} has no examples in the lake, only published values; without examples no "
             "level can be shown to be safe"
         )
-    of_revision = with_examples.filter(revision=with_examples["revision"][0])
-    # A run of level 0 alone has nothing to recommend; comparisons leave such sweeps behind.
-    deeper = of_revision.filter(pl.col("levels").list.max() > 0)
-    return of_revision if deeper.is_empty() else deeper
+    return with_examples.filter(revision=with_examples["revision"][0])
+
+
+def with_other_levels(runs: pl.DataFrame) -> pl.DataFrame:
+    """The rows of `runs` with a level besides level 0; all rows if there are none.
+
+    A comparison leaves a sweep of level 0 alone for each of its models.
+    """
+    deeper = runs.filter(pl.col("levels").list.max() > 0)
+    return runs if deeper.is_empty() else deeper
 
 
 def representative_runs(

@@ -21,6 +21,7 @@ from prunelake.recommend.evidence import (
     latest_runs,
     measured_costs,
     representative_runs,
+    with_other_levels,
 )
 from prunelake.recommend.request import (
     CalibrationMetric,
@@ -108,7 +109,7 @@ def recommend(connection: Connection, request: RecommendationRequest) -> Recomme
         NothingToShow: no pruned level, no level with examples, or a budget with a cost that was
             never measured.
     """
-    runs = latest_runs(connection, request.model)
+    runs = with_other_levels(latest_runs(connection, request.model))
     first = runs.row(0, named=True)
     tasks = _require_tasks(runs, request.tasks)
     chosen = representative_runs(
