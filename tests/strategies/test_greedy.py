@@ -16,7 +16,7 @@ from prunelake.strategies.importance import cosine_importance
 from prunelake.strategies.removal_order import RemovalOrder, removal_order
 from prunelake.tasks.encoding import EncodedExample
 from prunelake.tasks.rows import Example
-from tests.support.endurance import repeats
+from tests.support.endurance import IS_ENDURANCE, repeats
 from tests.support.tiny_models import LAYER_COUNT, VOCABULARY, family_cases, tiny_model
 
 Damage = Callable[[PreTrainedModel], float]
@@ -155,7 +155,7 @@ def test_a_layer_that_adds_nothing_is_worth_nothing(name: str) -> None:
     assert name in ("loss", "balanced") or found.layers[0] == 3
 
 
-@pytest.mark.parametrize("depth", [0, 3, 9])
+@pytest.mark.parametrize("depth", [0, 1, 3, 5, 9] if IS_ENDURANCE else [0, 3, 9])
 def test_the_first_layers_of_an_order_do_not_depend_on_how_deep_it_goes(depth: int) -> None:
     model = tiny_model("qwen3")
     for name in ("iterative", "loss", "divergence", "balanced"):
