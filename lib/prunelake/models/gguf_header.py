@@ -7,6 +7,7 @@ https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 
 import math
 import mmap
+from functools import lru_cache
 from pathlib import Path
 
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
@@ -27,7 +28,12 @@ def check_gguf_file(file: Path) -> None:
     Raises:
         ModelNotFound: such a file.
     """
-    size = file.stat().st_size
+    state = file.stat()
+    _check_unchanged_file(file, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=16)  # each sweep of a process asks again, and a header takes 0.2 s
+def _check_unchanged_file(file: Path, size: int, mtime_ns: int) -> None:  # noqa: ARG001  # a key
     try:
         with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as m:
             end = _Header(m).tensor_end()
