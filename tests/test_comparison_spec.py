@@ -66,6 +66,26 @@ def test_a_comparison_that_cannot_be_told_apart_is_refused(
         ComparisonSpec.model_validate({"baseline": BASE, "task": "boolq", **fields})
 
 
+@pytest.mark.parametrize(
+    ("explain", "masks"),
+    [
+        ({}, 7.0),
+        ({"rows": 20}, 7.0),
+        ({"methods": ["leverage_shap"]}, 7.0),
+        ({"methods": ["lime", "leverage_shap"], "leverage_samples": 3}, 3.0),
+        ({"methods": ["lime"]}, 1.5),  # not used
+    ],
+)
+def test_leverage_shap_takes_seven_masks_unless_a_number_is_given(
+    explain: dict[str, object], masks: float
+) -> None:
+    fields = {"baseline": "a", "candidates": ["b"], "task": "boolq", "explain": explain}
+    spec = ComparisonSpec.model_validate(fields)
+    assert spec.explain is not None
+    assert spec.explain.leverage_samples == masks
+    assert ComparisonSpec.model_validate_json(spec.model_dump_json()) == spec
+
+
 def test_each_model_has_a_sweep_of_its_own() -> None:
     spec = ComparisonSpec(
         baseline=ModelVariant(model="a"),

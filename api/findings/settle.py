@@ -6,7 +6,6 @@ from typing import Any
 import polars as pl
 
 from prunelake.command_line import SettlingSweep, settling_sweep
-from prunelake.comparison.command import settling_comparison
 from prunelake.comparison_spec import ComparisonSpec
 from prunelake.lake.read import is_import, is_sweep
 from prunelake.schema.metrics import FAITHFULNESS_METRICS
@@ -41,10 +40,7 @@ def settled_by(run: Mapping[str, Any], levels: pl.DataFrame) -> SettlingSweep | 
             (False, ~pl.col("metric").is_in(FAITHFULNESS_METRICS)),
         )
     }
-    sizes = run["example_count"], needed[False], needed[True]
-    if isinstance(spec, ComparisonSpec):
-        return settling_comparison(spec, *sizes)
-    return settling_sweep(spec, *sizes)
+    return settling_sweep(spec, run["example_count"], needed[False], needed[True])
 
 
 def settling_sentence(run: Mapping[str, Any], levels: pl.DataFrame) -> str:

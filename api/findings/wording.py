@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from prunelake.comparison_spec import STRATEGY as COMPARISON_STRATEGY
+from prunelake.comparison_spec import COMPARISON_STRATEGY
 from prunelake.schema.metrics import METRIC_DEFINITIONS
 from prunelake.spec import UNIT_NAMES
 

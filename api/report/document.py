@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from prunelake.comparison_spec import STRATEGY as COMPARISON_STRATEGY
+from prunelake.comparison_spec import COMPARISON_STRATEGY
 from prunelake.errors import NothingToShow, PruneLakeError
 from prunelake.lake.sql import views
 from prunelake.lake.sql.bound_query import Connection

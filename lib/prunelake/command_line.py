@@ -1,8 +1,12 @@
-"""Commands as a user types them, written from the spec of a sweep."""
+"""Commands as a user types them, written from the spec of a sweep or a comparison."""
 
 import shlex
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from pydantic import BaseModel
+
+from prunelake.comparison_spec import COMPARISON_EXPLANATION, ComparisonSpec
 from prunelake.spec import Calibration, Explanation, Rows, Strategy, SweepSpec
 
 EXPRESSIBLE = {
@@ -11,6 +15,12 @@ EXPRESSIBLE = {
     "explain": {"methods", "seeds", "operators", "rows", "levels", "bounds_beam"},
 }
 """The fields within a spec that have an option; all fields of the spec itself have an option."""
+
+EXPRESSIBLE_IN_COMPARISONS = {
+    "calibration": {"source"},
+    "explain": {"methods", "seeds", "operators", "rows"},
+}
+"""The same for the spec of a comparison."""
 
 
 def sweep_command(spec: SweepSpec) -> str:
@@ -26,19 +36,8 @@ def sweep_command(spec: SweepSpec) -> str:
         options["rows"] = rows_text(spec.rows)
     if spec.levels is not None:
         options["levels"] = _listed(spec.levels)
-    if spec.explain is None:
-        options["methods"] = "none"
-    else:
-        explanation = Explanation()
-        for name, option in (
-            ("methods", "methods"),
-            ("seeds", "seeds"),
-            ("operators", "operators"),
-        ):
-            if getattr(spec.explain, name) != getattr(explanation, name):
-                options[option] = _listed(getattr(spec.explain, name))
-        if spec.explain.rows is not None:
-            options["explain-rows"] = str(spec.explain.rows)
+    options |= _explanation_options(spec.explain, Explanation())
+    if spec.explain is not None:
         if spec.explain.levels is not None:
             options["explain-levels"] = _listed(spec.explain.levels)
         if spec.explain.bounds_beam is not None:
@@ -52,11 +51,42 @@ def sweep_command(spec: SweepSpec) -> str:
         options["dtype"] = spec.dtype
     if spec.special_tokens != default.special_tokens:
         options["special-tokens"] = spec.special_tokens
-    words = [word for name, value in options.items() for word in (f"--{name}", value)]
     flags = ["--trust-remote-code"] if spec.trust_remote_code else []
-    command = shlex.join(["prunelake", "sweep", *words, *flags])
-    if missing := _inexpressible(spec):
+    command = shlex.join(["prunelake", "sweep", *_words(options), *flags])
+    known = {
+        "strategy": (spec.strategy, Strategy()),
+        "calibration": (spec.calibration, Calibration()),
+        "explain": (spec.explain, Explanation()),
+    }
+    if missing := _inexpressible(known, EXPRESSIBLE):
         command += f"  # in a spec file, with {', '.join(missing)}"
+    return command
+
+
+def comparison_command(spec: ComparisonSpec) -> str:
+    """The command that makes this comparison.
+
+    A comment at its end names the settings without an option: they belong in `pl.compare`.
+    """
+    default = COMPARISON_EXPLANATION
+    options = {"rows": rows_text(spec.rows)} if spec.rows != Rows() else {}
+    options |= _explanation_options(spec.explain, default)
+    if spec.calibration.source != Calibration().source:
+        options["calibration"] = spec.calibration.source
+    if spec.special_tokens != "tokenizer":
+        options["special-tokens"] = spec.special_tokens
+    models = [variant.text for variant in spec.variants]
+    is_trusting = any(variant.trust_remote_code for variant in spec.variants)
+    flags = ["--trust-remote-code"] if is_trusting else []
+    words = [*models, "--task", spec.task, *_words(options), *flags]
+    command = shlex.join(["prunelake", "compare", *words])
+    takes_masks = spec.explain is not None and "leverage_shap" in spec.explain.methods
+    known = {
+        "calibration": (spec.calibration, Calibration()),
+        "explain": (spec.explain, default if takes_masks else Explanation()),
+    }
+    if missing := _inexpressible(known, EXPRESSIBLE_IN_COMPARISONS):
+        command += f"  # by pl.compare, with {', '.join(missing)}"
     return command
 
 
@@ -69,7 +99,7 @@ def grown_rows(rows: Rows, count: int) -> Rows:
 
 @dataclass(frozen=True)
 class SettlingSweep:
-    """The sweep that settles the open questions of a run.
+    """The sweep or comparison that settles the open questions of a run.
 
     If the task has too few rows, `shortage` says so, and `command` takes all rows of the task;
     `command` is None if the run already has all of them. Otherwise `shortage` is empty.
@@ -90,15 +120,15 @@ class SettlingSweep:
 
 
 def settling_sweep(
-    spec: SweepSpec, example_count: int, rows: int, explained_rows: int = 0
+    spec: SweepSpec | ComparisonSpec, example_count: int, rows: int, explained_rows: int = 0
 ) -> SettlingSweep:
-    """The sweep that extends a run to these numbers of rows and explained rows.
+    """The sweep or comparison that extends a run to these numbers of rows and explained rows.
 
         settling_sweep(spec, example_count=100, rows=1400, explained_rows=300)
 
     `spec` is the spec of the run, and `example_count` its number of rows. The numbers are rounded
-    up to two digits. The sweep has at least the rows of the run. With 0 `explained_rows` it
-    explains no further rows.
+    up to two digits. It has at least the rows of the run. With 0 `explained_rows` it explains no
+    further rows.
     """
     wanted = max(rounded_up(rows), rounded_up(explained_rows), example_count)
     available = wanted if spec.split_rows is None else max(spec.split_rows, example_count)
@@ -108,7 +138,8 @@ def settling_sweep(
         if explanation is not None:
             known = example_count if explanation.rows is None else explanation.rows
         explained_rows = max(known, min(rounded_up(explained_rows), count))
-        explanation = (explanation or Explanation()).model_copy(
+        default = Explanation() if isinstance(spec, SweepSpec) else COMPARISON_EXPLANATION
+        explanation = (explanation or default).model_copy(
             update={"rows": explained_rows, "level_rows": ()}
         )
     shortage = ""
@@ -117,6 +148,8 @@ def settling_sweep(
     if shortage and count == example_count and explained_rows <= known:
         return SettlingSweep(None, shortage)
     grown = spec.model_copy(update={"rows": grown_rows(spec.rows, count), "explain": explanation})
+    if isinstance(grown, ComparisonSpec):
+        return SettlingSweep(comparison_command(grown), shortage)
     return SettlingSweep(sweep_command(grown), shortage)
 
 
@@ -135,19 +168,38 @@ def rows_text(rows: Rows) -> str:
     return f"numbers:{_listed(rows.numbers or ())}"
 
 
+def _explanation_options(explain: Explanation | None, default: Explanation) -> dict[str, str]:
+    """The options that sweeps and comparisons share."""
+    if explain is None:
+        return {"methods": "none"}
+    options = {
+        name: _listed(getattr(explain, name))
+        for name in ("methods", "seeds", "operators")
+        if getattr(explain, name) != getattr(default, name)
+    }
+    return options | ({} if explain.rows is None else {"explain-rows": str(explain.rows)})
+
+
+def _words(options: Mapping[str, str]) -> list[str]:
+    return [word for name, value in options.items() for word in (f"--{name}", value)]
+
+
 def _listed(values: tuple[object, ...]) -> str:
     return ",".join(map(str, values))
 
 
-def _inexpressible(spec: SweepSpec) -> list[str]:
-    """The settings without an option that differ from their defaults: `calibration.windows: 4`."""
-    defaults = {"strategy": Strategy(), "calibration": Calibration(), "explain": Explanation()}
-    texts = []
-    for part, default in defaults.items():
-        value = getattr(spec, part)
-        for name in type(default).model_fields:
-            if value is None or name in EXPRESSIBLE[part]:
-                continue
-            if getattr(value, name) != getattr(default, name):
-                texts.append(f"{part}.{name}: {getattr(value, name)}")
-    return texts
+def _inexpressible(
+    known: Mapping[str, tuple[BaseModel | None, BaseModel]],
+    expressible: Mapping[str, Collection[str]],
+) -> list[str]:
+    """The settings without an option that differ from their defaults: `calibration.windows: 4`.
+
+    `known` has the value and the default of each part of a spec.
+    """
+    return [
+        f"{part}.{name}: {getattr(value, name)}"
+        for part, (value, default) in known.items()
+        if value is not None
+        for name in type(default).model_fields
+        if name not in expressible[part] and getattr(value, name) != getattr(default, name)
+    ]

@@ -1,9 +1,10 @@
 """The specification of a comparison, as frozen values."""
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from prunelake.spec import (
     DEFAULT_UNPRUNED_SAMPLES,
@@ -25,7 +26,7 @@ COMPARISON_EXPLANATION = Explanation(
 """The explanations of a comparison. Each model is explained by itself, as level 0 of a sweep."""
 
 
-STRATEGY = "comparison"
+COMPARISON_STRATEGY = "comparison"
 """The strategy of a run whose levels are candidates."""
 
 TEXT_SETTINGS = ("dtype", "level", "strategy")
@@ -106,6 +107,17 @@ class ComparisonSpec(FrozenValue):
     special_tokens: SpecialTokens = "tokenizer"
     sequential: SequentialDesign | None = None
     split_rows: int | None = None
+
+    @field_validator("explain", mode="before")
+    @classmethod
+    def _fill_in_defaults(cls, value: Any) -> Any:
+        """Settings of explanations that do not name a method, or a number of masks, get ours."""
+        if not isinstance(value, Mapping):
+            return value
+        default = COMPARISON_EXPLANATION
+        methods = value.get("methods", default.methods)
+        masks = {"leverage_samples": default.leverage_samples}
+        return (masks if "leverage_shap" in methods else {}) | {**value, "methods": methods}
 
     @property
     def variants(self) -> tuple[ModelVariant, ...]:

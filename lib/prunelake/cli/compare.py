@@ -5,10 +5,18 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from prunelake.cli.console import LakeOption, load_settings, parse_numbers
+from prunelake.cli.console import (
+    ExplainRowsOption,
+    LakeOption,
+    OperatorsOption,
+    SeedsOption,
+    SpecialTokensOption,
+    load_settings,
+    parse_numbers,
+)
 from prunelake.cli.evaluate import evaluate
 from prunelake.errors import InvalidSpec, validation_message
-from prunelake.spec import DEFAULT_UNPRUNED_SAMPLES, task_name
+from prunelake.spec import task_name
 
 
 def compare(
@@ -29,19 +37,13 @@ def compare(
     methods: Annotated[
         str, typer.Option(help="leverage_shap, kernel_shap, lime, input_x_gradient, or none.")
     ] = "leverage_shap",
-    seeds: Annotated[str, typer.Option(help="Seeds of the sampling methods.")] = "0",
-    operators: Annotated[
-        str, typer.Option(help="How deletion curves remove tokens: delete_text, replace.")
-    ] = "delete_text,replace",
-    explain_rows: Annotated[
-        int | None, typer.Option(help="Explain only the first n examples.")
-    ] = None,
+    seeds: SeedsOption = "0",
+    operators: OperatorsOption = "delete_text,replace",
+    explain_rows: ExplainRowsOption = None,
     calibration: Annotated[
         str, typer.Option(help="Text for the removal order of candidates with a level.")
     ] = "bundled",
-    special_tokens: Annotated[
-        str, typer.Option(help="In front of a prompt: tokenizer, bos or none.")
-    ] = "tokenizer",
+    special_tokens: SpecialTokensOption = "tokenizer",
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Run the code that comes with the models.")
     ] = False,
@@ -58,14 +60,12 @@ def compare(
     from prunelake.tasks.row_selection import parse_rows
 
     settings = load_settings(lake)
-    explain: dict[str, Any] = {
+    explain = {
         "methods": methods.split(","),
         "seeds": parse_numbers(seeds),
         "operators": operators.split(","),
         "rows": explain_rows,
     }
-    if "leverage_shap" in methods.split(","):
-        explain |= {"leverage_samples": DEFAULT_UNPRUNED_SAMPLES}
     fields: dict[str, Any] = {
         "baseline": baseline,
         "candidates": candidates,

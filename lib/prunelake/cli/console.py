@@ -20,6 +20,19 @@ LakeOption = Annotated[
     ),
 ]
 
+# Options of the explanations of sweeps and comparisons, and of their prompts.
+SeedsOption = Annotated[str, typer.Option("--seeds", help="Seeds of the sampling methods.")]
+OperatorsOption = Annotated[
+    str,
+    typer.Option("--operators", help="How deletion curves remove tokens: delete_text, replace."),
+]
+ExplainRowsOption = Annotated[
+    int | None, typer.Option("--explain-rows", help="Explain only the first n examples.")
+]
+SpecialTokensOption = Annotated[
+    str, typer.Option("--special-tokens", help="In front of a prompt: tokenizer, bos or none.")
+]
+
 # Options that choose a removal order: from a run in the lake, or else computed now.
 OrderStrategyOption = Annotated[
     str,

@@ -14,7 +14,7 @@ from prunelake.cli.console import (
     load_settings,
     parse_strategy,
 )
-from prunelake.comparison_spec import STRATEGY as COMPARISON_STRATEGY
+from prunelake.comparison_spec import COMPARISON_STRATEGY
 from prunelake.errors import InvalidSpec
 from prunelake.extras import require_extra
 from prunelake.spec import UNIT_NAMES, Calibration, CheckpointKind, Dtype

@@ -7,7 +7,16 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from prunelake.cli.console import LakeOption, load_settings, parse_numbers, parse_strategy
+from prunelake.cli.console import (
+    ExplainRowsOption,
+    LakeOption,
+    OperatorsOption,
+    SeedsOption,
+    SpecialTokensOption,
+    load_settings,
+    parse_numbers,
+    parse_strategy,
+)
 from prunelake.cli.evaluate import evaluate, evaluate_until_decided
 from prunelake.errors import InvalidSpec, one_line, validation_message
 from prunelake.lake.storage.location import parse_location
@@ -51,13 +60,9 @@ def sweep(
             help="difference_shap, kernel_shap, leverage_shap, lime, input_x_gradient, or none."
         ),
     ] = "difference_shap",
-    seeds: Annotated[str, typer.Option(help="Seeds of the sampling methods.")] = "0",
-    operators: Annotated[
-        str, typer.Option(help="How deletion curves remove tokens: delete_text, replace.")
-    ] = "delete_text,replace",
-    explain_rows: Annotated[
-        int | None, typer.Option(help="Explain only the first n examples.")
-    ] = None,
+    seeds: SeedsOption = "0",
+    operators: OperatorsOption = "delete_text,replace",
+    explain_rows: ExplainRowsOption = None,
     explain_levels: Annotated[
         str | None, typer.Option(help="Explain only at these levels.")
     ] = None,
@@ -78,9 +83,7 @@ def sweep(
     dtype: Annotated[
         str, typer.Option(envvar="PRUNELAKE_DTYPE", help="The number format.")
     ] = "float32",
-    special_tokens: Annotated[
-        str, typer.Option(help="In front of a prompt: tokenizer, bos or none.")
-    ] = "tokenizer",
+    special_tokens: SpecialTokensOption = "tokenizer",
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Run the code that comes with the model.")
     ] = False,

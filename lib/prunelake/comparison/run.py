@@ -8,7 +8,7 @@ from typing import Any
 
 from prunelake.analysis.analyse import analyse
 from prunelake.comparison.join import JoinedSweeps, join_sweeps
-from prunelake.comparison_spec import STRATEGY, ComparisonSpec
+from prunelake.comparison_spec import COMPARISON_STRATEGY, ComparisonSpec
 from prunelake.identity import ComparedLevel, ComparisonIdentity
 from prunelake.lake import commit, read
 from prunelake.models.sources import resolve_model
@@ -72,7 +72,7 @@ def _write(spec: ComparisonSpec, identity: ComparisonIdentity, settings: Setting
         **{name: baseline[name] for name in columns},
         "run_id": identity.run_id,
         "created_at": datetime.now(UTC),
-        "strategy": STRATEGY,
+        "strategy": COMPARISON_STRATEGY,
         "levels": [*identity.levels],
         "layer_count": None,
         "removal_order": [],

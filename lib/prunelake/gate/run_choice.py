@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from prunelake.comparison_spec import STRATEGY
+from prunelake.comparison_spec import COMPARISON_STRATEGY
 from prunelake.errors import InvalidSpec
 from prunelake.gate.comparison_choice import matching_comparisons
 from prunelake.gate.gate_file import Gate
@@ -111,7 +111,7 @@ def _named_runs(connection: Connection, gate: Gate) -> pl.DataFrame:
 def _runs_of_model(connection: Connection, gate: Gate) -> pl.DataFrame:
     assert gate.model is not None
     runs = with_other_levels(latest_runs(connection, gate.model))
-    runs = runs.filter(pl.col("strategy") != STRATEGY)
+    runs = runs.filter(pl.col("strategy") != COMPARISON_STRATEGY)
     for name, value in (
         ("strategy", gate.strategy and gate.strategy.label),
         ("dtype", gate.dtype),

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from prunelake.comparison_spec import STRATEGY
+from prunelake.comparison_spec import COMPARISON_STRATEGY
 from prunelake.errors import InvalidSpec
 from prunelake.identity import content_hash
 from prunelake.imports.imported_log import ImportedLog, Sample, difference
@@ -52,7 +52,7 @@ def import_logs(
             revision=file.revision or log.revision,
             dtype=file.dtype or log.dtype,
         )
-    return write_logs(folder, logs, model, STRATEGY, [file.label for file in files])
+    return write_logs(folder, logs, model, COMPARISON_STRATEGY, [file.label for file in files])
 
 
 def write_logs(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from prunelake.comparison_spec import STRATEGY
+from prunelake.comparison_spec import COMPARISON_STRATEGY
 from prunelake.errors import InvalidSpec
 from prunelake.identity import content_hash
 from prunelake.imports.answers import join_files, number_options
@@ -71,7 +71,7 @@ def import_predictions(
         "source": SOURCE,
         "model": model,
         "revision": baseline.revision,
-        "strategy": STRATEGY,
+        "strategy": COMPARISON_STRATEGY,
         "task": task,
         "dtype": baseline.dtype,
         "levels": named_levels(rows),

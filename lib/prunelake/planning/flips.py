@@ -10,14 +10,13 @@ from pydantic import Field
 from prunelake.analysis.flip_forecast import FlipForecast, FlipModel
 from prunelake.analysis.power import examples_for_share
 from prunelake.analysis.statistics import CONFIDENCE_LEVEL, SIGNIFICANCE_LEVEL, exact_interval
+from prunelake.comparison_spec import COMPARISON_STRATEGY
 from prunelake.lake.sql.bound_query import BoundQuery, Connection
 from prunelake.planning.pilots import PilotRow, pilot_rows
 from prunelake.schema.metrics import METRIC_DEFINITIONS
 from prunelake.spec import FrozenValue
 
 FLIP_RATE = "flip_rate"
-COMPARISON = "comparison"
-"""The strategy of runs whose levels are candidates."""
 
 
 class FlipNeed(FrozenValue):
@@ -68,7 +67,7 @@ def flip_needs(
                 needs.append(_need(connection, runs, row, power))
     candidates: dict[str, PilotRow] = {}
     for run in runs:
-        if run["strategy"] == COMPARISON:
+        if run["strategy"] == COMPARISON_STRATEGY:
             for row in _pilot_rows(connection, [run]).values():
                 known = candidates.get(row["label"])
                 if known is None or known["n"] < row["n"]:

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from prunelake.comparison.run import run_comparison
-from prunelake.comparison_spec import COMPARISON_EXPLANATION, ComparisonSpec
+from prunelake.comparison_spec import ComparisonSpec
 from prunelake.errors import InvalidSpec, validation_message
 from prunelake.public.lake import open_lake
 from prunelake.public.run import Run
@@ -62,8 +62,7 @@ def compare(
         "task": str(task),
     }
     if explain is not True:
-        default = COMPARISON_EXPLANATION.model_dump() if "methods" not in (explain or {}) else {}
-        fields["explain"] = {**default, **explain} if explain else None
+        fields["explain"] = explain or None
     if rows is not None:
         fields["rows"] = parse_rows(str(rows), task_name(str(task)))
     try:

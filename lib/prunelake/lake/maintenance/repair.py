@@ -4,6 +4,7 @@ Both hold the locks of writers and publishers, and fail if another process holds
 continue. Moved files keep their names in the lake, in the folder `<lake>/.quarantine/<time>/`.
 """
 
+import json
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -238,7 +239,8 @@ def _rerun_hint(run_id: str, known: SpecAndIdentity | None, target: _QuarantineF
         return "its spec is lost with it: sweep or import it again as you did before"
     spec, identity = known
     if not is_sweep(identity):
-        verb = "compare the models" if '"comparison"' in identity else "import it"
+        is_comparison = json.loads(identity)["kind"] == "comparison"
+        verb = "compare the models" if is_comparison else "import it"
         return f"{verb} again; it came from {spec}"
     file = target.folder / f"{run_id}.yaml"
     text = SweepSpec.model_validate_json(spec).model_dump_json(indent=2)

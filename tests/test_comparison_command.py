@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunelake.comparison.command import comparison_command, settling_comparison
+from prunelake.command_line import comparison_command, settling_sweep
 from prunelake.comparison_spec import ComparisonSpec, ModelVariant
 from prunelake.spec import Explanation, Rows
 
@@ -30,6 +30,10 @@ def test_every_option_is_in_the_command() -> None:
         *("boolq", "--rows", "sample:50:2", "--methods", "lime", "--seeds", "0,1"),
         *("--operators", "replace", "--explain-rows", "20", "--special-tokens", "bos"),
     ]
+    other = SPEC.model_copy(update={"explain": Explanation(methods=("leverage_shap",))})
+    assert comparison_command(other).endswith(
+        "  # by pl.compare, with explain.leverage_samples: 1.5"
+    )
     without = SPEC.model_copy(update={"explain": None})
     assert comparison_command(without).endswith("--methods none")
 
@@ -64,7 +68,7 @@ def test_the_settling_comparison_has_the_rows_that_are_needed(
     rows: int, explained: int, split: int | None, expected: str | None
 ) -> None:
     spec = SPEC.model_copy(update={"split_rows": split})
-    settling = settling_comparison(spec, 100, rows, explained)
+    settling = settling_sweep(spec, 100, rows, explained)
     assert (settling.command or "").endswith(expected or "")
     assert (settling.command is None) == (expected is None)
     assert ("has" in settling.shortage) == (split is not None)
