@@ -35,7 +35,7 @@ def headline(run: Mapping[str, Any], levels: pl.DataFrame, names_command: bool =
     rises, and the first level where accuracy falls. Without such levels it says so, and adds the
     command that would settle the verdicts if `names_command` is true. `levels` are the run's rows
     of `run_metrics.headline_metrics`. In a comparison it says this of each candidate, and whether
-    any lost something while accuracy held.
+    any lost something while accuracy held; it names no command.
     """
     if is_published(levels) or value_at(levels, "accuracy", 0) is None or not pruned_levels(levels):
         return accuracy_clause(levels)
@@ -50,7 +50,8 @@ def headline(run: Mapping[str, Any], levels: pl.DataFrame, names_command: bool =
             text = f"No {names.kind} is shown to be harmless or worse"
             open_verdicts = "the open verdicts"
         settling = settled_by(run, levels)
-        if settling is None or not names_command:
+        # The command of a comparison names every model: too long for one line.
+        if settling is None or not names_command or names.is_comparison:
             return text
         clause = settling.sentence(open_verdicts).removesuffix(".")
         return f"{text}; {clause[0].lower()}{clause[1:]}"

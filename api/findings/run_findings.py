@@ -37,8 +37,8 @@ class Findings(BaseModel):
     warnings: list[str] = Field(description="Reasons to trust the numbers less.")
     caveat: str = Field(description="The number of examples behind the numbers.")
     settled_by: str | None = Field(
-        description="The command of a sweep that would settle the inconclusive verdicts; with all "
-        "rows if the task has too few; null if no sweep would."
+        description="The command of a sweep or comparison that would settle the inconclusive "
+        "verdicts; with all rows if the task has too few; null if none would."
     )
     explained_by: list[str | None] | None = Field(
         description="Method, operator and AOPC variant of the explanations; null without any."

@@ -25,6 +25,9 @@ export function showWords(findings) {
       el("p", { class: "warning" }, el("strong", {}, "Caution: "), warning),
     ),
     findings.caveat ? el("p", { class: "soft note" }, findings.caveat) : "",
+    findings.settled_by && !findings.outline.includes(findings.settled_by)
+      ? el("p", { class: "soft note" }, "To settle open verdicts: ", el("code", {}, findings.settled_by))
+      : "",
   );
 }
 

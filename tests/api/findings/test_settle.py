@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from prunelake.analysis.analyse import analyse
+from prunelake.api.findings.headline import headline
 from prunelake.api.findings.settle import settled_by, settling_sentence
 from prunelake.api.report.document import write_report
 from prunelake.cli.terminal import print_summary
@@ -90,6 +91,10 @@ def test_a_comparison_is_settled_by_a_larger_comparison() -> None:
         "To settle the inconclusive verdicts: prunelake compare hub:org/base int8=./int8 --task "
         "demo --rows 1300 --methods lime --explain-rows 10"
     )
+    labelled = metric_rows(
+        **VALUES, labels=("base", "int8"), verdicts={"accuracy": {1: Verdict.inconclusive}}
+    )
+    assert headline(compared, labelled) == "No verdict is decided"
 
 
 def test_api_report_and_terminal_end_with_the_command(
