@@ -31,6 +31,7 @@ from prunelake.analysis.analyse import analyse
 from prunelake.api.http.problems import Problem
 from prunelake.lake.publish import publish
 from tests.support import example_runs
+from tests.support.hostile_requests import CURSORS, HEADERS, HOSTS, header_bytes
 
 PATH_AND_BODY_PARAMETERS = (("path", "run_id"), ("path", "example_id"), ("body", "query"))
 """Parameters that mostly need known values; other values give only 404."""
@@ -105,7 +106,7 @@ class FuzzRequest(NamedTuple):
     method: str
     target: str
     body: bytes | None = None
-    type: str | None = None
+    headers: Mapping[str, bytes] = {}
 
 
 @dataclass
@@ -222,16 +223,20 @@ def hostile_requests(route: Route, known: Mapping[str, list[str]]) -> Iterator[F
     yield FuzzRequest(method, f"{good}?&&==&;=%")
     yield FuzzRequest(method, f"{good}?{'&'.join(f'p{i}=1' for i in range(2000))}")
     for body, kind in itertools.product(BODIES, TYPES):
-        yield FuzzRequest(method, good, body, kind)
+        yield FuzzRequest(method, good, body, {"Content-Type": kind.encode()})
+    for cursor in CURSORS if "cursor" in named else ():
+        yield FuzzRequest(method, f"{good}?cursor={quote(cursor)}")
+    for name, values in (HEADERS | {"Host": HOSTS}).items():
+        for value in values:
+            yield FuzzRequest(method, good, None, {name: header_bytes(value)})
 
 
 def ask(route: Route, server: Server, known: Mapping[str, list[str]]) -> None:
     """Send the hostile requests."""
     connection = http.client.HTTPConnection(server.address, timeout=30)
     for asked in hostile_requests(route, known):
-        headers = {} if asked.type is None else {"Content-Type": asked.type}
         try:
-            connection.request(asked.method, asked.target, asked.body, headers)
+            connection.request(asked.method, asked.target, asked.body, asked.headers)
             response = connection.getresponse()
             body = response.read()
         except (http.client.HTTPException, OSError) as error:

@@ -1,6 +1,7 @@
 """Admits clients with the token or, without a token, this machine; adds security headers."""
 
 import hmac
+import re
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -10,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from prunelake.errors import AccessDenied
 
-from .problems import response_to
+from .problems import error_response, response_to
 
 PUBLIC_PATHS = ("/", "/health")
 """Paths that need no token, besides the page's files: the page asks its reader for the token."""
@@ -27,9 +28,14 @@ SECURITY_HEADERS = {
 }
 """Headers of every answer; a route may set its own Content-Security-Policy."""
 
+HOST = re.compile(r"((\[[0-9A-Fa-f:.]+\]|[\w.~-]+)(:[0-9]{0,5})?)?", re.ASCII)
+"""The value of a header Host: a name or an address, and a port; HTTP/1.0 may leave it out."""
+
 
 class SecurityMiddleware:
     """ASGI middleware that refuses other clients and adds `SECURITY_HEADERS`.
+
+    A malformed header Host is refused: nothing behind it could write the address of the request.
 
     Without a token, the server answers only localhost, and only requests to a name of localhost.
     Otherwise another site could point its own name to this machine (DNS rebinding) and read the
@@ -53,19 +59,26 @@ class SecurityMiddleware:
                     headers.setdefault(name, value)
             await send(message)
 
-        reason = self._rejection_reason(scope)
+        headers = Headers(scope=scope)
+        host = host_name(headers.get("host", ""))
+        if host is None:
+            message = (
+                f"Host: {headers['host']!r} is malformed; send a name or an address, and a port"
+            )
+            await error_response(400, "bad_request", message)(scope, receive, send_safely)
+            return
+        reason = self._rejection_reason(scope, headers, host)
         if reason is None:
             await self.app(scope, receive, send_safely)
         else:
             await response_to(AccessDenied(reason))(scope, receive, send_safely)
 
-    def _rejection_reason(self, scope: Scope) -> str | None:
-        headers = Headers(scope=scope)
+    def _rejection_reason(self, scope: Scope, headers: Headers, host: str) -> str | None:
         if self.token is None:
             client = scope.get("client")
             if client is None or not is_loopback(client[0]):
                 return "only this machine is served; set PRUNELAKE_API_TOKEN to admit other clients"
-            if not is_loopback(urlsplit(f"//{headers.get('host', '')}").hostname or ""):
+            if not is_loopback(host):
                 return "use the name localhost or 127.0.0.1, or set PRUNELAKE_API_TOKEN"
             return None
         if scope["path"] in PUBLIC_PATHS or scope["path"].startswith("/page/"):
@@ -78,6 +91,18 @@ class SecurityMiddleware:
         if scheme.lower() == "bearer" and is_right:
             return None
         return "send the server's token: Authorization: Bearer TOKEN"
+
+
+def host_name(header: str) -> str | None:
+    """The name or address in a header Host, in lower case; None if the header is malformed."""
+    if not HOST.fullmatch(header):
+        return None
+    try:
+        parts = urlsplit(f"//{header}")
+        _ = parts.port  # raises for ports that do not exist
+    except ValueError:
+        return None
+    return parts.hostname or ""
 
 
 def is_loopback(host: str) -> bool:

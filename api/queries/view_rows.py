@@ -13,6 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from prunelake.errors import InvalidRequest, NotFound, OutdatedCursor
 from prunelake.identity import content_hash
 from prunelake.lake.sql import views
@@ -258,7 +260,8 @@ def _offset(cursor: str | None, snapshot: str, request_hash: str) -> int:
     if cursor is None:
         return 0
     try:
-        cursor_snapshot, cursor_hash, offset = json.loads(
+        # Unlike json, orjson refuses deeply nested text with a ValueError.
+        cursor_snapshot, cursor_hash, offset = orjson.loads(
             base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
         )
         if not isinstance(offset, int) or not 0 <= offset < 2**63:

@@ -195,7 +195,12 @@ def test_the_formats_and_controls_of_rows_are_named() -> None:
 
 def test_every_error_has_its_status_and_code() -> None:
     listed = {(int(status), code.strip("`")) for status, code, _ in table("status")}
-    others = {(405, "method_not_allowed"), (413, "too_large"), (500, "internal")}
+    others = {
+        (400, "bad_request"),
+        (405, "method_not_allowed"),
+        (413, "too_large"),
+        (500, "internal"),
+    }
     assert listed == set(ERROR_STATUS.values()) | others
 
 
