@@ -14,6 +14,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from prunelake.cache_folder import DEFAULT_CACHE
 from prunelake.errors import InvalidSpec, validation_message
 from prunelake.lake.storage.location import Location, parse_location
 
@@ -32,7 +33,7 @@ class Settings(BaseSettings):
 
     lake: LakeLocation = Path("lake")
     data: Path | None = None
-    cache: Path = Path("~/.cache/prunelake")
+    cache: Path = DEFAULT_CACHE
     device: str = "auto"
     locks: Path | None = None
     compile: bool = False
