@@ -13,7 +13,6 @@ means. Prints Markdown and a summary, and draws the changes of comprehensiveness
 import argparse
 from pathlib import Path
 
-import altair as alt
 import polars as pl
 
 from prunelake.api.charts.drawing import (
@@ -27,6 +26,7 @@ from prunelake.api.charts.drawing import (
     vega_lite,
     with_house_style,
 )
+from prunelake.api.charts.vega_lite import Part, field
 from prunelake.lake.sql.views import query
 
 AREAS = """
@@ -111,36 +111,33 @@ def table(rows: pl.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def picture(rows: pl.DataFrame) -> alt.FacetChart:
+def picture(rows: pl.DataFrame) -> Part:
     """The change of comprehensiveness by level, one point with its interval for each explainer."""
     shown = rows.filter(kind="comprehensiveness").with_columns(
         low=pl.col("change") - pl.col("change_half"), high=pl.col("change") + pl.col("change_half")
     )
     explainers = shown["explainer"].unique(maintain_order=True).to_list()
-    colour = alt.Color(
-        "explainer:N",
-        title="explainer, masks per token",
-        scale=alt.Scale(domain=explainers, range=list(COLOURS)),
-        legend=alt.Legend(orient="bottom", labelLimit=200),
+    base = Part().encode(
+        x=field("level:O", title="removed layers", axis={"labelAngle": 0}),
+        xOffset=field("explainer:N", sort=explainers),
+        color=field(
+            "explainer:N",
+            title="explainer, masks per token",
+            scale={"domain": explainers, "range": list(COLOURS)},
+            legend={"orient": "bottom", "labelLimit": 200},
+        ),
     )
-    place = {
-        "x": alt.X("level:O", title="removed layers", axis=alt.Axis(labelAngle=0)),
-        "xOffset": alt.XOffset("explainer:N", sort=explainers),
-    }
-    zero = alt.Chart().mark_rule(color=GREY, strokeDash=[3, 3]).encode(y=alt.datum(0))
-    bars = (
-        alt.Chart().mark_rule(strokeWidth=2).encode(**place, y="low:Q", y2="high:Q", color=colour)
+    zero = Part().mark("rule", color=GREY, strokeDash=[3, 3]).encode(y={"datum": 0})
+    bars = base.mark("rule", strokeWidth=2).encode(y="low:Q", y2="high:Q")
+    points = base.mark("point", filled=True, size=45, opacity=1).encode(
+        y=field("change:Q", title="change of comprehensiveness")
     )
-    points = (
-        alt.Chart()
-        .mark_point(filled=True, size=45, opacity=1)
-        .encode(**place, y=alt.Y("change:Q", title="change of comprehensiveness"), color=colour)
-    )
-    panels: alt.FacetChart = (
-        alt.layer(zero, bars, points, data=shown)
-        .properties(width=230, height=170)
-        .facet(alt.Facet("panel:N", title=None, sort="descending"), columns=2)
-        .resolve_scale(x="independent", xOffset="independent")
+    panels = Part(
+        data=shown,
+        facet=field("panel:N", title=None, sort="descending"),
+        columns=2,
+        spec=Part(layer=[zero, bars, points], width=230, height=170),
+        resolve={"scale": {"x": "independent", "xOffset": "independent"}},
     )
     return with_house_style(
         panels,

@@ -4,12 +4,12 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from math import dist
 
-import altair as alt
 import polars as pl
 
 from ..findings.wording import interval, label, number
 from .axis_titles import axis_title
 from .drawing import BLUE, GREY, INK, VERMILION, WIDTH, with_house_style
+from .vega_lite import Part, field
 
 LABEL_OFFSETS = ((0, 11), (0, -11), (11, 0), (-11, 0), (9, 9), (-9, 9), (9, -9), (-9, -9))
 """Offsets in px (right, up) from a point to the middle of its label, in order of preference."""
@@ -22,7 +22,7 @@ SMALLEST_SPAN = 0.1  # of an axis; otherwise noise in the third decimal would lo
 Point = tuple[float, float]
 
 
-def path_chart(path: pl.DataFrame, metric: str, level: int) -> alt.LayerChart:
+def path_chart(path: pl.DataFrame, metric: str, level: int) -> Part:
     """The path from level 0 on through (accuracy, metric); crosses are 95 % intervals.
 
     Level 0 and `level` are marked. Each level has a label if there is room for it.
@@ -34,51 +34,51 @@ def path_chart(path: pl.DataFrame, metric: str, level: int) -> alt.LayerChart:
     points = path.with_columns(
         pl.col("level").replace_strict(names, default=None, return_dtype=pl.String).alias("marked")
     )
-    x = alt.X(
+    x = field(
         "accuracy:Q",
         title="accuracy, share correct",
-        scale=alt.Scale(domain=x_domain, nice=False, zero=False),
-        axis=alt.Axis(format=".2f", tickCount=5, grid=True),
+        scale={"domain": x_domain, "nice": False, "zero": False},
+        axis={"format": ".2f", "tickCount": 5, "grid": True},
     )
-    y = alt.Y(
+    y = field(
         "value:Q",
         title=[label(metric), axis_title(metric)],
-        scale=alt.Scale(domain=y_domain, nice=False, zero=False),
-        axis=alt.Axis(format=".2f", tickCount=5),
+        scale={"domain": y_domain, "nice": False, "zero": False},
+        axis={"format": ".2f", "tickCount": 5},
     )
-    base = alt.Chart(points).encode(x=x, y=y)
-    thin = base.mark_rule(color=GREY, opacity=0.5, strokeWidth=0.75)
-    marks: list[alt.Chart] = []
+    base = Part(data=points).encode(x=x, y=y)
+    thin = base.mark("rule", color=GREY, opacity=0.5, strokeWidth=0.75)
+    marks: list[Part] = []
     if points["ci_low"].null_count() < points.height:
         marks.append(thin.encode(y="ci_low:Q", y2="ci_high:Q"))
     if points["accuracy_low"].null_count() < points.height:
         marks.append(thin.encode(x="accuracy_low:Q", x2="accuracy_high:Q"))
     marks.append(
-        base.mark_line(color=GREY, strokeWidth=1.5, strokeJoin="round").encode(order="level:Q")
+        base.mark("line", color=GREY, strokeWidth=1.5, strokeJoin="round").encode(order="level:Q")
     )
-    marks.append(base.mark_point(filled=True, color=INK, size=22, opacity=1))
+    marks.append(base.mark("point", filled=True, color=INK, size=22, opacity=1))
     domain = list(names.values())
     marks.append(
-        base.transform_filter("isValid(datum.marked)")
-        .mark_point(filled=True, size=110, opacity=1, stroke="white", strokeWidth=1)
+        base.filter("isValid(datum.marked)")
+        .mark("point", filled=True, size=110, opacity=1, stroke="white", strokeWidth=1)
         .encode(
-            color=alt.Color(
+            color=field(
                 "marked:N",
-                scale=alt.Scale(domain=domain, range=[BLUE, VERMILION][: len(domain)]),
-                legend=alt.Legend(orient="bottom", title=None),
+                scale={"domain": domain, "range": [BLUE, VERMILION][: len(domain)]},
+                legend={"orient": "bottom", "title": None},
             ),
-            shape=alt.Shape(
+            shape=field(
                 "marked:N",
-                scale=alt.Scale(domain=domain, range=["square", "diamond"][: len(domain)]),
+                scale={"domain": domain, "range": ["square", "diamond"][: len(domain)]},
             ),
         )
     )
     labels = _labels(path, x_domain, y_domain, first=list(names))
-    numbers = alt.Chart(labels).encode(x="label_x:Q", y="label_y:Q", text="level:Q")
+    numbers = Part(data=labels).encode(x="label_x:Q", y="label_y:Q", text="level:Q")
     # A white outline keeps lines from crossing the digits.
-    marks.append(numbers.mark_text(fontSize=10, color="white", stroke="white", strokeWidth=3))
-    marks.append(numbers.mark_text(fontSize=10, color=INK))
-    chart = alt.LayerChart(layer=marks).properties(width=WIDTH, height=WIDTH)
+    marks.append(numbers.mark("text", fontSize=10, color="white", stroke="white", strokeWidth=3))
+    marks.append(numbers.mark("text", fontSize=10, color=INK))
+    chart = Part(layer=marks).properties(width=WIDTH, height=WIDTH)
     return with_house_style(chart, _title(path, metric), _notes(path))
 
 

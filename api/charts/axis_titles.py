@@ -1,10 +1,9 @@
 """The titles of axes: a metric's unit and its better direction, and the parts that levels count."""
 
-from typing import Any
-
 from prunelake.schema.metrics import METRIC_DEFINITIONS
 
 from ..findings.wording import counted_parts, label
+from .vega_lite import Part
 
 
 def capitalised_label(metric: str) -> str:
@@ -26,14 +25,12 @@ def axis_title(metric: str) -> str:
     return ", ".join(filter(None, [METRIC_DEFINITIONS[metric].unit, direction(metric)]))
 
 
-def count_parts(chart: Any, strategy: str) -> None:
+def count_parts(chart: Part, strategy: str) -> None:
     """Let the axes of a chart over levels name the parts that its levels count."""
-    for name in ("layer", "hconcat", "vconcat"):
-        inner = getattr(chart, name, None)
-        for part in inner if isinstance(inner, list) else ():
-            count_parts(part, strategy)
+    for inner in (*chart.get("layer", ()), *chart.get("vconcat", ())):
+        count_parts(inner, strategy)
     for channel in ("x", "y"):
-        axis: Any = getattr(getattr(chart, "encoding", None), channel, None)
-        title = getattr(axis, "_kwds", {}).get("title")
+        axis = chart.get("encoding", {}).get(channel, {})
+        title = axis.get("title")
         if isinstance(title, str) and title.startswith("removed layers"):
             axis["title"] = title.replace("layers", counted_parts(strategy))

@@ -1,6 +1,5 @@
 """Charts of a comparison in a plane: accuracy against a metric, and both against the size."""
 
-import altair as alt
 import polars as pl
 
 from prunelake.schema.metrics import METRIC_DEFINITIONS
@@ -10,35 +9,34 @@ from ..findings.level_names import LevelNames
 from ..findings.wording import from_to, label, listed, number, percent
 from .axis_titles import axis_title, capitalised_label
 from .drawing import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, VERMILION, WIDTH, with_house_style
+from .vega_lite import Part, field
 
 COLOURS = (VERMILION, BLUE, GREEN, PURPLE, ORANGE)
 SHAPES = ("circle", "diamond", "triangle-up", "cross", "triangle-down", "triangle-right")
 """Five colours and six shapes give thirty different pairs."""
 
 
-def candidate_path_chart(
-    path: pl.DataFrame, metric: str, level: int, names: LevelNames
-) -> alt.LayerChart:
+def candidate_path_chart(path: pl.DataFrame, metric: str, level: int, names: LevelNames) -> Part:
     """Each candidate at its accuracy and metric, as rows of `charts.accuracy_path`.
 
     Crosses are 95 % intervals. The title describes the candidate `level`.
     """
     points = _labelled(path, names)
-    x = alt.X(
+    x = field(
         "accuracy:Q",
         title="accuracy, share correct",
-        scale=alt.Scale(zero=False, padding=8),
-        axis=alt.Axis(format=".2f", tickCount=5, grid=True),
+        scale={"zero": False, "padding": 8},
+        axis={"format": ".2f", "tickCount": 5, "grid": True},
     )
-    y = alt.Y(
+    y = field(
         "value:Q",
         title=[label(metric), names.in_baseline_words(axis_title(metric))],
-        scale=alt.Scale(zero=False, padding=8),
-        axis=alt.Axis(format=".2f", tickCount=5),
+        scale={"zero": False, "padding": 8},
+        axis={"format": ".2f", "tickCount": 5},
     )
-    base = alt.Chart(points).encode(x=x, y=y)
-    thin = base.mark_rule(color=GREY, opacity=0.5, strokeWidth=0.75)
-    marks: list[alt.Chart] = []
+    base = Part(data=points).encode(x=x, y=y)
+    thin = base.mark("rule", color=GREY, opacity=0.5, strokeWidth=0.75)
+    marks: list[Part] = []
     if points["ci_low"].null_count() < points.height:
         marks.append(thin.encode(y="ci_low:Q", y2="ci_high:Q"))
     if points["accuracy_low"].null_count() < points.height:
@@ -48,7 +46,7 @@ def candidate_path_chart(
     if (scored := path["accuracy_n"][0]) is not None:
         explained = f", explained: n = {path['n'][0]}" * (path["n"][0] != scored)
         notes = [f"crosses: 95 % intervals; n = {scored}{explained}"]
-    chart = alt.LayerChart(layer=marks).properties(width=WIDTH, height=WIDTH)
+    chart = Part(layer=marks).properties(width=WIDTH, height=WIDTH)
     by_level = {row["level"]: row for row in path.iter_rows(named=True)}
     title = "Accuracy and " + label(metric)
     if 0 in by_level and level in by_level and level > 0:
@@ -66,7 +64,7 @@ def _change(before: float, after: float) -> str:
     return f"goes from {from_to(before, after)}"
 
 
-def candidate_size_chart(sizes: pl.DataFrame, metric: str, names: LevelNames) -> alt.VConcatChart:
+def candidate_size_chart(sizes: pl.DataFrame, metric: str, names: LevelNames) -> Part:
     """Accuracy and the metric against the size of the weights, as rows of `candidate_sizes`.
 
     `sizes` has rows of accuracy with a known size.
@@ -85,39 +83,35 @@ def candidate_size_chart(sizes: pl.DataFrame, metric: str, names: LevelNames) ->
     if len(unknown):
         notes.append(f"size unknown: {listed(unknown.to_list())}")
     title = _size_title(known, metric, names)
-    return with_house_style(alt.vconcat(*panels, spacing=14), title, notes)
+    return with_house_style(Part(vconcat=panels, spacing=14), title, notes)
 
 
-def _size_panel(
-    points: pl.DataFrame, metric: str, names: LevelNames, is_last: bool
-) -> alt.LayerChart:
-    x = alt.X(
+def _size_panel(points: pl.DataFrame, metric: str, names: LevelNames, is_last: bool) -> Part:
+    x = field(
         "megabytes:Q",
         title="weights, MB" if is_last else None,
-        scale=alt.Scale(zero=False, padding=10),
-        axis=alt.Axis(labels=is_last, tickCount=6, format=",.3~r"),
+        scale={"zero": False, "padding": 10},
+        axis={"labels": is_last, "tickCount": 6, "format": ",.3~r"},
     )
-    y = alt.Y(
+    y = field(
         "value:Q",
         title=None,
-        scale=alt.Scale(zero=False, reverse=METRIC_DEFINITIONS[metric].higher_is_better is False),
-        axis=alt.Axis(tickCount=5, minExtent=34, maxExtent=34, format=".2f"),
+        scale={"zero": False, "reverse": METRIC_DEFINITIONS[metric].higher_is_better is False},
+        axis={"tickCount": 5, "minExtent": 34, "maxExtent": 34, "format": ".2f"},
     )
-    base = alt.Chart(points).encode(x=x, y=y)
-    marks: list[alt.Chart] = []
+    base = Part(data=points).encode(x=x, y=y)
+    marks: list[Part] = []
     if points["ci_low"].null_count() < points.height:
-        rule = base.mark_rule(color=GREY, opacity=0.6).encode(y="ci_low:Q", y2="ci_high:Q")
+        rule = base.mark("rule", color=GREY, opacity=0.6).encode(y="ci_low:Q", y2="ci_high:Q")
         marks.append(rule)
-    title = alt.TitleParams(
-        text=capitalised_label(metric),
-        subtitle=names.in_baseline_words(axis_title(metric)),
-        fontSize=12,
-        subtitleFontSize=10.5,
-        offset=4,
-    )
-    return alt.LayerChart(layer=[*marks, _dots(base, names)]).properties(
-        width=WIDTH, height=150, title=title
-    )
+    title = {
+        "text": capitalised_label(metric),
+        "subtitle": names.in_baseline_words(axis_title(metric)),
+        "fontSize": 12,
+        "subtitleFontSize": 10.5,
+        "offset": 4,
+    }
+    return Part(layer=[*marks, _dots(base, names)]).properties(width=WIDTH, height=150, title=title)
 
 
 def _size_title(known: pl.DataFrame, metric: str, names: LevelNames) -> str:
@@ -139,25 +133,25 @@ def _labelled(rows: pl.DataFrame, names: LevelNames) -> pl.DataFrame:
     return rows.with_columns(label=labels)
 
 
-def _dots(base: alt.Chart, names: LevelNames) -> alt.Chart:
+def _dots(base: Part, names: LevelNames) -> Part:
     """The points, with a legend of the labels: a square in ink is the baseline."""
     labels = list(names.labels.values())
     count = len(labels) - 1
     colours = [INK, *(COLOURS[i % len(COLOURS)] for i in range(count))]
     shapes = ["square", *(SHAPES[i % len(SHAPES)] for i in range(count))]
-    legend = alt.Legend(
-        orient="bottom",
-        title="square: baseline",
-        columns=1,
-        labelLimit=WIDTH,
-        symbolOpacity=1,
-    )
-    dots: alt.Chart = base.mark_point(filled=True, size=70, opacity=1).encode(
-        color=alt.Color(
-            "label:N", sort=labels, scale=alt.Scale(domain=labels, range=colours), legend=legend
+    legend = {
+        "orient": "bottom",
+        "title": "square: baseline",
+        "columns": 1,
+        "labelLimit": WIDTH,
+        "symbolOpacity": 1,
+    }
+    dots: Part = base.mark("point", filled=True, size=70, opacity=1).encode(
+        color=field(
+            "label:N", sort=labels, scale={"domain": labels, "range": colours}, legend=legend
         ),
-        shape=alt.Shape(
-            "label:N", sort=labels, scale=alt.Scale(domain=labels, range=shapes), legend=legend
+        shape=field(
+            "label:N", sort=labels, scale={"domain": labels, "range": shapes}, legend=legend
         ),
     )
     return dots

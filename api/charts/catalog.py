@@ -23,7 +23,6 @@ from .correlation_matrix import matrix_chart
 from .correlations import correlations_chart
 from .cost import cost_chart
 from .deltas import deltas_chart
-from .drawing import Chart
 from .flips import flips_chart
 from .importance import chart_of_importance
 from .levels import CONFIDENCE_PANELS, EXPLANATION_PANELS, levels_chart
@@ -31,6 +30,7 @@ from .overlap import overlap_chart
 from .pareto import pareto_chart
 from .recalibration import recalibration_chart
 from .reliability import reliability_chart
+from .vega_lite import Part
 from .verdict_map import verdict_map
 
 CORRELATED_METRICS = (*JUDGED_METRICS[1:], "mean_confidence", "overlap_10")
@@ -52,7 +52,7 @@ class ChartDefinition:
     caption: str
     takes: tuple[str, ...]
     query: Callable[[Selection], BoundQuery]
-    draw: Callable[[pl.DataFrame, Selection], Chart]
+    draw: Callable[[pl.DataFrame, Selection], Part]
     needs: str = "metrics"
     not_for_candidates: str | None = None
     candidate_caption: str | None = None
@@ -61,7 +61,7 @@ class ChartDefinition:
         """The caption of the chart of a run with these levels."""
         return (self.candidate_caption if names.is_comparison else None) or self.caption
 
-    def chart(self, rows: pl.DataFrame, selection: Selection) -> Chart:
+    def chart(self, rows: pl.DataFrame, selection: Selection) -> Part:
         """The chart of the rows of `query`.
 
         Raises:
@@ -95,11 +95,11 @@ def _pareto_points(selection: Selection) -> BoundQuery:
     return comparisons.pareto_points(selection.run_id, selection.metric)
 
 
-def _levels(rows: pl.DataFrame, selection: Selection) -> Chart:
+def _levels(rows: pl.DataFrame, selection: Selection) -> Part:
     return levels_chart(rows, _with_accuracy(rows, selection, "value"))
 
 
-def _deltas(rows: pl.DataFrame, selection: Selection) -> Chart:
+def _deltas(rows: pl.DataFrame, selection: Selection) -> Part:
     above = rows.filter(pl.col("level") > 0)
     return deltas_chart(rows, _with_accuracy(above, selection, "delta"))
 
@@ -117,7 +117,7 @@ def _with_accuracy(rows: pl.DataFrame, selection: Selection, column: str) -> lis
     return metrics
 
 
-def _verdicts(rows: pl.DataFrame, selection: Selection) -> Chart:
+def _verdicts(rows: pl.DataFrame, selection: Selection) -> Part:
     if rows.filter(pl.col("metric").is_in(JUDGED_METRICS)).drop_nulls("verdict").is_empty():
         raise NothingToShow(
             f"run {selection.run_id} has no verdicts: they need examples, and a level above 0"
@@ -125,7 +125,7 @@ def _verdicts(rows: pl.DataFrame, selection: Selection) -> Chart:
     return verdict_map(rows)
 
 
-def _path(rows: pl.DataFrame, selection: Selection) -> Chart:
+def _path(rows: pl.DataFrame, selection: Selection) -> Part:
     if selection.metric == "accuracy":
         raise NothingToShow("the path needs a metric other than accuracy; add metric=nll")
     if selection.names.is_comparison:
@@ -133,13 +133,13 @@ def _path(rows: pl.DataFrame, selection: Selection) -> Chart:
     return path_chart(rows, selection.metric, selection.level)
 
 
-def _confidence(rows: pl.DataFrame, selection: Selection) -> Chart:
+def _confidence(rows: pl.DataFrame, selection: Selection) -> Part:
     if rows.filter(metric="accuracy").drop_nulls("value").is_empty():
         raise NothingToShow(f"no accuracy of run {selection.run_id} could be computed")
     return levels_chart(rows, CONFIDENCE_PANELS)
 
 
-def _explanations(rows: pl.DataFrame, selection: Selection) -> Chart:
+def _explanations(rows: pl.DataFrame, selection: Selection) -> Part:
     if rows.filter(metric="comprehensiveness").drop_nulls("value").is_empty():
         raise NothingToShow(
             f"run {selection.run_id} has predictions only; a sweep with --methods "
@@ -148,7 +148,7 @@ def _explanations(rows: pl.DataFrame, selection: Selection) -> Chart:
     return levels_chart(rows, EXPLANATION_PANELS)
 
 
-def _recalibration(rows: pl.DataFrame, selection: Selection) -> Chart:
+def _recalibration(rows: pl.DataFrame, selection: Selection) -> Part:
     if selection.metric not in RECALIBRATED_METRICS:
         raise NothingToShow(
             f"recalibration does not change {label(selection.metric)}; add metric="
@@ -159,14 +159,14 @@ def _recalibration(rows: pl.DataFrame, selection: Selection) -> Chart:
     return recalibration_chart(rows, selection.metric, selection.level, selection.names)
 
 
-def _correlations(rows: pl.DataFrame, selection: Selection) -> Chart:
+def _correlations(rows: pl.DataFrame, selection: Selection) -> Part:
     correlated = rows.filter(pl.col("metric").is_in(CORRELATED_METRICS))
     if correlated.drop_nulls("spearman").is_empty():
         raise NothingToShow(f"no correlation with accuracy is defined in run {selection.run_id}")
     return correlations_chart(correlated)
 
 
-def _correlation_matrix(rows: pl.DataFrame, selection: Selection) -> Chart:
+def _correlation_matrix(rows: pl.DataFrame, selection: Selection) -> Part:
     correlated = rows.filter(pl.col("metric").is_in(CORRELATED_METRICS))
     if correlated.drop_nulls("spearman").is_empty():
         raise NothingToShow(
@@ -176,7 +176,7 @@ def _correlation_matrix(rows: pl.DataFrame, selection: Selection) -> Chart:
     return matrix_chart(correlated)
 
 
-def _overlap(rows: pl.DataFrame, selection: Selection) -> Chart:
+def _overlap(rows: pl.DataFrame, selection: Selection) -> Part:
     if rows.filter(pl.col("level") > 0, other_level=0).is_empty():
         kind = "candidate whose explanations can be compared with the baseline's"
         missing = kind if selection.names.is_comparison else "pruned level"
@@ -184,13 +184,13 @@ def _overlap(rows: pl.DataFrame, selection: Selection) -> Chart:
     return overlap_chart(rows, selection.names)
 
 
-def _flips(rows: pl.DataFrame, selection: Selection) -> Chart:
+def _flips(rows: pl.DataFrame, selection: Selection) -> Part:
     if rows.filter(pl.col("level") > 0).drop_nulls("flip_rate").is_empty():
         raise NothingToShow(f"run {selection.run_id} has no pruned level to compare with level 0")
     return flips_chart(rows, selection.level, selection.names)
 
 
-def _pareto(rows: pl.DataFrame, selection: Selection) -> Chart:
+def _pareto(rows: pl.DataFrame, selection: Selection) -> Part:
     if METRIC_DEFINITIONS[selection.metric].higher_is_better is None:
         raise NothingToShow(
             f"{selection.metric} has no better direction; give a metric that has one"
@@ -207,13 +207,13 @@ def _pareto(rows: pl.DataFrame, selection: Selection) -> Chart:
     return pareto_chart(rows, selection.metric)
 
 
-def _cost(rows: pl.DataFrame, selection: Selection) -> Chart:
+def _cost(rows: pl.DataFrame, selection: Selection) -> Part:
     if rows.filter(pl.col("level") > 0).is_empty():
         raise NothingToShow(f"no pruned level of run {selection.run_id} was profiled")
     return cost_chart(rows, selection.level)
 
 
-def _importance(rows: pl.DataFrame, selection: Selection) -> Chart:
+def _importance(rows: pl.DataFrame, selection: Selection) -> Part:
     return chart_of_importance(rows, selection.run, max(selection.run["levels"]))
 
 

@@ -1,10 +1,10 @@
 """Chart: the correlation of each metric with accuracy in each task of a model."""
 
-import altair as alt
 import polars as pl
 
 from ..findings.wording import interval, label, listed, number
 from .drawing import DIVERGING, GREY, INK, WIDTH, with_house_style
+from .vega_lite import Part, field
 
 MAX_NAMED_METRICS = 3
 """The most metrics that a title names."""
@@ -13,7 +13,7 @@ NARROWEST, WIDEST = 43, 110  # px of a cell; an interval fits into the narrowest
 VERTICAL_BELOW = 86  # px of a cell; in narrower cells the tasks' names are vertical
 
 
-def matrix_chart(correlations: pl.DataFrame) -> alt.LayerChart:
+def matrix_chart(correlations: pl.DataFrame) -> Part:
     """metric x task: Spearman correlation with accuracy over all levels, its interval beneath.
 
     A cell whose interval includes 0 is faded, with a dashed frame; a cell without a correlation is
@@ -36,52 +36,52 @@ def matrix_chart(correlations: pl.DataFrame) -> alt.LayerChart:
     )
     has_intervals = known["spearman_low"].null_count() < known.height
     size = min(WIDEST, max(NARROWEST, (WIDTH + 44) // len(tasks)))
-    x = alt.X(
+    x = field(
         "task:N",
         title=None,
-        scale=alt.Scale(domain=tasks, paddingInner=0.05, paddingOuter=0),
-        axis=alt.Axis(
-            orient="top",
-            domain=False,
-            ticks=False,
-            labelPadding=0,
-            labelLimit=WIDEST,
-            labelAngle=-90 if size < VERTICAL_BELOW else 0,
-        ),
+        scale={"domain": tasks, "paddingInner": 0.05, "paddingOuter": 0},
+        axis={
+            "orient": "top",
+            "domain": False,
+            "ticks": False,
+            "labelPadding": 0,
+            "labelLimit": WIDEST,
+            "labelAngle": -90 if size < VERTICAL_BELOW else 0,
+        },
     )
     # A row's name is above its cells, so that the cells have the whole width of a phone.
-    y = alt.Y(
+    y = field(
         "metric:N",
-        scale=alt.Scale(domain=metrics, paddingInner=0.36, paddingOuter=0.36),
+        scale={"domain": metrics, "paddingInner": 0.36, "paddingOuter": 0.36},
         axis=None,
     )
-    base = alt.Chart(cells).encode(x=x, y=y)
+    base = Part(data=cells).encode(x=x, y=y)
     is_faded = "datum.is_apart === false"
-    rectangles = base.mark_rect().encode(
-        color=alt.Color(
+    rectangles = base.mark("rect").encode(
+        color=field(
             "spearman:Q",
-            scale=alt.Scale(domain=[-1, 0, 1], range=list(DIVERGING), interpolate="rgb"),
-            legend=alt.Legend(
-                title="Spearman correlation with accuracy",
-                orient="bottom",
-                direction="horizontal",
-                offset=4,
-                gradientLength=200,
-                gradientThickness=10,
-                values=[-1, -0.5, 0, 0.5, 1],
-            ),
+            scale={"domain": [-1, 0, 1], "range": list(DIVERGING), "interpolate": "rgb"},
+            legend={
+                "title": "Spearman correlation with accuracy",
+                "orient": "bottom",
+                "direction": "horizontal",
+                "offset": 4,
+                "gradientLength": 200,
+                "gradientThickness": 10,
+                "values": [-1, -0.5, 0, 0.5, 1],
+            },
         ),
-        opacity=alt.when(is_faded).then(alt.value(0.4)).otherwise(alt.value(1)),
+        opacity={"condition": {"test": is_faded, "value": 0.4}, "value": 1},
     )
-    frames = base.mark_rect(filled=False, stroke=GREY, strokeDash=[3, 2]).transform_filter(is_faded)
-    coefficients = base.mark_text(fontSize=11, dy=-5 if has_intervals else 0, color=INK).encode(
+    frames = base.mark("rect", filled=False, stroke=GREY, strokeDash=[3, 2]).filter(is_faded)
+    coefficients = base.mark("text", fontSize=11, dy=-5 if has_intervals else 0, color=INK).encode(
         text="coefficient:N"
     )
-    intervals = base.mark_text(fontSize=8, dy=8, color=INK).encode(text="interval:N")
+    intervals = base.mark("text", fontSize=8, dy=8, color=INK).encode(text="interval:N")
     names = (
-        alt.Chart(pl.DataFrame({"metric": metrics}))
-        .mark_text(align="left", fontSize=10.5, dy=-21, color=INK)
-        .encode(x=alt.value(0), y=y, text="metric:N")
+        Part(data=pl.DataFrame({"metric": metrics}))
+        .mark("text", align="left", fontSize=10.5, dy=-21, color=INK)
+        .encode(x={"value": 0}, y=y, text="metric:N")
     )
     notes = ["no interval is known; levels are nested,", "not independent draws"]
     if has_intervals:
@@ -89,8 +89,8 @@ def matrix_chart(correlations: pl.DataFrame) -> alt.LayerChart:
             "small: 95 % interval; faded and dashed: includes 0;",
             "all levels; they are nested, not independent draws",
         ]
-    chart = alt.LayerChart(layer=[rectangles, frames, coefficients, intervals, names]).properties(
-        width=size * len(tasks), height=alt.Step(44)
+    chart = Part(layer=[rectangles, frames, coefficients, intervals, names]).properties(
+        width=size * len(tasks), height={"step": 44}
     )
     return with_house_style(chart, _title(known, len(tasks)), notes, size * len(tasks))
 

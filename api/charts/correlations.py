@@ -1,10 +1,10 @@
 """Chart: the correlation of accuracy with each metric over the levels of a run."""
 
-import altair as alt
 import polars as pl
 
 from ..findings.wording import label, listed, number
 from .drawing import BLUE, GREY, VERMILION, WIDTH, rule_data, with_house_style
+from .vega_lite import Part, field
 
 MAX_NAMED_METRICS = 3
 """The most metrics that a title names for each scope."""
@@ -12,7 +12,7 @@ MAX_NAMED_METRICS = 3
 LABELS_WIDTH = 187  # px of the longest label
 
 
-def correlations_chart(correlations: pl.DataFrame) -> alt.LayerChart:
+def correlations_chart(correlations: pl.DataFrame) -> Part:
     """Spearman correlation of accuracy with each metric, over all and over the stable levels.
 
     Lines are 95 % intervals.
@@ -29,45 +29,47 @@ def correlations_chart(correlations: pl.DataFrame) -> alt.LayerChart:
     )
     order = points["metric"].unique(maintain_order=True).to_list()
     domain = [names[scope] for scope in scopes]
-    y = alt.Y(
+    y = field(
         "metric:N",
         sort=order,
         title=None,
-        axis=alt.Axis(minExtent=LABELS_WIDTH, labelLimit=LABELS_WIDTH, grid=True),
+        axis={"minExtent": LABELS_WIDTH, "labelLimit": LABELS_WIDTH, "grid": True},
     )
-    base = alt.Chart(points).encode(
+    base = Part(data=points).encode(
         y=y,
         # On one line, equal coefficients would hide each other.
-        yOffset=alt.YOffset("scope:N", sort=domain),
-        color=alt.Color(
+        yOffset=field("scope:N", sort=domain),
+        color=field(
             "scope:N",
             sort=domain,
-            scale=alt.Scale(domain=domain, range=[BLUE, VERMILION][: len(domain)]),
-            legend=alt.Legend(orient="bottom", direction="vertical", title=None),
+            scale={"domain": domain, "range": [BLUE, VERMILION][: len(domain)]},
+            legend={"orient": "bottom", "direction": "vertical", "title": None},
         ),
     )
-    dots = base.mark_point(filled=True, size=45, opacity=1).encode(
-        x=alt.X(
+    dots = base.mark("point", filled=True, size=45, opacity=1).encode(
+        x=field(
             "spearman:Q",
             title="Spearman correlation with accuracy",
-            scale=alt.Scale(domain=[-1, 1]),
-            axis=alt.Axis(values=[-1, -0.5, 0, 0.5, 1], grid=True),
+            scale={"domain": [-1, 1]},
+            axis={"values": [-1, -0.5, 0, 0.5, 1], "grid": True},
         ),
-        shape=alt.Shape(
+        shape=field(
             "scope:N",
             sort=domain,
-            scale=alt.Scale(domain=domain, range=["circle", "diamond"][: len(domain)]),
+            scale={"domain": domain, "range": ["circle", "diamond"][: len(domain)]},
         ),
     )
-    marks = [alt.Chart(rule_data(0.0)).mark_rule(color=GREY).encode(x="value:Q")]
+    marks = [Part(data=rule_data(0.0)).mark("rule", color=GREY).encode(x="value:Q")]
     if points["spearman_low"].null_count() < points.height:
-        marks.append(base.mark_rule(strokeWidth=2).encode(x="spearman_low:Q", x2="spearman_high:Q"))
+        marks.append(
+            base.mark("rule", strokeWidth=2).encode(x="spearman_low:Q", x2="spearman_high:Q")
+        )
         notes = ["line: 95 % interval; named if it excludes 0;"]
     else:
         notes = ["no interval is known;"]
     notes.append("levels are nested, not independent draws")
-    chart = alt.LayerChart(layer=[*marks, dots]).properties(
-        width=WIDTH - 150, height=alt.Step(24, **{"for": "position"})
+    chart = Part(layer=[*marks, dots]).properties(
+        width=WIDTH - 150, height={"step": 24, "for": "position"}
     )
     return with_house_style(chart, _title(known), notes)
 

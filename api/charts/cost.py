@@ -3,7 +3,6 @@
 import textwrap
 from typing import Any
 
-import altair as alt
 import polars as pl
 
 from ..findings.wording import interval, number, percent
@@ -18,13 +17,14 @@ from .drawing import (
     rule_data,
     with_house_style,
 )
+from .vega_lite import Part, field
 
 SPEEDS = {"decoding": "decode_speedup", "prefill": "prefill_speedup"}
 SHARES = {"weights": "weight_share", "KV cache": "kv_share", "peak memory": "memory_share"}
 SHAPES = ["circle", "square", "triangle-up"]
 
 
-def cost_chart(costs: pl.DataFrame, level: int) -> alt.VConcatChart:
+def cost_chart(costs: pl.DataFrame, level: int) -> Part:
     """Speed-ups of decoding and prefill, and the remaining shares of memory, over levels.
 
     Bars reach from the smallest to the largest value of the repeats. The title describes `level`,
@@ -48,8 +48,10 @@ def cost_chart(costs: pl.DataFrame, level: int) -> alt.VConcatChart:
         _panel(speeds, "Speed-up", "times as fast as unpruned", [VERMILION, BLUE], is_last=False),
         _panel(shares, "Memory", "share left", [GREEN, PURPLE, ORANGE], is_last=True),
     ]
-    stacked = alt.vconcat(*panels, spacing=14)
-    chart: alt.VConcatChart = stacked.resolve_scale(color="independent", shape="independent")
+    stacked = Part(vconcat=panels, spacing=14)
+    chart: Part = stacked.properties(
+        resolve={"scale": {"color": "independent", "shape": "independent"}}
+    )
     about = costs.row(0, named=True)
     settings = (
         f"batch {about['batch']}, {about['prompt_tokens']} prompt and {about['new_tokens']} new"
@@ -64,45 +66,54 @@ def cost_chart(costs: pl.DataFrame, level: int) -> alt.VConcatChart:
 
 def _panel(
     points: pl.DataFrame, heading: str, unit: str, colours: list[str], is_last: bool
-) -> alt.LayerChart:
+) -> Part:
     names = points["quantity"].unique(maintain_order=True).to_list()
-    x = alt.X(
+    x = field(
         "level:Q",
         title="removed layers (0 = unpruned)" if is_last else None,
-        scale=alt.Scale(nice=False, padding=6),
-        axis=alt.Axis(
-            values=points["level"].unique().sort().to_list(),
-            format="d",
-            labels=is_last,
-            labelOverlap=True,
-            labelFlush=False,
-        ),
+        scale={"nice": False, "padding": 6},
+        axis={
+            "values": points["level"].unique().sort().to_list(),
+            "format": "d",
+            "labels": is_last,
+            "labelOverlap": True,
+            "labelFlush": False,
+        },
     )
-    y = alt.Y(
+    y = field(
         "value:Q",
         title=None,
-        scale=alt.Scale(zero=False, nice=True),
-        axis=alt.Axis(tickCount=5, minExtent=34, maxExtent=34, format="%" if is_last else ".2f"),
+        scale={"zero": False, "nice": True},
+        axis={
+            "tickCount": 5,
+            "minExtent": 34,
+            "maxExtent": 34,
+            "format": "%" if is_last else ".2f",
+        },
     )
-    legend = alt.Legend(orient="bottom", title=None, columns=3, offset=8, symbolOpacity=1)
-    colour = alt.Color("quantity:N", scale=alt.Scale(domain=names, range=colours), legend=legend)
-    shape = alt.Shape("quantity:N", scale=alt.Scale(domain=names, range=SHAPES), legend=legend)
-    base = alt.Chart(points).encode(x=x, color=colour)
+    legend = {"orient": "bottom", "title": None, "columns": 3, "offset": 8, "symbolOpacity": 1}
+    colour = field("quantity:N", scale={"domain": names, "range": colours}, legend=legend)
+    shape = field("quantity:N", scale={"domain": names, "range": SHAPES}, legend=legend)
+    base = Part(data=points).encode(x=x, color=colour)
     marks = [
-        alt.Chart(rule_data(1.0)).mark_rule(color=GREY, strokeDash=[1, 3]).encode(y="value:Q"),
-        base.mark_line(strokeWidth=1.5).encode(y=y),
+        Part(data=rule_data(1.0)).mark("rule", color=GREY, strokeDash=[1, 3]).encode(y="value:Q"),
+        base.mark("line", strokeWidth=1.5).encode(y=y),
     ]
     if "low" in points.columns:
         # The widths differ, so that both bars are visible where they overlap.
-        width = alt.StrokeWidth(
-            "quantity:N", scale=alt.Scale(domain=names, range=[5, 1.5]), legend=None
+        width = field("quantity:N", scale={"domain": names, "range": [5, 1.5]}, legend=None)
+        marks.append(
+            base.mark("rule", opacity=0.5).encode(y="low:Q", y2="high:Q", strokeWidth=width)
         )
-        marks.append(base.mark_rule(opacity=0.5).encode(y="low:Q", y2="high:Q", strokeWidth=width))
-    marks.append(base.mark_point(filled=True, size=40, opacity=1).encode(y=y, shape=shape))
-    title = alt.TitleParams(
-        text=heading, subtitle=unit, fontSize=12, subtitleFontSize=10.5, offset=4
-    )
-    return alt.LayerChart(layer=marks).properties(width=WIDTH, height=120, title=title)
+    marks.append(base.mark("point", filled=True, size=40, opacity=1).encode(y=y, shape=shape))
+    title = {
+        "text": heading,
+        "subtitle": unit,
+        "fontSize": 12,
+        "subtitleFontSize": 10.5,
+        "offset": 4,
+    }
+    return Part(layer=marks).properties(width=WIDTH, height=120, title=title)
 
 
 def _title(row: dict[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import altair as alt
 import polars as pl
 
 from prunelake.schema.metrics import METRIC_DEFINITIONS
@@ -11,8 +10,9 @@ from ..findings.changes import change_clause, sample_sizes, verdict_clause
 from ..findings.level_names import LevelNames
 from ..findings.level_rows import is_published
 from .axis_titles import capitalised_label
-from .drawing import FAINT, GREY, INK, WIDTH, Chart, rule_data, with_house_style
+from .drawing import FAINT, GREY, INK, WIDTH, rule_data, with_house_style
 from .level_axis import level_axis
+from .vega_lite import Part, field
 from .verdict_style import VERDICT_STYLES, by_severity, legend_label
 
 HEIGHT = 150
@@ -20,7 +20,7 @@ SIDE = 18  # px above and below the points, for the names of the sides
 UNTESTED = "not tested"
 
 
-def deltas_chart(levels: pl.DataFrame, metrics: Sequence[str]) -> alt.VConcatChart:
+def deltas_chart(levels: pl.DataFrame, metrics: Sequence[str]) -> Part:
     """The change from level 0 by level, one panel for each metric; up is better.
 
     For a metric without a direction, up is more. Thin bars are 95 % intervals. Thick bars are 90 %
@@ -51,23 +51,23 @@ def deltas_chart(levels: pl.DataFrame, metrics: Sequence[str]) -> alt.VConcatCha
     domain = [*styles, UNTESTED] if points["verdict"].null_count() else list(styles)
     colours = [style.colour for style in styles.values()] + ["white"]
     shapes = [style.shape for style in styles.values()] + ["circle"]
-    legend = alt.Legend(
-        orient="bottom",
-        title=None,
-        direction="vertical",
-        labelLimit=WIDTH,
-        symbolStrokeColor=INK,
-        symbolStrokeWidth=1,
-    )
-    dots = alt.Chart().mark_point(filled=True, size=55, opacity=1, stroke=INK, strokeWidth=1)
+    legend = {
+        "orient": "bottom",
+        "title": None,
+        "direction": "vertical",
+        "labelLimit": WIDTH,
+        "symbolStrokeColor": INK,
+        "symbolStrokeWidth": 1,
+    }
+    dots = Part().mark("point", filled=True, size=55, opacity=1, stroke=INK, strokeWidth=1)
     marked = dots.encode(
-        color=alt.Color(
+        color=field(
             "verdict:N",
-            scale=alt.Scale(domain=domain, range=colours[: len(domain)]),
+            scale={"domain": domain, "range": colours[: len(domain)]},
             legend=legend,
         ),
-        shape=alt.Shape(
-            "verdict:N", scale=alt.Scale(domain=domain, range=shapes[: len(domain)]), legend=legend
+        shape=field(
+            "verdict:N", scale={"domain": domain, "range": shapes[: len(domain)]}, legend=legend
         ),
     )
     panels = [
@@ -75,38 +75,36 @@ def deltas_chart(levels: pl.DataFrame, metrics: Sequence[str]) -> alt.VConcatCha
         for metric in present
     ]
     title = "; ".join(clause for clause in clauses if clause)
-    return with_house_style(alt.vconcat(*panels, spacing=14), title, notes)
+    return with_house_style(Part(vconcat=panels, spacing=14), title, notes)
 
 
-def _panel(
-    points: pl.DataFrame, metric: str, dots: alt.Chart, names: LevelNames, is_last: bool
-) -> Chart:
+def _panel(points: pl.DataFrame, metric: str, dots: Part, names: LevelNames, is_last: bool) -> Part:
     better, margin = METRIC_DEFINITIONS[metric].higher_is_better, METRIC_DEFINITIONS[metric].margin
     domain = _domain(points, margin)
     across = sorted(names.labels)[1:] if names.is_comparison else points["level"].to_list()
     x = level_axis(names, across, "removed layers", is_last, nice=False, zero=False, padding=10)
-    y = alt.Y(
+    y = field(
         "delta:Q",
         title=None,
         # The axis is reversed where lower is better, so that up is better in every panel.
-        scale=alt.Scale(domain=domain, nice=False, zero=False, reverse=better is False),
-        axis=alt.Axis(
-            tickCount=5,
-            minExtent=38,
-            maxExtent=38,
-            labelExpr="datum.value == 0 ? '0' : format(datum.value, '+.2f')",
-        ),
+        scale={"domain": domain, "nice": False, "zero": False, "reverse": better is False},
+        axis={
+            "tickCount": 5,
+            "minExtent": 38,
+            "maxExtent": 38,
+            "labelExpr": "datum.value == 0 ? '0' : format(datum.value, '+.2f')",
+        },
     )
-    base = alt.Chart(points)
+    base = Part(data=points)
     marks = [
-        alt.Chart(pl.DataFrame({"low": [-margin], "high": [margin]}))
-        .mark_rect(color=FAINT)
-        .encode(y=alt.Y("low:Q"), y2="high:Q", x=alt.value(0), x2=alt.value(WIDTH)),
-        alt.Chart(rule_data(0.0)).mark_rule(color=GREY).encode(y="value:Q"),
-        base.mark_rule(color=GREY, opacity=0.55, strokeWidth=5).encode(
+        Part(data=pl.DataFrame({"low": [-margin], "high": [margin]}))
+        .mark("rect", color=FAINT)
+        .encode(y=field("low:Q"), y2="high:Q", x={"value": 0}, x2={"value": WIDTH}),
+        Part(data=rule_data(0.0)).mark("rule", color=GREY).encode(y="value:Q"),
+        base.mark("rule", color=GREY, opacity=0.55, strokeWidth=5).encode(
             x=x, y="equivalence_low:Q", y2="equivalence_high:Q"
         ),
-        base.mark_rule(color=INK, strokeWidth=1).encode(x=x, y="delta_low:Q", y2="delta_high:Q"),
+        base.mark("rule", color=INK, strokeWidth=1).encode(x=x, y="delta_low:Q", y2="delta_high:Q"),
         dots.properties(data=points).encode(x=x, y=y),
     ]
     sides = ("higher when pruned", "lower when pruned")
@@ -118,25 +116,30 @@ def _panel(
             sides = ("candidate better", "baseline better")
     for text, place in zip(sides, (7, HEIGHT - 7), strict=True):
         arrow = "\N{UPWARDS ARROW}" if place < SIDE else "\N{DOWNWARDS ARROW}"
-        side = alt.Chart(pl.DataFrame({"side": [f"{arrow} {text}"]})).encode(
-            text="side:N", x=alt.value(4), y=alt.value(place)
+        side = Part(data=pl.DataFrame({"side": [f"{arrow} {text}"]})).encode(
+            text="side:N", x={"value": 4}, y={"value": place}
         )
         # A white outline keeps grid lines from crossing the letters.
         for colour, width in (("white", 4), (INK, 0)):
             marks.append(
-                side.mark_text(
-                    align="left", fontSize=10, color=colour, stroke=colour, strokeWidth=width
+                side.mark(
+                    "text",
+                    align="left",
+                    fontSize=10,
+                    color=colour,
+                    stroke=colour,
+                    strokeWidth=width,
                 )
             )
-    title = alt.TitleParams(
-        text=f"{capitalised_label(metric)}: change from {names.in_baseline_words('unpruned')}",
-        subtitle=names.in_baseline_words(METRIC_DEFINITIONS[metric].unit)
+    title = {
+        "text": f"{capitalised_label(metric)}: change from {names.in_baseline_words('unpruned')}",
+        "subtitle": names.in_baseline_words(METRIC_DEFINITIONS[metric].unit)
         + ("; downwards, as lower is better" if better is False else ""),
-        fontSize=12,
-        subtitleFontSize=10.5,
-        offset=4,
-    )
-    return alt.LayerChart(layer=marks).properties(width=WIDTH, height=HEIGHT, title=title)
+        "fontSize": 12,
+        "subtitleFontSize": 10.5,
+        "offset": 4,
+    }
+    return Part(layer=marks).properties(width=WIDTH, height=HEIGHT, title=title)
 
 
 def _margins_text(metrics: Sequence[str]) -> str:

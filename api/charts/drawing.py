@@ -2,13 +2,14 @@
 
 import textwrap
 from enum import StrEnum
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-import altair as alt
 import polars as pl
 import vl_convert
 
 from prunelake.schema.row_formats import to_json
+
+from .vega_lite import SCHEMA, Part, with_named_data
 
 # The palette of Okabe and Ito: readers with common forms of colour blindness can tell its colours
 # apart.
@@ -37,9 +38,6 @@ CONFIG: dict[str, Any] = {
     "legend": {"titleColor": INK, "labelColor": INK, "titleFontWeight": "normal"},
     "title": {"color": INK, "subtitleColor": "#444444", "anchor": "start"},
 }
-
-Chart = alt.Chart | alt.LayerChart | alt.VConcatChart | alt.HConcatChart | alt.FacetChart
-AnyChart = TypeVar("AnyChart", bound=Chart)
 
 Theme = Literal["light", "dark"]
 
@@ -77,8 +75,8 @@ DARK = {
 
 
 def with_house_style(
-    chart: AnyChart, title: str, subtitle: list[str], plot_width: float = WIDTH
-) -> AnyChart:
+    chart: Part, title: str, subtitle: list[str], plot_width: float = WIDTH
+) -> Part:
     """The chart in the house style, with a title in lines as wide as the chart.
 
     Above a narrow plot, the title is the widest part. It gets shorter lines and extra room, because
@@ -86,27 +84,26 @@ def with_house_style(
     """
     text = title[:1].upper() + title[1:]
     is_narrow = plot_width < WIDTH - 40
-    heading = alt.TitleParams(
-        text=textwrap.wrap(text, 36 if is_narrow else 42),
-        subtitle=subtitle,
-        fontSize=13,
-        subtitleFontSize=11,
-        offset=10,
-    )
+    heading = {
+        "text": textwrap.wrap(text, 36 if is_narrow else 42),
+        "subtitle": subtitle,
+        "fontSize": 13,
+        "subtitleFontSize": 11,
+        "offset": 10,
+    }
     padding = {"left": 5, "top": 5, "bottom": 5, "right": 30 if is_narrow else 5}
-    styled: AnyChart = chart.properties(title=heading, padding=padding).configure(**CONFIG)
-    return styled
+    return chart.properties(title=heading, padding=padding, config=CONFIG)
 
 
-def title(chart: Chart) -> str:
+def title(chart: Part) -> str:
     """The title and the subtitle of a chart on one line."""
-    heading: Any = chart.title
-    return f"{' '.join(heading.text)} ({' '.join(heading.subtitle)})"
+    heading = chart["title"]
+    return f"{' '.join(heading['text'])} ({' '.join(heading['subtitle'])})"
 
 
-def vega_lite(chart: Chart, theme: Theme = "light") -> dict[str, Any]:
+def vega_lite(chart: Part, theme: Theme = "light") -> dict[str, Any]:
     """The chart as Vega-Lite in the colours of a theme."""
-    drawn: dict[str, Any] = chart.to_dict()
+    drawn = {"$schema": SCHEMA} | with_named_data(chart)
     return drawn if theme == "light" else dark_theme(drawn)
 
 

@@ -2,13 +2,13 @@
 
 from typing import Any
 
-import altair as alt
 import polars as pl
 
 from ..findings.level_names import REMOVALS, LevelNames
 from ..findings.wording import number, percent
 from .drawing import BLUE, GREY, INK, SKY, VERMILION, WIDTH, with_house_style
 from .level_axis import candidate_axis
+from .vega_lite import Part, field
 
 KINDS = {
     "harmful": "harmful: right before, wrong now",
@@ -17,7 +17,7 @@ KINDS = {
 }
 
 
-def flips_chart(flips: pl.DataFrame, level: int, names: LevelNames = REMOVALS) -> alt.LayerChart:
+def flips_chart(flips: pl.DataFrame, level: int, names: LevelNames = REMOVALS) -> Part:
     """Shares of predictions that differ from the unpruned model's, stacked by kind.
 
     Lines are 95 % intervals of the sum. The title describes `level`, or the deepest level if
@@ -37,45 +37,48 @@ def flips_chart(flips: pl.DataFrame, level: int, names: LevelNames = REMOVALS) -
         )
     )
     across = known["level"].to_list()
-    x = alt.X(
+    x = field(
         "level:O",
         title="candidate" if names.is_comparison else "removed layers (0 = unpruned)",
-        scale=alt.Scale(domain=across, paddingInner=0.15),
+        scale={"domain": across, "paddingInner": 0.15},
         axis=candidate_axis(names, across)
         if names.is_comparison
-        else alt.Axis(labelAngle=0, labelOverlap=True),
+        else {"labelAngle": 0, "labelOverlap": True},
     )
     # Kinds also differ without colour: full, light, and empty with a dashed outline.
-    legend = alt.Legend(
-        title=None, orient="bottom", columns=1, offset=8, symbolType="square", symbolSize=110
-    )
+    legend = {
+        "title": None,
+        "orient": "bottom",
+        "columns": 1,
+        "offset": 8,
+        "symbolType": "square",
+        "symbolSize": 110,
+    }
     bars = (
-        alt.Chart(parts)
-        .mark_bar(strokeWidth=1)
+        Part(data=parts)
+        .mark("bar", strokeWidth=1)
         .encode(
             x=x,
-            y=alt.Y(
+            y=field(
                 "share:Q",
                 title="share of predictions changed",
-                axis=alt.Axis(format="%", tickCount=5),
+                axis={"format": "%", "tickCount": 5},
             ),
             order="position:Q",
-            fill=alt.Fill("kind:N", scale=_scale([VERMILION, SKY, "white"]), legend=legend),
-            stroke=alt.Stroke("kind:N", scale=_scale([VERMILION, BLUE, GREY]), legend=legend),
-            strokeDash=alt.StrokeDash(
-                "kind:N", scale=_scale([[1, 0], [1, 0], [2, 2]]), legend=legend
-            ),
+            fill=field("kind:N", scale=_scale([VERMILION, SKY, "white"]), legend=legend),
+            stroke=field("kind:N", scale=_scale([VERMILION, BLUE, GREY]), legend=legend),
+            strokeDash=field("kind:N", scale=_scale([[1, 0], [1, 0], [2, 2]]), legend=legend),
         )
     )
     marks = [bars]
     totals = known.filter(pl.col("level") > 0).drop_nulls("ci_low")
     if totals.height:
         marks.append(
-            alt.Chart(totals.select("level", "ci_low", "ci_high"))
-            .mark_rule(color=INK, strokeWidth=1.5)
+            Part(data=totals.select("level", "ci_low", "ci_high"))
+            .mark("rule", color=INK, strokeWidth=1.5)
             .encode(x=x, y="ci_low:Q", y2="ci_high:Q")
         )
-    chart = alt.LayerChart(layer=marks).properties(width=WIDTH, height=200)
+    chart = Part(layer=marks).properties(width=WIDTH, height=200)
     at = level if level in known.filter(pl.col("level") > 0)["level"] else known["level"][-1]
     row = known.filter(level=at).row(0, named=True)
     notes = [f"n = {row['n']}"]
@@ -103,5 +106,5 @@ def _title(row: dict[str, Any], names: LevelNames) -> str:
     return f"{percent(row['flip_rate'])} of predictions changed {where}: {kinds}"
 
 
-def _scale(range: list[Any]) -> alt.Scale:
-    return alt.Scale(domain=list(KINDS.values()), range=range)
+def _scale(range: list[Any]) -> dict[str, Any]:
+    return {"domain": list(KINDS.values()), "range": range}

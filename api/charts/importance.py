@@ -3,26 +3,24 @@
 from collections.abc import Mapping
 from typing import Any
 
-import altair as alt
 import polars as pl
 
 from ..findings.wording import percent
 from .drawing import GREY, INK, SEQUENTIAL, VERMILION, with_house_style
+from .vega_lite import Part, field
 
 EXPERT_WIDTH = 480
 """px for the experts of a block."""
 
 
-def chart_of_importance(
-    layers: pl.DataFrame, run: Mapping[str, Any], removed: int
-) -> alt.LayerChart:
+def chart_of_importance(layers: pl.DataFrame, run: Mapping[str, Any], removed: int) -> Part:
     """The chart of the layers or experts that a run removes; `removed` is its deepest level."""
     if str(run.get("strategy") or "").startswith("expert:"):
         return expert_importance_chart(layers, run["layer_count"], removed)
     return importance_chart(layers, removed)
 
 
-def expert_importance_chart(layers: pl.DataFrame, experts: int, removed: int) -> alt.LayerChart:
+def expert_importance_chart(layers: pl.DataFrame, experts: int, removed: int) -> Part:
     """One cell for each expert, a row for each block with experts.
 
     The colour is the importance. A frame marks the `removed` experts of each block that the deepest
@@ -36,24 +34,22 @@ def expert_importance_chart(layers: pl.DataFrame, experts: int, removed: int) ->
         (pl.col("rank") < removed * blocks).alias("is_removed"),
     )
     side = max(4, min(22, EXPERT_WIDTH // experts))
-    base = alt.Chart(cells).encode(
-        x=alt.X("expert:O", title="expert", axis=alt.Axis(labelOverlap=True, labelAngle=0)),
-        y=alt.Y("block:O", title="block with experts", axis=alt.Axis(labelOverlap=True)),
+    base = Part(data=cells).encode(
+        x=field("expert:O", title="expert", axis={"labelOverlap": True, "labelAngle": 0}),
+        y=field("block:O", title="block with experts", axis={"labelOverlap": True}),
     )
-    legend = alt.Legend(orient="bottom", gradientLength=200, gradientThickness=10, tickCount=3)
-    rectangles = base.mark_rect().encode(
-        color=alt.Color(
+    legend = {"orient": "bottom", "gradientLength": 200, "gradientThickness": 10, "tickCount": 3}
+    rectangles = base.mark("rect").encode(
+        color=field(
             "importance:Q",
-            scale=alt.Scale(range=list(SEQUENTIAL), interpolate="rgb"),
+            scale={"range": list(SEQUENTIAL), "interpolate": "rgb"},
             legend=legend,
         )
     )
-    frames = base.mark_rect(filled=False, stroke=VERMILION, strokeWidth=1.5).transform_filter(
+    frames = base.mark("rect", filled=False, stroke=VERMILION, strokeWidth=1.5).filter(
         "datum.is_removed"
     )
-    chart = alt.LayerChart(layer=[rectangles, frames]).properties(
-        width=side * experts, height=side * blocks
-    )
+    chart = Part(layer=[rectangles, frames]).properties(width=side * experts, height=side * blocks)
     total = float(cells["importance"].sum())
     share = float(cells.filter("is_removed")["importance"].sum()) / total if total else 0.0
     title = f"{removed} of {experts} experts of each block go; they have {percent(share)} of the "
@@ -61,7 +57,7 @@ def expert_importance_chart(layers: pl.DataFrame, experts: int, removed: int) ->
     return with_house_style(chart, f"{title}importance", notes, max(side * experts, 220))
 
 
-def importance_chart(layers: pl.DataFrame, removed: int) -> alt.LayerChart:
+def importance_chart(layers: pl.DataFrame, removed: int) -> Part:
     """One cell for each layer, in layer order, with the first level that removes the layer.
 
     The colour is the importance, on a log scale if all are positive. A frame marks the `removed`
@@ -80,32 +76,34 @@ def importance_chart(layers: pl.DataFrame, removed: int) -> alt.LayerChart:
         (pl.col("rank") < removed).alias("is_removed"),
     )
     order = layers.sort("rank")["layer"].to_list()
-    x = alt.X("column:O", axis=None, scale=alt.Scale(paddingInner=0.08))
-    y = alt.Y("row:O", axis=None, scale=alt.Scale(paddingInner=0.5))
-    base = alt.Chart(cells).encode(x=x, y=y)
-    colour = alt.Color(
+    x = field("column:O", axis=None, scale={"paddingInner": 0.08})
+    y = field("row:O", axis=None, scale={"paddingInner": 0.5})
+    base = Part(data=cells).encode(x=x, y=y)
+    colour = field(
         "importance:Q",
-        scale=alt.Scale(
-            type="log" if is_log else "linear", range=list(SEQUENTIAL), interpolate="rgb"
-        ),
-        legend=alt.Legend(
-            title=f"importance{' (log scale)' if is_log else ''}",
-            orient="bottom",
-            direction="horizontal",
-            offset=4,
-            gradientLength=200,
-            gradientThickness=10,
-            format=".2~g",
-            tickCount=3,
-        ),
+        scale={
+            "type": "log" if is_log else "linear",
+            "range": list(SEQUENTIAL),
+            "interpolate": "rgb",
+        },
+        legend={
+            "title": f"importance{' (log scale)' if is_log else ''}",
+            "orient": "bottom",
+            "direction": "horizontal",
+            "offset": 4,
+            "gradientLength": 200,
+            "gradientThickness": 10,
+            "format": ".2~g",
+            "tickCount": 3,
+        },
     )
-    rectangles = base.mark_rect().encode(color=colour)
-    frames = base.mark_rect(filled=False, stroke=VERMILION, strokeWidth=2).transform_filter(
+    rectangles = base.mark("rect").encode(color=colour)
+    frames = base.mark("rect", filled=False, stroke=VERMILION, strokeWidth=2).filter(
         "datum.is_removed"
     )
-    ranks = base.mark_text(fontSize=11, fontWeight="bold", color=INK).encode(text="removed_at:Q")
-    numbers = base.mark_text(fontSize=9, dy=-19, color=GREY).encode(text="layer:Q")
-    chart = alt.LayerChart(layer=[rectangles, frames, ranks, numbers]).properties(
+    ranks = base.mark("text", fontSize=11, fontWeight="bold", color=INK).encode(text="removed_at:Q")
+    numbers = base.mark("text", fontSize=9, dy=-19, color=GREY).encode(text="layer:Q")
+    chart = Part(layer=[rectangles, frames, ranks, numbers]).properties(
         width=22 * per_row, height=42 * row_count
     )
     title = f"Layer {order[0]} is removed first, layer {order[-1]} would be last"

@@ -5,10 +5,9 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-import altair as alt
-
 from ..findings.level_names import LevelNames
 from .drawing import INK, WIDTH
+from .vega_lite import Part, field
 
 LETTER, LINE_HEIGHT = 5.5, 11  # px, of an axis label
 AXIS_TITLE = 37  # px, with its distance from the labels and to what follows
@@ -25,48 +24,48 @@ def level_axis(
     title: str = "removed layers (0 = unpruned)",
     is_labelled: bool = True,
     **scale: Any,
-) -> alt.X:
+) -> dict[str, Any]:
     """The x channel of the field `level` for a panel that shows `levels`.
 
     Candidates have no order: each has its own place, in the order of the comparison. `title` and
-    `scale` (arguments of `alt.Scale`) are for levels of removal.
+    `scale` (properties of the scale) are for levels of removal.
     """
     if names.is_comparison:
-        return alt.X(
+        return field(
             "level:O",
             title="candidate" if is_labelled else None,
-            scale=alt.Scale(domain=list(levels)),
+            scale={"domain": list(levels)},
             axis=candidate_axis(names, levels, labels=is_labelled),
         )
-    return alt.X(
+    return field(
         "level:Q",
         title=title if is_labelled else None,
-        scale=alt.Scale(**scale),
-        axis=alt.Axis(
-            values=sorted(levels),
-            format="d",
-            labels=is_labelled,
-            labelOverlap=True,
-            labelFlush=False,
-        ),
+        scale=scale,
+        axis={
+            "values": sorted(levels),
+            "format": "d",
+            "labels": is_labelled,
+            "labelOverlap": True,
+            "labelFlush": False,
+        },
     )
 
 
 def candidate_axis(
     names: LevelNames, levels: Sequence[int], width: float = WIDTH, **axis: Any
-) -> alt.Axis:
+) -> dict[str, Any]:
     """An axis with the label of each candidate, in lines that fit its share of `width` px.
 
     Labels without room for `SHORTEST_LINE` letters are vertical.
     """
     lines, is_vertical = _label_lines(names, levels, width)
-    return alt.Axis(
-        labelExpr=f"{json.dumps(lines)}[datum.value]",
-        labelAngle=-90 if is_vertical else 0,
-        labelLimit=0,
-        labelOverlap=False,
+    return {
+        "labelExpr": f"{json.dumps(lines)}[datum.value]",
+        "labelAngle": -90 if is_vertical else 0,
+        "labelLimit": 0,
+        "labelOverlap": False,
         **axis,
-    )
+    }
 
 
 def candidate_axis_height(names: LevelNames, levels: Sequence[int], width: float = WIDTH) -> int:
@@ -78,14 +77,10 @@ def candidate_axis_height(names: LevelNames, levels: Sequence[int], width: float
     return AXIS_TITLE + (round(LETTER * letters) if is_vertical else lines_height)
 
 
-def baseline_and_candidates(dots: alt.Chart) -> list[alt.Chart]:
+def baseline_and_candidates(dots: Part) -> list[Part]:
     """The points of a comparison: the baseline as a square in ink, the candidates as they are."""
-    candidates, baseline = dots.copy(), dots.copy()
-    baseline.mark = alt.MarkDef(type="point", filled=True, opacity=1, **BASELINE_POINT)
-    return [
-        baseline.transform_filter("datum.level == 0"),
-        candidates.transform_filter("datum.level > 0"),
-    ]
+    baseline = dots.mark("point", filled=True, opacity=1, **BASELINE_POINT)
+    return [baseline.filter("datum.level == 0"), dots.filter("datum.level > 0")]
 
 
 def _label_lines(

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from itertools import cycle
 
-import altair as alt
 import polars as pl
 
 from ..findings.changes import change_clause, sample_sizes
@@ -22,6 +21,7 @@ from .drawing import (
     with_house_style,
 )
 from .level_axis import baseline_and_candidates, level_axis
+from .vega_lite import Part, field
 
 CONFIDENCE_PANELS = ("accuracy", "ece", "nll", "flip_rate")
 EXPLANATION_PANELS = ("accuracy", "comprehensiveness", "sufficiency", "overlap_10")
@@ -33,7 +33,7 @@ SMALLEST_SPAN = 0.1
 """The smallest span of a y axis; otherwise noise in the third decimal would look large."""
 
 
-def levels_chart(levels: pl.DataFrame, metrics: Sequence[str]) -> alt.VConcatChart:
+def levels_chart(levels: pl.DataFrame, metrics: Sequence[str]) -> Part:
     """One panel for each metric over the removed layers; metrics without values are left out.
 
     A dotted line marks the unpruned value. A vertical rule marks level 0, and a dashed rule marks
@@ -60,7 +60,7 @@ def levels_chart(levels: pl.DataFrame, metrics: Sequence[str]) -> alt.VConcatCha
         for metric, colour in zip(present, cycle(COLOURS), strict=False)
     ]
     title = "; ".join([accuracy_clause(levels), *clauses])
-    return with_house_style(alt.vconcat(*panels, spacing=14), title, notes)
+    return with_house_style(Part(vconcat=panels, spacing=14), title, notes)
 
 
 def _panel(
@@ -70,62 +70,62 @@ def _panel(
     names: LevelNames,
     shown: int | None,
     is_last: bool,
-) -> alt.LayerChart:
+) -> Part:
     subtitle = names.in_baseline_words(axis_title(metric))
     has_random = points["random_value"].null_count() < points.height
     if has_random:
         subtitle += f"; {'grey tick' if names.is_comparison else 'dashed'}: random ranking"
     across = list(names.labels) if names.is_comparison else sorted(points["level"].to_list())
     x = level_axis(names, across, is_labelled=is_last, nice=False)
-    y = alt.Y(
+    y = field(
         "value:Q",
         title=None,
-        scale=alt.Scale(domain=_domain(points), zero=False, nice=True),
-        axis=alt.Axis(tickCount=4, minExtent=34, maxExtent=34, format=".2f"),
+        scale={"domain": _domain(points), "zero": False, "nice": True},
+        axis={"tickCount": 4, "minExtent": 34, "maxExtent": 34, "format": ".2f"},
     )
-    base = alt.Chart(points)
-    marks: list[alt.Chart] = []
+    base = Part(data=points)
+    marks: list[Part] = []
     if not names.is_comparison:
-        marks.append(alt.Chart(rule_data(0, "level")).mark_rule(color=GREY).encode(x=x))
+        marks.append(Part(data=rule_data(0, "level")).mark("rule", color=GREY).encode(x=x))
         if shown:
             marks.append(
-                alt.Chart(rule_data(shown, "level"))
-                .mark_rule(color=GREY, strokeDash=[2, 2])
+                Part(data=rule_data(shown, "level"))
+                .mark("rule", color=GREY, strokeDash=[2, 2])
                 .encode(x=x)
             )
     marks.append(
-        alt.Chart(points.filter(level=0).select("value"))
-        .mark_rule(color=GREY, strokeDash=[1, 3])
+        Part(data=points.filter(level=0).select("value"))
+        .mark("rule", color=GREY, strokeDash=[1, 3])
         .encode(y="value:Q")
     )
     if points["ci_low"].null_count() < points.height:
         if names.is_comparison:
-            band = base.mark_rule(color=colour, strokeWidth=1.5)
+            band = base.mark("rule", color=colour, strokeWidth=1.5)
         else:
-            band = base.mark_area(color=colour, opacity=0.15)
+            band = base.mark("area", color=colour, opacity=0.15)
         marks.append(band.encode(x=x, y="ci_low:Q", y2="ci_high:Q"))
     if has_random:
         if names.is_comparison:
-            ranking = base.mark_tick(color=GREY, thickness=2, size=14)
+            ranking = base.mark("tick", color=GREY, thickness=2, size=14)
         else:
-            ranking = base.mark_line(color=GREY, strokeDash=[6, 4], strokeWidth=1.5)
+            ranking = base.mark("line", color=GREY, strokeDash=[6, 4], strokeWidth=1.5)
         marks.append(ranking.encode(x=x, y="random_value:Q"))
-    dots = base.mark_point(color=colour, filled=True, size=40, opacity=1)
+    dots = base.mark("point", color=colour, filled=True, size=40, opacity=1)
     if names.is_comparison:
         marks += baseline_and_candidates(dots.encode(x=x, y=y))
     else:
         marks += [
-            base.mark_line(color=colour, strokeWidth=2).encode(x=x, y=y),
+            base.mark("line", color=colour, strokeWidth=2).encode(x=x, y=y),
             dots.encode(x=x, y=y),
         ]
-    title = alt.TitleParams(
-        text=capitalised_label(metric),
-        subtitle=subtitle,
-        fontSize=12,
-        subtitleFontSize=10.5,
-        offset=4,
-    )
-    return alt.LayerChart(layer=marks).properties(width=WIDTH, height=90, title=title)
+    title = {
+        "text": capitalised_label(metric),
+        "subtitle": subtitle,
+        "fontSize": 12,
+        "subtitleFontSize": 10.5,
+        "offset": 4,
+    }
+    return Part(layer=marks).properties(width=WIDTH, height=90, title=title)
 
 
 def _domain(points: pl.DataFrame) -> list[float]:

@@ -1,18 +1,18 @@
 """Chart: the overlap of the top tokens between the explanations of any two levels."""
 
-import altair as alt
 import polars as pl
 
 from ..findings.level_names import REMOVALS, LevelNames
 from ..findings.wording import number, percent
 from .drawing import INK, SEQUENTIAL, WIDTH, with_house_style
 from .level_axis import candidate_axis
+from .vega_lite import Part, field
 
 SMALLEST_WITH_NUMBER = 15  # px of a cell
 ROW_LABEL = 84  # px of a candidate's label beside its row
 
 
-def overlap_chart(overlaps: pl.DataFrame, names: LevelNames = REMOVALS) -> alt.LayerChart:
+def overlap_chart(overlaps: pl.DataFrame, names: LevelNames = REMOVALS) -> Part:
     """level x level: the share of the top 10 tokens in common, in percent if a cell has room.
 
     Levels that share no explained example with level 0 are left out. The subtitle gives the overlap
@@ -22,42 +22,42 @@ def overlap_chart(overlaps: pl.DataFrame, names: LevelNames = REMOVALS) -> alt.L
     largest = ROW_LABEL if names.is_comparison else WIDTH // 6
     size = min(largest, WIDTH // len(levels))
     width = size * len(levels)
-    axis = alt.Axis(domain=False, ticks=False, labelAngle=0, labelOverlap=True)
+    axis = {"domain": False, "ticks": False, "labelAngle": 0, "labelOverlap": True}
     x_axis, y_axis, x_title, y_title = axis, axis, "removed layers (0 = unpruned)", "removed layers"
     if names.is_comparison:
         x_axis = candidate_axis(names, levels, width, domain=False, ticks=False)
         y_axis = candidate_axis(names, levels, ROW_LABEL * len(levels), domain=False, ticks=False)
         x_title = y_title = "candidate"
-    scale = alt.Scale(domain=levels, paddingInner=0.04, paddingOuter=0)
+    scale = {"domain": levels, "paddingInner": 0.04, "paddingOuter": 0}
     cells = overlaps.filter(
         pl.col("level").is_in(levels), pl.col("other_level").is_in(levels)
     ).select("level", "other_level", "overlap", (100 * pl.col("overlap")).round().alias("percent"))
-    base = alt.Chart(cells).encode(
-        x=alt.X("other_level:O", title=x_title, scale=scale, axis=x_axis),
-        y=alt.Y("level:O", title=y_title, scale=scale, axis=y_axis),
+    base = Part(data=cells).encode(
+        x=field("other_level:O", title=x_title, scale=scale, axis=x_axis),
+        y=field("level:O", title=y_title, scale=scale, axis=y_axis),
     )
-    rectangles = base.mark_rect().encode(
-        color=alt.Color(
+    rectangles = base.mark("rect").encode(
+        color=field(
             "overlap:Q",
-            scale=alt.Scale(domain=[0, 1], range=list(SEQUENTIAL), interpolate="rgb"),
-            legend=alt.Legend(
-                title="share of top 10 tokens in common",
-                titleLimit=WIDTH,
-                orient="bottom",
-                direction="horizontal",
-                offset=8,
-                gradientLength=200,
-                gradientThickness=10,
-                format="%",
-                values=[0, 0.5, 1],
-            ),
+            scale={"domain": [0, 1], "range": list(SEQUENTIAL), "interpolate": "rgb"},
+            legend={
+                "title": "share of top 10 tokens in common",
+                "titleLimit": WIDTH,
+                "orient": "bottom",
+                "direction": "horizontal",
+                "offset": 8,
+                "gradientLength": 200,
+                "gradientThickness": 10,
+                "format": "%",
+                "values": [0, 0.5, 1],
+            },
         )
     )
     marks = [rectangles]
     if size >= SMALLEST_WITH_NUMBER:
-        numbers = base.mark_text(fontSize=8 if size < 22 else 10, color=INK)
+        numbers = base.mark("text", fontSize=8 if size < 22 else 10, color=INK)
         marks.append(numbers.encode(text="percent:Q"))
-    chart = alt.LayerChart(layer=marks).properties(width=width, height=width)
+    chart = Part(layer=marks).properties(width=width, height=width)
     return with_house_style(chart, *_title_and_notes(overlaps, levels, names), width)
 
 

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import altair as alt
 import polars as pl
 
 from prunelake.schema.metrics import METRIC_DEFINITIONS
@@ -18,13 +17,14 @@ from ..findings.wording import (
 )
 from .axis_titles import axis_title, capitalised_label
 from .drawing import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION, WIDTH, with_house_style
+from .vega_lite import Part, field
 
 # Four colours and five shapes give twenty different pairs.
 COLOURS = [BLUE, GREEN, PURPLE, ORANGE]
 SHAPES = ["circle", "square", "triangle-up", "cross", "triangle-down"]
 
 
-def pareto_chart(points: pl.DataFrame, metric: str) -> alt.VConcatChart:
+def pareto_chart(points: pl.DataFrame, metric: str) -> Part:
     """Accuracy and the metric against the share of layers, or of experts, that remains.
 
     Undominated levels are filled and joined by a line. A diamond surrounds levels with hidden
@@ -50,71 +50,75 @@ def pareto_chart(points: pl.DataFrame, metric: str) -> alt.VConcatChart:
     panels = [
         _panel(drawn.filter(metric=name), hidden, name, is_last=name == shown[-1]) for name in shown
     ]
-    chart = alt.vconcat(*panels, spacing=14)
+    chart = Part(vconcat=panels, spacing=14)
     return with_house_style(chart, _title(drawn.filter(metric="accuracy"), hidden, metric), notes)
 
 
-def _panel(
-    points: pl.DataFrame, hidden: pl.DataFrame, metric: str, is_last: bool
-) -> alt.LayerChart:
+def _panel(points: pl.DataFrame, hidden: pl.DataFrame, metric: str, is_last: bool) -> Part:
     orders = points["order"].unique(maintain_order=True).to_list()
     is_share = not points["remaining_share"].has_nulls()
     parts = counted_parts(points["strategy"][0])
     counted = f"{parts} that remain" if is_share else f"removed {parts}"
-    x = alt.X(
+    x = field(
         "remaining_share:Q" if is_share else "level:Q",
         title=counted if is_last else None,
-        scale=alt.Scale(zero=False, nice=False, padding=10, reverse=not is_share),
-        axis=alt.Axis(labels=is_last, format="%" if is_share else "d", tickCount=6),
+        scale={"zero": False, "nice": False, "padding": 10, "reverse": not is_share},
+        axis={"labels": is_last, "format": "%" if is_share else "d", "tickCount": 6},
     )
-    y = alt.Y(
+    y = field(
         "value:Q",
         title=None,
-        scale=alt.Scale(zero=False, reverse=METRIC_DEFINITIONS[metric].higher_is_better is False),
-        axis=alt.Axis(tickCount=5, minExtent=34, maxExtent=34, format=".2f"),
+        scale={"zero": False, "reverse": METRIC_DEFINITIONS[metric].higher_is_better is False},
+        axis={"tickCount": 5, "minExtent": 34, "maxExtent": 34, "format": ".2f"},
     )
-    legend = alt.Legend(
-        orient="bottom", title=None, columns=2, offset=8, labelLimit=WIDTH // 2, symbolOpacity=1
-    )
-    base = alt.Chart(points).encode(
+    legend = {
+        "orient": "bottom",
+        "title": None,
+        "columns": 2,
+        "offset": 8,
+        "labelLimit": WIDTH // 2,
+        "symbolOpacity": 1,
+    }
+    base = Part(data=points).encode(
         x=x,
-        color=alt.Color(
-            "order:N", sort=orders, scale=alt.Scale(domain=orders, range=COLOURS), legend=legend
+        color=field(
+            "order:N", sort=orders, scale={"domain": orders, "range": COLOURS}, legend=legend
         ),
     )
-    shape = alt.Shape(
-        "order:N", sort=orders, scale=alt.Scale(domain=orders, range=SHAPES), legend=legend
-    )
+    shape = field("order:N", sort=orders, scale={"domain": orders, "range": SHAPES}, legend=legend)
     front = (
-        alt.Chart(points.filter("is_undominated").unique(["level", "value"], maintain_order=True))
-        .mark_line(
-            color=GREY, strokeWidth=1.5, interpolate="step-after" if is_share else "step-before"
+        Part(data=points.filter("is_undominated").unique(["level", "value"], maintain_order=True))
+        .mark(
+            "line",
+            color=GREY,
+            strokeWidth=1.5,
+            interpolate="step-after" if is_share else "step-before",
         )
         .encode(x=x, y=y)
     )
     marks = [front]
     if points["ci_low"].null_count() < points.height:
-        marks.append(base.mark_rule(opacity=0.45).encode(y="ci_low:Q", y2="ci_high:Q"))
+        marks.append(base.mark("rule", opacity=0.45).encode(y="ci_low:Q", y2="ci_high:Q"))
     marks += [
-        base.mark_point(filled=True, size=50, opacity=1)
+        base.mark("point", filled=True, size=50, opacity=1)
         .encode(y=y, shape=shape)
-        .transform_filter("datum.is_undominated"),
-        base.mark_point(fill="white", size=40, opacity=1)
+        .filter("datum.is_undominated"),
+        base.mark("point", fill="white", size=40, opacity=1)
         .encode(y=y, shape=shape)
-        .transform_filter("!datum.is_undominated"),
-        alt.Chart(points.join(hidden, on=["strategy", "level"]))
-        .mark_point(shape="diamond", size=190, color=VERMILION, strokeWidth=1.5, opacity=1)
+        .filter("!datum.is_undominated"),
+        Part(data=points.join(hidden, on=["strategy", "level"]))
+        .mark("point", shape="diamond", size=190, color=VERMILION, strokeWidth=1.5, opacity=1)
         .encode(x=x, y=y),
     ]
-    title = alt.TitleParams(
-        text=capitalised_label(metric),
-        subtitle=f"{axis_title(metric)}; {points['is_undominated'].sum()} of {points.height} "
+    title = {
+        "text": capitalised_label(metric),
+        "subtitle": f"{axis_title(metric)}; {points['is_undominated'].sum()} of {points.height} "
         "undominated",
-        fontSize=12,
-        subtitleFontSize=10.5,
-        offset=4,
-    )
-    return alt.LayerChart(layer=marks).properties(width=WIDTH, height=150, title=title)
+        "fontSize": 12,
+        "subtitleFontSize": 10.5,
+        "offset": 4,
+    }
+    return Part(layer=marks).properties(width=WIDTH, height=150, title=title)
 
 
 def _title(accuracy: pl.DataFrame, hidden: pl.DataFrame, metric: str) -> str:

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import altair as alt
 import polars as pl
 
 from prunelake.schema.calibrators import CALIBRATOR_NAMES, UNPRUNED_TEMPERATURE
@@ -12,13 +11,14 @@ from ..findings.wording import label, number
 from .axis_titles import axis_title, capitalised_label
 from .drawing import BLUE, FAINT, GREY, INK, WIDTH, rule_data, with_house_style
 from .level_axis import level_axis
+from .vega_lite import Part, field
 
 HEIGHT = 62
 
 
 def recalibration_chart(
     rows: pl.DataFrame, metric: str, level: int, names: LevelNames = REMOVALS
-) -> alt.VConcatChart:
+) -> Part:
     """One panel for each calibrator: the metric before (grey) and after (blue), by level.
 
     The panels share their axes. Calibrators without a value of the metric are left out.
@@ -36,7 +36,7 @@ def recalibration_chart(
         f"fitted to other examples; bars: 95 % interval; n = {count};",
         f"{axis_title(metric)}",
     ]
-    chart = alt.vconcat(*panels, spacing=12)
+    chart = Part(vconcat=panels, spacing=12)
     return with_house_style(
         chart, f"{capitalised_label(metric)} {_change_text(known, level, names)}", notes
     )
@@ -61,19 +61,19 @@ def _change_text(known: pl.DataFrame, level: int, names: LevelNames) -> str:
 
 def _panel(
     points: pl.DataFrame, name: str, domain: list[float], names: LevelNames, is_last: bool
-) -> alt.LayerChart:
+) -> Part:
     across = list(names.labels) if names.is_comparison else points["level"].to_list()
     x = level_axis(names, across, is_labelled=is_last, nice=False, zero=False, padding=8)
-    scale = alt.Scale(domain=domain, zero=False, nice=True)
-    axis = alt.Axis(tickCount=3, minExtent=34, maxExtent=34, format=".2f")
-    base = alt.Chart(points)
+    scale = {"domain": domain, "zero": False, "nice": True}
+    axis = {"tickCount": 3, "minExtent": 34, "maxExtent": 34, "format": ".2f"}
+    base = Part(data=points)
     offset = 8 if names.is_comparison else 3
-    marks: list[alt.Chart] = []
+    marks: list[Part] = []
     unpruned = points["unpruned_value"].drop_nulls()
     if len(unpruned):
         marks.append(
-            alt.Chart(rule_data(unpruned[0]))
-            .mark_rule(color=GREY, strokeDash=[1, 3])
+            Part(data=rule_data(unpruned[0]))
+            .mark("rule", color=GREY, strokeDash=[1, 3])
             .encode(y="value:Q")
         )
     for column, low, high, colour, x_offset in (
@@ -83,24 +83,26 @@ def _panel(
         shift: dict[str, Any] = {"xOffset": x_offset} if x_offset else {}
         if points[low].null_count() < points.height:
             marks.append(
-                base.mark_rule(color=colour, strokeWidth=1.5, opacity=0.7, **shift).encode(
+                base.mark("rule", color=colour, strokeWidth=1.5, opacity=0.7, **shift).encode(
                     x=x,
-                    y=alt.Y(f"{low}:Q", scale=scale, axis=axis, title=None),
+                    y=field(f"{low}:Q", scale=scale, axis=axis, title=None),
                     y2=f"{high}:Q",
                 )
             )
-        y = alt.Y(f"{column}:Q", scale=scale, axis=axis, title=None)
+        y = field(f"{column}:Q", scale=scale, axis=axis, title=None)
         if not names.is_comparison:
-            marks.append(base.mark_line(color=colour, strokeWidth=1.5, **shift).encode(x=x, y=y))
+            marks.append(base.mark("line", color=colour, strokeWidth=1.5, **shift).encode(x=x, y=y))
         marks.append(
-            base.mark_point(color=colour, filled=True, size=32, opacity=1, **shift).encode(x=x, y=y)
+            base.mark("point", color=colour, filled=True, size=32, opacity=1, **shift).encode(
+                x=x, y=y
+            )
         )
     calibrator = label(name)
     if names.is_comparison and name == UNPRUNED_TEMPERATURE:
         calibrator = "temperature of the baseline"
-    title = alt.TitleParams(text=calibrator, fontSize=12, offset=4, color=INK)
-    return alt.LayerChart(layer=marks).properties(
-        width=WIDTH, height=HEIGHT, title=title, view=alt.ViewConfig(stroke=FAINT)
+    title = {"text": calibrator, "fontSize": 12, "offset": 4, "color": INK}
+    return Part(layer=marks).properties(
+        width=WIDTH, height=HEIGHT, title=title, view={"stroke": FAINT}
     )
 
 

@@ -2,17 +2,15 @@
 
 from typing import Any
 
-import altair as alt
 import polars as pl
 
 from ..findings.level_names import REMOVALS, LevelNames
 from ..findings.wording import signed
 from .drawing import BLUE, GREY, VERMILION, WIDTH, with_house_style
+from .vega_lite import Part, field
 
 
-def reliability_chart(
-    reliability: pl.DataFrame, level: int, names: LevelNames = REMOVALS
-) -> alt.LayerChart:
+def reliability_chart(reliability: pl.DataFrame, level: int, names: LevelNames = REMOVALS) -> Part:
     """Accuracy against confidence in each bin of confidence, at level 0 and at a level."""
     unpruned = names.labels.get(0, "unpruned")
     bins = reliability.filter(pl.col("level").is_in([0, level])).with_columns(
@@ -29,45 +27,45 @@ def reliability_chart(
     ]
     title = f"Mean confidence minus accuracy: {', '.join(gaps)}"
     largest = max(bins["n"].to_list())
-    unit = alt.Scale(domain=[0, 1])
+    unit = {"domain": [0, 1]}
     # Labels of candidates may be too long for one line.
     layout: dict[str, Any] = (
         {"direction": "vertical", "labelLimit": WIDTH // 2 + 50} if names.is_comparison else {}
     )
-    base = alt.Chart(bins).encode(
-        x=alt.X("mean_confidence:Q", title="mean confidence in the bin", scale=unit),
-        y=alt.Y("accuracy:Q", title="accuracy in the bin", scale=unit),
-        color=alt.Color(
+    base = Part(data=bins).encode(
+        x=field("mean_confidence:Q", title="mean confidence in the bin", scale=unit),
+        y=field("accuracy:Q", title="accuracy in the bin", scale=unit),
+        color=field(
             "model:N",
             sort=models,
-            scale=alt.Scale(domain=models, range=[BLUE, VERMILION][: len(models)]),
-            legend=alt.Legend(orient="bottom", title=None, symbolSize=70, **layout),
+            scale={"domain": models, "range": [BLUE, VERMILION][: len(models)]},
+            legend={"orient": "bottom", "title": None, "symbolSize": 70} | layout,
         ),
-        shape=alt.Shape(
+        shape=field(
             "model:N",
             sort=models,
-            scale=alt.Scale(domain=models, range=["circle", "diamond"][: len(models)]),
+            scale={"domain": models, "range": ["circle", "diamond"][: len(models)]},
         ),
     )
     ends = pl.DataFrame({"mean_confidence": [0.0, 1.0], "accuracy": [0.0, 1.0]})
     diagonal = (
-        alt.Chart(ends)
-        .mark_line(color=GREY, strokeDash=[4, 3], strokeWidth=1)
+        Part(data=ends)
+        .mark("line", color=GREY, strokeDash=[4, 3], strokeWidth=1)
         .encode(x="mean_confidence:Q", y="accuracy:Q")
     )
-    dots = base.mark_point(filled=True, opacity=0.85).encode(
-        size=alt.Size(
+    dots = base.mark("point", filled=True, opacity=0.85).encode(
+        size=field(
             "n:Q",
-            scale=alt.Scale(type="linear", domainMin=0, range=[12, 320]),
-            legend=alt.Legend(
-                orient="bottom",
-                title="examples",
-                values=sorted({1, -(-largest // 2), largest}),
-                symbolFillColor=GREY,
-            ),
+            scale={"type": "linear", "domainMin": 0, "range": [12, 320]},
+            legend={
+                "orient": "bottom",
+                "title": "examples",
+                "values": sorted({1, -(-largest // 2), largest}),
+                "symbolFillColor": GREY,
+            },
         )
     )
-    chart = alt.LayerChart(layer=[diagonal, dots]).properties(width=WIDTH, height=WIDTH)
+    chart = Part(layer=[diagonal, dots]).properties(width=WIDTH, height=WIDTH)
     total = bins.filter(level=0)["n"].sum()
     notes = [f"n = {total}; dashed: confidence = accuracy"]
     return with_house_style(chart, title, notes)

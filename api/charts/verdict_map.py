@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterable
 from textwrap import wrap
 
-import altair as alt
 import polars as pl
 
 from prunelake.schema.verdicts import Verdict
@@ -23,6 +22,7 @@ from ..findings.wording import label, listed
 from .axis_titles import capitalised_label
 from .drawing import INK, ON_COLOUR, WIDTH, with_house_style
 from .level_axis import candidate_axis, candidate_axis_height
+from .vega_lite import Part, field
 from .verdict_style import VERDICT_STYLES, by_severity, legend_label
 
 MAX_NAMED_METRICS = 4
@@ -33,7 +33,7 @@ ROW_HEIGHT = 24  # px
 LINE_HEIGHT = 11  # px
 
 
-def verdict_map(levels: pl.DataFrame) -> alt.LayerChart:
+def verdict_map(levels: pl.DataFrame) -> Part:
     """level x metric: the verdict as colour and mark, with accuracy on top.
 
     Level 0 and levels without a verdict have no cells. `levels` has at least one verdict.
@@ -46,7 +46,7 @@ def verdict_map(levels: pl.DataFrame) -> alt.LayerChart:
     rows = {metric: capitalised_label(metric) for metric in present}
     across = sorted(set(cells["level"].to_list()))
     width = max(WIDTH - LABELS_WIDTH + 30, 11 * len(across))
-    axis = alt.Axis(labelAngle=0, labelOverlap=True, domain=False, ticks=False)
+    axis = {"labelAngle": 0, "labelOverlap": True, "domain": False, "ticks": False}
     axis_height = 48
     if names.is_comparison:
         axis_height = candidate_axis_height(names, across, width)
@@ -57,53 +57,54 @@ def verdict_map(levels: pl.DataFrame) -> alt.LayerChart:
         pl.col("verdict").replace(texts),
         pl.col("verdict").replace({v: VERDICT_LABELS[v].mark for v in verdicts}).alias("mark"),
     )
-    y = alt.Y(
+    y = field(
         "metric:N",
         sort=list(rows.values()),
         axis=None,
-        scale=alt.Scale(paddingInner=0.08, paddingOuter=0.04),
+        scale={"paddingInner": 0.08, "paddingOuter": 0.04},
     )
-    base = alt.Chart(drawn).encode(
-        x=alt.X(
+    base = Part(data=drawn).encode(
+        x=field(
             "level:O",
             title="candidate" if names.is_comparison else "removed layers",
             sort=across,
             axis=axis,
-            scale=alt.Scale(paddingInner=0.06, paddingOuter=0.03),
+            scale={"paddingInner": 0.06, "paddingOuter": 0.03},
         ),
         y=y,
     )
-    colours = base.mark_rect().encode(
-        color=alt.Color(
+    colours = base.mark("rect").encode(
+        color=field(
             "verdict:N",
-            scale=alt.Scale(
-                domain=list(texts.values()), range=[VERDICT_STYLES[v].colour for v in verdicts]
-            ),
-            legend=alt.Legend(
-                orient="none",
-                legendX=-LABELS_WIDTH,
-                legendY=ROW_HEIGHT * len(present) + axis_height,
-                title=None,
-                direction="vertical",
-                labelLimit=WIDTH,
-                symbolType="square",
-                symbolSize=110,
-            ),
+            scale={
+                "domain": list(texts.values()),
+                "range": [VERDICT_STYLES[v].colour for v in verdicts],
+            },
+            legend={
+                "orient": "none",
+                "legendX": -LABELS_WIDTH,
+                "legendY": ROW_HEIGHT * len(present) + axis_height,
+                "title": None,
+                "direction": "vertical",
+                "labelLimit": WIDTH,
+                "symbolType": "square",
+                "symbolSize": 110,
+            },
         )
     )
     is_faint = "datum.verdict == " + json.dumps(texts.get(Verdict.inconclusive))
-    marks = base.mark_text(fontSize=11, fontWeight="bold", color=ON_COLOUR).encode(text="mark:N")
-    faint = base.mark_text(fontSize=11, color=INK).encode(text="mark:N")
-    row_names = alt.Chart(_lines(rows.values())).mark_text(
-        align="right", dx=-4, dy=alt.expr("datum.down"), fontSize=10, color=INK
+    marks = base.mark("text", fontSize=11, fontWeight="bold", color=ON_COLOUR).encode(text="mark:N")
+    faint = base.mark("text", fontSize=11, color=INK).encode(text="mark:N")
+    row_names = Part(data=_lines(rows.values())).mark(
+        "text", align="right", dx=-4, dy={"expr": "datum.down"}, fontSize=10, color=INK
     )
     layers = [
-        row_names.encode(x=alt.value(0), y=y, text="line:N"),
+        row_names.encode(x={"value": 0}, y=y, text="line:N"),
         colours,
-        marks.transform_filter(f"!({is_faint})"),
-        faint.transform_filter(is_faint),
+        marks.filter(f"!({is_faint})"),
+        faint.filter(is_faint),
     ]
-    chart = alt.LayerChart(layer=layers).properties(width=width, height=ROW_HEIGHT * len(present))
+    chart = Part(layer=layers).properties(width=width, height=ROW_HEIGHT * len(present))
     notes = ["worse, better: p at most 0.05, adjusted for false", "discoveries over the whole lake"]
     return with_house_style(chart, _title(levels), notes)
 

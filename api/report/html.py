@@ -8,6 +8,7 @@ from itertools import count
 from xml.etree import ElementTree
 
 from ..charts import drawing
+from ..charts.vega_lite import Part
 
 MAX_GROWTH = 1.2
 """The factor by which a chart may grow; equal for all charts, so that letters have one size."""
@@ -16,7 +17,7 @@ ARIA_ATTRIBUTES = re.compile(r' (?:role|aria-\w+)="[^"]*"')
 COLOUR_ATTRIBUTES = re.compile(r'\b(fill|stroke|stop-color)="([^"]*)"')
 
 
-def figure(chart: drawing.Chart, caption: str) -> str:
+def figure(chart: Part, caption: str) -> str:
     """A chart in both themes with its caption; screen readers read its caption and title."""
     name = f"{caption} {drawing.title(chart)}"
     spec = drawing.vega_lite(chart)

@@ -3,8 +3,10 @@
 from typing import Any
 
 import polars as pl
+from altair.vegalite.v6.schema.core import Root
 
 from prunelake.api.charts import drawing
+from prunelake.api.charts.vega_lite import Part
 from tests.support.example_runs import metric_rows
 
 LEVELS = metric_rows(
@@ -59,12 +61,14 @@ RELIABILITY = pl.DataFrame(
 )
 
 
-def spec(chart: drawing.Chart) -> dict[str, Any]:
+def spec(chart: Part) -> dict[str, Any]:
     """The Vega-Lite of a chart, which altair validates against the schema."""
-    return chart.to_dict(validate=True)
+    drawn = drawing.vega_lite(chart)
+    Root.validate(drawn)
+    return drawn
 
 
-def data_of(chart: drawing.Chart, *columns: str) -> pl.DataFrame:
+def data_of(chart: Part, *columns: str) -> pl.DataFrame:
     """The only data set of the chart with these columns."""
     (data,) = (rows for rows in spec(chart)["datasets"].values() if set(columns) <= rows[0].keys())
     return pl.DataFrame(data).select(columns)

@@ -2,14 +2,18 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prunelake.api.charts import drawing
 from prunelake.api.charts.catalog import CHARTS
+from prunelake.api.charts.vega_lite import Part
 from prunelake.api.findings.selection import SelectionRequest, select_with_levels
 from prunelake.errors import InvalidRequest, NotFound, one_line
 from prunelake.lake.sql import views
 from prunelake.lake.storage.location import Location
+
+if TYPE_CHECKING:
+    from altair import TopLevelMixin
 
 PIXELS_PER_PX = 2
 """The scale of pictures, for screens with high resolution."""
@@ -19,12 +23,20 @@ PIXELS_PER_PX = 2
 class RunChart:
     """A drawn chart; `altair` is the Altair chart, for changes of your own."""
 
-    altair: drawing.Chart
+    drawn: Part
+
+    @property
+    def altair(self) -> "TopLevelMixin":
+        """The chart as an Altair chart."""
+        # Importing altair takes longer than drawing.
+        from altair import Chart
+
+        return Chart.from_dict(drawing.vega_lite(self.drawn))
 
     @property
     def title(self) -> str:
         """The finding that the chart states, with the numbers of examples."""
-        return drawing.title(self.altair)
+        return drawing.title(self.drawn)
 
     def __repr__(self) -> str:
         return f"RunChart({self.title})"
@@ -39,7 +51,7 @@ class RunChart:
         suffixes = [f".{format}" for format in drawing.ChartFormat]
         if path.suffix not in suffixes:
             raise InvalidRequest(f"{path}: end the name in {', '.join(suffixes)}", suffixes)
-        spec = drawing.vega_lite(self.altair)
+        spec = drawing.vega_lite(self.drawn)
         try:
             path.write_bytes(drawing.encode_chart(spec, drawing.ChartFormat(path.suffix[1:])))
         except OSError as error:
@@ -47,7 +59,7 @@ class RunChart:
 
     def _repr_png_(self) -> tuple[bytes, dict[str, Any]]:
         """The picture, and the width at which a notebook shows it."""
-        picture = drawing.png(drawing.vega_lite(self.altair), PIXELS_PER_PX)
+        picture = drawing.png(drawing.vega_lite(self.drawn), PIXELS_PER_PX)
         width = int.from_bytes(picture[16:20], "big")  # a field of the PNG header
         return picture, {"width": width // PIXELS_PER_PX}
 

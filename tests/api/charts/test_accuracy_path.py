@@ -8,9 +8,11 @@ import pytest
 
 from prunelake.api.charts import drawing
 from prunelake.api.charts.accuracy_path import LABEL_SPACING_PX, path_chart
+from prunelake.api.charts.vega_lite import Part
 from prunelake.api.queries import charts
 from prunelake.lake.sql import views
 from prunelake.lake.sql.bound_query import Connection
+from tests.support.chart_rows import spec
 from tests.support.example_runs import explained_run, published_run
 
 MINUS = "\N{MINUS SIGN}"
@@ -48,8 +50,8 @@ def path(
 FALLING = path([0.75, 0.7, 0.5, 0.25], [0.1, 0.15, 0.2, 0.5])
 
 
-def rows_with(chart: drawing.Chart, column: str) -> list[dict[str, Any]]:
-    drawn = chart.to_dict(validate=True)
+def rows_with(chart: Part, column: str) -> list[dict[str, Any]]:
+    drawn = spec(chart)
     (found,) = (rows for rows in drawn["datasets"].values() if column in rows[0])
     rows: list[dict[str, Any]] = found
     return rows
@@ -141,13 +143,13 @@ def test_level_0_and_the_shown_level_are_marked(level: int, names: list[str]) ->
     marked = {point["level"]: point["marked"] for point in points if point["marked"]}
     assert list(marked.values()) == names
     assert marked[0] == "unpruned"
-    (big,) = (part for part in chart.to_dict()["layer"] if "shape" in part["encoding"])
+    (big,) = (part for part in spec(chart)["layer"] if "shape" in part["encoding"])
     assert big["transform"] == [{"filter": "isValid(datum.marked)"}]
     assert big["encoding"]["shape"]["scale"]["domain"] == names
 
 
 def test_the_path_goes_through_the_levels_in_their_order() -> None:
-    layers = path_chart(FALLING, "ece", 2).to_dict(validate=True)["layer"]
+    layers = spec(path_chart(FALLING, "ece", 2))["layer"]
     (line,) = (layer for layer in layers if layer["mark"]["type"] == "line")
     assert line["encoding"]["order"]["field"] == "level"
     crosses = [layer["encoding"] for layer in layers if layer["mark"]["type"] == "rule"]
@@ -159,7 +161,7 @@ def test_the_path_goes_through_the_levels_in_their_order() -> None:
 
 def test_published_values_have_no_crosses() -> None:
     chart = path_chart(path([0.75, 0.5, 0.25], [0.1, 0.2, 0.3], reach=None), "ece", 2)
-    layers = chart.to_dict(validate=True)["layer"]
+    layers = spec(chart)["layer"]
     assert "rule" not in {layer["mark"]["type"] for layer in layers}
     assert drawing.title(chart).endswith("published without examples: no intervals)")
 
@@ -173,7 +175,7 @@ def test_a_metric_of_explanations_names_both_counts() -> None:
 def test_labels_leave_room_for_one_another(step: float) -> None:
     rows = path([0.75 - step * i for i in range(16)], [0.1 + step * i for i in range(16)], 0.01)
     chart = path_chart(rows, "ece", 8)
-    layers = chart.to_dict()["layer"]
+    layers = spec(chart)["layer"]
     (encoding,) = (part["encoding"] for part in layers if part["mark"]["type"] == "line")
     x, y = (encoding[axis]["scale"]["domain"] for axis in "xy")
     px = [drawing.WIDTH / (high - low) for low, high in (x, y)]

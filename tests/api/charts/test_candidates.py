@@ -16,6 +16,7 @@ from prunelake.api.findings.selection import SelectionRequest, select_with_level
 from prunelake.errors import NothingToShow
 from prunelake.lake.sql import views
 from prunelake.lake.sql.bound_query import Connection
+from tests.support.chart_rows import spec
 from tests.support.example_runs import explained_run, metric_rows
 
 LABELS = ("base fp16", "int8", "a very long name of a candidate, int4")
@@ -70,7 +71,7 @@ def test_a_chart_of_candidates_names_them_and_joins_none(name: str, connection: 
 
 def test_a_panel_of_candidates_has_a_place_for_each_and_marks_the_baseline() -> None:
     rows = metric_rows(labels=LABELS, accuracy={0: 0.5, 1: 0.5, 2: 0.25}, ece={0: 0.1, 2: 0.2})
-    accuracy, ece = levels_chart(rows, ["accuracy", "ece"]).to_dict(validate=True)["vconcat"]
+    accuracy, ece = spec(levels_chart(rows, ["accuracy", "ece"]))["vconcat"]
     for panel in (accuracy, ece):
         scales = [layer["encoding"].get("x", {}).get("scale") for layer in panel["layer"]]
         assert [scale for scale in scales if scale] == [{"domain": [0, 1, 2]}] * 3
@@ -78,16 +79,16 @@ def test_a_panel_of_candidates_has_a_place_for_each_and_marks_the_baseline() -> 
 
 
 def test_few_labels_are_wrapped_and_many_are_vertical() -> None:
-    few: dict[str, Any] = candidate_axis(NAMES, [0, 1, 2]).to_dict()
+    few: dict[str, Any] = candidate_axis(NAMES, [0, 1, 2])
     assert few["labelAngle"] == 0
     assert '0: ["base fp16", "(baseline)"]'.replace("0", '"0"', 1) in few["labelExpr"]
     many = LevelNames({level: f"candidate number {level} in nf4" for level in range(12)})
-    assert candidate_axis(many, range(12)).to_dict()["labelAngle"] == -90
+    assert candidate_axis(many, range(12))["labelAngle"] == -90
 
 
 def test_levels_of_removal_keep_their_axis() -> None:
     names = LevelNames(among=(0, 2))
-    x: Any = level_axis(names, [2, 0], nice=False).to_dict()
+    x: Any = level_axis(names, [2, 0], nice=False)
     assert (x["title"], x["type"]) == ("removed layers (0 = unpruned)", "quantitative")
     assert x["axis"]["values"] == [0, 2]
 

@@ -16,6 +16,7 @@ from prunelake.api.charts import drawing
 from prunelake.api.charts.catalog import CHARTS
 from prunelake.api.charts.drawing import ChartFormat, Theme
 from prunelake.api.charts.drawing import encode_chart as in_format
+from prunelake.api.charts.vega_lite import Part
 from prunelake.api.findings.selection import (
     Selection,
     SelectionRequest,
@@ -85,7 +86,7 @@ class Drawing:
     def rows(self, name: str, of: Selection) -> pl.DataFrame:
         return CHARTS[name].query(of).rows(self.connection)
 
-    def _chart(self, name: str, **given: Any) -> drawing.Chart:
+    def _chart(self, name: str, **given: Any) -> Part:
         of = self.subject(**given)
         return CHARTS[name].chart(self.rows(name, of), of)
 

@@ -10,9 +10,10 @@ from prunelake.api.charts.correlations import correlations_chart
 from prunelake.api.charts.importance import importance_chart
 from prunelake.api.charts.levels import CONFIDENCE_PANELS, EXPLANATION_PANELS, levels_chart
 from prunelake.api.charts.reliability import reliability_chart
+from prunelake.api.charts.vega_lite import Part
 from tests.support.chart_rows import CORRELATIONS, LAYERS, LEVELS, RELIABILITY, spec
 
-CHARTS: dict[str, drawing.Chart] = {
+CHARTS: dict[str, Part] = {
     "confidence": levels_chart(LEVELS, CONFIDENCE_PANELS),
     "explanation": levels_chart(LEVELS, EXPLANATION_PANELS),
     "importance": importance_chart(LAYERS, 15),

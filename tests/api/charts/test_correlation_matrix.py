@@ -8,9 +8,11 @@ import pytest
 
 from prunelake.api.charts import drawing
 from prunelake.api.charts.correlation_matrix import matrix_chart
+from prunelake.api.charts.vega_lite import Part
 from prunelake.api.findings.wording import MINUS
 from prunelake.api.queries import comparisons, run_metrics
 from prunelake.lake.sql import views
+from tests.support.chart_rows import spec
 from tests.support.example_runs import explained_run, published_run
 
 Cell = tuple[str, str, float | None, float | None, float | None]
@@ -23,16 +25,12 @@ def matrix(*cells: Cell) -> pl.DataFrame:
     return pl.DataFrame(list(cells), schema=dict(zip(names, types, strict=True)), orient="row")
 
 
-def cells_of(chart: drawing.Chart) -> list[dict[str, Any]]:
-    (rows,) = [
-        rows
-        for rows in chart.to_dict(validate=True)["datasets"].values()
-        if "coefficient" in rows[0]
-    ]
+def cells_of(chart: Part) -> list[dict[str, Any]]:
+    (rows,) = [rows for rows in spec(chart)["datasets"].values() if "coefficient" in rows[0]]
     return list(rows)
 
 
-def width(chart: drawing.Chart) -> float:
+def width(chart: Part) -> float:
     return float(ElementTree.fromstring(drawing.svg(drawing.vega_lite(chart))).attrib["width"])
 
 
@@ -60,7 +58,7 @@ def test_a_cell_has_the_correlation_its_interval_and_whether_it_includes_0() -> 
 
 
 def test_cells_whose_interval_includes_0_have_a_dashed_frame() -> None:
-    layers = matrix_chart(TWO).to_dict()["layer"]
+    layers = spec(matrix_chart(TWO))["layer"]
     dashed = [layer for layer in layers if "strokeDash" in layer["mark"]]
     assert [layer["transform"] for layer in dashed] == [[{"filter": "datum.is_apart === false"}]]
 
@@ -112,7 +110,7 @@ def test_a_task_without_any_correlation_keeps_its_column() -> None:
     rows = matrix(("a", "ece", 0.5, 0.1, 0.9), ("b", "ece", None, None, None))
     chart = matrix_chart(rows)
     assert [(c["task"], c["metric"]) for c in cells_of(chart)] == [("a", "ECE")]
-    x = chart.to_dict()["layer"][0]["encoding"]["x"]
+    x = spec(chart)["layer"][0]["encoding"]["x"]
     assert x["scale"]["domain"] == ["a", "b"]
     assert "in both tasks" in drawing.title(chart)
 

@@ -8,10 +8,12 @@ import pytest
 from prunelake.api.charts import drawing
 from prunelake.api.charts.catalog import CHARTS
 from prunelake.api.charts.cost import cost_chart
+from prunelake.api.charts.vega_lite import Part
 from prunelake.api.findings.selection import Selection
 from prunelake.api.queries import charts
 from prunelake.errors import NothingToShow
 from prunelake.lake.sql import views
+from tests.support.chart_rows import spec
 from tests.support.example_runs import explained_run
 from tests.support.profile_rows import DAY, profiled
 
@@ -32,12 +34,12 @@ def costs(tmp_path: Path) -> pl.DataFrame:
     return asked(tmp_path, run_id)
 
 
-def panels(chart: drawing.Chart) -> list[dict[str, Any]]:
-    spec = chart.to_dict(validate=True)
-    for panel in spec["vconcat"]:
+def panels(chart: Part) -> list[dict[str, Any]]:
+    drawn = spec(chart)
+    for panel in drawn["vconcat"]:
         for layer in panel["layer"]:
-            layer["rows"] = spec["datasets"][layer.get("data", panel.get("data"))["name"]]
-    return list(spec["vconcat"])
+            layer["rows"] = drawn["datasets"][layer.get("data", panel.get("data"))["name"]]
+    return list(drawn["vconcat"])
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from prunelake.api.queries import run_metrics
 from prunelake.lake.sql import views
 from prunelake.lake.sql.bound_query import Connection
 from prunelake.schema.metrics import ACCURACY_MARGIN, METRIC_DEFINITIONS
+from tests.support.chart_rows import spec as valid_spec
 from tests.support.example_runs import judged_run, metric_rows
 
 NUMBERS = ["delta", "delta_low", "delta_high", "equivalence_low", "equivalence_high"]
@@ -32,7 +33,7 @@ LEVELS = metric_rows(
 
 
 def spec(metric: str, rows: pl.DataFrame = LEVELS) -> dict[str, Any]:
-    return deltas_chart(rows, ["accuracy", metric]).to_dict(validate=True)
+    return valid_spec(deltas_chart(rows, ["accuracy", metric]))
 
 
 def layer(panel: dict[str, Any], field: str) -> dict[str, Any]:

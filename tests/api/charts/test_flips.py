@@ -8,10 +8,12 @@ import pytest
 from prunelake.api.charts import drawing
 from prunelake.api.charts.catalog import CHARTS
 from prunelake.api.charts.flips import KINDS, flips_chart
+from prunelake.api.charts.vega_lite import Part
 from prunelake.api.findings.selection import Selection
 from prunelake.api.queries import charts
 from prunelake.errors import NothingToShow
 from prunelake.lake.sql import views
+from tests.support.chart_rows import spec
 from tests.support.example_runs import explained_run, published_run
 from tests.support.lake_rows import prediction, run_row, write
 
@@ -40,8 +42,8 @@ def flips(**levels: tuple[float, float, float]) -> pl.DataFrame:
 THREE = flips(level_0=(0, 0, 0), level_2=(0.06, 0.03, 0.002), level_4=(0.25, 0, 0.05))
 
 
-def rows_of(chart: drawing.Chart, column: str) -> list[dict[str, Any]]:
-    datasets = chart.to_dict(validate=True)["datasets"].values()
+def rows_of(chart: Part, column: str) -> list[dict[str, Any]]:
+    datasets = spec(chart)["datasets"].values()
     (rows,) = [rows for rows in datasets if column in rows[0]]
     return list(rows)
 
@@ -91,7 +93,7 @@ def test_bars_are_stacked_harmful_first_and_the_line_is_the_interval_of_the_sum(
     }
     given = THREE.filter(pl.col("level") > 0).select("level", "ci_low", "ci_high")
     assert rows_of(chart, "ci_low") == given.to_dicts()
-    bars, line = chart.to_dict()["layer"]
+    bars, line = spec(chart)["layer"]
     assert bars["encoding"]["x"]["scale"]["domain"] == [0, 2, 4]
     assert (line["encoding"]["y"]["field"], line["encoding"]["y2"]["field"]) == (
         "ci_low",
@@ -100,7 +102,7 @@ def test_bars_are_stacked_harmful_first_and_the_line_is_the_interval_of_the_sum(
 
 
 def test_kinds_differ_in_more_than_colour() -> None:
-    bars = flips_chart(THREE, 2).to_dict()["layer"][0]["encoding"]
+    bars = spec(flips_chart(THREE, 2))["layer"][0]["encoding"]
     looks = list(
         zip(
             bars["fill"]["scale"]["range"],
@@ -117,7 +119,7 @@ def test_kinds_differ_in_more_than_colour() -> None:
 def test_without_an_interval_there_is_no_line() -> None:
     untold = THREE.with_columns(ci_low=None, ci_high=None).cast({"ci_low": pl.Float64})
     chart = flips_chart(untold, 4)
-    assert len(chart.to_dict()["layer"]) == 1
+    assert len(spec(chart)["layer"]) == 1
     assert drawing.title(chart).endswith("5\N{NO-BREAK SPACE}% neutral (n = 200)")
     assert (
         float(ElementTree.fromstring(drawing.svg(drawing.vega_lite(chart))).attrib["width"]) < 380

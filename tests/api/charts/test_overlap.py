@@ -10,6 +10,7 @@ from prunelake.api.charts.overlap import overlap_chart
 from prunelake.api.queries import charts
 from prunelake.lake.sql import views
 from tests.support.analyst_guide_runs import seeds_run
+from tests.support.chart_rows import spec
 from tests.support.example_runs import explained_run, published_run
 from tests.support.lake_rows import identity_of
 
@@ -57,13 +58,13 @@ def test_a_level_without_examples_in_common_with_level_0_is_left_out() -> None:
     )
     chart = overlap_chart(rows)
     assert drawing.title(chart).startswith(f"At level 1 the explanation shares 90{NBSP}%")
-    assert chart.to_dict()["layer"][0]["encoding"]["x"]["scale"]["domain"] == [0, 1]
+    assert spec(chart)["layer"][0]["encoding"]["x"]["scale"]["domain"] == [0, 1]
 
 
 @pytest.mark.parametrize(("levels", "has_numbers"), [(2, True), (8, True), (17, True), (41, False)])
 def test_cells_have_numbers_if_these_fit(levels: int, has_numbers: bool) -> None:
     chart = overlap_chart(overlaps(levels))
-    texts = [layer for layer in chart.to_dict()["layer"] if layer["mark"]["type"] == "text"]
+    texts = [layer for layer in spec(chart)["layer"] if layer["mark"]["type"] == "text"]
     assert bool(texts) == has_numbers
     picture = ElementTree.fromstring(drawing.svg(drawing.vega_lite(chart)))
     assert 200 < float(picture.attrib["width"]) < 380

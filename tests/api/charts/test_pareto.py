@@ -9,10 +9,12 @@ import pytest
 from prunelake.api.charts import drawing
 from prunelake.api.charts.catalog import CHARTS
 from prunelake.api.charts.pareto import pareto_chart
+from prunelake.api.charts.vega_lite import Part
 from prunelake.api.findings.selection import Selection
 from prunelake.api.queries import comparisons
 from prunelake.errors import NothingToShow
 from prunelake.lake.sql import views
+from tests.support.chart_rows import spec
 from tests.support.example_runs import judged_run, published_run
 from tests.support.metric_runs import metric_run
 
@@ -60,12 +62,12 @@ VERDICTS = {
 FOUND = points(ACCURACY, ECE, VERDICTS, undominated=(2, 4))
 
 
-def panels(chart: drawing.Chart) -> list[dict[str, Any]]:
-    spec = chart.to_dict(validate=True)
-    for panel in spec["vconcat"]:
+def panels(chart: Part) -> list[dict[str, Any]]:
+    drawn = spec(chart)
+    for panel in drawn["vconcat"]:
         for layer in panel["layer"]:
-            layer["rows"] = spec["datasets"][layer.get("data", panel.get("data"))["name"]]
-    return list(spec["vconcat"])
+            layer["rows"] = drawn["datasets"][layer.get("data", panel.get("data"))["name"]]
+    return list(drawn["vconcat"])
 
 
 def layers(panel: dict[str, Any], type: str, **mark: Any) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ import pytest
 from prunelake.api.charts import drawing
 from prunelake.api.charts.recalibration import recalibration_chart
 from prunelake.schema.calibrators import CALIBRATOR_NAMES
+from tests.support.chart_rows import spec
 
 SCHEMA = {
     "level": pl.Int32(),
@@ -54,7 +55,7 @@ def values(panel: dict[str, Any], drawn: dict[str, Any], field: str) -> list[flo
 
 
 def test_every_calibrator_has_a_panel_with_before_and_after() -> None:
-    drawn = recalibration_chart(given(*CALIBRATOR_NAMES), "ece", 1).to_dict(validate=True)
+    drawn = spec(recalibration_chart(given(*CALIBRATOR_NAMES), "ece", 1))
     assert [panel["title"]["text"] for panel in drawn["vconcat"]] == [
         name.replace("_", " ") for name in CALIBRATOR_NAMES
     ]
@@ -71,7 +72,7 @@ def test_every_calibrator_has_a_panel_with_before_and_after() -> None:
 
 def test_a_metric_that_a_calibrator_does_not_define_is_left_out() -> None:
     rows = given("temperature", "unpruned_temperature")
-    drawn = recalibration_chart(rows, "nll", 1).to_dict(validate=True)
+    drawn = spec(recalibration_chart(rows, "nll", 1))
     assert [panel["title"]["text"] for panel in drawn["vconcat"]] == [
         "temperature",
         "unpruned temperature",

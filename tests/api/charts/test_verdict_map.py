@@ -13,6 +13,7 @@ from prunelake.api.findings.verdict_labels import VERDICT_LABELS
 from prunelake.api.queries import run_metrics
 from prunelake.lake.sql import views
 from prunelake.lake.sql.bound_query import Connection
+from tests.support.chart_rows import spec as valid_spec
 from tests.support.example_runs import judged_run, metric_rows
 
 VALUES = {0: 0.5, 1: 0.5, 2: 0.5}
@@ -31,7 +32,7 @@ LEVELS = metric_rows(
 
 
 def spec(rows: pl.DataFrame = LEVELS) -> dict[str, Any]:
-    return verdict_map(rows).to_dict(validate=True)
+    return valid_spec(verdict_map(rows))
 
 
 def cells(drawn: dict[str, Any]) -> list[tuple[int, str, str]]:
