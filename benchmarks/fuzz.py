@@ -163,10 +163,18 @@ def configuration(known: Mapping[str, list[str]]) -> str:
 
 
 def without_cursors(document: dict[str, Any]) -> dict[str, Any]:
-    """The OpenAPI for schemathesis, without cursors: a schema cannot tell which cursors exist."""
+    """The OpenAPI for schemathesis, without cursors: a schema cannot tell which cursors exist.
+
+    Parameters stand in their operations, not among the components.
+    """
+    shared = document["components"]["parameters"]
     for operation in (o for path in document["paths"].values() for o in path.values()):
-        kept = [p for p in operation.get("parameters", []) if p["name"] != "cursor"]
-        operation["parameters"] = kept
+        found = [
+            shared[p["$ref"].rpartition("/")[2]] if "$ref" in p else p
+            for p in operation.get("parameters", [])
+        ]
+        # Filters of files depend on the view.
+        operation["parameters"] = [p for p in found if p["name"] not in ("cursor", "filters")]
     return document
 
 
@@ -197,7 +205,7 @@ def fuzz_with_schemathesis(route: Route, server: Server, folder: Path, cases: in
 def hostile_requests(route: Route, known: Mapping[str, list[str]]) -> Iterator[FuzzRequest]:
     """Requests that no well-meaning client sends."""
     names = {name: quote(values[0]) for name, values in known.items()}
-    names |= {"name": "reliability", "format": "json"}
+    names["name"] = "reliability"  # a view and a chart
     good = re.sub(r"\{(\w+)\}", lambda found: names[found[1]], route.path)
     for method in METHODS:
         yield FuzzRequest(method, good)
@@ -224,7 +232,7 @@ def hostile_requests(route: Route, known: Mapping[str, list[str]]) -> Iterator[F
     yield FuzzRequest(method, f"{good}?{'&'.join(f'p{i}=1' for i in range(2000))}")
     for body, kind in itertools.product(BODIES, TYPES):
         yield FuzzRequest(method, good, body, {"Content-Type": kind.encode()})
-    for cursor in CURSORS if "cursor" in named else ():
+    for cursor in CURSORS if "order" in named else ():
         yield FuzzRequest(method, f"{good}?cursor={quote(cursor)}")
     for name, values in (HEADERS | {"Host": HOSTS}).items():
         for value in values:

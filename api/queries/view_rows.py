@@ -69,9 +69,13 @@ class RowPage:
     offset: int
     request_hash: str
 
+    def has_more(self, row_count: int) -> bool:
+        """Whether further rows follow if `query` gave `row_count` rows."""
+        return row_count > self.limit
+
     def next_cursor(self, snapshot: str, row_count: int) -> str | None:
         """The cursor of the next page if `query` gave `row_count` rows; None on the last page."""
-        if row_count <= self.limit:
+        if not self.has_more(row_count):
             return None
         state = [snapshot, self.request_hash, self.offset + self.limit]
         return base64.urlsafe_b64encode(json.dumps(state).encode()).decode().rstrip("=")
@@ -102,14 +106,19 @@ def view_named(name: str) -> View:
 
 
 def row_page(
-    view: View, parameters: Sequence[tuple[str, str]], snapshot: str, max_rows: int
+    view: View,
+    parameters: Sequence[tuple[str, str]],
+    snapshot: str,
+    max_rows: int,
+    default_limit: int = DEFAULT_LIMIT,
 ) -> RowPage:
     """The page of a view that URL parameters ask for.
 
     `level=0&level=4` selects either level, `level_lte=8` compares (`FILTER_SUFFIXES`), and
     `metric_null=true` selects missing values; a row has to match all filters. A view with run ids
-    can also be filtered by the run's model, strategy or task. `order=-level,metric` sorts; equal
-    rows are ordered by the key, so that pages never overlap.
+    can also be filtered by the run's model, strategy or task. `order=-level,metric` or
+    `order=-level&order=metric` sorts; equal rows are ordered by the key, so that pages never
+    overlap.
 
     Raises:
         InvalidRequest: an unknown parameter, or an invalid value.
@@ -120,12 +129,14 @@ def row_page(
     for name, value in parameters:
         if name not in CONTROL_PARAMETERS:
             filters.setdefault(name, []).append(value)
+        elif name == "order" and name in controls:
+            controls[name] += f",{value}"
         elif name in controls:
             raise InvalidRequest(f"{name} is given twice")
         else:
             controls[name] = value
     conditions, values = _conditions(view, filters)
-    limit = _limit(controls.get("limit"), max_rows)
+    limit = _limit(controls.get("limit"), max_rows, default_limit)
     order = _order(view, controls.get("order"))
     request_hash = content_hash([view.name, sorted(filters.items()), order])[:16]
     offset = _offset(controls.get("cursor"), snapshot, request_hash)
@@ -230,9 +241,9 @@ def _value(parameter: str, kind: str, text: str) -> Any:
     return text
 
 
-def _limit(text: str | None, max_rows: int) -> int:
+def _limit(text: str | None, max_rows: int, default_limit: int) -> int:
     if text is None:
-        return min(DEFAULT_LIMIT, max_rows)
+        return min(default_limit, max_rows)
     limit: int = _value("limit", "integer", text)
     if not 1 <= limit <= max_rows:
         raise InvalidRequest(f"limit={limit} is not between 1 and {max_rows}")

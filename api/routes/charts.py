@@ -1,6 +1,7 @@
 """GET /charts: each chart by name, as Vega-Lite, HTML, SVG or PNG."""
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 from typing import Annotated, Any
@@ -8,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import BaseModel, Field
 
-from prunelake.errors import NotFound
+from prunelake.errors import InvalidRequest, NotFound
 
 from ..charts import drawing
 from ..charts.catalog import CHARTS, ChartDefinition, usermeta
@@ -63,20 +64,17 @@ CHART_MEDIA_TYPES = {
 DRAWING_POOL = ThreadPoolExecutor(2, "drawer")
 """Charts have their own threads, so that drawing many charts does not block requests for rows."""
 
-CONTENT: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "The chart in the format of the address.",
-        "content": {
-            "application/json": {"schema": {"type": "object", "description": "Vega-Lite 6"}},
-            "text/html": {"schema": {"type": "string"}},
-            "image/svg+xml": {"schema": {"type": "string"}},
-            "image/png": {"schema": {"type": "string", "format": "binary"}},
-        },
-    }
+CHART_SCHEMAS: dict[ChartFormat, dict[str, Any]] = {
+    ChartFormat.json: {"type": "object", "description": "Vega-Lite 6"},
+    ChartFormat.html: {"type": "string"},
+    ChartFormat.svg: {"type": "string"},
+    ChartFormat.png: {"type": "string", "format": "binary"},
 }
 
+ChartName = Annotated[str, Path(description="A chart.", json_schema_extra={"enum": [*CHARTS]})]
 
-@router.get("/charts", summary="The charts")
+
+@router.get("/charts", operation_id="list_charts", summary="The charts")
 def charts() -> list[ChartInfo]:
     """Every chart by name; GET /charts/{name}.svg draws it."""
     return [
@@ -90,29 +88,52 @@ def charts() -> list[ChartInfo]:
     ]
 
 
-@router.get(
-    "/charts/{name}.{format}",
-    summary="A chart",
-    response_class=Response,
-    responses=CONTENT,
-)
-async def chart(
-    name: Annotated[str, Path(description="A chart.", json_schema_extra={"enum": [*CHARTS]})],
-    format: Annotated[ChartFormat, Path(description="The file format.")],
-    snapshot: SnapshotDependency,
-    asked: Annotated[ChartParameters, Query()],
-) -> Response:
-    """A chart of the latest run that matches. Its `usermeta` holds its SQL and its snapshot.
+def chart_endpoint(format: ChartFormat) -> Callable[..., Coroutine[Any, Any, Response]]:
+    """The endpoint of charts in one format."""
 
-    404 with the code `nothing_to_show` if the run lacks the data of the chart.
-    """
-    definition = CHARTS.get(name)
-    if definition is None:
-        raise NotFound(f"no chart {name!r}; GET /charts describes them", CHARTS)
-    body = await asyncio.get_running_loop().run_in_executor(
-        DRAWING_POOL, _answer, definition, format, snapshot, asked
+    async def chart(
+        name: ChartName, snapshot: SnapshotDependency, asked: Annotated[ChartParameters, Query()]
+    ) -> Response:
+        """A chart of the latest run that matches. Its `usermeta` holds its SQL and its snapshot.
+
+        404 with the code `nothing_to_show` if the run lacks the data of the chart.
+        """
+        definition = CHARTS.get(name)
+        if definition is None:
+            raise NotFound(f"no chart {name!r}; GET /charts describes them", CHARTS)
+        body = await asyncio.get_running_loop().run_in_executor(
+            DRAWING_POOL, _answer, definition, format, snapshot, asked
+        )
+        return Response(body, media_type=CHART_MEDIA_TYPES[format], headers=_headers(format))
+
+    return chart
+
+
+# An operation has one format, so that generated clients know what they get.
+for chart_format in ChartFormat:
+    router.add_api_route(
+        f"/charts/{{name}}.{chart_format}",
+        chart_endpoint(chart_format),
+        summary=f"A chart as {chart_format}",
+        operation_id=f"chart_{chart_format}",
+        response_class=Response,
+        responses={
+            200: {
+                "description": "The chart.",
+                "content": {
+                    CHART_MEDIA_TYPES[chart_format].partition(";")[0]: {
+                        "schema": CHART_SCHEMAS[chart_format]
+                    }
+                },
+            }
+        },
     )
-    return Response(body, media_type=CHART_MEDIA_TYPES[format], headers=_headers(format))
+
+
+@router.get("/charts/{name}.{format}", include_in_schema=False)
+def unknown_format(name: str, format: str) -> Response:
+    """422 with the names of the formats, of which each has its own route."""
+    raise InvalidRequest(f"no format {format!r} of chart {name!r}", ChartFormat.__members__)
 
 
 def _answer(

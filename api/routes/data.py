@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel, Field
 
-from prunelake.errors import LimitExceeded
+from prunelake.errors import InvalidRequest, LimitExceeded
 from prunelake.schema.row_formats import MEDIA_TYPES, RowFormat, encode_rows, to_json
 
 from ..findings.run_findings import KIND_DESCRIPTION, LABELS_DESCRIPTION, LevelKind
@@ -15,12 +16,29 @@ from ..http.negotiation import chosen_format
 from ..http.problems import ERROR_RESPONSES
 from ..queries import runs as run_queries
 from ..queries.snapshot import Snapshot
-from ..queries.view_rows import View, all_views, filter_names, row_page, view_named
+from ..queries.view_rows import (
+    DEFAULT_LIMIT,
+    View,
+    all_views,
+    filter_names,
+    row_page,
+    view_named,
+)
 from ..settings import ApiSettings
 from .parameters import SettingsDependency, SnapshotDependency
-from .view_openapi import ROW_RESPONSE_HEADERS, view_content, view_parameters
+from .view_openapi import (
+    ROW_RESPONSE_HEADERS,
+    file_content,
+    file_parameters,
+    media_type,
+    view_content,
+    view_parameters,
+)
 
 router = APIRouter(responses=ERROR_RESPONSES)
+
+FILE_FORMATS = [format for format in RowFormat if format is not RowFormat.json]
+"""The formats of files, which are the endings of their addresses."""
 
 
 class Health(BaseModel):
@@ -74,7 +92,9 @@ class ModelInfo(BaseModel):
     runs: list[RunInfo]
 
 
-@router.get("/health", summary="The version and the snapshot", tags=["server"])
+@router.get(
+    "/health", operation_id="get_health", summary="The version and the snapshot", tags=["server"]
+)
 def health(request: Request, snapshot: SnapshotDependency) -> Health:
     """The version of PruneLake, and the snapshot behind all other answers."""
     return Health(
@@ -86,7 +106,7 @@ def health(request: Request, snapshot: SnapshotDependency) -> Health:
     )
 
 
-@router.get("/views", summary="The views", tags=["data"])
+@router.get("/views", operation_id="list_views", summary="The views", tags=["data"])
 def views() -> list[ViewInfo]:
     """Every view with its columns, and the filters that GET /views/{name} takes."""
     return [
@@ -100,7 +120,7 @@ def views() -> list[ViewInfo]:
     ]
 
 
-@router.get("/models", summary="Models and their runs", tags=["data"])
+@router.get("/models", operation_id="list_models", summary="Models and their runs", tags=["data"])
 def models(snapshot: SnapshotDependency) -> list[ModelInfo]:
     """Every model with its runs; other addresses take the run ids."""
     rows = snapshot.records(run_queries.model_runs())
@@ -114,25 +134,40 @@ def models(snapshot: SnapshotDependency) -> list[ModelInfo]:
 
 
 def view_response(
-    view: View, request: Request, snapshot: Snapshot, settings: ApiSettings
+    view: View,
+    request: Request,
+    snapshot: Snapshot,
+    settings: ApiSettings,
+    file_format: RowFormat | None = None,
 ) -> Response:
-    """One page of a view in the requested format.
+    """One page of a view in the requested format, or its rows as a file of `file_format`.
 
     Raises:
-        InvalidRequest, OutdatedCursor: as `view_rows.row_page`.
-        LimitExceeded: a page of more than `max_bytes`.
+        InvalidRequest, OutdatedCursor: as `view_rows.row_page`; an unknown format.
+        LimitExceeded: more than `max_bytes`, or a file without `limit` of more than `max_rows`.
     """
     parameters = request.query_params
-    page = row_page(view, parameters.multi_items(), snapshot.id, settings.max_rows)
-    format, is_negotiated = chosen_format(
-        parameters.get("format"), request.headers.get("accept", "")
-    )
+    format, is_negotiated = file_format, False
+    if format is None:
+        format, is_negotiated = chosen_format(
+            parameters.get("format"), request.headers.get("accept", "")
+        )
+    elif "format" in parameters:
+        raise InvalidRequest(f"the address names the format, {format}; leave out format")
+    default_limit = DEFAULT_LIMIT if file_format is None else settings.max_rows
+    page = row_page(view, parameters.multi_items(), snapshot.id, settings.max_rows, default_limit)
     if format is RowFormat.json:
         records = snapshot.records(page.query)
         row_count, body = len(records), to_json(records[: page.limit])
     else:
         rows = snapshot.rows(page.query)
         row_count, body = rows.height, encode_rows(rows.head(page.limit), format)
+    if file_format and page.has_more(row_count) and "limit" not in parameters:
+        # A reader of a file would miss the rows without notice.
+        raise LimitExceeded(
+            f"{view.name} has more than {settings.max_rows:,} such rows; filter them, or set limit "
+            "and follow the header Link"
+        )
     cursor = page.next_cursor(snapshot.id, row_count)
     if len(body) > settings.max_bytes:
         raise LimitExceeded(
@@ -162,6 +197,22 @@ def view_endpoint(view: View) -> Callable[..., Response]:
     return rows
 
 
+def file_endpoint(format: RowFormat) -> Callable[..., Response]:
+    """The endpoint of the files of one format."""
+
+    def file(
+        name: Annotated[
+            str, Path(description="A view.", json_schema_extra={"enum": [*all_views()]})
+        ],
+        request: Request,
+        snapshot: SnapshotDependency,
+        settings: SettingsDependency,
+    ) -> Response:
+        return view_response(view_named(name), request, snapshot, settings, format)
+
+    return file
+
+
 @router.get("/views/{name}", include_in_schema=False)
 def unknown_view(
     name: str, request: Request, snapshot: SnapshotDependency, settings: SettingsDependency
@@ -170,19 +221,19 @@ def unknown_view(
     return view_response(view_named(name), request, snapshot, settings)
 
 
-def view_router(max_rows: int) -> APIRouter:
-    """One route for each view, so that the OpenAPI lists its columns, filters and `max_rows`."""
+def view_router() -> APIRouter:
+    """One route for each view, so that the OpenAPI lists its columns and filters, and files."""
     views_router = APIRouter(responses=ERROR_RESPONSES)
-    paths = {f"/views/{view.name}": view for view in all_views().values()}
-    paths |= {f"/{name}": view_named(name) for name in ("correlations", "verdicts")}
-    for path, view in paths.items():
+    routes = {f"/views/{view.name}": (f"read_{view.name}", view) for view in all_views().values()}
+    routes |= {f"/{name}": (name, view_named(name)) for name in ("correlations", "verdicts")}
+    for path, (operation_id, view) in routes.items():
         views_router.add_api_route(
             path,
             view_endpoint(view),
             tags=["data"],
             summary=f"Rows of {view.name}",
             description=view.comment,
-            operation_id=path.strip("/").replace("/", "_"),
+            operation_id=operation_id,
             response_class=Response,
             responses={
                 200: {
@@ -191,6 +242,24 @@ def view_router(max_rows: int) -> APIRouter:
                     "headers": ROW_RESPONSE_HEADERS,
                 }
             },
-            openapi_extra={"parameters": list(view_parameters(view, max_rows))},
+            openapi_extra={"parameters": view_parameters(view)},
+        )
+    for format in FILE_FORMATS:
+        views_router.add_api_route(
+            f"/views/{{name}}.{format}",
+            file_endpoint(format),
+            tags=["files"],
+            summary=f"Rows of a view as a file: {format}",
+            description="All rows, or `limit` rows; filters are as those of GET /views/{name}.",
+            operation_id=f"download_{format}",
+            response_class=Response,
+            responses={
+                200: {
+                    "description": "The file.",
+                    "content": {media_type(format): file_content(format)},
+                    "headers": ROW_RESPONSE_HEADERS,
+                }
+            },
+            openapi_extra={"parameters": file_parameters()},
         )
     return views_router

@@ -116,7 +116,11 @@ class Example(BaseModel):
     )
 
 
-@router.get("/examples/{run_id}", summary="The examples of a run that change most")
+@router.get(
+    "/examples/{run_id}",
+    operation_id="list_examples",
+    summary="The examples of a run that change most",
+)
 def examples(
     run_id: RunId,
     snapshot: SnapshotDependency,
@@ -129,7 +133,11 @@ def examples(
     return ExampleList(run_id=run_id, level=level, examples=lines)
 
 
-@router.get("/examples/{run_id}/{example_id:path}", summary="One example, side by side")
+@router.get(
+    "/examples/{run_id}/{example_id:path}",
+    operation_id="get_example",
+    summary="One example, side by side",
+)
 def example(
     run_id: RunId,
     example_id: Annotated[

@@ -13,7 +13,7 @@ router = APIRouter(
 )
 
 
-@router.get("/findings", summary="The findings on a run, in words")
+@router.get("/findings", operation_id="get_findings", summary="The findings on a run, in words")
 def of_run(snapshot: SnapshotDependency, asked: Annotated[RunParameters, Query()]) -> Findings:
     """The verdict on the latest run that matches, in words, with its warnings."""
     return load_findings(snapshot, asked.selection_request)

@@ -25,6 +25,7 @@ router = APIRouter(responses=ERROR_RESPONSES, tags=["server"])
 @router.head("/metrics", include_in_schema=False)
 @router.get(
     "/metrics",
+    operation_id="get_metrics",
     summary="Metrics of lake and server",
     response_class=Response,
     responses={200: {"description": "OpenMetrics text.", "content": {MEDIA_TYPE: {}}}},

@@ -60,7 +60,9 @@ class PlanParameters(BaseModel):
     )
 
 
-@router.get("/plan", summary="The rows that a verdict needs, and their cost")
+@router.get(
+    "/plan", operation_id="get_plan", summary="The rows that a verdict needs, and their cost"
+)
 def of_verdicts(
     snapshot: SnapshotDependency, asked: Annotated[PlanParameters, Query()]
 ) -> PlanFindings:

@@ -74,7 +74,11 @@ class RecommendationParameters(BaseModel):
     )
 
 
-@router.get("/recommendations", summary="How much to remove, and why not more")
+@router.get(
+    "/recommendations",
+    operation_id="get_recommendation",
+    summary="How much to remove, and why not more",
+)
 def of_model(
     snapshot: SnapshotDependency, asked: Annotated[RecommendationParameters, Query()]
 ) -> Advice:

@@ -48,6 +48,10 @@ class BodyLimitRoute(APIRoute):
         return bounded
 
 
+# JSON comes first: generators take the first format.
+SQL_CONTENT: dict[str, Any] = {"application/json": {}} | other_formats_content()
+
+
 class Column(BaseModel):
     """A column of an answer."""
 
@@ -109,9 +113,7 @@ def sql_router(settings: ApiSettings) -> APIRouter:
         summary="Rows of a query",
         operation_id="sql",
         response_class=Response,
-        responses={
-            200: {"model": SqlRows, "description": "The rows.", "content": other_formats_content()}
-        },
+        responses={200: {"model": SqlRows, "description": "The rows.", "content": SQL_CONTENT}},
     )
     async def sql(asked: SqlQuery, request: Request) -> Response:
         """Run one statement that reads, on the published snapshot.

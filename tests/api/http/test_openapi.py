@@ -1,5 +1,7 @@
 """The OpenAPI document is complete, and every answer conforms to it."""
 
+import functools
+import re
 import subprocess
 import sys
 from datetime import datetime
@@ -13,7 +15,8 @@ from pydantic import SecretStr
 from prunelake.analysis.analyse import analyse
 from prunelake.api.app import create_app
 from prunelake.api.http.problems import Problem
-from prunelake.api.queries.view_rows import all_views
+from prunelake.api.queries.view_rows import all_views, filter_names
+from prunelake.api.routes.view_openapi import JSON_TYPES
 from prunelake.api.settings import ApiSettings
 from prunelake.lake.publish import publish
 from tests.support import example_runs
@@ -52,8 +55,24 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> TestClient:
 
 @pytest.fixture(scope="module")
 def document(client: TestClient) -> dict[str, Any]:
-    found: dict[str, Any] = client.get("/openapi.json").json()
+    found: dict[str, Any] = resolved(client.get("/openapi.json").json())
     return found
+
+
+def resolved(document: dict[str, Any]) -> dict[str, Any]:
+    """An OpenAPI whose parameters and pages stand in their operations."""
+    for operation in operations(document).values():
+        if parameters := operation.get("parameters"):
+            operation["parameters"] = [followed(document, p) for p in parameters]
+    return document
+
+
+def followed(document: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    """A schema or parameter, or that to which it refers."""
+    while "$ref" in schema:
+        place = schema["$ref"].removeprefix("#/").split("/")
+        schema = functools.reduce(dict.__getitem__, place, document)
+    return schema
 
 
 def operations(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -66,7 +85,7 @@ def operations(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def test_every_operation_and_parameter_is_described(document: dict[str, Any]) -> None:
     told = operations(document)
-    assert {"get /health", "get /charts/{name}.{format}", "get /views/metrics"} <= set(told)
+    assert {"get /health", "get /charts/{name}.svg", "get /views/metrics"} <= set(told)
     for name, operation in told.items():
         assert operation["summary"], name
         assert operation["description"], name
@@ -83,9 +102,7 @@ def test_required_parameters_have_an_example_or_choices(document: dict[str, Any]
     ]
     assert len(required) >= 5
     for name, parameter in required:
-        schema = parameter["schema"]
-        if "$ref" in schema:
-            schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+        schema = followed(document, parameter["schema"])
         shown = {"example", "examples"} & {*parameter, *schema}
         assert shown or "enum" in schema, (name, parameter["name"])
 
@@ -138,9 +155,9 @@ def test_a_refused_method_names_the_allowed_methods(client: TestClient) -> None:
 def test_rows_are_as_declared(client: TestClient, document: dict[str, Any], path: str) -> None:
     content = document["paths"][path]["get"]["responses"]["200"]["content"]
     answer = client.get(path, params={"limit": "1000"}).json()
-    declared = content["application/json"]["schema"]
+    declared = followed(document, content["application/json"]["schema"])
     assert set(answer) == set(declared["properties"]) == set(declared["required"])
-    row = declared["properties"]["rows"]["items"]
+    row = followed(document, declared["properties"]["rows"]["items"])
     assert answer["rows"] or path.rpartition("/")[2] in EMPTY
     for found in answer["rows"]:
         assert list(found) == list(row["properties"]) == row["required"]
@@ -160,16 +177,34 @@ def fits(value: Any, schema: dict[str, Any]) -> bool:
     return True
 
 
-def test_the_parameters_of_a_view_are_as_declared(document: dict[str, Any]) -> None:
-    told = {p["name"]: p for p in document["paths"]["/views/layers"]["get"]["parameters"]}
-    assert told["layer"]["schema"]["items"]["maximum"] == 2**31 - 1
-    assert told["limit"]["schema"]["maximum"] == 100_000
-    assert told["order"]["schema"]["items"]["enum"][:4] == ["run_id", "-run_id", "model", "-model"]
-    assert told["format"]["schema"]["enum"] == ["json", "csv", "ndjson", "parquet", "arrow"]
+@pytest.mark.parametrize("name", all_views())
+def test_the_parameters_of_a_view_are_as_declared(document: dict[str, Any], name: str) -> None:
+    view = all_views()[name]
+    told = {p["name"]: p for p in document["paths"][f"/views/{name}"]["get"]["parameters"]}
+    assert set(told) == {*filter_names(view), "order", "limit", "cursor"}
+    terms = followed(document, told["order"]["schema"]["items"])["enum"]
+    assert terms == [f"{minus}{column}" for column in view.columns for minus in ("", "-")]
+    for column, kind in view.columns.items():
+        if kind in JSON_TYPES:
+            without_examples = told[column]["schema"]["items"].copy()
+            without_examples.pop("examples", None)
+            assert without_examples == JSON_TYPES[kind], column
+            assert told[f"{column}_null"]["schema"]["type"] == "boolean", column
+
+
+def test_operations_have_readable_ids_and_json_first(document: dict[str, Any]) -> None:
+    told = operations(document)
+    ids = [operation["operationId"] for operation in told.values()]
+    assert len(set(ids)) == len(ids)
+    assert all(re.fullmatch("[a-z]+(_[a-z]+)*", found) for found in ids)
+    assert {"read_metrics", "list_models", "get_findings", "chart_png", "sql"} <= set(ids)
+    for operation in told.values():
+        kinds = list(operation["responses"]["200"]["content"])
+        assert kinds[0] == "application/json" or len(kinds) == 1
 
 
 def test_the_declared_limit_is_the_configured_limit(tmp_path: Path) -> None:
-    document = create_app(tmp_path, ApiSettings(max_rows=7)).openapi()
+    document = resolved(create_app(tmp_path, ApiSettings(max_rows=7)).openapi())
     told = {p["name"]: p for p in document["paths"]["/verdicts"]["get"]["parameters"]}
     assert told["limit"]["schema"]["maximum"] == 7
 

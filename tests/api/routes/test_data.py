@@ -173,6 +173,27 @@ def test_every_format_holds_the_same_rows(
     assert found.sort(key).equals(expected.sort(key))
 
 
+def test_a_file_holds_all_rows_or_is_refused(lake: Path, client: TestClient) -> None:
+    expected = views.query(lake, "from metrics where level < 9")
+    assert expected.height > 100  # more than a page
+    for format in ("csv", "ndjson", "parquet", "arrow"):
+        answer = client.get(f"/views/metrics.{format}", params={"level_lt": 9})
+        assert answer.headers["content-type"] == MEDIA_TYPES[RowFormat(format)]
+        assert read(RowFormat(format), answer.content).height == expected.height
+    with api_client(lake, max_rows=expected.height - 1) as limited:
+        answer = limited.get("/views/metrics.csv?level_lt=9")
+        assert answer.json()["error"]["code"] == "limit_exceeded"
+        part = limited.get("/views/metrics.csv?level_lt=9&limit=3")
+        assert read(RowFormat.csv, part.content).height == 3
+        assert "cursor=" in part.headers["link"]
+
+
+def test_a_repeated_order_sorts_by_both(client: TestClient) -> None:
+    repeated = client.get("/views/metrics?order=-level&order=metric").json()["rows"]
+    assert repeated == client.get("/views/metrics?order=-level,metric").json()["rows"]
+    assert [row["level"] for row in repeated] != sorted(row["level"] for row in repeated)
+
+
 def test_the_accept_header_of_a_browser_gives_json(client: TestClient) -> None:
     accept = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
     answer = client.get("/verdicts", headers={"Accept": accept})
@@ -210,6 +231,7 @@ def test_nan_and_infinity_are_null(tmp_path: Path) -> None:
         ("limit=5&limit=6", "limit is given twice"),
         ("order=nonsense", "has no column 'nonsense'"),
         ("format=xml", "no format 'xml'"),
+        ("order=level&order=nonsense", "has no column 'nonsense'"),
         ("metric_lt=ece", "has no parameter 'metric_lt'"),
     ],
 )
