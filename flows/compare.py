@@ -1,14 +1,13 @@
 """A comparison of candidates with a baseline, as a flow of Prefect."""
 
-from prefect import flow
-
 from prunelake.comparison.run import run_comparison
 from prunelake.comparison_spec import ComparisonSpec
+from prunelake.flows.serverless import serverless_flow
 from prunelake.flows.sweep import sweep
 from prunelake.settings import Settings
 
 
-@flow(name="compare", flow_run_name="{spec.baseline.name} {spec.task_name} comparison")
+@serverless_flow("compare", "{spec.baseline.name} {spec.task_name} comparison")
 def compare(spec: ComparisonSpec, settings: Settings | None = None) -> str:
     """Compare candidates with a baseline on the same rows of a task; returns the run's id.
 

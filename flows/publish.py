@@ -1,14 +1,13 @@
 """Publish the lake as one DuckDB file, for readers."""
 
-from prefect import flow, get_run_logger
-
 from prunelake.analysis.analyse import analyse
+from prunelake.flows.serverless import run_logger, serverless_flow
 from prunelake.lake import publish as snapshot
 from prunelake.lake.files.paths import SNAPSHOT_FILE
 from prunelake.settings import Settings
 
 
-@flow(name="publish")
+@serverless_flow("publish")
 def publish(settings: Settings | None = None) -> str:
     """Bring `<lake>/prunelake.duckdb` up to date with the lake's complete runs; returns its path.
 
@@ -16,7 +15,7 @@ def publish(settings: Settings | None = None) -> str:
     again. Readers see the old file or the new file, never a partial file.
     """
     settings = settings or Settings()
-    logger = get_run_logger()
+    logger = run_logger()
     if snapshot.is_current(settings.lake):
         path = settings.lake / SNAPSHOT_FILE
         logger.info("%s is current already; nothing to publish", path)

@@ -16,6 +16,7 @@ from prunelake.errors import InvalidSpec, LakeError, PrefectUnavailable, RayUnav
 from prunelake.flows.tasks import StepTask
 from prunelake.lake.partial_runs import ComputeCost, PartialRun
 from prunelake.settings import Settings
+from prunelake.sweeps.early_checks import no_server_for_ray
 
 RunTasks = Callable[[Mapping[str, StepTask]], Iterator[tuple[str, ComputeCost]]]
 """Runs a task for each shard; yields the name and the cost of each shard that is finished."""
@@ -58,11 +59,7 @@ def ray_shards(settings: Settings, partial_run: PartialRun) -> Iterator[RunTasks
         ) from error
     server = get_current_settings().api.url
     if not server:
-        raise PrefectUnavailable(
-            "the workers of Ray report to a Prefect server, and this flow has no server that they "
-            "can reach: set PREFECT_API_URL, for example to http://10.0.0.1:4200/api "
-            "(docs/operations.md)"
-        )
+        raise no_server_for_ray()
     address = settings.ray_address or os.environ.get("RAY_ADDRESS")
     options = {"logging_level": logging.WARNING, "log_to_driver": False, "include_dashboard": False}
     if address:

@@ -1,19 +1,19 @@
 """One sweep of one model on one task, as a flow of Prefect."""
 
-from prefect import flow
-
 from prunelake.flows.executor import PrefectExecutor
+from prunelake.flows.serverless import is_in_run, serverless_flow
 from prunelake.settings import Settings
 from prunelake.spec import SweepSpec
 from prunelake.sweeps.run import run_sweep
 
 
-@flow(name="sweep", flow_run_name="{spec.model} {spec.task_name} {spec.strategy.label}")
+@serverless_flow("sweep", "{spec.model} {spec.task_name} {spec.strategy.label}")
 def sweep(spec: SweepSpec, settings: Settings | None = None) -> str:
     """Evaluate one model on one task at every removal level; returns the run's id.
 
     This is `prunelake.sweeps.run.run_sweep` with tasks, retries, artifacts and events. It reuses
-    complete runs and finished shards of the lake.
+    complete runs and finished shards of the lake. Without a Prefect server (PREFECT_API_URL) it
+    only calls that function.
     """
     settings = settings or Settings()
-    return run_sweep(spec, settings, PrefectExecutor(settings))
+    return run_sweep(spec, settings, PrefectExecutor(settings) if is_in_run() else None)

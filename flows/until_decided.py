@@ -1,17 +1,17 @@
 """A sweep until decided, as a Prefect flow. Each round is a flow run of its own."""
 
-from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
 
+from prunelake.flows.serverless import is_in_run, run_logger, serverless_flow
 from prunelake.flows.sweep import sweep
 from prunelake.settings import Settings
 from prunelake.spec import SweepSpec
 from prunelake.sweeps.until_decided import Limits, Round, run_until_decided
 
 
-@flow(
-    name="sweep until decided",
-    flow_run_name="{spec.model} {spec.task_name} {spec.strategy.label} until decided",
+@serverless_flow(
+    "sweep until decided",
+    "{spec.model} {spec.task_name} {spec.strategy.label} until decided",
 )
 def until_decided(
     spec: SweepSpec, limits: Limits | None = None, settings: Settings | None = None
@@ -25,12 +25,16 @@ def until_decided(
     rounds: list[Round] = []
 
     def evaluate(round_spec: SweepSpec) -> str:
+        if not is_in_run():
+            return sweep(round_spec, settings)
         name = f"round {len(rounds)}: {round_spec.rows.sample or round_spec.rows.first} rows"
         return sweep.with_options(flow_run_name=name)(round_spec, settings)
 
     def report(finished: Round) -> None:
         rounds.append(finished)
-        get_run_logger().info(str(finished))
+        run_logger().info(str(finished))
+        if not is_in_run():
+            return
         create_table_artifact(
             key="rounds",
             table=[_row(item) for item in rounds],

@@ -7,7 +7,6 @@ from pathlib import Path
 from uuid import UUID
 
 import httpx
-from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas import FlowRun, State
@@ -23,6 +22,7 @@ from prefect.settings import get_current_settings
 from prefect.states import Completed, Crashed
 
 from prunelake.errors import PrefectUnavailable, one_line
+from prunelake.flows.serverless import run_logger, serverless_flow
 from prunelake.lake.attempt_log import Attempt
 from prunelake.settings import Settings
 from prunelake.spec import SweepSpec
@@ -37,7 +37,7 @@ COMPARE_DEPLOYMENT = "compare/compare"
 HEARTBEAT_EVENT = "prefect.flow-run.heartbeat"
 
 
-@flow(name="watch", flow_run_name="watch {watchlist}")
+@serverless_flow("watch", "watch {watchlist}")
 def watch(
     watchlist: Path = Path("watchlist.yaml"),
     settings: Settings | None = None,
@@ -48,7 +48,7 @@ def watch(
     Two simultaneous rounds start each evaluation only once. If the hub does not answer, the state
     of this flow run is called `HubNotReached`, and the next round tries again.
     """
-    logger = get_run_logger()
+    logger = run_logger()
     lines = WatchRound(
         read_watchlist(watchlist), settings or Settings(), DeploymentLauncher(), is_retry=is_retry
     ).run()

@@ -5,7 +5,7 @@ import logging
 import re
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from prefect import flow
@@ -17,6 +17,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterName,
 )
 from prefect.client.schemas.sorting import ArtifactSort, FlowRunSort
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 import prunelake.flows.until_decided
 from prunelake.flows import verdicts
@@ -76,6 +77,24 @@ def test_the_flow_shows_progress_and_verdicts(
     assert f"levels [0, 1, 3], {tokens} forward tokens, " in caplog.text
     shown_none = rf"run {run_id}: no hidden degradation shown; \d+ of \d+ verdicts are inconclusive"
     assert re.search(shown_none, caplog.text)
+
+
+def test_a_flow_without_a_server_is_a_plain_call(
+    settings: Settings, spec: SweepSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[Any, ...]] = []
+
+    def evaluate(*arguments: Any) -> str:
+        calls.append(arguments)
+        return "a run"
+
+    monkeypatch.setattr("prunelake.flows.sweep.run_sweep", evaluate)
+    monkeypatch.setattr("prefect.flow_engine.run_flow", lambda **_: pytest.fail("a server starts"))
+    with temporary_settings(restore_defaults=[PREFECT_API_URL]):
+        assert sweep(spec, settings) == "a run"
+        fields = cast("SweepSpec", spec.model_dump(mode="json"))  # as from JSON
+        assert sweep(fields, settings=settings) == "a run"
+    assert calls == [(spec, settings, None)] * 2
 
 
 def test_hidden_degradations_are_shown_and_announced(

@@ -115,21 +115,29 @@ def sweep_in_child(
 
 
 def start_command(
-    arguments: list[str], settings: Settings, output: Path, deadly_file: int | None = None
+    arguments: list[str],
+    settings: Settings,
+    output: Path,
+    deadly_file: int | None = None,
+    signal_number: int = signal.SIGKILL,
 ) -> multiprocessing.process.BaseProcess:
     """A process that runs `prunelake` with these arguments and writes its stderr to `output`.
 
-    It is killed in front of the `deadly_file`-th file of a partial run, counted from 0.
+    It gets the signal in front of the `deadly_file`-th file of a partial run, counted from 0.
     """
     process = PROCESSES.Process(
-        target=command_in_child, args=(arguments, settings, output, deadly_file)
+        target=command_in_child, args=(arguments, settings, output, deadly_file, signal_number)
     )
     process.start()
     return process
 
 
 def command_in_child(
-    arguments: list[str], settings: Settings, output: Path, deadly_file: int | None
+    arguments: list[str],
+    settings: Settings,
+    output: Path,
+    deadly_file: int | None,
+    signal_number: int,
 ) -> None:
     """Run a command like `start_command`, to its end."""
     os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT), sys.stderr.fileno())
@@ -144,7 +152,7 @@ def command_in_child(
         nonlocal file_count
         if ".shards" in str(target):
             if file_count == deadly_file:
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), signal_number)
             file_count += 1
         replace(source, target)
 

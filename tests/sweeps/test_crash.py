@@ -4,6 +4,7 @@ import errno
 import math
 import os
 import random
+import signal
 import tempfile
 import time
 from dataclasses import dataclass
@@ -360,16 +361,26 @@ def test_an_unwritable_lake_is_refused_before_any_work(
             path.chmod(0o755)
 
 
-def test_the_next_command_continues_after_a_killed_command(
+def test_the_next_command_continues_after_a_kill_and_after_ctrl_c(
     spec: SweepSpec, undisturbed: Undisturbed, place: Place
 ) -> None:
     file = place.folder / "sweep.yaml"
     file.write_text(yaml.safe_dump(spec.model_dump(mode="json", exclude_none=True)))
     arguments = ["sweep", str(file), "--lake", str(place.lake)]
     # The removal order has three files, a shard that explains has five.
-    for deadly_file, exit_code in ((3 + 5 + 3, SIGKILLED), (None, 0)):
+    for deadly_file, number, exit_code in (
+        (3 + 5 + 3, signal.SIGKILL, SIGKILLED),
+        (5 + 3, signal.SIGINT, 130),
+        (None, 0, 0),
+    ):
         output = place.folder / f"{deadly_file}.log"
-        assert ended(start_command(arguments, place.settings, output, deadly_file)) == exit_code
-    assert "(1 of 4 shards were there already)" in output.read_text()
+        process = start_command(arguments, place.settings, output, deadly_file, number)
+        assert ended(process) == exit_code
+        if number == signal.SIGINT:
+            assert output.read_text().splitlines()[-1] == (
+                "interrupted; finished examples are kept. To continue: prunelake "
+                + " ".join(arguments)
+            )
+    assert "(2 of 4 shards were there already)" in output.read_text()
     assert undisturbed.matches(place)
     assert list((place.lake / ".shards").iterdir()) == []

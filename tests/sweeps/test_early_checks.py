@@ -94,14 +94,21 @@ def test_an_unknown_device_and_a_missing_gpu_are_refused(monkeypatch: pytest.Mon
 def test_a_refusal_loads_neither_torch_nor_prefect() -> None:
     code = (
         "import os, sys\n"
+        "from contextlib import suppress\n"
         "from prunelake.cli.app import main\n"
         "sys.argv = ['prunelake', 'sweep', '--task', 'opinions', '--levels', '99']\n"
         "os.environ['PREFECT_API_URL'] = 'http://127.0.0.1:9/api'\n"
+        "with suppress(SystemExit):\n"
+        "    main()\n"
+        "del os.environ['PREFECT_API_URL'], sys.argv[-2:]\n"
+        "os.environ['PRUNELAKE_TASK_RUNNER'] = 'ray'\n"
         "try:\n"
         "    main()\n"
         "finally:\n"
         "    print([name for name in ('torch', 'prefect', 'api') if name in sys.modules])\n"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert answer.stderr.startswith("error: level 99: the model has 30 attention layers")
+    level, ray = answer.stderr.splitlines()
+    assert level.startswith("error: level 99: the model has 30 attention layers")
+    assert ray.startswith("error: the workers of Ray report to a Prefect server: set PREFECT_API_U")
     assert answer.stdout == "[]\n"

@@ -10,7 +10,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from prunelake.cli.evaluate import evaluate
-from prunelake.errors import InvalidSpec, LakeError
+from prunelake.errors import LakeError, PrefectUnavailable
 from prunelake.evaluation.predictions import predict
 from prunelake.inference.nested import NestedModel
 from prunelake.lake import commit, partial_runs, read
@@ -350,8 +350,8 @@ def test_a_sweep_logs_its_progress_and_its_result(settings: Settings, spec: Swee
     assert lines == [f"run {run_id} is in the lake already; nothing to compute"]
 
 
-def test_ray_without_its_flow_is_refused(settings: Settings, spec: SweepSpec) -> None:
+def test_ray_without_a_server_is_refused(settings: Settings, spec: SweepSpec) -> None:
     settings = settings.model_copy(update={"task_runner": "ray"})
-    with pytest.raises(InvalidSpec, match="PRUNELAKE_TASK_RUNNER=ray needs the Prefect flow"):
+    with pytest.raises(PrefectUnavailable, match="set PREFECT_API_URL to a server"):
         run_sweep(spec, settings)
     assert read.run_ids(settings.lake) == []

@@ -15,6 +15,7 @@ from prunelake.cli.export import export
 from prunelake.cli.gate import gate
 from prunelake.cli.imports import import_app
 from prunelake.cli.inspect import inspect
+from prunelake.cli.interruption import end_if_interrupted
 from prunelake.cli.maintain import analyse, compact, doctor, publish, retire
 from prunelake.cli.plan import plan
 from prunelake.cli.profile import profile
@@ -101,7 +102,9 @@ app.command()(retire)
 
 def main() -> None:
     """Run the command line; a PruneLakeError becomes one line and exit code 1."""
-    atexit.register(_close_stderr)  # exit functions run in reverse order: this runs last
+    # Exit functions run in reverse order: these run last.
+    atexit.register(_close_stderr)
+    atexit.register(end_if_interrupted)
     try:
         with naming_extras():
             app()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from prunelake.cli.interruption import quick_stop
 from prunelake.errors import PruneLakeError
 from prunelake.settings import Settings
 from prunelake.spec import SweepSpec
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 def evaluate(spec: SweepSpec, settings: Settings) -> str:
     """Run a sweep; its progress goes to stderr. Returns the run's id.
 
-    With PREFECT_API_URL the sweep is a flow that reports to that server; Ray needs the flow, too.
+    With PREFECT_API_URL the sweep is a flow that reports to that server; Ray needs a server.
     Otherwise no server is involved.
 
     Raises:
@@ -25,14 +26,15 @@ def evaluate(spec: SweepSpec, settings: Settings) -> str:
     """
     from prunelake.sweeps.early_checks import check_sweep
 
-    check_sweep(spec, settings)
-    if _needs_flow(settings):
-        return _evaluate_as_flow(spec, settings)
-    from prunelake.cli.progress import console_executor
-    from prunelake.sweeps.run import run_sweep
+    with quick_stop():
+        check_sweep(spec, settings)
+        if _has_server(settings):
+            return _evaluate_as_flow(spec, settings)
+        from prunelake.cli.progress import console_executor
+        from prunelake.sweeps.run import run_sweep
 
-    with console_executor() as executor:
-        return run_sweep(spec, settings, executor)
+        with console_executor() as executor:
+            return run_sweep(spec, settings, executor)
 
 
 def evaluate_until_decided(spec: SweepSpec, limits: "Limits", settings: Settings) -> "list[Round]":
@@ -43,27 +45,34 @@ def evaluate_until_decided(spec: SweepSpec, limits: "Limits", settings: Settings
     Raises:
         PruneLakeError: as `sweeps.until_decided.run_until_decided`.
     """
-    if _needs_flow(settings):
-        from prunelake.sweeps.early_checks import check_sweep
+    with quick_stop():
+        if _has_server(settings):
+            from prunelake.sweeps.early_checks import check_sweep
 
-        check_sweep(spec, settings)
-        from prunelake.flows.until_decided import until_decided
+            check_sweep(spec, settings)
+            from prunelake.flows.until_decided import until_decided
 
-        _drop_own_tracebacks()
-        return until_decided(spec, limits, settings)
-    from prunelake.sweeps.until_decided import run_until_decided
+            _drop_own_tracebacks()
+            return until_decided(spec, limits, settings)
+        from prunelake.sweeps.until_decided import run_until_decided
 
-    return run_until_decided(
-        spec,
-        limits,
-        settings,
-        lambda round_spec: evaluate(round_spec, settings),
-        lambda finished: typer.echo(str(finished), err=True),
-    )
+        return run_until_decided(
+            spec,
+            limits,
+            settings,
+            lambda round_spec: evaluate(round_spec, settings),
+            lambda finished: typer.echo(str(finished), err=True),
+        )
 
 
-def _needs_flow(settings: Settings) -> bool:
-    return bool(os.environ.get("PREFECT_API_URL")) or settings.task_runner == "ray"
+def _has_server(settings: Settings) -> bool:
+    if os.environ.get("PREFECT_API_URL"):
+        return True
+    if settings.task_runner == "ray":
+        from prunelake.sweeps.early_checks import no_server_for_ray
+
+        raise no_server_for_ray()
+    return False
 
 
 def _evaluate_as_flow(spec: SweepSpec, settings: Settings) -> str:

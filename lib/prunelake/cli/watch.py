@@ -8,6 +8,7 @@ import typer
 
 from prunelake.cli.console import LakeOption, load_settings
 from prunelake.cli.evaluate import evaluate
+from prunelake.cli.interruption import quick_stop
 
 if TYPE_CHECKING:
     from prunelake.watch.evaluations import Evaluation
@@ -63,7 +64,8 @@ def watch(
                 evaluate(spec, settings)
 
         launcher = LocalLauncher(run)
-    lines = WatchRound(entries, settings, launcher, is_retry=retry, is_dry=dry_run).run()
+    with quick_stop():
+        lines = WatchRound(entries, settings, launcher, is_retry=retry, is_dry=dry_run).run()
     print_round(lines)
     if any(line.state in (EvaluationState.failed, EvaluationState.unreachable) for line in lines):
         raise typer.Exit(1)

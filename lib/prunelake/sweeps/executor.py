@@ -6,9 +6,9 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-from prunelake.errors import InvalidSpec
 from prunelake.lake.partial_runs import ComputeCost, PartialRun
 from prunelake.settings import Settings
+from prunelake.sweeps.early_checks import no_server_for_ray
 from prunelake.sweeps.progress import Progress
 
 Result = TypeVar("Result")
@@ -76,13 +76,10 @@ class LocalExecutor:
         """Compute shards one after the other.
 
         Raises:
-            InvalidSpec: the settings ask for Ray, which needs the Prefect flow.
+            PrefectUnavailable: the settings ask for Ray.
         """
         if settings.task_runner != "local":
-            raise InvalidSpec(
-                f"PRUNELAKE_TASK_RUNNER={settings.task_runner} needs the Prefect flow: call "
-                "prunelake.flows.sweep.sweep, or set PRUNELAKE_TASK_RUNNER=local"
-            )
+            raise no_server_for_ray()
         yield self._run_shards
 
     def _run_shards(

@@ -203,8 +203,9 @@ class WatchRound:
                 flow_run = self._launcher.start(evaluation, claim)
         except PrefectUnavailable:
             raise  # the claim stays: the server may have accepted the sweep
-        except KeyboardInterrupt:
-            self._swap(claim, decision.attempt)  # the user stopped the sweep: this is not a failure
+        except (KeyboardInterrupt, SystemExit):
+            # Ctrl-C or SIGTERM stopped the sweep: this is not a failure.
+            self._swap(claim, decision.attempt)
             raise
         except Exception as error:  # a sweep may raise any error; the other evaluations go on
             reason = str(error) if isinstance(error, PruneLakeError) else one_line(error)

@@ -1,0 +1,57 @@
+"""Flows that run without a Prefect server when none is set."""
+
+import logging
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar, cast
+
+from prefect import Flow, flow_engine, get_run_logger
+from prefect.context import FlowRunContext, TaskRunContext
+from prefect.settings import get_current_settings
+from prefect.utilities.callables import get_call_parameters
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Logger = logging.Logger | logging.LoggerAdapter[Any]
+
+
+class ServerlessFlow(Flow[P, R]):
+    """A flow that reports to the server of PREFECT_API_URL, and needs no server without it.
+
+    Without a server a call runs the function of the flow in this process. (A flow of Prefect would
+    start a server for this process, which takes up to a minute and survives a kill.)
+    """
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:  # type: ignore[override]  # Prefect's overloads also return a State on request
+        """Run the flow, or its function if there is no server."""
+        parameters = get_call_parameters(self.fn, args, kwargs)
+        if has_server():
+            return cast("R", flow_engine.run_flow(self, parameters=parameters))
+        function: Callable[..., R] = self.fn
+        return function(**self.validate_parameters(parameters))
+
+
+def serverless_flow(
+    name: str, flow_run_name: str | Callable[[], str] | None = None
+) -> Callable[[Callable[P, R]], ServerlessFlow[P, R]]:
+    """Make a function a flow that needs no server.
+
+    @serverless_flow("sweep", "{spec.model} {spec.task_name}")
+    def sweep(spec: SweepSpec) -> str: ...
+    """
+    return lambda function: ServerlessFlow(function, name=name, flow_run_name=flow_run_name)
+
+
+def has_server() -> bool:
+    """Whether the settings of Prefect name a server: PREFECT_API_URL, or its profile."""
+    return bool(get_current_settings().api.url) or is_in_run()
+
+
+def is_in_run() -> bool:
+    """Whether this code runs in a flow run or a task run of Prefect."""
+    return FlowRunContext.get() is not None or TaskRunContext.get() is not None
+
+
+def run_logger() -> Logger:
+    """The logger of the current run of Prefect; outside of runs, the logger `prunelake`."""
+    return get_run_logger() if is_in_run() else logging.getLogger("prunelake")

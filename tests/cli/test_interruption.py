@@ -1,0 +1,67 @@
+"""Signals to a command whose main thread does not leave by itself."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from prunelake.cli.interruption import quick_stop
+
+COMMAND = """
+import atexit, signal, sys, time
+from prunelake.cli import interruption
+
+atexit.register(interruption.end_if_interrupted)
+sys.argv = ["prunelake", "sweep", "my task.yaml"]
+interruption.DEADLINES_S = {number: 0.2 for number in interruption.DEADLINES_S}
+with interruption.quick_stop(), interruption.quick_stop():
+    print("started", flush=True)
+    try:
+        time.sleep(600)
+    finally:  # like Prefect's client, which asks a dead server for minutes
+        print("leaving", flush=True)
+        time.sleep(600)
+"""
+
+NOTE = "interrupted; finished examples are kept. To continue: prunelake sweep 'my task.yaml'\n"
+
+
+@contextmanager
+def started() -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [sys.executable, "-c", COMMAND], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "started\n"
+        yield process
+        process.kill()
+
+
+@pytest.mark.parametrize(
+    ("number", "exit_code", "note"), [(signal.SIGINT, 130, NOTE), (signal.SIGTERM, 143, "")]
+)
+def test_a_process_that_hangs_ends_at_its_deadline(number: int, exit_code: int, note: str) -> None:
+    with started() as process:
+        process.send_signal(number)
+        out, err = process.communicate()
+        assert (process.returncode, out, err) == (exit_code, "leaving\n", note)
+
+
+def test_the_handlers_are_restored() -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with quick_stop():
+        assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] != before
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_a_process_that_ignores_ctrl_c_goes_on_ignoring_it() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with quick_stop():
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
