@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from prunelake.analysis import analyse
 from prunelake.lake import read
 from prunelake.lake.partial_runs import PartialRun
 from prunelake.schema.run_tables import CELL_TABLES
@@ -66,7 +67,7 @@ class Lake:
 @pytest.fixture(scope="module", autouse=True)
 def no_analysis() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(steps, "analyse", lambda *_: None)
+        patch.setattr(analyse, "analyse", lambda *_: None)
         yield
 
 

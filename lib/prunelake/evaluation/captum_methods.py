@@ -11,12 +11,11 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from captum.attr import KernelShap, Lime
 from torch import Tensor
 
 from prunelake.schema.arrays import BoolArray, FloatArray
 
-CAPTUM_METHODS = {"kernel_shap": KernelShap, "lime": Lime}
+CAPTUM_METHODS = ("kernel_shap", "lime")
 
 MAX_DRAWS = 64
 """Draws that stay in memory: about ten prompt lengths for two methods and three seeds."""
@@ -35,7 +34,7 @@ class CaptumDraw:
 
         They equal the scores of captum's `attribute` in every bit.
         """
-        model = CAPTUM_METHODS[self.method](_no_values).interpretable_model
+        model = _explainer(self.method).interpretable_model
         data = torch.from_numpy(self.masks).float(), torch.tensor(values).float(), self.weights
         with torch.random.fork_rng(devices=[]):  # the model starts from random weights
             model.fit([data])  # one batch, as from a data loader
@@ -47,7 +46,7 @@ class CaptumDraw:
 def draw_masks(method: str, seed: int, token_count: int, sample_count: int) -> CaptumDraw:
     """Draw the masks of LIME or KernelSHAP for all prompts with this number of tokens."""
     recorder = _Recorder()
-    explainer = CAPTUM_METHODS[method](_no_values)
+    explainer = _explainer(method)
     explainer.interpretable_model = recorder
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed GPUs
@@ -55,6 +54,12 @@ def draw_masks(method: str, seed: int, token_count: int, sample_count: int) -> C
             torch.ones(1, token_count), n_samples=sample_count, perturbations_per_eval=sample_count
         )
     return CaptumDraw(method, recorder.masks, recorder.weights)
+
+
+def _explainer(method: str) -> Any:
+    from captum.attr import KernelShap, Lime  # a second of imports, which few sweeps need
+
+    return (KernelShap if method == "kernel_shap" else Lime)(_no_values)
 
 
 class _Recorder:

@@ -12,7 +12,6 @@ from typing import Any
 
 import polars as pl
 
-from prunelake.analysis.analyse import analyse
 from prunelake.errors import CorruptFile
 from prunelake.inference.nested import NestedModel
 from prunelake.lake import commit
@@ -156,6 +155,8 @@ def analyse_run(settings: Settings, run_id: str, *, log: Log) -> None:  # noqa: 
     Raises:
         LakeError: as `analyse.analyse`.
     """
+    from prunelake.analysis.analyse import analyse  # its scipy.stats is not needed before the end
+
     analyse(settings.lake, run_id)
 
 
