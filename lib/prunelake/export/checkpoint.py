@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from prunelake.errors import ExportError, one_line
+from prunelake.export.transformers4 import add_older_names
 from prunelake.models.checkpoints import quiet_transformers
 from prunelake.models.decoder.decoder_probe import cache_argument
 from prunelake.models.decoder.text_model import spread_token_ids
@@ -86,6 +87,8 @@ def write_checkpoint(
                 zero_out(loaded.model, layers, unit)
                 loaded.model.save_pretrained(folder)
             loaded.tokenizer.save_pretrained(folder)
+            if kind is CheckpointKind.portable:
+                add_older_names(folder, loaded.tokenizer)
         for name, text in {**extra_files, "README.md": card}.items():
             (folder / name).write_text(text, encoding="utf-8")
         del loaded  # two models may not fit into memory

@@ -25,6 +25,7 @@ from prunelake.lake.sql.run_lookup import (
 from prunelake.models.gpu.devices import acquire_device
 from prunelake.models.levels import resolve_levels
 from prunelake.models.loading import load_model
+from prunelake.models.saved_config import read_config_file
 from prunelake.models.sources import resolve_model
 from prunelake.settings import Settings
 from prunelake.spec import (
@@ -134,6 +135,7 @@ def export_model(
         source.reference,
         source.revision,
         source.architecture,
+        str(read_config_file(source.folder / "config.json").get("model_type")),
         source.layer_count,
         strategy.label,
         strategy.unit,

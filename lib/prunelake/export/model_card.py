@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from prunelake.export.transformers4 import MODEL_TYPES, TRANSFORMERS_4
 from prunelake.lake.sql.run_lookup import PastRun
 from prunelake.schema.metrics import METRIC_DEFINITIONS
 from prunelake.spec import UNIT_NAMES, CheckpointKind, Dtype, Unit, weight_format
@@ -24,11 +25,15 @@ REMOVAL_SENTENCES: dict[Unit, str] = {
 
 @dataclass(frozen=True)
 class PrunedModel:
-    """A model without a unit of `layers`; `origin` says in words where their order comes from."""
+    """A model without a unit of `layers`; `origin` says in words where their order comes from.
+
+    `model_type` is the name of the architecture in config.json.
+    """
 
     reference: str
     revision: str
     architecture: str
+    model_type: str
     layer_count: int
     strategy: str
     unit: Unit
@@ -98,7 +103,7 @@ def render_model_card(
             "",
             "## Load it",
             "",
-            *_loading_section(kind, pruned.unit),
+            *_loading_section(kind, pruned),
             "",
             "## Evaluation",
             "",
@@ -121,7 +126,8 @@ def _removed_text(pruned: PrunedModel) -> str:
     )
 
 
-def _loading_section(kind: CheckpointKind, unit: Unit) -> list[str]:
+def _loading_section(kind: CheckpointKind, pruned: PrunedModel) -> list[str]:
+    unit = pruned.unit
     has_cache = unit not in ("mlp", "expert")
     if kind is CheckpointKind.portable:
         cached = ", and so is their KV cache" if has_cache else ""
@@ -138,6 +144,8 @@ def _loading_section(kind: CheckpointKind, unit: Unit) -> list[str]:
             else f"The output projections of the removed {UNIT_NAMES[unit]} are zero. Their "
             f"weights are still there{cached}: this checkpoint is as large and as slow as the "
             "unpruned model.",
+            "",
+            _tested_versions(pruned.model_type),
         ]
     cached = " and their KV cache" if has_cache else ""
     return [
@@ -154,6 +162,15 @@ def _loading_section(kind: CheckpointKind, unit: Unit) -> list[str]:
         "configuration for such a model and would fill in random weights, so `from_pretrained` "
         "refuses this folder.",
     ]
+
+
+def _tested_versions(model_type: str) -> str:
+    if model_type in MODEL_TYPES:
+        return f"Needs transformers {TRANSFORMERS_4} or newer."
+    return (
+        f"Needs transformers 5 or newer. transformers 4 may load it with other settings of its "
+        f"{model_type} model, and then computes other logits without an error."
+    )
 
 
 def _results_section(
