@@ -26,8 +26,8 @@ from .settings import ApiSettings
 
 DESCRIPTION = """
 The effect of removing attention layers on a model's accuracy, calibration and explanations. All
-answers come from one snapshot of the lake, whose id is the ETag. The server uses a new snapshot as
-soon as it is published.
+answers come from one snapshot of the lake; the ETag changes with it. The server uses a new snapshot
+as soon as it is published.
 """
 
 

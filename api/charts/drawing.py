@@ -5,10 +5,10 @@ from enum import StrEnum
 from typing import Any, Literal
 
 import polars as pl
-import vl_convert
 
 from prunelake.schema.row_formats import to_json
 
+from . import pictures, runtime
 from .vega_lite import SCHEMA, Part, with_named_data
 
 # The palette of Okabe and Ito: readers with common forms of colour blindness can tell its colours
@@ -119,29 +119,21 @@ def dark_theme(part: Any) -> Any:
 
 def svg(spec: dict[str, Any]) -> str:
     """A Vega-Lite chart as SVG, drawn without a browser or the network."""
-    text: str = vl_convert.vegalite_to_svg(spec, allowed_base_urls=[])
-    return text
+    return pictures.svg(to_json(spec))
 
 
 def png(spec: dict[str, Any], scale: float = 2) -> bytes:
     """A Vega-Lite chart as PNG, with `scale` pixels for each px of the chart."""
-    picture: bytes = vl_convert.vegalite_to_png(spec, scale=scale, allowed_base_urls=[])
-    return picture
-
-
-def html_page(spec: dict[str, Any]) -> str:
-    """A Vega-Lite chart as an HTML page that needs no network."""
-    text: str = vl_convert.vegalite_to_html(spec, bundle=True)
-    return text
+    return pictures.png(to_json(spec), scale)
 
 
 def encode_chart(spec: dict[str, Any], format: ChartFormat) -> bytes:
-    """A Vega-Lite chart in a format."""
+    """A Vega-Lite chart in a format, drawn in this process."""
     match format:
         case ChartFormat.json:
             return to_json(spec)
         case ChartFormat.html:
-            return html_page(spec).encode()
+            return runtime.html_page(spec).encode()
         case ChartFormat.svg:
             return svg(spec).encode()
         case ChartFormat.png:

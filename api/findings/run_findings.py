@@ -51,10 +51,10 @@ def load_findings(snapshot: Snapshot, request: SelectionRequest) -> Findings:
     Raises:
         NotFound, NothingToShow: as `selection.select_with_levels`.
     """
-    with snapshot.cursor() as connection:
-        selection, levels = select_with_levels(connection, request)
-        explained_by = runs.headline_explanation(selection.run_id).rows(connection).rows()
-        uniform, majority = runs.guessing_accuracy(selection.run_id).rows(connection).row(0)
+    read = snapshot.kept_rows
+    selection, levels = select_with_levels(read, request)
+    explained_by = read(runs.headline_explanation(selection.run_id)).rows()
+    uniform, majority = read(runs.guessing_accuracy(selection.run_id)).row(0)
     settling = settled_by(selection.run, levels)
     named = levels.select("level", "label", "kind").unique().sort("level")
     return Findings(

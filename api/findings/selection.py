@@ -7,9 +7,9 @@ from typing import Any
 import polars as pl
 
 from prunelake.errors import NotFound, NothingToShow
-from prunelake.lake.sql.bound_query import Connection
 
 from ..queries import run_metrics, runs
+from ..queries.row_cache import ReadRows
 from ..queries.snapshot import Snapshot
 from .level_names import REMOVALS, LevelNames
 from .level_rows import default_level
@@ -54,25 +54,22 @@ def load_selection(snapshot: Snapshot, request: SelectionRequest) -> Selection:
     Raises:
         NotFound, NothingToShow: as `find_run` and `checked_selection`.
     """
-    with snapshot.cursor() as connection:
-        selection, _ = select_with_levels(connection, request)
+    selection, _ = select_with_levels(snapshot.kept_rows, request)
     return selection
 
 
-def select_with_levels(
-    connection: Connection, request: SelectionRequest
-) -> tuple[Selection, pl.DataFrame]:
+def select_with_levels(read: ReadRows, request: SelectionRequest) -> tuple[Selection, pl.DataFrame]:
     """The selection, and the rows of `run_metrics.headline_metrics` of its run.
 
     Raises:
         NotFound, NothingToShow: as `find_run` and `checked_selection`.
     """
-    run = find_run(connection, request)
-    levels = run_metrics.headline_metrics([run["run_id"]]).rows(connection)
+    run = find_run(read, request)
+    levels = read(run_metrics.headline_metrics([run["run_id"]]))
     return checked_selection(run, levels, request.level, request.metric), levels
 
 
-def find_run(connection: Connection, request: SelectionRequest) -> dict[str, Any]:
+def find_run(read: ReadRows, request: SelectionRequest) -> dict[str, Any]:
     """The latest run that matches the run id, model, task and strategy of a request.
 
     Raises:
@@ -84,12 +81,12 @@ def find_run(connection: Connection, request: SelectionRequest) -> dict[str, Any
         "task": request.task,
         "strategy": request.strategy,
     }
-    matching = runs.matching_runs(
-        request.run_id, request.model, request.task, request.strategy
-    ).rows(connection)
+    matching = read(
+        runs.matching_runs(request.run_id, request.model, request.task, request.strategy)
+    )
     if not matching.is_empty():
         return matching.row(0, named=True)
-    labels = runs.run_labels().rows(connection)["name"].to_list()
+    labels = read(runs.run_labels())["name"].to_list()
     if not labels:
         raise NotFound("the snapshot holds no runs; sweep or import one, then publish")
     given = [f"{name} {value!r}" for name, value in wanted.items() if value is not None]

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -9,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from prunelake.errors import NoSnapshot
 
 from ..queries.snapshot import LatestSnapshot
+from .code_id import code_id
 from .problems import response_to
 
 UNCACHED_PATHS = ("/page/", "/openapi.json", "/metrics")
@@ -18,20 +21,29 @@ CacheKey = tuple[str, ...]
 CachedResponse = tuple[Message, bytes]
 
 
+@dataclass
+class Pending:
+    """An answer that is being computed, and the number of requests that wait for it."""
+
+    answer: asyncio.Future[CachedResponse]
+    waiting: int = 0
+
+
 class CacheMiddleware:
     """ASGI middleware around the routes that read the snapshot.
 
     It gives each request one snapshot (`request.state.snapshot`) and answers HEAD like GET. It
-    sends the snapshot's id as the ETag, and answers 304 to clients that already have this snapshot.
-    It keeps the latest answers up to `capacity` bytes.
+    tags each answer with the snapshot and the code (the ETag), and answers 304 to clients that
+    have this answer. It keeps the latest answers up to `capacity` bytes.
     """
 
     def __init__(self, app: ASGIApp, snapshots: LatestSnapshot, capacity: int) -> None:
         self.app = app
         self.snapshots = snapshots
         self.capacity = capacity
+        self.code_id = code_id()
         self._answers: OrderedDict[CacheKey, CachedResponse] = OrderedDict()
-        self._pending: dict[CacheKey, asyncio.Future[CachedResponse]] = {}
+        self._pending: dict[CacheKey, Pending] = {}
         self._size = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -57,16 +69,41 @@ class CacheMiddleware:
         key = (snapshot.id, scope["path"], query, headers.get("accept", ""))
         answer = self._answers.get(key)
         if answer is None:
-            # Simultaneous equal requests wait for the same answer.
-            pending = self._pending.get(key)
-            if pending is None:
-                pending = asyncio.ensure_future(self._computed_answer(key, scope, receive))
-                self._pending[key] = pending
-                pending.add_done_callback(lambda _: self._pending.pop(key))
-            answer = await asyncio.shield(pending)
+            answer = await self._shared_answer(key, scope, receive)
+            if answer is None:
+                return
         else:
             self._answers.move_to_end(key)
         await _send_response(answer, scope["method"], headers.get("if-none-match", ""), send)
+
+    async def _shared_answer(
+        self, key: CacheKey, scope: Scope, receive: Receive
+    ) -> CachedResponse | None:
+        """The answer for which equal requests wait together; None if this client has left.
+
+        If all of them have left, the computation is cancelled.
+        """
+        pending = self._pending.get(key)
+        if pending is None:
+            computing = asyncio.ensure_future(self._computed_answer(key, scope, receive))
+            pending = self._pending[key] = Pending(computing)
+            computing.add_done_callback(lambda _: self._forget(key, computing))
+        leaving = asyncio.ensure_future(_has_left(receive))
+        pending.waiting += 1
+        try:
+            both: set[asyncio.Future[Any]] = {pending.answer, leaving}
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            return pending.answer.result() if pending.answer.done() else None
+        finally:
+            leaving.cancel()
+            pending.waiting -= 1
+            if not pending.waiting and not pending.answer.done():
+                self._forget(key, pending.answer)
+                pending.answer.cancel()
+
+    def _forget(self, key: CacheKey, answer: asyncio.Future[CachedResponse]) -> None:
+        if key in self._pending and self._pending[key].answer is answer:
+            del self._pending[key]
 
     async def _computed_answer(
         self, key: CacheKey, scope: Scope, receive: Receive
@@ -95,7 +132,7 @@ class CacheMiddleware:
         if start["status"] == 200:
             # A cache must not confuse two formats of one address.
             negotiated = headers.get("PruneLake-Format")
-            tag = f"{snapshot_id}-{negotiated}" if negotiated else snapshot_id
+            tag = "-".join(filter(None, (snapshot_id, self.code_id, negotiated)))
             headers["ETag"] = f'"{tag}"'
 
     def _keep(self, key: CacheKey, answer: CachedResponse) -> None:
@@ -109,6 +146,12 @@ class CacheMiddleware:
         while self._size > self.capacity:
             _, (_, body) = self._answers.popitem(last=False)
             self._size -= len(body)
+
+
+async def _has_left(receive: Receive) -> None:
+    """Wait until the client closes its connection."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _send_response(

@@ -71,7 +71,7 @@ class RequestCountingMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        status, started_at = "500", time.perf_counter()
+        status, started_at = CLIENT_LEFT, time.perf_counter()
 
         async def watched(message: Message) -> None:
             nonlocal status
@@ -81,6 +81,9 @@ class RequestCountingMiddleware:
 
         try:
             await self.app(scope, receive, watched)
+        except Exception:
+            status = "500"
+            raise
         finally:
             method = scope["method"] if scope["method"] in KNOWN_HTTP_METHODS else "other"
             key = method, self._route(scope), status
@@ -93,6 +96,9 @@ class RequestCountingMiddleware:
                 return str(getattr(route, "path", ""))
         return "none"
 
+
+CLIENT_LEFT = "499"
+"""The status of a request whose client left before the answer began, as in other servers."""
 
 KNOWN_HTTP_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 """All other methods share one time series, so that clients cannot add series without limit."""

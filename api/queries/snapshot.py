@@ -5,7 +5,7 @@ import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from prunelake.lake.files.paths import SNAPSHOT_FILE
 from prunelake.lake.sql.bound_query import BoundQuery, Connection, attach
 from prunelake.lake.sql.view_files import views_hash
 
+from .row_cache import RowCache
 from .snapshot_mirror import SnapshotMirror
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ class Snapshot:
     run_count: int
     connection: Connection
     max_seconds: float | None = None
+    _kept: RowCache = field(default_factory=RowCache, repr=False, compare=False)
 
     @contextmanager
     def cursor(self) -> Iterator[Connection]:
@@ -56,6 +58,10 @@ class Snapshot:
         """
         with self.cursor() as cursor:
             return query.rows(cursor)
+
+    def kept_rows(self, query: BoundQuery) -> pl.DataFrame:
+        """As `rows`, for queries that several charts or findings share: later calls are free."""
+        return self._kept.rows(query, self.rows)
 
     def records(self, query: BoundQuery) -> list[dict[str, Any]]:
         """The rows of a query as Python values by column name.

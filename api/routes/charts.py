@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from prunelake.errors import InvalidRequest, NotFound
 
-from ..charts import drawing
+from ..charts import drawing, pictures
 from ..charts.catalog import CHARTS, ChartDefinition, usermeta
 from ..charts.drawing import ChartFormat
 from ..findings.selection import load_selection
@@ -49,8 +49,8 @@ class ChartInfo(BaseModel):
 
 
 PAGE_POLICY = (
-    "sandbox allow-scripts allow-downloads; default-src 'none'; script-src 'unsafe-inline' "
-    "'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:"
+    "sandbox allow-scripts allow-downloads; default-src 'none'; script-src 'unsafe-inline'; "
+    "style-src 'unsafe-inline'; img-src data: blob:"
 )
 """The Content-Security-Policy of an HTML chart: it may run its own scripts, and load nothing."""
 
@@ -61,8 +61,8 @@ CHART_MEDIA_TYPES = {
     ChartFormat.png: "image/png",
 }
 
-DRAWING_POOL = ThreadPoolExecutor(2, "drawer")
-"""Charts have their own threads, so that drawing many charts does not block requests for rows."""
+THREADS = ThreadPoolExecutor(2, "charts")
+"""Charts have their own threads, so that many charts do not block requests for rows."""
 
 CHART_SCHEMAS: dict[ChartFormat, dict[str, Any]] = {
     ChartFormat.json: {"type": "object", "description": "Vega-Lite 6"},
@@ -101,9 +101,13 @@ def chart_endpoint(format: ChartFormat) -> Callable[..., Coroutine[Any, Any, Res
         definition = CHARTS.get(name)
         if definition is None:
             raise NotFound(f"no chart {name!r}; GET /charts describes them", CHARTS)
-        body = await asyncio.get_running_loop().run_in_executor(
-            DRAWING_POOL, _answer, definition, format, snapshot, asked
-        )
+        loop = asyncio.get_running_loop()
+        body = await loop.run_in_executor(THREADS, _answer, definition, format, snapshot, asked)
+        match format:
+            case ChartFormat.svg:
+                body = await pictures.POOL.picture(body, "svg")
+            case ChartFormat.png:
+                body = await pictures.POOL.picture(body, "png")
         return Response(body, media_type=CHART_MEDIA_TYPES[format], headers=_headers(format))
 
     return chart
@@ -139,12 +143,13 @@ def unknown_format(name: str, format: str) -> Response:
 def _answer(
     definition: ChartDefinition, format: ChartFormat, snapshot: Snapshot, asked: ChartParameters
 ) -> bytes:
+    """The chart as JSON, or as HTML."""
     selection = load_selection(snapshot, asked.selection_request)
     query = definition.query(selection)
-    chart = definition.chart(snapshot.rows(query), selection)
+    chart = definition.chart(snapshot.kept_rows(query), selection)
     spec = drawing.vega_lite(chart, asked.theme.value)
     spec["usermeta"] = usermeta(query, snapshot.id)
-    return drawing.encode_chart(spec, format)
+    return drawing.encode_chart(spec, format if format is ChartFormat.html else ChartFormat.json)
 
 
 def _headers(format: ChartFormat) -> dict[str, str]:

@@ -47,7 +47,7 @@ FILTER_TEXTS = {
 
 ROW_RESPONSE_HEADERS = {
     "ETag": {
-        "description": "The snapshot's id; send it as If-None-Match.",
+        "description": "The identity of this answer; send it as If-None-Match.",
         "required": True,
         "schema": {"type": "string"},
     },

@@ -24,6 +24,7 @@ def serve(
 
     from prunelake.analysis.analyse import analyse
     from prunelake.api.app import create_app
+    from prunelake.api.charts.pictures import POOL
     from prunelake.api.http.protocol import JsonErrorProtocol
     from prunelake.api.http.security import is_loopback
     from prunelake.api.settings import ApiSettings
@@ -54,6 +55,7 @@ def serve(
         typer.echo(
             f"PruneLake serves {folder} at http://{url_host}:{bound_port}/ (Ctrl+C stops it)"
         )
+        POOL.warm_up()
         config = uvicorn.Config(
             create_app(folder, settings, lake_settings.cache),
             http=JsonErrorProtocol,

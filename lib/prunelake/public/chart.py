@@ -76,7 +76,7 @@ def draw(lake: Location, run_id: str, name: str, level: int | None, metric: str 
     request = SelectionRequest(run_id=run_id, level=level, metric=metric)
     with views.connect(lake) as connection:
         try:
-            selection, _ = select_with_levels(connection, request)
+            selection, _ = select_with_levels(lambda query: query.rows(connection), request)
         except NotFound as error:
             raise NotFound(f"{error}; choose {', '.join(error.choices)}", error.choices) from None
         rows = definition.query(selection).rows(connection)

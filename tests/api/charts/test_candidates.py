@@ -51,7 +51,7 @@ def marks(part: Any) -> list[str]:
 
 @pytest.mark.parametrize("name", CHARTS)
 def test_a_chart_of_candidates_names_them_and_joins_none(name: str, connection: Connection) -> None:
-    selection, _ = select_with_levels(connection, SelectionRequest())
+    selection, _ = select_with_levels(lambda query: query.rows(connection), SelectionRequest())
     rows = CHARTS[name].query(selection).rows(connection)
     if name in WITHOUT:
         with pytest.raises(NothingToShow, match="compares candidates: "):

@@ -75,7 +75,9 @@ class Drawing:
         self.picture = cache(self._picture)
 
     def _levels(self, strategy: str) -> tuple[dict[str, Any], pl.DataFrame]:
-        run = find_run(self.connection, SelectionRequest(strategy=strategy))
+        run = find_run(
+            lambda query: query.rows(self.connection), SelectionRequest(strategy=strategy)
+        )
         return run, run_metrics.headline_metrics([run["run_id"]]).rows(self.connection)
 
     def subject(
@@ -114,7 +116,7 @@ def colours(part: Any) -> set[str]:
 
 @pytest.mark.parametrize("name", CHARTS)
 def test_a_chart_is_drawn_in_every_format(name: str, drawn: Drawing) -> None:
-    begins = {"json": b"{", "html": b"<!DOCTYPE html>", "svg": b"<svg", "png": b"\x89PNG"}
+    begins = {"json": b"{", "html": b"<!doctype html>", "svg": b"<svg", "png": b"\x89PNG"}
     assert begins.keys() == set(ChartFormat)
     # The short form converts one chart to the formats that take long, and draws the others as SVG.
     is_short = name != "levels" and not IS_ENDURANCE

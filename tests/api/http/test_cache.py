@@ -1,14 +1,20 @@
 """ETag and 304, cached answers, and the switch to a new snapshot."""
 
+import asyncio
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from starlette.responses import Response
 from starlette.testclient import TestClient
+from starlette.types import Message, Receive, Scope, Send
 
 from prunelake.analysis.analyse import analyse
+from prunelake.api.http.cache import CacheMiddleware
+from prunelake.api.http.code_id import code_id
 from prunelake.api.queries.snapshot import LatestSnapshot
 from prunelake.api.queries.view_rows import RowPage, row_page
 from prunelake.errors import NoSnapshot
@@ -43,20 +49,24 @@ def snapshot_of(client: TestClient) -> str:
     return found
 
 
-def test_the_etag_is_the_snapshot(client: TestClient) -> None:
+def tag_of(client: TestClient) -> str:
+    return f"{snapshot_of(client)}-{code_id()}"
+
+
+def test_the_etag_is_the_snapshot_and_the_code(client: TestClient) -> None:
     answer = client.get("/verdicts")
-    assert answer.headers["etag"] == f'"{snapshot_of(client)}"'
+    assert answer.headers["etag"] == f'"{tag_of(client)}"'
     assert answer.headers["cache-control"] == "no-cache"
     assert answer.json()["snapshot"] == snapshot_of(client)
 
 
 @pytest.mark.parametrize("tag", ['"{0}"', 'W/"{0}"', '"other", "{0}"', "*"])
 def test_a_client_with_the_current_answer_gets_304(client: TestClient, tag: str) -> None:
-    known = {"If-None-Match": tag.format(snapshot_of(client))}
+    known = {"If-None-Match": tag.format(tag_of(client))}
     for path in ("/verdicts", "/models", "/charts/confidence.svg"):
         answer = client.get(path, headers=known)
         assert (answer.status_code, answer.content) == (304, b""), path
-        assert answer.headers["etag"] == f'"{snapshot_of(client)}"'
+        assert answer.headers["etag"] == f'"{tag_of(client)}"'
         assert "content-type" not in answer.headers
 
 
@@ -65,7 +75,7 @@ def test_a_client_with_an_old_answer_gets_the_current_answer(client: TestClient)
 
 
 def test_an_error_is_never_answered_with_304(client: TestClient) -> None:
-    known = {"If-None-Match": f'"{snapshot_of(client)}"'}
+    known = {"If-None-Match": f'"{tag_of(client)}"'}
     answer = client.get("/views/nonsense", headers=known)
     assert answer.status_code == 404
     assert "etag" not in answer.headers
@@ -89,15 +99,26 @@ def test_head_is_get_without_its_body(client: TestClient) -> None:
 
 
 def test_a_new_snapshot_is_picked_up_without_a_restart(lake: Path, client: TestClient) -> None:
-    before = client.get("/views/runs").json()
+    first = client.get("/views/runs")
+    before, old_tag = first.json(), first.headers["etag"]
     explained_run(lake, "second", task="rte")
     assert client.get("/views/runs").json() == before
     publish(lake, analyse)
     after = client.get("/views/runs")
     assert {row["task"] for row in after.json()["rows"]} == {"boolq", "rte"}
-    assert after.headers["etag"] != f'"{before["snapshot"]}"'
-    known = {"If-None-Match": f'"{before["snapshot"]}"'}
+    assert after.headers["etag"] != old_tag
+    known = {"If-None-Match": old_tag}
     assert client.get("/views/runs", headers=known).status_code == 200
+
+
+def test_the_code_id_changes_with_a_file(tmp_path: Path) -> None:
+    (tmp_path / "charts").mkdir()
+    file = tmp_path / "charts" / "chart.py"
+    file.write_text("WIDTH = 300")
+    before = code_id(tmp_path)
+    assert code_id(tmp_path) == before
+    file.write_text("WIDTH = 301")
+    assert code_id(tmp_path) != before
 
 
 def test_a_page_of_an_old_snapshot_is_refused(lake: Path, client: TestClient) -> None:
@@ -187,3 +208,69 @@ def test_a_snapshot_of_other_views_is_refused_and_the_old_snapshot_stays(
     assert client.get("/health").json() == before
     with pytest.raises(NoSnapshot, match="another version"):
         LatestSnapshot(lake).current()
+
+
+class Readers:
+    """Requests for one address through the cache, to an app that answers when it is told to."""
+
+    def __init__(self, snapshot_id: str = "0") -> None:
+        self.may_answer = asyncio.Event()
+        self.was_cancelled = asyncio.Event()
+        self.count = 0
+        snapshots = SimpleNamespace(current=lambda: SimpleNamespace(id=snapshot_id))
+        self.cache = CacheMiddleware(self.app, cast("LatestSnapshot", snapshots), 1000)
+
+    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.count += 1
+        try:
+            await self.may_answer.wait()
+        except asyncio.CancelledError:
+            self.was_cancelled.set()
+            raise
+        await Response("drawn")(scope, receive, send)
+
+    async def ask(self, leaves: asyncio.Event) -> list[Message]:
+        sent: list[Message] = []
+
+        async def receive() -> Message:
+            await leaves.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        scope = {"type": "http", "method": "GET", "path": "/charts/a.svg", "headers": []}
+        await self.cache(scope | {"query_string": b""}, receive, send)
+        return sent
+
+
+def test_work_is_cancelled_when_all_its_readers_have_left() -> None:
+    async def leave() -> None:
+        readers, left, stays = Readers(), asyncio.Event(), asyncio.Event()
+        one = asyncio.create_task(readers.ask(left))
+        two = asyncio.create_task(readers.ask(left))
+        await asyncio.sleep(0)
+        left.set()
+        assert await one == await two == []
+        await readers.was_cancelled.wait()
+        # A new reader does not get the cancelled answer.
+        readers.may_answer.set()
+        assert (await readers.ask(stays))[1]["body"] == b"drawn"
+        assert readers.count == 2
+
+    asyncio.run(leave())
+
+
+def test_work_goes_on_for_the_readers_who_stay() -> None:
+    async def leave() -> None:
+        readers, left, stays = Readers(), asyncio.Event(), asyncio.Event()
+        one = asyncio.create_task(readers.ask(left))
+        two = asyncio.create_task(readers.ask(stays))
+        await asyncio.sleep(0)
+        left.set()
+        assert await one == []
+        readers.may_answer.set()
+        assert (await two)[1]["body"] == b"drawn"
+        assert readers.count == 1
+
+    asyncio.run(leave())

@@ -55,4 +55,6 @@ def test_runs_have_the_labels_of_their_levels_and_runs_of_level_0_come_last(tmp_
             "removal",
             ["0"],
         )
-        assert find_run(connection, SelectionRequest())["run_id"] == compared
+        assert (
+            find_run(lambda query: query.rows(connection), SelectionRequest())["run_id"] == compared
+        )

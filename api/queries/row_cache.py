@@ -1,0 +1,42 @@
+"""Keeps the rows of queries that several charts and findings of one run share."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import polars as pl
+
+from prunelake.lake.sql.bound_query import BoundQuery
+
+CAPACITY = 64_000_000  # bytes
+
+ReadRows = Callable[[BoundQuery], pl.DataFrame]
+"""Reads the rows of a query: of a connection, of a snapshot, or of a cache."""
+
+
+class RowCache:
+    """The rows of the latest queries, up to `capacity` bytes; threads may share it."""
+
+    def __init__(self, capacity: int = CAPACITY) -> None:
+        self.capacity = capacity
+        self._rows: OrderedDict[Any, pl.DataFrame] = OrderedDict()
+        self._size = 0
+        self._lock = threading.Lock()
+
+    def rows(self, query: BoundQuery, read: ReadRows) -> pl.DataFrame:
+        """The rows of a query, which `read` reads the first time."""
+        key = query.sql_with_values
+        with self._lock:
+            if key in self._rows:
+                self._rows.move_to_end(key)
+                return self._rows[key]
+        rows = read(query)
+        with self._lock:
+            if key not in self._rows:
+                self._rows[key] = rows
+                self._size += int(rows.estimated_size())
+            while self._size > self.capacity:
+                _, oldest = self._rows.popitem(last=False)
+                self._size -= int(oldest.estimated_size())
+        return rows

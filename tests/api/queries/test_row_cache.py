@@ -1,0 +1,19 @@
+import polars as pl
+
+from prunelake.api.queries.row_cache import RowCache
+from prunelake.lake.sql.bound_query import BoundQuery
+
+
+def test_the_rows_of_a_query_are_read_once_and_forgotten_beyond_the_capacity() -> None:
+    read: list[int] = []
+
+    def rows(query: BoundQuery) -> pl.DataFrame:
+        read.append(query.parameters["level"])
+        return pl.DataFrame({"level": [query.parameters["level"]] * 100})
+
+    size = int(pl.DataFrame({"level": [0] * 100}).estimated_size())
+    cache = RowCache(capacity=2 * size)
+    for level in (0, 1, 0, 2, 0, 1):
+        query = BoundQuery("select $level as level", level=level)
+        assert cache.rows(query, rows)["level"].to_list() == [level] * 100
+    assert read == [0, 1, 2, 1]
