@@ -14,7 +14,7 @@ from prunelake.settings import Settings
 
 VERSION = version("vl-convert-python")
 
-SNIPPET = "Object.assign(window, {vega, vegaLite, vegaEmbed});"
+SNIPPET = "window.vegaEmbed = vegaEmbed;"
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -34,7 +34,7 @@ PAGE = """<!doctype html>
 
 @cache
 def runtime() -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script, which sets `vega`, `vegaLite`, `vegaEmbed`.
+    """Vega, Vega-Lite and Vega-Embed as one script, which sets `vegaEmbed`.
 
     Bundling takes seconds, so PruneLake's cache keeps the result.
     """

@@ -70,12 +70,6 @@ export async function json(url, signal) {
   return body;
 }
 
-export async function text(url, signal) {
-  const body = await (await ask(url, signal)).text();
-  signal?.throwIfAborted();
-  return body;
-}
-
 /** Gives a new signal each time, and aborts the previous signal: only the last request counts. */
 export function latest() {
   let controller = new AbortController();

@@ -1,13 +1,11 @@
-// Cards of charts: the server draws each chart when it comes near the screen.
+// Cards of charts: each chart is fetched and drawn when it comes near the screen.
 
-import { Problem, address, ask, hasToken, json, latest, text } from "./api.js";
+import { Problem, address, ask, hasToken, json, latest } from "./api.js";
+import { draw } from "./draw.js";
 import { el, problemBox, sentence } from "./dom.js";
 
 /** The growth of a chart beyond its drawn size; equal for all, so that letters have one size. */
 const GROWTH = 1.2;
-
-/** px on both sides: some fonts have wider letters than the font that measured the chart. */
-const MARGIN = 10;
 
 /** A chart is drawn when it is this close to the screen. */
 const NEAR = "600px";
@@ -33,12 +31,13 @@ class Card {
   #heading = el("h3", {});
   #note = el("p", { class: "soft note", role: "status" });
 
-  constructor(info) {
+  constructor(info, next) {
     this.#info = info;
     this.#heading.textContent = info.caption.replace(/\.$/, "");
     this.element = el(
       "article",
-      { class: "card chart", "data-chart": info.name },
+      { class: "card chart", "data-chart": info.name, id: `chart-${info.name}`, tabindex: "-1" },
+      el("a", { class: "skip-chart", href: next }, "Skip this chart"),
       this.#heading,
       this.#paper,
       this.#links,
@@ -93,8 +92,7 @@ class Card {
     const signal = this.#next();
     try {
       const spec = await json(this.#address("json"), signal);
-      const drawing = await text(this.#address("svg"), signal);
-      await this.#show(drawing, `${this.#caption} ${titleOf(spec)}`, signal);
+      await this.#show(await draw(spec, signal), `${this.#caption} ${titleOf(spec)}`, signal);
       this.#sql.textContent = spec.usermeta.prunelake.sql;
       this.#settle(true);
     } catch (error) {
@@ -111,7 +109,7 @@ class Card {
   }
 
   async #show(drawing, alt, signal) {
-    const url = URL.createObjectURL(new Blob([widened(drawing)], { type: "image/svg+xml" }));
+    const url = URL.createObjectURL(new Blob([drawing], { type: "image/svg+xml" }));
     const picture = el("img", { class: "picture", src: url, alt });
     try {
       await picture.decode();
@@ -185,16 +183,6 @@ class Card {
   }
 }
 
-function widened(drawing) {
-  return drawing.replace(
-    /width="([\d.]+)"( height="[\d.]+") viewBox="0 0 [\d.]+/,
-    (_, width, height) => {
-      const wide = Number(width) + 2 * MARGIN;
-      return `width="${wide}"${height} viewBox="${-MARGIN} 0 ${wide}`;
-    },
-  );
-}
-
 function titleOf(spec) {
   const { text: title = "", subtitle = "" } = spec.title ?? {};
   return [title, subtitle].flat().filter(Boolean).join(" ");
@@ -202,7 +190,8 @@ function titleOf(spec) {
 
 /** The cards of all charts in `place`, one after another in the shortest column. */
 export function cardsIn(place, infos) {
-  const cards = infos.map((info) => new Card(info));
+  const links = [...infos.slice(1).map(({ name }) => `#chart-${name}`), "#examples"];
+  const cards = infos.map((info, i) => new Card(info, links[i]));
   const of = new Map(cards.map((card) => [card.element, card]));
   const near = new IntersectionObserver(
     (entries) => {

@@ -14,6 +14,21 @@ export function listen(choose) {
   }
 }
 
+/** More runs than this need a search. */
+const MANY_RUNS = 12;
+
+/** Call `find(words)` while the reader types. */
+export function listenToSearch(find) {
+  byId("find").addEventListener("input", (event) => find(event.target.value));
+}
+
+/** Show the search, if there are many runs, with its words. */
+export function offerSearch(runs, words = "") {
+  const field = byId("find");
+  field.parentElement.hidden = runs.length <= MANY_RUNS && words === "";
+  if (document.activeElement !== field) field.value = words;
+}
+
 /** Offer the runs, with the shown run selected; `run` is null if no run fits. */
 export function offerRuns(runs, run) {
   const found = alternatives(runs, run);

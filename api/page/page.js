@@ -1,11 +1,12 @@
 // The page: the reader's choice, and the parts that show it.
 
+import { forgetAdvice, showAdvice } from "./advice.js";
 import { Problem, address, events, json, latest } from "./api.js";
 import { cardsIn } from "./charts.js";
-import { listen, offerLevels, offerRuns } from "./controls.js";
+import { listen, listenToSearch, offerLevels, offerRuns, offerSearch } from "./controls.js";
 import { el, label, problemBox, words } from "./dom.js";
 import { Examples } from "./examples.js";
-import { changed, fitting, fromAddress, namesOf, runsOf, toAddress } from "./state.js";
+import { changed, fitting, found, fromAddress, namesOf, runsOf, toAddress } from "./state.js";
 import { tokenForm } from "./token.js";
 import { metricsAt, showMetrics, showWords } from "./verdict.js";
 
@@ -27,8 +28,19 @@ let notes = [];
 
 /** Apply a change by the reader: add it to the history, and show it. */
 function choose(name, value) {
-  choice = changed(runs ?? [], run, choice, name, value);
+  choice = changed(found(runs ?? [], choice.find), run, choice, name, value);
   toAddress(choice, true);
+  show();
+}
+
+/** Keep only the runs with these words; the shown run stays, if it has them. */
+function find(words) {
+  choice = { ...choice, find: words || undefined };
+  const among = found(runs ?? [], words);
+  if (run && among.length && !among.includes(run)) {
+    for (const name of ["model", "task", "strategy", "run", "example", "method"]) delete choice[name];
+  }
+  toAddress(choice, false);
   show();
 }
 
@@ -59,8 +71,16 @@ async function loadLists(signal) {
 }
 
 async function showRun(signal) {
-  run = fitting(runs, choice)[0] ?? null;
-  offerRuns(runs, run);
+  offerSearch(runs, choice.find);
+  const among = found(runs, choice.find);
+  if (among.length === 0) {
+    byId("controls").hidden = false;
+    conceal(el("p", { class: "notice" }, `No run matches ${choice.find}: change the words of the search.`));
+    tell("No run matches.");
+    return;
+  }
+  run = fitting(among, choice)[0] ?? null;
+  offerRuns(among, run);
   const { model, task, strategy } = choice;
   const asked = run ? { run_id: run.run } : { model, task, strategy, run_id: choice.run };
   if (run === null || findings?.run_id !== run.run) {
@@ -89,6 +109,7 @@ async function showRun(signal) {
   }
   examples.want({ runId: run.run, level, example, method }, names);
   await showTiles(level, names, metric, signal);
+  showAdvice(byId("advice"), run.reference);
   document.title = `${run.model}, ${run.task}, ${names.level} · PruneLake`;
   tell(`Shown: ${run.model}, ${run.task}, ${names.level}, ${label(metric)}.`);
 }
@@ -117,7 +138,10 @@ function chosenOf(name, values, usual) {
 function reveal() {
   byId("message").replaceChildren(...notes.map((note) => el("p", { class: "notice" }, note)));
   notes = [];
+  const isFirst = byId("content").hidden;
   byId("content").hidden = false;
+  // The browser could not go to a hidden section.
+  if (isFirst && location.hash) document.getElementById(location.hash.slice(1))?.scrollIntoView();
   byId("content").classList.remove("pending");
   byId("verdict").removeAttribute("aria-busy");
 }
@@ -173,6 +197,7 @@ function tell(text) {
 }
 
 listen(choose);
+listenToSearch(find);
 dark.addEventListener("change", show);
 addEventListener("popstate", () => {
   choice = fromAddress();
@@ -193,6 +218,7 @@ events.addEventListener("refused", () => {
 });
 events.addEventListener("republished", () => {
   runs = null;
+  forgetAdvice();
   forget();
   notes = ["The lake was published again; the page shows the new snapshot."];
   show();

@@ -1,6 +1,8 @@
 // The reader's choice, as the address holds it, and the run that it names.
 
-const NAMES = ["model", "task", "strategy", "run", "level", "metric", "example", "method", "theme"];
+const NAMES = [
+  "model", "task", "strategy", "run", "level", "metric", "example", "method", "theme", "find",
+];
 
 const OF_RUN = ["model", "task", "strategy", "run"];
 
@@ -17,7 +19,7 @@ export function toAddress(choice, isStep) {
   const given = NAMES.filter((name) => choice[name]).map((name) => [name, choice[name]]);
   const query = new URLSearchParams(given).toString();
   if (query === location.search.slice(1)) return;
-  const url = query ? `?${query}` : location.pathname;
+  const url = (query ? `?${query}` : location.pathname) + location.hash;
   if (isStep) history.pushState(null, "", url);
   else history.replaceState(null, "", url);
 }
@@ -63,6 +65,16 @@ export function namesOf({ kind, levels, labels }, level) {
     at: `of ${label}`,
     heads: [`${labels[0]} (baseline)`, label],
   };
+}
+
+/** The runs whose model, task, strategy or id contain all words of `find`, in any case. */
+export function found(runs, find = "") {
+  const words = find.toLowerCase().split(/\s+/).filter(Boolean);
+  if (words.length === 0) return runs;
+  return runs.filter((run) => {
+    const text = [run.reference, run.task, run.strategy, run.run, ...run.labels].join(" ").toLowerCase();
+    return words.every((word) => text.includes(word));
+  });
 }
 
 /** The runs that fit the model, task, strategy and run of a choice, the latest first. */

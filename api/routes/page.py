@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import FileResponse
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
+
+from ..charts import runtime
 
 PAGE_FOLDER = Path(__file__).parents[1] / "page"
 
@@ -30,6 +32,15 @@ class PageFiles(StaticFiles):
 def page() -> FileResponse:
     """The page."""
     return FileResponse(PAGE_FOLDER / "index.html", headers=PAGE_HEADERS)
+
+
+@router.get("/page/vega.js", include_in_schema=False)
+def runtime_file(request: Request) -> Response:
+    """The script that draws charts; browsers keep it until its version changes."""
+    headers = PAGE_HEADERS | {"ETag": f'"{runtime.VERSION}"'}
+    if request.headers.get("if-none-match") == headers["ETag"]:
+        return Response(status_code=304, headers=headers)
+    return Response(runtime.runtime(), media_type="text/javascript", headers=headers)
 
 
 def mount_page(app: FastAPI) -> None:

@@ -154,3 +154,21 @@ def test_older_answers_never_appear_with_newer_answers(reader: PageReader, runs:
     reader.settle()
     expect(reader.page.locator("#outline")).to_have_text(f"{said['outline']}.")
     assert reader.url_parameters()["run"] == runs.flipping
+
+
+def test_words_narrow_the_selectors_and_the_address_keeps_them(
+    chartless: PageReader, runs: PageLake
+) -> None:
+    chartless.open("?find=beta#examples")
+    assert chartless.url_parameters()["find"] == "beta"
+    assert chartless.page.url.endswith("#examples")
+    expect(chartless.page.locator("#model option")).to_have_count(1)
+    chartless.page.locator("#find").fill("BETA stories")
+    expect(chartless.page.locator("#task option")).to_have_text(["stories"])
+    chartless.settle()
+    assert chartless.url_parameters()["run"] == runs.flipping
+    chartless.page.locator("#find").fill("nothing of this kind")
+    expect(chartless.page.locator("#message")).to_contain_text("No run matches")
+    chartless.page.locator("#find").fill("")
+    chartless.settle()
+    expect(chartless.page.locator("#task option")).not_to_have_count(1)

@@ -4,6 +4,7 @@ import httpx
 from playwright.sync_api import expect
 
 from prunelake.api.findings.wording import MINUS
+from tests.support.barriers import barriers
 from tests.support.lake_rows import rows_of
 from tests.support.limits import HANG_S
 from tests.support.page_lake import PageLake
@@ -95,11 +96,29 @@ def test_charts_are_requested_near_the_screen(reader: PageReader, runs: PageLake
     names = [chart["name"] for chart in reader.api_answer("/charts")]
     reader.open(f"?run={runs.explained}")
     reader.chart(names[0])
-    assert not [request for request in reader.requests if f"/charts/{names[-1]}.svg" in request]
+    assert not [request for request in reader.requests if f"/charts/{names[-1]}.json" in request]
     assert reader.requests_for("/examples/") == []
     reader.chart(names[-1])
     reader.examples()
     assert reader.requests_for(f"/examples/{runs.explained}")
+
+
+def test_axe_finds_no_barrier_on_the_page(reader: PageReader, runs: PageLake) -> None:
+    reader.with_charts("levels", "verdicts", "reliability").open(f"?run={runs.explained}")
+    reader.see_all()
+    expect(reader.page.locator("#advice p").first).to_be_visible()
+    assert barriers(reader.page) == []
+
+
+def test_a_chart_is_skipped_by_keyboard(reader: PageReader, runs: PageLake) -> None:
+    reader.with_charts("levels", "verdicts").open(f"?run={runs.explained}")
+    first = reader.chart("levels")
+    first.get_by_role("link", name="Skip this chart").press("Enter")
+    expect(reader.page.locator("[data-chart=verdicts]")).to_be_focused()
+    for link in first.locator(".links a").all():
+        box = link.bounding_box()
+        assert box is not None
+        assert box["height"] >= 24
 
 
 def test_every_chart_offers_its_files_link_and_sql(reader: PageReader, runs: PageLake) -> None:

@@ -81,11 +81,11 @@ def test_the_theme_follows_the_system_unless_it_is_chosen(
         reader.with_charts("confidence", "reliability", "flips").open(f"?run={runs.explained}")
         assert reader.page.evaluate(paper) == "rgb(23, 24, 27)"
         reader.chart("confidence")
-        assert "theme=dark" in reader.requests_for("/charts/confidence.svg")[-1]
+        assert "theme=dark" in reader.requests_for("/charts/confidence.json")[-1]
         reader.save_screenshot("page-dark", full_page=False)
         reader.choose("theme", "light")
         reader.chart("confidence")
-        assert "theme" not in reader.requests_for("/charts/confidence.svg")[-1]
+        assert "theme" not in reader.requests_for("/charts/confidence.json")[-1]
         assert reader.page.evaluate(paper) == "rgb(255, 255, 255)"
         assert reader.url_parameters()["theme"] == "light"
         reader.choose("theme", "")
