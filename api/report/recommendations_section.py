@@ -9,7 +9,16 @@ from prunelake.recommend.candidates import Candidate, Check, Level
 from prunelake.recommend.recommendation import Answer, Recommendation, recommend
 from prunelake.recommend.request import RecommendationRequest
 
-from ..findings import recommendation as advice
+from ..findings.recommendations.answer import (
+    both_answers,
+    margins_text,
+    removal_text,
+    savings_text,
+    size_text,
+)
+from ..findings.recommendations.caveats import caveats
+from ..findings.recommendations.changes import what_would_change
+from ..findings.recommendations.reasons import candidate_rejection, main_reason, name_of, scope_of
 from ..findings.wording import label, listed, model_name, number, order_name, ranges
 from . import html
 
@@ -47,33 +56,33 @@ def _model_part(connection: Connection, model: str) -> str | None:
     return (
         f"<h3>{escape(name)}</h3>"
         f'<p class="soft">On {escape(listed(recommendation.tasks))}; margins: '
-        f"{escape(advice.margins_text(recommendation))}.</p>"
+        f"{escape(margins_text(recommendation))}.</p>"
         + "".join(
             f'<p class="finding">{escape(text)}</p>' for text in _answers(recommendation, name)
         )
         + _evidence(recommendation)
-        + _list("What would change the answer", advice.what_would_change(recommendation))
-        + _list("Limits of the answer", advice.caveats(recommendation))
+        + _list("What would change the answer", what_would_change(recommendation))
+        + _list("Limits of the answer", caveats(recommendation))
     )
 
 
 def _answers(recommendation: Recommendation, name: str) -> Iterator[str]:
-    before, after = advice.both_answers(recommendation)
+    before, after = both_answers(recommendation)
     yield _answer(recommendation, before, name)
     if (before.level, before.strategy, before.label) == (after.level, after.strategy, after.label):
         yield "Recalibrating its confidence would not change this answer."
     elif after.level is None:
         yield (
             "With recalibrated confidence nothing could be recommended: "
-            + advice.rejection_reasons(recommendation, after)
+            + main_reason(recommendation, after)
         )
     elif after.label is not None:
         yield f"With recalibrated confidence ({_named(after)}) you can take {after.label}."
     else:
         yield (
             f"With recalibrated confidence ({_named(after)}) you can remove "
-            f"{advice.removal_text(recommendation, after)}. "
-            f"{advice.savings_text(after)}".strip()
+            f"{removal_text(recommendation, after)}. "
+            f"{savings_text(after)}".strip()
         )
 
 
@@ -84,15 +93,15 @@ def _answer(recommendation: Recommendation, answer: Answer, name: str) -> str:
         return f"{first} {_why(recommendation, answer)}"
     if answer.label is not None:
         return (
-            f"You can take {answer.label}, {advice.size_text(answer)}, in place of {name}: no loss "
+            f"You can take {answer.label}, {size_text(answer)}, in place of {name}: no loss "
             "beyond the margins was found, and a loss that large is unlikely."
         )
     text = (
-        f"You can remove {advice.removal_text(recommendation, answer)} from {name} "
+        f"You can remove {removal_text(recommendation, answer)} from {name} "
         f"(layer{'s' * (answer.level > 1)} {ranges(answer.removed)}): no loss beyond the margins "
         "was found there, and a loss that large is unlikely."
     )
-    return f"{text} {saving}." if (saving := advice.savings_text(answer)) else text
+    return f"{text} {saving}." if (saving := savings_text(answer)) else text
 
 
 def _named(answer: Answer) -> str:
@@ -103,13 +112,13 @@ def _why(recommendation: Recommendation, answer: Answer) -> str:
     """Why nothing is recommended; a table gives the numbers."""
     sentences = []
     for candidate in answer.candidates:
-        text = advice.candidate_rejection(recommendation, candidate)
+        text = candidate_rejection(recommendation, candidate)
         failed = candidate.first_failed_level
         if candidate.reason == "quality" and failed is not None:
             names = dict.fromkeys(label(check.metric) for check in failed.failures)
-            level_name = advice.name_of(candidate, failed)
+            level_name = name_of(candidate, failed)
             text = f"{level_name} is not shown to keep {listed([*names])}"
-        sentences.append(f"{advice.scope_of(candidate)}, {text}.")
+        sentences.append(f"{scope_of(candidate)}, {text}.")
     return " ".join(sentences)
 
 
@@ -154,7 +163,9 @@ def _row(check: Check) -> list[str | html.TableCell]:
         f"{check.margin:g}",
         html.TableCell("shown", kind="equivalent")
         if check.is_met
-        else html.TableCell("not shown", below=check.note or "", kind="visible"),
+        else html.TableCell("not shown", below=check.note or "", kind="visible")
+        if check.is_measured
+        else "not measured",
     ]
 
 

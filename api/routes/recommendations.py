@@ -16,7 +16,7 @@ from prunelake.recommend.request import (
 )
 from prunelake.schema.metrics import DEFAULT_MARGIN
 
-from ..findings.recommendation import Advice, load_advice
+from ..findings.recommendations.advice import Advice, load_advice
 from ..http.problems import ERROR_RESPONSES
 from .parameters import SnapshotDependency, reject_repeated_parameters
 

@@ -22,10 +22,17 @@ TERMS = st.builds(
 )
 
 
-@given(st.lists(TERMS, min_size=1, max_size=4), st.sampled_from([",", ", ", " and ", " ,  "]))
-def test_a_written_budget_is_parsed_again(terms: list[BudgetTerm], joint: str) -> None:
-    assert parse_budget(joint.join(map(str, terms))) == CostBudget(tuple(terms))
-    assert parse_budget(str(CostBudget(tuple(terms)))) == CostBudget(tuple(terms))
+BUDGETS = (
+    st.lists(TERMS, min_size=1, max_size=4)
+    .map(lambda terms: CostBudget(tuple(terms)))
+    .filter(lambda budget: budget.contradiction() is None)
+)
+
+
+@given(BUDGETS, st.sampled_from([",", ", ", " and ", " ,  "]))
+def test_a_written_budget_is_parsed_again(budget: CostBudget, joint: str) -> None:
+    assert parse_budget(joint.join(map(str, budget.terms))) == budget
+    assert parse_budget(str(budget)) == budget
 
 
 @given(st.text(max_size=20).filter(lambda text: not any(c in text for c in "<>")))
@@ -35,8 +42,32 @@ def test_text_without_a_comparison_is_refused_in_one_line(text: str) -> None:
 
 
 @given(st.from_regex(BUDGET_PATTERN, fullmatch=True))
-def test_every_budget_that_the_schema_allows_is_parsed(text: str) -> None:
-    assert parse_budget(text.rstrip("\n")).terms
+def test_every_budget_that_the_schema_allows_is_parsed_or_contradicts_itself(text: str) -> None:
+    terms = [parse_budget(term).terms[0] for term in text.rstrip("\n").split(",")]
+    if CostBudget(tuple(terms)).contradiction():
+        with pytest.raises(InvalidRequest, match="contradict each other"):
+            parse_budget(text)
+    else:
+        assert parse_budget(text.rstrip("\n")).terms == tuple(terms)
+
+
+@pytest.mark.parametrize(
+    ("text", "pair"),
+    [
+        ("speedup>=1.5, speedup<=1.2", "'speedup>=1.5' and 'speedup<=1.2'"),
+        ("decode_speedup<1.2, kv_share<1, speedup>=1.2", "'speedup>=1.2' and 'decode_speedup<1.2'"),
+        ("speedup>1, speedup<=1", "'speedup>1' and 'speedup<=1'"),
+        ("speedup>=1, speedup<=1", None),
+        ("speedup>=1, prefill_speedup<=0.5", None),
+        ("kv_share<=0.8, kv_share<=0.5", None),
+    ],
+)
+def test_a_contradictory_budget_names_both_terms(text: str, pair: str | None) -> None:
+    if pair is None:
+        assert parse_budget(text).terms
+        return
+    with pytest.raises(InvalidRequest, match=f"budget terms {pair} contradict each other"):
+        parse_budget(text)
 
 
 def test_none_gives_a_budget_without_terms() -> None:

@@ -9,12 +9,10 @@ import pytest
 from scipy.stats import norm, t
 
 from prunelake.analysis.statistics import tango_interval
-from prunelake.api.findings.recommendation import (
-    answer_sentence,
-    caveats,
-    next_commands,
-    rejection_reasons,
-)
+from prunelake.api.findings.recommendations.answer import answer_sentence
+from prunelake.api.findings.recommendations.caveats import caveats
+from prunelake.api.findings.recommendations.changes import next_commands
+from prunelake.api.findings.recommendations.reasons import reason_sentence
 from prunelake.errors import InvalidRequest, NotFound, NothingToShow, PruneLakeError
 from prunelake.lake.sql import views
 from prunelake.recommend.budget import parse_budget
@@ -379,7 +377,8 @@ def test_each_candidate_of_a_comparison_counts_alone(tmp_path: Path) -> None:
     # int3 was not evaluated on both tasks, so the choice is between two candidates.
     assert (found.candidate_count, found.order_count, found.error_rate) == (3, 2, 0.025)
     assert answer_sentence(found, answer).startswith("Without recalibration: take int8, the small")
-    assert "With int4, it fails: ECE on demo may be worse" in rejection_reasons(found, answer)
+    (int4,) = (candidate for candidate in answer.candidates if candidate.label == "int4")
+    assert reason_sentence(found, int4).startswith("With int4, it fails: ECE on demo may be worse")
     assert next_commands(found) == ["prunelake report"]
     assert any("The best of 2 candidates is chosen" in text for text in caveats(found))
 

@@ -83,10 +83,10 @@ def recommend(
     with views.connect(load_settings(lake).lake) as connection:
         recommendation = recommend_level(connection, request)
     if format is AnswerFormat.json:
-        from prunelake.api.findings.recommendation import Advice
+        from prunelake.api.findings.recommendations.advice import Advice
 
         typer.echo(Advice.of(recommendation).model_dump_json(indent=2))
     else:
-        from prunelake.cli.terminal import print_recommendation
+        from prunelake.cli.recommendation_text import print_recommendation
 
         print_recommendation(recommendation, lake_option=lake)

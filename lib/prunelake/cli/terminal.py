@@ -1,4 +1,4 @@
-"""Prints the results of sweeps and recommendations as tables and sentences."""
+"""Prints the results of sweeps as tables and sentences."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -11,16 +11,13 @@ from rich.console import Console
 from rich.table import Table
 
 from prunelake.api.findings import level_names, level_rows, sentences
-from prunelake.api.findings import recommendation as advice
 from prunelake.api.findings.headline import decided_count, headline
 from prunelake.api.findings.settle import sequential_note, settled_by
 from prunelake.api.findings.verdict_labels import VERDICT_LABELS
 from prunelake.api.findings.wording import (
     interval,
     label,
-    listed,
     model_name,
-    number,
     order_name,
     signed,
 )
@@ -28,12 +25,8 @@ from prunelake.api.queries import run_metrics
 from prunelake.api.queries import runs as run_queries
 from prunelake.lake.sql import views
 from prunelake.lake.storage.location import Location
-from prunelake.recommend.candidates import Candidate, Level
-from prunelake.recommend.recommendation import Recommendation
-from prunelake.recommend.request import Criterion
 
 TABLE_METRICS = ("accuracy", *level_rows.HEADLINE_METRICS)
-MET_MARK, NOT_MET_MARK = "\N{CHECK MARK}", "\N{BALLOT X}"
 
 
 def print_summary(
@@ -113,98 +106,6 @@ def _next_step(run: Mapping[str, Any], levels: pl.DataFrame, lake_option: str | 
         command, hash_, comment = settling.command.partition("  #")
         settling = replace(settling, command=f"{command}{lake}{hash_}{comment}")
     return settling.sentence("the inconclusive verdicts")
-
-
-def print_recommendation(
-    recommendation: Recommendation,
-    console: Console | None = None,
-    lake_option: str | None = None,
-) -> None:
-    """Print both answers, the evidence for every removal order, and what would change them.
-
-    The last lines are the next commands: export the level, or settle the open checks.
-    """
-    console = console or Console()
-
-    def say(text: str) -> None:
-        console.print(text, highlight=False, markup=False)
-
-    for answer in advice.both_answers(recommendation):
-        say(advice.answer_sentence(recommendation, answer))
-    margins = advice.margins_text(recommendation)
-    say(f"\n{model_name(recommendation.model)} on {listed(recommendation.tasks)}")
-    say(f"budget: {recommendation.budget or 'none'}; margins: {margins}\n")
-    after = recommendation.recalibrated.candidates
-    pairs = list(zip(recommendation.as_it_is.candidates, after, strict=True))
-    # Candidates share a table; a removal order has a table of its levels.
-    is_comparison = any(before.label is not None for before, _ in pairs)
-    for group in [pairs] if is_comparison else [[pair] for pair in pairs]:
-        console.print(_evidence_table(recommendation, group))
-    say(
-        "Each cell is the largest loss within the one-sided "
-        f"{advice.interval_text(recommendation)} interval, for the task that is farthest from "
-        f"passing: {MET_MARK} below the margin, {NOT_MET_MARK} not.\n"
-    )
-    for title, lines in (
-        ("What would change the answer", advice.change_sentences(recommendation)),
-        ("Limits of the answer", advice.caveats(recommendation)),
-    ):
-        say(f"{title}:")
-        for line in lines:
-            say(f"- {line}")
-    # Not wrapped, so that commands can be copied.
-    lake = f" --lake {shlex.quote(lake_option)}" if lake_option else ""
-    console.print()
-    for command in advice.next_commands(recommendation):
-        console.print(f"Next: {command}{lake}", highlight=False, markup=False, soft_wrap=True)
-
-
-def _evidence_table(
-    recommendation: Recommendation, pairs: Sequence[tuple[Candidate, Candidate]]
-) -> Table:
-    """level or candidate x criterion: the largest loss within the interval, for the worst task.
-
-    A pair is a removal order, or a candidate, before and after recalibration.
-    """
-    first, _ = pairs[0]
-    title = f"{order_name(first.strategy)}, {first.dtype or 'number format not known'}"
-    table = Table(
-        title=title if first.label is None else "candidates",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=0,
-    )
-    terms = [term for term in advice.budget_terms(recommendation) if term.name != "removed_layers"]
-    calibration = label(recommendation.calibration)
-    columns: list[tuple[str, Criterion, bool]] = []
-    for criterion in recommendation.criteria:
-        is_calibration = criterion is Criterion.calibration
-        columns.append((calibration if is_calibration else criterion, criterion, False))
-        if is_calibration:
-            columns.append((f"recalibrated {calibration}", criterion, True))
-    kind = "removed" if first.label is None else "candidate"
-    for name in (kind, *(term.name for term in terms), *(name for name, _, _ in columns)):
-        table.add_column(name, justify="right")
-    rows = [
-        (before.label or str(level.level), level, recalibrated)
-        for before, after in pairs
-        for level, recalibrated in zip(before.levels, after.levels, strict=True)
-    ]
-    for name, level, recalibrated in rows:
-        table.add_row(
-            name,
-            *(advice.cost_text(level, term) for term in terms),
-            *(
-                _loss_bound(recalibrated if is_recalibrated else level, criterion)
-                for _, criterion, is_recalibrated in columns
-            ),
-        )
-    return table
-
-
-def _loss_bound(level: Level, criterion: str) -> str:
-    check = advice.worst_check(level, criterion)
-    return f"{number(check.loss_bound, 3)} {MET_MARK if check.is_met else NOT_MET_MARK}"
 
 
 def _level_tables(

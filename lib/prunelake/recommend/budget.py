@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import product
 
 from prunelake.errors import InvalidRequest
 
@@ -67,6 +68,13 @@ class BudgetTerm:
         """Whether a value meets the bound; an unknown value does not."""
         return value is not None and COMPARISONS[self.comparison](value, self.bound)
 
+    def excludes(self, upper: "BudgetTerm") -> bool:
+        """Whether this lower bound leaves no value below an upper bound of the same cost."""
+        if not (self.comparison.startswith(">") and upper.comparison.startswith("<")):
+            return False
+        is_open = "=" not in self.comparison or "=" not in upper.comparison
+        return self.bound > upper.bound or (is_open and self.bound == upper.bound)
+
     def distance(self, value: float) -> float:
         """The distance of a value from the bound, as a share of the bound."""
         return abs(value - self.bound) / (abs(self.bound) or 1)
@@ -86,6 +94,23 @@ class CostBudget:
         """Whether the costs of a level meet every term; `costs` are by column of `efficiency`."""
         return all(term.is_met(costs.get(term.column)) for term in self.terms)
 
+    def is_exceeded(self, costs: Mapping[str, float | None]) -> bool:
+        """Whether a known cost breaks a term; an unknown cost breaks none."""
+        known = ((term, costs.get(term.column)) for term in self.terms)
+        return any(cost is not None and not term.is_met(cost) for term, cost in known)
+
+    def contradiction(self) -> tuple[BudgetTerm, BudgetTerm] | None:
+        """Two terms that no value meets together, if there are any: the lower bound first."""
+        pairs = product(self.terms, self.terms)
+        return next(
+            ((low, up) for low, up in pairs if low.column == up.column and low.excludes(up)), None
+        )
+
+    def unknown_costs(self, costs: Mapping[str, float | None]) -> list[str]:
+        """The costs in the budget that are unknown at a level."""
+        terms = (term for term in self.terms if costs.get(term.column) is None)
+        return [*dict.fromkeys(term.name for term in terms)]
+
     def __str__(self) -> str:
         return ", ".join(map(str, self.terms))
 
@@ -96,11 +121,19 @@ def parse_budget(text: str | None) -> CostBudget:
         parse_budget("speedup>=1.2 and kv_share<=0.8")
 
     Raises:
-        InvalidRequest: a term has another form, or names an unknown cost.
+        InvalidRequest: a term has another form or names an unknown cost, or no value meets two of
+            the terms.
     """
     if text is None:
         return CostBudget()
-    return CostBudget(tuple(_parse_term(part.strip()) for part in re.split(r",|\band\b", text)))
+    terms = tuple(_parse_term(part.strip()) for part in re.split(r",|\band\b", text))
+    budget = CostBudget(terms)
+    if found := budget.contradiction():
+        raise InvalidRequest(
+            f"budget terms '{found[0]}' and '{found[1]}' contradict each other: no level can meet "
+            "both; leave one out"
+        )
+    return budget
 
 
 def _parse_term(text: str) -> BudgetTerm:

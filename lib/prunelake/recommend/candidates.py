@@ -1,15 +1,13 @@
 """Candidates for a recommendation: a removal order with the evidence for each of its levels."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Literal
 
-import polars as pl
 from pydantic import Field
 
-from prunelake.command_line import SettlingSweep, settling_sweep
-from prunelake.lake.read import is_sweep
-from prunelake.recommend.budget import COUNTED_COSTS, CostBudget
-from prunelake.spec import FrozenValue, SweepSpec
+from prunelake.recommend.budget import CostBudget
+from prunelake.recommend.request import EXPLANATION_CRITERIA
+from prunelake.spec import FrozenValue
 
 CostValues = Mapping[str, float | None]
 
@@ -34,6 +32,10 @@ class Check(FrozenValue):
     )
     margin: float
     is_met: bool = Field(description="Whether loss_bound is below the margin.")
+    is_measured: bool = Field(
+        description="Whether the run has the metric here; a level that was not explained fails "
+        "no criterion of explanations."
+    )
     n: int | None = Field(description="The number of examples with values here and at level 0.")
     n_needed: int | None = Field(
         description="The examples that would meet the criterion with a probability of 80 % if "
@@ -62,6 +64,33 @@ class Level(FrozenValue):
         """The criteria that are not met."""
         return [check for check in self.checks if not check.is_met]
 
+    @property
+    def measured_failures(self) -> list[Check]:
+        """The criteria that are measured and not met."""
+        return [check for check in self.failures if check.is_measured]
+
+    @property
+    def unexplained_tasks(self) -> set[str]:
+        """The tasks without explanations here, if explanations are among the criteria."""
+        return {
+            check.task
+            for check in self.checks
+            if check.criterion in EXPLANATION_CRITERIA and not check.is_measured
+        }
+
+
+GapKind = Literal["evaluation", "explanations", "cost"]
+
+
+class Gap(FrozenValue):
+    """Evidence that is missing at some levels of a removal order."""
+
+    kind: GapKind = Field(
+        description="Levels were not evaluated on tasks, not explained on tasks, or lack costs."
+    )
+    names: tuple[str, ...] = Field(description="The tasks, or the costs in the budget.")
+    levels: tuple[int, ...]
+
 
 NoLevelReason = Literal["task_missing", "not_tested", "cost_unknown", "over_budget", "quality"]
 
@@ -71,9 +100,9 @@ class Candidate(FrozenValue):
 
     A candidate of a comparison, which is a model of its own, has a label and one level. `level` is
     None if no level passes, and `reason` says why: `task_missing` (not evaluated on every task),
-    `not_tested` (no level within the budget was explained on every task), `cost_unknown` (a cost in
-    the budget was not measured), `over_budget` (no level meets the budget) or `quality` (no level
-    within the budget meets all criteria).
+    `cost_unknown` (a cost in the budget was not measured at a level that could pass), `not_tested`
+    (no level within the budget was evaluated and explained on every task), `over_budget` (no level
+    meets the budget) or `quality` (no level within the budget meets all criteria).
     """
 
     strategy: str
@@ -98,6 +127,10 @@ class Candidate(FrozenValue):
     shortages: tuple[str, ...] = Field(
         description="A sentence for each of these tasks that has too few rows."
     )
+    gaps: tuple[Gap, ...] = Field(
+        description="The evidence that levels lack which could still be recommended."
+    )
+    closed_by: tuple[str, ...] = Field(description="The commands that add this evidence.")
 
     def level_at(self, level: int) -> Level:
         """The evidence at a level."""
@@ -129,123 +162,3 @@ class Candidate(FrozenValue):
             if all(level.costs.get(term.column) is not None for term in budget.terms)
         ]
         return min(known, key=distance, default=None)
-
-
-def build_candidate(
-    runs: Sequence[Mapping[str, Any]],
-    tasks: Sequence[str],
-    checks: pl.DataFrame,
-    costs: Mapping[str, Mapping[int, CostValues]],
-    budget: CostBudget,
-) -> Candidate:
-    """The candidate of the runs of one removal order: rows of `runs`, one for each task.
-
-    Rows with a label are comparisons, of which this candidate counts only. `checks` are rows of
-    `criteria` under one calibrator, and may include other runs. `costs` are the measured costs by
-    run id and level.
-    """
-    first = runs[0]
-    label = first["label"]
-    run_ids = tuple(run["run_id"] for run in runs)
-    layer_count = first["layer_count"] or None
-    measured: dict[int, CostValues] = {}
-    for run_id in run_ids:
-        measured |= costs.get(run_id, {})
-    has_all_tasks = {run["task"] for run in runs} == set(tasks)
-    own_checks = checks.filter(pl.col("run_id").is_in(run_ids))
-    if label is not None:
-        # Its level may have another number in the comparison of another task.
-        own_checks = own_checks.filter(label=label).with_columns(pl.col("level").min())
-    levels = []
-    for (level_value,), rows in own_checks.group_by("level", maintain_order=True):
-        level = int(level_value)
-        is_complete = has_all_tasks and rows["run_id"].n_unique() == len(runs)
-        counted = _counted_costs(level, layer_count)
-        if label is not None:
-            counted = {"weight_share": first["weight_share"]}
-        level_costs = counted | dict(measured.get(level, {}))
-        levels.append(
-            Level(
-                level=level,
-                costs=level_costs,
-                is_within_budget=budget.is_met(level_costs),
-                is_tested=is_complete and all(rows["is_level_tested"]),
-                is_met=is_complete and all(rows["is_level_met"]),
-                is_reached=is_complete
-                and all(rows["is_reached" if label is None else "is_level_met"]),
-                checks=tuple(
-                    Check(**{name: row[name] for name in Check.model_fields})
-                    for row in rows.sort("task", "criterion").iter_rows(named=True)
-                ),
-            )
-        )
-    levels.sort(key=lambda item: item.level)
-    first_failed = next((level for level in levels if level.is_tested and not level.is_met), None)
-    passing = [item.level for item in levels if item.is_reached and item.is_within_budget]
-    settling = _settling_sweeps(runs, first_failed.failures) if first_failed else []
-    return Candidate(
-        strategy=first["strategy"],
-        label=label,
-        weight_bytes=first["weight_bytes"],
-        dtype=first["dtype"] if label is None else first["candidate_dtype"],
-        run_ids=run_ids,
-        tasks=tuple(run["task"] for run in runs),
-        removal_order=tuple(first["removal_order"] or ()),
-        layer_count=layer_count,
-        levels=tuple(levels),
-        level=max(passing, default=None),
-        reason=None if passing else _no_level_reason(levels, has_all_tasks, budget),
-        settled_by=tuple(sweep.command for sweep in settling if sweep.command),
-        shortages=tuple(
-            f"{sweep.shortage} would show whether level {first_failed.level} passes."
-            for sweep in settling
-            if first_failed and sweep.shortage
-        ),
-    )
-
-
-def _settling_sweeps(
-    runs: Sequence[Mapping[str, Any]], failures: Sequence[Check]
-) -> list[SettlingSweep]:
-    """The sweeps that would show whether a level passes these failed checks."""
-    if any(check.n_needed is None for check in failures):
-        return []
-    sweeps = []
-    for run in runs:
-        open_checks = [check for check in failures if check.run_id == run["run_id"]]
-        if not open_checks or not is_sweep(run["identity"]):
-            continue
-        rows, explained_rows = (
-            max(
-                (check.n_needed or 0 for check in open_checks if bool(check.method) == x), default=0
-            )
-            for x in (False, True)
-        )
-        sweeps.append(
-            settling_sweep(
-                SweepSpec.model_validate_json(run["spec"]),
-                run["example_count"],
-                rows,
-                explained_rows,
-            )
-        )
-    return sweeps
-
-
-def _no_level_reason(
-    levels: Sequence[Level], has_all_tasks: bool, budget: CostBudget
-) -> NoLevelReason:
-    if not has_all_tasks:
-        return "task_missing"
-    columns = {term.column for term in budget.terms} - set(COUNTED_COSTS)
-    if not all(any(level.costs.get(name) is not None for level in levels) for name in columns):
-        return "cost_unknown"
-    if not any(level.is_within_budget for level in levels):
-        return "over_budget"
-    is_tested = any(level.is_tested and level.is_within_budget for level in levels)
-    return "quality" if is_tested else "not_tested"
-
-
-def _counted_costs(level: int, layer_count: int | None) -> dict[str, float | None]:
-    share = level / layer_count if layer_count else None
-    return {"removed_layers": float(level), "removed_share": share}

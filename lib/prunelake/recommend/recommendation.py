@@ -5,6 +5,7 @@ task, and compares the removal orders within the budget.
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,9 +13,11 @@ import polars as pl
 from pydantic import Field
 
 from prunelake.errors import NotFound, NothingToShow
+from prunelake.lake.read import is_sweep
 from prunelake.lake.sql.bound_query import Connection
 from prunelake.recommend.budget import CostBudget
-from prunelake.recommend.candidates import Candidate, CostValues, Level, build_candidate
+from prunelake.recommend.candidate_builder import build_candidate
+from prunelake.recommend.candidates import Candidate, CostValues, Level
 from prunelake.recommend.error_rate import ERROR_RATE, at_error_rate, discordant_counts
 from prunelake.recommend.evidence import (
     criteria_checks,
@@ -29,7 +32,7 @@ from prunelake.recommend.request import (
     Margins,
     RecommendationRequest,
 )
-from prunelake.spec import FrozenValue, removed_parts
+from prunelake.spec import FrozenValue, SweepSpec, removed_parts
 
 
 class Answer(FrozenValue):
@@ -173,11 +176,25 @@ def _best_answer(
 ) -> Answer:
     """The best answer under one calibrator; None stands for the model without recalibration."""
     checks = checks.filter(pl.col("calibrator").eq_missing(pl.lit(calibrator)))
+    order = ("strategy", "dtype", "removal_order", "label")
+    groups = [group.to_dicts() for _, group in runs.group_by(*order, maintain_order=True)]
+    strategies = Counter((group[0]["strategy"], group[0]["label"]) for group in groups)
+    specs = {
+        run["task"]: SweepSpec.model_validate_json(run["spec"])
+        for run in runs.iter_rows(named=True)
+        if is_sweep(run["identity"])
+    }
     candidates = tuple(
-        build_candidate(group.to_dicts(), tasks, checks, costs, budget)
-        for _, group in runs.group_by(
-            "strategy", "dtype", "removal_order", "label", maintain_order=True
+        build_candidate(
+            group,
+            tasks,
+            checks,
+            costs,
+            budget,
+            specs,
+            has_twin=strategies[group[0]["strategy"], group[0]["label"]] > 1,
         )
+        for group in groups
     )
     passing = [
         (candidate, candidate.level_at(candidate.level))

@@ -12,7 +12,10 @@ from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
 from prunelake.analysis.analyse import analyse
-from prunelake.api.findings import recommendation
+from prunelake.api.findings.recommendations.answer import answer_sentence
+from prunelake.api.findings.recommendations.caveats import caveats
+from prunelake.api.findings.recommendations.changes import next_commands, what_would_change
+from prunelake.api.findings.wording import MISSING
 from prunelake.api.report.document import write_report
 from prunelake.cli.app import app
 from prunelake.lake.publish import publish
@@ -20,12 +23,15 @@ from prunelake.lake.sql import views
 from prunelake.recommend.budget import parse_budget
 from prunelake.recommend.recommendation import Recommendation, recommend
 from prunelake.recommend.request import RecommendationRequest
+from prunelake.spec import Explanation, SweepSpec
 from tests.support.api_client import api_client
 from tests.support.criteria_runs import Loss, compared_run
-from tests.support.example_runs import judged_run, published_run
+from tests.support.example_runs import published_run
+from tests.support.profile_rows import profiled
 
 BAD: Loss = (0.05, 0.01)
 UNSURE: Loss = (0.01, 0.02)
+UNEXPLAINED: dict[str, Loss] = {"comprehensiveness": None, "sufficiency": None}
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +60,7 @@ def found(lake: Path, budget: str | None = None, model: str = "small") -> Recomm
 
 def said(lake: Path, budget: str | None = None, **question: Any) -> str:
     answer = found(lake, budget, **question)
-    return recommendation.answer_sentence(answer, answer.as_it_is)
+    return answer_sentence(answer, answer.as_it_is)
 
 
 def test_a_sentence_names_the_layers_to_remove(lake: Path) -> None:
@@ -68,21 +74,126 @@ def test_a_sentence_gives_the_reasons_for_no_removal(lake: Path, tmp_path: Path)
     assert text == (
         "Without recalibration: none. In the cosine order, level 3 fails: ECE on demo may be worse "
         "by up to 0.030 (loss 0.010, margin 0.02); sufficiency on demo may be worse by up to 0.060 "
-        "(loss 0.050, margin 0.02). In the mlp:last order, no evaluated level meets "
-        "removed_layers>=3; the nearest is level 1 with removed_layers 1."
+        "(loss 0.050, margin 0.02). 1 other removal order cannot be recommended either."
     )
     compared_run(tmp_path, "a", {1: {"ece": BAD}, 2: {}, 3: {}}, task="one")
     assert "removed_layers>=2 takes level 2 at least, but level 1 fails: ECE on one may" in said(
         tmp_path, "removed_layers>=2", model="tiny"
     )
     compared_run(tmp_path, "b", {1: {}}, task="two", strategy="last")
-    text = said(tmp_path, model="tiny")
-    assert "In the cosine order, it was not evaluated on two." in text
-    assert "In the last order, it was not evaluated on one." in text
-    judged_run(tmp_path, model="plain")
-    assert "no level was explained on every task; sweep with --methods" in said(
-        tmp_path, model="plain"
+    text = " ".join(what_would_change(found(tmp_path, model="tiny")))
+    assert "In the cosine order, no level was evaluated on two." in text
+    assert "In the last order, no level was evaluated on one." in text
+
+
+def explained_to_6(lake: Path, *profiled_levels: int, **columns: Any) -> None:
+    """Levels 2 to 8 of 16 layers; level 8 is not explained. Level k decodes 1 + k/20 times as fast.
+
+    Only some levels are profiled.
+    """
+    order = {"layer_count": 16, "removal_order": [*range(16)], "model": "org/gappy"}
+    spec = SweepSpec(
+        model="org/gappy",
+        task="demo",
+        levels=(2, 4, 6, 8),
+        explain=Explanation(rows=40, levels=(0, 2, 4, 6)),
     )
+    levels: dict[int, dict[str, Loss]] = {2: {}, 4: {}, 6: {}, 8: dict(UNEXPLAINED)}
+    levels[8] |= columns.pop("level_8", {})
+    compared_run(lake, "run", levels, spec=spec.model_dump_json(), **order, **columns)
+    if profiled_levels:
+        decode = {level: [2 / (1 + level / 20)] * 3 for level in (0, *profiled_levels)}
+        profiled(lake, decode=decode, **order)
+
+
+PROFILE = "prunelake profile --model org/gappy --strategy cosine --levels 0,2,4,6,8"
+EXPLAIN = "prunelake sweep --model org/gappy --task demo --levels 0,2,4,6,8 --explain-rows 40"
+
+
+def test_a_missing_profile_and_missing_explanations_are_named_with_their_commands(
+    tmp_path: Path,
+) -> None:
+    explained_to_6(tmp_path, 8)
+    answer = found(tmp_path, "speedup>=1.2", model="gappy")
+    assert answer_sentence(answer, answer.as_it_is) == (
+        "Without recalibration: none. In the cosine order, the speedup of levels 2 to 6 was not "
+        "measured; level 8 was not explained on demo."
+    )
+    assert next_commands(answer) == [f"{EXPLAIN} --explain-levels 0,2,4,6,8", PROFILE]
+    assert (answer.as_it_is.candidates[0].reason, answer.as_it_is.level) == ("cost_unknown", None)
+    # The command of the profile does change the answer.
+    explained_to_6(tmp_path / "measured", 2, 4, 6, 8)
+    assert found(tmp_path / "measured", "speedup>=1.2", model="gappy").as_it_is.level == 6
+
+
+def test_levels_that_break_the_budget_have_no_gap(tmp_path: Path) -> None:
+    explained_to_6(tmp_path, 2, 4, 6, 8)
+    (candidate,) = found(tmp_path, "speedup>=1.35", model="gappy").as_it_is.candidates
+    assert [(gap.kind, gap.levels) for gap in candidate.gaps] == [("explanations", (8,))]
+    assert candidate.reason == "not_tested"
+    (candidate,) = found(tmp_path, "speedup>=1.5", model="gappy").as_it_is.candidates
+    assert (candidate.reason, candidate.gaps, candidate.closed_by) == ("over_budget", (), ())
+
+
+def test_the_text_agrees_with_a_table_in_which_an_unexplained_level_fails(tmp_path: Path) -> None:
+    explained_to_6(tmp_path, level_8={"accuracy": BAD})
+    answer = found(tmp_path, model="gappy")
+    assert answer.as_it_is.level == 6
+    assert what_would_change(answer)[0] == (
+        "Without recalibration, in the cosine order, levels 2 to 6 pass all criteria; level 8 "
+        "fails: accuracy on demo may be worse by up to 0.060 (loss 0.050, margin 0.02); it was not "
+        "explained on demo."
+    )
+    explained_to_6(tmp_path / "passing")
+    text = " ".join(what_would_change(found(tmp_path / "passing", model="gappy")))
+    assert "in the cosine order, level 8 was not explained on demo; levels 2 to 6 pass all" in text
+    assert "To decide without explanations: --criteria accuracy,calibration." in text
+
+
+def test_a_deeper_level_is_proposed_if_all_levels_pass(tmp_path: Path) -> None:
+    compared_run(tmp_path, "run", {1: {}, 2: {}}, model="org/good")
+    answer = found(tmp_path, model="good")
+    assert answer.as_it_is.level == 2
+    text = what_would_change(answer)
+    assert text[0] == (
+        "Without recalibration, in the cosine order, level 3 was not evaluated on demo; levels 1 "
+        "and 2 pass all criteria."
+    )
+    assert text[-1] == "To settle it: prunelake sweep --model tiny --task demo --levels 0,1,2,3"
+
+
+def test_a_tick_needs_every_task_and_what_is_not_measured_has_a_dash(tmp_path: Path) -> None:
+    compared_run(tmp_path, "one", {1: {}, 2: {}, 3: UNEXPLAINED}, task="one", model="m/small")
+    compared_run(
+        tmp_path, "two", {1: {}, 2: UNEXPLAINED, 3: UNEXPLAINED}, task="two", model="m/small"
+    )
+    text = printed(tmp_path)
+    rows = {line.split()[0]: line.split() for line in text.splitlines() if re.match(r" +\d ", line)}
+    assert rows["1"][-4:] == ["0.010", "✓", "0.010", "✓"]
+    assert " ".join(rows["2"][-10:]) == "0.010 (1 of 2 tasks) 0.010 (1 of 2 tasks)"
+    assert rows["3"][-2:] == [MISSING, MISSING]
+    assert "level 2 was not explained on two; level 3 was not explained on one and two" in text
+
+
+def test_an_answer_takes_at_most_120_words_before_the_evidence(tmp_path: Path) -> None:
+    bad = dict.fromkeys(("accuracy", "ece", "comprehensiveness", "sufficiency"), BAD)
+    for task in ("first_task", "second_task", "third_task"):
+        for seed in range(4):
+            name = f"{task}{seed}"
+            compared_run(
+                tmp_path,
+                name,
+                {1: bad, 2: bad},
+                task=task,
+                strategy=f"random:{seed}",
+                removal_order=[seed, *(set(range(8)) - {seed})],
+                recalibrated={1: BAD, 2: UNSURE},
+                model="m/small",
+            )
+    text = printed(tmp_path, "--budget", "removed_layers>=1, removed_share<=0.9")
+    before = text[: text.index(" order, float32")]
+    assert "none. In the random:0 order, level 1 fails: accuracy on first_task" in before
+    assert len(before.split()) <= 120
 
 
 def test_other_units_have_their_own_names(tmp_path: Path) -> None:
@@ -92,7 +203,7 @@ def test_other_units_have_their_own_names(tmp_path: Path) -> None:
 
 
 def test_a_change_that_is_named_does_change_the_answer(lake: Path) -> None:
-    (cosine, *_) = recommendation.what_would_change(found(lake))
+    (cosine, *_) = what_would_change(found(lake))
     assert cosine == (
         "Without recalibration, in the cosine order, level 3 would pass with a margin of 0.034 "
         "for ECE on demo (loss 0.010), or about 4,700 examples instead of 400; a margin of 0.062 "
@@ -111,7 +222,7 @@ def test_a_change_that_is_named_does_change_the_answer(lake: Path) -> None:
 
 
 def test_the_caveats_name_the_compared_orders_and_the_examples(lake: Path) -> None:
-    text = " ".join(recommendation.caveats(found(lake)))
+    text = " ".join(caveats(found(lake)))
     assert "upper end of the one-sided 97.5 % interval" in text
     assert (
         "The best of 2 removal orders is chosen after seeing the results, so each order is tested"

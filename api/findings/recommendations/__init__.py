@@ -1,0 +1,1 @@
+"""A recommendation in words: the answer, the reasons, what would change it, and its limits."""
