@@ -82,7 +82,7 @@ def _answers(recommendation: Recommendation, name: str) -> Iterator[str]:
         yield (
             f"With recalibrated confidence ({_named(after)}) you can remove "
             f"{removal_text(recommendation, after)}. "
-            f"{savings_text(after)}".strip()
+            f"{savings_text(recommendation, after)}".strip()
         )
 
 
@@ -101,7 +101,7 @@ def _answer(recommendation: Recommendation, answer: Answer, name: str) -> str:
         f"(layer{'s' * (answer.level > 1)} {ranges(answer.removed)}): no loss beyond the margins "
         "was found there, and a loss that large is unlikely."
     )
-    return f"{text} {saving}." if (saving := savings_text(answer)) else text
+    return f"{text} {saving}." if (saving := savings_text(recommendation, answer)) else text
 
 
 def _named(answer: Answer) -> str:

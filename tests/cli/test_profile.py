@@ -105,6 +105,8 @@ def test_levels_and_order_come_from_the_run_in_the_lake(revision: str, profile: 
     assert rows[2]["parameter_count"] == every - 3 * attention
     assert rows[2]["kv_share"] == pytest.approx(2 / 5)
     assert rows[2]["decode_tokens_per_second"] > 0
+    low, middle, high = (round(rows[2][f"decode_speedup{end}"], 2) for end in ("_low", "", "_high"))
+    assert f"{middle} ({low} to {high})" in out
 
 
 def test_an_order_that_the_lake_lacks_is_computed_as_by_a_sweep(
@@ -233,6 +235,7 @@ def test_a_busy_machine_is_reported_and_stored(
     warning = f"warning: {load} processes competed for"
     assert (warning in out) == is_told
     assert ("measurements on a busy machine are worthless" in out) == is_told
+    assert (f"The machine was busy (load {load})" in out) == is_told
     assert (only_profile()["load_average"], only_profile()["revision"]) == (load, revision)
 
 

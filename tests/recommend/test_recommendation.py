@@ -247,6 +247,28 @@ def test_a_budget_limits_measured_costs(tmp_path: Path) -> None:
     assert near.level == 3
 
 
+@pytest.mark.parametrize(("load", "device", "is_busy"), [(13, "cpu", True), (0.5, "cpu", False)])
+def test_speeds_from_a_busy_machine_carry_their_caveat(
+    tmp_path: Path, load: float, device: str, is_busy: bool
+) -> None:
+    compared_run(tmp_path, "run", {1: {}})
+    decode = {0: [4.0, 5.0, 6.0], 1: [2.0, 5.0, 4.0]}
+    columns = {"removal_order": ORDER, "layer_count": 8, "device": device, "load_average": load}
+    profiled(tmp_path, "here", decode, **columns)
+    found = recommendation(tmp_path)
+    assert found.busy_load == (load if is_busy else None)
+    text = answer_sentence(found, found.as_it_is)
+    assert "It generates 1.50 times as fast (1.00 to 2.00), reads prompts 1.50 times" in text
+    caveat = "These speeds are unreliable: the machine was busy (load 13)."
+    assert text.endswith(caveat) == is_busy
+    assert any("machine was busy (load 13.0)" in text for text in caveats(found)) == is_busy
+    # Also if the answer is none for a budget of speed.
+    found = recommendation(tmp_path, "speedup>=3")
+    text = answer_sentence(found, found.as_it_is)
+    assert text.startswith("Without recalibration: none.")
+    assert text.endswith(caveat) == is_busy
+
+
 def test_the_first_term_of_the_budget_ranks_the_orders(tmp_path: Path) -> None:
     """The deeper of the two orders is slower here."""
     compared_run(tmp_path, "a", {1: {}, 2: {}})

@@ -4,7 +4,7 @@ from prunelake.recommend.budget import BudgetTerm, parse_budget
 from prunelake.recommend.recommendation import Answer, Recommendation
 from prunelake.recommend.request import EXPLANATION_CRITERIA, Criterion
 
-from ..wording import label, listed, number, order_name, percent, ranges, removed_modules
+from ..wording import interval, label, listed, number, order_name, percent, ranges, removed_modules
 from .reasons import main_reason
 
 
@@ -27,13 +27,15 @@ def answer_sentence(recommendation: Recommendation, answer: Answer) -> str:
     """The layers to remove, or the candidate to take, or the main reason why there is neither."""
     scope = f"{answer_scope(answer)}{criteria_text(recommendation)}"
     if answer.level is None:
-        return f"{scope}: none. {main_reason(recommendation, answer)}"
+        text = f"{scope}: none. {main_reason(recommendation, answer)}"
+        has_speeds = any(term.name.endswith("speedup") for term in budget_terms(recommendation))
+        return f"{text} {busy}." if has_speeds and (busy := busy_text(recommendation)) else text
     if answer.label is not None:
         text = f"{scope}: take {answer.label}, {size_text(answer)}."
     else:
         layers = f"layer{'s' * (answer.level > 1)} {ranges(answer.removed)}"
         text = f"{scope}: remove {removal_text(recommendation, answer)}, {layers}."
-    return f"{text} {saving}." if (saving := savings_text(answer)) else text
+    return f"{text} {saving}." if (saving := savings_text(recommendation, answer)) else text
 
 
 def answer_scope(answer: Answer) -> str:
@@ -83,7 +85,7 @@ def removal_text(recommendation: Recommendation, answer: Answer) -> str:
     return f"{answer.level}{total} {removed_modules(strategy)} in the {order_name(strategy)}"
 
 
-def savings_text(answer: Answer) -> str:
+def savings_text(recommendation: Recommendation, answer: Answer) -> str:
     """The costs of the level relative to the unpruned model; empty where none is known.
 
     The range of a speed-up is that of its repeats.
@@ -91,12 +93,29 @@ def savings_text(answer: Answer) -> str:
     clauses = []
     for name, verb in (("decode_speedup", "generates"), ("prefill_speedup", "reads prompts")):
         if (ratio := answer.costs.get(name)) is not None:
-            clauses.append(f"{verb} {number(ratio)} times as fast")
-    for name, resource in (
-        ("kv_share", "the cache"),
-        ("weight_share", "the weights"),
-        ("memory_share", "the memory"),
-    ):
-        if (share := answer.costs.get(name)) is not None:
-            clauses.append(f"takes {percent(share)} of {resource}")
-    return f"It {listed(clauses)}" if clauses else ""
+            reach = interval(answer.costs.get(f"{name}_low"), answer.costs.get(f"{name}_high"))
+            clauses.append(f"{verb} {number(ratio)} times as fast{f' ({reach})' if reach else ''}")
+    has_speeds = bool(clauses)
+    shares = [
+        f"{percent(share)} of {resource}"
+        for name, resource in (
+            ("kv_share", "the cache"),
+            ("weight_share", "the weights"),
+            ("memory_share", "the memory"),
+        )
+        if (share := answer.costs.get(name)) is not None
+    ]
+    if shares:
+        clauses.append(f"takes {listed(shares)}")
+    if not clauses:
+        return ""
+    text = f"It {listed(clauses)}"
+    return f"{text}. {busy}" if has_speeds and (busy := busy_text(recommendation)) else text
+
+
+def busy_text(recommendation: Recommendation) -> str:
+    """The caveat of speeds from a busy machine; empty if it was idle."""
+    if recommendation.busy_load is None:
+        return ""
+    load = number(recommendation.busy_load, 0 if recommendation.busy_load >= 10 else 1)
+    return f"These speeds are unreliable: the machine was busy (load {load})"

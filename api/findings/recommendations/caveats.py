@@ -37,7 +37,14 @@ def caveats(recommendation: Recommendation) -> list[str]:
         "examples. It changes no prediction. Explanations are measured without it."
     )
     if recommendation.device is not None:
-        sentences.append(f"Speed and memory were measured on {recommendation.device}.")
+        text = f"Speed and memory were measured on {recommendation.device}."
+        if recommendation.busy_load is not None:
+            text += (
+                f" The machine was busy (load {recommendation.busy_load:.1f}): speed-ups, and the "
+                "budgets that they meet, are unreliable. Run `prunelake profile` again when it is "
+                "idle."
+            )
+        sentences.append(text)
     return sentences
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from prunelake.recommend.budget import BudgetTerm, CostBudget, parse_budget
+from prunelake.recommend.budget import BudgetTerm, parse_budget
 from prunelake.recommend.candidates import Candidate, Check, Gap, Level
 from prunelake.recommend.recommendation import Answer, Recommendation
 
@@ -67,17 +67,17 @@ def candidate_rejection(recommendation: Recommendation, candidate: Candidate) ->
     if candidate.reason in ("cost_unknown", "not_tested"):
         text = gaps_text(candidate) or _untested_text(candidate)
         return f"{text}; {failure}" if failure else text
+    budget = parse_budget(recommendation.budget or None)
     if candidate.reason == "over_budget" or failed is None:
         text = f"no evaluated level meets {recommendation.budget}"
-        terms = parse_budget(recommendation.budget or None).terms
-        if (nearest := candidate.nearest_level(CostBudget(terms))) is None:
+        if (nearest := candidate.nearest_level(budget)) is None:
             return text
-        costs = [f"{term.name} {cost_text(nearest, term)}" for term in terms]
+        costs = [f"{term.name} {cost_text(nearest, term)}" for term in budget.terms]
         name = candidate.label or f"level {nearest.level}"
         return f"{text}; the nearest is {name} with {listed(costs)}"
-    within_budget = [level.level for level in candidate.levels if level.is_within_budget]
-    if min(within_budget) > failed.level:
-        return f"{recommendation.budget} takes level {min(within_budget)} at least, but {failure}"
+    possible = [x.level for x in candidate.levels if not budget.is_exceeded(x.costs)]
+    if min(possible) > failed.level:
+        return f"{recommendation.budget} takes level {min(possible)} at least, but {failure}"
     return failure
 
 

@@ -19,6 +19,7 @@ from prunelake.cli.console import (
 from prunelake.cli.rows import print_frame
 from prunelake.errors import InvalidSpec, validation_message
 from prunelake.extras import require_extra
+from prunelake.schema.profile_tables import MAX_LOAD_AVERAGE
 from prunelake.spec import DEFAULT_MODEL
 
 COST_COLUMNS = {
@@ -27,11 +28,12 @@ COST_COLUMNS = {
     "kv_bytes_per_token": ("KV, kB a token", 1e3),
     "peak_bytes": ("peak, MB", 1e6),
     "prefill_tokens_per_second": ("prefill, tokens/s", 1),
-    "prefill_speedup": ("x level 0", 1),
     "decode_tokens_per_second": ("decode, tokens/s", 1),
-    "decode_speedup": ("x level 0 ", 1),
 }
 """The title of each printed column of the view `costs`, and the divisor for its unit."""
+
+SPEEDUPS = ("prefill_speedup", "decode_speedup")
+"""Further columns: the median over the repeats, and in brackets the least and the greatest."""
 
 
 def profile(
@@ -76,6 +78,7 @@ def profile(
 
     check_device_name(settings.device)  # before torch loads
     check_levels(model, fields["levels"], fields["strategy"].unit)
+    from prunelake.lake.sql import views
     from prunelake.lake.sql.run_lookup import profile_costs
     from prunelake.profiling.profile import ProfileRequest, profile_model
 
@@ -90,9 +93,32 @@ def profile(
         ) from error
     profile_id = profile_model(request, settings, typer.echo)
     columns = [(pl.col(name) / unit).alias(title) for name, (title, unit) in COST_COLUMNS.items()]
-    costs = profile_costs(settings.lake, profile_id).select("level", *columns)
-    print_frame(costs, None, None)
+    ratios = [
+        _speedup(name).alias(f"{name.removesuffix('_speedup')}, x level 0") for name in SPEEDUPS
+    ]
+    costs = profile_costs(settings.lake, profile_id)
+    print_frame(costs.select("level", *columns, *ratios), None, None)
+    typer.echo(
+        "x level 0: the median over the repeats (least to greatest); a range that contains 1 shows "
+        "no speed-up"
+    )
+    load = views.query(
+        settings.lake,
+        "select load_average from profiles where profile_id = $profile_id and device = 'cpu'",
+        profile_id=profile_id,
+    )
+    if load.height and load.item() > MAX_LOAD_AVERAGE:
+        typer.echo(
+            f"The machine was busy (load {load.item():.1f}), so these speeds are unreliable; sizes "
+            "are exact. Profile again when it is idle."
+        )
     typer.echo(f"profile {profile_id} is in the lake {settings.lake}")
+
+
+def _speedup(name: str) -> pl.Expr:
+    """A ratio with its range as text: 1.09 (1.05 to 1.12)."""
+    median, low, high = (pl.col(f"{name}{end}").round(2) for end in ("", "_low", "_high"))
+    return pl.format("{} ({} to {})", median, low, high)
 
 
 def _option_name(location: tuple[int | str, ...]) -> str:

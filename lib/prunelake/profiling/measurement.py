@@ -4,12 +4,9 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from itertools import accumulate
 from typing import Annotated, Any
 
-import polars as pl
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -17,18 +14,15 @@ from torch.autograd.profiler import profile
 from transformers import Cache, PreTrainedModel
 
 from prunelake.errors import InvalidSpec, ModelError, UnsupportedModel, one_line
-from prunelake.identity import content_hash
 from prunelake.models.decoder.decoder_probe import apply_lm_head, cache_argument, probe_decoder
 from prunelake.models.decoder.level_range import level_range
 from prunelake.models.decoder.text_model import context_length, spread_token_ids, text_config
-from prunelake.models.gpu.devices import device_name
 from prunelake.models.gpu.memory import is_out_of_memory
 from prunelake.models.gpu.placement import model_devices
 from prunelake.models.levels import resolve_levels
 from prunelake.models.precision import matmul_precision
 from prunelake.models.removal import detached
-from prunelake.schema.profile_tables import EFFICIENCY, PROFILE_SUBJECT
-from prunelake.spec import FrozenValue, Strategy, Unit, removed_parts
+from prunelake.spec import FrozenValue, Unit, removed_parts
 
 STEPS_BEFORE_CAPTURE = 3
 
@@ -46,18 +40,6 @@ class Workload(FrozenValue):
     prompt_tokens: PositiveInt32 = 512
     new_tokens: PositiveInt32 = 32
     repeats: PositiveInt32 = 5
-
-
-@dataclass(frozen=True)
-class ProfiledModel:
-    """A model and its removal order (`spec.removed_parts`)."""
-
-    reference: str
-    revision: str
-    architecture: str
-    strategy: Strategy
-    order: tuple[int, ...]
-    dtype: str
 
 
 def check_measurable(
@@ -141,46 +123,6 @@ def measure_levels(
             f"({one_line(error)}); take fewer or shorter sequences"
         ) from error
     return [rows[level] for level in levels]
-
-
-def profile_record(
-    profiled: ProfiledModel,
-    model: PreTrainedModel,
-    workload: Workload,
-    load_average: float,
-    rows: Sequence[dict[str, Any]],
-) -> tuple[dict[str, Any], dict[str, pl.DataFrame]]:
-    """The arguments of `commit.write_profile`: the row of `profiles` and the frame of `efficiency`.
-
-    `rows` come from `measure_levels`; `load_average` is the machine's load before measuring.
-    """
-    row: dict[str, Any] = {
-        "created_at": datetime.now(UTC),
-        "model": profiled.reference,
-        "revision": profiled.revision,
-        "architecture": profiled.architecture,
-        "strategy": profiled.strategy.label,
-        "layer_count": level_range(model, profiled.strategy.unit).layer_count,
-        "removal_order": [*profiled.order],
-        "levels": [level_row["level"] for level_row in rows],
-        "dtype": profiled.dtype,
-        "device": str(model.device),
-        "device_name": device_name(*model_devices(model)),
-        "threads": torch.get_num_threads(),
-        "load_average": load_average,
-        "torch_version": torch.__version__,
-        "code_version": version("prunelake"),
-        **workload.model_dump(),
-    }
-    identity = {name: row[name] for name in PROFILE_SUBJECT}
-    profile_id = content_hash(identity | {"created_at": row["created_at"].isoformat()})[:16]
-    frame = EFFICIENCY.frame([{"profile_id": profile_id, **level_row} for level_row in rows])
-    return {"profile_id": profile_id, **row}, {"efficiency": frame}
-
-
-def system_load_average() -> float:
-    """The average number of processes of this machine that wanted a core over the last minute."""
-    return os.getloadavg()[0]
 
 
 @dataclass(frozen=True)

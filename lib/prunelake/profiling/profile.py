@@ -14,14 +14,9 @@ from prunelake.models.gpu.devices import acquire_device
 from prunelake.models.levels import resolve_levels
 from prunelake.models.loading import load_model
 from prunelake.models.sources import resolve_model
-from prunelake.profiling.measurement import (
-    ProfiledModel,
-    Workload,
-    check_measurable,
-    measure_levels,
-    profile_record,
-    system_load_average,
-)
+from prunelake.profiling.measurement import Workload, check_measurable, measure_levels
+from prunelake.profiling.record import ProfiledModel, profile_record, system_load_average
+from prunelake.schema.profile_tables import MAX_LOAD_AVERAGE
 from prunelake.settings import Settings
 from prunelake.spec import (
     DEFAULT_MODEL,
@@ -33,9 +28,6 @@ from prunelake.spec import (
     number_format,
 )
 from prunelake.sweeps.orders import find_removal_order
-
-MAX_LOAD_AVERAGE = 0.5
-"""A CPU counts as busy if more processes than this want a core, on average over a minute."""
 
 
 class ProfileRequest(FrozenValue):

@@ -84,7 +84,7 @@ def build_candidate(
     if best is None:
         reason = _no_level_reason(levels, gaps, has_all_tasks)
     if has_all_tasks and label is None:
-        deeper = next_level(first) if all(level.is_met for level in levels) else None
+        deeper = next_level(first) if levels and best == levels[-1].level else None
         if deeper is not None:
             gaps = (*gaps, Gap(kind="evaluation", names=tuple(tasks), levels=(deeper,)))
         closed_by = closing_commands(runs, gaps, needs_run=has_twin)
@@ -151,9 +151,9 @@ def _no_level_reason(
         return "task_missing"
     if any(gap.kind == "cost" for gap in gaps):
         return "cost_unknown"
-    if any(level.is_tested and level.is_within_budget for level in levels):
-        return "quality"
     is_within = any(level.is_within_budget for level in levels)
+    if is_within and any(level.is_tested and not level.is_met for level in levels):
+        return "quality"
     return "not_tested" if gaps or is_within else "over_budget"
 
 

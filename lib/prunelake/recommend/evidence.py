@@ -1,4 +1,4 @@
-"""The evidence of the lake for a recommendation: the runs of a model, their checks and costs."""
+"""The evidence of the lake for a recommendation: the runs of a model, and their checks."""
 
 from collections.abc import Sequence
 
@@ -6,8 +6,6 @@ import polars as pl
 
 from prunelake.errors import NotFound, NothingToShow
 from prunelake.lake.sql.bound_query import BoundQuery, Connection
-from prunelake.recommend.budget import COST_COLUMNS
-from prunelake.recommend.candidates import CostValues
 from prunelake.recommend.request import EXPLANATION_CRITERIA, Criterion, RecommendationRequest
 
 
@@ -139,52 +137,3 @@ def _require_calibrator(connection: Connection, calibrator: str, run_ids: Sequen
     known = sorted(fitted.rows(connection)["calibrator"])
     if known and calibrator not in known:
         raise NotFound(f"no calibrator {calibrator!r}; there are {', '.join(known)}", known)
-
-
-def measured_costs(
-    connection: Connection, request: RecommendationRequest, model: str, runs: pl.DataFrame
-) -> tuple[str | None, dict[str, dict[int, CostValues]]]:
-    """The device of the costs, and the costs of these runs by run id and level.
-
-    The device is None, and there are no costs, if nothing was measured. The same holds if several
-    devices were measured and the budget needs no cost of them.
-
-    Raises:
-        NotFound: no costs of the requested device, or the budget needs costs and several devices
-            have them.
-        NothingToShow: a cost in the budget was never measured.
-    """
-    efficiency = BoundQuery(
-        "from efficiency where list_contains($run_ids, run_id)", run_ids=runs["run_id"].to_list()
-    )
-    columns = dict.fromkeys(COST_COLUMNS.values())
-    measured = efficiency.rows(connection).select("run_id", "level", "device", *columns)
-    devices = sorted(set(measured["device"]))
-    if request.device is not None and request.device not in devices:
-        raise NotFound(
-            f"no cost of {model} was measured on {request.device!r}; "
-            f"measured devices: {', '.join(devices) or 'none'}",
-            devices,
-        )
-    device = request.device or (devices[0] if len(devices) == 1 else None)
-    for term in request.budget.terms:
-        if term.name not in COST_COLUMNS:
-            continue
-        if term.column == "weight_share" and runs["weight_share"].count():
-            continue  # candidates have a size without a profile
-        if measured[term.column].null_count() == measured.height:
-            raise NothingToShow(
-                f"budget term '{term}': {term.name} was never measured for {model}; "
-                f"`prunelake profile --model {model} --strategy {runs['strategy'][0]}` measures it"
-            )
-        if device is None:
-            raise NotFound(
-                f"budget term '{term}': {term.name} was measured on {' and '.join(devices)}; "
-                "choose one by device",
-                devices,
-            )
-    of_device = measured.filter(device=device) if device else measured.clear()
-    costs: dict[str, dict[int, CostValues]] = {}
-    for row in of_device.drop("device").iter_rows(named=True):
-        costs.setdefault(row.pop("run_id"), {})[row.pop("level")] = row
-    return device, costs

@@ -18,11 +18,11 @@ from prunelake.lake.sql.bound_query import Connection
 from prunelake.recommend.budget import CostBudget
 from prunelake.recommend.candidate_builder import build_candidate
 from prunelake.recommend.candidates import Candidate, CostValues, Level
+from prunelake.recommend.costs import known_costs
 from prunelake.recommend.error_rate import ERROR_RATE, at_error_rate, discordant_counts
 from prunelake.recommend.evidence import (
     criteria_checks,
     latest_runs,
-    measured_costs,
     representative_runs,
     with_other_levels,
 )
@@ -81,6 +81,10 @@ class Recommendation(FrozenValue):
     criteria: tuple[Criterion, ...]
     calibration: CalibrationMetric
     device: str | None = Field(description="The device on which the costs were measured.")
+    busy_load: float | None = Field(
+        description="The load average of the machine before the costs were measured, if it was "
+        "busy: the speeds are then unreliable. Null if it was idle, and for a GPU."
+    )
     candidate_count: int = Field(
         description="The number of removal orders and candidates that were compared."
     )
@@ -119,13 +123,13 @@ def recommend(connection: Connection, request: RecommendationRequest) -> Recomme
         connection, runs.filter(pl.col("task").is_in(tasks)), request.criteria
     )
     checks = criteria_checks(connection, request, chosen["run_id"].to_list())
-    device, costs = measured_costs(connection, request, first["model"], chosen)
+    costs = known_costs(connection, request, first["model"], chosen)
     if checks.is_empty():
         raise NothingToShow(f"{first['model']}: no pruned level was evaluated; sweep some levels")
 
     def answers(checks: pl.DataFrame) -> list[Answer]:
         return [
-            _best_answer(calibrator, chosen, tasks, checks, costs, request.budget)
+            _best_answer(calibrator, chosen, tasks, checks, costs.levels, request.budget)
             for calibrator in (None, request.calibrator)
         ]
 
@@ -145,7 +149,8 @@ def recommend(connection: Connection, request: RecommendationRequest) -> Recomme
         margins=request.margins,
         criteria=request.criteria,
         calibration=request.calibration,
-        device=device,
+        device=costs.device,
+        busy_load=costs.busy_load,
         candidate_count=len(as_it_is.candidates),
         order_count=order_count,
         error_rate=error_rate,

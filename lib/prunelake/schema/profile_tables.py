@@ -8,6 +8,9 @@ PROFILE_SUBJECT = ("revision", "strategy", "removal_order", "dtype", "device_nam
 """The columns that identify the subject of a profile. A new profile replaces older profiles with
 the same values in all of them."""
 
+MAX_LOAD_AVERAGE = 0.5
+"""A CPU counts as busy if more processes than this want a core, on average over a minute."""
+
 PROFILES = Table(
     "profiles",
     "profile: the cost of the levels of one removal order on one device",
