@@ -10,7 +10,7 @@ from prunelake.comparison_spec import COMPARISON_EXPLANATION, ComparisonSpec
 from prunelake.spec import Calibration, Explanation, Rows, Strategy, SweepSpec
 
 EXPRESSIBLE = {
-    "strategy": {"name", "seed", "unit"},
+    "strategy": {"name", "seed", "unit", "search_rows"},
     "calibration": {"source"},
     "explain": {"methods", "seeds", "operators", "rows", "levels", "bounds_beam"},
 }
@@ -44,6 +44,8 @@ def sweep_command(spec: SweepSpec) -> str:
             options["bounds-beam"] = str(spec.explain.bounds_beam)
     if spec.strategy.label != default.strategy.label:
         options["strategy"] = spec.strategy.label
+    if spec.strategy.search_rows != default.strategy.search_rows:
+        options["search-rows"] = str(spec.strategy.search_rows)
     # The command refuses calibration text if the order does not read it.
     if spec.strategy.reads_text and spec.calibration.source != default.calibration.source:
         options["calibration"] = spec.calibration.source

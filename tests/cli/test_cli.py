@@ -119,7 +119,7 @@ BAD_SWEEPS = {
     "unknown strategy": (["--task", "opinions", "--rows", "5", "--strategy", "best"], "divergence"),
     "too few rows to search on": (
         ["--task", "opinions", "--rows", "481", "--strategy", "divergence"],
-        "set strategy.search_rows to at most 19",
+        "set --search-rows to at most 19",
     ),
     "no data": (["--task", "boolq", "--rows", "5"], "boolq"),
     "too little calibration text": (

@@ -1,11 +1,13 @@
 """`prunelake profile` writes a profile of the order in the lake, or of a computed order."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from torch import OutOfMemoryError
+from transformers import PreTrainedModel
 
 from prunelake.cli.app import main
 from prunelake.lake import read
@@ -15,7 +17,7 @@ from prunelake.models.loading import load_model
 from prunelake.models.sources import resolve_model
 from prunelake.profiling import measurement
 from prunelake.spec import Strategy
-from prunelake.strategies.removal_order import removal_order
+from prunelake.strategies.removal_order import RemovalOrder, removal_order
 from tests.support.lake_rows import run_row, write_raw
 from tests.support.tiny_models import tiny_model
 from tests.support.tiny_tokenizer import tiny_tokenizer
@@ -120,6 +122,32 @@ def test_an_order_that_the_lake_lacks_is_computed_as_by_a_sweep(
     assert only_profile()["levels"] == [0, 2]
     assert only_profile()["strategy"] == "random:3"
     assert only_profile()["revision"] == revision
+
+
+def test_an_order_of_text_is_computed_once_for_all_exports_and_profiles(
+    revision: str, profile: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PRUNELAKE_CACHE", str(tmp_path / "cache"))
+    asked = list[int]()
+
+    def counted(
+        model: PreTrainedModel, strategy: Strategy, windows: Sequence[Sequence[int]], *, depth: int
+    ) -> RemovalOrder:
+        asked.append(depth)
+        return removal_order(model, strategy, windows, depth=depth)
+
+    monkeypatch.setattr("prunelake.sweeps.orders.removal_order", counted)
+    profile("--strategy", "iterative", "--levels", "2")
+    first = only_profile()
+    profile("--strategy", "iterative", "--levels", "1")
+    assert (asked, only_profile()["removal_order"]) == ([2], first["removal_order"])
+    profile("--strategy", "iterative", "--levels", "3")  # deeper than the first search
+    assert asked == [2, 3]
+    assert only_profile()["removal_order"][:2] == first["removal_order"][:2]
+    profile("--strategy", "last", "--levels", "1")  # reads no text
+    profile("--strategy", "last", "--levels", "1")
+    assert asked == [2, 3, 1, 1]
+    assert first["revision"] == revision
 
 
 def test_the_strategy_mlp_removes_mlps(revision: str, profile: Command) -> None:

@@ -253,8 +253,8 @@ def test_speeds_from_a_busy_machine_carry_their_caveat(
 ) -> None:
     compared_run(tmp_path, "run", {1: {}})
     decode = {0: [4.0, 5.0, 6.0], 1: [2.0, 5.0, 4.0]}
-    columns = {"removal_order": ORDER, "layer_count": 8, "device": device, "load_average": load}
-    profiled(tmp_path, "here", decode, **columns)
+    columns: dict[str, Any] = {"removal_order": ORDER, "layer_count": 8}
+    profiled(tmp_path, "here", decode, device=device, load_average=load, **columns)
     found = recommendation(tmp_path)
     assert found.busy_load == (load if is_busy else None)
     text = answer_sentence(found, found.as_it_is)

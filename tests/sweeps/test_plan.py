@@ -160,7 +160,7 @@ def test_the_rows_of_a_search_are_part_of_the_identity(
             {"rows": {"first": 490}, "strategy": {"name": "divergence"}},
             InvalidSpec,
             "needs 20 rows that are not reported, but .*opinions.jsonl has 10; report "
-            "fewer rows, or set strategy.search_rows to at most 10",
+            "fewer rows, or set --search-rows to at most 10",
         ),
         ({"model": "nowhere"}, ModelNotFound, "no folder with config.json"),
     ],

@@ -21,7 +21,7 @@ from prunelake.cli.evaluate import evaluate, evaluate_until_decided
 from prunelake.errors import InvalidSpec, one_line, validation_message
 from prunelake.lake.storage.location import parse_location
 from prunelake.schema.metrics import DEFAULT_MARGIN
-from prunelake.spec import DEFAULT_MODEL, SweepSpec, task_name
+from prunelake.spec import DEFAULT_MODEL, DEFAULT_SEARCH_ROWS, SweepSpec, task_name
 from prunelake.yaml_file import validate_yaml
 
 
@@ -77,6 +77,12 @@ def sweep(
             "MLPs or whole blocks: mlp:cosine, block:cosine, ...; for experts: expert:use, ..."
         ),
     ] = "cosine",
+    search_rows: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Rows of the task that divergence and balanced read for the order."
+        ),
+    ] = DEFAULT_SEARCH_ROWS,
     calibration: Annotated[
         str, typer.Option(help="Text for the order: bundled, c4, or a .txt or .jsonl file.")
     ] = "bundled",
@@ -123,7 +129,7 @@ def sweep(
             "task": task,
             "rows": {} if rows is None else parse_rows(rows, task_name(task)),
             "levels": parse_numbers(levels),
-            "strategy": strategy,
+            "strategy": parse_strategy(strategy).model_dump() | {"search_rows": search_rows},
             "calibration": {"source": calibration},
             "dtype": dtype,
             "special_tokens": special_tokens,
@@ -177,10 +183,16 @@ def _refuse_ignored_options(context: typer.Context) -> None:
             raise InvalidSpec(
                 f"{', '.join(ignored)} with --methods none: nothing is explained; leave one out"
             )
-    if "calibration" in given and not parse_strategy(given.get("strategy", "cosine")).reads_text:
+    strategy = parse_strategy(context.params["strategy"])
+    if "search_rows" in given and not strategy.reads_rows:
         raise InvalidSpec(
-            f"--calibration with --strategy {given['strategy']}: this order reads no text; leave "
-            "one out"
+            f"--search-rows with --strategy {strategy.label}: this order searches no rows of the "
+            "task; leave one out"
+        )
+    if "calibration" in given and not strategy.reads_text:
+        raise InvalidSpec(
+            f"--calibration with --strategy {strategy.label}: this order reads no text; leave one "
+            "out"
         )
 
 

@@ -13,6 +13,7 @@ from prunelake.models.loading import ModelSource, load_tokenizer
 from prunelake.settings import Settings
 from prunelake.spec import Calibration, Dtype, Strategy
 from prunelake.strategies.removal_order import removal_order
+from prunelake.sweeps.order_cache import OrderCache
 from prunelake.sweeps.plan import calibration_windows
 from prunelake.tasks.encoding import Encoder
 
@@ -69,11 +70,11 @@ def find_removal_order(
         return FoundOrder(runs[0].removal_order, dtype, tuple(runs), origin)
     log(
         f"the lake {settings.lake} has no run of this model by {strategy.label}: computing its "
-        "order"
+        "order, unless it was computed here before"
     )
     dtype = dtype or "float32"
     layers = compute_removal_order(
-        source, strategy, max(levels), calibration, settings, lambda: load(dtype)
+        source, strategy, max(levels), calibration, settings, dtype, load
     )
     text = calibration.source if strategy.reads_text else "none"
     return FoundOrder(layers, dtype, (), f"an order computed here (calibration text: {text})")
@@ -85,12 +86,14 @@ def compute_removal_order(
     depth: int,
     calibration: Calibration,
     settings: Settings,
-    load: Callable[[], PreTrainedModel],
+    dtype: Dtype,
+    load: Callable[[Dtype], PreTrainedModel],
 ) -> tuple[int, ...]:
     """All layers in the order in which a sweep of this model would remove them.
 
     A greedy strategy measures again after each removal, but only for the first `depth` removals;
-    the order behind them has no meaning. `load` is called after all other checks.
+    the order behind them has no meaning. `load` is called after all other checks. An order that
+    reads text is kept in the cache of the settings, and then taken from there.
 
     Raises:
         InvalidSpec: the strategy needs examples of a task, or the calibration text does not fit.
@@ -105,4 +108,10 @@ def compute_removal_order(
     windows = calibration_windows(
         strategy, calibration, Encoder(load_tokenizer(source)), settings.data, longest
     )
-    return removal_order(load(), strategy, windows, depth=depth).layers
+    cache = OrderCache(settings.cache.expanduser(), source, strategy, dtype, windows)
+    if strategy.reads_text and (known := cache.read(depth)):
+        return known
+    layers = removal_order(load(dtype), strategy, windows, depth=depth).layers
+    if strategy.reads_text:
+        cache.write(layers, depth)
+    return layers

@@ -44,7 +44,7 @@ def draw_search_examples(
         if example.prompt not in reported_prompts:
             drawn[number] = example
     if len(drawn) < example_count:
-        remedy = f", or set strategy.search_rows to at most {len(drawn)}" if drawn else ""
+        remedy = f", or set --search-rows to at most {len(drawn)}" if drawn else ""
         raise InvalidSpec(
             f"{task.name}: the search needs {example_count} rows that are not reported, but "
             f"{origin} has {len(drawn)}; report fewer rows{remedy}"

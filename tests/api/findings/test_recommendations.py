@@ -91,7 +91,7 @@ def explained_to_6(lake: Path, *profiled_levels: int, **columns: Any) -> None:
 
     Only some levels are profiled.
     """
-    order = {"layer_count": 16, "removal_order": [*range(16)], "model": "org/gappy"}
+    order: dict[str, Any] = {"layer_count": 16, "removal_order": [*range(16)], "model": "org/gappy"}
     spec = SweepSpec(
         model="org/gappy",
         task="demo",
