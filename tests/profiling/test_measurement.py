@@ -16,6 +16,7 @@ from prunelake.models.decoder.decoder_map import decoder_blocks, removable_parts
 from prunelake.models.removal import detached, removed
 from prunelake.profiling import measurement
 from prunelake.profiling.measurement import Workload, kv_bytes_per_token, measure_levels
+from prunelake.recommend.sizes import size_shares
 from prunelake.spec import Unit
 from tests.support.tiny_models import LAYER_COUNT, SHORT_FAMILIES, UNITS, VOCABULARY, tiny_model
 
@@ -132,6 +133,39 @@ def test_sizes_without_mlps_or_blocks_count_the_remaining_weights(family: str, u
     cache = [whole] * 3 if unit == "mlp" else [whole, whole * 4 // 5, 0]
     assert [row["kv_bytes_per_token"] for row in rows] == cache
     assert sum(p.numel() for p in model.parameters()) == every
+
+
+@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("family", SHORT_FAMILIES)
+def test_the_sizes_of_unmeasured_levels_follow_from_one_level(family: str, unit: Unit) -> None:
+    """`size_shares` against measured sizes: of the removed layers 0, 2 and 1, in this order."""
+    model = tiny_model(family)
+    run = {
+        "architecture": type(model).__name__,
+        "layer_count": LAYER_COUNT,
+        "unit": unit,
+        "levels": [0, 1, 2, 3],
+    }
+    order = [0, 2, 1, *range(3, LAYER_COUNT)]
+    rows = {
+        row["level"]: row
+        for row in measure_levels(model, order, run["levels"], SMALL, lambda _: None, unit)
+    }
+    columns = {
+        "kv_share": "kv_bytes_per_token",
+        "weight_share": "weight_bytes",
+        "parameter_share": "parameter_count",
+    }
+    true = {
+        level: {name: row[column] / rows[0][column] for name, column in columns.items()}
+        for level, row in rows.items()
+    }
+    found = size_shares(run, {0: true[0], 3: true[3]})
+    assert found == {level: pytest.approx(shares) for level, shares in true.items()}
+    assert size_shares(run, {}) == {
+        n: {"kv_share": pytest.approx(true[n]["kv_share"])} for n in true
+    }
+    assert size_shares(run | {"architecture": "Gemma3nForCausalLM"}, {3: true[3]}) == {}
 
 
 def test_tied_weights_count_once_and_bfloat16_weighs_half() -> None:

@@ -269,6 +269,23 @@ def test_speeds_from_a_busy_machine_carry_their_caveat(
     assert text.endswith(caveat) == is_busy
 
 
+def test_sizes_follow_from_the_configuration_of_a_model_with_equal_layers(tmp_path: Path) -> None:
+    levels = {2: {}, 3: {}, 4: {"ece": BAD}}
+    compared_run(tmp_path, "run", levels, architecture="LlamaForCausalLM")
+    answer = plain_answer(tmp_path, "kv_share<=0.65")
+    assert (answer.level, answer.costs["kv_share"]) == (3, 5 / 8)
+    assert no_level_reason(tmp_path, "kv_share<=0.5") == "quality"
+    with pytest.raises(NothingToShow, match="weight_share was never measured"):
+        recommendation(tmp_path, "weight_share<=0.9")
+    profiled(tmp_path, "here", {0: [4.0], 4: [2.0]}, removal_order=ORDER, layer_count=8)
+    answer = plain_answer(tmp_path, "weight_share<=0.7")  # level 4 has 0.6 of the weights
+    assert (answer.level, answer.costs["weight_share"]) == (3, pytest.approx(0.7))
+    found = recommendation(tmp_path, "kv_share<=0.7, speedup>=1.2").as_it_is.candidates[0]
+    assert [(gap.kind, gap.names, gap.levels) for gap in found.gaps] == [
+        ("cost", ("speedup",), (3,))
+    ]
+
+
 def test_the_first_term_of_the_budget_ranks_the_orders(tmp_path: Path) -> None:
     """The deeper of the two orders is slower here."""
     compared_run(tmp_path, "a", {1: {}, 2: {}})

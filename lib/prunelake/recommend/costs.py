@@ -1,15 +1,16 @@
 """The costs of levels: the sizes and speeds that the lake knows, on one device."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
 from prunelake.errors import NotFound, NothingToShow
 from prunelake.lake.sql.bound_query import BoundQuery, Connection
-from prunelake.recommend.budget import COST_COLUMNS
+from prunelake.recommend.budget import COST_COLUMNS, BudgetTerm
 from prunelake.recommend.candidates import CostValues
 from prunelake.recommend.request import RecommendationRequest
+from prunelake.recommend.sizes import size_shares
 from prunelake.schema.profile_tables import MAX_LOAD_AVERAGE
 
 SPEEDUP_RANGES = (
@@ -37,13 +38,14 @@ def known_costs(
 ) -> KnownCosts:
     """The costs of these runs, which are rows of `runs`.
 
-    The device is None, and there are no costs, if nothing was measured. The same holds if several
-    devices were measured and the budget needs no cost of them.
+    The device is None, and there are no measured costs, if nothing was measured. The same holds if
+    several devices were measured and the budget needs no speed or memory. Sizes are known without a
+    device where `size_shares` gives them.
 
     Raises:
         NotFound: no costs of the requested device, or the budget needs costs and several devices
             have them.
-        NothingToShow: a cost in the budget was never measured.
+        NothingToShow: a cost in the budget is known for no level.
     """
     efficiency = BoundQuery(
         """
@@ -70,25 +72,43 @@ def known_costs(
             devices,
         )
     device = request.device or (devices[0] if len(devices) == 1 else None)
-    for term in request.budget.terms:
-        if term.name not in COST_COLUMNS:
-            continue
-        if term.column == "weight_share" and runs["weight_share"].count():
-            continue  # candidates have a size without a profile
-        if measured[term.column].null_count() == measured.height:
-            raise NothingToShow(
-                f"budget term '{term}': {term.name} was never measured for {model}; "
-                f"`prunelake profile --model {model} --strategy {runs['strategy'][0]}` measures it"
-            )
-        if device is None:
-            raise NotFound(
-                f"budget term '{term}': {term.name} was measured on {' and '.join(devices)}; "
-                "choose one by device",
-                devices,
-            )
     of_device = measured.filter(device=device) if device else measured.clear()
-    costs: dict[str, dict[int, CostValues]] = {}
+    levels: dict[str, dict[int, dict[str, float | None]]] = {}
     for row in of_device.drop("device", "busy_load").iter_rows(named=True):
-        costs.setdefault(row.pop("run_id"), {})[row.pop("level")] = row
+        levels.setdefault(row.pop("run_id"), {})[row.pop("level")] = row
+    for run in runs.filter(pl.col("label").is_null()).iter_rows(named=True):
+        known = levels.setdefault(run["run_id"], {})
+        for level, shares in size_shares(run, known).items():
+            costs = known.setdefault(level, {})
+            costs |= {name: share for name, share in shares.items() if costs.get(name) is None}
+    for term in request.budget.terms:
+        if term.name in COST_COLUMNS:
+            _require_known(term, model, runs, measured, levels, devices)
     busy_load = of_device["busy_load"].max()
-    return KnownCosts(device, costs, busy_load if isinstance(busy_load, float) else None)
+    return KnownCosts(device, levels, busy_load if isinstance(busy_load, float) else None)
+
+
+def _require_known(
+    term: BudgetTerm,
+    model: str,
+    runs: pl.DataFrame,
+    measured: pl.DataFrame,
+    levels: Mapping[str, Mapping[int, CostValues]],
+    devices: Sequence[str],
+) -> None:
+    """Raise unless the cost of a term is known for some level of these runs."""
+    if term.column == "weight_share" and runs["weight_share"].count():
+        return  # candidates have a size without a profile
+    of_levels = [costs for by_level in levels.values() for costs in by_level.values()]
+    if any(costs.get(term.column) is not None for costs in of_levels):
+        return
+    if measured[term.column].null_count() == measured.height:
+        raise NothingToShow(
+            f"budget term '{term}': {term.name} was never measured for {model}; "
+            f"`prunelake profile --model {model} --strategy {runs['strategy'][0]}` measures it"
+        )
+    raise NotFound(
+        f"budget term '{term}': {term.name} was measured on {' and '.join(devices)}; "
+        "choose one by device",
+        devices,
+    )
