@@ -197,6 +197,14 @@ create macro criteria_at(
         -- The half width of an interval and the standard error are proportional to 1 / sqrt(n).
         -- 0.8416 is the 80 % quantile of the normal distribution.
         case
+            -- No example differs: the number of equal examples whose interval fits the margin.
+            when not is_met and delta = 0 and delta_se is null and criterion != 'accuracy'
+                then
+                    try_cast(
+                        ceil(
+                            ln(0.05) / ln(1 - margin * (1 - 0.05 ** (1 / n)) / loss_bound)
+                        ) as bigint
+                    )
             when not is_met and loss < margin
                 then
                     try_cast(

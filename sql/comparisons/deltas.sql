@@ -1,4 +1,42 @@
 create view deltas as
+-- Metrics whose difference has a limit if n examples are equal at both levels. With an error of
+-- 5 %, at most a share of 1 - 0.05^(1/n) of all examples then differs, and each moves the metric by
+-- greatest_shift / n at most: the range of a mean; twice that of ECE, because an example that
+-- leaves one bin and enters another moves it twice.
+with shifts as (
+    from (
+        values
+        ('ece', 2),
+        ('brier', 2),
+        ('comprehensiveness', 2),
+        ('sufficiency', 2),
+        ('comprehensiveness_advantage', 4),
+        ('sufficiency_advantage', 4)
+    ) as t (metric, greatest_shift)
+),
+
+equals as (
+    select
+        measured.run_id,
+        measured.level,
+        measured.metric,
+        measured.method,
+        measured.operator,
+        measured.variant,
+        shifts.greatest_shift * (1 - 0.05 ** (1 / measured.paired_n)) as bound
+    from lake.metrics as measured
+    inner join shifts on measured.metric = shifts.metric
+    where
+        measured.level > 0
+        and measured.delta = 0
+        -- No resample differs.
+        and measured.delta_se is null
+        and measured.paired_n > 0
+        and measured.look_count is null
+        and measured.method is distinct from 'random'
+        and measured.variant is distinct from 'normalised'
+)
+
 select
     measured.run_id,
     runs.model,
@@ -16,8 +54,8 @@ select
     measured.delta_low,
     measured.delta_high,
     measured.delta_se,
-    measured.equivalence_low,
-    measured.equivalence_high,
+    coalesce(measured.equivalence_low, -equals.bound) as equivalence_low,
+    coalesce(measured.equivalence_high, equals.bound) as equivalence_high,
     measured.p_value,
     case
         when measured.higher_is_better then measured.delta < 0
@@ -33,13 +71,22 @@ from lake.metrics as measured
 inner join lake.runs as runs on measured.run_id = runs.run_id
 -- Not the view levels, which computes more for each row.
 left join lake.levels as named
-    on measured.run_id = named.run_id and measured.level = named.level;
+    on measured.run_id = named.run_id and measured.level = named.level
+left join equals
+    on
+        measured.run_id = equals.run_id
+        and measured.level = equals.level
+        and measured.metric = equals.metric
+        and measured.method is not distinct from equals.method
+        and measured.operator is not distinct from equals.operator
+        and measured.variant is not distinct from equals.variant;
 
 comment on view deltas is
 'run x level x metric (x method, operator, variant). The difference of each metric from level 0,
 over the n examples with values at both: with its 95 % interval (delta_low, delta_high), the 90 %
 interval that must lie within a margin to pass two one-sided tests (equivalence_low,
-equivalence_high), and the two-sided p-value. is_worse compares the estimates only. A recalibrated
+equivalence_high), and the two-sided p-value. If no example differs, delta_se and p_value are null,
+and the 90 % interval covers the difference that a sample of n equal examples could miss. is_worse compares the estimates only. A recalibrated
 metric (variant is its calibrator) is compared with level 0 without recalibration. look_count: the
 number of looks of a sequential run; its intervals hold over all looks, and its p-value is the
 repeated one, at most look_factor times that of a single test.';

@@ -164,7 +164,7 @@ create macro verdicts_at(
         is_shown_worse,
         case
             when n = 0 and method is not null then 'not explained at this level'
-            when p_value is null then note
+            when p_value is null and not is_equivalent then note
             when is_shown_worse and not is_stable and not is_fallen
                 then 'worse, but accuracy is neither stable nor fallen'
             when not is_changed and not is_equivalent
@@ -187,6 +187,15 @@ create macro verdicts_at(
         -- the standard error are proportional to 1 / sqrt(n). If n should have been enough, a few
         -- more examples rarely decide.
         case
+            -- No example differs: the number of equal examples whose interval fits the margin.
+            when delta = 0 and delta_se is null and p_value is null and not is_equivalent
+                then
+                    try_cast(
+                        ceil(
+                            ln(0.05)
+                            / ln(1 - margin * (1 - 0.05 ** (1 / n)) / equivalence_high)
+                        ) as bigint
+                    )
             when not is_changed and not is_equivalent and not is_tested_at_margin
                 then
                     try_cast(

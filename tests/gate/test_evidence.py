@@ -174,6 +174,13 @@ def test_equal_answers_bound_a_loss_by_the_share_that_could_differ(tmp_path: Pat
         assert worse_p_value(evidence.looks, 0.02) == 1
     unbounded = found.of(Criterion(metric="nll"), 1)
     assert (unbounded.high, unbounded.note) == (None, "no variation among the examples")
+    # The views bound it alike.
+    verdicts = dict(query(tmp_path, "select metric, verdict from verdicts").rows())
+    names = ("accuracy", "ece", "brier", "nll")
+    assert [verdicts[name] for name in names] == ["equivalent"] * 3 + ["inconclusive"]
+    checks = query(tmp_path, "from criteria where calibrator is null and criterion = 'calibration'")
+    assert checks["is_met"].to_list() == [True]
+    assert checks["loss_bound"].item() == pytest.approx(2 * share)
 
 
 def test_a_check_passes_where_the_view_criteria_says_so(lake: Location) -> None:

@@ -15,7 +15,7 @@ from prunelake.analysis.power import PairedSpread, examples_for_changes_between,
 from prunelake.analysis.statistics import exact_interval
 from prunelake.lake.commit import write_analysis, write_run
 from prunelake.lake.sql.view_files import sql_folder
-from prunelake.schema.metrics import FLIP_MARGIN
+from prunelake.schema.metrics import AOPC_METRICS, FLIP_MARGIN, METRIC_DEFINITIONS
 from prunelake.schema.verdicts import Verdict
 from tests.support.endurance import repeats
 from tests.support.lake_rows import frames, rows_of, run_row, small_analysis
@@ -90,6 +90,51 @@ LOST = metric(delta=None, p=None, equivalence=None, paired_n=0, note="no example
 MISSED = "a difference up to smallest_detectable could have been missed"
 NEITHER = "worse, but accuracy is neither stable nor fallen"
 NO_EXAMPLE = "no example could be scored"
+
+
+def equal(name: str = "ece", n: int = 298, **columns: Any) -> Row:
+    """A row of a metric that is equal at both levels in all of n examples."""
+    note = "no variation among the examples"
+    row = metric(name, 0.0, None, None, paired_n=n, delta_se=None, note=note)
+    return row | {"higher_is_better": name.startswith("compreh")} | columns
+
+
+def test_equal_examples_are_equivalent_if_they_are_enough(tmp_path: Path) -> None:
+    """2 (1 - 0.05^(1/n)) is below 0.02 from 299 examples on."""
+    assert 2 * (1 - 0.05 ** (1 / 299)) < 0.02 < 2 * (1 - 0.05 ** (1 / 298))
+    for n, verdict, needed in ((298, "inconclusive", 299), (299, "equivalent", None)):
+        (row,) = (
+            row for row in judged(tmp_path / str(n), STABLE, equal(n=n)) if row["metric"] == "ece"
+        )
+        assert (row["verdict"], row["n_needed"]) == (verdict, needed)
+        assert row["equivalence_high"] == pytest.approx(2 * (1 - 0.05 ** (1 / n)))
+        assert row["equivalence_low"] == -row["equivalence_high"]
+        assert (row["delta"], row["delta_low"], row["is_shown_worse"]) == (0, None, False)
+        assert (row["reason"] is None) == (verdict == "equivalent")
+    # A sequential run, a metric without a limit, a random ranking and other resamples have no such
+    # bound.
+    others = [
+        equal(look_count=2),
+        equal("nll"),
+        equal("comprehensiveness", method="lime", operator="replace", variant="normalised"),
+        equal("brier", delta_se=0.01),
+    ]
+    rows = judged(
+        tmp_path / "others", STABLE, *others, sql="from deltas where metric != 'accuracy'"
+    )
+    assert len(rows) == len(others)
+    assert {row["equivalence_high"] for row in rows} == {None}
+
+
+@pytest.mark.parametrize("name", ["ece", "brier", *AOPC_METRICS])
+def test_the_bound_of_equal_examples_follows_from_the_range_of_the_metric(
+    tmp_path: Path, name: str
+) -> None:
+    columns = {"method": "lime"} if name in AOPC_METRICS else {}
+    (row,) = judged(tmp_path, equal(name, 100, **columns), sql="from deltas")
+    width = METRIC_DEFINITIONS[name].high - METRIC_DEFINITIONS[name].low
+    greatest = width * (2 if name == "ece" else 1)
+    assert row["equivalence_high"] == pytest.approx(greatest * (1 - 0.05 ** (1 / 100)))
 
 
 @pytest.mark.parametrize(

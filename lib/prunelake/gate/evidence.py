@@ -186,6 +186,8 @@ def _mean_sample(row: Row, times: LookTimes, higher_is_better: bool) -> MeanSamp
 
     Both intervals have the same centre and standard error, which follow from their lower ends.
     """
+    if row["delta_low"] is None:  # no example differs: nothing speaks for a loss
+        return None
     names = ("delta_low", "equivalence_low")
     if higher_is_better:
         names = ("delta_high", "equivalence_high")

@@ -85,6 +85,9 @@ def _loss_bound(
     if row["criterion"] == "accuracy":
         counts = discordant.get((row["run_id"], row["level"]))
         return None if counts is None else -tango_interval(*counts, n, 1 - 2 * error_rate)[0]
+    if error is None:  # no example differs: the view deltas bounds the share that could
+        shares = 1 - np.array([ERROR_RATE, error_rate]) ** (1 / n)
+        return float(bound * shares[1] / shares[0])
     # The bound is a centre, extended for bias, plus a quantile times the standard error.
     quantiles = stdtrit(n - 1, np.array([1 - ERROR_RATE, 1 - error_rate]))
     return float(bound + (quantiles[1] - quantiles[0]) * error)
