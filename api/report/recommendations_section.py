@@ -37,7 +37,7 @@ def recommended_section(connection: Connection, models: Sequence[str]) -> str:
     if not parts:
         return ""
     return (
-        "<section><h2>Recommended removals</h2>"
+        "<section><h2>Recommendations</h2>"
         "<p>A removal is recommended only if it is shown to do no harm. On the same examples as "
         "the unpruned model, the pruned model must be right as often, its confidence must be as "
         "honest, and its explanations must name words that matter as much. For each of these, the "

@@ -258,7 +258,8 @@ it exceeds its margin: its p_value comes from an exact binomial test of the marg
 hidden degradation (shown worse while accuracy is stable), visible degradation (shown worse and
 accuracy fell), worse within margin (changed for the worse), equivalent (not changed, within its
 margin; accuracy: stable), improved, or inconclusive with its reason; null if nothing can be
-tested. n_needed: the number of examples that would show, with a probability of 80 %, that the
+tested. inconclusive with is_shown_worse: the metric is worse, but accuracy is shown neither to be
+stable nor to have fallen; tables and charts call it worse. n_needed: the number of examples that would show, with a probability of 80 %, that the
 metric has changed or lies within its margin; for flip_rate if the measured rate is the truth.
 is_sequential: the run looked at its examples several times, and its intervals and p-values allow
 for that (view looks).';

@@ -25,7 +25,7 @@ def test_a_comparison_is_printed_with_its_next_step(runner: CliRunner, tiny_fold
     out = result.stdout
     assert "base is the baseline, on 8 rows of everyday_knowledge." in out
     assert "half: undecided with these rows: accuracy" in out.replace("\n", " ")
-    for column in ("format", "recovery", "lost", "gained", "KL", "ECE"):
+    for column in ("format", "recovery", "harmful", "beneficial", "KL", "ECE"):
         assert column in out
     assert "comprehens." not in out
     assert all(len(line) <= 80 for line in out.splitlines()[:-1])

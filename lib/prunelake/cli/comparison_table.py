@@ -108,14 +108,14 @@ def _models_table(models: Sequence[Mapping[str, Any]], cells: Cells) -> Table:
 
 
 def _changes_table(models: Sequence[Mapping[str, Any]]) -> Table:
-    table = _table("changed answers", "all", "lost", "gained", "other", "KL")
+    table = _table("flips", "all", "harmful", "beneficial", "neutral", "KL")
     for model in models[1:]:
         names = ("flip_rate", "harmful_rate", "beneficial_rate", "neutral_rate")
         shares = [_share(model[name]) for name in names]
         table.add_row(model["label"], *shares, number(model["mean_kl"], 4))
     table.caption = (
-        "share of rows; lost: right to wrong; gained: wrong to right;\n"
-        "other: wrong to another wrong answer; KL from the baseline, in nats"
+        "share of rows; harmful: right to wrong; beneficial: wrong to right;\n"
+        "neutral: wrong to another wrong answer; KL from the baseline, in nats"
     )
     return table
 

@@ -132,7 +132,9 @@ def print_plan(plan: "VerdictPlan") -> None:
     if plan.flips:
         console.print(_flips_table(plan))
     for sentence in plan_sentences(plan):
-        console.print(sentence, highlight=False, markup=False)
+        # A command is not wrapped, so that it can be copied.
+        has_command = bool(plan.command) and sentence.endswith(plan.command)
+        console.print(sentence, highlight=False, markup=False, soft_wrap=has_command)
 
 
 def _table(title: str, caption: str) -> "Table":

@@ -85,11 +85,12 @@ def test_the_command_prints_a_table_and_json(lake: Path, tmp_path: Path) -> None
     assert "This sweep computes them: prunelake sweep --model" in text
     asked = json.loads(CliRunner().invoke(app, [*question, "--format", "json"]).output)
     assert asked["task"] == "demo"
+    assert f": {asked['command']}\n" in text  # in one line, so that it can be copied
     empty = ["plan", "--levels", "2", "--lake", str(tmp_path / "none"), "--task", "opinions"]
     output = CliRunner().invoke(app, empty).output
     assert "is assumed" in output
     assert "The task has 500 rows, fewer than are needed. With all rows, a margin of" in output
-    assert "--rows sample:500 " in " ".join(output.split())
+    assert "--rows sample:500 " in output
     assert "The task has" not in CliRunner().invoke(app, [*empty, "--margin", "0.3"]).output
     refused = CliRunner().invoke(app, [*empty[:-1], "opinion"]).exception
     assert str(refused).startswith("unknown task 'opinion'; choose from ")

@@ -348,7 +348,7 @@ def test_errors_of_the_route_have_the_common_shape(
 def section(lake: Path, out: Path) -> str:
     """The text of the report's section, without tags."""
     write_report(lake, out)
-    source = out.read_text(encoding="utf-8").partition("<h2>Recommended removals</h2>")[2]
+    source = out.read_text(encoding="utf-8").partition("<h2>Recommendations</h2>")[2]
     return unescape(" ".join(re.sub("<.*?>", " ", source.partition("<h2>")[0]).split()))
 
 

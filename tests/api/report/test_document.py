@@ -78,7 +78,7 @@ def test_the_page_can_be_read_aloud_and_on_a_phone(full: ReportPage) -> None:
 
 def test_runs_of_one_model_share_a_section(full: ReportPage) -> None:
     assert re.findall(r"<h2>(.*?)</h2>", full.source) == [
-        "Recommended removals",
+        "Recommendations",
         "Correlations with accuracy over several runs",
         "one, cosine order",
         "two, cosine order",
