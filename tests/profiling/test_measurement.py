@@ -140,16 +140,17 @@ def test_sizes_without_mlps_or_blocks_count_the_remaining_weights(family: str, u
 def test_the_sizes_of_unmeasured_levels_follow_from_one_level(family: str, unit: Unit) -> None:
     """`size_shares` against measured sizes: of the removed layers 0, 2 and 1, in this order."""
     model = tiny_model(family)
-    run = {
+    levels = [0, 1, 2, 3]
+    run: dict[str, Any] = {
         "architecture": type(model).__name__,
         "layer_count": LAYER_COUNT,
         "unit": unit,
-        "levels": [0, 1, 2, 3],
+        "levels": levels,
     }
     order = [0, 2, 1, *range(3, LAYER_COUNT)]
     rows = {
         row["level"]: row
-        for row in measure_levels(model, order, run["levels"], SMALL, lambda _: None, unit)
+        for row in measure_levels(model, order, levels, SMALL, lambda _: None, unit)
     }
     columns = {
         "kv_share": "kv_bytes_per_token",

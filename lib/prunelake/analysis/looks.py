@@ -63,7 +63,11 @@ FIXED = RunLooks()
 def load_looks(connection: Connection) -> RunLooks:
     """The looks of the only run that the connection shows."""
     runs = select(connection, "select run_id, identity, example_count from runs")
-    run_id, identity_json, example_count = runs.row(0)
+    return looks_of_run(*runs.row(0))
+
+
+def looks_of_run(run_id: str, identity_json: str, example_count: int) -> RunLooks:
+    """The looks of a run, from its row of `runs`."""
     if not json.loads(identity_json).get("sequential"):
         return FIXED
     identity = parse_identity(identity_json)

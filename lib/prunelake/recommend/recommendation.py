@@ -19,7 +19,7 @@ from prunelake.recommend.budget import CostBudget
 from prunelake.recommend.candidate_builder import build_candidate
 from prunelake.recommend.candidates import Candidate, CostValues, Level
 from prunelake.recommend.costs import known_costs
-from prunelake.recommend.error_rate import ERROR_RATE, at_error_rate, discordant_counts
+from prunelake.recommend.error_rate import ERROR_RATE, LastLooks, at_error_rate, discordant_counts
 from prunelake.recommend.evidence import (
     criteria_checks,
     latest_runs,
@@ -139,7 +139,9 @@ def recommend(connection: Connection, request: RecommendationRequest) -> Recomme
     error_rate = ERROR_RATE / order_count
     if order_count > 1:
         discordant = discordant_counts(connection, chosen["run_id"].to_list())
-        as_it_is, recalibrated = answers(at_error_rate(checks, discordant, error_rate))
+        last_looks = LastLooks.read(connection, chosen)
+        checks = at_error_rate(checks, discordant, error_rate, last_looks)
+        as_it_is, recalibrated = answers(checks)
     return Recommendation(
         model=first["model"],
         revision=first["revision"],
