@@ -1,7 +1,7 @@
 """`prunelake import`: bring results that were measured elsewhere into the lake."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +14,8 @@ from prunelake.spec import AopcVariant, Operator
 
 if TYPE_CHECKING:
     from prunelake.imports.imported_run import LabelledFile
+
+    Logs = Mapping[int, Path] | Sequence[LabelledFile]
 
 NO_EXAMPLES_WARNING = (
     "A table has no examples: its differences and correlations get no interval and no test, and "
@@ -49,67 +51,61 @@ StrategyOption = Annotated[
 ]
 
 
-@import_app.command()
-def harness(
-    path: PathArgument = None,
-    level: LevelOption = None,
-    baseline: BaselineOption = None,
-    candidate: CandidateOption = None,
-    task: Annotated[
-        str | None, typer.Option(help="The task, if a folder has logs of several.")
-    ] = None,
-    model: ModelOption = None,
-    strategy: StrategyOption = "",
-    lake: LakeOption = None,
-) -> None:
-    """Import sample logs of lm-evaluation-harness (--log_samples), multiple choice."""
-    from prunelake.imports.harness import import_harness
+TaskOption = Annotated[
+    str | None, typer.Option("--task", help="The task, if a folder has logs of several.")
+]
 
-    folder = load_settings(lake).lake
-    logs = _logs(path, level, baseline, candidate)
-    run_id, is_new = import_harness(folder, logs, model, strategy, task)
-    _print_import(folder, run_id, is_new, are_candidates=bool(baseline))
+LOG_COMMANDS = {
+    "harness": "Import sample logs of lm-evaluation-harness (--log_samples), multiple choice.",
+    "inspect": "Import logs of inspect_ai (.json, .eval), multiple choice with log-probabilities.",
+    "lighteval": "Import details of lighteval (--save-details), multiple choice with "
+    "log-likelihoods.",
+}
+"""The commands that read logs of levels or of candidates, and their help."""
 
 
-@import_app.command()
-def inspect(
-    path: PathArgument = None,
-    level: LevelOption = None,
-    baseline: BaselineOption = None,
-    candidate: CandidateOption = None,
-    model: ModelOption = None,
-    strategy: StrategyOption = "",
-    lake: LakeOption = None,
-) -> None:
-    """Import logs of inspect_ai (.json, .eval), multiple choice with log-probabilities."""
-    from prunelake.imports.inspect_log import import_inspect
+def _log_command(name: str) -> Callable[..., None]:
+    """The command that imports the logs of one tool; all take the same options."""
 
-    folder = load_settings(lake).lake
-    logs = _logs(path, level, baseline, candidate)
-    run_id, is_new = import_inspect(folder, logs, model, strategy)
-    _print_import(folder, run_id, is_new, are_candidates=bool(baseline))
+    def command(
+        path: PathArgument = None,
+        level: LevelOption = None,
+        baseline: BaselineOption = None,
+        candidate: CandidateOption = None,
+        task: TaskOption = None,
+        model: ModelOption = None,
+        strategy: StrategyOption = "",
+        lake: LakeOption = None,
+    ) -> None:
+        folder = load_settings(lake).lake
+        logs = _logs(path, level, baseline, candidate)
+        run_id, is_new = _import_logs(name, folder, logs, model, strategy, task)
+        _print_import(folder, run_id, is_new, are_candidates=bool(baseline))
+
+    return command
 
 
-@import_app.command()
-def lighteval(
-    path: PathArgument = None,
-    level: LevelOption = None,
-    baseline: BaselineOption = None,
-    candidate: CandidateOption = None,
-    task: Annotated[
-        str | None, typer.Option(help="The task, if a folder has details of several.")
-    ] = None,
-    model: ModelOption = None,
-    strategy: StrategyOption = "",
-    lake: LakeOption = None,
-) -> None:
-    """Import details of lighteval (--save-details), multiple choice with log-likelihoods."""
+for _name, _help in LOG_COMMANDS.items():
+    import_app.command(_name, help=_help)(_log_command(_name))
+
+
+def _import_logs(
+    name: str, lake: Location, logs: "Logs", model: str | None, strategy: str, task: str | None
+) -> tuple[str, bool]:
+    """Import logs as one run; its id, and whether it is new."""
+    if name == "inspect":
+        from prunelake.imports.inspect_log import import_inspect
+
+        if task is not None:
+            raise InvalidSpec(f"--task {task}: a log of inspect_ai has one task; leave it out")
+        return import_inspect(lake, logs, model, strategy)
+    if name == "harness":
+        from prunelake.imports.harness import import_harness
+
+        return import_harness(lake, logs, model, strategy, task)
     from prunelake.imports.lighteval import import_lighteval
 
-    folder = load_settings(lake).lake
-    logs = _logs(path, level, baseline, candidate)
-    run_id, is_new = import_lighteval(folder, logs, model, strategy, task)
-    _print_import(folder, run_id, is_new, are_candidates=bool(baseline))
+    return import_lighteval(lake, logs, model, strategy, task)
 
 
 @import_app.command()
@@ -215,7 +211,7 @@ def _logs(
     levels: list[str] | None,
     baseline: str | None,
     candidates: list[str] | None,
-) -> "Mapping[int, Path] | Sequence[LabelledFile]":
+) -> "Logs":
     """The logs of removal levels, or those of a baseline and its candidates.
 
     Raises:
