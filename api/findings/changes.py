@@ -24,6 +24,12 @@ VERDICT_GROUPS = {
 """The word for each group of verdicts."""
 
 
+def changed_values(levels: pl.DataFrame, metrics: Sequence[str], level: int) -> str:
+    """Each metric with its value at level 0 and at a level: ECE (0.14 to 0.17)."""
+    values = {name: (value_at(levels, name, 0), value_at(levels, name, level)) for name in metrics}
+    return listed([f"{label(name)} ({from_to(*pair)})" for name, pair in values.items()])
+
+
 def change_clause(levels: pl.DataFrame, metric: str) -> str | None:
     """The change of a metric up to its deepest level; None where either value is unknown.
 

@@ -7,6 +7,7 @@ import polars as pl
 
 from prunelake.schema.verdicts import Verdict
 
+from .changes import changed_values
 from .level_names import LevelNames
 from .level_rows import (
     HEADLINE_METRICS,
@@ -22,7 +23,8 @@ from .level_rows import (
 )
 from .sentences import accuracy_clause
 from .settle import settled_by
-from .wording import from_to, label, listed, removed_modules
+from .verdict_labels import VERDICT_CLAUSES
+from .wording import label, listed, removed_modules
 
 MAX_NAMED_METRICS = 3
 
@@ -75,14 +77,16 @@ def _findings(levels: pl.DataFrame) -> Iterator[tuple[int, str]]:
         yield level, f"{listed([label(metric) for metric in metrics])} {verb}"
     if hidden := _first_worse(levels, JUDGED_METRICS, HIDDEN_VERDICTS):
         level, metrics = hidden
-        yield level, f"hidden degradation of {_changes(levels, metrics, level)}"
+        words = VERDICT_CLAUSES[Verdict.hidden_degradation]
+        yield level, f"{words} {changed_values(levels, metrics, level)}"
     if worse := _first_worse(levels, HEADLINE_METRICS, (Verdict.worse,)):
         level, metrics = worse
         rises = level in levels_with_verdict(levels, "accuracy", (Verdict.improved,))
         accuracy = "rises" if rises else "is inconclusive"
-        yield level, f"worse {_changes(levels, metrics, level)} while accuracy {accuracy}"
+        yield level, f"worse {changed_values(levels, metrics, level)} while accuracy {accuracy}"
     if fallen := levels_with_verdict(levels, "accuracy", WORSE_VERDICTS):
-        yield fallen[0], f"visible loss of {_changes(levels, ['accuracy'], fallen[0])}"
+        words = VERDICT_CLAUSES[Verdict.visible_degradation]
+        yield fallen[0], f"{words} {changed_values(levels, ['accuracy'], fallen[0])}"
 
 
 def _candidate_clauses(levels: pl.DataFrame, names: LevelNames) -> list[str]:
@@ -124,9 +128,3 @@ def _first_worse(
     if first is None:
         return None
     return first, [metric for metric in metrics if first in where[metric]][:MAX_NAMED_METRICS]
-
-
-def _changes(levels: pl.DataFrame, metrics: Sequence[str], level: int) -> str:
-    """Each metric with its value at level 0 and at a level: ECE (0.14 to 0.17)."""
-    values = {name: (value_at(levels, name, 0), value_at(levels, name, level)) for name in metrics}
-    return listed([f"{label(name)} ({from_to(*pair)})" for name, pair in values.items()])

@@ -27,3 +27,14 @@ VERDICT_LABELS: Mapping[str, VerdictLabel] = {
     ),
 }
 """Each verdict of `run_metrics.headline_metrics`, worst first."""
+
+VERDICT_CLAUSES: Mapping[str, str] = {
+    Verdict.hidden_degradation: "hidden degradation of",
+    Verdict.visible_degradation: "visible loss of",
+    Verdict.worse: "while accuracy is inconclusive or rises, worse",
+    Verdict.worse_within_margin: "worse within its margin:",
+    Verdict.improved: "improved:",
+    Verdict.equivalent: "within its margin:",
+    Verdict.inconclusive: "undecided with these rows:",
+}
+"""The words of a sentence in front of the metrics with each verdict, worst first."""
