@@ -36,7 +36,7 @@ def wanted(tmp_path: Path) -> ProfileRequest:
 def shown(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """The tables that the flow would show on the page of a server."""
     found: list[dict[str, Any]] = []
-    monkeypatch.setattr(flow_module, "get_run_logger", lambda: logging.getLogger("cost"))
+    monkeypatch.setattr(flow_module, "is_in_run", lambda: True)
     monkeypatch.setattr(
         flow_module, "create_table_artifact", lambda table, **_: found.extend(table)
     )

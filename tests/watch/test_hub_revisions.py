@@ -156,7 +156,7 @@ def test_the_flow_ends_as_hub_not_reached_and_lists_the_open_evaluations(
     saved_model(tmp_path / "local")
     listed = watchlist(tmp_path, {"hub": "org/name"}, {"model": "local"})
     shown: list[dict[str, Any]] = []
-    monkeypatch.setattr(flow_module, "get_run_logger", logging.getLogger)
+    monkeypatch.setattr(flow_module, "run_logger", logging.getLogger)
     monkeypatch.setattr(flow_module, "create_table_artifact", lambda **given: shown.append(given))
     monkeypatch.setattr(flow_module, "DeploymentLauncher", lambda: FakeLauncher(flow_run="f"))
     state = flow_module.watch.fn(listed.path, settings)
