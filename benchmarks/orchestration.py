@@ -13,7 +13,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from functools import partial
@@ -45,8 +45,10 @@ RESULT = RESULTS / "orchestration.md"
 class RefusingLauncher:
     """Starts nothing: a request to start is an error."""
 
-    def start(self, evaluation: Evaluation, attempt: Attempt) -> str | None:  # noqa: ARG002  # a Launcher
-        raise AssertionError(f"{evaluation.spec} was started")
+    largest_group = 1
+
+    def start(self, group: Sequence[tuple[Evaluation, Attempt]]) -> str | None:
+        raise AssertionError(f"{group} was started")
 
     def outcome(self, attempt: Attempt, alive_at: datetime) -> AttemptOutcome | None:  # noqa: ARG002  # a Launcher
         return None

@@ -2,15 +2,24 @@
 
 import logging
 from collections.abc import Callable
+from functools import wraps
 from typing import Any, ParamSpec, TypeVar, cast
 
 from prefect import Flow, flow_engine, get_run_logger
+from prefect.client.schemas import State
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.settings import get_current_settings
+from prefect.states import Failed
 from prefect.utilities.callables import get_call_parameters
+
+from prunelake.errors import one_line
+from prunelake.watch.failures import is_machine_failure
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+MACHINE_FAILURE = "MachineFailure"
+"""The name of the failed state of a flow run whose machine failed."""
 
 Logger = logging.Logger | logging.LoggerAdapter[Any]
 
@@ -36,10 +45,28 @@ def serverless_flow(
 ) -> Callable[[Callable[P, R]], ServerlessFlow[P, R]]:
     """Make a function a flow that needs no server.
 
-    @serverless_flow("sweep", "{spec.model} {spec.task_name}")
-    def sweep(spec: SweepSpec) -> str: ...
+        @serverless_flow("sweep", "{spec.model} {spec.task_name}")
+        def sweep(spec: SweepSpec) -> str: ...
+
+    If its machine fails (disk, memory, network, a server), the state of the flow run is called
+    `MachineFailure`, and `watch` starts the sweep again at once.
     """
-    return lambda function: ServerlessFlow(function, name=name, flow_run_name=flow_run_name)
+
+    def decorate(function: Callable[P, R]) -> ServerlessFlow[P, R]:
+        @wraps(function)
+        def run(*args: P.args, **kwargs: P.kwargs) -> R | State[Any]:
+            try:
+                return function(*args, **kwargs)
+            except Exception as error:
+                if not is_in_run() or not is_machine_failure(error):
+                    raise
+                run_logger().error("%s", one_line(error))
+                return Failed(name=MACHINE_FAILURE, message=one_line(error), data=error)
+
+        flow = ServerlessFlow(run, name=name, flow_run_name=flow_run_name)
+        return cast("ServerlessFlow[P, R]", flow)  # a call raises the error in the state
+
+    return decorate
 
 
 def has_server() -> bool:

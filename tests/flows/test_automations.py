@@ -13,6 +13,7 @@ from prefect.events.schemas.automations import AutomationCore
 
 from prunelake.flows import events
 from prunelake.flows.events import HIDDEN_DEGRADATION, emit_hidden_degradations
+from prunelake.flows.serverless import MACHINE_FAILURE
 from prunelake.flows.verdicts import HIDDEN_DEGRADATIONS_QUERY
 from prunelake.lake import read as lake_read
 from prunelake.lake.sql import views
@@ -113,7 +114,7 @@ def test_prefect_reads_every_field(name: str) -> None:
 @pytest.mark.parametrize("flow", ["sweep", "watch", "publish"])
 def test_a_failed_or_crashed_run_sends_a_notification(flow: str) -> None:
     failed = trigger("run_failed")
-    for state in ("Failed", "Crashed", "TimedOut"):
+    for state in ("Failed", MACHINE_FAILURE, "Crashed", "TimedOut"):
         name = f"prefect.flow-run.{state}"
         assert failed.covers(of_flow(name, flow))
         assert failed.expects(name)
@@ -125,7 +126,8 @@ def test_a_run_without_heartbeats_is_a_zombie_until_it_ends() -> None:
     zombie = trigger("zombie_run")
     assert zombie.starts_after("prefect.flow-run.heartbeat")
     assert zombie.covers(of_flow("prefect.flow-run.heartbeat", "sweep"))
-    for state in ("Completed", "Failed", "Cancelled", "Crashed", "heartbeat"):
+    ended = ("Completed", "HubNotReached", "Failed", MACHINE_FAILURE, "Cancelled", "Crashed")
+    for state in (*ended, "heartbeat"):
         assert zombie.expects(f"prefect.flow-run.{state}")
     assert described("zombie_run")["actions"][0]["state"] == "CRASHED"
 

@@ -20,7 +20,9 @@ from prefect.client.schemas.sorting import ArtifactSort, FlowRunSort
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 import prunelake.flows.until_decided
+from prunelake.errors import ModelNotFound
 from prunelake.flows import verdicts
+from prunelake.flows.serverless import MACHINE_FAILURE
 from prunelake.flows.sweep import sweep
 from prunelake.flows.until_decided import until_decided
 from prunelake.lake import read
@@ -95,6 +97,33 @@ def test_a_flow_without_a_server_is_a_plain_call(
         fields = cast("SweepSpec", spec.model_dump(mode="json"))  # as from JSON
         assert sweep(fields, settings=settings) == "a run"
     assert calls == [(spec, settings, None)] * 2
+
+
+@pytest.mark.usefixtures("prefect")
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [(MemoryError("full"), MACHINE_FAILURE), (ModelNotFound("no such model"), "Failed")],
+)
+def test_a_machine_failure_has_a_state_of_its_own(
+    settings: Settings,
+    spec: SweepSpec,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    state: str,
+) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("prunelake.flows.sweep.run_sweep", fail)
+    named = spec.model_copy(update={"model": f"fails {state}"})
+    with pytest.raises(type(error)):
+        sweep(named, settings)
+    with get_client(sync_client=True) as client:
+        name = FlowRunFilterName(any_=[f"{named.model} everyday_knowledge cosine"])
+        (run,) = client.read_flow_runs(flow_run_filter=FlowRunFilter(name=name))
+    assert run.state is not None
+    assert (run.state.is_failed(), run.state.name) == (True, state)
+    assert str(error) in (run.state.message or "")
 
 
 def test_hidden_degradations_are_shown_and_announced(

@@ -1,7 +1,7 @@
 """Watchlists, fake saved models, and a launcher that records the started evaluations."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -60,18 +60,25 @@ class FakeLauncher:
     """Calls `work` for each evaluation; with `flow_run` it acts as a remote launcher."""
 
     def __init__(
-        self, work: Callable[[Evaluation], object] | None = None, flow_run: str | None = None
+        self,
+        work: Callable[[Evaluation], object] | None = None,
+        flow_run: str | None = None,
+        largest_group: int = 1,
     ) -> None:
+        self.largest_group = largest_group
+        self.groups: list[int] = []
         self.started: list[Evaluation] = []
         self.attempts: list[Attempt] = []
         self.ends: dict[str, AttemptOutcome] = {}  # by the model's name
         self._work = work or (lambda _: None)
         self._flow_run = flow_run
 
-    def start(self, evaluation: Evaluation, attempt: Attempt) -> str | None:
-        self.started.append(evaluation)
-        self.attempts.append(attempt)
-        self._work(evaluation)
+    def start(self, group: Sequence[tuple[Evaluation, Attempt]]) -> str | None:
+        self.groups.append(len(group))
+        for evaluation, attempt in group:
+            self.started.append(evaluation)
+            self.attempts.append(attempt)
+            self._work(evaluation)
         return self._flow_run
 
     def outcome(self, attempt: Attempt, alive_at: datetime) -> AttemptOutcome | None:  # noqa: ARG002  # a Launcher

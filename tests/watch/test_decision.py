@@ -35,7 +35,8 @@ SAME = RUNNING.model_copy(update={"state": "same"})
 FAILED = failed_attempt(RUNNING, "out of memory", NOW)
 READY = FAILED.model_copy(update={"retry_at": NOW})
 PARKED = failed_attempt(RUNNING.model_copy(update={"number": MAX_ATTEMPTS}), "out of memory", NOW)
-CRASHED = AttemptOutcome(False, "flow run x crashed")
+FAILS = AttemptOutcome(False, "flow run x failed")
+CRASHED = AttemptOutcome(False, "flow run x crashed", is_machine_failure=True)
 COMPLETED = AttemptOutcome(True, "flow run x completed")
 ELSEWHERE = f"{COMPLETED.reason}, but its run is not in this lake: do the workers use another lake?"
 
@@ -98,23 +99,34 @@ def test_an_evaluation_in_the_lake_needs_no_attempt(
         ),
         (
             RUNNING,
-            CRASHED,
+            FAILS,
             {"has_task": True},
             Decision(
-                failed_attempt(RUNNING, CRASHED.reason, NOW),
+                failed_attempt(RUNNING, FAILS.reason, NOW),
                 state=EvaluationState.waiting,
                 detail=f"until {format_time(NOW + timedelta(hours=2))}, "
-                f"attempt 2 failed: {CRASHED.reason}",
+                f"attempt 2 failed: {FAILS.reason}",
             ),
         ),
         (
             RUNNING,
-            CRASHED,
+            FAILS,
             {"is_retry": True},
-            Decision(failed_attempt(RUNNING, CRASHED.reason, NOW), may_start=True),
+            Decision(failed_attempt(RUNNING, FAILS.reason, NOW), may_start=True, failures=2),
+        ),
+        # Its machine failed: the same attempt starts again at once.
+        (
+            RUNNING,
+            CRASHED,
+            {},
+            Decision(
+                failed_attempt(RUNNING, CRASHED.reason, NOW, is_machine_failure=True),
+                may_start=True,
+                failures=1,
+            ),
         ),
         (READY, None, {}, Decision(READY, may_start=True, failures=2)),
-        (FAILED, None, {"is_retry": True}, Decision(FAILED, may_start=True)),
+        (FAILED, None, {"is_retry": True}, Decision(FAILED, may_start=True, failures=2)),
         (
             PARKED,
             None,
@@ -125,7 +137,7 @@ def test_an_evaluation_in_the_lake_needs_no_attempt(
                 detail="5 attempts failed, the last with: out of memory",
             ),
         ),
-        (PARKED, None, {"is_retry": True}, Decision(PARKED, may_start=True)),
+        (PARKED, None, {"is_retry": True}, Decision(PARKED, may_start=True, failures=5)),
     ],
 )
 def test_the_decision_follows_from_the_attempt_and_the_lake(
@@ -141,3 +153,16 @@ def test_the_decision_follows_from_the_attempt_and_the_lake(
 def test_the_delay_doubles_until_the_evaluation_is_parked(number: int, hours: int | None) -> None:
     failed = failed_attempt(RUNNING.model_copy(update={"number": number}), "reason", NOW)
     assert failed.retry_at == (None if hours is None else NOW + timedelta(hours=hours))
+
+
+def test_after_a_machine_failure_a_sweep_goes_on_at_once_three_times_then_slowly() -> None:
+    attempt, hours = RUNNING.model_copy(update={"number": MAX_ATTEMPTS}), []
+    for count in range(1, 9):
+        attempt = failed_attempt(attempt, "killed", NOW, is_machine_failure=True)
+        assert attempt.reason == f"machine failure {count}: killed"
+        assert attempt.retry_at is not None
+        hours.append((attempt.retry_at - NOW) / timedelta(hours=1))
+    assert hours == [0, 0, 0, 1, 2, 4, 8, 8]
+    # A failure of the model counts as always, and begins the count of machine failures anew.
+    failed = failed_attempt(attempt, "no weights", NOW)
+    assert (failed.reason, failed.retry_at) == ("no weights", None)

@@ -113,6 +113,28 @@ def test_several_watchers_at_once_start_each_evaluation_once(
     assert sorted(started) == ["0", "1", "2", "3", "4"]
 
 
+def test_the_sweeps_of_one_model_start_together_unless_they_failed_before(
+    tmp_path: Path, settings: Settings
+) -> None:
+    for name in ("a", "b"):
+        saved_model(tmp_path / "models" / name, name)
+    strategies = ["cosine", "random:1", "random:2"]
+    listed = watchlist(
+        tmp_path, {"folder": "models", "strategies": strategies}, budget={"runs_per_round": 9}
+    )
+    together = FakeLauncher(fails("a"), flow_run="f", largest_group=2)
+    lines = run_round(listed, settings, together)
+    assert together.groups == [2, 1, 2, 1]
+    assert model_states(lines) == [("a", "failed")] * 3 + [("b", "started")] * 3
+    alone = FakeLauncher(flow_run="g", largest_group=2)
+    for attempt in attempt_log.read_attempts(settings.lake).values():
+        if attempt.state == "failed":
+            now = attempt.model_copy(update={"retry_at": PAST})
+            assert attempt_log.compare_and_swap(settings.lake, attempt, now)
+    run_round(listed, settings, alone)
+    assert alone.groups == [1, 1, 1]
+
+
 def test_an_evaluation_that_another_process_wrote_during_the_round_is_not_started(
     tmp_path: Path, settings: Settings
 ) -> None:
@@ -138,7 +160,7 @@ def test_a_failing_model_is_retried_with_delays_then_parked_and_blocks_no_other(
         saved_model(tmp_path / "models" / name, name)
     listed = watchlist(tmp_path, {"folder": "models"}, budget={"runs_per_round": 1})
     worker = FakeLauncher(fails("bad"))
-    (line, waiting) = run_round(listed, settings, worker)
+    (waiting, line) = run_round(listed, settings, worker)
     assert (line.state, waiting.state) == (EvaluationState.failed, EvaluationState.waiting)
     assert line.detail.startswith("RuntimeError: out of memory (next ")
     # The failed model waits, so that the other model gets the budget.
@@ -184,7 +206,7 @@ def test_a_parked_evaluation_is_tried_again_after_a_change_or_with_retry(
         ("m", "failed")
     ]
     (attempt,) = attempt_log.read_attempts(settings.lake).values()
-    assert attempt.number == 1
+    assert attempt.number == (6 if change == "retry" else 1)  # a retry keeps the count
 
 
 def test_a_flow_run_is_in_flight_until_its_outcome_is_known(

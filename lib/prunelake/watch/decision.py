@@ -5,13 +5,20 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from prunelake.lake.attempt_log import Attempt
+from prunelake.watch.failures import machine_failure_count, machine_failure_reason
 from prunelake.watch.launcher import AttemptOutcome
 
 FIRST_RETRY_DELAY = timedelta(hours=1)
 """The delay after the first failure; each further failure doubles it."""
 
+MAX_RETRY_DELAY = timedelta(hours=8)
+"""The longest delay."""
+
 MAX_ATTEMPTS = 5
-"""An evaluation is parked after this many failures."""
+"""An evaluation is parked after this many failures of its model or data."""
+
+IMMEDIATE_RETRIES = 3
+"""After so many machine failures in a row the sweep goes on at once, and then slowly."""
 
 
 class EvaluationState(StrEnum):
@@ -57,7 +64,7 @@ def next_step(
 
     `outcome` is the outcome of a running attempt; None if it still runs. `has_run`: the lake has
     this evaluation. `has_task`: the lake has any run of this revision on this task. `is_retry`
-    starts failed and parked evaluations at once.
+    starts failed and parked evaluations at once, and keeps the count of their failures.
     """
     if has_run:
         return Decision(attempt=None)
@@ -76,9 +83,13 @@ def next_step(
         reason = outcome.reason
         if outcome.is_success:
             reason += ", but its run is not in this lake: do the workers use another lake?"
-        attempt = failed_attempt(attempt, reason, now)
+        attempt = failed_attempt(
+            attempt, reason, now, is_machine_failure=outcome.is_machine_failure
+        )
+    # A machine failure says nothing about the model: the attempt with this number starts again.
+    failures = attempt.number - (machine_failure_count(attempt) > 0)
     if is_retry:
-        return Decision(attempt, may_start=True)
+        return Decision(attempt, may_start=True, failures=failures)
     if attempt.retry_at is None:
         detail = f"{attempt.number} attempts failed, the last with: {attempt.reason}"
         return Decision(attempt, state=EvaluationState.parked, detail=detail)
@@ -86,14 +97,32 @@ def next_step(
         until = f"until {format_time(attempt.retry_at)}"
         detail = f"{until}, attempt {attempt.number} failed: {attempt.reason}"
         return Decision(attempt, state=EvaluationState.waiting, detail=detail)
-    return Decision(attempt, may_start=True, failures=attempt.number)
+    return Decision(attempt, may_start=True, failures=failures)
 
 
-def failed_attempt(attempt: Attempt, reason: str, now: datetime) -> Attempt:
-    """The attempt as failed, with the time of the next attempt; None after MAX_ATTEMPTS."""
-    delay = FIRST_RETRY_DELAY * 2 ** (attempt.number - 1)
-    retry_at = now + delay if attempt.number < MAX_ATTEMPTS else None
+def failed_attempt(
+    attempt: Attempt, reason: str, now: datetime, *, is_machine_failure: bool = False
+) -> Attempt:
+    """The attempt as failed, with the time of the next attempt.
+
+    After a machine failure the next attempt starts at once, and after `IMMEDIATE_RETRIES` of them
+    in a row with delays. After `MAX_ATTEMPTS` failures of the model or the data there is no next
+    attempt (None).
+    """
+    if is_machine_failure:
+        reason = machine_failure_reason(attempt, reason)
+        slow_retries = machine_failure_count(attempt) + 1 - IMMEDIATE_RETRIES
+        delay = _delay(slow_retries) if slow_retries > 0 else timedelta(0)
+    else:
+        delay = _delay(attempt.number)
+    is_parked = not is_machine_failure and attempt.number >= MAX_ATTEMPTS
+    retry_at = None if is_parked else now + delay
     return attempt.model_copy(update={"state": "failed", "reason": reason, "retry_at": retry_at})
+
+
+def _delay(failures: int) -> timedelta:
+    doublings = min(failures - 1, 8)
+    return min(FIRST_RETRY_DELAY * (1 << doublings), MAX_RETRY_DELAY)
 
 
 def format_time(moment: datetime) -> str:

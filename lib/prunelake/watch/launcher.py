@@ -4,7 +4,7 @@
 the workers of a Prefect server.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -12,27 +12,33 @@ from typing import Protocol
 from prunelake.lake.attempt_log import Attempt
 from prunelake.watch.evaluations import Evaluation
 
-HEARTBEAT_TIMEOUT = timedelta(minutes=10)
+HEARTBEAT_TIMEOUT = timedelta(minutes=2)
 """A process that sends no heartbeat for this long counts as dead."""
 
 
 @dataclass(frozen=True)
 class AttemptOutcome:
-    """The outcome of an attempt; `reason` describes it in words."""
+    """The outcome of an attempt; `reason` describes it in words.
+
+    `is_machine_failure`: its machine or server failed, so that the same sweep may succeed at once.
+    """
 
     is_success: bool
     reason: str
+    is_machine_failure: bool = False
 
 
 class Launcher(Protocol):
-    """Starts sweeps and knows their outcomes."""
+    """Starts sweeps and knows their outcomes; `largest_group` limits those that start together."""
 
-    def start(self, evaluation: Evaluation, attempt: Attempt) -> str | None:
-        """Run the sweep here and return None, or hand it over and return the id of its flow run.
+    largest_group: int
+
+    def start(self, group: Sequence[tuple[Evaluation, Attempt]]) -> str | None:
+        """Run the sweeps here and return None, or hand them over and return their flow run's id.
 
         Raises:
-            PrefectUnavailable: the server does not answer; it may have accepted the sweep.
-            Exception: the sweep ran here and failed.
+            PrefectUnavailable: the server does not answer; it may have accepted the sweeps.
+            Exception: the sweeps ran here and failed.
         """
 
     def outcome(self, attempt: Attempt, alive_at: datetime) -> AttemptOutcome | None:
@@ -42,12 +48,15 @@ class Launcher(Protocol):
 class LocalLauncher:
     """Runs sweeps in this process, one after the other, with `run`, which raises on failure."""
 
+    largest_group = 1
+
     def __init__(self, run: Callable[[Evaluation], None]) -> None:
         self._run = run
 
-    def start(self, evaluation: Evaluation, attempt: Attempt) -> None:  # noqa: ARG002  # a Launcher
+    def start(self, group: Sequence[tuple[Evaluation, Attempt]]) -> None:
         """Run the sweep to its end."""
-        self._run(evaluation)
+        for evaluation, _ in group:
+            self._run(evaluation)
 
     def outcome(self, attempt: Attempt, alive_at: datetime) -> AttemptOutcome | None:
         """None while the heartbeats continue.
@@ -57,4 +66,6 @@ class LocalLauncher:
         timeout = timedelta(days=1) if attempt.flow_run else HEARTBEAT_TIMEOUT
         if datetime.now(UTC) - alive_at < timeout:
             return None
-        return AttemptOutcome(False, "its process ended without reporting a result")
+        return AttemptOutcome(
+            False, "its process ended without reporting a result", is_machine_failure=True
+        )

@@ -3,7 +3,7 @@
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +20,7 @@ from prunelake.lake import attempt_log
 from prunelake.lake.attempt_log import Attempt
 from prunelake.lake.storage.location import Location
 from prunelake.settings import Settings
+from prunelake.spec import SweepSpec
 from prunelake.watch.decision import (
     Decision,
     EvaluationState,
@@ -28,6 +29,7 @@ from prunelake.watch.decision import (
     next_step,
 )
 from prunelake.watch.evaluations import Evaluation, LakeIndex, RunQuotaUse
+from prunelake.watch.failures import is_machine_failure
 from prunelake.watch.launcher import HEARTBEAT_TIMEOUT, Launcher
 from prunelake.watch.revisions import SkippedModel, find_baseline_revision, find_revisions
 from prunelake.watch.watchlist import Watchlist
@@ -96,6 +98,7 @@ class WatchRound:
             {key: attempt for key, attempt in attempts.items() if key not in wanted}
         )
         # Repeated failures must not use up the quota of evaluations that were never tried.
+        starting: list[tuple[Evaluation, Decision]] = []
         for evaluation, decision in sorted(decisions, key=lambda pair: pair[1].failures):
             refusal = quota_use.refusal(evaluation)
             if refusal is not None:
@@ -105,7 +108,9 @@ class WatchRound:
             if self._is_dry:
                 self._add_line(evaluation, EvaluationState.missing)
             else:
-                self._start(evaluation, decision)
+                starting.append((evaluation, decision))
+        for group in start_groups(starting, self._launcher.largest_group):
+            self._start(group)
         return self._lines
 
     def _wanted_evaluations(self) -> dict[str, Evaluation]:
@@ -175,7 +180,43 @@ class WatchRound:
                     continue
             self._swap(attempt, None)
 
-    def _start(self, evaluation: Evaluation, decision: Decision) -> None:
+    def _start(self, group: Sequence[tuple[Evaluation, Decision]]) -> None:
+        """Start evaluations of one model together."""
+        starts = [
+            (evaluation, decision, claim)
+            for evaluation, decision in group
+            if (claim := self._claim(evaluation, decision)) is not None
+        ]
+        if not starts:
+            return
+        try:
+            with _heartbeat(self._lake, [claim for _, _, claim in starts]):
+                flow_run = self._launcher.start(
+                    [(evaluation, claim) for evaluation, _, claim in starts]
+                )
+        except PrefectUnavailable:
+            raise  # the claims stay: the server may have accepted the sweeps
+        except (KeyboardInterrupt, SystemExit):
+            # Ctrl-C or SIGTERM stopped the sweep: this is not a failure.
+            for _, decision, claim in starts:
+                self._swap(claim, decision.attempt)
+            raise
+        except Exception as error:  # a sweep may raise any error; the other evaluations go on
+            for evaluation, _, claim in starts:
+                self._record_failure(evaluation, claim, error)
+            return
+        for evaluation, _, claim in starts:
+            if flow_run is not None:
+                self._swap(claim, claim.model_copy(update={"flow_run": flow_run}))
+                self._add_line(evaluation, EvaluationState.started, f"flow run {flow_run}")
+                continue
+            self._index.refresh()
+            is_written = self._index.has(evaluation)
+            self._swap(claim, None if is_written else claim.model_copy(update={"state": "same"}))
+            self._add_line(evaluation, EvaluationState.evaluated)
+
+    def _claim(self, evaluation: Evaluation, decision: Decision) -> Attempt | None:
+        """The attempt of this process at an evaluation; None if another process was first."""
         claim = Attempt(
             key=evaluation.key,
             watchlist=str(self._watchlist.path.absolute()),
@@ -186,6 +227,8 @@ class WatchRound:
             strategy=evaluation.kind,
             state="running",
             number=decision.failures + 1,
+            # It counts the machine failures so far (`failures.machine_failure_count`).
+            reason=decision.attempt.reason if decision.attempt is not None else None,
             nonce=uuid.uuid4().hex[:8],
             started_at=datetime.now(UTC),
         )
@@ -193,35 +236,21 @@ class WatchRound:
             self._add_line(
                 evaluation, EvaluationState.in_flight, "another watcher has just started it"
             )
-            return
+            return None
         self._index.refresh()
         if self._index.has(evaluation):  # another process wrote the run after the round began
             self._swap(claim, None)
-            return
-        try:
-            with _heartbeat(self._lake, claim):
-                flow_run = self._launcher.start(evaluation, claim)
-        except PrefectUnavailable:
-            raise  # the claim stays: the server may have accepted the sweep
-        except (KeyboardInterrupt, SystemExit):
-            # Ctrl-C or SIGTERM stopped the sweep: this is not a failure.
-            self._swap(claim, decision.attempt)
-            raise
-        except Exception as error:  # a sweep may raise any error; the other evaluations go on
-            reason = str(error) if isinstance(error, PruneLakeError) else one_line(error)
-            failed = failed_attempt(claim, reason, datetime.now(UTC))
-            self._swap(claim, failed)
-            then = "parked" if failed.retry_at is None else f"next {format_time(failed.retry_at)}"
-            self._add_line(evaluation, EvaluationState.failed, f"{reason} ({then})")
-            return
-        if flow_run is not None:
-            self._swap(claim, claim.model_copy(update={"flow_run": flow_run}))
-            self._add_line(evaluation, EvaluationState.started, f"flow run {flow_run}")
-            return
-        self._index.refresh()
-        is_written = self._index.has(evaluation)
-        self._swap(claim, None if is_written else claim.model_copy(update={"state": "same"}))
-        self._add_line(evaluation, EvaluationState.evaluated)
+            return None
+        return claim
+
+    def _record_failure(self, evaluation: Evaluation, claim: Attempt, error: Exception) -> None:
+        reason = str(error) if isinstance(error, PruneLakeError) else one_line(error)
+        failed = failed_attempt(
+            claim, reason, datetime.now(UTC), is_machine_failure=is_machine_failure(error)
+        )
+        self._swap(claim, failed)
+        then = "parked" if failed.retry_at is None else f"next {format_time(failed.retry_at)}"
+        self._add_line(evaluation, EvaluationState.failed, f"{failed.reason} ({then})")
 
     def _swap(self, old: Attempt | None, new: Attempt | None) -> bool:
         return self._is_dry or attempt_log.compare_and_swap(self._lake, old, new)
@@ -250,15 +279,39 @@ def summary(lines: Sequence[RoundLine]) -> str:
     return counted or "everything on the watchlist is in the lake"
 
 
+def start_groups(
+    starting: Iterable[tuple[Evaluation, Decision]], largest: int
+) -> list[list[tuple[Evaluation, Decision]]]:
+    """Group sweeps that one process can compute with one loaded model, in their order.
+
+    A sweep that failed before, and a comparison, is alone: it must not end the others.
+    """
+    groups: list[list[tuple[Evaluation, Decision]]] = []
+    open_groups: dict[tuple[str, str], list[tuple[Evaluation, Decision]]] = {}
+    for evaluation, decision in starting:
+        group: list[tuple[Evaluation, Decision]] = []
+        if isinstance(evaluation.spec, SweepSpec) and decision.attempt is None:
+            group = open_groups.setdefault(
+                (evaluation.model_revision.model, evaluation.spec.dtype), group
+            )
+            if len(group) + 1 >= largest:
+                del open_groups[evaluation.model_revision.model, evaluation.spec.dtype]
+        if not group:
+            groups.append(group)
+        group.append((evaluation, decision))
+    return groups
+
+
 @contextmanager
-def _heartbeat(lake: Location, attempt: Attempt) -> Iterator[None]:
-    """Send heartbeats for an attempt from a thread: a sweep takes hours and sends none itself."""
+def _heartbeat(lake: Location, attempts: Sequence[Attempt]) -> Iterator[None]:
+    """Send heartbeats for attempts from a thread: a sweep takes hours and sends none itself."""
     is_over = threading.Event()
 
     def send() -> None:
         while not is_over.wait(HEARTBEAT_TIMEOUT.total_seconds() / 10):
-            with suppress(OSError, LakeError):
-                attempt_log.send_heartbeat(lake, attempt)
+            for attempt in attempts:
+                with suppress(OSError, LakeError):
+                    attempt_log.send_heartbeat(lake, attempt)
 
     thread = threading.Thread(target=send, daemon=True)
     thread.start()

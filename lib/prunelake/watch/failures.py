@@ -1,0 +1,76 @@
+"""Kinds of failures: those of a machine, which may be gone at once, and those of a model."""
+
+import errno
+import re
+import socket
+from collections.abc import Iterator
+
+from prunelake.errors import HubUnreachable, PrefectUnavailable, RayUnavailable
+from prunelake.lake.attempt_log import Attempt
+
+MACHINE_ERRORS = (
+    MemoryError,
+    ConnectionError,
+    TimeoutError,
+    socket.gaierror,
+    HubUnreachable,
+    PrefectUnavailable,
+    RayUnavailable,
+)
+
+MACHINE_ERROR_NUMBERS = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EIO,
+    errno.ENOMEM,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ESTALE,
+}
+"""Of the disk, of memory and of a network file system."""
+
+MACHINE_ERROR_NAMES = {
+    "ConnectionError",  # of requests and botocore
+    "Timeout",  # of requests
+    "TransportError",  # of httpx
+    "LocalEntryNotFoundError",  # of the hub's client, when the hub does not answer
+    "OutOfMemoryError",  # of torch
+}
+"""Errors of packages that this package does not load, by the names of their classes."""
+
+_machine_failure = re.compile(r"machine failure (\d+): ")
+
+
+def is_machine_failure(error: BaseException) -> bool:
+    """Whether an error has its cause in the machine: memory, disk, network, a server.
+
+    The same sweep may succeed on another machine, or later. Other errors have their cause in the
+    model or the data.
+    """
+    return any(map(_is_of_machine, _causes(error)))
+
+
+def machine_failure_count(attempt: Attempt) -> int:
+    """The number of machine failures since the last failure of another kind."""
+    found = _machine_failure.match(attempt.reason or "")
+    return int(found[1]) if found else 0
+
+
+def machine_failure_reason(attempt: Attempt, reason: str) -> str:
+    """The reason of one more machine failure; it carries the count."""
+    return f"machine failure {machine_failure_count(attempt) + 1}: {reason}"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__
+
+
+def _is_of_machine(error: BaseException) -> bool:
+    if isinstance(error, MACHINE_ERRORS):
+        return True
+    if isinstance(error, OSError) and error.errno in MACHINE_ERROR_NUMBERS:
+        return True
+    return any(kind.__name__ in MACHINE_ERROR_NAMES for kind in type(error).__mro__)
