@@ -1,6 +1,5 @@
 """Publish the lake as one DuckDB file, for readers."""
 
-from prunelake.analysis.analyse import analyse
 from prunelake.flows.serverless import run_logger, serverless_flow
 from prunelake.lake import publish as snapshot
 from prunelake.lake.files.paths import SNAPSHOT_FILE
@@ -20,6 +19,8 @@ def publish(settings: Settings | None = None) -> str:
         path = settings.lake / SNAPSHOT_FILE
         logger.info("%s is current already; nothing to publish", path)
     else:
+        from prunelake.analysis.analyse import analyse  # most rounds find nothing to publish
+
         path = snapshot.publish(settings.lake, analyse)
         logger.info("%s is published: %d bytes", path, path.stat().st_size)
     return str(path)

@@ -5,15 +5,18 @@ tests/docs/test_operations_guide.py also starts workers, in `make endurance`.
 
 from collections.abc import Iterator
 from contextlib import chdir
+from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas import FlowRun
+from prefect.client.schemas import FlowRun, State
 from prefect.flows import Flow, load_flow_from_entrypoint
-from prefect.states import Completed
+from prefect.states import Completed, Crashed, Failed
 
+from prunelake.flows.serverless import MACHINE_FAILURE
 from prunelake.flows.watch import DeploymentLauncher
 from prunelake.settings import Settings
 from prunelake.watch.decision import EvaluationState
@@ -23,7 +26,9 @@ from tests.support.operations_guide import wait_for
 from tests.support.paths import ROOT
 from tests.support.prefect_commands import run_prefect
 
-DEPLOYMENTS = yaml.safe_load((ROOT / "prefect.yaml").read_text("utf-8"))["deployments"]
+DEPLOYMENTS: list[dict[str, Any]] = yaml.safe_load((ROOT / "prefect.yaml").read_text("utf-8"))[
+    "deployments"
+]
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +38,11 @@ def client(prefect: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     Other tests of flows share the server, and look for their own runs.
     """
     folder = tmp_path_factory.mktemp("deployments")
-    unscheduled = [deployment | {"schedules": []} for deployment in DEPLOYMENTS]
+    unscheduled = [deployment | {"schedules": []} for deployment in deepcopy(DEPLOYMENTS)]
+    for deployment in unscheduled:
+        for trigger in deployment.get("triggers", ()):
+            if "within" in trigger:
+                trigger["within"] = 10  # the least that Prefect accepts
     (folder / "prefect.yaml").write_text(
         yaml.safe_dump({"name": "prunelake", "deployments": unscheduled})
     )
@@ -66,14 +75,28 @@ def test_a_deployment_runs_the_flow_of_its_entrypoint(
     assert {*flow.parameters.properties} == {*deployed.parameter_openapi_schema["properties"]}
 
 
-def test_a_publication_follows_a_sweep(client: SyncPrefectClient) -> None:
+def end_sweep(client: SyncPrefectClient, state: State[None]) -> None:
+    """Start a sweep on no worker, and end it in this state."""
     earlier = {run.id for run in runs_of(client, "sweep")}
     spec = '{"model": "unused", "task": "opinions"}'
     run_prefect(["deployment", "run", "sweep/sweep", "--param", f"spec={spec}"])
     (sweep,) = (run for run in runs_of(client, "sweep") if run.id not in earlier)
-    client.set_flow_run_state(sweep.id, Completed(), force=True)
+    client.set_flow_run_state(sweep.id, state, force=True)
+
+
+def test_one_publication_follows_a_burst_of_sweeps(client: SyncPrefectClient) -> None:
+    for _ in range(3):
+        end_sweep(client, Completed())
     (publication,) = wait_for(lambda: runs_of(client, "publish"), "a publication")
     assert publication.work_pool_name == "cpu"
+
+
+def test_a_round_follows_each_machine_failure(client: SyncPrefectClient) -> None:
+    states: list[State[None]] = [Failed(), Crashed(), Failed(name=MACHINE_FAILURE)]
+    for state in states:
+        end_sweep(client, state)
+    # A failure of the model starts no round.
+    assert len(wait_for(lambda: runs_of(client, "watch")[1:], "two rounds")) == 1
 
 
 def test_a_round_starts_the_missing_sweep_once(

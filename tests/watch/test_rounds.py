@@ -23,6 +23,7 @@ from tests.support.fake_launcher import (
     watchlist,
     write_evaluated_run,
 )
+from tests.support.interruptions import Interrupted
 from tests.support.local_paths import local_path
 
 PAST = datetime.now(UTC) - timedelta(days=3)
@@ -232,24 +233,28 @@ def test_a_flow_run_is_in_flight_until_its_outcome_is_known(
     assert len({attempt.idempotency_key for attempt in worker.attempts}) == 2
 
 
-def test_an_attempt_without_heartbeats_counts_as_failed(tmp_path: Path, settings: Settings) -> None:
+def test_an_attempt_without_heartbeats_is_resumed_at_once(
+    tmp_path: Path, settings: Settings
+) -> None:
     saved_model(tmp_path / "m")
     listed = watchlist(tmp_path, {"model": "m"})
 
     def killed(_: Evaluation) -> None:
-        raise SystemExit  # like a kill: nothing more is written
+        raise Interrupted  # like a kill: nothing more is written
 
-    with pytest.raises(SystemExit):
+    with pytest.raises(Interrupted):
         run_round(listed, settings, FakeLauncher(killed))
-    here = LocalLauncher(lambda _: pytest.fail("started"))
+    resumed: list[Evaluation] = []
+    here = LocalLauncher(resumed.append)
     assert model_states(run_round(listed, settings, here)) == [("m", "in flight")]  # type: ignore[arg-type]  # not a FakeLauncher
+    assert resumed == []
     (attempt,) = attempt_log.read_attempts(settings.lake).values()
     change_attempt(local_path(settings.lake), started_at=PAST)
     old = PAST.timestamp()
     os.utime(local_path(settings.lake) / ".watch" / f"{attempt.key}.json", (old, old))
     (line,) = run_round(listed, settings, here)  # type: ignore[arg-type]  # not a FakeLauncher
-    assert line.state is EvaluationState.waiting
-    assert "ended without reporting a result" in line.detail
+    assert line.state is EvaluationState.evaluated
+    assert [evaluation.key for evaluation in resumed] == [attempt.key]
 
 
 def test_stopping_a_watch_by_keyboard_is_not_a_failure(tmp_path: Path, settings: Settings) -> None:
