@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from html import escape
 from itertools import groupby
 from pathlib import Path
@@ -12,6 +12,8 @@ import polars as pl
 
 from prunelake.comparison_spec import COMPARISON_STRATEGY
 from prunelake.errors import NothingToShow, PruneLakeError
+from prunelake.lake.files.paths import SNAPSHOT_FILE
+from prunelake.lake.publish import is_current
 from prunelake.lake.sql import views
 from prunelake.lake.sql.bound_query import Connection
 from prunelake.lake.storage.location import Location
@@ -25,7 +27,9 @@ from ..findings.selection import Selection
 from ..findings.wording import listed, model_name, number, order_name, removed_modules
 from ..queries import charts, run_metrics
 from ..queries import runs as run_queries
+from ..queries.snapshot import open_snapshot
 from . import html, tables
+from .drawings import Drawings
 from .recommendations_section import recommended_section
 from .run_section import run_section
 
@@ -68,7 +72,8 @@ def write_report(lake: Location, out: Path, run_ids: Sequence[str] | None = None
         WrongFormat, CorruptFile, QueryError: as `views.query`.
         PruneLakeError: `out` cannot be written.
     """
-    with views.connect(lake, run_ids) as connection:
+    drawings = Drawings()
+    with _connection(lake, run_ids) as connection:
         runs = list(run_queries.all_runs().rows(connection).iter_rows(named=True))
         levels = run_metrics.headline_metrics([run["run_id"] for run in runs]).rows(connection)
         compared = _sources(connection, runs)
@@ -76,8 +81,9 @@ def write_report(lake: Location, out: Path, run_ids: Sequence[str] | None = None
         models = list(dict.fromkeys(run["model"] for run in runs))
         sections = [recommended_section(connection, models)]
         sections.append(_pooled_section(run_metrics.pooled_correlations().rows(connection)))
-        sections += _model_sections(connection, runs, levels)
+        sections += _model_sections(connection, runs, levels, drawings)
         page = _page(lake, runs, _contents(runs, levels), sections)
+    page = drawings.put_into(page)
     temporary = out.with_name(f".{out.name}.{uuid.uuid4().hex}.tmp")
     try:
         temporary.write_text(page, encoding="utf-8")
@@ -87,6 +93,17 @@ def write_report(lake: Location, out: Path, run_ids: Sequence[str] | None = None
         raise PruneLakeError(
             f"{out} could not be written: {error.strerror}; give --out another path"
         ) from error
+
+
+@contextmanager
+def _connection(lake: Location, run_ids: Sequence[str] | None) -> Iterator[Connection]:
+    """The views of the lake; of a published snapshot, if it has all runs: it answers sooner."""
+    if run_ids is None and isinstance(lake, Path) and lake.is_dir() and is_current(lake):
+        with open_snapshot(lake / SNAPSHOT_FILE).cursor() as connection:
+            yield connection
+    else:
+        with views.connect(lake, run_ids) as connection:
+            yield connection
 
 
 def _sources(connection: Connection, runs: Sequence[Run]) -> set[str]:
@@ -99,7 +116,7 @@ def _sources(connection: Connection, runs: Sequence[Run]) -> set[str]:
 def _page(lake: Location, runs: Sequence[Run], contents: str, sections: Sequence[str]) -> str:
     css = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
     if runs:
-        body = html.with_distinct_ids("".join(sections))
+        body = "".join(sections)
     else:
         body = (
             f"<p>The lake at <code>{escape(str(lake))}</code> holds no runs yet, so there is "
@@ -176,7 +193,7 @@ def _pooled_section(pooled: pl.DataFrame) -> str:
 
 
 def _model_sections(
-    connection: Connection, runs: Sequence[Run], levels: pl.DataFrame
+    connection: Connection, runs: Sequence[Run], levels: pl.DataFrame, drawings: Drawings
 ) -> Iterator[str]:
     """One section for all runs that remove the layers of a model in the same order."""
 
@@ -195,9 +212,12 @@ def _model_sections(
         for run in members:
             comparison = run["model"], run["revision"], run["task"]
             run_levels = levels.filter(run_id=run["run_id"])
-            sections.append(run_section(connection, run, run_levels, comparison not in compared))
+            sections.append(
+                run_section(connection, run, run_levels, comparison not in compared, drawings)
+            )
             compared.add(comparison)
-        figures = html.figures(_order_figures(connection, members))
+        figures = html.figures(_order_figures(connection, members, drawings))
+        costs = _costs(connection, members, drawings)
         revision = first["revision"].removeprefix("sha256:")[:12] or "not known"
         layer_count = f", {first['layer_count'] or 'unknown number of'} layers"
         if first["strategy"] == COMPARISON_STRATEGY:
@@ -207,12 +227,12 @@ def _model_sections(
             f"{escape(order_name(first['strategy']))}</h2>"
             f"<p class='soft'>Model <code>{escape(first['model'])}</code>, revision "
             f"<code>{escape(revision)}</code>{layer_count}.</p>"
-            f"{tables.run_table(members, labels_of)}{figures}{_costs(connection, members)}"
+            f"{tables.run_table(members, labels_of)}{figures}{costs}"
             f"{''.join(sections)}</section>"
         )
 
 
-def _costs(connection: Connection, runs: Sequence[Run]) -> str:
+def _costs(connection: Connection, runs: Sequence[Run], drawings: Drawings) -> str:
     """The costs of the levels of the run with the most profiled levels; empty without a profile.
 
     Runs with the same removal order differ in their profiles only by level and number format.
@@ -224,11 +244,13 @@ def _costs(connection: Connection, runs: Sequence[Run]) -> str:
     definition, picture = CHARTS["cost"], ""
     with suppress(NothingToShow):
         chart = definition.chart(costs, Selection(run, 0))
-        picture = html.figures([html.figure(chart, definition.caption)])
+        picture = html.figures([drawings.figure(chart, definition.caption)])
     return f"<h3>Costs of the levels</h3>{picture}{tables.cost_table(costs)}"
 
 
-def _order_figures(connection: Connection, runs: Sequence[Run]) -> Iterator[str]:
+def _order_figures(
+    connection: Connection, runs: Sequence[Run], drawings: Drawings
+) -> Iterator[str]:
     """The figures of all runs with one removal order: the order, and the tasks side by side."""
     first = runs[0]
     layers = charts.layer_importance(first["run_id"]).rows(connection)
@@ -240,9 +262,9 @@ def _order_figures(connection: Connection, runs: Sequence[Run]) -> Iterator[str]
         measure = definitions.get(strategy, f"by the strategy {strategy}")
         modules = removed_modules(first["strategy"])
         caption = f"Importance of {modules}: {measure}; from run {first['run_id']}."
-        yield html.figure(chart, caption)
+        yield drawings.figure(chart, caption)
     if len({run["task"] for run in runs}) > 1:
         definition, selection = CHARTS["correlation_matrix"], Selection(first, 0)
         with suppress(NothingToShow):
             rows = definition.query(selection).rows(connection)
-            yield html.figure(definition.chart(rows, selection), definition.caption)
+            yield drawings.figure(definition.chart(rows, selection), definition.caption)

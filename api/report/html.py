@@ -1,73 +1,13 @@
 """The parts of the report's HTML: figures, tables and notes."""
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
-from itertools import count
-from xml.etree import ElementTree
-
-from ..charts import drawing
-from ..charts.vega_lite import Part
-
-MAX_GROWTH = 1.2
-"""The factor by which a chart may grow; equal for all charts, so that letters have one size."""
-
-ARIA_ATTRIBUTES = re.compile(r' (?:role|aria-\w+)="[^"]*"')
-COLOUR_ATTRIBUTES = re.compile(r'\b(fill|stroke|stop-color)="([^"]*)"')
-
-
-def figure(chart: Part, caption: str) -> str:
-    """A chart in both themes with its caption; screen readers read its caption and title."""
-    name = f"{caption} {drawing.title(chart)}"
-    spec = drawing.vega_lite(chart)
-    picture = merge_themes(drawing.svg(spec), drawing.svg(drawing.dark_theme(spec)))
-    # Screen readers skip the parts of a named picture, so names of parts only take space.
-    picture = ARIA_ATTRIBUTES.sub("", picture)
-    width = float(ElementTree.fromstring(picture).attrib["width"])
-    picture = picture.replace(
-        "<svg ",
-        f'<svg role="img" aria-label="{escape(name)}" '
-        f'style="max-width: {MAX_GROWTH * width:.0f}px" ',
-        1,
-    )
-    return (
-        f'<figure><div class="card">{picture}</div>'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
-    )
 
 
 def figures(members: Iterable[str]) -> str:
     """Figures side by side, as many as fit."""
     return f'<div class="figures">{"".join(members)}</div>'
-
-
-def merge_themes(light: str, dark: str) -> str:
-    """A drawing with the colours of two themes; the reader's colour scheme chooses one.
-
-    `light` and `dark` are the same drawing in different colours.
-    """
-    pairs = zip(COLOUR_ATTRIBUTES.findall(light), COLOUR_ATTRIBUTES.findall(dark), strict=True)
-
-    def either(attribute: re.Match[str]) -> str:
-        (name, light_colour), (_, dark_colour) = next(pairs)
-        # Each drawing numbers its gradients differently.
-        if light_colour == dark_colour or light_colour.startswith("url("):
-            return attribute[0]
-        return f'{name}="light-dark({light_colour}, {dark_colour})"'
-
-    return COLOUR_ATTRIBUTES.sub(either, light)
-
-
-def with_distinct_ids(sections: str) -> str:
-    """Sections with distinct ids, since each drawing numbers its own ids from 0."""
-    number_of = count()
-    return re.sub(
-        r"<svg .*?</svg>",
-        lambda svg: re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>drawing{next(number_of)}-", svg[0]),
-        sections,
-        flags=re.DOTALL,
-    )
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from ..findings.selection import Selection, checked_selection
 from ..findings.settle import settling_sentence
 from ..queries import run_metrics, runs
 from . import html, tables
+from .drawings import Drawings
 from .examples_section import examples_section
 
 MAIN_CHARTS = ("confidence", "explanations", "verdicts", "reliability")
@@ -28,7 +29,11 @@ CANDIDATES_NOTE = "Candidates have no order, so nothing is correlated over them.
 
 
 def run_section(
-    connection: Connection, run: Mapping[str, Any], levels: pl.DataFrame, is_first: bool
+    connection: Connection,
+    run: Mapping[str, Any],
+    levels: pl.DataFrame,
+    is_first: bool,
+    drawings: Drawings,
 ) -> str:
     """The section of a run; `levels` are its rows of `run_metrics.headline_metrics`.
 
@@ -62,7 +67,7 @@ def run_section(
     figures = examples = ""
     if level_rows.value_at(levels, "accuracy", 0) is not None:
         selection = checked_selection(run, levels, None, _most_degraded_metric(levels))
-        figures = _figures(connection, selection, is_first)
+        figures = _figures(connection, selection, is_first, drawings)
         examples = examples_section(connection, selection, headline["method"] if headline else None)
     return (
         f'<section id="{run_id}"><h3>{escape(run["task"])}</h3>{words}'
@@ -88,7 +93,9 @@ def _explained_by(headline: Mapping[str, Any] | None) -> str:
     return text
 
 
-def _figures(connection: Connection, selection: Selection, is_first: bool) -> str:
+def _figures(
+    connection: Connection, selection: Selection, is_first: bool, drawings: Drawings
+) -> str:
     """The main charts side by side, and the other charts in a block that the reader opens."""
     rows_by_query: dict[str, pl.DataFrame] = {}
     figures: dict[str, str] = {}
@@ -103,7 +110,7 @@ def _figures(connection: Connection, selection: Selection, is_first: bool) -> st
             chart = definition.chart(rows_by_query[query.sql_with_values], selection)
         except NothingToShow:
             continue
-        figures[definition.name] = html.figure(chart, definition.caption_for(selection.names))
+        figures[definition.name] = drawings.figure(chart, definition.caption_for(selection.names))
     others = [name for name in figures if name not in MAIN_CHARTS]
     text = html.figures(figures[name] for name in MAIN_CHARTS if name in figures)
     if others:

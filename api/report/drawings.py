@@ -1,0 +1,137 @@
+"""The charts of a report: drawn once each, by several processes, in the colours of both themes."""
+
+import re
+from concurrent.futures import Future
+from html import escape
+from itertools import pairwise
+from xml.etree import ElementTree
+
+from prunelake.schema.row_formats import to_json
+
+from ..charts import drawing
+from ..charts.drawing import DARK, DIVERGING, SEQUENTIAL
+from ..charts.pictures import POOL
+from ..charts.vega_lite import Part
+
+MAX_GROWTH = 1.2
+"""The factor by which a chart may grow; equal for all charts, so that letters have one size."""
+
+COLOUR_ATTRIBUTES = re.compile(r'\b(fill|stroke|stop-color)="([^"]*)"')
+
+# Screen readers skip the parts of a named picture, and the report styles its text.
+SPARE_ATTRIBUTES = re.compile(
+    r' (?:role|aria-\w+|class|pointer-events|font-family|stroke-miterlimit)="[^"]*"'
+    r'| (?:opacity|stroke-width)="1"| xmlns:xlink="[^"]*"| version="[^"]*"'
+)
+INVISIBLE_PATHS = re.compile(r'<path class="(?:back|fore)ground"(?![^>]*(?:fill|stroke)=)[^>]*/>')
+TAGS = re.compile(r"<[^>]+>")
+LONG_NUMBERS = re.compile(r"-?\d+\.\d{3,}")
+
+
+class Drawings:
+    """The charts of one report; `figure` sends each to a process, `put_into` collects them."""
+
+    def __init__(self) -> None:
+        self._pictures: list[Future[bytes]] = []
+        self._names: list[str] = []
+
+    def figure(self, chart: Part, caption: str) -> str:
+        """A figure with a place for the chart; screen readers read its caption and title."""
+        spec = to_json(drawing.vega_lite(chart))
+        self._pictures.append(POOL.submit(spec, "svg"))
+        self._names.append(f"{caption} {drawing.title(chart)}")
+        place = _place(len(self._pictures) - 1)
+        return (
+            f'<figure><div class="card">{place}</div>'
+            f"<figcaption>{escape(caption)}</figcaption></figure>"
+        )
+
+    def put_into(self, page: str) -> str:
+        """The page with the charts in their places."""
+
+        def drawn(place: re.Match[str]) -> str:
+            number = int(place[1])
+            svg = self._pictures[number].result().decode()
+            return _on_page(svg, self._names[number], f"d{number}-")
+
+        return re.sub(_place(r"(\d+)"), drawn, page)
+
+
+def _place(number: int | str) -> str:
+    return f"<!--chart {number}-->"
+
+
+def _on_page(svg: str, name: str, prefix: str) -> str:
+    """A drawing with a name, in both themes, with ids that no other drawing has."""
+    width = float(ElementTree.fromstring(svg).attrib["width"])
+    svg = with_own_ids(in_both_themes(smaller(svg)), prefix)
+    return svg.replace(
+        "<svg ",
+        f'<svg role="img" aria-label="{escape(name)}" '
+        f'style="max-width: {MAX_GROWTH * width:.0f}px" ',
+        1,
+    )
+
+
+def smaller(svg: str) -> str:
+    """The same picture in less text: a hundredth of a px is enough."""
+
+    def shorter(tag: re.Match[str]) -> str:
+        text = SPARE_ATTRIBUTES.sub("", tag[0])
+        return LONG_NUMBERS.sub(lambda number: f"{float(number[0]):.2f}", text)
+
+    return TAGS.sub(shorter, INVISIBLE_PATHS.sub("", svg))
+
+
+def with_own_ids(svg: str, prefix: str) -> str:
+    """A drawing with the ids `prefix` and a number: drawings of several processes share ids."""
+    numbers: dict[str, int] = {}
+
+    def own(reference: re.Match[str]) -> str:
+        return f"{reference[1]}{prefix}{numbers.setdefault(reference[2], len(numbers))}"
+
+    return re.sub(r'(\bid="|url\(#|href="#)([^")]+)', own, svg)
+
+
+def in_both_themes(svg: str) -> str:
+    """A light drawing with the colours of two themes; the reader's colour scheme chooses one."""
+
+    def either(attribute: re.Match[str]) -> str:
+        name, light = attribute[1], attribute[2]
+        dark = dark_colour(light)
+        return attribute[0] if dark == light else f'{name}="light-dark({light}, {dark})"'
+
+    return COLOUR_ATTRIBUTES.sub(either, svg)
+
+
+def dark_colour(light: str) -> str:
+    """The dark theme's colour for a colour of a light drawing, or for a mixture in a range."""
+    if light in DARK:
+        return DARK[light]
+    numbers = re.fullmatch(r"rgb\((\d+), (\d+), (\d+)\)", light)
+    if numbers is None:
+        return light
+    mixed = [float(part) for part in numbers.groups()]
+    for colours in (SEQUENTIAL, DIVERGING):
+        for low, high in pairwise(colours):
+            start, end = _rgb(low), _rgb(high)
+            share = _share(mixed, start, end)
+            if max(abs(a - b) for a, b in zip(mixed, _mix(start, end, share), strict=True)) < 1:
+                parts = _mix(_rgb(DARK[low]), _rgb(DARK[high]), share)
+                return f"rgb({', '.join(str(round(part)) for part in parts)})"
+    return light
+
+
+def _rgb(colour: str) -> list[float]:
+    return [float(part) for part in bytes.fromhex(colour[1:])]
+
+
+def _mix(start: list[float], end: list[float], share: float) -> list[float]:
+    return [a + share * (b - a) for a, b in zip(start, end, strict=True)]
+
+
+def _share(mixed: list[float], start: list[float], end: list[float]) -> float:
+    """The share of `end` in a mixture of both, from 0 to 1."""
+    span = [b - a for a, b in zip(start, end, strict=True)]
+    along = sum((m - a) * s for m, a, s in zip(mixed, start, span, strict=True))
+    return min(1.0, max(0.0, along / sum(s * s for s in span)))
