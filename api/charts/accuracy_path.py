@@ -14,10 +14,12 @@ from .vega_lite import Part, field
 LABEL_OFFSETS = ((0, 11), (0, -11), (11, 0), (-11, 0), (9, 9), (-9, 9), (9, -9), (-9, -9))
 """Offsets in px (right, up) from a point to the middle of its label, in order of preference."""
 
-LABEL_SPACING_PX = 12, 11  # px between two labels, to the right and up
+LABEL_SPACING_PX = 17, 12  # px between two labels, to the right and up
 LINE_CLEARANCE_PX = 8  # px from the middle of a label to a point
 PADDING = 0.06  # share of the span, on both sides
 SMALLEST_SPAN = 0.1  # of an axis; otherwise noise in the third decimal would look like a path
+
+ORIGIN = "axes need not start at 0"
 
 Point = tuple[float, float]
 
@@ -98,7 +100,7 @@ def _title(path: pl.DataFrame, metric: str) -> str:
 
 
 def _notes(path: pl.DataFrame) -> list[str]:
-    notes = ["numbers: levels; they are nested, not independent draws"]
+    notes = ["numbers: levels; they are nested, not independent draws;", f"{ORIGIN};"]
     scored, measured = path["accuracy_n"][0], path["n"][0]
     if scored is None:
         return [*notes, "published without examples: no intervals"]

@@ -46,6 +46,8 @@ def candidate_path_chart(path: pl.DataFrame, metric: str, level: int, names: Lev
     if (scored := path["accuracy_n"][0]) is not None:
         explained = f", explained: n = {path['n'][0]}" * (path["n"][0] != scored)
         notes = [f"crosses: 95 % intervals; n = {scored}{explained}"]
+    notes[-1] += ";"
+    notes.append("axes need not start at 0")
     chart = Part(layer=marks).properties(width=WIDTH, height=WIDTH)
     by_level = {row["level"]: row for row in path.iter_rows(named=True)}
     title = "Accuracy and " + label(metric)
@@ -76,7 +78,7 @@ def candidate_size_chart(sizes: pl.DataFrame, metric: str, names: LevelNames) ->
         _size_panel(known.filter(metric=name), name, names, is_last=name == shown[-1])
         for name in shown
     ]
-    notes = ["left is smaller, up is better"]
+    notes = ["axes need not start at 0; left is smaller, up is better"]
     if known["ci_low"].null_count() < known.height:
         notes[0] += "; bar: 95 % interval"
     unknown = points.filter(pl.col("megabytes").is_null())["label"].unique(maintain_order=True)

@@ -9,7 +9,10 @@ from .vega_lite import Part, field
 MAX_NAMED_METRICS = 3
 """The most metrics that a title names."""
 
-NARROWEST, WIDEST = 43, 110  # px of a cell; an interval fits into the narrowest
+MOST_ABREAST = 6
+"""The most tasks side by side on a phone: an interval of 10 px letters fits into each cell."""
+
+WIDEST = 110  # px of a cell
 VERTICAL_BELOW = 86  # px of a cell; in narrower cells the tasks' names are vertical
 
 
@@ -35,7 +38,28 @@ def matrix_chart(correlations: pl.DataFrame) -> Part:
         pl.Series("interval", _intervals(known)),
     )
     has_intervals = known["spearman_low"].null_count() < known.height
-    size = min(WIDEST, max(NARROWEST, (WIDTH + 44) // len(tasks)))
+    # Equal bands: 8 tasks in two bands of 4.
+    band_count = -(-len(tasks) // MOST_ABREAST)
+    abreast = -(-len(tasks) // band_count)
+    size = min(WIDEST, (WIDTH + 44) // abreast)
+    bands = [
+        _band(cells, tasks[at : at + abreast], metrics, size, has_intervals)
+        for at in range(0, len(tasks), abreast)
+    ]
+    notes = ["no interval is known; levels are nested,", "not independent draws"]
+    if has_intervals:
+        notes = [
+            "small: 95 % interval; faded and dashed: includes 0;",
+            "all levels; they are nested, not independent draws",
+        ]
+    chart = bands[0] if len(bands) == 1 else Part(vconcat=bands, spacing=16)
+    return with_house_style(chart, _title(known, len(tasks)), notes, size * abreast)
+
+
+def _band(
+    cells: pl.DataFrame, tasks: list[str], metrics: list[str], size: int, has_intervals: bool
+) -> Part:
+    """The cells of some tasks side by side."""
     x = field(
         "task:N",
         title=None,
@@ -55,7 +79,7 @@ def matrix_chart(correlations: pl.DataFrame) -> Part:
         scale={"domain": metrics, "paddingInner": 0.36, "paddingOuter": 0.36},
         axis=None,
     )
-    base = Part(data=cells).encode(x=x, y=y)
+    base = Part(data=cells.filter(pl.col("task").is_in(tasks))).encode(x=x, y=y)
     is_faded = "datum.is_apart === false"
     rectangles = base.mark("rect").encode(
         color=field(
@@ -66,6 +90,7 @@ def matrix_chart(correlations: pl.DataFrame) -> Part:
                 "orient": "bottom",
                 "direction": "horizontal",
                 "offset": 4,
+                "titleLimit": WIDTH,
                 "gradientLength": 200,
                 "gradientThickness": 10,
                 "values": [-1, -0.5, 0, 0.5, 1],
@@ -77,22 +102,17 @@ def matrix_chart(correlations: pl.DataFrame) -> Part:
     coefficients = base.mark("text", fontSize=11, dy=-5 if has_intervals else 0, color=INK).encode(
         text="coefficient:N"
     )
-    intervals = base.mark("text", fontSize=8, dy=8, color=INK).encode(text="interval:N")
+    intervals = base.mark("text", fontSize=10, dy=8, color=INK).encode(text="interval:N")
     names = (
         Part(data=pl.DataFrame({"metric": metrics}))
         .mark("text", align="left", fontSize=10.5, dy=-21, color=INK)
         .encode(x={"value": 0}, y=y, text="metric:N")
     )
-    notes = ["no interval is known; levels are nested,", "not independent draws"]
-    if has_intervals:
-        notes = [
-            "small: 95 % interval; faded and dashed: includes 0;",
-            "all levels; they are nested, not independent draws",
-        ]
-    chart = Part(layer=[rectangles, frames, coefficients, intervals, names]).properties(
-        width=size * len(tasks), height={"step": 44}
+    return Part(
+        layer=[rectangles, frames, coefficients, intervals, names],
+        width=size * len(tasks),
+        height={"step": 44},
     )
-    return with_house_style(chart, _title(known, len(tasks)), notes, size * len(tasks))
 
 
 def _intervals(known: pl.DataFrame) -> list[str]:

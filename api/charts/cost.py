@@ -59,6 +59,8 @@ def cost_chart(costs: pl.DataFrame, level: int) -> Part:
     notes = textwrap.wrap(f"{settings} tokens, {about['dtype']}, {about['device']}", 52)
     if about["repeats"] > 1:
         notes.insert(0, f"bars: least to greatest of {about['repeats']} repeats")
+    notes[-1] += ";"
+    notes.append("dotted: as unpruned; axes need not start at 0")
     pruned = costs.filter(pl.col("level") > 0)
     described = pruned.filter(level=level) if level in pruned["level"] else pruned.tail(1)
     return with_house_style(chart, _title(described.row(0, named=True)), notes)

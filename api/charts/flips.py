@@ -52,6 +52,7 @@ def flips_chart(flips: pl.DataFrame, level: int, names: LevelNames = REMOVALS) -
         "columns": 1,
         "offset": 8,
         "symbolType": "square",
+        "labelLimit": WIDTH,
         "symbolSize": 110,
     }
     bars = (

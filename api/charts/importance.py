@@ -102,7 +102,7 @@ def importance_chart(layers: pl.DataFrame, removed: int) -> Part:
         "datum.is_removed"
     )
     ranks = base.mark("text", fontSize=11, fontWeight="bold", color=INK).encode(text="removed_at:Q")
-    numbers = base.mark("text", fontSize=9, dy=-19, color=GREY).encode(text="layer:Q")
+    numbers = base.mark("text", fontSize=10, dy=-19, color=GREY).encode(text="layer:Q")
     chart = Part(layer=[rectangles, frames, ranks, numbers]).properties(
         width=22 * per_row, height=42 * row_count
     )

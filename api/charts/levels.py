@@ -53,6 +53,8 @@ def levels_chart(levels: pl.DataFrame, metrics: Sequence[str]) -> Part:
     else:
         interval = "square: baseline; bar" if names.is_comparison else "band"
         notes = [f"{interval}: 95 % interval; {sample_sizes(levels, present)}"]
+    notes[-1] += ";"
+    notes.append(f"dotted: {names.in_baseline_words('unpruned')}; axes need not start at 0")
     panels = [
         _panel(
             known.filter(metric=metric), metric, colour, names, shown, is_last=metric == present[-1]

@@ -38,7 +38,8 @@ def pareto_chart(points: pl.DataFrame, metric: str) -> Part:
         "strategy", "level"
     )
     notes = [
-        "left is cheaper, up is better; filled, on the line:",
+        "left is cheaper, up is better (axes are cut and turned",
+        "so); filled, on the line:",
         "no other level is as cheap and as good",
     ]
     if drawn["ci_low"].null_count() < drawn.height:

@@ -13,7 +13,7 @@ from .drawing import BLUE, FAINT, GREY, INK, WIDTH, rule_data, with_house_style
 from .level_axis import level_axis
 from .vega_lite import Part, field
 
-HEIGHT = 62
+HEIGHT = 110
 
 
 def recalibration_chart(
@@ -31,10 +31,12 @@ def recalibration_chart(
         for name in present
     ]
     count = max(known["n"].to_list())
+    at_zero = names.in_baseline_words("unpruned")
     notes = [
         "grey: before; blue: after, each example by a calibrator",
         f"fitted to other examples; bars: 95 % interval; n = {count};",
-        f"{axis_title(metric)}",
+        f"{axis_title(metric)}; dotted: {at_zero}, before;",
+        "axes need not start at 0",
     ]
     chart = Part(vconcat=panels, spacing=12)
     return with_house_style(
@@ -65,7 +67,7 @@ def _panel(
     across = list(names.labels) if names.is_comparison else points["level"].to_list()
     x = level_axis(names, across, is_labelled=is_last, nice=False, zero=False, padding=8)
     scale = {"domain": domain, "zero": False, "nice": True}
-    axis = {"tickCount": 3, "minExtent": 34, "maxExtent": 34, "format": ".2f"}
+    axis = {"tickCount": 4, "minExtent": 34, "maxExtent": 34, "format": ".2f"}
     base = Part(data=points)
     offset = 8 if names.is_comparison else 3
     marks: list[Part] = []

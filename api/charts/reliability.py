@@ -1,5 +1,6 @@
 """Chart: accuracy against confidence, before and after pruning."""
 
+from statistics import NormalDist
 from typing import Any
 
 import polars as pl
@@ -27,6 +28,7 @@ def reliability_chart(reliability: pl.DataFrame, level: int, names: LevelNames =
     ]
     title = f"Mean confidence minus accuracy: {', '.join(gaps)}"
     largest = max(bins["n"].to_list())
+    bins = _with_intervals(bins)
     unit = {"domain": [0, 1]}
     # Labels of candidates may be too long for one line.
     layout: dict[str, Any] = (
@@ -56,7 +58,7 @@ def reliability_chart(reliability: pl.DataFrame, level: int, names: LevelNames =
     dots = base.mark("point", filled=True, opacity=0.85).encode(
         size=field(
             "n:Q",
-            scale={"type": "linear", "domainMin": 0, "range": [12, 320]},
+            scale={"type": "linear", "domainMin": 0, "range": [40, 320]},
             legend={
                 "orient": "bottom",
                 "title": "examples",
@@ -65,10 +67,22 @@ def reliability_chart(reliability: pl.DataFrame, level: int, names: LevelNames =
             },
         )
     )
-    chart = Part(layer=[diagonal, dots]).properties(width=WIDTH, height=WIDTH)
+    bars = base.mark("rule", opacity=0.5, strokeWidth=1.5).encode(
+        y="accuracy_low:Q", y2="accuracy_high:Q"
+    )
+    chart = Part(layer=[diagonal, bars, dots]).properties(width=WIDTH, height=WIDTH)
     total = bins.filter(level=0)["n"].sum()
-    notes = [f"n = {total}; dashed: confidence = accuracy"]
+    notes = [f"n = {total}; bar: 95 % interval;", "dashed: confidence = accuracy"]
     return with_house_style(chart, title, notes)
+
+
+def _with_intervals(bins: pl.DataFrame) -> pl.DataFrame:
+    """The bins with Wilson's 95 % interval of their accuracy."""
+    square = NormalDist().inv_cdf(0.975) ** 2
+    n, share = pl.col("n"), pl.col("accuracy")
+    middle = (share + square / (2 * n)) / (1 + square / n)
+    half = (square * (share * (1 - share) / n + square / (4 * n**2))).sqrt() / (1 + square / n)
+    return bins.with_columns(accuracy_low=middle - half, accuracy_high=middle + half)
 
 
 def _confidence_gap(bins: pl.DataFrame) -> str:

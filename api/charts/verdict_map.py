@@ -29,7 +29,7 @@ MAX_NAMED_METRICS = 4
 """The most metrics that the title names."""
 
 LABELS_WIDTH, LABEL_LENGTH = 100, 19  # px, characters
-ROW_HEIGHT = 24  # px
+ROW_HEIGHT = 26  # px
 LINE_HEIGHT = 11  # px
 
 

@@ -167,7 +167,7 @@ function options(found, names) {
   const name = "Probability of each option; bold is the model's answer";
   return el(
     "div",
-    { class: "scroll", role: "region", tabindex: "0", "aria-label": name },
+    { class: "scroll", role: "group", tabindex: "0", "aria-label": name },
     el("table", {}, el("caption", {}, name), el("thead", {}, head), el("tbody", {}, ...rows)),
   );
 }

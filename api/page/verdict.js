@@ -92,7 +92,7 @@ function table(rows, names) {
   const name = `All metrics ${names.at}`;
   return el(
     "div",
-    { class: "scroll", role: "region", tabindex: "0", "aria-label": name },
+    { class: "scroll", role: "group", tabindex: "0", "aria-label": name },
     el(
       "table",
       {},

@@ -49,7 +49,7 @@ def table(
         f"<tr>{''.join(markup(i, cell) for i, cell in enumerate(row))}</tr>" for row in rows
     )
     return (
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(caption)}"><table>'
+        f'<div class="scroll" role="group" tabindex="0" aria-label="{escape(caption)}"><table>'
         f"<caption><span>{escape(caption)}</span></caption><thead><tr>{head}</tr></thead>"
         f"<tbody>{body}</tbody></table></div>"
     )

@@ -123,10 +123,12 @@ def test_the_smallest_candidate_that_keeps_accuracy_is_named() -> None:
     title = drawing.title(candidate_size_chart(rows, "ece", NAMES))
     assert title == (
         "The smallest candidate that keeps accuracy is int8, with 50\N{NO-BREAK SPACE}% of the "
-        "baseline's weights, but its ECE is worse (left is smaller, up is better)"
+        "baseline's weights, but its ECE is worse (axes need not start at 0; "
+        "left is smaller, up is better)"
     )
     unknown = sizes((0, 400, "accuracy", 0.5, None), (1, None, "accuracy", 0.5, "equivalent"))
     assert drawing.title(candidate_size_chart(unknown, "ece", NAMES)) == (
-        "No candidate with a known size is shown to keep accuracy (left is smaller, up is better "
+        "No candidate with a known size is shown to keep accuracy (axes need not start at 0; "
+        "left is smaller, up is better "
         "size unknown: int8)"
     )

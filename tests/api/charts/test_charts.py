@@ -40,12 +40,14 @@ def test_a_chart_is_valid_and_draws_itself_without_network(name: str) -> None:
     [
         (
             "confidence",
-            "Accuracy is stable at level 4; ECE is worse there (band: 95 % interval; n = 80)",
+            "Accuracy is stable at level 4; ECE is worse there (band: 95 % interval; n = 80; "
+            "dotted: unpruned; axes need not start at 0)",
         ),
         (
             "explanation",
             "Accuracy is stable at level 4; comprehensiveness is worse there; sufficiency is "
-            "not shown to be worse there (band: 95 % interval; n = 80, explained: n = 10)",
+            "not shown to be worse there (band: 95 % interval; n = 80, explained: n = 10; "
+            "dotted: unpruned; axes need not start at 0)",
         ),
         (
             "correlations",
@@ -57,7 +59,7 @@ def test_a_chart_is_valid_and_draws_itself_without_network(name: str) -> None:
             # (30 x 0.05 + 10 x 0.05) / 40 and (20 x 0 + 20 x 0.5) / 40
             "reliability",
             "Mean confidence minus accuracy: +0.05 unpruned, +0.25 at level 4 (n = 40; "
-            "dashed: confidence = accuracy)",
+            "bar: 95 % interval; dashed: confidence = accuracy)",
         ),
     ],
 )

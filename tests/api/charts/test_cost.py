@@ -55,7 +55,7 @@ def test_the_title_states_the_savings_of_the_level(
     left = {1: 75, 2: 50}[level]
     notes = (
         "(bars: least to greatest of 3 repeats batch 2, 100 prompt and 10 new tokens, float32, a "
-        "CPU, 1 thread)"
+        "CPU, 1 thread; dotted: as unpruned; axes need not start at 0)"
     )
     title = drawing.title(cost_chart(costs, level))
     assert title == f"{found}weights and {left}{NBSP}% of the KV cache {notes}"

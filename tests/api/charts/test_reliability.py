@@ -4,6 +4,7 @@ from xml.etree import ElementTree
 
 import polars as pl
 import pytest
+from scipy.stats import binomtest
 
 from prunelake.api.charts import drawing
 from prunelake.api.charts.reliability import reliability_chart
@@ -24,3 +25,11 @@ def test_reliability_compares_a_level_with_the_unpruned_model(
     assert shown.rows() == given.rows()
     assert data_of(chart, "model", "n")["model"].unique(maintain_order=True).to_list() == models
     ElementTree.fromstring(drawing.svg(drawing.vega_lite(chart)))
+
+
+def test_a_bin_has_the_interval_of_wilson() -> None:
+    drawn = data_of(reliability_chart(RELIABILITY, 4), "n", "accuracy", "accuracy_low")
+    rows = data_of(reliability_chart(RELIABILITY, 4), "accuracy_low", "accuracy_high").rows()
+    for (n, share, _), (low, high) in zip(drawn.rows(), rows, strict=True):
+        interval = binomtest(round(n * share), n).proportion_ci(method="wilson")
+        assert (low, high) == pytest.approx((interval.low, interval.high))
