@@ -103,13 +103,12 @@ def smollm2() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_folder(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A saved Llama of five narrow random blocks with the tokenizer of SmolLM2."""
-    from transformers import AutoTokenizer
-
+    """A saved Llama of five narrow random blocks with a tokenizer of few words."""
+    from tests.support.small_tokenizer import small_tokenizer
     from tests.support.tiny_models import tiny_model
 
     folder = tmp_path_factory.mktemp("tiny")
-    tokenizer = AutoTokenizer.from_pretrained(smollm2)
+    tokenizer = small_tokenizer(smollm2)
     tokenizer.save_pretrained(folder)
     tiny_model("llama", vocab_size=len(tokenizer)).save_pretrained(folder)
     return folder

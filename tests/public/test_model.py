@@ -16,7 +16,8 @@ from prunelake.models.sources import resolve_model
 from prunelake.spec import Unit
 from tests.support.tiny_models import zero_projections
 
-PROMPT, OPTIONS = "Is it so?", [" yes", " no, never"]
+PROMPT, OPTIONS = "Is it so?", [" positive", " no, never"]
+"""The first option is one token."""
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,7 @@ def test_the_model_is_whole_again_after_an_error(model: pl.Model) -> None:
 
 
 def test_an_attribution_of_a_short_prompt_has_exact_shapley_values(model: pl.Model) -> None:
-    found = model.attribute(PROMPT, " yes", samples_per_token=100)
+    found = model.attribute(PROMPT, OPTIONS[0], samples_per_token=100)
     count = len(found.tokens)
     assert "".join(found.tokens) == PROMPT
     masked = {}
@@ -79,7 +80,7 @@ def test_an_attribution_of_a_short_prompt_has_exact_shapley_values(model: pl.Mod
     for bits in range(2**count):
         kept = [n for n in range(count) if bits >> n & 1]
         tokens = [token if n in kept else baseline for n, token in enumerate(ids)]
-        masked[frozenset(kept)] = _ids_log_likelihood(model, tokens, " yes")
+        masked[frozenset(kept)] = _ids_log_likelihood(model, tokens, OPTIONS[0])
     expected = np.zeros(count)
     orders = [*permutations(range(count))]
     for order in orders:
@@ -105,9 +106,9 @@ def test_an_attribution_is_coloured_html_and_a_frame(model: pl.Model) -> None:
     assert ">&lt;</span>" in html
     assert "&lt;b&gt;</b> (-0.25 nats)" in html
     assert found.to_polars()["score"].to_list() == [2.0, -1.0, 0.0]
-    gradient = model.attribute(PROMPT, " yes", "input_x_gradient")
+    gradient = model.attribute(PROMPT, OPTIONS[0], "input_x_gradient")
     assert gradient.method == "input_x_gradient"
-    assert gradient.scores != model.attribute(PROMPT, " yes").scores
+    assert gradient.scores != model.attribute(PROMPT, OPTIONS[0]).scores
 
 
 def test_options_are_given_once_each(model: pl.Model) -> None:
