@@ -29,8 +29,8 @@ from prunelake.evaluation.deletion_curves import top_count
 from prunelake.evaluation.difference_shap import sample_stages
 from prunelake.evaluation.token_counts import SAMPLES_PER_TOKEN
 from prunelake.inference.batches import GPU_BATCH_TOKENS, TokenBudget, batches
-from prunelake.inference.branches import LevelMasks
 from prunelake.inference.lengths import GPU_LENGTHS
+from prunelake.inference.level_masks import LevelMasks
 from prunelake.inference.prefix_tree import ScoringQuery, batch_inputs, build_trees
 from prunelake.models.loading import load_tokenizer
 from prunelake.planning.cost import NestedLevels

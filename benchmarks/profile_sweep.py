@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.subject import BenchmarkCase, now
-from prunelake.inference.branches import LevelMasks
+from prunelake.inference.level_masks import LevelMasks
 from prunelake.inference.nested import NestedModel, Progress
 from prunelake.inference.prefix_tree import ScoringQuery
 from prunelake.lake import commit

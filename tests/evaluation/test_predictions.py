@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from prunelake.evaluation.predictions import predict
-from prunelake.inference.branches import LevelMasks
+from prunelake.inference.level_masks import LevelMasks
 from prunelake.inference.nested import NestedModel, Progress
 from prunelake.inference.prefix_tree import ScoringQuery
 from prunelake.schema.run_tables import PREDICTIONS

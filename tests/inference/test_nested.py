@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from prunelake.errors import ModelError, UnknownLayer
-from prunelake.inference.branches import LevelMasks
 from prunelake.inference.lengths import CPU_LENGTHS
+from prunelake.inference.level_masks import LevelMasks
 from prunelake.inference.nested import NestedModel
 from prunelake.inference.prefix_tree import PrefixTree, ScoringQuery
 from prunelake.models.decoder.decoder_map import decoder_blocks

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 
 from prunelake.errors import TaskError
 from prunelake.evaluation.predictions import predict
-from prunelake.inference.branches import LevelMasks
+from prunelake.inference.level_masks import LevelMasks
 from prunelake.inference.nested import NestedModel
 from prunelake.inference.prefix_tree import ScoringQuery
 from prunelake.models.removal import removed

@@ -36,7 +36,8 @@ from prunelake.inference.batches import (
     max_tokens_in_memory,
     row_lengths,
 )
-from prunelake.inference.branches import Branches, LevelMasks
+from prunelake.inference.branches import Branches
+from prunelake.inference.level_masks import LevelMasks
 from prunelake.inference.overflow import check_finite
 from prunelake.inference.prefix_tree import PrefixTree, ScoringQuery, batch_inputs, build_trees
 from prunelake.inference.sharing import (
