@@ -36,8 +36,8 @@ from prunelake.errors import UnsupportedModel
 from prunelake.inference.nested import NestedModel
 from prunelake.inference.prefix_tree import ScoringQuery
 from prunelake.models.decoder.block_parts import BlockPart
+from prunelake.models.decoder.calls import first_value, with_first_value
 from prunelake.models.decoder.decoder_map import decoder_blocks, removable_parts
-from prunelake.models.decoder.decoder_probe import first_value, with_first_value
 from prunelake.models.decoder.experts import expert_mixtures
 from prunelake.models.decoder.level_range import LevelRange, level_range
 from prunelake.models.expert_deletion import smaller_model

@@ -19,14 +19,14 @@ from torch import Tensor
 from prunelake.inference.level_masks import LevelMasks
 from prunelake.inference.transfer import send_indices
 from prunelake.models.decoder.block_parts import BlockPart
-from prunelake.models.decoder.decoder_probe import (
-    DecoderProbe,
+from prunelake.models.decoder.calls import (
     Forward,
     OutputForm,
     first_value,
     hidden_states,
     with_first_value,
 )
+from prunelake.models.decoder.decoder_probe import DecoderProbe
 from prunelake.models.removal import neutral_output
 
 

@@ -26,13 +26,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from prunelake.errors import ModelError, UnknownLayer, one_line
+from prunelake.errors import UnknownLayer
 from prunelake.inference.batches import (
     TokenBudget,
     batches,
     fastest_batch_tokens,
     max_gradient_tokens,
-    max_logit_rows,
     max_tokens_in_memory,
     row_lengths,
 )
@@ -40,6 +39,7 @@ from prunelake.inference.branches import Branches
 from prunelake.inference.level_masks import LevelMasks
 from prunelake.inference.overflow import check_finite
 from prunelake.inference.prefix_tree import PrefixTree, ScoringQuery, batch_inputs, build_trees
+from prunelake.inference.read_out import token_log_likelihoods
 from prunelake.inference.sharing import (
     Sharing,
     check_order,
@@ -47,23 +47,19 @@ from prunelake.inference.sharing import (
     is_exact,
     longest_tree,
 )
-from prunelake.inference.transfer import send, send_indices
+from prunelake.inference.transfer import send
+from prunelake.inference.within_memory import BatchScorer, score_within_memory
+from prunelake.models.decoder.calls import replaced_forward
 from prunelake.models.decoder.decoder_map import decoder_blocks, removable_parts
-from prunelake.models.decoder.decoder_probe import apply_lm_head, probe_decoder, replaced_forward
+from prunelake.models.decoder.decoder_probe import probe_decoder
 from prunelake.models.decoder.experts import choosing, expert_mixtures, lacking_experts
 from prunelake.models.decoder.level_range import level_range
 from prunelake.models.expert_deletion import check_routing
-from prunelake.models.gpu.memory import is_device_failure, is_out_of_memory
 from prunelake.models.precision import matmul_precision
 from prunelake.schema.arrays import FloatArray
 from prunelake.spec import UNIT_NAMES, Unit
 
-CPU_CACHE_ELEMENTS = 2**19
-"""Logits that a CPU sums at a time: they and their exponentials stay in its cache."""
-
 Progress = Callable[[int, int], None]
-BatchScorer = Callable[[list[PrefixTree]], Sequence[FloatArray]]
-"""Maps rows to an array [levels, ...] for each row."""
 
 
 class NestedModel:
@@ -188,7 +184,9 @@ class NestedModel:
         budget = budget or self.budget
         for numbers in batches(rows, budget, self.lengths):
             with matmul_precision(self.model):
-                found = self._score_within_memory([rows[n] for n in numbers], score, budget)
+                found = score_within_memory(
+                    [rows[n] for n in numbers], score, budget, self._largest_row, self.model.device
+                )
             for n, answer in zip(numbers, found, strict=True):
                 answers[n] = answer
             done += sum(rows[n].option_count for n in numbers)
@@ -223,8 +221,7 @@ class NestedModel:
     ) -> tuple[Tensor, list[tuple[int, int, int]]]:
         """Log-likelihoods [targets] in float32, and the row, answer and level of each target.
 
-        The levels of one state have the same: the first stands for them. The head runs once a
-        position that predicts something, in chunks of bounded memory.
+        The levels of one state have the same: the first stands for them.
         """
         places = branches.read_locations(hidden.shape[1])
         where = [place for _, _, found in places for place in found]
@@ -238,18 +235,8 @@ class NestedModel:
             owners += [(row, answer, levels[0]) for _, _, answer in own]
             start += len(found)
         columns, ids = np.array(targets).T
-        chunk = max_logit_rows(self.model)
         flat = np.ravel_multi_index(tuple(np.array(where).T), hidden.shape[:2])
-        read, columns_sent, ids_sent = send_indices([flat, columns % chunk, ids], hidden.device)
-        wanted = hidden.flatten(0, 1).index_select(0, read)
-        parts = []
-        for start in range(0, len(where), chunk):
-            logits = apply_lm_head(self.model, wanted[start : start + chunk])
-            first, last = np.searchsorted(columns, (start, start + chunk))
-            column = columns_sent[first:last].to(logits.device)
-            chosen = logits[column, ids_sent[first:last].to(logits.device)].float()
-            parts.append(chosen - _log_normalisers(logits)[column])
-        return torch.cat(parts), owners
+        return token_log_likelihoods(self.model, hidden, flat, columns, ids), owners
 
     @torch.inference_mode()
     def _score_options(self, rows: list[PrefixTree], masks: LevelMasks) -> list[FloatArray]:
@@ -269,44 +256,6 @@ class NestedModel:
             for level in levels:
                 answers[row][rows[row].levels.index(level)] = sums[row, :, levels[0]]
         return answers
-
-    def _score_within_memory(
-        self, rows: list[PrefixTree], score: BatchScorer, budget: TokenBudget
-    ) -> Sequence[FloatArray]:
-        """The result of `score`; if memory is too small, batches are smaller from now on."""
-        levels = rows[0].levels
-        is_too_large = len(levels) > 1 and len(levels) * len(rows[0].tokens) > self._largest_row
-        if len(rows) > 1 or not is_too_large:
-            try:
-                return score(rows)
-            except RuntimeError as error:
-                if is_device_failure(error):
-                    raise ModelError(
-                        f"{self.model.device} failed ({one_line(error)}); start the sweep again "
-                        "in a new process: finished shards are kept"
-                    ) from error
-                if not is_out_of_memory(error):
-                    raise
-                if len(rows) == len(levels) == 1:
-                    raise ModelError(
-                        f"{self.model.device} has too little memory for one sequence of "
-                        f"{len(rows[0].tokens)} tokens; take dtype bfloat16, or "
-                        "PRUNELAKE_DEVICE=cpu"
-                    ) from error
-            # Behind the handler: until there, the error keeps the tensors of the failed batch.
-            if self.model.device.type == "cuda":
-                torch.cuda.empty_cache()
-            budget.halve()
-        if len(rows) > 1:
-            half = len(rows) // 2
-            return [
-                *self._score_within_memory(rows[:half], score, budget),
-                *self._score_within_memory(rows[half:], score, budget),
-            ]
-        half = len(levels) // 2
-        parts = [replace(rows[0], levels=own) for own in (levels[:half], levels[half:])]
-        found = [self._score_within_memory([part], score, budget)[0] for part in parts]
-        return [np.concatenate(found)]
 
     @contextmanager
     def _branching(self, branches: Branches) -> Iterator[None]:
@@ -341,12 +290,3 @@ def _is_exact(model: PreTrainedModel, unit: Unit, sharing: Sharing) -> bool:
     levels = level_range(model, unit)
     nested = NestedModel(model, check_order(levels), unit=unit, sharing=sharing)
     return is_exact(nested.log_likelihoods, model, unit, levels)
-
-
-def _log_normalisers(logits: Tensor) -> Tensor:
-    """Log of the sum of each row's exponentials, added up in float32."""
-    rows = len(logits)
-    if logits.device.type == "cpu":
-        rows = max(1, CPU_CACHE_ELEMENTS // logits.shape[-1])
-    starts = range(0, len(logits), rows)
-    return torch.cat([logits[start : start + rows].float().logsumexp(-1) for start in starts])

@@ -17,17 +17,16 @@ from transformers import PreTrainedModel
 from prunelake.errors import UnknownLayer, UnsupportedModel
 from prunelake.models.checkpoints import COMPACT_MODEL_TYPE
 from prunelake.models.decoder.block_parts import BlockPart, block_norms
-from prunelake.models.decoder.decoder_map import decoder_blocks, removable_parts
-from prunelake.models.decoder.decoder_probe import (
-    PROBE_SHAPE,
+from prunelake.models.decoder.calls import (
     Forward,
     OutputForm,
     first_value,
     hidden_states,
-    probe_decoder,
     replaced_forward,
     with_first_value,
 )
+from prunelake.models.decoder.decoder_map import decoder_blocks, removable_parts
+from prunelake.models.decoder.decoder_probe import PROBE_SHAPE, probe_decoder
 from prunelake.models.decoder.experts import without_experts
 from prunelake.models.decoder.placeholders import (
     AbsentPart,

@@ -10,8 +10,9 @@ from torch.nn.functional import cosine_similarity
 from transformers import PreTrainedModel
 
 from prunelake.models.decoder.block_parts import BlockPart
+from prunelake.models.decoder.calls import first_value, hidden_states
 from prunelake.models.decoder.decoder_map import DecoderBlock, decoder_blocks, removable_parts
-from prunelake.models.decoder.decoder_probe import first_value, hidden_states, probe_decoder
+from prunelake.models.decoder.decoder_probe import probe_decoder
 from prunelake.models.precision import matmul_precision
 from prunelake.models.removal import without_parts
 from prunelake.spec import Unit

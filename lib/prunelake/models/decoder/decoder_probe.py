@@ -5,7 +5,7 @@ and in which form each part returns its output.
     logits = apply_lm_head(model, hidden)
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,37 +16,22 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from prunelake.errors import UnsupportedModel, one_line
-from prunelake.models.decoder.block_parts import BlockPart, block_norms
+from prunelake.models.decoder.block_parts import BlockPart
+from prunelake.models.decoder.calls import (
+    OutputForm,
+    first_value,
+    hidden_states,
+    replaced_forward,
+)
 from prunelake.models.decoder.decoder_map import DecoderBlock, decoder_blocks
+from prunelake.models.decoder.plain_blocks import plain_blocks
 from prunelake.models.decoder.text_model import text_config
-
-Forward = Callable[..., Any]
 
 PROBE_SHAPE = (2, 5)
 """Rows and tokens of a probe."""
 
 OTHER_ROW_COUNT = 3
 """The rows of a second pass: a tensor whose size differs between the passes is made of rows."""
-
-
-@dataclass(frozen=True)
-class OutputForm:
-    """The form of a part's output.
-
-    - `extras`: the number of values behind the output in a tuple; None for a plain tensor.
-    - `width`: the width of the output.
-    - `can_skip`: it reads and writes [rows, tokens, width], and nothing else that is needed.
-    - `is_list`: the values are a list in place of a tuple.
-    """
-
-    extras: int | None
-    width: int
-    can_skip: bool
-    is_list: bool = False
-
-    def wrap(self, output: Tensor) -> Any:
-        """An output in this form, with None for each further value."""
-        return output if self.extras is None else (output, *[None] * self.extras)
 
 
 @dataclass
@@ -118,45 +103,11 @@ class _LastHiddenStates:
             raise AttributeError(name)
 
 
-@contextmanager
-def replaced_forward(module: nn.Module, wrap: Callable[[Forward], Forward]) -> Iterator[None]:
-    """Replace a module's `forward` by `wrap(forward)`, and restore it on exit."""
-    # Tools like accelerate also set `forward` on the instance, so restore theirs.
-    before = module.__dict__.get("forward")
-    module.forward = wrap(module.forward)
-    try:
-        yield
-    finally:
-        if before is None:
-            del module.forward
-        else:
-            module.forward = before
-
-
-def first_value(output: Any) -> Tensor:
-    """The output of a part or block without the values behind it."""
-    first: Tensor = output[0] if isinstance(output, tuple | list) else output
-    return first
-
-
-def with_first_value(output: Any, first: Tensor) -> Any:
-    """An output in the same form, with another first value."""
-    if isinstance(output, tuple | list):
-        return type(output)([first, *output[1:]])
-    return first
-
-
 def cache_argument(output: Any) -> dict[str, Any]:
     """The cache of an output, under the name by which the model takes it; empty without one."""
     names = ("past_key_values", "cache_params")
     found = {name: getattr(output, name, None) for name in names}
     return {name: cache for name, cache in found.items() if cache is not None}
-
-
-def hidden_states(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    """The hidden states among the arguments of a block or of its parts."""
-    hidden: Tensor = args[0] if args else kwargs["hidden_states"]
-    return hidden
 
 
 @torch.inference_mode()
@@ -201,7 +152,7 @@ def _probe(model: PreTrainedModel) -> DecoderProbe:
             equal_nan=True,  # NestedModel refuses them, and names the prompt
         ):
             factors = _row_factors(recorder.sizes, wider.sizes)
-            plain = _plain_blocks(model, blocks, ids)
+            plain = plain_blocks(model, blocks, ids)
             return DecoderProbe(trunk, recorder.row_dimension, recorder.forms, factors, plain)
     raise UnsupportedModel(
         f"{name} is not supported: its logits are not made from its last hidden states alone"
@@ -276,51 +227,6 @@ class _Recorder:
         states = getattr(output, "last_hidden_state", None)
         if isinstance(states, Tensor):
             self.trunks.insert(0, (module, states))  # the outermost module is the last to return
-
-
-def _plain_blocks(
-    model: PreTrainedModel, blocks: tuple[DecoderBlock, ...], ids: Tensor
-) -> frozenset[int]:
-    """The blocks whose output is their input while their parts add zero, with and without norms."""
-    unchanged: list[set[int]] = [set(), set()]
-    inputs: list[Tensor] = []
-
-    def enter(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        inputs[:] = [hidden_states(args, kwargs)]
-
-    def silence(part: BlockPart, args: tuple[Any, ...], output: Any) -> Any:
-        first = args[1] if part.adds_residual else torch.zeros_like(first_value(output))
-        return with_first_value(output, first)
-
-    for keeps_norms, found in zip((True, False), unchanged, strict=True):
-
-        def leave(position: int, output: Any, found: set[int] = found) -> None:
-            if torch.equal(first_value(output), inputs[0]):
-                found.add(position)
-
-        with ExitStack() as stack:
-            for position, block in enumerate(blocks):
-                module = block.module
-                hooks = [
-                    module.register_forward_pre_hook(enter, with_kwargs=True),
-                    module.register_forward_hook(lambda *a, n=position, f=leave: f(n, a[-1])),
-                    *[
-                        part.module.register_forward_hook(
-                            lambda _, args, output, p=part: silence(p, args, output)
-                        )
-                        for part in block.parts
-                    ],
-                ]
-                for hook in hooks:
-                    stack.callback(hook.remove)
-                for name, norm in ({} if keeps_norms else block_norms(module)).items():
-                    stack.callback(setattr, module, name, norm)
-                    setattr(module, name, nn.Identity())
-            try:
-                model(input_ids=ids, use_cache=False)
-            except Exception:  # a model that reads its norms
-                return frozenset()
-    return frozenset(unchanged[0] & unchanged[1])
 
 
 def _row_factors(sizes: dict[str, int], wider: dict[str, int]) -> dict[str, int]:

@@ -26,8 +26,8 @@ from transformers import PreTrainedModel
 
 from prunelake.errors import UnknownLayer, UnsupportedModel
 from prunelake.models.decoder.block_parts import BlockPart
+from prunelake.models.decoder.calls import Forward, replaced_forward
 from prunelake.models.decoder.decoder_map import DecoderBlock, decoder_blocks
-from prunelake.models.decoder.decoder_probe import Forward, replaced_forward
 from prunelake.models.decoder.text_model import text_config
 
 ROUTER_NAMES = re.compile(r"gate|router")

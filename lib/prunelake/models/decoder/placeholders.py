@@ -12,8 +12,8 @@ from transformers.cache_utils import DummyLayer, DynamicLayer, LinearAttentionCa
 
 from prunelake.errors import UnsupportedModel
 from prunelake.models.decoder.block_parts import BlockPart, Kind, block_norms
+from prunelake.models.decoder.calls import first_value, with_first_value
 from prunelake.models.decoder.decoder_map import DecoderBlock, decoder_blocks
-from prunelake.models.decoder.decoder_probe import first_value, with_first_value
 
 
 class ZeroWidthCacheLayer(DynamicLayer):
