@@ -146,7 +146,7 @@ def test_every_deployment_on_the_pool_of_gpus_requires_one() -> None:
     deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text("utf-8"))["deployments"]
     pools = {entry["name"]: entry["work_pool"] for entry in deployments}
     on_gpus = {name: pool for name, pool in pools.items() if pool["name"] == "gpu"}
-    assert on_gpus.keys() == {"sweep", "compare", "cost"}
+    assert on_gpus.keys() == {"sweep", "sweeps", "compare", "cost"}
     for pool in on_gpus.values():
         assert pool["job_variables"]["env"]["PRUNELAKE_DEVICE"] == "cuda"
 
