@@ -4,8 +4,6 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-import relplot
-from calibration.utils import normal_debiased_ce
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -85,6 +83,8 @@ def test_ece_is_the_mean_gap_over_ten_bins(given: Predictions) -> None:
 
 @pytest.mark.parametrize("n", [20, 37, 300])
 def test_debiased_ece_equals_that_of_uncertainty_calibration(n: int) -> None:
+    from calibration.utils import normal_debiased_ce
+
     confidence, correct = sample(n, n)
     rows = np.column_stack([confidence, correct])[np.argsort(confidence)]
     bins = [list(b) for b in np.array_split(rows, 10)]
@@ -134,6 +134,8 @@ def test_debiased_ece_of_a_resample_uses_the_bins_of_the_sample(seed: int) -> No
 @settings(deadline=None, max_examples=15)
 @given(predictions())
 def test_smooth_ece_of_the_sample_equals_relplots(given: Predictions) -> None:
+    import relplot
+
     confidence, correct = given
     assert sample_value(calibration.smooth_ece, confidence, correct) == relplot.smECE(
         confidence, correct
@@ -145,6 +147,8 @@ def test_smooth_ece_of_the_sample_equals_relplots(given: Predictions) -> None:
 def test_smooth_ece_of_a_resample_equals_relplots_at_the_bandwidth_of_the_sample(
     n: int, sharpness: float
 ) -> None:
+    import relplot
+
     confidence, correct = sample(n, n)
     confidence = confidence**sharpness
     _, width = relplot.smECE(confidence, correct, return_width=True)

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import statsmodels.api as sm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -99,6 +98,8 @@ def test_affine_equals_the_sigmoid_of_scikit_learn() -> None:
 
 
 def test_beta_equals_the_logistic_regression_on_both_logarithms() -> None:
+    import statsmodels.api as sm
+
     log_likelihoods, gold, correct = drawn()
     confidence = confidence_of(log_likelihoods)
     right = correct.sum()

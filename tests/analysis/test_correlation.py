@@ -1,7 +1,6 @@
 """Correlations over levels: the oracles are scipy and pingouin, and intervals worked by hand."""
 
 import numpy as np
-import pingouin
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -57,6 +56,8 @@ def test_correlations_equal_those_of_scipy(given: tuple[Array, Array, Array]) ->
 @without_deadline
 @given(st.integers(5, 12), st.integers(0, 2**32 - 1))
 def test_the_partial_correlation_equals_that_of_pingouin(count: int, seed: int) -> None:
+    import pingouin
+
     levels = np.arange(float(count)) * 2
     accuracy, metric = np.random.default_rng(seed).normal(size=(2, count)).round(1)
     frame = pl.DataFrame({"level": levels, "x": accuracy, "y": metric}).to_pandas()

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from prunelake.cli import watch as cli_watch
 from prunelake.cli.app import main
@@ -79,6 +78,8 @@ def test_a_round_prints_a_table_and_a_summary_and_failures_set_the_exit_code(
 def test_deploy_needs_a_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
     watchlist(tmp_path)
     with temporary_settings(restore_defaults=[PREFECT_API_URL]):
         assert call(monkeypatch, "--deploy") == 1

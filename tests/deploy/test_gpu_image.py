@@ -10,9 +10,6 @@ from typing import IO, Any
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
-from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.utilities.templating import find_placeholders
-from prefect.workers.base import BaseJobConfiguration
 
 from prunelake.models.gpu import gpu_locks
 from prunelake.models.gpu.gpu_locks import lock_first_free
@@ -88,6 +85,9 @@ def template() -> dict[str, Any]:
 
 
 def test_prefect_accepts_the_template(template: dict[str, Any]) -> None:
+    from prefect.client.schemas.actions import WorkPoolCreate
+    from prefect.utilities.templating import find_placeholders
+
     WorkPoolCreate(name="gpu", type="kubernetes", base_job_template=template)
     Draft202012Validator.check_schema(template["variables"])
     names = {placeholder.name for placeholder in find_placeholders(template["job_configuration"])}
@@ -97,6 +97,8 @@ def test_prefect_accepts_the_template(template: dict[str, Any]) -> None:
 def test_a_deployment_becomes_a_job_with_a_gpu_and_the_locks_of_its_machine(
     template: dict[str, Any],
 ) -> None:
+    from prefect.workers.base import BaseJobConfiguration
+
     class Configuration(BaseJobConfiguration):
         job_manifest: dict[str, Any]
 

@@ -9,13 +9,12 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 import torch
 from polars.testing import assert_frame_equal
-from ray.cluster_utils import Cluster
 
 from prunelake.errors import RayUnavailable, UnsupportedModel
 from prunelake.flows.sweep import sweep
@@ -30,13 +29,16 @@ from tests.support.limits import HANG_S
 from tests.support.ray_cluster import descendants, two_nodes
 from tests.support.sweep_processes import tables
 
+if TYPE_CHECKING:
+    from ray.cluster_utils import Cluster
+
 pytestmark = pytest.mark.usefixtures("prefect")
 
 SHARDS = ["000000-000004", "000004-000008", "000008-000012"]
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
+def cluster() -> "Iterator[Cluster]":
     with two_nodes() as found:
         yield found
 
@@ -62,7 +64,7 @@ def spec(tiny_folder: Path) -> SweepSpec:
     )
 
 
-def on_ray(cluster: Cluster, folder: Path, **changed: Any) -> Settings:
+def on_ray(cluster: "Cluster", folder: Path, **changed: Any) -> Settings:
     return Settings(
         lake=folder / "lake",
         cache=folder / "cache",
@@ -74,7 +76,7 @@ def on_ray(cluster: Cluster, folder: Path, **changed: Any) -> Settings:
 
 @pytest.mark.endurance
 def test_an_error_of_a_shard_is_raised_unchanged(
-    cluster: Cluster, spec: SweepSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: "Cluster", spec: SweepSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise UnsupportedModel("not this one")
@@ -87,7 +89,7 @@ def test_an_error_of_a_shard_is_raised_unchanged(
 
 @pytest.mark.endurance
 def test_a_shard_that_kills_its_workers_is_named(
-    cluster: Cluster, spec: SweepSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: "Cluster", spec: SweepSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def die(*_: Any, **__: Any) -> None:
         os.kill(os.getpid(), 9)
@@ -100,7 +102,7 @@ def test_a_shard_that_kills_its_workers_is_named(
 
 @pytest.mark.endurance
 def test_a_process_with_a_gpu_keeps_its_model(
-    cluster: Cluster, spec: SweepSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: "Cluster", spec: SweepSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each node has a logical GPU; the model computes on the CPU."""
     path, measure_shard = str(tmp_path / "ledger"), steps.measure_shard
@@ -126,7 +128,7 @@ def test_a_process_with_a_gpu_keeps_its_model(
 
 @pytest.mark.endurance
 def test_a_killed_node_changes_no_result(
-    cluster: Cluster,
+    cluster: "Cluster",
     spec: SweepSpec,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pingouin
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -65,6 +64,8 @@ def test_a_run_that_has_grown_counts_once(tmp_path: Path) -> None:
     st.integers(0, 2**32 - 1),
 )
 def test_repeated_measures_equals_that_of_pingouin(sizes: list[int], seed: int) -> None:
+    import pingouin
+
     generator = np.random.default_rng(seed)
     runs = [(generator.normal() + generator.normal(size=(size, 2))).tolist() for size in sizes]
     with tempfile.TemporaryDirectory() as folder:

@@ -5,15 +5,19 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
-from ray.cluster_utils import Cluster
+
+if TYPE_CHECKING:
+    from ray.cluster_utils import Cluster
 
 
 @contextmanager
-def two_nodes() -> Iterator[Cluster]:
+def two_nodes() -> "Iterator[Cluster]":
     """A cluster of two nodes with a core and a logical GPU each; no process outlives the block."""
+    from ray.cluster_utils import Cluster
+
     # The name of this folder is short, because names of sockets in it must not be long.
     with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
         node: dict[str, Any] = {
