@@ -15,12 +15,15 @@ from prunelake.settings import Settings
 
 from .http import problems
 from .http.cache import CacheMiddleware
+from .http.compression import CompressionMiddleware
+from .http.disconnects import DisconnectMiddleware
+from .http.origins import OriginsMiddleware
 from .http.request_counters import RequestCounters, RequestCountingMiddleware
 from .http.security import SecurityMiddleware
 from .queries.snapshot import LatestSnapshot
 from .queries.snapshot_mirror import SnapshotMirror
 from .routes import charts, data, examples, findings, metrics, page, plan, recommendations, sql
-from .routes.openapi import openapi_of
+from .routes.openapi import mount_openapi
 from .sandbox.worker_pool import WorkerPool
 from .settings import ApiSettings
 
@@ -65,6 +68,7 @@ def create_app(
         title="PruneLake",
         version=version("prunelake"),
         description=DESCRIPTION,
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         # Only for the OpenAPI: SecurityMiddleware has checked the token before.
@@ -83,12 +87,16 @@ def create_app(
     for router in routers:
         app.include_router(router)
     page.mount_page(app)
-    app.openapi = openapi_of(app, settings.max_rows)  # type: ignore[method-assign]  # FastAPI's way
+    mount_openapi(app, settings.max_rows)
     problems.install_error_handlers(app)
     # Requests reach the last one first.
     app.add_middleware(CacheMiddleware, snapshots=snapshots, capacity=settings.cache_bytes)
+    app.add_middleware(DisconnectMiddleware)
     app.add_middleware(problems.UnexpectedErrorMiddleware)
+    app.add_middleware(CompressionMiddleware, capacity=settings.cache_bytes // 4)
     app.add_middleware(SecurityMiddleware, token=settings.token)
+    if settings.origins:
+        app.add_middleware(OriginsMiddleware, origins=settings.origins)
     # An app does not say which included router matched.
     routes = [
         *app.routes,

@@ -1,12 +1,30 @@
 """The settings of the server; the README's table describes each variable."""
 
-from typing import Annotated
+import re
+from typing import Annotated, Any
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 Positive = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
+
+
+def _separated(text: Any) -> Any:
+    return [part.strip() for part in text.split(",")] if isinstance(text, str) else text
+
+
+def _checked_origin(origin: str) -> str:
+    # Any other value would never equal a browser's header Origin; `*` would admit every site.
+    if not re.fullmatch(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", origin):
+        raise ValueError(
+            f"{origin!r} is no origin; write https://host or https://host:port in lower case, and "
+            "separate several by commas"
+        )
+    return origin
+
+
+Origin = Annotated[str, AfterValidator(_checked_origin)]
 
 
 class ApiSettings(BaseSettings):
@@ -20,6 +38,7 @@ class ApiSettings(BaseSettings):
     )
 
     token: SecretStr | None = None
+    origins: Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_separated)] = ()
     sql: bool = True
     max_rows: Positive = 100_000
     max_bytes: Positive = 100_000_000
@@ -28,5 +47,7 @@ class ApiSettings(BaseSettings):
     sql_max_rows: Positive = 10_000
     sql_max_bytes: Positive = 10_000_000
     sql_max_seconds: Seconds = 5.0
+    sql_queue: Positive = 100
+    sql_queue_seconds: Seconds = 300.0
     sql_memory_bytes: Positive = 1_000_000_000
     sql_processes: Positive = 2

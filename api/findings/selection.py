@@ -76,7 +76,7 @@ def find_run(read: ReadRows, request: SelectionRequest) -> dict[str, Any]:
         NotFound: no run matches; the choices are the runs of the lake.
     """
     wanted = {
-        "run": request.run_id,
+        "run_id": request.run_id,
         "model": request.model,
         "task": request.task,
         "strategy": request.strategy,
@@ -89,8 +89,8 @@ def find_run(read: ReadRows, request: SelectionRequest) -> dict[str, Any]:
     labels = read(runs.run_labels())["name"].to_list()
     if not labels:
         raise NotFound("the snapshot holds no runs; sweep or import one, then publish")
-    given = [f"{name} {value!r}" for name, value in wanted.items() if value is not None]
-    raise NotFound(f"no run of {', '.join(given)}; GET /models lists the runs", labels)
+    given = [f"{name}={value!r}" for name, value in wanted.items() if value is not None]
+    raise NotFound(f"no run with {', '.join(given)}; GET /models lists the runs", labels)
 
 
 def checked_selection(

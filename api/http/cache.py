@@ -3,7 +3,6 @@
 import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -13,6 +12,7 @@ from prunelake.errors import NoSnapshot
 from ..queries.snapshot import LatestSnapshot
 from .code_id import code_id
 from .problems import response_to
+from .ranges import ranged_answer
 
 UNCACHED_PATHS = ("/page/", "/openapi.json", "/metrics")
 """Paths whose answers do not depend on the snapshot alone."""
@@ -22,19 +22,20 @@ CachedResponse = tuple[Message, bytes]
 
 
 @dataclass
-class Pending:
-    """An answer that is being computed, and the number of requests that wait for it."""
+class PendingAnswer:
+    """An answer in the making, and the number of requests that wait for it."""
 
-    answer: asyncio.Future[CachedResponse]
-    waiting: int = 0
+    computing: asyncio.Future[CachedResponse]
+    waiting_count: int = 0
 
 
 class CacheMiddleware:
     """ASGI middleware around the routes that read the snapshot.
 
     It gives each request one snapshot (`request.state.snapshot`) and answers HEAD like GET. It
-    tags each answer with the snapshot and the code (the ETag), and answers 304 to clients that
-    have this answer. It keeps the latest answers up to `capacity` bytes.
+    tags each answer with the snapshot and the code (the ETag), answers 304 to clients that have
+    this answer, and sends parts of answers (`ranges`). It keeps the latest answers up to `capacity`
+    bytes.
     """
 
     def __init__(self, app: ASGIApp, snapshots: LatestSnapshot, capacity: int) -> None:
@@ -43,7 +44,7 @@ class CacheMiddleware:
         self.capacity = capacity
         self.code_id = code_id()
         self._answers: OrderedDict[CacheKey, CachedResponse] = OrderedDict()
-        self._pending: dict[CacheKey, Pending] = {}
+        self._pending: dict[CacheKey, PendingAnswer] = {}
         self._size = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -70,40 +71,28 @@ class CacheMiddleware:
         answer = self._answers.get(key)
         if answer is None:
             answer = await self._shared_answer(key, scope, receive)
-            if answer is None:
-                return
         else:
             self._answers.move_to_end(key)
-        await _send_response(answer, scope["method"], headers.get("if-none-match", ""), send)
+        await _send_response(answer, scope["method"], headers, send)
 
-    async def _shared_answer(
-        self, key: CacheKey, scope: Scope, receive: Receive
-    ) -> CachedResponse | None:
-        """The answer for which equal requests wait together; None if this client has left.
+    async def _shared_answer(self, key: CacheKey, scope: Scope, receive: Receive) -> CachedResponse:
+        """The answer for which simultaneous equal requests wait together.
 
-        If all of them have left, the computation is cancelled.
+        It is no longer computed when all of them have left.
         """
         pending = self._pending.get(key)
         if pending is None:
             computing = asyncio.ensure_future(self._computed_answer(key, scope, receive))
-            pending = self._pending[key] = Pending(computing)
-            computing.add_done_callback(lambda _: self._forget(key, computing))
-        leaving = asyncio.ensure_future(_has_left(receive))
-        pending.waiting += 1
+            pending = self._pending[key] = PendingAnswer(computing)
+        pending.waiting_count += 1
         try:
-            both: set[asyncio.Future[Any]] = {pending.answer, leaving}
-            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-            return pending.answer.result() if pending.answer.done() else None
+            return await asyncio.shield(pending.computing)
         finally:
-            leaving.cancel()
-            pending.waiting -= 1
-            if not pending.waiting and not pending.answer.done():
-                self._forget(key, pending.answer)
-                pending.answer.cancel()
-
-    def _forget(self, key: CacheKey, answer: asyncio.Future[CachedResponse]) -> None:
-        if key in self._pending and self._pending[key].answer is answer:
-            del self._pending[key]
+            pending.waiting_count -= 1
+            if pending.waiting_count == 0:
+                pending.computing.cancel()
+                if self._pending.get(key) is pending:
+                    del self._pending[key]
 
     async def _computed_answer(
         self, key: CacheKey, scope: Scope, receive: Receive
@@ -119,8 +108,11 @@ class CacheMiddleware:
 
         await self.app(dict(scope) | {"method": "GET"}, receive, collect)
         answer = start, b"".join(parts)
-        self._tag(start, key[0])
-        if start["status"] == 200:
+        # A process for SQL may have read a snapshot that is newer than the request.
+        is_of_snapshot = Headers(scope=start).get("prunelake-snapshot", key[0]) == key[0]
+        if is_of_snapshot:
+            self._tag(start, key[0])
+        if start["status"] == 200 and is_of_snapshot:
             self._keep(key, answer)
         return answer
 
@@ -137,8 +129,9 @@ class CacheMiddleware:
 
     def _keep(self, key: CacheKey, answer: CachedResponse) -> None:
         size = len(answer[1])
-        # One large answer must not displace all other answers.
-        if size > self.capacity // 8:
+        # One large answer must not displace all other answers; but a reader may fetch many ranges
+        # of a large file.
+        if size > self.capacity // 2:
             return
         replaced = self._answers.pop(key, None)
         self._size += size - (len(replaced[1]) if replaced else 0)
@@ -148,17 +141,10 @@ class CacheMiddleware:
             self._size -= len(body)
 
 
-async def _has_left(receive: Receive) -> None:
-    """Wait until the client closes its connection."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-async def _send_response(
-    answer: CachedResponse, method: str, if_none_match: str, send: Send
-) -> None:
+async def _send_response(answer: CachedResponse, method: str, request: Headers, send: Send) -> None:
     start, body = answer
-    tags = {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}
+    known = request.get("if-none-match", "")
+    tags = {tag.strip().removeprefix("W/") for tag in known.split(",")}
     tag = Headers(scope=start).get("etag")
     if tag is not None and (tag in tags or "*" in tags):
         kept = [
@@ -167,5 +153,7 @@ async def _send_response(
             if name.lower() not in (b"content-length", b"content-type")
         ]
         start, body = dict(start) | {"status": 304, "headers": kept}, b""
+    elif tag is not None:
+        start, body = ranged_answer(start, body, request if method == "GET" else Headers())
     await send(dict(start) | {"headers": list(start["headers"])})
     await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})

@@ -106,13 +106,27 @@ def install_error_handlers(app: FastAPI) -> None:
         return error_response(error.status_code, code, message, headers=headers)
 
     @app.exception_handler(RequestValidationError)
-    def invalid(_: Request, error: RequestValidationError) -> Response:
+    def invalid(request: Request, error: RequestValidationError) -> Response:
+        problems = error.errors()
+        choices: list[str] = []
+        for problem in problems:
+            if problem["type"] == "extra_forbidden":
+                choices = _known_names(request, problem["loc"][0])
+                problem["msg"] = f"no such parameter; {request.url.path} takes {', '.join(choices)}"
         # A location begins with the part of the request: query, path or body.
         message = errors.validation_message(
-            error.errors(),
+            problems,
             name_of=lambda problem: errors.dotted_path(problem["loc"][1:]) or problem["loc"][0],
         )
-        return error_response(422, "invalid_request", message)
+        return error_response(422, "invalid_request", message, choices)
+
+
+def _known_names(request: Request, part: str | int) -> list[str]:
+    """The names of the parameters in the query, or of the fields in the body, of a route."""
+    route = request.scope["route"]
+    fields = [route.body_field] if part == "body" else route.dependant.query_params
+    models = [field.field_info.annotation for field in fields]
+    return [name for model in models for name in model.model_fields]
 
 
 class UnexpectedErrorMiddleware:

@@ -174,12 +174,11 @@ def open_snapshot(
     return Snapshot(row[0], row[1], row[2], connection, max_seconds)
 
 
-def time_limit_exceeded(max_seconds: float, waiting_seconds: float = 0.0) -> LimitExceeded:
-    """The error of a query beyond its time limit, after `waiting_seconds` in the queue."""
-    waiting = f" ({waiting_seconds:.1f} s of them in the queue)" if waiting_seconds else ""
+def time_limit_exceeded(max_seconds: float) -> LimitExceeded:
+    """The error of a query beyond its time limit."""
     return LimitExceeded(
-        f"the query takes longer than {max_seconds:g} s{waiting}; ask for one run (run_id), or for "
-        "a stored view: metrics, deltas, correlations, verdicts"
+        f"the query takes longer than {max_seconds:g} s; ask for one run (run_id), or for a stored "
+        "view: metrics, deltas, correlations, verdicts"
     )
 
 

@@ -27,6 +27,7 @@ from ..queries.view_rows import (
 from ..settings import ApiSettings
 from .parameters import SettingsDependency, SnapshotDependency
 from .view_openapi import (
+    FILE_FORMATS,
     ROW_RESPONSE_HEADERS,
     file_content,
     file_parameters,
@@ -36,9 +37,6 @@ from .view_openapi import (
 )
 
 router = APIRouter(responses=ERROR_RESPONSES)
-
-FILE_FORMATS = [format for format in RowFormat if format is not RowFormat.json]
-"""The formats of files, which are the endings of their addresses."""
 
 
 class Health(BaseModel):

@@ -1,23 +1,26 @@
-"""POST /sql: one statement that reads, within limits, in a process of its own."""
+"""/sql: one statement that reads, within limits, in a process of its own."""
 
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, Strict
+from pydantic.json_schema import SkipJsonSchema
 from starlette.types import Message
 
-from prunelake.errors import NotFound, PruneLakeError
+from prunelake.errors import AccessDenied, NotFound, PruneLakeError
 from prunelake.schema.row_formats import MEDIA_TYPES, RowFormat
 
 from ..http.negotiation import chosen_format
+from ..http.origins import is_of_other_site
 from ..http.problems import ERROR_RESPONSES, status_and_code
 from ..http.request_counters import RequestCounters
 from ..sandbox.messages import SqlRequest, SqlResponseHeader
 from ..sandbox.worker_pool import WorkerPool
 from ..settings import ApiSettings
-from .view_openapi import other_formats_content
+from .parameters import reject_repeated_parameters
+from .view_openapi import FILE_FORMATS, file_content, media_type, other_formats_content
 
 MAX_CHARACTERS = 100_000
 
@@ -64,7 +67,7 @@ class Limits(BaseModel):
 
     max_rows: int
     max_bytes: int = Field(description="Bytes of the answer's body.")
-    max_seconds: float = Field(description="Seconds from the request on.")
+    max_seconds: float = Field(description="Seconds from the start of the query.")
     memory_bytes: int
 
 
@@ -79,34 +82,67 @@ class SqlRows(BaseModel):
     limits: Limits
 
 
-def sql_router(settings: ApiSettings) -> APIRouter:
-    """The route; its OpenAPI states the limits of this server."""
-    router = APIRouter(responses=ERROR_RESPONSES, tags=["sql"], route_class=BodyLimitRoute)
-    server_max_rows, server_max_seconds = settings.sql_max_rows, settings.sql_max_seconds
+class SqlOptions(BaseModel):
+    """A query, and limits below those of the server; the router sets the latter's maximums."""
 
-    class SqlQuery(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    query: str = Field(
+        min_length=1,
+        max_length=MAX_CHARACTERS,
+        description="One statement that only reads: SELECT, FROM, VALUES, PIVOT, SUMMARIZE.",
+        examples=["select task, level, accuracy, ece from summary order by all"],
+    )
+
+
+def sql_router(settings: ApiSettings) -> APIRouter:
+    """The routes; their OpenAPI states the limits of this server."""
+    router = APIRouter(responses=ERROR_RESPONSES, tags=["sql"], route_class=BodyLimitRoute)
+    most_rows, most_seconds = settings.sql_max_rows, settings.sql_max_seconds
+    row_field = Field(ge=1, le=most_rows, description="The number of rows of the answer.")
+    second_field = Field(
+        gt=0, le=most_seconds, description="The time limit, without the wait for other queries."
+    )
+
+    class SqlQuery(SqlOptions):
         """A query, the format of its rows, and limits below those of the server."""
 
-        model_config = ConfigDict(extra="forbid")
+        # The OpenAPI leaves it out: a generated client expects JSON.
+        format: SkipJsonSchema[RowFormat | None] = None
+        max_rows: Annotated[int, row_field, Strict()] = most_rows
+        max_seconds: Annotated[float, second_field, Strict()] = most_seconds
 
-        query: str = Field(
-            min_length=1,
-            max_length=MAX_CHARACTERS,
-            description="One statement that only reads: SELECT, FROM, VALUES, PIVOT, SUMMARIZE.",
-            examples=["select task, level, accuracy, ece from summary order by all"],
+    class SqlParameters(SqlOptions):
+        """The same in an address."""
+
+        max_rows: Annotated[int, row_field] = most_rows
+        max_seconds: Annotated[float, second_field] = most_seconds
+
+    async def answer(
+        request: Request, asked: SqlQuery | SqlParameters, format: RowFormat
+    ) -> Response:
+        workers: WorkerPool = request.app.state.workers
+        if not workers.is_enabled:
+            raise NotFound("SQL is off on this server; on Linux PRUNELAKE_API_SQL=true turns it on")
+        sql_request = SqlRequest(
+            query=asked.query,
+            format=format,
+            max_rows=asked.max_rows,
+            max_bytes=settings.sql_max_bytes,
+            max_seconds=asked.max_seconds,
+            memory_bytes=settings.sql_memory_bytes,
         )
-        format: RowFormat | None = Field(
-            default=None,
-            description="The format of the rows; the Accept header works too. JSON by default.",
-        )
-        max_rows: int = Field(default=server_max_rows, ge=1, le=server_max_rows, strict=True)
-        max_seconds: float = Field(
-            default=server_max_seconds,
-            gt=0,
-            le=server_max_seconds,
-            strict=True,
-            description="Counted from the request on, with the time spent waiting.",
-        )
+        counts: RequestCounters = request.app.state.counts
+        try:
+            header, body = await workers.execute(sql_request)
+        except PruneLakeError as error:
+            counts.queries[status_and_code(error)[1]] += 1
+            raise
+        counts.queries["answered"] += 1
+        headers = _headers(header, sql_request)
+        if request.method == "POST":
+            headers["Cache-Control"] = "no-store"
+        return Response(body, headers=headers, media_type=MEDIA_TYPES[format])
 
     @router.post(
         "/sql",
@@ -123,27 +159,48 @@ def sql_router(settings: ApiSettings) -> APIRouter:
         PruneLake-Snapshot, -Row-Count, -Truncated, -Max-Rows, -Max-Bytes, -Max-Seconds,
         -Memory-Bytes. Values become text where a format has no type for them.
         """
-        workers: WorkerPool = request.app.state.workers
-        if not workers.is_enabled:
-            raise NotFound("SQL is off on this server; on Linux PRUNELAKE_API_SQL=true turns it on")
         format, _ = chosen_format(asked.format, request.headers.get("accept", ""))
-        sql_request = SqlRequest(
-            query=asked.query,
-            format=format,
-            max_rows=asked.max_rows,
-            max_bytes=settings.sql_max_bytes,
-            max_seconds=asked.max_seconds,
-            memory_bytes=settings.sql_memory_bytes,
-        )
-        counts: RequestCounters = request.app.state.counts
-        try:
-            header, body = await workers.execute(sql_request)
-        except PruneLakeError as error:
-            counts.queries[status_and_code(error)[1]] += 1
-            raise
-        counts.queries["answered"] += 1
-        return Response(body, headers=_headers(header, sql_request), media_type=MEDIA_TYPES[format])
+        return await answer(request, asked, format)
 
+    def endpoint(file_format: RowFormat | None) -> Callable[..., Coroutine[Any, Any, Response]]:
+        async def sql_of_address(
+            asked: Annotated[SqlParameters, Query()], request: Request
+        ) -> Response:
+            """Run the statement in the address, as POST /sql does.
+
+            The answer is kept until the next snapshot, also if the statement reads the time or a
+            random number. Browsers may ask for other sites only if PRUNELAKE_API_ORIGINS lists
+            these.
+            """
+            if is_of_other_site(request.headers, settings.origins):
+                raise AccessDenied(
+                    "a page of another site sent this query; PRUNELAKE_API_ORIGINS admits sites"
+                )
+            format, is_negotiated = file_format, False
+            if format is None:
+                format, is_negotiated = chosen_format(None, request.headers.get("accept", ""))
+            response = await answer(request, asked, format)
+            if is_negotiated:
+                response.headers["PruneLake-Format"] = format.value
+            return response
+
+        return sql_of_address
+
+    for file_format in (None, *FILE_FORMATS):
+        content = (
+            {"model": SqlRows, "content": SQL_CONTENT}
+            if file_format is None
+            else {"content": {media_type(file_format): file_content(file_format)}}
+        )
+        router.add_api_route(
+            f"/sql.{file_format}" if file_format else "/sql",
+            endpoint(file_format),
+            summary=f"Rows of a query in the address{f': {file_format}' if file_format else ''}",
+            operation_id=f"sql_{file_format or 'rows'}",
+            response_class=Response,
+            dependencies=[Depends(reject_repeated_parameters)],
+            responses={200: {"description": "The rows."} | content},
+        )
     return router
 
 
@@ -152,7 +209,6 @@ def _headers(header: SqlResponseHeader, request: SqlRequest) -> dict[str, str]:
         "PruneLake-Snapshot": header.snapshot,
         "PruneLake-Row-Count": str(header.row_count),
         "PruneLake-Truncated": str(header.is_truncated).lower(),
-        "Cache-Control": "no-store",
     }
     limits = {
         f"PruneLake-{name.replace('_', '-').title()}": f"{value:.15g}"

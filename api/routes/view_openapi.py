@@ -62,6 +62,9 @@ ROW_RESPONSE_HEADERS = {
     },
 }
 
+FILE_FORMATS = [format for format in RowFormat if format is not RowFormat.json]
+"""The formats of files, which are the endings of their addresses."""
+
 BINARY: Schema = {"type": "string", "format": "binary"}
 
 
@@ -73,11 +76,7 @@ def view_content(view: View) -> dict[str, Any]:
 
 def other_formats_content() -> dict[str, Any]:
     """Rows in the formats other than JSON, by media type."""
-    return {
-        media_type(format): file_content(format)
-        for format in RowFormat
-        if format is not RowFormat.json
-    }
+    return {media_type(format): file_content(format) for format in FILE_FORMATS}
 
 
 def media_type(format: RowFormat) -> str:

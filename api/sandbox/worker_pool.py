@@ -45,6 +45,7 @@ class WorkerPool:
         self.settings = settings
         self.is_enabled = settings.sql and sys.platform == "linux"  # the workers use its limits
         self._idle: asyncio.Queue[Process] = asyncio.Queue()
+        self._waiting_count = 0
         self._alive: set[Process] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -63,32 +64,36 @@ class WorkerPool:
             await asyncio.gather(*map(self._kill_worker, list(self._alive)))
 
     async def execute(self, request: SqlRequest) -> tuple[SqlResponseHeader, bytes]:
-        """The answer of a worker within `max_seconds`, including the wait for an idle worker.
+        """The answer of a worker within `max_seconds`, after the wait for an idle worker.
 
         Raises:
-            ServerBusy: no worker was idle in time.
+            ServerBusy: `sql_queue` queries wait already, or no worker was idle in time.
             LimitExceeded: the query was stopped, or met a limit.
             QueryError, NoSnapshot: as `worker.answer_request`.
         """
-        clock = asyncio.get_running_loop().time
-        began, process = clock(), None
+        process = await self._wait_for_worker()
         try:
             async with asyncio.timeout(request.max_seconds):
-                process = await self._take_idle_worker()
-                waited = clock() - began
                 return await _send_request(process, request)
         except TimeoutError as error:
-            if process is None:
-                raise ServerBusy(
-                    f"within {request.max_seconds:g} s none of the {self.settings.sql_processes} "
-                    "processes that run queries became free; ask again"
-                ) from error
-            raise time_limit_exceeded(
-                request.max_seconds, waited if waited >= 0.1 else 0
+            raise time_limit_exceeded(request.max_seconds) from error
+        finally:
+            self._in_background(self._replace(process))
+
+    async def _wait_for_worker(self) -> Process:
+        if self._idle.empty() and self._waiting_count >= self.settings.sql_queue:
+            raise ServerBusy(f"{self._waiting_count} queries wait already; ask again later")
+        self._waiting_count += 1
+        try:
+            async with asyncio.timeout(self.settings.sql_queue_seconds):
+                return await self._take_idle_worker()
+        except TimeoutError as error:
+            raise ServerBusy(
+                f"within {self.settings.sql_queue_seconds:g} s none of the "
+                f"{self.settings.sql_processes} processes that run queries became free; ask again"
             ) from error
         finally:
-            if process is not None:
-                self._in_background(self._replace(process))
+            self._waiting_count -= 1
 
     async def _take_idle_worker(self) -> Process:
         while (process := await self._idle.get()).returncode is not None:

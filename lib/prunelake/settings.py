@@ -53,11 +53,14 @@ OTHER_VARIABLES = (
     "PRUNELAKE_DTYPE",
     *(
         f"PRUNELAKE_API_{name}"
-        for name in ("TOKEN", "MAX_ROWS", "MAX_BYTES", "MAX_SECONDS", "CACHE_BYTES")
+        for name in ("TOKEN", "ORIGINS", "MAX_ROWS", "MAX_BYTES", "MAX_SECONDS", "CACHE_BYTES")
     ),
     *(
         f"PRUNELAKE_API_SQL{name}"
-        for name in ("", "_MAX_ROWS", "_MAX_BYTES", "_MAX_SECONDS", "_MEMORY_BYTES", "_PROCESSES")
+        for name in (
+            *("", "_MAX_ROWS", "_MAX_BYTES", "_MAX_SECONDS", "_MEMORY_BYTES", "_PROCESSES"),
+            *("_QUEUE", "_QUEUE_SECONDS"),
+        )
     ),
 )
 """The variables of the sweep command and of the server (`api.settings`)."""

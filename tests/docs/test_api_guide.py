@@ -198,6 +198,7 @@ def test_every_error_has_its_status_and_code() -> None:
     others = {
         (400, "bad_request"),
         (405, "method_not_allowed"),
+        (406, "not_acceptable"),
         (413, "too_large"),
         (500, "internal"),
     }

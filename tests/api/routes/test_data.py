@@ -200,10 +200,37 @@ def test_the_accept_header_of_a_browser_gives_json(client: TestClient) -> None:
     assert answer.headers["content-type"] == "application/json"
 
 
-def test_the_accept_header_chooses_the_format_with_the_highest_q(client: TestClient) -> None:
-    accept = "application/json;q=0.5, text/csv;q=0.9, application/x-ndjson;q=0.1"
+@pytest.mark.parametrize(
+    ("accept", "format"),
+    [
+        ("application/json;q=0.5, text/csv;q=0.9, application/x-ndjson;q=0.1", "text/csv"),
+        ("TEXT/CSV", "text/csv"),
+        ("Text/Csv ; Q=0.9, application/JSON;q=0.1", "text/csv"),
+        ("text/csv;q=0, */*", "application/json"),
+        ("*/*, text/csv;q=0", "application/json"),
+        ("application/json;q=0, text/*", "text/csv"),
+        ("application/json;q=0, */*;q=0.1", "text/csv"),
+        ("text/csv;q=0", "application/json"),
+        ("text/*;q=0, image/png", "application/json"),
+        ("application/*;q=0.2, text/csv;q=0.1", "application/json"),
+        ("application/parquet", "application/vnd.apache.parquet"),
+        ("text/csv;q=x", "application/json"),
+        ("image/png", "application/json"),
+        ("", "application/json"),
+    ],
+)
+def test_the_accept_header_chooses_the_format(client: TestClient, accept: str, format: str) -> None:
+    answer = client.get("/verdicts?limit=1", headers={"Accept": accept})
+    assert answer.headers["content-type"].partition(";")[0] == format
+
+
+@pytest.mark.parametrize("accept", ["application/json;q=0", "*/*;q=0", "application/*; q=0.0"])
+def test_a_header_that_excludes_json_and_names_nothing_else_is_refused(
+    client: TestClient, accept: str
+) -> None:
     answer = client.get("/verdicts", headers={"Accept": accept})
-    assert answer.headers["content-type"].startswith("text/csv")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (406, "not_acceptable")
+    assert "text/csv" in answer.json()["error"]["message"]
 
 
 def test_nan_and_infinity_are_null(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_the_error_without_a_matching_run_names_the_runs(client: TestClient) -> 
     answer = client.get("/findings", params={"model": "beta", "task": "boolq"})
     assert answer.status_code == 404
     error = answer.json()["error"]
-    assert "model 'beta', task 'boolq'" in error["message"]
+    assert "model='beta', task='boolq'" in error["message"]
     assert f"hub:org/alpha, boolq, cosine, {run_named('older')}" in error["choices"]
 
 

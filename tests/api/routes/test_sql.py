@@ -1,4 +1,4 @@
-"""POST /sql: headers, refusals, limits and tokens."""
+"""/sql: headers, refusals, limits, tokens, and queries in an address."""
 
 import json
 import re
@@ -149,3 +149,33 @@ def test_without_a_snapshot_sql_is_refused(tmp_path: Path) -> None:
     with api_client(tmp_path, sql=True, sql_processes=1) as client:
         answer = client.post("/sql", json={"query": "select 1"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "no_snapshot")
+
+
+def test_a_query_in_an_address_is_answered_like_a_posted_query(client: TestClient) -> None:
+    posted = client.post("/sql", json={"query": QUERY, "max_rows": 1}).json()
+    asked = {"query": QUERY, "max_rows": "1"}
+    answer = client.get("/sql", params=asked)
+    assert answer.json() == posted
+    # Another query would need another process; this one is kept until the next snapshot.
+    assert client.get("/sql", params=asked).headers["etag"] == answer.headers["etag"]
+    file = client.get("/sql.csv", params=asked)
+    assert file.text.splitlines()[0] == "run_id,level,is_correct"
+    assert file.headers["prunelake-truncated"] == "true"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({}, "query: Field required"),
+        ({"query": "select 1", "max_rows": "101"}, "max_rows: "),
+        ({"query": "select 1", "max_seconds": "31"}, "max_seconds: "),
+        ({"query": ["select 1", "select 2"]}, "query is given twice"),
+        ({"query": "select 1", "limit": "5"}, "takes query, max_rows, max_seconds"),
+    ],
+)
+def test_an_invalid_address_is_refused(
+    client: TestClient, parameters: dict[str, Any], words: str
+) -> None:
+    answer = client.get("/sql", params=parameters)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "invalid_request")
+    assert words in answer.json()["error"]["message"]

@@ -63,13 +63,58 @@ def test_a_failed_start_of_a_process_is_tried_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def late() -> None:
-        workers = WorkerPool(tmp_path / "late", ApiSettings(sql_processes=1))
+        settings = ApiSettings(sql_processes=1, sql_queue_seconds=0.2)
+        workers = WorkerPool(tmp_path / "late", settings)
         async with workers.started():
             with pytest.raises(ServerBusy, match=r"within 0\.2 s none of the 1 processes"):
-                await workers.execute(request_of("select 1", 0.2))
+                await workers.execute(request_of("select 1", 30))
+            workers.settings = ApiSettings(sql_processes=1)
             (tmp_path / "late").mkdir()
             with pytest.raises(NoSnapshot):
                 await workers.execute(request_of("select 1", 30))
 
     asyncio.run(late())
     assert "could not be started" in caplog.text
+
+
+def test_queries_wait_in_a_queue_of_bounded_length(tmp_path: Path) -> None:
+    async def crowd() -> None:
+        # No process starts, so all queries wait.
+        workers = WorkerPool(tmp_path, ApiSettings(sql_queue=30))
+        waiting = [
+            asyncio.ensure_future(workers.execute(request_of("select 1", 30))) for _ in range(30)
+        ]
+        await asyncio.sleep(0)
+        with pytest.raises(ServerBusy, match="30 queries wait already"):
+            await workers.execute(request_of("select 1", 30))
+        # A client that leaves makes room for another.
+        waiting[0].cancel()
+        await asyncio.gather(waiting[0], return_exceptions=True)
+        waiting[0] = asyncio.ensure_future(workers.execute(request_of("select 1", 30)))
+        await asyncio.sleep(0)
+        assert not any(query.done() for query in waiting)
+        for query in waiting:
+            query.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        assert workers._waiting_count == 0
+
+    asyncio.run(crowd())
+
+
+def test_the_process_of_a_client_that_left_is_replaced(sql_lake: Path) -> None:
+    async def left() -> bytes:
+        workers = WorkerPool(sql_lake, ApiSettings(sql_processes=1))
+        async with workers.started():
+            endless = "select count(*) from range(1000000000000), range(100000)"
+            query = asyncio.ensure_future(workers.execute(request_of(endless, 600)))
+            await asyncio.sleep(0)
+            while workers._waiting_count:
+                await asyncio.sleep(0.01)
+            (first,) = workers._alive
+            query.cancel()
+            await asyncio.gather(query, return_exceptions=True)
+            _, body = await workers.execute(request_of("select 2 as x", 30))
+            assert first.returncode is not None
+        return body
+
+    assert asyncio.run(left()) == b"x\n2\n"
