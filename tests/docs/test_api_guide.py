@@ -199,6 +199,7 @@ def test_every_error_has_its_status_and_code() -> None:
         (400, "bad_request"),
         (405, "method_not_allowed"),
         (406, "not_acceptable"),
+        (408, "request_timeout"),
         (413, "too_large"),
         (500, "internal"),
     }
