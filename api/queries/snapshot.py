@@ -130,7 +130,7 @@ def open_snapshot(
     """Open a snapshot read-only.
 
     With `memory_bytes` it serves SQL of clients: on one thread, within this memory, without
-    temporary files. DuckDB stops a query after `max_seconds`.
+    temporary files, and without the names of folders. DuckDB stops a query after `max_seconds`.
 
     Raises:
         NoSnapshot: no such file, no DuckDB file, or a file of another version of PruneLake.
@@ -147,7 +147,15 @@ def open_snapshot(
     connection = duckdb.connect(config=config)
     try:
         connection.execute("set TimeZone = 'UTC'")
-        attach(connection, path, "prunelake")
+        if memory_bytes is None:
+            attach(connection, path, "prunelake")
+        else:
+            from .snapshot_file import SNAPSHOT_URL, SnapshotFileSystem
+
+            connection.register_filesystem(SnapshotFileSystem(path))
+            connection.execute(f"attach '{SNAPSHOT_URL}' as prunelake (read_only)")
+            # Its default names the home folder.
+            connection.execute("set secret_directory = ''")
         connection.execute("set enable_external_access = false")
         if memory_bytes is not None:
             # Without external access DuckDB still opens attached files, also for COPY ... TO.
@@ -160,7 +168,7 @@ def open_snapshot(
             row = cursor.execute(
                 "select snapshot_id, created_at, run_count, views_hash from snapshot"
             ).fetchone()
-    except duckdb.Error as error:
+    except (duckdb.Error, OSError) as error:
         connection.close()
         first_line = str(error).partition("\n")[0]
         raise NoSnapshot(

@@ -10,7 +10,7 @@ EXTRAS = {
     "models": ("torch", "transformers", "accelerate", "gguf", "captum", "sklearn", "relplot"),
     "flows": ("prefect",),
     "ray": ("ray", "prefect_ray"),
-    "s3": ("boto3", "botocore", "fsspec"),
+    "s3": ("boto3", "botocore"),
     "harness": ("lm_eval",),
     "quantised": ("torchao", "compressed_tensors", "bitsandbytes"),
 }

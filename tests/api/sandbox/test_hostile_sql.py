@@ -45,6 +45,7 @@ SETTINGS = {
     "PRUNELAKE_API_SQL_MAX_SECONDS": str(SECONDS),
     "PRUNELAKE_API_SQL_MEMORY_BYTES": str(MEMORY),
     "PRUNELAKE_API_SQL_MAX_BYTES": "1000000",
+    "PRUNELAKE_API_SQL_QUEUE": "4",
     "SOME_OTHER_SECRET": TOKEN,
 }
 
@@ -136,6 +137,44 @@ def test_nothing_outside_the_snapshot_can_be_read(lake: Path, connection: Connec
     refusals = {attack: refusal(connection, filled(attack, lake)) for attack in READS}
     assert not [attack for attack, message in refusals.items() if not message]
     assert CANARY not in str(refusals)
+
+
+NAMES_OF_FILES = [
+    "from duckdb_databases()",
+    "from duckdb_databases",
+    "from system.main.duckdb_databases()",
+    "from pragma_database_list",
+    "from duckdb_settings()",
+    "select current_setting('allowed_paths'), current_setting('secret_directory')",
+    "select current_setting('temp_directory'), current_setting('home_directory')",
+    "from duckdb_extensions()",
+    "from duckdb_secrets()",
+    "from duckdb_logs()",
+    "from duckdb_external_file_cache()",
+    "from duckdb_temporary_files()",
+    "from pragma_database_size()",
+    "from query('from duckdb_' || 'databases()')",
+    "attach 'snapshot://prunelake.duckdb' as other",
+    "from 'snapshot://prunelake.duckdb'",
+    "from read_text('snapshot://prunelake.duckdb')",
+    "from read_blob('snapshot://*')",
+    "copy (select 1) to 'snapshot://prunelake.duckdb'",
+]
+
+
+@pytest.mark.usefixtures("harmless")
+@pytest.mark.parametrize("query", NAMES_OF_FILES)
+def test_no_answer_and_no_error_names_a_folder(
+    lake: Path, connection: Connection, query: str
+) -> None:
+    limits = {"max_rows": 1000, "max_bytes": 1_000_000, "max_seconds": 1, "memory_bytes": MEMORY}
+    try:
+        request = SqlRequest(query=query, format=RowFormat.json, **limits)
+        _, body = run_query(connection, "", request)
+    except (QueryError, duckdb.Error) as error:
+        body = str(error).encode()
+    for folder in (lake, Path.home(), Path.cwd()):
+        assert str(folder).encode() not in body
 
 
 @pytest.mark.usefixtures("harmless")
