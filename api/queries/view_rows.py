@@ -31,7 +31,7 @@ FILTER_SUFFIXES = {
 }
 """The suffixes of a column's filters, by its type; lists and structs have only `null`."""
 
-CONTROL_PARAMETERS = ("order", "limit", "cursor", "format")
+CONTROL_PARAMETERS = ("order", "limit", "cursor", "format", "spreadsheet")
 DEFAULT_LIMIT = 100
 INTEGER_BITS = {"integer": 31, "bigint": 63}
 NON_NUMERIC = re.compile("[^-+.0-9eE]")
@@ -62,12 +62,16 @@ class View:
 
 @dataclass(frozen=True)
 class RowPage:
-    """A page of a view. `query` asks for `limit` + 1 rows: an extra row means a further page."""
+    """A page of a view. `query` asks for `limit` + 1 rows: an extra row means a further page.
+
+    `is_for_spreadsheet`: CSV is written without formulas.
+    """
 
     query: BoundQuery
     limit: int
     offset: int
     request_hash: str
+    is_for_spreadsheet: bool = False
 
     def has_more(self, row_count: int) -> bool:
         """Whether further rows follow if `query` gave `row_count` rows."""
@@ -142,9 +146,9 @@ def row_page(
     offset = _offset(controls.get("cursor"), snapshot, request_hash)
     where = f"where {' and '.join(conditions)}\n" if conditions else ""
     sql = f"from {view.name}\n{where}order by {', '.join(order)}\nlimit $limit offset $offset"
-    return RowPage(
-        BoundQuery(sql, **values, limit=limit + 1, offset=offset), limit, offset, request_hash
-    )
+    query = BoundQuery(sql, **values, limit=limit + 1, offset=offset)
+    spreadsheet = _value("spreadsheet", "boolean", controls.get("spreadsheet", "false"))
+    return RowPage(query, limit, offset, request_hash, spreadsheet)
 
 
 def _conditions(view: View, filters: Mapping[str, list[str]]) -> tuple[list[str], dict[str, Any]]:

@@ -154,12 +154,15 @@ def view_response(
         raise InvalidRequest(f"the address names the format, {format}; leave out format")
     default_limit = DEFAULT_LIMIT if file_format is None else settings.max_rows
     page = row_page(view, parameters.multi_items(), snapshot.id, settings.max_rows, default_limit)
+    if page.is_for_spreadsheet and format is not RowFormat.csv:
+        raise InvalidRequest(f"spreadsheet=true is for csv, not for {format}")
     if format is RowFormat.json:
         records = snapshot.records(page.query)
         row_count, body = len(records), to_json(records[: page.limit])
     else:
         rows = snapshot.rows(page.query)
-        row_count, body = rows.height, encode_rows(rows.head(page.limit), format)
+        row_count = rows.height
+        body = encode_rows(rows.head(page.limit), format, page.is_for_spreadsheet)
     if file_format and page.has_more(row_count) and "limit" not in parameters:
         # A reader of a file would miss the rows without notice.
         raise LimitExceeded(
@@ -258,6 +261,6 @@ def view_router() -> APIRouter:
                     "headers": ROW_RESPONSE_HEADERS,
                 }
             },
-            openapi_extra={"parameters": file_parameters()},
+            openapi_extra={"parameters": file_parameters(format)},
         )
     return views_router

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, Strict
 from pydantic.json_schema import SkipJsonSchema
 from starlette.types import Message
 
-from prunelake.errors import AccessDenied, NotFound, PruneLakeError
+from prunelake.errors import AccessDenied, InvalidRequest, NotFound, PruneLakeError
 from prunelake.schema.row_formats import MEDIA_TYPES, RowFormat
 
 from ..http.negotiation import chosen_format
@@ -20,7 +20,13 @@ from ..sandbox.messages import SqlRequest, SqlResponseHeader
 from ..sandbox.worker_pool import WorkerPool
 from ..settings import ApiSettings
 from .parameters import reject_repeated_parameters
-from .view_openapi import FILE_FORMATS, file_content, media_type, other_formats_content
+from .view_openapi import (
+    FILE_FORMATS,
+    SPREADSHEET_TEXT,
+    file_content,
+    media_type,
+    other_formats_content,
+)
 
 MAX_CHARACTERS = 100_000
 
@@ -115,6 +121,7 @@ def sql_router(settings: ApiSettings) -> APIRouter:
     class SqlParameters(SqlOptions):
         """The same in an address."""
 
+        spreadsheet: bool = Field(default=False, description=f"CSV only. {SPREADSHEET_TEXT}")
         max_rows: Annotated[int, row_field] = most_rows
         max_seconds: Annotated[float, second_field] = most_seconds
 
@@ -127,6 +134,7 @@ def sql_router(settings: ApiSettings) -> APIRouter:
         sql_request = SqlRequest(
             query=asked.query,
             format=format,
+            is_for_spreadsheet=isinstance(asked, SqlParameters) and asked.spreadsheet,
             max_rows=asked.max_rows,
             max_bytes=settings.sql_max_bytes,
             max_seconds=asked.max_seconds,
@@ -179,6 +187,8 @@ def sql_router(settings: ApiSettings) -> APIRouter:
             format, is_negotiated = file_format, False
             if format is None:
                 format, is_negotiated = chosen_format(None, request.headers.get("accept", ""))
+            if asked.spreadsheet and format is not RowFormat.csv:
+                raise InvalidRequest(f"spreadsheet=true is for csv, not for {format}")
             response = await answer(request, asked, format)
             if is_negotiated:
                 response.headers["PruneLake-Format"] = format.value

@@ -96,15 +96,23 @@ def view_parameters(view: View) -> list[dict[str, str]]:
     return [{"$ref": f"#/components/parameters/{key}"} for key in keys]
 
 
-def file_parameters() -> list[dict[str, Any]]:
+SPREADSHEET_TEXT = (
+    "true: an apostrophe precedes each text that a spreadsheet could run as a formula, because it "
+    "begins with = + - or @."
+)
+
+
+def file_parameters(format: RowFormat) -> list[dict[str, Any]]:
     """The query parameters of files of rows, whose filters depend on the view."""
     order = {"type": "array", "items": {"type": "string"}, "minItems": 1}
     filters = {"type": "object", "additionalProperties": {"type": "string"}}
+    spreadsheet = _parameter("spreadsheet", {"type": "boolean"}, SPREADSHEET_TEXT)
     return [
         _parameter("filters", filters, "Filters: the parameters of GET /views/{name}."),
         _parameter("order", order, "Columns to sort by; a minus in front sorts descending."),
         {"$ref": "#/components/parameters/file_limit"},
         {"$ref": "#/components/parameters/cursor"},
+        *([spreadsheet] if format is RowFormat.csv else []),
     ]
 
 

@@ -44,7 +44,7 @@ def run_query(
 
         def body_of(count: int) -> bytes:
             header.row_count, header.is_truncated = count, is_cut or count < frame.height
-            rows = encode_rows(frame.head(count), request.format)
+            rows = encode_rows(frame.head(count), request.format, request.is_for_spreadsheet)
             if request.format is not RowFormat.json:
                 return rows
             start = to_json({"snapshot": snapshot_id, "columns": columns})

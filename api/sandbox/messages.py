@@ -13,6 +13,7 @@ class SqlRequest(BaseModel):
 
     query: str
     format: RowFormat
+    is_for_spreadsheet: bool = False
     max_rows: int
     max_bytes: int
     max_seconds: float
@@ -21,7 +22,7 @@ class SqlRequest(BaseModel):
     @property
     def limits(self) -> dict[str, float]:
         """The limits by name."""
-        return self.model_dump(exclude={"query", "format"})
+        return self.model_dump(exclude={"query", "format", "is_for_spreadsheet"})
 
 
 class SqlResponseHeader(BaseModel):

@@ -14,7 +14,7 @@ import sys
 import traceback
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import duckdb
 
@@ -80,7 +80,12 @@ def _warm_up(snapshots: LatestSnapshot) -> None:
     with suppress(NoSnapshot):  # the answer to the request says so
         snapshots.current()
     query = "select now() as time, [{'a': 1.5::decimal(2, 1)}] as rows, map {'a': 1} as counts"
-    limits = {"max_rows": 1, "max_bytes": 10_000, "max_seconds": 1, "memory_bytes": 1}
+    limits: dict[str, Any] = {
+        "max_rows": 1,
+        "max_bytes": 10_000,
+        "max_seconds": 1,
+        "memory_bytes": 1,
+    }
     with duckdb.connect() as connection:
         for format in RowFormat:
             run_query(connection, "", SqlRequest(query=query, format=format, **limits))

@@ -1,5 +1,6 @@
 """Rows encoded in the formats that programs read."""
 
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 from enum import StrEnum
@@ -29,10 +30,15 @@ MEDIA_TYPES: Mapping[RowFormat, str] = {
 }
 
 
-def encode_rows(frame: pl.DataFrame, format: RowFormat) -> bytes:
+FORMULA_START = r"^[=+\-@\t\r]"
+"""The first character of texts that spreadsheets may run as formulas."""
+
+
+def encode_rows(frame: pl.DataFrame, format: RowFormat, is_for_spreadsheet: bool = False) -> bytes:
     """The rows in a format. Arrow is the IPC stream; CSV holds lists and structs as JSON.
 
-    JSON has no NaN and no infinity, so they become null.
+    JSON has no NaN and no infinity, so they become null. In CSV for a spreadsheet, an apostrophe
+    precedes each text and each column name that could be a formula.
     """
     match format:
         case RowFormat.json:
@@ -42,7 +48,8 @@ def encode_rows(frame: pl.DataFrame, format: RowFormat) -> bytes:
         case RowFormat.csv:
             nested = [name for name, kind in frame.schema.items() if kind.is_nested()]
             as_json = [pl.Series(name, map(_json_text, frame[name].to_list())) for name in nested]
-            return frame.with_columns(as_json).write_csv().encode()
+            table = frame.with_columns(as_json)
+            return (_without_formulas(table) if is_for_spreadsheet else table).write_csv().encode()
         case RowFormat.parquet:
             file = BytesIO()
             frame.write_parquet(file)
@@ -51,6 +58,15 @@ def encode_rows(frame: pl.DataFrame, format: RowFormat) -> bytes:
             file = BytesIO()
             frame.write_ipc_stream(file, compat_level=pl.CompatLevel.oldest())
             return file.getvalue()
+
+
+def _without_formulas(frame: pl.DataFrame) -> pl.DataFrame:
+    texts = pl.col(pl.String, pl.Categorical, pl.Enum).cast(pl.String)
+    is_formula = texts.str.contains(FORMULA_START)
+    quoted = frame.with_columns(
+        pl.when(is_formula).then(pl.lit("'") + texts).otherwise(texts).name.keep()
+    )
+    return quoted.rename(lambda name: f"'{name}" if re.search(FORMULA_START, name) else name)
 
 
 def to_json(value: Any) -> bytes:

@@ -243,6 +243,26 @@ def test_nan_and_infinity_are_null(tmp_path: Path) -> None:
     assert row["confidence"] is None
 
 
+def test_csv_for_a_spreadsheet_holds_no_formulas(tmp_path: Path) -> None:
+    name = '=HYPERLINK("http://evil.example")'
+    run = run_row("run", model=name, task="-1+1", strategy="@sum")
+    write(tmp_path, run, predictions=[prediction(str(run["run_id"]), 0, "+a", [0.0, -1.5])])
+    publish(tmp_path, analyse)
+    with api_client(tmp_path) as client:
+        plain = read(RowFormat.csv, client.get("/views/runs.csv").content)
+        safe = read(RowFormat.csv, client.get("/views/runs.csv?spreadsheet=true").content)
+        found = client.get("/views/predictions?format=csv&spreadsheet=TRUE").content
+        other = client.get("/views/runs.parquet?spreadsheet=true")
+    columns = ["model", "task", "strategy"]
+    assert plain.select(columns).rows() == [(name, "-1+1", "@sum")]
+    assert safe.select(columns).rows() == [(f"'{name}", "'-1+1", "'@sum")]
+    assert safe.drop(columns).equals(plain.drop(columns))
+    row = read(RowFormat.csv, found).row(0, named=True)
+    # Numbers are no formulas; lists begin with a bracket.
+    assert (row["example_id"], row["option_log_likelihoods"]) == ("'+a", "[0.0,-1.5]")
+    assert "spreadsheet=true is for csv" in other.json()["error"]["message"]
+
+
 @pytest.mark.parametrize(
     ("query", "words"),
     [

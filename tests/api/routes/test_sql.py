@@ -170,7 +170,8 @@ def test_a_query_in_an_address_is_answered_like_a_posted_query(client: TestClien
         ({"query": "select 1", "max_rows": "101"}, "max_rows: "),
         ({"query": "select 1", "max_seconds": "31"}, "max_seconds: "),
         ({"query": ["select 1", "select 2"]}, "query is given twice"),
-        ({"query": "select 1", "limit": "5"}, "takes query, max_rows, max_seconds"),
+        ({"query": "select 1", "spreadsheet": "true"}, "is for csv"),
+        ({"query": "select 1", "limit": "5"}, "takes query, spreadsheet, max_rows, max_seconds"),
     ],
 )
 def test_an_invalid_address_is_refused(

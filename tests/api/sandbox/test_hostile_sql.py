@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import httpx
@@ -118,7 +119,12 @@ def harmless(lake: Path) -> Iterator[None]:
 
 def refusal(connection: Connection, query: str) -> str:
     """Why a process for SQL does not answer; empty if it answers."""
-    limits = {"max_rows": 100, "max_bytes": 1_000_000, "max_seconds": 1, "memory_bytes": MEMORY}
+    limits: dict[str, Any] = {
+        "max_rows": 100,
+        "max_bytes": 1_000_000,
+        "max_seconds": 1,
+        "memory_bytes": MEMORY,
+    }
     try:
         run_query(connection, "", SqlRequest(query=query, format=RowFormat.json, **limits))
     except (QueryError, duckdb.Error) as error:
@@ -167,7 +173,12 @@ NAMES_OF_FILES = [
 def test_no_answer_and_no_error_names_a_folder(
     lake: Path, connection: Connection, query: str
 ) -> None:
-    limits = {"max_rows": 1000, "max_bytes": 1_000_000, "max_seconds": 1, "memory_bytes": MEMORY}
+    limits: dict[str, Any] = {
+        "max_rows": 1000,
+        "max_bytes": 1_000_000,
+        "max_seconds": 1,
+        "memory_bytes": MEMORY,
+    }
     try:
         request = SqlRequest(query=query, format=RowFormat.json, **limits)
         _, body = run_query(connection, "", request)

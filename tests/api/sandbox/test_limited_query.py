@@ -186,3 +186,20 @@ def test_the_error_of_an_unanswerable_query_gives_the_reason(
 ) -> None:
     with pytest.raises(QueryError, match=message):
         answered(connection, query)
+
+
+def test_csv_for_a_spreadsheet_has_no_formula_in_a_cell_or_a_heading(
+    connection: Connection,
+) -> None:
+    query = """select '=1' as "=x", -1 as n, 'a=1' as y, '-5' as z"""
+    request = SqlRequest(
+        query=query,
+        format=RowFormat.csv,
+        is_for_spreadsheet=True,
+        max_rows=9,
+        max_bytes=9999,
+        max_seconds=9,
+        memory_bytes=1,
+    )
+    _, body = run_query(connection, "", request)
+    assert body.decode() == "'=x,n,y,z\n'=1,-1,a=1,'-5\n"
