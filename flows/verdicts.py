@@ -55,7 +55,7 @@ def announce_verdicts(settings: Settings, run: Mapping[str, Any]) -> str:
         )
         if settings.page_url:
             create_link_artifact(
-                link=f"{settings.page_url.rstrip('/')}/?run={run_id}",
+                link=f"{settings.page_url.rstrip('/')}/?run_id={run_id}",
                 link_text=title,
                 key="charts",
                 description=f"{title}: charts, once the lake is published",

@@ -75,12 +75,6 @@ def find_run(read: ReadRows, request: SelectionRequest) -> dict[str, Any]:
     Raises:
         NotFound: no run matches; the choices are the runs of the lake.
     """
-    wanted = {
-        "run_id": request.run_id,
-        "model": request.model,
-        "task": request.task,
-        "strategy": request.strategy,
-    }
     matching = read(
         runs.matching_runs(request.run_id, request.model, request.task, request.strategy)
     )
@@ -89,8 +83,11 @@ def find_run(read: ReadRows, request: SelectionRequest) -> dict[str, Any]:
     labels = read(runs.run_labels())["name"].to_list()
     if not labels:
         raise NotFound("the snapshot holds no runs; sweep or import one, then publish")
-    given = [f"{name}={value!r}" for name, value in wanted.items() if value is not None]
-    raise NotFound(f"no run with {', '.join(given)}; GET /models lists the runs", labels)
+    wanted = {"model": request.model, "task": request.task, "strategy": request.strategy}
+    given = [f"{name} {value!r}" for name, value in wanted.items() if value is not None]
+    run = "no run" if request.run_id is None else f"no run {request.run_id!r}"
+    of = f" of {', '.join(given)}" if given else ""
+    raise NotFound(f"{run}{of}; GET /models lists the runs", labels)
 
 
 def checked_selection(

@@ -14,9 +14,6 @@ from .openmetrics import MetricFamily
 DURATION_BUCKETS = (0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 10.0)
 """Upper bounds of the histogram's buckets in seconds; a last bucket has no bound."""
 
-CLIENT_LEFT = "499"
-"""The status of a request whose client left before its answer, as in the logs of nginx."""
-
 CounterKey = tuple[str, str, str]
 
 

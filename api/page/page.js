@@ -6,7 +6,16 @@ import { cardsIn } from "./charts.js";
 import { listen, listenToSearch, offerLevels, offerRuns, offerSearch } from "./controls.js";
 import { el, label, problemBox, words } from "./dom.js";
 import { Examples } from "./examples.js";
-import { changed, fitting, found, fromAddress, namesOf, runsOf, toAddress } from "./state.js";
+import {
+  changed,
+  fitting,
+  found,
+  fromAddress,
+  namesOf,
+  notesOnAddress,
+  runsOf,
+  toAddress,
+} from "./state.js";
 import { tokenForm } from "./token.js";
 import { metricsAt, showMetrics, showWords } from "./verdict.js";
 
@@ -24,7 +33,7 @@ let run = null;
 let findings = null;
 let usualLevel = null;
 let metrics = null;
-let notes = [];
+let notes = notesOnAddress();
 
 /** Apply a change by the reader: add it to the history, and show it. */
 function choose(name, value) {
@@ -201,6 +210,7 @@ listenToSearch(find);
 dark.addEventListener("change", show);
 addEventListener("popstate", () => {
   choice = fromAddress();
+  notes = notesOnAddress();
   show();
 });
 events.addEventListener("refused", () => {

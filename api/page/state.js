@@ -6,17 +6,34 @@ const NAMES = [
 
 const OF_RUN = ["model", "task", "strategy", "run"];
 
+// The names of the API; links from before they were used have the short names.
+const API_NAMES = { run: "run_id", example: "example_id" };
+
 /** The choice in the address, without defaults. */
 export function fromAddress() {
-  const parameters = new URLSearchParams(location.search);
+  const given = new URLSearchParams(location.search);
   return Object.fromEntries(
-    NAMES.filter((name) => parameters.get(name)).map((name) => [name, parameters.get(name)]),
+    NAMES.map((name) => [name, given.get(API_NAMES[name]) || given.get(name)]).filter(
+      ([, value]) => value,
+    ),
   );
+}
+
+/** A note for the reader if the address has parameters that the page does not know. */
+export function notesOnAddress() {
+  const known = NAMES.map((name) => API_NAMES[name] ?? name);
+  const given = [...new Set(new URLSearchParams(location.search).keys())];
+  const ignored = given.filter((name) => !known.includes(name) && !NAMES.includes(name));
+  if (ignored.length === 0) return [];
+  return [`The page ignores ${ignored.join(", ")} in its address; it knows ${known.join(", ")}.`];
 }
 
 /** Write a choice into the address, as a new step of the history or in place of the last step. */
 export function toAddress(choice, isStep) {
-  const given = NAMES.filter((name) => choice[name]).map((name) => [name, choice[name]]);
+  const given = NAMES.filter((name) => choice[name]).map((name) => [
+    API_NAMES[name] ?? name,
+    choice[name],
+  ]);
   const query = new URLSearchParams(given).toString();
   if (query === location.search.slice(1)) return;
   const url = (query ? `?${query}` : location.pathname) + location.hash;

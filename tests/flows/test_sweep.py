@@ -70,7 +70,7 @@ def test_the_flow_shows_progress_and_verdicts(
     assert (progress.type, progress.data) == ("progress", 100.0)
     keys = ["charts", "hidden-degradations", "sweep-summary"]
     assert [artifact.key for artifact in shown] == keys
-    assert f"(http://lake.example:8000/?run={run_id})" in str(shown[0].data)
+    assert f"(http://lake.example:8000/?run_id={run_id})" in str(shown[0].data)
     tokens = read.read_table(settings.lake, "runs")["forward_tokens"].item()
     assert re.search(
         r"5 of 5 examples, \d+ forward tokens a second; about 0:00:00 left", caplog.text

@@ -26,7 +26,7 @@ def test_another_model_and_task_change_verdict_charts_examples_and_address(
         "model": "beta",
         "task": "stories",
         "strategy": "cosine",
-        "run": runs.flipping,
+        "run_id": runs.flipping,
     }
 
 
@@ -37,10 +37,23 @@ def test_one_of_several_matching_runs_can_be_chosen(chartless: PageReader, runs:
     assert values == [runs.explained, runs.older]
     expect(choices.nth(1)).to_contain_text("2026-01-01 00:00, 4 examples, kernel_shap")
     chartless.choose("run", runs.older)
-    assert chartless.url_parameters()["run"] == runs.older
+    assert chartless.url_parameters()["run_id"] == runs.older
     chartless.choose("strategy", "random")
-    assert chartless.url_parameters()["run"] == runs.random
+    assert chartless.url_parameters()["run_id"] == runs.random
     expect(chartless.page.locator("#run")).to_be_hidden()
+
+
+def test_the_address_has_the_names_of_the_api_and_a_note_names_others(
+    chartless: PageReader, runs: PageLake
+) -> None:
+    chartless.open(f"?run_id={runs.random}&levle=1&level=2&run_di=x")
+    said = "The page ignores levle, run_di in its address; it knows model, task, strategy, run_id,"
+    expect(chartless.page.locator("#message")).to_contain_text(said)
+    assert chartless.url_parameters()["run_id"] == runs.random
+    assert "levle" not in chartless.url_parameters()
+    chartless.open(f"?run_id={runs.explained}&example_id=test:1")
+    expect(chartless.page.locator("#example h3")).to_have_text("Example test:1")
+    expect(chartless.page.locator("#message")).to_be_empty()
 
 
 def test_another_level_requests_only_what_depends_on_it(reader: PageReader, runs: PageLake) -> None:
@@ -75,10 +88,10 @@ def test_reload_and_a_shared_link_restore_everything(
         "model": "alpha",
         "task": "questions",
         "strategy": "cosine",
-        "run": runs.explained,
+        "run_id": runs.explained,
         "level": "2",
         "metric": "nll",
-        "example": "test:1",
+        "example_id": "test:1",
         "method": "lime",
         "theme": "dark",
     }
@@ -86,8 +99,9 @@ def test_reload_and_a_shared_link_restore_everything(
     def shows_all(one: PageReader) -> None:
         one.settle()
         assert one.url_parameters() == expected
-        for name in ("model", "task", "strategy", "run", "level", "metric", "theme"):
-            expect(one.page.locator(f"#{name}")).to_have_value(expected[name])
+        for name in ("model", "task", "strategy", "run_id", "level", "metric", "theme"):
+            control = name.removesuffix("_id")
+            expect(one.page.locator(f"#{control}")).to_have_value(expected[name])
         expect(one.page.locator("[data-metric=nll]")).to_be_visible()
         expect(one.examples().locator("h3")).to_have_text("Example test:1")
         expect(one.page.locator("#method")).to_have_value("lime")
@@ -114,7 +128,7 @@ def test_back_and_forward_go_through_earlier_choices(chartless: PageReader, runs
     chartless.page.go_forward()
     said = chartless.api_answer("/findings", run_id=runs.judged)
     expect(chartless.page.locator("#outline")).to_have_text(f"{said['outline']}.")
-    assert chartless.url_parameters()["run"] == runs.judged
+    assert chartless.url_parameters()["run_id"] == runs.judged
 
 
 def test_unknown_values_in_a_link_are_named(chartless: PageReader, runs: PageLake) -> None:
@@ -132,7 +146,7 @@ def test_unknown_values_in_a_link_are_named(chartless: PageReader, runs: PageLak
     expect(chartless.page.locator("#content")).to_be_hidden()
     # From here on the tests need no charts.
     chartless.choose("model", "beta")
-    assert chartless.url_parameters()["run"] == runs.beta
+    assert chartless.url_parameters()["run_id"] == runs.beta
     expect(chartless.page.locator("#message")).to_be_empty()
 
 
@@ -153,7 +167,7 @@ def test_older_answers_never_appear_with_newer_answers(reader: PageReader, runs:
     said = reader.api_answer("/findings", run_id=runs.flipping)
     reader.settle()
     expect(reader.page.locator("#outline")).to_have_text(f"{said['outline']}.")
-    assert reader.url_parameters()["run"] == runs.flipping
+    assert reader.url_parameters()["run_id"] == runs.flipping
 
 
 def test_words_narrow_the_selectors_and_the_address_keeps_them(
@@ -166,7 +180,7 @@ def test_words_narrow_the_selectors_and_the_address_keeps_them(
     chartless.page.locator("#find").fill("BETA stories")
     expect(chartless.page.locator("#task option")).to_have_text(["stories"])
     chartless.settle()
-    assert chartless.url_parameters()["run"] == runs.flipping
+    assert chartless.url_parameters()["run_id"] == runs.flipping
     chartless.page.locator("#find").fill("nothing of this kind")
     expect(chartless.page.locator("#message")).to_contain_text("No run matches")
     chartless.page.locator("#find").fill("")

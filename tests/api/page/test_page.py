@@ -16,7 +16,7 @@ def test_the_page_opens_with_the_latest_run_and_its_verdict_in_words(
 ) -> None:
     reader.open()
     said = reader.api_answer("/findings", run_id=runs.explained)
-    assert reader.url_parameters()["run"] == runs.explained
+    assert reader.url_parameters()["run_id"] == runs.explained
     expect(reader.page.locator("#outline")).to_have_text(f"{said['outline']}.")
     paragraphs = reader.page.locator("#words p").all_text_contents()
     assert paragraphs == [
@@ -86,7 +86,7 @@ def test_every_metric_of_the_level_is_in_the_table(chartless: PageReader, runs: 
 
 def test_values_of_a_table_have_no_verdict(chartless: PageReader, runs: PageLake) -> None:
     chartless.open("?model=a+table")
-    assert chartless.url_parameters()["run"] == runs.published
+    assert chartless.url_parameters()["run_id"] == runs.published
     expect(chartless.page.locator("[data-metric=ece] .badge")).to_have_count(0)
     expect(chartless.page.locator("[data-metric=ece]")).to_contain_text("not tested")
     expect(chartless.page.locator("#strategy option:checked")).to_have_text("not known")

@@ -89,11 +89,31 @@ def test_the_latest_matching_run_is_chosen(
     assert got(client, "/findings", **asked)["run_id"] == run_named(name)
 
 
+def test_the_error_without_such_a_run_id_says_so(client: TestClient) -> None:
+    for path, message in (
+        ("/findings?run_id=x", "no run 'x'; GET /models lists the runs"),
+        ("/findings?run_id=x&task=rte", "no run 'x' of task 'rte'; GET /models lists the runs"),
+        ("/examples/x", "no run 'x'; GET /models lists the runs"),
+    ):
+        error = client.get(path).json()["error"]
+        assert error["message"] == message
+        assert error["choices"]
+
+
+def test_an_unknown_parameter_names_the_known_parameters(client: TestClient) -> None:
+    error = client.get("/findings?levle=1").json()["error"]
+    known = ["run_id", "model", "task", "strategy", "level", "metric"]
+    assert error["message"] == f"levle: no such parameter; /findings takes {', '.join(known)}"
+    assert error["choices"] == known
+    body = client.post("/sql", json={"query": "select 1", "limit": 1}).json()["error"]
+    assert body["choices"] == ["query", "format", "max_rows", "max_seconds"]
+
+
 def test_the_error_without_a_matching_run_names_the_runs(client: TestClient) -> None:
     answer = client.get("/findings", params={"model": "beta", "task": "boolq"})
     assert answer.status_code == 404
     error = answer.json()["error"]
-    assert "model='beta', task='boolq'" in error["message"]
+    assert "no run of model 'beta', task 'boolq'; GET" in error["message"]
     assert f"hub:org/alpha, boolq, cosine, {run_named('older')}" in error["choices"]
 
 
