@@ -6,7 +6,7 @@ from typing import Self
 
 import polars as pl
 
-from .wording import at_levels, listed
+from .wording import at_levels, isolated, listed
 
 
 @dataclass(frozen=True)
@@ -56,18 +56,19 @@ class LevelNames:
 
     def name(self, level: int) -> str:
         """One level: `level 4`, or a label."""
-        return self.labels[level] if self.is_comparison else f"level {level}"
+        return isolated(self.labels[level]) if self.is_comparison else f"level {level}"
 
     def short(self, level: int) -> str:
         """One level in a table: its number, or its label, with the baseline marked."""
         if not self.is_comparison:
             return str(level)
-        return self.labels[level] + " (baseline)" * (level == 0)
+        return isolated(self.labels[level]) + " (baseline)" * (level == 0)
 
     def at(self, chosen: Sequence[int]) -> str:
         """Ascending levels with a preposition: `at levels 1 to 3 and 6`, or `for int8 and int4`."""
         if self.is_comparison:
-            return f"{self.preposition} {listed([self.labels[level] for level in chosen])}"
+            labels = [isolated(self.labels[level]) for level in chosen]
+            return f"{self.preposition} {listed(labels)}"
         return f"{self.preposition} {at_levels(chosen, self.among or chosen)}"
 
 

@@ -11,7 +11,7 @@ from prunelake.planning.request import PlanRequest
 from prunelake.planning.verdict_plan import plan_verdicts
 
 from ..queries.snapshot import Snapshot
-from .wording import at_levels, model_name, percent
+from .wording import at_levels, isolated, model_name, percent
 
 
 class PlanFindings(VerdictPlan):
@@ -38,13 +38,14 @@ def load_plan(snapshot: Snapshot, request: PlanRequest) -> PlanFindings:
 
 def plan_sentences(plan: VerdictPlan) -> list[str]:
     """The sentences of a plan: the rows, their cost, the assumptions, and the command."""
+    subject = f"{isolated(model_name(plan.model))} on {isolated(plan.task)}"
     if not plan.needs:
         return [
-            f"The lake has no pruned level of {model_name(plan.model)} on {plan.task}, so the plan "
+            f"The lake has no pruned level of {subject}, so the plan "
             "has only the flips of its candidates; give levels to plan a sweep."
         ]
     if all(need.is_decided for need in plan.needs):
-        return [f"The lake decides every criterion of {model_name(plan.model)} on {plan.task}."]
+        return [f"The lake decides every criterion of {subject}."]
     text = (
         f"With a chance of {percent(plan.power)} for each verdict, {rounded_up(plan.rows):,} rows "
         "decide accuracy and calibration"

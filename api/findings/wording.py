@@ -1,10 +1,16 @@
 """Names, numbers and lists for sentences."""
 
+import re
 from collections.abc import Sequence
 
 from prunelake.comparison_spec import COMPARISON_STRATEGY
 from prunelake.schema.metrics import METRIC_DEFINITIONS
 from prunelake.spec import UNIT_NAMES
+
+RTL = re.compile(
+    "[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\U00010800-\U00010fff\U0001e800-\U0001efff]"
+)
+"""The letters of right-to-left scripts."""
 
 MINUS, MISSING = "\N{MINUS SIGN}", "\N{EN DASH}"
 
@@ -18,6 +24,13 @@ def label(metric: str) -> str:
 def model_name(model: str) -> str:
     """The last part of a model reference."""
     return model.rstrip("/").rpartition("/")[2].rpartition(":")[2] or model
+
+
+def isolated(name: str) -> str:
+    """A name that keeps the words around it in order, also in a right-to-left script."""
+    return (
+        f"\N{FIRST STRONG ISOLATE}{name}\N{POP DIRECTIONAL ISOLATE}" if RTL.search(name) else name
+    )
 
 
 def order_name(strategy: str) -> str:

@@ -1,6 +1,7 @@
 import pytest
 
 from prunelake.api.findings import wording
+from prunelake.api.findings.level_names import LevelNames
 
 
 @pytest.mark.parametrize(
@@ -64,3 +65,18 @@ def test_two_different_values_do_not_look_equal() -> None:
     assert wording.from_to(0.1, 0.2) == "0.10 to 0.20"
     assert wording.from_to(0.101, 0.104) == "0.101 to 0.104"
     assert wording.from_to(None, 0.5) == "\N{EN DASH} to 0.50"
+
+
+def test_names_in_right_to_left_scripts_are_isolated() -> None:
+    hebrew, arabic = "\u05d3\u05d2\u05dd-4", "\u0646\u0645\u0648\u0630\u062c"
+    names = LevelNames({0: "int8", 1: hebrew, 2: arabic})
+    assert names.at([1, 2]) == f"for \u2068{hebrew}\u2069 and \u2068{arabic}\u2069"
+    assert names.name(1) == f"\u2068{hebrew}\u2069"
+    assert names.short(0) == "int8 (baseline)"
+    for plain in (
+        "SmolLM2",
+        "\u00e9t\u00e9",
+        "\u041c\u043e\u0434\u0435\u043b\u044c",
+        "\u6a21\u578b",
+    ):
+        assert wording.isolated(plain) == plain
