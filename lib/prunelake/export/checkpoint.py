@@ -13,7 +13,8 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from prunelake.errors import ExportError, one_line
+from prunelake.errors import ExportError, UnsupportedModel, one_line
+from prunelake.export.fewer_blocks import model_with_fewer_blocks
 from prunelake.export.transformers4 import add_older_names
 from prunelake.models.checkpoints import quiet_transformers
 from prunelake.models.decoder.decoder_probe import cache_argument
@@ -52,7 +53,8 @@ def write_checkpoint(
 ) -> int:
     """Write a model without a unit of `layers` to the new folder `out`; return its weight bytes.
 
-    Without experts, a model is smaller and has the configuration of a smaller model.
+    Without experts, or without whole blocks that do not depend on their place, a portable model is
+    smaller and has the configuration of a smaller model.
 
     The checkpoint is written to a folder beside `out`, loaded again, and compared with the pruned
     model, with and without a KV cache; only then is the folder renamed to `out`. A killed process
@@ -81,6 +83,8 @@ def write_checkpoint(
         with quiet_transformers():
             if unit == "expert":
                 smaller_model(loaded.model, layers).save_pretrained(folder)
+            elif unit == "block" and kind is CheckpointKind.portable:
+                _save_without_blocks(loaded.model, layers, folder)
             elif kind is CheckpointKind.compact:
                 save_compact(loaded.model, layers, folder, unit)
             else:
@@ -110,6 +114,16 @@ def write_checkpoint(
         for file in weight_files:  # safetensors lets only the owner read them
             file.chmod((folder / "README.md").stat().st_mode)
         return sum(file.stat().st_size for file in weight_files)
+
+
+def _save_without_blocks(model: PreTrainedModel, blocks: Collection[int], folder: Path) -> None:
+    """Save a plain model with fewer blocks; or with zeros, if no configuration describes it."""
+    try:
+        smaller = model_with_fewer_blocks(model, blocks)
+    except UnsupportedModel:
+        zero_out(model, blocks, "block")
+        smaller = model
+    smaller.save_pretrained(folder)
 
 
 @contextmanager

@@ -23,6 +23,14 @@ REMOVAL_SENTENCES: dict[Unit, str] = {
 }
 
 
+GONE: dict[Unit, str] = {
+    "expert": "The removed experts have no weights, and config.json counts the others.",
+    "block": "The removed blocks have no weights and no KV cache: config.json counts the others, "
+    "so this is a plain model with fewer blocks. If it counts all, they depend on their place, and "
+    "the output projections of the removed ones are zero.",
+}
+
+
 @dataclass(frozen=True)
 class PrunedModel:
     """A model without a unit of `layers`; `origin` says in words where their order comes from.
@@ -139,8 +147,8 @@ def _loading_section(kind: CheckpointKind, pruned: PrunedModel) -> list[str]:
             'tokenizer = AutoTokenizer.from_pretrained("FOLDER")',
             "```",
             "",
-            "The removed experts have no weights, and config.json counts the others."
-            if unit == "expert"
+            GONE[unit]
+            if unit in GONE
             else f"The output projections of the removed {UNIT_NAMES[unit]} are zero. Their "
             f"weights are still there{cached}: this checkpoint is as large and as slow as the "
             "unpruned model.",
