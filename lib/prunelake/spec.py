@@ -75,12 +75,22 @@ Seed = Annotated[int, Field(ge=0, lt=2**31)]  # the columns of the lake have 32 
 class CheckpointKind(StrEnum):
     """The form of an exported checkpoint.
 
-    A `portable` checkpoint loads in any transformers; its removed modules are zeroed. A `compact`
-    checkpoint lacks the weights of the removed modules and loads with PruneLake only.
+    A `portable` checkpoint loads in transformers; its removed modules are zeroed, and whole blocks
+    are gone. A `compact` checkpoint lacks the weights of the removed modules and loads with
+    PruneLake only. `gguf` is a file for llama.cpp, and `nemotron-nas` a folder for vLLM, both
+    without the removed modules of a Llama.
     """
 
     portable = "portable"
     compact = "compact"
+    gguf = "gguf"
+    nemotron_nas = "nemotron-nas"
+
+
+class GgufQuantisation(StrEnum):
+    """The number formats of GGUF that the gguf package can write, besides the model's own."""
+
+    q8_0 = "q8_0"
 
 
 class FrozenValue(BaseModel):

@@ -17,7 +17,7 @@ from prunelake.cli.console import (
 from prunelake.comparison_spec import COMPARISON_STRATEGY
 from prunelake.errors import InvalidSpec
 from prunelake.extras import require_extra
-from prunelake.spec import UNIT_NAMES, Calibration, CheckpointKind, Dtype
+from prunelake.spec import UNIT_NAMES, Calibration, CheckpointKind, Dtype, GgufQuantisation
 
 
 def export(
@@ -27,8 +27,14 @@ def export(
     strategy: OrderStrategyOption = "cosine",
     kind: Annotated[
         CheckpointKind,
-        typer.Option(help="portable: transformers loads it; compact: smaller, PruneLake loads it."),
+        typer.Option(
+            help="portable: transformers loads it; compact: smaller, PruneLake loads it; gguf: for "
+            "llama.cpp; nemotron-nas: for vLLM."
+        ),
     ] = CheckpointKind.portable,
+    quantize: Annotated[
+        GgufQuantisation | None, typer.Option(help="With --kind gguf, the format of matrices.")
+    ] = None,
     dtype: OrderDtypeOption = None,
     run: OrderRunOption = None,
     calibration: CalibrationTextOption = "bundled",
@@ -59,14 +65,24 @@ def export(
     from prunelake.export.export import ExportRequest, export_model
 
     text = Calibration(source=calibration)
-    request = ExportRequest(model, chosen_strategy, level, kind, dtype, run, text, calibrator)  # type: ignore[arg-type]  # checked above
+    request = ExportRequest(
+        model,
+        chosen_strategy,
+        level,
+        kind,
+        dtype,  # type: ignore[arg-type]  # checked above
+        run,
+        text,
+        calibrator,
+        quantize,
+    )
     exported = export_model(request, out, settings, typer.echo)
     pruned, fitted = exported.pruned, exported.calibrator
     removed = f"{UNIT_NAMES[pruned.unit]} {', '.join(map(str, sorted(pruned.layers)))}"
     if pruned.unit == "expert":
         removed = f"{pruned.level} of {pruned.layer_count} {UNIT_NAMES[pruned.unit]}"
     typer.echo(
-        f"{out}: {model} without {removed} ({kind}, {pruned.dtype}, "
+        f"{out}: {model} without {removed} ({kind}, {quantize or pruned.dtype}, "
         f"{exported.weight_bytes / 1e6:.1f} MB of weights)\nThe order comes from {pruned.origin}."
     )
     if fitted is not None:

@@ -15,15 +15,18 @@ from transformers import PreTrainedModel
 
 from prunelake.errors import ExportError, UnsupportedModel, one_line
 from prunelake.export.fewer_blocks import model_with_fewer_blocks
+from prunelake.export.gguf_file import write_gguf
+from prunelake.export.nemotron_nas import load_nemotron_nas, save_nemotron_nas
 from prunelake.export.transformers4 import add_older_names
 from prunelake.models.checkpoints import quiet_transformers
 from prunelake.models.decoder.decoder_probe import cache_argument
 from prunelake.models.decoder.text_model import spread_token_ids
 from prunelake.models.expert_deletion import smaller_model
 from prunelake.models.loading import ModelSource, load_model
+from prunelake.models.precision import weight_dtype
 from prunelake.models.references import staging_folder
 from prunelake.models.removal import removed, save_compact, zero_out
-from prunelake.spec import CheckpointKind, Dtype, Unit
+from prunelake.spec import CheckpointKind, Dtype, GgufQuantisation, Unit
 
 PROBE_TOKENS, PREFILL_TOKENS = 12, 5
 LOGIT_TOLERANCE = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 2e-2}
@@ -50,6 +53,7 @@ def write_checkpoint(
     device: str = "cpu",
     unit: Unit = "attention",
     extra_files: Mapping[str, str] = MappingProxyType({}),
+    quantisation: GgufQuantisation | None = None,
 ) -> int:
     """Write a model without a unit of `layers` to the new folder `out`; return its weight bytes.
 
@@ -63,20 +67,27 @@ def write_checkpoint(
     Args:
         source: the unpruned model.
         layers: the layers that lose their unit, or the experts that go.
-        kind: portable or compact.
+        kind: the form of the checkpoint. A GGUF file is not loaded again: its tensors are compared.
         out: a path that does not exist, or an empty folder.
         card: the text of README.md.
         dtype: the number format of the weights.
         device: the device on which the models are compared.
         unit: the unit that is removed from the layers.
         extra_files: the texts of further files, by name.
+        quantisation: the number format of the matrices in a GGUF file, if not `dtype`.
 
     Raises:
         ExportError: `out` exists or cannot be written, or the checkpoint computes other logits.
         ModelError: as `load_model`, or as `smaller_model`.
+        UnsupportedModel: as `write_gguf` or `save_nemotron_nas`, for these kinds.
     """
     check_output_folder(out)
     loaded = load_model(source, dtype, device)
+    if kind is CheckpointKind.gguf:
+        with _new_folder(out) as folder:
+            _write_texts(folder, {**extra_files, "README.md": card})
+            name = f"{out.name} by PruneLake"
+            return write_gguf(loaded.model, source.folder, layers, unit, name, quantisation, folder)
     with removed(loaded.model, layers, unit):
         expected = _uncached_logits(loaded.model)
     with _new_folder(out) as folder:
@@ -85,18 +96,22 @@ def write_checkpoint(
                 smaller_model(loaded.model, layers).save_pretrained(folder)
             elif unit == "block" and kind is CheckpointKind.portable:
                 _save_without_blocks(loaded.model, layers, folder)
+            elif kind is CheckpointKind.nemotron_nas:
+                save_nemotron_nas(loaded.model, layers, unit, folder)
             elif kind is CheckpointKind.compact:
                 save_compact(loaded.model, layers, folder, unit)
             else:
                 zero_out(loaded.model, layers, unit)
                 loaded.model.save_pretrained(folder)
             loaded.tokenizer.save_pretrained(folder)
-            if kind is CheckpointKind.portable:
+            if kind is not CheckpointKind.compact:
                 add_older_names(folder, loaded.tokenizer)
-        for name, text in {**extra_files, "README.md": card}.items():
-            (folder / name).write_text(text, encoding="utf-8")
+        _write_texts(folder, {**extra_files, "README.md": card})
         del loaded  # two models may not fit into memory
-        written = load_model(replace(source, folder=folder), dtype, device).model
+        if kind is CheckpointKind.nemotron_nas:
+            written = load_nemotron_nas(folder, dtype=weight_dtype(dtype)).eval()
+        else:
+            written = load_model(replace(source, folder=folder), dtype, device).model
         name = source.architecture
         _check_logits(_uncached_logits(written), expected, f"{name} without a cache")
         # Decoding computes in other shapes. In half precision these round too differently.
@@ -114,6 +129,11 @@ def write_checkpoint(
         for file in weight_files:  # safetensors lets only the owner read them
             file.chmod((folder / "README.md").stat().st_mode)
         return sum(file.stat().st_size for file in weight_files)
+
+
+def _write_texts(folder: Path, texts: Mapping[str, str]) -> None:
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 def _save_without_blocks(model: PreTrainedModel, blocks: Collection[int], folder: Path) -> None:

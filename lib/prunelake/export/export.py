@@ -32,6 +32,7 @@ from prunelake.spec import (
     Calibration,
     CheckpointKind,
     Dtype,
+    GgufQuantisation,
     Strategy,
     removed_parts,
     weight_format,
@@ -46,6 +47,7 @@ class ExportRequest:
     - `run`: the id of the run whose removal order counts if the lake's runs have several.
     - `dtype`: by default the number format of the runs, else float32.
     - `calibration`: the text on which the order is computed if the lake has no run.
+    - `quantisation`: the number format of the matrices in a GGUF file, if not `dtype`.
     - `calibrator`: one of `schema.calibrators.CALIBRATOR_NAMES`, to be written beside the weights.
     """
 
@@ -57,6 +59,7 @@ class ExportRequest:
     run: str | None = None
     calibration: Calibration = field(default_factory=Calibration)
     calibrator: str | None = None
+    quantisation: GgufQuantisation | None = None
 
 
 @dataclass(frozen=True)
@@ -102,9 +105,14 @@ def export_model(
     if level == 0:
         last = deepest or source.layer_count
         raise UnknownLayer(f"level 0 removes nothing; levels to export go from 1 to {last}")
-    if strategy.unit == "expert" and request.kind is CheckpointKind.compact:
+    if request.quantisation is not None and request.kind is not CheckpointKind.gguf:
         raise ExportError(
-            "a portable checkpoint holds no weights of removed experts, and loads anywhere; take "
+            f"--quantize {request.quantisation} is a number format of GGUF; give --kind gguf, or "
+            "quantise the checkpoint with a tool of its runtime"
+        )
+    if strategy.unit == "expert" and request.kind is not CheckpointKind.portable:
+        raise ExportError(
+            "a portable checkpoint holds no weights of removed experts, and is a plain model; take "
             "--kind portable"
         )
     past = past_runs(settings.lake, source.revision, strategy.label)
@@ -163,5 +171,6 @@ def export_model(
         weight_format(order.dtype),
         unit=strategy.unit,
         extra_files=extra_files,
+        quantisation=request.quantisation,
     )
     return ExportResult(pruned, weight_bytes, missing_evaluation(pruned, runs), calibrator)

@@ -156,6 +156,37 @@ def _loading_section(kind: CheckpointKind, pruned: PrunedModel) -> list[str]:
             _tested_versions(pruned.model_type),
         ]
     cached = " and their KV cache" if has_cache else ""
+    if kind is CheckpointKind.gguf:
+        return [
+            "```sh",
+            "llama-cli -m FOLDER/model.gguf",
+            "```",
+            "",
+            f"The weights of the removed {UNIT_NAMES[unit]}{cached} are gone. "
+            + (
+                "The file is a plain llama with fewer blocks."
+                if unit == "block"
+                else "llama.cpp runs the file in its graph deci, a Llama whose blocks may have no "
+                "heads."
+            ),
+        ]
+    if kind is CheckpointKind.nemotron_nas:
+        return [
+            "```sh",
+            "vllm serve FOLDER --trust-remote-code",
+            "```",
+            "",
+            "```python",
+            "from transformers import AutoModelForCausalLM, AutoTokenizer",
+            "",
+            'model = AutoModelForCausalLM.from_pretrained("FOLDER", trust_remote_code=True)',
+            'tokenizer = AutoTokenizer.from_pretrained("FOLDER", trust_remote_code=True)',
+            "```",
+            "",
+            f"The weights of the removed {UNIT_NAMES[unit]}{cached} are gone. vLLM reads the "
+            "folder by its own class DeciLMForCausalLM; this was compared with the source of vLLM, "
+            "not tried on a GPU. transformers 4.57 and 5 run the two Python files of this folder.",
+        ]
     return [
         "```python",
         "from pathlib import Path",
@@ -231,7 +262,7 @@ def _cost_section(kind: CheckpointKind, costs: pl.DataFrame) -> list[str]:
     if costs.is_empty():
         return []
     form = (
-        "as in this checkpoint" if kind is CheckpointKind.compact else "as in a compact checkpoint"
+        "as in a compact checkpoint" if kind is CheckpointKind.portable else "as in this checkpoint"
     )
     return [
         "## Cost",

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 TRANSFORMERS_4 = "4.57.3"
 MODEL_TYPES = (
@@ -41,17 +41,19 @@ def add_older_names(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     """
     file = folder / "config.json"
     config = json.loads(file.read_text(encoding="utf-8"))
-    if config.get("model_type") not in MODEL_TYPES:
+    if config.get("model_type") not in (*MODEL_TYPES, "nemotron-nas"):  # a Llama
         return
-    _write(file, config | _older_rope(config))
+    _write(file, config | older_rope(config))
     file = folder / "tokenizer_config.json"
     before = file.read_text(encoding="utf-8")
     _write(file, _older_tokenizer(json.loads(before)))
-    if AutoTokenizer.from_pretrained(folder).encode(SAMPLE) != tokenizer.encode(SAMPLE):
+    # The first takes another class for some model types, and would ask to run code for the others.
+    reader = AutoTokenizer if config["model_type"] in MODEL_TYPES else PreTrainedTokenizerFast
+    if reader.from_pretrained(folder).encode(SAMPLE) != tokenizer.encode(SAMPLE):
         file.write_text(before, encoding="utf-8")
 
 
-def _older_rope(config: dict[str, Any]) -> dict[str, Any]:
+def older_rope(config: dict[str, Any]) -> dict[str, Any]:
     """The settings of rotary positions under their names in transformers 4."""
     rope = config["rope_parameters"]
     names: dict[str, Any] = {}

@@ -1,0 +1,1 @@
+"""The two files that a nemotron-nas checkpoint brings along; they need transformers only."""
