@@ -1,17 +1,26 @@
 """`prunelake export --calibrator`: the file beside the weights, its card section, and errors."""
 
 import json
+import re
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from prunelake.analysis.calibrators import load
 from prunelake.cli.app import main
+from prunelake.export.calibrator import ExportedCalibrator, find_calibrator
+from prunelake.lake.sql.run_lookup import find_run
 from prunelake.models.sources import resolve_model
+from prunelake.schema.arrays import FloatArray
 from prunelake.schema.calibrators import CALIBRATOR_NAMES, UNPRUNED_TEMPERATURE
 from tests.support.lake_rows import prediction, rows_of, run_row, write, write_raw
+from tests.support.paths import ROOT
 from tests.support.tiny_models import tiny_model
 from tests.support.tiny_tokenizer import tiny_tokenizer
 
@@ -49,6 +58,16 @@ def add_run(revision: str, name: str, task: str, n: int = 80, is_analysed: bool 
     return run_id
 
 
+def reader() -> Callable[..., FloatArray]:
+    """The reader in docs/checkpoints.md, which needs NumPy only."""
+    guide = (ROOT / "docs" / "checkpoints.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^def calibrated.*?(?=^\S)", guide, re.DOTALL | re.M)[:1]
+    names: dict[str, Any] = {"np": np, "json": json, "Path": Path}
+    exec(code, names)
+    function: Callable[..., FloatArray] = names["calibrated"]
+    return function
+
+
 def export(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
 ) -> tuple[int, str]:
@@ -81,8 +100,15 @@ def test_the_calibrator_of_the_level_is_written_beside_the_weights(
         "run_id": run_id,
         "fit_rows": 80,
     }
-    confidence = load("out/calibrator.json").confidence([[-1.0, -3.0], [-2.0, -2.5]])
+    options = [[-1.0, -3.0], [-2.0, -2.5], [-0.1, -90.0], [-1.0, -np.inf]]
+    confidence = load("out/calibrator.json").confidence(options)
     assert ((confidence >= 0) & (confidence <= 1)).all()
+    np.testing.assert_allclose(reader()("out/calibrator.json", options), confidence, rtol=1e-12)
+    assert set(re.findall(r"\b(?:slope|intercept|edges|temperature)\b", written["formula"])) <= {
+        *written["parameters"]
+    }
+    assert written["clip"] == (1e-6 if written["kind"] in ("affine", "beta") else None)
+    assert written["prompt_template"] is None  # the task is not of the catalogue
     card = Path("out/README.md").read_text()
     (ece,) = rows_of(
         LAKE,
@@ -145,3 +171,17 @@ def test_a_run_without_analysis_is_named(
     assert code == 1
     assert f"run {run_id} has none at level 1; `prunelake analyse` fits calibrators" in output
     assert not Path("out").exists()
+
+
+def test_a_larger_loss_is_a_warning(revision: str) -> None:
+    run = find_run(LAKE, add_run(revision, "run", "boolq"))
+    found: ExportedCalibrator = find_calibrator(LAKE, [run], 1, "temperature")
+    content = json.loads(found.to_json())
+    assert content["prompt_template"] == "{passage}\nQuestion: {question}?\nAnswer:"
+    assert found.warning is None  # level 1 is overconfident, so a temperature helps
+    worse = replace(found, metrics=found.metrics.with_columns(gain=-pl.col("gain")))
+    assert worse.warning is not None
+    assert "temperature is no improvement: on held-out examples of boolq it increases nll (" in (
+        worse.warning
+    )
+    assert f"Warning: {worse.warning}." in worse.card_section()

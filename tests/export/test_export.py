@@ -5,13 +5,17 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import gguf
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, Cache, DynamicLayer
 
 from prunelake.cli.app import main
 from prunelake.export import checkpoint
+from prunelake.export.model_card import ModelOrigin
+from prunelake.export.origin import model_origin
 from prunelake.lake.sql.views import query
 from prunelake.models.loading import load_model
 from prunelake.models.removal import removed
@@ -460,6 +464,65 @@ def test_checkpoints_of_every_family_pass_the_comparison(
             )
             > 0
         )
+
+
+@pytest.mark.parametrize("kind", ["portable", "compact", "nemotron-nas"])
+def test_the_weights_are_split_and_the_card_states_its_origin(
+    kind: str, revision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_run(revision, strategy="mlp:cosine", task="boolq")
+    arguments = ("tiny", "--level", "1", "--strategy", "mlp:cosine", "--kind", kind)
+    options = ("--max-shard-size", "40KB", "--license", "mit", "--base-model", "org/tiny")
+    assert export(monkeypatch, *arguments, *options, "--out", "out") == 0
+    assert len([*Path("out").glob("*-00001-of-*.safetensors")]) == 1
+    assert all(file.stat().st_size < 50_000 for file in Path("out").glob("*.safetensors"))
+    _, header, card = Path("out/README.md").read_text().split("---\n", 2)
+    assert yaml.safe_load(header) == {
+        "base_model": "org/tiny",
+        "license": "mit",
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["prunelake", "pruning", "mlp-removal"],
+    }
+    assert "The licence of the unpruned model applies: mit." in card
+    assert "```text\n{passage}\nQuestion: {question}?\nAnswer:\n```" in card
+
+
+@pytest.mark.parametrize(
+    ("options", "mentioned"),
+    [
+        (["--max-shard-size", "many"], "--max-shard-size many: give a size such as 5GB"),
+        (["--quantize", "q8_0"], "--quantize q8_0 is a number format of GGUF; give --kind gguf"),
+        (["--kind", "gguf", "--level", "2"], "llama.cpp reads the size of a head from block 0"),
+        (["--kind", "nemotron-nas", "--level", "2"], "vLLM starts the sum of its blocks' outputs"),
+    ],
+)
+def test_what_a_runtime_cannot_express_is_refused_in_one_line(
+    options: list[str],
+    mentioned: str,
+    revision: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    add_run(revision)
+    assert export(monkeypatch, "tiny", "--level", "1", "--out", "out", *options) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert mentioned in err
+    assert len(err.splitlines()) == 1
+    assert {p.name for p in Path().iterdir()} == {"lake", "tiny"}
+
+
+def test_a_gguf_file_states_its_origin(tmp_path: Path) -> None:
+    writer = gguf.GGUFWriter("Tiny-1M-Instruct.Q4_1.gguf", "llama")
+    writer.add_organization("Some Lab")
+    writer.add_license("apache-2.0")
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    expected = ModelOrigin("Some-Lab/Tiny-1M-Instruct", "apache-2.0")
+    assert model_origin("Tiny-1M-Instruct.Q4_1.gguf", tmp_path) == expected
+    assert model_origin("hub:org/name", tmp_path) == ModelOrigin()
 
 
 @pytest.mark.parametrize("is_named", [True, False])

@@ -1,5 +1,6 @@
 """`prunelake export`: write a pruned checkpoint."""
 
+import re
 from pathlib import Path
 from typing import Annotated, get_args
 
@@ -42,9 +43,20 @@ def export(
         str | None,
         typer.Option(help="Also write this calibrator: temperature, affine, isotonic, ..."),
     ] = None,
+    max_shard_size: Annotated[
+        str, typer.Option(help="The largest file of weights: 5GB, 500MB.")
+    ] = "50GB",
+    license_name: Annotated[
+        str, typer.Option("--license", help="For the card, if the model's file does not state it.")
+    ] = "",
+    base_model: Annotated[
+        str, typer.Option(help="The unpruned model on the hub, for the card: ORG/NAME.")
+    ] = "",
     lake: LakeOption = None,
 ) -> None:
     """Write a checkpoint of one level with a model card."""
+    if not re.fullmatch(r"[1-9][0-9]*(KB|MB|GB|TB)", max_shard_size):
+        raise InvalidSpec(f"--max-shard-size {max_shard_size}: give a size such as 5GB or 500MB")
     if dtype is not None and dtype not in get_args(Dtype):
         raise InvalidSpec(f"--dtype {dtype}: choose {', '.join(get_args(Dtype))}")
     settings = load_settings(lake)
@@ -75,6 +87,9 @@ def export(
         text,
         calibrator,
         quantize,
+        max_shard_size,
+        license_name,
+        base_model,
     )
     exported = export_model(request, out, settings, typer.echo)
     pruned, fitted = exported.pruned, exported.calibrator
@@ -90,5 +105,7 @@ def export(
             f"calibrator.json: {fitted.name}, fitted to {fitted.fit_rows} predictions on "
             f"{fitted.run.task} of run {fitted.run.run_id}."
         )
+        if fitted.warning is not None:
+            typer.echo(f"warning: {fitted.warning}", err=True)
     if exported.warning is not None:
         typer.echo(f"warning: {exported.warning}", err=True)

@@ -7,15 +7,32 @@ from typing import Any
 
 import polars as pl
 
-from prunelake.analysis.calibrators import Calibrator, from_json
+from prunelake.analysis.calibrators import CONFIDENCE_CLIP, Calibrator, from_json
 from prunelake.errors import InvalidCalibrator
-from prunelake.export.model_card import format_interval, format_number, table_row
+from prunelake.export.model_card import format_interval, format_number, prompt_template, table_row
 from prunelake.lake.sql.run_lookup import PastRun
 from prunelake.lake.sql.views import query
 from prunelake.lake.storage.location import Location
 from prunelake.schema.calibrators import CALIBRATOR_NAMES, UNPRUNED_TEMPERATURE
 
 CALIBRATOR_FILE = "calibrator.json"
+
+CONFIDENCE = "p is the largest softmax probability of the options' log-likelihoods, in nats"
+FORMULAS = {
+    "temperature": "the largest softmax probability of the options' log-likelihoods, in nats, "
+    "divided by temperature",
+    "affine": f"sigmoid(slope * ln(p / (1 - p)) + intercept); {CONFIDENCE}, clipped to "
+    "[clip, 1 - clip]",
+    "beta": f"sigmoid(a * ln(p) - b * ln(1 - p) + c); {CONFIDENCE}, clipped to [clip, 1 - clip]",
+    "isotonic": "calibrated, interpolated linearly at p between the points of confidence, and "
+    f"constant outside; {CONFIDENCE}",
+    "histogram": "calibrated[number of edges that are at most p], a step function without "
+    f"interpolation; {CONFIDENCE}",
+}
+"""How the parameters of each kind map the confidence in the most likely option."""
+
+LOSSES = ("nll", "top_label_brier")
+"""The proper scores of a calibrated confidence; only a temperature has the first."""
 
 USAGE = (
     "prunelake.analysis.calibrators.load(FILE).confidence([[log-likelihood of each option, in "
@@ -46,6 +63,9 @@ class ExportedCalibrator:
             {
                 "kind": self.calibrator.kind,
                 "parameters": self.calibrator.parameters,
+                "formula": FORMULAS[self.calibrator.kind],
+                "clip": CONFIDENCE_CLIP if self.calibrator.kind in ("affine", "beta") else None,
+                "prompt_template": prompt_template(self.run.task),
                 "calibrator": self.name,
                 "level": self.level,
                 "task": self.run.task,
@@ -54,6 +74,21 @@ class ExportedCalibrator:
                 "how_to_apply": USAGE,
             },
             indent=2,
+        )
+
+    @property
+    def warning(self) -> str | None:
+        """Why the calibrator is no improvement, as a sentence; None if its losses are smaller."""
+        worse = [
+            f"{row['metric'].replace('_', ' ')} ({row['before']:.3f} to {row['value']:.3f})"
+            for row in self.metrics.iter_rows(named=True)
+            if row["metric"] in LOSSES and row["gain"] is not None and row["gain"] < 0
+        ]
+        if not worse:
+            return None
+        return (
+            f"the calibrator {self.name} is no improvement: on held-out examples of "
+            f"{self.run.task} it increases {' and '.join(worse)}; take another, or none"
         )
 
     def card_section(self) -> list[str]:
@@ -73,6 +108,8 @@ class ExportedCalibrator:
             "|---|---|---|---|---|---|---|",
         ]
         lines += [_metric_row(row) for row in self.metrics.iter_rows(named=True)]
+        if self.warning is not None:
+            lines += ["", f"Warning: {self.warning}."]
         return [*lines, ""]
 
 

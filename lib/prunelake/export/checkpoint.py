@@ -28,6 +28,7 @@ from prunelake.models.references import staging_folder
 from prunelake.models.removal import removed, save_compact, zero_out
 from prunelake.spec import CheckpointKind, Dtype, GgufQuantisation, Unit
 
+MAX_SHARD_SIZE = "50GB"
 PROBE_TOKENS, PREFILL_TOKENS = 12, 5
 LOGIT_TOLERANCE = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 2e-2}
 """The largest deviation of a logit that counts as rounding, as a share of the largest logit."""
@@ -54,6 +55,7 @@ def write_checkpoint(
     unit: Unit = "attention",
     extra_files: Mapping[str, str] = MappingProxyType({}),
     quantisation: GgufQuantisation | None = None,
+    max_shard_size: str = MAX_SHARD_SIZE,
 ) -> int:
     """Write a model without a unit of `layers` to the new folder `out`; return its weight bytes.
 
@@ -75,6 +77,7 @@ def write_checkpoint(
         unit: the unit that is removed from the layers.
         extra_files: the texts of further files, by name.
         quantisation: the number format of the matrices in a GGUF file, if not `dtype`.
+        max_shard_size: the largest file of weights, such as `5GB`; GGUF has a single file.
 
     Raises:
         ExportError: `out` exists or cannot be written, or the checkpoint computes other logits.
@@ -93,16 +96,17 @@ def write_checkpoint(
     with _new_folder(out) as folder:
         with quiet_transformers():
             if unit == "expert":
-                smaller_model(loaded.model, layers).save_pretrained(folder)
+                smaller = smaller_model(loaded.model, layers)
+                smaller.save_pretrained(folder, max_shard_size=max_shard_size)
             elif unit == "block" and kind is CheckpointKind.portable:
-                _save_without_blocks(loaded.model, layers, folder)
+                _save_without_blocks(loaded.model, layers, folder, max_shard_size)
             elif kind is CheckpointKind.nemotron_nas:
-                save_nemotron_nas(loaded.model, layers, unit, folder)
+                save_nemotron_nas(loaded.model, layers, unit, folder, max_shard_size)
             elif kind is CheckpointKind.compact:
-                save_compact(loaded.model, layers, folder, unit)
+                save_compact(loaded.model, layers, folder, unit, max_shard_size)
             else:
                 zero_out(loaded.model, layers, unit)
-                loaded.model.save_pretrained(folder)
+                loaded.model.save_pretrained(folder, max_shard_size=max_shard_size)
             loaded.tokenizer.save_pretrained(folder)
             if kind is not CheckpointKind.compact:
                 add_older_names(folder, loaded.tokenizer)
@@ -136,14 +140,16 @@ def _write_texts(folder: Path, texts: Mapping[str, str]) -> None:
         (folder / name).write_text(text, encoding="utf-8")
 
 
-def _save_without_blocks(model: PreTrainedModel, blocks: Collection[int], folder: Path) -> None:
+def _save_without_blocks(
+    model: PreTrainedModel, blocks: Collection[int], folder: Path, max_shard_size: str
+) -> None:
     """Save a plain model with fewer blocks; or with zeros, if no configuration describes it."""
     try:
         smaller = model_with_fewer_blocks(model, blocks)
     except UnsupportedModel:
         zero_out(model, blocks, "block")
         smaller = model
-    smaller.save_pretrained(folder)
+    smaller.save_pretrained(folder, max_shard_size=max_shard_size)
 
 
 @contextmanager

@@ -9,13 +9,15 @@ from transformers import PreTrainedModel
 
 from prunelake.errors import ExportError, UnknownLayer
 from prunelake.export.calibrator import CALIBRATOR_FILE, ExportedCalibrator, find_calibrator
-from prunelake.export.checkpoint import check_output_folder, write_checkpoint
+from prunelake.export.checkpoint import MAX_SHARD_SIZE, check_output_folder, write_checkpoint
 from prunelake.export.model_card import (
     CARD_METRICS,
+    ModelOrigin,
     PrunedModel,
     missing_evaluation,
     render_model_card,
 )
+from prunelake.export.origin import model_origin
 from prunelake.lake.sql.run_lookup import (
     level_costs,
     level_metrics,
@@ -48,6 +50,8 @@ class ExportRequest:
     - `dtype`: by default the number format of the runs, else float32.
     - `calibration`: the text on which the order is computed if the lake has no run.
     - `quantisation`: the number format of the matrices in a GGUF file, if not `dtype`.
+    - `max_shard_size`: the largest file of weights, such as `5GB`.
+    - `license`, `base_model`: for the metadata of the card, if the model does not state them.
     - `calibrator`: one of `schema.calibrators.CALIBRATOR_NAMES`, to be written beside the weights.
     """
 
@@ -60,6 +64,9 @@ class ExportRequest:
     calibration: Calibration = field(default_factory=Calibration)
     calibrator: str | None = None
     quantisation: GgufQuantisation | None = None
+    max_shard_size: str = MAX_SHARD_SIZE
+    license: str = ""
+    base_model: str = ""
 
 
 @dataclass(frozen=True)
@@ -157,7 +164,9 @@ def export_model(
     if run_ids:
         metrics = level_metrics(settings.lake, run_ids, level, CARD_METRICS)
         costs = level_costs(settings.lake, run_ids, level)
-    card = render_model_card(pruned, request.kind, runs, metrics, costs)
+    found = model_origin(request.model, settings.cache.expanduser())
+    origin = ModelOrigin(request.base_model or found.base_model, request.license or found.license)
+    card = render_model_card(pruned, request.kind, runs, metrics, costs, origin)
     extra_files = {}
     if calibrator is not None:
         card += "\n".join(["", *calibrator.card_section()])
@@ -172,5 +181,6 @@ def export_model(
         unit=strategy.unit,
         extra_files=extra_files,
         quantisation=request.quantisation,
+        max_shard_size=request.max_shard_size,
     )
     return ExportResult(pruned, weight_bytes, missing_evaluation(pruned, runs), calibrator)

@@ -11,6 +11,7 @@ from prunelake.export.transformers4 import MODEL_TYPES, TRANSFORMERS_4
 from prunelake.lake.sql.run_lookup import PastRun
 from prunelake.schema.metrics import METRIC_DEFINITIONS
 from prunelake.spec import UNIT_NAMES, CheckpointKind, Dtype, Unit, weight_format
+from prunelake.tasks.catalogue import get_task, task_names
 
 CARD_METRICS = ("accuracy", "ece", "comprehensiveness")
 REMOVAL_SENTENCES: dict[Unit, str] = {
@@ -51,6 +52,17 @@ class PrunedModel:
     dtype: Dtype
 
 
+@dataclass(frozen=True)
+class ModelOrigin:
+    """The unpruned model's name on the hub, and its licence (`apache-2.0`); empty if unknown."""
+
+    base_model: str = ""
+    license: str = ""
+
+
+UNKNOWN_ORIGIN = ModelOrigin()
+
+
 def missing_evaluation(pruned: PrunedModel, runs: Sequence[PastRun]) -> str | None:
     """Why the lake has no evaluation of this model, as a sentence; None if it has one."""
     if not runs:
@@ -70,6 +82,7 @@ def render_model_card(
     runs: Sequence[PastRun],
     metrics: pl.DataFrame,
     costs: pl.DataFrame,
+    origin: ModelOrigin = UNKNOWN_ORIGIN,
 ) -> str:
     """The text of README.md.
 
@@ -79,11 +92,18 @@ def render_model_card(
         runs: the runs of the lake that remove the same layers.
         metrics: the rows of `run_lookup.level_metrics` of these runs.
         costs: the rows of `run_lookup.level_costs` of these runs.
+        origin: the base model and the licence for the card's metadata, where they are known.
     """
     base = pruned.reference.removeprefix("hub:").partition("@")[0]
-    header = ["---", "tags: [attention-removal]"]
-    if pruned.reference.startswith("hub:"):
-        header.insert(1, f"base_model: {base}")
+    base_model = origin.base_model or (base if pruned.reference.startswith("hub:") else "")
+    header = [
+        "---",
+        *([f"base_model: {base_model}"] if base_model else []),
+        *([f"license: {origin.license}"] if origin.license else []),
+        f"library_name: {'gguf' if kind is CheckpointKind.gguf else 'transformers'}",
+        "pipeline_tag: text-generation",
+        f"tags: [prunelake, pruning, {pruned.unit.replace('_', '-')}-removal]",
+    ]
     unit = UNIT_NAMES[pruned.unit]
     removed = _removed_text(pruned)
     return "\n".join(
@@ -107,7 +127,8 @@ def render_model_card(
             f"| number format of the weights | {weight_format(pruned.dtype)} |",
             f"| written by | PruneLake {version('prunelake')} |",
             "",
-            "The licence of the unpruned model applies.",
+            "The licence of the unpruned model applies"
+            + (f": {origin.license}." if origin.license else "."),
             "",
             "## Load it",
             "",
@@ -212,6 +233,14 @@ def _tested_versions(model_type: str) -> str:
     )
 
 
+def prompt_template(task: str) -> str | None:
+    """The template of a task's prompts, with the names of columns in braces; None if unknown here.
+
+    A task of a file or of lm-evaluation-harness has its template there.
+    """
+    return get_task(task).prompt if task in task_names() else None
+
+
 def _results_section(
     pruned: PrunedModel, runs: Sequence[PastRun], metrics: pl.DataFrame, costs: pl.DataFrame
 ) -> list[str]:
@@ -241,6 +270,11 @@ def _results_section(
         ]
         if not rows:
             missing.append(f"run {run.run_id} has no analysis (`prunelake analyse` adds it)")
+    templates = {run.task: prompt_template(run.task) for run in measured}
+    for task, template in templates.items():
+        if template is not None:
+            lines += ["", f"A prompt of {task}, without examples in front:", "", "```text"]
+            lines += [template, "```"]
     lines += ["", "## Not evaluated", ""]
     lines += [f"- {item}" for item in missing]
     stored = weight_format(pruned.dtype)

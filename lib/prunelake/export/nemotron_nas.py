@@ -46,7 +46,11 @@ def check_nemotron_nas(model: PreTrainedModel, layers: Collection[int], unit: Un
 
 
 def save_nemotron_nas(
-    model: PreTrainedModel, layers: Collection[int], unit: Unit, folder: Path
+    model: PreTrainedModel,
+    layers: Collection[int],
+    unit: Unit,
+    folder: Path,
+    max_shard_size: str,
 ) -> None:
     """Save a model without a unit of `layers`, its configuration, and the code for transformers.
 
@@ -78,7 +82,7 @@ def save_nemotron_nas(
     if config["tie_word_embeddings"]:  # the readers expect the embeddings by their own name
         prefixes = (*prefixes, "lm_head.")
     weights = {k: v for k, v in model.state_dict().items() if not k.startswith(prefixes)}
-    save_torch_state_dict(weights, folder, metadata={"format": "pt"})
+    save_torch_state_dict(weights, folder, metadata={"format": "pt"}, max_shard_size=max_shard_size)
     for module in (configuration_decilm, modeling_decilm):
         shutil.copy(str(module.__file__), folder)
     if model.generation_config is not None:

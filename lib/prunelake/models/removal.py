@@ -126,7 +126,11 @@ def zero_out(model: PreTrainedModel, layers: Collection[int], unit: Unit = "atte
 
 
 def save_compact(
-    model: PreTrainedModel, layers: Collection[int], folder: Path, unit: Unit = "attention"
+    model: PreTrainedModel,
+    layers: Collection[int],
+    folder: Path,
+    unit: Unit = "attention",
+    max_shard_size: str = "50GB",
 ) -> None:
     """Save a model without a unit of `layers`, and without the modules that it lacks already.
 
@@ -151,7 +155,11 @@ def save_compact(
     prefixes = tuple(f"{name}." for name, module in model.named_modules() if id(module) in left_out)
     weights = {k: v for k, v in model.state_dict().items() if not k.startswith(prefixes)}
     save_torch_state_dict(
-        weights, folder, filename_pattern="compact{suffix}.safetensors", metadata={"format": "pt"}
+        weights,
+        folder,
+        filename_pattern="compact{suffix}.safetensors",
+        max_shard_size=max_shard_size,
+        metadata={"format": "pt"},
     )
     config = json.loads(model.config.to_json_string())
     config |= {"architectures": [type(model).__name__], "dtype": str(model.dtype).split(".")[-1]}
