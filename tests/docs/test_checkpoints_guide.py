@@ -74,7 +74,7 @@ def folder(model: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
                 main()
             assert not ended.value.code, command
         exec("\n".join(programs), {})
-    assert "model type `prunelake_compact`" in output.getvalue()
+    assert "model type `prunelake_compact: no transformers loads it" in output.getvalue()
     assert "no file named model.safetensors" in output.getvalue()
     return folder
 

@@ -232,7 +232,10 @@ def test_transformers_refuses_a_compact_checkpoint(family: str, unit: Unit, tmp_
     model = tiny_model(family)
     save(model, (0, 3), "compact", tmp_path / "saved", unit)
     for plain in (AutoConfig, AutoModelForCausalLM):
-        with pytest.raises(ValueError, match="model type `prunelake_compact`"):
+        with pytest.raises(
+            ValueError,
+            match="model type `prunelake_compact: no transformers loads it; take prunelake",
+        ):
             plain.from_pretrained(tmp_path / "saved")
     # A model's own class only warns of the model type, and then finds no file of weights.
     with pytest.raises(OSError, match=r"no file named model\.safetensors"):

@@ -24,8 +24,14 @@ from prunelake.models.decoder.placeholders import AbsentPart, replace_with_place
 from prunelake.models.model_class import auto_class, model_class, model_from_config
 
 COMPACT_MODEL_TYPE = "prunelake_compact"
-"""The model type in config.json of a compact checkpoint. transformers does not know this type; for
-a type that it knows it would fill in random weights for the absent modules."""
+"""How the model type in config.json of a compact checkpoint begins. transformers does not know this
+type; for a type that it knows it would fill in random weights for the absent modules."""
+
+COMPACT_MODEL_TYPE_AND_REMEDY = (
+    f"{COMPACT_MODEL_TYPE}: no transformers loads it; take prunelake.models.loading.load_model, or "
+    "export it with --kind portable or nemotron-nas"
+)
+"""The model type with the remedy: transformers quotes it in its error, and advises an upgrade."""
 
 
 def read_config(folder: Path, trust_remote_code: bool = False) -> PretrainedConfig:
@@ -133,7 +139,8 @@ def _compact_marker(folder: Path) -> dict[str, Any] | None:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):  # loading the configuration reports it
         return None
-    is_compact_config = isinstance(config, dict) and config.get("model_type") == COMPACT_MODEL_TYPE
+    is_object = isinstance(config, dict)
+    is_compact_config = is_object and str(config.get("model_type")).startswith(COMPACT_MODEL_TYPE)
     return config if is_compact_config else None
 
 

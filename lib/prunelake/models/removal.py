@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from prunelake.errors import UnknownLayer, UnsupportedModel
-from prunelake.models.checkpoints import COMPACT_MODEL_TYPE
+from prunelake.models.checkpoints import COMPACT_MODEL_TYPE_AND_REMEDY
 from prunelake.models.decoder.block_parts import BlockPart, block_norms
 from prunelake.models.decoder.calls import (
     Forward,
@@ -164,7 +164,7 @@ def save_compact(
     config = json.loads(model.config.to_json_string())
     config |= {"architectures": [type(model).__name__], "dtype": str(model.dtype).split(".")[-1]}
     marker = {
-        "model_type": COMPACT_MODEL_TYPE,
+        "model_type": COMPACT_MODEL_TYPE_AND_REMEDY,
         "loads_with": "prunelake.models.loading.load_model",
         "absent_attention": sorted({part.block for part in absent if part.kind == "attention"}),
         "absent_mlp": sorted({part.block for part in absent if part.kind in ("mlp", "experts")}),
