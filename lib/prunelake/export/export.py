@@ -166,7 +166,9 @@ def export_model(
         costs = level_costs(settings.lake, run_ids, level)
     found = model_origin(request.model, settings.cache.expanduser())
     origin = ModelOrigin(request.base_model or found.base_model, request.license or found.license)
-    card = render_model_card(pruned, request.kind, runs, metrics, costs, origin)
+    card = render_model_card(
+        pruned, request.kind, runs, metrics, costs, origin, request.quantisation
+    )
     extra_files = {}
     if calibrator is not None:
         card += "\n".join(["", *calibrator.card_section()])

@@ -10,7 +10,7 @@ import polars as pl
 from prunelake.export.transformers4 import MODEL_TYPES, TRANSFORMERS_4
 from prunelake.lake.sql.run_lookup import PastRun
 from prunelake.schema.metrics import METRIC_DEFINITIONS
-from prunelake.spec import UNIT_NAMES, CheckpointKind, Dtype, Unit, weight_format
+from prunelake.spec import UNIT_NAMES, CheckpointKind, Dtype, GgufQuantisation, Unit, weight_format
 from prunelake.tasks.catalogue import get_task, task_names
 
 CARD_METRICS = ("accuracy", "ece", "comprehensiveness")
@@ -83,6 +83,7 @@ def render_model_card(
     metrics: pl.DataFrame,
     costs: pl.DataFrame,
     origin: ModelOrigin = UNKNOWN_ORIGIN,
+    quantisation: GgufQuantisation | None = None,
 ) -> str:
     """The text of README.md.
 
@@ -93,6 +94,7 @@ def render_model_card(
         metrics: the rows of `run_lookup.level_metrics` of these runs.
         costs: the rows of `run_lookup.level_costs` of these runs.
         origin: the base model and the licence for the card's metadata, where they are known.
+        quantisation: the number format of the matrices in a GGUF file, if it is not the model's.
     """
     base = pruned.reference.removeprefix("hub:").partition("@")[0]
     base_model = origin.base_model or (base if pruned.reference.startswith("hub:") else "")
@@ -124,7 +126,7 @@ def render_model_card(
             f"| removed {unit} (the first is 0) | {removed} |",
             f"| chosen by | {pruned.strategy}, level {pruned.level} |",
             f"| the order comes from | {pruned.origin} |",
-            f"| number format of the weights | {weight_format(pruned.dtype)} |",
+            f"| number format of the weights | {quantisation or weight_format(pruned.dtype)} |",
             f"| written by | PruneLake {version('prunelake')} |",
             "",
             "The licence of the unpruned model applies"
