@@ -14,6 +14,7 @@ from polars.testing import assert_frame_equal
 from prunelake.analysis.analyse import analyse
 from prunelake.api.app import create_app
 from prunelake.api.charts.catalog import CHARTS
+from prunelake.api.http.code_id import code_id
 from prunelake.api.http.problems import ERROR_STATUS
 from prunelake.api.queries.view_rows import CONTROL_PARAMETERS
 from prunelake.lake.publish import publish
@@ -27,7 +28,7 @@ from tests.support.paths import ROOT
 GUIDE = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ADDRESS = "http://127.0.0.1:8000"
-SNAPSHOT = "60afc0c68b7538e3"
+SNAPSHOT, CODE = "60afc0c68b7538e3", "1c0f2ab9"
 
 SHELL = re.findall(r"^```sh\n(.*?)^```(?:\n\n```json\n(.*?)^```)?", GUIDE, re.DOTALL | re.M)
 REQUESTS = [line for block, _ in SHELL for line in block.splitlines()]
@@ -57,8 +58,8 @@ def snapshot(server: str) -> str:
 
 
 def here(text: str, server: str, snapshot: str) -> str:
-    """A text of the guide with the address and the snapshot of this test."""
-    return text.replace(ADDRESS, server).replace(SNAPSHOT, snapshot)
+    """A text of the guide with the address, the snapshot and the code of this test."""
+    return text.replace(ADDRESS, server).replace(SNAPSHOT, snapshot).replace(CODE, code_id())
 
 
 def asked(line: str) -> httpx.Response:
@@ -115,7 +116,7 @@ def test_every_answer_is_that_of_the_guide(
     assert is_part(shown, found), found
     left_out = set(found) - set(shown)
     # A shortened answer may leave out what only a findings page needs.
-    assert left_out <= {"metrics", "warnings", "explained_by"}
+    assert left_out <= {"metrics", "warnings", "explained_by", "busy_load"}
 
 
 def test_the_comparison_of_answers_can_fail() -> None:
