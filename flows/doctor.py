@@ -5,6 +5,7 @@ from prunelake.flows.serverless import run_logger, serverless_flow
 from prunelake.lake import read
 from prunelake.lake.files.findings import FindingKind
 from prunelake.settings import Settings
+from prunelake.watch.status import record_status
 
 
 @serverless_flow("doctor")
@@ -23,10 +24,11 @@ def doctor(settings: Settings | None = None) -> str:
     findings = verify_lake(lake)
     for finding in findings:
         run_logger().warning("%s: %s; %s", finding.file, finding.problem, finding.remedy)
-    damaged = [finding for finding in findings if finding.kind is FindingKind.damaged]
+    damaged = sorted({str(it.file) for it in findings if it.kind is FindingKind.damaged})
+    record_status(lake, "doctor", len(damaged))
     if damaged:
         raise CorruptFile(
-            f"{len(damaged)} damaged files in {lake}, for example {damaged[0].file}; "
+            f"{len(damaged)} damaged files in {lake}, for example {damaged[0]}; "
             "`prunelake doctor --quarantine` moves them aside"
         )
     summary = f"{lake}: {len(read.run_ids(lake))} runs, all their files are intact"

@@ -4,12 +4,16 @@ import logging
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
 
 from prunelake.errors import CorruptFile, NoSnapshot
 from prunelake.lake.attempt_log import read_attempts
+from prunelake.lake.files.paths import SHARDS_FOLDER
+from prunelake.lake.partial_runs import SHARDS
+from prunelake.watch.status import read_status
 
 from ..http.openmetrics import EOF_LINE, MEDIA_TYPE, MetricFamily, render
 from ..http.problems import ERROR_RESPONSES
@@ -31,7 +35,7 @@ router = APIRouter(responses=ERROR_RESPONSES, tags=["server"])
     responses={200: {"description": "OpenMetrics text.", "content": {MEDIA_TYPE: {}}}},
 )
 def metrics(request: Request) -> Response:
-    """Runs, examples, tokens, degradations, the snapshot's age, requests, queries, and failures.
+    """Runs, examples, tokens, degradations, the snapshot's age, requests, queries, and operations.
 
     Numbers about the lake come from its published snapshot, and are absent before the first
     snapshot. The answer is never cached.
@@ -42,6 +46,8 @@ def metrics(request: Request) -> Response:
     with suppress(NoSnapshot):  # monitors also watch a server without a snapshot
         families += snapshot_families(snapshots.current())
     families += [*counts.metric_families(), *watch_families(snapshots.path.parent)]
+    families += status_families(snapshots.path.parent)
+    families += partial_run_families(snapshots.path.parent)
     body = render(families) + EOF_LINE
     return Response(body, headers={"Cache-Control": "no-store"}, media_type=MEDIA_TYPE)
 
@@ -55,7 +61,7 @@ def snapshot_families(snapshot: Snapshot) -> Iterable[MetricFamily]:
     age = MetricFamily(
         "prunelake_snapshot_age_seconds", "gauge", "Seconds since the snapshot was published."
     )
-    age.add(max(0.0, time.time() - snapshot.created_at.timestamp()))
+    age.add(_age(snapshot.created_at))
     totals = {
         "runs": MetricFamily("prunelake_runs", "gauge", "Complete runs."),
         "examples": MetricFamily(
@@ -80,16 +86,26 @@ def snapshot_families(snapshot: Snapshot) -> Iterable[MetricFamily]:
 
 
 def watch_families(lake: Path) -> Iterable[MetricFamily]:
-    """How many evaluations of `prunelake watch` failed at the last attempt, and their attempts.
+    """The evaluations of `prunelake watch` in flight, and those that failed at the last attempt.
 
     A parked evaluation is not retried. If an attempt cannot be read, there are no families:
     monitors still see the server, and the log names the damaged file.
     """
     try:
-        failed = [attempt for attempt in read_attempts(lake).values() if attempt.state == "failed"]
+        attempts = read_attempts(lake).values()
     except CorruptFile as error:
         log.warning("%s", error)
         return []
+    failed = [attempt for attempt in attempts if attempt.state == "failed"]
+    started = [attempt.started_at for attempt in attempts if attempt.state == "running"]
+    in_flight = MetricFamily(
+        "prunelake_evaluations_in_flight", "gauge", "Evaluations that were started and have no end."
+    )
+    in_flight.add(len(started))
+    oldest = MetricFamily(
+        "prunelake_evaluation_in_flight_age_seconds", "gauge", "The age of the oldest of them."
+    )
+    oldest.add(max((_age(moment) for moment in started), default=0.0))
     failing = MetricFamily(
         "prunelake_evaluations_failing", "gauge", "Evaluations whose last attempt failed."
     )
@@ -98,4 +114,37 @@ def watch_families(lake: Path) -> Iterable[MetricFamily]:
         numbers = [attempt.number for attempt in failed if (attempt.retry_at is None) is is_parked]
         failing.add(len(numbers), parked=str(is_parked).lower())
         tries.add(sum(numbers), parked=str(is_parked).lower())
-    return [failing, tries]
+    return [in_flight, oldest, failing, tries]
+
+
+def status_families(lake: Path) -> Iterable[MetricFamily]:
+    """The ages and the results of the last round of `watch` and the last run of `doctor`."""
+    texts = {
+        "watch": ("prunelake_watch_round", "Evaluations that failed in the last round of watch."),
+        "doctor": ("prunelake_doctor", "Damaged files that the last run of doctor found."),
+    }
+    for name, (prefix, problems_help) in texts.items():
+        status = read_status(lake, name)
+        if status is None:
+            continue
+        age = MetricFamily(f"{prefix}_age_seconds", "gauge", f"Seconds since {name} ended.")
+        age.add(_age(status.ended_at))
+        problems = MetricFamily(f"{prefix}_problems", "gauge", problems_help)
+        problems.add(status.problem_count)
+        yield from (age, problems)
+
+
+def partial_run_families(lake: Path) -> Iterable[MetricFamily]:
+    """The runs that are not complete, and their finished shards."""
+    folders = [folder for folder in (lake / SHARDS_FOLDER).glob("*") if folder.is_dir()]
+    runs_left = MetricFamily("prunelake_unfinished_runs", "gauge", "Runs with some finished work.")
+    runs_left.add(len(folders))
+    shards = MetricFamily(
+        "prunelake_unfinished_shards", "gauge", "Finished shards of runs that are not complete."
+    )
+    shards.add(sum(len(list((folder / SHARDS.name).glob("*.parquet"))) for folder in folders))
+    return [runs_left, shards]
+
+
+def _age(moment: datetime) -> float:
+    return max(0.0, time.time() - moment.timestamp())

@@ -32,6 +32,7 @@ from prunelake.watch.evaluations import Evaluation, LakeIndex, RunQuotaUse
 from prunelake.watch.failures import is_machine_failure
 from prunelake.watch.launcher import HEARTBEAT_TIMEOUT, Launcher
 from prunelake.watch.revisions import SkippedModel, find_baseline_revision, find_revisions
+from prunelake.watch.status import record_status
 from prunelake.watch.watchlist import Watchlist
 
 
@@ -111,6 +112,12 @@ class WatchRound:
                 starting.append((evaluation, decision))
         for group in start_groups(starting, self._launcher.largest_group):
             self._start(group)
+        if not self._is_dry:
+            problems = (EvaluationState.failed, EvaluationState.parked, EvaluationState.unreachable)
+            with suppress(OSError, LakeError):  # only monitors read it
+                record_status(
+                    self._lake, "watch", sum(line.state in problems for line in self._lines)
+                )
         return self._lines
 
     def _wanted_evaluations(self) -> dict[str, Evaluation]:

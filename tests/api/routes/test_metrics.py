@@ -1,7 +1,11 @@
 """GET /metrics: its content, its format for monitors, and its access."""
 
+import json
+import re
 import shutil
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,9 +15,12 @@ from starlette.testclient import TestClient
 from prunelake.analysis.analyse import analyse
 from prunelake.lake.attempt_log import Attempt, compare_and_swap
 from prunelake.lake.files.paths import ATTEMPTS_FOLDER
+from prunelake.lake.partial_runs import ComputeCost, PartialRun
 from prunelake.lake.publish import publish
+from prunelake.watch.status import STATUS_FOLDER, record_status
 from tests.support.api_client import api_client
 from tests.support.example_runs import explained_run, judged_run
+from tests.support.paths import ROOT
 
 TOKEN = "s3cret-token"
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -147,6 +154,63 @@ def test_failed_evaluations_are_counted(attempts: Path, client: TestClient) -> N
     assert value(found, "prunelake_evaluations_failing", parked="true") == 1
     assert value(found, "prunelake_evaluation_attempts", parked="false") == 1
     assert value(found, "prunelake_evaluation_attempts", parked="true") == 3
+    assert value(found, "prunelake_evaluations_in_flight") == 1
+    since = time.time() - datetime(2026, 1, 1, tzinfo=UTC).timestamp()
+    age = value(found, "prunelake_evaluation_in_flight_age_seconds")
+    assert since - 3600 < age <= since
+
+
+def test_the_last_round_the_last_check_and_unfinished_work_are_shown(
+    lake: Path, client: TestClient
+) -> None:
+    assert "prunelake_watch_round_age_seconds" not in client.get("/metrics").text
+    record_status(lake, "watch", 2)
+    record_status(lake, "doctor", 3)
+    partial_run = PartialRun(lake, "0123456789abcdef")
+    try:
+        partial_run.write_shard("000000-000003", {}, ComputeCost(1.0, 1.0, "cpu"))
+        found = samples(client)
+    finally:
+        partial_run.delete()
+        shutil.rmtree(lake / STATUS_FOLDER)
+    assert value(found, "prunelake_watch_round_problems") == 2
+    assert value(found, "prunelake_doctor_problems") == 3
+    for name in ("watch_round", "doctor"):
+        assert 0 <= value(found, f"prunelake_{name}_age_seconds") < 3600
+    assert value(found, "prunelake_unfinished_runs") == 1
+    assert value(found, "prunelake_unfinished_shards") == 1
+
+
+def test_the_dashboard_shows_metrics_that_exist(
+    lake: Path, attempts: Path, client: TestClient
+) -> None:
+    assert attempts.is_dir()
+    for name in ("watch", "doctor"):
+        record_status(lake, name, 0)
+    client.get("/views")  # its request and its time are counted
+    try:
+        exposed = {name for name, _ in samples(client)}
+    finally:
+        shutil.rmtree(lake / STATUS_FOLDER)
+    dashboard = json.loads((ROOT / "deploy/grafana/prunelake.json").read_text("utf-8"))
+    panels = [panel for panel in dashboard["panels"] if panel["type"] != "row"]
+    shown = {
+        name
+        for panel in panels
+        for target in panel["targets"]
+        for name in re.findall(r"prunelake_\w+", target["expr"])
+    }
+    assert shown <= exposed
+    assert {
+        "prunelake_watch_round_age_seconds",
+        "prunelake_evaluation_in_flight_age_seconds",
+        "prunelake_unfinished_shards",
+        "prunelake_doctor_problems",
+        "prunelake_snapshot_age_seconds",
+    } <= shown
+    places = [tuple(panel["gridPos"].values()) for panel in panels]
+    assert len({*places}) == len(places)
+    assert len({panel["id"] for panel in panels}) == len(panels)
 
 
 def test_without_attempts_no_evaluation_fails(client: TestClient) -> None:
