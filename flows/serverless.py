@@ -1,6 +1,8 @@
 """Flows that run without a Prefect server when none is set."""
 
+import atexit
 import logging
+import os
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar, cast
@@ -14,6 +16,11 @@ from prefect.utilities.callables import get_call_parameters
 
 from prunelake.errors import one_line
 from prunelake.watch.failures import is_machine_failure
+
+if "PREFECT__FLOW_RUN_ID" in os.environ:  # a worker started this process for one flow run
+    atexit.register(lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 2))
+    # Prefect keeps references to a flow's parameter types until the interpreter has ended. Through
+    # them DuckDB's binding stays alive and prints a page about "leaked" objects into each log.
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request, Response
 from prunelake.errors import CorruptFile, NoSnapshot
 from prunelake.lake.attempt_log import read_attempts
 from prunelake.lake.files.paths import SHARDS_FOLDER
-from prunelake.lake.partial_runs import SHARDS
+from prunelake.schema.run_tables import SHARDS
 from prunelake.watch.status import read_status
 
 from ..http.openmetrics import EOF_LINE, MEDIA_TYPE, MetricFamily, render

@@ -3,15 +3,18 @@
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 import yaml
-from prefect.client.orchestration import get_client
+from prefect.blocks.system import Secret
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.events import Event
 from prefect.events.schemas.automations import AutomationCore
+from pydantic import SecretStr
 
 from prunelake.flows import events
+from prunelake.flows.automations import main
 from prunelake.flows.events import HIDDEN_DEGRADATION, emit_hidden_degradations
 from prunelake.flows.serverless import MACHINE_FAILURE
 from prunelake.flows.verdicts import HIDDEN_DEGRADATIONS_QUERY
@@ -20,7 +23,6 @@ from prunelake.lake.sql import views
 from prunelake.schema.verdicts import Verdict
 from tests.support.example_runs import explained_run, judged_run
 from tests.support.paths import ROOT
-from tests.support.prefect_commands import run_prefect
 
 if TYPE_CHECKING:  # importing the server takes seconds, and every test process collects this file
     from prefect.server.events.schemas.automations import EventTrigger
@@ -183,12 +185,34 @@ def test_the_notification_has_the_expected_text() -> None:
     assert subject == "PruneLake: hidden degradation in model"
 
 
-def test_the_command_creates_each_on_a_server(prefect: str) -> None:
-    for name in NAMES:
-        run_prefect(["automation", "create", "--from-file", str(FOLDER / f"{name}.yaml")])
+def test_the_command_creates_each_once_and_refuses_a_missing_block(
+    prefect: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [str(FOLDER / f"{name}.yaml") for name in NAMES]
     with get_client(sync_client=True) as client:
         assert str(client.api_url).startswith(prefect)
-        found = client.request("POST", "/automations/filter").json()
-    assert {a["name"]: UUID(a["id"]).version for a in found}.keys() == {
+        missing = uuid4()
+        assert main(["--block", str(missing), *files]) == 1
+        assert f"--block {missing}: the Prefect server at" in capsys.readouterr().err
+        assert _named(client) == []
+        block = Secret[str](value=SecretStr("unused")).save("alerts")
+        for _ in range(2):
+            assert main(["--block", str(block), *files]) == 0
+        found = _named(client)
+    assert sorted(automation["name"] for automation in found) == sorted(
         described(name)["name"] for name in NAMES
-    }
+    )
+    sends = [
+        action["block_document_id"]
+        for automation in found
+        for action in automation["actions"]
+        if action["type"] == "send-notification"
+    ]
+    assert sends == [str(block)] * 2
+
+
+def _named(client: SyncPrefectClient) -> list[dict[str, Any]]:
+    """The automations that the files describe; deployments on this server have others."""
+    names = {described(name)["name"] for name in NAMES}
+    found = client.request("POST", "/automations/filter").json()
+    return [automation for automation in found if automation["name"] in names]
