@@ -1,6 +1,5 @@
 """A comparison of candidates with a baseline, as a flow of Prefect."""
 
-from prunelake.comparison.run import run_comparison
 from prunelake.comparison_spec import ComparisonSpec
 from prunelake.flows.serverless import serverless_flow
 from prunelake.flows.sweep import sweep
@@ -14,5 +13,7 @@ def compare(spec: ComparisonSpec, settings: Settings | None = None) -> str:
     This is `prunelake.comparison.run.run_comparison`. The sweep of each model is a run of the flow
     `sweep`, with its tasks, retries and artifacts.
     """
+    from prunelake.comparison.run import run_comparison  # it loads torch
+
     settings = settings or Settings()
     return run_comparison(spec, settings, lambda own: sweep(own, settings))

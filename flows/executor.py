@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
@@ -13,7 +13,9 @@ from prunelake.flows.verdicts import announce_verdicts
 from prunelake.lake.partial_runs import ComputeCost, PartialRun
 from prunelake.settings import Settings
 from prunelake.sweeps.executor import RunShards, StepCall
-from prunelake.sweeps.progress import Progress
+
+if TYPE_CHECKING:  # it loads torch
+    from prunelake.sweeps.progress import Progress
 
 Result = TypeVar("Result")
 
@@ -58,7 +60,7 @@ class PrefectExecutor:
         for name, call in calls.items():
             yield name, self.run(call)
 
-    def show(self, progress: Progress) -> None:
+    def show(self, progress: "Progress") -> None:
         """Show the progress as an artifact of the flow run, and log it."""
         percent = 100.0 * progress.share
         if self._artifact is None:

@@ -9,7 +9,6 @@ from prunelake.flows.executor import PrefectExecutor
 from prunelake.flows.serverless import is_in_run, run_logger, serverless_flow
 from prunelake.settings import Settings
 from prunelake.spec import SweepSpec
-from prunelake.sweeps.run import run_sweep
 
 
 def _flow_run_name() -> str:
@@ -32,6 +31,8 @@ def sweeps(
     Raises:
         Exception: the first error of a sweep, after all other sweeps.
     """
+    from prunelake.sweeps.run import run_sweep  # it loads torch; a wrong spec is refused before
+
     settings = settings or Settings()
     run_ids: list[str] = []
     errors: list[Exception] = []

@@ -90,7 +90,7 @@ def test_a_flow_without_a_server_is_a_plain_call(
         calls.append(arguments)
         return "a run"
 
-    monkeypatch.setattr("prunelake.flows.sweep.run_sweep", evaluate)
+    monkeypatch.setattr("prunelake.sweeps.run.run_sweep", evaluate)
     monkeypatch.setattr("prefect.flow_engine.run_flow", lambda **_: pytest.fail("a server starts"))
     with temporary_settings(restore_defaults=[PREFECT_API_URL]):
         assert sweep(spec, settings) == "a run"
@@ -114,7 +114,7 @@ def test_a_machine_failure_has_a_state_of_its_own(
     def fail(*_: Any) -> None:
         raise error
 
-    monkeypatch.setattr("prunelake.flows.sweep.run_sweep", fail)
+    monkeypatch.setattr("prunelake.sweeps.run.run_sweep", fail)
     named = spec.model_copy(update={"model": f"fails {state}"})
     with pytest.raises(type(error)):
         sweep(named, settings)

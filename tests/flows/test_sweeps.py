@@ -7,14 +7,13 @@ import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from prunelake.errors import ModelError
-from prunelake.flows import sweeps as flow_module
 from prunelake.flows.sweeps import sweeps
 from prunelake.lake import read
 from prunelake.models.loading import load_model
 from prunelake.settings import Settings
 from prunelake.spec import Rows
 from prunelake.strategies.removal_order import removal_order
-from prunelake.sweeps import steps
+from prunelake.sweeps import run, steps
 from tests.support.small_sweep import small_sweep
 
 
@@ -63,7 +62,7 @@ def test_a_sweep_that_fails_does_not_stop_the_others(
         return "a run"
 
     finished: list[str] = []
-    monkeypatch.setattr(flow_module, "run_sweep", evaluate)
+    monkeypatch.setattr(run, "run_sweep", evaluate)
     spec = small_sweep(tiny_folder)
     specs = [spec.model_copy(update={"task": task}) for task in ("opinions", spec.task)]
     with (

@@ -4,12 +4,14 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from prunelake.lake.partial_runs import ComputeCost, PartialRun
 from prunelake.settings import Settings
 from prunelake.sweeps.early_checks import no_server_for_ray
-from prunelake.sweeps.progress import Progress
+
+if TYPE_CHECKING:  # it loads torch, and a worker imports this file before it reads its spec
+    from prunelake.sweeps.progress import Progress
 
 Result = TypeVar("Result")
 
@@ -47,7 +49,7 @@ class Executor(Protocol):
     ) -> AbstractContextManager[RunShards]:
         """Provide the workers that compute shards, until the end of the block."""
 
-    def show(self, progress: Progress) -> None:
+    def show(self, progress: "Progress") -> None:
         """Take the progress of the sweep, at its start and after each shard."""
 
     def finish(self, run: Mapping[str, Any]) -> None:
@@ -88,7 +90,7 @@ class LocalExecutor:
         for name, call in calls.items():
             yield name, self.run(call)
 
-    def show(self, progress: Progress) -> None:
+    def show(self, progress: "Progress") -> None:
         """Log the progress once something is computed."""
         if progress.text:
             self._log(progress.text)
