@@ -6,7 +6,7 @@ from prunelake.lake.files.paths import SNAPSHOT_FILE
 from prunelake.settings import Settings
 
 
-@serverless_flow("publish")
+@serverless_flow("publish", lambda: f"publish {Settings().lake}")
 def publish(settings: Settings | None = None) -> str:
     """Bring `<lake>/prunelake.duckdb` up to date with the lake's complete runs; returns its path.
 
