@@ -11,7 +11,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from prunelake.export.transformers4 import MODEL_TYPES, add_older_names
+from prunelake.export.tested_versions import MODEL_TYPES
+from prunelake.export.transformers4 import add_older_names
 from tests.support.tiny_models import FAMILIES, tiny_model
 from tests.support.tiny_tokenizer import tiny_tokenizer
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from prunelake.export.transformers4 import MODEL_TYPES, TRANSFORMERS_4
+from prunelake.export.tested_versions import MODEL_TYPES, TRANSFORMERS_4
 from prunelake.lake.sql.run_lookup import PastRun
 from prunelake.schema.metrics import METRIC_DEFINITIONS
 from prunelake.spec import UNIT_NAMES, CheckpointKind, Dtype, GgufQuantisation, Unit, weight_format

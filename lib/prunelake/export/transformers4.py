@@ -10,18 +10,7 @@ from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-TRANSFORMERS_4 = "4.57.3"
-MODEL_TYPES = (
-    "gemma3_text",
-    "gpt_neox",
-    "llama",
-    "mistral",
-    "olmo2",
-    "phi3",
-    "qwen2",
-    "qwen3",
-)
-"""The model types whose logits were equal, by `benchmarks.transformers_versions`."""
+from prunelake.export.tested_versions import MODEL_TYPES
 
 GENERIC_TOKENIZER = "TokenizersBackend"
 """The class that transformers 5 writes for a tokenizer of no model; transformers 4 has none."""
