@@ -9,7 +9,7 @@ from .vega_lite import Part, field
 MAX_NAMED_METRICS = 3
 """The most metrics that a title names."""
 
-MOST_ABREAST = 6
+MOST_ABREAST = 5
 """The most tasks side by side on a phone: an interval of 10 px letters fits into each cell."""
 
 WIDEST = 110  # px of a cell
@@ -38,7 +38,7 @@ def matrix_chart(correlations: pl.DataFrame) -> Part:
         pl.Series("interval", _intervals(known)),
     )
     has_intervals = known["spearman_low"].null_count() < known.height
-    # Equal bands: 8 tasks in two bands of 4.
+    # Equal bands: 6 tasks in two bands of 3.
     band_count = -(-len(tasks) // MOST_ABREAST)
     abreast = -(-len(tasks) // band_count)
     size = min(WIDEST, (WIDTH + 44) // abreast)

@@ -92,7 +92,7 @@ class Card {
     const signal = this.#next();
     try {
       const spec = await json(this.#address("json"), signal);
-      await this.#show(await draw(spec, signal), `${this.#caption} ${titleOf(spec)}`, signal);
+      await this.#show(await draw(spec, this.#paper.clientWidth, signal), `${this.#caption} ${titleOf(spec)}`, signal);
       this.#sql.textContent = spec.usermeta.prunelake.sql;
       this.#settle(true);
     } catch (error) {

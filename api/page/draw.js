@@ -4,15 +4,21 @@ import { Problem } from "./api.js";
 
 let runtime = null;
 
-/** The chart as SVG; rejects with a Problem if the browser cannot draw it. */
-export async function draw(spec, signal) {
+/** px of a plot with its axis and its paddings; the plots of all charts have about this width. */
+const USUAL = 348;
+
+/** The chart as SVG, at most about `width` px wide, with letters of their full size.
+ *
+ * Rejects with a Problem if the browser cannot draw it.
+ */
+export async function draw(spec, width, signal) {
   runtime ??= import("./vega.js");
   let drawn;
   try {
     await runtime;
     signal.throwIfAborted();
     // Without `ast`, Vega evaluates text as code, which the page's policy forbids.
-    drawn = await window.vegaEmbed(document.createElement("div"), spec, {
+    drawn = await window.vegaEmbed(document.createElement("div"), fitted(spec, USUAL - width), {
       actions: false,
       ast: true,
       defaultStyle: false,
@@ -29,4 +35,42 @@ export async function draw(spec, signal) {
   } finally {
     drawn?.finalize();
   }
+}
+
+/** Letters in a line of the title and of the subtitle on a phone. */
+const TITLE_LINE = 32;
+const SUBTITLE_LINE = 42;
+
+/** The chart as it is, or for a screen that is narrower than its usual width by some px. */
+function fitted(spec, px) {
+  if (px <= 12) return spec;
+  const title = {
+    ...spec.title,
+    text: lines(spec.title.text, TITLE_LINE),
+    subtitle: lines(spec.title.subtitle, SUBTITLE_LINE),
+  };
+  return { ...narrowed(spec, px), title };
+}
+
+/** The same words in lines of at most `letters` letters. */
+function lines(given, letters) {
+  const wrapped = [""];
+  for (const word of [given].flat().join(" ").split(" ")) {
+    const longer = `${wrapped.at(-1)} ${word}`.trim();
+    if (longer.length <= letters || wrapped.at(-1) === "") wrapped[wrapped.length - 1] = longer;
+    else wrapped.push(word);
+  }
+  return wrapped;
+}
+
+/** The chart with wide plots narrower by some px, so that a phone need not shrink its letters. */
+function narrowed(part, px) {
+  if (part === null || typeof part !== "object") return part;
+  if (Array.isArray(part)) return part.map((member) => narrowed(member, px));
+  const entries = Object.entries(part).map(([name, value]) => {
+    if (name === "width" && value > 200) return [name, value - px];
+    if (name === "x2" && value.value > 200) return [name, { value: value.value - px }];
+    return [name, name === "datasets" || name === "config" ? value : narrowed(value, px)];
+  });
+  return Object.fromEntries(entries);
 }

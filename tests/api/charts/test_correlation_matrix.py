@@ -124,7 +124,7 @@ def test_any_number_of_tasks_fits_a_phone(task_count: int) -> None:
     bands = spec(chart).get("vconcat", [chart])
     across = [band["layer"][0]["encoding"]["x"]["scale"]["domain"] for band in bands]
     assert [task for band in across for task in band] == sorted(tasks)
-    assert max(map(len, across)) <= 6
+    assert max(map(len, across)) <= 5
 
 
 def test_the_query_has_the_latest_run_of_each_task_and_the_run_itself(tmp_path: Path) -> None:

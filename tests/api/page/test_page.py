@@ -1,9 +1,12 @@
 """The page shows the verdict, the charts and the examples of a run."""
 
+from pathlib import Path
+
 import httpx
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect
 
 from prunelake.api.findings.wording import MINUS
+from prunelake.api.report.document import write_report
 from tests.support.barriers import barriers
 from tests.support.lake_rows import rows_of
 from tests.support.limits import HANG_S
@@ -108,6 +111,16 @@ def test_axe_finds_no_barrier_on_the_page(reader: PageReader, runs: PageLake) ->
     reader.see_all()
     expect(reader.page.locator("#advice p").first).to_be_visible()
     assert barriers(reader.page) == []
+
+
+def test_axe_finds_no_barrier_in_the_report(
+    browser: Browser, runs: PageLake, tmp_path: Path
+) -> None:
+    write_report(runs.lake, tmp_path / "report.html", [runs.explained, runs.judged])
+    page = browser.new_page()
+    page.goto((tmp_path / "report.html").as_uri())
+    assert barriers(page) == []
+    page.close()
 
 
 def test_a_chart_is_skipped_by_keyboard(reader: PageReader, runs: PageLake) -> None:

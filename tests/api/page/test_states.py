@@ -66,6 +66,13 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(
         reader.page.locator("#all-metrics summary").click()
         reader.chart("reliability").locator("summary").click()
         assert reader.page.evaluate("document.documentElement.scrollWidth") <= 360
+        # A picture that shrinks makes its letters smaller than they were drawn.
+        shares = reader.page.locator("img.picture").evaluate_all(
+            "all => all.map(one => one.clientWidth / one.naturalWidth)"
+        )
+        assert len(shares) > 5
+        # The words of a legend may be wider than its chart.
+        assert min(shares) > 0.85
         reader.save_screenshot("page-phone")
         reader.choose("model", "beta")
         reader.choose("task", "stories")
