@@ -3,10 +3,10 @@
     git worktree add /tmp/former 19aef12
     python -m benchmarks.charts --lake LAKE --former /tmp/former [--rounds 2] [--page]
 
-LAKE is a published lake. Both versions run in turns, each time in a new process: CPU time (of the
-process and its children) of the import, of each chart of the latest run in three formats, none of
-them cached, and of the report. With --page, also the time until Chromium shows every chart of the
-first screen, of a new server, and then after another level is chosen. The ratios compare equal
+Each version publishes a copy of LAKE. Both run in turns, each time in a new process: CPU time (of
+the process and its children) of the import, of each chart of the latest run in three formats, none
+of them cached, and of the report. With --page, also the time until Chromium shows every chart of
+the first screen, of a new server, and then after another level is chosen. The ratios compare equal
 loads of the machine; the times do not. Writes docs/measurements/charts.md.
 """
 
@@ -17,6 +17,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -76,6 +77,14 @@ def environment(code: Path) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": f"{code / 'lib'}:{code}", "OMP_NUM_THREADS": "1"}
 
 
+def published(code: Path, lake: Path, folder: Path) -> Path:
+    """A copy of a lake with a snapshot of this version of the code."""
+    shutil.copytree(lake, folder)
+    command = [sys.executable, "-c", "from prunelake.cli.app import main; main()", "publish"]
+    subprocess.run([*command, "--lake", str(folder)], env=environment(code), check=True)
+    return folder
+
+
 def measured(code: Path, lake: Path, folder: Path) -> dict[str, float]:
     """CPU seconds of each task in a new process with this version of the code."""
     script = folder / "measure.py"
@@ -131,12 +140,13 @@ def main() -> None:
     versions = {"former": asked.former.resolve(), "now": Path(__file__).parents[1]}
     found: dict[str, list[dict[str, float]]] = {name: [] for name in versions}
     RESULTS.mkdir(exist_ok=True)
-    folder = Path(os.environ.get("TMPDIR", "/tmp"))
+    folder = Path(tempfile.mkdtemp())
+    lakes = {name: published(code, asked.lake, folder / name) for name, code in versions.items()}
     for _ in range(asked.rounds):
         for name, code in versions.items():
-            took = measured(code, asked.lake, folder)
+            took = measured(code, lakes[name], folder)
             if asked.page:
-                took |= page_times(code, asked.lake, folder / "server.log")
+                took |= page_times(code, lakes[name], folder / "server.log")
             found[name].append(took)
     rows = []
     for task in found["now"][0]:
