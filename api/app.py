@@ -10,7 +10,6 @@ from fastapi import Depends, FastAPI
 from fastapi.security import HTTPBearer
 
 from prunelake.lake.storage.location import Location
-from prunelake.lake.storage.objects import ObjectPath
 from prunelake.settings import Settings
 
 from .http import problems
@@ -21,7 +20,7 @@ from .http.origins import OriginsMiddleware
 from .http.request_counters import RequestCounters, RequestCountingMiddleware
 from .http.security import SecurityMiddleware
 from .queries.snapshot import LatestSnapshot
-from .queries.snapshot_mirror import SnapshotMirror
+from .queries.snapshot_mirror import snapshot_folder
 from .routes import charts, data, examples, findings, metrics, page, plan, recommendations, sql
 from .routes.openapi import mount_openapi
 from .sandbox.worker_pool import WorkerPool
@@ -43,13 +42,7 @@ def create_app(
     PRUNELAKE_CACHE).
     """
     settings = settings or ApiSettings()
-    mirror: SnapshotMirror | None = None
-    if isinstance(lake, ObjectPath):
-        mirror = SnapshotMirror(lake, cache or Settings().cache)
-        folder = mirror.folder
-        folder.mkdir(parents=True, exist_ok=True)
-    else:
-        folder = lake
+    folder, mirror = snapshot_folder(lake, cache or Settings().cache)
     snapshots = LatestSnapshot(folder, max_seconds=settings.max_seconds, mirror=mirror)
     workers = WorkerPool(folder, settings)
     counts = RequestCounters()

@@ -8,7 +8,6 @@ docs/measurements/orchestration.md.
 """
 
 import argparse
-import json
 import os
 import statistics
 import tempfile
@@ -26,8 +25,9 @@ import yaml
 from benchmarks.paths import RESULTS
 from benchmarks.sweeps import flow_overhead, one_thread, ray, server, workers
 from prunelake.lake.attempt_log import Attempt
-from prunelake.lake.files import parquet
-from prunelake.schema.run_tables import RUNS
+from prunelake.lake.commit import write_run
+from prunelake.lake.maintenance.compact import compact
+from prunelake.schema.run_tables import RUN_TABLES, RUNS
 from prunelake.settings import Settings
 from prunelake.spec import Rows, SweepSpec
 from prunelake.watch.decision import EvaluationState
@@ -79,7 +79,6 @@ def write_watchlist(folder: Path) -> Watchlist:
 
 def write_runs(settings: Settings, watchlist: Watchlist, count: int, in_segments: bool) -> None:
     """Write `count` `runs` files: first those that the watchlist asks for, then others."""
-    from prunelake.lake.files.manifests import FILES_KEY
     from prunelake.watch.revisions import ModelRevision, find_revisions
 
     (entry,) = watchlist.entries
@@ -92,20 +91,15 @@ def write_runs(settings: Settings, watchlist: Watchlist, count: int, in_segments
     for number in range(count):
         model, spec = wanted[number] if number < len(wanted) else (models[0], other)
         rows.append(run_row(number, model.model, model.revision, spec))
-    (Path(str(settings.lake)) / "runs").mkdir(parents=True)
-    size = 1000 if in_segments else 1
-    for start in range(0, count, size):
-        chunk = rows[start : start + size]
-        name = f"segment-{start:016}" if in_segments else chunk[0]["run_id"]
-        RUNS.frame(chunk).write_parquet(
-            Path(str(settings.lake)) / "runs" / f"{name}.parquet",
-            compression="zstd",
-            metadata={
-                parquet.FORMAT_KEY: "1",
-                parquet.TABLE_KEY: "runs",
-                FILES_KEY: json.dumps([]),
-            },
-        )
+    for row in rows:
+        frames = {
+            name: table.frame([])
+            for name, table in RUN_TABLES.items()
+            if table is not RUNS and not table.is_optional
+        }
+        write_run(settings.lake, row, frames)
+    if in_segments:
+        compact(settings.lake)
 
 
 def run_row(number: int, model: str, revision: str, spec: SweepSpec) -> dict[str, object]:
@@ -130,7 +124,6 @@ def run_row(number: int, model: str, revision: str, spec: SweepSpec) -> dict[str
         "duration_s": 1.0,
         "forward_tokens": 1,
         "copied": [],
-        "files": [],
     }
 
 

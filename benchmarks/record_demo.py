@@ -85,13 +85,12 @@ def check_spec(spec: str) -> None:
 def _entry(
     lake: Path, group: TableGroup, owner: str
 ) -> tuple[dict[str, Any], dict[str, pl.DataFrame]]:
-    """One run or profile: its manifest row without `files`, and the frames beside it."""
-    manifest_table = group.manifest_table
+    """One run or profile: its row in the owner table, and the frames beside it."""
     frames = {
         name: read_table(lake, name).filter(pl.col(table.owner_column) == owner)
         for name, table in group.items()
     }
-    (row,) = frames.pop(manifest_table.name).drop("files").to_dicts()
+    (row,) = frames.pop(group.owner_table.name).to_dicts()
     return row, frames
 
 

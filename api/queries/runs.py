@@ -136,6 +136,11 @@ def model_runs() -> BoundQuery:
     )
 
 
+def damaged_files() -> BoundQuery:
+    """run x damaged file: the rows of `damaged_runs`."""
+    return BoundQuery("select run_id, file from damaged_runs")
+
+
 def totals_by_task() -> BoundQuery:
     """model x task: the numbers of runs, examples, forward tokens and hidden degradations.
 

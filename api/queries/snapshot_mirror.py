@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 import tempfile
 import threading
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 from prunelake.errors import LakeError, NoSnapshot
 from prunelake.identity import content_hash
 from prunelake.lake.files.paths import SNAPSHOT_FILE
-from prunelake.lake.storage.objects import ObjectPath
+from prunelake.lake.storage.location import Location, download, local_path, version_of
 
 log = logging.getLogger(__name__)
 
@@ -25,11 +24,11 @@ class SnapshotMirror:
     answer, the server keeps serving the copy and logs the outage.
     """
 
-    def __init__(self, lake: ObjectPath, cache: Path) -> None:
+    def __init__(self, lake: Location, cache: Path) -> None:
         self.source = lake / SNAPSHOT_FILE
         self.folder = cache.expanduser() / "snapshots" / content_hash(str(lake))[:16]
         self._lock = threading.Lock()
-        self._etag = ""
+        self._version: tuple[object, ...] | None = None
 
     def ensure_copy(self) -> None:
         """Download a copy if this machine has none.
@@ -54,17 +53,15 @@ class SnapshotMirror:
             OSError: the copy cannot be written.
         """
         with self._lock:
-            etag, _ = self.source.metadata()
+            version = version_of(self.source)
             copy = self.folder / SNAPSHOT_FILE
-            if etag == self._etag and copy.exists():
+            if version is not None and version == self._version and copy.exists():
                 return
             self.folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=self.folder) as temporary:
-                download = Path(temporary) / SNAPSHOT_FILE
-                self.source.download(str(download))
-                os.replace(download, copy)  # noqa: PTH105  # replaces the copy in one step
+                download(self.source, Path(temporary)).replace(copy)
             # If a snapshot was published in between, the next refresh downloads it again.
-            self._etag = etag
+            self._version = version
 
     async def poll(self) -> None:
         """Refresh the copy every `POLL_SECONDS` until cancelled."""
@@ -80,3 +77,12 @@ class SnapshotMirror:
                     log.warning("%s; still serving the copy in %s", error, self.folder)
                 was_unavailable = True
             await asyncio.sleep(POLL_SECONDS)
+
+
+def snapshot_folder(lake: Location, cache: Path) -> tuple[Path, SnapshotMirror | None]:
+    """The local folder with the snapshot of a lake, and for an object store its mirror."""
+    if local := local_path(lake):
+        return local, None
+    mirror = SnapshotMirror(lake, cache)
+    mirror.folder.mkdir(parents=True, exist_ok=True)
+    return mirror.folder, mirror

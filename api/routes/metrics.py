@@ -12,7 +12,6 @@ from fastapi import APIRouter, Request, Response
 from prunelake.errors import CorruptFile, NoSnapshot
 from prunelake.lake.attempt_log import read_attempts
 from prunelake.lake.files.paths import SHARDS_FOLDER
-from prunelake.schema.run_tables import SHARDS
 from prunelake.watch.status import read_status
 
 from ..http.openmetrics import EOF_LINE, MEDIA_TYPE, MetricFamily, render
@@ -82,7 +81,11 @@ def snapshot_families(snapshot: Snapshot) -> Iterable[MetricFamily]:
     for row in snapshot.rows(runs.totals_by_task()).iter_rows(named=True):
         for name, family in totals.items():
             family.add(row[name], model=row["model"], task=row["task"])
-    return [snapshot_info, age, *totals.values()]
+    damaged = MetricFamily(
+        "prunelake_damaged_files", "gauge", "Damaged files, and runs that each hides."
+    )
+    damaged.add(snapshot.rows(runs.damaged_files()).height)
+    return [snapshot_info, age, *totals.values(), damaged]
 
 
 def watch_families(lake: Path) -> Iterable[MetricFamily]:
@@ -142,7 +145,7 @@ def partial_run_families(lake: Path) -> Iterable[MetricFamily]:
     shards = MetricFamily(
         "prunelake_unfinished_shards", "gauge", "Finished shards of runs that are not complete."
     )
-    shards.add(sum(len(list((folder / SHARDS.name).glob("*.parquet"))) for folder in folders))
+    shards.add(sum(len(list(folder.glob("[!.]*.json"))) for folder in folders))
     return [runs_left, shards]
 
 

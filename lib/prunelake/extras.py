@@ -10,7 +10,8 @@ EXTRAS = {
     "models": ("torch", "transformers", "accelerate", "gguf", "captum", "sklearn", "relplot"),
     "flows": ("prefect",),
     "ray": ("ray", "prefect_ray"),
-    "s3": ("boto3", "botocore"),
+    "cloud": ("obstore",),
+    "tables": ("deltalake", "pyiceberg", "pyarrow"),
     "harness": ("lm_eval",),
     "quantised": ("torchao", "compressed_tensors", "bitsandbytes"),
 }

@@ -5,6 +5,7 @@ from rich.console import Console
 
 from prunelake.cli.terminal import print_summary
 from tests.support.example_runs import explained_run, judged_run, published_run
+from tests.support.lake_files import forget_analysis
 from tests.support.lake_rows import rows_of
 
 
@@ -103,7 +104,7 @@ def test_a_published_run_shows_values_and_says_what_is_unknown(tmp_path: Path) -
 
 def test_a_run_without_analysis_says_how_to_get_one(tmp_path: Path) -> None:
     run_id = explained_run(tmp_path)
-    (tmp_path / "analyses" / f"{run_id}.parquet").unlink()
+    forget_analysis(tmp_path, run_id)
     assert "prunelake analyse" in " ".join(printed(tmp_path, run_id))
 
 

@@ -1,35 +1,27 @@
 """docs/analyst.md: its tables name existing views, and its code runs on its lake."""
 
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-import duckdb
-import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 from scipy.stats import false_discovery_control
 
 from prunelake.analysis.analyse import analyse
-from prunelake.lake.commit import write_analysis
-from prunelake.lake.maintenance.compact import compact
 from prunelake.lake.publish import publish
 from prunelake.lake.sql import views
-from prunelake.schema.analysis_tables import ANALYSIS_VERSION
-from tests.support.analyst_guide_runs import DROPS, GUIDE, LOST, QUESTIONS, answered_run
+from tests.support.analyst_guide_runs import GUIDE, LOST, QUESTIONS, answered_run
 from tests.support.example_runs import explained_run, judged_run
-from tests.support.lake_rows import identity_of, prediction, run_row, small_analysis, write_raw
+from tests.support.lake_rows import identity_of
 from tests.support.paths import ROOT
 
 SQL_FOLDER = ROOT / "sql"
 SQL = re.findall(r"^```sql\n(.*?)^```", GUIDE, re.DOTALL | re.M)
-OTHER_MARGINS, FROM_FILES = SQL[:2]
-FROM_SNAPSHOT, FROM_FILES_WITH_POLARS = re.findall(
-    r"^```python\n(.*?)^```", GUIDE, re.DOTALL | re.M
-)
+OTHER_MARGINS = SQL[0]
+(FROM_SNAPSHOT,) = re.findall(r"^```python\n(.*?)^```", GUIDE, re.DOTALL | re.M)
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +33,9 @@ def described(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
         return views.describe_views(connection).to_dicts()
 
 
-def test_twenty_questions_and_two_examples_hold_every_sql_block() -> None:
+def test_twenty_questions_and_an_example_hold_every_sql_block() -> None:
     assert list(QUESTIONS) == list(range(1, 21))
-    assert [OTHER_MARGINS, FROM_FILES, *QUESTIONS.values()] == SQL
+    assert [OTHER_MARGINS, *QUESTIONS.values()] == SQL
 
 
 def test_the_sql_of_the_guide_is_written_like_that_of_the_views() -> None:
@@ -104,55 +96,6 @@ def test_the_example_of_other_margins_judges_one_run_by_itself(tmp_path: Path) -
     adjusted = false_discovery_control(tested["p_value"].to_numpy())
     for (level, metric, _), p in zip(tested.iter_rows(), adjusted, strict=True):
         assert found[level, metric]["p_adjusted"] == pytest.approx(p)
-
-
-@pytest.mark.parametrize(
-    "state", ["plain", "compacted", "analysed again", "older beside", "unfinished", "killed"]
-)
-def test_the_guide_reads_the_files_of_every_lake(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str
-) -> None:
-    lake = tmp_path / "lake"
-    run_id = explained_run(lake, "first", DROPS)
-    explained_run(lake, "second", DROPS)
-    run = run_row("older")
-    write_raw(lake, run, predictions=[prediction(str(run["run_id"]), 0, "test:0", [-1.0, -2.0])])
-    older = ANALYSIS_VERSION - 1
-    write_analysis(lake, *small_analysis(str(run["run_id"]), analysis_version=older))
-    plain = shutil.copytree(lake, tmp_path / "plain")
-    if state == "unfinished":
-        # The files of a run that has no head file yet.
-        for table in ("predictions", "analyses", "metrics"):
-            frame = pl.read_parquet(lake / table / f"{run_id}.parquet")
-            other = frame.with_columns(run_id=pl.lit("f" * 16))
-            other.write_parquet(lake / table / f"{'f' * 16}.parquet")
-    elif state != "plain":
-        compact(lake)
-    if state == "analysed again":
-        write_analysis(lake, *small_analysis(run_id))
-    if state == "older beside":
-        write_analysis(lake, *small_analysis(run_id, analysis_version=older))
-    if state == "killed":
-        # Merged files that are not removed yet.
-        shutil.copytree(plain, lake, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {}
-    exec(FROM_FILES_WITH_POLARS, names)
-    with views.connect(lake) as live:
-        for table, key in (
-            ("predictions", ["run_id", "level", "example_id"]),
-            ("metrics", ["run_id", "level", "metric", "method", "operator", "variant"]),
-        ):
-            expected = views.select(live, f"from lake.{table}").sort(key)
-            assert_frame_equal(names[table].sort(key), expected)
-    with duckdb.connect() as bare:
-        found = bare.sql(FROM_FILES).pl()
-    assert_frame_equal(found.sort(key), expected.select(found.columns))
-
-
-def test_the_guide_names_the_version_of_the_analyses() -> None:
-    named = re.findall(r"analysis_version\W* ==? (\d+)", GUIDE)
-    assert named == [str(ANALYSIS_VERSION)] * 2
 
 
 def test_the_python_on_the_snapshot_runs_beside_the_lake(

@@ -18,7 +18,9 @@ from prefect.client.schemas import FlowRun
 import prunelake.flows.watch
 from prunelake.lake import attempt_log
 from prunelake.lake import read as lake_read
+from prunelake.lake.files.paths import ATTEMPTS_FOLDER
 from prunelake.lake.storage.locks import locked
+from prunelake.lake.storage.swap import SWAP_LOCK
 from prunelake.watch.decision import EvaluationState
 from prunelake.watch.rounds import RoundLine
 from tests.support.operations_guide import (
@@ -84,7 +86,8 @@ def follow(story: Story) -> None:
     story.waiting = place.flow_run(second.id)
     os.kill(pid(held), signal.SIGCONT)
     story.first = finished(place, first)
-    with locked(place.lake):  # the sweep of `watch` keeps its worker, as it cannot commit its run
+    # The sweep of `watch` keeps its worker, as it cannot end its attempt.
+    with locked(place.lake / ATTEMPTS_FOLDER, SWAP_LOCK):
         story.published = finished(place, published_after(place, first))
         place.pause_automations()
         story.killed = wait_for(lambda: running(place, second), "the sweep of watch")

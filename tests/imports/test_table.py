@@ -14,6 +14,7 @@ from prunelake.imports.table import EXPLANATION_METRICS, import_table, read_tabl
 from prunelake.lake import read
 from prunelake.lake.maintenance.verify import verify_lake
 from prunelake.schema.metrics import METRIC_DEFINITIONS
+from tests.support.lake_files import forget_analysis
 from tests.support.lake_rows import rows_of
 from tests.support.published_tables import HEADER, LINES, published, save
 
@@ -57,7 +58,7 @@ def test_each_model_and_task_becomes_a_run(tmp_path: Path) -> None:
 def test_the_same_values_in_any_order_are_the_same_run(tmp_path: Path) -> None:
     folder = tmp_path / "lake"
     first = import_table(folder, published(tmp_path))
-    before = {path: path.read_bytes() for path in folder.rglob("*.parquet")}
+    before = {path: path.read_bytes() for path in folder.glob("*/*")}
     frame = pl.read_csv(published(tmp_path), infer_schema=False)
     # The file as a spreadsheet saves it: byte order mark, quotes, other line ends, a blank line.
     text = (
@@ -70,13 +71,13 @@ def test_the_same_values_in_any_order_are_the_same_run(tmp_path: Path) -> None:
     assert [(run_id, is_new) for _, run_id, is_new in again] == [
         (run_id, False) for _, run_id, _ in first
     ]
-    assert {path: path.read_bytes() for path in folder.rglob("*.parquet")} == before
+    assert {path: path.read_bytes() for path in folder.glob("*/*")} == before
 
 
 def test_a_repeated_import_adds_a_missing_analysis(tmp_path: Path) -> None:
     folder = tmp_path / "lake"
     run_id = import_table(folder, published(tmp_path))[0][1]
-    (folder / "analyses" / f"{run_id}.parquet").unlink()
+    forget_analysis(folder, run_id)
     assert read.unanalysed_run_ids(folder) == [run_id]
     import_table(folder, published(tmp_path))
     assert read.unanalysed_run_ids(folder) == []

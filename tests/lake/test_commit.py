@@ -8,22 +8,24 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from prunelake.errors import CorruptFile, LakeError, WrongFormat
+from prunelake.errors import LakeError, WrongFormat
 from prunelake.lake import commit, read
 from prunelake.lake.files.damage import find_damage
+from prunelake.lake.files.manifests import decode, retire_owner
 from prunelake.schema.run_tables import PREDICTIONS, RUN_TABLES
 from prunelake.schema.table import FORMAT_VERSION
-from tests.support.lake_files import set_format_version
+from tests.support.lake_files import (
+    data_file_of,
+    manifest_of,
+    set_format_version,
+    stored_manifest,
+)
 from tests.support.lake_rows import bound, frames, identity_of, prediction, run_row, small_run
 
 RUN_ID = identity_of("run")[1]
 
 
 REQUIRED = [name for name, table in RUN_TABLES.items() if not table.is_optional]
-
-
-def sha256_of(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_a_written_run_reads_back_equal(tmp_path: Path) -> None:
@@ -34,35 +36,40 @@ def test_a_written_run_reads_back_equal(tmp_path: Path) -> None:
     for name, frame in written.items():
         assert_frame_equal(read.read_table(tmp_path, name), frame)
     row = read.read_table(tmp_path, "runs").row(0, named=True)
-    assert {**run, "files": row["files"]} == row
+    assert row == run
 
 
-def test_runs_lists_rows_and_hash_of_every_other_file(tmp_path: Path) -> None:
+def test_the_manifest_lists_rows_and_hash_of_every_file(tmp_path: Path) -> None:
     run, written = small_run()
     commit.write_run(tmp_path, run, written)
-    listed = read.read_table(tmp_path, "runs")["files"].to_list()[0]
-    assert listed == [
-        {
-            "table": name,
-            "rows": frame.height,
-            "sha256": sha256_of(tmp_path / name / f"{RUN_ID}.parquet"),
-        }
-        for name, frame in written.items()
-        if not RUN_TABLES[name].is_optional
-    ]
+    path = manifest_of(tmp_path, RUN_ID)
+    assert path == tmp_path / "runs" / f"{RUN_ID}.1.json"
+    manifest = decode(path)
+    rows = {name: frame.height for name, frame in written.items()} | {"runs": 1}
+    assert manifest.format_version == FORMAT_VERSION
+    assert {name: file.rows for name, file in manifest.files.items()} == {
+        name: rows[name] for name in REQUIRED
+    }
+    for name, file in manifest.files.items():
+        content = (tmp_path / name / f"{RUN_ID}.1.{file.sha256[:16]}.parquet").read_bytes()
+        assert (file.sha256, file.size) == (hashlib.sha256(content).hexdigest(), len(content))
+    (owner,) = manifest.owners.items()
+    assert owner[0] == RUN_ID
+    assert owner[1].commit == manifest.files["runs"].sha256[:16]
+    assert owner[1].rows == {name: rows[name] for name in REQUIRED}
 
 
-def test_every_file_names_its_table_and_format(tmp_path: Path) -> None:
-    commit.write_run(tmp_path, *small_run())
-    for name in REQUIRED:
-        metadata = pl.read_parquet_metadata(tmp_path / name / f"{RUN_ID}.parquet")
-        assert metadata["prunelake.table"] == name
-        assert metadata["prunelake.format_version"] == str(FORMAT_VERSION)
+def test_any_parquet_reader_reads_the_files(tmp_path: Path) -> None:
+    run, written = small_run()
+    commit.write_run(tmp_path, run, written)
+    for name, frame in written.items():
+        if name in REQUIRED:
+            assert_frame_equal(pl.read_parquet(data_file_of(tmp_path, name, RUN_ID)), frame)
 
 
 def test_an_empty_table_is_written_too(tmp_path: Path) -> None:
     commit.write_run(tmp_path, run_row(), frames())
-    assert (tmp_path / "attributions" / f"{RUN_ID}.parquet").is_file()
+    assert data_file_of(tmp_path, "attributions", RUN_ID).is_file()
     assert read.read_table(tmp_path, "attributions").is_empty()
     assert list(find_damage(tmp_path)) == []
 
@@ -74,33 +81,43 @@ def test_an_optional_table_is_a_file_only_if_it_has_rows(tmp_path: Path) -> None
     del given["levels"]
     assert commit.write_run(tmp_path, run, given)
     assert commit.write_run(tmp_path, *small_run("without"))
-    assert [p.stem for p in (tmp_path / "bounds").iterdir()] == [RUN_ID]
+    assert [*(tmp_path / "bounds").iterdir()] == [data_file_of(tmp_path, "bounds", RUN_ID)]
     assert not (tmp_path / "reported").exists()
     assert_frame_equal(read.read_table(tmp_path, "bounds"), given["bounds"])
     assert read.read_table(tmp_path, "reported").is_empty()
-    assert [entry["table"] for entry in read.read_table(tmp_path, "runs")["files"][0]] == [
-        name for name in given if name != "reported"
-    ]
+    assert set(stored_manifest(tmp_path, RUN_ID).files) == {*REQUIRED, "bounds"}
     assert list(find_damage(tmp_path)) == []
-    (tmp_path / "bounds" / f"{RUN_ID}.parquet").unlink()
-    with pytest.raises(CorruptFile, match="bounds"):
-        read.read_table(tmp_path, "bounds")
+    data_file_of(tmp_path, "bounds", RUN_ID).unlink()
+    assert read.read_table(tmp_path, "runs")["run_id"].to_list() == [identity_of("without")[1]]
 
 
-def test_leftovers_of_an_optional_table_are_removed(tmp_path: Path) -> None:
-    leftover = tmp_path / "bounds" / f"{RUN_ID}.parquet"
+def test_files_of_a_dead_writer_are_not_read(tmp_path: Path) -> None:
+    leftover = tmp_path / "bounds" / f"{RUN_ID}.1.0123456789abcdef.parquet"
     leftover.parent.mkdir()
     RUN_TABLES["bounds"].frame([bound(RUN_ID, 0, "test:9")]).write_parquet(leftover)
     commit.write_run(tmp_path, *small_run())
-    assert not leftover.exists()
     assert read.read_table(tmp_path, "bounds").is_empty()
 
 
 def test_writing_a_run_again_touches_nothing(tmp_path: Path) -> None:
     commit.write_run(tmp_path, *small_run())
-    before = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in tmp_path.rglob("*.parquet")}
+    before = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in tmp_path.glob("*/*")}
     assert not commit.write_run(tmp_path, run_row(), frames())
-    assert before == {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in before}
+    assert before == {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in tmp_path.glob("*/*")}
+
+
+def test_a_retired_run_is_written_again_as_the_next_generation(tmp_path: Path) -> None:
+    commit.write_run(tmp_path, *small_run())
+    before = set(tmp_path.glob("*/*"))
+    retire_owner(tmp_path, RUN_TABLES, stored_manifest(tmp_path, RUN_ID), RUN_ID)
+    assert not read.has_run(tmp_path, RUN_ID)
+    run, written = small_run()
+    written["layers"] = written["layers"].head(1)
+    assert commit.write_run(tmp_path, run, written)
+    assert manifest_of(tmp_path, RUN_ID).name == f"{RUN_ID}.2.json"
+    assert_frame_equal(read.read_table(tmp_path, "layers"), written["layers"])
+    assert before < set(tmp_path.glob("*/*"))
+    assert list(find_damage(tmp_path)) == []
 
 
 PREDICTION = prediction(RUN_ID, 0, "test:0", [-1.0, -2.0])
@@ -174,11 +191,10 @@ def test_an_unwritable_lake_is_found_before_the_work(tmp_path: Path) -> None:
 
 def test_a_run_of_another_format_is_refused(tmp_path: Path) -> None:
     commit.write_run(tmp_path, *small_run())
-    path = tmp_path / "runs" / f"{RUN_ID}.parquet"
-    set_format_version(path, 1)
-    before = {p: p.read_bytes() for p in tmp_path.rglob("*.parquet")}
+    set_format_version(manifest_of(tmp_path, RUN_ID), 1)
+    before = {p: p.read_bytes() for p in tmp_path.glob("*/*")}
     with pytest.raises(WrongFormat, match="has format 1"):
         commit.check_writable(tmp_path)
     with pytest.raises(WrongFormat, match="has format 1"):
         commit.write_run(tmp_path, *small_run("another"))
-    assert {p: p.read_bytes() for p in tmp_path.rglob("*.parquet")} == before
+    assert {p: p.read_bytes() for p in tmp_path.glob("*/*")} == before

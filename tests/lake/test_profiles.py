@@ -8,19 +8,21 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from prunelake.analysis.analyse import analyse
-from prunelake.errors import CorruptFile, LakeError
+from prunelake.errors import LakeError
 from prunelake.lake import commit, read
-from prunelake.lake.files.manifests import manifests
 from prunelake.lake.maintenance.compact import compact
+from prunelake.lake.maintenance.garbage import collect_garbage
 from prunelake.lake.maintenance.repair import quarantine, repair
 from prunelake.lake.maintenance.verify import verify_lake
 from prunelake.lake.storage.location import Location
 from prunelake.schema.profile_tables import PROFILE_SUBJECT, PROFILE_TABLES
-from tests.support.interruptions import Interrupted, before_every_file_change
+from tests.support.interruptions import Interrupted, before_every_file_change, stop_at
+from tests.support.lake_files import data_file_of, manifest_of, stored_manifest
 from tests.support.lake_rows import small_analysis, small_run
-from tests.support.local_paths import local_path
 from tests.support.object_store import new_lake
 from tests.support.profile_rows import DAY, profiled, small_profile
+
+NO_GRACE = timedelta(0)
 
 
 @pytest.fixture(params=["folder", "store"])
@@ -32,9 +34,11 @@ def lake(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
 
 
 def stored_ids(lake: Location) -> list[str]:
-    """The profile of every file of a profile, sorted."""
+    """The profile of every data file of a profile, sorted."""
     return sorted(
-        path.name.split(".")[0] for table in PROFILE_TABLES for path in (lake / table).glob("*")
+        path.name.split(".")[0]
+        for table in PROFILE_TABLES
+        for path in (lake / table).glob("*.parquet")
     )
 
 
@@ -44,8 +48,9 @@ def test_a_written_profile_reads_back_equal(lake: Location) -> None:
     assert read.profile_ids(lake) == [row["profile_id"]]
     assert_frame_equal(read.read_table(lake, "efficiency"), frames["efficiency"])
     (actual,) = read.read_table(lake, "profiles").to_dicts()
-    assert {**row, "files": actual["files"]} == actual
-    assert [(entry["table"], entry["rows"]) for entry in actual["files"]] == [("efficiency", 2)]
+    assert actual == row
+    listed = stored_manifest(lake, row["profile_id"], "profiles").files
+    assert {name: file.rows for name, file in listed.items()} == {"efficiency": 2, "profiles": 1}
     assert verify_lake(lake) == []
 
 
@@ -53,6 +58,7 @@ def test_a_profile_replaces_an_older_profile_of_the_same_subject(lake: Location)
     first, again = profiled(lake, "first"), profiled(lake, "again", {0: [1.0]})
     assert first != again
     assert read.profile_ids(lake) == [again]
+    collect_garbage(lake, NO_GRACE)
     assert stored_ids(lake) == [again, again]
     assert read.read_table(lake, "efficiency")["decode_seconds"].to_list() == [[1.0]]
 
@@ -79,12 +85,7 @@ def test_a_killed_writer_leaves_the_old_or_the_new_profile_or_both(tmp_path: Pat
     for last in range(1, 100):
         lake = tmp_path / str(last)
         first = profiled(lake, "first")
-
-        def stop(step: int, last: int = last) -> None:
-            if step == last:
-                raise Interrupted
-
-        with before_every_file_change(stop):
+        with before_every_file_change(stop_at(last)):
             try:
                 again = profiled(lake, "again")
                 break
@@ -104,9 +105,10 @@ def test_runs_and_their_compaction_leave_profiles_alone(tmp_path: Path) -> None:
         run, frames = small_run(name)
         commit.write_run(tmp_path, run, frames)
         commit.write_analysis(tmp_path, *small_analysis(str(run["run_id"])))
-    before = {path: path.read_bytes() for path in tmp_path.glob(f"*/{profile_id}.parquet")}
-    assert len(before) == 2
+    before = {path: path.read_bytes() for path in tmp_path.glob(f"*/{profile_id}*")}
+    assert len(before) == 3
     compact(tmp_path)
+    collect_garbage(tmp_path, NO_GRACE)
     assert repair(tmp_path, analyse) == []
     assert {path: path.read_bytes() for path in before} == before
     assert verify_lake(tmp_path) == []
@@ -117,8 +119,7 @@ def test_runs_and_their_compaction_leave_profiles_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("table", PROFILE_TABLES)
 def test_a_flipped_byte_is_found_and_the_profile_moved_aside(lake: Location, table: str) -> None:
     bad, good = profiled(lake, "bad"), profiled(lake, "good", dtype="bfloat16")
-    (manifest,) = [m for m in manifests(lake, PROFILE_TABLES) if bad in m.all_run_ids]
-    path = manifest.file(table)
+    path = stored_manifest(lake, bad, table).file(table)
     assert path is not None
     content = bytearray(path.read_bytes())
     content[10] ^= 1
@@ -129,8 +130,11 @@ def test_a_flipped_byte_is_found_and_the_profile_moved_aside(lake: Location, tab
     finding, *more = verify_lake(lake)
     assert {each.file for each in (finding, *more)} == {path}
     assert "SHA-256 differs" in finding.problem
-    remedy = f"delete {lake / 'profiles' / bad}.parquet and run `prunelake profile` again"
-    assert finding.remedy == remedy
+    retry = "run `prunelake profile` again"
+    assert finding.remedy.endswith(f"run `prunelake doctor --quarantine` and {retry}")
+    if isinstance(path, Path):
+        assert read.profile_ids(lake) == sorted([bad, good])
+        assert read.read_table(lake, "efficiency")["profile_id"].unique().to_list() == [good]
     (line,) = quarantine(lake)
     assert line.startswith(f"moved profile {bad} to ")
     assert line.endswith("; `prunelake profile` measures it again")
@@ -139,24 +143,24 @@ def test_a_flipped_byte_is_found_and_the_profile_moved_aside(lake: Location, tab
     assert verify_lake(lake) == []
 
 
-def test_leftovers_of_a_killed_writer_are_found_and_cleared(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_writer_are_found_and_collected(tmp_path: Path) -> None:
     profile_id = profiled(tmp_path)
-    manifest = local_path(tmp_path) / "profiles" / f"{profile_id}.parquet"
-    manifest.unlink()
-    (finding,) = verify_lake(tmp_path)
-    assert finding.problem == "leftover: belongs to no complete profile"
+    manifest_of(tmp_path, profile_id, "profiles").unlink()
+    assert {f.problem for f in verify_lake(tmp_path)} == {
+        "leftover: belongs to no complete profile"
+    }
     assert read.read_table(tmp_path, "efficiency").is_empty()
-    repair(tmp_path, analyse)
+    assert repair(tmp_path, analyse) == []
+    assert collect_garbage(tmp_path, NO_GRACE) == 2
     assert verify_lake(tmp_path) == []
     assert stored_ids(tmp_path) == []
 
 
-def test_a_profile_without_its_data_file_is_an_error(tmp_path: Path) -> None:
+def test_a_profile_without_its_data_file_is_hidden(tmp_path: Path) -> None:
     profile_id = profiled(tmp_path)
-    path = tmp_path / "efficiency" / f"{profile_id}.parquet"
+    path = data_file_of(tmp_path, "efficiency", profile_id)
     path.unlink()
-    with pytest.raises(CorruptFile, match="efficiency"):
-        read.read_table(tmp_path, "efficiency")
+    assert read.read_table(tmp_path, "profiles").is_empty()
     (finding,) = verify_lake(tmp_path)
     assert (finding.file, finding.problem) == (path, "missing")
 

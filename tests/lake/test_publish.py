@@ -18,19 +18,26 @@ from prefect.flows import load_flow_from_entrypoint
 from prefect.logging import disable_run_logger
 
 from prunelake.analysis.analyse import analyse
-from prunelake.errors import CorruptFile, LakeError, WrongFormat
+from prunelake.errors import LakeError, WrongFormat
 from prunelake.lake import commit, read
 from prunelake.lake import publish as module
+from prunelake.lake.files.manifests import retire_owner
 from prunelake.lake.files.paths import SNAPSHOT_FILE
 from prunelake.lake.publish import is_current, publish, snapshot_id
 from prunelake.lake.sql import view_files, views
 from prunelake.lake.sql.bound_query import attach
-from prunelake.schema.analysis_tables import ANALYSIS_VERSION
+from prunelake.schema.analysis_tables import ANALYSIS_TABLES, ANALYSIS_VERSION
 from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.schema.table import FORMAT_VERSION
 from prunelake.settings import Settings
 from tests.support.example_runs import explained_run
-from tests.support.lake_files import set_format_version
+from tests.support.lake_files import (
+    data_file_of,
+    flip_byte,
+    manifest_of,
+    set_format_version,
+    stored_manifest,
+)
 from tests.support.lake_rows import identity_of, small_run
 from tests.support.paths import ROOT
 from tests.support.profile_rows import profiled
@@ -111,31 +118,25 @@ def names_in(lake: Path) -> list[str]:
 
 def test_the_snapshot_describes_its_content(published: Path) -> None:
     (actual,) = rows(published / SNAPSHOT_FILE, "from snapshot").to_dicts()
-    ids = read.run_ids(published)
-    assert actual["snapshot_id"] == snapshot_id(ids, ids)
+    assert actual["snapshot_id"] == snapshot_id(read.read_content(published))
     assert actual["run_count"] == 2
     assert actual["format_version"] == FORMAT_VERSION
     assert re.fullmatch(r"\d+\.\d+.*", actual["code_version"])
     assert actual["created_at"].tzname() == "UTC"
 
 
-def test_an_id_depends_on_the_runs_and_not_on_their_order() -> None:
-    assert snapshot_id(["a", "b"], ["c", "d"]) == snapshot_id(["b", "a"], ["d", "c"])
-    ids = [snapshot_id(runs, analysed) for runs in ("", "a", "ab") for analysed in ("", "a", "ab")]
-    assert len(set(ids)) == 9
-
-
 def test_a_new_profile_makes_a_snapshot_outdated(published: Path) -> None:
+    ids = {snapshot_id(read.read_content(published))}
     for name in ("first", "again"):
         profile_id = profiled(published, name)
         assert not is_current(published)
         path = publish(published, analyse)
         assert is_current(published)
         assert rows(path, "from profiles")["profile_id"].to_list() == [profile_id]
-        analysed = read.run_ids(published)
         actual = rows(path, "from snapshot")["snapshot_id"].item()
-        assert actual == snapshot_id(analysed, analysed, [profile_id])
-        assert actual != snapshot_id(analysed, analysed)
+        assert actual == snapshot_id(read.read_content(published))
+        ids.add(actual)
+    assert len(ids) == 3
 
 
 def test_runs_are_analysed_before_they_are_published(lake: Path) -> None:
@@ -155,7 +156,8 @@ def test_another_analysis_version_makes_a_snapshot_outdated(
         patch.setattr(module, "ANALYSIS_VERSION", ANALYSIS_VERSION + 1)
         assert not is_current(published)
     assert is_current(published)
-    (published / "analyses" / f"{run_id}.parquet").unlink()
+    stored = stored_manifest(published, run_id, "analyses")
+    retire_owner(published, ANALYSIS_TABLES, stored, run_id)
     assert not is_current(published)
 
 
@@ -178,19 +180,19 @@ def test_a_run_that_is_completed_meanwhile_is_in_the_next_snapshot(
     lake: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = read.run_ids(lake)
-    connect = views.connect
+    content = read.read_content(lake)
 
-    def connected_early(folder: Path) -> duckdb.DuckDBPyConnection:
-        connection = connect(folder)
+    def read_early(folder: Path) -> read.LakeContent:
         commit.write_run(folder, *small_run("third"))
-        return connection
+        return content
 
-    monkeypatch.setattr(module, "connect", connected_early)
-    path = publish(lake, analyse)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "read_content", read_early)
+        path = publish(lake, analyse)
     for table in RUN_TABLES:
         actual = sorted(set(rows(path, f"from lake.{table}")["run_id"]))
         assert actual == ([] if f"lake.{table}" in EMPTY else before)
-    assert rows(path, "from snapshot")["snapshot_id"].item() == snapshot_id(before, before)
+    assert rows(path, "from snapshot")["snapshot_id"].item() == snapshot_id(content)
     assert not is_current(lake)
 
 
@@ -229,7 +231,7 @@ def fail(*_: Any) -> None:
 
 @pytest.mark.parametrize(
     ("stage", "had_one"),
-    [("replace", True), ("replace", False), ("views", True), ("damage", True), ("exit", True)],
+    [("replace", True), ("replace", False), ("views", True), ("exit", True)],
 )
 def test_a_failure_leaves_the_old_snapshot_and_no_temporary_file(
     lake: Path,
@@ -255,10 +257,6 @@ def test_a_failure_leaves_the_old_snapshot_and_no_temporary_file(
             (tmp_path / "sql").mkdir()
             (tmp_path / "sql" / "broken.sql").write_text("create view broken as from nothing")
             patch.setattr(view_files, "sql_folder", lambda: tmp_path / "sql")
-        elif stage == "damage":
-            damaged = lake / "layers" / f"{identity_of('third')[1]}.parquet"
-            damaged.write_bytes(damaged.read_bytes() + b"x")
-            expected, message = CorruptFile, re.escape(str(damaged))
         else:
             patch.setattr(module, "views_hash", lambda: sys.exit(9))
             expected, message = SystemExit, "9"
@@ -267,6 +265,28 @@ def test_a_failure_leaves_the_old_snapshot_and_no_temporary_file(
     assert "\n" not in str(raised.value)
     assert names_in(lake) == before
     assert ((lake / SNAPSHOT_FILE).read_bytes() if had_one else None) == content
+
+
+@pytest.mark.parametrize("is_analysed", [True, False])
+def test_a_damaged_run_is_left_out_and_named(lake: Path, is_analysed: bool) -> None:
+    others = read.run_ids(lake)
+    damaged = identity_of("third")[1]
+    commit.write_run(lake, *small_run("third"))
+    if is_analysed:
+        analyse(lake, damaged)
+    file = data_file_of(lake, "predictions", damaged)
+    content = file.read_bytes()
+    flip_byte(file)
+    path = publish(lake, analyse)
+    for name in ("runs", "predictions", "metrics", "lake.analyses"):
+        assert sorted(set(rows(path, f"from {name}")["run_id"])) == others
+    (row,) = rows(path, "from damaged_runs").to_dicts()
+    assert (row["run_id"], row["file"]) == (damaged, f"predictions/{file.name}")
+    assert is_current(lake)
+    file.write_bytes(content)
+    assert not is_current(lake)
+    assert sorted(rows(publish(lake, analyse), "from runs")["run_id"]) == sorted([*others, damaged])
+    assert rows(path, "from damaged_runs").is_empty()
 
 
 def test_leftovers_of_a_killed_publisher_are_cleared(lake: Path) -> None:
@@ -312,8 +332,7 @@ def test_no_lake_and_another_format_are_refused(lake: Path, tmp_path: Path) -> N
     with pytest.raises(LakeError, match="no lake at"):
         publish(tmp_path / "absent", analyse)
     assert not (tmp_path / "absent").exists()
-    path = lake / "runs" / f"{identity_of('first')[1]}.parquet"
-    set_format_version(path, 1)
+    set_format_version(manifest_of(lake, identity_of("first")[1]), 1)
     with pytest.raises(WrongFormat, match="format 1"):
         publish(lake, analyse)
 

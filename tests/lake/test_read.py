@@ -2,15 +2,21 @@
 
 from pathlib import Path
 
-import polars as pl
 import pytest
 
 from prunelake.errors import CorruptFile, LakeError, WrongFormat
 from prunelake.lake import commit, read
+from prunelake.lake.files import verified
 from prunelake.lake.files.damage import find_damage
-from prunelake.schema.run_tables import RUN_TABLES
+from prunelake.lake.sql import views
 from prunelake.schema.table import FORMAT_VERSION
-from tests.support.lake_files import set_format_version
+from tests.support.lake_files import (
+    data_file_of,
+    flip_byte,
+    manifest_of,
+    rewrite_manifest,
+    set_format_version,
+)
 from tests.support.lake_rows import identity_of, small_analysis, small_run
 
 RUN_ID = identity_of("run")[1]
@@ -36,60 +42,131 @@ def test_a_missing_lake_has_no_runs_and_cannot_be_read(tmp_path: Path) -> None:
         read.read_table(absent, "runs")
 
 
-def test_a_run_without_its_runs_file_is_invisible(tmp_path: Path) -> None:
+def test_a_run_without_its_manifest_is_invisible(tmp_path: Path) -> None:
     commit.write_run(tmp_path, *small_run())
-    (tmp_path / "runs" / f"{RUN_ID}.parquet").unlink()
+    manifest_of(tmp_path, RUN_ID).unlink()
     assert read.read_table(tmp_path, "predictions").is_empty()
 
 
 def test_another_format_version_is_named_with_the_remedy(tmp_path: Path) -> None:
     commit.write_run(tmp_path, *small_run())
-    path = tmp_path / "runs" / f"{RUN_ID}.parquet"
-    set_format_version(path, 99)
+    set_format_version(manifest_of(tmp_path, RUN_ID), 99)
     with pytest.raises(WrongFormat, match=r"has format 99, .* reads format 3; use the version"):
         read.read_table(tmp_path, "predictions")
-    pl.read_parquet(path).write_parquet(path)
-    with pytest.raises(CorruptFile, match="names no format version"):
-        read.check_format(tmp_path)
+
+
+def test_the_files_of_a_development_version_are_refused(tmp_path: Path) -> None:
+    commit.write_run(tmp_path, *small_run())
+    old = tmp_path / "runs" / f"{RUN_ID}.parquet"
+    data_file_of(tmp_path, "runs", RUN_ID).rename(old)
+    expected = rf"{old} has .* format {FORMAT_VERSION}; use the version that wrote it, or another"
+    for reads in (read.run_ids, read.check_format, views.connect, commit.check_writable):
+        with pytest.raises(WrongFormat, match=expected):
+            reads(tmp_path)
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Path:
+    """A lake of the runs `run` and `other`, with their analyses."""
+    for name in ("run", "other"):
+        commit.write_run(tmp_path, *small_run(name))
+        commit.write_analysis(tmp_path, *small_analysis(identity_of(name)[1]))
+    return tmp_path
+
+
+OTHER_ID = identity_of("other")[1]
 
 
 @pytest.mark.parametrize("name", ["runs", "predictions"])
-def test_a_file_that_does_not_open_is_named_with_the_remedy(tmp_path: Path, name: str) -> None:
-    commit.write_run(tmp_path, *small_run())
-    path = tmp_path / name / f"{RUN_ID}.parquet"
-    path.write_bytes(b"not parquet at all")
-    with pytest.raises(CorruptFile, match="prunelake doctor") as raised:
-        read.read_table(tmp_path, name)
-    assert str(path) in str(raised.value)
-    assert f"delete {tmp_path / 'runs' / path.name} or restore" in str(raised.value)
-
-
-METADATA = {"prunelake.format_version": str(FORMAT_VERSION)}
-
-
-@pytest.mark.parametrize(
-    ("frame", "message"),
-    [
-        (pl.DataFrame({"x": [1]}), "another schema: has .'x Int64'"),
-        (
-            RUN_TABLES["runs"].frame([]),
-            "is not the runs file of a run: it has 0 rows and lists no files",
-        ),
-    ],
-)
-@pytest.mark.parametrize("name", [RUN_ID, "segment-0"])
-def test_an_invalid_runs_file_is_named(
-    tmp_path: Path, frame: pl.DataFrame, message: str, name: str
+@pytest.mark.parametrize("content", [b"not parquet at all", b"", None])
+def test_a_damaged_file_hides_its_run_and_nothing_else(
+    lake: Path, name: str, content: bytes | None
 ) -> None:
-    for given in ("run", "other"):
-        commit.write_run(tmp_path, *small_run(given))
-    path = tmp_path / "runs" / f"{name}.parquet"
-    frame.write_parquet(path, metadata=METADATA)
-    owner = "segment" if name.startswith("segment") else "run"
-    with pytest.raises(CorruptFile, match=message.replace("of a run", f"of a {owner}")) as raised:
-        read.read_table(tmp_path, "layers")
+    path = data_file_of(lake, name, RUN_ID)
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes(content)
+    for table in ("runs", "layers", "predictions", "metrics"):
+        assert set(read.read_table(lake, table)["run_id"]) == {OTHER_ID}
+    (damage,) = read.read_content(lake).damaged
+    assert (damage.file, damage.owners) == (path, frozenset({RUN_ID}))
+    # A reader who asks for this run gets an error with the remedy.
+    for reads in (
+        lambda: read.read_table(lake, "layers", [RUN_ID]),
+        lambda: read.has_run(lake, RUN_ID),
+        lambda: read.check_files(lake, [RUN_ID]),
+    ):
+        with pytest.raises(CorruptFile, match=r"doctor --quarantine` and sweep") as raised:
+            reads()
+        assert str(path) in str(raised.value)
+    read.check_files(lake, [OTHER_ID])
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b"null", b"\xff", b'{"sha256": 1}'])
+def test_a_damaged_manifest_hides_its_run(lake: Path, content: bytes) -> None:
+    path = manifest_of(lake, RUN_ID)
+    path.write_bytes(content)
+    assert read.run_ids(lake) == [OTHER_ID]
+    assert set(read.read_table(lake, "metrics")["run_id"]) == {OTHER_ID}
+    with pytest.raises(CorruptFile, match=r"--quarantine` and sweep again") as raised:
+        read.has_run(lake, RUN_ID)
     assert str(path) in str(raised.value)
-    assert path in {finding.file for finding in find_damage(tmp_path)}
+    assert {damage.file for damage in find_damage(lake)} == {path}
+    with pytest.raises(CorruptFile, match=r"--quarantine` and sweep again"):
+        commit.write_run(lake, *small_run())
+
+
+def test_a_changed_manifest_with_its_old_hash_is_damaged(lake: Path) -> None:
+    path = manifest_of(lake, RUN_ID)
+    before = path.read_bytes()
+    rewrite_manifest(path, owners={})
+    after = path.read_bytes()
+    digest = before[: before.index(b"\n", 3)]
+    path.write_bytes(digest + after[after.index(b"\n", 3) :])
+    (damage,) = read.read_content(lake).damaged
+    assert (damage.file, damage.owners) == (path, frozenset({RUN_ID}))
+    assert "SHA-256 differs" in damage.problem
+
+
+def test_each_file_is_compared_with_its_hash_once(
+    lake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compared() -> list[str]:
+        seen = []
+        with monkeypatch.context() as patch:
+            known = verified.content_problem
+
+            def look(path: Path, sha256: str) -> str | None:
+                seen.append(path.parent.name)
+                return known(path, sha256)
+
+            patch.setattr(verified, "content_problem", look)
+            read.read_content(lake)
+        return sorted(seen)
+
+    assert len(compared()) > 10
+    assert compared() == []
+    path = data_file_of(lake, "layers", RUN_ID)
+    flip_byte(path)
+    assert compared() == ["layers"]
+    assert compared() == ["layers"]  # damage is not remembered
+    flip_byte(path)
+    assert compared() == ["layers"]
+    assert compared() == []
+    (lake / verified.VERIFIED_FILE).write_bytes(b"no JSON")
+    assert len(compared()) > 10
+
+
+def test_a_read_only_lake_can_be_read(lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    (lake / verified.VERIFIED_FILE).unlink()
+    monkeypatch.setattr(verified, "put", refuse)
+    assert len(read.run_ids(lake)) == 2
+    assert read.read_table(lake, "layers").height == 4
+    assert not (lake / verified.VERIFIED_FILE).exists()
 
 
 def test_a_lake_may_be_named_from_the_working_folder(
@@ -103,12 +180,9 @@ def test_a_lake_may_be_named_from_the_working_folder(
     assert read.analysed_run_ids(folder) == {RUN_ID}
 
 
-def test_chosen_runs_are_read_without_opening_others(tmp_path: Path) -> None:
-    for name in ("run", "other"):
-        commit.write_run(tmp_path, *small_run(name))
-        commit.write_analysis(tmp_path, *small_analysis(identity_of(name)[1]))
-    for path in tmp_path.glob(f"*/{identity_of('other')[1]}.parquet"):
+def test_chosen_runs_are_read_without_opening_others(lake: Path) -> None:
+    for path in lake.glob(f"*/{OTHER_ID}*"):
         path.write_bytes(b"damaged")
     for name in ("predictions", "metrics", "analyses"):
-        actual = read.read_table(tmp_path, name, [RUN_ID])
+        actual = read.read_table(lake, name, [RUN_ID])
         assert actual["run_id"].unique().to_list() == [RUN_ID]

@@ -1,24 +1,21 @@
-"""Write the analysis of a run: completely or not at all, and in place of an older analysis."""
+"""Write the analysis of a run: completely or not at all, and in place of a damaged analysis."""
 
-import hashlib
 import os
 from pathlib import Path
 
 import pytest
 from polars.testing import assert_frame_equal
 
-from prunelake.errors import CorruptFile, LakeError
+from prunelake.errors import LakeError
 from prunelake.lake import commit, read
 from prunelake.lake.files.damage import find_damage
-from prunelake.lake.maintenance.verify import verify_lake
+from prunelake.lake.files.manifests import retire_owner
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES, ANALYSIS_VERSION
+from prunelake.schema.run_tables import RUN_TABLES
+from tests.support.lake_files import data_file_of, flip_byte, manifest_of, stored_manifest
 from tests.support.lake_rows import identity_of, small_analysis, small_run
 
 RUN_ID = identity_of("run")[1]
-
-
-def sha256_of(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_an_analysis_reads_back_equal_and_is_known(tmp_path: Path) -> None:
@@ -26,42 +23,64 @@ def test_an_analysis_reads_back_equal_and_is_known(tmp_path: Path) -> None:
     commit.write_run(tmp_path, *small_run("second"))
     assert read.unanalysed_run_ids(tmp_path) == read.run_ids(tmp_path)
     row, written = small_analysis(RUN_ID)
-    commit.write_analysis(tmp_path, row, written)
+    assert commit.write_analysis(tmp_path, row, written)
     for name, frame in written.items():
         assert_frame_equal(read.read_table(tmp_path, name), frame)
-    stored = read.read_table(tmp_path, "analyses").row(0, named=True)
-    assert {**row, "files": stored["files"]} == stored
-    assert [(f["table"], f["rows"], f["sha256"]) for f in stored["files"]] == [
-        (name, written[name].height, sha256_of(tmp_path / name / f"{RUN_ID}.parquet"))
-        for name in ANALYSIS_TABLES
-        if name != "analyses"
-    ]
+    assert read.read_table(tmp_path, "analyses").row(0, named=True) == row
+    run_commit = read.run_commit(tmp_path, RUN_ID)
+    manifest = manifest_of(tmp_path, RUN_ID, "analyses")
+    assert manifest.name == f"{RUN_ID}-{run_commit}-v{ANALYSIS_VERSION}.1.json"
+    listed = stored_manifest(tmp_path, RUN_ID, "analyses").files
+    assert {name: file.rows for name, file in listed.items()} == {
+        name: written[name].height if name in written else 1 for name in ANALYSIS_TABLES
+    }
     assert read.analysed_run_ids(tmp_path) == {RUN_ID}
     assert read.unanalysed_run_ids(tmp_path) == [identity_of("second")[1]]
 
 
-def test_an_analysis_of_another_version_is_ignored_and_replaced(tmp_path: Path) -> None:
+def test_an_analysis_of_another_version_is_ignored(tmp_path: Path) -> None:
     commit.write_run(tmp_path, *small_run())
     older = small_analysis(RUN_ID, analysis_version=ANALYSIS_VERSION - 1)
-    commit.write_analysis(tmp_path, *older)
+    assert commit.write_analysis(tmp_path, *older)
     assert read.unanalysed_run_ids(tmp_path) == [RUN_ID]
     for name in ANALYSIS_TABLES:
         assert read.read_table(tmp_path, name).is_empty()
-    commit.write_analysis(tmp_path, *small_analysis(RUN_ID, replicates=20))
+    assert commit.write_analysis(tmp_path, *small_analysis(RUN_ID, replicates=20))
     assert read.unanalysed_run_ids(tmp_path) == []
     assert read.read_table(tmp_path, "analyses")["replicates"].to_list() == [20]
+
+
+def test_a_second_analysis_of_the_same_version_changes_nothing(tmp_path: Path) -> None:
+    commit.write_run(tmp_path, *small_run())
+    assert commit.write_analysis(tmp_path, *small_analysis(RUN_ID))
+    before = {path: path.read_bytes() for path in tmp_path.glob("*/*")}
+    assert not commit.write_analysis(tmp_path, *small_analysis(RUN_ID, replicates=20))
+    assert {path: path.read_bytes() for path in tmp_path.glob("*/*")} == before
 
 
 @pytest.mark.parametrize("table", list(ANALYSIS_TABLES))
 def test_a_damaged_analysis_is_replaced(tmp_path: Path, table: str) -> None:
     commit.write_run(tmp_path, *small_run())
     commit.write_analysis(tmp_path, *small_analysis(RUN_ID))
-    path = tmp_path / table / f"{RUN_ID}.parquet"
+    path = data_file_of(tmp_path, table, RUN_ID)
     path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(CorruptFile, match=f"analyses/{RUN_ID}.parquet and run `prunelake analyse`"):
-        read.read_table(tmp_path, table)
+    assert read.read_table(tmp_path, table).is_empty()
+    assert read.read_table(tmp_path, "runs").height == 1
+    (damage,) = read.read_content(tmp_path).damaged
+    assert (damage.file, damage.owners) == (path, frozenset({RUN_ID}))
+    assert commit.write_analysis(tmp_path, *small_analysis(RUN_ID, replicates=20))
+    assert read.read_table(tmp_path, "analyses")["replicates"].to_list() == [20]
+    assert list(find_damage(tmp_path)) == []
+
+
+def test_an_analysis_with_a_damaged_manifest_is_replaced(tmp_path: Path) -> None:
+    commit.write_run(tmp_path, *small_run())
     commit.write_analysis(tmp_path, *small_analysis(RUN_ID))
-    assert verify_lake(tmp_path) == []
+    flip_byte(manifest_of(tmp_path, RUN_ID, "analyses"), 100)
+    assert read.unanalysed_run_ids(tmp_path) == [RUN_ID]
+    assert commit.write_analysis(tmp_path, *small_analysis(RUN_ID))
+    assert read.unanalysed_run_ids(tmp_path) == []
+    assert list(find_damage(tmp_path)) == []
 
 
 def test_only_complete_runs_are_analysed(tmp_path: Path) -> None:
@@ -72,12 +91,21 @@ def test_only_complete_runs_are_analysed(tmp_path: Path) -> None:
         commit.write_analysis(tmp_path, *small_analysis(RUN_ID))
     commit.write_run(tmp_path, *small_run())
     commit.write_analysis(tmp_path, *small_analysis(RUN_ID))
-    (tmp_path / "runs" / f"{RUN_ID}.parquet").unlink()
+    retire_owner(tmp_path, RUN_TABLES, stored_manifest(tmp_path, RUN_ID), RUN_ID)
     assert read.analysed_run_ids(tmp_path) == set()
     assert read.read_table(tmp_path, "metrics").is_empty()
-    # After another sweep the analysis belongs to a lost run.
+
+
+def test_an_analysis_belongs_to_one_measurement_of_a_run(tmp_path: Path) -> None:
     commit.write_run(tmp_path, *small_run())
-    assert read.analysed_run_ids(tmp_path) == set()
+    commit.write_analysis(tmp_path, *small_analysis(RUN_ID))
+    retire_owner(tmp_path, RUN_TABLES, stored_manifest(tmp_path, RUN_ID), RUN_ID)
+    run, written = small_run()
+    commit.write_run(tmp_path, run | {"duration_s": 9.0}, written)
+    assert read.unanalysed_run_ids(tmp_path) == [RUN_ID]
+    assert read.read_table(tmp_path, "metrics").is_empty()
+    assert commit.write_analysis(tmp_path, *small_analysis(RUN_ID, replicates=20))
+    assert read.read_table(tmp_path, "analyses")["replicates"].to_list() == [20]
 
 
 def test_an_invalid_analysis_is_refused(tmp_path: Path) -> None:
@@ -91,30 +119,31 @@ def test_an_invalid_analysis_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "analyses").exists()
 
 
-@pytest.mark.parametrize("failing_call", range(len(ANALYSIS_TABLES)))
-@pytest.mark.parametrize("had_analysis", [True, False])
+@pytest.mark.parametrize("failing_call", range(len(ANALYSIS_TABLES) + 1))
+@pytest.mark.parametrize("was_damaged", [True, False])
 def test_a_failure_leaves_no_visible_part_of_an_analysis(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing_call: int, had_analysis: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing_call: int, was_damaged: bool
 ) -> None:
     commit.write_run(tmp_path, *small_run())
-    if had_analysis:
+    if was_damaged:
         commit.write_analysis(tmp_path, *small_analysis(RUN_ID))
+        flip_byte(data_file_of(tmp_path, "metrics", RUN_ID))
     calls = 0
-    replace = os.replace
+    link = os.link
 
-    def failing_replace(source: Path, target: Path) -> None:
+    def failing_link(source: Path, target: Path) -> None:
         nonlocal calls
         calls += 1
         if calls == failing_call + 1:
             raise OSError(28, "No space left on device")
-        replace(source, target)
+        link(source, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", failing_replace)
+        patch.setattr(os, "link", failing_link)
         with pytest.raises(LakeError, match=r"the analysis of run .* `prunelake analyse`"):
             commit.write_analysis(tmp_path, *small_analysis(RUN_ID, replicates=20))
-    assert read.unanalysed_run_ids(tmp_path) == [RUN_ID]
     assert all(read.read_table(tmp_path, name).is_empty() for name in ANALYSIS_TABLES)
+    assert commit.write_analysis(tmp_path, *small_analysis(RUN_ID))
+    assert read.unanalysed_run_ids(tmp_path) == []
+    assert read.read_table(tmp_path, "analyses")["replicates"].to_list() == [10]
     assert list(find_damage(tmp_path)) == []
-    commit.write_analysis(tmp_path, *small_analysis(RUN_ID))
-    assert verify_lake(tmp_path) == []

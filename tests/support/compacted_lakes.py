@@ -7,15 +7,19 @@ import polars as pl
 from polars.testing import assert_frame_equal
 
 from prunelake.lake.commit import write_analysis, write_run
+from prunelake.lake.files.findings import FindingKind
+from prunelake.lake.files.manifests import listed_files, retire_owner
 from prunelake.lake.maintenance.compact import compact
 from prunelake.lake.maintenance.verify import verify_lake
-from prunelake.lake.read import read_table
+from prunelake.lake.read import read_content, read_table
 from prunelake.lake.sql import views
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES, ANALYSIS_VERSION
 from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.schema.tables import ALL_TABLES
 from tests.support.example_runs import explained_run
+from tests.support.lake_files import stored_manifest
 from tests.support.lake_rows import bound, named_level, small_analysis, small_run
+from tests.support.local_paths import local_path
 
 COMPACTED_TABLES = (*RUN_TABLES, *ANALYSIS_TABLES)
 
@@ -50,13 +54,20 @@ def varied_lake(lake: Path) -> Path:
 
 
 def half_compacted(lake: Path) -> Path:
-    """A lake with a segment, a run after it, and a newer analysis of a run in the segment."""
+    """A lake with a segment, a run after it, and a second analysis of a run in the segment."""
     add_run(lake, "bounded")
     run_id = add_run(lake, "again")
     compact(lake)
-    write_analysis(lake, *small_analysis(run_id, replicates=99))
+    analyse_again(lake, run_id, replicates=99)
     add_run(lake, "bounded later")
     return lake
+
+
+def analyse_again(lake: Path, run_id: str, **analysis: Any) -> None:
+    """Retire the analysis of a run, as if it were damaged, and write another one."""
+    stored = stored_manifest(lake, run_id, "analyses")
+    retire_owner(lake, ANALYSIS_TABLES, stored, run_id)
+    assert write_analysis(lake, *small_analysis(run_id, **analysis))
 
 
 def table_rows(lake: Path) -> dict[str, pl.DataFrame]:
@@ -83,8 +94,21 @@ def assert_same_rows(actual: dict[str, pl.DataFrame], expected: dict[str, pl.Dat
 
 
 def table_files(lake: Path) -> list[Path]:
-    return sorted(path for name in COMPACTED_TABLES for path in (lake / name).glob("*"))
+    """The files of the tables, without the marks of retired manifests, which stay."""
+    return sorted(
+        path
+        for name in COMPACTED_TABLES
+        for path in (lake / name).glob("*")
+        if path.suffix != ".retired"
+    )
+
+
+def open_files(lake: Path) -> list[Path]:
+    """The files that readers open, with the manifests."""
+    content = read_content(lake)
+    data = {path for m in content.manifests for _, path, _ in listed_files(m)}
+    return sorted(map(local_path, data | {manifest.path for manifest in content.manifests}))
 
 
 def problems_beside_missing_analyses(lake: Path) -> list[str]:
-    return [f.problem for f in verify_lake(lake) if f.problem != "missing, or of another version"]
+    return [f.problem for f in verify_lake(lake) if f.kind is not FindingKind.unanalysed]

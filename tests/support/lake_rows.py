@@ -14,6 +14,7 @@ import polars as pl
 from prunelake.analysis.analyse import analysis_of_run
 from prunelake.identity import content_hash
 from prunelake.lake.commit import write_analysis, write_run
+from prunelake.lake.files.verified import VERIFIED_FILE
 from prunelake.lake.sql.views import connect, query, select
 from prunelake.lake.storage.location import Location
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES, ANALYSIS_VERSION
@@ -39,7 +40,7 @@ def identity_of(name: str) -> tuple[str, str]:
 
 
 def run_row(name: str = "run", **columns: Any) -> dict[str, Any]:
-    """A row of runs, without `files`, whose run_id is derived from the name."""
+    """A row of runs, whose run_id is derived from the name."""
     identity, run_id = identity_of(name)
     return {
         "run_id": run_id,
@@ -264,5 +265,6 @@ _open_lake: dict[str, Any] = {}
 def _states(folder: Path) -> Iterator[tuple[str, int, int]]:
     for parent, _, names in os.walk(folder):
         for name in names:
-            state = (Path(parent) / name).stat()
-            yield f"{parent}/{name}", state.st_mtime_ns, state.st_size
+            if name != VERIFIED_FILE:  # a reader writes it
+                state = (Path(parent) / name).stat()
+                yield f"{parent}/{name}", state.st_mtime_ns, state.st_size

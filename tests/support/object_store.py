@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from prunelake.errors import LakeError
-from prunelake.lake.storage import leases, s3
+from prunelake.lake.storage import leases, stores
 from prunelake.lake.storage.objects import ObjectPath
 from tests.support.interruptions import Interrupted
 
@@ -48,13 +49,13 @@ def running_store() -> Iterator[str]:
         url = f"http://127.0.0.1:{int(process.stdout.readline())}"
         for name, value in environment(url).items():
             patch.setenv(name, value)
-        s3.client_for_process.cache_clear()
-        s3.client_for_process(os.getpid()).create_bucket(Bucket=BUCKET)
+        stores.store_for_process.cache_clear()
+        new_bucket = urllib.request.Request(f"{url}/{BUCKET}", method="PUT")
+        urllib.request.urlopen(new_bucket).close()
         try:
             yield url
         finally:
-            s3.client_for_process(os.getpid()).close()
-            s3.client_for_process.cache_clear()
+            stores.store_for_process.cache_clear()
             process.stdin.close()
 
 
@@ -64,15 +65,13 @@ def environment(url: str) -> dict[str, str]:
         "AWS_ACCESS_KEY_ID": "someone",
         "AWS_SECRET_ACCESS_KEY": "secret",
         "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     }
 
 
 def new_lake() -> ObjectPath:
     """The path of a new, empty lake."""
-    return ObjectPath(BUCKET, f"team/{uuid.uuid4().hex[:8]}/lake")
+    return ObjectPath("s3", BUCKET, f"team/{uuid.uuid4().hex[:8]}/lake")
 
 
 def object_names(lake: ObjectPath) -> set[str]:
@@ -82,15 +81,15 @@ def object_names(lake: ObjectPath) -> set[str]:
 
 @contextmanager
 def before_every_request(do: Callable[[str, dict[str, Any]], None]) -> Iterator[None]:
-    """Call `do` with the operation and its parameters before each request."""
-    call_once = s3.call_once
+    """Call `do` with the operation and its options before each request."""
+    request = stores.request
 
-    def call(bucket: str, key: str, operation: str, *arguments: Any, **named: Any) -> Any:
-        do(operation, {"key": key, **named})
-        return call_once(bucket, key, operation, *arguments, **named)
+    def call(scheme: str, bucket: str, key: str, operation: str, **options: Any) -> Any:
+        do(operation, {"key": key, **options})
+        return request(scheme, bucket, key, operation, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(s3, "call_once", call)
+        patch.setattr(stores, "request", call)
         yield
 
 
@@ -111,7 +110,7 @@ class LeaseClock:
         self.seconds += seconds
 
 
-WRITE_OPERATIONS = ("put_object", "delete_object")
+WRITE_OPERATIONS = ("put", "delete")
 
 
 class WriteCounter:

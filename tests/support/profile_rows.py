@@ -19,7 +19,7 @@ DAY = datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC)
 def small_profile(
     name: str = "profile", decode: Seconds | None = None, **columns: Any
 ) -> tuple[dict[str, Any], dict[str, pl.DataFrame]]:
-    """A row of profiles, without `files`, and a row of efficiency for each level in `decode`.
+    """A row of profiles, and a row of efficiency for each level in `decode`.
 
     Prefill takes half the time of decoding. Of 100 parameters, each level has 10 fewer than the
     level before.

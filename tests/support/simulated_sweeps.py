@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from prunelake.identity import RunIdentity
+from prunelake.lake.read import has_run
 from prunelake.schema.table import FORMAT_VERSION
 from prunelake.spec import SweepSpec
 from tests.support.lake_rows import example, prediction, run_row, write
@@ -51,7 +52,7 @@ class SimulatedSweeps:
             example_count=count,
             spec=spec.model_dump_json(),
         )
-        if (self.lake / "runs" / f"{run_id}.parquet").exists():
+        if has_run(self.lake, run_id):
             return run_id
         names = [f"test:{number:03}" for number in range(count)]
         answers = {0: is_right, 1: is_right ^ is_flipped}

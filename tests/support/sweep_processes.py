@@ -28,9 +28,8 @@ from prunelake.sweeps.run import run_sweep
 
 Sweep = Callable[[SweepSpec, Settings], str]
 
-DISK_OPERATIONS = ("replace", "fsync", "unlink", "rmdir")
-# The hashes of an analysis also differ: DuckDB sums on several threads in any order.
-VOLATILE_COLUMNS = {"runs": ["created_at", "duration_s"], "analyses": ["analysed_at", "files"]}
+DISK_OPERATIONS = ("link", "replace", "fsync", "unlink", "rmdir")
+VOLATILE_COLUMNS = {"runs": ["created_at", "duration_s"], "analyses": ["analysed_at"]}
 
 # Loading a model first compiles a thousand patterns; the forks share them.
 get_checkpoint_conversion_mapping("llama")
@@ -145,16 +144,19 @@ def command_in_child(
     sys.argv = ["prunelake", *arguments]
     patch = pytest.MonkeyPatch()
     quick_sweep(patch)
-    replace = os.replace
     file_count = 0
 
-    def deadly(source: Any, target: Any) -> None:
-        nonlocal file_count
-        if ".shards" in str(target):
-            if file_count == deadly_file:
-                os.kill(os.getpid(), signal_number)
-            file_count += 1
-        replace(source, target)
+    def deadly(write: Callable[..., None]) -> Callable[..., None]:
+        def write_or_die(source: Any, target: Any) -> None:
+            nonlocal file_count
+            if ".shards" in str(target):
+                if file_count == deadly_file:
+                    os.kill(os.getpid(), signal_number)
+                file_count += 1
+            write(source, target)
 
-    patch.setattr(os, "replace", deadly)
+        return write_or_die
+
+    for name in ("link", "replace"):
+        patch.setattr(os, name, deadly(getattr(os, name)))
     main()

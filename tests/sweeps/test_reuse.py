@@ -25,6 +25,7 @@ from prunelake.watch.evaluations import Evaluation
 from prunelake.watch.launcher import LocalLauncher
 from prunelake.watch.rounds import WatchRound
 from tests.support.fake_launcher import watchlist
+from tests.support.lake_files import data_file_of, flip_byte
 from tests.support.local_paths import local_path
 from tests.support.question_task import write_task
 from tests.support.tiny_models import tiny_model
@@ -279,10 +280,8 @@ def test_an_explanation_with_other_settings_is_another_cell(
 
 
 def damage(lake: Lake, run_id: str, table: str) -> Path:
-    path = local_path(lake.settings.lake) / table / f"{run_id}.parquet"
-    content = bytearray(path.read_bytes())
-    content[len(content) // 3] ^= 1
-    path.write_bytes(content)
+    path = data_file_of(local_path(lake.settings.lake), table, run_id)
+    flip_byte(path, path.stat().st_size // 3)
     return path
 
 
@@ -337,7 +336,7 @@ def test_a_damaged_shard_of_another_run_is_not_reused(
 ) -> None:
     donor = interrupted(lake, changed(spec, rows=Rows(sample=5)), "000002-000005")
     folder = local_path(PartialRun(lake.settings.lake, donor).folder)
-    (folder / "shards" / f"{shard}.parquet").write_bytes(b"damaged")
+    (folder / f"{shard}.json").write_bytes(b"damaged")
     run_id = lake.sweep(spec)
     assert_same_cells(lake.cells(run_id), direct.cells)
     assert "predictions" not in lake.copied(run_id)

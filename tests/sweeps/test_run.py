@@ -14,6 +14,7 @@ from prunelake.errors import LakeError, PrefectUnavailable
 from prunelake.evaluation.predictions import predict
 from prunelake.inference.nested import NestedModel
 from prunelake.lake import commit, partial_runs, read
+from prunelake.lake.files.findings import FindingKind
 from prunelake.lake.maintenance.verify import verify_lake
 from prunelake.lake.partial_runs import ORDER_SHARD, ComputeCost
 from prunelake.lake.sql import views
@@ -31,6 +32,7 @@ from prunelake.sweeps.run import run_sweep
 from prunelake.sweeps.shards import Shard
 from tests.support import sweep_processes
 from tests.support.endurance import IS_ENDURANCE
+from tests.support.lake_files import forget_analysis
 from tests.support.local_paths import local_path
 from tests.support.small_sweep import small_sweep
 from tests.support.sweep_processes import quick_sweep
@@ -140,13 +142,12 @@ def test_a_repeated_spec_adds_a_missing_analysis(
 ) -> None:
     run_id = run_sweep(spec, settings)
     expected = read.read_table(settings.lake, "metrics")
-    (
-        local_path(settings.lake) / "analyses" / f"{run_id}.parquet"
-    ).unlink()  # as a killed sweep leaves it
+    forget_analysis(local_path(settings.lake), run_id)
     monkeypatch.setattr(steps, "cached_model", lambda *_: pytest.fail("loaded"))
     assert read.unanalysed_run_ids(settings.lake) == [run_id]
     assert again(spec, settings) == run_id
-    assert not verify_lake(settings.lake)
+    # The files of the first analysis are left for garbage collection.
+    assert {finding.kind for finding in verify_lake(settings.lake)} <= {FindingKind.orphaned}
     assert_frame_equal(read.read_table(settings.lake, "metrics"), expected)
 
 
@@ -278,7 +279,11 @@ def test_a_run_with_all_shards_finished_is_committed_without_its_model(
 
 
 @pytest.mark.parametrize(
-    ("damaged", "again"), [(SHARDS[1], [SHARDS[1]]), (ORDER_SHARD, [ORDER_SHARD, *SHARDS])]
+    ("damaged", "table", "again"),
+    [
+        (SHARDS[1], "predictions", [SHARDS[1]]),
+        (ORDER_SHARD, "layers", [ORDER_SHARD, *SHARDS]),
+    ],
 )
 def test_a_damaged_shard_is_computed_again_with_a_warning(
     settings: Settings,
@@ -286,6 +291,7 @@ def test_a_damaged_shard_is_computed_again_with_a_warning(
     counted: Counted,
     monkeypatch: pytest.MonkeyPatch,
     damaged: str,
+    table: str,
     again: list[str],
 ) -> None:
     with monkeypatch.context() as patch:
@@ -293,7 +299,7 @@ def test_a_damaged_shard_is_computed_again_with_a_warning(
         with pytest.raises(RuntimeError, match="killed"):
             counted.sweep(spec, settings)
     counted.shards = []
-    (path,) = (local_path(settings.lake) / ".shards").glob(f"*/shards/{damaged}.parquet")
+    (path,) = (local_path(settings.lake) / ".shards").glob(f"*/{table}/{damaged}.*.parquet")
     path.write_bytes(b"damaged")
     lines: list[str] = []
     run_sweep(spec, settings, LocalExecutor(lines.append))

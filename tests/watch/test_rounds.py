@@ -290,7 +290,7 @@ def test_rounds_without_work_and_dry_rounds_change_no_file(
     saved_model(tmp_path / "m")
     listed = watchlist(tmp_path, {"model": "m"})
     assert model_states(run_round(listed, settings, writes, is_dry=True)) == [("m", "missing")]
-    assert not settings.lake.exists()
+    assert not settings.lake.is_dir()
     run_round(listed, settings, writes)
     before = modification_times(local_path(settings.lake))
     for _ in range(5):

@@ -27,6 +27,7 @@ from prunelake.analysis.looks import (
 from prunelake.analysis.metric_rows import empty_metric_row, metric_rows
 from prunelake.analysis.recalibration import recalibrate
 from prunelake.lake.commit import write_analysis
+from prunelake.lake.open_tables.register import refresh_tables
 from prunelake.lake.sql.views import connect, select
 from prunelake.lake.storage.location import Location
 from prunelake.schema.analysis_tables import (
@@ -51,13 +52,15 @@ def analyse(lake: Location, run_id: str) -> None:
 
         analyse(Path("lake"), run_id)
 
-    The seed is fixed: repeating the analysis writes the same numbers.
+    The seed is fixed: repeating the analysis gives the same numbers. Delta and Iceberg tables over
+    the lake then have the run, too.
 
     Raises:
         LakeError: the lake has no such run, or cannot be written.
         WrongFormat, CorruptFile: as `views.connect`.
     """
     write_analysis(lake, *analysis_of_run(lake, run_id, BOOTSTRAP_REPLICATES))
+    refresh_tables(lake)
 
 
 def analysis_of_run(

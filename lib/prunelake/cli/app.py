@@ -16,7 +16,7 @@ from prunelake.cli.gate import gate
 from prunelake.cli.imports import import_app
 from prunelake.cli.inspect import inspect
 from prunelake.cli.interruption import end_if_interrupted
-from prunelake.cli.maintain import analyse, compact, doctor, publish, retire
+from prunelake.cli.maintain import analyse, compact, doctor, gc, publish, retire
 from prunelake.cli.plan import plan
 from prunelake.cli.profile import profile
 from prunelake.cli.read import list_views, report, sql
@@ -98,6 +98,7 @@ app.command()(analyse)
 app.command()(doctor)
 app.command()(compact)
 app.command()(retire)
+app.command()(gc)
 
 
 def main() -> None:

@@ -75,7 +75,7 @@ def parse_strategy(text: str) -> Strategy:
     try:
         return Strategy.model_validate(text)
     except ValidationError as error:
-        problems = validation_message(error.errors(), name_of=lambda _: "")
+        problems = validation_message(error.errors())
         raise InvalidSpec(f"--strategy {text}: {problems}") from error
 
 

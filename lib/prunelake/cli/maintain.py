@@ -1,10 +1,12 @@
-"""Commands that maintain a lake: `doctor`, `retire`, `publish`, `analyse`, `compact`."""
+"""Commands that maintain a lake: `doctor`, `retire`, `publish`, `analyse`, `compact`, `gc`."""
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from prunelake.cli.console import LakeOption, load_settings
+from prunelake.cli.read import warn_missing_results
 
 
 def doctor(
@@ -13,7 +15,7 @@ def doctor(
     ] = False,
     repair: Annotated[
         bool,
-        typer.Option("--repair", help="Clean up leftover files, and compute missing analyses."),
+        typer.Option("--repair", help="Restore lost runs, and compute missing analyses."),
     ] = False,
     lake: LakeOption = None,
 ) -> None:
@@ -44,11 +46,13 @@ def doctor(
     kinds = {finding.kind for finding in findings}
     if FindingKind.damaged in kinds:
         typer.echo("`prunelake doctor --quarantine` moves damaged files aside", err=True)
-    if kinds & {FindingKind.orphaned, FindingKind.disposable, FindingKind.unanalysed}:
+    if kinds & {FindingKind.lost, FindingKind.disposable, FindingKind.unanalysed}:
         typer.echo(
-            "`prunelake doctor --repair` clears leftover files and computes missing analyses",
+            "`prunelake doctor --repair` restores lost runs and computes missing analyses",
             err=True,
         )
+    if FindingKind.orphaned in kinds:
+        typer.echo("`prunelake gc` deletes files that belong to no run", err=True)
     raise typer.Exit(1)
 
 
@@ -62,14 +66,17 @@ def retire(
 ) -> None:
     """List or remove runs of superseded model revisions.
 
-    For each combination of model, task, strategy and settings the newest revisions stay. The
-    published snapshot changes only with the next `prunelake publish`.
+    For each combination of model, task, strategy and settings the newest revisions stay. Removed
+    runs are hidden at once; `compact` and `gc` free their space. The published snapshot changes
+    only with the next `prunelake publish`.
     """
     from prunelake.lake.maintenance import retention
+    from prunelake.lake.open_tables.register import refresh_tables
 
     folder = load_settings(lake).lake
     if delete:
         superseded = retention.retire(folder, keep, imports)
+        refresh_tables(folder)
     else:
         superseded = retention.find_superseded(folder, keep, imports)
     for run in superseded:
@@ -84,17 +91,39 @@ def retire(
         typer.echo(f"runs superseded: {len(superseded)}; add --delete to remove them")
 
 
-def publish(lake: LakeOption = None) -> None:
+class TableFormat(StrEnum):
+    """The open table formats in which other engines read the data files of the lake."""
+
+    delta = "delta"
+    iceberg = "iceberg"
+
+
+def publish(
+    format: Annotated[
+        TableFormat | None,
+        typer.Option(help="Register the tables for other engines instead; no file is copied."),
+    ] = None,
+    lake: LakeOption = None,
+) -> None:
     """Write the lake as one DuckDB file, prunelake.duckdb.
 
-    It opens without PruneLake.
+    It opens without PruneLake. With --format, Spark, polars and other engines read the same data
+    files as Delta or Iceberg tables; later runs are added to these tables.
     """
     from prunelake.analysis.analyse import analyse as analyse_run
     from prunelake.lake import publish as snapshot
+    from prunelake.lake.open_tables.register import refresh_tables, register_tables
 
     folder = load_settings(lake).lake
+    if format is not None:
+        register_tables(folder, format.value)
+        warn_missing_results(folder)
+        typer.echo(f"{folder}: tables registered as {format.value.capitalize()} tables")
+        return
     is_current = snapshot.is_current(folder)
     path = snapshot.publish(folder, analyse_run)
+    refresh_tables(folder)
+    warn_missing_results(folder)
     typer.echo(f"{path} is current already" if is_current else f"Published: {path}")
 
 
@@ -116,9 +145,36 @@ def analyse(lake: LakeOption = None) -> None:
 
 
 def compact(lake: LakeOption = None) -> None:
-    """Merge the files of many runs; no result changes."""
+    """Merge the files of many runs; no result changes.
+
+    Readers open fewer files at once. `prunelake gc` deletes the replaced files later.
+    """
     from prunelake.lake.maintenance.compact import compact as compact_lake
+    from prunelake.lake.open_tables.register import refresh_tables
 
     folder = load_settings(lake).lake
     before, after = compact_lake(folder)
-    typer.echo(f"{folder}: {before} files before, {after} after")
+    refresh_tables(folder)
+    typer.echo(f"{folder}: readers open {after} files instead of {before}")
+
+
+def gc(
+    hours: Annotated[
+        float, typer.Option(min=0, help="Keep files that were needed within these hours.")
+    ] = 24.0,
+    lake: LakeOption = None,
+) -> None:
+    """Delete files that no reader needs any more.
+
+    They were replaced by `compact`, removed by `retire`, or left by a writer that died. Damaged
+    files and files of lost runs stay for `doctor`.
+    """
+    from datetime import timedelta
+
+    from prunelake.lake.maintenance.garbage import collect_garbage
+    from prunelake.lake.open_tables.register import refresh_tables
+
+    folder = load_settings(lake).lake
+    refresh_tables(folder)  # they must not list a file that is deleted
+    count = collect_garbage(folder, timedelta(hours=hours))
+    typer.echo(f"{folder}: deleted files: {count}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from prunelake.cli.console import LakeOption, load_settings, parse_numbers, parse_strategy
-from prunelake.cli.read import warn_unanalysed_runs
+from prunelake.cli.read import warn_missing_results
 from prunelake.cli.recommend import (
     AnswerFormat,
     CalibrationMarginOption,
@@ -76,7 +76,7 @@ def plan(
     )
     folder = settings.lake
     verdict_plan = _plan(folder, request)
-    warn_unanalysed_runs(folder)
+    warn_missing_results(folder)
     if format is AnswerFormat.json:
         typer.echo(verdict_plan.model_dump_json(indent=2))
     else:

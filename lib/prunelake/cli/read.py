@@ -26,7 +26,7 @@ def report(
     """
     folder = load_settings(lake).lake
     write_report(folder, out)
-    warn_unanalysed_runs(folder)
+    warn_missing_results(folder)
     option = "" if lake is None else f" --lake {shlex.quote(lake)}"
     typer.echo(f"Report: {out}\nNext: prunelake serve{option}")
 
@@ -54,7 +54,7 @@ def sql(
             return views.select_read_only(connection, query)
 
     rows = views.ask_lake(folder, answer)
-    warn_unanalysed_runs(folder)
+    warn_missing_results(folder)
     print_frame(rows, format, out)
     if rows.is_empty():
         typer.echo("no rows", err=True)
@@ -78,12 +78,18 @@ def list_views(
         typer.echo(f"{view['view']}\n  {view['comment']}\n  columns: {columns}\n")
 
 
-def warn_unanalysed_runs(lake: Location) -> None:
-    """Say on stderr how many runs have no analysis, and so no intervals and verdicts."""
-    from prunelake.lake.read import unanalysed_run_ids
+def warn_missing_results(lake: Location) -> None:
+    """Say on stderr which runs are hidden by damaged files, and how many have no analysis."""
+    from prunelake.lake.read import damaged_run_ids, unanalysed_run_ids
 
     if not lake.is_dir():
         return
+    if hidden := damaged_run_ids(lake):
+        typer.echo(
+            f"runs hidden because a file is damaged: {', '.join(hidden)}; the view damaged_runs "
+            "lists the files and the remedy",
+            err=True,
+        )
     if count := len(unanalysed_run_ids(lake)):
         typer.echo(
             f"runs without an analysis, so without intervals and verdicts: {count}; "

@@ -1,21 +1,28 @@
 """The lake: the evidence of all runs as Parquet files, in a folder or under a prefix of a store.
 
-    <lake>/<table>/<run_id>.parquet         the rows of one run
-    <lake>/<table>/segment-<hash>.parquet   the rows of many runs, merged by `compact`
-    <lake>/<table>/<profile_id>.parquet     the rows of one profile
-    <lake>/.shards/<run_id>/                the finished shards of a run that is being computed
-    <lake>/.watch/<key>.json                the attempts of `prunelake watch`
-    <lake>/.quarantine/<time>/              damaged files that `prunelake doctor` moved aside
-    <lake>/prunelake.duckdb                 the published snapshot
+    <lake>/<table>/<entry>.<generation>.<hash>.parquet   rows of a run, or of many runs
+    <lake>/runs/<run_id>.<generation>.json               the manifest of a run
+    <lake>/runs/segment-<hash>.1.json                    of many runs, merged by `compact`
+    <lake>/analyses/<run_id>-<commit>-v<version>.1.json  of an analysis
+    <lake>/profiles/<profile_id>.1.json                  of a profile
+    <lake>/<table>/<entry>.<generation>.retired          hides a manifest for good
+    <lake>/.shards/<run_id>/                             the finished shards of an unfinished run
+    <lake>/.watch/<key>.json                             the attempts of `prunelake watch`
+    <lake>/.quarantine/<time>/                           damaged files, moved aside
+    <lake>/.verified                                     the local files whose hash was compared
+    <lake>/prunelake.duckdb                              the published snapshot
 
-Tables come in groups: the tables of a run, of its analysis, and of a profile. Each group has a
-manifest table (`runs`, `analyses`, `profiles`). Its file, the manifest, is written last. It lists
-the data files of its run with their row counts and checksums. The run exists as soon as its
-manifest exists. Readers see exactly the files that manifests list. If a run has files of its own
-and rows in a segment, readers use its own files.
+One protocol serves folders and stores:
 
-A local file is written under a temporary name and renamed, and a lock keeps writers apart. A store
-cannot rename, and a writer may lose its lock there. So the name of a data file in a store contains
-the first digits of its SHA-256 (`<run_id>.<hash>.parquet`), and a manifest is only created if it
-does not exist. The first of two writers wins, and nobody can change the files that it lists.
+- A data file is named by its content, and never changes.
+- A manifest lists the data files of a run with their hashes. It is written last, on the condition
+  that it does not exist. The run is visible from then on. Of many writers, the first wins.
+- Nobody overwrites or deletes anything visible. `retire` and `doctor` hide a manifest by a mark,
+  and `compact` merges runs into a segment, which readers prefer. `prunelake gc` deletes what nobody
+  reads, after a grace period. Before it deletes the files of a writer that has not committed, it
+  creates a void manifest in the place of that commit; a writer that wakes up later starts again as
+  the next generation.
+- Locks and leases only avoid duplicate work.
+- Readers compare every data file with its hash once. A damaged file hides its run, which the view
+  `damaged_runs` lists. Everything else can be read.
 """

@@ -6,8 +6,6 @@ has read. So the first of two watchers wins, and the other notices. An object st
 condition itself.
 """
 
-import os
-import uuid
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
@@ -15,12 +13,9 @@ from pydantic import AwareDatetime, Field, ValidationError
 
 from prunelake.errors import CorruptFile, LakeError, one_line
 from prunelake.lake.files.paths import ATTEMPTS_FOLDER
-from prunelake.lake.storage.location import Location, list_folder, prefetch_all
-from prunelake.lake.storage.locks import locked
-from prunelake.lake.storage.objects import ObjectPath
+from prunelake.lake.storage.location import Location, list_folder, prefetch_all, written_at
+from prunelake.lake.storage.swap import swap
 from prunelake.spec import FrozenValue
-
-ATTEMPTS_LOCK = ".lock"
 
 
 class Attempt(FrozenValue):
@@ -60,7 +55,7 @@ def read_attempts(lake: Location) -> dict[str, Attempt]:
     """
     attempts = {}
     for path in prefetch_all(list_folder(lake / ATTEMPTS_FOLDER, "*.json")):
-        attempt = _read_attempt(path)
+        attempt = _decode(path, _content(path))
         if attempt is not None:
             attempts[attempt.key] = attempt
     return attempts
@@ -76,29 +71,11 @@ def compare_and_swap(lake: Location, old: Attempt | None, new: Attempt | None) -
     attempt = new or old
     assert attempt is not None, "either old or new is an attempt"
     path = _attempt_file(lake, attempt.key)
-    if isinstance(path, ObjectPath):
-        return _compare_and_swap_object(path, old, new)
     try:
-        with locked(lake / ATTEMPTS_FOLDER, ATTEMPTS_LOCK):
-            if _read_attempt(path) != old:
-                return False
-            if new is None:
-                path.unlink()
-                return True
-            temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.tmp")
-            try:
-                temporary.write_bytes(_encode(new))
-                if old is None:
-                    # Fails if the file exists, even if the lock of another machine is not visible
-                    # here.
-                    path.hardlink_to(temporary)
-                else:
-                    temporary.replace(path)
-            except FileExistsError:
-                return False
-            finally:
-                temporary.unlink(missing_ok=True)
-            return True
+        content = _content(path)
+        if _decode(path, content) != old:
+            return False
+        return swap(path, content, None if new is None else _encode(new))
     except OSError as error:
         raise LakeError(
             f"{path} cannot be written ({one_line(error)}); make room or fix the permissions"
@@ -108,29 +85,15 @@ def compare_and_swap(lake: Location, old: Attempt | None, new: Attempt | None) -
 def last_heartbeat(lake: Location, attempt: Attempt) -> datetime:
     """The time of the last heartbeat of an attempt; at least `started_at`."""
     try:
-        written_at = datetime.fromtimestamp(_attempt_file(lake, attempt.key).stat().st_mtime, UTC)
+        beat_at = datetime.fromtimestamp(written_at(_attempt_file(lake, attempt.key)), UTC)
     except FileNotFoundError:
         return attempt.started_at
-    return max(written_at, attempt.started_at)
+    return max(beat_at, attempt.started_at)
 
 
 def send_heartbeat(lake: Location, attempt: Attempt) -> None:
     """Record that this process still works on an attempt."""
-    path = _attempt_file(lake, attempt.key)
-    if isinstance(path, ObjectPath):
-        _compare_and_swap_object(path, attempt, attempt)
-    else:
-        os.utime(path)
-
-
-def _compare_and_swap_object(path: ObjectPath, old: Attempt | None, new: Attempt | None) -> bool:
-    current = path.prefetch()
-    if _read_attempt(current) != old:
-        return False
-    if new is not None:
-        content = _encode(new)
-        return bool(path.replace(content, current.etag) if current.etag else path.create(content))
-    return current.etag is not None and path.remove(current.etag)
+    compare_and_swap(lake, attempt, attempt)
 
 
 def _encode(attempt: Attempt) -> bytes:
@@ -141,12 +104,19 @@ def _attempt_file(lake: Location, key: str) -> Location:
     return lake / ATTEMPTS_FOLDER / f"{key}.json"
 
 
-def _read_attempt(path: Location) -> Attempt | None:
+def _content(path: Location) -> bytes | None:
     try:
-        return Attempt.model_validate_json(path.read_bytes())
+        return path.read_bytes()
     except FileNotFoundError:
         return None
-    except (OSError, ValidationError) as error:
+
+
+def _decode(path: Location, content: bytes | None) -> Attempt | None:
+    if content is None:
+        return None
+    try:
+        return Attempt.model_validate_json(content)
+    except ValidationError as error:
         raise CorruptFile(
             f"{path} holds no attempt of `prunelake watch` ({one_line(error)}); delete it, and the "
             "evaluation is tried again"

@@ -1,32 +1,37 @@
-"""Write runs, analyses and profiles to a lake, each completely or not at all."""
+"""Write runs, analyses and profiles to a lake, each completely or not at all.
+
+Data files are written first, under names of their content. Then the manifest is created, on the
+condition that it does not exist. So the first of many writers wins, and none can change or delete
+the files of another. No lock is needed.
+"""
 
 import re
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import polars as pl
 
-from prunelake.errors import CorruptFile, LakeError, one_line
+from prunelake.errors import LakeError, one_line
 from prunelake.lake.files import parquet
-from prunelake.lake.files.manifest_files import (
-    ListedFile,
-    create_manifest,
-    listed_files_as_rows,
-    parse_listed_files,
-    replace_manifest,
-    write_data_file,
+from prunelake.lake.files.manifests import (
+    Manifest,
+    Owner,
+    check_one_format,
+    commit_manifest,
+    commits_of,
+    entry_name,
+    next_name,
+    read_group,
+    retire_manifest,
+    retire_owner,
+    write_files,
 )
-from prunelake.lake.files.manifests import manifests
-from prunelake.lake.files.paths import SEGMENT_PREFIX, owner_id, table_file
+from prunelake.lake.files.paths import SEGMENT_PREFIX
 from prunelake.lake.files.row_checks import row_problems, schema_problem
-from prunelake.lake.read import check_format, has_run, require_lake
-from prunelake.lake.storage.location import Location, delete, fsync, prefetch
-from prunelake.lake.storage.locks import locked
-from prunelake.lake.storage.objects import ObjectPath
-from prunelake.schema.analysis_tables import ANALYSES, ANALYSIS_TABLES
+from prunelake.lake.read import check_format, has_run, read_content, require_lake, run_commit
+from prunelake.lake.storage.location import Location, storage_clock
+from prunelake.schema.analysis_tables import ANALYSIS_TABLES
 from prunelake.schema.profile_tables import PROFILE_SUBJECT, PROFILE_TABLES, PROFILES
 from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.schema.table import Table, TableGroup
@@ -40,215 +45,191 @@ def check_writable(lake: Location) -> None:
 
     Raises:
         LakeError: a folder that cannot be created or written.
-        WrongFormat, CorruptFile: as `read.check_format`.
+        WrongFormat: as `read.check_format`.
     """
     try:
-        if isinstance(lake, ObjectPath):
-            probe = lake / ".probe"
-            probe.put(b"")
-            probe.remove()
-        else:
-            lake.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=lake):
-                pass
+        storage_clock(lake)
     except OSError as error:
         raise LakeError(
             f"lake {lake} cannot be written ({one_line(error)}); fix the permissions or choose "
             "another folder"
         ) from error
-    manifests(lake, RUN_TABLES)
+    if lake.is_dir():  # a bucket has no empty folders
+        check_format(lake)
 
 
 def write_run(lake: Location, run: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> bool:
     """Write one run. Returns False and changes nothing if the lake has the run already.
 
-    `run` is the row of `runs` without `files`. `frames` has every other table of a run; a table
-    without rows is empty, and optional tables may be missing. Unfinished files of an earlier writer
-    of this run are replaced.
+    `run` is the row of `runs`. `frames` has every other table of a run; a table without rows is
+    empty, and optional tables may be missing.
 
     Raises:
         LakeError: rows that do not fit their table, or a folder that cannot be written.
-        WrongFormat, CorruptFile: as `read.check_format`; a lake holds one format only.
+        WrongFormat: as `read.check_format`; a lake holds one format only.
+        CorruptFile: the lake has the run, and a file of it is damaged.
     """
-    run_id = _validate_entry(RUN_TABLES, run, frames)
-    with _write_lock(lake, f"run {run_id}", "sweep again"):
-        stale_analysis = table_file(lake, ANALYSES.name, run_id)
-        stale_etag = _etag(stale_analysis)
+    run_id = _validate(RUN_TABLES, run, frames)
+    with _write_errors(lake, f"run {run_id}", "sweep again"):
+        check_one_format(lake, RUN_TABLES)
         if has_run(lake, run_id):
             return False
-        check_format(lake)
-        # An analysis of a lost run does not describe this run.
-        if isinstance(stale_analysis, Path):
-            stale_analysis.unlink(missing_ok=True)
-        elif stale_etag is not None:
-            stale_analysis.remove(stale_etag)
-        return _write_entry(lake, RUN_TABLES, run, frames)
+        return _commit(lake, RUN_TABLES, run_id, _frames(RUN_TABLES, run, frames))
 
 
 def write_analysis(
     lake: Location, analysis: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]
-) -> None:
-    """Write the analysis of one complete run, replacing an earlier analysis.
+) -> bool:
+    """Write the analysis of one complete run; False if it has one of this version already.
 
-    `analysis` is the row of `analyses` without `files`; `frames` has the other analysis tables.
+    `analysis` is the row of `analyses`; `frames` has the other analysis tables. A damaged analysis
+    is replaced.
 
     Raises:
         LakeError: no such run, rows that do not fit their table, or a folder that cannot be
             written.
     """
-    run_id = _validate_entry(ANALYSIS_TABLES, analysis, frames)
+    run_id = _validate(ANALYSIS_TABLES, analysis, frames)
     require_lake(lake)
-    with _write_lock(lake, f"the analysis of run {run_id}", "run `prunelake analyse`"):
-        if not has_run(lake, run_id):
+    with _write_errors(lake, f"the analysis of run {run_id}", "run `prunelake analyse`"):
+        commit = run_commit(lake, run_id)
+        if commit is None:
             raise LakeError(f"no complete run {run_id!r} in {lake} to be analysed; sweep it first")
-        if isinstance(lake, ObjectPath):
-            _replace_analysis(lake, run_id, analysis, frames)
-        else:
-            _write_entry(lake, ANALYSIS_TABLES, analysis, frames)
+        version = analysis["analysis_version"]
+        if _has_analysis(lake, run_id, version):
+            return False
+        entry = entry_name(ANALYSIS_TABLES, run_id, commit, version)
+        written = _frames(ANALYSIS_TABLES, analysis, frames)
+        return _commit(lake, ANALYSIS_TABLES, entry, written, commit, version)
 
 
 def write_profile(
     lake: Location, profile: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]
 ) -> None:
-    """Write one profile, then remove older profiles with the same `PROFILE_SUBJECT`.
+    """Write one profile, then retire older profiles with the same `PROFILE_SUBJECT`.
 
-    `profile` is the row of `profiles` without `files`, under an id that the lake does not have yet;
-    `frames` has the other tables of a profile.
+    `profile` is the row of `profiles`, under an id that the lake does not have yet; `frames` has
+    the other tables of a profile.
 
     Raises:
         LakeError: rows that do not fit their table, or a folder that cannot be written.
-        WrongFormat, CorruptFile: as `read.check_format`, or a damaged profile.
+        WrongFormat: as `read.check_format`.
+        CorruptFile: a damaged profile.
     """
-    profile_id = _validate_entry(PROFILE_TABLES, profile, frames)
-    with _write_lock(lake, f"profile {profile_id}", "measure again"):
-        check_format(lake)
-        _write_entry(lake, PROFILE_TABLES, profile, frames)
-        stored = manifests(lake, PROFILE_TABLES)
-        subjects = parquet.read_columns([m.path for m in stored], PROFILES, PROFILE_SUBJECT)
+    profile_id = _validate(PROFILE_TABLES, profile, frames)
+    with _write_errors(lake, f"profile {profile_id}", "measure again"):
+        written = _frames(PROFILE_TABLES, profile, frames)
+        _commit(lake, PROFILE_TABLES, profile_id, written)
+        stored = [m for m in read_group(lake, PROFILE_TABLES).select() if m.run_ids]
+        paths = [path for m in stored if (path := m.file(PROFILES.name)) is not None]
+        subjects = parquet.read_columns(paths, PROFILES, PROFILE_SUBJECT)
         for manifest, subject in zip(stored, subjects, strict=True):
             agrees = subject.row(0) == tuple(profile[column] for column in PROFILE_SUBJECT)
-            if agrees and owner_id(manifest.path) != profile_id:
-                # The manifest goes first, so that no reader sees a profile without its files.
-                delete(manifest.path)
-                fsync(manifest.path.parent)
-                for file in manifest.files.values():
-                    delete(file.path(manifest.path), missing_ok=True)
+            for other in manifest.run_ids:
+                if agrees and other != profile_id:
+                    retire_owner(lake, PROFILE_TABLES, manifest, other)
 
 
-def _validate_entry(
-    group: TableGroup, row: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]
-) -> str:
-    """Check the row of a manifest table and its frames; return the id of the run or profile."""
-    manifest_table = group.manifest_table
-    columns = set(manifest_table.schema) - {"files"}
-    if set(row) != columns:
+def _validate(group: TableGroup, row: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> str:
+    """Check the row of an owner table and its frames; return the id of the run or profile."""
+    table = group.owner_table
+    if set(row) != set(table.schema):
         raise LakeError(
-            f"a row of {manifest_table.name} needs exactly the columns of that table without "
-            f"`files`; differing: {', '.join(sorted(columns ^ set(row)))}"
+            f"a row of {table.name} needs exactly the columns of that table; differing: "
+            f"{', '.join(sorted(set(table.schema) ^ set(row)))}"
         )
-    owner, kind = str(row[group.owner_column]), manifest_table.owner_kind
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", owner) or owner.startswith(SEGMENT_PREFIX):
+    owner_id, kind = str(row[group.owner_column]), table.owner_kind
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", owner_id) or owner_id.startswith(SEGMENT_PREFIX):
         raise LakeError(
-            f"{group.owner_column} {owner!r} cannot be the file name of a {kind}; use letters, "
+            f"{group.owner_column} {owner_id!r} cannot be the file name of a {kind}; use letters, "
             f"digits, - and _, and do not begin with {SEGMENT_PREFIX}"
         )
-    _manifest_frame(manifest_table, row, [])
-    names = {table.name for table in group.data_tables}
-    required = {table.name for table in group.data_tables if not table.is_optional}
-    if not required <= set(frames) <= names:
-        differing = (required - set(frames)) | (set(frames) - names)
+    _owner_frame(table, row)
+    others = {name: each for name, each in group.items() if each is not table}
+    required = {name for name, each in others.items() if not each.is_optional}
+    if not required <= set(frames) <= set(others):
+        differing = (required - set(frames)) | (set(frames) - set(others))
         raise LakeError(
-            f"a row of {manifest_table.name} needs a frame, possibly empty, for each of "
+            f"a row of {table.name} needs a frame, possibly empty, for each of "
             f"{', '.join(sorted(required))}; differing: {', '.join(sorted(differing))}"
         )
     for name, frame in frames.items():
         problem = schema_problem(frame, group[name])
-        problem = problem or next(row_problems(frame, group[name], [owner]), None)
+        problem = problem or next(row_problems(frame, group[name], [owner_id]), None)
         if problem:
-            raise LakeError(f"table {name} of {kind} {owner}: {problem}")
-    return owner
+            raise LakeError(f"table {name} of {kind} {owner_id}: {problem}")
+    return owner_id
 
 
-def _manifest_frame(
-    table: Table, row: Mapping[str, Any], files: Sequence[ListedFile]
-) -> pl.DataFrame:
+def _owner_frame(table: Table, row: Mapping[str, Any]) -> pl.DataFrame:
     try:
-        return table.frame([{**row, "files": listed_files_as_rows(files)}])
+        return table.frame([dict(row)])
     except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
         raise LakeError(
             f"a row of {table.name} has a value of another type: {one_line(error)}"
         ) from error
 
 
-def _write_entry(
-    lake: Location, group: TableGroup, row: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]
+def _frames(
+    group: TableGroup, row: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]
+) -> list[tuple[Table, pl.DataFrame]]:
+    """The frame of each table. The owner table is last: its file shows that all others exist."""
+    others = [(table, frames[table.name]) for table in group.values() if table.name in frames]
+    return [*others, (group.owner_table, _owner_frame(group.owner_table, row))]
+
+
+def _commit(
+    lake: Location,
+    group: TableGroup,
+    entry: str,
+    frames: list[tuple[Table, pl.DataFrame]],
+    run_commit: str | None = None,
+    analysis_version: int | None = None,
 ) -> bool:
-    """Write the data files and then their manifest; False if a store already has the manifest."""
-    table, owner = group.manifest_table, str(row[group.owner_column])
-    path = table_file(lake, table.name, owner)
-    if isinstance(path, Path) and path.exists():
-        path.unlink()
-        fsync(path.parent)
-    files = _write_data_files(lake, group, owner, frames)
-    return create_manifest(path, table, _manifest_frame(table, row, files))
+    """Write the data files and then their manifest; False if another writer was first.
+
+    If garbage collection took this writer for dead and deleted its files, they are written again,
+    as the next generation.
+    """
+    table, owner_frame = frames[-1]
+    owner_id = owner_frame[group.owner_column].item()
+    while (name := next_name(lake, group, entry)) is not None:
+        files = write_files(lake, name, frames)
+        owner = Owner(
+            commit=run_commit or files[table.name].sha256[:16],
+            generation=name.generation,
+            rows={each: listed.rows for each, listed in files.items()},
+        )
+        content = Manifest(analysis_version=analysis_version, owners={owner_id: owner}, files=files)
+        if commit_manifest(lake, group, name, content):
+            # While this process slept, others may have committed, merged or retired the run, and
+            # removed its manifest.
+            if name.retired_mark(lake / group.owner_table.name).is_file():
+                continue
+            commits = None if run_commit is None else {owner_id: run_commit}
+            visible = commits_of(read_group(lake, group, [owner_id]).select([owner_id], commits))
+            return visible.get(owner_id, owner.commit) == owner.commit
+    return False
 
 
-def _write_data_files(
-    lake: Location, group: TableGroup, owner: str, frames: Mapping[str, pl.DataFrame]
-) -> list[ListedFile]:
-    files = []
-    for table in group.data_tables:
-        frame = frames.get(table.name)
-        if frame is None or (table.is_optional and frame.is_empty()):
-            unfinished = table_file(lake, table.name, owner)
-            if isinstance(unfinished, Path):
-                unfinished.unlink(missing_ok=True)
-            continue
-        files.append(write_data_file(lake, table, owner, frame))
-    return files
-
-
-def _replace_analysis(
-    lake: Location, run_id: str, row: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]
-) -> None:
-    """Replace an analysis in a store; readers see either the old analysis or the new one."""
-    path = table_file(lake, ANALYSES.name, run_id)
-    while True:
-        old = prefetch(path)
-        assert isinstance(old, ObjectPath)
-        files = _write_data_files(lake, ANALYSIS_TABLES, run_id, frames)
-        if replace_manifest(path, ANALYSES, _manifest_frame(ANALYSES, row, files), old.etag):
-            break
-    if old.etag is not None:
-        for unlisted in set(_listed_paths(old)).difference(_listed_paths(path)):
-            delete(unlisted)
-
-
-def _listed_paths(manifest: Location) -> Iterator[Location]:
-    """The data files of one analysis; none if its manifest is damaged: they are then leftovers."""
-    with suppress(CorruptFile):
-        for entries in parquet.read(manifest, ANALYSES)["files"].drop_nulls():
-            for file in parse_listed_files(entries):
-                yield file.path(manifest)
+def _has_analysis(lake: Location, run_id: str, version: int) -> bool:
+    """Whether a run has an undamaged analysis. A damaged one is retired, so that it is replaced."""
+    content = read_content(lake, [run_id])
+    for manifest in content.analyses:
+        if run_id in manifest.run_ids and manifest.content.analysis_version == version:
+            return True
+    for damage in content.damaged:
+        if damage.group is ANALYSIS_TABLES and run_id in damage.owners:
+            retire_manifest(lake, ANALYSIS_TABLES, damage.manifest)
+    return False
 
 
 @contextmanager
-def _write_lock(lake: Location, content: str, retry: str) -> Iterator[None]:
+def _write_errors(lake: Location, content: str, retry: str) -> Iterator[None]:
     try:
-        with locked(lake):
-            yield
+        yield
     except (OSError, pl.exceptions.PolarsError) as error:
         raise LakeError(
             f"{content} could not be written to {lake}: {one_line(error)}; make room or fix the "
             f"permissions and {retry}"
         ) from error
-
-
-def _etag(path: Location) -> str | None:
-    """The tag of an object; None for local files, and if there is no such object."""
-    if isinstance(path, Path):
-        return None
-    try:
-        return path.metadata()[0]
-    except FileNotFoundError:
-        return None

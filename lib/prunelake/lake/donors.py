@@ -10,10 +10,11 @@ import polars as pl
 from prunelake.errors import CorruptFile, LakeError
 from prunelake.identity import RunIdentity
 from prunelake.lake.files import parquet
-from prunelake.lake.files.manifests import Manifest, manifests
+from prunelake.lake.files.manifests import StoredManifest
 from prunelake.lake.files.paths import SHARDS_FOLDER
+from prunelake.lake.files.verified import content_problem
 from prunelake.lake.partial_runs import ORDER_SHARD, PartialRun
-from prunelake.lake.read import is_sweep, read_run_columns
+from prunelake.lake.read import complete_runs, is_sweep, read_run_columns
 from prunelake.lake.storage.location import Location, list_folder
 from prunelake.schema.run_tables import LAYERS, RUN_TABLES
 
@@ -84,7 +85,7 @@ def _complete_donors(lake: Location, revision: str) -> Iterator[Donor]:
     )
     manifest_of = {
         run_id: manifest
-        for manifest in manifests(lake, RUN_TABLES, runs["run_id"])
+        for manifest in complete_runs(lake, runs["run_id"])
         for run_id in manifest.run_ids
     }
     readers = {manifest.path: _reader(manifest) for manifest in manifest_of.values()}
@@ -94,17 +95,17 @@ def _complete_donors(lake: Location, revision: str) -> Iterator[Donor]:
             yield Donor(run_id, RunIdentity.model_validate_json(identity), tuple(order), read)
 
 
-def _reader(manifest: Manifest) -> Callable[[str], pl.DataFrame]:
+def _reader(manifest: StoredManifest) -> Callable[[str], pl.DataFrame]:
     """A function that reads a table of one manifest, once."""
 
     @cache
     def read(name: str) -> pl.DataFrame:
-        if parquet.manifest_problem(manifest.path) is not None:
-            raise CorruptFile(f"{manifest.path} is missing or has changed")
-        table = RUN_TABLES[name]
-        if name not in manifest.files:
+        table, path = RUN_TABLES[name], manifest.file(name)
+        if path is None:
             return table.frame([])
-        return parquet.read(manifest.files[name].verified_path(manifest.path), table)
+        if content_problem(path, manifest.files[name].sha256):
+            raise CorruptFile(f"{path} is missing or has changed")
+        return parquet.read(path, table)
 
     return read
 

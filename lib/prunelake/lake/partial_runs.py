@@ -1,33 +1,29 @@
 """The finished shards of a run that is not complete yet.
 
-A shard is a part of the examples of a run. `<lake>/.shards/<run_id>/<table>/<shard>.parquet` holds
-its rows. Its manifest in the table `shards` is written last and lists these files: the shard is
-finished as soon as its manifest exists. The removal order is stored in the same way, so that all
-shards of a run remove the same layers on every machine. No view shows unfinished runs. The folder
-of a run is deleted once the run is in the lake.
+A shard is a part of the examples of a run. Its rows lie in data files in `<lake>/.shards/<run_id>`.
+Its manifest `<shard>.json` is written last and lists these files: the shard is finished as soon as
+its manifest exists. The removal order is stored in the same way, so that all shards of a run remove
+the same layers on every machine. No view shows unfinished runs. The folder of a run is deleted once
+the run is in the lake.
 """
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from prunelake.errors import CorruptFile, LakeError, one_line
+from prunelake.identity import content_hash
 from prunelake.lake.files import parquet
-from prunelake.lake.files.manifest_files import (
-    ListedFile,
-    listed_files_as_rows,
-    parse_listed_files,
-    write_data_file,
-)
-from prunelake.lake.files.paths import SHARDS_FOLDER, table_file
-from prunelake.lake.storage.location import Location, delete_folder, list_folder
+from prunelake.lake.files.manifests import ListedFile, write_files
+from prunelake.lake.files.paths import SHARDS_FOLDER, ManifestName, data_file
+from prunelake.lake.files.verified import content_problem
+from prunelake.lake.storage.location import Location, delete_folder, list_folder, put
 from prunelake.lake.storage.locks import locked
-from prunelake.lake.storage.objects import ObjectPath
-from prunelake.schema.run_tables import RUN_TABLES, SHARDS
+from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.schema.table import Table
 
 ORDER_SHARD = "order"
@@ -82,13 +78,7 @@ class PartialRun:
             with _write_errors(f"the shards of run {self.run_id}", self.lake):
                 lock = self._lock
                 stack.enter_context(locked(lock.parent, lock.name, on_wait=on_wait))
-            try:
-                yield
-            finally:
-                # The lock file is removed while it is held, so that a waiting process creates a new
-                # one.
-                if isinstance(lock, Path) and not self.folder.is_dir():
-                    lock.unlink(missing_ok=True)
+            yield
 
     def shard_cost(self, name: str) -> ComputeCost | None:
         """The cost of a shard; None while the shard is not finished.
@@ -96,20 +86,15 @@ class PartialRun:
         Raises:
             CorruptFile: a damaged file of the shard.
         """
-        path = self._manifest(name)
-        if not path.is_file():
+        shard = self._shard(name)
+        if shard is None:
             return None
-        try:
-            is_damaged = parquet.manifest_problem(path) is not None
-            row = self._row(name)
-        except CorruptFile as error:
-            raise _damaged_shard(path) from error
-        if is_damaged:
-            raise _damaged_shard(path)
-        for file in parse_listed_files(row["files"]):
-            file.verified_path(path)
-        copied = tuple(CopiedCells(**cells) for cells in row["copied"])
-        return ComputeCost(row["forward_tokens"], row["duration_s"], row["device"], copied)
+        for table, file in _files(shard):
+            path = self._data_file(name, table, file)
+            if content_problem(path, file.sha256):
+                raise CorruptFile(f"{path} is missing or has changed")
+        copied = tuple(CopiedCells(**cells) for cells in shard["copied"])
+        return ComputeCost(shard["forward_tokens"], shard["duration_s"], shard["device"], copied)
 
     def write_shard(
         self,
@@ -126,22 +111,20 @@ class PartialRun:
             LakeError: a folder that cannot be written.
         """
         with _write_errors(f"shard {name} of run {self.run_id}", self.lake):
-            files = [
-                write_data_file(self.folder, RUN_TABLES[table], name, frame)
-                for table, frame in frames.items()
-                if not frame.is_empty()
-            ]
-            row = {
-                "run_id": self.run_id,
-                "shard": name,
-                "forward_tokens": cost.forward_tokens,
-                "duration_s": cost.duration_s,
-                "device": cost.device,
-                "copied": [asdict(cells) for cells in cost.copied],
-                "identity": identity,
-                "files": listed_files_as_rows(files),
-            }
-            parquet.write(self._manifest(name), SHARDS, SHARDS.frame([row]))
+            files = write_files(
+                self.folder,
+                ManifestName(name, 1),
+                [
+                    (RUN_TABLES[table], rows)
+                    for table, rows in frames.items()
+                    if not rows.is_empty()
+                ],
+            )
+            listed = {table: file.model_dump() for table, file in files.items()}
+            shard = {**asdict(cost), "identity": identity, "files": listed}
+            content = json.loads(json.dumps(shard))
+            content["sha256"] = content_hash(content)
+            put(self._manifest(name), json.dumps(content, indent=1).encode())
 
     def identity(self) -> str | None:
         """The JSON of the run's identity; None while the removal order is not stored.
@@ -151,12 +134,14 @@ class PartialRun:
         """
         if self.shard_cost(ORDER_SHARD) is None:
             return None
-        identity: str = self._row(ORDER_SHARD)["identity"]
+        shard = self._shard(ORDER_SHARD)
+        assert shard is not None
+        identity: str = shard["identity"]
         return identity
 
     def finished_shards(self) -> list[str]:
         """The names of all shards with a manifest, including the removal order."""
-        paths = list_folder(self.folder / SHARDS.name, "*.parquet")
+        paths = list_folder(self.folder, "*.json")
         return [path.stem for path in paths if not path.name.startswith(".")]
 
     def read_table(self, table: Table, names: Iterable[str]) -> pl.DataFrame:
@@ -165,12 +150,14 @@ class PartialRun:
         Raises:
             CorruptFile: a file that cannot be opened or has another schema.
         """
-        frames = [
-            parquet.read(file.path(self._manifest(name)), table)
-            for name in names
-            for file in self._files(name)
-            if file.table == table.name
-        ]
+        frames = []
+        for name in names:
+            shard = self._shard(name)
+            if shard is None:
+                raise CorruptFile(f"{self._manifest(name)} is missing")
+            for table_name, file in _files(shard):
+                if table_name == table.name:
+                    frames.append(parquet.read(self._data_file(name, table_name, file), table))
         rows = pl.concat([table.frame([]), *frames])
         return rows.sort("level", maintain_order=True) if "level" in rows.columns else rows
 
@@ -179,11 +166,8 @@ class PartialRun:
         delete_folder(self.folder, ignore_errors=True)
 
     def exists(self) -> bool:
-        """Whether a process computes the run, or has left shards behind."""
-        # In a store, a process removes its lock when it ends, and its shards may remain.
-        if isinstance(self.lake, ObjectPath):
-            return self._lock.exists() or self.folder.is_dir()
-        return self._lock.exists()
+        """Whether a process has computed a part of the run."""
+        return self.folder.is_dir()
 
     @property
     def _lock(self) -> Location:
@@ -191,17 +175,29 @@ class PartialRun:
         return self.folder.with_name(f"{self.run_id}.lock")
 
     def _manifest(self, name: str) -> Location:
-        return table_file(self.folder, SHARDS.name, name)
+        return self.folder / f"{name}.json"
 
-    def _row(self, name: str) -> dict[str, Any]:
-        return parquet.read(self._manifest(name), SHARDS).row(0, named=True)
+    def _data_file(self, name: str, table: str, file: ListedFile) -> Location:
+        return data_file(self.folder, table, ManifestName(name, 1), file.sha256)
 
-    def _files(self, name: str) -> list[ListedFile]:
-        return parse_listed_files(self._row(name)["files"])
+    def _shard(self, name: str) -> dict[str, Any] | None:
+        """The manifest of a shard; None while the shard is not finished."""
+        path = self._manifest(name)
+        try:
+            content: dict[str, Any] = json.loads(path.read_bytes())
+            digest = content.pop("sha256")
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CorruptFile(f"{path} is not as it was written ({one_line(error)})") from error
+        if digest != content_hash(content):
+            raise CorruptFile(f"{path} has changed since it was written")
+        return content
 
 
-def _damaged_shard(path: Location) -> CorruptFile:
-    return CorruptFile(f"{path} is missing or has changed")
+def _files(shard: Mapping[str, Any]) -> Iterator[tuple[str, ListedFile]]:
+    for table, listed in shard["files"].items():
+        yield table, ListedFile.model_validate(listed)
 
 
 @contextmanager

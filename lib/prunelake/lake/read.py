@@ -2,118 +2,224 @@
 
 import json
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 import polars as pl
 
 from prunelake.errors import CorruptFile, LakeError
 from prunelake.lake.files import parquet
-from prunelake.lake.files.findings import repair_hint
+from prunelake.lake.files.findings import finding_of
 from prunelake.lake.files.manifests import (
-    Manifest,
-    manifest_files,
-    manifests,
-    read_manifest_columns,
+    Damage,
+    GroupManifests,
+    StoredManifest,
+    commits_of,
+    listed_files,
+    read_group,
     readable_run_ids,
 )
-from prunelake.lake.files.paths import owner_id, table_file
-from prunelake.lake.storage.location import Location, prefetch, prefetch_all
+from prunelake.lake.files.verified import VerifiedFiles, verified_files
+from prunelake.lake.storage.location import Location, prefetch_all
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES
 from prunelake.schema.profile_tables import PROFILE_TABLES
 from prunelake.schema.run_tables import RUN_TABLES, RUNS
+from prunelake.schema.table import Table, TableGroup
 from prunelake.schema.tables import ALL_TABLES
 
 
+@dataclass(frozen=True)
+class LakeContent:
+    """The complete runs of a lake, their analyses, its profiles, and all damaged files.
+
+    A damaged file hides its run, or its analysis. Everything else can be read.
+    """
+
+    runs: list[StoredManifest]
+    analyses: list[StoredManifest]
+    profiles: list[StoredManifest]
+    damaged: list[Damage]
+
+    @property
+    def manifests(self) -> list[StoredManifest]:
+        """The manifests from which readers take rows."""
+        return [
+            manifest
+            for manifest in (*self.runs, *self.analyses, *self.profiles)
+            if manifest.run_ids
+        ]
+
+    def group(self, group: TableGroup) -> list[StoredManifest]:
+        """The undamaged manifests of a group, also those from which readers take no rows."""
+        if group is RUN_TABLES:
+            return self.runs
+        return self.analyses if group is ANALYSIS_TABLES else self.profiles
+
+    def files(self, table: Table) -> list[tuple[Location, StoredManifest]]:
+        """The files with rows of a table, and their manifests."""
+        return [
+            (path, manifest)
+            for manifest in self.manifests
+            if (path := manifest.file(table.name)) is not None
+        ]
+
+
+def read_content(lake: Location, run_ids: Collection[str] | None = None) -> LakeContent:
+    """The undamaged content of a lake; with `run_ids` only these runs, and all profiles.
+
+    Every data file is compared with its hash, once.
+
+    Raises:
+        LakeError: no lake.
+        WrongFormat: a run of another format version.
+    """
+    require_lake(lake)
+    content = _read_once(lake, run_ids)
+    if any(
+        not damage.manifest.manifest(lake / damage.group.owner_table.name).is_file()
+        for damage in content.damaged
+    ):
+        # Garbage collection or `doctor` removed the files while they were read.
+        content = _read_once(lake, run_ids)
+    return content
+
+
+def _read_once(lake: Location, run_ids: Collection[str] | None) -> LakeContent:
+    with verified_files(lake) as verified:
+        runs, damaged_runs = _undamaged(verified, read_group(lake, RUN_TABLES, run_ids), run_ids)
+        commits = commits_of(runs)
+        analyses, damaged_analyses = _undamaged(
+            verified, read_group(lake, ANALYSIS_TABLES, run_ids), run_ids, commits
+        )
+        profiles, damaged_profiles = _undamaged(verified, read_group(lake, PROFILE_TABLES))
+    damaged = [*damaged_runs, *damaged_analyses, *damaged_profiles]
+    return LakeContent(runs, analyses, profiles, damaged)
+
+
+def _undamaged(
+    verified: VerifiedFiles,
+    group: GroupManifests,
+    wanted: Collection[str] | None = None,
+    commits: dict[str, str] | None = None,
+) -> tuple[list[StoredManifest], list[Damage]]:
+    """The manifests without damaged files, and the damage. A run may be in a second manifest."""
+    damaged: dict[Location, Damage] = {}
+    while True:
+        selected = group.select(wanted, commits, damaged)
+        found = {
+            manifest.path: Damage(path, problem, group.group, manifest.name, manifest.run_ids)
+            for manifest in selected
+            if manifest.run_ids
+            for _, path, listed in listed_files(manifest)
+            if (problem := verified.problem(path, listed.sha256))
+        }
+        if not found:
+            # A damaged manifest hides nothing if a segment has its run, or if its run is retired.
+            known = set(readable_run_ids(selected))
+            hiding = [
+                each
+                for each in group.damaged
+                if not each.owners
+                or any(o not in known and (commits is None or o in commits) for o in each.owners)
+            ]
+            return selected, [*hiding, *damaged.values()]
+        damaged |= found
+
+
+def complete_runs(lake: Location, run_ids: Collection[str] | None = None) -> list[StoredManifest]:
+    """The manifests of the complete runs; their files are not opened.
+
+    Raises:
+        WrongFormat: a run of another format version.
+    """
+    return read_group(lake, RUN_TABLES, run_ids).select(run_ids)
+
+
 def has_run(lake: Location, run_id: str) -> bool:
-    """Whether the lake holds this run completely."""
-    return table_file(lake, RUNS.name, run_id).is_file() or run_id in run_ids(lake)
+    """Whether the lake holds this run completely.
+
+    Raises:
+        CorruptFile: it has the run, and a file of it is damaged.
+    """
+    if not lake.is_dir():
+        return False
+    content = read_content(lake, [run_id])
+    for damage in content.damaged:
+        if damage.group is RUN_TABLES and run_id in damage.owners:
+            raise damage_error(damage)
+    return run_id in readable_run_ids(content.runs)
+
+
+def run_commit(lake: Location, run_id: str) -> str | None:
+    """The commit of a complete run; None if there is no such run."""
+    return commits_of(complete_runs(lake, [run_id])).get(run_id)
 
 
 def run_ids(lake: Location) -> list[str]:
     """The ids of the complete runs, sorted; none if there is no lake yet."""
-    single, segments = manifest_files(lake, RUN_TABLES)
-    rows = parquet.read_columns(segments, RUNS, ["run_id"])
-    return sorted({owner_id(path) for path in single}.union(*(frame["run_id"] for frame in rows)))
+    return readable_run_ids(complete_runs(lake))
 
 
 def profile_ids(lake: Location) -> list[str]:
     """The ids of the complete profiles, sorted; none if there is no lake yet."""
-    single, _ = manifest_files(lake, PROFILE_TABLES)
-    return [owner_id(path) for path in single]
-
-
-def run_manifest_files(lake: Location) -> list[Location]:
-    """The manifests of runs and of segments of runs; every added run changes this list."""
-    single, segments = manifest_files(lake, RUN_TABLES)
-    return [*single, *segments]
-
-
-def read_run_columns(lake: Location, columns: Sequence[str]) -> pl.DataFrame:
-    """Some columns of `runs` over all complete runs, without opening any other table.
-
-    While a run is being compacted it may appear twice. Without a lake there are no rows.
-
-    Raises:
-        WrongFormat: a run of another format version.
-        CorruptFile: a `runs` file that cannot be read or has another schema.
-    """
-    while True:
-        paths = run_manifest_files(lake)
-        try:
-            contents = read_manifest_columns(paths, RUNS, columns)
-        except CorruptFile:
-            if all(path.is_file() for path in paths):
-                raise
-            continue  # compaction removed a file after it was listed
-        return pl.concat([RUNS.frame([]).select(columns), *(rows for _, rows in contents)])
-
-
-def complete_manifests(lake: Location, chosen: Collection[str] | None = None) -> list[Manifest]:
-    """The manifests of all or the chosen complete runs, of their analyses, and of profiles.
-
-    Analyses of another version are left out. All profiles of the lake are included, because a
-    profile belongs to no run.
-
-    Raises:
-        LakeError: no lake, or no such run.
-        WrongFormat, CorruptFile: as `manifests.manifests`.
-    """
-    require_lake(lake)
-    of_runs = manifests(lake, RUN_TABLES, chosen)
-    complete = readable_run_ids(of_runs)
-    for run_id in chosen or ():
-        if run_id not in complete:
-            count = len(run_ids(lake))
-            raise LakeError(f"no complete run {run_id!r} in {lake}; it has {count} runs")
-    return [
-        *of_runs,
-        *manifests(lake, ANALYSIS_TABLES, complete),
-        *manifests(lake, PROFILE_TABLES),
-    ]
+    return readable_run_ids(read_group(lake, PROFILE_TABLES).select())
 
 
 def analysed_run_ids(lake: Location) -> set[str]:
     """The ids of the complete runs with an analysis of this version.
 
     Raises:
-        LakeError, WrongFormat, CorruptFile: as `complete_manifests`.
+        WrongFormat: as `complete_runs`.
     """
-    require_lake(lake)
-    return set(readable_run_ids(manifests(lake, ANALYSIS_TABLES, run_ids(lake))))
+    commits = commits_of(complete_runs(lake))
+    return set(readable_run_ids(read_group(lake, ANALYSIS_TABLES, commits).select(commits=commits)))
 
 
 def unanalysed_run_ids(lake: Location) -> list[str]:
-    """The ids of the complete runs without an analysis of this version, sorted.
+    """The ids of the undamaged runs without an analysis of this version, sorted.
 
     Raises:
-        LakeError, WrongFormat, CorruptFile: as `complete_manifests`.
+        LakeError: no lake.
+        WrongFormat: as `complete_runs`.
     """
-    return sorted(set(run_ids(lake)) - analysed_run_ids(lake))
+    return sorted(set(readable_run_ids(read_content(lake).runs)) - analysed_run_ids(lake))
+
+
+def damaged_run_ids(lake: Location) -> list[str]:
+    """The runs that readers do not see, or see without analysis, because a file is damaged.
+
+    Raises:
+        LakeError: no lake.
+        WrongFormat: as `complete_runs`.
+    """
+    damaged = [each for each in read_content(lake).damaged if each.group is not PROFILE_TABLES]
+    return sorted(frozenset[str]().union(*(damage.owners for damage in damaged)))
+
+
+def read_run_columns(lake: Location, columns: Sequence[str]) -> pl.DataFrame:
+    """Some columns of `runs` over all complete runs, without opening any other table.
+
+    Without a lake there are no rows.
+
+    Raises:
+        WrongFormat: a run of another format version.
+        CorruptFile: a `runs` file that cannot be read or has another schema.
+    """
+    chosen = [manifest for manifest in complete_runs(lake) if manifest.run_ids]
+    paths = [path for manifest in chosen if (path := manifest.file(RUNS.name)) is not None]
+    rows = parquet.read_columns(paths, RUNS, list(dict.fromkeys(["run_id", *columns])))
+    return pl.concat(
+        [
+            RUNS.frame([]).select(columns),
+            *(
+                frame.filter(pl.col("run_id").is_in(manifest.run_ids)).select(columns)
+                for frame, manifest in zip(rows, chosen, strict=True)
+            ),
+        ]
+    )
 
 
 def read_table(lake: Location, name: str, run_ids: Collection[str] | None = None) -> pl.DataFrame:
-    """The rows of one table over all complete runs, or over `run_ids`.
-
-    Tables of profiles always have the rows of all profiles.
+    """The rows of one table, of all or the chosen complete runs.
 
     Raises:
         LakeError: no lake, no such table, or no such run.
@@ -123,22 +229,37 @@ def read_table(lake: Location, name: str, run_ids: Collection[str] | None = None
     table = ALL_TABLES.get(name)
     if table is None:
         raise LakeError(f"no table {name!r}; the lake has {', '.join(ALL_TABLES)}")
+    content = read_content(lake, run_ids)
+    require_runs(lake, content, run_ids)
+    sources = content.files(table)
     frames = [table.frame([])]
-    sources = [
-        (manifest, path)
-        for manifest in complete_manifests(lake, run_ids)
-        if (path := manifest.file(name)) is not None and manifest.run_ids
-    ]
-    fetched = prefetch_all([path for _, path in sources])
-    for (manifest, _), path in zip(sources, fetched, strict=True):
-        try:
-            rows = parquet.read(path, table)
-        except CorruptFile:
-            if manifest.path.is_file():
-                raise
-            return read_table(lake, name, run_ids)  # compaction removed the file meanwhile
+    fetched = prefetch_all([path for path, _ in sources])
+    for path, (_, manifest) in zip(fetched, sources, strict=True):
+        rows = parquet.read(path, table)
         frames.append(rows.filter(pl.col(table.owner_column).is_in(manifest.run_ids)))
     return pl.concat(frames)
+
+
+def require_runs(lake: Location, content: LakeContent, run_ids: Collection[str] | None) -> None:
+    """Raise unless the content has each of these runs.
+
+    Raises:
+        CorruptFile: a run has a damaged file.
+        LakeError: no such run.
+    """
+    missing = set(run_ids or ()).difference(readable_run_ids(content.runs))
+    for run_id in sorted(missing):
+        for damage in content.damaged:
+            if run_id in damage.owners and damage.group is RUN_TABLES:
+                raise damage_error(damage)
+        count = len(readable_run_ids(complete_runs(lake)))
+        raise LakeError(f"no complete run {run_id!r} in {lake}; it has {count} runs")
+
+
+def damage_error(damage: Damage) -> CorruptFile:
+    """The error about a damaged file."""
+    finding = finding_of(damage)
+    return CorruptFile(f"{finding.file}: {finding.problem}; {finding.remedy}")
 
 
 def check_files(lake: Location, run_ids: Collection[str]) -> None:
@@ -146,22 +267,13 @@ def check_files(lake: Location, run_ids: Collection[str]) -> None:
 
     Raises:
         CorruptFile: a file is missing or has changed; the message names the remedy.
-        LakeError, WrongFormat: as `complete_manifests`.
+        LakeError, WrongFormat: as `read_table`.
     """
-    for manifest in complete_manifests(lake, run_ids):
-        if not manifest.run_ids & frozenset(run_ids):
-            continue
-        try:
-            problem = parquet.manifest_problem(prefetch(manifest.path))
-            if problem:
-                raise CorruptFile(f"{manifest.path}: {problem}")
-            for file in manifest.files.values():
-                file.verified_path(manifest.path)
-        except CorruptFile as error:
-            if manifest.path.is_file():
-                raise CorruptFile(f"{error}; {repair_hint(manifest.path)}") from error
-            check_files(lake, run_ids)  # compaction removed the file meanwhile
-            return
+    content = read_content(lake, run_ids)
+    require_runs(lake, content, run_ids)
+    for damage in content.damaged:
+        if damage.owners & frozenset(run_ids):
+            raise damage_error(damage)
 
 
 def is_import(identity: str) -> bool:
@@ -175,15 +287,14 @@ def is_sweep(identity: str) -> bool:
 
 
 def check_format(lake: Location) -> None:
-    """Raise unless every complete run can be opened and has this format version.
+    """Raise unless every complete run has this format version.
 
     Raises:
         LakeError: no such folder.
         WrongFormat: a run of another format version.
-        CorruptFile: a `runs` file that cannot be opened.
     """
     require_lake(lake)
-    manifests(lake, RUN_TABLES)
+    complete_runs(lake)
 
 
 def require_lake(lake: Location) -> None:

@@ -20,7 +20,7 @@ def pack_lake(lake: Path, packed: Path) -> None:
     """Write all tables of a local lake to one file. The same lake gives the same bytes."""
     with zipfile.ZipFile(packed, "w") as archive:
         for table in ALL_TABLES:
-            for path in sorted((lake / table).glob("*.parquet")):
+            for path in sorted((lake / table).glob("[!.]*")):
                 entry = zipfile.ZipInfo(f"{table}/{path.name}", ZIP_EPOCH)
                 archive.writestr(entry, path.read_bytes())
 

@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from prunelake.schema.table import FILES_DTYPE, METRIC_KEY, METRIC_KEY_SCHEMA, Table, TableGroup
+from prunelake.schema.table import METRIC_KEY, METRIC_KEY_SCHEMA, Table, TableGroup
 
 ANALYSIS_VERSION = 7
 """The version of the statistics. It changes when the code computes other numbers from the same run.
@@ -30,7 +30,6 @@ ANALYSES = Table(
         "replicates": pl.Int32(),  # of the bootstrap
         "seed": pl.Int32(),
         "margin": pl.Float64(),  # of accuracy: a change within it is stable
-        "files": FILES_DTYPE,
     },
 )
 METRICS = Table(

@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from prunelake.schema.table import FILES_DTYPE, Table, TableGroup
+from prunelake.schema.table import Table, TableGroup
 
 PROFILE_SUBJECT = ("revision", "strategy", "removal_order", "dtype", "device_name")
 """The columns that identify the subject of a profile. A new profile replaces older profiles with
@@ -36,7 +36,6 @@ PROFILES = Table(
         "prompt_tokens": pl.Int32(),  # per sequence, read in one pass
         "new_tokens": pl.Int32(),  # per sequence, generated one after the other
         "repeats": pl.Int32(),
-        "files": FILES_DTYPE,
     },
 )
 EFFICIENCY = Table(

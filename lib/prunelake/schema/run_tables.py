@@ -1,8 +1,8 @@
-"""The tables of a run: its measurements, and the manifest of its shards while it is computed."""
+"""The tables of a run: its measurements."""
 
 import polars as pl
 
-from prunelake.schema.table import FILES_DTYPE, METRIC_KEY, METRIC_KEY_SCHEMA, Table, TableGroup
+from prunelake.schema.table import METRIC_KEY, METRIC_KEY_SCHEMA, Table, TableGroup
 
 COPIED_DTYPE = pl.List(
     pl.Struct({"run_id": pl.String(), "table": pl.String(), "cells": pl.Int64()})
@@ -34,7 +34,6 @@ RUNS = Table(
         "duration_s": pl.Float64(),
         "forward_tokens": pl.Int64(),  # tokens through whole models: layer passes / layers
         "copied": COPIED_DTYPE,  # rows of other runs, which cost no forward tokens here
-        "files": FILES_DTYPE,
     },
 )
 LAYERS = Table(
@@ -171,20 +170,3 @@ RUN_TABLES = TableGroup(
 
 CELL_TABLES = (PREDICTIONS, ATTRIBUTIONS, DELETIONS, BOUNDS)
 """The tables whose rows are cells: measurements of one example at one level."""
-
-SHARDS = Table(
-    "shards",
-    "run x shard",
-    ("run_id", "shard"),
-    {
-        "run_id": pl.String(),
-        "shard": pl.String(),
-        "forward_tokens": pl.Float64(),  # as in runs, of this shard alone
-        "duration_s": pl.Float64(),
-        "device": pl.String(),
-        "copied": COPIED_DTYPE,
-        "identity": pl.String(),  # as in runs; only the shard with the removal order has it
-        "files": FILES_DTYPE,
-    },
-)
-"""The manifest table of an unfinished run: one file for each finished shard."""

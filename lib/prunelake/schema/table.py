@@ -13,12 +13,6 @@ It changes when older files cannot be read as they are, and when the code comput
 from the same spec. No lake holds files of two versions.
 """
 
-FILES_DTYPE = pl.List(pl.Struct({"table": pl.String(), "rows": pl.Int64(), "sha256": pl.String()}))
-"""The column `files` of a manifest table: the data files that the manifest commits.
-
-Each has the name of its table, its number of rows, and the SHA-256 (hex) of its bytes.
-"""
-
 METRIC_KEY = ("metric", "method", "operator", "variant")
 """The columns that name a metric. A key has no nulls, so '' stands for a method, operator or
 variant that does not apply; `lake.*` and the views show it as null."""
@@ -52,11 +46,6 @@ class Table:
         return self.key[0]
 
     @property
-    def is_manifest(self) -> bool:
-        """Whether the files of this table list data files, and so commit them."""
-        return "files" in self.schema
-
-    @property
     def owner_kind(self) -> str:
         """The owner of a row, as a word for messages: `run` or `profile`."""
         return self.owner_column.removesuffix("_id")
@@ -71,16 +60,15 @@ class Table:
 
 
 class TableGroup(Mapping[str, Table]):
-    """Tables that are written together, by name: a manifest table and its data tables.
+    """Tables that are written together, by name: the owner table and the tables of its rows.
 
-    The file of the manifest table is written last. It lists the files of the data tables. The run,
-    analysis or profile exists from then on.
+    The owner table has one row for each run, analysis or profile. The folder of this table holds
+    the manifests.
     """
 
-    def __init__(self, manifest_table: Table, *data_tables: Table) -> None:
-        self.manifest_table = manifest_table
-        self.data_tables = data_tables
-        self._tables = {table.name: table for table in (manifest_table, *data_tables)}
+    def __init__(self, owner_table: Table, *other_tables: Table) -> None:
+        self.owner_table = owner_table
+        self._tables = {table.name: table for table in (owner_table, *other_tables)}
 
     def __getitem__(self, name: str) -> Table:
         return self._tables[name]
@@ -94,4 +82,4 @@ class TableGroup(Mapping[str, Table]):
     @property
     def owner_column(self) -> str:
         """The column with the id of the run or profile; the same in every table of the group."""
-        return self.manifest_table.owner_column
+        return self.owner_table.owner_column

@@ -97,11 +97,11 @@ class LakeIndex:
 
     def refresh(self) -> None:
         """Read the lake again if runs were added or removed."""
-        if read.run_manifest_files(self._lake) != self._manifest_files:
+        if read.run_ids(self._lake) != self._run_ids:
             self._read()
 
     def _read(self) -> None:
-        self._manifest_files = read.run_manifest_files(self._lake)
+        self._run_ids = read.run_ids(self._lake)
         columns = ["run_id", "model", "revision", "task", "spec", "identity", "created_at"]
         rows = read.read_run_columns(self._lake, columns).unique("run_id")
         self._keys: set[tuple[str, str]] = set()

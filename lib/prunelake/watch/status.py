@@ -4,11 +4,10 @@
 """
 
 from datetime import UTC, datetime
-from pathlib import Path
 
 from pydantic import AwareDatetime, ValidationError
 
-from prunelake.lake.storage.location import Location, write_text
+from prunelake.lake.storage.location import Location, put
 from prunelake.spec import FrozenValue
 
 STATUS_FOLDER = ".status"
@@ -27,11 +26,8 @@ def record_status(lake: Location, name: str, problem_count: int) -> None:
     Raises:
         OSError, LakeError: the lake cannot be written.
     """
-    folder = lake / STATUS_FOLDER
-    if isinstance(folder, Path):
-        folder.mkdir(parents=True, exist_ok=True)
     status = Status(ended_at=datetime.now(UTC), problem_count=problem_count)
-    write_text(folder / f"{name}.json", status.model_dump_json())
+    put(lake / STATUS_FOLDER / f"{name}.json", status.model_dump_json().encode())
 
 
 def read_status(lake: Location, name: str) -> Status | None:

@@ -7,6 +7,7 @@ import pytest
 
 from prunelake.api.charts.catalog import CHARTS
 from tests.support.example_runs import explained_run, published_run
+from tests.support.lake_files import forget_analysis
 from tests.support.lake_rows import prediction, run_row, write
 from tests.support.report_page import (
     CONFIDENCE,
@@ -55,7 +56,7 @@ def test_a_published_run_says_what_is_unknown(tmp_path: Path) -> None:
 
 def test_a_run_without_analysis_says_how_to_get_one(tmp_path: Path) -> None:
     run_id = explained_run(tmp_path, drops={})
-    (tmp_path / "analyses" / f"{run_id}.parquet").unlink()
+    forget_analysis(tmp_path, run_id)
     page = report(tmp_path, tmp_path / "report.html")
     assert "This run has no metrics; `prunelake analyse`" in page.text
 

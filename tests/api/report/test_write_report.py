@@ -9,6 +9,7 @@ from prunelake.api.report.document import write_report
 from prunelake.cli.app import app
 from prunelake.errors import LakeError, PruneLakeError
 from tests.support.example_runs import explained_run, judged_run
+from tests.support.lake_files import forget_analysis
 from tests.support.lake_rows import run_row, write
 from tests.support.report_page import report, table_rows
 
@@ -102,7 +103,7 @@ def test_commands_warn_of_runs_without_analysis(
     explained_run(lake, "other", drops={})
     command = [*command, "--lake", str(lake)]
     before = CliRunner().invoke(app, command)
-    (lake / "analyses" / f"{run_id}.parquet").unlink()
+    forget_analysis(lake, run_id)
     after = CliRunner().invoke(app, command)
     assert (before.exit_code, before.stderr) == (0, "")
     assert (after.exit_code, after.stdout) == (0, before.stdout)

@@ -1,6 +1,7 @@
 """Compaction merges the files of many runs, and changes no answer."""
 
 import shutil
+from datetime import timedelta
 from pathlib import Path
 
 import duckdb
@@ -13,21 +14,27 @@ from prunelake.lake import commit, read
 from prunelake.lake.files.paths import is_segment
 from prunelake.lake.maintenance import compact as module
 from prunelake.lake.maintenance.compact import compact
+from prunelake.lake.maintenance.garbage import collect_garbage
 from prunelake.lake.maintenance.verify import verify_lake
-from prunelake.lake.publish import publish
+from prunelake.lake.publish import is_current, publish
 from prunelake.lake.sql import views
-from prunelake.schema.analysis_tables import ANALYSIS_TABLES, ANALYSIS_VERSION
+from prunelake.schema.analysis_tables import ANALYSIS_VERSION
 from prunelake.schema.run_tables import RUN_TABLES
 from tests.support.compacted_lakes import (
     COMPACTED_TABLES,
     add_run,
+    analyse_again,
     assert_same_rows,
+    open_files,
     problems_beside_missing_analyses,
     table_files,
     varied_lake,
     view_rows,
 )
+from tests.support.lake_files import manifest_of
 from tests.support.lake_rows import identity_of, small_analysis, small_run
+
+NO_GRACE = timedelta(0)
 
 
 @pytest.fixture(scope="module")
@@ -40,20 +47,23 @@ def lake(varied: Path, tmp_path: Path) -> Path:
     return shutil.copytree(varied, tmp_path / "o'lake")
 
 
-def test_no_answer_changes(lake: Path) -> None:
+def test_no_answer_changes_and_garbage_collection_leaves_only_segments(lake: Path) -> None:
     before, ids = view_rows(lake), read.run_ids(lake)
-    analysed, count = read.analysed_run_ids(lake), len(table_files(lake))
-    assert compact(lake) == (count, len(table_files(lake)))
-    assert_same_rows(view_rows(lake), before)
-    assert read.run_ids(lake) == ids
-    assert all(read.has_run(lake, run_id) for run_id in ids)
-    assert read.analysed_run_ids(lake) == analysed
-    assert problems_beside_missing_analyses(lake) == []
-    segments = {path.parent.name: path for path in table_files(lake) if is_segment(path)}
-    # Besides segments, only an analysis of another version stays, until it is replaced.
-    older = {lake / name / f"{identity_of('older')[1]}.parquet" for name in ANALYSIS_TABLES}
-    assert set(table_files(lake)) == set(segments.values()) | older
-    assert segments.keys() == set(COMPACTED_TABLES) - {"reported"}
+    analysed, own_files = read.analysed_run_ids(lake), set(table_files(lake))
+    count = len(open_files(lake))
+    assert compact(lake) == (count, len(open_files(lake)))
+    assert own_files < set(table_files(lake))  # readers at work keep their files
+    for collected in (False, True):
+        if collected:
+            collect_garbage(lake, NO_GRACE)
+            assert table_files(lake) == open_files(lake)
+        assert_same_rows(view_rows(lake), before)
+        assert read.run_ids(lake) == ids
+        assert all(read.has_run(lake, run_id) for run_id in ids)
+        assert read.analysed_run_ids(lake) == analysed
+        assert problems_beside_missing_analyses(lake) == []
+    assert all(is_segment(path) for path in table_files(lake))
+    assert {path.parent.name for path in table_files(lake)} == set(COMPACTED_TABLES) - {"reported"}
 
 
 def test_the_snapshot_is_the_same(lake: Path, tmp_path: Path) -> None:
@@ -76,8 +86,6 @@ def snapshot_of(path: Path) -> dict[str, pl.DataFrame]:
 
 
 def test_a_snapshot_stays_current(tmp_path: Path) -> None:
-    from prunelake.lake.publish import is_current
-
     for name in ("one", "two"):
         add_run(tmp_path, name)
     publish(tmp_path, analyse)
@@ -114,28 +122,31 @@ def test_a_run_keeps_the_order_of_its_rows(lake: Path) -> None:
 
 def test_a_run_in_a_segment_is_not_written_again(lake: Path) -> None:
     compact(lake)
+    collect_garbage(lake, NO_GRACE)
+    before = table_files(lake)
     assert not commit.write_run(lake, *small_run("plain"))
-    assert not any(
-        (lake / name / f"{identity_of('plain')[1]}.parquet").exists() for name in COMPACTED_TABLES
-    )
+    assert not commit.write_analysis(lake, *small_analysis(identity_of("plain")[1]))
+    assert table_files(lake) == before
 
 
-def test_a_newer_analysis_replaces_that_of_a_segment(lake: Path) -> None:
+def test_a_second_analysis_replaces_that_of_a_segment(lake: Path) -> None:
     compact(lake)
+    collect_garbage(lake, NO_GRACE)
     plain, older = (identity_of(name)[1] for name in ("plain", "older"))
-    for run_id in (plain, older):
-        commit.write_analysis(lake, *small_analysis(run_id, replicates=99))
+    analyse_again(lake, plain, replicates=99)
+    assert commit.write_analysis(lake, *small_analysis(older, replicates=99))
     before = view_rows(lake)
     replicates = dict(before["lake.analyses"].select("run_id", "replicates").iter_rows())
     assert replicates[plain] == replicates[older] == 99
     assert replicates.keys() == read.analysed_run_ids(lake)
     compact(lake)
+    collect_garbage(lake, NO_GRACE)
     assert_same_rows(view_rows(lake), before)
     assert all(is_segment(path) for path in table_files(lake))
     assert problems_beside_missing_analyses(lake) == []
 
 
-def test_analyses_of_an_earlier_version_are_dropped(
+def test_analyses_of_an_earlier_version_are_collected(
     lake: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compact(lake)
@@ -145,9 +156,10 @@ def test_analyses_of_an_earlier_version_are_dropped(
     newer = small_analysis(run_id, analysis_version=ANALYSIS_VERSION + 1)
     commit.write_analysis(lake, *newer)
     compact(lake)
+    collect_garbage(lake, NO_GRACE)
     assert read.analysed_run_ids(lake) == {run_id}
-    (manifest,) = (path for path in (lake / "analyses").iterdir() if is_segment(path))
-    assert pl.read_parquet(manifest)["run_id"].to_list() == [run_id]
+    manifest = manifest_of(lake, run_id, "analyses")
+    assert [path for path in (lake / "analyses").iterdir() if path.suffix == ".json"] == [manifest]
 
 
 def test_the_number_of_files_depends_on_the_rows_and_not_on_the_runs(
@@ -158,15 +170,14 @@ def test_the_number_of_files_depends_on_the_rows_and_not_on_the_runs(
     for i in range(10):
         add_run(tmp_path, f"run {i}")
         compact(tmp_path)
+        collect_garbage(tmp_path, NO_GRACE)
         counts.append(len(list((tmp_path / "predictions").iterdir())))
     # A closed segment has four runs; one segment is open.
     assert counts == [1, 1, 1, 1, 2, 2, 2, 2, 3, 3]
-    assert {p.name: pl.read_parquet(p).height for p in (tmp_path / "runs").iterdir()}.keys() == {
-        p.name for p in (tmp_path / "predictions").iterdir()
-    }
-    assert sorted(pl.read_parquet(p).height for p in (tmp_path / "runs").iterdir()) == [2, 4, 4]
+    assert sorted(len(m.run_ids) for m in read.complete_runs(tmp_path)) == [2, 4, 4]
     # Analyses have one row each here, so more of them fit.
     assert len(list((tmp_path / "metrics").iterdir())) == 2
+    assert table_files(tmp_path) == open_files(tmp_path)
     assert len(read.run_ids(tmp_path)) == 10
     assert verify_lake(tmp_path) == []
 
@@ -175,24 +186,12 @@ def test_a_closed_segment_is_left_alone(tmp_path: Path, monkeypatch: pytest.Monk
     for i in range(4):
         add_run(tmp_path, f"run {i}")
     compact(tmp_path)
-    before = {path: path.stat().st_mtime_ns for path in table_files(tmp_path)}
+    before = set(open_files(tmp_path))
     monkeypatch.setattr(module, "SEGMENT_ROWS", 4)
     add_run(tmp_path, "another")
     compact(tmp_path)
-    assert (
-        before.items() <= {path: path.stat().st_mtime_ns for path in table_files(tmp_path)}.items()
-    )
+    assert before <= set(open_files(tmp_path))
     assert len(read.run_ids(tmp_path)) == 5
-
-
-@pytest.fixture(scope="module")
-def compacted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A lake of one segment; tests copy it."""
-    folder = tmp_path_factory.mktemp("compacted")
-    for name in ("bounded", "bounded later"):
-        add_run(folder, name)
-    compact(folder)
-    return folder
 
 
 def test_an_empty_lake_has_nothing_to_compact(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A compaction that ends at any step, and readers that run during a compaction."""
+"""Compaction and garbage collection that end at any step, and readers that run meanwhile."""
 
 import os
 import shutil
@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,19 +16,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from prunelake.lake import commit, read
-from prunelake.lake.files.damage import find_damage
+from prunelake.lake import read
+from prunelake.lake.files import manifests
 from prunelake.lake.files.paths import is_segment
 from prunelake.lake.maintenance import compact as module
 from prunelake.lake.maintenance.compact import compact
+from prunelake.lake.maintenance.garbage import collect_garbage
 from prunelake.lake.maintenance.verify import verify_lake
 from prunelake.lake.sql import views
+from prunelake.lake.storage import location
 from prunelake.schema.run_tables import RUN_TABLES
 from tests.support.compacted_lakes import (
     DROPS,
     add_run,
+    analyse_again,
     assert_same_rows,
     half_compacted,
+    open_files,
     problems_beside_missing_analyses,
     table_files,
     table_rows,
@@ -35,8 +40,10 @@ from tests.support.compacted_lakes import (
 )
 from tests.support.endurance import repeats
 from tests.support.example_runs import explained_run
-from tests.support.interruptions import Interrupted, before_every_file_change
-from tests.support.lake_rows import identity_of, small_analysis
+from tests.support.interruptions import Interrupted, before_every_file_change, stop_at
+from tests.support.lake_rows import identity_of
+
+NO_GRACE = timedelta(0)
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +62,11 @@ def segment_rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(module, "SEGMENT_ROWS", request.param)
 
 
+def compact_and_collect(lake: Path) -> None:
+    compact(lake)
+    collect_garbage(lake, NO_GRACE)
+
+
 @pytest.mark.usefixtures("segment_rows")
 def test_a_reader_sees_the_same_at_every_moment(tmp_path: Path) -> None:
     lake = half_compacted(tmp_path)
@@ -62,13 +74,13 @@ def test_a_reader_sees_the_same_at_every_moment(tmp_path: Path) -> None:
     seen = []
 
     def check(step: int) -> None:
-        if step % repeats(5, 1) == 0:
+        if step % repeats(9, 1) == 0:
             assert_same_rows(table_rows(lake), expected)
         seen.append(step)
 
     with before_every_file_change(check):
-        compact(lake)
-    assert len(seen) > 30
+        compact_and_collect(lake)
+    assert len(seen) > 90
     assert_same_rows(table_rows(lake), expected)
 
 
@@ -78,28 +90,30 @@ def test_an_interrupted_compaction_loses_nothing_and_the_next_finishes(
 ) -> None:
     template = half_compacted(tmp_path / "template")
     expected = table_rows(template)
-    finished = shutil.copytree(template, tmp_path / "finished")
-    compact(finished)
-    # Strides of 7 meet every kind of step.
-    for last in range(1, 1000, repeats(7, 1)):
+    # Strides of 13 meet every kind of step.
+    for last in range(1, 1000, repeats(13, 1)):
         lake = shutil.copytree(template, tmp_path / str(last))
-
-        def stop(step: int, last: int = last) -> None:
-            if step == last:
-                raise Interrupted
-
-        with before_every_file_change(stop):
+        with before_every_file_change(stop_at(last)):
             try:
-                compact(lake)
+                compact_and_collect(lake)
                 break
             except Interrupted:
                 pass
         assert_same_rows(table_rows(lake), expected)
-        compact(lake)
+        compact_and_collect(lake)
         assert_same_rows(table_rows(lake), expected)
         assert verify_lake(lake) == []
-        assert len(table_files(lake)) <= len(table_files(finished))
-    assert last > 30
+        assert unread_files(lake) == []
+    assert last > 90
+
+
+def unread_files(lake: Path) -> list[Path]:
+    """The files of tables that no reader opens, without void manifests."""
+    return [
+        path
+        for path in set(table_files(lake)).difference(open_files(lake))
+        if manifests.VOID.encode() != path.read_bytes()
+    ]
 
 
 @given(
@@ -108,6 +122,7 @@ def test_an_interrupted_compaction_loses_nothing_and_the_next_finishes(
             st.just("run"),
             st.tuples(st.just("analyse"), st.integers(0, 9)),
             st.tuples(st.just("compact"), st.integers(1, 60)),
+            st.tuples(st.just("collect"), st.integers(1, 60)),
         ),
         max_size=12,
     )
@@ -118,33 +133,32 @@ def test_readers_see_the_latest_runs_and_analyses_after_any_history(steps: list[
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "SEGMENT_ROWS", 4)
         lake = Path(folder)
-        for count, step in enumerate(["run", *steps, ("compact", 1000)]):
+        for count, step in enumerate(["run", *steps, ("compact", 1000), ("collect", 1000)]):
             if step == "run":
                 latest[add_run(lake, f"run {count}", replicates=count)] = count
             elif step[0] == "analyse":
                 run_id = list(latest)[step[1] % len(latest)]
-                commit.write_analysis(lake, *small_analysis(run_id, replicates=count))
+                analyse_again(lake, run_id, replicates=count)
                 latest[run_id] = count
             else:
-
-                def stop(now: int, last: int = step[1]) -> None:
-                    if now == last:
-                        raise Interrupted
-
-                with before_every_file_change(stop), suppress(Interrupted):
-                    compact(lake)
+                with before_every_file_change(stop_at(step[1])), suppress(Interrupted):
+                    compact(lake) if step[0] == "compact" else collect_garbage(lake, NO_GRACE)
             assert read.run_ids(lake) == sorted(latest)
             actual = read.read_table(lake, "analyses").select("run_id", "replicates")
             assert sorted(actual.iter_rows()) == sorted(latest.items())
             assert read.read_table(lake, "predictions").height == 2 * len(latest)
         assert verify_lake(lake) == []
-        assert all(is_segment(path) for path in table_files(lake))
+        assert unread_files(lake) == []
+        if len(latest) > 1:
+            assert all(is_segment(path) for path in open_files(lake))
 
 
 KILLED = """
 import os, signal, sys
+from datetime import timedelta
 from pathlib import Path
 from prunelake.lake.maintenance.compact import compact
+from prunelake.lake.maintenance.garbage import collect_garbage
 
 steps = 0
 
@@ -157,19 +171,20 @@ def die_at_step(call):
         return call(*arguments, **named)
     return step
 
-os.replace, os.unlink = die_at_step(os.replace), die_at_step(os.unlink)
+os.link, os.unlink = die_at_step(os.link), die_at_step(os.unlink)
 compact(Path(sys.argv[1]))
+collect_garbage(Path(sys.argv[1]), timedelta(0))
 """
 
 
 @pytest.mark.parametrize(
     "step",
-    [8, 20, *(pytest.param(step, marks=pytest.mark.endurance) for step in (1, 4, 9, 12, 40))],
+    [8, 60, *(pytest.param(step, marks=pytest.mark.endurance) for step in (1, 4, 9, 40, 90))],
 )
 def test_a_killed_compaction_changes_no_answer(lake: Path, step: int) -> None:
     compact(lake)
     add_run(lake, "another one")
-    commit.write_analysis(lake, *small_analysis(identity_of("plain")[1], replicates=99))
+    analyse_again(lake, identity_of("plain")[1], replicates=99)
     explained_run(lake, "one more", DROPS, task="third")
     before = table_rows(lake)
     killed = subprocess.run(
@@ -179,56 +194,55 @@ def test_a_killed_compaction_changes_no_answer(lake: Path, step: int) -> None:
     )
     assert killed.returncode == -signal.SIGKILL
     assert_same_rows(table_rows(lake), before)
-    compact(lake)
+    compact_and_collect(lake)
     assert_same_rows(table_rows(lake), before)
     assert problems_beside_missing_analyses(lake) == []
     assert not [path for path in table_files(lake) if path.name.startswith(".")]
 
 
-def test_a_reader_reads_again_after_a_compaction(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_reader_at_work_keeps_its_files(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        add_run(tmp_path, name)
+    expected = table_rows(tmp_path)["predictions"]
+    with views.connect(tmp_path) as connection:
+        compact(tmp_path)
+        assert collect_garbage(tmp_path) == 0
+        actual = views.select(connection, "select * from lake.predictions")
+    assert_frame_equal(actual.sort(RUN_TABLES["predictions"].key), expected)
+
+
+@pytest.mark.parametrize("at", ["manifests", "files"])
+def test_a_reader_that_slept_through_the_grace_period_reads_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:
     for name in ("one", "two"):
         add_run(tmp_path, name)
     expected = table_rows(tmp_path)["predictions"]
-    listed = read.complete_manifests
+    slept: list[bool] = []
 
-    def listed_before(*arguments: Any) -> Any:
-        actual = listed(*arguments)
-        compact(tmp_path)
-        return actual
+    def sleep() -> None:
+        if not slept:
+            slept.append(True)
+            compact_and_collect(tmp_path)
 
-    monkeypatch.setattr(views, "complete_manifests", listed_before)
-    monkeypatch.setattr(read, "complete_manifests", listed_before)
+    if at == "manifests":
+        listed = location.list_folder
+
+        def list_and_sleep(*arguments: Any) -> Any:
+            paths = listed(*arguments)
+            sleep()
+            return paths
+
+        monkeypatch.setattr(manifests, "list_folder", list_and_sleep)
+    else:
+        read_all = manifests.read_group
+
+        def read_and_sleep(*arguments: Any) -> Any:
+            group = read_all(*arguments)
+            sleep()
+            return group
+
+        monkeypatch.setattr(read, "read_group", read_and_sleep)
     actual = views.query(tmp_path, "select * from lake.predictions")
     assert_frame_equal(actual.sort(RUN_TABLES["predictions"].key), expected)
-    add_run(tmp_path, "three")
-    assert read.read_table(tmp_path, "predictions").height == expected.height + 2
-
-
-def test_a_reader_reads_again_when_a_file_is_being_replaced(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    add_run(tmp_path, "one")
-    expected = table_rows(tmp_path)["predictions"]
-    (path,) = (tmp_path / "predictions").iterdir()
-    content = path.read_bytes()
-    listed = read.complete_manifests
-    met: list[Path] = []
-
-    def taken_after_listing(*arguments: Any) -> Any:
-        actual = listed(*arguments)
-        if not met:
-            met.append(path)
-            path.unlink()
-        return actual
-
-    def back_when_looked_at(*arguments: Any) -> Any:
-        path.write_bytes(content)
-        return find_damage(*arguments)
-
-    monkeypatch.setattr(views, "complete_manifests", taken_after_listing)
-    monkeypatch.setattr(views, "find_damage", back_when_looked_at)
-    actual = views.query(tmp_path, "select * from lake.predictions")
-    assert met
-    assert_frame_equal(actual.sort(RUN_TABLES["predictions"].key), expected)
+    assert views.query(tmp_path, "from damaged_runs").is_empty()

@@ -1,11 +1,11 @@
-"""`doctor --repair` and `--quarantine`: they find any damage, and keep all other files."""
+"""`doctor --repair` and `--quarantine`: they lose no undamaged run, and keep all other files."""
 
 import os
 import shutil
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from datetime import timedelta
 from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
@@ -19,12 +19,13 @@ from polars.testing import assert_frame_equal
 
 from prunelake.analysis.analyse import analyse
 from prunelake.cli.app import main
-from prunelake.errors import CorruptFile, LakeError
+from prunelake.errors import LakeError
 from prunelake.lake import commit, read
-from prunelake.lake.files import parquet
-from prunelake.lake.files.damage import find_damage
 from prunelake.lake.files.findings import FindingKind
+from prunelake.lake.files.manifests import decode, retire_owner
+from prunelake.lake.files.paths import entry_of
 from prunelake.lake.maintenance.compact import compact
+from prunelake.lake.maintenance.garbage import collect_garbage
 from prunelake.lake.maintenance.repair import quarantine, repair
 from prunelake.lake.maintenance.verify import verify_lake
 from prunelake.lake.publish import publish
@@ -32,13 +33,16 @@ from prunelake.lake.sql import views
 from prunelake.lake.storage import locks
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES
 from prunelake.schema.run_tables import RUN_TABLES
-from prunelake.schema.table import FORMAT_VERSION
+from prunelake.schema.tables import group_of
 from prunelake.spec import SweepSpec
 from tests.support.endurance import repeats
+from tests.support.lake_files import data_file_of, flip_byte, manifest_of, stored_manifest
 from tests.support.lake_rows import bound, identity_of, small_analysis, small_run
 from tests.support.local_paths import local_path
 
 ALL = (*RUN_TABLES, *ANALYSIS_TABLES)
+
+NO_GRACE = timedelta(0)
 
 
 def add_run(lake: Path, name: str, analysed: bool = True, **columns: Any) -> str:
@@ -63,6 +67,7 @@ def whole() -> Path:
     for name in ("one", "two"):
         add_run(folder, name)
     compact(folder)
+    collect_garbage(folder, NO_GRACE)
     for name in ("three", "four"):
         add_run(folder, name)
     assert verify_lake(folder) == []
@@ -77,8 +82,9 @@ def files_of(lake: Path) -> dict[str, bytes]:
 
 def runs_in(name: str) -> set[str]:
     """The runs that have rows in a file of the whole lake, or may have."""
-    manifests = whole() / ("runs" if Path(name).parent.name in RUN_TABLES else "analyses")
-    return set(pl.read_parquet(manifests / Path(name).name)["run_id"])
+    path = whole() / name
+    folder = path.parents[1] / group_of(path.parent.name).owner_table.name
+    return set(decode(next(folder.glob(f"{entry_of(path)}.*.json"))).owners)
 
 
 Damage = Callable[[bytes], bytes | None]
@@ -122,106 +128,111 @@ def test_any_damage_is_moved_aside_and_all_other_files_stay(which: int, act: Dam
         assert verify_lake(lake), f"{name} was damaged"
         quarantine(lake)
         repair(lake, analyse)
-        lost = runs_in(name) if Path(name).parent.name in RUN_TABLES else set()
-        assert set(read.run_ids(lake)) == set(read.run_ids(whole())) - lost
-        # Everything stays, except analyses of lost runs, which may share a segment with others.
-        assert verify_lake(lake) == []
         after = files_of(lake)
+        aside = {path.read_bytes() for path in (lake / ".quarantine").rglob("*") if path.is_file()}
         for other, was in before.items():
-            is_measured = Path(other).parent.name in RUN_TABLES
-            if is_measured == (Path(name).parent.name in RUN_TABLES):
-                stays = not runs_in(other) & runs_in(name)
+            if other == name:
+                assert content is None or content in aside or after.get(name) == content
+            elif entry_of(Path(other)) == entry_of(Path(name)):
+                assert after.get(other) == was or was in aside
             else:
-                stays = not runs_in(other) & lost
-            if stays:
                 assert after[other] == was, other
+        is_lost_manifest = content is None and name.endswith(".json")
+        is_measured = Path(name).parent.name in RUN_TABLES
+        lost = runs_in(name) if is_measured and not is_lost_manifest else set()
+        assert set(read.run_ids(lake)) == set(read.run_ids(whole())) - lost
+        assert [f for f in verify_lake(lake) if f.kind is not FindingKind.orphaned] == []
+        collect_garbage(lake, NO_GRACE)
+        assert verify_lake(lake) == []
         for table in RUN_TABLES:
             expected = read.read_table(whole(), table).filter(~pl.col("run_id").is_in(lost))
             assert_frame_equal(read.read_table(lake, table), expected, check_row_order=False)
         assert set(views.query(lake, "select distinct run_id from metrics")["run_id"]) == set(
             read.run_ids(lake)
         )
-        # Nothing is lost: moved files are unchanged.
-        aside = [path.read_bytes() for path in (lake / ".quarantine").rglob("*.parquet")]
-        for other, was in before.items():
-            if Path(other).parent.name in RUN_TABLES and other != name:
-                assert after.get(other) == was or was in aside
-        if content is not None:
-            assert content in aside
 
 
-@pytest.mark.parametrize("table", ["runs", "analyses"])
-def test_a_change_to_any_byte_of_a_manifest_is_found(lake: Path, table: str) -> None:
-    manifest = lake / table / f"{identity_of('three')[1]}.parquet"
-    content = manifest.read_bytes()
-    for position in range(0, len(content), 11):
-        changed = bytearray(content)
-        changed[position] ^= 0x10
-        manifest.write_bytes(changed)
-        with suppress(CorruptFile):  # it does not even open
-            assert parquet.manifest_problem(manifest), position
-    assert {f.file for f in find_damage(lake)} == {manifest}
-
-
-@pytest.mark.parametrize("table", ["runs", "analyses"])
-def test_a_manifest_without_checksum_is_damaged(lake: Path, table: str) -> None:
-    manifest = lake / table / f"{identity_of('three')[1]}.parquet"
-    metadata = {"prunelake.format_version": str(FORMAT_VERSION), "prunelake.table": table}
-    pl.read_parquet(manifest).write_parquet(manifest, metadata=metadata)
-    (finding,) = find_damage(lake)
-    assert (finding.file, finding.problem) == (manifest, "it has no checksum")
-    with pytest.raises(CorruptFile, match="it has no checksum"):
-        compact(lake)
-
-
-def test_a_damaged_manifest_is_not_merged(lake: Path) -> None:
-    manifest = lake / "runs" / f"{identity_of('three')[1]}.parquet"
-    keys = {k: v for k, v in pl.read_parquet_metadata(manifest).items() if k != "ARROW:schema"}
-    rows = pl.read_parquet(manifest).with_columns(model=pl.lit("another"))
-    rows.write_parquet(manifest, metadata=keys)
-    with pytest.raises(CorruptFile, match=r"SHA-256 differs"):
-        compact(lake)
-
-
-def test_a_quarantined_run_is_moved_with_its_analysis(lake: Path) -> None:
+def test_a_quarantined_run_is_moved_as_a_whole(lake: Path) -> None:
     run_id = identity_of("three")[1]
     before = files_of(lake)
-    (lake / "layers" / f"{run_id}.parquet").write_bytes(b"")
-    said, *beside = quarantine(lake)
+    data_file_of(lake, "layers", run_id).write_bytes(b"")
+    (said,) = quarantine(lake)
     (folder,) = (lake / ".quarantine").iterdir()
-    moved = {str(p.relative_to(folder)) for p in folder.rglob("*.parquet")}
-    assert moved == {name for name in before if Path(name).stem == run_id}
+    moved = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.suffix != ".yaml"}
+    moved -= {*RUN_TABLES}
+    assert moved == {n for n in before if Path(n).name.startswith(f"{run_id}.")}
     assert said.startswith(f"moved run {run_id} to {folder}; ")
-    assert all(f"{run_id}.parquet: leftover: belongs to no complete run" in s for s in beside)
-    assert len(beside) == len(ANALYSIS_TABLES)
-    assert files_of(lake) == {name: b for name, b in before.items() if name not in moved}
+    mark = {f"runs/{run_id}.1.retired": b""}
+    assert files_of(lake) == {n: b for n, b in before.items() if n not in moved} | mark
     assert quarantine(lake) == []
+    assert verify_lake(lake) == []
+    assert run_id not in read.analysed_run_ids(lake)
     # After another sweep the run exists again.
     add_run(lake, "three")
-    assert {name: len(content) for name, content in files_of(lake).items()} == {
-        name: len(content) for name, content in before.items()
-    }
+    assert manifest_of(lake, run_id).name == f"{run_id}.2.json"
     assert verify_lake(lake) == []
+    assert set(read.run_ids(lake)) == read.analysed_run_ids(lake) == set(read.run_ids(whole()))
 
 
-def test_the_analysis_of_a_lost_run_is_removed_from_a_segment(tmp_path: Path) -> None:
+def test_the_other_runs_keep_their_analyses_in_a_segment(tmp_path: Path) -> None:
     # The analyses share a segment, the runs do not.
     for name in ("one", "two"):
         add_run(tmp_path, name)
-    loose = {p: p.read_bytes() for t in RUN_TABLES for p in (tmp_path / t).glob("*")}
     compact(tmp_path)
     for path in [p for table in RUN_TABLES for p in (tmp_path / table).glob("segment-*")]:
         path.unlink()
-    for path, content in loose.items():
-        path.write_bytes(content)
     assert verify_lake(tmp_path) == []
     lost, kept = identity_of("one")[1], identity_of("two")[1]
-    (tmp_path / "runs" / f"{lost}.parquet").write_bytes(b"nothing")
+    data_file_of(tmp_path, "runs", lost).write_bytes(b"nothing")
     quarantine(tmp_path)
     assert verify_lake(tmp_path) == []
     assert read.analysed_run_ids(tmp_path) == {kept}
-    add_run(tmp_path, "one", analysed=False)
+    add_run(tmp_path, "one", analysed=False, duration_s=9.0)
     assert read.unanalysed_run_ids(tmp_path) == [lost]
+
+
+@pytest.mark.parametrize("name", ["one", "three"])
+def test_a_lost_manifest_is_restored(lake: Path, name: str) -> None:
+    run_id = identity_of(name)[1]
+    rows = {table: read.read_table(lake, table) for table in RUN_TABLES}
+    lost = manifest_of(lake, run_id)
+    content = decode(lost)
+    lost.unlink()
+    assert run_id not in read.run_ids(lake)
+    assert {f.kind for f in verify_lake(lake)} == {FindingKind.lost}
+    collect_garbage(lake, NO_GRACE)  # keeps the files of a lost run
+    assert f"restored run {run_id}" in repair(lake, analyse)
+    if name == "three":
+        assert decode(lost) == content
+    for table, expected in rows.items():
+        assert_frame_equal(read.read_table(lake, table), expected, check_row_order=False)
+    assert read.unanalysed_run_ids(lake) == []
+    assert [f for f in verify_lake(lake) if f.kind is not FindingKind.orphaned] == []
+
+
+@pytest.mark.parametrize("damage", ["missing", "changed"])
+def test_a_run_that_lost_more_than_its_manifest_has_a_recipe(tmp_path: Path, damage: str) -> None:
+    run_id = add_run(tmp_path, "one", spec=SPEC)
+    other = add_run(tmp_path, "two")
+    path = data_file_of(tmp_path, "layers", run_id)
+    manifest_of(tmp_path, run_id).unlink()
+    if damage == "missing":
+        path.unlink()
+    else:
+        flip_byte(path)
+    (line,) = repair(tmp_path, analyse)
+    (folder,) = (tmp_path / ".quarantine").iterdir()
+    recipe = folder / f"{run_id}.yaml"
+    assert line == (
+        f"moved run {run_id}, which has lost more than its manifest, to {folder}; `prunelake "
+        f"sweep {recipe} --lake {tmp_path}` makes it again"
+    )
+    assert SweepSpec.model_validate_json(recipe.read_text()).model_dump_json() == SPEC
+    assert (folder / "runs").is_dir()
+    assert read.run_ids(tmp_path) == [other]
+    assert verify_lake(tmp_path) == []
+    assert add_run(tmp_path, "one") == run_id
+    assert set(read.run_ids(tmp_path)) == {run_id, other}
 
 
 SPEC = SweepSpec(task="opinions", levels=(0, 2)).model_dump_json()
@@ -239,7 +250,7 @@ def test_the_spec_of_a_lost_run_sweeps_it_again(
     if where == "snapshot":
         publish(tmp_path, analyse)
     damaged = "runs" if where == "snapshot" else "layers"
-    (tmp_path / damaged / f"{run_id}.parquet").write_bytes(b"nothing")
+    data_file_of(tmp_path, damaged, run_id).write_bytes(b"nothing")
     monkeypatch.setattr(
         sys, "argv", ["prunelake", "doctor", "--quarantine", "--lake", str(tmp_path)]
     )
@@ -260,16 +271,19 @@ def test_a_lost_import_and_a_lost_spec_have_their_own_hints(tmp_path: Path) -> N
     for name, columns in (("one", imported), ("two", {"spec": SPEC})):
         run_id = add_run(tmp_path, name, **columns)
         damaged = "layers" if name == "one" else "runs"
-        (tmp_path / damaged / f"{run_id}.parquet").write_bytes(b"nothing")
+        data_file_of(tmp_path, damaged, run_id).write_bytes(b"nothing")
     told = " ".join(quarantine(tmp_path))
     assert 'import it again; it came from {"source": "harness"}' in told
     assert "its spec is lost with it" in told
 
 
+def forget_analysis(lake: Path, run_id: str) -> None:
+    retire_owner(lake, ANALYSIS_TABLES, stored_manifest(lake, run_id, "analyses"), run_id)
+
+
 def test_repair_clears_leftovers(lake: Path) -> None:
-    before = files_of(lake)
     (lake / "layers" / ".dead.123.tmp").write_bytes(b"")
-    (lake / "layers" / "dead.parquet").write_bytes(b"rows")
+    (lake / "layers" / "dead.1.0123456789abcdef.parquet").write_bytes(b"rows")
     for run_id in ("dead", "busy", identity_of("one")[1]):
         (lake / ".shards" / run_id / "0").mkdir(parents=True)
         (lake / ".shards" / run_id / "0" / "rows.parquet").write_bytes(b"shard")
@@ -284,57 +298,53 @@ def test_repair_clears_leftovers(lake: Path) -> None:
     (lake / ".watch" / "old.tmp").write_text("")
     os.utime(lake / ".watch" / "old.tmp", (long_ago, long_ago))
     lost = identity_of("four")[1]
-    for table in ANALYSIS_TABLES:
-        (lake / table / f"{lost}.parquet").unlink()
-    assert {str(local_path(f.file).relative_to(lake)): f.kind for f in verify_lake(lake)} == {
-        "layers/.dead.123.tmp": FindingKind.disposable,
-        "layers/dead.parquet": FindingKind.orphaned,
-        ".shards/dead": FindingKind.orphaned,
+    forget_analysis(lake, lost)
+    orphaned = {
+        "layers/.dead.123.tmp": FindingKind.orphaned,
+        "layers/dead.1.0123456789abcdef.parquet": FindingKind.orphaned,
+    }
+    assert kinds(lake) == orphaned | {
+        ".shards/dead": FindingKind.disposable,
         f".shards/{identity_of('one')[1]}": FindingKind.disposable,
-        ".watch/half.json": FindingKind.orphaned,
+        ".watch/half.json": FindingKind.disposable,
         ".watch/old.tmp": FindingKind.disposable,
-        f"analyses/{lost}.parquet": FindingKind.unanalysed,
+        "analyses": FindingKind.unanalysed,
     }
     done = repair(lake, analyse)
-    assert len(done) == 7
-    assert sum("; deleted" in line for line in done) == 3
+    assert len(done) == 5
+    assert sum("; deleted" in line for line in done) == 4
     assert done[-1] == f"analysed run {lost}"
-    assert verify_lake(lake) == []
-    # The new analysis has one round, and one example, too few to recalibrate.
-    gone = {f"{table}/{lost}.parquet" for table in ("looks", "recalibrated_reliability")}
-    assert files_of(lake).keys() == before.keys() - gone
-    (folder,) = (lake / ".quarantine").iterdir()
-    assert {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()} == {
-        "layers/dead.parquet",
-        ".shards/dead/0/rows.parquet",
-        ".watch/half.json",
-    }
+    # Their writer may be at work; garbage collection deletes them after a grace period.
+    assert kinds(lake) == orphaned
     assert (lake / ".shards" / "busy" / "0" / "rows.parquet").is_file()
+    assert not (lake / ".quarantine").exists()
     assert repair(lake, analyse) == []
+    collect_garbage(lake, NO_GRACE)
+    assert verify_lake(lake) == []
+
+
+def kinds(lake: Path) -> dict[str, FindingKind]:
+    return {str(local_path(f.file).relative_to(lake)): f.kind for f in verify_lake(lake)}
 
 
 def test_no_numbers_are_computed_from_damaged_files(lake: Path) -> None:
     run_id = identity_of("four")[1]
-    for table in ANALYSIS_TABLES:
-        (lake / table / f"{run_id}.parquet").unlink()
-    path = lake / "predictions" / f"{run_id}.parquet"
-    content = bytearray(path.read_bytes())
-    content[10] ^= 1
-    path.write_bytes(content)
+    forget_analysis(lake, run_id)
+    flip_byte(data_file_of(lake, "predictions", run_id))
     assert repair(lake, analyse) == []
-    assert run_id in read.unanalysed_run_ids(lake)
+    assert run_id not in read.analysed_run_ids(lake)
 
 
-@pytest.mark.parametrize("lock", [locks.WRITE_LOCK, locks.PUBLISH_LOCK])
 @pytest.mark.parametrize(
     "act", [quarantine, partial(repair, analyse=analyse)], ids=["quarantine", "repair"]
 )
-def test_a_lake_with_a_writer_at_work_is_left_alone(
-    lake: Path, lock: str, act: Callable[[Path], list[str]]
+def test_a_lake_with_another_maintenance_at_work_is_left_alone(
+    lake: Path, act: Callable[[Path], list[str]]
 ) -> None:
     (lake / "layers" / ".being.written.tmp").write_bytes(b"")
-    (lake / "examples" / f"{identity_of('three')[1]}.parquet").write_bytes(b"")
+    data_file_of(lake, "examples", identity_of("three")[1]).write_bytes(b"")
     before = files_of(lake)
+    lock = locks.MAINTENANCE_LOCK
     with locks.locked(lake, lock), pytest.raises(LakeError, match=f"{lock} is held"):
         act(lake)
     assert files_of(lake) == before

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
@@ -15,6 +16,7 @@ from prunelake.cli.app import main
 from prunelake.errors import LakeError
 from prunelake.lake import commit, read
 from prunelake.lake.maintenance.compact import compact
+from prunelake.lake.maintenance.garbage import collect_garbage
 from prunelake.lake.maintenance.retention import find_superseded, retire
 from prunelake.lake.maintenance.verify import verify_lake
 from prunelake.lake.publish import publish
@@ -22,7 +24,9 @@ from prunelake.lake.sql import views
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES
 from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.spec import SweepSpec
-from tests.support.interruptions import Interrupted, before_every_file_change
+from tests.support.compacted_lakes import open_files, table_files
+from tests.support.interruptions import Interrupted, before_every_file_change, stop_at
+from tests.support.lake_files import manifest_of
 from tests.support.lake_rows import identity_of, small_analysis, small_run
 from tests.support.profile_rows import profiled
 
@@ -122,7 +126,12 @@ def test_superseded_runs_are_removed_and_all_others_stay(lake: Path, is_compacte
         left = read.read_table(lake, name).sort({**RUN_TABLES, **ANALYSIS_TABLES}[name].key)
         assert_frame_equal(left, rows.filter(~rows["run_id"].is_in(list(removed))))
     assert find_superseded(lake) == []
-    assert not any(p.stem in removed for p in lake.rglob("*.parquet"))
+    compact(lake)
+    collect_garbage(lake, datetime.timedelta(0))
+    assert table_files(lake) == open_files(lake)
+    for path in lake.glob("*/*.parquet"):
+        assert removed.isdisjoint(pl.read_parquet(path)["run_id"])
+    assert verify_lake(lake) == []
     with duckdb.connect(publish(lake, analyse), read_only=True) as reader:
         assert reader.execute("select count(*) from runs").fetchone() == (4,)
 
@@ -152,24 +161,33 @@ def test_an_interrupted_removal_shows_no_part_of_a_run_and_the_next_finishes(
         assert read.read_table(copy, "predictions").height == 2 * len(left)
         assert read.read_table(copy, "layers").height == 2 * len(left)
 
-    for last in range(1, 1000, 3):
+    for last in range(1, 1000):
         copy = shutil.copytree(lake, tmp_path / "copies" / str(last))
-
-        def stop(step: int, last: int = last, copy: Path = copy) -> None:
-            if step == last:
-                check(copy)
-                raise Interrupted
-
-        with before_every_file_change(stop):
+        with before_every_file_change(stop_at(last)):
             try:
                 retire(copy)
                 break
             except Interrupted:
-                pass
-        check(copy)
+                check(copy)
         retire(copy)
+        check(copy)
         assert set(read.run_ids(copy)) == runs - removed
-    assert last > 10
+    assert last > 4
+
+
+def test_a_retired_run_can_be_swept_again(lake: Path) -> None:
+    compact(lake)
+    retire(lake)
+    run_id = add_sweep(lake, "a2", 9, revision="a2")
+    assert run_id == identity_of("a2")[1]
+    assert manifest_of(lake, run_id).name == f"{run_id}.2.json"
+    assert run_id in read.analysed_run_ids(lake)
+    rows = read.read_table(lake, "runs", [run_id])
+    assert [when.day for when in rows["created_at"]] == [9]
+    compact(lake)
+    collect_garbage(lake, datetime.timedelta(0))
+    assert read.read_table(lake, "runs", [run_id]).equals(rows)
+    assert read.run_ids(lake).count(run_id) == 1
 
 
 def test_the_command_lists_runs_and_removes_them_only_with_delete(

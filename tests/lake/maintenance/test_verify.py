@@ -1,7 +1,5 @@
 """`prunelake doctor` finds every kind of damage and every leftover in a lake."""
 
-import hashlib
-import re
 import shutil
 from pathlib import Path
 
@@ -10,12 +8,21 @@ import pytest
 
 from prunelake.errors import LakeError, WrongFormat
 from prunelake.lake.commit import write_analysis, write_run
-from prunelake.lake.files.findings import Finding
+from prunelake.lake.files.damage import find_damage
+from prunelake.lake.files.findings import Finding, FindingKind
+from prunelake.lake.files.manifests import retire_owner
 from prunelake.lake.maintenance.verify import verify_lake
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES, ANALYSIS_VERSION
 from prunelake.schema.run_tables import RUN_TABLES
-from prunelake.schema.table import FORMAT_VERSION
-from tests.support.lake_files import rewrite_manifest, set_format_version
+from tests.support.lake_files import (
+    data_file_of,
+    flip_byte,
+    manifest_of,
+    rewrite_data_file,
+    rewrite_manifest,
+    set_format_version,
+    stored_manifest,
+)
 from tests.support.lake_rows import (
     bound,
     frames,
@@ -27,8 +34,6 @@ from tests.support.lake_rows import (
 )
 
 RUN_ID = identity_of("run")[1]
-METADATA = {"prunelake.format_version": str(FORMAT_VERSION)}
-MANIFEST_TABLES = ("runs", "analyses")
 FILES = [name for name in (*RUN_TABLES, *ANALYSIS_TABLES) if name != "reported"]
 
 
@@ -54,30 +59,26 @@ def lake(whole: Path, tmp_path: Path) -> Path:
 
 
 def only_finding(lake: Path) -> Finding:
-    before = {p: p.read_bytes() for p in lake.rglob("*") if p.is_file()}
+    before = {p: p.read_bytes() for p in lake.glob("*/*")}
     (finding,) = verify_lake(lake)
-    assert before == {p: p.read_bytes() for p in lake.rglob("*") if p.is_file()}
+    assert before == {p: p.read_bytes() for p in lake.glob("*/*")}
     assert finding.remedy
     return finding
 
 
 def file_of(lake: Path, table: str) -> Path:
-    return lake / table / f"{RUN_ID}.parquet"
+    return data_file_of(lake, table, RUN_ID)
 
 
-@pytest.mark.parametrize("table", [name for name in FILES if name not in MANIFEST_TABLES])
+@pytest.mark.parametrize("table", FILES)
 def test_a_flipped_byte_is_found_in_every_table(lake: Path, table: str) -> None:
     path = file_of(lake, table)
-    content = bytearray(path.read_bytes())
-    content[10] ^= 0x01
-    path.write_bytes(content)
+    flip_byte(path)
     findings = verify_lake(lake)
     assert {f.file for f in findings} == {path}
     assert "SHA-256 differs" in findings[0].problem
-    if table in ANALYSIS_TABLES:
-        remedy = f"delete {file_of(lake, 'analyses')} and run `prunelake analyse`"
-    else:
-        remedy = f"delete {file_of(lake, 'runs')} or restore the file, and sweep again"
+    retry = "run `prunelake analyse`" if table in ANALYSIS_TABLES else "sweep again"
+    remedy = f"restore the file; or run `prunelake doctor --quarantine` and {retry}"
     assert findings[0].remedy == remedy
 
 
@@ -87,49 +88,45 @@ def test_a_truncated_file_is_found(lake: Path, table: str) -> None:
     path.write_bytes(path.read_bytes()[:-20])
     findings = verify_lake(lake)
     assert {f.file for f in findings} == {path}
-    assert "does not open as Parquet" in findings[-1].problem
 
 
-@pytest.mark.parametrize("table", [name for name in FILES if name not in MANIFEST_TABLES])
+@pytest.mark.parametrize("table", FILES)
 def test_a_missing_file_is_found(lake: Path, table: str) -> None:
     file_of(lake, table).unlink()
     assert only_finding(lake).problem == "missing"
 
 
-def rewrite_with_checksum(lake: Path, table: str, frame: pl.DataFrame) -> None:
-    """Replace a data file and its checksum in the manifest, so that only its content is wrong."""
-    path = file_of(lake, table)
-    frame.write_parquet(path, metadata=METADATA)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    runs = pl.read_parquet(file_of(lake, "runs"))
-    files = [
-        entry | ({"sha256": digest} if entry["table"] == table else {})
-        for entry in runs["files"].to_list()[0]
-    ]
-    runs = runs.with_columns(pl.Series("files", [files], dtype=runs.schema["files"]))
-    rewrite_manifest(file_of(lake, "runs"), runs)
+@pytest.mark.parametrize("table", ["runs", "analyses"])
+def test_a_change_to_any_byte_of_a_manifest_is_found(lake: Path, table: str) -> None:
+    path = manifest_of(lake, RUN_ID, table)
+    content = path.read_bytes()
+    for position in range(0, len(content), len(content) // 30):
+        flip_byte(path, position)
+        assert path in {damage.file for damage in find_damage(lake)}, position
+        path.write_bytes(content)
+    assert list(find_damage(lake)) == []
 
 
 def test_another_schema_is_found(lake: Path) -> None:
-    rewrite_with_checksum(lake, "layers", pl.DataFrame({"x": [1]}))
+    rewrite_data_file(lake, "layers", RUN_ID, pl.DataFrame({"x": [1]}))
     assert "another schema: has ['x Int64']" in only_finding(lake).problem
 
 
 def test_another_row_count_is_found(lake: Path) -> None:
     frame = pl.read_parquet(file_of(lake, "layers"))
-    rewrite_with_checksum(lake, "layers", frame.head(1))
-    assert only_finding(lake).problem == f"1 rows of run {RUN_ID} instead of the 2 written"
+    rewrite_data_file(lake, "layers", RUN_ID, frame.head(1))
+    assert only_finding(lake).problem == f"1 rows of run {RUN_ID} instead of 2"
 
 
 def test_rows_of_another_run_are_found(lake: Path) -> None:
     frame = pl.read_parquet(file_of(lake, "examples"))
-    rewrite_with_checksum(lake, "examples", frame.with_columns(run_id=pl.lit("other")))
+    rewrite_data_file(lake, "examples", RUN_ID, frame.with_columns(run_id=pl.lit("other")))
     assert only_finding(lake).problem == f"rows of run other instead of {RUN_ID}"
 
 
 def test_a_repeated_key_is_found(lake: Path) -> None:
     frame = pl.read_parquet(file_of(lake, "layers"))
-    rewrite_with_checksum(lake, "layers", frame.with_columns(layer=pl.lit(0, dtype=pl.Int32)))
+    rewrite_data_file(lake, "layers", RUN_ID, frame.with_columns(layer=pl.lit(0, dtype=pl.Int32)))
     assert only_finding(lake).problem == "the key (run_id, layer) is not unique"
 
 
@@ -147,22 +144,21 @@ def test_an_identity_that_is_not_json_is_found(tmp_path: Path) -> None:
 
 
 def test_another_format_is_an_error(lake: Path) -> None:
-    set_format_version(file_of(lake, "runs"), 7)
+    set_format_version(manifest_of(lake, RUN_ID), 7)
     with pytest.raises(WrongFormat, match=r"has format 7, .* reads format 3; use the version"):
         verify_lake(lake)
 
 
 def test_a_damaged_format_version_is_damage(lake: Path) -> None:
-    path = file_of(lake, "runs")
-    version = re.compile(rb"(?<=prunelake.format_version..)" + str(FORMAT_VERSION).encode())
-    content, changes = version.subn(b"9", path.read_bytes())
-    assert changes == 1
-    path.write_bytes(content)
-    assert "SHA-256 differs" in only_finding(lake).problem
+    path = manifest_of(lake, RUN_ID)
+    text = path.read_text()
+    assert text.count('"format_version": 3,') == 1
+    path.write_text(text.replace('"format_version": 3,', '"format_version": 2,'))
+    assert {f.file for f in verify_lake(lake)} == {path}
 
 
 def test_leftovers_are_found(lake: Path) -> None:
-    orphan = lake / "layers" / "dead.parquet"
+    orphan = lake / "layers" / "dead.1.0123456789abcdef.parquet"
     orphan.write_bytes(b"")
     temporary = lake / "layers" / ".dead.123.tmp"
     temporary.write_bytes(b"")
@@ -178,37 +174,49 @@ def test_no_lake_is_an_error(tmp_path: Path) -> None:
 
 
 def test_an_unlisted_file_is_found(lake: Path) -> None:
-    runs = pl.read_parquet(file_of(lake, "runs"))
-    listed = [entry for entry in runs["files"].to_list()[0] if entry["table"] != "layers"]
-    runs = runs.with_columns(pl.Series("files", [listed], dtype=runs.schema["files"]))
-    rewrite_manifest(file_of(lake, "runs"), runs)
-    assert only_finding(lake).problem == "its runs file does not list it"
+    listed = stored_manifest(lake, RUN_ID).files
+    files = {name: file.model_dump() for name, file in listed.items() if name != "layers"}
+    unlisted = file_of(lake, "layers")
+    path = manifest_of(lake, RUN_ID)
+    rewrite_manifest(path, files=files)
+    assert {f.file: f.problem for f in verify_lake(lake)} == {
+        path: "it lists no file of the table layers",
+        unlisted: "leftover: belongs to no complete run",
+    }
 
 
 @pytest.mark.parametrize("version", [None, ANALYSIS_VERSION - 1])
 def test_a_run_without_a_current_analysis_is_found(lake: Path, version: int | None) -> None:
-    if version is None:
-        for name in ANALYSIS_TABLES:
-            file_of(lake, name).unlink()
-    else:
+    stored = stored_manifest(lake, RUN_ID, "analyses")
+    retire_owner(lake, ANALYSIS_TABLES, stored, RUN_ID)
+    if version is not None:
         write_analysis(lake, *small_analysis(RUN_ID, analysis_version=version))
     finding = only_finding(lake)
-    assert finding.file == file_of(lake, "analyses")
+    assert finding.file == lake / "analyses"
+    assert finding.problem == f"run {RUN_ID} has no analysis of this version"
+    assert (finding.kind, finding.run_id) == (FindingKind.unanalysed, RUN_ID)
     assert finding.remedy == "run `prunelake analyse`"
 
 
 def test_leftovers_of_a_killed_analysis_are_found(lake: Path) -> None:
-    file_of(lake, "analyses").unlink()
-    findings = {f.file: f for f in verify_lake(lake)}
-    assert findings.keys() == {file_of(lake, name) for name in ANALYSIS_TABLES}
-    assert {f.remedy for f in findings.values()} == {"run `prunelake analyse`"}
+    files = {file_of(lake, name) for name in ANALYSIS_TABLES}
+    manifest_of(lake, RUN_ID, "analyses").unlink()
+    findings = {f.file: f.kind for f in verify_lake(lake)}
+    assert findings.pop(lake / "analyses") is FindingKind.unanalysed
+    assert findings == dict.fromkeys(files, FindingKind.orphaned)
     write_analysis(lake, *small_analysis(RUN_ID))
     assert verify_lake(lake) == []
 
 
-def test_an_analysis_without_its_run_is_found(lake: Path) -> None:
-    for name in RUN_TABLES:
-        file_of(lake, name).unlink(missing_ok=True)
-    findings = {f.file: f.problem for f in verify_lake(lake)}
-    assert findings.keys() == {file_of(lake, name) for name in ANALYSIS_TABLES}
-    assert set(findings.values()) == {"leftover: belongs to no complete run"}
+def test_a_lost_manifest_is_a_lost_run(lake: Path) -> None:
+    manifest_of(lake, RUN_ID).unlink()
+    finding = only_finding(lake)
+    assert (finding.kind, finding.run_id) == (FindingKind.lost, RUN_ID)
+    assert finding.problem == f"run {RUN_ID} (tiny, demo) has lost its manifest"
+    assert finding.remedy == "run `prunelake doctor --repair` to restore it"
+
+
+def test_an_analysis_without_its_run_is_no_problem(lake: Path) -> None:
+    """It belongs to a measurement that was retired; garbage collection deletes it."""
+    retire_owner(lake, RUN_TABLES, stored_manifest(lake, RUN_ID), RUN_ID)
+    assert verify_lake(lake) == []

@@ -10,6 +10,7 @@ from prunelake.errors import QueryError
 from prunelake.lake.commit import write_run
 from prunelake.lake.sql import views
 from prunelake.lake.sql.bound_query import sql_literal
+from tests.support.lake_files import data_file_of
 from tests.support.lake_rows import identity_of, small_run
 
 RUN_ID = identity_of("run")[1]
@@ -102,7 +103,8 @@ def test_statements_that_do_more_than_read_are_refused(
     python_variable = pl.DataFrame({"a": [1]})
     outside = tmp_path / "outside.parquet"
     python_variable.write_parquet(outside)
-    own = lake / "predictions" / f"{RUN_ID}.parquet"
+    own = data_file_of(lake, "predictions", RUN_ID)
+    views.query(lake, "from runs")  # remembers the checked files
     before = (own.read_bytes(), outside.read_bytes(), sorted(tmp_path.rglob("*")))
     paths = {"own": own, "outside": outside}
     quoted = {name: sql_literal(str(path))[1:-1] for name, path in paths.items()}

@@ -14,7 +14,12 @@ from prunelake.schema.analysis_tables import ANALYSIS_VERSION
 from prunelake.schema.metrics import METRIC_DEFINITIONS
 from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.schema.tables import ALL_TABLES
-from tests.support.lake_files import set_format_version
+from tests.support.lake_files import (
+    data_file_of,
+    flip_byte,
+    manifest_of,
+    set_format_version,
+)
 from tests.support.lake_rows import bound, identity_of, small_analysis, small_run
 
 RUN_ID = identity_of("run")[1]
@@ -33,6 +38,7 @@ VIEWS = {
     "correlations",
     "costs",
     "criteria",
+    "damaged_runs",
     "deletions",
     "deltas",
     "efficiency",
@@ -131,7 +137,7 @@ def test_only_complete_runs_are_visible(lake: Path) -> None:
     write_run(lake, *small_run("second"))
     second = identity_of("second")[1]
     assert views.query(lake, "select count(*) as n from predictions")["n"].item() == 4
-    (lake / "runs" / f"{second}.parquet").unlink()
+    manifest_of(lake, second).unlink()
     actual = views.query(lake, "select distinct run_id from predictions")
     assert actual["run_id"].to_list() == [RUN_ID]
 
@@ -141,10 +147,9 @@ def test_optional_tables_are_those_that_runs_list(lake: Path) -> None:
     row = bound(str(run["run_id"]), 0, "test:0")
     write_run(lake, run, written | {"bounds": RUN_TABLES["bounds"].frame([row])})
     assert views.query(lake, "from lake.bounds").to_dicts() == [row]
-    path = lake / "bounds" / f"{run['run_id']}.parquet"
-    path.unlink()
-    with pytest.raises(CorruptFile, match=re.escape(f"{path}: missing")):
-        views.query(lake, "from lake.bounds")
+    data_file_of(lake, "bounds", str(run["run_id"])).unlink()
+    assert views.query(lake, "from lake.bounds").is_empty()
+    assert views.query(lake, "from runs")["run_id"].to_list() == [RUN_ID]
 
 
 def test_derived_tables_have_complete_runs_of_this_version_only(lake: Path) -> None:
@@ -154,7 +159,7 @@ def test_derived_tables_have_complete_runs_of_this_version_only(lake: Path) -> N
     write_analysis(lake, *small_analysis(RUN_ID))
     write_analysis(lake, *small_analysis(lost))
     write_analysis(lake, *small_analysis(older, analysis_version=ANALYSIS_VERSION - 1))
-    (lake / "runs" / f"{lost}.parquet").unlink()
+    manifest_of(lake, lost).unlink()
     for name in ("analyses", "metrics"):
         assert views.query(lake, f"from lake.{name}")["run_id"].to_list() == [RUN_ID]
 
@@ -164,7 +169,7 @@ def test_a_connection_to_chosen_runs_opens_no_others(lake: Path) -> None:
     write_run(lake, *small_run("other"))
     for run_id in (RUN_ID, other):
         write_analysis(lake, *small_analysis(run_id))
-    for path in lake.glob(f"*/{other}.parquet"):
+    for path in lake.glob(f"*/{other}*"):
         path.write_bytes(b"damaged")
     with views.connect(lake, [RUN_ID]) as connection:
         for name in ("runs", "predictions", "lake.metrics"):
@@ -172,7 +177,7 @@ def test_a_connection_to_chosen_runs_opens_no_others(lake: Path) -> None:
             assert actual["run_id"].to_list() == [RUN_ID]
     with views.connect(lake, []) as connection:
         assert views.select(connection, "from runs").is_empty()
-    with pytest.raises(LakeError, match=r"no complete run 'absent' in .* it has 2 runs"):
+    with pytest.raises(LakeError, match=r"no complete run 'absent' in .* it has 1 runs"):
         views.connect(lake, ["absent"])
 
 
@@ -193,38 +198,38 @@ def test_no_lake_is_an_error(tmp_path: Path) -> None:
 
 
 def test_another_format_version_is_refused(lake: Path) -> None:
-    path = lake / "runs" / f"{RUN_ID}.parquet"
-    set_format_version(path, 1)
+    set_format_version(manifest_of(lake, RUN_ID), 1)
     with pytest.raises(WrongFormat, match="format 1"):
         views.query(lake, "from accuracy")
 
 
+@pytest.mark.parametrize("damage", ["truncated", "missing", "another schema", "flipped"])
 @pytest.mark.parametrize("name", ["runs", "predictions"])
-def test_a_truncated_file_is_named(lake: Path, name: str) -> None:
-    path = lake / name / f"{RUN_ID}.parquet"
-    path.write_bytes(path.read_bytes()[:-20])
+def test_a_damaged_file_hides_its_run_and_is_named(lake: Path, name: str, damage: str) -> None:
+    write_run(lake, *small_run("other"))
+    expected = views.query(lake, "from accuracy order by all").filter(pl.col("run_id") != RUN_ID)
+    path = data_file_of(lake, name, RUN_ID)
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:-20])
+    elif damage == "missing":
+        path.unlink()
+    elif damage == "another schema":
+        pl.DataFrame({"x": [1]}).write_parquet(path)
+    else:
+        flip_byte(path)
+    assert views.query(lake, "from accuracy order by all").equals(expected)
+    assert RUN_ID not in views.query(lake, "from runs")["run_id"]
+    (row,) = views.query(lake, "from damaged_runs").to_dicts()
+    assert (row["run_id"], row["file"]) == (RUN_ID, f"{name}/{path.name}")
+    assert ("missing" if damage == "missing" else "SHA-256 differs") in row["problem"]
+    assert row["remedy"].endswith("run `prunelake doctor --quarantine` and sweep again")
     with pytest.raises(CorruptFile, match=re.escape(str(path))):
-        views.query(lake, "from accuracy")
+        views.connect(lake, [RUN_ID])
 
 
-def test_a_missing_file_is_named(lake: Path) -> None:
-    path = lake / "layers" / f"{RUN_ID}.parquet"
-    path.unlink()
-    with pytest.raises(CorruptFile, match=re.escape(f"{path}: missing")):
-        views.query(lake, "from accuracy")
-
-
-def test_a_file_of_another_schema_is_named(lake: Path) -> None:
-    path = lake / "layers" / f"{RUN_ID}.parquet"
-    pl.DataFrame({"x": [1]}).write_parquet(path)
-    with pytest.raises(CorruptFile, match=re.escape(str(path))):
-        views.query(lake, "from accuracy")
-
-
-def test_damage_found_while_reading_names_the_file(lake: Path) -> None:
-    path = lake / "predictions" / f"{RUN_ID}.parquet"
-    content = bytearray(path.read_bytes())
-    content[4:40] = b"\xff" * 36
-    path.write_bytes(content)
-    with pytest.raises(CorruptFile, match=re.escape(str(path))):
-        views.query(lake, "select run_id, level from predictions")
+def test_a_damaged_segment_manifest_has_a_row_without_a_run(lake: Path) -> None:
+    path = lake / "runs" / "segment-0123456789abcdef.1.json"
+    path.write_bytes(b"no manifest")
+    (row,) = views.query(lake, "from damaged_runs").to_dicts()
+    assert (row["run_id"], row["file"]) == (None, f"runs/{path.name}")
+    assert views.query(lake, "from runs")["run_id"].to_list() == [RUN_ID]

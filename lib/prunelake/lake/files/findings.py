@@ -3,40 +3,47 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from prunelake.lake.files.paths import owner_id, table_file
+from prunelake.lake.files.manifests import Damage
 from prunelake.lake.storage.location import Location
-from prunelake.schema.analysis_tables import ANALYSES, ANALYSIS_TABLES
-from prunelake.schema.profile_tables import PROFILE_TABLES, PROFILES
-from prunelake.schema.run_tables import RUNS
+from prunelake.schema.analysis_tables import ANALYSIS_TABLES
+from prunelake.schema.profile_tables import PROFILE_TABLES
+from prunelake.schema.table import TableGroup
 
 
 class FindingKind(Enum):
     """The kinds of findings, each with its remedy."""
 
-    damaged = "not as it was written: the file and all that depends on it can be moved aside"
+    damaged = "not as it was written: readers do not see its run; it can be moved aside"
+    lost = "a run without its manifest: it can be computed again"
     unanalysed = "a run without analysis: the analysis can be computed"
-    orphaned = "belongs to no complete run: it can be moved aside"
+    orphaned = "belongs to no complete run: garbage collection deletes it after the grace period"
     disposable = "is not needed any more: it can be deleted"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One problem with one file or folder of a lake, and its remedy."""
+    """One problem with one file or folder of a lake, and its remedy.
+
+    `run_id` is the run of a missing analysis, or a lost run.
+    """
 
     file: Location
     problem: str
     remedy: str
     kind: FindingKind = FindingKind.damaged
+    run_id: str | None = None
 
 
-def repair_hint(path: Location) -> str:
+def finding_of(damage: Damage) -> Finding:
+    """The finding about a damaged file."""
+    return Finding(damage.file, damage.problem, remedy(damage.group))
+
+
+def remedy(group: TableGroup) -> str:
     """The remedy for a damaged file: how to make its run, analysis or profile again."""
-    lake, table, owner = path.parent.parent, path.parent.name, owner_id(path)
-    if table in PROFILE_TABLES:
-        manifest = table_file(lake, PROFILES.name, owner)
-        return f"delete {manifest} and run `prunelake profile` again"
-    if table in ANALYSIS_TABLES:
-        manifest = table_file(lake, ANALYSES.name, owner)
-        return f"delete {manifest} and run `prunelake analyse`"
-    manifest = table_file(lake, RUNS.name, owner)
-    return f"delete {manifest} or restore the file, and sweep again"
+    retry = "sweep again"
+    if group is PROFILE_TABLES:
+        retry = "run `prunelake profile` again"
+    elif group is ANALYSIS_TABLES:
+        retry = "run `prunelake analyse`"
+    return f"restore the file; or run `prunelake doctor --quarantine` and {retry}"

@@ -1,157 +1,364 @@
-"""The manifests of a lake: each commits the files of one run, or of a segment of many runs."""
+"""Manifests: each commits the data files of a run, an analysis, a profile, or a segment of many.
+
+A manifest is JSON. It lists its data files with their hashes, and its owners: the runs (or
+profiles) with rows in these files. A manifest without owners is void: garbage collection creates it
+in place of a writer that has died, so that a late commit of deleted files fails.
+"""
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
+from pydantic import ValidationError
 
-from prunelake.errors import CorruptFile
+from prunelake.errors import CorruptFile, WrongFormat, one_line
 from prunelake.identity import content_hash
 from prunelake.lake.files import parquet
-from prunelake.lake.files.findings import repair_hint
-from prunelake.lake.files.manifest_files import ListedFile, parse_listed_files
-from prunelake.lake.files.paths import SEGMENT_PREFIX, is_segment, owner_id
-from prunelake.lake.storage.location import Location, list_folder, prefetch_all
+from prunelake.lake.files.paths import (
+    RETIRED_SUFFIX,
+    SEGMENT_PREFIX,
+    ManifestName,
+    data_file,
+    is_segment,
+    parse_manifest,
+)
+from prunelake.lake.storage.location import Location, create, list_folder, prefetch_all
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES, ANALYSIS_VERSION
-from prunelake.schema.table import Table, TableGroup
+from prunelake.schema.table import FORMAT_VERSION, Table, TableGroup
+from prunelake.spec import FrozenValue
 
-FILES_KEY = "prunelake.files"
-"""The key of a segment's data files in the metadata of its manifest: a JSON list of the entries
-that the column `files` holds for a single run."""
+
+class ListedFile(FrozenValue):
+    """A data file: its number of rows, its size in bytes, and its SHA-256 (hex)."""
+
+    rows: int
+    size: int
+    sha256: str
+
+
+class Owner(FrozenValue):
+    """A run or profile with rows in the files of a manifest.
+
+    `commit` identifies the measurement: the first digits of the hash of its row in the owner table.
+    An analysis has the commit of its run. `rows` has the number of rows by table.
+    """
+
+    commit: str
+    generation: int
+    rows: Mapping[str, int]
+
+
+class Manifest(FrozenValue):
+    """The content of a manifest: data files by table, and owners by id."""
+
+    format_version: int = FORMAT_VERSION
+    analysis_version: int | None = None
+    owners: Mapping[str, Owner] = {}
+    files: Mapping[str, ListedFile] = {}
+
+    def encode(self) -> bytes:
+        """The bytes of the manifest, with the hash of its content."""
+        content = self.model_dump(mode="json")
+        return json.dumps({"sha256": content_hash(content), **content}, indent=1).encode()
+
+
+VOID = Manifest()
 
 
 @dataclass(frozen=True)
-class Manifest:
-    """One manifest and the data files that it commits, by table.
-
-    `all_run_ids` are the runs (or profiles) with rows in these files. Readers take `run_ids` from
-    these files, and the other runs from other manifests.
-    """
+class StoredManifest:
+    """A manifest in a lake. Readers take the rows of `run_ids` (or profiles) from its files."""
 
     path: Location
-    files: Mapping[str, ListedFile]
-    all_run_ids: frozenset[str]
+    content: Manifest
     run_ids: frozenset[str]
+
+    @property
+    def name(self) -> ManifestName:
+        """The entry and the generation of this manifest."""
+        name = parse_manifest(self.path)
+        assert name is not None, self.path
+        return name
+
+    @property
+    def all_run_ids(self) -> frozenset[str]:
+        """The runs (or profiles) with rows in these files."""
+        return frozenset(self.content.owners)
+
+    @property
+    def files(self) -> Mapping[str, ListedFile]:
+        """The listed data files, by table."""
+        return self.content.files
 
     def file(self, table: str) -> Location | None:
         """The file with the rows of a table; None if there is none."""
-        if table == self.path.parent.name:
-            return self.path
-        return self.files[table].path(self.path) if table in self.files else None
+        listed = self.files.get(table)
+        if listed is None:
+            return None
+        return data_file(self.path.parent.parent, table, self.name, listed.sha256)
 
 
-def manifests(
-    lake: Location, group: TableGroup, run_ids: Collection[str] | None = None
-) -> list[Manifest]:
-    """The manifests of a group of tables, each with the runs to read from it.
+@dataclass(frozen=True)
+class Damage:
+    """A damaged file, its manifest, and the runs (or profiles) that it hides from readers.
 
-    With `run_ids` only these runs are read, and the files of other single runs are not opened.
-    Analyses of another version are never read.
+    `owners` is empty if a damaged manifest does not say which they are.
+    """
+
+    file: Location
+    problem: str
+    group: TableGroup
+    manifest: ManifestName
+    owners: frozenset[str]
+
+
+@dataclass(frozen=True)
+class GroupManifests:
+    """All manifests of a group of tables, except retired and void ones, and the damaged ones."""
+
+    group: TableGroup
+    stored: tuple[StoredManifest, ...]
+    retired: frozenset[ManifestName]
+    damaged: tuple[Damage, ...]
+
+    def select(
+        self,
+        wanted: Collection[str] | None = None,
+        commits: Mapping[str, str] | None = None,
+        without: Collection[Location] = (),
+    ) -> list[StoredManifest]:
+        """The manifests with the runs that readers take from each.
+
+        A run in several manifests has the same rows in all of them. Segments with more visible runs
+        come first, so that readers open few files. `commits` has the commit of each visible run: an
+        analysis of another commit, or of another version, is not selected. `without` are damaged
+        manifests.
+        """
+        visible = {
+            manifest.path: {
+                owner_id
+                for owner_id, owner in manifest.content.owners.items()
+                if self._is_visible(manifest.content, owner_id, owner, commits)
+            }
+            for manifest in self.stored
+            if manifest.path not in without
+        }
+
+        def reading_order(manifest: StoredManifest) -> tuple[bool, int, int, str]:
+            count = len(visible[manifest.path])
+            owner_count = len(manifest.content.owners)
+            return not is_segment(manifest.path), -count, owner_count, manifest.path.name
+
+        taken: set[str] = set()
+        selected = []
+        for manifest in sorted((m for m in self.stored if m.path in visible), key=reading_order):
+            mine = visible[manifest.path] - taken
+            if wanted is not None:
+                mine.intersection_update(wanted)
+            taken |= mine
+            selected.append(StoredManifest(manifest.path, manifest.content, frozenset(mine)))
+        return selected
+
+    def _is_visible(
+        self, content: Manifest, owner_id: str, owner: Owner, commits: Mapping[str, str] | None
+    ) -> bool:
+        if self.group is ANALYSIS_TABLES and content.analysis_version != ANALYSIS_VERSION:
+            return False
+        if commits is not None and commits.get(owner_id) != owner.commit:
+            return False
+        entry = entry_name(self.group, owner_id, owner.commit, content.analysis_version)
+        return ManifestName(entry, owner.generation) not in self.retired
+
+
+def read_group(
+    lake: Location, group: TableGroup, wanted: Collection[str] | None = None
+) -> GroupManifests:
+    """Read the manifests of a group; with `wanted` only these single runs and all segments.
+
+    Raises:
+        WrongFormat: an undamaged manifest of another format version.
+    """
+    manifests, is_whole = _read_listed(lake, group, wanted)
+    if not is_whole:
+        # Garbage collection removed a manifest meanwhile: a new list has its segment.
+        manifests, _ = _read_listed(lake, group, wanted)
+    return manifests
+
+
+def _read_listed(
+    lake: Location, group: TableGroup, wanted: Collection[str] | None
+) -> tuple[GroupManifests, bool]:
+    """The listed manifests of a group, and whether all of them were still there."""
+    folder = lake / group.owner_table.name
+    paths: dict[ManifestName, Location] = {}
+    retired = set()
+    for path in list_folder(folder):
+        name = parse_manifest(path)
+        if name is None:
+            _check_layout(path)
+        elif path.suffix == RETIRED_SUFFIX:
+            retired.add(name)
+        elif wanted is None or is_segment(path) or owner_of_entry(group, name.entry) in wanted:
+            paths[name] = path
+    stored, damaged = [], []
+    is_whole = True
+    names = [name for name in paths if name not in retired]
+    for name, path in zip(names, prefetch_all([paths[name] for name in names]), strict=True):
+        try:
+            content = decode(path)
+        except CorruptFile as error:
+            owners = () if is_segment(path) else (owner_of_entry(group, name.entry),)
+            damaged.append(Damage(path, str(error), group, name, frozenset(owners)))
+        except FileNotFoundError:
+            is_whole = False
+        else:
+            if content != VOID:
+                stored.append(StoredManifest(path, content, frozenset()))
+    manifests = GroupManifests(group, tuple(stored), frozenset(retired), tuple(damaged))
+    return manifests, is_whole
+
+
+def check_one_format(lake: Location, group: TableGroup) -> None:
+    """Look at one undamaged manifest of a group, because a lake holds one format only.
 
     Raises:
         WrongFormat: a manifest of another format version.
-        CorruptFile: a manifest that cannot be opened or has another schema.
     """
-    wanted = None if run_ids is None else frozenset(run_ids)
+    for path in list_folder(lake / group.owner_table.name, "*.json"):
+        with suppress(CorruptFile, FileNotFoundError):
+            decode(path)
+            return
+
+
+def decode(path: Location) -> Manifest:
+    """The content of a manifest.
+
+    Raises:
+        CorruptFile: the manifest is not as it was written.
+        WrongFormat: a manifest of another format version.
+        FileNotFoundError: no such manifest.
+    """
+    try:
+        content: dict[str, Any] = json.loads(path.read_bytes())
+        digest = content.pop("sha256")
+        if digest != content_hash(content):
+            raise CorruptFile("its content has changed since it was written (SHA-256 differs)")
+        if content["format_version"] != FORMAT_VERSION:
+            raise WrongFormat(_wrong_format(path, content["format_version"]))
+        return Manifest.model_validate(content)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, ValidationError) as error:
+        raise CorruptFile(f"it is not a manifest ({one_line(error)})") from error
+
+
+def entry_name(group: TableGroup, owner_id: str, commit: str, analysis_version: int | None) -> str:
+    """The entry of a single run, analysis or profile."""
+    if group is ANALYSIS_TABLES:
+        return f"{owner_id}-{commit}-v{analysis_version}"
+    return owner_id
+
+
+def owner_of_entry(group: TableGroup, entry: str) -> str:
+    """The run or profile of an entry that is no segment."""
+    return entry.rsplit("-", 2)[0] if group is ANALYSIS_TABLES else entry
+
+
+def next_name(lake: Location, group: TableGroup, entry: str) -> ManifestName | None:
+    """The name under which an entry can be committed; None if it is committed already.
+
+    Raises:
+        CorruptFile, WrongFormat: as `decode`.
+    """
+    folder = lake / group.owner_table.name
+    generation = 1
     while True:
-        single, segments = manifest_files(lake, group)
-        if wanted is not None:
-            single = [path for path in single if owner_id(path) in wanted]
-        try:
-            return _read_manifests(group, single, segments, wanted)
-        except CorruptFile:
-            # A manifest that has disappeared was merged into a segment, or replaced.
-            if all(path.is_file() for path in (*single, *segments)):
-                raise
+        name = ManifestName(entry, generation)
+        path = name.manifest(folder)
+        if not name.retired_mark(folder).is_file():
+            if not path.is_file():
+                return name
+            if decode(path) != VOID:
+                return None
+        generation += 1
 
 
-def readable_run_ids(manifests: Iterable[Manifest]) -> list[str]:
+def commit_manifest(
+    lake: Location, group: TableGroup, name: ManifestName, content: Manifest
+) -> bool:
+    """Create a manifest. Returns False and changes nothing if its name is taken."""
+    return create(name.manifest(lake / group.owner_table.name), content.encode())
+
+
+def retire_manifest(lake: Location, group: TableGroup, name: ManifestName) -> None:
+    """Hide a manifest from readers, for good."""
+    create(name.retired_mark(lake / group.owner_table.name), b"")
+
+
+def retire_owner(
+    lake: Location, group: TableGroup, manifest: StoredManifest, owner_id: str
+) -> None:
+    """Hide a run (or profile) of a manifest from readers, in all manifests."""
+    content = manifest.content
+    owner = content.owners[owner_id]
+    entry = entry_name(group, owner_id, owner.commit, content.analysis_version)
+    retire_manifest(lake, group, ManifestName(entry, owner.generation))
+
+
+def write_files(
+    lake: Location, name: ManifestName, frames: Iterable[tuple[Table, pl.DataFrame]]
+) -> dict[str, ListedFile]:
+    """Write the data files of a manifest, one table at a time; return them by table.
+
+    An optional table without rows has no file.
+    """
+    files = {}
+    for table, frame in frames:
+        if not (table.is_optional and frame.is_empty()):
+            digest, size = parquet.write(lake, table, name, frame)
+            files[table.name] = ListedFile(rows=frame.height, size=size, sha256=digest)
+    return files
+
+
+def segment_name(owners: Mapping[str, Owner], analysis_version: int | None) -> str:
+    """The entry of a segment: the hash of its owners and of their version."""
+    content = [owner.model_dump(mode="json") | {"id": each} for each, owner in owners.items()]
+    return SEGMENT_PREFIX + content_hash([analysis_version, content])[:16]
+
+
+def readable_run_ids(manifests: Iterable[StoredManifest]) -> list[str]:
     """The runs that readers take from these manifests, sorted."""
     return sorted(frozenset[str]().union(*(manifest.run_ids for manifest in manifests)))
 
 
-def manifest_files(lake: Location, group: TableGroup) -> tuple[list[Location], list[Location]]:
-    """The manifests of single runs (or profiles) and the manifests of segments, both sorted."""
-    # Single runs are listed first: then a run that is compacted meanwhile is in the second list.
-    single = [path for path in _group_manifest_files(lake, group) if not is_segment(path)]
-    segments = [path for path in _group_manifest_files(lake, group) if is_segment(path)]
-    return single, segments
+def commits_of(manifests: Iterable[StoredManifest]) -> dict[str, str]:
+    """The commit of each run that readers take from these manifests."""
+    return {
+        run_id: manifest.content.owners[run_id].commit
+        for manifest in manifests
+        for run_id in manifest.run_ids
+    }
 
 
-def read_manifest_columns(
-    paths: Sequence[Location], table: Table, columns: Sequence[str]
-) -> list[tuple[dict[str, str], pl.DataFrame]]:
-    """The metadata of each manifest, and some of its columns.
-
-    Raises:
-        WrongFormat, CorruptFile: as `manifests`.
-    """
-    fetched = prefetch_all(paths)
-    metadata = [parquet.read_metadata(path) for path in fetched]
-    return list(zip(metadata, parquet.read_columns(fetched, table, columns), strict=True))
+def listed_files(manifest: StoredManifest) -> Iterator[tuple[str, Location, ListedFile]]:
+    """Each data file of a manifest: table, path, and how it is listed."""
+    for table, listed in manifest.files.items():
+        path = manifest.file(table)
+        assert path is not None
+        yield table, path, listed
 
 
-def segment_name(rows: pl.DataFrame) -> str:
-    """The name of a segment: the hash of the rows of its manifest, so that any change shows."""
-    times = pl.selectors.datetime().dt.epoch("us")
-    return SEGMENT_PREFIX + content_hash(rows.with_columns(times).to_dicts())[:16]
+def _check_layout(path: Location) -> None:
+    # Files of earlier development versions were named <id>.parquet.
+    if path.suffix == ".parquet" and path.name.count(".") == 1:
+        raise WrongFormat(_wrong_format(path, "older"))
 
 
-def segment_files(metadata: Mapping[str, str]) -> list[ListedFile] | None:
-    """The data files that the metadata of a segment's manifest lists; None if it lists none."""
-    try:
-        return parse_listed_files(json.loads(metadata.get(FILES_KEY, "")))
-    except (ValueError, TypeError, KeyError):
-        return None
-
-
-def _group_manifest_files(lake: Location, group: TableGroup) -> list[Location]:
-    paths = list_folder(lake / group.manifest_table.name, "*.parquet")
-    return [path for path in paths if not path.name.startswith(".")]
-
-
-def _read_manifests(
-    group: TableGroup,
-    single: list[Location],
-    segments: list[Location],
-    wanted: frozenset[str] | None,
-) -> list[Manifest]:
-    table = group.manifest_table
-    columns = [c for c in (group.owner_column, "files", "analysis_version") if c in table.schema]
-    result: list[Manifest] = []
-    taken: set[str] = set()
-    # Readers prefer a run's own files to a segment.
-    for paths in (single, segments):
-        contents = read_manifest_columns(paths, table, columns)
-        for path, (metadata, rows) in zip(paths, contents, strict=True):
-            files = _listed_files(path, table, metadata, rows)
-            if not is_segment(path):
-                rows = rows.with_columns(pl.lit(owner_id(path)).alias(group.owner_column))
-            current = rows
-            if group is ANALYSIS_TABLES:
-                current = rows.filter(pl.col("analysis_version") == ANALYSIS_VERSION)
-            readable = frozenset(current[group.owner_column]) - taken
-            if wanted is not None:
-                readable &= wanted
-            taken |= readable
-            all_ids = frozenset(rows[group.owner_column])
-            result.append(Manifest(path, {f.table: f for f in files}, all_ids, readable))
-    return result
-
-
-def _listed_files(
-    path: Location, table: Table, metadata: Mapping[str, str], rows: pl.DataFrame
-) -> list[ListedFile]:
-    files: list[ListedFile] | None = None
-    if is_segment(path):
-        files = segment_files(metadata)
-    elif rows.height == 1 and rows["files"].item() is not None:
-        files = parse_listed_files(rows["files"].item())
-    if files is None or rows.is_empty():
-        kind = "segment" if is_segment(path) else table.owner_kind
-        raise CorruptFile(
-            f"{path} is not the {table.name} file of a {kind}: it has {rows.height} rows and lists "
-            f"{'no' if files is None else len(files)} files; {repair_hint(path)}"
-        )
-    return files
+def _wrong_format(path: Location, version: object) -> str:
+    return (
+        f"{path} has format {version}, and this version of PruneLake reads format "
+        f"{FORMAT_VERSION}; use the version that wrote it, or another lake folder and sweep again"
+    )

@@ -12,13 +12,12 @@ from typing import Any
 
 import polars as pl
 
-from prunelake.lake.maintenance.compact import delete_entries
+from prunelake.lake.files.manifests import read_group, retire_owner
 from prunelake.lake.read import is_sweep, read_table, require_lake
 from prunelake.lake.storage.location import Location
-from prunelake.lake.storage.locks import PUBLISH_LOCK, locked
-from prunelake.schema.analysis_tables import ANALYSIS_TABLES
 from prunelake.schema.profile_tables import PROFILE_TABLES
 from prunelake.schema.run_tables import RUN_TABLES
+from prunelake.schema.table import TableGroup
 from prunelake.spec import SweepSpec
 
 JsonRow = dict[str, Any]
@@ -74,28 +73,29 @@ def find_superseded(lake: Location, keep: int = 1, imports: bool = False) -> lis
 
 
 def retire(lake: Location, keep: int = 1, imports: bool = False) -> list[SupersededRun]:
-    """Remove the superseded runs with their analyses; return the removed runs.
+    """Hide the superseded runs, with their analyses, from all readers; return these runs.
 
-    Profiles of revisions without remaining runs are removed, too. No reader sees a part of a run.
-    The published snapshot is not changed.
+    Profiles of revisions without remaining runs are retired, too. Compaction and garbage collection
+    remove the files later. The published snapshot is not changed.
 
     Raises:
         LakeError: no such folder, or a folder that cannot be written.
-        WrongFormat, CorruptFile: as `compact.compact`.
+        WrongFormat, CorruptFile: as `find_superseded`.
     """
     require_lake(lake)
-    with locked(lake, PUBLISH_LOCK), locked(lake):
-        superseded = find_superseded(lake, keep, imports)
-        removed_ids = [run.run_id for run in superseded]
-        # Runs first: readers ignore an analysis without its run, but see a run without its
-        # analysis.
-        for group in (RUN_TABLES, ANALYSIS_TABLES):
-            delete_entries(lake, group, removed_ids)
-        revisions = {run.revision for run in superseded}
-        revisions.difference_update(read_table(lake, "runs")["revision"])
-        profiles = read_table(lake, "profiles").filter(pl.col("revision").is_in(revisions))
-        delete_entries(lake, PROFILE_TABLES, profiles["profile_id"])
+    superseded = find_superseded(lake, keep, imports)
+    _retire_owners(lake, RUN_TABLES, {run.run_id for run in superseded})
+    revisions = {run.revision for run in superseded}
+    revisions.difference_update(read_table(lake, "runs")["revision"])
+    profiles = read_table(lake, "profiles").filter(pl.col("revision").is_in(revisions))
+    _retire_owners(lake, PROFILE_TABLES, set(profiles["profile_id"]))
     return superseded
+
+
+def _retire_owners(lake: Location, group: TableGroup, owner_ids: set[str]) -> None:
+    for manifest in read_group(lake, group).select(owner_ids):
+        for owner_id in manifest.run_ids:
+            retire_owner(lake, group, manifest, owner_id)
 
 
 def _superseded_runs(revisions: Iterable[list[JsonRow]], keep: int) -> Iterable[SupersededRun]:

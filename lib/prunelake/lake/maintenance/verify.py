@@ -2,10 +2,8 @@
 
 from collections.abc import Iterator
 
-from prunelake.errors import LakeError
 from prunelake.lake.files.damage import find_damage
-from prunelake.lake.files.findings import Finding, FindingKind
-from prunelake.lake.files.paths import table_file
+from prunelake.lake.files.findings import Finding, FindingKind, finding_of
 from prunelake.lake.maintenance.leftovers import find_leftovers
 from prunelake.lake.read import require_lake, unanalysed_run_ids
 from prunelake.lake.storage.location import Location
@@ -17,21 +15,14 @@ def verify_lake(lake: Location) -> list[Finding]:
 
     Raises:
         LakeError: no such folder.
-        WrongFormat: an undamaged file of another format version.
+        WrongFormat: an undamaged manifest of another format version.
     """
     require_lake(lake)
-    damage = list(find_damage(lake))
-    try:
-        return [*damage, *find_leftovers(lake), *_missing_analyses(lake)]
-    except LakeError:
-        # With a damaged manifest the runs are unknown; it is among the findings.
-        if not damage:
-            raise
-        return damage
+    damage = [finding_of(each) for each in find_damage(lake)]
+    return [*damage, *find_leftovers(lake), *_missing_analyses(lake)]
 
 
 def _missing_analyses(lake: Location) -> Iterator[Finding]:
     for run_id in unanalysed_run_ids(lake):
-        path = table_file(lake, ANALYSES.name, run_id)
-        problem = "missing, or of another version"
-        yield Finding(path, problem, "run `prunelake analyse`", FindingKind.unanalysed)
+        problem, remedy = f"run {run_id} has no analysis of this version", "run `prunelake analyse`"
+        yield Finding(lake / ANALYSES.name, problem, remedy, FindingKind.unanalysed, run_id)

@@ -58,8 +58,10 @@ def _translate_errors() -> Iterator[None]:
     except duckdb.InterruptException:
         raise
     except duckdb.Error as error:
-        first_line = str(error).partition("\n")[0]
-        raise QueryError(f"{first_line}; `prunelake doctor` checks the files") from error
+        lines = str(error).split("\n\nLINE ")[0].rstrip().split("\n")
+        # A traceback comes from `duckdb_filesystem`.
+        message = lines[-1 if lines[0].startswith("Traceback") else 0]
+        raise QueryError(f"{message}; `prunelake doctor` checks the files") from error
 
 
 def attach(connection: Connection, path: Path, name: str) -> None:

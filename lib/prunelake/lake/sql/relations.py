@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from prunelake.lake.files.manifests import Manifest
+from prunelake.lake.files.findings import finding_of
+from prunelake.lake.files.manifests import Damage, StoredManifest
 from prunelake.lake.sql.bound_query import sql_literal
-from prunelake.lake.storage.location import Location
+from prunelake.lake.storage.location import Location, relative_name
 from prunelake.schema.table import METRIC_KEY, Table
 
 DUCKDB_TYPES = {
@@ -20,8 +21,13 @@ DUCKDB_TYPES = {
 }
 
 
-def relation_sql(table: Table, sources: Sequence[tuple[Location, Manifest]]) -> str:
-    """The statement that creates the view `lake.<table>` over files and their manifests.
+def relation_sql(table: Table, sources: Sequence[tuple[Location, StoredManifest]]) -> str:
+    """The statement that creates the view `lake.<table>` over files and their manifests."""
+    return f"create or replace view lake.{table.name} as {rows_sql(table, sources)}"
+
+
+def rows_sql(table: Table, sources: Sequence[tuple[Location, StoredManifest]]) -> str:
+    """The query for the rows of a table in files.
 
     A view takes no parameters, so paths and run ids are written out as literals. The files hold ''
     for a method, operator or variant that does not apply; the relation has null, as all views do.
@@ -38,7 +44,31 @@ def relation_sql(table: Table, sources: Sequence[tuple[Location, Manifest]]) -> 
     if not selects:
         nulls = ", ".join(f"null::{_duckdb_type(t)} as {name}" for name, t in table.schema.items())
         selects = [f"select {nulls} where false"]
-    return f"create or replace view lake.{table.name} as {' union all '.join(selects)}"
+    return " union all ".join(selects)
+
+
+def damaged_files_sql(lake: Location | None, damaged: Sequence[Damage]) -> str:
+    """The statement that creates the view `lake.damaged_files`: a row for each run that is hidden.
+
+    A damaged file that hides an unknown number of runs has one row without a run.
+    """
+    rows = [
+        (owner or None, relative_name(damage.file, lake), damage.problem, finding_of(damage).remedy)
+        for damage in damaged
+        for owner in sorted(damage.owners) or [""]
+        if lake is not None
+    ]
+    values = ", ".join(f"({', '.join(map(sql_literal, row))})" for row in rows)
+    columns = ("run_id", "file", "problem", "remedy")
+    names = ", ".join(f"{name}::varchar as {name}" for name in columns)
+    source = f"(values {values}) as rows ({', '.join(columns)})"
+    if not rows:
+        return (
+            "create or replace view lake.damaged_files as select "
+            + ", ".join(f"null::varchar as {name}" for name in columns)
+            + " where false"
+        )
+    return f"create or replace view lake.damaged_files as select {names} from {source}"
 
 
 def _column_sql(table: Table, name: str) -> str:

@@ -12,7 +12,7 @@ import duckdb
 from prunelake.cache_folder import cache_folder
 from prunelake.identity import content_hash
 from prunelake.lake.sql.bound_query import Connection, attach, sql_identifier
-from prunelake.lake.sql.relations import relation_sql
+from prunelake.lake.sql.relations import damaged_files_sql, relation_sql
 from prunelake.lake.sql.view_files import view_statements
 from prunelake.lake.storage.locks import locked
 from prunelake.schema.tables import ALL_TABLES
@@ -27,7 +27,12 @@ def copy_views(connection: Connection) -> None:
     The database of the connection must be new: a file or `:memory:`.
     """
     empty_tables = (relation_sql(table, []) for table in ALL_TABLES.values())
-    statements = ("create schema lake", *empty_tables, *view_statements())
+    statements = (
+        "create schema lake",
+        *empty_tables,
+        damaged_files_sql(None, []),
+        *view_statements(),
+    )
     try:
         template = _template(statements)
     except (OSError, RuntimeError, duckdb.IOException):  # no cache can be written here
@@ -54,7 +59,7 @@ def _template(statements: tuple[str, ...]) -> Path:
     template = folder / f"{content_hash([duckdb.__version__, *statements])[:16]}.duckdb"
     if template.exists():
         return template
-    with locked(folder):
+    with locked(folder, "views.lock"):
         if not template.exists():
             # Only the holder of the lock writes this file, so an old one is of a killed process.
             unfinished = folder / "unfinished.duckdb"

@@ -2,32 +2,19 @@
 
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import duckdb
 import polars as pl
 
-from prunelake.errors import CorruptFile, QueryError, one_line
-from prunelake.lake.files.damage import find_damage
-from prunelake.lake.read import complete_manifests
+from prunelake.errors import QueryError, one_line
+from prunelake.lake.files.verified import check_object, damaged_object_count
+from prunelake.lake.read import read_content, require_runs
 from prunelake.lake.sql.bound_query import BoundQuery, Connection, sql_literal
-from prunelake.lake.sql.relations import relation_sql
+from prunelake.lake.sql.relations import damaged_files_sql, relation_sql
 from prunelake.lake.sql.view_template import copy_views
-from prunelake.lake.storage.location import Location
-from prunelake.lake.storage.objects import ObjectPath
+from prunelake.lake.storage.location import Location, is_local, resolved
 from prunelake.schema.tables import ALL_TABLES
-
-DUCKDB_FILE_ERRORS = (
-    duckdb.IOException,
-    duckdb.InvalidInputException,
-    duckdb.SerializationException,
-    duckdb.InternalException,
-)
-"""The errors of DuckDB for a missing or damaged file, apart from its plain Error."""
-
-MAX_ATTEMPTS = 10
-"""How often a reader tries to read while compactions remove files that it needs."""
 
 
 def connect(lake: Location, run_ids: Collection[str] | None = None) -> Connection:
@@ -35,53 +22,40 @@ def connect(lake: Location, run_ids: Collection[str] | None = None) -> Connectio
 
     With `run_ids` it has these runs only, and opens no files of other single runs. The schema
     `lake` has every table: analysis tables have the analyses of this version, profile tables have
-    all profiles. The connection reads no files outside the lake, and its settings are locked. SQL
-    could still overwrite files of the lake, so run the SQL of users with `select_read_only`.
+    all profiles. A damaged file hides its run; `lake.damaged_files` lists these. The connection
+    reads no files outside the lake, and its settings are locked. SQL could still overwrite files of
+    the lake, so run the SQL of users with `select_read_only`.
 
     Raises:
         LakeError: no such folder, or no such run.
         WrongFormat: a run of another format version.
-        CorruptFile: a file that cannot be read or has another schema.
+        CorruptFile: a damaged file of a run in `run_ids`.
     """
-    attempts = 0
-    while True:
-        try:
-            return _connect_once(lake, run_ids)
-        except duckdb.Error as error:
-            _raise_if_damaged(lake, error)
-            # No file is damaged: a compaction or a writer may have replaced a file.
-            attempts += 1
-            if attempts == MAX_ATTEMPTS or not _is_file_error(error):
-                raise
-
-
-def _connect_once(lake: Location, run_ids: Collection[str] | None) -> Connection:
-    manifests = [m for m in complete_manifests(lake, run_ids) if m.run_ids]
+    content = read_content(lake, run_ids)
+    require_runs(lake, content, run_ids)
     connection = duckdb.connect(config={"python_enable_replacements": "false"})
     try:
-        if isinstance(lake, ObjectPath):
+        if not is_local(lake):
             from prunelake.lake.storage.duckdb_filesystem import ObjectStoreFileSystem
 
-            connection.register_filesystem(ObjectStoreFileSystem())
+            connection.register_filesystem(ObjectStoreFileSystem(check_object))
         connection.execute("set TimeZone = 'UTC'")
         copy_views(connection)
         readable: list[Location] = []
         for table in ALL_TABLES.values():
-            sources = [
-                (path.resolve() if isinstance(path, Path) else path, manifest)
-                for manifest in manifests
-                if (path := manifest.file(table.name)) is not None
-            ]
+            sources = [(resolved(path), manifest) for path, manifest in content.files(table)]
             if sources:  # without files, the copied view of an empty table stays
                 connection.execute(relation_sql(table, sources))
             readable += [path for path, _ in sources]
+        if content.damaged:
+            connection.execute(damaged_files_sql(lake, content.damaged))
         allowed_paths = sql_literal([str(path) for path in readable])
         connection.execute(f"set allowed_paths = {allowed_paths}")
         connection.execute("set enable_external_access = false")
         connection.execute("set lock_configuration = true")
-    except duckdb.Error:
+    except duckdb.Error as error:
         connection.close()
-        raise
+        raise QueryError(f"{error_message(error)}; `prunelake doctor` checks the files") from error
     return connection
 
 
@@ -114,36 +88,21 @@ def query_read_only(
 
 
 def ask_lake(lake: Location, ask: Callable[[Connection], pl.DataFrame]) -> pl.DataFrame:
-    """An answer from a new connection; `ask` is called again if a compaction removed a file.
+    """An answer from a new connection.
 
     Raises:
         QueryError: as `ask`.
         LakeError, WrongFormat, CorruptFile: as `query`.
     """
-    attempts = 0
     while True:
+        known = damaged_object_count()
         try:
             with connect(lake) as connection:
                 return ask(connection)
-        except QueryError as error:
-            cause = error.__cause__
-            # DuckDB treats a missing file as a folder, which it is not allowed to list.
-            is_missing = (
-                isinstance(lake, Path)
-                and isinstance(cause, duckdb.PermissionException)
-                and str(lake.resolve()) in str(cause)
-            )
-            if not isinstance(cause, duckdb.Error) or not (is_missing or _is_file_error(cause)):
+        except QueryError:
+            # A damaged object is found when it is read; then its run is hidden.
+            if damaged_object_count() == known:
                 raise
-            _raise_if_damaged(lake, cause)
-            # No file is damaged: a compaction may have removed a file while it was read.
-            attempts += 1
-            if attempts == MAX_ATTEMPTS:
-                raise
-
-
-def _is_file_error(error: duckdb.Error) -> bool:
-    return isinstance(error, DUCKDB_FILE_ERRORS) or type(error) is duckdb.Error
 
 
 def select(connection: Connection, sql: str, /, **parameters: Any) -> pl.DataFrame:
@@ -218,7 +177,10 @@ def describe_views(connection: Connection) -> pl.DataFrame:
 
 def error_message(error: Exception) -> str:
     """The message of DuckDB in one line, without its copy of the statement."""
-    return " ".join(str(error).split("\n\nLINE ")[0].split())
+    text = str(error).split("\n\nLINE ")[0]
+    if text.startswith("Traceback"):  # an error of `duckdb_filesystem`
+        text = text.rstrip().rpartition("\n")[2]
+    return " ".join(text.split())
 
 
 def read_only_statement(
@@ -246,9 +208,3 @@ def read_only_statement(
     explained = f"explain select * from (\n{statement.query.rstrip().rstrip(';')}\n)"
     connection.execute(explained, parameters)
     return statement.query
-
-
-def _raise_if_damaged(lake: Location, error: duckdb.Error) -> None:
-    """Raise CorruptFile for the first damaged file: the message of DuckDB may not name it."""
-    for finding in find_damage(lake):
-        raise CorruptFile(f"{finding.file}: {finding.problem}; {finding.remedy}") from error

@@ -1,14 +1,19 @@
-"""The file system through which DuckDB reads objects; it implements the interface of fsspec."""
+"""The file system through which DuckDB reads objects; it implements the interface of fsspec.
+
+obstore has one, too. But its open files have one position, and the threads of DuckDB share an open
+file; and it fetches each block again for every view, and compares no content with its hash.
+"""
 
 import io
 from collections import OrderedDict
+from collections.abc import Callable
 from datetime import UTC, datetime
 from threading import Lock, local
 from typing import Any
 
 from fsspec.spec import AbstractFileSystem
 
-from prunelake.lake.storage.objects import SCHEME, ObjectPath, parse_object_path
+from prunelake.lake.storage.objects import SCHEMES, ObjectPath, parse_object_path
 
 BLOCK_BYTES = 4 * 2**20
 """The size of a request: small objects arrive whole, large objects as far as a query needs them."""
@@ -21,19 +26,25 @@ class ObjectStoreFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec
     """Reads the objects that the manifests of a lake list.
 
     The views name every object, so DuckDB does not search for objects, and requests an object only
-    when it opens it.
+    when it opens it. `check` raises if an object of at most one block is not as it was written, and
+    for a missing object, which has None as its content.
     """
 
-    protocol = "s3"
+    protocol = SCHEMES
     cachable = False  # otherwise fsspec keeps every instance forever
 
-    def __init__(self) -> None:
+    def __init__(self, check: Callable[[ObjectPath, bytes | None], None]) -> None:
         super().__init__()
+        self._check = check
         self._sizes: dict[ObjectPath, int] = {}
         self._blocks: OrderedDict[tuple[ObjectPath, int], bytes] = OrderedDict()
         self._fetch_locks: dict[tuple[ObjectPath, int], Lock] = {}
         self._cached_bytes = 0
         self._lock = Lock()
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return path  # the scheme is part of an ObjectPath
 
     def exists(self, path: str, **_: Any) -> bool:
         """True: a manifest lists the object."""
@@ -45,7 +56,7 @@ class ObjectStoreFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec
 
     def size(self, path: str) -> int:
         """The size in bytes of an open object."""
-        return self._sizes[_parse_object(path)]
+        return self._sizes[parse_object_path(path)]
 
     def modified(self, path: str) -> datetime:  # noqa: ARG002  # the signature of fsspec
         """The same time for all objects: a listed object never changes."""
@@ -61,7 +72,13 @@ class ObjectStoreFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec
                 if key in self._blocks:
                     self._blocks.move_to_end(key)
                     return self._blocks[key]
-            content, _, size = source.read_with_etag(number * BLOCK_BYTES, BLOCK_BYTES)
+            try:
+                content, _, size = source.read_with_tag(number * BLOCK_BYTES, BLOCK_BYTES)
+            except FileNotFoundError:
+                self._check(source, None)
+                raise
+            if len(content) == size:
+                self._check(source, content)
             with self._lock:
                 self._sizes[source] = size
                 self._blocks[key] = content
@@ -73,7 +90,7 @@ class ObjectStoreFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec
     def _open(self, path: str, mode: str = "rb", **_: Any) -> "_ObjectReader":
         if mode != "rb":
             raise PermissionError(f"{path}: a query can only read")
-        source = _parse_object(path)
+        source = parse_object_path(path)
         self.read_block(source, 0)
         return _ObjectReader(self, source, self._sizes[source])
 
@@ -119,7 +136,3 @@ class _ThreadPosition(local):
     """The position of each thread in an object."""
 
     offset = 0
-
-
-def _parse_object(path: str) -> ObjectPath:
-    return parse_object_path(SCHEME + path.removeprefix(SCHEME))

@@ -1,23 +1,30 @@
 """The storage of a lake: a local folder, or a prefix in an object store.
 
-The functions of this module work for both. A local file is written under a temporary name, synced
-to the disk and renamed; an object is put whole.
+The functions of this module work for both, and only this module tells them apart. A local file is
+written under a temporary name, synced to the disk, and linked or renamed; an object is put whole.
 """
 
 import os
 import shutil
-from collections.abc import Sequence
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from prunelake.errors import LakeError
-from prunelake.lake.storage import leases
-from prunelake.lake.storage.objects import SCHEME, ObjectPath, parse_object_path
-from prunelake.lake.storage.s3 import MAX_CONCURRENT_REQUESTS, PreconditionFailed
+from prunelake.lake.storage.objects import (
+    MAX_CONCURRENT_REQUESTS,
+    SCHEMES,
+    ObjectPath,
+    PreconditionFailed,
+    Tag,
+    parse_object_path,
+)
 
 Location = Path | ObjectPath
 """A file or folder: local, or in an object store."""
@@ -25,26 +32,95 @@ Location = Path | ObjectPath
 LocationT = TypeVar("LocationT", Path, ObjectPath, Location)
 """A local path or an object path; functions return the kind they were given."""
 
+TEMPORARY_SUFFIX = ".tmp"
+
 
 def parse_location(text: "str | Location") -> Location:
     """The location that a setting or option names: `s3://bucket/prefix`, or a local path.
+
+    `gs://` is Google Cloud Storage, and `az://` is Azure.
 
     Raises:
         LakeError: a URL with another scheme, or without a bucket.
     """
     if not isinstance(text, str):
         return text
-    if text.startswith(SCHEME):
-        return parse_object_path(text)
-    if "://" in text:
-        raise LakeError(f"{text!r} cannot hold a lake; give a folder, or s3://BUCKET/PREFIX")
-    return Path(text)
+    scheme, separator, _ = text.partition("://")
+    if not separator:
+        return Path(text)
+    if scheme not in SCHEMES:
+        choices = ", ".join(f"{each}://BUCKET/PREFIX" for each in SCHEMES)
+        raise LakeError(f"{text!r} cannot hold a lake; give a folder, or {choices}")
+    return parse_object_path(text)
+
+
+def is_local(path: Location) -> bool:
+    """Whether a file or folder lies in the local file system."""
+    return isinstance(path, Path)
+
+
+def local_path(path: Location) -> Path | None:
+    """The path, if it lies in the local file system."""
+    return path if isinstance(path, Path) else None
+
+
+def resolved(path: Location) -> Location:
+    """The same path, absolute and without links."""
+    return path.resolve() if isinstance(path, Path) else path
 
 
 def list_folder(folder: Location, pattern: str = "*") -> list[Location]:
     """The files and folders directly in a folder whose names match, sorted."""
     paths: list[Location] = [*folder.glob(pattern)]
     return sorted(paths)
+
+
+def create(path: Location, content: bytes) -> bool:
+    """Create a file with this content. Returns False, without a change, if it exists already.
+
+    Of many writers of one file exactly one succeeds.
+    """
+    if isinstance(path, ObjectPath):
+        return path.create(content) is not None
+    temporary = _write_temporary(path, content)
+    try:
+        path.hardlink_to(temporary)
+    except FileExistsError:
+        return False
+    except FileNotFoundError:
+        # Garbage collection deletes the temporary file of a process that slept for long.
+        return create(path, content)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync(path.parent)
+    return True
+
+
+def put(path: Location, content: bytes) -> None:
+    """Write a file that need not be kept apart from other versions of it; the last writer wins."""
+    if isinstance(path, ObjectPath):
+        path.put(content)
+        return
+    temporary = _write_temporary(path, content)
+    try:
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _write_temporary(path: Path, content: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}{TEMPORARY_SUFFIX}")
+    try:
+        with temporary.open("xb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary
 
 
 def prefetch(path: Location) -> Location:
@@ -66,28 +142,36 @@ def prefetch_all(paths: Sequence[Location]) -> list[Location]:
 def _prefetch_version(path: Location) -> Location:
     if isinstance(path, Path) or path.content is not None:
         return path
-    if path.etag is not None:
+    if path.tag is not None:
         with suppress(PreconditionFailed, FileNotFoundError):
-            return replace(path, content=_read_version(path, path.etag))
+            return replace(path, content=_read_version(path, path.tag))
     return path.prefetch()
 
 
 @lru_cache(maxsize=16_384)
-def _read_version(path: ObjectPath, etag: str) -> bytes:
-    return path.read_with_etag(IfMatch=etag)[0]
+def _read_version(path: ObjectPath, tag: Tag) -> bytes:
+    return path.read_with_tag(tag=tag)[0]
 
 
-def delete(path: Location, missing_ok: bool = False) -> None:
-    """Delete a file or an object; an object only if all leases on its lake are held.
+def version_of(path: Location) -> tuple[object, ...] | None:
+    """A value that changes with the content of a file; None if it does not exist.
 
-    Raises:
-        FileNotFoundError: no such local file, without `missing_ok`.
-        LakeError: a lease was lost.
+    For a local file: size, time of the last write (ns) and inode; for an object: its tag.
     """
+    try:
+        if isinstance(path, ObjectPath):
+            return path.tag or path.metadata()[0]
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_size, status.st_mtime_ns, status.st_ino
+
+
+def delete(path: Location) -> None:
+    """Delete a file or an object, if it exists."""
     if isinstance(path, Path):
-        path.unlink(missing_ok=missing_ok)
+        path.unlink(missing_ok=True)
     else:
-        leases.require_leases(path)
         path.remove()
 
 
@@ -106,7 +190,7 @@ def move(path: Location, target: Location) -> None:
     if isinstance(path, Path) and isinstance(target, Path):
         target.parent.mkdir(parents=True, exist_ok=True)
         path.rename(target)
-        fsync(path.parent)
+        sync(path.parent)
         return
     assert isinstance(path, ObjectPath)
     assert isinstance(target, ObjectPath)
@@ -116,12 +200,56 @@ def move(path: Location, target: Location) -> None:
         delete(source)
 
 
-def write_text(path: Location, text: str) -> None:
-    """Write a small file."""
+def download(path: Location, folder: Path) -> Path:
+    """A local file with this content: the file itself, or a copy of an object in a folder.
+
+    Raises:
+        FileNotFoundError: no such object.
+    """
     if isinstance(path, Path):
-        path.write_text(text, encoding="utf-8")
+        return path
+    copy = folder / path.name
+    path.download(copy)
+    return copy
+
+
+@contextmanager
+def work_folder(lake: Location, name: str) -> Iterator[Path]:
+    """A new, empty local folder in the block, from which `install` moves files into the lake.
+
+    One process at a time may use a name. In a local lake it is the folder of this name.
+    """
+    if isinstance(lake, ObjectPath):
+        with TemporaryDirectory(prefix="prunelake-") as temporary:
+            yield Path(temporary)
+        return
+    folder = lake / name
+    shutil.rmtree(folder, ignore_errors=True)  # a killed process may have left it
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def install(file: Path, path: Location, metadata: Mapping[str, str]) -> None:
+    """Move a local file of any size from a `work_folder` to a path, in the place of any other.
+
+    Readers see the old file or the new file. An object keeps the metadata, a local file does not.
+    """
+    if isinstance(path, ObjectPath):
+        path.put(file, metadata)
     else:
-        path.put(text.encode())
+        file.replace(path)
+
+
+def metadata_of(path: Location) -> Mapping[str, str]:
+    """The metadata of an installed object; a local file has none.
+
+    Raises:
+        FileNotFoundError: no such object.
+    """
+    return path.metadata()[1] if isinstance(path, ObjectPath) else {}
 
 
 def relative_name(path: Location, folder: Location) -> str:
@@ -133,11 +261,41 @@ def relative_name(path: Location, folder: Location) -> str:
     return path.key.removeprefix(folder.key).strip("/")
 
 
-def fsync(path: Location) -> None:
-    """Sync a local file, or the names in a folder, to the disk; a store needs no sync."""
-    if isinstance(path, ObjectPath):
-        return
-    descriptor = os.open(path, os.O_RDONLY)
+def written_at(path: Location) -> float:
+    """The time of the last write to a file, in seconds, by the clock of its storage.
+
+    The newest file in a folder counts for the folder. Times of one storage can be compared,
+    whatever the clocks of the machines say.
+
+    Raises:
+        FileNotFoundError: no such file.
+    """
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        # In a store, a folder is nothing but its objects.
+        found = [] if isinstance(path, Path) else [*path.iter_objects()]
+        if not found:
+            raise
+        return max(each.stat().st_mtime for each in found)
+    if isinstance(path, Path) and path.is_dir():
+        return max(each.stat().st_mtime for each in (path, *path.rglob("*")))
+    return status.st_mtime
+
+
+def storage_clock(lake: Location) -> float:
+    """The present time by the clock of the storage of a lake, in seconds, as in `written_at`."""
+    probe = lake / f".clock.{uuid.uuid4().hex}{TEMPORARY_SUFFIX}"
+    put(probe, b"")
+    try:
+        return written_at(probe)
+    finally:
+        delete(probe)
+
+
+def sync(folder: Path) -> None:
+    """Sync the names in a local folder to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -1,21 +1,41 @@
-"""Objects in a store with the S3 protocol, with an interface like that of pathlib.
+"""Objects in a store, with an interface like that of pathlib.
 
 Each call succeeds or fails as a whole, and sees the writes of all earlier calls. Every call may
 raise a LakeError: no such bucket, no permission, or no response from the store.
 """
 
-import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from prunelake.errors import LakeError
-from prunelake.lake.storage import s3
-from prunelake.lake.storage.s3 import MAX_ATTEMPTS, PreconditionFailed
+from prunelake.extras import naming_extras
 
-SCHEME = "s3://"
+SCHEMES = ("s3", "gs", "az")
+"""Amazon S3 and stores with its protocol, Google Cloud Storage, and Azure."""
+
+MAX_ATTEMPTS = 4
+"""How often a request is tried if the store does not respond."""
+
+MAX_CONCURRENT_REQUESTS = 32
+
+PART_BYTES = 16 * 2**20
+"""Larger files are sent and fetched in parts of this size: each request has a time limit."""
+
+
+class PreconditionFailed(Exception):  # no error of the tree: another writer was first
+    """An object does not, or no longer, meet the condition of a request."""
+
+
+class Tag(NamedTuple):
+    """A value that changes with the content of an object: its ETag, and in Google its version."""
+
+    etag: str
+    version: str | None
 
 
 class StatResult(NamedTuple):
@@ -29,83 +49,73 @@ class StatResult(NamedTuple):
 class ObjectPath:
     """The path of an object, or of the folder of all objects whose names continue after it.
 
-    A path with `content` was fetched, and is read from that. A path with `etag` and `status` comes
+    A path with `content` was fetched, and is read from that. A path with `tag` and `status` comes
     from a listing.
     """
 
+    scheme: str
     bucket: str
     key: str
     content: bytes | None = field(default=None, compare=False, repr=False)
-    etag: str | None = field(default=None, compare=False, repr=False)
+    tag: Tag | None = field(default=None, compare=False, repr=False)
     status: StatResult | None = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
-        return f"{SCHEME}{self.bucket}/{self.key}".rstrip("/")
+        return f"{self.scheme}://{self.bucket}/{self.key}".rstrip("/")
 
     def __truediv__(self, name: str) -> "ObjectPath":
-        return ObjectPath(self.bucket, f"{self.key}/{name}".strip("/"))
+        return self._at(f"{self.key}/{name}".strip("/"))
 
     @property
     def name(self) -> str:
         """The last component of the path."""
-        return self.key.rpartition("/")[2]
+        return PurePosixPath(self.key).name
 
     @property
     def stem(self) -> str:
         """The name without its last suffix."""
-        return self.name.removesuffix(self.suffix)
+        return PurePosixPath(self.key).stem
 
     @property
     def suffix(self) -> str:
         """The name from its last dot on; empty if the dot is the first or the last character."""
-        before, dot, after = self.name.rpartition(".")
-        return dot + after if before and after else ""
+        return PurePosixPath(self.key).suffix
 
     @property
     def parent(self) -> "ObjectPath":
         """The folder of this path."""
-        return ObjectPath(self.bucket, self.key.rpartition("/")[0])
-
-    def absolute(self) -> "ObjectPath":
-        """This path: objects have no relative names."""
-        return self
+        return self._at(self.key.rpartition("/")[0])
 
     def with_name(self, name: str) -> "ObjectPath":
         """The path with another name in the same folder."""
         return self.parent / name
 
-    def is_relative_to(self, folder: "ObjectPath") -> bool:
-        """Whether the path lies in a folder, at any depth."""
-        prefix = f"{folder.key}/" if folder.key else ""
-        return self.bucket == folder.bucket and self.key.startswith(prefix)
-
     def glob(self, pattern: str) -> Iterator["ObjectPath"]:
         """The objects and folders directly in this folder whose names match."""
-        for path in _list_objects(self, "/"):
+        found = self.request("list")
+        for path in (
+            *map(self._at, found["common_prefixes"]),
+            *map(self._listed, found["objects"]),
+        ):
             if fnmatchcase(path.name, pattern):
                 yield path
 
     def iter_objects(self) -> Iterator["ObjectPath"]:
         """All objects in this folder, at any depth."""
-        return _list_objects(self, "")
+        return map(self._listed, self.request("list all"))
 
     def is_file(self) -> bool:
         """Whether this object exists."""
         try:
-            if self.content is None:
-                _head_object(self)
+            self.stat()
         except FileNotFoundError:
             return False
         return True
 
     def is_dir(self) -> bool:
         """Whether this folder has any object."""
-        prefix = f"{self.key}/" if self.key else ""
-        return bool(self.request("list_objects_v2", Prefix=prefix, MaxKeys=1)["KeyCount"])
-
-    def exists(self) -> bool:
-        """Whether this object or folder exists."""
-        return self.is_file() or self.is_dir()
+        found = self.request("list")
+        return bool(found["common_prefixes"] or found["objects"])
 
     def stat(self) -> StatResult:
         """The size in bytes, and the time of the last write by the clock of the store.
@@ -113,20 +123,16 @@ class ObjectPath:
         Raises:
             FileNotFoundError: no such object.
         """
-        if self.status is not None:
-            return self.status
-        response = _head_object(self)
-        written: datetime = response["LastModified"]
-        return StatResult(response["ContentLength"], written.timestamp())
+        return self.status or _status_of(self.request("get", head=True)[1])
 
-    def metadata(self) -> tuple[str, dict[str, str]]:
+    def metadata(self) -> tuple[Tag, Mapping[str, str]]:
         """The tag of the content, and the metadata stored with it.
 
         Raises:
             FileNotFoundError: no such object.
         """
-        response = _head_object(self)
-        return response["ETag"], response["Metadata"]
+        _, meta, attributes = self.request("get", head=True)
+        return _tag_of(meta), attributes
 
     def read_bytes(self) -> bytes:
         """The content.
@@ -134,149 +140,138 @@ class ObjectPath:
         Raises:
             FileNotFoundError: no such object.
         """
-        return self.content if self.content is not None else self.read_with_etag()[0]
+        return self.content if self.content is not None else self.read_with_tag()[0]
 
     def read_text(self, encoding: str = "utf-8") -> str:
         """The content as text."""
         return self.read_bytes().decode(encoding)
 
-    def read_with_etag(
-        self, first: int = 0, count: int | None = None, **condition: str
-    ) -> tuple[bytes, str, int]:
+    def read_with_tag(
+        self, first: int = 0, count: int | None = None, tag: Tag | None = None
+    ) -> tuple[bytes, Tag, int]:
         """The content (or `count` bytes of it from `first` on), its tag, and its whole size.
 
         Raises:
             FileNotFoundError: no such object.
-            PreconditionFailed: the tag is not `IfMatch`.
+            PreconditionFailed: its tag is not `tag`.
         """
-        from botocore.exceptions import BotoCoreError
-
-        byte_range = {} if count is None else {"Range": f"bytes={first}-{first + count - 1}"}
-        for attempt in range(MAX_ATTEMPTS):
-            response = self.request("get_object", Key=self.key, **byte_range, **condition)
-            try:
-                content = response["Body"].read()
-            except BotoCoreError as error:  # the connection broke during the transfer
-                if attempt + 1 == MAX_ATTEMPTS:
-                    raise s3.no_answer_error(self.bucket, self.key, error) from s3.transient_error(
-                        error
-                    )
-                continue
-            size = response.get("ContentRange", "").rpartition("/")[2] or len(content)
-            return content, response["ETag"], int(size)
-        raise AssertionError
+        options: dict[str, Any] = {} if count is None else {"range": (first, first + count)}
+        if tag is not None:
+            options["if_match"] = tag.etag
+        content, meta, _ = self.request("get", **options)
+        return content, _tag_of(meta), meta["size"]
 
     def prefetch(self) -> "ObjectPath":
         """The same path with its current content; without content if there is no such object."""
         try:
-            content, etag, _ = self.read_with_etag()
+            content, tag, _ = self.read_with_tag()
         except FileNotFoundError:
             return self
-        return replace(self, content=content, etag=etag)
+        return replace(self, content=content, tag=tag)
 
-    def put(self, content: bytes) -> None:
-        """Write the object, replacing any content."""
-        self.request("put_object", Key=self.key, Body=content)
+    def put(self, content: bytes | Path, metadata: Mapping[str, str] | None = None) -> None:
+        """Write the object, or a file of any size, with metadata; this replaces any content.
 
-    def create(self, content: bytes) -> str | None:
-        """Create the object and return its tag; None, without a change, if it exists already."""
-        return self._put(content, IfNoneMatch="*")
+        The names of metadata have letters only: stores differ in what else they allow.
+        """
+        self.request("put", content=content, attributes=metadata)
 
-    def replace(self, content: bytes, etag: str) -> str | None:
+    def create(self, content: bytes) -> Tag | None:
+        """Create the object and return its tag; None, without a change, if it exists already.
+
+        An object with the same content counts as created: it may come from an earlier attempt whose
+        response was lost.
+        """
+        return self._put(content, "create")
+
+    def replace(self, content: bytes, tag: Tag) -> Tag | None:
         """Replace the content if it still has this tag, and return the new tag; otherwise None."""
-        return self._put(content, IfMatch=etag)
+        known = {"e_tag": tag.etag, "version": tag.version}
+        return self._put(content, {name: value for name, value in known.items() if value})
 
-    def _put(self, content: bytes, **condition: str) -> str | None:
-        writer = uuid.uuid4().hex
-        metadata = {"writer": writer}
-        try:
-            response = self.request(
-                "put_object", Key=self.key, Body=content, Metadata=metadata, **condition
-            )
-        except FileNotFoundError:
-            return None
-        except PreconditionFailed:
-            # If the response was lost, the request is sent again and finds its own object.
+    def _put(self, content: bytes, mode: object) -> Tag | None:
+        for attempt in range(1, MAX_ATTEMPTS + 1):
             try:
-                etag, metadata = self.metadata()
+                return _tag_of(self.request("put", content=content, mode=mode))
+            except PreconditionFailed:
+                stored = self.prefetch()
+                return stored.tag if stored.content == content else None
             except FileNotFoundError:
                 return None
-            return etag if metadata.get("writer") == writer else None
-        return str(response["ETag"])
+            except LakeError as error:
+                # obstore does not repeat a request with a condition if it may have been executed.
+                if attempt == MAX_ATTEMPTS or not isinstance(error.__cause__, ConnectionError):
+                    raise
+        raise AssertionError
 
-    def remove(self, etag: str | None = None) -> bool:
-        """Delete the object; with `etag` only if its content has this tag, otherwise False."""
-        if etag is None:
-            self.request("delete_object", Key=self.key)
-            return True
+    def remove(self, tag: Tag | None = None) -> bool:
+        """Delete the object, if it exists; with `tag` only if it has this tag, otherwise False.
+
+        Stores do not check this condition, so another process may write in between.
+        """
         try:
-            # Not every store checks the condition of a deletion.
-            if self.metadata()[0] != etag:
+            if tag is not None and self.metadata()[0].etag != tag.etag:
                 return False
-            self.request("delete_object", Key=self.key, IfMatch=etag)
-        except (FileNotFoundError, PreconditionFailed):
-            return False
+            self.request("delete")
+        except FileNotFoundError:
+            return tag is None
         return True
 
     def copy_from(self, other: "ObjectPath") -> None:
-        """Copy the content of another object, within the store.
+        """Copy the content of another object of the bucket, within the store.
 
         Raises:
             FileNotFoundError: no such object.
         """
-        self.transfer("copy", {"Bucket": other.bucket, "Key": other.key}, self.bucket, self.key)
+        other.request("copy", to=self.key)
 
-    def upload(self, file: str, metadata: dict[str, str]) -> None:
-        """Write the content of a local file of any size, and the metadata stored with it."""
-        self.transfer("upload_file", file, self.bucket, self.key, ExtraArgs={"Metadata": metadata})
-
-    def download(self, file: str) -> None:
+    def download(self, file: Path) -> None:
         """Write the content to a local file.
 
         Raises:
             FileNotFoundError: no such object.
         """
-        self.transfer("download_file", self.bucket, self.key, file)
+        is_complete = False
+        while not is_complete:
+            content, tag, size = self.read_with_tag(0, PART_BYTES)
+            with file.open("wb") as stream, suppress(PreconditionFailed):  # replaced meanwhile
+                stream.write(content)
+                for first in range(PART_BYTES, size, PART_BYTES):
+                    stream.write(self.read_with_tag(first, PART_BYTES, tag)[0])
+                is_complete = True
 
-    def request(self, operation: str, **parameters: Any) -> dict[str, Any]:
-        """Send one request about this object, as `s3.call_with_retries`."""
-        response = s3.call_with_retries(
-            self.bucket, self.key, operation, Bucket=self.bucket, **parameters
-        )
-        return dict(response)
+    def request(self, operation: str, **options: Any) -> Any:
+        """Send one request about this object or folder, as `stores.request`."""
+        with naming_extras():
+            from prunelake.lake.storage import stores
+        return stores.request(self.scheme, self.bucket, self.key, operation, **options)
 
-    def transfer(self, operation: str, *arguments: Any, **named: Any) -> None:
-        """Transfer an object with as many requests as needed; it appears after the last."""
-        s3.call_with_retries(self.bucket, self.key, operation, *arguments, **named)
+    def _at(self, key: str) -> "ObjectPath":
+        return ObjectPath(self.scheme, self.bucket, key)
+
+    def _listed(self, meta: dict[str, Any]) -> "ObjectPath":
+        return replace(self._at(meta["path"]), tag=_tag_of(meta), status=_status_of(meta))
 
 
 def parse_object_path(url: str) -> ObjectPath:
-    """The path of `s3://bucket/prefix`.
+    """The path of `s3://bucket/prefix`, `gs://...` or `az://...`.
 
     Raises:
         LakeError: no bucket.
     """
-    bucket, _, key = url.removeprefix(SCHEME).partition("/")
+    scheme, _, rest = url.partition("://")
+    bucket, _, key = rest.partition("/")
     if not bucket:
-        raise LakeError(f"{url!r} names no bucket; write s3://BUCKET/PREFIX")
-    return ObjectPath(bucket, "/".join(part for part in key.split("/") if part))
+        raise LakeError(f"{url!r} names no bucket; write {scheme}://BUCKET/PREFIX")
+    return ObjectPath(scheme, bucket, "/".join(part for part in key.split("/") if part))
 
 
-def _list_objects(folder: ObjectPath, delimiter: str) -> Iterator[ObjectPath]:
-    prefix = f"{folder.key}/" if folder.key else ""
-    parameters = {"Prefix": prefix, "Delimiter": delimiter}
-    while True:
-        page = folder.request("list_objects_v2", **parameters)
-        for entry in page.get("CommonPrefixes", ()):
-            yield ObjectPath(folder.bucket, entry["Prefix"].rstrip("/"))
-        for entry in page.get("Contents", ()):
-            if entry["Key"] != prefix:  # some tools create an empty object for a folder
-                status = StatResult(entry["Size"], entry["LastModified"].timestamp())
-                yield ObjectPath(folder.bucket, entry["Key"], None, entry["ETag"], status)
-        if not page["IsTruncated"]:
-            return
-        parameters["ContinuationToken"] = page["NextContinuationToken"]
+def _tag_of(meta: dict[str, Any]) -> Tag:
+    # In listings, Azure writes the tag without its quotes.
+    etag = meta["e_tag"] or ""
+    return Tag(etag if etag.endswith('"') else f'"{etag}"', meta.get("version"))
 
 
-def _head_object(path: ObjectPath) -> dict[str, Any]:
-    return path.request("head_object", Key=path.key)
+def _status_of(meta: dict[str, Any]) -> StatResult:
+    written: datetime = meta["last_modified"]
+    return StatResult(meta["size"], written.timestamp())

@@ -1,0 +1,102 @@
+"""Lost runs: complete data files whose manifest is missing.
+
+A writer writes the row of the owner table last of all data files. So if this file exists, all
+others exist too, and the run can be committed again.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import polars as pl
+
+from prunelake.errors import LakeError
+from prunelake.lake.files import parquet
+from prunelake.lake.files.manifests import (
+    ListedFile,
+    Manifest,
+    Owner,
+    commit_manifest,
+    read_group,
+    readable_run_ids,
+)
+from prunelake.lake.files.paths import ManifestName, is_segment, parse_data_file, parse_manifest
+from prunelake.lake.storage.location import Location, list_folder
+from prunelake.schema.run_tables import RUN_TABLES, RUNS
+from prunelake.schema.table import Table
+
+
+@dataclass(frozen=True)
+class LostRun:
+    """A run, or a segment of runs, with a file of `runs` and without a manifest."""
+
+    name: ManifestName
+    file: Location
+    rows: pl.DataFrame
+
+    @property
+    def run_ids(self) -> list[str]:
+        """The lost runs."""
+        return sorted(self.rows["run_id"])
+
+
+def find_lost_runs(lake: Location) -> Iterator[LostRun]:
+    """The lost runs of a lake, without runs that other files still have.
+
+    Raises:
+        WrongFormat: as `read_group`.
+    """
+    folder = lake / RUNS.name
+    paths = list_folder(folder)
+    # A retired manifest was removed on purpose; a void manifest belongs to a dead writer.
+    known = {name for path in paths if (name := parse_manifest(path)) is not None}
+    complete = set(readable_run_ids(read_group(lake, RUN_TABLES).select()))
+    for path in paths:
+        parsed = parse_data_file(path)
+        if parsed is None or parsed[0] in known:
+            continue
+        try:
+            rows = parquet.read(path, RUNS)
+        except LakeError:
+            continue  # damaged; it is a leftover
+        lost = rows.filter(~pl.col("run_id").is_in(complete))
+        if not lost.is_empty():
+            yield LostRun(parsed[0], path, lost)
+
+
+def restore(lake: Location, lost: LostRun) -> bool:
+    """Commit a lost run again; False if one of its files is missing or has changed."""
+    files: dict[str, ListedFile] = {}
+    rows_by_owner: dict[str, dict[str, int]] = {run_id: {} for run_id in lost.run_ids}
+    for table in RUN_TABLES.values():
+        pattern = f"{lost.name.entry}.{lost.name.generation}.*.parquet"
+        paths = list_folder(lake / table.name, pattern)
+        if not paths and table.is_optional:
+            continue
+        if len(paths) != 1:
+            return False
+        listed, counts = _list_file(paths[0], table)
+        if listed is None:
+            return False
+        files[table.name] = listed
+        for run_id, rows in rows_by_owner.items():
+            rows[table.name] = counts.get(run_id, 0)
+    commit = files[RUNS.name].sha256[:16]
+    generation = 1 if is_segment(lost.file) else lost.name.generation
+    owners = {
+        run_id: Owner(commit=commit, generation=generation, rows=rows)
+        for run_id, rows in rows_by_owner.items()
+    }
+    content = Manifest(owners=owners, files=files)
+    return commit_manifest(lake, RUN_TABLES, lost.name, content)
+
+
+def _list_file(path: Location, table: Table) -> tuple[ListedFile | None, dict[str, int]]:
+    """A data file as a manifest lists it, and its rows by run; None if it has changed."""
+    parsed, content = parse_data_file(path), path.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    if parsed is None or not digest.startswith(parsed[1]):
+        return None, {}
+    frame = parquet.read(path, table)
+    counts = dict(frame.group_by(table.owner_column).len().iter_rows())
+    return ListedFile(rows=frame.height, size=len(content), sha256=digest), counts

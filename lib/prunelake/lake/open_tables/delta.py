@@ -1,0 +1,74 @@
+"""Delta Lake: the folder of each table is a Delta table, with a log beside the data files."""
+
+import json
+import time
+from typing import TYPE_CHECKING
+
+from prunelake.errors import LakeError, one_line
+from prunelake.lake.open_tables.table_files import TableFiles
+from prunelake.lake.storage.location import Location, relative_name, written_at
+from prunelake.schema.table import Table
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+LOG_FOLDER = "_delta_log"
+
+
+def is_registered(lake: Location, table: Table) -> bool:
+    """Whether a table of the lake is a Delta table."""
+    return (lake / table.name / LOG_FOLDER).is_dir()
+
+
+def register(lake: Location, table: Table, files: TableFiles) -> None:
+    """Let the Delta table list exactly these files; additions and removals are one commit.
+
+    Raises:
+        LakeError: the log cannot be written.
+    """
+    from deltalake.exceptions import DeltaError
+    from deltalake.transaction import AddAction, RemoveAction
+
+    folder = lake / table.name
+    try:
+        delta = _open_or_create(folder, table)
+        listed = set(_listed_paths(delta))
+        wanted = {relative_name(path, folder): path for path in files}
+        actions: list[AddAction | RemoveAction] = [
+            AddAction(
+                path=name,
+                size=files[path].size,
+                partition_values={},
+                modification_time=int(1000 * written_at(path)),
+                data_change=True,
+                stats=json.dumps({"numRecords": files[path].rows}),
+            )
+            for name, path in wanted.items()
+            if name not in listed
+        ]
+        now = int(1000 * time.time())
+        actions += [
+            RemoveAction(name, deletion_timestamp=now, data_change=True)
+            for name in sorted(listed.difference(wanted))
+        ]
+        if actions:
+            delta.create_write_transaction(actions, "append", delta.schema())
+    except (DeltaError, OSError) as error:
+        raise LakeError(
+            f"{folder} cannot be registered as a Delta table ({one_line(error)}); the lake itself "
+            "is unchanged"
+        ) from error
+
+
+def _open_or_create(folder: Location, table: Table) -> "DeltaTable":
+    from deltalake import DeltaTable
+
+    schema = table.frame([]).to_arrow().schema
+    return DeltaTable.create(
+        str(folder), schema, mode="ignore", name=table.name, description=table.grain
+    )
+
+
+def _listed_paths(delta: "DeltaTable") -> list[str]:
+    actions = delta.get_add_actions()
+    return [str(path) for path in actions.column("path").to_pylist()]

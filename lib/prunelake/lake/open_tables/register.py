@@ -1,0 +1,55 @@
+"""Register the tables of a lake in an open table format, and keep them current."""
+
+from pathlib import Path
+from typing import Literal
+
+from prunelake.errors import LakeError
+from prunelake.extras import naming_extras
+from prunelake.lake.open_tables import delta, iceberg
+from prunelake.lake.open_tables.table_files import files_of_tables
+from prunelake.lake.storage.location import Location
+from prunelake.lake.storage.locks import locked
+from prunelake.schema.run_tables import RUNS
+from prunelake.schema.tables import ALL_TABLES
+
+TableFormat = Literal["delta", "iceberg"]
+
+FORMATS_LOCK = ".formats.lock"
+
+
+def register_tables(lake: Location, table_format: TableFormat) -> None:
+    """Register every table of the lake, over the same data files. Later runs are added to it.
+
+        register_tables(Path("lake"), "delta")
+
+    Raises:
+        LakeError: no lake, a folder that cannot be written, or an object store for Iceberg: its
+            catalogue is a SQLite file.
+        MissingExtra: a package of the extra `tables` is not installed.
+        WrongFormat: a run of another format version.
+    """
+    with naming_extras():
+        files = files_of_tables(lake)
+        with locked(lake, FORMATS_LOCK):
+            for table in ALL_TABLES.values():
+                if table_format == "delta":
+                    delta.register(lake, table, files[table.name])
+                elif isinstance(lake, Path):
+                    iceberg.register(lake, table, files[table.name])
+                else:
+                    raise LakeError(
+                        f"{lake}: the catalogue of Iceberg is a SQLite file, which an object store "
+                        "cannot hold; take --format delta, or a lake in a folder"
+                    )
+
+
+def refresh_tables(lake: Location) -> None:
+    """Bring the registered tables up to date; nothing happens if none are registered.
+
+    Raises:
+        LakeError, MissingExtra, WrongFormat: as `register_tables`.
+    """
+    if delta.is_registered(lake, RUNS):
+        register_tables(lake, "delta")
+    if isinstance(lake, Path) and iceberg.is_registered(lake):
+        register_tables(lake, "iceberg")

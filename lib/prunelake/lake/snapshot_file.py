@@ -1,0 +1,240 @@
+"""Write the file of a snapshot: from all files of the lake, or by changing the file before it."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+import duckdb
+
+from prunelake.lake.files.manifests import StoredManifest, entry_name
+from prunelake.lake.files.verified import check_object
+from prunelake.lake.read import LakeContent
+from prunelake.lake.sql.bound_query import Connection, attach, sql_literal
+from prunelake.lake.sql.relations import damaged_files_sql, rows_sql
+from prunelake.lake.sql.view_files import view_statements, views_hash
+from prunelake.lake.sql.view_template import copy_views
+from prunelake.lake.storage.location import Location, is_local, resolved
+from prunelake.schema.table import FORMAT_VERSION, Table
+from prunelake.schema.tables import TABLE_GROUPS
+
+DUCKDB_STORAGE_VERSION = "v1.4.0"
+"""The oldest DuckDB that can open a snapshot: an analyst's DuckDB may be older than this one."""
+
+MATERIALISED_VIEWS = (
+    "correlations",
+    "metrics",
+    "deltas",
+    "verdicts",
+    "headline_keys",
+    "headline_metrics",
+)
+"""Frequent or slow views: a snapshot stores their rows as the table `stored.<view>`."""
+
+SNAPSHOT_COMMENT = (
+    "one row about this file: snapshot_id is the hash of its runs, analyses and profiles, format "
+    "version and analysis version; views_hash is the hash of its views."
+)
+
+
+class Entry(NamedTuple):
+    """A run, analysis or profile in a snapshot: its owner table, its owner, and its commit."""
+
+    table: str
+    owner_id: str
+    commit: str
+
+
+def entries_of(content: LakeContent) -> set[Entry]:
+    """The runs, analyses and profiles of a lake."""
+    return {
+        Entry(
+            group.owner_table.name,
+            owner_id,
+            f"{entry_name(group, owner_id, owner.commit, manifest.content.analysis_version)} "
+            f"{owner.commit} {owner.generation}",
+        )
+        for group in TABLE_GROUPS
+        for manifest in content.group(group)
+        for owner_id in manifest.run_ids
+        for owner in [manifest.content.owners[owner_id]]
+    }
+
+
+def write_snapshot(
+    path: Path, lake: Location, content: LakeContent, snapshot_id: str, previous: Path
+) -> None:
+    """Write the snapshot of a lake to a new file.
+
+    If `previous` is a snapshot with the same views, only the runs that differ are read.
+
+    Raises:
+        duckdb.Error, OSError: the file cannot be written.
+    """
+    entries = entries_of(content)
+    known = _entries_in(previous)
+    # Changing most of a file takes longer than writing a new one.
+    if known is not None and 2 * len(known & entries) >= len(entries):
+        shutil.copyfile(previous, path)
+        with _open(path, lake) as snapshot:
+            _change(snapshot, content, known, entries)
+            for view in MATERIALISED_VIEWS:
+                _restore_view(snapshot, view)
+            _write_row(snapshot, lake, content, snapshot_id, entries)
+        return
+    with _open(path, lake) as snapshot:
+        copy_views(snapshot)
+        snapshot.execute("create schema stored")
+        for group in TABLE_GROUPS:
+            for table in group.values():
+                # The copied views read empty views with the same columns.
+                snapshot.execute(f"drop view lake.{table.name}")
+                rows = rows_sql(table, _sources(content, table))
+                snapshot.execute(f"create table lake.{table.name} as {rows}")
+                grain = sql_literal(table.grain)
+                snapshot.execute(f"comment on table lake.{table.name} is {grain}")
+        snapshot.execute(
+            "create table stored.entries (owner_table varchar, owner_id varchar, entry varchar)"
+        )
+        snapshot.execute(
+            "create table snapshot (snapshot_id varchar, created_at timestamp with time zone, "
+            "run_count integer, code_version varchar, format_version integer, views_hash varchar)"
+        )
+        snapshot.execute(f"comment on table snapshot is {sql_literal(SNAPSHOT_COMMENT)}")
+        _write_row(snapshot, lake, content, snapshot_id, entries)
+
+
+def _entries_in(path: Path) -> set[Entry] | None:
+    """The entries of a snapshot; None if there is none with the views of this version."""
+    try:
+        with duckdb.connect() as connection:
+            attach(connection, path, "published")
+            current = connection.execute(
+                "select 1 from published.snapshot where views_hash = ? and format_version = ?",
+                [views_hash(), FORMAT_VERSION],
+            ).fetchall()
+            if not current:
+                return None
+            rows = connection.sql("from published.stored.entries").fetchall()
+            return {Entry(*row) for row in rows}
+    except duckdb.Error:
+        return None
+
+
+@contextmanager
+def _open(path: Path, lake: Location) -> Iterator[Connection]:
+    with duckdb.connect(
+        path,
+        config={
+            "python_enable_replacements": "false",
+            "storage_compatibility_version": DUCKDB_STORAGE_VERSION,
+        },
+    ) as snapshot:
+        if not is_local(lake):
+            from prunelake.lake.storage.duckdb_filesystem import ObjectStoreFileSystem
+
+            snapshot.register_filesystem(ObjectStoreFileSystem(check_object))
+        snapshot.execute("set TimeZone = 'UTC'")
+        yield snapshot
+
+
+def _change(
+    snapshot: Connection, content: LakeContent, known: set[Entry], entries: set[Entry]
+) -> None:
+    """Replace the rows of the entries that differ."""
+    for group in TABLE_GROUPS:
+        name = group.owner_table.name
+        changed = {entry.owner_id for entry in known ^ entries if entry.table == name}
+        if not changed:
+            continue
+        added = {entry.owner_id for entry in entries - known if entry.table == name}
+        for table in group.values():
+            snapshot.execute(
+                f"delete from lake.{table.name} where list_contains(?, {group.owner_column})",
+                [sorted(changed)],
+            )
+            sources = _sources(content, table, added)
+            if sources:
+                snapshot.execute(f"insert into lake.{table.name} {rows_sql(table, sources)}")
+
+
+def _sources(
+    content: LakeContent, table: Table, owner_ids: set[str] | None = None
+) -> list[tuple[Location, StoredManifest]]:
+    """The files with rows of a table, of all or the given runs (or profiles)."""
+    chosen = [
+        (
+            resolved(path),
+            manifest
+            if owner_ids is None
+            else replace(manifest, run_ids=manifest.run_ids & owner_ids),
+        )
+        for path, manifest in content.files(table)
+    ]
+    return [(path, manifest) for path, manifest in chosen if manifest.run_ids]
+
+
+def _write_row(
+    snapshot: Connection,
+    lake: Location,
+    content: LakeContent,
+    snapshot_id: str,
+    entries: set[Entry],
+) -> None:
+    """Store what depends on all runs: materialised views, damaged files, and the row `snapshot`."""
+    for view in MATERIALISED_VIEWS:
+        _materialise(snapshot, view)
+    _store_damaged_files(snapshot, lake, content)
+    snapshot.execute("delete from stored.entries")
+    if entries:
+        snapshot.executemany("insert into stored.entries values (?, ?, ?)", sorted(entries))
+    run_count = sum(len(manifest.run_ids) for manifest in content.runs)
+    snapshot.execute("delete from snapshot")
+    snapshot.execute(
+        "insert into snapshot values (?, ?, ?, ?, ?, ?)",
+        [
+            snapshot_id,
+            datetime.now(UTC),
+            run_count,
+            version("prunelake"),
+            FORMAT_VERSION,
+            views_hash(),
+        ],
+    )
+
+
+def _store_damaged_files(snapshot: Connection, lake: Location, content: LakeContent) -> None:
+    """Replace the view, or the table of an earlier snapshot, by a table."""
+    known = "select table_type from information_schema.tables where table_name = 'damaged_files'"
+    for (kind,) in snapshot.execute(known).fetchall():
+        snapshot.execute(f"drop {'view' if kind == 'VIEW' else 'table'} lake.damaged_files")
+    snapshot.execute(damaged_files_sql(lake, content.damaged))
+    rows = snapshot.sql("from lake.damaged_files").to_arrow_table()
+    snapshot.execute("drop view lake.damaged_files")
+    snapshot.register("damaged_rows", rows)
+    snapshot.execute("create table lake.damaged_files as from damaged_rows")
+    snapshot.unregister("damaged_rows")
+
+
+def _materialise(snapshot: Connection, view: str) -> None:
+    """Store the rows of a view in a table, and let the view read that table; its comment stays."""
+    comments = "select comment from duckdb_views() where schema_name = 'main' and view_name = ?"
+    ((comment,),) = snapshot.execute(comments, [view]).fetchall()
+    columns = ", ".join(snapshot.sql(f"from {view}").columns)
+    snapshot.execute(f"create or replace table stored.{view} as from {view} order by all")
+    snapshot.execute(f"create or replace view {view} as select {columns} from stored.{view}")
+    for relation in (f"table stored.{view}", f"view {view}"):
+        snapshot.execute(f"comment on {relation} is {sql_literal(comment)}")
+
+
+def _restore_view(snapshot: Connection, view: str) -> None:
+    """Let a view read other views again, as in a new snapshot."""
+    statement = next(
+        text for text in view_statements() if re.search(rf"create view {view} as\b", text)
+    )
+    snapshot.execute(re.sub(r"\bcreate (view|macro)\b", r"create or replace \1", statement))

@@ -1,0 +1,12 @@
+create view damaged_runs as
+select
+    run_id,
+    file,
+    problem,
+    remedy
+from lake.damaged_files;
+
+comment on view damaged_runs is
+'run x damaged file, for runs (or profiles) that are hidden because a file is damaged. A damaged
+file of an analysis hides the analysis. file: its name in the lake. run_id is null if the file no
+longer says which runs it had.';

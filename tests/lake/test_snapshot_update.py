@@ -1,0 +1,87 @@
+"""A snapshot that is made from the one before equals a snapshot that is made from all files."""
+
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from prunelake.analysis.analyse import analyse
+from prunelake.lake import commit, read, snapshot_file
+from prunelake.lake.files.manifests import read_group, retire_owner
+from prunelake.lake.files.paths import SNAPSHOT_FILE
+from prunelake.lake.maintenance.compact import compact
+from prunelake.lake.publish import is_current, publish
+from prunelake.lake.sql import views
+from prunelake.lake.sql.bound_query import attach
+from prunelake.schema.run_tables import RUN_TABLES
+from prunelake.schema.tables import ALL_TABLES
+from tests.support.compacted_lakes import add_run
+from tests.support.lake_rows import identity_of, small_run
+from tests.support.profile_rows import profiled
+
+
+def rows_of(path: Path) -> dict[str, pl.DataFrame]:
+    """The rows of all views and tables of a snapshot."""
+    with duckdb.connect() as connection:
+        connection.execute("set TimeZone = 'UTC'")
+        attach(connection, path, "published")
+        connection.execute("use published")
+        names = [*views.describe_views(connection)["view"], *(f"lake.{n}" for n in ALL_TABLES)]
+        rows = {name: views.select(connection, f"from {name} order by all") for name in names}
+        rows["snapshot"] = views.select(connection, "select * exclude (created_at) from snapshot")
+        return rows
+
+
+def retire(lake: Path, name: str) -> None:
+    for manifest in read_group(lake, RUN_TABLES).select([identity_of(name)[1]]):
+        for run_id in manifest.run_ids:
+            retire_owner(lake, RUN_TABLES, manifest, run_id)
+
+
+def test_changed_and_new_snapshots_are_equal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "bounded", "three", "four", "five", "six"):
+        add_run(tmp_path, name)
+    profiled(tmp_path, "first")
+    compact(tmp_path)
+    publish(tmp_path, analyse)
+    copies: list[bool] = []
+    change = snapshot_file._change
+
+    def counted(*arguments: Any) -> None:
+        copies.append(True)
+        change(*arguments)
+
+    monkeypatch.setattr(snapshot_file, "_change", counted)
+    add_run(tmp_path, "bounded later")
+    retire(tmp_path, "one")
+    retire(tmp_path, "three")
+    add_run(tmp_path, "three", replicates=99)
+    profiled(tmp_path, "again", {0: [1.0]})
+    path = publish(tmp_path, analyse)
+    assert copies == [True]
+    changed = rows_of(path)
+    (tmp_path / SNAPSHOT_FILE).unlink()
+    publish(tmp_path, analyse)
+    assert copies == [True]
+    expected = rows_of(path)
+    assert changed.keys() == expected.keys()
+    for name, rows in changed.items():
+        assert_frame_equal(rows, expected[name])
+    assert sorted(changed["runs"]["run_id"]) == read.run_ids(tmp_path)
+    assert not changed["lake.bounds"].is_empty()
+
+
+def test_a_run_that_was_computed_again_makes_a_snapshot_outdated(tmp_path: Path) -> None:
+    add_run(tmp_path, "one")
+    publish(tmp_path, analyse)
+    retire(tmp_path, "one")
+    run, frames = small_run("one")
+    assert commit.write_run(tmp_path, run | {"duration_s": 9.0}, frames)
+    assert read.run_ids(tmp_path) == [run["run_id"]]
+    assert not is_current(tmp_path)
+    assert rows_of(publish(tmp_path, analyse))["runs"]["duration_s"].to_list() == [9.0]
