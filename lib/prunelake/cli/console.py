@@ -1,7 +1,8 @@
 """Options that several commands share."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
@@ -75,8 +76,13 @@ def parse_strategy(text: str) -> Strategy:
     try:
         return Strategy.model_validate(text)
     except ValidationError as error:
-        problems = validation_message(error.errors())
+        problems = validation_message(error.errors(), name_of=_name_of_seed)
         raise InvalidSpec(f"--strategy {text}: {problems}") from error
+
+
+def _name_of_seed(problem: Mapping[str, Any]) -> str:
+    """The name of a problem with the seed; another problem is about the whole label."""
+    return "seed" if problem["loc"] == ("seed",) else ""
 
 
 def parse_numbers(text: str | None) -> list[int] | None:
