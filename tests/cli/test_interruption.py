@@ -50,6 +50,15 @@ def test_a_process_that_hangs_ends_at_its_deadline(number: int, exit_code: int, 
 
 
 def test_the_handlers_are_restored() -> None:
+    # A process that was started in the background ignores Ctrl-C.
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        check_that_handlers_are_restored()
+    finally:
+        signal.signal(signal.SIGINT, inherited)
+
+
+def check_that_handlers_are_restored() -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with quick_stop():
         assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] != before
