@@ -21,6 +21,7 @@ from transformers import AutoTokenizer
 from prunelake.cli.app import main
 from prunelake.inference.nested import NestedModel
 from prunelake.inference.prefix_tree import ScoringQuery
+from prunelake.lake.read import run_ids
 from prunelake.lake.sql.run_lookup import past_runs
 from prunelake.models.decoder.decoder_map import removable_parts
 from prunelake.models.loading import load_model
@@ -138,7 +139,7 @@ def test_the_guide_states_the_bytes_of_cache(folder: Path) -> None:
 def test_the_card_names_its_run(folder: Path) -> None:
     for name in ("smollm2-4", "smollm2-4-compact"):
         card = (folder / name / "README.md").read_text()
-        (run_id,) = (file.stem for file in (folder / "lake" / "runs").glob("*.parquet"))
+        (run_id,) = run_ids(folder / "lake")
         assert f"| the order comes from | run {run_id} of the lake |" in card
         assert "| opinions | accuracy | " in card
         assert "- comprehensiveness on opinions\n" in card

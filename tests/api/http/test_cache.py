@@ -207,7 +207,8 @@ def test_a_snapshot_of_other_views_is_refused_and_the_old_snapshot_stays(
     before = client.get("/health").json()
     explained_run(lake, "second")
     with monkeypatch.context() as patch:
-        patch.setattr("prunelake.lake.publish.views_hash", lambda: "0" * 16)
+        for module in ("publish", "snapshot_file"):
+            patch.setattr(f"prunelake.lake.{module}.views_hash", lambda: "0" * 16)
         publish(lake, analyse)
     assert client.get("/health").json() == before
     with pytest.raises(NoSnapshot, match="another version"):

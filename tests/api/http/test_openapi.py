@@ -28,7 +28,8 @@ FUZZED = (
 """A route of every kind. `python -m benchmarks.fuzz` fuzzes all routes, for longer."""
 
 EMPTY = (
-    *("bounds", "copied_cells", "excluded", "looks", "recalibrated_reliability", "seed_agreement"),
+    *("bounds", "copied_cells", "damaged_runs", "excluded", "looks", "seed_agreement"),
+    "recalibrated_reliability",
     *("costs", "efficiency", "profiles"),
 )
 """Views without rows of these runs."""
