@@ -79,10 +79,11 @@ def _answers(recommendation: Recommendation, name: str) -> Iterator[str]:
     elif after.label is not None:
         yield f"With recalibrated confidence ({_named(after)}) you can take {after.label}."
     else:
-        yield (
+        yield _with_savings(
             f"With recalibrated confidence ({_named(after)}) you can remove "
-            f"{removal_text(recommendation, after)}. "
-            f"{savings_text(recommendation, after)}".strip()
+            f"{removal_text(recommendation, after)}.",
+            recommendation,
+            after,
         )
 
 
@@ -96,12 +97,18 @@ def _answer(recommendation: Recommendation, answer: Answer, name: str) -> str:
             f"You can take {answer.label}, {size_text(answer)}, in place of {name}: no loss "
             "beyond the margins was found, and a loss that large is unlikely."
         )
-    text = (
+    return _with_savings(
         f"You can remove {removal_text(recommendation, answer)} from {name} "
         f"(layer{'s' * (answer.level > 1)} {ranges(answer.removed)}): no loss beyond the margins "
-        "was found there, and a loss that large is unlikely."
+        "was found there, and a loss that large is unlikely.",
+        recommendation,
+        answer,
     )
-    return f"{text} {saving}." if (saving := savings_text(recommendation, answer)) else text
+
+
+def _with_savings(text: str, recommendation: Recommendation, answer: Answer) -> str:
+    savings = savings_text(recommendation, answer)
+    return f"{text} {savings}." if savings else text
 
 
 def _named(answer: Answer) -> str:
