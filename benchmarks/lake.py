@@ -16,8 +16,8 @@ import shutil
 import statistics
 import sys
 import time
-from collections.abc import Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Timer
 from typing import Any
@@ -30,8 +30,13 @@ from benchmarks.paths import RESULTS
 from prunelake.analysis.analyse import analyse
 from prunelake.identity import content_hash
 from prunelake.lake import commit, read
+from prunelake.lake.files.entries import retire_owner
+from prunelake.lake.files.paths import SNAPSHOT_FILE
+from prunelake.lake.files.verified import VERIFIED_FILE
 from prunelake.lake.maintenance.compact import compact
+from prunelake.lake.maintenance.garbage import collect_garbage
 from prunelake.lake.publish import publish
+from prunelake.lake.sql.views import connect
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES
 from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.schema.table import FORMAT_VERSION
@@ -191,7 +196,7 @@ def make_copies(base: Path, folder: Path, scale: int) -> None:
         frames["examples"] = frames["examples"].with_columns(
             prompt_tokens=pl.lit([], pl.List(pl.String))
         )
-        derived = {n: pl.read_parquet(base / n / f"{run_id}.parquet") for n in ANALYSIS_TABLES}
+        derived = {n: read.read_table(base, n, [run_id]) for n in ANALYSIS_TABLES}
         derived["metrics"] = derived["metrics"].filter(method="")
         derived["correlations"] = derived["correlations"].filter(method="")
         derived["overlap_matrix"] = derived["overlap_matrix"].clear()
@@ -209,22 +214,34 @@ def make_copies(base: Path, folder: Path, scale: int) -> None:
             mine |= {n: with_schema(n, frame, run["run_id"]) for n, frame in frames.items()}
             required = [n for n, t in RUN_TABLES.items() if n != "runs" and not t.is_optional]
             commit.write_run(folder, run, {name: mine[name] for name in required})
-            (analysis,) = derived["analyses"].drop("files").to_dicts()
+            (analysis,) = derived["analyses"].to_dicts()
             own = {
                 n: with_schema(n, f, run["run_id"]) for n, f in derived.items() if n != "analyses"
             }
             commit.write_analysis(folder, analysis | {"run_id": run["run_id"]}, own)
         if copy % 5 == 4 or copy == scale - 1:
             compact(folder)
+            collect_garbage(folder, timedelta(0))
         say(f"copy {copy + 1} of {scale}")
 
 
-def measure(folder: Path) -> dict[str, Any]:
-    """Publish time and size, and the median time of every view on the snapshot, in seconds."""
+def measure(folder: Path, with_views: bool) -> dict[str, Any]:
+    """Times of publishing and connecting, and the median time of every view, in seconds."""
     (folder / "prunelake.duckdb").unlink(missing_ok=True)
-    began = time.perf_counter()
-    path = publish(folder, analyse)
-    found: dict[str, Any] = {"publish": time.perf_counter() - began, "bytes": path.stat().st_size}
+    found: dict[str, Any] = {}
+    (folder / VERIFIED_FILE).unlink(missing_ok=True)
+    found["connect, and compare all files with their hashes"] = seconds_of(
+        lambda: connect(folder).close()
+    )
+    found["connect again"] = seconds_of(lambda: connect(folder).close())
+    found["publish"] = seconds_of(lambda: publish(folder, analyse))
+    path = folder / SNAPSHOT_FILE
+    found["bytes"] = path.stat().st_size
+    retired = retire_one_run(folder)
+    publish(folder, analyse)
+    commit.write_run(folder, *retired)
+    analyse(folder, retired[0]["run_id"])
+    found["publish after one more run"] = seconds_of(lambda: publish(folder, analyse))
     found["files"] = sum(1 for _ in folder.glob("*/*.parquet"))
     found["parquet bytes"] = sum(file.stat().st_size for file in folder.glob("*/*.parquet"))
     with duckdb.connect(path, read_only=True) as snapshot:
@@ -233,17 +250,34 @@ def measure(folder: Path) -> dict[str, Any]:
             0
         ][0]
         found["complete runs"] = snapshot.sql("select count(*) from lake.runs").fetchall()[0][0]
-        for (view,) in sorted(views):
+        for (view,) in sorted(views) if with_views else ():
             # Compute every column of every row, and return a single row.
             found[view] = timed(snapshot, f"select max(columns(*)) from {view}")
             say(f"{view}: {found[view]}")
-        for view in TARGETS:
+        for view in TARGETS if with_views else ():
             found[f"{view}, fetched"] = timed(snapshot, f"from {view}")
         found["scan of the snapshot"] = timed(snapshot, SCAN.format(predictions="predictions"))
     with duckdb.connect() as plain:
         files = f"read_parquet('{folder}/predictions/*.parquet')"
         found["scan of the Parquet by hand"] = timed(plain, SCAN.format(predictions=files))
     return found
+
+
+def retire_one_run(folder: Path) -> tuple[dict[str, Any], dict[str, pl.DataFrame]]:
+    """Hide one run of a lake; return what `write_run` takes to write it again."""
+    (run_id, *_) = read.run_ids(folder)
+    frames = {name: read.read_table(folder, name, [run_id]) for name in RUN_TABLES}
+    for manifest in read.complete_runs(folder, [run_id]):
+        if run_id in manifest.run_ids:
+            retire_owner(folder, RUN_TABLES, manifest, run_id)
+    (run,) = frames.pop("runs").to_dicts()
+    return run, frames
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
 
 
 def timed(connection: duckdb.DuckDBPyConnection, query: str, repeats: int = 5) -> float:
@@ -291,6 +325,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--scales", default="1,10,100")
+    parser.add_argument("--no-views", action="store_true", help="publish and connect only")
     options = parser.parse_args()
     results: dict[int, dict[str, Any]] = {}
     base = options.folder / "1"
@@ -299,7 +334,7 @@ def main() -> None:
         folder = options.folder / str(scale)
         if scale > 1:
             make_copies(base, folder, scale)
-        results[scale] = measure(folder)
+        results[scale] = measure(folder, not options.no_views)
         if scale > 1:
             shutil.rmtree(folder)
     lines = [

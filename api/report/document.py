@@ -16,7 +16,7 @@ from prunelake.lake.files.paths import SNAPSHOT_FILE
 from prunelake.lake.publish import is_current
 from prunelake.lake.sql import views
 from prunelake.lake.sql.bound_query import Connection
-from prunelake.lake.storage.location import Location
+from prunelake.lake.storage.location import Location, local_path
 from prunelake.spec import UNIT_NAMES
 
 from ..charts.catalog import CHARTS, CORRELATED_METRICS
@@ -98,8 +98,8 @@ def write_report(lake: Location, out: Path, run_ids: Sequence[str] | None = None
 @contextmanager
 def _connection(lake: Location, run_ids: Sequence[str] | None) -> Iterator[Connection]:
     """The views of the lake; of a published snapshot, if it has all runs: it answers sooner."""
-    if run_ids is None and isinstance(lake, Path) and lake.is_dir() and is_current(lake):
-        with open_snapshot(lake / SNAPSHOT_FILE).cursor() as connection:
+    if run_ids is None and (folder := local_path(lake)) and folder.is_dir() and is_current(lake):
+        with open_snapshot(folder / SNAPSHOT_FILE).cursor() as connection:
             yield connection
     else:
         with views.connect(lake, run_ids) as connection:

@@ -11,7 +11,8 @@ from polars.testing import assert_frame_equal
 from prunelake.errors import LakeError, WrongFormat
 from prunelake.lake import commit, read
 from prunelake.lake.files.damage import find_damage
-from prunelake.lake.files.manifests import decode, retire_owner
+from prunelake.lake.files.entries import retire_owner
+from prunelake.lake.files.manifests import decode
 from prunelake.schema.run_tables import PREDICTIONS, RUN_TABLES
 from prunelake.schema.table import FORMAT_VERSION
 from tests.support.lake_files import (

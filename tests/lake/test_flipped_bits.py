@@ -12,7 +12,7 @@ from polars.testing import assert_frame_equal
 
 from prunelake.analysis.analyse import analyse
 from prunelake.lake import read
-from prunelake.lake.files.manifests import retire_owner
+from prunelake.lake.files.entries import retire_owner
 from prunelake.lake.files.paths import entry_of
 from prunelake.lake.maintenance.compact import compact
 from prunelake.lake.maintenance.garbage import collect_garbage

@@ -21,7 +21,7 @@ from prunelake.analysis.analyse import analyse
 from prunelake.errors import LakeError, WrongFormat
 from prunelake.lake import commit, read
 from prunelake.lake import publish as module
-from prunelake.lake.files.manifests import retire_owner
+from prunelake.lake.files.entries import retire_owner
 from prunelake.lake.files.paths import SNAPSHOT_FILE
 from prunelake.lake.publish import is_current, publish, snapshot_id
 from prunelake.lake.sql import view_files, views

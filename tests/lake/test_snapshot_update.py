@@ -10,7 +10,8 @@ from polars.testing import assert_frame_equal
 
 from prunelake.analysis.analyse import analyse
 from prunelake.lake import commit, read, snapshot_file
-from prunelake.lake.files.manifests import read_group, retire_owner
+from prunelake.lake.files.entries import retire_owner
+from prunelake.lake.files.manifests import read_group
 from prunelake.lake.files.paths import SNAPSHOT_FILE
 from prunelake.lake.maintenance.compact import compact
 from prunelake.lake.publish import is_current, publish

@@ -9,7 +9,7 @@ from polars.testing import assert_frame_equal
 from prunelake.errors import LakeError
 from prunelake.lake import commit, read
 from prunelake.lake.files.damage import find_damage
-from prunelake.lake.files.manifests import retire_owner
+from prunelake.lake.files.entries import retire_owner
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES, ANALYSIS_VERSION
 from prunelake.schema.run_tables import RUN_TABLES
 from tests.support.lake_files import data_file_of, flip_byte, manifest_of, stored_manifest

@@ -7,8 +7,9 @@ import polars as pl
 from polars.testing import assert_frame_equal
 
 from prunelake.lake.commit import write_analysis, write_run
+from prunelake.lake.files.entries import retire_owner
 from prunelake.lake.files.findings import FindingKind
-from prunelake.lake.files.manifests import listed_files, retire_owner
+from prunelake.lake.files.manifests import listed_files
 from prunelake.lake.maintenance.compact import compact
 from prunelake.lake.maintenance.verify import verify_lake
 from prunelake.lake.read import read_content, read_table

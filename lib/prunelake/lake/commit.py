@@ -14,18 +14,20 @@ import polars as pl
 
 from prunelake.errors import LakeError, one_line
 from prunelake.lake.files import parquet
+from prunelake.lake.files.entries import (
+    commit_manifest,
+    next_name,
+    retire_manifest,
+    retire_owner,
+    write_files,
+)
 from prunelake.lake.files.manifests import (
     Manifest,
     Owner,
     check_one_format,
-    commit_manifest,
     commits_of,
     entry_name,
-    next_name,
     read_group,
-    retire_manifest,
-    retire_owner,
-    write_files,
 )
 from prunelake.lake.files.paths import SEGMENT_PREFIX
 from prunelake.lake.files.row_checks import row_problems, schema_problem

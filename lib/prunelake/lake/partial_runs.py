@@ -18,7 +18,8 @@ import polars as pl
 from prunelake.errors import CorruptFile, LakeError, one_line
 from prunelake.identity import content_hash
 from prunelake.lake.files import parquet
-from prunelake.lake.files.manifests import ListedFile, write_files
+from prunelake.lake.files.entries import write_files
+from prunelake.lake.files.manifests import ListedFile
 from prunelake.lake.files.paths import SHARDS_FOLDER, ManifestName, data_file
 from prunelake.lake.files.verified import content_problem
 from prunelake.lake.storage.location import Location, delete_folder, list_folder, put

@@ -21,8 +21,9 @@ from prunelake.analysis.analyse import analyse
 from prunelake.cli.app import main
 from prunelake.errors import LakeError
 from prunelake.lake import commit, read
+from prunelake.lake.files.entries import retire_owner
 from prunelake.lake.files.findings import FindingKind
-from prunelake.lake.files.manifests import decode, retire_owner
+from prunelake.lake.files.manifests import decode
 from prunelake.lake.files.paths import entry_of
 from prunelake.lake.maintenance.compact import compact
 from prunelake.lake.maintenance.garbage import collect_garbage

@@ -9,8 +9,8 @@ import pytest
 from prunelake.errors import LakeError, WrongFormat
 from prunelake.lake.commit import write_analysis, write_run
 from prunelake.lake.files.damage import find_damage
+from prunelake.lake.files.entries import retire_owner
 from prunelake.lake.files.findings import Finding, FindingKind
-from prunelake.lake.files.manifests import retire_owner
 from prunelake.lake.maintenance.verify import verify_lake
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES, ANALYSIS_VERSION
 from prunelake.schema.run_tables import RUN_TABLES

@@ -12,7 +12,8 @@ from pyiceberg.table import Table as IcebergTable
 
 from prunelake.errors import LakeError
 from prunelake.lake import commit, read
-from prunelake.lake.files.manifests import read_group, retire_owner
+from prunelake.lake.files.entries import retire_owner
+from prunelake.lake.files.manifests import read_group
 from prunelake.lake.maintenance.compact import compact
 from prunelake.lake.maintenance.verify import verify_lake
 from prunelake.lake.open_tables.register import TableFormat, refresh_tables, register_tables

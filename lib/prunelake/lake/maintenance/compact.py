@@ -13,15 +13,8 @@ import polars as pl
 
 from prunelake.errors import LakeError, one_line
 from prunelake.lake.files import parquet
-from prunelake.lake.files.manifests import (
-    Manifest,
-    Owner,
-    StoredManifest,
-    commit_manifest,
-    next_name,
-    segment_name,
-    write_files,
-)
+from prunelake.lake.files.entries import commit_manifest, next_name, segment_name, write_files
+from prunelake.lake.files.manifests import Manifest, Owner, StoredManifest
 from prunelake.lake.files.paths import is_segment
 from prunelake.lake.read import LakeContent, read_content
 from prunelake.lake.storage.location import Location

@@ -9,15 +9,14 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 
 from prunelake.errors import LakeError, one_line
+from prunelake.lake.files.entries import commit_manifest, retire_manifest
 from prunelake.lake.files.manifests import (
     VOID,
     StoredManifest,
-    commit_manifest,
     decode,
     entry_name,
     listed_files,
     read_group,
-    retire_manifest,
 )
 from prunelake.lake.files.paths import (
     ManifestName,

@@ -12,11 +12,11 @@ import polars as pl
 
 from prunelake.errors import LakeError
 from prunelake.lake.files import parquet
+from prunelake.lake.files.entries import commit_manifest
 from prunelake.lake.files.manifests import (
     ListedFile,
     Manifest,
     Owner,
-    commit_manifest,
     read_group,
     readable_run_ids,
 )

@@ -17,8 +17,9 @@ from prunelake.errors import CorruptFile, LakeError, one_line
 from prunelake.lake.commit import Analyse
 from prunelake.lake.files import parquet
 from prunelake.lake.files.damage import find_damage
+from prunelake.lake.files.entries import retire_manifest
 from prunelake.lake.files.findings import FindingKind
-from prunelake.lake.files.manifests import Damage, retire_manifest
+from prunelake.lake.files.manifests import Damage
 from prunelake.lake.files.paths import (
     QUARANTINE_FOLDER,
     SNAPSHOT_FILE,

@@ -12,7 +12,8 @@ from typing import Any
 
 import polars as pl
 
-from prunelake.lake.files.manifests import read_group, retire_owner
+from prunelake.lake.files.entries import retire_owner
+from prunelake.lake.files.manifests import read_group
 from prunelake.lake.read import is_sweep, read_table, require_lake
 from prunelake.lake.storage.location import Location
 from prunelake.schema.profile_tables import PROFILE_TABLES

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from prunelake.errors import LakeError, one_line
 from prunelake.lake.open_tables.table_files import TableFiles
+from prunelake.lake.storage.location import local_path
 from prunelake.schema.table import Table
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def register(lake: Path, table: Table, files: TableFiles) -> None:
                 schema = table.frame([]).to_arrow().schema
                 iceberg = catalog.create_table(name, schema)
             listed = {task.file.file_path: task.file for task in iceberg.scan().plan_files()}
-            wanted = {_url(path) for path in files if isinstance(path, Path)}
+            wanted = {_url(path) for file in files if (path := local_path(file))}
             added, removed = sorted(wanted - set(listed)), sorted(set(listed) - wanted)
             if not added and not removed:
                 return
@@ -51,8 +52,8 @@ def register(lake: Path, table: Table, files: TableFiles) -> None:
                     mapping = iceberg.schema().name_mapping.model_dump_json()
                     transaction.set_properties({TableProperties.DEFAULT_NAME_MAPPING: mapping})
                 with transaction.update_snapshot().overwrite() as snapshot:
-                    for path in removed:
-                        snapshot.delete_data_file(listed[path])
+                    for url in removed:
+                        snapshot.delete_data_file(listed[url])
                     for file in parquet_files_to_data_files(
                         iceberg.io, transaction.table_metadata, iter(added)
                     ):

@@ -1,13 +1,12 @@
 """Register the tables of a lake in an open table format, and keep them current."""
 
-from pathlib import Path
 from typing import Literal
 
 from prunelake.errors import LakeError
 from prunelake.extras import naming_extras
 from prunelake.lake.open_tables import delta, iceberg
 from prunelake.lake.open_tables.table_files import files_of_tables
-from prunelake.lake.storage.location import Location
+from prunelake.lake.storage.location import Location, local_path
 from prunelake.lake.storage.locks import locked
 from prunelake.schema.run_tables import RUNS
 from prunelake.schema.tables import ALL_TABLES
@@ -34,8 +33,8 @@ def register_tables(lake: Location, table_format: TableFormat) -> None:
             for table in ALL_TABLES.values():
                 if table_format == "delta":
                     delta.register(lake, table, files[table.name])
-                elif isinstance(lake, Path):
-                    iceberg.register(lake, table, files[table.name])
+                elif folder := local_path(lake):
+                    iceberg.register(folder, table, files[table.name])
                 else:
                     raise LakeError(
                         f"{lake}: the catalogue of Iceberg is a SQLite file, which an object store "
@@ -51,5 +50,5 @@ def refresh_tables(lake: Location) -> None:
     """
     if delta.is_registered(lake, RUNS):
         register_tables(lake, "delta")
-    if isinstance(lake, Path) and iceberg.is_registered(lake):
+    if (folder := local_path(lake)) and iceberg.is_registered(folder):
         register_tables(lake, "iceberg")
