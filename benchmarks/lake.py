@@ -1,11 +1,11 @@
 """The growth of a lake: publish time, size and time of every view, at 1, 10 and 100 x the paper.
 
-    python benchmarks/lake.py --folder FOLDER [--scales 1,10,100]
+    python -m benchmarks.lake --folder FOLDER [--scales 1,10,100] [--no-views]
 
 The paper's size: 5 models, 8 tasks, 17 levels, 2 methods and a random ranking, 3 seeds: 0.9 M
 predictions, 0.8 M attributions of 100 tokens. The numbers are drawn, the analysis is real. Larger
 lakes hold 10 and 100 times as many runs and predictions: copies of the first lake under other
-models, without explanations. Writes docs/measurements/lake.md.
+models, without explanations. Writes docs/measurements/lake.md, or lake_publish.md with --no-views.
 """
 
 import argparse
@@ -338,7 +338,7 @@ def main() -> None:
         if scale > 1:
             shutil.rmtree(folder)
     lines = [
-        f"`python benchmarks/lake.py`, {datetime.now(UTC):%Y-%m-%d}: {platform.machine()}, "
+        f"`python -m benchmarks.lake --folder FOLDER`, {datetime.now(UTC):%Y-%m-%d}: {platform.machine()}, "
         f"{os.cpu_count()} cores, "
         f"DuckDB {duckdb.__version__}, polars {pl.__version__}. Median of up to 5 runs.",
         f"Analysis of a run of the first: {analysis_s:.1f} s (median).",
@@ -346,7 +346,8 @@ def main() -> None:
         *table(results),
     ]
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "lake.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    name = "lake_publish.md" if options.no_views else "lake.md"
+    (RESULTS / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))
 
 

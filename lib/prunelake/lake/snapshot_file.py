@@ -140,6 +140,7 @@ def _open(path: Path, lake: Location) -> Iterator[Connection]:
 
             snapshot.register_filesystem(ObjectStoreFileSystem(check_object))
         snapshot.execute("set TimeZone = 'UTC'")
+        snapshot.execute("set enable_progress_bar = false")
         yield snapshot
 
 
