@@ -338,8 +338,8 @@ def main() -> None:
         if scale > 1:
             shutil.rmtree(folder)
     lines = [
-        f"`python -m benchmarks.lake --folder FOLDER`, {datetime.now(UTC):%Y-%m-%d}: {platform.machine()}, "
-        f"{os.cpu_count()} cores, "
+        f"`python -m benchmarks.lake --folder FOLDER`, {datetime.now(UTC):%Y-%m-%d}: "
+        f"{platform.machine()}, {os.cpu_count()} cores, "
         f"DuckDB {duckdb.__version__}, polars {pl.__version__}. Median of up to 5 runs.",
         f"Analysis of a run of the first: {analysis_s:.1f} s (median).",
         "",
