@@ -14,6 +14,7 @@ COMMAND = """
 import atexit, signal, sys, time
 from prunelake.cli import interruption
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background
 atexit.register(interruption.end_if_interrupted)
 sys.argv = ["prunelake", "sweep", "my task.yaml"]
 interruption.DEADLINES_S = {number: 0.2 for number in interruption.DEADLINES_S}
