@@ -19,8 +19,8 @@ atexit.register(interruption.end_if_interrupted)
 sys.argv = ["prunelake", "sweep", "my task.yaml"]
 interruption.DEADLINES_S = {number: 0.2 for number in interruption.DEADLINES_S}
 with interruption.quick_stop(), interruption.quick_stop():
-    print("started", flush=True)
     try:
+        print("started", flush=True)
         time.sleep(600)
     finally:  # like Prefect's client, which asks a dead server for minutes
         time.sleep(600)
