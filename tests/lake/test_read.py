@@ -9,7 +9,6 @@ from prunelake.lake import commit, read
 from prunelake.lake.files import verified
 from prunelake.lake.files.damage import find_damage
 from prunelake.lake.sql import views
-from prunelake.schema.table import FORMAT_VERSION
 from tests.support.lake_files import (
     data_file_of,
     flip_byte,
@@ -59,7 +58,7 @@ def test_the_files_of_a_development_version_are_refused(tmp_path: Path) -> None:
     commit.write_run(tmp_path, *small_run())
     old = tmp_path / "runs" / f"{RUN_ID}.parquet"
     data_file_of(tmp_path, "runs", RUN_ID).rename(old)
-    expected = rf"{old} has .* format {FORMAT_VERSION}; use the version that wrote it, or another"
+    expected = rf"{old} has the layout of an earlier .*; use another lake folder and sweep again"
     for reads in (read.run_ids, read.check_format, views.connect, commit.check_writable):
         with pytest.raises(WrongFormat, match=expected):
             reads(tmp_path)
@@ -89,9 +88,11 @@ def test_a_damaged_file_hides_its_run_and_nothing_else(
         path.write_bytes(content)
     for table in ("runs", "layers", "predictions", "metrics"):
         assert set(read.read_table(lake, table)["run_id"]) == {OTHER_ID}
+    listed = set(read.read_run_columns(lake, ["run_id"])["run_id"])
+    assert listed == ({OTHER_ID} if path.parent.name == "runs" else {OTHER_ID, RUN_ID})
     (damage,) = read.read_content(lake).damaged
     assert (damage.file, damage.owners) == (path, frozenset({RUN_ID}))
-    # A reader who asks for this run gets an error with the remedy.
+    # Asking for this run raises an error that names the remedy.
     for reads in (
         lambda: read.read_table(lake, "layers", [RUN_ID]),
         lambda: read.has_run(lake, RUN_ID),

@@ -198,21 +198,28 @@ def damaged_run_ids(lake: Location) -> list[str]:
 def read_run_columns(lake: Location, columns: Sequence[str]) -> pl.DataFrame:
     """Some columns of `runs` over all complete runs, without opening any other table.
 
-    Without a lake there are no rows.
+    A run whose row is damaged is left out. Without a lake there are no rows.
 
     Raises:
         WrongFormat: a run of another format version.
         CorruptFile: a `runs` file that cannot be read or has another schema.
     """
-    chosen = [manifest for manifest in complete_runs(lake) if manifest.run_ids]
-    paths = [path for manifest in chosen if (path := manifest.file(RUNS.name)) is not None]
+    with verified_files(lake) as verified:
+        sources = [
+            (path, manifest)
+            for manifest in complete_runs(lake)
+            if manifest.run_ids
+            and (path := manifest.file(RUNS.name)) is not None
+            and not verified.problem(path, manifest.files[RUNS.name].sha256)
+        ]
+    paths = [path for path, _ in sources]
     rows = parquet.read_columns(paths, RUNS, list(dict.fromkeys(["run_id", *columns])))
     return pl.concat(
         [
             RUNS.frame([]).select(columns),
             *(
                 frame.filter(pl.col("run_id").is_in(manifest.run_ids)).select(columns)
-                for frame, manifest in zip(rows, chosen, strict=True)
+                for frame, (_, manifest) in zip(rows, sources, strict=True)
             ),
         ]
     )

@@ -289,7 +289,10 @@ def listed_files(manifest: StoredManifest) -> Iterator[tuple[str, Location, List
 def _check_layout(path: Location) -> None:
     # Files of earlier development versions were named <id>.parquet.
     if path.suffix == ".parquet" and path.name.count(".") == 1:
-        raise WrongFormat(_wrong_format(path, "older"))
+        raise WrongFormat(
+            f"{path} has the layout of an earlier development version, which this version does not "
+            "read; use another lake folder and sweep again"
+        )
 
 
 def _wrong_format(path: Location, version: object) -> str:
