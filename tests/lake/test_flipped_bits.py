@@ -13,7 +13,6 @@ from polars.testing import assert_frame_equal
 from prunelake.analysis.analyse import analyse
 from prunelake.lake import read
 from prunelake.lake.files.entries import retire_owner
-from prunelake.lake.files.paths import entry_of
 from prunelake.lake.maintenance.compact import compact
 from prunelake.lake.maintenance.garbage import collect_garbage
 from prunelake.lake.publish import publish
@@ -22,7 +21,7 @@ from prunelake.lake.sql.bound_query import Connection, attach
 from prunelake.schema.tables import ALL_TABLES, group_of
 from tests.support.compacted_lakes import add_run
 from tests.support.endurance import repeats
-from tests.support.lake_files import stored_manifest
+from tests.support.lake_files import entry_of, stored_manifest
 from tests.support.lake_rows import identity_of
 from tests.support.profile_rows import profiled
 

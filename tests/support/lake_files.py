@@ -21,6 +21,11 @@ def stored_manifest(lake: Location, owner_id: str, table: str = "runs") -> Store
     return stored
 
 
+def entry_of(path: Path) -> str:
+    """The entry to which a file of a table belongs: its name up to the first dot."""
+    return path.name.split(".")[0]
+
+
 def manifest_of(lake: Path, owner_id: str, table: str = "runs") -> Path:
     """The path of that manifest."""
     path = stored_manifest(lake, owner_id, table).path

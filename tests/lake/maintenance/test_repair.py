@@ -24,7 +24,6 @@ from prunelake.lake import commit, read
 from prunelake.lake.files.entries import retire_owner
 from prunelake.lake.files.findings import FindingKind
 from prunelake.lake.files.manifests import decode
-from prunelake.lake.files.paths import entry_of
 from prunelake.lake.maintenance.compact import compact
 from prunelake.lake.maintenance.garbage import collect_garbage
 from prunelake.lake.maintenance.repair import quarantine, repair
@@ -37,7 +36,7 @@ from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.schema.tables import group_of
 from prunelake.spec import SweepSpec
 from tests.support.endurance import repeats
-from tests.support.lake_files import data_file_of, flip_byte, manifest_of, stored_manifest
+from tests.support.lake_files import data_file_of, entry_of, flip_byte, manifest_of, stored_manifest
 from tests.support.lake_rows import bound, identity_of, small_analysis, small_run
 from tests.support.local_paths import local_path
 

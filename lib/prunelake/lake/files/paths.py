@@ -61,11 +61,6 @@ def parse_manifest(path: Location) -> ManifestName | None:
     return None if match is None else ManifestName(match[1], int(match[2]))
 
 
-def entry_of(path: Location) -> str:
-    """The entry to which a file belongs: the name up to the first dot."""
-    return path.name.split(".")[0]
-
-
 def is_segment(path: Location) -> bool:
     """Whether a file belongs to a segment of many runs."""
     return path.name.startswith(SEGMENT_PREFIX)

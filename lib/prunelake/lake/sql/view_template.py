@@ -61,7 +61,7 @@ def _template(statements: tuple[str, ...]) -> Path:
         return template
     with locked(folder, "views.lock"):
         if not template.exists():
-            # Only the holder of the lock writes this file, so an old one is of a killed process.
+            # Only the holder of the lock writes this file, so a killed process left an old file.
             unfinished = folder / "unfinished.duckdb"
             for path in (unfinished, unfinished.with_suffix(".duckdb.wal")):
                 path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Compare and swap: replace a small file only if its content is still what was read."""
+"""Compare and swap: replace a small file only if nobody has changed it since it was read."""
 
 from prunelake.lake.storage.location import Location, create, put
 from prunelake.lake.storage.locks import locked
