@@ -7,7 +7,9 @@ from typing import Any
 
 import polars as pl
 
-from prunelake.export.tested_versions import MODEL_TYPES, TRANSFORMERS_4
+from prunelake.export.card_cost import cost_section
+from prunelake.export.card_loading import loading_section
+from prunelake.export.markdown import format_interval, format_number, table_row
 from prunelake.lake.sql.run_lookup import PastRun
 from prunelake.schema.metrics import METRIC_DEFINITIONS
 from prunelake.spec import UNIT_NAMES, CheckpointKind, Dtype, GgufQuantisation, Unit, weight_format
@@ -21,14 +23,6 @@ REMOVAL_SENTENCES: dict[Unit, str] = {
     "linear_attention": "The linear-attention layers named below add nothing; MLPs still run.",
     "state_space": "The state-space layers named below add nothing; MLPs still run.",
     "expert": "Blocks lack the experts named below, and routers choose among the others.",
-}
-
-
-GONE: dict[Unit, str] = {
-    "expert": "The removed experts have no weights, and config.json counts the others.",
-    "block": "The removed blocks have no weights and no KV cache: config.json counts the others, "
-    "so this is a plain model with fewer blocks. If it counts all, they depend on their place, and "
-    "the output projections of the removed ones are zero.",
 }
 
 
@@ -134,12 +128,12 @@ def render_model_card(
             "",
             "## Load it",
             "",
-            *_loading_section(kind, pruned),
+            *loading_section(kind, pruned.unit, pruned.model_type),
             "",
             "## Evaluation",
             "",
             *_results_section(pruned, runs, metrics, costs),
-            *_cost_section(kind, costs),
+            *cost_section(kind, costs),
         ]
     )
 
@@ -154,84 +148,6 @@ def _removed_text(pruned: PrunedModel) -> str:
         by_block.setdefault(block, []).append(expert)
     return "; ".join(
         f"block {block}: {', '.join(map(str, experts))}" for block, experts in by_block.items()
-    )
-
-
-def _loading_section(kind: CheckpointKind, pruned: PrunedModel) -> list[str]:
-    unit = pruned.unit
-    has_cache = unit not in ("mlp", "expert")
-    if kind is CheckpointKind.portable:
-        cached = ", and so is their KV cache" if has_cache else ""
-        return [
-            "```python",
-            "from transformers import AutoModelForCausalLM, AutoTokenizer",
-            "",
-            'model = AutoModelForCausalLM.from_pretrained("FOLDER")',
-            'tokenizer = AutoTokenizer.from_pretrained("FOLDER")',
-            "```",
-            "",
-            GONE[unit]
-            if unit in GONE
-            else f"The output projections of the removed {UNIT_NAMES[unit]} are zero. Their "
-            f"weights are still there{cached}: this checkpoint is as large and as slow as the "
-            "unpruned model.",
-            "",
-            _tested_versions(pruned.model_type),
-        ]
-    cached = " and their KV cache" if has_cache else ""
-    if kind is CheckpointKind.gguf:
-        return [
-            "```sh",
-            "llama-cli -m FOLDER/model.gguf",
-            "```",
-            "",
-            f"The weights of the removed {UNIT_NAMES[unit]}{cached} are gone. "
-            + (
-                "The file is a plain llama with fewer blocks."
-                if unit == "block"
-                else "llama.cpp runs the file in its graph deci, a Llama whose blocks may have no "
-                "heads."
-            ),
-        ]
-    if kind is CheckpointKind.nemotron_nas:
-        return [
-            "```sh",
-            "vllm serve FOLDER --trust-remote-code",
-            "```",
-            "",
-            "```python",
-            "from transformers import AutoModelForCausalLM, AutoTokenizer",
-            "",
-            'model = AutoModelForCausalLM.from_pretrained("FOLDER", trust_remote_code=True)',
-            'tokenizer = AutoTokenizer.from_pretrained("FOLDER", trust_remote_code=True)',
-            "```",
-            "",
-            f"The weights of the removed {UNIT_NAMES[unit]}{cached} are gone. vLLM reads the "
-            "folder by its own class DeciLMForCausalLM; this was compared with the source of vLLM, "
-            "not tried on a GPU. transformers 4.57 and 5 run the two Python files of this folder.",
-        ]
-    return [
-        "```python",
-        "from pathlib import Path",
-        "from prunelake.models.loading import load_model",
-        "from prunelake.models.sources import resolve_model",
-        "",
-        'loaded = load_model(resolve_model("FOLDER", Path("cache")))',
-        "model, tokenizer = loaded.model, loaded.tokenizer",
-        "```",
-        "",
-        f"The weights of the removed {UNIT_NAMES[unit]}{cached} are gone. transformers has no "
-        "configuration for such a model and would fill in random weights, so `from_pretrained` "
-        "refuses this folder.",
-    ]
-
-
-def _tested_versions(model_type: str) -> str:
-    if model_type in MODEL_TYPES:
-        return f"Needs transformers {TRANSFORMERS_4} or newer."
-    return (
-        f"Needs transformers 5 or newer. transformers 4 may load it with other settings of its "
-        f"{model_type} model, and then computes other logits without an error."
     )
 
 
@@ -290,56 +206,6 @@ def _results_section(
     return [*lines, ""]
 
 
-def _cost_section(kind: CheckpointKind, costs: pl.DataFrame) -> list[str]:
-    """The cost of the level beside level 0, one line for each profiled device; empty without any.
-
-    Speeds are medians, with the least and the greatest of the repeats.
-    """
-    if costs.is_empty():
-        return []
-    form = (
-        "as in a compact checkpoint" if kind is CheckpointKind.portable else "as in this checkpoint"
-    )
-    return [
-        "## Cost",
-        "",
-        f"Measured with the removed modules really absent, {form}, compared with level 0 on the "
-        "same device.",
-        "",
-        "| device | number format | weights | KV cache a token | peak memory | prefill | decode |",
-        "|---|---|---|---|---|---|---|",
-        *(
-            table_row(
-                row["device"],
-                row["dtype"],
-                f"{row['weight_bytes'] / 1e6:.1f} MB ({_share(row['weight_share'])})",
-                f"{row['kv_bytes_per_token'] / 1e3:.1f} kB ({_share(row['kv_share'])})",
-                _memory(row),
-                _speed(row, "prefill"),
-                _speed(row, "decode"),
-            )
-            for row in costs.iter_rows(named=True)
-        ),
-        "",
-    ]
-
-
-def _speed(row: dict[str, Any], phase: str) -> str:
-    ratio, low, high = (row[f"{phase}_speedup{bound}"] for bound in ("", "_low", "_high"))
-    per_second = row[f"{phase}_tokens_per_second"]
-    return f"{per_second:.0f} tokens/s ({ratio:.2f} x, {low:.2f} to {high:.2f})"
-
-
-def _memory(row: dict[str, Any]) -> str:
-    if row["peak_bytes"] is None:
-        return "not measured"
-    return f"{row['peak_bytes'] / 1e6:.0f} MB ({_share(row['memory_share'])})"
-
-
-def _share(share: float | None) -> str:
-    return "none before" if share is None else f"{100 * share:.1f} %"
-
-
 def _metric_row(run: PastRun, row: dict[str, Any]) -> str:
     settings = " ".join(filter(None, (row["method"], row["operator"], row["variant"])))
     return table_row(
@@ -354,20 +220,3 @@ def _metric_row(run: PastRun, row: dict[str, Any]) -> str:
         "" if row["n"] is None else str(row["n"]),
         f"`{run.run_id}` ({run.dtype})",
     )
-
-
-def table_row(*cells: str) -> str:
-    """One row of a Markdown table."""
-    return f"| {' | '.join(cells)} |"
-
-
-def format_number(value: float | None, sign: str = "") -> str:
-    """A value with three decimals, or an empty cell; `sign` `+` also marks positive values."""
-    return "" if value is None else f"{value:{sign}.3f}"
-
-
-def format_interval(low: float | None, high: float | None, sign: str = "") -> str:
-    """The bounds of an interval, or `none` if the examples were too few."""
-    if low is None or high is None:
-        return "none"
-    return f"{format_number(low, sign)} to {format_number(high, sign)}"
