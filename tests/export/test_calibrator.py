@@ -16,27 +16,15 @@ from prunelake.analysis.calibrators import load
 from prunelake.cli.app import main
 from prunelake.export.calibrator import ExportedCalibrator, find_calibrator
 from prunelake.lake.sql.run_lookup import find_run
-from prunelake.models.sources import resolve_model
 from prunelake.schema.arrays import FloatArray
 from prunelake.schema.calibrators import CALIBRATOR_NAMES, UNPRUNED_TEMPERATURE
 from tests.support.lake_rows import prediction, rows_of, run_row, write, write_raw
 from tests.support.paths import ROOT
-from tests.support.tiny_models import tiny_model
-from tests.support.tiny_tokenizer import tiny_tokenizer
 
 ORDER = [3, 0, 1, 4, 2]
 LAKE = Path("lake")
 
-
-@pytest.fixture(autouse=True)
-def revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The revision of a model that is saved in the folder `tiny`."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("PRUNELAKE_LAKE", "PRUNELAKE_DTYPE"):
-        monkeypatch.delenv(name, raising=False)
-    tiny_model("llama", max_position_embeddings=2048).save_pretrained(tmp_path / "tiny")
-    tiny_tokenizer().save_pretrained(tmp_path / "tiny")
-    return resolve_model("tiny", tmp_path).revision
+pytestmark = pytest.mark.usefixtures("revision")
 
 
 def add_run(revision: str, name: str, task: str, n: int = 80, is_analysed: bool = True) -> str:
