@@ -28,6 +28,7 @@ from prunelake.evaluation.captum_methods import draw_masks
 from prunelake.evaluation.deletion_curves import top_count
 from prunelake.evaluation.difference_shap import sample_stages
 from prunelake.evaluation.token_counts import SAMPLES_PER_TOKEN
+from prunelake.explanation_spec import DEFAULT_DIFFERENCE_SAMPLES, DEFAULT_UNPRUNED_SAMPLES, Method
 from prunelake.inference.batches import GPU_BATCH_TOKENS, TokenBudget, batches
 from prunelake.inference.lengths import GPU_LENGTHS
 from prunelake.inference.level_masks import LevelMasks
@@ -45,13 +46,7 @@ from prunelake.planning.gpu_time import (
 )
 from prunelake.schema.arrays import BoolArray, FloatArray
 from prunelake.settings import Settings
-from prunelake.spec import (
-    DEFAULT_DIFFERENCE_SAMPLES,
-    DEFAULT_UNPRUNED_SAMPLES,
-    Dtype,
-    Method,
-    SweepSpec,
-)
+from prunelake.spec import Dtype, SweepSpec
 from prunelake.sweeps.shards import EXAMPLES_PER_EXPLANATION_SHARD
 from prunelake.tasks.encoding import EncodedExample, Encoder
 

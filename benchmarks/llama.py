@@ -20,12 +20,13 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks import limits, report
 from benchmarks.subject import BenchmarkCase, device_of, explain, plan_of, settings_of
+from prunelake.explanation_spec import Method
 from prunelake.models import precision
 from prunelake.models.fusion import fuse_elementwise
 from prunelake.models.loading import LoadedModel, load_tokenizer
 from prunelake.planning.cost import NestedLevels, Prompts, counted_tokens
 from prunelake.settings import Settings
-from prunelake.spec import Method, Strategy
+from prunelake.spec import Strategy
 from prunelake.strategies.removal_order import removal_order
 from prunelake.sweeps.plan import SweepPlan
 

@@ -13,12 +13,13 @@ from prunelake.errors import ModelError
 from prunelake.evaluation.attributions import compute_attributions
 from prunelake.evaluation.deletion_curves import deletion_curves
 from prunelake.evaluation.predictions import predict
+from prunelake.explanation_spec import Method
 from prunelake.inference.nested import NestedModel
 from prunelake.models.gpu import devices
 from prunelake.models.loading import LoadedModel, load_model
 from prunelake.models.precision import set_matmul_precision
 from prunelake.settings import Settings
-from prunelake.spec import Dtype, Explanation, Method, Rows, SweepSpec
+from prunelake.spec import Dtype, Explanation, Rows, SweepSpec
 from prunelake.strategies.removal_order import removal_order
 from prunelake.sweeps.evaluate import ask_together, explained_prompt
 from prunelake.sweeps.plan import SweepPlan, plan_sweep

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from prunelake.explanation_spec import DEFAULT_UNPRUNED_SAMPLES
 from prunelake.spec import (
-    DEFAULT_UNPRUNED_SAMPLES,
     Calibration,
     Dtype,
     Explanation,

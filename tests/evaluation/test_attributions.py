@@ -18,12 +18,13 @@ from prunelake.errors import TaskError
 from prunelake.evaluation import attributions as module
 from prunelake.evaluation.attributions import compute_attributions, random_scores
 from prunelake.evaluation.captum_methods import draw_masks
+from prunelake.explanation_spec import Method
 from prunelake.inference.branches import Branches
 from prunelake.inference.nested import NestedModel
 from prunelake.inference.prefix_tree import PrefixTree, ScoringQuery
 from prunelake.models.removal import removed
 from prunelake.schema.run_tables import ATTRIBUTIONS
-from prunelake.spec import Explanation, Method
+from prunelake.spec import Explanation
 from prunelake.tasks.encoding import EncodedExample
 from prunelake.tasks.rows import Example
 from tests.support.tiny_models import tiny_model

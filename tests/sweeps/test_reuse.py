@@ -10,11 +10,12 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from prunelake.analysis import analyse
+from prunelake.explanation_spec import Method
 from prunelake.lake import read
 from prunelake.lake.partial_runs import PartialRun
 from prunelake.schema.run_tables import CELL_TABLES
 from prunelake.settings import Settings
-from prunelake.spec import Calibration, Explanation, Method, Rows, Strategy, SweepSpec
+from prunelake.spec import Calibration, Explanation, Rows, Strategy, SweepSpec
 from prunelake.sweeps import steps
 from prunelake.sweeps.evaluate import evaluate_shard
 from prunelake.sweeps.executor import LocalExecutor

@@ -9,8 +9,8 @@ import typer
 
 from prunelake.cli.console import LakeOption, load_settings
 from prunelake.errors import InvalidSpec
+from prunelake.explanation_spec import AopcVariant, Operator
 from prunelake.lake.storage.location import Location
-from prunelake.spec import AopcVariant, Operator
 
 if TYPE_CHECKING:
     from prunelake.imports.imported_run import LabelledFile

@@ -25,8 +25,9 @@ from prunelake.evaluation.deletion_curves import (
     query_probabilities,
     top_count,
 )
+from prunelake.explanation_spec import Operator
 from prunelake.schema.run_tables import BOUNDS
-from prunelake.spec import Explanation, Operator
+from prunelake.spec import Explanation
 
 MAXIMISE, MINIMISE = 1, -1
 

@@ -13,11 +13,12 @@ from prunelake.evaluation.gradients import input_x_gradient
 from prunelake.evaluation.masked_prompts import MaskedPromptScorer, MaskRequest, score_together
 from prunelake.evaluation.shapley import Coalitions, sample_coalitions, shapley_values
 from prunelake.evaluation.token_counts import SAMPLES_PER_TOKEN
+from prunelake.explanation_spec import RANDOM_RANKING
 from prunelake.inference.nested import NestedModel, Progress
 from prunelake.inference.prefix_tree import ScoringQuery
 from prunelake.schema.arrays import FloatArray
 from prunelake.schema.run_tables import ATTRIBUTIONS
-from prunelake.spec import RANDOM_RANKING, Explanation
+from prunelake.spec import Explanation
 from prunelake.tasks.encoding import EncodedExample
 from prunelake.tasks.rows import example_generator
 

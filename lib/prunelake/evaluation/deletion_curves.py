@@ -10,10 +10,11 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
+from prunelake.explanation_spec import Operator
 from prunelake.schema.arrays import BoolArray, FloatArray
 from prunelake.schema.run_tables import ATTRIBUTIONS, DELETIONS
 from prunelake.schema.table import CellKey
-from prunelake.spec import Explanation, Operator
+from prunelake.spec import Explanation
 
 TokenIds = tuple[int, ...]
 

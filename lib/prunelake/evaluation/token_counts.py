@@ -4,7 +4,8 @@ from statistics import fmean
 
 from prunelake.evaluation.aopc_bounds import max_perturbed_prompt_count
 from prunelake.evaluation.deletion_curves import perturbed_prompt_count
-from prunelake.spec import Explanation, Method
+from prunelake.explanation_spec import Method
+from prunelake.spec import Explanation
 
 SAMPLES_PER_TOKEN = 3
 """Masks per token of captum's KernelSHAP and LIME, as in the paper."""

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self, get_args
 from pydantic import field_validator, model_validator
 
 from prunelake.errors import shortened
+from prunelake.explanation_spec import AopcVariant, Method, Operator
 from prunelake.schema.calibrators import CALIBRATOR_NAMES, RECALIBRATED_METRICS
 from prunelake.schema.metrics import (
     AGREEMENT_METRICS,
@@ -16,7 +17,7 @@ from prunelake.schema.metrics import (
     METRIC_DEFINITIONS,
     MetricDefinition,
 )
-from prunelake.spec import AopcVariant, FrozenValue, Method, Operator
+from prunelake.spec import FrozenValue
 
 Direction = Literal["higher", "lower"]
 """The better direction of a metric."""

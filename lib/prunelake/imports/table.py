@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import NamedTuple, get_args
 
 from prunelake.errors import InvalidSpec, one_line, shortened
+from prunelake.explanation_spec import AopcVariant, Method, Operator
 from prunelake.identity import content_hash
 from prunelake.imports.imported_run import MAX_LEVEL, check_name, write_imported_run
 from prunelake.lake.storage.location import Location
 from prunelake.schema.metrics import FAITHFULNESS_METRICS, METRIC_DEFINITIONS, value_range
-from prunelake.spec import AopcVariant, Method, Operator
 
 SOURCE = "table"
 KEY_COLUMNS = ("model", "task", "removed_layers")

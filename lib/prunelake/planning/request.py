@@ -1,8 +1,9 @@
 """The request for a plan: a model, a task, levels, margins and a power."""
 
+from prunelake.frozen_value import Levels
 from prunelake.recommend.request import CalibrationMetric, Margins
 from prunelake.schema.verdicts import DEFAULT_POWER
-from prunelake.spec import FrozenValue, Levels, Strategy
+from prunelake.spec import FrozenValue, Strategy
 
 
 class PlanRequest(FrozenValue):

@@ -6,6 +6,7 @@ from functools import cache
 
 from transformers import PreTrainedModel
 
+from prunelake.frozen_value import Levels
 from prunelake.lake.commit import check_writable, write_profile
 from prunelake.lake.sql.run_lookup import PastRun, past_runs, runs_removing_same_layers
 from prunelake.models.checkpoints import read_config
@@ -18,15 +19,7 @@ from prunelake.profiling.measurement import Workload, check_measurable, measure_
 from prunelake.profiling.record import ProfiledModel, profile_record, system_load_average
 from prunelake.schema.profile_tables import MAX_LOAD_AVERAGE
 from prunelake.settings import Settings
-from prunelake.spec import (
-    DEFAULT_MODEL,
-    Calibration,
-    Dtype,
-    FrozenValue,
-    Levels,
-    Strategy,
-    number_format,
-)
+from prunelake.spec import DEFAULT_MODEL, Calibration, Dtype, FrozenValue, Strategy, number_format
 from prunelake.sweeps.orders import find_removal_order
 
 

@@ -9,6 +9,7 @@ import polars as pl
 
 from prunelake.errors import InvalidSpec
 from prunelake.evaluation.attributions import compute_attributions
+from prunelake.explanation_spec import DEFAULT_UNPRUNED_SAMPLES, Method
 from prunelake.inference.nested import NestedModel
 from prunelake.inference.prefix_tree import ScoringQuery
 from prunelake.models.decoder.text_model import context_length, text_config
@@ -17,15 +18,7 @@ from prunelake.models.removal import removed
 from prunelake.models.sources import resolve_model
 from prunelake.public.attribution import Attribution
 from prunelake.settings import Settings, load_settings
-from prunelake.spec import (
-    DEFAULT_MODEL,
-    DEFAULT_UNPRUNED_SAMPLES,
-    Dtype,
-    Explanation,
-    Method,
-    Unit,
-    number_format,
-)
+from prunelake.spec import DEFAULT_MODEL, Dtype, Explanation, Unit, number_format
 from prunelake.sweeps.steps import cached_model
 from prunelake.tasks.encoding import EncodedExample, Encoder, encode_examples
 from prunelake.tasks.rows import Example

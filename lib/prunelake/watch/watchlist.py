@@ -9,12 +9,12 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from prunelake.comparison_spec import COMPARISON_EXPLANATION, ComparisonSpec, ModelVariant
 from prunelake.errors import InvalidSpec, UnknownTask, one_line, validation_message
+from prunelake.frozen_value import Levels
 from prunelake.spec import (
     Calibration,
     Dtype,
     Explanation,
     FrozenValue,
-    Levels,
     Rows,
     SpecialTokens,
     Strategy,
