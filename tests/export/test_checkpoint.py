@@ -23,10 +23,11 @@ from transformers import (
 from prunelake.errors import ModelError, ModelNotFound, UnsupportedModel
 from prunelake.inference.nested import NestedModel
 from prunelake.inference.prefix_tree import ScoringQuery
+from prunelake.models.compact import save_compact
 from prunelake.models.decoder.decoder_map import decoder_blocks
 from prunelake.models.decoder.placeholders import placeholder_layers
 from prunelake.models.loading import load_model
-from prunelake.models.removal import removed, save_compact, zero_out
+from prunelake.models.removal import removed, zero_out
 from prunelake.models.sources import resolve_model
 from prunelake.spec import Unit
 from tests.support.tiny_models import (
@@ -254,7 +255,7 @@ def test_transformers_has_no_configuration_without_attention(family: str) -> Non
 
 def test_a_compact_model_is_saved_by_save_compact_only(tmp_path: Path) -> None:
     again, _ = round_trip(tiny_model("llama"), (0, 3), "compact", tmp_path / "saved")
-    with pytest.raises(UnsupportedModel, match=r"models\.removal\.save_compact"):
+    with pytest.raises(UnsupportedModel, match=r"models\.compact\.save_compact"):
         again.save_pretrained(tmp_path / "again")
     assert not (tmp_path / "again").exists()
     save(again, (1,), "compact", tmp_path / "again")

@@ -10,8 +10,9 @@ from benchmarks.tiny_decoders import BLOCKS, build_tiny
 from prunelake.errors import ExportError, UnsupportedModel
 from prunelake.export.checkpoint import write_checkpoint
 from prunelake.export.export import ExportRequest, export_model
+from prunelake.models.compact import save_compact
 from prunelake.models.expert_deletion import smaller_model
-from prunelake.models.removal import detached, save_compact, zero_out
+from prunelake.models.removal import detached, zero_out
 from prunelake.models.sources import resolve_model
 from prunelake.settings import Settings
 from prunelake.spec import CheckpointKind, Strategy

@@ -129,7 +129,7 @@ def _check_no_missing_weights(
 def _refuse_to_save(*_: Any, **__: Any) -> None:
     raise UnsupportedModel(
         "transformers would save this model so that it loads with random weights in place of the "
-        "absent ones; save it with prunelake.models.removal.save_compact"
+        "absent ones; save it with prunelake.models.compact.save_compact"
     )
 
 

@@ -71,7 +71,7 @@ def load_model(source: ModelSource, dtype: Dtype = "float32", device: str = "cpu
 
         loaded = load_model(resolve_model("hub:HuggingFaceTB/SmolLM2-135M", Path("cache")))
 
-    A model from a compact checkpoint (`removal.save_compact`) lacks the same modules.
+    A model from a compact checkpoint (`compact.save_compact`) lacks the same modules.
 
     Raises:
         ModelError: no such device, a device that cannot compute in this number format, or weights

@@ -1,22 +1,17 @@
-"""Run a model with modules of its blocks removed, or save a model without them."""
+"""Run a model with modules of its blocks removed, or with zeros in their place."""
 
-import json
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
 from functools import partial
 from inspect import signature
-from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import save_torch_state_dict
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from prunelake.errors import UnknownLayer, UnsupportedModel
-from prunelake.models.checkpoints import COMPACT_MODEL_TYPE_AND_REMEDY
-from prunelake.models.decoder.block_parts import BlockPart, block_norms
+from prunelake.errors import UnsupportedModel
+from prunelake.models.decoder.block_parts import BlockPart
 from prunelake.models.decoder.calls import (
     Forward,
     OutputForm,
@@ -25,14 +20,17 @@ from prunelake.models.decoder.calls import (
     replaced_forward,
     with_first_value,
 )
-from prunelake.models.decoder.decoder_map import decoder_blocks, removable_parts
+from prunelake.models.decoder.decoder_map import decoder_blocks
 from prunelake.models.decoder.decoder_probe import PROBE_SHAPE, probe_decoder
 from prunelake.models.decoder.experts import without_experts
 from prunelake.models.decoder.placeholders import (
-    AbsentPart,
-    absent_parts,
     check_not_shared,
     replace_with_placeholders,
+)
+from prunelake.models.decoder.selection import (
+    blocks_without_norms,
+    selected_absent_parts,
+    selected_parts,
 )
 from prunelake.models.decoder.text_model import spread_token_ids
 from prunelake.models.expert_deletion import deleted_experts
@@ -60,7 +58,7 @@ def removed(
         with without_experts(model, layers):
             yield
         return
-    with without_parts(model, _selected_parts(model, layers, unit)):
+    with without_parts(model, selected_parts(model, layers, unit)):
         yield
 
 
@@ -94,8 +92,8 @@ def detached(
         with deleted_experts(model, layers) as replaced:
             yield replaced
         return
-    absent = _absent(model, layers, unit)
-    replacements = replace_with_placeholders(model, absent, _without_norms(model, absent))
+    absent = selected_absent_parts(model, layers, unit)
+    replacements = replace_with_placeholders(model, absent, blocks_without_norms(model, absent))
     try:
         yield [replacement.module for replacement in replacements]
     finally:
@@ -110,8 +108,8 @@ def zero_out(model: PreTrainedModel, layers: Collection[int], unit: Unit = "atte
         UnknownLayer, UnsupportedModel: as `removed`; or no weights that could be zero. The model is
             unchanged then.
     """
-    parts = _selected_parts(model, layers, unit)
-    check_not_shared(decoder_blocks(model), _absent(model, layers, unit))
+    parts = selected_parts(model, layers, unit)
+    check_not_shared(decoder_blocks(model), selected_absent_parts(model, layers, unit))
     before = {id(p): (p, p.data.clone()) for part in parts for p in part.output_parameters()}
     for parameter, _ in before.values():
         parameter.data.zero_()
@@ -123,59 +121,6 @@ def zero_out(model: PreTrainedModel, layers: Collection[int], unit: Unit = "atte
             f"({type(part.module).__name__}) does not add zero with zero weights; save a compact "
             "checkpoint instead"
         )
-
-
-def save_compact(
-    model: PreTrainedModel,
-    layers: Collection[int],
-    folder: Path,
-    unit: Unit = "attention",
-    max_shard_size: str = "50GB",
-) -> None:
-    """Save a model without a unit of `layers`, and without the modules that it lacks already.
-
-    `loading.load_model` loads it. transformers alone refuses it, by the model type in config.json
-    and, for the model's own class, by the file name of the weights; otherwise it would fill in
-    random weights.
-
-    Raises:
-        UnknownLayer, UnsupportedModel: as `removed`.
-    """
-    absent = sorted({*absent_parts(model), *_absent(model, layers, unit)}, key=_position)
-    blocks = {block.index: block for block in decoder_blocks(model)}
-    check_not_shared(blocks.values(), absent)
-    without_norms = _without_norms(model, absent)
-    left_out: set[int] = set()
-    for index, block in blocks.items():
-        own = {part.name for part in absent if part.block == index}
-        gone = [part for part in block.parts if part.name in own and not part.is_read_later]
-        left_out |= {id(part.module) for part in gone}
-        if index in without_norms:
-            left_out |= {id(norm) for norm in block_norms(block.module).values()}
-    prefixes = tuple(f"{name}." for name, module in model.named_modules() if id(module) in left_out)
-    weights = {k: v for k, v in model.state_dict().items() if not k.startswith(prefixes)}
-    save_torch_state_dict(
-        weights,
-        folder,
-        filename_pattern="compact{suffix}.safetensors",
-        max_shard_size=max_shard_size,
-        metadata={"format": "pt"},
-    )
-    config = json.loads(model.config.to_json_string())
-    config |= {"architectures": [type(model).__name__], "dtype": str(model.dtype).split(".")[-1]}
-    marker = {
-        "model_type": COMPACT_MODEL_TYPE_AND_REMEDY,
-        "loads_with": "prunelake.models.loading.load_model",
-        "absent_attention": sorted({part.block for part in absent if part.kind == "attention"}),
-        "absent_mlp": sorted({part.block for part in absent if part.kind in ("mlp", "experts")}),
-        "absent_parts": [asdict(part) for part in absent],
-        "absent_norms": without_norms,
-        "config": config,
-    }
-    text = json.dumps(marker, indent=2) + "\n"
-    (folder / "config.json").write_text(text, encoding="utf-8")
-    if model.generation_config is not None:
-        model.generation_config.save_pretrained(folder)
 
 
 @torch.inference_mode()
@@ -201,54 +146,6 @@ def parts_that_add(model: PreTrainedModel, parts: Collection[BlockPart]) -> list
             stack.callback(hook.remove)
         model(input_ids=spread_token_ids(model, PROBE_SHAPE), use_cache=False)
     return found
-
-
-def _selected_parts(model: PreTrainedModel, layers: Collection[int], unit: Unit) -> list[BlockPart]:
-    if unit == "expert":
-        raise UnsupportedModel(
-            f"{type(model).__name__}: experts have no output weights that could be zero, and a "
-            "smaller model has no need of a compact checkpoint; see `smaller_model`"
-        )
-    parts = removable_parts(model, unit)
-    for layer in layers:
-        if not 0 <= layer < len(parts):
-            raise UnknownLayer(f"layer {layer}: the model has layers 0 to {len(parts) - 1}")
-    return [part for layer in sorted({*layers}) for part in parts[layer]]
-
-
-def _absent(model: PreTrainedModel, layers: Collection[int], unit: Unit) -> list[AbsentPart]:
-    """The selected parts, as a compact checkpoint stores them."""
-    blocks, forms = decoder_blocks(model), probe_decoder(model).forms
-    return [
-        AbsentPart(
-            blocks[part.block].index,
-            part.name,
-            part.kind,
-            forms[part.block, part.name].extras,
-            forms[part.block, part.name].width,
-            forms[part.block, part.name].is_list,
-        )
-        for part in _selected_parts(model, layers, unit)
-    ]
-
-
-def _without_norms(model: PreTrainedModel, absent: Collection[AbsentPart]) -> list[int]:
-    """The indices of the blocks that pass their input on without these parts and their norms.
-
-    A part that another layer reads still runs, and needs its norm.
-    """
-    gone = {(part.block, part.name) for part in (*absent, *absent_parts(model))}
-    plain = probe_decoder(model).plain_blocks
-    return [
-        block.index
-        for position, block in enumerate(decoder_blocks(model))
-        if position in plain
-        and all((block.index, part.name) in gone and not part.is_read_later for part in block.parts)
-    ]
-
-
-def _position(part: AbsentPart) -> tuple[int, str]:
-    return part.block, part.name
 
 
 class _RunningBlock:
