@@ -1,5 +1,5 @@
 create view predictions as
-with scorable as (
+with spanned as (
     select
         run_id,
         level,
@@ -12,48 +12,61 @@ with scorable as (
         is_correct,
         is_correct_norm,
         confidence as stated_confidence,
-        -- DuckDB orders NaN above every number, so NaN would be the maximum.
-        case
-            when
-                list_bool_and(
-                    list_transform(
-                        option_log_likelihoods, lambda x: coalesce(isfinite(x), false)
-                    )
-                )
-                then option_log_likelihoods
-        end as finite_log_likelihoods
+        list_max(option_log_likelihoods) as highest,
+        list_min(option_log_likelihoods) as lowest
     from lake.predictions
 ),
 
-shifted as (
+finite as (
     select
-        * exclude (finite_log_likelihoods),
-        -- After subtracting the maximum no exponential overflows, and their sum is at least 1.
-        list_transform(
-            finite_log_likelihoods, lambda x: x - list_max(finite_log_likelihoods)
-        ) as shifted_log_likelihoods
-    from scorable
+        * exclude (lowest),
+        -- DuckDB orders NaN above every number, and its extremes ignore nulls.
+        case
+            when
+                isfinite(highest)
+                and isfinite(lowest)
+                and list_count(option_log_likelihoods) = len(option_log_likelihoods)
+                then option_log_likelihoods
+        end as finite_log_likelihoods
+    from spanned
 ),
 
 weighted as (
     select
         *,
-        list_transform(shifted_log_likelihoods, lambda x: exp(x)) as weights,
+        -- After subtracting the maximum no exponential overflows, and their sum is at least 1.
+        list_transform(finite_log_likelihoods, lambda x: exp(x - highest)) as weights
+    from finite
+),
+
+summed as (
+    select
+        *,
         -- The last bit of a sum depends on the order of its terms. Sorted terms give the same
-        -- confidence to examples with the same probabilities in another order.
-        list_sum(list_sort(weights)) as total_weight
-    from shifted
+        -- confidence to examples with the same probabilities in another order. The smallest 8 of at
+        -- most 8 terms are all terms in order, in half of the time of a sort.
+        list_sum(
+            if(len(weights) <= 8, list_aggregate(weights, 'min', 8), list_sort(weights))
+        ) as total_weight
+    from weighted
+),
+
+logged as (
+    select
+        *,
+        ln(total_weight) as log_total_weight
+    from summed
 ),
 
 softmax as (
     select
         *,
-        list_transform(shifted_log_likelihoods, lambda x: x - ln(total_weight))
+        list_transform(finite_log_likelihoods, lambda x: x - highest - log_total_weight)
             as log_probabilities,
         list_transform(weights, lambda x: x / total_weight) as probabilities,
         -- Results from elsewhere may have predictions without scored options.
         option_bytes is null and prediction is not null as is_prediction_only
-    from weighted
+    from logged
 )
 
 select
@@ -73,11 +86,11 @@ select
     if(
         softmax.is_prediction_only,
         softmax.stated_confidence,
-        softmax.probabilities[softmax.prediction + 1]
+        softmax.weights[softmax.prediction + 1] / softmax.total_weight
     ) as confidence,
     softmax.log_probabilities,
     softmax.probabilities,
-    softmax.probabilities is not null or softmax.is_prediction_only as is_scorable
+    softmax.finite_log_likelihoods is not null or softmax.is_prediction_only as is_scorable
 from softmax
 inner join lake.runs as runs on softmax.run_id = runs.run_id;
 
