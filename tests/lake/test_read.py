@@ -10,6 +10,7 @@ from prunelake.lake.files import verified
 from prunelake.lake.files.damage import find_damage
 from prunelake.lake.sql import views
 from tests.support.lake_files import (
+    analysed_run_ids,
     data_file_of,
     flip_byte,
     manifest_of,
@@ -178,7 +179,7 @@ def test_a_lake_may_be_named_from_the_working_folder(
     commit.write_run(folder, *small_run())
     commit.write_analysis(folder, *small_analysis(RUN_ID))
     assert read.read_table(folder, "predictions").height == 2
-    assert read.analysed_run_ids(folder) == {RUN_ID}
+    assert analysed_run_ids(folder) == {RUN_ID}
 
 
 def test_chosen_runs_are_read_without_opening_others(lake: Path) -> None:

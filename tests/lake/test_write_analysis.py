@@ -12,7 +12,13 @@ from prunelake.lake.files.damage import find_damage
 from prunelake.lake.files.entries import retire_owner
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES, ANALYSIS_VERSION
 from prunelake.schema.run_tables import RUN_TABLES
-from tests.support.lake_files import data_file_of, flip_byte, manifest_of, stored_manifest
+from tests.support.lake_files import (
+    analysed_run_ids,
+    data_file_of,
+    flip_byte,
+    manifest_of,
+    stored_manifest,
+)
 from tests.support.lake_rows import identity_of, small_analysis, small_run
 
 RUN_ID = identity_of("run")[1]
@@ -34,7 +40,7 @@ def test_an_analysis_reads_back_equal_and_is_known(tmp_path: Path) -> None:
     assert {name: file.rows for name, file in listed.items()} == {
         name: written[name].height if name in written else 1 for name in ANALYSIS_TABLES
     }
-    assert read.analysed_run_ids(tmp_path) == {RUN_ID}
+    assert analysed_run_ids(tmp_path) == {RUN_ID}
     assert read.unanalysed_run_ids(tmp_path) == [identity_of("second")[1]]
 
 
@@ -68,6 +74,7 @@ def test_a_damaged_analysis_is_replaced(tmp_path: Path, table: str) -> None:
     assert read.read_table(tmp_path, "runs").height == 1
     (damage,) = read.read_content(tmp_path).damaged
     assert (damage.file, damage.owners) == (path, frozenset({RUN_ID}))
+    assert read.unanalysed_run_ids(tmp_path) == [RUN_ID]
     assert commit.write_analysis(tmp_path, *small_analysis(RUN_ID, replicates=20))
     assert read.read_table(tmp_path, "analyses")["replicates"].to_list() == [20]
     assert list(find_damage(tmp_path)) == []
@@ -92,7 +99,7 @@ def test_only_complete_runs_are_analysed(tmp_path: Path) -> None:
     commit.write_run(tmp_path, *small_run())
     commit.write_analysis(tmp_path, *small_analysis(RUN_ID))
     retire_owner(tmp_path, RUN_TABLES, stored_manifest(tmp_path, RUN_ID), RUN_ID)
-    assert read.analysed_run_ids(tmp_path) == set()
+    assert analysed_run_ids(tmp_path) == set()
     assert read.read_table(tmp_path, "metrics").is_empty()
 
 

@@ -8,8 +8,15 @@ from typing import Any
 import polars as pl
 
 from prunelake.identity import content_hash
-from prunelake.lake.files.manifests import Manifest, StoredManifest, decode, read_group
+from prunelake.lake.files.manifests import (
+    Manifest,
+    StoredManifest,
+    decode,
+    read_group,
+    readable_run_ids,
+)
 from prunelake.lake.files.paths import data_file
+from prunelake.lake.read import read_content
 from prunelake.lake.storage.location import Location
 from prunelake.schema.tables import group_of
 
@@ -87,3 +94,8 @@ def names_in(lake: Path, *tables: str) -> list[str]:
 def forget_analysis(lake: Path, run_id: str) -> None:
     """Take away the manifest of an analysis, as if its writer had been killed."""
     manifest_of(lake, run_id, "analyses").unlink()
+
+
+def analysed_run_ids(lake: Location) -> set[str]:
+    """The runs whose analysis readers see."""
+    return set(readable_run_ids(read_content(lake).analyses))

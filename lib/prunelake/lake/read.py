@@ -164,24 +164,15 @@ def profile_ids(lake: Location) -> list[str]:
     return readable_run_ids(read_group(lake, PROFILE_TABLES).select())
 
 
-def analysed_run_ids(lake: Location) -> set[str]:
-    """The ids of the complete runs with an analysis of this version.
-
-    Raises:
-        WrongFormat: as `complete_runs`.
-    """
-    commits = commits_of(complete_runs(lake))
-    return set(readable_run_ids(read_group(lake, ANALYSIS_TABLES, commits).select(commits=commits)))
-
-
 def unanalysed_run_ids(lake: Location) -> list[str]:
-    """The ids of the undamaged runs without an analysis of this version, sorted.
+    """The ids of the undamaged runs without an undamaged analysis of this version, sorted.
 
     Raises:
         LakeError: no lake.
         WrongFormat: as `complete_runs`.
     """
-    return sorted(set(readable_run_ids(read_content(lake).runs)) - analysed_run_ids(lake))
+    content = read_content(lake)
+    return sorted(set(readable_run_ids(content.runs)) - set(readable_run_ids(content.analyses)))
 
 
 def damaged_run_ids(lake: Location) -> list[str]:

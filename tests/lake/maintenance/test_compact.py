@@ -31,7 +31,7 @@ from tests.support.compacted_lakes import (
     varied_lake,
     view_rows,
 )
-from tests.support.lake_files import manifest_of
+from tests.support.lake_files import analysed_run_ids, manifest_of
 from tests.support.lake_rows import identity_of, small_analysis, small_run
 
 NO_GRACE = timedelta(0)
@@ -49,7 +49,7 @@ def lake(varied: Path, tmp_path: Path) -> Path:
 
 def test_no_answer_changes_and_garbage_collection_leaves_only_segments(lake: Path) -> None:
     before, ids = view_rows(lake), read.run_ids(lake)
-    analysed, own_files = read.analysed_run_ids(lake), set(table_files(lake))
+    analysed, own_files = analysed_run_ids(lake), set(table_files(lake))
     count = len(open_files(lake))
     assert compact(lake) == (count, len(open_files(lake)))
     assert own_files < set(table_files(lake))  # readers at work keep their files
@@ -60,7 +60,7 @@ def test_no_answer_changes_and_garbage_collection_leaves_only_segments(lake: Pat
         assert_same_rows(view_rows(lake), before)
         assert read.run_ids(lake) == ids
         assert all(read.has_run(lake, run_id) for run_id in ids)
-        assert read.analysed_run_ids(lake) == analysed
+        assert analysed_run_ids(lake) == analysed
         assert problems_beside_missing_analyses(lake) == []
     assert all(is_segment(path) for path in table_files(lake))
     assert {path.parent.name for path in table_files(lake)} == set(COMPACTED_TABLES) - {"reported"}
@@ -138,7 +138,7 @@ def test_a_second_analysis_replaces_that_of_a_segment(lake: Path) -> None:
     before = view_rows(lake)
     replicates = dict(before["lake.analyses"].select("run_id", "replicates").iter_rows())
     assert replicates[plain] == replicates[older] == 99
-    assert replicates.keys() == read.analysed_run_ids(lake)
+    assert replicates.keys() == analysed_run_ids(lake)
     compact(lake)
     collect_garbage(lake, NO_GRACE)
     assert_same_rows(view_rows(lake), before)
@@ -157,7 +157,7 @@ def test_analyses_of_an_earlier_version_are_collected(
     commit.write_analysis(lake, *newer)
     compact(lake)
     collect_garbage(lake, NO_GRACE)
-    assert read.analysed_run_ids(lake) == {run_id}
+    assert analysed_run_ids(lake) == {run_id}
     manifest = manifest_of(lake, run_id, "analyses")
     assert [path for path in (lake / "analyses").iterdir() if path.suffix == ".json"] == [manifest]
 

@@ -27,7 +27,13 @@ from tests.support.compacted_lakes import (
     table_files,
     table_rows,
 )
-from tests.support.lake_files import data_file_of, flip_byte, manifest_of, set_format_version
+from tests.support.lake_files import (
+    analysed_run_ids,
+    data_file_of,
+    flip_byte,
+    manifest_of,
+    set_format_version,
+)
 from tests.support.lake_rows import identity_of
 
 NO_GRACE = timedelta(0)
@@ -80,7 +86,7 @@ def test_a_damaged_segment_without_the_replaced_files_hides_its_runs(lake: Path)
     assert len(quarantine(lake)) == 2
     assert add_run(lake, "bounded") == run_id
     assert set(read.read_table(lake, "layers")["run_id"]) == {run_id, other}
-    assert read.analysed_run_ids(lake) == {run_id, other}
+    assert analysed_run_ids(lake) == {run_id, other}
 
 
 @pytest.mark.parametrize("table", ["runs", "analyses"])

@@ -36,7 +36,14 @@ from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.schema.tables import group_of
 from prunelake.spec import SweepSpec
 from tests.support.endurance import repeats
-from tests.support.lake_files import data_file_of, entry_of, flip_byte, manifest_of, stored_manifest
+from tests.support.lake_files import (
+    analysed_run_ids,
+    data_file_of,
+    entry_of,
+    flip_byte,
+    manifest_of,
+    stored_manifest,
+)
 from tests.support.lake_rows import bound, identity_of, small_analysis, small_run
 from tests.support.local_paths import local_path
 
@@ -166,12 +173,12 @@ def test_a_quarantined_run_is_moved_as_a_whole(lake: Path) -> None:
     assert files_of(lake) == {n: b for n, b in before.items() if n not in moved} | mark
     assert quarantine(lake) == []
     assert verify_lake(lake) == []
-    assert run_id not in read.analysed_run_ids(lake)
+    assert run_id not in analysed_run_ids(lake)
     # After another sweep the run exists again.
     add_run(lake, "three")
     assert manifest_of(lake, run_id).name == f"{run_id}.2.json"
     assert verify_lake(lake) == []
-    assert set(read.run_ids(lake)) == read.analysed_run_ids(lake) == set(read.run_ids(whole()))
+    assert set(read.run_ids(lake)) == analysed_run_ids(lake) == set(read.run_ids(whole()))
 
 
 def test_the_other_runs_keep_their_analyses_in_a_segment(tmp_path: Path) -> None:
@@ -186,7 +193,7 @@ def test_the_other_runs_keep_their_analyses_in_a_segment(tmp_path: Path) -> None
     data_file_of(tmp_path, "runs", lost).write_bytes(b"nothing")
     quarantine(tmp_path)
     assert verify_lake(tmp_path) == []
-    assert read.analysed_run_ids(tmp_path) == {kept}
+    assert analysed_run_ids(tmp_path) == {kept}
     add_run(tmp_path, "one", analysed=False, duration_s=9.0)
     assert read.unanalysed_run_ids(tmp_path) == [lost]
 
@@ -332,7 +339,7 @@ def test_no_numbers_are_computed_from_damaged_files(lake: Path) -> None:
     forget_analysis(lake, run_id)
     flip_byte(data_file_of(lake, "predictions", run_id))
     assert repair(lake, analyse) == []
-    assert run_id not in read.analysed_run_ids(lake)
+    assert run_id not in analysed_run_ids(lake)
 
 
 @pytest.mark.parametrize(

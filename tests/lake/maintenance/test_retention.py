@@ -26,7 +26,7 @@ from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.spec import SweepSpec
 from tests.support.compacted_lakes import open_files, table_files
 from tests.support.interruptions import Interrupted, before_every_file_change, stop_at
-from tests.support.lake_files import manifest_of
+from tests.support.lake_files import analysed_run_ids, manifest_of
 from tests.support.lake_rows import identity_of, small_analysis, small_run
 from tests.support.profile_rows import profiled
 
@@ -181,7 +181,7 @@ def test_a_retired_run_can_be_swept_again(lake: Path) -> None:
     run_id = add_sweep(lake, "a2", 9, revision="a2")
     assert run_id == identity_of("a2")[1]
     assert manifest_of(lake, run_id).name == f"{run_id}.2.json"
-    assert run_id in read.analysed_run_ids(lake)
+    assert run_id in analysed_run_ids(lake)
     rows = read.read_table(lake, "runs", [run_id])
     assert [when.day for when in rows["created_at"]] == [9]
     compact(lake)
