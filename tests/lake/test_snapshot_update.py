@@ -86,3 +86,19 @@ def test_a_run_that_was_computed_again_makes_a_snapshot_outdated(tmp_path: Path)
     assert read.run_ids(tmp_path) == [run["run_id"]]
     assert not is_current(tmp_path)
     assert rows_of(publish(tmp_path, analyse))["runs"]["duration_s"].to_list() == [9.0]
+
+
+def test_rows_of_views_by_run_are_kept(tmp_path: Path) -> None:
+    for name in ("one", "two", "three"):
+        add_run(tmp_path, name)
+    path = publish(tmp_path, analyse)
+    with duckdb.connect(path) as snapshot:
+        for view in snapshot_file.VIEWS_BY_RUN:
+            snapshot.execute(f"update stored.{view} set metric = 'as before'")
+    retire(tmp_path, "one")
+    kept = {identity_of(name)[1] for name in ("two", "three")}
+    rows = rows_of(publish(tmp_path, analyse))
+    for view in ("metrics", "deltas", "headline_keys"):
+        assert set(rows[view].select("run_id", "metric").iter_rows()) == {
+            (run_id, "as before") for run_id in kept
+        }

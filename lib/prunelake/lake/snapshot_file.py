@@ -1,7 +1,6 @@
 """Write the file of a snapshot: from all files of the lake, or by changing the file before it."""
 
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import duckdb
+import polars as pl
 
 from prunelake.lake.files.manifests import StoredManifest, entry_name
 from prunelake.lake.files.verified import check_object
@@ -19,21 +19,18 @@ from prunelake.lake.sql.bound_query import Connection, attach, sql_literal
 from prunelake.lake.sql.relations import damaged_files_sql, rows_sql
 from prunelake.lake.sql.view_files import view_statements, views_hash
 from prunelake.lake.sql.view_template import copy_views
-from prunelake.lake.storage.location import Location, is_local, resolved
+from prunelake.lake.storage.location import Location, copy_file, is_local, resolved
+from prunelake.schema.profile_tables import PROFILE_TABLES
 from prunelake.schema.table import FORMAT_VERSION, Table
 from prunelake.schema.tables import TABLE_GROUPS
 
 DUCKDB_STORAGE_VERSION = "v1.4.0"
 """The oldest DuckDB that can open a snapshot: an analyst's DuckDB may be older than this one."""
 
-MATERIALISED_VIEWS = (
-    "correlations",
-    "metrics",
-    "deltas",
-    "verdicts",
-    "headline_keys",
-    "headline_metrics",
-)
+VIEWS_BY_RUN = ("correlations", "metrics", "deltas", "headline_keys")
+"""Views whose rows of a run depend on no other run: a later snapshot keeps these rows."""
+
+MATERIALISED_VIEWS = (*VIEWS_BY_RUN, "verdicts", "headline_metrics")
 """Frequent or slow views: a snapshot stores their rows as the table `stored.<view>`."""
 
 SNAPSHOT_COMMENT = (
@@ -80,11 +77,9 @@ def write_snapshot(
     known = _entries_in(previous)
     # Changing most of a file takes longer than writing a new one.
     if known is not None and 2 * len(known & entries) >= len(entries):
-        shutil.copyfile(previous, path)
+        copy_file(previous, path)
         with _open(path, lake) as snapshot:
             _change(snapshot, content, known, entries)
-            for view in MATERIALISED_VIEWS:
-                _restore_view(snapshot, view)
             _write_row(snapshot, lake, content, snapshot_id, entries)
         return
     with _open(path, lake) as snapshot:
@@ -98,9 +93,8 @@ def write_snapshot(
                 snapshot.execute(f"create table lake.{table.name} as {rows}")
                 grain = sql_literal(table.grain)
                 snapshot.execute(f"comment on table lake.{table.name} is {grain}")
-        snapshot.execute(
-            "create table stored.entries (owner_table varchar, owner_id varchar, entry varchar)"
-        )
+        for view in MATERIALISED_VIEWS:
+            _materialise(snapshot, view)
         snapshot.execute(
             "create table snapshot (snapshot_id varchar, created_at timestamp with time zone, "
             "run_count integer, code_version varchar, format_version integer, views_hash varchar)"
@@ -147,21 +141,26 @@ def _open(path: Path, lake: Location) -> Iterator[Connection]:
 def _change(
     snapshot: Connection, content: LakeContent, known: set[Entry], entries: set[Entry]
 ) -> None:
-    """Replace the rows of the entries that differ."""
+    """Replace the rows of the entries that differ, and the stored rows of views."""
+    changed_runs: set[str] = set()
     for group in TABLE_GROUPS:
         name = group.owner_table.name
-        changed = {entry.owner_id for entry in known ^ entries if entry.table == name}
-        if not changed:
-            continue
+        removed = {entry.owner_id for entry in known - entries if entry.table == name}
         added = {entry.owner_id for entry in entries - known if entry.table == name}
+        if group is not PROFILE_TABLES:
+            changed_runs |= removed | added
         for table in group.values():
-            snapshot.execute(
-                f"delete from lake.{table.name} where list_contains(?, {group.owner_column})",
-                [sorted(changed)],
-            )
+            if removed:
+                condition = f"{group.owner_column} in {sql_literal(sorted(removed))}"
+                snapshot.execute(f"delete from lake.{table.name} where {condition}")
             sources = _sources(content, table, added)
             if sources:
                 snapshot.execute(f"insert into lake.{table.name} {rows_sql(table, sources)}")
+    for view in MATERIALISED_VIEWS:
+        _restore_view(snapshot, view)
+    # The false discovery rate of verdicts is shared by all runs.
+    for view in MATERIALISED_VIEWS:
+        _materialise(snapshot, view, changed_runs if view in VIEWS_BY_RUN else None)
 
 
 def _sources(
@@ -187,13 +186,10 @@ def _write_row(
     snapshot_id: str,
     entries: set[Entry],
 ) -> None:
-    """Store what depends on all runs: materialised views, damaged files, and the row `snapshot`."""
-    for view in MATERIALISED_VIEWS:
-        _materialise(snapshot, view)
+    """Store the damaged files, the entries, and the row `snapshot`."""
     _store_damaged_files(snapshot, lake, content)
-    snapshot.execute("delete from stored.entries")
-    if entries:
-        snapshot.executemany("insert into stored.entries values (?, ?, ?)", sorted(entries))
+    rows = pl.DataFrame(sorted(entries), dict.fromkeys(Entry._fields, pl.String), orient="row")
+    _store_frame(snapshot, "stored.entries", rows)
     run_count = sum(len(manifest.run_ids) for manifest in content.runs)
     snapshot.execute("delete from snapshot")
     snapshot.execute(
@@ -215,19 +211,31 @@ def _store_damaged_files(snapshot: Connection, lake: Location, content: LakeCont
     for (kind,) in snapshot.execute(known).fetchall():
         snapshot.execute(f"drop {'view' if kind == 'VIEW' else 'table'} lake.damaged_files")
     snapshot.execute(damaged_files_sql(lake, content.damaged))
-    rows = snapshot.sql("from lake.damaged_files").to_arrow_table()
+    rows = pl.DataFrame(snapshot.sql("from lake.damaged_files").to_arrow_table())
     snapshot.execute("drop view lake.damaged_files")
-    snapshot.register("damaged_rows", rows)
-    snapshot.execute("create table lake.damaged_files as from damaged_rows")
-    snapshot.unregister("damaged_rows")
+    _store_frame(snapshot, "lake.damaged_files", rows)
 
 
-def _materialise(snapshot: Connection, view: str) -> None:
-    """Store the rows of a view in a table, and let the view read that table; its comment stays."""
+def _store_frame(snapshot: Connection, table: str, rows: pl.DataFrame) -> None:
+    snapshot.register("rows_to_store", rows.to_arrow())
+    snapshot.execute(f"create or replace table {table} as from rows_to_store")
+    snapshot.unregister("rows_to_store")
+
+
+def _materialise(snapshot: Connection, view: str, run_ids: set[str] | None = None) -> None:
+    """Store the rows of a view in a table, and let the view read that table; its comment stays.
+
+    With `run_ids` only the rows of these runs are replaced.
+    """
     comments = "select comment from duckdb_views() where schema_name = 'main' and view_name = ?"
     ((comment,),) = snapshot.execute(comments, [view]).fetchall()
     columns = ", ".join(snapshot.sql(f"from {view}").columns)
-    snapshot.execute(f"create or replace table stored.{view} as from {view} order by all")
+    if run_ids is None:
+        snapshot.execute(f"create or replace table stored.{view} as from {view} order by all")
+    elif run_ids:
+        of_runs = f"where run_id in {sql_literal(sorted(run_ids))}"
+        snapshot.execute(f"delete from stored.{view} {of_runs}")
+        snapshot.execute(f"insert into stored.{view} from {view} {of_runs} order by all")
     snapshot.execute(f"create or replace view {view} as select {columns} from stored.{view}")
     for relation in (f"table stored.{view}", f"view {view}"):
         snapshot.execute(f"comment on {relation} is {sql_literal(comment)}")
