@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from pydantic import BaseModel
 
 from prunelake.comparison_spec import COMPARISON_EXPLANATION, ComparisonSpec
-from prunelake.spec import Calibration, Explanation, Rows, Strategy, SweepSpec
+from prunelake.spec import (
+    DEFAULT_NEW_TOKENS,
+    Calibration,
+    Explanation,
+    Rows,
+    Strategy,
+    SweepSpec,
+    Texts,
+)
 
 EXPRESSIBLE = {
     "strategy": {"name", "seed", "unit", "search_rows"},
@@ -42,6 +50,7 @@ def sweep_command(spec: SweepSpec) -> str:
             options["explain-levels"] = _listed(spec.explain.levels)
         if spec.explain.bounds_beam is not None:
             options["bounds-beam"] = str(spec.explain.bounds_beam)
+    options |= _text_options(spec.texts)
     if spec.strategy.label != default.strategy.label:
         options["strategy"] = spec.strategy.label
     if spec.strategy.search_rows != default.strategy.search_rows:
@@ -72,7 +81,7 @@ def comparison_command(spec: ComparisonSpec) -> str:
     """
     default = COMPARISON_EXPLANATION
     options = {"rows": rows_text(spec.rows)} if spec.rows != Rows() else {}
-    options |= _explanation_options(spec.explain, default)
+    options |= _explanation_options(spec.explain, default) | _text_options(spec.texts)
     if spec.calibration.source != Calibration().source:
         options["calibration"] = spec.calibration.source
     if spec.special_tokens != "tokenizer":
@@ -180,6 +189,16 @@ def _explanation_options(explain: Explanation | None, default: Explanation) -> d
         if getattr(explain, name) != getattr(default, name)
     }
     return options | ({} if explain.rows is None else {"explain-rows": str(explain.rows)})
+
+
+def _text_options(texts: Texts | None) -> dict[str, str]:
+    """The options that sweeps and comparisons share."""
+    if texts is None:
+        return {}
+    options = {"text-rows": str(texts.rows)}
+    if texts.new_tokens != DEFAULT_NEW_TOKENS:
+        options["text-tokens"] = str(texts.new_tokens)
+    return options
 
 
 def _words(options: Mapping[str, str]) -> list[str]:

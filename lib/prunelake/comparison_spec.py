@@ -17,6 +17,7 @@ from prunelake.spec import (
     SpecialTokens,
     Strategy,
     SweepSpec,
+    Texts,
     task_name,
 )
 
@@ -105,6 +106,7 @@ class ComparisonSpec(FrozenValue):
     calibration: Calibration = Calibration()
     explain: Explanation | None = COMPARISON_EXPLANATION
     special_tokens: SpecialTokens = "tokenizer"
+    texts: Texts | None = None
     sequential: SequentialDesign | None = None
     split_rows: int | None = None
 
@@ -168,5 +170,6 @@ class ComparisonSpec(FrozenValue):
             explain=explain,
             dtype=variant.dtype,
             special_tokens=self.special_tokens,
+            texts=self.texts,
             trust_remote_code=variant.trust_remote_code,
         )

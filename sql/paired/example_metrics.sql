@@ -139,6 +139,22 @@ long_form as (
         end as value
     from beside_random
     where method != 'random'
+    union all
+    select
+        measured.run_id,
+        measured.level,
+        measured.example_id,
+        named.metric,
+        null as method,
+        null as operator,
+        null as variant,
+        named.value
+    from paired_texts as measured
+    cross join (
+        values
+        ('repetition', measured.repetition),
+        ('generation_agreement', measured.agreement)
+    ) as named (metric, value)
 )
 
 select

@@ -126,7 +126,7 @@ def test_equal_examples_are_equivalent_if_they_are_enough(tmp_path: Path) -> Non
     assert {row["equivalence_high"] for row in rows} == {None}
 
 
-@pytest.mark.parametrize("name", ["ece", "brier", *AOPC_METRICS])
+@pytest.mark.parametrize("name", ["ece", "brier", "repetition", *AOPC_METRICS])
 def test_the_bound_of_equal_examples_follows_from_the_range_of_the_metric(
     tmp_path: Path, name: str
 ) -> None:

@@ -200,6 +200,21 @@ def bound(run_id: str, level: int, example_id: str, **columns: Any) -> dict[str,
     } | columns
 
 
+def text(
+    run_id: str, level: int, example_id: str, ids: Sequence[int] = (4, 5), **columns: Any
+) -> dict[str, Any]:
+    """A measured text with these generated tokens; its prompt has 4 predicted tokens."""
+    return {
+        "run_id": run_id,
+        "level": level,
+        "example_id": example_id,
+        "prompt_nll": 8.0,
+        "predicted_tokens": 4,
+        "generated_ids": list(ids),
+        "generated": " ".join(map(str, ids)),
+    } | columns
+
+
 def named_level(run_id: str, level: int, label: str, **columns: Any) -> dict[str, Any]:
     """A row of levels: a candidate of a comparison, by default of the model of `run_row`."""
     return {

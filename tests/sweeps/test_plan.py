@@ -141,6 +141,12 @@ def test_the_rows_of_a_search_are_part_of_the_identity(
         ({"levels": [6], "strategy": "mlp:last"}, UnknownLayer, "the model has 5 MLPs; levels go"),
         ({"explain": {"levels": [1, 4]}}, InvalidSpec, r"\[4\] are not among .* \[0, 1, 2\]"),
         ({"explain": {"rows": 3}}, InvalidSpec, "explain.rows 3: the sweep has 2 examples"),
+        ({"texts": {"rows": 3}}, InvalidSpec, "--text-rows 3 .*: the sweep has 2 examples"),
+        (
+            {"texts": {"rows": 1, "new_tokens": 500}},
+            InvalidSpec,
+            "500 new tokens exceed the model's context of 512; take at most --text-tokens",
+        ),
         ({"explain": {"baseline_token": 97}}, InvalidSpec, "baseline_token 97: .* 0 to 96"),
         ({"calibration": {"window_tokens": 513}}, InvalidSpec, "513: .* 512 tokens.* at most 512"),
         (
@@ -232,6 +238,7 @@ def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> N
         {"explain": {"bounds_beam": 1}},
         {"dtype": "bfloat16"},
         {"special_tokens": "bos"},
+        {"texts": {"rows": 1}},
     ],
 )
 def test_every_setting_that_changes_the_numbers_changes_the_run_id(

@@ -34,11 +34,12 @@ from prunelake.schema.analysis_tables import (
     ANALYSIS_TABLES,
     ANALYSIS_VERSION,
     CANDIDATES_NOTE,
+    FOREIGN_TEXTS_NOTE,
     FOREIGN_TOKENS_NOTE,
     NO_EXAMPLES_NOTE,
 )
 from prunelake.schema.arrays import AnyFloatArray
-from prunelake.schema.metrics import ACCURACY_MARGIN, BASELINE_AGREEMENT_METRICS
+from prunelake.schema.metrics import ACCURACY_MARGIN, BASELINE_AGREEMENT_METRICS, TOKEN_METRICS
 from prunelake.schema.table import METRIC_KEY, TableRow
 
 BOOTSTRAP_REPLICATES = 2000
@@ -259,10 +260,12 @@ def _without_correlation(row: TableRow) -> TableRow:
 
 
 def _explain_missing_agreement(metrics: list[TableRow], foreign_levels: Collection[int]) -> None:
-    """Say in the notes of these rows that attributions to other tokens were not compared."""
+    """Say in the notes of these rows that tokens of another tokenizer were not compared."""
     for row in metrics:
         if row["level"] in foreign_levels and row["metric"] in BASELINE_AGREEMENT_METRICS:
             row["note"] = FOREIGN_TOKENS_NOTE
+        if row["level"] in foreign_levels and row["metric"] in TOKEN_METRICS:
+            row["note"] = FOREIGN_TEXTS_NOTE
 
 
 def _nan_to_null(row: TableRow) -> TableRow:

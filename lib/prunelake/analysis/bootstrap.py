@@ -1,7 +1,6 @@
 """Bootstrap of every metric at every level, and of its difference from level 0."""
 
 import math
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -12,7 +11,10 @@ from prunelake.analysis import calibration, statistics
 from prunelake.analysis.example_scores import ExampleScores, MetricKey
 from prunelake.analysis.sequential import ONE_LOOK, LookTimes
 from prunelake.analysis.statistics import CONFIDENCE_LEVEL
+from prunelake.analysis.text_scores import TextScores, perplexities
 from prunelake.schema.arrays import AnyFloatArray, BoolArray, FloatArray
+
+PERPLEXITY_KEY: MetricKey = ("perplexity", "", "", "")
 
 OPTIMISM_SIGNS = {"brier_calibration": 1, "brier_refinement": -1}
 """The optimism of the fit raises calibration and lowers refinement by the same amount."""
@@ -108,12 +110,12 @@ def undefined_reason(metric: str, value: float, n: int, se: float) -> str | None
 
 def bootstrap_metrics(
     scores: ExampleScores, replicates: int, seed: int
-) -> list[Mapping[MetricKey, BootstrappedMetric]]:
+) -> list[dict[MetricKey, BootstrappedMetric]]:
     """Bootstrap every metric at every level, with level 0 as the baseline: one mapping per level.
 
     All metrics and levels use the same resamples, so that their differences are paired.
     """
-    weights = statistics.bootstrap_weights(scores.is_explained.astype(int), replicates, seed)
+    weights = statistics.bootstrap_weights(scores.strata, replicates, seed)
     bootstrap = CalibrationBootstrap(scores.confidence, scores.correct, weights)
     baseline = scores.levels.index(0)
     # The threads below then find the metrics of the baseline in the cache.
@@ -126,10 +128,14 @@ def bootstrap_metrics(
         calibration_metrics = pool.map(
             lambda index: bootstrap.paired_metrics(index, baseline), indices
         )
-        return [
+        metrics = [
             of_means | {(name, "", "", ""): metric for name, metric in of_calibration.items()}
             for of_means, of_calibration in zip(mean_metrics, calibration_metrics, strict=True)
         ]
+    if scores.texts is not None:
+        for index, of_level in enumerate(metrics):
+            of_level[PERPLEXITY_KEY] = paired_perplexity(scores.texts, index, baseline, weights)
+    return metrics
 
 
 def _mean_metrics(
@@ -174,6 +180,33 @@ def paired_means(
         )
         for column in range(values.shape[1])
     ]
+
+
+def paired_perplexity(
+    texts: TextScores, index: int, baseline: int, weights: NDArray[np.float32]
+) -> BootstrappedMetric:
+    """Bootstrap the perplexity of the level at an index, paired with that of the baseline."""
+    known = texts.is_known[index]
+    in_both = known & texts.is_known[baseline]
+
+    def of(level: int, members: BoolArray) -> FloatArray:
+        """The perplexity of some examples, followed by those of their resamples."""
+        everything = np.column_stack([np.ones(members.sum()), weights[members]])
+        return perplexities(texts.nll[level][members], texts.tokens[level][members], everything)
+
+    own, paired, unpruned = of(index, known), of(index, in_both), of(baseline, in_both)
+    return BootstrappedMetric(
+        value=float(own[0]),
+        n=int(known.sum()),
+        replicates=own[1:],
+        bias=0.0,
+        paired_value=float(paired[0]),
+        paired_bias=0.0,
+        baseline_value=float(unpruned[0]),
+        baseline_bias=0.0,
+        paired_n=int(in_both.sum()),
+        differences=paired[1:] - unpruned[1:],
+    )
 
 
 class _MetricReplicates(NamedTuple):

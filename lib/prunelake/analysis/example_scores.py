@@ -9,6 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from prunelake.analysis.calibration import brier_decomposition
+from prunelake.analysis.text_scores import TextScores, load_text_scores
 from prunelake.lake.sql.views import query_batches, select
 from prunelake.schema.arrays import BoolArray, FloatArray
 from prunelake.schema.metrics import METRIC_DEFINITIONS
@@ -32,7 +33,8 @@ class ExampleScores:
     `values` is [levels, examples, metric keys]: the mean over the examples is the metric.
     `correct` is [levels, examples], known where the example could be scored. So is `confidence`,
     unless the prediction was imported without one.
-    `optimism` [levels] is the optimism of `calibration.brier_decomposition`.
+    `optimism` [levels] is the optimism of `calibration.brier_decomposition`. `texts` are the
+    likelihoods of measured texts, None if there are none.
     """
 
     levels: tuple[int, ...]
@@ -42,6 +44,13 @@ class ExampleScores:
     correct: FloatArray
     optimism: FloatArray
     example_ids: tuple[str, ...]
+    texts: TextScores | None = None
+
+    @property
+    def strata(self) -> NDArray[np.int64]:
+        """The stratum of each example: a run explains and continues a fixed number: [examples]."""
+        has_text = self.texts.is_known.any(axis=0) if self.texts else np.zeros(1, dtype=bool)
+        return self.is_explained + 2 * has_text
 
     @property
     def is_explained(self) -> BoolArray:
@@ -126,6 +135,7 @@ def load_example_scores(connection: duckdb.DuckDBPyConnection) -> ExampleScores:
     confidence[predicted] = predictions["confidence"]
     correct[predicted] = predictions["correct"]
 
+    example_ids = tuple(example_id for (example_id,) in sorted(example_axis.labels))
     return build_example_scores(
         tuple(levels),
         tuple(
@@ -135,7 +145,8 @@ def load_example_scores(connection: duckdb.DuckDBPyConnection) -> ExampleScores:
         values,
         confidence,
         correct,
-        tuple(example_id for (example_id,) in sorted(example_axis.labels)),
+        example_ids,
+        load_text_scores(connection, levels, example_ids),
     )
 
 
@@ -222,6 +233,7 @@ def build_example_scores(
     confidence: FloatArray,
     correct: FloatArray,
     example_ids: tuple[str, ...],
+    texts: TextScores | None = None,
 ) -> ExampleScores:
     """Build `ExampleScores` from arrays of its shapes, and add the two parts of the Brier score."""
     brier_parts = np.full((*confidence.shape, 2), np.nan)
@@ -245,4 +257,5 @@ def build_example_scores(
         correct=correct,
         optimism=optimism,
         example_ids=example_ids,
+        texts=texts,
     )

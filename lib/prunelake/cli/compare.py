@@ -11,12 +11,15 @@ from prunelake.cli.console import (
     OperatorsOption,
     SeedsOption,
     SpecialTokensOption,
+    TextRowsOption,
+    TextTokensOption,
     load_settings,
     parse_numbers,
+    text_fields,
 )
 from prunelake.cli.evaluate import evaluate
 from prunelake.errors import InvalidSpec, validation_message
-from prunelake.spec import task_name
+from prunelake.spec import DEFAULT_NEW_TOKENS, task_name
 
 
 def compare(
@@ -40,6 +43,8 @@ def compare(
     seeds: SeedsOption = "0",
     operators: OperatorsOption = "delete_text,replace",
     explain_rows: ExplainRowsOption = None,
+    text_rows: TextRowsOption = None,
+    text_tokens: TextTokensOption = DEFAULT_NEW_TOKENS,
     calibration: Annotated[
         str, typer.Option(help="Text for the removal order of candidates with a level.")
     ] = "bundled",
@@ -72,6 +77,7 @@ def compare(
         "task": task,
         "rows": {} if rows is None else parse_rows(rows, task_name(task)),
         "explain": None if methods == "none" else explain,
+        "texts": text_fields(text_rows, text_tokens),
         "calibration": {"source": calibration},
         "special_tokens": special_tokens,
     }

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from prunelake.errors import InvalidSpec, validation_message
 from prunelake.schema.row_formats import RowFormat
 from prunelake.settings import load_settings as load_settings
-from prunelake.spec import Strategy
+from prunelake.spec import DEFAULT_NEW_TOKENS, Strategy
 
 LakeOption = Annotated[
     str | None,
@@ -30,9 +30,33 @@ OperatorsOption = Annotated[
 ExplainRowsOption = Annotated[
     int | None, typer.Option("--explain-rows", help="Explain only the first n examples.")
 ]
+TextRowsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--text-rows",
+        help="Measure the perplexity of the first n prompts, and continue each at every level.",
+    ),
+]
+TextTokensOption = Annotated[
+    int, typer.Option("--text-tokens", help="With --text-rows: continue by n tokens.")
+]
 SpecialTokensOption = Annotated[
     str, typer.Option("--special-tokens", help="In front of a prompt: tokenizer, bos or none.")
 ]
+
+
+def text_fields(text_rows: int | None, text_tokens: int) -> dict[str, int] | None:
+    """The fields of `spec.Texts`; None if no texts are measured.
+
+    Raises:
+        InvalidSpec: `--text-tokens` without `--text-rows`.
+    """
+    if text_rows is not None:
+        return {"rows": text_rows, "new_tokens": text_tokens}
+    if text_tokens != DEFAULT_NEW_TOKENS:
+        raise InvalidSpec("--text-tokens needs --text-rows")
+    return None
+
 
 # Options that choose a removal order: from a run in the lake, or else computed now.
 OrderStrategyOption = Annotated[

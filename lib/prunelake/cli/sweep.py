@@ -13,15 +13,24 @@ from prunelake.cli.console import (
     OperatorsOption,
     SeedsOption,
     SpecialTokensOption,
+    TextRowsOption,
+    TextTokensOption,
     load_settings,
     parse_numbers,
     parse_strategy,
+    text_fields,
 )
 from prunelake.cli.evaluate import evaluate, evaluate_until_decided
 from prunelake.errors import InvalidSpec, one_line, validation_message
 from prunelake.lake.storage.location import parse_location
 from prunelake.schema.metrics import DEFAULT_MARGIN
-from prunelake.spec import DEFAULT_MODEL, DEFAULT_SEARCH_ROWS, SweepSpec, task_name
+from prunelake.spec import (
+    DEFAULT_MODEL,
+    DEFAULT_NEW_TOKENS,
+    DEFAULT_SEARCH_ROWS,
+    SweepSpec,
+    task_name,
+)
 from prunelake.yaml_file import validate_yaml
 
 
@@ -70,6 +79,8 @@ def sweep(
         int | None,
         typer.Option(help="Search for the least and greatest AOPC with a beam of this width."),
     ] = None,
+    text_rows: TextRowsOption = None,
+    text_tokens: TextTokensOption = DEFAULT_NEW_TOKENS,
     strategy: Annotated[
         str,
         typer.Option(
@@ -113,6 +124,7 @@ def sweep(
     is reached. Its verdicts allow for the repeated looks.
     """
     settings = load_settings(lake)
+    texts = text_fields(text_rows, text_tokens)
     _refuse_ignored_options(context)
     if until is None and (max_rows, max_minutes, margin) != (None, None, DEFAULT_MARGIN):
         raise InvalidSpec("--margin, --max-rows and --max-minutes need --until decided")
@@ -134,6 +146,7 @@ def sweep(
             "dtype": dtype,
             "special_tokens": special_tokens,
             "trust_remote_code": trust_remote_code,
+            "texts": texts,
             "explain": None
             if methods == "none"
             else {
@@ -226,6 +239,8 @@ def _validate_options(fields: Any) -> SweepSpec:
 def _option_with_value(problem: Mapping[str, Any]) -> str:
     """The option and the value in a problem of pydantic: `--seeds -1`."""
     names = [name for name in problem["loc"] if isinstance(name, str)]
+    if names[0] == "texts" and len(names) > 1:
+        names = [{"rows": "text_rows", "new_tokens": "text_tokens"}[names[1]]]
     if names[:2] in (["explain", "rows"], ["explain", "levels"]):
         names = [f"explain_{names[1]}"]
     name, *fields = names[1:] if names[0] == "explain" and len(names) > 1 else names

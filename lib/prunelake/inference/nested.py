@@ -99,9 +99,11 @@ class NestedModel:
         """What levels and options share in a pass."""
         known = level_range(model, unit)
         deepest = min(known.deepest, len(removal_order) // known.parts_per_level)
-        self.level_masks: Final = self.masks_without(
-            [removal_order[: k * known.parts_per_level] for k in range(deepest + 1)]
+        self.removed: Final = tuple(
+            tuple(removal_order[: k * known.parts_per_level]) for k in range(deepest + 1)
         )
+        """The layers or experts that each level lacks, level 0 first."""
+        self.level_masks: Final = self.masks_without(self.removed)
         """The levels of the removal order; each query may be asked at other levels."""
         self._has_states = not self.sharing.trees or any(
             part.is_read_later for block in self.blocks for part in block.parts

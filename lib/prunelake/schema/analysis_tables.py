@@ -19,6 +19,9 @@ CANDIDATES_NOTE = "candidates have no order, so nothing is correlated over them"
 FOREIGN_TOKENS_NOTE = "its tokenizer splits prompts otherwise: attributions are not compared"
 """The note of agreement metrics of a candidate whose tokens are not those of the baseline."""
 
+FOREIGN_TEXTS_NOTE = "its tokenizer splits prompts otherwise: texts are not compared by tokens"
+"""The note of metrics of texts that count the tokens of a candidate, for such a candidate."""
+
 ANALYSES = Table(
     "analyses",
     "run",

@@ -30,6 +30,16 @@ BASELINE_AGREEMENT_METRICS = (
 AGREEMENT_METRICS = (*BASELINE_AGREEMENT_METRICS, "seed_overlap_10", "seed_spearman")
 """The metrics that compare attributions: they have a method."""
 
+TEXT_METRICS = ("perplexity", "repetition", "generation_agreement")
+"""The metrics of measured texts: only runs with texts have them."""
+
+TOKEN_METRICS = ("perplexity", "generation_agreement")
+"""The metrics of texts that count tokens, so that only equal tokens compare."""
+
+PERPLEXITY_MARGIN = 1.0
+"""The margin of `perplexity`: before each token, the model chooses among one more equally likely
+token."""
+
 EXPLANATION_METRICS = (*AOPC_METRICS, *AGREEMENT_METRICS)
 """The metrics that need explanations."""
 
@@ -151,6 +161,23 @@ METRIC_DEFINITIONS: Mapping[str, MetricDefinition] = {
         is_tested=False,
         is_of_predictions=True,
         needs=LOG_LIKELIHOODS,
+    ),
+    "perplexity": MetricDefinition(
+        "perplexity",
+        "equally likely next tokens",
+        higher_is_better=False,
+        low=1.0,
+        high=math.inf,
+        margin=PERPLEXITY_MARGIN,
+    ),
+    "repetition": MetricDefinition(
+        "repetition", "share of 4-grams repeated", higher_is_better=False
+    ),
+    "generation_agreement": MetricDefinition(
+        "agreement of generated text",
+        "share kept from unpruned",
+        higher_is_better=True,
+        is_tested=False,
     ),
     "comprehensiveness": MetricDefinition(
         "comprehensiveness", "probability lost", higher_is_better=True, low=-1.0

@@ -131,6 +131,24 @@ BOUNDS = Table(
     },
     is_optional=True,
 )
+TEXTS = Table(
+    "texts",
+    "run x level x example",
+    ("run_id", "level", "example_id"),
+    {
+        "run_id": pl.String(),
+        "level": pl.Int32(),
+        "example_id": pl.String(),
+        "prompt_nll": pl.Float64(),  # nats, summed over `predicted_tokens` tokens of the prompt
+        # All tokens of the prompt; without special tokens in front, all but the first.
+        "predicted_tokens": pl.Int32(),
+        "generated_ids": pl.List(
+            pl.Int32()
+        ),  # greedy, behind the prompt; no token that ends a text
+        "generated": pl.String(),  # the text of these tokens
+    },
+    is_optional=True,
+)
 REPORTED = Table(
     "reported",
     "run x level x metric (x method, operator, variant)",
@@ -164,9 +182,9 @@ LEVELS = Table(
     is_optional=True,
 )
 RUN_TABLES = TableGroup(
-    RUNS, LAYERS, EXAMPLES, PREDICTIONS, ATTRIBUTIONS, DELETIONS, BOUNDS, REPORTED, LEVELS
+    RUNS, LAYERS, EXAMPLES, PREDICTIONS, ATTRIBUTIONS, DELETIONS, BOUNDS, TEXTS, REPORTED, LEVELS
 )
 """The measurements of a run; they are never computed again."""
 
-CELL_TABLES = (PREDICTIONS, ATTRIBUTIONS, DELETIONS, BOUNDS)
+CELL_TABLES = (PREDICTIONS, ATTRIBUTIONS, DELETIONS, BOUNDS, TEXTS)
 """The tables whose rows are cells: measurements of one example at one level."""

@@ -17,12 +17,13 @@ from prunelake.evaluation.deletion_curves import (
     perturbed_prompt_count,
 )
 from prunelake.evaluation.predictions import predict
+from prunelake.evaluation.texts import measure_texts
 from prunelake.inference.nested import NestedModel
 from prunelake.inference.prefix_tree import ScoringQuery
 from prunelake.lake.partial_runs import CopiedCells
 from prunelake.models.loading import ModelSource
 from prunelake.schema.arrays import FloatArray
-from prunelake.schema.run_tables import ATTRIBUTIONS, BOUNDS, DELETIONS, PREDICTIONS
+from prunelake.schema.run_tables import ATTRIBUTIONS, BOUNDS, DELETIONS, PREDICTIONS, TEXTS
 from prunelake.schema.table import Table
 from prunelake.spec import Dtype, Explanation, SpecialTokens, Unit
 from prunelake.sweeps.plan import SweepPlan
@@ -39,7 +40,8 @@ StageProgress = Callable[[str, int, int], None]
 class ShardWork:
     """The examples of one shard and their settings; small enough to send to another process.
 
-    `explanation` is None if the shard only predicts. `known` are the rows of each of `CELL_TABLES`
+    `explanation` is None if the shard only predicts. The first `text_count` examples are continued
+    by `new_tokens` tokens. `known` are the rows of each of `CELL_TABLES`
     that are copied from other runs, and `copied` counts these rows by run and table.
     """
 
@@ -51,6 +53,8 @@ class ShardWork:
     special_tokens: SpecialTokens
     levels: tuple[int, ...]
     explanation: Explanation | None
+    text_count: int
+    new_tokens: int
     examples: tuple[EncodedExample, ...]
     known: Mapping[str, pl.DataFrame]
     copied: tuple[CopiedCells, ...]
@@ -60,6 +64,7 @@ class ShardWork:
         """The number of cells in each table, known or not."""
         counts = dict.fromkeys(self.known, 0)
         counts["predictions"] = len(self.examples) * len(self.levels)
+        counts["texts"] = self.text_count * len(self.levels)
         explanation = self.explanation
         if explanation is not None:
             level_count = len(explanation.levels or self.levels)
@@ -89,6 +94,8 @@ def shard_work(plan: SweepPlan, shard: Shard, cells: KnownCells | None = None) -
     """The part of a plan that one shard needs; `cells` are the known cells of the whole run."""
     examples = plan.examples[shard.start : shard.stop]
     explanation = plan.explanation_of(shard.start)
+    texts = plan.texts
+    text_rows = texts.rows if texts else 0
     known, copied = (cells or KnownCells.none()).of_examples(
         [example.example.example_id for example in examples],
         explanation.levels or plan.levels if explanation else (),
@@ -102,6 +109,8 @@ def shard_work(plan: SweepPlan, shard: Shard, cells: KnownCells | None = None) -
         plan.spec.special_tokens,
         plan.levels,
         explanation,
+        min(max(text_rows - shard.start, 0), len(examples)),
+        texts.new_tokens if texts else 0,
         examples,
         known,
         copied,
@@ -113,9 +122,9 @@ def evaluate_shard(
 ) -> TableFrames:
     """The rows of one shard, by table; known rows are not computed again.
 
-    Every example gets predictions at all levels. Explained examples also get attributions and
-    deletion curves and, if the spec asks for bounds, the least and the greatest area that a search
-    finds for any ranking.
+    Every example gets predictions at all levels, and the first `text_count` get texts. Explained
+    examples also get attributions and deletion curves and, if the spec asks for bounds, the least
+    and the greatest area that a search finds for any ranking.
 
     Raises:
         ModelError: numbers overflow, or a single row does not fit into memory.
@@ -139,6 +148,18 @@ def evaluate_shard(
         work.known["predictions"],
     )
     predictions = with_known(PREDICTIONS, predicted)
+    if work.text_count:
+        measured = measure_texts(
+            model,
+            work.run_id,
+            work.examples[: work.text_count],
+            work.levels,
+            work.new_tokens,
+            encoder.decode,
+            partial(report, "texts"),
+            work.known["texts"],
+        )
+        with_known(TEXTS, measured)
     explanation = work.explanation
     if explanation is None:
         return frames

@@ -16,7 +16,7 @@ from prunelake.models.loading import ModelSource, load_tokenizer
 from prunelake.models.sources import resolve_model
 from prunelake.schema.table import FORMAT_VERSION
 from prunelake.settings import Settings
-from prunelake.spec import Calibration, Explanation, Strategy, SweepSpec
+from prunelake.spec import Calibration, Explanation, Strategy, SweepSpec, Texts
 from prunelake.tasks.calibration_text import calibration_text
 from prunelake.tasks.catalogue import find_task
 from prunelake.tasks.encoding import EncodedExample, Encoder, encode_examples
@@ -58,6 +58,11 @@ class SweepPlan:
     def explanation(self) -> Explanation | None:
         """The settings of explanations; None if the sweep only predicts."""
         return self.identity.explain
+
+    @property
+    def texts(self) -> Texts | None:
+        """The texts to measure; None for none."""
+        return self.identity.texts
 
     @property
     def explained_examples(self) -> tuple[EncodedExample, ...]:
@@ -104,6 +109,7 @@ def plan_sweep(spec: SweepSpec, settings: Settings) -> SweepPlan:
     encoded = encode_examples(encoder, examples, context)
     explanation = _resolve_explanation(spec.explain, levels, len(examples), config.vocab_size)
     _check_explained(explanation, encoded)
+    _check_texts(spec.texts, encoded, context)
     strategy = spec.strategy
     windows = calibration_windows(strategy, spec.calibration, encoder, settings.data, context)
     searched = (
@@ -127,6 +133,7 @@ def plan_sweep(spec: SweepSpec, settings: Settings) -> SweepPlan:
         sequential=spec.sequential,
         remote_code=source.remote_code or None,
         harness=task.prompts if isinstance(task, HarnessTask) else None,
+        texts=spec.texts,
     )
     questions = encode_examples(encoder, searched, context)
     if any(question.beginnings for question in questions):
@@ -188,6 +195,34 @@ def _check_explained(explanation: Explanation | None, examples: Sequence[Encoded
             raise InvalidSpec(
                 f"example {encoded.example.example_id} has an empty prompt, so there is no token "
                 "to explain; take --methods none (explain: null in a spec file)"
+            )
+
+
+def _check_texts(
+    texts: Texts | None, examples: Sequence[EncodedExample], context_length: int
+) -> None:
+    """Refuse more texts than examples, and prompts that cannot be continued."""
+    if texts is None:
+        return
+    if texts.rows > len(examples):
+        raise InvalidSpec(
+            f"--text-rows {texts.rows} (texts.rows in a spec file): the sweep has {len(examples)} "
+            "examples"
+        )
+    for encoded in examples[: texts.rows]:
+        name = encoded.example.example_id
+        if encoded.beginnings or not encoded.prompt:
+            reason = "its own prompt for each option" if encoded.beginnings else "an empty prompt"
+            raise InvalidSpec(
+                f"example {name} has {reason}, so there is no text to continue; leave out "
+                "--text-rows (texts in a spec file)"
+            )
+        length = len(encoded.prefix) + len(encoded.prompt)
+        if length + texts.new_tokens > context_length:
+            raise InvalidSpec(
+                f"example {name} has {length} tokens, and {texts.new_tokens} new tokens exceed the "
+                f"model's context of {context_length}; take at most --text-tokens "
+                f"{context_length - length}, or fewer --text-rows"
             )
 
 

@@ -77,9 +77,12 @@ def estimate_token_count(work: ShardWork) -> float:
     """
     tokens = Counter[str]()
     explanation = work.explanation
-    for example in work.examples:
+    for position, example in enumerate(work.examples):
         length = _sequence_length(example)
         tokens["predictions"] += len(work.levels) * length
+        if position < work.text_count:
+            context = len(example.prefix) + len(example.prompt)
+            tokens["texts"] += len(work.levels) * (2 * context + work.new_tokens)
         if explanation is not None:
             level_count = len(explanation.levels or work.levels)
             tokens.update(

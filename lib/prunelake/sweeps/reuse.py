@@ -1,11 +1,12 @@
 """Reuse: cells that a sweep copies from other runs of the lake.
 
-A cell is the smallest piece of evidence: a row of `predictions`, `attributions`, `deletions` or
-`bounds`. Two runs share a cell if they agree in:
+A cell is the smallest piece of evidence: a row of `predictions`, `attributions`, `deletions`,
+`bounds` or `texts`. Two runs share a cell if they agree in:
 
 - the weights, the model's own code, the set of removed parts, the number format and the special
   tokens;
 - the prompt, the options and their lengths; the gold option does not matter;
+- for texts also the number of new tokens;
 - for explanations also the example's id, which seeds masks and random rankings, the method, the
   seed, and the settings that determine the numbers (`Explanation.method_settings`).
 
@@ -29,6 +30,7 @@ from prunelake.schema.run_tables import (
     CELL_TABLES,
     DELETIONS,
     PREDICTIONS,
+    TEXTS,
 )
 from prunelake.schema.table import Table
 from prunelake.spec import removed_parts
@@ -67,7 +69,7 @@ class KnownCells:
         is_own = pl.col("example_id").is_in(example_ids)
         is_explained = is_own & pl.col("level").is_in(explained_levels)
         own = {
-            name: frame.filter(is_own if name == PREDICTIONS.name else is_explained)
+            name: frame.filter(is_own if name in (PREDICTIONS.name, TEXTS.name) else is_explained)
             for name, frame in self.frames.items()
         }
         copied = tuple(
@@ -140,6 +142,7 @@ def find_cells(
             "attributions": attributions,
             "deletions": deletions,
             "bounds": bounds,
+            "texts": _last_of_each(TEXTS, found["texts"]),
         }
     )
 
@@ -201,6 +204,16 @@ def _donor_cells(
         )
         .select(*PREDICTIONS.schema, "donor")
     }
+    texts, their_texts = plan.texts, donor.identity.texts
+    if texts and their_texts and texts.new_tokens == their_texts.new_tokens:
+        cells["texts"] = (
+            donor.read("texts")
+            .filter(pl.col("level").is_in(levels))
+            .rename({"example_id": "donor_example"})
+            .join(examples.filter(pl.col("position") < texts.rows), on="donor_example")
+            .with_columns(*ids)
+            .select(*TEXTS.schema, "donor")
+        )
     theirs, own = donor.identity.explain, plan.explanation
     if theirs is None or own is None:
         return cells

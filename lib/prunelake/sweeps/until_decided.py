@@ -114,11 +114,16 @@ def run_until_decided(
     rounds in the lake, and continues where a limit has stopped it.
 
     Raises:
-        InvalidSpec: the spec lists row numbers, which cannot grow, or a limit is below the rows of
-            the pilot.
+        InvalidSpec: the spec lists row numbers, which cannot grow, or asks for texts; or a limit is
+            below the rows of the pilot.
         PruneLakeError: as `run_sweep`.
     """
     started = time.perf_counter()
+    if spec.texts is not None:
+        raise InvalidSpec(
+            "rounds measure no texts: leave out --text-rows (texts in a spec file), and measure "
+            "texts by another sweep, which reuses the cells of this one"
+        )
     available = available_rows(spec.task, spec.rows, limits, settings)
     if spec.rows == Rows():
         spec = spec.model_copy(update={"rows": Rows(sample=min(DEFAULT_ROW_COUNT, available))})

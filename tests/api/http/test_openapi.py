@@ -29,7 +29,7 @@ FUZZED = (
 
 EMPTY = (
     *("bounds", "copied_cells", "damaged_runs", "excluded", "looks", "seed_agreement"),
-    "recalibrated_reliability",
+    *("recalibrated_reliability", "texts", "paired_texts"),
     *("costs", "efficiency", "profiles"),
 )
 """Views without rows of these runs."""

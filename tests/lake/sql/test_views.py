@@ -32,6 +32,8 @@ VIEWS = {
     "attribution_pairs",
     "attributions",
     "bounds",
+    "paired_texts",
+    "texts",
     "calibration",
     "calibrators",
     "copied_cells",
