@@ -15,12 +15,15 @@ from prefect.states import Failed
 from prefect.utilities.callables import get_call_parameters
 
 from prunelake.errors import one_line
+from prunelake.flows.short_logs import leave_out_calls
 from prunelake.watch.failures import is_machine_failure
 
 if "PREFECT__FLOW_RUN_ID" in os.environ:  # a worker started this process for one flow run
     atexit.register(lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 2))
     # Prefect keeps references to a flow's parameter types until the interpreter has ended. Through
     # them DuckDB's binding stays alive and prints a page about "leaked" objects into each log.
+
+leave_out_calls()
 
 P = ParamSpec("P")
 R = TypeVar("R")
