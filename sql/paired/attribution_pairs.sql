@@ -7,30 +7,55 @@ with usable as (
         method,
         seed,
         shares_tokens,
-        len(scores) as token_count,
-        range(len(scores)) as positions,
-        list_transform(scores, lambda x: -x) as places
+        scores,
+        len(scores)::integer as token_count,
+        list_sort(scores, 'desc') as descending_scores
     from attributions
     -- The random ranking is the same at all levels.
     where problem is null and method != 'random'
 ),
 
+placed as (
+    select
+        *,
+        -- 1 + the number of tokens with a higher score. Tokens with equal scores are peers.
+        list_transform(scores, lambda x: list_position(descending_scores, x)) as places
+    from usable
+),
+
+ranked as (
+    select
+        *,
+        list_reverse(descending_scores) as ascending_scores,
+        list_sum(places) < token_count * (token_count + 1) // 2 as has_peers,
+        range(token_count)::integer[] as positions
+    from placed
+),
+
 ordered as (
     select
-        run_id,
-        level,
-        example_id,
-        method,
-        seed,
-        shares_tokens,
-        token_count,
+        * exclude (scores, descending_scores, ascending_scores, places),
+        -- The places of the first and the last peer add up to twice the mean place. After
+        -- subtraction of the mean of all tokens, an attribution's ranks sum to zero.
+        if(
+            has_peers,
+            list_transform(
+                positions,
+                lambda i: places[i + 1] - list_position(ascending_scores, scores[i + 1])
+            ),
+            list_transform(places, lambda place: 2 * place - token_count - 1)
+        )::double[] as centred_ranks,
         list_transform(
-            list_sort(list_zip(places, positions)), lambda x: x[2]
-        ) as earlier_peer_first,
-        list_transform(
-            list_sort(list_zip(places, list_transform(positions, lambda x: -x))), lambda x: x[2]
-        ) as later_peer_first
-    from usable
+            list_sort(
+                list_transform(
+                    list_filter(positions, lambda i: places[i + 1] <= 20),
+                    lambda i: places[i + 1]::bigint * token_count + i
+                )
+            )[:20],
+            lambda x: (x % token_count)::integer
+        ) as top_positions,
+        bitstring('0', token_count) as no_positions
+    from ranked
 ),
 
 summarised as materialized (
@@ -42,13 +67,15 @@ summarised as materialized (
         seed,
         shares_tokens,
         token_count,
-        earlier_peer_first[:20] as top_positions,
-        -- The two ranks of a token add up to twice the mean rank of the tokens with its score.
-        -- After subtraction of the mean rank of all tokens, an attribution's ranks sum to zero.
-        list_transform(
-            list_zip(list_grade_up(earlier_peer_first), list_grade_up(later_peer_first, 'desc')),
-            lambda x: (x[1] + x[2] - token_count - 1)::double
-        ) as centred_ranks
+        centred_ranks,
+        list_dot_product(centred_ranks, centred_ranks) as squared_norm,
+        -- One bit for each token, set for the top tokens.
+        list_bit_or(list_transform(top_positions[:5], lambda i: set_bit(no_positions, i, 1)))
+            as top_5,
+        list_bit_or(list_transform(top_positions[:10], lambda i: set_bit(no_positions, i, 1)))
+            as top_10,
+        list_bit_or(list_transform(top_positions, lambda i: set_bit(no_positions, i, 1)))
+            as top_20
     from ordered
 ),
 
@@ -61,12 +88,12 @@ paired as (
         one.seed,
         other.level as other_level,
         other.seed as other_seed,
-        one.token_count,
-        one.top_positions,
-        other.top_positions as other_top_positions,
+        one.token_count::bigint as token_count,
+        one.top_5 & other.top_5 as common_5,
+        one.top_10 & other.top_10 as common_10,
+        one.top_20 & other.top_20 as common_20,
         list_dot_product(one.centred_ranks, other.centred_ranks) as product,
-        list_dot_product(one.centred_ranks, one.centred_ranks)
-        * list_dot_product(other.centred_ranks, other.centred_ranks) as squared_norms
+        one.squared_norm * other.squared_norm as squared_norms
     from summarised as one
     inner join summarised as other
         on
@@ -93,12 +120,9 @@ select
     other_level,
     other_seed,
     token_count,
-    len(list_intersect(top_positions[:5], other_top_positions[:5]))
-    / least(5, token_count) as overlap_5,
-    len(list_intersect(top_positions[:10], other_top_positions[:10]))
-    / least(10, token_count) as overlap_10,
-    len(list_intersect(top_positions, other_top_positions))
-    / least(20, token_count) as overlap_20,
+    bit_count(common_5) / least(5, token_count) as overlap_5,
+    bit_count(common_10) / least(10, token_count) as overlap_10,
+    bit_count(common_20) / least(20, token_count) as overlap_20,
     -- Pearson's correlation of average ranks; undefined if all scores of one attribution are equal.
     case when squared_norms > 0 then product / sqrt(squared_norms) end as spearman
 from paired;

@@ -56,63 +56,60 @@ beside_random as (
 
 long_form as (
     select
-        scored.run_id,
-        scored.level,
-        scored.example_id,
-        named.metric,
+        run_id,
+        level,
+        example_id,
+        unnest(['accuracy', 'accuracy_norm', 'brier', 'nll', 'mean_confidence']) as metric,
         null::varchar as method,
         null::varchar as operator,
         null::varchar as variant,
-        named.value
-    from prediction_metrics as scored
-    cross join (
-        values
-        ('accuracy', scored.accuracy),
-        ('accuracy_norm', scored.accuracy_norm),
-        ('brier', scored.brier),
-        ('nll', scored.nll),
-        ('mean_confidence', scored.mean_confidence)
-    ) as named (metric, value)
+        unnest([accuracy, accuracy_norm, brier, nll, mean_confidence]) as value
+    from prediction_metrics
     union all
     select
-        paired.run_id,
-        paired.level,
-        paired.example_id,
-        named.metric,
+        run_id,
+        level,
+        example_id,
+        unnest(['flip_rate', 'harmful_flip_rate', 'beneficial_flip_rate', 'kl_from_unpruned'])
+            as metric,
         null as method,
         null as operator,
         null as variant,
-        named.value
-    from flip_metrics as paired
-    cross join (
-        values
-        ('flip_rate', paired.flip_rate),
-        ('harmful_flip_rate', paired.harmful_flip_rate),
-        ('beneficial_flip_rate', paired.beneficial_flip_rate),
-        ('kl_from_unpruned', paired.kl_from_unpruned)
-    ) as named (metric, value)
+        unnest([flip_rate, harmful_flip_rate, beneficial_flip_rate, kl_from_unpruned]) as value
+    from flip_metrics
     union all
     select
-        example_agreement.run_id,
-        example_agreement.level,
-        example_agreement.example_id,
-        named.metric,
-        example_agreement.method,
+        run_id,
+        level,
+        example_id,
+        unnest(
+            [
+                'overlap_5',
+                'overlap_10',
+                'overlap_20',
+                'attribution_spearman',
+                'cross_overlap_10',
+                'cross_spearman',
+                'seed_overlap_10',
+                'seed_spearman'
+            ]
+        ) as metric,
+        method,
         null as operator,
         null as variant,
-        named.value
+        unnest(
+            [
+                overlap_5,
+                overlap_10,
+                overlap_20,
+                spearman,
+                cross_overlap_10,
+                cross_spearman,
+                seed_overlap_10,
+                seed_spearman
+            ]
+        ) as value
     from example_agreement
-    cross join (
-        values
-        ('overlap_5', example_agreement.overlap_5),
-        ('overlap_10', example_agreement.overlap_10),
-        ('overlap_20', example_agreement.overlap_20),
-        ('attribution_spearman', example_agreement.spearman),
-        ('cross_overlap_10', example_agreement.cross_overlap_10),
-        ('cross_spearman', example_agreement.cross_spearman),
-        ('seed_overlap_10', example_agreement.seed_overlap_10),
-        ('seed_spearman', example_agreement.seed_spearman)
-    ) as named (metric, value)
     union all
     select
         run_id,

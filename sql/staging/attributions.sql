@@ -8,10 +8,22 @@ with checked as (
         seed,
         target,
         scores,
+        -- DuckDB orders NaN above every number.
         coalesce(
-            list_bool_and(list_transform(scores, lambda x: coalesce(isfinite(x), false))), false
+            isfinite(list_min(scores))
+            and isfinite(list_max(scores))
+            and list_count(scores) = len(scores),
+            false
         ) as is_finite
     from lake.attributions
+),
+
+prompts as (
+    select
+        run_id,
+        example_id,
+        len(prompt_tokens) as token_count
+    from lake.examples
 )
 
 select
@@ -30,15 +42,15 @@ select
         when not checked.is_finite then 'an attribution score is NaN, infinite or missing'
         when
             coalesce(named.shares_tokens, true)
-            and len(checked.scores) != nullif(len(examples.prompt_tokens), 0)
+            and len(checked.scores) != nullif(prompts.token_count, 0)
             then 'its attribution has another number of tokens than the prompt'
     end as problem
 from checked
 inner join lake.runs as runs on checked.run_id = runs.run_id
 left join lake.levels as named
     on checked.run_id = named.run_id and checked.level = named.level
-left join lake.examples as examples
-    on checked.run_id = examples.run_id and checked.example_id = examples.example_id;
+left join prompts
+    on checked.run_id = prompts.run_id and checked.example_id = prompts.example_id;
 
 comment on view attributions is
 'run x level x example x method x seed. One score for each prompt token: how many nats the token
